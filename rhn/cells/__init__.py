@@ -1,0 +1,33 @@
+"""Recurrent cells: each one its equation (`step`), its recurrence over time, its closed-form Jacobian and its norm bound.
+
+`CELLS` maps the names that the commands use to cells; every value is callable as
+`(input_size, hidden_size, depth=1, *, ..., device=None, dtype=None)`. To add one, see CONTRIBUTING.md.
+"""
+
+from rhn.cells.base import Cell, Gates
+from rhn.cells.budget import hidden_size_for_budget, num_parameters
+from rhn.cells.convert import from_torch, to_torch
+from rhn.cells.gated import GRU, LSTM
+from rhn.cells.highway import RHN
+from rhn.cells.init import Initialization
+from rhn.cells.registry import CELLS, resolve_cell
+from rhn.cells.transition import DTRNN, DTSRNN, IRNN, RNN
+
+__all__ = [
+    "CELLS",
+    "DTRNN",
+    "DTSRNN",
+    "GRU",
+    "IRNN",
+    "LSTM",
+    "RHN",
+    "RNN",
+    "Cell",
+    "Gates",
+    "Initialization",
+    "from_torch",
+    "hidden_size_for_budget",
+    "num_parameters",
+    "resolve_cell",
+    "to_torch",
+]

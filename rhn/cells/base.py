@@ -1,0 +1,208 @@
+"""What every cell is: one step s' = f(x, s) of a recurrence, and what follows from it.
+
+Legend: T steps, B batch rows, m = input_size, n = hidden_size, L = depth. A state is always one tensor (..., state_size) and the
+output is its first n entries. A new cell needs its parameters and `step`; `states`, `gates`, `jacobian` and `norm_bound` may follow.
+"""
+
+import operator
+from abc import abstractmethod
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from rhn.cells.init import Initialization
+from rhn.errors import InvalidInputError
+
+
+@dataclass(frozen=True)
+class Gates:
+    """What the layers of one gated step did: entry l - 1 of each tuple belongs to layer l, tensors (..., n).
+
+    h candidate, t transform gate, c carry gate, states s_1..s_L. All empty for cells without gates; len() is the number of layers.
+    """
+
+    h: tuple[Tensor, ...] = field(default=())
+    t: tuple[Tensor, ...] = field(default=())
+    c: tuple[Tensor, ...] = field(default=())
+    states: tuple[Tensor, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+
+class Cell(nn.Module):
+    """A recurrent cell run over time as a module.
+
+    Args:
+        input_size: m, at least 1.
+        hidden_size: n, at least 1.
+        depth: L, nonlinear layers within a step; cells that have none accept 1 only.
+        init: initialisation scheme, see `rhn.cells.init`.
+        batch_first: x and outputs are (B, T, .) instead of (T, B, .).
+        kernel: "manual" (hand-derived, fast) or "reference" (the equation as a loop; has second derivatives and forward mode).
+        generator: CPU generator that the initial weights are drawn from (torch's default one where None).
+
+    Raises:
+        InvalidInputError: a size is not a positive integer, the depth is not one the cell has, or a name is unknown.
+    """
+
+    deep = True
+    options: tuple[str, ...] = ()  # constructor keywords beyond the common ones, kept in checkpoints
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        depth: int = 1,
+        *,
+        init: str | Initialization = "uniform:0.04",
+        batch_first: bool = False,
+        kernel: str = "manual",
+    ):
+        super().__init__()
+        self.input_size = positive("input_size", input_size)
+        self.hidden_size = positive("hidden_size", hidden_size)
+        self.depth = positive("depth", depth)
+        if not self.deep and self.depth != 1:
+            raise InvalidInputError(
+                f"{type(self).__name__} has no recurrence depth: depth must be 1, got {depth}; "
+                "for deep transitions use dt-rnn, dts-rnn or rhn"
+            )
+        if kernel not in ("manual", "reference"):
+            raise InvalidInputError(f"unknown kernel {kernel!r}: expected 'manual' or 'reference'")
+        self.init = Initialization.parse(init)
+        self.batch_first = bool(batch_first)
+        self.kernel = kernel
+
+    @property
+    def state_size(self) -> int:
+        """Length of the one state vector: n unless a cell says otherwise."""
+        return self.hidden_size
+
+    @abstractmethod
+    def step(self, x: Tensor, s: Tensor) -> Tensor:
+        """The next state (..., state_size) from x (..., m) and s (..., state_size), in plain differentiable operations."""
+
+    def states(self, x: Tensor, s0: Tensor) -> Tensor:
+        """All states (T, B, state_size) after s0 (B, state_size), for x (T, B, m). The default repeats `step`."""
+        states = [s0]
+        for x_t in x:
+            states.append(self.step(x_t, states[-1]))
+        return torch.stack(states[1:])
+
+    def gates(self, x: Tensor, s: Tensor) -> Gates:
+        """Gates and intermediate states of one step, for any leading dimensions; empty where the cell has no gates."""
+        return Gates()
+
+    def forward(self, x: Tensor, s0: Tensor | None = None, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Run over time.
+
+        Args:
+            x: (T, B, m), (B, T, m) with `batch_first`, or unbatched (T, m).
+            s0: (B, state_size), or (state_size,) unbatched; zero where None.
+            mask: (T, B) bool (laid out as x), True at real frames; each sequence's frames come first, padding after them.
+
+        Returns:
+            outputs (T, B, n), zero at padding, and the state (B, state_size) after each sequence's last real frame, laid out as x.
+
+        Raises:
+            InvalidInputError: a shape or dtype does not fit, or a mask has a gap.
+        """
+        unbatched = x.dim() == 2
+        if unbatched:
+            x = x.unsqueeze(1)
+            s0 = None if s0 is None else s0.unsqueeze(0)
+            mask = None if mask is None else mask.unsqueeze(1)
+        elif self.batch_first:
+            x = x.transpose(0, 1)
+            mask = None if mask is None else mask.transpose(0, 1)
+        self._check(x, s0)
+        if s0 is None:
+            s0 = x.new_zeros(x.shape[1], self.state_size)
+        states = self.states(x, s0)
+        outputs, last = states[..., : self.hidden_size], states[-1]
+        if mask is not None:
+            lengths = check_mask(mask, x)
+            outputs = outputs * mask.unsqueeze(-1)
+            every = torch.cat((s0.unsqueeze(0), states))
+            last = every.gather(0, lengths.view(1, -1, 1).expand(1, -1, self.state_size)).squeeze(0)
+        if unbatched:
+            return outputs.squeeze(1), last.squeeze(0)
+        return (outputs.transpose(0, 1) if self.batch_first else outputs), last
+
+    def _check(self, x: Tensor, s0: Tensor | None) -> None:
+        if x.dim() != 3 or x.shape[-1] != self.input_size:
+            raise InvalidInputError(
+                f"x has shape {tuple(x.shape)}: expected (T, B, {self.input_size}) or (T, {self.input_size})"
+            )
+        if x.shape[0] == 0:
+            raise InvalidInputError("x has no time steps: expected at least 1")
+        weight = next(self.parameters(), x)
+        if x.dtype != weight.dtype:
+            raise InvalidInputError(
+                f"x is {x.dtype}, the weights are {weight.dtype}: convert one, for example x.to({weight.dtype})"
+            )
+        if s0 is not None and s0.shape != (x.shape[1], self.state_size):
+            raise InvalidInputError(f"s0 has shape {tuple(s0.shape)}: expected ({x.shape[1]}, {self.state_size})")
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw new weights by the cell's initialisation scheme, in the order of `named_parameters`."""
+        with torch.no_grad():
+            for name, p in self.named_parameters():
+                if p.is_meta:
+                    continue
+                draw = self.init.bias if "bias" in name else self.init.weight
+                p.copy_(draw(p, generator))
+            if not any(p.is_meta for p in self.parameters()):
+                if self.init.scheme == "identity":
+                    self._add_identity()
+                self._set_gate_biases()
+
+    def _add_identity(self) -> None:
+        """Add the identity to the recurrent matrices of the candidate (the identity scheme)."""
+
+    def _set_gate_biases(self) -> None:
+        """Overwrite gate biases that start at a constant."""
+
+    def config(self) -> dict:
+        """Constructor arguments that rebuild this cell, JSON-ready (device and dtype apart)."""
+        common = {"input_size": self.input_size, "hidden_size": self.hidden_size, "depth": self.depth}
+        common |= {"init": str(self.init), "batch_first": self.batch_first, "kernel": self.kernel}
+        return common | {name: getattr(self, name) for name in self.options}
+
+    def extra_repr(self) -> str:
+        words = [f"{name}={getattr(self, name)!r}" for name in self.options]
+        words += ["batch_first=True"] * self.batch_first + ["kernel='reference'"] * (self.kernel == "reference")
+        return ", ".join(
+            [f"{self.input_size}, {self.hidden_size}, depth={self.depth}, init={str(self.init)!r}", *words]
+        )
+
+
+def positive(name: str, value: int) -> int:
+    """The value as an int; raises InvalidInputError unless it is a whole number of at least 1."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1 or isinstance(value, bool):
+        raise InvalidInputError(f"{name} must be a whole number of at least 1, got {value!r}")
+    return number
+
+
+def check_mask(mask: Tensor, x: Tensor) -> Tensor:
+    """Lengths (B,) of the sequences of a mask (T, B) whose real frames come first; raises InvalidInputError."""
+    if mask.shape != x.shape[:2] or mask.dtype != torch.bool:
+        raise InvalidInputError(
+            f"mask is {mask.dtype} of shape {tuple(mask.shape)}: expected torch.bool of shape {tuple(x.shape[:2])}"
+        )
+    if bool((mask[1:] & ~mask[:-1]).any()):
+        raise InvalidInputError(
+            "mask has a gap: in each sequence the real frames must come first, the padding after them"
+        )
+    return mask.sum(0)
+
+
+def spectral_norm(M: Tensor) -> Tensor:
+    """sigma_max of the last two dimensions: (..., k, l) -> (...)."""
+    return torch.linalg.matrix_norm(M, 2)

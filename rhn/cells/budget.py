@@ -1,0 +1,49 @@
+"""How many parameters a network has, and how many units a budget buys (Zilly et al. 2017, supplement: figure 4's networks)."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from rhn.cells.base import positive
+from rhn.cells.registry import resolve_cell
+from rhn.errors import InvalidInputError
+
+
+def num_parameters(module: nn.Module) -> int:
+    """Number of trainable numbers in a cell or model."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def hidden_size_for_budget(
+    cell: str | Callable[..., nn.Module],
+    budget: int,
+    depth: int = 1,
+    *,
+    input_size: int = 88,
+    output_size: int = 88,
+    **options,
+) -> int:
+    """The largest n for which cell + output layer (n -> output_size, biases) stay within `budget` parameters.
+
+    Raises InvalidInputError where not even one unit fits.
+
+    >>> [hidden_size_for_budget("rhn", 150_000 * depth, depth) for depth in (1, 2, 4, 6)]
+    [215, 242, 257, 262]
+    """
+    factory = resolve_cell(cell) if isinstance(cell, str) else cell
+    budget = positive("budget", budget)
+
+    def size(n: int) -> int:
+        return num_parameters(factory(input_size, n, depth, device="meta", **options)) + (n + 1) * output_size
+
+    if size(1) > budget:
+        raise InvalidInputError(
+            f"a budget of {budget} parameters is too small: one unit at depth {depth} already takes {size(1)}"
+        )
+    low, high = 1, 2
+    while size(high) <= budget:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if size(middle) <= budget else (low, middle)
+    return low

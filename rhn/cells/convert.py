@@ -1,0 +1,74 @@
+"""Weights from and to torch.nn's RNN, LSTM and GRU (and their *Cell forms).
+
+torch.nn has two biases where we have one: coming in they are added, going out the second one is zero, except for the GRU's candidate,
+whose inner bias is a parameter of ours too (bias_hn).
+"""
+
+import torch
+from torch import nn
+
+from rhn.cells.base import Cell
+from rhn.cells.gated import GRU, LSTM
+from rhn.cells.transition import RNN
+from rhn.errors import InvalidInputError
+
+_OURS = {nn.RNN: RNN, nn.RNNCell: RNN, nn.LSTM: LSTM, nn.LSTMCell: LSTM, nn.GRU: GRU, nn.GRUCell: GRU}
+
+
+def from_torch(module: nn.Module) -> Cell:
+    """Our cell with the weights of a torch.nn RNN, LSTM or GRU of one layer and one direction, or of an RNN/LSTM/GRUCell.
+
+    Raises InvalidInputError for other modules, several layers, two directions or projections.
+    """
+    ours = next((cell for theirs, cell in _OURS.items() if type(module) is theirs), None)
+    if ours is None:
+        raise InvalidInputError(
+            f"cannot convert {type(module).__name__}: expected torch.nn's RNN, LSTM, GRU or one of their cells"
+        )
+    single = isinstance(module, nn.RNNCellBase)
+    if not single and (module.num_layers != 1 or module.bidirectional or module.proj_size):
+        raise InvalidInputError(f"cannot convert {module}: expected one layer, one direction and no projection")
+    suffix = "" if single else "_l0"
+    w_ih, w_hh = (getattr(module, name + suffix).detach() for name in ("weight_ih", "weight_hh"))
+    zero = w_ih.new_zeros(w_ih.shape[0])
+    b_ih, b_hh = (getattr(module, name + suffix).detach() if module.bias else zero for name in ("bias_ih", "bias_hh"))
+    keywords = {"device": w_ih.device, "dtype": w_ih.dtype, "batch_first": getattr(module, "batch_first", False)}
+    if ours is RNN:
+        keywords["nonlinearity"] = module.nonlinearity
+    cell = ours(module.input_size, module.hidden_size, **keywords)
+    n = cell.hidden_size
+    with torch.no_grad():
+        cell.weight_ih.copy_(w_ih)
+        cell.weight_hh.copy_(w_hh)
+        if ours is GRU:
+            cell.bias.copy_(torch.cat((b_ih[: 2 * n] + b_hh[: 2 * n], b_ih[2 * n :])))
+            cell.bias_hn.copy_(b_hh[2 * n :])
+        else:
+            cell.bias.copy_(b_ih + b_hh)
+    return cell
+
+
+def to_torch(cell: Cell) -> nn.Module:
+    """The torch.nn module with a cell's weights; raises InvalidInputError for cells that torch.nn does not have."""
+    theirs = {RNN: nn.RNN, LSTM: nn.LSTM, GRU: nn.GRU}.get(RNN if isinstance(cell, RNN) else type(cell))
+    if theirs is None:
+        raise InvalidInputError(f"torch.nn has no {type(cell).__name__}: only RNN, LSTM and GRU can be converted")
+    weight = cell.weight_ih
+    keywords = {"nonlinearity": cell.nonlinearity} if theirs is nn.RNN else {}
+    module = theirs(
+        cell.input_size,
+        cell.hidden_size,
+        batch_first=cell.batch_first,
+        device=weight.device,
+        dtype=weight.dtype,
+        **keywords,
+    )
+    n = cell.hidden_size
+    with torch.no_grad():
+        module.weight_ih_l0.copy_(weight)
+        module.weight_hh_l0.copy_(cell.weight_hh.squeeze(0) if theirs is nn.RNN else cell.weight_hh)
+        module.bias_ih_l0.copy_(cell.bias.flatten())
+        module.bias_hh_l0.zero_()
+        if theirs is nn.GRU:
+            module.bias_hh_l0[2 * n :].copy_(cell.bias_hn)
+    return module

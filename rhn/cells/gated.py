@@ -1,0 +1,151 @@
+"""LSTM and GRU in torch.nn's conventions (block order, reset product); equations in `rhn.kernels.gated.reference`.
+
+In highway terms (`gates`): LSTM h = g, t = i, c = f; GRU h = n, t = 1 - z, c = z.
+
+LSTM Jacobian of the joint state (h, c), 2n x 2n. With k = diag(c f') R_f + diag(g i') R_i + diag(i g') R_g (= dc'/dh):
+
+    dc'/dh = k        dh'/dh = diag(o tanh'(c')) k + diag(tanh(c') o') R_o
+    dc'/dc = diag(f)  dh'/dc = diag(o tanh'(c') f)
+
+    bound: ||k|| <= beta ||R_f|| / 4 + ||R_i|| / 4 + ||R_g|| =: a;  ||A|| <= sqrt(2 (1 + a^2)) + ||R_o|| / 4
+
+GRU Jacobian: diag(z) + diag((h - n) z') R_z + diag((1-z) n') (diag(r) R_n + diag(v r') R_r), with v = R_n h + q. With
+|v_i| <= beta ||R_n||_inf + |q|_inf =: w and e = ||R_n|| + w ||R_r|| / 4:  ||A|| <= sqrt(1 + e^2) + (1 + beta) ||R_z|| / 4.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rhn import kernels
+from rhn.cells.base import Cell, Gates, spectral_norm
+from rhn.kernels.gated.reference import gru_recurrent_bias, gru_step, lstm_step
+
+
+class _Gated(Cell):
+    """What LSTM and GRU share: weight_ih (G n, m), weight_hh (G n, n), bias (G n,)."""
+
+    deep = False
+    blocks = 0
+
+    def __init__(self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None, **common):
+        super().__init__(input_size, hidden_size, depth, **common)
+        n, where = self.hidden_size, {"device": device, "dtype": dtype}
+        self.weight_ih = nn.Parameter(torch.empty(self.blocks * n, self.input_size, **where))
+        self.weight_hh = nn.Parameter(torch.empty(self.blocks * n, n, **where))
+        self.bias = nn.Parameter(torch.empty(self.blocks * n, **where))
+        self._add_parameters(where)
+        self.reset_parameters(generator)
+
+    def _add_parameters(self, where: dict) -> None:
+        """Parameters that only one of them has."""
+
+    def _add_identity(self) -> None:
+        n = self.hidden_size
+        self.weight_hh[2 * n : 3 * n] += torch.eye(n, dtype=self.weight_hh.dtype, device=self.weight_hh.device)
+
+
+class LSTM(_Gated):
+    """Long short-term memory; the state is cat(h, c), 2n. `forget_bias` sets the forget gates' bias at the start (None: as others)."""
+
+    blocks = 4
+    options = ("forget_bias",)
+
+    def __init__(self, input_size, hidden_size, depth=1, *, forget_bias=None, **keywords):
+        self.forget_bias = None if forget_bias is None else float(forget_bias)
+        super().__init__(input_size, hidden_size, depth, **keywords)
+
+    @property
+    def state_size(self) -> int:
+        return 2 * self.hidden_size
+
+    def _step(self, x: Tensor, s: Tensor):
+        h, c = s.chunk(2, -1)
+        return lstm_step(F.linear(x, self.weight_ih, self.bias) + F.linear(h, self.weight_hh), c)
+
+    def step(self, x: Tensor, s: Tensor) -> Tensor:
+        h, c, _ = self._step(x, s)
+        return torch.cat((h, c), -1)
+
+    def states(self, x: Tensor, s0: Tensor) -> Tensor:
+        run = kernels.lstm if self.kernel == "manual" else kernels.lstm_reference
+        return run(x, s0, self.weight_ih, self.weight_hh, self.bias)
+
+    def gates(self, x: Tensor, s: Tensor) -> Gates:
+        h, c, (i, f, g, _) = self._step(x, s)
+        return Gates((g,), (i,), (f,), (torch.cat((h, c), -1),))
+
+    def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """d(h', c')/d(h, c) (..., 2n, 2n), see above."""
+        c = s[..., self.hidden_size :]
+        _, c_new, (i, f, g, o) = self._step(x, s)
+        R_i, R_f, R_g, R_o = self.weight_hh.chunk(4)
+        u = torch.tanh(c_new)
+        through = o * (1 - u * u)
+        k = (
+            (c * f * (1 - f)).unsqueeze(-1) * R_f
+            + (g * i * (1 - i)).unsqueeze(-1) * R_i
+            + (i * (1 - g * g)).unsqueeze(-1) * R_g
+        )
+        dh_dh = through.unsqueeze(-1) * k + (u * o * (1 - o)).unsqueeze(-1) * R_o
+        top = torch.cat((dh_dh, torch.diag_embed(through * f)), -1)
+        return torch.cat((top, torch.cat((k, torch.diag_embed(f)), -1)), -2)
+
+    def norm_bound(self, state_bound: float = 1.0) -> Tensor:
+        """A bound on the Jacobian's 2-norm over all inputs and all states (h, c) with entries within state_bound, see above."""
+        i, f, g, o = (spectral_norm(block) for block in self.weight_hh.chunk(4))
+        a = state_bound * f / 4 + i / 4 + g
+        return torch.sqrt(2 * (1 + a * a)) + o / 4
+
+    def _set_gate_biases(self) -> None:
+        if self.forget_bias is not None:
+            self.bias[self.hidden_size : 2 * self.hidden_size] = self.forget_bias
+
+
+class GRU(_Gated):
+    """Gated recurrent unit; adds bias_hn (n,), the bias q inside the reset product. `update_bias` sets that of z at the start."""
+
+    blocks = 3
+    options = ("update_bias",)
+
+    def __init__(self, input_size, hidden_size, depth=1, *, update_bias=None, **keywords):
+        self.update_bias = None if update_bias is None else float(update_bias)
+        super().__init__(input_size, hidden_size, depth, **keywords)
+
+    def _add_parameters(self, where: dict) -> None:
+        self.bias_hn = nn.Parameter(torch.empty(self.hidden_size, **where))
+
+    def _step(self, x: Tensor, s: Tensor):
+        u, v = F.linear(x, self.weight_ih, self.bias), F.linear(s, self.weight_hh, gru_recurrent_bias(self.bias_hn))
+        return *gru_step(u, v, s), v[..., 2 * self.hidden_size :]
+
+    def step(self, x: Tensor, s: Tensor) -> Tensor:
+        return self._step(x, s)[0]
+
+    def states(self, x: Tensor, s0: Tensor) -> Tensor:
+        run = kernels.gru if self.kernel == "manual" else kernels.gru_reference
+        return run(x, s0, self.weight_ih, self.weight_hh, self.bias, self.bias_hn)
+
+    def gates(self, x: Tensor, s: Tensor) -> Gates:
+        h, (_, z, n), _ = self._step(x, s)
+        return Gates((n,), (1 - z,), (z,), (h,))
+
+    def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """dh'/dh (..., n, n), see above."""
+        _, (r, z, n), v = self._step(x, s)
+        R_r, R_z, R_n = self.weight_hh.chunk(3)
+        slope = (1 - z) * (1 - n * n)
+        A = ((s - n) * z * (1 - z)).unsqueeze(-1) * R_z
+        A = A + (slope * r).unsqueeze(-1) * R_n + (slope * v * r * (1 - r)).unsqueeze(-1) * R_r
+        return A + torch.diag_embed(z)
+
+    def norm_bound(self, state_bound: float = 1.0) -> Tensor:
+        """A bound on ||dh'/dh||_2 over all inputs and all states with entries within state_bound, see above."""
+        R_r, R_z, R_n = self.weight_hh.chunk(3)
+        w = state_bound * R_n.abs().sum(-1).max() + self.bias_hn.abs().max()
+        e = spectral_norm(R_n) + w * spectral_norm(R_r) / 4
+        return torch.sqrt(1 + e * e) + (1 + state_bound) * spectral_norm(R_z) / 4
+
+    def _set_gate_biases(self) -> None:
+        if self.update_bias is not None:
+            self.bias[self.hidden_size : 2 * self.hidden_size] = self.update_bias

@@ -1,0 +1,111 @@
+"""The recurrent highway network (Zilly et al. 2017, equations 6-9): L gated layers within one step, the input into the first.
+
+    h_l = tanh(1{l=1} W_H x + R_Hl s_{l-1} + b_Hl)      t_l, c_l likewise with a sigmoid; coupled: c_l = 1 - t_l
+    s_l = h_l * t_l + s_{l-1} * c_l                     s_0 = y, y' = s_L
+
+Jacobian (equations 10-15, as A[i, j] = dy'_i / dy_j): A = J_L ... J_1 with, where a diagonal multiplies rows,
+
+    J_l = diag(c) + diag(t tanh'(z_H)) R_H + diag(h t(1-t)) R_T + diag(s_{l-1} c(1-c)) R_C
+    coupled: the last two become diag((h - s_{l-1}) t(1-t)) R_T
+
+Norm bound of one layer whose state is within beta: |h| <= 1, gates in (0, 1) and t(1-t) <= 1/4 give
+
+    coupled    ||J|| <= sqrt(1 + ||R_H||^2) + (1 + beta) ||R_T|| / 4          ([diag(1-t), diag(t)] has norm at most 1)
+    uncoupled  ||J|| <= 1 + ||R_H|| + ||R_T|| / 4 + beta ||R_C|| / 4
+
+and the next layer's state is within max(beta, 1), respectively beta + 1.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rhn import kernels
+from rhn.cells.base import Cell, Gates, spectral_norm
+from rhn.kernels.highway.reference import highway_layer
+
+
+class RHN(Cell):
+    """Recurrent highway network. Weights, with the blocks H, T (, C) stacked, G = 2 coupled or 3 uncoupled:
+    weight_ih (G n, m), weight_hh (L, G n, n), bias (L, G n).
+
+    Args:
+        coupled: c = 1 - t (all experiments of the paper).
+        transform_bias: the transform gates' bias at the start; an uncoupled carry gate starts at minus it.
+    """
+
+    options = ("coupled", "transform_bias")
+
+    def __init__(
+        self,
+        input_size,
+        hidden_size,
+        depth=1,
+        *,
+        coupled=True,
+        transform_bias=-2.0,
+        generator=None,
+        device=None,
+        dtype=None,
+        **common,
+    ):
+        super().__init__(input_size, hidden_size, depth, **common)
+        self.coupled, self.transform_bias = bool(coupled), float(transform_bias)
+        n, L, where = self.hidden_size, self.depth, {"device": device, "dtype": dtype}
+        rows = (2 if self.coupled else 3) * n
+        self.weight_ih = nn.Parameter(torch.empty(rows, self.input_size, **where))
+        self.weight_hh = nn.Parameter(torch.empty(L, rows, n, **where))
+        self.bias = nn.Parameter(torch.empty(L, rows, **where))
+        self.reset_parameters(generator)
+
+    def gates(self, x: Tensor, s: Tensor) -> Gates:
+        layers = []
+        for layer in range(self.depth):
+            z = F.linear(s, self.weight_hh[layer], self.bias[layer])
+            if layer == 0:
+                z = z + F.linear(x, self.weight_ih)
+            s, h, t, c = highway_layer(z, s, self.coupled)
+            layers.append((h, t, c, s))
+        return Gates(*zip(*layers, strict=True))
+
+    def step(self, x: Tensor, s: Tensor) -> Tensor:
+        return self.gates(x, s).states[-1]
+
+    def states(self, x: Tensor, s0: Tensor) -> Tensor:
+        run = kernels.highway if self.kernel == "manual" else kernels.highway_reference
+        return run(x, s0, self.weight_ih, self.weight_hh, self.bias, coupled=self.coupled)
+
+    def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """dy'/dy (..., n, n), see above."""
+        g, A = self.gates(x, s), None
+        for h, t, c, s_in, R in zip(g.h, g.t, g.c, (s, *g.states), self.weight_hh, strict=False):
+            R_H, R_T, *R_C = R.split(self.hidden_size)
+            slope = t * (1 - t)
+            if self.coupled:
+                J = ((h - s_in) * slope).unsqueeze(-1) * R_T
+            else:
+                J = (h * slope).unsqueeze(-1) * R_T + (s_in * c * (1 - c)).unsqueeze(-1) * R_C[0]
+            J = torch.addcmul(J, (t * (1 - h * h)).unsqueeze(-1), R_H)
+            J.diagonal(dim1=-2, dim2=-1).add_(c)
+            A = J if A is None else J @ A
+        return A
+
+    def norm_bound(self, state_bound: float = 1.0) -> Tensor:
+        """A bound on ||dy'/dy||_2 over all inputs and all states with entries within state_bound, see above."""
+        bound, beta = 1.0, float(state_bound)
+        for R in self.weight_hh:
+            H, T, *C = (spectral_norm(block) for block in R.split(self.hidden_size))
+            if self.coupled:
+                bound, beta = bound * (torch.sqrt(1 + H * H) + (1 + beta) * T / 4), max(beta, 1.0)
+            else:
+                bound, beta = bound * (1 + H + T / 4 + beta * C[0] / 4), beta + 1
+        return bound
+
+    def _add_identity(self) -> None:
+        n = self.hidden_size
+        self.weight_hh[:, :n] += torch.eye(n, dtype=self.weight_hh.dtype, device=self.weight_hh.device)
+
+    def _set_gate_biases(self) -> None:
+        n = self.hidden_size
+        self.bias[:, n : 2 * n] = self.transform_bias
+        self.bias[:, 2 * n :] = -self.transform_bias

@@ -1,0 +1,70 @@
+"""How weights start: the paper's schemes, drawn on the CPU from an explicit generator so that every device and dtype starts alike.
+
+| scheme       | weights                                                | biases                | used by                             |
+|--------------|--------------------------------------------------------|-----------------------|-------------------------------------|
+| uniform:A    | uniform in [-A, A]                                     | uniform in [-A, A]    | the official code, A = 0.04         |
+| gaussian:STD | normal with standard deviation STD                     | zero                  | the optimisation study, section 5.1 |
+| identity:STD | recurrent candidate matrices I + normal noise, others normal | zero            | the IRNN (Le et al. 2015), figure 2 |
+
+Gate biases (`transform_bias`, `forget_bias`, ...) are constants set afterwards by the cell.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rhn.errors import InvalidInputError
+
+DEFAULT_SCALE = {"uniform": 0.04, "gaussian": 0.01, "identity": 1e-3}
+
+
+@dataclass(frozen=True)
+class Initialization:
+    """A scheme and its scale (half-width or standard deviation)."""
+
+    scheme: str
+    scale: float
+
+    @classmethod
+    def parse(cls, text: "str | Initialization") -> "Initialization":
+        """From `SCHEME` or `SCHEME:SCALE`, as on the command line; raises InvalidInputError.
+
+        >>> Initialization.parse("gaussian:1e-3")
+        Initialization(scheme='gaussian', scale=0.001)
+        """
+        if isinstance(text, Initialization):
+            return text
+        scheme, _, scale = text.partition(":")
+        try:
+            if scheme not in DEFAULT_SCALE:
+                raise ValueError
+            value = float(scale) if scale else DEFAULT_SCALE[scheme]
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError
+        except ValueError:
+            raise InvalidInputError(
+                f"unknown initialisation {text!r}: expected gaussian:STD, uniform:A or identity[:STD], for example gaussian:0.01"
+            ) from None
+        return cls(scheme, value)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.scheme}:{self.scale:g}"
+            if float(f"{self.scale:g}") == self.scale
+            else f"{self.scheme}:{self.scale!r}"
+        )
+
+    def weight(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
+        """A weight of the shape and dtype of `like`, drawn in double precision on the CPU."""
+        draw = torch.empty(like.shape, dtype=torch.float64)
+        if self.scheme == "uniform":
+            draw.uniform_(-self.scale, self.scale, generator=generator)
+        else:
+            draw.normal_(0.0, self.scale, generator=generator)
+        return draw.to(like.dtype)
+
+    def bias(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
+        """A bias of the shape and dtype of `like`."""
+        return self.weight(like, generator) if self.scheme == "uniform" else torch.zeros(like.shape, dtype=like.dtype)

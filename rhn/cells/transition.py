@@ -1,0 +1,131 @@
+"""The tanh cells: the plain RNN, its identity-initialised form, and deep transitions with and without shortcuts.
+
+    DT-RNN     s_1 = f(W x + R_1 y + b_1),  s_l = f(R_l s_{l-1} + b_l),          y' = s_L      (Pascanu et al. 2013)
+    DT(S)-RNN  s_l = f(R_l s_{l-1} + S_l y + b_l) for every l >= 2 (`skip="all"`) or for l = L alone (`skip="last"`)
+    RNN        L = 1
+
+Jacobian dy'/dy (Zilly et al. 2017, equations 2-3, as A[i, j] = dy'_i / dy_j): with D_l = diag f'(z_l),
+
+    P_1 = D_1 R_1,   P_l = D_l (R_l P_{l-1} + S_l),   A = P_L
+
+so that ||A|| <= p_L with p_1 = gamma ||R_1||, p_l = gamma (||R_l|| p_{l-1} + ||S_l||), gamma = max |f'| = 1.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rhn import kernels
+from rhn.cells.base import Cell, spectral_norm
+from rhn.errors import InvalidInputError
+from rhn.kernels.transition.reference import NONLINEARITIES
+
+
+class DTRNN(Cell):
+    """Deep-transition RNN. Weights: weight_ih (n, m), weight_hh (L, n, n), bias (L, n)."""
+
+    options = ("nonlinearity",)
+
+    def __init__(
+        self,
+        input_size,
+        hidden_size,
+        depth=1,
+        *,
+        nonlinearity="tanh",
+        generator=None,
+        device=None,
+        dtype=None,
+        **common,
+    ):
+        super().__init__(input_size, hidden_size, depth, **common)
+        if nonlinearity not in NONLINEARITIES:
+            raise InvalidInputError(f"unknown nonlinearity {nonlinearity!r}: expected 'tanh' or 'relu'")
+        self.nonlinearity = nonlinearity
+        n, L, where = self.hidden_size, self.depth, {"device": device, "dtype": dtype}
+        self.weight_ih = nn.Parameter(torch.empty(n, self.input_size, **where))
+        self.weight_hh = nn.Parameter(torch.empty(L, n, n, **where))
+        if self._shortcuts:
+            self.weight_skip = nn.Parameter(torch.empty(self._shortcuts, n, n, **where))
+        self.bias = nn.Parameter(torch.empty(L, n, **where))
+        self.reset_parameters(generator)
+
+    @property
+    def _shortcuts(self) -> int:
+        """How many of the last layers also see y[t-1]."""
+        return 0
+
+    def _weights(self) -> tuple[Tensor, ...]:
+        skips = (self.weight_skip,) if self._shortcuts else ()
+        return self.weight_ih, self.weight_hh, self.bias, *skips
+
+    def _layers(self, x: Tensor, y: Tensor) -> list[Tensor]:
+        """s_1..s_L (..., n)."""
+        f, first_skip = NONLINEARITIES[self.nonlinearity], self.depth - self._shortcuts
+        layers = [f(F.linear(x, self.weight_ih) + F.linear(y, self.weight_hh[0], self.bias[0]))]
+        for layer in range(1, self.depth):
+            z = F.linear(layers[-1], self.weight_hh[layer], self.bias[layer])
+            if layer >= first_skip:
+                z = z + F.linear(y, self.weight_skip[layer - first_skip])
+            layers.append(f(z))
+        return layers
+
+    def step(self, x: Tensor, s: Tensor) -> Tensor:
+        return self._layers(x, s)[-1]
+
+    def states(self, x: Tensor, s0: Tensor) -> Tensor:
+        run = kernels.deep_transition if self.kernel == "manual" else kernels.deep_transition_reference
+        return run(x, s0, *self._weights(), nonlinearity=self.nonlinearity)
+
+    def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """dy'/dy (..., n, n), see above."""
+        first_skip, P = self.depth - self._shortcuts, None
+        for layer, out in enumerate(self._layers(x, s)):
+            slope = 1 - out * out if self.nonlinearity == "tanh" else (out > 0).to(out.dtype)
+            R = self.weight_hh[layer]
+            inner = R if P is None else R @ P
+            if P is not None and layer >= first_skip:
+                inner = inner + self.weight_skip[layer - first_skip]
+            P = slope.unsqueeze(-1) * inner
+        return P
+
+    def norm_bound(self, state_bound: float = 1.0) -> Tensor:
+        """A bound on ||dy'/dy||_2 over all inputs and states, see above."""
+        sigma, first_skip = spectral_norm(self.weight_hh), self.depth - self._shortcuts
+        skip = spectral_norm(self.weight_skip) if self._shortcuts else None
+        bound = sigma[0]
+        for layer in range(1, self.depth):
+            bound = sigma[layer] * bound + (skip[layer - first_skip] if layer >= first_skip else 0)
+        return bound
+
+    def _add_identity(self) -> None:
+        self.weight_hh += torch.eye(self.hidden_size, dtype=self.weight_hh.dtype, device=self.weight_hh.device)
+
+
+class DTSRNN(DTRNN):
+    """Deep-transition RNN with shortcuts from y[t-1]; adds weight_skip (L - 1, n, n), or (1, n, n) with skip="last"."""
+
+    options = ("nonlinearity", "skip")
+
+    def __init__(self, input_size, hidden_size, depth=1, *, skip="all", **keywords):
+        if skip not in ("all", "last"):
+            raise InvalidInputError(f"unknown skip {skip!r}: expected 'all' (every layer from the second) or 'last'")
+        self.skip = skip
+        super().__init__(input_size, hidden_size, depth, **keywords)
+
+    @property
+    def _shortcuts(self) -> int:
+        return self.depth - 1 if self.skip == "all" else min(1, self.depth - 1)
+
+
+class RNN(DTRNN):
+    """The plain RNN, y' = f(W x + R y + b): weight_ih (n, m), weight_hh (1, n, n), bias (1, n)."""
+
+    deep = False
+
+
+class IRNN(RNN):
+    """An RNN whose recurrent matrix starts as the identity plus small noise (Le et al. 2015)."""
+
+    def __init__(self, input_size, hidden_size, depth=1, *, init="identity", **keywords):
+        super().__init__(input_size, hidden_size, depth, init=init, **keywords)

@@ -1,0 +1,164 @@
+"""Checkpoints: one .safetensors file, the weights with a JSON header that says how to rebuild the module and where it comes from.
+
+    header["rhn"] = {"format": 1, "class": "RHN", "config": {...constructor arguments}, "versions": {...}, "metadata": {...}}
+
+Loading unpickles nothing and imports nothing that the file names. The module is first built without memory (torch's meta device) and
+every name, shape and dtype compared, so that a header that lies about its sizes costs nothing.
+"""
+
+import json
+import platform
+from collections.abc import Callable
+from importlib import metadata as distributions
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from rhn.cells import CELLS
+from rhn.errors import CheckpointError, InvalidInputError
+from rhn.files import atomic_path
+
+FORMAT = 1
+
+
+def save_checkpoint(path: str | Path, model: nn.Module, **metadata) -> Path:
+    """Write a cell or model, bit-exact and atomically; `metadata` (JSON values: seed, metrics, data set, ...) is kept with it.
+
+    Raises:
+        CheckpointError: the model has no `config()`, or the metadata is not JSON.
+        OutputError: the file cannot be written; an existing one stays as it was.
+    """
+    if not hasattr(model, "config"):
+        raise CheckpointError(
+            f"cannot save {type(model).__name__}: it needs a config() that returns its constructor's arguments"
+        )
+    header = {
+        "format": FORMAT,
+        "class": type(model).__name__,
+        "config": model.config(),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "rhn": _version()},
+        "metadata": metadata,
+    }
+    try:
+        text = json.dumps(header, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"cannot save {path}: the configuration or metadata is not plain JSON ({error})"
+        ) from error
+    tensors = {name: t.detach().cpu().contiguous() for name, t in _tensors(model).items()}
+    with atomic_path(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata={"rhn": text})
+        except SafetensorError as error:  # how the library reports a full disk
+            raise OSError(str(error)) from error
+    return Path(path)
+
+
+def load_checkpoint(path: str | Path, *, factory: Callable[..., nn.Module] | None = None) -> nn.Module:
+    """The cell or model in a checkpoint, on the CPU.
+
+    Args:
+        path: file written by `save_checkpoint`.
+        factory: class of a module of your own; ours are found by the name in the file.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, not ours, holds NaN, or its header does not fit its weights.
+    """
+    header, tensors = _read(path)
+    name, config = header["class"], header["config"]
+    known = _classes()
+    if factory is None and name not in known:
+        raise CheckpointError(
+            f"{path} holds a {name}, which is none of ours: pass its class, load_checkpoint(path, factory={name})"
+        )
+    build = factory or known[name]
+    try:
+        expected = _tensors(build(**config, device="meta"))
+    except (
+        InvalidInputError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        AttributeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
+        raise CheckpointError(f"{path}: its configuration does not describe a {name}: {error}") from error
+    _compare(path, expected, tensors)
+    with torch.random.fork_rng(devices=[]):  # building draws initial weights: leave the caller's generator alone
+        model = build(**config, dtype=next(iter(tensors.values())).dtype)
+    with torch.no_grad():
+        for key, t in _tensors(model).items():
+            t.copy_(tensors[key])
+    return model
+
+
+def read_metadata(path: str | Path) -> dict:
+    """What a checkpoint says of itself: {"format", "class", "config", "versions", "metadata"}; raises CheckpointError."""
+    return _read(path, weights=False)[0]
+
+
+def _classes() -> dict[str, Callable[..., nn.Module]]:
+    return {cell.__name__: cell for cell in CELLS.values()}
+
+
+def _version() -> str:
+    try:
+        return distributions.version("rhn-toolkit")
+    except distributions.PackageNotFoundError:  # run from the source tree
+        return "source"
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name; a tied one once."""
+    return dict(model.named_parameters()) | dict(model.named_buffers())
+
+
+def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, Tensor]]:
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint at {path}")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            text = (file.metadata() or {}).get("rhn")
+            tensors = {name: file.get_tensor(name) for name in file.keys()} if weights else {}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path} is not a whole .safetensors file (truncated or damaged): {error}") from error
+    if text is None:
+        raise CheckpointError(f"{path} was not written by this toolkit: its header has no 'rhn' entry")
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its header is not JSON ({error})") from error
+    fits = isinstance(header, dict) and isinstance(header.get("config"), dict) and isinstance(header.get("class"), str)
+    if not fits:
+        raise CheckpointError(f"{path}: its header does not say which class it holds and with what configuration")
+    if header.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} has format {header.get('format')!r}, this version reads {FORMAT}: update the toolkit"
+        )
+    return header, tensors
+
+
+def _compare(path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+    missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    if missing or extra:
+        words = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has an unknown {', '.join(extra)}"] * bool(extra)
+        raise CheckpointError(f"{path}: its weights do not fit its header: it {' and '.join(words)}")
+    dtypes = {t.dtype for t in found.values()}
+    if len(dtypes) != 1 or not next(iter(dtypes)).is_floating_point:
+        raise CheckpointError(
+            f"{path}: expected weights of one floating-point type, found {', '.join(sorted(map(str, dtypes)))}"
+        )
+    for name, t in found.items():
+        if t.shape != expected[name].shape:
+            raise CheckpointError(
+                f"{path}: {name} has shape {tuple(t.shape)}, its header promises {tuple(expected[name].shape)}"
+            )
+        if not torch.isfinite(t).all():
+            raise CheckpointError(
+                f"{path}: {name} holds NaN or infinite values: the training that wrote it had diverged"
+            )

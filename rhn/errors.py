@@ -1,0 +1,24 @@
+"""The errors this toolkit raises on purpose: each message says what was wrong, what was expected and what to do.
+
+The commands turn any `RhnError` into one sentence on stderr and exit code 2; anything else is a bug and keeps its traceback.
+"""
+
+
+class RhnError(Exception):
+    """Base of every error raised on purpose."""
+
+
+class InvalidInputError(RhnError, ValueError):
+    """A value from outside is unusable: a size, a shape, a name, a matrix with NaN."""
+
+
+class DataError(RhnError):
+    """A data set is missing, empty, damaged or not what its name says."""
+
+
+class CheckpointError(RhnError):
+    """A checkpoint is missing, damaged, or says something about itself that is not true."""
+
+
+class OutputError(RhnError):
+    """A result cannot be written: missing folder, no permission, full disk."""

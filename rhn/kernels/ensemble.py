@@ -1,0 +1,128 @@
+"""From two pure functions over K stacked models to one differentiable recurrence with a `vmap` rule.
+
+A kernel is written once, for tensors with a leading model axis K:
+
+    forward(*tensors, **options)                          -> (states, *residuals)
+    backward(grad, needs, tensors, residuals, **options)  -> one gradient a tensor, (K, ...); None will do where `needs` is False
+
+`recurrence(kernel, ...)` calls it for a single model (K = 1). Under `torch.func.vmap` the mapped axis is folded into K, so that
+`vmap(grad_and_value(loss))` over stacked models makes one forward and one backward call for all of them. A tensor that the stack
+shares (the minibatch) keeps a leading axis of 1 and is broadcast by the kernel, never copied K times.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Kernel(NamedTuple):
+    """A recurrence over K stacked models: its two passes, as described above."""
+
+    name: str
+    forward: Callable[..., tuple[Tensor, ...]]
+    backward: Callable[..., tuple[Tensor | None, ...]]
+
+
+def recurrence(kernel: Kernel, *tensors: Tensor, **options) -> Tensor:
+    """The states of one model, differentiable in every tensor; options are the kernel's static arguments."""
+    states, *_ = _Forward.apply(kernel, options, *(t.unsqueeze(0) for t in tensors))
+    return states.squeeze(0)
+
+
+def stack_size(*tensors: Tensor) -> int:
+    """K, the number of models: the largest leading size (shared tensors have 1)."""
+    return max(t.shape[0] for t in tensors)
+
+
+class _Forward(torch.autograd.Function):
+    """The forward pass over K models; returns the residuals too, because torch.func may only save inputs and outputs."""
+
+    @staticmethod
+    def forward(kernel, options, *tensors):
+        return kernel.forward(*tensors, **options)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.kernel, ctx.options, *tensors = inputs
+        _, *residuals = output
+        ctx.mark_non_differentiable(*residuals)
+        ctx.set_materialize_grads(False)  # the residuals' gradients: large, zero and unused
+        ctx.save_for_backward(*tensors, *residuals)
+
+    @staticmethod
+    def backward(ctx, grad, *_):
+        needs = ctx.needs_input_grad[2:]
+        grads = _Backward.apply(ctx.kernel, ctx.options, needs, False, grad, *ctx.saved_tensors)
+        return None, None, *(g if need else None for g, need in zip(grads, needs, strict=True))
+
+    @staticmethod
+    def vmap(info, in_dims, kernel, options, *tensors):
+        folded, inner = _fold(info.batch_size, in_dims[2:], tensors)
+        outputs = _Forward.apply(kernel, options, *folded)
+        return tuple(_unfold(o, info.batch_size, inner) for o in outputs), (0,) * len(outputs)
+
+
+class _Backward(torch.autograd.Function):
+    """The backward pass as a Function of its own, so that it has a `vmap` rule too.
+
+    `separate` keeps one gradient a model for shared tensors, which `vmap` asks for; otherwise they are summed over the stack.
+    Gradients nobody needs are returned as empty tensors, because a Function under vmap returns tensors only.
+    """
+
+    @staticmethod
+    def forward(kernel, options, needs, separate, grad, *saved):
+        inputs, residuals = saved[: len(needs)], saved[len(needs) :]
+        grads = kernel.backward(grad, needs, inputs, residuals, **options)
+        return tuple(
+            _finish(g, like, separate) if need else like.new_empty(0)
+            for g, need, like in zip(grads, needs, inputs, strict=True)
+        )
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.kernel = inputs[0]
+
+    @staticmethod
+    def backward(ctx, *_):
+        raise RuntimeError(
+            f"the hand-derived {ctx.kernel.name} kernel has no second derivative: "
+            'build the cell with kernel="reference", or differentiate cell.step'
+        )
+
+    @staticmethod
+    def vmap(info, in_dims, kernel, options, needs, separate, grad, *saved):
+        folded, inner = _fold(info.batch_size, in_dims[4:], (grad, *saved))
+        grads = _Backward.apply(kernel, options, needs, True, *folded)
+        unfolded = []
+        for g, need, t, d in zip(grads, needs, saved, in_dims[5:], strict=False):
+            if not need:
+                unfolded.append(g.new_empty(info.batch_size, 0))
+                continue
+            g = _unfold(g, info.batch_size, inner)
+            models = t.shape[1 if d == 0 else 0]
+            unfolded.append(g.sum(1, keepdim=True) if models == 1 < inner and not separate else g)
+        return tuple(unfolded), (0,) * len(unfolded)
+
+
+def _finish(grad: Tensor, like: Tensor, separate: bool) -> Tensor:
+    """The gradient of a tensor that the whole stack shares is summed over the stack, unless kept separate."""
+    return grad.sum(0, keepdim=True) if like.shape[0] == 1 < grad.shape[0] and not separate else grad
+
+
+def _fold(size: int, dims, tensors) -> tuple[list[Tensor], int]:
+    """Fold a mapped axis into the model axis: (V, K, ...) -> (V K, ...); what neither axis has stays shared, (1, ...)."""
+    moved = [t if d is None else t.movedim(d, 0) for t, d in zip(tensors, dims, strict=True)]
+    inner = max(t.shape[0 if d is None else 1] for t, d in zip(moved, dims, strict=True))
+    folded = []
+    for t, d in zip(moved, dims, strict=True):
+        if d is None:
+            folded.append(t if t.shape[0] == 1 else t.expand(size, *t.shape).flatten(0, 1))
+        else:
+            folded.append(t.expand(size, inner, *t.shape[2:]).flatten(0, 1))
+    return folded, inner
+
+
+def _unfold(t: Tensor, size: int, inner: int) -> Tensor:
+    return t.unflatten(0, (size, inner))

@@ -1,0 +1,127 @@
+"""LSTM and GRU with hand-derived backwards, for K stacked models at once. Equations and block order: `reference.py`.
+
+Buffers run over time as (K, T, B, .); the input product is one call before the loop, the weight gradients one call after it.
+"""
+
+import torch
+from torch import Tensor
+
+from rhn.kernels.ensemble import Kernel, recurrence, stack_size
+from rhn.kernels.products import input_gradient, input_product, weight_gradient
+
+
+def lstm(x: Tensor, s0: Tensor, W: Tensor, R: Tensor, b: Tensor) -> Tensor:
+    """States cat(h, c) (T, B, 2n); same arguments and values as `lstm_reference`."""
+    return recurrence(LSTM, x, s0, W, R, b)
+
+
+def gru(x: Tensor, s0: Tensor, W: Tensor, R: Tensor, b: Tensor, q: Tensor) -> Tensor:
+    """States (T, B, n); same arguments and values as `gru_reference`."""
+    return recurrence(GRU, x, s0, W, R, b, q)
+
+
+def lstm_forward(x, s0, W, R, b):
+    """(states (K, T, B, 2n), all states S (K, T + 1, B, 2n), gates A (K, T, B, 4n) in the order i, f, g, o)."""
+    K, (T, B), n = stack_size(x, s0, W, R, b), x.shape[1:3], R.shape[-1]
+    S = R.new_empty(K, T + 1, B, 2 * n)
+    S[:, 0] = s0
+    A = input_product(x, W, b, K).contiguous()
+    Rt = R.transpose(1, 2).expand(K, -1, -1)
+    H, C, As, IFs, Gs, Os = (
+        v.unbind(1) for v in (S[..., :n], S[..., n:], A, A[..., : 2 * n], A[..., 2 * n : 3 * n], A[..., 3 * n :])
+    )
+    for t in range(T):
+        As[t].baddbmm_(H[t], Rt)
+        gates, g, o = IFs[t].sigmoid_(), Gs[t].tanh_(), Os[t].sigmoid_()
+        c = torch.mul(gates[..., n:], C[t], out=C[t + 1]).addcmul_(gates[..., :n], g)
+        torch.mul(torch.tanh(c), o, out=H[t + 1])
+    return S[:, 1:].clone(), S, A
+
+
+def lstm_backward(grad, needs, inputs, residuals):
+    """Gradients of (x, s0, W, R, b), each with a leading axis of K."""
+    (x, _, W, R, _), (S, A) = inputs, residuals
+    (K, T, B, _), n = A.shape, R.shape[-1]
+    i, f, g, o = A.chunk(4, -1)
+    tanh_c = torch.tanh(S[:, 1:, :, n:])
+    D = torch.empty_like(A)  # d c' / dz for the blocks i, f, g and d h' / dz for o
+    Di, Df, Dg, Do = D.chunk(4, -1)
+    torch.mul(g, i * (1 - i), out=Di)
+    torch.mul(S[:, :-1, :, n:], f * (1 - f), out=Df)
+    torch.mul(i, 1 - g * g, out=Dg)
+    torch.mul(tanh_c, o * (1 - o), out=Do)
+    through = (o * (1 - tanh_c * tanh_c)).unbind(1)  # d h' / d c'
+    fs, grads, Ds = f.unbind(1), grad.unbind(1), D.unbind(1)
+    Dcs, Dos = D[..., : 3 * n].unflatten(-1, (3, n)).unbind(1), Do.unbind(1)
+    Rk = R.expand(K, -1, -1)
+    dh, dc = grad.new_zeros(K, B, n), grad.new_zeros(K, B, n)
+    for t in range(T - 1, -1, -1):
+        dh = dh + grads[t][..., :n]
+        dc = (dc + grads[t][..., n:]).addcmul_(dh, through[t])
+        Dcs[t].mul_(dc.unsqueeze(2))
+        Dos[t].mul_(dh)
+        dh = torch.bmm(Ds[t], Rk)
+        dc = dc * fs[t]
+    rows = D.flatten(1, 2)
+    return (
+        input_gradient(rows, W, x) if needs[0] else None,
+        torch.cat((dh, dc), -1),
+        weight_gradient(rows, x.flatten(1, 2)),
+        weight_gradient(rows, S[:, :-1, :, :n].flatten(1, 2)),
+        rows.sum(1),
+    )
+
+
+def gru_forward(x, s0, W, R, b, q):
+    """(states (K, T, B, n), all states S (K, T + 1, B, n), gates A (K, T, B, 3n) in the order r, z, n, inner product V_n)."""
+    K, (T, B), n = stack_size(x, s0, W, R, b, q), x.shape[1:3], R.shape[-1]
+    S = R.new_empty(K, T + 1, B, n)
+    S[:, 0] = s0
+    A = input_product(x, W, b, K).contiguous()
+    V = A.new_empty(K, T, B, n)
+    V[:] = q[:, None, None]
+    R_gates, R_n = (M.transpose(1, 2).expand(K, -1, -1) for M in R.split((2 * n, n), 1))
+    Hs, Vs, Gs, Ns = (v.unbind(1) for v in (S, V, A[..., : 2 * n], A[..., 2 * n :]))
+    for t in range(T):
+        gates = Gs[t].baddbmm_(Hs[t], R_gates).sigmoid_()
+        v = Vs[t].baddbmm_(Hs[t], R_n)
+        candidate = Ns[t].addcmul_(gates[..., :n], v).tanh_()
+        torch.lerp(candidate, Hs[t], gates[..., n:], out=Hs[t + 1])
+    return S[:, 1:].clone(), S, A, V
+
+
+def gru_backward(grad, needs, inputs, residuals):
+    """Gradients of (x, s0, W, R, b, q), each with a leading axis of K."""
+    (x, _, W, R, *_), (S, A, V) = inputs, residuals
+    (K, T, B, _), n = A.shape, R.shape[-1]
+    r, z, c = A.chunk(3, -1)
+    D = torch.empty_like(A)  # d h' / dz for the blocks r, z, n, as the input product sees them
+    Dr, Dz, Dn = D.chunk(3, -1)
+    torch.mul(1 - z, 1 - c * c, out=Dn)
+    torch.mul(S[:, :-1] - c, z * (1 - z), out=Dz)
+    torch.mul(Dn * V, r * (1 - r), out=Dr)
+    inner = Dn * r  # d h' / d V_n
+    E = torch.cat((D[..., : 2 * n], inner), -1)  # as the recurrent product sees them
+    Es, zs, grads = E.unbind(1), z.unbind(1), grad.unbind(1)
+    Eg, Dns = E.unflatten(-1, (3, n)).unbind(1), Dn.unbind(1)
+    Rk = R.expand(K, -1, -1)
+    dh = grad.new_zeros(K, B, n)
+    for t in range(T - 1, -1, -1):
+        dh = dh + grads[t]
+        Eg[t].mul_(dh.unsqueeze(2))
+        Dns[t].mul_(dh)
+        dh = (dh * zs[t]).baddbmm_(Es[t], Rk)
+    D[..., : 2 * n] = E[..., : 2 * n]
+    rows, recurrent = D.flatten(1, 2), E.flatten(1, 2)
+    return (
+        input_gradient(rows, W, x) if needs[0] else None,
+        dh,
+        weight_gradient(rows, x.flatten(1, 2)),
+        weight_gradient(recurrent, S[:, :-1].flatten(1, 2)),
+        rows.sum(1),
+        recurrent[..., 2 * n :].sum(1),
+    )
+
+
+LSTM = Kernel("LSTM", lstm_forward, lstm_backward)
+GRU = Kernel("GRU", gru_forward, gru_backward)

@@ -1,0 +1,102 @@
+"""The recurrent highway network with a hand-derived backward, for K stacked models at once.
+
+Per stage (time t, layer l), with the local derivatives of s_l = h t + s c:
+
+    ds/dz_H = t (1 - h^2)        ds/dz_T = (h - s) t (1 - t)  coupled,  h t (1 - t)  uncoupled
+    ds/ds   = c + R' dz          ds/dz_C = s c (1 - c)        uncoupled only
+
+The input product is one call before the loop and the weight gradients are one call after it; between them a stage is one product
+and a few elementwise operations in place. Buffers are laid out (K, L, T, B, .) so that those products need no copy:
+S[:, l, t] is the state that enters layer l at time t, and S[:, 0, t + 1] is y[t].
+"""
+
+import torch
+from torch import Tensor
+
+from rhn.kernels.ensemble import Kernel, recurrence, stack_size
+from rhn.kernels.products import Products, input_gradient, input_product, stages, weight_gradient
+
+
+BLOCK = 1 << 17  # states for which local derivatives are computed at once: their temporaries stay in the cache
+
+
+def highway(x: Tensor, s0: Tensor, W: Tensor, R: Tensor, b: Tensor, *, coupled: bool = True) -> Tensor:
+    """States y[1..T] (T, B, n); same arguments and values as `highway_reference`."""
+    return recurrence(HIGHWAY, x, s0, W, R, b, coupled=coupled)
+
+
+def highway_forward(x: Tensor, s0: Tensor, W: Tensor, R: Tensor, b: Tensor, *, coupled: bool):
+    """(states (K, T, B, n), S (K, L, T + 1, B, n), gates A (K, L, T, B, G n))."""
+    K, (T, B), (L, gn, n) = stack_size(x, s0, W, R, b), x.shape[1:3], R.shape[1:]
+    S, A = R.new_empty(K, L, T + 1, B, n), R.new_empty(K, L, T, B, gn)
+    S[:, 0, 0] = s0
+    addends = [input_product(x, W, b[:, 0], K).unbind(1)]
+    addends += [[bias.unsqueeze(1)] * T for bias in b.expand(K, -1, -1).unbind(1)[1:]]
+    recur = Products(R.transpose(2, 3), K, B)
+    Ss, As = stages(S), stages(A)
+    Hs, Ts = stages(A[..., :n]), stages(A[..., n:])
+    Cs = stages(A[..., 2 * n :])
+    for t in range(T):
+        for layer in range(L):
+            s = Ss[layer][t]
+            out = Ss[layer + 1][t] if layer + 1 < L else Ss[0][t + 1]
+            recur.into(As[layer][t], layer, s, addends[layer][t])
+            h = Hs[layer][t].tanh_()
+            gate = Ts[layer][t].sigmoid_()  # both T and C where they are uncoupled
+            if coupled:
+                torch.lerp(s, h, gate, out=out)
+            else:
+                torch.mul(h, gate[..., :n], out=out)
+                out.addcmul_(s, Cs[layer][t])
+    return S[:, 0, 1:].clone(), S, A
+
+
+def highway_backward(grad, needs, inputs, residuals, *, coupled: bool):
+    """Gradients of (x, s0, W, R, b), each with a leading axis of K."""
+    (x, _, W, R, _), (S, A) = inputs, residuals
+    (K, L, T, B, gn), n = A.shape, R.shape[-1]
+    block = min(T, max(1, BLOCK // (K * L * B * n)))
+    D, C = torch.empty_like(A), A.new_empty(K, L, block, B, n)
+    back, Ds, Dg, Cs, grads = (
+        Products(R, K, B),
+        stages(D),
+        stages(D.unflatten(-1, (gn // n, n))),
+        stages(C),
+        grad.unbind(1),
+    )
+    ds, start = grad.new_zeros(K, B, n), T
+    for t in range(T - 1, -1, -1):
+        if t < start:
+            now = slice(max(0, start - block), start)
+            start = now.start
+            _local_derivatives(S[:, :, now], A[:, :, now], coupled, out=(D[:, :, now], C[:, :, : now.stop - start]))
+        ds = ds + grads[t]
+        for layer in range(L - 1, -1, -1):
+            Dg[layer][t].mul_(ds.unsqueeze(2))
+            carried = Cs[layer][t - start].mul_(ds)
+            ds = back.into(carried, layer, Ds[layer][t], carried)
+    rows = D[:, 0].flatten(1, 2)
+    return (
+        input_gradient(rows, W, x) if needs[0] else None,
+        ds,
+        weight_gradient(rows, x.flatten(1, 2)),
+        weight_gradient(D.flatten(2, 3), S[:, :, :T].flatten(2, 3)),
+        D.flatten(2, 3).sum(2),
+    )
+
+
+def _local_derivatives(S: Tensor, A: Tensor, coupled: bool, out: tuple[Tensor, Tensor]) -> None:
+    """Write ds_l/dz (..., G n), elementwise, and the carry gate c (..., n), from the states S (..., n) and the gates A (..., G n)."""
+    n, (D, C) = S.shape[-1], out
+    h, t = A[..., :n], A[..., n : 2 * n]
+    torch.mul(t, 1 - h * h, out=D[..., :n])
+    if coupled:
+        torch.sub(1, t, out=C)
+        torch.mul(h - S, t * C, out=D[..., n:])
+    else:
+        C.copy_(A[..., 2 * n :])
+        torch.mul(h, t * (1 - t), out=D[..., n : 2 * n])
+        torch.mul(S, C * (1 - C), out=D[..., 2 * n :])
+
+
+HIGHWAY = Kernel("highway", highway_forward, highway_backward)

@@ -1,0 +1,33 @@
+"""The recurrent highway network as its equation says it (Zilly et al. 2017, equations 6-9), one step and one layer after another.
+
+    h_l = tanh (1{l=1} W_H x + R_Hl s_{l-1} + b_Hl)
+    t_l = sigma(1{l=1} W_T x + R_Tl s_{l-1} + b_Tl)        c_l likewise, or c_l = 1 - t_l where the gates are coupled
+    s_l = h_l * t_l + s_{l-1} * c_l                        s_0 = y[t-1], y[t] = s_L
+
+The blocks of W, R and b are stacked in the order H, T (, C): G = 2 coupled, 3 uncoupled. Shapes: see `rhn.kernels`.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def highway_layer(z: Tensor, s: Tensor, coupled: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One layer from its pre-activations z (..., G n) and input state s (..., n): (s_l, h, t, c), each (..., n)."""
+    n = s.shape[-1]
+    h, t = torch.tanh(z[..., :n]), torch.sigmoid(z[..., n : 2 * n])
+    c = 1 - t if coupled else torch.sigmoid(z[..., 2 * n :])
+    return h * t + s * c, h, t, c
+
+
+def highway_reference(x: Tensor, s0: Tensor, W: Tensor, R: Tensor, b: Tensor, *, coupled: bool = True) -> Tensor:
+    """States y[1..T] (T, B, n) from x (T, B, m) and s0 (B, n)."""
+    s, states = s0, []
+    for x_t in x:
+        for layer in range(R.shape[0]):
+            z = F.linear(s, R[layer], b[layer])
+            if layer == 0:
+                z = z + F.linear(x_t, W)
+            s, *_ = highway_layer(z, s, coupled)
+        states.append(s)
+    return torch.stack(states)

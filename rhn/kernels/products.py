@@ -1,0 +1,61 @@
+"""The matrix products that every hand-derived recurrence shares, over K stacked models.
+
+Which routine computes a product is decided by its shape, dtype and device, never by K, and no slice depends on another: a model's
+numbers are the same bits alone or in a stack. Large float32 products on a CPU go to oneDNN with prepacked weights, slice by slice
+(`rhn.kernels.packed`); everything else is one batched product.
+"""
+
+import torch
+from torch import Tensor
+
+from rhn.kernels import packed
+
+
+def stages(buffer: Tensor) -> list[tuple[Tensor, ...]]:
+    """Views [layer][time] -> (K, B, ...) of a (K, L, T, B, ...) buffer, made in bulk: a view a stage would cost as much as its work."""
+    return [layer.unbind(1) for layer in buffer.unbind(1)]
+
+
+def input_product(x: Tensor, W: Tensor, b: Tensor, K: int) -> Tensor:
+    """x W' + b for all time steps in one product: x (K or 1, T, B, m), W (K or 1, g, m), b (K or 1, g) -> (K, T, B, g)."""
+    rows = x.flatten(1, 2).expand(K, -1, -1)
+    product = torch.baddbmm(b.unsqueeze(1), rows, W.transpose(1, 2).expand(K, -1, -1))
+    return product.unflatten(1, x.shape[1:3])
+
+
+def input_gradient(dz: Tensor, W: Tensor, like: Tensor) -> Tensor:
+    """dz W for all time steps: dz (K, T B, g), W (K or 1, g, m) -> (K, T, B, m), T and B as in `like` (., T, B, m)."""
+    return torch.matmul(dz, W).unflatten(1, like.shape[1:3])
+
+
+def weight_gradient(dz: Tensor, inputs: Tensor) -> Tensor:
+    """dz' inputs, summed over all rows N: (..., N, g), (..., N, k) -> (..., g, k); leading axes broadcast."""
+    (N, g), k = dz.shape[-2:], inputs.shape[-1]
+    if not packed.pays(dz, rows=g, inner=N, outer=k):
+        return torch.matmul(dz.transpose(-1, -2), inputs)
+    batch = torch.broadcast_shapes(dz.shape[:-2], inputs.shape[:-2])
+    out = dz.new_empty(*batch, g, k)
+    slices = (t.expand(*batch, *t.shape[-2:]).flatten(0, -3) for t in (dz, inputs, out))
+    for dz_k, inputs_k, out_k in zip(*slices, strict=True):
+        out_k.copy_(packed.linear(dz_k.t().contiguous(), packed.pack(inputs_k.t(), g)))
+    return out
+
+
+class Products:
+    """s M_l + addend for the layers' matrices M (K or 1, L, k, g) and rows s (K, B, k), asked for over many time steps."""
+
+    def __init__(self, M: Tensor, K: int, B: int):
+        self.layers = M.expand(K, *M.shape[1:]).unbind(1)
+        k, g = M.shape[-2:]
+        self.packed = None
+        if packed.pays(M, rows=B, inner=k, outer=g):
+            models = [[packed.pack(m.t(), B) for m in layers] for layers in M]
+            self.packed = [[models[i % len(models)][layer] for i in range(K)] for layer in range(M.shape[1])]
+
+    def into(self, out: Tensor, layer: int, s: Tensor, addend: Tensor) -> Tensor:
+        """Write s M_l + addend to out (K, B, g); the addend (K, B or 1, g) may be out itself."""
+        if self.packed is None:
+            return torch.baddbmm(addend, s, self.layers[layer], out=out)
+        for out_k, s_k, addend_k, weight in zip(out, s, addend, self.packed[layer], strict=True):
+            out_k.copy_(packed.linear_add(s_k, addend_k, weight))
+        return out

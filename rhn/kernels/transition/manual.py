@@ -1,0 +1,81 @@
+"""The deep transition with a hand-derived backward, for K stacked models at once.
+
+Y (K, L, T + 1, B, n) holds the states: Y[:, l, t] enters layer l at time t, so that Y[:, l + 1, t] (Y[:, 0, t + 1] for the last
+layer) is what it gives. Each stage writes its pre-activation where its state will be and applies f in place. Backward, with
+f' = 1 - s^2 (tanh) or [s > 0] (relu):  dz = f' ds,  ds_{l-1} = R_l' dz,  dy[t-1] += S_l' dz.
+"""
+
+import torch
+from torch import Tensor
+
+from rhn.kernels.ensemble import Kernel, recurrence, stack_size
+from rhn.kernels.products import Products, input_gradient, input_product, stages, weight_gradient
+
+
+def deep_transition(
+    x: Tensor, s0: Tensor, W: Tensor, R: Tensor, b: Tensor, S: Tensor | None = None, *, nonlinearity: str = "tanh"
+) -> Tensor:
+    """States y[1..T] (T, B, n); same arguments and values as `deep_transition_reference`."""
+    skips = () if S is None else (S,)
+    return recurrence(DEEP_TRANSITION, x, s0, W, R, b, *skips, nonlinearity=nonlinearity)
+
+
+def deep_transition_forward(x, s0, W, R, b, S=None, *, nonlinearity: str):
+    """(states (K, T, B, n), Y (K, L, T + 1, B, n))."""
+    skips = () if S is None else (S,)
+    K, (T, B), (L, n) = stack_size(x, s0, W, R, b, *skips), x.shape[1:3], R.shape[1:3]
+    first_skip = L - (0 if S is None else S.shape[1])
+    apply_ = torch.tanh_ if nonlinearity == "tanh" else torch.relu_
+    Y = R.new_empty(K, L, T + 1, B, n)
+    Y[:, 0, 0] = s0
+    addends = [input_product(x, W, b[:, 0], K).unbind(1)]
+    addends += [[bias.unsqueeze(1)] * T for bias in b.expand(K, -1, -1).unbind(1)[1:]]
+    recur = Products(R.transpose(2, 3), K, B)
+    skip = Products(S.transpose(2, 3), K, B) if skips else None
+    Ys, outs = stages(Y), [given.unbind(1) for given in _given(Y)]
+    for t in range(T):
+        y = Ys[0][t]
+        for layer in range(L):
+            z = recur.into(outs[layer][t], layer, Ys[layer][t], addends[layer][t])
+            if layer >= first_skip:
+                skip.into(z, layer - first_skip, y, z)
+            apply_(z)
+    return Y[:, 0, 1:].clone(), Y
+
+
+def deep_transition_backward(grad, needs, inputs, residuals, *, nonlinearity: str):
+    """Gradients of (x, s0, W, R, b) and of S where there is one, each with a leading axis of K."""
+    (x, _, W, R, _, *skips), (Y,) = inputs, residuals
+    K, L, (T, B), n = Y.shape[0], Y.shape[1], x.shape[1:3], R.shape[-1]
+    first_skip = L - (skips[0].shape[1] if skips else 0)
+    s = torch.stack(_given(Y), 1)
+    D = 1 - s * s if nonlinearity == "tanh" else (s > 0).to(s.dtype)
+    back = Products(R, K, B)
+    skip = Products(skips[0], K, B) if skips else None
+    Ds, grads = stages(D), grad.unbind(1)
+    dy = grad.new_zeros(K, B, n)
+    for t in range(T - 1, -1, -1):
+        ds, dy = dy + grads[t], torch.zeros_like(dy)
+        for layer in range(L - 1, -1, -1):
+            dz = Ds[layer][t].mul_(ds)
+            if layer >= first_skip:
+                skip.into(dy, layer - first_skip, dz, dy)
+            ds = back.into(torch.empty_like(ds) if layer else dy, layer, dz, torch.zeros_like(dy) if layer else dy)
+    rows = D[:, 0].flatten(1, 2)
+    flat = D.flatten(2, 3)
+    return (
+        input_gradient(rows, W, x) if needs[0] else None,
+        dy,
+        weight_gradient(rows, x.flatten(1, 2)),
+        weight_gradient(flat, Y[:, :, :T].flatten(2, 3)),
+        flat.sum(2),
+        *(weight_gradient(flat[:, first_skip:], Y[:, :1, :T].flatten(2, 3)) for _ in skips),
+    )
+
+
+def _given(Y: Tensor) -> list[Tensor]:
+    """What each layer gives at every step, as views (K, T, B, n) of the states Y."""
+    return [*(Y[:, layer, :-1] for layer in range(1, Y.shape[1])), Y[:, 0, 1:]]
+
+
+DEEP_TRANSITION = Kernel("deep transition", deep_transition_forward, deep_transition_backward)

@@ -1,0 +1,39 @@
+"""One thread a process, a fixed seed a test, hypothesis without deadlines and derandomised in CI; data that is absent skips with a reason."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch and NumPy load their BLAS
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+settings.register_profile("default", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def original_chorales() -> Path:
+    """The original JSB Chorales (Huang's quarter-note JSON): a development copy beside the checkout, never committed."""
+    path = SHARED_DATA / "jsb" / "jsb-chorales-quarter.json"
+    if not path.exists():
+        pytest.skip(f"the original chorales are not at {path}")
+    return path
+
+
+def pytest_collection_modifyitems(items):
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
