@@ -56,6 +56,9 @@ def temporal_jacobian(
     else:
         jacobian = {"jacrev": jacrev, "jacfwd": jacfwd}[method](step, argnums=1)
         A = vmap(jacobian, chunk_size=chunk_size)(rows_x, rows_s)
+    n = s.shape[-1]
+    if not isinstance(A, Tensor) or A.shape[1:] != (n, n):
+        raise InvalidInputError(f"{_name(cell)} must return one state of {n} entries, as many as it was given")
     return A.reshape(*lead, *A.shape[-2:])
 
 
@@ -116,6 +119,8 @@ def _resolve(cell) -> tuple[Step, Step | None]:
 
 def _flatten(x: Tensor, s: Tensor) -> tuple[torch.Size, Tensor, Tensor]:
     """(leading dimensions, x (N, m), s (N, n))."""
+    if not (isinstance(x, Tensor) and isinstance(s, Tensor)):
+        raise InvalidInputError(f"x is {type(x).__name__} and s {type(s).__name__}: expected torch tensors")
     if x.dim() == 0 or s.dim() == 0:
         raise InvalidInputError(f"x has shape {tuple(x.shape)} and s {tuple(s.shape)}: expected (..., m) and (..., n)")
     try:
@@ -130,7 +135,12 @@ def _flatten(x: Tensor, s: Tensor) -> tuple[torch.Size, Tensor, Tensor]:
 def _check_step(cell, step: Step, x: Tensor, s: Tensor) -> None:
     """Our cells know their sizes; say what does not fit before torch does."""
     owner = getattr(step, "__self__", None)
-    if isinstance(owner, Cell) and (x.shape[-1], s.shape[-1]) != (owner.input_size, owner.state_size):
+    if not isinstance(owner, Cell):
+        return
+    weight = next(owner.parameters(), s)
+    if (x.dtype, s.dtype) != (weight.dtype, weight.dtype):
+        raise InvalidInputError(f"x is {x.dtype} and s {s.dtype}, the weights are {weight.dtype}: convert one")
+    if (x.shape[-1], s.shape[-1]) != (owner.input_size, owner.state_size):
         raise InvalidInputError(
             f"x ends in {x.shape[-1]} and s in {s.shape[-1]}: {_name(cell)} expects {owner.input_size} inputs "
             f"and a state of {owner.state_size}"

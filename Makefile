@@ -1,0 +1,50 @@
+# `make` lists what there is. Everything runs from .venv, which the first target that needs it creates with pinned versions.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# One BLAS thread a process: parallelism is by processes (two threads on small matrices are slower than one).
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-chaos lint bench figures gpu-check clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(VENV)/.base: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV), a few minutes the first time ..."
+	$(BIN)/pip install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.base ## set up and run the main job: spectrum and discs of a depth-5 RHN on a chorale
+	$(BIN)/gersgorin-plot --cell rhn --depth 5
+
+test: $(VENV)/.dev ## set up and run all tests
+	CI=1 $(BIN)/ruff check .
+	CI=1 $(BIN)/python -m pytest -n 2 -q -m 'not chaos'
+
+test-chaos: $(VENV)/.dev ## the long random-kill tests of the study
+	$(BIN)/python -m pytest -q -m chaos
+
+lint: $(VENV)/.dev ## ruff: check and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: $(VENV)/.dev ## ratios against what you would otherwise use (FULL=1 for more)
+	$(BIN)/python -m benchmarks $(if $(FULL),--full)
+
+figures: $(VENV)/.base ## draw the gallery and the pictures of README and docs
+	$(BIN)/python -m gersgorin.gallery --out docs/figures
+
+gpu-check: ## on a GPU machine: the tests marked gpu and the benchmarks, into gpu-results/
+	PYTHON=$(PYTHON) bash benchmarks/gpu_check.sh gpu-results
+
+clean: ## remove the virtual environment and caches
+	rm -rf $(VENV) .pytest_cache .hypothesis .ruff_cache build *.egg-info

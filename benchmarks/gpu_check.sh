@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# The checks that need a GPU: tests marked `gpu`, then the benchmarks, all output into one folder. Runs from the source tree with
+# any Python that has torch; wheels for what that Python lacks may lie in .carry/wheels (pip download -d .carry/wheels ...).
+set -u
+out=${1:-gpu-results}
+python=${PYTHON:-python3}
+mkdir -p "$out"
+if [ -d .carry/wheels ]; then
+    "$python" -m pip install --quiet --no-index --find-links .carry/wheels --target .carry/site --upgrade .carry/wheels/*.whl --no-deps
+fi
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}:$PWD/.carry/site" MPLBACKEND=Agg
+"$python" - <<'PY' | tee "$out/environment.txt"
+import datetime, platform, torch
+print("date", datetime.date.today().isoformat())
+print("python", platform.python_version(), "torch", torch.__version__, "cuda", torch.version.cuda)
+print("device", torch.cuda.get_device_name() if torch.cuda.is_available() else "none: torch sees no CUDA device")
+raise SystemExit(0 if torch.cuda.is_available() else 2)
+PY
+[ "${PIPESTATUS[0]}" -eq 0 ] || { echo "gpu-check needs a CUDA device" >&2; exit 2; }
+"$python" -m pytest -q -m gpu -p no:cacheprovider tests 2>&1 | tee "$out/tests.txt"
+tests=${PIPESTATUS[0]}
+[ "$tests" -eq 5 ] && tests=0 # no test was marked: nothing failed
+"$python" -m benchmarks --device cuda 2>&1 | tee "$out/benchmarks.txt"
+bench=${PIPESTATUS[0]}
+echo "results in $out"
+exit $((tests > bench ? tests : bench))

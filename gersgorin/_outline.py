@@ -1,0 +1,109 @@
+"""Outlines of sets that mirror at the real axis: {x + iy: |y| <= h(x)}, as our sets of a real matrix are.
+
+An upper curve is a complex vector of the points x + i h(x) from left to right, one for each connected component; its
+ends are where the component meets the real axis. Mirrored, it is a closed polygon. Units: the matrix's.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+BISECTIONS = 40  # halvings of an interval of the set's size: past float32, and 1e-12 of it in float64
+
+
+def mirrored(upper: np.ndarray) -> np.ndarray:
+    """The closed polygon (first point = last) of an upper curve and its mirror image, clockwise."""
+    return np.concatenate([upper, upper[::-1].conj(), upper[:1]])
+
+
+def polygon_area(polygons: list[np.ndarray]) -> float:
+    """The sum of the areas of closed polygons without self-intersections (the shoelace formula).
+
+    >>> polygon_area([np.array([0, 2, 2 + 1j, 1j, 0])])
+    2.0
+    """
+    return float(sum(abs((p[:-1].conj() * p[1:]).imag.sum()) / 2 for p in polygons))
+
+
+def binary_scale(size: float) -> float:
+    """The power of two that brings a positive size into [1, 2); dividing by it is exact."""
+    return math.ldexp(1.0, math.frexp(size)[1] - 1)
+
+
+def discs_upper_curves(centers: np.ndarray, radii: np.ndarray, points: int) -> list[np.ndarray]:
+    """The upper curves of a union of discs with real centers, `points` on each exposed arc, in equal angles.
+
+    max_i r_i^2 - (x - c_i)^2 = -x^2 + max_i (2 c_i x + r_i^2 - c_i^2): the exposed arcs are the upper envelope of n
+    lines (a power diagram on the axis), found in one pass over the centers in ascending order.
+    """
+    scale = binary_scale(float((np.abs(centers) + radii).max()))  # squares then neither overflow nor underflow
+    order = np.lexsort((radii, centers))
+    envelope: list[tuple[float, float, float]] = []  # center, radius, and the x from which this disc is the highest
+    for c, r in zip((centers[order] / scale).tolist(), (radii[order] / scale).tolist(), strict=True):
+        start = -np.inf
+        while envelope:
+            c0, r0, start0 = envelope[-1]
+            # where the squared heights are equal; of equal centers the last has the largest radius and hides the others
+            start = (c0 + c) / 2 + (r0 - r) * (r0 + r) / (c - c0) / 2 if c > c0 else -np.inf
+            if start > start0:
+                break
+            envelope.pop()
+            start = -np.inf
+        envelope.append((c, r, start))
+    ends = [start for _, _, start in envelope[1:]] + [np.inf]
+    curves: list[list[np.ndarray]] = []
+    reached_end = False
+    for (c, r, start), end in zip(envelope, ends, strict=True):
+        low, high = max(start - c, -r), min(end - c, r)  # relative to the center: a radius may be below its rounding
+        if low <= high:
+            if not (reached_end and start - c >= -r):
+                curves.append([])
+            curves[-1].append(scale * _arc(c, r, low, high, points))
+        reached_end = low <= high and end - c <= r
+    return [np.concatenate(arcs) for arcs in curves]
+
+
+def sampled_upper_curves(
+    inside: Callable[[np.ndarray], np.ndarray], centers: np.ndarray, points: int
+) -> list[np.ndarray]:
+    """The upper curves of a set within |z| < 2 that is known by its membership function alone, by bisection.
+
+    Args:
+        inside: complex (k,) -> bool (k,); above each x the set is an interval from the real axis, or empty.
+        centers: real points of the set, at least one in each component; between two of them a gap is found where one of
+            the `points` looked at along the axis, or the middle of two neighbouring centers, falls into it.
+        points: for each component, from end to end in equal angles.
+    """
+    centers = np.unique(centers)
+    axis = np.unique(np.concatenate([np.linspace(-2, 2, points), centers, (centers[1:] + centers[:-1]) / 2]))
+    member = inside(axis + 0j)
+    left, right = np.flatnonzero(~member[:-1] & member[1:]), np.flatnonzero(member[:-1] & ~member[1:])
+    starts = _bisect(lambda x: inside(x + 0j), axis[left + 1], axis[left])
+    stops = _bisect(lambda x: inside(x + 0j), axis[right], axis[right + 1])
+    curves = []
+    for start, stop in zip(starts, stops, strict=True):
+        angles = np.linspace(np.pi, 0, points)
+        x = np.clip((start + stop) / 2 + (stop - start) / 2 * np.cos(angles), start, stop)
+        x = np.unique(np.concatenate([x, [start, stop]]))
+        height = _bisect(lambda y, x=x: inside(x + 1j * y), np.zeros_like(x), np.full_like(x, 2))
+        height[[0, -1]] = 0
+        curves.append(x + 1j * height)
+    return curves
+
+
+def _arc(center: float, radius: float, low: float, high: float, points: int) -> np.ndarray:
+    """The part of an upper half circle with low <= x - center <= high; one point where the radius is 0."""
+    if radius == 0:
+        return np.array([center + 0j])
+    angles = np.linspace(*np.arccos(np.clip([low / radius, high / radius], -1, 1)), points)
+    return center + radius * (np.cos(angles) + 1j * np.sin(angles))
+
+
+def _bisect(inside: Callable[[np.ndarray], np.ndarray], member: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Between a member and a non-member, the last member, elementwise."""
+    for _ in range(BISECTIONS):
+        middle = (member + other) / 2
+        is_member = inside(middle)
+        member, other = np.where(is_member, middle, member), np.where(is_member, other, middle)
+    return member

@@ -1,0 +1,257 @@
+"""`gersgorin-plot`: the spectrum and the discs of a recurrent cell running on a real chorale."""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from rhn.command import parse, print_json, run_command
+from rhn.errors import InvalidInputError, OutputError
+from rhn.files import atomic_path, check_writable
+
+DESCRIPTION = """Spectrum and Geršgorin discs of a recurrent cell running on a real chorale, with what their products do.
+
+examples:
+  gersgorin-plot --cell rhn --depth 5
+  gersgorin-plot --cell rnn --compare irnn,rhn --chorale bwv66.6
+  gersgorin-plot --checkpoint runs/best.safetensors --discs both --output trained.pdf
+  gersgorin-plot --cell my_package.cells:MyCell --hidden-size 32 --json"""
+
+DEFAULT_CHORALE = "bwv269"
+FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
+Name = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
+Number = Annotated[float | None, tyro.conf.arg(metavar="X")]
+Whole = Annotated[int | None, tyro.conf.arg(metavar="N")]
+File = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of `gersgorin-plot`."""
+
+    cell: Name = None
+    """rnn, irnn, dt-rnn, dts-rnn, rhn (default), lstm, gru, or your own as package.module:factory."""
+    depth: Whole = None
+    """Recurrence depth, layers within a step (default 1)."""
+    hidden_size: Whole = None
+    """Hidden units (default 64)."""
+    checkpoint: File = None
+    """Trained weights instead of a new cell."""
+    init: Name = None
+    """gaussian:STD, uniform:A or identity[:STD] (default uniform:0.04; irnn: identity)."""
+    transform_bias: Number = None
+    """Start of an RHN's transform-gate bias (default -2)."""
+    chorale: Annotated[str, tyro.conf.arg(metavar="NAME")] = DEFAULT_CHORALE
+    """A chorale by name (bwv66.6) or by its place in the split (test-0)."""
+    steps: Whole = None
+    """Only the first N frames (default: all)."""
+    data: File = None
+    """The original chorales (.json, .pickle, .mat) instead of those rebuilt from music21's scores."""
+    discs: Literal["row", "column", "both"] = "row"
+    """Which discs to draw. The paper's row discs are the column discs here: it prints the transpose."""
+    compare: Name = None
+    """More cells, comma-separated, in panels side by side at one scale."""
+    animate: bool = False
+    """Also write the spectrum moving along the chorale, as MP4 where ffmpeg is, else GIF."""
+    output: File = None
+    """Figure to write, .png, .svg or .pdf (default: a telling name in the current folder)."""
+    save_data: File = None
+    """Also write the numbers, .npz or .json."""
+    json: bool = False
+    """Print one JSON object instead of the table."""
+    seed: int = 0
+    """Seed of the initial weights."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where Jacobians are computed (eigenvalues always on the CPU)."""
+    dtype: Literal["float64", "float32"] = "float64"
+    """Precision of everything measured."""
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    return run_command(lambda: plot(parse(Options, args, prog="gersgorin-plot", description=DESCRIPTION)))
+
+
+def plot(options: Options) -> None:
+    """Check everything that can be checked, then measure, draw, write and print."""
+    _check_options(options)
+    compared = options.compare.split(",") if options.compare else []
+    figure_path, data_path = _outputs(options, compared)
+    piece = _chorale(options)
+
+    import torch
+
+    from gersgorin.measure import measure_spectrum
+    from gersgorin.subject import title
+
+    subjects, device, dtype = _subjects(options, compared), _device(options.device), getattr(torch, options.dtype)
+    for subject in subjects:
+        _check_memory(subject, len(piece), dtype.itemsize)
+    x = torch.as_tensor(piece, device=device).to(dtype)
+    with _progress() as report:
+        records = []
+        for subject in subjects:
+            cell = subject.build(device, dtype)
+            name = title(cell, subject.name)
+            progress = report(f"spectra of {name}")
+            records.append(
+                measure_spectrum(cell, x, name=subject.name, chorale=piece.name, title=name, progress=progress)
+            )
+        _draw(options, records, figure_path, data_path, report)
+    _print(options, records, figure_path)
+
+
+def _check_options(options: Options) -> None:
+    if options.checkpoint:
+        given = [
+            k for k in ("cell", "depth", "hidden_size", "init", "transform_bias") if getattr(options, k) is not None
+        ]
+        if given:
+            words = ", ".join("--" + k.replace("_", "-") for k in given)
+            raise InvalidInputError(f"{words} cannot be given with --checkpoint: the file says what the cell is")
+    if options.steps is not None and options.steps < 1:
+        raise InvalidInputError(f"--steps must be at least 1, got {options.steps}")
+
+
+def _outputs(options: Options, compared: list[str]) -> tuple[Path, Path | None]:
+    """Paths of the figure and of the numbers, seen to be writable before any work."""
+    figure = options.output
+    if figure is None:
+        what = [options.checkpoint.stem if options.checkpoint else options.cell or "rhn"]
+        what += [f"depth{options.depth}"] * ((options.depth or 1) > 1) + ["vs"] * bool(compared) + compared
+        words = "-".join(["gersgorin", *what, options.chorale.lower()])
+        figure = Path(re.sub(r"[^\w.-]+", "-", re.sub(r"\s", "", words)) + ".png")
+    if figure.suffix.lower() not in FIGURE_SUFFIXES:
+        raise OutputError(f"cannot draw {figure}: expected a name ending in {', '.join(FIGURE_SUFFIXES)}")
+    data = options.save_data
+    if data is not None and data.suffix not in (".npz", ".json"):
+        raise OutputError(f"cannot save {data}: expected a name ending in .npz or .json")
+    check_writable(figure)
+    if data is not None:
+        check_writable(data)
+    return figure, data
+
+
+def _chorale(options: Options):
+    """The piece (T, 88), cut to --steps."""
+    from rhn.data import chorale
+
+    piece = chorale(options.chorale, options.data)
+    if options.steps is None:
+        return piece
+    if options.steps > len(piece):
+        raise InvalidInputError(
+            f"--steps {options.steps} is beyond the end of {piece.name}: it has {len(piece)} frames"
+        )
+    return piece[: options.steps]
+
+
+def _subjects(options: Options, compared: list[str]) -> list:
+    from gersgorin.subject import checkpoint_cell, new_cell
+
+    new = {
+        "depth": 1 if options.depth is None else options.depth,
+        "hidden_size": 64 if options.hidden_size is None else options.hidden_size,
+        "seed": options.seed,
+        "transform_bias": options.transform_bias,
+        "init": options.init,
+    }
+    if options.checkpoint:
+        first = checkpoint_cell(options.checkpoint)
+    else:
+        first = new_cell(options.cell or "rhn", **new)
+    return [first, *(new_cell(name, compared=True, **new) for name in compared)]
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InvalidInputError("--device cuda: torch sees no CUDA device here; use --device cpu")
+    return name
+
+
+def _check_memory(subject, steps: int, itemsize: int) -> None:
+    """Refuse what cannot fit before anything is allocated."""
+    from gersgorin.measure import bytes_needed
+
+    need, have = bytes_needed(steps, subject.state_size, subject.parameters, itemsize), _available_memory()
+    if need > have:
+        raise InvalidInputError(
+            f"a {subject.name} with a state of {subject.state_size} over {steps} steps needs about {need / 2**30:.1f} GiB "
+            f"of memory, {have / 2**30:.1f} GiB are available: use a smaller --hidden-size or fewer --steps"
+        )
+
+
+def _available_memory() -> int:
+    try:
+        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _draw(options: Options, records, figure_path: Path, data_path: Path | None, report) -> None:
+    import matplotlib
+
+    from gersgorin.animation import animation_path, save_animation
+    from gersgorin.plots import STYLE, draw_comparison, draw_run
+
+    with matplotlib.rc_context(STYLE):
+        figure = (
+            draw_run(records[0], discs=options.discs)
+            if len(records) == 1
+            else draw_comparison(records, discs=options.discs)
+        )
+        with atomic_path(figure_path) as temporary:
+            figure.savefig(temporary)
+        if options.animate:
+            moving = animation_path(figure_path)
+            save_animation(records[0], moving, discs=options.discs, progress=report("animation"))
+            print(f"animation: {moving}", file=sys.stderr)
+    if data_path is not None:
+        for k, record in enumerate(records):
+            record.save(
+                data_path if k == 0 else data_path.with_stem(f"{data_path.stem}-{record.cell.replace(':', '-')}")
+            )
+
+
+def _print(options: Options, records, figure_path: Path) -> None:
+    from gersgorin.record import reading
+    from gersgorin.tables import summary_table
+
+    if options.json:
+        first, *others = (record.summary(str(figure_path)) for record in records)
+        print_json(first | ({"compare": others} if others else {}))
+        return
+    for record in records:
+        print(summary_table(record))
+        print(reading(record), end="\n\n")
+    print(f"figure: {figure_path}")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable]:
+    """report(title) -> callback(done, total): a bar on stderr for what takes long; nothing where stderr is not a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+
+        def report(title: str) -> Callable[[int, int], None]:
+            task = bar.add_task(title, total=None)
+            return lambda done, total: bar.update(task, completed=done, total=total)
+
+        yield report
+
+
+if __name__ == "__main__":
+    sys.exit(main())

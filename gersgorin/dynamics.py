@@ -1,0 +1,149 @@
+"""What many steps do together: products of temporal Jacobians, their norms and exponents, without over- or underflow.
+
+Spectra of single steps do not compose: [[0, 2], [0, 0]] and its transpose have spectral radius 0 each and a product of
+radius 4; diag(2, 0) and diag(0, 2) have radius 2 each and the product 0. What a gradient feels over T steps is the norm
+of dy[T]/dy[0] = A[T-1] ... A[0].
+
+Every factor and every partial product is scaled by powers of two, counted as integers: nothing overflows, and scaling
+adds no rounding.
+
+Shapes: A (T, ..., n, n), time first, A[t] = dy[t+1]/dy[t]. Units: logarithms are natural, exponents are per step. No
+gradient flows through.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from gersgorin._validate import check_square
+from gersgorin.spectrum import one_thread
+
+
+def jacobian_product(A: Tensor) -> tuple[Tensor, Tensor]:
+    """The product of all steps, dy[T]/dy[0] = A[T-1] ... A[0] = P exp(log_scale).
+
+    Args:
+        A: (T, ..., n, n). T = 0 gives the empty product, the identity.
+
+    Returns:
+        P (..., n, n), its largest modulus of an entry in [1/2, 1), or P = 0; log_scale (...,) real and finite, 0 where
+        P = 0. Entries smaller than P's largest by more than the type's range are lost.
+
+    Raises:
+        InvalidInputError: A is not (T, ..., n, n), not floating point, or holds NaN or infinity.
+
+    >>> P, log_scale = jacobian_product(torch.full((5000, 1, 1), 32.0))
+    >>> float(P), round(float(log_scale / math.log(2)))  # 32^5000 = 2^25000
+    (0.5, 25001)
+    """
+    check_square(A, batch_dims=1)
+    P, exponent = _identity(A)
+    for P, exponent in _prefix_products(A):  # noqa: B007 - the last one is wanted
+        pass
+    return P, exponent.to(A.abs().dtype) * math.log(2)
+
+
+def cumulative_log_norms(A: Tensor) -> Tensor:
+    """log ||dy[t+1]/dy[0]||_2 for t = 0..T-1, (T, ...) real; -inf where the product is zero. T = 0 gives (0, ...).
+
+    Arguments and errors as for `jacobian_product`.
+
+    >>> cumulative_log_norms(torch.tensor([2.0, 0.5, 4.0]).reshape(3, 1, 1)).exp().round(decimals=4)
+    tensor([2., 1., 4.])
+    """
+    check_square(A, batch_dims=1)
+    log_norms = A.new_empty(A.shape[:-2], dtype=A.abs().dtype)
+    for t, (P, exponent) in enumerate(_prefix_products(A)):
+        log_norms[t] = _log_norm(P) + exponent.to(log_norms.dtype) * math.log(2)
+    return log_norms
+
+
+def finite_time_exponent(A: Tensor) -> Tensor:
+    """log ||A[T-1] ... A[0]||_2 / T, (...,) real: the worst perturbation's mean growth a step; -inf where all vanish.
+
+    Raises:
+        InvalidInputError: as `jacobian_product`; or T = 0.
+
+    >>> A = torch.tensor([[0.0, 2.0], [0.0, 0.0]])
+    >>> finite_time_exponent(torch.stack([A, A.T])).exp().round(decimals=4)  # radius 0 each, yet it doubles each step
+    tensor(2.)
+    """
+    check_square(A, batch_dims=1, steps=1)
+    P, log_scale = jacobian_product(A)
+    return (_log_norm(P) + log_scale) / len(A)
+
+
+def finite_time_exponents(A: Tensor) -> Tensor:
+    """log ||A[t] ... A[0]||_2 / (t + 1) for t = 0..T-1, (T, ...) real; the last is `finite_time_exponent`.
+
+    Arguments and errors as for `jacobian_product`.
+    """
+    log_norms = cumulative_log_norms(A)
+    steps = torch.arange(1, len(A) + 1, dtype=log_norms.dtype, device=A.device)
+    return log_norms / steps.reshape(-1, *[1] * (log_norms.dim() - 1))
+
+
+def lyapunov_exponents(A: Tensor) -> Tensor:
+    """The n mean growth rates, (..., n) real, descending, per step: a QR decomposition each step keeps them apart.
+
+    A[t] Q[t-1] = Q[t] R[t] with Q[-1] = I; the exponents are the means over t of log |R[t]_ii| (G. Benettin et al.,
+    1980). Their sum is the mean of log |det A[t]|. A direction that is lost has the exponent -inf.
+
+    Raises:
+        InvalidInputError: as `jacobian_product`; or T = 0.
+
+    >>> lyapunov_exponents(torch.diag(torch.tensor([0.5, 2.0])).expand(9, 2, 2)).exp()
+    tensor([2.0000, 0.5000])
+    """
+    check_square(A, batch_dims=1, steps=1)
+    Q = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+    total = A.new_zeros(A.shape[1:-1], dtype=A.abs().dtype)
+    with one_thread():
+        for step in A.detach():
+            Q, R = torch.linalg.qr(step @ Q)
+            total += R.diagonal(dim1=-2, dim2=-1).abs().log()
+    return (total / len(A)).sort(-1, descending=True).values
+
+
+def half_life(exponent: Tensor | float) -> Tensor:
+    """Steps until a gradient whose norm grows by exp(exponent) a step has half of it: -log 2 / exponent, same shape.
+
+    Negative for a growing gradient: it doubles in that many steps. inf for exponent 0; 0 for -inf, a zero product.
+
+    >>> half_life(torch.tensor([-math.log(2) / 10, 0.0, math.log(2)]))
+    tensor([10., inf, -1.])
+    """
+    exponent = torch.as_tensor(exponent)
+    return torch.where(exponent == 0, torch.inf, -math.log(2) / exponent)
+
+
+def _identity(A: Tensor) -> tuple[Tensor, Tensor]:
+    """The empty product, scaled as the others are: I / 2 and the exponent 1."""
+    half = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device) / 2
+    return half.expand(A.shape[1:]), torch.ones(A.shape[1:-2], dtype=torch.int64, device=A.device)
+
+
+def _prefix_products(A: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """For each t, P (..., n, n) and integers e (...,) with A[t] ... A[0] = P 2^e; e = 0 where the product is zero."""
+    P, exponent = _identity(A)
+    for step in A.detach():
+        step, step_exponent = _scaled(step)
+        P, product_exponent = _scaled(step @ P)
+        exponent = torch.where((P == 0).all(-1).all(-1), 0, exponent + step_exponent + product_exponent)
+        yield P, exponent
+
+
+def _scaled(M: Tensor) -> tuple[Tensor, Tensor]:
+    """M 2^-e and integers e (...,) that bring the largest modulus of an entry into [1/2, 1); e = 0 where M is zero."""
+    largest = M.abs().amax((-2, -1))
+    limit = math.frexp(torch.finfo(largest.dtype).max)[1] - 2  # 2^-e itself neither overflows nor becomes subnormal
+    exponent = torch.frexp(largest).exponent.clamp(-limit, limit)
+    return M * torch.exp2(-exponent.to(largest.dtype))[..., None, None], exponent
+
+
+def _log_norm(P: Tensor) -> Tensor:
+    """log ||P||_2, (...,)."""
+    with one_thread():
+        return torch.linalg.matrix_norm(P, 2).log()

@@ -1,0 +1,62 @@
+"""The numerical range (field of values) {x* A x : |x| = 1}, enclosed by support lines.
+
+For each angle t the range lies in the half-plane Re(e^-it z) <= h(t), h(t) the largest eigenvalue of the Hermitian part
+of e^-it A (R. Horn, C. Johnson, "Topics in Matrix Analysis", 1991, chapter 1). The polygon that these half-planes leave
+holds the range, and so the spectrum. It is convex; for a normal matrix the range is the spectrum's convex hull. For
+dense random matrices, whose discs are far too large, it is close: at n = 64 its area is a fortieth of the discs'.
+"""
+
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gersgorin.inclusion.base import InclusionSet
+from gersgorin.spectrum import one_thread
+from rhn.errors import InvalidInputError
+
+
+class NumericalRange(InclusionSet):
+    """The polygon of `angles` support lines around the numerical range; costs angles / 2 Hermitian eigenproblems.
+
+    The polygon around a disc has pi^2 / (3 angles^2) more area than the disc: 0.02 % by default.
+
+    Raises:
+        InvalidInputError: as `InclusionSet`; or an odd number of angles, or fewer than 4.
+
+    >>> A = torch.tensor([[0.0, 2.0], [0.0, 0.0]])  # its range is the unit disc
+    >>> NumericalRange(A).contains(torch.tensor([1.0, 1.01, 0.999j]))
+    tensor([ True, False,  True])
+    """
+
+    def __init__(self, A: Tensor, angles: int = 128) -> None:
+        super().__init__(A)
+        if angles < 4 or angles % 2:
+            raise InvalidInputError(f"angles: expected an even number, at least 4, got {angles}")
+        self.angles = torch.arange(angles, dtype=self.norm.dtype, device=A.device) * (2 * torch.pi / angles)
+
+    @cached_property
+    def support(self) -> Tensor:
+        """h(t) at each angle t, (..., angles) real."""
+        half_turn = torch.exp(-1j * self.angles[: len(self.angles) // 2])
+        B = self.A[..., None, :, :] * half_turn[:, None, None]
+        with one_thread():
+            values = torch.linalg.eigvalsh((B + B.mH) / 2)
+        return torch.cat([values[..., -1], -values[..., 0]], dim=-1)  # h(t + pi) is minus the least eigenvalue at t
+
+    def _contains(self, z: Tensor, tol: Tensor) -> Tensor:
+        along = (z[..., None] * torch.exp(-1j * self.angles)).real
+        return (along <= self.support[..., None, :] + tol[..., None]).all(-1)
+
+    def outline(self, points: int = 65) -> list[np.ndarray]:
+        """The polygon of 2 (points - 1) support lines, for real and complex matrices: corners, the first one twice."""
+        self._check_outline(points)
+        angles = 2 * (points - 1)
+        support = (
+            (self if angles == len(self.angles) else NumericalRange(self.A, angles)).support.cpu().double().numpy()
+        )
+        step = 2 * np.pi / angles
+        sideways = (np.roll(support, -1) - support * np.cos(step)) / np.sin(step)
+        corners = (support + 1j * sideways) * np.exp(1j * step * np.arange(angles))
+        return [np.append(corners, corners[:1])]

@@ -1,0 +1,82 @@
+"""From a cell and a sequence of inputs to a `SpectrumRecord`: Jacobians, spectra, discs, norms and products along the run."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from gersgorin.discs import gersgorin_discs
+from gersgorin.dynamics import cumulative_log_norms
+from gersgorin.jacobian import norm_bound, temporal_jacobian, trajectory
+from gersgorin.record import SpectrumRecord
+from gersgorin.spectrum import eigenvalues, one_thread
+from rhn.errors import InvalidInputError
+
+BLOCK = 1 << 22  # numbers of Jacobians worked on at once
+
+
+def bytes_needed(steps: int, state_size: int, parameters: int, itemsize: int = 8) -> int:
+    """Memory that `measure_spectrum` takes, roughly: the weights, all Jacobians, and a few blocks to work on."""
+    one = state_size * state_size
+    return itemsize * (parameters + steps * one + 8 * max(BLOCK, one))
+
+
+@torch.no_grad()
+@one_thread()  # two threads on small matrices gain little on an idle machine and lose much on a busy one
+def measure_spectrum(
+    cell: nn.Module,
+    x: Tensor,
+    *,
+    name: str,
+    chorale: str,
+    title: str | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> SpectrumRecord:
+    """Run a cell over x (T, m) from a zero state and measure every step.
+
+    Args:
+        cell: one of ours, a torch.nn cell or a module with `step(x, s)` and `state_size`.
+        x: inputs (T, m) in the dtype and on the device of the cell's weights.
+        name, chorale, title: what the record calls the cell, the sequence and the run.
+        progress: called with (steps done, steps in all).
+
+    Raises:
+        InvalidInputError: shapes do not fit, or a state or Jacobian is not finite.
+    """
+    states = trajectory(cell, x)
+    if not torch.isfinite(states).all():
+        raise InvalidInputError(f"{name}: a state is NaN or infinite along {chorale}: the weights are too large to run")
+    s, (T, N) = states[:-1], states[:-1].shape
+    block = max(1, BLOCK // (N * N))
+    jacobians, measured = x.new_empty(T, N, N), []
+    for start in range(0, T, block):
+        now = slice(start, start + block)
+        A = jacobians[now] = temporal_jacobian(cell, x[now], s[now])
+        norms = torch.linalg.matrix_norm(A, 2)
+        rows, columns = gersgorin_discs(A), gersgorin_discs(A, axis="column")
+        measured.append((eigenvalues(A), rows.centers, rows.radii, columns.centers, columns.radii, norms))
+        progress(min(start + block, T), T)
+    values, *discs, norms = (torch.cat(parts).cpu().numpy() for parts in zip(*measured, strict=True))
+    try:
+        bound = norm_bound(cell, state_bound=float(s.abs().max()))
+    except InvalidInputError:
+        bound = torch.tensor(torch.nan)
+    return SpectrumRecord(
+        cell=name,
+        depth=getattr(cell, "depth", 1),
+        hidden_size=getattr(cell, "hidden_size", N),
+        chorale=chorale,
+        title=title or name,
+        eigenvalues=values,
+        **dict(zip(("row_centers", "row_radii", "column_centers", "column_radii"), discs, strict=True)),
+        norm=norms,
+        norm_bound=bound.cpu().numpy(),
+        log_norm_product=cumulative_log_norms(jacobians).cpu().numpy(),
+        transform_gate=_mean_gates(cell, x, s).cpu().numpy(),
+    )
+
+
+def _mean_gates(cell: nn.Module, x: Tensor, s: Tensor) -> Tensor:
+    """(T, L): each layer's transform gate, averaged over units."""
+    gates = cell.gates(x, s).t if hasattr(cell, "gates") else ()
+    return torch.stack([t.mean(-1) for t in gates], 1) if len(gates) else x.new_empty(len(x), 0)

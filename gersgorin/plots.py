@@ -1,0 +1,198 @@
+"""Figures from records, without torch: spectra in their discs, and over time what the discs suggest beside what the products do.
+
+Every `plot_*` draws into the axes it is given and returns them. Colours are Okabe and Ito's, told apart by the colour-blind; in
+print the line styles and markers differ too.
+"""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gersgorin._outline import discs_upper_curves, mirrored
+from gersgorin.record import SpectrumRecord
+
+BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#666666"
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "savefig.dpi": 160,
+}
+DISC_STYLES = {"row": {"color": BLUE, "linestyle": "-"}, "column": {"color": ORANGE, "linestyle": "--"}}
+
+
+def plot_spectrum(
+    record: SpectrumRecord, step: int, *, discs: str = "row", limit: float | None = None, ax: Axes | None = None
+) -> Axes:
+    """Eigenvalues of one step, the outline of the union of its discs ("row", "column", "both"), and the unit circle."""
+    ax = ax or Figure(figsize=(4, 4)).subplots()
+    for axis in ("row", "column") if discs == "both" else (discs,):
+        centers, radii = getattr(record, f"{axis}_centers")[step], getattr(record, f"{axis}_radii")[step]
+        for k, upper in enumerate(discs_upper_curves(centers, radii, 65)):
+            polygon, style = mirrored(upper), DISC_STYLES[axis]
+            label = f"union of the {axis} discs" if k == 0 else None
+            ax.fill(polygon.real, polygon.imag, color=style["color"], alpha=0.10, linewidth=0)
+            ax.plot(polygon.real, polygon.imag, linewidth=1.2, label=label, **style)
+        ax.plot(
+            centers, np.zeros_like(centers), "|", color=DISC_STYLES[axis]["color"], markersize=5, alpha=0.6, label=None
+        )
+    values, circle = record.eigenvalues[step], np.exp(1j * np.linspace(0, 2 * np.pi, 181))
+    ax.plot(values.real, values.imag, ".", color=RED, markersize=4, label="eigenvalues", zorder=4)
+    ax.plot(circle.real, circle.imag, linestyle=(0, (4, 3)), color="black", linewidth=1, label="unit circle", zorder=3)
+    limit = limit or spectrum_limit([record], discs)
+    ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+    return ax
+
+
+def magnify_spectrum(record: SpectrumRecord, step: int, ax: Axes) -> None:
+    """A crowd of eigenvalues too small to be seen gets a magnifying glass in the panel's upper left corner."""
+    values = record.eigenvalues[step]
+    middle, spread = values.real.mean(), max(np.ptp(values.real), np.ptp(values.imag)) / 2
+    width = np.ptp(ax.get_xlim()) / 2
+    if spread > width / 6 or spread < 1e-6 * width:
+        return
+    glass = ax.inset_axes((0.02, 0.62, 0.36, 0.36))
+    glass.plot(values.real, values.imag, ".", color=RED, markersize=3)
+    half = 1.25 * spread
+    glass.set(xlim=(middle - half, middle + half), ylim=(-half, half), xticks=[], yticks=[], aspect="equal")
+    glass.set_title(f"x{width / half:.0f}", fontsize=7, pad=1)
+    for spine in glass.spines.values():
+        spine.set(visible=True, color=GREY, linewidth=0.6)
+    ax.indicate_inset_zoom(glass, edgecolor=GREY, linewidth=0.6)
+
+
+def spectrum_limit(records: list[SpectrumRecord], discs: str = "row") -> float:
+    """Half the width of panels that show every spectrum and disc of the records, and the unit circle, at one scale."""
+    edges = [1.0]
+    for record in records:
+        edges.append(float(np.abs(record.eigenvalues).max()))
+        for axis in ("row", "column") if discs == "both" else (discs,):
+            centers, radii = getattr(record, f"{axis}_centers"), getattr(record, f"{axis}_radii")
+            edges.append(float((np.abs(centers) + radii).max()))
+    return 1.08 * max(edges)
+
+
+def plot_suggested(record: SpectrumRecord, ax: Axes | None = None) -> Axes:
+    """Over time, what one step's discs suggest: range of disc centres and right edges, spectral radius, mean transform gates."""
+    ax = ax or Figure(figsize=(8, 2.5)).subplots()
+    t, edges = np.arange(len(record.norm)), record.row_centers + record.row_radii
+    ax.fill_between(
+        t, edges.min(1), edges.max(1), color=BLUE, alpha=0.15, linewidth=0, label="right edges of the discs"
+    )
+    ax.fill_between(
+        t,
+        record.row_centers.min(1),
+        record.row_centers.max(1),
+        color=BLUE,
+        alpha=0.45,
+        linewidth=0,
+        label="disc centres",
+    )
+    ax.plot(t, record.spectral_radius, color=RED, linewidth=1.4, label="spectral radius")
+    if record.transform_gate.size:
+        ax.plot(
+            t, record.transform_gate.mean(1), color=GREEN, linewidth=1.2, linestyle="-.", label="mean transform gate"
+        )
+    ax.axhline(1, color="black", linewidth=0.8, linestyle=(0, (4, 3)))
+    ax.set(xlim=(0, max(1, len(t) - 1)), ylabel="one step")
+    return ax
+
+
+def plot_products(record: SpectrumRecord, ax: Axes | None = None, *, exponent_axis: bool = True) -> Axes:
+    """Over time, what the products do: ||dy[t]/dy[0]|| on a log scale and, on a second axis, the finite-time exponent."""
+    ax = ax or Figure(figsize=(8, 2.5)).subplots()
+    t, finite = np.arange(1, len(record.norm) + 1), np.isfinite(record.log_norm_product)
+    decades = np.where(finite, record.log_norm_product, np.nan) / np.log(10)
+    ax.plot(np.r_[0, t], np.r_[0, decades], color="black", linewidth=1.4, label="norm of dy[t]/dy[0]")
+    ax.axhline(0, color="black", linewidth=0.8, linestyle=(0, (4, 3)))
+    ax.set(
+        xlim=(0, max(1, len(t) - 1)),
+        xlabel="time step (quarter notes)",
+        ylabel=r"$\log_{10}\,\|\partial y_t/\partial y_0\|$",
+    )
+    if not finite.all():
+        ax.annotate("the product is zero from here", (t[~finite][0], 0), fontsize=8, color=GREY)
+    if exponent_axis:
+        twin = ax.twinx()
+        exponent = np.where(finite, record.finite_time_exponent, np.nan)
+        twin.plot(t, exponent, color=PURPLE, linewidth=1.2, linestyle="--", label="finite-time exponent")
+        low, high = np.nanmin(np.r_[exponent, 0]), np.nanmax(np.r_[exponent, 0])
+        margin = 0.06 * (high - low) or 1e-3
+        twin.set(ylim=(low - margin, high + margin))
+        twin.set_ylabel("exponent (1/step)", color=PURPLE)
+        twin.tick_params(axis="y", colors=PURPLE)
+        twin.spines["right"].set(visible=True, color=PURPLE)
+    return ax
+
+
+def shown_steps(T: int, panels: int = 4) -> list[int]:
+    """A few steps spread over the run, the first and the last among them.
+
+    >>> shown_steps(33), shown_steps(2)
+    ([0, 11, 21, 32], [0, 1])
+    """
+    return sorted({round(k * (T - 1) / max(1, panels - 1)) for k in range(panels)})
+
+
+def draw_run(record: SpectrumRecord, *, discs: str = "row", subtitle: str = "") -> Figure:
+    """The default figure: spectra in their discs at a few steps of the run, and under them both stories on one time axis."""
+    steps = shown_steps(len(record.norm))
+    figure = Figure(figsize=(11, 7.6), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1.0, 1.15))
+    panels = np.atleast_1d(top.subplots(1, len(steps), sharex=True, sharey=True))
+    limit = spectrum_limit([record], discs)
+    for ax, step in zip(panels, steps, strict=True):
+        plot_spectrum(record, step, discs=discs, limit=limit, ax=ax)
+        magnify_spectrum(record, step, ax)
+        ax.set(title=f"step {step}", xlabel="real part")
+    panels[0].set_ylabel("imaginary part")
+    handles, labels = panels[0].get_legend_handles_labels()
+    top.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    top.suptitle(f"{record.title} on chorale {record.chorale}{subtitle}", fontsize=11)
+    upper, lower = bottom.subplots(2, 1, sharex=True)
+    plot_suggested(record, upper).set_title("What the discs of single steps suggest", loc="left")
+    plot_products(record, lower).set_title("What the products of the steps do", loc="left")
+    mark_steps([upper, lower], steps)
+    legend_right(upper)
+    legend_right(lower)
+    return figure
+
+
+def draw_comparison(records: list[SpectrumRecord], *, discs: str = "row", step: int | None = None) -> Figure:
+    """Cells side by side at one scale: the spectrum at one step (the middle one), then both stories over time."""
+    step = len(records[0].norm) // 2 if step is None else step
+    figure = Figure(figsize=(0.8 + 3.6 * len(records), 8.2), layout="constrained")
+    grid = figure.subplots(3, len(records), squeeze=False, sharex="row", sharey="row", height_ratios=(1.6, 1, 1))
+    limit = spectrum_limit(records, discs)
+    for column, record in zip(grid.T, records, strict=True):
+        plot_spectrum(record, step, discs=discs, limit=limit, ax=column[0]).set_title(f"{record.title}\nstep {step}")
+        plot_suggested(record, column[1])
+        plot_products(record, column[2], exponent_axis=False)
+        column[2].set_title(f"exponent {record.finite_time_exponent[-1]:.3g} a step", loc="left")
+        column[0].set_xlabel("real part")
+    grid[0, 0].set_ylabel("imaginary part")
+    for ax in grid[1:, 1:].flat:
+        ax.set_ylabel("")
+    gated = max(records, key=lambda r: r.transform_gate.shape[1])
+    for row in grid[:2]:
+        handles, labels = row[records.index(gated)].get_legend_handles_labels()
+        row[-1].legend(handles, labels, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    figure.suptitle(f"On chorale {records[0].chorale}", fontsize=11)
+    return figure
+
+
+def mark_steps(axes: list[Axes], steps: list[int]) -> None:
+    """Thin vertical lines where the panels above were taken."""
+    for ax in axes:
+        for step in steps:
+            ax.axvline(step, color=GREY, linewidth=0.6, linestyle=":", zorder=0)
+
+
+def legend_right(ax: Axes) -> None:
+    """One legend beside the axes, for them and for a second axis drawn over them."""
+    shared = [a for a in ax.figure.axes if a.bbox.bounds == ax.bbox.bounds] or [ax]
+    pairs = [pair for a in shared for pair in zip(*a.get_legend_handles_labels(), strict=True)]
+    ax.legend(*zip(*pairs, strict=True), loc="center left", bbox_to_anchor=(1.09, 0.5))

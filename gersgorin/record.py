@@ -1,0 +1,150 @@
+"""What was measured along one run of a cell: a record of NumPy arrays, from which every figure and table is made, without torch.
+
+Legend: T steps, counted from 0; N state entries; L layers with a transform gate (0 where the cell has none).
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from rhn.command import finite_json
+from rhn.errors import DataError
+from rhn.files import atomic_path
+
+ABOUT = ("cell", "depth", "hidden_size", "chorale", "title")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpectrumRecord:
+    """One-step spectra and discs of dy[t+1]/dy[t], and what their product does, at every step t = 0..T-1."""
+
+    cell: str
+    depth: int
+    hidden_size: int
+    chorale: str
+    title: str
+    """What a figure calls this run."""
+    eigenvalues: np.ndarray
+    """Complex, (T, N), the largest modulus first."""
+    row_centers: np.ndarray
+    """(T, N)"""
+    row_radii: np.ndarray
+    """(T, N)"""
+    column_centers: np.ndarray
+    """(T, N)"""
+    column_radii: np.ndarray
+    """(T, N)"""
+    norm: np.ndarray
+    """2-norm of each step's Jacobian, (T,)."""
+    norm_bound: np.ndarray
+    """A bound on `norm` over all inputs and all states as large as this run's, 0-dim; NaN where the cell has none."""
+    log_norm_product: np.ndarray
+    """log ||dy[t+1]/dy[0]||_2, (T,)."""
+    transform_gate: np.ndarray
+    """Mean over the units of each layer's transform gate, (T, L)."""
+
+    @property
+    def spectral_radius(self) -> np.ndarray:
+        """Largest modulus of an eigenvalue, (T,)."""
+        return np.abs(self.eigenvalues[:, 0])
+
+    @property
+    def rightmost_disc(self) -> np.ndarray:
+        """Right edge of the rightmost row disc, max(centre + radius), (T,)."""
+        return (self.row_centers + self.row_radii).max(1)
+
+    @property
+    def looseness(self) -> np.ndarray:
+        """Rightmost edge / spectral radius, (T,); inf where the radius is 0."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.rightmost_disc / self.spectral_radius
+
+    @property
+    def discs_inside_unit_circle(self) -> np.ndarray:
+        """Share (0..1) of row discs that lie inside the unit circle, (T,)."""
+        return (np.abs(self.row_centers) + self.row_radii <= 1).mean(1)
+
+    @property
+    def finite_time_exponent(self) -> np.ndarray:
+        """log ||dy[t+1]/dy[0]||_2 / (t + 1), (T,): the worst perturbation's mean growth a step."""
+        return self.log_norm_product / np.arange(1, len(self.norm) + 1)
+
+    @property
+    def half_life(self) -> float:
+        """Steps in which a gradient over the whole run halves; negative: it doubles in that many."""
+        exponent = float(self.finite_time_exponent[-1])
+        return math.inf if exponent == 0 else -math.log(2) / exponent
+
+    def steps(self) -> list[dict]:
+        """One row of numbers a step, as `gersgorin-plot --json` prints them."""
+        names = (
+            "spectral_radius",
+            "norm",
+            "rightmost_disc",
+            "discs_inside_unit_circle",
+            "log_norm_product",
+            "finite_time_exponent",
+        )
+        columns = {name: getattr(self, name).tolist() for name in names}
+        bound = float(self.norm_bound)
+        return [
+            {"step": t, "norm_bound": bound} | {name: column[t] for name, column in columns.items()}
+            for t in range(len(self.norm))
+        ]
+
+    def summary(self, figure: str | None = None) -> dict:
+        """The JSON object of `gersgorin-plot --json`."""
+        about = {name: getattr(self, name) for name in ("cell", "depth", "hidden_size", "chorale")}
+        return about | {"figure": figure, "steps": self.steps()}
+
+    def save(self, path: str | Path) -> Path:
+        """Write to .npz (complex eigenvalue arrays, no pickle) or .json (eigenvalues as [real, imaginary]); atomic."""
+        path = Path(path)
+        values = asdict(self)
+        with atomic_path(path) as temporary:
+            if path.suffix == ".json":
+                pairs = np.stack((self.eigenvalues.real, self.eigenvalues.imag), -1)
+                arrays = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
+                measures = {k: v for k, v in self.summary().items() if k == "steps"}
+                record = finite_json(arrays | {"eigenvalues": pairs.tolist()} | measures)
+                temporary.write_text(json.dumps(record, allow_nan=False))
+            else:
+                with temporary.open("wb") as file:
+                    np.savez(file, **values)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> "SpectrumRecord":
+        """Read what `save` wrote as .npz; raises DataError where the file is something else."""
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                values = {field.name: arrays[field.name] for field in fields(cls)}
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(
+                f"{path} is not a record written by gersgorin-plot --save-data FILE.npz: {error}"
+            ) from error
+        return cls(**{k: v.item() if k in ABOUT else v for k, v in values.items()})
+
+
+def reading(record: SpectrumRecord) -> str:
+    """One plain sentence that reads the numbers: what the products do, and what the discs would have allowed."""
+    T, exponent, life = len(record.norm), float(record.finite_time_exponent[-1]), record.half_life
+    edge, radius = float(record.rightmost_disc.max()), float(record.spectral_radius.max())
+    if exponent == -math.inf:
+        does = "the gradient vanishes entirely"
+    elif abs(exponent) < 1e-6:
+        does = "the gradient keeps its norm"
+    elif exponent < 0:
+        does = f"the gradient's norm halves every {life:.3g} steps"
+    else:
+        does = f"the gradient's norm doubles every {-life:.3g} steps"
+    if edge > 1 >= radius:
+        discs = f"the discs reach {edge:.3g} and so would allow growth, but no eigenvalue leaves the unit circle"
+    elif edge > 1:
+        discs = f"the discs reach {edge:.3g} and some eigenvalues leave the unit circle (spectral radius up to {radius:.3g})"
+    else:
+        discs = f"the discs (right edge at most {edge:.3g}) keep every eigenvalue from growing in one step"
+    return f"Over {T} steps {does}; {discs}."

@@ -1,0 +1,86 @@
+"""What every command shares: options parsed from a dataclass, errors as one sentence, exit codes, JSON without NaN.
+
+Exit codes: 0 done, 2 bad input (one sentence on stderr), 130 interrupted. Results go to stdout, progress and notices to stderr.
+"""
+
+import contextlib
+import io
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from rhn.errors import RhnError
+
+T = TypeVar("T")
+
+
+def parse(options: type[T], args: Sequence[str] | None = None, *, prog: str, description: str) -> T:
+    """Options from the command line; `options` is a dataclass (or a union of them, for subcommands).
+
+    Raises RhnError with one sentence where the words cannot be read; `--help` prints and exits 0.
+    """
+    import tyro
+
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(
+                options,
+                prog=prog,
+                description=description,
+                args=args,
+                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes, tyro.conf.CascadeSubcommandArgs),
+            )
+    except SystemExit as error:
+        if not error.code:
+            raise
+        raise RhnError(f"{_one_sentence(complaint.getvalue())} (see {prog} --help)") from None
+
+
+def run_command(main: Callable[[], None]) -> int:
+    """Run a command's body and turn what it raises into an exit code and, for bad input, one sentence on stderr."""
+    try:
+        main()
+        sys.stdout.flush()
+    except RhnError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output went away, as in `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0
+
+
+def print_json(value) -> None:
+    """Print a value as JSON at full precision; what is not finite becomes null."""
+    print(json.dumps(finite_json(value), allow_nan=False))
+
+
+def finite_json(value):
+    """The value with every NaN and infinity replaced by None, ready for JSON."""
+    if isinstance(value, dict):
+        return {key: finite_json(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_json(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _one_sentence(box: str) -> str:
+    """The message of an error box, without its frame and its repetition of the help."""
+    lines = [
+        re.sub(r"^[│|]\s?|\s*[│|]$", "", line).rstrip() for line in box.splitlines() if not re.match(r"^[╭╰]", line)
+    ]
+    kept = []
+    for line in lines:
+        if line.startswith(("For full help", "Argument helptext")):
+            break
+        kept.append("" if re.fullmatch(r"[─\s]*", line) else line.strip())
+    words = " ".join(" ".join(kept).split())
+    return re.sub(r" Perhaps you meant:? ", "; perhaps you meant ", words).strip() or "the options could not be read"

@@ -1,0 +1,95 @@
+"""The rebuilt chorales, kept in the user's cache folder as one .npz file.
+
+The file's name carries the music21 version and a hash of all else that decides the content, so that nothing stale
+is ever read. Writes are atomic (temporary file, fsync, rename): two processes that build at once leave one whole
+file. What is read is checked against the SHA-256 stored beside it; nothing is ever unpickled.
+
+Arrays: `packed` (N, 11) uint8, the 88 keys of all frames of all pieces as bits; then one entry a piece: `lengths`,
+`splits`, `indices`, `names`; and two strings, `source` and `checksum`.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from platformdirs import user_cache_path
+
+from rhn.data.corpus import KEYS, SPLITS, Corpus, Piece
+from rhn.data.split import table_checksum
+
+logger = logging.getLogger(__name__)
+
+
+def cache_path(music21_version: str, expected_checksum: str) -> Path:
+    """Where the chorales rebuilt with this version are kept; honours XDG_CACHE_HOME.
+
+    `expected_checksum` stands for the rule of rebuilding: it changes whenever the rule does.
+    """
+    key = hashlib.sha256(f"{table_checksum()} {expected_checksum}".encode()).hexdigest()[:12]
+    return user_cache_path("rhn", appauthor=False) / f"chorales-music21-{music21_version}-{key}.npz"
+
+
+def load(path: Path) -> Corpus | None:
+    """The corpus kept at `path`; None where there is none, and, with a notice, where the file is damaged."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            corpus = _from_arrays(arrays)
+            if corpus.checksum == str(arrays["checksum"]):
+                return corpus
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None
+    except Exception:  # whatever a damaged file makes zipfile, zlib and NumPy raise, the answer is the same
+        logger.debug("cannot read %s", path, exc_info=True)
+    logger.warning("The kept chorales are damaged and will be rebuilt: %s", path)
+    return None
+
+
+def save(corpus: Corpus, path: Path) -> None:
+    """Keep a corpus at `path`; where that is impossible, say so in one line and go on."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_atomically(path, _to_arrays(corpus))
+    except OSError as error:
+        logger.warning("The rebuilt chorales cannot be kept (%s); they will be rebuilt each time", error)
+
+
+def _write_atomically(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            np.savez_compressed(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise
+
+
+def _to_arrays(corpus: Corpus) -> dict[str, np.ndarray]:
+    pieces = corpus.pieces
+    return {
+        "packed": np.packbits(np.concatenate(pieces), axis=1),
+        "lengths": np.array([len(piece) for piece in pieces]),
+        "splits": np.array([piece.split for piece in pieces]),
+        "indices": np.array([piece.index for piece in pieces]),
+        "names": np.array([piece.name for piece in pieces]),
+        "source": np.array(corpus.source),
+        "checksum": np.array(corpus.checksum),
+    }
+
+
+def _from_arrays(arrays) -> Corpus:
+    rolls = np.split(np.unpackbits(arrays["packed"], axis=1, count=KEYS), np.cumsum(arrays["lengths"])[:-1])
+    labels = zip(arrays["names"].tolist(), arrays["splits"].tolist(), arrays["indices"].tolist(), strict=True)
+    pieces = [
+        Piece(roll, name=name, split=split, index=index)
+        for roll, (name, split, index) in zip(rolls, labels, strict=True)
+    ]
+    splits = {split: [piece for piece in pieces if piece.split == split] for split in SPLITS}
+    return Corpus(**splits, source=str(arrays["source"]))

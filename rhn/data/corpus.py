@@ -1,0 +1,117 @@
+"""Pieces and corpora: piano rolls that know where they come from.
+
+A piece is a (T, 88) array of 0 and 1, a row a quarter note, a column a key of the piano (column 0 is MIDI 21,
+column 87 is MIDI 108). A corpus is the training, validation and test pieces of a data set, in the order of its split.
+"""
+
+import difflib
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from rhn.errors import InvalidInputError
+
+SPLITS = ("train", "valid", "test")
+KEYS = 88
+LOWEST_PITCH = 21  # MIDI number of column 0
+HIGHEST_PITCH = LOWEST_PITCH + KEYS - 1
+
+
+class Piece(np.ndarray):
+    """One chorale: a (T, 88) uint8 array with three more attributes.
+
+    name: "bwv269", or its label where the catalogue number is not known; split: "train", "valid" or "test"; index:
+    its place in the *original* split, which is not its place in a list from which pieces are missing.
+
+    Slices, copies and pickles are pieces again; what is computed from a piece is a plain array.
+
+    >>> piece = Piece(np.zeros((2, 88)), name="bwv269", split="train", index=3)
+    >>> piece.name, piece[:1].name, piece.label, piece.shape, int(piece.sum())
+    ('bwv269', 'bwv269', 'train-3', (2, 88), 0)
+    """
+
+    def __new__(cls, frames, *, name: str, split: str, index: int):
+        piece = np.array(frames, dtype=np.uint8).view(cls)
+        piece.name, piece.split, piece.index = name, split, index
+        return piece
+
+    def __array_finalize__(self, source):
+        for attribute in ("name", "split", "index"):
+            setattr(self, attribute, getattr(source, attribute, None))
+
+    def __array_wrap__(self, array, context=None, return_scalar=False):
+        return array[()] if return_scalar else np.asarray(array)
+
+    def __reduce__(self):
+        return _restore, (np.asarray(self), vars(self))
+
+    def __repr__(self):
+        return f"Piece({self.name!r}, {self.label}, shape={self.shape})"
+
+    @property
+    def label(self) -> str:
+        """Its address in the original split: "train-14"."""
+        return f"{self.split}-{self.index}"
+
+
+def _restore(frames: np.ndarray, attributes: dict) -> Piece:
+    piece = frames.view(Piece)
+    vars(piece).update(attributes)
+    return piece
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """The pieces of a data set: `train`, `valid` and `test` are lists of `Piece` in the order of the split.
+
+    `source` says in words where the notes come from.
+    """
+
+    train: list[Piece]
+    valid: list[Piece]
+    test: list[Piece]
+    source: str
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """All pieces: train, then valid, then test."""
+        return [*self.train, *self.valid, *self.test]
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 (hex) of the content: every piece's label, name, length and frames, in order; not of the source."""
+        digest = hashlib.sha256()
+        for piece in self.pieces:
+            digest.update(f"{piece.label} {piece.name} {len(piece)}\n".encode())
+            digest.update(np.ascontiguousarray(piece).tobytes())
+        return digest.hexdigest()
+
+    def find(self, name: str) -> Piece:
+        """The first piece called `name`: "bwv414", "BWV 414", or its address in the original split, "train-14".
+
+        Raises InvalidInputError, with the nearest names, where there is none.
+        """
+        return lookup(self.pieces, name)
+
+
+def lookup(entries, name: str):
+    """The first of `entries` (anything with a `name` and a `label`) called `name`, in any case and spacing."""
+    wanted = plain_name(name)
+    for entry in entries:
+        if wanted in (entry.name, entry.label):
+            return entry
+    known = dict.fromkeys(key for entry in entries for key in (entry.name, entry.label))
+    longer = sorted((key for key in known if wanted and key.startswith(wanted)), key=len)
+    near = longer[:3] or difflib.get_close_matches(wanted, known, n=3)
+    hint = f"; did you mean {', '.join(near)}?" if near else ""
+    raise InvalidInputError(f"no chorale is called {name!r}; names are like 'bwv66.6' or 'train-14'{hint}")
+
+
+def plain_name(name: str) -> str:
+    """A name as the table writes it.
+
+    >>> plain_name("BWV 66.6")
+    'bwv66.6'
+    """
+    return "".join(str(name).lower().split())

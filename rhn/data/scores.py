@@ -1,0 +1,149 @@
+"""The scores inside the installed music21 package, read as lists of notes.
+
+music21's corpus is data to us: its folder is located and its files are read, and its code is never imported. That
+code turns a score into a complete model of notation; pitches and times are all we need, and reading those alone is
+ten times faster (all 374 scores in about a second). The tests compare every kind of score with what music21 itself
+hears.
+
+A part is a list of notes `(onset, end, pitch)` in order of time: onset and end in ticks (`TICKS` a quarter note, so
+that triplets and sixty-fourths are whole numbers) from the beginning of the score, pitch as a MIDI number. Rests
+are the gaps.
+"""
+
+import importlib.metadata
+import importlib.util
+import re
+import xml.etree.ElementTree as ElementTree
+import zipfile
+from pathlib import Path
+
+from rhn.errors import DataError
+
+Note = tuple[int, int, int]
+Part = list[Note]
+TICKS = 10080  # a quarter note: 2^5 * 3^2 * 5 * 7
+
+_REMEDY = (
+    "reinstall it from the package index (pip install --force-reinstall 'music21>=10'), "
+    "or read an original file of the chorales instead (--data FILE: .json, .pickle or .mat)"
+)
+_SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+
+
+def music21_version() -> str:
+    """The version of the installed music21; raises DataError where there is none."""
+    try:
+        return importlib.metadata.version("music21")
+    except importlib.metadata.PackageNotFoundError:
+        raise DataError(f"the chorales come from the music21 package, which is not installed: {_REMEDY}") from None
+
+
+def corpus_folder() -> Path:
+    """The folder of music21's corpus; raises DataError where music21 is missing or was installed without its scores."""
+    version = music21_version()
+    spec = importlib.util.find_spec("music21")
+    folder = Path(spec.submodule_search_locations[0]) / "corpus"
+    if not (folder / "bach").is_dir():
+        raise DataError(f"music21 {version} was installed without its corpus (no {folder / 'bach'}): {_REMEDY}")
+    return folder
+
+
+def read_score(path: Path) -> list[Part]:
+    """The parts of a score (.mxl, .xml or .krn), the highest first.
+
+    Raises DataError where the file is missing, damaged, or has what no chorale of our table has (chords, several
+    voices in a part, spines that split).
+    """
+    try:
+        if path.suffix == ".krn":
+            return _kern(path.read_text(encoding="latin-1"))
+        return _musicxml(_unzipped(path) if path.suffix == ".mxl" else path.read_bytes())
+    except FileNotFoundError:
+        raise DataError(f"music21 {music21_version()} has no score {path}: {_REMEDY}") from None
+    except Exception as error:  # a damaged archive or score makes the parsers raise nearly anything
+        raise DataError(f"{path} is not a readable score ({error}): {_REMEDY}") from error
+
+
+def _unzipped(path: Path) -> bytes:
+    """The score inside a compressed MusicXML file, whose container names it."""
+    with zipfile.ZipFile(path) as archive:
+        container = ElementTree.fromstring(archive.read("META-INF/container.xml"))
+        return archive.read(container.find(".//{*}rootfile").get("full-path"))
+
+
+def _musicxml(text: bytes) -> list[Part]:
+    return [_musicxml_part(part) for part in ElementTree.fromstring(text).iter("part")]
+
+
+def _musicxml_part(part: ElementTree.Element) -> Part:
+    """Notes, rests and skips follow one another, so the time is the running sum of their durations."""
+    notes, now, divisions = [], 0, 1  # divisions: units of <duration> in a quarter note
+    for element in part.iter():
+        if element.tag == "divisions":
+            divisions = int(element.text)
+        elif element.tag == "forward":
+            now += _ticks(int(element.findtext("duration")), divisions)
+        elif element.tag in ("backup", "chord"):
+            raise ValueError(f"<{element.tag}> in part {part.get('id')}: chords and several voices are not supported")
+        elif element.tag == "note" and element.find("grace") is None:
+            end = now + _ticks(int(element.findtext("duration")), divisions)
+            pitch = element.find("pitch")
+            if pitch is not None:
+                notes.append((now, end, _midi(pitch)))
+            now = end
+    return notes
+
+
+def _midi(pitch: ElementTree.Element) -> int:
+    """MIDI number of a <pitch>: C4 is 60."""
+    octave, alter = int(pitch.findtext("octave")), int(pitch.findtext("alter") or 0)
+    return 12 * (octave + 1) + _SEMITONES[pitch.findtext("step")] + alter
+
+
+def _ticks(units: int, divisions: int) -> int:
+    """Ticks in `units` of a quarter note's `divisions`-th part."""
+    ticks, rest = divmod(units * TICKS, divisions)
+    if rest:
+        raise ValueError(f"a duration of {units}/{divisions} quarter notes is not a whole number of ticks")
+    return ticks
+
+
+def _kern(text: str) -> list[Part]:
+    """Humdrum **kern: a column (spine) a part, the lowest first; a line whatever begins at one moment."""
+    lines = [line.split("\t") for line in text.splitlines() if line and not line.startswith("!")]
+    kinds, *lines = lines
+    parts = []
+    for column in (i for i, kind in enumerate(kinds) if kind == "**kern"):
+        notes, now = [], 0
+        for line in lines:
+            if line[0].startswith("*") and {"*^", "*v", "*x", "*+"} & set(line):
+                raise ValueError("spines that split or move are not supported")
+            token = line[column]
+            if token == "." or token[0] in "*=":
+                continue
+            duration, pitch = _kern_token(token)
+            if pitch is not None:
+                notes.append((now, now + duration, pitch))
+            now += duration
+        parts.append(notes)
+    return parts[::-1]
+
+
+def _kern_token(token: str) -> tuple[int, int | None]:
+    """Duration in ticks and MIDI number (None: a rest) of one note.
+
+    >>> _kern_token("[4.cc#/L"), _kern_token("8BB-")[1], _kern_token("2r")[1]
+    ((15120, 73), 46, None)
+    """
+    value = re.search(r"([1-9]\d*)(\.*)", token)
+    letters = re.search(r"(([A-Ga-g])\2*)([#-]*)", token)
+    if not value or " " in token or "q" in token or ("r" in token) == bool(letters):
+        raise ValueError(f"{token!r} is not a single note or rest")
+    number, dots = int(value[1]), len(value[2])
+    duration = _ticks(4 * (2 ** (dots + 1) - 1), number * 2**dots)
+    if not letters:
+        return duration, None
+    name, accidentals = letters[1], letters[3]
+    octave = 3 + len(name) if name.islower() else 4 - len(name)
+    alter = accidentals.count("#") - accidentals.count("-")
+    return duration, 12 * (octave + 1) + _SEMITONES[name[0].upper()] + alter

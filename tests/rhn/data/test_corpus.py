@@ -1,0 +1,94 @@
+"""Pieces are arrays that know their origin; a corpus knows its content."""
+
+import copy
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from rhn.data.corpus import Piece
+from rhn.errors import InvalidInputError
+
+
+@pytest.fixture
+def piece():
+    return Piece(np.eye(5, 88), name="bwv269", split="train", index=3)
+
+
+def origin(piece):
+    return piece.name, piece.split, piece.index, piece.label
+
+
+def test_a_piece_is_an_ordinary_array_of_bytes(piece):
+    assert isinstance(piece, np.ndarray)
+    assert (piece.shape, piece.dtype, piece[2, 2], len(piece)) == ((5, 88), np.uint8, 1, 5)
+    assert type(np.asarray(piece)) is np.ndarray
+
+
+@pytest.mark.parametrize(
+    "again",
+    [copy.copy, copy.deepcopy, np.copy, lambda piece: pickle.loads(pickle.dumps(piece)), lambda piece: piece[:]],
+    ids=["copy", "deepcopy", "np.copy", "pickle", "slice"],
+)
+def test_copies_keep_frames_and_origin(piece, again):
+    twin = again(piece)
+    np.testing.assert_array_equal(twin, piece)
+    assert again is np.copy or origin(twin) == origin(piece) == ("bwv269", "train", 3, "train-3")
+
+
+def test_a_pickled_slice_of_other_type_stays_as_it_is(piece):
+    half = pickle.loads(pickle.dumps(piece[1:].astype(np.float32) + 0.5))
+    assert (half.dtype, half[0, 0]) == (np.float32, 0.5)
+    assert origin(pickle.loads(pickle.dumps(piece[1:]))) == origin(piece)
+
+
+def test_what_is_computed_from_a_piece_is_no_piece(piece):
+    assert type(piece == 1) is np.ndarray
+    assert type(piece.sum(axis=1)) is np.ndarray
+    assert isinstance(piece.sum(), np.integer)
+
+
+def test_the_frames_given_are_copied():
+    frames = np.zeros((2, 88), np.uint8)
+    piece = Piece(frames, name="x", split="test", index=0)
+    frames[:] = 1
+    assert piece.sum() == 0
+
+
+def test_a_piece_presents_itself_by_name(piece):
+    assert repr(piece) == "Piece('bwv269', train-3, shape=(5, 88))"
+
+
+def test_the_checksum_is_of_notes_order_and_names_and_not_of_the_source(small_corpus):
+    checksum = small_corpus.checksum
+    assert replace(small_corpus, source="elsewhere").checksum == checksum
+    assert replace(small_corpus, train=small_corpus.train[::-1]).checksum != checksum
+    other_name = copy.deepcopy(small_corpus)
+    other_name.train[0].name = "bwv1"
+    assert other_name.checksum != checksum
+    other_note = copy.deepcopy(small_corpus)
+    other_note.test[0][0, 0] ^= 1
+    assert other_note.checksum != checksum
+
+
+def test_find_takes_names_and_addresses_in_any_spelling(rebuilt):
+    assert rebuilt.find("BWV 269") is rebuilt.find("bwv269")
+    assert rebuilt.find("Valid-33").index == 33
+
+
+def test_find_returns_the_first_of_several_with_one_name(rebuilt):
+    assert [piece.label for piece in rebuilt.pieces if piece.name == "bwv414"] == ["train-14", "valid-33"]
+    assert rebuilt.find("bwv414").label == "train-14"
+
+
+@pytest.mark.parametrize(("wrong", "near"), [("bwv269x", "bwv269"), ("bwv1", "bwv1.6"), ("test-77", "test-7")])
+def test_find_suggests_the_nearest_names(rebuilt, wrong, near):
+    with pytest.raises(InvalidInputError, match=rf"{wrong}.*did you mean.*{near}\b"):
+        rebuilt.find(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["", "?", "Beethoven's ninth"])
+def test_find_suggests_nothing_where_nothing_is_near(small_corpus, wrong):
+    with pytest.raises(InvalidInputError, match=r"names are like 'bwv66\.6' or 'train-14'$"):
+        small_corpus.find(wrong)

@@ -1,0 +1,236 @@
+"""The original files: three formats, one corpus; and whatever else is in a file is told in one sentence."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.io import savemat
+
+import rhn.data
+from rhn.data import originals
+from rhn.errors import DataError, InvalidInputError
+
+SMALL = {"train": [[[60, 64], []], [[21, 108]]], "valid": [[[70]]], "test": [[[80], [81]]]}
+
+
+def write(path, content):
+    """Nested lists of pitches as a file of the format that the suffix says."""
+    if path.suffix == ".json":
+        path.write_text(json.dumps(content))
+    elif path.suffix == ".pickle":
+        tuples = {split: [[tuple(frame) for frame in piece] for piece in content[split]] for split in content}
+        path.write_bytes(pickle.dumps(tuples, protocol=0))
+    else:
+        savemat(path, {f"{split}data": cells([roll(piece) for piece in content[split]]) for split in content})
+    return path
+
+
+def roll(piece):
+    matrix = np.zeros((len(piece), 88))
+    for time, frame in enumerate(piece):
+        matrix[time, [pitch - 21 for pitch in frame]] = 1
+    return matrix
+
+
+def cells(matrices):
+    """A MATLAB cell array."""
+    row = np.empty((1, len(matrices)), dtype=object)
+    row[0, :] = matrices
+    return row
+
+
+def test_the_original_has_its_published_sizes(original_chorales):
+    corpus = rhn.data.chorales(original_chorales)
+    splits = (corpus.train, corpus.valid, corpus.test)
+    assert [len(pieces) for pieces in splits] == [229, 76, 77]
+    assert [sum(map(len, pieces)) for pieces in splits] == [13807, 4602, 4725]
+    lowest = min(np.flatnonzero(piece.any(axis=0))[0] for piece in corpus.pieces)
+    highest = max(np.flatnonzero(piece.any(axis=0))[-1] for piece in corpus.pieces)
+    assert (21 + lowest, 21 + highest) == (43, 96)
+
+
+def test_the_original_pieces_carry_the_names_of_the_table(original_chorales):
+    corpus = rhn.data.chorales(str(original_chorales))
+    assert (corpus.train[14].name, corpus.train[14].index) == ("bwv414", 14)
+    assert corpus.train[25].name == "train-25"  # nobody knows which chorale it is
+    assert str(original_chorales) in corpus.source
+
+
+def test_all_formats_give_the_same_original(original_chorales, original_content, tmp_path):
+    expected = rhn.data.chorales(original_chorales).checksum
+    for name in ("chorales.pickle", "chorales.mat"):
+        assert rhn.data.chorales(write(tmp_path / name, original_content)).checksum == expected
+
+
+@pytest.mark.parametrize("suffix", [".json", ".pickle", ".mat"])
+def test_another_set_is_read_with_labels_for_names(tmp_path, suffix):
+    corpus = rhn.data.chorales(write(tmp_path / f"small{suffix}", SMALL))
+    assert [piece.name for piece in corpus.pieces] == ["train-0", "train-1", "valid-0", "test-0"]
+    for split in SMALL:
+        for piece, pitches in zip(getattr(corpus, split), SMALL[split], strict=True):
+            np.testing.assert_array_equal(piece, roll(pitches))
+
+
+@given(
+    st.fixed_dictionaries(
+        {
+            split: st.lists(
+                st.lists(st.lists(st.integers(21, 108), max_size=5, unique=True), min_size=1, max_size=6),
+                min_size=1,
+                max_size=3,
+            )
+            for split in ("train", "valid", "test")
+        }
+    )
+)
+@settings(max_examples=30)
+def test_all_formats_give_the_same_of_anything(tmp_path_factory, content):
+    folder = tmp_path_factory.mktemp("formats")
+    checksums = {rhn.data.chorales(write(folder / f"x{s}", content)).checksum for s in (".json", ".pickle", ".mat")}
+    assert len(checksums) == 1
+
+
+def changed(**splits):
+    return {**SMALL, **splits}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([], "no 'train'"),
+        ({"train": [[[60]]]}, "no 'valid'"),
+        (changed(test=[]), "test has 0 entries, expected 1"),
+        (changed(test=[[]]), r"test\[0\] has 0 entries"),
+        (changed(valid=3), "valid is of type int, expected a list"),
+        (changed(valid=[[60]]), r"valid\[0\]\[0\] is of type int, expected a list"),
+        (changed(train=[[[60], [20]]]), r"train\[0\]\[1\] holds 20, expected pitches 21 to 108"),
+        (changed(train=[[[109]]]), "holds 109"),
+        (changed(train=[[[-1]]]), "holds -1"),
+        (changed(train=[[[float("nan")]]]), "holds a float"),
+        (changed(train=[[[60.0]]]), "holds a float"),
+        (changed(train=[[["60"]]]), "holds a str"),
+        (changed(train=[[[True]]]), "holds a bool"),
+        (changed(train=[[[None]]]), "holds a NoneType"),
+        (changed(train=[[[[60]]]]), "holds a list"),
+        (changed(train=[[[60] * 89]]), "has 89 entries, expected 0 to 88"),
+    ],
+)
+def test_content_that_is_no_music_is_told_with_its_place(tmp_path, content, words):
+    path = tmp_path / "wrong.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=f"wrong.json does not hold chorales: .*{words}"):
+        rhn.data.chorales(path)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"train": [[[60', "[" * 100_000, "9" * 5000, "\xff\xfe"])
+def test_damaged_json_is_refused(tmp_path, text):
+    path = tmp_path / "damaged.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(DataError, match=r"damaged\.json does not hold chorales"):
+        rhn.data.chorales(path)
+
+
+def test_a_hostile_pickle_is_an_error_and_nothing_more(tmp_path):
+    marker, path = tmp_path / "executed", tmp_path / "hostile.pickle"
+
+    class Hostile:
+        def __reduce__(self):
+            return open, (str(marker), "w")
+
+    path.write_bytes(pickle.dumps({**SMALL, "train": Hostile()}))
+    with pytest.raises(DataError, match=r"hostile.pickle does not hold chorales: .*refused unrun"):
+        rhn.data.chorales(path)
+    assert not marker.exists()
+
+
+def test_a_pickle_that_means_more_than_it_weighs_is_refused(tmp_path):
+    """One piece of 2^12 frames, referred to 2^12 times: 16 million frames in a few kilobytes."""
+    path = tmp_path / "bomb.pickle"
+    piece = [[60]] * 2**12
+    path.write_bytes(pickle.dumps({**SMALL, "train": [piece] * 2**12}))
+    assert path.stat().st_size < 50_000
+    with pytest.raises(DataError, match="more than 1048576 frames"):
+        rhn.data.chorales(path)
+
+
+@pytest.mark.parametrize("protocol", [0, 2])
+def test_a_pickle_of_lists_within_lists_is_refused(tmp_path, protocol):
+    nested = []
+    nested.append(nested)
+    path = tmp_path / "loop.pickle"
+    path.write_bytes(pickle.dumps({**SMALL, "train": nested}, protocol))
+    with pytest.raises(DataError, match=r"train\[0\]\[0\] holds a list"):
+        rhn.data.chorales(path)
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"traindata": cells([np.zeros((2, 88))])}, "no 'validdata'"),
+        ({"traindata": cells([np.zeros((2, 87))])}, r"traindata\{1\} is float64 \(2, 87\), expected a matrix"),
+        ({"traindata": cells([np.full((2, 88), 0.5)])}, "other numbers than 0 and 1"),
+        ({"traindata": cells([np.full((2, 88), np.nan)])}, "other numbers than 0 and 1"),
+        ({"traindata": cells([np.zeros((0, 88))])}, r"traindata\{1\} is empty"),
+        ({"traindata": cells(["words"])}, r"traindata\{1\} is <U5"),
+        ({"traindata": "words"}, r"traindata\{1\} is"),
+        ({"traindata": np.zeros((0, 0))}, "traindata has 0 entries"),
+    ],
+)
+def test_a_mat_file_with_other_variables_is_refused(tmp_path, variables, words):
+    path = tmp_path / "wrong.mat"
+    savemat(path, variables)
+    with pytest.raises(DataError, match=f"wrong.mat does not hold chorales: .*{words}"):
+        rhn.data.chorales(path)
+
+
+def test_cells_of_equal_size_may_come_as_one_array(tmp_path):
+    path = tmp_path / "equal.mat"
+    savemat(path, {f"{split}data": np.ones((3, 4, 88)) for split in SMALL})
+    assert [piece.shape for piece in rhn.data.chorales(path).valid] == [(4, 88)] * 3
+
+
+def test_a_matlab_73_file_says_how_to_save_it(tmp_path):
+    path = tmp_path / "new.mat"
+    path.write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
+    with pytest.raises(DataError, match=r"MATLAB 7\.3"):
+        rhn.data.chorales(path)
+
+
+@given(noise=st.binary(max_size=300), suffix=st.sampled_from([".json", ".pickle", ".mat"]))
+def test_noise_of_any_suffix_is_a_data_error(tmp_path_factory, noise, suffix):
+    path = tmp_path_factory.getbasetemp() / f"noise{suffix}"
+    path.write_bytes(noise)
+    with pytest.raises(DataError, match=f"noise{suffix} does not hold chorales"):
+        rhn.data.chorales(path)
+
+
+@pytest.mark.parametrize("suffix", [".pickle", ".mat"])
+def test_a_truncated_file_is_a_data_error(tmp_path, suffix):
+    path = write(tmp_path / f"cut{suffix}", SMALL)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), max(1, len(whole) // 25)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError, match="does not hold chorales"):
+            rhn.data.chorales(path)
+
+
+def test_a_file_too_large_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(originals, "MAX_BYTES", 10)
+    with pytest.raises(DataError, match="expected 1 to 10"):
+        rhn.data.chorales(write(tmp_path / "large.json", SMALL))
+
+
+@pytest.mark.parametrize("name", ["chorales.txt", "chorales", "chorales.npz"])
+def test_another_suffix_is_refused(tmp_path, name):
+    with pytest.raises(InvalidInputError, match=f"{name}: chorales are read from a .json, .pickle or .mat file"):
+        rhn.data.chorales(tmp_path / name)
+
+
+def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
+    with pytest.raises(DataError, match=r"absent.json: no such file"):
+        rhn.data.chorales(tmp_path / "absent.json")
+    with pytest.raises(DataError, match="is a folder"):
+        rhn.data.chorales(tmp_path)

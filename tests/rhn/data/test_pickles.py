@@ -1,0 +1,124 @@
+"""A pickle is read as data: whatever would run is refused, and does not run."""
+
+import copyreg
+import io
+import pickle
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rhn.data.pickles import _PlainUnpickler, loads
+
+PLAIN = st.recursive(
+    st.integers(-(2**40), 2**40) | st.text(max_size=5),
+    lambda inner: st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=20,
+)
+
+
+@given(content=PLAIN, protocol=st.integers(0, pickle.HIGHEST_PROTOCOL))
+def test_plain_content_comes_back_from_every_protocol(content, protocol):
+    assert loads(pickle.dumps(content, protocol)) == content
+
+
+def test_python_2_pickles_are_read():
+    """As `cPickle.dumps({"train": [[(60, 64)]]})` of Python 2.7 wrote it."""
+    assert loads(b"(dp1\nS'train'\np2\n(lp3\n(lp4\n(I60\nI64\ntp5\naas.") == {"train": [[(60, 64)]]}
+
+
+@pytest.fixture
+def hostile(tmp_path):
+    """An object whose unpickling leaves a file."""
+    marker = tmp_path / "executed"
+
+    class Hostile:
+        def __reduce__(self):
+            return open, (str(marker), "w")
+
+    yield Hostile()
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_call_is_refused_and_not_made(hostile, protocol):
+    with pytest.raises(ValueError, match=r"instruction (STACK_)?GLOBAL at byte \d+ is more than data"):
+        loads(pickle.dumps({"train": hostile}, protocol))
+
+
+def test_the_hostile_pickle_would_have_run(tmp_path):
+    """The proof that the tests above can fail."""
+    pickle.loads(b"cbuiltins\nopen\n(V" + str(tmp_path / "executed").encode() + b"\nVw\ntR.").close()
+    assert (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("program", "instruction"),
+    [
+        (b"cos\nsystem\n(S'true'\ntR.", "GLOBAL"),
+        (b"(S'true'\nios\nsystem\n.", "INST"),
+        (b"(cos\nsystem\nS'true'\no.", "GLOBAL"),
+        (b"(lS'true'\no.", "OBJ"),
+        (b"}}b.", "BUILD"),
+        (b"]](tR.", "REDUCE"),
+        (b"])\x81.", "NEWOBJ"),
+        (b"])}\x92.", "NEWOBJ_EX"),
+        (b"Pname\n.", "PERSID"),
+        (b"K\x01Q.", "BINPERSID"),
+        (b"\x82\x01.", "EXT1"),
+        (b"C\x01a.", "SHORT_BINBYTES"),
+        (b"G?\xf0\x00\x00\x00\x00\x00\x00.", "BINFLOAT"),
+        (b"N.", "NONE"),
+        (b"\x88.", "NEWTRUE"),
+        (b"\x8f.", "EMPTY_SET"),
+    ],
+)
+def test_whatever_is_more_than_data_is_refused_unrun(program, instruction):
+    with pytest.raises(ValueError, match=f"instruction {instruction} at byte"):
+        loads(program)
+
+
+@pytest.mark.parametrize(
+    "content", [np.int64(60), np.zeros(3), OrderedDict(), {60}, 60.0, None, b"60", pickle.PickleBuffer]
+)
+def test_no_other_type_is_admitted(content):
+    with pytest.raises(ValueError, match="is more than data"):
+        loads(pickle.dumps(content))
+
+
+def test_the_second_wall_refuses_imports_by_itself():
+    with pytest.raises(ValueError, match=r"asks for (posix|nt|os)\.system"):
+        _PlainUnpickler(io.BytesIO(b"cos\nsystem\n.")).load()
+
+
+def test_the_second_wall_refuses_extension_codes_by_itself():
+    copyreg.add_extension("os", "system", 240)
+    try:
+        with pytest.raises(ValueError, match=r"asks for os\.system"):
+            _PlainUnpickler(io.BytesIO(b"\x82\xf0.")).load()
+    finally:
+        copyreg.remove_extension("os", "system", 240)
+
+
+@pytest.mark.parametrize("put", [b"]r\xff\xff\xff\x7f.", b"]p2147483647\n."])
+def test_a_memo_index_that_would_fill_the_memory_is_refused(put):
+    with pytest.raises(ValueError, match="memo index 2147483647"):
+        loads(put)
+
+
+@given(st.binary(max_size=200))
+def test_noise_is_refused_or_plain(noise):
+    try:
+        content = loads(noise)
+    except ValueError:
+        return
+    assert isinstance(content, dict | list | tuple | int | str)
+
+
+@given(content=PLAIN, protocol=st.integers(0, 4), data=st.data())
+def test_a_truncated_pickle_is_refused(content, protocol, data):
+    whole = pickle.dumps(content, protocol)
+    with pytest.raises(ValueError):
+        loads(whole[: data.draw(st.integers(0, len(whole) - 1))])

@@ -1,0 +1,123 @@
+"""The rule that turns scores into frames, by hand and on all chorales."""
+
+import io
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from rhn.data.jsb import EXPECTED_CHECKSUM, EXPECTED_MUSIC21
+from rhn.data.rebuild import _reported, frames_of, rebuild_piece
+from rhn.data.scores import TICKS, music21_version
+from rhn.data.split import Row, rows
+from rhn.errors import DataError
+
+ROW = Row(
+    split="train",
+    index=0,
+    score="bach/by-hand.xml",
+    semitones=0,
+    segments=((0, 3),),
+    parts=(),
+    hold_through_rests=False,
+    step=1.0,
+    matched=True,
+)
+# quarter notes: the first part C4 for 1, rest, E4 from 2 to 3; the second G3 from a half to 2.5
+PARTS = [[(0, 1, 60), (2, 3, 64)], [(0.5, 2.5, 55)]]
+
+
+def sounding(row, parts=PARTS):
+    """The MIDI pitches of each frame."""
+    ticks = [[(round(a * TICKS), round(b * TICKS), pitch) for a, b, pitch in part] for part in parts]
+    return [(21 + np.flatnonzero(frame)).tolist() for frame in frames_of(ticks, row)]
+
+
+def test_a_frame_holds_what_sounds_on_its_beat():
+    assert sounding(ROW) == [[60], [55], [55, 64]]
+
+
+def test_a_note_is_held_through_the_rest_of_its_part_where_the_row_says_so():
+    assert sounding(replace(ROW, hold_through_rests=True)) == [[60], [55, 60], [55, 64]]
+
+
+def test_the_last_chord_may_be_held_for_three_frames():
+    assert sounding(replace(ROW, segments=((2, 6),))) == [[55, 64]] * 4
+    with pytest.raises(IndexError, match="it has 3 frames, the row needs 7"):
+        sounding(replace(ROW, segments=((0, 7),)))
+
+
+def test_segments_are_cut_and_joined_in_their_order():
+    assert sounding(replace(ROW, segments=((1, 3), (0, 1)))) == [[55], [55, 64], [60]]
+
+
+def test_parts_are_chosen_by_number():
+    assert sounding(replace(ROW, parts=(0,))) == [[60], [], [64]]
+    with pytest.raises(IndexError, match="it has 2 parts, the row needs part 4"):
+        sounding(replace(ROW, parts=(0, 4)))
+
+
+def test_semitones_transpose_and_stay_on_the_keyboard():
+    assert sounding(replace(ROW, semitones=-3))[0] == [57]
+    with pytest.raises(IndexError, match=r"pitch 60 -40 semitones is not one of the 88 keys"):
+        sounding(replace(ROW, semitones=-40))
+
+
+def test_half_steps_make_twice_the_frames():
+    assert sounding(replace(ROW, step=0.5, segments=((0, 6),)))[:3] == [[60], [55, 60], [55]]
+
+
+def test_the_rebuilt_set_has_the_known_sizes(rebuilt):
+    assert [len(pieces) for pieces in (rebuilt.train, rebuilt.valid, rebuilt.test)] == [223, 74, 77]
+    assert [sum(map(len, pieces)) for pieces in (rebuilt.train, rebuilt.valid, rebuilt.test)] == [13411, 4505, 4725]
+    assert "374 of 382 chorales" in rebuilt.source
+
+
+def test_the_rebuilt_set_is_the_known_one_to_the_bit(rebuilt):
+    if music21_version() != EXPECTED_MUSIC21:
+        pytest.skip(f"the checksum is of music21 {EXPECTED_MUSIC21}, this is {music21_version()}")
+    assert rebuilt.checksum == EXPECTED_CHECKSUM
+
+
+def test_every_piece_is_a_roll_of_zeros_and_ones_with_at_most_one_note_a_voice(rebuilt):
+    for piece in rebuilt.pieces:
+        assert piece.dtype == np.uint8
+        assert piece.shape[1] == 88
+        assert piece.max() == 1
+        assert piece.sum(axis=1).max() <= 4
+
+
+def test_pieces_know_their_place_in_the_original_split(rebuilt):
+    assert [piece.index for piece in rebuilt.train[24:28]] == [24, 26, 27, 29]
+    assert rebuilt.train[25].name == next(row.name for row in rows() if row.label == "train-26")
+
+
+def test_a_score_that_does_not_fit_its_row_is_named(tmp_path):
+    (tmp_path / "bach").mkdir()
+    (tmp_path / "bach" / "by-hand.xml").write_text("<score-partwise/>")
+    with pytest.raises(DataError, match=r"by-hand.xml of music21 .* does not fit row train-0 .*it has 0 parts"):
+        rebuild_piece(ROW, tmp_path)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_is_a_bar_on_a_terminal(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    assert list(_reported([ROW, ROW], progress=True)) == [ROW, ROW]
+    assert "Rebuilding the chorales" in sys.stderr.getvalue()
+    assert "100%" in sys.stderr.getvalue()
+
+
+def test_progress_is_two_lines_elsewhere_and_nothing_where_not_wanted(capsys):
+    assert list(_reported([ROW], progress=True)) == [ROW]
+    assert capsys.readouterr().err.splitlines() == [
+        "Rebuilding 1 chorales from music21's scores ...",
+        "Rebuilt 1 chorales.",
+    ]
+    assert list(_reported([ROW], progress=False)) == [ROW]
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,140 @@
+"""Our reader of scores hears what music21 hears, and refuses what it does not understand."""
+
+import zipfile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rhn.data.scores import TICKS, _kern_token, corpus_folder, read_score
+from rhn.data.split import rows
+from rhn.errors import DataError
+
+SCORES = sorted({row.score for row in rows()})
+# every 25th, and those that differ in kind: Humdrum, uncompressed MusicXML, bars that end in <forward>
+COMPARED = sorted({*SCORES[::25], *(s for s in SCORES if not s.endswith(".mxl")), "bach/bwv171.6.mxl"})
+
+XML = """<score-partwise><part id="P1"><measure><attributes><divisions>4</divisions></attributes>
+{}</measure></part></score-partwise>"""
+NOTE = "<note><pitch><step>{}</step><octave>{}</octave></pitch><duration>{}</duration></note>"
+
+
+def heard_by_music21(path):
+    """(onset, end, pitch) of every part in ticks, with music21's own parser; its fractions of a tick are rounded."""
+    converter = pytest.importorskip("music21.converter")
+    score = converter.parse(path, forceSource=True)
+    return [
+        [
+            (round(note.offset * TICKS), round((note.offset + note.quarterLength) * TICKS), pitch.midi)
+            for note in part.flatten().notes
+            if not note.duration.isGrace
+            for pitch in note.pitches
+        ]
+        for part in score.parts
+    ]
+
+
+@pytest.mark.parametrize("score", COMPARED)
+def test_every_note_is_the_one_that_music21_hears(score):
+    path = corpus_folder() / score
+    assert [sorted(part) for part in read_score(path)] == [sorted(part) for part in heard_by_music21(path)]
+
+
+def test_every_score_of_the_table_is_there():
+    assert [score for score in SCORES if not (corpus_folder() / score).is_file()] == []
+
+
+def test_musicxml_durations_follow_one_another(tmp_path):
+    path = tmp_path / "score.xml"
+    rest = "<note><rest/><duration>2</duration></note>"
+    grace = "<note><grace/><pitch><step>G</step><octave>4</octave></pitch></note>"
+    skip = "<forward><duration>4</duration></forward>"
+    flat = "<note><pitch><step>B</step><alter>-1</alter><octave>3</octave></pitch><duration>1</duration></note>"
+    path.write_text(XML.format(NOTE.format("C", 4, 4) + rest + grace + skip + flat))
+    quarter = TICKS
+    assert read_score(path) == [[(0, quarter, 60), (2.5 * quarter, 2.75 * quarter, 58)]]
+
+
+def test_kern_spines_are_parts_with_the_highest_first(tmp_path):
+    path = tmp_path / "score.krn"
+    path.write_text(
+        "!!!OTL: title\n**kern\t**silbe\t**kern\n*M4/4\t*\t*M4/4\n4C\tla\t8cc#\n.\t.\t8dd-\n=2\t=2\t=2\n4r\t.\t4.b\n"
+    )
+    high = [(0, TICKS // 2, 73), (TICKS // 2, TICKS, 73), (TICKS, 5 * TICKS // 2, 71)]
+    assert read_score(path) == [high, [(0, TICKS, 48)]]
+
+
+@given(
+    letter=st.sampled_from("abcdefg"),
+    octaves=st.integers(1, 3),
+    low=st.booleans(),
+    accidental=st.sampled_from(["", "#", "-", "##", "--"]),
+    number=st.sampled_from([1, 2, 4, 6, 8, 12, 16, 32]),
+    dots=st.integers(0, 1),
+    decoration=st.sampled_from(["", "/", "\\L", ";", "]"]),
+)
+def test_kern_tokens_count_octaves_in_letters(letter, octaves, low, accidental, number, dots, decoration):
+    name = (letter.upper() if low else letter) * octaves
+    natural = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}[letter]
+    octave = 4 - octaves if low else 3 + octaves
+    alter = {"": 0, "#": 1, "-": -1, "##": 2, "--": -2}[accidental]
+    duration, pitch = _kern_token(f"{number}{'.' * dots}{name}{accidental}{decoration}")
+    assert pitch == 12 * (octave + 1) + natural + alter
+    assert duration == 4 * TICKS / number * (1.5 if dots else 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("chord.xml", XML.format("<note><chord/><duration>4</duration></note>"), "<chord> in part P1"),
+        ("voices.xml", XML.format("<backup><duration>4</duration></backup>"), "<backup> in part P1"),
+        (
+            "odd.xml",
+            XML.format(NOTE.format("C", 4, 4)).replace("ns>4<", "ns>11<"),
+            "whole number of ticks",
+        ),
+        ("step.xml", XML.format(NOTE.format("H", 4, 4)), "'H'"),
+        ("cut.xml", XML[:60], "not a readable score"),
+        ("empty.mxl", "", "not a zip file"),
+        ("chord.krn", "**kern\n4c 4e\n", "'4c 4e' is not a single note"),
+        ("grace.krn", "**kern\n8qc\n", "'8qc' is not a single note"),
+        ("short.krn", "**kern\t**kern\n4c\n", "not a readable score"),
+        ("split.krn", "**kern\n*^\n4c\t4e\n", "spines that split"),
+    ],
+)
+def test_a_score_that_we_do_not_understand_is_refused(tmp_path, name, content, words):
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(DataError, match=f"{name} is not a readable score") as caught:
+        read_score(path)
+    assert words in str(caught.value)
+
+
+def test_an_archive_without_a_score_is_refused(tmp_path):
+    path = tmp_path / "hollow.mxl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("META-INF/container.xml", "<container/>")
+    with pytest.raises(DataError, match="not a readable score"):
+        read_score(path)
+
+
+def test_a_missing_score_names_the_version_and_the_remedy(tmp_path):
+    with pytest.raises(DataError, match=r"music21 [\d.]+ has no score .*bwv0.mxl: reinstall"):
+        read_score(tmp_path / "bwv0.mxl")
+
+
+def test_a_music21_without_its_corpus_says_how_to_get_it(fake_music21):
+    with pytest.raises(DataError, match=r"without its corpus.*pip install.*--data FILE"):
+        corpus_folder()
+
+
+def test_no_music21_at_all_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr("rhn.data.scores.importlib.metadata.version", absent)
+    with pytest.raises(DataError, match=r"music21 package, which is not installed.*pip install"):
+        corpus_folder()
+
+
+def absent(name):
+    from importlib.metadata import PackageNotFoundError
+
+    raise PackageNotFoundError(name)
