@@ -57,7 +57,7 @@ def discs_upper_curves(centers: np.ndarray, radii: np.ndarray, points: int) -> l
     for (c, r, start), end in zip(envelope, ends, strict=True):
         low, high = max(start - c, -r), min(end - c, r)  # relative to the center: a radius may be below its rounding
         if low <= high:
-            if not (reached_end and start - c >= -r):
+            if not reached_end:  # where two arcs meet, neither is below the axis
                 curves.append([])
             curves[-1].append(scale * _arc(c, r, low, high, points))
         reached_end = low <= high and end - c <= r
@@ -83,9 +83,8 @@ def sampled_upper_curves(
     stops = _bisect(lambda x: inside(x + 0j), axis[right], axis[right + 1])
     curves = []
     for start, stop in zip(starts, stops, strict=True):
-        angles = np.linspace(np.pi, 0, points)
-        x = np.clip((start + stop) / 2 + (stop - start) / 2 * np.cos(angles), start, stop)
-        x = np.unique(np.concatenate([x, [start, stop]]))
+        middle, half = (start + stop) / 2, (stop - start) / 2
+        x = np.unique([start, *np.clip(middle - half * np.cos(np.linspace(0, np.pi, points)), start, stop), stop])
         height = _bisect(lambda y, x=x: inside(x + 1j * y), np.zeros_like(x), np.full_like(x, 2))
         height[[0, -1]] = 0
         curves.append(x + 1j * height)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from gersgorin._outline import discs_upper_curves, mirrored, polygon_area
@@ -79,6 +78,8 @@ class Discs:
         >>> gersgorin_discs(torch.tensor([[5.0, 1.0, 0.0], [0.0, 1.0, 0.5], [0.0, 1.0, 2.0]])).components()
         ((0,), (1, 2))
         """
+        from scipy.sparse.csgraph import connected_components  # loads in half a second, and few need it
+
         centers, radii = self._of_one_matrix("components")
         if tol is None:
             tol = float(default_tolerance(self.norm, len(centers), self.norm.dtype))

@@ -42,7 +42,7 @@ def jacobian_product(A: Tensor) -> tuple[Tensor, Tensor]:
     P, exponent = _identity(A)
     for P, exponent in _prefix_products(A):  # noqa: B007 - the last one is wanted
         pass
-    return P, exponent.to(A.abs().dtype) * math.log(2)
+    return P, exponent.to(A.real.dtype) * math.log(2)
 
 
 def cumulative_log_norms(A: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def cumulative_log_norms(A: Tensor) -> Tensor:
     tensor([2., 1., 4.])
     """
     check_square(A, batch_dims=1)
-    log_norms = A.new_empty(A.shape[:-2], dtype=A.abs().dtype)
+    log_norms = A.new_empty(A.shape[:-2], dtype=A.real.dtype)
     for t, (P, exponent) in enumerate(_prefix_products(A)):
         log_norms[t] = _log_norm(P) + exponent.to(log_norms.dtype) * math.log(2)
     return log_norms
@@ -99,7 +99,7 @@ def lyapunov_exponents(A: Tensor) -> Tensor:
     """
     check_square(A, batch_dims=1, steps=1)
     Q = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
-    total = A.new_zeros(A.shape[1:-1], dtype=A.abs().dtype)
+    total = A.new_zeros(A.shape[1:-1], dtype=A.real.dtype)
     with one_thread():
         for step in A.detach():
             Q, R = torch.linalg.qr(step @ Q)

@@ -114,7 +114,14 @@ def plot_products(record: SpectrumRecord, ax: Axes | None = None, *, exponent_ax
         ylabel=r"$\log_{10}\,\|\partial y_t/\partial y_0\|$",
     )
     if not finite.all():
-        ax.annotate("the product is zero from here", (t[~finite][0], 0), fontsize=8, color=GREY)
+        ax.annotate(
+            "the product is zero from here",
+            (t[~finite][0], 0),
+            (0, 4),
+            textcoords="offset points",
+            fontsize=8,
+            color=GREY,
+        )
     if exponent_axis:
         twin = ax.twinx()
         exponent = np.where(finite, record.finite_time_exponent, np.nan)

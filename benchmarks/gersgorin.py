@@ -1,0 +1,87 @@
+"""Jacobians, eigenvalues and the whole command."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.registry import benchmark
+from gersgorin import eigenvalues, temporal_jacobian
+from rhn.cells import RHN
+
+
+def _jacobians(n: int, depth: int, batch: int, device: str):
+    cell = RHN(88, n, depth, device=device)
+    x, s = torch.rand(batch, 88, device=device), torch.rand(batch, n, device=device)
+
+    def run(method):
+        with torch.no_grad():
+            return temporal_jacobian(cell, x, s, method=method)
+
+    return (lambda: run("analytic")), (lambda: run("jacrev"))
+
+
+for n, depth, batch in ((64, 5, 256), (215, 1, 64)):
+
+    @benchmark(
+        f"analytic Jacobian, RHN n={n} depth={depth} batch={batch}", "vmap(jacrev)", 3, aim=5, devices=("cpu", "cuda")
+    )
+    def _(device, n=n, depth=depth, batch=batch):
+        return _jacobians(n, depth, batch, device)
+
+
+@benchmark("eigenvalues of (256, 64, 64) float32", "one torch.linalg.eigvals call, one thread", 0.9, aim=1.7)
+def _(device):
+    A = torch.randn(256, 64, 64)
+    return (lambda: eigenvalues(A)), (lambda: torch.linalg.eigvals(A))
+
+
+for n, batch, full in (
+    (64, 64, False),
+    (64, 1, False),
+    (215, 16, False),
+    (215, 1, False),
+    (830, 2, True),
+    (830, 1, True),
+):
+
+    @benchmark(f"eigenvalues of ({batch}, {n}, {n}) float64", "NumPy, torch", 0.9, full=full, pairs=5 if n > 500 else 9)
+    def _(device, n=n, batch=batch):
+        A = torch.randn(batch, n, n, dtype=torch.float64)
+        array = A.numpy()
+        repeat = max(1, 64 // (n // 8 * batch))
+
+        def times(function):
+            return lambda: [function() for _ in range(repeat)]
+
+        return (
+            times(lambda: eigenvalues(A)),
+            times(lambda: np.linalg.eigvals(array)),
+            times(lambda: torch.linalg.eigvals(A)),
+        )
+
+
+@benchmark(
+    "gersgorin-plot --cell rhn --depth 5, warm cache",
+    "python -c 'import torch, matplotlib.pyplot, music21'",
+    0.5,
+    pairs=5,
+)
+def _(device):
+    folder = tempfile.mkdtemp()
+    environment = os.environ | {"MPLBACKEND": "Agg"}
+
+    def process(*command):
+        return lambda: subprocess.run(
+            [sys.executable, *command], check=True, cwd=folder, env=environment, capture_output=True
+        )
+
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path.cwd()), environment.get("PYTHONPATH", "")])
+    return (
+        process("-m", "gersgorin", "--cell", "rhn", "--depth", "5"),
+        process("-c", "import torch, matplotlib.pyplot, music21"),
+    )

@@ -1,0 +1,50 @@
+"""The hand-derived recurrences, forward and backward, against the plain loop and torch.nn.LSTM of equal parameters."""
+
+import torch
+
+from benchmarks.registry import benchmark
+from rhn.cells import RHN
+
+SIZES = (  # n, depth, T, B, m, the promised ratio to the loop, the aim
+    (262, 6, 60, 32, 88, 1.0, 2.0),
+    (215, 1, 60, 32, 88, 0.9, None),
+    (830, 10, 35, 20, 830, 8.0, None),
+)
+
+
+def training(module, x):
+    """Forward and backward of a recurrent module over x, all weight gradients."""
+
+    def run():
+        module.zero_grad(set_to_none=True)
+        module(x)[0].sum().backward()
+
+    return run
+
+
+for n, depth, T, B, m, floor, aim in SIZES:
+
+    @benchmark(
+        f"RHN kernel n={n} depth={depth} T={T} B={B}",
+        "the plain autograd loop",
+        floor,
+        aim=aim,
+        pairs=3 if n > 500 else 7,
+        devices=("cpu", "cuda"),
+    )
+    def _(device, n=n, depth=depth, T=T, B=B, m=m):
+        x = torch.rand(T, B, m, device=device)
+        ours, loop = RHN(m, n, depth, device=device), RHN(m, n, depth, kernel="reference", device=device)
+        return training(ours, x), training(loop, x)
+
+    @benchmark(
+        f"RHN kernel n={n} depth={depth} T={T} B={B}",
+        "nn.LSTM of equal recurrent parameters (for orientation)",
+        0.0,
+        pairs=3 if n > 500 else 7,
+        devices=("cpu", "cuda"),
+    )
+    def _(device, n=n, depth=depth, T=T, B=B, m=m):
+        units = round((depth * 2 * n * n / 4) ** 0.5)
+        x = torch.rand(T, B, m, device=device)
+        return training(RHN(m, n, depth, device=device), x), training(torch.nn.LSTM(m, units, device=device), x)

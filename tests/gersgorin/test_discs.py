@@ -1,0 +1,202 @@
+"""Discs: the theorem on every matrix, the count of eigenvalues a component, the outline, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from matrices import MATRICES, REAL_MATRICES, outside_by, square_matrices
+
+from gersgorin.discs import Discs, gersgorin_discs
+from gersgorin.spectrum import eigenvalues
+from rhn.errors import InvalidInputError
+
+AXES = ("row", "column")
+disc_lists = st.lists(
+    st.tuples(st.floats(-5, 5), st.sampled_from([0.0, 1e-14]) | st.floats(0, 2)), min_size=1, max_size=9
+)
+
+
+def discs_of(pairs) -> Discs:
+    centers, radii = torch.tensor(pairs, dtype=torch.float64).unbind(-1)
+    return Discs(centers, radii)
+
+
+@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("name", MATRICES)
+def test_the_spectrum_lies_in_the_union(name, axis):
+    A = MATRICES[name]
+    assert gersgorin_discs(A, axis).contains(eigenvalues(A)).all()
+
+
+@pytest.mark.parametrize("axis", AXES)
+@given(A=square_matrices())
+def test_random_spectra_lie_in_the_union(axis, A):
+    assert gersgorin_discs(A, axis).contains(eigenvalues(A)).all()
+    single = A.float()
+    assert gersgorin_discs(single, axis).contains(eigenvalues(single)).all()
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_centers_radii_and_norm_are_those_of_numpy(name):
+    A = MATRICES[name].numpy()
+    for axis, sum_axis, order in (("row", 1, np.inf), ("column", 0, 1)):
+        discs = gersgorin_discs(MATRICES[name], axis)
+        radii = np.abs(A - np.diag(np.diag(A))).sum(sum_axis)
+        np.testing.assert_array_equal(discs.centers, np.diag(A))
+        np.testing.assert_allclose(discs.radii, radii, rtol=1e-14)
+        np.testing.assert_allclose(discs.norm, np.linalg.norm(A, order), rtol=1e-14)
+
+
+def test_radii_far_below_the_diagonal_are_not_lost():
+    radii = gersgorin_discs(MATRICES["closed_gates_below_rounding"]).radii
+    torch.testing.assert_close(radii, torch.full((4,), 3e-20, dtype=torch.float64), rtol=1e-12, atol=0)
+
+
+def test_the_default_tolerance_is_needed_and_small():
+    A = MATRICES["permutation"]
+    discs, values = gersgorin_discs(A), eigenvalues(A)  # all on the unit circle, the discs' common boundary
+    assert not discs.contains(values, tol=0).all()
+    assert discs.contains(values).all()
+    assert not discs.contains(torch.tensor([1 + 1e-12], dtype=torch.float64)).any()
+    assert discs.contains(torch.tensor([1 + 1e-9]), tol=1e-6).all()
+
+
+def test_points_of_any_kind():
+    discs = Discs(torch.tensor([0.0, 3.0]), torch.tensor([1.0, 0.5]))
+    assert discs.contains(torch.tensor([0, 2, 3])).tolist() == [True, False, True]
+    assert discs.contains(torch.tensor([1.0, 1.1])).tolist() == [True, False]
+    assert discs.contains([1j, 3 + 1j]).tolist() == [True, False]
+    assert discs.contains(3.4).tolist() == [True]
+    assert discs.contains(torch.empty(0)).shape == (0,)
+
+
+def test_a_batch_equals_its_matrices():
+    A = torch.randn(4, 3, 6, 6, dtype=torch.float64)
+    z = torch.randn(4, 3, 10, dtype=torch.complex128) * 5
+    discs = gersgorin_discs(A)
+    assert discs.centers.shape == discs.radii.shape == (4, 3, 6)
+    inside, shared = discs.contains(z), discs.contains(z[0, 0])
+    strict = discs.contains(z, tol=torch.zeros(4, 3))
+    assert inside.any()
+    assert not inside.all()
+    for i, j in np.ndindex(4, 3):
+        one = gersgorin_discs(A[i, j])
+        assert torch.equal(inside[i, j], one.contains(z[i, j]))
+        assert torch.equal(shared[i, j], one.contains(z[0, 0]))
+        assert torch.equal(strict[i, j], one.contains(z[i, j], tol=0))
+        assert one.rightmost == discs.rightmost[i, j]
+        assert one.inside_unit_circle == discs.inside_unit_circle[i, j]
+        assert one.components() == discs[i, j].components()
+
+
+def test_rightmost_and_share_inside_the_unit_circle():
+    discs = discs_of([(0.5, 0.5), (-0.5, 0.6), (0.0, 0.2), (1.0, 0.0)])
+    assert discs.rightmost == 1.0
+    assert discs.inside_unit_circle == 0.75
+
+
+def test_precision_and_gradient_are_kept():
+    A = torch.randn(5, 5, requires_grad=True)
+    discs = gersgorin_discs(A)
+    assert discs.centers.dtype == discs.radii.dtype == torch.float32
+    discs.rightmost.backward()
+    assert (A.grad != 0).sum() == 5  # the row of the rightmost disc
+    assert len(discs.outline()) >= 1
+
+
+@given(square_matrices())
+def test_a_component_holds_as_many_eigenvalues_as_discs(A):
+    discs, values = gersgorin_discs(A), eigenvalues(A)
+    components = discs.components()
+    assert sorted(i for component in components for i in component) == list(range(len(A)))
+    for component in components:
+        part = Discs(discs.centers[list(component)], discs.radii[list(component)])
+        tolerance = 10 * len(A) * torch.finfo(A.dtype).eps * discs.norm  # the whole matrix's
+        assert part.contains(values, tol=tolerance).sum() == len(component)
+
+
+def test_known_components():
+    assert gersgorin_discs(MATRICES["separate_discs"]).components() == ((0,), (1, 2), (3, 4), (5,))
+    assert gersgorin_discs(MATRICES["identity"]).components() == ((0, 1, 2, 3, 4),)
+    touching = discs_of([(0.0, 1.0), (5.0, 1.0), (2.0, 1.0)])
+    assert touching.components(tol=0) == ((0, 2), (1,))
+    assert touching.components(tol=0.6) == ((0, 1, 2),)
+    assert Discs(torch.tensor([0, 3j]), torch.tensor([1.0, 1.5])).components() == ((0,), (1,))
+
+
+@given(disc_lists)
+def test_the_outline_is_the_upper_envelope(pairs):
+    discs = discs_of(pairs)
+    centers, radii = discs.centers.numpy(), discs.radii.numpy()
+    for curve in discs.outline(33):
+        assert curve[0] == curve[-1]
+        x, y = curve.real, np.abs(curve.imag)
+        height = np.sqrt(np.clip(radii**2 - (x[:, None] - centers) ** 2, 0, None)).max(1)
+        np.testing.assert_allclose(y, height, atol=1e-6)  # a square root of rounding, next to the axis
+
+
+@given(disc_lists)
+def test_the_outline_has_one_curve_a_component_from_end_to_end(pairs):
+    discs = discs_of(pairs)
+    margin = 1e-9
+    loose, tight = discs.components(tol=margin), discs.components(tol=-margin)
+    curves = discs.outline(9)
+    assert len(loose) <= len(curves)
+    if loose == tight:  # nothing touches
+        expected = sorted(
+            (
+                min(discs.centers[i] - discs.radii[i] for i in c).item(),
+                max(discs.centers[i] + discs.radii[i] for i in c).item(),
+            )
+            for c in loose
+        )
+        ends = [(curve.real.min(), curve.real.max()) for curve in curves]
+        np.testing.assert_allclose(ends, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", REAL_MATRICES)
+def test_the_outline_encloses_every_disc_and_eigenvalue(name):
+    A = REAL_MATRICES[name]
+    discs, scale = gersgorin_discs(A), gersgorin_discs(A).norm.item() or 1.0
+    around = np.exp(2j * np.pi * np.arange(16) / 16)
+    rims = discs.centers.numpy()[:, None] + discs.radii.numpy()[:, None] * around
+    points = np.concatenate([rims.ravel(), eigenvalues(A).numpy()])
+    outline = [curve / scale for curve in discs.outline(257)]
+    assert outside_by(points / scale, outline).max() <= 3e-5  # between an arc and its chord
+    assert outside_by(np.array([1.01, -1.01, 1.01j]), outline).min() >= 0.009
+
+
+def test_an_isolated_point_is_a_curve_and_an_inner_one_is_not():
+    curves = discs_of([(0.0, 0.0), (4.0, 1.0), (4.5, 0.0)]).outline(5)
+    assert len(curves) == 2
+    assert (curves[0] == 0).all()
+    assert curves[1].real.min() == pytest.approx(3.0)
+
+
+def test_areas():
+    assert discs_of([(3.0, 2.0)]).area() == pytest.approx(4 * np.pi, rel=1e-3)
+    assert discs_of([(3.0, 2.0)]).area(points=2001) == pytest.approx(4 * np.pi, rel=1e-6)
+    lens = 2 * np.arccos(0.5) - np.sqrt(3) / 2  # two unit discs whose centers are 1 apart
+    assert discs_of([(0.0, 1.0), (1.0, 1.0)]).area(2001) == pytest.approx(2 * np.pi - lens, rel=1e-6)
+    assert discs_of([(0.0, 1.0), (0.2, 0.1), (9.0, 1.0)]).area(2001) == pytest.approx(2 * np.pi, rel=1e-6)
+    assert gersgorin_discs(MATRICES["zero"]).area() == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: gersgorin_discs(torch.eye(2), axis="rows"), "axis: expected 'row' or 'column', got 'rows'"),
+        (lambda: gersgorin_discs(torch.full((2, 2), torch.nan)), "NaN"),
+        (lambda: gersgorin_discs(torch.zeros(2, 3)), r"got shape \(2, 3\)"),
+        (lambda: gersgorin_discs(torch.zeros(0, 0)), "n >= 1"),
+        (lambda: gersgorin_discs(torch.eye(2, dtype=torch.int32)), "int32"),
+        (lambda: gersgorin_discs(torch.zeros(3, 2, 2)).components(), r"got a batch \(3,\)"),
+        (lambda: gersgorin_discs(torch.zeros(3, 2, 2)).outline(), r"got a batch \(3,\)"),
+        (lambda: gersgorin_discs(MATRICES["complex"]).outline(), "expected real centers"),
+        (lambda: gersgorin_discs(torch.eye(2)).outline(points=2), "expected at least 3 for each arc, got 2"),
+    ],
+)
+def test_refused_with_a_sentence(call, message):
+    with pytest.raises(InvalidInputError, match=message):
+        call()

@@ -1,0 +1,209 @@
+"""Products over many steps, against exact integer arithmetic; what single spectra cannot say; exponents of known systems."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from matrices import REAL_MATRICES, square_matrices
+
+from gersgorin.dynamics import (
+    cumulative_log_norms,
+    finite_time_exponent,
+    finite_time_exponents,
+    half_life,
+    jacobian_product,
+    lyapunov_exponents,
+)
+from gersgorin.spectrum import spectral_radius
+from rhn.errors import InvalidInputError
+
+LOOP = torch.tensor([[0.0, 2.0], [0.0, 0.0]], dtype=torch.float64)
+
+
+def plain_product(A: torch.Tensor) -> torch.Tensor:
+    P = torch.eye(A.shape[-1], dtype=A.dtype).expand(A.shape[1:])
+    for step in A:
+        P = step @ P
+    return P
+
+
+def exact_product(integers: np.ndarray) -> tuple[np.ndarray, int]:
+    """The product of integer matrices without any rounding until the end: float64 entries below 1, and a power of two."""
+    P = np.eye(integers.shape[-1], dtype=int).astype(object)
+    for step in integers.astype(object):
+        P = step.dot(P)
+    bits = max(int(abs(entry)).bit_length() for entry in P.ravel())
+    entries = [math.ldexp((int(entry) << 64) >> bits, -64) for entry in P.ravel()]
+    return np.array(entries).reshape(P.shape), bits
+
+
+def test_spectra_of_single_steps_do_not_compose():
+    quiet = torch.stack([LOOP, LOOP.T])  # radius 0 each
+    assert spectral_radius(quiet).tolist() == [0, 0]
+    P, log_scale = jacobian_product(quiet)
+    assert spectral_radius(P * log_scale.exp()).item() == pytest.approx(4)
+
+    loud = torch.stack([torch.tensor([2.0, 0.0]).diag(), torch.tensor([0.0, 2.0]).diag()])  # radius 2 each
+    assert spectral_radius(loud).tolist() == [2, 2]
+    P, log_scale = jacobian_product(loud)
+    assert (P == 0).all()
+    assert log_scale == 0
+    assert finite_time_exponent(loud) == -torch.inf
+    torch.testing.assert_close(cumulative_log_norms(loud), torch.tensor([math.log(2), -torch.inf]))
+
+
+@pytest.mark.parametrize("shift", [0, -15], ids=["entries_to_30", "entries_to_1e-3"])
+def test_five_thousand_steps_against_exact_integers(shift):
+    integers = np.random.default_rng(1).integers(-30, 31, (5000, 3, 3))
+    A = torch.from_numpy(np.ldexp(integers.astype(float), shift))
+    exact, bits = exact_product(integers)
+    exact_log_norm = math.log(np.linalg.norm(exact, 2)) + (bits + shift * 5000) * math.log(2)
+
+    P, log_scale = jacobian_product(A)
+    assert P.abs().max().item() == pytest.approx(np.abs(exact).max(), rel=1e-9)
+    np.testing.assert_allclose(P, exact, atol=1e-9)
+    assert float(log_scale) == pytest.approx((bits + shift * 5000) * math.log(2), rel=1e-14)
+    assert cumulative_log_norms(A)[-1].item() == pytest.approx(exact_log_norm, abs=1e-8)
+    assert finite_time_exponent(A).item() == pytest.approx(exact_log_norm / 5000, abs=1e-12)
+
+    P32, log_scale32 = jacobian_product(A.float())
+    assert P32.dtype == log_scale32.dtype == torch.float32
+    assert finite_time_exponent(A.float()).item() == pytest.approx(exact_log_norm / 5000, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex128])
+@pytest.mark.parametrize("scale", [30.0, 1e-3])
+def test_dense_random_products_stay_finite(scale, dtype):
+    P, log_scale = jacobian_product(torch.randn(5000, 11, 11, dtype=dtype) * scale)
+    assert P.isfinite().all()
+    assert 0.5 <= P.abs().max() < 1
+    assert abs(float(log_scale) / 5000 - math.log(scale)) < 2
+
+
+@given(square_matrices(5), st.integers(1, 4))
+def test_short_products_are_the_plain_ones(A, steps):
+    sequence = torch.stack([A if t % 2 == 0 else A.T for t in range(steps)])
+    P, log_scale = jacobian_product(sequence)
+    expected = plain_product(sequence)
+    tolerance = 1e-13 * float(torch.linalg.matrix_norm(A)) ** steps
+    torch.testing.assert_close(P * log_scale.exp(), expected, rtol=1e-13, atol=tolerance)
+    assert (P == 0).all() or 0.5 <= P.abs().max() < 1
+
+
+@pytest.mark.parametrize("name", REAL_MATRICES)
+def test_prefix_norms_of_a_repeated_matrix(name):
+    A = REAL_MATRICES[name]
+    scale = A.abs().max().item() or 1.0
+    got = cumulative_log_norms(A.expand(6, -1, -1))
+    for t in range(6):
+        norm = np.linalg.norm(np.linalg.matrix_power(A.numpy() / scale, t + 1), 2)
+        expected = math.log(norm) + (t + 1) * math.log(scale) if norm else -math.inf
+        assert got[t].item() == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("extreme", [1e300, 1e-300, 5e-324])
+def test_extreme_entries_neither_overflow_nor_vanish(extreme):
+    A = extreme * torch.ones(50, 2, 2, dtype=torch.float64)
+    exponent = finite_time_exponent(A).item()
+    assert exponent == pytest.approx(math.log(2) + math.log(extreme), rel=1e-12)
+
+
+def test_finite_time_exponents_of_all_prefixes():
+    A = torch.randn(7, 3, 4, 4, dtype=torch.float64)
+    exponents = finite_time_exponents(A)
+    assert exponents.shape == (7, 3)
+    for t in range(7):
+        torch.testing.assert_close(exponents[t], finite_time_exponent(A[: t + 1]))
+
+
+def test_a_batch_equals_its_sequences():
+    A = torch.randn(6, 2, 3, 4, 4, dtype=torch.float64)
+    A[2, 1, 2] = 0  # one product vanishes, the others go on
+    P, log_scale = jacobian_product(A)
+    assert (P.shape, log_scale.shape) == ((2, 3, 4, 4), (2, 3))
+    for function in (
+        lambda A: jacobian_product(A)[0],
+        lambda A: jacobian_product(A)[1],
+        finite_time_exponent,
+        lyapunov_exponents,
+    ):
+        whole = function(A)
+        for i, j in np.ndindex(2, 3):
+            torch.testing.assert_close(whole[i, j], function(A[:, i, j]))
+    norms = cumulative_log_norms(A)
+    assert norms.shape == (6, 2, 3)
+    assert not norms.isnan().any()
+    assert (norms[2:, 1, 2] == -torch.inf).all()
+    assert norms[:, 0].isfinite().all()
+
+
+def test_no_steps():
+    P, log_scale = jacobian_product(torch.zeros(0, 2, 3, 3))
+    torch.testing.assert_close(P * log_scale.exp()[:, None, None], torch.eye(3).expand(2, 3, 3))
+    assert cumulative_log_norms(torch.zeros(0, 2, 3, 3)).shape == (0, 2)
+    for function in (finite_time_exponent, lyapunov_exponents):
+        with pytest.raises(InvalidInputError, match=r"at least 1 step\(s\), got shape \(0, 3, 3\)"):
+            function(torch.zeros(0, 3, 3))
+
+
+def test_lyapunov_exponents_of_diagonal_and_triangular_steps():
+    growth = torch.tensor([0.1, -30.0, 1.5, 0.0], dtype=torch.float64)  # the product underflows, its exponents do not
+    A = growth.exp().diag().expand(400, 4, 4)
+    torch.testing.assert_close(lyapunov_exponents(A), growth.sort(descending=True).values)
+    # a hidden similarity changes no exponent in the long run
+    S = torch.randn(4, 4, dtype=torch.float64)
+    hidden = lyapunov_exponents((S @ A[0] @ torch.linalg.inv(S)).expand(4000, 4, 4))
+    torch.testing.assert_close(hidden, growth.sort(descending=True).values, rtol=0, atol=5e-3)
+
+
+@given(square_matrices(5), st.integers(1, 5))
+def test_lyapunov_exponents_sum_to_the_mean_log_determinant(A, steps):
+    noise = torch.randn(steps, *A.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    sequence = A / A.abs().max().clamp(min=1) + noise
+    expected = torch.linalg.slogdet(sequence).logabsdet.mean()
+    torch.testing.assert_close(lyapunov_exponents(sequence).sum(), expected, rtol=1e-8, atol=1e-8)
+
+
+def test_the_largest_lyapunov_exponent_is_the_long_finite_time_exponent():
+    A = torch.randn(3000, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    assert abs(lyapunov_exponents(A)[0] - finite_time_exponent(A)) < 2e-3
+    assert lyapunov_exponents(LOOP.expand(5, 2, 2)).tolist() == [-math.inf, -math.inf]
+
+
+def test_half_life():
+    assert half_life(math.log(0.5)).item() == pytest.approx(1)
+    assert half_life(0.0).item() == half_life(-0.0).item() == math.inf
+    assert half_life(-math.inf).item() == 0
+    assert half_life(torch.full((2, 3), math.log(2) / 7)).tolist() == [[pytest.approx(-7)] * 3] * 2
+    steps = half_life(finite_time_exponent(torch.full((10, 1, 1), 0.9)))
+    assert 0.9 ** steps.item() == pytest.approx(0.5)
+
+
+def test_no_gradient_and_no_change_of_the_input():
+    A = torch.randn(4, 3, 3, requires_grad=True)
+    before = A.detach().clone()
+    results = (*jacobian_product(A), cumulative_log_norms(A), finite_time_exponent(A), lyapunov_exponents(A))
+    assert not any(result.requires_grad for result in results)
+    assert torch.equal(A, before)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [jacobian_product, cumulative_log_norms, finite_time_exponent, finite_time_exponents, lyapunov_exponents],
+)
+@pytest.mark.parametrize(
+    ("A", "message"),
+    [
+        (torch.full((2, 3, 3), torch.nan), "18 of 18 NaN or infinite"),
+        (torch.zeros(3, 3), r"shape \(time, \.\.\., n, n\), got shape \(3, 3\)"),
+        (torch.zeros(5, 3, 4), r"got shape \(5, 3, 4\)"),
+        (torch.zeros(5, 3, 3, dtype=torch.int64), "int64"),
+    ],
+    ids=["nan", "no_time", "not_square", "integer"],
+)
+def test_refused_with_a_sentence(function, A, message):
+    with pytest.raises(InvalidInputError, match=message):
+        function(A)

@@ -1,0 +1,187 @@
+"""Every registered inclusion set on every matrix: the spectrum inside, sets inside one another, outlines, areas."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from matrices import MATRICES, REAL_MATRICES, outside_by, square_matrices
+
+from gersgorin.discs import gersgorin_discs
+from gersgorin.inclusion import INCLUSION_SETS, Brauer, GersgorinRow, MinimalGersgorin, NumericalRange, Ostrowski
+from gersgorin.spectrum import eigenvalues
+from rhn.errors import InvalidInputError
+
+SMALL = [name for name, A in REAL_MATRICES.items() if len(A) <= 12]
+
+
+def plane(A: torch.Tensor, side: int = 25) -> torch.Tensor:
+    """A grid over the square that holds every set, and the points where sets have corners: centers and eigenvalues."""
+    reach = 1.1 * (GersgorinRow(A).norm.item() or 1.0)
+    x = torch.linspace(-reach, reach, side, dtype=torch.float64)
+    grid = torch.complex(*torch.meshgrid(x, x, indexing="ij")).ravel()
+    return torch.cat([grid, A.diagonal() + 0j, eigenvalues(A)])
+
+
+@pytest.mark.parametrize("key", INCLUSION_SETS)
+@pytest.mark.parametrize("name", MATRICES)
+def test_the_spectrum_lies_inside(name, key):
+    A = MATRICES[name]
+    assert INCLUSION_SETS[key](A).contains(eigenvalues(A)).all()
+
+
+@pytest.mark.parametrize("key", INCLUSION_SETS)
+@given(A=square_matrices(5))
+def test_random_spectra_lie_inside(key, A):
+    assert INCLUSION_SETS[key](A).contains(eigenvalues(A)).all()
+    assert INCLUSION_SETS[key](A.float()).contains(eigenvalues(A.float())).all()
+
+
+@pytest.mark.parametrize("key", INCLUSION_SETS)
+def test_the_set_is_small_enough(key):
+    A = MATRICES["random"]
+    every_set = INCLUSION_SETS[key](A)
+    assert not every_set.contains(1.001 * every_set.norm * torch.exp(1j * torch.arange(7))).any()
+
+
+@pytest.mark.parametrize("tol", [0.0, 0.1, None])
+@pytest.mark.parametrize("name", MATRICES)
+def test_minimal_inside_brauer_inside_gersgorin(name, tol):
+    A = MATRICES[name]
+    z = plane(A)
+    tol = tol and tol * float(GersgorinRow(A).norm)
+    minimal, brauer, row = (kind(A).contains(z, tol) for kind in (MinimalGersgorin, Brauer, GersgorinRow))
+    column = MinimalGersgorin(A.mT).contains(z, tol)
+    rim = minimal != column  # the two solves may round apart on the boundary itself
+    assert not rim[: 25 * 25].any()
+    assert not (minimal & ~brauer).any()
+    assert not (brauer & ~row).any()
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_brauer_is_its_definition(name):
+    A = MATRICES[name] / (MATRICES[name].abs().max() or 1)
+    z = plane(A)[: 25 * 25]
+    radii, distances = gersgorin_discs(A).radii, (z[:, None] - A.diagonal()).abs()
+    expected = torch.zeros(len(z), dtype=torch.bool) if len(A) > 1 else distances[:, 0] == 0
+    for i in range(len(A)):
+        for j in range(i):
+            expected |= distances[:, i] * distances[:, j] <= radii[i] * radii[j]
+    assert torch.equal(Brauer(A).contains(z, tol=0), expected)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_minimal_is_vargas_definition(name):
+    """z belongs exactly if the Perron root of |A off the diagonal| - diag |z - a_ii| is not negative."""
+    A = MATRICES[name] / (MATRICES[name].abs().max() or 1)
+    z = plane(A)[: 25 * 25]
+    Q = A.abs().fill_diagonal_(0) - torch.diag_embed((z[:, None] - A.diagonal()).abs())
+    root = torch.from_numpy(np.linalg.eigvals(Q.numpy()).real.max(1))
+    sure = root.abs() > 1e-3 / len(A)  # where Q is defective, the root itself is known to a few digits only
+    assert torch.equal(MinimalGersgorin(A).contains(z, tol=0)[sure], root[sure] >= 0)
+
+
+def test_minimal_is_reached_by_no_scaling_and_approached_by_the_best():
+    A = MATRICES["random"][:6, :6]
+    z = plane(A)
+    inside = MinimalGersgorin(A).contains(z, tol=0)
+    for _ in range(20):
+        x = torch.rand(6, dtype=torch.float64) + 0.1
+        assert GersgorinRow(A * x / x[:, None]).contains(z)[inside].all()
+    for point in z[~inside]:  # outside, the solution of M(z) x = 1 is a scaling whose discs all miss the point
+        M = torch.diag((point - A.diagonal()).abs()) - A.abs().fill_diagonal_(0)
+        x = torch.linalg.solve(M, torch.ones(6, dtype=torch.float64))
+        assert not GersgorinRow(A * x / x[:, None]).contains(point, tol=0).any()
+
+
+def test_ostrowski_runs_from_columns_to_rows():
+    A = MATRICES["badly_scaled"]
+    torch.testing.assert_close(Ostrowski(A, alpha=1).radii(), gersgorin_discs(A, "row").radii)
+    torch.testing.assert_close(Ostrowski(A, alpha=0).radii(), gersgorin_discs(A, "column").radii)
+    for alpha in (0.1, 0.9):
+        assert Ostrowski(A, alpha).contains(eigenvalues(A)).all()
+    with pytest.raises(InvalidInputError, match="alpha: expected a number from 0 to 1, got 2"):
+        Ostrowski(A, alpha=2)
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_the_numerical_range_holds_every_rayleigh_quotient(name):
+    A = MATRICES[name]
+    x = torch.randn(200, len(A), dtype=torch.complex128)
+    quotients = torch.einsum("ki,ij,kj->k", x.conj(), A + 0j, x) / (x.conj() * x).sum(-1)
+    assert NumericalRange(A).contains(quotients).all()
+
+
+def test_the_numerical_range_of_normal_matrices_is_the_hull_of_the_spectrum():
+    square = torch.tensor([1.0, 1j, -1, -1j], dtype=torch.complex128).diag()
+    around = NumericalRange(square)
+    assert around.contains(torch.tensor([0.49 + 0.49j, 0.51 + 0.51j])).tolist() == [True, False]
+    assert around.area() == pytest.approx(2, rel=1e-3)
+    symmetric = MATRICES["symmetric"]
+    values = torch.linalg.eigvalsh(symmetric)
+    curve = NumericalRange(symmetric).outline()[0]
+    np.testing.assert_allclose([curve.real.min(), curve.real.max()], values[[0, -1]], rtol=1e-2)
+    with pytest.raises(InvalidInputError, match="angles: expected an even number, at least 4, got 5"):
+        NumericalRange(symmetric, angles=5)
+
+
+@pytest.mark.parametrize("key", INCLUSION_SETS)
+def test_known_areas(key):
+    A = torch.tensor([[0.0, 2.0], [0.5, 0.0]], dtype=torch.float64)
+    ellipse = np.pi * 1.25 * 0.75  # foci +-1, minor axis sqrt(|A|_F^2 - 2)
+    expected = {"gersgorin-row": 4 * np.pi, "gersgorin-column": 4 * np.pi, "numerical-range": ellipse}.get(key, np.pi)
+    assert INCLUSION_SETS[key](A).area() == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("key", INCLUSION_SETS)
+@pytest.mark.parametrize("name", SMALL)
+def test_the_outline_separates_inside_from_outside(name, key):
+    A = MATRICES[name]
+    region, scale = INCLUSION_SETS[key](A), float(GersgorinRow(A).norm) or 1.0
+    outline = [curve / scale for curve in region.outline(129)]
+    assert all(curve[0] == curve[-1] for curve in outline)
+    assert outside_by(A.diagonal().numpy() / scale + 0j, outline).max() <= 1e-3
+    z = plane(A)[: 25 * 25]
+    inside, outside = region.contains(z, tol=0).numpy(), ~region.contains(z, tol=1e-3 * scale).numpy()
+    assert (outside_by(z[inside].numpy() / scale, outline) <= 1e-3).all()
+    assert (outside_by(z[outside].numpy() / scale, outline) > 0).all()
+
+
+def test_triangular_matrices_shrink_to_points():
+    for A in (MATRICES["upper_triangular"], MATRICES["nilpotent"], MATRICES["zero"], MATRICES["one_by_one"]):
+        minimal = MinimalGersgorin(A)
+        curves = minimal.outline(9)
+        assert len(curves) == len(A.diagonal().unique())
+        np.testing.assert_allclose([c[0].real for c in curves], A.diagonal().unique(), atol=1e-9)
+        assert minimal.area(9) <= 1e-9
+
+
+@pytest.mark.parametrize("key", INCLUSION_SETS)
+def test_a_batch_equals_its_matrices(key):
+    A = torch.randn(2, 3, 5, 5, dtype=torch.float64)
+    z = torch.randn(2, 3, 40, dtype=torch.complex128) * 3
+    tol = torch.rand(2, 3)
+    batch = INCLUSION_SETS[key](A)
+    inside, wide, shared = batch.contains(z), batch.contains(z, tol), batch.contains(z[0, 0])
+    assert inside.any()
+    assert not inside.all()
+    for i, j in np.ndindex(2, 3):
+        one = INCLUSION_SETS[key](A[i, j])
+        assert torch.equal(inside[i, j], one.contains(z[i, j]))
+        assert torch.equal(wide[i, j], one.contains(z[i, j], tol[i, j]))
+        assert torch.equal(shared[i, j], one.contains(z[0, 0]))
+
+
+@pytest.mark.parametrize("key", INCLUSION_SETS)
+def test_refused_with_a_sentence(key):
+    kind = INCLUSION_SETS[key]
+    with pytest.raises(InvalidInputError, match="NaN"):
+        kind(torch.full((2, 2), torch.nan))
+    with pytest.raises(InvalidInputError, match=r"got shape \(2, 3\)"):
+        kind(torch.zeros(2, 3))
+    with pytest.raises(InvalidInputError, match=r"batch \(4,"):
+        kind(torch.zeros(4, 2, 2)).outline()
+    with pytest.raises(InvalidInputError, match="points: expected at least 3"):
+        kind(torch.eye(2)).outline(points=2)
+    if key != "numerical-range":
+        with pytest.raises(InvalidInputError, match="would not mirror"):
+            kind(MATRICES["complex"]).outline()

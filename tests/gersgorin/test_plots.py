@@ -1,0 +1,82 @@
+"""Figures show the record: what is drawn is checked, not only that drawing works."""
+
+import numpy as np
+import pytest
+import torch
+
+from gersgorin.animation import save_animation
+from gersgorin.measure import measure_spectrum
+from gersgorin.plots import (
+    draw_comparison,
+    draw_run,
+    plot_products,
+    plot_spectrum,
+    plot_suggested,
+    shown_steps,
+    spectrum_limit,
+)
+from rhn.cells import RHN, RNN
+
+
+@pytest.fixture(scope="module")
+def records():
+    torch.manual_seed(2)
+    x = torch.rand(9, 5, dtype=torch.float64)
+    cells = RHN(5, 8, 2, init="gaussian:0.6", dtype=torch.float64), RNN(5, 8, init="gaussian:0.6", dtype=torch.float64)
+    return [measure_spectrum(cell, x, name=type(cell).__name__, chorale="noise") for cell in cells]
+
+
+def line(ax, label):
+    return next(drawn for drawn in ax.lines if drawn.get_label() == label)
+
+
+def test_the_panel_shows_every_eigenvalue_and_disc(records):
+    record = records[0]
+    ax = plot_spectrum(record, 4, discs="both")
+    drawn = line(ax, "eigenvalues")
+    assert np.array_equal(drawn.get_xdata() + 1j * drawn.get_ydata(), record.eigenvalues[4])
+    for axis in ("row", "column"):
+        outline = line(ax, f"union of the {axis} discs").get_xdata()
+        centers, radii = getattr(record, f"{axis}_centers")[4], getattr(record, f"{axis}_radii")[4]
+        assert outline.max() == pytest.approx((centers + radii).max())
+        assert outline.min() == pytest.approx((centers - radii).min())
+    assert ax.get_xlim()[1] >= (record.row_centers + record.row_radii).max()
+
+
+def test_one_scale_holds_all_records(records):
+    limit = spectrum_limit(records, "both")
+    for record in records:
+        assert np.abs(record.eigenvalues).max() < limit and (record.column_centers + record.column_radii).max() < limit
+
+
+def test_time_axes_show_radius_and_products(records):
+    record = records[0]
+    assert np.array_equal(line(plot_suggested(record), "spectral radius").get_ydata(), record.spectral_radius)
+    drawn = line(plot_products(record), "norm of dy[t]/dy[0]")
+    assert np.array_equal(drawn.get_xdata(), np.arange(10))
+    assert np.allclose(drawn.get_ydata()[1:] * np.log(10), record.log_norm_product)
+
+
+def test_gates_are_drawn_only_where_there_are_any(records):
+    labels = [{drawn.get_label() for drawn in plot_suggested(record).lines} for record in records]
+    assert "mean transform gate" in labels[0] and "mean transform gate" not in labels[1]
+
+
+@pytest.mark.parametrize("T", [1, 2, 3, 100])
+def test_shown_steps_hold_the_first_and_the_last(T):
+    steps = shown_steps(T)
+    assert steps[0] == 0 and steps[-1] == T - 1 and len(set(steps)) == len(steps)
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_whole_figures_can_be_written(records, tmp_path, suffix):
+    draw_run(records[0]).savefig(tmp_path / f"run.{suffix}")
+    draw_comparison(records, discs="both").savefig(tmp_path / f"compare.{suffix}")
+    assert (tmp_path / f"run.{suffix}").stat().st_size > 5000
+
+
+def test_the_animation_has_a_frame_a_step(records, tmp_path):
+    from PIL import Image
+
+    with Image.open(save_animation(records[1], tmp_path / "moving.gif")) as image:
+        assert image.n_frames == 9

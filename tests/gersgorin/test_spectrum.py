@@ -1,0 +1,173 @@
+"""Eigenvalues: NumPy and SciPy as independent references, order, batches, threads, and what is refused."""
+
+from threading import get_ident
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from matrices import MATRICES, square_matrices
+from scipy.optimize import linear_sum_assignment
+
+from gersgorin.spectrum import eigenvalues, spectral_radius
+from rhn.errors import InvalidInputError
+
+DEFECTIVE = {"jordan_of_rotations"}  # blocks of 4: rounding moves eigenvalues by eps^(1/4) = 1e-4
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    """The largest distance in the pairing of two spectra that has the least sum of distances."""
+    distances = np.abs(a[:, None] - b)
+    return distances[linear_sum_assignment(distances)].max()
+
+
+def scipy_eigvals(A: np.ndarray) -> np.ndarray:
+    """The LAPACK of SciPy 1.17 forgets to undo its scaling of huge and tiny matrices, so it gets them at scale 1."""
+    scale = np.abs(A).max() or 1.0
+    return scipy.linalg.eigvals(A / scale) * scale
+
+
+@pytest.mark.parametrize("reference", [np.linalg.eigvals, scipy_eigvals], ids=["numpy", "scipy"])
+@pytest.mark.parametrize("name", MATRICES)
+def test_eigenvalues_are_those_of_the_reference(name, reference):
+    A = MATRICES[name]
+    tolerance = (1e-3 if name in DEFECTIVE else 1e-11) * A.abs().max().item()
+    assert distance(eigenvalues(A).numpy(), reference(A.numpy())) <= tolerance
+
+
+def test_known_spectra():
+    roots = torch.tensor([5.0, 4, 3, 2, 1])
+    torch.testing.assert_close(eigenvalues(MATRICES["companion"]).real, roots.double(), rtol=1e-8, atol=0)
+    assert eigenvalues(MATRICES["upper_triangular"]).real.tolist() == sorted(
+        MATRICES["upper_triangular"].diagonal().tolist(), key=abs, reverse=True
+    )
+    assert eigenvalues(MATRICES["rotations"]).tolist() == [1j, 1j, 1j, -1j, -1j, -1j]
+    assert eigenvalues(MATRICES["zero"]).tolist() == [0] * 6
+
+
+@pytest.mark.parametrize("scale", [1e150, 1e-150])
+def test_extreme_scales_lose_nothing(scale):
+    A = MATRICES["random"]
+    torch.testing.assert_close(eigenvalues(A * scale) / scale, eigenvalues(A), rtol=1e-11, atol=1e-11)
+
+
+@given(square_matrices())
+def test_sorted_by_modulus_then_real_then_imaginary_part(A):
+    values = eigenvalues(A).numpy()
+    keys = [(abs(v), v.real, v.imag) for v in values]
+    assert keys == sorted(keys, reverse=True)
+
+
+@given(square_matrices())
+def test_trace_and_radius(A):
+    values, scale = eigenvalues(A), A.abs().sum().item()
+    assert abs(values.sum() - A.trace()) <= 1e-13 * len(A) * scale
+    assert spectral_radius(A) == values.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64, torch.complex128])
+def test_precision_is_kept(dtype):
+    A = torch.randn(3, 5, 5, dtype=dtype)
+    assert eigenvalues(A).dtype == torch.promote_types(dtype, torch.complex64)
+    assert spectral_radius(A).dtype == A.abs().dtype
+
+
+@given(st.lists(st.integers(0, 4), max_size=3), st.integers(1, 6))
+def test_a_batch_equals_its_matrices(batch, n):
+    A = torch.randn(*batch, n, n)
+    values = eigenvalues(A)
+    assert values.shape == (*batch, n)
+    for index in np.ndindex(*batch):
+        assert torch.equal(values[index], eigenvalues(A[index]))
+
+
+def test_any_number_of_workers_gives_the_same_bits():
+    A = torch.randn(37, 12, 12)
+    default = eigenvalues(A)
+    for workers in (1, 2, 3, 64):
+        assert torch.equal(eigenvalues(A, workers=workers), default)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_workers_run_on_one_thread_and_the_callers_setting_survives(threads, monkeypatch):
+    """A thread that only inherits torch's default does not pass it on to LAPACK: each must have been told itself."""
+    told, seen = {}, []
+    lapack, tell, before = torch.linalg.eigvals, torch.set_num_threads, torch.get_num_threads()
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: (told.update({get_ident(): n}), tell(n)))
+    monkeypatch.setattr(torch.linalg, "eigvals", lambda A: (seen.append(told.get(get_ident())), lapack(A))[1])
+    torch.set_num_threads(threads)
+    try:
+        eigenvalues(torch.randn(8, 5, 5), workers=2)
+        eigenvalues(torch.randn(5, 5))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1] * 9  # eight chunks of the batch, one lone matrix
+
+
+def test_a_failing_call_restores_the_callers_setting(monkeypatch):
+    def fail(A):
+        raise RuntimeError("no convergence")
+
+    monkeypatch.setattr(torch.linalg, "eigvals", fail)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(RuntimeError, match="no convergence"):
+            eigenvalues(torch.randn(4, 3, 3))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, 3, 3), (2, 0, 0), (4, 0, 5, 5)])
+def test_empty_in_empty_out(shape):
+    values = eigenvalues(torch.zeros(shape))
+    assert values.shape == shape[:-1]
+    assert values.dtype == torch.complex64
+    assert torch.equal(spectral_radius(torch.zeros(shape)), torch.zeros(shape[:-2]))
+
+
+def test_no_gradient_and_no_change_of_the_input():
+    A = torch.randn(3, 4, 4, requires_grad=True)
+    before = A.detach().clone()
+    assert not eigenvalues(A).requires_grad
+    assert torch.equal(A, before)
+
+
+def test_transposed_and_strided_batches():
+    A = torch.randn(6, 5, 5)
+    torch.testing.assert_close(eigenvalues(A.mT[::2]), eigenvalues(A.mT[::2].contiguous()))
+
+
+@pytest.mark.parametrize(
+    ("A", "message"),
+    [
+        (torch.full((3, 3), torch.nan), "9 of 9 NaN or infinite"),
+        (torch.tensor([[1.0, torch.inf], [0.0, 1.0]]), "1 of 4 NaN or infinite"),
+        (torch.zeros(3, 4), r"square matrices of shape \(\.\.\., n, n\), got shape \(3, 4\)"),
+        (torch.zeros(3), r"got shape \(3,\)"),
+        (torch.eye(3, dtype=torch.int64), "got torch.int64"),
+        (torch.eye(3, dtype=torch.float16), "got torch.float16"),
+        (np.eye(3), "got ndarray"),
+    ],
+    ids=["nan", "inf", "not_square", "vector", "integer", "half", "numpy"],
+)
+def test_refused_with_a_sentence(A, message):
+    with pytest.raises(InvalidInputError, match=message):
+        eigenvalues(A)
+
+
+def test_no_workers_refused():
+    with pytest.raises(InvalidInputError, match="workers: expected at least 1, got 0"):
+        eigenvalues(torch.eye(2), workers=0)
+
+
+@pytest.mark.gpu
+def test_a_gpu_batch_comes_back_to_the_gpu():
+    A = torch.randn(4, 6, 6, device="cuda")
+    values = eigenvalues(A)
+    assert values.is_cuda
+    assert torch.equal(values.cpu(), eigenvalues(A.cpu()))
