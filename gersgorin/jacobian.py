@@ -78,6 +78,8 @@ def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> T
         if not hasattr(cell, "state_size"):
             raise InvalidInputError(f"{_name(cell)} does not tell its state_size: pass s0, (B, state_size)")
         s0 = x.new_zeros(x.shape[1], cell.state_size)
+    if not isinstance(cell, Cell) and (s0.dim() != 2 or len(s0) != x.shape[1]):
+        raise InvalidInputError(f"s0 has shape {tuple(s0.shape)}: expected ({x.shape[1]}, state_size)")
     if isinstance(cell, Cell):
         cell._check(x, s0)
         states = torch.cat((s0.unsqueeze(0), cell.states(x, s0)))

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +16,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     The temporary keeps the suffix, because many writers choose a format by it. Raises OutputError where the file cannot be written.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    path = _file(path)
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")  # two writers never share it
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -24,14 +26,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def check_writable(path: str | Path) -> Path:
     """The path of a file to be written later; raises OutputError now where its folder is missing or cannot be written to."""
-    path = Path(path)
-    if path.is_dir():
-        raise OutputError(f"cannot write {path}: it is a folder, expected a file")
+    path = _file(path)
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
     probe = path.with_name(f".{path.name}.{os.getpid()}.probe")
@@ -46,4 +47,19 @@ def check_writable(path: str | Path) -> Path:
     finally:
         with contextlib.suppress(OSError):
             probe.unlink(missing_ok=True)
+    return path
+
+
+def _file(path: str | Path) -> Path:
+    """The path, unless what stands there is no file: a rename over /dev/null would take the device away from everybody."""
+    path = Path(path)
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return path
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    if not stat.S_ISREG(mode):
+        kind = "folder" if stat.S_ISDIR(mode) else "device"
+        raise OutputError(f"cannot write {path}: it is a {kind}, expected a file")
     return path

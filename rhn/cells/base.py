@@ -5,7 +5,6 @@ output is its first n entries. A new cell needs its parameters and `step`; `stat
 """
 
 import operator
-from abc import abstractmethod
 from dataclasses import dataclass, field
 
 import torch
@@ -80,9 +79,9 @@ class Cell(nn.Module):
         """Length of the one state vector: n unless a cell says otherwise."""
         return self.hidden_size
 
-    @abstractmethod
     def step(self, x: Tensor, s: Tensor) -> Tensor:
         """The next state (..., state_size) from x (..., m) and s (..., state_size), in plain differentiable operations."""
+        raise NotImplementedError(f"{type(self).__name__} needs its equation: define step(x, s) -> s'")
 
     def states(self, x: Tensor, s0: Tensor) -> Tensor:
         """All states (T, B, state_size) after s0 (B, state_size), for x (T, B, m). The default repeats `step`."""
@@ -109,6 +108,9 @@ class Cell(nn.Module):
         Raises:
             InvalidInputError: a shape or dtype does not fit, or a mask has a gap.
         """
+        self._check(x, s0, self.batch_first)
+        if mask is not None and mask.shape != x.shape[:-1]:
+            raise InvalidInputError(f"mask has shape {tuple(mask.shape)}: expected {tuple(x.shape[:-1])}, as x")
         unbatched = x.dim() == 2
         if unbatched:
             x = x.unsqueeze(1)
@@ -117,34 +119,36 @@ class Cell(nn.Module):
         elif self.batch_first:
             x = x.transpose(0, 1)
             mask = None if mask is None else mask.transpose(0, 1)
-        self._check(x, s0)
         if s0 is None:
             s0 = x.new_zeros(x.shape[1], self.state_size)
         states = self.states(x, s0)
         outputs, last = states[..., : self.hidden_size], states[-1]
         if mask is not None:
             lengths = check_mask(mask, x)
-            outputs = outputs * mask.unsqueeze(-1)
+            outputs = outputs.masked_fill(~mask.unsqueeze(-1), 0)
             every = torch.cat((s0.unsqueeze(0), states))
             last = every.gather(0, lengths.view(1, -1, 1).expand(1, -1, self.state_size)).squeeze(0)
         if unbatched:
             return outputs.squeeze(1), last.squeeze(0)
         return (outputs.transpose(0, 1) if self.batch_first else outputs), last
 
-    def _check(self, x: Tensor, s0: Tensor | None) -> None:
-        if x.dim() != 3 or x.shape[-1] != self.input_size:
-            raise InvalidInputError(
-                f"x has shape {tuple(x.shape)}: expected (T, B, {self.input_size}) or (T, {self.input_size})"
-            )
-        if x.shape[0] == 0:
+    def _check(self, x: Tensor, s0: Tensor | None, batch_first: bool = False) -> None:
+        """Say what does not fit, in the caller's own layout."""
+        if x.dim() not in (2, 3) or x.shape[-1] != self.input_size:
+            batched = f"({'B, T' if batch_first else 'T, B'}, {self.input_size})"
+            raise InvalidInputError(f"x has shape {tuple(x.shape)}: expected {batched} or (T, {self.input_size})")
+        steps, *rows = (x.shape[1], x.shape[0]) if batch_first and x.dim() == 3 else x.shape[:-1]
+        if steps == 0:
             raise InvalidInputError("x has no time steps: expected at least 1")
         weight = next(self.parameters(), x)
         if x.dtype != weight.dtype:
             raise InvalidInputError(
                 f"x is {x.dtype}, the weights are {weight.dtype}: convert one, for example x.to({weight.dtype})"
             )
-        if s0 is not None and s0.shape != (x.shape[1], self.state_size):
-            raise InvalidInputError(f"s0 has shape {tuple(s0.shape)}: expected ({x.shape[1]}, {self.state_size})")
+        if s0 is not None and (s0.shape != (*rows, self.state_size) or s0.dtype != x.dtype):
+            raise InvalidInputError(
+                f"s0 is {s0.dtype} of shape {tuple(s0.shape)}: expected {x.dtype} of shape {(*rows, self.state_size)}"
+            )
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw new weights by the cell's initialisation scheme, in the order of `named_parameters`."""

@@ -8,6 +8,8 @@ from rhn.cells.base import positive
 from rhn.cells.registry import resolve_cell
 from rhn.errors import InvalidInputError
 
+LARGEST_BUDGET = 10**12
+
 
 def num_parameters(module: nn.Module) -> int:
     """Number of trainable numbers in a cell or model."""
@@ -25,13 +27,15 @@ def hidden_size_for_budget(
 ) -> int:
     """The largest n for which cell + output layer (n -> output_size, biases) stay within `budget` parameters.
 
-    Raises InvalidInputError where not even one unit fits.
+    Raises InvalidInputError where not even one unit fits, or for a budget beyond 10**12.
 
     >>> [hidden_size_for_budget("rhn", 150_000 * depth, depth) for depth in (1, 2, 4, 6)]
     [215, 242, 257, 262]
     """
     factory = resolve_cell(cell) if isinstance(cell, str) else cell
     budget = positive("budget", budget)
+    if budget > LARGEST_BUDGET:
+        raise InvalidInputError(f"a budget of {budget} parameters is beyond any computer: at most {LARGEST_BUDGET}")
 
     def size(n: int) -> int:
         return num_parameters(factory(input_size, n, depth, device="meta", **options)) + (n + 1) * output_size

@@ -33,6 +33,7 @@ def from_torch(module: nn.Module) -> Cell:
     zero = w_ih.new_zeros(w_ih.shape[0])
     b_ih, b_hh = (getattr(module, name + suffix).detach() if module.bias else zero for name in ("bias_ih", "bias_hh"))
     keywords = {"device": w_ih.device, "dtype": w_ih.dtype, "batch_first": getattr(module, "batch_first", False)}
+    keywords["generator"] = torch.Generator()  # weights drawn in vain: leave the caller's random numbers alone
     if ours is RNN:
         keywords["nonlinearity"] = module.nonlinearity
     cell = ours(module.input_size, module.hidden_size, **keywords)
@@ -59,10 +60,10 @@ def to_torch(cell: Cell) -> nn.Module:
         cell.input_size,
         cell.hidden_size,
         batch_first=cell.batch_first,
-        device=weight.device,
+        device="meta",  # its initial weights are overwritten: no random numbers are drawn for them
         dtype=weight.dtype,
         **keywords,
-    )
+    ).to_empty(device=weight.device)
     n = cell.hidden_size
     with torch.no_grad():
         module.weight_ih_l0.copy_(weight)

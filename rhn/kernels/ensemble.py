@@ -11,6 +11,7 @@ shares (the minibatch) keeps a leading axis of 1 and is broadcast by the kernel,
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -41,7 +42,8 @@ class _Forward(torch.autograd.Function):
 
     @staticmethod
     def forward(kernel, options, *tensors):
-        return kernel.forward(*tensors, **options)
+        with _no_autocast(tensors[0]):
+            return kernel.forward(*tensors, **options)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -54,8 +56,14 @@ class _Forward(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad, *_):
         needs = ctx.needs_input_grad[2:]
+        if grad is None:  # nothing downstream depends on the states
+            return None, None, *(None for _ in needs)
         grads = _Backward.apply(ctx.kernel, ctx.options, needs, False, grad, *ctx.saved_tensors)
         return None, None, *(g if need else None for g, need in zip(grads, needs, strict=True))
+
+    @staticmethod
+    def jvp(ctx, *_):
+        raise _no_such_derivative(ctx.kernel, "forward mode")
 
     @staticmethod
     def vmap(info, in_dims, kernel, options, *tensors):
@@ -74,7 +82,10 @@ class _Backward(torch.autograd.Function):
     @staticmethod
     def forward(kernel, options, needs, separate, grad, *saved):
         inputs, residuals = saved[: len(needs)], saved[len(needs) :]
-        grads = kernel.backward(grad, needs, inputs, residuals, **options)
+        K = stack_size(grad, *residuals)  # several gradients may be asked of one forward pass (jacrev)
+        residuals = [r.expand(K, *r.shape[1:]) for r in residuals]
+        with _no_autocast(grad):
+            grads = kernel.backward(grad, needs, inputs, residuals, **options)
         return tuple(
             _finish(g, like, separate) if need else like.new_empty(0)
             for g, need, like in zip(grads, needs, inputs, strict=True)
@@ -86,10 +97,9 @@ class _Backward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *_):
-        raise RuntimeError(
-            f"the hand-derived {ctx.kernel.name} kernel has no second derivative: "
-            'build the cell with kernel="reference", or differentiate cell.step'
-        )
+        raise _no_such_derivative(ctx.kernel, "second derivative")
+
+    jvp = backward
 
     @staticmethod
     def vmap(info, in_dims, kernel, options, needs, separate, grad, *saved):
@@ -104,6 +114,19 @@ class _Backward(torch.autograd.Function):
             models = t.shape[1 if d == 0 else 0]
             unfolded.append(g.sum(1, keepdim=True) if models == 1 < inner and not separate else g)
         return tuple(unfolded), (0,) * len(unfolded)
+
+
+def _no_such_derivative(kernel: Kernel, what: str) -> RuntimeError:
+    return RuntimeError(
+        f"the hand-derived {kernel.name} kernel has no {what}: "
+        'build the cell with kernel="reference", or differentiate cell.step'
+    )
+
+
+def _no_autocast(like: Tensor) -> AbstractContextManager:
+    """The recurrences keep their weights' precision under autocast, which would change only some of their operations."""
+    device = like.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def _finish(grad: Tensor, like: Tensor, separate: bool) -> Tensor:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from rhn.kernels import packed
 
+ALIGNMENT = 16  # numbers: MKL's small products give other bits where a result does not start on a boundary of 64 bytes
+
 
 def stages(buffer: Tensor) -> list[tuple[Tensor, ...]]:
     """Views [layer][time] -> (K, B, ...) of a (K, L, T, B, ...) buffer, made in bulk: a view a stage would cost as much as its work."""
@@ -31,14 +33,16 @@ def input_gradient(dz: Tensor, W: Tensor, like: Tensor) -> Tensor:
 def weight_gradient(dz: Tensor, inputs: Tensor) -> Tensor:
     """dz' inputs, summed over all rows N: (..., N, g), (..., N, k) -> (..., g, k); leading axes broadcast."""
     (N, g), k = dz.shape[-2:], inputs.shape[-1]
-    if not packed.pays(dz, rows=g, inner=N, outer=k):
-        return torch.matmul(dz.transpose(-1, -2), inputs)
     batch = torch.broadcast_shapes(dz.shape[:-2], inputs.shape[:-2])
-    out = dz.new_empty(*batch, g, k)
-    slices = (t.expand(*batch, *t.shape[-2:]).flatten(0, -3) for t in (dz, inputs, out))
-    for dz_k, inputs_k, out_k in zip(*slices, strict=True):
-        out_k.copy_(packed.linear(dz_k.t().contiguous(), packed.pack(inputs_k.t(), g)))
-    return out
+    dz, inputs = (t.expand(*batch, *t.shape[-2:]).flatten(0, -3) for t in (dz, inputs))
+    if not packed.pays(dz, rows=g, inner=N, outer=k):
+        slots = dz.new_empty(len(dz), g * k + -g * k % ALIGNMENT)[:, : g * k]
+        out = torch.bmm(dz.transpose(1, 2), inputs, out=slots.unflatten(1, (g, k)))
+    else:
+        out = dz.new_empty(len(dz), g, k)
+        for dz_k, inputs_k, out_k in zip(dz, inputs, out, strict=True):
+            out_k.copy_(packed.linear(dz_k.t().contiguous(), packed.pack(inputs_k.t(), g)))
+    return out.unflatten(0, batch).contiguous()
 
 
 class Products:

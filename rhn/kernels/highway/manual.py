@@ -16,7 +16,6 @@ from torch import Tensor
 from rhn.kernels.ensemble import Kernel, recurrence, stack_size
 from rhn.kernels.products import Products, input_gradient, input_product, stages, weight_gradient
 
-
 BLOCK = 1 << 17  # states for which local derivatives are computed at once: their temporaries stay in the cache
 
 
@@ -55,7 +54,7 @@ def highway_backward(grad, needs, inputs, residuals, *, coupled: bool):
     """Gradients of (x, s0, W, R, b), each with a leading axis of K."""
     (x, _, W, R, _), (S, A) = inputs, residuals
     (K, L, T, B, gn), n = A.shape, R.shape[-1]
-    block = min(T, max(1, BLOCK // (K * L * B * n)))
+    block = min(T, max(1, BLOCK // max(1, K * L * B * n)))
     D, C = torch.empty_like(A), A.new_empty(K, L, block, B, n)
     back, Ds, Dg, Cs, grads = (
         Products(R, K, B),
@@ -66,11 +65,11 @@ def highway_backward(grad, needs, inputs, residuals, *, coupled: bool):
     )
     ds, start = grad.new_zeros(K, B, n), T
     for t in range(T - 1, -1, -1):
+        ds = ds + grads[t]  # before C is refilled: the last stage left ds in it
         if t < start:
             now = slice(max(0, start - block), start)
             start = now.start
             _local_derivatives(S[:, :, now], A[:, :, now], coupled, out=(D[:, :, now], C[:, :, : now.stop - start]))
-        ds = ds + grads[t]
         for layer in range(L - 1, -1, -1):
             Dg[layer][t].mul_(ds.unsqueeze(2))
             carried = Cs[layer][t - start].mul_(ds)

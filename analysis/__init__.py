@@ -1,0 +1,36 @@
+"""What trained networks do: when their transform gates open, and how much they need each layer (Zilly et al. 2017, section 6).
+
+    activity = analysis.gate_activity(model, pieces)         GateActivity: layers x time, figure 5(b)
+    table = analysis.lesion(model, pieces, mode="bias")      LesionTable: the loss without each layer, figure 6
+    activity.plot(); table.plot(); table.to_csv("lesions.csv")
+
+`pieces` are piano rolls (T, keys): those of `rhn.data.chorales()`, your own arrays, or an `rhn.data.Batch`. Each function measures
+into a record of plain numbers, which is drawn, written and printed without torch. `rhn-analyze gates` and `rhn-analyze lesion` are the
+same two as commands; how to add a kind of lesion or of network is said in `analysis.surgery` and `analysis.fused`.
+"""
+
+from importlib import import_module
+
+_MODULES = {
+    "GateActivity": "records",
+    "Lesion": "surgery",
+    "LesionRow": "records",
+    "LesionTable": "records",
+    "SequenceActivity": "records",
+    "gate_activity": "gates",
+    "lesion": "lesions",
+    "lesioned": "surgery",
+    "paired_bootstrap": "bootstrap",
+}
+
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name):
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__():
+    return sorted({*globals(), *_MODULES})

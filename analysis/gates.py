@@ -1,0 +1,140 @@
+"""Transform gates of a trained network along its sequences: figure 5(b) of Zilly et al. (2017), and how single units behave.
+
+Legend: T frames, B sequences, n units, L layers of the network (all stacked cells'), t the transform gate in (0, 1).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from analysis.layers import layers_of, measured_copy, places
+from analysis.records import GateActivity, SequenceActivity
+from analysis.sequences import bars_of, name_of, sequences_of
+from rhn.cells import Cell
+from rhn.data import Batch, batches
+from rhn.errors import InvalidInputError
+from rhn.training.numerics import exact
+
+OPEN, CLOSED = 0.9, 0.1
+ROWS = 16  # sequences at once: every gate of every frame is held
+
+
+def gate_activity(
+    model: nn.Module,
+    batch: Batch | Sequence[np.ndarray] | np.ndarray,
+    *,
+    device: torch.device | str | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> GateActivity:
+    """How far the transform gates of each layer are open at every frame, from a state of zeros.
+
+    Args:
+        model: a network with gated cells (RHN, LSTM: t = i, GRU: t = 1 - z), or such a cell alone.
+        batch: piano rolls: an `rhn.data.Batch`, a list of arrays (T, keys), or one array.
+        device: where it is computed (default: where the network is).
+        progress: called with (sequences done, sequences in all).
+
+    Raises:
+        InvalidInputError: the cells have no transform gates, shapes do not fit, or a gate is not finite.
+
+    >>> from rhn.cells import RHN
+    >>> cell = RHN(88, 4, 2, transform_bias=-20, init="gaussian:0")
+    >>> gate_activity(cell, np.ones((3, 88))).sequences[0].activity.round(6)  # sigmoid(-20) in both layers at all three frames
+    array([[0., 0., 0.],
+           [0., 0., 0.]])
+    """
+    every = places(model)
+    labels = tuple(place.label for place in every)
+    sequences = sequences_of(batch, _keys(model))
+    measured: list[SequenceActivity | None] = [None] * len(sequences)
+    means, changes, steps, pairs = 0.0, 0.0, 0, 0
+    for i, gates in _by_sequence(model, sequences, _transform_gates, device):
+        if not np.isfinite(gates).all():
+            raise InvalidInputError(f"a gate is NaN along {name_of(sequences[i], i)}: the weights are too large to run")
+        bars = bars_of(sequences[i])
+        measured[i] = SequenceActivity(
+            name=name_of(sequences[i], i),
+            activity=gates.mean(-1),
+            open=(gates > OPEN).mean(-1),
+            closed=(gates < CLOSED).mean(-1),
+            bars=bars.starts,
+            bars_from_score=bars.from_score,
+        )
+        means, steps = means + gates.sum(1), steps + gates.shape[1]
+        changes, pairs = changes + np.abs(np.diff(gates, axis=1)).sum(1), pairs + gates.shape[1] - 1
+        progress(sum(m is not None for m in measured), len(sequences))
+    switching = changes / pairs if pairs else np.full_like(changes, np.nan)
+    return GateActivity(labels=labels, sequences=tuple(measured), unit_mean=means / steps, unit_switching=switching)
+
+
+def unit_means(
+    model: nn.Module, sequences: Sequence[np.ndarray], *, device: torch.device | str | None = None
+) -> list[Tensor]:
+    """Of each layer's units the mean over all frames that enter a prediction: the transform gate, or of ungated cells the activation.
+
+    One (n,) a layer, float64 on the CPU. The last frame of a sequence predicts nothing and does not count.
+    """
+    total, frames = 0.0, 0
+    for _, values in _by_sequence(model, [s[:-1] for s in sequences if len(s) > 1], _gates_or_activations, device):
+        total, frames = total + values.sum(1), frames + values.shape[1]
+    return list(torch.from_numpy(total / frames))
+
+
+def _keys(model: nn.Module) -> int:
+    return getattr(model, "input_size", None) or places(model)[0].cell.input_size
+
+
+def _by_sequence(model, sequences, measure: Callable, device) -> Iterator[tuple[int, np.ndarray]]:
+    """(place in the list, measure of every layer (L, T, n) float64) of each sequence, a few run at a time."""
+    model = measured_copy(model, device)
+    like = next(model.parameters())
+    for batch in batches(sequences, ROWS, buckets=len(sequences)):
+        with exact(), torch.no_grad():
+            layers = [t for x, cell in _cell_inputs(model, batch.frames.to(like)) for t in measure(cell, x)]
+        for row, i in enumerate(batch.indices.tolist()):
+            frames = len(sequences[i])
+            yield i, np.stack([t[:frames, row].double().numpy(force=True) for t in layers])
+
+
+def _cell_inputs(model: nn.Module, frames: Tensor) -> list[tuple[Tensor, Cell]]:
+    """What each recurrent cell sees, (T, B, m), when the network runs: whatever stands before and between the cells."""
+    seen, hooks = [], []
+    cells = [module for module in model.modules() if isinstance(module, Cell)]
+    for cell in cells:
+        hooks.append(cell.register_forward_pre_hook(lambda module, args: seen.append((args[0], module))))
+    try:
+        model(frames)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
+
+
+def _states_before(cell: Cell, x: Tensor) -> Tensor:
+    """The states that the steps start from, (T, B, state_size), the first one zero."""
+    s0 = x.new_zeros(x.shape[1], cell.state_size)
+    return torch.cat((s0.unsqueeze(0), cell.states(x, s0)[:-1]))
+
+
+def _transform_gates(cell: Cell, x: Tensor) -> Sequence[Tensor]:
+    gates = cell.gates(x, _states_before(cell, x)).t
+    if not gates:
+        raise InvalidInputError(
+            f"a {type(cell).__name__} has no transform gates to look at: expected an RHN, LSTM or GRU "
+            "(lesions work without gates: rhn-analyze lesion --mode carry)"
+        )
+    return gates
+
+
+def _gates_or_activations(cell: Cell, x: Tensor) -> Sequence[Tensor]:
+    y = s = _states_before(cell, x)
+    gates = cell.gates(x, y).t
+    if gates:
+        return gates
+    activations = []
+    for layer in layers_of(cell):
+        s = layer(x, s, y)
+        activations.append(s)
+    return activations

@@ -1,0 +1,191 @@
+"""Figures from records, without torch: gate activity as figure 5(b) and lesions as figure 6 of Zilly et al. (2017).
+
+Every `plot_*` draws into the axes it is given and returns them; every `draw_*` makes a whole figure.
+"""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from analysis.records import GateActivity, LesionTable, SequenceActivity
+
+BLUE, ORANGE, RED, GREY = "#0072B2", "#E69F00", "#D55E00", "#666666"
+GATES = LinearSegmentedColormap.from_list("transform gate", ["#ffffff", "#ff0000"])  # gaps show the axes' grey
+CLOSED_TO_OPEN = ("#ffffff", "#ff9999", "#ff0000")
+STYLE = {"font.size": 9, "axes.titlesize": 9, "legend.frameon": False, "legend.fontsize": 8, "savefig.dpi": 160}
+GAP = 2  # frames between sequences that share their axes
+
+
+def plot_gates(record: GateActivity, ax: Axes | None = None) -> Axes:
+    """Layers x time; several sequences follow one another, with a grey gap between them and their names above."""
+    total = sum(s.steps + GAP for s in record.sequences) - GAP
+    ax = ax or Figure(figsize=(9, 0.9 + 0.22 * record.layers), layout="constrained").subplots()
+    gap, parts, start = np.full((record.layers, GAP), np.nan), [], 0
+    for k, sequence in enumerate(record.sequences):
+        parts += [gap] * (k > 0) + [sequence.activity]
+        _bar_lines(sequence, ax, start)
+        if len(record.sequences) > 1:
+            ax.text(
+                start + sequence.steps / 2, record.layers + 0.55, sequence.name, ha="center", va="bottom", fontsize=8
+            )
+        start += sequence.steps + GAP
+    _heat_map(np.concatenate(parts, 1), record.labels, ax)
+    ax.set(xlim=(0, total), xlabel=_time_label(record))
+    if len(record.sequences) == 1:
+        ax.set_title(record.sequences[0].name, loc="left")
+    return ax
+
+
+def plot_sequence(record: GateActivity, sequence: SequenceActivity, ax: Axes | None = None) -> Axes:
+    """Layers x time of one sequence, its bar lines on the time axis."""
+    ax = ax or Figure(figsize=(9, 0.9 + 0.22 * record.layers), layout="constrained").subplots()
+    _bar_lines(sequence, ax)
+    _heat_map(sequence.activity, record.labels, ax)
+    ax.set_title(sequence.name, loc="left")
+    return ax
+
+
+def plot_saturation(record: GateActivity, ax: Axes | None = None) -> Axes:
+    """For each layer the shares of gates that are closed, in between and open."""
+    ax = ax or Figure(figsize=(4, 0.9 + 0.3 * record.layers), layout="constrained").subplots()
+    left, layers = np.zeros(record.layers), np.arange(1, record.layers + 1)
+    for share, colour, name in zip(
+        record.saturation.T, CLOSED_TO_OPEN, ("below 0.1", "between", "above 0.9"), strict=True
+    ):
+        ax.barh(layers, share, left=left, color=colour, edgecolor=GREY, linewidth=0.5, height=0.75, label=name)
+        left = left + share
+    ax.set(xlim=(0, 1), ylabel="layer", xlabel="share of gates, over units and time")
+    ax.set_yticks(layers, record.labels)
+    ax.set_title("transform gates", loc="left")
+    ax.legend(loc="lower left", bbox_to_anchor=(0.35, 1.0), ncols=3, columnspacing=1, handlelength=1)
+    return ax
+
+
+def plot_effective_depth(record: GateActivity, ax: Axes | None = None) -> Axes:
+    """Sum of the layers' mean gates over time, a line a sequence."""
+    ax = ax or Figure(figsize=(7, 2.2), layout="constrained").subplots()
+    for sequence in record.sequences[:8]:
+        ax.step(
+            np.arange(sequence.steps) + 0.5, sequence.effective_depth, where="mid", linewidth=1, label=sequence.name
+        )
+    ax.set(ylim=(0, None), xlabel="time (quarter notes)", ylabel="sum of mean gates")
+    ax.set_title("effective depth", loc="left")
+    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, columnspacing=1, handlelength=1)
+    return ax
+
+
+def draw_gates(record: GateActivity, *, title: str = "") -> Figure:
+    """The default figure: a panel a sequence with a shared colour bar; below, effective depth and the distribution over units."""
+    S, tall = len(record.sequences), 0.55 + 0.16 * record.layers
+    figure = Figure(figsize=(9, S * tall + 2.8), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=(S * tall + 0.4, 2.4))
+    panels = np.atleast_1d(top.subplots(S, 1))
+    for ax, sequence in zip(panels, record.sequences, strict=True):
+        plot_sequence(record, sequence, ax)
+        ax.set_xlim(0, max(s.steps for s in record.sequences))
+        ax.spines[["top", "right"]].set_visible(False)
+    panels[-1].set_xlabel(_time_label(record))
+    top.colorbar(
+        panels[0].images[0], ax=panels.tolist(), label="mean transform gate", shrink=min(1.0, 2.2 / (S * tall))
+    )
+    if title:
+        top.suptitle(title, fontsize=11)
+    left, right = bottom.subplots(1, 2, width_ratios=(1.6, 1))
+    plot_effective_depth(record, left)
+    plot_saturation(record, right)
+    return figure
+
+
+def plot_lesions(table: LesionTable, ax: Axes | None = None) -> Axes:
+    """Loss with each layer lesioned, with the interval of its damage; dashed the unlesioned loss; diamonds the blind controls."""
+    ax = ax or Figure(figsize=(5, 3.4), layout="constrained").subplots()
+    place = {row.layers: x for x, row in enumerate(table.layers, start=1)}
+    _points(
+        table, table.layers, list(place.values()), ax, fmt="o", color=BLUE, label=f"lesioned ({table.mode})", capsize=3
+    )
+    controls = [row for row in table.controls if row.layers in place]
+    if controls:
+        at = [place[row.layers] + 0.2 for row in controls]
+        words = "layer kept, input removed (blind)"
+        _points(table, controls, at, ax, fmt="D", color=ORANGE, label=words, mfc="white", capsize=3)
+    ax.axhline(table.baseline, color="black", linewidth=1, linestyle=(0, (4, 3)), label="unlesioned", zorder=0)
+    ax.set_xticks(list(place.values()), [row.label for row in table.layers])
+    ax.set(xlim=(0.5, len(place) + 0.5), xlabel="lesioned layer")
+    ax.set_ylabel(f"loss{f' on {table.split}' if table.split else ''} (nats a frame)")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend()
+    return ax
+
+
+def plot_pairs(table: LesionTable, ax: Axes | None = None) -> Axes:
+    """Damage of every pair of layers; on the diagonal that of the layer alone."""
+    ax = ax or Figure(figsize=(4, 3.4), layout="constrained").subplots()
+    labels = {row.layers[0]: row.label for row in table.layers}
+    index = {layer: k for k, layer in enumerate(labels)}
+    damage = np.full((len(index), len(index)), np.nan)
+    for row in (*table.layers, *table.pairs):
+        i, j = index[row.layers[0]], index[row.layers[-1]]
+        damage[i, j] = damage[j, i] = row.delta
+    image = ax.imshow(damage, origin="lower", cmap="viridis", vmin=min(0.0, np.nanmin(damage)))
+    ax.set_xticks(range(len(index)), labels.values())
+    ax.set_yticks(range(len(index)), labels.values())
+    ax.set(xlabel="layer", ylabel="layer")
+    ax.set_title("damage of two layers (nats a frame)", loc="left")
+    ax.figure.colorbar(image, ax=ax)
+    return ax
+
+
+def plot_units(table: LesionTable, ax: Axes | None = None) -> Axes:
+    """Damage of every single unit, within each layer the most harmful first."""
+    ax = ax or Figure(figsize=(5, 3.4), layout="constrained").subplots()
+    for row in table.layers:
+        deltas = sorted((u.delta for u in table.units if u.layers == row.layers), reverse=True)
+        ax.plot(np.arange(1, len(deltas) + 1), deltas, linewidth=1.2, label=f"layer {row.label}")
+    ax.axhline(0, color="black", linewidth=1, linestyle=(0, (4, 3)))
+    ax.set(xscale="log", xlabel="unit, by damage", ylabel="damage of one unit (nats a frame)")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend()
+    return ax
+
+
+def draw_lesions(table: LesionTable, *, title: str = "") -> Figure:
+    """The default figure: figure 6, beside it pairs and units where they were measured."""
+    extra = [plot for plot, rows in ((plot_pairs, table.pairs), (plot_units, table.units)) if rows]
+    figure = Figure(figsize=(5.2 + 4.6 * len(extra), 3.6), layout="constrained")
+    for plot, ax in zip((plot_lesions, *extra), np.atleast_1d(figure.subplots(1, 1 + len(extra))), strict=True):
+        plot(table, ax)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def _heat_map(activity: np.ndarray, labels, ax: Axes) -> None:
+    L, T = activity.shape
+    extent = (0, T, 0.5, L + 0.5)
+    ax.imshow(
+        activity, cmap=GATES, vmin=0, vmax=1, origin="lower", aspect="auto", extent=extent, interpolation="nearest"
+    )
+    ax.set_yticks(range(1, L + 1), labels)
+    ax.set_ylabel("layer")
+    ax.set_facecolor("#eeeeee")  # beyond the end: white is a closed gate
+
+
+def _bar_lines(sequence: SequenceActivity, ax: Axes, start: int = 0) -> None:
+    """Thin lines where bars begin."""
+    for bar in sequence.bars:
+        ax.axvline(start + bar, color=GREY, linewidth=0.5, alpha=0.6, zorder=2)
+
+
+def _time_label(record: GateActivity) -> str:
+    by_score = {s.bars_from_score for s in record.sequences}
+    lines = {True: "the score's bars", False: "every 4 quarter notes"}
+    return f"time (quarter notes; lines: {' or '.join(lines[k] for k in sorted(by_score, reverse=True))})"
+
+
+def _points(table: LesionTable, rows, at: list[float], ax: Axes, **style) -> None:
+    """Losses with the intervals of their damage, put on the unlesioned loss."""
+    loss = np.array([row.loss for row in rows])
+    ends = np.array([(row.low, row.high) for row in rows]).reshape(-1, 2) + table.baseline
+    errors = np.nan_to_num(np.clip(np.stack((loss - ends[:, 0], ends[:, 1] - loss)), 0, None))
+    ax.errorbar(at, loss, yerr=errors, markersize=5, linewidth=1.2, **style)

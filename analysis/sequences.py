@@ -1,0 +1,126 @@
+"""The sequences that a network is looked at on: piano rolls with a name, the bar lines of their scores beside them.
+
+Legend: T frames of a sequence (quarter notes), B sequences of a batch.
+"""
+
+import xml.etree.ElementTree as ElementTree
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rhn.data import Batch
+from rhn.data.corpus import Corpus, Piece, lookup
+from rhn.data.scores import corpus_folder
+from rhn.data.split import Row, rows
+from rhn.errors import DataError, InvalidInputError
+
+QUARTERS = 4  # in a bar, where no score says otherwise
+
+
+@dataclass(frozen=True, eq=False)
+class Bars:
+    """Where bars begin, in frames (a frame begins at its number); `from_score`: by the score, else every 4 quarter notes."""
+
+    starts: np.ndarray
+    from_score: bool
+
+
+def sequences_of(data: Batch | Sequence[np.ndarray] | np.ndarray, keys: int) -> list[np.ndarray]:
+    """A batch, a list of arrays (T, keys) or one such array, as a list of arrays; pieces keep their names.
+
+    Raises InvalidInputError for other shapes, no sequences, or numbers that are not finite.
+    """
+    if isinstance(data, Batch):
+        columns = zip(data.frames.cpu().unbind(1), data.mask.cpu().unbind(1), strict=True)
+        arrays = [frames[mask].numpy() for frames, mask in columns if mask.any()]
+    else:
+        single = isinstance(data, np.ndarray | torch.Tensor) and data.ndim == 2
+        arrays = [
+            a.numpy(force=True) if isinstance(a, torch.Tensor) else np.asanyarray(a)
+            for a in ([data] if single else data)
+        ]
+    if not arrays:
+        raise InvalidInputError("there are no sequences to look at")
+    for i, array in enumerate(arrays):
+        if array.ndim != 2 or array.shape[1] != keys or len(array) == 0:
+            raise InvalidInputError(f"sequence {i} has shape {array.shape}, expected (T, {keys}) with T >= 1")
+        if array.dtype.kind not in "buif" or not np.isfinite(array).all():
+            raise InvalidInputError(f"sequence {i} holds NaN, infinite values or no numbers ({array.dtype})")
+    return arrays
+
+
+def name_of(sequence: np.ndarray, i: int) -> str:
+    """The name of a piece, else "sequence 1", ..."""
+    return getattr(sequence, "name", None) or f"sequence {i + 1}"
+
+
+def chosen(corpus: Corpus, split: str, names: Sequence[str]) -> list[Piece]:
+    """Pieces by name ("bwv269", "valid-3"), or by their place in the original split ("5").
+
+    A name is looked for in the split first. Raises InvalidInputError, with the nearest names, where there is none.
+    """
+    pieces = getattr(corpus, split)
+    return [
+        _numbered(pieces, split, name) if name.isdigit() else lookup([*pieces, *corpus.pieces], name) for name in names
+    ]
+
+
+def _numbered(pieces: Sequence[Piece], split: str, number: str) -> Piece:
+    for piece in pieces:
+        if piece.index == int(number):
+            return piece
+    last = max(piece.index for piece in pieces) if pieces else -1
+    if int(number) <= last:
+        raise InvalidInputError(
+            f"chorale {split}-{number} is missing: it has no counterpart among music21's Bach scores"
+        )
+    raise InvalidInputError(f"there is no chorale {number} in the split {split!r}: expected 0 to {last}")
+
+
+def bars_of(sequence: np.ndarray) -> Bars:
+    """The bar lines of a chorale by its score in music21's corpus; for anything else a line every 4 quarter notes."""
+    frames = len(sequence)
+    row = (
+        next((r for r in rows() if r.matched and r.label == sequence.label), None)
+        if isinstance(sequence, Piece)
+        else None
+    )
+    if row is not None and row.name == sequence.name and sum(end - start for start, end in row.segments) == frames:
+        try:
+            return Bars(_through_segments(_measures(corpus_folder() / row.score), row), True)
+        except (DataError, OSError, ValueError, KeyError, AttributeError, ElementTree.ParseError, zipfile.BadZipFile):
+            pass  # a picture without the score's bars is still right
+    return Bars(np.arange(0.0, frames, QUARTERS), False)
+
+
+def _through_segments(measures: np.ndarray, row: Row) -> np.ndarray:
+    """Starts in quarter notes of the score -> starts in frames of the piece, which joins some of the score's frames."""
+    starts, begin = [], 0
+    for first, last in row.segments:
+        frames = measures / row.step
+        starts.append(frames[(frames >= first) & (frames < last)] - first + begin)
+        begin += last - first
+    return np.concatenate(starts)
+
+
+def _measures(path: Path) -> np.ndarray:
+    """Where the measures of a MusicXML score's first part begin, in quarter notes."""
+    if path.suffix == ".mxl":
+        with zipfile.ZipFile(path) as archive:
+            container = ElementTree.fromstring(archive.read("META-INF/container.xml"))
+            text = archive.read(container.find(".//{*}rootfile").get("full-path"))
+    else:
+        text = path.read_bytes()
+    starts, now, divisions = [], 0.0, 1
+    for measure in ElementTree.fromstring(text).find("part").iter("measure"):
+        starts.append(now)
+        for element in measure.iter():
+            if element.tag == "divisions":
+                divisions = int(element.text)
+            elif element.tag == "forward" or (element.tag == "note" and element.find("grace") is None):
+                now += int(element.findtext("duration")) / divisions
+    return np.array(starts)

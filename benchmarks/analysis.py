@@ -1,0 +1,25 @@
+"""Lesions of the paper's depth-6 RHN over the training chorales: all networks as one stack, against one after another."""
+
+import torch
+
+from analysis import lesion
+from benchmarks.registry import benchmark
+from rhn.data import chorales
+from rhn.models import PolyphonicModel
+
+DEPTH, UNITS = 6, 262  # 900,000 parameters
+
+
+@benchmark(
+    f"lesions of an RHN n={UNITS} depth={DEPTH} over the training chorales, one stack",
+    "the same networks one by one",
+    0.9,
+    aim=3.0,
+    pairs=3,
+    devices=("cpu", "cuda"),
+)
+def _(device):
+    pieces = chorales(progress=False).train
+    generator = torch.Generator().manual_seed(0)
+    model = PolyphonicModel("rhn", hidden_size=UNITS, depth=DEPTH, init="gaussian:0.05", generator=generator).to(device)
+    return (lambda: lesion(model, pieces, "bias")), (lambda: lesion(model, pieces, "bias", at_once=1))

@@ -1,0 +1,42 @@
+"""Ctrl-C that waits for the end of the epoch: weights in the middle of one are no state to save."""
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_logger = logging.getLogger(__name__)
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user stopped the work and it is saved; the message says how to go on. Commands end with exit code 130."""
+
+
+class InterruptRequest:
+    """Whether Ctrl-C was pressed."""
+
+    def __init__(self):
+        self.pending = False
+
+    def __call__(self, signum, frame) -> None:
+        if self.pending:
+            raise KeyboardInterrupt
+        self.pending = True
+        _logger.warning("stopping at the end of this epoch, with everything saved; Ctrl-C again stops at once")
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[InterruptRequest]:
+    """Within, the first Ctrl-C is only noted and the second raises KeyboardInterrupt as usual. Outside the main
+    thread, and where interrupts are ignored (`nohup`), nothing changes."""
+    request = InterruptRequest()
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield request
+        return
+    previous = signal.signal(signal.SIGINT, request)
+    try:
+        yield request
+    finally:
+        signal.signal(signal.SIGINT, previous)

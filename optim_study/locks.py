@@ -1,0 +1,81 @@
+"""Who holds a trial: locks that die with their holder. No clocks, no heartbeats, no lease to tune.
+
+A killed worker's trials are free at once, because the kernel (or the PostgreSQL server, see `postgres`) drops its
+locks with it; a worker that is only slow keeps its own for as long as it lives. One more such lock, the mutex,
+guards creating a study, adding its trials and claiming them. Start other processes by spawning: a forked child
+would keep its parent's file locks.
+"""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from .files import clear_write_errors, make_folder
+
+
+class LocksLostError(Exception):
+    """Some locks are gone though their holder lives: the connection that held them was cut. What they guarded is
+    claimed anew."""
+
+
+class Locks(Protocol):
+    """The locks of one study, as one worker sees them."""
+
+    def try_lock(self, number: int) -> bool:
+        """Takes the lock of a trial if nobody holds it, this worker included."""
+
+    def lost(self) -> set[int]:
+        """The trials locked by this worker and no longer so, each told once."""
+
+    def mutex(self) -> AbstractContextManager[None]:
+        """A context in which no other worker creates, seeds or claims. Not to be nested."""
+
+    def release(self) -> None:
+        """Gives the locks of all trials back."""
+
+    def close(self) -> None:
+        """Gives them back for good."""
+
+
+class FileLocks:
+    """`flock` on one file a trial: for workers that share a host, or a file system that carries flock across hosts.
+
+    Raises:
+        OutputError: the folder cannot be made or written.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = make_folder(folder)
+        self._held: dict[int, BinaryIO] = {}
+
+    def try_lock(self, number: int) -> bool:
+        file = self._open(f"{number:04d}.lock")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return False
+        self._held[number] = file
+        return True
+
+    def lost(self) -> set[int]:
+        return set()  # the kernel takes nothing back from a living process
+
+    @contextmanager
+    def mutex(self) -> Iterator[None]:
+        with self._open("mutex.lock") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def release(self) -> None:
+        while self._held:
+            self._held.popitem()[1].close()
+
+    close = release
+
+    def _open(self, name: str) -> BinaryIO:
+        path = self._folder / name
+        with clear_write_errors(path):
+            return path.open("ab")  # lock files are never deleted: two workers could lock different files of one name

@@ -1,0 +1,234 @@
+"""The swarm plot (figure 4 of Zilly et al. 2017) and the map that shows why, from rows alone: no torch, no optuna.
+
+Every `plot_*` draws into axes or a figure of its own and returns them; `save_*` write a file. Colours are Okabe and Ito's.
+"""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+from rhn.errors import InvalidInputError
+from rhn.files import atomic_path
+
+from .records import Loss, Row, by_network
+
+COLORS = {
+    "rhn": "#0072B2",
+    "dt-rnn": "#D55E00",
+    "dts-rnn": "#009E73",
+    "rnn": "#E69F00",
+    "lstm": "#CC79A7",
+    "gru": "#56B4E9",
+}
+OTHERS = ("#000000", "#E69F00", "#CC79A7", "#56B4E9", "#F0E442")
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "savefig.dpi": 160,
+}
+LABELS = {"train": "best training NLL (nats a frame)", "valid": "best validation NLL (nats a frame)"}
+SIZES = np.arange(5, 1.4, -0.25)  # points; below that a wider figure is better
+COLUMN_INCHES = 1.1
+
+
+def plot_swarm(rows: Sequence[Row], *, loss: Loss = "train", log: bool = False, ax: Axes | None = None) -> Axes:
+    """A column for each architecture and depth, a point for each trial at its loss, a black tick at the median, a cross over those that
+    diverged. Points are as large as allows every one of them a place of its own; without `ax` the figure is widened if need be.
+
+    Raises InvalidInputError where there is nothing to draw, or, with `ax`, where it is too small for all points.
+    """
+    groups = _groups(rows)
+    if ax is not None:
+        _draw_swarm(ax, groups, loss, log)
+        return ax
+    width = max(4.0, COLUMN_INCHES * len(groups) + 1)
+    for factor in (1, 1.5, 2.25, 3.4, 5):
+        with matplotlib.rc_context(STYLE):
+            figure = Figure(figsize=(width * factor, 4.5), layout="constrained")
+            FigureCanvasAgg(figure)
+            ax = figure.subplots()
+            try:
+                _draw_swarm(ax, groups, loss, log)
+            except InvalidInputError:
+                continue
+            return ax
+    raise InvalidInputError(
+        f"{max(map(len, groups.values()))} trials a column are too many for a swarm plot: try --kind map"
+    )
+
+
+def plot_map(rows: Sequence[Row], *, loss: Loss = "train", figure: Figure | None = None) -> Figure:
+    """A panel for each network: learning rate against initial standard deviation, the colour the loss (on a log scale, the same in all
+    panels; the worst tenth share the last colour), a cross over trials that diverged."""
+    groups = _groups(rows)
+    archs, depths = list(dict.fromkeys(arch for arch, _ in groups)), sorted({depth for _, depth in groups})
+    figure = figure or Figure(figsize=(2.3 * len(depths) + 1.4, 2.1 * len(archs) + 0.7), layout="constrained")
+    losses = np.array([row.loss(loss) for row in rows])
+    low, high = losses.min(), max(np.quantile(losses, 0.9), losses.min() * 1.01)
+    axes = figure.subplots(len(archs), len(depths), sharex=True, sharey=True, squeeze=False)
+    for i, arch in enumerate(archs):
+        for j, depth in enumerate(depths):
+            points = _map_panel(axes[i, j], groups.get((arch, depth), []), loss, LogNorm(low, high))
+            axes[i, j].set_title(f"{arch}, depth {depth}", fontsize=9)
+            if (arch, depth) not in groups:
+                axes[i, j].set_visible(False)
+    bar = figure.colorbar(points, ax=axes, extend="max" if losses.max() > high else "neither", label=LABELS[loss])
+    _plain_log_ticks(bar.ax.yaxis)
+    figure.supxlabel("learning rate", fontsize=9)
+    figure.supylabel("initial standard deviation", fontsize=9)
+    return figure
+
+
+def save_swarm(rows: Sequence[Row], path: Path, *, loss: Loss = "train", log: bool | None = None) -> None:
+    """Writes the swarm plot; `log` None: a log axis where the worst loss is more than three times the best.
+
+    Raises InvalidInputError for nothing to draw, OutputError where the file cannot be written.
+    """
+    losses = [row.loss(loss) for row in rows]
+    log = bool(losses) and max(losses) > 3 * min(losses) if log is None else log
+    _save(plot_swarm(rows, loss=loss, log=log).figure, path)
+
+
+def save_map(rows: Sequence[Row], path: Path, *, loss: Loss = "train") -> None:
+    """Writes the map."""
+    with matplotlib.rc_context(STYLE):
+        figure = plot_map(rows, loss=loss)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with atomic_path(path) as temporary, matplotlib.rc_context(STYLE):
+        figure.savefig(temporary)
+
+
+def _groups(rows: Sequence[Row]) -> dict[tuple[str, int], list[Row]]:
+    if not rows:
+        raise InvalidInputError("there is no complete trial to draw")
+    return by_network(rows)
+
+
+def _draw_swarm(ax: Axes, groups: dict[tuple[str, int], list[Row]], loss: Loss, log: bool) -> None:
+    columns = [[row.loss(loss) for row in trials] for trials in groups.values()]
+    colors = _colors(groups)
+    _prepare_axes(ax, columns, loss, log)
+    for size in SIZES:
+        before = list(ax.collections)
+        if _place(ax, columns, [colors[arch] for arch, _ in groups], size):
+            break
+        for points in set(ax.collections) - set(before):
+            points.remove()
+    else:
+        raise InvalidInputError("the axes are too narrow to draw every point: use a wider figure")
+    _mark(ax, groups, list(ax.collections), columns, size)
+    _label(ax, groups, colors)
+
+
+def _prepare_axes(ax: Axes, columns: list[list[float]], loss: Loss, log: bool) -> None:
+    """Scale and limits come first: where points find room depends on both."""
+    values = np.concatenate(columns)
+    if log:
+        ax.set_yscale("log")
+        _plain_log_ticks(ax.yaxis)
+        margin = max((values.max() / values.min()) ** 0.05, 1.01)
+        ax.set_ylim(values.min() / margin, values.max() * margin)
+    else:
+        margin = 0.05 * np.ptp(values) or 0.05 * abs(values.max()) or 1.0
+        ax.set_ylim(values.min() - margin, values.max() + margin)
+    ax.set_xlim(-0.5, len(columns) - 0.5)
+    ax.set_ylabel(LABELS[loss])
+    ax.grid(axis="y", color="0.92", linewidth=0.6)
+    ax.set_axisbelow(True)
+
+
+def _place(ax: Axes, columns: list[list[float]], colors: list[str], size: float) -> bool:
+    """Draws all points at this size, and keeps them where they were put; whether all found a place."""
+    import seaborn
+
+    limits = ax.get_xlim(), ax.get_ylim()
+    before = set(ax.collections)
+    x = np.repeat(np.arange(len(columns)), list(map(len, columns)))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        seaborn.swarmplot(
+            x=x,
+            y=np.concatenate(columns),
+            hue=x,
+            palette=colors,
+            size=size,
+            linewidth=0,
+            legend=False,
+            ax=ax,
+            native_scale=True,
+        )
+        ax.set(xlim=limits[0], ylim=limits[1], xlabel="")
+        ax.figure.canvas.draw()  # seaborn moves the points apart, and complains, when they are drawn
+    for points in set(ax.collections) - before:
+        vars(points).pop("draw", None)  # it would move them again whenever the figure is drawn
+    return not any("cannot be placed" in str(w.message) for w in caught)
+
+
+def _mark(ax: Axes, groups, collections, columns: list[list[float]], size: float) -> None:
+    """Medians, and crosses over what diverged."""
+    for k, (trials, points) in enumerate(zip(groups.values(), collections, strict=True)):
+        middle = np.median(columns[k])
+        ax.plot([k - 0.3, k + 0.3], [middle, middle], color="black", linewidth=1.2, zorder=5, solid_capstyle="butt")
+        where = np.asarray(points.get_offsets())[[row.diverged for row in trials]]
+        ax.plot(*where.T, "x", color="black", markersize=size + 1.5, markeredgewidth=0.8, zorder=6, gid="diverged")
+
+
+def _label(ax: Axes, groups, colors: dict[str, str]) -> None:
+    archs = list(colors)
+    ax.set_xticks(range(len(groups)), [f"{depth}" for _, depth in groups])
+    ax.set_xlabel("recurrence depth")
+    keys = [arch for arch, _ in groups]
+    for arch in archs[1:]:
+        ax.axvline(keys.index(arch) - 0.5, color="0.8", linewidth=0.8)
+    handles = [Line2D([], [], marker="o", linestyle="", color=colors[arch], label=arch) for arch in archs]
+    handles.append(Line2D([], [], color="black", linewidth=1.2, label="median"))
+    if any(row.diverged for trials in groups.values() for row in trials):
+        handles.append(Line2D([], [], marker="x", linestyle="", color="black", label="diverged"))
+    ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(handles))
+
+
+def _map_panel(ax: Axes, trials: list[Row], loss: Loss, norm: LogNorm):
+    ax.set(xscale="log", yscale="log")
+    x, y = [row.learning_rate for row in trials], [row.init_std for row in trials]
+    ended = [row for row in trials if row.diverged]
+    points = ax.scatter(
+        x, y, c=[row.loss(loss) for row in trials], norm=norm, cmap="viridis_r", s=18, edgecolor="0.3", linewidth=0.3
+    )
+    ax.plot(
+        [r.learning_rate for r in ended],
+        [r.init_std for r in ended],
+        "x",
+        color="black",
+        markersize=5,
+        markeredgewidth=0.8,
+    )
+    return points
+
+
+def _colors(groups) -> dict[str, str]:
+    """Architecture -> colour."""
+    archs = list(dict.fromkeys(arch for arch, _ in groups))
+    free = iter([c for c in OTHERS if c not in {COLORS.get(arch) for arch in archs}] * len(archs))
+    return {arch: COLORS.get(arch) or next(free) for arch in archs}
+
+
+def _plain_log_ticks(axis) -> None:
+    """7, 8, 9, 10, 20, ... instead of powers of ten: losses span less than a decade."""
+    axis.set_major_locator(LogLocator(10, subs=(1, 2, 3, 5, 7)))
+    axis.set_minor_locator(LogLocator(10, subs=range(1, 10)))
+    axis.set_major_formatter(ScalarFormatter())
+    axis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,285 @@
+"""Workers: they go through the studies in order, in this process or in spawned ones, and stay until every study is complete.
+
+What spawned workers tell comes through one pipe each (a queue that all share has a lock, and a worker killed while it writes would
+take that lock along). A worker that dies is started again and goes on where it was; the locks of its trials died with it.
+
+Ctrl-C: the workers ignore the terminal's and get one from this process, so that nobody gets two; they save at the end of their epoch
+and leave. If this process is killed, its workers notice, and do the same.
+"""
+
+import logging
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing import connection
+from pathlib import Path
+
+from rhn.errors import RhnError
+
+from .config import StudyConfig
+from .creation import open_study
+from .events import Event, Finished, Saved
+from .storage import open_storage
+from .swarm_protocol import MakeSwarm
+from .worker import WorkOptions, work
+
+_logger = logging.getLogger(__name__)
+
+DEATHS = 3  # in a row, without anything saved between them, after which starting again is given up
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a worker is to do; can be sent to a spawned process."""
+
+    studies: Sequence[StudyConfig]
+    fuse: Mapping[str, int]
+    """Study -> trials trained as one program."""
+    out: Path
+    storage: str | None
+    make_swarm: MakeSwarm
+    options: WorkOptions
+
+
+def work_through(job: Job, on_event: Callable[[Event], None]) -> None:
+    """One worker: first what is to claim, study by study, then a second round that waits for the trials of others.
+
+    Raises what `work` raises.
+    """
+    storage = open_storage(job.storage, job.out)
+    for wait in (False, True):
+        for config in job.studies:
+            study = open_study(config, job.out, storage)
+            try:
+                _work_within_memory(study, job, replace(job.options, fuse=job.fuse[config.name], wait=wait), on_event)
+            finally:
+                study.close()
+
+
+def work_in_processes(job: Job, jobs: int, on_event: Callable[[int, Event], None], tick: Callable[[], None]) -> None:
+    """Several workers; `on_event` gets the worker's number (from 0) with every event, `tick` is called about once a second.
+
+    Returns when all have left: studies may be unfinished then if somebody interrupted each of them. Raises KeyboardInterrupt after Ctrl-C,
+    when the workers have saved and left, and RhnError for what a worker raised on purpose or one that died again and again.
+    """
+    pool = _Pool(job, on_event)
+    try:
+        for number in range(jobs):
+            pool.start(number)
+        while pool.workers:
+            pool.wait(seconds=1)
+            tick()
+    except BaseException:
+        pool.stop()
+        raise
+
+
+@dataclass(eq=False)
+class _Worker:
+    number: int
+    process: multiprocessing.Process
+    pipe: connection.Connection
+    deaths: int = 0
+    """Of its predecessors, since something was saved last."""
+    error: tuple[str, str] | None = None
+
+
+@dataclass
+class _Pool:
+    job: Job
+    on_event: Callable[[int, Event], None]
+    workers: list[_Worker] = field(default_factory=list)
+
+    def start(self, number: int, deaths: int = 0) -> None:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_worker_main, args=(self.job, theirs), name=f"worker {number}", daemon=False)
+        with _ignored_interrupts():  # inherited: until the worker is ready for them there is nothing to save
+            process.start()
+        theirs.close()  # so that the pipe ends with the worker
+        self.workers.append(_Worker(number, process, ours, deaths))
+
+    def wait(self, seconds: float) -> None:
+        """Hands on what workers tell, for up to so many seconds, and replaces those that died."""
+        pipes = {worker.pipe: worker for worker in self.workers}
+        for pipe in connection.wait(list(pipes), timeout=seconds):
+            worker = pipes[pipe]
+            try:
+                self._receive(worker, *pipe.recv())
+            except (EOFError, OSError):  # also in the middle of a message
+                self._ended(worker)
+
+    def stop(self) -> None:
+        """Asks all workers to save and leave, and waits for them; Ctrl-C meanwhile ends them at once."""
+        if self.workers:
+            _logger.warning("stopping at the end of this epoch, with everything saved; Ctrl-C again stops at once")
+        for worker in self.workers:
+            with suppress(ProcessLookupError):
+                os.kill(worker.process.pid, signal.SIGINT)
+        try:
+            for worker in self.workers:
+                with suppress(EOFError, OSError):
+                    while worker.pipe.recv():  # or it could not write
+                        pass
+                worker.process.join()
+        except KeyboardInterrupt:
+            for worker in self.workers:
+                worker.process.kill()
+                worker.process.join()
+            raise
+
+    def _receive(self, worker: _Worker, kind: str, content) -> None:
+        match kind:
+            case "event":
+                if isinstance(content, Saved | Finished):
+                    worker.deaths = 0
+                self.on_event(worker.number, content)
+            case "log":
+                logging.getLogger(content.name).handle(content)
+            case "error":
+                worker.error = content
+
+    def _ended(self, worker: _Worker) -> None:
+        worker.pipe.close()
+        worker.process.join()
+        self.workers.remove(worker)
+        code = worker.process.exitcode
+        if code in (0, 130):
+            return
+        if worker.error:
+            kind, text = worker.error
+            raise RhnError(text) if kind == "known" else RuntimeError(f"a worker failed:\n{text}")
+        if worker.deaths + 1 >= DEATHS:
+            raise RhnError(
+                f"a worker died {DEATHS} times in a row ({_cause(code)}) before it could save anything: if memory is short, "
+                "use a smaller --fuse or fewer --jobs; the same command goes on, everything saved so far is kept"
+            )
+        _logger.warning("worker %d died (%s): another one takes its place", worker.number, _cause(code))
+        self.start(worker.number, worker.deaths + 1)
+
+
+def _cause(code: int) -> str:
+    try:
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _worker_main(job: Job, pipe: connection.Connection) -> None:
+    """What a spawned process runs. Its exit code says how it ended: 0, 130 after an interrupt, 2 after an error that it told."""
+    os.setpgid(0, 0)  # the terminal's Ctrl-C goes to our parent alone
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    tell = _Teller(pipe)
+    logging.getLogger().addHandler(_Forwarding(tell))
+    _leave_with_parent()
+    code = 2
+    try:
+        import torch
+
+        torch.set_num_threads(1)
+        work_through(job, lambda event: tell("event", event))
+        code = 0
+    except KeyboardInterrupt:
+        code = 130
+    except RhnError as error:
+        tell("error", ("known", str(error)))
+    except Exception:
+        tell("error", ("unknown", traceback.format_exc()))
+    tell.close()
+    os._exit(code)  # at once: nothing is left to flush, and threads of libraries may hang
+
+
+class _Teller:
+    """Sends to the parent from a thread of its own: a signal's handler may tell something in the middle of a message."""
+
+    def __init__(self, pipe: connection.Connection):
+        self._queue, self._pipe = queue.SimpleQueue(), pipe
+        self._thread = threading.Thread(target=self._send, daemon=True)
+        self._thread.start()
+
+    def __call__(self, kind: str, content) -> None:
+        self._queue.put((kind, content))
+
+    def close(self) -> None:
+        """Sends what is left."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _send(self) -> None:
+        with suppress(OSError):  # when the parent is gone nobody listens, and the work still has to be saved
+            while message := self._queue.get():
+                self._pipe.send(message)
+
+
+class _Forwarding(logging.Handler):
+    """Sends log records to the parent, which prints them above its display."""
+
+    def __init__(self, tell: _Teller):
+        super().__init__(logging.WARNING)
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        record.msg, record.args, record.exc_info = record.getMessage(), None, None
+        self._tell("log", record)
+
+
+def _leave_with_parent() -> None:
+    """When the parent process ends, for whatever reason, this one gets an interrupt: it saves and leaves."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _ignored_interrupts() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _work_within_memory(study, job: Job, options: WorkOptions, on_event: Callable[[Event], None]) -> None:
+    """`work`, with half as many trials at once whenever the device has too little memory for them."""
+    while True:
+        try:
+            work(study, job.make_swarm, options, on_event)
+            return
+        except (MemoryError, RuntimeError) as error:
+            if not _is_memory_error(error) or options.fuse == 1:
+                raise
+        fuse = max(1, options.fuse // 2)
+        _logger.warning(
+            "study %s: too little memory for %d fused trials, going on with %d", study.config.name, options.fuse, fuse
+        )
+        options = replace(options, fuse=fuse)
+        _free_cached_memory()
+
+
+def _is_memory_error(error: BaseException) -> bool:
+    import torch
+
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _free_cached_memory() -> None:
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

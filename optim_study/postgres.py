@@ -1,0 +1,166 @@
+"""PostgreSQL: the storage for many machines, and the locks that go with it.
+
+A trial is held by a session-level advisory lock, which the server drops when the connection of its holder ends: on
+a kill at once, on a machine that vanished when the keepalives fail. A cut connection drops the locks of a living
+worker too, so a worker asks the server (`PostgresLocks.lost`) before it saves or tells anything. The locks need a
+direct connection: behind PgBouncer's transaction pooling every lock is found lost at once.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+from zlib import crc32
+
+import psycopg
+from optuna.storages import RDBStorage
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from rhn.errors import InvalidInputError, OutputError
+
+from .locks import LocksLostError
+
+_logger = logging.getLogger(__name__)
+
+_KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}  # seconds, seconds, tries
+_RECONNECT_PAUSES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each attempt: a server restart is survived
+_MUTEX = -1  # beside the trial numbers 0, 1, 2, ...
+
+
+def open_postgres(url: str) -> RDBStorage:
+    """The storage at `postgresql+psycopg://user:password@host:port/database`, its tables made where they are missing.
+
+    Raises:
+        InvalidInputError: the address cannot be read.
+        OutputError: the server cannot be reached or refuses.
+    """
+    address = _address(url)
+    schema = PostgresLocks(url, "optim-study tables")  # several workers creating the tables at once would crash
+    try:
+        with schema.mutex():
+            return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": _KEEPALIVES})
+    except SQLAlchemyError as error:
+        raise _unusable(address, error) from error
+    finally:
+        schema.close()
+
+
+class PostgresLocks:
+    """The advisory locks (crc32 of the study's name, trial number) on a connection of their own.
+
+    Raises:
+        InvalidInputError, OutputError: as `open_postgres`.
+    """
+
+    def __init__(self, url: str, study: str):
+        self._address = _address(url)
+        self._key = crc32(study.encode()) - 2**31  # advisory locks take two signed 32-bit numbers
+        self._held: set[int] = set()
+        self._connection = self._connect(pauses=_RECONNECT_PAUSES[:1])
+
+    def try_lock(self, number: int) -> bool:
+        if number in self._held or not self._call(
+            "pg_try_advisory_lock", number
+        ):  # the server lets one session lock twice
+            return False
+        self._held.add(number)
+        return True
+
+    def lost(self) -> set[int]:
+        """Also connects anew where the connection was cut.
+
+        Raises:
+            OutputError: the server stays away.
+        """
+        try:
+            ours = self._locked_on_server()
+        except LocksLostError:
+            self._reconnect()
+            ours = set()
+        lost = self._held - ours
+        self._held -= lost
+        return lost
+
+    @contextmanager
+    def mutex(self) -> Iterator[None]:
+        """As `Locks.mutex`.
+
+        Raises:
+            LocksLostError: the connection was cut inside, so others may have come in.
+        """
+        try:
+            self._call("pg_advisory_lock", _MUTEX)
+        except LocksLostError:
+            self._reconnect()
+            self._call("pg_advisory_lock", _MUTEX)
+        try:
+            yield
+        finally:
+            if not self._call("pg_advisory_unlock", _MUTEX):
+                raise LocksLostError
+
+    def release(self) -> None:
+        self._held.clear()
+        with suppress(LocksLostError):  # then they are free already
+            self._query("SELECT pg_advisory_unlock_all()", ())
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _call(self, function: str, number: int) -> Any:
+        return self._query(f"SELECT {function}(%s, %s)", (self._key, number))[0][0]
+
+    def _locked_on_server(self) -> set[int]:
+        rows = self._query(
+            "SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+            " AND classid::bigint = %s AND objsubid = 2 AND granted",
+            (self._key % 2**32,),
+        )
+        return {number for (number,) in rows}
+
+    def _query(self, statement: str, values: tuple) -> list[tuple]:
+        try:
+            return self._connection.execute(statement, values).fetchall()
+        except psycopg.OperationalError as error:
+            self._connection.close()
+            raise LocksLostError from error
+
+    def _reconnect(self) -> None:
+        _logger.warning("the connection to PostgreSQL at %s was cut: connecting again", self._address.host)
+        self._connection.close()
+        self._connection = self._connect(pauses=_RECONNECT_PAUSES)
+
+    def _connect(self, pauses: tuple[float, ...]):
+        _, arguments = self._address.get_dialect()().create_connect_args(self._address)
+        arguments |= {"application_name": "optim-study locks", "connect_timeout": 10, "autocommit": True, **_KEEPALIVES}
+        for pause in pauses:
+            time.sleep(pause)
+            try:
+                connection = psycopg.connect(**arguments)
+                for setting, value in _KEEPALIVES.items():
+                    connection.execute(f"SET tcp_{setting} = {value}")  # the server notices a vanished machine too
+                connection.execute("SET statement_timeout = 0")  # waiting for the mutex may take long
+                connection.execute("SET lock_timeout = 0")
+                return connection
+            except psycopg.OperationalError as error:
+                failure = error
+        raise _unusable(self._address, failure) from failure
+
+
+def _address(url: str) -> URL:
+    try:
+        return make_url(url)
+    except (SQLAlchemyError, ValueError):
+        raise InvalidInputError(
+            "the storage address cannot be read, expected postgresql+psycopg://user:password@host:port/database"
+        ) from None
+
+
+def _unusable(address: URL, error: Exception) -> OutputError:
+    reason = " ".join(str(getattr(error, "orig", None) or error).split())
+    return OutputError(
+        f"PostgreSQL at {address.render_as_string(hide_password=True)} cannot be used: {reason}; "
+        "when it is back, the same command goes on from what was saved"
+    )

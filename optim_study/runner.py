@@ -1,0 +1,168 @@
+"""A whole run: the plan, the workers, the progress, and what is kept at the end.
+
+optim_study.run(optim_study.smoke(arch=("rhn",), out=Path("runs/smoke")))
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rhn.errors import InvalidInputError, OutputError
+
+from . import listing
+from .config import StudyConfig
+from .creation import open_study
+from .files import make_folder
+from .interrupts import Interrupted
+from .plan import Planned, device_of, load_corpus, plan
+from .pool import Job, work_in_processes, work_through
+from .presets import RunConfig
+from .progress import Progress, displayed
+from .records import Row, write_csv
+from .storage import Storage, open_storage
+from .swarm import TorchTrainer
+from .tables import plan_table
+from .worker import WorkOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What a run came to."""
+
+    rows: list[Row]
+    """The complete trials of the run's studies."""
+    csv: Path
+    """The same, and those of other studies in the same journal, as a file."""
+    figure: Path
+    """The swarm plot of that file."""
+    best: dict[str, Path]
+    """Study -> checkpoint of its best model."""
+
+
+def run(config: RunConfig, *, quiet: bool = False) -> Results:
+    """Runs every study of the configuration to its end, or goes on with what is there; finished studies are left as they are.
+
+    Plan and progress go to stderr unless `quiet`. In a script that uses several jobs, call it under `if __name__ == "__main__":`, as
+    every program that spawns processes does.
+
+    Raises:
+        InvalidInputError: an unknown architecture, a study there with another protocol or data set, more memory than there is.
+        DataError: the chorales cannot be read, or the storage is damaged.
+        OutputError: the folder, the disk or the storage cannot be written.
+        Interrupted: Ctrl-C; everything is saved.
+    """
+    studies = config.studies(load_corpus(config.data).checksum)
+    out = writable_folder(config.folder)
+    device_of(config)
+    storage = open_storage(config.storage, out)
+    for study in studies:
+        open_study(study, out, storage).close()
+    work_on(studies, config, storage, quiet=quiet)
+    return keep_results(studies, config, storage)
+
+
+def dry_run(config: RunConfig) -> list[Planned]:
+    """What `run` would do, without doing it."""
+    return plan(config.studies(load_corpus(config.data).checksum), config)
+
+
+def join(config: RunConfig, *, only: Sequence[str] | None = None, quiet: bool = False) -> None:
+    """Works on every study in the storage of a run started elsewhere, until all are complete.
+
+    What the results depend on is read from the storage; of `config` count out, storage, data, device, fuse and jobs. A study of a
+    cell of the user's own is joined only where `only` names its architecture: a storage does not decide what is imported.
+
+    Raises what `run` raises.
+    """
+    storage = listing.open_existing(config.storage, config.folder)
+    studies = [study for study in listing.configs(storage) if only is None or study.arch in only]
+    if not studies:
+        raise InvalidInputError(
+            "there is no study to join in this storage" + ("" if only is None else f" of {', '.join(only)}")
+        )
+    for study in studies:
+        if only is None and ":" in study.arch:
+            raise InvalidInputError(
+                f"study {study.name} trains a cell of somebody's own: name the architectures to join (--arch {study.arch})"
+            )
+    writable_folder(config.folder)
+    work_on(studies, config, storage, quiet=quiet)
+
+
+def work_on(studies: list[StudyConfig], config: RunConfig, storage: Storage, *, quiet: bool) -> None:
+    """Says what is to be done and works until it is."""
+    say = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr, flush=True))
+    planned = plan(studies, config, storage)
+    say(plan_table([p.row() for p in planned]))
+    if all(p.complete >= p.config.trials for p in planned):
+        say("every trial is complete: nothing to do (a larger --trials extends a study)")
+        return
+
+    def poll() -> dict[str, listing.Counts]:
+        return {study.name: listing.counts(study, storage) for study in studies}
+
+    job = _job(planned, config)
+    progress = Progress(planned, poll(), config.jobs)
+    try:
+        with displayed(progress, poll, quiet=quiet) as display:
+            if config.jobs == 1:
+                work_through(job, lambda event: display.event(0, event))
+            else:
+                work_in_processes(job, config.jobs, display.event, display.tick)
+    except KeyboardInterrupt:
+        raise Interrupted(_how_to_go_on(progress, config.folder)) from None
+    if progress.complete < progress.trials:
+        raise Interrupted(_how_to_go_on(progress, config.folder))
+
+
+def keep_results(studies: list[StudyConfig], config: RunConfig, storage: Storage) -> Results:
+    """Writes trials.csv and swarm.png into the folder: of all studies in its journal, or of these where the storage is a database that
+    others may use as well."""
+    from .plots import save_swarm
+
+    out = config.folder
+    kept = studies if config.storage else listing.configs(storage)
+    rows = listing.rows(kept, storage)
+    csv, figure = out / "trials.csv", out / "swarm.png"
+    write_csv(rows, csv)
+    save_swarm(rows, figure, loss=config.objective)
+    names = {study.name for study in studies}
+    return Results(
+        rows=[row for row in rows if f"{row.arch}-depth{row.depth}" in names],
+        csv=csv,
+        figure=figure,
+        best={study.name: best_checkpoint(out, study.name) for study in studies},
+    )
+
+
+def best_checkpoint(out: Path, study: str) -> Path:
+    """Where a study keeps its best model."""
+    return out / study / "best.safetensors"
+
+
+def writable_folder(folder: Path) -> Path:
+    """The folder, made where it is missing, and seen to be writable before any work."""
+    make_folder(folder)
+    probe = folder / ".writable"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
+    return folder
+
+
+def _job(planned: Sequence[Planned], config: RunConfig) -> Job:
+    return Job(
+        studies=[p.config for p in planned],
+        fuse={p.config.name: p.fuse for p in planned},
+        out=config.folder,
+        storage=config.storage,
+        make_swarm=TorchTrainer(data=config.data, device=device_of(config)),
+        options=WorkOptions(save_seconds=config.save_seconds),
+    )
+
+
+def _how_to_go_on(progress: Progress, out: Path) -> str:
+    return f"stopped with {progress.complete} of {progress.trials} trials complete and the running ones saved in {out}: the same command goes on"

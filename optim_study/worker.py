@@ -1,0 +1,191 @@
+"""A worker: claims trials, trains them as one program, saves, reports, until the study has none left.
+
+Any number of workers may work on a study at once and any of them may be killed at any moment: the next to claim a
+trial goes on from its saved state, and its curve comes out the same. The order is always state first, then reports; at
+the end best model, record, reports, completion: whatever a kill leaves undone can be done again from the files.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from rhn.errors import InvalidInputError
+
+from .events import Claimed, EpochDone, Event, Finished, Saved
+from .interrupts import Interrupted, InterruptRequest, deferred_interrupt
+from .locks import LocksLostError
+from .states import Record
+from .storage import clear_storage_errors
+from .study import Claim, Study
+from .swarm_protocol import MakeSwarm, SavedState, Swarm
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkOptions:
+    """How to work. None of it changes a result."""
+
+    fuse: int = 1
+    """How many trials to claim and train as one program."""
+    wait: bool = True
+    """Stay until the whole study is finished, ready to take over from workers that die; else leave when nothing is
+    to claim."""
+    save_seconds: float = 60.0
+    """Save all live trials when so many seconds have passed since the last time."""
+    save_epochs: int | None = None
+    """Save every so many epochs as well."""
+    poll_seconds: float = 1.0
+    """How often to look again while waiting."""
+
+    def __post_init__(self):
+        if self.fuse < 1:
+            raise InvalidInputError(f"fuse is {self.fuse}, expected 1 or more trials")
+
+
+def work(
+    study: Study, make_swarm: MakeSwarm, options: WorkOptions, on_event: Callable[[Event], None] = lambda event: None
+) -> None:
+    """Works until the study has nothing left to claim (with `wait`: until it is finished).
+
+    Raises:
+        Interrupted: Ctrl-C; everything is saved.
+        OutputError: the disk is full or the storage cannot be used; the study is intact.
+    """
+    with clear_storage_errors(), deferred_interrupt() as interrupt:
+        while True:
+            if interrupt.pending:
+                raise Interrupted(f"study {study.config.name} was stopped; the same command goes on with it")
+            try:
+                claims = study.claim(options.fuse)
+                if claims:
+                    _Batch(study, make_swarm, options, on_event, interrupt).run(claims)
+                elif options.wait and not study.is_finished():
+                    time.sleep(options.poll_seconds)
+                else:
+                    return
+            except LocksLostError:
+                _logger.warning(
+                    "study %s: trials were given up with a cut connection; claiming again", study.config.name
+                )
+            finally:
+                study.release()
+
+
+@dataclass
+class _Batch:
+    """The trials a worker holds at one time."""
+
+    study: Study
+    make_swarm: MakeSwarm
+    options: WorkOptions
+    on_event: Callable[[Event], None]
+    interrupt: InterruptRequest
+    claims: dict[int, Claim] = field(default_factory=dict)
+    """Those not finished."""
+    states: dict[int, SavedState | None] = field(default_factory=dict)
+    """Where each goes on from, None for its beginning."""
+    last_save: float = field(default_factory=time.monotonic)
+
+    def run(self, claims: Iterable[Claim]) -> None:
+        self._take(claims)
+        while self.claims:
+            numbers, until = next_group({n: state.epoch if state else -1 for n, state in self.states.items()})
+            self._train(numbers, until)
+
+    def _take(self, claims: Iterable[Claim]) -> None:
+        """Looks up how far each trial is. One with a record lacks only its completion."""
+        folder = self.study.folder
+        for claim in claims:
+            record = folder.load_record(claim.number)
+            if record:
+                self.study.complete(claim, record)
+                self._emit(Finished, number=claim.number, outcome=record.outcome)
+                continue
+            self.claims[claim.number] = claim
+            self.states[claim.number] = folder.load_state(claim.number)
+            if claim.reported and not self.states[claim.number]:
+                _logger.warning(
+                    "trial %d of study %s was begun elsewhere and has no usable state in %s: "
+                    "it starts again from epoch 0, to the same result",
+                    claim.number,
+                    self.study.config.name,
+                    folder.folder,
+                )
+        if self.claims:
+            self._emit(Claimed, epochs={n: state.epoch if state else 0 for n, state in self.states.items()})
+
+    def _train(self, numbers: list[int], until: int | None) -> None:
+        """Trains trials of one epoch as a swarm, to their ends or until they are level with the next."""
+        swarm = self.make_swarm(
+            self.study.config,
+            {n: self.claims[n].settings for n in numbers},
+            {n: self.states[n] for n in numbers if self.states[n]},
+        )
+        self._settle(swarm, numbers, save=False)
+        while swarm.live() and swarm.epoch != until:
+            swarm.run_epoch()
+            self._emit(EpochDone, epoch=swarm.epoch, live=tuple(swarm.live()))
+            stop = self.interrupt.pending
+            self._settle(swarm, numbers, save=stop or self._save_is_due(swarm.epoch))
+            if stop and self.claims:
+                raise Interrupted(
+                    f"study {self.study.config.name} was stopped with its {len(self.claims)} running trials saved in "
+                    f"{self.study.folder.folder}; the same command goes on with them"
+                )
+        self.states.update({n: _snapshot(swarm, n) for n in swarm.live()})
+
+    def _settle(self, swarm: Swarm, numbers: Iterable[int], *, save: bool) -> None:
+        """Finishes the trials that ended and, when it is time, saves the others; only those that are still ours."""
+        live = set(swarm.live())
+        pending = [n for n in numbers if n in self.claims]
+        if live.issuperset(pending) and not save:
+            return
+        lost = self.study.lost(self.claims.values())
+        saved = []
+        for number in pending:
+            if number in lost:
+                continue
+            if number not in live:
+                self._finish(swarm, number)
+            elif save or lost:
+                self.study.folder.save_state(number, _snapshot(swarm, number))
+                self.study.report(self.claims[number], swarm.curve(number))
+                saved.append(number)
+        if saved:
+            self.last_save = time.monotonic()
+            self._emit(Saved, epoch=swarm.epoch, numbers=tuple(saved))
+        if lost:
+            raise LocksLostError
+
+    def _finish(self, swarm: Swarm, number: int) -> None:
+        record = Record(swarm.outcome(number), swarm.curve(number))
+        self.study.finish(self.claims[number], record, partial(swarm.write_best, number))
+        del self.claims[number], self.states[number]
+        self._emit(Finished, number=number, outcome=record.outcome)
+
+    def _save_is_due(self, epoch: int) -> bool:
+        every = self.options.save_epochs
+        return (every is not None and epoch % every == 0) or (
+            time.monotonic() - self.last_save >= self.options.save_seconds
+        )
+
+    def _emit(self, event: type[Event], **details) -> None:
+        self.on_event(event(study=self.study.config.name, **details))
+
+
+def next_group(epochs: Mapping[int, int]) -> tuple[list[int], int | None]:
+    """Which trials to train next, given how far each is: those that lag most, until they are level with the next.
+
+    >>> next_group({0: 40, 1: 20, 2: 40, 3: 20}), next_group({0: 40, 2: 40})
+    (([1, 3], 40), ([0, 2], None))
+    """
+    least = min(epochs.values())
+    ahead = [epoch for epoch in epochs.values() if epoch > least]
+    return [number for number, epoch in epochs.items() if epoch == least], min(ahead, default=None)
+
+
+def _snapshot(swarm: Swarm, number: int) -> SavedState:
+    return SavedState(swarm.curve(number), swarm.state(number))

@@ -1,0 +1,7 @@
+"""`python -m rhn` is `rhn`."""
+
+import sys
+
+from rhn.cli import main
+
+sys.exit(main())

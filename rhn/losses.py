@@ -1,0 +1,45 @@
+"""The loss of polyphonic music: every key of a frame is a coin of its own, and a frame costs -log of its probability.
+
+    nll = sum over keys k of  softplus(z_k) - x_k z_k,        z the logits, x the keys that sound (0 or 1)
+
+In nats a frame. Written as one Function, because next to small networks 88 keys are most of the work: with
+softplus(z) = max(z, 0) - log sigmoid(|z|) the 88 logarithms of a frame become one, of a product that cannot underflow (each factor
+is at least 1/2), and the derivative sigmoid(z) - x needs no intermediate result. It works on stacked models (vmap), and its derivative
+is made of ordinary operations, so that it has derivatives too.
+"""
+
+import torch
+from torch import Tensor
+
+
+def frame_nll(logits: Tensor, frames: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Negative log-likelihood of each frame, in nats: (..., keys), (..., keys) -> (...); 0 where the mask (...) is False.
+
+    >>> frame_nll(torch.zeros(1, 88), torch.ones(1, 88))  # a fair coin a key: 88 log 2
+    tensor([60.9970])
+    """
+    nll = _FrameNLL.apply(logits, frames)
+    return nll if mask is None else nll * mask
+
+
+class _FrameNLL(torch.autograd.Function):
+    @staticmethod
+    def forward(logits, frames):
+        certainty = torch.abs(logits).sigmoid_().prod(-1)
+        return torch.relu(logits).addcmul_(logits, frames, value=-1).sum(-1).sub_(certainty.log_())
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, grad):
+        logits, frames = ctx.saved_tensors
+        return (torch.sigmoid(logits) - frames) * grad.unsqueeze(-1), None
+
+    @staticmethod
+    def vmap(info, in_dims, logits, frames):
+        logits, frames = (
+            t.unsqueeze(0) if d is None else t.movedim(d, 0) for t, d in zip((logits, frames), in_dims, strict=True)
+        )
+        return _FrameNLL.apply(logits.expand(info.batch_size, *logits.shape[1:]), frames), 0

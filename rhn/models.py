@@ -1,0 +1,147 @@
+"""The polyphonic model: frames in, a recurrence, and for every key the log-odds that it sounds in the next frame.
+
+Legend: T frames (quarter notes), B sequences, 88 keys, n hidden units, L recurrence depth within a cell.
+
+    logits[t] = W_o y[t] + b_o,   y = recurrence(frames),   P(key k sounds in frame t + 1) = sigmoid(logits[t, k])
+
+So frame t is predicted from the frames before it, and the first frame, before which there is nothing, is not predicted: a sequence of T
+frames gives T - 1 predictions. Every "nats a frame" of this toolkit is a mean over predicted frames.
+"""
+
+import inspect
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from rhn.cells import CELLS, Initialization, resolve_cell
+from rhn.cells.base import positive
+from rhn.errors import InvalidInputError
+from rhn.losses import frame_nll
+
+MAX_LAYERS = 64  # a file may not ask for more: building each costs time before its sizes can be compared
+
+
+class PolyphonicModel(nn.Module):
+    """A stack of recurrent cells with a linear output.
+
+    Args:
+        cell: a name in `rhn.cells.CELLS`, a user's `package.module:factory`, or the factory itself.
+        hidden_size: n, at least 1.
+        depth: L, the recurrence depth of each cell.
+        input_size, output_size: keys of a frame.
+        layers: how many cells are stacked, each on the outputs of the one below.
+        init: how the weights start, the output layer's too; see `rhn.cells.init`.
+        generator: CPU generator that they are drawn from (torch's default one where None).
+        options: the cell's own, for example transform_bias=-2.0.
+
+    A cell of your own is built as factory(input_size, hidden_size, depth, device=, dtype=, **options) and returns (outputs (T, B, n), state)
+    for x (T, B, input_size). It gets `init` and `generator` if it takes them; otherwise its parameters are drawn here: those with
+    "bias" in their name as biases, the others as weights.
+
+    Raises:
+        InvalidInputError: an unknown cell, or a size or option that it does not have.
+    """
+
+    def __init__(
+        self,
+        cell: str | Callable[..., nn.Module] = "rhn",
+        *,
+        hidden_size: int,
+        depth: int = 1,
+        input_size: int = 88,
+        output_size: int = 88,
+        layers: int = 1,
+        init: str | Initialization = "gaussian:0.01",
+        generator: torch.Generator | None = None,
+        device=None,
+        dtype=None,
+        **options,
+    ):
+        super().__init__()
+        self.cell = cell if isinstance(cell, str) else _name(cell)
+        self.input_size, self.output_size = positive("input_size", input_size), positive("output_size", output_size)
+        self.hidden_size, self.depth, self.layers = hidden_size, depth, positive("layers", layers)
+        if self.layers > MAX_LAYERS:
+            raise InvalidInputError(f"layers must be at most {MAX_LAYERS}, got {layers}")
+        self.init, self.options = Initialization.parse(init), options
+        factory = resolve_cell(cell) if isinstance(cell, str) else cell
+        where = {"device": device or torch.get_default_device(), "dtype": dtype}
+        sizes = [self.input_size] + [hidden_size] * (self.layers - 1)
+        self.cells = nn.ModuleList(
+            _build(self.cell, factory, size, hidden_size, depth, self.init, generator, options | where)
+            for size in sizes
+        )
+        self.output = nn.utils.skip_init(nn.Linear, hidden_size, self.output_size, **where)
+        _draw(self.output, self.init, generator)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Logits (T, B, output_size) for frames (T, B, input_size): entry t is the prediction of frame t + 1."""
+        x = frames
+        for cell in self.cells:
+            x, _ = cell(x)
+        return self.output(x)
+
+    def nll(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Negative log-likelihoods (T - 1, B) in nats of frames 1..T-1 of (T, B, keys), T >= 2; 0 where the mask (T, B) is False."""
+        return frame_nll(self(frames[:-1]), frames[1:], None if mask is None else mask[1:])
+
+    def config(self) -> dict:
+        """Constructor arguments that rebuild this model, JSON-ready (device and dtype apart)."""
+        sizes = {name: getattr(self, name) for name in ("hidden_size", "depth", "input_size", "output_size", "layers")}
+        options = {name: getattr(self.cells[0], name, value) for name, value in self.options.items()}
+        return {"cell": self.cell, **sizes, "init": str(self.init), **options}
+
+    def extra_repr(self) -> str:
+        return f"cell={self.cell!r}, init={str(self.init)!r}"
+
+
+def from_file(*, cell: str, **config) -> PolyphonicModel:
+    """The model that a checkpoint describes: one of our cells alone, because a file must not decide what is imported.
+
+    Raises InvalidInputError for a cell of the user's own; `with_cell` loads those.
+    """
+    if cell not in CELLS:
+        raise InvalidInputError(
+            f"its cell {cell!r} is none of ours: pass it, load_checkpoint(path, factory=rhn.models.with_cell(...))"
+        )
+    return PolyphonicModel(cell, **config)
+
+
+def with_cell(factory: str | Callable[..., nn.Module]) -> Callable[..., PolyphonicModel]:
+    """For `load_checkpoint(path, factory=with_cell(MyCell))`: builds a model of this cell, whatever name the file gives it."""
+    return lambda cell, **config: PolyphonicModel(factory, **config)
+
+
+def accepts(factory: Callable, keyword: str) -> bool:
+    """Whether a cell has an option of this name.
+
+    >>> accepts(CELLS["rhn"], "transform_bias"), accepts(CELLS["dt-rnn"], "transform_bias")
+    (True, False)
+    """
+    return keyword in inspect.signature(factory).parameters or keyword in getattr(factory, "options", ())
+
+
+def _name(factory: Callable) -> str:
+    ours = (key for key, cell in CELLS.items() if cell is factory)
+    return next(ours, f"{factory.__module__}:{factory.__qualname__}")
+
+
+def _build(name, factory, input_size, hidden_size, depth, init, generator, keywords) -> nn.Module:
+    ours = isinstance(factory, type) and issubclass(factory, tuple(CELLS.values()))
+    draws = ours or (accepts(factory, "init") and accepts(factory, "generator"))
+    keywords = keywords | ({"init": init, "generator": generator} if draws else {})
+    try:
+        cell = factory(input_size, hidden_size, depth, **keywords)
+    except TypeError as error:
+        raise InvalidInputError(f"the cell {name!r} cannot be built: {error}") from error
+    if not draws:
+        _draw(cell, init, generator)
+    return cell
+
+
+def _draw(module: nn.Module, init: Initialization, generator: torch.Generator | None) -> None:
+    with torch.no_grad():
+        for name, p in module.named_parameters():
+            if not p.is_meta:
+                p.copy_((init.bias if "bias" in name else init.weight)(p, generator))

@@ -1,0 +1,106 @@
+"""Complete trainings by name: `rhn train jsb-depth-6` is `train(preset("jsb-depth-6"), ...)`.
+
+A preset is a function that returns a configuration; each name in `PRESETS` stands for one call of it.
+"""
+
+import difflib
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from rhn.errors import InvalidInputError
+
+PARAMETERS_PER_LAYER = 150_000  # the paper's budgets: 150,000 at depth 1, 900,000 at depth 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A training of the polyphonic model on the chorales.
+
+    Raises:
+        InvalidInputError: a value is out of range; the message says which and what was expected.
+    """
+
+    cell: str
+    """rnn, irnn, dt-rnn, dts-rnn, rhn, lstm, gru, or your own as package.module:factory."""
+    depth: int
+    """Recurrence depth, layers within a step."""
+    hidden_size: int
+    """Hidden units."""
+    learning_rate: float
+    """Step size of SGD, for a loss in nats a frame."""
+    init_std: float
+    """Standard deviation of the Gaussian initial weights."""
+    transform_bias: float | None
+    """Initial bias of the transform gates; None for cells that have none."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    batch_size: int = 32
+    """Chorales a batch."""
+    epochs: int = 500
+    """At most so many epochs."""
+    patience: int = 50
+    """Stop after so many epochs without a better loss."""
+    objective: Literal["train", "valid"] = "valid"
+    """Whose loss decides which weights are best: train or valid."""
+    seed: int = 0
+    """Seed of the initial weights and of the order of batches."""
+
+    def __post_init__(self):
+        for name, least in {
+            "depth": 1,
+            "hidden_size": 1,
+            "batch_size": 1,
+            "epochs": 1,
+            "patience": 1,
+            "seed": 0,
+        }.items():
+            if getattr(self, name) < least:
+                raise InvalidInputError(f"{name} is {getattr(self, name)}, expected {least} or more")
+        for name in ("learning_rate", "init_std"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InvalidInputError(f"{name} is {getattr(self, name)}, expected a number above 0")
+        if not 0 <= self.momentum < 1:
+            raise InvalidInputError(f"momentum is {self.momentum}, expected 0 or more and less than 1")
+        if self.transform_bias is not None and not math.isfinite(self.transform_bias):
+            raise InvalidInputError(f"transform_bias is {self.transform_bias}, expected a finite number")
+
+    @property
+    def cell_options(self) -> dict:
+        """What the cell is built with beside its sizes."""
+        return {} if self.transform_bias is None else {"transform_bias": self.transform_bias}
+
+
+def jsb_depth(depth: int, cell: str = "rhn") -> TrainConfig:
+    """JSB Chorales with as many units as 150,000 parameters a layer buy, the networks of the paper's optimisation study.
+
+    >>> jsb_depth(6).hidden_size, jsb_depth(6, "dt-rnn").hidden_size
+    (262, 372)
+    """
+    from rhn.cells import hidden_size_for_budget, resolve_cell
+    from rhn.models import accepts
+
+    return TrainConfig(
+        cell=cell,
+        depth=depth,
+        hidden_size=hidden_size_for_budget(cell, PARAMETERS_PER_LAYER * depth, depth),
+        learning_rate=0.1,
+        init_std=0.05,
+        transform_bias=-1.0 if accepts(resolve_cell(cell), "transform_bias") else None,
+    )
+
+
+PRESETS: dict[str, Callable[..., TrainConfig]] = {
+    f"jsb-depth-{depth}": functools.partial(jsb_depth, depth) for depth in (1, 2, 3, 4, 6, 8, 10)
+}
+
+
+def preset(name: str, cell: str = "rhn") -> TrainConfig:
+    """The configuration called `name`, with the given cell; raises InvalidInputError, with the nearest name, where there is none."""
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name.lower().replace("_", "-"), PRESETS, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise InvalidInputError(f"there is no preset {name!r}{hint} (presets: {', '.join(PRESETS)})")
+    return PRESETS[name](cell=cell)

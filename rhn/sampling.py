@@ -1,0 +1,121 @@
+"""A chorale in the manner of the training set: sampled frame by frame, then written as four voices.
+
+Every key is a coin with the model's probability, its log-odds divided by a temperature. Of the keys that come up the four likeliest sound
+(the model knows no limit, a choir does), and where none does, the likeliest of all. The first frame, which the model does not predict, is
+a chord of C major or A minor, the keys that the data set is transposed to.
+
+Frames are quarter notes (T, 88), key 0 is MIDI 21. Frames do not tell a note held from a note repeated: equal neighbours in a voice
+become one note, within a bar of four.
+"""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rhn.data.corpus import KEYS, LOWEST_PITCH
+from rhn.errors import InvalidInputError, OutputError
+from rhn.files import atomic_path, check_writable
+from rhn.models import PolyphonicModel
+
+SUFFIXES = (".mid", ".musicxml")
+BEATS = 4  # frames in a bar
+VOICES = ("Soprano", "Alto", "Tenor", "Bass")
+OPENINGS = ((72, 67, 64, 48), (69, 64, 60, 45))  # MIDI pitches of the first chord: C major, A minor
+
+
+def sample_chorale(
+    model: PolyphonicModel, *, bars: int = 16, temperature: float = 1.0, seed: int = 0, dtype=torch.float64
+) -> np.ndarray:
+    """Frames (4 bars, 88) uint8 of a new chorale, with one to four keys in each.
+
+    Raises InvalidInputError for a model of other than 88 keys, fewer than one bar, or a temperature that is not positive.
+    """
+    if (model.input_size, model.output_size) != (KEYS, KEYS):
+        raise InvalidInputError(f"the model has {model.input_size} inputs, expected a model of the piano's {KEYS} keys")
+    if bars < 1:
+        raise InvalidInputError(f"expected at least 1 bar, got {bars}")
+    if not 0 < temperature < float("inf"):
+        raise InvalidInputError(f"the temperature must be above 0, got {temperature}")
+    generator = torch.Generator().manual_seed(seed)
+    opening = OPENINGS[torch.randint(len(OPENINGS), (), generator=generator)]
+    frames = torch.zeros(BEATS * bars, KEYS, dtype=dtype)
+    frames[0, [pitch - LOWEST_PITCH for pitch in opening]] = 1
+    model, states = copy.deepcopy(model).to(dtype), [None] * model.layers
+    with torch.no_grad():
+        for t in range(1, len(frames)):
+            x = frames[t - 1].view(1, 1, KEYS)
+            for layer, cell in enumerate(model.cells):
+                x, states[layer] = cell(x, states[layer])
+            frames[t] = _draw(model.output(x).flatten() / temperature, generator)
+    return frames.to(torch.uint8).numpy()
+
+
+def write_chorale(frames: np.ndarray, path: str | Path) -> Path:
+    """Write frames (T, 88) as .mid or .musicxml, four voices, a quarter note a frame; raises OutputError."""
+    path = check_output(path)
+    score = _score(voices(frames))
+    with atomic_path(path) as temporary:
+        score.write("midi" if path.suffix == ".mid" else "musicxml", fp=temporary)
+    return path
+
+
+def check_output(path: str | Path) -> Path:
+    """The path, seen to be writable and of a kind we can write; raises OutputError."""
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise OutputError(f"cannot write {path}: expected a name ending in {' or '.join(SUFFIXES)}")
+    return check_writable(path)
+
+
+def voices(frames: np.ndarray) -> list[list[int]]:
+    """The MIDI pitch of soprano, alto, tenor and bass in every frame; with fewer than four keys some sing in unison.
+
+    >>> frames = np.zeros((1, 88)); frames[0, [27, 43, 51]] = 1
+    >>> voices(frames)
+    [[72], [64], [48], [48]]
+    """
+    chords = [sorted((np.flatnonzero(frame) + LOWEST_PITCH).tolist(), reverse=True) for frame in frames]
+    return [[chord[min(voice, len(chord) - 1)] for chord in chords] for voice in range(len(VOICES))]
+
+
+def _draw(logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """The keys (88,) of the next frame, 0 or 1."""
+    heard = torch.bernoulli(torch.sigmoid(logits), generator=generator)
+    likeliest = logits.masked_fill(heard == 0, -torch.inf).topk(len(VOICES)).indices
+    keys = torch.zeros_like(heard)
+    keys[likeliest] = heard[likeliest]
+    if not keys.any():
+        keys[logits.argmax()] = 1
+    return keys
+
+
+def _score(parts: list[list[int]]):
+    from music21 import clef, instrument, meter, note, stream  # here, because it takes seconds to import
+
+    score = stream.Score()
+    for name, pitches in zip(VOICES, parts, strict=True):
+        part = stream.Part(id=name)
+        part.append([instrument.fromString(name), clef.BassClef() if name in VOICES[2:] else clef.TrebleClef()])
+        part.append(meter.TimeSignature(f"{BEATS}/4"))
+        for pitch, beats in _held(pitches):
+            part.append(note.Note(pitch, quarterLength=beats))
+        score.insert(0, part)
+    return score
+
+
+def _held(pitches: Sequence[int]) -> list[tuple[int, int]]:
+    """(pitch, beats) of the notes of a voice; none reaches over a bar line.
+
+    >>> _held([60, 60, 62, 62, 62])
+    [(60, 2), (62, 2), (62, 1)]
+    """
+    notes = []
+    for beat, pitch in enumerate(pitches):
+        if notes and notes[-1][0] == pitch and beat % BEATS:
+            notes[-1] = (pitch, notes[-1][1] + 1)
+        else:
+            notes.append((pitch, 1))
+    return notes

@@ -1,0 +1,46 @@
+"""Losses in nats a frame, of one model or of a stack, always over the same batches: what training reports, `evaluate` repeats."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rhn.losses import frame_nll
+from rhn.training.batches import Minibatch, evaluation_batches, predicted_frames
+from rhn.training.numerics import exact
+from rhn.training.stack import Stack
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model on a split: mean negative log-likelihood of a predicted frame in nats, and how many frames were predicted."""
+
+    nll: float
+    frames: int
+
+
+def evaluate(model: nn.Module, pieces: Sequence[np.ndarray], *, device: torch.device | str = "cpu") -> Evaluation:
+    """The loss of one model on pieces (T_i, keys); each frame but a piece's first is predicted from those before it.
+
+    Raises DataError where no piece has two frames.
+    """
+    stack = Stack.of([model], device)
+    batches = evaluation_batches(pieces, device=device, dtype=stack.dtype)
+    with exact():
+        return Evaluation(mean_nll(stack, batches).item(), predicted_frames(batches))
+
+
+def mean_nll(stack: Stack, batches: Sequence[Minibatch]) -> Tensor:
+    """Nats a predicted frame of each model, (K,) in float64."""
+    return sum(stack.map(_total_nll, b.frames, b.mask) for b in batches) / predicted_frames(batches)
+
+
+def mean_loss(model, frames: Tensor, mask: Tensor, count: int) -> Tensor:
+    """What a step of training descends: nats a predicted frame of one batch (T, B, keys) with its mask (T, B)."""
+    return frame_nll(model(frames[:-1]), frames[1:], mask[1:]).sum() / count
+
+
+def _total_nll(model, frames: Tensor, mask: Tensor) -> Tensor:
+    return frame_nll(model(frames[:-1]), frames[1:], mask[1:]).sum(dtype=torch.float64)

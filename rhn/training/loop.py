@@ -1,0 +1,198 @@
+"""The training loop: K trials on the same batches as one program, a single training being K = 1.
+
+Each trial has its own weights, learning rate, best weights and end: it stops after `patience` epochs without a better loss, or when a
+loss or a weight is no longer finite. What happens to it does not depend on the others: on a CPU its losses are the same bits alone, in
+any company, and resumed from its state.
+
+Losses are measured after every epoch, over whole splits, with the weights as they are then (epoch 0: before training). So the best
+training loss is the loss of the weights that are kept, and `rhn evaluate` finds it again; the price is one forward pass over the data.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rhn.data import Corpus
+from rhn.errors import InvalidInputError
+from rhn.training.batches import evaluation_batches, training_batches
+from rhn.training.curves import Objective, best_epoch, diverged, has_ended
+from rhn.training.evaluate import mean_loss, mean_nll
+from rhn.training.graphs import replayed
+from rhn.training.numerics import exact
+from rhn.training.seeds import batch_order
+from rhn.training.sgd import sgd_
+from rhn.training.slots import Slots, places_to_keep
+from rhn.training.stack import Stack
+
+CACHE_BYTES = (
+    8 << 20
+)  # on a CPU models go through a step together as far as their weights fit here; more would be slower
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What the trials of a training share."""
+
+    arch: str
+    """Name of the network; with the depth and the seed it decides the order of the batches."""
+    depth: int
+    seed: int = 0
+    epochs: int = 1000
+    """At most so many."""
+    patience: int = 100
+    """Epochs without a better loss after which a trial stops."""
+    objective: Objective = "train"
+    """Whose loss decides which weights are best."""
+    batch_size: int = 32
+    """Sequences."""
+    momentum: float = 0.9
+
+
+@dataclass(frozen=True)
+class TrialState:
+    """A trial at the end of an epoch: all that a resume needs."""
+
+    curve: np.ndarray
+    """(epochs done + 1, 2) float64: training and validation loss after 0, 1, ... epochs, in nats a frame."""
+    arrays: Mapping[str, np.ndarray]
+    """Weights, velocity and best weights by name."""
+
+
+class Training:
+    """K trials, all at the same epoch.
+
+    Args:
+        models: by trial number, alike but for the values of their parameters, which are the first weights where nothing is saved.
+        learning_rates: by trial number.
+        corpus: its training and validation pieces.
+        plan: what the trials share.
+        device: where it happens.
+        saved: a state for each trial, all at one epoch; None to begin.
+
+    Raises:
+        DataError: a split has nothing to predict.
+        InvalidInputError: a loss is not finite before training.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[int, nn.Module],
+        learning_rates: Mapping[int, float],
+        corpus: Corpus,
+        plan: Plan,
+        *,
+        device: torch.device | str = "cpu",
+        saved: Mapping[int, TrialState] | None = None,
+    ):
+        self.plan, self.device = plan, torch.device(device)
+        self._models, self._left = dict(models), {}
+        slots = Slots.start(models, learning_rates, self.device)
+        where = {"device": self.device, "dtype": slots.stack.dtype}
+        self._batches = training_batches(corpus.train, plan.batch_size, **where)
+        self._splits = [evaluation_batches(pieces, **where) for pieces in (corpus.train, corpus.valid)]
+        if saved:
+            self._curves = {n: np.asarray(saved[n].curve) for n in models}
+            self._use(slots.resumed({n: saved[n].arrays for n in models}))
+        else:
+            self._curves = {n: np.empty((0, 2)) for n in models}
+            self._use(slots)
+            self._measure(list(models))
+            self._check_start()
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done by the trials that have done most."""
+        return max(map(len, self._curves.values())) - 1
+
+    def live(self) -> list[int]:
+        """The trials still training."""
+        p = self.plan
+        return [
+            n for n, c in self._curves.items() if not has_ended(c, p.objective, epochs=p.epochs, patience=p.patience)
+        ]
+
+    def run_epoch(self) -> None:
+        """One epoch for every live trial, of which there must be one; those that have ended leave first."""
+        live, plan = self.live(), self.plan
+        self._let_leave(live)
+        with exact():
+            for i in batch_order(plan.seed, plan.arch, plan.depth, self.epoch + 1, len(self._batches)):
+                self._step(i)
+        self._measure(live)
+
+    def curve(self, number: int) -> np.ndarray:
+        """(epochs done + 1, 2): training and validation loss; those of a diverged trial end in inf or NaN."""
+        return self._curves[number]
+
+    def state(self, number: int) -> TrialState:
+        """What a trial needs to go on; for live trials and those that ended with the last epoch."""
+        return TrialState(self._curves[number], self._slots.arrays(number))
+
+    def best_model(self, number: int) -> nn.Module:
+        """The model of a trial with its best weights so far, on the CPU."""
+        best = self._left[number] if number in self._left else self._slots.best_of(number)
+        model = copy.deepcopy(self._models[number])
+        model.load_state_dict(best, strict=False)
+        return model
+
+    def _use(self, slots: Slots) -> None:
+        """Train these from now on."""
+        self._slots = slots
+        changes = [*slots.stack.weights.values(), *slots.velocity.values()]
+        parts = [slots[part] for part in _cache_sized(slots.stack, self.device)]
+
+        def step(i: int) -> None:
+            batch = self._batches[i]
+            for part in parts:
+                gradients = part.stack.gradients(mean_loss, batch.frames, batch.mask, batch.count)
+                sgd_(part.stack.weights, part.velocity, gradients, part.learning_rate, self.plan.momentum)
+
+        def losses(split: int) -> Tensor:
+            return torch.cat([mean_nll(part.stack, self._splits[split]) for part in parts])
+
+        self._step = replayed(step, self.device, changes)
+        self._losses = replayed(losses, self.device)
+
+    def _measure(self, live: list[int]) -> None:
+        """Add the losses of now to the curves of these trials, and keep the weights of those that are better than ever."""
+        with exact():
+            losses = torch.stack([self._losses(split) for split in range(len(self._splits))], 1)
+            losses[~self._slots.finite()] = torch.nan
+        improved = []
+        for number in live:
+            place = self._slots.numbers.index(number)
+            curve = np.vstack([self._curves[number], losses[place].cpu().numpy()])
+            self._curves[number] = curve
+            if not diverged(curve) and best_epoch(curve, self.plan.objective) == len(curve) - 1:
+                improved.append(place)
+        self._slots.keep_best(improved)
+
+    def _let_leave(self, live: list[int]) -> None:
+        """Take trials that have ended out of the stack, as far as it pays."""
+        numbers = self._slots.numbers
+        places = places_to_keep([n in live and numbers.index(n) == k for k, n in enumerate(numbers)], self.device)
+        if len(places) < len(numbers):
+            staying = {numbers[k] for k in places}
+            self._left |= {n: self._slots.best_of(n) for n in set(numbers) - staying}
+            self._use(self._slots[places])
+
+    def _check_start(self) -> None:
+        for number, curve in self._curves.items():
+            if diverged(curve):
+                raise InvalidInputError(
+                    f"the loss of trial {number} is not finite before training: draw smaller initial weights than "
+                    f"{getattr(self._models[number], 'init', 'these')}"
+                )
+
+
+def _cache_sized(stack: Stack, device: torch.device) -> list[slice]:
+    """The stack cut into parts that a CPU's cache holds; whole on other devices."""
+    size = len(stack)
+    if device.type == "cpu":
+        one = sum(t[0].numel() * t.element_size() for t in stack.weights.values())
+        size = max(1, CACHE_BYTES // one)
+    return [slice(start, start + size) for start in range(0, len(stack), size)]

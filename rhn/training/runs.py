@@ -1,0 +1,213 @@
+"""A training in a folder: killed at any moment, the same call goes on and ends as if nothing had happened.
+
+    config.json          what is trained, and on which data
+    metrics.jsonl        a line an epoch: {"epoch", "train_nll", "valid_nll"}, nats a frame; epoch 0 is before training
+    best.safetensors     the checkpoint of the best epoch so far
+    state.safetensors    the last saved state: curve, weights, velocity, best weights
+
+The state is the truth: lines of epochs after it are dropped and written again, with the same numbers (on a CPU, the same bits).
+"""
+
+import contextlib
+import fcntl
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from rhn.checkpoints import save_checkpoint
+from rhn.command import finite_json
+from rhn.data import Corpus
+from rhn.errors import DataError, InvalidInputError, OutputError
+from rhn.files import atomic_path
+from rhn.models import PolyphonicModel
+from rhn.presets import TrainConfig
+from rhn.training.curves import best_epoch, diverged
+from rhn.training.evaluate import evaluate
+from rhn.training.interrupts import Interrupted, deferred_interrupt
+from rhn.training.loop import Plan, Training, TrialState
+from rhn.training.seeds import weights_generator
+
+SAVE_SHARE = 0.02  # of the time may go into saving: a kill costs as much as is trained meanwhile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a training came to. Losses are those of the kept weights, in nats a frame."""
+
+    checkpoint: str
+    best_epoch: int
+    train_nll: float
+    valid_nll: float
+    test_nll: float
+    epochs: int
+    diverged: bool
+
+
+def train(
+    config: TrainConfig,
+    corpus: Corpus,
+    out: str | Path,
+    *,
+    device: str = "cpu",
+    on_epoch: Callable[[np.ndarray], None] = lambda curve: None,
+) -> Result:
+    """Train, or go on where the folder says; `on_epoch(curve)` is called after every epoch, see `rhn.training.curves`.
+
+    Raises:
+        InvalidInputError: the folder holds another training; the message names what differs.
+        DataError: the saved state is damaged.
+        OutputError: the folder cannot be written to, or another process trains in it.
+        Interrupted: Ctrl-C; everything is saved.
+    """
+    folder = Path(out)
+    with _held(folder), deferred_interrupt() as interrupt:
+        _require_same_training(folder / "config.json", asdict(config) | {"data": corpus.checksum})
+        training = Training(
+            {0: build_model(config)},
+            {0: config.learning_rate},
+            corpus,
+            _plan(config),
+            device=device,
+            saved=_load_state(folder / "state.safetensors"),
+        )
+        with _metrics(folder / "metrics.jsonl", training.curve(0)) as write_metrics:
+            on_epoch(training.curve(0))
+            next_save = 0.0
+            while training.live():
+                training.run_epoch()
+                write_metrics(training.curve(0))
+                on_epoch(training.curve(0))
+                started = time.monotonic()
+                if interrupt.pending or started > next_save:
+                    _save(folder, training, config, corpus)
+                    next_save = time.monotonic() + (time.monotonic() - started) / SAVE_SHARE
+                if interrupt.pending:
+                    raise Interrupted(
+                        f"stopped after epoch {training.epoch}, saved in {folder}; the same command goes on"
+                    )
+        return _finish(folder, training, config, corpus, device)
+
+
+def build_model(config: TrainConfig) -> PolyphonicModel:
+    """The model of a configuration, before training."""
+    return PolyphonicModel(
+        config.cell,
+        hidden_size=config.hidden_size,
+        depth=config.depth,
+        init=f"gaussian:{config.init_std!r}",
+        generator=weights_generator(config.seed, config.cell, config.depth),
+        **config.cell_options,
+    )
+
+
+def _plan(config: TrainConfig) -> Plan:
+    shared = ("depth", "seed", "epochs", "patience", "objective", "batch_size", "momentum")
+    return Plan(arch=config.cell, **{name: getattr(config, name) for name in shared})
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """The folder, made where it was missing, for this process alone; what killed ones left half written is removed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(f"another process is training in {folder}: wait for it, or give another --out") from None
+        for left in folder.glob(".*.*.safetensors"):
+            left.unlink(missing_ok=True)
+        yield
+
+
+def _require_same_training(path: Path, wanted: dict) -> None:
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(wanted, indent=2) + "\n")
+        return
+    except ValueError as error:
+        raise DataError(f"{path} is damaged ({error}): give another --out") from error
+    differences = [
+        f"{name} is {json.dumps(value)} here and {json.dumps(found.get(name))} there"
+        for name, value in wanted.items()
+        if found.get(name) != value
+    ]
+    if differences:
+        raise InvalidInputError(
+            f"{path.parent} holds another training: {', '.join(differences)}; give the same values or another --out"
+        )
+
+
+def _load_state(path: Path) -> dict[int, TrialState] | None:
+    if not path.exists():
+        return None
+    try:
+        arrays = load_file(path)
+        return {0: TrialState(arrays.pop("curve"), arrays)}
+    except (SafetensorError, OSError, KeyError) as error:
+        raise DataError(f"{path} is damaged ({error}): delete it to begin this training again") from error
+
+
+def _save(folder: Path, training: Training, config: TrainConfig, corpus: Corpus, **metrics) -> None:
+    """The best checkpoint first, then the state: a kill between them leaves nothing that is not written again."""
+    curve, state = training.curve(0), training.state(0)
+    best = best_epoch(curve, config.objective)
+    train_nll, valid_nll = curve[best].tolist()
+    save_checkpoint(
+        folder / "best.safetensors",
+        training.best_model(0),
+        train=asdict(config),
+        data={"source": corpus.source, "checksum": corpus.checksum},
+        metrics={"epoch": best, "train_nll": train_nll, "valid_nll": valid_nll, **metrics},
+    )
+    with atomic_path(folder / "state.safetensors") as temporary:
+        temporary.write_bytes(save({**state.arrays, "curve": np.ascontiguousarray(state.curve)}))
+
+
+def _finish(folder: Path, training: Training, config: TrainConfig, corpus: Corpus, device: str) -> Result:
+    curve, test = training.curve(0), evaluate(training.best_model(0), corpus.test, device=device).nll
+    _save(folder, training, config, corpus, test_nll=finite_json(test))
+    best = best_epoch(curve, config.objective)
+    train_nll, valid_nll = curve[best].tolist()
+    return Result(
+        checkpoint=str(folder / "best.safetensors"),
+        best_epoch=best,
+        train_nll=train_nll,
+        valid_nll=valid_nll,
+        test_nll=test,
+        epochs=training.epoch,
+        diverged=diverged(curve),
+    )
+
+
+@contextlib.contextmanager
+def _metrics(path: Path, curve: np.ndarray) -> Iterator[Callable[[np.ndarray], None]]:
+    """The file of losses, holding those of this curve; yields what adds the last line of a longer one."""
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(_line(epoch, losses) for epoch, losses in enumerate(curve.tolist())))
+    with path.open("a") as file:
+
+        def add(curve: np.ndarray) -> None:
+            try:
+                file.write(_line(len(curve) - 1, curve[-1].tolist()))
+                file.flush()
+            except OSError as error:
+                raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+        yield add
+
+
+def _line(epoch: int, losses: list[float]) -> str:
+    train_nll, valid_nll = losses
+    return json.dumps(finite_json({"epoch": epoch, "train_nll": train_nll, "valid_nll": valid_nll})) + "\n"

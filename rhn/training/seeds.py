@@ -1,0 +1,25 @@
+"""Random numbers of a training as functions of what names it, so that neither time, nor order, nor company changes them."""
+
+from zlib import crc32
+
+import numpy as np
+import torch
+
+
+def weights_generator(seed: int, arch: str, depth: int, trial: int = 0) -> torch.Generator:
+    """The CPU generator that the initial weights of one trial are drawn from, whatever the device."""
+    (word,) = _sequence("weights", seed, arch, depth, trial).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(word))
+
+
+def batch_order(seed: int, arch: str, depth: int, epoch: int, batches: int) -> list[int]:
+    """In which order an epoch visits its batches: the same for every trial of (architecture, depth).
+
+    >>> batch_order(0, "rhn", 4, 1, 7)
+    [5, 0, 6, 3, 1, 4, 2]
+    """
+    return np.random.default_rng(_sequence("batches", seed, arch, depth, epoch)).permutation(batches).tolist()
+
+
+def _sequence(purpose: str, seed: int, arch: str, depth: int, number: int) -> np.random.SeedSequence:
+    return np.random.SeedSequence([seed, crc32(arch.encode()), depth, number, crc32(purpose.encode())])

@@ -1,0 +1,73 @@
+"""K models of equal shape as one: their weights stacked, every operation on all of them at once.
+
+    stack = Stack.of(models)
+    stack.map(lambda model, x: model(x), x)          (K, ...): each model on the same x
+    stack.gradients(loss, x)                         gradients of loss(model, x), by name, (K, ...)
+
+The modules are ordinary ones: torch.func puts the K sets of weights through one of them. Nothing is summed over K, so what a model does
+never depends on the others.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """K models: one module without memory, and the K values of each of its parameters and buffers, (K, ...) by name."""
+
+    skeleton: nn.Module
+    weights: Weights
+    constants: Weights
+    """What is not trained: buffers, and parameters that ask for no gradient."""
+
+    @classmethod
+    def of(cls, models: Sequence[nn.Module], device: torch.device | str = "cpu") -> "Stack":
+        """A copy of these models, which must be alike but for the values of their parameters."""
+        trained = {name for name, p in models[0].named_parameters() if p.requires_grad}
+        values = [dict(model.named_parameters()) | dict(model.named_buffers()) for model in models]
+        stacked = {name: torch.stack([v[name].detach() for v in values]).to(device) for name in values[0]}
+        skeleton = copy.deepcopy(models[0]).to("meta")
+        return cls(
+            skeleton,
+            {name: t for name, t in stacked.items() if name in trained},
+            {name: t for name, t in stacked.items() if name not in trained},
+        )
+
+    def __len__(self) -> int:
+        return len(next(iter(self.weights.values())))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(iter(self.weights.values())).dtype
+
+    def __getitem__(self, which: slice | list[int]) -> "Stack":
+        """Some of the models: views of them for a slice, a copy for a list of places."""
+        return Stack(self.skeleton, *({n: t[which] for n, t in ts.items()} for ts in (self.weights, self.constants)))
+
+    def map(self, function: Callable[..., Tensor], *args) -> Tensor:
+        """function(model, *args) for every model, stacked; the arguments are shared."""
+
+        def of_one(weights, constants):
+            return function(self._model(weights, constants), *args)
+
+        with torch.no_grad():
+            return vmap(of_one)(self.weights, self.constants)
+
+    def gradients(self, loss: Callable[..., Tensor], *args) -> Weights:
+        """Gradients of the number loss(model, *args) in the trained weights of every model; the arguments are shared."""
+
+        def of_one(weights, constants):
+            return grad(lambda w: loss(self._model(w, constants), *args))(weights)
+
+        return vmap(of_one)(self.weights, self.constants)
+
+    def _model(self, weights: Weights, constants: Weights) -> Callable:
+        return lambda *args: functional_call(self.skeleton, (weights, constants), args)

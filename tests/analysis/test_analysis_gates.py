@@ -1,0 +1,134 @@
+"""Gate activity: numbers against a plain loop, limits, names, bars."""
+
+import numpy as np
+import pytest
+import torch
+from networks import GATED, network, rolls
+
+from analysis import gate_activity
+from analysis.sequences import bars_of, chosen, sequences_of
+from rhn.cells import RHN
+from rhn.data import batches, chorale, chorales
+from rhn.errors import InvalidInputError
+
+
+@pytest.mark.parametrize(("bias", "wanted"), [(-20.0, 0.0), (20.0, 1.0)])
+@pytest.mark.parametrize("options", [{}, {"coupled": False}], ids=str)
+def test_the_transform_bias_holds_the_gates(bias, wanted, options):
+    activity = gate_activity(RHN(88, 8, 3, transform_bias=bias, init="gaussian:0.1", **options), rolls(5, 11))
+    for sequence in activity.sequences:
+        assert np.abs(sequence.activity - wanted).max() < 1e-6
+        assert sequence.effective_depth == pytest.approx(3 * wanted, abs=1e-5)
+    assert (activity.saturation == [1 - wanted, 0, wanted]).all()
+
+
+@pytest.mark.parametrize("case", GATED, ids=str)
+def test_gates_are_those_of_a_plain_loop_over_the_equation(case):
+    model, pieces = network(*case, layers=2), rolls(6, 3, 9)
+    record = gate_activity(model, pieces)
+    for roll, sequence in zip(pieces, record.sequences, strict=True):
+        states = [torch.zeros(cell.state_size, dtype=torch.float64) for cell in model.cells]
+        for t, frame in enumerate(roll):
+            x, gates = torch.from_numpy(frame).double(), []
+            for k, cell in enumerate(model.cells):
+                gates += cell.gates(x, states[k]).t
+                states[k] = cell.step(x, states[k])
+                x = states[k][..., : cell.hidden_size]
+            assert np.allclose(sequence.activity[:, t], [g.mean().item() for g in gates], atol=1e-13)
+            assert np.allclose(sequence.open[:, t], [(g > 0.9).double().mean().item() for g in gates])
+            assert np.allclose(sequence.closed[:, t], [(g < 0.1).double().mean().item() for g in gates])
+
+
+def test_units_that_switch_are_found():
+    cell = RHN(88, 3, 2, init="gaussian:0")
+    with torch.no_grad():
+        cell.weight_ih[3 + 1, 0] = 100.0  # the second unit's gate in layer 1 follows the lowest key
+        cell.bias[0, 3:] = -50.0
+    roll = np.zeros((9, 88))
+    roll[::2, 0] = 1
+    record = gate_activity(cell, roll)
+    assert record.most_switching(1) == [("1", 2, pytest.approx(1.0))]
+    assert np.delete(record.unit_switching.ravel(), 1).max() < 1e-6
+    assert record.unit_mean[0, 1] == pytest.approx(5 / 9)
+
+
+def test_padding_does_not_count_and_a_batch_is_its_sequences():
+    model, pieces = network(), rolls(3, 8, 5)
+    (batch,) = batches(pieces, 3, pad_to=20, pad_rows=True)
+    together, alone = gate_activity(model, batch), [gate_activity(model, piece).sequences[0] for piece in pieces]
+    assert [s.steps for s in together.sequences] == [3, 8, 5]
+    for a, b in zip(together.sequences, alone, strict=True):
+        assert np.allclose(a.activity, b.activity, atol=1e-14)
+
+
+def test_a_sequence_of_one_frame_has_gates_but_no_switching():
+    record = gate_activity(network(), rolls(1))
+    assert record.sequences[0].steps == 1 and np.isnan(record.unit_switching).all()
+
+
+def test_ungated_cells_are_refused_with_what_works_instead():
+    with pytest.raises(InvalidInputError, match=r"DTRNN has no transform gates.*--mode carry"):
+        gate_activity(network("dt-rnn"), rolls(4))
+
+
+def test_the_network_given_is_left_as_it_was():
+    model = network().train()
+    gate_activity(model, rolls(4))
+    assert model.training and not any(cell._forward_pre_hooks for cell in model.cells)
+
+
+@pytest.mark.parametrize(
+    ("name", "starts"),
+    [
+        ("bwv60.5", [0, 4, 8, 12]),  # 4/4 from the first beat
+        ("bwv429", [0, 1, 5, 9]),  # 4/4 after an upbeat of a quarter
+        ("bwv137.5", [0, 3, 6, 9]),  # 3/4
+    ],
+)
+def test_bars_are_the_scores(name, starts):
+    bars = bars_of(chorale(name))
+    assert bars.from_score and bars.starts[:4].tolist() == starts
+
+
+def test_every_chorale_has_bars_within_it():
+    found = [(piece, bars_of(piece)) for piece in chorales(progress=False).test[:20]]
+    assert all(
+        bars.from_score and (bars.starts >= 0).all() and (bars.starts < len(piece)).all() for piece, bars in found
+    )
+    assert all(len(bars.starts) >= len(piece) / 4 - 1 for piece, bars in found)
+
+
+def test_without_a_score_a_bar_has_four_quarters():
+    for roll in (rolls(10)[0], chorale("bwv60.5")[:10]):
+        bars = bars_of(roll)
+        assert not bars.from_score and bars.starts.tolist() == [0, 4, 8]
+
+
+def test_chorales_are_chosen_by_place_and_by_name():
+    corpus = chorales(progress=False)
+    assert [p.label for p in chosen(corpus, "test", ["0", "5", "bwv269", "train-3"])] == [
+        "test-0",
+        "test-5",
+        "valid-4",
+        "train-3",
+    ]
+    for names, words in {
+        ("77",): "no chorale 77 in the split 'test': expected 0 to 76",
+        ("bwv26",): "did you mean",
+    }.items():
+        with pytest.raises(InvalidInputError, match=words):
+            chosen(corpus, "test", names)
+
+
+def test_a_chorale_missing_from_the_scores_is_named():
+    corpus = chorales(progress=False)
+    missing = next(i for i in range(229) if i not in {piece.index for piece in corpus.train})
+    with pytest.raises(InvalidInputError, match=f"train-{missing} is missing"):
+        chosen(corpus, "train", [str(missing)])
+
+
+def test_tensors_arrays_and_lists_are_sequences():
+    roll = rolls(5)[0]
+    for data in (roll, torch.from_numpy(roll), [roll], [torch.from_numpy(roll)], (roll,)):
+        (only,) = sequences_of(data, 88)
+        assert np.array_equal(only, roll)

@@ -1,0 +1,273 @@
+"""What a lesion does to a network, mode by mode, and what the table says about it."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from networks import GATED, UNGATED, network, rolls
+
+from analysis import Lesion, lesion, lesioned
+from analysis.gates import gate_activity, unit_means
+from analysis.layers import places
+from analysis.surgery import MODES, check_mode, lesioned_layers
+from rhn.data import batches
+from rhn.errors import DataError, InvalidInputError
+from rhn.training import evaluate
+
+PIECES = rolls(9, 4, 6, 1, 12)
+EVERY = [*GATED, *UNGATED]
+
+
+def name(case) -> str:
+    return "-".join(map(str, case))
+
+
+def outputs(model, T=8):
+    """Logits of a network on random frames, (T, 1, 88)."""
+    with torch.no_grad():
+        return model(torch.from_numpy(rolls(T)[0]).double().unsqueeze(1))
+
+
+@pytest.mark.parametrize("case", EVERY, ids=name)
+def test_the_unlesioned_row_is_the_evaluation(case):
+    model = network(*case)
+    for mode in {check_mode(model, None), "carry"}:
+        assert lesion(model, PIECES, mode).baseline == pytest.approx(evaluate(model, PIECES).nll, rel=1e-13)
+
+
+@pytest.mark.parametrize("case", GATED, ids=name)
+@pytest.mark.parametrize("layers", [1, 2])
+def test_bias_and_carry_agree_to_rounding(case, layers):
+    model = network(*case, layers=layers)
+    by_bias, carried = (lesion(model, PIECES, mode, units=True) for mode in ("bias", "carry"))
+    assert len(by_bias.layers) == layers * case[1] and len(by_bias.units) == 7 * layers * case[1]
+    for a, b in zip(by_bias.layers + by_bias.units, carried.layers + carried.units, strict=True):
+        assert (a.label, a.loss) == (b.label, pytest.approx(b.loss, rel=1e-12)), a.label
+        assert (a.delta, a.low, a.high) == pytest.approx((b.delta, b.low, b.high), abs=1e-11)
+
+
+def test_bias_and_carry_agree_to_rounding_in_single_precision():
+    model = network(depth=4, hidden_size=33, dtype=torch.float32)
+    deltas = [[row.delta for row in lesion(model, PIECES, mode).layers] for mode in ("bias", "carry")]
+    assert np.abs(deltas[0]).min() > 1e-3
+    assert deltas[0] == pytest.approx(deltas[1], abs=1e-5)
+
+
+@pytest.mark.parametrize(("case", "mode"), [*((c, "carry") for c in EVERY), *((c, "bias") for c in GATED)], ids=name)
+def test_lesioning_every_layer_freezes_the_state(case, mode):
+    model = network(*case)
+    whole, frozen = outputs(model), outputs(lesioned(model, Lesion(mode, tuple(range(1, case[1] + 1)))))
+    assert (frozen == model.output.bias).all(), "the state starts at zero and stays there"
+    assert (whole - whole[0]).abs().max() > 0.1
+
+
+def modes_of(case) -> list[str]:
+    gated, shortcuts = case in GATED, case[0] == "dts-rnn"
+    return ["carry", "mean", "blind", *["bias", "open"] * gated, *["skip"] * shortcuts]
+
+
+@pytest.mark.parametrize("case", EVERY, ids=name)
+def test_every_cell_has_its_modes(case):
+    assert {m for m in MODES if lesioned_layers(network(*case), m)} == set(modes_of(case))
+
+
+@pytest.mark.parametrize(("case", "mode"), [(c, m) for c in EVERY for m in modes_of(c)], ids=name)
+def test_fused_lesions_equal_lesions_one_by_one(case, mode):
+    model = network(*case, layers=2)
+    table = lesion(model, PIECES, mode, pairs=True, units=True)
+    means = unit_means(model, PIECES) if mode == "mean" else ()
+    rows = [*table.layers, *table.pairs, *table.units[:: max(1, len(table.units) // 6)]]
+    for row in rows:
+        alone = evaluate(lesioned(model, Lesion(mode, row.layers, row.unit), means), PIECES).nll
+        assert row.loss == pytest.approx(alone, rel=1e-12), row.label
+        assert row.delta == pytest.approx(row.loss - table.baseline, abs=1e-14)
+    for control in table.controls:
+        alone = evaluate(lesioned(model, Lesion("blind", control.layers)), PIECES).nll
+        assert control.loss == pytest.approx(alone, rel=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["bias", "carry", "mean"])
+def test_how_many_run_together_changes_nothing(mode):
+    model = network(dtype=torch.float32)
+    tables = [lesion(model, PIECES, mode, pairs=True, at_once=k) for k in (None, 1, 3)]
+    assert tables[1].summary() == tables[0].summary() == tables[2].summary()
+
+
+@pytest.mark.parametrize("case", GATED, ids=name)
+def test_open_forces_the_gates_open_and_shut_ones_are_shut(case):
+    model = network(*case)
+    for mode, wanted in (("bias", 0.0), ("open", 1.0)):
+        activity = gate_activity(lesioned(model, Lesion(mode, (case[1],))), PIECES)
+        assert (activity.unit_mean[-1] == wanted).all()
+
+
+def test_an_open_coupled_highway_is_a_plain_rnn():
+    model, plain = network(depth=1), network("rnn", 1)
+    with torch.no_grad():
+        for key in ("weight_ih", "weight_hh", "bias"):
+            p, q = getattr(model.cells[0], key), getattr(plain.cells[0], key)
+            q.copy_(p.narrow(0 if key == "weight_ih" else 1, 0, 7))
+        plain.output.load_state_dict(model.output.state_dict())
+    assert torch.allclose(outputs(lesioned(model, Lesion("open", (1,)))), outputs(plain), atol=1e-13)
+
+
+@pytest.mark.parametrize("case", GATED, ids=name)
+def test_mean_fixes_each_gate_at_its_mean_over_the_data(case):
+    model = network(*case)
+    means, layer = unit_means(model, PIECES), case[1]
+    before = gate_activity(model, [p[:-1] for p in PIECES if len(p) > 1])
+    assert np.allclose(before.unit_mean, torch.stack(means).numpy(), atol=1e-14)
+    after = gate_activity(lesioned(model, Lesion("mean", (layer,)), means), PIECES)
+    assert np.allclose(after.unit_mean[-1], means[-1].numpy(), atol=1e-13)
+    assert np.abs(after.unit_switching[-1]).max() < 1e-13 < before.unit_switching[-1].min()
+
+
+def test_mean_of_an_uncoupled_carry_gate_is_one_minus_the_mean():
+    model = network("rhn", 2, {"coupled": False})
+    means = unit_means(model, PIECES)
+    cell = lesioned(model, Lesion("mean", (1, 2)), means).cells[0]
+    gates = cell.gates(torch.rand(88, dtype=torch.float64), torch.rand(7, dtype=torch.float64))
+    for t, c, mean in zip(gates.t, gates.c, means, strict=True):
+        assert torch.allclose(t, mean, atol=1e-13) and torch.allclose(c, 1 - mean, atol=1e-13)
+
+
+def test_mean_of_a_saturated_gate_is_exact():
+    model = network(depth=1)
+    cell = lesioned(model, Lesion("mean", (1,)), [torch.tensor([0.0, 1.0] + [0.5] * 5)]).cells[0]
+    t = cell.gates(torch.ones(88, dtype=torch.float64), torch.ones(7, dtype=torch.float64)).t[0]
+    assert t.tolist() == [0.0, 1.0] + [0.5] * 5
+
+
+@pytest.mark.parametrize("case", UNGATED, ids=name)
+def test_mean_fixes_the_activation_where_there_are_no_gates(case):
+    model = network(*case)
+    means, every = unit_means(model, PIECES), tuple(range(1, case[1] + 1))
+    logits = outputs(lesioned(model, Lesion("mean", every), means))
+    assert torch.allclose(logits, model.output(means[-1]), atol=1e-12)
+
+
+@pytest.mark.parametrize("case", EVERY, ids=name)
+def test_a_blind_network_does_not_see_its_input_but_keeps_its_recurrence(case):
+    blind = lesioned(network(*case), Lesion("blind", (1,)))
+    seen, unseen = outputs(blind), blind(torch.zeros(8, 1, 88, dtype=torch.float64))
+    assert torch.equal(seen, unseen)
+    assert (seen[1] - seen[0]).abs().max() > 1e-3, "the bias still moves the state"
+
+
+def test_skip_removes_the_shortcut_alone():
+    plain, model = network("dt-rnn", 2), network("dts-rnn", 2)
+    with torch.no_grad():
+        for key, p in plain.named_parameters():
+            p.copy_(dict(model.named_parameters())[key])
+    without = lesioned(model, Lesion("skip", (2,)))
+    assert torch.equal(outputs(without), outputs(plain)) and not torch.equal(outputs(model), outputs(plain))
+
+
+def test_one_unit_of_a_layer_is_carried_and_the_others_are_not():
+    model = network(depth=1)
+    cell = lesioned(model, Lesion("bias", (1,), 3)).cells[0]
+    x, s = torch.rand(4, 88, dtype=torch.float64), torch.rand(4, 7, dtype=torch.float64)
+    moved = cell.step(x, s) != s
+    assert not moved[:, 2].any() and moved[:, [0, 1, 3, 4, 5, 6]].all()
+
+
+def test_layers_of_stacked_cells_are_counted_through_and_labelled():
+    model = network(depth=2, layers=2)
+    assert [place.label for place in places(model)] == ["1.1", "1.2", "2.1", "2.2"]
+    table = lesion(model, PIECES, pairs=True)
+    assert [row.summary()["layer"] for row in table.layers] == [1, 2, 3, 4]
+    assert [row.label for row in table.controls] == ["1.1", "2.1"] == [row.label for row in table.beyond_blind]
+    assert table.pairs[-1].label == "2.1+2.2" and len(table.pairs) == 6
+    changed = lesioned(model, Lesion("bias", (3,)))
+    assert (changed.cells[1].bias[0, 7:] == -1e4).all() and torch.equal(changed.cells[0].bias, model.cells[0].bias)
+
+
+def test_beyond_blind_is_the_difference_to_the_control():
+    table = lesion(network(), PIECES)
+    (beyond,), (control,) = table.beyond_blind, table.controls
+    assert beyond.delta == pytest.approx(table.layers[0].loss - control.loss, abs=1e-14)
+    assert beyond.low <= beyond.delta <= beyond.high
+    blind = lesion(network(), PIECES, "blind")
+    assert blind.layers == (control,) and blind.controls == blind.beyond_blind == ()
+
+
+@pytest.mark.parametrize(("case", "mode"), [(c, m) for c in EVERY for m in modes_of(c) if m != "blind"], ids=name)
+def test_beyond_blind_is_reported_where_the_lesion_blinds(case, mode):
+    model = network(*case)
+    if 1 not in lesioned_layers(model, mode):
+        assert lesion(model, PIECES, mode).beyond_blind == ()
+        return
+    cut = lesioned(model, Lesion(mode, (1,)), unit_means(model, PIECES) if mode == "mean" else ())
+    blinded = torch.equal(outputs(cut), cut(torch.zeros(8, 1, 88, dtype=torch.float64)))
+    assert bool(lesion(model, PIECES, mode).beyond_blind) == blinded
+
+
+def test_a_layer_that_does_nothing_costs_nothing():
+    model = network(depth=3)
+    with torch.no_grad():
+        model.cells[0].bias[1, 7:] = -1e4
+    row = lesion(model, PIECES).layers[1]
+    assert row.delta == row.low == row.high == 0
+
+
+def test_the_network_given_is_left_as_it_was():
+    model = network().train()
+    before = copy.deepcopy(model.state_dict())
+    for mode in ("bias", "carry", "mean"):
+        lesion(model, PIECES, mode)
+    assert model.training and all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert [n for n, _ in model.named_modules()] == [n for n, _ in network().named_modules()]
+
+
+def test_a_batch_is_its_sequences():
+    model = network()
+    (batch,) = batches(PIECES, len(PIECES), pad_rows=True)
+    assert lesion(model, batch).summary() == lesion(model, PIECES).summary()
+
+
+def test_intervals_are_reproducible_and_depend_on_the_seed():
+    model, pieces = network(), rolls(*range(5, 25))
+    first, again, other = (lesion(model, pieces, seed=seed) for seed in (0, 0, 1))
+    assert first == again != other and first.layers[0].delta == other.layers[0].delta
+
+
+@pytest.mark.parametrize(
+    ("case", "mode", "words"),
+    [
+        (("rhn", 3, {}), "bais", "unknown mode 'bais'; did you mean 'bias'?"),
+        (("rhn", 3, {}), "skip", "'skip' needs shortcuts, which RHN has not"),
+        (("dt-rnn", 3, {}), "bias", "needs transform gates, which DTRNN has not: use carry or mean or blind"),
+        (("dts-rnn", 1, {}), "skip", "needs shortcuts"),
+    ],
+)
+def test_modes_that_a_network_does_not_have(case, mode, words):
+    with pytest.raises(InvalidInputError) as error:
+        lesion(network(*case), PIECES, mode)
+    assert words in str(error.value)
+
+
+def test_what_cannot_be_measured_is_refused():
+    model = network()
+    with pytest.raises(InvalidInputError, match="predicts nothing"):
+        lesion(model.cells[0], PIECES)
+    with pytest.raises(DataError, match="at least 2 frames"):
+        lesion(model, rolls(1, 1))
+    with pytest.raises(InvalidInputError, match=r"shape \(5, 87\), expected \(T, 88\)"):
+        lesion(model, [np.zeros((5, 87))])
+    with pytest.raises(InvalidInputError, match="no sequences"):
+        lesion(model, [])
+    with pytest.raises(InvalidInputError, match="holds NaN"):
+        lesion(model, [np.full((5, 88), np.nan)])
+    with torch.no_grad():
+        model.output.weight.fill_(1e308)
+    with pytest.raises(InvalidInputError, match="not finite"):
+        lesion(model, PIECES)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mode", ["bias", "carry", "mean"])
+def test_on_a_gpu_lesions_are_the_same(mode):
+    model = network(depth=4, hidden_size=33)
+    ours, wanted = lesion(model, PIECES, mode, device="cuda"), lesion(model, PIECES, mode)
+    assert [row.loss for row in ours.layers] == pytest.approx([row.loss for row in wanted.layers], rel=1e-10)

@@ -1,0 +1,182 @@
+"""Records keep every digit, and figures show the record."""
+
+import csv
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from networks import network, rolls
+
+from analysis import GateActivity, LesionTable, SequenceActivity, gate_activity, lesion
+from analysis.plots import draw_gates, draw_lesions
+from analysis.records import reading
+from analysis.tables import gates_table, lesion_table
+from rhn.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def gates() -> GateActivity:
+    return gate_activity(network(), rolls(6, 9))
+
+
+@pytest.fixture(scope="module")
+def table():
+    return lesion(network(), rolls(6, 9, 12), pairs=True, units=True, split="train")
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_gates_as_csv_keep_every_digit(gates, tmp_path):
+    rows = rows_of(gates.to_csv(tmp_path / "gates.csv"))
+    assert len(rows) == 3 * (6 + 9)
+    for row in rows:
+        sequence = next(s for s in gates.sequences if s.name == row["sequence"])
+        place = gates.labels.index(row["layer"]), int(row["step"])
+        assert [float(row[k]) for k in ("activity", "open", "closed")] == [
+            getattr(sequence, k)[place] for k in ("activity", "open", "closed")
+        ]
+
+
+def test_gates_as_npz_are_drawn_again_without_the_network(gates, tmp_path):
+    again = GateActivity.load(gates.save(tmp_path / "gates.npz"))
+    assert again.summary() == gates.summary() and again.most_switching() == gates.most_switching()
+    assert [s.bars.tolist() for s in again.sequences] == [s.bars.tolist() for s in gates.sequences]
+    assert again.sequences[0].bars_from_score is False
+    draw_gates(again)
+    (tmp_path / "other.npz").write_bytes(b"something else")
+    with pytest.raises(DataError, match="not a record"):
+        GateActivity.load(tmp_path / "other.npz")
+
+
+def test_lesions_as_csv_keep_every_digit(table, tmp_path):
+    rows = rows_of(table.to_csv(tmp_path / "lesions.csv"))
+    assert (rows[0]["kind"], float(rows[0]["loss"])) == ("unlesioned", table.baseline)
+    wanted = [*table.layers, *table.pairs, *table.units, *table.controls, *table.beyond_blind]
+    for row, record in zip(rows[1:], wanted, strict=True):
+        assert row["label"] == record.label and row["unit"] == str(record.unit or "")
+        assert [float(row[k]) for k in ("loss", "delta", "low", "high")] == [
+            record.loss,
+            record.delta,
+            record.low,
+            record.high,
+        ]
+
+
+def test_lesions_as_npz_are_drawn_again_without_the_network(table, tmp_path):
+    again = LesionTable.load(table.save(tmp_path / "lesions.npz"))
+    assert again == table
+    draw_lesions(again)
+    (tmp_path / "other.npz").write_bytes(b"something else")
+    with pytest.raises(DataError, match="not a record"):
+        LesionTable.load(tmp_path / "other.npz")
+
+
+def test_the_json_of_gates_has_these_keys_and_no_others(gates):
+    summary = gates.summary()
+    assert set(summary) == {"layers", "sequences"} and summary["layers"] == 3
+    for sequence, steps in zip(summary["sequences"], (6, 9), strict=True):
+        assert set(sequence) == {"name", "steps", "mean_by_layer", "activity"} and sequence["steps"] == steps
+        assert [len(layer) for layer in sequence["activity"]] == [steps] * 3
+        assert sequence["mean_by_layer"] == pytest.approx([sum(layer) / steps for layer in sequence["activity"]])
+
+
+def test_the_json_of_lesions_has_these_keys_and_no_others(table):
+    plain = lesion(network(), rolls(6, 9, 12), split="train").summary()
+    assert set(plain) == {"mode", "split", "baseline", "layers"} and (plain["mode"], plain["split"]) == (
+        "bias",
+        "train",
+    )
+    assert [set(row) for row in plain["layers"]] == [{"layer", "loss", "delta", "low", "high"}] * 3
+    assert [row["layer"] for row in plain["layers"]] == [1, 2, 3]
+    assert table.summary()["layers"] == plain["layers"]
+    assert [row["layers"] for row in table.summary()["pairs"]] == [[1, 2], [1, 3], [2, 3]]
+    assert [(row["layer"], row["unit"]) for row in table.summary()["units"]][:8] == [(1, u) for u in range(1, 8)] + [
+        (2, 1)
+    ]
+
+
+def known_activity() -> GateActivity:
+    """Two layers, four steps: 0, 1 and 0.5 at known cells."""
+    activity = np.array([[0.0, 1.0, 0.5, 0.0], [1.0, 0.0, 0.0, 0.5]])
+    sequence = SequenceActivity(
+        name="known",
+        activity=activity,
+        open=(activity > 0.9) * 1.0,
+        closed=(activity < 0.1) * 1.0,
+        bars=np.array([]),
+        bars_from_score=False,
+    )
+    return GateActivity(
+        labels=("1", "2"), sequences=(sequence,), unit_mean=np.ones((2, 1)), unit_switching=np.ones((2, 1))
+    )
+
+
+def test_known_cells_have_known_colours():
+    figure = Figure(figsize=(4, 2), dpi=100)
+    ax = known_activity().plot(figure.subplots())
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())
+
+    def colour(layer, step):
+        x, y = ax.transData.transform((step + 0.5, layer))
+        return tuple(int(v) for v in pixels[pixels.shape[0] - 1 - round(y), round(x), :3])
+
+    white, red = (255, 255, 255), (255, 0, 0)
+    assert (colour(1, 0), colour(1, 1), colour(2, 0), colour(2, 1)) == (white, red, red, white)
+    assert colour(1, 2) == pytest.approx((255, 127, 127), abs=1) == colour(2, 3)
+
+
+def test_sequences_share_an_axes_with_a_gap_and_a_scale(gates):
+    ax = gates.plot()
+    (image,) = ax.images
+    drawn = image.get_array()
+    assert image.get_clim() == (0, 1) and drawn.shape == (3, 6 + 2 + 9) and drawn.mask[:, 6:8].all()
+    assert np.array_equal(drawn[:, :6], gates.sequences[0].activity)
+    assert {text.get_text() for text in ax.texts} == {"sequence 1", "sequence 2"}
+
+
+def test_the_figure_of_gates_has_a_panel_a_sequence_and_one_colour_bar(gates):
+    figure = draw_gates(gates, title="a network")
+    panels = [ax for ax in figure.axes if ax.images]
+    assert [ax.get_title(loc="left") for ax in panels] == ["sequence 1", "sequence 2"]
+    assert sum(ax.get_label() == "<colorbar>" for ax in figure.axes) == 1
+    bars = [[line.get_xdata()[0] for line in ax.lines] for ax in panels]
+    assert bars == [[0, 4], [0, 4, 8]] and "every 4 quarter notes" in panels[-1].get_xlabel()
+
+
+def test_figure_six_shows_losses_intervals_the_unlesioned_line_and_the_control(table):
+    ax = table.plot()
+    layers, blind = ax.containers
+    points, _, (intervals,) = layers.lines
+    assert points.get_ydata().tolist() == [row.loss for row in table.layers]
+    for segment, row in zip(intervals.get_segments(), table.layers, strict=True):
+        assert segment[:, 1] == pytest.approx([table.baseline + row.low, table.baseline + row.high])
+    assert blind.lines[0].get_ydata().tolist() == [table.controls[0].loss]
+    dashed = next(line for line in ax.lines if line.get_label() == "unlesioned")
+    assert set(dashed.get_ydata()) == {table.baseline} and dashed.get_linestyle() == "--"
+    assert len([ax for ax in draw_lesions(table).axes if ax.get_label() != "<colorbar>"]) == 3
+
+
+def test_a_single_sequence_is_drawn_and_printed_without_an_interval():
+    alone = lesion(network(), rolls(9))
+    assert all(np.isnan(row.low) for row in alone.layers)
+    alone.plot()
+    assert "nan to" in lesion_table(alone) and "interval holds" not in reading(alone)
+
+
+def test_the_table_is_sorted_by_damage_and_names_what_is_beyond_blindness(table):
+    lines = lesion_table(table).splitlines()
+    order = [line.split()[1] for line in lines if line.startswith("layer ") and "unit" not in line][:3]
+    assert order == [row.label for row in sorted(table.layers, key=lambda row: -row.delta)]
+    assert any("layer 1: blind" in line for line in lines) and any("layer 1 > blind" in line for line in lines)
+    assert "beyond being blind" in lines[-1] and "and 11 more units" in lesion_table(table)
+
+
+def test_the_table_of_gates_has_every_layer_and_the_busiest_units(gates):
+    text = gates_table(gates)
+    assert f"{gates.mean_by_layer[0]:.3f}" in text and "switching most" in text and "effective depth" in text

@@ -1,0 +1,178 @@
+"""The one table of cells and kernels that shared tests run over. A new row of `CELLS` enrols itself, a new kernel is a row here.
+
+@pytest.mark.parametrize("case", CELL_CASES, ids=str)
+def test_...(case): cell = case.build(input_size=5, hidden_size=7)
+"""
+
+import importlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from rhn import kernels
+from rhn.cells import CELLS, Cell
+from rhn.errors import InvalidInputError
+
+DEPTHS = (1, 2, 5, 10)
+VARIANTS = {  # options that change a cell's equation
+    "rhn": ({}, {"coupled": False}),
+    "dt-rnn": ({}, {"nonlinearity": "relu"}),
+    "dts-rnn": ({}, {"skip": "last"}),
+    "rnn": ({}, {"nonlinearity": "relu"}),
+}
+
+
+@dataclass(frozen=True)
+class CellCase:
+    """A cell of the registry at one depth, with random weights."""
+
+    key: str
+    depth: int
+    options: dict = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return "-".join((self.key, f"L{self.depth}", *(f"{k}={v}" for k, v in self.options.items())))
+
+    def plain(self, input_size=5, hidden_size=7, *, dtype=torch.float64, **options) -> Cell:
+        """As a user builds it, with its own initial weights."""
+        return CELLS[self.key](input_size, hidden_size, self.depth, dtype=dtype, **self.options, **options)
+
+    def build(self, input_size=5, hidden_size=7, *, seed=0, saturated=False, dtype=torch.float64, **options) -> Cell:
+        """With weights of standard deviation 0.9 / sqrt(inputs); `saturated`: gates at 0 and at 1 (biases of +-12 in random order)."""
+        cell = self.plain(input_size, hidden_size, dtype=dtype, **options)
+        randomize(cell, seed, saturated=saturated)
+        return cell
+
+
+def randomize(module: torch.nn.Module, seed=0, *, gain=0.9, saturated=False) -> None:
+    """New weights for a module, from a generator of its own."""
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, p in module.named_parameters():
+            draw = torch.randn(p.shape, generator=g, dtype=torch.float64)
+            if "bias" in name:
+                draw = 12 * draw.sign() + draw if saturated else 0.3 * draw
+            else:
+                draw = draw * (gain / math.sqrt(p.shape[-1]))
+            p.copy_(draw)
+
+
+def inputs(cell: Cell, *lead: int, seed=1, spread=0.5) -> tuple[torch.Tensor, torch.Tensor]:
+    """x (*lead, m) and s (*lead, state_size) in the cell's dtype."""
+    g = torch.Generator().manual_seed(seed)
+    draw = lambda size: torch.randn(*lead, size, generator=g, dtype=torch.float64)  # noqa: E731
+    dtype = next(cell.parameters()).dtype
+    return draw(cell.input_size).to(dtype), (draw(cell.state_size) * spread).to(dtype)
+
+
+def _is_deep(key: str) -> bool:
+    try:
+        CELLS[key](1, 1, 2, device="meta")
+    except InvalidInputError:
+        return False
+    return True
+
+
+CELL_CASES = [
+    CellCase(key, depth, options)
+    for key in CELLS
+    for depth in (DEPTHS if _is_deep(key) else (1,))
+    for options in VARIANTS.get(key, ({},))
+]
+SHALLOW_CASES = [case for case in CELL_CASES if case.depth <= 2]  # for tests whose subject is not the depth
+
+
+@dataclass(frozen=True)
+class KernelCase:
+    """A recurrence twice: hand-derived and as its equation. `shapes(T, B, m, n, L)` names every argument."""
+
+    name: str
+    manual: Callable
+    reference: Callable
+    home: str  # where its Kernel lives, "module:ATTRIBUTE", for tests that count its calls
+    shapes: Callable[..., dict[str, tuple[int, ...]]]
+    options: dict = field(default_factory=dict)
+    deep: bool = True
+
+    def __str__(self) -> str:
+        return self.name
+
+    def arguments(self, T, B, m, n, L, *, seed=0, saturated=False, stack=None, dtype=torch.float64) -> dict:
+        """Random arguments by name; `stack=K` puts a leading axis of K on every one."""
+        g, out = torch.Generator().manual_seed(seed), {}
+        for name, shape in self.shapes(T, B, m, n, L if self.deep else 1).items():
+            shape = shape if stack is None else (stack, *shape)
+            draw = torch.randn(shape, generator=g, dtype=torch.float64)
+            if name in ("b", "q"):
+                draw = 12 * draw.sign() + draw if saturated else 0.3 * draw
+            elif name not in ("x", "s0"):
+                draw = draw * (0.9 / math.sqrt(shape[-1]))
+            out[name] = draw.to(dtype)
+        return out
+
+    def find_kernel(self):
+        """(module, attribute) of its Kernel."""
+        module, _, attribute = self.home.partition(":")
+        return importlib.import_module(module), attribute
+
+
+def _highway(G):
+    return lambda T, B, m, n, L: {
+        "x": (T, B, m),
+        "s0": (B, n),
+        "W": (G * n, m),
+        "R": (L, G * n, n),
+        "b": (L, G * n),
+    }
+
+
+def _transition(shortcuts):
+    def shapes(T, B, m, n, L):
+        skips = shortcuts(L)
+        base = {"x": (T, B, m), "s0": (B, n), "W": (n, m), "R": (L, n, n), "b": (L, n)}
+        return base | ({"S": (skips, n, n)} if skips else {})
+
+    return shapes
+
+
+def _gated(blocks, state, **extra):
+    return lambda T, B, m, n, L: (
+        {
+            "x": (T, B, m),
+            "s0": (B, state * n),
+            "W": (blocks * n, m),
+            "R": (blocks * n, n),
+            "b": (blocks * n,),
+        }
+        | {name: (size * n,) for name, size in extra.items()}
+    )
+
+
+_HIGHWAY = (kernels.highway, kernels.highway_reference, "rhn.kernels.highway.manual:HIGHWAY")
+_DEEP = (kernels.deep_transition, kernels.deep_transition_reference, "rhn.kernels.transition.manual:DEEP_TRANSITION")
+_LSTM = (kernels.lstm, kernels.lstm_reference, "rhn.kernels.gated.manual:LSTM")
+_GRU = (kernels.gru, kernels.gru_reference, "rhn.kernels.gated.manual:GRU")
+
+KERNELS = [
+    KernelCase("highway", *_HIGHWAY, _highway(2), {"coupled": True}),
+    KernelCase("highway-uncoupled", *_HIGHWAY, _highway(3), {"coupled": False}),
+    KernelCase("deep-transition", *_DEEP, _transition(lambda L: 0)),
+    KernelCase("deep-transition-relu", *_DEEP, _transition(lambda L: 0), {"nonlinearity": "relu"}),
+    KernelCase("deep-transition-skip-all", *_DEEP, _transition(lambda L: L - 1)),
+    KernelCase("deep-transition-skip-last", *_DEEP, _transition(lambda L: min(1, L - 1))),
+    KernelCase("lstm", *_LSTM, _gated(4, 2), deep=False),
+    KernelCase("gru", *_GRU, _gated(3, 1, q=1), deep=False),
+]
+
+
+def assert_close(got, wanted, tolerance, name, floor=0.0):
+    """Largest difference within `tolerance` relative to the largest wanted value (at least `floor`); says which tensor failed."""
+    assert got.shape == wanted.shape, f"{name}: shape {tuple(got.shape)}, expected {tuple(wanted.shape)}"
+    assert got.dtype == wanted.dtype, f"{name}: {got.dtype}, expected {wanted.dtype}"
+    if wanted.numel() == 0:
+        return
+    scale = max(wanted.detach().abs().max().item(), floor, 1e-30)
+    error = (got.detach() - wanted.detach()).abs().max().item() / scale
+    assert error <= tolerance, f"{name}: relative error {error:.2e}, allowed {tolerance:.1e}"

@@ -1,0 +1,149 @@
+"""norm_bound bounds the 2-norm of a cell's Jacobian over all inputs and all states within a bound: attacked from all sides."""
+
+import math
+
+import pytest
+import torch
+from cases import CELL_CASES, SHALLOW_CASES, inputs, randomize
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from gersgorin.jacobian import norm_bound, temporal_jacobian, trajectory
+from rhn.cells import CELLS, RHN, RNN, Cell
+from rhn.errors import InvalidInputError
+
+BOUNDS = (0.0, 0.3, 1.0, 7.0)
+ROUNDING = 1 + 1e-12
+
+
+def norms(cell, x, s):
+    return torch.linalg.matrix_norm(temporal_jacobian(cell, x, s), 2)
+
+
+@settings(max_examples=150)
+@given(
+    case=st.sampled_from(CELL_CASES),
+    seed=st.integers(0, 10**6),
+    gain=st.sampled_from([0.01, 0.3, 1.0, 3.0, 30.0]),
+    bias=st.sampled_from([0.0, 1.0, 12.0]),
+    state_bound=st.sampled_from(BOUNDS),
+    spread=st.sampled_from([0.0, 1.0, 30.0]),
+)
+def test_never_exceeded(case, seed, gain, bias, state_bound, spread):
+    """Random weights of every size, gates open, closed and between, states inside, at zero and at the corners."""
+    cell = case.plain(3, 4)
+    randomize(cell, seed, gain=gain)
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, p in cell.named_parameters():
+            if "bias" in name:
+                p.copy_(bias * torch.randn(p.shape, generator=g, dtype=p.dtype))
+        x = spread * torch.randn(60, 3, generator=g, dtype=torch.float64)
+        s = 2 * torch.rand(60, cell.state_size, generator=g, dtype=torch.float64) - 1
+        s[:20] = s[:20].sign()
+        s[20] = 0
+        worst = norms(cell, x, state_bound * s).max().item()
+    assert worst <= norm_bound(cell, state_bound).item() * ROUNDING
+
+
+@pytest.mark.parametrize("case", [c for c in CELL_CASES if c.depth <= 5], ids=str)
+@pytest.mark.parametrize("state_bound", [0.3, 1.0, 7.0])
+def test_not_even_by_ascent_on_weights_inputs_and_states(case, state_bound):
+    """Adam on log(norm / bound), with enough inputs to set every first gate freely."""
+    n, copies = 3, 12
+    cell = case.plain(4 * n, n)
+    randomize(cell)
+    x = torch.randn(copies, 4 * n, dtype=torch.float64, requires_grad=True)
+    u = torch.randn(copies, cell.state_size, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.Adam([x, u, *cell.parameters()], lr=0.1)
+    best = 0.0
+    for _ in range(40):
+        ratio = norms(cell, x, state_bound * torch.tanh(u)) / cell.norm_bound(state_bound)
+        best = max(best, ratio.max().item())
+        optimiser.zero_grad()
+        (-torch.log(ratio.clamp(min=1e-12))).sum().backward()
+        optimiser.step()
+    assert best <= ROUNDING
+    assert best > 0.02, "an ascent that climbs nowhere proves nothing"
+
+
+@pytest.mark.parametrize("case", CELL_CASES, ids=str)
+def test_holds_along_a_run_with_the_runs_own_bound(case):
+    """States may leave [-1, 1] (the LSTM's cell state, uncoupled highways): the trajectory's own largest entry is the bound to pass."""
+    cell = case.build(3, 5, seed=3)
+    x, _ = inputs(cell, 40, 4)
+    with torch.no_grad():
+        states = trajectory(cell, 3 * x)[:-1]
+        assert norms(cell, 3 * x, states).max() <= norm_bound(cell, states.abs().max()) * ROUNDING
+
+
+@pytest.mark.parametrize("key", ["rnn", "irnn", "dt-rnn", "dts-rnn"])
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
+def test_the_plain_rnns_bound_is_its_largest_singular_value(key, nonlinearity):
+    """gamma sigma_max(R) with gamma = 1 (Pascanu et al. 2013), reached where the pre-activation is zero (tanh), positive (relu)."""
+    cell = CELLS[key](3, 6, nonlinearity=nonlinearity, dtype=torch.float64)
+    randomize(cell)
+    sigma = torch.linalg.svdvals(cell.weight_hh[0])[0].item()
+    for state_bound in BOUNDS:
+        assert norm_bound(cell, state_bound).item() == pytest.approx(sigma, rel=1e-14)
+    with torch.no_grad():
+        cell.bias.fill_(0.0 if nonlinearity == "tanh" else 1.0)
+    zero = torch.zeros(3, dtype=torch.float64), torch.zeros(6, dtype=torch.float64)
+    assert norms(cell, *zero).item() == pytest.approx(sigma, rel=1e-12)
+
+
+def test_one_highway_layer_reaches_its_bound_to_a_percent():
+    """sqrt(1 + sigma(R_H)^2) + sigma(R_T) / 2 is not loose: n = 1, s = -1, h near 1, half-open gate; max(1, sigma(R_H)) is false."""
+    cell = RHN(1, 1, dtype=torch.float64)
+    H, T = 1e-4, 50.0
+    with torch.no_grad():
+        cell.weight_ih.copy_(torch.tensor([[1.0], [0.0]]))
+        cell.weight_hh.copy_(torch.tensor([[[H], [T]]]))
+        cell.bias.copy_(torch.tensor([[0.0, T]]))  # z_T = T (s + 1) = 0 at s = -1
+        best = norms(cell, torch.tensor([20.0], dtype=torch.float64), torch.tensor([-1.0], dtype=torch.float64)).item()
+    bound = norm_bound(cell).item()
+    assert bound == pytest.approx(math.sqrt(1 + H * H) + T / 2)
+    assert best == pytest.approx(T / 2 + 0.5)
+    assert 0.97 * bound < best <= bound
+    assert best > max(1, H)
+
+
+@pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
+def test_grows_with_the_states_bound_and_keeps_the_dtype(case):
+    cell = case.build()
+    values = [norm_bound(cell, b) for b in BOUNDS]
+    assert values == sorted(values)
+    assert values[0].shape == ()
+    assert not values[0].requires_grad
+    assert norm_bound(cell.float()).dtype == torch.float32
+
+
+def test_float32_bounds_differ_by_rounding_only():
+    for case in SHALLOW_CASES:
+        cell = case.build()
+        exact = norm_bound(cell).item()
+        assert norm_bound(cell.float()).item() == pytest.approx(exact, rel=1e-5), str(case)
+
+
+def test_torchs_modules_by_conversion():
+    R = nn.RNNCell(3, 5)
+    assert norm_bound(R).item() == pytest.approx(torch.linalg.svdvals(R.weight_hh)[0].item(), rel=1e-6)
+    for kind in (nn.GRU, nn.LSTM, nn.GRUCell, nn.LSTMCell):
+        assert norm_bound(kind(3, 5)) > 0
+
+
+@pytest.mark.parametrize("state_bound", [-1, -1e-9, float("nan")])
+def test_a_states_bound_is_not_negative(state_bound):
+    with pytest.raises(InvalidInputError, match="state_bound must be a number of at least 0"):
+        norm_bound(RNN(3, 4), state_bound)
+
+
+def test_a_cell_without_a_bound_says_so():
+    class Own(Cell):
+        def step(self, x, s):
+            return s
+
+    for cell in (Own(3, 4), nn.Linear(3, 4), lambda x, s: s):
+        with pytest.raises(InvalidInputError, match="has no norm_bound"):
+            norm_bound(cell)

@@ -1,0 +1,326 @@
+"""Closed form, reverse mode, forward mode and central differences are one Jacobian, for every cell and anything callable."""
+
+import doctest
+
+import pytest
+import torch
+from cases import CELL_CASES, SHALLOW_CASES, assert_close, inputs, randomize
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from gersgorin import jacobian as jacobian_module
+from gersgorin.jacobian import temporal_jacobian, trajectory
+from rhn.cells import CELLS, RHN, from_torch
+from rhn.errors import InvalidInputError
+
+every_case = pytest.mark.parametrize("case", CELL_CASES, ids=str)
+shallow = pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
+
+
+def central_differences(step, x, s, h=1e-6):
+    """A[:, j] from two steps for each j, all at once."""
+    shifts = h * torch.eye(s.shape[-1], dtype=s.dtype)
+    with torch.no_grad():
+        ahead, behind = (step(x.unsqueeze(-2), s.unsqueeze(-2) + sign * shifts) for sign in (1, -1))
+    return ((ahead - behind) / (2 * h)).transpose(-1, -2)
+
+
+def assert_jacobian(got, wanted, tolerance, name):
+    """Relative to the matrix's own norm, position by position, and to 1e-3 where it is smaller."""
+    assert got.shape == wanted.shape, name
+    scale = torch.linalg.matrix_norm(wanted).clamp(min=1e-3)
+    error = ((got - wanted).abs().amax((-1, -2)) / scale).max().item()
+    assert error <= tolerance, f"{name}: relative error {error:.1e}"
+
+
+@every_case
+@pytest.mark.parametrize("lead", [(), (3,), (4, 7)], ids=str)
+@pytest.mark.parametrize("saturated", [False, True], ids=["", "saturated"])
+def test_analytic_equals_jacrev_jacfwd_and_central_differences(case, lead, saturated):
+    cell = case.build(5, 7, saturated=saturated)
+    x, s = inputs(cell, *lead)
+    A = temporal_jacobian(cell, x, s).detach()
+    assert A.shape == (*lead, cell.state_size, cell.state_size)
+    assert A.dtype == torch.float64
+    for method in ("jacrev", "jacfwd"):
+        assert_jacobian(A, temporal_jacobian(cell, x, s, method=method).detach(), 1e-8, method)
+    assert_jacobian(A, central_differences(cell.step, x, s), 1e-5, "central differences")
+
+
+@settings(max_examples=40)
+@given(
+    case=st.sampled_from(CELL_CASES),
+    seed=st.integers(0, 999),
+    m=st.integers(1, 4),
+    n=st.integers(1, 6),
+    spread=st.floats(0, 3),
+)
+def test_any_size_and_state(case, seed, m, n, spread):
+    cell = case.build(m, n, seed=seed)
+    x, s = inputs(cell, 2, seed=seed, spread=spread)
+    assert_jacobian(temporal_jacobian(cell, x, s), temporal_jacobian(cell, x, s, method="jacrev"), 1e-8, str(case))
+
+
+@shallow
+@pytest.mark.parametrize("method", ["analytic", "jacrev", "jacfwd"])
+@pytest.mark.parametrize("chunk_size", [1, 4, 100])
+def test_chunks_change_nothing(case, method, chunk_size):
+    cell = case.build()
+    x, s = inputs(cell, 3, 5)
+    whole = temporal_jacobian(cell, x, s, method=method)
+    assert_close(temporal_jacobian(cell, x, s, method=method, chunk_size=chunk_size), whole, 1e-14, method)
+
+
+@shallow
+def test_leading_dimensions_broadcast(case):
+    cell = case.build()
+    x, _ = inputs(cell, 3, 1)
+    _, s = inputs(cell, 4)
+    A = temporal_jacobian(cell, x, s)
+    assert A.shape[:2] == (3, 4)
+    assert_close(A[2, 1], temporal_jacobian(cell, x[2, 0], s[1]), 1e-13, "one pair")
+    assert temporal_jacobian(cell, x[:0, 0], s[0]).shape == (0, cell.state_size, cell.state_size)
+
+
+@shallow
+@pytest.mark.parametrize("method", ["analytic", "jacrev", "jacfwd"])
+def test_float32_in_float32_out(case, method):
+    cell = case.build()
+    x, s = inputs(cell, 6)
+    wanted = temporal_jacobian(cell, x, s)
+    got = temporal_jacobian(cell.float(), x.float(), s.float(), method=method)
+    assert got.dtype == torch.float32
+    assert_close(got.double(), wanted, 1e-5, method)
+
+
+def test_the_analytic_jacobian_can_itself_be_differentiated():
+    """So that a regulariser on the spectrum can be trained."""
+    cell = RHN(3, 4, 2, dtype=torch.float64)
+    randomize(cell)
+    x, s = inputs(cell)
+    for name, p in cell.named_parameters():
+        g, h = (
+            torch.autograd.grad(temporal_jacobian(cell, x, s, method=m).square().sum(), p)[0]
+            for m in ("analytic", "jacrev")
+        )
+        assert_close(g, h, 1e-10, name)
+
+
+# ---- known answers -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [1, 5])
+@pytest.mark.parametrize("coupled", [True, False])
+def test_closed_gates_carry_the_state(depth, coupled):
+    """c = 1, t = 0: every eigenvalue 1, every radius 0."""
+    cell = RHN(3, 6, depth, coupled=coupled, transform_bias=-80.0, dtype=torch.float64)
+    x, s = inputs(cell, 4)
+    A = temporal_jacobian(cell, x, s).detach()
+    assert_close(A, torch.eye(6, dtype=A.dtype).expand(4, 6, 6), 1e-14, "A")
+    assert_close(cell.step(x, s), s, 1e-14, "the step")
+
+
+@pytest.mark.parametrize("depth", [1, 5])
+@pytest.mark.parametrize("coupled", [True, False])
+def test_open_gates_are_a_plain_deep_transition(depth, coupled):
+    """c = 0, t = 1: A = H'_L ... H'_1 with H'_l = diag(tanh'(z_l)) R_Hl."""
+    cell = RHN(3, 6, depth, coupled=coupled, dtype=torch.float64)
+    randomize(cell)
+    with torch.no_grad():
+        cell.weight_ih[6:].zero_()
+        cell.weight_hh[:, 6:].zero_()
+        cell.bias[:, 6:12] = 80.0
+        cell.bias[:, 12:] = -80.0
+    x, s = inputs(cell)
+    product, state = torch.eye(6, dtype=x.dtype), s
+    for layer in range(depth):
+        z = cell.weight_hh[layer, :6] @ state + cell.bias[layer, :6] + (cell.weight_ih[:6] @ x if layer == 0 else 0)
+        state = torch.tanh(z)
+        product = torch.diag(1 - state**2) @ cell.weight_hh[layer, :6] @ product
+    assert_close(temporal_jacobian(cell, x, s), product, 1e-13, "A")
+
+
+def test_rows_are_outputs_and_columns_are_states():
+    """s'_0 depends on s_1 only."""
+    A = temporal_jacobian(lambda x, s: torch.stack((3 * s[1], x[0] * s[1])), torch.tensor([5.0]), torch.zeros(2))
+    assert A.tolist() == [[0, 3], [0, 5]]
+
+
+def test_documented_example():
+    assert doctest.testmod(jacobian_module).failed == 0
+
+
+# ---- anything callable ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", [None, "jacrev", "jacfwd"])
+def test_a_users_function(method):
+    f = lambda x, s: torch.tanh(2 * s + x.sum())  # noqa: E731
+    x, s = torch.randn(4, 3, dtype=torch.float64), torch.randn(4, 5, dtype=torch.float64)
+    A = temporal_jacobian(f, x, s, method=method)
+    slope = 2 * (1 - torch.tanh(2 * s + x.sum(-1, keepdim=True)) ** 2)
+    assert_close(A, torch.diag_embed(slope), 1e-13, "A")
+
+
+@pytest.mark.parametrize(
+    "kind", [nn.RNNCell, nn.GRUCell, nn.LSTMCell, nn.RNN, nn.GRU, nn.LSTM], ids=lambda k: k.__name__
+)
+def test_torchs_own_cells(kind):
+    theirs = kind(5, 7, dtype=torch.float64)
+    ours = from_torch(theirs)
+    x, s = inputs(ours, 3)
+
+    def step(x, s):
+        rows = (
+            x.expand(*torch.broadcast_shapes(x.shape[:-1], s.shape[:-1]), -1).reshape(-1, 5),
+            s.reshape(-1, s.shape[-1]),
+        )
+        if isinstance(theirs, nn.LSTMCell):
+            return torch.cat(theirs(rows[0], rows[1].chunk(2, -1)), -1).reshape(s.shape)
+        if isinstance(theirs, nn.LSTM):
+            pair = tuple(t.unsqueeze(0).contiguous() for t in rows[1].chunk(2, -1))
+            return torch.cat(theirs(rows[0].unsqueeze(0), pair)[1], -1).reshape(s.shape)
+        if isinstance(theirs, nn.RNNBase):
+            return theirs(rows[0].unsqueeze(0), rows[1].unsqueeze(0))[1].reshape(s.shape)
+        return theirs(*rows).reshape(s.shape)
+
+    wanted = central_differences(step, x, s)
+    for method in (None, "analytic", "jacrev", "jacfwd"):
+        assert_jacobian(temporal_jacobian(theirs, x, s, method=method).detach(), wanted, 1e-6, str(method))
+
+
+class Leaky(nn.Module):
+    """A user's module without a closed form."""
+
+    state_size = 4
+
+    def __init__(self):
+        super().__init__()
+        self.map = nn.Linear(3, 4)
+
+    def forward(self, x, s):
+        return 0.5 * s + torch.tanh(self.map(x)) * s.sum()
+
+
+def test_a_users_module():
+    module, x, s = Leaky(), torch.randn(6, 3), torch.randn(6, 4)
+    A = temporal_jacobian(module, x, s)
+    wanted = 0.5 * torch.eye(4) + torch.tanh(module.map(x)).unsqueeze(-1).expand(6, 4, 4)
+    assert_close(A, wanted, 1e-6, "A")
+    with pytest.raises(InvalidInputError, match="Leaky has no closed-form jacobian"):
+        temporal_jacobian(module, x, s, method="analytic")
+
+
+def test_a_users_closed_form_is_used():
+    class Doubler(nn.Module):
+        def step(self, x, s):
+            return 2 * s
+
+        def jacobian(self, x, s):
+            return 7 * torch.eye(s.shape[-1]).expand(len(s), -1, -1)  # recognisably not autograd's
+
+    assert torch.equal(temporal_jacobian(Doubler(), torch.zeros(1), torch.zeros(2)), 7 * torch.eye(2))
+
+
+# ---- what is refused -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda c, x, s: temporal_jacobian(c, x, s, method="hessian"),
+            "unknown method 'hessian': expected one of analytic",
+        ),
+        (lambda c, x, s: temporal_jacobian(c, x, s, chunk_size=0), "chunk_size must be at least 1, got 0"),
+        (
+            lambda c, x, s: temporal_jacobian(c, x[:, :2], s),
+            "x ends in 2 and s in 4: RHN expects 3 inputs and a state of 4",
+        ),
+        (lambda c, x, s: temporal_jacobian(c, x, s[:, :3]), "s in 3: RHN expects"),
+        (lambda c, x, s: temporal_jacobian(c, x[:3], s), "do not broadcast"),
+        (lambda c, x, s: temporal_jacobian(c, torch.tensor(1.0), s), r"expected \(\.\.\., m\) and \(\.\.\., n\)"),
+        (
+            lambda c, x, s: temporal_jacobian(c, x.double(), s.double()),
+            "x is torch.float64 .*the weights are torch.float32",
+        ),
+        (lambda c, x, s: temporal_jacobian(c, x, s.double()), "s torch.float64, the weights are torch.float32"),
+        (lambda c, x, s: temporal_jacobian(c, x.numpy(), s), "x is ndarray .*expected torch tensors"),
+        (lambda c, x, s: temporal_jacobian("rhn", x, s), "expected a cell or a callable"),
+        (lambda c, x, s: temporal_jacobian(lambda x, s: s[:2], x, s), "must return one state of 4 entries"),
+        (lambda c, x, s: temporal_jacobian(lambda x, s: (s, s), x, s), "must return one state of 4 entries"),
+        (lambda c, x, s: temporal_jacobian(lambda x, s: s.sum(), x, s), "must return one state of 4 entries"),
+        (lambda c, x, s: temporal_jacobian(nn.LSTM(3, 2, num_layers=2), x, s), "cannot convert"),
+        (lambda c, x, s: trajectory(c, x[0]), r"x has shape \(3,\): expected \(T, B, m\) or \(T, m\)"),
+        (lambda c, x, s: trajectory(c, x[:0]), "at least one step"),
+        (lambda c, x, s: trajectory(c, x[:, :2]), r"x has shape .*: expected \(T, B, 3\)"),
+        (lambda c, x, s: trajectory(c, x.unsqueeze(1), s), r"s0 is .* of shape \(6, 4\): expected .* \(1, 4\)"),
+        (lambda c, x, s: trajectory(lambda x, s: s, x.unsqueeze(1)), "does not tell its state_size: pass s0"),
+        (
+            lambda c, x, s: trajectory(lambda x, s: s, x.unsqueeze(1), s),
+            r"s0 has shape \(6, 4\): expected \(1, state_size\)",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_said(call, message):
+    with pytest.raises(InvalidInputError, match=message):
+        call(RHN(3, 4), torch.randn(6, 3), torch.randn(6, 4))
+
+
+# ---- trajectories --------------------------------------------------------------------------------
+
+
+@every_case
+def test_a_trajectory_is_s0_and_the_repeated_step(case):
+    cell = case.build()
+    x, _ = inputs(cell, 6, 3)
+    _, s0 = inputs(cell, 3)
+    states = trajectory(cell, x, s0)
+    assert states.shape == (7, 3, cell.state_size)
+    assert torch.equal(states[0], s0)
+    for t in range(6):
+        assert_close(states[t + 1], cell.step(x[t], states[t]), 1e-12, f"state {t + 1}")
+    assert_close(trajectory(cell, x[:, 1], s0[1]), states[:, 1], 1e-12, "unbatched")
+    assert not trajectory(cell, x)[0].any()
+
+
+def test_batch_first_cells_too_take_time_first():
+    cell = RHN(3, 4, batch_first=True)
+    assert trajectory(cell, torch.randn(6, 2, 3)).shape == (7, 2, 4)
+
+
+def test_trajectories_of_functions_and_modules():
+    x, s0 = torch.randn(5, 2, 3), torch.randn(2, 4)
+    f = lambda x, s: 0.5 * s + x.sum()  # noqa: E731
+    states = trajectory(f, x, s0)
+    assert states.shape == (6, 2, 4)
+    assert_close(states[2], 0.5 * states[1] + x[1].sum(-1, keepdim=True), 1e-6, "function")
+    assert trajectory(f, x[:, 0], s0[0]).shape == (6, 4)
+    assert trajectory(Leaky(), x).shape == (6, 2, 4)
+
+
+@pytest.mark.parametrize(
+    "kind", [nn.RNNCell, nn.GRUCell, nn.LSTMCell, nn.RNN, nn.GRU, nn.LSTM], ids=lambda k: k.__name__
+)
+def test_trajectories_of_torchs_modules(kind):
+    theirs, x = kind(5, 7), torch.randn(4, 3, 5)
+    states = trajectory(theirs, x)
+    assert states.shape == (5, 3, 14 if "LSTM" in kind.__name__ else 7)
+    if isinstance(theirs, nn.RNNBase):
+        assert_close(states[1:, :, :7], theirs(x)[0], 1e-5, "outputs")
+
+
+def test_the_chain_rule_along_a_trajectory():
+    """dy[T]/dy[0] is the product of the steps' Jacobians, for every registered cell."""
+    for key in CELLS:
+        cell = CELLS[key](3, 4, dtype=torch.float64)
+        randomize(cell)
+        x, _ = inputs(cell, 5)
+        _, s0 = inputs(cell)
+        states = trajectory(cell, x, s0)
+        product = torch.eye(cell.state_size, dtype=torch.float64)
+        for A in temporal_jacobian(cell, x, states[:-1]):
+            product = A @ product
+        whole = torch.func.jacrev(lambda s, c=cell, x=x: c(x, s)[1])(s0)
+        assert_close(product, whole, 1e-12, key)

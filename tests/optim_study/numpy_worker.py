@@ -1,0 +1,73 @@
+"""A worker process with the NumPy trainer: `numpy_worker.py JOB`, the job as JSON (see `helpers.Job`).
+
+It writes a line an event to the progress file, "PID EVENT EPOCH TRIALS", with single appends, so that the lines of
+several workers stay whole and in order. Exit codes as the commands': 2 with one sentence, 130 after Ctrl-C.
+"""
+
+import json
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+from numpy_swarm import NumpySwarm
+
+from optim_study.config import config_from_protocol
+from optim_study.creation import open_study
+from optim_study.events import Claimed, EpochDone, Event, Finished, Saved
+from optim_study.interrupts import Interrupted
+from optim_study.storage import open_storage
+from optim_study.worker import WorkOptions, work
+from rhn.errors import RhnError
+
+
+def progress_line(event: Event) -> str:
+    match event:
+        case Claimed():
+            return f"claimed 0 {','.join(map(str, event.epochs))}"
+        case EpochDone():
+            return f"epoch {event.epoch} {','.join(map(str, event.live))}"
+        case Saved():
+            return f"saved {event.epoch} {','.join(map(str, event.numbers))}"
+        case Finished():
+            return f"finished {event.outcome.epochs} {event.number}"
+
+
+class SelfStoppingSwarm(NumpySwarm):
+    """Stops its process (SIGSTOP) once, in the middle of an epoch: a worker as slow as can be."""
+
+    stop_at: int | None = None
+
+    def run_epoch(self):
+        if self.epoch == self.stop_at:
+            type(self).stop_at = None
+            os.kill(os.getpid(), signal.SIGSTOP)
+        super().run_epoch()
+
+
+def main(job: dict) -> None:
+    progress = os.open(job["progress"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    if job["file_limit"]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_limit"], job["file_limit"]))
+    SelfStoppingSwarm.stop_at = job["stop_at"]
+    config = config_from_protocol(job["protocol"], trials=job["trials"])
+    out = Path(job["out"])
+    study = open_study(config, out, open_storage(job["storage"], out))
+    work(
+        study,
+        SelfStoppingSwarm,
+        WorkOptions(**job["options"]),
+        lambda event: os.write(progress, f"{os.getpid()} {progress_line(event)}\n".encode()),
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main(json.loads(sys.argv[1]))
+    except RhnError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except Interrupted as interrupted:
+        print(interrupted, file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,169 @@
+import os
+import sys
+from dataclasses import asdict, replace
+
+import optuna
+import pytest
+from helpers import assert_exact, config, run_here, stock_storage
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.trial import TrialState
+
+from optim_study.creation import open_study, stored_config
+from optim_study.storage import open_storage
+from rhn.errors import DataError, InvalidInputError, OutputError
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+def opened(config, out, storage=None):
+    open_study(config, out, open_storage(storage, out)).close()
+    return optuna.load_study(study_name=config.name, storage=stock_storage(storage, out))
+
+
+def test_all_trials_are_there_from_the_beginning_with_their_parameters(out, storage):
+    study = opened(config(trials=12), out, storage)
+    assert study.direction == optuna.study.StudyDirection.MINIMIZE
+    trials = study.get_trials()
+    assert [trial.state for trial in trials] == [TrialState.WAITING] * 12
+    assert [trial.params for trial in trials] == [asdict(config().settings(n)) for n in range(12)]
+    assert trials[0].distributions == {
+        "learning_rate": FloatDistribution(1e-4, 1.0, log=True),
+        "init_std": FloatDistribution(1e-8, 1e-2, log=True),
+        "transform_bias": CategoricalDistribution((0.0, -1.0, -2.0, -3.0)),
+    }
+
+
+def test_opening_again_adds_nothing(out, storage):
+    opened(config(), out, storage)
+    assert len(opened(config(), out, storage).get_trials()) == 8
+
+
+def test_a_larger_total_extends_a_finished_study(out, storage):
+    run_here(config(trials=3), out, storage)
+    before = optuna.load_study(study_name=config().name, storage=stock_storage(storage, out)).get_trials()
+    run_here(config(trials=8), out, storage, fuse=3)
+    assert_exact(config(trials=8), out, storage)
+    after = optuna.load_study(study_name=config().name, storage=stock_storage(storage, out)).get_trials()
+    assert after[:3] == before
+
+
+def test_a_smaller_total_is_refused(out):
+    opened(config(trials=8), out)
+    with pytest.raises(InvalidInputError, match="has 8 trials already, 3 were asked: give that total or a larger one"):
+        opened(config(trials=3), out)
+
+
+def test_creation_cut_short_is_completed_by_the_next_to_come(out, monkeypatch):
+    monkeypatch.setattr(optuna.Study, "add_trial", raising_after(3, optuna.Study.add_trial))
+    with pytest.raises(KeyboardInterrupt):
+        opened(config(), out)
+    monkeypatch.undo()
+    assert stored_config(config().name, open_storage(None, out)) == config()
+    run_here(config(), out)
+    assert_exact(config(), out)
+
+
+def raising_after(calls, function):
+    left = iter(range(calls))
+
+    def limited(*arguments):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return function(*arguments)
+
+    return limited
+
+
+def test_another_protocol_is_refused_naming_what_differs_and_changes_nothing(out, storage):
+    study = opened(config(), out, storage)
+    with pytest.raises(
+        InvalidInputError, match=r"rhn-depth2 cannot go on .*: data \"other\" here, \"toy\" in the study;"
+    ):
+        opened(config(data="other", trials=20), out, storage)
+    assert len(study.get_trials()) == 8
+
+
+def test_a_study_made_by_something_else_is_refused(out):
+    storage = open_storage(None, out)
+    study = optuna.create_study(study_name=config().name, storage=storage.backend)
+    study.add_trial(optuna.trial.create_trial(value=1.0))
+    with pytest.raises(DataError, match="was not made by optim-study"):
+        open_study(config(), out, storage)
+    with pytest.raises(DataError, match="was not made by optim-study"):
+        stored_config(config().name, storage)
+
+
+def test_a_trial_added_by_something_else_is_refused(out):
+    opened(config(), out).ask()  # pops 0
+    study = opened(config(), out)
+    study.add_trial(optuna.trial.create_trial(value=1.0))
+    with pytest.raises(DataError, match="trial 8 of study rhn-depth2 does not have the settings of its number"):
+        opened(config(), out)
+
+
+def test_a_worker_can_join_without_being_told_the_protocol(out, storage):
+    original = config(seed=5, epochs=7, options={"skip": "last"})
+    opened(original, out, storage)
+    assert stored_config("rhn-depth2", open_storage(storage, out)) == original
+
+
+def test_joining_a_study_that_is_not_there_says_which_are(out):
+    opened(config(), out)
+    opened(config(depth=4), out)
+    with pytest.raises(
+        InvalidInputError, match="no study 'dt-rnn-depth4' in the storage, only: rhn-depth2, rhn-depth4"
+    ):
+        stored_config("dt-rnn-depth4", open_storage(None, out))
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:///study.db", "mysql://me:secret@host/db", "redis://host", "postgresql://host/db", "journal.log"]
+)
+def test_other_storages_are_refused_with_the_two_that_are_not(url, out):
+    with pytest.raises(InvalidInputError) as refusal:
+        open_storage(url, out)
+    assert "OUT/journal.log" in str(refusal.value)
+    assert "postgresql+psycopg://" in str(refusal.value)
+    assert "secret" not in str(refusal.value)
+    assert not out.exists()
+
+
+def test_an_address_that_cannot_be_read_is_refused(out):
+    with pytest.raises(InvalidInputError, match="cannot be read, expected postgresql"):
+        open_storage("postgresql+psycopg://host:port/db", out)
+
+
+def test_without_psycopg_the_sentence_names_the_extra(out, monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    monkeypatch.delitem(sys.modules, "optim_study.postgres", raising=False)
+    with pytest.raises(InvalidInputError, match=r"rhn-toolkit\[postgres\]"):
+        open_storage("postgresql+psycopg://host/db", out)
+
+
+def test_a_database_that_does_not_exist_is_one_sentence(postgres, out):
+    with pytest.raises(OutputError, match=r'database "absent" does not exist') as error:
+        open_storage(postgres.replace("/study", "/absent", 1), out)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_one_sentence(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="cannot write"):
+        open_storage(None, tmp_path / "out")
+
+
+def test_an_output_folder_that_is_a_file_is_one_sentence(tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(OutputError, match="cannot write"):
+        open_storage(None, tmp_path / "out")
+
+
+def test_many_studies_share_a_storage(out):
+    for depth in (1, 2, 4):
+        run_here(replace(config(trials=3), depth=depth), out)
+    for depth in (1, 2, 4):
+        assert_exact(replace(config(trials=3), depth=depth), out)

@@ -1,0 +1,131 @@
+import subprocess
+import sys
+
+import psycopg
+import pytest
+from helpers import wait_for
+
+from optim_study.locks import FileLocks, LocksLostError
+from optim_study.postgres import PostgresLocks
+from rhn.errors import OutputError
+
+HOLDER = """
+import sys
+from pathlib import Path
+from optim_study.locks import FileLocks
+from optim_study.postgres import PostgresLocks
+place = sys.argv[1]
+locks = PostgresLocks(place, "study") if "://" in place else FileLocks(Path(place))
+assert locks.try_lock(3)
+with locks.mutex():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def place(storage, tmp_path) -> str:
+    return storage or str(tmp_path / "locks")
+
+
+@pytest.fixture
+def make_locks(place, tmp_path):
+    made = []
+
+    def make(study: str = "study"):
+        made.append(PostgresLocks(place, study) if "://" in place else FileLocks(tmp_path / "locks" / study))
+        return made[-1]
+
+    yield make
+    for locks in made:
+        locks.close()
+
+
+def cut_lock_connections(url: str) -> None:
+    """Ends the connections of all `PostgresLocks` on this database."""
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE application_name = 'optim-study locks' AND datname = current_database()"
+        )
+
+
+def test_one_worker_holds_a_trial_and_may_not_take_it_twice(make_locks):
+    ours, theirs = make_locks(), make_locks()
+    assert ours.try_lock(3)
+    assert not theirs.try_lock(3)
+    assert not ours.try_lock(3)
+    assert theirs.try_lock(4)
+    assert ours.lost() == set()
+    ours.release()
+    assert theirs.try_lock(3)
+
+
+def test_studies_do_not_share_locks(make_locks):
+    ours, theirs = make_locks("rhn-depth1"), make_locks("rhn-depth2")
+    with ours.mutex(), theirs.mutex():
+        assert ours.try_lock(0)
+        assert theirs.try_lock(0)
+
+
+def test_a_killed_worker_leaves_no_lock_behind(place, tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, place], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    locks = PostgresLocks(place, "study") if "://" in place else FileLocks(tmp_path / "locks")
+    try:
+        assert holder.stdout.readline() == "held\n"
+        assert not locks.try_lock(3)
+        holder.kill()
+        holder.wait()
+        wait_for(lambda: locks.try_lock(3))  # the server takes a moment to notice
+        with locks.mutex():
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+        locks.close()
+
+
+def test_a_folder_that_cannot_be_made_is_one_clear_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"cannot write .*file/locks"):
+        FileLocks(tmp_path / "file" / "locks")
+
+
+def test_a_cut_connection_is_noticed_and_its_locks_can_be_taken_again(postgres):
+    ours, theirs = PostgresLocks(postgres, "study"), PostgresLocks(postgres, "study")
+    assert ours.try_lock(1)
+    assert ours.try_lock(2)
+    cut_lock_connections(postgres)
+    with theirs.mutex():  # connects anew by itself
+        assert theirs.try_lock(2)
+    assert ours.lost() == {1, 2}
+    assert ours.lost() == set()
+    assert ours.try_lock(1)
+    assert not ours.try_lock(2)
+    ours.close()
+    theirs.close()
+
+
+def test_a_connection_cut_inside_the_mutex_is_not_taken_for_success(postgres):
+    locks = PostgresLocks(postgres, "study")
+    with pytest.raises(LocksLostError), locks.mutex():
+        cut_lock_connections(postgres)
+    locks.close()
+
+
+def test_a_lock_freed_behind_our_back_is_noticed(postgres):
+    """As PgBouncer's transaction pooling does it: the connection lives, the locks are gone."""
+    locks = PostgresLocks(postgres, "study")
+    assert locks.try_lock(5)
+    locks._connection.execute("SELECT pg_advisory_unlock_all()")
+    assert locks.lost() == {5}
+    locks.close()
+
+
+def test_a_server_that_cannot_be_reached_is_one_sentence_without_the_password():
+    with pytest.raises(OutputError, match="PostgreSQL at") as error:
+        PostgresLocks("postgresql+psycopg://me:secret@127.0.0.1:1/db", "study")
+    assert "secret" not in str(error.value)
+    assert "\n" not in str(error.value)

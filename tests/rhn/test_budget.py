@@ -1,0 +1,79 @@
+"""The paper's networks from their parameter budgets."""
+
+import pytest
+import torch
+from cases import CELL_CASES
+from torch import nn
+
+from rhn.cells import CELLS, RHN, hidden_size_for_budget, num_parameters
+from rhn.errors import InvalidInputError
+
+TABLE = {  # units at depth 1, 2, 4, 6 with 150,000 parameters a layer
+    ("rhn", ()): (215, 242, 257, 262),
+    ("dt-rnn", ()): (308, 345, 365, 372),
+    ("dts-rnn", (("skip", "all"),)): (308, 287, 280, 277),
+    ("dts-rnn", (("skip", "last"),)): (308, 287, 328, 345),
+}
+
+
+@pytest.mark.parametrize(("row", "units"), TABLE.items(), ids=str)
+def test_the_papers_table_of_units(row, units):
+    key, options = row
+    assert (
+        tuple(hidden_size_for_budget(key, 150_000 * depth, depth, **dict(options)) for depth in (1, 2, 4, 6)) == units
+    )
+
+
+def whole(case, n, inputs, outputs):
+    """Parameters of the whole network, counted on real tensors."""
+    cell = CELLS[case.key](inputs, n, case.depth, **case.options)
+    return sum(p.numel() for p in nn.Sequential(cell, nn.Linear(n, outputs)).parameters())
+
+
+@pytest.mark.parametrize("case", CELL_CASES, ids=str)
+@pytest.mark.parametrize(("budget", "inputs", "outputs"), [(5_000, 7, 3), (20_000, 88, 88)])
+def test_the_largest_that_fits(case, budget, inputs, outputs):
+    n = hidden_size_for_budget(case.key, budget, case.depth, input_size=inputs, output_size=outputs, **case.options)
+    assert whole(case, n, inputs, outputs) <= budget < whole(case, n + 1, inputs, outputs)
+
+
+def test_a_budget_met_exactly_and_missed_by_one():
+    case = next(c for c in CELL_CASES if c.key == "rhn" and c.depth == 2)
+    exact = whole(case, 9, 88, 88)
+    assert hidden_size_for_budget("rhn", exact, 2) == 9
+    assert hidden_size_for_budget("rhn", exact - 1, 2) == 8
+
+
+def test_a_users_class():
+    assert hidden_size_for_budget(RHN, 150_000) == 215
+
+
+@pytest.mark.parametrize("budget", [0, -5, 1.5, "many", None, True, float("nan")], ids=repr)
+def test_a_budget_is_a_whole_number(budget):
+    with pytest.raises(InvalidInputError, match="budget must be a whole number of at least 1"):
+        hidden_size_for_budget("rhn", budget)
+
+
+@pytest.mark.parametrize("key", CELLS)
+def test_too_small_and_too_large_budgets_are_refused(key):
+    with pytest.raises(
+        InvalidInputError, match="a budget of 100 parameters is too small: one unit at depth 1 already takes"
+    ):
+        hidden_size_for_budget(key, 100)
+    for silly in (10**13, 10**19, 10**40):
+        with pytest.raises(InvalidInputError, match="beyond any computer"):
+            hidden_size_for_budget(key, silly)
+    assert hidden_size_for_budget(key, 10**12) > 10**5
+
+
+def test_depth_for_a_cell_without_is_refused():
+    with pytest.raises(InvalidInputError, match="no recurrence depth"):
+        hidden_size_for_budget("lstm", 100_000, 2)
+
+
+def test_num_parameters_counts_what_trains():
+    cell = RHN(3, 4, 2)
+    assert num_parameters(cell) == 8 * 3 + 2 * 8 * 4 + 2 * 8
+    cell.bias.requires_grad_(False)
+    assert num_parameters(cell) == 8 * 3 + 2 * 8 * 4
+    assert num_parameters(nn.Linear(2, 3, device=torch.device("meta"))) == 9

@@ -1,0 +1,434 @@
+"""Every cell is its equation, over time and under masks, and a torch module like any other."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from cases import CELL_CASES, SHALLOW_CASES, assert_close, inputs, randomize
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from rhn.cells import CELLS, DTRNN, DTSRNN, GRU, LSTM, RHN, RNN, Cell, Gates, resolve_cell
+from rhn.errors import InvalidInputError
+
+every_case = pytest.mark.parametrize("case", CELL_CASES, ids=str)
+shallow = pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
+
+
+# ---- the equations, once more, in NumPy ----------------------------------------------------------
+
+
+def numpy_weights(cell):
+    return {name: p.detach().numpy() for name, p in cell.named_parameters()}
+
+
+def sigma(z):
+    return 1 / (1 + np.exp(-z))
+
+
+def numpy_rhn(cell, x, y):
+    """Equations 6-9, one number at a time."""
+    p, n, outputs = numpy_weights(cell), cell.hidden_size, []
+    for x_t in x:
+        s = [row.copy() for row in y]
+        for b in range(len(s)):
+            for layer in range(cell.depth):
+                R, bias = p["weight_hh"][layer], p["bias"][layer]
+                z = [sum(R[j, k] * s[b][k] for k in range(n)) + bias[j] for j in range(len(R))]
+                if layer == 0:
+                    z = [
+                        z[j] + sum(p["weight_ih"][j, k] * x_t[b, k] for k in range(len(x_t[b]))) for j in range(len(R))
+                    ]
+                new = np.empty(n)
+                for i in range(n):
+                    h, t = np.tanh(z[i]), sigma(z[n + i])
+                    c = 1 - t if cell.coupled else sigma(z[2 * n + i])
+                    new[i] = h * t + s[b][i] * c
+                s[b] = new
+        y = np.array(s)
+        outputs.append(y)
+    return np.array(outputs)
+
+
+@pytest.mark.parametrize("coupled", [True, False])
+@pytest.mark.parametrize("depth", [1, 10])
+def test_rhn_equals_an_independent_numpy_loop(depth, coupled):
+    cell = RHN(3, 4, depth, coupled=coupled, dtype=torch.float64)
+    randomize(cell)
+    x, s0 = torch.randn(5, 2, 3, dtype=torch.float64), torch.randn(2, 4, dtype=torch.float64)
+    outputs, last = cell(x, s0)
+    wanted = numpy_rhn(cell, x.numpy(), s0.numpy())
+    assert_close(outputs, torch.from_numpy(wanted), 1e-13, "outputs")
+    assert_close(last, torch.from_numpy(wanted[-1]), 1e-13, "last state")
+
+
+@pytest.mark.parametrize("f", ["tanh", "relu"])
+@pytest.mark.parametrize("depth", [1, 2, 5])
+@pytest.mark.parametrize("kind", ["dt-rnn", "all", "last"])
+def test_deep_transitions_equal_an_independent_numpy_loop(kind, depth, f):
+    options = {} if kind == "dt-rnn" else {"skip": kind}
+    cell = CELLS["dt-rnn" if kind == "dt-rnn" else "dts-rnn"](
+        3, 4, depth, nonlinearity=f, dtype=torch.float64, **options
+    )
+    randomize(cell)
+    x, s0 = torch.randn(5, 2, 3, dtype=torch.float64), torch.randn(2, 4, dtype=torch.float64)
+    p, apply = numpy_weights(cell), np.tanh if f == "tanh" else lambda z: np.maximum(z, 0)
+    y = s0.numpy()
+    for t in range(5):
+        s = apply(x[t].numpy() @ p["weight_ih"].T + y @ p["weight_hh"][0].T + p["bias"][0])
+        for layer in range(2, depth + 1):
+            z = s @ p["weight_hh"][layer - 1].T + p["bias"][layer - 1]
+            if kind == "all":
+                z += y @ p["weight_skip"][layer - 2].T
+            elif kind == "last" and layer == depth:
+                z += y @ p["weight_skip"][0].T
+            s = apply(z)
+        y = s
+    assert_close(cell(x, s0)[1], torch.from_numpy(y), 1e-13, "last state")
+
+
+def test_both_readings_of_the_shortcut_agree_at_depth_1_and_2_only():
+    def both(depth):
+        a, b = (DTSRNN(3, 4, depth, skip=skip, dtype=torch.float64) for skip in ("all", "last"))
+        randomize(a)
+        with torch.no_grad():
+            for name, p in b.named_parameters():
+                p.copy_(dict(a.named_parameters())[name][: len(p)])
+        x = torch.randn(4, 2, 3, dtype=torch.float64)
+        return a(x)[1], b(x)[1]
+
+    assert torch.equal(*both(1))
+    assert torch.equal(*both(2))
+    assert not torch.allclose(*both(3))
+    assert not hasattr(DTSRNN(3, 4, 1), "weight_skip")
+
+
+# ---- over time -----------------------------------------------------------------------------------
+
+
+@every_case
+@pytest.mark.parametrize("kernel", ["manual", "reference"])
+def test_forward_is_the_repeated_step(case, kernel):
+    cell = case.build(kernel=kernel)
+    x, _ = inputs(cell, 6, 3)
+    _, s = inputs(cell, 3)
+    outputs, last = cell(x, s)
+    for t in range(6):
+        s = cell.step(x[t], s)
+        assert_close(outputs[t], s[..., : cell.hidden_size], 1e-12, f"output {t}")
+    assert_close(last, s, 1e-12, "last state")
+    assert last.shape == (3, cell.state_size)
+
+
+@every_case
+def test_step_takes_any_leading_dimensions(case):
+    cell = case.build()
+    x, s = inputs(cell, 4, 2, 3)
+    together = cell.step(x, s)
+    assert together.shape == (4, 2, 3, cell.state_size)
+    assert_close(cell.step(x[1, 0, 2], s[1, 0, 2]), together[1, 0, 2], 1e-12, "one position")
+    assert_close(
+        cell.step(x[0, 0], s[2, 1, 0]), torch.stack([cell.step(a, s[2, 1, 0]) for a in x[0, 0]]), 1e-12, "broadcast"
+    )
+
+
+@shallow
+def test_no_initial_state_is_zero(case):
+    cell = case.build()
+    x, _ = inputs(cell, 4, 3)
+    for got, wanted in zip(cell(x), cell(x, torch.zeros(3, cell.state_size, dtype=x.dtype)), strict=True):
+        assert torch.equal(got, wanted)
+
+
+@shallow
+def test_batch_first_and_unbatched(case):
+    cell, first = case.build(), case.build(batch_first=True)
+    x, _ = inputs(cell, 4, 3)
+    _, s0 = inputs(cell, 3)
+    mask = torch.arange(4)[:, None] < torch.tensor([4, 2, 0])
+    outputs, last = cell(x, s0, mask)
+    swapped, last_first = first(x.transpose(0, 1), s0, mask.T)
+    assert_close(swapped.transpose(0, 1), outputs, 1e-14, "batch first")
+    assert_close(last_first, last, 1e-14, "batch first, last")
+    for module in (cell, first):
+        alone, state = module(x[:, 1], s0[1], mask[:, 1])
+        assert alone.shape == (4, cell.hidden_size)
+        assert_close(alone, outputs[:, 1], 1e-12, "unbatched")
+        assert_close(state, last[1], 1e-12, "unbatched, last")
+
+
+@shallow
+def test_masked_sequences_are_as_if_run_alone(case):
+    cell, lengths = case.build(), torch.tensor([5, 3, 0, 1])
+    x, _ = inputs(cell, 5, 4)
+    _, s0 = inputs(cell, 4)
+    mask = torch.arange(5)[:, None] < lengths
+    w, v = torch.randn(5, 4, cell.hidden_size, dtype=x.dtype), torch.randn(4, cell.state_size, dtype=x.dtype)
+    leaves = [x.clone().requires_grad_(), s0.clone().requires_grad_(), *cell.parameters()]
+    outputs, last = cell(leaves[0], leaves[1], mask)
+    assert (outputs[~mask] == 0).all()
+    assert torch.equal(last[2], s0[2]), "no real frame: the state stays s0"
+    got = torch.autograd.grad((outputs * w).sum() + (last * v).sum(), leaves)
+    total = (leaves[1][2] * v[2]).sum()
+    for b in (0, 1, 3):
+        y, state = cell(leaves[0][: lengths[b], b], leaves[1][b])
+        assert_close(outputs[: lengths[b], b], y, 1e-12, f"outputs of {b}")
+        assert_close(last[b], state, 1e-12, f"last state of {b}")
+        total = total + (y * w[: lengths[b], b]).sum() + (state * v[b]).sum()
+    names = ["x", "s0", *(name for name, _ in cell.named_parameters())]
+    for name, g, h in zip(names, got, torch.autograd.grad(total, leaves), strict=True):
+        assert_close(g, h, 1e-11, f"gradient of {name}")
+    assert (got[0][~mask] == 0).all()
+
+
+def test_a_state_that_overflows_in_the_padding_does_not_reach_the_outputs():
+    cell = RNN(1, 1, nonlinearity="relu")
+    randomize(cell)
+    with torch.no_grad():
+        cell.weight_hh.fill_(1e20)
+    outputs, last = cell(
+        torch.ones(6, 1, 1), torch.ones(1, 1), torch.tensor([[True], [False], [False], [False], [False], [False]])
+    )
+    assert (outputs[1:] == 0).all()
+    assert torch.isfinite(last).all()
+
+
+@settings(max_examples=30)
+@given(st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=1, max_size=3))
+def test_a_mask_with_a_gap_is_refused_and_no_other(columns):
+    cell, mask = RNN(2, 3), torch.tensor(columns).T
+    x = torch.zeros(4, mask.shape[1], 2)
+    if any(sorted(column, reverse=True) != column for column in columns):
+        with pytest.raises(InvalidInputError, match="gap"):
+            cell(x, mask=mask)
+    else:
+        cell(x, mask=mask)
+
+
+# ---- gates ---------------------------------------------------------------------------------------
+
+
+@every_case
+@pytest.mark.parametrize("saturated", [False, True], ids=["", "saturated"])
+def test_gates_reproduce_the_step(case, saturated):
+    cell = case.build(saturated=saturated)
+    x, s = inputs(cell, 2, 3)
+    gates, n = cell.gates(x, s), cell.hidden_size
+    if not isinstance(cell, RHN | LSTM | GRU):
+        assert gates == Gates()
+        assert len(gates) == 0
+        return
+    assert len(gates) == cell.depth
+    before = s
+    for h, t, c, state in zip(gates.h, gates.t, gates.c, gates.states, strict=True):
+        assert h.shape == t.shape == c.shape == (2, 3, n)
+        kept = before[..., n:] if isinstance(cell, LSTM) else before
+        assert_close(h * t + kept * c, state[..., -n:], 1e-14, "s = h t + s c")
+        assert ((t >= 0) & (t <= 1) & (c >= 0) & (c <= 1)).all()
+        before = state
+    assert torch.equal(before, cell.step(x, s))
+
+
+def test_coupled_gates_sum_to_one_and_uncoupled_do_not():
+    x, s = torch.randn(3, dtype=torch.float64), torch.randn(4, dtype=torch.float64)
+    for coupled in (True, False):
+        cell = RHN(3, 4, 3, coupled=coupled, dtype=torch.float64)
+        randomize(cell)
+        gates = cell.gates(x, s)
+        assert (
+            all(torch.equal(t + c, torch.ones(4, dtype=x.dtype)) for t, c in zip(gates.t, gates.c, strict=True))
+            == coupled
+        )
+
+
+# ---- a torch module like any other ---------------------------------------------------------------
+
+
+@shallow
+def test_state_dict_deepcopy_pickle_and_dtype(case):
+    cell = case.build()
+    x, _ = inputs(cell, 3, 2)
+    other = case.plain()
+    assert not torch.equal(other(x)[0], cell(x)[0])
+    other.load_state_dict(cell.state_dict())
+    copies = [other, copy.deepcopy(cell), pickle.loads(pickle.dumps(cell))]
+    for twin in copies:
+        assert torch.equal(twin(x)[0], cell(x)[0])
+        assert twin.config() == cell.config()
+        assert repr(twin) == repr(cell)
+    single = copy.deepcopy(cell).to(torch.float32)
+    assert {p.dtype for p in single.parameters()} == {torch.float32}
+    assert_close(single(x.float())[0].double(), cell(x)[0], 1e-5, "float32")
+    with torch.no_grad():
+        next(copies[1].parameters()).zero_()
+    assert next(cell.parameters()).any(), "a deep copy shares nothing"
+
+
+@shallow
+def test_config_rebuilds_the_cell(case):
+    cell = case.plain(init="gaussian:0.123", batch_first=True, kernel="reference")
+    twin = type(cell)(**cell.config())
+    assert twin.config() == cell.config()
+    assert [(n, p.shape) for n, p in twin.named_parameters()] == [(n, p.shape) for n, p in cell.named_parameters()]
+
+
+@every_case
+def test_the_registry_signature_and_the_order_of_parameters(case):
+    cell = case.plain(3, 4, device="meta", generator=None)
+    assert isinstance(cell, Cell)
+    assert (cell.input_size, cell.hidden_size, cell.depth) == (3, 4, case.depth)
+    names = [name for name, _ in cell.named_parameters()]
+    assert names[:2] == ["weight_ih", "weight_hh"]
+    assert names == [name for name, _ in case.plain(3, 4).named_parameters()]
+    assert len(list(cell.parameters())) == len(set(names))
+
+
+@shallow
+def test_the_meta_device_needs_no_memory_and_no_random_numbers(case):
+    before = torch.get_rng_state()
+    cell = case.plain(10, 10**5, device="meta")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(p.is_meta for p in cell.parameters())
+    small = case.plain(3, 4, device="meta")
+    x = torch.empty(5, 2, 3, dtype=torch.float64, device="meta")
+    assert small(x)[0].shape == (5, 2, 4)
+    real = small.to_empty(device="cpu")
+    real.reset_parameters(torch.Generator().manual_seed(3))
+    wanted = case.plain(3, 4, generator=torch.Generator().manual_seed(3))
+    assert all(torch.equal(p, q) for p, q in zip(real.parameters(), wanted.parameters(), strict=True))
+
+
+def test_extra_repr_tells_the_configuration():
+    assert repr(RHN(88, 64, 5)) == "RHN(88, 64, depth=5, init='uniform:0.04', coupled=True, transform_bias=-2.0)"
+    assert "batch_first=True" in repr(LSTM(3, 4, batch_first=True))
+    assert "kernel='reference'" in repr(GRU(3, 4, kernel="reference"))
+
+
+def test_a_cell_of_ones_own_needs_only_parameters_and_a_step():
+    class Leaky(Cell):
+        def __init__(self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None, **common):
+            super().__init__(input_size, hidden_size, depth, **common)
+            self.weight = nn.Parameter(torch.empty(hidden_size, input_size, device=device, dtype=dtype))
+            self.reset_parameters(generator)
+
+        def step(self, x, s):
+            return 0.5 * s + x @ self.weight.T
+
+    cell, x = Leaky(3, 4), torch.randn(2, 5, 3)
+    _, last = cell(x)
+    assert_close(last, 0.5 * (x[0] @ cell.weight.T) + x[1] @ cell.weight.T, 1e-6, "last")
+    with pytest.raises(NotImplementedError, match="needs its equation"):
+        Cell(3, 4)(x)
+
+
+@shallow
+def test_cells_train(case):
+    """A few steps of SGD lower the loss: the module works with an ordinary optimiser."""
+    cell = case.plain(3, 8, dtype=torch.float32, init="gaussian:0.3")
+    x, target = torch.randn(4, 6, 3), 0.3 * torch.rand(4, 6, 8)
+    optimiser = torch.optim.SGD(cell.parameters(), lr=0.1)
+    losses = []
+    for _ in range(20):
+        loss = (cell(x)[0] - target).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+# ---- what is refused, and how --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", CELLS)
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ((0, 4), "input_size must be a whole number of at least 1, got 0"),
+        ((3, 0), "hidden_size must be .* got 0"),
+        ((3, -4), "hidden_size must be .* got -4"),
+        ((3, 4.0), "hidden_size must be .* got 4.0"),
+        ((3, "4"), "hidden_size must be .* got '4'"),
+        ((True, 4), "input_size must be .* got True"),
+        ((3, 4, 0), "depth must be .* got 0"),
+    ],
+)
+def test_sizes_are_whole_numbers_of_at_least_one(key, sizes, message):
+    with pytest.raises(InvalidInputError, match=message):
+        CELLS[key](*sizes)
+
+
+def test_sizes_may_be_numpys():
+    config = RHN(np.int64(3), np.int32(4), np.int8(2)).config()
+    assert [type(config[name]) for name in ("input_size", "hidden_size", "depth")] == [int, int, int]
+
+
+@pytest.mark.parametrize("key", ["rnn", "irnn", "lstm", "gru"])
+def test_cells_without_recurrence_depth_say_so(key):
+    with pytest.raises(InvalidInputError, match="has no recurrence depth: depth must be 1, got 3"):
+        CELLS[key](3, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: RHN(3, 4, kernel="fast"), "unknown kernel 'fast'"),
+        (lambda: RHN(3, 4, init="xavier"), "unknown initialisation 'xavier'"),
+        (lambda: DTRNN(3, 4, nonlinearity="gelu"), "unknown nonlinearity 'gelu'"),
+        (lambda: DTSRNN(3, 4, 2, skip="first"), "unknown skip 'first'"),
+        (lambda: resolve_cell("rnh"), "unknown cell 'rnh'; did you mean"),
+        (lambda: resolve_cell("DT_RNN "), "did you mean 'dt-rnn'"),
+        (lambda: resolve_cell("no.such.module:Cell"), "cannot load the cell 'no.such.module:Cell'"),
+        (lambda: resolve_cell("math:nothing"), "cannot load the cell"),
+        (lambda: resolve_cell("math:pi"), "is not callable"),
+    ],
+)
+def test_unknown_names_are_refused_with_the_known_ones(build, message):
+    with pytest.raises(InvalidInputError, match=message):
+        build()
+
+
+def test_resolve_cell_finds_ours_and_a_users():
+    assert resolve_cell("rhn") is RHN
+    assert resolve_cell("torch.nn:GRUCell") is nn.GRUCell
+
+
+@pytest.mark.parametrize("kernel", ["manual", "reference"])
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda c: c(torch.zeros(3)), r"x has shape \(3,\): expected \(T, B, 3\) or \(T, 3\)"),
+        (lambda c: c(torch.zeros(2, 2, 2, 3)), r"x has shape \(2, 2, 2, 3\)"),
+        (lambda c: c(torch.zeros(5, 2, 4)), r"x has shape \(5, 2, 4\): expected \(T, B, 3\)"),
+        (lambda c: c(torch.zeros(0, 2, 3)), "no time steps"),
+        (lambda c: c(torch.zeros(5, 2, 3).double()), r"x is torch.float64, the weights are torch.float32: convert one"),
+        (lambda c: c(torch.zeros(5, 2, 3, dtype=torch.uint8)), "x is torch.uint8"),
+        (lambda c: c(torch.zeros(5, 2, 3), torch.zeros(3, 4)), r"of shape \(3, 4\): expected .* of shape \(2, 4\)"),
+        (lambda c: c(torch.zeros(5, 3), torch.zeros(1, 4)), r"of shape \(1, 4\): expected .* of shape \(4,\)"),
+        (lambda c: c(torch.zeros(5, 2, 3), torch.zeros(2, 4).double()), "s0 is torch.float64"),
+        (lambda c: c(torch.zeros(5, 2, 3), mask=torch.ones(2, 5) > 0), r"mask has shape \(2, 5\): expected \(5, 2\)"),
+        (lambda c: c(torch.zeros(5, 3), mask=torch.ones(5, 1) > 0), r"mask has shape \(5, 1\): expected \(5,\)"),
+        (lambda c: c(torch.zeros(5, 2, 3), mask=torch.ones(5, 2)), "mask is torch.float32.*expected torch.bool"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_the_callers_layout(call, message, kernel):
+    with pytest.raises(InvalidInputError, match=message):
+        call(RHN(3, 4, 2, kernel=kernel))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda c: c(torch.zeros(3)), r"x has shape \(3,\): expected \(B, T, 3\)"),
+        (lambda c: c(torch.zeros(2, 5, 7)), r"x has shape \(2, 5, 7\): expected \(B, T, 3\)"),
+        (lambda c: c(torch.zeros(2, 0, 3)), "no time steps"),
+        (lambda c: c(torch.zeros(2, 5, 3), torch.zeros(5, 4)), r"expected .* of shape \(2, 4\)"),
+        (lambda c: c(torch.zeros(2, 5, 3), mask=torch.ones(2) > 0), r"mask has shape \(2,\): expected \(2, 5\)"),
+    ],
+)
+def test_what_does_not_fit_is_said_with_batch_first_too(call, message):
+    with pytest.raises(InvalidInputError, match=message):
+        call(LSTM(3, 2, batch_first=True))

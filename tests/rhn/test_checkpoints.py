@@ -1,0 +1,517 @@
+"""A checkpoint gives back the same bits, and a file that lies is refused with one sentence, at no cost and running nothing."""
+
+import copy
+import json
+import os
+import pickle
+import stat
+import struct
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from cases import SHALLOW_CASES
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from rhn import checkpoints
+from rhn.cells import RHN, RNN
+from rhn.checkpoints import load_checkpoint, read_metadata, save_checkpoint
+from rhn.errors import CheckpointError, OutputError
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+
+
+# ---- the same bits back --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_round_trip_is_bit_exact(case, dtype, tmp_path):
+    cell = case.build(dtype=dtype, batch_first=True, init="gaussian:0.1")
+    path = save_checkpoint(tmp_path / "cell.safetensors", cell, seed=7)
+    again = load_checkpoint(path)
+    assert type(again) is type(cell)
+    assert again.config() == cell.config()
+    assert [(n, p.dtype) for n, p in again.named_parameters()] == [(n, dtype) for n, _ in cell.named_parameters()]
+    for (name, p), (_, q) in zip(cell.named_parameters(), again.named_parameters(), strict=True):
+        assert p.detach().view(torch.uint8).equal(q.detach().view(torch.uint8)), name
+        assert q.requires_grad
+    x = torch.randn(3, 4, 5).to(dtype)
+    assert torch.equal(again(x)[0], cell(x)[0])
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**32), depth=st.integers(1, 3), n=st.integers(1, 9), coupled=st.booleans())
+def test_any_configuration_comes_back(tmp_path_factory, seed, depth, n, coupled):
+    path = tmp_path_factory.mktemp("any") / "c.safetensors"
+    cell = RHN(2, n, depth, coupled=coupled, transform_bias=seed / 1e9, init=f"uniform:{seed / 1e8!r}")
+    again = load_checkpoint(save_checkpoint(path, cell))
+    assert again.config() == cell.config()
+    assert all(torch.equal(p, q) for p, q in zip(cell.parameters(), again.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "name", ["plain", "with blank.safetensors", "Geršgorin-ř.safetensors", "a.b.c.safetensors", "-x", "new\nline"]
+)
+def test_awkward_names(tmp_path, name):
+    path = save_checkpoint(tmp_path / name, RNN(2, 3))
+    assert path == tmp_path / name
+    assert isinstance(load_checkpoint(str(path)), RNN)
+    assert names(tmp_path) == [name]
+
+
+def test_signed_zeros_and_denormals_survive(tmp_path):
+    cell = RNN(2, 3)
+    with torch.no_grad():
+        cell.weight_ih.copy_(torch.tensor([[-0.0, 1e-45], [3e38, -1e-40], [0.1, 2**-149]]))
+    again = load_checkpoint(save_checkpoint(tmp_path / "z", cell))
+    assert torch.equal(cell.weight_ih.view(torch.int32), again.weight_ih.view(torch.int32))
+
+
+def test_strided_and_shared_weights(tmp_path):
+    """A model taken out of a stack has weights that are views of it."""
+    cell = RNN(4, 3)
+    stack = torch.randn(2, 3, 4)
+    cell.weight_ih = nn.Parameter(torch.randn(4, 3).T)
+    again = load_checkpoint(save_checkpoint(tmp_path / "a", cell))
+    assert torch.equal(again.weight_ih, cell.weight_ih)
+    cell.weight_ih = nn.Parameter(stack[1])
+    path = save_checkpoint(tmp_path / "b", cell)
+    assert torch.equal(load_checkpoint(path).weight_ih, stack[1])
+    flat = torch.randn(100)
+    cell.weight_hh, cell.bias = nn.Parameter(flat[:9].view(1, 3, 3)), nn.Parameter(flat[9:12].view(1, 3))
+    again = load_checkpoint(save_checkpoint(tmp_path / "c", cell))
+    assert torch.equal(again.bias, cell.bias)
+    assert torch.equal(again.weight_hh, cell.weight_hh)
+    assert (tmp_path / "c").stat().st_size < 2000
+
+
+def test_metadata_is_kept_and_read_without_the_weights(tmp_path):
+    metadata = {
+        "seed": 3,
+        "metrics": {"nll": 8.5, "per epoch": [1.0, 2.0]},
+        "data": "JSB Chorales",
+        "note": None,
+        "ř": "š",
+    }
+    path = save_checkpoint(tmp_path / "a", RNN(2, 3), **metadata)
+    header = read_metadata(path)
+    assert header["metadata"] == metadata
+    assert header["class"] == "RNN"
+    assert header["format"] == 1
+    assert header["versions"]["torch"] == torch.__version__
+    assert header["config"]["hidden_size"] == 3
+
+
+def test_loading_leaves_the_callers_random_numbers_and_gradients_alone(tmp_path):
+    path = save_checkpoint(tmp_path / "a", RHN(2, 3))
+    before = torch.get_rng_state()
+    model = load_checkpoint(path)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(p.grad is None and p.is_leaf for p in model.parameters())
+
+
+def test_others_may_read_the_file(tmp_path):
+    """As any file a program writes: by the user's umask, not for the owner alone."""
+    old = os.umask(0o022)
+    try:
+        path = save_checkpoint(tmp_path / "a", RNN(2, 3))
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+class Mine(nn.Module):
+    """A user's module with a tied weight."""
+
+    def __init__(self, n, *, device=None, dtype=None):
+        super().__init__()
+        self.n = n
+        self.a = nn.Linear(n, n, device=device, dtype=dtype)
+        self.b = nn.Linear(n, n, device=device, dtype=dtype)
+        self.b.weight = self.a.weight
+        self.register_buffer("scale", torch.ones(n, device=device, dtype=dtype))
+
+    def config(self):
+        return {"n": self.n}
+
+
+def test_a_users_module_with_tied_weights_and_buffers(tmp_path):
+    mine = Mine(4)
+    mine.scale.mul_(3)
+    path = save_checkpoint(tmp_path / "a", mine)
+    with pytest.raises(CheckpointError, match=r"holds a Mine, .*load_checkpoint\(path, factory=Mine\)"):
+        load_checkpoint(path)
+    again = load_checkpoint(path, factory=Mine)
+    assert again.b.weight is again.a.weight
+    assert torch.equal(again.a.weight, mine.a.weight)
+    assert torch.equal(again.scale, mine.scale)
+
+
+# ---- what cannot be saved ------------------------------------------------------------------------
+
+
+def test_what_cannot_be_rebuilt_is_not_saved(tmp_path):
+    with pytest.raises(CheckpointError, match=r"cannot save Linear: it needs a config\(\)"):
+        save_checkpoint(tmp_path / "a", nn.Linear(2, 3))
+    for value in (float("nan"), float("inf"), {1, 2}, torch.zeros(2), object()):
+        with pytest.raises(CheckpointError, match="not plain JSON"):
+            save_checkpoint(tmp_path / "a", RNN(2, 3), value=value)
+    assert names(tmp_path) == []
+
+
+# ---- atomic --------------------------------------------------------------------------------------
+
+
+def test_a_writer_that_dies_midway_leaves_the_old_file(tmp_path, monkeypatch):
+    path = save_checkpoint(tmp_path / "a", RNN(2, 3), epoch=1)
+    old = path.read_bytes()
+
+    def half(self, data):
+        with self.open("wb") as file:
+            file.write(data[: len(data) // 2])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(path), "write_bytes", half)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(path, RNN(2, 3), epoch=2)
+    assert path.read_bytes() == old
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_writer_killed_before_the_rename_leaves_the_old_file(tmp_path):
+    path = save_checkpoint(tmp_path / "a", RNN(2, 3), epoch=1)
+    script = f"""
+import os, pathlib, signal
+from rhn.cells import RNN
+from rhn.checkpoints import save_checkpoint
+pathlib.Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+save_checkpoint({str(path)!r}, RNN(2, 3), epoch=2)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
+    assert read_metadata(path)["metadata"] == {"epoch": 1}
+    load_checkpoint(path)
+
+
+def test_a_full_disk_is_an_output_error_and_leaves_the_old_file(tmp_path):
+    path = save_checkpoint(tmp_path / "a", RNN(2, 3), epoch=1)
+    script = f"""
+import resource
+from rhn.cells import RHN
+from rhn.checkpoints import save_checkpoint
+from rhn.errors import OutputError
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    save_checkpoint({str(path)!r}, RHN(88, 100), epoch=2)
+except OutputError as error:
+    print(error)
+"""
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == f"cannot write {path}: File too large"
+    assert read_metadata(path)["metadata"] == {"epoch": 1}
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "name", ["no/folder/a", "", "file/a", "n" * 300], ids=["folder", "empty", "under a file", "long"]
+)
+def test_where_nothing_can_be_written(tmp_path, name):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write"):
+        save_checkpoint(tmp_path / name, RNN(2, 3))
+    assert names(tmp_path) == ["file"]
+
+
+# ---- files that lie ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def good(tmp_path):
+    return save_checkpoint(tmp_path / "good.safetensors", RHN(3, 4, 2), seed=1)
+
+
+def forge(good, *, config=None, drop=(), tensors=None, header=None, text=None):
+    """A copy of a good checkpoint that lies in one respect."""
+    told = read_metadata(good)
+    told["config"] = {k: v for k, v in (told["config"] | (config or {})).items() if k not in drop}
+    told |= header or {}
+    weights = load_file(good) if tensors is None else tensors
+    path = good.with_name("forged.safetensors")
+    save_file(weights, path, metadata={"rhn": json.dumps(told) if text is None else text})
+    return path
+
+
+def refused(path, match=None):
+    """Loading says one sentence, quickly."""
+    start = time.perf_counter()
+    with pytest.raises(CheckpointError, match=match) as caught:
+        load_checkpoint(path)
+    assert time.perf_counter() - start < 5
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"hidden_size": 10**12},
+        {"hidden_size": 10**30},
+        {"hidden_size": 5},
+        {"hidden_size": 0},
+        {"hidden_size": -4},
+        {"hidden_size": "4"},
+        {"hidden_size": 4.0},
+        {"hidden_size": None},
+        {"hidden_size": [4]},
+        {"input_size": 10**18},
+        {"input_size": True},
+        {"depth": 10**9},
+        {"depth": 3},
+        {"depth": -1},
+        {"depth": {"a": 1}},
+        {"coupled": False},
+        {"coupled": "no"},
+        {"batch_first": "yes"},
+        {"transform_bias": "-2"},
+        {"transform_bias": None},
+        {"transform_bias": []},
+        {"kernel": "cuda"},
+        {"kernel": ["manual"]},
+        {"kernel": {}},
+        {"init": "uniform:1e308"},
+        {"init": "exec:1"},
+        {"init": None},
+        {"init": {"scheme": "uniform"}},
+        {"device": "cuda"},
+        {"dtype": "float64"},
+        {"dtype": None},
+        {"generator": None},
+        {"generator": "seed"},
+        {"self": 1},
+        {"": 1},
+        {"__class__": "os.system"},
+        {"junk": [[[[{"a": [1, 2, {"b": None}]}]]]]},
+    ],
+    ids=str,
+)
+def test_a_configuration_that_lies(good, config):
+    message = refused(forge(good, config=config), match="forged")
+    assert len(message) < 600
+
+
+@pytest.mark.parametrize("key", ["input_size", "hidden_size", "depth"])
+def test_a_configuration_that_leaves_something_out(good, key):
+    refused(forge(good, drop=(key,)))
+
+
+@pytest.mark.parametrize(
+    ("header", "match"),
+    [
+        ({"class": "LSTM"}, "its configuration does not describe a LSTM"),
+        ({"class": "RNN"}, "its configuration does not describe a RNN"),
+        ({"class": "os.system"}, "holds a os.system, which is none of ours"),
+        ({"class": 5}, "does not say which class"),
+        ({"class": None}, "does not say which class"),
+        ({"class": ["RHN"]}, "does not say which class"),
+        ({"config": []}, "does not say which class"),
+        ({"config": "rm -rf"}, "does not say which class"),
+        ({"format": 2}, "has format 2, this version reads 1"),
+        ({"format": None}, "has format None"),
+        ({"format": "1"}, "has format '1'"),
+    ],
+    ids=str,
+)
+def test_a_header_that_lies(good, header, match):
+    refused(forge(good, header=header), match=match)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "null",
+        "5",
+        '"RHN"',
+        "[]",
+        "{}",
+        "[" * 10_000 + "]" * 10_000,
+        '{"a":' * 10_000 + "1" + "}" * 10_000,
+        "\ud83d".encode("utf-16", "surrogatepass").hex(),
+    ],
+    ids=range(10),
+)
+def test_a_header_that_is_no_json_of_ours(good, text):
+    refused(forge(good, text=text), match="header")
+
+
+def test_no_header_of_ours(tmp_path):
+    for metadata in (None, {"format": "pt"}):
+        save_file({"weight_ih": torch.zeros(2)}, tmp_path / "x.safetensors", metadata=metadata)
+        refused(tmp_path / "x.safetensors", match="was not written by this toolkit")
+
+
+def test_missing_extra_and_misshapen_tensors(good):
+    weights = load_file(good)
+    refused(forge(good, tensors={k: v for k, v in weights.items() if k != "bias"}), match="it lacks bias")
+    refused(forge(good, tensors=weights | {"weight_skip": torch.zeros(1)}), match="has an unknown weight_skip")
+    refused(
+        forge(good, tensors={"other": torch.zeros(1)}),
+        match="lacks bias, weight_hh, weight_ih and has an unknown other",
+    )
+    refused(forge(good, tensors={}), match="lacks")
+    for shape in ((8, 4, 2), (16, 4), (2, 8, 4, 1), (0,), ()):
+        wrong = weights | {"weight_hh": torch.zeros(shape)}
+        refused(forge(good, tensors=wrong), match="weight_hh has shape .*, its header promises \\(2, 8, 4\\)")
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.int64, torch.uint8, torch.bool, torch.complex64, torch.float8_e4m3fn, torch.float8_e5m2], ids=str
+)
+def test_dtypes_that_are_no_weights(good, dtype):
+    weights = {name: t.to(dtype) for name, t in load_file(good).items()}
+    refused(forge(good, tensors=weights), match="expected weights of one floating-point type")
+
+
+def test_mixed_dtypes(good):
+    weights = load_file(good)
+    weights["bias"] = weights["bias"].double()
+    refused(forge(good, tensors=weights), match="one floating-point type .*found torch.float32, torch.float64")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_diverged_training_is_named(good, value):
+    weights = load_file(good)
+    weights["weight_hh"][1, 2, 3] = value
+    refused(
+        forge(good, tensors=weights),
+        match="weight_hh holds NaN or infinite values: the training that wrote it had diverged",
+    )
+
+
+def test_truncated_anywhere(good):
+    data, path = good.read_bytes(), good.with_name("short.safetensors")
+    for length in sorted({*range(0, len(data), 97), *range(24), *range(len(data) - 12, len(data))}):
+        path.write_bytes(data[:length])
+        refused(path, match=r"is not a whole \.safetensors file")
+
+
+def test_bytes_appended(good):
+    good.write_bytes(good.read_bytes() + b"\0")
+    refused(good, match=r"is not a whole \.safetensors file")
+
+
+@settings(max_examples=60)
+@given(where=st.integers(0, 10**6), value=st.integers(0, 255))
+def test_one_changed_byte_is_refused_or_harmless(tmp_path_factory, where, value):
+    """Never a traceback: either one sentence, or a cell of the promised shape with finite weights."""
+    path = tmp_path_factory.mktemp("byte") / "a"
+    save_checkpoint(path, RHN(3, 4, 2))
+    data = bytearray(path.read_bytes())
+    data[where % len(data)] = value
+    path.write_bytes(data)
+    try:
+        cell = load_checkpoint(path)
+    except CheckpointError:
+        return
+    assert all(torch.isfinite(p).all() for p in cell.parameters())
+
+
+@pytest.mark.parametrize("declared", [2**63, 2**40, 10**9, 5])
+def test_a_header_length_that_lies(good, declared):
+    good.write_bytes(struct.pack("<Q", declared) + good.read_bytes()[8:])
+    refused(good, match=r"is not a whole \.safetensors file")
+
+
+def test_tensor_offsets_that_lie(good):
+    data = good.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    for change in (
+        lambda h: h["bias"].update(data_offsets=[0, 10**15]),
+        lambda h: h["bias"].update(data_offsets=[-4, 8]),
+        lambda h: h["bias"].update(shape=[10**9, 10**9]),
+        lambda h: h["bias"].update(shape=[-1]),
+        lambda h: h["bias"].update(dtype="PICKLE"),
+        lambda h: h["bias"].update(data_offsets=h["weight_hh"]["data_offsets"]),
+        lambda h: h.update(bias=[]),
+    ):
+        header = json.loads(data[8 : 8 + length])
+        change(header)
+        text = json.dumps(header).encode()
+        good.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
+        refused(good, match=r"is not a whole \.safetensors file")
+
+
+def test_loading_runs_nothing(tmp_path):
+    """A pickle with a payload, renamed, is not opened as one."""
+    witness = tmp_path / "ran"
+
+    class Payload:
+        def __reduce__(self):
+            return os.system, (f"touch {witness}",)
+
+    for name, write in (
+        ("a.safetensors", lambda p: p.write_bytes(pickle.dumps(Payload()))),
+        ("b.safetensors", lambda p: torch.save({"weight_ih": Payload()}, p)),
+    ):
+        write(tmp_path / name)
+        refused(tmp_path / name, match=r"is not a whole \.safetensors file")
+    assert not witness.exists()
+
+
+def test_what_is_no_file(tmp_path):
+    (tmp_path / "empty").touch()
+    refused(tmp_path / "empty", match=r"is not a whole \.safetensors file")
+    for path in (tmp_path, tmp_path / "nothing", tmp_path / ("a" * 300), "", "\0"):
+        refused(path, match="there is no checkpoint at")
+    os.mkfifo(tmp_path / "pipe")
+    refused(tmp_path / "pipe", match="there is no checkpoint at")
+
+
+def test_a_lie_costs_no_memory(good):
+    """A gigabyte-sized promise is refused in a process that may not have a gigabyte more."""
+    path = forge(good, config={"hidden_size": 30_000, "depth": 50})
+    script = f"""
+import resource
+from rhn.checkpoints import load_checkpoint
+from rhn.errors import CheckpointError
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
+try:
+    load_checkpoint({str(path)!r})
+except CheckpointError as error:
+    print("refused")
+"""
+    assert (
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "refused\n"
+    )
+
+
+def test_a_factory_that_fails_is_one_sentence(good):
+    def broken(**_):
+        raise KeyError("anything")
+
+    with pytest.raises(CheckpointError, match="its configuration does not describe a RHN"):
+        load_checkpoint(good, factory=broken)
+
+
+def test_nothing_here_can_unpickle():
+    source = open(checkpoints.__file__).read()  # noqa: PTH123, SIM115
+    assert "torch.load" not in source
+    assert "import pickle" not in source
+
+
+def test_a_checkpoint_of_a_deepcopy_is_the_same_file(good, tmp_path):
+    cell = load_checkpoint(good)
+    a, b = (save_checkpoint(tmp_path / name, c) for name, c in (("a", cell), ("b", copy.deepcopy(cell))))
+    assert a.read_bytes() == b.read_bytes()

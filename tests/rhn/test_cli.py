@@ -1,0 +1,185 @@
+"""The `rhn` command on real chorales: train, kill, go on, evaluate, sample; bad input gets one sentence."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from rhn import cli
+from rhn.data import chorales
+from rhn.data.corpus import LOWEST_PITCH, SPLITS
+from rhn.presets import PRESETS, TrainConfig
+
+TINY = ("--hidden-size", "4", "--init-std", "0.1", "--epochs", "5", "--patience", "5")
+
+
+@pytest.fixture(scope="module")
+def data(original_chorales, tmp_path_factory):
+    """A file of the shortest chorales: 33 to train on, 3 and 3."""
+    corpus, path = chorales(original_chorales), tmp_path_factory.mktemp("data") / "short.json"
+    short = {s: sorted(getattr(corpus, s), key=len)[: 33 if s == "train" else 3] for s in SPLITS}
+    pitches = {s: [[(np.flatnonzero(f) + LOWEST_PITCH).tolist() for f in p] for p in ps] for s, ps in short.items()}
+    path.write_text(json.dumps(pitches))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    assert cli.main(["train", "jsb-depth-2", "--out", str(folder), "--data", data, *TINY]) == 0
+    return folder
+
+
+def rhn(*args, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "rhn", *map(str, args)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def wait_for_lines(path, count, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not path.exists() or len(path.read_text().splitlines()) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "no progress"
+        time.sleep(0.002)
+
+
+def test_a_trained_model_is_evaluated_at_full_precision(trained, data, capsys):
+    last = json.loads((trained / "metrics.jsonl").read_text().splitlines()[-1])
+    for split in ("train", "valid"):
+        checkpoint = str(trained / "best.safetensors")
+        assert cli.main(["evaluate", checkpoint, "--split", split, "--data", data, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert list(found) == ["nll", "split", "frames"]
+        assert (found["nll"], found["split"]) == (last[f"{split}_nll"], split)
+    pieces = chorales(data).valid
+    assert found["frames"] == sum(map(len, pieces)) - len(pieces)
+
+
+def test_results_go_to_stdout_and_nothing_else_is_said(trained, data, capsys):
+    command = ["train", "jsb-depth-2", "--out", str(trained), "--data", data, *TINY]
+    assert cli.main(command) == 0
+    said = capsys.readouterr()
+    assert "test" in said.out
+    assert str(trained / "best.safetensors") in said.out
+    assert said.err == ""
+    assert cli.main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["epochs"] == 5
+
+
+def test_a_killed_training_goes_on_to_the_same_bits(data, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    command = ("train", "jsb-depth-2", "--data", data, *TINY, "--epochs", "40", "--patience", "40", "--out")
+    assert cli.main([*command, str(whole)]) == 0
+    for lines in (3, 15):
+        process = rhn(*command, killed)
+        wait_for_lines(killed / "metrics.jsonl", lines, process)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    assert cli.main([*command, str(killed)]) == 0
+    for name in ("metrics.jsonl", "best.safetensors", "state.safetensors"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_ctrl_c_saves_and_ends_with_130(data, tmp_path):
+    process = rhn("train", "jsb-depth-1", "--data", data, *TINY, "--epochs", 10000, "--patience", 10000, "--out", tmp_path)
+    wait_for_lines(tmp_path / "metrics.jsonl", 3, process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on" in errors
+    assert "Traceback" not in errors
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert f"stopped after epoch {len(lines) - 1}," in errors
+
+
+@pytest.mark.parametrize("suffix", ["mid", "musicxml"])
+def test_a_chorale_is_sampled_into_a_file(suffix, trained, tmp_path, capsys):
+    output = tmp_path / f"chorale.{suffix}"
+    command = ["sample", str(trained / "best.safetensors"), "--output", str(output), "--bars", "2"]
+    assert cli.main([*command, "--temperature", "0.8", "--seed", "3"]) == 0
+    assert str(output) in capsys.readouterr().out
+    assert output.read_bytes()[:5] in (b"MThd\0", b"<?xml")
+
+
+def test_the_presets_are_listed(capsys):
+    assert cli.main(["presets", "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)) == list(PRESETS)
+    assert cli.main(["presets"]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[0] for row in rows] == list(PRESETS)
+    assert "hidden_size" in header
+
+
+def test_every_field_of_a_configuration_is_an_option():
+    options = {field.name for field in dataclasses.fields(cli.Train)}
+    assert {field.name for field in dataclasses.fields(TrainConfig)} < options
+
+
+def test_another_cell_gets_the_preset_s_budget(data, tmp_path):
+    command = ["train", "jsb-depth-1", "--cell", "gru", "--out", str(tmp_path), "--data", data, "--epochs", "1"]
+    assert cli.main([*command, "--hidden-size", "3"]) == 0
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert (config["cell"], config["transform_bias"], config["hidden_size"]) == ("gru", None, 3)
+
+
+def test_a_cell_of_the_user_s_own_trains_and_is_evaluated(data, tmp_path, monkeypatch, capsys):
+    (tmp_path / "mycells.py").write_text("from rhn.cells import GRU\n\n\nclass Mine(GRU):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    command = ["train", "jsb-depth-1", "--cell", "mycells:Mine", "--out", str(tmp_path / "run"), "--data", data]
+    assert cli.main([*command, *TINY]) == 0
+    checkpoint = str(tmp_path / "run" / "best.safetensors")
+    assert cli.main(["evaluate", checkpoint, "--data", data]) == 2
+    assert "none of ours" in capsys.readouterr().err
+    assert cli.main(["evaluate", checkpoint, "--data", data, "--cell", "mycells:Mine"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("train jsb-dept-6 --out OUT", "did you mean 'jsb-depth-6'"),
+        ("train jsb-depth-1 --out OUT --learning-rate -1", "learning_rate is -1.0, expected a number above 0"),
+        ("train jsb-depth-1 --out OUT --cell rrn", "unknown cell 'rrn'"),
+        ("train jsb-depth-1 --out OUT --cell gru --transform-bias -1", "transform_bias"),
+        ("train jsb-depth-2 --out OUT --cell lstm", "no recurrence depth"),
+        ("train jsb-depth-1 --out OUT --data missing.json", "missing.json: no such file"),
+        ("train jsb-depth-1 --out /dev/null/run --epochs 1 --hidden-size 1", "cannot write"),
+        ("train jsb-depth-1", "--out"),
+        ("train jsb-depth-1 --out OUT --epochs many", "--epochs"),
+        ("evaluate missing.safetensors", "there is no checkpoint at missing.safetensors"),
+        ("evaluate CHECKPOINT --split tests", "--split"),
+        ("sample CHECKPOINT --output chorale.wav", r".mid or .musicxml"),
+        ("sample CHECKPOINT --output OUT/missing/c.mid", "does not exist"),
+        ("sample CHECKPOINT --output OUT.mid --temperature 0", "temperature must be above 0"),
+        ("compose", "compose"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_exit_code_2(command, message, trained, data, tmp_path, capsys):
+    checkpoint = str(trained / "best.safetensors")
+    words = [w.replace("CHECKPOINT", checkpoint).replace("OUT", str(tmp_path / "out")) for w in command.split()]
+    if words[0] == "train" and "--data" not in words:
+        words += ["--data", data]
+    assert cli.main(words) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: ")
+    assert said.err.count("\n") == 1
+    assert message in said.err
+
+
+def test_help_is_printed_without_loading_torch():
+    code = "import sys, rhn.cli\ntry: rhn.cli.main(['train', '--help'])\nfinally: assert 'torch' not in sys.modules"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"COLUMNS": "100"})
+    assert run.returncode == 0, run.stderr
+    assert "--learning-rate X" in run.stdout

@@ -1,0 +1,144 @@
+"""Our RNN, LSTM and GRU are torch.nn's, with converted weights, both ways: outputs, states and gradients to float32 rounding."""
+
+import pytest
+import torch
+from cases import assert_close, randomize
+from torch import nn
+
+from rhn.cells import CELLS, GRU, IRNN, LSTM, RNN, from_torch, to_torch
+from rhn.errors import InvalidInputError
+
+THEIRS = {
+    "rnn-tanh": lambda **k: nn.RNN(5, 7, **k),
+    "rnn-relu": lambda **k: nn.RNN(5, 7, nonlinearity="relu", **k),
+    "lstm": lambda **k: nn.LSTM(5, 7, **k),
+    "gru": lambda **k: nn.GRU(5, 7, **k),
+}
+every_module = pytest.mark.parametrize("name", THEIRS)
+
+
+def joined(state):
+    """torch's last state (1, B, n), or the LSTM's pair, as our one tensor (B, state_size)."""
+    return torch.cat(state, -1).squeeze(0) if isinstance(state, tuple) else state.squeeze(0)
+
+
+def split(s0, module):
+    """Our state as torch's."""
+    s0 = s0.unsqueeze(0)
+    return tuple(t.contiguous() for t in s0.chunk(2, -1)) if isinstance(module, nn.LSTM) else s0
+
+
+def gradients(module, outputs, last, leaves):
+    g = torch.Generator().manual_seed(4)
+    total = (outputs * torch.randn(outputs.shape, generator=g)).sum() + (
+        last * torch.randn(last.shape, generator=g)
+    ).sum()
+    return torch.autograd.grad(total, [*leaves, *module.parameters()])
+
+
+@every_module
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("bias", [True, False])
+def test_from_torch_gives_outputs_states_and_gradients(name, bias, batch_first):
+    theirs = THEIRS[name](bias=bias, batch_first=batch_first)
+    randomize(theirs)
+    ours = from_torch(theirs)
+    x, s0 = torch.randn(6, 4, 5, requires_grad=True), torch.randn(4, ours.state_size).mul_(0.5).requires_grad_()
+    if batch_first:
+        x = torch.randn(4, 6, 5, requires_grad=True)
+    y, last = ours(x, s0)
+    z, state = theirs(x, split(s0, theirs))
+    assert_close(y, z, 2e-6, "outputs")
+    assert_close(last, joined(state), 2e-6, "last state")
+    mine = gradients(ours, y, last, [x, s0])
+    wanted = gradients(theirs, z, joined(state), [x, s0])
+    for what, g, h in zip(("x", "s0", "weight_ih", "weight_hh"), mine, wanted, strict=False):
+        assert_close(g.reshape(h.shape), h, 5e-6, f"gradient of {what}")
+    if bias:
+        assert_close(mine[4].flatten(), wanted[4], 5e-6, "gradient of bias")
+    if bias and name == "gru":
+        assert_close(mine[5], wanted[5][14:], 5e-6, "gradient of bias_hn")
+
+
+@every_module
+def test_to_torch_and_back_is_the_same_cell(name):
+    ours = from_torch(THEIRS[name](batch_first=True))
+    randomize(ours)
+    theirs = to_torch(ours)
+    assert type(theirs) is type(THEIRS[name]())
+    x = torch.randn(4, 6, 5)
+    (y, last), (z, state) = ours(x), theirs(x)
+    assert_close(y, z, 2e-6, "outputs")
+    assert_close(last, joined(state), 2e-6, "last state")
+    again = from_torch(theirs)
+    assert again.batch_first
+    for (what, p), (_, q) in zip(ours.named_parameters(), again.named_parameters(), strict=True):
+        assert torch.equal(p, q), what
+
+
+@pytest.mark.parametrize(
+    "theirs", [nn.RNNCell(5, 7), nn.RNNCell(5, 7, nonlinearity="relu"), nn.GRUCell(5, 7), nn.LSTMCell(5, 7)], ids=repr
+)
+@pytest.mark.parametrize("bias", [True, False])
+def test_torchs_single_step_cells(theirs, bias):
+    theirs = type(theirs)(
+        5, 7, bias=bias, **({"nonlinearity": theirs.nonlinearity} if isinstance(theirs, nn.RNNCell) else {})
+    )
+    randomize(theirs)
+    ours = from_torch(theirs)
+    x, s = torch.randn(4, 5), torch.randn(4, ours.state_size) * 0.5
+    wanted = torch.cat(theirs(x, s.chunk(2, -1)), -1) if isinstance(theirs, nn.LSTMCell) else theirs(x, s)
+    assert_close(ours.step(x, s), wanted, 2e-6, "step")
+
+
+@pytest.mark.parametrize("key", ["rnn", "irnn", "lstm", "gru"])
+def test_to_torch_from_a_cell_of_ours(key):
+    ours = CELLS[key](5, 7, dtype=torch.float64)
+    theirs, x = to_torch(ours), torch.randn(6, 4, 5, dtype=torch.float64)
+    assert_close(theirs(x)[0], ours(x)[0], 1e-13, "float64 outputs")
+
+
+def test_dtype_is_kept_and_weights_are_copied():
+    theirs = nn.LSTM(3, 4, dtype=torch.float64)
+    ours = from_torch(theirs)
+    assert ours.weight_ih.dtype == torch.float64
+    with torch.no_grad():
+        theirs.weight_ih_l0.zero_()
+    assert ours.weight_ih.any()
+
+
+def test_converting_leaves_the_callers_random_numbers_alone():
+    theirs, ours = nn.GRU(3, 4), LSTM(3, 4)
+    before = torch.get_rng_state()
+    from_torch(theirs)
+    to_torch(ours)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.LSTM(3, 4, num_layers=2),
+        nn.GRU(3, 4, bidirectional=True),
+        nn.LSTM(3, 4, proj_size=2),
+        nn.Linear(3, 4),
+        "lstm",
+    ],
+    ids=repr,
+)
+def test_what_cannot_be_converted_is_refused(module):
+    with pytest.raises(InvalidInputError, match="cannot convert"):
+        from_torch(module)
+
+
+@pytest.mark.parametrize("key", ["rhn", "dt-rnn", "dts-rnn"])
+def test_cells_torch_does_not_have_are_refused(key):
+    with pytest.raises(InvalidInputError, match=r"torch\.nn has no"):
+        to_torch(CELLS[key](3, 4))
+
+
+def test_types():
+    assert type(from_torch(nn.RNN(3, 4))) is RNN
+    assert type(from_torch(nn.LSTMCell(3, 4))) is LSTM
+    assert type(from_torch(nn.GRUCell(3, 4))) is GRU
+    assert type(to_torch(IRNN(3, 4))) is nn.RNN

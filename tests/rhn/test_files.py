@@ -1,0 +1,165 @@
+"""Half a file is never met: not after a crash, a full disk, or two writers at once."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from rhn.errors import OutputError
+from rhn.files import atomic_path, check_writable
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_what_is_written_appears_under_its_name_alone(tmp_path):
+    target = tmp_path / "figure.svg"
+    with atomic_path(target) as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.suffix == ".svg", "writers choose a format by the suffix"
+        temporary.write_text("new")
+        assert not target.exists()
+    assert target.read_text() == "new"
+    assert names(tmp_path) == ["figure.svg"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit], ids=lambda e: e.__name__)
+def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    target = tmp_path / "record.json"
+    target.write_text("old")
+    with pytest.raises(error), atomic_path(target) as temporary:  # noqa: PT012
+        temporary.write_text("half of the ne")
+        raise error
+    assert target.read_text() == "old"
+    assert names(tmp_path) == ["record.json"]
+
+
+def test_a_failed_write_is_an_output_error_with_the_reason(tmp_path):
+    with (
+        pytest.raises(OutputError, match=r"cannot write .*a\.txt: No space left on device"),
+        atomic_path(tmp_path / "a.txt"),
+    ):
+        raise OSError(28, os.strerror(28))
+    assert names(tmp_path) == []
+
+
+def test_nothing_written_is_an_error(tmp_path):
+    with pytest.raises(OutputError, match="cannot write"), atomic_path(tmp_path / "a.txt"):
+        pass
+
+
+@pytest.mark.parametrize("write", [check_writable, lambda path: atomic_path(path).__enter__()], ids=["check", "atomic"])
+def test_what_is_not_a_file_is_never_replaced(tmp_path, write):
+    """As root a rename over /dev/null would succeed, and break the machine."""
+    with pytest.raises(OutputError, match="it is a folder, expected a file"):
+        write(tmp_path)
+    with pytest.raises(OutputError, match="it is a folder"):
+        write("/")
+    with pytest.raises(OutputError, match="it is a folder"):
+        write("")
+    with pytest.raises(OutputError, match="it is a device, expected a file"):
+        write(os.devnull)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="it is a device, expected a file"):
+        write(tmp_path / "pipe")
+    assert Path(os.devnull).is_char_device()
+
+
+@pytest.mark.parametrize(
+    "name", ["no/such/folder/a.txt", "file/a.txt", "a" * 300], ids=["folder", "under a file", "long"]
+)
+def test_impossible_places_are_output_errors(tmp_path, name):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write"):
+        check_writable(tmp_path / name)
+    with pytest.raises(OutputError, match="cannot write"), atomic_path(tmp_path / name) as temporary:
+        temporary.write_text("x")
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(OutputError, match=r"the folder .*nowhere does not exist; create it first"):
+        check_writable(tmp_path / "nowhere" / "a.png")
+
+
+def test_checking_leaves_no_trace(tmp_path):
+    old = tmp_path / "old.png"
+    old.write_bytes(b"picture")
+    before = old.stat().st_mtime_ns
+    assert check_writable(old) == old
+    assert check_writable(str(tmp_path / "new.png")) == tmp_path / "new.png"
+    assert (old.read_bytes(), old.stat().st_mtime_ns) == (b"picture", before)
+    assert names(tmp_path) == ["old.png"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_no_permission_is_said_before_the_work(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="Permission denied"):
+        check_writable(tmp_path / "a.png")
+
+
+def test_a_read_only_file_is_found_by_opening_it(tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_text("")
+    real = type(tmp_path).open
+
+    def refuse(self, mode="r", *rest, **more):
+        if mode == "ab":
+            raise PermissionError(13, "Permission denied")
+        return real(self, mode, *rest, **more)
+
+    monkeypatch.setattr(type(tmp_path), "open", refuse)
+    with pytest.raises(OutputError, match="Permission denied"):
+        check_writable(tmp_path / "a.png")
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    """A limit on the file's size stands for the full disk; the write fails midway, after some bytes."""
+    target = tmp_path / "a.bin"
+    target.write_text("old")
+    script = f"""
+import resource
+from rhn.files import atomic_path
+from rhn.errors import OutputError
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    with atomic_path({str(target)!r}) as temporary:
+        temporary.write_bytes(bytes(100_000))
+except OutputError as error:
+    print(error)
+"""
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert "cannot write" in out
+    assert "File too large" in out
+    assert target.read_text() == "old"
+    assert names(tmp_path) == ["a.bin"]
+
+
+def _write_often(path, letter, times):
+    for _ in range(times):
+        with atomic_path(path) as temporary:
+            temporary.write_text(letter * 50_000)
+
+
+@pytest.mark.parametrize(
+    "kind", [threading.Thread, multiprocessing.get_context("spawn").Process], ids=["threads", "processes"]
+)
+def test_two_writers_at_once_each_write_a_whole_file(tmp_path, kind):
+    target = tmp_path / "a.txt"
+    _write_often(target, "c", 1)
+    writers = [kind(target=_write_often, args=(target, letter, 40)) for letter in "ab"]
+    for w in writers:
+        w.start()
+    while any(w.is_alive() for w in writers):
+        text = target.read_text()
+        assert len(text) == 50_000
+        assert len(set(text)) == 1
+    for w in writers:
+        w.join()
+    assert names(tmp_path) == ["a.txt"]
+    assert kind is threading.Thread or all(w.exitcode == 0 for w in writers)

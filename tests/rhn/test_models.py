@@ -1,0 +1,208 @@
+"""The polyphonic model is its equation, predicts from the past alone, stacks, and survives a checkpoint."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from cases import randomize
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from rhn.cells import CELLS
+from rhn.checkpoints import load_checkpoint, save_checkpoint
+from rhn.errors import CheckpointError, InvalidInputError
+from rhn.losses import frame_nll
+from rhn.models import MAX_LAYERS, PolyphonicModel, with_cell
+
+
+def frames(T=7, B=3, keys=88, dtype=torch.float64):
+    return (torch.rand(T, B, keys) < 0.1).to(dtype)
+
+
+def model(cell="rhn", dtype=torch.float64, seed=0, **options):
+    made = PolyphonicModel(cell, **{"hidden_size": 6, "dtype": dtype} | options)
+    randomize(made, seed)
+    return made
+
+
+class PlainCell(nn.Module):
+    """A user's cell that knows nothing of ours."""
+
+    def __init__(self, input_size, hidden_size, depth=1, *, device=None, dtype=None):
+        super().__init__()
+        self.inner = nn.Linear(input_size, hidden_size, device=device, dtype=dtype)
+
+    def forward(self, x, s=None):
+        y = torch.tanh(self.inner(x)).cumsum(0)
+        return y, y[-1]
+
+
+# ---- the loss ------------------------------------------------------------------------------------
+
+
+def test_the_nll_is_that_of_an_independent_computation():
+    m, x = model(depth=2), frames()
+    W, R, b = (p.detach().numpy() for p in (m.cells[0].weight_ih, m.cells[0].weight_hh, m.cells[0].bias))
+    O, o = m.output.weight.detach().numpy(), m.output.bias.detach().numpy()
+    X, n = x.numpy(), 6
+    expected = np.zeros(X.shape[:2])
+    for row in range(X.shape[1]):
+        s = np.zeros(n)
+        for t in range(len(X) - 1):
+            for layer in range(2):
+                z = R[layer] @ s + b[layer] + (W @ X[t, row] if layer == 0 else 0)
+                h, gate = np.tanh(z[:n]), 1 / (1 + np.exp(-z[n:]))
+                s = h * gate + s * (1 - gate)
+            p = 1 / (1 + np.exp(-(O @ s + o)))
+            expected[t + 1, row] = -np.log(np.where(X[t + 1, row] == 1, p, 1 - p)).sum()
+    np.testing.assert_allclose(m.nll(x).detach().numpy(), expected[1:], rtol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 1e4])
+def test_the_loss_is_torch_s_cross_entropy_at_any_scale(scale):
+    z, x = torch.randn(5, 2, 88) * scale, frames(5, 2, dtype=torch.float32)
+    expected = F.binary_cross_entropy_with_logits(z.double(), x.double(), reduction="none").sum(-1)
+    torch.testing.assert_close(frame_nll(z, x).double(), expected, rtol=1e-6, atol=2e-5)
+
+
+def test_the_loss_has_first_and_second_derivatives():
+    x = frames(2, 2, 5)
+    z = torch.randn_like(x, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda z: frame_nll(z, x), z)
+    assert torch.autograd.gradgradcheck(lambda z: frame_nll(z, x), z)
+
+
+@pytest.mark.parametrize("in_dims", [(0, 0), (0, None), (None, 0), (1, 0)])
+def test_the_loss_of_stacked_models_is_each_one_s_own(in_dims):
+    z, x = torch.randn(4, 4, 3, 88), frames(4, 4 * 3, dtype=torch.float32).unflatten(1, (4, 3))
+    args = [t if d is not None else t[0] for t, d in zip((z, x), in_dims, strict=True)]
+    each = [[t if d is None else t.select(d, k) for t, d in zip(args, in_dims, strict=True)] for k in range(4)]
+    torch.testing.assert_close(vmap(frame_nll, in_dims)(*args), torch.stack([frame_nll(*a) for a in each]))
+
+
+# ---- the prediction ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", CELLS)
+def test_a_frame_is_predicted_from_the_frames_before_it(key):
+    m, x = model(key), frames()
+    changed = x.clone()
+    changed[4] = 1 - changed[4]
+    before, after = m.nll(x), m.nll(changed)
+    assert torch.equal(before[:3], after[:3])  # frames 1, 2, 3
+    assert (before[3:] != after[3:]).all()
+
+
+def test_padding_costs_nothing_and_changes_nothing():
+    m, x = model(), frames()
+    mask = torch.arange(7).unsqueeze(1) < torch.tensor([7, 4, 2])
+    nll = m.nll(x * mask.unsqueeze(-1), mask)
+    assert nll.shape == (6, 3)
+    assert (nll[~mask[1:]] == 0).all()
+    torch.testing.assert_close(nll[:3, 1], m.nll(x[:4, 1:2])[:, 0])
+
+
+def test_a_second_layer_runs_on_the_outputs_of_the_first():
+    m, x = model("gru", layers=2), frames()
+    y, _ = m.cells[0](x)
+    y, _ = m.cells[1](y)
+    torch.testing.assert_close(m(x), m.output(y))
+
+
+def test_stacked_models_give_each_one_s_logits():
+    models, x = [model(seed=k) for k in range(3)], frames()
+    weights, buffers = stack_module_state(models)
+    skeleton = PolyphonicModel("rhn", hidden_size=6, device="meta")
+    logits = vmap(lambda w, b: functional_call(skeleton, (w, b), (x,)))(weights, buffers)
+    torch.testing.assert_close(logits, torch.stack([m(x) for m in models]))
+
+
+# ---- cells of the user's own, initial weights, bad input -----------------------------------------
+
+
+def test_the_generator_alone_decides_the_initial_weights():
+    def drawn(seed, cell):
+        generator = torch.Generator().manual_seed(seed)
+        return PolyphonicModel(cell, hidden_size=50, init="gaussian:0.01", generator=generator)
+
+    for cell in ("rhn", PlainCell):
+        a, b, other = drawn(1, cell), drawn(1, cell), drawn(2, cell)
+        for (name, p), q, r in zip(a.named_parameters(), b.parameters(), other.parameters(), strict=True):
+            assert torch.equal(p, q)
+            if "bias" not in name:
+                assert 0.009 < p.std().item() < 0.011, name
+                assert not torch.equal(p, r)
+        assert (a.output.bias == 0).all()
+
+
+def test_transform_biases_start_where_they_are_told():
+    m = PolyphonicModel("rhn", hidden_size=4, depth=2, transform_bias=-3.0)
+    assert m.cells[0].bias.tolist() == [[0] * 4 + [-3] * 4] * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cell": "rnh"}, "unknown cell 'rnh'; did you mean"),
+        ({"hidden_size": 0}, "hidden_size must be"),
+        ({"layers": 0}, "layers must be"),
+        ({"layers": MAX_LAYERS + 1}, "at most"),
+        ({"cell": "lstm", "depth": 2}, "no recurrence depth"),
+        ({"cell": "dt-rnn", "transform_bias": -1.0}, "cannot be built: .*transform_bias"),
+        ({"cell": "no_such_module:Cell"}, "cannot load the cell"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(options, message):
+    with pytest.raises(InvalidInputError, match=message):
+        PolyphonicModel(**{"hidden_size": 4} | options)
+
+
+# ---- checkpoints ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", CELLS)
+def test_a_checkpoint_gives_the_model_back(key, tmp_path):
+    m = model(key, layers=2, dtype=torch.float32, **({"transform_bias": -1} if key == "rhn" else {}))
+    again = load_checkpoint(save_checkpoint(tmp_path / "m.safetensors", m))
+    assert json.loads(json.dumps(m.config())) == again.config()
+    assert all(torch.equal(p, q) for p, q in zip(m.parameters(), again.parameters(), strict=True))
+    x = frames(dtype=torch.float32)
+    assert torch.equal(again(x), m(x))
+
+
+def test_a_model_with_a_cell_of_the_user_s_own_needs_that_cell_to_load(tmp_path):
+    m = model(PlainCell)
+    path = save_checkpoint(tmp_path / "m.safetensors", m)
+    with pytest.raises(CheckpointError, match=r"PlainCell' is none of ours: pass it, .*with_cell"):
+        load_checkpoint(path)
+    x = frames()
+    assert torch.equal(load_checkpoint(path, factory=with_cell(PlainCell))(x), m(x))
+
+
+def test_loading_imports_nothing_that_a_file_names(tmp_path):
+    path = save_checkpoint(tmp_path / "m.safetensors", model())
+    (tmp_path / "intruder.py").write_text("raise SystemExit('imported')")
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["rhn"])
+    header["config"]["cell"] = "intruder:Cell"
+    save_file(load_file(path), path, {"rhn": json.dumps(header)})
+    code = f"from rhn.checkpoints import load_checkpoint; load_checkpoint({str(path)!r})"
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert "none of ours" in run.stderr
+    assert "imported" not in run.stderr
+
+
+def test_a_file_that_promises_a_million_layers_costs_nothing(tmp_path):
+    path = save_checkpoint(tmp_path / "m.safetensors", model())
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["rhn"])
+    header["config"]["layers"] = 10**6
+    save_file(load_file(path), path, {"rhn": json.dumps(header)})
+    with pytest.raises(CheckpointError, match="at most"):
+        load_checkpoint(path)
