@@ -1,97 +1,56 @@
 """How many trials to train as one program: what K of them take of memory, and the K that suits the device.
 
-Legend: K trials, P parameters of one network, T frames of the longest batch, B rows of a batch, n units, L recurrence depth.
+    bytes = base + K (weights, momentum, best weights, the models they started from)
+                 + k (gradients, a temporary of the update, and what a step keeps, see `rhn.training.memory`)
 
-    bytes = base + 4 K P * 4                       weights, momentum, best weights, the models they started from
-                 + 4 k P * 2                       gradients and one temporary of the update
-                 + 4 k T B (a L n + b n + 5 * 88)  activations of a step, forward and backward, and the logits
-
-On a CPU the trainer takes a stack through a step in parts of k <= K models that fit the cache; on a GPU k = K. For our cells a and b
-count the buffers of `rhn.kernels`; for others they are a guess at what autograd keeps. Measured in tests/optim_study/test_fuse.py.
+On a CPU the trainer takes a stack through a step in parts of k <= K models; on a GPU k = K. tests/optim_study/test_fuse.py measures it.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rhn.errors import InvalidInputError
 
-LARGEST_ON_CPU = 15  # measured: beyond it fusing gains nothing there, and a killed worker's group is redone as a whole
+LARGEST_ON_CPU = 15  # measured: 30 are 3 to 10 % faster than 15 in small networks, but two workers end less evenly
 SHARE = 0.6  # of the free memory
 BASE = {"cpu": 350 << 20, "cuda": 1 << 30}  # a process with torch and optuna; on a GPU its context and libraries
 
-_BUFFERS = {
-    "rhn": (9, 6),
-    "dt-rnn": (5, 4),
-    "dts-rnn": (5, 4),
-    "rnn": (5, 4),
-    "irnn": (5, 4),
-    "lstm": (18, 8),
-    "gru": (16, 8),
-}
-_OTHERS = (30, 10)
+
+def memory(model, fused: int, batches: Sequence, device: str) -> int:
+    """Estimated peak bytes of a process that trains `fused` trials of this model, on these `Minibatch`es, as one program."""
+    import torch
+
+    from rhn.training.memory import part_size, step_bytes, weight_bytes
+
+    at_once = min(fused, part_size(model, batches, torch.device(device)) or fused)
+    return (
+        BASE[device]
+        + 4 * fused * weight_bytes(model)
+        + at_once * (2 * weight_bytes(model) + step_bytes(model, batches))
+    )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Network:
-    """What memory depends on."""
-
-    arch: str
-    depth: int
-    hidden_size: int
-    parameters: int
-    """Of the whole network, output layer and biases included."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batches:
-    """The largest batch of an epoch."""
-
-    frames: int
-    rows: int
-
-
-def memory(network: Network, fused: int, batches: Batches, device: str) -> int:
-    """Estimated peak bytes of a process that trains `fused` trials of this network as one program."""
-    at_once = min(fused, cache_part(network)) if device == "cpu" else fused
-    kept, passing = 4 * fused * network.parameters, 2 * at_once * network.parameters
-    a, b = _BUFFERS.get(network.arch, _OTHERS)
-    n = network.hidden_size
-    activations = at_once * batches.frames * batches.rows * (a * network.depth * n + b * n + 5 * 88)
-    return BASE[device] + 4 * (kept + passing + activations)
-
-
-def cache_part(network: Network) -> int:
-    """How many models a CPU takes through a step together."""
-    from rhn.training.loop import CACHE_BYTES
-
-    return max(1, CACHE_BYTES // (4 * network.parameters))
-
-
-def choose(
-    network: Network, *, trials: int, jobs: int, device: str, batches: Batches, fuse: int | str, free: int | None = None
-) -> int:
+def choose(model, batches: Sequence, *, trials: int, jobs: int, device: str, fuse: int | str, free: int) -> int:
     """K for a network: what was asked, or the largest that suits.
 
     On a CPU every worker gets two groups or more, so that they end at about the same time; on a GPU all trials go together, halved
-    later if the memory does not last. `free` is the memory to be shared by all jobs.
+    later if the memory does not last. `free` is the memory in bytes that all jobs share.
 
     Raises InvalidInputError where the number asked for, or even a single trial, does not fit.
     """
-    free = free_memory(device) if free is None else free
+
+    def need(k: int) -> int:
+        return memory(model, k, batches, device)
+
     if fuse != "auto":
-        _require(
-            memory(network, min(fuse, trials), batches, device),
-            free / jobs,
-            f"{min(fuse, trials)} fused trials",
-            network,
-        )
-        return min(fuse, trials)
+        asked = min(fuse, trials)
+        _require(need(asked), free / jobs, f"{asked} fused trials" if asked > 1 else "one trial", model)
+        return asked
     most = -(-trials // jobs) if device == "cuda" else min(LARGEST_ON_CPU, -(-trials // (2 * jobs)))
-    fitting = [k for k in range(1, most + 1) if memory(network, k, batches, device) <= SHARE * free / jobs]
+    fitting = [k for k in range(1, most + 1) if need(k) <= SHARE * free / jobs]
     if not fitting:
-        _require(memory(network, 1, batches, device), free / jobs, "one trial", network)
+        _require(need(1), free / jobs, "one trial", model)
     return max(fitting, default=1)
 
 
@@ -113,18 +72,21 @@ def words(size: float) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 
 
-def largest_batch(pieces: Sequence, batch_size: int) -> Batches:
-    """The longest piece and the rows of a batch, filled up as the trainer does."""
-    from rhn.training.batches import ROWS
+def largest_batch(pieces: Sequence, batch_size: int):
+    """A `Minibatch` of the longest pieces, with its rows filled up as the trainer does, but without content."""
+    import torch
 
-    return Batches(frames=max(map(len, pieces)), rows=-(-batch_size // ROWS) * ROWS)
+    from rhn.training.batches import ROWS, Minibatch
+
+    shape = max(map(len, pieces)), -(-batch_size // ROWS) * ROWS
+    return Minibatch(torch.empty(*shape, 88, device="meta"), torch.empty(shape, device="meta"), 0)
 
 
-def _require(need: float, free: float, what: str, network: Network) -> None:
+def _require(need: float, free: float, what: str, model) -> None:
     if need > free:
         raise InvalidInputError(
-            f"{what} of {network.arch}-depth{network.depth} would need about {words(need)} of memory a worker, {words(free)} "
-            "are free: use a smaller --fuse, fewer --jobs or a smaller --budget-scale"
+            f"{what} of {model.cell}-depth{model.depth} would need about {words(need)} of memory a worker, {words(free)} are free: "
+            "use a smaller --fuse, fewer --jobs or a smaller --budget-scale"
         )
 
 

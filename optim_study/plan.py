@@ -59,39 +59,39 @@ def plan(studies: list[StudyConfig], config: RunConfig, storage: Storage | None 
     """The plan of these studies. Without a storage nothing is made: one that is there already is looked at."""
     if storage is None and (config.storage or (config.folder / "journal.log").is_file()):
         storage = open_storage(config.storage, config.folder)
+    from rhn.cells.budget import num_parameters
+
     device = device_of(config)
     free, corpus = fuse.free_memory(device), load_corpus(config.data)
     planned = []
     for study in studies:
-        network = network_of(study)
-        batches = fuse.largest_batch(corpus.train, study.batch_size)
+        model, batches = meta_model(study), [fuse.largest_batch(corpus.train, study.batch_size)]
         k = fuse.choose(
-            network, trials=study.trials, jobs=config.jobs, device=device, batches=batches, fuse=config.fuse, free=free
+            model, batches, trials=study.trials, jobs=config.jobs, device=device, fuse=config.fuse, free=free
         )
         planned.append(
             Planned(
                 config=study,
-                hidden_size=network.hidden_size,
-                parameters=network.parameters,
+                hidden_size=model.hidden_size,
+                parameters=num_parameters(model),
                 budget=parameter_budget(study.depth, study.budget_scale),
                 complete=counts(study, storage).complete if storage else 0,
                 fuse=k,
-                memory=fuse.memory(network, k, batches, device),
+                memory=fuse.memory(model, k, batches, device),
             )
         )
     return planned
 
 
-def network_of(study: StudyConfig) -> fuse.Network:
-    """Size of the study's networks; raises InvalidInputError where the cell cannot be built."""
-    from rhn.cells.budget import num_parameters
+def meta_model(study: StudyConfig):
+    """A model of the study without memory; raises InvalidInputError where the cell cannot be built."""
     from rhn.models import PolyphonicModel
 
     from .swarm import hidden_size
 
-    units = hidden_size(study)
-    model = PolyphonicModel(study.arch, hidden_size=units, depth=study.depth, device="meta", **study.options)
-    return fuse.Network(arch=study.arch, depth=study.depth, hidden_size=units, parameters=num_parameters(model))
+    return PolyphonicModel(
+        study.arch, hidden_size=hidden_size(study), depth=study.depth, device="meta", **study.options
+    )
 
 
 def load_corpus(data):

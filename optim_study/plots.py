@@ -10,7 +10,6 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -56,7 +55,6 @@ def plot_swarm(rows: Sequence[Row], *, loss: Loss = "train", log: bool = False, 
     for factor in (1, 1.5, 2.25, 3.4, 5):
         with matplotlib.rc_context(STYLE):
             figure = Figure(figsize=(width * factor, 4.5), layout="constrained")
-            FigureCanvasAgg(figure)
             ax = figure.subplots()
             try:
                 _draw_swarm(ax, groups, loss, log)
@@ -121,17 +119,28 @@ def _groups(rows: Sequence[Row]) -> dict[tuple[str, int], list[Row]]:
 def _draw_swarm(ax: Axes, groups: dict[tuple[str, int], list[Row]], loss: Loss, log: bool) -> None:
     columns = [[row.loss(loss) for row in trials] for trials in groups.values()]
     colors = _colors(groups)
+    palette = [colors[arch] for arch, _ in groups]
     _prepare_axes(ax, columns, loss, log)
-    for size in SIZES:
-        before = list(ax.collections)
-        if _place(ax, columns, [colors[arch] for arch, _ in groups], size):
-            break
-        for points in set(ax.collections) - set(before):
-            points.remove()
-    else:
-        raise InvalidInputError("the axes are too narrow to draw every point: use a wider figure")
-    _mark(ax, groups, list(ax.collections), columns, size)
     _label(ax, groups, colors)
+    size, points = _largest_points(ax, columns, palette)
+    _mark(ax, groups, points, columns, size)
+
+
+def _largest_points(ax: Axes, columns: list[list[float]], palette: list[str]) -> tuple[float, list]:
+    """All points at the largest of SIZES at which each finds a place, by bisection; their size and a collection a column."""
+    fits, fails, placed = len(SIZES), -1, None  # sizes descend
+    while fits - fails > 1:
+        middle = (fits + fails) // 2
+        points, all_placed = _place(ax, columns, palette, SIZES[middle])
+        if all_placed:
+            fits, points, placed = middle, placed, points
+        else:
+            fails = middle
+        for collection in points or ():
+            collection.remove()
+    if placed is None:
+        raise InvalidInputError("the axes are too narrow to draw every point: use a wider figure")
+    return float(SIZES[fits]), placed
 
 
 def _prepare_axes(ax: Axes, columns: list[list[float]], loss: Loss, log: bool) -> None:
@@ -151,38 +160,47 @@ def _prepare_axes(ax: Axes, columns: list[list[float]], loss: Loss, log: bool) -
     ax.set_axisbelow(True)
 
 
-def _place(ax: Axes, columns: list[list[float]], colors: list[str], size: float) -> bool:
-    """Draws all points at this size, and keeps them where they were put; whether all found a place."""
+def _place(ax: Axes, columns: list[list[float]], palette: list[str], size: float) -> tuple[list, bool]:
+    """Draws all points at this size and keeps them where they were put: a collection a column, and whether all found a place."""
     import seaborn
 
-    limits = ax.get_xlim(), ax.get_ylim()
-    before = set(ax.collections)
-    x = np.repeat(np.arange(len(columns)), list(map(len, columns)))
+    before, limits, label = set(ax.collections), (ax.get_xlim(), ax.get_ylim()), ax.get_ylabel()
+    x, y = np.repeat(np.arange(len(columns)), list(map(len, columns))), np.concatenate(columns)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         seaborn.swarmplot(
             x=x,
-            y=np.concatenate(columns),
+            y=y,
             hue=x,
-            palette=colors,
+            palette=palette,
             size=size,
             linewidth=0,
             legend=False,
             ax=ax,
             native_scale=True,
+            warn_thresh=0,
         )
-        ax.set(xlim=limits[0], ylim=limits[1], xlabel="")
-        ax.figure.canvas.draw()  # seaborn moves the points apart, and complains, when they are drawn
-    for points in set(ax.collections) - before:
-        vars(points).pop("draw", None)  # it would move them again whenever the figure is drawn
-    return not any("cannot be placed" in str(w.message) for w in caught)
+        ax.set(xlim=limits[0], ylim=limits[1], xlabel="recurrence depth", ylabel=label)
+        ax.figure.draw_without_rendering()  # seaborn moves the points apart, and complains, when they are drawn
+    points = [collection for collection in ax.collections if collection not in before]
+    for collection in points:
+        vars(collection).pop("draw", None)  # it would move them again whenever the figure is drawn
+    return points, not any("cannot be placed" in str(w.message) for w in caught)
 
 
-def _mark(ax: Axes, groups, collections, columns: list[list[float]], size: float) -> None:
+def _mark(ax: Axes, groups, collections: list, columns: list[list[float]], size: float) -> None:
     """Medians, and crosses over what diverged."""
     for k, (trials, points) in enumerate(zip(groups.values(), collections, strict=True)):
         middle = np.median(columns[k])
-        ax.plot([k - 0.3, k + 0.3], [middle, middle], color="black", linewidth=1.2, zorder=5, solid_capstyle="butt")
+        ax.plot(
+            [k - 0.3, k + 0.3],
+            [middle, middle],
+            color="black",
+            linewidth=1.2,
+            zorder=5,
+            gid="median",
+            solid_capstyle="butt",
+        )
         where = np.asarray(points.get_offsets())[[row.diverged for row in trials]]
         ax.plot(*where.T, "x", color="black", markersize=size + 1.5, markeredgewidth=0.8, zorder=6, gid="diverged")
 
@@ -190,7 +208,6 @@ def _mark(ax: Axes, groups, collections, columns: list[list[float]], size: float
 def _label(ax: Axes, groups, colors: dict[str, str]) -> None:
     archs = list(colors)
     ax.set_xticks(range(len(groups)), [f"{depth}" for _, depth in groups])
-    ax.set_xlabel("recurrence depth")
     keys = [arch for arch, _ in groups]
     for arch in archs[1:]:
         ax.axvline(keys.index(arch) - 0.5, color="0.8", linewidth=0.8)

@@ -65,8 +65,8 @@ def work_through(job: Job, on_event: Callable[[Event], None]) -> None:
 def work_in_processes(job: Job, jobs: int, on_event: Callable[[int, Event], None], tick: Callable[[], None]) -> None:
     """Several workers; `on_event` gets the worker's number (from 0) with every event, `tick` is called about once a second.
 
-    Returns when all have left: studies may be unfinished then if somebody interrupted each of them. Raises KeyboardInterrupt after Ctrl-C,
-    when the workers have saved and left, and RhnError for what a worker raised on purpose or one that died again and again.
+    Returns when all have left: studies may be unfinished then if somebody interrupted each of them. Raises KeyboardInterrupt after
+    Ctrl-C, when the workers have saved and left, and RhnError for what a worker raised on purpose or one that died again and again.
     """
     pool = _Pool(job, on_event)
     try:

@@ -1,8 +1,8 @@
 """How far a run is and how long it will take at most: numbers first (`Progress`), then a live table or plain lines on stderr.
 
-The cost of training one trial for one epoch is taken as proportional to the network's parameters plus 2,500: measured on a CPU, at 15 fused
-trials, networks of 1,500 to 27,000 parameters follow that within a third. (The constant is the work that does not grow: 88 inputs
-and outputs and the interpreter.) What is left is counted as if no trial stopped early, so the time is an upper bound.
+The cost of training one trial for one epoch is taken as proportional to the network's parameters plus 2,500: measured on a CPU, at
+15 fused trials, networks of 1,500 to 27,000 parameters follow that within a third. (The constant is the work that does not grow: 88
+inputs and outputs and the interpreter.) What is left is counted as if no trial stopped early, so the time is an upper bound.
 """
 
 import sys
@@ -122,7 +122,7 @@ class Display:
                 self._print_lines(now)
         if not self._estimated and self._progress.rate is not None:
             self._estimated = True
-            self._console.print(estimate_line(self._progress), style="bold" if self._live else None, highlight=False)
+            self._console.print(estimate_line(self._progress), highlight=False, soft_wrap=True)
 
     def finish(self) -> None:
         """Once all is done."""

@@ -165,4 +165,5 @@ def _job(planned: Sequence[Planned], config: RunConfig) -> Job:
 
 
 def _how_to_go_on(progress: Progress, out: Path) -> str:
-    return f"stopped with {progress.complete} of {progress.trials} trials complete and the running ones saved in {out}: the same command goes on"
+    done = f"{progress.complete} of {progress.trials} trials complete"
+    return f"stopped with {done} and the running ones saved in {out}: the same command goes on"

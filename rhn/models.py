@@ -35,9 +35,9 @@ class PolyphonicModel(nn.Module):
         generator: CPU generator that they are drawn from (torch's default one where None).
         options: the cell's own, for example transform_bias=-2.0.
 
-    A cell of your own is built as factory(input_size, hidden_size, depth, device=, dtype=, **options) and returns (outputs (T, B, n), state)
-    for x (T, B, input_size). It gets `init` and `generator` if it takes them; otherwise its parameters are drawn here: those with
-    "bias" in their name as biases, the others as weights.
+    A cell of your own is built as factory(input_size, hidden_size, depth, device=, dtype=, **options) and returns
+    (outputs (T, B, n), state) for x (T, B, input_size). It gets `init` and `generator` if it takes them; otherwise its
+    parameters are drawn here: those with "bias" in their name as biases, the others as weights.
 
     Raises:
         InvalidInputError: an unknown cell, or a size or option that it does not have.

@@ -1,11 +1,11 @@
 """A chorale in the manner of the training set: sampled frame by frame, then written as four voices.
 
-Every key is a coin with the model's probability, its log-odds divided by a temperature. Of the keys that come up the four likeliest sound
-(the model knows no limit, a choir does), and where none does, the likeliest of all. The first frame, which the model does not predict, is
-a chord of C major or A minor, the keys that the data set is transposed to.
+Every key is a coin with the model's probability, its log-odds divided by a temperature. Of the keys that come up the
+four likeliest sound (the model knows no limit, a choir does), and where none does, the likeliest of all. The first
+frame, which the model does not predict, is a chord of C major or A minor, the keys that the data set is transposed to.
 
-Frames are quarter notes (T, 88), key 0 is MIDI 21. Frames do not tell a note held from a note repeated: equal neighbours in a voice
-become one note, within a bar of four.
+Frames are quarter notes (T, 88), key 0 is MIDI 21. Frames do not tell a note held from a note repeated: equal
+neighbours in a voice become one note, within a bar of four.
 """
 
 import copy

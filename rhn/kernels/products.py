@@ -13,6 +13,15 @@ from rhn.kernels import packed
 ALIGNMENT = 16  # numbers: MKL's small products give other bits where a result does not start on a boundary of 64 bytes
 
 
+def workspace(like: Tensor, K: int, *sizes: int) -> Tensor:
+    """An empty buffer (K, ..., B, c) whose memory runs as (..., K, B, c): all models' rows of one stage lie together.
+
+    A batched product into memory with gaps between the models would fall back to one call for each of them.
+    """
+    *stage, B, c = sizes
+    return like.new_empty(*stage, K, B, c).movedim(len(stage), 0)
+
+
 def stages(buffer: Tensor) -> list[tuple[Tensor, ...]]:
     """Views [layer][time] -> (K, B, ...) of a (K, L, T, B, ...) buffer, made in bulk: a view a stage would cost as much as its work."""
     return [layer.unbind(1) for layer in buffer.unbind(1)]
@@ -35,7 +44,7 @@ def weight_gradient(dz: Tensor, inputs: Tensor) -> Tensor:
     (N, g), k = dz.shape[-2:], inputs.shape[-1]
     batch = torch.broadcast_shapes(dz.shape[:-2], inputs.shape[:-2])
     dz, inputs = (t.expand(*batch, *t.shape[-2:]).flatten(0, -3) for t in (dz, inputs))
-    if not packed.pays(dz, rows=g, inner=N, outer=k):
+    if not packed.pays(dz, rows=N, inner=g, outer=k):
         slots = dz.new_empty(len(dz), g * k + -g * k % ALIGNMENT)[:, : g * k]
         out = torch.bmm(dz.transpose(1, 2), inputs, out=slots.unflatten(1, (g, k)))
     else:

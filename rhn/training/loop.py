@@ -22,15 +22,11 @@ from rhn.training.batches import evaluation_batches, training_batches
 from rhn.training.curves import Objective, best_epoch, diverged, has_ended
 from rhn.training.evaluate import mean_loss, mean_nll
 from rhn.training.graphs import replayed
+from rhn.training.memory import part_size
 from rhn.training.numerics import exact
 from rhn.training.seeds import batch_order
 from rhn.training.sgd import sgd_
 from rhn.training.slots import Slots, places_to_keep
-from rhn.training.stack import Stack
-
-CACHE_BYTES = (
-    8 << 20
-)  # on a CPU models go through a step together as far as their weights fit here; more would be slower
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +90,8 @@ class Training:
         where = {"device": self.device, "dtype": slots.stack.dtype}
         self._batches = training_batches(corpus.train, plan.batch_size, **where)
         self._splits = [evaluation_batches(pieces, **where) for pieces in (corpus.train, corpus.valid)]
+        first = next(iter(models.values()))
+        self._part_size = part_size(first, self._batches, self.device)
         if saved:
             self._curves = {n: np.asarray(saved[n].curve) for n in models}
             self._use(slots.resumed({n: saved[n].arrays for n in models}))
@@ -143,7 +141,8 @@ class Training:
         """Train these from now on."""
         self._slots = slots
         changes = [*slots.stack.weights.values(), *slots.velocity.values()]
-        parts = [slots[part] for part in _cache_sized(slots.stack, self.device)]
+        size = self._part_size or len(slots)
+        parts = [slots[start : start + size] for start in range(0, len(slots), size)]
 
         def step(i: int) -> None:
             batch = self._batches[i]
@@ -163,10 +162,11 @@ class Training:
             losses = torch.stack([self._losses(split) for split in range(len(self._splits))], 1)
             losses[~self._slots.finite()] = torch.nan
         improved = []
-        for number in live:
-            place = self._slots.numbers.index(number)
-            curve = np.vstack([self._curves[number], losses[place].cpu().numpy()])
-            self._curves[number] = curve
+        for place, row in enumerate(losses.tolist()):
+            number = self._slots.numbers[place]
+            if number not in live or self._slots.numbers.index(number) != place:
+                continue
+            curve = self._curves[number] = np.vstack([self._curves[number], row])
             if not diverged(curve) and best_epoch(curve, self.plan.objective) == len(curve) - 1:
                 improved.append(place)
         self._slots.keep_best(improved)
@@ -187,12 +187,3 @@ class Training:
                     f"the loss of trial {number} is not finite before training: draw smaller initial weights than "
                     f"{getattr(self._models[number], 'init', 'these')}"
                 )
-
-
-def _cache_sized(stack: Stack, device: torch.device) -> list[slice]:
-    """The stack cut into parts that a CPU's cache holds; whole on other devices."""
-    size = len(stack)
-    if device.type == "cpu":
-        one = sum(t[0].numel() * t.element_size() for t in stack.weights.values())
-        size = max(1, CACHE_BYTES // one)
-    return [slice(start, start + size) for start in range(0, len(stack), size)]

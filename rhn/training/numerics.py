@@ -17,7 +17,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _GIGABYTE = -1, -3, 1 << 30
 @contextlib.contextmanager
 def exact() -> Iterator[None]:
     """One thread and no denormal numbers inside; outside all is as it was."""
-    threads, flushed = torch.get_num_threads(), torch.tensor([1e-40]).mul(1).item() == 0
+    threads, flushed = torch.get_num_threads(), torch.tensor([1e-40], dtype=torch.float32).mul(1).item() == 0
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     try:

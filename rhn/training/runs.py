@@ -65,11 +65,11 @@ def train(
         OutputError: the folder cannot be written to, or another process trains in it.
         Interrupted: Ctrl-C; everything is saved.
     """
-    folder = Path(out)
+    folder, model = Path(out), build_model(config)  # what cannot be built leaves no folder behind
     with _held(folder), deferred_interrupt() as interrupt:
         _require_same_training(folder / "config.json", asdict(config) | {"data": corpus.checksum})
         training = Training(
-            {0: build_model(config)},
+            {0: model},
             {0: config.learning_rate},
             corpus,
             _plan(config),

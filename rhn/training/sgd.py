@@ -1,6 +1,6 @@
 """Stochastic gradient descent with momentum, as in torch.optim.SGD, for stacked models with a learning rate each.
 
-    v <- momentum v + g,      w <- w - lr_k v
+v <- momentum v + g,      w <- w - lr_k v
 """
 
 from torch import Tensor

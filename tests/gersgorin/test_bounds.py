@@ -56,8 +56,7 @@ def test_not_even_by_ascent_on_weights_inputs_and_states(case, state_bound):
     randomize(cell)
     x = torch.randn(copies, 4 * n, dtype=torch.float64, requires_grad=True)
     u = torch.randn(copies, cell.state_size, dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.Adam([x, u, *cell.parameters()], lr=0.1)
-    best = 0.0
+    optimiser, best = torch.optim.Adam([x, u, *cell.parameters()], lr=0.1), 0.0
     for _ in range(40):
         ratio = norms(cell, x, state_bound * torch.tanh(u)) / cell.norm_bound(state_bound)
         best = max(best, ratio.max().item())
@@ -66,6 +65,51 @@ def test_not_even_by_ascent_on_weights_inputs_and_states(case, state_bound):
         optimiser.step()
     assert best <= ROUNDING
     assert best > 0.02, "an ascent that climbs nowhere proves nothing"
+
+
+OPEN, HALF, SHUT, Q = (
+    40.0,
+    0.0,
+    -40.0,
+    1e5,
+)  # pre-activations of a gate at 1, 1/2, 0; a weight beside which all else vanishes
+REACHED = {  # term of the bound: (cell, options, recurrent weights, inner bias q, pre-activations, state)
+    "RHN H": ("rhn", {}, (Q, 0), 0, (0, OPEN), (0,)),
+    "RHN T": ("rhn", {}, (0, Q), 0, (OPEN, HALF), (-0.8,)),
+    "uncoupled H": ("rhn", {"coupled": False}, (Q, 0, 0), 0, (0, OPEN, OPEN), (0,)),
+    "uncoupled T": ("rhn", {"coupled": False}, (0, Q, 0), 0, (OPEN, HALF, OPEN), (0,)),
+    "uncoupled C": ("rhn", {"coupled": False}, (0, 0, Q), 0, (OPEN, OPEN, HALF), (0.8,)),
+    "LSTM i": ("lstm", {}, (Q, 0, 0, 0), 0, (HALF, OPEN, OPEN, OPEN), (0, -0.5)),
+    "LSTM f": ("lstm", {}, (0, Q, 0, 0), 0, (OPEN, HALF, math.atanh(-0.4), OPEN), (0, 0.8)),
+    "LSTM g": ("lstm", {}, (0, 0, Q, 0), 0, (OPEN, OPEN, 0, OPEN), (0, 0)),
+    "LSTM o": ("lstm", {}, (0, 0, 0, Q), 0, (OPEN, OPEN, OPEN, HALF), (0, 20.0)),
+    "GRU z": ("gru", {}, (0, Q, 0), 0, (OPEN, HALF, OPEN), (-0.8,)),
+    "GRU n": ("gru", {}, (0, 0, Q), 0, (OPEN, SHUT, 0), (0,)),
+    "GRU r by q": ("gru", {}, (Q, 0, 0), 3.0, (HALF, SHUT, 0), (0,)),
+    "GRU r by R_n": ("gru", {}, (Q, 0, 100.0), 0, (HALF, SHUT, 0), (0.8,)),
+}
+
+
+@pytest.mark.parametrize("term", REACHED)
+def test_every_term_of_a_gated_bound_is_reached(term):
+    """n = 1: let one weight outweigh the others and set the gates so that its term counts fully; no factor is wasted."""
+    key, options, R, q, z, s = REACHED[term]
+    cell = CELLS[key](len(z), 1, dtype=torch.float64, **options)
+    s, R = torch.tensor(s, dtype=torch.float64), torch.tensor(R, dtype=torch.float64)
+    recurrent = R * s[0]
+    with torch.no_grad():
+        for p in cell.parameters():
+            p.zero_()
+        cell.weight_ih.copy_(torch.eye(len(z)))
+        cell.weight_hh.copy_(R.view(cell.weight_hh.shape))
+        if key == "gru":
+            cell.bias_hn.fill_(q)
+            r = torch.sigmoid(torch.tensor(float(z[0])))
+            recurrent[2] = r * (recurrent[2] + q)
+        x = torch.tensor(z, dtype=torch.float64) - recurrent
+        reached = norms(cell, x, s).item()
+    bound = norm_bound(cell, s.abs().max()).item()
+    assert 0.99 * bound < reached <= bound * ROUNDING
 
 
 @pytest.mark.parametrize("case", CELL_CASES, ids=str)
@@ -93,20 +137,17 @@ def test_the_plain_rnns_bound_is_its_largest_singular_value(key, nonlinearity):
     assert norms(cell, *zero).item() == pytest.approx(sigma, rel=1e-12)
 
 
-def test_one_highway_layer_reaches_its_bound_to_a_percent():
-    """sqrt(1 + sigma(R_H)^2) + sigma(R_T) / 2 is not loose: n = 1, s = -1, h near 1, half-open gate; max(1, sigma(R_H)) is false."""
-    cell = RHN(1, 1, dtype=torch.float64)
-    H, T = 1e-4, 50.0
+def test_one_highway_layer_may_exceed_its_largest_singular_value():
+    """max(1, sigma(R_H)) is no bound: R_H = 1, R_T = 4, h = 1, t = 1/2 and s = -1 give 1/2 + 2 R_T / 4 = 2.5."""
+    cell = RHN(2, 1, dtype=torch.float64)
     with torch.no_grad():
-        cell.weight_ih.copy_(torch.tensor([[1.0], [0.0]]))
-        cell.weight_hh.copy_(torch.tensor([[[H], [T]]]))
-        cell.bias.copy_(torch.tensor([[0.0, T]]))  # z_T = T (s + 1) = 0 at s = -1
-        best = norms(cell, torch.tensor([20.0], dtype=torch.float64), torch.tensor([-1.0], dtype=torch.float64)).item()
-    bound = norm_bound(cell).item()
-    assert bound == pytest.approx(math.sqrt(1 + H * H) + T / 2)
-    assert best == pytest.approx(T / 2 + 0.5)
-    assert 0.97 * bound < best <= bound
-    assert best > max(1, H)
+        cell.weight_ih.copy_(torch.eye(2))
+        cell.weight_hh.copy_(torch.tensor([[[1.0], [4.0]]]))
+        cell.bias.zero_()
+    s = torch.tensor([-1.0], dtype=torch.float64)
+    slope = temporal_jacobian(cell, torch.tensor([OPEN, 4.0], dtype=torch.float64), s).item()
+    assert slope == pytest.approx(2.5)
+    assert slope <= norm_bound(cell).item() == pytest.approx(math.sqrt(2) + 2)
 
 
 @pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)

@@ -93,7 +93,9 @@ def test_a_killed_training_goes_on_to_the_same_bits(data, tmp_path):
 
 
 def test_ctrl_c_saves_and_ends_with_130(data, tmp_path):
-    process = rhn("train", "jsb-depth-1", "--data", data, *TINY, "--epochs", 10000, "--patience", 10000, "--out", tmp_path)
+    process = rhn(
+        "train", "jsb-depth-1", "--data", data, *TINY, "--epochs", 10000, "--patience", 10000, "--out", tmp_path
+    )
     wait_for_lines(tmp_path / "metrics.jsonl", 3, process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
@@ -180,6 +182,8 @@ def test_bad_input_gets_one_sentence_and_exit_code_2(command, message, trained, 
 
 def test_help_is_printed_without_loading_torch():
     code = "import sys, rhn.cli\ntry: rhn.cli.main(['train', '--help'])\nfinally: assert 'torch' not in sys.modules"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"COLUMNS": "100"})
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"COLUMNS": "100"}
+    )
     assert run.returncode == 0, run.stderr
     assert "--learning-rate X" in run.stdout

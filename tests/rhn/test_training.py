@@ -15,6 +15,7 @@ from rhn.errors import DataError, InvalidInputError
 from rhn.models import PolyphonicModel
 from rhn.training import Plan, Training, TrialState, batch_order, evaluate, weights_generator
 from rhn.training.batches import evaluation_batches, predicted_frames, training_batches
+from rhn.training.memory import weight_bytes
 from rhn.training.numerics import exact
 from rhn.training.slots import places_to_keep
 
@@ -28,7 +29,9 @@ def corpus(original_chorales):
 
 
 def model(number=0, cell="rhn", *, depth=2, hidden_size=6, dtype=torch.float32, **options):
-    made = PolyphonicModel(cell, hidden_size=hidden_size, depth=depth if CELLS[cell].deep else 1, dtype=dtype, **options)
+    made = PolyphonicModel(
+        cell, hidden_size=hidden_size, depth=depth if CELLS[cell].deep else 1, dtype=dtype, **options
+    )
     randomize(made, number, gain=0.5)
     return made
 
@@ -36,7 +39,7 @@ def model(number=0, cell="rhn", *, depth=2, hidden_size=6, dtype=torch.float32, 
 def start(numbers, corpus, cell="rhn", *, rates=None, saved=None, dtype=torch.float32, depth=2, hidden_size=6, **plan):
     """The trials of these numbers; the learning rate is 1 where nothing else is said."""
     models = {n: model(n, cell, depth=depth, hidden_size=hidden_size, dtype=dtype) for n in numbers}
-    rates = {n: 1.0 for n in numbers} if rates is None else {n: rates[n] for n in numbers}
+    rates = dict.fromkeys(numbers, 1.0) if rates is None else {n: rates[n] for n in numbers}
     return Training(models, rates, corpus, Plan(arch=cell, depth=depth, **{"epochs": 3} | plan), saved=saved)
 
 
@@ -72,8 +75,10 @@ def test_so_it_is_where_large_products_take_another_way(cell, hidden_size, corpu
 
 def test_a_stack_larger_than_the_cache_is_cut_without_a_trace(corpus, monkeypatch):
     whole = run(start(range(5), corpus))
-    monkeypatch.setattr("rhn.training.loop.CACHE_BYTES", 2 * 4 * 1400)  # two models of about 1,400 weights
-    assert_same(run(start(range(5), corpus)), whole, range(5))
+    for limit, least in (("CACHE_BYTES", weight_bytes(model())), ("PART_BYTES", 1)):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"rhn.training.memory.{limit}", 2 * least)
+            assert_same(run(start(range(5), corpus)), whole, range(5))
 
 
 RATES = {0: 1.0, 1: 3.0, 2: 0.01, 3: 0.3, 4: 2.0}

@@ -49,7 +49,13 @@ def contents(folder):
 
 def test_a_run_leaves_its_configuration_losses_best_model_and_state(whole, corpus):
     folder, result = whole
-    assert sorted(contents(folder)) == [".lock", "best.safetensors", "config.json", "metrics.jsonl", "state.safetensors"]
+    assert sorted(contents(folder)) == [
+        ".lock",
+        "best.safetensors",
+        "config.json",
+        "metrics.jsonl",
+        "state.safetensors",
+    ]
     assert json.loads((folder / "config.json").read_text()) == dataclasses.asdict(CONFIG) | {"data": corpus.checksum}
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == list(range(result.epochs + 1))
@@ -136,8 +142,14 @@ def test_another_training_is_refused_in_the_same_folder(change, message, whole, 
 
 def test_another_data_set_is_refused_in_the_same_folder(whole, corpus):
     other = Corpus(train=corpus.train[1:], valid=corpus.valid, test=corpus.test, source="one fewer")
-    with pytest.raises(InvalidInputError, match="data is .* here and .* there"):
+    with pytest.raises(InvalidInputError, match=r"data is .* here and .* there"):
         train(CONFIG, other, whole[0])
+
+
+def test_what_cannot_be_built_leaves_no_folder(corpus, tmp_path):
+    with pytest.raises(InvalidInputError, match="transform_bias"):
+        train(dataclasses.replace(CONFIG, cell="gru", depth=1), corpus, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_two_processes_do_not_train_in_one_folder(corpus, tmp_path):

@@ -1,13 +1,14 @@
 """LSTM and GRU with hand-derived backwards, for K stacked models at once. Equations and block order: `reference.py`.
 
-Buffers run over time as (K, T, B, .); the input product is one call before the loop, the weight gradients one call after it.
+Buffers are (K, T, B, .), see `products.workspace`; one input product before the loop,
+one weight-gradient product after it.
 """
 
 import torch
 from torch import Tensor
 
 from rhn.kernels.ensemble import Kernel, recurrence, stack_size
-from rhn.kernels.products import input_gradient, input_product, weight_gradient
+from rhn.kernels.products import input_gradient, input_product, weight_gradient, workspace
 
 
 def lstm(x: Tensor, s0: Tensor, W: Tensor, R: Tensor, b: Tensor) -> Tensor:
@@ -23,9 +24,9 @@ def gru(x: Tensor, s0: Tensor, W: Tensor, R: Tensor, b: Tensor, q: Tensor) -> Te
 def lstm_forward(x, s0, W, R, b):
     """(states (K, T, B, 2n), all states S (K, T + 1, B, 2n), gates A (K, T, B, 4n) in the order i, f, g, o)."""
     K, (T, B), n = stack_size(x, s0, W, R, b), x.shape[1:3], R.shape[-1]
-    S = R.new_empty(K, T + 1, B, 2 * n)
+    S = workspace(R, K, T + 1, B, 2 * n)
     S[:, 0] = s0
-    A = input_product(x, W, b, K).contiguous()
+    A = workspace(R, K, T, B, 4 * n).copy_(input_product(x, W, b, K))
     Rt = R.transpose(1, 2).expand(K, -1, -1)
     H, C, As, IFs, Gs, Os = (
         v.unbind(1) for v in (S[..., :n], S[..., n:], A, A[..., : 2 * n], A[..., 2 * n : 3 * n], A[..., 3 * n :])
@@ -75,10 +76,10 @@ def lstm_backward(grad, needs, inputs, residuals):
 def gru_forward(x, s0, W, R, b, q):
     """(states (K, T, B, n), all states S (K, T + 1, B, n), gates A (K, T, B, 3n) in the order r, z, n, inner product V_n)."""
     K, (T, B), n = stack_size(x, s0, W, R, b, q), x.shape[1:3], R.shape[-1]
-    S = R.new_empty(K, T + 1, B, n)
+    S = workspace(R, K, T + 1, B, n)
     S[:, 0] = s0
-    A = input_product(x, W, b, K).contiguous()
-    V = A.new_empty(K, T, B, n)
+    A = workspace(R, K, T, B, 3 * n).copy_(input_product(x, W, b, K))
+    V = workspace(R, K, T, B, n)
     V[:] = q[:, None, None]
     R_gates, R_n = (M.transpose(1, 2).expand(K, -1, -1) for M in R.split((2 * n, n), 1))
     Hs, Vs, Gs, Ns = (v.unbind(1) for v in (S, V, A[..., : 2 * n], A[..., 2 * n :]))
@@ -101,7 +102,8 @@ def gru_backward(grad, needs, inputs, residuals):
     torch.mul(S[:, :-1] - c, z * (1 - z), out=Dz)
     torch.mul(Dn * V, r * (1 - r), out=Dr)
     inner = Dn * r  # d h' / d V_n
-    E = torch.cat((D[..., : 2 * n], inner), -1)  # as the recurrent product sees them
+    E = torch.empty_like(D)  # as the recurrent product sees them
+    E[..., : 2 * n], E[..., 2 * n :] = D[..., : 2 * n], inner
     Es, zs, grads = E.unbind(1), z.unbind(1), grad.unbind(1)
     Eg, Dns = E.unflatten(-1, (3, n)).unbind(1), Dn.unbind(1)
     Rk = R.expand(K, -1, -1)

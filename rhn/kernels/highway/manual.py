@@ -6,7 +6,7 @@ Per stage (time t, layer l), with the local derivatives of s_l = h t + s c:
     ds/ds   = c + R' dz          ds/dz_C = s c (1 - c)        uncoupled only
 
 The input product is one call before the loop and the weight gradients are one call after it; between them a stage is one product
-and a few elementwise operations in place. Buffers are laid out (K, L, T, B, .) so that those products need no copy:
+and a few elementwise operations in place. Buffers are (K, L, T, B, .), see `products.workspace`:
 S[:, l, t] is the state that enters layer l at time t, and S[:, 0, t + 1] is y[t].
 """
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rhn.kernels.ensemble import Kernel, recurrence, stack_size
-from rhn.kernels.products import Products, input_gradient, input_product, stages, weight_gradient
+from rhn.kernels.products import Products, input_gradient, input_product, stages, weight_gradient, workspace
 
 BLOCK = 1 << 17  # states for which local derivatives are computed at once: their temporaries stay in the cache
 
@@ -27,7 +27,7 @@ def highway(x: Tensor, s0: Tensor, W: Tensor, R: Tensor, b: Tensor, *, coupled: 
 def highway_forward(x: Tensor, s0: Tensor, W: Tensor, R: Tensor, b: Tensor, *, coupled: bool):
     """(states (K, T, B, n), S (K, L, T + 1, B, n), gates A (K, L, T, B, G n))."""
     K, (T, B), (L, gn, n) = stack_size(x, s0, W, R, b), x.shape[1:3], R.shape[1:]
-    S, A = R.new_empty(K, L, T + 1, B, n), R.new_empty(K, L, T, B, gn)
+    S, A = workspace(R, K, L, T + 1, B, n), workspace(R, K, L, T, B, gn)
     S[:, 0, 0] = s0
     addends = [input_product(x, W, b[:, 0], K).unbind(1)]
     addends += [[bias.unsqueeze(1)] * T for bias in b.expand(K, -1, -1).unbind(1)[1:]]
@@ -55,7 +55,7 @@ def highway_backward(grad, needs, inputs, residuals, *, coupled: bool):
     (x, _, W, R, _), (S, A) = inputs, residuals
     (K, L, T, B, gn), n = A.shape, R.shape[-1]
     block = min(T, max(1, BLOCK // max(1, K * L * B * n)))
-    D, C = torch.empty_like(A), A.new_empty(K, L, block, B, n)
+    D, C = torch.empty_like(A), workspace(A, K, L, block, B, n)
     back, Ds, Dg, Cs, grads = (
         Products(R, K, B),
         stages(D),
@@ -74,13 +74,13 @@ def highway_backward(grad, needs, inputs, residuals, *, coupled: bool):
             Dg[layer][t].mul_(ds.unsqueeze(2))
             carried = Cs[layer][t - start].mul_(ds)
             ds = back.into(carried, layer, Ds[layer][t], carried)
-    rows = D[:, 0].flatten(1, 2)
+    dz = D.flatten(2, 3)
     return (
-        input_gradient(rows, W, x) if needs[0] else None,
+        input_gradient(dz[:, 0], W, x) if needs[0] else None,
         ds,
-        weight_gradient(rows, x.flatten(1, 2)),
-        weight_gradient(D.flatten(2, 3), S[:, :, :T].flatten(2, 3)),
-        D.flatten(2, 3).sum(2),
+        weight_gradient(dz[:, 0], x.flatten(1, 2)),
+        weight_gradient(dz, S[:, :, :T].flatten(2, 3)),
+        dz.sum(2),
     )
 
 

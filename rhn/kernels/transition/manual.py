@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rhn.kernels.ensemble import Kernel, recurrence, stack_size
-from rhn.kernels.products import Products, input_gradient, input_product, stages, weight_gradient
+from rhn.kernels.products import Products, input_gradient, input_product, stages, weight_gradient, workspace
 
 
 def deep_transition(
@@ -26,7 +26,7 @@ def deep_transition_forward(x, s0, W, R, b, S=None, *, nonlinearity: str):
     K, (T, B), (L, n) = stack_size(x, s0, W, R, b, *skips), x.shape[1:3], R.shape[1:3]
     first_skip = L - (0 if S is None else S.shape[1])
     apply_ = torch.tanh_ if nonlinearity == "tanh" else torch.relu_
-    Y = R.new_empty(K, L, T + 1, B, n)
+    Y = workspace(R, K, L, T + 1, B, n)
     Y[:, 0, 0] = s0
     addends = [input_product(x, W, b[:, 0], K).unbind(1)]
     addends += [[bias.unsqueeze(1)] * T for bias in b.expand(K, -1, -1).unbind(1)[1:]]
@@ -48,8 +48,9 @@ def deep_transition_backward(grad, needs, inputs, residuals, *, nonlinearity: st
     (x, _, W, R, _, *skips), (Y,) = inputs, residuals
     K, L, (T, B), n = Y.shape[0], Y.shape[1], x.shape[1:3], R.shape[-1]
     first_skip = L - (skips[0].shape[1] if skips else 0)
-    s = torch.stack(_given(Y), 1)
-    D = 1 - s * s if nonlinearity == "tanh" else (s > 0).to(s.dtype)
+    D = workspace(Y, K, L, T, B, n)
+    for out, s in zip(D.unbind(1), _given(Y), strict=True):
+        out.copy_(1 - s * s if nonlinearity == "tanh" else s > 0)
     back = Products(R, K, B)
     skip = Products(skips[0], K, B) if skips else None
     Ds, grads = stages(D), grad.unbind(1)
@@ -57,19 +58,18 @@ def deep_transition_backward(grad, needs, inputs, residuals, *, nonlinearity: st
     for t in range(T - 1, -1, -1):
         ds, dy = dy + grads[t], torch.zeros_like(dy)
         for layer in range(L - 1, -1, -1):
-            dz = Ds[layer][t].mul_(ds)
+            stage = Ds[layer][t].mul_(ds)
             if layer >= first_skip:
-                skip.into(dy, layer - first_skip, dz, dy)
-            ds = back.into(torch.empty_like(ds) if layer else dy, layer, dz, torch.zeros_like(dy) if layer else dy)
-    rows = D[:, 0].flatten(1, 2)
-    flat = D.flatten(2, 3)
+                skip.into(dy, layer - first_skip, stage, dy)
+            ds = back.into(torch.empty_like(ds) if layer else dy, layer, stage, torch.zeros_like(dy) if layer else dy)
+    dz = D.flatten(2, 3)
     return (
-        input_gradient(rows, W, x) if needs[0] else None,
+        input_gradient(dz[:, 0], W, x) if needs[0] else None,
         dy,
-        weight_gradient(rows, x.flatten(1, 2)),
-        weight_gradient(flat, Y[:, :, :T].flatten(2, 3)),
-        flat.sum(2),
-        *(weight_gradient(flat[:, first_skip:], Y[:, :1, :T].flatten(2, 3)) for _ in skips),
+        weight_gradient(dz[:, 0], x.flatten(1, 2)),
+        weight_gradient(dz, Y[:, :, :T].flatten(2, 3)),
+        dz.sum(2),
+        *(weight_gradient(dz[:, first_skip:], Y[:, :1, :T].flatten(2, 3)) for _ in skips),
     )
 
 

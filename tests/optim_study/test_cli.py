@@ -1,0 +1,271 @@
+"""`optim-study` as its users meet it, on a few real bars."""
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_run import tiny_data  # noqa: F401 - a fixture
+
+from optim_study.cli import Command, main
+from optim_study.presets import paper, small
+from optim_study.records import COLUMNS
+from optim_study.space import Space
+from rhn.command import parse
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_data, tmp_path_factory):  # noqa: F811
+    """The folder of a small run that is over."""
+    out = tmp_path_factory.mktemp("finished") / "out"
+    words = ["--arch", "rhn", "dt-rnn", "--depth", "1", "2", "--preset", "smoke", "--device", "cpu"]
+    assert main(["run", *words, "--data", str(tiny_data), "--out", str(out)]) == 0
+    return out
+
+
+def run(*args) -> int:
+    return main([str(a) for a in args])
+
+
+def options(*args):
+    return parse(Command, [str(a) for a in args], prog="optim-study", description="")
+
+
+# run
+
+
+def test_dry_run_prints_the_papers_networks_and_makes_nothing(tmp_path, capsys):
+    assert run("run", "--arch", "all", "--dry-run", "--device", "cpu") == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert {line[0]: int(line[1]) for line in lines} == {
+        **{f"rhn-depth{d}": n for d, n in zip((1, 2, 4, 6), (215, 242, 257, 262), strict=True)},
+        **{f"dt-rnn-depth{d}": n for d, n in zip((1, 2, 4, 6), (308, 345, 365, 372), strict=True)},
+        **{f"dts-rnn-depth{d}": n for d, n in zip((1, 2, 4, 6), (308, 287, 280, 277), strict=True)},
+    }
+    assert all(int(line[2].replace(",", "")) <= int(line[3].replace(",", "")) for line in lines)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_as_json_tells_what_is_complete(finished, tiny_data, capsys):  # noqa: F811
+    words = [
+        "--arch",
+        "rhn",
+        "--depth",
+        2,
+        4,
+        "--preset",
+        "smoke",
+        "--trials",
+        9,
+        "--out",
+        finished,
+        "--data",
+        tiny_data,
+    ]
+    assert run("run", *words, "--dry-run", "--json") == 0
+    rows = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert [(row["study"], row["trials"], row["complete"]) for row in rows] == [
+        ("rhn-depth2", 9, 4),
+        ("rhn-depth4", 9, 0),
+    ]
+    assert {"arch", "depth", "hidden_size", "parameters", "budget", "fuse", "memory_bytes"} < set(rows[0])
+
+
+def test_every_option_reaches_the_configuration(tiny_data):  # noqa: F811
+    given = options(
+        *(
+            "run",
+            "--preset",
+            "small",
+            "--arch",
+            "rhn",
+            "gru",
+            "--depth",
+            1,
+            "--trials",
+            7,
+            "--epochs",
+            9,
+            "--patience",
+            5,
+        ),
+        *("--budget-scale", 0.5, "--objective", "valid", "--fuse", 3, "--jobs", 4, "--seed", 11, "--save-seconds", 2),
+        *("--storage", "postgresql+psycopg://x/y", "--out", "here", "--device", "cpu", "--data", tiny_data),
+        *("--learning-rate", "1e-3", "0.5", "--init-std", "1e-6", "1e-3", "--transform-bias", "-1", "-4"),
+    ).config()
+    shared = {"trials": 7, "epochs": 9, "patience": 5, "budget_scale": 0.5, "objective": "valid", "fuse": 3, "jobs": 4}
+    shared |= {
+        "seed": 11,
+        "save_seconds": 2.0,
+        "storage": "postgresql+psycopg://x/y",
+        "device": "cpu",
+        "data": tiny_data,
+    }
+    space = Space(learning_rate=(1e-3, 0.5), init_std=(1e-6, 1e-3), transform_bias=(-1.0, -4.0))
+    assert given == small(arch=("rhn", "gru"), depth=(1,), space=space, out=Path("here"), **shared)
+
+
+def test_options_left_out_take_the_presets_values():
+    assert options("run").config() == paper(arch=("all",))
+    assert options("run", "--preset", "small", "--init-std", "1e-5", "1e-3").config().space == Space(
+        init_std=(1e-5, 1e-3)
+    )
+
+
+def test_json_is_the_list_of_trials(finished, tiny_data, capsys):  # noqa: F811
+    words = ["--preset", "smoke", "--depth", 1, 2, "--data", tiny_data, "--out", finished, "--device", "cpu", "--json"]
+    assert run("run", "--arch", "dt-rnn", *words) == 0
+    printed = capsys.readouterr()
+    rows = json.loads(printed.out, parse_constant=pytest.fail)
+    assert [(row["arch"], row["depth"], row["trial"]) for row in rows] == [
+        ("dt-rnn", d, n) for d in (1, 2) for n in range(4)
+    ]
+    assert all(tuple(row) == COLUMNS for row in rows) and "nothing to do" in printed.err
+
+
+def test_the_table_names_the_best_models_the_csv_and_the_figure(finished, tiny_data, capsys):  # noqa: F811
+    words = ["--preset", "smoke", "--depth", 1, 2, "--data", tiny_data, "--out", finished, "--device", "cpu"]
+    assert run("run", "--arch", "rhn", "dt-rnn", *words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:3] == ["study", "units", "trials"]
+    assert f"best model: {finished}/dt-rnn-depth2/best.safetensors" in lines
+    assert lines[-2:] == [f"trials: {finished}/trials.csv", f"figure: {finished}/swarm.png"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--arch", "dt-rn"], "did you mean 'dt-rnn'"),
+        (["--arch", "lstm", "--depth", "2"], "LSTM has no recurrence depth"),
+        (["--arch", "nowhere.at:all"], "nowhere"),
+        (["--trials", "0"], "trials is 0"),
+        (["--epochs", "0"], "epochs is 0"),
+        (["--fuse", "0"], "fuse is 0"),
+        (["--jobs", "0"], "jobs is 0"),
+        (["--budget-scale", "0"], "budget_scale is 0"),
+        (["--budget-scale", "0.0001"], "too small"),
+        (["--learning-rate", "1", "0.1"], "range of learning_rate is 1.0 to 0.1"),
+        (["--transform-bias", "1", "1"], "different finite numbers"),
+        (["--storage", "sqlite:///study.db"], "'sqlite' is not supported"),
+        (["--storage", "redis://x"], "journal file.*postgresql"),
+        (["--data", "missing.json"], "no such file"),
+        (["--out", "/dev/null/x"], "cannot write"),
+        (["--preset", "tiny"], "preset"),
+        (["--arhc", "rhn"], "arhc"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(words, message, capsys):
+    assert run("run", "--preset", "smoke", "--device", "cpu", *words) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and len(printed.err.strip().splitlines()) == 1
+    assert re.search(message, printed.err), printed.err
+
+
+def test_a_cell_of_the_users_own_is_studied_like_ours(tiny_data, tmp_path, monkeypatch, capsys):  # noqa: F811
+    (tmp_path / "my_cells.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Leaky(nn.Module):\n"
+        "    deep = False\n"
+        "    def __init__(self, input_size, hidden_size, depth=1, *, device=None, dtype=None):\n"
+        "        super().__init__()\n"
+        "        self.inner = nn.Linear(input_size + hidden_size, hidden_size, device=device, dtype=dtype)\n"
+        "        self.hidden_size = hidden_size\n"
+        "    def forward(self, x):\n"
+        "        s, out = x.new_zeros(x.shape[1], self.hidden_size), []\n"
+        "        for x_t in x:\n"
+        "            s = 0.5 * s + 0.5 * torch.tanh(self.inner(torch.cat((x_t, s), -1)))\n"
+        "            out.append(s)\n"
+        "        return torch.stack(out), s\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ["--preset", "smoke", "--data", tiny_data, "--out", "own", "--device", "cpu"]
+    assert run("run", "--arch", "my_cells:Leaky", *words, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["arch"], row["depth"], row["trial"]) for row in rows] == [("my_cells:Leaky", 1, n) for n in range(4)]
+    assert (tmp_path / "own" / "my_cells:Leaky-depth1" / "best.safetensors").is_file()
+
+
+# looking
+
+
+def test_status_best_and_export_agree(finished, capsys):
+    assert run("status", "--out", finished, "--json") == 0
+    status = json.loads(capsys.readouterr().out)
+    assert [row["study"] for row in status] == ["rhn-depth1", "rhn-depth2", "dt-rnn-depth1", "dt-rnn-depth2"]
+    assert all((row["complete"], row["trials"], row["running"]) == (4, 4, 0) for row in status)
+    assert run("export", "--out", finished, "--format", "json") == 0
+    rows = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert all(tuple(row) == COLUMNS for row in rows) and len(rows) == 16
+    assert run("export", "--out", finished) == 0
+    table = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [{k: str(v) for k, v in row.items()} for row in rows] == table
+    assert run("best", "--out", finished, "--json") == 0
+    for best, study in zip(json.loads(capsys.readouterr().out), status, strict=True):
+        trials = [row for row in rows if (row["arch"], row["depth"]) == (study["arch"], study["depth"])]
+        assert best["best_train_nll"] == study["best"] == min(row["best_train_nll"] for row in trials)
+        assert best["checkpoint"] == str(finished / study["study"] / "best.safetensors")
+
+
+def test_status_and_best_print_tables(finished, capsys):
+    assert run("status", "--out", finished) == 0 and run("best", "--out", finished) == 0
+    printed = capsys.readouterr().out
+    assert "4 of 4" in printed and "learning rate" in printed and "best.safetensors" in printed
+
+
+@pytest.mark.parametrize("words", [["--kind", "swarm"], ["--kind", "map"], ["--loss", "valid", "--log"]])
+def test_plot_draws_from_the_run_and_from_its_csv(finished, words, tmp_path, capsys):
+    printed = []
+    for source in (["--out", finished], ["--csv", finished / "trials.csv"]):
+        assert run("plot", *source, *words, "--output", "figure.png") == 0
+        assert (tmp_path / "figure.png").stat().st_size > 5000
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1] and "within 10 %" in printed[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["status", "--out", "nowhere"], "there is no study in nowhere"),
+        (["export", "--out", "nowhere"], "journal.log is missing"),
+        (["best", "--storage", "mysql://x"], "'mysql' is not supported"),
+        (["worker", "--out", "nowhere"], "there is no study in nowhere"),
+        (["plot", "--csv", "missing.csv"], "cannot read missing.csv"),
+        (["plot", "--output", "figure.txt"], "ending in .png"),
+        (["plot", "--output", "no/folder.png"], "does not exist"),
+        (["plot", "--kind", "map", "--log"], "--log is for the swarm plot"),
+        (["export", "--format", "xml"], "format"),
+        ([], "run"),
+        (["rnu"], "rnu"),
+    ],
+)
+def test_commands_that_look_say_what_is_missing(words, message, tmp_path, capsys):
+    assert run(*words) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err and len(printed.err.strip().splitlines()) == 1 and printed.out == ""
+    assert list(tmp_path.iterdir()) == [], "looking makes no files"
+
+
+def test_a_worker_joins_with_the_storage_alone(finished, tiny_data, capsys):  # noqa: F811
+    assert run("worker", "--out", finished, "--data", tiny_data, "--device", "cpu") == 0
+    assert "nothing to do" in capsys.readouterr().err
+
+
+def test_help_lists_the_commands_and_imports_nothing_heavy():
+    script = (
+        "import sys\nfrom optim_study.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit as end: assert not end.code\n"
+        "print('heavy:', {'torch', 'optuna', 'matplotlib', 'seaborn', 'pandas'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "heavy: set()" in done.stdout
+    for name in ("run", "status", "plot", "best", "export", "worker"):
+        assert name in done.stdout

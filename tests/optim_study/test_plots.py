@@ -1,0 +1,160 @@
+"""The swarm plot shows every trial at its loss, and nothing else; the map every trial at its setting."""
+
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from test_table import PLATEAU, network, row
+
+from optim_study.plots import COLORS, plot_map, plot_swarm, save_map, save_swarm
+from optim_study.records import by_network, write_csv
+from rhn.errors import InvalidInputError, OutputError
+
+
+def study(trials=60, archs=("rhn", "dt-rnn", "dts-rnn")):
+    """12 columns of 60, most of them tied on the plateau, some far away, some diverged."""
+    rng, rows = np.random.default_rng(0), []
+    for arch in archs:
+        for depth in (1, 2, 4, 6):
+            losses = np.where(rng.random(trials) < 0.6, PLATEAU, rng.uniform(7, 13, trials))
+            losses[rng.random(trials) < 0.1] = 60.5
+            rows += [row(arch, depth, n, float(loss), diverged=loss == 60.5) for n, loss in enumerate(losses)]
+    return rows
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return study()
+
+
+def drawn(ax, columns) -> list[np.ndarray]:
+    """The points of each column, in the order of the trials, in data coordinates."""
+    collections = [c for c in ax.collections if len(c.get_offsets())]
+    assert len(collections) == columns
+    return [np.asarray(c.get_offsets()) for c in collections]
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_every_trial_is_a_point_at_its_loss_and_none_hides_another(rows, log):
+    ax = plot_swarm(rows, log=log)
+    groups, columns = by_network(rows), drawn(ax, 12)
+    to_pixels = ax.transData.transform
+    for k, (trials, points) in enumerate(zip(groups.values(), columns, strict=True)):
+        np.testing.assert_allclose(points[:, 1], [r.best_train_nll for r in trials], rtol=1e-9)
+        assert (np.abs(points[:, 0] - k) <= 0.5).all(), "a column's points stay in it"
+        pixels = to_pixels(points)
+        apart = np.linalg.norm(pixels[:, None] - pixels[None], axis=-1) + 1e9 * np.eye(len(points))
+        size = np.sqrt(ax.collections[k].get_sizes()[0]) * ax.figure.dpi / 72
+        assert apart.min() > 0.9 * size, "no point lies on another"
+    assert ax.get_yscale() == ("log" if log else "linear")
+    low, high = ax.get_ylim()
+    assert low < 7 and high > 60.5
+
+
+def test_saving_moves_no_point_and_warns_of_nothing(rows, tmp_path):
+    ax = plot_swarm(rows)
+    before = [points.copy() for points in drawn(ax, 12)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ax.figure.savefig(tmp_path / "swarm.png", dpi=50)
+        ax.figure.savefig(tmp_path / "swarm.pdf")
+    np.testing.assert_array_equal(before, drawn(ax, 12))
+
+
+def test_diverged_trials_are_crossed_medians_are_ticks_and_colours_are_the_architectures(rows):
+    ax = plot_swarm(rows)
+    groups = by_network(rows)
+    crosses = [line.get_xydata() for line in ax.lines if line.get_gid() == "diverged"]
+    medians = [line.get_ydata()[0] for line in ax.lines if line.get_gid() == "median"]
+    for trials, points, cross, median in zip(groups.values(), drawn(ax, 12), crosses, medians, strict=True):
+        np.testing.assert_array_equal(cross, points[[r.diverged for r in trials]])
+        assert median == np.median([r.best_train_nll for r in trials])
+    colors = [c.get_facecolor()[0] for c in ax.collections]
+    assert len({tuple(c) for c in colors[:4]}) == 1 and len({tuple(c) for c in colors}) == 3
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "2", "4", "6"] * 3
+    assert {text.get_text() for text in ax.get_legend().get_texts()} == {
+        "rhn",
+        "dt-rnn",
+        "dts-rnn",
+        "median",
+        "diverged",
+    }
+
+
+def test_a_column_in_which_all_trials_are_tied_is_drawn_whole():
+    ax = plot_swarm(network("dt-rnn", 4, [PLATEAU] * 60))
+    (points,) = drawn(ax, 1)
+    assert len(np.unique(points[:, 0].round(6))) == 60 and (points[:, 1] == PLATEAU).all()
+
+
+def test_one_trial_alone_and_the_validation_loss_can_be_drawn():
+    ax = plot_swarm([row(train=7.0)], loss="valid")
+    assert drawn(ax, 1)[0].tolist() == [[0.0, 7.5]] and "validation" in ax.get_ylabel()
+
+
+def test_axes_of_the_users_own_are_drawn_into_or_refused(rows):
+    figure = Figure(figsize=(4, 3))
+    ax = figure.subplots()
+    few = [r for r in rows if r.trial < 5]
+    assert plot_swarm(few, ax=ax) is ax and len(drawn(ax, 12)) == 12
+    narrow = Figure(figsize=(2, 2)).subplots()
+    with pytest.raises(InvalidInputError, match="wider figure"):
+        plot_swarm(rows, ax=narrow)
+
+
+def test_the_map_shows_every_setting_in_its_panel(rows):
+    figure = plot_map(rows)
+    panels = [ax for ax in figure.axes if ax.get_title()]
+    assert len(panels) == 12
+    for ax, ((arch, depth), trials) in zip(panels, by_network(rows).items(), strict=True):
+        assert ax.get_title() == f"{arch}, depth {depth}" and ax.get_xscale() == ax.get_yscale() == "log"
+        (points,) = ax.collections
+        np.testing.assert_array_equal(points.get_offsets(), [(r.learning_rate, r.init_std) for r in trials])
+        np.testing.assert_array_equal(points.get_array(), [r.best_train_nll for r in trials])
+        assert len(ax.lines[0].get_xdata()) == sum(r.diverged for r in trials)
+    assert len({(ax.collections[0].norm.vmin, ax.collections[0].norm.vmax) for ax in panels}) == 1
+
+
+def test_a_map_of_unequal_depths_has_no_empty_panel():
+    figure = plot_map(network("lstm", 1, [8.0]) + network("rhn", 4, [8.0, 9.0]))
+    assert [ax.get_title() for ax in figure.axes if ax.get_visible() and ax.get_title()] == [
+        "lstm, depth 1",
+        "rhn, depth 4",
+    ]
+
+
+@pytest.mark.parametrize("name", ["swarm.png", "swarm.svg", "swarm.pdf"])
+def test_figures_are_files(tmp_path, name):
+    for save in (save_swarm, save_map):
+        save(network("rhn", 1, [8.0, 9.0, 40.0]), tmp_path / name)
+        assert (tmp_path / name).stat().st_size > 3000
+
+
+def test_nothing_to_draw_and_nowhere_to_write_are_said(tmp_path):
+    for draw in (plot_swarm, plot_map):
+        with pytest.raises(InvalidInputError, match="no complete trial"):
+            draw([])
+    with pytest.raises(OutputError, match="none"):
+        save_swarm([row()], tmp_path / "none" / "swarm.png")
+
+
+def test_architectures_of_the_users_own_get_colours_of_their_own():
+    ax = plot_swarm(network("a:B", 1, [8.0]) + network("rhn", 1, [8.0]) + network("c:D", 1, [8.0]))
+    colors = {tuple(c.get_facecolor()[0]) for c in ax.collections}
+    assert len(colors) == 3 and len(set(COLORS.values())) == len(COLORS)
+
+
+def test_figures_from_a_table_need_neither_torch_nor_optuna(tmp_path):
+    write_csv(network("rhn", 1, [8.0, 9.0]) + network("dt-rnn", 4, [PLATEAU] * 9), tmp_path / "trials.csv")
+    script = (
+        "import sys; from optim_study.cli import main\n"
+        "assert main(['plot', '--csv', 'trials.csv', '--output', 'swarm.png']) == 0\n"
+        "assert main(['plot', '--csv', 'trials.csv', '--kind', 'map', '--output', 'map.png']) == 0\n"
+        "print(sorted({'torch', 'optuna', 'sqlalchemy', 'music21'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "0 of 9 at depth 4" in done.stdout and (tmp_path / "map.png").exists()

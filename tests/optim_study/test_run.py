@@ -1,0 +1,381 @@
+"""Whole runs with real networks on a few real bars: whatever is killed, stopped or split among workers, the results are the same bits."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import config as numpy_config
+from helpers import wait_for
+from numpy_swarm import NumpySwarm
+
+import optim_study
+from optim_study import RunConfig, paper, run, small, smoke
+from optim_study.events import Claimed, EpochDone, Finished
+from optim_study.interrupts import Interrupted
+from optim_study.listing import Counts
+from optim_study.plan import Planned
+from optim_study.pool import Job, work_through
+from optim_study.progress import Display, Progress, duration, estimate_line, study_line
+from optim_study.runner import dry_run, join
+from optim_study.swarm_protocol import Outcome
+from optim_study.worker import WorkOptions
+from rhn.data import chorales
+from rhn.errors import InvalidInputError, OutputError
+
+LONG = {"arch": ("rhn",), "depth": (2,), "trials": 3, "epochs": 60, "patience": 60, "budget_scale": 0.003}
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory) -> Path:
+    """The first bars of a few chorales, as Huang's file has them."""
+    corpus, path = chorales(progress=False), tmp_path_factory.mktemp("data") / "tiny.json"
+    pieces = {"train": (corpus.train, 5), "valid": (corpus.valid, 2), "test": (corpus.test, 2)}
+    content = {
+        split: [
+            [[21 + int(key) for key in frame.nonzero()[0]] for frame in piece[: 8 + i]]
+            for i, piece in enumerate(some[:n])
+        ]
+        for split, (some, n) in pieces.items()
+    }
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.fixture
+def tiny(tiny_data, tmp_path):
+    """Makes the configuration of a tiny run in a folder of its own."""
+    return lambda preset=smoke, **changes: preset(
+        **({"data": tiny_data, "out": tmp_path / "out", "device": "cpu"} | changes)
+    )
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tiny_data, tmp_path_factory) -> dict[str, bytes]:
+    """The records of the long run, when nothing happens to it."""
+    out = tmp_path_factory.mktemp("undisturbed")
+    run(RunConfig(**LONG, data=tiny_data, out=out, device="cpu"), quiet=True)
+    return records(out)
+
+
+def records(out: Path) -> dict[str, bytes]:
+    """What every trial came to and its whole curve, to the bit."""
+    return {f"{path.parts[-3]}/{path.name}": path.read_bytes() for path in sorted(out.glob("*/trials/*.json"))}
+
+
+def command(config: RunConfig, *more: str) -> subprocess.Popen:
+    """The real command for this configuration."""
+    words = ["run", "--arch", *config.arch, "--depth", *config.depth, "--out", config.out, "--data", config.data]
+    for name in ("trials", "epochs", "patience", "budget_scale", "jobs", "save_seconds", "device"):
+        words += [f"--{name.replace('_', '-')}", getattr(config, name)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "optim_study", *map(str, words), *more],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def workers_of(process: subprocess.Popen) -> list[int]:
+    """The spawned workers of a command."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def wait_until_saved(process: subprocess.Popen, out: Path) -> None:
+    """Until a trial has been saved in the middle of its training."""
+    wait_for(lambda: any(out.glob("*/trials/0*.safetensors")) or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
+
+
+# configurations
+
+
+def test_the_papers_study_has_the_papers_networks():
+    planned = dry_run(paper(arch=("all",), device="cpu"))
+    units = {}
+    for p in planned:
+        units.setdefault(p.config.arch, []).append(p.hidden_size)
+        assert p.parameters <= p.budget == 150_000 * p.config.depth
+        assert (p.config.trials, p.config.epochs, p.config.patience, p.complete) == (60, 1000, 100, 0)
+    assert units == {"rhn": [215, 242, 257, 262], "dt-rnn": [308, 345, 365, 372], "dts-rnn": [308, 287, 280, 277]}
+
+
+def test_cells_without_recurrence_depth_are_run_at_depth_1_unless_asked():
+    assert [s.name for s in paper(arch=("lstm", "rhn")).studies("x")] == ["lstm-depth1"] + [
+        f"rhn-depth{d}" for d in (1, 2, 4, 6)
+    ]
+    with pytest.raises(InvalidInputError, match="LSTM has no recurrence depth"):
+        dry_run(paper(arch=("lstm",), depth=(2,), device="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"arch": ()}, "at least one"),
+        ({"depth": ()}, "at least one"),
+        ({"fuse": 0}, "fuse is 0"),
+        ({"fuse": "all"}, "fuse is 'all'"),
+        ({"jobs": 0}, "jobs is 0"),
+        ({"save_seconds": -1.0}, "save_seconds is -1"),
+    ],
+)
+def test_impossible_runs_are_refused(wrong, message):
+    with pytest.raises(InvalidInputError, match=message):
+        RunConfig(**wrong)
+
+
+def test_presets_are_complete_and_give_way_to_what_is_given():
+    assert (small().trials, small().jobs, small(jobs=5).jobs) == (60, 2, 5)
+    assert smoke().folder == Path("runs/rhn-dt-rnn-dts-rnn") and paper(arch=("a.b:C",)).folder == Path("runs/a.b.C")
+    assert set(optim_study.PRESETS) == {"paper", "small", "smoke"}
+
+
+# running
+
+
+def test_a_run_leaves_a_table_a_figure_and_the_best_models(tiny, capsys):
+    results = run(tiny(arch=("dt-rnn", "gru"), depth=None))
+    assert [(r.arch, r.depth, r.trial) for r in results.rows] == [
+        *(("dt-rnn", 1, n) for n in range(4)),
+        *(("dt-rnn", 2, n) for n in range(4)),
+        *(("gru", 1, n) for n in range(4)),
+    ]
+    assert optim_study.read_csv(results.csv) == results.rows
+    assert results.figure.stat().st_size > 5000
+    assert list(results.best) == ["dt-rnn-depth1", "dt-rnn-depth2", "gru-depth1"]
+    assert all(path.is_file() for path in results.best.values())
+    captured = capsys.readouterr()
+    assert captured.out == "" and "dt-rnn-depth2" in captured.err and "4 of 4 done" in captured.err
+
+
+def test_a_finished_run_does_nothing_and_a_larger_total_extends_it(tiny, capsys):
+    first = run(tiny(arch=("rnn",), trials=2), quiet=True)
+    before = {path: path.stat().st_mtime_ns for path in first.csv.parent.glob("*/trials/*")}
+    again = run(tiny(arch=("rnn",), trials=2))
+    assert "nothing to do" in capsys.readouterr().err and again.rows == first.rows
+    extended = run(tiny(arch=("rnn",), trials=3), quiet=True)
+    assert extended.rows[:2] == first.rows and len(extended.rows) == 3
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_second_architecture_in_the_same_folder_joins_the_table_but_not_the_results(tiny):
+    run(tiny(arch=("rnn",)), quiet=True)
+    results = run(tiny(arch=("lstm",)), quiet=True)
+    assert {row.arch for row in results.rows} == {"lstm"}
+    assert [row.arch for row in optim_study.read_csv(results.csv)] == ["rnn"] * 4 + ["lstm"] * 4
+
+
+def test_another_protocol_or_data_set_is_refused_by_name(tiny):
+    run(tiny(arch=("rnn",)), quiet=True)
+    with pytest.raises(InvalidInputError, match="epochs 5 here, 4 in the study"):
+        run(tiny(arch=("rnn",), epochs=5), quiet=True)
+    with pytest.raises(InvalidInputError, match="data"):
+        run(tiny(arch=("rnn",), data=None), quiet=True)
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_any_work(tiny, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(OutputError, match="out"):
+        run(tiny(), quiet=True)
+
+
+@pytest.mark.parametrize("fuse", [1, 3])
+def test_fusing_changes_no_curve(fuse, tiny, undisturbed):
+    run(tiny(RunConfig, **LONG, fuse=fuse), quiet=True)
+    assert records(tiny().out) == undisturbed
+
+
+def test_joining_finishes_the_studies_of_a_storage(tiny, undisturbed):
+    def stop(number):
+        raise KeyboardInterrupt
+
+    configuration = tiny(RunConfig, **LONG)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("optim_study.runner.work_through", lambda job, on_event: stop(0))
+        with pytest.raises(Interrupted, match="0 of 3 trials complete.*the same command goes on"):
+            run(configuration, quiet=True)
+    join(RunConfig(out=configuration.out, data=configuration.data, device="cpu"), quiet=True)
+    assert records(configuration.out) == undisturbed
+    with pytest.raises(InvalidInputError, match="of gru"):
+        join(RunConfig(out=configuration.out, device="cpu"), only=("gru",), quiet=True)
+
+
+def test_a_worker_imports_no_cell_that_it_was_not_told_to(tiny, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("from rhn.cells import RNN as Cell")
+    monkeypatch.syspath_prepend(tmp_path)
+    configuration = tiny(arch=("mine:Cell",), depth=(1,))
+    results = run(configuration, quiet=True)
+    assert {row.arch for row in results.rows} == {"mine:Cell"}
+    sys.modules.pop("mine")
+    with pytest.raises(InvalidInputError, match="--arch mine:Cell"):
+        join(RunConfig(out=configuration.out, data=configuration.data), quiet=True)
+    assert "mine" not in sys.modules
+
+
+# kills
+
+
+def test_the_real_command_killed_and_interrupted_goes_on_to_the_same_bits(tiny, undisturbed):
+    configuration = tiny(RunConfig, **LONG, save_seconds=0.0)
+    killed = command(configuration)
+    wait_until_saved(killed, configuration.out)
+    killed.kill()
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL and not records(configuration.out)
+
+    before = epochs_saved(configuration.out)
+    stopped = command(configuration)
+    wait_for(lambda: epochs_saved(configuration.out) > before or stopped.poll() is not None)
+    stopped.send_signal(signal.SIGINT)
+    _, errors = stopped.communicate(timeout=60)
+    assert stopped.returncode == 130, errors
+    assert "the same command goes on" in errors.splitlines()[-1] and "Traceback" not in errors
+
+    results = run(configuration, quiet=True)
+    assert [row.trial for row in results.rows] == [0, 1, 2]
+    assert records(configuration.out) == undisturbed
+
+
+def test_a_killed_worker_is_replaced_and_ctrl_c_stops_all(tiny, undisturbed):
+    configuration = tiny(RunConfig, **LONG, jobs=2, save_seconds=0.0)
+    process = command(configuration)
+    wait_until_saved(process, configuration.out)
+    workers = workers_of(process)
+    assert len(workers) == 2
+    os.kill(workers[0], signal.SIGKILL)
+    lines = []
+    wait_for(lambda: lines.append(process.stderr.readline()) or "takes its place" in lines[-1] or not lines[-1])
+    assert "died (SIGKILL): another one takes its place" in lines[-1]
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "the same command goes on" in errors.splitlines()[-1] and "Traceback" not in errors
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    run(configuration, quiet=True)
+    assert records(configuration.out) == undisturbed
+
+
+def test_workers_whose_parent_is_killed_save_and_leave(tiny):
+    configuration = tiny(RunConfig, **(LONG | {"trials": 2, "epochs": 100_000, "patience": 100_000}), jobs=2)
+    process = command(configuration)
+    lines = []
+    wait_for(lambda: lines.append(process.stderr.readline()) or "should take" in lines[-1] or not lines[-1])
+    workers = workers_of(process)
+    assert len(workers) == 2 and not any(configuration.out.glob("*/trials/0*.safetensors"))
+    process.kill()
+    process.communicate()
+    wait_for(lambda: not any(alive(pid) for pid in workers))
+    assert len(list(configuration.out.glob("*/trials/0*.safetensors"))) == 2
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits for its new parent does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def epochs_saved(out: Path) -> int:
+    """How far the first trial is on disk."""
+    from safetensors import SafetensorError, safe_open
+
+    for path in out.glob("*/trials/0000.safetensors"):
+        try:
+            with safe_open(path, framework="numpy") as file:
+                return int(file.metadata()["epoch"])
+        except (OSError, SafetensorError):
+            return -1  # just replaced or removed
+    return -1
+
+
+# memory
+
+
+class Hungry(NumpySwarm):
+    """Has memory for two trials."""
+
+    def __init__(self, config, settings, saved):
+        if len(settings) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        super().__init__(config, settings, saved)
+
+
+def test_too_many_fused_trials_are_halved_until_they_fit(tmp_path, caplog):
+    study = numpy_config()
+    claimed = []
+    job = Job(
+        studies=[study],
+        fuse={study.name: 8},
+        out=tmp_path,
+        storage=None,
+        make_swarm=Hungry,
+        options=WorkOptions(poll_seconds=0.01),
+    )
+    work_through(job, lambda event: claimed.append(len(event.epochs)) if isinstance(event, Claimed) else None)
+    assert claimed == [8, 4, 2, 2, 2, 2]
+    assert re.findall(r"going on with (\d)", caplog.text) == ["4", "2"]
+
+
+# progress
+
+
+def planned_study(arch="rhn", depth=4, parameters=7500, epochs=100):
+    study = numpy_config(arch=arch, depth=depth, trials=10, epochs=epochs)
+    return Planned(config=study, hidden_size=9, parameters=parameters, budget=8000, complete=0, fuse=5, memory=1)
+
+
+def test_the_time_left_follows_from_the_first_epochs():
+    now = [0.0]
+    one, two = planned_study(), planned_study("dt-rnn", parameters=17_500)
+    none = Counts(trials=10, complete=0, running=0, diverged=0, best=None)
+    progress = Progress([one, two], {p.config.name: none for p in (one, two)}, jobs=2, clock=lambda: now[0])
+    name = one.config.name
+    progress.event(0, Claimed(study=name, epochs=dict.fromkeys(range(5), 0)))
+    for epoch in range(1, 5):
+        now[0] += 2.0
+        assert progress.seconds_left() is None
+        progress.event(0, EpochDone(study=name, epoch=epoch, live=(0, 1, 2, 3, 4)))
+    # 5 trials x 10,000 units in 2 s, two workers; one: 10 x 100 - 5 x 4 trial-epochs, two: 10 x 100 of twice the cost
+    assert progress.rate == pytest.approx(2 * 5 * 10_000 / 2)
+    assert progress.seconds_left(one) == pytest.approx(980 * 10_000 / 50_000)
+    assert progress.seconds_left() == pytest.approx((980 + 2000) * 10_000 / 50_000)
+    assert "20 trials should take 10 min at most here" in estimate_line(progress)
+    progress.event(0, Finished(study=name, number=0, outcome=OUTCOME))
+    progress.counts[name] = Counts(trials=10, complete=1, running=4, diverged=1, best=7.12345)
+    assert study_line(progress, one) == (
+        "rhn-depth4: 1 of 10 done, 4 running, 1 diverged, best 7.123; "
+        f"at most {duration((900 - 16) / 5)} left, {duration((884 + 2000) / 5)} in all"
+    )
+
+
+OUTCOME = Outcome(hidden_size=9, best_train_nll=7.0, best_valid_nll=8.0, test_nll=8.0, epochs=9, diverged=False)
+
+
+def test_without_a_terminal_a_finished_trial_is_a_line_and_the_table_shows_every_study():
+    from io import StringIO
+
+    from rich.console import Console
+
+    now = [0.0]
+    one = planned_study()
+    state = {one.config.name: Counts(trials=10, complete=0, running=5, diverged=0, best=None)}
+    progress, console = Progress([one], dict(state), clock=lambda: now[0]), Console(file=StringIO(), width=100)
+    display = Display(progress, lambda: dict(state), live=False, console=console)
+    display.tick()
+    assert console.file.getvalue() == ""
+    state[one.config.name] = Counts(trials=10, complete=1, running=4, diverged=0, best=7.5)
+    now[0] += 5
+    display.event(0, Finished(study=one.config.name, number=0, outcome=OUTCOME))
+    assert console.file.getvalue() == "rhn-depth4: 1 of 10 done, 4 running, 0 diverged, best 7.500\n"
+    now[0] += 61
+    display.tick()
+    assert console.file.getvalue().count("\n") == 2, "a line a minute where nothing finishes"
+    console.print(display)
+    assert re.search(r"rhn-depth4 +1/10 +4 +0 +7.500", console.file.getvalue())
