@@ -20,7 +20,7 @@ DESCRIPTION = """Spectrum and Geršgorin discs of a recurrent cell running on a 
 examples:
   gersgorin-plot --cell rhn --depth 5
   gersgorin-plot --cell rnn --compare irnn,rhn --chorale bwv66.6
-  gersgorin-plot --checkpoint runs/best.safetensors --discs both --output trained.pdf
+  gersgorin-plot --checkpoint runs/depth6/best.safetensors --compare-init --output trained.pdf
   gersgorin-plot --cell my_package.cells:MyCell --hidden-size 32 --json"""
 
 DEFAULT_CHORALE = "bwv269"
@@ -57,6 +57,8 @@ class Options:
     """Which discs to draw. The paper's row discs are the column discs here: it prints the transpose."""
     compare: Name = None
     """More cells, comma-separated, in panels side by side at one scale."""
+    compare_init: bool = False
+    """With --checkpoint: the network before its training beside it."""
     animate: bool = False
     """Also write the spectrum moving along the chorale, as MP4 where ffmpeg is, else GIF."""
     output: File = None
@@ -98,7 +100,7 @@ def plot(options: Options) -> None:
         records = []
         for subject in subjects:
             cell = subject.build(device, dtype)
-            name = title(cell, subject.name)
+            name = title(cell, subject)
             progress = report(f"spectra of {name}")
             records.append(
                 measure_spectrum(cell, x, name=subject.name, chorale=piece.name, title=name, progress=progress)
@@ -115,6 +117,8 @@ def _check_options(options: Options) -> None:
         if given:
             words = ", ".join("--" + k.replace("_", "-") for k in given)
             raise InvalidInputError(f"{words} cannot be given with --checkpoint: the file says what the cell is")
+    if options.compare_init and not options.checkpoint:
+        raise InvalidInputError("--compare-init is for --checkpoint FILE: a new cell is its own initialisation")
     if options.steps is not None and options.steps < 1:
         raise InvalidInputError(f"--steps must be at least 1, got {options.steps}")
 
@@ -124,9 +128,10 @@ def _outputs(options: Options, compared: list[str]) -> tuple[Path, Path | None]:
     figure = options.output
     if figure is None:
         what = [options.checkpoint.stem if options.checkpoint else options.cell or "rhn"]
-        what += [f"depth{options.depth}"] * ((options.depth or 1) > 1) + ["vs"] * bool(compared) + compared
+        what += ["before-after"] * options.compare_init + [f"depth{options.depth}"] * ((options.depth or 1) > 1)
+        what += ["vs"] * bool(compared) + compared
         words = "-".join(["gersgorin", *what, options.chorale.lower()])
-        figure = Path(re.sub(r"[^\w.-]+", "-", re.sub(r"\s", "", words)) + ".png")
+        figure = Path(_file_words(re.sub(r"\s", "", words)) + ".png")
     if figure.suffix.lower() not in FIGURE_SUFFIXES:
         raise OutputError(f"cannot draw {figure}: expected a name ending in {', '.join(FIGURE_SUFFIXES)}")
     data = options.save_data
@@ -153,7 +158,7 @@ def _chorale(options: Options):
 
 
 def _subjects(options: Options, compared: list[str]) -> list:
-    from gersgorin.subject import checkpoint_cell, new_cell
+    from gersgorin.subject import checkpoint_cell, initial_cell, new_cell
 
     new = {
         "depth": 1 if options.depth is None else options.depth,
@@ -163,10 +168,11 @@ def _subjects(options: Options, compared: list[str]) -> list:
         "init": options.init,
     }
     if options.checkpoint:
-        first = checkpoint_cell(options.checkpoint)
+        first = [checkpoint_cell(options.checkpoint, "after training" if options.compare_init else "")]
+        first += [initial_cell(options.checkpoint, options.seed)] if options.compare_init else []
     else:
-        first = new_cell(options.cell or "rhn", **new)
-    return [first, *(new_cell(name, compared=True, **new) for name in compared)]
+        first = [new_cell(options.cell or "rhn", **new)]
+    return first + [new_cell(name, compared=True, **new) for name in compared]
 
 
 def _device(name: str) -> str:
@@ -206,11 +212,11 @@ def _draw(options: Options, records, figure_path: Path, data_path: Path | None, 
     from gersgorin.plots import STYLE, draw_comparison, draw_run
 
     with matplotlib.rc_context(STYLE):
-        figure = (
-            draw_run(records[0], discs=options.discs)
-            if len(records) == 1
-            else draw_comparison(records, discs=options.discs)
-        )
+        if len(records) == 1:
+            figure = draw_run(records[0], discs=options.discs)
+        else:
+            shown = [*records[1::-1], *records[2:]] if options.compare_init else records  # before training, then after
+            figure = draw_comparison(shown, discs=options.discs)
         with atomic_path(figure_path) as temporary:
             figure.savefig(temporary)
         if options.animate:
@@ -218,10 +224,14 @@ def _draw(options: Options, records, figure_path: Path, data_path: Path | None, 
             save_animation(records[0], moving, discs=options.discs, progress=report("animation"))
             print(f"animation: {moving}", file=sys.stderr)
     if data_path is not None:
-        for k, record in enumerate(records):
-            record.save(
-                data_path if k == 0 else data_path.with_stem(f"{data_path.stem}-{record.cell.replace(':', '-')}")
-            )
+        records[0].save(data_path)
+        for record in records[1:]:
+            record.save(data_path.with_stem(f"{data_path.stem}-{_file_words(record.title)}"))
+
+
+def _file_words(text: str) -> str:
+    """A text as a part of a file's name."""
+    return re.sub(r"[^\w.-]+", "-", text)
 
 
 def _print(options: Options, records, figure_path: Path) -> None:

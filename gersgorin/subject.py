@@ -23,6 +23,8 @@ class Subject:
     """build(device, dtype) -> cell; on the "meta" device it takes no memory."""
     state_size: int
     parameters: int
+    label: str = ""
+    """What sets it apart from others of its name."""
 
 
 def new_cell(name: str, *, depth: int, hidden_size: int, seed: int, compared: bool = False, **options) -> Subject:
@@ -50,11 +52,22 @@ def new_cell(name: str, *, depth: int, hidden_size: int, seed: int, compared: bo
         raise InvalidInputError(f"cannot build {name} with {hidden_size} units, depth {depth}: {error}") from error
 
 
-def checkpoint_cell(path: Path) -> Subject:
+def checkpoint_cell(path: Path, label: str = "") -> Subject:
     """The one recurrent cell of a checkpoint; raises CheckpointError, or InvalidInputError where it is not one over chorales."""
     from rhn.checkpoints import load_checkpoint
 
-    model = load_checkpoint(path)
+    return _cell_of(load_checkpoint(path), path, label)
+
+
+def initial_cell(path: Path, seed: int) -> Subject:
+    """The cell of a checkpoint as it was before its training; raises as `checkpoint_cell`."""
+    from rhn.training import initial_model
+
+    model, own = initial_model(path, seed)
+    return _cell_of(model, path, "before training" if own else f"fresh weights (seed {seed})")
+
+
+def _cell_of(model: nn.Module, path: Path, label: str) -> Subject:
     cells = [module for module in model.modules() if hasattr(module, "step") and hasattr(module, "state_size")]
     if len(cells) != 1 or cells[0].input_size != KEYS:
         found = ", ".join(f"{type(c).__name__} of {c.input_size} inputs" for c in cells) or "none"
@@ -63,18 +76,19 @@ def checkpoint_cell(path: Path) -> Subject:
         )
     cell = cells[0]
     name = next((key for key, factory in CELLS.items() if type(cell) is factory), type(cell).__name__)
-    return _subject(name, lambda device, dtype: cell.to(device=device, dtype=dtype), cell)
+    return _subject(name, lambda device, dtype: cell.to(device=device, dtype=dtype), cell, label)
 
 
-def title(cell: nn.Module, name: str) -> str:
-    """What a figure calls a cell: "rhn, depth 5, 64 units"."""
+def title(cell: nn.Module, subject: Subject) -> str:
+    """What a figure calls a cell: "rhn, depth 5, 64 units", after its label where it has one."""
     depth, size = getattr(cell, "depth", 1), getattr(cell, "hidden_size", None)
-    return ", ".join([name, *[f"depth {depth}"] * (depth > 1), *[f"{size} units"] * (size is not None)])
+    words = [subject.name, *[f"depth {depth}"] * (depth > 1), *[f"{size} units"] * (size is not None)]
+    return ": ".join([*[subject.label] * bool(subject.label), ", ".join(words)])
 
 
-def _subject(name: str, build: Callable, cell: nn.Module) -> Subject:
+def _subject(name: str, build: Callable, cell: nn.Module, label: str = "") -> Subject:
     if not hasattr(cell, "state_size"):
         raise InvalidInputError(
             f"{name} builds a {type(cell).__name__} without state_size: see rhn.cells.Cell for what a cell has"
         )
-    return Subject(name, build, cell.state_size, sum(p.numel() for p in cell.parameters()))
+    return Subject(name, build, cell.state_size, sum(p.numel() for p in cell.parameters()), label)

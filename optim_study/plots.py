@@ -5,12 +5,13 @@ Every `plot_*` draws into axes or a figure of its own and returns them; `save_*`
 
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
@@ -37,52 +38,58 @@ STYLE = {
     "savefig.dpi": 160,
 }
 LABELS = {"train": "best training NLL (nats a frame)", "valid": "best validation NLL (nats a frame)"}
-SIZES = np.arange(5, 1.4, -0.25)  # points; below that a wider figure is better
+SIZES = np.arange(5, 1.2, -0.25)  # points; rather than smaller ones, a wider figure
+DRAWN = 2.6  # smaller points are drawn at this size, so that neighbours overlap by half at most
+SMALL_SIZES = np.arange(5, 0.9, -0.25)
 COLUMN_INCHES = 1.1
 
 
 def plot_swarm(rows: Sequence[Row], *, loss: Loss = "train", log: bool = False, ax: Axes | None = None) -> Axes:
     """A column for each architecture and depth, a point for each trial at its loss, a black tick at the median, a cross over those that
-    diverged. Points are as large as allows every one of them a place of its own; without `ax` the figure is widened if need be.
+    diverged. Every point has a place of its own, apart from its neighbours; without `ax` the figure is widened if need be.
 
     Raises InvalidInputError where there is nothing to draw, or, with `ax`, where it is too small for all points.
     """
     groups = _groups(rows)
     if ax is not None:
-        _draw_swarm(ax, groups, loss, log)
+        _draw_swarm(ax, groups, loss, log, SMALL_SIZES)
         return ax
     width = max(4.0, COLUMN_INCHES * len(groups) + 1)
-    for factor in (1, 1.5, 2.25, 3.4, 5):
+    for factor, sizes in (
+        (1, SIZES),
+        (1.3, SIZES),
+        (1.7, SIZES),
+        (1.7, SMALL_SIZES),
+        (3, SMALL_SIZES),
+        (5, SMALL_SIZES),
+    ):
         with matplotlib.rc_context(STYLE):
-            figure = Figure(figsize=(width * factor, 4.5), layout="constrained")
-            ax = figure.subplots()
-            try:
-                _draw_swarm(ax, groups, loss, log)
-            except InvalidInputError:
-                continue
-            return ax
-    raise InvalidInputError(
-        f"{max(map(len, groups.values()))} trials a column are too many for a swarm plot: try --kind map"
-    )
+            ax = Figure(figsize=(width * factor, 5.5), layout="constrained").subplots()
+            with suppress(InvalidInputError):
+                _draw_swarm(ax, groups, loss, log, sizes)
+                return ax
+    most = max(map(len, groups.values()))
+    raise InvalidInputError(f"{most} trials in a column are too many for a swarm plot: draw the map instead")
 
 
 def plot_map(rows: Sequence[Row], *, loss: Loss = "train", figure: Figure | None = None) -> Figure:
-    """A panel for each network: learning rate against initial standard deviation, the colour the loss (on a log scale, the same in all
-    panels; the worst tenth share the last colour), a cross over trials that diverged."""
+    """A panel for each network: learning rate against initial standard deviation, the colour the loss, diverged trials crossed.
+
+    The colours, the same in all panels, end a little above the median loss: what is worse than most shares the last one.
+    """
     groups = _groups(rows)
     archs, depths = list(dict.fromkeys(arch for arch, _ in groups)), sorted({depth for _, depth in groups})
     figure = figure or Figure(figsize=(2.3 * len(depths) + 1.4, 2.1 * len(archs) + 0.7), layout="constrained")
     losses = np.array([row.loss(loss) for row in rows])
-    low, high = losses.min(), max(np.quantile(losses, 0.9), losses.min() * 1.01)
+    colors = Normalize(losses.min(), 1.05 * np.median(losses))
     axes = figure.subplots(len(archs), len(depths), sharex=True, sharey=True, squeeze=False)
     for i, arch in enumerate(archs):
         for j, depth in enumerate(depths):
-            points = _map_panel(axes[i, j], groups.get((arch, depth), []), loss, LogNorm(low, high))
+            points = _map_panel(axes[i, j], groups.get((arch, depth), []), loss, colors)
             axes[i, j].set_title(f"{arch}, depth {depth}", fontsize=9)
             if (arch, depth) not in groups:
                 axes[i, j].set_visible(False)
-    bar = figure.colorbar(points, ax=axes, extend="max" if losses.max() > high else "neither", label=LABELS[loss])
-    _plain_log_ticks(bar.ax.yaxis)
+    figure.colorbar(points, ax=axes, extend="max" if losses.max() > colors.vmax else "neither", label=LABELS[loss])
     figure.supxlabel("learning rate", fontsize=9)
     figure.supylabel("initial standard deviation", fontsize=9)
     return figure
@@ -116,22 +123,24 @@ def _groups(rows: Sequence[Row]) -> dict[tuple[str, int], list[Row]]:
     return by_network(rows)
 
 
-def _draw_swarm(ax: Axes, groups: dict[tuple[str, int], list[Row]], loss: Loss, log: bool) -> None:
+def _draw_swarm(ax: Axes, groups: dict[tuple[str, int], list[Row]], loss: Loss, log: bool, sizes: np.ndarray) -> None:
     columns = [[row.loss(loss) for row in trials] for trials in groups.values()]
     colors = _colors(groups)
     palette = [colors[arch] for arch, _ in groups]
     _prepare_axes(ax, columns, loss, log)
     _label(ax, groups, colors)
-    size, points = _largest_points(ax, columns, palette)
+    size, points = _largest_points(ax, columns, palette, sizes)
+    for collection in points:
+        collection.set(sizes=[max(size, DRAWN) ** 2], alpha=1.0 if size >= DRAWN else 0.75)
     _mark(ax, groups, points, columns, size)
 
 
-def _largest_points(ax: Axes, columns: list[list[float]], palette: list[str]) -> tuple[float, list]:
-    """All points at the largest of SIZES at which each finds a place, by bisection; their size and a collection a column."""
-    fits, fails, placed = len(SIZES), -1, None  # sizes descend
+def _largest_points(ax: Axes, columns: list[list[float]], palette: list[str], sizes: np.ndarray) -> tuple[float, list]:
+    """All points at the largest of the descending `sizes` at which each finds a place: that size, and a collection a column."""
+    fits, fails, placed = len(sizes), -1, None
     while fits - fails > 1:
         middle = (fits + fails) // 2
-        points, all_placed = _place(ax, columns, palette, SIZES[middle])
+        points, all_placed = _place(ax, columns, palette, sizes[middle])
         if all_placed:
             fits, points, placed = middle, placed, points
         else:
@@ -140,7 +149,7 @@ def _largest_points(ax: Axes, columns: list[list[float]], palette: list[str]) ->
             collection.remove()
     if placed is None:
         raise InvalidInputError("the axes are too narrow to draw every point: use a wider figure")
-    return float(SIZES[fits]), placed
+    return float(sizes[fits]), placed
 
 
 def _prepare_axes(ax: Axes, columns: list[list[float]], loss: Loss, log: bool) -> None:
@@ -192,15 +201,8 @@ def _mark(ax: Axes, groups, collections: list, columns: list[list[float]], size:
     """Medians, and crosses over what diverged."""
     for k, (trials, points) in enumerate(zip(groups.values(), collections, strict=True)):
         middle = np.median(columns[k])
-        ax.plot(
-            [k - 0.3, k + 0.3],
-            [middle, middle],
-            color="black",
-            linewidth=1.2,
-            zorder=5,
-            gid="median",
-            solid_capstyle="butt",
-        )
+        ax.plot([k - 0.46, k + 0.46], [middle, middle], gid="median", color="black", linewidth=1, zorder=0.9)
+        ax.plot(k + 0.46, middle, "<", color="black", markersize=5, zorder=6)
         where = np.asarray(points.get_offsets())[[row.diverged for row in trials]]
         ax.plot(*where.T, "x", color="black", markersize=size + 1.5, markeredgewidth=0.8, zorder=6, gid="diverged")
 
@@ -212,13 +214,13 @@ def _label(ax: Axes, groups, colors: dict[str, str]) -> None:
     for arch in archs[1:]:
         ax.axvline(keys.index(arch) - 0.5, color="0.8", linewidth=0.8)
     handles = [Line2D([], [], marker="o", linestyle="", color=colors[arch], label=arch) for arch in archs]
-    handles.append(Line2D([], [], color="black", linewidth=1.2, label="median"))
+    handles.append(Line2D([], [], color="black", linewidth=1.2, marker="<", markersize=5, label="median"))
     if any(row.diverged for trials in groups.values() for row in trials):
         handles.append(Line2D([], [], marker="x", linestyle="", color="black", label="diverged"))
     ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(handles))
 
 
-def _map_panel(ax: Axes, trials: list[Row], loss: Loss, norm: LogNorm):
+def _map_panel(ax: Axes, trials: list[Row], loss: Loss, norm: Normalize):
     ax.set(xscale="log", yscale="log")
     x, y = [row.learning_rate for row in trials], [row.init_std for row in trials]
     ended = [row for row in trials if row.diverged]

@@ -94,7 +94,7 @@ def jsb_depth(depth: int, cell: str = "rhn") -> TrainConfig:
 
 
 PRESETS: dict[str, Callable[..., TrainConfig]] = {
-    f"jsb-depth-{depth}": functools.partial(jsb_depth, depth) for depth in (1, 2, 3, 4, 6, 8, 10)
+    f"jsb-depth-{depth}": functools.partial(jsb_depth, depth) for depth in range(1, 11)
 }
 
 

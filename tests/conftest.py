@@ -1,4 +1,4 @@
-"""One thread a process, a fixed seed a test, hypothesis without deadlines and derandomised in CI; data that is absent skips with a reason."""
+"""One thread a process, a fixed seed a test, hypothesis derandomised in CI; data that is absent skips with a reason."""
 
 import os
 from pathlib import Path

@@ -10,7 +10,7 @@ LSTM Jacobian of the joint state (h, c), 2n x 2n. With k = diag(c f') R_f + diag
     bound: ||k|| <= beta ||R_f|| / 4 + ||R_i|| / 4 + ||R_g|| =: a;  ||A|| <= sqrt(2 (1 + a^2)) + ||R_o|| / 4
 
 GRU Jacobian: diag(z) + diag((h - n) z') R_z + diag((1-z) n') (diag(r) R_n + diag(v r') R_r), with v = R_n h + q. With
-|v_i| <= beta ||R_n||_inf + |q|_inf =: w and e = ||R_n|| + w ||R_r|| / 4:  ||A|| <= sqrt(1 + e^2) + (1 + beta) ||R_z|| / 4.
+|v_i| <= max_i (beta sum_j |R_n,ij| + |q_i|) =: w and e = ||R_n|| + w ||R_r|| / 4:  ||A|| <= sqrt(1 + e^2) + (1 + beta) ||R_z|| / 4.
 """
 
 import torch
@@ -142,7 +142,7 @@ class GRU(_Gated):
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         """A bound on ||dh'/dh||_2 over all inputs and all states with entries within state_bound, see above."""
         R_r, R_z, R_n = self.weight_hh.chunk(3)
-        w = state_bound * R_n.abs().sum(-1).max() + self.bias_hn.abs().max()
+        w = (state_bound * R_n.abs().sum(-1) + self.bias_hn.abs()).max()
         e = spectral_norm(R_n) + w * spectral_norm(R_r) / 4
         return torch.sqrt(1 + e * e) + (1 + state_bound) * spectral_norm(R_z) / 4
 

@@ -9,6 +9,7 @@ model = training.best_model(0)
 """
 
 from rhn.training.evaluate import Evaluation, evaluate
+from rhn.training.initial import initial_model
 from rhn.training.loop import Plan, Training, TrialState
 from rhn.training.numerics import keep_memory
 from rhn.training.runs import Result, train
@@ -22,6 +23,7 @@ __all__ = [
     "TrialState",
     "batch_order",
     "evaluate",
+    "initial_model",
     "keep_memory",
     "train",
     "weights_generator",

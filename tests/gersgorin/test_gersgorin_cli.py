@@ -1,5 +1,6 @@
 """`gersgorin-plot` as its users meet it: in process for most, as a real process where that is the point."""
 
+import copy
 import json
 import pickle
 import subprocess
@@ -13,6 +14,8 @@ import torch
 from gersgorin.cli import main
 from rhn.cells import CELLS, RHN
 from rhn.checkpoints import save_checkpoint
+from rhn.models import PolyphonicModel
+from rhn.training import weights_generator
 
 SMALL = ["--hidden-size", "6", "--steps", "5"]
 
@@ -77,6 +80,22 @@ def test_a_checkpoint_is_drawn_and_its_metadata_is_not_overruled(capsys):
     assert (result["cell"], result["depth"], result["hidden_size"]) == ("rhn", 3, 6)
     assert run("--checkpoint", "own.safetensors", "--depth", "4") == 2
     assert "--depth cannot be given with --checkpoint" in capsys.readouterr().err
+
+
+def test_a_trained_network_stands_beside_its_own_first_weights(capsys):
+    config = {"seed": 3, "cell": "rhn", "depth": 2}
+    born = PolyphonicModel("rhn", hidden_size=6, depth=2, generator=weights_generator(3, "rhn", 2))
+    trained = copy.deepcopy(born)
+    with torch.no_grad():
+        trained.cells[0].weight_hh += 0.5
+    save_checkpoint("trained.safetensors", trained, train=config)
+    save_checkpoint("born.safetensors", born)
+    assert run("--checkpoint", "trained.safetensors", "--compare-init", "--steps", "5", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert run("--checkpoint", "born.safetensors", "--steps", "5", "--json", "--output", "born.png") == 0
+    assert result["compare"][0]["steps"] == json.loads(capsys.readouterr().out)["steps"] != result["steps"]
+    assert run("--compare-init") == 2
+    assert "--compare-init is for --checkpoint" in capsys.readouterr().err
 
 
 def test_the_original_chorales_can_be_read_instead(original_chorales, capsys):

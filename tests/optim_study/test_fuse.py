@@ -73,13 +73,13 @@ def test_auto_obeys_the_memory_there_is(model, batches):
     assert 1 <= k < 60
     assert fuse.memory(model, k, batches, "cuda") <= fuse.SHARE * little < fuse.memory(model, k + 1, batches, "cuda")
     assert choose(model, batches, device="cuda", jobs=1) == 60
-    with pytest.raises(InvalidInputError, match="one trial of rhn-depth6 would need about .* MiB are free"):
+    with pytest.raises(InvalidInputError, match=r"one trial of rhn-depth6 would need about .* MiB are free"):
         choose(model, batches, free=100 << 20)
 
 
 def test_what_is_asked_for_is_done_or_refused(model, batches):
     assert choose(model, batches, fuse=40) == 40 and choose(model, batches, fuse=100) == 60
-    with pytest.raises(InvalidInputError, match="40 fused trials of rhn-depth6 .* use a smaller --fuse"):
+    with pytest.raises(InvalidInputError, match=r"40 fused trials of rhn-depth6 .* use a smaller --fuse"):
         choose(model, batches, fuse=40, free=GIB)
 
 

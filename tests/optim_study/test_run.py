@@ -1,4 +1,4 @@
-"""Whole runs with real networks on a few real bars: whatever is killed, stopped or split among workers, the results are the same bits."""
+"""Whole runs of real networks on a few real bars: whatever is killed, stopped or shared, the results are the same bits."""
 
 import json
 import os
@@ -198,7 +198,7 @@ def test_joining_finishes_the_studies_of_a_storage(tiny, undisturbed):
     configuration = tiny(RunConfig, **LONG)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("optim_study.runner.work_through", lambda job, on_event: stop(0))
-        with pytest.raises(Interrupted, match="0 of 3 trials complete.*the same command goes on"):
+        with pytest.raises(Interrupted, match=r"0 of 3 trials complete.*the same command goes on"):
             run(configuration, quiet=True)
     join(RunConfig(out=configuration.out, data=configuration.data, device="cpu"), quiet=True)
     assert records(configuration.out) == undisturbed
