@@ -1,7 +1,7 @@
 """K trials of the study as one program, against the same ones one after another, and against a plain autograd loop for each.
 
-An epoch of each: training on some chorales, then the loss on them, as the study does it. RHNs, at the sizes of the small preset and, with
---full, of the paper.
+An epoch of each: training on some chorales, then the loss on them, as the study does it. RHNs, at the sizes of the small preset and,
+with --full, of the paper.
 """
 
 import functools

@@ -30,6 +30,12 @@ def rows():
     return study()
 
 
+@pytest.fixture(scope="module")
+def swarm(rows):
+    """The plot of them on a linear axis, for tests that only look at it."""
+    return plot_swarm(rows)
+
+
 def drawn(ax, columns) -> list[np.ndarray]:
     """The points of each column, in the order of the trials, in data coordinates."""
     collections = [c for c in ax.collections if len(c.get_offsets())]
@@ -38,8 +44,8 @@ def drawn(ax, columns) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("log", [False, True])
-def test_every_trial_is_a_point_at_its_loss_and_none_hides_another(rows, log):
-    ax = plot_swarm(rows, log=log)
+def test_every_trial_is_a_point_at_its_loss_and_none_hides_another(rows, swarm, log):
+    ax = plot_swarm(rows, log=True) if log else swarm
     groups, columns = by_network(rows), drawn(ax, 12)
     to_pixels = ax.transData.transform
     for k, (trials, points) in enumerate(zip(groups.values(), columns, strict=True)):
@@ -54,8 +60,8 @@ def test_every_trial_is_a_point_at_its_loss_and_none_hides_another(rows, log):
     assert low < 7 and high > 60.5
 
 
-def test_saving_moves_no_point_and_warns_of_nothing(rows, tmp_path):
-    ax = plot_swarm(rows)
+def test_saving_moves_no_point_and_warns_of_nothing(swarm, tmp_path):
+    ax = swarm
     before = [points.copy() for points in drawn(ax, 12)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -64,8 +70,8 @@ def test_saving_moves_no_point_and_warns_of_nothing(rows, tmp_path):
     np.testing.assert_array_equal(before, drawn(ax, 12))
 
 
-def test_diverged_trials_are_crossed_medians_are_ticks_and_colours_are_the_architectures(rows):
-    ax = plot_swarm(rows)
+def test_diverged_trials_are_crossed_medians_are_ticks_and_colours_are_the_architectures(rows, swarm):
+    ax = swarm
     groups = by_network(rows)
     crosses = [line.get_xydata() for line in ax.lines if line.get_gid() == "diverged"]
     medians = [line.get_ydata()[0] for line in ax.lines if line.get_gid() == "median"]

@@ -191,6 +191,14 @@ def test_fusing_changes_no_curve(fuse, tiny, undisturbed):
     assert records(tiny().out) == undisturbed
 
 
+def test_a_database_holds_the_studies_of_several_folders(tiny, postgres, tmp_path):
+    one = run(tiny(arch=("rnn",), storage=postgres), quiet=True)
+    two = run(tiny(arch=("gru",), storage=postgres, out=tmp_path / "other"), quiet=True)
+    assert {row.arch for row in one.rows} == {"rnn"} and optim_study.read_csv(two.csv) == two.rows
+    assert not (two.csv.parent / "journal.log").exists()
+    join(tiny(storage=postgres), quiet=True)
+
+
 def test_joining_finishes_the_studies_of_a_storage(tiny, undisturbed):
     def stop(number):
         raise KeyboardInterrupt
