@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rhn.errors import InvalidInputError, OutputError
+from rhn.interrupts import Interrupted
 
 from . import listing
 from .config import StudyConfig
 from .creation import open_study
 from .files import make_folder
-from .interrupts import Interrupted
 from .plan import Planned, device_of, load_corpus, plan
 from .pool import Job, work_in_processes, work_through
 from .presets import RunConfig

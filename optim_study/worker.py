@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from rhn.errors import InvalidInputError
+from rhn.interrupts import Interrupted, InterruptRequest, deferred_interrupt
 
 from .events import Claimed, EpochDone, Event, Finished, Saved
-from .interrupts import Interrupted, InterruptRequest, deferred_interrupt
 from .locks import LocksLostError
 from .states import Record
 from .storage import clear_storage_errors

@@ -25,11 +25,11 @@ from rhn.command import finite_json
 from rhn.data import Corpus
 from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.files import atomic_path
+from rhn.interrupts import Interrupted, deferred_interrupt
 from rhn.models import PolyphonicModel
 from rhn.presets import TrainConfig
 from rhn.training.curves import best_epoch, diverged
 from rhn.training.evaluate import evaluate
-from rhn.training.interrupts import Interrupted, deferred_interrupt
 from rhn.training.loop import Plan, Training, TrialState
 from rhn.training.seeds import weights_generator
 

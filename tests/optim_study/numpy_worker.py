@@ -16,10 +16,10 @@ from numpy_swarm import NumpySwarm
 from optim_study.config import config_from_protocol
 from optim_study.creation import open_study
 from optim_study.events import Claimed, EpochDone, Event, Finished, Saved
-from optim_study.interrupts import Interrupted
 from optim_study.storage import open_storage
 from optim_study.worker import WorkOptions, work
 from rhn.errors import RhnError
+from rhn.interrupts import Interrupted
 
 
 def progress_line(event: Event) -> str:

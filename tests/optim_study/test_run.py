@@ -17,7 +17,6 @@ from numpy_swarm import NumpySwarm
 import optim_study
 from optim_study import RunConfig, paper, run, small, smoke
 from optim_study.events import Claimed, EpochDone, Finished
-from optim_study.interrupts import Interrupted
 from optim_study.listing import Counts
 from optim_study.plan import Planned
 from optim_study.pool import Job, work_through
@@ -27,6 +26,7 @@ from optim_study.swarm_protocol import Outcome
 from optim_study.worker import WorkOptions
 from rhn.data import chorales
 from rhn.errors import InvalidInputError, OutputError
+from rhn.interrupts import Interrupted
 
 LONG = {"arch": ("rhn",), "depth": (2,), "trials": 3, "epochs": 60, "patience": 60, "budget_scale": 0.003}
 

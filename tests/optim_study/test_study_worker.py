@@ -17,7 +17,6 @@ from test_study_locks import cut_lock_connections
 
 from optim_study.creation import open_study
 from optim_study.events import Claimed, EpochDone, Finished, Saved
-from optim_study.interrupts import Interrupted
 from optim_study.postgres import PostgresLocks
 from optim_study.states import StudyFolder
 from optim_study.storage import open_storage
@@ -25,6 +24,7 @@ from optim_study.study import Study
 from optim_study.swarm_protocol import SavedState
 from optim_study.worker import WorkOptions, next_group
 from rhn.errors import InvalidInputError
+from rhn.interrupts import Interrupted
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from rhn.checkpoints import load_checkpoint, read_metadata
 from rhn.data import Corpus, chorales
 from rhn.errors import DataError, InvalidInputError, OutputError
+from rhn.interrupts import Interrupted
 from rhn.presets import PRESETS, TrainConfig, preset
 from rhn.training import evaluate, train
-from rhn.training.interrupts import Interrupted
 from rhn.training.runs import SAVE_SHARE
 
 CONFIG = TrainConfig(
