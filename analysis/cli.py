@@ -2,15 +2,14 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from rhn.command import parse, print_json, run_command
+from rhn.command import parse, print_json, progress_bars, resolve_device, run_command
 from rhn.errors import InvalidInputError, OutputError
 from rhn.files import atomic_path, check_writable
 
@@ -60,13 +59,13 @@ class Gates(Common):
 
     def run(self) -> None:
         figure, data = _outputs(self, "gates")
-        model, device = _model(self.checkpoint, self.cell), _device(self.device)
+        model, device = _model(self.checkpoint, self.cell), resolve_device(self.device)
         pieces = _pieces(self.data, self.split, self.chorales)[: None if self.chorales else SHOWN]
         from analysis.gates import gate_activity
         from analysis.tables import gates_table
 
-        with _progress("gates") as progress:
-            record = gate_activity(model, pieces, device=device, progress=progress)
+        with progress_bars() as report:
+            record = gate_activity(model, pieces, device=device, progress=report("gates"))
         _draw(lambda plots: plots.draw_gates(record, title=f"{self.checkpoint.stem}: {_about(model)}"), figure)
         if data:
             record.save(data)
@@ -102,7 +101,7 @@ class LesionCommand(Common):
         figure, data = _outputs(self, "lesion")
         if self.seed < 0:
             raise InvalidInputError(f"--seed must be 0 or more, got {self.seed}")
-        model, device = _model(self.checkpoint, self.cell), _device(self.device)
+        model, device = _model(self.checkpoint, self.cell), resolve_device(self.device)
         from analysis.surgery import check_mode
 
         mode = check_mode(model, self.mode)
@@ -110,7 +109,7 @@ class LesionCommand(Common):
         from analysis.lesions import lesion
         from analysis.tables import lesion_table
 
-        with _progress("lesions") as progress:
+        with progress_bars() as report:
             table = lesion(
                 *(model, pieces, mode),
                 pairs=self.pairs,
@@ -118,7 +117,7 @@ class LesionCommand(Common):
                 split=self.split,
                 seed=self.seed,
                 device=device,
-                progress=progress,
+                progress=report("lesions"),
             )
         _draw(lambda plots: plots.draw_lesions(table, title=f"{self.checkpoint.stem}: {_about(model)}"), figure)
         if data:
@@ -150,16 +149,6 @@ def _outputs(options: Common, what: str) -> tuple[Path, Path | None]:
     for path in filter(None, (figure, data)):
         check_writable(path)
     return figure, data
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InvalidInputError("--device cuda: torch sees no CUDA device here; use --device cpu")
-    return name
 
 
 def _model(checkpoint: Path, cell: str | None):
@@ -209,17 +198,6 @@ def _draw(draw: Callable, path: Path) -> None:
 
     with matplotlib.rc_context(plots.STYLE), atomic_path(path) as temporary:
         draw(plots).savefig(temporary)
-
-
-@contextmanager
-def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """callback(done, total): a bar on stderr; nothing where stderr is not a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 if __name__ == "__main__":

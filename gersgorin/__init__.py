@@ -1,8 +1,8 @@
 """Temporal Jacobians, spectra and inclusion sets of recurrent cells, and what their products do over time.
 
-    A = temporal_jacobian(cell, x, s)           d s'_i / d s_j of one step, for any cell or callable
-    eigenvalues(A), gersgorin_discs(A)          where one step's gradient could go
-    jacobian_product(A), finite_time_exponent   what many steps together do
+A = temporal_jacobian(cell, x, s)           d s'_i / d s_j of one step, for any cell or callable
+eigenvalues(A), gersgorin_discs(A)          where one step's gradient could go
+jacobian_product(A), finite_time_exponent   what many steps together do
 """
 
 from gersgorin.discs import Discs, gersgorin_discs

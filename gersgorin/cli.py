@@ -3,15 +3,13 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from rhn.command import parse, print_json, run_command
+from rhn.command import parse, print_json, progress_bars, resolve_device, run_command
 from rhn.errors import InvalidInputError, OutputError
 from rhn.files import atomic_path, check_writable
 
@@ -92,11 +90,15 @@ def plot(options: Options) -> None:
     from gersgorin.measure import measure_spectrum
     from gersgorin.subject import title
 
-    subjects, device, dtype = _subjects(options, compared), _device(options.device), getattr(torch, options.dtype)
+    subjects, device, dtype = (
+        _subjects(options, compared),
+        resolve_device(options.device),
+        getattr(torch, options.dtype),
+    )
     for subject in subjects:
         _check_memory(subject, len(piece), dtype.itemsize)
     x = torch.as_tensor(piece, device=device).to(dtype)
-    with _progress() as report:
+    with progress_bars() as report:
         records = []
         for subject in subjects:
             cell = subject.build(device, dtype)
@@ -175,16 +177,6 @@ def _subjects(options: Options, compared: list[str]) -> list:
     return first + [new_cell(name, compared=True, **new) for name in compared]
 
 
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InvalidInputError("--device cuda: torch sees no CUDA device here; use --device cpu")
-    return name
-
-
 def _check_memory(subject, steps: int, itemsize: int) -> None:
     """Refuse what cannot fit before anything is allocated."""
     from gersgorin.measure import bytes_needed
@@ -246,21 +238,6 @@ def _print(options: Options, records, figure_path: Path) -> None:
         print(summary_table(record))
         print(reading(record), end="\n\n")
     print(f"figure: {figure_path}")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable]:
-    """report(title) -> callback(done, total): a bar on stderr for what takes long; nothing where stderr is not a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-
-        def report(title: str) -> Callable[[int, int], None]:
-            task = bar.add_task(title, total=None)
-            return lambda done, total: bar.update(task, completed=done, total=total)
-
-        yield report
 
 
 if __name__ == "__main__":

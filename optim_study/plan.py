@@ -2,6 +2,8 @@
 
 from dataclasses import asdict, dataclass
 
+from rhn.command import resolve_device
+
 from . import fuse
 from .config import StudyConfig
 from .listing import counts
@@ -44,24 +46,13 @@ class Planned:
         }
 
 
-def device_of(config: RunConfig) -> str:
-    """`cpu` or `cuda`; raises InvalidInputError for a device that is not there."""
-    import torch
-
-    from rhn.errors import InvalidInputError
-
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise InvalidInputError("--device cuda: torch sees no CUDA device here; use --device cpu")
-    return "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
-
-
 def plan(studies: list[StudyConfig], config: RunConfig, storage: Storage | None = None) -> list[Planned]:
     """The plan of these studies. Without a storage nothing is made: one that is there already is looked at."""
     if storage is None and (config.storage or (config.folder / "journal.log").is_file()):
         storage = open_storage(config.storage, config.folder)
     from rhn.cells.budget import num_parameters
 
-    device = device_of(config)
+    device = resolve_device(config.device)
     free, corpus = fuse.free_memory(device), load_corpus(config.data)
     planned = []
     for study in studies:

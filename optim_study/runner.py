@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rhn.command import resolve_device
 from rhn.errors import InvalidInputError, OutputError
 from rhn.interrupts import Interrupted
 
@@ -15,7 +16,7 @@ from . import listing
 from .config import StudyConfig
 from .creation import open_study
 from .files import make_folder
-from .plan import Planned, device_of, load_corpus, plan
+from .plan import Planned, load_corpus, plan
 from .pool import Job, work_in_processes, work_through
 from .presets import RunConfig
 from .progress import Progress, displayed
@@ -54,7 +55,7 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
     """
     studies = config.studies(load_corpus(config.data).checksum)
     out = writable_folder(config.folder)
-    device_of(config)
+    resolve_device(config.device)
     storage = open_storage(config.storage, out)
     for study in studies:
         open_study(study, out, storage).close()
@@ -159,7 +160,7 @@ def _job(planned: Sequence[Planned], config: RunConfig) -> Job:
         fuse={p.config.name: p.fuse for p in planned},
         out=config.folder,
         storage=config.storage,
-        make_swarm=TorchTrainer(data=config.data, device=device_of(config)),
+        make_swarm=TorchTrainer(data=config.data, device=resolve_device(config.device)),
         options=WorkOptions(save_seconds=config.save_seconds),
     )
 

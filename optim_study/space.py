@@ -11,8 +11,7 @@ from zlib import crc32
 import numpy as np
 
 from rhn.errors import InvalidInputError
-
-PARAMETERS_PER_LAYER = 150_000  # the paper's budgets: 150,000 at depth 1, 900,000 at depth 6
+from rhn.presets import PARAMETERS_PER_LAYER
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from rhn.command import parse, print_json, run_command
+from rhn.command import parse, print_json, resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.presets import PRESETS, TrainConfig, preset
 
@@ -70,7 +70,7 @@ class Train:
 
     def run(self) -> None:
         config = self._config()
-        device, corpus = _device(self.device), _corpus(self.data)
+        device, corpus = resolve_device(self.device), _corpus(self.data)
         from rhn.training import keep_memory, train
         from rhn.training.progress import epoch_progress
 
@@ -108,7 +108,7 @@ class Evaluate:
     """Print one JSON object: nll, split, frames."""
 
     def run(self) -> None:
-        model, device = _model(self.checkpoint, self.cell), _device(self.device)
+        model, device = _model(self.checkpoint, self.cell), resolve_device(self.device)
         from rhn.training import evaluate
 
         found = evaluate(model, getattr(_corpus(self.data), self.split), device=device)
@@ -173,16 +173,6 @@ Command = (
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     return run_command(lambda: parse(Command, args, prog="rhn", description=DESCRIPTION).run())
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InvalidInputError("--device cuda: torch sees no CUDA device here; use --device cpu")
-    return name
 
 
 def _corpus(data: Path | None):

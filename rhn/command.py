@@ -10,10 +10,10 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from rhn.errors import RhnError
+from rhn.errors import InvalidInputError, RhnError
 
 T = TypeVar("T")
 
@@ -56,6 +56,30 @@ def run_command(main: Callable[[], None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return 0
+
+
+def resolve_device(name: str) -> str:
+    """ "cpu" or "cuda" for --device auto|cpu|cuda; raises InvalidInputError for a device that is not there."""
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InvalidInputError("--device cuda: torch sees no CUDA device here; use --device cpu")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+@contextlib.contextmanager
+def progress_bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """report(title) -> callback(done, total): bars on stderr for what takes long; nothing where stderr is not a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bars:
+
+        def report(title: str) -> Callable[[int, int], None]:
+            task = bars.add_task(title, total=None)
+            return lambda done, total: bars.update(task, completed=done, total=total)
+
+        yield report
 
 
 def print_json(value) -> None:
