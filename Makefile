@@ -47,7 +47,7 @@ figures: $(VENV)/.base ## draw the gallery and the pictures of README and docs
 	$(BIN)/python -m gersgorin.gallery --out docs/figures
 
 gpu-check: ## on a GPU machine: the tests marked gpu and the benchmarks, into gpu-results/
-	PYTHON=$(PYTHON) bash benchmarks/gpu_check.sh gpu-results
+	bash benchmarks/gpu_check.sh gpu-results
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .pytest_cache .hypothesis .ruff_cache build *.egg-info

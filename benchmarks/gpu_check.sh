@@ -3,7 +3,8 @@
 # any Python that has torch; wheels for what that Python lacks may lie in .carry/wheels (pip download -d .carry/wheels ...).
 set -u
 out=${1:-gpu-results}
-python=${PYTHON:-python3}
+python=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
+"$python" -c 'import torch' 2>/dev/null || { echo "gpu-check: $python has no torch; name one that has: make gpu-check PYTHON=..." >&2; exit 2; }
 mkdir -p "$out"
 if [ -d .carry/wheels ]; then
     "$python" -m pip install --quiet --no-index --find-links .carry/wheels --target .carry/site --upgrade .carry/wheels/*.whl --no-deps
