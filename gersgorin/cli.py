@@ -58,11 +58,11 @@ class Options:
     compare_init: bool = False
     """With --checkpoint: the network before its training beside it."""
     animate: bool = False
-    """Also write the spectrum moving along the chorale, as MP4 where ffmpeg is, else GIF."""
+    """Also write the (first) cell's spectrum moving along the chorale, as MP4 where ffmpeg is, else GIF."""
     output: File = None
     """Figure to write, .png, .svg or .pdf (default: a telling name in the current folder)."""
     save_data: File = None
-    """Also write the numbers, .npz or .json."""
+    """Also write the numbers, .npz or .json; those of compared cells get -2, -3, ... at the end of the name."""
     json: bool = False
     """Print one JSON object instead of the table."""
     seed: int = 0
@@ -81,8 +81,8 @@ def main(args: list[str] | None = None) -> int:
 def plot(options: Options) -> None:
     """Check everything that can be checked, then measure, draw, write and print."""
     _check_options(options)
-    compared = options.compare.split(",") if options.compare else []
-    figure_path, data_path = _outputs(options, compared)
+    compared = [] if options.compare is None else options.compare.split(",")
+    outputs = _outputs(options, compared)
     piece = _chorale(options)
 
     import torch
@@ -90,11 +90,8 @@ def plot(options: Options) -> None:
     from gersgorin.measure import measure_spectrum
     from gersgorin.subject import title
 
-    subjects, device, dtype = (
-        _subjects(options, compared),
-        resolve_device(options.device),
-        getattr(torch, options.dtype),
-    )
+    subjects = _subjects(options, compared)
+    device, dtype = resolve_device(options.device), getattr(torch, options.dtype)
     for subject in subjects:
         _check_memory(subject, len(piece), dtype.itemsize)
     x = torch.as_tensor(piece, device=device).to(dtype)
@@ -107,8 +104,8 @@ def plot(options: Options) -> None:
             records.append(
                 measure_spectrum(cell, x, name=subject.name, chorale=piece.name, title=name, progress=progress)
             )
-        _draw(options, records, figure_path, data_path, report)
-    _print(options, records, figure_path)
+        _draw(options, records, outputs, report)
+    _print(options, records, outputs.figure)
 
 
 def _check_options(options: Options) -> None:
@@ -121,28 +118,46 @@ def _check_options(options: Options) -> None:
             raise InvalidInputError(f"{words} cannot be given with --checkpoint: the file says what the cell is")
     if options.compare_init and not options.checkpoint:
         raise InvalidInputError("--compare-init is for --checkpoint FILE: a new cell is its own initialisation")
+    if not 0 <= options.seed < 2**63:
+        raise InvalidInputError(f"--seed must be a whole number of at least 0 and below 2^63, got {options.seed}")
     if options.steps is not None and options.steps < 1:
         raise InvalidInputError(f"--steps must be at least 1, got {options.steps}")
 
 
-def _outputs(options: Options, compared: list[str]) -> tuple[Path, Path | None]:
-    """Paths of the figure and of the numbers, seen to be writable before any work."""
+@dataclass(frozen=True)
+class Outputs:
+    """The files a run writes, seen to be writable before any work."""
+
+    figure: Path
+    animation: Path | None
+    data: list[Path]
+    """One for each cell; none without --save-data."""
+
+
+def _outputs(options: Options, compared: list[str]) -> Outputs:
     figure = options.output
     if figure is None:
         what = [options.checkpoint.stem if options.checkpoint else options.cell or "rhn"]
         what += ["before-after"] * options.compare_init + [f"depth{options.depth}"] * ((options.depth or 1) > 1)
         what += ["vs"] * bool(compared) + compared
-        words = "-".join(["gersgorin", *what, options.chorale.lower()])
-        figure = Path(_file_words(re.sub(r"\s", "", words)) + ".png")
+        words = re.sub(r"\s", "", "-".join(["gersgorin", *what, options.chorale.lower()]))
+        figure = Path(re.sub(r"[^\w.-]+", "-", words) + ".png")
     if figure.suffix.lower() not in FIGURE_SUFFIXES:
         raise OutputError(f"cannot draw {figure}: expected a name ending in {', '.join(FIGURE_SUFFIXES)}")
-    data = options.save_data
-    if data is not None and data.suffix not in (".npz", ".json"):
-        raise OutputError(f"cannot save {data}: expected a name ending in .npz or .json")
-    check_writable(figure)
-    if data is not None:
-        check_writable(data)
-    return figure, data
+    animation, data = None, []
+    if options.animate:
+        from gersgorin.animation import animation_path
+
+        animation = animation_path(figure)
+    if options.save_data is not None:
+        if options.save_data.suffix not in (".npz", ".json"):
+            raise OutputError(f"cannot save {options.save_data}: expected a name ending in .npz or .json")
+        others = range(2, 2 + options.compare_init + len(compared))
+        data = [options.save_data, *(options.save_data.with_stem(f"{options.save_data.stem}-{k}") for k in others)]
+    for path in (figure, animation, *data):
+        if path is not None:
+            check_writable(path)
+    return Outputs(figure, animation, data)
 
 
 def _chorale(options: Options):
@@ -173,7 +188,7 @@ def _subjects(options: Options, compared: list[str]) -> list:
         first = [checkpoint_cell(options.checkpoint, "after training" if options.compare_init else "")]
         first += [initial_cell(options.checkpoint, options.seed)] if options.compare_init else []
     else:
-        first = [new_cell(options.cell or "rhn", **new)]
+        first = [new_cell("rhn" if options.cell is None else options.cell, **new)]
     return first + [new_cell(name, compared=True, **new) for name in compared]
 
 
@@ -197,10 +212,10 @@ def _available_memory() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _draw(options: Options, records, figure_path: Path, data_path: Path | None, report) -> None:
+def _draw(options: Options, records, outputs: Outputs, report) -> None:
     import matplotlib
 
-    from gersgorin.animation import animation_path, save_animation
+    from gersgorin.animation import save_animation
     from gersgorin.plots import STYLE, draw_comparison, draw_run
 
     with matplotlib.rc_context(STYLE):
@@ -209,21 +224,13 @@ def _draw(options: Options, records, figure_path: Path, data_path: Path | None, 
         else:
             shown = [*records[1::-1], *records[2:]] if options.compare_init else records  # before training, then after
             figure = draw_comparison(shown, discs=options.discs)
-        with atomic_path(figure_path) as temporary:
+        with atomic_path(outputs.figure) as temporary:
             figure.savefig(temporary)
-        if options.animate:
-            moving = animation_path(figure_path)
-            save_animation(records[0], moving, discs=options.discs, progress=report("animation"))
-            print(f"animation: {moving}", file=sys.stderr)
-    if data_path is not None:
-        records[0].save(data_path)
-        for record in records[1:]:
-            record.save(data_path.with_stem(f"{data_path.stem}-{_file_words(record.title)}"))
-
-
-def _file_words(text: str) -> str:
-    """A text as a part of a file's name."""
-    return re.sub(r"[^\w.-]+", "-", text)
+        if outputs.animation:
+            save_animation(records[0], outputs.animation, discs=options.discs, progress=report("animation"))
+            print(f"animation: {outputs.animation}", file=sys.stderr)
+    for record, path in zip(records, outputs.data, strict=False):
+        record.save(path)
 
 
 def _print(options: Options, records, figure_path: Path) -> None:

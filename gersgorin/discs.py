@@ -87,6 +87,14 @@ class Discs:
         count, label = connected_components(touching, directed=False)
         return tuple(tuple(np.flatnonzero(label == component).tolist()) for component in range(count))
 
+    def eigenvalue_counts(self, tol: float | None = None) -> tuple[int, ...]:
+        """How many eigenvalues each component of `components` holds; its length is the number of components.
+
+        >>> gersgorin_discs(torch.tensor([[5.0, 1.0, 0.0], [0.0, 1.0, 0.5], [0.0, 1.0, 2.0]])).eigenvalue_counts()
+        (1, 2)
+        """
+        return tuple(map(len, self.components(tol)))
+
     def outline(self, points: int = 65) -> list[np.ndarray]:
         """The boundary of the union as closed polygons, one for each connected component, from left to right.
 
@@ -149,7 +157,8 @@ def off_diagonal_sums(A: Tensor, axis: str) -> Tensor:
 
 def points_and_tolerance(z: Tensor, tol: float | Tensor | None, centers: Tensor, norm: Tensor) -> tuple[Tensor, Tensor]:
     """The arguments of `contains` as tensors: points (..., k) beside `centers` (..., n), a tolerance (...,)."""
-    z = torch.atleast_1d(torch.as_tensor(z, device=centers.device))
+    z = z if isinstance(z, Tensor) else torch.as_tensor(np.asarray(z))  # Python's numbers in their own precision
+    z = torch.atleast_1d(z.to(centers.device))
     z = z if z.is_complex() or z.is_floating_point() else z.to(norm.dtype)
     if tol is None:
         tol = default_tolerance(norm, centers.shape[-1], z.dtype)

@@ -50,7 +50,7 @@ def plot_spectrum(
 def magnify_spectrum(record: SpectrumRecord, step: int, ax: Axes) -> None:
     """A crowd of eigenvalues too small to be seen gets a magnifying glass in the panel's upper left corner."""
     values = record.eigenvalues[step]
-    middle, spread = values.real.mean(), max(np.ptp(values.real), np.ptp(values.imag)) / 2
+    middle, spread = (values.real.max() + values.real.min()) / 2, max(np.ptp(values.real), np.ptp(values.imag)) / 2
     width = np.ptp(ax.get_xlim()) / 2
     if spread > width / 6 or spread < 1e-6 * width:
         return
@@ -78,27 +78,28 @@ def spectrum_limit(records: list[SpectrumRecord], discs: str = "row") -> float:
 def plot_suggested(record: SpectrumRecord, ax: Axes | None = None) -> Axes:
     """Over time, what one step's discs suggest: range of disc centres and right edges, spectral radius, mean transform gates."""
     ax = ax or Figure(figsize=(8, 2.5)).subplots()
-    t, edges = np.arange(len(record.norm)), record.row_centers + record.row_radii
-    ax.fill_between(
-        t, edges.min(1), edges.max(1), color=BLUE, alpha=0.15, linewidth=0, label="right edges of the discs"
-    )
-    ax.fill_between(
-        t,
-        record.row_centers.min(1),
-        record.row_centers.max(1),
-        color=BLUE,
-        alpha=0.45,
-        linewidth=0,
-        label="disc centres",
-    )
-    ax.plot(t, record.spectral_radius, color=RED, linewidth=1.4, label="spectral radius")
+    T, edges = len(record.norm), record.row_centers + record.row_radii
+    t = np.arange(T + 1)
+
+    def band(low: np.ndarray, high: np.ndarray, alpha: float, label: str) -> None:
+        ax.fill_between(t, _held(low), _held(high), step="post", color=BLUE, alpha=alpha, linewidth=0, label=label)
+
+    def curve(values: np.ndarray, **style) -> None:
+        ax.plot(t, _held(values), drawstyle="steps-post", **style)
+
+    band(edges.min(1), edges.max(1), 0.15, "right edges of the discs")
+    band(record.row_centers.min(1), record.row_centers.max(1), 0.45, "disc centres")
+    curve(record.spectral_radius, color=RED, linewidth=1.4, label="spectral radius")
     if record.transform_gate.size:
-        ax.plot(
-            t, record.transform_gate.mean(1), color=GREEN, linewidth=1.2, linestyle="-.", label="mean transform gate"
-        )
+        curve(record.transform_gate.mean(1), color=GREEN, linewidth=1.2, linestyle="-.", label="mean transform gate")
     ax.axhline(1, color="black", linewidth=0.8, linestyle=(0, (4, 3)))
-    ax.set(xlim=(0, max(1, len(t) - 1)), ylabel="one step")
+    ax.set(xlim=(0, T), ylabel="value at one step")
     return ax
+
+
+def _held(values: np.ndarray) -> np.ndarray:
+    """Values (T,) at the T + 1 ends of their steps: each is held until the next."""
+    return np.append(values, values[-1:])
 
 
 def plot_products(record: SpectrumRecord, ax: Axes | None = None, *, exponent_axis: bool = True) -> Axes:
@@ -109,7 +110,7 @@ def plot_products(record: SpectrumRecord, ax: Axes | None = None, *, exponent_ax
     ax.plot(np.r_[0, t], np.r_[0, decades], color="black", linewidth=1.4, label="norm of dy[t]/dy[0]")
     ax.axhline(0, color="black", linewidth=0.8, linestyle=(0, (4, 3)))
     ax.set(
-        xlim=(0, max(1, len(t) - 1)),
+        xlim=(0, len(t)),
         xlabel="time step (quarter notes)",
         ylabel=r"$\log_{10}\,\|\partial y_t/\partial y_0\|$",
     )
@@ -122,10 +123,18 @@ def plot_products(record: SpectrumRecord, ax: Axes | None = None, *, exponent_ax
             fontsize=8,
             color=GREY,
         )
-    if exponent_axis:
+    if exponent_axis and finite.any():
         twin = ax.twinx()
         exponent = np.where(finite, record.finite_time_exponent, np.nan)
-        twin.plot(t, exponent, color=PURPLE, linewidth=1.2, linestyle="--", label="finite-time exponent")
+        twin.plot(
+            t,
+            exponent,
+            color=PURPLE,
+            linewidth=1.2,
+            linestyle="--",
+            marker="." if len(t) == 1 else None,
+            label="finite-time exponent",
+        )
         low, high = np.nanmin(np.r_[exponent, 0]), np.nanmax(np.r_[exponent, 0])
         margin = 0.06 * (high - low) or 1e-3
         twin.set(ylim=(low - margin, high + margin))

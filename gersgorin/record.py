@@ -57,8 +57,13 @@ class SpectrumRecord:
         return (self.row_centers + self.row_radii).max(1)
 
     @property
+    def reach(self) -> np.ndarray:
+        """How far the row discs reach from the origin, max(|centre| + radius), (T,)."""
+        return (np.abs(self.row_centers) + self.row_radii).max(1)
+
+    @property
     def looseness(self) -> np.ndarray:
-        """Rightmost edge / spectral radius, (T,); inf where the radius is 0."""
+        """Rightmost edge / spectral radius, (T,); inf where only the radius is 0, NaN where both are."""
         with np.errstate(divide="ignore", invalid="ignore"):
             return self.rightmost_disc / self.spectral_radius
 
@@ -132,7 +137,7 @@ class SpectrumRecord:
 def reading(record: SpectrumRecord) -> str:
     """One plain sentence that reads the numbers: what the products do, and what the discs would have allowed."""
     T, exponent, life = len(record.norm), float(record.finite_time_exponent[-1]), record.half_life
-    edge, radius = float(record.rightmost_disc.max()), float(record.spectral_radius.max())
+    reach, radius = float(record.reach.max()), float(record.spectral_radius.max())
     if exponent == -math.inf:
         does = "the gradient vanishes entirely"
     elif abs(exponent) < 1e-6:
@@ -141,10 +146,12 @@ def reading(record: SpectrumRecord) -> str:
         does = f"the gradient's norm halves every {life:.3g} steps"
     else:
         does = f"the gradient's norm doubles every {-life:.3g} steps"
-    if edge > 1 >= radius:
-        discs = f"the discs reach {edge:.3g} and so would allow growth, but no eigenvalue leaves the unit circle"
-    elif edge > 1:
-        discs = f"the discs reach {edge:.3g} and some eigenvalues leave the unit circle (spectral radius up to {radius:.3g})"
+    if radius > 1:
+        discs = f"the discs reach {reach:.3g} from 0 and some eigenvalues leave the unit circle (spectral radius up to {radius:.3g})"
+    elif reach > 1:
+        discs = (
+            f"the discs reach {reach:.3g} from 0 and so would allow growth, but no eigenvalue leaves the unit circle"
+        )
     else:
-        discs = f"the discs (right edge at most {edge:.3g}) keep every eigenvalue from growing in one step"
-    return f"Over {T} steps {does}; {discs}."
+        discs = f"the discs, which reach {reach:.3g} from 0, keep every eigenvalue inside the unit circle"
+    return f"Over {T} step{'s' * (T > 1)} {does}; {discs}."

@@ -40,8 +40,8 @@ def eigenvalues(A: Tensor, *, workers: int | None = None) -> Tensor:
     tensor([ 3.+0.j, -3.+0.j,  1.+0.j])
     """
     check_square(A, smallest=0)
-    if workers is not None and workers < 1:
-        raise InvalidInputError(f"workers: expected at least 1, got {workers}")
+    if workers is not None and not (isinstance(workers, int) and workers >= 1):
+        raise InvalidInputError(f"workers: expected a whole number of at least 1, got {workers}")
     if A.numel() == 0:
         return A.new_empty(A.shape[:-1], dtype=torch.promote_types(A.dtype, torch.complex64))
     stack = A.detach().cpu().reshape(-1, *A.shape[-2:])

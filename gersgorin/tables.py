@@ -17,14 +17,15 @@ def summary_table(record: SpectrumRecord) -> str:
         ("discs inside unit circle", record.discs_inside_unit_circle),
         ("finite-time exponent", record.finite_time_exponent),
     ]
-    lines = [f"{record.title}, chorale {record.chorale}, {len(record.norm)} steps"]
+    lines = [f"{record.title}, chorale {record.chorale}, {len(record.norm)} step{'s' * (len(record.norm) > 1)}"]
     lines.append(f"{'':<26}" + "".join(f"{f'step {t}':>11}" for t in steps) + f"{'mean':>11}")
     for name, values in rows:
         mean = "" if name.startswith("finite") else f"{number(float(values.mean())):>11}"
         lines.append(f"{name:<26}" + "".join(f"{number(float(values[t])):>11}" for t in steps) + mean)
     bound = float(record.norm_bound)
     lines.append(
-        f"{'bound on the 2-norm':<26}{'none' if math.isnan(bound) else number(bound):>11}  over all inputs and states as large"
+        f"{'bound on the 2-norm':<26}{'none' if math.isnan(bound) else number(bound):>11}"
+        "  for any input and any state within this run's range"
     )
     lines.append(
         f"{half_life_name(record):<26}{number(abs(record.half_life)):>11}  steps, by the exponent at the last step"

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from pathlib import Path
 
 from rhn.errors import RhnError
@@ -100,7 +100,7 @@ class _Pool:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_worker_main, args=(self.job, theirs), name=f"worker {number}", daemon=False)
-        with _ignored_interrupts():  # inherited: until the worker is ready for them there is nothing to save
+        with _held_back_interrupts():  # inherited: until the worker is ready for them there is nothing to save
             process.start()
         theirs.close()  # so that the pipe ends with the worker
         self.workers.append(_Worker(number, process, ours, deaths))
@@ -180,6 +180,7 @@ def _worker_main(job: Job, pipe: connection.Connection) -> None:
     _leave_with_parent()
     code = 2
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         import torch
 
         torch.set_num_threads(1)
@@ -241,15 +242,14 @@ def _leave_with_parent() -> None:
 
 
 @contextmanager
-def _ignored_interrupts() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _held_back_interrupts() -> Iterator[None]:
+    """A Ctrl-C within arrives afterwards; processes started within begin with theirs held back."""
+    resource_tracker.ensure_running()  # starting it would let them through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _work_within_memory(study, job: Job, options: WorkOptions, on_event: Callable[[Event], None]) -> None:

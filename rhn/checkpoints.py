@@ -73,6 +73,8 @@ def load_checkpoint(path: str | Path, *, factory: Callable[..., nn.Module] | Non
         raise CheckpointError(
             f"{path} holds a {name}, which is none of ours: pass its class, load_checkpoint(path, factory={name})"
         )
+    if reserved := config.keys() & {"device", "dtype", "generator"}:
+        raise CheckpointError(f"{path}: its configuration sets {_few(sorted(reserved))}, which a file must not")
     build = factory or known[name]
     try:
         empty = build(**config, device="meta")
@@ -134,7 +136,7 @@ def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, Tenso
     fits = isinstance(header, dict) and isinstance(header.get("config"), dict) and isinstance(header.get("class"), str)
     if not fits:
         raise CheckpointError(f"{path}: its header does not say which class it holds and with what configuration")
-    if header.get("format") != FORMAT:
+    if header.get("format") is not FORMAT:
         raise CheckpointError(
             f"{path} has format {header.get('format')!r}, this version reads {FORMAT}: update the toolkit"
         )
@@ -149,10 +151,14 @@ def _compare_config(path, built: dict, told: dict) -> None:
             raise CheckpointError(f"{path}: its configuration says {key}={value!r:.80}, {meant}")
 
 
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
 def _compare(path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
     missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing or extra:
-        words = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has an unknown {', '.join(extra)}"] * bool(extra)
+        words = [f"lacks {_few(missing)}"] * bool(missing) + [f"has an unknown {_few(extra)}"] * bool(extra)
         raise CheckpointError(f"{path}: its weights do not fit its header: it {' and '.join(words)}")
     dtypes = {t.dtype for t in found.values()}
     if len(dtypes) != 1 or not dtypes.issubset(DTYPES):

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from rhn.errors import InvalidInputError, RhnError
@@ -43,6 +44,8 @@ def parse(options: type[T], args: Sequence[str] | None = None, *, prog: str, des
 
 def run_command(main: Callable[[], None]) -> int:
     """Run a command's body and turn what it raises into an exit code and, for bad input, one sentence on stderr."""
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # for cells of the user's own, package.module:factory; python -m does it too
     try:
         main()
         sys.stdout.flush()
@@ -97,14 +100,17 @@ def finite_json(value):
 
 
 def _one_sentence(box: str) -> str:
-    """The message of an error box, without its frame and its repetition of the help."""
-    lines = [
-        re.sub(r"^[│|]\s?|\s*[│|]$", "", line).rstrip() for line in box.splitlines() if not re.match(r"^[╭╰]", line)
-    ]
+    """The message of an error box, without its frame (drawn in Unicode or ASCII) and its repetition of the help."""
     kept = []
-    for line in lines:
+    for line in box.splitlines():
+        line = re.sub(r"^[│|+╭╰]\s?|\s*[│|+]$", "", line).strip()
         if line.startswith(("For full help", "Argument helptext")):
             break
-        kept.append("" if re.fullmatch(r"[─\s]*", line) else line.strip())
+        if not re.search(r"[─-]{4,}", line):  # titles and rules
+            kept.append(line)
     words = " ".join(" ".join(kept).split())
+    unreadable = re.match(r"Error parsing (--[\w-]+): no type matching \{None\}\|(\w+) could .*?\['(.*?)'\]", words)
+    if unreadable:
+        option, kind, value = unreadable.groups()
+        return f"{option} expects {'a whole number' if kind == 'INT' else 'a number'}, got {value!r}"
     return re.sub(r" Perhaps you meant:? ", "; perhaps you meant ", words).strip() or "the options could not be read"

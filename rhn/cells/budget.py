@@ -33,7 +33,7 @@ def hidden_size_for_budget(
     [215, 242, 257, 262]
     """
     factory = resolve_cell(cell) if isinstance(cell, str) else cell
-    budget = positive("budget", budget)
+    budget = positive("budget", int(budget) if isinstance(budget, float) and budget.is_integer() else budget)
     if budget > LARGEST_BUDGET:
         raise InvalidInputError(f"a budget of {budget} parameters is beyond any computer: at most {LARGEST_BUDGET}")
 

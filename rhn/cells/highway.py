@@ -16,12 +16,15 @@ Norm bound of one layer whose state is within beta: |h| <= 1, gates in (0, 1) an
 and the next layer's state is within max(beta, 1), respectively beta + 1.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rhn import kernels
 from rhn.cells.base import Cell, Gates, spectral_norm
+from rhn.errors import InvalidInputError
 from rhn.kernels.highway.reference import highway_layer
 
 
@@ -51,6 +54,8 @@ class RHN(Cell):
     ):
         super().__init__(input_size, hidden_size, depth, **common)
         self.coupled, self.transform_bias = bool(coupled), float(transform_bias)
+        if not math.isfinite(self.transform_bias):
+            raise InvalidInputError(f"transform_bias must be a finite number, got {transform_bias}")
         n, L, where = self.hidden_size, self.depth, {"device": device, "dtype": dtype}
         rows = (2 if self.coupled else 3) * n
         self.weight_ih = nn.Parameter(torch.empty(rows, self.input_size, **where))

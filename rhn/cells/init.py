@@ -9,7 +9,6 @@
 Gate biases (`transform_bias`, `forget_bias`, ...) are constants set afterwards by the cell.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from rhn.errors import InvalidInputError
 
+LARGEST_SCALE = 1e30  # beyond, sums of squares overflow in float64 long before anything is learnt
 DEFAULT_SCALE = {"uniform": 0.04, "gaussian": 0.01, "identity": 1e-3}
 
 
@@ -36,12 +36,12 @@ class Initialization:
         """
         if isinstance(text, Initialization):
             return text
-        scheme, _, scale = text.partition(":")
+        scheme, _, scale = str(text).partition(":")
         try:
             if scheme not in DEFAULT_SCALE:
                 raise ValueError
             value = float(scale) if scale else DEFAULT_SCALE[scheme]
-            if not (math.isfinite(value) and value >= 0):
+            if not 0 <= value <= LARGEST_SCALE:
                 raise ValueError
         except ValueError:
             raise InvalidInputError(

@@ -39,8 +39,8 @@ def resolve_cell(name: str) -> Callable[..., Cell]:
                 f"{name!r} is not callable: expected a function or class (input_size, hidden_size, depth, ...)"
             )
         return factory
-    near = difflib.get_close_matches(name.lower().replace("_", "-"), CELLS, 1, cutoff=0.4)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    near = difflib.get_close_matches(name.lower().replace("_", "-"), CELLS, 2, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
     raise InvalidInputError(
         f"unknown cell {name!r}{hint} (cells: {', '.join(CELLS)}, or your own as package.module:factory)"
     )

@@ -109,7 +109,7 @@ def test_animate_writes_the_moving_spectrum(tmp_path):
 
 
 def test_a_cell_of_ones_own(tmp_path, monkeypatch, capsys):
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "own_cell_to_plot.py").write_text(
         "import torch\n"
         "from rhn.cells import Cell\n"
         "class Mine(Cell):\n"
@@ -121,10 +121,20 @@ def test_a_cell_of_ones_own(tmp_path, monkeypatch, capsys):
         "        return torch.tanh(s @ self.w.T + x.mean(-1, keepdim=True))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert run("--cell", "mine:Mine", "--json", *SMALL) == 0
+    assert run("--cell", "own_cell_to_plot:Mine", "--json", *SMALL) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result["cell"] == "mine:Mine" and result["steps"][0]["norm_bound"] is None
-    assert run("--cell", "mine:Yours") == 2
+    assert result["cell"] == "own_cell_to_plot:Mine" and result["steps"][0]["norm_bound"] is None
+    assert run("--cell", "own_cell_to_plot:Yours") == 2
+
+
+def test_every_compared_cell_keeps_its_numbers(tmp_path):
+    assert run("--cell", "rnn", "--compare", "rnn,rnn", "--save-data", "d.npz", *SMALL) == 0
+    assert {p.name for p in tmp_path.glob("*.npz")} == {"d.npz", "d-2.npz", "d-3.npz"}
+
+
+def test_one_step_alone_can_be_drawn(capsys):
+    assert run("--hidden-size", "4", "--steps", "1") == 0
+    assert "Over 1 step " in capsys.readouterr().out
 
 
 class Bomb:
@@ -172,6 +182,16 @@ def bomb():
         (["--checkpoint", "truncated.safetensors"], "truncated", truncated_checkpoint),
         (["--data", "bomb.pickle"], "bomb.pickle", bomb),
         (["--compare", "rnn,foo"], "unknown cell 'foo'", None),
+        (["--cell", ""], "unknown cell ''", None),
+        (["--depth", "2.5"], "--depth expects a whole number, got '2.5'", None),
+        (["--init", "uniform:1e308"], "expected gaussian:STD", None),
+        (["--seed", "99999999999999999999"], "--seed must be", None),
+        (
+            ["--animate", "--output", "an.png"],
+            "it is a folder",
+            lambda: [Path(f"an.{s}").mkdir() for s in ("gif", "mp4")],
+        ),
+        (["--compare", "rnn", "--save-data", "d.npz"], "it is a folder", lambda: Path("d-2.npz").mkdir()),
     ],
 )
 def test_bad_input_is_one_sentence_exit_2_and_no_figure(args, words, prepare, capsys, tmp_path):

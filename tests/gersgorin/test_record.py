@@ -11,7 +11,7 @@ from gersgorin import eigenvalues, temporal_jacobian, trajectory
 from gersgorin.measure import measure_spectrum
 from gersgorin.record import SpectrumRecord, reading
 from gersgorin.tables import summary_table
-from rhn.cells import LSTM, RHN
+from rhn.cells import LSTM, RHN, RNN
 from rhn.errors import DataError, InvalidInputError
 
 
@@ -106,3 +106,12 @@ def test_the_sentence_says_what_the_products_do(log_norms, words):
         **{"cell": "c", "depth": 1, "hidden_size": 1, "chorale": "x", "title": "c"},
     )
     assert words in reading(record)
+
+
+def test_the_sentence_looks_at_both_ends_of_the_discs():
+    cell = RNN(5, 4, dtype=torch.float64)
+    with torch.no_grad():
+        for p in cell.parameters():
+            p.zero_()
+        cell.weight_hh.copy_(-2 * torch.eye(4))
+    assert "some eigenvalues leave the unit circle" in reading(record_of(cell))

@@ -161,7 +161,7 @@ def test_refused_with_a_sentence(A, message):
 
 
 def test_no_workers_refused():
-    with pytest.raises(InvalidInputError, match="workers: expected at least 1, got 0"):
+    with pytest.raises(InvalidInputError, match="workers: expected a whole number of at least 1, got 0"):
         eigenvalues(torch.eye(2), workers=0)
 
 
