@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.animation import FFMpegWriter, FuncAnimation, PillowWriter
 from matplotlib.figure import Figure
 
-from gersgorin.plots import mark_steps, plot_products, plot_spectrum, plot_suggested, spectrum_limit
+from gersgorin.plots import plot_products, plot_spectrum, plot_suggested, spectrum_limit
 from gersgorin.record import SpectrumRecord
 from rhn.files import atomic_path
 
@@ -29,7 +29,6 @@ def save_animation(
     plot_suggested(record, upper)
     plot_products(record, lower, exponent_axis=False)
     now = [a.axvline(0, color="black", linewidth=1) for a in (upper, lower)]
-    mark_steps([upper, lower], [])
 
     def draw(step: int):
         ax.clear()

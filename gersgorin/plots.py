@@ -153,7 +153,7 @@ def shown_steps(T: int, panels: int = 4) -> list[int]:
     return sorted({round(k * (T - 1) / max(1, panels - 1)) for k in range(panels)})
 
 
-def draw_run(record: SpectrumRecord, *, discs: str = "row", subtitle: str = "") -> Figure:
+def draw_run(record: SpectrumRecord, *, discs: str = "row") -> Figure:
     """The default figure: spectra in their discs at a few steps of the run, and under them both stories on one time axis."""
     steps = shown_steps(len(record.norm))
     figure = Figure(figsize=(11, 7.6), layout="constrained")
@@ -167,7 +167,7 @@ def draw_run(record: SpectrumRecord, *, discs: str = "row", subtitle: str = "") 
     panels[0].set_ylabel("imaginary part")
     handles, labels = panels[0].get_legend_handles_labels()
     top.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-    top.suptitle(f"{record.title} on chorale {record.chorale}{subtitle}", fontsize=11)
+    top.suptitle(f"{record.title} on chorale {record.chorale}", fontsize=11)
     upper, lower = bottom.subplots(2, 1, sharex=True)
     plot_suggested(record, upper).set_title("What the discs of single steps suggest", loc="left")
     plot_products(record, lower).set_title("What the products of the steps do", loc="left")
@@ -177,9 +177,9 @@ def draw_run(record: SpectrumRecord, *, discs: str = "row", subtitle: str = "") 
     return figure
 
 
-def draw_comparison(records: list[SpectrumRecord], *, discs: str = "row", step: int | None = None) -> Figure:
+def draw_comparison(records: list[SpectrumRecord], *, discs: str = "row") -> Figure:
     """Cells side by side at one scale: the spectrum at one step (the middle one), then both stories over time."""
-    step = len(records[0].norm) // 2 if step is None else step
+    step = len(records[0].norm) // 2
     figure = Figure(figsize=(0.8 + 3.6 * len(records), 8.2), layout="constrained")
     grid = figure.subplots(3, len(records), squeeze=False, sharex="row", sharey="row", height_ratios=(1.6, 1, 1))
     limit = spectrum_limit(records, discs)

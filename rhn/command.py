@@ -108,7 +108,9 @@ def _one_sentence(box: str) -> str:
             break
         if not re.search(r"[─-]{4,}", line):  # titles and rules
             kept.append(line)
-    words = re.sub(r"^[A-Z][a-z]+ [a-z]+ (?=[A-Z]|invalid)", "", " ".join(" ".join(kept).split()))  # an ASCII frame's title
+    words = re.sub(
+        r"^[A-Z][a-z]+ [a-z]+ (?=[A-Z]|invalid)", "", " ".join(" ".join(kept).split())
+    )  # an ASCII frame's title
     unreadable = re.match(r"Error parsing (--[\w-]+): no type matching \{None\}\|(\w+) could .*?\['(.*?)'\]", words)
     if unreadable:
         option, kind, value = unreadable.groups()

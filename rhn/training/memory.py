@@ -12,9 +12,7 @@ from torch import nn
 from rhn.training.batches import Minibatch
 
 COPIES = 5  # measured on our cells: 2.4 to 5.6
-CACHE_BYTES = (
-    8 << 20
-)  # weights of the models that go through a step together: more than the cache holds would be slower
+CACHE_BYTES = 8 << 20  # weights of the models that go through a step together: beyond the cache it would be slower
 PART_BYTES = 512 << 20  # what such a step may take: larger parts gain nothing
 
 
@@ -30,11 +28,6 @@ def step_bytes(model: nn.Module, batches: Sequence[Minibatch]) -> int:
     """
     outputs = sum(p.numel() // p.shape[-1] for p in model.parameters() if p.dim() > 1)
     return COPIES * 4 * outputs * max(batch.mask.numel() for batch in batches)
-
-
-def trial_bytes(model: nn.Module, batches: Sequence[Minibatch]) -> int:
-    """What a trial adds to a stack that is trained whole, as on a GPU: weights, velocity, best weights, gradients and a step."""
-    return 4 * weight_bytes(model) + step_bytes(model, batches)
 
 
 def part_size(model: nn.Module, batches: Sequence[Minibatch], device: torch.device) -> int | None:

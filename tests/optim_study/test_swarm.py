@@ -23,9 +23,9 @@ from rhn.training import evaluate
 
 
 @pytest.fixture(scope="module")
-def data(original_chorales, tmp_path_factory):
+def data(tmp_path_factory):
     """A file of the shortest chorales: 37 to train on, so that the last batch has 5."""
-    corpus, path = chorales(original_chorales), tmp_path_factory.mktemp("data") / "short.json"
+    corpus, path = chorales(progress=False), tmp_path_factory.mktemp("data") / "short.json"
     short = {s: sorted(getattr(corpus, s), key=len)[: 37 if s == "train" else 3] for s in SPLITS}
     pitches = {s: [[(np.flatnonzero(f) + LOWEST_PITCH).tolist() for f in p] for p in ps] for s, ps in short.items()}
     path.write_text(json.dumps(pitches))

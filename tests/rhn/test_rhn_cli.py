@@ -20,9 +20,9 @@ TINY = ("--hidden-size", "4", "--init-std", "0.1", "--epochs", "5", "--patience"
 
 
 @pytest.fixture(scope="module")
-def data(original_chorales, tmp_path_factory):
+def data(tmp_path_factory):
     """A file of the shortest chorales: 33 to train on, 3 and 3."""
-    corpus, path = chorales(original_chorales), tmp_path_factory.mktemp("data") / "short.json"
+    corpus, path = chorales(progress=False), tmp_path_factory.mktemp("data") / "short.json"
     short = {s: sorted(getattr(corpus, s), key=len)[: 33 if s == "train" else 3] for s in SPLITS}
     pitches = {s: [[(np.flatnonzero(f) + LOWEST_PITCH).tolist() for f in p] for p in ps] for s, ps in short.items()}
     path.write_text(json.dumps(pitches))

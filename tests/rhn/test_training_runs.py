@@ -13,7 +13,7 @@ from rhn.data import Corpus, chorales
 from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.interrupts import Interrupted
 from rhn.presets import PRESETS, TrainConfig, preset
-from rhn.training import evaluate, train
+from rhn.training import evaluate, initial_model, train
 from rhn.training.runs import SAVE_SHARE
 
 CONFIG = TrainConfig(
@@ -22,8 +22,8 @@ CONFIG = TrainConfig(
 
 
 @pytest.fixture(scope="module")
-def corpus(original_chorales):
-    whole = chorales(original_chorales)
+def corpus():
+    whole = chorales(progress=False)
     train, valid, test = (sorted(pieces, key=len) for pieces in (whole.train, whole.valid, whole.test))
     return Corpus(train=train[:33], valid=valid[:4], test=test[:3], source="the shortest chorales")
 
@@ -62,6 +62,14 @@ def test_a_run_leaves_its_configuration_losses_best_model_and_state(whole, corpu
     best = lines[result.best_epoch]
     assert (best["train_nll"], best["valid_nll"]) == (result.train_nll, result.valid_nll)
     assert result.valid_nll == min(line["valid_nll"] for line in lines)
+
+
+def test_the_first_weights_can_be_had_again_from_the_checkpoint(whole, corpus):
+    folder, _ = whole
+    first = json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
+    model, own = initial_model(folder / "best.safetensors")
+    assert own and evaluate(model, corpus.train).nll == first["train_nll"]
+    assert evaluate(model, corpus.valid).nll == first["valid_nll"]
 
 
 def test_the_best_checkpoint_has_the_losses_that_the_run_reports(whole, corpus):
