@@ -22,3 +22,7 @@ class CheckpointError(RhnError):
 
 class OutputError(RhnError):
     """A result cannot be written: missing folder, no permission, full disk."""
+
+
+class DivergedError(RhnError):
+    """A training's loss is no longer finite."""

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from rhn import kernels
@@ -150,6 +151,29 @@ def _gated(blocks, state, **extra):
     )
 
 
+def dropout_mask(*shape, seed=5, keep=0.6, dtype=torch.float64) -> torch.Tensor:
+    """Entries 0 or 1/keep, drawn by NumPy because vmap has rules of its own for torch's random numbers."""
+    return torch.from_numpy((np.random.default_rng(seed).random(shape) < keep) / keep).to(dtype)
+
+
+def _masked(row: tuple, J: int, *, candidate: bool = True) -> tuple:
+    """A row's two functions with masks of their own, so that every shared test runs with masks that a stack shares."""
+
+    def bind(function):
+        def run(x, s0, *weights, **options):
+            (B, n), W = s0.shape, weights[0]
+            n = n // 2 if function in (kernels.lstm, kernels.lstm_reference) else n
+            masks = {"state_mask": dropout_mask(J, B, n, dtype=W.dtype)}
+            if candidate:
+                masks["candidate_mask"] = dropout_mask(B, n, seed=6, dtype=W.dtype)
+            return function(x, s0, *weights, **masks, **options)
+
+        return run
+
+    manual, reference, home = row
+    return bind(manual), bind(reference), home
+
+
 _HIGHWAY = (kernels.highway, kernels.highway_reference, "rhn.kernels.highway.manual:HIGHWAY")
 _DEEP = (kernels.deep_transition, kernels.deep_transition_reference, "rhn.kernels.transition.manual:DEEP_TRANSITION")
 _LSTM = (kernels.lstm, kernels.lstm_reference, "rhn.kernels.gated.manual:LSTM")
@@ -164,6 +188,14 @@ KERNELS = [
     KernelCase("deep-transition-skip-last", *_DEEP, _transition(lambda L: min(1, L - 1))),
     KernelCase("lstm", *_LSTM, _gated(4, 2), deep=False),
     KernelCase("gru", *_GRU, _gated(3, 1, q=1), deep=False),
+    KernelCase("highway-masked", *_masked(_HIGHWAY, 1), _highway(2), {"coupled": True}),
+    KernelCase("highway-masked-apart", *_masked(_HIGHWAY, 2), _highway(2), {"coupled": True}),
+    KernelCase("highway-uncoupled-masked", *_masked(_HIGHWAY, 1), _highway(3), {"coupled": False}),
+    KernelCase("highway-uncoupled-masked-apart", *_masked(_HIGHWAY, 3), _highway(3), {"coupled": False}),
+    KernelCase("deep-transition-masked", *_masked(_DEEP, 1, candidate=False), _transition(lambda L: 0)),
+    KernelCase("deep-transition-skip-all-masked", *_masked(_DEEP, 1, candidate=False), _transition(lambda L: L - 1)),
+    KernelCase("lstm-masked", *_masked(_LSTM, 1), _gated(4, 2), deep=False),
+    KernelCase("gru-masked", *_masked(_GRU, 1), _gated(3, 1, q=1), deep=False),
 ]
 
 

@@ -10,6 +10,7 @@ from rhn.cells.convert import from_torch, to_torch
 from rhn.cells.gated import GRU, LSTM
 from rhn.cells.highway import RHN
 from rhn.cells.init import Initialization
+from rhn.cells.masks import CellMasks
 from rhn.cells.registry import CELLS, resolve_cell
 from rhn.cells.transition import DTRNN, DTSRNN, IRNN, RNN
 
@@ -23,6 +24,7 @@ __all__ = [
     "RHN",
     "RNN",
     "Cell",
+    "CellMasks",
     "Gates",
     "Initialization",
     "from_torch",

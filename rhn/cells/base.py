@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rhn.cells.init import Initialization
+from rhn.cells.masks import CellMasks, apply_input_mask, check_masks
 from rhn.errors import InvalidInputError
 
 
@@ -48,6 +49,9 @@ class Cell(nn.Module):
 
     deep = True
     options: tuple[str, ...] = ()  # constructor keywords beyond the common ones, kept in checkpoints
+    blocks = 1  # G, gate blocks stacked in the weights
+    masks: tuple[str, ...] = ()  # dropout masks that `states` takes besides the input's: "state", "candidate"
+    separate_masks = False  # whether each gate block may have input and state masks of its own
 
     def __init__(
         self,
@@ -83,8 +87,14 @@ class Cell(nn.Module):
         """The next state (..., state_size) from x (..., m) and s (..., state_size), in plain differentiable operations."""
         raise NotImplementedError(f"{type(self).__name__} needs its equation: define step(x, s) -> s'")
 
-    def states(self, x: Tensor, s0: Tensor) -> Tensor:
-        """All states (T, B, state_size) after s0 (B, state_size), for x (T, B, m). The default repeats `step`."""
+    def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
+        """All states (T, B, state_size) after s0 (B, state_size), for x (T, B, m). The default repeats `step`.
+
+        A cell of one's own may leave `dropout` out as long as it names no `masks`.
+        """
+        x, rest = apply_input_mask(x, dropout)
+        if rest is not None:
+            check_masks(rest, self, x.shape[1], x.dtype)
         states = [s0]
         for x_t in x:
             states.append(self.step(x_t, states[-1]))
@@ -94,19 +104,22 @@ class Cell(nn.Module):
         """Gates and intermediate states of one step, for any leading dimensions; empty where the cell has no gates."""
         return Gates()
 
-    def forward(self, x: Tensor, s0: Tensor | None = None, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, s0: Tensor | None = None, mask: Tensor | None = None, dropout: CellMasks | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Run over time.
 
         Args:
             x: (T, B, m), (B, T, m) with `batch_first`, or unbatched (T, m).
             s0: (B, state_size), or (state_size,) unbatched; zero where None.
             mask: (T, B) bool (laid out as x), True at real frames; each sequence's frames come first, padding after them.
+            dropout: masks of B rows each (one row where unbatched), the same for all time steps.
 
         Returns:
             outputs (T, B, n), zero at padding, and the state (B, state_size) after each sequence's last real frame, laid out as x.
 
         Raises:
-            InvalidInputError: a shape or dtype does not fit, or a mask has a gap.
+            InvalidInputError: a shape or dtype does not fit, a mask has a gap, or the cell cannot take a dropout mask.
         """
         self._check(x, s0, self.batch_first)
         if mask is not None and mask.shape != x.shape[:-1]:
@@ -121,7 +134,10 @@ class Cell(nn.Module):
             mask = None if mask is None else mask.transpose(0, 1)
         if s0 is None:
             s0 = x.new_zeros(x.shape[1], self.state_size)
-        states = self.states(x, s0)
+        if dropout is not None:
+            check_masks(dropout, self, x.shape[1], x.dtype)
+        x, rest = apply_input_mask(x, dropout)
+        states = self.states(x, s0) if rest is None else self.states(x, s0, rest)
         outputs, last = states[..., : self.hidden_size], states[-1]
         if mask is not None:
             lengths = check_mask(mask, x)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from rhn import kernels
 from rhn.cells.base import Cell, Gates, spectral_norm
+from rhn.cells.masks import CellMasks, apply_input_mask
 from rhn.kernels.gated.reference import gru_recurrent_bias, gru_step, lstm_step
 
 
@@ -26,7 +27,7 @@ class _Gated(Cell):
     """What LSTM and GRU share: weight_ih (G n, m), weight_hh (G n, n), bias (G n,)."""
 
     deep = False
-    blocks = 0
+    masks = ("state", "candidate")
 
     def __init__(self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None, **common):
         super().__init__(input_size, hidden_size, depth, **common)
@@ -67,9 +68,11 @@ class LSTM(_Gated):
         h, c, _ = self._step(x, s)
         return torch.cat((h, c), -1)
 
-    def states(self, x: Tensor, s0: Tensor) -> Tensor:
+    def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
+        x, rest = apply_input_mask(x, dropout)
+        _, state, candidate = rest or CellMasks()
         run = kernels.lstm if self.kernel == "manual" else kernels.lstm_reference
-        return run(x, s0, self.weight_ih, self.weight_hh, self.bias)
+        return run(x, s0, self.weight_ih, self.weight_hh, self.bias, state, candidate)
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
         h, c, (i, f, g, _) = self._step(x, s)
@@ -122,9 +125,11 @@ class GRU(_Gated):
     def step(self, x: Tensor, s: Tensor) -> Tensor:
         return self._step(x, s)[0]
 
-    def states(self, x: Tensor, s0: Tensor) -> Tensor:
+    def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
+        x, rest = apply_input_mask(x, dropout)
+        _, state, candidate = rest or CellMasks()
         run = kernels.gru if self.kernel == "manual" else kernels.gru_reference
-        return run(x, s0, self.weight_ih, self.weight_hh, self.bias, self.bias_hn)
+        return run(x, s0, self.weight_ih, self.weight_hh, self.bias, self.bias_hn, state, candidate)
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
         h, (_, z, n), _ = self._step(x, s)

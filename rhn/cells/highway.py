@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from rhn import kernels
 from rhn.cells.base import Cell, Gates, spectral_norm
+from rhn.cells.masks import CellMasks, apply_input_mask
 from rhn.errors import InvalidInputError
 from rhn.kernels.highway.reference import highway_layer
 
@@ -38,6 +39,8 @@ class RHN(Cell):
     """
 
     options = ("coupled", "transform_bias")
+    masks = ("state", "candidate")
+    separate_masks = True
 
     def __init__(
         self,
@@ -57,11 +60,16 @@ class RHN(Cell):
         if not math.isfinite(self.transform_bias):
             raise InvalidInputError(f"transform_bias must be a finite number, got {transform_bias}")
         n, L, where = self.hidden_size, self.depth, {"device": device, "dtype": dtype}
-        rows = (2 if self.coupled else 3) * n
+        rows = self.blocks * n
         self.weight_ih = nn.Parameter(torch.empty(rows, self.input_size, **where))
         self.weight_hh = nn.Parameter(torch.empty(L, rows, n, **where))
         self.bias = nn.Parameter(torch.empty(L, rows, **where))
         self.reset_parameters(generator)
+
+    @property
+    def blocks(self) -> int:
+        """G: H and T, and C where it is not coupled to T."""
+        return 2 if self.coupled else 3
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
         layers = []
@@ -76,9 +84,16 @@ class RHN(Cell):
     def step(self, x: Tensor, s: Tensor) -> Tensor:
         return self.gates(x, s).states[-1]
 
-    def states(self, x: Tensor, s0: Tensor) -> Tensor:
+    def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
+        x, rest = apply_input_mask(x, dropout)
+        separate, state, candidate = rest or CellMasks()
+        W = self.weight_ih
+        if (
+            separate is not None
+        ):  # W_j (x * m_j) for every block j is one product of the masked copies of x side by side
+            x, W = torch.cat([x * mask for mask in separate], -1), torch.block_diag(*W.chunk(self.blocks))
         run = kernels.highway if self.kernel == "manual" else kernels.highway_reference
-        return run(x, s0, self.weight_ih, self.weight_hh, self.bias, coupled=self.coupled)
+        return run(x, s0, W, self.weight_hh, self.bias, state, candidate, coupled=self.coupled)
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """dy'/dy (..., n, n), see above."""

@@ -6,7 +6,8 @@
 | gaussian:STD | normal with standard deviation STD                     | zero                  | the optimisation study, section 5.1 |
 | identity:STD | recurrent candidate matrices I + normal noise, others normal | zero            | the IRNN (Le et al. 2015), figure 2 |
 
-Gate biases (`transform_bias`, `forget_bias`, ...) are constants set afterwards by the cell.
+`uniform:A,bias:B` starts all biases at the constant B (an option of the official Theano code). Gate biases (`transform_bias`,
+`forget_bias`, ...) are constants set afterwards by the cell.
 """
 
 from dataclasses import dataclass
@@ -22,39 +23,40 @@ DEFAULT_SCALE = {"uniform": 0.04, "gaussian": 0.01, "identity": 1e-3}
 
 @dataclass(frozen=True)
 class Initialization:
-    """A scheme and its scale (half-width or standard deviation)."""
+    """A scheme, its scale (half-width or standard deviation), and the constant that biases start at where the scheme is not to say."""
 
     scheme: str
     scale: float
+    constant: float | None = None
 
     @classmethod
     def parse(cls, text: "str | Initialization") -> "Initialization":
-        """From `SCHEME` or `SCHEME:SCALE`, as on the command line; raises InvalidInputError.
+        """From `SCHEME[:SCALE][,bias:B]`, as on the command line; raises InvalidInputError.
 
         >>> Initialization.parse("gaussian:1e-3")
-        Initialization(scheme='gaussian', scale=0.001)
+        Initialization(scheme='gaussian', scale=0.001, constant=None)
         """
         if isinstance(text, Initialization):
             return text
-        scheme, _, scale = str(text).partition(":")
+        weights, comma, biases = str(text).partition(",")
+        scheme, _, scale = weights.partition(":")
         try:
             if scheme not in DEFAULT_SCALE:
                 raise ValueError
             value = float(scale) if scale else DEFAULT_SCALE[scheme]
-            if not 0 <= value <= LARGEST_SCALE:
+            constant = float(biases.removeprefix("bias:")) if comma else None
+            if not 0 <= value <= LARGEST_SCALE or not abs(constant or 0) <= LARGEST_SCALE:
                 raise ValueError
         except ValueError:
             raise InvalidInputError(
-                f"unknown initialisation {text!r}: expected gaussian:STD, uniform:A or identity[:STD], for example gaussian:0.01"
+                f"unknown initialisation {text!r}: expected gaussian:STD, uniform:A or identity[:STD], for example gaussian:0.01, "
+                "and for constant biases ,bias:B"
             ) from None
-        return cls(scheme, value)
+        return cls(scheme, value, constant)
 
     def __str__(self) -> str:
-        return (
-            f"{self.scheme}:{self.scale:g}"
-            if float(f"{self.scale:g}") == self.scale
-            else f"{self.scheme}:{self.scale!r}"
-        )
+        biases = "" if self.constant is None else f",bias:{_short(self.constant)}"
+        return f"{self.scheme}:{_short(self.scale)}{biases}"
 
     def weight(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
         """A weight of the shape and dtype of `like`, drawn in double precision on the CPU."""
@@ -67,4 +69,11 @@ class Initialization:
 
     def bias(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
         """A bias of the shape and dtype of `like`."""
+        if self.constant is not None:
+            return torch.full(like.shape, self.constant, dtype=like.dtype)
         return self.weight(like, generator) if self.scheme == "uniform" else torch.zeros(like.shape, dtype=like.dtype)
+
+
+def _short(number: float) -> str:
+    """A number in as few digits as tell it exactly."""
+    return f"{number:g}" if float(f"{number:g}") == number else repr(number)

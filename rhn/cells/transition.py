@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from rhn import kernels
 from rhn.cells.base import Cell, spectral_norm
+from rhn.cells.masks import CellMasks, apply_input_mask
 from rhn.errors import InvalidInputError
 from rhn.kernels.transition.reference import NONLINEARITIES
 
@@ -25,6 +26,7 @@ class DTRNN(Cell):
     """Deep-transition RNN. Weights: weight_ih (n, m), weight_hh (L, n, n), bias (L, n)."""
 
     options = ("nonlinearity",)
+    masks = ("state",)
 
     def __init__(
         self,
@@ -73,9 +75,11 @@ class DTRNN(Cell):
     def step(self, x: Tensor, s: Tensor) -> Tensor:
         return self._layers(x, s)[-1]
 
-    def states(self, x: Tensor, s0: Tensor) -> Tensor:
+    def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
+        x, rest = apply_input_mask(x, dropout)
+        state = None if rest is None else rest.state
         run = kernels.deep_transition if self.kernel == "manual" else kernels.deep_transition_reference
-        return run(x, s0, *self._weights(), nonlinearity=self.nonlinearity)
+        return run(x, s0, *self._weights(), state_mask=state, nonlinearity=self.nonlinearity)
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """dy'/dy (..., n, n), see above."""

@@ -1,4 +1,4 @@
-"""Data sets: chorales as piano rolls, and minibatches of them.
+"""Data sets: chorales as piano rolls, and minibatches of them; texts as tokens.
 
     import rhn.data
 
@@ -6,6 +6,8 @@
     corpus = rhn.data.chorales("chorales.pickle")   # or an original file: .json, .pickle, .mat
     piece = rhn.data.chorale("bwv269")              # one chorale, a (T, 88) array that knows its name
     for batch in rhn.data.batches(corpus.train, 32, seed=0, buckets=4): ...
+
+    text = rhn.data.read_text("ptb", "data/ptb")    # or enwik8, text8, a text of your own; see `rhn.data.text`
 
 Shape legend for the whole package: T frames (a frame is a quarter note), B rows of a minibatch, 88 keys (key 0 is
 MIDI 21). Names load their module on first use, so that `import rhn.data` itself loads nothing heavy.
@@ -21,6 +23,10 @@ _MODULES = {
     "Batch": "batching",
     "batches": "batching",
     "length_buckets": "batching",
+    "TextCorpus": "text",
+    "Tokens": "text",
+    "Vocabulary": "text",
+    "read_text": "text",
 }
 
 __all__ = sorted(_MODULES)

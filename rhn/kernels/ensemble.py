@@ -5,6 +5,7 @@ A kernel is written once, for tensors with a leading model axis K:
     forward(*tensors, **options)                          -> (states, *residuals)
     backward(grad, needs, tensors, residuals, **options)  -> one gradient a tensor, (K, ...); None will do where `needs` is False
 
+A tensor may be absent (None: a dropout mask), and one without a gradient of its own (the same) gets None.
 `recurrence(kernel, ...)` calls it for a single model (K = 1). Under `torch.func.vmap` the mapped axis is folded into K, so that
 `vmap(grad_and_value(loss))` over stacked models makes one forward and one backward call for all of them. A tensor that the stack
 shares (the minibatch) keeps a leading axis of 1 and is broadcast by the kernel, never copied K times.
@@ -26,15 +27,15 @@ class Kernel(NamedTuple):
     backward: Callable[..., tuple[Tensor | None, ...]]
 
 
-def recurrence(kernel: Kernel, *tensors: Tensor, **options) -> Tensor:
-    """The states of one model, differentiable in every tensor; options are the kernel's static arguments."""
-    states, *_ = _Forward.apply(kernel, options, *(t.unsqueeze(0) for t in tensors))
+def recurrence(kernel: Kernel, *tensors: Tensor | None, **options) -> Tensor:
+    """The states of one model, differentiable in every tensor but the masks; options are the kernel's static arguments."""
+    states, *_ = _Forward.apply(kernel, options, *(None if t is None else t.unsqueeze(0) for t in tensors))
     return states.squeeze(0)
 
 
-def stack_size(*tensors: Tensor) -> int:
+def stack_size(*tensors: Tensor | None) -> int:
     """K, the number of models: the largest leading size (shared tensors have 1)."""
-    return max(t.shape[0] for t in tensors)
+    return max(t.shape[0] for t in tensors if t is not None)
 
 
 class _Forward(torch.autograd.Function):
@@ -86,8 +87,11 @@ class _Backward(torch.autograd.Function):
         residuals = [r.expand(K, *r.shape[1:]) for r in residuals]
         with _no_autocast(grad):
             grads = kernel.backward(grad, needs, inputs, residuals, **options)
+        for g, need in zip(grads, needs, strict=True):
+            if need and g is None:
+                raise _no_such_derivative(kernel, "gradient of a dropout mask")
         return tuple(
-            _finish(g, like, separate) if need else like.new_empty(0)
+            _finish(g, like, separate) if need else grad.new_empty(0)
             for g, need, like in zip(grads, needs, inputs, strict=True)
         )
 
@@ -137,10 +141,12 @@ def _finish(grad: Tensor, like: Tensor, separate: bool) -> Tensor:
 def _fold(size: int, dims, tensors) -> tuple[list[Tensor], int]:
     """Fold a mapped axis into the model axis: (V, K, ...) -> (V K, ...); what neither axis has stays shared, (1, ...)."""
     moved = [t if d is None else t.movedim(d, 0) for t, d in zip(tensors, dims, strict=True)]
-    inner = max(t.shape[0 if d is None else 1] for t, d in zip(moved, dims, strict=True))
+    inner = max(t.shape[0 if d is None else 1] for t, d in zip(moved, dims, strict=True) if t is not None)
     folded = []
     for t, d in zip(moved, dims, strict=True):
-        if d is None:
+        if t is None:
+            folded.append(None)
+        elif d is None:
             folded.append(t if t.shape[0] == 1 else t.expand(size, *t.shape).flatten(0, 1))
         else:
             folded.append(t.expand(size, inner, *t.shape[2:]).flatten(0, 1))

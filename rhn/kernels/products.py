@@ -65,10 +65,15 @@ class Products:
             models = [[packed.pack(m.t(), B) for m in layers] for layers in M]
             self.packed = [[models[i % len(models)][layer] for i in range(K)] for layer in range(M.shape[1])]
 
-    def into(self, out: Tensor, layer: int, s: Tensor, addend: Tensor) -> Tensor:
+    def into(self, out: Tensor, layer: int, s: Tensor, addend: Tensor | None = None) -> Tensor:
         """Write s M_l + addend to out (K, B, g); the addend (K, B or 1, g) may be out itself."""
         if self.packed is None:
-            return torch.baddbmm(addend, s, self.layers[layer], out=out)
+            M = self.layers[layer]
+            return torch.bmm(s, M, out=out) if addend is None else torch.baddbmm(addend, s, M, out=out)
+        if addend is None:
+            for out_k, s_k, weight in zip(out, s, self.packed[layer], strict=True):
+                out_k.copy_(packed.linear(s_k, weight))
+            return out
         for out_k, s_k, addend_k, weight in zip(out, s, addend, self.packed[layer], strict=True):
             out_k.copy_(packed.linear_add(s_k, addend_k, weight))
         return out

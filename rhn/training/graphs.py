@@ -1,13 +1,16 @@
 """Calls that are replayed on a GPU: a recurrence is thousands of small launches, a CUDA graph of them is one.
 
-A function(i) works on the i-th of a fixed list of batches and on tensors that stay where they are, so each i is captured once. On other
-devices the function is simply called.
+`replayed`: a function(i) works on the i-th of a fixed list of batches and on tensors that stay where they are; each i is captured once.
+`captured`: a function of new tensors every time; each combination of shapes is captured once, and what is given is copied to where it
+was then. On other devices both functions are simply called.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 
 def replayed(
@@ -17,30 +20,60 @@ def replayed(
     return _Replayed(function, changes) if device.type == "cuda" else function
 
 
-class _Replayed:
-    def __init__(self, function: Callable[[int], Tensor | None], changes: Sequence[Tensor]):
-        self._function, self._changes = function, changes
-        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor | None]] = {}
+def captured(function: Callable[..., Any], device: torch.device, changes: Sequence[Tensor] = ()) -> Callable[..., Any]:
+    """The same function of trees of tensors, as a CUDA graph on a GPU. What it returns there is overwritten by the next call."""
+    return _Captured(function, changes) if device.type == "cuda" else function
+
+
+class _Graphs:
+    """CUDA graphs by key, with what each call of them returns."""
+
+    def __init__(self, changes: Sequence[Tensor]):
+        self._changes = changes
+        self._graphs: dict[Hashable, tuple[torch.cuda.CUDAGraph, Any]] = {}
         self._pool = torch.cuda.graph_pool_handle()  # one for all: they are never replayed at the same time
 
-    def __call__(self, i: int) -> Tensor | None:
-        if i not in self._graphs:
-            self._graphs[i] = self._capture(i)
-        graph, result = self._graphs[i]
+    def replay(self, key: Hashable, function: Callable[[], Any]) -> Any:
+        if key not in self._graphs:
+            self._graphs[key] = self._capture(function)
+        graph, result = self._graphs[key]
         graph.replay()
         return result
 
-    def _capture(self, i: int) -> tuple[torch.cuda.CUDAGraph, Tensor | None]:
+    def _capture(self, function: Callable[[], Any]) -> tuple[torch.cuda.CUDAGraph, Any]:
         """Run once on a side stream, as capturing asks for, then record; what either changed is put back."""
         before = [t.clone() for t in self._changes]
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            self._function(i)
+            function()
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool):
-            result = self._function(i)
+            result = function()
         for t, value in zip(self._changes, before, strict=True):
             t.copy_(value)
         return graph, result
+
+
+class _Replayed:
+    def __init__(self, function: Callable[[int], Tensor | None], changes: Sequence[Tensor]):
+        self._function, self._graphs = function, _Graphs(changes)
+
+    def __call__(self, i: int) -> Tensor | None:
+        return self._graphs.replay(i, lambda: self._function(i))
+
+
+class _Captured:
+    def __init__(self, function: Callable[..., Any], changes: Sequence[Tensor]):
+        self._function, self._graphs = function, _Graphs(changes)
+        self._inputs: dict[Hashable, list[Tensor | None]] = {}
+
+    def __call__(self, *trees: Any) -> Any:
+        leaves, structure = tree_flatten(trees)
+        key = tuple(None if leaf is None else leaf.shape for leaf in leaves)
+        kept = self._inputs.setdefault(key, [None if leaf is None else leaf.clone() for leaf in leaves])
+        for place, leaf in zip(kept, leaves, strict=True):
+            if place is not None:
+                place.copy_(leaf)
+        return self._graphs.replay(key, lambda: self._function(*tree_unflatten(kept, structure)))

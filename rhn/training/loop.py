@@ -160,7 +160,7 @@ class Training:
         """Add the losses of now to the curves of these trials, and keep the weights of those that are better than ever."""
         with exact():
             losses = torch.stack([self._losses(split) for split in range(len(self._splits))], 1)
-            losses[~self._slots.finite()] = torch.nan
+            losses[~self._slots.stack.finite()] = torch.nan
         improved = []
         for place, row in enumerate(losses.tolist()):
             number = self._slots.numbers[place]

@@ -15,16 +15,16 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _GIGABYTE = -1, -3, 1 << 30
 
 
 @contextlib.contextmanager
-def exact() -> Iterator[None]:
-    """One thread and no denormal numbers inside; outside all is as it was."""
-    threads, flushed = torch.get_num_threads(), torch.tensor([1e-40], dtype=torch.float32).mul(1).item() == 0
-    torch.set_num_threads(1)
+def exact(threads: int = 1) -> Iterator[None]:
+    """So many threads and no denormal numbers inside; outside all is as it was."""
+    before, flushed = torch.get_num_threads(), torch.tensor([1e-40], dtype=torch.float32).mul(1).item() == 0
+    torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
         torch.set_flush_denormal(flushed)
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 def keep_memory() -> None:

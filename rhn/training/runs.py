@@ -8,11 +8,8 @@
 The state is the truth: lines of epochs after it are dropped and written again, with the same numbers (on a CPU, the same bits).
 """
 
-import contextlib
-import fcntl
-import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,13 +20,14 @@ from safetensors.numpy import load_file, save
 from rhn.checkpoints import save_checkpoint
 from rhn.command import finite_json
 from rhn.data import Corpus
-from rhn.errors import DataError, InvalidInputError, OutputError
+from rhn.errors import DataError
 from rhn.files import atomic_path
 from rhn.interrupts import Interrupted, deferred_interrupt
 from rhn.models import PolyphonicModel
-from rhn.presets import TrainConfig
+from rhn.presets.chorales import TrainConfig
 from rhn.training.curves import best_epoch, diverged
 from rhn.training.evaluate import evaluate
+from rhn.training.folder import held, metrics_file, require_same_training
 from rhn.training.loop import Plan, Training, TrialState
 from rhn.training.seeds import weights_generator
 
@@ -66,8 +64,8 @@ def train(
         Interrupted: Ctrl-C; everything is saved.
     """
     folder, model = Path(out), build_model(config)  # what cannot be built leaves no folder behind
-    with _held(folder), deferred_interrupt() as interrupt:
-        _require_same_training(folder / "config.json", asdict(config) | {"data": corpus.checksum})
+    with held(folder), deferred_interrupt() as interrupt:
+        require_same_training(folder / "config.json", asdict(config) | {"data": corpus.checksum})
         training = Training(
             {0: model},
             {0: config.learning_rate},
@@ -76,12 +74,13 @@ def train(
             device=device,
             saved=_load_state(folder / "state.safetensors"),
         )
-        with _metrics(folder / "metrics.jsonl", training.curve(0)) as write_metrics:
+        lines = [_line(epoch, losses) for epoch, losses in enumerate(training.curve(0).tolist())]
+        with metrics_file(folder / "metrics.jsonl", lines) as write_metrics:
             on_epoch(training.curve(0))
             next_save = 0.0
             while training.live():
                 training.run_epoch()
-                write_metrics(training.curve(0))
+                write_metrics(_line(training.epoch, training.curve(0)[-1].tolist()))
                 on_epoch(training.curve(0))
                 started = time.monotonic()
                 if interrupt.pending or started > next_save:
@@ -109,44 +108,6 @@ def build_model(config: TrainConfig) -> PolyphonicModel:
 def _plan(config: TrainConfig) -> Plan:
     shared = ("depth", "seed", "epochs", "patience", "objective", "batch_size", "momentum")
     return Plan(arch=config.cell, **{name: getattr(config, name) for name in shared})
-
-
-@contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """The folder, made where it was missing, for this process alone; what killed ones left half written is removed."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(f"another process is training in {folder}: wait for it, or give another --out") from None
-        for left in folder.glob(".*.*.safetensors"):
-            left.unlink(missing_ok=True)
-        yield
-
-
-def _require_same_training(path: Path, wanted: dict) -> None:
-    try:
-        found = json.loads(path.read_text())
-    except FileNotFoundError:
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(wanted, indent=2) + "\n")
-        return
-    except ValueError as error:
-        raise DataError(f"{path} is damaged ({error}): give another --out") from error
-    differences = [
-        f"{name} is {json.dumps(value)} here and {json.dumps(found.get(name))} there"
-        for name, value in wanted.items()
-        if found.get(name) != value
-    ]
-    if differences:
-        raise InvalidInputError(
-            f"{path.parent} holds another training: {', '.join(differences)}; give the same values or another --out"
-        )
 
 
 def _load_state(path: Path) -> dict[int, TrialState] | None:
@@ -191,23 +152,6 @@ def _finish(folder: Path, training: Training, config: TrainConfig, corpus: Corpu
     )
 
 
-@contextlib.contextmanager
-def _metrics(path: Path, curve: np.ndarray) -> Iterator[Callable[[np.ndarray], None]]:
-    """The file of losses, holding those of this curve; yields what adds the last line of a longer one."""
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join(_line(epoch, losses) for epoch, losses in enumerate(curve.tolist())))
-    with path.open("a") as file:
-
-        def add(curve: np.ndarray) -> None:
-            try:
-                file.write(_line(len(curve) - 1, curve[-1].tolist()))
-                file.flush()
-            except OSError as error:
-                raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-
-        yield add
-
-
-def _line(epoch: int, losses: list[float]) -> str:
+def _line(epoch: int, losses: list[float]) -> dict:
     train_nll, valid_nll = losses
-    return json.dumps(finite_json({"epoch": epoch, "train_nll": train_nll, "valid_nll": valid_nll})) + "\n"
+    return {"epoch": epoch, "train_nll": train_nll, "valid_nll": valid_nll}

@@ -53,10 +53,6 @@ class Slots:
         for name, t in self.best.items():
             t[places] = self.stack.weights[name][places]
 
-    def finite(self) -> Tensor:
-        """(K,) bool: whether all weights of a trial are finite."""
-        return torch.stack([t.flatten(1).isfinite().all(1) for t in self.stack.weights.values()]).all(0)
-
     def best_of(self, number: int) -> Weights:
         """The best weights of one trial, copied to the CPU."""
         k = self.numbers.index(number)

@@ -11,10 +11,12 @@ never depends on the others.
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+from torch.utils._pytree import tree_map
 
 Weights = dict[str, Tensor]
 
@@ -45,6 +47,10 @@ class Stack:
         return len(next(iter(self.weights.values())))
 
     @property
+    def device(self) -> torch.device:
+        return next(iter(self.weights.values())).device
+
+    @property
     def dtype(self) -> torch.dtype:
         return next(iter(self.weights.values())).dtype
 
@@ -52,14 +58,21 @@ class Stack:
         """Some of the models: views of them for a slice, a copy for a list of places."""
         return Stack(self.skeleton, *({n: t[which] for n, t in ts.items()} for ts in (self.weights, self.constants)))
 
-    def map(self, function: Callable[..., Tensor], *args) -> Tensor:
-        """function(model, *args) for every model, stacked; the arguments are shared."""
+    def finite(self) -> Tensor:
+        """(K,) bool: whether all trained weights of a model are finite."""
+        return torch.stack([t.flatten(1).isfinite().all(1) for t in self.weights.values()]).all(0)
 
-        def of_one(weights, constants):
-            return function(self._model(weights, constants), *args)
+    def map(self, function: Callable[..., Any], *shared, own: Any = None) -> Any:
+        """function(model, *shared) for every model, stacked.
+
+        Where `own` is given, a tree of tensors (K, ...), each model gets its slice of it: function(model, its own, *shared).
+        """
+
+        def of_one(weights, constants, own):
+            return function(self._model(weights, constants), *[own] * (own is not None), *shared)
 
         with torch.no_grad():
-            return vmap(of_one)(self.weights, self.constants)
+            return vmap(of_one, in_dims=(0, 0, _mapped(own)))(self.weights, self.constants, own)
 
     def gradients(self, loss: Callable[..., Tensor], *args) -> Weights:
         """Gradients of the number loss(model, *args) in the trained weights of every model; the arguments are shared."""
@@ -69,5 +82,21 @@ class Stack:
 
         return vmap(of_one)(self.weights, self.constants)
 
+    def gradients_and(self, loss: Callable[..., tuple[Tensor, Any]], own: Any, *shared) -> tuple[Weights, Any]:
+        """Gradients as above of loss(model, own, *shared) -> (number, more), and `more` of every model, stacked.
+
+        `own` is a tree of tensors (K, ...), of which each model gets its own slice.
+        """
+
+        def of_one(weights, constants, own):
+            return grad(lambda w: loss(self._model(w, constants), own, *shared), has_aux=True)(weights)
+
+        return vmap(of_one, in_dims=(0, 0, _mapped(own)))(self.weights, self.constants, own)
+
     def _model(self, weights: Weights, constants: Weights) -> Callable:
         return lambda *args: functional_call(self.skeleton, (weights, constants), args)
+
+
+def _mapped(tree: Any) -> Any:
+    """vmap's in_dims for a tree of stacked tensors, in which None may stand for a tensor."""
+    return tree_map(lambda leaf: 0 if isinstance(leaf, Tensor) else None, tree)

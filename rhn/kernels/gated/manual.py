@@ -1,7 +1,7 @@
 """LSTM and GRU with hand-derived backwards, for K stacked models at once. Equations and block order: `reference.py`.
 
 Buffers are (K, T, B, .), see `products.workspace`; one input product before the loop,
-one weight-gradient product after it.
+one weight-gradient product after it. With dropout masks, the gates' buffers hold the unmasked candidate.
 """
 
 import torch
@@ -11,19 +11,37 @@ from rhn.kernels.ensemble import Kernel, recurrence, stack_size
 from rhn.kernels.products import input_gradient, input_product, weight_gradient, workspace
 
 
-def lstm(x: Tensor, s0: Tensor, W: Tensor, R: Tensor, b: Tensor) -> Tensor:
-    """States cat(h, c) (T, B, 2n); same arguments and values as `lstm_reference`."""
-    return recurrence(LSTM, x, s0, W, R, b)
+def lstm(
+    x: Tensor,
+    s0: Tensor,
+    W: Tensor,
+    R: Tensor,
+    b: Tensor,
+    state_mask: Tensor | None = None,
+    candidate_mask: Tensor | None = None,
+) -> Tensor:
+    """States cat(h, c) (T, B, 2n); same arguments and values as `lstm_reference`. Masks have no gradient."""
+    return recurrence(LSTM, x, s0, W, R, b, state_mask, candidate_mask)
 
 
-def gru(x: Tensor, s0: Tensor, W: Tensor, R: Tensor, b: Tensor, q: Tensor) -> Tensor:
-    """States (T, B, n); same arguments and values as `gru_reference`."""
-    return recurrence(GRU, x, s0, W, R, b, q)
+def gru(
+    x: Tensor,
+    s0: Tensor,
+    W: Tensor,
+    R: Tensor,
+    b: Tensor,
+    q: Tensor,
+    state_mask: Tensor | None = None,
+    candidate_mask: Tensor | None = None,
+) -> Tensor:
+    """States (T, B, n); same arguments and values as `gru_reference`. Masks have no gradient."""
+    return recurrence(GRU, x, s0, W, R, b, q, state_mask, candidate_mask)
 
 
-def lstm_forward(x, s0, W, R, b):
+def lstm_forward(x, s0, W, R, b, state_mask, candidate_mask):
     """(states (K, T, B, 2n), all states S (K, T + 1, B, 2n), gates A (K, T, B, 4n) in the order i, f, g, o)."""
-    K, (T, B), n = stack_size(x, s0, W, R, b), x.shape[1:3], R.shape[-1]
+    K = stack_size(x, s0, W, R, b, state_mask, candidate_mask)
+    (T, B), n, m = x.shape[1:3], R.shape[-1], _only(state_mask)
     S = workspace(R, K, T + 1, B, 2 * n)
     S[:, 0] = s0
     A = workspace(R, K, T, B, 4 * n).copy_(input_product(x, W, b, K))
@@ -32,24 +50,25 @@ def lstm_forward(x, s0, W, R, b):
         v.unbind(1) for v in (S[..., :n], S[..., n:], A, A[..., : 2 * n], A[..., 2 * n : 3 * n], A[..., 3 * n :])
     )
     for t in range(T):
-        As[t].baddbmm_(H[t], Rt)
+        As[t].baddbmm_(_masked(H[t], m), Rt)
         gates, g, o = IFs[t].sigmoid_(), Gs[t].tanh_(), Os[t].sigmoid_()
-        c = torch.mul(gates[..., n:], C[t], out=C[t + 1]).addcmul_(gates[..., :n], g)
+        c = torch.mul(gates[..., n:], C[t], out=C[t + 1]).addcmul_(gates[..., :n], _masked(g, candidate_mask))
         torch.mul(torch.tanh(c), o, out=H[t + 1])
     return S[:, 1:].clone(), S, A
 
 
 def lstm_backward(grad, needs, inputs, residuals):
-    """Gradients of (x, s0, W, R, b), each with a leading axis of K."""
-    (x, _, W, R, _), (S, A) = inputs, residuals
-    (K, T, B, _), n = A.shape, R.shape[-1]
+    """Gradients of (x, s0, W, R, b), each with a leading axis of K; None for the masks."""
+    (x, _, W, R, _, state_mask, candidate_mask), (S, A) = inputs, residuals
+    (K, T, B, _), n, m = A.shape, R.shape[-1], _only(state_mask)
     i, f, g, o = A.chunk(4, -1)
     tanh_c = torch.tanh(S[:, 1:, :, n:])
     D = torch.empty_like(A)  # d c' / dz for the blocks i, f, g and d h' / dz for o
     Di, Df, Dg, Do = D.chunk(4, -1)
-    torch.mul(g, i * (1 - i), out=Di)
+    candidate_mask = _each_step(candidate_mask)
+    torch.mul(_masked(g, candidate_mask), i * (1 - i), out=Di)
     torch.mul(S[:, :-1, :, n:], f * (1 - f), out=Df)
-    torch.mul(i, 1 - g * g, out=Dg)
+    torch.mul(_masked(i, candidate_mask), 1 - g * g, out=Dg)
     torch.mul(tanh_c, o * (1 - o), out=Do)
     through = (o * (1 - tanh_c * tanh_c)).unbind(1)  # d h' / d c'
     fs, grads, Ds = f.unbind(1), grad.unbind(1), D.unbind(1)
@@ -61,21 +80,24 @@ def lstm_backward(grad, needs, inputs, residuals):
         dc = (dc + grads[t][..., n:]).addcmul_(dh, through[t])
         Dcs[t].mul_(dc.unsqueeze(2))
         Dos[t].mul_(dh)
-        dh = torch.bmm(Ds[t], Rk)
+        dh = _masked(torch.bmm(Ds[t], Rk), m)
         dc = dc * fs[t]
     rows = D.flatten(1, 2)
     return (
         input_gradient(rows, W, x) if needs[0] else None,
         torch.cat((dh, dc), -1),
         weight_gradient(rows, x.flatten(1, 2)),
-        weight_gradient(rows, S[:, :-1, :, :n].flatten(1, 2)),
+        weight_gradient(rows, _masked(S[:, :-1, :, :n], _each_step(m)).flatten(1, 2)),
         rows.sum(1),
+        None,
+        None,
     )
 
 
-def gru_forward(x, s0, W, R, b, q):
+def gru_forward(x, s0, W, R, b, q, state_mask, candidate_mask):
     """(states (K, T, B, n), all states S (K, T + 1, B, n), gates A (K, T, B, 3n) in the order r, z, n, inner product V_n)."""
-    K, (T, B), n = stack_size(x, s0, W, R, b, q), x.shape[1:3], R.shape[-1]
+    K = stack_size(x, s0, W, R, b, q, state_mask, candidate_mask)
+    (T, B), n, m = x.shape[1:3], R.shape[-1], _only(state_mask)
     S = workspace(R, K, T + 1, B, n)
     S[:, 0] = s0
     A = workspace(R, K, T, B, 3 * n).copy_(input_product(x, W, b, K))
@@ -84,22 +106,24 @@ def gru_forward(x, s0, W, R, b, q):
     R_gates, R_n = (M.transpose(1, 2).expand(K, -1, -1) for M in R.split((2 * n, n), 1))
     Hs, Vs, Gs, Ns = (v.unbind(1) for v in (S, V, A[..., : 2 * n], A[..., 2 * n :]))
     for t in range(T):
-        gates = Gs[t].baddbmm_(Hs[t], R_gates).sigmoid_()
-        v = Vs[t].baddbmm_(Hs[t], R_n)
-        candidate = Ns[t].addcmul_(gates[..., :n], v).tanh_()
+        h = _masked(Hs[t], m)
+        gates = Gs[t].baddbmm_(h, R_gates).sigmoid_()
+        v = Vs[t].baddbmm_(h, R_n)
+        candidate = _masked(Ns[t].addcmul_(gates[..., :n], v).tanh_(), candidate_mask)
         torch.lerp(candidate, Hs[t], gates[..., n:], out=Hs[t + 1])
     return S[:, 1:].clone(), S, A, V
 
 
 def gru_backward(grad, needs, inputs, residuals):
-    """Gradients of (x, s0, W, R, b, q), each with a leading axis of K."""
-    (x, _, W, R, *_), (S, A, V) = inputs, residuals
-    (K, T, B, _), n = A.shape, R.shape[-1]
+    """Gradients of (x, s0, W, R, b, q), each with a leading axis of K; None for the masks."""
+    (x, _, W, R, *_, state_mask, candidate_mask), (S, A, V) = inputs, residuals
+    (K, T, B, _), n, m = A.shape, R.shape[-1], _only(state_mask)
     r, z, c = A.chunk(3, -1)
     D = torch.empty_like(A)  # d h' / dz for the blocks r, z, n, as the input product sees them
     Dr, Dz, Dn = D.chunk(3, -1)
-    torch.mul(1 - z, 1 - c * c, out=Dn)
-    torch.mul(S[:, :-1] - c, z * (1 - z), out=Dz)
+    candidate_mask = _each_step(candidate_mask)
+    torch.mul(_masked(1 - z, candidate_mask), 1 - c * c, out=Dn)
+    torch.mul(S[:, :-1] - _masked(c, candidate_mask), z * (1 - z), out=Dz)
     torch.mul(Dn * V, r * (1 - r), out=Dr)
     inner = Dn * r  # d h' / d V_n
     E = torch.empty_like(D)  # as the recurrent product sees them
@@ -112,17 +136,34 @@ def gru_backward(grad, needs, inputs, residuals):
         dh = dh + grads[t]
         Eg[t].mul_(dh.unsqueeze(2))
         Dns[t].mul_(dh)
-        dh = (dh * zs[t]).baddbmm_(Es[t], Rk)
+        dh = dh * zs[t]
+        dh = dh.baddbmm_(Es[t], Rk) if m is None else dh.addcmul_(torch.bmm(Es[t], Rk), m)
     D[..., : 2 * n] = E[..., : 2 * n]
     rows, recurrent = D.flatten(1, 2), E.flatten(1, 2)
     return (
         input_gradient(rows, W, x) if needs[0] else None,
         dh,
         weight_gradient(rows, x.flatten(1, 2)),
-        weight_gradient(recurrent, S[:, :-1].flatten(1, 2)),
+        weight_gradient(recurrent, _masked(S[:, :-1], _each_step(m)).flatten(1, 2)),
         rows.sum(1),
         recurrent[..., 2 * n :].sum(1),
+        None,
+        None,
     )
+
+
+def _masked(t: Tensor, mask: Tensor | None) -> Tensor:
+    return t if mask is None else t * mask
+
+
+def _only(state_mask: Tensor | None) -> Tensor | None:
+    """The one mask (K or 1, B, n) of a state mask (K or 1, 1, B, n)."""
+    return None if state_mask is None else state_mask.squeeze(1)
+
+
+def _each_step(mask: Tensor | None) -> Tensor | None:
+    """A mask (K or 1, B, n) for states (K, T, B, n)."""
+    return None if mask is None else mask.unsqueeze(1)
 
 
 LSTM = Kernel("LSTM", lstm_forward, lstm_backward)

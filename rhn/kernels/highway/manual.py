@@ -5,6 +5,8 @@ Per stage (time t, layer l), with the local derivatives of s_l = h t + s c:
     ds/dz_H = t (1 - h^2)        ds/dz_T = (h - s) t (1 - t)  coupled,  h t (1 - t)  uncoupled
     ds/ds   = c + R' dz          ds/dz_C = s c (1 - c)        uncoupled only
 
+With dropout masks (`reference.py`), h is h * m' above, ds/dz_H is multiplied by m', and for products with R see `rhn.kernels.masked`.
+
 The input product is one call before the loop and the weight gradients are one call after it; between them a stage is one product
 and a few elementwise operations in place. Buffers are (K, L, T, B, .), see `products.workspace`:
 S[:, l, t] is the state that enters layer l at time t, and S[:, 0, t + 1] is y[t].
@@ -14,24 +16,36 @@ import torch
 from torch import Tensor
 
 from rhn.kernels.ensemble import Kernel, recurrence, stack_size
-from rhn.kernels.products import Products, input_gradient, input_product, stages, weight_gradient, workspace
+from rhn.kernels.masked import state_gradients, state_products, state_weight_gradient
+from rhn.kernels.products import input_gradient, input_product, stages, weight_gradient, workspace
 
 BLOCK = 1 << 17  # states for which local derivatives are computed at once: their temporaries stay in the cache
 
 
-def highway(x: Tensor, s0: Tensor, W: Tensor, R: Tensor, b: Tensor, *, coupled: bool = True) -> Tensor:
-    """States y[1..T] (T, B, n); same arguments and values as `highway_reference`."""
-    return recurrence(HIGHWAY, x, s0, W, R, b, coupled=coupled)
+def highway(
+    x: Tensor,
+    s0: Tensor,
+    W: Tensor,
+    R: Tensor,
+    b: Tensor,
+    state_mask: Tensor | None = None,
+    candidate_mask: Tensor | None = None,
+    *,
+    coupled: bool = True,
+) -> Tensor:
+    """States y[1..T] (T, B, n); same arguments and values as `highway_reference`. Masks have no gradient."""
+    return recurrence(HIGHWAY, x, s0, W, R, b, state_mask, candidate_mask, coupled=coupled)
 
 
-def highway_forward(x: Tensor, s0: Tensor, W: Tensor, R: Tensor, b: Tensor, *, coupled: bool):
+def highway_forward(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool):
     """(states (K, T, B, n), S (K, L, T + 1, B, n), gates A (K, L, T, B, G n))."""
-    K, (T, B), (L, gn, n) = stack_size(x, s0, W, R, b), x.shape[1:3], R.shape[1:]
+    K = stack_size(x, s0, W, R, b, state_mask, candidate_mask)
+    (T, B), (L, gn, n) = x.shape[1:3], R.shape[1:]
     S, A = workspace(R, K, L, T + 1, B, n), workspace(R, K, L, T, B, gn)
     S[:, 0, 0] = s0
     addends = [input_product(x, W, b[:, 0], K).unbind(1)]
     addends += [[bias.unsqueeze(1)] * T for bias in b.expand(K, -1, -1).unbind(1)[1:]]
-    recur = Products(R.transpose(2, 3), K, B)
+    recur = state_products(R, K, B, state_mask)
     Ss, As = stages(S), stages(A)
     Hs, Ts = stages(A[..., :n]), stages(A[..., n:])
     Cs = stages(A[..., 2 * n :])
@@ -41,6 +55,8 @@ def highway_forward(x: Tensor, s0: Tensor, W: Tensor, R: Tensor, b: Tensor, *, c
             out = Ss[layer + 1][t] if layer + 1 < L else Ss[0][t + 1]
             recur.into(As[layer][t], layer, s, addends[layer][t])
             h = Hs[layer][t].tanh_()
+            if candidate_mask is not None:
+                h = h * candidate_mask
             gate = Ts[layer][t].sigmoid_()  # both T and C where they are uncoupled
             if coupled:
                 torch.lerp(s, h, gate, out=out)
@@ -51,13 +67,13 @@ def highway_forward(x: Tensor, s0: Tensor, W: Tensor, R: Tensor, b: Tensor, *, c
 
 
 def highway_backward(grad, needs, inputs, residuals, *, coupled: bool):
-    """Gradients of (x, s0, W, R, b), each with a leading axis of K."""
-    (x, _, W, R, _), (S, A) = inputs, residuals
+    """Gradients of (x, s0, W, R, b), each with a leading axis of K; None for the masks."""
+    (x, _, W, R, _, state_mask, candidate_mask), (S, A) = inputs, residuals
     (K, L, T, B, gn), n = A.shape, R.shape[-1]
     block = min(T, max(1, BLOCK // max(1, K * L * B * n)))
     D, C = torch.empty_like(A), workspace(A, K, L, block, B, n)
     back, Ds, Dg, Cs, grads = (
-        Products(R, K, B),
+        state_gradients(R, K, B, state_mask),
         stages(D),
         stages(D.unflatten(-1, (gn // n, n))),
         stages(C),
@@ -69,7 +85,8 @@ def highway_backward(grad, needs, inputs, residuals, *, coupled: bool):
         if t < start:
             now = slice(max(0, start - block), start)
             start = now.start
-            _local_derivatives(S[:, :, now], A[:, :, now], coupled, out=(D[:, :, now], C[:, :, : now.stop - start]))
+            out = D[:, :, now], C[:, :, : now.stop - start]
+            _local_derivatives(S[:, :, now], A[:, :, now], candidate_mask, coupled, out=out)
         for layer in range(L - 1, -1, -1):
             Dg[layer][t].mul_(ds.unsqueeze(2))
             carried = Cs[layer][t - start].mul_(ds)
@@ -79,16 +96,22 @@ def highway_backward(grad, needs, inputs, residuals, *, coupled: bool):
         input_gradient(dz[:, 0], W, x) if needs[0] else None,
         ds,
         weight_gradient(dz[:, 0], x.flatten(1, 2)),
-        weight_gradient(dz, S[:, :, :T].flatten(2, 3)),
+        state_weight_gradient(dz, S[:, :, :T], state_mask),
         dz.sum(2),
+        None,
+        None,
     )
 
 
-def _local_derivatives(S: Tensor, A: Tensor, coupled: bool, out: tuple[Tensor, Tensor]) -> None:
+def _local_derivatives(S, A, candidate_mask, coupled: bool, out: tuple[Tensor, Tensor]) -> None:
     """Write ds_l/dz (..., G n), elementwise, and the carry gate c (..., n), from the states S (..., n) and the gates A (..., G n)."""
     n, (D, C) = S.shape[-1], out
     h, t = A[..., :n], A[..., n : 2 * n]
     torch.mul(t, 1 - h * h, out=D[..., :n])
+    if candidate_mask is not None:
+        mask = candidate_mask[:, None, None]
+        D[..., :n].mul_(mask)
+        h = h * mask
     if coupled:
         torch.sub(1, t, out=C)
         torch.mul(h - S, t * C, out=D[..., n:])

@@ -4,30 +4,48 @@
     t_l = sigma(1{l=1} W_T x + R_Tl s_{l-1} + b_Tl)        c_l likewise, or c_l = 1 - t_l where the gates are coupled
     s_l = h_l * t_l + s_{l-1} * c_l                        s_0 = y[t-1], y[t] = s_L
 
-The blocks of W, R and b are stacked in the order H, T (, C): G = 2 coupled, 3 uncoupled. Shapes: see `rhn.kernels`.
+With dropout masks, R_j s_{l-1} becomes R_j (s_{l-1} * m_j) in every block j and layer l, and h_l * t_l becomes (h_l * m') * t_l;
+the carried s_{l-1} * c_l is never masked. The blocks of W, R and b are stacked in the order H, T (, C): G = 2 coupled, 3 uncoupled.
+Shapes: see `rhn.kernels`; J = 1 or G.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rhn.kernels.masked import masked_linear
 
-def highway_layer(z: Tensor, s: Tensor, coupled: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """One layer from its pre-activations z (..., G n) and input state s (..., n): (s_l, h, t, c), each (..., n)."""
+
+def highway_layer(
+    z: Tensor, s: Tensor, coupled: bool, candidate_mask: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One layer from its pre-activations z (..., G n) and input state s (..., n): (s_l, h, t, c), each (..., n), h as masked."""
     n = s.shape[-1]
     h, t = torch.tanh(z[..., :n]), torch.sigmoid(z[..., n : 2 * n])
+    if candidate_mask is not None:
+        h = h * candidate_mask
     c = 1 - t if coupled else torch.sigmoid(z[..., 2 * n :])
     return h * t + s * c, h, t, c
 
 
-def highway_reference(x: Tensor, s0: Tensor, W: Tensor, R: Tensor, b: Tensor, *, coupled: bool = True) -> Tensor:
-    """States y[1..T] (T, B, n) from x (T, B, m) and s0 (B, n)."""
+def highway_reference(
+    x: Tensor,
+    s0: Tensor,
+    W: Tensor,
+    R: Tensor,
+    b: Tensor,
+    state_mask: Tensor | None = None,
+    candidate_mask: Tensor | None = None,
+    *,
+    coupled: bool = True,
+) -> Tensor:
+    """States y[1..T] (T, B, n) from x (T, B, m) and s0 (B, n), with masks m (J, B, n) of the state and m' (B, n) of h, or none."""
     s, states = s0, []
     for x_t in x:
         for layer in range(R.shape[0]):
-            z = F.linear(s, R[layer], b[layer])
+            z = masked_linear(s, R[layer], b[layer], state_mask)
             if layer == 0:
                 z = z + F.linear(x_t, W)
-            s, *_ = highway_layer(z, s, coupled)
+            s, *_ = highway_layer(z, s, coupled, candidate_mask)
         states.append(s)
     return torch.stack(states)

@@ -3,35 +3,43 @@
 Y (K, L, T + 1, B, n) holds the states: Y[:, l, t] enters layer l at time t, so that Y[:, l + 1, t] (Y[:, 0, t + 1] for the last
 layer) is what it gives. Each stage writes its pre-activation where its state will be and applies f in place. Backward, with
 f' = 1 - s^2 (tanh) or [s > 0] (relu):  dz = f' ds,  ds_{l-1} = R_l' dz,  dy[t-1] += S_l' dz.
+With a dropout mask both are multiplied by it, see `rhn.kernels.masked`.
 """
 
 import torch
 from torch import Tensor
 
 from rhn.kernels.ensemble import Kernel, recurrence, stack_size
-from rhn.kernels.products import Products, input_gradient, input_product, stages, weight_gradient, workspace
+from rhn.kernels.masked import state_gradients, state_products, state_weight_gradient
+from rhn.kernels.products import input_gradient, input_product, stages, weight_gradient, workspace
 
 
 def deep_transition(
-    x: Tensor, s0: Tensor, W: Tensor, R: Tensor, b: Tensor, S: Tensor | None = None, *, nonlinearity: str = "tanh"
+    x: Tensor,
+    s0: Tensor,
+    W: Tensor,
+    R: Tensor,
+    b: Tensor,
+    S: Tensor | None = None,
+    state_mask: Tensor | None = None,
+    *,
+    nonlinearity: str = "tanh",
 ) -> Tensor:
-    """States y[1..T] (T, B, n); same arguments and values as `deep_transition_reference`."""
-    skips = () if S is None else (S,)
-    return recurrence(DEEP_TRANSITION, x, s0, W, R, b, *skips, nonlinearity=nonlinearity)
+    """States y[1..T] (T, B, n); same arguments and values as `deep_transition_reference`. The mask has no gradient."""
+    return recurrence(DEEP_TRANSITION, x, s0, W, R, b, S, state_mask, nonlinearity=nonlinearity)
 
 
-def deep_transition_forward(x, s0, W, R, b, S=None, *, nonlinearity: str):
+def deep_transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str):
     """(states (K, T, B, n), Y (K, L, T + 1, B, n))."""
-    skips = () if S is None else (S,)
-    K, (T, B), (L, n) = stack_size(x, s0, W, R, b, *skips), x.shape[1:3], R.shape[1:3]
+    K, (T, B), (L, n) = stack_size(x, s0, W, R, b, S, state_mask), x.shape[1:3], R.shape[1:3]
     first_skip = L - (0 if S is None else S.shape[1])
     apply_ = torch.tanh_ if nonlinearity == "tanh" else torch.relu_
     Y = workspace(R, K, L, T + 1, B, n)
     Y[:, 0, 0] = s0
     addends = [input_product(x, W, b[:, 0], K).unbind(1)]
     addends += [[bias.unsqueeze(1)] * T for bias in b.expand(K, -1, -1).unbind(1)[1:]]
-    recur = Products(R.transpose(2, 3), K, B)
-    skip = Products(S.transpose(2, 3), K, B) if skips else None
+    recur = state_products(R, K, B, state_mask)
+    skip = None if S is None else state_products(S, K, B, state_mask)
     Ys, outs = stages(Y), [given.unbind(1) for given in _given(Y)]
     for t in range(T):
         y = Ys[0][t]
@@ -44,15 +52,15 @@ def deep_transition_forward(x, s0, W, R, b, S=None, *, nonlinearity: str):
 
 
 def deep_transition_backward(grad, needs, inputs, residuals, *, nonlinearity: str):
-    """Gradients of (x, s0, W, R, b) and of S where there is one, each with a leading axis of K."""
-    (x, _, W, R, _, *skips), (Y,) = inputs, residuals
+    """Gradients of (x, s0, W, R, b) and of S where there is one, each with a leading axis of K; None for the mask."""
+    (x, _, W, R, _, S, state_mask), (Y,) = inputs, residuals
     K, L, (T, B), n = Y.shape[0], Y.shape[1], x.shape[1:3], R.shape[-1]
-    first_skip = L - (skips[0].shape[1] if skips else 0)
+    first_skip = L - (0 if S is None else S.shape[1])
     D = workspace(Y, K, L, T, B, n)
     for out, s in zip(D.unbind(1), _given(Y), strict=True):
         out.copy_(1 - s * s if nonlinearity == "tanh" else s > 0)
-    back = Products(R, K, B)
-    skip = Products(skips[0], K, B) if skips else None
+    back = state_gradients(R, K, B, state_mask)
+    skip = None if S is None else state_gradients(S, K, B, state_mask)
     Ds, grads = stages(D), grad.unbind(1)
     dy = grad.new_zeros(K, B, n)
     for t in range(T - 1, -1, -1):
@@ -67,9 +75,10 @@ def deep_transition_backward(grad, needs, inputs, residuals, *, nonlinearity: st
         input_gradient(dz[:, 0], W, x) if needs[0] else None,
         dy,
         weight_gradient(dz[:, 0], x.flatten(1, 2)),
-        weight_gradient(dz, Y[:, :, :T].flatten(2, 3)),
+        state_weight_gradient(dz, Y[:, :, :T], state_mask),
         dz.sum(2),
-        *(weight_gradient(dz[:, first_skip:], Y[:, :1, :T].flatten(2, 3)) for _ in skips),
+        None if S is None else state_weight_gradient(dz[:, first_skip:], Y[:, :1, :T], state_mask),
+        None,
     )
 
 

@@ -8,18 +8,16 @@ So frame t is predicted from the frames before it, and the first frame, before w
 frames gives T - 1 predictions. Every "nats a frame" of this toolkit is a mean over predicted frames.
 """
 
-import inspect
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from rhn.cells import CELLS, Initialization, resolve_cell
+from rhn.cells import CELLS, Initialization
 from rhn.cells.base import positive
 from rhn.errors import InvalidInputError
 from rhn.losses import frame_nll
-
-MAX_LAYERS = 64  # a file may not ask for more: building each costs time before its sizes can be compared
+from rhn.models.building import cell_name, draw, layer_count, stacked_cells
 
 
 class PolyphonicModel(nn.Module):
@@ -59,21 +57,15 @@ class PolyphonicModel(nn.Module):
         **options,
     ):
         super().__init__()
-        self.cell = cell if isinstance(cell, str) else _name(cell)
+        self.cell = cell_name(cell)
         self.input_size, self.output_size = positive("input_size", input_size), positive("output_size", output_size)
-        self.hidden_size, self.depth, self.layers = hidden_size, depth, positive("layers", layers)
-        if self.layers > MAX_LAYERS:
-            raise InvalidInputError(f"layers must be at most {MAX_LAYERS}, got {layers}")
+        self.hidden_size, self.depth, self.layers = hidden_size, depth, layer_count(layers)
         self.init, self.options = Initialization.parse(init), options
-        factory = resolve_cell(cell) if isinstance(cell, str) else cell
         where = {"device": device or torch.get_default_device(), "dtype": dtype}
         sizes = [self.input_size] + [hidden_size] * (self.layers - 1)
-        self.cells = nn.ModuleList(
-            _build(self.cell, factory, size, hidden_size, depth, self.init, generator, options | where)
-            for size in sizes
-        )
+        self.cells = stacked_cells(cell, sizes, hidden_size, depth, self.init, generator, **options, **where)
         self.output = nn.utils.skip_init(nn.Linear, hidden_size, self.output_size, **where)
-        _draw(self.output, self.init, generator)
+        draw(self.output, self.init, generator)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Logits (T, B, output_size) for frames (T, B, input_size): entry t is the prediction of frame t + 1."""
@@ -111,37 +103,3 @@ def from_file(*, cell: str, **config) -> PolyphonicModel:
 def with_cell(factory: str | Callable[..., nn.Module]) -> Callable[..., PolyphonicModel]:
     """For `load_checkpoint(path, factory=with_cell(MyCell))`: builds a model of this cell, whatever name the file gives it."""
     return lambda cell, **config: PolyphonicModel(factory, **config)
-
-
-def accepts(factory: Callable, keyword: str) -> bool:
-    """Whether a cell has an option of this name.
-
-    >>> accepts(CELLS["rhn"], "transform_bias"), accepts(CELLS["dt-rnn"], "transform_bias")
-    (True, False)
-    """
-    return keyword in inspect.signature(factory).parameters or keyword in getattr(factory, "options", ())
-
-
-def _name(factory: Callable) -> str:
-    ours = (key for key, cell in CELLS.items() if cell is factory)
-    return next(ours, f"{factory.__module__}:{factory.__qualname__}")
-
-
-def _build(name, factory, input_size, hidden_size, depth, init, generator, keywords) -> nn.Module:
-    ours = isinstance(factory, type) and issubclass(factory, tuple(CELLS.values()))
-    draws = ours or (accepts(factory, "init") and accepts(factory, "generator"))
-    keywords = keywords | ({"init": init, "generator": generator} if draws else {})
-    try:
-        cell = factory(input_size, hidden_size, depth, **keywords)
-    except TypeError as error:
-        raise InvalidInputError(f"the cell {name!r} cannot be built: {error}") from error
-    if not draws:
-        _draw(cell, init, generator)
-    return cell
-
-
-def _draw(module: nn.Module, init: Initialization, generator: torch.Generator | None) -> None:
-    with torch.no_grad():
-        for name, p in module.named_parameters():
-            if not p.is_meta:
-                p.copy_((init.bias if "bias" in name else init.weight)(p, generator))

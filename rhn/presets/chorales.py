@@ -1,9 +1,5 @@
-"""Complete trainings by name: `rhn train jsb-depth-6` is `train(preset("jsb-depth-6"), ...)`.
+"""Trainings of the polyphonic model on the chorales: jsb-depth-L."""
 
-A preset is a function that returns a configuration; each name in `PRESETS` stands for one call of it.
-"""
-
-import difflib
 import functools
 import math
 from collections.abc import Callable
@@ -93,15 +89,6 @@ def jsb_depth(depth: int, cell: str = "rhn") -> TrainConfig:
     )
 
 
-PRESETS: dict[str, Callable[..., TrainConfig]] = {
+CHORALE_PRESETS: dict[str, Callable[..., TrainConfig]] = {
     f"jsb-depth-{depth}": functools.partial(jsb_depth, depth) for depth in range(1, 11)
 }
-
-
-def preset(name: str, cell: str = "rhn") -> TrainConfig:
-    """The configuration called `name`, with the given cell; raises InvalidInputError, with the nearest name, where there is none."""
-    if name not in PRESETS:
-        near = difflib.get_close_matches(name.lower().replace("_", "-"), PRESETS, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InvalidInputError(f"there is no preset {name!r}{hint} (presets: {', '.join(PRESETS)})")
-    return PRESETS[name](cell=cell)

@@ -1,0 +1,62 @@
+"""Dropout masks of a cell: one draw a sequence, shared by all time steps and all recurrence layers (Gal and Ghahramani 2016).
+
+    z_j = W_j (x * input_j) + R_j (s * state_j) + b_j        block j of the gates (RHN: H, T, C), at every layer
+    s'  = (h * candidate) * t + s * c                        the carried state s is never masked
+
+A mask's entries are 0, or 1/keep so that expectations stay. J = 1: the blocks share one mask (the official TensorFlow code);
+J = G: each block has its own (the official Torch7 code; RHN only). `candidate` is the recurrent dropout of Semeniuta et al. (2016).
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from rhn.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from rhn.cells.base import Cell
+
+
+class CellMasks(NamedTuple):
+    """The masks of one cell for one window of B sequences; None where nothing is dropped. Constants: they get no gradient.
+
+    input (J, B, m) multiplies x where it enters the gates; state (J, B, n) the state where it enters R; candidate (B, n) h.
+    """
+
+    input: Tensor | None = None
+    state: Tensor | None = None
+    candidate: Tensor | None = None
+
+
+def check_masks(masks: CellMasks, cell: "Cell", batch: int, dtype: torch.dtype) -> None:
+    """Raise InvalidInputError where a mask's shape or dtype does not fit, or the cell cannot take it."""
+    rows = {
+        "input": (batch, cell.input_size),
+        "state": (batch, cell.hidden_size),
+        "candidate": (batch, cell.hidden_size),
+    }
+    blocks = (1, cell.blocks) if cell.separate_masks else (1,)
+    for name, mask in masks._asdict().items():
+        if mask is None:
+            continue
+        if name != "input" and name not in cell.masks:
+            raise InvalidInputError(
+                f"{type(cell).__name__} takes no {name} mask: expected masks for {' and '.join(('input', *cell.masks))} only; "
+                "leave it None, or write a cell whose `masks` names it and whose states(x, s0, dropout) applies it"
+            )
+        wanted = [rows[name]] if name == "candidate" else [(J, *rows[name]) for J in sorted(set(blocks))]
+        if tuple(mask.shape) not in wanted or mask.dtype != dtype:
+            raise InvalidInputError(
+                f"the {name} mask is {mask.dtype} of shape {tuple(mask.shape)}: "
+                f"expected {dtype} of shape {' or '.join(map(str, wanted))}"
+            )
+
+
+def apply_input_mask(x: Tensor, masks: CellMasks | None) -> tuple[Tensor, CellMasks | None]:
+    """x (T, B, m) times an input mask that all gates share, and the masks still to be applied (None where there are none)."""
+    if masks is None:
+        return x, None
+    if masks.input is not None and len(masks.input) == 1:
+        x, masks = x * masks.input[0], masks._replace(input=None)
+    return x, None if all(mask is None for mask in masks) else masks

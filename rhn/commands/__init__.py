@@ -1,0 +1,1 @@
+"""The subcommands of `rhn`, a file a subject."""

@@ -1,0 +1,105 @@
+"""`rhn data`: fetch the published data sets, and see what a data set holds."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from rhn.command import print_json, progress_bars
+from rhn.errors import InvalidInputError
+
+BEGINNING = {"words": 16, "characters": 72, "bytes": 72}  # tokens of a line that shows what a text is
+
+Folder = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
+Place = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Get:
+    """Fetch a published data set and verify its checksum; files that are there already are kept."""
+
+    name: tyro.conf.Positional[Literal["ptb", "enwik8", "text8", "jsb"]]
+    """Penn Treebank, enwik8, text8, or the JSB chorales."""
+    out: Folder = None
+    """Where to put it, instead of the user's data folder, where the other commands look for it."""
+
+    def run(self) -> None:
+        from rhn.data.download import get
+
+        with progress_bars() as progress:
+            place = get(self.name, self.out, progress=progress)
+        print(f"{self.name}: checksums as published")
+        print(f"--data {place}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Show:
+    """Count the splits and the vocabulary of a data set beside what is published, and print its beginning."""
+
+    name: tyro.conf.Positional[Literal["ptb", "enwik8", "text8", "text", "jsb"]]
+    """The data set; "text" is any text of your own."""
+    data: Place = None
+    """The file or folder, instead of where `rhn data get` puts it (jsb: instead of the chorales rebuilt from music21)."""
+    words: bool = False
+    """Read a text of your own as words (the default)."""
+    characters: bool = False
+    """Read a text of your own as characters."""
+    json: bool = False
+    """Print one JSON object: name, source, checksum, counts, beginning."""
+
+    def run(self) -> None:
+        if self.words and self.characters:
+            raise InvalidInputError("--words and --characters exclude one another; give one of them")
+        if (self.words or self.characters) and self.name != "text":
+            raise InvalidInputError(f"--words and --characters are for a text of your own; {self.name} has its own unit")
+        shown = _chorales(self.data) if self.name == "jsb" else _text(self.name, self.data, self.characters)
+        if self.json:
+            print_json(shown)
+        else:
+            _print(shown)
+        differing = [row["what"] for row in shown["counts"] if not row["same"]]
+        if differing:
+            print(f"warning: not the published {self.name}: {', '.join(differing)}", file=sys.stderr)
+
+
+def _text(name: str, data: Path | None, characters: bool) -> dict:
+    from rhn.data.text import read_text
+    from rhn.data.text.published import check
+
+    corpus = read_text(name, data, unit="characters" if characters else "words")
+    vocabulary = corpus.vocabulary
+    return {
+        "name": name,
+        "source": corpus.source,
+        "checksum": corpus.checksum,
+        "unit": vocabulary.unit,
+        "counts": [row._asdict() for row in check(corpus)],
+        "beginning": vocabulary.decode(corpus.train[: BEGINNING[vocabulary.unit]]),
+    }
+
+
+def _chorales(data: Path | None) -> dict:
+    from rhn.data import chorales
+    from rhn.data.text.published import check
+
+    corpus = chorales(data)
+    names = [piece.name for piece in corpus.train[:8]]
+    return {
+        "name": "jsb",
+        "source": corpus.source,
+        "checksum": corpus.checksum,
+        "unit": "pieces",
+        "counts": [row._asdict() for row in check(corpus)],
+        "beginning": " ".join(names),
+    }
+
+
+def _print(shown: dict) -> None:
+    print(f"{shown['source']}\nchecksum {shown['checksum']}")
+    print(f"{shown['unit']:<12}{'found':>12}{'published':>12}")
+    for row in shown["counts"]:
+        published = "" if row["published"] is None else f"{row['published']:,}"
+        print(f"{row['what']:<12}{row['found']:>12,}{published:>12}{'' if row['same'] else '   differs'}")
+    print(f"begins {shown['beginning']!r}")

@@ -1,0 +1,123 @@
+"""Files as arrays of codes: bytes as they lie on disk, Unicode code points, or words numbered as they appear.
+
+Nothing here becomes a Python object a character: bytes (and characters, where a file is pure ASCII) are memory maps,
+other characters 32-bit code points, and words are read a block at a time.
+
+Shape legend: N tokens of a file or of several.
+"""
+
+import codecs
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+
+from rhn.data.text.vocabulary import Symbol, Unit, split_words
+from rhn.errors import DataError
+
+BLOCK = 2**20
+CODE_POINTS = 0x110000
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """Texts as codes.
+
+    texts:   arrays (N,) of codes
+    size:    every code is below it
+    symbol:  the word, character or byte value that a code stands for
+    """
+
+    texts: list[np.ndarray]
+    size: int
+    symbol: Callable[[int], Symbol]
+
+    def counts(self) -> np.ndarray:
+        """How often each code occurs, (number of texts, size)."""
+        return np.stack([_counts(text, self.size) for text in self.texts])
+
+    def cut(self) -> "Codes":
+        """The one text cut into three: 90, 5 and 5 %."""
+        (text,) = self.texts
+        train, valid = len(text) * 90 // 100, len(text) * 5 // 100
+        return replace(self, texts=[text[:train], text[train : train + valid], text[train + valid :]])
+
+
+def read_codes(groups: Sequence[Sequence[Path]], unit: Unit) -> Codes:
+    """The codes of texts, each of one file or several that are joined.
+
+    Raises DataError, with the place, for words or characters that are not UTF-8.
+    """
+    if unit == "words":
+        return _words(groups)
+    if unit == "bytes":
+        return Codes([_join([_map(file) for file in files]) for files in groups], 256, int)
+    texts = [_join([_characters(file) for file in files]) for files in groups]
+    return Codes(texts, 256 if all(text.dtype == np.uint8 for text in texts) else CODE_POINTS, chr)
+
+
+def _words(groups: Sequence[Sequence[Path]]) -> Codes:
+    index = defaultdict(count().__next__)  # a word not seen before gets the next code
+
+    def codes(words: list[str]) -> np.ndarray:
+        return np.fromiter(map(index.__getitem__, words), np.int32, len(words))
+
+    texts = [_join([codes(words) for file in files for words in _word_blocks(file)]) for files in groups]
+    return Codes(texts, len(index), list(index).__getitem__)
+
+
+def _word_blocks(path: Path) -> Iterator[list[str]]:
+    rest = ""
+    for block in _utf8_blocks(path):
+        block = rest + block
+        cut = max(block.rfind(" "), block.rfind("\n")) + 1  # never within a word
+        rest = block[cut:]
+        yield split_words(block[:cut])
+    yield split_words(rest)
+
+
+def _characters(path: Path) -> np.ndarray:
+    mapped = _map(path)
+    if all(block.max() < 128 for block in _blocks(mapped)):
+        return mapped
+    return _join([np.frombuffer(block.encode("utf-32-le"), "<u4") for block in _utf8_blocks(path)])
+
+
+def _utf8_blocks(path: Path) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with path.open("rb") as file:
+        start = 0
+        while True:
+            block = file.read(BLOCK)
+            held = len(decoder.getstate()[0])  # of the block before, the start of a character
+            try:
+                yield decoder.decode(block, final=not block)
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{path} is not UTF-8 text: {error.reason} at byte {start - held + error.start}; convert the file"
+                ) from error
+            if not block:
+                return
+            start += len(block)
+
+
+def _map(path: Path) -> np.ndarray:
+    return np.memmap(path, np.uint8, mode="r")
+
+
+def _join(arrays: list[np.ndarray]) -> np.ndarray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _blocks(codes: np.ndarray) -> Iterator[np.ndarray]:
+    return (codes[start : start + BLOCK] for start in range(0, len(codes), BLOCK))
+
+
+def _counts(codes: np.ndarray, size: int) -> np.ndarray:
+    total = np.zeros(size, np.int64)
+    for block in _blocks(codes):  # bincount makes 64-bit integers of what it is given
+        total += np.bincount(block, minlength=size)
+    return total

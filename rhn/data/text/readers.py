@@ -1,0 +1,127 @@
+"""The one function that reads a text: its files, their codes, a vocabulary, three splits.
+
+    ptb           Mikolov's Penn Treebank (2010): words, split as published
+    enwik8        Hutter's first 10^8 bytes of Wikipedia: bytes, 90 / 5 / 5 %, as in Graves (2013)
+    text8         Mahoney's clean version of it, 27 letters: the same
+    text          a text of one's own: words, characters or bytes
+
+In a text of words a newline is the word `<eos>`.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+from rhn.data.corpus import SPLITS
+from rhn.data.text.codes import Codes, read_codes
+from rhn.data.text.corpus import TextCorpus, Tokens
+from rhn.data.text.files import WHOLE, find_files
+from rhn.data.text.numbering import build_vocabulary, id_table, require_equal
+from rhn.data.text.unpack import file_digest
+from rhn.data.text.vocabulary import Unit, Vocabulary
+from rhn.errors import DataError, InvalidInputError
+
+TextName = Literal["ptb", "enwik8", "text8", "text"]
+PUBLISHED_BYTES = 100_000_000  # of enwik8 and of text8
+
+logger = logging.getLogger(__name__)
+
+
+def read_text(
+    name: TextName,
+    path: str | Path | None = None,
+    *,
+    unit: Unit = "words",
+    max_tokens: int | None = None,
+    vocabulary_size: int | None = None,
+    vocabulary: Vocabulary | None = None,
+) -> TextCorpus:
+    """A text in three splits.
+
+    path: ptb, the folder of ptb.train.txt, ptb.valid.txt and ptb.test.txt; enwik8 and text8, the file (plain, .zip or
+        .gz) or its folder; text, a folder with one file for each split ("train", "valid" and "test" in their names),
+        or a folder of *.txt or one file, cut 90 / 5 / 5 %. None: where `rhn data get` puts it.
+    unit: of a `text`; the other sets have their own, and so has a `vocabulary`.
+    max_tokens: only the first so many tokens of each split; the vocabulary stays that of the whole text.
+    vocabulary_size: of words; the most frequent ones of the training text stay, and `<unk>` stands for the others.
+    vocabulary: a checkpoint's. A text with a training split must make the same; one that is cut is encoded with it.
+    Raises DataError for files that are missing, empty, damaged or do not match the vocabulary, and for a split of
+    fewer than 2 tokens; InvalidInputError for options that do not go together.
+    """
+    unit = _unit(name, unit, vocabulary)
+    _check_sizes(unit, max_tokens, vocabulary_size)
+    try:
+        groups = find_files(name, path)
+        files = [file for group in groups.values() for file in group]
+        codes = read_codes(list(groups.values()), unit)
+        digests = [file_digest(file) for file in files]
+    except OSError as error:
+        raise DataError(f"{error.filename or path} cannot be read: {error.strerror or error}") from error
+    if WHOLE in groups:
+        _warn_of_length(name, codes, files[0])
+        codes = codes.cut()
+    _require_tokens(codes, files)
+    counts = codes.counts()
+    if vocabulary is None:
+        vocabulary = build_vocabulary(codes, counts, unit, vocabulary_size)
+    elif name != "text" or WHOLE not in groups:
+        require_equal(build_vocabulary(codes, counts, unit, vocabulary_size or len(vocabulary)), vocabulary)
+    table = id_table(codes, counts, vocabulary)
+    splits = {split: Tokens(text[:max_tokens], table) for split, text in zip(SPLITS, codes.texts, strict=True)}
+    checksum = _checksum(digests, vocabulary, max_tokens)
+    return TextCorpus(**splits, vocabulary=vocabulary, name=name, source=_source(name, unit, files), checksum=checksum)
+
+
+def _unit(name: str, unit: str, vocabulary: Vocabulary | None) -> Unit:
+    if name not in get_args(TextName):
+        raise InvalidInputError(f"no text is called {name!r}, expected one of {', '.join(get_args(TextName))}")
+    if name == "text":
+        unit = unit if vocabulary is None else vocabulary.unit
+        if unit not in get_args(Unit):
+            raise InvalidInputError(f"a text is read as words, characters or bytes, not as {unit!r}")
+        return unit
+    own = "words" if name == "ptb" else "bytes"
+    if unit not in ("words", own):
+        raise InvalidInputError(
+            f"{name} is read as {own}; to read its files as {unit}, read them as a text of your own"
+        )
+    return own
+
+
+def _check_sizes(unit: Unit, max_tokens: int | None, vocabulary_size: int | None) -> None:
+    if max_tokens is not None and max_tokens < 2:
+        raise InvalidInputError(f"max_tokens={max_tokens}, expected at least 2: one token to read and one to predict")
+    if vocabulary_size is not None and unit != "words":
+        raise InvalidInputError(f"a vocabulary size is for words; a text of {unit} keeps all its symbols")
+    if vocabulary_size is not None and vocabulary_size < 2:
+        raise InvalidInputError(f"vocabulary_size={vocabulary_size}, expected at least 2: `<unk>` and `<eos>`")
+
+
+def _warn_of_length(name: str, codes: Codes, file: Path) -> None:
+    found = len(codes.texts[0])
+    if name != "text" and found != PUBLISHED_BYTES:
+        logger.warning(
+            "%s has %d bytes, %s as published has %d; it is cut 90 / 5 / 5 %%", file, found, name, PUBLISHED_BYTES
+        )
+
+
+def _require_tokens(codes: Codes, files: Sequence[Path]) -> None:
+    for split, text in zip(SPLITS, codes.texts, strict=True):
+        if len(text) < 2:
+            raise DataError(
+                f"{files[0].parent if len(files) > 1 else files[0]}: its {split} split has {len(text)} token(s), "
+                "expected at least 2; take a longer text"
+            )
+
+
+def _checksum(digests: Sequence[str], vocabulary: Vocabulary, max_tokens: int | None) -> str:
+    content = {"files": digests, "vocabulary": vocabulary.to_json(), "max_tokens": max_tokens}
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _source(name: str, unit: Unit, files: Sequence[Path]) -> str:
+    where = files[0] if len(files) == 1 else f"{len(files)} files in {files[0].parent}"
+    return f"{name}, {unit}, from {where}"

@@ -1,0 +1,139 @@
+"""The symbols a language model knows, numbered from 0: words, characters (Unicode code points) or bytes."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, get_args
+
+import numpy as np
+
+from rhn.errors import InvalidInputError
+
+EOS = "<eos>"  # a newline, in a text of words
+UNKNOWN = "<unk>"  # any word that is not in the vocabulary
+
+Unit = Literal["words", "characters", "bytes"]
+Symbol = str | int
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The symbols of a text; a symbol's id is its place. Equal where unit and symbols are.
+
+    unit:     "words", "characters" or "bytes"
+    symbols:  V of them, distinct: words without whitespace, single characters, or byte values 0 to 255
+    Raises InvalidInputError for a unit or a symbol that is none.
+
+    >>> vocabulary = Vocabulary("words", ("the", "<eos>", "cat", "<unk>"))
+    >>> vocabulary.encode("the cat\\nthe dog")
+    array([0, 2, 1, 0, 3])
+    >>> vocabulary.decode([0, 2, 1, 0, 3])
+    'the cat\\nthe <unk>'
+    """
+
+    unit: Unit
+    symbols: tuple[Symbol, ...]
+
+    def __post_init__(self):
+        if self.unit not in get_args(Unit):
+            raise InvalidInputError(f"a vocabulary is of words, characters or bytes, not of {self.unit!r:.60}")
+        if not isinstance(self.symbols, tuple) or not self.symbols:
+            raise InvalidInputError(f"a vocabulary of {self.unit} needs a tuple of at least one symbol")
+        for id_, symbol in enumerate(self.symbols):
+            if not _is_symbol(symbol, self.unit):
+                raise InvalidInputError(
+                    f"a vocabulary of {self.unit} has {symbol!r:.60} as symbol {id_}, expected {_EXPECTED[self.unit]}"
+                )
+        if len(self.index) != len(self.symbols):
+            twice = next(symbol for id_, symbol in enumerate(self.symbols) if self.index[symbol] != id_)
+            raise InvalidInputError(f"a vocabulary of {self.unit} has {twice!r:.60} twice, expected distinct symbols")
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    @cached_property
+    def index(self) -> dict[Symbol, int]:
+        """Ids by symbol."""
+        return {symbol: id_ for id_, symbol in enumerate(self.symbols)}
+
+    @property
+    def unknown(self) -> int | None:
+        """The id of `<unk>`, which stands for every other word; None where there is none."""
+        return self.index.get(UNKNOWN) if self.unit == "words" else None
+
+    @property
+    def eos(self) -> int | None:
+        """The id of `<eos>`, the newline of a text of words; None where there is none."""
+        return self.index.get(EOS) if self.unit == "words" else None
+
+    def encode(self, text: str | Sequence[Symbol]) -> np.ndarray:
+        """The ids (N,) int64 of a text, or of symbols one by one.
+
+        Raises InvalidInputError for a symbol that is not in the vocabulary, where no `<unk>` is either.
+        """
+        symbols = _split(text, self.unit) if isinstance(text, str) else text
+        ids = np.fromiter((self.index.get(symbol, -1) for symbol in symbols), np.int64)
+        if self.unknown is not None:
+            ids[ids < 0] = self.unknown
+        elif (ids < 0).any():
+            place = int(np.argmax(ids < 0))
+            raise InvalidInputError(
+                f"{symbols[place]!r:.60} (number {place} of the text's {self.unit}) is not in the vocabulary of "
+                f"{len(self)} {self.unit}; leave it out"
+            )
+        return ids
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """The text of ids (N,): words with spaces between them and newlines for `<eos>`; bytes that are no UTF-8 as U+FFFD.
+
+        Raises InvalidInputError for an id outside 0 to V - 1.
+        """
+        ids = np.asarray(ids, dtype=np.int64).ravel()
+        if len(ids) and not 0 <= ids.min() <= ids.max() < len(self):
+            raise InvalidInputError(f"ids {ids.min()} to {ids.max()}, expected 0 to {len(self) - 1}")
+        symbols = [self.symbols[id_] for id_ in ids.tolist()]
+        if self.unit == "bytes":
+            return bytes(symbols).decode("utf-8", errors="replace")
+        if self.unit == "characters":
+            return "".join(symbols)
+        return re.sub(" ?\n ?", "\n", " ".join("\n" if symbol == EOS else symbol for symbol in symbols))
+
+    def to_json(self) -> dict:
+        """The vocabulary as what JSON can hold; `from_json` reads it back."""
+        return {"unit": self.unit, "symbols": list(self.symbols)}
+
+    @classmethod
+    def from_json(cls, content) -> "Vocabulary":
+        """The vocabulary in what `to_json` gave, from a file that may say anything; raises InvalidInputError."""
+        if not isinstance(content, dict) or set(content) != {"unit", "symbols"}:
+            raise InvalidInputError("a vocabulary is read from an object with the keys unit and symbols")
+        if not isinstance(content["unit"], str) or not isinstance(content["symbols"], list):
+            raise InvalidInputError("a vocabulary's unit is a string and its symbols are a list")
+        return cls(content["unit"], tuple(content["symbols"]))
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text; a newline is the word `<eos>`."""
+    return text.replace("\n", f" {EOS} ").split()
+
+
+_EXPECTED = {
+    "words": "a word without whitespace",
+    "characters": "a single character",
+    "bytes": "a whole number from 0 to 255",
+}
+
+
+def _is_symbol(symbol, unit: Unit) -> bool:
+    if unit == "bytes":
+        return type(symbol) is int and 0 <= symbol <= 255
+    if type(symbol) is not str or (len(symbol) != 1 if unit == "characters" else symbol.split() != [symbol]):
+        return False
+    return not any("\ud800" <= character <= "\udfff" for character in symbol)  # halves of a pair: no text can hold them
+
+
+def _split(text: str, unit: Unit) -> Sequence[Symbol]:
+    if unit == "words":
+        return split_words(text)
+    return text.encode("utf-8", errors="replace") if unit == "bytes" else text

@@ -1,0 +1,80 @@
+"""Variational dropout of a language model (Gal and Ghahramani 2016): masks drawn once a window and shared by all its steps.
+
+Legend: T steps, B rows of a batch, V symbols, m inputs and n units of a cell, J mask blocks (1 shared, or one for each gate).
+
+    embedding (T, B)    drops word types: all occurrences of a word in a row of the window share one draw
+    input     (J, B, m) of each cell, where its input enters the gates
+    state     (J, B, n) of each cell, where its state enters the recurrent matrices; the same for all layers of the recurrence
+    candidate (B, n)    of each cell, on the candidate before its gate (recurrent dropout, Semeniuta et al. 2016)
+    output    (B, n)    before the softmax
+
+Every entry is 0 or 1 / keep.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rhn.cells.masks import CellMasks
+from rhn.errors import InvalidInputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dropout:
+    """The share of entries that is dropped at each place; raises InvalidInputError unless each is in [0, 1)."""
+
+    embedding: float = 0.0
+    input: float = 0.0
+    hidden: float = 0.0
+    output: float = 0.0
+    candidate: float = 0.0
+    gate_masks: Literal["shared", "separate"] = "shared"
+    """Whether a cell's gates share their input and state masks (the TensorFlow code) or have their own (the Torch7 code)."""
+
+    def __post_init__(self):
+        for name in ("embedding", "input", "hidden", "output", "candidate"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InvalidInputError(f"the {name} dropout is {getattr(self, name)}, expected 0 or more and below 1")
+
+    def __bool__(self) -> bool:
+        return any((self.embedding, self.input, self.hidden, self.output, self.candidate))
+
+
+class Masks(NamedTuple):
+    """One draw of all masks of a model; None where nothing is dropped."""
+
+    embedding: Tensor | None
+    cells: tuple[CellMasks, ...]
+    output: Tensor | None
+
+    @classmethod
+    def none(cls, layers: int) -> "Masks":
+        """No dropout."""
+        return cls(None, (CellMasks(),) * layers, None)
+
+
+def draw_masks(model: nn.Module, tokens: Tensor, dropout: Dropout, generator: torch.Generator) -> Masks:
+    """New masks for a window of tokens (T, B) of a `LanguageModel`, on the device of the generator."""
+    B, n, dtype = tokens.shape[1], model.hidden_size, model.embedding.dtype
+
+    def draw(rate: float, *shape: int) -> Tensor | None:
+        if not rate:
+            return None
+        keep = 1 - rate
+        return torch.empty(shape, dtype=dtype, device=generator.device).bernoulli_(keep, generator=generator).div_(keep)
+
+    words = draw(dropout.embedding, B, model.vocabulary_size)
+    embedding = None if words is None else words.gather(1, tokens.t().to(words.device)).t()
+    cells = []
+    for cell in model.cells:
+        J = cell.blocks if dropout.gate_masks == "separate" else 1
+        cells.append(
+            CellMasks(
+                draw(dropout.input, J, B, cell.input_size),
+                draw(dropout.hidden, J, B, n),
+                draw(dropout.candidate, B, n),
+            )
+        )
+    return Masks(embedding, tuple(cells), draw(dropout.output, B, n))

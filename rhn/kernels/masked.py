@@ -1,0 +1,67 @@
+"""The products of a state with a dropout mask (Gal and Ghahramani 2016), forward and backward.
+
+    z_j = R_j (s * m_j) + addend_j        ds = carried + sum_j m_j * (R_j' dz_j)        dR_j = dz_j (s * m_j)'
+
+Block j of R's rows has the mask m_j, j = 1..J; one mask serves every time step and every layer. Masks (K or 1, J, B, n).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rhn.kernels.products import Products, weight_gradient
+
+
+def masked_linear(s: Tensor, R: Tensor, b: Tensor | None, mask: Tensor | None) -> Tensor:
+    """R (s * m) + b of one model in plain operations: s (B, n), R (g, n), b (g,) or None, mask (J, B, n) or None -> (B, g)."""
+    if mask is None:
+        return F.linear(s, R, b)
+    z = torch.cat([F.linear(s * m, block) for m, block in zip(mask, R.chunk(len(mask)), strict=True)], -1)
+    return z if b is None else z + b
+
+
+def state_products(R: Tensor, K: int, B: int, mask: Tensor | None) -> "Products | _MaskedProducts":
+    """`into(out, layer, s, addend)` writes z (K, B, g) for the layers' matrices R (K or 1, L, g, n)."""
+    M = R.transpose(2, 3)
+    return Products(M, K, B) if mask is None else _MaskedProducts(M, K, B, mask)
+
+
+def state_gradients(R: Tensor, K: int, B: int, mask: Tensor | None) -> "Products | _MaskedGradients":
+    """`into(out, layer, dz, carried)` writes ds (K, B, n) for the layers' matrices R (K or 1, L, g, n)."""
+    return Products(R, K, B) if mask is None else _MaskedGradients(R, K, B, mask)
+
+
+def state_weight_gradient(dz: Tensor, S: Tensor, mask: Tensor | None) -> Tensor:
+    """dR (K, L, g, n) of all rows at once: dz (K, L, T B, g), states S (K, L or 1, T, B, n)."""
+    if mask is None:
+        return weight_gradient(dz, S.flatten(2, 3))
+    masks = mask[:, :, None, None].unbind(1)
+    blocks = zip(dz.chunk(len(masks), -1), masks, strict=True)
+    return torch.cat([weight_gradient(block, (S * m).flatten(2, 3)) for block, m in blocks], -2)
+
+
+class _MaskedProducts:
+    def __init__(self, M: Tensor, K: int, B: int, mask: Tensor):
+        self.masks = mask.unbind(1)
+        self.blocks = [Products(block, K, B) for block in M.chunk(len(self.masks), -1)]
+        self.masked = M.new_empty(K, B, M.shape[-2])
+
+    def into(self, out: Tensor, layer: int, s: Tensor, addend: Tensor) -> Tensor:
+        J = len(self.masks)
+        for block, m, out_j, addend_j in zip(
+            self.blocks, self.masks, out.chunk(J, -1), addend.chunk(J, -1), strict=True
+        ):
+            block.into(out_j, layer, torch.mul(s, m, out=self.masked), addend_j)
+        return out
+
+
+class _MaskedGradients:
+    def __init__(self, R: Tensor, K: int, B: int, mask: Tensor):
+        self.masks = mask.unbind(1)
+        self.blocks = [Products(block, K, B) for block in R.chunk(len(self.masks), -2)]
+        self.product = R.new_empty(K, B, R.shape[-1])
+
+    def into(self, out: Tensor, layer: int, dz: Tensor, carried: Tensor) -> Tensor:
+        for block, m, dz_j in zip(self.blocks, self.masks, dz.chunk(len(self.masks), -1), strict=True):
+            carried = torch.addcmul(carried, block.into(self.product, layer, dz_j), m, out=out)
+        return out

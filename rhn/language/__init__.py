@@ -1,0 +1,1 @@
+"""Language models: how they are trained, evaluated and read, on words or characters."""

@@ -1,0 +1,37 @@
+"""From a configuration to its model, before training."""
+
+from rhn.errors import InvalidInputError
+from rhn.language.config import LanguageConfig
+from rhn.models.language import LanguageModel
+from rhn.training.seeds import weights_generator
+
+
+def build_model(config: LanguageConfig, vocabulary_size: int, *, seed: int | None = None, device=None) -> LanguageModel:
+    """The model of a configuration with its first weights; those of another seed where one is given.
+
+    Raises InvalidInputError where the cell has not what the configuration asks for.
+    """
+    seed = config.seed if seed is None else seed
+    model = LanguageModel(
+        config.cell,
+        vocabulary_size=vocabulary_size,
+        hidden_size=config.hidden_size,
+        depth=config.depth,
+        layers=config.layers,
+        embedding_size=config.embedding_size,
+        tied=config.tied,
+        init=config.init,
+        generator=weights_generator(seed, config.cell, config.depth),
+        device=device,
+        **config.cell_options,
+    )
+    if config.precision == "mixed":
+        _use_mixed_precision(model, config.cell)
+    return model
+
+
+def _use_mixed_precision(model: LanguageModel, name: str) -> None:
+    for cell in model.cells:
+        if not hasattr(cell, "precision"):
+            raise InvalidInputError(f"the cell {name!r} has no mixed precision: expected rhn, or --precision float32")
+        cell.precision = "mixed"

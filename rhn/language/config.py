@@ -1,0 +1,154 @@
+"""The configuration of a language model's training. The values of the paper's systems are in `rhn.presets.language`."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from rhn.dropout import Dropout
+from rhn.errors import InvalidInputError
+
+LOSS_SCALE = 1024.0  # in mixed precision: gradients of rare words are below fp16's least normal number of 6e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What a step descends and how."""
+
+    weight_decay: float = 0.0
+    decay: Literal["loss", "shrink"] = "loss"
+    gradient_norm: float = 10.0
+    activation_regularization: float = 0.0
+    """Times the mean square of the dropped outputs (Merity et al. 2017), in nats a token."""
+    temporal_activation_regularization: float = 0.0
+    """Times the mean square of the outputs' differences between steps, in nats a token."""
+    loss_scale: float = 1.0
+    """The loss is multiplied by it for the backward pass and the gradients divided: keeps small numbers above fp16's least."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageConfig:
+    """A training of a language model on a text.
+
+    Raises:
+        InvalidInputError: a value is out of range; the message says which and what was expected.
+    """
+
+    corpus: Literal["ptb", "enwik8", "text8", "text"]
+    """ptb, enwik8, text8, or text: a file or folder of your own."""
+    unit: Literal["words", "characters"] = "words"
+    """What a token is in a text of your own: words or characters."""
+    vocabulary_size: int | None = None
+    """Keep so many words, the most frequent ones; the others become <unk>. None: all."""
+    max_tokens: int | None = None
+    """Use at most so many tokens of each split. None: all."""
+    cell: str = "rhn"
+    """rnn, irnn, dt-rnn, dts-rnn, rhn, lstm, gru, or your own as package.module:factory."""
+    depth: int = 1
+    """Recurrence depth, layers within a step."""
+    hidden_size: int = 200
+    """Hidden units of each cell."""
+    layers: int = 1
+    """Cells stacked on each other."""
+    tied: bool = False
+    """The output layer uses the embedding's weights."""
+    embedding_size: int | None = None
+    """Numbers a token. None: the hidden size, or the vocabulary's size where that is smaller and the weights are not tied."""
+    coupled: bool = True
+    """Carry gates are 1 minus the transform gates (rhn)."""
+    init: str = "uniform:0.04"
+    """How weights and biases start: uniform:A, gaussian:STD, or uniform:A,bias:B for biases that all start at B."""
+    transform_bias: float | None = -2.0
+    """Initial bias of the transform gates; None for cells that have none."""
+    drop_embedding: float = 0.0
+    """Share of word types dropped in a window."""
+    drop_input: float = 0.0
+    """Dropout of a cell's input."""
+    drop_hidden: float = 0.0
+    """Dropout of the state where it enters the recurrent matrices."""
+    drop_output: float = 0.0
+    """Dropout before the softmax."""
+    drop_candidate: float = 0.0
+    """Recurrent dropout: of the candidate before its gate."""
+    gate_masks: Literal["shared", "separate"] = "shared"
+    """Whether the gates of a cell share their masks (the TensorFlow code) or have their own (the Torch7 code)."""
+    batch_size: int = 20
+    """Rows that the text is cut into."""
+    window: int = 35
+    """Steps that the gradient goes back."""
+    vary_window: bool = False
+    """Windows of random length around `window` (Merity et al. 2017)."""
+    learning_rate: float = 0.2
+    """Step size of SGD, for a loss in nats summed over a window."""
+    lr_decay: float = 1.02
+    """Divides the learning rate each epoch after the first `decay_after`."""
+    decay_after: int = 20
+    """Epochs at the full learning rate."""
+    weight_decay: float = 0.0
+    """Factor of half the sum of all squared parameters in the loss (or see `decay`)."""
+    decay: Literal["loss", "shrink"] = "loss"
+    """loss: weight decay is part of the loss; shrink: weights shrink by it after each step (the Torch7 code)."""
+    gradient_norm: float = 10.0
+    """Longer gradients are scaled down to this norm."""
+    averaging: int | None = None
+    """NT-ASGD (Merity et al. 2017): average the weights once validation has not improved for so many epochs. None: never."""
+    activation_regularization: float = 0.0
+    """Times the mean square of the outputs."""
+    temporal_activation_regularization: float = 0.0
+    """Times the mean square of the outputs' change from step to step."""
+    reset_probability: float = 0.0
+    """Probability that a row starts a window from the zero state."""
+    epochs: int = 500
+    """Epochs in all."""
+    precision: Literal["float32", "mixed"] = "float32"
+    """mixed: products with fp16 operands, sums and weights in float32."""
+    seed: int = 0
+    """Seed of the initial weights and of all masks."""
+
+    def __post_init__(self):
+        for name in ("depth", "hidden_size", "layers", "batch_size", "window", "epochs"):
+            self._require(name, getattr(self, name) >= 1, "1 or more")
+        for name in ("vocabulary_size", "max_tokens", "embedding_size", "averaging"):
+            self._require(name, getattr(self, name) is None or getattr(self, name) >= 1, "1 or more, or None")
+        for name in ("weight_decay", "activation_regularization", "temporal_activation_regularization"):
+            self._require(name, 0 <= getattr(self, name) < math.inf, "0 or more")
+        for name in ("learning_rate", "gradient_norm"):
+            self._require(name, 0 < getattr(self, name) < math.inf, "a number above 0")
+        self._require("lr_decay", 1 <= self.lr_decay < math.inf, "1 or more: the learning rate is divided by it")
+        self._require("decay_after", self.decay_after >= 0, "0 or more")
+        self._require("seed", self.seed >= 0, "0 or more")
+        self._require("reset_probability", 0 <= self.reset_probability <= 1, "a probability")
+        self._require("transform_bias", math.isfinite(self.transform_bias or 0), "a finite number")
+        _ = self.dropout  # raises where a rate is out of range
+
+    def _require(self, name: str, holds: bool, expected: str) -> None:
+        if not holds:
+            raise InvalidInputError(f"{name} is {getattr(self, name)}, expected {expected}")
+
+    @property
+    def dropout(self) -> Dropout:
+        """The rates of all masks."""
+        names = ("embedding", "input", "hidden", "output", "candidate")
+        return Dropout(**{name: getattr(self, f"drop_{name}") for name in names}, gate_masks=self.gate_masks)
+
+    @property
+    def step(self) -> Step:
+        """What a step of training descends and how."""
+        names = ("weight_decay", "decay", "gradient_norm")
+        names += ("activation_regularization", "temporal_activation_regularization")
+        scale = LOSS_SCALE if self.precision == "mixed" else 1.0
+        return Step(**{name: getattr(self, name) for name in names}, loss_scale=scale)
+
+    @property
+    def cell_options(self) -> dict:
+        """What the cell is built with beside its sizes."""
+        options = {} if self.transform_bias is None else {"transform_bias": self.transform_bias}
+        return options if self.coupled else options | {"coupled": False}
+
+    def rate(self, epoch: int) -> float:
+        """The learning rate of an epoch, counted from 1 (the official code counts from 0).
+
+        >>> config = LanguageConfig(corpus="ptb", lr_decay=2, decay_after=3)
+        >>> [config.rate(epoch) for epoch in (1, 3, 4, 5)]
+        [0.2, 0.2, 0.1, 0.05]
+        """
+        return self.learning_rate / self.lr_decay ** max(epoch - self.decay_after, 0)

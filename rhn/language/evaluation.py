@@ -1,0 +1,104 @@
+"""How well language models predict a text, of one model or a stack: nats a token, perplexity = exp of it, bits = it / log 2.
+
+The state is carried through the whole text, from zero; its first token, before which there is nothing, is not predicted. Read in
+windows or in one piece the result is the same. Cut into B rows, which is faster, each row begins from zero.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rhn.data.text import Tokens
+from rhn.errors import InvalidInputError
+from rhn.language.step import token_nll
+from rhn.language.windows import window_of
+from rhn.training.stack import Stack
+
+WINDOW = 64  # steps read at once; no result depends on it
+
+
+@dataclass(frozen=True)
+class Score:
+    """A model on a text: mean negative log-likelihood in nats, over so many predicted tokens."""
+
+    nll: float
+    tokens: int
+
+    @property
+    def perplexity(self) -> float:
+        """exp(nll), infinity where that is beyond any number."""
+        return perplexity(self.nll)
+
+    @property
+    def bits(self) -> float:
+        """Bits a token."""
+        return self.nll / math.log(2)
+
+
+def score(
+    model: nn.Module,
+    tokens: Tokens,
+    *,
+    batch_size: int = 1,
+    temperature: float = 1.0,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Score:
+    """The score of one model on a text (N,), read as `batch_size` rows.
+
+    Args:
+        temperature: the logits are divided by it.
+        progress: called with (tokens done, tokens in all).
+
+    Raises:
+        DataError: the text is shorter than two tokens a row.
+        InvalidInputError: a temperature that is not positive.
+    """
+    check_temperature(temperature)
+    rows = tokens.rows(batch_size)
+    nll = stack_nll(Stack.of([model], device), rows, temperature=temperature, progress=progress)
+    return Score(nll.item(), batch_size * (rows.shape[1] - 1))
+
+
+def stack_nll(
+    stack: Stack,
+    rows: Tokens,
+    *,
+    window: int = WINDOW,
+    temperature: float = 1.0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Tensor:
+    """Nats a predicted token of each model on rows (B, N // B), (K,) in float64."""
+    B, columns = rows.shape
+    states, total = zero_states(stack, B), 0.0
+    for start in range(0, columns - 1, window):
+        tokens = window_of(rows, start, min(window, columns - 1 - start), stack.device)
+        nll, states = stack.map(_summed_nll, tokens, temperature, own=states)
+        total = total + nll
+        progress(B * min(start + window, columns - 1), B * (columns - 1))
+    return total / (B * (columns - 1))
+
+
+def zero_states(stack: Stack, rows: int) -> tuple[Tensor, ...]:
+    """States before anything was read, (K, B, state_size) for each cell."""
+    sizes = [cell.state_size for cell in stack.skeleton.cells]
+    return tuple(torch.zeros(len(stack), rows, n, device=stack.device, dtype=stack.dtype) for n in sizes)
+
+
+def perplexity(nll: float) -> float:
+    """exp(nll), infinity where that is beyond any number."""
+    return math.exp(nll) if nll < 700 else math.inf if nll == nll else math.nan
+
+
+def check_temperature(temperature: float) -> None:
+    """Raise InvalidInputError unless it is above 0."""
+    if not 0 < temperature < math.inf:
+        raise InvalidInputError(f"the temperature is {temperature}, expected a number above 0")
+
+
+def _summed_nll(model, states, tokens: Tensor, temperature: float) -> tuple[Tensor, tuple[Tensor, ...]]:
+    reading = model(tokens[:-1], states)
+    return token_nll(reading.logits / temperature, tokens[1:]).sum(dtype=torch.float64), reading.states

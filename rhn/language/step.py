@@ -1,0 +1,79 @@
+"""One training step of K stacked language models, as the official code takes it.
+
+Legend: T steps of a window, B rows, K models, n units; everything of a model has a leading axis K.
+
+    loss   = sum over steps and rows of -log P(token) / B  [+ weight_decay sum(p^2) / 2  with decay="loss"]  [+ activation terms]
+    g      = d loss / d p,  scaled down to norm `gradient_norm` over all parameters of a model where it is larger
+    p     <- p - lr g                                      [p <- (1 - weight_decay) p  with decay="shrink", the Torch7 code]
+
+The loss is summed over steps, so a learning rate of 0.2 is one of 0.2 T for a loss in nats a token.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rhn.dropout import Masks
+from rhn.language.config import Step
+from rhn.models.language import States
+from rhn.training.stack import Stack, Weights
+
+
+class Taken(NamedTuple):
+    """What a step found, before the weights changed: (K,) tensors, and the states that the next window starts from."""
+
+    nll: Tensor
+    """Nats, summed over steps and averaged over rows."""
+    norm: Tensor
+    """The gradient's, before it was scaled down."""
+    states: States
+
+
+def training_step(
+    stack: Stack, tokens: Tensor, states: States, masks: Masks, learning_rate: Tensor, step: Step
+) -> tuple[Taken, Weights]:
+    """Change the weights of a stack in place; returns what was found and the gradients as applied.
+
+    Args:
+        tokens: (T + 1, B) int64, shared by all models; the last T are predicted.
+        states: one (K, B, state_size) for each cell.
+        masks: those of K models stacked, or of none.
+        learning_rate: (K,).
+    """
+    gradients, (nll, after) = stack.gradients_and(_loss, (states, masks), tokens, step)
+    if step.loss_scale != 1:
+        gradients = {name: g / step.loss_scale for name, g in gradients.items()}
+    if step.weight_decay and step.decay == "loss":
+        gradients = {name: g + step.weight_decay * stack.weights[name] for name, g in gradients.items()}
+    norm = torch.stack([g.flatten(1).square().sum(1) for g in gradients.values()]).sum(0).sqrt()
+    scale = step.gradient_norm / norm.clamp(min=step.gradient_norm)
+    for name, w in stack.weights.items():
+        one_each = (-1, *[1] * (w.dim() - 1))
+        gradients[name] = gradients[name] * scale.view(one_each)
+        w.sub_(gradients[name] * learning_rate.view(one_each))
+        if step.decay == "shrink":
+            w.mul_(1 - step.weight_decay)
+    return Taken(nll, norm, after), gradients
+
+
+def token_nll(logits: Tensor, targets: Tensor) -> Tensor:
+    """-log P(target) in nats: (..., V), (...) -> (...)."""
+    flat = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none")
+    return flat.view(targets.shape)
+
+
+def _loss(model, own: tuple[States, Masks], tokens: Tensor, step: Step) -> tuple[Tensor, tuple[Tensor, States]]:
+    states, masks = own
+    reading = model(tokens[:-1], states, masks)
+    rows = tokens.shape[1]
+    nll = token_nll(reading.logits, tokens[1:]).sum() / rows
+    loss = nll
+    if step.activation_regularization:
+        y = reading.outputs if masks.output is None else reading.outputs * masks.output
+        loss = loss + step.activation_regularization * y.square().mean() * len(y)
+    if step.temporal_activation_regularization and len(tokens) > 2:
+        change = reading.outputs.diff(dim=0).square().mean()
+        loss = loss + step.temporal_activation_regularization * change * len(reading.outputs)
+    return loss * step.loss_scale, (nll, reading.states)

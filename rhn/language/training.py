@@ -1,0 +1,245 @@
+"""The training loop of language models: K seeds on the same windows of a text as one program, a single training being K = 1.
+
+Everything random is a function of (seed, epoch, window), and all that changes from window to window is in `arrays`, so that a training
+stopped anywhere goes on to the same numbers. A seed whose loss is no longer finite leaves the stack; the others do not notice.
+"""
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from rhn.data.text import TextCorpus
+from rhn.dropout import Masks, draw_masks
+from rhn.errors import DivergedError
+from rhn.language.averaging import Average
+from rhn.language.build import build_model
+from rhn.language.config import LanguageConfig
+from rhn.language.evaluation import stack_nll, zero_states
+from rhn.language.step import training_step
+from rhn.language.windows import epoch_windows, training_rows, window_of
+from rhn.training.graphs import captured
+from rhn.training.stack import Stack
+
+CHECK_EVERY = 100  # windows after which losses are looked at: on a GPU each look waits for all work before it
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch came to, for one seed; losses in nats a token."""
+
+    train_nll: float
+    """Mean over the epoch, with dropout and with the weights as they were at each window."""
+    valid_nll: float
+    """With the weights after the epoch (their average, where they are averaged), without dropout."""
+    learning_rate: float
+    gradient_norm: float
+    """Mean over the epoch, before gradients were scaled down."""
+
+
+class LanguageTraining:
+    """K seeds, all at the same window of the same epoch.
+
+    Args:
+        config: what is trained.
+        corpus: its training and validation texts.
+        seeds: one model each.
+        device: where it happens.
+
+    Raises:
+        DataError: the text is shorter than one window.
+        InvalidInputError: the model cannot be built.
+    """
+
+    def __init__(
+        self,
+        config: LanguageConfig,
+        corpus: TextCorpus,
+        *,
+        seeds: tuple[int, ...],
+        device: torch.device | str = "cpu",
+    ):
+        self.config, self.device = config, torch.device(device)
+        self._rows = training_rows(corpus.train, config.batch_size, config.window)
+        self._valid = corpus.valid.rows(config.batch_size)
+        self._models = {seed: build_model(config, len(corpus.vocabulary), seed=seed) for seed in seeds}
+        self._curves: dict[int, list[Epoch]] = {seed: [] for seed in seeds}
+        self.live = seeds
+        self.diverged: dict[int, str] = {}
+        self._use(Stack.of(list(self._models.values()), self.device))
+        self._begin_epoch(1)
+
+    @property
+    def position(self) -> tuple[int, int, int]:
+        """(epoch, from 1; windows of it done; windows in it)."""
+        return self._epoch, self._done, len(self._windows)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done."""
+        return self._epoch > self.config.epochs
+
+    def curve(self, seed: int) -> list[Epoch]:
+        """The epochs done."""
+        return self._curves[seed]
+
+    def model(self, seed: int) -> nn.Module:
+        """The model of a live seed as it is measured: with its averaged weights where they are averaged; on the CPU."""
+        place = self.live.index(seed)
+        weights = self._measured().weights
+        self._models[seed].load_state_dict({name: t[place].cpu() for name, t in weights.items()}, strict=False)
+        return self._models[seed]
+
+    def running(self) -> tuple[float, float]:
+        """(nats a token, gradient norm) of the last windows of this epoch, means over the live seeds."""
+        recent = slice(max(0, self._done - CHECK_EVERY), self._done)
+        steps = sum(length for _, length in self._windows[recent])
+        return (self._nll[recent].sum(0).mean() / max(1, steps)).item(), self._norm[recent].mean().item()
+
+    def run_window(self) -> bool:
+        """Train on the next window; whether that ended an epoch, which is then measured.
+
+        Raises DivergedError where no seed has a finite loss any more; the message names the step.
+        """
+        start, steps = self._windows[self._done]
+        tokens = window_of(self._rows, start, steps, self.device)
+        masks, keep = self._draw(tokens[:-1])
+        nll, norm = self._step(tokens, masks, keep)
+        self._nll[self._done], self._norm[self._done] = nll, norm
+        self._done += 1
+        ended = self._done == len(self._windows)
+        if ended or self._done % CHECK_EVERY == 0:
+            self.check()
+        if ended:
+            self._measure()
+            self._begin_epoch(self._epoch + 1)
+        return ended
+
+    def check(self) -> None:
+        """Let seeds whose loss or weights are not finite leave; raises DivergedError where none is left."""
+        bad = ~self._nll[: self._done].isfinite()
+        lost = bad.any(0) | ~self._stack.finite()
+        if not lost.any():
+            return
+        for place in lost.nonzero().flatten().tolist():
+            first = int(bad[:, place].int().argmax()) if bad[:, place].any() else self._done - 1
+            rate = self.config.rate(self._epoch)
+            self.diverged[self.live[place]] = (
+                f"the loss is not finite at step {first + 1} of {len(self._windows)} of epoch {self._epoch}, "
+                f"at a learning rate of {rate:g}"
+            )
+        if lost.all():
+            raise DivergedError(self.diverged[self.live[0]])
+        self._keep((~lost).nonzero().flatten().tolist())
+
+    def arrays(self) -> dict[str, Tensor]:
+        """All that a resume needs, by name, on the CPU; call `check` first."""
+        found = {f"weights.{name}": t for name, t in self._stack.weights.items()}
+        found |= {f"states.{k}": s for k, s in enumerate(self._states)}
+        found |= {"nll": self._nll, "norm": self._norm}
+        found |= self._average.arrays() if self._average else {}
+        found = {name: t.detach().cpu().contiguous() for name, t in found.items()}
+        for seed, curve in self._curves.items():
+            rows = [[e.train_nll, e.valid_nll, e.learning_rate, e.gradient_norm] for e in curve]
+            found[f"curve.{seed}"] = torch.tensor(rows, dtype=torch.float64).reshape(-1, 4)
+        found["position"] = torch.tensor([self._epoch, self._done])
+        found["live"] = torch.tensor(self.live)
+        return found
+
+    def resume(self, saved: Mapping[str, Tensor]) -> None:
+        """Go on from what `arrays` gave; raises KeyError, RuntimeError or ValueError where that was of another training."""
+        for seed in self._curves:
+            self._curves[seed] = [Epoch(*row) for row in saved[f"curve.{seed}"].tolist()]
+        live = saved["live"].tolist()
+        self.diverged = {
+            seed: "its loss was no longer finite before the last save" for seed in self.live if seed not in live
+        }
+        self._keep([self.live.index(seed) for seed in live])
+        epoch, done = saved["position"].tolist()
+        self._begin_epoch(epoch)
+        self._done = done
+        for name, t in self._stack.weights.items():
+            t.copy_(saved[f"weights.{name}"])
+        for k, s in enumerate(self._states):
+            s.copy_(saved[f"states.{k}"])
+        self._nll.copy_(saved["nll"])
+        self._norm.copy_(saved["norm"])
+        if self._average:
+            self._average.resume(saved)
+
+    def _use(self, stack: Stack, average: Average | None = None) -> None:
+        """Train this stack from now on, from the zero state."""
+        self._stack, self._states = stack, zero_states(stack, self.config.batch_size)
+        self._average = (average or Average.of(stack)) if self.config.averaging else None
+        self._rate = torch.empty(len(stack), device=self.device, dtype=stack.dtype)
+        changes = [*stack.weights.values(), *self._states]
+        self._step = captured(self._take, self.device, changes + (self._average.tensors() if self._average else []))
+
+    def _keep(self, places: list[int]) -> None:
+        """Go on with these places of the stack."""
+        if len(places) == len(self.live):
+            return
+        states, nll, norm = self._states, self._nll, self._norm
+        self.live = tuple(self.live[k] for k in places)
+        self._use(self._stack[places], self._average and self._average[places])
+        for s, old in zip(self._states, states, strict=True):
+            s.copy_(old[places])
+        self._nll, self._norm = nll[:, places], norm[:, places]
+        self._rate.fill_(self.config.rate(self._epoch))
+
+    def _begin_epoch(self, epoch: int) -> None:
+        config = self.config
+        self._epoch, self._done = epoch, 0
+        self._windows = epoch_windows(
+            self._rows.shape[1], config.window, vary=config.vary_window, seed=config.seed, epoch=epoch
+        )
+        self._nll = torch.zeros(len(self._windows), len(self._stack), device=self.device, dtype=torch.float64)
+        self._norm = torch.zeros_like(self._nll)
+        self._rate.fill_(config.rate(epoch))
+        for s in self._states:
+            s.zero_()
+
+    def _take(self, tokens: Tensor, masks: Masks, keep: Tensor | None) -> tuple[Tensor, Tensor]:
+        """One step of every model, in place: (nll (K,), norm (K,))."""
+        states = self._states if keep is None else tuple(s * keep for s in self._states)
+        taken, _ = training_step(self._stack, tokens, states, masks, self._rate, self.config.step)
+        for s, after in zip(self._states, taken.states, strict=True):
+            s.copy_(after)
+        if self._average:
+            self._average.update(self._stack)
+        return taken.nll, taken.norm
+
+    def _draw(self, tokens: Tensor) -> tuple[Masks, Tensor | None]:
+        """Each live seed's masks for a window, stacked, and (K, B, 1) the rows that keep their state."""
+        drawn, keeps = [], []
+        for seed in self.live:
+            generator = torch.Generator(self.device).manual_seed(_window_seed(seed, self._epoch, self._done))
+            drawn.append(draw_masks(self._models[seed], tokens, self.config.dropout, generator))
+            if self.config.reset_probability:
+                draw = torch.rand(tokens.shape[1], 1, generator=generator, device=self.device)
+                keeps.append((draw >= self.config.reset_probability).to(self._stack.dtype))
+        masks = tree_map(lambda *ts: None if ts[0] is None else torch.stack(ts), *drawn)
+        return masks, torch.stack(keeps) if keeps else None
+
+    def _measured(self) -> Stack:
+        return self._average.stack(self._stack) if self._average else self._stack
+
+    def _measure(self) -> None:
+        """Add this epoch to the curves; where averaging waits for it, see whether it begins."""
+        steps = sum(length for _, length in self._windows)
+        train, norm = (self._nll.sum(0) / steps).tolist(), self._norm.mean(0).tolist()
+        valid = stack_nll(self._measured(), self._valid).tolist()
+        for place, seed in enumerate(self.live):
+            epoch = Epoch(train[place], valid[place], self.config.rate(self._epoch), norm[place])
+            self._curves[seed] = [*self._curves[seed], epoch]
+            if self._average:
+                self._average.consider(place, [e.valid_nll for e in self._curves[seed]], self.config.averaging)
+
+
+def _window_seed(seed: int, epoch: int, window: int) -> int:
+    sequence = np.random.SeedSequence([seed, epoch, window, zlib.crc32(b"masks")])
+    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))

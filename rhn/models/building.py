@@ -1,0 +1,76 @@
+"""What every model is built of: a stack of recurrent cells, ours or the user's, with weights drawn in a fixed order."""
+
+import inspect
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from rhn.cells import CELLS, Initialization, resolve_cell
+from rhn.cells.base import positive
+from rhn.errors import InvalidInputError
+
+MAX_LAYERS = 64  # a file may not ask for more: building each costs time before its sizes can be compared
+
+
+def stacked_cells(
+    cell: str | Callable[..., nn.Module],
+    input_sizes: Sequence[int],
+    hidden_size: int,
+    depth: int,
+    init: Initialization,
+    generator: torch.Generator | None,
+    **options,
+) -> nn.ModuleList:
+    """Cells on top of each other, each with its input size. `options` are the cell's own, device and dtype.
+
+    A cell that takes `init` and `generator` gets them and draws its own weights; otherwise they are drawn here. Raises
+    InvalidInputError for an unknown cell, or a size or option that it does not have.
+    """
+    name, factory = cell_name(cell), resolve_cell(cell) if isinstance(cell, str) else cell
+    return nn.ModuleList(_build(name, factory, m, hidden_size, depth, init, generator, options) for m in input_sizes)
+
+
+def layer_count(layers: int) -> int:
+    """The number of stacked cells, checked; raises InvalidInputError."""
+    if positive("layers", layers) > MAX_LAYERS:
+        raise InvalidInputError(f"layers must be at most {MAX_LAYERS}, got {layers}")
+    return layers
+
+
+def accepts(factory: Callable, keyword: str) -> bool:
+    """Whether a cell has an option of this name.
+
+    >>> accepts(CELLS["rhn"], "transform_bias"), accepts(CELLS["dt-rnn"], "transform_bias")
+    (True, False)
+    """
+    return keyword in inspect.signature(factory).parameters or keyword in getattr(factory, "options", ())
+
+
+def cell_name(factory: str | Callable[..., nn.Module]) -> str:
+    """A cell's name in `CELLS`, or `package.module:factory`."""
+    if isinstance(factory, str):
+        return factory
+    ours = (key for key, cell in CELLS.items() if cell is factory)
+    return next(ours, f"{factory.__module__}:{factory.__qualname__}")
+
+
+def draw(module: nn.Module, init: Initialization, generator: torch.Generator | None) -> None:
+    """Draw every parameter: those with "bias" in their name as biases, the others as weights."""
+    with torch.no_grad():
+        for name, p in module.named_parameters():
+            if not p.is_meta:
+                p.copy_((init.bias if "bias" in name else init.weight)(p, generator))
+
+
+def _build(name, factory, input_size, hidden_size, depth, init, generator, keywords) -> nn.Module:
+    ours = isinstance(factory, type) and issubclass(factory, tuple(CELLS.values()))
+    draws = ours or (accepts(factory, "init") and accepts(factory, "generator"))
+    keywords = keywords | ({"init": init, "generator": generator} if draws else {})
+    try:
+        cell = factory(input_size, hidden_size, depth, **keywords)
+    except TypeError as error:
+        raise InvalidInputError(f"the cell {name!r} cannot be built: {error}") from error
+    if not draws:
+        draw(cell, init, generator)
+    return cell

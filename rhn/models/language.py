@@ -1,0 +1,128 @@
+"""The language model: tokens in, a recurrence, and log-odds for the next token (Zilly et al. 2017, section 5.2).
+
+Legend: T steps, B rows, V symbols of the vocabulary, E embedding size, n hidden units, K stacked models elsewhere.
+
+    x[t] = e[w[t]] m_x[t]                 e (V, E) the embedding, m the dropout masks (see `rhn.dropout`), 1 where there are none
+    y    = cells(x)                       stacked, each with its own masks on its input and on its state
+    logits[t] = U (y[t] m_o) + b          U = e where the weights are tied (Press and Wolf 2017), else (V, n)
+
+So logits[t] is the prediction of token w[t + 1].
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rhn.cells import Initialization
+from rhn.cells.base import positive
+from rhn.dropout import Masks
+from rhn.errors import InvalidInputError
+from rhn.models.building import cell_name, layer_count, stacked_cells
+
+States = tuple[Tensor, ...]
+
+
+class Reading(NamedTuple):
+    """What a model makes of a window: logits (T, B, V), the cells' last states (B, .), the last cell's outputs (T, B, n), undropped."""
+
+    logits: Tensor
+    states: States
+    outputs: Tensor
+
+
+class LanguageModel(nn.Module):
+    """An embedding, a stack of recurrent cells and a softmax.
+
+    Args:
+        cell: a name in `rhn.cells.CELLS`, a user's `package.module:factory`, or the factory itself (see `PolyphonicModel`).
+        vocabulary_size: V.
+        hidden_size: n, of every cell.
+        depth: L, the recurrence depth of each cell.
+        layers: how many cells are stacked.
+        embedding_size: E. None: the official code's rule, V where the weights are not tied and V < n, otherwise n.
+        tied: the output uses the embedding's weights; needs E = n.
+        init: how all weights start, biases included; see `rhn.cells.init`.
+        generator: CPU generator that they are drawn from (torch's default one where None).
+        options: the cell's own, for example transform_bias=-2.0.
+
+    Raises:
+        InvalidInputError: an unknown cell, or a size or option that it does not have.
+    """
+
+    def __init__(
+        self,
+        cell: str | Callable[..., nn.Module] = "rhn",
+        *,
+        vocabulary_size: int,
+        hidden_size: int,
+        depth: int = 1,
+        layers: int = 1,
+        embedding_size: int | None = None,
+        tied: bool = False,
+        init: str | Initialization = "uniform:0.04",
+        generator: torch.Generator | None = None,
+        device=None,
+        dtype=None,
+        **options,
+    ):
+        super().__init__()
+        self.cell, self.tied = cell_name(cell), bool(tied)
+        self.vocabulary_size = V = positive("vocabulary_size", vocabulary_size)
+        self.hidden_size, self.depth, self.layers = positive("hidden_size", hidden_size), depth, layer_count(layers)
+        if embedding_size is None:
+            embedding_size = V if not tied and hidden_size > V else hidden_size
+        self.embedding_size = positive("embedding_size", embedding_size)
+        if tied and embedding_size != hidden_size:
+            raise InvalidInputError(
+                f"tied weights need as many embedding sizes as hidden units: got {embedding_size} and {hidden_size}"
+            )
+        self.init, self.options = Initialization.parse(init), options
+        where = {"device": device or torch.get_default_device(), "dtype": dtype}
+        self.embedding = nn.Parameter(torch.empty(V, self.embedding_size, **where))
+        sizes = [self.embedding_size] + [hidden_size] * (self.layers - 1)
+        self.cells = stacked_cells(cell, sizes, hidden_size, depth, self.init, generator, **options, **where)
+        if not tied:
+            self.output_weight = nn.Parameter(torch.empty(V, hidden_size, **where))
+        self.output_bias = nn.Parameter(torch.empty(V, **where))
+        self._draw(generator)
+
+    def forward(self, tokens: Tensor, states: States | None = None, masks: Masks | None = None) -> Reading:
+        """Read tokens (T, B) int64, from the cells' states (B, state_size) each, or from zero."""
+        masks = masks or Masks.none(self.layers)
+        x = F.embedding(tokens, self.embedding)
+        if masks.embedding is not None:
+            x = x * masks.embedding.unsqueeze(-1)
+        last = []
+        for cell, s0, dropout in zip(self.cells, states or [None] * self.layers, masks.cells, strict=True):
+            x, s = cell(x, s0, dropout=dropout) if any(m is not None for m in dropout) else cell(x, s0)
+            last.append(s)
+        y = x if masks.output is None else x * masks.output
+        return Reading(F.linear(y, self._output_weight, self.output_bias), tuple(last), x)
+
+    def zero_states(self, batch_size: int) -> States:
+        """The cells' states before anything was read."""
+        return tuple(self.embedding.new_zeros(batch_size, cell.state_size) for cell in self.cells)
+
+    def config(self) -> dict:
+        """Constructor arguments that rebuild this model, JSON-ready (device and dtype apart)."""
+        names = ("vocabulary_size", "hidden_size", "depth", "layers", "embedding_size", "tied")
+        options = {name: getattr(self.cells[0], name, value) for name, value in self.options.items()}
+        return {"cell": self.cell, **{name: getattr(self, name) for name in names}, "init": str(self.init), **options}
+
+    def extra_repr(self) -> str:
+        words = f"cell={self.cell!r}, vocabulary_size={self.vocabulary_size}, embedding_size={self.embedding_size}"
+        return f"{words}, tied={self.tied}, init={str(self.init)!r}"
+
+    @property
+    def _output_weight(self) -> Tensor:
+        return self.embedding if self.tied else self.output_weight
+
+    def _draw(self, generator: torch.Generator | None) -> None:
+        with torch.no_grad():
+            for name in ("embedding", *["output_weight"] * (not self.tied), "output_bias"):
+                p = getattr(self, name)
+                if not p.is_meta:
+                    p.copy_((self.init.bias if "bias" in name else self.init.weight)(p, generator))

@@ -1,0 +1,164 @@
+"""The language models of the paper by name (Zilly et al. 2017, section 5.2, with the official code's values), and more recent ones.
+
+| names                              | corpus        | what                                                                       |
+|------------------------------------|---------------|----------------------------------------------------------------------------|
+| ptb-sota                           | Penn Treebank | the best model: depth 10, 830 units, tied weights                          |
+| ptb-depth-L, ptb-depth-L-tied      | Penn Treebank | figure 5(a): L = 1..10, untied at equal size                               |
+| ptb-torch7, -theano, -brainstorm   | Penn Treebank | the best model as the other official versions trained it                   |
+| ptb-variational-lstm, ptb-lstm, .. | Penn Treebank | baselines with as many parameters as ptb-depth-10                          |
+| enwik8-5x1500, ..                  | enwik8, text8 | depth x units; sota: 10 x 1500                                             |
+| ptb-modern, ..                     | Penn Treebank | what was learnt since: see `ptb_modern`; never part of the reproduction    |
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+
+from rhn.language.config import LanguageConfig
+
+PTB_WORDS = 10_000
+PTB_UNITS = (1275, 1180, 1110, 1050, 1000, 960, 920, 890, 860, 830)  # by depth, from 1
+PTB_BUDGET = 31_800_000  # parameters of ptb-depth-10
+SYMBOLS = {"ptb": PTB_WORDS, "enwik8": 205, "text8": 27}
+
+
+def ptb_depth(depth: int, tied: bool = False) -> LanguageConfig:
+    """Penn Treebank with the paper's units for this depth, 1 to 10: 31.8 to 32.1 million parameters where untied."""
+    return LanguageConfig(
+        corpus="ptb",
+        depth=depth,
+        hidden_size=PTB_UNITS[depth - 1],
+        tied=tied,
+        weight_decay=1e-7,
+        **_dropout(0.25, 0.75, 0.25, 0.75),
+    )
+
+
+def ptb_sota() -> LanguageConfig:
+    """The paper's best word model: validation 67.9, test 65.4."""
+    return replace(ptb_depth(10, tied=True), weight_decay=1e-9)
+
+
+def ptb_torch7() -> LanguageConfig:
+    """As the Torch7 code trains it: masks for each gate, weights that shrink after the step, transform bias -4."""
+    return replace(ptb_sota(), gate_masks="separate", decay="shrink", transform_bias=-4.0)
+
+
+def ptb_theano() -> LanguageConfig:
+    """As the Theano code can train it: biases that start at a constant."""
+    return replace(ptb_sota(), init="uniform:0.04,bias:0")
+
+
+def ptb_brainstorm() -> LanguageConfig:
+    """As the Brainstorm code trains it: no dropout at all."""
+    return replace(ptb_sota(), **_dropout(0, 0, 0, 0))
+
+
+def ptb_baseline(cell: str, *, variational: bool, depth: int = 1, layers: int = 1) -> LanguageConfig:
+    """Another cell with as many parameters as `ptb-depth-10`; without variational dropout only inputs and outputs are dropped."""
+    config = replace(ptb_depth(10), cell=cell, depth=depth, layers=layers, transform_bias=None)
+    if not variational:
+        config = replace(config, drop_embedding=0.0, drop_hidden=0.0)
+    return replace(config, hidden_size=largest_hidden_size(config, PTB_BUDGET))
+
+
+def enwik8(depth: int, units: int) -> LanguageConfig:
+    """enwik8 with the paper's settings for the smaller networks: 1.31 (5 x 1500) and 1.30 (10 x 1000) bits a character."""
+    return LanguageConfig(
+        corpus="enwik8",
+        unit="characters",
+        depth=depth,
+        hidden_size=units,
+        transform_bias=-4.0,
+        batch_size=128,
+        window=50,
+        lr_decay=1.04,
+        decay_after=5,
+        weight_decay=0.0 if (depth, units) == (5, 1500) else 1e-7,
+        **_dropout(0.10, 0.30, 0.05, 0.30),
+    )
+
+
+def enwik8_sota() -> LanguageConfig:
+    """The paper's best on enwik8: 1.27 bits a character."""
+    return replace(enwik8(10, 1500), lr_decay=1.03, **_dropout(0.10, 0.40, 0.10, 0.40))
+
+
+def text8() -> LanguageConfig:
+    """text8 with 10 x 1000: 1.29 bits a character."""
+    return replace(enwik8(10, 1000), corpus="text8", window=100, drop_embedding=0.05)
+
+
+def text8_sota() -> LanguageConfig:
+    """The paper's best on text8: 1.27 bits a character."""
+    return replace(enwik8_sota(), corpus="text8")
+
+
+def ptb_modern(depth: int = 5) -> LanguageConfig:
+    """A plain RHN of 23 million parameters with the recipe of AWD-LSTM (Merity et al. 2017) and Melis et al. (2017).
+
+    Batch 64, windows of varying length, NT-ASGD, recurrent dropout, activation regularisation, zero-state resets. A learning rate of 20
+    and a gradient norm of 0.25 for a mean loss over 35 steps are 0.57 and 8.75 for a sum. The rates were taken from
+    those papers, not tuned here.
+    """
+    config = replace(
+        ptb_sota(),
+        depth=depth,
+        batch_size=64,
+        vary_window=True,
+        learning_rate=20 / 35,
+        gradient_norm=0.25 * 35,
+        lr_decay=1.0,
+        weight_decay=8e-7 * 35,
+        averaging=5,
+        temporal_activation_regularization=1e-3,
+        reset_probability=0.01,
+        **_dropout(0.10, 0.65, 0.10, 0.70),
+        drop_candidate=0.25,
+    )
+    return replace(config, hidden_size=largest_hidden_size(config, 23_500_000))
+
+
+LANGUAGE_PRESETS: dict[str, Callable[[], LanguageConfig]] = {
+    "ptb-sota": ptb_sota,
+    **{f"ptb-depth-{depth}": functools.partial(ptb_depth, depth) for depth in range(1, 11)},
+    **{f"ptb-depth-{depth}-tied": functools.partial(ptb_depth, depth, tied=True) for depth in range(1, 11)},
+    "ptb-torch7": ptb_torch7,
+    "ptb-theano": ptb_theano,
+    "ptb-brainstorm": ptb_brainstorm,
+    "ptb-variational-lstm": functools.partial(ptb_baseline, "lstm", variational=True, layers=2),
+    "ptb-lstm": functools.partial(ptb_baseline, "lstm", variational=False, layers=2),
+    "ptb-gru": functools.partial(ptb_baseline, "gru", variational=False, layers=2),
+    "ptb-dt-rnn": functools.partial(ptb_baseline, "dt-rnn", variational=True, depth=5),
+    "enwik8-5x1500": functools.partial(enwik8, 5, 1500),
+    "enwik8-10x1000": functools.partial(enwik8, 10, 1000),
+    "enwik8-sota": enwik8_sota,
+    "text8-10x1000": text8,
+    "text8-sota": text8_sota,
+    "ptb-modern": ptb_modern,
+    "ptb-modern-depth-10": functools.partial(ptb_modern, 10),
+}
+
+
+def largest_hidden_size(config: LanguageConfig, budget: int) -> int:
+    """The most units with which a configuration stays within so many parameters, at its corpus's published vocabulary."""
+    low, high = 1, 2
+    while parameters(replace(config, hidden_size=high)) <= budget:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if parameters(replace(config, hidden_size=middle)) <= budget else (low, middle)
+    return low
+
+
+def parameters(config: LanguageConfig, vocabulary_size: int | None = None) -> int:
+    """How many parameters a configuration has, with its corpus's published vocabulary where none is given."""
+    from rhn.cells.budget import num_parameters
+    from rhn.language.build import build_model
+
+    size = vocabulary_size or config.vocabulary_size or SYMBOLS.get(config.corpus, PTB_WORDS)
+    return num_parameters(build_model(config, size, device="meta"))
+
+
+def _dropout(embedding: float, input: float, hidden: float, output: float) -> dict[str, float]:
+    return {"drop_embedding": embedding, "drop_input": input, "drop_hidden": hidden, "drop_output": output}

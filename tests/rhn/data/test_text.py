@@ -1,0 +1,250 @@
+"""Texts as tokens: splits, vocabularies, memory maps, and what a checkpoint's vocabulary demands."""
+
+import logging
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rhn.data.corpus import SPLITS
+from rhn.data.text import Tokens, Vocabulary, codes, read_text
+from rhn.errors import DataError, InvalidInputError
+
+PTB = Path(__file__).resolve().parents[4] / "shared" / "data" / "ptb"
+
+
+@pytest.fixture(scope="module")
+def ptb():
+    if not PTB.is_dir():
+        pytest.skip(f"Penn Treebank is not at {PTB}")
+    return read_text("ptb", PTB)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with three splits: b thrice, a and c twice, in train; d in valid alone."""
+    return write(tmp_path / "three", train="b a c\nb c a b\n", valid="a d\n", test="c b\n")
+
+
+@pytest.fixture
+def enwik(tmp_path):
+    """A file called enwik8, of 400 bytes."""
+    path = tmp_path / "wiki" / "enwik8"
+    path.parent.mkdir()
+    path.write_bytes(bytes(range(60, 80)) * 20)
+    return path
+
+
+def write(folder, **splits):
+    folder.mkdir()
+    for split, text in splits.items():
+        (folder / f"my.{split}.txt").write_bytes(text.encode())
+    return folder
+
+
+def decoded(corpus):
+    return {split: corpus.vocabulary.decode(getattr(corpus, split)[:]) for split in SPLITS}
+
+
+# tokens
+
+
+@given(st.integers(2, 60), st.integers(1, 9))
+def test_rows_read_one_after_the_other_are_the_text_without_its_remainder(length, batch_size):
+    tokens = Tokens(np.arange(length, dtype=np.uint8), table=np.arange(256)[::-1].copy())
+    if length // batch_size < 2:
+        with pytest.raises(DataError, match=f"batch size of at most {length // 2}"):
+            tokens.rows(batch_size)
+        return
+    rows = tokens.rows(batch_size)
+    kept = length - length % batch_size
+    assert rows.shape == (batch_size, length // batch_size)
+    np.testing.assert_array_equal(rows[:].ravel(), 255 - np.arange(kept))
+    assert np.shares_memory(rows.raw, tokens.raw)
+
+
+@pytest.mark.parametrize("table", [None, np.arange(256)])
+def test_tokens_are_64_bit_ids_whatever_they_were_read_as(table):
+    found = Tokens(np.array([3, 1], np.uint8), table)[:]
+    assert found.dtype == np.int64 and found.tolist() == [3, 1]
+
+
+def test_a_batch_size_of_none_is_refused():
+    with pytest.raises(InvalidInputError, match="expected at least 1"):
+        Tokens(np.arange(9)).rows(0)
+
+
+# words
+
+
+def test_words_are_numbered_by_frequency_then_alphabet_and_newlines_are_words(folder):
+    corpus = read_text("text", folder)
+    assert corpus.vocabulary.symbols == ("b", "<eos>", "a", "c", "<unk>")
+    assert decoded(corpus) == {"train": "b a c\nb c a b\n", "valid": "a <unk>\n", "test": "c b\n"}
+
+
+def test_unk_is_added_only_where_a_word_needs_it(tmp_path):
+    corpus = read_text("text", write(tmp_path / "t", train="a b\n", valid="b a", test="a a"))
+    assert corpus.vocabulary.symbols == ("<eos>", "a", "b") and corpus.vocabulary.unknown is None
+
+
+def test_a_smaller_vocabulary_keeps_the_most_frequent_words_and_always_unk_and_eos(tmp_path):
+    folder = write(tmp_path / "t", train="a a a b b b c c <unk>\n", valid="c b\n", test="a d\n")
+    corpus = read_text("text", folder, vocabulary_size=4)
+    assert corpus.vocabulary.symbols == ("a", "b", "<eos>", "<unk>")
+    assert decoded(corpus)["train"] == "a a a b b b <unk> <unk> <unk>\n"
+
+
+@pytest.mark.parametrize("size", [2, 3, 5, 6, 100])
+def test_a_vocabulary_is_never_larger_than_asked(folder, size):
+    assert len(read_text("text", folder, vocabulary_size=size).vocabulary) == min(size, 5)
+
+
+@given(text=st.text(st.sampled_from("ab \n\r\té\u2003x"), min_size=1), block=st.integers(1, 9))
+def test_words_are_the_same_however_a_file_is_cut_into_blocks(text, block, tmp_path_factory):
+    path = tmp_path_factory.mktemp("blocks") / "text"
+    path.write_bytes(text.encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codes, "BLOCK", block)
+        found = codes.read_codes([[path]], "words")
+    assert [found.symbol(code) for code in found.texts[0]] == text.replace("\n", " <eos> ").split()
+
+
+def test_a_maximum_shortens_each_split_and_leaves_the_vocabulary(folder):
+    whole, short = read_text("text", folder), read_text("text", folder, max_tokens=2)
+    assert [len(getattr(short, split)) for split in SPLITS] == [2, 2, 2]
+    assert short.vocabulary == whole.vocabulary and short.checksum != whole.checksum
+    np.testing.assert_array_equal(short.train[:], whole.train[:2])
+
+
+# characters and bytes
+
+
+def test_one_file_is_cut_90_5_5(tmp_path):
+    path = tmp_path / "novel.txt"
+    path.write_text("".join(map(str, range(10))) * 10)
+    corpus = read_text("text", path, unit="characters")
+    assert [len(getattr(corpus, split)) for split in SPLITS] == [90, 5, 5]
+    assert "".join(decoded(corpus).values()) == path.read_text()
+
+
+def test_a_folder_of_texts_is_joined_in_the_order_of_names(tmp_path):
+    for name, text in {"b.txt": "B" * 30, "a.txt": "A" * 30, "latest.txt": "Z" * 30, "notes.md": "-"}.items():
+        (tmp_path / name).write_text(text)
+    corpus = read_text("text", tmp_path, unit="characters")
+    assert "".join(decoded(corpus).values()) == "A" * 30 + "B" * 30 + "Z" * 30
+
+
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=40), block=st.integers(1, 9))
+def test_characters_are_code_points_however_a_file_is_cut_into_blocks(text, block, tmp_path_factory):
+    path = tmp_path_factory.mktemp("characters") / "text"
+    path.write_bytes(text.encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codes, "BLOCK", block)
+        corpus = read_text("text", path, unit="characters")
+    assert corpus.vocabulary.symbols == tuple(sorted(set(text)))
+    assert "".join(decoded(corpus).values()) == text
+
+
+def test_an_ascii_text_of_characters_stays_on_disk(tmp_path):
+    (tmp_path / "t.txt").write_text("abcd" * 20)
+    corpus = read_text("text", tmp_path / "t.txt", unit="characters")
+    assert all(isinstance(getattr(corpus, split).raw, np.memmap) for split in SPLITS)
+
+
+def test_bytes_are_read_from_the_file_when_they_are_asked_for(enwik):
+    corpus = read_text("enwik8", enwik)
+    rows = corpus.train.rows(4)
+    assert isinstance(rows.raw, np.memmap) and np.shares_memory(rows.raw, corpus.train.raw)
+    before = rows[0, :2].tolist()
+    with enwik.open("r+b") as file:
+        file.write(bytes([79]))
+    assert (before, rows[0, :2].tolist()) == ([0, 1], [19, 1])
+
+
+def test_bytes_are_numbered_in_order_over_all_splits(tmp_path):
+    (tmp_path / "text8").write_bytes(b"ba" * 45 + b"ccccc" + b"ddddd")
+    corpus = read_text("text8", tmp_path)
+    assert corpus.vocabulary == Vocabulary("bytes", tuple(b"abcd"))
+    assert corpus.train[:4].tolist() == [1, 0, 1, 0] and set(corpus.test[:]) == {3}
+
+
+def test_an_enwik8_of_another_length_is_named_in_a_warning(enwik, caplog):
+    with caplog.at_level(logging.WARNING):
+        corpus = read_text("enwik8", enwik)
+    assert "has 400 bytes, enwik8 as published has 100000000" in caplog.text
+    assert [len(getattr(corpus, split)) for split in SPLITS] == [360, 20, 20]
+
+
+# a checkpoint's vocabulary
+
+
+def test_the_same_text_with_its_own_vocabulary_is_the_same_corpus(folder):
+    built = read_text("text", folder)
+    given = read_text("text", folder, vocabulary=built.vocabulary)
+    assert given.checksum == built.checksum and decoded(given) == decoded(built)
+
+
+def test_a_shortened_vocabulary_is_recognised(folder):
+    built = read_text("text", folder, vocabulary_size=3)
+    assert read_text("text", folder, vocabulary=built.vocabulary).checksum == built.checksum
+
+
+def test_another_texts_vocabulary_is_refused(folder, tmp_path):
+    other = write(tmp_path / "other", train="b a x\nb x a b\n", valid="a d\n", test="x b\n")
+    with pytest.raises(DataError, match="does not match the checkpoint: symbol 3 of the words is 'x', expected 'c'"):
+        read_text("text", other, vocabulary=read_text("text", folder).vocabulary)
+    with pytest.raises(DataError, match="does not match the checkpoint: the text makes 5 words, expected 6 words"):
+        read_text("text", folder, vocabulary=Vocabulary("words", tuple("abcdef")))
+
+
+def test_a_vocabulary_of_another_unit_is_refused(enwik):
+    with pytest.raises(DataError, match="the text makes 20 bytes, expected 2 words"):
+        read_text("enwik8", enwik, vocabulary=Vocabulary("words", ("a", "b")))
+
+
+def test_a_text_without_splits_is_encoded_with_the_vocabulary_given(tmp_path):
+    (tmp_path / "t.txt").write_text("cat dog " * 30)
+    corpus = read_text("text", tmp_path / "t.txt", vocabulary=Vocabulary("words", ("<unk>", "dog", "bird")))
+    assert corpus.train[:4].tolist() == [0, 1, 0, 1] and len(corpus.vocabulary) == 3
+
+
+def test_a_symbol_that_the_vocabulary_given_does_not_have_is_named_with_its_place(tmp_path):
+    (tmp_path / "t.txt").write_text("ab" * 30 + "?" + "ab" * 30)
+    with pytest.raises(DataError, match="'[?]' as number 60 of its characters"):
+        read_text("text", tmp_path / "t.txt", vocabulary=Vocabulary("characters", ("a", "b")))
+
+
+# checksums
+
+
+def test_the_checksum_is_of_the_content_wherever_it_lies(folder, tmp_path):
+    moved = tmp_path / "moved"
+    first = read_text("text", folder).checksum
+    folder.rename(moved)
+    assert read_text("text", moved).checksum == first
+    (moved / "my.test.txt").write_text("b c\n")
+    assert read_text("text", moved).checksum != first
+
+
+# Penn Treebank itself
+
+
+def test_penn_treebank_has_its_published_counts(ptb):
+    assert [len(getattr(ptb, split)) for split in SPLITS] == [929_589, 73_760, 82_430]
+    assert len(ptb.vocabulary) == 10_000 and ptb.vocabulary.unknown == 1 and ptb.vocabulary.eos == 2
+
+
+def test_penn_treebank_is_numbered_as_the_official_code_numbers_it(ptb):
+    read = {split: (PTB / f"ptb.{split}.txt").read_text().replace("\n", "<eos>").split() for split in SPLITS}
+    order = sorted(Counter(read["train"]).items(), key=lambda item: (-item[1], item[0]))
+    ids = {word: id_ for id_, (word, _) in enumerate(order)}
+    for split in SPLITS:
+        np.testing.assert_array_equal(getattr(ptb, split)[:], [ids[word] for word in read[split]])
+
+
+def test_one_file_of_penn_treebank_stands_for_its_folder(ptb):
+    assert read_text("ptb", PTB / "ptb.valid.txt", vocabulary=ptb.vocabulary).checksum == ptb.checksum

@@ -1,0 +1,92 @@
+"""Texts that cannot be used: every refusal says what was wrong, where, and what to do."""
+
+import pytest
+
+from rhn.data.text import codes, read_text
+from rhn.errors import DataError, InvalidInputError
+
+
+@pytest.fixture(autouse=True)
+def _own_data_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with three splits of a few words."""
+    folder = tmp_path / "three"
+    folder.mkdir()
+    for split in ("train", "valid", "test"):
+        (folder / f"my.{split}.txt").write_text("b a c\n")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["ptb", "enwik8", "text8"])
+def test_a_missing_data_set_is_named_with_where_it_was_looked_for_and_how_to_get_it(name, tmp_path):
+    with pytest.raises(DataError, match=rf"{tmp_path}/share/rhn/{name}.*`rhn data get {name}`"):
+        read_text(name)
+    with pytest.raises(DataError, match=f"{tmp_path} holds no file {name}.*`rhn data get {name}`"):
+        read_text(name, tmp_path)
+
+
+def test_data_that_was_fetched_is_found_without_a_path(tmp_path):
+    place = tmp_path / "share" / "rhn" / "enwik8"
+    place.mkdir(parents=True)
+    (place / "enwik8").write_bytes(b"abcd" * 20)
+    assert str(place) in read_text("enwik8").source
+
+
+def test_an_empty_file_is_refused(folder):
+    (folder / "my.valid.txt").write_bytes(b"")
+    with pytest.raises(DataError, match=r"my\.valid\.txt is empty"):
+        read_text("text", folder)
+
+
+def test_a_split_of_one_token_is_refused(folder):
+    (folder / "my.valid.txt").write_bytes(b"a")
+    with pytest.raises(DataError, match=r"its valid split has 1 token"):
+        read_text("text", folder)
+
+
+@pytest.mark.parametrize("unit", ["words", "characters"])
+@pytest.mark.parametrize("block", [1, 7, 2**20])
+def test_a_byte_that_is_not_utf8_is_named_with_its_place(tmp_path, monkeypatch, unit, block):
+    monkeypatch.setattr(codes, "BLOCK", block)
+    (tmp_path / "latin.txt").write_bytes(("né " * 20).encode() + "é".encode("latin-1") + b" n" * 9)
+    with pytest.raises(DataError, match=r"latin\.txt is not UTF-8 text: .* at byte 80;"):
+        read_text("text", tmp_path / "latin.txt", unit=unit)
+
+
+def test_splits_that_are_missing_or_ambiguous_are_named(folder):
+    (folder / "other.test.txt").write_text("a b")
+    with pytest.raises(DataError, match=r"says test: found my\.test\.txt and other\.test\.txt"):
+        read_text("text", folder)
+    (folder / "my.valid.txt").unlink()
+    with pytest.raises(DataError, match="says valid: found none"):
+        read_text("text", folder)
+
+
+def test_a_place_without_any_text_is_refused(tmp_path):
+    with pytest.raises(DataError, match="holds no text"):
+        read_text("text", tmp_path)
+    with pytest.raises(DataError, match="no such file or folder"):
+        read_text("text", tmp_path / "nothing")
+    with pytest.raises(InvalidInputError, match="needs its path"):
+        read_text("text")
+
+
+@pytest.mark.parametrize(
+    "name, options, sentence",
+    [
+        ("wiki", {}, "expected one of ptb, enwik8, text8, text"),
+        ("text", {"unit": "letters"}, "not as 'letters'"),
+        ("ptb", {"unit": "characters"}, "ptb is read as words"),
+        ("enwik8", {"unit": "characters"}, "enwik8 is read as bytes"),
+        ("text", {"max_tokens": 1}, "expected at least 2"),
+        ("text", {"vocabulary_size": 1}, "expected at least 2"),
+        ("enwik8", {"vocabulary_size": 9}, "is for words"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(name, options, sentence, tmp_path):
+    with pytest.raises(InvalidInputError, match=sentence):
+        read_text(name, tmp_path, **options)

@@ -1,0 +1,100 @@
+"""Compressed texts: unpacked once, and refused where they are damaged, lack the text or hold too much."""
+
+import gzip
+import zipfile
+
+import numpy as np
+import pytest
+
+from rhn.data.text import read_text, unpack
+from rhn.errors import DataError, OutputError
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(cache_home):
+    pass
+
+
+@pytest.fixture
+def enwik(tmp_path):
+    """A file called enwik8, of 400 bytes."""
+    path = tmp_path / "wiki" / "enwik8"
+    path.parent.mkdir()
+    path.write_bytes(bytes(range(60, 80)) * 20)
+    return path
+
+
+def zipped(enwik, member="enwik8"):
+    path = enwik.with_name("enwik8.zip")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(enwik, member)
+    return path
+
+
+def gzipped(enwik):
+    path = enwik.with_name("enwik8.gz")
+    path.write_bytes(gzip.compress(enwik.read_bytes()))
+    return path
+
+
+@pytest.mark.parametrize("compress", [zipped, gzipped])
+def test_an_archive_holds_the_same_text_and_is_unpacked_once(enwik, compress, cache_home):
+    plain, archive = read_text("enwik8", enwik), compress(enwik)
+    enwik.unlink()
+    corpus = read_text("enwik8", archive.parent)
+    assert corpus.checksum == plain.checksum and isinstance(corpus.train.raw, np.memmap)
+    (kept,) = (cache_home / "rhn").iterdir()
+    inode = kept.stat().st_ino
+    assert read_text("enwik8", archive).checksum == plain.checksum
+    assert [file.stat().st_ino for file in kept.parent.iterdir()] == [inode]
+
+
+def test_a_damaged_unpacked_text_is_unpacked_again(enwik, cache_home, caplog):
+    archive = zipped(enwik)
+    sound = read_text("enwik8", archive).checksum
+    (kept,) = (cache_home / "rhn").iterdir()
+    kept.write_bytes(b"x" * 400)
+    assert read_text("enwik8", archive).checksum == sound and "damaged" in caplog.text
+
+
+@pytest.mark.parametrize("compress", [zipped, gzipped])
+@pytest.mark.parametrize("damage", [lambda content: content[: len(content) // 2], lambda content: b"no archive"])
+def test_a_damaged_archive_is_refused_and_leaves_nothing(enwik, compress, damage, cache_home):
+    path = compress(enwik)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match=r"enwik8\.(zip|gz) is damaged or not a"):
+        read_text("enwik8", path)
+    assert not cache_home.exists()
+
+
+def test_a_zip_without_the_text_is_refused_with_what_it_holds(enwik):
+    with pytest.raises(DataError, match="holds no file enwik8, but letters"):
+        read_text("enwik8", zipped(enwik, "letters"))
+
+
+@pytest.mark.parametrize("compress", [zipped, gzipped])
+def test_an_archive_that_unpacks_to_too_much_is_refused_and_leaves_nothing(enwik, compress, cache_home, monkeypatch):
+    monkeypatch.setattr(unpack, "MAX_BYTES", 399)
+    with pytest.raises(DataError, match="more than 399 bytes"):
+        read_text("enwik8", compress(enwik))
+    assert not cache_home.exists()
+
+
+def test_a_cache_folder_that_cannot_be_made_is_named(enwik, cache_home):
+    cache_home.write_text("in the way")
+    with pytest.raises(OutputError, match="unpack it by hand"):
+        read_text("enwik8", zipped(enwik))
+
+
+@pytest.mark.parametrize("compress", [zipped, gzipped])
+def test_no_changed_byte_of_an_archive_gives_another_text(enwik, compress):
+    archive = compress(enwik)
+    sound, content = read_text("enwik8", archive).checksum, archive.read_bytes()
+    refused = 0
+    for place in range(len(content)):
+        archive.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        try:
+            assert read_text("enwik8", archive).checksum == sound
+        except DataError:
+            refused += 1
+    assert refused > len(content) // 2

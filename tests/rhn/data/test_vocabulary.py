@@ -1,0 +1,82 @@
+"""A vocabulary: what is encoded is decoded again, and what is none is refused."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rhn.data.text import Vocabulary
+from rhn.errors import InvalidInputError
+
+words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda word: word.split() == [word])
+lines = st.lists(st.lists(words.filter(lambda word: word != "<eos>"), min_size=1).map(" ".join), min_size=1)
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+
+
+@given(lines)
+def test_a_text_of_words_survives_encoding_and_decoding(lines):
+    text = "\n".join(lines)
+    vocabulary = Vocabulary("words", tuple(dict.fromkeys([*text.split(), "<eos>"])))
+    assert vocabulary.decode(vocabulary.encode(text)) == text
+
+
+@given(texts)
+def test_a_text_of_characters_survives_encoding_and_decoding(text):
+    vocabulary = Vocabulary("characters", tuple(sorted(set(text))))
+    assert vocabulary.decode(vocabulary.encode(text)) == text
+
+
+@given(texts)
+def test_a_text_of_bytes_survives_encoding_and_decoding(text):
+    vocabulary = Vocabulary("bytes", tuple(range(255, -1, -1)))
+    ids = vocabulary.encode(text)
+    assert bytes((255 - ids).tolist()) == text.encode() and vocabulary.decode(ids) == text
+
+
+def test_vocabularies_are_equal_where_their_contents_are():
+    one, other = Vocabulary("words", ("a", "b")), Vocabulary("words", ("a", "b"))
+    assert one == other and hash(one) == hash(other)
+    assert one != Vocabulary("words", ("b", "a")) and one != Vocabulary("characters", ("a", "b"))
+
+
+@pytest.mark.parametrize("unit, symbols", [("words", ("é", "<unk>")), ("characters", (" ", "\n")), ("bytes", (0, 255))])
+def test_a_vocabulary_comes_back_from_json(unit, symbols):
+    vocabulary = Vocabulary(unit, symbols)
+    assert Vocabulary.from_json(vocabulary.to_json()) == vocabulary
+
+
+HOSTILE = {
+    "no object": [],
+    "no symbols": {"unit": "words"},
+    "too much": {"unit": "words", "symbols": ["a"], "more": 1},
+    "another unit": {"unit": "pixels", "symbols": ["a"]},
+    "a unit that cannot be hashed": {"unit": ["words"], "symbols": ["a"]},
+    "empty": {"unit": "words", "symbols": []},
+    "a string for a list": {"unit": "characters", "symbols": "abc"},
+    "the same twice": {"unit": "words", "symbols": ["a", "b", "a"]},
+    "an empty word": {"unit": "words", "symbols": [""]},
+    "two words in one": {"unit": "words", "symbols": ["a b"]},
+    "a number as a word": {"unit": "words", "symbols": [1]},
+    "a list as a word": {"unit": "words", "symbols": [["a"]]},
+    "two characters": {"unit": "characters", "symbols": ["ab"]},
+    "half of a pair": {"unit": "characters", "symbols": ["\ud800"]},
+    "byte 256": {"unit": "bytes", "symbols": [256]},
+    "truth as a byte": {"unit": "bytes", "symbols": [True]},
+    "a fraction as a byte": {"unit": "bytes", "symbols": [1.0]},
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
+def test_json_that_is_no_vocabulary_is_refused(content):
+    with pytest.raises(InvalidInputError, match="a vocabulary"):
+        Vocabulary.from_json(content)
+
+
+def test_a_symbol_outside_a_vocabulary_without_unk_is_named():
+    with pytest.raises(InvalidInputError, match="'y' .number 1 of the text's characters"):
+        Vocabulary("characters", ("x",)).encode("xy")
+
+
+@pytest.mark.parametrize("ids", [[0, 2], [-1]])
+def test_ids_outside_the_vocabulary_are_refused(ids):
+    with pytest.raises(InvalidInputError, match="expected 0 to 1"):
+        Vocabulary("characters", ("x", "y")).decode(ids)

@@ -1,0 +1,342 @@
+"""A dropout mask multiplies what enters the gates, at every step and layer alike, and never the carried state."""
+
+import pytest
+import torch
+from cases import CELL_CASES, assert_close, dropout_mask, inputs, randomize
+from torch import nn
+from torch.func import functional_call, grad_and_value, stack_module_state, vmap
+
+from rhn.cells import GRU, LSTM, RHN, RNN, Cell, CellMasks
+from rhn.errors import InvalidInputError
+from rhn.kernels import highway, highway_reference
+
+CASES = [(case, J) for case in CELL_CASES if case.depth in (1, 5) for J in ("shared", "apart")]
+CASES = [(case, J) for case, J in CASES if J == "shared" or case.key == "rhn"]
+every_case = pytest.mark.parametrize(("case", "kind"), CASES, ids=lambda value: str(value))
+gated = pytest.mark.parametrize(
+    "case", [c for c, J in CASES if "candidate" in c.plain().masks and J == "shared"], ids=str
+)
+
+
+def masks_for(cell, B, kind="shared", *, seed=0, candidate=True, **keywords):
+    """Random masks of every sort that the cell takes; `kind`: the gate blocks' masks are "shared" or "apart"."""
+    J, n, keywords = cell.blocks if kind == "apart" else 1, cell.hidden_size, {"dtype": cell.bias.dtype} | keywords
+    return CellMasks(
+        dropout_mask(J, B, cell.input_size, seed=3 * seed, **keywords),
+        dropout_mask(J, B, n, seed=3 * seed + 1, **keywords),
+        dropout_mask(B, n, seed=3 * seed + 2, **keywords) if candidate and "candidate" in cell.masks else None,
+    )
+
+
+def stacked(masks):
+    """The masks of several models as one, with a leading model axis."""
+    return CellMasks(*(None if several[0] is None else torch.stack(several) for several in zip(*masks, strict=True)))
+
+
+def stacked_dims(masks):
+    return CellMasks(*(None if mask is None else 0 for mask in masks))
+
+
+def run(cell, T=6, B=3):
+    """x (T, B, m) and s0 (B, state_size)."""
+    return inputs(cell, T, B)[0], inputs(cell, B, seed=2)[1]
+
+
+def value_and_gradients(cell, x, s0, dropout):
+    """Outputs, last state, and by name the gradients of a random projection of both."""
+    x, s0 = x.clone().requires_grad_(), s0.clone().requires_grad_()
+    names, parameters = zip(*cell.named_parameters(), strict=True)
+    outputs, last = cell(x, s0, dropout=dropout)
+    w, v = dropout_mask(*outputs.shape, seed=8, dtype=x.dtype), dropout_mask(*last.shape, seed=9, dtype=x.dtype)
+    gradients = torch.autograd.grad((outputs * w).sum() + (last * v).sum(), (x, s0, *parameters))
+    return outputs.detach(), last.detach(), dict(zip(("x", "s0", *names), gradients, strict=True))
+
+
+# ---- what a mask is ------------------------------------------------------------------------------
+
+
+@every_case
+@pytest.mark.parametrize("kernel", ["manual", "reference"])
+def test_input_and_state_masks_of_one_row_are_columns_of_its_matrices_scaled(case, kind, kernel):
+    """W (x * m) = (W diag m) x, so a row with masks is a network of its own without: at every step, layer and block."""
+    cell = case.build(kernel=kernel)
+    x, s0 = run(cell)
+    masks = masks_for(cell, 3, kind, candidate=False)
+    outputs, last = cell(x, s0, dropout=masks)
+    for b in range(3):
+        twin, J = case.build(kernel=kernel), len(masks.state)
+        entering = {"weight_ih": masks.input, "weight_hh": masks.state, "weight_skip": masks.state}
+        with torch.no_grad():
+            for name, matrix in twin.named_parameters():
+                for j, block in enumerate(matrix.chunk(J, -2) if name in entering else ()):
+                    block *= entering[name][j, b]
+        wanted, state = twin(x[:, b], s0[b])
+        assert_close(outputs[:, b], wanted, 1e-12, f"outputs of row {b}")
+        assert_close(last[b], state, 1e-12, f"last state of row {b}")
+
+
+@gated
+@pytest.mark.parametrize("kernel", ["manual", "reference"])
+def test_a_candidate_mask_multiplies_h_before_its_gate(case, kernel):
+    """s_l = (h * mask) t + s c, layer by layer; for the LSTM this is its c."""
+    cell = case.build(kernel=kernel)
+    n = cell.hidden_size
+    x, s0 = run(cell, T=1)
+    mask = dropout_mask(3, n)
+    _, last = cell(x, s0, dropout=CellMasks(candidate=mask))
+    state = s0
+    for layer in range(cell.depth):
+        gates = layer_gates(cell, layer, x[0], state)
+        state = gates.h[0] * mask * gates.t[0] + state[..., -n:] * gates.c[0]
+    assert_close(last[:, -n:], state, 1e-12, "s = (h * mask) t + s c")
+
+
+def layer_gates(cell, layer, x, s):
+    """The unmasked gates of one layer alone."""
+    if cell.depth == 1:
+        return cell.gates(x, s)
+    alone = RHN(cell.input_size, cell.hidden_size, coupled=cell.coupled, dtype=x.dtype)
+    with torch.no_grad():
+        alone.weight_ih.copy_(cell.weight_ih)
+        alone.weight_hh.copy_(cell.weight_hh[layer : layer + 1])
+        alone.bias.copy_(cell.bias[layer : layer + 1])
+    return alone.gates(x * (layer == 0), s)
+
+
+@every_case
+def test_masks_of_ones_change_nothing(case, kind):
+    cell = case.build()
+    x, s0 = run(cell)
+    ones = masks_for(cell, 3, kind, keep=1.0)
+    masked, plain = value_and_gradients(cell, x, s0, ones), value_and_gradients(cell, x, s0, None)
+    assert_close(masked[0], plain[0], 1e-13, "outputs")
+    for name, wanted in plain[2].items():
+        assert_close(masked[2][name], wanted, 1e-12, f"gradient of {name}")
+
+
+@every_case
+def test_a_state_mask_of_zeros_makes_a_step_independent_of_its_recurrent_matrices(case, kind):
+    cell, twin = case.build(), case.build()
+    x, s0 = run(cell)
+    recurrent = {name: p for name, p in twin.named_parameters() if name in ("weight_hh", "weight_skip")}
+    with torch.no_grad():
+        for matrix in recurrent.values():
+            matrix.zero_()
+    zeros = torch.zeros_like(masks_for(cell, 3, kind).state)
+    outputs, _, gradients = value_and_gradients(cell, x, s0, CellMasks(state=zeros))
+    assert_close(outputs, twin(x, s0)[0], 1e-14, "outputs")
+    assert not any(gradients[name].any() for name in recurrent)
+
+
+@pytest.mark.parametrize("coupled", [True, False])
+@pytest.mark.parametrize("J", [1, None], ids=["shared", "apart"])
+@pytest.mark.parametrize("kernel", ["manual", "reference"])
+def test_behind_closed_highway_gates_the_state_stays_itself_under_any_mask(coupled, J, kernel):
+    cell = RHN(3, 7, 4, coupled=coupled, transform_bias=-1e4, kernel=kernel)
+    x, s0 = run(cell)
+    outputs, last = cell(x, s0, dropout=masks_for(cell, 3, "apart" if J is None else "shared"))
+    assert torch.equal(outputs, s0.expand_as(outputs))
+    assert torch.equal(last, s0)
+
+
+@pytest.mark.parametrize("kernel", ["manual", "reference"])
+def test_a_kept_lstm_cell_and_gru_state_stay_themselves_under_any_mask(kernel):
+    lstm, gru = LSTM(3, 7, forget_bias=1e4, kernel=kernel), GRU(3, 7, update_bias=1e4, kernel=kernel)
+    with torch.no_grad():
+        lstm.bias[:7] = -1e4  # the input gate
+    for cell in (lstm, gru):
+        x, s0 = run(cell)
+        _, last = cell(x, s0, dropout=masks_for(cell, 3))
+        assert torch.equal(last[:, -7:], s0[:, -7:])
+
+
+@pytest.mark.parametrize("coupled", [True, False])
+@pytest.mark.parametrize("kernel", ["manual", "reference"])
+def test_separate_masks_with_equal_blocks_are_a_shared_one(coupled, kernel):
+    cell = RHN(5, 7, 3, coupled=coupled, kernel=kernel, dtype=torch.float64)
+    randomize(cell)
+    x, s0 = run(cell)
+    shared = masks_for(cell, 3)
+    apart = CellMasks(*(mask.expand(cell.blocks, -1, -1) for mask in shared[:2]), shared.candidate)
+    got, wanted = value_and_gradients(cell, x, s0, apart), value_and_gradients(cell, x, s0, shared)
+    assert_close(got[0], wanted[0], 1e-13, "outputs")
+    for name in wanted[2]:
+        assert_close(got[2][name], wanted[2][name], 1e-12, f"gradient of {name}")
+
+
+@every_case
+def test_a_window_in_two_halves_under_one_draw_is_the_window(case, kind):
+    cell = case.build()
+    x, s0 = run(cell)
+    masks = masks_for(cell, 3, kind)
+    outputs, last = cell(x, s0, dropout=masks)
+    first, state = cell(x[:2], s0, dropout=masks)
+    second, end = cell(x[2:], state, dropout=masks)
+    assert_close(torch.cat((first, second)), outputs, 1e-13, "outputs")
+    assert_close(end, last, 1e-13, "last state")
+
+
+# ---- the hand-derived kernels --------------------------------------------------------------------
+
+
+@every_case
+@pytest.mark.parametrize(("T", "B"), [(1, 1), (1, 3), (5, 1), (5, 3)])
+@pytest.mark.parametrize("saturated", [False, True], ids=["", "saturated"])
+def test_values_and_every_gradient_equal_the_reference(case, kind, T, B, saturated):
+    """Of a whole cell with all its masks; the kernels alone, any size, dtype and gradcheck: test_kernels.py."""
+    ours, equation = (case.build(saturated=saturated, kernel=kernel) for kernel in ("manual", "reference"))
+    masks = masks_for(ours, B, kind)
+    assert (masks.state == 0).any()
+    got, wanted = (value_and_gradients(cell, *run(cell, T, B), masks) for cell in (ours, equation))
+    floor = 1e-3 if saturated else 1e-6
+    assert_close(got[0], wanted[0], 1e-11, "outputs")
+    assert_close(got[1], wanted[1], 1e-11, "last state")
+    for name in wanted[2]:
+        assert_close(got[2][name], wanted[2][name], 1e-11, f"gradient of {name}", floor=floor)
+
+
+@every_case
+@pytest.mark.parametrize("own", [True, False], ids=["masks of their own", "masks shared"])
+def test_stacked_models_equal_single_ones(case, kind, own):
+    cells = [case.build(seed=k) for k in range(3)]
+    masks = [masks_for(cells[0], 2, kind, seed=k if own else 0) for k in range(3)]
+    x, s0 = run(cells[0], B=2)
+    w = torch.randn(6, 2, cells[0].hidden_size, dtype=x.dtype)
+
+    def loss(parameters, dropout, cell=cells[0]):
+        return (functional_call(cell, parameters, (x, s0), {"dropout": dropout})[0] * w).square().sum()
+
+    stack = {name: p.detach() for name, p in stack_module_state(cells)[0].items()}
+    dims, given = (stacked_dims(masks[0]), stacked(masks)) if own else (None, masks[0])
+    gradients, values = vmap(grad_and_value(loss), in_dims=(0, dims))(stack, given)
+    equation = case.build(kernel="reference")
+    for k in range(3):
+        mine = {name: p[k] for name, p in stack.items()}
+        wanted, value = grad_and_value(loss)(mine, masks[k], equation)
+        assert_close(values[k], value, 1e-11, f"loss of model {k}")
+        for name in wanted:
+            assert_close(gradients[name][k], wanted[name], 1e-11, f"gradient of {name}, model {k}")
+
+
+@every_case
+@pytest.mark.parametrize(("m", "n"), [(5, 7), (20, 150)], ids=str)
+def test_a_model_in_a_stack_equals_itself_alone_to_the_bit(case, kind, m, n):
+    """float32, 32 rows, masks of their own: outputs and, of their weighted sum, every gradient."""
+    cells = [case.build(m, n, seed=k, dtype=torch.float32) for k in range(3)]
+    masks = [masks_for(cell, 32, kind, seed=k) for k, cell in enumerate(cells)]
+    x, s0 = run(cells[0], B=32)
+    w = torch.randn(6, 32, n)
+
+    def loss(parameters, dropout):
+        outputs, _ = functional_call(cells[0], parameters, (x, s0), {"dropout": dropout})
+        return (outputs * w).sum(), outputs
+
+    stack = {name: p.detach() for name, p in stack_module_state(cells)[0].items()}
+    together = vmap(grad_and_value(loss, has_aux=True), in_dims=(0, stacked_dims(masks[0])))(stack, stacked(masks))
+    gradients, (_, outputs) = together
+    for k, cell in enumerate(cells):
+        names, parameters = zip(*cell.named_parameters(), strict=True)
+        alone, _ = cell(x, s0, dropout=masks[k])
+        assert torch.equal(outputs[k], alone), f"outputs of model {k}"
+        for name, g in zip(names, torch.autograd.grad((alone * w).sum(), parameters), strict=True):
+            assert torch.equal(gradients[name][k], g), f"gradient of {name}, model {k}"
+
+
+def test_only_the_equation_has_a_gradient_of_its_masks():
+    cell = RHN(3, 4, 2, dtype=torch.float64)
+    x, s0 = run(cell)
+    mask = dropout_mask(1, 3, 4).requires_grad_()
+    arguments = x, s0, cell.weight_ih, cell.weight_hh, cell.bias, mask
+    assert torch.autograd.grad(highway_reference(*arguments).sum(), mask)[0].any()
+    with pytest.raises(RuntimeError, match='no gradient of a dropout mask: build the cell with kernel="reference"'):
+        torch.autograd.grad(highway(*arguments).sum(), mask)
+
+
+# ---- through a cell's forward --------------------------------------------------------------------
+
+
+def test_padding_layout_and_unbatched_sequences_take_masks_too():
+    cell, first = (RHN(5, 7, 2, batch_first=flag, dtype=torch.float64) for flag in (False, True))
+    randomize(cell)
+    first.load_state_dict(cell.state_dict())
+    x, s0 = run(cell)
+    masks, padding = masks_for(cell, 3, "apart"), torch.arange(6)[:, None] < torch.tensor([6, 2, 0])
+    outputs, last = cell(x, s0, padding, masks)
+    swapped, last_first = first(x.transpose(0, 1), s0, padding.T, masks)
+    assert_close(swapped.transpose(0, 1), outputs, 1e-14, "batch first")
+    assert_close(last_first, last, 1e-14, "batch first, last")
+    row = CellMasks(masks.input[:, 1:2], masks.state[:, 1:2], masks.candidate[1:2])
+    alone, state = cell(x[:2, 1], s0[1], dropout=row)
+    assert_close(outputs[:2, 1], alone, 1e-12, "unbatched")
+    assert_close(last[1], state, 1e-12, "unbatched, last")
+    assert torch.equal(last[2], s0[2]), "no real frame: the state stays s0"
+
+
+def test_states_apply_every_mask_as_forward_does():
+    for case, kind in CASES:
+        cell = case.build()
+        x, s0 = run(cell)
+        masks = masks_for(cell, 3, kind)
+        assert torch.equal(cell.states(x, s0, masks)[..., : cell.hidden_size], cell(x, s0, dropout=masks)[0]), case
+        assert torch.equal(cell.states(x, s0, CellMasks()), cell.states(x, s0)), case
+
+
+class Leaky(Cell):
+    """A user's cell: parameters and a step, no more."""
+
+    def __init__(self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None, **common):
+        super().__init__(input_size, hidden_size, depth, **common)
+        self.weight = nn.Parameter(torch.empty(hidden_size, input_size, device=device, dtype=dtype))
+        self.reset_parameters(generator)
+
+    def step(self, x, s):
+        return 0.5 * s + x @ self.weight.T
+
+
+class LeakyOverTime(Leaky):
+    """The same with a recurrence of its own, written before there were masks."""
+
+    def states(self, x, s0):
+        return super().states(x, s0)
+
+
+@pytest.mark.parametrize("factory", [Leaky, LeakyOverTime])
+def test_a_cell_of_ones_own_takes_an_input_mask_and_refuses_others(factory):
+    cell, x, mask = factory(3, 4), torch.randn(5, 2, 3), dropout_mask(1, 2, 3, dtype=torch.float32)
+    assert torch.equal(cell(x, dropout=CellMasks(mask))[0], cell(x * mask)[0])
+    for masks in (CellMasks(state=torch.ones(1, 2, 4)), CellMasks(candidate=torch.ones(2, 4))):
+        with pytest.raises(InvalidInputError, match=r"takes no (state|candidate) mask: expected masks for input only"):
+            cell(x, dropout=masks)
+    with pytest.raises(InvalidInputError, match="takes no state mask"):
+        Leaky(3, 4).states(x, torch.zeros(2, 4), CellMasks(state=torch.ones(1, 2, 4)))
+
+
+@pytest.mark.parametrize(
+    ("cell", "masks", "message"),
+    [
+        (
+            RHN(3, 4),
+            CellMasks(torch.ones(2, 3)),
+            r"the input mask is torch.float32 of shape \(2, 3\): expected .*\(1, 2, 3\)",
+        ),
+        (RHN(3, 4), CellMasks(torch.ones(3, 2, 3)), r"expected torch.float32 of shape \(1, 2, 3\) or \(2, 2, 3\)"),
+        (
+            RHN(3, 4),
+            CellMasks(state=torch.ones(1, 3, 4)),
+            r"the state mask .* of shape \(1, 3, 4\): expected .*\(1, 2, 4\)",
+        ),
+        (RHN(3, 4), CellMasks(state=torch.ones(1, 2, 4) > 0), "the state mask is torch.bool"),
+        (RHN(3, 4), CellMasks(candidate=torch.ones(1, 2, 4)), r"the candidate mask .*\(1, 2, 4\): expected .*\(2, 4\)"),
+        (RHN(3, 4, coupled=False), CellMasks(state=torch.ones(2, 2, 4)), r"expected .*\(1, 2, 4\) or \(3, 2, 4\)"),
+        (LSTM(3, 4), CellMasks(state=torch.ones(4, 2, 4)), r"expected torch.float32 of shape \(1, 2, 4\)$"),
+        (GRU(3, 4), CellMasks(state=torch.ones(1, 2, 3)), r"shape \(1, 2, 3\): expected .*\(1, 2, 4\)"),
+        (
+            RNN(3, 4),
+            CellMasks(candidate=torch.ones(2, 4)),
+            "RNN takes no candidate mask: expected .* input and state only",
+        ),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused(cell, masks, message):
+    with pytest.raises(InvalidInputError, match=message):
+        cell(torch.zeros(5, 2, 3), dropout=masks)
