@@ -4,23 +4,27 @@
     table = analysis.lesion(model, pieces, mode="bias")      LesionTable: the loss without each layer, figure 6
     activity.plot(); table.plot(); table.to_csv("lesions.csv")
 
-`pieces` are piano rolls (T, keys): those of `rhn.data.chorales()`, your own arrays, or an `rhn.data.Batch`. Each function measures
-into a record of plain numbers, which is drawn, written and printed without torch. `rhn-analyze gates` and `rhn-analyze lesion` are the
-same two as commands; how to add a kind of lesion or of network is said in `analysis.surgery` and `analysis.fused`.
+`pieces` are piano rolls (T, keys): those of `rhn.data.chorales()`, your own arrays, or an `rhn.data.Batch`; for a language model ids of
+tokens (T,): `analysis.excerpts` and `analysis.stretches` cut them out of a text. Each function measures into a record of plain numbers,
+which is drawn, written and printed without torch. `rhn-analyze gates` and `rhn-analyze lesion` are the same two as commands; how to add
+a kind of lesion or of network is said in `analysis.surgery` and `analysis.tasks`.
 """
 
 from importlib import import_module
 
 _MODULES = {
+    "Excerpt": "texts",
     "GateActivity": "records",
     "Lesion": "surgery",
     "LesionRow": "records",
     "LesionTable": "records",
     "SequenceActivity": "records",
+    "excerpts": "texts",
     "gate_activity": "gates",
     "lesion": "lesions",
     "lesioned": "surgery",
     "paired_bootstrap": "bootstrap",
+    "stretches": "texts",
 }
 
 __all__ = sorted(_MODULES)

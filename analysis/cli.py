@@ -18,14 +18,19 @@ DESCRIPTION = """What trained networks do: the activity of their transform gates
 examples:
   rhn-analyze gates runs/depth6/best.safetensors --chorales 0 5 bwv269
   rhn-analyze lesion runs/depth6/best.safetensors
-  rhn-analyze lesion runs/depth6/best.safetensors --mode mean --pairs --save-data lesions.csv"""
+  rhn-analyze lesion runs/depth6/best.safetensors --mode mean --pairs --save-data lesions.csv
+  rhn-analyze gates runs/ptb/best.safetensors --data novel.txt --length 40"""
 
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 SHOWN = 4  # sequences where none are named, as in the paper
+GATES_LENGTH, LESION_LENGTH, LESION_TOKENS = 60, 200, 20_000
 Name = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 File = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
 Checkpoint = tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="CHECKPOINT")]]
 Chorales = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")]
+Starts = Annotated[tuple[int, ...], tyro.conf.arg(metavar="N ...")]
+Whole = Annotated[int | None, tyro.conf.arg(metavar="N")]
+Split = Literal["train", "valid", "test"] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +40,8 @@ class Common:
     checkpoint: Checkpoint
     """best.safetensors of a run or of a study."""
     data: File = None
-    """The original chorales (.json, .pickle, .mat) instead of those rebuilt from music21's scores."""
+    """The original chorales (.json, .pickle, .mat) instead of those rebuilt from music21's scores. For a language model: a text, as a
+    file (cut 90/5/5 %) or the folder of its training text (default: where `rhn data get` puts it)."""
     cell: Name = None
     """The cell of a checkpoint with a cell of your own, as package.module:factory."""
     output: File = None
@@ -50,17 +56,31 @@ class Common:
 
 @dataclass(frozen=True, kw_only=True)
 class Gates(Common):
-    """Transform gates over time: layers x time, white 0 to red 1, a panel a chorale (figure 5b of the paper)."""
+    """Transform gates over time: layers x time, white 0 to red 1, a panel a chorale or excerpt (figure 5b of the paper)."""
 
     chorales: Chorales = ()
     """By place in the split (0 5) or by name (bwv269, valid-3); default: the first four of the split."""
-    split: Literal["train", "valid", "test"] = "test"
-    """Which chorales."""
+    excerpts: Starts = ()
+    """Of a text: the tokens where excerpts begin, counted from 0; default: four, evenly spread over the split."""
+    length: Whole = None
+    """Of a text: tokens of an excerpt (default 60)."""
+    split: Split = None
+    """Which chorales, or which part of a text (default: the test chorales, the validation text)."""
 
     def run(self) -> None:
-        figure, data = _outputs(self, "gates")
-        model, device = _model(self.checkpoint, self.cell), resolve_device(self.device)
-        pieces = _pieces(self.data, self.split, self.chorales)[: None if self.chorales else SHOWN]
+        text = _reads_text(self)
+        split = self.split or ("valid" if text else "test")
+        figure, data = _outputs(self, "gates", split)
+        device = resolve_device(self.device)
+        if text:
+            from analysis.texts import excerpts
+
+            model, corpus = _text(self)
+            cut = {"length": self.length or GATES_LENGTH, "starts": self.excerpts, "count": SHOWN}
+            pieces = excerpts(getattr(corpus, split), corpus.vocabulary, split=split, **cut)
+        else:
+            model = _music(self)
+            pieces = _pieces(self.data, split, self.chorales)[: None if self.chorales else SHOWN]
         from analysis.gates import gate_activity
         from analysis.tables import gates_table
 
@@ -88,8 +108,12 @@ class LesionCommand(Common):
     (input removed), skip (shortcuts of a DT(S)-RNN removed). Default: bias, or carry for cells without gates."""
     chorales: Chorales = ()
     """Only these: by place in the split (0 5) or by name (bwv269, valid-3)."""
-    split: Literal["train", "valid", "test"] = "train"
-    """Which chorales."""
+    length: Whole = None
+    """Of a text: tokens that each sequence predicts (default 200), read from a state of zeros."""
+    max_tokens: Whole = None
+    """Of a text: tokens in all, from its beginning (default 20000)."""
+    split: Split = None
+    """Which chorales, or which part of a text (default: the training chorales, the validation text)."""
     pairs: bool = False
     """Also every two layers together."""
     units: bool = False
@@ -98,14 +122,23 @@ class LesionCommand(Common):
     """Seed of the bootstrap that draws the intervals."""
 
     def run(self) -> None:
-        figure, data = _outputs(self, "lesion")
+        text = _reads_text(self)
+        split = self.split or ("valid" if text else "train")
+        figure, data = _outputs(self, "lesion", split)
         if self.seed < 0:
             raise InvalidInputError(f"--seed must be 0 or more, got {self.seed}")
-        model, device = _model(self.checkpoint, self.cell), resolve_device(self.device)
+        device = resolve_device(self.device)
+        if text:
+            from analysis.texts import stretches
+
+            model, corpus = _text(self)
+            cut = {"length": self.length or LESION_LENGTH, "max_tokens": self.max_tokens or LESION_TOKENS}
+            pieces = stretches(getattr(corpus, split), **cut)
+        else:
+            model, pieces = _music(self), _pieces(self.data, split, self.chorales)
         from analysis.surgery import check_mode
 
         mode = check_mode(model, self.mode)
-        pieces = _pieces(self.data, self.split, self.chorales)
         from analysis.lesions import lesion
         from analysis.tables import lesion_table
 
@@ -114,7 +147,7 @@ class LesionCommand(Common):
                 *(model, pieces, mode),
                 pairs=self.pairs,
                 units=self.units,
-                split=self.split,
+                split=split,
                 seed=self.seed,
                 device=device,
                 progress=report("lesions"),
@@ -136,11 +169,34 @@ def main(args: list[str] | None = None) -> int:
     return run_command(lambda: parse(Command, args, prog="rhn-analyze", description=DESCRIPTION).run())
 
 
-def _outputs(options: Common, what: str) -> tuple[Path, Path | None]:
+def _reads_text(options: Gates | LesionCommand) -> bool:
+    """Whether the checkpoint holds a language model; options for the other kind of network are refused."""
+    from rhn.commands.loading import model_class
+
+    text = model_class(options.checkpoint) == "LanguageModel"
+    for name in ("chorales",) if text else ("excerpts", "length", "max_tokens"):
+        if getattr(options, name, None) not in (None, ()):
+            kinds = ("chorales", "a language model") if text else ("texts", "no language model")
+            raise InvalidInputError(
+                f"--{name.replace('_', '-')} is for {kinds[0]}, and {options.checkpoint} holds {kinds[1]}: leave it out"
+            )
+    for name in ("length", "max_tokens"):
+        if (value := getattr(options, name, None)) is not None and value < 1:
+            raise InvalidInputError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if not text and options.data is not None and (options.data.is_dir() or options.data.suffix.lower() == ".txt"):
+        raise InvalidInputError(
+            f"{options.data} is a text, {options.checkpoint} holds no language model: expected the original chorales, "
+            ".json, .pickle or .mat"
+        )
+    return text
+
+
+def _outputs(options: Common, what: str, split: str) -> tuple[Path, Path | None]:
     """Paths of the figure and of the numbers, seen to be writable before any work."""
     figure, data = options.output, options.save_data
     if figure is None:
-        words = [what, options.checkpoint.stem, getattr(options, "mode", None), options.split, *options.chorales[:4]]
+        words = [what, options.checkpoint.stem, getattr(options, "mode", None), split, *options.chorales[:4]]
+        words += map(str, getattr(options, "excerpts", ())[:4])
         figure = Path(re.sub(r"[^\w.-]+", "-", "-".join(word.lower() for word in words if word)) + ".png")
     if figure.suffix.lower() not in FIGURE_SUFFIXES:
         raise OutputError(f"cannot draw {figure}: expected a name ending in {', '.join(FIGURE_SUFFIXES)}")
@@ -151,19 +207,33 @@ def _outputs(options: Common, what: str) -> tuple[Path, Path | None]:
     return figure, data
 
 
-def _model(checkpoint: Path, cell: str | None):
-    """The network of a checkpoint, a cell alone included; refused where its inputs are not a chorale's keys."""
+def _text(options: Common):
+    """A language model, and the text of --data in its vocabulary."""
+    from analysis.texts import read_for
+    from rhn.commands.loading import text_model
+    from rhn.training.numerics import keep_memory
+
+    keep_memory()
+    trained = text_model(options.checkpoint, options.cell)
+    name = str(options.checkpoint)
+    return trained.model, read_for(name, trained.vocabulary, trained.config.corpus, options.data)
+
+
+def _music(options: Common):
+    """A network over chorales, a cell alone included; refused where its inputs are not a chorale's keys."""
     from rhn.checkpoints import load_checkpoint
     from rhn.data.corpus import KEYS
     from rhn.models import with_cell
     from rhn.training.numerics import keep_memory
 
     keep_memory()
-    model = load_checkpoint(checkpoint, factory=with_cell(cell) if cell else None)
+    model = load_checkpoint(options.checkpoint, factory=with_cell(options.cell) if options.cell else None)
     sizes = {name: getattr(model, name, KEYS) for name in ("input_size", "output_size")}
     if set(sizes.values()) != {KEYS}:
         words = " and ".join(f"{value} {name.split('_')[0]}s" for name, value in sizes.items() if value != KEYS)
-        raise InvalidInputError(f"{checkpoint} holds a network of {words}, expected {KEYS}: the keys of a chorale")
+        raise InvalidInputError(
+            f"{options.checkpoint} holds a network of {words}, expected {KEYS}: the keys of a chorale"
+        )
     return model
 
 

@@ -1,9 +1,7 @@
 """The losses of many networks that differ in a few parameters, as one program: those parameters are stacked, all others shared.
 
 `vmap` over the changed parameters makes one kernel call for all networks (`rhn.kernels.ensemble`); nothing else is copied. What of a
-stack is evaluated at once is bounded by memory alone.
-
-To analyse another kind of network, teach `sequence_nll` its loss: that is the only place that knows what is predicted.
+stack is evaluated at once is bounded by memory alone. What the loss is, `analysis.tasks` knows.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.layers import places
-from rhn.losses import frame_nll
+from analysis.tasks import Music, Text
 from rhn.training.batches import Minibatch
 from rhn.training.numerics import exact
 from rhn.training.stack import Stack
@@ -20,19 +18,15 @@ from rhn.training.stack import Stack
 CPU_BYTES = 384 << 20  # for the states and gates of networks that run together; more is not faster (measured)
 
 
-def sequence_nll(model: Callable, frames: Tensor, mask: Tensor) -> Tensor:
-    """Nats of each sequence, (B,) float64, summed over its predicted frames: `rhn.training.evaluate` before its last sum."""
-    return frame_nll(model(frames[:-1]), frames[1:], mask[1:]).sum(0, dtype=torch.float64)
-
-
 def predicted(batches: Sequence[Minibatch]) -> Tensor:
-    """Predicted frames of each sequence, (N,) float64; rows of padding are left out."""
+    """Predicted steps of each sequence, (N,) float64; rows of padding are left out."""
     counts = torch.cat([batch.mask[1:].sum(0, dtype=torch.float64) for batch in batches]).cpu()
     return counts[counts > 0]
 
 
 def stacked_nll(
     model: nn.Module,
+    task: Music | Text,
     lesions: Sequence,
     changes: Callable[..., dict[str, Tensor]],
     batches: Sequence[Minibatch],
@@ -44,18 +38,19 @@ def stacked_nll(
 
     Args:
         model: on the device of the batches.
+        task: what it predicts.
         lesions: K of anything; changes(lesion) are new values of some parameters or buffers, by name, the rest being the model's.
-        batches: as `rhn.training.batches.evaluation_batches` makes them.
+        batches: those of the task.
         at_once: networks that run together; by default as many as memory holds.
         progress: called with (networks x batches done, of how many).
     """
     K, columns, done = len(lesions), [], 0
     for batch in batches:
-        step, parts = at_once or _networks_at_once(model, batch), []
+        step, parts = at_once or _networks_at_once(model, task, batch), []
         for start in range(0, K, step):
             some = [changes(lesion) for lesion in lesions[start : start + step]]
             with exact():
-                parts.append(_stack(model, some).map(sequence_nll, batch.frames, batch.mask).cpu())
+                parts.append(_stack(model, some).map(task.nll, batch.frames, batch.mask).cpu())
             done += len(some)
             progress(done, K * len(batches))
         real = batch.mask[1:].any(0).cpu()
@@ -70,12 +65,12 @@ def _stack(model: nn.Module, changes: Sequence[dict[str, Tensor]]) -> Stack:
     return Stack(model, {n: torch.stack([c.get(n, tensors[n].detach()) for c in changes]) for n in names}, {})
 
 
-def _networks_at_once(model: nn.Module, batch: Minibatch) -> int:
-    T, B, keys = batch.frames.shape
+def _networks_at_once(model: nn.Module, task: Music | Text, batch: Minibatch) -> int:
+    T, B = batch.mask.shape
     cells = {place.name: place.cell for place in places(model)}.values()
-    numbers = keys + sum((cell.bias.numel() + (cell.depth + 2) * cell.state_size) for cell in cells)
-    if batch.frames.device.type == "cuda":
-        budget = torch.cuda.mem_get_info(batch.frames.device)[0] // 3
+    numbers = task.width + sum((cell.bias.numel() + (cell.depth + 2) * cell.state_size) for cell in cells)
+    if batch.mask.device.type == "cuda":
+        budget = torch.cuda.mem_get_info(batch.mask.device)[0] // 3
     else:
         budget = CPU_BYTES
-    return max(1, budget // (T * B * numbers * batch.frames.element_size()))
+    return max(1, budget // (T * B * numbers * batch.mask.element_size()))

@@ -1,6 +1,6 @@
 """Transform gates of a trained network along its sequences: figure 5(b) of Zilly et al. (2017), and how single units behave.
 
-Legend: T frames, B sequences, n units, L layers of the network (all stacked cells'), t the transform gate in (0, 1).
+Legend: T steps (frames or tokens), B sequences, n units, L layers of the network (all stacked cells'), t the transform gate in (0, 1).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,14 +11,15 @@ from torch import Tensor, nn
 
 from analysis.layers import layers_of, measured_copy, places
 from analysis.records import GateActivity, SequenceActivity
-from analysis.sequences import bars_of, name_of, sequences_of
+from analysis.sequences import name_of
+from analysis.tasks import Music, Text, task_of
 from rhn.cells import Cell
-from rhn.data import Batch, batches
+from rhn.data import Batch
 from rhn.errors import InvalidInputError
 from rhn.training.numerics import exact
 
 OPEN, CLOSED = 0.9, 0.1
-ROWS = 16  # sequences at once: every gate of every frame is held
+ROWS = 16  # sequences at once: every gate of every step is held
 
 
 def gate_activity(
@@ -28,11 +29,12 @@ def gate_activity(
     device: torch.device | str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> GateActivity:
-    """How far the transform gates of each layer are open at every frame, from a state of zeros.
+    """How far the transform gates of each layer are open at every step, from a state of zeros.
 
     Args:
         model: a network with gated cells (RHN, LSTM: t = i, GRU: t = 1 - z), or such a cell alone.
-        batch: piano rolls: an `rhn.data.Batch`, a list of arrays (T, keys), or one array.
+        batch: piano rolls: an `rhn.data.Batch`, a list of arrays (T, keys), or one array. For a language model texts: excerpts
+            (`analysis.texts`), arrays of ids (T,), or one.
         device: where it is computed (default: where the network is).
         progress: called with (sequences done, sequences in all).
 
@@ -47,13 +49,14 @@ def gate_activity(
     """
     every = places(model)
     labels = tuple(place.label for place in every)
-    sequences = sequences_of(batch, _keys(model))
+    task = task_of(model)
+    sequences = task.sequences(batch)
     measured: list[SequenceActivity | None] = [None] * len(sequences)
     means, changes, steps, pairs = 0.0, 0.0, 0, 0
-    for i, gates in _by_sequence(model, sequences, _transform_gates, device):
+    for i, gates in _by_sequence(model, task, sequences, _transform_gates, device):
         if not np.isfinite(gates).all():
             raise InvalidInputError(f"a gate is NaN along {name_of(sequences[i], i)}: the weights are too large to run")
-        bars = bars_of(sequences[i])
+        bars = task.bars(sequences[i])
         measured[i] = SequenceActivity(
             name=name_of(sequences[i], i),
             activity=gates.mean(-1),
@@ -61,6 +64,7 @@ def gate_activity(
             closed=(gates < CLOSED).mean(-1),
             bars=bars.starts,
             bars_from_score=bars.from_score,
+            symbols=task.symbols(sequences[i]),
         )
         means, steps = means + gates.sum(1), steps + gates.shape[1]
         changes, pairs = changes + np.abs(np.diff(gates, axis=1)).sum(1), pairs + gates.shape[1] - 1
@@ -72,40 +76,39 @@ def gate_activity(
 def unit_means(
     model: nn.Module, sequences: Sequence[np.ndarray], *, device: torch.device | str | None = None
 ) -> list[Tensor]:
-    """Of each layer's units the mean over all frames that enter a prediction: the transform gate, or of ungated cells the activation.
+    """Of each layer's units the mean over all steps that enter a prediction: the transform gate, or of ungated cells the activation.
 
-    One (n,) a layer, float64 on the CPU. The last frame of a sequence predicts nothing and does not count.
+    One (n,) a layer, float64 on the CPU. The last step of a sequence predicts nothing and does not count.
     """
-    total, frames = 0.0, 0
-    for _, values in _by_sequence(model, [s[:-1] for s in sequences if len(s) > 1], _gates_or_activations, device):
-        total, frames = total + values.sum(1), frames + values.shape[1]
-    return list(torch.from_numpy(total / frames))
+    total, steps, read = 0.0, 0, [s[:-1] for s in sequences if len(s) > 1]
+    for _, values in _by_sequence(model, task_of(model), read, _gates_or_activations, device):
+        total, steps = total + values.sum(1), steps + values.shape[1]
+    return list(torch.from_numpy(total / steps))
 
 
-def _keys(model: nn.Module) -> int:
-    return getattr(model, "input_size", None) or places(model)[0].cell.input_size
-
-
-def _by_sequence(model, sequences, measure: Callable, device) -> Iterator[tuple[int, np.ndarray]]:
+def _by_sequence(model, task: Music | Text, sequences, measure: Callable, device) -> Iterator[tuple[int, np.ndarray]]:
     """(place in the list, measure of every layer (L, T, n) float64) of each sequence, a few run at a time."""
     model = measured_copy(model, device)
     like = next(model.parameters())
-    for batch in batches(sequences, ROWS, buckets=len(sequences)):
+    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+    for start in range(0, len(order), ROWS):
+        some = order[start : start + ROWS]
+        inputs = task.inputs([sequences[i] for i in some], like)
         with exact(), torch.no_grad():
-            layers = [t for x, cell in _cell_inputs(model, batch.frames.to(like)) for t in measure(cell, x)]
-        for row, i in enumerate(batch.indices.tolist()):
-            frames = len(sequences[i])
-            yield i, np.stack([t[:frames, row].double().numpy(force=True) for t in layers])
+            layers = [t for x, cell in _cell_inputs(model, inputs) for t in measure(cell, x)]
+        for row, i in enumerate(some):
+            steps = len(sequences[i])
+            yield i, np.stack([t[:steps, row].double().numpy(force=True) for t in layers])
 
 
-def _cell_inputs(model: nn.Module, frames: Tensor) -> list[tuple[Tensor, Cell]]:
+def _cell_inputs(model: nn.Module, inputs: Tensor) -> list[tuple[Tensor, Cell]]:
     """What each recurrent cell sees, (T, B, m), when the network runs: whatever stands before and between the cells."""
     seen, hooks = [], []
     cells = [module for module in model.modules() if isinstance(module, Cell)]
     for cell in cells:
         hooks.append(cell.register_forward_pre_hook(lambda module, args: seen.append((args[0], module))))
     try:
-        model(frames)
+        model(inputs)
     finally:
         for hook in hooks:
             hook.remove()

@@ -17,11 +17,10 @@ from analysis.fused import predicted, stacked_nll
 from analysis.gates import unit_means
 from analysis.layers import measured_copy, places
 from analysis.records import LesionRow, LesionTable
-from analysis.sequences import sequences_of
 from analysis.surgery import Lesion, blinds, changes, check_mode, lesioned_layers, prepared
+from analysis.tasks import Music, Text, task_of
 from rhn.data import Batch
 from rhn.errors import DataError, InvalidInputError
-from rhn.training.batches import evaluation_batches
 
 
 def lesion(
@@ -40,8 +39,9 @@ def lesion(
     """The loss with each layer lesioned in turn, all lesioned networks evaluated as one stack.
 
     Args:
-        model: a network with an output (`rhn.models.PolyphonicModel`).
-        batch: piano rolls: an `rhn.data.Batch`, a list of arrays (T, keys), or one array; sequences of one frame predict nothing.
+        model: a network with an output (`rhn.models.PolyphonicModel`, `rhn.models.LanguageModel`).
+        batch: piano rolls: an `rhn.data.Batch`, a list of arrays (T, keys), or one array; for a language model arrays of ids (T,) or
+            one. Sequences of one step predict nothing.
         mode: one of `analysis.surgery.MODES`; by default "bias", or "carry" for cells without gates.
         pairs: also every two layers together.
         units: also every single unit of every layer: as many networks as there are units.
@@ -55,28 +55,30 @@ def lesion(
         InvalidInputError: an unknown mode, one that the cells do not have, a network without output, or shapes that do not fit.
         DataError: nothing to predict.
     """
-    mode, sequences = check_mode(model, mode), sequences_of(batch, _keys(model))
+    mode, task = check_mode(model, mode), _task(model)
+    sequences = task.sequences(batch)
     if all(len(s) < 2 for s in sequences):
-        raise DataError("there is nothing to predict: expected sequences of at least 2 frames")
+        raise DataError(f"there is nothing to predict: expected sequences of at least 2 {task.step}s")
     lesions = _lesions(model, mode, pairs, units)
     means = unit_means(model, sequences, device=device) if mode == "mean" else ()
     network = measured_copy(prepared(model, mode), device)
     like = next(network.parameters())
     means = [mean.to(like.device) for mean in means]
-    batches = evaluation_batches(sequences, device=like.device, dtype=like.dtype)
+    batches = task.batches(sequences, like)
     run = {"at_once": at_once, "progress": progress}
-    nll = stacked_nll(network, lesions, lambda l: changes(network, l, means), batches, **run).numpy()
+    nll = stacked_nll(network, task, lesions, lambda l: changes(network, l, means), batches, **run).numpy()
     if not np.isfinite(nll[0]).all():
         raise InvalidInputError("the loss of the unlesioned network is not finite: its weights are too large to run")
-    return _table(model, mode, split, lesions, nll, predicted(batches).numpy(), seed)
+    return _table(model, mode, split, lesions, nll, predicted(batches).numpy(), task.step, seed)
 
 
-def _keys(model: nn.Module) -> int:
-    if not hasattr(model, "output_size"):
+def _task(model: nn.Module) -> Music | Text:
+    task = task_of(model)
+    if not task.predicts:
         raise InvalidInputError(
             f"a {type(model).__name__} alone predicts nothing, so there is no loss to measure: expected a whole model with its output"
         )
-    return model.input_size
+    return task
 
 
 def _lesions(model: nn.Module, mode: str, pairs: bool, units: bool) -> list[Lesion]:
@@ -93,7 +95,9 @@ def _lesions(model: nn.Module, mode: str, pairs: bool, units: bool) -> list[Lesi
     return lesions
 
 
-def _table(model, mode, split, lesions: list[Lesion], nll: np.ndarray, frames: np.ndarray, seed: int) -> LesionTable:
+def _table(
+    model, mode, split, lesions: list[Lesion], nll: np.ndarray, frames: np.ndarray, step: str, seed: int
+) -> LesionTable:
     labels = [place.label for place in places(model)]
     loss = nll.sum(1) / frames.sum()
     low, high = paired_bootstrap(nll, nll[0], frames, seed=seed)
@@ -124,6 +128,7 @@ def _table(model, mode, split, lesions: list[Lesion], nll: np.ndarray, frames: n
         baseline=float(loss[0]),
         sequences=len(frames),
         frames=int(frames.sum()),
+        step=step,
         beyond_blind=tuple(beyond),
         **rows,
     )

@@ -14,7 +14,11 @@ BLUE, ORANGE, RED, GREY = "#0072B2", "#E69F00", "#D55E00", "#666666"
 GATES = LinearSegmentedColormap.from_list("transform gate", ["#ffffff", "#ff0000"])  # gaps show the axes' grey
 CLOSED_TO_OPEN = ("#ffffff", "#ff9999", "#ff0000")
 STYLE = {"font.size": 9, "axes.titlesize": 9, "legend.frameon": False, "legend.fontsize": 8, "savefig.dpi": 160}
-GAP = 2  # frames between sequences that share their axes
+GAP = 2  # steps between sequences that share their axes
+TICK_SIZE = 6  # points, of the tokens on a time axis
+LONGEST = 12  # characters of a word on a time axis
+TIME = {"frame": "quarter notes", "token": "tokens"}
+VISIBLE = {"\n": "↵", " ": "␣"}
 
 
 def plot_gates(record: GateActivity, ax: Axes | None = None) -> Axes:
@@ -34,15 +38,17 @@ def plot_gates(record: GateActivity, ax: Axes | None = None) -> Axes:
     ax.set(xlim=(0, total), xlabel=_time_label(record))
     if len(record.sequences) == 1:
         ax.set_title(record.sequences[0].name, loc="left")
+        _token_ticks(record.sequences[0], total, ax)
     return ax
 
 
 def plot_sequence(record: GateActivity, sequence: SequenceActivity, ax: Axes | None = None) -> Axes:
-    """Layers x time of one sequence, its bar lines on the time axis."""
+    """Layers x time of one sequence, its bar lines on the time axis, and its tokens where they fit."""
     ax = ax or Figure(figsize=(9, 0.9 + 0.22 * record.layers), layout="constrained").subplots()
     _bar_lines(sequence, ax)
     _heat_map(sequence.activity, record.labels, ax)
     ax.set_title(sequence.name, loc="left")
+    _token_ticks(sequence, max(s.steps for s in record.sequences), ax)
     return ax
 
 
@@ -69,15 +75,17 @@ def plot_effective_depth(record: GateActivity, ax: Axes | None = None) -> Axes:
         ax.step(
             np.arange(sequence.steps) + 0.5, sequence.effective_depth, where="mid", linewidth=1, label=sequence.name
         )
-    ax.set(ylim=(0, None), xlabel="time (quarter notes)", ylabel="sum of mean gates")
+    ax.set(ylim=(0, None), xlabel=f"time ({TIME[record.step]})", ylabel="sum of mean gates")
     ax.set_title("effective depth", loc="left")
-    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, columnspacing=1, handlelength=1)
+    tight = {"columnspacing": 0.8, "handlelength": 0.8, "handletextpad": 0.4}
+    ax.legend(loc="lower right", bbox_to_anchor=(1.02, 1.0), ncols=4, **tight)
     return ax
 
 
 def draw_gates(record: GateActivity, *, title: str = "") -> Figure:
     """The default figure: a panel a sequence with a shared colour bar; below, effective depth and the distribution over units."""
-    S, tall = len(record.sequences), 0.55 + 0.16 * record.layers
+    words = max((min(len(word), LONGEST) for s in record.sequences for word in s.symbols), default=0)
+    S, tall = len(record.sequences), 0.55 + 0.16 * record.layers + 0.05 * words
     figure = Figure(figsize=(9, S * tall + 2.8), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(S * tall + 0.4, 2.4))
     panels = np.atleast_1d(top.subplots(S, 1))
@@ -112,7 +120,7 @@ def plot_lesions(table: LesionTable, ax: Axes | None = None) -> Axes:
     ax.axhline(table.baseline, color="black", linewidth=1, linestyle=(0, (4, 3)), label="unlesioned", zorder=0)
     ax.set_xticks(list(place.values()), [row.label for row in table.layers])
     ax.set(xlim=(0.5, len(place) + 0.5), xlabel="lesioned layer")
-    ax.set_ylabel(f"loss{f' on {table.split}' if table.split else ''} (nats a frame)")
+    ax.set_ylabel(f"loss{f' on {table.split}' if table.split else ''} (nats a {table.step})")
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend()
     return ax
@@ -131,7 +139,7 @@ def plot_pairs(table: LesionTable, ax: Axes | None = None) -> Axes:
     ax.set_xticks(range(len(index)), labels.values())
     ax.set_yticks(range(len(index)), labels.values())
     ax.set(xlabel="layer", ylabel="layer")
-    ax.set_title("damage of two layers (nats a frame)", loc="left")
+    ax.set_title(f"damage of two layers (nats a {table.step})", loc="left")
     ax.figure.colorbar(image, ax=ax)
     return ax
 
@@ -143,7 +151,7 @@ def plot_units(table: LesionTable, ax: Axes | None = None) -> Axes:
         deltas = sorted((u.delta for u in table.units if u.layers == row.layers), reverse=True)
         ax.plot(np.arange(1, len(deltas) + 1), deltas, linewidth=1.2, label=f"layer {row.label}")
     ax.axhline(0, color="black", linewidth=1, linestyle=(0, (4, 3)))
-    ax.set(xscale="log", xlabel="unit, by damage", ylabel="damage of one unit (nats a frame)")
+    ax.set(xscale="log", xlabel="unit, by damage", ylabel=f"damage of one unit (nats a {table.step})")
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend()
     return ax
@@ -171,6 +179,19 @@ def _heat_map(activity: np.ndarray, labels, ax: Axes) -> None:
     ax.set_facecolor("#eeeeee")  # beyond the end: white is a closed gate
 
 
+def _token_ticks(sequence: SequenceActivity, total: int, ax: Axes) -> None:
+    """The tokens below a time axis of `total` steps: characters upright, words turned; nothing where they would overlap."""
+    if not len(sequence.symbols):
+        return
+    inches = ax.figure.figure.get_figwidth() - 2  # without the labels and the colour bar; the axes' may be a subfigure
+    if total * 1.1 * TICK_SIZE > 72 * inches:
+        return
+    shown = [VISIBLE.get(s, s if len(s) <= LONGEST else s[: LONGEST - 1] + "…") for s in sequence.symbols.tolist()]
+    turned = 90 if max(map(len, shown)) > 2 else 0
+    ax.set_xticks(np.arange(sequence.steps) + 0.5, shown, rotation=turned, fontsize=TICK_SIZE, parse_math=False)
+    ax.tick_params(axis="x", length=0, pad=1)
+
+
 def _bar_lines(sequence: SequenceActivity, ax: Axes, start: int = 0) -> None:
     """Thin lines where bars begin."""
     for bar in sequence.bars:
@@ -178,6 +199,8 @@ def _bar_lines(sequence: SequenceActivity, ax: Axes, start: int = 0) -> None:
 
 
 def _time_label(record: GateActivity) -> str:
+    if record.step == "token":
+        return "time (tokens; lines: <eos> or newline)"
     by_score = {s.bars_from_score for s in record.sequences}
     lines = {True: "the score's bars", False: "every 4 quarter notes"}
     return f"time (quarter notes; lines: {' or '.join(lines[k] for k in sorted(by_score, reverse=True))})"

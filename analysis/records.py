@@ -1,12 +1,13 @@
 """What was measured: records of numbers, from which figures, tables and files are made without torch.
 
-Legend: L layers (counted from 1, through all stacked cells), T frames of a sequence, n units (counted from 1 where they are named).
+Legend: L layers (counted from 1, through all stacked cells), T steps of a sequence (frames or tokens), n units
+(counted from 1 where they are named).
 """
 
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from rhn.errors import DataError
 from rhn.files import atomic_path
 
-ABOUT = ("mode", "split", "baseline", "sequences", "frames")  # of a LesionTable, beside its rows
+ABOUT = ("mode", "split", "baseline", "sequences", "frames", "step")  # of a LesionTable, beside its rows
 KINDS = {"layers": "layer", "pairs": "pair", "units": "unit", "controls": "blind", "beyond_blind": "beyond blind"}
 ROW = ("label", "layers", "unit", "loss", "delta", "low", "high")
 
@@ -31,9 +32,11 @@ class SequenceActivity:
     closed: np.ndarray
     """Share (0..1) of units whose gate is below 0.1, (L, T)."""
     bars: np.ndarray
-    """Where the bars begin, in frames."""
+    """Where the bars begin, in steps; in a text, where the lines end."""
     bars_from_score: bool
     """Whether they are the score's; else every 4 quarter notes."""
+    symbols: np.ndarray = field(default_factory=lambda: np.empty(0, str))
+    """What the tokens of a text are called, (T,); for chorales (0,)."""
 
     @property
     def steps(self) -> int:
@@ -61,7 +64,7 @@ class GateActivity:
     unit_mean: np.ndarray
     """Mean gate of each unit, (L, n)."""
     unit_switching: np.ndarray
-    """Mean absolute change of each unit's gate from one frame to the next, (L, n) in 0..1; NaN where no sequence has two."""
+    """Mean absolute change of each unit's gate from one step to the next, (L, n) in 0..1; NaN where no sequence has two."""
 
     @property
     def layers(self) -> int:
@@ -69,20 +72,25 @@ class GateActivity:
         return len(self.labels)
 
     @property
+    def step(self) -> str:
+        """What a step is: "frame" or "token"."""
+        return "token" if any(len(s.symbols) for s in self.sequences) else "frame"
+
+    @property
     def mean_by_layer(self) -> np.ndarray:
-        """Mean over all frames and units, (L,)."""
+        """Mean over all steps and units, (L,)."""
         return self.unit_mean.mean(1)
 
     @property
     def saturation(self) -> np.ndarray:
-        """Shares (0..1) of gates closed (below 0.1), in between and open (above 0.9), over all frames and units, (L, 3)."""
+        """Shares (0..1) of gates closed (below 0.1), in between and open (above 0.9), over all steps and units, (L, 3)."""
         closed, opened = (
             np.concatenate([getattr(s, k) for s in self.sequences], 1).mean(1) for k in ("closed", "open")
         )
         return np.stack((closed, 1 - closed - opened, opened), 1)
 
     def most_switching(self, count: int = 5) -> list[tuple[str, int, float]]:
-        """(layer's label, unit from 1, mean absolute change a frame) of the units that switch most, the first one most of all."""
+        """(layer's label, unit from 1, mean absolute change a step) of the units that switch most, the first one most of all."""
         order = np.argsort(-self.unit_switching, axis=None, kind="stable")[:count]
         places = [divmod(int(k), self.unit_switching.shape[1]) for k in order]
         return [(self.labels[layer], unit + 1, float(self.unit_switching[layer, unit])) for layer, unit in places]
@@ -148,7 +156,7 @@ class GateActivity:
 
 @dataclass(frozen=True, kw_only=True)
 class LesionRow:
-    """One lesioned network: its loss, and how much worse than the unlesioned one it is, in nats a predicted frame."""
+    """One lesioned network: its loss, and how much worse than the unlesioned one it is, in nats a predicted step."""
 
     label: str
     layers: tuple[int, ...]
@@ -175,11 +183,11 @@ class LesionTable:
     mode: str
     split: str
     baseline: float
-    """Loss of the unlesioned network in nats a predicted frame."""
+    """Loss of the unlesioned network in nats a predicted step."""
     sequences: int
     """How many were measured."""
     frames: int
-    """How many were predicted."""
+    """How many steps were predicted."""
     layers: tuple[LesionRow, ...]
     pairs: tuple[LesionRow, ...] = ()
     units: tuple[LesionRow, ...] = ()
@@ -188,6 +196,8 @@ class LesionTable:
     beyond_blind: tuple[LesionRow, ...] = ()
     """First layers again, delta and its interval counted from their control instead of the unlesioned network; only for modes that
     also take the input away."""
+    step: str = "frame"
+    """What a step is: "frame" or "token"."""
 
     def by_damage(self, kind: str = "layers") -> list[LesionRow]:
         """Rows of "layers", "pairs" or "units", the most harmful first."""
@@ -211,17 +221,10 @@ class LesionTable:
         """A row a lesioned network; the first one, of kind "unlesioned", is the baseline."""
         header = ("kind", "mode", "split", "label", "unit", "loss", "delta", "low", "high")
         rows = [("unlesioned", self.mode, self.split, "", "", self.baseline, 0.0, 0.0, 0.0)]
-        kinds = {
-            "layers": "layer",
-            "pairs": "pair",
-            "units": "unit",
-            "controls": "blind",
-            "beyond_blind": "beyond blind",
-        }
-        for field, kind in kinds.items():
+        for rows_of, kind in KINDS.items():
             rows += [
                 (kind, self.mode, self.split, r.label, r.unit or "", r.loss, r.delta, r.low, r.high)
-                for r in getattr(self, field)
+                for r in getattr(self, rows_of)
             ]
         return _write_csv(path, header, rows)
 
@@ -256,7 +259,7 @@ class LesionTable:
 def reading(table: LesionTable) -> str:
     """A few plain words that read the numbers."""
     worst, *others = table.by_damage()
-    words = f"Lesioning layer {worst.label} costs most, {worst.delta:.3g} nats a frame"
+    words = f"Lesioning layer {worst.label} costs most, {worst.delta:.3g} nats a {table.step}"
     if others:
         words += f"; any other costs {others[-1].delta:.3g} to {others[0].delta:.3g}"
     unsure = [row.label for row in table.layers if row.low <= 0 <= row.high]

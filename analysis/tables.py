@@ -21,15 +21,15 @@ def gates_table(record: GateActivity) -> str:
     lines.append(f"{'sum':<8}{depths}{record.mean_by_layer.sum():>8.2f}   (effective depth, mean over time)")
     if math.isfinite(record.most_switching(1)[0][2]):
         units = (f"layer {label} unit {unit} ({change:.2f})" for label, unit, change in record.most_switching(4))
-        lines.append(f"switching most (mean change a frame): {', '.join(units)}")
+        lines.append(f"switching most (mean change a {record.step}): {', '.join(units)}")
     return "\n".join(lines)
 
 
 def lesion_table(table: LesionTable) -> str:
-    """Rows sorted by damage, layers first, then the controls, pairs and single units; in nats a predicted frame."""
+    """Rows sorted by damage, layers first, then the controls, pairs and single units; in nats a predicted step."""
     where = f" on {table.split}" if table.split else ""
     lines = [
-        f"lesions ({table.mode}){where}: {table.sequences} sequences, {table.frames} predicted frames, nats a frame"
+        f"lesions ({table.mode}){where}: {table.sequences} sequences, {table.frames} predicted {table.step}s, nats a {table.step}"
     ]
     lines.append(f"{'lesioned':<20}{'loss':>10}{'damage':>10}   95 % interval")
     lines.append(f"{'nothing':<20}{table.baseline:>10.4f}")

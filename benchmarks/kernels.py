@@ -3,7 +3,7 @@
 import torch
 
 from benchmarks.registry import benchmark
-from rhn.cells import RHN
+from rhn.cells import RHN, CellMasks
 
 SIZES = (  # n, depth, T, B, m, the promised ratio to the loop, the aim
     (262, 6, 60, 32, 88, 1.0, 2.0),
@@ -12,12 +12,12 @@ SIZES = (  # n, depth, T, B, m, the promised ratio to the loop, the aim
 )
 
 
-def training(module, x):
+def training(module, x, **options):
     """Forward and backward of a recurrent module over x, all weight gradients."""
 
     def run():
         module.zero_grad(set_to_none=True)
-        module(x)[0].sum().backward()
+        module(x, **options)[0].sum().backward()
 
     return run
 
@@ -48,3 +48,24 @@ for n, depth, T, B, m, floor, aim in SIZES:
         units = round((depth * 2 * n * n / 4) ** 0.5)
         x = torch.rand(T, B, m, device=device)
         return training(RHN(m, n, depth, device=device), x), training(torch.nn.LSTM(m, units, device=device), x)
+
+
+@benchmark(
+    "RHN kernel with dropout masks n=200 depth=5 T=35 B=20",
+    "the plain autograd loop with the same masks",
+    1.2,
+    devices=("cpu", "cuda"),
+)
+def _(device, n=200, depth=5, T=35, B=20):
+    x, generator = torch.rand(T, B, n, device=device), torch.Generator(device).manual_seed(0)
+    draw = lambda *shape: torch.empty(shape, device=device).bernoulli_(0.75, generator=generator) / 0.75  # noqa: E731
+    masks = CellMasks(draw(1, B, n), draw(1, B, n))
+    ours, loop = RHN(n, n, depth, device=device), RHN(n, n, depth, kernel="reference", device=device)
+    return training(ours, x, dropout=masks), training(loop, x, dropout=masks)
+
+
+@benchmark("RHN kernel in mixed precision n=1000 depth=10 T=50 B=128", "itself in float32", 1.0, devices=("cuda",))
+def _(device, n=1000, depth=10, T=50, B=128):
+    x = torch.rand(T, B, n, device=device)
+    ours, float32 = (RHN(n, n, depth, device=device, precision=p) for p in ("mixed", "float32"))
+    return training(ours, x), training(float32, x)

@@ -1,4 +1,4 @@
-"""`gersgorin-plot`: the spectrum and the discs of a recurrent cell running on a real chorale."""
+"""`gersgorin-plot`: the spectrum and the discs of a recurrent cell running on a real chorale, or on a text."""
 
 import os
 import re
@@ -19,9 +19,11 @@ examples:
   gersgorin-plot --cell rhn --depth 5
   gersgorin-plot --cell rnn --compare irnn,rhn --chorale bwv66.6
   gersgorin-plot --checkpoint runs/depth6/best.safetensors --compare-init --output trained.pdf
+  gersgorin-plot --checkpoint runs/ptb/best.safetensors --text novel.txt --steps 50
   gersgorin-plot --cell my_package.cells:MyCell --hidden-size 32 --json"""
 
 DEFAULT_CHORALE = "bwv269"
+TEXT_STEPS = 100
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 Name = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 Number = Annotated[float | None, tyro.conf.arg(metavar="X")]
@@ -41,14 +43,18 @@ class Options:
     """Hidden units (default 64)."""
     checkpoint: File = None
     """Trained weights instead of a new cell."""
+    layer: Whole = None
+    """With --checkpoint of stacked cells: which one, counted from 1 (default: the first)."""
     init: Name = None
     """gaussian:STD, uniform:A or identity[:STD] (default uniform:0.04; irnn: identity)."""
     transform_bias: Number = None
     """Start of an RHN's transform-gate bias (default -2)."""
     chorale: Annotated[str, tyro.conf.arg(metavar="NAME")] = DEFAULT_CHORALE
     """A chorale by name (bwv66.6) or by its place in the split (test-0)."""
+    text: File = None
+    """With --checkpoint of a language model: a text file, from whose beginning it reads."""
     steps: Whole = None
-    """Only the first N frames (default: all)."""
+    """Only the first N frames (default: all) or tokens of a text (default: 100)."""
     data: File = None
     """The original chorales (.json, .pickle, .mat) instead of those rebuilt from music21's scores."""
     discs: Literal["row", "column", "both"] = "row"
@@ -83,7 +89,7 @@ def plot(options: Options) -> None:
     _check_options(options)
     compared = [] if options.compare is None else options.compare.split(",")
     outputs = _outputs(options, compared)
-    piece = _chorale(options)
+    sequence, along = _tokens(options) if options.text else _chorale(options)
 
     import torch
 
@@ -93,17 +99,16 @@ def plot(options: Options) -> None:
     subjects = _subjects(options, compared)
     device, dtype = resolve_device(options.device), getattr(torch, options.dtype)
     for subject in subjects:
-        _check_memory(subject, len(piece), dtype.itemsize)
-    x = torch.as_tensor(piece, device=device).to(dtype)
+        _check_memory(subject, len(sequence), dtype.itemsize)
+    sequence = torch.as_tensor(sequence, device=device).to(torch.int64 if options.text else dtype)
     with progress_bars() as report:
         records = []
         for subject in subjects:
             cell = subject.build(device, dtype)
             name = title(cell, subject)
             progress = report(f"spectra of {name}")
-            records.append(
-                measure_spectrum(cell, x, name=subject.name, chorale=piece.name, title=name, progress=progress)
-            )
+            names = {"name": subject.name, "chorale": along, "title": name}
+            records.append(measure_spectrum(cell, subject.inputs(sequence), **names, progress=progress))
         _draw(options, records, outputs, report)
     _print(options, records, outputs.figure)
 
@@ -118,10 +123,31 @@ def _check_options(options: Options) -> None:
             raise InvalidInputError(f"{words} cannot be given with --checkpoint: the file says what the cell is")
     if options.compare_init and not options.checkpoint:
         raise InvalidInputError("--compare-init is for --checkpoint FILE: a new cell is its own initialisation")
+    if options.layer is not None and not options.checkpoint:
+        raise InvalidInputError("--layer is for --checkpoint FILE: a new cell is one alone")
+    _check_text(options)
     if not 0 <= options.seed < 2**63:
         raise InvalidInputError(f"--seed must be a whole number of at least 0 and below 2^63, got {options.seed}")
     if options.steps is not None and options.steps < 1:
         raise InvalidInputError(f"--steps must be at least 1, got {options.steps}")
+
+
+def _check_text(options: Options) -> None:
+    """A language model needs a text, and nothing else can read one."""
+    from rhn.commands.loading import model_class
+
+    reads = options.checkpoint is not None and model_class(options.checkpoint) == "LanguageModel"
+    if reads and options.text is None:
+        raise InvalidInputError(f"{options.checkpoint} holds a language model, which reads a text: add --text FILE")
+    if not reads and options.text is not None:
+        what = f"{options.checkpoint} holds none" if options.checkpoint else "a new cell is none: add --checkpoint FILE"
+        raise InvalidInputError(f"--text is for a language model, and {what}")
+    others = {"--chorale": options.chorale != DEFAULT_CHORALE, "--data": options.data, "--compare": options.compare}
+    for name, given in others.items():
+        if reads and given:
+            raise InvalidInputError(
+                f"{name} is for chorales, and {options.checkpoint} holds a language model: leave it out"
+            )
 
 
 @dataclass(frozen=True)
@@ -140,7 +166,9 @@ def _outputs(options: Options, compared: list[str]) -> Outputs:
         what = [options.checkpoint.stem if options.checkpoint else options.cell or "rhn"]
         what += ["before-after"] * options.compare_init + [f"depth{options.depth}"] * ((options.depth or 1) > 1)
         what += ["vs"] * bool(compared) + compared
-        words = re.sub(r"\s", "", "-".join(["gersgorin", *what, options.chorale.lower()]))
+        words = re.sub(
+            r"\s", "", "-".join(["gersgorin", *what, (options.text.stem if options.text else options.chorale).lower()])
+        )
         figure = Path(re.sub(r"[^\w.-]+", "-", words) + ".png")
     if figure.suffix.lower() not in FIGURE_SUFFIXES:
         raise OutputError(f"cannot draw {figure}: expected a name ending in {', '.join(FIGURE_SUFFIXES)}")
@@ -160,18 +188,30 @@ def _outputs(options: Options, compared: list[str]) -> Outputs:
     return Outputs(figure, animation, data)
 
 
+def _tokens(options: Options):
+    """Ids (T,) of the beginning of a text, --steps of them, and the text's name."""
+    from gersgorin.subject import first_tokens
+    from rhn.commands.loading import text_model
+
+    vocabulary = text_model(options.checkpoint, None).vocabulary
+    tokens = first_tokens(options.text, vocabulary, options.steps or TEXT_STEPS)
+    if len(tokens) < (options.steps or 1):
+        raise InvalidInputError(
+            f"--steps {options.steps} is beyond the end of {options.text}: it has {len(tokens)} tokens"
+        )
+    return tokens, options.text.name
+
+
 def _chorale(options: Options):
-    """The piece (T, 88), cut to --steps."""
+    """The piece (T, 88), cut to --steps, and its name."""
     from rhn.data import chorale
 
     piece = chorale(options.chorale, options.data)
-    if options.steps is None:
-        return piece
-    if options.steps > len(piece):
+    if options.steps is not None and options.steps > len(piece):
         raise InvalidInputError(
             f"--steps {options.steps} is beyond the end of {piece.name}: it has {len(piece)} frames"
         )
-    return piece[: options.steps]
+    return piece[: options.steps], piece.name
 
 
 def _subjects(options: Options, compared: list[str]) -> list:
@@ -185,8 +225,9 @@ def _subjects(options: Options, compared: list[str]) -> list:
         "init": options.init,
     }
     if options.checkpoint:
-        first = [checkpoint_cell(options.checkpoint, "after training" if options.compare_init else "")]
-        first += [initial_cell(options.checkpoint, options.seed)] if options.compare_init else []
+        layer = 1 if options.layer is None else options.layer
+        first = [checkpoint_cell(options.checkpoint, "after training" if options.compare_init else "", layer)]
+        first += [initial_cell(options.checkpoint, options.seed, layer)] if options.compare_init else []
     else:
         first = [new_cell("rhn" if options.cell is None else options.cell, **new)]
     return first + [new_cell(name, compared=True, **new) for name in compared]

@@ -1,16 +1,25 @@
-"""What `gersgorin-plot` looks at: new cells by name, or the cell of a checkpoint, checked before any memory is taken."""
+"""What `gersgorin-plot` looks at: new cells by name, or a cell of a checkpoint, checked before any memory is taken.
 
+Legend: T steps; a sequence is a chorale's frames (T, 88), or for a language model ids of tokens (T,); m inputs of a cell.
+"""
+
+import codecs
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rhn.cells import CELLS, resolve_cell
-from rhn.errors import InvalidInputError
+from rhn.data.text import Vocabulary
+from rhn.data.text.vocabulary import split_words
+from rhn.errors import DataError, InvalidInputError
+from rhn.models import LanguageModel
 
 KEYS = 88  # inputs: the keys of a chorale's frames
+READ = 1 << 20  # bytes of a text: more tokens than Jacobians can be held
 
 
 @dataclass(frozen=True)
@@ -23,8 +32,10 @@ class Subject:
     """build(device, dtype) -> cell; on the "meta" device it takes no memory."""
     state_size: int
     parameters: int
-    label: str = ""
+    label: str
     """What sets it apart from others of its name."""
+    inputs: Callable[[Tensor], Tensor]
+    """What the built cell sees of a sequence: (T, m), in its dtype."""
 
 
 def new_cell(name: str, *, depth: int, hidden_size: int, seed: int, compared: bool = False, **options) -> Subject:
@@ -52,31 +63,73 @@ def new_cell(name: str, *, depth: int, hidden_size: int, seed: int, compared: bo
         raise InvalidInputError(f"cannot build {name} with {hidden_size} units, depth {depth}: {error}") from error
 
 
-def checkpoint_cell(path: Path, label: str = "") -> Subject:
-    """The one recurrent cell of a checkpoint; raises CheckpointError, or InvalidInputError where it is not one over chorales."""
+def checkpoint_cell(path: Path, label: str = "", layer: int = 1) -> Subject:
+    """A recurrent cell of a checkpoint, counted from 1 where several are stacked.
+
+    Raises CheckpointError, or InvalidInputError where there is no such cell, or the network reads neither chorales nor tokens.
+    """
     from rhn.checkpoints import load_checkpoint
 
-    return _cell_of(load_checkpoint(path), path, label)
+    return _cell_of(load_checkpoint(path), path, label, layer)
 
 
-def initial_cell(path: Path, seed: int) -> Subject:
+def initial_cell(path: Path, seed: int, layer: int = 1) -> Subject:
     """The cell of a checkpoint as it was before its training; raises as `checkpoint_cell`."""
     from rhn.training import initial_model
 
     model, own = initial_model(path, seed)
-    return _cell_of(model, path, "before training" if own else f"fresh weights (seed {seed})")
+    return _cell_of(model, path, "before training" if own else f"fresh weights (seed {seed})", layer)
 
 
-def _cell_of(model: nn.Module, path: Path, label: str) -> Subject:
+def first_tokens(path: Path, vocabulary: Vocabulary, count: int) -> np.ndarray:
+    """Ids of the first tokens of a text file, (count,) or fewer where it ends before.
+
+    Raises DataError for a file that is empty, cannot be read or is not UTF-8, InvalidInputError for a symbol outside the vocabulary.
+    """
+    try:
+        with path.open("rb") as file:
+            symbols = file.read(READ)
+        if vocabulary.unit != "bytes":
+            symbols = codecs.getincrementaldecoder("utf-8")().decode(symbols, final=len(symbols) < READ)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as a text: {error}") from error
+    ids = vocabulary.encode((split_words(symbols) if vocabulary.unit == "words" else symbols)[:count])
+    if len(ids) == 0:
+        raise DataError(f"{path} holds no tokens: expected a text")
+    return ids
+
+
+def _cell_of(model: nn.Module, path: Path, label: str, layer: int) -> Subject:
     cells = [module for module in model.modules() if hasattr(module, "step") and hasattr(module, "state_size")]
-    if len(cells) != 1 or cells[0].input_size != KEYS:
+    if not cells or not (isinstance(model, LanguageModel) or cells[0].input_size == KEYS):
         found = ", ".join(f"{type(c).__name__} of {c.input_size} inputs" for c in cells) or "none"
         raise InvalidInputError(
-            f"{path}: expected one recurrent cell with {KEYS} inputs (a chorale's keys), found {found}"
+            f"{path}: expected a recurrent cell with {KEYS} inputs (a chorale's keys), found {found}"
         )
-    cell = cells[0]
+    if not 1 <= layer <= len(cells):
+        raise InvalidInputError(f"--layer {layer}: {path} has {len(cells)} stacked cell(s), expected 1 to {len(cells)}")
+    cell = cells[layer - 1]
     name = next((key for key, factory in CELLS.items() if type(cell) is factory), type(cell).__name__)
-    return _subject(name, lambda device, dtype: cell.to(device=device, dtype=dtype), cell, label)
+    which = f"cell {layer} of {len(cells)}" if len(cells) > 1 else ""
+
+    def build(device: str, dtype: torch.dtype) -> nn.Module:
+        model.to(device=device, dtype=dtype)
+        return cell
+
+    label = ", ".join(filter(None, (label, which)))
+    return _subject(name, build, cell, label, lambda sequence: _seen_by(cell, model, sequence))
+
+
+@torch.no_grad()
+def _seen_by(cell: nn.Module, model: nn.Module, sequence: Tensor) -> Tensor:
+    """The inputs (T, m) of a cell when the whole network reads a sequence."""
+    seen = []
+    hook = cell.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    try:
+        model(sequence.unsqueeze(1))
+    finally:
+        hook.remove()
+    return seen[0].squeeze(1)
 
 
 def title(cell: nn.Module, subject: Subject) -> str:
@@ -86,9 +139,10 @@ def title(cell: nn.Module, subject: Subject) -> str:
     return ": ".join([*[subject.label] * bool(subject.label), ", ".join(words)])
 
 
-def _subject(name: str, build: Callable, cell: nn.Module, label: str = "") -> Subject:
+def _subject(name: str, build: Callable, cell: nn.Module, label: str = "", inputs: Callable | None = None) -> Subject:
     if not hasattr(cell, "state_size"):
         raise InvalidInputError(
             f"{name} builds a {type(cell).__name__} without state_size: see rhn.cells.Cell for what a cell has"
         )
-    return Subject(name, build, cell.state_size, sum(p.numel() for p in cell.parameters()), label)
+    parameters = sum(p.numel() for p in cell.parameters())
+    return Subject(name, build, cell.state_size, parameters, label, inputs or (lambda sequence: sequence))

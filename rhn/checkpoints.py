@@ -100,9 +100,10 @@ def read_metadata(path: str | Path) -> dict:
 
 
 def _classes() -> dict[str, Callable[..., nn.Module]]:
-    from rhn.models import PolyphonicModel, from_file  # here, because cells need no model
+    from rhn.models import LanguageModel, PolyphonicModel, from_file  # here, because cells need no model
 
-    return {cell.__name__: cell for cell in CELLS.values()} | {PolyphonicModel.__name__: from_file}
+    models = {model.__name__: from_file(model) for model in (LanguageModel, PolyphonicModel)}
+    return {cell.__name__: cell for cell in CELLS.values()} | models
 
 
 def _version() -> str:

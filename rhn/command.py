@@ -111,8 +111,13 @@ def _one_sentence(box: str) -> str:
     words = re.sub(
         r"^[A-Z][a-z]+ [a-z]+ (?=[A-Z]|invalid)", "", " ".join(" ".join(kept).split())
     )  # an ASCII frame's title
+    words = re.sub(r"^Error parsing __\S+: ", "", words)  # a dataclass's own check: it names the field
+    number = re.match(r"Error parsing (--[\w-]+): (invalid literal for int|could not convert).*: '(.*)'", words)
+    if number:
+        option, kind, value = number.groups()
+        return f"{option} expects {'a whole number' if 'int' in kind else 'a number'}, got {value!r}"
     unreadable = re.match(r"Error parsing (--[\w-]+): no type matching \{None\}\|(\w+) could .*?\['(.*?)'\]", words)
     if unreadable:
         option, kind, value = unreadable.groups()
         return f"{option} expects {'a whole number' if kind == 'INT' else 'a number'}, got {value!r}"
-    return re.sub(r" Perhaps you meant:? ", "; perhaps you meant ", words).strip() or "the options could not be read"
+    return re.sub(r" Perhaps you meant:? (--[\w-]+).*", r"; perhaps you meant \1", words).strip() or "the options could not be read"

@@ -41,6 +41,8 @@ class Cell(nn.Module):
         init: initialisation scheme, see `rhn.cells.init`.
         batch_first: x and outputs are (B, T, .) instead of (T, B, .).
         kernel: "manual" (hand-derived, fast) or "reference" (the equation as a loop; has second derivatives and forward mode).
+        precision: of matrix products; "mixed": float16 operands and float32 sums, for float32 weights of cells that have it (RHN).
+            A way to run, as the device is: it may be set anew at any time and is not part of `config`.
         generator: CPU generator that the initial weights are drawn from (torch's default one where None).
 
     Raises:
@@ -52,6 +54,7 @@ class Cell(nn.Module):
     blocks = 1  # G, gate blocks stacked in the weights
     masks: tuple[str, ...] = ()  # dropout masks that `states` takes besides the input's: "state", "candidate"
     separate_masks = False  # whether each gate block may have input and state masks of its own
+    precisions: tuple[str, ...] = ("float32",)  # what its hand-derived kernel offers
 
     def __init__(
         self,
@@ -62,6 +65,7 @@ class Cell(nn.Module):
         init: str | Initialization = "uniform:0.04",
         batch_first: bool = False,
         kernel: str = "manual",
+        precision: str = "float32",
     ):
         super().__init__()
         self.input_size = positive("input_size", input_size)
@@ -77,11 +81,27 @@ class Cell(nn.Module):
         self.init = Initialization.parse(init)
         self.batch_first = bool(batch_first)
         self.kernel = kernel
+        self.precision = precision
 
     @property
     def state_size(self) -> int:
         """Length of the one state vector: n unless a cell says otherwise."""
         return self.hidden_size
+
+    @property
+    def precision(self) -> str:
+        """Precision of the matrix products: "float32" (the weights' own) or "mixed"."""
+        return self._precision
+
+    @precision.setter
+    def precision(self, precision: str) -> None:
+        offered = self.precisions if self.kernel == "manual" else ("float32",)
+        if precision not in offered:
+            raise InvalidInputError(
+                f"{type(self).__name__} with kernel={self.kernel!r} has no precision {precision!r}: "
+                f"expected {' or '.join(map(repr, offered))}"
+            )
+        self._precision = precision
 
     def step(self, x: Tensor, s: Tensor) -> Tensor:
         """The next state (..., state_size) from x (..., m) and s (..., state_size), in plain differentiable operations."""
@@ -93,8 +113,7 @@ class Cell(nn.Module):
         A cell of one's own may leave `dropout` out as long as it names no `masks`.
         """
         x, rest = apply_input_mask(x, dropout)
-        if rest is not None:
-            check_masks(rest, self, x.shape[1], x.dtype)
+        check_masks(rest, self, x.shape[1], x.dtype)
         states = [s0]
         for x_t in x:
             states.append(self.step(x_t, states[-1]))
@@ -137,7 +156,7 @@ class Cell(nn.Module):
         if dropout is not None:
             check_masks(dropout, self, x.shape[1], x.dtype)
         x, rest = apply_input_mask(x, dropout)
-        states = self.states(x, s0) if rest is None else self.states(x, s0, rest)
+        states = self.states(x, s0, rest) if rest.given else self.states(x, s0)
         outputs, last = states[..., : self.hidden_size], states[-1]
         if mask is not None:
             lengths = check_mask(mask, x)
@@ -160,6 +179,10 @@ class Cell(nn.Module):
         if x.dtype != weight.dtype:
             raise InvalidInputError(
                 f"x is {x.dtype}, the weights are {weight.dtype}: convert one, for example x.to({weight.dtype})"
+            )
+        if self.precision == "mixed" and x.dtype != torch.float32:
+            raise InvalidInputError(
+                f"precision 'mixed' runs in torch.float32, x and the weights are {x.dtype}: convert them"
             )
         if s0 is not None and (s0.shape != (*rows, self.state_size) or s0.dtype != x.dtype):
             raise InvalidInputError(
@@ -194,6 +217,7 @@ class Cell(nn.Module):
     def extra_repr(self) -> str:
         words = [f"{name}={getattr(self, name)!r}" for name in self.options]
         words += ["batch_first=True"] * self.batch_first + ["kernel='reference'"] * (self.kernel == "reference")
+        words += ["precision='mixed'"] * (self.precision == "mixed")
         return ", ".join(
             [f"{self.input_size}, {self.hidden_size}, depth={self.depth}, init={str(self.init)!r}", *words]
         )

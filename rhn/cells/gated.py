@@ -69,8 +69,7 @@ class LSTM(_Gated):
         return torch.cat((h, c), -1)
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
-        x, rest = apply_input_mask(x, dropout)
-        _, state, candidate = rest or CellMasks()
+        x, (_, state, candidate) = apply_input_mask(x, dropout)
         run = kernels.lstm if self.kernel == "manual" else kernels.lstm_reference
         return run(x, s0, self.weight_ih, self.weight_hh, self.bias, state, candidate)
 
@@ -126,8 +125,7 @@ class GRU(_Gated):
         return self._step(x, s)[0]
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
-        x, rest = apply_input_mask(x, dropout)
-        _, state, candidate = rest or CellMasks()
+        x, (_, state, candidate) = apply_input_mask(x, dropout)
         run = kernels.gru if self.kernel == "manual" else kernels.gru_reference
         return run(x, s0, self.weight_ih, self.weight_hh, self.bias, self.bias_hn, state, candidate)
 

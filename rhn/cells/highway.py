@@ -27,6 +27,7 @@ from rhn.cells.base import Cell, Gates, spectral_norm
 from rhn.cells.masks import CellMasks, apply_input_mask
 from rhn.errors import InvalidInputError
 from rhn.kernels.highway.reference import highway_layer
+from rhn.kernels.mixed import PRECISIONS
 
 
 class RHN(Cell):
@@ -41,6 +42,7 @@ class RHN(Cell):
     options = ("coupled", "transform_bias")
     masks = ("state", "candidate")
     separate_masks = True
+    precisions = PRECISIONS
 
     def __init__(
         self,
@@ -85,15 +87,14 @@ class RHN(Cell):
         return self.gates(x, s).states[-1]
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
-        x, rest = apply_input_mask(x, dropout)
-        separate, state, candidate = rest or CellMasks()
+        x, (separate, state, candidate) = apply_input_mask(x, dropout)
         W = self.weight_ih
-        if (
-            separate is not None
-        ):  # W_j (x * m_j) for every block j is one product of the masked copies of x side by side
+        if separate is not None:  # all W_j (x * m_j) in one product
             x, W = torch.cat([x * mask for mask in separate], -1), torch.block_diag(*W.chunk(self.blocks))
-        run = kernels.highway if self.kernel == "manual" else kernels.highway_reference
-        return run(x, s0, W, self.weight_hh, self.bias, state, candidate, coupled=self.coupled)
+        arguments = x, s0, W, self.weight_hh, self.bias, state, candidate
+        if self.kernel == "reference":
+            return kernels.highway_reference(*arguments, coupled=self.coupled)
+        return kernels.highway(*arguments, coupled=self.coupled, precision=self.precision)
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """dy'/dy (..., n, n), see above."""

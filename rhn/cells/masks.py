@@ -28,6 +28,11 @@ class CellMasks(NamedTuple):
     state: Tensor | None = None
     candidate: Tensor | None = None
 
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The names of the masks that are not None."""
+        return tuple(name for name, mask in self._asdict().items() if mask is not None)
+
 
 def check_masks(masks: CellMasks, cell: "Cell", batch: int, dtype: torch.dtype) -> None:
     """Raise InvalidInputError where a mask's shape or dtype does not fit, or the cell cannot take it."""
@@ -37,9 +42,8 @@ def check_masks(masks: CellMasks, cell: "Cell", batch: int, dtype: torch.dtype) 
         "candidate": (batch, cell.hidden_size),
     }
     blocks = (1, cell.blocks) if cell.separate_masks else (1,)
-    for name, mask in masks._asdict().items():
-        if mask is None:
-            continue
+    for name in masks.given:
+        mask = getattr(masks, name)
         if name != "input" and name not in cell.masks:
             raise InvalidInputError(
                 f"{type(cell).__name__} takes no {name} mask: expected masks for {' and '.join(('input', *cell.masks))} only; "
@@ -53,10 +57,9 @@ def check_masks(masks: CellMasks, cell: "Cell", batch: int, dtype: torch.dtype) 
             )
 
 
-def apply_input_mask(x: Tensor, masks: CellMasks | None) -> tuple[Tensor, CellMasks | None]:
-    """x (T, B, m) times an input mask that all gates share, and the masks still to be applied (None where there are none)."""
-    if masks is None:
-        return x, None
-    if masks.input is not None and len(masks.input) == 1:
-        x, masks = x * masks.input[0], masks._replace(input=None)
-    return x, None if all(mask is None for mask in masks) else masks
+def apply_input_mask(x: Tensor, masks: CellMasks | None) -> tuple[Tensor, CellMasks]:
+    """x (T, B, m) times an input mask that all gate blocks share, and the masks still to be applied."""
+    masks = CellMasks() if masks is None else masks
+    if masks.input is None or len(masks.input) > 1:
+        return x, masks
+    return x * masks.input[0], masks._replace(input=None)

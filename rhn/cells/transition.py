@@ -76,10 +76,9 @@ class DTRNN(Cell):
         return self._layers(x, s)[-1]
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
-        x, rest = apply_input_mask(x, dropout)
-        state = None if rest is None else rest.state
+        x, masks = apply_input_mask(x, dropout)
         run = kernels.deep_transition if self.kernel == "manual" else kernels.deep_transition_reference
-        return run(x, s0, *self._weights(), state_mask=state, nonlinearity=self.nonlinearity)
+        return run(x, s0, *self._weights(), state_mask=masks.state, nonlinearity=self.nonlinearity)
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """dy'/dy (..., n, n), see above."""

@@ -53,7 +53,9 @@ class Show:
         if self.words and self.characters:
             raise InvalidInputError("--words and --characters exclude one another; give one of them")
         if (self.words or self.characters) and self.name != "text":
-            raise InvalidInputError(f"--words and --characters are for a text of your own; {self.name} has its own unit")
+            raise InvalidInputError(
+                f"--words and --characters are for a text of your own; {self.name} has its own unit"
+            )
         shown = _chorales(self.data) if self.name == "jsb" else _text(self.name, self.data, self.characters)
         if self.json:
             print_json(shown)

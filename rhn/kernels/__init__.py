@@ -14,6 +14,7 @@ into one kernel call. Second derivatives and forward-mode need the reference (`k
 
 from rhn.kernels.gated import gru, gru_reference, lstm, lstm_reference
 from rhn.kernels.highway import highway, highway_reference
+from rhn.kernels.softmax import softmax_nll, softmax_nll_reference
 from rhn.kernels.transition import deep_transition, deep_transition_reference
 
 __all__ = [
@@ -25,4 +26,6 @@ __all__ = [
     "highway_reference",
     "lstm",
     "lstm_reference",
+    "softmax_nll",
+    "softmax_nll_reference",
 ]

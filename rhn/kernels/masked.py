@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rhn.kernels.mixed import GRADIENT_SCALE
 from rhn.kernels.products import Products, weight_gradient
 
 
@@ -20,45 +21,52 @@ def masked_linear(s: Tensor, R: Tensor, b: Tensor | None, mask: Tensor | None) -
     return z if b is None else z + b
 
 
-def state_products(R: Tensor, K: int, B: int, mask: Tensor | None) -> "Products | _MaskedProducts":
+def state_products(R: Tensor, K: int, B: int, mask: Tensor | None, precision: str = "float32") -> "Products | _Apart":
     """`into(out, layer, s, addend)` writes z (K, B, g) for the layers' matrices R (K or 1, L, g, n)."""
     M = R.transpose(2, 3)
-    return Products(M, K, B) if mask is None else _MaskedProducts(M, K, B, mask)
+    if mask is None or mask.shape[1] == 1:
+        return Products(M, K, B, None if mask is None else mask.squeeze(1), precision)
+    return _Apart(M, K, B, mask, precision)
 
 
-def state_gradients(R: Tensor, K: int, B: int, mask: Tensor | None) -> "Products | _MaskedGradients":
+def state_gradients(
+    R: Tensor, K: int, B: int, mask: Tensor | None, precision: str = "float32"
+) -> "Products | _MaskedGradients":
     """`into(out, layer, dz, carried)` writes ds (K, B, n) for the layers' matrices R (K or 1, L, g, n)."""
-    return Products(R, K, B) if mask is None else _MaskedGradients(R, K, B, mask)
+    if mask is None:
+        return Products(R, K, B, precision=precision, scale=GRADIENT_SCALE)
+    return _MaskedGradients(R, K, B, mask, precision)
 
 
-def state_weight_gradient(dz: Tensor, S: Tensor, mask: Tensor | None) -> Tensor:
+def state_weight_gradient(dz: Tensor, S: Tensor, mask: Tensor | None, precision: str = "float32") -> Tensor:
     """dR (K, L, g, n) of all rows at once: dz (K, L, T B, g), states S (K, L or 1, T, B, n)."""
     if mask is None:
-        return weight_gradient(dz, S.flatten(2, 3))
+        return weight_gradient(dz, S.flatten(2, 3), precision)
     masks = mask[:, :, None, None].unbind(1)
     blocks = zip(dz.chunk(len(masks), -1), masks, strict=True)
-    return torch.cat([weight_gradient(block, (S * m).flatten(2, 3)) for block, m in blocks], -2)
+    return torch.cat([weight_gradient(block, (S * m).flatten(2, 3), precision) for block, m in blocks], -2)
 
 
-class _MaskedProducts:
-    def __init__(self, M: Tensor, K: int, B: int, mask: Tensor):
-        self.masks = mask.unbind(1)
-        self.blocks = [Products(block, K, B) for block in M.chunk(len(self.masks), -1)]
-        self.masked = M.new_empty(K, B, M.shape[-2])
+class _Apart:
+    """Each block of columns of M (K or 1, L, n, g) with a mask of its own."""
+
+    def __init__(self, M: Tensor, K: int, B: int, mask: Tensor, precision: str):
+        masks = mask.unbind(1)
+        blocks = M.chunk(len(masks), -1)
+        self.blocks = [Products(M_j, K, B, m, precision) for M_j, m in zip(blocks, masks, strict=True)]
 
     def into(self, out: Tensor, layer: int, s: Tensor, addend: Tensor) -> Tensor:
-        J = len(self.masks)
-        for block, m, out_j, addend_j in zip(
-            self.blocks, self.masks, out.chunk(J, -1), addend.chunk(J, -1), strict=True
-        ):
-            block.into(out_j, layer, torch.mul(s, m, out=self.masked), addend_j)
+        parts = (t.chunk(len(self.blocks), -1) for t in (out, addend))
+        for block, out_j, addend_j in zip(self.blocks, *parts, strict=True):
+            block.into(out_j, layer, s, addend_j)
         return out
 
 
 class _MaskedGradients:
-    def __init__(self, R: Tensor, K: int, B: int, mask: Tensor):
+    def __init__(self, R: Tensor, K: int, B: int, mask: Tensor, precision: str):
         self.masks = mask.unbind(1)
-        self.blocks = [Products(block, K, B) for block in R.chunk(len(self.masks), -2)]
+        blocks = R.chunk(len(self.masks), -2)
+        self.blocks = [Products(R_j, K, B, precision=precision, scale=GRADIENT_SCALE) for R_j in blocks]
         self.product = R.new_empty(K, B, R.shape[-1])
 
     def into(self, out: Tensor, layer: int, dz: Tensor, carried: Tensor) -> Tensor:

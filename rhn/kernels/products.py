@@ -2,13 +2,13 @@
 
 Which routine computes a product is decided by its shape, dtype and device, never by K, and no slice depends on another: a model's
 numbers are the same bits alone or in a stack. Large float32 products on a CPU go to oneDNN with prepacked weights, slice by slice
-(`rhn.kernels.packed`); everything else is one batched product.
+(`rhn.kernels.packed`); everything else is one batched product. With precision "mixed" all go to `rhn.kernels.mixed`.
 """
 
 import torch
 from torch import Tensor
 
-from rhn.kernels import packed
+from rhn.kernels import mixed, packed
 
 ALIGNMENT = 16  # numbers: MKL's small products give other bits where a result does not start on a boundary of 64 bytes
 
@@ -27,24 +27,39 @@ def stages(buffer: Tensor) -> list[tuple[Tensor, ...]]:
     return [layer.unbind(1) for layer in buffer.unbind(1)]
 
 
-def input_product(x: Tensor, W: Tensor, b: Tensor, K: int) -> Tensor:
+def input_product(x: Tensor, W: Tensor, b: Tensor, K: int, precision: str = "float32") -> Tensor:
     """x W' + b for all time steps in one product: x (K or 1, T, B, m), W (K or 1, g, m), b (K or 1, g) -> (K, T, B, g)."""
-    rows = x.flatten(1, 2).expand(K, -1, -1)
-    product = torch.baddbmm(b.unsqueeze(1), rows, W.transpose(1, 2).expand(K, -1, -1))
+    rows = x.flatten(1, 2)
+    if precision == "mixed":
+        rows, columns = mixed.half(rows).expand(K, -1, -1), mixed.half(W.transpose(1, 2)).expand(K, -1, -1)
+        product = mixed.multiply(b.new_empty(K, rows.shape[1], W.shape[1]), rows, columns, b.unsqueeze(1))
+    else:
+        product = _linear(rows, W, b.unsqueeze(1), K)
     return product.unflatten(1, x.shape[1:3])
 
 
-def input_gradient(dz: Tensor, W: Tensor, like: Tensor) -> Tensor:
+def input_gradient(dz: Tensor, W: Tensor, like: Tensor, precision: str = "float32") -> Tensor:
     """dz W for all time steps: dz (K, T B, g), W (K or 1, g, m) -> (K, T, B, m), T and B as in `like` (., T, B, m)."""
-    return torch.matmul(dz, W).unflatten(1, like.shape[1:3])
+    if precision == "mixed":
+        scaled, columns = mixed.half(dz, mixed.GRADIENT_SCALE), mixed.half(W).expand(len(dz), -1, -1)
+        out = dz.new_empty(*dz.shape[:2], W.shape[-1])
+        product = mixed.multiply(out, scaled, columns, scale=mixed.GRADIENT_SCALE)
+    else:
+        product = _linear(dz, W.transpose(1, 2), None, len(dz))
+    return product.unflatten(1, like.shape[1:3])
 
 
-def weight_gradient(dz: Tensor, inputs: Tensor) -> Tensor:
+def weight_gradient(dz: Tensor, inputs: Tensor, precision: str = "float32") -> Tensor:
     """dz' inputs, summed over all rows N: (..., N, g), (..., N, k) -> (..., g, k); leading axes broadcast."""
     (N, g), k = dz.shape[-2:], inputs.shape[-1]
     batch = torch.broadcast_shapes(dz.shape[:-2], inputs.shape[:-2])
+    if precision == "mixed":
+        dz, inputs = mixed.half(dz, mixed.GRADIENT_SCALE), mixed.half(inputs)
     dz, inputs = (t.expand(*batch, *t.shape[-2:]).flatten(0, -3) for t in (dz, inputs))
-    if not packed.pays(dz, rows=N, inner=g, outer=k):
+    if precision == "mixed":
+        out = dz.new_empty(len(dz), g, k, dtype=torch.float32)
+        mixed.multiply(out, dz.transpose(1, 2), inputs, scale=mixed.GRADIENT_SCALE)
+    elif not packed.pays(dz, rows=N, inner=g, outer=k):
         slots = dz.new_empty(len(dz), g * k + -g * k % ALIGNMENT)[:, : g * k]
         out = torch.bmm(dz.transpose(1, 2), inputs, out=slots.unflatten(1, (g, k)))
     else:
@@ -55,25 +70,47 @@ def weight_gradient(dz: Tensor, inputs: Tensor) -> Tensor:
 
 
 class Products:
-    """s M_l + addend for the layers' matrices M (K or 1, L, k, g) and rows s (K, B, k), asked for over many time steps."""
+    """(s * mask) M_l + addend for the layers' matrices M (K or 1, L, k, g) and rows s (K, B, k), asked for over many time steps.
 
-    def __init__(self, M: Tensor, K: int, B: int):
-        self.layers = M.expand(K, *M.shape[1:]).unbind(1)
+    mask (K or 1, B, k) or None; `scale`: what mixed precision multiplies rows s by while they are float16 (gradients; no mask then).
+    """
+
+    def __init__(
+        self, M: Tensor, K: int, B: int, mask: Tensor | None = None, precision: str = "float32", scale: float = 1.0
+    ):
         k, g = M.shape[-2:]
-        self.packed = None
-        if packed.pays(M, rows=B, inner=k, outer=g):
+        self.mixed, self.scale, self.packed = precision == "mixed", scale, None
+        self.factor = scale if self.mixed and mask is None else mask
+        if self.factor is not None:
+            self.rows = M.new_empty(K, B, k, dtype=torch.float16 if self.mixed else M.dtype)
+        self.layers = (mixed.half(M) if self.mixed else M).expand(K, *M.shape[1:]).unbind(1)
+        if not self.mixed and packed.pays(M, rows=B, inner=k, outer=g):
             models = [[packed.pack(m.t(), B) for m in layers] for layers in M]
             self.packed = [[models[i % len(models)][layer] for i in range(K)] for layer in range(M.shape[1])]
 
     def into(self, out: Tensor, layer: int, s: Tensor, addend: Tensor | None = None) -> Tensor:
-        """Write s M_l + addend to out (K, B, g); the addend (K, B or 1, g) may be out itself."""
+        """Write (s * mask) M_l + addend to out (K, B, g); the addend (K, B or 1, g) may be out itself."""
+        if self.factor is not None:
+            s = torch.mul(s, self.factor, out=self.rows)
+        if self.mixed:
+            return mixed.multiply(out, s, self.layers[layer], addend, self.scale)
         if self.packed is None:
             M = self.layers[layer]
             return torch.bmm(s, M, out=out) if addend is None else torch.baddbmm(addend, s, M, out=out)
-        if addend is None:
-            for out_k, s_k, weight in zip(out, s, self.packed[layer], strict=True):
-                out_k.copy_(packed.linear(s_k, weight))
-            return out
-        for out_k, s_k, addend_k, weight in zip(out, s, addend, self.packed[layer], strict=True):
-            out_k.copy_(packed.linear_add(s_k, addend_k, weight))
+        addends = [None] * len(out) if addend is None else addend
+        for out_k, s_k, addend_k, weight in zip(out, s, addends, self.packed[layer], strict=True):
+            out_k.copy_(packed.linear(s_k, weight) if addend is None else packed.linear_add(s_k, addend_k, weight))
         return out
+
+
+def _linear(rows: Tensor, M: Tensor, addend: Tensor | None, K: int) -> Tensor:
+    """rows M' + addend: rows (K or 1, N, k), M (K or 1, g, k), addend (K or 1, 1, g) -> (K, N, g)."""
+    N, (g, k) = rows.shape[1], M.shape[1:]
+    if packed.pays(M, rows=N, inner=k, outer=g):
+        weights = [packed.pack(m, N) for m in M]
+        every = [(t.expand(K, *t.shape[1:]) if t is not None else [None] * K) for t in (rows, addend)]
+        models = zip(*every, weights * (K // len(weights)), strict=True)
+        products = [packed.linear(r, w) if a is None else packed.linear_add(r, a, w) for r, a, w in models]
+        return torch.stack(products) if K > 1 else products[0].unsqueeze(0)
+    rows, columns = rows.expand(K, -1, -1), M.transpose(1, 2).expand(K, -1, -1)
+    return torch.bmm(rows, columns) if addend is None else torch.baddbmm(addend, rows, columns)

@@ -1,6 +1,5 @@
 """From a configuration to its model, before training."""
 
-from rhn.errors import InvalidInputError
 from rhn.language.config import LanguageConfig
 from rhn.models.language import LanguageModel
 from rhn.training.seeds import weights_generator
@@ -25,13 +24,5 @@ def build_model(config: LanguageConfig, vocabulary_size: int, *, seed: int | Non
         device=device,
         **config.cell_options,
     )
-    if config.precision == "mixed":
-        _use_mixed_precision(model, config.cell)
+    model.use_precision(config.precision)
     return model
-
-
-def _use_mixed_precision(model: LanguageModel, name: str) -> None:
-    for cell in model.cells:
-        if not hasattr(cell, "precision"):
-            raise InvalidInputError(f"the cell {name!r} has no mixed precision: expected rhn, or --precision float32")
-        cell.precision = "mixed"

@@ -7,8 +7,6 @@ from typing import Literal
 from rhn.dropout import Dropout
 from rhn.errors import InvalidInputError
 
-LOSS_SCALE = 1024.0  # in mixed precision: gradients of rare words are below fp16's least normal number of 6e-5
-
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
@@ -21,8 +19,8 @@ class Step:
     """Times the mean square of the dropped outputs (Merity et al. 2017), in nats a token."""
     temporal_activation_regularization: float = 0.0
     """Times the mean square of the outputs' differences between steps, in nats a token."""
-    loss_scale: float = 1.0
-    """The loss is multiplied by it for the backward pass and the gradients divided: keeps small numbers above fp16's least."""
+    skip_overflow: bool = False
+    """Leave the weights as they are where a gradient is not finite: float16 ends at 65504."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +133,7 @@ class LanguageConfig:
         """What a step of training descends and how."""
         names = ("weight_decay", "decay", "gradient_norm")
         names += ("activation_regularization", "temporal_activation_regularization")
-        scale = LOSS_SCALE if self.precision == "mixed" else 1.0
-        return Step(**{name: getattr(self, name) for name in names}, loss_scale=scale)
+        return Step(**{name: getattr(self, name) for name in names}, skip_overflow=self.precision == "mixed")
 
     @property
     def cell_options(self) -> dict:

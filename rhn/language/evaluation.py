@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rhn.data.text import Tokens
 from rhn.errors import InvalidInputError
-from rhn.language.step import token_nll
+from rhn.language.step import sums, token_nll
 from rhn.language.windows import window_of
 from rhn.training.stack import Stack
 
@@ -76,8 +76,8 @@ def stack_nll(
     states, total = zero_states(stack, B), 0.0
     for start in range(0, columns - 1, window):
         tokens = window_of(rows, start, min(window, columns - 1 - start), stack.device)
-        nll, states = stack.map(_summed_nll, tokens, temperature, own=states)
-        total = total + nll
+        nll, states = stack.map(_nll, tokens, temperature, own=states)
+        total = total + sums(nll)
         progress(B * min(start + window, columns - 1), B * (columns - 1))
     return total / (B * (columns - 1))
 
@@ -99,6 +99,9 @@ def check_temperature(temperature: float) -> None:
         raise InvalidInputError(f"the temperature is {temperature}, expected a number above 0")
 
 
-def _summed_nll(model, states, tokens: Tensor, temperature: float) -> tuple[Tensor, tuple[Tensor, ...]]:
+def _nll(model, states, tokens: Tensor, temperature: float) -> tuple[Tensor, tuple[Tensor, ...]]:
+    if temperature == 1:
+        reading = model(tokens[:-1], states, targets=tokens[1:])
+        return reading.nll, reading.states
     reading = model(tokens[:-1], states)
-    return token_nll(reading.logits / temperature, tokens[1:]).sum(dtype=torch.float64), reading.states
+    return token_nll(reading.logits / temperature, tokens[1:]), reading.states

@@ -22,7 +22,7 @@ from rhn.training.stack import Stack, Weights
 
 
 class Taken(NamedTuple):
-    """What a step found, before the weights changed: (K,) tensors, and the states that the next window starts from."""
+    """What a step found, before the weights changed: (K,) float64 tensors, and the states that the next window starts from."""
 
     nll: Tensor
     """Nats, summed over steps and averaged over rows."""
@@ -42,20 +42,19 @@ def training_step(
         masks: those of K models stacked, or of none.
         learning_rate: (K,).
     """
-    gradients, (nll, after) = stack.gradients_and(_loss, (states, masks), tokens, step)
-    if step.loss_scale != 1:
-        gradients = {name: g / step.loss_scale for name, g in gradients.items()}
+    gradients, (nll, states) = stack.gradients_and(_loss, (states, masks), tokens, step)
     if step.weight_decay and step.decay == "loss":
         gradients = {name: g + step.weight_decay * stack.weights[name] for name, g in gradients.items()}
-    norm = torch.stack([g.flatten(1).square().sum(1) for g in gradients.values()]).sum(0).sqrt()
-    scale = step.gradient_norm / norm.clamp(min=step.gradient_norm)
+    norm = sum(sums(g.square()) for g in gradients.values()).sqrt()
+    scale = (step.gradient_norm / norm.clamp(min=step.gradient_norm)).to(learning_rate.dtype)
     for name, w in stack.weights.items():
         one_each = (-1, *[1] * (w.dim() - 1))
-        gradients[name] = gradients[name] * scale.view(one_each)
+        g = gradients[name] * scale.view(one_each)
+        gradients[name] = torch.where(norm.isfinite().view(one_each), g, 0) if step.skip_overflow else g
         w.sub_(gradients[name] * learning_rate.view(one_each))
         if step.decay == "shrink":
             w.mul_(1 - step.weight_decay)
-    return Taken(nll, norm, after), gradients
+    return Taken(sums(nll) / tokens.shape[1], norm, states), gradients
 
 
 def token_nll(logits: Tensor, targets: Tensor) -> Tensor:
@@ -64,16 +63,19 @@ def token_nll(logits: Tensor, targets: Tensor) -> Tensor:
     return flat.view(targets.shape)
 
 
+def sums(stacked: Tensor) -> Tensor:
+    """The sum of each model's numbers, (K, ...) -> (K,) in float64; one by one, so that its bits do not depend on the others."""
+    return torch.stack([t.sum(dtype=torch.float64) for t in stacked])
+
+
 def _loss(model, own: tuple[States, Masks], tokens: Tensor, step: Step) -> tuple[Tensor, tuple[Tensor, States]]:
     states, masks = own
-    reading = model(tokens[:-1], states, masks)
-    rows = tokens.shape[1]
-    nll = token_nll(reading.logits, tokens[1:]).sum() / rows
-    loss = nll
+    reading = model(tokens[:-1], states, masks, tokens[1:])
+    loss = reading.nll.sum() / tokens.shape[1]
     if step.activation_regularization:
         y = reading.outputs if masks.output is None else reading.outputs * masks.output
         loss = loss + step.activation_regularization * y.square().mean() * len(y)
     if step.temporal_activation_regularization and len(tokens) > 2:
         change = reading.outputs.diff(dim=0).square().mean()
         loss = loss + step.temporal_activation_regularization * change * len(reading.outputs)
-    return loss * step.loss_scale, (nll, reading.states)
+    return loss, (reading.nll, reading.states)

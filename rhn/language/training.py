@@ -103,7 +103,7 @@ class LanguageTraining:
     def run_window(self) -> bool:
         """Train on the next window; whether that ended an epoch, which is then measured.
 
-        Raises DivergedError where no seed has a finite loss any more; the message names the step.
+        Raises DivergedError where no seed is finite any more; the message names the step.
         """
         start, steps = self._windows[self._done]
         tokens = window_of(self._rows, start, steps, self.device)
@@ -120,8 +120,9 @@ class LanguageTraining:
         return ended
 
     def check(self) -> None:
-        """Let seeds whose loss or weights are not finite leave; raises DivergedError where none is left."""
-        bad = ~self._nll[: self._done].isfinite()
+        """Let seeds whose loss, gradient or weights are not finite leave; raises DivergedError where none is left."""
+        found = self._nll if self.config.step.skip_overflow else self._nll + self._norm
+        bad = ~found[: self._done].isfinite()
         lost = bad.any(0) | ~self._stack.finite()
         if not lost.any():
             return
@@ -129,7 +130,7 @@ class LanguageTraining:
             first = int(bad[:, place].int().argmax()) if bad[:, place].any() else self._done - 1
             rate = self.config.rate(self._epoch)
             self.diverged[self.live[place]] = (
-                f"the loss is not finite at step {first + 1} of {len(self._windows)} of epoch {self._epoch}, "
+                f"the loss or its gradient is not finite at step {first + 1} of {len(self._windows)} of epoch {self._epoch}, "
                 f"at a learning rate of {rate:g}"
             )
         if lost.all():

@@ -55,6 +55,22 @@ def cell_name(factory: str | Callable[..., nn.Module]) -> str:
     return next(ours, f"{factory.__module__}:{factory.__qualname__}")
 
 
+def from_file(model: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """Builds what a checkpoint describes, a model of one of our cells: a file must not decide what is imported.
+
+    It raises InvalidInputError for a cell of the user's own; `with_cell` loads those.
+    """
+
+    def build(*, cell: str, **config) -> nn.Module:
+        if cell not in CELLS:
+            raise InvalidInputError(
+                f"its cell {cell!r} is none of ours: pass it, load_checkpoint(path, factory=rhn.models.with_cell(...))"
+            )
+        return model(cell, **config)
+
+    return build
+
+
 def draw(module: nn.Module, init: Initialization, generator: torch.Generator | None) -> None:
     """Draw every parameter: those with "bias" in their name as biases, the others as weights."""
     with torch.no_grad():

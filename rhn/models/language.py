@@ -20,17 +20,23 @@ from rhn.cells import Initialization
 from rhn.cells.base import positive
 from rhn.dropout import Masks
 from rhn.errors import InvalidInputError
+from rhn.kernels import softmax_nll
 from rhn.models.building import cell_name, layer_count, stacked_cells
 
 States = tuple[Tensor, ...]
 
 
 class Reading(NamedTuple):
-    """What a model makes of a window: logits (T, B, V), the cells' last states (B, .), the last cell's outputs (T, B, n), undropped."""
+    """What a model makes of a window.
 
-    logits: Tensor
+    logits (T, B, V), or None where targets were given; the cells' last states, (B, state_size) each; the last cell's outputs (T, B, n),
+    before dropout; nll (T, B) of the targets in nats, or None.
+    """
+
+    logits: Tensor | None
     states: States
     outputs: Tensor
+    nll: Tensor | None
 
 
 class LanguageModel(nn.Module):
@@ -79,7 +85,7 @@ class LanguageModel(nn.Module):
             raise InvalidInputError(
                 f"tied weights need as many embedding sizes as hidden units: got {embedding_size} and {hidden_size}"
             )
-        self.init, self.options = Initialization.parse(init), options
+        self.init, self.options, self.precision = Initialization.parse(init), options, "float32"
         where = {"device": device or torch.get_default_device(), "dtype": dtype}
         self.embedding = nn.Parameter(torch.empty(V, self.embedding_size, **where))
         sizes = [self.embedding_size] + [hidden_size] * (self.layers - 1)
@@ -89,8 +95,17 @@ class LanguageModel(nn.Module):
         self.output_bias = nn.Parameter(torch.empty(V, **where))
         self._draw(generator)
 
-    def forward(self, tokens: Tensor, states: States | None = None, masks: Masks | None = None) -> Reading:
-        """Read tokens (T, B) int64, from the cells' states (B, state_size) each, or from zero."""
+    def forward(
+        self,
+        tokens: Tensor,
+        states: States | None = None,
+        masks: Masks | None = None,
+        targets: Tensor | None = None,
+    ) -> Reading:
+        """Read tokens (T, B) int64 from the cells' states, zero where None, and predict the next ones.
+
+        With targets (T, B) their negative log-likelihoods are computed instead of the logits, in less time and memory.
+        """
         masks = masks or Masks.none(self.layers)
         x = F.embedding(tokens, self.embedding)
         if masks.embedding is not None:
@@ -100,7 +115,21 @@ class LanguageModel(nn.Module):
             x, s = cell(x, s0, dropout=dropout) if any(m is not None for m in dropout) else cell(x, s0)
             last.append(s)
         y = x if masks.output is None else x * masks.output
-        return Reading(F.linear(y, self._output_weight, self.output_bias), tuple(last), x)
+        layer = self._output_weight, self.output_bias
+        if targets is not None:
+            return Reading(None, tuple(last), x, softmax_nll(y, *layer, targets, precision=self.precision))
+        return Reading(F.linear(y, *layer), tuple(last), x, None)
+
+    def use_precision(self, precision: str) -> None:
+        """Compute matrix products in "float32" or "mixed" precision from now on (see `rhn.kernels.mixed`).
+
+        Raises InvalidInputError for a cell that has no mixed precision.
+        """
+        for cell in self.cells:
+            if precision != "float32" and not hasattr(cell, "precision"):
+                raise InvalidInputError(f"the cell {self.cell!r} has no {precision} precision: expected float32")
+            cell.precision = precision
+        self.precision = precision
 
     def zero_states(self, batch_size: int) -> States:
         """The cells' states before anything was read."""

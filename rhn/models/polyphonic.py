@@ -13,9 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from rhn.cells import CELLS, Initialization
+from rhn.cells import Initialization
 from rhn.cells.base import positive
-from rhn.errors import InvalidInputError
 from rhn.losses import frame_nll
 from rhn.models.building import cell_name, draw, layer_count, stacked_cells
 
@@ -88,18 +87,8 @@ class PolyphonicModel(nn.Module):
         return f"cell={self.cell!r}, init={str(self.init)!r}"
 
 
-def from_file(*, cell: str, **config) -> PolyphonicModel:
-    """The model that a checkpoint describes: one of our cells alone, because a file must not decide what is imported.
-
-    Raises InvalidInputError for a cell of the user's own; `with_cell` loads those.
-    """
-    if cell not in CELLS:
-        raise InvalidInputError(
-            f"its cell {cell!r} is none of ours: pass it, load_checkpoint(path, factory=rhn.models.with_cell(...))"
-        )
-    return PolyphonicModel(cell, **config)
-
-
-def with_cell(factory: str | Callable[..., nn.Module]) -> Callable[..., PolyphonicModel]:
+def with_cell(
+    factory: str | Callable[..., nn.Module], model: Callable[..., nn.Module] = PolyphonicModel
+) -> Callable[..., nn.Module]:
     """For `load_checkpoint(path, factory=with_cell(MyCell))`: builds a model of this cell, whatever name the file gives it."""
-    return lambda cell, **config: PolyphonicModel(factory, **config)
+    return lambda cell, **config: model(factory, **config)

@@ -94,7 +94,7 @@ class Stack:
         return vmap(of_one, in_dims=(0, 0, _mapped(own)))(self.weights, self.constants, own)
 
     def _model(self, weights: Weights, constants: Weights) -> Callable:
-        return lambda *args: functional_call(self.skeleton, (weights, constants), args)
+        return lambda *args, **kwargs: functional_call(self.skeleton, (weights, constants), args, kwargs)
 
 
 def _mapped(tree: Any) -> Any:

@@ -32,20 +32,25 @@ def highway(
     candidate_mask: Tensor | None = None,
     *,
     coupled: bool = True,
+    precision: str = "float32",
 ) -> Tensor:
-    """States y[1..T] (T, B, n); same arguments and values as `highway_reference`. Masks have no gradient."""
-    return recurrence(HIGHWAY, x, s0, W, R, b, state_mask, candidate_mask, coupled=coupled)
+    """States y[1..T] (T, B, n); same arguments and values as `highway_reference`. Masks have no gradient.
+
+    With precision "mixed" (float32 tensors) the operands of every matrix product are float16, see `rhn.kernels.mixed`.
+    """
+    tensors = x, s0, W, R, b, state_mask, candidate_mask
+    return recurrence(HIGHWAY, *tensors, coupled=coupled, precision=precision)
 
 
-def highway_forward(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool):
+def highway_forward(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool, precision: str):
     """(states (K, T, B, n), S (K, L, T + 1, B, n), gates A (K, L, T, B, G n))."""
     K = stack_size(x, s0, W, R, b, state_mask, candidate_mask)
     (T, B), (L, gn, n) = x.shape[1:3], R.shape[1:]
     S, A = workspace(R, K, L, T + 1, B, n), workspace(R, K, L, T, B, gn)
     S[:, 0, 0] = s0
-    addends = [input_product(x, W, b[:, 0], K).unbind(1)]
+    addends = [input_product(x, W, b[:, 0], K, precision).unbind(1)]
     addends += [[bias.unsqueeze(1)] * T for bias in b.expand(K, -1, -1).unbind(1)[1:]]
-    recur = state_products(R, K, B, state_mask)
+    recur = state_products(R, K, B, state_mask, precision)
     Ss, As = stages(S), stages(A)
     Hs, Ts = stages(A[..., :n]), stages(A[..., n:])
     Cs = stages(A[..., 2 * n :])
@@ -66,14 +71,14 @@ def highway_forward(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool
     return S[:, 0, 1:].clone(), S, A
 
 
-def highway_backward(grad, needs, inputs, residuals, *, coupled: bool):
+def highway_backward(grad, needs, inputs, residuals, *, coupled: bool, precision: str):
     """Gradients of (x, s0, W, R, b), each with a leading axis of K; None for the masks."""
     (x, _, W, R, _, state_mask, candidate_mask), (S, A) = inputs, residuals
     (K, L, T, B, gn), n = A.shape, R.shape[-1]
     block = min(T, max(1, BLOCK // max(1, K * L * B * n)))
     D, C = torch.empty_like(A), workspace(A, K, L, block, B, n)
     back, Ds, Dg, Cs, grads = (
-        state_gradients(R, K, B, state_mask),
+        state_gradients(R, K, B, state_mask, precision),
         stages(D),
         stages(D.unflatten(-1, (gn // n, n))),
         stages(C),
@@ -93,10 +98,10 @@ def highway_backward(grad, needs, inputs, residuals, *, coupled: bool):
             ds = back.into(carried, layer, Ds[layer][t], carried)
     dz = D.flatten(2, 3)
     return (
-        input_gradient(dz[:, 0], W, x) if needs[0] else None,
+        input_gradient(dz[:, 0], W, x, precision) if needs[0] else None,
         ds,
-        weight_gradient(dz[:, 0], x.flatten(1, 2)),
-        state_weight_gradient(dz, S[:, :, :T], state_mask),
+        weight_gradient(dz[:, 0], x.flatten(1, 2), precision),
+        state_weight_gradient(dz, S[:, :, :T], state_mask, precision),
         dz.sum(2),
         None,
         None,

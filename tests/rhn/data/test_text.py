@@ -214,7 +214,7 @@ def test_a_text_without_splits_is_encoded_with_the_vocabulary_given(tmp_path):
 
 def test_a_symbol_that_the_vocabulary_given_does_not_have_is_named_with_its_place(tmp_path):
     (tmp_path / "t.txt").write_text("ab" * 30 + "?" + "ab" * 30)
-    with pytest.raises(DataError, match="'[?]' as number 60 of its characters"):
+    with pytest.raises(DataError, match=r"'[?]' as number 60 of its characters"):
         read_text("text", tmp_path / "t.txt", vocabulary=Vocabulary("characters", ("a", "b")))
 
 

@@ -76,7 +76,7 @@ def test_a_place_without_any_text_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, options, sentence",
+    ("name", "options", "sentence"),
     [
         ("wiki", {}, "expected one of ptb, enwik8, text8, text"),
         ("text", {"unit": "letters"}, "not as 'letters'"),

@@ -38,7 +38,9 @@ def test_vocabularies_are_equal_where_their_contents_are():
     assert one != Vocabulary("words", ("b", "a")) and one != Vocabulary("characters", ("a", "b"))
 
 
-@pytest.mark.parametrize("unit, symbols", [("words", ("é", "<unk>")), ("characters", (" ", "\n")), ("bytes", (0, 255))])
+@pytest.mark.parametrize(
+    ("unit", "symbols"), [("words", ("é", "<unk>")), ("characters", (" ", "\n")), ("bytes", (0, 255))]
+)
 def test_a_vocabulary_comes_back_from_json(unit, symbols):
     vocabulary = Vocabulary(unit, symbols)
     assert Vocabulary.from_json(vocabulary.to_json()) == vocabulary
@@ -72,7 +74,7 @@ def test_json_that_is_no_vocabulary_is_refused(content):
 
 
 def test_a_symbol_outside_a_vocabulary_without_unk_is_named():
-    with pytest.raises(InvalidInputError, match="'y' .number 1 of the text's characters"):
+    with pytest.raises(InvalidInputError, match=r"'y' .number 1 of the text's characters"):
         Vocabulary("characters", ("x",)).encode("xy")
 
 

@@ -1,0 +1,128 @@
+"""What a network reads and predicts, music or text: the one place where the two differ.
+
+|           | `Music`                                              | `Text`                                                       |
+|-----------|------------------------------------------------------|--------------------------------------------------------------|
+| networks  | `rhn.models.PolyphonicModel`, a cell alone           | `rhn.models.LanguageModel`                                   |
+| sequence  | piano roll (T, keys)                                 | ids of tokens (T,)                                           |
+| predicted | frame t + 1, every key a coin of its own             | token t + 1, one of V                                        |
+| bars      | the score's, else every 4 quarter notes              | ends of lines: after `<eos>` or a newline                    |
+
+Each step is predicted from those before it in its sequence, whose state starts at zero; the first is not predicted. Another kind of
+network is a third class here, and a line in `task_of`.
+
+Legend: T steps of a sequence, B sequences of a batch, V symbols of a vocabulary.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from analysis.layers import places
+from analysis.sequences import Bars, bars_of, sequences_of
+from analysis.texts import ids_of, line_ends, symbols_of
+from rhn.language.step import token_nll
+from rhn.losses import frame_nll
+from rhn.models import LanguageModel
+from rhn.training.batches import Minibatch, evaluation_batches
+
+TEXT_BATCH_BYTES = 256 << 20  # of the logits of a batch: a large vocabulary is most of what a text takes
+TEXT_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Music:
+    """Piano rolls."""
+
+    keys: int
+    predicts: bool
+    """Whether the network has an output: a cell alone has gates but no loss."""
+    step = "frame"
+
+    @property
+    def width(self) -> int:
+        """Numbers that a step of one sequence takes beside the cells' own."""
+        return self.keys
+
+    def sequences(self, data) -> list[np.ndarray]:
+        """Arrays (T, keys); see `analysis.sequences.sequences_of`."""
+        return sequences_of(data, self.keys)
+
+    def inputs(self, sequences: Sequence[np.ndarray], like: Tensor) -> Tensor:
+        """What the network is given, (T, B, keys) on the device and in the dtype of a weight; zeros after a sequence's end."""
+        return side_by_side(sequences).to(like)
+
+    def batches(self, sequences: Sequence[np.ndarray], like: Tensor) -> list[Minibatch]:
+        """The batches that losses are measured over: those of `rhn.training.evaluate`."""
+        return evaluation_batches(sequences, device=like.device, dtype=like.dtype)
+
+    def nll(self, model: Callable, frames: Tensor, mask: Tensor) -> Tensor:
+        """Nats of each sequence, (B,) float64, summed over its predicted frames: `rhn.training.evaluate` before its last sum."""
+        return frame_nll(model(frames[:-1]), frames[1:], mask[1:]).sum(0, dtype=torch.float64)
+
+    def bars(self, sequence: np.ndarray) -> Bars:
+        return bars_of(sequence)
+
+    def symbols(self, sequence: np.ndarray) -> np.ndarray:
+        """A frame has no name: (0,)."""
+        return np.empty(0, str)
+
+
+@dataclass(frozen=True)
+class Text:
+    """Tokens of a vocabulary of V symbols."""
+
+    vocabulary_size: int
+    predicts = True
+    step = "token"
+
+    @property
+    def width(self) -> int:
+        """As `Music.width`: the logits, their logarithm of a softmax, and a copy between."""
+        return 3 * self.vocabulary_size
+
+    def sequences(self, data) -> list[np.ndarray]:
+        """Arrays (T,) int64; see `analysis.texts.ids_of`."""
+        return ids_of(data, self.vocabulary_size)
+
+    def inputs(self, sequences: Sequence[np.ndarray], like: Tensor) -> Tensor:
+        """What the network is given, (T, B) int64 on the device of a weight; zeros after a sequence's end."""
+        return side_by_side(sequences).to(like.device)
+
+    def batches(self, sequences: Sequence[np.ndarray], like: Tensor) -> list[Minibatch]:
+        """The batches that losses are measured over, longest sequences first, as many rows as memory allows."""
+        usable = sorted((s for s in sequences if len(s) > 1), key=len, reverse=True)
+        row_bytes = len(usable[0]) * self.width * like.element_size()
+        rows = max(1, min(TEXT_ROWS, TEXT_BATCH_BYTES // row_bytes))
+        return [self._minibatch(usable[start : start + rows], like) for start in range(0, len(usable), rows)]
+
+    def nll(self, model: Callable, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Nats of each sequence, (B,) float64, summed over its predicted tokens."""
+        return (token_nll(model(tokens[:-1]).logits, tokens[1:]) * mask[1:]).sum(0, dtype=torch.float64)
+
+    def bars(self, sequence: np.ndarray) -> Bars:
+        return Bars(line_ends(sequence), False)
+
+    def symbols(self, sequence: np.ndarray) -> np.ndarray:
+        """What the tokens of a sequence are called, (T,)."""
+        return symbols_of(sequence)
+
+    def _minibatch(self, sequences: Sequence[np.ndarray], like: Tensor) -> Minibatch:
+        mask = side_by_side([np.ones(len(s)) for s in sequences])
+        return Minibatch(self.inputs(sequences, like), mask.to(like), sum(len(s) - 1 for s in sequences))
+
+
+def task_of(model: nn.Module) -> Music | Text:
+    """What a network reads and predicts; raises InvalidInputError for one without a recurrent cell of `rhn.cells`."""
+    first = places(model)[0].cell
+    if isinstance(model, LanguageModel):
+        return Text(model.vocabulary_size)
+    return Music(getattr(model, "input_size", None) or first.input_size, hasattr(model, "output_size"))
+
+
+def side_by_side(sequences: Sequence[np.ndarray]) -> Tensor:
+    """Sequences (T_i, ...) as one tensor (T, B, ...), with zeros after their ends."""
+    return pad_sequence([torch.tensor(np.asarray(sequence)) for sequence in sequences])

@@ -1,0 +1,120 @@
+"""`rhn evaluate`: how well a trained model predicts a split, chorales or text."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+from rhn.command import print_json, progress_bars, resolve_device
+from rhn.commands.loading import TrainedText, chorale_corpus, chorale_model, model_class, text_model
+from rhn.commands.options import Checkpoint, Device, MaybeWhole, Name, Place, Whole
+from rhn.errors import InvalidInputError
+
+Temperature = Annotated[float | Literal["auto"] | None, tyro.conf.arg(metavar="X|auto")]
+TEXT_OPTIONS = ("batch_size", "temperature", "mc", "mc_official", "dynamic", "max_tokens")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Perplexity, bits a character or, of chorales, nats a frame: all tokens but the first, all frames but each chorale's first."""
+
+    checkpoint: Checkpoint
+    """best.safetensors of a run or of a study."""
+    split: Literal["train", "valid", "test"] = "test"
+    """Which part of the data."""
+    data: Place = None
+    """Where the data is, instead of where `rhn data get` puts it; chorales: instead of those rebuilt from music21's scores."""
+    max_tokens: MaybeWhole = None
+    """Text: only the first so many tokens of the split."""
+    batch_size: MaybeWhole = None
+    """Text: read as so many rows, each from the zero state: faster, and a little worse than in one piece (default: 1)."""
+    temperature: Temperature = None
+    """Text: divides the logits; auto: the best between 0.8 and 1.2 on the validation text."""
+    mc: MaybeWhole = None
+    """Text: average the probabilities of so many samples with dropout on, new masks for each window (Gal and Ghahramani 2016)."""
+    mc_official: MaybeWhole = None
+    """Text: as the official code does it, one set of masks a sample for the whole text."""
+    dynamic: bool = False
+    """Text: let the weights follow the text that was already predicted (Krause et al. 2018)."""
+    seed: Whole = 0
+    """Text: seed of the masks of --mc."""
+    cell: Name = None
+    """The cell of a checkpoint with a cell of your own, as package.module:factory."""
+    device: Device = "auto"
+    """Where to compute."""
+    json: bool = False
+    """Print one JSON object."""
+
+    def run(self) -> None:
+        if model_class(self.checkpoint) == "LanguageModel":
+            self._text()
+        else:
+            self._chorales()
+
+    def _chorales(self) -> None:
+        for name in TEXT_OPTIONS:
+            if getattr(self, name):
+                raise InvalidInputError(f"--{name.replace('_', '-')} is for language models, and this is one of chorales")
+        model, device = chorale_model(self.checkpoint, self.cell), resolve_device(self.device)
+        from rhn.training import evaluate
+
+        found = evaluate(model, getattr(chorale_corpus(self.data), self.split), device=device)
+        if self.json:
+            print_json({"nll": found.nll, "split": self.split, "frames": found.frames})
+        else:
+            print(f"{self.split}: {found.nll:.4f} nats a frame over {found.frames} predicted frames")
+
+    def _text(self) -> None:
+        self._check_methods()
+        trained, device = text_model(self.checkpoint, self.cell), resolve_device(self.device)
+        from rhn.language.runs import measure, measure_name
+
+        corpus, used = trained.corpus(self.data), {}
+        with progress_bars() as report:
+            if self.temperature is not None:
+                used["temperature"] = self._temperature(trained, corpus, device, report("temperature"))
+            found, method = self._score(trained, corpus, device, used.get("temperature", 1.0), report(self.split))
+        name, used = measure_name(trained.vocabulary), used | method
+        value = measure(found.nll, name)
+        if self.json:
+            print_json({"nll": found.nll, name: value, "split": self.split, "tokens": found.tokens} | used)
+        else:
+            how = "".join(f", {key} {value}" for key, value in used.items())
+            print(f"{self.split}: {name.replace('_', ' ')} {value:.4f} over {found.tokens} predicted tokens{how}")
+
+    def _check_methods(self) -> None:
+        methods = [name for name in ("mc", "mc_official", "dynamic", "batch_size") if getattr(self, name)]
+        if len(methods) > 1:
+            words = " and ".join(f"--{name.replace('_', '-')}" for name in methods)
+            raise InvalidInputError(f"{words} exclude one another; give one of them")
+        if self.dynamic and self.temperature is not None:
+            raise InvalidInputError("--dynamic has no temperature: leave --temperature out")
+        for name, least in {"mc": 1, "mc_official": 1, "batch_size": 1, "max_tokens": 2}.items():
+            if (value := getattr(self, name)) is not None and value < least:
+                raise InvalidInputError(f"--{name.replace('_', '-')} is {value}, expected {least} or more")
+
+    def _temperature(self, trained: TrainedText, corpus, device: str, progress) -> float:
+        if self.temperature != "auto":
+            return self.temperature
+        from rhn.language.temperature import best_temperature
+
+        return best_temperature(trained.model, corpus.valid, device=device, progress=progress)
+
+    def _score(self, trained: TrainedText, corpus, device: str, temperature: float, progress):
+        """(score, what to say of how it was found)."""
+        whole, shared = getattr(corpus, self.split), {"device": device, "progress": progress}
+        text = type(whole)(whole.raw[: self.max_tokens], whole.table)
+        if samples := self.mc or self.mc_official:
+            from rhn.language.monte_carlo import monte_carlo_score
+
+            shared |= {"samples": samples, "per_window": self.mc is not None, "window": trained.config.window}
+            shared |= {"seed": self.seed, "temperature": temperature}
+            method = {"samples": samples, "method": "mc" if self.mc else "mc-official"}
+            return monte_carlo_score(trained.model, text, trained.config.dropout, **shared), method
+        if self.dynamic:
+            from rhn.language.dynamic import dynamic_score
+
+            return dynamic_score(trained.model, text, corpus.train, **shared), {"method": "dynamic"}
+        from rhn.language.evaluation import score
+
+        return score(trained.model, text, batch_size=self.batch_size or 1, temperature=temperature, **shared), {}

@@ -1,0 +1,83 @@
+"""`rhn report`: the curves of trainings, and perplexity by depth beside the paper's."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from rhn.commands.options import File
+from rhn.errors import InvalidInputError
+from rhn.files import atomic_path, check_writable
+
+FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Draw training and validation over epochs, all seeds together; with --depth the paper's figure 5(a) of these trainings."""
+
+    runs: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...")]]
+    """Folders of trainings, of language models or of chorales."""
+    depth: bool = False
+    """Best validation perplexity by recurrence depth, beside the paper's numbers."""
+    output: File = None
+    """Figure to write, .png, .svg or .pdf (default: curves.png or depth.png in the current folder)."""
+    csv: File = None
+    """Also write the numbers."""
+
+    def run(self) -> None:
+        if not self.runs:
+            raise InvalidInputError("rhn report needs the folder of a training, as in: rhn report runs/sota")
+        output = self.output or Path("depth.png" if self.depth else "curves.png")
+        if output.suffix.lower() not in FIGURE_SUFFIXES:
+            raise InvalidInputError(f"--output must end in {', '.join(FIGURE_SUFFIXES)}, got {output}")
+        for path in (output, self.csv) if self.csv else (output,):
+            check_writable(path)
+        rows, figure = self._depth() if self.depth else self._curves()
+        if self.csv:
+            _write_csv(rows, self.csv)
+        with atomic_path(output) as temporary:
+            figure.savefig(temporary)
+        print(f"figure: {output}")
+
+    def _curves(self):
+        import matplotlib as mpl
+
+        from rhn import plots, report
+
+        curves = [c for run in self.runs for c in report.read_curves(run)]
+        measure = report.require_one_measure(curves)
+        width = max(len(c.name) for c in curves)
+        print(f"{'run':<{width}}{'epochs':>8}{'best':>6}{'train':>10}{'valid':>10}   {plots.LABELS[measure]}")
+        for c in curves:
+            epoch, valid = c.best
+            train = c.train[list(c.epochs).index(epoch)]
+            print(f"{c.name:<{width}}{c.epochs[-1]:>8}{epoch:>6}{train:>10.4f}{valid:>10.4f}")
+        with mpl.rc_context(plots.STYLE):
+            return [row for c in curves for row in c.rows()], plots.draw_curves(curves)
+
+    def _depth(self):
+        import matplotlib as mpl
+
+        from rhn import plots, report
+
+        points = report.read_depth(self.runs)
+        rows = report.depth_rows(points)
+        print(f"{'cell':<8}{'tied':>5}{'depth':>7}{'layers':>8}{'epochs':>8}{'valid':>9}{'paper':>8}   run")
+        for row in rows:
+            paper = "" if row["published_valid_perplexity"] is None else f"{row['published_valid_perplexity']:.1f}"
+            print(
+                f"{row['cell']:<8}{'yes' if row['tied'] else 'no':>5}{row['depth']:>7}{row['layers']:>8}"
+                f"{row['epochs']:>8}{row['valid_perplexity']:>9.2f}{paper:>8}   {row['run']}"
+            )
+        with mpl.rc_context(plots.STYLE):
+            return rows, plots.draw_depth(points)
+
+
+def _write_csv(rows: list[dict], path: Path) -> None:
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

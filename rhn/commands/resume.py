@@ -1,0 +1,79 @@
+"""`rhn resume`: go on with the training that a folder describes."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from rhn.commands.loading import kept_data_path
+from rhn.commands.options import Device, MaybeWhole, Minutes, Place
+from rhn.errors import InvalidInputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resume:
+    """Go on with a training, from its last save to the same numbers as without a stop."""
+
+    out: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DIR")]]
+    """Folder of the run."""
+    max_minutes: Minutes = None
+    """Stop after so many minutes with everything saved (language models)."""
+    epochs: MaybeWhole = None
+    """Go on to so many epochs in all, instead of the run's."""
+    data: Place = None
+    """Where the data is, where it was moved."""
+    threads: MaybeWhole = None
+    """CPU threads (language models)."""
+    device: Device = "auto"
+    """Where to train."""
+    json: bool = False
+    """Print the result as one JSON object."""
+
+    def run(self) -> None:
+        config, seeds = _read(self.out)
+        data = self.data or kept_data_path(self.out)
+        if self.epochs is not None:
+            config = replace(config, epochs=self.epochs)
+        if seeds is None:
+            self._chorales(config, data)
+            return
+        from rhn.commands.train_text import train_text
+
+        train_text(
+            config,
+            self.out,
+            seeds=seeds,
+            data=data,
+            device=self.device,
+            threads=self.threads,
+            max_minutes=self.max_minutes,
+            tensorboard=(self.out / "tensorboard").is_dir(),
+            as_json=self.json,
+        )
+
+    def _chorales(self, config, data: Path | None) -> None:
+        for name in ("max_minutes", "threads"):
+            if getattr(self, name) is not None:
+                raise InvalidInputError(f"--{name.replace('_', '-')} is for language models; this trains on chorales")
+        from rhn.commands.train_chorales import train_chorales
+
+        train_chorales(config, self.out, data=data, device=self.device, as_json=self.json)
+
+
+def _read(folder: Path):
+    """The configuration that a run's folder describes, and its seeds (None for chorales); raises InvalidInputError."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise InvalidInputError(f"{folder} holds no training: there is no config.json in it; `rhn train` begins one")
+    from rhn.commands.starting import starting_point
+    from rhn.presets import LanguageConfig
+
+    config = starting_point(None, path, None)
+    if not isinstance(config, LanguageConfig):
+        return config, None
+    seeds = json.loads(path.read_text()).get("seeds")
+    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
+        raise InvalidInputError(f"{path} does not say which seeds were trained: it is no run's config.json")
+    return config, seeds

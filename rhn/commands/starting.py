@@ -1,0 +1,91 @@
+"""What a training starts from: a preset, a configuration file, or a file on top of a preset."""
+
+import difflib
+import json
+import types
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
+
+from rhn.errors import InvalidInputError
+from rhn.presets import LanguageConfig, TrainConfig, preset
+
+RUN_ENTRIES = ("seeds", "text", "data")  # of a run's config.json, beside the configuration
+
+
+def starting_point(name: str | None, file: Path | None, cell: str | None) -> TrainConfig | LanguageConfig:
+    """The configuration of a preset, what a file says over it, for another cell where one is named.
+
+    A chorale preset gets the hidden size that its budget buys with that cell, and a transform bias goes where the cell has none.
+    Raises InvalidInputError.
+    """
+    told, given = (None, {}) if file is None else read_config(file)
+    name = name or told
+    if name is None:
+        kind = LanguageConfig if "corpus" in given else TrainConfig
+    else:
+        base = preset(name, cell or given.get("cell"))
+        kind = type(base)
+    _check(given, kind, file)
+    if cell is not None:
+        given |= {"cell": cell, **_without_bias(cell)}
+    elif "cell" in given:
+        given = _without_bias(given["cell"]) | given
+    if name is not None:
+        return replace(base, **given)
+    try:
+        return kind(**given)
+    except TypeError as error:
+        raise InvalidInputError(
+            f'{file} is not a whole configuration ({error}): add "preset" with the name to start from'
+        ) from error
+
+
+def preset_values(name: str | None, file: Path | None) -> dict:
+    """The fields of the preset that was started from; none where there was none."""
+    name = name or (read_config(file)[0] if file else None)
+    return asdict(preset(name)) if name else {}
+
+
+def read_config(file: Path) -> tuple[str | None, dict]:
+    """(preset to start from, fields) of a JSON file; raises InvalidInputError."""
+    try:
+        content = json.loads(file.read_text())
+    except OSError as error:
+        raise InvalidInputError(f"{file} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidInputError(f"{file} is not JSON ({error})") from error
+    if not isinstance(content, dict) or not isinstance(content.get("preset", ""), str):
+        raise InvalidInputError(f'{file} is no configuration, expected an object such as {{"preset": "ptb-sota"}}')
+    name = content.pop("preset", None)
+    return name, {key: value for key, value in content.items() if key not in RUN_ENTRIES}
+
+
+def _check(given: dict, kind: type, file: Path | None) -> None:
+    """See that every entry is a field of the configuration, with a value of its type."""
+    hints = get_type_hints(kind)
+    for name, value in given.items():
+        if name not in hints:
+            near = difflib.get_close_matches(name, [f.name for f in fields(kind)], 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InvalidInputError(f"{file}: a {kind.__name__} has no field {name!r}{hint}")
+        if not _fits(value, hints[name]):
+            expected = getattr(hints[name], "__name__", str(hints[name]))
+            raise InvalidInputError(f"{file}: {name} is {json.dumps(value)}, expected {expected}")
+
+
+def _fits(value, hint) -> bool:
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if isinstance(hint, types.UnionType):
+        return any(_fits(value, part) for part in get_args(hint))
+    if hint is float:
+        return type(value) in (int, float)
+    return type(value) is hint  # True is no whole number here
+
+
+def _without_bias(cell: str) -> dict:
+    from rhn.cells import resolve_cell
+    from rhn.models import accepts
+
+    return {} if accepts(resolve_cell(cell), "transform_bias") else {"transform_bias": None}

@@ -1,0 +1,140 @@
+"""`rhn train`: its options are the fields of a configuration, and a preset or a file gives their defaults.
+
+So the words after `train` are read twice: first for what to start from, then, by tyro, as options of that.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from rhn.command import print_json
+from rhn.commands.options import Device, File, Folder, Place
+from rhn.errors import InvalidInputError
+
+PRESET_NAMES = (
+    "ptb-sota",
+    "ptb-depth-1 .. 10",
+    "ptb-depth-1-tied .. 10-tied",
+    "ptb-torch7",
+    "ptb-theano",
+    "ptb-brainstorm",
+    "ptb-variational-lstm",
+    "ptb-lstm",
+    "ptb-gru",
+    "ptb-dt-rnn",
+    "ptb-modern",
+    "ptb-modern-depth-10",
+    "enwik8-5x1500",
+    "enwik8-10x1000",
+    "enwik8-sota",
+    "text8-10x1000",
+    "text8-sota",
+    "jsb-depth-1 .. 10",
+)  # here, because the presets themselves load torch, for which `--help` should not wait
+
+SUMMARY = "Train a model; killed at any moment, the same command goes on, and so does `rhn resume DIR`."
+HELP = f"""{SUMMARY}
+
+Every field of a configuration is an option: `rhn train PRESET --help` shows them with that preset's values.
+
+presets: {", ".join(PRESET_NAMES)}
+
+examples:
+  rhn train ptb-sota --out runs/sota
+  rhn train ptb-depth-5 --hidden-size 200 --seeds 3 --max-minutes 60 --out runs/small
+  rhn train enwik8-10x1000 --data novel.txt --characters --out runs/novel
+  rhn train ptb-sota --cell lstm --depth 1 --print-config
+  rhn train jsb-depth-6 --out runs/depth6"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train a model."""
+
+    preset: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="PRESET")]] = None
+    """What to train, the first word; `rhn presets` describes them."""
+    config: File = None
+    """Instead of a preset or on top of one: a JSON file of the configuration's fields ("preset" names what to start from), or
+    a run's config.json."""
+    out: Folder = None
+    """Folder of the run: config.json, metrics.jsonl, best.safetensors, state.safetensors."""
+    data: Place = None
+    """Where the data is, instead of where `rhn data get` puts it; chorales: instead of those rebuilt from music21's scores."""
+    device: Device = "auto"
+    """Where to train."""
+    print_config: bool = False
+    """Print the whole configuration and what differs from the preset; train nothing."""
+    json: bool = False
+    """Print the result as one JSON object."""
+
+    def run(self) -> None:
+        if type(self) is Train:
+            raise InvalidInputError(
+                "rhn train begins with a preset or --config FILE, as in: rhn train ptb-sota --out runs/sota"
+            )
+        if self.print_config:
+            self._print_config()
+        elif self.out is None:
+            raise InvalidInputError("--out DIR is missing: the folder that the training is written to")
+        else:
+            self.train()
+
+    def _print_config(self) -> None:
+        from rhn.commands.starting import preset_values
+
+        values, usual = asdict(self.settings()), preset_values(self.preset, self.config)
+        if self.json:
+            print_json(values | {"parameters": self.parameters()})
+            return
+        for name, value in values.items():
+            differs = f"   # preset: {json.dumps(usual[name])}" if usual.get(name, value) != value else ""
+            print(f"{name} = {json.dumps(value)}{differs}")
+        print(f"parameters = {self.parameters()}")
+
+
+def train_options(words: Sequence[str]) -> Train:
+    """The options of `rhn train`, with the defaults that the words after it ask for.
+
+    Raises InvalidInputError for a preset that does not exist or a configuration file that cannot be used.
+    """
+    name, file, cell = _preset_word(words), _value(words, "--config"), _value(words, "--cell")
+    if name is None and file is None:
+        return Train()
+    from rhn.commands.starting import starting_point
+    from rhn.presets import LanguageConfig
+
+    config = starting_point(name, None if file is None else Path(file), cell)
+    if isinstance(config, LanguageConfig):
+        from rhn.commands.train_text import TrainText
+
+        return TrainText(preset=name, training=config)
+    from rhn.commands.train_chorales import TrainChorales
+
+    return TrainChorales(preset=name, training=config)
+
+
+def _preset_word(words: Sequence[str]) -> str | None:
+    """The first word; or after options the first that is a preset's name and no option's value."""
+    if not words or words[0] in ("-h", "--help"):
+        return None
+    if not words[0].startswith("-"):
+        return words[0]
+    from rhn.presets import PRESETS
+
+    pairs = zip(words, words[1:], strict=False)
+    return next((word for before, word in pairs if word in PRESETS and not before.startswith("--")), None)
+
+
+def _value(words: Sequence[str], option: str) -> str | None:
+    """What an option is given, the last time."""
+    found = None
+    for k, word in enumerate(words):
+        if word == option and k + 1 < len(words):
+            found = words[k + 1]
+        elif word.startswith(f"{option}="):
+            found = word.partition("=")[2]
+    return found

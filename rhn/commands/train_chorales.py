@@ -1,0 +1,63 @@
+"""`rhn train jsb-...`: the polyphonic model on the chorales."""
+
+import functools
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rhn.command import print_json, resolve_device
+from rhn.commands.loading import chorale_corpus, keep_data_path
+from rhn.commands.train import Train
+from rhn.presets import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainChorales(Train):
+    """Train a polyphonic model on the chorales; killed at any moment, the same command goes on."""
+
+    training: TrainConfig
+    """The configuration, with the preset's values."""
+
+    def settings(self) -> TrainConfig:
+        return self.training
+
+    def parameters(self) -> int:
+        return count_parameters(self.training)
+
+    def train(self) -> None:
+        train_chorales(self.training, self.out, data=self.data, device=self.device, as_json=self.json)
+
+
+def train_chorales(config: TrainConfig, out: Path, *, data: Path | None, device: str, as_json: bool) -> None:
+    """Train or go on, and print what it came to."""
+    place, corpus = resolve_device(device), chorale_corpus(data)
+    from rhn.training import keep_memory, train
+    from rhn.training.progress import epoch_progress
+
+    keep_memory()
+    with epoch_progress(config.epochs, config.objective) as show:
+
+        note_data = functools.cache(functools.partial(keep_data_path, out, data))  # once, when the folder is ours
+
+        def on_epoch(curve) -> None:
+            note_data()
+            show(curve)
+
+        result = train(config, corpus, out, device=place, on_epoch=on_epoch)
+    if as_json:
+        print_json(asdict(result))
+        return
+    stopped = "diverged" if result.diverged else "done"
+    print(f"{stopped} after {result.epochs} epochs; the best is epoch {result.best_epoch}, in nats a frame:")
+    print(f"train {result.train_nll:.4f}   valid {result.valid_nll:.4f}   test {result.test_nll:.4f}")
+    print(f"checkpoint: {result.checkpoint}")
+
+
+def count_parameters(config: TrainConfig) -> int:
+    """How many parameters a configuration has."""
+    import torch
+
+    from rhn.cells.budget import num_parameters
+    from rhn.training.runs import build_model
+
+    with torch.device("meta"):
+        return num_parameters(build_model(config))

@@ -1,0 +1,167 @@
+"""`rhn train ptb-...`: a language model on a text."""
+
+import functools
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rhn.command import print_json, resolve_device
+from rhn.commands.loading import keep_data_path, text_corpus
+from rhn.commands.options import MaybeWhole, Minutes, Whole
+from rhn.commands.train import Train
+from rhn.errors import InvalidInputError
+from rhn.presets import LanguageConfig
+
+ONE_THREAD = 500  # hidden units below which a second thread costs more than it brings
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainText(Train):
+    """Train a language model; killed at any moment, the same command goes on, and so does `rhn resume DIR`."""
+
+    words: bool = False
+    """--data is a text of your own, read as words."""
+    characters: bool = False
+    """--data is a text of your own, read as characters."""
+    seeds: Whole = 1
+    """Train so many seeds side by side as one program: the configuration's and those after it."""
+    max_minutes: Minutes = None
+    """Stop after so many minutes with everything saved."""
+    threads: MaybeWhole = None
+    """CPU threads (default: 1 below 500 hidden units, where the numbers are the same bits every time; else all)."""
+    tensorboard: bool = False
+    """Write the curves to DIR/tensorboard too."""
+    training: LanguageConfig
+    """The configuration, with the preset's values."""
+
+    def settings(self) -> LanguageConfig:
+        if self.words and self.characters:
+            raise InvalidInputError("--words and --characters exclude one another; give one of them")
+        if self.words or self.characters:
+            return replace(self.training, corpus="text", unit="characters" if self.characters else "words")
+        return self.training
+
+    def parameters(self) -> int:
+        from rhn.presets.language import parameters
+
+        return parameters(self.settings())
+
+    def train(self) -> None:
+        config = self.settings()
+        if self.seeds < 1:
+            raise InvalidInputError(f"--seeds is {self.seeds}, expected 1 or more")
+        train_text(
+            config,
+            self.out,
+            seeds=range(config.seed, config.seed + self.seeds),
+            data=self.data,
+            device=self.device,
+            threads=self.threads,
+            max_minutes=self.max_minutes,
+            tensorboard=self.tensorboard,
+            as_json=self.json,
+        )
+
+
+def train_text(
+    config: LanguageConfig,
+    out: Path,
+    *,
+    seeds: Sequence[int],
+    data: Path | None,
+    device: str,
+    threads: int | None,
+    max_minutes: float | None,
+    tensorboard: bool,
+    as_json: bool,
+) -> None:
+    """Train or go on, and print what it came to."""
+    place = resolve_device(device)
+    from rhn.language.progress import tensorboard_writer, training_progress
+    from rhn.language.runs import measure_name, train_language_model
+    from rhn.training import keep_memory
+
+    threads, minutes = _threads(threads, config), _minutes(max_minutes)
+    corpus = text_corpus(config, data)
+    name = measure_name(corpus.vocabulary)
+    keep_memory()
+    with tensorboard_writer(out if tensorboard else None) as write, training_progress(config, seeds, name) as show:
+
+        note_data = functools.cache(functools.partial(keep_data_path, out, data))  # once, when the folder is ours
+
+        def on_window(training) -> None:
+            note_data()
+            show.window(training)
+
+        def on_epoch(seed: int, line: dict) -> None:
+            write(seed, line)
+            show.epoch(seed, line)
+
+        results = train_language_model(
+            config,
+            corpus,
+            out,
+            seeds=seeds,
+            device=place,
+            threads=threads,
+            max_minutes=minutes,
+            on_window=on_window,
+            on_epoch=on_epoch,
+        )
+    found = [_summary(result, name) for result in results]
+    if as_json:
+        print_json(found[0] if len(found) == 1 else {"seeds": found})
+    else:
+        _print(found, name, out, data)
+
+
+def _threads(threads: int | None, config: LanguageConfig) -> int:
+    import torch
+
+    if threads is None:
+        return 1 if config.hidden_size < ONE_THREAD else torch.get_num_threads()
+    if threads < 1:
+        raise InvalidInputError(f"--threads is {threads}, expected 1 or more")
+    return threads
+
+
+def _minutes(minutes: float | None) -> float:
+    if minutes is None:
+        return math.inf
+    if not minutes >= 0:
+        raise InvalidInputError(f"--max-minutes is {minutes}, expected 0 or more")
+    return minutes
+
+
+def _summary(result, name: str) -> dict:
+    from rhn.language.runs import measure
+
+    return {
+        "seed": result.seed,
+        "checkpoint": result.checkpoint if result.best_epoch else None,
+        "best_epoch": result.best_epoch,
+        f"train_{name}": measure(result.train_nll, name),
+        f"valid_{name}": measure(result.valid_nll, name),
+        "epochs": result.epochs,
+        "finished": result.finished,
+        "diverged": result.diverged,
+    }
+
+
+def _print(found: list[dict], name: str, out: Path, data: Path | None) -> None:
+    words = name.replace("_", " ").replace("bits per", "bits a")
+    print(f"{'seed':>4} {'epochs':>7} {'best':>5} {'train':>10} {'valid':>10}   {words} at the best epoch")
+    for row in found:
+        train, valid = row[f"train_{name}"], row[f"valid_{name}"]
+        diverged = f"   diverged: {row['diverged']}" if row["diverged"] else ""
+        print(
+            f"{row['seed']:>4} {row['epochs']:>7} {row['best_epoch']:>5} {train:>10.4f} {valid:>10.4f}{diverged}"
+        )
+    if not all(row["finished"] for row in found):
+        print(f"time ran out; rhn resume {shlex.quote(str(out))} goes on")
+    where = f" --data {shlex.quote(str(data))}" if data else ""
+    for row in found:
+        if row["checkpoint"]:
+            print(f"next: rhn evaluate {shlex.quote(row['checkpoint'])} --split test{where}")

@@ -1,0 +1,160 @@
+"""Monte-Carlo dropout: the probability of each token is its mean over networks drawn with dropout on (Gal and Ghahramani 2016).
+
+    P(w[t]) = 1/S sum over samples i of softmax(z_i[t] / temperature)[w[t]]         z_i the logits with the masks of sample i
+
+Legend: S samples, N tokens, T steps of a window, B samples side by side.
+
+Each sample reads the whole text from the zero state. With `per_window` its masks are new in every window, as in training. Without, it
+keeps one set for the whole text, as the official code of Zilly et al. (2017) does in `evaluate_mc`. That code has windows of one step
+there, and hence one draw for the embeddings of all words: a share `dropout.embedding` of its samples sees no word at all, which is why
+it draws again where a sample's own perplexity is 500 or more. (It also counts one token that it never predicts, at 1e-10; we do not.)
+"""
+
+import copy
+import functools
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from rhn.cells.base import positive
+from rhn.data.text import Tokens
+from rhn.dropout import Dropout, Masks, draw_masks
+from rhn.errors import InvalidInputError
+from rhn.language.evaluation import Score, check_temperature, perplexity
+from rhn.language.step import token_nll
+from rhn.language.windows import window_of
+from rhn.models.language import States
+
+ACCEPTED = 500.0  # perplexity below which the official code keeps a sample
+REDRAWS = 100  # rejected in a row: a tenth of the usual 1000 samples, and beyond chance for a trained model
+
+
+def monte_carlo_score(
+    model: nn.Module,
+    tokens: Tokens,
+    dropout: Dropout,
+    *,
+    samples: int = 1000,
+    per_window: bool = True,
+    window: int = 35,
+    rows: int = 100,
+    seed: int = 0,
+    temperature: float = 1.0,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Score:
+    """The score of the mean of `samples` networks on a text (N,), which each reads in one piece.
+
+    Args:
+        dropout: the rates, commonly those of the training.
+        per_window: new masks each window; otherwise the official code's way.
+        window: steps that share their masks; of no effect on the official way.
+        rows: samples run side by side, as many as memory allows: (window, rows, V) logits, (N, rows) probabilities. The result
+            depends on it only through rounding.
+        seed: masks are a function of (seed, number of the sample, number of the window), on every device.
+        temperature: all logits are divided by it.
+        progress: called with (tokens done, tokens in all), both over all samples; the second grows with each sample drawn again.
+
+    Raises:
+        DataError: the text is shorter than two tokens.
+        InvalidInputError: an argument is out of range, or 100 samples in a row were rejected (the official way only).
+    """
+    samples, window, rows = positive("samples", samples), positive("window", window), positive("rows", rows)
+    check_temperature(temperature)
+    if seed < 0:
+        raise InvalidInputError(f"the seed is {seed}, expected 0 or more")
+    text, model = tokens.rows(1), copy.deepcopy(model).to(device)
+    steps = text.shape[1] - 1
+    total = torch.full((steps,), -math.inf, dtype=torch.float64, device=device)
+    kept, drawn, in_a_row = 0, 0, 0
+    while kept < samples:
+        numbers = range(drawn, drawn + min(rows, samples - kept))
+        log_p = total.new_empty(steps, len(numbers))
+        draw = functools.partial(_draw, model, dropout, seed, numbers, device=device)
+        for start, part in _read(model, text, len(numbers), draw, per_window, window, temperature):
+            end = start + len(part)
+            log_p[start:end] = part
+            progress(drawn * steps + len(numbers) * end, (samples + drawn - kept) * steps)
+        accepted = [True] * len(numbers) if per_window else _accepted(log_p)
+        in_a_row = _rejected_in_a_row(accepted, in_a_row)
+        total = total.logaddexp(log_p[:, torch.tensor(accepted, device=device)].logsumexp(1))
+        kept, drawn = kept + sum(accepted), numbers.stop
+    return Score((math.log(samples) - total.mean()).item(), steps)
+
+
+def sample_masks(
+    model: nn.Module, tokens: Tensor, dropout: Dropout, *, seed: int, sample: int, window: int = 0
+) -> Masks:
+    """The masks of one sample for a window of tokens (T, 1), on the CPU: a function of the three numbers."""
+    sequence = np.random.SeedSequence([seed, sample, window])
+    generator = torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+    return draw_masks(model, tokens, dropout, generator)
+
+
+@torch.no_grad()
+def _read(
+    model: nn.Module,
+    text: Tokens,
+    samples: int,
+    draw: Callable[[int, Tensor], Masks],
+    per_window: bool,
+    window: int,
+    temperature: float,
+) -> Iterator[tuple[int, Tensor]]:
+    """(first step, log P of its tokens (T, B)) of each window of a text (1, N)."""
+    states, masks, steps = None, None, text.shape[1] - 1
+    for number, start in enumerate(range(0, steps, window)):
+        tokens = window_of(text, start, min(window, steps - start), model.embedding.device)
+        if per_window:
+            masks = draw(number, tokens[:-1])
+        elif masks is None:
+            masks = draw(0, tokens[:1])  # of one step: the embedding's draw then serves all steps
+        tokens = tokens.expand(-1, samples)
+        nll, states = _nll(model, tokens, states, masks, temperature)
+        yield start, -nll
+
+
+def _nll(
+    model: nn.Module, tokens: Tensor, states: States | None, masks: Masks, temperature: float
+) -> tuple[Tensor, States]:
+    """-log P (T, B) of the last T tokens of a window (T + 1, B), and the states after it."""
+    if temperature == 1:
+        reading = model(tokens[:-1], states, masks, tokens[1:])
+        return reading.nll, reading.states
+    reading = model(tokens[:-1], states, masks)
+    return token_nll(reading.logits / temperature, tokens[1:]), reading.states
+
+
+def _draw(
+    model: nn.Module, dropout: Dropout, seed: int, samples: range, window: int, tokens: Tensor, *, device
+) -> Masks:
+    """The masks of these samples for a window of tokens (T, 1), side by side."""
+    drawn = [sample_masks(model, tokens, dropout, seed=seed, sample=i, window=window) for i in samples]
+
+    def beside(axis: int, *masks: Tensor | None) -> Tensor | None:
+        return None if masks[0] is None else torch.cat(masks, axis).to(device)
+
+    cells = tree_map(functools.partial(beside, -2), *[masks.cells for masks in drawn])
+    output = beside(-2, *[masks.output for masks in drawn])
+    return Masks(beside(-1, *[masks.embedding for masks in drawn]), cells, output)
+
+
+def _accepted(log_p: Tensor) -> list[bool]:
+    """Which samples the official code keeps, of log P (N, B)."""
+    return [perplexity(-mean) < ACCEPTED for mean in log_p.mean(0).tolist()]
+
+
+def _rejected_in_a_row(accepted: list[bool], before: int) -> int:
+    """How many samples were rejected since the last one accepted; raises InvalidInputError where that is too many."""
+    for good in accepted:
+        before = 0 if good else before + 1
+        if before == REDRAWS:
+            raise InvalidInputError(
+                f"{REDRAWS} samples in a row have a perplexity of {ACCEPTED:g} or more, which the official code draws again: "
+                "expected a trained model and the dropout of its training; or draw new masks in every window"
+            )
+    return before

@@ -1,0 +1,109 @@
+"""How a language model's training is doing: on a terminal a line that moves, elsewhere a line an epoch; and TensorBoard."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from rhn.errors import InvalidInputError
+from rhn.language.config import LanguageConfig
+from rhn.language.runs import measure
+from rhn.language.training import LanguageTraining
+
+PAUSE = 0.5  # seconds between two looks at the losses: on a GPU each waits for all work before it
+
+
+@contextlib.contextmanager
+def training_progress(config: LanguageConfig, seeds: Sequence[int], name: str) -> Iterator["_Lines | _Bar"]:
+    """What to call with (training) after every window and with (seed, line of metrics.jsonl) after every epoch.
+
+    `name` is what is measured, "perplexity" or "bits_per_character".
+    """
+    if not sys.stderr.isatty():
+        yield _Lines(config, seeds, name)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    words = TextColumn("{task.description}")
+    columns = (BarColumn(16), words, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=2, speed_estimate_period=600) as progress:
+        yield _Bar(config, name, progress)
+
+
+@contextlib.contextmanager
+def tensorboard_writer(folder: Path | None) -> Iterator[Callable[[int, dict], None]]:
+    """What to call with (seed, line of metrics.jsonl): writes events to folder/tensorboard/seed-N, or nothing where None.
+
+    Raises InvalidInputError where the package is missing.
+    """
+    if folder is None:
+        yield lambda seed, line: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise InvalidInputError(
+            "--tensorboard needs the package tensorboard: pip install 'rhn-toolkit[tensorboard]'"
+        ) from error
+    with contextlib.ExitStack() as files:
+        writers = {}
+
+        def write(seed: int, line: dict) -> None:
+            if seed not in writers:
+                home = str(folder / "tensorboard" / f"seed-{seed}")
+                writers[seed] = files.enter_context(SummaryWriter(home, purge_step=line["epoch"]))
+            for name, value in line.items():
+                if name != "epoch":
+                    writers[seed].add_scalar(name, value, line["epoch"])
+
+        yield write
+
+
+class _Lines:
+    """A line an epoch on stderr."""
+
+    def __init__(self, config: LanguageConfig, seeds: Sequence[int], name: str):
+        self._epochs, self._several, self._name = config.epochs, len(seeds) > 1, name
+
+    def window(self, training: LanguageTraining) -> None:
+        """Nothing between epochs."""
+
+    def epoch(self, seed: int, line: dict) -> None:
+        of = f"seed {seed}  " if self._several else ""
+        losses = "  ".join(f"{split} {line[f'{split}_{self._name}']:.4g}" for split in ("train", "valid"))
+        rate = f"learning rate {line['learning_rate']:.4g}  gradient norm {line['gradient_norm']:.3g}"
+        print(f"{of}epoch {line['epoch']}/{self._epochs}  {losses} {_short(self._name)}  {rate}", file=sys.stderr)
+
+
+class _Bar:
+    """One line on a terminal, that moves at most twice a second."""
+
+    def __init__(self, config: LanguageConfig, name: str, progress):
+        self._config, self._name, self._progress = config, name, progress
+        self._task = progress.add_task("", total=config.epochs)
+        self._valid, self._tokens, self._since = "", 0, time.monotonic()
+
+    def window(self, training: LanguageTraining) -> None:
+        self._tokens += len(training.live) * self._config.batch_size * self._config.window
+        now = time.monotonic()
+        if now - self._since < PAUSE or training.finished:
+            return
+        epoch, done, windows = training.position
+        nll, norm = training.running()
+        speed = self._tokens / (now - self._since)
+        self._tokens, self._since = 0, now
+        words = (
+            f"epoch {epoch}/{self._config.epochs}  step {done}/{windows}  {speed:,.0f} tokens/s  "
+            f"{measure(nll, self._name):.4g} {_short(self._name)}  gradient norm {norm:.3g}  "
+            f"learning rate {self._config.rate(epoch):.4g}{self._valid}"
+        )
+        self._progress.update(self._task, description=words, completed=epoch - 1 + done / windows)
+
+    def epoch(self, seed: int, line: dict) -> None:
+        self._valid = f"  valid {line[f'valid_{self._name}']:.4g}"
+
+
+def _short(name: str) -> str:
+    return "perplexity" if name == "perplexity" else "bits/character"

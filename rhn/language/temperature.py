@@ -1,0 +1,86 @@
+"""The temperature of a softmax, and which one fits a text best (Guo et al. 2017).
+
+    P(w) = softmax(z / temperature)[w]            z the logits
+
+In b = 1 / temperature the nll of a token, logsumexp(b z) - b z[w], is convex, a sum of convex functions, and so is that of a text: of
+some temperatures in order, the best of all lies between the two neighbours of the best of them.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from rhn.data.text import Tokens
+from rhn.errors import InvalidInputError
+from rhn.language.evaluation import WINDOW, Score, check_temperature
+from rhn.language.step import token_nll
+from rhn.language.windows import window_of
+
+POINTS = 9  # temperatures compared in one pass
+WIDTH = 1e-3  # of the interval that is left, relative
+
+
+@torch.no_grad()
+def scores_at(
+    model: nn.Module,
+    tokens: Tokens,
+    temperatures: Sequence[float],
+    *,
+    batch_size: int = 1,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Score]:
+    """The score of a model on a text (N,) at each temperature, in one pass; see `rhn.language.evaluation.score`.
+
+    Raises:
+        DataError: the text is shorter than two tokens a row.
+        InvalidInputError: a temperature that is not positive.
+    """
+    for temperature in temperatures:
+        check_temperature(temperature)
+    rows, model = tokens.rows(batch_size), copy.deepcopy(model).to(device)
+    steps = rows.shape[1] - 1
+    states, totals = None, torch.zeros(len(temperatures), dtype=torch.float64, device=device)
+    for start in range(0, steps, WINDOW):
+        window = window_of(rows, start, min(WINDOW, steps - start), device)
+        reading = model(window[:-1], states)
+        states = reading.states
+        for k, temperature in enumerate(temperatures):
+            totals[k] += token_nll(reading.logits / temperature, window[1:]).sum(dtype=torch.float64)
+        progress(batch_size * (start + len(window) - 1), batch_size * steps)
+    return [Score(total / (batch_size * steps), batch_size * steps) for total in totals.tolist()]
+
+
+def best_temperature(
+    model: nn.Module,
+    tokens: Tokens,
+    *,
+    low: float = 0.8,
+    high: float = 1.2,
+    batch_size: int = 1,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> float:
+    """The temperature from `low` to `high` with the least nll on a text (N,), commonly the validation text, to 0.1 %.
+
+    `low` or `high` itself where the best one lies outside. The text is read a few times, and `progress` starts anew with each.
+
+    Raises:
+        DataError: the text is shorter than two tokens a row.
+        InvalidInputError: `low` is not positive or not below `high`.
+    """
+    for temperature in (low, high):
+        check_temperature(temperature)
+    if not low < high:
+        raise InvalidInputError(f"the temperatures go from {low} to {high}, expected the first to be below the second")
+    first, last = 1 / high, 1 / low
+    while True:
+        inverses = torch.linspace(first, last, POINTS, dtype=torch.float64).tolist()
+        temperatures = [min(max(1 / b, low), high) for b in inverses]
+        scores = scores_at(model, tokens, temperatures, batch_size=batch_size, device=device, progress=progress)
+        best = min(range(POINTS), key=lambda k: scores[k].nll)
+        first, last = inverses[max(best - 1, 0)], inverses[min(best + 1, POINTS - 1)]
+        if last - first <= WIDTH * last:
+            return temperatures[best]

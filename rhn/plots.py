@@ -1,0 +1,118 @@
+"""Figures of trainings, without torch: curves over epochs, and perplexity by depth as in figure 5(a) of Zilly et al. (2017).
+
+Every `plot_*` draws into the axes it is given and returns them; every `draw_*` makes a whole figure.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rhn.published import PTB_BY_DEPTH
+from rhn.report import Curves, DepthPoint
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#666666")  # Okabe and Ito
+MARKERS = "osD^vP*"
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "savefig.dpi": 160,
+}
+LABELS = {"perplexity": "perplexity", "bits_per_character": "bits a character", "nll": "nats a frame"}
+WITHOUT_DEPTH = ("lstm", "gru", "rnn", "irnn")
+
+
+def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
+    """Training (dashed) and validation (solid) over epochs, a colour a training; a point at the best epoch."""
+    ax = ax or Figure(figsize=(6, 3.4), layout="constrained").subplots()
+    for k, c in enumerate(curves):
+        colour = COLOURS[k % len(COLOURS)]
+        ax.plot(c.epochs, c.train, linestyle="--", linewidth=1, color=colour, alpha=0.7)
+        ax.plot(c.epochs, c.valid, linewidth=1.4, color=colour, label=c.name)
+        ax.plot(*c.best, "o", color=colour, markersize=4)
+    measure = curves[0].measure
+    ax.set(xlabel="epoch", ylabel=LABELS[measure], yscale="log" if measure == "perplexity" else "linear")
+    ax.set_title("validation (solid), training with dropout (dashed)", loc="left")
+    ax.legend()
+    return ax
+
+
+def plot_learning_rate(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
+    """The learning rate over epochs."""
+    ax = ax or Figure(figsize=(6, 1.6), layout="constrained").subplots()
+    for k, c in enumerate(curves):
+        if c.learning_rate is not None:
+            ax.plot(c.epochs, c.learning_rate, linewidth=1.2, color=COLOURS[k % len(COLOURS)], label=c.name)
+    ax.set(xlabel="epoch", ylabel="learning rate", yscale="log")
+    return ax
+
+
+def draw_curves(curves: Sequence[Curves]) -> Figure:
+    """Losses, and below them the learning rate where it is known."""
+    if all(c.learning_rate is None for c in curves):
+        figure = Figure(figsize=(6, 3.4), layout="constrained")
+        plot_curves(curves, figure.subplots())
+        return figure
+    figure = Figure(figsize=(6, 4.8), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    plot_curves(curves, top).set_xlabel("")
+    plot_learning_rate(curves, bottom)
+    return figure
+
+
+def plot_depth(points: Sequence[DepthPoint], ax: Axes | None = None) -> Axes:
+    """Best validation perplexity by depth: points are seeds, lines their means; cells without depth are horizontal."""
+    ax = ax or Figure(figsize=(4.5, 3.4), layout="constrained").subplots()
+    series: dict[str, list[DepthPoint]] = {}
+    for p in points:
+        series.setdefault(_series(p), []).append(p)
+    for k, (label, members) in enumerate(series.items()):
+        style = {"color": COLOURS[k % len(COLOURS)]}
+        means = [float(np.mean(p.valid)) for p in members]
+        if members[0].cell in WITHOUT_DEPTH:
+            for mean in means:
+                ax.axhline(mean, linestyle=":", linewidth=1.2, label=f"{label} ({mean:.1f})", **style)
+            continue
+        ax.plot([p.depth for p in members], means, linewidth=1.2, label=label, **style)
+        for p in members:
+            ax.plot([p.depth] * len(p.valid), p.valid, MARKERS[k % len(MARKERS)], markersize=4, **style)
+    _depth_axis(ax, max((p.depth for p in points), default=1))
+    ax.set_title("trained here", loc="left")
+    ax.legend()
+    return ax
+
+
+def plot_published(ax: Axes | None = None) -> Axes:
+    """The paper's validation perplexity by depth."""
+    ax = ax or Figure(figsize=(4.5, 3.4), layout="constrained").subplots()
+    depths = [row.depth for row in PTB_BY_DEPTH]
+    ax.plot(depths, [row.valid for row in PTB_BY_DEPTH], "o-", color=COLOURS[0], markersize=4, label="rhn")
+    ax.plot(depths, [row.valid_tied for row in PTB_BY_DEPTH], "s-", color=COLOURS[1], markersize=4, label="rhn, tied")
+    _depth_axis(ax, max(depths))
+    ax.set_title("Zilly et al. (2017), 19 to 32 million parameters", loc="left")
+    ax.legend()
+    return ax
+
+
+def draw_depth(points: Sequence[DepthPoint]) -> Figure:
+    """Figure 5(a) of these trainings, beside the paper's: each with its own axis, because sizes and epochs differ."""
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    ours, paper = figure.subplots(1, 2)
+    plot_depth(points, ours)
+    plot_published(paper)
+    return figure
+
+
+def _series(point: DepthPoint) -> str:
+    layers = f", {point.layers} layers" if point.layers > 1 else ""
+    return f"{point.cell}{', tied' if point.tied else ''}{layers}"
+
+
+def _depth_axis(ax: Axes, deepest: int) -> None:
+    ax.set(xlabel="recurrence depth", ylabel="best validation perplexity", xlim=(0.5, max(deepest, 2) + 0.5))
+    ax.set_xticks(range(1, max(deepest, 2) + 1))

@@ -1,0 +1,143 @@
+"""The numbers of finished and of running trainings, read from their folders: curves over epochs, and the best by depth.
+
+What a training is measured in is in its file: perplexity, bits_per_character, or nll (chorales, nats a frame).
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rhn.errors import DataError, InvalidInputError
+from rhn.published import PTB_BY_DEPTH
+
+MEASURES = ("perplexity", "bits_per_character", "nll")
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """One seed of a training over its E epochs; arrays (E,), NaN where a loss was not finite."""
+
+    name: str
+    measure: str
+    epochs: np.ndarray
+    train: np.ndarray
+    valid: np.ndarray
+    learning_rate: np.ndarray | None
+    """None for trainings whose learning rate does not change."""
+
+    @property
+    def best(self) -> tuple[int, float]:
+        """(epoch, validation measure) of the best epoch, the first one of equals."""
+        place = int(np.nanargmin(self.valid))
+        return int(self.epochs[place]), float(self.valid[place])
+
+    def rows(self) -> list[dict]:
+        """A row an epoch, for a table."""
+        rates = self.learning_rate if self.learning_rate is not None else [None] * len(self.epochs)
+        columns = zip(self.epochs.tolist(), self.train.tolist(), self.valid.tolist(), rates, strict=True)
+        names = ("epoch", f"train_{self.measure}", f"valid_{self.measure}", "learning_rate")
+        return [{"run": self.name, **dict(zip(names, values, strict=True))} for values in columns]
+
+
+@dataclass(frozen=True)
+class DepthPoint:
+    """One training of figure 5(a): best validation perplexity of each seed."""
+
+    run: str
+    cell: str
+    tied: bool
+    depth: int
+    layers: int
+    epochs: int
+    valid: tuple[float, ...]
+
+    @property
+    def published(self) -> float | None:
+        """The paper's validation perplexity of this depth, for an RHN of one layer."""
+        if self.cell != "rhn" or self.layers != 1:
+            return None
+        row = next((row for row in PTB_BY_DEPTH if row.depth == self.depth), None)
+        return row and (row.valid_tied if self.tied else row.valid)
+
+
+def read_curves(run: Path) -> list[Curves]:
+    """The curves of every seed of a training; raises DataError where its folder holds none."""
+    files = [run / "metrics.jsonl"] if (run / "metrics.jsonl").is_file() else sorted(run.glob("seed-*/metrics.jsonl"))
+    if not files:
+        raise DataError(f"{run} holds no training: there is no metrics.jsonl in it; `rhn train` writes one")
+    name = run.resolve().name
+    return [_curves(file, name if file.parent == run else f"{name}, {file.parent.name}") for file in files]
+
+
+def read_depth(runs: Iterable[Path]) -> list[DepthPoint]:
+    """Figure 5(a)'s point of each training, by depth; raises DataError for one that is not measured in perplexity."""
+    return sorted((_point(run) for run in runs), key=lambda p: (p.cell != "rhn", p.cell, p.tied, p.depth))
+
+
+def require_one_measure(curves: Sequence[Curves]) -> str:
+    """What all curves are measured in; raises InvalidInputError where they differ."""
+    found = sorted({c.measure for c in curves})
+    if len(found) > 1:
+        raise InvalidInputError(f"these trainings are measured in {' and '.join(found)}: report on them one by one")
+    return found[0]
+
+
+def depth_rows(points: Iterable[DepthPoint]) -> list[dict]:
+    """A row a seed, for a table."""
+    return [
+        {
+            "run": p.run,
+            "cell": p.cell,
+            "tied": p.tied,
+            "depth": p.depth,
+            "layers": p.layers,
+            "epochs": p.epochs,
+            "valid_perplexity": valid,
+            "published_valid_perplexity": p.published,
+        }
+        for p in points
+        for valid in p.valid
+    ]
+
+
+def _curves(file: Path, name: str) -> Curves:
+    lines = _lines(file)
+    measure = next((m for m in MEASURES if all(f"{split}_{m}" in line for line in lines for split in _SPLITS)), None)
+    if measure is None or not all("epoch" in line for line in lines):
+        raise DataError(f"{file} is not a training's: expected an epoch, a train_... and a valid_... in every line")
+    values = {key: np.array([line.get(key) for line in lines], dtype=float) for key in lines[0]}
+    if not np.isfinite(values[f"valid_{measure}"]).any():
+        raise DataError(f"{file} has no finite validation loss: that training diverged in its first epoch")
+    train, valid = (values[f"{split}_{measure}"] for split in _SPLITS)
+    return Curves(name, measure, values["epoch"].astype(int), train, valid, values.get("learning_rate"))
+
+
+def _lines(file: Path) -> list[dict]:
+    """The whole lines of a file of JSON objects: a running training may be writing the last one."""
+    try:
+        whole, _, _ = file.read_text().rpartition("\n")
+        lines = [json.loads(line) for line in whole.splitlines()]
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} is damaged: {error}") from error
+    if not lines or not all(isinstance(line, dict) for line in lines):
+        raise DataError(f"{file} holds no epoch yet")
+    return lines
+
+
+def _point(run: Path) -> DepthPoint:
+    curves = read_curves(run)
+    if (measure := require_one_measure(curves)) != "perplexity":
+        raise DataError(f"{run} is measured in {measure}, expected a training on words, in perplexity")
+    try:
+        config = json.loads((run / "config.json").read_text())
+        shape = {name: config[name] for name in ("cell", "tied", "depth", "layers")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{run / 'config.json'} does not say what was trained ({error})") from error
+    epochs = max(int(c.epochs[-1]) for c in curves)
+    return DepthPoint(run.resolve().name, **shape, epochs=epochs, valid=tuple(c.best[1] for c in curves))
+
+
+_SPLITS = ("train", "valid")

@@ -1,0 +1,103 @@
+"""`rhn data get` and `rhn data show`: what they print, beside what is published."""
+
+import json
+
+import pytest
+
+from rhn.command import run_command
+from rhn.commands.data import Get, Show
+from rhn.data import download
+from rhn.data.text import published, read_text
+
+
+@pytest.fixture
+def novel(tmp_path):
+    path = tmp_path / "novel.txt"
+    path.write_text("it was a dark and stormy night\n" * 40)
+    return path
+
+
+def output(command, capsys):
+    assert run_command(command.run) == 0
+    return capsys.readouterr()
+
+
+def refusal(command, capsys):
+    assert run_command(command.run) == 2
+    return capsys.readouterr().err
+
+
+def test_a_text_is_shown_with_its_counts_and_its_beginning(novel, capsys):
+    shown = json.loads(output(Show(name="text", data=novel, json=True), capsys).out)
+    assert {row["what"]: row["found"] for row in shown["counts"]} == {
+        "train": 288,
+        "valid": 16,
+        "test": 16,
+        "vocabulary": 8,
+    }
+    assert shown["beginning"].startswith("it was a dark and stormy night\nit was")
+    assert shown["checksum"] == read_text("text", novel).checksum
+
+
+def test_what_is_printed_is_what_json_says(novel, capsys):
+    shown = json.loads(output(Show(name="text", data=novel, json=True), capsys).out)
+    printed = output(Show(name="text", data=novel), capsys)
+    assert all(f"{row['what']:<12}{row['found']:>12,}" in printed.out for row in shown["counts"])
+    assert repr(shown["beginning"]) in printed.out and shown["checksum"] in printed.out and printed.err == ""
+
+
+def test_a_text_is_shown_as_characters_where_that_is_asked(novel, capsys):
+    shown = json.loads(output(Show(name="text", data=novel, characters=True, json=True), capsys).out)
+    assert shown["unit"] == "characters" and shown["counts"][-1]["found"] == len(set(novel.read_text()))
+
+
+def test_words_are_what_a_text_is_shown_as_anyway(novel, capsys):
+    asked = output(Show(name="text", data=novel, words=True, json=True), capsys).out
+    assert asked == output(Show(name="text", data=novel, json=True), capsys).out
+
+
+def test_a_text_that_is_not_the_published_one_gets_a_warning(tmp_path, capsys):
+    (tmp_path / "text8").write_bytes(b"abc " * 100)
+    printed = output(Show(name="text8", data=tmp_path), capsys)
+    assert printed.out.count("differs") == 4 and "90,000,000" in printed.out
+    assert "warning: not the published text8: train, valid, test, vocabulary" in printed.err
+
+
+def test_the_original_chorales_have_their_published_counts(original_chorales, capsys):
+    printed = output(Show(name="jsb", data=original_chorales), capsys)
+    assert "differs" not in printed.out and printed.err == ""
+    assert [line.split()[1] for line in printed.out.splitlines()[3:6]] == ["229", "76", "77"]
+
+
+def test_counts_agree_with_what_is_published_or_say_that_they_do_not(tmp_path, monkeypatch):
+    (tmp_path / "text8").write_bytes(b"abc " * 100)
+    counts = {"train": 360, "valid": 20, "test": 21, "vocabulary": 4}
+    monkeypatch.setitem(published.TOKENS, "text8", counts)
+    rows = published.check(read_text("text8", tmp_path))
+    assert [(row.what, row.published, row.same) for row in rows] == [
+        (what, count, what != "test") for what, count in counts.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"name": "ptb", "characters": True}, "ptb has its own unit"),
+        ({"name": "text", "words": True, "characters": True}, "exclude one another"),
+        ({"name": "text"}, "needs its path"),
+    ],
+)
+def test_show_refuses_options_that_do_not_go_together(options, sentence, capsys):
+    assert sentence in refusal(Show(**options), capsys)
+
+
+def test_show_refuses_a_place_without_the_data_in_one_line(tmp_path, capsys):
+    message = refusal(Show(name="ptb", data=tmp_path), capsys)
+    assert message.startswith(f"error: {tmp_path} holds no file ptb.train.txt") and message.count("\n") == 1
+
+
+def test_get_says_what_to_pass_as_data(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(download, "DATASETS", {"jsb": download.DATASETS["jsb"]})
+    monkeypatch.setattr(download, "_checksum", lambda path, file: file.checksum)  # as if it were there already
+    (tmp_path / "JSB-Chorales.pickle").touch()
+    assert f"--data {tmp_path / 'JSB-Chorales.pickle'}" in output(Get(name="jsb", out=tmp_path), capsys).out

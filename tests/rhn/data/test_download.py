@@ -1,0 +1,169 @@
+"""Fetching data sets from a server of the test's own: verified, kept, and never half there."""
+
+import functools
+import hashlib
+import http.server
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from pooch import file_hash
+
+from rhn.data import download
+from rhn.data.download import DATASETS, Published, data_folder, get
+from rhn.errors import DataError, InvalidInputError, OutputError
+
+PTB = Path(__file__).resolve().parents[4] / "shared" / "data" / "ptb"
+CONTENT = bytes(range(256)) * 700  # more than one block of the download
+
+
+class Server:
+    """A server on this machine: files in a folder, a count of what was asked for."""
+
+    def __init__(self, folder):
+        self.folder, self.asked = folder, Counter()
+        asked = self.asked
+
+        class Handler(http.server.SimpleHTTPRequestHandler):
+            def do_GET(self):
+                asked[self.path] += 1
+                super().do_GET()
+
+            def log_message(self, *args):
+                pass
+
+        handler = functools.partial(Handler, directory=str(folder))
+        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
+
+    def put(self, name, content):
+        (self.folder / name).write_bytes(content)
+
+    def address(self, name):
+        return f"http://127.0.0.1:{self._http.server_port}/{name}"
+
+    def close(self):
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    (tmp_path / "www").mkdir()
+    server = Server(tmp_path / "www")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def publish(server, monkeypatch):
+    """publish(name, content, *addresses): the one data set there is, whose checksum is that of `content`."""
+
+    def publish(name, content, *addresses):
+        files = tuple(
+            Published(file, addresses or (server.address(file),), f"sha256:{hashlib.sha256(data).hexdigest()}")
+            for file, data in content.items()
+        )
+        monkeypatch.setattr(download, "DATASETS", {name: files})
+
+    return publish
+
+
+def test_a_data_set_is_fetched_whole_and_its_folder_is_what_data_takes(server, publish, tmp_path):
+    publish("ptb", {"one": CONTENT, "two": b"2"})
+    server.put("one", CONTENT)
+    server.put("two", b"2")
+    assert get("ptb", tmp_path / "deep" / "new") == tmp_path / "deep" / "new"
+    assert {path.name: path.read_bytes() for path in (tmp_path / "deep" / "new").iterdir()} == {
+        "one": CONTENT,
+        "two": b"2",
+    }
+
+
+def test_without_a_folder_it_goes_to_the_users_data_and_the_chorales_are_a_file(server, publish, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+    publish("jsb", {"JSB-Chorales.pickle": CONTENT})
+    server.put("JSB-Chorales.pickle", CONTENT)
+    path = get("jsb")
+    assert path == data_folder("jsb") / "JSB-Chorales.pickle" == tmp_path / "share/rhn/jsb/JSB-Chorales.pickle"
+    assert path.read_bytes() == CONTENT
+
+
+def test_a_whole_file_is_not_fetched_again_and_a_damaged_one_is(server, publish, tmp_path):
+    publish("ptb", {"one": CONTENT})
+    server.put("one", CONTENT)
+    get("ptb", tmp_path / "data")
+    get("ptb", tmp_path / "data")
+    assert server.asked == {"/one": 1}
+    (tmp_path / "data" / "one").write_bytes(CONTENT[:-1])
+    get("ptb", tmp_path / "data")
+    assert server.asked == {"/one": 2} and (tmp_path / "data" / "one").read_bytes() == CONTENT
+
+
+def test_another_checksum_is_refused_with_both_and_leaves_nothing(server, publish, tmp_path):
+    publish("ptb", {"one": CONTENT})
+    server.put("one", b"something else")
+    found, expected = (hashlib.sha256(data).hexdigest() for data in (b"something else", CONTENT))
+    with pytest.raises(DataError, match=f"checksum sha256:{found}, expected sha256:{expected}"):
+        get("ptb", tmp_path / "data")
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_a_failed_download_leaves_the_file_that_was_there(server, publish, tmp_path):
+    publish("ptb", {"one": CONTENT})
+    (tmp_path / "one").write_bytes(b"mine")
+    with pytest.raises(DataError, match="404"):
+        get("ptb", tmp_path)
+    assert (tmp_path / "one").read_bytes() == b"mine"
+
+
+def test_the_second_address_is_taken_where_the_first_does_not_answer(server, publish, tmp_path):
+    publish("ptb", {"one": CONTENT}, server.address("gone"), server.address("one"))
+    server.put("one", CONTENT)
+    assert (get("ptb", tmp_path / "data") / "one").read_bytes() == CONTENT
+
+
+def test_without_a_network_the_address_and_the_place_for_the_file_are_named(server, publish, tmp_path):
+    address = server.address("one")
+    publish("ptb", {"one": CONTENT})
+    server.close()
+    with pytest.raises(
+        DataError, match=rf"{address} cannot be fetched \(.*\); fetch it by hand and put it at {tmp_path}"
+    ):
+        get("ptb", tmp_path)
+    assert not (tmp_path / "one").exists()
+
+
+def test_progress_ends_at_the_files_size(server, publish, tmp_path):
+    seen = {}
+    publish("ptb", {"one": CONTENT})
+    server.put("one", CONTENT)
+    get(
+        "ptb",
+        tmp_path / "data",
+        progress=lambda title: lambda done, total: seen.setdefault(title, []).append((done, total)),
+    )
+    dones = [done for done, _ in seen["one"]]
+    assert dones == sorted(dones) and len(dones) > 2 and seen["one"][-1] == (len(CONTENT), len(CONTENT))
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match=f"cannot write into {tmp_path}/file"):
+        get("ptb", tmp_path / "file")
+
+
+def test_an_unknown_data_set_is_refused(tmp_path):
+    with pytest.raises(InvalidInputError, match="expected one of ptb, enwik8, text8, jsb"):
+        get("imagenet", tmp_path)
+
+
+def test_penn_treebank_has_the_checksums_that_fetching_demands():
+    if not PTB.is_dir():
+        pytest.skip(f"Penn Treebank is not at {PTB}")
+    for file in DATASETS["ptb"]:
+        assert f"md5:{file_hash(str(PTB / file.name), alg='md5')}" == file.checksum

@@ -1,0 +1,88 @@
+"""Dropout masks: one draw a row and window, shared by all steps; word types drop as wholes."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rhn.cells.masks import CellMasks
+from rhn.dropout import Dropout, Masks, draw_masks
+from rhn.errors import InvalidInputError
+from rhn.models import LanguageModel
+
+
+def model(cell="rhn", **options):
+    return LanguageModel(cell, vocabulary_size=11, hidden_size=6, depth=2, layers=2, dtype=torch.float64, **options)
+
+
+def draw(dropout, *, seed=0, rows=5, steps=9, of=None):
+    tokens = torch.randint(11, (steps, rows), generator=torch.Generator().manual_seed(7))
+    return tokens, draw_masks(of or model(), tokens, dropout, torch.Generator().manual_seed(seed))
+
+
+def test_nothing_is_drawn_where_nothing_drops():
+    _, masks = draw(Dropout())
+    assert masks == Masks.none(2)
+    assert not Dropout()
+
+
+@given(seed=st.integers(0, 10**6), rate=st.floats(0.05, 0.95))
+@settings(deadline=None, max_examples=25, derandomize=True)
+def test_all_occurrences_of_a_word_in_a_row_share_one_draw(seed, rate):
+    tokens, masks = draw(Dropout(embedding=rate), seed=seed, steps=40)
+    assert masks.embedding.shape == tokens.shape
+    for row in range(tokens.shape[1]):
+        for word in tokens[:, row].unique():
+            assert len(masks.embedding[tokens[:, row] == word, row].unique()) == 1
+
+
+@given(rate=st.floats(0.01, 0.99))
+@settings(deadline=None, max_examples=25, derandomize=True)
+def test_every_entry_is_zero_or_one_over_keep(rate):
+    _, masks = draw(Dropout(embedding=rate, input=rate, hidden=rate, output=rate, candidate=rate))
+    leaves = [masks.embedding, masks.output, *(m for cell in masks.cells for m in cell)]
+    for mask in leaves:
+        assert ((mask == 0) | ((mask * (1 - rate) - 1).abs() < 1e-12)).all()
+
+
+def test_the_share_of_zeros_is_the_rate():
+    big = LanguageModel("rhn", vocabulary_size=3, hidden_size=500, depth=1)
+    _, masks = draw(Dropout(input=0.75, hidden=0.25, output=0.6, candidate=0.1), rows=400, of=big)
+    found = [(m == 0).double().mean().item() for m in (*masks.cells[0], masks.output)]
+    assert found == pytest.approx([0.75, 0.25, 0.1, 0.6], abs=0.01)
+
+
+def test_gates_share_masks_or_have_their_own():
+    for gate_masks, blocks in (("shared", 1), ("separate", 2)):
+        _, masks = draw(Dropout(input=0.5, hidden=0.5, gate_masks=gate_masks))
+        assert [tuple(c.input.shape) for c in masks.cells] == [(blocks, 5, 6)] * 2
+        assert [tuple(c.state.shape) for c in masks.cells] == [(blocks, 5, 6)] * 2
+        assert all(c.candidate is None for c in masks.cells)
+    uncoupled = model(coupled=False)
+    _, masks = draw(Dropout(hidden=0.5, gate_masks="separate"), of=uncoupled)
+    assert masks.cells[0].state.shape == (3, 5, 6)
+    assert masks.cells[0].input is None
+
+
+def test_the_generator_decides():
+    same, other = draw(Dropout(output=0.5), seed=1)[1], draw(Dropout(output=0.5), seed=2)[1]
+    assert torch.equal(draw(Dropout(output=0.5), seed=1)[1].output, same.output)
+    assert not torch.equal(same.output, other.output)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])
+def test_a_rate_outside_its_range_is_refused(rate):
+    with pytest.raises(InvalidInputError, match="hidden dropout"):
+        Dropout(hidden=rate)
+
+
+def test_a_masked_word_is_no_input_and_a_masked_output_no_information():
+    tokens, net = torch.tensor([[1], [2], [1]]), model()
+    zero_word = torch.tensor([[0.0], [1.0], [0.0]], dtype=torch.float64)
+    masked = net(tokens, masks=Masks(zero_word, (CellMasks(),) * 2, None))
+    with torch.no_grad():
+        net.embedding[1] = 0
+    assert torch.allclose(net(tokens).outputs, masked.outputs, atol=1e-14)
+    blind = net(tokens, masks=Masks(None, (CellMasks(),) * 2, torch.zeros(1, 6, dtype=torch.float64)))
+    assert torch.equal(blind.logits, net.output_bias.expand_as(blind.logits))
+    assert torch.equal(blind.outputs, net(tokens).outputs)

@@ -1,0 +1,234 @@
+"""Scores of language models: known perplexities, one text in windows or in one piece, and probabilities that add up to one."""
+
+import functools
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cases import randomize
+
+from rhn.data.text import Tokens, read_text
+from rhn.dropout import Dropout
+from rhn.errors import DataError, InvalidInputError
+from rhn.language.dynamic import dynamic_score
+from rhn.language.evaluation import Score, score, stack_nll
+from rhn.language.monte_carlo import monte_carlo_score
+from rhn.language.temperature import best_temperature, scores_at
+from rhn.models.language import LanguageModel
+from rhn.training.stack import Stack
+
+V = 6
+PTB = Path(__file__).resolve().parents[3] / "shared" / "data" / "ptb"
+MODELS = {
+    "rhn": {"depth": 3},
+    "rhn-tied": {"depth": 2, "tied": True},
+    "rhn-stacked": {"depth": 2, "layers": 2},
+    "lstm": {"cell": "lstm"},
+    "lstm-stacked": {"cell": "lstm", "layers": 3},
+}
+every_model = pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
+METHODS = {
+    "score": score,
+    "temperature": functools.partial(score, temperature=0.7),
+    "scores-at": lambda model, text: scores_at(model, text, [1.3])[0],
+    "monte-carlo": functools.partial(
+        monte_carlo_score, dropout=Dropout(embedding=0.3, input=0.4, hidden=0.5, output=0.2), samples=3, window=2
+    ),
+    "monte-carlo-official": functools.partial(
+        monte_carlo_score, dropout=Dropout(input=0.4, hidden=0.5, output=0.2), samples=3, per_window=False
+    ),
+    "dynamic": lambda model, text: dynamic_score(model, text, text, segment=2, learning_rate=0.1, rms=False),
+}
+
+
+def test_a_model_of_zeros_has_the_vocabularys_size_as_perplexity():
+    assert score(zero_model(37), random_text(200, 37)).perplexity == pytest.approx(37, rel=1e-12)
+
+
+def test_a_model_of_zeros_has_perplexity_10000_on_penn_treebank():
+    corpus = penn_treebank(max_tokens=10_000)
+    assert len(corpus.vocabulary) == 10_000
+    result = score(zero_model(10_000), corpus.test, batch_size=10)
+    assert result.perplexity == pytest.approx(10_000, rel=1e-9)
+    assert result.tokens == 10 * 999
+
+
+def test_a_model_of_word_frequencies_has_the_perplexity_that_counting_gives():
+    train, text = np.arange(60) % 5 % 3, random_text(100, 3)
+    counts = np.bincount(train)
+    wanted = -np.log(counts[text[1:]] / 60).mean()
+    assert score(unigram_model(counts), text).nll == pytest.approx(wanted, rel=1e-12)
+
+
+def test_a_model_of_word_frequencies_has_the_perplexity_that_counting_gives_on_penn_treebank():
+    corpus = penn_treebank()
+    counts = np.bincount(corpus.train[:], minlength=10_000)
+    wanted = np.exp(-np.log(counts[corpus.test[1:]] / counts.sum()).mean())
+    assert 600 < wanted < 700
+    model = unigram_model(counts, dtype=torch.float32)
+    assert score(model, corpus.test).perplexity == pytest.approx(wanted, rel=1e-5)
+
+
+@every_model
+@pytest.mark.parametrize("window", [1, 7, 64])
+def test_windows_score_what_one_unbroken_pass_scores(options, window):
+    model, text = random_model(**options), random_text(150)
+    log_p = model(torch.from_numpy(text[:-1]).view(-1, 1)).logits.squeeze(1).log_softmax(-1).detach()
+    wanted = -log_p.numpy()[np.arange(149), text[1:]].mean()
+    in_windows = stack_nll(Stack.of([model]), text.rows(1), window=window)
+    assert in_windows.item() == pytest.approx(wanted, rel=1e-12)
+    assert score(model, text).nll == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_the_probabilities_of_all_texts_of_a_length_add_up_to_one(method):
+    """So no token is used before it is scored, and what is scored is a probability."""
+    model = random_model(vocabulary_size=3, depth=2)
+    scores = [method(model, Tokens(np.array([0, *rest]))) for rest in itertools.product(range(3), repeat=4)]
+    assert {result.tokens for result in scores} == {4}
+    assert sum(math.exp(-4 * result.nll) for result in scores) == pytest.approx(1, rel=1e-12)
+
+
+def test_the_first_token_is_not_predicted():
+    text = random_text(50)
+    elsewhere = Tokens(np.where(np.arange(50) == 0, V - 1 - text[0], text[:]))
+    model = unigram_model(np.arange(1, V + 1))
+    assert score(model, text).tokens == 49
+    assert score(model, text) == score(model, elsewhere)
+
+
+def test_rows_are_scored_each_from_the_zero_state():
+    model, text = random_model(depth=2), random_text(103)
+    apart = [score(model, Tokens(row)).nll for row in text[:100].reshape(4, 25)]
+    together = score(model, text, batch_size=4)
+    assert together.nll == pytest.approx(np.mean(apart), rel=1e-12)
+    assert together.tokens == 4 * 24
+
+
+def test_stacked_models_are_scored_each_on_its_own():
+    models, text = [random_model(seed, depth=2) for seed in range(3)], random_text(100)
+    together = stack_nll(Stack.of(models), text.rows(2)).tolist()
+    assert together == pytest.approx([score(model, text, batch_size=2).nll for model in models], rel=1e-12)
+    assert len(set(together)) == 3
+
+
+@every_model
+def test_single_precision_scores_what_double_precision_scores(options):
+    model, text = random_model(**options), random_text(300)
+    double = score(model, text).nll
+    single = score(model.float(), text).nll
+    assert single == pytest.approx(double, rel=1e-5)
+    assert single != double
+
+
+def test_a_temperature_divides_the_logits():
+    model, text = random_model(), random_text(100)
+    hot = score(model, text, temperature=1.7).nll
+    with torch.no_grad():
+        model.output_weight /= 1.7
+        model.output_bias /= 1.7
+    assert hot == pytest.approx(score(model, text).nll, rel=1e-12)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_one_pass_at_many_temperatures_is_a_pass_at_each(batch_size):
+    model, text, temperatures = random_model(layers=2), random_text(200), [0.5, 1.0, 2.0]
+    apart = [score(model, text, batch_size=batch_size, temperature=t) for t in temperatures]
+    together = scores_at(model, text, temperatures, batch_size=batch_size)
+    assert [result.tokens for result in together] == [result.tokens for result in apart]
+    assert [result.nll for result in together] == pytest.approx([result.nll for result in apart], rel=1e-12)
+
+
+def test_the_loss_is_convex_in_the_inverse_temperature():
+    inverses = np.linspace(0.2, 3, 30)
+    results = scores_at(random_model(depth=2), random_text(200), list(1 / inverses))
+    assert (np.diff([result.nll for result in results], 2) > 0).all()
+
+
+@pytest.mark.parametrize("scale", [0.85, 0.95, 1.0, 1.04, 1.18])
+def test_the_best_temperature_undoes_a_scale_of_the_logits(scale):
+    """Log-frequencies of the text itself are the best logits there are; times a scale, they are that again at temperature `scale`."""
+    text = random_text(400)
+    model = unigram_model(np.bincount(text[1:]), scale=scale)
+    assert best_temperature(model, text) == pytest.approx(scale, rel=1e-3)
+
+
+@pytest.mark.parametrize(("scale", "end"), [(0.5, 0.8), (2.0, 1.2)])
+def test_a_best_temperature_outside_the_interval_gives_its_end(scale, end):
+    text = random_text(400)
+    assert best_temperature(unigram_model(np.bincount(text[1:]), scale=scale), text) == end
+
+
+def test_a_score_is_the_same_number_in_three_units():
+    assert Score(math.log(8), 10).perplexity == pytest.approx(8)
+    assert Score(math.log(8), 10).bits == pytest.approx(3)
+    assert Score(1e6, 10).perplexity == math.inf
+    assert math.isnan(Score(math.nan, 10).perplexity)
+
+
+def test_progress_goes_up_to_all_tokens():
+    calls = []
+    score(zero_model(V), random_text(300), batch_size=2, progress=lambda *call: calls.append(call))
+    assert calls[-1] == (298, 298)
+    assert calls == sorted(calls)
+    assert len(calls) > 1
+
+
+@pytest.mark.parametrize("temperature", [0, -1, math.inf, math.nan])
+def test_a_temperature_that_is_not_positive_is_refused(temperature):
+    model, text = zero_model(V), random_text(20)
+    with pytest.raises(InvalidInputError, match="temperature is"):
+        score(model, text, temperature=temperature)
+    with pytest.raises(InvalidInputError, match="temperature is"):
+        scores_at(model, text, [1.0, temperature])
+    with pytest.raises(InvalidInputError, match="temperature is"):
+        best_temperature(model, text, low=temperature)
+
+
+def test_an_interval_of_temperatures_from_high_to_low_is_refused():
+    with pytest.raises(InvalidInputError, match="expected the first to be below the second"):
+        best_temperature(zero_model(V), random_text(20), low=1.2, high=0.8)
+
+
+@pytest.mark.parametrize("evaluate", [score, best_temperature])
+def test_a_text_of_fewer_than_two_tokens_a_row_is_refused(evaluate):
+    with pytest.raises(DataError, match="1 tokens do not make 1 rows"):
+        evaluate(zero_model(V), random_text(1))
+    with pytest.raises(DataError, match="7 tokens do not make 4 rows"):
+        evaluate(zero_model(V), random_text(7), batch_size=4)
+
+
+def penn_treebank(**options):
+    if not PTB.exists():
+        pytest.skip(f"Penn Treebank is not at {PTB}")
+    return read_text("ptb", PTB, **options)
+
+
+def random_text(length, symbols=V):
+    """All symbols occur, unequally often."""
+    draw = np.random.default_rng(3).random(length)
+    return Tokens((symbols * draw**1.5).astype(np.int64))
+
+
+def random_model(seed=0, *, vocabulary_size=V, **options):
+    model = LanguageModel(vocabulary_size=vocabulary_size, hidden_size=7, dtype=torch.float64, **options)
+    randomize(model, seed, gain=2)
+    return model
+
+
+def zero_model(symbols, dtype=torch.float64):
+    model = LanguageModel(vocabulary_size=symbols, hidden_size=3, dtype=dtype)
+    for p in model.parameters():
+        torch.nn.init.zeros_(p)
+    return model
+
+
+def unigram_model(counts, *, scale=1.0, dtype=torch.float64):
+    """Predicts each symbol with its frequency, its logits times `scale`."""
+    model = zero_model(len(counts), dtype)
+    with torch.no_grad():
+        model.output_bias.copy_(scale * torch.from_numpy(np.log(counts)))
+    return model

@@ -1,0 +1,119 @@
+"""The language model: sizes, tied weights, states carried over, checkpoints."""
+
+import math
+
+import pytest
+import torch
+
+from rhn.cells.budget import num_parameters
+from rhn.checkpoints import load_checkpoint, save_checkpoint
+from rhn.errors import CheckpointError, InvalidInputError
+from rhn.models import LanguageModel
+
+TOKENS = torch.randint(13, (12, 3), generator=torch.Generator().manual_seed(0))
+
+
+def model(cell="rhn", **options):
+    generator = torch.Generator().manual_seed(1)
+    sizes = {"vocabulary_size": 13, "hidden_size": 6} | options
+    return LanguageModel(cell, generator=generator, dtype=torch.float64, init="uniform:0.5", **sizes)
+
+
+def by_hand(net, tokens):
+    """Logits from the definition: one cell after another on embedded tokens, then the output layer."""
+    x = net.embedding[tokens]
+    for cell in net.cells:
+        x, _ = cell(x)
+    weight = net.embedding if net.tied else net.output_weight
+    return torch.einsum("tbn,vn->tbv", x, weight) + net.output_bias
+
+
+@pytest.mark.parametrize("cell", ["rhn", "lstm", "gru", "dt-rnn", "dts-rnn", "rnn", "irnn"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_logits_are_the_output_layer_on_stacked_cells_on_embedded_tokens(cell, tied):
+    net = model(cell, tied=tied, layers=2, depth=1)
+    torch.testing.assert_close(net(TOKENS).logits, by_hand(net, TOKENS))
+
+
+def test_windows_with_the_state_carried_equal_one_pass():
+    net = model("lstm", layers=2)
+    whole, states, parts = net(TOKENS), None, []
+    for window in TOKENS.split(5):
+        reading = net(window, states)
+        states = reading.states
+        parts.append(reading.logits)
+    torch.testing.assert_close(torch.cat(parts), whole.logits)
+    torch.testing.assert_close(states, whole.states)
+
+
+def test_the_zero_states_are_where_reading_begins():
+    net = model(layers=2)
+    torch.testing.assert_close(net(TOKENS, net.zero_states(3)).logits, net(TOKENS).logits, atol=0, rtol=0)
+
+
+def test_tied_weights_are_counted_and_trained_once():
+    net = model(tied=True)
+    assert num_parameters(model()) - num_parameters(net) == 13 * 6
+    net(TOKENS).logits.square().sum().backward()
+    assert {name for name, _ in net.named_parameters()} >= {"embedding", "output_bias"}
+    unread = sorted(set(range(13)) - set(TOKENS.flatten().tolist()))
+    assert not unread or net.embedding.grad[unread].abs().sum() > 0, "the output layer's share of the gradient"
+
+
+def test_the_embedding_is_as_small_as_the_vocabulary_where_that_is_smaller():
+    assert model(hidden_size=20).embedding_size == 13
+    assert model(hidden_size=20, tied=True).embedding_size == 20
+    assert model(hidden_size=6).embedding_size == 6
+    assert model(hidden_size=20, embedding_size=4).embedding_size == 4
+
+
+def test_biases_start_at_random_or_at_a_constant_and_transform_gates_at_theirs():
+    net = model(transform_bias=-3.0)
+    assert net.output_bias.abs().max() > 0.1
+    assert torch.equal(net.cells[0].bias[0, 6:], torch.full((6,), -3.0, dtype=torch.float64))
+    constant = LanguageModel(
+        "rhn", vocabulary_size=13, hidden_size=6, init="uniform:0.04,bias:0.5", transform_bias=-3.0
+    )
+    assert torch.equal(constant.output_bias, torch.full((13,), 0.5))
+    assert torch.equal(constant.cells[0].bias[0], torch.tensor([0.5] * 6 + [-3.0] * 6))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"tied": True}, {"layers": 2, "depth": 3}, {"init": "uniform:0.1,bias:0"}, {"embedding_size": 3}],
+    ids=str,
+)
+def test_a_checkpoint_gives_the_same_model(options, tmp_path):
+    net = LanguageModel("rhn", **{"vocabulary_size": 13, "hidden_size": 6, "transform_bias": -4.0} | options)
+    loaded = load_checkpoint(save_checkpoint(tmp_path / "model.safetensors", net))
+    assert loaded.config() == net.config()
+    assert torch.equal(loaded(TOKENS).logits, net(TOKENS).logits)
+
+
+def test_a_checkpoint_cannot_name_a_cell_to_import(tmp_path):
+    net = model()
+    net.cell = "os:system"
+    save_checkpoint(tmp_path / "hostile.safetensors", net)
+    with pytest.raises(CheckpointError, match="none of ours"):
+        load_checkpoint(tmp_path / "hostile.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tied": True, "embedding_size": 5}, "tied weights need"),
+        ({"vocabulary_size": 0}, "vocabulary_size must be"),
+        ({"layers": 1000}, "layers must be at most"),
+        ({"hidden_size": -1}, "hidden_size must be"),
+        ({"coupled": "no", "nonsense": 1}, "cannot be built"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(options, message):
+    with pytest.raises(InvalidInputError, match=message):
+        model(**options)
+
+
+def test_a_new_model_is_nearly_uniform():
+    net = LanguageModel("rhn", vocabulary_size=1000, hidden_size=30, depth=3)
+    logp = net(torch.randint(1000, (20, 4))).logits.log_softmax(-1)
+    assert abs(-logp.mean().item() - math.log(1000)) < 0.05

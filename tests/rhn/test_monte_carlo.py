@@ -1,0 +1,191 @@
+"""Monte-Carlo dropout equals a loop over single samples in plain Python numbers, and what follows from averaging probabilities."""
+
+import math
+import statistics
+
+import numpy as np
+import pytest
+import torch
+from cases import randomize
+
+from rhn.data.text import Tokens
+from rhn.dropout import Dropout, Masks
+from rhn.errors import DataError, InvalidInputError
+from rhn.language.evaluation import score
+from rhn.language.monte_carlo import monte_carlo_score, sample_masks
+from rhn.models.language import LanguageModel
+
+V, N = 5, 24
+ALL = Dropout(embedding=0.3, input=0.4, hidden=0.3, output=0.4)
+CASES = {
+    "rhn": ({"depth": 2}, ALL),
+    "rhn-masks-apart": ({"depth": 2}, Dropout(input=0.4, hidden=0.3, gate_masks="separate")),
+    "rhn-candidate": ({"depth": 2}, Dropout(embedding=0.3, candidate=0.4)),
+    "rhn-stacked-tied": ({"layers": 2, "tied": True}, ALL),
+    "lstm": ({"cell": "lstm"}, ALL),
+}
+both_ways = pytest.mark.parametrize("per_window", [True, False], ids=["per-window", "official"])
+
+
+@both_ways
+@pytest.mark.parametrize("samples", [1, 3])
+def test_without_dropout_it_is_the_ordinary_score(per_window, samples):
+    model, text = random_model(depth=2), random_text()
+    wanted = score(model, text, temperature=1.3)
+    got = monte_carlo_score(model, text, Dropout(), samples=samples, per_window=per_window, window=7, temperature=1.3)
+    assert got.nll == pytest.approx(wanted.nll, rel=1e-12)
+    assert got.tokens == wanted.tokens
+
+
+@both_ways
+@pytest.mark.parametrize(("options", "dropout"), CASES.values(), ids=CASES)
+def test_it_is_a_loop_over_single_samples(options, dropout, per_window):
+    model, text = random_model(**options), random_text()
+    how = {"per_window": per_window, "window": 7, "seed": 3, "temperature": 0.8}
+    got = monte_carlo_score(model, text, dropout, samples=4, rows=3, **how)
+    assert got.nll == pytest.approx(naive_nll(naive_samples(model, text, dropout, 4, **how)), rel=1e-12)
+    assert got.nll != pytest.approx(score(model, text, temperature=0.8).nll, rel=1e-4)
+
+
+@both_ways
+def test_how_many_samples_run_side_by_side_does_not_matter(per_window):
+    model, text = random_model(depth=2), random_text()
+    nlls = [
+        monte_carlo_score(model, text, ALL, samples=5, rows=rows, per_window=per_window).nll for rows in (1, 2, 5, 100)
+    ]
+    assert nlls == pytest.approx([nlls[0]] * 4, rel=1e-12)
+
+
+def test_masks_are_a_function_of_seed_sample_and_window():
+    model, tokens = random_model(hidden_size=60), torch.arange(V).view(-1, 1)
+
+    def draw(seed, sample, window):
+        return sample_masks(model, tokens, ALL, seed=seed, sample=sample, window=window).cells[0].state
+
+    assert torch.equal(draw(0, 1, 2), draw(0, 1, 2))
+    for other in [(1, 1, 2), (0, 2, 2), (0, 1, 3), (0, 2, 1)]:
+        assert not torch.equal(draw(0, 1, 2), draw(*other))
+
+
+def test_the_official_way_does_not_depend_on_the_window():
+    model, text = random_model(depth=2), random_text()
+    nlls = [monte_carlo_score(model, text, ALL, samples=3, per_window=False, window=w).nll for w in (1, 5, N)]
+    assert nlls == pytest.approx([nlls[0]] * 3, rel=1e-12)
+
+
+def test_the_mean_of_samples_is_better_than_samples_are_in_the_mean():
+    """Jensen: -log of a mean of probabilities is at most the mean of their -log."""
+    model, text = random_model(depth=2), random_text()
+    singles = naive_samples(model, text, ALL, 8, window=7)
+    mean = monte_carlo_score(model, text, ALL, samples=8, window=7).nll
+    assert mean < statistics.mean(naive_nll([single]) for single in singles)
+
+
+def test_more_samples_vary_less():
+    model, text = random_model(depth=2), random_text()
+    spread = {}
+    for samples in (1, 16):
+        nlls = [monte_carlo_score(model, text, ALL, samples=samples, seed=seed).nll for seed in range(20)]
+        spread[samples] = statistics.stdev(nlls)
+    assert spread[16] < 0.5 * spread[1]
+
+
+def test_the_official_way_draws_again_what_sees_no_word():
+    """Half of the samples have no embedding, and then are sure of the wrong symbol; the others are sure of the right one."""
+    model, text = model_that_needs_its_embedding(), Tokens(np.arange(20) % 2)
+    calls = []
+    result = monte_carlo_score(
+        model,
+        text,
+        Dropout(embedding=0.5),
+        samples=10,
+        rows=4,
+        per_window=False,
+        progress=lambda *call: calls.append(call),
+    )
+    assert result.nll < 1e-6
+    assert monte_carlo_score(model, text, Dropout(embedding=0.5), samples=10).nll > 0.1
+    done, total = calls[-1]
+    assert done == total > 10 * 19
+    assert calls == sorted(calls)
+
+
+def test_samples_that_are_all_rejected_are_an_error():
+    model, text = model_that_needs_its_embedding(), Tokens(np.arange(20) % 2)
+    with pytest.raises(InvalidInputError, match="100 samples in a row have a perplexity of 500 or more"):
+        monte_carlo_score(model, text, Dropout(embedding=0.9999), samples=2, per_window=False)
+
+
+def test_the_model_given_is_not_changed():
+    model = random_model()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    monte_carlo_score(model, random_text(), ALL, samples=2)
+    assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"samples": 0}, "samples must be a whole number of at least 1, got 0"),
+        ({"rows": 0}, "rows must be a whole number of at least 1, got 0"),
+        ({"window": 2.5}, "window must be a whole number of at least 1, got 2.5"),
+        ({"seed": -1}, "the seed is -1, expected 0 or more"),
+        ({"temperature": 0}, "the temperature is 0, expected a number above 0"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(options, message):
+    with pytest.raises(InvalidInputError, match=message):
+        monte_carlo_score(random_model(), random_text(), ALL, **options)
+
+
+def test_a_text_of_one_token_is_refused():
+    with pytest.raises(DataError, match="1 tokens do not make 1 rows"):
+        monte_carlo_score(random_model(), random_text(1), ALL)
+
+
+def random_text(length=N):
+    return Tokens(np.random.default_rng(4).integers(V, size=length))
+
+
+def random_model(hidden_size=6, **options):
+    model = LanguageModel(vocabulary_size=V, hidden_size=hidden_size, dtype=torch.float64, **options)
+    randomize(model, gain=2)
+    return model
+
+
+def model_that_needs_its_embedding():
+    """Symbols 0 and 1 predict each other with 40 nats to spare; without an embedding, symbol 2 has 20 to spare."""
+    model = LanguageModel("rnn", vocabulary_size=3, hidden_size=1, embedding_size=1, dtype=torch.float64)
+    values = {"weight_ih": [[20.0]], "embedding": [[1.0], [-1.0], [0.0]], "output_weight": [[-60.0], [60.0], [0.0]]}
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.copy_(torch.tensor(values.get(name.removeprefix("cells.0."), 0.0), dtype=p.dtype).expand(p.shape))
+        model.output_bias[2] = 20
+    return model
+
+
+def naive_samples(model, text, dropout, samples, *, window, per_window=True, seed=0, temperature=1.0):
+    """P(token) of each sample, lists of numbers, read step by step."""
+    probabilities = []
+    for sample in range(samples):
+        states, found = None, []
+        for t in range(len(text) - 1):
+            part = t // window if per_window else 0
+            words = text[part * window : (part + 1) * window] if per_window else text[:1]
+            drawn = sample_masks(
+                model, torch.from_numpy(words).view(-1, 1), dropout, seed=seed, sample=sample, window=part
+            )
+            word = drawn.embedding
+            if word is not None:
+                word = word[t % window if per_window else 0].view(1, 1)
+            masks = Masks(word, drawn.cells, drawn.output)
+            reading = model(torch.from_numpy(text[t : t + 1]).view(1, 1), states, masks)
+            states = reading.states
+            odds = [math.exp(z / temperature) for z in reading.logits.flatten().tolist()]
+            found.append(odds[text[t + 1]] / sum(odds))
+        probabilities.append(found)
+    return probabilities
+
+
+def naive_nll(samples):
+    return statistics.mean(-math.log(statistics.mean(p)) for p in zip(*samples, strict=True))

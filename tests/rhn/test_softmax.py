@@ -1,0 +1,86 @@
+"""The fused output layer and loss against its equation and torch's cross-entropy: values, every gradient, stacked models."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.func import grad, vmap
+
+from rhn.kernels import softmax_nll, softmax_nll_reference
+from tests.cases import assert_close
+
+SIZES = [(1, 1, 1, 2), (3, 2, 5, 7), (35, 4, 33, 129), (2, 20, 7, 1000)]  # T, B, n, V
+
+
+def arguments(T, B, n, V, *, K=None, spread=1.0, dtype=torch.float64):
+    g, lead = torch.Generator().manual_seed(T + n), () if K is None else (K,)
+    y, U, b = (
+        (spread * torch.randn(*lead, *shape, generator=g, dtype=torch.float64)).to(dtype)
+        for shape in ((T, B, n), (V, n), (V,))
+    )
+    return y, U, b, torch.randint(V, (T, B), generator=g)
+
+
+def weighted(function):
+    """A number whose gradient weighs every prediction differently."""
+
+    def loss(y, U, b, targets):
+        nll = function(y, U, b, targets)
+        return (nll * torch.arange(1, nll.numel() + 1, dtype=nll.dtype).view(nll.shape)).sum()
+
+    return loss
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("spread", [1.0, 30.0], ids=["ordinary", "saturated"])
+def test_values_and_gradients_are_the_equation_s(size, spread):
+    *inputs, targets = arguments(*size, spread=spread)
+    assert_close(softmax_nll(*inputs, targets), softmax_nll_reference(*inputs, targets), 1e-12, "nll")
+    found = grad(weighted(softmax_nll), argnums=(0, 1, 2))(*inputs, targets)
+    wanted = grad(weighted(softmax_nll_reference), argnums=(0, 1, 2))(*inputs, targets)
+    for name, a, b in zip(("y", "U", "b"), found, wanted, strict=True):
+        assert_close(a, b, 1e-11, name, floor=1e-10)
+
+
+def test_it_is_torch_s_cross_entropy():
+    y, U, b, targets = arguments(5, 3, 4, 11)
+    wanted = F.cross_entropy((y @ U.T + b).flatten(0, 1), targets.flatten(), reduction="none").view(5, 3)
+    assert_close(softmax_nll(y, U, b, targets), wanted, 1e-12, "nll")
+
+
+def test_gradcheck():
+    y, U, b, targets = arguments(2, 3, 4, 5)
+    inputs = [t.requires_grad_() for t in (y, U, b)]
+    assert torch.autograd.gradcheck(lambda *args: softmax_nll(*args, targets), inputs)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_stacked_models_share_their_targets(size):
+    *inputs, targets = arguments(*size, K=3)
+    found = vmap(grad(weighted(softmax_nll), argnums=(0, 1, 2)), in_dims=(0, 0, 0, None))(*inputs, targets)
+    for k in range(3):
+        one = grad(weighted(softmax_nll), argnums=(0, 1, 2))(*(t[k] for t in inputs), targets)
+        for name, a, b in zip(("y", "U", "b"), found, one, strict=True):
+            assert_close(a[k], b, 1e-12, name, floor=1e-12)
+
+
+def test_an_embedding_that_is_also_the_output_layer_gets_both_gradients():
+    y, U, b, targets = arguments(4, 3, 5, 9)
+
+    def loss(function):
+        return grad(lambda U: function(y * U[targets], U, b, targets).sum())(U)
+
+    assert_close(loss(softmax_nll), loss(softmax_nll_reference), 1e-12, "embedding")
+
+
+def test_it_neither_overflows_nor_loses_a_sure_prediction():
+    y, U, b = torch.ones(1, 1, 1), torch.tensor([[1e4], [-1e4]]), torch.zeros(2)
+    assert softmax_nll(y, U, b, torch.tensor([[0]])).item() == 0
+    assert softmax_nll(y, U, b, torch.tensor([[1]])).item() == 2e4
+
+
+def test_large_float32_layers_are_as_exact_as_torch_s_own():
+    y, U, b, targets = arguments(35, 20, 200, 2000, spread=0.2, dtype=torch.float32)
+    exact = softmax_nll_reference(y.double(), U.double(), b.double(), targets)
+    ours = (softmax_nll(y, U, b, targets).double() - exact).abs().max()
+    torchs = (softmax_nll_reference(y, U, b, targets).double() - exact).abs().max()
+    assert ours <= 2 * torchs + 1e-6

@@ -1,0 +1,29 @@
+"""A small text for tests of language models: sentences of a made-up language with enough structure to learn."""
+
+import numpy as np
+
+from rhn.data.text import TextCorpus, Tokens, Vocabulary
+
+NOUNS, VERBS = ("cat", "dog", "bird", "fish"), ("sees", "hears", "likes")
+
+
+def sentences(count: int, seed: int = 0) -> str:
+    """So many sentences of five words, one a line: who does what to whom, and whoever hears, hears itself."""
+    rng, lines = np.random.default_rng(seed), []
+    for _ in range(count):
+        who, whom, verb = rng.choice(NOUNS), rng.choice(NOUNS), rng.choice(VERBS)
+        lines.append(f"the {who} {verb} the {who if verb == 'hears' else whom}")
+    return "\n".join(lines) + "\n"
+
+
+def tokens_of(text: str) -> list[str]:
+    """The words of a text, a newline being <eos>."""
+    return text.replace("\n", " <eos> ").split()
+
+
+def small_corpus(train: int = 120, others: int = 30) -> TextCorpus:
+    """A corpus of so many sentences, in memory."""
+    texts = [tokens_of(sentences(n, seed)) for seed, n in enumerate((train, others, others))]
+    vocabulary = Vocabulary("words", tuple(dict.fromkeys(texts[0])))
+    splits = [Tokens(vocabulary.encode(words)) for words in texts]
+    return TextCorpus(*splits, vocabulary=vocabulary, name="text", source="made up", checksum="0" * 64)
