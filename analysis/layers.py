@@ -90,10 +90,15 @@ class Carried(nn.Module):
         like = next(cell.parameters())
         self.register_buffer("carried", torch.zeros(cell.depth, cell.hidden_size, dtype=torch.bool, device=like.device))
 
+    @property
+    def state_size(self) -> int:
+        """The cell's."""
+        return self.cell.state_size
+
     def forward(self, x: Tensor, s0: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Outputs (T, B, n) and the last state, from x (T, B, m) and a state (B, state_size), zero where None."""
-        layers, repeats = layers_of(self.cell), self.cell.state_size // self.cell.hidden_size
-        s, states = x.new_zeros(x.shape[1], self.cell.state_size) if s0 is None else s0, []
+        layers, repeats = layers_of(self.cell), self.state_size // self.cell.hidden_size
+        s, states = x.new_zeros(x.shape[1], self.state_size) if s0 is None else s0, []
         for x_t in x:
             y = s
             for layer, carried in zip(layers, self.carried.repeat(1, repeats), strict=True):

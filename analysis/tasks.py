@@ -24,12 +24,11 @@ from torch.nn.utils.rnn import pad_sequence
 from analysis.layers import places
 from analysis.sequences import Bars, bars_of, sequences_of
 from analysis.texts import ids_of, line_ends, symbols_of
-from rhn.language.step import token_nll
 from rhn.losses import frame_nll
 from rhn.models import LanguageModel
 from rhn.training.batches import Minibatch, evaluation_batches
 
-TEXT_BATCH_BYTES = 256 << 20  # of the logits of a batch: a large vocabulary is most of what a text takes
+TEXT_BATCH_BYTES = 256 << 20  # of the probabilities of a batch: with a large vocabulary, most of what a text takes
 TEXT_ROWS = 64
 
 
@@ -81,8 +80,8 @@ class Text:
 
     @property
     def width(self) -> int:
-        """As `Music.width`: the logits, their logarithm of a softmax, and a copy between."""
-        return 3 * self.vocabulary_size
+        """As `Music.width`: the probabilities of all symbols."""
+        return self.vocabulary_size
 
     def sequences(self, data) -> list[np.ndarray]:
         """Arrays (T,) int64; see `analysis.texts.ids_of`."""
@@ -101,7 +100,7 @@ class Text:
 
     def nll(self, model: Callable, tokens: Tensor, mask: Tensor) -> Tensor:
         """Nats of each sequence, (B,) float64, summed over its predicted tokens."""
-        return (token_nll(model(tokens[:-1]).logits, tokens[1:]) * mask[1:]).sum(0, dtype=torch.float64)
+        return (model(tokens[:-1], None, None, tokens[1:]).nll * mask[1:]).sum(0, dtype=torch.float64)
 
     def bars(self, sequence: np.ndarray) -> Bars:
         return Bars(line_ends(sequence), False)

@@ -120,4 +120,7 @@ def _one_sentence(box: str) -> str:
     if unreadable:
         option, kind, value = unreadable.groups()
         return f"{option} expects {'a whole number' if kind == 'INT' else 'a number'}, got {value!r}"
-    return re.sub(r" Perhaps you meant:? (--[\w-]+).*", r"; perhaps you meant \1", words).strip() or "the options could not be read"
+    return (
+        re.sub(r" Perhaps you meant:? (--[\w-]+).*", r"; perhaps you meant \1", words).strip()
+        or "the options could not be read"
+    )

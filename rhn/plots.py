@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogFormatter, MaxNLocator
 
 from rhn.published import PTB_BY_DEPTH
 from rhn.report import Curves, DepthPoint
@@ -24,6 +25,7 @@ STYLE = {
     "savefig.dpi": 160,
 }
 LABELS = {"perplexity": "perplexity", "bits_per_character": "bits a character", "nll": "nats a frame"}
+PUBLISHED = {"rhn": "valid", "rhn, tied": "valid_tied"}  # the paper's series, and where `DepthRow` has them
 WITHOUT_DEPTH = ("lstm", "gru", "rnn", "irnn")
 
 
@@ -36,7 +38,12 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
         ax.plot(c.epochs, c.valid, linewidth=1.4, color=colour, label=c.name)
         ax.plot(*c.best, "o", color=colour, markersize=4)
     measure = curves[0].measure
-    ax.set(xlabel="epoch", ylabel=LABELS[measure], yscale="log" if measure == "perplexity" else "linear")
+    ax.set(xlabel="epoch", ylabel=LABELS[measure])
+    if measure == "perplexity":  # of the first epochs it is many times that of the last
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+        ax.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_title("validation (solid), training with dropout (dashed)", loc="left")
     ax.legend()
     return ax
@@ -71,7 +78,11 @@ def plot_depth(points: Sequence[DepthPoint], ax: Axes | None = None) -> Axes:
     series: dict[str, list[DepthPoint]] = {}
     for p in points:
         series.setdefault(_series(p), []).append(p)
-    for k, (label, members) in enumerate(series.items()):
+    places = {
+        label: k for k, label in enumerate(dict.fromkeys([*PUBLISHED, *series]))
+    }  # the paper's keep their colours
+    for label, members in series.items():
+        k = places[label]
         style = {"color": COLOURS[k % len(COLOURS)]}
         means = [float(np.mean(p.valid)) for p in members]
         if members[0].cell in WITHOUT_DEPTH:
@@ -91,8 +102,9 @@ def plot_published(ax: Axes | None = None) -> Axes:
     """The paper's validation perplexity by depth."""
     ax = ax or Figure(figsize=(4.5, 3.4), layout="constrained").subplots()
     depths = [row.depth for row in PTB_BY_DEPTH]
-    ax.plot(depths, [row.valid for row in PTB_BY_DEPTH], "o-", color=COLOURS[0], markersize=4, label="rhn")
-    ax.plot(depths, [row.valid_tied for row in PTB_BY_DEPTH], "s-", color=COLOURS[1], markersize=4, label="rhn, tied")
+    for k, (label, name) in enumerate(PUBLISHED.items()):
+        values = [getattr(row, name) for row in PTB_BY_DEPTH]
+        ax.plot(depths, values, f"{MARKERS[k]}-", color=COLOURS[k], linewidth=1.2, markersize=4, label=label)
     _depth_axis(ax, max(depths))
     ax.set_title("Zilly et al. (2017), 19 to 32 million parameters", loc="left")
     ax.legend()

@@ -54,7 +54,9 @@ class Evaluate:
     def _chorales(self) -> None:
         for name in TEXT_OPTIONS:
             if getattr(self, name):
-                raise InvalidInputError(f"--{name.replace('_', '-')} is for language models, and this is one of chorales")
+                raise InvalidInputError(
+                    f"--{name.replace('_', '-')} is for language models, and this is one of chorales"
+                )
         model, device = chorale_model(self.checkpoint, self.cell), resolve_device(self.device)
         from rhn.training import evaluate
 

@@ -3,6 +3,7 @@
 So the words after `train` are read twice: first for what to start from, then, by tyro, as options of that.
 """
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -125,7 +126,7 @@ def _preset_word(words: Sequence[str]) -> str | None:
         return words[0]
     from rhn.presets import PRESETS
 
-    pairs = zip(words, words[1:], strict=False)
+    pairs = itertools.pairwise(words)
     return next((word for before, word in pairs if word in PRESETS and not before.startswith("--")), None)
 
 

@@ -35,7 +35,6 @@ def train_chorales(config: TrainConfig, out: Path, *, data: Path | None, device:
 
     keep_memory()
     with epoch_progress(config.epochs, config.objective) as show:
-
         note_data = functools.cache(functools.partial(keep_data_path, out, data))  # once, when the folder is ours
 
         def on_epoch(curve) -> None:

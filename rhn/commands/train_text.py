@@ -88,7 +88,6 @@ def train_text(
     name = measure_name(corpus.vocabulary)
     keep_memory()
     with tensorboard_writer(out if tensorboard else None) as write, training_progress(config, seeds, name) as show:
-
         note_data = functools.cache(functools.partial(keep_data_path, out, data))  # once, when the folder is ours
 
         def on_window(training) -> None:
@@ -156,9 +155,7 @@ def _print(found: list[dict], name: str, out: Path, data: Path | None) -> None:
     for row in found:
         train, valid = row[f"train_{name}"], row[f"valid_{name}"]
         diverged = f"   diverged: {row['diverged']}" if row["diverged"] else ""
-        print(
-            f"{row['seed']:>4} {row['epochs']:>7} {row['best_epoch']:>5} {train:>10.4f} {valid:>10.4f}{diverged}"
-        )
+        print(f"{row['seed']:>4} {row['epochs']:>7} {row['best_epoch']:>5} {train:>10.4f} {valid:>10.4f}{diverged}")
     if not all(row["finished"] for row in found):
         print(f"time ran out; rhn resume {shlex.quote(str(out))} goes on")
     where = f" --data {shlex.quote(str(data))}" if data else ""

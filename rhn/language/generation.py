@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from rhn.cells.base import positive
 from rhn.data.text import Vocabulary
+from rhn.data.text.vocabulary import EOS
 from rhn.errors import InvalidInputError
 from rhn.language.evaluation import check_temperature
 
-NEWLINE = {"words": "<eos>", "characters": "\n", "bytes": ord("\n")}
+NEWLINE = {"words": EOS, "characters": "\n", "bytes": ord("\n")}
 
 
 @torch.no_grad()

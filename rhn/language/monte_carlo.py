@@ -133,6 +133,7 @@ def _draw(
     model: nn.Module, dropout: Dropout, seed: int, samples: range, window: int, tokens: Tensor, *, device
 ) -> Masks:
     """The masks of these samples for a window of tokens (T, 1), side by side."""
+    tokens = tokens.cpu()
     drawn = [sample_masks(model, tokens, dropout, seed=seed, sample=i, window=window) for i in samples]
 
     def beside(axis: int, *masks: Tensor | None) -> Tensor | None:

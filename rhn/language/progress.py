@@ -24,10 +24,11 @@ def training_progress(config: LanguageConfig, seeds: Sequence[int], name: str) -
         yield _Lines(config, seeds, name)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
-    words = TextColumn("{task.description}")
-    columns = (BarColumn(16), words, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    words = TextColumn("{task.description}", table_column=Column(overflow="fold"))  # a narrow terminal gets two lines
+    columns = (words, TextColumn("left"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), refresh_per_second=2, speed_estimate_period=600) as progress:
         yield _Bar(config, name, progress)
 
@@ -88,16 +89,16 @@ class _Bar:
     def window(self, training: LanguageTraining) -> None:
         self._tokens += len(training.live) * self._config.batch_size * self._config.window
         now = time.monotonic()
-        if now - self._since < PAUSE or training.finished:
-            return
         epoch, done, windows = training.position
+        if now - self._since < PAUSE or not done:
+            return
         nll, norm = training.running()
         speed = self._tokens / (now - self._since)
         self._tokens, self._since = 0, now
         words = (
             f"epoch {epoch}/{self._config.epochs}  step {done}/{windows}  {speed:,.0f} tokens/s  "
-            f"{measure(nll, self._name):.4g} {_short(self._name)}  gradient norm {norm:.3g}  "
-            f"learning rate {self._config.rate(epoch):.4g}{self._valid}"
+            f"{measure(nll, self._name):.4g} {_short(self._name)}{self._valid}  "
+            f"gradient norm {norm:.3g}  learning rate {self._config.rate(epoch):.4g}"
         )
         self._progress.update(self._task, description=words, completed=epoch - 1 + done / windows)
 

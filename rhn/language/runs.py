@@ -5,11 +5,13 @@
     best.safetensors     the checkpoint of the best epoch on validation so far, with its vocabulary
     last.safetensors     the checkpoint of the last epoch
     state.safetensors    all that going on needs, saved every now and then and at the end
+    speed.jsonl          a line an epoch: tokens a second (of all seeds together) and what that makes an epoch, in seconds
 
 With several seeds each has its own metrics.jsonl, best and last in seed-N/. The test text is never looked at: `rhn evaluate` reads it.
 """
 
 import contextlib
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +24,7 @@ from safetensors.torch import load_file, save
 from rhn.checkpoints import save_checkpoint
 from rhn.command import finite_json
 from rhn.data.text import TextCorpus
-from rhn.errors import DataError, DivergedError
+from rhn.errors import DataError, DivergedError, OutputError
 from rhn.files import atomic_path
 from rhn.interrupts import Interrupted, deferred_interrupt
 from rhn.language.config import LanguageConfig
@@ -91,6 +93,7 @@ def train_language_model(
                 if training.run_window():
                     for seed in training.live:
                         on_epoch(seed, run.end_epoch(seed))
+                    run.end_speed()
                 on_window(training)
                 now = time.monotonic()
                 if interrupt.pending or now > min(next_save, deadline):
@@ -123,6 +126,7 @@ class _Run:
     def __init__(self, folder, training: LanguageTraining, config, corpus: TextCorpus, seeds: tuple[int, ...]):
         self._folder, self._training, self._config, self._corpus = folder, training, config, corpus
         self._name = measure_name(corpus.vocabulary)
+        self._since, self._read = time.monotonic(), 0
         self._homes = {seed: folder if len(seeds) == 1 else folder / f"seed-{seed}" for seed in seeds}
 
     def __enter__(self) -> "_Run":
@@ -147,6 +151,24 @@ class _Run:
             self._checkpoint(seed, "best.safetensors", line)
         self._write[seed](line)
         return line
+
+    def end_speed(self) -> None:
+        """Write how fast the training has been since the last such line, validation and saving included."""
+        seconds, tokens = time.monotonic() - self._since, self._training.tokens_read - self._read
+        self._since, self._read = time.monotonic(), self._training.tokens_read
+        epoch, _, _ = self._training.position
+        rate = tokens * len(self._training.live) / seconds
+        line = {
+            "epoch": epoch - 1,
+            "tokens_per_second": rate,
+            "seconds": self._training.tokens_an_epoch / tokens * seconds,
+        }
+        path = self._folder / "speed.jsonl"
+        try:
+            with path.open("a") as file:
+                file.write(json.dumps(line | {"device": str(self._training.device)}) + "\n")
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
     def save(self) -> None:
         """Save the state, unless a loss is not finite; checkpoints were saved before it, so a kill between loses nothing."""

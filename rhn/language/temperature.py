@@ -18,7 +18,7 @@ from rhn.language.evaluation import WINDOW, Score, check_temperature
 from rhn.language.step import token_nll
 from rhn.language.windows import window_of
 
-POINTS = 9  # temperatures compared in one pass
+POINTS = 17  # temperatures compared in one pass
 WIDTH = 1e-3  # of the interval that is left, relative
 
 

@@ -70,6 +70,7 @@ class LanguageTraining:
         self._curves: dict[int, list[Epoch]] = {seed: [] for seed in seeds}
         self.live = seeds
         self.diverged: dict[int, str] = {}
+        self.tokens_read = 0  # by each seed, since this object was made
         self._use(Stack.of(list(self._models.values()), self.device))
         self._begin_epoch(1)
 
@@ -82,6 +83,11 @@ class LanguageTraining:
     def finished(self) -> bool:
         """Whether all epochs are done."""
         return self._epoch > self.config.epochs
+
+    @property
+    def tokens_an_epoch(self) -> int:
+        """Tokens that an epoch predicts, for one seed."""
+        return self.config.batch_size * sum(steps for _, steps in self._windows)
 
     def curve(self, seed: int) -> list[Epoch]:
         """The epochs done."""
@@ -111,6 +117,7 @@ class LanguageTraining:
         nll, norm = self._step(tokens, masks, keep)
         self._nll[self._done], self._norm[self._done] = nll, norm
         self._done += 1
+        self.tokens_read += tokens[1:].numel()
         ended = self._done == len(self._windows)
         if ended or self._done % CHECK_EVERY == 0:
             self.check()

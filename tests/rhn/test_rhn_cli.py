@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from rhn import cli
 from rhn.data import chorales
 from rhn.data.corpus import LOWEST_PITCH, SPLITS
-from rhn.presets import PRESETS, TrainConfig
+from rhn.presets import preset
 
 TINY = ("--hidden-size", "4", "--init-std", "0.1", "--epochs", "5", "--patience", "5")
 
@@ -115,18 +116,37 @@ def test_a_chorale_is_sampled_into_a_file(suffix, trained, tmp_path, capsys):
     assert output.read_bytes()[:5] in (b"MThd\0", b"<?xml")
 
 
-def test_the_presets_are_listed(capsys):
-    assert cli.main(["presets", "--json"]) == 0
-    assert list(json.loads(capsys.readouterr().out)) == list(PRESETS)
-    assert cli.main(["presets"]) == 0
-    header, *rows = capsys.readouterr().out.splitlines()
-    assert [row.split()[0] for row in rows] == list(PRESETS)
-    assert "hidden_size" in header
+@pytest.mark.parametrize("name", ["jsb-depth-6", "ptb-sota"])
+def test_every_field_of_a_configuration_is_an_option_with_the_preset_s_value(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["train", name, "--help"])
+    assert ended.value.code == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for field, value in dataclasses.asdict(preset(name)).items():
+        option = f"--{'no-' if value is True else ''}{field.replace('_', '-')} "
+        assert option in shown
+        assert re.search(rf"{option}.*?\(default: {re.escape(str(value))}\)", shown), field
 
 
-def test_every_field_of_a_configuration_is_an_option():
-    options = {field.name for field in dataclasses.fields(cli.Train)}
-    assert {field.name for field in dataclasses.fields(TrainConfig)} < options
+def test_the_last_options_say_what_is_trained_wherever_the_preset_stands(data, tmp_path):
+    assert cli.main(["train", "--out", str(tmp_path), "--data", data, "jsb-depth-2", *TINY, "--epochs", "1"]) == 0
+    assert json.loads((tmp_path / "config.json").read_text())["epochs"] == 1
+
+
+def test_a_stopped_training_on_chorales_is_resumed_by_its_folder(data, tmp_path, capsys):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    command = ("train", "jsb-depth-1", "--data", data, *TINY, "--epochs", "40", "--patience", "40", "--out")
+    assert cli.main([*command, str(whole)]) == 0
+    process = rhn(*command, killed)
+    wait_for_lines(killed / "metrics.jsonl", 4, process)
+    process.kill()
+    process.communicate()
+    assert cli.main(["resume", str(killed)]) == 0
+    for name in ("config.json", "metrics.jsonl", "best.safetensors", "state.safetensors"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+    capsys.readouterr()
+    assert cli.main(["resume", str(killed), "--max-minutes", "1"]) == 2
+    assert "--max-minutes is for language models" in capsys.readouterr().err
 
 
 def test_another_cell_gets_the_preset_s_budget(data, tmp_path):
@@ -157,13 +177,22 @@ def test_a_cell_of_the_user_s_own_trains_and_is_evaluated(data, tmp_path, monkey
         ("train jsb-depth-2 --out OUT --cell lstm", "no recurrence depth"),
         ("train jsb-depth-1 --out OUT --data missing.json", "missing.json: no such file"),
         ("train jsb-depth-1 --out /dev/null/run --epochs 1 --hidden-size 1", "cannot write"),
-        ("train jsb-depth-1", "--out"),
-        ("train jsb-depth-1 --out OUT --epochs many", "--epochs"),
+        ("train jsb-depth-1", "--out DIR is missing"),
+        ("train", "begins with a preset"),
+        ("train --out OUT", "begins with a preset"),
+        ("train jsb-depth-1 --hidden-siz 3 --out OUT", "perhaps you meant --hidden-size"),
+        ("train jsb-depth-1 --out OUT --epochs many", "--epochs expects a whole number, got 'many'"),
+        ("train jsb-depth-1 --out OUT --learning-rate fast", "--learning-rate expects a number, got 'fast'"),
+        ("train jsb-depth-1 --out OUT --config missing.json", "missing.json cannot be read"),
         ("evaluate missing.safetensors", "there is no checkpoint at missing.safetensors"),
         ("evaluate CHECKPOINT --split tests", "--split"),
         ("sample CHECKPOINT --output chorale.wav", r".mid or .musicxml"),
         ("sample CHECKPOINT --output OUT/missing/c.mid", "does not exist"),
         ("sample CHECKPOINT --output OUT.mid --temperature 0", "temperature must be above 0"),
+        ("evaluate CHECKPOINT --mc 10", "--mc is for language models"),
+        ("evaluate CHECKPOINT --dynamic", "--dynamic is for language models"),
+        ("generate CHECKPOINT", "use rhn sample"),
+        ("resume OUT", "holds no training"),
         ("compose", "compose"),
     ],
 )
@@ -186,4 +215,5 @@ def test_help_is_printed_without_loading_torch():
         [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"COLUMNS": "100"}
     )
     assert run.returncode == 0, run.stderr
-    assert "--learning-rate X" in run.stdout
+    assert "--out DIR" in run.stdout
+    assert "ptb-sota" in run.stdout

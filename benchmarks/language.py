@@ -1,0 +1,88 @@
+"""Training steps of language models: ours, against a plain autograd loop, and several seeds as one program against one after another.
+
+Random tokens: no step's work depends on them. Every step is whole: forward, backward, norm, update, with the paper's dropout.
+"""
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+
+from benchmarks.registry import benchmark
+from rhn.data.text import TextCorpus, Tokens, Vocabulary
+from rhn.dropout import draw_masks
+from rhn.language.build import build_model
+from rhn.language.config import LanguageConfig
+from rhn.language.training import LanguageTraining
+from rhn.presets import preset
+from rhn.training import keep_memory
+
+WINDOWS = 3  # steps a measurement
+
+
+def text(config: LanguageConfig, words: int) -> TextCorpus:
+    """Random tokens for so many steps that no epoch ends."""
+    size = config.batch_size * (config.window * 2000 + 1)
+    tokens = Tokens(torch.randint(words, (size,), generator=torch.Generator().manual_seed(0)).numpy())
+    vocabulary = Vocabulary("words", tuple(f"w{k}" for k in range(words)))
+    return TextCorpus(tokens, tokens, tokens, vocabulary=vocabulary, name="text", source="random", checksum="")
+
+
+def ours(config: LanguageConfig, words: int, device: str, seeds: tuple[int, ...] = (0,)):
+    """So many steps of our own training."""
+    training = LanguageTraining(config, text(config, words), seeds=seeds, device=device)
+
+    def run():
+        for _ in range(WINDOWS):
+            training.run_window()
+        return training.running()
+
+    return run
+
+
+def plain(config: LanguageConfig, words: int, device: str):
+    """The same by the book: the equation as a loop, autograd, torch's cross-entropy, clipping and SGD."""
+    model = build_model(config, words).to(device)
+    for cell in model.cells:
+        cell.kernel = "reference"
+    optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    tokens = torch.randint(words, (config.window + 1, config.batch_size), device=device)
+    generator, states = torch.Generator(device).manual_seed(0), None
+
+    def run():
+        nonlocal states
+        for _ in range(WINDOWS):
+            reading = model(tokens[:-1], states, draw_masks(model, tokens[:-1], config.dropout, generator))
+            loss = (
+                F.cross_entropy(reading.logits.flatten(0, 1), tokens[1:].flatten(), reduction="sum") / tokens.shape[1]
+            )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_norm)
+            optimizer.step()
+            states = tuple(s.detach() for s in reading.states)
+        return loss.item()
+
+    return run
+
+
+@benchmark("language model step, RHN n=200 depth=5, 10,000 words", "a plain autograd loop", floor=1.2)
+def small(device: str):
+    keep_memory()
+    config = replace(preset("ptb-depth-5"), hidden_size=200)
+    return ours(config, 10_000, device), plain(config, 10_000, device)
+
+
+@benchmark(
+    "language model step, ptb-sota", "a plain autograd loop", floor=2.0, pairs=3, full=True, devices=("cpu", "cuda")
+)
+def sota(device: str):
+    keep_memory()
+    return ours(preset("ptb-sota"), 10_000, device), plain(preset("ptb-sota"), 10_000, device)
+
+
+@benchmark("language model step, RHN n=50 depth=5, 1,000 words, 4 seeds", "one after another", floor=1.0)
+def seeds(device: str):
+    config = replace(preset("ptb-depth-5"), hidden_size=50)
+    alone = [ours(config, 1000, device, (seed,)) for seed in range(4)]
+    return ours(config, 1000, device, (0, 1, 2, 3)), lambda: [run() for run in alone]

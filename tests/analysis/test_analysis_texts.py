@@ -1,0 +1,226 @@
+"""Language models are looked at as chorales are: the same gates, the same lesions, on stretches of a text."""
+
+import copy
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import GATED, UNGATED, WORDS, language_network, rolls, tokens
+
+from analysis import Excerpt, GateActivity, Lesion, LesionTable, excerpts, gate_activity, lesion, lesioned, stretches
+from analysis.gates import unit_means
+from analysis.plots import draw_gates, draw_lesions
+from analysis.records import reading
+from analysis.surgery import MODES, lesioned_layers
+from analysis.tables import gates_table, lesion_table
+from rhn.data.text import Tokens, Vocabulary
+from rhn.errors import DataError, InvalidInputError
+from rhn.language.evaluation import score
+
+PARTS = tokens(9, 4, 6, 1, 12)
+EVERY = [*GATED, *UNGATED]
+
+
+def name(case) -> str:
+    return "-".join(map(str, case))
+
+
+def loss(model, parts=PARTS) -> float:
+    """Nats a predicted token, one sequence and one token at a time."""
+    total, count = 0.0, 0
+    for ids in parts:
+        states = model.zero_states(1)
+        for now, following in pairwise(ids.tolist()):
+            with torch.no_grad():
+                reading = model(torch.tensor([[now]]), states)
+            states = reading.states
+            total -= reading.logits.flatten().log_softmax(0)[following].item()
+            count += 1
+    return total / count
+
+
+def logits(model, ids=PARTS[0]):
+    with torch.no_grad():
+        return model(torch.from_numpy(ids).unsqueeze(1)).logits
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("case", GATED, ids=name)
+def test_gates_are_those_of_a_plain_loop_over_the_tokens(case, tied):
+    model = language_network(*case, layers=2, tied=tied)
+    record = gate_activity(model, PARTS)
+    for ids, sequence in zip(PARTS, record.sequences, strict=True):
+        states = [torch.zeros(cell.state_size, dtype=torch.float64) for cell in model.cells]
+        for t, token in enumerate(ids):
+            x, gates = model.embedding[token], []
+            for k, cell in enumerate(model.cells):
+                gates += cell.gates(x, states[k]).t
+                states[k] = cell.step(x, states[k])
+                x = states[k][..., : cell.hidden_size]
+            assert np.allclose(sequence.activity[:, t], [g.mean().item() for g in gates], atol=1e-13)
+
+
+@pytest.mark.parametrize("case", EVERY, ids=name)
+def test_every_lesion_has_the_loss_of_that_network_alone(case):
+    model = language_network(*case, layers=2)
+    for mode in (m for m in MODES if lesioned_layers(model, m)):
+        table, means = lesion(model, PARTS, mode, pairs=True, units=True), unit_means(model, PARTS)
+        assert table.baseline == pytest.approx(loss(model), rel=1e-12)
+        for row in [*table.layers, *table.pairs[:2], *table.units[::5]]:
+            alone = loss(lesioned(model, Lesion(mode, row.layers, row.unit), means))
+            assert row.loss == pytest.approx(alone, rel=1e-11), (mode, row.label)
+
+
+def test_the_unlesioned_loss_of_a_whole_text_is_that_of_rhn_evaluate():
+    model, (text,) = language_network(layers=2, tied=True), tokens(150)
+    table = lesion(model, text)
+    found = score(model, Tokens(text))
+    assert (table.frames, table.baseline) == (found.tokens, pytest.approx(found.nll, rel=1e-12))
+
+
+@pytest.mark.parametrize("case", GATED, ids=name)
+def test_gates_shut_by_bias_and_layers_carried_agree_to_rounding(case):
+    model = language_network(*case, layers=2)
+    for a, b in zip(*(lesion(model, PARTS, mode).layers for mode in ("bias", "carry")), strict=True):
+        assert (a.loss, a.low, a.high) == pytest.approx((b.loss, b.low, b.high), rel=1e-11)
+
+
+@pytest.mark.parametrize("case", EVERY, ids=name)
+def test_a_blind_language_model_does_not_tell_tokens_apart(case):
+    model = language_network(*case)
+    blind, other = lesioned(model, Lesion("blind", (1,))), (PARTS[0] + 1) % len(WORDS)
+    assert torch.equal(logits(blind), logits(blind, other)) and not torch.equal(logits(model), logits(model, other))
+
+
+def test_mean_fixes_each_gate_at_its_mean_over_the_tokens_that_predict():
+    model = language_network()
+    means = unit_means(model, PARTS)
+    before = gate_activity(model, [ids[:-1] for ids in PARTS if len(ids) > 1])
+    assert np.allclose(before.unit_mean, torch.stack(means).numpy(), atol=1e-14)
+    after = gate_activity(lesioned(model, Lesion("mean", (3,)), means), PARTS)
+    assert np.allclose(after.unit_mean[-1], means[-1].numpy(), atol=1e-13)
+
+
+@pytest.mark.parametrize("mode", ["bias", "carry", "mean"])
+def test_neither_how_many_networks_nor_how_many_rows_run_together_changes_a_loss(mode, monkeypatch):
+    model = language_network()
+    together, one_by_one = (lesion(model, PARTS, mode, at_once=k) for k in (None, 1))
+    monkeypatch.setattr("analysis.tasks.TEXT_BATCH_BYTES", 1)
+    rows_alone = lesion(model, PARTS, mode)
+    for table in (one_by_one, rows_alone):
+        assert [r.loss for r in table.layers] == pytest.approx([r.loss for r in together.layers], rel=1e-13)
+        assert table.frames == together.frames == 27
+
+
+def test_the_network_given_is_left_as_it_was():
+    model = language_network().train()
+    before = copy.deepcopy(model.state_dict())
+    gate_activity(model, PARTS)
+    for mode in ("bias", "carry", "mean"):
+        lesion(model, PARTS, mode)
+    assert model.training and all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+@given(N=st.integers(2, 60), length=st.integers(1, 20), max_tokens=st.integers(1, 70))
+def test_stretches_predict_each_token_once_and_in_order(N, length, max_tokens):
+    parts = stretches(Tokens(np.arange(N)), length=length, max_tokens=max_tokens)
+    predicted = np.concatenate([part[1:] for part in parts])
+    assert predicted.tolist() == list(range(1, min(N, max_tokens + 1)))
+    assert all(len(part) == length + 1 for part in parts[:-1])
+    assert all((np.diff(part) == 1).all() for part in parts)
+
+
+def test_excerpts_are_spread_over_the_text_or_begin_where_they_are_told_to():
+    text = Tokens(np.arange(100) % len(WORDS))
+    spread = excerpts(text, WORDS, length=6, split="valid")
+    assert [part.name for part in spread] == ["valid-0", "valid-25", "valid-50", "valid-75"]
+    assert all(np.array_equal(part, text[s : s + 6]) for part, s in zip(spread, (0, 25, 50, 75), strict=True))
+    told = excerpts(text, WORDS, length=6, starts=(3, 97))
+    assert [len(part) for part in told] == [6, 3], "the text ends"
+    assert [len(part) for part in excerpts(text, WORDS, length=70)] == [70], "only one fits"
+    for start in (-1, 100):
+        with pytest.raises(InvalidInputError, match=f"there is no token {start} .*expected 0 to 99"):
+            excerpts(text, WORDS, length=6, starts=(start,))
+
+
+def test_lines_are_marked_where_they_end():
+    model = language_network()
+    (told,) = gate_activity(model, Excerpt([0, 2, 1, 3, 4, 1], name="a", vocabulary=WORDS)).sequences
+    assert told.bars.tolist() == [3, 6] and told.symbols.tolist() == ["the", "cat", "<eos>", "dog", "sees", "<eos>"]
+    (plain,) = gate_activity(model, np.array([0, 2, 1])).sequences
+    assert plain.bars.tolist() == [] and plain.symbols.tolist() == ["0", "2", "1"]
+
+
+def test_characters_and_bytes_are_called_what_they_are():
+    characters = Excerpt([1, 0, 2], name="a", vocabulary=Vocabulary("characters", ("\n", "é", "$")))
+    assert characters.symbols == ["é", "\n", "$"]
+    raw = Excerpt([2, 0, 1, 3], name="b", vocabulary=Vocabulary("bytes", (10, 65, 195, 32)))
+    assert raw.symbols == ["c3", "\n", "A", " "] and raw[1:].symbols == ["\n", "A", " "]
+
+
+@pytest.fixture(scope="module")
+def gates() -> GateActivity:
+    return gate_activity(language_network(), excerpts(Tokens(tokens(90)[0]), WORDS, length=20, split="valid", count=2))
+
+
+def test_a_record_of_a_text_is_drawn_again_without_the_network(gates, tmp_path):
+    again = GateActivity.load(gates.save(tmp_path / "gates.npz"))
+    assert [s.symbols.tolist() for s in again.sequences] == [s.symbols.tolist() for s in gates.sequences]
+    assert again.step == "token" and "mean change a token" in gates_table(again)
+    table = lesion(language_network(), PARTS, split="valid")
+    assert LesionTable.load(table.save(tmp_path / "lesions.npz")) == table and table.step == "token"
+    assert "27 predicted tokens, nats a token" in lesion_table(table) and "nats a token" in reading(table)
+    assert draw_lesions(table).axes[0].get_ylabel() == "loss on valid (nats a token)"
+
+
+def test_words_stand_below_their_gates(gates):
+    panels = [ax for ax in draw_gates(gates).axes if ax.images]
+    for ax, sequence in zip(panels, gates.sequences, strict=True):
+        assert [label.get_text() for label in ax.get_xticklabels()] == sequence.symbols.tolist()
+        assert ax.get_xticks().tolist() == [t + 0.5 for t in range(20)]
+    assert panels[-1].get_xlabel().startswith("time (tokens")
+
+
+def test_words_that_do_not_fit_are_left_out_and_long_ones_cut():
+    vocabulary = Vocabulary("words", ("internationalization", "$x$"))
+    model = language_network(V=2)
+    ax = gate_activity(model, Excerpt([0, 1], name="a", vocabulary=vocabulary)).plot()
+    ax.figure.draw_without_rendering()
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["internation…", "$x$"]
+    many = gate_activity(model, Excerpt([0, 1] * 200, name="a", vocabulary=vocabulary)).plot()
+    assert not any("…" in label.get_text() for label in many.get_xticklabels())
+
+
+@pytest.mark.parametrize(
+    ("ids", "words"),
+    [
+        (rolls(5), "expected ids of tokens"),
+        ([np.array([0.0, 1.0])], "expected ids of tokens"),
+        ([np.array([], int)], "expected ids of tokens"),
+        ([np.array([0, 11])], "has ids 0 to 11, expected 0 to 10"),
+        ([np.array([-1, 3])], "has ids -1 to 3, expected 0 to 10"),
+        ([], "no sequences"),
+    ],
+)
+def test_what_is_no_text_of_this_vocabulary_is_refused(ids, words):
+    for measure in (gate_activity, lesion):
+        with pytest.raises(InvalidInputError, match=words):
+            measure(language_network(), ids)
+
+
+def test_one_token_predicts_nothing():
+    with pytest.raises(DataError, match="at least 2 tokens"):
+        lesion(language_network(), tokens(1))
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_gates_and_lesions_of_texts_are_the_same():
+    model = language_network(layers=2)
+    for mode in ("bias", "carry", "mean"):
+        ours, wanted = lesion(model, PARTS, mode, device="cuda"), lesion(model, PARTS, mode)
+        assert [row.loss for row in ours.layers] == pytest.approx([row.loss for row in wanted.layers], rel=1e-10)
+    ours, wanted = gate_activity(model, PARTS, device="cuda"), gate_activity(model, PARTS)
+    assert np.allclose(ours.unit_mean, wanted.unit_mean, atol=1e-12)
