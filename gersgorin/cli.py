@@ -107,7 +107,12 @@ def plot(options: Options) -> None:
             cell = subject.build(device, dtype)
             name = title(cell, subject)
             progress = report(f"spectra of {name}")
-            names = {"name": subject.name, "chorale": along, "title": name}
+            names = {
+                "name": subject.name,
+                "chorale": along,
+                "reads": "text" if options.text else "chorale",
+                "title": name,
+            }
             records.append(measure_spectrum(cell, subject.inputs(sequence), **names, progress=progress))
         _draw(options, records, outputs, report)
     _print(options, records, outputs.figure)

@@ -29,6 +29,7 @@ def measure_spectrum(
     *,
     name: str,
     chorale: str,
+    reads: str = "chorale",
     title: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> SpectrumRecord:
@@ -38,6 +39,7 @@ def measure_spectrum(
         cell: one of ours, a torch.nn cell or a module with `step(x, s)` and `state_size`.
         x: inputs (T, m) in the dtype and on the device of the cell's weights.
         name, chorale, title: what the record calls the cell, the sequence and the run.
+        reads: what the sequence is, "chorale" or "text".
         progress: called with (steps done, steps in all).
 
     Raises:
@@ -66,6 +68,7 @@ def measure_spectrum(
         depth=getattr(cell, "depth", 1),
         hidden_size=getattr(cell, "hidden_size", N),
         chorale=chorale,
+        reads=reads,
         title=title or name,
         eigenvalues=values,
         **dict(zip(("row_centers", "row_radii", "column_centers", "column_radii"), discs, strict=True)),

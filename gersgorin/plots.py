@@ -111,7 +111,7 @@ def plot_products(record: SpectrumRecord, ax: Axes | None = None, *, exponent_ax
     ax.axhline(0, color="black", linewidth=0.8, linestyle=(0, (4, 3)))
     ax.set(
         xlim=(0, len(t)),
-        xlabel="time step (quarter notes)",
+        xlabel=f"time step ({'quarter notes' if record.reads == 'chorale' else 'tokens'})",
         ylabel=r"$\log_{10}\,\|\partial y_t/\partial y_0\|$",
     )
     if not finite.all():
@@ -167,7 +167,7 @@ def draw_run(record: SpectrumRecord, *, discs: str = "row") -> Figure:
     panels[0].set_ylabel("imaginary part")
     handles, labels = panels[0].get_legend_handles_labels()
     top.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-    top.suptitle(f"{record.title} on chorale {record.chorale}", fontsize=11)
+    top.suptitle(f"{record.title} on {record.along}", fontsize=11)
     upper, lower = bottom.subplots(2, 1, sharex=True)
     plot_suggested(record, upper).set_title("What the discs of single steps suggest", loc="left")
     plot_products(record, lower).set_title("What the products of the steps do", loc="left")
@@ -196,7 +196,7 @@ def draw_comparison(records: list[SpectrumRecord], *, discs: str = "row") -> Fig
     for row in grid[:2]:
         handles, labels = row[records.index(gated)].get_legend_handles_labels()
         row[-1].legend(handles, labels, loc="center left", bbox_to_anchor=(1.02, 0.5))
-    figure.suptitle(f"On chorale {records[0].chorale}", fontsize=11)
+    figure.suptitle(f"On {records[0].along}", fontsize=11)
     return figure
 
 

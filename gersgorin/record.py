@@ -14,7 +14,7 @@ from rhn.command import finite_json
 from rhn.errors import DataError
 from rhn.files import atomic_path
 
-ABOUT = ("cell", "depth", "hidden_size", "chorale", "title")
+ABOUT = ("cell", "depth", "hidden_size", "chorale", "title", "reads")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,7 @@ class SpectrumRecord:
     depth: int
     hidden_size: int
     chorale: str
+    """Name of the sequence: a chorale's, or a text's."""
     title: str
     """What a figure calls this run."""
     eigenvalues: np.ndarray
@@ -45,6 +46,13 @@ class SpectrumRecord:
     """log ||dy[t+1]/dy[0]||_2, (T,)."""
     transform_gate: np.ndarray
     """Mean over the units of each layer's transform gate, (T, L)."""
+    reads: str = "chorale"
+    """What the sequence is: "chorale" or "text"."""
+
+    @property
+    def along(self) -> str:
+        """What a figure calls the sequence: "chorale bwv269"."""
+        return f"{self.reads} {self.chorale}"
 
     @property
     def spectral_radius(self) -> np.ndarray:

@@ -17,7 +17,7 @@ def summary_table(record: SpectrumRecord) -> str:
         ("discs inside unit circle", record.discs_inside_unit_circle),
         ("finite-time exponent", record.finite_time_exponent),
     ]
-    lines = [f"{record.title}, chorale {record.chorale}, {len(record.norm)} step{'s' * (len(record.norm) > 1)}"]
+    lines = [f"{record.title}, {record.along}, {len(record.norm)} step{'s' * (len(record.norm) > 1)}"]
     lines.append(f"{'':<26}" + "".join(f"{f'step {t}':>11}" for t in steps) + f"{'mean':>11}")
     for name, values in rows:
         mean = "" if name.startswith("finite") else f"{number(float(values.mean())):>11}"

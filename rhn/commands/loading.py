@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rhn.errors import CheckpointError, InvalidInputError, OutputError, RhnError
+from rhn.errors import CheckpointError, DataError, InvalidInputError, RhnError
 from rhn.files import atomic_path
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def text_model(checkpoint: Path, cell: str | None) -> TrainedText:
     from rhn.models import LanguageModel
 
     model = _model(checkpoint, cell, LanguageModel)
-    about = read_metadata(checkpoint)["metadata"]
+    about = read_metadata(checkpoint).get("metadata")
     try:
         config = LanguageConfig(**about["train"])
         vocabulary = Vocabulary.from_json(about["vocabulary"])
@@ -97,11 +97,11 @@ def kept_data_path(out: Path) -> Path | None:
     """Where a run's data was when it was trained; None where nothing is noted."""
     try:
         where = json.loads((out / NOTE).read_text())["data"]
+        return None if where is None else Path(where)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"{out / NOTE} cannot be read ({error}): delete it, and give --data") from error
-    return None if where is None else Path(where)
+        raise DataError(f"{out / NOTE} cannot be read ({error}): delete it, and give --data") from error
 
 
 def _model(checkpoint: Path, cell: str | None, kind: type):

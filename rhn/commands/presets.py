@@ -1,5 +1,6 @@
 """`rhn presets`: what can be trained by name."""
 
+import inspect
 from dataclasses import dataclass
 
 from rhn.command import print_json
@@ -20,14 +21,13 @@ class Presets:
         if self.json:
             print_json(rows)
             return
-        print(f"{'preset':<22}{'data':<8}{'cell':<8}{'parameters':>11}{'depth':>7}{'layers':>8}{'units':>7}{'tied':>6}")
+        print(
+            f"{'preset':<22}{'data':<8}{'cell':<8}{'parameters':>10}{'depth':>7}{'layers':>8}{'units':>7}{'tied':>6}   what"
+        )
         for row, config in zip(rows, configs.values(), strict=True):
-            layers = getattr(config, "layers", 1)
-            print(
-                f"{row['name']:<22}{getattr(config, 'corpus', 'jsb'):<8}{config.cell:<8}{row['parameters'] / 1e6:>10.2f}M"
-                f"{row['depth']:>7}{layers:>8}{row['hidden_size']:>7}{'yes' if row['tied'] else 'no':>6}"
-            )
-        print("`rhn train PRESET --print-config` shows all values of one")
+            names = f"{row['name']:<22}{getattr(config, 'corpus', 'jsb'):<8}{config.cell:<8}{row['parameters'] / 1e6:>9.2f}M"
+            sizes = f"{row['depth']:>7}{getattr(config, 'layers', 1):>8}{row['hidden_size']:>7}"
+            print(f"{names}{sizes}{'yes' if row['tied'] else 'no':>6}   {_what(PRESETS[row['name']])}")
 
 
 def _row(name: str, config) -> dict:
@@ -43,3 +43,8 @@ def _row(name: str, config) -> dict:
         "hidden_size": config.hidden_size,
         "tied": text and config.tied,
     }
+
+
+def _what(make) -> str:
+    """The first line that the function behind a preset says of itself."""
+    return inspect.getdoc(getattr(make, "func", make)).partition("\n")[0]

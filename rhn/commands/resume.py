@@ -33,33 +33,25 @@ class Resume:
 
     def run(self) -> None:
         config, seeds = _read(self.out)
-        data = self.data or kept_data_path(self.out)
         if self.epochs is not None:
             config = replace(config, epochs=self.epochs)
-        if seeds is None:
-            self._chorales(config, data)
+        options = replace(self, data=self.data or kept_data_path(self.out))
+        if seeds is not None:
+            from rhn.commands.train_text import train_text
+
+            train_text(config, seeds, options)
             return
-        from rhn.commands.train_text import train_text
-
-        train_text(
-            config,
-            self.out,
-            seeds=seeds,
-            data=data,
-            device=self.device,
-            threads=self.threads,
-            max_minutes=self.max_minutes,
-            tensorboard=(self.out / "tensorboard").is_dir(),
-            as_json=self.json,
-        )
-
-    def _chorales(self, config, data: Path | None) -> None:
         for name in ("max_minutes", "threads"):
             if getattr(self, name) is not None:
                 raise InvalidInputError(f"--{name.replace('_', '-')} is for language models; this trains on chorales")
         from rhn.commands.train_chorales import train_chorales
 
-        train_chorales(config, self.out, data=data, device=self.device, as_json=self.json)
+        train_chorales(config, options)
+
+    @property
+    def tensorboard(self) -> bool:
+        """Whether the run writes its curves there."""
+        return (self.out / "tensorboard").is_dir()
 
 
 def _read(folder: Path):

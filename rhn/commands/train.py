@@ -88,13 +88,14 @@ class Train:
         from rhn.commands.starting import preset_values
 
         values, usual = asdict(self.settings()), preset_values(self.preset, self.config)
+        count = self.parameters()
         if self.json:
-            print_json(values | {"parameters": self.parameters()})
+            print_json(values | {"parameters": count})
             return
         for name, value in values.items():
             differs = f"   # preset: {json.dumps(usual[name])}" if usual.get(name, value) != value else ""
             print(f"{name} = {json.dumps(value)}{differs}")
-        print(f"parameters = {self.parameters()}")
+        print(f"parameters = {count if count is not None else 'as many as the text of --data makes'}")
 
 
 def train_options(words: Sequence[str]) -> Train:

@@ -2,12 +2,15 @@
 
 import functools
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rhn.command import print_json, resolve_device
 from rhn.commands.loading import chorale_corpus, keep_data_path
 from rhn.commands.train import Train
 from rhn.presets import TrainConfig
+
+if TYPE_CHECKING:
+    from rhn.commands.resume import Resume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,25 +27,25 @@ class TrainChorales(Train):
         return count_parameters(self.training)
 
     def train(self) -> None:
-        train_chorales(self.training, self.out, data=self.data, device=self.device, as_json=self.json)
+        train_chorales(self.training, self)
 
 
-def train_chorales(config: TrainConfig, out: Path, *, data: Path | None, device: str, as_json: bool) -> None:
+def train_chorales(config: TrainConfig, options: "TrainChorales | Resume") -> None:
     """Train or go on, and print what it came to."""
-    place, corpus = resolve_device(device), chorale_corpus(data)
+    device, corpus = resolve_device(options.device), chorale_corpus(options.data)
     from rhn.training import keep_memory, train
     from rhn.training.progress import epoch_progress
 
     keep_memory()
     with epoch_progress(config.epochs, config.objective) as show:
-        note_data = functools.cache(functools.partial(keep_data_path, out, data))  # once, when the folder is ours
+        note_data = functools.cache(functools.partial(keep_data_path, options.out, options.data))  # once
 
         def on_epoch(curve) -> None:
             note_data()
             show(curve)
 
-        result = train(config, corpus, out, device=place, on_epoch=on_epoch)
-    if as_json:
+        result = train(config, corpus, options.out, device=device, on_epoch=on_epoch)
+    if options.json:
         print_json(asdict(result))
         return
     stopped = "diverged" if result.diverged else "done"

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rhn.command import print_json, resolve_device
 from rhn.commands.loading import keep_data_path, text_corpus
@@ -13,6 +14,9 @@ from rhn.commands.options import MaybeWhole, Minutes, Whole
 from rhn.commands.train import Train
 from rhn.errors import InvalidInputError
 from rhn.presets import LanguageConfig
+
+if TYPE_CHECKING:
+    from rhn.commands.resume import Resume
 
 ONE_THREAD = 500  # hidden units below which a second thread costs more than it brings
 
@@ -43,52 +47,40 @@ class TrainText(Train):
             return replace(self.training, corpus="text", unit="characters" if self.characters else "words")
         return self.training
 
-    def parameters(self) -> int:
+    def parameters(self) -> int | None:
         from rhn.presets.language import parameters
 
-        return parameters(self.settings())
+        config, size = self.settings(), None
+        if config.corpus == "text":
+            if self.data is None:
+                return None  # a text of one's own has the vocabulary that it has
+            size = len(text_corpus(config, self.data).vocabulary)
+        return parameters(config, size)
 
     def train(self) -> None:
         config = self.settings()
         if self.seeds < 1:
             raise InvalidInputError(f"--seeds is {self.seeds}, expected 1 or more")
-        train_text(
-            config,
-            self.out,
-            seeds=range(config.seed, config.seed + self.seeds),
-            data=self.data,
-            device=self.device,
-            threads=self.threads,
-            max_minutes=self.max_minutes,
-            tensorboard=self.tensorboard,
-            as_json=self.json,
-        )
+        train_text(config, range(config.seed, config.seed + self.seeds), self)
 
 
-def train_text(
-    config: LanguageConfig,
-    out: Path,
-    *,
-    seeds: Sequence[int],
-    data: Path | None,
-    device: str,
-    threads: int | None,
-    max_minutes: float | None,
-    tensorboard: bool,
-    as_json: bool,
-) -> None:
+def train_text(config: LanguageConfig, seeds: Sequence[int], options: "TrainText | Resume") -> None:
     """Train or go on, and print what it came to."""
-    place = resolve_device(device)
+    device, minutes = resolve_device(options.device), _minutes(options.max_minutes)
     from rhn.language.progress import tensorboard_writer, training_progress
     from rhn.language.runs import measure_name, train_language_model
     from rhn.training import keep_memory
 
-    threads, minutes = _threads(threads, config), _minutes(max_minutes)
-    corpus = text_corpus(config, data)
-    name = measure_name(corpus.vocabulary)
+    out, corpus = options.out, text_corpus(config, options.data)
+    threads, name = _threads(options.threads, config), measure_name(corpus.vocabulary)
     keep_memory()
-    with tensorboard_writer(out if tensorboard else None) as write, training_progress(config, seeds, name) as show:
-        note_data = functools.cache(functools.partial(keep_data_path, out, data))  # once, when the folder is ours
+    with (
+        tensorboard_writer(out if options.tensorboard else None) as write,
+        training_progress(config, seeds, name) as show,
+    ):
+        note_data = functools.cache(
+            functools.partial(keep_data_path, out, options.data)
+        )  # once, when the folder is ours
 
         def on_window(training) -> None:
             note_data()
@@ -98,22 +90,13 @@ def train_text(
             write(seed, line)
             show.epoch(seed, line)
 
-        results = train_language_model(
-            config,
-            corpus,
-            out,
-            seeds=seeds,
-            device=place,
-            threads=threads,
-            max_minutes=minutes,
-            on_window=on_window,
-            on_epoch=on_epoch,
-        )
+        shared = {"seeds": seeds, "device": device, "threads": threads, "max_minutes": minutes}
+        results = train_language_model(config, corpus, out, **shared, on_window=on_window, on_epoch=on_epoch)
     found = [_summary(result, name) for result in results]
-    if as_json:
+    if options.json:
         print_json(found[0] if len(found) == 1 else {"seeds": found})
     else:
-        _print(found, name, out, data)
+        _print(found, name, out, options.data)
 
 
 def _threads(threads: int | None, config: LanguageConfig) -> int:

@@ -78,7 +78,7 @@ def best_temperature(
     first, last = 1 / high, 1 / low
     while True:
         inverses = torch.linspace(first, last, POINTS, dtype=torch.float64).tolist()
-        temperatures = [min(max(1 / b, low), high) for b in inverses]
+        temperatures = [1 / b for b in inverses]
         scores = scores_at(model, tokens, temperatures, batch_size=batch_size, device=device, progress=progress)
         best = min(range(POINTS), key=lambda k: scores[k].nll)
         first, last = inverses[max(best - 1, 0)], inverses[min(best + 1, POINTS - 1)]

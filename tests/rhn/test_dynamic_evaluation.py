@@ -13,6 +13,7 @@ from cases import randomize
 
 from rhn.data.text import Tokens
 from rhn.errors import DataError, InvalidInputError
+from rhn.language import dynamic
 from rhn.language.dynamic import EPSILON, dynamic_score
 from rhn.language.evaluation import score
 from rhn.models.language import LanguageModel
@@ -50,8 +51,8 @@ def test_without_a_learning_rate_it_is_the_ordinary_score(segment, rms):
 def test_it_learns_a_text_that_the_model_has_never_seen(rms, rate):
     model, text = random_model(), Tokens(np.arange(600) % V)
     static = score(model, text).perplexity
-    dynamic = dynamic_score(model, text, random_text(1000), learning_rate=rate, decay=0, rms=rms).perplexity
-    assert dynamic < static / 2
+    adapted = dynamic_score(model, text, random_text(1000), learning_rate=rate, decay=0, rms=rms).perplexity
+    assert adapted < static / 2
 
 
 def test_decay_holds_the_model_back():
@@ -74,6 +75,16 @@ def test_the_training_text_may_be_as_short_as_one_segment():
     assert math.isfinite(dynamic_score(model, text, random_text(6)).nll)
     with pytest.raises(DataError, match="5 tokens do not fill 1 rows of 6"):
         dynamic_score(model, text, random_text(5))
+
+
+def test_of_a_long_training_text_the_beginning_of_each_row_is_read(monkeypatch):
+    monkeypatch.setattr(dynamic, "SEGMENTS", 3)
+    model, text, train = random_model(), random_text(50), random_text(100 * 41)
+    beginnings = Tokens(train.rows(100)[:, :16].ravel())
+    whole, cut = (dynamic_score(model, text, each, learning_rate=1e-3).nll for each in (train, beginnings))
+    assert whole == cut
+    monkeypatch.setattr(dynamic, "SEGMENTS", 4)
+    assert dynamic_score(model, text, train, learning_rate=1e-3).nll != cut
 
 
 def test_a_text_of_a_single_symbol_costs_nothing():

@@ -35,14 +35,14 @@ def test_the_text_is_the_prompt_and_so_many_symbols(length):
     assert len(generate(random_model(UNENDING), UNENDING, length=length)) == length
 
 
-@pytest.mark.parametrize("options", [{"top_k": 1}, {"temperature": 1e-3}, {"temperature": 1e-300}], ids=str)
+@pytest.mark.parametrize("options", [{"top_k": 1}, {"temperature": 1e-3}, {"temperature": 1e-320}], ids=str)
 def test_the_coldest_text_takes_the_likeliest_symbol_every_time(options):
     model, ids = random_model(LETTERS), [1, 3]
     for _ in range(20):
         logits = model(torch.tensor(ids).unsqueeze(1)).logits
         ids.append(int(logits[-1, 0].argmax()))
     assert generate(model, LETTERS, prompt="bd", length=20, **options) == LETTERS.decode(ids)
-    assert len(set(ids[2:])) > 1
+    assert len(set(ids[2:])) > 2
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
@@ -124,7 +124,8 @@ def test_a_vocabulary_with_nothing_to_draw_is_refused():
 
 def random_model(vocabulary):
     model = LanguageModel(vocabulary_size=len(vocabulary), hidden_size=9, depth=2, dtype=torch.float64)
-    randomize(model, seed=1, gain=4)
+    randomize(model, seed=8, gain=4)
+    torch.nn.init.zeros_(model.output_bias)
     return model
 
 

@@ -66,10 +66,11 @@ def test_a_model_of_word_frequencies_has_the_perplexity_that_counting_gives():
 def test_a_model_of_word_frequencies_has_the_perplexity_that_counting_gives_on_penn_treebank():
     corpus = penn_treebank()
     counts = np.bincount(corpus.train[:], minlength=10_000)
-    wanted = np.exp(-np.log(counts[corpus.test[1:]] / counts.sum()).mean())
-    assert 600 < wanted < 700
+    text = Tokens(corpus.test[:20_000])
+    wanted = np.exp(-np.log(counts[text[1:]] / counts.sum()).mean())
+    assert 500 < wanted < 800
     model = unigram_model(counts, dtype=torch.float32)
-    assert score(model, corpus.test).perplexity == pytest.approx(wanted, rel=1e-5)
+    assert score(model, text).perplexity == pytest.approx(wanted, rel=1e-5)
 
 
 @every_model
@@ -148,7 +149,7 @@ def test_the_loss_is_convex_in_the_inverse_temperature():
     assert (np.diff([result.nll for result in results], 2) > 0).all()
 
 
-@pytest.mark.parametrize("scale", [0.85, 0.95, 1.0, 1.04, 1.18])
+@pytest.mark.parametrize("scale", [0.81, 0.95, 1.0, 1.04, 1.19])
 def test_the_best_temperature_undoes_a_scale_of_the_logits(scale):
     """Log-frequencies of the text itself are the best logits there are; times a scale, they are that again at temperature `scale`."""
     text = random_text(400)
@@ -159,7 +160,8 @@ def test_the_best_temperature_undoes_a_scale_of_the_logits(scale):
 @pytest.mark.parametrize(("scale", "end"), [(0.5, 0.8), (2.0, 1.2)])
 def test_a_best_temperature_outside_the_interval_gives_its_end(scale, end):
     text = random_text(400)
-    assert best_temperature(unigram_model(np.bincount(text[1:]), scale=scale), text) == end
+    found = best_temperature(unigram_model(np.bincount(text[1:]), scale=scale), text)
+    assert found == pytest.approx(end, rel=1e-12)
 
 
 def test_a_score_is_the_same_number_in_three_units():

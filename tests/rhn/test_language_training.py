@@ -257,3 +257,18 @@ def test_varying_windows_differ_from_epoch_to_epoch_around_their_mean():
 def test_a_window_holds_the_text_side_by_side():
     rows = training_rows(Tokens(np.arange(20)), 2, 3)
     assert window_of(rows, 3, 2).tolist() == [[3, 13], [4, 14], [5, 15]]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("config", [SMALL, EVERYTHING], ids=["paper", "everything"])
+def test_a_gpu_trains_alike_with_its_graphs(config):
+    """Without dropout and resets, whose draws are the device's own."""
+    rates = {f"drop_{place}": 0.0 for place in ("embedding", "input", "hidden", "output", "candidate")}
+    config = replace(config, **rates, reset_probability=0.0)
+    expected, found = run(config).curve(0), LanguageTraining(config, CORPUS, seeds=(0, 1), device="cuda")
+    while not found.finished:
+        found.run_window()
+    for one, other in zip(expected, found.curve(0), strict=True):
+        assert other.train_nll == pytest.approx(one.train_nll, rel=1e-3)
+        assert other.valid_nll == pytest.approx(one.valid_nll, rel=1e-3)

@@ -110,17 +110,24 @@ def test_the_official_way_draws_again_what_sees_no_word():
     assert calls == sorted(calls)
 
 
+def test_only_rejections_in_a_row_are_an_error():
+    model, text = model_that_needs_its_embedding(), Tokens(np.arange(20) % 2)
+    totals = []
+    monte_carlo_score(
+        model,
+        text,
+        Dropout(embedding=0.8),
+        samples=40,
+        per_window=False,
+        progress=lambda done, total: totals.append(total),
+    )
+    assert totals[-1] > (40 + 100) * 19
+
+
 def test_samples_that_are_all_rejected_are_an_error():
     model, text = model_that_needs_its_embedding(), Tokens(np.arange(20) % 2)
     with pytest.raises(InvalidInputError, match="100 samples in a row have a perplexity of 500 or more"):
         monte_carlo_score(model, text, Dropout(embedding=0.9999), samples=2, per_window=False)
-
-
-def test_the_model_given_is_not_changed():
-    model = random_model()
-    before = {name: t.clone() for name, t in model.state_dict().items()}
-    monte_carlo_score(model, random_text(), ALL, samples=2)
-    assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
 
 
 @pytest.mark.parametrize(

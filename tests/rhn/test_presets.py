@@ -1,5 +1,7 @@
 """Presets are the paper's networks: each name is complete, and counts as many parameters as the paper prints."""
 
+import contextlib
+import io
 import json
 
 import pytest
@@ -13,9 +15,6 @@ from rhn.presets import PRESETS, LanguageConfig, TrainConfig, preset
 @pytest.fixture(scope="module")
 def listed():
     """What `rhn presets --json` prints, by name."""
-    import contextlib
-    import io
-
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         assert cli.main(["presets", "--json"]) == 0
@@ -34,9 +33,9 @@ def test_every_preset_is_complete_and_listed(listed):
 
 def test_the_table_has_a_line_for_each_preset(capsys):
     assert cli.main(["presets"]) == 0
-    header, *rows, _ = capsys.readouterr().out.splitlines()
+    header, *rows = capsys.readouterr().out.splitlines()
     assert [row.split()[0] for row in rows] == list(PRESETS)
-    assert header.split() == ["preset", "data", "cell", "parameters", "depth", "layers", "units", "tied"]
+    assert header.split() == ["preset", "data", "cell", "parameters", "depth", "layers", "units", "tied", "what"]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +51,9 @@ def test_the_table_has_a_line_for_each_preset(capsys):
     ],
 )
 def test_a_preset_has_as_many_parameters_as_the_paper_prints(name, millions, listed):
-    digit = 0.1 if isinstance(millions, float) else 1  # the last one printed; 5 x 1500 has 23.48 million and is printed as 23.4
+    digit = (
+        0.1 if isinstance(millions, float) else 1
+    )  # the last one printed; 5 x 1500 has 23.48 million and is printed as 23.4
     assert abs(listed[name]["parameters"] / 1e6 - millions) < digit
 
 

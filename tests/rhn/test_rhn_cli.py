@@ -128,7 +128,7 @@ def test_every_field_of_a_configuration_is_an_option_with_the_preset_s_value(nam
         assert re.search(rf"{option}.*?\(default: {re.escape(str(value))}\)", shown), field
 
 
-def test_the_last_options_say_what_is_trained_wherever_the_preset_stands(data, tmp_path):
+def test_the_preset_may_stand_after_options(data, tmp_path):
     assert cli.main(["train", "--out", str(tmp_path), "--data", data, "jsb-depth-2", *TINY, "--epochs", "1"]) == 0
     assert json.loads((tmp_path / "config.json").read_text())["epochs"] == 1
 
