@@ -43,7 +43,8 @@ def main(args: list[str] | None = None) -> int:
     words = sys.argv[1:] if args is None else args
 
     def run() -> None:
-        parse(_commands(words), words, prog="rhn", description=DESCRIPTION).run()
+        trains = words[:1] == ["train"]
+        parse(_commands(words), words, prog="rhn", description=DESCRIPTION, flag_pairs=trains).run()
 
     return run_command(run)
 

@@ -19,14 +19,18 @@ from rhn.errors import InvalidInputError, RhnError
 T = TypeVar("T")
 
 
-def parse(options: type[T], args: Sequence[str] | None = None, *, prog: str, description: str) -> T:
+def parse(
+    options: type[T], args: Sequence[str] | None = None, *, prog: str, description: str, flag_pairs: bool = False
+) -> T:
     """Options from the command line; `options` is a dataclass (or a union of them, for subcommands).
+
+    `flag_pairs`: every flag can also be given as --no-flag, for options whose default is not the same everywhere.
 
     Raises RhnError with one sentence where the words cannot be read; `--help` prints and exits 0.
     """
     import tyro
 
-    complaint = io.StringIO()
+    complaint, config = io.StringIO(), () if flag_pairs else (tyro.conf.FlagCreatePairsOff,)
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(
@@ -34,7 +38,7 @@ def parse(options: type[T], args: Sequence[str] | None = None, *, prog: str, des
                 prog=prog,
                 description=description,
                 args=args,
-                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes, tyro.conf.CascadeSubcommandArgs),
+                config=(*config, tyro.conf.OmitArgPrefixes, tyro.conf.CascadeSubcommandArgs),
             )
     except SystemExit as error:
         if not error.code:

@@ -38,10 +38,10 @@ def train_chorales(config: TrainConfig, options: "TrainChorales | Resume") -> No
 
     keep_memory()
     with epoch_progress(config.epochs, config.objective) as show:
-        note_data = functools.cache(functools.partial(keep_data_path, options.out, options.data))  # once
+        note_data = functools.cache(functools.partial(keep_data_path, options.out, options.data))  # called once
 
         def on_epoch(curve) -> None:
-            note_data()
+            note_data()  # here, because only now the folder is known to be this training's
             show(curve)
 
         result = train(config, corpus, options.out, device=device, on_epoch=on_epoch)

@@ -78,12 +78,10 @@ def train_text(config: LanguageConfig, seeds: Sequence[int], options: "TrainText
         tensorboard_writer(out if options.tensorboard else None) as write,
         training_progress(config, seeds, name) as show,
     ):
-        note_data = functools.cache(
-            functools.partial(keep_data_path, out, options.data)
-        )  # once, when the folder is ours
+        note_data = functools.cache(functools.partial(keep_data_path, out, options.data))  # called once
 
         def on_window(training) -> None:
-            note_data()
+            note_data()  # here, because only now the folder is known to be this training's
             show.window(training)
 
         def on_epoch(seed: int, line: dict) -> None:

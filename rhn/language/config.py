@@ -2,10 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from rhn.dropout import Dropout
 from rhn.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from rhn.dropout import Dropout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +125,10 @@ class LanguageConfig:
             raise InvalidInputError(f"{name} is {getattr(self, name)}, expected {expected}")
 
     @property
-    def dropout(self) -> Dropout:
+    def dropout(self) -> "Dropout":
         """The rates of all masks."""
+        from rhn.dropout import Dropout  # here, because it loads torch, for which `--help` should not wait
+
         names = ("embedding", "input", "hidden", "output", "candidate")
         return Dropout(**{name: getattr(self, f"drop_{name}") for name in names}, gate_masks=self.gate_masks)
 

@@ -123,9 +123,15 @@ def test_every_field_of_a_configuration_is_an_option_with_the_preset_s_value(nam
     assert ended.value.code == 0
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for field, value in dataclasses.asdict(preset(name)).items():
-        option = f"--{'no-' if value is True else ''}{field.replace('_', '-')} "
-        assert option in shown
+        option = f"--{field.replace('_', '-')}\\b"
         assert re.search(rf"{option}.*?\(default: {re.escape(str(value))}\)", shown), field
+
+
+@pytest.mark.parametrize(("flag", "tied"), [("--tied", "true"), ("--no-tied", "false")])
+def test_a_flag_can_be_given_whatever_the_preset_says(flag, tied, capsys):
+    for name in ("ptb-sota", "ptb-depth-10"):
+        assert cli.main(["train", name, flag, "--print-config"]) == 0
+        assert f"tied = {tied}" in capsys.readouterr().out
 
 
 def test_the_preset_may_stand_after_options(data, tmp_path):
