@@ -134,9 +134,11 @@ def _print(found: list[dict], name: str, out: Path, data: Path | None) -> None:
     words = name.replace("_", " ").replace("bits per", "bits a")
     print(f"{'seed':>4} {'epochs':>7} {'best':>5} {'train':>10} {'valid':>10}   {words} at the best epoch")
     for row in found:
-        train, valid = row[f"train_{name}"], row[f"valid_{name}"]
+        losses = [f"{row[f'{split}_{name}']:.4f}" if row["best_epoch"] else "-" for split in ("train", "valid")]
         diverged = f"   diverged: {row['diverged']}" if row["diverged"] else ""
-        print(f"{row['seed']:>4} {row['epochs']:>7} {row['best_epoch']:>5} {train:>10.4f} {valid:>10.4f}{diverged}")
+        print(
+            f"{row['seed']:>4} {row['epochs']:>7} {row['best_epoch'] or '-':>5} {losses[0]:>10} {losses[1]:>10}{diverged}"
+        )
     if not all(row["finished"] for row in found):
         print(f"time ran out; rhn resume {shlex.quote(str(out))} goes on")
     where = f" --data {shlex.quote(str(data))}" if data else ""
