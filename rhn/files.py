@@ -2,12 +2,15 @@
 
 import contextlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from rhn.errors import OutputError
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}(\.[^.]+)?", re.DOTALL)  # the names that `atomic_path` gives, and no others
 
 
 @contextlib.contextmanager
@@ -28,6 +31,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what writers that were killed within `atomic_path` left in a folder; only for one that nobody else writes to."""
+    for left in folder.glob(".*"):
+        if _TEMPORARY.fullmatch(left.name) and left.is_file():
+            with contextlib.suppress(OSError):  # another user's stays, and does no harm
+                left.unlink()
 
 
 def check_writable(path: str | Path) -> Path:

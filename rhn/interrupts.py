@@ -1,4 +1,4 @@
-"""Ctrl-C that waits for the end of the epoch: weights in the middle of one are no state to save."""
+"""Ctrl-C that waits for the end of an epoch or of a step: weights in the middle of one are no state to save."""
 
 import logging
 import signal
@@ -14,23 +14,25 @@ class Interrupted(KeyboardInterrupt):
 
 
 class InterruptRequest:
-    """Whether Ctrl-C was pressed."""
+    """Whether Ctrl-C was pressed; `finished` is what the work finishes before it stops."""
 
-    def __init__(self):
-        self.pending = False
+    def __init__(self, finished: str):
+        self.finished, self.pending = finished, False
 
     def __call__(self, signum, frame) -> None:
         if self.pending:
             raise KeyboardInterrupt
         self.pending = True
-        _logger.warning("stopping at the end of this epoch, with everything saved; Ctrl-C again stops at once")
+        _logger.warning(
+            "stopping at the end of this %s, with everything saved; Ctrl-C again stops at once", self.finished
+        )
 
 
 @contextmanager
-def deferred_interrupt() -> Iterator[InterruptRequest]:
-    """Within, the first Ctrl-C is only noted and the second raises KeyboardInterrupt as usual. Outside the main
-    thread, and where interrupts are ignored (`nohup`), nothing changes."""
-    request = InterruptRequest()
+def deferred_interrupt(finished: str = "epoch") -> Iterator[InterruptRequest]:
+    """Within, the first Ctrl-C is only noted, with a word on what is `finished` first, and the second raises
+    KeyboardInterrupt as usual. Outside the main thread, and where interrupts are ignored (`nohup`), nothing changes."""
+    request = InterruptRequest(finished)
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not in_main_thread or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         yield request

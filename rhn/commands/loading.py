@@ -60,7 +60,7 @@ def text_model(checkpoint: Path, cell: str | None) -> TrainedText:
     try:
         config = LanguageConfig(**about["train"])
         vocabulary = Vocabulary.from_json(about["vocabulary"])
-    except (KeyError, TypeError, RhnError) as error:
+    except (KeyError, TypeError, ValueError, RhnError) as error:
         raise CheckpointError(
             f"{checkpoint} does not say how it was trained ({error}): expected one written by rhn train"
         ) from error

@@ -2,15 +2,15 @@
 
 import difflib
 import json
-import types
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import get_type_hints
 
 from rhn.errors import InvalidInputError
+from rhn.fields import expected, fits
 from rhn.presets import LanguageConfig, TrainConfig, preset
 
-RUN_ENTRIES = ("seeds", "text", "data")  # of a run's config.json, beside the configuration
+RUN_ENTRIES = ("seeds", "text", "device", "data")  # of a run's config.json, beside the configuration
 
 
 def starting_point(name: str | None, file: Path | None, cell: str | None) -> TrainConfig | LanguageConfig:
@@ -69,19 +69,8 @@ def _check(given: dict, kind: type, file: Path | None) -> None:
             near = difflib.get_close_matches(name, [f.name for f in fields(kind)], 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise InvalidInputError(f"{file}: a {kind.__name__} has no field {name!r}{hint}")
-        if not _fits(value, hints[name]):
-            expected = getattr(hints[name], "__name__", str(hints[name]))
-            raise InvalidInputError(f"{file}: {name} is {json.dumps(value)}, expected {expected}")
-
-
-def _fits(value, hint) -> bool:
-    if get_origin(hint) is Literal:
-        return value in get_args(hint)
-    if isinstance(hint, types.UnionType):
-        return any(_fits(value, part) for part in get_args(hint))
-    if hint is float:
-        return type(value) in (int, float)
-    return type(value) is hint  # True is no whole number here
+        if not fits(value, hints[name]):
+            raise InvalidInputError(f"{file}: {name} is {json.dumps(value)}, expected {expected(hints[name])}")
 
 
 def _without_bias(cell: str) -> dict:

@@ -4,7 +4,7 @@ Polyak and Juditsky's averaging, begun by a non-monotone criterion: the first ep
 epochs before it. Of K stacked models each begins on its own; until then the "average" is the weights as they are.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -48,14 +48,9 @@ class Average:
         return [*self._weights.values(), self._count]
 
     def arrays(self) -> dict[str, Tensor]:
-        """All that `resume` needs."""
+        """All that changes, by name."""
         named = {f"average.{name}": t for name, t in self._weights.items()}
         return named | {"average_count": self._count, "average_active": self._active}
-
-    def resume(self, saved: Mapping[str, Tensor]) -> None:
-        """Go on from what `arrays` gave."""
-        for name, t in self.arrays().items():
-            t.copy_(saved[name])
 
 
 def has_stalled(losses: Sequence[float], patience: int) -> bool:

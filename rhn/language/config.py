@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from rhn.errors import InvalidInputError
+from rhn.fields import check_fields
 
 if TYPE_CHECKING:
     from rhn.dropout import Dropout
@@ -15,7 +16,7 @@ class Step:
     """What a step descends and how."""
 
     weight_decay: float = 0.0
-    decay: Literal["loss", "shrink"] = "loss"
+    weight_decay_form: Literal["loss", "shrink"] = "loss"
     gradient_norm: float = 10.0
     activation_regularization: float = 0.0
     """Times the mean square of the dropped outputs (Merity et al. 2017), in nats a token."""
@@ -76,7 +77,7 @@ class LanguageConfig:
     window: int = 35
     """Steps that the gradient goes back."""
     vary_window: bool = False
-    """Windows of random length around `window` (Merity et al. 2017)."""
+    """Windows of random length around `window`, the same ones for every seed (Merity et al. 2017)."""
     learning_rate: float = 0.2
     """Step size of SGD, for a loss in nats summed over a window."""
     lr_decay: float = 1.02
@@ -84,8 +85,8 @@ class LanguageConfig:
     decay_after: int = 20
     """Epochs at the full learning rate."""
     weight_decay: float = 0.0
-    """Factor of half the sum of all squared parameters in the loss (or see `decay`)."""
-    decay: Literal["loss", "shrink"] = "loss"
+    """Factor of half the sum of all squared parameters in the loss (or see `weight_decay_form`)."""
+    weight_decay_form: Literal["loss", "shrink"] = "loss"
     """loss: weight decay is part of the loss; shrink: weights shrink by it after each step (the Torch7 code)."""
     gradient_norm: float = 10.0
     """Longer gradients are scaled down to this norm."""
@@ -105,6 +106,7 @@ class LanguageConfig:
     """Seed of the initial weights and of all masks."""
 
     def __post_init__(self):
+        check_fields(self)
         for name in ("depth", "hidden_size", "layers", "batch_size", "window", "epochs"):
             self._require(name, getattr(self, name) >= 1, "1 or more")
         for name in ("vocabulary_size", "max_tokens", "embedding_size", "averaging"):
@@ -135,7 +137,7 @@ class LanguageConfig:
     @property
     def step(self) -> Step:
         """What a step of training descends and how."""
-        names = ("weight_decay", "decay", "gradient_norm")
+        names = ("weight_decay", "weight_decay_form", "gradient_norm")
         names += ("activation_regularization", "temporal_activation_regularization")
         return Step(**{name: getattr(self, name) for name in names}, skip_overflow=self.precision == "mixed")
 
@@ -152,4 +154,7 @@ class LanguageConfig:
         >>> [config.rate(epoch) for epoch in (1, 3, 4, 5)]
         [0.2, 0.2, 0.1, 0.05]
         """
-        return self.learning_rate / self.lr_decay ** max(epoch - self.decay_after, 0)
+        try:
+            return self.learning_rate / self.lr_decay ** max(epoch - self.decay_after, 0)
+        except OverflowError:
+            return 0.0

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from rhn.cells.base import positive
 from rhn.data.text import Tokens
 from rhn.errors import InvalidInputError
-from rhn.language.evaluation import Score
-from rhn.language.windows import training_rows, window_of
+from rhn.language.evaluation import Score, read_window, text_windows
+from rhn.language.windows import training_rows
 
 EPSILON = 2e-5
 ROWS = 100  # of the training text; fewer where it is short
@@ -79,12 +79,11 @@ def _segments(
     model: nn.Module, parameters: list[Tensor], rows: Tokens, segment: int
 ) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
     """nll (T, B) of each segment of rows (B, N), and the gradients of its mean; both at the parameters as they are then."""
-    states, steps = None, rows.shape[1] - 1
-    for start in range(0, steps, segment):
-        tokens = window_of(rows, start, min(segment, steps - start), parameters[0].device)
-        reading = model(tokens[:-1], states, targets=tokens[1:])
-        states = tuple(s.detach() for s in reading.states)
-        yield reading.nll.detach(), torch.autograd.grad(reading.nll.mean(), parameters)
+    states = None
+    for tokens in text_windows(rows, segment, parameters[0].device):
+        nll, states = read_window(model, states, tokens)
+        states = tuple(s.detach() for s in states)
+        yield nll.detach(), torch.autograd.grad(nll.mean(), parameters)
 
 
 def _rates(

@@ -5,16 +5,19 @@ windows or in one piece the result is the same. Cut into B rows, which is faster
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from rhn.data.text import Tokens
+from rhn.dropout import Masks
 from rhn.errors import InvalidInputError
 from rhn.language.step import sums, token_nll
 from rhn.language.windows import window_of
+from rhn.models.language import States
+from rhn.training.graphs import captured
 from rhn.training.stack import Stack
 
 WINDOW = 64  # steps read at once; no result depends on it
@@ -72,17 +75,36 @@ def stack_nll(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tensor:
     """Nats a predicted token of each model on rows (B, N // B), (K,) in float64."""
-    B, columns = rows.shape
-    states, total = zero_states(stack, B), 0.0
-    for start in range(0, columns - 1, window):
-        tokens = window_of(rows, start, min(window, columns - 1 - start), stack.device)
-        nll, states = stack.map(_nll, tokens, temperature, own=states)
+    B, steps = rows.shape[0], rows.shape[1] - 1
+    read = captured(lambda tokens, own: stack.map(read_window, tokens, None, temperature, own=own), stack.device)
+    states, total, done = zero_states(stack, B), 0.0, 0
+    for tokens in text_windows(rows, window, stack.device):
+        nll, states = read(tokens, states)  # on a GPU the next call overwrites both
         total = total + sums(nll)
-        progress(B * min(start + window, columns - 1), B * (columns - 1))
-    return total / (B * (columns - 1))
+        done += len(tokens) - 1
+        progress(B * done, B * steps)
+    return total / (B * steps)
 
 
-def zero_states(stack: Stack, rows: int) -> tuple[Tensor, ...]:
+def text_windows(rows: Tokens, window: int, device: torch.device | str = "cpu") -> Iterator[Tensor]:
+    """The tokens (T + 1, B) of each window of rows (B, N // B), to their very end: the last one may be shorter."""
+    steps = rows.shape[1] - 1
+    for start in range(0, steps, window):
+        yield window_of(rows, start, min(window, steps - start), device)
+
+
+def read_window(
+    model: Callable, states: States | None, tokens: Tensor, masks: Masks | None = None, temperature: float = 1.0
+) -> tuple[Tensor, States]:
+    """-log P (T, B) of the last T tokens of a window (T + 1, B) in nats, and the states after it."""
+    if temperature == 1:
+        reading = model(tokens[:-1], states, masks, tokens[1:])
+        return reading.nll, reading.states
+    reading = model(tokens[:-1], states, masks)
+    return token_nll(reading.logits / temperature, tokens[1:]), reading.states
+
+
+def zero_states(stack: Stack, rows: int) -> States:
     """States before anything was read, (K, B, state_size) for each cell."""
     sizes = [cell.state_size for cell in stack.skeleton.cells]
     return tuple(torch.zeros(len(stack), rows, n, device=stack.device, dtype=stack.dtype) for n in sizes)
@@ -97,11 +119,3 @@ def check_temperature(temperature: float) -> None:
     """Raise InvalidInputError unless it is above 0."""
     if not 0 < temperature < math.inf:
         raise InvalidInputError(f"the temperature is {temperature}, expected a number above 0")
-
-
-def _nll(model, states, tokens: Tensor, temperature: float) -> tuple[Tensor, tuple[Tensor, ...]]:
-    if temperature == 1:
-        reading = model(tokens[:-1], states, targets=tokens[1:])
-        return reading.nll, reading.states
-    reading = model(tokens[:-1], states)
-    return token_nll(reading.logits / temperature, tokens[1:]), reading.states

@@ -8,6 +8,7 @@ Each sample reads the whole text from the zero state. With `per_window` its mask
 keeps one set for the whole text, as the official code of Zilly et al. (2017) does in `evaluate_mc`. That code has windows of one step
 there, and hence one draw for the embeddings of all words: a share `dropout.embedding` of its samples sees no word at all, which is why
 it draws again where a sample's own perplexity is 500 or more. (It also counts one token that it never predicts, at 1e-10; we do not.)
+So on the official way a sample counts only once it has read the whole text, and its probabilities are held until then.
 """
 
 import copy
@@ -24,13 +25,11 @@ from rhn.cells.base import positive
 from rhn.data.text import Tokens
 from rhn.dropout import Dropout, Masks, draw_masks
 from rhn.errors import InvalidInputError
-from rhn.language.evaluation import Score, check_temperature, perplexity
-from rhn.language.step import token_nll
-from rhn.language.windows import window_of
-from rhn.models.language import States
+from rhn.language.evaluation import Score, check_temperature, perplexity, read_window, text_windows
 
 ACCEPTED = 500.0  # perplexity below which the official code keeps a sample
 REDRAWS = 100  # rejected in a row: a tenth of the usual 1000 samples, and beyond chance for a trained model
+HELD = 2**26  # probabilities held on the official way: half a gigabyte
 
 
 def monte_carlo_score(
@@ -53,8 +52,8 @@ def monte_carlo_score(
         dropout: the rates, commonly those of the training.
         per_window: new masks each window; otherwise the official code's way.
         window: steps that share their masks; of no effect on the official way.
-        rows: samples run side by side, as many as memory allows: (window, rows, V) logits, (N, rows) probabilities. The result
-            depends on it only through rounding.
+        rows: samples run side by side, as many as memory allows: (window, rows, V) logits. On the official way fewer where N times
+            rows is above 2**26. The result depends on it only through rounding.
         seed: masks are a function of (seed, number of the sample, number of the window), on every device.
         temperature: all logits are divided by it.
         progress: called with (tokens done, tokens in all), both over all samples; the second grows with each sample drawn again.
@@ -70,19 +69,28 @@ def monte_carlo_score(
     text, model = tokens.rows(1), copy.deepcopy(model).to(device)
     steps = text.shape[1] - 1
     total = torch.full((steps,), -math.inf, dtype=torch.float64, device=device)
+    if not per_window:
+        rows = min(rows, max(1, HELD // steps))
     kept, drawn, in_a_row = 0, 0, 0
     while kept < samples:
         numbers = range(drawn, drawn + min(rows, samples - kept))
-        log_p = total.new_empty(steps, len(numbers))
+        held = None if per_window else total.new_empty(steps, len(numbers))
         draw = functools.partial(_draw, model, dropout, seed, numbers, device=device)
-        for start, part in _read(model, text, len(numbers), draw, per_window, window, temperature):
-            end = start + len(part)
-            log_p[start:end] = part
+        for start, log_p in _read(model, text, len(numbers), draw, per_window, window, temperature):
+            end = start + len(log_p)
+            if per_window:
+                _add(log_p, total[start:end])
+            else:
+                held[start:end] = log_p
             progress(drawn * steps + len(numbers) * end, (samples + drawn - kept) * steps)
-        accepted = [True] * len(numbers) if per_window else _accepted(log_p)
-        in_a_row = _rejected_in_a_row(accepted, in_a_row)
-        total = total.logaddexp(log_p[:, torch.tensor(accepted, device=device)].logsumexp(1))
-        kept, drawn = kept + sum(accepted), numbers.stop
+        if per_window:
+            kept += len(numbers)
+        else:
+            accepted = _accepted(held)
+            in_a_row = _rejected_in_a_row(accepted, in_a_row)
+            _add(held[:, torch.tensor(accepted, device=device)], total)
+            kept += sum(accepted)
+        drawn = numbers.stop
     return Score((math.log(samples) - total.mean()).item(), steps)
 
 
@@ -106,27 +114,19 @@ def _read(
     temperature: float,
 ) -> Iterator[tuple[int, Tensor]]:
     """(first step, log P of its tokens (T, B)) of each window of a text (1, N)."""
-    states, masks, steps = None, None, text.shape[1] - 1
-    for number, start in enumerate(range(0, steps, window)):
-        tokens = window_of(text, start, min(window, steps - start), model.embedding.device)
+    states, masks = None, None
+    for number, tokens in enumerate(text_windows(text, window, model.embedding.device)):
         if per_window:
             masks = draw(number, tokens[:-1])
         elif masks is None:
             masks = draw(0, tokens[:1])  # of one step: the embedding's draw then serves all steps
-        tokens = tokens.expand(-1, samples)
-        nll, states = _nll(model, tokens, states, masks, temperature)
-        yield start, -nll
+        nll, states = read_window(model, states, tokens.expand(-1, samples), masks, temperature)
+        yield number * window, -nll
 
 
-def _nll(
-    model: nn.Module, tokens: Tensor, states: States | None, masks: Masks, temperature: float
-) -> tuple[Tensor, States]:
-    """-log P (T, B) of the last T tokens of a window (T + 1, B), and the states after it."""
-    if temperature == 1:
-        reading = model(tokens[:-1], states, masks, tokens[1:])
-        return reading.nll, reading.states
-    reading = model(tokens[:-1], states, masks)
-    return token_nll(reading.logits / temperature, tokens[1:]), reading.states
+def _add(log_p: Tensor, total: Tensor) -> None:
+    """Take the samples' log P (T, B) into the log of the sum of all probabilities so far (T,), in place."""
+    torch.logaddexp(total, log_p.double().logsumexp(1), out=total)
 
 
 def _draw(

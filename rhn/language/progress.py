@@ -84,17 +84,16 @@ class _Bar:
     def __init__(self, config: LanguageConfig, name: str, progress):
         self._config, self._name, self._progress = config, name, progress
         self._task = progress.add_task("", total=config.epochs)
-        self._valid, self._tokens, self._since = "", 0, time.monotonic()
+        self._valid, self._read, self._since = "", 0, time.monotonic()
 
     def window(self, training: LanguageTraining) -> None:
-        self._tokens += len(training.live) * self._config.batch_size * self._config.window
         now = time.monotonic()
         epoch, done, windows = training.position
         if now - self._since < PAUSE or not done:
             return
         nll, norm = training.running()
-        speed = self._tokens / (now - self._since)
-        self._tokens, self._since = 0, now
+        speed = (training.tokens_read - self._read) * len(training.live) / (now - self._since)
+        self._read, self._since = training.tokens_read, now
         words = (
             f"epoch {epoch}/{self._config.epochs}  step {done}/{windows}  {speed:,.0f} tokens/s  "
             f"{measure(nll, self._name):.4g} {_short(self._name)}{self._valid}  "

@@ -5,17 +5,18 @@
     best.safetensors     the checkpoint of the best epoch on validation so far, with its vocabulary
     last.safetensors     the checkpoint of the last epoch
     state.safetensors    all that going on needs, saved every now and then and at the end
-    speed.jsonl          a line an epoch: tokens a second (of all seeds together) and what that makes an epoch, in seconds
+    speed.jsonl          a line an epoch that was ended: tokens read for it since it began or went on, in how many seconds
 
 With several seeds each has its own metrics.jsonl, best and last in seed-N/. The test text is never looked at: `rhn evaluate` reads it.
 """
 
 import contextlib
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -34,7 +35,10 @@ from rhn.training.folder import held, metrics_file, require_same_training
 from rhn.training.numerics import exact
 
 SAVE_SHARE = 0.02  # of the time may go into saving: a kill costs as much as is trained meanwhile
-FREE = ("epochs",)  # a finished training may go on: no epoch depends on how many follow
+FREE = ("epochs", "device")  # a finished training may go on: no epoch depends on how many follow
+DEFAULTS = {f.name: f.default for f in fields(LanguageConfig) if f.default is not MISSING}
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,23 +84,24 @@ def train_language_model(
         Interrupted: Ctrl-C; everything is saved.
     """
     folder, seeds = Path(out), tuple(seeds or (config.seed,))
-    training = LanguageTraining(
-        config, corpus, seeds=seeds, device=device
-    )  # what cannot be built leaves no folder behind
-    with held(folder), deferred_interrupt() as interrupt, exact(threads):
-        told = asdict(config) | {"seeds": list(seeds), "text": corpus.checksum}
-        require_same_training(folder / "config.json", told, free=FREE)
+    # what cannot be built leaves no folder behind
+    training = LanguageTraining(config, corpus, seeds=seeds, device=device)
+    with held(folder), deferred_interrupt("step") as interrupt, exact(threads):
+        told = asdict(config) | {"seeds": list(seeds), "text": corpus.checksum, "device": device}
+        before = require_same_training(folder / "config.json", told, free=FREE, defaults=DEFAULTS)
+        if before and before.get("device", device) != device:
+            _logger.warning("this training was begun on %s: on %s other masks are drawn", before["device"], device)
         _resume(training, folder / "state.safetensors")
         with _Run(folder, training, config, corpus, seeds) as run, _explained(folder):
             deadline, next_save = time.monotonic() + 60 * max_minutes, 0.0
             while not training.finished:
-                if training.run_window():
+                if ended := training.run_window():
                     for seed in training.live:
                         on_epoch(seed, run.end_epoch(seed))
                     run.end_speed()
                 on_window(training)
                 now = time.monotonic()
-                if interrupt.pending or now > min(next_save, deadline):
+                if ended or interrupt.pending or now > min(next_save, deadline):
                     run.save()
                     next_save = time.monotonic() + (time.monotonic() - now) / SAVE_SHARE
                 if interrupt.pending:
@@ -106,7 +111,6 @@ def train_language_model(
                     )
                 if now > deadline:
                     break
-            run.save()
             return [run.result(seed) for seed in seeds]
 
 
@@ -158,11 +162,7 @@ class _Run:
         self._since, self._read = time.monotonic(), self._training.tokens_read
         epoch, _, _ = self._training.position
         rate = tokens * len(self._training.live) / seconds
-        line = {
-            "epoch": epoch - 1,
-            "tokens_per_second": rate,
-            "seconds": self._training.tokens_an_epoch / tokens * seconds,
-        }
+        line = {"epoch": epoch - 1, "tokens": tokens, "seconds": seconds, "tokens_per_second": rate}
         path = self._folder / "speed.jsonl"
         try:
             with path.open("a") as file:
@@ -228,5 +228,5 @@ def _resume(training: LanguageTraining, path: Path) -> None:
         return
     try:
         training.resume(load_file(path))
-    except (SafetensorError, OSError, KeyError, RuntimeError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is damaged ({error}): delete it to begin this training again") from error

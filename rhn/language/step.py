@@ -2,9 +2,10 @@
 
 Legend: T steps of a window, B rows, K models, n units; everything of a model has a leading axis K.
 
-    loss   = sum over steps and rows of -log P(token) / B  [+ weight_decay sum(p^2) / 2  with decay="loss"]  [+ activation terms]
+    loss   = sum over steps and rows of -log P(token) / B
+             [+ weight_decay sum(p^2) / 2  with weight_decay_form="loss"]  [+ activation terms]
     g      = d loss / d p,  scaled down to norm `gradient_norm` over all parameters of a model where it is larger
-    p     <- p - lr g                                      [p <- (1 - weight_decay) p  with decay="shrink", the Torch7 code]
+    p     <- p - lr g                [p <- (1 - weight_decay) p  with weight_decay_form="shrink", the Torch7 code]
 
 The loss is summed over steps, so a learning rate of 0.2 is one of 0.2 T for a loss in nats a token.
 """
@@ -43,17 +44,18 @@ def training_step(
         learning_rate: (K,).
     """
     gradients, (nll, states) = stack.gradients_and(_loss, (states, masks), tokens, step)
-    if step.weight_decay and step.decay == "loss":
+    if step.weight_decay and step.weight_decay_form == "loss":
         gradients = {name: g + step.weight_decay * stack.weights[name] for name, g in gradients.items()}
     norm = sum(sums(g.square()) for g in gradients.values()).sqrt()
     scale = (step.gradient_norm / norm.clamp(min=step.gradient_norm)).to(learning_rate.dtype)
+    good = norm.isfinite()
     for name, w in stack.weights.items():
         one_each = (-1, *[1] * (w.dim() - 1))
         g = gradients[name] * scale.view(one_each)
-        gradients[name] = torch.where(norm.isfinite().view(one_each), g, 0) if step.skip_overflow else g
+        gradients[name] = torch.where(good.view(one_each), g, 0) if step.skip_overflow else g
         w.sub_(gradients[name] * learning_rate.view(one_each))
-        if step.decay == "shrink":
-            w.mul_(1 - step.weight_decay)
+        if step.weight_decay_form == "shrink":
+            w.mul_(torch.where(good, 1 - step.weight_decay, 1).to(w.dtype).view(one_each))
     return Taken(sums(nll) / tokens.shape[1], norm, states), gradients
 
 

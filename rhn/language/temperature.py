@@ -14,9 +14,8 @@ from torch import nn
 
 from rhn.data.text import Tokens
 from rhn.errors import InvalidInputError
-from rhn.language.evaluation import WINDOW, Score, check_temperature
+from rhn.language.evaluation import WINDOW, Score, check_temperature, text_windows
 from rhn.language.step import token_nll
-from rhn.language.windows import window_of
 
 POINTS = 17  # temperatures compared in one pass
 WIDTH = 1e-3  # of the interval that is left, relative
@@ -41,16 +40,16 @@ def scores_at(
     for temperature in temperatures:
         check_temperature(temperature)
     rows, model = tokens.rows(batch_size), copy.deepcopy(model).to(device)
-    steps = rows.shape[1] - 1
-    states, totals = None, torch.zeros(len(temperatures), dtype=torch.float64, device=device)
-    for start in range(0, steps, WINDOW):
-        window = window_of(rows, start, min(WINDOW, steps - start), device)
+    states, done, count = None, 0, batch_size * (rows.shape[1] - 1)
+    totals = torch.zeros(len(temperatures), dtype=torch.float64, device=device)
+    for window in text_windows(rows, WINDOW, device):
         reading = model(window[:-1], states)
         states = reading.states
         for k, temperature in enumerate(temperatures):
             totals[k] += token_nll(reading.logits / temperature, window[1:]).sum(dtype=torch.float64)
-        progress(batch_size * (start + len(window) - 1), batch_size * steps)
-    return [Score(total / (batch_size * steps), batch_size * steps) for total in totals.tolist()]
+        done += window[1:].numel()
+        progress(done, count)
+    return [Score(total / count, count) for total in totals.tolist()]
 
 
 def best_temperature(

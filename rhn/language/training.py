@@ -5,7 +5,7 @@ stopped anywhere goes on to the same numbers. A seed whose loss is no longer fin
 """
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,18 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from rhn.data.text import TextCorpus
+from rhn.data.text import TextCorpus, Tokens
 from rhn.dropout import Masks, draw_masks
-from rhn.errors import DivergedError
+from rhn.errors import DataError, DivergedError, InvalidInputError
 from rhn.language.averaging import Average
 from rhn.language.build import build_model
 from rhn.language.config import LanguageConfig
 from rhn.language.evaluation import stack_nll, zero_states
 from rhn.language.step import training_step
-from rhn.language.windows import epoch_windows, training_rows, window_of
+from rhn.language.windows import SHORTEST, epoch_windows, training_rows, window_of
 from rhn.training.graphs import captured
 from rhn.training.stack import Stack
 
+BEYOND = 700.0  # nats a token: exp of it is no number any more
 CHECK_EVERY = 100  # windows after which losses are looked at: on a GPU each look waits for all work before it
 
 
@@ -51,8 +52,8 @@ class LanguageTraining:
         device: where it happens.
 
     Raises:
-        DataError: the text is shorter than one window.
-        InvalidInputError: the model cannot be built.
+        DataError: the text is shorter than one window, or that for validation than two tokens a row.
+        InvalidInputError: the model cannot be built, or a seed is given twice.
     """
 
     def __init__(
@@ -64,8 +65,11 @@ class LanguageTraining:
         device: torch.device | str = "cpu",
     ):
         self.config, self.device = config, torch.device(device)
-        self._rows = training_rows(corpus.train, config.batch_size, config.window)
-        self._valid = corpus.valid.rows(config.batch_size)
+        if len(set(seeds)) < len(seeds) or not seeds or min(seeds) < 0:
+            raise InvalidInputError(f"the seeds are {', '.join(map(str, seeds))}, expected distinct ones of 0 or more")
+        shortest = max(config.window, SHORTEST) if config.vary_window else config.window
+        self._rows = training_rows(corpus.train, config.batch_size, shortest)
+        self._valid = _validation_rows(corpus.valid, config.batch_size)
         self._models = {seed: build_model(config, len(corpus.vocabulary), seed=seed) for seed in seeds}
         self._curves: dict[int, list[Epoch]] = {seed: [] for seed in seeds}
         self.live = seeds
@@ -83,11 +87,6 @@ class LanguageTraining:
     def finished(self) -> bool:
         """Whether all epochs are done."""
         return self._epoch > self.config.epochs
-
-    @property
-    def tokens_an_epoch(self) -> int:
-        """Tokens that an epoch predicts, for one seed."""
-        return self.config.batch_size * sum(steps for _, steps in self._windows)
 
     def curve(self, seed: int) -> list[Epoch]:
         """The epochs done."""
@@ -127,30 +126,25 @@ class LanguageTraining:
         return ended
 
     def check(self) -> None:
-        """Let seeds whose loss, gradient or weights are not finite leave; raises DivergedError where none is left."""
-        found = self._nll if self.config.step.skip_overflow else self._nll + self._norm
-        bad = ~found[: self._done].isfinite()
-        lost = bad.any(0) | ~self._stack.finite()
-        if not lost.any():
-            return
-        for place in lost.nonzero().flatten().tolist():
-            first = int(bad[:, place].int().argmax()) if bad[:, place].any() else self._done - 1
-            rate = self.config.rate(self._epoch)
-            self.diverged[self.live[place]] = (
-                f"the loss or its gradient is not finite at step {first + 1} of {len(self._windows)} of epoch {self._epoch}, "
-                f"at a learning rate of {rate:g}"
-            )
-        if lost.all():
-            raise DivergedError(self.diverged[self.live[0]])
-        self._keep((~lost).nonzero().flatten().tolist())
+        """Let seeds whose loss, gradient or weights are not finite leave; raises DivergedError where none is left.
+
+        Where steps with such a gradient are skipped (mixed precision), only a seed that has taken none of the last ones leaves.
+        """
+        bad = ~self._norm[: self._done].isfinite()
+        if self.config.step.skip_overflow:
+            bad = bad & bad[-CHECK_EVERY:].all(0)
+        bad |= ~self._nll[: self._done].isfinite()
+        self._leave(
+            bad.any(0) | ~self._stack.finite(),
+            lambda place: (
+                f"the loss or its gradient is not finite at step {_first(bad[:, place]) + 1} of {len(self._windows)} "
+                f"of epoch {self._epoch}"
+            ),
+        )
 
     def arrays(self) -> dict[str, Tensor]:
         """All that a resume needs, by name, on the CPU; call `check` first."""
-        found = {f"weights.{name}": t for name, t in self._stack.weights.items()}
-        found |= {f"states.{k}": s for k, s in enumerate(self._states)}
-        found |= {"nll": self._nll, "norm": self._norm}
-        found |= self._average.arrays() if self._average else {}
-        found = {name: t.detach().cpu().contiguous() for name, t in found.items()}
+        found = {name: t.cpu().contiguous() for name, t in self._changing().items()}
         for seed, curve in self._curves.items():
             rows = [[e.train_nll, e.valid_nll, e.learning_rate, e.gradient_norm] for e in curve]
             found[f"curve.{seed}"] = torch.tensor(rows, dtype=torch.float64).reshape(-1, 4)
@@ -159,25 +153,44 @@ class LanguageTraining:
         return found
 
     def resume(self, saved: Mapping[str, Tensor]) -> None:
-        """Go on from what `arrays` gave; raises KeyError, RuntimeError or ValueError where that was of another training."""
+        """Go on from what `arrays` gave; raises KeyError, TypeError or ValueError where that is of another training."""
+        live, (epoch, done) = saved["live"].tolist(), saved["position"].tolist()
+        if not live or not set(live) <= set(self.live):
+            raise ValueError(f"it is of the seeds {live}")
         for seed in self._curves:
             self._curves[seed] = [Epoch(*row) for row in saved[f"curve.{seed}"].tolist()]
-        live = saved["live"].tolist()
         self.diverged = {
             seed: "its loss was no longer finite before the last save" for seed in self.live if seed not in live
         }
         self._keep([self.live.index(seed) for seed in live])
-        epoch, done = saved["position"].tolist()
+        if epoch < 1:
+            raise ValueError(f"it is of epoch {epoch}")
         self._begin_epoch(epoch)
+        if not 0 <= done < len(self._windows):
+            raise ValueError(f"it is of step {done} of {len(self._windows)}")
         self._done = done
-        for name, t in self._stack.weights.items():
-            t.copy_(saved[f"weights.{name}"])
-        for k, s in enumerate(self._states):
-            s.copy_(saved[f"states.{k}"])
-        self._nll.copy_(saved["nll"])
-        self._norm.copy_(saved["norm"])
-        if self._average:
-            self._average.resume(saved)
+        for name, place in self._changing().items():
+            if (saved[name].shape, saved[name].dtype) != (place.shape, place.dtype):
+                raise ValueError(f"{name} is {saved[name].dtype} of shape {tuple(saved[name].shape)}")
+            place.copy_(saved[name])
+
+    def _changing(self) -> dict[str, Tensor]:
+        """What changes from window to window, by name, where it is."""
+        found = {f"weights.{name}": t for name, t in self._stack.weights.items()}
+        found |= {f"states.{k}": s for k, s in enumerate(self._states)}
+        found |= {"nll": self._nll, "norm": self._norm}
+        return found | (self._average.arrays() if self._average else {})
+
+    def _leave(self, lost: Tensor, why: Callable[[int], str]) -> None:
+        """Go on without these places of the stack, (K,) bool; raises DivergedError where none is left."""
+        if not lost.any():
+            return
+        for place in lost.nonzero().flatten().tolist():
+            rate = self.config.rate(self._epoch)
+            self.diverged[self.live[place]] = f"{why(place)}, at a learning rate of {rate:g}"
+        if lost.all():
+            raise DivergedError(self.diverged[self.live[0]])
+        self._keep((~lost).nonzero().flatten().tolist())
 
     def _use(self, stack: Stack, average: Average | None = None) -> None:
         """Train this stack from now on, from the zero state."""
@@ -202,9 +215,7 @@ class LanguageTraining:
     def _begin_epoch(self, epoch: int) -> None:
         config = self.config
         self._epoch, self._done = epoch, 0
-        self._windows = epoch_windows(
-            self._rows.shape[1], config.window, vary=config.vary_window, seed=config.seed, epoch=epoch
-        )
+        self._windows = epoch_windows(self._rows.shape[1], config.window, vary=config.vary_window, epoch=epoch)
         self._nll = torch.zeros(len(self._windows), len(self._stack), device=self.device, dtype=torch.float64)
         self._norm = torch.zeros_like(self._nll)
         self._rate.fill_(config.rate(epoch))
@@ -239,13 +250,30 @@ class LanguageTraining:
     def _measure(self) -> None:
         """Add this epoch to the curves; where averaging waits for it, see whether it begins."""
         steps = sum(length for _, length in self._windows)
-        train, norm = (self._nll.sum(0) / steps).tolist(), self._norm.mean(0).tolist()
-        valid = stack_nll(self._measured(), self._valid).tolist()
+        valid = stack_nll(self._measured(), self._valid)
+        lost = ~(valid < BEYOND)
+        self._leave(
+            lost, lambda place: f"the validation loss after epoch {self._epoch} is {valid[place]:.3g} nats a token"
+        )
+        valid, train = valid[~lost].tolist(), (self._nll.sum(0) / steps).tolist()
+        norm = self._norm.where(self._norm.isfinite(), torch.nan).nanmean(0).tolist()
         for place, seed in enumerate(self.live):
             epoch = Epoch(train[place], valid[place], self.config.rate(self._epoch), norm[place])
             self._curves[seed] = [*self._curves[seed], epoch]
             if self._average:
                 self._average.consider(place, [e.valid_nll for e in self._curves[seed]], self.config.averaging)
+
+
+def _first(bad: Tensor) -> int:
+    """The first step that is bad, the last one where the losses show none; (steps,) bool."""
+    return int(bad.int().argmax()) if bad.any() else len(bad) - 1
+
+
+def _validation_rows(tokens: Tokens, batch_size: int) -> Tokens:
+    try:
+        return tokens.rows(batch_size)
+    except DataError as error:
+        raise DataError(f"the validation text: {error}") from None
 
 
 def _window_seed(seed: int, epoch: int, window: int) -> int:

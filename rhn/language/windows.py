@@ -16,13 +16,11 @@ SHORTEST = 5
 HALF = 0.05  # share of windows of half the length, in those that vary (Merity et al. 2017)
 
 
-def epoch_windows(
-    columns: int, window: int, *, vary: bool = False, seed: int = 0, epoch: int = 1
-) -> list[tuple[int, int]]:
+def epoch_windows(columns: int, window: int, *, vary: bool = False, epoch: int = 1) -> list[tuple[int, int]]:
     """(first step, steps) of each window of an epoch over rows of so many tokens.
 
     Fixed: as many whole windows as fit, the official code's rule. Varying: their lengths are normal around `window` with a standard
-    deviation of 5, in one of 20 around half of it; another draw each epoch.
+    deviation of 5, in one of 20 around half of it; another draw each epoch, the same for every seed.
 
     >>> epoch_windows(11, 5)
     [(0, 5), (5, 5)]
@@ -30,7 +28,7 @@ def epoch_windows(
     steps = columns - 1
     if not vary:
         return [(start, window) for start in range(0, steps - window + 1, window)]
-    rng = np.random.default_rng([seed, epoch, zlib.crc32(b"windows")])
+    rng = np.random.default_rng([epoch, zlib.crc32(b"windows")])
     windows, start = [], 0
     while steps - start >= SHORTEST:
         centre = window / 2 if rng.random() < HALF else window

@@ -105,13 +105,18 @@ class LanguageModel(nn.Module):
         """Read tokens (T, B) int64 from the cells' states, zero where None, and predict the next ones.
 
         With targets (T, B) their negative log-likelihoods are computed instead of the logits, in less time and memory.
+
+        Raises InvalidInputError where a shape, or the number of states or masks, does not fit.
         """
-        masks = masks or Masks.none(self.layers)
+        masks = Masks.none(self.layers) if masks is None else masks
+        self._check(tokens, states, masks, targets)
         x = F.embedding(tokens, self.embedding)
         if masks.embedding is not None:
             x = x * masks.embedding.unsqueeze(-1)
         last = []
-        for cell, s0, dropout in zip(self.cells, states or [None] * self.layers, masks.cells, strict=True):
+        for cell, s0, dropout in zip(
+            self.cells, [None] * self.layers if states is None else states, masks.cells, strict=True
+        ):
             x, s = cell(x, s0, dropout=dropout) if any(m is not None for m in dropout) else cell(x, s0)
             last.append(s)
         y = x if masks.output is None else x * masks.output
@@ -144,6 +149,17 @@ class LanguageModel(nn.Module):
     def extra_repr(self) -> str:
         words = f"cell={self.cell!r}, vocabulary_size={self.vocabulary_size}, embedding_size={self.embedding_size}"
         return f"{words}, tied={self.tied}, init={str(self.init)!r}"
+
+    def _check(self, tokens: Tensor, states, masks: Masks, targets: Tensor | None) -> None:
+        if tokens.dim() != 2 or tokens.dtype != torch.int64:
+            raise InvalidInputError(f"tokens are {tokens.dtype} of shape {tuple(tokens.shape)}: expected int64, (T, B)")
+        if targets is not None and targets.shape != tokens.shape:
+            raise InvalidInputError(
+                f"targets have shape {tuple(targets.shape)}: expected {tuple(tokens.shape)}, as tokens"
+            )
+        for name, given in (("states", states), ("masks", masks.cells)):
+            if given is not None and (isinstance(given, Tensor) or len(given) != self.layers):
+                raise InvalidInputError(f"{name} are to be a tuple of {self.layers}: one for each cell of the stack")
 
     @property
     def _output_weight(self) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rhn.errors import InvalidInputError
+from rhn.fields import check_fields
 
 WITHOUT_GATES = ("rnn", "irnn", "dt-rnn", "dts-rnn")
 PARAMETERS_PER_LAYER = 150_000  # the paper's budgets: 150,000 at depth 1, 900,000 at depth 6
@@ -46,6 +47,7 @@ class TrainConfig:
     """Seed of the initial weights and of the order of batches."""
 
     def __post_init__(self):
+        check_fields(self)
         for name, least in {
             "depth": 1,
             "hidden_size": 1,

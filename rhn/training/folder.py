@@ -3,48 +3,48 @@
 import contextlib
 import fcntl
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rhn.command import finite_json
 from rhn.errors import DataError, InvalidInputError, OutputError
-from rhn.files import atomic_path
+from rhn.files import atomic_path, remove_leftovers
 
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
     """The folder, made where it was missing, for this process alone; what killed ones left half written is removed."""
-    try:
+    with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise OutputError(f"another process is training in {folder}: wait for it, or give another --out") from None
-        for left in folder.glob(".*.*.safetensors"):
-            left.unlink(missing_ok=True)
+        for place in (folder, *folder.glob("seed-*")):  # not all below: other trainings may be writing there
+            remove_leftovers(place)
         yield
 
 
-def require_same_training(path: Path, wanted: dict, *, free: tuple[str, ...] = ()) -> None:
-    """See that config.json says this, and write it where it is missing; entries named `free` may differ.
+def require_same_training(
+    path: Path, wanted: dict, *, free: tuple[str, ...] = (), defaults: Mapping[str, object] = {}
+) -> dict | None:
+    """See that config.json says this, and write it where it does not; returns what it said before, None where it is new.
 
+    free:      names of entries that may differ
+    defaults:  what it means where an entry is missing, by name: an older version did not write it yet
     Raises InvalidInputError, naming what differs, or DataError for a damaged file.
     """
-    try:
-        found = json.loads(path.read_text())
-    except FileNotFoundError:
+    found = _read(path)
+    if found is None:
         _write(path, wanted)
-        return
-    except ValueError as error:
-        raise DataError(f"{path} is damaged ({error}): give another --out") from error
+        return None
+    there = {**defaults, **found}
     differences = [
-        f"{name} is {json.dumps(value)} here and {json.dumps(found.get(name))} there"
+        f"{name} is {json.dumps(value)} here and {json.dumps(there.get(name))} there"
         for name, value in wanted.items()
-        if found.get(name) != value and name not in free
+        if there.get(name) != value and name not in free
     ]
     if differences:
         raise InvalidInputError(
@@ -52,6 +52,7 @@ def require_same_training(path: Path, wanted: dict, *, free: tuple[str, ...] = (
         )
     if found != wanted:
         _write(path, wanted)
+    return found
 
 
 @contextlib.contextmanager
@@ -59,20 +60,43 @@ def metrics_file(path: Path, lines: Sequence[dict]) -> Iterator[Callable[[dict],
     """The file of an epoch a line, holding these; yields what adds one more. What is not finite becomes null."""
     with atomic_path(path) as temporary:
         temporary.write_text("".join(_line(values) for values in lines))
-    with path.open("a") as file:
+    with _writing(path):
+        file = path.open("a")
 
-        def add(values: dict) -> None:
-            try:
-                file.write(_line(values))
-                file.flush()
-            except OSError as error:
-                raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    def add(values: dict) -> None:
+        with _writing(path):
+            file.write(_line(values))
+            file.flush()
 
+    try:
         yield add
+    finally:
+        with _writing(path):  # closing writes what a full disk refused before, and is refused again
+            file.close()
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _line(values: dict) -> str:
     return json.dumps(finite_json(values)) + "\n"
+
+
+def _read(path: Path) -> dict | None:
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read ({error}): give another --out") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} is damaged (expected an object, found {content!r:.60}): give another --out")
+    return content
 
 
 def _write(path: Path, config: dict) -> None:

@@ -1,8 +1,9 @@
 """Calls that are replayed on a GPU: a recurrence is thousands of small launches, a CUDA graph of them is one.
 
 `replayed`: a function(i) works on the i-th of a fixed list of batches and on tensors that stay where they are; each i is captured once.
-`captured`: a function of new tensors every time; each combination of shapes is captured once, and what is given is copied to where it
-was then. On other devices both functions are simply called.
+`captured`: a function of new tensors every time, which are copied to where those of the first call with their shapes were. Each
+combination of shapes, and so each length of a window, is captured once; that takes as long as two calls without a graph.
+On other devices both functions are simply called.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -21,7 +22,10 @@ def replayed(
 
 
 def captured(function: Callable[..., Any], device: torch.device, changes: Sequence[Tensor] = ()) -> Callable[..., Any]:
-    """The same function of trees of tensors, as a CUDA graph on a GPU. What it returns there is overwritten by the next call."""
+    """The same function of trees of tensors, as a CUDA graph for each new shape on a GPU.
+
+    What it returns there is overwritten by the next call, which it may be given to.
+    """
     return _Captured(function, changes) if device.type == "cuda" else function
 
 
@@ -72,7 +76,9 @@ class _Captured:
     def __call__(self, *trees: Any) -> Any:
         leaves, structure = tree_flatten(trees)
         key = tuple(None if leaf is None else leaf.shape for leaf in leaves)
-        kept = self._inputs.setdefault(key, [None if leaf is None else leaf.clone() for leaf in leaves])
+        if key not in self._inputs:
+            self._inputs[key] = [None if leaf is None else torch.empty_like(leaf) for leaf in leaves]
+        kept = self._inputs[key]
         for place, leaf in zip(kept, leaves, strict=True):
             if place is not None:
                 place.copy_(leaf)

@@ -8,9 +8,11 @@ import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rhn.errors import OutputError
-from rhn.files import atomic_path, check_writable
+from rhn.files import atomic_path, check_writable, remove_leftovers
 
 
 def names(folder):
@@ -138,6 +140,30 @@ except OutputError as error:
     assert "File too large" in out
     assert target.read_text() == "old"
     assert names(tmp_path) == ["a.bin"]
+
+
+file_names = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=20).filter(
+    lambda name: name not in (".", "..")
+)
+
+
+@given(name=file_names)
+def test_what_a_killed_writer_left_is_removed_whatever_its_name_was(name, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("killed")
+    with atomic_path(folder / name) as temporary:
+        temporary.write_text("whole")
+    temporary.write_text("half")  # as a kill before the rename leaves it
+    remove_leftovers(folder)
+    assert names(folder) == [name] and (folder / name).read_text() == "whole"
+
+
+def test_nothing_but_what_killed_writers_left_is_removed(tmp_path):
+    kept = [".lock", ".a.0123abc.json", ".a.0123ABCD.json", ".a.0123abcd.tar.gz", "a.0123abcd.json", ".0123abcd.json"]
+    for name in [*kept, ".a.0123abcd.json", ".a.0123abcd"]:
+        (tmp_path / name).write_text("")
+    (tmp_path / ".folder.0123abcd.d").mkdir()
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == sorted([*kept, ".folder.0123abcd.d"])
 
 
 def _write_often(path, letter, times):

@@ -14,7 +14,7 @@ from rhn.data.text import Tokens, read_text
 from rhn.dropout import Dropout
 from rhn.errors import DataError, InvalidInputError
 from rhn.language.dynamic import dynamic_score
-from rhn.language.evaluation import Score, score, stack_nll
+from rhn.language.evaluation import Score, score, stack_nll, text_windows
 from rhn.language.monte_carlo import monte_carlo_score
 from rhn.language.temperature import best_temperature, scores_at
 from rhn.models.language import LanguageModel
@@ -91,6 +91,25 @@ def test_the_probabilities_of_all_texts_of_a_length_add_up_to_one(method):
     scores = [method(model, Tokens(np.array([0, *rest]))) for rest in itertools.product(range(3), repeat=4)]
     assert {result.tokens for result in scores} == {4}
     assert sum(math.exp(-4 * result.nll) for result in scores) == pytest.approx(1, rel=1e-12)
+
+
+def test_windows_go_to_the_very_end_of_a_text_and_overlap_in_one_token():
+    windows = text_windows(Tokens(np.arange(20)).rows(2), 4)
+    columns = [[0, 10], [1, 11], [2, 12], [3, 13], [4, 14], [5, 15], [6, 16], [7, 17], [8, 18], [9, 19]]
+    assert [w.tolist() for w in windows] == [columns[:5], columns[4:9], columns[8:]]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@every_model
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_a_gpu_scores_alike_with_its_graphs(options, temperature):
+    models, rows = [random_model(seed, **options) for seed in range(3)], random_text(400).rows(2)
+    wanted, found = (
+        stack_nll(Stack.of(models, device), rows, window=30, temperature=temperature).tolist()
+        for device in ("cpu", "cuda")
+    )
+    assert found == pytest.approx(wanted, rel=1e-9)
 
 
 def test_the_first_token_is_not_predicted():

@@ -7,6 +7,7 @@ import torch
 
 from rhn.cells.budget import num_parameters
 from rhn.checkpoints import load_checkpoint, save_checkpoint
+from rhn.dropout import Masks
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.models import LanguageModel
 
@@ -117,3 +118,19 @@ def test_a_new_model_is_nearly_uniform():
     net = LanguageModel("rhn", vocabulary_size=1000, hidden_size=30, depth=3)
     logp = net(torch.randint(1000, (20, 4))).logits.log_softmax(-1)
     assert abs(-logp.mean().item() - math.log(1000)) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((TOKENS[0],), r"expected int64, \(T, B\)"),
+        ((TOKENS.float(),), "expected int64"),
+        ((TOKENS, torch.zeros(3, 6)), "states are to be a tuple of 2"),
+        ((TOKENS, (torch.zeros(3, 6),)), "states are to be a tuple of 2"),
+        ((TOKENS, None, Masks.none(1)), "masks are to be a tuple of 2"),
+        ((TOKENS, None, None, TOKENS[1:]), "targets have shape"),
+    ],
+)
+def test_what_does_not_fit_is_refused(arguments, message):
+    with pytest.raises(InvalidInputError, match=message):
+        model(layers=2)(*arguments)

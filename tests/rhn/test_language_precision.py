@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rhn.dropout import Masks
-from rhn.errors import InvalidInputError
+from rhn.errors import DivergedError, InvalidInputError
 from rhn.language.build import build_model
 from rhn.language.config import LanguageConfig
 from rhn.language.evaluation import zero_states
@@ -23,9 +23,13 @@ MIXED = replace(CONFIG, precision="mixed")
 
 def final(config):
     training = LanguageTraining(config, small_corpus(train=400), seeds=(0,))
+    finish(training)
+    return training
+
+
+def finish(training):
     while not training.finished:
         training.run_window()
-    return training
 
 
 def test_a_training_in_mixed_precision_follows_the_one_in_float32():
@@ -52,3 +56,10 @@ def test_a_gradient_beyond_float16_leaves_the_weights_as_they_are(config, moves)
     taken, _ = training_step(stack, tokens, zero_states(stack, 3), Masks.none(1), torch.tensor([0.1]), config.step)
     assert not taken.norm.isfinite()
     assert torch.equal(stack.weights["embedding"], before) != moves
+
+
+def test_a_training_whose_every_step_overflows_ends_and_says_so():
+    training = LanguageTraining(MIXED, small_corpus(train=400), seeds=(0,))
+    training._stack.weights["output_weight"].mul_(1e6)
+    with pytest.raises(DivergedError, match="gradient is not finite"):
+        finish(training)

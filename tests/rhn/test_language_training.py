@@ -1,44 +1,21 @@
-"""Training language models: it learns, resumes to the bit, seeds do not notice each other, what diverges leaves."""
+"""The training loop of language models: it learns, resumes to the bit, seeds do not notice each other, what diverges leaves."""
 
-import json
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from safetensors.torch import load_file
 
 from rhn.data.text import Tokens
-from rhn.errors import DataError, DivergedError, InvalidInputError, OutputError
+from rhn.errors import DataError, InvalidInputError
 from rhn.language.averaging import Average
-from rhn.language.config import LanguageConfig
 from rhn.language.evaluation import score
-from rhn.language.runs import train_language_model
 from rhn.language.training import LanguageTraining
-from rhn.language.windows import epoch_windows, training_rows, window_of
 from rhn.models import LanguageModel
-from rhn.training.folder import held
 from rhn.training.stack import Stack
-from tests.rhn.texts import small_corpus
+from tests.rhn.texts import SMALL, small_corpus
 
 CORPUS = small_corpus()
-SMALL = LanguageConfig(
-    corpus="text",
-    depth=2,
-    hidden_size=12,
-    init="uniform:0.2",
-    batch_size=4,
-    window=7,
-    epochs=3,
-    drop_embedding=0.05,
-    drop_input=0.1,
-    drop_hidden=0.1,
-    drop_output=0.1,
-    weight_decay=1e-6,
-)
 EVERYTHING = replace(
     SMALL,
     vary_window=True,
@@ -88,7 +65,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bits(config, windows):
 
 @pytest.mark.parametrize("config", [SMALL, EVERYTHING], ids=["paper", "everything"])
 def test_a_seed_trains_alike_alone_and_beside_others(config):
-    config = replace(config, vary_window=False, epochs=1)  # the lengths of windows are the program's, not a seed's
+    config = replace(config, epochs=1)
     together = run(config, (5, 0, 9))
     for seed in (5, 0, 9):
         alone = run(config, (seed,))
@@ -158,105 +135,21 @@ def test_what_diverges_leaves_and_the_others_do_not_notice():
         assert training.curve(seed) == untouched.curve(seed)
 
 
-def test_a_loss_that_is_not_finite_stops_and_names_the_step(tmp_path):
-    good = train_language_model(replace(SMALL, epochs=1), CORPUS, tmp_path)
-    kept = (tmp_path / "best.safetensors").read_bytes()
-    state = load_file(tmp_path / "state.safetensors")
-    state["weights.output_bias"][:] = torch.nan
-    training = LanguageTraining(SMALL, CORPUS, seeds=(0,))
-    training.resume(state)
-    training.run_window()
-    with pytest.raises(DivergedError, match="not finite at step 1 of"):
-        training.check()
-    assert good[0].epochs == 1
-    with pytest.raises(DivergedError, match=r"step \d+ of .* learning rate .* no epoch was finished"):
-        train_language_model(replace(SMALL, learning_rate=1e30), CORPUS, tmp_path / "other")
-    assert (tmp_path / "best.safetensors").read_bytes() == kept
+@pytest.mark.parametrize("seeds", [(0, 0), (-1,)])
+def test_seeds_that_are_none_are_refused(seeds):
+    with pytest.raises(InvalidInputError, match="expected distinct ones"):
+        LanguageTraining(SMALL, CORPUS, seeds=seeds)
 
 
-def test_a_folder_goes_on_where_time_ran_out(tmp_path):
-    whole = train_language_model(SMALL, CORPUS, tmp_path / "whole")
-    for _ in range(500):
-        (part,) = train_language_model(SMALL, CORPUS, tmp_path / "parts", max_minutes=1e-6)
-        if part.finished:
-            break
-    for name in ("best.safetensors", "last.safetensors", "state.safetensors"):
-        a, b = load_file(tmp_path / "whole" / name), load_file(tmp_path / "parts" / name)
-        assert all(torch.equal(a[key], b[key]) for key in a), name
-    assert (tmp_path / "whole/metrics.jsonl").read_text() == (tmp_path / "parts/metrics.jsonl").read_text()
-    assert part == replace(whole[0], checkpoint=part.checkpoint)
+def test_a_text_too_short_for_varying_windows_is_refused():
+    corpus = replace(CORPUS, train=Tokens(CORPUS.train[:16]))
+    with pytest.raises(DataError, match="do not fill"):
+        LanguageTraining(replace(SMALL, window=2, vary_window=True), corpus, seeds=(0,))
 
 
-def test_a_finished_training_may_go_on_for_more_epochs(tmp_path):
-    train_language_model(replace(SMALL, epochs=2), CORPUS, tmp_path / "grown")
-    train_language_model(SMALL, CORPUS, tmp_path / "grown")
-    train_language_model(SMALL, CORPUS, tmp_path / "whole")
-    assert (tmp_path / "grown/metrics.jsonl").read_text() == (tmp_path / "whole/metrics.jsonl").read_text()
-
-
-def test_several_seeds_have_a_folder_each(tmp_path):
-    results = train_language_model(SMALL, CORPUS, tmp_path, seeds=(3, 4))
-    for result in results:
-        home = tmp_path / f"seed-{result.seed}"
-        lines = [json.loads(line) for line in (home / "metrics.jsonl").read_text().splitlines()]
-        assert [line["epoch"] for line in lines] == [1, 2, 3]
-        assert lines[result.best_epoch - 1]["valid_perplexity"] == pytest.approx(math.exp(result.valid_nll))
-        assert result.checkpoint == str(home / "best.safetensors")
-
-
-def test_another_training_in_the_folder_is_refused(tmp_path):
-    train_language_model(SMALL, CORPUS, tmp_path)
-    for other, corpus in ((replace(SMALL, depth=3), CORPUS), (SMALL, small_corpus(train=90))):
-        corpus = replace(corpus, checksum=str(len(corpus.train)))
-        with pytest.raises(InvalidInputError, match="holds another training"):
-            train_language_model(other, corpus, tmp_path)
-    with held(tmp_path), pytest.raises(OutputError, match="another process"):
-        train_language_model(SMALL, CORPUS, tmp_path)
-
-
-def test_a_damaged_state_is_named(tmp_path):
-    train_language_model(SMALL, CORPUS, tmp_path)
-    path = tmp_path / "state.safetensors"
-    path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(DataError, match=r"state\.safetensors is damaged"):
-        train_language_model(SMALL, CORPUS, tmp_path)
-
-
-def test_a_text_shorter_than_a_window_is_refused(tmp_path):
-    with pytest.raises(DataError, match="do not fill 4 rows"):
-        train_language_model(replace(SMALL, window=1000), CORPUS, tmp_path / "none")
-    assert not (tmp_path / "none").exists()
-
-
-@given(columns=st.integers(2, 400), window=st.integers(1, 50))
-@settings(deadline=None, derandomize=True)
-def test_fixed_windows_follow_each_other_and_leave_less_than_one(columns, window):
-    windows = epoch_windows(columns, window)
-    assert [start for start, _ in windows] == [k * window for k in range(len(windows))]
-    assert 0 <= columns - 1 - len(windows) * window < window
-
-
-@given(columns=st.integers(10, 2000), window=st.integers(5, 50), epoch=st.integers(1, 9))
-@settings(deadline=None, derandomize=True)
-def test_varying_windows_cover_the_text_without_gaps(columns, window, epoch):
-    windows = epoch_windows(columns, window, vary=True, epoch=epoch)
-    end = 0
-    for start, steps in windows:
-        assert start == end
-        assert 5 <= steps <= 2 * window
-        end += steps
-    assert 0 <= columns - 1 - end < 5
-
-
-def test_varying_windows_differ_from_epoch_to_epoch_around_their_mean():
-    lengths = [n for epoch in range(20) for _, n in epoch_windows(3000, 35, vary=True, epoch=epoch)]
-    assert epoch_windows(3000, 35, vary=True, epoch=1) != epoch_windows(3000, 35, vary=True, epoch=2)
-    assert np.mean(lengths) == pytest.approx(0.95 * 35 + 0.05 * 17.5, abs=0.7)
-
-
-def test_a_window_holds_the_text_side_by_side():
-    rows = training_rows(Tokens(np.arange(20)), 2, 3)
-    assert window_of(rows, 3, 2).tolist() == [[3, 13], [4, 14], [5, 15]]
+def test_a_validation_text_too_short_is_named():
+    with pytest.raises(DataError, match="the validation text: 5 tokens"):
+        LanguageTraining(SMALL, replace(CORPUS, valid=Tokens(CORPUS.valid[:5])), seeds=(0,))
 
 
 @pytest.mark.gpu

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import torch
 from cases import randomize
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from rhn.data.text import Tokens
 from rhn.dropout import Dropout, Masks
 from rhn.errors import DataError, InvalidInputError
+from rhn.language import monte_carlo
 from rhn.language.evaluation import score
 from rhn.language.monte_carlo import monte_carlo_score, sample_masks
 from rhn.models.language import LanguageModel
@@ -54,6 +57,25 @@ def test_how_many_samples_run_side_by_side_does_not_matter(per_window):
         monte_carlo_score(model, text, ALL, samples=5, rows=rows, per_window=per_window).nll for rows in (1, 2, 5, 100)
     ]
     assert nlls == pytest.approx([nlls[0]] * 4, rel=1e-12)
+
+
+@both_ways
+def test_only_the_official_way_holds_the_text_of_every_sample(per_window):
+    model, text, samples = random_model(), random_text(301), 40
+    with LargestTensor() as seen:
+        monte_carlo_score(model, text, Dropout(), samples=samples, per_window=per_window, window=5)
+    assert (seen.numel >= 300 * samples) == (not per_window)
+
+
+@pytest.mark.parametrize(("held", "rows"), [(1, 1), (2 * (N - 1), 2), (4 * (N - 1) - 1, 3), (100 * N, 4)])
+def test_the_official_way_runs_fewer_samples_side_by_side_on_a_long_text(monkeypatch, held, rows):
+    model, text, done = random_model(), random_text(), []
+    how = {"samples": 7, "per_window": False, "window": N, "rows": 4}
+    wanted = monte_carlo_score(model, text, ALL, **how).nll
+    monkeypatch.setattr(monte_carlo, "HELD", held)
+    found = monte_carlo_score(model, text, ALL, **how, progress=lambda *call: done.append(call[0])).nll
+    assert done[0] == rows * (N - 1)
+    assert found == pytest.approx(wanted, rel=1e-12)
 
 
 def test_masks_are_a_function_of_seed_sample_and_window():
@@ -148,6 +170,17 @@ def test_arguments_out_of_range_are_refused(options, message):
 def test_a_text_of_one_token_is_refused():
     with pytest.raises(DataError, match="1 tokens do not make 1 rows"):
         monte_carlo_score(random_model(), random_text(1), ALL)
+
+
+class LargestTensor(TorchDispatchMode):
+    """The most numbers that any tensor made meanwhile has."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.numel = max([self.numel, *(t.numel() for t in tree_leaves(result) if isinstance(t, torch.Tensor))])
+        return result
 
 
 def random_text(length=N):

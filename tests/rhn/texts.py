@@ -1,9 +1,25 @@
-"""A small text for tests of language models: sentences of a made-up language with enough structure to learn."""
+"""A small text and training for tests of language models: sentences of a made-up language with enough structure to learn."""
 
 import numpy as np
 
 from rhn.data.text import TextCorpus, Tokens, Vocabulary
+from rhn.language.config import LanguageConfig
 
+# a training of a second that learns
+SMALL = LanguageConfig(
+    corpus="text",
+    depth=2,
+    hidden_size=12,
+    init="uniform:0.2",
+    batch_size=4,
+    window=7,
+    epochs=3,
+    drop_embedding=0.05,
+    drop_input=0.1,
+    drop_hidden=0.1,
+    drop_output=0.1,
+    weight_decay=1e-6,
+)
 NOUNS, VERBS = ("cat", "dog", "bird", "fish"), ("sees", "hears", "likes")
 
 

@@ -3,6 +3,8 @@
 Nothing here becomes a Python object a character: bytes (and characters, where a file is pure ASCII) are memory maps,
 other characters 32-bit code points, and words are read a block at a time.
 
+A byte-order mark at the start of a UTF-8 file is no part of its words or characters.
+
 Shape legend: N tokens of a file or of several.
 """
 
@@ -10,7 +12,7 @@ import codecs
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +40,16 @@ class Codes:
     def counts(self) -> np.ndarray:
         """How often each code occurs, (number of texts, size)."""
         return np.stack([_counts(text, self.size) for text in self.texts])
+
+    def first(self, wanted: np.ndarray) -> tuple[int, int]:
+        """The first of these codes that occurs: its place, counted through all texts, and the code."""
+        start = 0
+        for block in chain.from_iterable(map(_blocks, self.texts)):
+            places = np.flatnonzero(np.isin(block, wanted))
+            if len(places):
+                return start + int(places[0]), int(block[places[0]])
+            start += len(block)
+        raise LookupError("none of these codes occurs")
 
     def cut(self) -> "Codes":
         """The one text cut into three: 90, 5 and 5 %."""
@@ -73,14 +85,14 @@ def _word_blocks(path: Path) -> Iterator[list[str]]:
     rest = ""
     for block in _utf8_blocks(path):
         block = rest + block
-        cut = max(block.rfind(" "), block.rfind("\n")) + 1  # never within a word
-        rest = block[cut:]
-        yield split_words(block[:cut])
+        words = split_words(block)
+        rest = words.pop() if words and not block[-1].isspace() else ""  # the next block may go on with this word
+        yield words
     yield split_words(rest)
 
 
 def _characters(path: Path) -> np.ndarray:
-    mapped = _map(path)
+    mapped = _map(path)[_text_start(path) :]
     if all(block.max() < 128 for block in _blocks(mapped)):
         return mapped
     return _join([np.frombuffer(block.encode("utf-32-le"), "<u4") for block in _utf8_blocks(path)])
@@ -89,7 +101,7 @@ def _characters(path: Path) -> np.ndarray:
 def _utf8_blocks(path: Path) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8")()
     with path.open("rb") as file:
-        start = 0
+        start = file.seek(_text_start(path))
         while True:
             block = file.read(BLOCK)
             held = len(decoder.getstate()[0])  # of the block before, the start of a character
@@ -102,6 +114,11 @@ def _utf8_blocks(path: Path) -> Iterator[str]:
             if not block:
                 return
             start += len(block)
+
+
+def _text_start(path: Path) -> int:
+    with path.open("rb") as file:
+        return len(codecs.BOM_UTF8) if file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8 else 0
 
 
 def _map(path: Path) -> np.ndarray:

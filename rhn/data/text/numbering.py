@@ -64,15 +64,9 @@ def id_table(codes: Codes, counts: np.ndarray, vocabulary: Vocabulary) -> np.nda
     unknown = -1 if vocabulary.unknown is None else vocabulary.unknown
     table[used] = [vocabulary.index.get(codes.symbol(code), unknown) for code in used.tolist()]
     if (table[used] < 0).any():
-        missing = used[table[used] < 0]
-        place, code = _first(np.concatenate(codes.texts), missing)
+        place, code = codes.first(used[table[used] < 0])
         raise DataError(
             f"the text has {codes.symbol(code)!r:.60} as number {place} of its {vocabulary.unit}, which is not in the "
             f"vocabulary of {len(vocabulary)} {vocabulary.unit} and has no `<unk>` to stand for it; take it out"
         )
     return table
-
-
-def _first(text: np.ndarray, codes: np.ndarray) -> tuple[int, int]:
-    place = int(np.argmax(np.isin(text, codes)))
-    return place, int(text[place])

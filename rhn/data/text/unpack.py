@@ -8,7 +8,6 @@ import gzip
 import hashlib
 import logging
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,8 +25,8 @@ logger = logging.getLogger(__name__)
 def unpacked(path: Path, name: str) -> Path:
     """The plain file in a .gz, or the file called `name` in a .zip.
 
-    Raises DataError for an archive that is damaged, holds no such file or more than 2 GB; OutputError where the cache
-    folder cannot be written.
+    Raises DataError for an archive that is damaged, holds no such file, nothing or more than 2 GB; OutputError where
+    the cache folder cannot be written.
     """
     folder = user_cache_path("rhn", appauthor=False)
     prefix = f"{name}-{file_digest(path)[:12]}"
@@ -35,9 +34,12 @@ def unpacked(path: Path, name: str) -> Path:
         if kept.name == f"{prefix}-{file_digest(kept)[:12]}":
             return kept
         logger.warning("The unpacked text is damaged and will be unpacked again: %s", kept)
-    digest = hashlib.sha256()
+    digest, size = hashlib.sha256(), 0
     for block in _blocks(path, name):  # once without writing: a damaged archive or a bomb leaves no trace
         digest.update(block)
+        size += len(block)
+    if size == 0:
+        raise DataError(f"{path} unpacks to nothing, expected a text; fetch it again")
     target = folder / f"{prefix}-{digest.hexdigest()[:12]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,8 +66,11 @@ def _blocks(path: Path, name: str) -> Iterator[bytes]:
             if size > MAX_BYTES:
                 raise DataError(f"{path} unpacks to more than {MAX_BYTES} bytes, expected at most that; check the file")
             yield block
-    except (EOFError, zlib.error, zipfile.BadZipFile, gzip.BadGzipFile, RuntimeError, NotImplementedError) as error:
-        raise DataError(f"{path} is damaged or not a {path.suffix} file ({error}); fetch it again") from error
+    except DataError:
+        raise
+    except Exception as error:  # whatever damage makes zipfile, zlib, bz2 and lzma raise, the answer is the same
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{path} is damaged or not a {path.suffix} file ({reason}); fetch it again") from error
 
 
 def _zip_blocks(path: Path, name: str) -> Iterator[bytes]:

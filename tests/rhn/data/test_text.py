@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rhn.data.corpus import SPLITS
-from rhn.data.text import Tokens, Vocabulary, codes, read_text
+from rhn.data.text import Tokens, Vocabulary, read_text
 from rhn.errors import DataError, InvalidInputError
 
 PTB = Path(__file__).resolve().parents[4] / "shared" / "data" / "ptb"
@@ -103,16 +103,6 @@ def test_a_vocabulary_is_never_larger_than_asked(folder, size):
     assert len(read_text("text", folder, vocabulary_size=size).vocabulary) == min(size, 5)
 
 
-@given(text=st.text(st.sampled_from("ab \n\r\té\u2003x"), min_size=1), block=st.integers(1, 9))
-def test_words_are_the_same_however_a_file_is_cut_into_blocks(text, block, tmp_path_factory):
-    path = tmp_path_factory.mktemp("blocks") / "text"
-    path.write_bytes(text.encode())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(codes, "BLOCK", block)
-        found = codes.read_codes([[path]], "words")
-    assert [found.symbol(code) for code in found.texts[0]] == text.replace("\n", " <eos> ").split()
-
-
 def test_a_maximum_shortens_each_split_and_leaves_the_vocabulary(folder):
     whole, short = read_text("text", folder), read_text("text", folder, max_tokens=2)
     assert [len(getattr(short, split)) for split in SPLITS] == [2, 2, 2]
@@ -136,17 +126,6 @@ def test_a_folder_of_texts_is_joined_in_the_order_of_names(tmp_path):
         (tmp_path / name).write_text(text)
     corpus = read_text("text", tmp_path, unit="characters")
     assert "".join(decoded(corpus).values()) == "A" * 30 + "B" * 30 + "Z" * 30
-
-
-@given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=40), block=st.integers(1, 9))
-def test_characters_are_code_points_however_a_file_is_cut_into_blocks(text, block, tmp_path_factory):
-    path = tmp_path_factory.mktemp("characters") / "text"
-    path.write_bytes(text.encode())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(codes, "BLOCK", block)
-        corpus = read_text("text", path, unit="characters")
-    assert corpus.vocabulary.symbols == tuple(sorted(set(text)))
-    assert "".join(decoded(corpus).values()) == text
 
 
 def test_an_ascii_text_of_characters_stays_on_disk(tmp_path):

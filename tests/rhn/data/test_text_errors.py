@@ -57,6 +57,20 @@ def test_a_byte_that_is_not_utf8_is_named_with_its_place(tmp_path, monkeypatch, 
         read_text("text", tmp_path / "latin.txt", unit=unit)
 
 
+@pytest.mark.parametrize("unit", ["words", "characters"])
+def test_the_place_of_a_bad_byte_is_counted_from_the_files_start_after_a_byte_order_mark_too(tmp_path, unit):
+    (tmp_path / "latin.txt").write_bytes(b"\xef\xbb\xbfabc \xe9 def")
+    with pytest.raises(DataError, match="at byte 7;"):
+        read_text("text", tmp_path / "latin.txt", unit=unit)
+
+
+@pytest.mark.parametrize("unit", ["words", "characters"])
+def test_a_file_of_a_byte_order_mark_alone_is_refused(tmp_path, unit):
+    (tmp_path / "mark.txt").write_bytes(b"\xef\xbb\xbf")
+    with pytest.raises(DataError, match=r"mark\.txt: its train split has 0 token"):
+        read_text("text", tmp_path / "mark.txt", unit=unit)
+
+
 def test_splits_that_are_missing_or_ambiguous_are_named(folder):
     (folder / "other.test.txt").write_text("a b")
     with pytest.raises(DataError, match=r"says test: found my\.test\.txt and other\.test\.txt"):

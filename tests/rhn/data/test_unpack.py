@@ -24,11 +24,19 @@ def enwik(tmp_path):
     return path
 
 
-def zipped(enwik, member="enwik8"):
+def zipped(enwik, member="enwik8", method=zipfile.ZIP_DEFLATED):
     path = enwik.with_name("enwik8.zip")
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w", method) as archive:
         archive.write(enwik, member)
     return path
+
+
+def bzip2_zipped(enwik):
+    return zipped(enwik, method=zipfile.ZIP_BZIP2)
+
+
+def lzma_zipped(enwik):
+    return zipped(enwik, method=zipfile.ZIP_LZMA)
 
 
 def gzipped(enwik):
@@ -80,13 +88,32 @@ def test_an_archive_that_unpacks_to_too_much_is_refused_and_leaves_nothing(enwik
     assert not cache_home.exists()
 
 
+@pytest.mark.parametrize("compress", [zipped, gzipped])
+def test_an_archive_of_nothing_is_named_and_leaves_nothing(enwik, compress, cache_home):
+    enwik.write_bytes(b"")
+    archive = compress(enwik)
+    with pytest.raises(DataError, match=f"{archive} unpacks to nothing"):
+        read_text("enwik8", archive)
+    archive.write_bytes(b"")
+    with pytest.raises(DataError, match=f"{archive} (unpacks to nothing|is damaged)"):
+        read_text("enwik8", archive)
+    assert not cache_home.exists()
+
+
+def test_a_zip_whose_names_are_not_the_utf8_that_they_claim_to_be_is_refused(enwik):
+    archive = zipped(enwik, "enwiké")
+    archive.write_bytes(archive.read_bytes().replace("é".encode(), b"\xff\xfe"))
+    with pytest.raises(DataError, match=r"enwik8\.zip is damaged .*utf-8"):
+        read_text("enwik8", archive)
+
+
 def test_a_cache_folder_that_cannot_be_made_is_named(enwik, cache_home):
     cache_home.write_text("in the way")
     with pytest.raises(OutputError, match="unpack it by hand"):
         read_text("enwik8", zipped(enwik))
 
 
-@pytest.mark.parametrize("compress", [zipped, gzipped])
+@pytest.mark.parametrize("compress", [zipped, bzip2_zipped, lzma_zipped, gzipped])
 def test_no_changed_byte_of_an_archive_gives_another_text(enwik, compress):
     archive = compress(enwik)
     sound, content = read_text("enwik8", archive).checksum, archive.read_bytes()

@@ -1,0 +1,55 @@
+"""Configurations check that what they are given is of the type that their fields say, wherever it comes from."""
+
+import types
+from dataclasses import fields
+from functools import cache
+from typing import Literal, get_args, get_origin, get_type_hints
+
+from rhn.errors import InvalidInputError
+
+LARGEST = 2**63 - 1  # of whole numbers: no tensor has more of anything
+
+
+def check_fields(config) -> None:
+    """Raise InvalidInputError, naming the field, unless every value of a dataclass is of its field's type."""
+    hints = _hints(type(config))
+    for f in fields(config):
+        value = getattr(config, f.name)
+        if not fits(value, hints[f.name]):
+            raise InvalidInputError(f"{f.name} is {value!r:.60}, expected {expected(hints[f.name])}")
+
+
+def fits(value, hint) -> bool:
+    """Whether a value is of a type: bool, int, float, str, None, a Literal or a union of such.
+
+    >>> fits(3, float), fits(True, int), fits(10**400, float), fits("all", Literal["all", "last"]), fits(None, int | None)
+    (True, False, False, True, True)
+    """
+    if get_origin(hint) is Literal:
+        return isinstance(value, str) and value in get_args(hint)
+    if isinstance(hint, types.UnionType):
+        return any(fits(value, part) for part in get_args(hint))
+    if hint is float:
+        return type(value) is float or fits(value, int)
+    if hint is int:
+        return type(value) is int and abs(value) <= LARGEST
+    return type(value) is hint
+
+
+def expected(hint) -> str:
+    """A type in words.
+
+    >>> expected(int | None), expected(Literal["words", "characters"])
+    ('a whole number or None', "'words' or 'characters'")
+    """
+    if get_origin(hint) is Literal:
+        return " or ".join(map(repr, get_args(hint)))
+    if isinstance(hint, types.UnionType):
+        return " or ".join(map(expected, get_args(hint)))
+    words = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", type(None): "None"}
+    return words.get(hint, str(hint))
+
+
+@cache
+def _hints(kind: type) -> dict:
+    return get_type_hints(kind)

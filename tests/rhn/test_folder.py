@@ -1,0 +1,144 @@
+"""A training's folder: cleaned of what kills left, sworn to one configuration, and honest about a full disk."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from rhn.errors import DataError, InvalidInputError, OutputError
+from rhn.training.folder import held, metrics_file, require_same_training
+
+
+@pytest.fixture
+def config(tmp_path):
+    return tmp_path / "config.json"
+
+
+# held
+
+
+def test_what_killed_writers_left_is_removed_from_the_folder_and_from_its_seeds(tmp_path):
+    left = [".state.0123abcd.safetensors", ".config.0123abcd.json", ".command.0123abcd.json"]
+    left += ["seed-0/.best.89abcdef.safetensors", "seed-12/.metrics.89abcdef.jsonl"]
+    kept = ["best.safetensors", "seed-0/metrics.jsonl", "other/.best.89abcdef.safetensors"]
+    for name in [*left, *kept]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    with held(tmp_path):
+        found = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(found) == sorted([".lock", *kept]), "another training may be writing to other"
+
+
+def test_a_folder_that_is_held_is_not_cleaned_under_its_writer(tmp_path):
+    with held(tmp_path):
+        (tmp_path / ".state.0123abcd.safetensors").write_text("half")
+        with pytest.raises(OutputError, match="another process is training"), held(tmp_path):
+            pass
+        assert (tmp_path / ".state.0123abcd.safetensors").exists()
+
+
+# config.json
+
+
+def test_the_configuration_found_is_returned_and_none_where_the_folder_is_new(config):
+    assert require_same_training(config, {"depth": 2, "device": "cpu"}) is None
+    found = require_same_training(config, {"depth": 2, "device": "cuda"}, free=("device",))
+    assert found == {"depth": 2, "device": "cpu"}
+    assert json.loads(config.read_text()) == {"depth": 2, "device": "cuda"}
+
+
+def test_an_entry_that_an_older_version_did_not_write_has_its_default(config):
+    config.write_text(json.dumps({"depth": 2}))
+    wanted, defaults = {"depth": 2, "layers": 1}, {"depth": 9, "layers": 1}
+    with pytest.raises(InvalidInputError, match="layers is 3 here and 1 there"):
+        require_same_training(config, wanted | {"layers": 3}, defaults=defaults)
+    with pytest.raises(InvalidInputError, match="layers is 1 here and null there"):
+        require_same_training(config, wanted)
+    assert require_same_training(config, wanted, defaults=defaults) == {"depth": 2}
+    assert json.loads(config.read_text()) == wanted
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[1]", b"3", b"null", b'"depth"', b"{", b"", b"\xff", b"[" * 100_000],
+    ids=["array", "number", "null", "string", "half", "empty", "no text", "nested"],
+)
+def test_a_damaged_configuration_is_told_and_not_overwritten(config, content):
+    config.write_bytes(content)
+    with pytest.raises(DataError, match=r"config\.json .*: give another --out"):
+        require_same_training(config, {"depth": 2})
+    assert config.read_bytes() == content
+
+
+def test_a_configuration_that_cannot_be_opened_is_told(config):
+    config.mkdir()
+    with pytest.raises(DataError, match=r"config\.json cannot be read \(.*Is a directory"):
+        require_same_training(config, {"depth": 2})
+
+
+# metrics.jsonl
+
+
+def test_lines_are_added_to_those_given(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"epoch": 7}\nhalf a li')
+    with metrics_file(path, [{"epoch": 1}]) as add:
+        add({"epoch": 2, "nll": float("nan")})
+        assert path.read_text() == '{"epoch": 1}\n{"epoch": 2, "nll": null}\n', "written before the file is closed"
+
+
+@pytest.mark.parametrize(
+    "room", [0, 20, 40], ids=["none for the lines given", "a part of a line", "a part of the next line"]
+)
+def test_a_full_disk_is_an_output_error_with_the_reason(tmp_path, room):
+    """A limit on the file's size stands for the full disk."""
+    script = f"""
+import resource
+from pathlib import Path
+from rhn.errors import OutputError
+from rhn.training.folder import metrics_file
+resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))
+try:
+    with metrics_file(Path({str(tmp_path / "metrics.jsonl")!r}), [{{"epoch": 0}}]) as add:
+        for epoch in range(1, 9):
+            add({{"epoch": epoch}})
+except OutputError as error:
+    print(error)
+"""
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert out == f"cannot write {tmp_path}/metrics.jsonl: File too large\n"
+
+
+@pytest.mark.parametrize("fails", ["open", "write", "flush", "close"])
+def test_every_failure_is_an_output_error(tmp_path, monkeypatch, fails):
+    path = tmp_path / "metrics.jsonl"
+    real = type(path).open
+
+    def refuse(*args):
+        raise OSError(28, os.strerror(28))
+
+    class Refusing:
+        def __init__(self, file):
+            self.file = file
+
+        def __getattr__(self, name):
+            return refuse if name == fails else getattr(self.file, name)
+
+    def opened(self, mode="r", *rest, **more):
+        if mode != "a":
+            return real(self, mode, *rest, **more)
+        return refuse() if fails == "open" else Refusing(real(self, mode, *rest, **more))
+
+    monkeypatch.setattr(type(path), "open", opened)
+    with (
+        pytest.raises(OutputError, match=r"cannot write .*metrics\.jsonl: No space left on device"),
+        metrics_file(path, []) as add,
+    ):
+        add({"epoch": 1})
+
+
+def test_an_error_of_the_training_itself_is_not_taken_for_one_of_the_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="elsewhere"), metrics_file(tmp_path / "metrics.jsonl", []):
+        raise FileNotFoundError("elsewhere")

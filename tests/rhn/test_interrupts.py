@@ -1,0 +1,37 @@
+"""Ctrl-C: the first waits for the end of what is being done and says so, the second does not."""
+
+import os
+import signal
+
+import pytest
+
+from rhn.interrupts import deferred_interrupt
+
+
+def press_ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(("given", "word"), [((), "epoch"), (("step",), "step")])
+def test_the_first_ctrl_c_is_noted_and_says_what_is_finished_before(given, word, caplog):
+    before = signal.getsignal(signal.SIGINT)
+    with deferred_interrupt(*given) as interrupt:
+        assert not interrupt.pending
+        press_ctrl_c()
+        assert interrupt.pending
+        assert caplog.messages == [
+            f"stopping at the end of this {word}, with everything saved; Ctrl-C again stops at once"
+        ]
+        with pytest.raises(KeyboardInterrupt):
+            press_ctrl_c()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_where_interrupts_are_ignored_they_stay_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with deferred_interrupt() as interrupt:
+            press_ctrl_c()
+            assert not interrupt.pending
+    finally:
+        signal.signal(signal.SIGINT, before)

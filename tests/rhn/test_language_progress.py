@@ -1,0 +1,48 @@
+"""The line on a terminal says how fast tokens are really read."""
+
+import re
+
+import pytest
+
+from rhn.language import progress
+from rhn.language.config import LanguageConfig
+from rhn.language.training import LanguageTraining
+from rhn.language.windows import epoch_windows
+from tests.rhn.texts import small_corpus
+
+CONFIG = LanguageConfig(
+    corpus="text", hidden_size=3, batch_size=4, window=7, vary_window=True, init="uniform:0.2", epochs=2
+)
+
+
+class Screen:
+    """Stands for rich's bars: keeps what each update says."""
+
+    def __init__(self):
+        self.said = []
+
+    def add_task(self, description, total):
+        return 0
+
+    def update(self, task, *, description, completed):
+        self.said.append(description)
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)], ids=["one seed", "three seeds"])
+def test_the_speed_is_of_the_tokens_that_all_seeds_have_read_since_the_line_before(seeds, monkeypatch):
+    corpus, clock, screen = small_corpus(), [0.0], Screen()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    training, bar = LanguageTraining(CONFIG, corpus, seeds=seeds), progress._Bar(CONFIG, "perplexity", screen)
+    while not training.finished:
+        training.run_window()
+        clock[0] += 1.0
+        bar.window(training)
+    columns = len(corpus.train) // CONFIG.batch_size
+    first, second = (
+        [steps for _, steps in epoch_windows(columns, CONFIG.window, vary=True, epoch=epoch)] for epoch in (1, 2)
+    )
+    assert len(set(first)) > 1, "windows differ in length"
+    both = (first[-1] + second[0]) / 2  # the end of an epoch has no line
+    steps = [*first[:-1], both, *second[1:-1]]
+    found = [int(re.search(r"([\d,]+) tokens/s", said)[1].replace(",", "")) for said in screen.said]
+    assert found == [round(CONFIG.batch_size * len(seeds) * per_second) for per_second in steps]
