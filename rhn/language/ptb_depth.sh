@@ -7,7 +7,7 @@ data=$1 runs=$2 results=$3 jobs=${4:-2}
 export OMP_NUM_THREADS=1
 rhn() { "${PYTHON:-.venv/bin/python}" -m rhn "$@"; }
 training() { # NAME PRESET UNITS [OPTIONS]
-    rhn train "$2" --hidden-size "$3" "${@:4}" --vocabulary-size 2000 --epochs 10 --learning-rate 0.5 --lr-decay 1.5 --decay-after 4 \
+    rhn train "$2" --hidden-size "$3" "${@:4}" --vocabulary-size 2000 --epochs 10 --lr-decay 1.5 --decay-after 5 \
         --init uniform:0.08 --drop-embedding 0.05 --drop-input 0.2 --drop-hidden 0.05 --drop-output 0.2 --data "$data" --out "$runs/$1"
 }
 mkdir -p "$runs"

@@ -36,7 +36,7 @@ class Epoch:
     train_nll: float
     """Mean over the epoch, with dropout and with the weights as they were at each window."""
     valid_nll: float
-    """With the weights after the epoch (their average, where they are averaged), without dropout."""
+    """With the weights after the epoch (their average, where they are averaged), without dropout, in rows as in training."""
     learning_rate: float
     gradient_norm: float
     """Mean over the epoch, before gradients were scaled down."""
@@ -128,11 +128,13 @@ class LanguageTraining:
     def check(self) -> None:
         """Let seeds whose loss, gradient or weights are not finite leave; raises DivergedError where none is left.
 
-        Where steps with such a gradient are skipped (mixed precision), only a seed that has taken none of the last ones leaves.
+        Where steps with such a gradient are skipped (mixed precision), a seed leaves that has taken none for CHECK_EVERY steps, or
+        for an epoch that has fewer.
         """
         bad = ~self._norm[: self._done].isfinite()
         if self.config.step.skip_overflow:
-            bad = bad & bad[-CHECK_EVERY:].all(0)
+            long = self._done >= min(CHECK_EVERY, len(self._windows))
+            bad = bad & long & bad[-CHECK_EVERY:].all(0)
         bad |= ~self._nll[: self._done].isfinite()
         self._leave(
             bad.any(0) | ~self._stack.finite(),

@@ -1,5 +1,6 @@
 """Mixed precision in the training of language models: near float32, weights stay float32, an overflow costs one step."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -63,3 +64,12 @@ def test_a_training_whose_every_step_overflows_ends_and_says_so():
     training._stack.weights["output_weight"].mul_(1e6)
     with pytest.raises(DivergedError, match="gradient is not finite"):
         finish(training)
+
+
+def test_a_single_overflow_is_no_divergence():
+    training = LanguageTraining(MIXED, small_corpus(train=400), seeds=(0,))
+    training.run_window()
+    training._norm[0] = torch.inf
+    training.check()
+    finish(training)
+    assert all(math.isfinite(epoch.gradient_norm) for epoch in training.curve(0))
