@@ -86,7 +86,7 @@ class Gates(Common):
 
         with progress_bars() as report:
             record = gate_activity(model, pieces, device=device, progress=report("gates"))
-        _draw(lambda plots: plots.draw_gates(record, title=f"{self.checkpoint.stem}: {_about(model)}"), figure)
+        _draw(lambda plots: plots.draw_gates(record, title=f"{_called(self.checkpoint)}: {_about(model)}"), figure)
         if data:
             record.save(data)
         if self.json:
@@ -152,7 +152,7 @@ class LesionCommand(Common):
                 device=device,
                 progress=report("lesions"),
             )
-        _draw(lambda plots: plots.draw_lesions(table, title=f"{self.checkpoint.stem}: {_about(model)}"), figure)
+        _draw(lambda plots: plots.draw_lesions(table, title=f"{_called(self.checkpoint)}: {_about(model)}"), figure)
         if data:
             table.save(data)
         if self.json:
@@ -209,14 +209,12 @@ def _outputs(options: Common, what: str, split: str) -> tuple[Path, Path | None]
 
 def _text(options: Common):
     """A language model, and the text of --data in its vocabulary."""
-    from analysis.texts import read_for
     from rhn.commands.loading import text_model
     from rhn.training.numerics import keep_memory
 
     keep_memory()
     trained = text_model(options.checkpoint, options.cell)
-    name = str(options.checkpoint)
-    return trained.model, read_for(name, trained.vocabulary, trained.config.corpus, options.data)
+    return trained.model, trained.corpus(options.data)
 
 
 def _music(options: Common):
@@ -246,6 +244,14 @@ def _pieces(data: Path | None, split: str, names: tuple[str, ...]) -> list:
     if not pieces:
         raise InvalidInputError(f"{corpus.source} has no chorales in the split {split!r}")
     return pieces
+
+
+def _called(checkpoint: Path) -> str:
+    """What a figure calls a checkpoint: its name, or its run's where it is one of a run, with the seed where there are several."""
+    folder = checkpoint.resolve().parent
+    if checkpoint.stem not in ("best", "last") or not folder.name:
+        return checkpoint.stem
+    return f"{folder.parent.name}, {folder.name}" if folder.name.startswith("seed-") else folder.name
 
 
 def _about(model) -> str:

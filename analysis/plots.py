@@ -3,12 +3,16 @@
 Every `plot_*` draws into the axes it is given and returns them; every `draw_*` makes a whole figure.
 """
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from analysis.records import GateActivity, LesionTable, SequenceActivity
+from rhn.plots import drawable
 
 BLUE, ORANGE, RED, GREY = "#0072B2", "#E69F00", "#D55E00", "#666666"
 GATES = LinearSegmentedColormap.from_list("transform gate", ["#ffffff", "#ff0000"])  # gaps show the axes' grey
@@ -31,13 +35,18 @@ def plot_gates(record: GateActivity, ax: Axes | None = None) -> Axes:
         _bar_lines(sequence, ax, start)
         if len(record.sequences) > 1:
             ax.text(
-                start + sequence.steps / 2, record.layers + 0.55, sequence.name, ha="center", va="bottom", fontsize=8
+                start + sequence.steps / 2,
+                record.layers + 0.55,
+                drawable(sequence.name),
+                ha="center",
+                va="bottom",
+                fontsize=8,
             )
         start += sequence.steps + GAP
     _heat_map(np.concatenate(parts, 1), record.labels, ax)
     ax.set(xlim=(0, total), xlabel=_time_label(record))
     if len(record.sequences) == 1:
-        ax.set_title(record.sequences[0].name, loc="left")
+        ax.set_title(drawable(record.sequences[0].name), loc="left")
         _token_ticks(record.sequences[0], total, ax)
     return ax
 
@@ -47,7 +56,7 @@ def plot_sequence(record: GateActivity, sequence: SequenceActivity, ax: Axes | N
     ax = ax or Figure(figsize=(9, 0.9 + 0.22 * record.layers), layout="constrained").subplots()
     _bar_lines(sequence, ax)
     _heat_map(sequence.activity, record.labels, ax)
-    ax.set_title(sequence.name, loc="left")
+    ax.set_title(drawable(sequence.name), loc="left")
     _token_ticks(sequence, max(s.steps for s in record.sequences), ax)
     return ax
 
@@ -62,7 +71,7 @@ def plot_saturation(record: GateActivity, ax: Axes | None = None) -> Axes:
         ax.barh(layers, share, left=left, color=colour, edgecolor=GREY, linewidth=0.5, height=0.75, label=name)
         left = left + share
     ax.set(xlim=(0, 1), ylabel="layer", xlabel="share of gates, over units and time")
-    ax.set_yticks(layers, record.labels)
+    _layer_ticks(record.labels, ax)
     ax.set_title("transform gates", loc="left")
     ax.legend(loc="lower left", bbox_to_anchor=(0.35, 1.0), ncols=3, columnspacing=1, handlelength=1)
     return ax
@@ -72,10 +81,10 @@ def plot_effective_depth(record: GateActivity, ax: Axes | None = None) -> Axes:
     """Sum of the layers' mean gates over time, a line a sequence."""
     ax = ax or Figure(figsize=(7, 2.2), layout="constrained").subplots()
     for sequence in record.sequences[:8]:
-        ax.step(
-            np.arange(sequence.steps) + 0.5, sequence.effective_depth, where="mid", linewidth=1, label=sequence.name
-        )
-    ax.set(ylim=(0, None), xlabel=f"time ({TIME[record.step]})", ylabel="sum of mean gates")
+        times = np.arange(sequence.steps) + 0.5
+        ax.step(times, sequence.effective_depth, where="mid", linewidth=1, label=drawable(sequence.name))
+    highest = max(sequence.effective_depth.max() for sequence in record.sequences[:8])
+    ax.set(ylim=(0, 1.1 * highest or 1), xlabel=f"time ({TIME[record.step]})", ylabel="sum of mean gates")
     ax.set_title("effective depth", loc="left")
     tight = {"columnspacing": 0.8, "handlelength": 0.8, "handletextpad": 0.4}
     ax.legend(loc="lower right", bbox_to_anchor=(1.02, 1.0), ncols=4, **tight)
@@ -84,7 +93,7 @@ def plot_effective_depth(record: GateActivity, ax: Axes | None = None) -> Axes:
 
 def draw_gates(record: GateActivity, *, title: str = "") -> Figure:
     """The default figure: a panel a sequence with a shared colour bar; below, effective depth and the distribution over units."""
-    words = max((min(len(word), LONGEST) for s in record.sequences for word in s.symbols), default=0)
+    words = max((len(_shown(word)) for s in record.sequences for word in s.symbols.tolist()), default=0)
     S, tall = len(record.sequences), 0.55 + 0.16 * record.layers + 0.05 * words
     figure = Figure(figsize=(9, S * tall + 2.8), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(S * tall + 0.4, 2.4))
@@ -98,7 +107,7 @@ def draw_gates(record: GateActivity, *, title: str = "") -> Figure:
         panels[0].images[0], ax=panels.tolist(), label="mean transform gate", shrink=min(1.0, 2.2 / (S * tall))
     )
     if title:
-        top.suptitle(title, fontsize=11)
+        top.suptitle(drawable(title), fontsize=11)
     left, right = bottom.subplots(1, 2, width_ratios=(1.6, 1))
     plot_effective_depth(record, left)
     plot_saturation(record, right)
@@ -136,8 +145,10 @@ def plot_pairs(table: LesionTable, ax: Axes | None = None) -> Axes:
         i, j = index[row.layers[0]], index[row.layers[-1]]
         damage[i, j] = damage[j, i] = row.delta
     image = ax.imshow(damage, origin="lower", cmap="viridis", vmin=min(0.0, np.nanmin(damage)))
-    ax.set_xticks(range(len(index)), labels.values())
-    ax.set_yticks(range(len(index)), labels.values())
+    names = list(labels.values())
+    every = _every(names, ax, across=True)
+    ax.set_xticks(range(0, len(names), every), names[::every])
+    ax.set_yticks(range(0, len(names), every), names[::every])
     ax.set(xlabel="layer", ylabel="layer")
     ax.set_title(f"damage of two layers (nats a {table.step})", loc="left")
     ax.figure.colorbar(image, ax=ax)
@@ -153,7 +164,7 @@ def plot_units(table: LesionTable, ax: Axes | None = None) -> Axes:
     ax.axhline(0, color="black", linewidth=1, linestyle=(0, (4, 3)))
     ax.set(xscale="log", xlabel="unit, by damage", ylabel=f"damage of one unit (nats a {table.step})")
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend()
+    ax.legend(ncols=math.ceil(len(table.layers) / 8))
     return ax
 
 
@@ -164,7 +175,7 @@ def draw_lesions(table: LesionTable, *, title: str = "") -> Figure:
     for plot, ax in zip((plot_lesions, *extra), np.atleast_1d(figure.subplots(1, 1 + len(extra))), strict=True):
         plot(table, ax)
     if title:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(drawable(title), fontsize=11)
     return figure
 
 
@@ -174,9 +185,21 @@ def _heat_map(activity: np.ndarray, labels, ax: Axes) -> None:
     ax.imshow(
         activity, cmap=GATES, vmin=0, vmax=1, origin="lower", aspect="auto", extent=extent, interpolation="nearest"
     )
-    ax.set_yticks(range(1, L + 1), labels)
+    _layer_ticks(labels, ax)
     ax.set_ylabel("layer")
     ax.set_facecolor("#eeeeee")  # beyond the end: white is a closed gate
+
+
+def _layer_ticks(labels: Sequence[str], ax: Axes) -> None:
+    """The layers' labels beside layers 1..L."""
+    every = _every(labels, ax)
+    ax.set_yticks(range(1, len(labels) + 1, every), labels[::every])
+
+
+def _every(labels: Sequence[str], ax: Axes, *, across: bool = False) -> int:
+    """1 where an axes' height has room for all labels, 2 where for every second one, ...; `across`: written side by side."""
+    size = ax.yaxis.label.get_fontsize() * (0.75 * max(map(len, labels)) if across else 1)
+    return math.ceil(size * len(labels) * ax.figure.dpi / 72 / ax.get_window_extent().height)
 
 
 def _token_ticks(sequence: SequenceActivity, total: int, ax: Axes) -> None:
@@ -186,10 +209,16 @@ def _token_ticks(sequence: SequenceActivity, total: int, ax: Axes) -> None:
     inches = ax.figure.figure.get_figwidth() - 2  # without the labels and the colour bar; the axes' may be a subfigure
     if total * 1.1 * TICK_SIZE > 72 * inches:
         return
-    shown = [VISIBLE.get(s, s if len(s) <= LONGEST else s[: LONGEST - 1] + "…") for s in sequence.symbols.tolist()]
+    shown = [_shown(symbol) for symbol in sequence.symbols.tolist()]
     turned = 90 if max(map(len, shown)) > 2 else 0
-    ax.set_xticks(np.arange(sequence.steps) + 0.5, shown, rotation=turned, fontsize=TICK_SIZE, parse_math=False)
+    ax.set_xticks(np.arange(sequence.steps) + 0.5, shown, rotation=turned, fontsize=TICK_SIZE)
     ax.tick_params(axis="x", length=0, pad=1)
+
+
+def _shown(symbol: str) -> str:
+    """A token on a time axis."""
+    text = VISIBLE.get(symbol) or drawable(symbol)
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def _bar_lines(sequence: SequenceActivity, ax: Axes, start: int = 0) -> None:

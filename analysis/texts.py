@@ -6,17 +6,13 @@ Legend: N tokens of a text, T of a stretch, V symbols of the vocabulary.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from rhn.data.text import TextCorpus, Tokens, Vocabulary, read_text
+from rhn.data.text import Tokens, Vocabulary
 from rhn.data.text.vocabulary import EOS
 from rhn.errors import InvalidInputError
-
-CHORALES = (".json", ".pickle", ".mat")
-ARCHIVES = (".zip", ".gz")
 
 
 class Excerpt(np.ndarray):
@@ -39,28 +35,6 @@ class Excerpt(np.ndarray):
     def symbols(self) -> list[str]:
         """Words, characters, or bytes: as a character where it is one of ASCII, else in hexadecimal."""
         return [_readable(self.vocabulary.symbols[i]) for i in self.tolist()]
-
-
-def read_for(model: str, vocabulary: Vocabulary, corpus: str, data: Path | None = None) -> TextCorpus:
-    """A text in the vocabulary of a language model that was trained on `corpus`.
-
-    model: what messages call it.
-    data: None, the corpus where `rhn data get` puts it; its folder or archive; or any text file, cut 90 / 5 / 5 %.
-
-    Raises:
-        InvalidInputError: `data` is a file of chorales, or is needed: the corpus is a text of the user's own.
-        DataError: files that are missing, damaged, or do not fit the vocabulary.
-    """
-    if data is None and corpus == "text":
-        raise InvalidInputError(
-            f"{model} was trained on a text of your own: say where a text is, --data FILE or FOLDER"
-        )
-    if data is not None and data.suffix.lower() in CHORALES:
-        raise InvalidInputError(
-            f"{data} is for chorales, {model} holds a language model: expected a text, a file or folder"
-        )
-    own = data is not None and data.is_file() and data.suffix not in ARCHIVES and data.name != corpus
-    return read_text("text" if own else corpus, data, vocabulary=vocabulary)
 
 
 def excerpts(

@@ -8,13 +8,14 @@ import io
 import json
 import math
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
+from rhn.complaints import help_command, one_sentence
 from rhn.errors import InvalidInputError, RhnError
+from rhn.fields import LARGEST
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ def parse(
 
     `flag_pairs`: every flag can also be given as --no-flag, for options whose default is not the same everywhere.
 
-    Raises RhnError with one sentence where the words cannot be read; `--help` prints and exits 0.
+    Raises RhnError with one sentence where the words cannot be read or a path is empty; `--help` prints and exits 0.
     """
     import tyro
 
@@ -39,11 +40,14 @@ def parse(
                 description=description,
                 args=args,
                 config=(*config, tyro.conf.OmitArgPrefixes, tyro.conf.CascadeSubcommandArgs),
+                registry=_path_registry(),
             )
     except SystemExit as error:
         if not error.code:
             raise
-        raise RhnError(f"{_one_sentence(complaint.getvalue())} (see {prog} --help)") from None
+        box, words = complaint.getvalue(), sys.argv[1:] if args is None else args
+        command = " ".join([prog, *[word for word in words[:1] if word in _subcommands(options)]])
+        raise RhnError(f"{one_sentence(box)} (see {help_command(box, command)} --help)") from None
 
 
 def run_command(main: Callable[[], None]) -> int:
@@ -72,6 +76,12 @@ def resolve_device(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise InvalidInputError("--device cuda: torch sees no CUDA device here; use --device cpu")
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def check_seed(seed: int) -> None:
+    """Raise InvalidInputError unless every generator takes this seed."""
+    if not 0 <= seed <= LARGEST:
+        raise InvalidInputError(f"the seed is {seed}, expected a whole number from 0 to {LARGEST}")
 
 
 @contextlib.contextmanager
@@ -103,28 +113,31 @@ def finite_json(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _one_sentence(box: str) -> str:
-    """The message of an error box, without its frame (drawn in Unicode or ASCII) and its repetition of the help."""
-    kept = []
-    for line in box.splitlines():
-        line = re.sub(r"^[│|+╭╰]\s?|\s*[│|+]$", "", line).strip()
-        if line.startswith(("For full help", "Argument helptext")):
-            break
-        if not re.search(r"[─-]{4,}", line):  # titles and rules
-            kept.append(line)
-    words = re.sub(
-        r"^[A-Z][a-z]+ [a-z]+ (?=[A-Z]|invalid)", "", " ".join(" ".join(kept).split())
-    )  # an ASCII frame's title
-    words = re.sub(r"^Error parsing __\S+: ", "", words)  # a dataclass's own check: it names the field
-    number = re.match(r"Error parsing (--[\w-]+): (invalid literal for int|could not convert).*: '(.*)'", words)
-    if number:
-        option, kind, value = number.groups()
-        return f"{option} expects {'a whole number' if 'int' in kind else 'a number'}, got {value!r}"
-    unreadable = re.match(r"Error parsing (--[\w-]+): no type matching \{None\}\|(\w+) could .*?\['(.*?)'\]", words)
-    if unreadable:
-        option, kind, value = unreadable.groups()
-        return f"{option} expects {'a whole number' if kind == 'INT' else 'a number'}, got {value!r}"
-    return (
-        re.sub(r" Perhaps you meant:? (--[\w-]+).*", r"; perhaps you meant \1", words).strip()
-        or "the options could not be read"
+def _subcommands(options) -> set[str]:
+    """The names of a union's subcommands."""
+    return {about.name for part in get_args(options) for about in getattr(part, "__metadata__", ()) if about.name}
+
+
+def _path_registry():
+    """How tyro reads paths: an empty one, which is commonly an unset variable of the shell, would be the current folder."""
+    import tyro
+
+    registry = tyro.constructors.ConstructorRegistry()
+
+    @registry.primitive_rule
+    def path(type_info):
+        return None if type_info.type is not Path else spec
+
+    def read(words: list[str]) -> Path:
+        if not words[0].strip():
+            raise ValueError("expected a path, got an empty one")
+        return Path(words[0])
+
+    spec = tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda value: [str(value)],
     )
+    return registry

@@ -38,9 +38,6 @@ class Dropout:
             if not 0 <= getattr(self, name) < 1:
                 raise InvalidInputError(f"the {name} dropout is {getattr(self, name)}, expected 0 or more and below 1")
 
-    def __bool__(self) -> bool:
-        return any((self.embedding, self.input, self.hidden, self.output, self.candidate))
-
 
 class Masks(NamedTuple):
     """One draw of all masks of a model; None where nothing is dropped."""

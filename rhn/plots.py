@@ -8,10 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter, LogFormatter, MaxNLocator
 
+from rhn.presets.language import PTB_WORDS
 from rhn.published import PTB_BY_DEPTH
-from rhn.report import Curves, DepthPoint
+from rhn.report import Curves, DepthPoint, sizes
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#666666")  # Okabe and Ito
 MARKERS = "osD^vP*"
@@ -29,13 +32,24 @@ PUBLISHED = {"rhn": "valid", "rhn, tied": "valid_tied"}  # the paper's series, a
 WITHOUT_DEPTH = ("lstm", "gru", "rnn", "irnn")
 
 
+def drawable(text: str) -> str:
+    r"""A label as a figure can show it: characters that the font lacks as Python writes them, dollars not as mathematics.
+
+    >>> print(drawable("naïve 字 $x$"))
+    naïve \u5b57 \$x\$
+    """
+    font = get_font(findfont(FontProperties()))
+    shown = (c if c.isprintable() and font.get_char_index(ord(c)) else _code_point(c) for c in text)
+    return "".join(shown).replace("$", r"\$")
+
+
 def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
     """Training (dashed) and validation (solid) over epochs, a colour a training; a point at the best epoch."""
     ax = ax or Figure(figsize=(6, 3.4), layout="constrained").subplots()
     for k, c in enumerate(curves):
         colour = COLOURS[k % len(COLOURS)]
         ax.plot(c.epochs, c.train, linestyle="--", linewidth=1, color=colour, alpha=0.7)
-        ax.plot(c.epochs, c.valid, linewidth=1.4, color=colour, label=c.name)
+        ax.plot(c.epochs, c.valid, linewidth=1.4, color=colour, label=drawable(c.name))
         ax.plot(*c.best, "o", color=colour, markersize=4)
     measure = curves[0].measure
     ax.set(xlabel="epoch", ylabel=LABELS[measure])
@@ -54,7 +68,7 @@ def plot_learning_rate(curves: Sequence[Curves], ax: Axes | None = None) -> Axes
     ax = ax or Figure(figsize=(6, 1.6), layout="constrained").subplots()
     for k, c in enumerate(curves):
         if c.learning_rate is not None:
-            ax.plot(c.epochs, c.learning_rate, linewidth=1.2, color=COLOURS[k % len(COLOURS)], label=c.name)
+            ax.plot(c.epochs, c.learning_rate, linewidth=1.2, color=COLOURS[k % len(COLOURS)], label=drawable(c.name))
     ax.set(xlabel="epoch", ylabel="learning rate", yscale="log")
     return ax
 
@@ -78,23 +92,26 @@ def plot_depth(points: Sequence[DepthPoint], ax: Axes | None = None) -> Axes:
     series: dict[str, list[DepthPoint]] = {}
     for p in points:
         series.setdefault(_series(p), []).append(p)
-    places = {
-        label: k for k, label in enumerate(dict.fromkeys([*PUBLISHED, *series]))
-    }  # the paper's keep their colours
+    # the paper's series keep their colours
+    places = {label: k for k, label in enumerate(dict.fromkeys([*PUBLISHED, *series]))}
+    legend = []
     for label, members in series.items():
         k = places[label]
-        style = {"color": COLOURS[k % len(COLOURS)]}
+        colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
         means = [float(np.mean(p.valid)) for p in members]
         if members[0].cell in WITHOUT_DEPTH:
             for mean in means:
-                ax.axhline(mean, linestyle=":", linewidth=1.2, label=f"{label} ({mean:.1f})", **style)
+                words = f"{drawable(label)} ({mean:.1f})"
+                legend.append(ax.axhline(mean, linestyle=":", linewidth=1.2, color=colour, label=words))
             continue
-        ax.plot([p.depth for p in members], means, linewidth=1.2, label=label, **style)
+        line = {"color": colour, "linewidth": 1.2, "linestyle": "-" if len(members) > 1 else "none"}
+        ax.plot([p.depth for p in members], means, **line)
         for p in members:
-            ax.plot([p.depth] * len(p.valid), p.valid, MARKERS[k % len(MARKERS)], markersize=4, **style)
-    _depth_axis(ax, max((p.depth for p in points), default=1))
-    ax.set_title("trained here", loc="left")
-    ax.legend()
+            ax.plot([p.depth] * len(p.valid), p.valid, marker, markersize=4, color=colour)
+        legend.append(Line2D([], [], marker=marker, markersize=4, label=drawable(label), **line))
+    _depth_axis(ax, max(p.depth for p in points))
+    ax.set_title(f"trained here\n{sizes(points)}", loc="left")
+    ax.legend(handles=legend)
     return ax
 
 
@@ -106,7 +123,8 @@ def plot_published(ax: Axes | None = None) -> Axes:
         values = [getattr(row, name) for row in PTB_BY_DEPTH]
         ax.plot(depths, values, f"{MARKERS[k]}-", color=COLOURS[k], linewidth=1.2, markersize=4, label=label)
     _depth_axis(ax, max(depths))
-    ax.set_title("Zilly et al. (2017), 19 to 32 million parameters", loc="left")
+    units = sorted(row.units for row in PTB_BY_DEPTH)
+    ax.set_title(f"Zilly et al. (2017)\n{units[0]:,} to {units[-1]:,} units, {PTB_WORDS:,} words", loc="left")
     ax.legend()
     return ax
 
@@ -128,3 +146,7 @@ def _series(point: DepthPoint) -> str:
 def _depth_axis(ax: Axes, deepest: int) -> None:
     ax.set(xlabel="recurrence depth", ylabel="best validation perplexity", xlim=(0.5, max(deepest, 2) + 0.5))
     ax.set_xticks(range(1, max(deepest, 2) + 1))
+
+
+def _code_point(character: str) -> str:
+    return character.encode("unicode_escape").decode()

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from rhn.errors import DataError, InvalidInputError
+from rhn.language.config import LanguageConfig
+from rhn.presets.language import PTB_WORDS
 from rhn.published import PTB_BY_DEPTH
 
 MEASURES = ("perplexity", "bits_per_character", "nll")
@@ -44,13 +46,20 @@ class Curves:
 
 @dataclass(frozen=True)
 class DepthPoint:
-    """One training of figure 5(a): best validation perplexity of each seed."""
+    """One training of figure 5(a), on Penn Treebank: best validation perplexity of each seed."""
 
     run: str
     cell: str
     tied: bool
     depth: int
     layers: int
+    hidden_size: int
+    vocabulary_size: int | None
+    """Words kept; None: all, as in the paper."""
+    max_tokens: int | None
+    """Tokens kept of each split; None: all, as in the paper."""
+    text: str
+    """Checksum of what was read: files, vocabulary and length."""
     epochs: int
     valid: tuple[float, ...]
 
@@ -61,6 +70,12 @@ class DepthPoint:
             return None
         row = next((row for row in PTB_BY_DEPTH if row.depth == self.depth), None)
         return row and (row.valid_tied if self.tied else row.valid)
+
+    @property
+    def has_published_size(self) -> bool:
+        """Whether this is a network of the paper, on the whole text."""
+        whole = self.max_tokens is None and self.vocabulary_size in (None, PTB_WORDS)
+        return whole and self.published is not None and (self.depth, self.hidden_size) in _PUBLISHED_UNITS
 
 
 def read_curves(run: Path) -> list[Curves]:
@@ -73,8 +88,32 @@ def read_curves(run: Path) -> list[Curves]:
 
 
 def read_depth(runs: Iterable[Path]) -> list[DepthPoint]:
-    """Figure 5(a)'s point of each training, by depth; raises DataError for one that is not measured in perplexity."""
-    return sorted((_point(run) for run in runs), key=lambda p: (p.cell != "rhn", p.cell, p.tied, p.depth))
+    """Figure 5(a)'s point of each training, by depth; networks may be smaller than the paper's, and their text shorter.
+
+    Raises DataError for a training that is not on Penn Treebank, InvalidInputError where the trainings' texts differ.
+    """
+    points = sorted((_point(run) for run in runs), key=lambda p: (p.cell != "rhn", p.cell, p.tied, p.depth))
+    for other in points[1:]:
+        if other.text != points[0].text:
+            pair = (points[0], other)
+            cuts = (f"{p.run}: vocabulary_size {p.vocabulary_size}, max_tokens {p.max_tokens}" for p in pair)
+            raise InvalidInputError(
+                f"trainings on different texts cannot be compared ({'; '.join(cuts)}): report on them one by one"
+            )
+    return points
+
+
+def sizes(points: Sequence[DepthPoint]) -> str:
+    """What was trained, for a title: "200 to 255 units, 2,000 words"; or that it is the paper's."""
+    if all(p.has_published_size for p in points if p.cell == "rhn") and any(p.cell == "rhn" for p in points):
+        return "the paper's sizes"
+    units = sorted({p.hidden_size for p in points})
+    parts = [f"{units[0]:,} to {units[-1]:,} units" if len(units) > 1 else f"{units[0]:,} units"]
+    words = points[0].vocabulary_size
+    parts.append("the whole vocabulary" if words is None else f"{words:,} words")
+    if points[0].max_tokens is not None:
+        parts.append(f"the first {points[0].max_tokens:,} tokens")
+    return ", ".join(parts)
 
 
 def require_one_measure(curves: Sequence[Curves]) -> str:
@@ -94,6 +133,9 @@ def depth_rows(points: Iterable[DepthPoint]) -> list[dict]:
             "tied": p.tied,
             "depth": p.depth,
             "layers": p.layers,
+            "hidden_size": p.hidden_size,
+            "vocabulary_size": p.vocabulary_size,
+            "max_tokens": p.max_tokens,
             "epochs": p.epochs,
             "valid_perplexity": valid,
             "published_valid_perplexity": p.published,
@@ -132,12 +174,21 @@ def _point(run: Path) -> DepthPoint:
     if (measure := require_one_measure(curves)) != "perplexity":
         raise DataError(f"{run} is measured in {measure}, expected a training on words, in perplexity")
     try:
-        config = json.loads((run / "config.json").read_text())
-        shape = {name: config[name] for name in ("cell", "tied", "depth", "layers")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        told = json.loads((run / "config.json").read_text())
+        shape = {name: told[name] for name in _SHAPE}
+        LanguageConfig(corpus=told["corpus"], **shape)
+        text = str(told["text"])
+    except (OSError, ValueError, KeyError, TypeError, InvalidInputError) as error:
         raise DataError(f"{run / 'config.json'} does not say what was trained ({error})") from error
+    if told["corpus"] != "ptb":
+        raise DataError(
+            f"{run} was trained on {told['corpus']!r}, and the paper's perplexities by depth are Penn Treebank's: "
+            "expected trainings on 'ptb'; leave out --depth for curves"
+        )
     epochs = max(int(c.epochs[-1]) for c in curves)
-    return DepthPoint(run.resolve().name, **shape, epochs=epochs, valid=tuple(c.best[1] for c in curves))
+    return DepthPoint(run.resolve().name, **shape, text=text, epochs=epochs, valid=tuple(c.best[1] for c in curves))
 
 
 _SPLITS = ("train", "valid")
+_SHAPE = ("cell", "tied", "depth", "layers", "hidden_size", "vocabulary_size", "max_tokens")
+_PUBLISHED_UNITS = {(row.depth, row.units) for row in PTB_BY_DEPTH}

@@ -3,17 +3,15 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import tyro
 
 from rhn.command import print_json, progress_bars
+from rhn.commands.options import Folder, Place
 from rhn.errors import InvalidInputError
 
 BEGINNING = {"words": 16, "characters": 72, "bytes": 72}  # tokens of a line that shows what a text is
-
-Folder = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
-Place = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +52,7 @@ class Show:
             raise InvalidInputError("--words and --characters exclude one another; give one of them")
         if (self.words or self.characters) and self.name != "text":
             raise InvalidInputError(
-                f"--words and --characters are for a text of your own; {self.name} has its own unit"
+                f"--words and --characters are for a text of your own, rhn data show text; {self.name} has its own unit"
             )
         shown = _chorales(self.data) if self.name == "jsb" else _text(self.name, self.data, self.characters)
         if self.json:

@@ -1,17 +1,18 @@
 """`rhn evaluate`: how well a trained model predicts a split, chorales or text."""
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import tyro
 
-from rhn.command import print_json, progress_bars, resolve_device
+from rhn.command import check_seed, print_json, progress_bars, resolve_device
 from rhn.commands.loading import TrainedText, chorale_corpus, chorale_model, model_class, text_model
 from rhn.commands.options import Checkpoint, Device, MaybeWhole, Name, Place, Whole
 from rhn.errors import InvalidInputError
 
 Temperature = Annotated[float | Literal["auto"] | None, tyro.conf.arg(metavar="X|auto")]
-TEXT_OPTIONS = ("batch_size", "temperature", "mc", "mc_official", "dynamic", "max_tokens")
+TEXT_OPTIONS = ("batch_size", "temperature", "mc", "mc_official", "dynamic", "max_tokens", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class Evaluate:
     max_tokens: MaybeWhole = None
     """Text: only the first so many tokens of the split."""
     batch_size: MaybeWhole = None
-    """Text: read as so many rows, each from the zero state: faster, and a little worse than in one piece (default: 1)."""
+    """Text: read as so many rows, each from the zero state: faster, and a little worse than in one piece, which is usual."""
     temperature: Temperature = None
     """Text: divides the logits; auto: the best between 0.8 and 1.2 on the validation text."""
     mc: MaybeWhole = None
@@ -35,7 +36,7 @@ class Evaluate:
     mc_official: MaybeWhole = None
     """Text: as the official code does it, one set of masks a sample for the whole text."""
     dynamic: bool = False
-    """Text: let the weights follow the text that was already predicted (Krause et al. 2018)."""
+    """Text: let the weights follow the text that was already predicted (Krause et al. 2018), at their learning rate for words."""
     seed: Whole = 0
     """Text: seed of the masks of --mc."""
     cell: Name = None
@@ -53,7 +54,7 @@ class Evaluate:
 
     def _chorales(self) -> None:
         for name in TEXT_OPTIONS:
-            if getattr(self, name):
+            if getattr(self, name) != getattr(Evaluate, name):
                 raise InvalidInputError(
                     f"--{name.replace('_', '-')} is for language models, and this is one of chorales"
                 )
@@ -76,6 +77,10 @@ class Evaluate:
             if self.temperature is not None:
                 used["temperature"] = self._temperature(trained, corpus, device, report("temperature"))
             found, method = self._score(trained, corpus, device, used.get("temperature", 1.0), report(self.split))
+        if self.temperature is not None and math.isnan(found.nll):
+            raise InvalidInputError(
+                f"--temperature {self.temperature} takes the logits beyond any number: expected one nearer to 1"
+            )
         name, used = measure_name(trained.vocabulary), used | method
         value = measure(found.nll, name)
         if self.json:
@@ -85,7 +90,8 @@ class Evaluate:
             print(f"{self.split}: {name.replace('_', ' ')} {value:.4f} over {found.tokens} predicted tokens{how}")
 
     def _check_methods(self) -> None:
-        methods = [name for name in ("mc", "mc_official", "dynamic", "batch_size") if getattr(self, name)]
+        methods = ("mc", "mc_official", "dynamic", "batch_size")
+        methods = [name for name in methods if getattr(self, name) != getattr(Evaluate, name)]
         if len(methods) > 1:
             words = " and ".join(f"--{name.replace('_', '-')}" for name in methods)
             raise InvalidInputError(f"{words} exclude one another; give one of them")
@@ -94,6 +100,11 @@ class Evaluate:
         for name, least in {"mc": 1, "mc_official": 1, "batch_size": 1, "max_tokens": 2}.items():
             if (value := getattr(self, name)) is not None and value < least:
                 raise InvalidInputError(f"--{name.replace('_', '-')} is {value}, expected {least} or more")
+        check_seed(self.seed)
+        if self.temperature not in (None, "auto"):
+            from rhn.language.evaluation import check_temperature
+
+            check_temperature(self.temperature)
 
     def _temperature(self, trained: TrainedText, corpus, device: str, progress) -> float:
         if self.temperature != "auto":
@@ -104,19 +115,22 @@ class Evaluate:
 
     def _score(self, trained: TrainedText, corpus, device: str, temperature: float, progress):
         """(score, what to say of how it was found)."""
-        whole, shared = getattr(corpus, self.split), {"device": device, "progress": progress}
-        text = type(whole)(whole.raw[: self.max_tokens], whole.table)
+        text, shared = getattr(corpus, self.split).head(self.max_tokens), {"device": device, "progress": progress}
         if samples := self.mc or self.mc_official:
             from rhn.language.monte_carlo import monte_carlo_score
 
             shared |= {"samples": samples, "per_window": self.mc is not None, "window": trained.config.window}
             shared |= {"seed": self.seed, "temperature": temperature}
             method = {"samples": samples, "method": "mc" if self.mc else "mc-official"}
-            return monte_carlo_score(trained.model, text, trained.config.dropout, **shared), method
+            try:
+                return monte_carlo_score(trained.model, text, trained.config.dropout, **shared), method
+            except InvalidInputError as error:  # samples of --mc-official alone can be rejected
+                raise InvalidInputError(f"{error}, with --mc {samples}") from None
         if self.dynamic:
             from rhn.language.dynamic import dynamic_score
 
-            return dynamic_score(trained.model, text, corpus.train, **shared), {"method": "dynamic"}
+            read = corpus.train.head(trained.config.max_tokens)  # what the model was trained on, not more of its text
+            return dynamic_score(trained.model, text, read, **shared), {"method": "dynamic"}
         from rhn.language.evaluation import score
 
         return score(trained.model, text, batch_size=self.batch_size or 1, temperature=temperature, **shared), {}

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from rhn.command import check_seed
 from rhn.commands.loading import text_model
 from rhn.commands.options import Checkpoint, MaybeWhole, Name, Number, Whole
 
@@ -29,6 +30,7 @@ class Generate:
     """The cell of a checkpoint with a cell of your own, as package.module:factory."""
 
     def run(self) -> None:
+        check_seed(self.seed)
         trained = text_model(self.checkpoint, self.cell)
         from rhn.language.generation import generate
 

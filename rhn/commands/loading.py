@@ -1,34 +1,56 @@
 """What the commands load: checkpoints with what they say of themselves, and the data that they are about."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rhn.errors import CheckpointError, DataError, InvalidInputError, RhnError
-from rhn.files import atomic_path
 
 if TYPE_CHECKING:
     from rhn.data.text import TextCorpus, Vocabulary
     from rhn.language.config import LanguageConfig
     from rhn.models import LanguageModel, PolyphonicModel
 
-NOTE = "command.json"  # in a run's folder: where its data was
+CHORALES = (".json", ".pickle", ".mat")
 
 
 @dataclass(frozen=True)
 class TrainedText:
     """A checkpoint of a language model: how it was trained, on which corpus, with which vocabulary."""
 
+    checkpoint: Path
     model: "LanguageModel"
     config: "LanguageConfig"
     vocabulary: "Vocabulary"
 
     def corpus(self, data: Path | None) -> "TextCorpus":
-        """The text that it was trained on, or one that makes the same vocabulary; raises DataError otherwise."""
-        from rhn.data.text import read_text
+        """The corpus that it was trained on, whole, or any other text in its vocabulary.
 
-        return read_text(self.config.corpus, data, vocabulary=self.vocabulary)
+        data: None, that corpus where `rhn data get` puts it; its folder or archive; or a text, a file or folder.
+
+        Raises:
+            InvalidInputError: `data` is a file of chorales, or is needed: the corpus is a text of the user's own.
+            DataError: files that are missing, damaged, or do not fit the vocabulary.
+        """
+        from rhn.data.text import read_text
+        from rhn.data.text.files import belongs_to
+
+        name = self.config.corpus
+        if data is None:
+            if name == "text":
+                raise InvalidInputError(
+                    f"{self.checkpoint} was trained on a text of your own: say where a text is, --data FILE or FOLDER"
+                )
+            return read_text(name, vocabulary=self.vocabulary)
+        if data.suffix.lower() in CHORALES:
+            raise InvalidInputError(
+                f"{data} is for chorales, {self.checkpoint} holds a language model: expected a text, a file or folder"
+            )
+        try:
+            own = belongs_to(name, data)
+        except OSError as error:
+            raise DataError(f"{data} cannot be read: {error.strerror or error}") from error
+        return read_text(name if own else "text", data, vocabulary=self.vocabulary)
 
 
 def model_class(checkpoint: Path) -> str:
@@ -68,7 +90,7 @@ def text_model(checkpoint: Path, cell: str | None) -> TrainedText:
         raise CheckpointError(
             f"{checkpoint} holds a vocabulary of {len(vocabulary)} symbols, its model has {model.vocabulary_size}"
         )
-    return TrainedText(model, config, vocabulary)
+    return TrainedText(checkpoint, model, config, vocabulary)
 
 
 def chorale_corpus(data: Path | None):
@@ -87,21 +109,9 @@ def text_corpus(config: "LanguageConfig", data: Path | None) -> "TextCorpus":
     return read_text(config.corpus, data, **unit, **sizes)
 
 
-def keep_data_path(out: Path, data: Path | None) -> None:
-    """Note in a run's folder where its data is, for `rhn resume`."""
-    with atomic_path(out / NOTE) as temporary:
-        temporary.write_text(json.dumps({"data": None if data is None else str(data.resolve())}) + "\n")
-
-
-def kept_data_path(out: Path) -> Path | None:
-    """Where a run's data was when it was trained; None where nothing is noted."""
-    try:
-        where = json.loads((out / NOTE).read_text())["data"]
-        return None if where is None else Path(where)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{out / NOTE} cannot be read ({error}): delete it, and give --data") from error
+def about_data(data: Path | None) -> dict[str, str | None]:
+    """What a run's config.json says of where its data is, for `rhn resume`."""
+    return {"path": None if data is None else str(data.absolute())}
 
 
 def _model(checkpoint: Path, cell: str | None, kind: type):

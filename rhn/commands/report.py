@@ -21,7 +21,7 @@ class Report:
     runs: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...")]]
     """Folders of trainings, of language models or of chorales."""
     depth: bool = False
-    """Best validation perplexity by recurrence depth, beside the paper's numbers."""
+    """Of trainings on Penn Treebank: best validation perplexity by recurrence depth, beside the paper's numbers."""
     output: File = None
     """Figure to write, .png, .svg or .pdf (default: curves.png or depth.png in the current folder)."""
     csv: File = None
@@ -65,11 +65,15 @@ class Report:
 
         points = report.read_depth(self.runs)
         rows = report.depth_rows(points)
-        print(f"{'cell':<8}{'tied':>5}{'depth':>7}{'layers':>8}{'epochs':>8}{'valid':>9}{'paper':>8}   run")
+        print(
+            f"{'cell':<8}{'tied':>5}{'depth':>7}{'layers':>8}{'units':>7}{'words':>8}{'tokens':>11}"
+            f"{'epochs':>8}{'valid':>9}{'paper':>8}   run"
+        )
         for row in rows:
             paper = "" if row["published_valid_perplexity"] is None else f"{row['published_valid_perplexity']:.1f}"
             print(
                 f"{row['cell']:<8}{'yes' if row['tied'] else 'no':>5}{row['depth']:>7}{row['layers']:>8}"
+                f"{row['hidden_size']:>7}{row['vocabulary_size'] or 'all':>8}{row['max_tokens'] or 'all':>11}"
                 f"{row['epochs']:>8}{row['valid_perplexity']:>9.2f}{paper:>8}   {row['run']}"
             )
         with mpl.rc_context(plots.STYLE):

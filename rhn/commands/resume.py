@@ -7,9 +7,9 @@ from typing import Annotated
 
 import tyro
 
-from rhn.commands.loading import kept_data_path
 from rhn.commands.options import Device, MaybeWhole, Minutes, Place
 from rhn.errors import InvalidInputError
+from rhn.fields import fits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +32,10 @@ class Resume:
     """Print the result as one JSON object."""
 
     def run(self) -> None:
-        config, seeds = _read(self.out)
+        config, seeds, path = _read(self.out)
         if self.epochs is not None:
             config = replace(config, epochs=self.epochs)
-        options = replace(self, data=self.data or kept_data_path(self.out))
+        options = replace(self, data=path if self.data is None else self.data)
         if seeds is not None:
             from rhn.commands.train_text import train_text
 
@@ -55,17 +55,23 @@ class Resume:
 
 
 def _read(folder: Path):
-    """The configuration that a run's folder describes, and its seeds (None for chorales); raises InvalidInputError."""
+    """(configuration, seeds or None for chorales, where the data was if not in its usual place) of a run's folder.
+
+    Raises InvalidInputError.
+    """
     path = folder / "config.json"
     if not path.is_file():
         raise InvalidInputError(f"{folder} holds no training: there is no config.json in it; `rhn train` begins one")
     from rhn.commands.starting import starting_point
     from rhn.presets import LanguageConfig
 
-    config = starting_point(None, path, None)
+    config, content = starting_point(None, path, None), json.loads(path.read_text())
+    seeds, data = content.get("seeds"), content.get("path")
+    if not fits(data, str | None):
+        raise InvalidInputError(f"{path} does not say where the data is: give --data")
+    data = None if data is None else Path(data)
     if not isinstance(config, LanguageConfig):
-        return config, None
-    seeds = json.loads(path.read_text()).get("seeds")
+        return config, None, data
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
         raise InvalidInputError(f"{path} does not say which seeds were trained: it is no run's config.json")
-    return config, seeds
+    return config, seeds, data

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+from rhn.command import check_seed
 from rhn.commands.loading import chorale_model
 from rhn.commands.options import Checkpoint, Name, Number, Whole
 
@@ -30,6 +31,7 @@ class Sample:
     def run(self) -> None:
         from rhn.sampling import check_output, sample_chorale, write_chorale
 
+        check_seed(self.seed)
         check_output(self.output)
         model = chorale_model(self.checkpoint, self.cell)
         frames = sample_chorale(model, bars=self.bars, temperature=self.temperature, seed=self.seed)

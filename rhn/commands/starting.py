@@ -10,7 +10,7 @@ from rhn.errors import InvalidInputError
 from rhn.fields import expected, fits
 from rhn.presets import LanguageConfig, TrainConfig, preset
 
-RUN_ENTRIES = ("seeds", "text", "device", "data")  # of a run's config.json, beside the configuration
+RUN_ENTRIES = ("seeds", "text", "device", "data", "path")  # of a run's config.json, beside the configuration
 
 
 def starting_point(name: str | None, file: Path | None, cell: str | None) -> TrainConfig | LanguageConfig:
@@ -39,6 +39,12 @@ def starting_point(name: str | None, file: Path | None, cell: str | None) -> Tra
         raise InvalidInputError(
             f'{file} is not a whole configuration ({error}): add "preset" with the name to start from'
         ) from error
+
+
+def require_bias(config: TrainConfig | LanguageConfig) -> None:
+    """Raise InvalidInputError where a cell with transform gates is given no bias for them."""
+    if config.transform_bias is None and not _without_bias(config.cell):
+        raise InvalidInputError(f"--transform-bias is None, expected a number: {config.cell} has transform gates")
 
 
 def preset_values(name: str | None, file: Path | None) -> dict:

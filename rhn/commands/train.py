@@ -6,7 +6,7 @@ So the words after `train` are read twice: first for what to start from, then, b
 import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
@@ -81,6 +81,8 @@ class Train:
             self._print_config()
         elif self.out is None:
             raise InvalidInputError("--out DIR is missing: the folder that the training is written to")
+        elif self.out.exists() and not self.out.is_dir():
+            raise InvalidInputError(f"--out {self.out} is no folder: expected one, or a name that is free")
         else:
             self.train()
 
@@ -101,22 +103,25 @@ class Train:
 def train_options(words: Sequence[str]) -> Train:
     """The options of `rhn train`, with the defaults that the words after it ask for.
 
-    Raises InvalidInputError for a preset that does not exist or a configuration file that cannot be used.
+    Raises InvalidInputError for a preset that does not exist, a configuration file that cannot be used, or options that do not go
+    with what they say.
     """
     name, file, cell = _preset_word(words), _value(words, "--config"), _value(words, "--cell")
     if name is None and file is None:
         return Train()
+    if file is not None and not file.strip():
+        raise InvalidInputError("--config expects a path, got an empty one")
     from rhn.commands.starting import starting_point
+    from rhn.commands.train_chorales import TrainChorales
+    from rhn.commands.train_text import TrainText
     from rhn.presets import LanguageConfig
 
     config = starting_point(name, None if file is None else Path(file), cell)
-    if isinstance(config, LanguageConfig):
-        from rhn.commands.train_text import TrainText
-
-        return TrainText(preset=name, training=config)
-    from rhn.commands.train_chorales import TrainChorales
-
-    return TrainChorales(preset=name, training=config)
+    text = isinstance(config, LanguageConfig)
+    _require_own_options(words, text)
+    if text:
+        _require_one_text(words, config.corpus)
+    return (TrainText if text else TrainChorales)(preset=name, training=config)
 
 
 def _preset_word(words: Sequence[str]) -> str | None:
@@ -127,8 +132,48 @@ def _preset_word(words: Sequence[str]) -> str | None:
         return words[0]
     from rhn.presets import PRESETS
 
-    pairs = itertools.pairwise(words)
-    return next((word for before, word in pairs if word in PRESETS and not before.startswith("--")), None)
+    flags = {name for text in (True, False) for name, kind in _fields(text).items() if kind is bool}
+
+    def takes_value(word: str) -> bool:
+        return word.startswith("--") and "=" not in word and _field(word) not in flags
+
+    return next((w for before, w in itertools.pairwise(words) if w in PRESETS and not takes_value(before)), None)
+
+
+def _require_own_options(words: Sequence[str], text: bool) -> None:
+    """Refuse options of language models where chorales are trained on, and the other way round."""
+    own, others = _fields(text), _fields(not text)
+    for word in words:
+        if word.startswith("--") and _field(word) in others.keys() - own.keys():
+            kinds = ("chorales", "a language model") if text else ("language models", "a model of chorales")
+            raise InvalidInputError(f"{word} is for {kinds[0]}, and this trains {kinds[1]}: leave it out")
+
+
+def _require_one_text(words: Sequence[str], usual: str) -> None:
+    """Refuse --corpus and --unit that contradict --words or --characters, or that do nothing."""
+    corpus, unit = _value(words, "--corpus"), _value(words, "--unit")
+    asked = next((word for word in words if word in ("--words", "--characters")), None)
+    if asked and corpus not in (None, "text"):
+        raise InvalidInputError(f"{asked} is for a text of your own, and --corpus {corpus} is none: leave one out")
+    if asked and unit not in (None, asked[2:]):
+        raise InvalidInputError(f"{asked} and --unit {unit} contradict one another; give one of them")
+    if unit and not asked and (corpus or usual) != "text":
+        raise InvalidInputError(f"--unit is for a text of your own, and {corpus or usual} is none: leave it out")
+
+
+def _fields(text: bool) -> dict[str, type]:
+    """All options of a training by the field they fill, with its type."""
+    from rhn.commands.train_chorales import TrainChorales
+    from rhn.commands.train_text import TrainText
+    from rhn.presets import LanguageConfig, TrainConfig
+
+    kinds = (TrainText, LanguageConfig) if text else (TrainChorales, TrainConfig)
+    return {field.name: field.type for kind in kinds for field in fields(kind)}
+
+
+def _field(option: str) -> str:
+    """The field that an option fills: --no-tied fills tied."""
+    return option.partition("=")[0].removeprefix("--").removeprefix("no-").replace("-", "_")
 
 
 def _value(words: Sequence[str], option: str) -> str | None:

@@ -1,11 +1,11 @@
 """`rhn train jsb-...`: the polyphonic model on the chorales."""
 
-import functools
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from rhn.command import print_json, resolve_device
-from rhn.commands.loading import chorale_corpus, keep_data_path
+from rhn.commands.loading import about_data, chorale_corpus
+from rhn.commands.starting import require_bias
 from rhn.commands.train import Train
 from rhn.presets import TrainConfig
 
@@ -21,13 +21,14 @@ class TrainChorales(Train):
     """The configuration, with the preset's values."""
 
     def settings(self) -> TrainConfig:
+        require_bias(self.training)
         return self.training
 
     def parameters(self) -> int:
         return count_parameters(self.training)
 
     def train(self) -> None:
-        train_chorales(self.training, self)
+        train_chorales(self.settings(), self)
 
 
 def train_chorales(config: TrainConfig, options: "TrainChorales | Resume") -> None:
@@ -38,13 +39,7 @@ def train_chorales(config: TrainConfig, options: "TrainChorales | Resume") -> No
 
     keep_memory()
     with epoch_progress(config.epochs, config.objective) as show:
-        note_data = functools.cache(functools.partial(keep_data_path, options.out, options.data))  # called once
-
-        def on_epoch(curve) -> None:
-            note_data()  # here, because only now the folder is known to be this training's
-            show(curve)
-
-        result = train(config, corpus, options.out, device=device, on_epoch=on_epoch)
+        result = train(config, corpus, options.out, device=device, about=about_data(options.data), on_epoch=show)
     if options.json:
         print_json(asdict(result))
         return

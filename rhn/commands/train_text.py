@@ -1,6 +1,5 @@
 """`rhn train ptb-...`: a language model on a text."""
 
-import functools
 import math
 import shlex
 from collections.abc import Sequence
@@ -8,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rhn.command import print_json, resolve_device
-from rhn.commands.loading import keep_data_path, text_corpus
+from rhn.command import check_seed, print_json, resolve_device
+from rhn.commands.loading import about_data, text_corpus
 from rhn.commands.options import MaybeWhole, Minutes, Whole
+from rhn.commands.starting import require_bias
 from rhn.commands.train import Train
 from rhn.errors import InvalidInputError
 from rhn.presets import LanguageConfig
@@ -34,13 +34,14 @@ class TrainText(Train):
     max_minutes: Minutes = None
     """Stop after so many minutes with everything saved."""
     threads: MaybeWhole = None
-    """CPU threads (default: 1 below 500 hidden units, where the numbers are the same bits every time; else all)."""
+    """CPU threads; where not given 1 below 500 hidden units, where the numbers are the same bits every time, else all."""
     tensorboard: bool = False
     """Write the curves to DIR/tensorboard too."""
     training: LanguageConfig
     """The configuration, with the preset's values."""
 
     def settings(self) -> LanguageConfig:
+        require_bias(self.training)
         if self.words and self.characters:
             raise InvalidInputError("--words and --characters exclude one another; give one of them")
         if self.words or self.characters:
@@ -61,6 +62,7 @@ class TrainText(Train):
         config = self.settings()
         if self.seeds < 1:
             raise InvalidInputError(f"--seeds is {self.seeds}, expected 1 or more")
+        check_seed(config.seed + self.seeds - 1)
         train_text(config, range(config.seed, config.seed + self.seeds), self)
 
 
@@ -78,18 +80,14 @@ def train_text(config: LanguageConfig, seeds: Sequence[int], options: "TrainText
         tensorboard_writer(out if options.tensorboard else None) as write,
         training_progress(config, seeds, name) as show,
     ):
-        note_data = functools.cache(functools.partial(keep_data_path, out, options.data))  # called once
-
-        def on_window(training) -> None:
-            note_data()  # here, because only now the folder is known to be this training's
-            show.window(training)
 
         def on_epoch(seed: int, line: dict) -> None:
             write(seed, line)
             show.epoch(seed, line)
 
         shared = {"seeds": seeds, "device": device, "threads": threads, "max_minutes": minutes}
-        results = train_language_model(config, corpus, out, **shared, on_window=on_window, on_epoch=on_epoch)
+        shared |= {"about": about_data(options.data), "on_window": show.window, "on_epoch": on_epoch}
+        results = train_language_model(config, corpus, out, **shared)
     found = [_summary(result, name) for result in results]
     if options.json:
         print_json(found[0] if len(found) == 1 else {"seeds": found})

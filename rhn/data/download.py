@@ -4,8 +4,9 @@ Addresses and checksums: Mikolov's Penn Treebank as Zaremba et al. (2014) keep i
 Boulanger-Lewandowski's chorales, and the Internet Archive's copy of them.
 """
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,12 +82,28 @@ def get(name: str, folder: Path | None = None, *, progress: Progress | None = No
     if name not in DATASETS:
         raise InvalidInputError(f"no data set is called {name!r}, expected one of {', '.join(DATASETS)}")
     folder = data_folder(name) if folder is None else Path(folder)
+    with _folder(folder):
+        files = [_get_file(file, folder / file.name, progress) for file in DATASETS[name]]
+    return files[0] if name == "jsb" else folder
+
+
+@contextlib.contextmanager
+def _folder(folder: Path) -> Iterator[None]:
+    """A folder, made where it was missing; one that was made goes again where an error leaves it empty."""
+    if folder.is_file():
+        raise OutputError(f"cannot write into {folder}: it is a file, expected a folder")
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot write into {folder}: {error.strerror or error}") from error
-    files = [_get_file(file, folder / file.name, progress) for file in DATASETS[name]]
-    return files[0] if name == "jsb" else folder
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # the first that is not empty
+            for place in missing:
+                place.rmdir()
+        raise
 
 
 def _get_file(file: Published, path: Path, progress: Progress | None) -> Path:

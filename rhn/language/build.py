@@ -1,5 +1,6 @@
 """From a configuration to its model, before training."""
 
+from rhn.errors import InvalidInputError
 from rhn.language.config import LanguageConfig
 from rhn.models.language import LanguageModel
 from rhn.training.seeds import weights_generator
@@ -11,7 +12,17 @@ def build_model(config: LanguageConfig, vocabulary_size: int, *, seed: int | Non
     Raises InvalidInputError where the cell has not what the configuration asks for.
     """
     seed = config.seed if seed is None else seed
-    model = LanguageModel(
+    try:
+        model = _model(config, vocabulary_size, seed, device)
+    except RuntimeError as error:  # torch's, for sizes beyond any memory
+        reason = next(iter(str(error).splitlines()), "")
+        raise InvalidInputError(f"a {config.cell} of {config.hidden_size} units cannot be built: {reason}") from error
+    model.use_precision(config.precision)
+    return model
+
+
+def _model(config: LanguageConfig, vocabulary_size: int, seed: int, device) -> LanguageModel:
+    return LanguageModel(
         config.cell,
         vocabulary_size=vocabulary_size,
         hidden_size=config.hidden_size,
@@ -24,5 +35,3 @@ def build_model(config: LanguageConfig, vocabulary_size: int, *, seed: int | Non
         device=device,
         **config.cell_options,
     )
-    model.use_precision(config.precision)
-    return model

@@ -106,11 +106,14 @@ class LanguageConfig:
     """Seed of the initial weights and of all masks."""
 
     def __post_init__(self):
+        from rhn.cells import Initialization  # here, because it loads torch, for which `--help` should not wait
+
         check_fields(self)
         for name in ("depth", "hidden_size", "layers", "batch_size", "window", "epochs"):
             self._require(name, getattr(self, name) >= 1, "1 or more")
-        for name in ("vocabulary_size", "max_tokens", "embedding_size", "averaging"):
-            self._require(name, getattr(self, name) is None or getattr(self, name) >= 1, "1 or more, or None")
+        for name, least in {"vocabulary_size": 1, "max_tokens": 2, "embedding_size": 1, "averaging": 1}.items():
+            value = getattr(self, name)
+            self._require(name, value is None or value >= least, f"{least} or more, or None")
         for name in ("weight_decay", "activation_regularization", "temporal_activation_regularization"):
             self._require(name, 0 <= getattr(self, name) < math.inf, "0 or more")
         for name in ("learning_rate", "gradient_norm"):
@@ -120,7 +123,9 @@ class LanguageConfig:
         self._require("seed", self.seed >= 0, "0 or more")
         self._require("reset_probability", 0 <= self.reset_probability <= 1, "a probability")
         self._require("transform_bias", math.isfinite(self.transform_bias or 0), "a finite number")
-        _ = self.dropout  # raises where a rate is out of range
+        fits = not self.tied or self.embedding_size in (None, self.hidden_size)
+        self._require("embedding_size", fits, f"{self.hidden_size}, the hidden size, where the weights are tied")
+        _ = self.dropout, Initialization.parse(self.init)  # which raise where a rate or the scheme is none
 
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:

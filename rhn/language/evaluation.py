@@ -35,11 +35,6 @@ class Score:
         """exp(nll), infinity where that is beyond any number."""
         return perplexity(self.nll)
 
-    @property
-    def bits(self) -> float:
-        """Bits a token."""
-        return self.nll / math.log(2)
-
 
 def score(
     model: nn.Module,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rhn.cells.base import positive
+from rhn.command import check_seed
 from rhn.data.text import Vocabulary
 from rhn.data.text.vocabulary import EOS
 from rhn.errors import InvalidInputError
@@ -40,6 +41,7 @@ def generate(
         InvalidInputError: an argument is out of range, a symbol of the prompt is not in the vocabulary, or that is of another model.
     """
     check_temperature(temperature)
+    check_seed(seed)
     length, top_k = positive("length", length), None if top_k is None else positive("top_k", top_k)
     _check_vocabulary(model, vocabulary)
     generator = torch.Generator().manual_seed(seed)
@@ -53,19 +55,25 @@ def generate(
     while len(text) < end:
         reading = model(torch.tensor(unread, device=model.embedding.device).unsqueeze(1), states)
         states = reading.states
-        logits = reading.logits[-1, 0].double().cpu()
-        unread = [_draw((logits - logits.max()) / temperature, vocabulary, top_k, generator)]
+        unread = [_draw(reading.logits[-1, 0].double().cpu(), vocabulary, top_k, generator, temperature)]
         text += unread
     return vocabulary.decode(text)
 
 
-def _draw(logits: Tensor, vocabulary: Vocabulary, top_k: int | None, generator: torch.Generator) -> int:
+def _draw(
+    logits: Tensor,
+    vocabulary: Vocabulary,
+    top_k: int | None,
+    generator: torch.Generator,
+    temperature: float = 1.0,
+) -> int:
     """A symbol other than `<unk>`, of logits (V,)."""
     if vocabulary.unknown is not None:
         logits = logits.index_fill(0, torch.tensor(vocabulary.unknown), -torch.inf)
     if top_k is not None:
         kept = logits.topk(min(top_k, len(logits)))
         logits = torch.full_like(logits, -torch.inf).scatter(0, kept.indices, kept.values)
+    logits = (logits - logits.max()) / temperature  # 0 is the largest: no temperature is too cold for it
     return int(torch.multinomial(logits.softmax(0), 1, generator=generator))
 
 

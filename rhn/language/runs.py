@@ -14,18 +14,21 @@ import contextlib
 import json
 import logging
 import math
+import shlex
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from rhn.checkpoints import save_checkpoint
 from rhn.command import finite_json
 from rhn.data.text import TextCorpus
-from rhn.errors import DataError, DivergedError, OutputError
+from rhn.errors import DataError, DivergedError, InvalidInputError, OutputError
 from rhn.files import atomic_path
 from rhn.interrupts import Interrupted, deferred_interrupt
 from rhn.language.config import LanguageConfig
@@ -65,6 +68,7 @@ def train_language_model(
     device: str = "cpu",
     threads: int = 1,
     max_minutes: float = math.inf,
+    about: Mapping[str, str | None] = MappingProxyType({}),
     on_window: Callable[[LanguageTraining], None] = lambda training: None,
     on_epoch: Callable[[int, dict], None] = lambda seed, metrics: None,
 ) -> list[Result]:
@@ -74,6 +78,7 @@ def train_language_model(
         seeds: trained side by side as one program; default: the configuration's alone.
         threads: of a CPU; the numbers are the same bits for one thread, and nearly so for more.
         max_minutes: stop after so long, saved; the same call goes on.
+        about: entries that config.json keeps beside the configuration, and that may change.
         on_window: called after every window; on_epoch(seed, line of metrics.jsonl) after every epoch.
 
     Raises:
@@ -87,13 +92,12 @@ def train_language_model(
     # what cannot be built leaves no folder behind
     training = LanguageTraining(config, corpus, seeds=seeds, device=device)
     with held(folder), deferred_interrupt("step") as interrupt, exact(threads):
-        told = asdict(config) | {"seeds": list(seeds), "text": corpus.checksum, "device": device}
-        before = require_same_training(folder / "config.json", told, free=FREE, defaults=DEFAULTS)
-        if before and before.get("device", device) != device:
-            _logger.warning("this training was begun on %s: on %s other masks are drawn", before["device"], device)
-        _resume(training, folder / "state.safetensors")
+        told = asdict(config) | {"seeds": list(seeds), "text": corpus.checksum, "device": device, **about}
+        new = _begin(folder, training, told, free=(*FREE, *about))
         with _Run(folder, training, config, corpus, seeds) as run, _explained(folder):
             deadline, next_save = time.monotonic() + 60 * max_minutes, 0.0
+            if new:
+                run.save()
             while not training.finished:
                 if ended := training.run_window():
                     for seed in training.live:
@@ -105,10 +109,7 @@ def train_language_model(
                     run.save()
                     next_save = time.monotonic() + (time.monotonic() - now) / SAVE_SHARE
                 if interrupt.pending:
-                    epoch, done, windows = training.position
-                    raise Interrupted(
-                        f"stopped in epoch {epoch} at step {done} of {windows}, saved; rhn resume {folder} goes on"
-                    )
+                    raise Interrupted(f"stopped and saved; rhn resume {shlex.quote(str(folder))} goes on")
                 if now > deadline:
                     break
             return [run.result(seed) for seed in seeds]
@@ -223,10 +224,40 @@ def _best(curve: list[Epoch]) -> int:
     return min(range(1, len(curve) + 1), key=lambda k: curve[k - 1].valid_nll, default=0)
 
 
-def _resume(training: LanguageTraining, path: Path) -> None:
-    if not path.exists():
-        return
+def _begin(folder: Path, training: LanguageTraining, told: dict, free: Sequence[str]) -> bool:
+    """See that the folder is of this training and go on from its state; whether there was none."""
+    path = folder / "state.safetensors"
+    saved = _saved(path)
+    done = 0 if saved is None else int(saved["position"][0]) - 1
+    if done > told["epochs"]:
+        raise InvalidInputError(f"{folder} has done {done} epochs already, expected --epochs of {done} or more")
+    before = require_same_training(folder / "config.json", told, free=tuple(free), defaults=DEFAULTS)
+    if before and before.get("device", told["device"]) != told["device"]:
+        _logger.warning("this training was begun on %s: on %s other masks are drawn", before["device"], told["device"])
+    if saved is not None:
+        try:
+            training.resume(saved)
+        except (KeyError, TypeError, ValueError) as error:
+            raise _damaged(path, error) from error
+    return saved is None
+
+
+def _saved(path: Path) -> dict[str, Tensor] | None:
+    """The state of a training; None where nothing was saved."""
     try:
-        training.resume(load_file(path))
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is damaged ({error}): delete it to begin this training again") from error
+        saved = load_file(path)
+        saved["position"].view(2)
+    except FileNotFoundError:
+        metrics = [*path.parent.glob("metrics.jsonl"), *path.parent.glob("seed-*/metrics.jsonl")]
+        if any(file.stat().st_size for file in metrics):
+            raise DataError(f"{path} is missing, though epochs were done: put it back, or give another --out") from None
+        return None
+    except (SafetensorError, OSError, KeyError, RuntimeError) as error:
+        raise _damaged(path, error) from error
+    return saved
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path} is damaged ({error}): delete it and what else is in its folder to begin this training again"
+    )

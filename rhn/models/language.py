@@ -136,10 +136,6 @@ class LanguageModel(nn.Module):
             cell.precision = precision
         self.precision = precision
 
-    def zero_states(self, batch_size: int) -> States:
-        """The cells' states before anything was read."""
-        return tuple(self.embedding.new_zeros(batch_size, cell.state_size) for cell in self.cells)
-
     def config(self) -> dict:
         """Constructor arguments that rebuild this model, JSON-ready (device and dtype apart)."""
         names = ("vocabulary_size", "hidden_size", "depth", "layers", "embedding_size", "tied")

@@ -9,9 +9,10 @@ The state is the truth: lines of epochs after it are dropped and written again, 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from safetensors import SafetensorError
@@ -53,9 +54,12 @@ def train(
     out: str | Path,
     *,
     device: str = "cpu",
+    about: Mapping[str, str | None] = MappingProxyType({}),
     on_epoch: Callable[[np.ndarray], None] = lambda curve: None,
 ) -> Result:
     """Train, or go on where the folder says; `on_epoch(curve)` is called after every epoch, see `rhn.training.curves`.
+
+    about: entries that config.json keeps beside the configuration, and that may change.
 
     Raises:
         InvalidInputError: the folder holds another training; the message names what differs.
@@ -65,7 +69,8 @@ def train(
     """
     folder, model = Path(out), build_model(config)  # what cannot be built leaves no folder behind
     with held(folder), deferred_interrupt() as interrupt:
-        require_same_training(folder / "config.json", asdict(config) | {"data": corpus.checksum})
+        told = asdict(config) | {"data": corpus.checksum, **about}
+        require_same_training(folder / "config.json", told, free=tuple(about))
         training = Training(
             {0: model},
             {0: config.learning_rate},

@@ -102,6 +102,23 @@ def test_the_cell_alone_has_gates(capsys):
     assert result(capsys)["layers"] == 2
 
 
+@pytest.mark.parametrize(
+    ("checkpoint", "title"),
+    [
+        ("runs/depth3/best.safetensors", "depth3: RHN"),
+        ("runs/depth3/last.safetensors", "depth3: RHN"),
+        ("runs/twins/seed-1/best.safetensors", "twins, seed-1: RHN"),
+        ("runs/mine.safetensors", "mine: RHN"),
+    ],
+)
+@pytest.mark.parametrize("command", ["gates", "lesion"])
+def test_figures_are_titled_by_the_run_where_the_checkpoint_s_name_says_nothing(command, checkpoint, title):
+    Path(checkpoint).parent.mkdir(parents=True)
+    Path("best.safetensors").rename(checkpoint)
+    assert run(command, checkpoint, "--chorales", "0", "--output", "figure.svg") == 0
+    assert f"<!-- {title}, depth 3, 7 units -->" in Path("figure.svg").read_text()
+
+
 def nan():
     model = network()
     with torch.no_grad():

@@ -1,6 +1,7 @@
 """Records keep every digit, and figures show the record."""
 
 import csv
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure
 from networks import network, rolls
 
 from analysis import GateActivity, LesionTable, SequenceActivity, gate_activity, lesion
-from analysis.plots import draw_gates, draw_lesions
+from analysis.plots import draw_gates, draw_lesions, plot_effective_depth
 from analysis.records import reading
 from analysis.tables import gates_table, lesion_table
 from rhn.errors import DataError
@@ -147,6 +148,45 @@ def test_the_figure_of_gates_has_a_panel_a_sequence_and_one_colour_bar(gates):
     assert sum(ax.get_label() == "<colorbar>" for ax in figure.axes) == 1
     bars = [[line.get_xdata()[0] for line in ax.lines] for ax in panels]
     assert bars == [[0, 4], [0, 4, 8]] and "every 4 quarter notes" in panels[-1].get_xlabel()
+
+
+def constant_activity(L: int, gate: float) -> GateActivity:
+    """L layers of two units, six steps, one number everywhere."""
+    activity = np.full((L, 6), gate)
+    shares = {"open": activity * 0, "closed": activity * 0, "bars": np.array([]), "bars_from_score": False}
+    sequence = SequenceActivity(name="constant", activity=activity, **shares)
+    labels = tuple(str(layer) for layer in range(1, L + 1))
+    units = {"unit_mean": np.full((L, 2), gate), "unit_switching": np.zeros((L, 2))}
+    return GateActivity(labels=labels, sequences=(sequence,), **units)
+
+
+@pytest.mark.parametrize("gate", [0.0, 0.12, 1.0])
+def test_an_effective_depth_that_never_changes_is_not_drawn_on_the_upper_border(gate):
+    ax = plot_effective_depth(constant_activity(5, gate))
+    bottom, top = ax.get_ylim()
+    assert bottom == 0 and 5 * gate < 0.95 * top
+
+
+@pytest.mark.parametrize("L", [1, 10, 14, 15, 20, 60])
+def test_labels_of_layers_keep_apart_at_any_depth(L):
+    figure = draw_gates(constant_activity(L, 0.5))
+    figure.draw_without_rendering()
+    for ax in (ax for ax in figure.axes if ax.get_ylabel() == "layer"):
+        labels = ax.get_yticklabels()
+        heights = ax.transData.transform([(0, tick) for tick in ax.get_yticks()])[:, 1]
+        assert (np.diff(heights) > 0.8 * labels[0].get_fontsize() * figure.dpi / 72).all()
+        assert [label.get_text() for label in labels] == [f"{tick:g}" for tick in ax.get_yticks()]
+        assert len(labels) == L or L > 10
+
+
+def test_pairs_and_units_of_a_deep_network_fit_their_panels():
+    figure = draw_lesions(lesion(network(depth=20, hidden_size=2), rolls(4, 3), pairs=True, units=True))
+    figure.draw_without_rendering()
+    _, pairs, units = (ax for ax in figure.axes if ax.get_label() != "<colorbar>")
+    boxes = [label.get_window_extent() for label in pairs.get_xticklabels()]
+    assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
+    legend = units.get_legend().get_window_extent()
+    assert len(units.get_legend().get_texts()) == 20 and legend.height < units.get_window_extent().height
 
 
 def test_figure_six_shows_losses_intervals_the_unlesioned_line_and_the_control(table):

@@ -16,6 +16,7 @@ from analysis.plots import draw_gates, draw_lesions
 from analysis.records import reading
 from analysis.surgery import MODES, lesioned_layers
 from analysis.tables import gates_table, lesion_table
+from analysis.tasks import task_of
 from rhn.data.text import Tokens, Vocabulary
 from rhn.errors import DataError, InvalidInputError
 from rhn.language.evaluation import score
@@ -32,7 +33,7 @@ def loss(model, parts=PARTS) -> float:
     """Nats a predicted token, one sequence and one token at a time."""
     total, count = 0.0, 0
     for ids in parts:
-        states = model.zero_states(1)
+        states = None
         for now, following in pairwise(ids.tolist()):
             with torch.no_grad():
                 reading = model(torch.tensor([[now]]), states)
@@ -184,12 +185,23 @@ def test_words_stand_below_their_gates(gates):
     assert panels[-1].get_xlabel().startswith("time (tokens")
 
 
+@pytest.mark.filterwarnings("error")
+def test_tokens_that_the_font_lacks_are_drawn_as_python_writes_them(tmp_path):
+    vocabulary = Vocabulary("characters", ("字", "\t", "é", " "))
+    record = gate_activity(language_network(V=4), Excerpt([0, 1, 2, 3], name="模", vocabulary=vocabulary))
+    figure = draw_gates(record, title="型")
+    figure.savefig(tmp_path / "gates.png")
+    (ax,) = (ax for ax in figure.axes if ax.images)
+    assert [label.get_text() for label in ax.get_xticklabels()] == [r"\u5b57", r"\t", "é", "␣"]
+    assert ax.get_title(loc="left") == r"\u6a21"
+
+
 def test_words_that_do_not_fit_are_left_out_and_long_ones_cut():
     vocabulary = Vocabulary("words", ("internationalization", "$x$"))
     model = language_network(V=2)
     ax = gate_activity(model, Excerpt([0, 1], name="a", vocabulary=vocabulary)).plot()
     ax.figure.draw_without_rendering()
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["internation…", "$x$"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["internation…", r"\$x\$"]
     many = gate_activity(model, Excerpt([0, 1] * 200, name="a", vocabulary=vocabulary)).plot()
     assert not any("…" in label.get_text() for label in many.get_xticklabels())
 
@@ -214,6 +226,11 @@ def test_what_is_no_text_of_this_vocabulary_is_refused(ids, words):
 def test_one_token_predicts_nothing():
     with pytest.raises(DataError, match="at least 2 tokens"):
         lesion(language_network(), tokens(1))
+
+
+def test_tokens_without_a_successor_make_no_batches():
+    with pytest.raises(InvalidInputError, match="at least 2 tokens"):
+        task_of(language_network()).batches(tokens(1, 1), torch.zeros(1))
 
 
 @pytest.mark.gpu

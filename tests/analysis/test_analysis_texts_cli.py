@@ -9,6 +9,7 @@ import pytest
 import torch
 from networks import WORDS, language_checkpoint, language_network, network, sentences
 
+import rhn.cli
 from analysis import lesion
 from analysis.cli import main
 from rhn.checkpoints import save_checkpoint
@@ -86,8 +87,19 @@ def test_the_corpus_that_a_network_was_trained_on_is_read_from_its_folder(tmp_pa
     for text in (folder, "novel.txt"):
         assert run("gates", "ptb.safetensors", "--data", text, "--length", "5", "--json") == 0
         assert result(capsys)["sequences"][0]["name"] == "valid-0"
-    assert run("gates", "ptb.safetensors", "--data", tmp_path) == 2
-    assert "holds no file ptb.train.txt" in capsys.readouterr().err
+
+
+def test_a_text_is_read_as_rhn_evaluate_reads_it(tmp_path, capsys):
+    folder = tmp_path / "novels"
+    folder.mkdir()
+    for seed, split in enumerate(("train", "valid", "test")):
+        (folder / f"{split}.txt").write_text(sentences(60, seed))
+    language_checkpoint("ptb.safetensors", language_network(dtype=torch.float32), corpus="ptb")
+    for text in (folder, "novel.txt"):
+        assert run("lesion", "ptb.safetensors", "--data", text, "--length", "10000", "--json") == 0
+        baseline = result(capsys)["baseline"]
+        assert rhn.cli.main(["evaluate", "ptb.safetensors", "--data", str(text), "--split", "valid", "--json"]) == 0
+        assert baseline == pytest.approx(result(capsys)["nll"], rel=1e-6)
 
 
 def test_characters_and_bytes_are_read_as_they_are(capsys):
@@ -161,7 +173,7 @@ NOVEL = ["--data", "novel.txt"]
         (["gates", "bad.safetensors", *NOVEL], "bad.safetensors does not say how it was trained", nameless),
         (["gates", "bad.safetensors", *NOVEL], "a vocabulary of 11 symbols, its model has 5", other_vocabulary),
         (["gates", "bad.safetensors", *NOVEL], "not in the vocabulary", characters),
-        (["gates", "bad.safetensors", "--data", "."], "holds no file text8", published),
+        (["gates", "bad.safetensors"], "`rhn data get text8` fetches it", published),
         (["gates", "best.safetensors", "--data", "latin.txt"], "is not UTF-8", latin),
     ],
 )

@@ -45,6 +45,11 @@ def test_the_coldest_text_takes_the_likeliest_symbol_every_time(options):
     assert len(set(ids[2:])) > 2
 
 
+def test_the_coldest_text_takes_the_likeliest_known_word_where_the_unknown_one_is_likelier():
+    model = constant_model([0.0, 0.1, 0.3, 50.0, 0.2, 0.1])
+    assert generate(model, WORDS, prompt="the", length=5, temperature=1e-320) == "the cat cat cat cat cat"
+
+
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_symbols_come_as_often_as_the_model_says(temperature):
     odds = torch.tensor([1.0, 2.0, 3.0, 4.0]).double()
@@ -103,6 +108,8 @@ def test_a_character_that_is_not_known_is_refused():
         ({"temperature": 0}, "the temperature is 0, expected a number above 0"),
         ({"temperature": math.nan}, "the temperature is nan, expected a number above 0"),
         ({"top_k": 0}, "top_k must be a whole number of at least 1, got 0"),
+        ({"seed": -1}, "the seed is -1, expected a whole number from 0"),
+        ({"seed": 2**63}, "the seed is 9223372036854775808, expected a whole number from 0 to 9223372036854775807"),
         ({"length": 0}, "length must be a whole number of at least 1, got 0"),
     ],
 )

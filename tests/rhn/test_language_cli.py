@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,10 @@ from safetensors.torch import load_file
 from texts import sentences
 
 from rhn import cli
-from rhn.language import progress
+from rhn.commands.loading import text_model
+from rhn.data.text import read_text
+from rhn.language import monte_carlo, progress
+from rhn.language.dynamic import dynamic_score
 
 PTB = Path(__file__).resolve().parents[3] / "shared" / "data" / "ptb"
 TINY = ("--hidden-size", "6", "--depth", "2", "--batch-size", "4", "--window", "8", "--epochs", "3")
@@ -118,6 +122,23 @@ def test_each_way_of_evaluating_says_which_it_was(trained, text, capsys):
     assert len({result["nll"] for result in (plain, mc, official, dynamic)}) == 4
 
 
+def test_dynamic_evaluation_learns_its_rates_from_what_was_trained_on(train, text, tmp_path, capsys):
+    assert train("--max-tokens", "200", "--epochs", "1") == 0
+    checkpoint = tmp_path / "out" / "best.safetensors"
+    trained, corpus = text_model(checkpoint, None), read_text("text", text, max_tokens=200)
+    wanted = dynamic_score(trained.model, corpus.test.head(60), corpus.train)
+    found = evaluate(capsys, checkpoint, text, "--dynamic", "--max-tokens", 60)
+    assert found["nll"] == pytest.approx(wanted.nll, rel=1e-6)
+    whole = dynamic_score(trained.model, corpus.test.head(60), read_text("text", text).train)
+    assert found["nll"] != pytest.approx(whole.nll, rel=1e-6)
+
+
+def test_official_samples_that_are_all_rejected_name_the_option_to_use(trained, text, monkeypatch, capsys):
+    monkeypatch.setattr(monte_carlo, "ACCEPTED", 1.0)  # no perplexity is below
+    options = ["--data", text, "--max-tokens", "9", "--mc-official", "120"]
+    assert_refused(capsys, ["evaluate", str(trained / "best.safetensors"), *options], "with --mc 120")
+
+
 def test_the_best_temperature_is_no_worse_than_1_on_the_validation_text(trained, text, capsys):
     checkpoint = trained / "best.safetensors"
     found = evaluate(capsys, checkpoint, text, "--split", "valid", "--temperature", "auto")
@@ -150,6 +171,28 @@ def test_a_killed_training_goes_on_to_the_same_numbers(text, tmp_path):
         assert process.wait() == -signal.SIGKILL
     assert cli.main(["resume", str(folder)]) == 0
     assert_same_run(folder, whole)
+
+
+def test_a_training_killed_before_its_first_window_knows_where_its_text_is(text, tmp_path):
+    command = ["train", "ptb-sota", "--words", "--data", ".", "--out", str(tmp_path / "run"), *TINY]
+    process = subprocess.Popen([sys.executable, "-m", "rhn", *command], stderr=subprocess.DEVNULL, cwd=text)
+    wait_for_lines(tmp_path / "run" / "config.json", 1, process)
+    process.kill()
+    process.wait()
+    assert cli.main(["resume", str(tmp_path / "run")]) == 0
+    assert len(metrics(tmp_path / "run")) == 3
+
+
+def test_data_that_was_moved_is_said_once(train, text, tmp_path, capsys):
+    moved = shutil.copytree(text, tmp_path / "moved")
+    assert train("--max-minutes", "0") == 0
+    config = tmp_path / "out" / "config.json"
+    config.write_text(config.read_text().replace(str(text), str(tmp_path / "gone")))
+    assert_refused(capsys, ["resume", str(tmp_path / "out")], f"{tmp_path / 'gone'}: no such file or folder")
+    assert cli.main(["resume", str(tmp_path / "out"), "--data", str(moved), "--max-minutes", "0"]) == 0
+    assert cli.main(["resume", str(tmp_path / "out")]) == 0
+    config.write_text(config.read_text().replace(f'"{moved}"', "3"))
+    assert_refused(capsys, ["resume", str(tmp_path / "out")], "does not say where the data is: give --data")
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(text, tmp_path):
@@ -281,7 +324,21 @@ def assert_refused(capsys, words, message):
         ("train ptb-sota", "--out DIR is missing"),
         ("train ptb-sota --out OUT --learning-rate -1", "learning_rate is -1.0, expected a number above 0"),
         ("train ptb-sota --out OUT --hidden-siz 3", "perhaps you meant --hidden-size"),
-        ("train ptb-sota --out OUT --data missing", "missing holds no file ptb.train.txt"),
+        ("train ptb-sota --out OUT --data missing", "missing: no such file or folder, expected ptb"),
+        ("train ptb-sota --out OUT --data TEXT", "for a text of your own add --words or --characters"),
+        ("train ptb-sota --out OUT --data FILE", "train.txt is none of ptb.train.txt, ptb.valid.txt, ptb.test.txt"),
+        ("train enwik8-5x1500 --out OUT --data FILE", "add --words or --characters"),
+        ("train ptb-sota --out FILE --data TEXT --words", "train.txt is no folder"),
+        ("train ptb-sota --out EMPTY", "--out expects a path, got ''"),
+        ("train --config EMPTY --out OUT", "--config expects a path, got an empty one"),
+        ("resume EMPTY", "DIR: expected a path, got an empty one"),
+        ("train ptb-sota --out OUT --corpus enwik8 --words", "--words is for a text of your own, and --corpus enwik8"),
+        ("train ptb-sota --out OUT --unit characters --words", "--words and --unit characters contradict one another"),
+        ("train ptb-sota --out OUT --unit characters", "--unit is for a text of your own, and ptb is none"),
+        ("train ptb-sota --out OUT --transform-bias None", "--transform-bias is None, expected a number"),
+        ("train ptb-sota --out OUT --patience 3", "--patience is for chorales, and this trains a language model"),
+        ("train ptb-sota --out OUT --temperature 3", "--temperature is no option here, but of rhn generate"),
+        ("train ptb-sota --out OUT --seed 9223372036854775807 --seeds 2", "the seed is 9223372036854775808"),
         ("train ptb-sota --out OUT --data missing --words", "missing: no such file or folder"),
         ("train ptb-sota --out OUT --data TEXT --words --characters", "exclude one another"),
         ("train ptb-sota --out OUT --data TEXT --words --max-tokens 30", "do not fill 20 rows of 36"),
@@ -293,7 +350,11 @@ def assert_refused(capsys, words, message):
         ("train ptb-depth-1 --out RUN --data TEXT --words --hidden-size 9", "holds another training"),
         ("resume OUT", "holds no training"),
         ("resume RUN --data OTHER", "holds another training: text is"),
-        ("evaluate CHECKPOINT --data OTHER", "the vocabulary does not match the checkpoint"),
+        ("evaluate CHECKPOINT --data OTHER", "'an', number 0 of the text's words, is not in the vocabulary of 9 words"),
+        ("evaluate CHECKPOINT", "was trained on a text of your own: say where a text is, --data"),
+        ("evaluate CHECKPOINT --data TEXT --temperature abc", "--temperature expects a number or auto, got 'abc'"),
+        ("evaluate CHECKPOINT --data TEXT --temperature 1e-320", "1e-320 takes the logits beyond any number"),
+        ("evaluate CHECKPOINT --data TEXT --seed -1", "the seed is -1, expected a whole number from 0"),
         ("evaluate CHECKPOINT --data missing", "missing: no such file or folder"),
         ("evaluate CHECKPOINT --data TEXT --temperature 0", "temperature is 0.0, expected a number above 0"),
         ("evaluate CHECKPOINT --data TEXT --mc 2 --dynamic", "--mc and --dynamic exclude one another"),
@@ -305,6 +366,8 @@ def assert_refused(capsys, words, message):
         ("generate missing.safetensors", "there is no checkpoint at missing.safetensors"),
         ("generate CHECKPOINT --temperature 0", "temperature"),
         ("generate CHECKPOINT --length 0", "length"),
+        ("generate CHECKPOINT --seed -1", "the seed is -1, expected a whole number from 0"),
+        ("generate CHECKPOINT --seed 99999999999999999999", "the seed is 99999999999999999999, expected"),
     ],
 )
 def test_bad_input_about_texts_gets_one_sentence_and_exit_code_2(command, message, trained, text, tmp_path, capsys):
@@ -313,6 +376,7 @@ def test_bad_input_about_texts_gets_one_sentence_and_exit_code_2(command, messag
     for split in ("train", "valid", "test"):
         (other / f"{split}.txt").write_text("an entirely different text\n" * 100)
     places = {"CHECKPOINT": str(trained / "best.safetensors"), "RUN": str(trained), "TEXT": text, "OTHER": str(other)}
+    places |= {"FILE": str(Path(text) / "train.txt"), "EMPTY": ""}
     words = [places.get(word, word.replace("OUT", str(tmp_path / "out"))) for word in command.split()]
     assert_refused(capsys, words, message)
     assert not (tmp_path / "out").exists()

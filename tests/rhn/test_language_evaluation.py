@@ -183,9 +183,8 @@ def test_a_best_temperature_outside_the_interval_gives_its_end(scale, end):
     assert found == pytest.approx(end, rel=1e-12)
 
 
-def test_a_score_is_the_same_number_in_three_units():
+def test_a_perplexity_is_the_exponential_of_a_loss_and_infinite_beyond_numbers():
     assert Score(math.log(8), 10).perplexity == pytest.approx(8)
-    assert Score(math.log(8), 10).bits == pytest.approx(3)
     assert Score(1e6, 10).perplexity == math.inf
     assert math.isnan(Score(math.nan, 10).perplexity)
 

@@ -134,3 +134,30 @@ def test_a_text_shorter_than_a_window_is_refused(tmp_path):
     with pytest.raises(DataError, match="do not fill 4 rows"):
         train_language_model(replace(SMALL, window=1000), CORPUS, tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_fewer_epochs_than_are_done_are_refused(tmp_path):
+    train_language_model(SMALL, CORPUS, tmp_path)
+    config = (tmp_path / "config.json").read_text()
+    with pytest.raises(InvalidInputError, match="has done 3 epochs already"):
+        train_language_model(replace(SMALL, epochs=2), CORPUS, tmp_path)
+    assert (tmp_path / "config.json").read_text() == config
+
+
+def test_a_state_that_is_gone_is_not_begun_anew_over_what_was_done(tmp_path):
+    train_language_model(SMALL, CORPUS, tmp_path)
+    (tmp_path / "state.safetensors").unlink()
+    with pytest.raises(DataError, match=r"state\.safetensors is missing"):
+        train_language_model(SMALL, CORPUS, tmp_path)
+
+
+def test_config_json_keeps_what_it_is_told_beside_the_configuration(tmp_path):
+    for path in ("/a", "/b"):
+        train_language_model(SMALL, CORPUS, tmp_path, about={"path": path})
+        assert json.loads((tmp_path / "config.json").read_text())["path"] == path
+
+
+def test_a_network_beyond_any_memory_is_refused(tmp_path):
+    with pytest.raises(InvalidInputError, match="cannot be built"):
+        train_language_model(replace(SMALL, hidden_size=10**9), CORPUS, tmp_path / "none")
+    assert not (tmp_path / "none").exists()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -26,8 +27,10 @@ def run(tmp_path):
             ]
             lines = [line | ({"learning_rate": rate} if rate else {}) for line in lines]
             (home / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        shape = {"cell": "rhn", "tied": False, "depth": 1, "layers": 1} | config
-        (folder / "config.json").write_text(json.dumps(shape))
+        shape = {"cell": "rhn", "tied": False, "depth": 1, "layers": 1, "hidden_size": 20} | config
+        text = {"corpus": "ptb", "vocabulary_size": None, "max_tokens": None} | config
+        checksum = f"{text['corpus']}, {text['vocabulary_size']} words, {text['max_tokens']} tokens"
+        (folder / "config.json").write_text(json.dumps(shape | {"text": checksum} | text))
         return folder
 
     return write
@@ -80,6 +83,51 @@ def test_only_words_have_a_place_in_the_depth_figure(run):
         read_depth([run("letters", [2.0], measure="bits_per_character")])
 
 
+def test_only_the_penn_treebank_stands_beside_the_paper_s_numbers(run):
+    with pytest.raises(DataError, match=r"novel was trained on 'text'.*expected trainings on 'ptb'"):
+        read_depth([run("novel", [2.0], corpus="text")])
+
+
+@pytest.mark.parametrize(
+    "cut", [{"vocabulary_size": 2000}, {"max_tokens": 9000}, {"text": "another checksum"}], ids=str
+)
+def test_trainings_on_different_texts_are_not_compared_by_depth(cut, run):
+    with pytest.raises(InvalidInputError, match=r"different texts cannot be compared \(whole: .*; cut: .*\)"):
+        read_depth([run("whole", [9.0]), run("cut", [8.0], depth=2, **cut)])
+
+
+@pytest.mark.parametrize(
+    "config", [{"depth": "three"}, {"hidden_size": None}, {"corpus": "bible"}, {"layers": 0}], ids=str
+)
+def test_a_configuration_that_makes_no_sense_is_refused(config, run):
+    with pytest.raises(DataError, match=r"config\.json does not say what was trained"):
+        read_depth([run("odd", [9.0], **config)])
+
+
+def test_what_was_scaled_down_is_in_every_row_and_above_the_curve(run):
+    cut = {"vocabulary_size": 2000, "max_tokens": 9000}
+    points = read_depth([run("a", [80.0], hidden_size=1255, **cut), run("b", [70.0], depth=2, hidden_size=236, **cut)])
+    assert [(r["hidden_size"], r["vocabulary_size"], r["max_tokens"]) for r in depth_rows(points)] == [
+        (1255, 2000, 9000),
+        (236, 2000, 9000),
+    ]
+    title = plots.plot_depth(points).get_title(loc="left")
+    assert title == "trained here\n236 to 1,255 units, 2,000 words, the first 9,000 tokens"
+
+
+def test_networks_of_the_paper_are_called_so_and_no_others(run):
+    def title(name, **config):
+        return plots.plot_depth(read_depth([run(name, [70.0], **config)])).get_title(loc="left").splitlines()[1]
+
+    whole = {"depth": 10, "hidden_size": 830}
+    assert title("a", **whole) == title("b", **whole, vocabulary_size=10_000) == "the paper's sizes"
+    assert title("c", **whole, vocabulary_size=9_999) == "830 units, 9,999 words"
+    assert title("d", **whole, layers=2) == "830 units, the whole vocabulary"
+    assert title("e", depth=9, hidden_size=830) == "830 units, the whole vocabulary"
+    assert title("f", **whole, max_tokens=500) == "830 units, the whole vocabulary, the first 500 tokens"
+    assert title("g", cell="lstm", hidden_size=1275) == "1,275 units, the whole vocabulary"
+
+
 def test_the_published_curve_falls_with_depth_until_it_levels_off():
     for column in ("valid", "test", "valid_tied", "test_tied"):
         values = [getattr(row, column) for row in PTB_BY_DEPTH]
@@ -104,6 +152,23 @@ def test_every_seed_has_its_point_and_a_cell_without_depth_a_line_across(run):
     assert across == ([0, 1], [75.0, 75.0])
 
 
+def test_the_legend_shows_markers_and_a_line_only_where_points_are_joined(run):
+    runs = [run("a", [80.0]), run("b", [70.0], depth=3), run("c", [75.0], tied=True), run("l", [75.0], cell="lstm")]
+    legend = plots.plot_depth(read_depth(runs)).get_legend()
+    drawn = {
+        text.get_text(): (line.get_marker(), line.get_linestyle())
+        for text, line in zip(legend.get_texts(), legend.get_lines(), strict=True)
+    }
+    assert drawn == {"rhn": ("o", "-"), "rhn, tied": ("s", "None"), "lstm (75.0)": ("None", ":")}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["模型", "$\\frac$", "tab\there", "\udc80"])
+def test_a_run_s_name_is_drawn_whatever_its_characters(name, run, tmp_path):
+    (curves,) = read_curves(run("plain", [9.0, 7.0]))
+    plots.draw_curves([replace(curves, name=name)]).savefig(tmp_path / "curves.svg")
+
+
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_the_curves_of_a_run_are_drawn_and_written(suffix, run, tmp_path, capsys):
     figure, table = tmp_path / f"curves.{suffix}", tmp_path / "curves.csv"
@@ -126,10 +191,10 @@ def test_the_depth_figure_and_its_table_are_written(run, tmp_path, monkeypatch, 
     folders = [run("a", [80.0], depth=1), run("b", [70.0], depth=3), run("l", [75.0], cell="lstm", layers=2)]
     assert cli.main(["report", "--depth", *map(str, folders), "--csv", "depth.csv"]) == 0
     rows = capsys.readouterr().out.splitlines()[1:-1]
-    assert [row.split()[-3:] for row in rows] == [
-        ["80.00", "92.4", "a"],
-        ["70.00", "75.0", "b"],
-        ["2", "1", "75.00", "l"][-3:],
+    assert [row.split()[4:] for row in rows] == [
+        ["20", "all", "all", "1", "80.00", "92.4", "a"],
+        ["20", "all", "all", "1", "70.00", "75.0", "b"],
+        ["20", "all", "all", "1", "75.00", "l"],
     ]
     assert (tmp_path / "depth.png").stat().st_size > 5000
     assert len((tmp_path / "depth.csv").read_text().splitlines()) == 4
@@ -140,13 +205,14 @@ def test_the_depth_figure_and_its_table_are_written(run, tmp_path, monkeypatch, 
     [
         ("report", "needs the folder of a training"),
         ("report missing", "missing holds no training"),
+        ("report --depth RUN NOVEL", "expected trainings on 'ptb'"),
         ("report RUN --output figure.txt", ".png, .svg, .pdf"),
         ("report RUN --output nowhere/figure.png", "does not exist"),
     ],
 )
 def test_a_report_that_cannot_be_made_gets_one_sentence(command, message, run, capsys):
-    folder = run("one", [9.0])
-    assert cli.main([word.replace("RUN", str(folder)) for word in command.split()]) == 2
+    folders = {"RUN": str(run("one", [9.0])), "NOVEL": str(run("novel", [8.0], corpus="text"))}
+    assert cli.main([folders.get(word, word) for word in command.split()]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and said.count("\n") == 1
     assert message in said

@@ -134,6 +134,26 @@ def test_a_flag_can_be_given_whatever_the_preset_says(flag, tied, capsys):
         assert f"tied = {tied}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("flags", [["--words"], ["--print-config", "--no-tied"], ["--tied", "--window=9", "--json"]])
+def test_the_preset_may_stand_after_flags(flags, capsys):
+    assert cli.main(["train", *flags, "ptb-sota", "--hidden-size", "8", "--json", "--print-config"]) == 0
+    assert json.loads(capsys.readouterr().out)["hidden_size"] == 8
+
+
+def test_the_name_of_a_preset_may_be_an_options_value(capsys):
+    assert cli.main(["train", "--out", "ptb-sota", "ptb-depth-3", "--print-config", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["depth"] == 3
+
+
+@pytest.mark.parametrize("command", ["train ptb-sota", "evaluate", "generate", "resume"])
+def test_help_shows_one_default_an_option(command, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([*command.split(), "--help"])
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "(default: " in shown
+    assert not re.search(r"\(default: [^()]*\)\.? \(default", shown)
+
+
 def test_the_preset_may_stand_after_options(data, tmp_path):
     assert cli.main(["train", "--out", str(tmp_path), "--data", data, "jsb-depth-2", *TINY, "--epochs", "1"]) == 0
     assert json.loads((tmp_path / "config.json").read_text())["epochs"] == 1
@@ -153,6 +173,16 @@ def test_a_stopped_training_on_chorales_is_resumed_by_its_folder(data, tmp_path,
     capsys.readouterr()
     assert cli.main(["resume", str(killed), "--max-minutes", "1"]) == 2
     assert "--max-minutes is for language models" in capsys.readouterr().err
+
+
+def test_a_training_killed_before_its_first_epoch_knows_where_its_data_is(data, tmp_path):
+    command = ("train", "jsb-depth-1", *TINY, "--out", tmp_path / "run", "--data", os.path.relpath(data, tmp_path))
+    process = rhn(*command, cwd=tmp_path)
+    wait_for_lines(tmp_path / "run" / "config.json", 1, process)
+    process.kill()
+    process.communicate()
+    assert cli.main(["resume", str(tmp_path / "run")]) == 0  # from another folder
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 6
 
 
 def test_another_cell_gets_the_preset_s_budget(data, tmp_path):
@@ -191,12 +221,22 @@ def test_a_cell_of_the_user_s_own_trains_and_is_evaluated(data, tmp_path, monkey
         ("train jsb-depth-1 --out OUT --learning-rate fast", "--learning-rate expects a number, got 'fast'"),
         ("train jsb-depth-1 --out OUT --config missing.json", "missing.json cannot be read"),
         ("evaluate missing.safetensors", "there is no checkpoint at missing.safetensors"),
-        ("evaluate CHECKPOINT --split tests", "--split"),
+        ("evaluate CHECKPOINT --split tests", "--split is 'tests', expected one of train, valid, test"),
         ("sample CHECKPOINT --output chorale.wav", r".mid or .musicxml"),
         ("sample CHECKPOINT --output OUT/missing/c.mid", "does not exist"),
         ("sample CHECKPOINT --output OUT.mid --temperature 0", "temperature must be above 0"),
         ("evaluate CHECKPOINT --mc 10", "--mc is for language models"),
         ("evaluate CHECKPOINT --dynamic", "--dynamic is for language models"),
+        ("evaluate CHECKPOINT --mc 0", "--mc is for language models"),
+        ("evaluate CHECKPOINT --temperature 0", "--temperature is for language models"),
+        ("evaluate CHECKPOINT --seed 3", "--seed is for language models"),
+        ("train jsb-depth-2 --words --out OUT", "--words is for language models, and this trains a model of chorales"),
+        ("train jsb-depth-2 --transform-bias None --out OUT", "--transform-bias is None, expected a number"),
+        ("sample CHECKPOINT --output OUT.mid --seed -1", "the seed is -1, expected a whole number from 0"),
+        ("sample CHECKPOINT", "rhn sample needs --output FILE (see rhn sample --help)"),
+        ("resume", "rhn resume needs DIR (see rhn resume --help)"),
+        ("evaluate CHECKPOINT more", "Unrecognized options: more (see rhn evaluate --help)"),
+        ("data show foo", "there is no 'foo' here, expected one of ptb, enwik8, text8, text, jsb (see rhn data show"),
         ("generate CHECKPOINT", "use rhn sample"),
         ("resume OUT", "holds no training"),
         ("compose", "compose"),

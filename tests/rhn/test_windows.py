@@ -59,6 +59,9 @@ def test_a_window_holds_the_text_side_by_side():
         {"transform_bias": 10**400},
         {"seed": 10**30},
         {"averaging": 0},
+        {"max_tokens": 1},
+        {"init": "foo"},
+        {"tied": True, "embedding_size": 3},
     ],
     ids=str,
 )

@@ -43,6 +43,10 @@ class Tokens:
         codes = np.asarray(self.raw[index])
         return codes.astype(np.int64) if self.table is None else self.table[codes]
 
+    def head(self, count: int | None) -> "Tokens":
+        """The first so many codes (None: all), a view."""
+        return Tokens(self.raw[:count], self.table)
+
     def rows(self, batch_size: int) -> "Tokens":
         """The text cut into `batch_size` equal rows, a view (B, N // B); what is left over is dropped, as in the official code.
 

@@ -9,52 +9,78 @@ from rhn.data.text.unpack import unpacked
 from rhn.errors import DataError, InvalidInputError
 
 WHOLE = "whole"  # the key of a text that comes without splits
+ARCHIVES = (".zip", ".gz")  # that enwik8 and text8 may come in
 
 
 def find_files(name: str, path: str | Path | None) -> dict[str, list[Path]]:
     """The files of each split, under "train", "valid" and "test"; or those of a text without splits, under "whole".
 
     path: a file or a folder; None, where `rhn data get` puts the set called `name`.
-    Raises DataError for a file that is missing or empty, with where it was looked for.
+    Raises DataError for a file that is missing, with where it was looked for.
     """
     if path is None and name == "text":
         raise InvalidInputError("a text of your own needs its path: a file or a folder of plain text")
     place = Path(path) if path is not None else data_folder(name)
-    find = {"ptb": _penn_treebank, "text": _plain_text}.get(name, _one_file)
-    groups = find(name, place)
-    for file in (file for group in groups.values() for file in group):
-        if file.stat().st_size == 0:
-            raise DataError(f"{file} is empty, expected a text")
-    return groups
+    if not place.exists():
+        expected = "expected plain text" if name == "text" else f"expected {name}; {_get(name)}"
+        raise DataError(f"{place}: no such file or folder, {expected}")
+    if name == "text":
+        return _plain_text(place)
+    if place.is_file() and not belongs_to(name, place):
+        raise DataError(f"{place} is none of {', '.join(_file_names(name))}; {_get(name)}")
+    return _penn_treebank(place) if name == "ptb" else _one_file(name, place)
 
 
-def _penn_treebank(name: str, place: Path) -> dict[str, list[Path]]:
+def plain_file(file: Path, name: str) -> Path:
+    """A file of a set, or what it holds where enwik8 or text8 comes in an archive; raises DataError where that is nothing."""
+    plain = unpacked(file, name) if name != "text" and file.suffix in ARCHIVES else file
+    if plain.stat().st_size == 0:
+        raise DataError(f"{file} is empty, expected a text")
+    return plain
+
+
+def belongs_to(name: str, place: Path) -> bool:
+    """Whether a place is a well-known set's: by its name one of the set's files, or a folder with one of them; raises OSError."""
+    if name == "text":
+        return False
+    if place.is_dir():
+        return any((place / file).is_file() for file in _file_names(name))
+    if name == "ptb":
+        return place.name in _file_names(name)
+    return place.name.startswith(name) or place.suffix in ARCHIVES
+
+
+def _file_names(name: str) -> list[str]:
+    return [f"ptb.{split}.txt" for split in SPLITS] if name == "ptb" else [f"{name}{end}" for end in ("", *ARCHIVES)]
+
+
+def _penn_treebank(place: Path) -> dict[str, list[Path]]:
     folder = place.parent if place.is_file() else place
     files = {split: folder / f"ptb.{split}.txt" for split in SPLITS}
     for file in files.values():
         if not file.is_file():
-            raise DataError(f"{folder} holds no file {file.name}; {_get(name)}")
+            raise DataError(f"{folder} holds no file {file.name}; {_get('ptb')}")
     return {split: [file] for split, file in files.items()}
 
 
 def _one_file(name: str, place: Path) -> dict[str, list[Path]]:
-    candidates = [place / f"{name}{suffix}" for suffix in ("", ".zip", ".gz")] if place.is_dir() else [place]
+    candidates = [place / file for file in _file_names(name)] if place.is_dir() else [place]
     file = next((file for file in candidates if file.is_file()), None)
     if file is None:
-        found = f"{place} holds no file {name}, {name}.zip or {name}.gz" if place.is_dir() else f"{place}: no such file"
-        raise DataError(f"{found}; {_get(name)}")
-    return {WHOLE: [unpacked(file, name) if file.suffix in (".zip", ".gz") else file]}
+        raise DataError(f"{place} holds no file {' or '.join(_file_names(name))}; {_get(name)}")
+    return {WHOLE: [file]}
 
 
 def _get(name: str) -> str:
-    return f"`rhn data get {name}` fetches it, and --data says where else to look"
+    return (
+        f"`rhn data get {name}` fetches it, --data says where else it is, "
+        "and for a text of your own add --words or --characters"
+    )
 
 
-def _plain_text(name: str, place: Path) -> dict[str, list[Path]]:
+def _plain_text(place: Path) -> dict[str, list[Path]]:
     if place.is_file():
         return {WHOLE: [place]}
-    if not place.is_dir():
-        raise DataError(f"{place}: no such file or folder, expected plain text")
     files = sorted(file for file in place.iterdir() if file.is_file() and not file.name.startswith("."))
     groups = {split: [file for file in files if split in _parts(file)] for split in SPLITS}
     found = [split for split in SPLITS if groups[split]]

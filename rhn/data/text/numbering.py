@@ -40,18 +40,25 @@ def require_equal(built: Vocabulary, expected: Vocabulary) -> None:
     """Raises DataError, with the first difference, where a text does not make a checkpoint's vocabulary."""
     if built == expected:
         return
-    found = f"{len(built)} {built.unit}"
+    found, give = f"{len(built)} {built.unit}", "give the files that the checkpoint was trained on"
     if (built.unit, len(built)) == (expected.unit, len(expected)):
         pairs = zip(built.symbols, expected.symbols, strict=True)
         id_, (symbol, wanted) = next((id_, pair) for id_, pair in enumerate(pairs) if pair[0] != pair[1])
         raise DataError(
-            f"the vocabulary does not match the checkpoint: symbol {id_} of the {built.unit} is {symbol!r}, "
-            f"expected {wanted!r}; give the text that the checkpoint was trained on"
+            f"the text is not the one that the checkpoint was trained on: symbol {id_} of its {built.unit} is {symbol!r}, "
+            f"expected {wanted!r}; {give}"
         )
     raise DataError(
-        f"the vocabulary does not match the checkpoint: the text makes {found}, expected {len(expected)} "
-        f"{expected.unit}; give the text that the checkpoint was trained on"
+        f"the text is not the one that the checkpoint was trained on: it makes a vocabulary of {found}, expected "
+        f"{len(expected)} {expected.unit}; {give}"
     )
+
+
+def unknown_share(codes: Codes, counts: np.ndarray, vocabulary: Vocabulary) -> float:
+    """The share of a text's tokens that a vocabulary does not have; counts as in `build_vocabulary`."""
+    occurrences = counts.sum(axis=0)
+    unknown = [code for code in np.flatnonzero(occurrences).tolist() if codes.symbol(code) not in vocabulary.index]
+    return float(occurrences[unknown].sum() / occurrences.sum())
 
 
 def id_table(codes: Codes, counts: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
@@ -66,7 +73,7 @@ def id_table(codes: Codes, counts: np.ndarray, vocabulary: Vocabulary) -> np.nda
     if (table[used] < 0).any():
         place, code = codes.first(used[table[used] < 0])
         raise DataError(
-            f"the text has {codes.symbol(code)!r:.60} as number {place} of its {vocabulary.unit}, which is not in the "
-            f"vocabulary of {len(vocabulary)} {vocabulary.unit} and has no `<unk>` to stand for it; take it out"
+            f"{codes.symbol(code)!r:.60}, number {place} of the text's {vocabulary.unit}, is not in the vocabulary of "
+            f"{len(vocabulary)} {vocabulary.unit}, which has no `<unk>` to stand for it; take it out or give another text"
         )
     return table

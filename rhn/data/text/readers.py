@@ -15,17 +15,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
+
 from rhn.data.corpus import SPLITS
 from rhn.data.text.codes import Codes, read_codes
 from rhn.data.text.corpus import TextCorpus, Tokens
-from rhn.data.text.files import WHOLE, find_files
-from rhn.data.text.numbering import build_vocabulary, id_table, require_equal
+from rhn.data.text.files import WHOLE, find_files, plain_file
+from rhn.data.text.numbering import build_vocabulary, id_table, require_equal, unknown_share
 from rhn.data.text.unpack import file_digest
 from rhn.data.text.vocabulary import Unit, Vocabulary
 from rhn.errors import DataError, InvalidInputError
 
 TextName = Literal["ptb", "enwik8", "text8", "text"]
 PUBLISHED_BYTES = 100_000_000  # of enwik8 and of text8
+FOREIGN = 0.2  # share of unknown words above which a text is hardly one for a vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +50,8 @@ def read_text(
     unit: of a `text`; the other sets have their own, and so has a `vocabulary`.
     max_tokens: only the first so many tokens of each split; the vocabulary stays that of the whole text.
     vocabulary_size: of words; the most frequent ones of the training text stay, and `<unk>` stands for the others.
-    vocabulary: a checkpoint's. A text with a training split must make the same; one that is cut is encoded with it.
+    vocabulary: a checkpoint's. The published sets must make the same; a text of one's own is encoded with it, with a warning
+        where more than a fifth of its words are unknown.
     Raises DataError for files that are missing, empty, damaged or do not match the vocabulary, and for a split of
     fewer than 2 tokens; InvalidInputError for options that do not go together.
     """
@@ -56,8 +60,9 @@ def read_text(
     try:
         groups = find_files(name, path)
         files = [file for group in groups.values() for file in group]
-        codes = read_codes(list(groups.values()), unit)
-        digests = [file_digest(file) for file in files]
+        plain = [[plain_file(file, name) for file in group] for group in groups.values()]
+        codes = read_codes(plain, unit)
+        digests = [file_digest(file) for group in plain for file in group]
     except OSError as error:
         raise DataError(f"{error.filename or path} cannot be read: {error.strerror or error}") from error
     if WHOLE in groups:
@@ -67,10 +72,12 @@ def read_text(
     counts = codes.counts()
     if vocabulary is None:
         vocabulary = build_vocabulary(codes, counts, unit, vocabulary_size)
-    elif name != "text" or WHOLE not in groups:
+    elif name == "text":
+        _warn_of_words(codes, counts, vocabulary, files)
+    else:
         require_equal(build_vocabulary(codes, counts, unit, vocabulary_size or len(vocabulary)), vocabulary)
     table = id_table(codes, counts, vocabulary)
-    splits = {split: Tokens(text[:max_tokens], table) for split, text in zip(SPLITS, codes.texts, strict=True)}
+    splits = {split: Tokens(text, table).head(max_tokens) for split, text in zip(SPLITS, codes.texts, strict=True)}
     checksum = _checksum(digests, vocabulary, max_tokens)
     return TextCorpus(**splits, vocabulary=vocabulary, name=name, source=_source(name, unit, files), checksum=checksum)
 
@@ -108,13 +115,25 @@ def _warn_of_length(name: str, codes: Codes, file: Path) -> None:
         )
 
 
+def _warn_of_words(codes: Codes, counts: np.ndarray, vocabulary: Vocabulary, files: Sequence[Path]) -> None:
+    if vocabulary.unknown is not None and (share := unknown_share(codes, counts, vocabulary)) > FOREIGN:
+        logger.warning(
+            "%s: %.0f %% of the words are not in the checkpoint's vocabulary and are read as `<unk>`",
+            _place(files),
+            100 * share,
+        )
+
+
 def _require_tokens(codes: Codes, files: Sequence[Path]) -> None:
     for split, text in zip(SPLITS, codes.texts, strict=True):
         if len(text) < 2:
             raise DataError(
-                f"{files[0].parent if len(files) > 1 else files[0]}: its {split} split has {len(text)} token(s), "
-                "expected at least 2; take a longer text"
+                f"{_place(files)}: its {split} split has {len(text)} token(s), expected at least 2; take a longer text"
             )
+
+
+def _place(files: Sequence[Path]) -> Path:
+    return files[0] if len(files) == 1 else files[0].parent
 
 
 def _checksum(digests: Sequence[str], vocabulary: Vocabulary, max_tokens: int | None) -> str:

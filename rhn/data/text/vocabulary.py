@@ -62,11 +62,6 @@ class Vocabulary:
         """The id of `<unk>`, which stands for every other word; None where there is none."""
         return self.index.get(UNKNOWN) if self.unit == "words" else None
 
-    @property
-    def eos(self) -> int | None:
-        """The id of `<eos>`, the newline of a text of words; None where there is none."""
-        return self.index.get(EOS) if self.unit == "words" else None
-
     def encode(self, text: str | Sequence[Symbol]) -> np.ndarray:
         """The ids (N,) int64 of a text, or of symbols one by one.
 

@@ -110,7 +110,20 @@ def test_another_checksum_is_refused_with_both_and_leaves_nothing(server, publis
     found, expected = (hashlib.sha256(data).hexdigest() for data in (b"something else", CONTENT))
     with pytest.raises(DataError, match=f"checksum sha256:{found}, expected sha256:{expected}"):
         get("ptb", tmp_path / "data")
-    assert list((tmp_path / "data").iterdir()) == []
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_failed_download_removes_the_folders_that_it_made_and_no_others(server, publish, tmp_path):
+    publish("ptb", {"one": CONTENT, "two": b"2"})
+    (tmp_path / "mine").mkdir()
+    for place in ("mine", "mine/new/deep"):
+        with pytest.raises(DataError, match="404"):
+            get("ptb", tmp_path / place)
+        assert list((tmp_path / "mine").iterdir()) == []
+    server.put("one", CONTENT)
+    with pytest.raises(DataError, match="two"):
+        get("ptb", tmp_path / "mine" / "new")
+    assert [path.name for path in (tmp_path / "mine" / "new").iterdir()] == ["one"]
 
 
 def test_a_failed_download_leaves_the_file_that_was_there(server, publish, tmp_path):
@@ -153,8 +166,10 @@ def test_progress_ends_at_the_files_size(server, publish, tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OutputError, match=f"cannot write into {tmp_path}/file"):
+    with pytest.raises(OutputError, match=f"cannot write into {tmp_path}/file: it is a file"):
         get("ptb", tmp_path / "file")
+    with pytest.raises(OutputError, match=f"cannot write into {tmp_path}/file/deeper"):
+        get("ptb", tmp_path / "file" / "deeper")
 
 
 def test_an_unknown_data_set_is_refused(tmp_path):

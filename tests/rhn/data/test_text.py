@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rhn.data.corpus import SPLITS
 from rhn.data.text import Tokens, Vocabulary, read_text
+from rhn.data.text.files import belongs_to
 from rhn.errors import DataError, InvalidInputError
 
 PTB = Path(__file__).resolve().parents[4] / "shared" / "data" / "ptb"
@@ -70,6 +71,13 @@ def test_rows_read_one_after_the_other_are_the_text_without_its_remainder(length
 def test_tokens_are_64_bit_ids_whatever_they_were_read_as(table):
     found = Tokens(np.array([3, 1], np.uint8), table)[:]
     assert found.dtype == np.int64 and found.tolist() == [3, 1]
+
+
+@pytest.mark.parametrize("count", [0, 2, 9, None])
+def test_the_head_of_a_text_is_its_beginning_and_a_view(count):
+    tokens = Tokens(np.arange(5, dtype=np.uint8), table=np.arange(256)[::-1].copy())
+    assert tokens.head(count)[:].tolist() == tokens[:].tolist()[:count]
+    assert np.shares_memory(tokens.head(3).raw, tokens.raw)
 
 
 def test_a_batch_size_of_none_is_refused():
@@ -172,16 +180,30 @@ def test_a_shortened_vocabulary_is_recognised(folder):
     assert read_text("text", folder, vocabulary=built.vocabulary).checksum == built.checksum
 
 
-def test_another_texts_vocabulary_is_refused(folder, tmp_path):
+def test_a_published_set_with_other_words_than_the_checkpoints_is_refused(folder):
+    for split in SPLITS:
+        (folder / f"my.{split}.txt").rename(folder / f"ptb.{split}.txt")
+    with pytest.raises(DataError, match="checkpoint was trained on: symbol 3 of its words is 'c', expected 'x'"):
+        read_text("ptb", folder, vocabulary=Vocabulary("words", ("b", "<eos>", "a", "x", "<unk>")))
+    with pytest.raises(DataError, match="it makes a vocabulary of 5 words, expected 6 words"):
+        read_text("ptb", folder, vocabulary=Vocabulary("words", tuple("abcdef")))
+
+
+def test_another_text_is_encoded_with_the_vocabulary_given(folder, tmp_path):
     other = write(tmp_path / "other", train="b a x\nb x a b\n", valid="a d\n", test="x b\n")
-    with pytest.raises(DataError, match="does not match the checkpoint: symbol 3 of the words is 'x', expected 'c'"):
-        read_text("text", other, vocabulary=read_text("text", folder).vocabulary)
-    with pytest.raises(DataError, match="does not match the checkpoint: the text makes 5 words, expected 6 words"):
-        read_text("text", folder, vocabulary=Vocabulary("words", tuple("abcdef")))
+    corpus = read_text("text", other, vocabulary=read_text("text", folder).vocabulary)
+    assert decoded(corpus) == {"train": "b a <unk>\nb <unk> a b\n", "valid": "a <unk>\n", "test": "<unk> b\n"}
+
+
+@pytest.mark.parametrize(("strange", "warned"), [(0, ""), (20, ""), (40, "33 % of the words")])
+def test_a_text_of_mostly_unknown_words_gets_a_warning(strange, warned, tmp_path, caplog):
+    (tmp_path / "t.txt").write_text("cat <unk> " * 40 + "qwerty " * strange)
+    read_text("text", tmp_path / "t.txt", vocabulary=Vocabulary("words", ("<unk>", "cat")))
+    assert warned in caplog.text and bool(warned) == bool(caplog.text)
 
 
 def test_a_vocabulary_of_another_unit_is_refused(enwik):
-    with pytest.raises(DataError, match="the text makes 20 bytes, expected 2 words"):
+    with pytest.raises(DataError, match="a vocabulary of 20 bytes, expected 2 words"):
         read_text("enwik8", enwik, vocabulary=Vocabulary("words", ("a", "b")))
 
 
@@ -193,7 +215,7 @@ def test_a_text_without_splits_is_encoded_with_the_vocabulary_given(tmp_path):
 
 def test_a_symbol_that_the_vocabulary_given_does_not_have_is_named_with_its_place(tmp_path):
     (tmp_path / "t.txt").write_text("ab" * 30 + "?" + "ab" * 30)
-    with pytest.raises(DataError, match=r"'[?]' as number 60 of its characters"):
+    with pytest.raises(DataError, match=r"'[?]', number 60 of the text's characters"):
         read_text("text", tmp_path / "t.txt", vocabulary=Vocabulary("characters", ("a", "b")))
 
 
@@ -214,7 +236,7 @@ def test_the_checksum_is_of_the_content_wherever_it_lies(folder, tmp_path):
 
 def test_penn_treebank_has_its_published_counts(ptb):
     assert [len(getattr(ptb, split)) for split in SPLITS] == [929_589, 73_760, 82_430]
-    assert len(ptb.vocabulary) == 10_000 and ptb.vocabulary.unknown == 1 and ptb.vocabulary.eos == 2
+    assert len(ptb.vocabulary) == 10_000 and ptb.vocabulary.unknown == 1 and ptb.vocabulary.index["<eos>"] == 2
 
 
 def test_penn_treebank_is_numbered_as_the_official_code_numbers_it(ptb):
@@ -227,3 +249,23 @@ def test_penn_treebank_is_numbered_as_the_official_code_numbers_it(ptb):
 
 def test_one_file_of_penn_treebank_stands_for_its_folder(ptb):
     assert read_text("ptb", PTB / "ptb.valid.txt", vocabulary=ptb.vocabulary).checksum == ptb.checksum
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "belongs"),
+    [
+        ("ptb", "ptb.test.txt", True),
+        ("ptb", "novel.txt", False),
+        ("ptb", "ptb.zip", False),
+        ("enwik8", "enwik8", True),
+        ("enwik8", "enwik8.txt", True),
+        ("enwik8", "mine.zip", True),
+        ("enwik8", "text8", False),
+        ("text", "novel.txt", False),
+    ],
+)
+def test_a_file_belongs_to_a_set_by_its_name_and_a_folder_by_its_files(name, file, belongs, tmp_path):
+    assert not belongs_to(name, tmp_path)
+    (tmp_path / file).touch()
+    assert belongs_to(name, tmp_path / file) == belongs
+    assert belongs_to(name, tmp_path) == (belongs and file in ("ptb.test.txt", "enwik8"))

@@ -23,10 +23,20 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("name", ["ptb", "enwik8", "text8"])
 def test_a_missing_data_set_is_named_with_where_it_was_looked_for_and_how_to_get_it(name, tmp_path):
-    with pytest.raises(DataError, match=rf"{tmp_path}/share/rhn/{name}.*`rhn data get {name}`"):
+    with pytest.raises(DataError, match=rf"{tmp_path}/share/rhn/{name}: no such file or folder.*`rhn data get {name}`"):
         read_text(name)
     with pytest.raises(DataError, match=f"{tmp_path} holds no file {name}.*`rhn data get {name}`"):
         read_text(name, tmp_path)
+
+
+def test_a_file_of_another_text_is_never_taken_for_its_folder(folder):
+    for split in ("train", "valid", "test"):
+        (folder / f"my.{split}.txt").rename(folder / f"ptb.{split}.txt")
+    (folder / "novel.txt").write_text("it was a dark and stormy night")
+    with pytest.raises(DataError, match=r"novel\.txt is none of ptb\.train\.txt, .*add --words or --characters"):
+        read_text("ptb", folder / "novel.txt")
+    with pytest.raises(DataError, match=r"novel\.txt is none of enwik8, enwik8\.zip"):
+        read_text("enwik8", folder / "novel.txt")
 
 
 def test_data_that_was_fetched_is_found_without_a_path(tmp_path):

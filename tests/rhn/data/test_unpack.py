@@ -51,6 +51,7 @@ def test_an_archive_holds_the_same_text_and_is_unpacked_once(enwik, compress, ca
     enwik.unlink()
     corpus = read_text("enwik8", archive.parent)
     assert corpus.checksum == plain.checksum and isinstance(corpus.train.raw, np.memmap)
+    assert corpus.source == f"enwik8, bytes, from {archive}"
     (kept,) = (cache_home / "rhn").iterdir()
     inode = kept.stat().st_ino
     assert read_text("enwik8", archive).checksum == plain.checksum

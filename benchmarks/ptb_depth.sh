@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Figure 5(a) of Zilly et al. (2017) in small: recurrence depth 1 to 5 at equal parameters on Penn Treebank, and an LSTM of that size.
 # Units and vocabulary are a fifth of the paper's, so parameters a twenty-fifth: 1.28 million. Run again to go on where it stopped.
-#   bash rhn/language/ptb_depth.sh PTB_FOLDER RUNS RESULTS [JOBS]
+#   bash benchmarks/ptb_depth.sh PTB_FOLDER RUNS RESULTS [JOBS]
 set -eu
 data=$1 runs=$2 results=$3 jobs=${4:-2}
 export OMP_NUM_THREADS=1
