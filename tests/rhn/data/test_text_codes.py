@@ -91,7 +91,7 @@ def test_a_symbol_outside_the_vocabulary_is_looked_for_without_copying_the_text(
         file.truncate(length)  # zero bytes, none of them on disk
     tracemalloc.start()
     try:
-        with pytest.raises(DataError, match=r"'[?]' as number 0 of its characters"):
+        with pytest.raises(DataError, match=r"'[?]', number 0 of the text's characters"):
             read_text("text", tmp_path / "t.txt", vocabulary=Vocabulary("characters", ("\0",)))
         _, peak = tracemalloc.get_traced_memory()
     finally:
