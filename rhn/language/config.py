@@ -93,9 +93,9 @@ class LanguageConfig:
     averaging: int | None = None
     """NT-ASGD (Merity et al. 2017): average the weights once validation has not improved for so many epochs. None: never."""
     activation_regularization: float = 0.0
-    """Times the mean square of the outputs."""
+    """Times the mean square of the outputs after their dropout, in nats a token."""
     temporal_activation_regularization: float = 0.0
-    """Times the mean square of the outputs' change from step to step."""
+    """Times the mean square of the outputs' change from step to step, in nats a token."""
     reset_probability: float = 0.0
     """Probability that a row starts a window from the zero state."""
     epochs: int = 500
