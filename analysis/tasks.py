@@ -24,7 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 from analysis.layers import places
 from analysis.sequences import Bars, bars_of, sequences_of
 from analysis.texts import ids_of, line_ends, symbols_of
-from rhn.errors import InvalidInputError
+from rhn.errors import DataError
 from rhn.losses import frame_nll
 from rhn.models import LanguageModel
 from rhn.training.batches import Minibatch, evaluation_batches
@@ -95,11 +95,11 @@ class Text:
     def batches(self, sequences: Sequence[np.ndarray], like: Tensor) -> list[Minibatch]:
         """The batches that losses are measured over, longest sequences first, as many rows as memory allows.
 
-        Raises InvalidInputError where no sequence has two tokens: there is nothing to predict.
+        Raises DataError where no sequence has two tokens: there is nothing to predict.
         """
         usable = sorted((s for s in sequences if len(s) > 1), key=len, reverse=True)
         if not usable:
-            raise InvalidInputError("there is nothing to predict: expected sequences of at least 2 tokens")
+            raise DataError("there is nothing to predict: expected sequences of at least 2 tokens")
         row_bytes = len(usable[0]) * self.width * like.element_size()
         rows = max(1, min(TEXT_ROWS, TEXT_BATCH_BYTES // row_bytes))
         return [self._minibatch(usable[start : start + rows], like) for start in range(0, len(usable), rows)]

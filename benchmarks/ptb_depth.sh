@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Figure 5(a) of Zilly et al. (2017) in small: recurrence depth 1 to 5 at equal parameters on Penn Treebank, and an LSTM of that size.
 # Units and vocabulary are a fifth of the paper's, so parameters a twenty-fifth: 1.28 million. Run again to go on where it stopped.
-#   bash benchmarks/ptb_depth.sh PTB_FOLDER RUNS RESULTS [JOBS]
+#   bash benchmarks/ptb_depth.sh PTB_FOLDER RUNS RESULTS [JOBS [OPTIONS OF rhn train]]
 set -eu
-data=$1 runs=$2 results=$3 jobs=${4:-2}
+data=$1 runs=$2 results=$3 jobs=${4:-2} more=("${@:5}")
 export OMP_NUM_THREADS=1
 rhn() { "${PYTHON:-.venv/bin/python}" -m rhn "$@"; }
 training() { # NAME PRESET UNITS [OPTIONS]
     rhn train "$2" --hidden-size "$3" "${@:4}" --vocabulary-size 2000 --epochs 10 --lr-decay 1.5 --decay-after 5 \
-        --init uniform:0.08 --drop-embedding 0.05 --drop-input 0.2 --drop-hidden 0.05 --drop-output 0.2 --data "$data" --out "$runs/$1"
+        --init uniform:0.08 --drop-embedding 0.05 --drop-input 0.2 --drop-hidden 0.05 --drop-output 0.2 "${more[@]}" --data "$data" --out "$runs/$1"
 }
 mkdir -p "$runs"
 units=(255 236 222 210 200)

@@ -5,6 +5,7 @@ So the words after `train` are read twice: first for what to start from, then, b
 
 import itertools
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -15,34 +16,16 @@ import tyro
 from rhn.command import print_json
 from rhn.commands.options import Device, File, Folder, Place
 from rhn.errors import InvalidInputError
+from rhn.presets import PRESETS, LanguageConfig, TrainConfig
 
-PRESET_NAMES = (
-    "ptb-sota",
-    "ptb-depth-1 .. 10",
-    "ptb-depth-1-tied .. 10-tied",
-    "ptb-torch7",
-    "ptb-theano",
-    "ptb-brainstorm",
-    "ptb-variational-lstm",
-    "ptb-lstm",
-    "ptb-gru",
-    "ptb-dt-rnn",
-    "ptb-modern",
-    "ptb-modern-depth-10",
-    "enwik8-5x1500",
-    "enwik8-10x1000",
-    "enwik8-sota",
-    "text8-10x1000",
-    "text8-sota",
-    "jsb-depth-1 .. 10",
-)  # here, because the presets themselves load torch, for which `--help` should not wait
+PRESET_NAMES = tuple(dict.fromkeys(re.sub(r"^(ptb|jsb)-depth-\d+", r"\1-depth-L", name) for name in PRESETS))
 
 SUMMARY = "Train a model; killed at any moment, the same command goes on, and so does `rhn resume DIR`."
 HELP = f"""{SUMMARY}
 
 Every field of a configuration is an option: `rhn train PRESET --help` shows them with that preset's values.
 
-presets: {", ".join(PRESET_NAMES)}
+presets: {", ".join(PRESET_NAMES)} (L from 1 to 10)
 
 examples:
   rhn train ptb-sota --out runs/sota
@@ -114,7 +97,6 @@ def train_options(words: Sequence[str]) -> Train:
     from rhn.commands.starting import starting_point
     from rhn.commands.train_chorales import TrainChorales
     from rhn.commands.train_text import TrainText
-    from rhn.presets import LanguageConfig
 
     config = starting_point(name, None if file is None else Path(file), cell)
     text = isinstance(config, LanguageConfig)
@@ -130,8 +112,6 @@ def _preset_word(words: Sequence[str]) -> str | None:
         return None
     if not words[0].startswith("-"):
         return words[0]
-    from rhn.presets import PRESETS
-
     flags = {name for text in (True, False) for name, kind in _fields(text).items() if kind is bool}
 
     def takes_value(word: str) -> bool:
@@ -165,7 +145,6 @@ def _fields(text: bool) -> dict[str, type]:
     """All options of a training by the field they fill, with its type."""
     from rhn.commands.train_chorales import TrainChorales
     from rhn.commands.train_text import TrainText
-    from rhn.presets import LanguageConfig, TrainConfig
 
     kinds = (TrainText, LanguageConfig) if text else (TrainChorales, TrainConfig)
     return {field.name: field.type for kind in kinds for field in fields(kind)}

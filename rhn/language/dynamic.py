@@ -7,7 +7,7 @@
     r   root mean square of such gradients on the training text, each of 100 rows side by side
     d   r over its mean, which is that over parameter tensors of the mean in each (the authors' code)
 
-Without `rms` it is plain SGD: d = 1 and r + epsilon = 1. The text is read as one row, its state carried over from segment to segment.
+The text is read as one row, its state carried over from segment to segment.
 """
 
 import copy
@@ -37,18 +37,15 @@ def dynamic_score(
     segment: int = 5,
     learning_rate: float = 5e-5,
     decay: float = 2e-3,
-    rms: bool = True,
     device: torch.device | str = "cpu",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Score:
     """The score on a text (N,) of a model that learns while it reads. The model given is not changed.
 
     Args:
-        train_tokens: the text that the model was trained on; not read without `rms`.
+        train_tokens: the text that the model was trained on.
         segment: steps scored before the model learns from them.
-        learning_rate, decay: the defaults are the authors' for Penn Treebank; both grow with the length of a segment. An RHN of 2 x
-            128 units that had read 200,000 words of it, 2000 different ones, went from perplexity 62.0 to 59.0, and to 57.6 at
-            1e-4. Without `rms` the rate is nearer to that of training: 59.6 at 0.1.
+        learning_rate, decay: the defaults are the authors' for Penn Treebank; both grow with the length of a segment.
         progress: called with (tokens done, tokens in all).
 
     Raises:
@@ -62,7 +59,7 @@ def dynamic_score(
         raise InvalidInputError(f"the decay is {decay}, expected 0 to 1: the share of a change that is taken back")
     text, model = tokens.rows(1), copy.deepcopy(model).to(device)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    rates = _rates(model, parameters, train_tokens if rms else None, segment, learning_rate, decay)
+    rates = _rates(model, parameters, train_tokens, segment, learning_rate, decay)
     trained = [p.detach().clone() for p in parameters]
     total, done, steps = torch.zeros((), dtype=torch.float64, device=device), 0, text.shape[1] - 1
     for nll, gradients in _segments(model, parameters, text, segment):
@@ -89,14 +86,12 @@ def _segments(
 def _rates(
     model: nn.Module,
     parameters: list[Tensor],
-    train_tokens: Tokens | None,
+    train_tokens: Tokens,
     segment: int,
     learning_rate: float,
     decay: float,
 ) -> list[tuple[Tensor, Tensor]]:
-    """(decay d, learning_rate / (r + epsilon)) of every parameter; numbers where there is no training text."""
-    if train_tokens is None:
-        return [(p.new_tensor(decay), p.new_tensor(learning_rate)) for p in parameters]
+    """(decay d, learning_rate / (r + epsilon)) of every parameter."""
     scales = _gradient_rms(model, parameters, train_tokens, segment)
     mean = torch.stack([r.mean() for r in scales]).mean()
     mean = mean.clamp(min=torch.finfo(mean.dtype).tiny)  # a text of a single symbol has no gradient

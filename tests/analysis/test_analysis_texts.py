@@ -229,7 +229,7 @@ def test_one_token_predicts_nothing():
 
 
 def test_tokens_without_a_successor_make_no_batches():
-    with pytest.raises(InvalidInputError, match="at least 2 tokens"):
+    with pytest.raises(DataError, match="at least 2 tokens"):
         task_of(language_network()).batches(tokens(1, 1), torch.zeros(1))
 
 
