@@ -210,7 +210,7 @@ def _outputs(options: Common, what: str, split: str) -> tuple[Path, Path | None]
 def _text(options: Common):
     """A language model, and the text of --data in its vocabulary."""
     from rhn.commands.loading import text_model
-    from rhn.training.numerics import keep_memory
+    from rhn.engine.numerics import keep_memory
 
     keep_memory()
     trained = text_model(options.checkpoint, options.cell)
@@ -221,8 +221,8 @@ def _music(options: Common):
     """A network over chorales, a cell alone included; refused where its inputs are not a chorale's keys."""
     from rhn.checkpoints import load_checkpoint
     from rhn.data.corpus import KEYS
+    from rhn.engine.numerics import keep_memory
     from rhn.models import with_cell
-    from rhn.training.numerics import keep_memory
 
     keep_memory()
     model = load_checkpoint(options.checkpoint, factory=with_cell(options.cell) if options.cell else None)

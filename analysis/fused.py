@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from analysis.layers import places
 from analysis.tasks import Music, Text
-from rhn.training.batches import Minibatch
-from rhn.training.numerics import exact
-from rhn.training.stack import Stack
+from rhn.chorales.batches import Minibatch
+from rhn.engine.numerics import exact
+from rhn.engine.stack import Stack
 
 CPU_BYTES = 384 << 20  # for the states and gates of networks that run together; more is not faster (measured)
 

@@ -15,8 +15,8 @@ from analysis.sequences import name_of
 from analysis.tasks import Music, Text, task_of
 from rhn.cells import Cell
 from rhn.data import Batch
+from rhn.engine.numerics import exact
 from rhn.errors import InvalidInputError
-from rhn.training.numerics import exact
 
 OPEN, CLOSED = 0.9, 0.1
 ROWS = 16  # sequences at once: every gate of every step is held

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 
 from benchmarks.registry import benchmark
 from rhn.data.text import TextCorpus, Tokens, Vocabulary
-from rhn.dropout import draw_masks
+from rhn.engine.numerics import keep_memory
 from rhn.language.build import build_model
 from rhn.language.config import LanguageConfig
-from rhn.language.training import LanguageTraining
+from rhn.language.loop import LanguageTraining
+from rhn.models.dropout import draw_masks
 from rhn.presets import preset
-from rhn.training import keep_memory
 
 WINDOWS = 3  # steps a measurement
 

@@ -13,12 +13,12 @@ from optim_study.config import StudyConfig
 from optim_study.presets import PAPER_DEPTHS, RunConfig, paper, small
 from optim_study.space import Space
 from optim_study.swarm import TorchSwarm, hidden_size
+from rhn.chorales.batches import training_batches
 from rhn.data import chorales
 from rhn.data.corpus import Corpus
-from rhn.losses import frame_nll
+from rhn.engine.numerics import keep_memory
+from rhn.kernels.bernoulli import frame_nll
 from rhn.models import PolyphonicModel
-from rhn.training import keep_memory
-from rhn.training.batches import training_batches
 
 FUSED = {"cpu": {"small": 15, "paper": 4}, "cuda": {"small": 60, "paper": 60}}
 PIECES = {"small": 64, "paper": 32}

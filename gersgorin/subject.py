@@ -75,7 +75,7 @@ def checkpoint_cell(path: Path, label: str = "", layer: int = 1) -> Subject:
 
 def initial_cell(path: Path, seed: int, layer: int = 1) -> Subject:
     """The cell of a checkpoint as it was before its training; raises as `checkpoint_cell`."""
-    from rhn.training import initial_model
+    from rhn.engine.initial import initial_model
 
     model, own = initial_model(path, seed)
     return _cell_of(model, path, "before training" if own else f"fresh weights (seed {seed})", layer)

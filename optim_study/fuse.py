@@ -1,7 +1,7 @@
 """How many trials to train as one program: what K of them take of memory, and the K that suits the device.
 
     bytes = base + K (weights, momentum, best weights, the models they started from)
-                 + k (gradients, a temporary of the update, and what a step keeps, see `rhn.training.memory`)
+                 + k (gradients, a temporary of the update, and what a step keeps, see `rhn.engine.memory`)
 
 On a CPU the trainer takes a stack through a step in parts of k <= K models; on a GPU k = K. tests/optim_study/test_fuse.py measures it.
 """
@@ -21,7 +21,7 @@ def memory(model, fused: int, batches: Sequence, device: str) -> int:
     """Estimated peak bytes of a process that trains `fused` trials of this model, on these `Minibatch`es, as one program."""
     import torch
 
-    from rhn.training.memory import part_size, step_bytes, weight_bytes
+    from rhn.engine.memory import part_size, step_bytes, weight_bytes
 
     at_once = min(fused, part_size(model, batches, torch.device(device)) or fused)
     return (
@@ -76,7 +76,7 @@ def largest_batch(pieces: Sequence, batch_size: int):
     """A `Minibatch` of the longest pieces, with its rows filled up as the trainer does, but without content."""
     import torch
 
-    from rhn.training.batches import ROWS, Minibatch
+    from rhn.chorales.batches import ROWS, Minibatch
 
     shape = max(map(len, pieces)), -(-batch_size // ROWS) * ROWS
     return Minibatch(torch.empty(*shape, 88, device="meta"), torch.empty(shape, device="meta"), 0)

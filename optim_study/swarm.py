@@ -1,4 +1,4 @@
-"""The trials of a study trained with torch: what stands between the engine and `rhn.training`.
+"""The trials of a study trained with torch: what stands between the study and `rhn.chorales`.
 
     work(study, TorchTrainer(data=None, device="cpu"), options)
 
@@ -37,7 +37,7 @@ class TorchTrainer:
     def __call__(
         self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, SavedState]
     ) -> "TorchSwarm":
-        from rhn.training import keep_memory
+        from rhn.engine.numerics import keep_memory
 
         keep_memory()
         corpus = _corpus(self.data)
@@ -50,7 +50,7 @@ class TorchTrainer:
 
 
 class TorchSwarm:
-    """Implements `Swarm` with one `rhn.training.Training`."""
+    """Implements `Swarm` with one `rhn.chorales.loop.Training`."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class TorchSwarm:
         corpus,
         device: str = "cpu",
     ):
-        from rhn.training import Plan, Training
+        from rhn.chorales.loop import Plan, Training
 
         self._config, self._settings, self._corpus, self._device = config, settings, corpus, device
         shared = ("arch", "depth", "seed", "epochs", "patience", "objective", "batch_size", "momentum")
@@ -111,7 +111,7 @@ class TorchSwarm:
         _add_metadata(path, metadata)
 
     def _measured(self, number: int) -> Outcome:
-        from rhn.training import evaluate
+        from rhn.chorales.evaluation import evaluate
 
         model, curve = self._training.best_model(number), self.curve(number)
         finite = curve[np.isfinite(curve).all(axis=1)]
@@ -140,8 +140,8 @@ def hidden_size(config: StudyConfig) -> int:
 def build_models(config: StudyConfig, settings: Mapping[int, Settings]) -> dict:
     """The models of these trials, before training, by number."""
     from rhn.cells import resolve_cell
+    from rhn.engine.seeds import weights_generator
     from rhn.models import PolyphonicModel, accepts
-    from rhn.training import weights_generator
 
     units, gated = hidden_size(config), accepts(resolve_cell(config.arch), "transform_bias")
     return {

@@ -59,7 +59,7 @@ class Evaluate:
                     f"--{name.replace('_', '-')} is for language models, and this is one of chorales"
                 )
         model, device = chorale_model(self.checkpoint, self.cell), resolve_device(self.device)
-        from rhn.training import evaluate
+        from rhn.chorales.evaluation import evaluate
 
         found = evaluate(model, getattr(chorale_corpus(self.data), self.split), device=device)
         if self.json:

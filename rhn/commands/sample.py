@@ -29,7 +29,7 @@ class Sample:
     """The cell of a checkpoint with a cell of your own, as package.module:factory."""
 
     def run(self) -> None:
-        from rhn.sampling import check_output, sample_chorale, write_chorale
+        from rhn.chorales.sampling import check_output, sample_chorale, write_chorale
 
         check_seed(self.seed)
         check_output(self.output)

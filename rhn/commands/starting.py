@@ -8,12 +8,12 @@ from typing import get_type_hints
 
 from rhn.errors import InvalidInputError
 from rhn.fields import expected, fits
-from rhn.presets import LanguageConfig, TrainConfig, preset
+from rhn.presets import ChoraleConfig, LanguageConfig, preset
 
 RUN_ENTRIES = ("seeds", "text", "device", "data", "path")  # of a run's config.json, beside the configuration
 
 
-def starting_point(name: str | None, file: Path | None, cell: str | None) -> TrainConfig | LanguageConfig:
+def starting_point(name: str | None, file: Path | None, cell: str | None) -> ChoraleConfig | LanguageConfig:
     """The configuration of a preset, what a file says over it, for another cell where one is named.
 
     A chorale preset gets the hidden size that its budget buys with that cell, and a transform bias goes where the cell has none.
@@ -22,7 +22,7 @@ def starting_point(name: str | None, file: Path | None, cell: str | None) -> Tra
     told, given = (None, {}) if file is None else read_config(file)
     name = name or told
     if name is None:
-        kind = LanguageConfig if "corpus" in given else TrainConfig
+        kind = LanguageConfig if "corpus" in given else ChoraleConfig
     else:
         base = preset(name, cell or given.get("cell"))
         kind = type(base)
@@ -41,7 +41,7 @@ def starting_point(name: str | None, file: Path | None, cell: str | None) -> Tra
         ) from error
 
 
-def require_bias(config: TrainConfig | LanguageConfig) -> None:
+def require_bias(config: ChoraleConfig | LanguageConfig) -> None:
     """Raise InvalidInputError where a cell with transform gates is given no bias for them."""
     if config.transform_bias is None and not _without_bias(config.cell):
         raise InvalidInputError(f"--transform-bias is None, expected a number: {config.cell} has transform gates")

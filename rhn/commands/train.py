@@ -16,7 +16,7 @@ import tyro
 from rhn.command import print_json
 from rhn.commands.options import Device, File, Folder, Place
 from rhn.errors import InvalidInputError
-from rhn.presets import PRESETS, LanguageConfig, TrainConfig
+from rhn.presets import PRESETS, ChoraleConfig, LanguageConfig
 
 PRESET_NAMES = tuple(dict.fromkeys(re.sub(r"^(ptb|jsb)-depth-\d+", r"\1-depth-L", name) for name in PRESETS))
 
@@ -146,7 +146,7 @@ def _fields(text: bool) -> dict[str, type]:
     from rhn.commands.train_chorales import TrainChorales
     from rhn.commands.train_text import TrainText
 
-    kinds = (TrainText, LanguageConfig) if text else (TrainChorales, TrainConfig)
+    kinds = (TrainText, LanguageConfig) if text else (TrainChorales, ChoraleConfig)
     return {field.name: field.type for kind in kinds for field in fields(kind)}
 
 

@@ -7,7 +7,7 @@ from rhn.command import print_json, resolve_device
 from rhn.commands.loading import about_data, chorale_corpus
 from rhn.commands.starting import require_bias
 from rhn.commands.train import Train
-from rhn.presets import TrainConfig
+from rhn.presets import ChoraleConfig
 
 if TYPE_CHECKING:
     from rhn.commands.resume import Resume
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 class TrainChorales(Train):
     """Train a polyphonic model on the chorales; killed at any moment, the same command goes on."""
 
-    training: TrainConfig
+    training: ChoraleConfig
     """The configuration, with the preset's values."""
 
-    def settings(self) -> TrainConfig:
+    def settings(self) -> ChoraleConfig:
         require_bias(self.training)
         return self.training
 
@@ -31,11 +31,12 @@ class TrainChorales(Train):
         train_chorales(self.settings(), self)
 
 
-def train_chorales(config: TrainConfig, options: "TrainChorales | Resume") -> None:
+def train_chorales(config: ChoraleConfig, options: "TrainChorales | Resume") -> None:
     """Train or go on, and print what it came to."""
     device, corpus = resolve_device(options.device), chorale_corpus(options.data)
-    from rhn.training import keep_memory, train
-    from rhn.training.progress import epoch_progress
+    from rhn.chorales.progress import epoch_progress
+    from rhn.chorales.runs import train
+    from rhn.engine.numerics import keep_memory
 
     keep_memory()
     with epoch_progress(config.epochs, config.objective) as show:
@@ -49,12 +50,12 @@ def train_chorales(config: TrainConfig, options: "TrainChorales | Resume") -> No
     print(f"checkpoint: {result.checkpoint}")
 
 
-def count_parameters(config: TrainConfig) -> int:
+def count_parameters(config: ChoraleConfig) -> int:
     """How many parameters a configuration has."""
     import torch
 
     from rhn.cells.budget import num_parameters
-    from rhn.training.runs import build_model
+    from rhn.chorales.runs import build_model
 
     with torch.device("meta"):
         return num_parameters(build_model(config))

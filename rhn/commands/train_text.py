@@ -69,9 +69,9 @@ class TrainText(Train):
 def train_text(config: LanguageConfig, seeds: Sequence[int], options: "TrainText | Resume") -> None:
     """Train or go on, and print what it came to."""
     device, minutes = resolve_device(options.device), _minutes(options.max_minutes)
+    from rhn.engine.numerics import keep_memory
     from rhn.language.progress import tensorboard_writer, training_progress
     from rhn.language.runs import measure_name, train_language_model
-    from rhn.training import keep_memory
 
     out, corpus = options.out, text_corpus(config, options.data)
     threads, name = _threads(options.threads, config), measure_name(corpus.vocabulary)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rhn.training.stack import Stack, Weights
+from rhn.engine.stack import Stack, Weights
 
 
 class Average:

@@ -1,9 +1,9 @@
 """From a configuration to its model, before training."""
 
+from rhn.engine.seeds import weights_generator
 from rhn.errors import InvalidInputError
 from rhn.language.config import LanguageConfig
 from rhn.models.language import LanguageModel
-from rhn.training.seeds import weights_generator
 
 
 def build_model(config: LanguageConfig, vocabulary_size: int, *, seed: int | None = None, device=None) -> LanguageModel:

@@ -8,7 +8,7 @@ from rhn.errors import InvalidInputError
 from rhn.fields import check_fields
 
 if TYPE_CHECKING:
-    from rhn.dropout import Dropout
+    from rhn.models.dropout import Dropout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +134,7 @@ class LanguageConfig:
     @property
     def dropout(self) -> "Dropout":
         """The rates of all masks."""
-        from rhn.dropout import Dropout  # here, because it loads torch, for which `--help` should not wait
+        from rhn.models.dropout import Dropout  # here, because it loads torch, for which `--help` should not wait
 
         names = ("embedding", "input", "hidden", "output", "candidate")
         return Dropout(**{name: getattr(self, f"drop_{name}") for name in names}, gate_masks=self.gate_masks)

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from rhn.data.text import Tokens
-from rhn.dropout import Masks
+from rhn.engine.graphs import captured
+from rhn.engine.stack import Stack
 from rhn.errors import InvalidInputError
 from rhn.language.step import sums, token_nll
 from rhn.language.windows import window_of
+from rhn.models.dropout import Masks
 from rhn.models.language import States
-from rhn.training.graphs import captured
-from rhn.training.stack import Stack
 
 WINDOW = 64  # steps read at once; no result depends on it
 

@@ -23,9 +23,9 @@ from torch.utils._pytree import tree_map
 
 from rhn.cells.base import positive
 from rhn.data.text import Tokens
-from rhn.dropout import Dropout, Masks, draw_masks
 from rhn.errors import InvalidInputError
 from rhn.language.evaluation import Score, check_temperature, perplexity, read_window, text_windows
+from rhn.models.dropout import Dropout, Masks, draw_masks
 
 ACCEPTED = 500.0  # perplexity below which the official code keeps a sample
 REDRAWS = 100  # rejected in a row: a tenth of the usual 1000 samples, and beyond chance for a trained model

@@ -28,14 +28,14 @@ from torch import Tensor
 from rhn.checkpoints import save_checkpoint
 from rhn.command import finite_json
 from rhn.data.text import TextCorpus
+from rhn.engine.folder import held, metrics_file, require_same_training
+from rhn.engine.numerics import exact
 from rhn.errors import DataError, DivergedError, InvalidInputError, OutputError
 from rhn.files import atomic_path
 from rhn.interrupts import Interrupted, deferred_interrupt
 from rhn.language.config import LanguageConfig
 from rhn.language.evaluation import perplexity
-from rhn.language.training import Epoch, LanguageTraining
-from rhn.training.folder import held, metrics_file, require_same_training
-from rhn.training.numerics import exact
+from rhn.language.loop import Epoch, LanguageTraining
 
 SAVE_SHARE = 0.02  # of the time may go into saving: a kill costs as much as is trained meanwhile
 FREE = ("epochs", "device")  # a finished training may go on: no epoch depends on how many follow

@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.dropout import Masks
+from rhn.engine.stack import Stack, Weights
 from rhn.language.config import Step
+from rhn.models.dropout import Masks
 from rhn.models.language import States
-from rhn.training.stack import Stack, Weights
 
 
 class Taken(NamedTuple):

@@ -2,7 +2,7 @@
 
 Legend: T steps, B rows, V symbols of the vocabulary, E embedding size, n hidden units, K stacked models elsewhere.
 
-    x[t] = e[w[t]] m_x[t]                 e (V, E) the embedding, m the dropout masks (see `rhn.dropout`), 1 where there are none
+    x[t] = e[w[t]] m_x[t]                 e (V, E) the embedding, m the dropout masks (see `rhn.models.dropout`), 1 where there are none
     y    = cells(x)                       stacked, each with its own masks on its input and on its state
     logits[t] = U (y[t] m_o) + b          U = e where the weights are tied (Press and Wolf 2017), else (V, n)
 
@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from rhn.cells import Initialization
 from rhn.cells.base import positive
-from rhn.dropout import Masks
 from rhn.errors import InvalidInputError
 from rhn.kernels import softmax_nll
 from rhn.models.building import cell_name, layer_count, stacked_cells
+from rhn.models.dropout import Masks
 
 States = tuple[Tensor, ...]
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rhn.cells import Initialization
 from rhn.cells.base import positive
-from rhn.losses import frame_nll
+from rhn.kernels.bernoulli import frame_nll
 from rhn.models.building import cell_name, draw, layer_count, stacked_cells
 
 

@@ -8,15 +8,15 @@ from collections.abc import Callable
 
 from rhn.errors import InvalidInputError
 from rhn.language.config import LanguageConfig
-from rhn.presets.chorales import CHORALE_PRESETS, PARAMETERS_PER_LAYER, TrainConfig
+from rhn.presets.chorales import CHORALE_PRESETS, PARAMETERS_PER_LAYER, ChoraleConfig
 from rhn.presets.language import LANGUAGE_PRESETS
 
-__all__ = ["PARAMETERS_PER_LAYER", "PRESETS", "LanguageConfig", "TrainConfig", "preset"]
+__all__ = ["PARAMETERS_PER_LAYER", "PRESETS", "ChoraleConfig", "LanguageConfig", "preset"]
 
-PRESETS: dict[str, Callable[..., TrainConfig | LanguageConfig]] = LANGUAGE_PRESETS | CHORALE_PRESETS
+PRESETS: dict[str, Callable[..., ChoraleConfig | LanguageConfig]] = LANGUAGE_PRESETS | CHORALE_PRESETS
 
 
-def preset(name: str, cell: str | None = None) -> TrainConfig | LanguageConfig:
+def preset(name: str, cell: str | None = None) -> ChoraleConfig | LanguageConfig:
     """The configuration called `name`; a chorale one with another cell of as many parameters where one is given.
 
     Raises InvalidInputError, with the nearest name, where there is none.

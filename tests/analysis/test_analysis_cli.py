@@ -16,9 +16,9 @@ from analysis import lesion
 from analysis.cli import main
 from rhn.cells import RHN
 from rhn.checkpoints import save_checkpoint
+from rhn.chorales.evaluation import evaluate
 from rhn.data import chorale, chorales
 from rhn.models import PolyphonicModel
-from rhn.training import evaluate
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,9 @@ from analysis import Lesion, lesion, lesioned
 from analysis.gates import gate_activity, unit_means
 from analysis.layers import places
 from analysis.surgery import MODES, check_mode, lesioned_layers
+from rhn.chorales.evaluation import evaluate
 from rhn.data import batches
 from rhn.errors import DataError, InvalidInputError
-from rhn.training import evaluate
 
 PIECES = rolls(9, 4, 6, 1, 12)
 EVERY = [*GATED, *UNGATED]

@@ -14,8 +14,8 @@ import torch
 from gersgorin.cli import main
 from rhn.cells import CELLS, RHN
 from rhn.checkpoints import save_checkpoint
+from rhn.engine.seeds import weights_generator
 from rhn.models import PolyphonicModel
-from rhn.training import weights_generator
 
 SMALL = ["--hidden-size", "6", "--steps", "5"]
 

@@ -22,7 +22,7 @@ from optim_study.config import StudyConfig
 from optim_study.plan import meta_model
 from optim_study.swarm import TorchSwarm
 from rhn.data.corpus import Corpus, Piece
-from rhn.training import keep_memory
+from rhn.engine.numerics import keep_memory
 
 keep_memory()
 arch, depth, scale, fused = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])

@@ -16,10 +16,10 @@ from optim_study.swarm import TorchSwarm, TorchTrainer, build_models, hidden_siz
 from optim_study.swarm_protocol import SavedState
 from rhn.cells import num_parameters
 from rhn.checkpoints import load_checkpoint, read_metadata
+from rhn.chorales.evaluation import evaluate
 from rhn.data import Corpus, chorales
 from rhn.data.corpus import LOWEST_PITCH, SPLITS
 from rhn.errors import DataError
-from rhn.training import evaluate
 
 
 @pytest.fixture(scope="module")

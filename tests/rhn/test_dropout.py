@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rhn.cells.masks import CellMasks
-from rhn.dropout import Dropout, Masks, draw_masks
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel
+from rhn.models.dropout import Dropout, Masks, draw_masks
 
 
 def model(cell="rhn", **options):

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from rhn.engine.folder import held, metrics_file, require_same_training
 from rhn.errors import DataError, InvalidInputError, OutputError
-from rhn.training.folder import held, metrics_file, require_same_training
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_a_full_disk_is_an_output_error_with_the_reason(tmp_path, room):
 import resource
 from pathlib import Path
 from rhn.errors import OutputError
-from rhn.training.folder import metrics_file
+from rhn.engine.folder import metrics_file
 resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))
 try:
     with metrics_file(Path({str(tmp_path / "metrics.jsonl")!r}), [{{"epoch": 0}}]) as add:

@@ -8,12 +8,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from rhn.data.text import Tokens
+from rhn.engine import graphs
+from rhn.engine.graphs import captured
+from rhn.engine.stack import Stack
 from rhn.language import evaluation
 from rhn.language.evaluation import stack_nll
 from rhn.models.language import LanguageModel
-from rhn.training import graphs
-from rhn.training.graphs import captured
-from rhn.training.stack import Stack
 
 CUDA = torch.device("cuda")
 

@@ -11,14 +11,14 @@ import torch
 from cases import randomize
 
 from rhn.data.text import Tokens, read_text
-from rhn.dropout import Dropout
+from rhn.engine.stack import Stack
 from rhn.errors import DataError, InvalidInputError
 from rhn.language.dynamic import dynamic_score
 from rhn.language.evaluation import Score, score, stack_nll, text_windows
 from rhn.language.monte_carlo import monte_carlo_score
 from rhn.language.temperature import best_temperature, scores_at
+from rhn.models.dropout import Dropout
 from rhn.models.language import LanguageModel
-from rhn.training.stack import Stack
 
 V = 6
 PTB = Path(__file__).resolve().parents[3] / "shared" / "data" / "ptb"

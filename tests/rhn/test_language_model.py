@@ -7,9 +7,9 @@ import torch
 
 from rhn.cells.budget import num_parameters
 from rhn.checkpoints import load_checkpoint, save_checkpoint
-from rhn.dropout import Masks
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.models import LanguageModel
+from rhn.models.dropout import Masks
 
 TOKENS = torch.randint(13, (12, 3), generator=torch.Generator().manual_seed(0))
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rhn.dropout import Masks
+from rhn.engine.stack import Stack
 from rhn.errors import DivergedError, InvalidInputError
 from rhn.language.build import build_model
 from rhn.language.config import LanguageConfig
 from rhn.language.evaluation import zero_states
+from rhn.language.loop import LanguageTraining
 from rhn.language.step import training_step
-from rhn.language.training import LanguageTraining
-from rhn.training.stack import Stack
+from rhn.models.dropout import Masks
 from tests.rhn.texts import small_corpus
 
 CONFIG = LanguageConfig(

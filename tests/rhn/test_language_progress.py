@@ -6,7 +6,7 @@ import pytest
 
 from rhn.language import progress
 from rhn.language.config import LanguageConfig
-from rhn.language.training import LanguageTraining
+from rhn.language.loop import LanguageTraining
 from rhn.language.windows import epoch_windows
 from tests.rhn.texts import small_corpus
 

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rhn.checkpoints import read_metadata
+from rhn.engine.folder import held
 from rhn.errors import DataError, DivergedError, InvalidInputError, OutputError
+from rhn.language.loop import LanguageTraining
 from rhn.language.runs import train_language_model
-from rhn.language.training import LanguageTraining
-from rhn.training.folder import held
 from tests.rhn.texts import SMALL, small_corpus
 
 CORPUS = small_corpus()

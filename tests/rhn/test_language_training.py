@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from rhn.data.text import Tokens
+from rhn.engine.stack import Stack
 from rhn.errors import DataError, InvalidInputError
 from rhn.language.averaging import Average
 from rhn.language.evaluation import score
-from rhn.language.training import LanguageTraining
+from rhn.language.loop import LanguageTraining
 from rhn.models import LanguageModel
-from rhn.training.stack import Stack
 from tests.rhn.texts import SMALL, small_corpus
 
 CORPUS = small_corpus()

@@ -17,7 +17,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from rhn.cells import CELLS
 from rhn.checkpoints import load_checkpoint, save_checkpoint
 from rhn.errors import CheckpointError, InvalidInputError
-from rhn.losses import frame_nll
+from rhn.kernels.bernoulli import frame_nll
 from rhn.models import MAX_LAYERS, PolyphonicModel, with_cell
 
 

@@ -11,11 +11,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from rhn.data.text import Tokens
-from rhn.dropout import Dropout, Masks
 from rhn.errors import DataError, InvalidInputError
 from rhn.language import monte_carlo
 from rhn.language.evaluation import score
 from rhn.language.monte_carlo import monte_carlo_score, sample_masks
+from rhn.models.dropout import Dropout, Masks
 from rhn.models.language import LanguageModel
 
 V, N = 5, 24

@@ -8,11 +8,11 @@ from numpy_language_model import Window, backward, cost, learning_rate, official
 from numpy_language_model import training_step as official_step
 
 from rhn.cells.masks import CellMasks
-from rhn.dropout import Masks
+from rhn.engine.stack import Stack
 from rhn.language.config import LanguageConfig
 from rhn.language.step import Step, training_step
+from rhn.models.dropout import Masks
 from rhn.models.language import LanguageModel
-from rhn.training.stack import Stack
 
 V, N, B, T = 5, 7, 3, 6  # more steps than words: every row repeats a word, whose occurrences share noise_x
 WEIGHT_DECAY = 1e-3

@@ -9,7 +9,7 @@ import pytest
 
 from rhn import cli
 from rhn.errors import InvalidInputError
-from rhn.presets import PRESETS, LanguageConfig, TrainConfig, preset
+from rhn.presets import PRESETS, ChoraleConfig, LanguageConfig, preset
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def test_every_preset_is_complete_and_listed(listed):
     assert list(listed) == list(PRESETS)
     for name, row in listed.items():
         config = preset(name)
-        assert isinstance(config, TrainConfig if name.startswith("jsb") else LanguageConfig)
+        assert isinstance(config, ChoraleConfig if name.startswith("jsb") else LanguageConfig)
         assert list(row) == ["name", "parameters", "depth", "hidden_size", "tied"]
         assert (row["depth"], row["hidden_size"]) == (config.depth, config.hidden_size)
         assert row["tied"] is getattr(config, "tied", False)

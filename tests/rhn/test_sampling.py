@@ -5,9 +5,9 @@ import pytest
 import torch
 from cases import randomize
 
+from rhn.chorales.sampling import BEATS, LOWEST_PITCH, OPENINGS, sample_chorale, voices, write_chorale
 from rhn.errors import InvalidInputError, OutputError
 from rhn.models import PolyphonicModel
-from rhn.sampling import BEATS, LOWEST_PITCH, OPENINGS, sample_chorale, voices, write_chorale
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,16 @@ from cases import randomize
 from safetensors.numpy import load, save
 
 from rhn.cells import CELLS
+from rhn.chorales.batches import evaluation_batches, predicted_frames, training_batches
+from rhn.chorales.evaluation import evaluate
+from rhn.chorales.loop import Plan, Training, TrialState
 from rhn.data import Corpus, chorales
+from rhn.engine.memory import weight_bytes
+from rhn.engine.numerics import exact
+from rhn.engine.seeds import batch_order, weights_generator
+from rhn.engine.slots import places_to_keep
 from rhn.errors import DataError, InvalidInputError
 from rhn.models import PolyphonicModel
-from rhn.training import Plan, Training, TrialState, batch_order, evaluate, weights_generator
-from rhn.training.batches import evaluation_batches, predicted_frames, training_batches
-from rhn.training.memory import weight_bytes
-from rhn.training.numerics import exact
-from rhn.training.slots import places_to_keep
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def test_a_stack_larger_than_the_cache_is_cut_without_a_trace(corpus, monkeypatc
     whole = run(start(range(5), corpus))
     for limit, least in (("CACHE_BYTES", weight_bytes(model())), ("PART_BYTES", 1)):
         with monkeypatch.context() as patched:
-            patched.setattr(f"rhn.training.memory.{limit}", 2 * least)
+            patched.setattr(f"rhn.engine.memory.{limit}", 2 * least)
             assert_same(run(start(range(5), corpus)), whole, range(5))
 
 

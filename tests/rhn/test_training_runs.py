@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from rhn.checkpoints import load_checkpoint, read_metadata
+from rhn.chorales.evaluation import evaluate
+from rhn.chorales.runs import SAVE_SHARE, train
 from rhn.data import Corpus, chorales
+from rhn.engine.initial import initial_model
 from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.interrupts import Interrupted
-from rhn.presets import TrainConfig, preset
-from rhn.training import evaluate, initial_model, train
-from rhn.training.runs import SAVE_SHARE
+from rhn.presets import ChoraleConfig, preset
 
-CONFIG = TrainConfig(
+CONFIG = ChoraleConfig(
     cell="rhn", depth=2, hidden_size=5, learning_rate=0.3, init_std=0.1, transform_bias=-1.0, epochs=6, patience=3
 )
 
@@ -118,13 +119,13 @@ def test_a_finished_run_is_not_trained_again(whole, corpus):
 
 def test_saving_takes_a_small_share_of_the_time(corpus, tmp_path, monkeypatch):
     clock, saves = [0.0], []
-    monkeypatch.setattr("rhn.training.runs.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("rhn.chorales.runs.time.monotonic", lambda: clock[0])
 
     def save(*args, **metrics):
         saves.append(clock[0])
         clock[0] += 1.0
 
-    monkeypatch.setattr("rhn.training.runs._save", save)
+    monkeypatch.setattr("rhn.chorales.runs._save", save)
 
     def on_epoch(curve):
         clock[0] += 20.0

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from rhn.training.batches import Minibatch
+from rhn.chorales.batches import Minibatch
 
 COPIES = 5  # measured on our cells: 2.4 to 5.6
 CACHE_BYTES = 8 << 20  # weights of the models that go through a step together: beyond the cache it would be slower

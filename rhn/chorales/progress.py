@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from rhn.training.curves import Objective, best_epoch
+from rhn.engine.curves import Objective, best_epoch
 
 
 @contextlib.contextmanager

@@ -16,17 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rhn.chorales.batches import evaluation_batches, training_batches
+from rhn.chorales.evaluation import mean_loss, mean_nll
 from rhn.data import Corpus
+from rhn.engine.curves import Objective, best_epoch, diverged, has_ended
+from rhn.engine.graphs import replayed
+from rhn.engine.memory import part_size
+from rhn.engine.numerics import exact
+from rhn.engine.seeds import batch_order
+from rhn.engine.sgd import sgd_
+from rhn.engine.slots import Slots, places_to_keep
 from rhn.errors import InvalidInputError
-from rhn.training.batches import evaluation_batches, training_batches
-from rhn.training.curves import Objective, best_epoch, diverged, has_ended
-from rhn.training.evaluate import mean_loss, mean_nll
-from rhn.training.graphs import replayed
-from rhn.training.memory import part_size
-from rhn.training.numerics import exact
-from rhn.training.seeds import batch_order
-from rhn.training.sgd import sgd_
-from rhn.training.slots import Slots, places_to_keep
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rhn.losses import frame_nll
-from rhn.training.batches import Minibatch, evaluation_batches, predicted_frames
-from rhn.training.numerics import exact
-from rhn.training.stack import Stack
+from rhn.chorales.batches import Minibatch, evaluation_batches, predicted_frames
+from rhn.engine.numerics import exact
+from rhn.engine.stack import Stack
+from rhn.kernels.bernoulli import frame_nll
 
 
 @dataclass(frozen=True)

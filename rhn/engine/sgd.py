@@ -5,7 +5,7 @@ v <- momentum v + g,      w <- w - lr_k v
 
 from torch import Tensor
 
-from rhn.training.stack import Weights
+from rhn.engine.stack import Weights
 
 
 def sgd_(weights: Weights, velocity: Weights, gradients: Weights, learning_rate: Tensor, momentum: float) -> None:

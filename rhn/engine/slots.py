@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rhn.training.stack import Stack, Weights
+from rhn.engine.stack import Stack, Weights
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from rhn.checkpoints import load_checkpoint, read_metadata
-from rhn.training.seeds import weights_generator
+from rhn.engine.seeds import weights_generator
 
 
 def initial_model(path: str | Path, seed: int = 0) -> tuple[nn.Module, bool]:

@@ -19,18 +19,18 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from rhn.checkpoints import save_checkpoint
+from rhn.chorales.config import ChoraleConfig
+from rhn.chorales.evaluation import evaluate
+from rhn.chorales.loop import Plan, Training, TrialState
 from rhn.command import finite_json
 from rhn.data import Corpus
+from rhn.engine.curves import best_epoch, diverged
+from rhn.engine.folder import held, metrics_file, require_same_training
+from rhn.engine.seeds import weights_generator
 from rhn.errors import DataError
 from rhn.files import atomic_path
 from rhn.interrupts import Interrupted, deferred_interrupt
 from rhn.models import PolyphonicModel
-from rhn.presets.chorales import TrainConfig
-from rhn.training.curves import best_epoch, diverged
-from rhn.training.evaluate import evaluate
-from rhn.training.folder import held, metrics_file, require_same_training
-from rhn.training.loop import Plan, Training, TrialState
-from rhn.training.seeds import weights_generator
 
 SAVE_SHARE = 0.02  # of the time may go into saving: a kill costs as much as is trained meanwhile
 
@@ -49,7 +49,7 @@ class Result:
 
 
 def train(
-    config: TrainConfig,
+    config: ChoraleConfig,
     corpus: Corpus,
     out: str | Path,
     *,
@@ -57,7 +57,7 @@ def train(
     about: Mapping[str, str | None] = MappingProxyType({}),
     on_epoch: Callable[[np.ndarray], None] = lambda curve: None,
 ) -> Result:
-    """Train, or go on where the folder says; `on_epoch(curve)` is called after every epoch, see `rhn.training.curves`.
+    """Train, or go on where the folder says; `on_epoch(curve)` is called after every epoch, see `rhn.engine.curves`.
 
     about: entries that config.json keeps beside the configuration, and that may change.
 
@@ -98,7 +98,7 @@ def train(
         return _finish(folder, training, config, corpus, device)
 
 
-def build_model(config: TrainConfig) -> PolyphonicModel:
+def build_model(config: ChoraleConfig) -> PolyphonicModel:
     """The model of a configuration, before training."""
     return PolyphonicModel(
         config.cell,
@@ -110,7 +110,7 @@ def build_model(config: TrainConfig) -> PolyphonicModel:
     )
 
 
-def _plan(config: TrainConfig) -> Plan:
+def _plan(config: ChoraleConfig) -> Plan:
     shared = ("depth", "seed", "epochs", "patience", "objective", "batch_size", "momentum")
     return Plan(arch=config.cell, **{name: getattr(config, name) for name in shared})
 
@@ -125,7 +125,7 @@ def _load_state(path: Path) -> dict[int, TrialState] | None:
         raise DataError(f"{path} is damaged ({error}): delete it to begin this training again") from error
 
 
-def _save(folder: Path, training: Training, config: TrainConfig, corpus: Corpus, **metrics) -> None:
+def _save(folder: Path, training: Training, config: ChoraleConfig, corpus: Corpus, **metrics) -> None:
     """The best checkpoint first, then the state: a kill between them leaves nothing that is not written again."""
     curve, state = training.curve(0), training.state(0)
     best = best_epoch(curve, config.objective)
@@ -141,7 +141,7 @@ def _save(folder: Path, training: Training, config: TrainConfig, corpus: Corpus,
         temporary.write_bytes(save({**state.arrays, "curve": np.ascontiguousarray(state.curve)}))
 
 
-def _finish(folder: Path, training: Training, config: TrainConfig, corpus: Corpus, device: str) -> Result:
+def _finish(folder: Path, training: Training, config: ChoraleConfig, corpus: Corpus, device: str) -> Result:
     curve, test = training.curve(0), evaluate(training.best_model(0), corpus.test, device=device).nll
     _save(folder, training, config, corpus, test_nll=finite_json(test))
     best = best_epoch(curve, config.objective)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from rhn.data.text import TextCorpus, Tokens
-from rhn.dropout import Masks, draw_masks
+from rhn.engine.graphs import captured
+from rhn.engine.stack import Stack
 from rhn.errors import DataError, DivergedError, InvalidInputError
 from rhn.language.averaging import Average
 from rhn.language.build import build_model
@@ -22,8 +23,7 @@ from rhn.language.config import LanguageConfig
 from rhn.language.evaluation import stack_nll, zero_states
 from rhn.language.step import training_step
 from rhn.language.windows import SHORTEST, epoch_windows, training_rows, window_of
-from rhn.training.graphs import captured
-from rhn.training.stack import Stack
+from rhn.models.dropout import Masks, draw_masks
 
 BEYOND = 700.0  # nats a token: exp of it is no number any more
 CHECK_EVERY = 100  # windows after which losses are looked at: on a GPU each look waits for all work before it

@@ -1,0 +1,67 @@
+"""The configuration of a training on the chorales. Complete ones by name are in `rhn.presets.chorales`."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from rhn.errors import InvalidInputError
+from rhn.fields import check_fields
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoraleConfig:
+    """A training of the polyphonic model on the chorales.
+
+    Raises:
+        InvalidInputError: a value is out of range; the message says which and what was expected.
+    """
+
+    cell: str
+    """rnn, irnn, dt-rnn, dts-rnn, rhn, lstm, gru, or your own as package.module:factory."""
+    depth: int
+    """Recurrence depth, layers within a step."""
+    hidden_size: int
+    """Hidden units."""
+    learning_rate: float
+    """Step size of SGD, for a loss in nats a frame."""
+    init_std: float
+    """Standard deviation of the Gaussian initial weights."""
+    transform_bias: float | None
+    """Initial bias of the transform gates; None for cells that have none."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    batch_size: int = 32
+    """Chorales a batch."""
+    epochs: int = 300
+    """At most so many epochs."""
+    patience: int = 50
+    """Stop after so many epochs without a better loss."""
+    objective: Literal["train", "valid"] = "valid"
+    """Whose loss decides which weights are best: train or valid."""
+    seed: int = 0
+    """Seed of the initial weights and of the order of batches."""
+
+    def __post_init__(self):
+        check_fields(self)
+        for name, least in {
+            "depth": 1,
+            "hidden_size": 1,
+            "batch_size": 1,
+            "epochs": 1,
+            "patience": 1,
+            "seed": 0,
+        }.items():
+            if getattr(self, name) < least:
+                raise InvalidInputError(f"{name} is {getattr(self, name)}, expected {least} or more")
+        for name in ("learning_rate", "init_std"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InvalidInputError(f"{name} is {getattr(self, name)}, expected a number above 0")
+        if not 0 <= self.momentum < 1:
+            raise InvalidInputError(f"momentum is {self.momentum}, expected 0 or more and less than 1")
+        if self.transform_bias is not None and not math.isfinite(self.transform_bias):
+            raise InvalidInputError(f"transform_bias is {self.transform_bias}, expected a finite number")
+
+    @property
+    def cell_options(self) -> dict:
+        """What the cell is built with beside its sizes."""
+        return {} if self.transform_bias is None else {"transform_bias": self.transform_bias}
