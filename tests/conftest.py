@@ -1,6 +1,7 @@
 """One thread a process, a fixed seed a test, hypothesis derandomised in CI; data that is absent skips with a reason."""
 
 import os
+import signal
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch and NumPy load their BLAS
@@ -9,6 +10,11 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import pytest
 import torch
 from hypothesis import settings
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # under nohup: some tests send Ctrl-C, to themselves or to children, which inherit this
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 torch.set_num_threads(1)
 settings.register_profile("default", deadline=None)
