@@ -6,10 +6,9 @@
 On a CPU the trainer takes a stack through a step in parts of k <= K models; on a GPU k = K. tests/optim_study/test_fuse.py measures it.
 """
 
-import math
 from collections.abc import Sequence
-from pathlib import Path
 
+from rhn.engine.memory import in_words, part_size, step_bytes, weight_bytes
 from rhn.errors import InvalidInputError
 
 LARGEST_ON_CPU = 15  # measured: 30 are 3 to 10 % faster than 15 in small networks, but two workers end less evenly
@@ -21,13 +20,12 @@ def memory(model, fused: int, batches: Sequence, device: str) -> int:
     """Estimated peak bytes of a process that trains `fused` trials of this model, on these `Minibatch`es, as one program."""
     import torch
 
-    from rhn.engine.memory import part_size, step_bytes, weight_bytes
-
-    at_once = min(fused, part_size(model, batches, torch.device(device)) or fused)
+    positions = max(batch.mask.numel() for batch in batches)
+    at_once = min(fused, part_size(model, positions, torch.device(device)) or fused)
     return (
         BASE[device]
         + 4 * fused * weight_bytes(model)
-        + at_once * (2 * weight_bytes(model) + step_bytes(model, batches))
+        + at_once * (2 * weight_bytes(model) + step_bytes(model, positions))
     )
 
 
@@ -54,24 +52,6 @@ def choose(model, batches: Sequence, *, trials: int, jobs: int, device: str, fus
     return max(fitting, default=1)
 
 
-def free_memory(device: str) -> int:
-    """Bytes that can be had on the device now; on a CPU also within the limit of its control group, if it has one."""
-    if device == "cuda":
-        import torch
-
-        return torch.cuda.mem_get_info()[0]
-    limits = [_available(), _left_in_group(Path("/sys/fs/cgroup"))]
-    return int(min(limits)) if min(limits) < math.inf else 1 << 40
-
-
-def words(size: float) -> str:
-    """
-    >>> words(1.5 * 2**30), words(300 * 2**20)
-    ('1.5 GiB', '300 MiB')
-    """
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
-
-
 def largest_batch(pieces: Sequence, batch_size: int):
     """A `Minibatch` of the longest pieces, with its rows filled up as the trainer does, but without content."""
     import torch
@@ -85,24 +65,6 @@ def largest_batch(pieces: Sequence, batch_size: int):
 def _require(need: float, free: float, what: str, model) -> None:
     if need > free:
         raise InvalidInputError(
-            f"{what} of {model.cell}-depth{model.depth} would need about {words(need)} of memory a worker, {words(free)} are free: "
-            "use a smaller --fuse, fewer --jobs or a smaller --budget-scale"
+            f"{what} of {model.cell}-depth{model.depth} would need about {in_words(need)} of memory a worker, "
+            f"{in_words(free)} are free: use a smaller --fuse, fewer --jobs or a smaller --budget-scale"
         )
-
-
-def _available() -> float:
-    try:
-        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return math.inf
-
-
-def _left_in_group(group: Path) -> float:
-    """What a container may still take (control groups, version 2); files the kernel only caches do not count as taken."""
-    try:
-        limit = int((group / "memory.max").read_text())
-        cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())["inactive_file"]
-        return max(0, limit - int((group / "memory.current").read_text()) + int(cached))
-    except (OSError, KeyError, ValueError):
-        return math.inf

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 
 from rhn.command import resolve_device
+from rhn.engine.memory import free_memory
 
 from . import fuse
 from .config import StudyConfig
@@ -53,7 +54,7 @@ def plan(studies: list[StudyConfig], config: RunConfig, storage: Storage | None 
     from rhn.cells.budget import num_parameters
 
     device = resolve_device(config.device)
-    free, corpus = fuse.free_memory(device), load_corpus(config.data)
+    free, corpus = free_memory(device), load_corpus(config.data)
     planned = []
     for study in studies:
         model, batches = meta_model(study), [fuse.largest_batch(corpus.train, study.batch_size)]

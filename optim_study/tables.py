@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from .fuse import words
+from rhn.engine.memory import in_words
+
 from .reading import Reading
 
 
@@ -20,7 +21,7 @@ def plan_table(rows: Sequence[Mapping]) -> str:
                 r["trials"],
                 r["complete"],
                 r["fuse"],
-                words(r["memory_bytes"]),
+                in_words(r["memory_bytes"]),
             )
             for r in rows
         ],

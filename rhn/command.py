@@ -6,7 +6,6 @@ Exit codes: 0 done, 2 bad input (one sentence on stderr), 130 interrupted. Resul
 import contextlib
 import io
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -15,9 +14,12 @@ from typing import TypeVar, get_args
 
 from rhn.complaints import help_command, one_sentence
 from rhn.errors import InvalidInputError, RhnError
-from rhn.fields import LARGEST
+from rhn.fields import check_seed
+from rhn.files import finite_json
 
 T = TypeVar("T")
+
+__all__ = ["check_seed", "finite_json", "parse", "print_json", "progress_bars", "resolve_device", "run_command"]
 
 
 def parse(
@@ -78,12 +80,6 @@ def resolve_device(name: str) -> str:
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def check_seed(seed: int) -> None:
-    """Raise InvalidInputError unless every generator takes this seed."""
-    if not 0 <= seed <= LARGEST:
-        raise InvalidInputError(f"the seed is {seed}, expected a whole number from 0 to {LARGEST}")
-
-
 @contextlib.contextmanager
 def progress_bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
     """report(title) -> callback(done, total): bars on stderr for what takes long; nothing where stderr is not a terminal."""
@@ -102,15 +98,6 @@ def progress_bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
 def print_json(value) -> None:
     """Print a value as JSON at full precision; what is not finite becomes null."""
     print(json.dumps(finite_json(value), allow_nan=False))
-
-
-def finite_json(value):
-    """The value with every NaN and infinity replaced by None, ready for JSON."""
-    if isinstance(value, dict):
-        return {key: finite_json(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite_json(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _subcommands(options) -> set[str]:

@@ -19,6 +19,12 @@ def check_fields(config) -> None:
             raise InvalidInputError(f"{f.name} is {value!r:.60}, expected {expected(hints[f.name])}")
 
 
+def check_seed(seed: int) -> None:
+    """Raise InvalidInputError unless every generator takes this seed."""
+    if not 0 <= seed <= LARGEST:
+        raise InvalidInputError(f"the seed is {seed}, expected a whole number from 0 to {LARGEST}")
+
+
 def fits(value, hint) -> bool:
     """Whether a value is of a type: bool, int, float, str, None, a Literal or a union of such.
 

@@ -1,6 +1,8 @@
-"""Writing files so that a reader, a crash or a full disk never meets half of one."""
+"""Writing files so that a reader, a crash or a full disk never meets half of one; and JSON without NaN."""
 
 import contextlib
+import json
+import math
 import os
 import re
 import secrets
@@ -10,7 +12,7 @@ from pathlib import Path
 
 from rhn.errors import OutputError
 
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}(\.[^.]+)?", re.DOTALL)  # the names that `atomic_path` gives, and no others
+_MARK = "rhn-partial"  # in the name of every temporary file, and in nobody else's
 
 
 @contextlib.contextmanager
@@ -20,25 +22,58 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     The temporary keeps the suffix, because many writers choose a format by it. Raises OutputError where the file cannot be written.
     """
     path = _file(path)
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")  # two writers never share it
+    unique = secrets.token_hex(4)  # two writers never share a temporary
+    temporary = path.with_name(f".{path.stem}.{_MARK}-{unique}{path.suffix}")
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        with writing(path):
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what writers that were killed within `atomic_path` left in a folder; only for one that nobody else writes to."""
-    for left in folder.glob(".*"):
-        if _TEMPORARY.fullmatch(left.name) and left.is_file():
+def remove_leftovers(folder: Path, stem: str | None = None) -> None:
+    """Remove what writers that were killed within `atomic_path` left in a folder; only for one that nobody else writes to.
+
+    stem: remove only those of the files of this name (without its suffix), which nobody else writes to.
+    """
+    name = ".+" if stem is None else re.escape(stem)
+    temporary = re.compile(rf"\.{name}\.{_MARK}-[0-9a-f]{{8}}(\.[^.]+)?", re.DOTALL)
+    for left in folder.glob(f".*.{_MARK}-*"):
+        if temporary.fullmatch(left.name) and left.is_file():
             with contextlib.suppress(OSError):  # another user's stays, and does no harm
                 left.unlink()
+
+
+@contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Within, an OSError becomes the OutputError "cannot write PATH: reason"."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_json(path: str | Path, value, *, indent: int | None = None) -> None:
+    """Write a value as one JSON text, atomically; what is not finite becomes null. Raises OutputError."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(finite_json(value), allow_nan=False, indent=indent) + "\n")
+
+
+def finite_json(value):
+    """The value with every NaN and infinity replaced by None, ready for JSON.
+
+    >>> finite_json({"nll": [1.5, float("inf")], "epochs": 3})
+    {'nll': [1.5, None], 'epochs': 3}
+    """
+    if isinstance(value, dict):
+        return {key: finite_json(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_json(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def check_writable(path: str | Path) -> Path:
@@ -48,13 +83,10 @@ def check_writable(path: str | Path) -> Path:
         raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
     probe = path.with_name(f".{path.name}.{os.getpid()}.probe")
     try:
-        with probe.open("xb"):
-            pass
-        if path.exists():
-            with path.open("ab"):
-                pass
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        with writing(path):
+            probe.open("xb").close()
+            if path.exists():
+                path.open("ab").close()
     finally:
         with contextlib.suppress(OSError):
             probe.unlink(missing_ok=True)
@@ -64,13 +96,9 @@ def check_writable(path: str | Path) -> Path:
 def _file(path: str | Path) -> Path:
     """The path, unless what stands there is no file: a rename over /dev/null would take the device away from everybody."""
     path = Path(path)
-    try:
+    with writing(path), contextlib.suppress(FileNotFoundError):
         mode = path.stat().st_mode
-    except FileNotFoundError:
-        return path
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    if not stat.S_ISREG(mode):
-        kind = "folder" if stat.S_ISDIR(mode) else "device"
-        raise OutputError(f"cannot write {path}: it is a {kind}, expected a file")
+        if not stat.S_ISREG(mode):
+            kind = "folder" if stat.S_ISDIR(mode) else "device"
+            raise OutputError(f"cannot write {path}: it is a {kind}, expected a file")
     return path

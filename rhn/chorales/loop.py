@@ -26,6 +26,7 @@ from rhn.engine.numerics import exact
 from rhn.engine.seeds import batch_order
 from rhn.engine.sgd import sgd_
 from rhn.engine.slots import Slots, places_to_keep
+from rhn.engine.state import TrialState
 from rhn.errors import InvalidInputError
 
 
@@ -46,16 +47,6 @@ class Plan:
     batch_size: int = 32
     """Sequences."""
     momentum: float = 0.9
-
-
-@dataclass(frozen=True)
-class TrialState:
-    """A trial at the end of an epoch: all that a resume needs."""
-
-    curve: np.ndarray
-    """(epochs done + 1, 2) float64: training and validation loss after 0, 1, ... epochs, in nats a frame."""
-    arrays: Mapping[str, np.ndarray]
-    """Weights, velocity and best weights by name."""
 
 
 class Training:
@@ -91,7 +82,7 @@ class Training:
         self._batches = training_batches(corpus.train, plan.batch_size, **where)
         self._splits = [evaluation_batches(pieces, **where) for pieces in (corpus.train, corpus.valid)]
         first = next(iter(models.values()))
-        self._part_size = part_size(first, self._batches, self.device)
+        self._part_size = part_size(first, max(batch.mask.numel() for batch in self._batches), self.device)
         if saved:
             self._curves = {n: np.asarray(saved[n].curve) for n in models}
             self._use(slots.resumed({n: saved[n].arrays for n in models}))

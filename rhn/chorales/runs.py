@@ -15,20 +15,17 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
 
 from rhn.checkpoints import save_checkpoint
 from rhn.chorales.config import ChoraleConfig
 from rhn.chorales.evaluation import evaluate
-from rhn.chorales.loop import Plan, Training, TrialState
-from rhn.command import finite_json
+from rhn.chorales.loop import Plan, Training
 from rhn.data import Corpus
 from rhn.engine.curves import best_epoch, diverged
 from rhn.engine.folder import held, metrics_file, require_same_training
 from rhn.engine.seeds import weights_generator
-from rhn.errors import DataError
-from rhn.files import atomic_path
+from rhn.engine.state import TrialState, read_state, write_state
+from rhn.files import finite_json
 from rhn.interrupts import Interrupted, deferred_interrupt
 from rhn.models import PolyphonicModel
 
@@ -116,13 +113,10 @@ def _plan(config: ChoraleConfig) -> Plan:
 
 
 def _load_state(path: Path) -> dict[int, TrialState] | None:
-    if not path.exists():
+    if (saved := read_state(path)) is None:
         return None
-    try:
-        arrays = load_file(path)
-        return {0: TrialState(arrays.pop("curve"), arrays)}
-    except (SafetensorError, OSError, KeyError) as error:
-        raise DataError(f"{path} is damaged ({error}): delete it to begin this training again") from error
+    arrays, _ = saved
+    return {0: TrialState(arrays.pop("curve"), arrays)}
 
 
 def _save(folder: Path, training: Training, config: ChoraleConfig, corpus: Corpus, **metrics) -> None:
@@ -137,8 +131,7 @@ def _save(folder: Path, training: Training, config: ChoraleConfig, corpus: Corpu
         data={"source": corpus.source, "checksum": corpus.checksum},
         metrics={"epoch": best, "train_nll": train_nll, "valid_nll": valid_nll, **metrics},
     )
-    with atomic_path(folder / "state.safetensors") as temporary:
-        temporary.write_bytes(save({**state.arrays, "curve": np.ascontiguousarray(state.curve)}))
+    write_state(folder / "state.safetensors", {**state.arrays, "curve": state.curve})
 
 
 def _finish(folder: Path, training: Training, config: ChoraleConfig, corpus: Corpus, device: str) -> Result:

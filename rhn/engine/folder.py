@@ -6,15 +6,14 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rhn.command import finite_json
 from rhn.errors import DataError, InvalidInputError, OutputError
-from rhn.files import atomic_path, remove_leftovers
+from rhn.files import atomic_path, finite_json, remove_leftovers, write_json, writing
 
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
     """The folder, made where it was missing, for this process alone; what killed ones left half written is removed."""
-    with _writing(folder):
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
     with lock:
@@ -60,27 +59,19 @@ def metrics_file(path: Path, lines: Sequence[dict]) -> Iterator[Callable[[dict],
     """The file of an epoch a line, holding these; yields what adds one more. What is not finite becomes null."""
     with atomic_path(path) as temporary:
         temporary.write_text("".join(_line(values) for values in lines))
-    with _writing(path):
+    with writing(path):
         file = path.open("a")
 
     def add(values: dict) -> None:
-        with _writing(path):
+        with writing(path):
             file.write(_line(values))
             file.flush()
 
     try:
         yield add
     finally:
-        with _writing(path):  # closing writes what a full disk refused before, and is refused again
+        with writing(path):  # closing writes what a full disk refused before, and is refused again
             file.close()
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _line(values: dict) -> str:
@@ -100,5 +91,4 @@ def _read(path: Path) -> dict | None:
 
 
 def _write(path: Path, config: dict) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(config, indent=2) + "\n")
+    write_json(path, config, indent=2)

@@ -1,37 +1,76 @@
-"""How much memory training takes, estimated from shapes: a stack is cut into parts that a CPU handles well.
+"""How much memory there is, and how much training takes, estimated from shapes: a stack is cut into parts that a CPU handles well.
 
-For every frame of a batch a model keeps what its matrices give, one number for each of their rows, several times over: in the forward
-pass, in the backward pass and between.
+For every position of a batch (a step of one of its rows) a model keeps what its matrices give, one number for each of their rows,
+several times over: in the forward pass, in the backward pass and between.
 """
 
-from collections.abc import Sequence
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-
-from rhn.chorales.batches import Minibatch
+if TYPE_CHECKING:  # what only asks for free memory does not wait for torch
+    import torch
+    from torch import nn
 
 COPIES = 5  # measured on our cells: 2.4 to 5.6
 CACHE_BYTES = 8 << 20  # weights of the models that go through a step together: beyond the cache it would be slower
 PART_BYTES = 512 << 20  # what such a step may take: larger parts gain nothing
 
 
-def weight_bytes(model: nn.Module) -> int:
+def weight_bytes(model: "nn.Module") -> int:
     """One set of a model's parameters."""
     return sum(p.numel() * p.element_size() for p in model.parameters())
 
 
-def step_bytes(model: nn.Module, batches: Sequence[Minibatch]) -> int:
-    """What one model needs for a step on the largest of these batches, beside its weights; an estimate.
+def step_bytes(model: "nn.Module", positions: int) -> int:
+    """What one model needs for a step on a batch of so many positions, beside its weights; an estimate.
 
     Evaluation fits into it: twice the rows, and no backward pass.
     """
     outputs = sum(p.numel() // p.shape[-1] for p in model.parameters() if p.dim() > 1)
-    return COPIES * 4 * outputs * max(batch.mask.numel() for batch in batches)
+    return COPIES * 4 * outputs * positions
 
 
-def part_size(model: nn.Module, batches: Sequence[Minibatch], device: torch.device) -> int | None:
-    """How many models go through a step together; None for all of them (on a GPU)."""
+def part_size(model: "nn.Module", positions: int, device: "torch.device") -> int | None:
+    """How many models go through a step on such a batch together; None for all of them (on a GPU)."""
     if device.type != "cpu":
         return None
-    return max(1, min(CACHE_BYTES // weight_bytes(model), PART_BYTES // step_bytes(model, batches)))
+    return max(1, min(CACHE_BYTES // weight_bytes(model), PART_BYTES // step_bytes(model, positions)))
+
+
+def free_memory(device: str = "cpu") -> int:
+    """Bytes that can be had on a device ("cpu" or "cuda") now; on a CPU also within the limit of its control group, if it has one."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info()[0]
+    return int(min(_available(), _left_in_group(Path("/sys/fs/cgroup"))))
+
+
+def in_words(size: float) -> str:
+    """A size in bytes for people.
+
+    >>> in_words(1.5 * 2**30), in_words(300 * 2**20)
+    ('1.5 GiB', '300 MiB')
+    """
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
+
+
+def _available() -> int:
+    """What new processes may take; where that is not told, all there is."""
+    try:
+        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _left_in_group(group: Path) -> float:
+    """What a container may still take (control groups, version 2); files the kernel only caches do not count as taken."""
+    try:
+        limit = int((group / "memory.max").read_text())
+        cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())["inactive_file"]
+        return max(0, limit - int((group / "memory.current").read_text()) + int(cached))
+    except (OSError, KeyError, ValueError):
+        return math.inf

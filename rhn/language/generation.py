@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from rhn.cells.base import positive
-from rhn.command import check_seed
 from rhn.data.text import Vocabulary
 from rhn.data.text.vocabulary import EOS
 from rhn.errors import InvalidInputError
+from rhn.fields import check_seed
 from rhn.language.evaluation import check_temperature
 
 NEWLINE = {"words": EOS, "characters": "\n", "bytes": ord("\n")}

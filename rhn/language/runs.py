@@ -21,17 +21,16 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+import torch
 from torch import Tensor
 
 from rhn.checkpoints import save_checkpoint
-from rhn.command import finite_json
 from rhn.data.text import TextCorpus
 from rhn.engine.folder import held, metrics_file, require_same_training
 from rhn.engine.numerics import exact
-from rhn.errors import DataError, DivergedError, InvalidInputError, OutputError
-from rhn.files import atomic_path
+from rhn.engine.state import read_state, write_state
+from rhn.errors import DataError, DivergedError, InvalidInputError
+from rhn.files import finite_json, writing
 from rhn.interrupts import Interrupted, deferred_interrupt
 from rhn.language.config import LanguageConfig
 from rhn.language.evaluation import perplexity
@@ -165,17 +164,13 @@ class _Run:
         rate = tokens * len(self._training.live) / seconds
         line = {"epoch": epoch - 1, "tokens": tokens, "seconds": seconds, "tokens_per_second": rate}
         path = self._folder / "speed.jsonl"
-        try:
-            with path.open("a") as file:
-                file.write(json.dumps(line | {"device": str(self._training.device)}) + "\n")
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        with writing(path), path.open("a") as file:
+            file.write(json.dumps(line | {"device": str(self._training.device)}) + "\n")
 
     def save(self) -> None:
         """Save the state, unless a loss is not finite; checkpoints were saved before it, so a kill between loses nothing."""
         self._training.check()
-        with atomic_path(self._folder / "state.safetensors") as temporary:
-            temporary.write_bytes(save(self._training.arrays()))
+        write_state(self._folder / "state.safetensors", self._training.arrays())
 
     def result(self, seed: int) -> Result:
         curve = self._training.curve(seed)
@@ -244,17 +239,12 @@ def _begin(folder: Path, training: LanguageTraining, told: dict, free: Sequence[
 
 def _saved(path: Path) -> dict[str, Tensor] | None:
     """The state of a training; None where nothing was saved."""
-    try:
-        saved = load_file(path)
-        saved["position"].view(2)
-    except FileNotFoundError:
+    if (saved := read_state(path)) is None:
         metrics = [*path.parent.glob("metrics.jsonl"), *path.parent.glob("seed-*/metrics.jsonl")]
         if any(file.stat().st_size for file in metrics):
             raise DataError(f"{path} is missing, though epochs were done: put it back, or give another --out") from None
         return None
-    except (SafetensorError, OSError, KeyError, RuntimeError) as error:
-        raise _damaged(path, error) from error
-    return saved
+    return {name: torch.from_numpy(array) for name, array in saved[0].items()}
 
 
 def _damaged(path: Path, error: Exception) -> DataError:

@@ -2,13 +2,13 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from optim_study import fuse
 from optim_study.config import StudyConfig
 from optim_study.plan import meta_model
+from rhn.engine.memory import in_words
 from rhn.errors import InvalidInputError
 
 GIB = 1 << 30
@@ -44,7 +44,7 @@ print(peak, fuse.memory(meta_model(config), fused, batches, "cpu"))
 def test_the_estimate_is_near_the_measured_peak(arch, depth, scale, fused):
     words = [sys.executable, "-c", MEASURE, arch, str(depth), str(scale), str(fused)]
     peak, estimate = map(int, subprocess.run(words, check=True, capture_output=True, text=True).stdout.split())
-    assert 0.7 < estimate / peak < 1.6, f"{fuse.words(peak)} measured, {fuse.words(estimate)} estimated"
+    assert 0.7 < estimate / peak < 1.6, f"{in_words(peak)} measured, {in_words(estimate)} estimated"
 
 
 @pytest.fixture(scope="module")
@@ -89,16 +89,3 @@ def test_memory_grows_with_every_fused_trial(model, batches):
         assert sizes == sorted(set(sizes))
     papers = fuse.memory(model, 60, batches, "cuda")
     assert 8 * GIB < papers < 25 * GIB, "RESEARCH section 7 reckons 14 GiB"
-
-
-def test_a_containers_limit_counts(tmp_path, monkeypatch):
-    assert fuse._left_in_group(tmp_path) == float("inf")
-    (tmp_path / "memory.max").write_text("1000\n")
-    (tmp_path / "memory.current").write_text("700\n")
-    (tmp_path / "memory.stat").write_text("anon 400\ninactive_file 250\n")
-    assert fuse._left_in_group(tmp_path) == 550
-    (tmp_path / "memory.max").write_text("max\n")
-    assert fuse._left_in_group(tmp_path) == float("inf")
-    monkeypatch.setattr(fuse, "_left_in_group", lambda group: 12345)
-    assert fuse.free_memory("cpu") == 12345
-    assert Path("/proc/meminfo").exists() and fuse._available() > 12345

@@ -1,5 +1,6 @@
 """Half a file is never met: not after a crash, a full disk, or two writers at once."""
 
+import json
 import multiprocessing
 import os
 import subprocess
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rhn.errors import OutputError
-from rhn.files import atomic_path, check_writable, remove_leftovers
+from rhn.files import atomic_path, check_writable, remove_leftovers, write_json
 
 
 def names(folder):
@@ -158,12 +159,32 @@ def test_what_a_killed_writer_left_is_removed_whatever_its_name_was(name, tmp_pa
 
 
 def test_nothing_but_what_killed_writers_left_is_removed(tmp_path):
-    kept = [".lock", ".a.0123abc.json", ".a.0123ABCD.json", ".a.0123abcd.tar.gz", "a.0123abcd.json", ".0123abcd.json"]
-    for name in [*kept, ".a.0123abcd.json", ".a.0123abcd"]:
+    """`rhn train --out .` in a folder of the user's: names with eight hex digits are common, our mark is not."""
+    kept = [".env.20251101", ".notes.20251120.md", ".lock", ".a.0123abcd.json", "a.rhn-partial-0123abcd.json"]
+    kept += [".a.rhn-partial-0123ABCD.json", ".a.rhn-partial-0123abcd.tar.gz", ".rhn-partial-0123abcd.json"]
+    for name in [*kept, ".a.rhn-partial-0123abcd.json", ".a.rhn-partial-0123abcd"]:
         (tmp_path / name).write_text("")
-    (tmp_path / ".folder.0123abcd.d").mkdir()
+    (tmp_path / ".folder.rhn-partial-0123abcd.d").mkdir()
     remove_leftovers(tmp_path)
-    assert names(tmp_path) == sorted([*kept, ".folder.0123abcd.d"])
+    assert names(tmp_path) == sorted([*kept, ".folder.rhn-partial-0123abcd.d"])
+
+
+def test_what_is_left_of_one_file_can_be_removed_alone(tmp_path):
+    for name in (left := [".0007.rhn-partial-0123abcd.safetensors", ".0007.rhn-partial-89abcdef.json"]):
+        (tmp_path / name).write_text("")
+    for name in (kept := [".00070.rhn-partial-0123abcd.json", ".0008.rhn-partial-0123abcd.json", "0007.json"]):
+        (tmp_path / name).write_text("")
+    remove_leftovers(tmp_path, "0007")
+    assert left and names(tmp_path) == sorted(kept)
+
+
+def test_json_is_strict_and_whole(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"nll": [float("nan"), 1.5, (float("-inf"),)], "name": "é"}, indent=2)
+    assert json.loads(path.read_text(), parse_constant=pytest.fail) == {"nll": [None, 1.5, [None]], "name": "é"}
+    with pytest.raises(TypeError):
+        write_json(path, {"not": "JSON", "for": object()})
+    assert json.loads(path.read_text())["nll"][1] == 1.5 and names(tmp_path) == ["a.json"]
 
 
 def _write_often(path, letter, times):

@@ -12,12 +12,13 @@ from safetensors.numpy import load, save
 from rhn.cells import CELLS
 from rhn.chorales.batches import evaluation_batches, predicted_frames, training_batches
 from rhn.chorales.evaluation import evaluate
-from rhn.chorales.loop import Plan, Training, TrialState
+from rhn.chorales.loop import Plan, Training
 from rhn.data import Corpus, chorales
 from rhn.engine.memory import weight_bytes
 from rhn.engine.numerics import exact
 from rhn.engine.seeds import batch_order, weights_generator
 from rhn.engine.slots import places_to_keep
+from rhn.engine.state import TrialState
 from rhn.errors import DataError, InvalidInputError
 from rhn.models import PolyphonicModel
 

@@ -104,7 +104,7 @@ def test_lines_and_halves_of_files_after_the_last_save_are_written_again(whole, 
         train(CONFIG, corpus, tmp_path, on_epoch=interrupt_after(2))
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 3, "train_nll": 1.0, "valid_nll": 1.0}\n{"epo')
-    (tmp_path / ".state.0123abcd.safetensors").write_bytes(b"half")
+    (tmp_path / ".state.rhn-partial-0123abcd.safetensors").write_bytes(b"half")
     train(CONFIG, corpus, tmp_path)
     assert contents(tmp_path) == contents(whole[0])
 
@@ -175,7 +175,7 @@ def test_a_damaged_state_is_told_and_not_overwritten(corpus, tmp_path):
     state = tmp_path / "state.safetensors"
     state.write_bytes(state.read_bytes()[:-100])
     before = contents(tmp_path)
-    with pytest.raises(DataError, match="delete it to begin this training again"):
+    with pytest.raises(DataError, match="begin again without it"):
         train(CONFIG, corpus, tmp_path)
     assert contents(tmp_path) == before
 

@@ -20,9 +20,13 @@ def config(tmp_path):
 
 
 def test_what_killed_writers_left_is_removed_from_the_folder_and_from_its_seeds(tmp_path):
-    left = [".state.0123abcd.safetensors", ".config.0123abcd.json", ".command.0123abcd.json"]
-    left += ["seed-0/.best.89abcdef.safetensors", "seed-12/.metrics.89abcdef.jsonl"]
-    kept = ["best.safetensors", "seed-0/metrics.jsonl", "other/.best.89abcdef.safetensors"]
+    left = [
+        ".state.rhn-partial-0123abcd.safetensors",
+        ".config.rhn-partial-0123abcd.json",
+        ".command.rhn-partial-0123abcd.json",
+    ]
+    left += ["seed-0/.best.rhn-partial-89abcdef.safetensors", "seed-12/.metrics.rhn-partial-89abcdef.jsonl"]
+    kept = ["best.safetensors", "seed-0/metrics.jsonl", "other/.best.rhn-partial-89abcdef.safetensors"]
     for name in [*left, *kept]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
@@ -33,10 +37,10 @@ def test_what_killed_writers_left_is_removed_from_the_folder_and_from_its_seeds(
 
 def test_a_folder_that_is_held_is_not_cleaned_under_its_writer(tmp_path):
     with held(tmp_path):
-        (tmp_path / ".state.0123abcd.safetensors").write_text("half")
+        (tmp_path / ".state.rhn-partial-0123abcd.safetensors").write_text("half")
         with pytest.raises(OutputError, match="another process is training"), held(tmp_path):
             pass
-        assert (tmp_path / ".state.0123abcd.safetensors").exists()
+        assert (tmp_path / ".state.rhn-partial-0123abcd.safetensors").exists()
 
 
 # config.json

@@ -1,0 +1,92 @@
+"""The state of a training between epochs: what a trial has become, and the file that keeps it for a resume.
+
+A state file is one .safetensors file with a checksum in its header. A state that is not what was written, be it by one bit, is refused:
+it would change the results without a word.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from rhn.errors import DataError
+from rhn.files import atomic_path
+
+CHECKSUM = "checksum"  # its entry in the header
+
+
+@dataclass(frozen=True)
+class TrialState:
+    """A trial at the end of an epoch: all that a resume needs."""
+
+    curve: np.ndarray
+    """(epochs done + 1, 2) float64: training and validation loss after 0, 1, ... epochs."""
+    arrays: Mapping[str, np.ndarray]
+    """Weights, velocity, best weights and whatever else the training needs, by name."""
+
+    @property
+    def epoch(self) -> int:
+        """Epochs of training done."""
+        return len(self.curve) - 1
+
+
+def write_state(path: str | Path, arrays: Mapping[str, object], metadata: Mapping[str, str] | None = None) -> None:
+    """Write arrays by name (NumPy's, or torch tensors on the CPU) and texts by name, atomically and with their checksum.
+
+    Raises OutputError where the file cannot be written; an existing one stays as it was.
+    """
+    plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    header = dict(metadata or {})
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(save(plain, header | {CHECKSUM: _checksum(plain, header)}))
+
+
+def read_state(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
+    """(arrays, metadata) as `write_state` was given them; None where there is no file.
+
+    Raises DataError where the file cannot be read, and, in other words, where it is damaged.
+    """
+    path = Path(path)
+    if (metadata := read_state_metadata(path)) is None:
+        return None
+    try:
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file, not a dict)
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise _damaged(path, str(error)) from error
+    if metadata.pop(CHECKSUM, None) != _checksum(arrays, metadata):
+        raise _damaged(path, "its checksum differs")
+    return arrays, metadata
+
+
+def read_state_metadata(path: str | Path) -> dict[str, str] | None:
+    """The texts in a state's header, checksum included but not compared; None where there is no file. Raises as `read_state`."""
+    path = Path(path)
+    try:
+        path.open("rb").close()
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"{path} cannot be read ({reason}): see that it is a file that you may read") from error
+    except (SafetensorError, ValueError) as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
+    """CRC-32 over every text, and over every array's name, type, shape and bytes."""
+    checksum = crc32(repr(sorted(metadata.items())).encode())
+    for name, array in sorted(arrays.items()):
+        checksum = crc32(repr((name, array.dtype.str, array.shape)).encode(), checksum)
+        checksum = crc32(np.ascontiguousarray(array), checksum)
+    return f"{checksum:08x}"
+
+
+def _damaged(path: Path, reason: str) -> DataError:
+    return DataError(f"{path} is damaged ({reason}): put an undamaged copy in its place, or begin again without it")
