@@ -130,11 +130,18 @@ def plot_published(ax: Axes | None = None) -> Axes:
 
 
 def draw_depth(points: Sequence[DepthPoint]) -> Figure:
-    """Figure 5(a) of these trainings, beside the paper's: each with its own axis, because sizes and epochs differ."""
+    """Figure 5(a) of these trainings, beside the paper's: equal heights are equal changes relative to a panel's lowest perplexity."""
     figure = Figure(figsize=(9, 3.4), layout="constrained")
-    ours, paper = figure.subplots(1, 2)
-    plot_depth(points, ours)
-    plot_published(paper)
+    axes = figure.subplots(1, 2)
+    plot_depth(points, axes[0])
+    plot_published(axes[1])
+    drawn = [np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines]) for ax in axes]
+    span = max(values.max() / values.min() for values in drawn)
+    margin = 0.05 * (span - 1)
+    for ax, values in zip(axes, drawn, strict=True):
+        ax.set_ylim(values.min() * (1 - margin), values.min() * (span + margin))
+    words = f"each vertical axis spans 0 to {100 * (span - 1):.0f} % above the lowest value in its panel"
+    figure.supxlabel(words, fontsize=8)
     return figure
 
 

@@ -3,6 +3,7 @@
 What a training is measured in is in its file: perplexity, bits_per_character, or nll (chorales, nats a frame).
 """
 
+import csv
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -90,9 +91,12 @@ def read_curves(run: Path) -> list[Curves]:
 def read_depth(runs: Iterable[Path]) -> list[DepthPoint]:
     """Figure 5(a)'s point of each training, by depth; networks may be smaller than the paper's, and their text shorter.
 
+    runs: folders of trainings, or tables (.csv) that `depth_rows` filled, so that a figure can be drawn again without its trainings.
+
     Raises DataError for a training that is not on Penn Treebank, InvalidInputError where the trainings' texts differ.
     """
-    points = sorted((_point(run) for run in runs), key=lambda p: (p.cell != "rhn", p.cell, p.tied, p.depth))
+    found = (p for run in runs for p in (_table(run) if run.suffix == ".csv" and run.is_file() else [_point(run)]))
+    points = sorted(found, key=lambda p: (p.cell != "rhn", p.cell, p.tied, p.depth))
     for other in points[1:]:
         if other.text != points[0].text:
             pair = (points[0], other)
@@ -187,6 +191,29 @@ def _point(run: Path) -> DepthPoint:
         )
     epochs = max(int(c.epochs[-1]) for c in curves)
     return DepthPoint(run.resolve().name, **shape, text=text, epochs=epochs, valid=tuple(c.best[1] for c in curves))
+
+
+def _table(path: Path) -> list[DepthPoint]:
+    """The points of a table of `depth_rows`: rows of one run are its seeds."""
+    runs: dict[str, list[dict[str, str]]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                runs.setdefault(row["run"], []).append(row)
+        if not runs:
+            raise ValueError("there is no run in it")
+        return [_tabled(name, rows, str(path)) for name, rows in runs.items()]
+    except (OSError, ValueError, KeyError, TypeError, InvalidInputError) as error:
+        raise DataError(f"{path} is no table of `rhn report --depth --csv` ({error!r})") from error
+
+
+def _tabled(name: str, rows: list[dict[str, str]], text: str) -> DepthPoint:
+    first, valid = rows[0], tuple(float(row["valid_perplexity"]) for row in rows)
+    numbers = {key: int(first[key]) for key in ("depth", "layers", "hidden_size")}
+    cuts = {key: int(first[key]) if first[key] else None for key in ("vocabulary_size", "max_tokens")}
+    shape = numbers | cuts | {"cell": first["cell"], "tied": {"True": True, "False": False}[first["tied"]]}
+    LanguageConfig(corpus="ptb", **shape)
+    return DepthPoint(name, **shape, text=text, epochs=int(first["epochs"]), valid=valid)
 
 
 _SPLITS = ("train", "valid")

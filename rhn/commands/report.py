@@ -19,7 +19,7 @@ class Report:
     """Draw training and validation over epochs, all seeds together; with --depth the paper's figure 5(a) of these trainings."""
 
     runs: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...")]]
-    """Folders of trainings, of language models or of chorales."""
+    """Folders of trainings, of language models or of chorales; with --depth also tables that --csv wrote."""
     depth: bool = False
     """Of trainings on Penn Treebank: best validation perplexity by recurrence depth, beside the paper's numbers."""
     output: File = None

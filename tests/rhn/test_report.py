@@ -78,6 +78,31 @@ def test_depths_come_in_order_beside_the_paper_s(run):
     ]
 
 
+def test_a_depth_figure_is_drawn_again_from_its_table(run, tmp_path):
+    cut = {"vocabulary_size": 2000}
+    runs = [run("deep", [80.0], [82.0], depth=5, **cut), run("l", [90.0], cell="lstm", **cut)]
+    table, again = tmp_path / "depth.csv", tmp_path / "again.csv"
+    figure = str(tmp_path / "depth.png")
+    assert cli.main(["report", "--depth", *map(str, runs), "--csv", str(table), "--output", figure]) == 0
+    assert cli.main(["report", "--depth", str(table), "--csv", str(again), "--output", figure]) == 0
+    assert again.read_text() == table.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [("run,cell\na,rhn\n", "valid_perplexity"), ("run\xff", "no table"), ("", "no run")]
+)
+def test_a_table_of_something_else_is_no_depth_figure(text, why, tmp_path):
+    (tmp_path / "x.csv").write_text(text, encoding="latin-1")
+    with pytest.raises(DataError, match=why):
+        read_depth([tmp_path / "x.csv"])
+
+
+def test_both_panels_of_the_depth_figure_share_one_relative_span(run):
+    ours, paper = plots.draw_depth(read_depth([run("a", [41.0]), run("b", [38.0], depth=2)])).axes
+    assert ours.get_ylim()[1] / ours.get_ylim()[0] == pytest.approx(paper.get_ylim()[1] / paper.get_ylim()[0])
+    assert ours.get_ylim()[0] < 38 < 41 < ours.get_ylim()[1]
+
+
 def test_only_words_have_a_place_in_the_depth_figure(run):
     with pytest.raises(DataError, match="measured in bits_per_character"):
         read_depth([run("letters", [2.0], measure="bits_per_character")])
