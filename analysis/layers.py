@@ -119,8 +119,10 @@ def with_carried(model: nn.Module) -> nn.Module:
 
 def _highway(cell: RHN, layer: int) -> Layer:
     def f(x: Tensor, s: Tensor, y: Tensor) -> Tensor:
-        z = F.linear(s, cell.weight_hh[layer], cell.bias[layer])
-        return highway_layer(z + F.linear(x, cell.weight_ih) if layer == 0 else z, s, cell.coupled)[0]
+        z = F.linear(s, cell.weight_hh[layer], cell.biases()[layer])
+        return highway_layer(
+            z + F.linear(x, cell.weight_ih) if layer == 0 else z, s, cell.coupled, activation=cell.activation
+        )[0]
 
     return f
 

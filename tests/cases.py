@@ -18,7 +18,13 @@ from rhn.errors import InvalidInputError
 
 DEPTHS = (1, 2, 5, 10)
 VARIANTS = {  # options that change a cell's equation
-    "rhn": ({}, {"coupled": False}),
+    "rhn": (
+        {},
+        {"coupled": False},
+        {"activation": "sigmoid"},
+        {"coupled": False, "activation": "relu"},
+        {"activation": "linear", "gate_constant": -1.5},
+    ),
     "dt-rnn": ({}, {"nonlinearity": "relu"}),
     "dts-rnn": ({}, {"skip": "last"}),
     "rnn": ({}, {"nonlinearity": "relu"}),
@@ -182,6 +188,8 @@ _GRU = (kernels.gru, kernels.gru_reference, "rhn.kernels.gated.manual:GRU")
 KERNELS = [
     KernelCase("highway", *_HIGHWAY, _highway(2), {"coupled": True}),
     KernelCase("highway-uncoupled", *_HIGHWAY, _highway(3), {"coupled": False}),
+    KernelCase("highway-relu", *_HIGHWAY, _highway(2), {"coupled": True, "activation": "relu"}),
+    KernelCase("highway-uncoupled-linear", *_HIGHWAY, _highway(3), {"coupled": False, "activation": "linear"}),
     KernelCase("deep-transition", *_DEEP, _transition(lambda L: 0)),
     KernelCase("deep-transition-relu", *_DEEP, _transition(lambda L: 0), {"nonlinearity": "relu"}),
     KernelCase("deep-transition-skip-all", *_DEEP, _transition(lambda L: L - 1)),
@@ -190,6 +198,9 @@ KERNELS = [
     KernelCase("gru", *_GRU, _gated(3, 1, q=1), deep=False),
     KernelCase("highway-masked", *_masked(_HIGHWAY, 1), _highway(2), {"coupled": True}),
     KernelCase("highway-masked-apart", *_masked(_HIGHWAY, 2), _highway(2), {"coupled": True}),
+    KernelCase(
+        "highway-sigmoid-masked", *_masked(_HIGHWAY, 1), _highway(2), {"coupled": True, "activation": "sigmoid"}
+    ),
     KernelCase("highway-uncoupled-masked", *_masked(_HIGHWAY, 1), _highway(3), {"coupled": False}),
     KernelCase("highway-uncoupled-masked-apart", *_masked(_HIGHWAY, 3), _highway(3), {"coupled": False}),
     KernelCase("deep-transition-masked", *_masked(_DEEP, 1, candidate=False), _transition(lambda L: 0)),

@@ -1,19 +1,21 @@
 """The recurrent highway network (Zilly et al. 2017, equations 6-9): L gated layers within one step, the input into the first.
 
     h_l = tanh(1{l=1} W_H x + R_Hl s_{l-1} + b_Hl)      t_l, c_l likewise with a sigmoid; coupled: c_l = 1 - t_l
+                                                        (tanh may be another f, `activation`)
     s_l = h_l * t_l + s_{l-1} * c_l                     s_0 = y, y' = s_L
 
 Jacobian (equations 10-15, as A[i, j] = dy'_i / dy_j): A = J_L ... J_1 with, where a diagonal multiplies rows,
 
-    J_l = diag(c) + diag(t tanh'(z_H)) R_H + diag(h t(1-t)) R_T + diag(s_{l-1} c(1-c)) R_C
+    J_l = diag(c) + diag(t f'(z_H)) R_H + diag(h t(1-t)) R_T + diag(s_{l-1} c(1-c)) R_C
     coupled: the last two become diag((h - s_{l-1}) t(1-t)) R_T
 
-Norm bound of one layer whose state is within beta: |h| <= 1, gates in (0, 1) and t(1-t) <= 1/4 give
+Norm bound of one layer whose state is within beta: |h| <= 1, f' <= gamma, gates in (0, 1) and t(1-t) <= 1/4 give
 
-    coupled    ||J|| <= sqrt(1 + ||R_H||^2) + (1 + beta) ||R_T|| / 4          ([diag(1-t), diag(t)] has norm at most 1)
-    uncoupled  ||J|| <= 1 + ||R_H|| + ||R_T|| / 4 + beta ||R_C|| / 4
+    coupled    ||J|| <= sqrt(1 + (gamma ||R_H||)^2) + (1 + beta) ||R_T|| / 4  ([diag(1-t), diag(t)] has norm at most 1)
+    uncoupled  ||J|| <= 1 + gamma ||R_H|| + ||R_T|| / 4 + beta ||R_C|| / 4
 
-and the next layer's state is within max(beta, 1), respectively beta + 1.
+and the next layer's state is within max(beta, 1), respectively beta + 1. gamma is 1 (tanh) or 1/4 (sigmoid). With relu or linear h
+grows with the input, so that no number bounds all inputs: the bound is infinite.
 """
 
 import math
@@ -26,6 +28,7 @@ from rhn import kernels
 from rhn.cells.base import Cell, Gates, spectral_norm
 from rhn.cells.masks import CellMasks, apply_input_mask
 from rhn.errors import InvalidInputError
+from rhn.kernels.activations import ACTIVATIONS
 from rhn.kernels.highway.reference import highway_layer
 from rhn.kernels.mixed import PRECISIONS
 
@@ -36,10 +39,13 @@ class RHN(Cell):
 
     Args:
         coupled: c = 1 - t (all experiments of the paper).
-        transform_bias: the transform gates' bias at the start; an uncoupled carry gate starts at minus it.
+        transform_bias: the transform gates' bias at the start; an uncoupled carry gate starts at minus it. None: drawn as the others.
+        activation: f of the candidate: tanh, relu, sigmoid or linear (an option of the official Brainstorm layer).
+        gate_constant: added to the transform gates' pre-activations, no parameter: no weight decay shrinks it (the official
+            Torch7 code has -4).
     """
 
-    options = ("coupled", "transform_bias")
+    options = ("coupled", "transform_bias", "activation", "gate_constant")
     masks = ("state", "candidate")
     separate_masks = True
     precisions = PRECISIONS
@@ -52,15 +58,24 @@ class RHN(Cell):
         *,
         coupled=True,
         transform_bias=-2.0,
+        activation="tanh",
+        gate_constant=0.0,
         generator=None,
         device=None,
         dtype=None,
         **common,
     ):
         super().__init__(input_size, hidden_size, depth, **common)
-        self.coupled, self.transform_bias = bool(coupled), float(transform_bias)
-        if not math.isfinite(self.transform_bias):
-            raise InvalidInputError(f"transform_bias must be a finite number, got {transform_bias}")
+        self.coupled, self.gate_constant = bool(coupled), float(gate_constant)
+        self.transform_bias = None if transform_bias is None else float(transform_bias)
+        for name in ("transform_bias", "gate_constant"):
+            if not math.isfinite(getattr(self, name) or 0):
+                raise InvalidInputError(f"{name} must be a finite number, got {getattr(self, name)}")
+        if activation not in ACTIVATIONS:
+            raise InvalidInputError(
+                f"unknown activation {activation!r}: expected {' or '.join(map(repr, ACTIVATIONS))}"
+            )
+        self.activation = activation
         n, L, where = self.hidden_size, self.depth, {"device": device, "dtype": dtype}
         rows = self.blocks * n
         self.weight_ih = nn.Parameter(torch.empty(rows, self.input_size, **where))
@@ -73,13 +88,20 @@ class RHN(Cell):
         """G: H and T, and C where it is not coupled to T."""
         return 2 if self.coupled else 3
 
+    def biases(self) -> Tensor:
+        """What is added to the pre-activations (L, G n): the parameter `bias`, and the gate constant in the block T."""
+        if not self.gate_constant:
+            return self.bias
+        n, rows = self.hidden_size, self.bias.shape[-1]
+        return self.bias + F.pad(self.bias.new_full((n,), self.gate_constant), (n, rows - 2 * n))
+
     def gates(self, x: Tensor, s: Tensor) -> Gates:
-        layers = []
+        layers, biases = [], self.biases()
         for layer in range(self.depth):
-            z = F.linear(s, self.weight_hh[layer], self.bias[layer])
+            z = F.linear(s, self.weight_hh[layer], biases[layer])
             if layer == 0:
                 z = z + F.linear(x, self.weight_ih)
-            s, h, t, c = highway_layer(z, s, self.coupled)
+            s, h, t, c = highway_layer(z, s, self.coupled, activation=self.activation)
             layers.append((h, t, c, s))
         return Gates(*zip(*layers, strict=True))
 
@@ -91,14 +113,15 @@ class RHN(Cell):
         W = self.weight_ih
         if separate is not None:  # all W_j (x * m_j) in one product
             x, W = torch.cat([x * mask for mask in separate], -1), torch.block_diag(*W.chunk(self.blocks))
-        arguments = x, s0, W, self.weight_hh, self.bias, state, candidate
+        arguments = x, s0, W, self.weight_hh, self.biases(), state, candidate
         if self.kernel == "reference":
-            return kernels.highway_reference(*arguments, coupled=self.coupled)
-        return kernels.highway(*arguments, coupled=self.coupled, precision=self.precision)
+            return kernels.highway_reference(*arguments, coupled=self.coupled, activation=self.activation)
+        options = {"coupled": self.coupled, "activation": self.activation, "precision": self.precision}
+        return kernels.highway(*arguments, **options)
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """dy'/dy (..., n, n), see above."""
-        g, A = self.gates(x, s), None
+        g, A, slope_of = self.gates(x, s), None, ACTIVATIONS[self.activation].slope
         for h, t, c, s_in, R in zip(g.h, g.t, g.c, (s, *g.states), self.weight_hh, strict=False):
             R_H, R_T, *R_C = R.split(self.hidden_size)
             slope = t * (1 - t)
@@ -106,16 +129,19 @@ class RHN(Cell):
                 J = ((h - s_in) * slope).unsqueeze(-1) * R_T
             else:
                 J = (h * slope).unsqueeze(-1) * R_T + (s_in * c * (1 - c)).unsqueeze(-1) * R_C[0]
-            J = torch.addcmul(J, (t * (1 - h * h)).unsqueeze(-1), R_H)
+            J = torch.addcmul(J, (t * slope_of(h)).unsqueeze(-1), R_H)
             J.diagonal(dim1=-2, dim2=-1).add_(c)
             A = J if A is None else J @ A
         return A
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         """A bound on ||dy'/dy||_2 over all inputs and all states with entries within state_bound, see above."""
-        bound, beta = 1.0, float(state_bound)
+        f, bound, beta = ACTIVATIONS[self.activation], 1.0, float(state_bound)
+        if math.isinf(f.bound):
+            return self.weight_hh.new_tensor(math.inf)
         for R in self.weight_hh:
             H, T, *C = (spectral_norm(block) for block in R.split(self.hidden_size))
+            H = f.steepest * H
             if self.coupled:
                 bound, beta = bound * (torch.sqrt(1 + H * H) + (1 + beta) * T / 4), max(beta, 1.0)
             else:
@@ -128,5 +154,6 @@ class RHN(Cell):
 
     def _set_gate_biases(self) -> None:
         n = self.hidden_size
-        self.bias[:, n : 2 * n] = self.transform_bias
-        self.bias[:, 2 * n :] = -self.transform_bias
+        if self.transform_bias is not None:
+            self.bias[:, n : 2 * n] = self.transform_bias
+            self.bias[:, 2 * n :] = -self.transform_bias

@@ -244,6 +244,25 @@ def test_coupled_gates_sum_to_one_and_uncoupled_do_not():
         )
 
 
+@pytest.mark.parametrize("coupled", [True, False])
+def test_a_gate_constant_is_a_transform_bias_that_no_parameter_holds(coupled):
+    plain = RHN(3, 4, 3, coupled=coupled, dtype=torch.float64)
+    cell = RHN(3, 4, 3, coupled=coupled, gate_constant=-1.25, dtype=torch.float64)
+    cell.load_state_dict(plain.state_dict())
+    x, s = inputs(cell, 2)
+    with torch.no_grad():
+        plain.bias[:, 4:8] -= 1.25
+    for kernel in ("manual", "reference"):
+        cell.kernel = kernel
+        assert_close(cell(x)[0], plain(x)[0], 1e-14, kernel)
+    assert_close(cell.step(x, s), plain.step(x, s), 1e-14, "step")
+    assert_close(cell.jacobian(x, s), plain.jacobian(x, s), 1e-13, "jacobian")
+    with torch.no_grad():
+        for p in cell.parameters():
+            p.zero_()  # as any weight decay would in the end
+    assert torch.allclose(torch.stack(cell.gates(x, s).t), torch.sigmoid(torch.tensor(-1.25, dtype=torch.float64)))
+
+
 # ---- a torch module like any other ---------------------------------------------------------------
 
 
@@ -302,7 +321,8 @@ def test_the_meta_device_needs_no_memory_and_no_random_numbers(case):
 
 
 def test_extra_repr_tells_the_configuration():
-    assert repr(RHN(88, 64, 5)) == "RHN(88, 64, depth=5, init='uniform:0.04', coupled=True, transform_bias=-2.0)"
+    options = "coupled=True, transform_bias=-2.0, activation='tanh', gate_constant=0.0"
+    assert repr(RHN(88, 64, 5)) == f"RHN(88, 64, depth=5, init='uniform:0.04', {options})"
     assert "batch_first=True" in repr(LSTM(3, 4, batch_first=True))
     assert "kernel='reference'" in repr(GRU(3, 4, kernel="reference"))
 
@@ -377,6 +397,8 @@ def test_cells_without_recurrence_depth_say_so(key):
     [
         (lambda: RHN(3, 4, kernel="fast"), "unknown kernel 'fast'"),
         (lambda: RHN(3, 4, init="xavier"), "unknown initialisation 'xavier'"),
+        (lambda: RHN(3, 4, activation="gelu"), "unknown activation 'gelu': expected 'tanh' or 'relu' or"),
+        (lambda: RHN(3, 4, gate_constant=float("inf")), "gate_constant must be a finite number, got inf"),
         (lambda: DTRNN(3, 4, nonlinearity="gelu"), "unknown nonlinearity 'gelu'"),
         (lambda: DTSRNN(3, 4, 2, skip="first"), "unknown skip 'first'"),
         (lambda: resolve_cell("rnh"), "unknown cell 'rnh'; did you mean"),

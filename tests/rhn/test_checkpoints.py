@@ -282,7 +282,6 @@ def refused(path, match=None):
         {"coupled": "no"},
         {"batch_first": "yes"},
         {"transform_bias": "-2"},
-        {"transform_bias": None},
         {"transform_bias": []},
         {"kernel": "cuda"},
         {"kernel": ["manual"]},

@@ -116,6 +116,17 @@ def test_gate_biases(b):
         assert cell.bias[8:].abs().max() <= 0.04
 
 
+@pytest.mark.parametrize("coupled", [True, False])
+def test_without_a_transform_bias_the_gates_biases_are_drawn_as_the_others(coupled):
+    cell = RHN(30, 40, 2, coupled=coupled, transform_bias=None, init="uniform:0.3", generator=seeded())
+    for block in cell.bias.split(40, -1):
+        assert 0.25 < block.abs().max() <= 0.3 and block.unique().numel() == 80
+    assert torch.equal(
+        cell.weight_hh, RHN(30, 40, 2, coupled=coupled, init="uniform:0.3", generator=seeded()).weight_hh
+    )
+    assert (RHN(3, 4, coupled=coupled, transform_bias=None, init="uniform,bias:0.5").bias == 0.5).all()
+
+
 def test_gate_biases_survive_a_reset():
     cell = RHN(3, 4, transform_bias=-7, init="gaussian:1")
     cell.reset_parameters()

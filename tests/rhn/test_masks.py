@@ -95,7 +95,8 @@ def layer_gates(cell, layer, x, s):
     """The unmasked gates of one layer alone."""
     if cell.depth == 1:
         return cell.gates(x, s)
-    alone = RHN(cell.input_size, cell.hidden_size, coupled=cell.coupled, dtype=x.dtype)
+    options = {name: getattr(cell, name) for name in cell.options}
+    alone = RHN(cell.input_size, cell.hidden_size, **options, dtype=x.dtype)
     with torch.no_grad():
         alone.weight_ih.copy_(cell.weight_ih)
         alone.weight_hh.copy_(cell.weight_hh[layer : layer + 1])

@@ -2,7 +2,7 @@
 
 Per stage (time t, layer l), with the local derivatives of s_l = h t + s c:
 
-    ds/dz_H = t (1 - h^2)        ds/dz_T = (h - s) t (1 - t)  coupled,  h t (1 - t)  uncoupled
+    ds/dz_H = t f'(z_H)          ds/dz_T = (h - s) t (1 - t)  coupled,  h t (1 - t)  uncoupled
     ds/ds   = c + R' dz          ds/dz_C = s c (1 - c)        uncoupled only
 
 With dropout masks (`reference.py`), h is h * m' above, ds/dz_H is multiplied by m', and for products with R see `rhn.kernels.masked`.
@@ -15,6 +15,7 @@ S[:, l, t] is the state that enters layer l at time t, and S[:, 0, t + 1] is y[t
 import torch
 from torch import Tensor
 
+from rhn.kernels.activations import ACTIVATIONS
 from rhn.kernels.ensemble import Kernel, recurrence, stack_size
 from rhn.kernels.masked import state_gradients, state_products, state_weight_gradient
 from rhn.kernels.products import input_gradient, input_product, stages, weight_gradient, workspace
@@ -32,6 +33,7 @@ def highway(
     candidate_mask: Tensor | None = None,
     *,
     coupled: bool = True,
+    activation: str = "tanh",
     precision: str = "float32",
 ) -> Tensor:
     """States y[1..T] (T, B, n); same arguments and values as `highway_reference`. Masks have no gradient.
@@ -39,10 +41,10 @@ def highway(
     With precision "mixed" (float32 tensors) the operands of every matrix product are float16, see `rhn.kernels.mixed`.
     """
     tensors = x, s0, W, R, b, state_mask, candidate_mask
-    return recurrence(HIGHWAY, *tensors, coupled=coupled, precision=precision)
+    return recurrence(HIGHWAY, *tensors, coupled=coupled, activation=activation, precision=precision)
 
 
-def highway_forward(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool, precision: str):
+def highway_forward(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool, activation: str, precision: str):
     """(states (K, T, B, n), S (K, L, T + 1, B, n), gates A (K, L, T, B, G n))."""
     K = stack_size(x, s0, W, R, b, state_mask, candidate_mask)
     (T, B), (L, gn, n) = x.shape[1:3], R.shape[1:]
@@ -53,13 +55,13 @@ def highway_forward(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool
     recur = state_products(R, K, B, state_mask, precision)
     Ss, As = stages(S), stages(A)
     Hs, Ts = stages(A[..., :n]), stages(A[..., n:])
-    Cs = stages(A[..., 2 * n :])
+    Cs, activate = stages(A[..., 2 * n :]), ACTIVATIONS[activation].in_place
     for t in range(T):
         for layer in range(L):
             s = Ss[layer][t]
             out = Ss[layer + 1][t] if layer + 1 < L else Ss[0][t + 1]
             recur.into(As[layer][t], layer, s, addends[layer][t])
-            h = Hs[layer][t].tanh_()
+            h = activate(Hs[layer][t])
             if candidate_mask is not None:
                 h = h * candidate_mask
             gate = Ts[layer][t].sigmoid_()  # both T and C where they are uncoupled
@@ -71,7 +73,7 @@ def highway_forward(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool
     return S[:, 0, 1:].clone(), S, A
 
 
-def highway_backward(grad, needs, inputs, residuals, *, coupled: bool, precision: str):
+def highway_backward(grad, needs, inputs, residuals, *, coupled: bool, activation: str, precision: str):
     """Gradients of (x, s0, W, R, b), each with a leading axis of K; None for the masks."""
     (x, _, W, R, _, state_mask, candidate_mask), (S, A) = inputs, residuals
     (K, L, T, B, gn), n = A.shape, R.shape[-1]
@@ -91,7 +93,7 @@ def highway_backward(grad, needs, inputs, residuals, *, coupled: bool, precision
             now = slice(max(0, start - block), start)
             start = now.start
             out = D[:, :, now], C[:, :, : now.stop - start]
-            _local_derivatives(S[:, :, now], A[:, :, now], candidate_mask, coupled, out=out)
+            _local_derivatives(S[:, :, now], A[:, :, now], candidate_mask, coupled, activation, out=out)
         for layer in range(L - 1, -1, -1):
             Dg[layer][t].mul_(ds.unsqueeze(2))
             carried = Cs[layer][t - start].mul_(ds)
@@ -108,11 +110,11 @@ def highway_backward(grad, needs, inputs, residuals, *, coupled: bool, precision
     )
 
 
-def _local_derivatives(S, A, candidate_mask, coupled: bool, out: tuple[Tensor, Tensor]) -> None:
+def _local_derivatives(S, A, candidate_mask, coupled: bool, activation: str, out: tuple[Tensor, Tensor]) -> None:
     """Write ds_l/dz (..., G n), elementwise, and the carry gate c (..., n), from the states S (..., n) and the gates A (..., G n)."""
     n, (D, C) = S.shape[-1], out
     h, t = A[..., :n], A[..., n : 2 * n]
-    torch.mul(t, 1 - h * h, out=D[..., :n])
+    torch.mul(t, ACTIVATIONS[activation].slope(h), out=D[..., :n])
     if candidate_mask is not None:
         mask = candidate_mask[:, None, None]
         D[..., :n].mul_(mask)

@@ -1,6 +1,6 @@
 """The recurrent highway network as its equation says it (Zilly et al. 2017, equations 6-9), one step and one layer after another.
 
-    h_l = tanh (1{l=1} W_H x + R_Hl s_{l-1} + b_Hl)
+    h_l = f    (1{l=1} W_H x + R_Hl s_{l-1} + b_Hl)        f = tanh, or another of `rhn.kernels.activations`
     t_l = sigma(1{l=1} W_T x + R_Tl s_{l-1} + b_Tl)        c_l likewise, or c_l = 1 - t_l where the gates are coupled
     s_l = h_l * t_l + s_{l-1} * c_l                        s_0 = y[t-1], y[t] = s_L
 
@@ -13,15 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rhn.kernels.activations import ACTIVATIONS
 from rhn.kernels.masked import masked_linear
 
 
 def highway_layer(
-    z: Tensor, s: Tensor, coupled: bool, candidate_mask: Tensor | None = None
+    z: Tensor, s: Tensor, coupled: bool, candidate_mask: Tensor | None = None, activation: str = "tanh"
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One layer from its pre-activations z (..., G n) and input state s (..., n): (s_l, h, t, c), each (..., n), h as masked."""
     n = s.shape[-1]
-    h, t = torch.tanh(z[..., :n]), torch.sigmoid(z[..., n : 2 * n])
+    h, t = ACTIVATIONS[activation].function(z[..., :n]), torch.sigmoid(z[..., n : 2 * n])
     if candidate_mask is not None:
         h = h * candidate_mask
     c = 1 - t if coupled else torch.sigmoid(z[..., 2 * n :])
@@ -38,6 +39,7 @@ def highway_reference(
     candidate_mask: Tensor | None = None,
     *,
     coupled: bool = True,
+    activation: str = "tanh",
 ) -> Tensor:
     """States y[1..T] (T, B, n) from x (T, B, m) and s0 (B, n), with masks m (J, B, n) of the state and m' (B, n) of h, or none."""
     s, states = s0, []
@@ -46,6 +48,6 @@ def highway_reference(
             z = masked_linear(s, R[layer], b[layer], state_mask)
             if layer == 0:
                 z = z + F.linear(x_t, W)
-            s, *_ = highway_layer(z, s, coupled, candidate_mask)
+            s, *_ = highway_layer(z, s, coupled, candidate_mask, activation)
         states.append(s)
     return torch.stack(states)

@@ -9,6 +9,7 @@ With a dropout mask both are multiplied by it, see `rhn.kernels.masked`.
 import torch
 from torch import Tensor
 
+from rhn.kernels.activations import ACTIVATIONS
 from rhn.kernels.ensemble import Kernel, recurrence, stack_size
 from rhn.kernels.masked import state_gradients, state_products, state_weight_gradient
 from rhn.kernels.products import input_gradient, input_product, stages, weight_gradient, workspace
@@ -33,7 +34,7 @@ def deep_transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str)
     """(states (K, T, B, n), Y (K, L, T + 1, B, n))."""
     K, (T, B), (L, n) = stack_size(x, s0, W, R, b, S, state_mask), x.shape[1:3], R.shape[1:3]
     first_skip = L - (0 if S is None else S.shape[1])
-    apply_ = torch.tanh_ if nonlinearity == "tanh" else torch.relu_
+    apply_ = ACTIVATIONS[nonlinearity].in_place
     Y = workspace(R, K, L, T + 1, B, n)
     Y[:, 0, 0] = s0
     addends = [input_product(x, W, b[:, 0], K).unbind(1)]
@@ -58,7 +59,7 @@ def deep_transition_backward(grad, needs, inputs, residuals, *, nonlinearity: st
     first_skip = L - (0 if S is None else S.shape[1])
     D = workspace(Y, K, L, T, B, n)
     for out, s in zip(D.unbind(1), _given(Y), strict=True):
-        out.copy_(1 - s * s if nonlinearity == "tanh" else s > 0)
+        out.copy_(ACTIVATIONS[nonlinearity].slope(s))
     back = state_gradients(R, K, B, state_mask)
     skip = None if S is None else state_gradients(S, K, B, state_mask)
     Ds, grads = stages(D), grad.unbind(1)

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rhn.kernels.activations import ACTIVATIONS
 from rhn.kernels.masked import masked_linear
 
-NONLINEARITIES = {"tanh": torch.tanh, "relu": torch.relu}
+NONLINEARITIES = {name: ACTIVATIONS[name].function for name in ("tanh", "relu")}
 
 
 def deep_transition_reference(
