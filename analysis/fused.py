@@ -68,7 +68,9 @@ def _stack(model: nn.Module, changes: Sequence[dict[str, Tensor]]) -> Stack:
 def _networks_at_once(model: nn.Module, task: Music | Text, batch: Minibatch) -> int:
     T, B = batch.mask.shape
     cells = {place.name: place.cell for place in places(model)}.values()
-    numbers = task.width + sum((cell.bias.numel() + (cell.depth + 2) * cell.state_size) for cell in cells)
+    numbers = task.width + sum(
+        cell.depth * cell.blocks * cell.hidden_size + (cell.depth + 2) * cell.state_size for cell in cells
+    )
     if batch.mask.device.type == "cuda":
         budget = torch.cuda.mem_get_info(batch.mask.device)[0] // 3
     else:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from analysis.layers import layers_of, measured_copy, places
+from analysis.layers import measured_copy, places
 from analysis.records import GateActivity, SequenceActivity
 from analysis.sequences import name_of
 from analysis.tasks import Music, Text, task_of
@@ -32,7 +32,7 @@ def gate_activity(
     """How far the transform gates of each layer are open at every step, from a state of zeros.
 
     Args:
-        model: a network with gated cells (RHN, LSTM: t = i, GRU: t = 1 - z), or such a cell alone.
+        model: a network with gated cells (RHN, LSTM: t = i, GRU: t = 1 - z, or a user's own with `gates`), or such a cell alone.
         batch: piano rolls: an `rhn.data.Batch`, a list of arrays (T, keys), or one array. For a language model texts: excerpts
             (`analysis.texts`), arrays of ids (T,), or one.
         device: where it is computed (default: where the network is).
@@ -125,8 +125,13 @@ def _transform_gates(cell: Cell, x: Tensor) -> Sequence[Tensor]:
     gates = cell.gates(x, _states_before(cell, x)).t
     if not gates:
         raise InvalidInputError(
-            f"a {type(cell).__name__} has no transform gates to look at: expected an RHN, LSTM or GRU "
-            "(lesions work without gates: rhn-analyze lesion --mode carry)"
+            f"a {type(cell).__name__} has no transform gates to look at: expected an RHN, LSTM or GRU, or a cell of your own "
+            "that defines gates(x, s) (lesions work without gates: rhn-analyze lesion --mode carry)"
+        )
+    if {t.shape for t in gates} != {(*x.shape[:-1], cell.hidden_size)} or len(gates) != cell.depth:
+        raise InvalidInputError(
+            f"{type(cell).__name__}.gates returns transform gates of shapes {[tuple(t.shape) for t in gates]}: expected "
+            f"{cell.depth}, one a layer, of shape {(*x.shape[:-1], cell.hidden_size)} for x of shape {tuple(x.shape)}"
         )
     return gates
 
@@ -137,7 +142,7 @@ def _gates_or_activations(cell: Cell, x: Tensor) -> Sequence[Tensor]:
     if gates:
         return gates
     activations = []
-    for layer in layers_of(cell):
-        s = layer(x, s, y)
+    for layer in range(cell.depth):
+        s = cell.run_layer(layer, x, s, y)
         activations.append(s)
     return activations

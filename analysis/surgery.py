@@ -1,36 +1,37 @@
 """Lesions: what is taken out of a trained network, written as new values of a few of its parameters.
 
-| mode  | a lesioned layer                                                                                   | cells          |
-|-------|----------------------------------------------------------------------------------------------------|----------------|
-| bias  | transform gates shut by their bias, -1e4 (the paper's); a carry gate of its own opened by +1e4      | gated          |
-| carry | passes the state through exactly, by a loop that skips it: no gate is touched                       | all            |
-| mean  | each unit's transform gate fixed at its mean over the data, c = 1 - mean                            | gated          |
-|       | each unit's activation fixed at its mean over the data                                              | DT-RNN, DTS    |
-| open  | transform gates opened by their bias, +1e4; a carry gate of its own shut by -1e4                    | gated          |
-| blind | keeps its recurrence, but its input product is removed; first layers only, no other sees the input  | all            |
-| skip  | keeps its recurrence, but its shortcut from the state before the step is removed                    | DTS            |
+| mode  | a lesioned layer                                                                                  | needs a layer's         |
+|-------|---------------------------------------------------------------------------------------------------|-------------------------|
+| bias  | transform gates shut by their bias, -1e4 (the paper's); a carry gate of its own opened by +1e4     | gate, bias              |
+| carry | passes the state through exactly, by a loop that skips it: no gate is touched                      | `run_layer`             |
+| mean  | each unit's transform gate fixed at its mean over the data, c = 1 - mean                           | gate, recurrent, bias   |
+|       | each unit's activation fixed at its mean over the data                                             | output, recurrent, bias |
+| open  | transform gates opened by their bias, +1e4; a carry gate of its own shut by -1e4                   | gate, bias              |
+| blind | keeps its recurrence, but its input product is removed                                             | input                   |
+| skip  | keeps its recurrence, but its shortcut from the state before the step is removed                   | skip                    |
 
-A sigmoid of -1e4 is exactly 0 (of +1e4 exactly 1), so a shut coupled layer is s + 0 (h - s) = s to the last bit. "Gated" are the RHN,
-and in highway terms the LSTM (t = i, c = f) and the GRU (t = 1 - z), whose one layer is the whole recurrence: lesioning it freezes the
-state. `mean` sets the gate's weights to zero and its bias to logit(mean); a mean of exactly 0 or 1 becomes a bias of -1e4 or +1e4.
+What a layer has, its cell says (`rhn.cells.layers`), ours and a user's own alike. A sigmoid of -1e4 is exactly 0 (of +1e4 exactly 1),
+so a shut coupled layer is s + 0 (h - s) = s to the last bit. The one layer of an LSTM (t = i, c = f) or GRU (t = 1 - z) is its whole
+recurrence: lesioning it freezes the state. `mean` sets the gate's weights to zero and its bias to logit(mean); a mean of exactly 0 or
+1 becomes a bias of -1e4 or +1e4.
 
 A `Lesion` of no layers is the unlesioned network. Since only parameters change, many lesions are one stack (`analysis.fused`). A new
-mode is a row here: its name in `MODES`, the layers that have it in `lesioned_layers`, its new values in `changes`.
+mode is a row of `MODES`, and its new values in `changes`.
 """
 
 import copy
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from analysis.layers import Place, first_shortcut, places, with_carried
-from rhn.cells import DTRNN, DTSRNN, GRU, LSTM, RHN, Cell
+from analysis.layers import Place, places, with_carried
+from rhn.cells import Cell, Layer, Part
 from rhn.errors import InvalidInputError
+from rhn.kernels.activations import ACTIVATIONS
 
-MODES = ("bias", "carry", "mean", "open", "blind", "skip")
 SHUT = -1e4
 
 
@@ -44,12 +45,33 @@ class Lesion:
 
 
 @dataclass(frozen=True)
-class _Gate:
-    """Where a cell's gates are among the blocks of its weights; sigmoid(z of block `transform`) is t, or 1 - t where sign is -1."""
+class Mode:
+    """What a layer must have for one kind of lesion."""
 
-    transform: int
-    sign: int = 1
-    carry: int | None = None
+    needs: str
+    fits: Callable[[Layer, Cell], bool]
+
+
+def _shuts(layer: Layer, cell: Cell) -> bool:
+    return layer.gate is not None and layer.bias is not None
+
+
+def _holds(layer: Layer, cell: Cell) -> bool:
+    return (layer.gate or layer.output) is not None and layer.recurrent is not None and layer.bias is not None
+
+
+def _carries(layer: Layer, cell: Cell) -> bool:
+    return cell.runs_layers and cell.state_size % cell.hidden_size == 0
+
+
+MODES = {
+    "bias": Mode("transform gates with biases", _shuts),
+    "carry": Mode("layers that can be run one by one", _carries),
+    "mean": Mode("transform gates, or a nonlinearity, with biases", _holds),
+    "open": Mode("transform gates with biases", _shuts),
+    "blind": Mode("weights of its input", lambda layer, cell: layer.input is not None),
+    "skip": Mode("shortcuts", lambda layer, cell: layer.skip is not None),
+}
 
 
 def check_mode(model: nn.Module, mode: str | None) -> str:
@@ -59,31 +81,25 @@ def check_mode(model: nn.Module, mode: str | None) -> str:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise InvalidInputError(f"unknown mode {mode!r}{hint} (modes: {', '.join(MODES)})")
     has = [m for m in MODES if lesioned_layers(model, m)]
-    if mode is None:
-        return has[0]
-    if mode not in has:
-        kinds = ", ".join(sorted({type(place.cell).__name__ for place in places(model)}))
-        lacks = "shortcuts" if mode == "skip" else "transform gates"
-        raise InvalidInputError(f"mode {mode!r} needs {lacks}, which {kinds} has not: use {' or '.join(has)}")
-    return mode
+    if mode in has or (has and mode is None):
+        return mode or has[0]
+    cells = {type(place.cell) for place in places(model)}
+    kinds, silent = ", ".join(sorted(cell.__name__ for cell in cells)), any(c.layers is Cell.layers for c in cells)
+    does = "does not describe (its layers() says where they are)" if silent else "has not"
+    instead = f"use {' or '.join(has)}" if has else "define layers(), and run_layer() where the depth is above 1"
+    raise InvalidInputError(
+        f"mode {mode or 'bias'!r} needs {MODES[mode or 'bias'].needs}, which {kinds} {does}: {instead}"
+    )
 
 
 def lesioned_layers(model: nn.Module, mode: str) -> list[int]:
     """Which layers a mode can lesion, counted from 1."""
-    able = {
-        "carry": lambda place: True,
-        "blind": lambda place: place.layer == 0 and hasattr(place.cell, "weight_ih"),
-        "skip": lambda place: isinstance(place.cell, DTSRNN) and place.layer >= first_shortcut(place.cell),
-        "mean": lambda place: _gate(place.cell) is not None or isinstance(place.cell, DTRNN),
-    }.get(mode, lambda place: _gate(place.cell) is not None)
-    return [number for number, place in enumerate(places(model), start=1) if able(place)]
+    return [k for k, place in enumerate(places(model), start=1) if MODES[mode].fits(place.layer, place.cell)]
 
 
 def blinds(model: nn.Module, mode: str) -> bool:
     """Whether a first layer lesioned this way no longer sees its input; a gate held open or at its mean still lets it in."""
-    return mode in ("bias", "carry") or (
-        mode == "mean" and all(isinstance(place.cell, DTRNN) for place in places(model))
-    )
+    return mode in ("bias", "carry") or (mode == "mean" and all(place.layer.gate is None for place in places(model)))
 
 
 def prepared(model: nn.Module, mode: str) -> nn.Module:
@@ -105,18 +121,30 @@ def changes(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> d
     for number in lesion.layers:
         place = every[number - 1]
         units = slice(None) if lesion.unit is None else slice(lesion.unit - 1, lesion.unit)
+        layer, gate = place.layer, place.layer.gate
+
+        def blocks(part: Part, place: Place = place) -> Tensor:
+            """The part by block and unit, (G, n, ...), a view of its draft."""
+            weight = draft(place.parameter(part.parameter))[part.index]
+            return weight.unflatten(0, (-1, place.cell.hidden_size))
+
         if lesion.mode == "carry":
-            draft(place.name.removesuffix("cell") + "carried")[place.layer, units] = True
-        elif lesion.mode == "blind":
-            _blocks(place, draft(place.parameter("weight_ih")))[:, units] = 0
-        elif lesion.mode == "skip":
-            draft(place.parameter("weight_skip"))[place.layer - first_shortcut(place.cell), units] = 0
-        elif lesion.mode == "mean" and isinstance(place.cell, DTRNN):
-            _hold_activation(place, draft, units, means[number - 1])
+            draft(place.name.removesuffix("cell") + "carried")[place.index, units] = True
+        elif lesion.mode in ("blind", "skip"):
+            blocks(layer.input if lesion.mode == "blind" else layer.skip)[:, units] = 0
         elif lesion.mode == "mean":
-            _hold_gate(place, draft, units, means[number - 1])
+            mean = means[number - 1].double()[units]
+            held = slice(None) if gate is None else [k for k in (gate.transform, gate.carry) if k is not None]
+            for part in filter(None, (layer.recurrent, layer.input, layer.skip)):
+                blocks(part)[held, units] = 0
+            if gate is None:
+                z = ACTIVATIONS[layer.output].inverse(mean).nan_to_num(nan=torch.nan, posinf=-SHUT, neginf=SHUT)
+                bias = blocks(layer.bias)
+                bias[:, units] = z.to(bias)
+            else:
+                _set_gate(layer, blocks(layer.bias), units, torch.logit(mean).clamp(SHUT, -SHUT))
         else:
-            _set_gate(place, draft, units, torch.tensor(SHUT if lesion.mode == "bias" else -SHUT))
+            _set_gate(layer, blocks(layer.bias), units, torch.tensor(SHUT if lesion.mode == "bias" else -SHUT))
     return changed
 
 
@@ -130,48 +158,9 @@ def lesioned(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> 
     return model
 
 
-def _gate(cell: Cell) -> _Gate | None:
-    if isinstance(cell, RHN):
-        return _Gate(1) if cell.coupled else _Gate(1, carry=2)
-    if isinstance(cell, LSTM):
-        return _Gate(0, carry=1)
-    return _Gate(1, sign=-1) if isinstance(cell, GRU) else None
-
-
-def _blocks(place: Place, weight_ih: Tensor) -> Tensor:
-    """The rows (G n, m) of an input weight by block and unit: (G, n, m), a view."""
-    return weight_ih.unflatten(0, (-1, place.cell.hidden_size))
-
-
-def _layer(place: Place, t: Tensor, *columns: int) -> Tensor:
-    """A layer's part of a recurrent weight (L, G n, columns) or bias (L, G n), L left out where it is 1: (G, n, ...), a view."""
-    return t.view(place.cell.depth, -1, place.cell.hidden_size, *columns)[place.layer]
-
-
-def _set_gate(place: Place, draft, units: slice, logit: Tensor) -> None:
-    """Transform bias so that t = sigmoid(logit), (units,) or a number, and c = 1 - t in a carry gate of its own."""
-    gate, bias = _gate(place.cell), _layer(place, draft(place.parameter("bias")))
-    bias[gate.transform, units] = gate.sign * logit.to(bias)
+def _set_gate(layer: Layer, bias: Tensor, units: slice, logit: Tensor) -> None:
+    """In the biases (G, n) of a layer, set t = sigmoid(logit), (units,) or a number, and c = 1 - t in a carry gate of its own."""
+    gate, logit = layer.gate, logit.to(bias)
+    bias[gate.transform, units] = (logit if gate.opens else -logit) - gate.constant
     if gate.carry is not None:
-        bias[gate.carry, units] = -logit.to(bias)
-
-
-def _hold_gate(place: Place, draft, units: slice, mean: Tensor) -> None:
-    gate = _gate(place.cell)
-    for block in (gate.transform, gate.carry):
-        if block is not None:
-            _layer(place, draft(place.parameter("weight_hh")), place.cell.hidden_size)[block, units] = 0
-            if place.layer == 0:
-                _blocks(place, draft(place.parameter("weight_ih")))[block, units] = 0
-    _set_gate(place, draft, units, torch.logit(mean.double())[units].clamp(SHUT, -SHUT))
-
-
-def _hold_activation(place: Place, draft, units: slice, mean: Tensor) -> None:
-    cell, mean = place.cell, mean.double()[units]
-    draft(place.parameter("weight_hh"))[place.layer, units] = 0
-    if place.layer == 0:
-        draft(place.parameter("weight_ih"))[units] = 0
-    if place.layer >= first_shortcut(cell):
-        draft(place.parameter("weight_skip"))[place.layer - first_shortcut(cell), units] = 0
-    bias = draft(place.parameter("bias"))
-    bias[place.layer, units] = (mean if cell.nonlinearity == "relu" else torch.atanh(mean).clamp(SHUT, -SHUT)).to(bias)
+        bias[gate.carry, units] = -logit

@@ -28,6 +28,7 @@ VARIANTS = {  # options that change a cell's equation
     "dt-rnn": ({}, {"nonlinearity": "relu"}),
     "dts-rnn": ({}, {"skip": "last"}),
     "rnn": ({}, {"nonlinearity": "relu"}),
+    "irnn": ({}, {"nonlinearity": "tanh"}),
 }
 
 

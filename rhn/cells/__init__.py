@@ -10,6 +10,7 @@ from rhn.cells.convert import from_torch, to_torch
 from rhn.cells.gated import GRU, LSTM
 from rhn.cells.highway import RHN
 from rhn.cells.init import Initialization
+from rhn.cells.layers import GateBlocks, Layer, Part, described_layers
 from rhn.cells.masks import CellMasks
 from rhn.cells.registry import CELLS, resolve_cell
 from rhn.cells.transition import DTRNN, DTSRNN, IRNN, RNN
@@ -25,8 +26,12 @@ __all__ = [
     "RNN",
     "Cell",
     "CellMasks",
+    "GateBlocks",
     "Gates",
     "Initialization",
+    "Layer",
+    "Part",
+    "described_layers",
     "from_torch",
     "hidden_size_for_budget",
     "num_parameters",

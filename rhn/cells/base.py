@@ -1,7 +1,8 @@
 """What every cell is: one step s' = f(x, s) of a recurrence, and what follows from it.
 
 Legend: T steps, B batch rows, m = input_size, n = hidden_size, L = depth. A state is always one tensor (..., state_size) and the
-output is its first n entries. A new cell needs its parameters and `step`; `states`, `gates`, `jacobian` and `norm_bound` may follow.
+output is its first n entries. A new cell needs its parameters and `step`; `gates`, `layers` (with `run_layer` where L > 1), `states`,
+`jacobian` and `norm_bound` may follow.
 """
 
 import operator
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rhn.cells.init import Initialization
+from rhn.cells.layers import Layer
 from rhn.cells.masks import CellMasks, apply_input_mask, check_masks
 from rhn.errors import InvalidInputError
 
@@ -123,6 +125,26 @@ class Cell(nn.Module):
         """Gates and intermediate states of one step, for any leading dimensions; empty where the cell has no gates."""
         return Gates()
 
+    def layers(self) -> tuple[Layer, ...]:
+        """Where the weights and gates of each of the L layers are; see `rhn.cells.layers`. The default says nothing of them."""
+        return (Layer(),) * self.depth
+
+    def run_layer(self, layer: int, x: Tensor, s: Tensor, y: Tensor) -> Tensor:
+        """What a layer, counted from 0, makes of s (..., state_size), in plain operations; y is the state before the step.
+
+        A layer that is carried gives s instead; entry i of a state belongs to unit i modulo n.
+        """
+        if self.depth > 1:
+            raise NotImplementedError(
+                f"{type(self).__name__} does not say what one of its layers does: define run_layer"
+            )
+        return self.step(x, s)
+
+    @property
+    def runs_layers(self) -> bool:
+        """Whether `run_layer` can be called."""
+        return self.depth == 1 or type(self).run_layer is not Cell.run_layer
+
     def forward(
         self, x: Tensor, s0: Tensor | None = None, mask: Tensor | None = None, dropout: CellMasks | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -198,9 +220,13 @@ class Cell(nn.Module):
                 draw = self.init.bias if "bias" in name else self.init.weight
                 p.copy_(draw(p, generator))
             if not any(p.is_meta for p in self.parameters()):
-                if self.init.scheme == "identity":
+                if self._starts_at_identity:
                     self._add_identity()
                 self._set_gate_biases()
+
+    @property
+    def _starts_at_identity(self) -> bool:
+        return self.init.scheme == "identity"
 
     def _add_identity(self) -> None:
         """Add the identity to the recurrent matrices of the candidate (the identity scheme)."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from rhn import kernels
 from rhn.cells.base import Cell, Gates, spectral_norm
+from rhn.cells.layers import GateBlocks, Layer, Part
 from rhn.cells.masks import CellMasks, apply_input_mask
 from rhn.kernels.gated.reference import gru_recurrent_bias, gru_step, lstm_step
 
@@ -28,6 +29,7 @@ class _Gated(Cell):
 
     deep = False
     masks = ("state", "candidate")
+    gate: GateBlocks
 
     def __init__(self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None, **common):
         super().__init__(input_size, hidden_size, depth, **common)
@@ -41,6 +43,9 @@ class _Gated(Cell):
     def _add_parameters(self, where: dict) -> None:
         """Parameters that only one of them has."""
 
+    def layers(self) -> tuple[Layer]:
+        return (Layer(input=Part("weight_ih"), recurrent=Part("weight_hh"), bias=Part("bias"), gate=self.gate),)
+
     def _add_identity(self) -> None:
         n = self.hidden_size
         self.weight_hh[2 * n : 3 * n] += torch.eye(n, dtype=self.weight_hh.dtype, device=self.weight_hh.device)
@@ -51,6 +56,7 @@ class LSTM(_Gated):
 
     blocks = 4
     options = ("forget_bias",)
+    gate = GateBlocks(0, carry=1)
 
     def __init__(self, input_size, hidden_size, depth=1, *, forget_bias=None, **keywords):
         self.forget_bias = None if forget_bias is None else float(forget_bias)
@@ -109,6 +115,7 @@ class GRU(_Gated):
 
     blocks = 3
     options = ("update_bias",)
+    gate = GateBlocks(1, opens=False)
 
     def __init__(self, input_size, hidden_size, depth=1, *, update_bias=None, **keywords):
         self.update_bias = None if update_bias is None else float(update_bias)

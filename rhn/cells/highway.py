@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from rhn import kernels
 from rhn.cells.base import Cell, Gates, spectral_norm
+from rhn.cells.layers import GateBlocks, Layer, Part
 from rhn.cells.masks import CellMasks, apply_input_mask
 from rhn.errors import InvalidInputError
 from rhn.kernels.activations import ACTIVATIONS
@@ -95,15 +96,27 @@ class RHN(Cell):
         n, rows = self.hidden_size, self.bias.shape[-1]
         return self.bias + F.pad(self.bias.new_full((n,), self.gate_constant), (n, rows - 2 * n))
 
+    def _layer(self, layer: int, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(s_l, h_l, t_l, c_l)."""
+        z = F.linear(s, self.weight_hh[layer], self.biases()[layer])
+        if layer == 0:
+            z = z + F.linear(x, self.weight_ih)
+        return highway_layer(z, s, self.coupled, activation=self.activation)
+
     def gates(self, x: Tensor, s: Tensor) -> Gates:
-        layers, biases = [], self.biases()
+        layers = []
         for layer in range(self.depth):
-            z = F.linear(s, self.weight_hh[layer], biases[layer])
-            if layer == 0:
-                z = z + F.linear(x, self.weight_ih)
-            s, h, t, c = highway_layer(z, s, self.coupled, activation=self.activation)
+            s, h, t, c = self._layer(layer, x, s)
             layers.append((h, t, c, s))
         return Gates(*zip(*layers, strict=True))
+
+    def run_layer(self, layer: int, x: Tensor, s: Tensor, y: Tensor) -> Tensor:
+        return self._layer(layer, x, s)[0]
+
+    def layers(self) -> tuple[Layer, ...]:
+        gate = GateBlocks(1, carry=None if self.coupled else 2, constant=self.gate_constant)
+        parts = [{"recurrent": Part("weight_hh", layer), "bias": Part("bias", layer)} for layer in range(self.depth)]
+        return tuple(Layer(input=None if k else Part("weight_ih"), gate=gate, **part) for k, part in enumerate(parts))
 
     def step(self, x: Tensor, s: Tensor) -> Tensor:
         return self.gates(x, s).states[-1]

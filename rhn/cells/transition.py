@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from rhn import kernels
 from rhn.cells.base import Cell, spectral_norm
+from rhn.cells.layers import Layer, Part
 from rhn.cells.masks import CellMasks, apply_input_mask
 from rhn.errors import InvalidInputError
 from rhn.kernels.transition.reference import NONLINEARITIES
@@ -61,19 +62,37 @@ class DTRNN(Cell):
         skips = (self.weight_skip,) if self._shortcuts else ()
         return self.weight_ih, self.weight_hh, self.bias, *skips
 
-    def _layers(self, x: Tensor, y: Tensor) -> list[Tensor]:
+    def _states(self, x: Tensor, y: Tensor) -> list[Tensor]:
         """s_1..s_L (..., n)."""
-        f, first_skip = NONLINEARITIES[self.nonlinearity], self.depth - self._shortcuts
-        layers = [f(F.linear(x, self.weight_ih) + F.linear(y, self.weight_hh[0], self.bias[0]))]
-        for layer in range(1, self.depth):
-            z = F.linear(layers[-1], self.weight_hh[layer], self.bias[layer])
-            if layer >= first_skip:
-                z = z + F.linear(y, self.weight_skip[layer - first_skip])
-            layers.append(f(z))
-        return layers
+        s, states = y, []
+        for layer in range(self.depth):
+            s = self.run_layer(layer, x, s, y)
+            states.append(s)
+        return states
+
+    def run_layer(self, layer: int, x: Tensor, s: Tensor, y: Tensor) -> Tensor:
+        z, first_skip = F.linear(s, self.weight_hh[layer], self.bias[layer]), self.depth - self._shortcuts
+        if layer == 0:
+            z = F.linear(x, self.weight_ih) + z
+        if layer >= first_skip:
+            z = z + F.linear(y, self.weight_skip[layer - first_skip])
+        return NONLINEARITIES[self.nonlinearity](z)
+
+    def layers(self) -> tuple[Layer, ...]:
+        first_skip = self.depth - self._shortcuts
+        return tuple(
+            Layer(
+                input=None if layer else Part("weight_ih"),
+                recurrent=Part("weight_hh", layer),
+                skip=Part("weight_skip", layer - first_skip) if layer >= first_skip else None,
+                bias=Part("bias", layer),
+                output=self.nonlinearity,
+            )
+            for layer in range(self.depth)
+        )
 
     def step(self, x: Tensor, s: Tensor) -> Tensor:
-        return self._layers(x, s)[-1]
+        return self._states(x, s)[-1]
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
         x, masks = apply_input_mask(x, dropout)
@@ -83,7 +102,7 @@ class DTRNN(Cell):
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """dy'/dy (..., n, n), see above."""
         first_skip, P = self.depth - self._shortcuts, None
-        for layer, out in enumerate(self._layers(x, s)):
+        for layer, out in enumerate(self._states(x, s)):
             slope = 1 - out * out if self.nonlinearity == "tanh" else (out > 0).to(out.dtype)
             R = self.weight_hh[layer]
             inner = R if P is None else R @ P
@@ -128,7 +147,14 @@ class RNN(DTRNN):
 
 
 class IRNN(RNN):
-    """An RNN whose recurrent matrix starts as the identity plus small noise (Le et al. 2015)."""
+    """A ReLU RNN whose recurrent matrix starts as the identity plus noise (Le et al. 2015); `nonlinearity="tanh"` is a variant.
 
-    def __init__(self, input_size, hidden_size, depth=1, *, init="identity", **keywords):
-        super().__init__(input_size, hidden_size, depth, init=init, **keywords)
+    The noise, and all other weights, are drawn by `init`: by default with standard deviation 1e-3, the biases zero.
+    """
+
+    def __init__(self, input_size, hidden_size, depth=1, *, init="identity", nonlinearity="relu", **keywords):
+        super().__init__(input_size, hidden_size, depth, init=init, nonlinearity=nonlinearity, **keywords)
+
+    @property
+    def _starts_at_identity(self) -> bool:
+        return True

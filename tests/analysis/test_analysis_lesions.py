@@ -237,7 +237,11 @@ def test_intervals_are_reproducible_and_depend_on_the_seed():
     [
         (("rhn", 3, {}), "bais", "unknown mode 'bais'; did you mean 'bias'?"),
         (("rhn", 3, {}), "skip", "'skip' needs shortcuts, which RHN has not"),
-        (("dt-rnn", 3, {}), "bias", "needs transform gates, which DTRNN has not: use carry or mean or blind"),
+        (
+            ("dt-rnn", 3, {}),
+            "bias",
+            "needs transform gates with biases, which DTRNN has not: use carry or mean or blind",
+        ),
         (("dts-rnn", 1, {}), "skip", "needs shortcuts"),
     ],
 )

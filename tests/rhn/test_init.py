@@ -4,11 +4,11 @@ import doctest
 
 import pytest
 import torch
-from cases import SHALLOW_CASES
+from cases import SHALLOW_CASES, assert_close
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rhn.cells import CELLS, GRU, LSTM, RHN, Initialization
+from rhn.cells import CELLS, GRU, IRNN, LSTM, RHN, Initialization
 from rhn.cells import init as init_module
 from rhn.errors import InvalidInputError
 
@@ -20,7 +20,11 @@ def seeded(seed=5):
 
 
 def weights(cell):
-    return torch.cat([p.detach().flatten() for name, p in cell.named_parameters() if "bias" not in name])
+    """All that is drawn by the scheme: without the identity that an IRNN starts from."""
+    drawn = {name: p.detach() for name, p in cell.named_parameters() if "bias" not in name}
+    if isinstance(cell, IRNN):
+        drawn["weight_hh"] = drawn["weight_hh"] - torch.eye(cell.hidden_size)
+    return torch.cat([p.flatten() for p in drawn.values()])
 
 
 @shallow
@@ -87,10 +91,15 @@ def test_identity_is_added_to_the_candidates_recurrent_matrices():
         assert not cell.weight_ih.any()
 
 
-def test_the_irnn_starts_near_the_identity():
-    R = CELLS["irnn"](5, 200, generator=seeded()).weight_hh.detach()[0]
-    noise = R - torch.eye(200)
-    assert abs(noise.std() - 1e-3) < 5e-5
+@pytest.mark.parametrize(("init", "std"), [({}, 1e-3), ({"init": "gaussian:0.01"}, 0.01)], ids=str)
+def test_the_irnn_is_that_of_le_et_al(init, std):
+    """Rectified linear units, a recurrent matrix near the identity whatever draws the noise, and zero biases."""
+    cell = CELLS["irnn"](5, 200, generator=seeded(), **init)
+    noise = cell.weight_hh.detach()[0] - torch.eye(200)
+    assert abs(noise.std() / std - 1) < 0.05 and not cell.bias.any()
+    x, s = torch.randn(5), torch.randn(200)
+    z = cell.weight_ih @ x + cell.weight_hh[0] @ s
+    assert_close(cell.step(x, s), z.clamp(min=0), 1e-5, "relu")
 
 
 def test_defaults_are_the_official_codes():
