@@ -15,7 +15,7 @@ from rhn.models import LanguageModel, PolyphonicModel
 WORDS = Vocabulary("words", ("the", "<eos>", "cat", "dog", "sees", "a", "<unk>", "hears", "and", "small", "bird"))
 V = len(WORDS)
 
-GATED = [("rhn", 3, {}), ("rhn", 2, {"coupled": False, "gate_constant": -1.5}), ("lstm", 1, {}), ("gru", 1, {})]
+GATED = [("rhn", 3, {}), ("rhn", 2, {"coupled": False, "gate_constant": 0.5}), ("lstm", 1, {}), ("gru", 1, {})]
 UNGATED = [
     ("dt-rnn", 3, {}),
     ("dts-rnn", 3, {}),
