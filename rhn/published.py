@@ -1,13 +1,24 @@
-"""What Zilly et al. (2017) measured on Penn Treebank by recurrence depth, their figure 5(a).
+"""What others measured: tables 1 to 3 and figure 5(a) of Zilly et al. (2017).
 
-Perplexity of variational RHNs, untied of 32 million parameters each, tied growing from 19 to 23 million.
+Word models are measured in perplexity, character models in bits a character. WT: the output layer has the embedding's weights.
 """
 
 from typing import NamedTuple
 
 
+class Score(NamedTuple):
+    """A row of a table: the model as the paper calls it, millions of parameters, best validation (where printed) and test."""
+
+    model: str
+    millions: float
+    valid: float | None
+    test: float
+    preset: str | None = None
+    """Name of the preset with this network."""
+
+
 class DepthRow(NamedTuple):
-    """One depth: hidden units, and perplexity without and with tied weights."""
+    """A depth of figure 5(a): hidden units, and perplexity without and with tied weights."""
 
     depth: int
     units: int
@@ -17,7 +28,42 @@ class DepthRow(NamedTuple):
     test_tied: float
 
 
-PTB_BY_DEPTH = (
+TABLES = {
+    "ptb": (  # table 1
+        Score("RNN-LDA + KN-5 + cache (Mikolov & Zweig 2012)", 9, None, 92.0),
+        Score("Conv. + Highway + LSTM + dropout (Kim et al. 2015)", 19, None, 78.9),
+        Score("LSTM + dropout (Zaremba et al. 2014)", 66, 82.2, 78.4),
+        Score("Variational LSTM (Gal 2015)", 66, 77.3, 75.0),
+        Score("Variational LSTM + WT (Press & Wolf 2016)", 51, 75.8, 73.2, "ptb-variational-lstm-tied"),
+        Score("Pointer Sentinel-LSTM (Merity et al. 2016)", 21, 72.4, 70.9),
+        Score("Variational LSTM + WT + augmented loss (Inan et al. 2016)", 51, 71.1, 68.5),
+        Score("Variational RHN", 32, 71.2, 68.5, "ptb-depth-8"),
+        Score("Variational RHN + WT", 23, 67.9, 65.4, "ptb-sota"),
+        Score("Architecture search with base 8 (Zoph & Le 2016)", 32, None, 67.9),
+        Score("Architecture search with base 8 + WT (Zoph & Le 2016)", 25, None, 64.0),
+        Score("Architecture search with base 8 + WT, large (Zoph & Le 2016)", 54, None, 62.4),
+    ),
+    "enwik8": (  # table 2
+        Score("Grid-LSTM (Kalchbrenner et al. 2015)", 17, None, 1.47),
+        Score("MI-LSTM (Wu et al. 2016)", 17, None, 1.44),
+        Score("mLSTM (Krause et al. 2016)", 21, None, 1.42),
+        Score("LN HyperNetworks (Ha et al. 2016)", 27, None, 1.34),
+        Score("LN HM-LSTM (Chung et al. 2016)", 35, None, 1.32),
+        Score("RHN, depth 5", 23, None, 1.31, "enwik8-5x1500"),
+        Score("RHN, depth 10", 21, None, 1.30, "enwik8-10x1000"),
+        Score("Large RHN, depth 10", 46, 1.26, 1.27, "enwik8-sota"),
+    ),
+    "text8": (  # table 3
+        Score("MI-LSTM (Wu et al. 2016)", 17, None, 1.44),
+        Score("mLSTM (Krause et al. 2016)", 10, None, 1.40),
+        Score("BN LSTM (Cooijmans et al. 2016)", 16, None, 1.36),
+        Score("HM-LSTM (Chung et al. 2016)", 35, None, 1.32),
+        Score("LN HM-LSTM (Chung et al. 2016)", 35, None, 1.29),
+        Score("RHN, depth 10", 20, None, 1.29, "text8-10x1000"),
+        Score("Large RHN, depth 10", 45, 1.19, 1.27, "text8-sota"),
+    ),
+}
+PTB_BY_DEPTH = (  # figure 5(a): untied of 32 million parameters each, tied growing from 19 to 23 million
     DepthRow(1, 1275, 92.4, 89.2, 93.2, 90.6),
     DepthRow(2, 1180, 79.0, 76.3, 76.9, 75.1),
     DepthRow(3, 1110, 75.0, 72.6, 72.7, 70.6),
@@ -29,3 +75,14 @@ PTB_BY_DEPTH = (
     DepthRow(9, 860, 71.3, 68.5, 68.1, 66.0),
     DepthRow(10, 830, 71.3, 68.3, 68.3, 66.0),
 )
+
+
+def published_test(preset: str) -> float | None:
+    """The test result that the paper prints for the network of a preset, or None.
+
+    >>> published_test("ptb-sota"), published_test("ptb-depth-1-tied"), published_test("jsb-depth-1")
+    (65.4, 90.6, None)
+    """
+    by_depth = {f"ptb-depth-{row.depth}": row.test for row in PTB_BY_DEPTH}
+    by_depth |= {f"ptb-depth-{row.depth}-tied": row.test_tied for row in PTB_BY_DEPTH}
+    return (by_depth | {row.preset: row.test for rows in TABLES.values() for row in rows}).get(preset)

@@ -27,7 +27,7 @@ class ChoraleConfig:
     init_std: float
     """Standard deviation of the Gaussian initial weights."""
     transform_bias: float | None
-    """Initial bias of the transform gates; None for cells that have none."""
+    """Initial bias of the transform gates. None: they start at zero, or the cell has no such gates."""
     momentum: float = 0.9
     """Momentum of SGD."""
     batch_size: int = 32
@@ -64,4 +64,6 @@ class ChoraleConfig:
     @property
     def cell_options(self) -> dict:
         """What the cell is built with beside its sizes."""
-        return {} if self.transform_bias is None else {"transform_bias": self.transform_bias}
+        from rhn.models.building import bias_option  # here, because it loads torch, for which `--help` should not wait
+
+        return bias_option(self.cell, self.transform_bias)

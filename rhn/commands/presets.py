@@ -11,7 +11,7 @@ class Presets:
     """List the presets of `rhn train`."""
 
     json: bool = False
-    """Print a JSON list: name, parameters, depth, hidden_size, tied."""
+    """Print a JSON list: name, parameters, depth, hidden_size, tied, published_test."""
 
     def run(self) -> None:
         from rhn.presets import PRESETS, preset
@@ -21,19 +21,22 @@ class Presets:
         if self.json:
             print_json(rows)
             return
-        print(
-            f"{'preset':<22}{'data':<8}{'cell':<8}{'parameters':>10}{'depth':>7}{'layers':>8}{'units':>7}{'tied':>6}   what"
-        )
+        width = max(map(len, PRESETS)) + 1
+        sizes = f"{'parameters':>10}{'depth':>7}{'layers':>8}{'units':>7}{'tied':>6}{'paper':>7}"
+        print(f"{'preset':<{width}}{'data':<8}{'cell':<8}{sizes}   what")
         for row, config in zip(rows, configs.values(), strict=True):
-            names = f"{row['name']:<22}{getattr(config, 'corpus', 'jsb'):<8}{config.cell:<8}{row['parameters'] / 1e6:>9.2f}M"
+            names = f"{row['name']:<{width}}{getattr(config, 'corpus', 'jsb'):<8}{config.cell:<8}{row['parameters'] / 1e6:>9.2f}M"
             sizes = f"{row['depth']:>7}{getattr(config, 'layers', 1):>8}{row['hidden_size']:>7}"
-            print(f"{names}{sizes}{'yes' if row['tied'] else 'no':>6}   {_what(PRESETS[row['name']])}")
+            test = row["published_test"]
+            paper = "" if test is None else f"{test:.1f}" if test > 10 else f"{test:.2f}"
+            print(f"{names}{sizes}{'yes' if row['tied'] else 'no':>6}{paper:>7}   {_what(PRESETS[row['name']])}")
 
 
 def _row(name: str, config) -> dict:
     from rhn.commands.train_chorales import count_parameters
     from rhn.presets import LanguageConfig
     from rhn.presets.language import parameters
+    from rhn.published import published_test
 
     text = isinstance(config, LanguageConfig)
     return {
@@ -42,6 +45,7 @@ def _row(name: str, config) -> dict:
         "depth": config.depth,
         "hidden_size": config.hidden_size,
         "tied": text and config.tied,
+        "published_test": published_test(name),
     }
 
 

@@ -1,7 +1,7 @@
 """The configuration of a language model's training. The values of the paper's systems are in `rhn.presets.language`."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
 
 from rhn.errors import InvalidInputError
@@ -59,7 +59,13 @@ class LanguageConfig:
     init: str = "uniform:0.04"
     """How weights and biases start: uniform:A, gaussian:STD, or uniform:A,bias:B for biases that all start at B."""
     transform_bias: float | None = -2.0
-    """Initial bias of the transform gates; None for cells that have none."""
+    """Initial bias of the transform gates. None: they start as `init` says, or the cell has no such gates."""
+    gate_constant: float = 0.0
+    """Added to what the transform gates see; no parameter, so that no weight decay shrinks it (rhn)."""
+    activation: Literal["tanh", "relu", "sigmoid", "linear"] = "tanh"
+    """Nonlinearity of the candidate state (rhn)."""
+    skip: Literal["all", "last"] = "all"
+    """Which layers have a shortcut from the last state: all from the second on, or the last one alone (dts-rnn)."""
     drop_embedding: float = 0.0
     """Share of word types dropped in a window."""
     drop_input: float = 0.0
@@ -122,7 +128,8 @@ class LanguageConfig:
         self._require("decay_after", self.decay_after >= 0, "0 or more")
         self._require("seed", self.seed >= 0, "0 or more")
         self._require("reset_probability", 0 <= self.reset_probability <= 1, "a probability")
-        self._require("transform_bias", math.isfinite(self.transform_bias or 0), "a finite number")
+        for name in ("transform_bias", "gate_constant"):
+            self._require(name, math.isfinite(getattr(self, name) or 0), "a finite number")
         fits = not self.tied or self.embedding_size in (None, self.hidden_size)
         self._require("embedding_size", fits, f"{self.hidden_size}, the hidden size, where the weights are tied")
         _ = self.dropout, Initialization.parse(self.init)  # which raise where a rate or the scheme is none
@@ -149,8 +156,13 @@ class LanguageConfig:
     @property
     def cell_options(self) -> dict:
         """What the cell is built with beside its sizes."""
-        options = {} if self.transform_bias is None else {"transform_bias": self.transform_bias}
-        return options if self.coupled else options | {"coupled": False}
+        from rhn.models.building import bias_option  # here, because it loads torch, for which `--help` should not wait
+
+        usual = {
+            f.name: f.default for f in fields(self) if f.name in ("coupled", "gate_constant", "activation", "skip")
+        }
+        options = {name: getattr(self, name) for name in usual if getattr(self, name) != usual[name]}
+        return options | bias_option(self.cell, self.transform_bias)
 
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 1 (the official code counts from 0).

@@ -47,6 +47,16 @@ def accepts(factory: Callable, keyword: str) -> bool:
     return keyword in inspect.signature(factory).parameters or keyword in getattr(factory, "options", ())
 
 
+def bias_option(cell: str, transform_bias: float | None) -> dict[str, float | None]:
+    """What a cell is told of its transform bias; a cell without transform gates is told nothing where the bias is None.
+
+    >>> bias_option("rhn", None), bias_option("lstm", None)
+    ({'transform_bias': None}, {})
+    """
+    told = transform_bias is not None or accepts(resolve_cell(cell), "transform_bias")
+    return {"transform_bias": transform_bias} if told else {}
+
+
 def cell_name(factory: str | Callable[..., nn.Module]) -> str:
     """A cell's name in `CELLS`, or `package.module:factory`."""
     if isinstance(factory, str):

@@ -4,12 +4,16 @@ import contextlib
 import io
 import json
 import re
+from dataclasses import replace
 
 import pytest
+import torch
 
 from rhn import cli
 from rhn.errors import InvalidInputError
+from rhn.language.build import build_model
 from rhn.presets import PRESETS, ChoraleConfig, LanguageConfig, preset
+from rhn.published import PTB_BY_DEPTH, TABLES
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +30,7 @@ def test_every_preset_is_complete_and_listed(listed):
     for name, row in listed.items():
         config = preset(name)
         assert isinstance(config, ChoraleConfig if name.startswith("jsb") else LanguageConfig)
-        assert list(row) == ["name", "parameters", "depth", "hidden_size", "tied"]
+        assert list(row) == ["name", "parameters", "depth", "hidden_size", "tied", "published_test"]
         assert (row["depth"], row["hidden_size"]) == (config.depth, config.hidden_size)
         assert row["tied"] is getattr(config, "tied", False)
 
@@ -35,7 +39,18 @@ def test_the_table_has_a_line_for_each_preset(capsys):
     assert cli.main(["presets"]) == 0
     header, *rows = capsys.readouterr().out.splitlines()
     assert [row.split()[0] for row in rows] == list(PRESETS)
-    assert header.split() == ["preset", "data", "cell", "parameters", "depth", "layers", "units", "tied", "what"]
+    assert header.split() == [
+        "preset",
+        "data",
+        "cell",
+        "parameters",
+        "depth",
+        "layers",
+        "units",
+        "tied",
+        "paper",
+        "what",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -48,6 +63,11 @@ def test_the_table_has_a_line_for_each_preset(capsys):
         ("enwik8-sota", 46.0),
         ("text8-10x1000", 20.1),
         ("text8-sota", 45.2),
+        ("ptb-variational-lstm-tied", 51.0),  # 10^4 1500 + 2 (8 1500^2 + 4 1500) + 10^4
+        ("ptb-theano", 23.5),
+        ("ptb-torch7", 42.0),  # 2 10^7 words + 22 10^6 recurrent weights + biases
+        ("enwik8-theano", 50.1),  # enwik8-sota with (1500 - 205) (205 + 2 1500) more: a wider embedding
+        ("enwik8-torch7", 50.1),
     ],
 )
 def test_a_preset_has_as_many_parameters_as_the_paper_prints(name, millions, listed):
@@ -67,6 +87,57 @@ def test_baselines_have_the_deepest_network_s_budget(listed):
     budget = listed["ptb-depth-10"]["parameters"]
     for name in ("ptb-variational-lstm", "ptb-lstm", "ptb-gru", "ptb-dt-rnn"):
         assert 0.995 * budget < listed[name]["parameters"] < 1.005 * budget
+
+
+def test_the_papers_numbers_belong_to_presets_of_the_sizes_printed(listed):
+    rows = [row for rows in TABLES.values() for row in rows if row.preset]
+    assert [row.test for row in rows] == [listed[row.preset]["published_test"] for row in rows]
+    for row in rows:
+        assert abs(listed[row.preset]["parameters"] / 1e6 - row.millions) < 1, row
+    for row in PTB_BY_DEPTH:
+        for tied, test in (("", row.test), ("-tied", row.test_tied)):
+            found = listed[f"ptb-depth-{row.depth}{tied}"]
+            assert (found["hidden_size"], found["published_test"]) == (row.units, test)
+
+
+def test_the_torch7_gates_are_shut_by_a_constant_that_no_weight_decay_shrinks():
+    for name in ("ptb-torch7", "enwik8-torch7"):
+        config = replace(preset(name), hidden_size=6, embedding_size=6)
+        (cell,) = build_model(config, 11).cells
+        assert cell.gate_constant == -4 and cell.bias.abs().max() <= 0.04
+        with torch.no_grad():
+            for p in cell.parameters():
+                p.zero_()
+        gates = cell.gates(torch.zeros(6), torch.zeros(6))
+        assert torch.allclose(torch.stack(gates.t), torch.sigmoid(torch.tensor(-4.0)))
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("ptb-theano", {"weight_decay": 1e-7, "epochs": 300, "init": "uniform:0.04", "transform_bias": -2.0}),
+        ("ptb-torch7", {"weight_decay": 1e-7, "epochs": 1000, "batch_size": 20, "window": 35, "lr_decay": 1.02}),
+        ("enwik8-torch7", {"weight_decay": 0.0, "epochs": 1000, "batch_size": 100, "window": 50, "drop_hidden": 0.05}),
+        (
+            "enwik8-theano",
+            {"weight_decay": 1e-7, "epochs": 500, "batch_size": 128, "lr_decay": 1.03, "drop_hidden": 0.1},
+        ),
+    ],
+)
+def test_the_other_codes_systems_have_their_codes_values(name, values):
+    assert {field: getattr(preset(name), field) for field in values} == values
+
+
+def test_an_option_of_the_cell_reaches_the_cell_of_a_model():
+    def cell(**changes):
+        config = replace(preset("ptb-brainstorm"), hidden_size=4, **{"depth": 3} | changes)
+        return build_model(config, 11).cells[0]
+
+    assert cell(activation="relu").activation == "relu" and cell().activation == "tanh"
+    assert cell(transform_bias=None).transform_bias is None
+    assert len(cell(cell="dts-rnn", transform_bias=None, skip="last", tied=False).weight_skip) == 1
+    with pytest.raises(InvalidInputError, match=r"cannot be built: .*gate_constant"):
+        cell(cell="lstm", depth=1, transform_bias=None, gate_constant=-1.0)
 
 
 def test_a_mistyped_preset_is_helped():
