@@ -9,20 +9,19 @@ from gersgorin.discs import Discs, gersgorin_discs
 from gersgorin.dynamics import (
     cumulative_log_norms,
     finite_time_exponent,
-    finite_time_exponents,
     half_life,
     jacobian_product,
     lyapunov_exponents,
 )
 from gersgorin.jacobian import norm_bound, temporal_jacobian, trajectory
-from gersgorin.spectrum import eigenvalues, spectral_radius
+from gersgorin.spectrum import eigenvalue_conditions, eigenvalues, spectral_radius
 
 __all__ = [
     "Discs",
     "cumulative_log_norms",
+    "eigenvalue_conditions",
     "eigenvalues",
     "finite_time_exponent",
-    "finite_time_exponents",
     "gersgorin_discs",
     "half_life",
     "jacobian_product",

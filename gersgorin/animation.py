@@ -18,23 +18,19 @@ def animation_path(figure: Path) -> Path:
     return figure.with_suffix(".mp4" if shutil.which("ffmpeg") else ".gif")
 
 
-def save_animation(
-    record: SpectrumRecord, path: Path, *, discs: str = "row", progress=lambda done, total: None
-) -> Path:
+def save_animation(record: SpectrumRecord, path: Path, *, progress=lambda done, total: None) -> Path:
     """Draw every step of the record into a .gif or .mp4; atomic. Raises OutputError where it cannot be written."""
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.25))
     ax, (upper, lower) = left.subplots(), right.subplots(2, 1, sharex=True)
-    limit, T = spectrum_limit([record], discs), len(record.norm)
+    limit, T = spectrum_limit([record]), len(record.norm)
     plot_suggested(record, upper)
     plot_products(record, lower, exponent_axis=False)
     now = [a.axvline(0, color="black", linewidth=1) for a in (upper, lower)]
 
     def draw(step: int):
         ax.clear()
-        plot_spectrum(record, step, discs=discs, limit=limit, ax=ax).set_title(
-            f"{record.title}, {record.chorale}, step {step}"
-        )
+        plot_spectrum(record, step, limit=limit, ax=ax).set_title(f"{record.title}, {record.chorale}, step {step}")
         for line in now:
             line.set_xdata([step, step])
 

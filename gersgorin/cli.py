@@ -58,7 +58,7 @@ class Options:
     data: File = None
     """The original chorales (.json, .pickle, .mat) instead of those rebuilt from music21's scores."""
     discs: Literal["row", "column", "both"] = "row"
-    """Which discs to draw. The paper's row discs are the column discs here: it prints the transpose."""
+    """Which discs to draw and to speak of. The paper's row discs are the column discs here: it prints the transpose."""
     compare: Name = None
     """More cells, comma-separated, in panels side by side at one scale."""
     compare_init: bool = False
@@ -112,6 +112,7 @@ def plot(options: Options) -> None:
                 "chorale": along,
                 "reads": "text" if options.text else "chorale",
                 "title": name,
+                "discs": options.discs,
             }
             records.append(measure_spectrum(cell, subject.inputs(sequence), **names, progress=progress))
         _draw(options, records, outputs, report)
@@ -266,14 +267,14 @@ def _draw(options: Options, records, outputs: Outputs, report) -> None:
 
     with matplotlib.rc_context(STYLE):
         if len(records) == 1:
-            figure = draw_run(records[0], discs=options.discs)
+            figure = draw_run(records[0])
         else:
             shown = [*records[1::-1], *records[2:]] if options.compare_init else records  # before training, then after
-            figure = draw_comparison(shown, discs=options.discs)
+            figure = draw_comparison(shown)
         with atomic_path(outputs.figure) as temporary:
             figure.savefig(temporary)
         if outputs.animation:
-            save_animation(records[0], outputs.animation, discs=options.discs, progress=report("animation"))
+            save_animation(records[0], outputs.animation, progress=report("animation"))
             print(f"animation: {outputs.animation}", file=sys.stderr)
     for record, path in zip(records, outputs.data, strict=False):
         record.save(path)

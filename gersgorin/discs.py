@@ -4,6 +4,11 @@ Every eigenvalue lies in the union over i of the discs |z - a_ii| <= r_i, with r
 or of |a_ji| (columns): S. Geršgorin, 1931; R. Varga, "Geršgorin and His Circles", 2004, theorems 1.1 and 1.6. With
 A[i, j] = d y_i[t] / d y_j[t-1], the row discs of A are the column discs of the transpose that Zilly et al. print.
 
+Rounding. A computed eigenvalue is an exact one of some A + E with ||E|| of about eps ||A||. So it lies in the discs of
+A + E, which are hardly larger than those of A, whatever A is. How far it is from A's own eigenvalue is another matter: by
+up to ||E|| times its condition (`gersgorin.eigenvalue_conditions`), which is 1 for normal matrices and large for Jacobians
+of deep cells; in a Jordan block of size k by ||E||^(1/k). To lie inside the discs says nothing of that error.
+
 Shapes: A (..., n, n), centers and radii (..., n), points z (..., k).
 """
 
@@ -51,9 +56,8 @@ class Discs:
 
         Args:
             z: (..., k) real or complex, leading dimensions broadcast against the batch; a scalar counts as k = 1.
-            tol: absolute, a number or (...,). Default 10 n eps `norm`: computed eigenvalues are those of a matrix this
-                near, and those of permutations, stochastic matrices and closed gates lie on the discs' boundary.
-                0 is the strict test.
+            tol: absolute, a number or (...,). Default 10 n eps `norm`, which the discs of A + E need (see above):
+                eigenvalues of permutations, stochastic matrices and closed gates lie on the boundary. 0: the strict test.
 
         Returns:
             (..., k) bool. One matrix takes memory for k n numbers.
@@ -86,14 +90,6 @@ class Discs:
         touching = np.abs(centers[:, None] - centers) <= radii[:, None] + radii + 2 * tol
         count, label = connected_components(touching, directed=False)
         return tuple(tuple(np.flatnonzero(label == component).tolist()) for component in range(count))
-
-    def eigenvalue_counts(self, tol: float | None = None) -> tuple[int, ...]:
-        """How many eigenvalues each component of `components` holds; its length is the number of components.
-
-        >>> gersgorin_discs(torch.tensor([[5.0, 1.0, 0.0], [0.0, 1.0, 0.5], [0.0, 1.0, 2.0]])).eigenvalue_counts()
-        (1, 2)
-        """
-        return tuple(map(len, self.components(tol)))
 
     def outline(self, points: int = 65) -> list[np.ndarray]:
         """The boundary of the union as closed polygons, one for each connected component, from left to right.
@@ -166,5 +162,5 @@ def points_and_tolerance(z: Tensor, tol: float | Tensor | None, centers: Tensor,
 
 
 def default_tolerance(norm: Tensor, n: int, dtype: torch.dtype) -> Tensor:
-    """10 n eps ||A||: how far rounding moves a spectrum, and to spare; eps of the coarser of `dtype` and the norm's."""
+    """10 n eps ||A||: more than rounding adds to any radius (not: moves any eigenvalue); eps of the coarser type."""
     return 10 * n * max(torch.finfo(norm.dtype).eps, torch.finfo(dtype).eps) * norm

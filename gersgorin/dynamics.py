@@ -75,16 +75,6 @@ def finite_time_exponent(A: Tensor) -> Tensor:
     return (_log_norm(P) + log_scale) / len(A)
 
 
-def finite_time_exponents(A: Tensor) -> Tensor:
-    """log ||A[t] ... A[0]||_2 / (t + 1) for t = 0..T-1, (T, ...) real; the last is `finite_time_exponent`.
-
-    Arguments and errors as for `jacobian_product`.
-    """
-    log_norms = cumulative_log_norms(A)
-    steps = torch.arange(1, len(A) + 1, dtype=log_norms.dtype, device=A.device)
-    return log_norms / steps.reshape(-1, *[1] * (log_norms.dim() - 1))
-
-
 def lyapunov_exponents(A: Tensor) -> Tensor:
     """The n mean growth rates, (..., n) real, descending, per step: a QR decomposition each step keeps them apart.
 

@@ -9,7 +9,7 @@ from gersgorin.discs import gersgorin_discs
 from gersgorin.dynamics import cumulative_log_norms
 from gersgorin.jacobian import norm_bound, temporal_jacobian, trajectory
 from gersgorin.record import SpectrumRecord
-from gersgorin.spectrum import eigenvalues, one_thread
+from gersgorin.spectrum import eigenvalue_conditions, one_thread
 from rhn.errors import InvalidInputError
 
 BLOCK = 1 << 22  # numbers of Jacobians worked on at once
@@ -18,7 +18,7 @@ BLOCK = 1 << 22  # numbers of Jacobians worked on at once
 def bytes_needed(steps: int, state_size: int, parameters: int, itemsize: int = 8) -> int:
     """Memory that `measure_spectrum` takes, roughly: the weights, all Jacobians, and a few blocks to work on."""
     one = state_size * state_size
-    return itemsize * (parameters + steps * one + 8 * max(BLOCK, one))
+    return itemsize * (parameters + steps * one + 12 * max(BLOCK, one))
 
 
 @torch.no_grad()
@@ -31,6 +31,7 @@ def measure_spectrum(
     chorale: str,
     reads: str = "chorale",
     title: str | None = None,
+    discs: str = "row",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> SpectrumRecord:
     """Run a cell over x (T, m) from a zero state and measure every step.
@@ -40,6 +41,7 @@ def measure_spectrum(
         x: inputs (T, m) in the dtype and on the device of the cell's weights.
         name, chorale, title: what the record calls the cell, the sequence and the run.
         reads: what the sequence is, "chorale" or "text".
+        discs: which discs the record is to speak of, "row", "column" or "both"; it holds all of them.
         progress: called with (steps done, steps in all).
 
     Raises:
@@ -56,9 +58,11 @@ def measure_spectrum(
         A = jacobians[now] = temporal_jacobian(cell, x[now], s[now])
         norms = torch.linalg.matrix_norm(A, 2)
         rows, columns = gersgorin_discs(A), gersgorin_discs(A, axis="column")
-        measured.append((eigenvalues(A), rows.centers, rows.radii, columns.centers, columns.radii, norms))
+        values, conditions = eigenvalue_conditions(A)
+        worst = conditions.amax(-1)
+        measured.append((values, worst, rows.centers, rows.radii, columns.centers, columns.radii, norms))
         progress(min(start + block, T), T)
-    values, *discs, norms = (torch.cat(parts).cpu().numpy() for parts in zip(*measured, strict=True))
+    values, worst, *circles, norms = (torch.cat(parts).cpu().numpy() for parts in zip(*measured, strict=True))
     try:
         bound = norm_bound(cell, state_bound=float(s.abs().max()))
     except InvalidInputError:
@@ -70,8 +74,10 @@ def measure_spectrum(
         chorale=chorale,
         reads=reads,
         title=title or name,
+        discs=discs,
         eigenvalues=values,
-        **dict(zip(("row_centers", "row_radii", "column_centers", "column_radii"), discs, strict=True)),
+        eigenvalue_condition=worst,
+        **dict(zip(("row_centers", "row_radii", "column_centers", "column_radii"), circles, strict=True)),
         norm=norms,
         norm_bound=bound.cpu().numpy(),
         log_norm_product=cumulative_log_norms(jacobians).cpu().numpy(),

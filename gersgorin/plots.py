@@ -24,25 +24,28 @@ STYLE = {
 DISC_STYLES = {"row": {"color": BLUE, "linestyle": "-"}, "column": {"color": ORANGE, "linestyle": "--"}}
 
 
-def plot_spectrum(
-    record: SpectrumRecord, step: int, *, discs: str = "row", limit: float | None = None, ax: Axes | None = None
-) -> Axes:
-    """Eigenvalues of one step, the outline of the union of its discs ("row", "column", "both"), and the unit circle."""
+def plot_spectrum(record: SpectrumRecord, step: int, *, limit: float | None = None, ax: Axes | None = None) -> Axes:
+    """Eigenvalues of one step, the outlines of the unions of the record's discs, and the unit circle.
+
+    Where the spectrum can be is shaded: the union of the discs, or for a record of both the intersection of the two unions.
+    """
     ax = ax or Figure(figsize=(4, 4)).subplots()
-    for axis in ("row", "column") if discs == "both" else (discs,):
-        centers, radii = getattr(record, f"{axis}_centers")[step], getattr(record, f"{axis}_radii")[step]
+    limit = limit or spectrum_limit([record])
+    x, heights = np.linspace(-limit, limit, 1001), []
+    for axis, sets in record.disc_sets.items():
+        (centers, radii), style = (part[step] for part in sets), DISC_STYLES[axis]
         for k, upper in enumerate(discs_upper_curves(centers, radii, 65)):
-            polygon, style = mirrored(upper), DISC_STYLES[axis]
+            polygon = mirrored(upper)
             label = f"union of the {axis} discs" if k == 0 else None
-            ax.fill(polygon.real, polygon.imag, color=style["color"], alpha=0.10, linewidth=0)
             ax.plot(polygon.real, polygon.imag, linewidth=1.2, label=label, **style)
-        ax.plot(
-            centers, np.zeros_like(centers), "|", color=DISC_STYLES[axis]["color"], markersize=5, alpha=0.6, label=None
-        )
+        ax.plot(centers, np.zeros_like(centers), "|", color=style["color"], markersize=5, alpha=0.6)
+        heights.append(np.sqrt(np.clip(radii**2 - (x[:, None] - centers) ** 2, 0, None).max(1)))
+    height = np.min(heights, axis=0)
+    color = style["color"] if len(heights) == 1 else GREY
+    ax.fill_between(x, -height, height, color=color, alpha=0.10, linewidth=0)
     values, circle = record.eigenvalues[step], np.exp(1j * np.linspace(0, 2 * np.pi, 181))
     ax.plot(values.real, values.imag, ".", color=RED, markersize=4, label="eigenvalues", zorder=4)
     ax.plot(circle.real, circle.imag, linestyle=(0, (4, 3)), color="black", linewidth=1, label="unit circle", zorder=3)
-    limit = limit or spectrum_limit([record], discs)
     ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
     return ax
 
@@ -64,31 +67,29 @@ def magnify_spectrum(record: SpectrumRecord, step: int, ax: Axes) -> None:
     ax.indicate_inset_zoom(glass, edgecolor=GREY, linewidth=0.6)
 
 
-def spectrum_limit(records: list[SpectrumRecord], discs: str = "row") -> float:
+def spectrum_limit(records: list[SpectrumRecord]) -> float:
     """Half the width of panels that show every spectrum and disc of the records, and the unit circle, at one scale."""
-    edges = [1.0]
-    for record in records:
-        edges.append(float(np.abs(record.eigenvalues).max()))
-        for axis in ("row", "column") if discs == "both" else (discs,):
-            centers, radii = getattr(record, f"{axis}_centers"), getattr(record, f"{axis}_radii")
-            edges.append(float((np.abs(centers) + radii).max()))
+    edges = [1.0, *(float(record.spectral_radius.max()) for record in records)]
+    edges += [float((np.abs(c) + r).max()) for record in records for c, r in record.disc_sets.values()]
     return 1.08 * max(edges)
 
 
 def plot_suggested(record: SpectrumRecord, ax: Axes | None = None) -> Axes:
     """Over time, what one step's discs suggest: range of disc centres and right edges, spectral radius, mean transform gates."""
     ax = ax or Figure(figsize=(8, 2.5)).subplots()
-    T, edges = len(record.norm), record.row_centers + record.row_radii
+    T = len(record.norm)
     t = np.arange(T + 1)
 
-    def band(low: np.ndarray, high: np.ndarray, alpha: float, label: str) -> None:
-        ax.fill_between(t, _held(low), _held(high), step="post", color=BLUE, alpha=alpha, linewidth=0, label=label)
+    def band(values: np.ndarray, color: str, alpha: float, label: str) -> None:
+        low, high = _held(values.min(1)), _held(values.max(1))
+        ax.fill_between(t, low, high, step="post", color=color, alpha=alpha, linewidth=0, label=label)
 
     def curve(values: np.ndarray, **style) -> None:
         ax.plot(t, _held(values), drawstyle="steps-post", **style)
 
-    band(edges.min(1), edges.max(1), 0.15, "right edges of the discs")
-    band(record.row_centers.min(1), record.row_centers.max(1), 0.45, "disc centres")
+    for axis, (centers, radii) in record.disc_sets.items():
+        band(centers + radii, DISC_STYLES[axis]["color"], 0.15, f"right edges of the {axis} discs")
+    band(record.row_centers, BLUE, 0.45, "disc centres")
     curve(record.spectral_radius, color=RED, linewidth=1.4, label="spectral radius")
     if record.transform_gate.size:
         curve(record.transform_gate.mean(1), color=GREEN, linewidth=1.2, linestyle="-.", label="mean transform gate")
@@ -153,15 +154,15 @@ def shown_steps(T: int, panels: int = 4) -> list[int]:
     return sorted({round(k * (T - 1) / max(1, panels - 1)) for k in range(panels)})
 
 
-def draw_run(record: SpectrumRecord, *, discs: str = "row") -> Figure:
+def draw_run(record: SpectrumRecord) -> Figure:
     """The default figure: spectra in their discs at a few steps of the run, and under them both stories on one time axis."""
     steps = shown_steps(len(record.norm))
     figure = Figure(figsize=(11, 7.6), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(1.0, 1.15))
     panels = np.atleast_1d(top.subplots(1, len(steps), sharex=True, sharey=True))
-    limit = spectrum_limit([record], discs)
+    limit = spectrum_limit([record])
     for ax, step in zip(panels, steps, strict=True):
-        plot_spectrum(record, step, discs=discs, limit=limit, ax=ax)
+        plot_spectrum(record, step, limit=limit, ax=ax)
         magnify_spectrum(record, step, ax)
         ax.set(title=f"step {step}", xlabel="real part")
     panels[0].set_ylabel("imaginary part")
@@ -177,14 +178,14 @@ def draw_run(record: SpectrumRecord, *, discs: str = "row") -> Figure:
     return figure
 
 
-def draw_comparison(records: list[SpectrumRecord], *, discs: str = "row") -> Figure:
+def draw_comparison(records: list[SpectrumRecord]) -> Figure:
     """Cells side by side at one scale: the spectrum at one step (the middle one), then both stories over time."""
     step = len(records[0].norm) // 2
     figure = Figure(figsize=(0.8 + 3.6 * len(records), 8.2), layout="constrained")
     grid = figure.subplots(3, len(records), squeeze=False, sharex="row", sharey="row", height_ratios=(1.6, 1, 1))
-    limit = spectrum_limit(records, discs)
+    limit = spectrum_limit(records)
     for column, record in zip(grid.T, records, strict=True):
-        plot_spectrum(record, step, discs=discs, limit=limit, ax=column[0]).set_title(f"{record.title}\nstep {step}")
+        plot_spectrum(record, step, limit=limit, ax=column[0]).set_title(f"{record.title}\nstep {step}")
         plot_suggested(record, column[1])
         plot_products(record, column[2], exponent_axis=False)
         column[2].set_title(f"exponent {record.finite_time_exponent[-1]:.3g} a step", loc="left")

@@ -14,7 +14,9 @@ from rhn.command import finite_json
 from rhn.errors import DataError
 from rhn.files import atomic_path
 
-ABOUT = ("cell", "depth", "hidden_size", "chorale", "title", "reads")
+ABOUT = ("cell", "depth", "hidden_size", "chorale", "title", "reads", "discs")
+DISC_WORDS = {"row": "row discs", "column": "column discs", "both": "row and column discs together"}
+ROUNDING_SHOWN = 1e-3  # of the unit circle's radius: what rounding must be able to move before the words speak of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,8 @@ class SpectrumRecord:
     """What a figure calls this run."""
     eigenvalues: np.ndarray
     """Complex, (T, N), the largest modulus first."""
+    eigenvalue_condition: np.ndarray
+    """The largest condition of an eigenvalue, (T,): rounding moves it by about eps * norm times this; 1 at the least."""
     row_centers: np.ndarray
     """(T, N)"""
     row_radii: np.ndarray
@@ -48,6 +52,8 @@ class SpectrumRecord:
     """Mean over the units of each layer's transform gate, (T, L)."""
     reads: str = "chorale"
     """What the sequence is: "chorale" or "text"."""
+    discs: str = "row"
+    """Which discs its numbers, words and figures speak of: "row", "column", or "both" (the spectrum lies in both unions)."""
 
     @property
     def along(self) -> str:
@@ -60,25 +66,31 @@ class SpectrumRecord:
         return np.abs(self.eigenvalues[:, 0])
 
     @property
+    def disc_sets(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Centres and radii, (T, N) each, of the discs it speaks of: {"row": ...}, {"column": ...} or both."""
+        axes = ("row", "column") if self.discs == "both" else (self.discs,)
+        return {axis: (getattr(self, f"{axis}_centers"), getattr(self, f"{axis}_radii")) for axis in axes}
+
+    @property
     def rightmost_disc(self) -> np.ndarray:
-        """Right edge of the rightmost row disc, max(centre + radius), (T,)."""
-        return (self.row_centers + self.row_radii).max(1)
+        """Right edge of the rightmost disc, max(centre + radius), (T,); of both unions the smaller edge."""
+        return np.min([(centers + radii).max(1) for centers, radii in self.disc_sets.values()], axis=0)
 
     @property
     def reach(self) -> np.ndarray:
-        """How far the row discs reach from the origin, max(|centre| + radius), (T,)."""
-        return (np.abs(self.row_centers) + self.row_radii).max(1)
+        """How far the discs reach from the origin, max(|centre| + radius), (T,); of both unions the smaller reach."""
+        return np.min([(np.abs(centers) + radii).max(1) for centers, radii in self.disc_sets.values()], axis=0)
 
     @property
     def looseness(self) -> np.ndarray:
-        """Rightmost edge / spectral radius, (T,); inf where only the radius is 0, NaN where both are."""
+        """Reach / spectral radius, (T,), never below 1 (less is rounding); inf where only the radius is 0, NaN where both are."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            return self.rightmost_disc / self.spectral_radius
+            return np.maximum(self.reach / self.spectral_radius, 1)
 
     @property
     def discs_inside_unit_circle(self) -> np.ndarray:
-        """Share (0..1) of row discs that lie inside the unit circle, (T,)."""
-        return (np.abs(self.row_centers) + self.row_radii <= 1).mean(1)
+        """Share (0..1) of the discs that lie inside the unit circle, (T,); of both unions the larger share."""
+        return np.max([(np.abs(c) + r <= 1).mean(1) for c, r in self.disc_sets.values()], axis=0)
 
     @property
     def finite_time_exponent(self) -> np.ndarray:
@@ -96,7 +108,10 @@ class SpectrumRecord:
         names = (
             "spectral_radius",
             "norm",
+            "eigenvalue_condition",
             "rightmost_disc",
+            "reach",
+            "looseness",
             "discs_inside_unit_circle",
             "log_norm_product",
             "finite_time_exponent",
@@ -110,7 +125,7 @@ class SpectrumRecord:
 
     def summary(self, figure: str | None = None) -> dict:
         """The JSON object of `gersgorin-plot --json`."""
-        about = {name: getattr(self, name) for name in ("cell", "depth", "hidden_size", "chorale")}
+        about = {name: getattr(self, name) for name in ("cell", "depth", "hidden_size", "chorale", "discs")}
         return about | {"figure": figure, "steps": self.steps()}
 
     def save(self, path: str | Path) -> Path:
@@ -154,12 +169,15 @@ def reading(record: SpectrumRecord) -> str:
         does = f"the gradient's norm halves every {life:.3g} steps"
     else:
         does = f"the gradient's norm doubles every {-life:.3g} steps"
+    which = f"the {DISC_WORDS[record.discs]}"
     if radius > 1:
-        discs = f"the discs reach {reach:.3g} from 0 and some eigenvalues leave the unit circle (spectral radius up to {radius:.3g})"
+        discs = f"{which} reach {reach:.3g} from 0 and some eigenvalues leave the unit circle (spectral radius up to {radius:.3g})"
     elif reach > 1:
-        discs = (
-            f"the discs reach {reach:.3g} from 0 and so would allow growth, but no eigenvalue leaves the unit circle"
-        )
+        discs = f"{which} reach {reach:.3g} from 0 and so would allow growth, but no eigenvalue leaves the unit circle"
     else:
-        discs = f"the discs, which reach {reach:.3g} from 0, keep every eigenvalue inside the unit circle"
-    return f"Over {T} step{'s' * (T > 1)} {does}; {discs}."
+        discs = f"{which}, which reach {reach:.3g} from 0, keep every eigenvalue inside the unit circle"
+    words = f"Over {T} step{'s' * (T > 1)} {does}; {discs}."
+    worst = float(record.eigenvalue_condition.max())
+    if worst * np.finfo(record.eigenvalues.dtype).eps * float(record.norm.max()) > ROUNDING_SHOWN:
+        words += f" Rounding alone may move an eigenvalue by more than {ROUNDING_SHOWN:g}: its condition is up to {worst:.2g}."
+    return words

@@ -9,7 +9,7 @@ Shapes: A (..., n, n), eigenvalues (..., n). Unit: whatever A is in; for a tempo
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -39,21 +39,37 @@ def eigenvalues(A: Tensor, *, workers: int | None = None) -> Tensor:
     >>> eigenvalues(torch.tensor([1.0, -3.0, 3.0]).diag())
     tensor([ 3.+0.j, -3.+0.j,  1.+0.j])
     """
-    check_square(A, smallest=0)
-    if workers is not None and not (isinstance(workers, int) and workers >= 1):
-        raise InvalidInputError(f"workers: expected a whole number of at least 1, got {workers}")
-    if A.numel() == 0:
-        return A.new_empty(A.shape[:-1], dtype=torch.promote_types(A.dtype, torch.complex64))
-    stack = A.detach().cpu().reshape(-1, *A.shape[-2:])
-    n_workers = min(workers or _cores(), len(stack))
-    with one_thread():
-        if n_workers <= 1:
-            values = torch.linalg.eigvals(stack)
-        else:
-            chunks = stack.tensor_split(min(CHUNKS_PER_WORKER * n_workers, len(stack)))
-            with ThreadPoolExecutor(n_workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                values = torch.cat(list(pool.map(torch.linalg.eigvals, chunks)))
-    return _sorted(values).reshape(A.shape[:-1]).to(A.device)
+    return _largest_first(*_by_chunks(torch.linalg.eigvals, A, workers))[0].to(A.device)
+
+
+def eigenvalue_conditions(A: Tensor, *, workers: int | None = None) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, and how far each one moves for a small change of A: its condition number, 1 or more.
+
+    A change of A by E moves an eigenvalue with the unit eigenvectors x (right) and y (left) by up to ||E||_2 / |y* x|, to
+    first order (G. Golub, C. Van Loan, "Matrix Computations", section 7.2). Computed eigenvalues are those of a matrix
+    about eps ||A||_2 away, so they are off by about eps ||A||_2 times their condition. It is 1 for normal matrices and
+    large for the Jacobians of deep or trained cells.
+
+    Arguments and errors as for `eigenvalues`; it takes two to three times as long.
+
+    Returns:
+        The eigenvalues (..., n) as `eigenvalues` gives them, up to rounding, and their conditions 1 / |y* x|, (..., n)
+        real; inf where the matrix of eigenvectors is singular.
+
+    >>> eigenvalue_conditions(torch.tensor([[1.0, 100.0], [0.0, 2.0]]))[1].round()
+    tensor([100., 100.])
+    """
+
+    def solve(stack: Tensor) -> tuple[Tensor, Tensor]:
+        values, right = torch.linalg.eig(stack)
+        left, singular = torch.linalg.inv_ex(right)  # its rows are y* / (y* x) where the columns are x
+        conditions = (torch.linalg.vector_norm(left, dim=-1) * torch.linalg.vector_norm(right, dim=-2)).nan_to_num(
+            torch.inf, torch.inf
+        )
+        return values, conditions.masked_fill(singular[:, None] != 0, torch.inf).clamp(min=1)
+
+    values, conditions = _largest_first(*_by_chunks(solve, A, workers))
+    return values.to(A.device), conditions.to(A.device)
 
 
 def spectral_radius(A: Tensor, *, workers: int | None = None) -> Tensor:
@@ -83,13 +99,31 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def _by_chunks(solve: Callable[[Tensor], Tensor | tuple[Tensor, ...]], A: Tensor, workers: int | None) -> list[Tensor]:
+    """What `solve` makes of (batch, n, n), for all matrices of A on the CPU, each result (..., n)."""
+    check_square(A, smallest=0)
+    if workers is not None and not (isinstance(workers, int) and workers >= 1):
+        raise InvalidInputError(f"workers: expected a whole number of at least 1, got {workers}")
+    stack = A.detach().cpu().reshape(A.shape[:-2].numel(), *A.shape[-2:])
+    n_workers = min(workers or _cores(), len(stack))
+    with one_thread():
+        if n_workers <= 1:
+            parts = [solve(stack)]
+        else:
+            chunks = stack.tensor_split(min(CHUNKS_PER_WORKER * n_workers, len(stack)))
+            with ThreadPoolExecutor(n_workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                parts = list(pool.map(solve, chunks))
+    rows = zip(*(part if isinstance(part, tuple) else (part,) for part in parts), strict=True)
+    return [torch.cat(row).reshape(A.shape[:-1]) for row in rows]
+
+
 def _cores() -> int:
     """How many cores this process may run on; platforms without affinity count them all."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _sorted(values: Tensor) -> Tensor:
-    """Sort (batch, n) complex values; NumPy's lexsort, because torch sorts by one key at a time."""
+def _largest_first(values: Tensor, *others: Tensor) -> list[Tensor]:
+    """Sort (..., n) complex values, and others along; NumPy's lexsort, because torch sorts by one key at a time."""
     v = values.numpy()
-    order = np.lexsort((-v.imag, -v.real, -np.abs(v)))
-    return torch.from_numpy(np.take_along_axis(v, order, axis=-1))
+    order = torch.from_numpy(np.lexsort((-v.imag, -v.real, -np.abs(v))))
+    return [t.gather(-1, order) for t in (values, *others)]

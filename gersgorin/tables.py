@@ -3,7 +3,7 @@
 import math
 
 from gersgorin.plots import shown_steps
-from gersgorin.record import SpectrumRecord
+from gersgorin.record import DISC_WORDS, SpectrumRecord
 
 
 def summary_table(record: SpectrumRecord) -> str:
@@ -12,12 +12,15 @@ def summary_table(record: SpectrumRecord) -> str:
     rows = [
         ("spectral radius", record.spectral_radius),
         ("2-norm", record.norm),
+        ("eigenvalue condition", record.eigenvalue_condition),
+        ("reach of the discs", record.reach),
+        ("looseness (reach/radius)", record.looseness),
         ("rightmost disc edge", record.rightmost_disc),
-        ("looseness (edge / radius)", record.looseness),
         ("discs inside unit circle", record.discs_inside_unit_circle),
         ("finite-time exponent", record.finite_time_exponent),
     ]
-    lines = [f"{record.title}, {record.along}, {len(record.norm)} step{'s' * (len(record.norm) > 1)}"]
+    length = f"{len(record.norm)} step{'s' * (len(record.norm) > 1)}"
+    lines = [f"{record.title}, {record.along}, {length}, {DISC_WORDS[record.discs]}"]
     lines.append(f"{'':<26}" + "".join(f"{f'step {t}':>11}" for t in steps) + f"{'mean':>11}")
     for name, values in rows:
         mean = "" if name.startswith("finite") else f"{number(float(values.mean())):>11}"

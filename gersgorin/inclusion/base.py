@@ -37,7 +37,7 @@ class InclusionSet(ABC):
     def contains(self, z: Tensor, tol: float | Tensor | None = None) -> Tensor:
         """Whether points belong to the set of some matrix whose entries differ from A's by at most `tol` / n.
 
-        Computed eigenvalues are those of such a matrix. For Geršgorin's discs this enlarges each radius by `tol`.
+        Computed eigenvalues are those of such a matrix (see `gersgorin.discs`). For the discs it enlarges each radius by `tol`.
 
         Args:
             z: (..., k) real or complex, leading dimensions broadcast against the batch; a scalar counts as k = 1.

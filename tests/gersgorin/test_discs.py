@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from matrices import MATRICES, REAL_MATRICES, outside_by, square_matrices
 
-from gersgorin.discs import Discs, gersgorin_discs
-from gersgorin.spectrum import eigenvalues
+from gersgorin.discs import Discs, default_tolerance, gersgorin_discs
+from gersgorin.spectrum import eigenvalue_conditions, eigenvalues
 from rhn.errors import InvalidInputError
 
 AXES = ("row", "column")
@@ -60,6 +61,28 @@ def test_the_default_tolerance_is_needed_and_small():
     assert discs.contains(values).all()
     assert not discs.contains(torch.tensor([1 + 1e-12], dtype=torch.float64)).any()
     assert discs.contains(torch.tensor([1 + 1e-9]), tol=1e-6).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["grcar", "jordan"])
+def test_the_tolerance_holds_for_ill_conditioned_spectra_although_rounding_moves_them_far(name, dtype):
+    """Discs of a matrix eps away are hardly larger, but its eigenvalues may be far away: their condition says how far."""
+    n, ones = 100, np.ones(100)
+    grcar = scipy.linalg.toeplitz([1.0, -1] + [0] * (n - 2), [1.0, 1, 1, 1] + [0] * (n - 4))
+    order = np.random.default_rng(0).permutation(
+        n
+    )  # hides the triangle, of which LAPACK would read the eigenvalues off
+    jordan = (0.9 * np.eye(n) + np.diag(ones[1:], 1))[np.ix_(order, order)] + np.diag(ones[1:], 1) * 1e-9
+    A = torch.from_numpy({"grcar": grcar, "jordan": jordan}[name]).to(dtype)
+    values, conditions = eigenvalue_conditions(A)
+    transposed = eigenvalues(A.T)  # the same spectrum, with other roundings
+    for axis in AXES:
+        discs = gersgorin_discs(A, axis)
+        assert discs.contains(values).all() and discs.contains(transposed).all()
+    moved = (values[:, None] - transposed).abs().amin(1).max()
+    tolerance = default_tolerance(discs.norm, n, dtype)
+    assert moved > 100 * tolerance
+    assert moved < n * conditions.max() * torch.finfo(dtype).eps * torch.linalg.matrix_norm(A, 2)
 
 
 def test_points_of_any_kind():

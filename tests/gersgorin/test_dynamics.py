@@ -12,7 +12,6 @@ from matrices import REAL_MATRICES, square_matrices
 from gersgorin.dynamics import (
     cumulative_log_norms,
     finite_time_exponent,
-    finite_time_exponents,
     half_life,
     jacobian_product,
     lyapunov_exponents,
@@ -111,14 +110,6 @@ def test_extreme_entries_neither_overflow_nor_vanish(extreme):
     assert exponent == pytest.approx(math.log(2) + math.log(extreme), rel=1e-12)
 
 
-def test_finite_time_exponents_of_all_prefixes():
-    A = torch.randn(7, 3, 4, 4, dtype=torch.float64)
-    exponents = finite_time_exponents(A)
-    assert exponents.shape == (7, 3)
-    for t in range(7):
-        torch.testing.assert_close(exponents[t], finite_time_exponent(A[: t + 1]))
-
-
 def test_a_batch_equals_its_sequences():
     A = torch.randn(6, 2, 3, 4, 4, dtype=torch.float64)
     A[2, 1, 2] = 0  # one product vanishes, the others go on
@@ -192,7 +183,7 @@ def test_no_gradient_and_no_change_of_the_input():
 
 @pytest.mark.parametrize(
     "function",
-    [jacobian_product, cumulative_log_norms, finite_time_exponent, finite_time_exponents, lyapunov_exponents],
+    [jacobian_product, cumulative_log_norms, finite_time_exponent, lyapunov_exponents],
 )
 @pytest.mark.parametrize(
     ("A", "message"),

@@ -41,11 +41,12 @@ def test_the_default_run_writes_a_figure_and_says_where(tmp_path, capsys):
 def test_every_cell_of_the_registry_prints_its_numbers(cell, capsys):
     assert run("--cell", cell, "--json", *SMALL) == 0
     result = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
-    assert set(result) == {"cell", "depth", "hidden_size", "chorale", "figure", "steps"}
+    assert set(result) == {"cell", "depth", "hidden_size", "chorale", "discs", "figure", "steps"}
     assert result["cell"] == cell and [s["step"] for s in result["steps"]] == [0, 1, 2, 3, 4]
     for step in result["steps"]:
         assert step["spectral_radius"] <= step["norm"] * (1 + 1e-9) <= step["norm_bound"] * (1 + 2e-9)
-        assert step["spectral_radius"] <= step["rightmost_disc"] * (1 + 1e-9) or cell in ("rnn", "dt-rnn", "dts-rnn")
+        assert step["looseness"] == pytest.approx(step["reach"] / step["spectral_radius"]) and step["looseness"] >= 1
+        assert step["eigenvalue_condition"] >= 1 and step["rightmost_disc"] <= step["reach"]
         assert 0 <= step["discs_inside_unit_circle"] <= 1
 
 

@@ -2,49 +2,66 @@
 
 import numpy as np
 import pytest
+import torch
 
-from gersgorin import gallery
+from gersgorin import gallery, statements
+from gersgorin.discs import gersgorin_discs
+from gersgorin.jacobian import temporal_jacobian
+from gersgorin.spectrum import eigenvalues
+from rhn.cells import RHN, RNN
 
 
 def test_figure_2_small_weights_centre_near_0_and_identity_near_1():
-    small, identity = gallery.initialisations()
+    small, identity = statements.initialisations()
     assert np.abs(small.row_centers[0]).max() < 0.1 and np.abs(identity.row_centers[0] - 1).max() < 0.1
     assert identity.row_radii[0].max() < 0.5 < small.row_radii[0].min()
 
 
-def test_closed_gates_make_the_jacobian_the_identity():
-    closed, _ = gallery.gate_limits()
+def test_closed_gates_give_the_identity_and_open_ones_the_spectrum_of_the_candidate():
+    closed, opened = statements.gate_limits()
     assert np.allclose(closed.eigenvalues, 1, atol=1e-12) and closed.row_radii.max() < 1e-12
-
-
-def test_open_gates_leave_the_spectrum_of_the_candidate():
-    _, opened = gallery.gate_limits()
-    rhn = gallery.RHN(88, gallery.UNITS, init="gaussian:0.05", dtype=gallery.torch.float64, generator=gallery.seeded())
-    rnn = gallery.RNN(88, gallery.UNITS, dtype=gallery.torch.float64)
-    n = gallery.UNITS
-    with gallery.torch.no_grad():
+    n = statements.UNITS
+    rhn = RHN(88, n, init="gaussian:0.05", **statements.seeded())
+    rnn = RNN(88, n, dtype=torch.float64)
+    with torch.no_grad():
         rnn.weight_ih.copy_(rhn.weight_ih[:n])
         rnn.weight_hh.copy_(rhn.weight_hh[:, :n])
         rnn.bias.copy_(rhn.bias[:, :n])
-    assert np.allclose(opened.eigenvalues, gallery.on_chorale(rnn, "rnn").eigenvalues, atol=1e-12)
+    assert np.allclose(opened.eigenvalues, statements.on_chorale(rnn, "rnn").eigenvalues, atol=1e-12)
 
 
 def test_radii_grow_with_the_matrix_at_a_fixed_standard_deviation():
-    radii = [gallery.mean_radius(n) for n in (8, 32, 128, 512)]
+    radii = [gersgorin_discs(statements.gaussian_matrix(n)).radii.mean() for n in (8, 32, 128, 512)]
     assert radii == sorted(radii)
     assert radii[-1] == pytest.approx(511 * 0.05 * np.sqrt(2 / np.pi), rel=0.02)
 
 
-def test_gates_move_the_spectrum_and_an_rnn_hardly_does():
-    rnn, rhn = gallery.moving_spectra()
-    spread = [np.ptp(r.eigenvalues.real.mean(1)) for r in (rnn, rhn)]
-    assert spread[1] > 5 * spread[0]
+def test_gates_hold_the_radius_and_move_the_bulk_and_an_rnn_the_other_way_round():
+    rnn, irnn, rhn = statements.moving_spectra()
+    bulk = {r.title: np.ptp(statements.mean_eigenvalue(r)) for r in (rnn, irnn, rhn)}
+    radius = {r.title: np.ptp(r.spectral_radius) for r in (rnn, irnn, rhn)}
+    assert bulk["rhn"] > 5 * bulk["rnn"] and radius["rnn"] > 5 * radius["rhn"]
+    assert np.abs(rhn.spectral_radius - 1).max() < 0.05 < 0.4 < np.abs(rnn.spectral_radius - 1).min()
+    assert np.abs(irnn.spectral_radius - 1).max() < 0.05
+    trace = rhn.eigenvalues.mean(1)  # the mean eigenvalue is the trace / n
+    assert np.allclose(statements.mean_eigenvalue(rhn), trace, atol=1e-12)
 
 
 def test_one_step_spectra_do_not_compose():
-    growing, vanishing = gallery.counterexamples()
+    growing, vanishing = statements.counterexamples()
     assert growing.spectral_radius.max() == 0 and growing.log_norm_product[-1] == pytest.approx(10 * np.log(2))
     assert vanishing.spectral_radius.min() == 2 and vanishing.log_norm_product[-1] == -np.inf
+
+
+def test_equation_14_holds_with_transposed_derivatives_and_fails_as_printed():
+    jacobians, printed = statements.random_layers()
+    spectra = eigenvalues(jacobians)
+    assert (~gersgorin_discs(jacobians).contains(spectra)).any(-1).sum() == 0
+    assert (~gersgorin_discs(printed).contains(spectra, tol=1e-6)).any(-1).sum() == 29  # of 2000
+    cell, x, s = RHN(3, 5, coupled=False, **statements.seeded()), torch.rand(3).double(), torch.rand(5).double()
+    A = temporal_jacobian(cell, x, s)
+    assert torch.allclose(statements.equation_14(cell, x, s, printed=False), A, atol=1e-15)
+    assert not torch.allclose(statements.equation_14(cell, x, s, printed=True), A, atol=1e-3)
 
 
 def test_every_picture_is_drawn_and_written(tmp_path, capsys):

@@ -1,5 +1,7 @@
 """Figures show the record: what is drawn is checked, not only that drawing works."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -30,23 +32,26 @@ def line(ax, label):
     return next(drawn for drawn in ax.lines if drawn.get_label() == label)
 
 
-def test_the_panel_shows_every_eigenvalue_and_disc(records):
-    record = records[0]
-    ax = plot_spectrum(record, 4, discs="both")
+@pytest.mark.parametrize("discs", ["row", "column", "both"])
+def test_panels_and_bands_show_the_discs_the_record_speaks_of_and_no_others(records, discs):
+    record = replace(records[0], discs=discs)
+    ax, over_time = plot_spectrum(record, 4), plot_suggested(record)
     drawn = line(ax, "eigenvalues")
     assert np.array_equal(drawn.get_xdata() + 1j * drawn.get_ydata(), record.eigenvalues[4])
+    labels = {drawn.get_label() for drawn in (*ax.lines, *over_time.collections)}
     for axis in ("row", "column"):
-        outline = line(ax, f"union of the {axis} discs").get_xdata()
-        centers, radii = getattr(record, f"{axis}_centers")[4], getattr(record, f"{axis}_radii")[4]
-        assert outline.max() == pytest.approx((centers + radii).max())
-        assert outline.min() == pytest.approx((centers - radii).min())
-    assert ax.get_xlim()[1] >= (record.row_centers + record.row_radii).max()
-
-
-def test_one_scale_holds_all_records(records):
-    limit = spectrum_limit(records, "both")
-    for record in records:
-        assert np.abs(record.eigenvalues).max() < limit and (record.column_centers + record.column_radii).max() < limit
+        shown = discs in (axis, "both")
+        assert (f"union of the {axis} discs" in labels) == (f"right edges of the {axis} discs" in labels) == shown
+        centers, radii = getattr(record, f"{axis}_centers"), getattr(record, f"{axis}_radii")
+        if shown:
+            outline = line(ax, f"union of the {axis} discs").get_xdata()
+            assert outline.max() == pytest.approx((centers[4] + radii[4]).max())
+            assert outline.min() == pytest.approx((centers[4] - radii[4]).min())
+            band = next(c for c in over_time.collections if c.get_label() == f"right edges of the {axis} discs")
+            assert band.get_datalim(over_time.transData).ymax == pytest.approx((centers + radii).max())
+            assert (centers + radii).max() < spectrum_limit([records[1], record])
+    x, y = ax.collections[0].get_paths()[0].vertices.T  # shaded: where the spectrum can be
+    assert 0 < x[y > 0].max() <= record.rightmost_disc[4] and 0 < y.max() <= record.reach[4]
 
 
 def test_time_axes_show_radius_and_products(records):
@@ -71,7 +76,7 @@ def test_shown_steps_hold_the_first_and_the_last(T):
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_whole_figures_can_be_written(records, tmp_path, suffix):
     draw_run(records[0]).savefig(tmp_path / f"run.{suffix}")
-    draw_comparison(records, discs="both").savefig(tmp_path / f"compare.{suffix}")
+    draw_comparison(records).savefig(tmp_path / f"compare.{suffix}")
     assert (tmp_path / f"run.{suffix}").stat().st_size > 5000
 
 

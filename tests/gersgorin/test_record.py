@@ -5,13 +5,17 @@ import math
 
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
+from hypothesis import given
+from matrices import square_matrices
 
 from gersgorin import eigenvalues, temporal_jacobian, trajectory
 from gersgorin.measure import measure_spectrum
 from gersgorin.record import SpectrumRecord, reading
+from gersgorin.statements import of_matrices
 from gersgorin.tables import summary_table
-from rhn.cells import LSTM, RHN, RNN
+from rhn.cells import CELLS, LSTM, RHN, RNN
 from rhn.errors import DataError, InvalidInputError
 
 
@@ -40,9 +44,56 @@ def test_every_number_is_what_its_name_says():
         assert record.rightmost_disc[t] == pytest.approx(edges.max())
         assert record.log_norm_product[t] == pytest.approx(math.log(np.linalg.norm(product, 2)))
         assert record.finite_time_exponent[t] == pytest.approx(record.log_norm_product[t] / (t + 1))
+        assert record.reach[t] == pytest.approx(np.abs(A[t]).sum(1).max())
     assert np.allclose(eigenvalues(torch.as_tensor(A)).numpy(), record.eigenvalues)
     assert record.transform_gate.shape == (4, 2)
     assert record.transform_gate[0, 0] == pytest.approx(cell.gates(x[0], torch.zeros(7).double()).t[0].mean().item())
+
+
+@pytest.mark.parametrize("discs", ["row", "column", "both"])
+@given(A=square_matrices())
+def test_the_discs_reach_at_least_as_far_as_the_spectrum(discs, A):
+    record = of_matrices(A[None], "one", discs=discs)
+    assert (record.reach >= record.spectral_radius * (1 - 1e-12)).all()
+    assert np.isnan(record.looseness) if not A.any() else record.looseness >= 1
+
+
+@pytest.mark.parametrize("discs", ["row", "column", "both"])
+@pytest.mark.parametrize("key", CELLS)
+def test_looseness_is_never_below_1_for_any_cell(key, discs):
+    record = record_of(CELLS[key](5, 7, init="gaussian:0.6", dtype=torch.float64), discs=discs)
+    assert (record.looseness >= 1).all()
+    assert np.allclose(record.looseness, record.reach / record.spectral_radius, rtol=1e-12)
+
+
+def test_a_negative_definite_matrix_is_no_tighter_than_its_spectrum():
+    record = of_matrices(torch.tensor([[[-2.0, 0.5], [0.25, -2.0]]]), "negative")
+    assert record.rightmost_disc == -1.5 and record.reach == 2.5
+    assert record.looseness == pytest.approx(2.5 / (2 + math.sqrt(0.125)), rel=1e-6)
+
+
+def test_words_and_numbers_speak_of_the_same_discs():
+    A = torch.tensor([[[0.1, 2.0], [0.2, 0.3]], [[0.1, 0.3], [0.9, 0.5]]])  # rows reach 2.1, 1.4; columns 2.3, 1.0
+    reach = {"row": [2.1, 1.4], "column": [2.3, 1.0], "both": [2.1, 1.0]}
+    inside = {"row": [0.5, 0.5], "column": [0.5, 1], "both": [0.5, 1]}
+    for discs, words in (("row", "row discs"), ("column", "column discs"), ("both", "row and column discs together")):
+        record = of_matrices(A, "two", discs=discs)
+        assert record.reach == pytest.approx(reach[discs]) and record.rightmost_disc == pytest.approx(reach[discs])
+        assert record.discs_inside_unit_circle.tolist() == inside[discs]
+        assert record.looseness == pytest.approx(reach[discs] / record.spectral_radius)
+        table = summary_table(record).splitlines()
+        assert table[0].endswith(
+            f", 2 steps, {words}"
+        ) and f"the {words} reach {max(reach[discs]):.3g} from 0" in reading(record)
+        assert next(row for row in table if row.startswith("reach")).split()[4:6] == [f"{r:.4g}" for r in reach[discs]]
+        assert record.summary()["discs"] == discs and record.steps()[1]["reach"] == pytest.approx(reach[discs][1])
+
+
+def test_rounding_is_spoken_of_where_it_shows():
+    grcar = torch.from_numpy(scipy.linalg.toeplitz([1.0, -1] + [0] * 98, [1.0, 1, 1, 1] + [0] * 96))
+    assert "Rounding alone may move an eigenvalue by more than 0.001" in reading(of_matrices(grcar[None], "grcar"))
+    assert "Rounding" not in reading(of_matrices(grcar[None, :20, :20], "small"))
+    assert "Rounding" in reading(of_matrices(grcar[None, :40, :40].float(), "less precise"))
 
 
 def test_npz_round_trip_needs_no_pickle_and_keeps_complex_eigenvalues(record, tmp_path):
@@ -101,6 +152,7 @@ def test_the_sentence_says_what_the_products_do(log_norms, words):
         **dict.fromkeys(("row_centers", "row_radii", "column_centers", "column_radii", "transform_gate"), one),
         eigenvalues=one + 0j,
         norm=np.ones(2),
+        eigenvalue_condition=np.ones(2),
         norm_bound=np.array(1.0),
         log_norm_product=np.array(log_norms),
         **{"cell": "c", "depth": 1, "hidden_size": 1, "chorale": "x", "title": "c"},

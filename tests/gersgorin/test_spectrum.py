@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from matrices import MATRICES, square_matrices
 from scipy.optimize import linear_sum_assignment
 
-from gersgorin.spectrum import eigenvalues, spectral_radius
+from gersgorin.spectrum import eigenvalue_conditions, eigenvalues, spectral_radius
 from rhn.errors import InvalidInputError
 
 DEFECTIVE = {"jordan_of_rotations"}  # blocks of 4: rounding moves eigenvalues by eps^(1/4) = 1e-4
@@ -128,6 +128,25 @@ def test_empty_in_empty_out(shape):
     assert values.shape == shape[:-1]
     assert values.dtype == torch.complex64
     assert torch.equal(spectral_radius(torch.zeros(shape)), torch.zeros(shape[:-2]))
+
+
+@pytest.mark.parametrize("name", ["random", "companion", "grcar", "stochastic", "badly_scaled", "symmetric", "complex"])
+def test_conditions_are_those_of_scipys_left_and_right_eigenvectors(name):
+    A = MATRICES[name]
+    values, conditions = eigenvalue_conditions(A)
+    assert torch.equal(values, eigenvalues(A))
+    found, left, right = scipy.linalg.eig(A.numpy(), left=True)  # columns of norm 1
+    nearest = np.abs(values.numpy()[:, None] - found).argmin(1)
+    np.testing.assert_allclose(conditions, 1 / np.abs((left.conj() * right).sum(0))[nearest], rtol=1e-6)
+
+
+def test_known_conditions():
+    A = torch.tensor([[[1.0, 30.0], [0.0, 2.0]], [[3.0, 4.0], [4.0, -3.0]], [[0.0, 1.0], [0.0, 0.0]]]).double()
+    conditions = eigenvalue_conditions(A, workers=2)[1]
+    assert conditions[0].tolist() == pytest.approx([901**0.5] * 2)  # sqrt(1 + (30 / (2 - 1))^2)
+    assert conditions[1].tolist() == pytest.approx([1, 1])  # symmetric
+    assert (conditions[2] > 1e15).all()  # a Jordan block
+    assert eigenvalue_conditions(torch.zeros(2, 0, 0))[1].shape == (2, 0)
 
 
 def test_no_gradient_and_no_change_of_the_input():
