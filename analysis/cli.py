@@ -5,13 +5,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-import tyro
-
-from rhn.command import parse, print_json, progress_bars, resolve_device, run_command
+from rhn.command import print_json, progress_bars, resolve_device, run_command
 from rhn.errors import InvalidInputError, OutputError
 from rhn.files import atomic_path, check_writable
+from rhn.options import Checkpoint, Device, File
+from rhn.parsing import Commands, parse
 
 DESCRIPTION = """What trained networks do: the activity of their transform gates, and the damage of lesions.
 
@@ -24,12 +24,6 @@ examples:
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 SHOWN = 4  # sequences where none are named, as in the paper
 GATES_LENGTH, LESION_LENGTH, LESION_TOKENS = 60, 200, 20_000
-Name = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
-File = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
-Checkpoint = tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="CHECKPOINT")]]
-Chorales = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")]
-Starts = Annotated[tuple[int, ...], tyro.conf.arg(metavar="N ...")]
-Whole = Annotated[int | None, tyro.conf.arg(metavar="N")]
 Split = Literal["train", "valid", "test"] | None
 
 
@@ -42,7 +36,7 @@ class Common:
     data: File = None
     """The original chorales (.json, .pickle, .mat) instead of those rebuilt from music21's scores. For a language model: a text, as a
     file (cut 90/5/5 %) or the folder of its training text (default: where `rhn data get` puts it)."""
-    cell: Name = None
+    cell: str | None = None
     """The cell of a checkpoint with a cell of your own, as package.module:factory."""
     output: File = None
     """Figure to write, .png, .svg or .pdf (default: a telling name in the current folder)."""
@@ -50,7 +44,7 @@ class Common:
     """Also write the numbers, .csv or .npz."""
     json: bool = False
     """Print one JSON object instead of the table."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     """Where to compute."""
 
 
@@ -58,11 +52,11 @@ class Common:
 class Gates(Common):
     """Transform gates over time: layers x time, white 0 to red 1, a panel a chorale or excerpt (figure 5b of the paper)."""
 
-    chorales: Chorales = ()
+    chorales: tuple[str, ...] = ()
     """By place in the split (0 5) or by name (bwv269, valid-3); default: the first four of the split."""
-    excerpts: Starts = ()
+    excerpts: tuple[int, ...] = ()
     """Of a text: the tokens where excerpts begin, counted from 0; default: four, evenly spread over the split."""
-    length: Whole = None
+    length: int | None = None
     """Of a text: tokens of an excerpt (default 60)."""
     split: Split = None
     """Which chorales, or which part of a text (default: the test chorales, the validation text)."""
@@ -103,14 +97,14 @@ class LesionCommand(Common):
     always measured, and the first layer's damage beyond it reported.
     """
 
-    mode: Name = None
+    mode: str | None = None
     """bias (gates shut, the paper's), carry (layer skipped exactly), mean (gates fixed at their means), open (gates forced open), blind
     (input removed), skip (shortcuts of a DT(S)-RNN removed). Default: bias, or carry for cells without gates."""
-    chorales: Chorales = ()
+    chorales: tuple[str, ...] = ()
     """Only these: by place in the split (0 5) or by name (bwv269, valid-3)."""
-    length: Whole = None
+    length: int | None = None
     """Of a text: tokens that each sequence predicts (default 200), read from a state of zeros."""
-    max_tokens: Whole = None
+    max_tokens: int | None = None
     """Of a text: tokens in all, from its beginning (default 20000)."""
     split: Split = None
     """Which chorales, or which part of a text (default: the training chorales, the validation text)."""
@@ -161,12 +155,12 @@ class LesionCommand(Common):
             print(lesion_table(table), f"figure: {figure}", sep="\n")
 
 
-Command = Annotated[Gates, tyro.conf.subcommand("gates")] | Annotated[LesionCommand, tyro.conf.subcommand("lesion")]
+COMMANDS = Commands(DESCRIPTION, {"gates": Gates, "lesion": LesionCommand})
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return run_command(lambda: parse(Command, args, prog="rhn-analyze", description=DESCRIPTION).run())
+    return run_command(lambda: parse(COMMANDS, args, prog="rhn-analyze").run())
 
 
 def _reads_text(options: Gates | LesionCommand) -> bool:

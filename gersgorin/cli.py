@@ -5,13 +5,13 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-import tyro
-
-from rhn.command import parse, print_json, progress_bars, resolve_device, run_command
+from rhn.command import print_json, progress_bars, resolve_device, run_command
 from rhn.errors import InvalidInputError, OutputError
 from rhn.files import atomic_path, check_writable
+from rhn.options import Device, File
+from rhn.parsing import parse
 
 DESCRIPTION = """Spectrum and Geršgorin discs of a recurrent cell running on a real chorale, with what their products do.
 
@@ -25,41 +25,37 @@ examples:
 DEFAULT_CHORALE = "bwv269"
 TEXT_STEPS = 100
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
-Name = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
-Number = Annotated[float | None, tyro.conf.arg(metavar="X")]
-Whole = Annotated[int | None, tyro.conf.arg(metavar="N")]
-File = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Options of `gersgorin-plot`."""
 
-    cell: Name = None
+    cell: str | None = None
     """rnn, irnn, dt-rnn, dts-rnn, rhn (default), lstm, gru, or your own as package.module:factory."""
-    depth: Whole = None
+    depth: int | None = None
     """Recurrence depth, layers within a step (default 1)."""
-    hidden_size: Whole = None
+    hidden_size: int | None = None
     """Hidden units (default 64)."""
     checkpoint: File = None
     """Trained weights instead of a new cell."""
-    layer: Whole = None
+    layer: int | None = None
     """With --checkpoint of stacked cells: which one, counted from 1 (default: the first)."""
-    init: Name = None
+    init: str | None = None
     """gaussian:STD, uniform:A or identity[:STD] (default uniform:0.04; irnn: identity)."""
-    transform_bias: Number = None
+    transform_bias: float | None = None
     """Start of an RHN's transform-gate bias (default -2)."""
-    chorale: Annotated[str, tyro.conf.arg(metavar="NAME")] = DEFAULT_CHORALE
+    chorale: str = DEFAULT_CHORALE
     """A chorale by name (bwv66.6) or by its place in the split (test-0)."""
     text: File = None
     """With --checkpoint of a language model: a text file, from whose beginning it reads."""
-    steps: Whole = None
+    steps: int | None = None
     """Only the first N frames (default: all) or tokens of a text (default: 100)."""
     data: File = None
     """The original chorales (.json, .pickle, .mat) instead of those rebuilt from music21's scores."""
     discs: Literal["row", "column", "both"] = "row"
     """Which discs to draw and to speak of. The paper's row discs are the column discs here: it prints the transpose."""
-    compare: Name = None
+    compare: str | None = None
     """More cells, comma-separated, in panels side by side at one scale."""
     compare_init: bool = False
     """With --checkpoint: the network before its training beside it."""
@@ -73,7 +69,7 @@ class Options:
     """Print one JSON object instead of the table."""
     seed: int = 0
     """Seed of the initial weights."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     """Where Jacobians are computed (eigenvalues always on the CPU)."""
     dtype: Literal["float64", "float32"] = "float64"
     """Precision of everything measured."""
@@ -81,7 +77,7 @@ class Options:
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return run_command(lambda: plot(parse(Options, args, prog="gersgorin-plot", description=DESCRIPTION)))
+    return run_command(lambda: plot(parse(Options, args, prog="gersgorin-plot", about=DESCRIPTION)))
 
 
 def plot(options: Options) -> None:

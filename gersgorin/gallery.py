@@ -11,7 +11,6 @@ from typing import Annotated
 
 import matplotlib
 import numpy as np
-import tyro
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -32,9 +31,11 @@ from gersgorin.plots import (
     plot_spectrum,
 )
 from gersgorin.spectrum import eigenvalues, spectral_radius
-from rhn.command import parse, run_command
+from rhn.command import run_command
 from rhn.errors import OutputError
 from rhn.files import atomic_path
+from rhn.options import Arg
+from rhn.parsing import parse
 
 CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 181))
 DASHED = {"color": "black", "linestyle": (0, (4, 3)), "linewidth": 1}
@@ -168,7 +169,7 @@ GALLERY: dict[str, Callable[[], Figure]] = {
 class Options:
     """Options of the gallery."""
 
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    out: Annotated[Path, Arg("DIR")]
     """Folder of the pictures; it must exist."""
 
 
@@ -186,8 +187,8 @@ def draw_gallery(options: Options) -> None:
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    description = "Draw the paper's statements.\n\nexample:\n  python -m gersgorin.gallery --out docs/figures"
-    return run_command(lambda: draw_gallery(parse(Options, args, prog="gersgorin.gallery", description=description)))
+    about = "Draw the paper's statements.\n\nexample:\n  python -m gersgorin.gallery --out docs/figures"
+    return run_command(lambda: draw_gallery(parse(Options, args, prog="python -m gersgorin.gallery", about=about)))
 
 
 if __name__ == "__main__":

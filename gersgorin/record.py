@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rhn.command import finite_json
 from rhn.errors import DataError
-from rhn.files import atomic_path
+from rhn.files import atomic_path, finite_json
 
 ABOUT = ("cell", "depth", "hidden_size", "chorale", "title", "reads", "discs")
 DISC_WORDS = {"row": "row discs", "column": "column discs", "both": "row and column discs together"}

@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
-from rhn.command import parse, print_json, run_command
+from rhn.command import print_json, run_command
 from rhn.errors import InvalidInputError, OutputError
 from rhn.files import check_writable
+from rhn.options import Arg, Device, File, Folder
+from rhn.parsing import Commands, parse
 
 from .presets import PRESETS, RunConfig
 from .space import Space
@@ -23,14 +23,9 @@ examples:
   optim-study status --out runs/all
   optim-study plot --csv runs/all/trials.csv --kind map --output map.png"""
 
-Whole = Annotated[int | None, tyro.conf.arg(metavar="N")]
-Number = Annotated[float | None, tyro.conf.arg(metavar="X")]
-Range = Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="LOW HIGH")]
-Folder = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
-File = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
-Url = Annotated[str | None, tyro.conf.arg(metavar="URL")]
-Fuse = Annotated[Literal["auto"] | int | None, tyro.conf.arg(metavar="auto|K")]
-Device = Literal["auto", "cpu", "cuda"]
+Range = Annotated[tuple[float, float] | None, Arg("LOW HIGH")]
+Url = Annotated[str | None, Arg("URL")]
+Fuse = Annotated[Literal["auto"] | int | None, Arg("auto|K")]
 Loss = Literal["train", "valid"]
 
 
@@ -41,19 +36,19 @@ class Run:
     What is not given is the preset's.
     """
 
-    arch: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ("all",)
+    arch: tuple[str, ...] = ("all",)
     """rnn, dt-rnn, dts-rnn, rhn, lstm, gru, or your own as package.module:factory; all: the paper's rhn, dt-rnn, dts-rnn."""
-    depth: Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="L ...")] = None
+    depth: Annotated[tuple[int, ...] | None, Arg("L")] = None
     """Recurrence depths (the paper's are 1 2 4 6; cells that have none are run at 1)."""
     preset: Literal["paper", "small", "smoke"] = "paper"
     """paper: the full protocol; small: the whole study in about 40 minutes on two cores; smoke: a few seconds."""
-    trials: Whole = None
+    trials: int | None = None
     """Trials of each study: a total, a larger one extends a finished study."""
-    epochs: Whole = None
+    epochs: int | None = None
     """At most so many epochs a trial."""
-    patience: Whole = None
+    patience: int | None = None
     """A trial stops after so many epochs without a better loss."""
-    budget_scale: Number = None
+    budget_scale: float | None = None
     """Factor on the paper's parameter budgets, 150,000 a layer."""
     objective: Loss | None = None
     """Whose best loss is the value of a trial, train or valid."""
@@ -61,9 +56,9 @@ class Run:
     """Range of the learning rate, log-uniform (the paper's: 1e-4 1)."""
     init_std: Range = None
     """Range of the initial standard deviation, log-uniform (the paper's: 1e-8 1e-2)."""
-    transform_bias: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="B ...")] = None
+    transform_bias: Annotated[tuple[float, ...] | None, Arg("B")] = None
     """Transform biases to choose from (the paper's: 0 -1 -2 -3)."""
-    seed: Whole = None
+    seed: int | None = None
     """Seed of settings, initial weights and the order of batches."""
     data: File = None
     """The original chorales (.json, .pickle, .mat) instead of those rebuilt from music21's scores."""
@@ -73,9 +68,9 @@ class Run:
     """postgresql+psycopg://... for workers on many machines (default: the journal file OUT/journal.log)."""
     fuse: Fuse = None
     """Trials trained as one program; auto fits it to the device."""
-    jobs: Whole = None
+    jobs: int | None = None
     """Worker processes, one thread each; 1 works in this process."""
-    save_seconds: Number = None
+    save_seconds: float | None = None
     """Save running trials every so many seconds."""
     device: Device = "auto"
     """Where to train."""
@@ -115,17 +110,17 @@ class Run:
 class Worker:
     """Join every study of a run, from another process or machine; stays until all are complete."""
 
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    out: Annotated[Path, Arg("DIR")]
     """Folder of the run; shared between machines, or one of this machine's own."""
     storage: Url = None
     """The run's database (default: the journal file OUT/journal.log)."""
-    arch: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="NAME ...")] = None
+    arch: tuple[str, ...] | None = None
     """Only these architectures; a cell of your own is trained only where it is named here."""
     data: File = None
     """The run's data file."""
     fuse: Fuse = None
     """Trials trained as one program; auto fits it to the device."""
-    jobs: Whole = None
+    jobs: int | None = None
     """Worker processes, one thread each; 1 works in this process."""
     device: Device = "auto"
     """Where to train."""
@@ -142,7 +137,7 @@ class Worker:
 class _Stored:
     """What the commands that only look share."""
 
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/all")
+    out: Annotated[Path, Arg("DIR")] = Path("runs/all")
     """Folder of the run."""
     storage: Url = None
     """The run's database (default: the journal file OUT/journal.log)."""
@@ -216,7 +211,7 @@ class Plot(_Stored):
     """Which best loss."""
     log: bool = False
     """Log axis for the losses of the swarm plot."""
-    output: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("swarm.png")
+    output: Annotated[Path, Arg("FILE")] = Path("swarm.png")
     """Figure to write, .png, .svg or .pdf."""
 
     def run(self) -> None:
@@ -239,19 +234,15 @@ class Plot(_Stored):
         print(f"figure: {self.output}")
 
 
-Command = (
-    Annotated[Run, tyro.conf.subcommand("run")]
-    | Annotated[Status, tyro.conf.subcommand("status")]
-    | Annotated[Plot, tyro.conf.subcommand("plot")]
-    | Annotated[Best, tyro.conf.subcommand("best")]
-    | Annotated[Export, tyro.conf.subcommand("export")]
-    | Annotated[Worker, tyro.conf.subcommand("worker")]
+COMMANDS = Commands(
+    DESCRIPTION,
+    {"run": Run, "status": Status, "plot": Plot, "best": Best, "export": Export, "worker": Worker},
 )
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return run_command(lambda: parse(Command, args, prog="optim-study", description=DESCRIPTION).run())
+    return run_command(lambda: parse(COMMANDS, args, prog="optim-study").run())
 
 
 def _stored_rows(options: _Stored) -> list:

@@ -3,6 +3,7 @@
 import types
 from dataclasses import fields
 from functools import cache
+from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from rhn.errors import InvalidInputError
@@ -49,10 +50,12 @@ def expected(hint) -> str:
     ('a whole number or None', "'words' or 'characters'")
     """
     if get_origin(hint) is Literal:
-        return " or ".join(map(repr, get_args(hint)))
+        names = list(map(repr, get_args(hint)))
+        return " or ".join(names) if len(names) < 3 else f"one of {', '.join(names)}"
     if isinstance(hint, types.UnionType):
         return " or ".join(map(expected, get_args(hint)))
     words = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", type(None): "None"}
+    words[Path] = "a path"
     return words.get(hint, str(hint))
 
 

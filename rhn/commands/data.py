@@ -3,13 +3,11 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-import tyro
+from typing import Annotated, Literal
 
 from rhn.command import print_json, progress_bars
-from rhn.commands.options import Folder, Place
 from rhn.errors import InvalidInputError
+from rhn.options import Arg, Folder
 
 BEGINNING = {"words": 16, "characters": 72, "bytes": 72}  # tokens of a line that shows what a text is
 
@@ -18,7 +16,7 @@ BEGINNING = {"words": 16, "characters": 72, "bytes": 72}  # tokens of a line tha
 class Get:
     """Fetch a published data set and verify its checksum; files that are there already are kept."""
 
-    name: tyro.conf.Positional[Literal["ptb", "enwik8", "text8", "jsb"]]
+    name: Annotated[Literal["ptb", "enwik8", "text8", "jsb"], Arg("NAME", positional=True)]
     """Penn Treebank, enwik8, text8, or the JSB chorales."""
     out: Folder = None
     """Where to put it, instead of the user's data folder, where the other commands look for it."""
@@ -36,9 +34,9 @@ class Get:
 class Show:
     """Count the splits and the vocabulary of a data set beside what is published, and print its beginning."""
 
-    name: tyro.conf.Positional[Literal["ptb", "enwik8", "text8", "text", "jsb"]]
+    name: Annotated[Literal["ptb", "enwik8", "text8", "text", "jsb"], Arg("NAME", positional=True)]
     """The data set; "text" is any text of your own."""
-    data: Place = None
+    data: Path | None = None
     """The file or folder, instead of where `rhn data get` puts it (jsb: instead of the chorales rebuilt from music21)."""
     words: bool = False
     """Read a text of your own as words (the default)."""

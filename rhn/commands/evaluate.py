@@ -2,16 +2,15 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
-from rhn.command import check_seed, print_json, progress_bars, resolve_device
+from rhn.command import print_json, progress_bars, resolve_device
 from rhn.commands.loading import TrainedText, chorale_corpus, chorale_model, model_class, text_model
-from rhn.commands.options import Checkpoint, Device, MaybeWhole, Name, Place, Whole
 from rhn.errors import InvalidInputError
+from rhn.fields import check_seed
+from rhn.options import Arg, Checkpoint, Device
 
-Temperature = Annotated[float | Literal["auto"] | None, tyro.conf.arg(metavar="X|auto")]
 TEXT_OPTIONS = ("batch_size", "temperature", "mc", "mc_official", "dynamic", "max_tokens", "seed")
 
 
@@ -23,23 +22,23 @@ class Evaluate:
     """best.safetensors of a run or of a study."""
     split: Literal["train", "valid", "test"] = "test"
     """Which part of the data."""
-    data: Place = None
+    data: Path | None = None
     """Where the data is, instead of where `rhn data get` puts it; chorales: instead of those rebuilt from music21's scores."""
-    max_tokens: MaybeWhole = None
+    max_tokens: int | None = None
     """Text: only the first so many tokens of the split."""
-    batch_size: MaybeWhole = None
+    batch_size: int | None = None
     """Text: read as so many rows, each from the zero state: faster, and a little worse than in one piece, which is usual."""
-    temperature: Temperature = None
+    temperature: Annotated[float | Literal["auto"] | None, Arg("X|auto")] = None
     """Text: divides the logits; auto: the best between 0.8 and 1.2 on the validation text."""
-    mc: MaybeWhole = None
+    mc: int | None = None
     """Text: average the probabilities of so many samples with dropout on, new masks for each window (Gal and Ghahramani 2016)."""
-    mc_official: MaybeWhole = None
+    mc_official: int | None = None
     """Text: as the official code does it, one set of masks a sample for the whole text."""
     dynamic: bool = False
     """Text: let the weights follow the text that was already predicted (Krause et al. 2018), at their learning rate for words."""
-    seed: Whole = 0
+    seed: int = 0
     """Text: seed of the masks of --mc."""
-    cell: Name = None
+    cell: str | None = None
     """The cell of a checkpoint with a cell of your own, as package.module:factory."""
     device: Device = "auto"
     """Where to compute."""

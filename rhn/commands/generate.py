@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-import tyro
-
-from rhn.command import check_seed
 from rhn.commands.loading import text_model
-from rhn.commands.options import Checkpoint, MaybeWhole, Name, Number, Whole
+from rhn.fields import check_seed
+from rhn.options import Arg, Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,17 +14,17 @@ class Generate:
 
     checkpoint: Checkpoint
     """best.safetensors of a run."""
-    prompt: Annotated[str, tyro.conf.arg(metavar="TEXT")] = ""
+    prompt: Annotated[str, Arg("TEXT")] = ""
     """The text to go on from."""
-    length: Whole = 200
+    length: int = 200
     """How many words or characters."""
-    temperature: Number = 1.0
+    temperature: float = 1.0
     """Below 1 more predictable, above 1 wilder."""
-    top_k: MaybeWhole = None
+    top_k: int | None = None
     """Choose among the so many most probable ones alone."""
-    seed: Whole = 0
+    seed: int = 0
     """Seed of the choices."""
-    cell: Name = None
+    cell: str | None = None
     """The cell of a checkpoint with a cell of your own, as package.module:factory."""
 
     def run(self) -> None:

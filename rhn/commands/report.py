@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
-from rhn.commands.options import File
 from rhn.errors import InvalidInputError
 from rhn.files import atomic_path, check_writable
+from rhn.options import Arg, File
 
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -18,7 +16,7 @@ FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 class Report:
     """Draw training and validation over epochs, all seeds together; with --depth the paper's figure 5(a) of these trainings."""
 
-    runs: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...")]]
+    runs: Annotated[tuple[Path, ...], Arg("DIR", positional=True)]
     """Folders of trainings, of language models or of chorales; with --depth also tables that --csv wrote."""
     depth: bool = False
     """Of trainings on Penn Treebank: best validation perplexity by recurrence depth, beside the paper's numbers."""

@@ -5,26 +5,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
-from rhn.commands.options import Device, MaybeWhole, Minutes, Place
 from rhn.errors import InvalidInputError
 from rhn.fields import fits
+from rhn.options import Arg, Device
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resume:
     """Go on with a training, from its last save to the same numbers as without a stop."""
 
-    out: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DIR")]]
+    out: Annotated[Path, Arg("DIR", positional=True)]
     """Folder of the run."""
-    max_minutes: Minutes = None
+    max_minutes: float | None = None
     """Stop after so many minutes with everything saved (language models)."""
-    epochs: MaybeWhole = None
+    epochs: int | None = None
     """Go on to so many epochs in all, instead of the run's."""
-    data: Place = None
+    data: Path | None = None
     """Where the data is, where it was moved."""
-    threads: MaybeWhole = None
+    threads: int | None = None
     """CPU threads (language models)."""
     device: Device = "auto"
     """Where to train."""

@@ -4,11 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
-from rhn.command import check_seed
 from rhn.commands.loading import chorale_model
-from rhn.commands.options import Checkpoint, Name, Number, Whole
+from rhn.fields import check_seed
+from rhn.options import Arg, Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,15 +15,15 @@ class Sample:
 
     checkpoint: Checkpoint
     """best.safetensors of a run or of a study."""
-    output: Annotated[Path, tyro.conf.arg(metavar="FILE")]
+    output: Annotated[Path, Arg("FILE")]
     """What to write, .mid or .musicxml."""
-    temperature: Number = 1.0
+    temperature: float = 1.0
     """Below 1 more predictable, above 1 wilder."""
-    bars: Whole = 16
+    bars: int = 16
     """Length in bars of four quarter notes."""
-    seed: Whole = 0
+    seed: int = 0
     """Seed of the notes."""
-    cell: Name = None
+    cell: str | None = None
     """The cell of a checkpoint with a cell of your own, as package.module:factory."""
 
     def run(self) -> None:

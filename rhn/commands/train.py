@@ -1,166 +1,156 @@
-"""`rhn train`: its options are the fields of a configuration, and a preset or a file gives their defaults.
+"""`rhn train`: a preset or a file says what to train, and options replace single fields of its configuration."""
 
-So the words after `train` are read twice: first for what to start from, then, by tyro, as options of that.
-"""
-
-import itertools
 import json
-import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+import sys
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
-from rhn.command import print_json
-from rhn.commands.options import Device, File, Folder, Place
+from rhn.commands.starting import preset_values, require_bias, starting_point
 from rhn.errors import InvalidInputError
-from rhn.presets import PRESETS, ChoraleConfig, LanguageConfig
+from rhn.fields import check_seed
+from rhn.options import Arg, Device, Fields, File, Folder
+from rhn.presets import ChoraleConfig, LanguageConfig
 
-PRESET_NAMES = tuple(dict.fromkeys(re.sub(r"^(ptb|jsb)-depth-\d+", r"\1-depth-L", name) for name in PRESETS))
+Config = LanguageConfig | ChoraleConfig
+TEXT_OPTIONS = ("words", "characters", "seeds", "max_minutes", "threads", "tensorboard")
 
-SUMMARY = "Train a model; killed at any moment, the same command goes on, and so does `rhn resume DIR`."
-HELP = f"""{SUMMARY}
 
-Every field of a configuration is an option: `rhn train PRESET --help` shows them with that preset's values.
-
-presets: {", ".join(PRESET_NAMES)} (L from 1 to 10)
-
-examples:
-  rhn train ptb-sota --out runs/sota
-  rhn train ptb-depth-5 --hidden-size 200 --seeds 3 --max-minutes 60 --out runs/small
-  rhn train enwik8-10x1000 --data novel.txt --characters --out runs/novel
-  rhn train ptb-sota --cell lstm --depth 1 --print-config
-  rhn train jsb-depth-6 --out runs/depth6"""
+def _start(given: dict) -> Config | None:
+    """The configuration that a preset, --config and --cell yield; None without the first two."""
+    name, file = given.get("preset"), given.get("config")
+    return starting_point(name, file, given.get("settings", {}).get("cell")) if name or file else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """Train a model."""
+    """Train a model; killed at any moment, the same command goes on, and so does `rhn resume DIR`.
 
-    preset: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="PRESET")]] = None
-    """What to train, the first word; `rhn presets` describes them."""
+    `rhn presets` lists the presets. Each field of a preset's configuration is an option too: `rhn train PRESET --help` shows
+    them with that preset's values.
+
+    examples:
+      rhn train ptb-sota --out runs/sota
+      rhn train ptb-depth-5 --hidden-size 200 --seeds 3 --max-minutes 60 --out runs/small
+      rhn train enwik8-10x1000 --data novel.txt --characters --out runs/novel
+      rhn train ptb-sota --cell lstm --depth 1 --print-config
+      rhn train jsb-depth-6 --out runs/depth6
+    """
+
+    preset: Annotated[str | None, Arg("PRESET", positional=True)] = None
+    """What to train; `rhn presets` describes them."""
     config: File = None
-    """Instead of a preset or on top of one: a JSON file of the configuration's fields ("preset" names what to start from), or
-    a run's config.json."""
+    """Instead of a preset or on top of one: a JSON file of the configuration's fields ("preset" names what to start from), what
+    --print-config printed, or a run's config.json."""
     out: Folder = None
     """Folder of the run: config.json, metrics.jsonl, best.safetensors, state.safetensors."""
-    data: Place = None
+    data: Path | None = None
     """Where the data is, instead of where `rhn data get` puts it; chorales: instead of those rebuilt from music21's scores."""
+    words: bool = False
+    """Text: --data is a text of your own, read as words."""
+    characters: bool = False
+    """Text: --data is a text of your own, read as characters."""
+    seeds: int = 1
+    """Text: train so many seeds side by side as one program, the configuration's seed and those after it."""
+    max_minutes: float | None = None
+    """Text: stop after so many minutes with everything saved."""
+    threads: int | None = None
+    """Text: CPU threads; where not given 1 below 500 hidden units, where the numbers are the same bits every time, else all."""
+    tensorboard: bool = False
+    """Text: write the curves to DIR/tensorboard too."""
     device: Device = "auto"
     """Where to train."""
     print_config: bool = False
-    """Print the whole configuration and what differs from the preset; train nothing."""
+    """Print the whole configuration as JSON, which --config reads; train nothing. What differs from the preset goes to stderr."""
     json: bool = False
     """Print the result as one JSON object."""
+    settings: Annotated[dict, Fields((LanguageConfig, ChoraleConfig), _start)] = field(default_factory=dict)
+    """With the preset's values; flags can be given as --no-FLAG too."""
 
     def run(self) -> None:
-        if type(self) is Train:
-            raise InvalidInputError(
-                "rhn train begins with a preset or --config FILE, as in: rhn train ptb-sota --out runs/sota"
-            )
+        config = self.configuration()
         if self.print_config:
-            self._print_config()
+            self._print(config)
         elif self.out is None:
             raise InvalidInputError("--out DIR is missing: the folder that the training is written to")
         elif self.out.exists() and not self.out.is_dir():
             raise InvalidInputError(f"--out {self.out} is no folder: expected one, or a name that is free")
+        elif isinstance(config, LanguageConfig):
+            from rhn.commands.train_text import train_text
+
+            if self.seeds < 1:
+                raise InvalidInputError(f"--seeds is {self.seeds}, expected 1 or more")
+            check_seed(config.seed + self.seeds - 1)
+            train_text(config, range(config.seed, config.seed + self.seeds), self)
         else:
-            self.train()
+            from rhn.commands.train_chorales import train_chorales
 
-    def _print_config(self) -> None:
-        from rhn.commands.starting import preset_values
+            train_chorales(config, self)
 
-        values, usual = asdict(self.settings()), preset_values(self.preset, self.config)
-        count = self.parameters()
-        if self.json:
-            print_json(values | {"parameters": count})
-            return
+    def configuration(self) -> Config:
+        """What is started from, with what was given; raises InvalidInputError."""
+        config = _start(vars(self))
+        if config is None:
+            raise InvalidInputError(
+                "rhn train begins with a preset or --config FILE, as in: rhn train ptb-sota --out runs/sota"
+            )
+        text = isinstance(config, LanguageConfig)
+        self._require_own_options(config, text)
+        config = replace(config, **self.settings, **(self._own_text(config.corpus) if text else {}))
+        require_bias(config)
+        return config
+
+    def _require_own_options(self, config: Config, text: bool) -> None:
+        """Refuse options of language models where chorales are trained on, and the other way round."""
+        given = [*self.settings, *(name for name in TEXT_OPTIONS if getattr(self, name) != getattr(Train, name))]
+        own = {f.name for f in fields(config)} | (set(TEXT_OPTIONS) if text else set())
+        kinds = ("chorales", "a language model") if text else ("language models", "a model of chorales")
+        for name in given:
+            if name not in own:
+                raise InvalidInputError(
+                    f"--{name.replace('_', '-')} is for {kinds[0]}, and this trains {kinds[1]}: leave it out"
+                )
+
+    def _own_text(self, usual: str) -> dict[str, str]:
+        """The fields that --words and --characters stand for; refuses --corpus and --unit that contradict them or do nothing."""
+        corpus, unit = self.settings.get("corpus"), self.settings.get("unit")
+        if self.words and self.characters:
+            raise InvalidInputError("--words and --characters exclude one another; give one of them")
+        if not (self.words or self.characters):
+            if unit and (corpus or usual) != "text":
+                raise InvalidInputError(
+                    f"--unit is for a text of your own, and {corpus or usual} is none: leave it out"
+                )
+            return {}
+        asked = "words" if self.words else "characters"
+        if corpus not in (None, "text"):
+            raise InvalidInputError(
+                f"--{asked} is for a text of your own, and --corpus {corpus} is none: leave one out"
+            )
+        if unit not in (None, asked):
+            raise InvalidInputError(f"--{asked} and --unit {unit} contradict one another; give one of them")
+        return {name: value for name, value in {"corpus": "text", "unit": asked}.items() if name not in self.settings}
+
+    def _print(self, config: Config) -> None:
+        values, usual = asdict(config), preset_values(self.preset, self.config)
+        print(json.dumps(values, indent=2))
         for name, value in values.items():
-            differs = f"   # preset: {json.dumps(usual[name])}" if usual.get(name, value) != value else ""
-            print(f"{name} = {json.dumps(value)}{differs}")
-        print(f"parameters = {count if count is not None else 'as many as the text of --data makes'}")
+            if usual.get(name, value) != value:
+                print(f"{name} is {json.dumps(value)}, the preset's is {json.dumps(usual[name])}", file=sys.stderr)
+        count = self._parameters(config)
+        print(f"parameters: {count or 'as many as the text of --data makes'}", file=sys.stderr)
 
+    def _parameters(self, config: Config) -> int | None:
+        if isinstance(config, ChoraleConfig):
+            from rhn.commands.train_chorales import count_parameters
 
-def train_options(words: Sequence[str]) -> Train:
-    """The options of `rhn train`, with the defaults that the words after it ask for.
+            return count_parameters(config)
+        from rhn.presets.language import parameters
 
-    Raises InvalidInputError for a preset that does not exist, a configuration file that cannot be used, or options that do not go
-    with what they say.
-    """
-    name, file, cell = _preset_word(words), _value(words, "--config"), _value(words, "--cell")
-    if name is None and file is None:
-        return Train()
-    if file is not None and not file.strip():
-        raise InvalidInputError("--config expects a path, got an empty one")
-    from rhn.commands.starting import starting_point
-    from rhn.commands.train_chorales import TrainChorales
-    from rhn.commands.train_text import TrainText
+        if config.corpus != "text":
+            return parameters(config)
+        if self.data is None:
+            return None  # a text of one's own has the vocabulary that it has
+        from rhn.commands.loading import text_corpus
 
-    config = starting_point(name, None if file is None else Path(file), cell)
-    text = isinstance(config, LanguageConfig)
-    _require_own_options(words, text)
-    if text:
-        _require_one_text(words, config.corpus)
-    return (TrainText if text else TrainChorales)(preset=name, training=config)
-
-
-def _preset_word(words: Sequence[str]) -> str | None:
-    """The first word; or after options the first that is a preset's name and no option's value."""
-    if not words or words[0] in ("-h", "--help"):
-        return None
-    if not words[0].startswith("-"):
-        return words[0]
-    flags = {name for text in (True, False) for name, kind in _fields(text).items() if kind is bool}
-
-    def takes_value(word: str) -> bool:
-        return word.startswith("--") and "=" not in word and _field(word) not in flags
-
-    return next((w for before, w in itertools.pairwise(words) if w in PRESETS and not takes_value(before)), None)
-
-
-def _require_own_options(words: Sequence[str], text: bool) -> None:
-    """Refuse options of language models where chorales are trained on, and the other way round."""
-    own, others = _fields(text), _fields(not text)
-    for word in words:
-        if word.startswith("--") and _field(word) in others.keys() - own.keys():
-            kinds = ("chorales", "a language model") if text else ("language models", "a model of chorales")
-            raise InvalidInputError(f"{word} is for {kinds[0]}, and this trains {kinds[1]}: leave it out")
-
-
-def _require_one_text(words: Sequence[str], usual: str) -> None:
-    """Refuse --corpus and --unit that contradict --words or --characters, or that do nothing."""
-    corpus, unit = _value(words, "--corpus"), _value(words, "--unit")
-    asked = next((word for word in words if word in ("--words", "--characters")), None)
-    if asked and corpus not in (None, "text"):
-        raise InvalidInputError(f"{asked} is for a text of your own, and --corpus {corpus} is none: leave one out")
-    if asked and unit not in (None, asked[2:]):
-        raise InvalidInputError(f"{asked} and --unit {unit} contradict one another; give one of them")
-    if unit and not asked and (corpus or usual) != "text":
-        raise InvalidInputError(f"--unit is for a text of your own, and {corpus or usual} is none: leave it out")
-
-
-def _fields(text: bool) -> dict[str, type]:
-    """All options of a training by the field they fill, with its type."""
-    from rhn.commands.train_chorales import TrainChorales
-    from rhn.commands.train_text import TrainText
-
-    kinds = (TrainText, LanguageConfig) if text else (TrainChorales, ChoraleConfig)
-    return {field.name: field.type for kind in kinds for field in fields(kind)}
-
-
-def _field(option: str) -> str:
-    """The field that an option fills: --no-tied fills tied."""
-    return option.partition("=")[0].removeprefix("--").removeprefix("no-").replace("-", "_")
-
-
-def _value(words: Sequence[str], option: str) -> str | None:
-    """What an option is given, the last time."""
-    found = None
-    for k, word in enumerate(words):
-        if word == option and k + 1 < len(words):
-            found = words[k + 1]
-        elif word.startswith(f"{option}="):
-            found = word.partition("=")[2]
-    return found
+        return parameters(config, len(text_corpus(config, self.data).vocabulary))

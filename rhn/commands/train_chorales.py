@@ -1,37 +1,18 @@
 """`rhn train jsb-...`: the polyphonic model on the chorales."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rhn.command import print_json, resolve_device
 from rhn.commands.loading import about_data, chorale_corpus
-from rhn.commands.starting import require_bias
-from rhn.commands.train import Train
 from rhn.presets import ChoraleConfig
 
 if TYPE_CHECKING:
     from rhn.commands.resume import Resume
+    from rhn.commands.train import Train
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainChorales(Train):
-    """Train a polyphonic model on the chorales; killed at any moment, the same command goes on."""
-
-    training: ChoraleConfig
-    """The configuration, with the preset's values."""
-
-    def settings(self) -> ChoraleConfig:
-        require_bias(self.training)
-        return self.training
-
-    def parameters(self) -> int:
-        return count_parameters(self.training)
-
-    def train(self) -> None:
-        train_chorales(self.settings(), self)
-
-
-def train_chorales(config: ChoraleConfig, options: "TrainChorales | Resume") -> None:
+def train_chorales(config: ChoraleConfig, options: "Train | Resume") -> None:
     """Train or go on, and print what it came to."""
     device, corpus = resolve_device(options.device), chorale_corpus(options.data)
     from rhn.chorales.progress import epoch_progress

@@ -3,70 +3,22 @@
 import math
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rhn.command import check_seed, print_json, resolve_device
+from rhn.command import print_json, resolve_device
 from rhn.commands.loading import about_data, text_corpus
-from rhn.commands.options import MaybeWhole, Minutes, Whole
-from rhn.commands.starting import require_bias
-from rhn.commands.train import Train
 from rhn.errors import InvalidInputError
 from rhn.presets import LanguageConfig
 
 if TYPE_CHECKING:
     from rhn.commands.resume import Resume
+    from rhn.commands.train import Train
 
 ONE_THREAD = 500  # hidden units below which a second thread costs more than it brings
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainText(Train):
-    """Train a language model; killed at any moment, the same command goes on, and so does `rhn resume DIR`."""
-
-    words: bool = False
-    """--data is a text of your own, read as words."""
-    characters: bool = False
-    """--data is a text of your own, read as characters."""
-    seeds: Whole = 1
-    """Train so many seeds side by side as one program: the configuration's and those after it."""
-    max_minutes: Minutes = None
-    """Stop after so many minutes with everything saved."""
-    threads: MaybeWhole = None
-    """CPU threads; where not given 1 below 500 hidden units, where the numbers are the same bits every time, else all."""
-    tensorboard: bool = False
-    """Write the curves to DIR/tensorboard too."""
-    training: LanguageConfig
-    """The configuration, with the preset's values."""
-
-    def settings(self) -> LanguageConfig:
-        require_bias(self.training)
-        if self.words and self.characters:
-            raise InvalidInputError("--words and --characters exclude one another; give one of them")
-        if self.words or self.characters:
-            return replace(self.training, corpus="text", unit="characters" if self.characters else "words")
-        return self.training
-
-    def parameters(self) -> int | None:
-        from rhn.presets.language import parameters
-
-        config, size = self.settings(), None
-        if config.corpus == "text":
-            if self.data is None:
-                return None  # a text of one's own has the vocabulary that it has
-            size = len(text_corpus(config, self.data).vocabulary)
-        return parameters(config, size)
-
-    def train(self) -> None:
-        config = self.settings()
-        if self.seeds < 1:
-            raise InvalidInputError(f"--seeds is {self.seeds}, expected 1 or more")
-        check_seed(config.seed + self.seeds - 1)
-        train_text(config, range(config.seed, config.seed + self.seeds), self)
-
-
-def train_text(config: LanguageConfig, seeds: Sequence[int], options: "TrainText | Resume") -> None:
+def train_text(config: LanguageConfig, seeds: Sequence[int], options: "Train | Resume") -> None:
     """Train or go on, and print what it came to."""
     device, minutes = resolve_device(options.device), _minutes(options.max_minutes)
     from rhn.engine.numerics import keep_memory

@@ -13,7 +13,7 @@ import numpy as np
 
 from rhn.data.corpus import SPLITS, Corpus
 from rhn.data.jsb import chorales
-from rhn.errors import InvalidInputError, RhnError
+from rhn.errors import InvalidInputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,21 +70,20 @@ def report(found: list[Agreement]) -> str:
     return "\n".join(lines)
 
 
-def main(data: Path) -> None:
-    """Print how far the chorales rebuilt from music21's scores agree with the original ones.
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """Print how far the chorales rebuilt from music21's scores agree with the original ones."""
 
-    Args:
-        data: an original file of JSB Chorales: .json, .pickle or .mat
-    """
-    original = chorales(data)  # first: a bad file is told at once
-    print(report(agreement(chorales(), original)))
+    data: Path
+    """An original file of JSB Chorales: .json, .pickle or .mat."""
+
+    def run(self) -> None:
+        original = chorales(self.data)  # first: a bad file is told at once
+        print(report(agreement(chorales(), original)))
 
 
 if __name__ == "__main__":
-    import tyro
+    from rhn.command import run_command
+    from rhn.parsing import parse
 
-    try:
-        tyro.cli(main)
-    except RhnError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(run_command(lambda: parse(Measure, None, prog="python -m rhn.data.agreement").run()))

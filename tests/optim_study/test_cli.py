@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from test_run import tiny_data  # noqa: F401 - a fixture
 
-from optim_study.cli import Command, main
+from optim_study.cli import COMMANDS, main
 from optim_study.presets import paper, small
 from optim_study.records import COLUMNS
 from optim_study.space import Space
-from rhn.command import parse
+from rhn.parsing import parse
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def run(*args) -> int:
 
 
 def options(*args):
-    return parse(Command, [str(a) for a in args], prog="optim-study", description="")
+    return parse(COMMANDS, [str(a) for a in args], prog="optim-study")
 
 
 # run

@@ -13,7 +13,7 @@ from setuptools import find_packages
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("rhn", "gersgorin", "optim_study", "analysis")
 COMMANDS = {"cli.py", "__main__.py"}  # only these may import several siblings
-HEAVY = ("matplotlib", "seaborn", "optuna", "music21", "pandas", "tyro", "rich")
+HEAVY = ("matplotlib", "seaborn", "optuna", "music21", "pandas", "rich")
 
 
 def imported(path: Path) -> set[str]:

@@ -1,5 +1,6 @@
 """The `rhn` command on texts: train, stop, go on, evaluate, generate; bad input gets one sentence."""
 
+import dataclasses
 import importlib.util
 import json
 import math
@@ -20,6 +21,7 @@ from rhn.commands.loading import text_model
 from rhn.data.text import read_text
 from rhn.language import monte_carlo, progress
 from rhn.language.dynamic import dynamic_score
+from rhn.presets import PRESETS, preset
 
 PTB = Path(__file__).resolve().parents[3] / "shared" / "data" / "ptb"
 TINY = ("--hidden-size", "6", "--depth", "2", "--batch-size", "4", "--window", "8", "--epochs", "3")
@@ -237,17 +239,33 @@ def test_seeds_side_by_side_have_the_numbers_that_each_has_alone(trained, train,
 
 def test_the_configuration_is_printed_with_what_differs_from_the_preset(capsys):
     assert cli.main(["train", "ptb-sota", "--learning-rate", "0.5", "--print-config"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if "# preset" in line] == ["learning_rate = 0.5   # preset: 0.2"]
-    assert lines[-1] == "parameters = 23482400"
-    assert "hidden_size = 830" in lines
+    said = capsys.readouterr()
+    assert json.loads(said.out) == dataclasses.asdict(preset("ptb-sota")) | {"learning_rate": 0.5}
+    assert said.err.splitlines() == ["learning_rate is 0.5, the preset's is 0.2", "parameters: 23482400"]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("options", [(), ("--hidden-size", "7", "--seed", "3", "--transform-bias", "None")])
+def test_what_print_config_prints_config_reads(name, options, tmp_path, capsys):
+    if options and preset(name).transform_bias is not None:
+        options = options[:-2]
+    assert cli.main(["train", name, *options, "--print-config"]) == 0
+    printed = capsys.readouterr().out
+    (tmp_path / "config.json").write_text(printed)
+    assert cli.main(["train", "--config", str(tmp_path / "config.json"), "--print-config"]) == 0
+    assert capsys.readouterr().out == printed
+    given = {"hidden_size": 7, "seed": 3} if options else {}
+    assert json.loads(printed) == dataclasses.asdict(dataclasses.replace(preset(name), **given))
 
 
 def test_the_parameters_of_a_text_of_one_s_own_are_counted_with_its_vocabulary(text, capsys):
     size = ("--hidden-size", "5")
-    assert configuration(capsys, "ptb-depth-1", "--words", *size)["parameters"] is None
-    words = configuration(capsys, "ptb-depth-1", "--words", "--data", text, *size)["parameters"]
-    assert words == 9 * (5 + 5 + 1) + 2 * 5 * (5 + 5 + 1)  # 8 words and <eos>: embedding, output, its bias; H and T
+    command = ["train", "ptb-depth-1", "--words", *size, "--print-config"]
+    assert cli.main(command) == 0
+    assert "parameters: as many as the text of --data makes" in capsys.readouterr().err
+    assert cli.main([*command, "--data", text]) == 0
+    words = 9 * (5 + 5 + 1) + 2 * 5 * (5 + 5 + 1)  # 8 words and <eos>: embedding, output, its bias; H and T
+    assert f"parameters: {words}\n" in capsys.readouterr().err
 
 
 def test_a_terminal_shows_speed_loss_and_time_left(train, monkeypatch, capsys):
@@ -268,7 +286,7 @@ def test_a_data_set_is_shown_by_the_same_command(text, capsys):
 
 def test_a_cell_without_gates_drops_the_preset_s_transform_bias(capsys):
     for cell, bias in (("lstm", None), ("rhn", -2.0)):
-        assert cli.main(["train", "ptb-depth-1", "--cell", cell, "--print-config", "--json"]) == 0
+        assert cli.main(["train", "ptb-depth-1", "--cell", cell, "--print-config"]) == 0
         assert json.loads(capsys.readouterr().out)["transform_bias"] == bias
 
 
@@ -284,7 +302,7 @@ def test_a_configuration_file_stands_for_a_preset_or_on_top_of_one(trained, tmp_
 
 
 def configuration(capsys, *words):
-    assert cli.main(["train", *map(str, words), "--print-config", "--json"]) == 0
+    assert cli.main(["train", *map(str, words), "--print-config"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
@@ -330,14 +348,17 @@ def assert_refused(capsys, words, message):
         ("train enwik8-5x1500 --out OUT --data FILE", "add --words or --characters"),
         ("train ptb-sota --out FILE --data TEXT --words", "train.txt is no folder"),
         ("train ptb-sota --out EMPTY", "--out expects a path, got ''"),
-        ("train --config EMPTY --out OUT", "--config expects a path, got an empty one"),
-        ("resume EMPTY", "DIR: expected a path, got an empty one"),
+        ("train --config EMPTY --out OUT", "--config expects a path, got ''"),
+        ("resume EMPTY", "DIR expects a path, got ''"),
         ("train ptb-sota --out OUT --corpus enwik8 --words", "--words is for a text of your own, and --corpus enwik8"),
         ("train ptb-sota --out OUT --unit characters --words", "--words and --unit characters contradict one another"),
         ("train ptb-sota --out OUT --unit characters", "--unit is for a text of your own, and ptb is none"),
         ("train ptb-sota --out OUT --transform-bias None", "--transform-bias is None, expected a number"),
         ("train ptb-sota --out OUT --patience 3", "--patience is for chorales, and this trains a language model"),
-        ("train ptb-sota --out OUT --temperature 3", "--temperature is no option here, but of rhn generate"),
+        (
+            "train ptb-sota --out OUT --temperature 3",
+            "--temperature is no option here, but of rhn evaluate and rhn generate and",
+        ),
         ("train ptb-sota --out OUT --seed 9223372036854775807 --seeds 2", "the seed is 9223372036854775808"),
         ("train ptb-sota --out OUT --data missing --words", "missing: no such file or folder"),
         ("train ptb-sota --out OUT --data TEXT --words --characters", "exclude one another"),
@@ -352,7 +373,7 @@ def assert_refused(capsys, words, message):
         ("resume RUN --data OTHER", "holds another training: text is"),
         ("evaluate CHECKPOINT --data OTHER", "'an', number 0 of the text's words, is not in the vocabulary of 9 words"),
         ("evaluate CHECKPOINT", "was trained on a text of your own: say where a text is, --data"),
-        ("evaluate CHECKPOINT --data TEXT --temperature abc", "--temperature expects a number or auto, got 'abc'"),
+        ("evaluate CHECKPOINT --data TEXT --temperature abc", "--temperature expects a number or 'auto', got 'abc'"),
         ("evaluate CHECKPOINT --data TEXT --temperature 1e-320", "1e-320 takes the logits beyond any number"),
         ("evaluate CHECKPOINT --data TEXT --seed -1", "the seed is -1, expected a whole number from 0"),
         ("evaluate CHECKPOINT --data missing", "missing: no such file or folder"),

@@ -121,7 +121,7 @@ def test_every_field_of_a_configuration_is_an_option_with_the_preset_s_value(nam
     with pytest.raises(SystemExit) as ended:
         cli.main(["train", name, "--help"])
     assert ended.value.code == 0
-    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    shown = " ".join(capsys.readouterr().out.split())
     for field, value in dataclasses.asdict(preset(name)).items():
         option = f"--{field.replace('_', '-')}\\b"
         assert re.search(rf"{option}.*?\(default: {re.escape(str(value))}\)", shown), field
@@ -131,17 +131,17 @@ def test_every_field_of_a_configuration_is_an_option_with_the_preset_s_value(nam
 def test_a_flag_can_be_given_whatever_the_preset_says(flag, tied, capsys):
     for name in ("ptb-sota", "ptb-depth-10"):
         assert cli.main(["train", name, flag, "--print-config"]) == 0
-        assert f"tied = {tied}" in capsys.readouterr().out
+        assert f'"tied": {tied}' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("flags", [["--words"], ["--print-config", "--no-tied"], ["--tied", "--window=9", "--json"]])
+@pytest.mark.parametrize("flags", [["--words"], ["--print-config", "--no-tied"], ["--tied", "--window=9"]])
 def test_the_preset_may_stand_after_flags(flags, capsys):
-    assert cli.main(["train", *flags, "ptb-sota", "--hidden-size", "8", "--json", "--print-config"]) == 0
+    assert cli.main(["train", *flags, "ptb-sota", "--hidden-size", "8", "--print-config"]) == 0
     assert json.loads(capsys.readouterr().out)["hidden_size"] == 8
 
 
 def test_the_name_of_a_preset_may_be_an_options_value(capsys):
-    assert cli.main(["train", "--out", "ptb-sota", "ptb-depth-3", "--print-config", "--json"]) == 0
+    assert cli.main(["train", "--out", "ptb-sota", "ptb-depth-3", "--print-config"]) == 0
     assert json.loads(capsys.readouterr().out)["depth"] == 3
 
 
@@ -149,9 +149,10 @@ def test_the_name_of_a_preset_may_be_an_options_value(capsys):
 def test_help_shows_one_default_an_option(command, capsys):
     with pytest.raises(SystemExit):
         cli.main([*command.split(), "--help"])
-    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    shown = " ".join(capsys.readouterr().out.split())
     assert "(default: " in shown
     assert not re.search(r"\(default: [^()]*\)\.? \(default", shown)
+    assert command.startswith("train") or "None" not in shown
 
 
 def test_the_preset_may_stand_after_options(data, tmp_path):
@@ -221,7 +222,7 @@ def test_a_cell_of_the_user_s_own_trains_and_is_evaluated(data, tmp_path, monkey
         ("train jsb-depth-1 --out OUT --learning-rate fast", "--learning-rate expects a number, got 'fast'"),
         ("train jsb-depth-1 --out OUT --config missing.json", "missing.json cannot be read"),
         ("evaluate missing.safetensors", "there is no checkpoint at missing.safetensors"),
-        ("evaluate CHECKPOINT --split tests", "--split is 'tests', expected one of train, valid, test"),
+        ("evaluate CHECKPOINT --split tests", "--split expects one of 'train', 'valid', 'test', got 'tests'"),
         ("sample CHECKPOINT --output chorale.wav", r".mid or .musicxml"),
         ("sample CHECKPOINT --output OUT/missing/c.mid", "does not exist"),
         ("sample CHECKPOINT --output OUT.mid --temperature 0", "temperature must be above 0"),
@@ -235,17 +236,19 @@ def test_a_cell_of_the_user_s_own_trains_and_is_evaluated(data, tmp_path, monkey
         ("sample CHECKPOINT --output OUT.mid --seed -1", "the seed is -1, expected a whole number from 0"),
         ("sample CHECKPOINT", "rhn sample needs --output FILE (see rhn sample --help)"),
         ("resume", "rhn resume needs DIR (see rhn resume --help)"),
-        ("evaluate CHECKPOINT more", "Unrecognized options: more (see rhn evaluate --help)"),
-        ("data show foo", "there is no 'foo' here, expected one of ptb, enwik8, text8, text, jsb (see rhn data show"),
+        ("evaluate CHECKPOINT more", "'more' is one word too many (see rhn evaluate --help)"),
+        ("data show foo", "NAME expects one of 'ptb', 'enwik8', 'text8', 'text', 'jsb', got 'foo' (see rhn data show"),
         ("generate CHECKPOINT", "use rhn sample"),
         ("resume OUT", "holds no training"),
-        ("compose", "compose"),
+        ("compose", "'compose' is no command, expected one of train, resume, evaluate,"),
+        ("", "a command is missing, expected one of train, resume, evaluate,"),
+        ("data", "a command is missing, expected one of get, show (see rhn data --help)"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_exit_code_2(command, message, trained, data, tmp_path, capsys):
     checkpoint = str(trained / "best.safetensors")
     words = [w.replace("CHECKPOINT", checkpoint).replace("OUT", str(tmp_path / "out")) for w in command.split()]
-    if words[0] == "train" and "--data" not in words:
+    if words[:1] == ["train"] and "--data" not in words:
         words += ["--data", data]
     assert cli.main(words) == 2
     said = capsys.readouterr()

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import rhn.data
-from rhn.data.agreement import Agreement, agreement, main, report
+from rhn.data.agreement import Agreement, Measure, agreement, report
 from rhn.errors import InvalidInputError
 
 
@@ -46,7 +46,7 @@ def test_the_rebuilt_chorales_agree_as_measured(rebuilt, original_chorales):
 
 def test_the_command_prints_a_line_a_split(original_chorales, rebuilt, monkeypatch, capsys):
     monkeypatch.setattr("rhn.data.agreement.chorales", lambda data=None: rhn.data.chorales(data) if data else rebuilt)
-    main(original_chorales)
+    Measure(data=original_chorales).run()
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["split", "train", "valid", "test", "all"]
     assert lines[-1].split()[-2:] == ["21500", "94.96"]

@@ -1,0 +1,159 @@
+"""Options are the fields of dataclasses: the text below a field is its help, its default holds where it is not given.
+
+| type of the field               | on the command line                                            |
+|---------------------------------|----------------------------------------------------------------|
+| bool                            | --name                                                         |
+| int, float, str, Path, Literal  | --name VALUE                                                   |
+| tuple[X, ...], tuple[X, X]      | --name VALUE VALUE                                             |
+| X or None                       | as X, and the word None where X is neither text nor path       |
+| Annotated[X, Arg("FILE")]       | as X, shown as FILE; `positional`: without --name              |
+| Annotated[dict, Fields((A, B))] | each field of the dataclasses A and B; what was given, by name |
+"""
+
+import argparse
+import ast
+import inspect
+import itertools
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from rhn.fields import expected
+
+METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH"}
+
+
+@dataclass(frozen=True)
+class Arg:
+    """The word for a field's value in `--help`, and whether the value stands without an option's name."""
+
+    metavar: str
+    positional: bool = False
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The fields of configurations as options."""
+
+    kinds: tuple[type, ...]
+    shown: Callable[[dict], Any]
+    """From all that was given: the configuration whose values `--help` shows, or None where there is none."""
+
+
+File = Annotated[Path | None, Arg("FILE")]
+Folder = Annotated[Path | None, Arg("DIR")]
+Checkpoint = Annotated[Path, Arg("CHECKPOINT", positional=True)]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """A field as an option."""
+
+    name: str
+    kind: Any
+    """Its type, without None and what annotates it."""
+    optional: bool
+    """Whether its type has None."""
+    default: Any
+    """Or MISSING."""
+    arg: Arg | None
+    fields: Fields | None
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def required(self) -> bool:
+        return self.default is MISSING
+
+    @property
+    def positional(self) -> bool:
+        return self.arg is not None and self.arg.positional
+
+    @property
+    def item(self) -> tuple[Any, int | str | None]:
+        """The type of a value, and how many there are in argparse's terms: a number, "+" for one or more, None for one."""
+        if get_origin(self.kind) is not tuple:
+            return self.kind, None
+        first, *rest = get_args(self.kind)
+        return first, "+" if rest == [...] else 1 + len(rest)
+
+    @property
+    def metavar(self) -> str | tuple[str, ...]:
+        kind, count = self.item
+        if self.arg:
+            return tuple(self.arg.metavar.split()) if isinstance(count, int) else self.arg.metavar
+        return "{" + ",".join(get_args(kind)) + "}" if get_origin(kind) is Literal else METAVARS[kind]
+
+    def __str__(self) -> str:
+        """As it is typed: --output FILE."""
+        words = self.metavar if isinstance(self.metavar, tuple) else (self.metavar,)
+        return " ".join(words if self.positional else (self.flag, *words))
+
+    def read(self, word: str) -> Any:
+        """The value that a word stands for; raises argparse.ArgumentTypeError, which says what was expected."""
+        kinds = _parts(self.item[0])
+        for kind in kinds:
+            try:
+                return _value(kind, word)
+            except ValueError:
+                continue
+        if self.optional and word == "None":
+            return None
+        raise argparse.ArgumentTypeError(f"expects {' or '.join(map(expected, kinds))}, got {word!r}")
+
+
+def options_of(kind: type) -> list[Option]:
+    """The options that a dataclass declares."""
+    hints = get_type_hints(kind, include_extras=True)
+    return [_option(field, hints[field.name]) for field in fields(kind)]
+
+
+def field_docs(kind: type) -> dict[str, str]:
+    """The texts below the fields of a dataclass and of those it inherits from.
+
+    >>> field_docs(Option)
+    {'kind': 'Its type, without None and what annotates it.', 'optional': 'Whether its type has None.', 'default': 'Or MISSING.'}
+    """
+    docs = {}
+    for base in filter(is_dataclass, reversed(kind.__mro__)):
+        body = ast.parse(inspect.getsource(base)).body[0].body
+        for declared, text in itertools.pairwise(body):
+            match declared, text:
+                case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(said))):
+                    docs[name] = " ".join(said.split())
+    return docs
+
+
+def _option(field, hint) -> Option:
+    marks = getattr(hint, "__metadata__", ())
+    parts = _parts(get_args(hint)[0] if get_origin(hint) is Annotated else hint)
+    kept = tuple(part for part in parts if part is not NoneType)
+    default = field.default if field.default_factory is MISSING else field.default_factory()
+    return Option(
+        name=field.name,
+        kind=Union[kept],  # noqa: UP007 - the parts are known here alone
+        optional=NoneType in parts,
+        default=default,
+        arg=next((mark for mark in marks if isinstance(mark, Arg)), None),
+        fields=next((mark for mark in marks if isinstance(mark, Fields)), None),
+    )
+
+
+def _parts(hint) -> tuple:
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def _value(kind, word: str) -> Any:
+    """A word as a value of one type; raises ValueError. An empty path is none: it is commonly an unset shell variable."""
+    if get_origin(kind) is Literal:
+        if word not in get_args(kind):
+            raise ValueError
+        return word
+    if kind is Path and not word.strip():
+        raise ValueError
+    return kind(word)

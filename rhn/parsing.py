@@ -1,0 +1,187 @@
+"""The words of a command line become a dataclass of options; what cannot be read becomes one sentence.
+
+The standard library's argparse reads options. `rhn.options` says what a dataclass declares.
+"""
+
+import argparse
+import difflib
+import functools
+import inspect
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from rhn.errors import InvalidInputError
+from rhn.options import Option, field_docs, options_of
+
+T = TypeVar("T")
+HELP = ("-h", "--help")
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Commands by name: dataclasses of options, or more commands."""
+
+    about: str
+    by_name: dict[str, "type | Commands"]
+
+
+def parse(options: "type[T] | Commands", args: Sequence[str] | None, *, prog: str, about: str = "") -> T:
+    """The dataclass that the words fill; with `Commands` the first words choose it.
+
+    args: the words, or None for those of this process.
+    about: what `--help` begins with, instead of the dataclass's docstring.
+
+    Raises InvalidInputError with one sentence for words that cannot be read. `--help` prints and raises SystemExit(0).
+    """
+    every, words = list(_leaves(options, prog)), list(map(_dashed, sys.argv[1:] if args is None else args))
+    while isinstance(options, Commands):
+        name, *words = words or [None]
+        if name in HELP:
+            _print_and_exit(_commands_help(options, prog))
+        if name not in options.by_name:
+            said = "a command is missing" if name is None else f"{name!r} is no command"
+            raise _refusal(f"{said}, expected one of {', '.join(options.by_name)}", prog)
+        options, prog = options.by_name[name], f"{prog} {name}"
+    declared = options_of(options)
+    given = _read(declared, words, prog, every)
+    if given.pop("help", False):
+        _print_and_exit(_options_help(declared, given, prog, options, about or inspect.getdoc(options)))
+    if needed := [str(option) for option in declared if option.required and option.name not in given]:
+        raise _refusal(f"{prog} needs {' and '.join(needed)}", prog)
+    return options(**given)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reads what is given and nothing else; numbers below zero are values in any notation, not options."""
+
+    def __init__(self, **options):
+        layout = functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=32)
+        super().__init__(
+            **options,
+            formatter_class=layout,
+            argument_default=argparse.SUPPRESS,
+            add_help=False,
+            allow_abbrev=False,
+            exit_on_error=False,
+        )
+        self._negative_number_matcher = re.compile(r"-\.?\d")  # argparse's own knows -1 and not -1e-3
+
+
+def _add(parser, option: Option, *, pair: bool = False, help: str = "") -> None:
+    """Declare an option; `pair`: a flag can also be given as --no-flag."""
+    shared = {"help": help.replace("%", "%%")}
+    if option.kind is bool:
+        parser.add_argument(option.flag, action=argparse.BooleanOptionalAction if pair else "store_true", **shared)
+        return
+    shared |= {"type": option.read, "metavar": option.metavar}
+    if option.positional:
+        parser.add_argument(option.name, nargs="*", **shared)  # how many there are is seen after `--help`
+    else:
+        parser.add_argument(option.flag, nargs=option.item[1], **shared)
+
+
+def _read(declared: list[Option], words: list[str], prog: str, every: list[tuple[str, type]]) -> dict[str, Any]:
+    """What the words give, by the names of the fields."""
+    parser = _Parser()
+    parser.add_argument(*HELP, action="store_true")
+    own = {o.name: _own_fields(o) for o in declared if o.fields}
+    for option in declared:
+        for part in own.get(option.name, [option]):
+            _add(parser, part, pair=part is not option)
+    try:
+        found, unknown = parser.parse_known_args(words)
+    except argparse.ArgumentError as error:
+        said = re.sub("^expected (.*) argument", r"expects \1 value", error.message)
+        said = said.replace("ignored explicit argument", "takes no value, got")
+        raise _refusal(f"{error.argument_name} {said}", prog) from None
+    given = vars(found)
+    for option in declared:
+        if option.fields:
+            given[option.name] = {part.name: given.pop(part.name) for part in own[option.name] if part.name in given}
+        elif isinstance(value := given.get(option.name), list):
+            several = option.item[1] is not None
+            given[option.name] = tuple(value) if several else value[0]
+            unknown += [] if several else map(str, value[1:])
+    if unknown:
+        raise _refusal(_unknown(unknown, declared, every), prog)
+    return given
+
+
+def _unknown(words: list[str], declared: list[Option], every: list[tuple[str, type]]) -> str:
+    """What to say of words that nothing here takes: which command does, or what may have been meant."""
+    flag = next((word.partition("=")[0] for word in words if word.startswith("-")), None)
+    if flag is None:
+        return f"{words[0]!r} is one word too many"
+    if homes := [prog for prog, kind in every if flag in _flags(options_of(kind))]:
+        return f"{flag} is no option here, but of {' and '.join(homes)}"
+    near = difflib.get_close_matches(flag, _flags(declared), 1)
+    return f"{flag} is no option" + (f"; perhaps you meant {near[0]}" if near else "")
+
+
+def _own_fields(option: Option) -> list[Option]:
+    """The fields of an option's configurations, those of one name once."""
+    return list({part.name: part for kind in option.fields.kinds for part in options_of(kind)}.values())
+
+
+def _flags(declared: list[Option]) -> list[str]:
+    return [part.flag for option in declared for part in (_own_fields(option) if option.fields else [option])]
+
+
+def _leaves(options: "type | Commands", prog: str) -> Iterator[tuple[str, type]]:
+    """Every command by its words, as in "rhn data get"."""
+    if not isinstance(options, Commands):
+        yield prog, options
+        return
+    for name, part in options.by_name.items():
+        yield from _leaves(part, f"{prog} {name}")
+
+
+def _commands_help(commands: Commands, prog: str) -> str:
+    parser = _Parser(usage=f"{prog} COMMAND [options]", description=commands.about)
+    group = parser.add_argument_group("commands", f"{prog} COMMAND --help says more of each.")
+    for name, kind in commands.by_name.items():
+        about = kind.about if isinstance(kind, Commands) else inspect.getdoc(kind)
+        group.add_argument(name, help=about.partition("\n")[0].replace("%", "%%"))
+    return parser.format_help()
+
+
+def _options_help(declared: list[Option], given: dict, prog: str, options: type, about: str) -> str:
+    """The help of a command, with the values of the configuration that the given words ask for."""
+    words = [str(o) if o.required else f"[{o}]" for o in declared if o.required or o.positional]
+    usage = " ".join([prog, *words, "[options]"])
+    parser, docs = _Parser(usage=usage, description=about), field_docs(options)
+    for option in declared:
+        text = docs.get(option.name, "")
+        if not option.fields:
+            silent = option.required or option.default is False or option.default in (None, (), "")  # the text says it
+            _add(parser, option, help=text if silent else _with_default(text, option.default))
+        elif (config := option.fields.shown(given)) is not None:
+            group, texts = parser.add_argument_group("configuration", text), field_docs(type(config))
+            for part in options_of(type(config)):
+                help = _with_default(texts.get(part.name, ""), getattr(config, part.name))
+                _add(group, part, pair=True, help=help)
+    parser.add_argument(*HELP, action="store_true", help="Show this and exit.")
+    return parser.format_help()
+
+
+def _with_default(text: str, value) -> str:
+    shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+    return f"{text.removesuffix('.')} (default: {shown})"
+
+
+def _dashed(word: str) -> str:
+    """--hidden_size is --hidden-size."""
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value if word.startswith("--") else word
+
+
+def _refusal(sentence: str, prog: str) -> InvalidInputError:
+    return InvalidInputError(f"{sentence} (see {prog} --help)")
+
+
+def _print_and_exit(text: str) -> None:
+    print(text, end="")
+    raise SystemExit(0)
