@@ -26,8 +26,6 @@ class Report:
     """Also write the numbers."""
 
     def run(self) -> None:
-        if not self.runs:
-            raise InvalidInputError("rhn report needs the folder of a training, as in: rhn report runs/sota")
         output = self.output or Path("depth.png" if self.depth else "curves.png")
         if output.suffix.lower() not in FIGURE_SUFFIXES:
             raise InvalidInputError(f"--output must end in {', '.join(FIGURE_SUFFIXES)}, got {output}")

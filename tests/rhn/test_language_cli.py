@@ -19,6 +19,7 @@ from texts import sentences
 from rhn import cli
 from rhn.commands.loading import text_model
 from rhn.data.text import read_text
+from rhn.engine.state import read_state, write_state
 from rhn.language import monte_carlo, progress
 from rhn.language.dynamic import dynamic_score
 from rhn.presets import PRESETS, preset
@@ -419,11 +420,9 @@ def test_a_diverged_training_names_the_step_and_the_last_good_checkpoint(train, 
 
 def spoil_weights(path):
     """Put an infinity into a saved state."""
-    from safetensors.torch import save_file
-
-    tensors = load_file(path)
-    tensors["weights.output_bias"][..., 0] = math.inf
-    save_file(tensors, path)
+    arrays, metadata = read_state(path)
+    arrays["weights.output_bias"][..., 0] = math.inf
+    write_state(path, arrays, metadata)
 
 
 def test_generated_text_is_a_function_of_the_seed(trained, capsys):

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import re
 from dataclasses import replace
 
 import pytest
@@ -143,11 +142,3 @@ def test_an_option_of_the_cell_reaches_the_cell_of_a_model():
 def test_a_mistyped_preset_is_helped():
     with pytest.raises(InvalidInputError, match="did you mean 'ptb-depth-10-tied'"):
         preset("ptb_depth_10_tide")
-
-
-def test_the_help_of_train_names_every_preset(capsys):
-    with pytest.raises(SystemExit):
-        cli.main(["train", "--help"])
-    shown = capsys.readouterr().out
-    named = re.search(r"presets: (.*?) \(L from", " ".join(shown.split()))[1].split(", ")
-    assert {name.replace("-L", f"-{depth}") for name in named for depth in range(1, 11)} == set(PRESETS)

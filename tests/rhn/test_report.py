@@ -228,7 +228,7 @@ def test_the_depth_figure_and_its_table_are_written(run, tmp_path, monkeypatch, 
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("report", "needs the folder of a training"),
+        ("report", "rhn report needs DIR"),
         ("report missing", "missing holds no training"),
         ("report --depth RUN NOVEL", "expected trainings on 'ptb'"),
         ("report RUN --output figure.txt", ".png, .svg, .pdf"),
