@@ -81,7 +81,7 @@ def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> T
     if not isinstance(cell, Cell) and (s0.dim() != 2 or len(s0) != x.shape[1]):
         raise InvalidInputError(f"s0 has shape {tuple(s0.shape)}: expected ({x.shape[1]}, state_size)")
     if isinstance(cell, Cell):
-        cell._check(x, s0)
+        cell.check(x, s0)
         states = torch.cat((s0.unsqueeze(0), cell.states(x, s0)))
     else:
         step, rows = vmap(_resolve(cell)[0]), [s0]

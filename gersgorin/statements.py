@@ -65,15 +65,12 @@ def gate_limits() -> list[SpectrumRecord]:
     ]
 
 
-def moving_spectra() -> list[SpectrumRecord]:
-    """Section 4, "gates move the spectrum": an RNN, an IRNN and an RHN that all listen to the music as trained cells do.
-
-    Their input weights are ten times what their initialisation draws.
-    """
+def moving_spectra(seed: int = 0) -> list[SpectrumRecord]:
+    """Section 4, what moves from step to step in an RNN, an IRNN and an RHN, their input weights ten times those drawn."""
     cells = {
-        "rnn": RNN(KEYS, UNITS, init="gaussian:0.1", **seeded()),
-        "irnn": IRNN(KEYS, UNITS, **seeded()),
-        "rhn": RHN(KEYS, UNITS, init="gaussian:0.1", transform_bias=-1.0, **seeded()),
+        "rnn": RNN(KEYS, UNITS, init="gaussian:0.1", **seeded(seed)),
+        "irnn": IRNN(KEYS, UNITS, **seeded(seed)),
+        "rhn": RHN(KEYS, UNITS, init="gaussian:0.1", transform_bias=-1.0, **seeded(seed)),
     }
     with torch.no_grad():
         for cell in cells.values():

@@ -162,7 +162,7 @@ class Cell(nn.Module):
         Raises:
             InvalidInputError: a shape or dtype does not fit, a mask has a gap, or the cell cannot take a dropout mask.
         """
-        self._check(x, s0, self.batch_first)
+        self.check(x, s0, self.batch_first)
         if mask is not None and mask.shape != x.shape[:-1]:
             raise InvalidInputError(f"mask has shape {tuple(mask.shape)}: expected {tuple(x.shape[:-1])}, as x")
         unbatched = x.dim() == 2
@@ -189,7 +189,7 @@ class Cell(nn.Module):
             return outputs.squeeze(1), last.squeeze(0)
         return (outputs.transpose(0, 1) if self.batch_first else outputs), last
 
-    def _check(self, x: Tensor, s0: Tensor | None, batch_first: bool = False) -> None:
+    def check(self, x: Tensor, s0: Tensor | None, batch_first: bool = False) -> None:
         """Say what does not fit, in the caller's own layout."""
         if x.dim() not in (2, 3) or x.shape[-1] != self.input_size:
             batched = f"({'B, T' if batch_first else 'T, B'}, {self.input_size})"
