@@ -12,7 +12,7 @@ from rhn.cells.highway import RHN
 from rhn.cells.init import Initialization
 from rhn.cells.layers import GateBlocks, Layer, Part, described_layers
 from rhn.cells.masks import CellMasks
-from rhn.cells.registry import CELLS, resolve_cell
+from rhn.cells.registry import CELLS, is_known, resolve_cell
 from rhn.cells.transition import DTRNN, DTSRNN, IRNN, RNN
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "described_layers",
     "from_torch",
     "hidden_size_for_budget",
+    "is_known",
     "num_parameters",
     "resolve_cell",
     "to_torch",

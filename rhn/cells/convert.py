@@ -2,17 +2,21 @@
 
 torch.nn has two biases where we have one: coming in they are added, going out the second one is zero, except for the GRU's candidate,
 whose inner bias is a parameter of ours too (bias_hn).
+
+`as_in_torch` makes a cell of ours from torch.nn's class alone, for `--cell torch.nn:LSTM`.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
-from rhn.cells.base import Cell
+from rhn.cells.base import Cell, positive
 from rhn.cells.gated import GRU, LSTM
 from rhn.cells.transition import RNN
 from rhn.errors import InvalidInputError
 
-_OURS = {nn.RNN: RNN, nn.RNNCell: RNN, nn.LSTM: LSTM, nn.LSTMCell: LSTM, nn.GRU: GRU, nn.GRUCell: GRU}
+OURS = {nn.RNN: RNN, nn.RNNCell: RNN, nn.LSTM: LSTM, nn.LSTMCell: LSTM, nn.GRU: GRU, nn.GRUCell: GRU}
 
 
 def from_torch(module: nn.Module) -> Cell:
@@ -20,7 +24,7 @@ def from_torch(module: nn.Module) -> Cell:
 
     Raises InvalidInputError for other modules, several layers, two directions or projections.
     """
-    ours = next((cell for theirs, cell in _OURS.items() if type(module) is theirs), None)
+    ours = next((cell for theirs, cell in OURS.items() if type(module) is theirs), None)
     if ours is None:
         raise InvalidInputError(
             f"cannot convert {type(module).__name__}: expected torch.nn's RNN, LSTM, GRU or one of their cells"
@@ -73,3 +77,18 @@ def to_torch(cell: Cell) -> nn.Module:
         if theirs is nn.GRU:
             module.bias_hh_l0[2 * n :].copy_(cell.bias_hn)
     return module
+
+
+def as_in_torch(theirs: type[nn.Module]) -> Callable[..., Cell]:
+    """Builds our form of torch.nn's RNN, LSTM, GRU or one of their cells; its weights start as torch's, uniform within 1 / sqrt(n).
+
+    One difference is left: torch adds up two biases, where we draw one.
+    """
+    ours = OURS[theirs]
+
+    def build(input_size, hidden_size, depth=1, *, init=None, generator=None, **keywords) -> Cell:
+        init = init or f"uniform:{positive('hidden_size', hidden_size) ** -0.5!r}"
+        return ours(input_size, hidden_size, depth, init=init, generator=generator, **keywords)
+
+    build.__name__, build.options, build.deep = theirs.__name__, ours.options, ours.deep
+    return build

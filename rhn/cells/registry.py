@@ -1,10 +1,14 @@
-"""The cells by name, and how a name, or a user's `package.module:factory`, becomes one."""
+"""The cells by name, and how a name, one of torch.nn's cells or a user's `package.module:factory`, becomes one."""
 
+import contextlib
 import difflib
 import importlib
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from rhn.cells.base import Cell
+from rhn.cells.convert import OURS, as_in_torch
 from rhn.cells.gated import GRU, LSTM
 from rhn.cells.highway import RHN
 from rhn.cells.transition import DTRNN, DTSRNN, IRNN, RNN
@@ -19,28 +23,48 @@ CELLS: dict[str, Callable[..., Cell]] = {
     "lstm": LSTM,
     "gru": GRU,
 }
+TORCH_CELLS = {f"torch.nn:{theirs.__name__}": as_in_torch(theirs) for theirs in OURS}
+
+
+def is_known(name: str) -> bool:
+    """Whether a cell's name, read from a file, is safe to resolve: no module of a user's is imported for it."""
+    return name in CELLS or name in TORCH_CELLS
 
 
 def resolve_cell(name: str) -> Callable[..., Cell]:
-    """The cell called `name` in `CELLS`, or a user's own as `package.module:factory`.
+    """The cell called `name` in `CELLS`, one of torch.nn's in our form, or a user's own as `package.module:factory`.
+
+    A user's module is looked for in the current folder too. Never give a name that was read from a file: see `is_known`.
 
     Raises InvalidInputError where there is none, with the nearest name, or where the module cannot be imported.
     """
-    if name in CELLS:
-        return CELLS[name]
+    if is_known(name):
+        return CELLS.get(name) or TORCH_CELLS[name]
     if ":" in name:
         module, _, attribute = name.partition(":")
         try:
-            factory = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise InvalidInputError(f"cannot load the cell {name!r}: {error}") from error
+            with _current_folder():
+                factory = getattr(importlib.import_module(module), attribute)
+        except Exception as error:  # whatever a user's module raises
+            raise InvalidInputError(f"cannot load the cell {name!r}: {type(error).__name__}: {error}") from error
         if not callable(factory):
             raise InvalidInputError(
                 f"{name!r} is not callable: expected a function or class (input_size, hidden_size, depth, ...)"
             )
-        return factory
+        return as_in_torch(factory) if factory in OURS else factory
     near = difflib.get_close_matches(name.lower().replace("_", "-"), CELLS, 2, cutoff=0.5)
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
     raise InvalidInputError(
         f"unknown cell {name!r}{hint} (cells: {', '.join(CELLS)}, or your own as package.module:factory)"
     )
+
+
+@contextlib.contextmanager
+def _current_folder() -> Iterator[None]:
+    """Modules of the current folder can be imported, after all others."""
+    here = str(Path.cwd())
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from rhn.cells import CELLS, Initialization, resolve_cell
+from rhn.cells import CELLS, Initialization, from_torch, is_known, resolve_cell
 from rhn.cells.base import positive
 from rhn.errors import InvalidInputError
 
@@ -72,7 +72,7 @@ def from_file(model: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     """
 
     def build(*, cell: str, **config) -> nn.Module:
-        if cell not in CELLS:
+        if not is_known(cell):
             raise InvalidInputError(
                 f"its cell {cell!r} is none of ours: pass it, load_checkpoint(path, factory=rhn.models.with_cell(...))"
             )
@@ -97,6 +97,28 @@ def _build(name, factory, input_size, hidden_size, depth, init, generator, keywo
         cell = factory(input_size, hidden_size, depth, **keywords)
     except TypeError as error:
         raise InvalidInputError(f"the cell {name!r} cannot be built: {error}") from error
+    if isinstance(cell, nn.RNNBase | nn.RNNCellBase):
+        cell = from_torch(cell)
     if not draws:
         draw(cell, init, generator)
+    if not ours:
+        _try(name, cell, input_size, hidden_size)
     return cell
+
+
+def _try(name: str, cell: nn.Module, input_size: int, hidden_size: int) -> None:
+    """See that a user's cell runs over time; raises InvalidInputError."""
+    expected = f"(outputs (T, B, {hidden_size}), state) for x (T, B, {input_size})"
+    if not isinstance(cell, nn.Module):
+        raise InvalidInputError(
+            f"{name!r} builds a {type(cell).__name__}: expected a torch module that returns {expected}"
+        )
+    like = next(cell.parameters(), torch.empty(0))
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            outputs, _ = cell(like.new_zeros(2, 1, input_size))
+            shape = tuple(outputs.shape)
+    except Exception as error:  # whatever a user's cell raises
+        raise InvalidInputError(f"the cell {name!r} does not run, expected {expected}: {error}") from error
+    if shape != (2, 1, hidden_size):
+        raise InvalidInputError(f"the cell {name!r} gives outputs {shape} for T = 2, B = 1: expected {expected}")
