@@ -38,7 +38,11 @@ def hidden_size_for_budget(
         raise InvalidInputError(f"a budget of {budget} parameters is beyond any computer: at most {LARGEST_BUDGET}")
 
     def size(n: int) -> int:
-        return num_parameters(factory(input_size, n, depth, device="meta", **options)) + (n + 1) * output_size
+        try:
+            network = factory(input_size, n, depth, device="meta", **options)
+            return num_parameters(network) + (n + 1) * output_size
+        except (TypeError, AttributeError) as error:
+            raise InvalidInputError(f"the parameters of the cell {cell!r} cannot be counted: {error}") from error
 
     if size(1) > budget:
         raise InvalidInputError(

@@ -74,7 +74,8 @@ def from_file(model: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     def build(*, cell: str, **config) -> nn.Module:
         if not is_known(cell):
             raise InvalidInputError(
-                f"its cell {cell!r} is none of ours: pass it, load_checkpoint(path, factory=rhn.models.with_cell(...))"
+                f"its cell {cell!r} is none of ours, and a file does not decide which code runs: name it with --cell, "
+                "or in Python load_checkpoint(path, factory=rhn.models.with_cell(...))"
             )
         return model(cell, **config)
 
