@@ -1,16 +1,16 @@
-"""Losses in nats a frame, of one model or of a stack, always over the same batches: what training reports, `evaluate` repeats."""
+"""The loss of one model on a split, over the same batches as in training: what a training reports, `rhn evaluate` repeats."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from rhn.chorales.batches import Minibatch, evaluation_batches, predicted_frames
+from rhn.chorales.batches import evaluation_batches, predicted_frames
+from rhn.chorales.losses import mean_nll
 from rhn.engine.numerics import exact
 from rhn.engine.stack import Stack
-from rhn.kernels.bernoulli import frame_nll
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,3 @@ def evaluate(model: nn.Module, pieces: Sequence[np.ndarray], *, device: torch.de
     batches = evaluation_batches(pieces, device=device, dtype=stack.dtype)
     with exact():
         return Evaluation(mean_nll(stack, batches).item(), predicted_frames(batches))
-
-
-def mean_nll(stack: Stack, batches: Sequence[Minibatch]) -> Tensor:
-    """Nats a predicted frame of each model, (K,) in float64."""
-    return sum(stack.map(_total_nll, b.frames, b.mask) for b in batches) / predicted_frames(batches)
-
-
-def mean_loss(model, frames: Tensor, mask: Tensor, count: int) -> Tensor:
-    """What a step of training descends: nats a predicted frame of one batch (T, B, keys) with its mask (T, B)."""
-    return frame_nll(model(frames[:-1]), frames[1:], mask[1:]).sum() / count
-
-
-def _total_nll(model, frames: Tensor, mask: Tensor) -> Tensor:
-    return frame_nll(model(frames[:-1]), frames[1:], mask[1:]).sum(dtype=torch.float64)

@@ -9,15 +9,16 @@ training loss is the loss of the weights that are kept, and `rhn evaluate` finds
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rhn.chorales.batches import evaluation_batches, training_batches
-from rhn.chorales.evaluation import mean_loss, mean_nll
+from rhn.chorales.batches import Minibatch, evaluation_batches, training_batches
+from rhn.chorales.losses import mean_loss, mean_nll
 from rhn.data import Corpus
 from rhn.engine.curves import Objective, best_epoch, diverged, has_ended
 from rhn.engine.graphs import replayed
@@ -81,8 +82,8 @@ class Training:
         where = {"device": self.device, "dtype": slots.stack.dtype}
         self._batches = training_batches(corpus.train, plan.batch_size, **where)
         self._splits = [evaluation_batches(pieces, **where) for pieces in (corpus.train, corpus.valid)]
-        first = next(iter(models.values()))
-        self._part_size = part_size(first, max(batch.mask.numel() for batch in self._batches), self.device)
+        positions = max(batch.mask.numel() for batch in self._batches)
+        self._part_size = part_size(next(iter(models.values())), positions, self.device)
         if saved:
             self._curves = {n: np.asarray(saved[n].curve) for n in models}
             self._use(slots.resumed({n: saved[n].arrays for n in models}))
@@ -131,21 +132,11 @@ class Training:
     def _use(self, slots: Slots) -> None:
         """Train these from now on."""
         self._slots = slots
-        changes = [*slots.stack.weights.values(), *slots.velocity.values()]
         size = self._part_size or len(slots)
         parts = [slots[start : start + size] for start in range(0, len(slots), size)]
-
-        def step(i: int) -> None:
-            batch = self._batches[i]
-            for part in parts:
-                gradients = part.stack.gradients(mean_loss, batch.frames, batch.mask, batch.count)
-                sgd_(part.stack.weights, part.velocity, gradients, part.learning_rate, self.plan.momentum)
-
-        def losses(split: int) -> Tensor:
-            return torch.cat([mean_nll(part.stack, self._splits[split]) for part in parts])
-
-        self._step = replayed(step, self.device, changes)
-        self._losses = replayed(losses, self.device)
+        changes = [*slots.stack.weights.values(), *slots.velocity.values()]
+        self._step = replayed(partial(_step, parts, self._batches, self.plan.momentum), self.device, changes)
+        self._losses = replayed(partial(_losses, parts, self._splits), self.device)
 
     def _measure(self, live: list[int]) -> None:
         """Add the losses of now to the curves of these trials, and keep the weights of those that are better than ever."""
@@ -178,3 +169,16 @@ class Training:
                     f"the loss of trial {number} is not finite before training: draw smaller initial weights than "
                     f"{getattr(self._models[number], 'init', 'these')}"
                 )
+
+
+def _step(parts: Sequence[Slots], batches: Sequence[Minibatch], momentum: float, i: int) -> None:
+    """A step of every trial on batch i."""
+    batch = batches[i]
+    for part in parts:
+        gradients = part.stack.gradients(mean_loss, batch.frames, batch.mask, batch.count)
+        sgd_(part.stack.weights, part.velocity, gradients, part.learning_rate, momentum)
+
+
+def _losses(parts: Sequence[Slots], splits: Sequence[Sequence[Minibatch]], split: int) -> Tensor:
+    """The loss of every trial on a split, (K,)."""
+    return torch.cat([mean_nll(part.stack, splits[split]) for part in parts])

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from rhn.engine.curves import Objective, best_epoch
+from rhn.chorales.config import ChoraleConfig
+from rhn.chorales.loop import Training
+from rhn.engine.curves import best_epoch
 
 
 @contextlib.contextmanager
-def epoch_progress(epochs: int, objective: Objective) -> Iterator[Callable[[np.ndarray], None]]:
-    """Yields what to call with the curve after every epoch."""
+def training_progress(config: ChoraleConfig) -> Iterator[Callable[[Training], None]]:
+    """What to call with the training at its start and after every epoch."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -20,10 +22,11 @@ def epoch_progress(epochs: int, objective: Objective) -> Iterator[Callable[[np.n
     )
     columns = (TextColumn("epoch"), MofNCompleteColumn(), BarColumn(20), words, TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("", total=epochs, train=np.nan, valid=np.nan, best=0)
+        task = bar.add_task("", total=config.epochs, train=np.nan, valid=np.nan, best=0)
 
-        def show(curve: np.ndarray) -> None:
-            train, valid = curve[-1]
-            bar.update(task, completed=len(curve) - 1, train=train, valid=valid, best=best_epoch(curve, objective))
+        def show(training: Training) -> None:
+            curve = training.curve(0)
+            (train, valid), best = curve[-1], best_epoch(curve, config.objective)
+            bar.update(task, completed=training.epoch, train=train, valid=valid, best=best)
 
         yield show

@@ -1,14 +1,11 @@
-"""A training in a folder: killed at any moment, the same call goes on and ends as if nothing had happened.
+"""A training on the chorales in a folder, as `rhn.engine.driver` has it.
 
-    config.json          what is trained, and on which data
-    metrics.jsonl        a line an epoch: {"epoch", "train_nll", "valid_nll"}, nats a frame; epoch 0 is before training
-    best.safetensors     the checkpoint of the best epoch so far
-    state.safetensors    the last saved state: curve, weights, velocity, best weights
-
-The state is the truth: lines of epochs after it are dropped and written again, with the same numbers (on a CPU, the same bits).
+metrics.jsonl        a line an epoch: {"epoch", "train_nll", "valid_nll"}, nats a frame; epoch 0 is before training
+best.safetensors     the checkpoint of the best epoch so far
+state.safetensors    curve, weights, velocity, best weights
 """
 
-import time
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,19 +14,16 @@ from types import MappingProxyType
 import numpy as np
 
 from rhn.checkpoints import save_checkpoint
+from rhn.chorales.build import build_model
 from rhn.chorales.config import ChoraleConfig
 from rhn.chorales.evaluation import evaluate
 from rhn.chorales.loop import Plan, Training
 from rhn.data import Corpus
-from rhn.engine.curves import best_epoch, diverged
-from rhn.engine.folder import held, metrics_file, require_same_training
-from rhn.engine.seeds import weights_generator
-from rhn.engine.state import TrialState, read_state, write_state
+from rhn.engine.curves import diverged, kept
+from rhn.engine.driver import drive
+from rhn.engine.folder import homes
+from rhn.engine.state import TrialState
 from rhn.files import finite_json
-from rhn.interrupts import Interrupted, deferred_interrupt
-from rhn.models import PolyphonicModel
-
-SAVE_SHARE = 0.02  # of the time may go into saving: a kill costs as much as is trained meanwhile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +36,8 @@ class Result:
     valid_nll: float
     test_nll: float
     epochs: int
+    finished: bool
+    """False where time ran out first."""
     diverged: bool
 
 
@@ -51,105 +47,82 @@ def train(
     out: str | Path,
     *,
     device: str = "cpu",
+    max_minutes: float = math.inf,
     about: Mapping[str, str | None] = MappingProxyType({}),
-    on_epoch: Callable[[np.ndarray], None] = lambda curve: None,
+    on_unit: Callable[[Training], None] = lambda training: None,
+    on_epoch: Callable[[int, dict], None] = lambda seed, line: None,
 ) -> Result:
-    """Train, or go on where the folder says; `on_epoch(curve)` is called after every epoch, see `rhn.engine.curves`.
+    """Train, or go on where the folder says; arguments and errors as in `rhn.engine.driver.drive`.
 
     about: entries that config.json keeps beside the configuration, and that may change.
-
-    Raises:
-        InvalidInputError: the folder holds another training; the message names what differs.
-        DataError: the saved state is damaged.
-        OutputError: the folder cannot be written to, or another process trains in it.
-        Interrupted: Ctrl-C; everything is saved.
     """
-    folder, model = Path(out), build_model(config)  # what cannot be built leaves no folder behind
-    with held(folder), deferred_interrupt() as interrupt:
-        told = asdict(config) | {"data": corpus.checksum, **about}
-        require_same_training(folder / "config.json", told, free=tuple(about))
-        training = Training(
-            {0: model},
-            {0: config.learning_rate},
-            corpus,
-            _plan(config),
-            device=device,
-            saved=_load_state(folder / "state.safetensors"),
+    run = _Run(Path(out), config, corpus, device)  # what cannot be built leaves no folder behind
+    fixed, times = {"data": corpus.checksum}, {"max_minutes": max_minutes}
+    drive(run, run.folder, config, fixed=fixed, free=about, **times, on_unit=on_unit, on_epoch=on_epoch)
+    return run.result()
+
+
+class _Run:
+    """Implements `rhn.engine.driver.Run`: a unit is an epoch."""
+
+    unit, saves_every_epoch = "epoch", False  # the training itself keeps the best weights
+
+    def __init__(self, folder: Path, config: ChoraleConfig, corpus: Corpus, device: str):
+        self.folder, self.homes = folder, homes(folder, [config.seed])
+        self._config, self._corpus, self._device = config, corpus, device
+        self._model = build_model(config)
+
+    def begin(self, saved: Mapping[str, np.ndarray] | None) -> None:
+        config = self._config
+        state = None if saved is None else {0: TrialState(saved["curve"], saved)}
+        shared = ("depth", "seed", "epochs", "patience", "objective", "batch_size", "momentum")
+        plan = Plan(arch=config.cell, **{name: getattr(config, name) for name in shared})
+        models, rates = {0: self._model}, {0: config.learning_rate}
+        self.training = Training(models, rates, self._corpus, plan, device=self._device, saved=state)
+
+    @property
+    def epochs(self) -> int:
+        return self.training.epoch
+
+    @property
+    def finished(self) -> bool:
+        return not self.training.live()
+
+    def advance(self) -> bool:
+        self.training.run_epoch()
+        return True
+
+    def lines(self, seed: int) -> list[dict]:
+        curve = self.training.curve(0).tolist()
+        return [{"epoch": epoch, "train_nll": t, "valid_nll": v} for epoch, (t, v) in enumerate(curve)]
+
+    def keep(self, ended: bool) -> None:
+        metrics = kept(self.training.curve(0), self._config.objective)._asdict()
+        save_checkpoint(
+            self.folder / "best.safetensors",
+            self.training.best_model(0),
+            train=asdict(self._config),
+            data={"source": self._corpus.source, "checksum": self._corpus.checksum},
+            metrics=metrics | ({"test_nll": finite_json(self._test_nll())} if self.finished else {}),
         )
-        lines = [_line(epoch, losses) for epoch, losses in enumerate(training.curve(0).tolist())]
-        with metrics_file(folder / "metrics.jsonl", lines) as write_metrics:
-            on_epoch(training.curve(0))
-            next_save = 0.0
-            while training.live():
-                training.run_epoch()
-                write_metrics(_line(training.epoch, training.curve(0)[-1].tolist()))
-                on_epoch(training.curve(0))
-                started = time.monotonic()
-                if interrupt.pending or started > next_save:
-                    _save(folder, training, config, corpus)
-                    next_save = time.monotonic() + (time.monotonic() - started) / SAVE_SHARE
-                if interrupt.pending:
-                    raise Interrupted(
-                        f"stopped after epoch {training.epoch}, saved in {folder}; the same command goes on"
-                    )
-        return _finish(folder, training, config, corpus, device)
 
+    def arrays(self) -> Mapping[str, object]:
+        state = self.training.state(0)
+        return {**state.arrays, "curve": state.curve}
 
-def build_model(config: ChoraleConfig) -> PolyphonicModel:
-    """The model of a configuration, before training."""
-    return PolyphonicModel(
-        config.cell,
-        hidden_size=config.hidden_size,
-        depth=config.depth,
-        init=f"gaussian:{config.init_std!r}",
-        generator=weights_generator(config.seed, config.cell, config.depth),
-        **config.cell_options,
-    )
+    def result(self) -> Result:
+        curve = self.training.curve(0)
+        best = kept(curve, self._config.objective)
+        return Result(
+            checkpoint=str(self.folder / "best.safetensors"),
+            best_epoch=best.epoch,
+            train_nll=best.train_nll,
+            valid_nll=best.valid_nll,
+            test_nll=self._test_nll(),
+            epochs=self.epochs,
+            finished=self.finished,
+            diverged=diverged(curve),
+        )
 
-
-def _plan(config: ChoraleConfig) -> Plan:
-    shared = ("depth", "seed", "epochs", "patience", "objective", "batch_size", "momentum")
-    return Plan(arch=config.cell, **{name: getattr(config, name) for name in shared})
-
-
-def _load_state(path: Path) -> dict[int, TrialState] | None:
-    if (saved := read_state(path)) is None:
-        return None
-    arrays, _ = saved
-    return {0: TrialState(arrays.pop("curve"), arrays)}
-
-
-def _save(folder: Path, training: Training, config: ChoraleConfig, corpus: Corpus, **metrics) -> None:
-    """The best checkpoint first, then the state: a kill between them leaves nothing that is not written again."""
-    curve, state = training.curve(0), training.state(0)
-    best = best_epoch(curve, config.objective)
-    train_nll, valid_nll = curve[best].tolist()
-    save_checkpoint(
-        folder / "best.safetensors",
-        training.best_model(0),
-        train=asdict(config),
-        data={"source": corpus.source, "checksum": corpus.checksum},
-        metrics={"epoch": best, "train_nll": train_nll, "valid_nll": valid_nll, **metrics},
-    )
-    write_state(folder / "state.safetensors", {**state.arrays, "curve": state.curve})
-
-
-def _finish(folder: Path, training: Training, config: ChoraleConfig, corpus: Corpus, device: str) -> Result:
-    curve, test = training.curve(0), evaluate(training.best_model(0), corpus.test, device=device).nll
-    _save(folder, training, config, corpus, test_nll=finite_json(test))
-    best = best_epoch(curve, config.objective)
-    train_nll, valid_nll = curve[best].tolist()
-    return Result(
-        checkpoint=str(folder / "best.safetensors"),
-        best_epoch=best,
-        train_nll=train_nll,
-        valid_nll=valid_nll,
-        test_nll=test,
-        epochs=training.epoch,
-        diverged=diverged(curve),
-    )
-
-
-def _line(epoch: int, losses: list[float]) -> dict:
-    train_nll, valid_nll = losses
-    return {"epoch": epoch, "train_nll": train_nll, "valid_nll": valid_nll}
+    def _test_nll(self) -> float:
+        return evaluate(self.training.best_model(0), self._corpus.test, device=self._device).nll

@@ -69,7 +69,7 @@ class Evaluate:
     def _text(self) -> None:
         self._check_methods()
         trained, device = text_model(self.checkpoint, self.cell), resolve_device(self.device)
-        from rhn.language.runs import measure, measure_name
+        from rhn.language.evaluation import measure, measure_name
 
         corpus, used = trained.corpus(self.data), {}
         with progress_bars() as report:

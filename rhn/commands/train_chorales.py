@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 def train_chorales(config: ChoraleConfig, options: "Train | Resume") -> None:
     """Train or go on, and print what it came to."""
     device, corpus = resolve_device(options.device), chorale_corpus(options.data)
-    from rhn.chorales.progress import epoch_progress
+    from rhn.chorales.progress import training_progress
     from rhn.chorales.runs import train
     from rhn.engine.numerics import keep_memory
 
     keep_memory()
-    with epoch_progress(config.epochs, config.objective) as show:
-        result = train(config, corpus, options.out, device=device, about=about_data(options.data), on_epoch=show)
+    with training_progress(config) as show:
+        result = train(config, corpus, options.out, device=device, about=about_data(options.data), on_unit=show)
     if options.json:
         print_json(asdict(result))
         return
@@ -36,7 +36,7 @@ def count_parameters(config: ChoraleConfig) -> int:
     import torch
 
     from rhn.cells.budget import num_parameters
-    from rhn.chorales.runs import build_model
+    from rhn.chorales.build import build_model
 
     with torch.device("meta"):
         return num_parameters(build_model(config))

@@ -22,8 +22,9 @@ def train_text(config: LanguageConfig, seeds: Sequence[int], options: "Train | R
     """Train or go on, and print what it came to."""
     device, minutes = resolve_device(options.device), _minutes(options.max_minutes)
     from rhn.engine.numerics import keep_memory
+    from rhn.language.evaluation import measure_name
     from rhn.language.progress import tensorboard_writer, training_progress
-    from rhn.language.runs import measure_name, train_language_model
+    from rhn.language.runs import train
 
     out, corpus = options.out, text_corpus(config, options.data)
     threads, name = _threads(options.threads, config), measure_name(corpus.vocabulary)
@@ -38,8 +39,8 @@ def train_text(config: LanguageConfig, seeds: Sequence[int], options: "Train | R
             show.epoch(seed, line)
 
         shared = {"seeds": seeds, "device": device, "threads": threads, "max_minutes": minutes}
-        shared |= {"about": about_data(options.data), "on_window": show.window, "on_epoch": on_epoch}
-        results = train_language_model(config, corpus, out, **shared)
+        shared |= {"about": about_data(options.data), "on_unit": show.unit, "on_epoch": on_epoch}
+        results = train(config, corpus, out, **shared)
     found = [_summary(result, name) for result in results]
     if options.json:
         print_json(found[0] if len(found) == 1 else {"seeds": found})
@@ -66,7 +67,7 @@ def _minutes(minutes: float | None) -> float:
 
 
 def _summary(result, name: str) -> dict:
-    from rhn.language.runs import measure
+    from rhn.language.evaluation import measure
 
     return {
         "seed": result.seed,

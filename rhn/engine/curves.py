@@ -3,7 +3,7 @@
 A trial needs no counters beside its curve, so there are none to save, and none that could disagree with it.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,24 @@ def best_epoch(curve: np.ndarray, objective: Objective) -> int:
     """
     losses = np.where(np.isfinite(curve).all(axis=1), curve[:, 0 if objective == "train" else 1], np.inf)
     return int(losses.argmin())
+
+
+class Kept(NamedTuple):
+    """The losses of the weights that are kept, those of the best epoch."""
+
+    epoch: int
+    train_nll: float
+    valid_nll: float
+
+
+def kept(curve: np.ndarray, objective: Objective) -> Kept:
+    """What the weights that are kept came to.
+
+    >>> kept(np.array([[9.0, 8.0], [7.0, 8.5], [7.0, 8.2]]), "train")
+    Kept(epoch=1, train_nll=7.0, valid_nll=8.5)
+    """
+    epoch = best_epoch(curve, objective)
+    return Kept(epoch, *curve[epoch].tolist())
 
 
 def has_ended(curve: np.ndarray, objective: Objective, *, epochs: int, patience: int) -> bool:

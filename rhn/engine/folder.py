@@ -1,9 +1,10 @@
-"""A training's folder: held by one process, sworn to one configuration, with a file of one line an epoch."""
+"""A training's folder: one process writes to it, it holds one configuration, and a file of one line an epoch."""
 
 import contextlib
 import fcntl
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 from rhn.errors import DataError, InvalidInputError, OutputError
@@ -26,20 +27,33 @@ def held(folder: Path) -> Iterator[None]:
         yield
 
 
-def require_same_training(
-    path: Path, wanted: dict, *, free: tuple[str, ...] = (), defaults: Mapping[str, object] = {}
-) -> dict | None:
+def require_own_folder(folder: Path) -> None:
+    """Raise InvalidInputError where a training would overwrite what is not a training's, such as the best network of a study."""
+    names = ("best.safetensors", "last.safetensors", "state.safetensors", "metrics.jsonl")
+    if found := [name for name in names if (folder / name).exists() and not (folder / "config.json").exists()]:
+        raise InvalidInputError(
+            f"{folder} holds {' and '.join(found)} but no config.json of a training: expected a new folder, "
+            "or one that a training has made; give another --out"
+        )
+
+
+def homes(folder: Path, seeds: Sequence[int]) -> dict[int, Path]:
+    """Where the files of each seed are: the folder itself for one seed, seed-N/ in it for several."""
+    return {seed: folder if len(seeds) == 1 else folder / f"seed-{seed}" for seed in seeds}
+
+
+def require_same_training(path: Path, config, wanted: dict, free: Collection[str]) -> dict | None:
     """See that config.json says this, and write it where it does not; returns what it said before, None where it is new.
 
-    free:      names of entries that may differ
-    defaults:  what it means where an entry is missing, by name: an older version did not write it yet
+    config:  the dataclass that says what it means where an entry is missing: an older version did not write it yet
+    free:    names of entries that may differ
     Raises InvalidInputError, naming what differs, or DataError for a damaged file.
     """
     found = _read(path)
     if found is None:
         _write(path, wanted)
         return None
-    there = {**defaults, **found}
+    there = {f.name: f.default for f in fields(config) if f.default is not MISSING} | found
     differences = [
         f"{name} is {json.dumps(value)} here and {json.dumps(there.get(name))} there"
         for name, value in wanted.items()

@@ -1,8 +1,8 @@
 """Calls that are replayed on a GPU: a recurrence is thousands of small launches, a CUDA graph of them is one.
 
 `replayed`: a function(i) works on the i-th of a fixed list of batches and on tensors that stay where they are; each i is captured once.
-`captured`: a function of new tensors every time, which are copied to where those of the first call with their shapes were. Each
-combination of shapes, and so each length of a window, is captured once; that takes as long as two calls without a graph.
+`captured`: a function of new tensors every time, which are copied to where those of the first call with their shapes and types were.
+Each combination of them, and so each length of a window, is captured once; that takes as long as two calls without a graph.
 On other devices both functions are simply called.
 """
 
@@ -17,14 +17,18 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 def replayed(
     function: Callable[[int], Tensor | None], device: torch.device, changes: Sequence[Tensor] = ()
 ) -> Callable:
-    """The same function, as one CUDA graph for each i on a GPU. `changes` are the tensors that it writes to in place."""
+    """The same function, as one CUDA graph for each i on a GPU. `changes` are the tensors that it writes to in place.
+
+    What it returns is the caller's to keep. The function must not refer to what holds it: graphs die by counting references, and a
+    cycle would keep their memory until the garbage collector comes by.
+    """
     return _Replayed(function, changes) if device.type == "cuda" else function
 
 
 def captured(function: Callable[..., Any], device: torch.device, changes: Sequence[Tensor] = ()) -> Callable[..., Any]:
-    """The same function of trees of tensors, as a CUDA graph for each new shape on a GPU.
+    """The same function of trees of tensors, as a CUDA graph for each new combination of shapes on a GPU.
 
-    What it returns there is overwritten by the next call, which it may be given to.
+    What it returns there is overwritten by the next call, which it may be given to. As for `replayed`, no cycle of references.
     """
     return _Captured(function, changes) if device.type == "cuda" else function
 
@@ -46,6 +50,8 @@ class _Graphs:
 
     def _capture(self, function: Callable[[], Any]) -> tuple[torch.cuda.CUDAGraph, Any]:
         """Run once on a side stream, as capturing asks for, then record; what either changed is put back."""
+        if not self._graphs:
+            torch.cuda.empty_cache()  # the memory of graphs that died, which the allocator cannot take back while it captures
         before = [t.clone() for t in self._changes]
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
@@ -65,7 +71,8 @@ class _Replayed:
         self._function, self._graphs = function, _Graphs(changes)
 
     def __call__(self, i: int) -> Tensor | None:
-        return self._graphs.replay(i, lambda: self._function(i))
+        result = self._graphs.replay(i, lambda: self._function(i))
+        return None if result is None else result.clone()  # the graphs share memory: another i may overwrite it
 
 
 class _Captured:
@@ -75,7 +82,7 @@ class _Captured:
 
     def __call__(self, *trees: Any) -> Any:
         leaves, structure = tree_flatten(trees)
-        key = tuple(None if leaf is None else leaf.shape for leaf in leaves)
+        key = tuple(None if leaf is None else (leaf.shape, leaf.dtype) for leaf in leaves)
         if key not in self._inputs:
             self._inputs[key] = [None if leaf is None else torch.empty_like(leaf) for leaf in leaves]
         kept = self._inputs[key]

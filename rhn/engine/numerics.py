@@ -6,17 +6,26 @@ a standard deviation of 1e-8) make numbers below 1e-38, which a CPU multiplies a
 
 import contextlib
 import ctypes
+import os
 import sys
 from collections.abc import Iterator
 
 import torch
+
+from rhn.errors import InvalidInputError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _GIGABYTE = -1, -3, 1 << 30
 
 
 @contextlib.contextmanager
 def exact(threads: int = 1) -> Iterator[None]:
-    """So many threads and no denormal numbers inside; outside all is as it was."""
+    """Within, torch uses so many threads and sets denormal numbers to zero; afterwards both settings are as they were before.
+
+    Raises InvalidInputError for more threads than the machine has CPUs: thousands of them end the process.
+    """
+    most = os.cpu_count() or 1
+    if not 1 <= threads <= most:
+        raise InvalidInputError(f"{threads} threads were asked for, expected 1 to {most}, the CPUs of this machine")
     before, flushed = torch.get_num_threads(), torch.tensor([1e-40], dtype=torch.float32).mul(1).item() == 0
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)

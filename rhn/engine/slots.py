@@ -65,12 +65,18 @@ class Slots:
         return size | {f"{group}.{name}": t[k].cpu().numpy().copy() for group, name, t in self._tensors()}
 
     def resumed(self, saved: Mapping[int, Mapping[str, np.ndarray]]) -> "Slots":
-        """These trials, with what `arrays` gave; on a GPU in a stack of the size they were saved in, so that the same bits follow."""
+        """These trials, with what `arrays` gave; on a GPU in a stack of the size they were saved in, so that the same bits follow.
+
+        Raises KeyError or ValueError where the arrays are of another network.
+        """
         size = max(int(arrays.get("stack_size", 0)) for arrays in saved.values())
         slots = self[[*range(len(self)), *[0] * (size - len(self))]]
         for k, number in enumerate(slots.numbers):
             for group, name, t in slots._tensors():
-                t[k] = torch.from_numpy(np.asarray(saved[number][f"{group}.{name}"]))
+                array = np.asarray(saved[number][f"{group}.{name}"])
+                if array.shape != t[k].shape:
+                    raise ValueError(f"{group}.{name} has shape {array.shape}, expected {tuple(t[k].shape)}")
+                t[k] = torch.from_numpy(array)
         return slots
 
     def _tensors(self) -> list[tuple[str, str, Tensor]]:

@@ -4,6 +4,7 @@ A state file is one .safetensors file with a checksum in its header. A state tha
 it would change the results without a word.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,9 @@ from safetensors.numpy import save
 from rhn.errors import DataError
 from rhn.files import atomic_path
 
-CHECKSUM = "checksum"  # its entry in the header
+ENTRY = (
+    "rhn_state"  # the header's only entry, since safetensors writes several in any order: JSON of checksum and metadata
+)
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,9 @@ def write_state(path: str | Path, arrays: Mapping[str, object], metadata: Mappin
     Raises OutputError where the file cannot be written; an existing one stays as it was.
     """
     plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    header = dict(metadata or {})
+    header = {"checksum": _checksum(plain, metadata or {}), "metadata": dict(metadata or {})}
     with atomic_path(path) as temporary:
-        temporary.write_bytes(save(plain, header | {CHECKSUM: _checksum(plain, header)}))
+        temporary.write_bytes(save(plain, {ENTRY: json.dumps(header)}))
 
 
 def read_state(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
@@ -51,31 +54,38 @@ def read_state(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
     Raises DataError where the file cannot be read, and, in other words, where it is damaged.
     """
     path = Path(path)
-    if (metadata := read_state_metadata(path)) is None:
+    if (header := _header(path)) is None:
         return None
     try:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file, not a dict)
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise _damaged(path, str(error)) from error
-    if metadata.pop(CHECKSUM, None) != _checksum(arrays, metadata):
+    if header["checksum"] != _checksum(arrays, header["metadata"]):
         raise _damaged(path, "its checksum differs")
-    return arrays, metadata
+    return arrays, header["metadata"]
 
 
 def read_state_metadata(path: str | Path) -> dict[str, str] | None:
-    """The texts in a state's header, checksum included but not compared; None where there is no file. Raises as `read_state`."""
-    path = Path(path)
+    """The texts in a state's header, without looking at its arrays; None where there is no file. Raises as `read_state`."""
+    header = _header(Path(path))
+    return None if header is None else header["metadata"]
+
+
+def _header(path: Path) -> dict | None:
     try:
         path.open("rb").close()
         with safe_open(path, framework="numpy") as file:
-            return dict(file.metadata() or {})
+            header = json.loads((file.metadata() or {}).get(ENTRY, "{}"))
+        if "checksum" not in header:
+            raise _damaged(path, "it has no checksum")
+        return {"checksum": header["checksum"], "metadata": dict(header["metadata"])}
     except FileNotFoundError:
         return None
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{path} cannot be read ({reason}): see that it is a file that you may read") from error
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from error
 
 

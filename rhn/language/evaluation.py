@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rhn.data.text import Tokens
+from rhn.data.text import Tokens, Vocabulary
 from rhn.engine.graphs import captured
 from rhn.engine.stack import Stack
 from rhn.errors import InvalidInputError
-from rhn.language.step import sums, token_nll
+from rhn.language.losses import token_nll
+from rhn.language.step import sums
 from rhn.language.windows import window_of
 from rhn.models.dropout import Masks
 from rhn.models.language import States
@@ -110,7 +111,17 @@ def perplexity(nll: float) -> float:
     return math.exp(nll) if nll < 700 else math.inf if nll == nll else math.nan
 
 
+def measure_name(vocabulary: Vocabulary) -> str:
+    """What a text of this vocabulary is measured in: "perplexity" for words, "bits_per_character" for the others."""
+    return "perplexity" if vocabulary.unit == "words" else "bits_per_character"
+
+
+def measure(nll: float, name: str) -> float:
+    """A loss in nats a token as perplexity or bits."""
+    return perplexity(nll) if name == "perplexity" else nll / math.log(2)
+
+
 def check_temperature(temperature: float) -> None:
-    """Raise InvalidInputError unless it is above 0."""
-    if not 0 < temperature < math.inf:
+    """Raise InvalidInputError unless it is a number above 0."""
+    if isinstance(temperature, str) or not 0 < temperature < math.inf:
         raise InvalidInputError(f"the temperature is {temperature}, expected a number above 0")

@@ -7,6 +7,7 @@ stopped anywhere goes on to the same numbers. A seed whose loss is no longer fin
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,11 +20,12 @@ from rhn.engine.stack import Stack
 from rhn.errors import DataError, DivergedError, InvalidInputError
 from rhn.language.averaging import Average
 from rhn.language.build import build_model
-from rhn.language.config import LanguageConfig
+from rhn.language.config import LanguageConfig, Step
 from rhn.language.evaluation import stack_nll, zero_states
 from rhn.language.step import training_step
 from rhn.language.windows import SHORTEST, epoch_windows, training_rows, window_of
 from rhn.models.dropout import Masks, draw_masks
+from rhn.models.language import States
 
 BEYOND = 700.0  # nats a token: exp of it is no number any more
 CHECK_EVERY = 100  # windows after which losses are looked at: on a GPU each look waits for all work before it
@@ -145,7 +147,8 @@ class LanguageTraining:
         )
 
     def arrays(self) -> dict[str, Tensor]:
-        """All that a resume needs, by name, on the CPU; call `check` first."""
+        """All that a resume needs, by name, on the CPU; seeds that are not finite leave before, see `check`."""
+        self.check()
         found = {name: t.cpu().contiguous() for name, t in self._changing().items()}
         for seed, curve in self._curves.items():
             rows = [[e.train_nll, e.valid_nll, e.learning_rate, e.gradient_norm] for e in curve]
@@ -200,7 +203,9 @@ class LanguageTraining:
         self._average = (average or Average.of(stack)) if self.config.averaging else None
         self._rate = torch.empty(len(stack), device=self.device, dtype=stack.dtype)
         changes = [*stack.weights.values(), *self._states]
-        self._step = captured(self._take, self.device, changes + (self._average.tensors() if self._average else []))
+        changes += self._average.tensors() if self._average else []
+        take = partial(_take, stack, self._states, self._average, self._rate, self.config.step)
+        self._step = captured(take, self.device, changes)
 
     def _keep(self, places: list[int]) -> None:
         """Go on with these places of the stack."""
@@ -223,16 +228,6 @@ class LanguageTraining:
         self._rate.fill_(config.rate(epoch))
         for s in self._states:
             s.zero_()
-
-    def _take(self, tokens: Tensor, masks: Masks, keep: Tensor | None) -> tuple[Tensor, Tensor]:
-        """One step of every model, in place: (nll (K,), norm (K,))."""
-        states = self._states if keep is None else tuple(s * keep for s in self._states)
-        taken, _ = training_step(self._stack, tokens, states, masks, self._rate, self.config.step)
-        for s, after in zip(self._states, taken.states, strict=True):
-            s.copy_(after)
-        if self._average:
-            self._average.update(self._stack)
-        return taken.nll, taken.norm
 
     def _draw(self, tokens: Tensor) -> tuple[Masks, Tensor | None]:
         """Each live seed's masks for a window, stacked, and (K, B, 1) the rows that keep their state."""
@@ -264,6 +259,26 @@ class LanguageTraining:
             self._curves[seed] = [*self._curves[seed], epoch]
             if self._average:
                 self._average.consider(place, [e.valid_nll for e in self._curves[seed]], self.config.averaging)
+
+
+def _take(
+    stack: Stack,
+    states: States,
+    average: Average | None,
+    rate: Tensor,
+    step: Step,
+    tokens: Tensor,
+    masks: Masks,
+    keep: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """One step of every model, in place: (nll (K,), norm (K,))."""
+    before = states if keep is None else tuple(s * keep for s in states)
+    taken, _ = training_step(stack, tokens, before, masks, rate, step)
+    for s, after in zip(states, taken.states, strict=True):
+        s.copy_(after)
+    if average:
+        average.update(stack)
+    return taken.nll, taken.norm
 
 
 def _first(bad: Tensor) -> int:

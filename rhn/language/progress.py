@@ -8,15 +8,15 @@ from pathlib import Path
 
 from rhn.errors import InvalidInputError
 from rhn.language.config import LanguageConfig
+from rhn.language.evaluation import measure
 from rhn.language.loop import LanguageTraining
-from rhn.language.runs import measure
 
 PAUSE = 0.5  # seconds between two looks at the losses: on a GPU each waits for all work before it
 
 
 @contextlib.contextmanager
 def training_progress(config: LanguageConfig, seeds: Sequence[int], name: str) -> Iterator["_Lines | _Bar"]:
-    """What to call with (training) after every window and with (seed, line of metrics.jsonl) after every epoch.
+    """What to call, as `unit`, with the training after every window, and as `epoch` with (seed, line of metrics.jsonl).
 
     `name` is what is measured, "perplexity" or "bits_per_character".
     """
@@ -68,7 +68,7 @@ class _Lines:
     def __init__(self, config: LanguageConfig, seeds: Sequence[int], name: str):
         self._epochs, self._several, self._name = config.epochs, len(seeds) > 1, name
 
-    def window(self, training: LanguageTraining) -> None:
+    def unit(self, training: LanguageTraining) -> None:
         """Nothing between epochs."""
 
     def epoch(self, seed: int, line: dict) -> None:
@@ -86,7 +86,7 @@ class _Bar:
         self._task = progress.add_task("", total=config.epochs)
         self._valid, self._read, self._since = "", 0, time.monotonic()
 
-    def window(self, training: LanguageTraining) -> None:
+    def unit(self, training: LanguageTraining) -> None:
         now = time.monotonic()
         epoch, done, windows = training.position
         if now - self._since < PAUSE or not done:

@@ -2,8 +2,7 @@
 
 Legend: T steps of a window, B rows, K models, n units; everything of a model has a leading axis K.
 
-    loss   = sum over steps and rows of -log P(token) / B
-             [+ weight_decay sum(p^2) / 2  with weight_decay_form="loss"]  [+ activation terms]
+    loss   = that of `rhn.language.losses` [+ weight_decay sum(p^2) / 2  with weight_decay_form="loss"]
     g      = d loss / d p,  scaled down to norm `gradient_norm` over all parameters of a model where it is larger
     p     <- p - lr g                [p <- (1 - weight_decay) p  with weight_decay_form="shrink", the Torch7 code]
 
@@ -13,11 +12,11 @@ The loss is summed over steps, so a learning rate of 0.2 is one of 0.2 T for a l
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from rhn.engine.stack import Stack, Weights
 from rhn.language.config import Step
+from rhn.language.losses import window_loss
 from rhn.models.dropout import Masks
 from rhn.models.language import States
 
@@ -43,7 +42,7 @@ def training_step(
         masks: those of K models stacked, or of none.
         learning_rate: (K,).
     """
-    gradients, (nll, states) = stack.gradients_and(_loss, (states, masks), tokens, step)
+    gradients, (nll, states) = stack.gradients_and(window_loss, (states, masks), tokens, step)
     if step.weight_decay and step.weight_decay_form == "loss":
         gradients = {name: g + step.weight_decay * stack.weights[name] for name, g in gradients.items()}
     norm = sum(sums(g.square()) for g in gradients.values()).sqrt()
@@ -59,25 +58,6 @@ def training_step(
     return Taken(sums(nll) / tokens.shape[1], norm, states), gradients
 
 
-def token_nll(logits: Tensor, targets: Tensor) -> Tensor:
-    """-log P(target) in nats: (..., V), (...) -> (...)."""
-    flat = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none")
-    return flat.view(targets.shape)
-
-
 def sums(stacked: Tensor) -> Tensor:
     """The sum of each model's numbers, (K, ...) -> (K,) in float64; one by one, so that its bits do not depend on the others."""
     return torch.stack([t.sum(dtype=torch.float64) for t in stacked])
-
-
-def _loss(model, own: tuple[States, Masks], tokens: Tensor, step: Step) -> tuple[Tensor, tuple[Tensor, States]]:
-    states, masks = own
-    reading = model(tokens[:-1], states, masks, tokens[1:])
-    loss = reading.nll.sum() / tokens.shape[1]
-    if step.activation_regularization:
-        y = reading.outputs if masks.output is None else reading.outputs * masks.output
-        loss = loss + step.activation_regularization * y.square().mean() * len(y)
-    if step.temporal_activation_regularization and len(tokens) > 2:
-        change = reading.outputs.diff(dim=0).square().mean()
-        loss = loss + step.temporal_activation_regularization * change * len(reading.outputs)
-    return loss, (reading.nll, reading.states)

@@ -15,7 +15,7 @@ from torch import nn
 from rhn.data.text import Tokens
 from rhn.errors import InvalidInputError
 from rhn.language.evaluation import WINDOW, Score, check_temperature, text_windows
-from rhn.language.step import token_nll
+from rhn.language.losses import token_nll
 
 POINTS = 17  # temperatures compared in one pass
 WIDTH = 1e-3  # of the interval that is left, relative

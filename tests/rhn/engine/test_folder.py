@@ -1,9 +1,10 @@
-"""A training's folder: cleaned of what kills left, sworn to one configuration, and honest about a full disk."""
+"""A training's folder: cleaned of what killed writers left, of one configuration, and a full disk is told."""
 
 import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 
@@ -46,22 +47,30 @@ def test_a_folder_that_is_held_is_not_cleaned_under_its_writer(tmp_path):
 # config.json
 
 
+@dataclass
+class Config:
+    depth: int
+    layers: int = 1
+
+
+def same(path, wanted, free=()):
+    return require_same_training(path, Config(2), wanted, free)
+
+
 def test_the_configuration_found_is_returned_and_none_where_the_folder_is_new(config):
-    assert require_same_training(config, {"depth": 2, "device": "cpu"}) is None
-    found = require_same_training(config, {"depth": 2, "device": "cuda"}, free=("device",))
-    assert found == {"depth": 2, "device": "cpu"}
+    assert same(config, {"depth": 2, "device": "cpu"}) is None
+    assert same(config, {"depth": 2, "device": "cuda"}, {"device"}) == {"depth": 2, "device": "cpu"}
     assert json.loads(config.read_text()) == {"depth": 2, "device": "cuda"}
 
 
 def test_an_entry_that_an_older_version_did_not_write_has_its_default(config):
     config.write_text(json.dumps({"depth": 2}))
-    wanted, defaults = {"depth": 2, "layers": 1}, {"depth": 9, "layers": 1}
     with pytest.raises(InvalidInputError, match="layers is 3 here and 1 there"):
-        require_same_training(config, wanted | {"layers": 3}, defaults=defaults)
-    with pytest.raises(InvalidInputError, match="layers is 1 here and null there"):
-        require_same_training(config, wanted)
-    assert require_same_training(config, wanted, defaults=defaults) == {"depth": 2}
-    assert json.loads(config.read_text()) == wanted
+        same(config, {"depth": 2, "layers": 3})
+    with pytest.raises(InvalidInputError, match="seeds is 1 here and null there"):
+        same(config, {"depth": 2, "seeds": 1})
+    assert same(config, {"depth": 2, "layers": 1}) == {"depth": 2}
+    assert json.loads(config.read_text()) == {"depth": 2, "layers": 1}
 
 
 @pytest.mark.parametrize(
@@ -72,14 +81,14 @@ def test_an_entry_that_an_older_version_did_not_write_has_its_default(config):
 def test_a_damaged_configuration_is_told_and_not_overwritten(config, content):
     config.write_bytes(content)
     with pytest.raises(DataError, match=r"config\.json .*: give another --out"):
-        require_same_training(config, {"depth": 2})
+        same(config, {"depth": 2})
     assert config.read_bytes() == content
 
 
 def test_a_configuration_that_cannot_be_opened_is_told(config):
     config.mkdir()
     with pytest.raises(DataError, match=r"config\.json cannot be read \(.*Is a directory"):
-        require_same_training(config, {"depth": 2})
+        same(config, {"depth": 2})
 
 
 # metrics.jsonl

@@ -21,7 +21,7 @@ from rhn.models.dropout import Dropout
 from rhn.models.language import LanguageModel
 
 V = 6
-PTB = Path(__file__).resolve().parents[3] / "shared" / "data" / "ptb"
+PTB = Path(__file__).resolve().parents[4] / "shared" / "data" / "ptb"
 MODELS = {
     "rhn": {"depth": 3},
     "rhn-tied": {"depth": 2, "tied": True},

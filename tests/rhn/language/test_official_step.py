@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 import torch
 from cases import assert_close
-from numpy_language_model import Window, backward, cost, learning_rate, official, ours
-from numpy_language_model import training_step as official_step
 
 from rhn.cells.masks import CellMasks
 from rhn.engine.stack import Stack
@@ -13,6 +11,8 @@ from rhn.language.config import LanguageConfig
 from rhn.language.step import Step, training_step
 from rhn.models.dropout import Masks
 from rhn.models.language import LanguageModel
+from tests.rhn.language.numpy_language_model import Window, backward, cost, learning_rate, official, ours
+from tests.rhn.language.numpy_language_model import training_step as official_step
 
 V, N, B, T = 5, 7, 3, 6  # more steps than words: every row repeats a word, whose occurrences share noise_x
 WEIGHT_DECAY = 1e-3

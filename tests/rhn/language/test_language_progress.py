@@ -36,7 +36,7 @@ def test_the_speed_is_of_the_tokens_that_all_seeds_have_read_since_the_line_befo
     while not training.finished:
         training.run_window()
         clock[0] += 1.0
-        bar.window(training)
+        bar.unit(training)
     columns = len(corpus.train) // CONFIG.batch_size
     first, second = (
         [steps for _, steps in epoch_windows(columns, CONFIG.window, vary=True, epoch=epoch)] for epoch in (1, 2)
