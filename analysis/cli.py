@@ -34,7 +34,7 @@ class Common:
     checkpoint: Checkpoint
     """best.safetensors of a run or of a study."""
     data: File = None
-    """The original chorales (.json, .pickle, .mat) instead of those rebuilt from music21's scores. For a language model: a text, as a
+    """The original chorales (.json or .pickle) instead of those rebuilt from music21's scores. For a language model: a text, as a
     file (cut 90/5/5 %) or the folder of its training text (default: where `rhn data get` puts it)."""
     cell: str | None = None
     """The cell of a checkpoint with a cell of your own, as package.module:factory."""
@@ -180,7 +180,7 @@ def _reads_text(options: Gates | LesionCommand) -> bool:
     if not text and options.data is not None and (options.data.is_dir() or options.data.suffix.lower() == ".txt"):
         raise InvalidInputError(
             f"{options.data} is a text, {options.checkpoint} holds no language model: expected the original chorales, "
-            ".json, .pickle or .mat"
+            ".json or .pickle"
         )
     return text
 

@@ -52,7 +52,7 @@ class Options:
     steps: int | None = None
     """Only the first N frames (default: all) or tokens of a text (default: 100)."""
     data: File = None
-    """The original chorales (.json, .pickle, .mat) instead of those rebuilt from music21's scores."""
+    """The original chorales (.json or .pickle) instead of those rebuilt from music21's scores."""
     discs: Literal["row", "column", "both"] = "row"
     """Which discs to draw and to speak of. The paper's row discs are the column discs here: it prints the transpose."""
     compare: str | None = None

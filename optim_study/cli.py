@@ -61,7 +61,7 @@ class Run:
     seed: int | None = None
     """Seed of settings, initial weights and the order of batches."""
     data: File = None
-    """The original chorales (.json, .pickle, .mat) instead of those rebuilt from music21's scores."""
+    """The original chorales (.json or .pickle) instead of those rebuilt from music21's scores."""
     out: Folder = None
     """Folder of the run, made where it is missing (default runs/ARCH)."""
     storage: Url = None

@@ -12,8 +12,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter, LogFormatter, MaxNLocator
 
-from rhn.presets.language import PTB_WORDS
-from rhn.published import PTB_BY_DEPTH
+from rhn.published import PTB_BY_DEPTH, PTB_WORDS
 from rhn.report import Curves, DepthPoint, sizes
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#666666")  # Okabe and Ito

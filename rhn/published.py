@@ -5,6 +5,10 @@ Word models are measured in perplexity, character models in bits a character. WT
 
 from typing import NamedTuple
 
+from rhn.data.sets import TEXT_SETS
+
+PTB_WORDS = TEXT_SETS["ptb"].counts["vocabulary"]
+
 
 class Score(NamedTuple):
     """A row of a table: the model as the paper calls it, millions of parameters, best validation (where printed) and test."""

@@ -13,8 +13,7 @@ import numpy as np
 
 from rhn.errors import DataError, InvalidInputError
 from rhn.language.config import LanguageConfig
-from rhn.presets.language import PTB_WORDS
-from rhn.published import PTB_BY_DEPTH
+from rhn.published import PTB_BY_DEPTH, PTB_WORDS
 
 MEASURES = ("perplexity", "bits_per_character", "nll")
 

@@ -3,9 +3,10 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from rhn.command import print_json, progress_bars
+from rhn.data.sets import CHORALES, TEXT_SETS, compare
 from rhn.errors import InvalidInputError
 from rhn.options import Arg, Folder
 
@@ -16,8 +17,8 @@ BEGINNING = {"words": 16, "characters": 72, "bytes": 72}  # tokens of a line tha
 class Get:
     """Fetch a published data set and verify its checksum; files that are there already are kept."""
 
-    name: Annotated[Literal["ptb", "enwik8", "text8", "jsb"], Arg("NAME", positional=True)]
-    """Penn Treebank, enwik8, text8, or the JSB chorales."""
+    name: Annotated[str, Arg(f"{{{','.join((*TEXT_SETS, 'jsb'))}}}", positional=True)]
+    """A published text, or jsb, the chorales."""
     out: Folder = None
     """Where to put it, instead of the user's data folder, where the other commands look for it."""
 
@@ -34,8 +35,8 @@ class Get:
 class Show:
     """Count the splits and the vocabulary of a data set beside what is published, and print its beginning."""
 
-    name: Annotated[Literal["ptb", "enwik8", "text8", "text", "jsb"], Arg("NAME", positional=True)]
-    """The data set; "text" is any text of your own."""
+    name: Annotated[str, Arg(f"{{{','.join((*TEXT_SETS, 'text', 'jsb'))}}}", positional=True)]
+    """A published text, text, which is any of your own, or jsb, the chorales."""
     data: Path | None = None
     """The file or folder, instead of where `rhn data get` puts it (jsb: instead of the chorales rebuilt from music21)."""
     words: bool = False
@@ -64,33 +65,31 @@ class Show:
 
 def _text(name: str, data: Path | None, characters: bool) -> dict:
     from rhn.data.text import read_text
-    from rhn.data.text.published import check
 
     corpus = read_text(name, data, unit="characters" if characters else "words")
     vocabulary = corpus.vocabulary
-    return {
-        "name": name,
-        "source": corpus.source,
-        "checksum": corpus.checksum,
-        "unit": vocabulary.unit,
-        "counts": [row._asdict() for row in check(corpus)],
-        "beginning": vocabulary.decode(corpus.train[: BEGINNING[vocabulary.unit]]),
+    published = TEXT_SETS[name].counts if name in TEXT_SETS else {}
+    return _described(corpus, name, vocabulary.unit, published, vocabulary=len(vocabulary)) | {
+        "beginning": vocabulary.decode(corpus.train[: BEGINNING[vocabulary.unit]])
     }
 
 
 def _chorales(data: Path | None) -> dict:
     from rhn.data import chorales
-    from rhn.data.text.published import check
 
     corpus = chorales(data)
     names = [piece.name for piece in corpus.train[:8]]
+    return _described(corpus, CHORALES.name, "pieces", CHORALES.counts) | {"beginning": " ".join(names)}
+
+
+def _described(corpus, name: str, unit: str, published: dict[str, int], **counts: int) -> dict:
+    found = {split: len(getattr(corpus, split)) for split in ("train", "valid", "test")} | counts
     return {
-        "name": "jsb",
+        "name": name,
         "source": corpus.source,
         "checksum": corpus.checksum,
-        "unit": "pieces",
-        "counts": [row._asdict() for row in check(corpus)],
-        "beginning": " ".join(names),
+        "unit": unit,
+        "counts": [row._asdict() for row in compare(found, published)],
     }
 
 

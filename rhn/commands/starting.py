@@ -41,12 +41,6 @@ def starting_point(name: str | None, file: Path | None, cell: str | None) -> Cho
         ) from error
 
 
-def require_bias(config: ChoraleConfig | LanguageConfig) -> None:
-    """Raise InvalidInputError where a cell with transform gates is given no bias for them."""
-    if config.transform_bias is None and not _without_bias(config.cell):
-        raise InvalidInputError(f"--transform-bias is None, expected a number: {config.cell} has transform gates")
-
-
 def preset_values(name: str | None, file: Path | None) -> dict:
     """The fields of the preset that was started from; none where there was none."""
     name = name or (read_config(file)[0] if file else None)

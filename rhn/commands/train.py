@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated
 
-from rhn.commands.starting import preset_values, require_bias, starting_point
+from rhn.commands.starting import preset_values, starting_point
 from rhn.errors import InvalidInputError
 from rhn.fields import check_seed
 from rhn.options import Arg, Device, Fields, File, Folder
@@ -96,9 +96,7 @@ class Train:
             )
         text = isinstance(config, LanguageConfig)
         self._require_own_options(config, text)
-        config = replace(config, **self.settings, **(self._own_text(config.corpus) if text else {}))
-        require_bias(config)
-        return config
+        return replace(config, **self.settings, **(self._own_text(config.corpus) if text else {}))
 
     def _require_own_options(self, config: Config, text: bool) -> None:
         """Refuse options of language models where chorales are trained on, and the other way round."""

@@ -3,7 +3,7 @@
     import rhn.data
 
     corpus = rhn.data.chorales()                    # rebuilt from the Bach scores inside the installed music21
-    corpus = rhn.data.chorales("chorales.pickle")   # or an original file: .json, .pickle, .mat
+    corpus = rhn.data.chorales("chorales.pickle")   # or an original file: .json, .pickle
     piece = rhn.data.chorale("bwv269")              # one chorale, a (T, 88) array that knows its name
     for batch in rhn.data.batches(corpus.train, 32, seed=0, buckets=4): ...
 

@@ -75,7 +75,7 @@ class Measure:
     """Print how far the chorales rebuilt from music21's scores agree with the original ones."""
 
     data: Path
-    """An original file of JSB Chorales: .json, .pickle or .mat."""
+    """An original file of JSB Chorales: .json or .pickle."""
 
     def run(self) -> None:
         original = chorales(self.data)  # first: a bad file is told at once

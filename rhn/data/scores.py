@@ -25,7 +25,7 @@ TICKS = 10080  # a quarter note: 2^5 * 3^2 * 5 * 7
 
 _REMEDY = (
     "reinstall it from the package index (pip install --force-reinstall 'music21>=10'), "
-    "or read an original file of the chorales instead (--data FILE: .json, .pickle or .mat)"
+    "or read an original file of the chorales instead (--data FILE: .json or .pickle)"
 )
 _SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 

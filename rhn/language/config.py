@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
 
+from rhn.data.sets import TEXT_SETS
 from rhn.errors import InvalidInputError
 from rhn.fields import check_fields
 
@@ -34,8 +35,8 @@ class LanguageConfig:
         InvalidInputError: a value is out of range; the message says which and what was expected.
     """
 
-    corpus: Literal["ptb", "enwik8", "text8", "text"]
-    """ptb, enwik8, text8, or text: a file or folder of your own."""
+    corpus: str
+    """A published text, as `rhn data` names it, or text: a file or folder of your own."""
     unit: Literal["words", "characters"] = "words"
     """What a token is in a text of your own: words or characters."""
     vocabulary_size: int | None = None
@@ -115,6 +116,8 @@ class LanguageConfig:
         from rhn.cells import Initialization  # here, because it loads torch, for which `--help` should not wait
 
         check_fields(self)
+        texts = (*TEXT_SETS, "text")
+        self._require("corpus", self.corpus in texts, f"one of {', '.join(texts)}")
         for name in ("depth", "hidden_size", "layers", "batch_size", "window", "epochs"):
             self._require(name, getattr(self, name) >= 1, "1 or more")
         for name, least in {"vocabulary_size": 1, "max_tokens": 2, "embedding_size": 1, "averaging": 1}.items():

@@ -19,12 +19,11 @@ import functools
 from collections.abc import Callable
 from dataclasses import replace
 
+from rhn.data.sets import data_set
 from rhn.language.config import LanguageConfig
 from rhn.published import PTB_BY_DEPTH
 
-PTB_WORDS = 10_000
 PTB_BUDGET = 31_800_000  # parameters of ptb-depth-10
-SYMBOLS = {"ptb": PTB_WORDS, "enwik8": 205, "text8": 27}
 
 
 def ptb_depth(depth: int, tied: bool = False) -> LanguageConfig:
@@ -191,11 +190,14 @@ def largest_hidden_size(config: LanguageConfig, budget: int) -> int:
 
 
 def parameters(config: LanguageConfig, vocabulary_size: int | None = None) -> int:
-    """How many parameters a configuration has, with its corpus's published vocabulary where none is given."""
+    """How many parameters a configuration has, with its corpus's published vocabulary where none is given.
+
+    Raises InvalidInputError for a text of one's own without a vocabulary size.
+    """
     from rhn.cells.budget import num_parameters
     from rhn.language.build import build_model
 
-    size = vocabulary_size or config.vocabulary_size or SYMBOLS.get(config.corpus, PTB_WORDS)
+    size = vocabulary_size or config.vocabulary_size or data_set(config.corpus).counts["vocabulary"]
     return num_parameters(build_model(config, size, device="meta"))
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from rhn.data.corpus import SPLITS
 from rhn.data.download import data_folder
+from rhn.data.sets import TEXT_SETS, TextSet
 from rhn.data.text.unpack import unpacked
 from rhn.errors import DataError, InvalidInputError
 
 WHOLE = "whole"  # the key of a text that comes without splits
-ARCHIVES = (".zip", ".gz")  # that enwik8 and text8 may come in
+ARCHIVES = (".zip", ".gz")  # that a set of one file may come in
 
 
 def find_files(name: str, path: str | Path | None) -> dict[str, list[Path]]:
@@ -26,13 +27,14 @@ def find_files(name: str, path: str | Path | None) -> dict[str, list[Path]]:
         raise DataError(f"{place}: no such file or folder, {expected}")
     if name == "text":
         return _plain_text(place)
+    text_set = TEXT_SETS[name]
     if place.is_file() and not belongs_to(name, place):
-        raise DataError(f"{place} is none of {', '.join(_file_names(name))}; {_get(name)}")
-    return _penn_treebank(place) if name == "ptb" else _one_file(name, place)
+        raise DataError(f"{place} is none of {', '.join(_file_names(text_set))}; {_get(name)}")
+    return _split_files(text_set, place) if text_set.splits else _one_file(text_set, place)
 
 
 def plain_file(file: Path, name: str) -> Path:
-    """A file of a set, or what it holds where enwik8 or text8 comes in an archive; raises DataError where that is nothing."""
+    """A file of a set, or what it holds where the set comes in an archive; raises DataError where that is nothing."""
     plain = unpacked(file, name) if name != "text" and file.suffix in ARCHIVES else file
     if plain.stat().st_size == 0:
         raise DataError(f"{file} is empty, expected a text")
@@ -43,31 +45,33 @@ def belongs_to(name: str, place: Path) -> bool:
     """Whether a place is a well-known set's: by its name one of the set's files, or a folder with one of them; raises OSError."""
     if name == "text":
         return False
+    names = _file_names(TEXT_SETS[name])
     if place.is_dir():
-        return any((place / file).is_file() for file in _file_names(name))
-    if name == "ptb":
-        return place.name in _file_names(name)
+        return any((place / file).is_file() for file in names)
+    if TEXT_SETS[name].splits:
+        return place.name in names
     return place.name.startswith(name) or place.suffix in ARCHIVES
 
 
-def _file_names(name: str) -> list[str]:
-    return [f"ptb.{split}.txt" for split in SPLITS] if name == "ptb" else [f"{name}{end}" for end in ("", *ARCHIVES)]
+def _file_names(text_set: TextSet) -> list[str]:
+    return list(text_set.splits.values()) if text_set.splits else [text_set.name + end for end in ("", *ARCHIVES)]
 
 
-def _penn_treebank(place: Path) -> dict[str, list[Path]]:
+def _split_files(text_set: TextSet, place: Path) -> dict[str, list[Path]]:
     folder = place.parent if place.is_file() else place
-    files = {split: folder / f"ptb.{split}.txt" for split in SPLITS}
+    files = {split: folder / text_set.splits[split] for split in SPLITS}
     for file in files.values():
         if not file.is_file():
-            raise DataError(f"{folder} holds no file {file.name}; {_get('ptb')}")
+            raise DataError(f"{folder} holds no file {file.name}; {_get(text_set.name)}")
     return {split: [file] for split, file in files.items()}
 
 
-def _one_file(name: str, place: Path) -> dict[str, list[Path]]:
-    candidates = [place / file for file in _file_names(name)] if place.is_dir() else [place]
+def _one_file(text_set: TextSet, place: Path) -> dict[str, list[Path]]:
+    names = _file_names(text_set)
+    candidates = [place / file for file in names] if place.is_dir() else [place]
     file = next((file for file in candidates if file.is_file()), None)
     if file is None:
-        raise DataError(f"{place} holds no file {' or '.join(_file_names(name))}; {_get(name)}")
+        raise DataError(f"{place} holds no file {' or '.join(names)}; {_get(text_set.name)}")
     return {WHOLE: [file]}
 
 

@@ -1,11 +1,7 @@
 """The one function that reads a text: its files, their codes, a vocabulary, three splits.
 
-    ptb           Mikolov's Penn Treebank (2010): words, split as published
-    enwik8        Hutter's first 10^8 bytes of Wikipedia: bytes, 90 / 5 / 5 %, as in Graves (2013)
-    text8         Mahoney's clean version of it, 27 letters: the same
-    text          a text of one's own: words, characters or bytes
-
-In a text of words a newline is the word `<eos>`.
+A text is a published one, by its name in `rhn.data.sets.TEXT_SETS`, or "text": one's own. In a text of words a newline is the word
+`<eos>`.
 """
 
 import hashlib
@@ -13,11 +9,12 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
 from rhn.data.corpus import SPLITS
+from rhn.data.sets import TEXT_SETS
 from rhn.data.text.codes import Codes, read_codes
 from rhn.data.text.corpus import TextCorpus, Tokens
 from rhn.data.text.files import WHOLE, find_files, plain_file
@@ -26,15 +23,13 @@ from rhn.data.text.unpack import file_digest
 from rhn.data.text.vocabulary import Unit, Vocabulary
 from rhn.errors import DataError, InvalidInputError
 
-TextName = Literal["ptb", "enwik8", "text8", "text"]
-PUBLISHED_BYTES = 100_000_000  # of enwik8 and of text8
 FOREIGN = 0.2  # share of unknown words above which a text is hardly one for a vocabulary
 
 logger = logging.getLogger(__name__)
 
 
 def read_text(
-    name: TextName,
+    name: str,
     path: str | Path | None = None,
     *,
     unit: Unit = "words",
@@ -44,9 +39,10 @@ def read_text(
 ) -> TextCorpus:
     """A text in three splits.
 
-    path: ptb, the folder of ptb.train.txt, ptb.valid.txt and ptb.test.txt; enwik8 and text8, the file (plain, .zip or
-        .gz) or its folder; text, a folder with one file for each split ("train", "valid" and "test" in their names),
-        or a folder of *.txt or one file, cut 90 / 5 / 5 %. None: where `rhn data get` puts it.
+    name: a published set's, or "text".
+    path: the folder of a published set or one of its files (plain, .zip or .gz where it is one file); for "text", a folder with one
+        file for each split ("train", "valid" and "test" in their names), or a folder of *.txt or one file, cut 90 / 5 / 5 %.
+        None: where `rhn data get` puts it.
     unit: of a `text`; the other sets have their own, and so has a `vocabulary`.
     max_tokens: only the first so many tokens of each split; the vocabulary stays that of the whole text.
     vocabulary_size: of words; the most frequent ones of the training text stay, and `<unk>` stands for the others.
@@ -83,14 +79,14 @@ def read_text(
 
 
 def _unit(name: str, unit: str, vocabulary: Vocabulary | None) -> Unit:
-    if name not in get_args(TextName):
-        raise InvalidInputError(f"no text is called {name!r}, expected one of {', '.join(get_args(TextName))}")
     if name == "text":
         unit = unit if vocabulary is None else vocabulary.unit
         if unit not in get_args(Unit):
             raise InvalidInputError(f"a text is read as words, characters or bytes, not as {unit!r}")
         return unit
-    own = "words" if name == "ptb" else "bytes"
+    if name not in TEXT_SETS:
+        raise InvalidInputError(f"no text is called {name!r}, expected one of {', '.join((*TEXT_SETS, 'text'))}")
+    own = TEXT_SETS[name].unit
     if unit not in ("words", own):
         raise InvalidInputError(
             f"{name} is read as {own}; to read its files as {unit}, read them as a text of your own"
@@ -108,11 +104,12 @@ def _check_sizes(unit: Unit, max_tokens: int | None, vocabulary_size: int | None
 
 
 def _warn_of_length(name: str, codes: Codes, file: Path) -> None:
-    found = len(codes.texts[0])
-    if name != "text" and found != PUBLISHED_BYTES:
-        logger.warning(
-            "%s has %d bytes, %s as published has %d; it is cut 90 / 5 / 5 %%", file, found, name, PUBLISHED_BYTES
-        )
+    if name == "text":
+        return
+    found, published = len(codes.texts[0]), sum(TEXT_SETS[name].counts.get(split, 0) for split in SPLITS)
+    if found != published:
+        words = "%s has %d %s, %s as published has %d; it is cut 90 / 5 / 5 %%"
+        logger.warning(words, file, found, TEXT_SETS[name].unit, name, published)
 
 
 def _warn_of_words(codes: Codes, counts: np.ndarray, vocabulary: Vocabulary, files: Sequence[Path]) -> None:

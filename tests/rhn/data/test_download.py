@@ -8,10 +8,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from pooch import file_hash
 
-from rhn.data import download
-from rhn.data.download import DATASETS, Published, data_folder, get
+from rhn.data.download import data_folder, get
+from rhn.data.sets import TEXT_SETS, DataSet, PublishedFile, TextSet
 from rhn.errors import DataError, InvalidInputError, OutputError
 
 PTB = Path(__file__).resolve().parents[4] / "shared" / "data" / "ptb"
@@ -61,14 +60,21 @@ def server(tmp_path, monkeypatch):
 
 @pytest.fixture
 def publish(server, monkeypatch):
-    """publish(name, content, *addresses): the one data set there is, whose checksum is that of `content`."""
+    """publish(name, content, *addresses): a data set of that name, whose checksum is that of `content`."""
 
     def publish(name, content, *addresses):
         files = tuple(
-            Published(file, addresses or (server.address(file),), f"sha256:{hashlib.sha256(data).hexdigest()}")
+            PublishedFile(
+                name=file,
+                addresses=addresses or (server.address(file),),
+                checksum=f"sha256:{hashlib.sha256(data).hexdigest()}",
+            )
             for file, data in content.items()
         )
-        monkeypatch.setattr(download, "DATASETS", {name: files})
+        if name == "jsb":
+            monkeypatch.setattr("rhn.data.sets.CHORALES", DataSet(name=name, files=files, counts={}))
+        else:
+            monkeypatch.setitem(TEXT_SETS, name, TextSet(name=name, files=files, counts={}, unit="words"))
 
     return publish
 
@@ -180,5 +186,5 @@ def test_an_unknown_data_set_is_refused(tmp_path):
 def test_penn_treebank_has_the_checksums_that_fetching_demands():
     if not PTB.is_dir():
         pytest.skip(f"Penn Treebank is not at {PTB}")
-    for file in DATASETS["ptb"]:
-        assert f"md5:{file_hash(str(PTB / file.name), alg='md5')}" == file.checksum
+    for file in TEXT_SETS["ptb"].files:
+        assert f"md5:{hashlib.md5((PTB / file.name).read_bytes()).hexdigest()}" == file.checksum
