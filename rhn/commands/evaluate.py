@@ -96,6 +96,11 @@ class Evaluate:
             raise InvalidInputError(f"{words} exclude one another; give one of them")
         if self.dynamic and self.temperature is not None:
             raise InvalidInputError("--dynamic has no temperature: leave --temperature out")
+        if self.temperature == "auto" and (self.mc or self.mc_official):
+            raise InvalidInputError(
+                "--temperature auto is fitted to the network without dropout and does not suit its mean over masks: "
+                "give a number, or leave it out"
+            )
         for name, least in {"mc": 1, "mc_official": 1, "batch_size": 1, "max_tokens": 2}.items():
             if (value := getattr(self, name)) is not None and value < least:
                 raise InvalidInputError(f"--{name.replace('_', '-')} is {value}, expected {least} or more")
@@ -116,14 +121,18 @@ class Evaluate:
         """(score, what to say of how it was found)."""
         text, shared = getattr(corpus, self.split).head(self.max_tokens), {"device": device, "progress": progress}
         if samples := self.mc or self.mc_official:
-            from rhn.language.monte_carlo import monte_carlo_score
+            from rhn.language.monte_carlo import monte_carlo_score, official_monte_carlo_score
 
-            shared |= {"samples": samples, "per_window": self.mc is not None, "window": trained.config.window}
-            shared |= {"seed": self.seed, "temperature": temperature}
-            method = {"samples": samples, "method": "mc" if self.mc else "mc-official"}
+            shared |= {"samples": samples, "seed": self.seed, "temperature": temperature}
+            given = trained.model, text, trained.config.dropout
+            if self.mc:
+                return monte_carlo_score(*given, window=trained.config.window, **shared), {
+                    "samples": samples,
+                    "method": "mc",
+                }
             try:
-                return monte_carlo_score(trained.model, text, trained.config.dropout, **shared), method
-            except InvalidInputError as error:  # samples of --mc-official alone can be rejected
+                return official_monte_carlo_score(*given, **shared), {"samples": samples, "method": "mc-official"}
+            except InvalidInputError as error:  # where all samples are rejected
                 raise InvalidInputError(f"{error}, with --mc {samples}") from None
         if self.dynamic:
             from rhn.language.dynamic import dynamic_score

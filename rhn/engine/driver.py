@@ -122,7 +122,9 @@ def drive(
                     save(ended)
                     next_save = time.monotonic() + (time.monotonic() - now) / SAVE_SHARE
                 if interrupt.pending:
-                    raise Interrupted(f"stopped after epoch {run.epochs}, saved; rhn resume {shlex.quote(str(folder))} goes on")
+                    raise Interrupted(
+                        f"stopped after epoch {run.epochs}, saved; rhn resume {shlex.quote(str(folder))} goes on"
+                    )
                 if stop:
                     break
 

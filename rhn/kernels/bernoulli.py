@@ -3,10 +3,12 @@
     nll = sum over keys k of  softplus(z_k) - x_k z_k,        z the logits, x the keys that sound (0 or 1)
 
 In nats a frame. Written as one Function, because next to small networks 88 keys are most of the work: with
-softplus(z) = max(z, 0) - log sigmoid(|z|) the 88 logarithms of a frame become one, of a product that cannot underflow (each factor
-is at least 1/2), and the derivative sigmoid(z) - x needs no intermediate result. It works on stacked models (vmap), and its derivative
-is made of ordinary operations, so that it has derivatives too.
+softplus(z) = max(z, 0) - log sigmoid(|z|) the 88 logarithms of a frame become one, of a product. Each factor is at least 1/2, so in
+float32 a product of 126 cannot underflow; frames of more keys take a logarithm for each 126. The derivative sigmoid(z) - x needs no
+intermediate result. It works on stacked models (vmap), and its derivative, of ordinary operations, has derivatives too.
 """
+
+import math
 
 import torch
 from torch import Tensor
@@ -25,8 +27,11 @@ def frame_nll(logits: Tensor, frames: Tensor, mask: Tensor | None = None) -> Ten
 class _FrameNLL(torch.autograd.Function):
     @staticmethod
     def forward(logits, frames):
-        certainty = torch.abs(logits).sigmoid_().prod(-1)
-        return torch.relu(logits).addcmul_(logits, frames, value=-1).sum(-1).sub_(certainty.log_())
+        certainties = torch.abs(logits).sigmoid_().split(_factors(logits.dtype), -1)
+        nll = torch.relu(logits).addcmul_(logits, frames, value=-1).sum(-1)
+        for factors in certainties:
+            nll.sub_(factors.prod(-1).log_())
+        return nll
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -43,3 +48,8 @@ class _FrameNLL(torch.autograd.Function):
             t.unsqueeze(0) if d is None else t.movedim(d, 0) for t, d in zip((logits, frames), in_dims, strict=True)
         )
         return _FrameNLL.apply(logits.expand(info.batch_size, *logits.shape[1:]), frames), 0
+
+
+def _factors(dtype: torch.dtype) -> int:
+    """How many factors of 1/2 make the smallest normal number: 126 in float32."""
+    return 1 - math.frexp(torch.finfo(dtype).tiny)[1]

@@ -378,6 +378,7 @@ def assert_refused(capsys, words, message):
         ("evaluate CHECKPOINT --data TEXT --seed -1", "the seed is -1, expected a whole number from 0"),
         ("evaluate CHECKPOINT --data missing", "missing: no such file or folder"),
         ("evaluate CHECKPOINT --data TEXT --temperature 0", "temperature is 0.0, expected a number above 0"),
+        ("evaluate CHECKPOINT --data TEXT --mc 2 --temperature auto", "fitted to the network without dropout"),
         ("evaluate CHECKPOINT --data TEXT --mc 2 --dynamic", "--mc and --dynamic exclude one another"),
         ("evaluate CHECKPOINT --data TEXT --mc 0", "--mc is 0, expected 1 or more"),
         ("evaluate CHECKPOINT --data TEXT --dynamic --temperature 1.1", "--dynamic has no temperature"),

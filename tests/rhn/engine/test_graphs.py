@@ -1,5 +1,9 @@
 """What surrounds a CUDA graph, shown on a CPU: a graph reads its inputs where they first were, and writes its results there again."""
 
+import functools
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -7,13 +11,17 @@ from cases import randomize
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
+from rhn.chorales.loop import Plan, Training
+from rhn.data.corpus import Corpus, Piece
 from rhn.data.text import Tokens
 from rhn.engine import graphs
-from rhn.engine.graphs import captured
+from rhn.engine.graphs import captured, replayed
 from rhn.engine.stack import Stack
 from rhn.language import evaluation
 from rhn.language.evaluation import stack_nll
-from rhn.models.language import LanguageModel
+from rhn.language.loop import LanguageTraining
+from rhn.models import LanguageModel, PolyphonicModel
+from tests.rhn.texts import SMALL, small_corpus
 
 CUDA = torch.device("cuda")
 
@@ -47,8 +55,9 @@ class Operations(TorchDispatchMode):
 
 
 @pytest.fixture(autouse=True)
-def fake_graphs(monkeypatch):
-    monkeypatch.setattr(graphs, "_Graphs", FakeGraphs)
+def fake_graphs(request, monkeypatch):
+    if "gpu" not in request.keywords:
+        monkeypatch.setattr(graphs, "_Graphs", FakeGraphs)
 
 
 def test_elsewhere_than_on_a_gpu_a_captured_function_is_the_function():
@@ -72,6 +81,21 @@ def test_a_tree_without_one_of_its_tensors_is_captured_apart():
     assert call(x, None).tolist() == [-1, -1, -1]
     assert call(x, mask).tolist() == [0, -1, -2]
     assert call(x, None).tolist() == [-1, -1, -1]
+
+
+def test_another_type_of_the_same_shape_is_captured_apart():
+    call = captured(lambda x: x / 3, CUDA)
+    assert call(torch.ones(2)).dtype == torch.float32
+    assert torch.equal(call(torch.ones(2, dtype=torch.float64)), torch.ones(2, dtype=torch.float64) / 3)
+
+
+def test_a_replayed_result_is_the_callers_to_keep():
+    x = torch.zeros(2)
+    call = replayed(lambda i: x + i, CUDA)
+    first = [call(0), call(1)]
+    x += 10
+    assert [call(0).tolist(), call(1).tolist()] == [[10, 10], [11, 11]]
+    assert [t.tolist() for t in first] == [[0, 0], [1, 1]]
 
 
 def test_what_is_given_stays_as_it_was():
@@ -119,3 +143,58 @@ def test_a_text_is_scored_alike_where_each_window_overwrites_the_one_before(monk
 
 def negated(x, more):
     return -x, tuple(None if t is None else -t for t in more)
+
+
+# ---- what keeps memory ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_garbage_collector():
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def chorale_training(device="cpu", hidden_size=4, trials=2):
+    rng = np.random.default_rng(0)
+    pieces = [Piece(rng.random((20, 88)) < 0.05, name=f"p{i}", split="train", index=i) for i in range(8)]
+    models = {n: PolyphonicModel("rhn", hidden_size=hidden_size, depth=2) for n in range(trials)}
+    corpus, plan = Corpus(pieces, pieces[:2], pieces[:2], "noise"), Plan(arch="rhn", depth=2, epochs=2)
+    training = Training(models, dict.fromkeys(models, 0.1), corpus, plan, device=device)
+    training.run_epoch()
+    return training, training._slots.stack.weights["output.weight"]
+
+
+def text_training(device="cpu"):
+    training = LanguageTraining(SMALL, small_corpus(20), seeds=(0, 1), device=device)
+    while not training.run_window():
+        pass
+    return training, training._stack.weights["output_bias"]
+
+
+@pytest.mark.parametrize("begin", [chorale_training, text_training])
+def test_a_training_that_is_dropped_is_gone_at_once(begin, no_garbage_collector):
+    """A study's next swarm needs its memory before the garbage collector comes by."""
+    assert [ref() for ref in [weakref.ref(thing) for thing in begin()]] == [None, None]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("begin", [functools.partial(chorale_training, hidden_size=400, trials=8), text_training])
+def test_four_trainings_one_after_another_take_no_more_memory_than_one(begin, no_garbage_collector):
+    left = []
+    for _ in range(4):
+        begin("cuda")
+        torch.cuda.empty_cache()
+        left.append(torch.cuda.mem_get_info()[0])
+    assert min(left[1:]) >= left[0] - (16 << 20)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_results_of_two_graphs_are_both_the_callers(dtype):
+    x = torch.arange(5.0, device="cuda", dtype=dtype)
+    call = replayed(lambda i: (x + i).cumsum(0).flip(0) * (i + 1), CUDA)
+    wanted = [((x + i).cumsum(0).flip(0) * (i + 1)).tolist() for i in (0, 1, 2)]
+    results = [call(i) for i in (0, 1, 2)] + [call(i) for i in (1, 0, 2)]
+    assert [r.tolist() for r in results] == [wanted[i] for i in (0, 1, 2, 1, 0, 2)]

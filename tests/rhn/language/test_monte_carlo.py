@@ -14,7 +14,7 @@ from rhn.data.text import Tokens
 from rhn.errors import DataError, InvalidInputError
 from rhn.language import monte_carlo
 from rhn.language.evaluation import score
-from rhn.language.monte_carlo import monte_carlo_score, sample_masks
+from rhn.language.monte_carlo import monte_carlo_score, official_monte_carlo_score, sample_masks
 from rhn.models.dropout import Dropout, Masks
 from rhn.models.language import LanguageModel
 
@@ -27,53 +27,61 @@ CASES = {
     "rhn-stacked-tied": ({"layers": 2, "tied": True}, ALL),
     "lstm": ({"cell": "lstm"}, ALL),
 }
-both_ways = pytest.mark.parametrize("per_window", [True, False], ids=["per-window", "official"])
+
+
+def per_window(*args, **options):
+    """`monte_carlo_score`, in windows of 7 steps."""
+    return monte_carlo_score(*args, **{"window": 7} | options)
+
+
+both_ways = pytest.mark.parametrize(
+    "evaluate", [per_window, official_monte_carlo_score], ids=["per-window", "official"]
+)
 
 
 @both_ways
 @pytest.mark.parametrize("samples", [1, 3])
-def test_without_dropout_it_is_the_ordinary_score(per_window, samples):
+def test_without_dropout_it_is_the_ordinary_score(evaluate, samples):
     model, text = random_model(depth=2), random_text()
     wanted = score(model, text, temperature=1.3)
-    got = monte_carlo_score(model, text, Dropout(), samples=samples, per_window=per_window, window=7, temperature=1.3)
+    got = evaluate(model, text, Dropout(), samples=samples, temperature=1.3)
     assert got.nll == pytest.approx(wanted.nll, rel=1e-12)
     assert got.tokens == wanted.tokens
 
 
 @both_ways
 @pytest.mark.parametrize(("options", "dropout"), CASES.values(), ids=CASES)
-def test_it_is_a_loop_over_single_samples(options, dropout, per_window):
+def test_it_is_a_loop_over_single_samples(options, dropout, evaluate):
     model, text = random_model(**options), random_text()
-    how = {"per_window": per_window, "window": 7, "seed": 3, "temperature": 0.8}
-    got = monte_carlo_score(model, text, dropout, samples=4, rows=3, **how)
-    assert got.nll == pytest.approx(naive_nll(naive_samples(model, text, dropout, 4, **how)), rel=1e-12)
+    how = {"seed": 3, "temperature": 0.8}
+    got = evaluate(model, text, dropout, samples=4, rows=3, **how)
+    wanted = naive_nll(naive_samples(model, text, dropout, 4, window=7 if evaluate is per_window else None, **how))
+    assert got.nll == pytest.approx(wanted, rel=1e-12)
     assert got.nll != pytest.approx(score(model, text, temperature=0.8).nll, rel=1e-4)
 
 
 @both_ways
-def test_how_many_samples_run_side_by_side_does_not_matter(per_window):
+def test_how_many_samples_run_side_by_side_does_not_matter(evaluate):
     model, text = random_model(depth=2), random_text()
-    nlls = [
-        monte_carlo_score(model, text, ALL, samples=5, rows=rows, per_window=per_window).nll for rows in (1, 2, 5, 100)
-    ]
+    nlls = [evaluate(model, text, ALL, samples=5, rows=rows).nll for rows in (1, 2, 5, 100)]
     assert nlls == pytest.approx([nlls[0]] * 4, rel=1e-12)
 
 
 @both_ways
-def test_only_the_official_way_holds_the_text_of_every_sample(per_window):
+def test_only_the_official_way_holds_the_text_of_every_sample(evaluate):
     model, text, samples = random_model(), random_text(301), 40
     with LargestTensor() as seen:
-        monte_carlo_score(model, text, Dropout(), samples=samples, per_window=per_window, window=5)
-    assert (seen.numel >= 300 * samples) == (not per_window)
+        evaluate(model, text, Dropout(), samples=samples)
+    assert (seen.numel >= 300 * samples) == (evaluate is official_monte_carlo_score)
 
 
 @pytest.mark.parametrize(("held", "rows"), [(1, 1), (2 * (N - 1), 2), (4 * (N - 1) - 1, 3), (100 * N, 4)])
 def test_the_official_way_runs_fewer_samples_side_by_side_on_a_long_text(monkeypatch, held, rows):
     model, text, done = random_model(), random_text(), []
-    how = {"samples": 7, "per_window": False, "window": N, "rows": 4}
-    wanted = monte_carlo_score(model, text, ALL, **how).nll
+    wanted = official_monte_carlo_score(model, text, ALL, samples=7, rows=4).nll
     monkeypatch.setattr(monte_carlo, "HELD", held)
-    found = monte_carlo_score(model, text, ALL, **how, progress=lambda *call: done.append(call[0])).nll
+    told = {"progress": lambda *call: done.append(call[0])}
+    found = official_monte_carlo_score(model, text, ALL, samples=7, rows=4, **told).nll
     assert done[0] == rows * (N - 1)
     assert found == pytest.approx(wanted, rel=1e-12)
 
@@ -89,10 +97,12 @@ def test_masks_are_a_function_of_seed_sample_and_window():
         assert not torch.equal(draw(0, 1, 2), draw(*other))
 
 
-def test_the_official_way_does_not_depend_on_the_window():
+@pytest.mark.parametrize("window", [1, 5, N])
+def test_the_official_way_does_not_depend_on_the_windows_that_it_reads_in(window, monkeypatch):
     model, text = random_model(depth=2), random_text()
-    nlls = [monte_carlo_score(model, text, ALL, samples=3, per_window=False, window=w).nll for w in (1, 5, N)]
-    assert nlls == pytest.approx([nlls[0]] * 3, rel=1e-12)
+    wanted = official_monte_carlo_score(model, text, ALL, samples=3).nll
+    monkeypatch.setattr(monte_carlo, "WINDOW", window)
+    assert official_monte_carlo_score(model, text, ALL, samples=3).nll == pytest.approx(wanted, rel=1e-12)
 
 
 def test_the_mean_of_samples_is_better_than_samples_are_in_the_mean():
@@ -115,18 +125,11 @@ def test_more_samples_vary_less():
 def test_the_official_way_draws_again_what_sees_no_word():
     """Half of the samples have no embedding, and then are sure of the wrong symbol; the others are sure of the right one."""
     model, text = model_that_needs_its_embedding(), Tokens(np.arange(20) % 2)
-    calls = []
-    result = monte_carlo_score(
-        model,
-        text,
-        Dropout(embedding=0.5),
-        samples=10,
-        rows=4,
-        per_window=False,
-        progress=lambda *call: calls.append(call),
-    )
+    calls, dropout = [], Dropout(embedding=0.5)
+    told = {"progress": lambda *call: calls.append(call)}
+    result = official_monte_carlo_score(model, text, dropout, samples=10, rows=4, **told)
     assert result.nll < 1e-6
-    assert monte_carlo_score(model, text, Dropout(embedding=0.5), samples=10).nll > 0.1
+    assert monte_carlo_score(model, text, dropout, samples=10).nll > 0.1
     done, total = calls[-1]
     assert done == total > 10 * 19
     assert calls == sorted(calls)
@@ -135,36 +138,32 @@ def test_the_official_way_draws_again_what_sees_no_word():
 def test_only_rejections_in_a_row_are_an_error():
     model, text = model_that_needs_its_embedding(), Tokens(np.arange(20) % 2)
     totals = []
-    monte_carlo_score(
-        model,
-        text,
-        Dropout(embedding=0.8),
-        samples=40,
-        per_window=False,
-        progress=lambda done, total: totals.append(total),
-    )
+    told = {"progress": lambda done, total: totals.append(total)}
+    official_monte_carlo_score(model, text, Dropout(embedding=0.8), samples=40, **told)
     assert totals[-1] > (40 + 100) * 19
 
 
 def test_samples_that_are_all_rejected_are_an_error():
     model, text = model_that_needs_its_embedding(), Tokens(np.arange(20) % 2)
     with pytest.raises(InvalidInputError, match="100 samples in a row have a perplexity of 500 or more"):
-        monte_carlo_score(model, text, Dropout(embedding=0.9999), samples=2, per_window=False)
+        official_monte_carlo_score(model, text, Dropout(embedding=0.9999), samples=2)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"samples": 0}, "samples must be a whole number of at least 1, got 0"),
-        ({"rows": 0}, "rows must be a whole number of at least 1, got 0"),
-        ({"window": 2.5}, "window must be a whole number of at least 1, got 2.5"),
-        ({"seed": -1}, "the seed is -1, expected 0 or more"),
-        ({"temperature": 0}, "the temperature is 0, expected a number above 0"),
-    ],
-)
-def test_arguments_out_of_range_are_refused(options, message):
-    with pytest.raises(InvalidInputError, match=message):
-        monte_carlo_score(random_model(), random_text(), ALL, **options)
+REFUSED = {
+    "samples": (0, "samples must be a whole number of at least 1, got 0"),
+    "rows": (0, "rows must be a whole number of at least 1, got 0"),
+    "window": (2.5, "window must be a whole number of at least 1, got 2.5"),
+    "seed": (-1, "the seed is -1, expected a whole number from 0"),
+    "temperature": ("auto", "the temperature is auto, expected a number above 0"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_arguments_out_of_range_are_refused(name):
+    value, message = REFUSED[name]
+    for evaluate in (monte_carlo_score, official_monte_carlo_score)[: 1 if name == "window" else 2]:
+        with pytest.raises(InvalidInputError, match=message):
+            evaluate(random_model(), random_text(), ALL, **{name: value})
 
 
 def test_a_text_of_one_token_is_refused():
@@ -204,20 +203,20 @@ def model_that_needs_its_embedding():
     return model
 
 
-def naive_samples(model, text, dropout, samples, *, window, per_window=True, seed=0, temperature=1.0):
-    """P(token) of each sample, lists of numbers, read step by step."""
+def naive_samples(model, text, dropout, samples, *, window=None, seed=0, temperature=1.0):
+    """P(token) of each sample, lists of numbers, read step by step; masks of one step for all of them where there is no window."""
     probabilities = []
     for sample in range(samples):
         states, found = None, []
         for t in range(len(text) - 1):
-            part = t // window if per_window else 0
-            words = text[part * window : (part + 1) * window] if per_window else text[:1]
+            part = t // window if window else 0
+            words = text[part * window : (part + 1) * window] if window else text[:1]
             drawn = sample_masks(
                 model, torch.from_numpy(words).view(-1, 1), dropout, seed=seed, sample=sample, window=part
             )
             word = drawn.embedding
             if word is not None:
-                word = word[t % window if per_window else 0].view(1, 1)
+                word = word[t % window if window else 0].view(1, 1)
             masks = Masks(word, drawn.cells, drawn.output)
             reading = model(torch.from_numpy(text[t : t + 1]).view(1, 1), states, masks)
             states = reading.states

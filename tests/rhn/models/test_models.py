@@ -16,6 +16,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from rhn.cells import CELLS
 from rhn.checkpoints import load_checkpoint, save_checkpoint
+from rhn.engine.numerics import exact
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.kernels.bernoulli import frame_nll
 from rhn.models import MAX_LAYERS, PolyphonicModel, with_cell
@@ -69,6 +70,19 @@ def test_the_loss_is_torch_s_cross_entropy_at_any_scale(scale):
     z, x = torch.randn(5, 2, 88) * scale, frames(5, 2, dtype=torch.float32)
     expected = F.binary_cross_entropy_with_logits(z.double(), x.double(), reduction="none").sum(-1)
     torch.testing.assert_close(frame_nll(z, x).double(), expected, rtol=1e-6, atol=2e-5)
+
+
+@pytest.mark.parametrize("keys", [1, 126, 127, 128, 500, 2000])
+@pytest.mark.parametrize("scale", [0, 30, -30])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_the_loss_is_finite_and_right_for_any_number_of_keys(keys, scale, dtype):
+    """A product of 128 probabilities of 1/2 is below every normal number of float32."""
+    z, x = torch.full((2, keys), scale, dtype=dtype), frames(2, 1, keys, dtype).squeeze(1)
+    expected = F.binary_cross_entropy_with_logits(z.double(), x.double(), reduction="none").sum(-1)
+    with exact():  # denormal numbers are zero while training
+        found = frame_nll(z, x)
+    tolerance = 8 * torch.finfo(dtype).eps
+    torch.testing.assert_close(found.double(), expected, rtol=tolerance, atol=tolerance * keys)
 
 
 def test_the_loss_has_first_and_second_derivatives():
