@@ -57,7 +57,7 @@ def monte_carlo_score(
     Args:
         dropout: the rates, commonly those of the training.
         window: steps that share their masks.
-        rows: samples run side by side, as many as memory allows: (window, rows, V) logits; the result depends on it through rounding only.
+        rows: samples run side by side, as many as memory allows: (window, rows, V) logits. The result depends on it by rounding only.
         progress: called with (tokens done, tokens in all), both over all samples.
 
     Raises:

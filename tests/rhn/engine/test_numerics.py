@@ -3,7 +3,6 @@
 import os
 
 import pytest
-import torch
 
 from rhn.engine.numerics import exact
 from rhn.errors import InvalidInputError
@@ -12,5 +11,8 @@ from rhn.errors import InvalidInputError
 @pytest.mark.parametrize("threads", [0, (os.cpu_count() or 1) + 1, 100_000])
 def test_threads_that_the_machine_has_not_are_refused(threads):
     """torch ends the process with a segmentation fault for thousands of them."""
-    with pytest.raises(InvalidInputError, match=rf"{threads} threads were asked for, expected 1 to \d+"), exact(threads):
+    with (
+        pytest.raises(InvalidInputError, match=rf"{threads} threads were asked for, expected 1 to \d+"),
+        exact(threads),
+    ):
         pass
