@@ -14,11 +14,11 @@ from importlib import import_module
 
 _MODULES = {
     "Excerpt": "texts",
-    "GateActivity": "records",
+    "GateActivity": "activity",
     "Lesion": "surgery",
-    "LesionRow": "records",
-    "LesionTable": "records",
-    "SequenceActivity": "records",
+    "LesionRow": "damage",
+    "LesionTable": "damage",
+    "SequenceActivity": "activity",
     "excerpts": "texts",
     "gate_activity": "gates",
     "lesion": "lesions",

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from analysis.activity import GateActivity, SequenceActivity
 from analysis.layers import measured_copy, places
-from analysis.records import GateActivity, SequenceActivity
 from analysis.sequences import name_of
 from analysis.tasks import Music, Text, task_of
 from rhn.cells import Cell

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from analysis.bootstrap import paired_bootstrap
+from analysis.damage import LesionRow, LesionTable
 from analysis.fused import predicted, stacked_nll
 from analysis.gates import unit_means
 from analysis.layers import measured_copy, places
-from analysis.records import LesionRow, LesionTable
 from analysis.surgery import Lesion, blinds, changes, check_mode, lesioned_layers, prepared
 from analysis.tasks import Music, Text, task_of
 from rhn.data import Batch
@@ -30,6 +30,7 @@ def lesion(
     *,
     pairs: bool = False,
     units: bool = False,
+    together: Sequence[int] = (),
     split: str = "",
     seed: int = 0,
     device: torch.device | str | None = None,
@@ -45,6 +46,7 @@ def lesion(
         mode: one of `analysis.surgery.MODES`; by default "bias", or "carry" for cells without gates.
         pairs: also every two layers together.
         units: also every single unit of every layer: as many networks as there are units.
+        together: also these layers, counted from 1, all at once.
         split: what the table calls the data.
         device: where it is computed (default: where the network is).
         seed: of the bootstrap that draws the intervals.
@@ -52,14 +54,15 @@ def lesion(
         progress: called with (networks x batches done, of how many).
 
     Raises:
-        InvalidInputError: an unknown mode, one that the cells do not have, a network without output, or shapes that do not fit.
+        InvalidInputError: an unknown mode, one that the cells or layers do not have, a network without output, or wrong shapes.
         DataError: nothing to predict.
     """
     mode, task = check_mode(model, mode), _task(model)
     sequences = task.sequences(batch)
     if all(len(s) < 2 for s in sequences):
         raise DataError(f"there is nothing to predict: expected sequences of at least 2 {task.step}s")
-    lesions = _lesions(model, mode, pairs, units)
+    kinds = _lesions(model, mode, pairs, units, together)
+    lesions = [Lesion(mode), *itertools.chain(*kinds.values())]
     means = unit_means(model, sequences, device=device) if mode == "mean" else ()
     network = measured_copy(prepared(model, mode), device)
     like = next(network.parameters())
@@ -69,7 +72,7 @@ def lesion(
     nll = stacked_nll(network, task, lesions, lambda l: changes(network, l, means), batches, **run).numpy()
     if not np.isfinite(nll[0]).all():
         raise InvalidInputError("the loss of the unlesioned network is not finite: its weights are too large to run")
-    return _table(model, mode, split, lesions, nll, predicted(batches).numpy(), task.step, seed)
+    return _table(model, mode, split, kinds, nll, predicted(batches).numpy(), task.step, seed)
 
 
 def _task(model: nn.Module) -> Music | Text:
@@ -81,47 +84,51 @@ def _task(model: nn.Module) -> Music | Text:
     return task
 
 
-def _lesions(model: nn.Module, mode: str, pairs: bool, units: bool) -> list[Lesion]:
-    """The unlesioned network, the controls, single layers, then pairs and units."""
+def _lesions(model: nn.Module, mode: str, pairs: bool, units: bool, together: Sequence[int]) -> dict[str, list[Lesion]]:
+    """The lesioned networks by the names of a table's rows."""
     layers, every = lesioned_layers(model, mode), places(model)
-    lesions = [Lesion(mode)]
-    if mode != "blind":
-        lesions += [Lesion("blind", (layer,)) for layer in lesioned_layers(model, "blind")]
-    lesions += [Lesion(mode, (layer,)) for layer in layers]
-    if pairs:
-        lesions += [Lesion(mode, pair) for pair in itertools.combinations(layers, 2)]
-    if units:
-        lesions += [Lesion(mode, (l,), unit) for l in layers for unit in range(1, every[l - 1].cell.hidden_size + 1)]
-    return lesions
+    if missing := [layer for layer in together if layer not in layers]:
+        raise InvalidInputError(
+            f"mode {mode!r} cannot lesion layer {missing[0]}: expected among {', '.join(map(str, layers))}"
+        )
+    sizes = {layer: every[layer - 1].cell.hidden_size for layer in layers}
+    return {
+        "controls": [Lesion("blind", (layer,)) for layer in lesioned_layers(model, "blind") if mode != "blind"],
+        "layers": [Lesion(mode, (layer,)) for layer in layers],
+        "pairs": [Lesion(mode, pair) for pair in itertools.combinations(layers, 2) if pairs],
+        "together": [Lesion(mode, tuple(sorted(set(together))))] if together else [],
+        "units": [Lesion(mode, (layer,), unit) for layer in layers for unit in range(1, sizes[layer] + 1) if units],
+    }
 
 
 def _table(
-    model, mode, split, lesions: list[Lesion], nll: np.ndarray, frames: np.ndarray, step: str, seed: int
+    model, mode, split, kinds: dict[str, list[Lesion]], nll: np.ndarray, frames: np.ndarray, step: str, seed: int
 ) -> LesionTable:
-    labels = [place.label for place in places(model)]
-    loss = nll.sum(1) / frames.sum()
-    low, high = paired_bootstrap(nll, nll[0], frames, seed=seed)
+    """nll (K, N): the unlesioned network's, then those of the lesions in the order of `kinds`."""
+    labels, loss = [p.label for p in places(model)], nll.sum(1) / frames.sum()
+    place = {lesion: k for k, lesion in enumerate(itertools.chain(*kinds.values()), start=1)}
 
-    def row(k: int) -> LesionRow:
-        l = lesions[k]
-        label = "+".join(labels[layer - 1] for layer in l.layers) + (f" unit {l.unit}" if l.unit else "")
-        numbers = {"loss": loss[k], "delta": loss[k] - loss[0], "low": low[k], "high": high[k]}
-        return LesionRow(
-            label=label, layers=l.layers, unit=l.unit, **{key: float(value) for key, value in numbers.items()}
+    def rows(lesions: list[Lesion], references: list[int]) -> tuple[LesionRow, ...]:
+        """The networks' losses, and their differences to those of the reference networks."""
+        which = [place[lesion] for lesion in lesions]
+        ends = zip(*paired_bootstrap(nll[which], nll[references], frames, seed=seed), strict=True)
+        return tuple(
+            LesionRow(
+                label="+".join(labels[number - 1] for number in l.layers) + (f" unit {l.unit}" if l.unit else ""),
+                layers=l.layers,
+                unit=l.unit,
+                loss=float(loss[k]),
+                delta=float(loss[k] - loss[r]),
+                low=float(low),
+                high=float(high),
+            )
+            for l, k, r, (low, high) in zip(lesions, which, references, ends, strict=True)
         )
 
-    kinds: dict[str, list[int]] = {"layers": [], "pairs": [], "units": [], "controls": []}
-    for k, l in enumerate(lesions[1:], start=1):
-        control = l.mode != mode
-        kinds["controls" if control else "units" if l.unit else "pairs" if len(l.layers) > 1 else "layers"].append(k)
-    beyond = []
-    for control in kinds["controls"]:
-        k = next((k for k in kinds["layers"] if lesions[k].layers == lesions[control].layers), None)
-        if k is not None and blinds(model, mode):
-            ends = paired_bootstrap(nll[k : k + 1], nll[control], frames, seed=seed)
-            numbers = dict(zip(("low", "high"), (float(end[0]) for end in ends), strict=True))
-            beyond.append(LesionRow(**vars(row(k)) | {"delta": float(loss[k] - loss[control])} | numbers))
-    rows = {kind: tuple(row(k) for k in numbers) for kind, numbers in kinds.items()}
+    found = {kind: rows(lesions, [0] * len(lesions)) for kind, lesions in kinds.items() if lesions}
+    controls = {control.layers: place[control] for control in kinds["controls"]}
+    if seen := [l for l in kinds["layers"] if blinds(model, mode) and l.layers in controls]:
+        found["beyond_blind"] = rows(seen, [controls[l.layers] for l in seen])
     return LesionTable(
         mode=mode,
         split=split,
@@ -129,6 +136,5 @@ def _table(
         sequences=len(frames),
         frames=int(frames.sum()),
         step=step,
-        beyond_blind=tuple(beyond),
-        **rows,
+        **found,
     )

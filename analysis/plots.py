@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from analysis.records import GateActivity, LesionTable, SequenceActivity
+from analysis.activity import GateActivity, SequenceActivity
+from analysis.damage import LesionTable
 from rhn.plots import drawable
 
 BLUE, ORANGE, RED, GREY = "#0072B2", "#E69F00", "#D55E00", "#666666"

@@ -2,7 +2,8 @@
 
 import math
 
-from analysis.records import GateActivity, LesionRow, LesionTable, reading
+from analysis.activity import GateActivity
+from analysis.damage import LesionRow, LesionTable, reading
 
 SHOWN_UNITS = 10
 
@@ -36,7 +37,7 @@ def lesion_table(table: LesionTable) -> str:
     lines += [_line(f"layer {row.label}", row) for row in table.by_damage()]
     lines += [_line(f"layer {row.label}: blind", row) for row in table.controls]
     lines += [_line(f"layer {row.label} > blind", row) for row in table.beyond_blind]
-    lines += [_line(f"layers {row.label}", row) for row in table.by_damage("pairs")]
+    lines += [_line(f"layers {row.label}", row) for row in (*table.together, *table.by_damage("pairs"))]
     lines += [_line(f"layer {row.label}", row) for row in table.by_damage("units")[:SHOWN_UNITS]]
     if len(table.units) > SHOWN_UNITS:
         lines.append(f"... and {len(table.units) - SHOWN_UNITS} more units (--save-data FILE.csv has all)")

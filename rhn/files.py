@@ -1,16 +1,21 @@
-"""Writing files so that a reader, a crash or a full disk never meets half of one; and JSON without NaN."""
+"""Writing files so that a reader, a crash or a full disk never meets half of one.
+
+Below, what records are written as: tables (.csv), arrays by name (.npz), JSON without NaN.
+"""
 
 import contextlib
+import csv
 import json
 import math
 import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rhn.errors import OutputError
+from rhn.errors import DataError, OutputError
 
 _MARK = "rhn-partial"  # in the name of every temporary file, and in nobody else's
 
@@ -61,6 +66,36 @@ def write_json(path: str | Path, value, *, indent: int | None = None) -> None:
     """Write a value as one JSON text, atomically; what is not finite becomes null. Raises OutputError."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(finite_json(value), allow_nan=False, indent=indent) + "\n")
+
+
+def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence]) -> Path:
+    """Write a table, atomically; numbers keep every digit. Raises OutputError."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+    return Path(path)
+
+
+def write_arrays(path: str | Path, arrays: Mapping) -> Path:
+    """Write arrays by name as .npz, atomically. Raises OutputError."""
+    import numpy as np
+
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+    return Path(path)
+
+
+@contextlib.contextmanager
+def arrays_of(path: str | Path, writer: str) -> Iterator[Mapping]:
+    """The arrays of an .npz file; where it cannot be read, or lacks one, DataError says that `writer` writes such files."""
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            yield arrays
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is not a record written by {writer}: {error}") from error
 
 
 def finite_json(value):

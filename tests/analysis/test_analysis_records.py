@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from networks import network, rolls
 
 from analysis import GateActivity, LesionTable, SequenceActivity, gate_activity, lesion
+from analysis.damage import reading
 from analysis.plots import draw_gates, draw_lesions, plot_effective_depth
-from analysis.records import reading
 from analysis.tables import gates_table, lesion_table
 from rhn.errors import DataError
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from networks import GATED, UNGATED, WORDS, language_network, rolls, tokens
 
 from analysis import Excerpt, GateActivity, Lesion, LesionTable, excerpts, gate_activity, lesion, lesioned, stretches
+from analysis.damage import reading
 from analysis.gates import unit_means
 from analysis.plots import draw_gates, draw_lesions
-from analysis.records import reading
 from analysis.surgery import MODES, lesioned_layers
 from analysis.tables import gates_table, lesion_table
 from analysis.tasks import task_of
