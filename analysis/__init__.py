@@ -10,31 +10,17 @@ which is drawn, written and printed without torch. `rhn-analyze gates` and `rhn-
 a kind of lesion or of network is said in `analysis.surgery` and `analysis.tasks`.
 """
 
-from importlib import import_module
+from rhn.lazy import lazy_names
 
-_MODULES = {
-    "Excerpt": "texts",
-    "GateActivity": "activity",
-    "Lesion": "surgery",
-    "LesionRow": "damage",
-    "LesionTable": "damage",
-    "SequenceActivity": "activity",
-    "excerpts": "texts",
-    "gate_activity": "gates",
-    "lesion": "lesions",
-    "lesioned": "surgery",
-    "paired_bootstrap": "bootstrap",
-    "stretches": "texts",
-}
-
-__all__ = sorted(_MODULES)
-
-
-def __getattr__(name):
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-
-
-def __dir__():
-    return sorted({*globals(), *_MODULES})
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "activity": ("GateActivity", "SequenceActivity"),
+        "bootstrap": ("paired_bootstrap",),
+        "damage": ("LesionRow", "LesionTable"),
+        "gates": ("gate_activity",),
+        "lesions": ("lesion",),
+        "surgery": ("Lesion", "lesioned"),
+        "texts": ("Excerpt", "excerpts", "stretches"),
+    },
+)

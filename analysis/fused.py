@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from analysis.layers import places
 from analysis.tasks import Music, Text
 from rhn.chorales.batches import Minibatch
+from rhn.engine.memory import free_memory
 from rhn.engine.numerics import exact
 from rhn.engine.stack import Stack
 
@@ -71,8 +72,5 @@ def _networks_at_once(model: nn.Module, task: Music | Text, batch: Minibatch) ->
     numbers = task.width + sum(
         cell.depth * cell.blocks * cell.hidden_size + (cell.depth + 2) * cell.state_size for cell in cells
     )
-    if batch.mask.device.type == "cuda":
-        budget = torch.cuda.mem_get_info(batch.mask.device)[0] // 3
-    else:
-        budget = CPU_BYTES
+    budget = free_memory("cuda") // 3 if batch.mask.is_cuda else CPU_BYTES
     return max(1, budget // (T * B * numbers * batch.mask.element_size()))

@@ -61,33 +61,39 @@ class Layer:
 
 def described_layers(cell: "Cell") -> tuple[Layer, ...]:
     """`cell.layers()`, checked against its weights; raises InvalidInputError for a description that does not fit them."""
-    layers, weights, n = tuple(cell.layers()), dict(cell.named_parameters()), cell.hidden_size
-    name = f"{type(cell).__name__}.layers()"
+    layers, where = tuple(cell.layers()), f"{type(cell).__name__}.layers()"
     if len(layers) != cell.depth:
-        raise InvalidInputError(f"{name} describes {len(layers)} layers: expected {cell.depth}, the depth")
+        raise InvalidInputError(f"{where} describes {len(layers)} layers: expected {cell.depth}, the depth")
     for layer in layers:
-        blocks = set()
-        for part in filter(None, (layer.input, layer.recurrent, layer.skip, layer.bias)):
-            if part.parameter not in weights:
-                raise InvalidInputError(f"{name} names {part.parameter!r}: expected one of {', '.join(weights)}")
-            try:
-                rows = len(weights[part.parameter][part.index])
-            except (IndexError, TypeError, ValueError) as error:
-                raise InvalidInputError(f"{name}: {part} cannot be read: {error}") from error
-            if rows == 0 or rows % n:
-                raise InvalidInputError(
-                    f"{name}: {part} has {rows} rows, expected whole blocks of {n}, the hidden size"
-                )
-            blocks.add(rows // n)
+        parts = filter(None, (layer.input, layer.recurrent, layer.skip, layer.bias))
+        blocks = {_blocks(part, cell, where) for part in parts}
         if len(blocks) > 1:
-            raise InvalidInputError(f"{name}: the parts of a layer have {sorted(blocks)} blocks, expected equally many")
-        gates = () if layer.gate is None else filter(lambda k: k is not None, (layer.gate.transform, layer.gate.carry))
-        if any(not 0 <= gate < max(blocks, default=0) for gate in gates):
             raise InvalidInputError(
-                f"{name}: {layer.gate} is not among {max(blocks, default=0)} blocks, counted from 0"
+                f"{where}: the parts of a layer have {sorted(blocks)} blocks, expected equally many"
             )
+        G, gates = max(blocks, default=0), () if layer.gate is None else (layer.gate.transform, layer.gate.carry or 0)
+        if not all(0 <= gate < G for gate in gates):
+            raise InvalidInputError(f"{where}: {layer.gate} is not among {G} blocks, counted from 0")
         if layer.output not in (None, *ACTIVATIONS):
-            raise InvalidInputError(
-                f"{name}: the output {layer.output!r} is unknown, expected one of {', '.join(ACTIVATIONS)}"
-            )
+            expected = ", ".join(ACTIVATIONS)
+            raise InvalidInputError(f"{where}: the output {layer.output!r} is unknown, expected one of {expected}")
     return layers
+
+
+def _blocks(part: Part, cell: "Cell", where: str) -> int:
+    """G, from the rows that a part has."""
+    weights, n = dict(cell.named_parameters()), cell.hidden_size
+    if part.parameter not in weights:
+        raise InvalidInputError(f"{where} names {part.parameter!r}: expected one of {', '.join(weights)}")
+    whole = weights[part.parameter]
+    try:
+        rows = whole[part.index]
+    except (IndexError, TypeError, ValueError) as error:
+        raise InvalidInputError(f"{where}: {part} cannot be read: {error}") from error
+    if rows.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr():
+        raise InvalidInputError(f"{where}: {part} is a copy: expected an index of whole numbers and slices")
+    if rows.dim() == 0 or len(rows) == 0 or len(rows) % n:
+        raise InvalidInputError(
+            f"{where}: {part} has shape {tuple(rows.shape)}, expected rows in whole blocks of {n}, the hidden size"
+        )
+    return len(rows) // n

@@ -20,6 +20,7 @@ from rhn.cells.base import Cell, spectral_norm
 from rhn.cells.layers import Layer, Part
 from rhn.cells.masks import CellMasks, apply_input_mask
 from rhn.errors import InvalidInputError
+from rhn.kernels.activations import ACTIVATIONS
 from rhn.kernels.transition.reference import NONLINEARITIES
 
 
@@ -58,6 +59,11 @@ class DTRNN(Cell):
         """How many of the last layers also see y[t-1]."""
         return 0
 
+    @property
+    def _first_skip(self) -> int:
+        """The first layer with a shortcut, from 0; L where none has one."""
+        return self.depth - self._shortcuts
+
     def _weights(self) -> tuple[Tensor, ...]:
         skips = (self.weight_skip,) if self._shortcuts else ()
         return self.weight_ih, self.weight_hh, self.bias, *skips
@@ -71,15 +77,15 @@ class DTRNN(Cell):
         return states
 
     def run_layer(self, layer: int, x: Tensor, s: Tensor, y: Tensor) -> Tensor:
-        z, first_skip = F.linear(s, self.weight_hh[layer], self.bias[layer]), self.depth - self._shortcuts
+        z = F.linear(s, self.weight_hh[layer], self.bias[layer])
         if layer == 0:
             z = F.linear(x, self.weight_ih) + z
-        if layer >= first_skip:
-            z = z + F.linear(y, self.weight_skip[layer - first_skip])
+        if layer >= self._first_skip:
+            z = z + F.linear(y, self.weight_skip[layer - self._first_skip])
         return NONLINEARITIES[self.nonlinearity](z)
 
     def layers(self) -> tuple[Layer, ...]:
-        first_skip = self.depth - self._shortcuts
+        first_skip = self._first_skip
         return tuple(
             Layer(
                 input=None if layer else Part("weight_ih"),
@@ -101,23 +107,22 @@ class DTRNN(Cell):
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """dy'/dy (..., n, n), see above."""
-        first_skip, P = self.depth - self._shortcuts, None
+        P = None
         for layer, out in enumerate(self._states(x, s)):
-            slope = 1 - out * out if self.nonlinearity == "tanh" else (out > 0).to(out.dtype)
             R = self.weight_hh[layer]
             inner = R if P is None else R @ P
-            if P is not None and layer >= first_skip:
-                inner = inner + self.weight_skip[layer - first_skip]
-            P = slope.unsqueeze(-1) * inner
+            if layer >= self._first_skip:
+                inner = inner + self.weight_skip[layer - self._first_skip]
+            P = ACTIVATIONS[self.nonlinearity].slope(out).unsqueeze(-1) * inner
         return P
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         """A bound on ||dy'/dy||_2 over all inputs and states, see above."""
-        sigma, first_skip = spectral_norm(self.weight_hh), self.depth - self._shortcuts
+        sigma = spectral_norm(self.weight_hh)
         skip = spectral_norm(self.weight_skip) if self._shortcuts else None
         bound = sigma[0]
         for layer in range(1, self.depth):
-            bound = sigma[layer] * bound + (skip[layer - first_skip] if layer >= first_skip else 0)
+            bound = sigma[layer] * bound + (skip[layer - self._first_skip] if layer >= self._first_skip else 0)
         return bound
 
     def _add_identity(self) -> None:

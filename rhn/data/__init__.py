@@ -13,30 +13,14 @@ Shape legend for the whole package: T frames (a frame is a quarter note), B rows
 MIDI 21). Names load their module on first use, so that `import rhn.data` itself loads nothing heavy.
 """
 
-from importlib import import_module
+from rhn.lazy import lazy_names
 
-_MODULES = {
-    "Corpus": "corpus",
-    "Piece": "corpus",
-    "chorale": "jsb",
-    "chorales": "jsb",
-    "Batch": "batching",
-    "batches": "batching",
-    "length_buckets": "batching",
-    "TextCorpus": "text",
-    "Tokens": "text",
-    "Vocabulary": "text",
-    "read_text": "text",
-}
-
-__all__ = sorted(_MODULES)
-
-
-def __getattr__(name):
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-
-
-def __dir__():
-    return sorted({*globals(), *_MODULES})
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "corpus": ("Corpus", "Piece"),
+        "jsb": ("chorale", "chorales"),
+        "batching": ("Batch", "batches", "length_buckets"),
+        "text": ("TextCorpus", "Tokens", "Vocabulary", "read_text"),
+    },
+)

@@ -1,0 +1,181 @@
+"""A cell of a user's own is trained, watched and lesioned as ours are; where it does not describe itself, one sentence says so."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from networks import drawn, network, rolls, tokens
+
+import rhn.cli
+from analysis import Lesion, gate_activity, lesion, lesioned
+from analysis.cli import main
+from analysis.surgery import MODES, lesioned_layers
+from rhn.cells import CELLS, RHN, Cell, GateBlocks, Layer, Part, described_layers
+from rhn.checkpoints import load_checkpoint, save_checkpoint
+from rhn.errors import InvalidInputError
+from rhn.models import LanguageModel, PolyphonicModel, with_cell
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+PIECES = rolls(9, 4, 6)
+
+
+class Silent(Cell):
+    """Says nothing of itself."""
+
+    def __init__(self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None, **common):
+        super().__init__(input_size, hidden_size, depth, **common)
+        self.weight = torch.nn.Parameter(torch.empty(hidden_size, input_size + hidden_size, device=device, dtype=dtype))
+        self.reset_parameters(generator)
+
+    def step(self, x, s):
+        return torch.tanh(torch.cat((x.expand(*s.shape[:-1], -1), s), -1) @ self.weight.T)
+
+
+class ByLayer(Silent):
+    """Also runs its layers, each with the same weights of the state."""
+
+    def run_layer(self, layer, x, s, y):
+        return super().step(x if layer == 0 else torch.zeros_like(x), s)
+
+    def step(self, x, s):
+        for layer in range(self.depth):
+            s = self.run_layer(layer, x, s, s)
+        return s
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with README's cell as my_module.py, found by no other import path."""
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    (tmp_path / "my_module.py").write_text(next(block for block in blocks if "class MinimalCell" in block))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", str(tmp_path))])
+    yield tmp_path
+    sys.modules.pop("my_module", None)
+
+
+def minimal(folder):
+    from rhn.cells import resolve_cell
+
+    return resolve_cell("my_module:MinimalCell")
+
+
+def test_readme_s_cell_is_trained_watched_and_lesioned_by_the_commands(folder, capsys):
+    named = ("--cell", "my_module:MinimalCell")
+    assert rhn.cli.main(["train", "jsb-depth-1", *named, "--hidden-size", "8", "--epochs", "2", "--out", "d"]) == 0
+    best = "d/best.safetensors"
+    assert rhn.cli.main(["evaluate", best, *named, "--split", "valid", "--json"]) == 0
+    loss = json.loads(capsys.readouterr().out.splitlines()[-1])["nll"]
+    assert main(["gates", best, *named, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["layers"] == 1 and 0 < found["sequences"][0]["activity"][0][0] < 1
+    for mode in ("bias", "carry", "mean", "open", "blind"):
+        assert main(["lesion", best, *named, "--split", "valid", "--mode", mode, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["baseline"] == pytest.approx(loss, rel=1e-6)
+    for words, said in {
+        ("gates", best): "none of ours, and a file does not decide which code runs: name it with --cell",
+        ("lesion", best, *named, "--mode", "skip"): "'skip' needs shortcuts, which MinimalCell has not: use bias",
+        ("gates", best, "--cell", "my_module:Other"): "cannot load the cell 'my_module:Other'",
+    }.items():
+        assert main(list(words)) == 2
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1
+
+
+def test_lesions_of_readme_s_cell_are_those_of_the_same_highway(folder):
+    """Its weights, put into an RHN of depth 1, give the same gates and the same losses in every mode."""
+    own, ours = PolyphonicModel(minimal(folder), hidden_size=7, dtype=torch.float64), network("rhn", 1)
+    drawn(own, 3)
+    cell, highway = own.cells[0], ours.cells[0]
+    with torch.no_grad():
+        highway.weight_ih.copy_(cell.weight[:, :88])
+        highway.weight_hh.copy_(cell.weight[None, :, 88:])
+        highway.bias.copy_(cell.bias[None])
+    ours.output.load_state_dict(own.output.state_dict())
+    assert np.allclose(gate_activity(own, PIECES).unit_mean, gate_activity(ours, PIECES).unit_mean, atol=1e-13)
+    for mode in ("bias", "carry", "mean", "open", "blind"):
+        tables = [lesion(model, PIECES, mode, units=True) for model in (own, ours)]
+        rows, wanted = ([row.loss for row in (*t.layers, *t.units, *t.controls)] for t in tables)
+        assert rows == pytest.approx(wanted, rel=1e-12), mode
+
+
+def test_a_language_model_of_readme_s_cell_is_lesioned_too(folder):
+    model = drawn(LanguageModel(minimal(folder), vocabulary_size=11, hidden_size=7, dtype=torch.float64), 0)
+    by_bias, carried = (lesion(model, tokens(9, 4, 6), mode) for mode in ("bias", "carry"))
+    assert by_bias.layers[0].loss == pytest.approx(carried.layers[0].loss, rel=1e-12) != by_bias.baseline
+
+
+def test_importing_a_user_s_cell_leaves_the_import_path_as_it_was(folder):
+    before = list(sys.path)
+    minimal(folder)
+    assert sys.path == before
+
+
+def test_a_cell_that_says_nothing_can_be_carried_and_no_more(tmp_path, monkeypatch):
+    model = PolyphonicModel(Silent, hidden_size=7)
+    assert lesion(model, PIECES).mode == "carry" and [m for m in MODES if lesioned_layers(model, m)] == ["carry"]
+    with pytest.raises(InvalidInputError, match=r"Silent has no transform gates.*gates\(x, s\)"):
+        gate_activity(model, PIECES)
+    with pytest.raises(
+        InvalidInputError, match=r"'bias' needs .* Silent does not describe \(its layers\(\) .*use carry"
+    ):
+        lesion(model, PIECES, "bias")
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint("silent.safetensors", model)
+    again = load_checkpoint("silent.safetensors", factory=with_cell(Silent))
+    assert lesion(again, PIECES).summary() == lesion(model, PIECES).summary()
+
+
+def test_a_deep_cell_needs_to_say_what_one_layer_does():
+    with pytest.raises(InvalidInputError, match=r"Silent does not describe .*: define layers\(\), and run_layer\(\)"):
+        lesion(PolyphonicModel(Silent, hidden_size=7, depth=2), PIECES)
+    model = PolyphonicModel(ByLayer, hidden_size=7, depth=2)
+    assert [row.label for row in lesion(model, PIECES).layers] == ["1", "2"]
+    frozen = lesioned(model, Lesion("carry", (1, 2)))
+    assert (frozen(torch.ones(4, 1, 88)) == model.output.bias).all()
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        ([Layer()], "describes 1 layers: expected 2, the depth"),
+        ([Layer(bias=Part("biases"))] * 2, "names 'biases': expected one of weight_ih, weight_hh, bias"),
+        ([Layer(recurrent=Part("weight_hh", 7))] * 2, "cannot be read: index 7 is out of bounds"),
+        ([Layer(bias=Part("bias"))] * 2, r"has shape \(2, 8\), expected rows in whole blocks of 4"),
+        ([Layer(input=Part("weight_ih"), bias=Part("bias", np.s_[0, :4]))] * 2, r"have \[1, 2\] blocks"),
+        ([Layer(bias=Part("bias", 0), gate=GateBlocks(2))] * 2, "is not among 2 blocks"),
+        ([Layer(output="swish")] * 2, "the output 'swish' is unknown, expected one of tanh, relu"),
+        ([Layer(bias=Part("bias", [0]))] * 2, "is a copy: expected an index of whole numbers and slices"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_description_that_does_not_fit_the_weights_is_refused(layers, words):
+    class Wrong(RHN):
+        def layers(self):
+            return layers
+
+    with pytest.raises(InvalidInputError, match=rf"Wrong\.layers\(\).*{words}"):
+        described_layers(Wrong(3, 4, 2))
+
+
+def test_gates_of_a_wrong_shape_are_refused():
+    class Wrong(RHN):
+        def gates(self, x, s):
+            gates = super().gates(x, s)
+            return gates.__class__(t=tuple(t[..., :2] for t in gates.t), states=gates.states)
+
+    with pytest.raises(
+        InvalidInputError, match=r"Wrong\.gates returns transform gates of shapes .*expected 2, one a layer"
+    ):
+        gate_activity(Wrong(88, 4, 2), PIECES)
+
+
+@pytest.mark.parametrize("key", CELLS)
+def test_every_cell_of_ours_describes_itself(key):
+    cell = CELLS[key](3, 4)
+    (layer,) = described_layers(cell)
+    assert layer.input and layer.recurrent and layer.bias and (layer.gate is None) != (layer.output is None)
