@@ -48,6 +48,15 @@ def hidden_size_for_budget(
         raise InvalidInputError(
             f"a budget of {budget} parameters is too small: one unit at depth {depth} already takes {size(1)}"
         )
+    return largest_within(size, budget)
+
+
+def largest_within(size: Callable[[int], int], budget: int) -> int:
+    """The largest n with size(n) <= budget, for a size that grows with n and fits at n = 1.
+
+    >>> largest_within(lambda n: n * n, 150)
+    12
+    """
     low, high = 1, 2
     while size(high) <= budget:
         low, high = high, 2 * high

@@ -5,7 +5,9 @@ all 88 keys do. The denominator is the frames of the longer piece of each pair (
 never agrees); chorales that cannot be rebuilt are in no pair, and count in the "of" columns alone.
 """
 
+import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import numpy as np
 
 from rhn.data.corpus import SPLITS, Corpus
 from rhn.data.jsb import chorales
-from rhn.errors import InvalidInputError
+from rhn.errors import InvalidInputError, RhnError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,20 +72,19 @@ def report(found: list[Agreement]) -> str:
     return "\n".join(lines)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Measure:
-    """Print how far the chorales rebuilt from music21's scores agree with the original ones."""
-
-    data: Path
-    """An original file of JSB Chorales: .json or .pickle."""
-
-    def run(self) -> None:
-        original = chorales(self.data)  # first: a bad file is told at once
+def main(words: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m rhn.data.agreement", description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="an original file of JSB Chorales: .json or .pickle")
+    path = parser.parse_args(words).data
+    try:
+        original = chorales(path)  # first: a bad file is told at once
         print(report(agreement(chorales(), original)))
+    except RhnError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    from rhn.command import run_command
-    from rhn.parsing import parse
-
-    sys.exit(run_command(lambda: parse(Measure, None, prog="python -m rhn.data.agreement").run()))
+    sys.exit(main())

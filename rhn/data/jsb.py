@@ -28,7 +28,7 @@ def chorales(source: str | Path | None = None, *, progress: bool = True) -> Corp
 
     source: None, the set rebuilt from music21's scores (223 / 74 / 77 pieces); or the path of an original file, by
     its suffix .json (Huang) or .pickle (Boulanger-Lewandowski).
-    progress: show on stderr how far a rebuilding is.
+    progress: say on stderr when they are rebuilt.
     Raises DataError where music21 has no scores or the file is not a set of chorales, InvalidInputError for another
     suffix.
     """

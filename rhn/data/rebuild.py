@@ -10,7 +10,6 @@ The rule (the table's columns are explained in `split.Row`):
 import itertools
 import math
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +25,12 @@ LAST_HELD = 3  # frames by which the last chord may outlast the score, to fill a
 def rebuild(*, progress: bool = True) -> Corpus:
     """All matched chorales of the split: 223 / 74 / 77 pieces, 13,411 / 4,505 / 4,725 frames. Takes about a second.
 
-    progress: a bar on stderr while it runs, or a line at the start and one at the end where stderr is not a terminal.
-    Raises DataError where music21's scores are missing or damaged.
+    progress: say on stderr that it is done now. Raises DataError where music21's scores are missing or damaged.
     """
     folder, matched = corpus_folder(), [row for row in rows() if row.matched]
-    pieces = [rebuild_piece(row, folder) for row in _reported(matched, progress)]
+    if progress:
+        print(f"Rebuilding {len(matched)} chorales from music21's scores, once ...", file=sys.stderr)
+    pieces = [rebuild_piece(row, folder) for row in matched]
     splits = {split: [piece for piece in pieces if piece.split == split] for split in SPLITS}
     source = f"{len(pieces)} of {len(rows())} chorales, rebuilt from the Bach scores of music21 {music21_version()}"
     return Corpus(**splits, source=source)
@@ -81,22 +81,3 @@ def hold_through_rests(part: Part) -> Part:
     """
     held = [(onset, following, pitch) for (onset, _, pitch), (following, _, _) in itertools.pairwise(part)]
     return held + part[-1:]
-
-
-def _reported(work: list[Row], progress: bool) -> Iterator[Row] | Iterable[Row]:
-    """The same rows; how far we are is shown on stderr as they are taken."""
-    if not progress:
-        return work
-    if not sys.stderr.isatty():
-        return _announced(work)
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    return track(work, description="Rebuilding the chorales from music21's scores", console=console, transient=True)
-
-
-def _announced(work: list[Row]) -> Iterator[Row]:
-    print(f"Rebuilding {len(work)} chorales from music21's scores ...", file=sys.stderr)
-    yield from work
-    print(f"Rebuilt {len(work)} chorales.", file=sys.stderr)

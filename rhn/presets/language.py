@@ -180,13 +180,9 @@ LANGUAGE_PRESETS: dict[str, Callable[[], LanguageConfig]] = {
 
 def largest_hidden_size(config: LanguageConfig, budget: int) -> int:
     """The most units with which a configuration stays within so many parameters, at its corpus's published vocabulary."""
-    low, high = 1, 2
-    while parameters(replace(config, hidden_size=high)) <= budget:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if parameters(replace(config, hidden_size=middle)) <= budget else (low, middle)
-    return low
+    from rhn.cells.budget import largest_within
+
+    return largest_within(lambda units: parameters(replace(config, hidden_size=units)), budget)
 
 
 def parameters(config: LanguageConfig, vocabulary_size: int | None = None) -> int:

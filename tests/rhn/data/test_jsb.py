@@ -31,11 +31,9 @@ def test_a_truncated_cache_is_rebuilt(builds, rebuilt, cache_home, caplog):
     rhn.data.chorales()
     (path,) = (cache_home / "rhn").iterdir()
     path.write_bytes(path.read_bytes()[:-100])
-    assert rhn.data.chorales().checksum == rebuilt.checksum
-    assert len(builds) == 2
-    assert len(caplog.messages) == 1
-    rhn.data.chorales()
-    assert len(builds) == 2
+    for _ in range(2):
+        assert rhn.data.chorales().checksum == rebuilt.checksum
+        assert len(builds) == 2 and len(caplog.messages) == 1
 
 
 def test_a_cache_folder_that_cannot_be_written_does_no_harm(builds, rebuilt, cache_home, caplog):

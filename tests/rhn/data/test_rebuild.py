@@ -1,14 +1,12 @@
 """The rule that turns scores into frames, by hand and on all chorales."""
 
-import io
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from rhn.data.jsb import EXPECTED_CHECKSUM, EXPECTED_MUSIC21
-from rhn.data.rebuild import _reported, frames_of, rebuild_piece
+from rhn.data.rebuild import frames_of, rebuild_piece
 from rhn.data.scores import TICKS, music21_version
 from rhn.data.split import Row, rows
 from rhn.errors import DataError
@@ -68,13 +66,10 @@ def test_half_steps_make_twice_the_frames():
     assert sounding(replace(ROW, step=0.5, segments=((0, 6),)))[:3] == [[60], [55, 60], [55]]
 
 
-def test_the_rebuilt_set_has_the_known_sizes(rebuilt):
+def test_the_rebuilt_set_is_the_known_one_to_the_bit(rebuilt):
     assert [len(pieces) for pieces in (rebuilt.train, rebuilt.valid, rebuilt.test)] == [223, 74, 77]
     assert [sum(map(len, pieces)) for pieces in (rebuilt.train, rebuilt.valid, rebuilt.test)] == [13411, 4505, 4725]
     assert "374 of 382 chorales" in rebuilt.source
-
-
-def test_the_rebuilt_set_is_the_known_one_to_the_bit(rebuilt):
     if music21_version() != EXPECTED_MUSIC21:
         pytest.skip(f"the checksum is of music21 {EXPECTED_MUSIC21}, this is {music21_version()}")
     assert rebuilt.checksum == EXPECTED_CHECKSUM
@@ -98,26 +93,3 @@ def test_a_score_that_does_not_fit_its_row_is_named(tmp_path):
     (tmp_path / "bach" / "by-hand.xml").write_text("<score-partwise/>")
     with pytest.raises(DataError, match=r"by-hand.xml of music21 .* does not fit row train-0 .*it has 0 parts"):
         rebuild_piece(ROW, tmp_path)
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_progress_is_a_bar_on_a_terminal(monkeypatch):
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    monkeypatch.setenv("TERM", "xterm")
-    assert list(_reported([ROW, ROW], progress=True)) == [ROW, ROW]
-    assert "Rebuilding the chorales" in sys.stderr.getvalue()
-    assert "100%" in sys.stderr.getvalue()
-
-
-def test_progress_is_two_lines_elsewhere_and_nothing_where_not_wanted(capsys):
-    assert list(_reported([ROW], progress=True)) == [ROW]
-    assert capsys.readouterr().err.splitlines() == [
-        "Rebuilding 1 chorales from music21's scores ...",
-        "Rebuilt 1 chorales.",
-    ]
-    assert list(_reported([ROW], progress=False)) == [ROW]
-    assert capsys.readouterr() == ("", "")

@@ -21,16 +21,11 @@ def test_eight_chorales_have_no_counterpart_and_take_no_catalogue_name():
     assert all(row.name == row.label for row in unmatched)
 
 
-def test_a_score_is_called_without_its_last_suffix_alone():
+def test_names_are_those_of_the_scores_and_only_bwv_414_occurs_twice():
     names = {row.score: row.name for row in rows() if row.matched}
     assert (names["bach/bwv69.6.xml"], names["bach/bwv281.krn"]) == ("bwv69.6", "bwv281")
-
-
-def test_only_bwv_414_occurs_twice():
-    counts = Counter(row.name for row in rows())
-    assert [name for name, count in counts.items() if count > 1] == ["bwv414"]
+    assert [name for name, count in Counter(row.name for row in rows()).items() if count > 1] == ["bwv414"]
 
 
 def test_every_row_cuts_at_least_one_frame():
-    assert all(0 <= start < end for row in rows() for start, end in row.segments)
-    assert all(row.segments for row in rows())
+    assert all(row.segments and all(0 <= start < end for start, end in row.segments) for row in rows())
