@@ -50,3 +50,12 @@ def fake_music21(tmp_path, monkeypatch):
 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: Spec)
     return folder
+
+
+@pytest.fixture
+def enwik(tmp_path):
+    """A file called enwik8, of 400 bytes."""
+    path = tmp_path / "wiki" / "enwik8"
+    path.parent.mkdir()
+    path.write_bytes(bytes(range(60, 80)) * 20)
+    return path

@@ -1,6 +1,7 @@
 """Our reader of scores hears what music21 hears, and refuses what it does not understand."""
 
 import zipfile
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 from hypothesis import given
@@ -110,31 +111,23 @@ def test_a_score_that_we_do_not_understand_is_refused(tmp_path, name, content, w
     assert words in str(caught.value)
 
 
-def test_an_archive_without_a_score_is_refused(tmp_path):
+def test_an_archive_without_a_score_and_a_missing_score_are_refused(tmp_path):
     path = tmp_path / "hollow.mxl"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("META-INF/container.xml", "<container/>")
     with pytest.raises(DataError, match="not a readable score"):
         read_score(path)
-
-
-def test_a_missing_score_names_the_version_and_the_remedy(tmp_path):
     with pytest.raises(DataError, match=r"music21 [\d.]+ has no score .*bwv0.mxl: reinstall"):
         read_score(tmp_path / "bwv0.mxl")
 
 
-def test_a_music21_without_its_corpus_says_how_to_get_it(fake_music21):
+def test_a_music21_without_its_corpus_or_none_at_all_says_how_to_get_it(fake_music21, monkeypatch):
     with pytest.raises(DataError, match=r"without its corpus.*pip install.*--data FILE"):
         corpus_folder()
 
+    def absent(name):
+        raise PackageNotFoundError(name)
 
-def test_no_music21_at_all_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr("rhn.data.scores.importlib.metadata.version", absent)
     with pytest.raises(DataError, match=r"music21 package, which is not installed.*pip install"):
         corpus_folder()
-
-
-def absent(name):
-    from importlib.metadata import PackageNotFoundError
-
-    raise PackageNotFoundError(name)

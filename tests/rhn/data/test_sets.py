@@ -6,8 +6,7 @@ import json
 import pytest
 
 from rhn import cli
-from rhn.data.sets import CHORALES, TEXT_SETS, DataSet, PublishedFile, TextSet, compare, data_set
-from rhn.errors import InvalidInputError
+from rhn.data.sets import CHORALES, TEXT_SETS, PublishedFile, TextSet, compare
 
 SPLITS = ("train", "valid", "test")
 LINE = "the cat sees the dog\n"
@@ -66,12 +65,6 @@ def test_every_record_is_complete():
     for file in (file for record in (*TEXT_SETS.values(), CHORALES) for file in record.files):
         algorithm, _, digest = file.checksum.partition(":")
         assert file.addresses and len(digest) == 2 * hashlib.new(algorithm).digest_size
-
-
-def test_a_set_that_nobody_published_is_refused_with_those_that_are():
-    assert isinstance(data_set("jsb"), DataSet)
-    with pytest.raises(InvalidInputError, match="'imagenet', expected one of ptb, enwik8, text8, jsb"):
-        data_set("imagenet")
 
 
 def test_counts_agree_with_what_is_published_or_say_that_they_do_not():

@@ -46,15 +46,10 @@ def test_data_that_was_fetched_is_found_without_a_path(tmp_path):
     assert str(place) in read_text("enwik8").source
 
 
-def test_an_empty_file_is_refused(folder):
-    (folder / "my.valid.txt").write_bytes(b"")
-    with pytest.raises(DataError, match=r"my\.valid\.txt is empty"):
-        read_text("text", folder)
-
-
-def test_a_split_of_one_token_is_refused(folder):
-    (folder / "my.valid.txt").write_bytes(b"a")
-    with pytest.raises(DataError, match=r"its valid split has 1 token"):
+@pytest.mark.parametrize(("content", "words"), [(b"", r"my\.valid\.txt is empty"), (b"a", "valid split has 1 token")])
+def test_a_split_of_fewer_than_two_tokens_is_refused(folder, content, words):
+    (folder / "my.valid.txt").write_bytes(content)
+    with pytest.raises(DataError, match=words):
         read_text("text", folder)
 
 
@@ -68,14 +63,10 @@ def test_a_byte_that_is_not_utf8_is_named_with_its_place(tmp_path, monkeypatch, 
 
 
 @pytest.mark.parametrize("unit", ["words", "characters"])
-def test_the_place_of_a_bad_byte_is_counted_from_the_files_start_after_a_byte_order_mark_too(tmp_path, unit):
+def test_after_a_byte_order_mark_bytes_are_counted_from_the_files_start_and_nothing_is_no_text(tmp_path, unit):
     (tmp_path / "latin.txt").write_bytes(b"\xef\xbb\xbfabc \xe9 def")
     with pytest.raises(DataError, match="at byte 7;"):
         read_text("text", tmp_path / "latin.txt", unit=unit)
-
-
-@pytest.mark.parametrize("unit", ["words", "characters"])
-def test_a_file_of_a_byte_order_mark_alone_is_refused(tmp_path, unit):
     (tmp_path / "mark.txt").write_bytes(b"\xef\xbb\xbf")
     with pytest.raises(DataError, match=r"mark\.txt: its train split has 0 token"):
         read_text("text", tmp_path / "mark.txt", unit=unit)
