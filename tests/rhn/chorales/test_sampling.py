@@ -89,9 +89,6 @@ def test_the_file_sounds_as_sampled(suffix, model, tmp_path):
 def test_what_cannot_be_sampled_is_refused(options, message, model):
     with pytest.raises(InvalidInputError, match=message):
         sample_chorale(model, **options)
-
-
-def test_a_model_of_other_keys_is_refused():
     with pytest.raises(InvalidInputError, match="88 keys"):
         sample_chorale(PolyphonicModel("rnn", hidden_size=2, input_size=5))
 

@@ -1,7 +1,6 @@
 """A training's folder: cleaned of what killed writers left, of one configuration, and a full disk is told."""
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -122,34 +121,6 @@ except OutputError as error:
 """
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert out == f"cannot write {tmp_path}/metrics.jsonl: File too large\n"
-
-
-@pytest.mark.parametrize("fails", ["open", "write", "flush", "close"])
-def test_every_failure_is_an_output_error(tmp_path, monkeypatch, fails):
-    path = tmp_path / "metrics.jsonl"
-    real = type(path).open
-
-    def refuse(*args):
-        raise OSError(28, os.strerror(28))
-
-    class Refusing:
-        def __init__(self, file):
-            self.file = file
-
-        def __getattr__(self, name):
-            return refuse if name == fails else getattr(self.file, name)
-
-    def opened(self, mode="r", *rest, **more):
-        if mode != "a":
-            return real(self, mode, *rest, **more)
-        return refuse() if fails == "open" else Refusing(real(self, mode, *rest, **more))
-
-    monkeypatch.setattr(type(path), "open", opened)
-    with (
-        pytest.raises(OutputError, match=r"cannot write .*metrics\.jsonl: No space left on device"),
-        metrics_file(path, []) as add,
-    ):
-        add({"epoch": 1})
 
 
 def test_an_error_of_the_training_itself_is_not_taken_for_one_of_the_file(tmp_path):

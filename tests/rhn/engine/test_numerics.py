@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import torch
 
 from rhn.engine.numerics import exact
 from rhn.errors import InvalidInputError
@@ -16,3 +17,15 @@ def test_threads_that_the_machine_has_not_are_refused(threads):
         exact(threads),
     ):
         pass
+
+
+def test_threads_and_denormal_numbers_are_as_before_afterwards():
+    torch.set_num_threads(2)
+    try:
+        with exact():
+            assert torch.get_num_threads() == 1
+            assert torch.tensor([1e-40]).mul(1).item() == 0
+        assert torch.get_num_threads() == 2
+        assert torch.tensor([1e-40]).mul(1).item() > 0
+    finally:
+        torch.set_num_threads(1)

@@ -89,12 +89,6 @@ def test_a_text_of_a_single_symbol_costs_nothing():
     assert dynamic_score(model, text, text).nll == 0
 
 
-def test_progress_goes_up_to_all_tokens():
-    calls = []
-    dynamic_score(random_model(), random_text(23), random_text(1000), progress=lambda *call: calls.append(call))
-    assert calls == [(5, 22), (10, 22), (15, 22), (20, 22), (22, 22)]
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -107,11 +101,6 @@ def test_progress_goes_up_to_all_tokens():
 def test_arguments_out_of_range_are_refused(options, message):
     with pytest.raises(InvalidInputError, match=message):
         dynamic_score(random_model(), random_text(50), random_text(1000), **options)
-
-
-def test_a_text_of_one_token_is_refused():
-    with pytest.raises(DataError, match="1 tokens do not make 1 rows"):
-        dynamic_score(random_model(), random_text(1), random_text(1000))
 
 
 def random_text(length, seed=4):

@@ -34,14 +34,14 @@ TRAINED_ON = Tokens(np.arange(60) % 3)  # of which dynamic evaluation takes the 
 METHODS = {
     "score": score,
     "temperature": functools.partial(score, temperature=0.7),
-    "scores-at": lambda model, text: scores_at(model, text, [1.3])[0],
+    "scores-at": lambda model, text, **how: scores_at(model, text, [1.3], **how)[0],
     "monte-carlo": functools.partial(
         monte_carlo_score, dropout=Dropout(embedding=0.3, input=0.4, hidden=0.5, output=0.2), samples=3, window=2
     ),
     "monte-carlo-official": functools.partial(
         official_monte_carlo_score, dropout=Dropout(input=0.4, hidden=0.5, output=0.2), samples=3
     ),
-    "dynamic": lambda model, text: dynamic_score(model, text, TRAINED_ON, segment=2, learning_rate=1e-3),
+    "dynamic": lambda model, text, **how: dynamic_score(model, text, TRAINED_ON, segment=2, learning_rate=1e-3, **how),
 }
 
 
@@ -113,14 +113,6 @@ def test_a_gpu_scores_alike_with_its_graphs(options, temperature):
     assert found == pytest.approx(wanted, rel=1e-9)
 
 
-def test_the_first_token_is_not_predicted():
-    text = random_text(50)
-    elsewhere = Tokens(np.where(np.arange(50) == 0, V - 1 - text[0], text[:]))
-    model = unigram_model(np.arange(1, V + 1))
-    assert score(model, text).tokens == 49
-    assert score(model, text) == score(model, elsewhere)
-
-
 def test_rows_are_scored_each_from_the_zero_state():
     model, text = random_model(depth=2), random_text(103)
     apart = [score(model, Tokens(row)).nll for row in text[:100].reshape(4, 25)]
@@ -190,23 +182,30 @@ def test_a_perplexity_is_the_exponential_of_a_loss_and_infinite_beyond_numbers()
     assert math.isnan(Score(math.nan, 10).perplexity)
 
 
-def test_progress_goes_up_to_all_tokens():
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_progress_goes_up_to_all_tokens(method):
     calls = []
-    score(zero_model(V), random_text(300), batch_size=2, progress=lambda *call: calls.append(call))
-    assert calls[-1] == (298, 298)
-    assert calls == sorted(calls)
-    assert len(calls) > 1
+    method(random_model(depth=2), random_text(300), progress=lambda *call: calls.append(call))
+    assert calls == sorted(calls) and len(calls) > 1
+    assert calls[-1][0] == calls[-1][1] and calls[-1][1] % 299 == 0
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_a_text_of_one_token_is_refused(method):
+    with pytest.raises(DataError, match="1 tokens do not make 1 rows"):
+        method(zero_model(V), random_text(1))
 
 
 @pytest.mark.parametrize("temperature", [0, -1, math.inf, math.nan])
 def test_a_temperature_that_is_not_positive_is_refused(temperature):
     model, text = zero_model(V), random_text(20)
-    with pytest.raises(InvalidInputError, match="temperature is"):
-        score(model, text, temperature=temperature)
-    with pytest.raises(InvalidInputError, match="temperature is"):
-        scores_at(model, text, [1.0, temperature])
-    with pytest.raises(InvalidInputError, match="temperature is"):
-        best_temperature(model, text, low=temperature)
+    for evaluate, options in (
+        (score, {"temperature": temperature}),
+        (scores_at, {"temperatures": [1.0, temperature]}),
+        (best_temperature, {"low": temperature}),
+    ):
+        with pytest.raises(InvalidInputError, match="temperature is"):
+            evaluate(model, text, **options)
 
 
 def test_an_interval_of_temperatures_from_high_to_low_is_refused():
@@ -216,8 +215,6 @@ def test_an_interval_of_temperatures_from_high_to_low_is_refused():
 
 @pytest.mark.parametrize("evaluate", [score, best_temperature])
 def test_a_text_of_fewer_than_two_tokens_a_row_is_refused(evaluate):
-    with pytest.raises(DataError, match="1 tokens do not make 1 rows"):
-        evaluate(zero_model(V), random_text(1))
     with pytest.raises(DataError, match="7 tokens do not make 4 rows"):
         evaluate(zero_model(V), random_text(7), batch_size=4)
 

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from rhn.data.text import Tokens
-from rhn.errors import DataError, InvalidInputError
+from rhn.errors import InvalidInputError
 from rhn.language import monte_carlo
 from rhn.language.evaluation import score
 from rhn.language.monte_carlo import monte_carlo_score, official_monte_carlo_score, sample_masks
@@ -164,11 +164,6 @@ def test_arguments_out_of_range_are_refused(name):
     for evaluate in (monte_carlo_score, official_monte_carlo_score)[: 1 if name == "window" else 2]:
         with pytest.raises(InvalidInputError, match=message):
             evaluate(random_model(), random_text(), ALL, **{name: value})
-
-
-def test_a_text_of_one_token_is_refused():
-    with pytest.raises(DataError, match="1 tokens do not make 1 rows"):
-        monte_carlo_score(random_model(), random_text(1), ALL)
 
 
 class LargestTensor(TorchDispatchMode):
