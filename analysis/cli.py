@@ -74,7 +74,7 @@ class Gates(Common):
             pieces = excerpts(getattr(corpus, split), corpus.vocabulary, split=split, **cut)
         else:
             model = _music(self)
-            pieces = _pieces(self.data, split, self.chorales)[: None if self.chorales else SHOWN]
+            pieces = _pieces(self, split, self.chorales)[: None if self.chorales else SHOWN]
         from analysis.gates import gate_activity
         from analysis.tables import gates_table
 
@@ -129,7 +129,7 @@ class LesionCommand(Common):
             cut = {"length": self.length or LESION_LENGTH, "max_tokens": self.max_tokens or LESION_TOKENS}
             pieces = stretches(getattr(corpus, split), **cut)
         else:
-            model, pieces = _music(self), _pieces(self.data, split, self.chorales)
+            model, pieces = _music(self), _pieces(self, split, self.chorales)
         from analysis.surgery import check_mode
 
         mode = check_mode(model, self.mode)
@@ -165,9 +165,9 @@ def main(args: list[str] | None = None) -> int:
 
 def _reads_text(options: Gates | LesionCommand) -> bool:
     """Whether the checkpoint holds a language model; options for the other kind of network are refused."""
-    from rhn.commands.loading import model_class
+    from rhn.checkpoints import read_metadata
 
-    text = model_class(options.checkpoint) == "LanguageModel"
+    text = read_metadata(options.checkpoint)["class"] == "LanguageModel"
     for name in ("chorales",) if text else ("excerpts", "length", "max_tokens"):
         if getattr(options, name, None) not in (None, ()):
             kinds = ("chorales", "a language model") if text else ("texts", "no language model")
@@ -203,23 +203,22 @@ def _outputs(options: Common, what: str, split: str) -> tuple[Path, Path | None]
 
 def _text(options: Common):
     """A language model, and the text of --data in its vocabulary."""
-    from rhn.commands.loading import text_model
     from rhn.engine.numerics import keep_memory
+    from rhn.language.trained import load_text_model
 
     keep_memory()
-    trained = text_model(options.checkpoint, options.cell)
+    trained = load_text_model(options.checkpoint, options.cell)
     return trained.model, trained.corpus(options.data)
 
 
 def _music(options: Common):
     """A network over chorales, a cell alone included; refused where its inputs are not a chorale's keys."""
-    from rhn.checkpoints import load_checkpoint
+    from rhn.checkpoints import load_model
     from rhn.data.corpus import KEYS
     from rhn.engine.numerics import keep_memory
-    from rhn.models import with_cell
 
     keep_memory()
-    model = load_checkpoint(options.checkpoint, factory=with_cell(options.cell) if options.cell else None)
+    model = load_model(options.checkpoint, options.cell)
     sizes = {name: getattr(model, name, KEYS) for name in ("input_size", "output_size")}
     if set(sizes.values()) != {KEYS}:
         words = " and ".join(f"{value} {name.split('_')[0]}s" for name, value in sizes.items() if value != KEYS)
@@ -229,11 +228,11 @@ def _music(options: Common):
     return model
 
 
-def _pieces(data: Path | None, split: str, names: tuple[str, ...]) -> list:
+def _pieces(options: Common, split: str, names: tuple[str, ...]) -> list:
     from analysis.sequences import chosen
-    from rhn.data import chorales
+    from rhn.chorales.trained import corpus_of
 
-    corpus = chorales(data)
+    corpus = corpus_of(options.checkpoint, options.data)
     pieces = chosen(corpus, split, names) if names else getattr(corpus, split)
     if not pieces:
         raise InvalidInputError(f"{corpus.source} has no chorales in the split {split!r}")

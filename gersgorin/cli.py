@@ -136,9 +136,9 @@ def _check_options(options: Options) -> None:
 
 def _check_text(options: Options) -> None:
     """A language model needs a text, and nothing else can read one."""
-    from rhn.commands.loading import model_class
+    from rhn.checkpoints import read_metadata
 
-    reads = options.checkpoint is not None and model_class(options.checkpoint) == "LanguageModel"
+    reads = options.checkpoint is not None and read_metadata(options.checkpoint)["class"] == "LanguageModel"
     if reads and options.text is None:
         raise InvalidInputError(f"{options.checkpoint} holds a language model, which reads a text: add --text FILE")
     if not reads and options.text is not None:
@@ -193,9 +193,9 @@ def _outputs(options: Options, compared: list[str]) -> Outputs:
 def _tokens(options: Options):
     """Ids (T,) of the beginning of a text, --steps of them, and the text's name."""
     from gersgorin.subject import first_tokens
-    from rhn.commands.loading import text_model
+    from rhn.language.trained import load_text_model
 
-    vocabulary = text_model(options.checkpoint, None).vocabulary
+    vocabulary = load_text_model(options.checkpoint).vocabulary
     tokens = first_tokens(options.text, vocabulary, options.steps or TEXT_STEPS)
     if len(tokens) < (options.steps or 1):
         raise InvalidInputError(

@@ -19,10 +19,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from rhn.cells import CELLS
-from rhn.errors import CheckpointError
+from rhn.cells.registry import is_known
+from rhn.errors import CheckpointError, InvalidInputError
 from rhn.files import atomic_path
 
 FORMAT = 1
+BEST = "best.safetensors"
+KINDS = {"LanguageModel": "a language model (rhn generate)", "PolyphonicModel": "a model of chorales (rhn sample)"}
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -60,7 +63,7 @@ def load_checkpoint(path: str | Path, *, factory: Callable[..., nn.Module] | Non
     """The cell or model in a checkpoint, on the CPU.
 
     Args:
-        path: file written by `save_checkpoint`.
+        path: file written by `save_checkpoint`, or the folder of a training: its best weights.
         factory: class of a module of your own; ours are found by the name in the file.
 
     Raises:
@@ -94,16 +97,54 @@ def load_checkpoint(path: str | Path, *, factory: Callable[..., nn.Module] | Non
     return model
 
 
+def load_model(path: str | Path, cell: str | None = None, kind: type | None = None) -> nn.Module:
+    """The model in a checkpoint, as `load_checkpoint`, of one kind where that is given.
+
+    cell: its cell, where that is one of the user's own, as package.module:factory; it is imported.
+
+    Raises also InvalidInputError where the file holds something else, or a cell of the user's own that is not named.
+    """
+    from rhn.models import with_cell
+
+    header = read_metadata(path)
+    name, own = header["class"], header["config"].get("cell")
+    if kind is not None and name != kind.__name__:
+        raise InvalidInputError(f"{path} holds {KINDS.get(name, f'a {name} alone')}, expected {KINDS[kind.__name__]}")
+    if cell is None and name in KINDS and isinstance(own, str) and ":" in own and not is_known(own):
+        raise InvalidInputError(f"{path} has a cell of the user's own: add --cell {own} to import it")
+    return load_checkpoint(path, factory=with_cell(cell, _models()[name]) if cell and name in KINDS else None)
+
+
 def read_metadata(path: str | Path) -> dict:
     """What a checkpoint says of itself: {"format", "class", "config", "versions", "metadata"}; raises CheckpointError."""
     return _read(path, weights=False)[0]
 
 
-def _classes() -> dict[str, Callable[..., nn.Module]]:
-    from rhn.models import LanguageModel, PolyphonicModel, from_file  # here, because cells need no model
+def weights_file(path: str | Path) -> Path:
+    """The checkpoint that a path means: a folder means the best weights of the training in it.
 
-    models = {model.__name__: from_file(model) for model in (LanguageModel, PolyphonicModel)}
-    return {cell.__name__: cell for cell in CELLS.values()} | models
+    Raises CheckpointError for a folder without them.
+    """
+    path = Path(path)
+    if not os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises for a name too long)
+        return path
+    if (best := path / BEST).is_file():
+        return best
+    if several := sorted(path.glob(f"*/{BEST}")):
+        raise CheckpointError(f"{path} holds several networks: give one of them, such as {several[0].parent}")
+    raise CheckpointError(f"{path} holds no {BEST}: expected a checkpoint, or the folder of a training that has one")
+
+
+def _models() -> dict[str, type]:
+    from rhn.models import LanguageModel, PolyphonicModel  # here, because cells need no model
+
+    return {model.__name__: model for model in (LanguageModel, PolyphonicModel)}
+
+
+def _classes() -> dict[str, Callable[..., nn.Module]]:
+    from rhn.models import from_file
+
+    return {cell.__name__: cell for cell in CELLS.values()} | {name: from_file(m) for name, m in _models().items()}
 
 
 def _version() -> str:
@@ -119,7 +160,7 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, Tensor]]:
-    path = Path(path)
+    path = weights_file(path)
     if not os.path.isfile(path):  # noqa: PTH113 (Path.is_file raises for a name too long)
         raise CheckpointError(f"there is no checkpoint at {path}")
     try:

@@ -8,7 +8,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from rhn.errors import InvalidInputError, RhnError
 from rhn.files import finite_json
@@ -16,8 +15,6 @@ from rhn.files import finite_json
 
 def run_command(main: Callable[[], None]) -> int:
     """Run a command's body and turn what it raises into an exit code and, for bad input, one sentence on stderr."""
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)  # for cells of the user's own, package.module:factory; python -m does it too
     try:
         main()
         sys.stdout.flush()

@@ -3,10 +3,9 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from rhn.command import print_json, progress_bars, resolve_device
-from rhn.commands.loading import TrainedText, chorale_corpus, chorale_model, model_class, text_model
 from rhn.errors import InvalidInputError
 from rhn.fields import check_seed
 from rhn.options import Arg, Checkpoint, Device
@@ -14,16 +13,20 @@ from rhn.options import Arg, Checkpoint, Device
 TEXT_OPTIONS = ("batch_size", "temperature", "mc", "mc_official", "dynamic", "max_tokens", "seed")
 
 
+if TYPE_CHECKING:
+    from rhn.language.trained import TrainedText
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
     """Perplexity, bits a character or, of chorales, nats a frame: all tokens but the first, all frames but each chorale's first."""
 
     checkpoint: Checkpoint
-    """best.safetensors of a run or of a study."""
+    """best.safetensors of a run or of a study, or the folder of a run: its best weights."""
     split: Literal["train", "valid", "test"] = "test"
     """Which part of the data."""
     data: Path | None = None
-    """Where the data is, instead of where `rhn data get` puts it; chorales: instead of those rebuilt from music21's scores."""
+    """Where the data is, instead of where it was in the training."""
     max_tokens: int | None = None
     """Text: only the first so many tokens of the split."""
     batch_size: int | None = None
@@ -46,7 +49,9 @@ class Evaluate:
     """Print one JSON object."""
 
     def run(self) -> None:
-        if model_class(self.checkpoint) == "LanguageModel":
+        from rhn.checkpoints import read_metadata
+
+        if read_metadata(self.checkpoint)["class"] == "LanguageModel":
             self._text()
         else:
             self._chorales()
@@ -57,10 +62,11 @@ class Evaluate:
                 raise InvalidInputError(
                     f"--{name.replace('_', '-')} is for language models, and this is one of chorales"
                 )
-        model, device = chorale_model(self.checkpoint, self.cell), resolve_device(self.device)
         from rhn.chorales.evaluation import evaluate
+        from rhn.chorales.trained import corpus_of, load_chorale_model
 
-        found = evaluate(model, getattr(chorale_corpus(self.data), self.split), device=device)
+        model, device = load_chorale_model(self.checkpoint, self.cell), resolve_device(self.device)
+        found = evaluate(model, getattr(corpus_of(self.checkpoint, self.data), self.split), device=device)
         if self.json:
             print_json({"nll": found.nll, "split": self.split, "frames": found.frames})
         else:
@@ -68,7 +74,9 @@ class Evaluate:
 
     def _text(self) -> None:
         self._check_methods()
-        trained, device = text_model(self.checkpoint, self.cell), resolve_device(self.device)
+        from rhn.language.trained import load_text_model
+
+        trained, device = load_text_model(self.checkpoint, self.cell), resolve_device(self.device)
         from rhn.language.evaluation import measure, measure_name
 
         corpus, used = trained.corpus(self.data), {}
@@ -110,14 +118,14 @@ class Evaluate:
 
             check_temperature(self.temperature)
 
-    def _temperature(self, trained: TrainedText, corpus, device: str, progress) -> float:
+    def _temperature(self, trained: "TrainedText", corpus, device: str, progress) -> float:
         if self.temperature != "auto":
             return self.temperature
         from rhn.language.temperature import best_temperature
 
         return best_temperature(trained.model, corpus.valid, device=device, progress=progress)
 
-    def _score(self, trained: TrainedText, corpus, device: str, temperature: float, progress):
+    def _score(self, trained: "TrainedText", corpus, device: str, temperature: float, progress):
         """(score, what to say of how it was found)."""
         text, shared = getattr(corpus, self.split).head(self.max_tokens), {"device": device, "progress": progress}
         if samples := self.mc or self.mc_official:

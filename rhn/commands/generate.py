@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from rhn.commands.loading import text_model
 from rhn.fields import check_seed
 from rhn.options import Arg, Checkpoint
 
@@ -13,7 +12,7 @@ class Generate:
     """Print a text that a trained language model makes up."""
 
     checkpoint: Checkpoint
-    """best.safetensors of a run."""
+    """best.safetensors of a run, or the folder of a run: its best weights."""
     prompt: Annotated[str, Arg("TEXT")] = ""
     """The text to go on from."""
     length: int = 200
@@ -29,8 +28,10 @@ class Generate:
 
     def run(self) -> None:
         check_seed(self.seed)
-        trained = text_model(self.checkpoint, self.cell)
         from rhn.language.generation import generate
+        from rhn.language.trained import load_text_model
+
+        trained = load_text_model(self.checkpoint, self.cell)
 
         print(
             generate(

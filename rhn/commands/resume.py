@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
+from rhn.engine.folder import data_path
 from rhn.errors import InvalidInputError
-from rhn.fields import fits
 from rhn.options import Arg, Device
 
 
@@ -22,6 +22,8 @@ class Resume:
     """Go on to so many epochs in all, instead of the run's."""
     data: Path | None = None
     """Where the data is, where it was moved."""
+    cell: str | None = None
+    """The cell of a training with a cell of your own, as package.module:factory."""
     threads: int | None = None
     """CPU threads (language models)."""
     device: Device = "auto"
@@ -30,10 +32,10 @@ class Resume:
     """Print the result as one JSON object."""
 
     def run(self) -> None:
-        config, seeds, path = _read(self.out)
+        config, seeds = self._training()
         if self.epochs is not None:
             config = replace(config, epochs=self.epochs)
-        options = replace(self, data=path if self.data is None else self.data)
+        options = replace(self, data=data_path(self.out) if self.data is None else self.data)
         if seeds is not None:
             from rhn.commands.train_text import train_text
 
@@ -51,25 +53,19 @@ class Resume:
         """Whether the run writes its curves there."""
         return (self.out / "tensorboard").is_dir()
 
+    def _training(self):
+        """(configuration, seeds or None for chorales) of the run's folder; raises InvalidInputError."""
+        path = self.out / "config.json"
+        if not path.is_file():
+            raise InvalidInputError(
+                f"{self.out} holds no training: there is no config.json in it; `rhn train` begins one"
+            )
+        from rhn.commands.starting import starting_point
+        from rhn.presets import LanguageConfig
 
-def _read(folder: Path):
-    """(configuration, seeds or None for chorales, where the data was if not in its usual place) of a run's folder.
-
-    Raises InvalidInputError.
-    """
-    path = folder / "config.json"
-    if not path.is_file():
-        raise InvalidInputError(f"{folder} holds no training: there is no config.json in it; `rhn train` begins one")
-    from rhn.commands.starting import starting_point
-    from rhn.presets import LanguageConfig
-
-    config, content = starting_point(None, path, None), json.loads(path.read_text())
-    seeds, data = content.get("seeds"), content.get("path")
-    if not fits(data, str | None):
-        raise InvalidInputError(f"{path} does not say where the data is: give --data")
-    data = None if data is None else Path(data)
-    if not isinstance(config, LanguageConfig):
-        return config, None, data
-    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
-        raise InvalidInputError(f"{path} does not say which seeds were trained: it is no run's config.json")
-    return config, seeds, data
+        config, seeds = starting_point(None, path, self.cell), json.loads(path.read_text()).get("seeds")
+        if not isinstance(config, LanguageConfig):
+            return config, None
+        if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
+            raise InvalidInputError(f"{path} does not say which seeds were trained: it is no run's config.json")
+        return config, seeds

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from rhn.commands.loading import chorale_model
 from rhn.fields import check_seed
 from rhn.options import Arg, Checkpoint
 
@@ -14,7 +13,7 @@ class Sample:
     """Write a chorale that a trained model makes up."""
 
     checkpoint: Checkpoint
-    """best.safetensors of a run or of a study."""
+    """best.safetensors of a run or of a study, or the folder of a run: its best weights."""
     output: Annotated[Path, Arg("FILE")]
     """What to write, .mid or .musicxml."""
     temperature: float = 1.0
@@ -28,9 +27,10 @@ class Sample:
 
     def run(self) -> None:
         from rhn.chorales.sampling import check_output, sample_chorale, write_chorale
+        from rhn.chorales.trained import load_chorale_model
 
         check_seed(self.seed)
         check_output(self.output)
-        model = chorale_model(self.checkpoint, self.cell)
+        model = load_chorale_model(self.checkpoint, self.cell)
         frames = sample_chorale(model, bars=self.bars, temperature=self.temperature, seed=self.seed)
         print(f"chorale: {write_chorale(frames, self.output)}")

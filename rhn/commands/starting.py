@@ -17,14 +17,18 @@ def starting_point(name: str | None, file: Path | None, cell: str | None) -> Cho
     """The configuration of a preset, what a file says over it, for another cell where one is named.
 
     A chorale preset gets the hidden size that its budget buys with that cell, and a transform bias goes where the cell has none.
-    Raises InvalidInputError.
+    A cell of the user's own is imported only where `cell` names it, never because a file does. Raises InvalidInputError.
     """
+    from rhn.cells import is_known
+
     told, given = (None, {}) if file is None else read_config(file)
-    name = name or told
+    name, own = name or told, given.get("cell")
+    if cell is None and isinstance(own, str) and ":" in own and not is_known(own):
+        raise InvalidInputError(f"{file} names a cell of the user's own: add --cell {own} to import it")
     if name is None:
         kind = LanguageConfig if "corpus" in given else ChoraleConfig
     else:
-        base = preset(name, cell or given.get("cell"))
+        base = preset(name, cell or own)
         kind = type(base)
     _check(given, kind, file)
     if cell is not None:
@@ -39,6 +43,11 @@ def starting_point(name: str | None, file: Path | None, cell: str | None) -> Cho
         raise InvalidInputError(
             f'{file} is not a whole configuration ({error}): add "preset" with the name to start from'
         ) from error
+
+
+def about_data(data: Path | None) -> dict[str, str | None]:
+    """What a run's config.json says of where its data is, for the commands that read it again."""
+    return {"path": None if data is None else str(data.absolute())}
 
 
 def preset_values(name: str | None, file: Path | None) -> dict:

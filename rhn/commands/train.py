@@ -149,6 +149,6 @@ class Train:
             return parameters(config)
         if self.data is None:
             return None  # a text of one's own has the vocabulary that it has
-        from rhn.commands.loading import text_corpus
+        from rhn.commands.train_text import text_corpus
 
         return parameters(config, len(text_corpus(config, self.data).vocabulary))

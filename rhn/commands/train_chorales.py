@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rhn.command import print_json, resolve_device
-from rhn.commands.loading import about_data, chorale_corpus
+from rhn.commands.starting import about_data
 from rhn.presets import ChoraleConfig
 
 if TYPE_CHECKING:
@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 def train_chorales(config: ChoraleConfig, options: "Train | Resume") -> None:
     """Train or go on, and print what it came to."""
-    device, corpus = resolve_device(options.device), chorale_corpus(options.data)
     from rhn.chorales.progress import training_progress
     from rhn.chorales.runs import train
+    from rhn.data import chorales
     from rhn.engine.numerics import keep_memory
 
+    device, corpus = resolve_device(options.device), chorales(options.data)
     keep_memory()
     with training_progress(config) as show:
         result = train(config, corpus, options.out, device=device, about=about_data(options.data), on_unit=show)

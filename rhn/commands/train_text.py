@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rhn.command import print_json, resolve_device
-from rhn.commands.loading import about_data, text_corpus
+from rhn.commands.starting import about_data
 from rhn.errors import InvalidInputError
 from rhn.presets import LanguageConfig
 
 if TYPE_CHECKING:
     from rhn.commands.resume import Resume
     from rhn.commands.train import Train
+    from rhn.data.text import TextCorpus
 
 ONE_THREAD = 500  # hidden units below which a second thread costs more than it brings
 
@@ -46,6 +47,15 @@ def train_text(config: LanguageConfig, seeds: Sequence[int], options: "Train | R
         print_json(found[0] if len(found) == 1 else {"seeds": found})
     else:
         _print(found, name, out, options.data)
+
+
+def text_corpus(config: LanguageConfig, data: Path | None) -> "TextCorpus":
+    """The text of a configuration; raises DataError."""
+    from rhn.data.text import read_text
+
+    unit = {"unit": config.unit} if config.corpus == "text" else {}  # the others have their own
+    sizes = {"max_tokens": config.max_tokens, "vocabulary_size": config.vocabulary_size}
+    return read_text(config.corpus, data, **unit, **sizes)
 
 
 def _threads(threads: int | None, config: LanguageConfig) -> int:

@@ -68,6 +68,23 @@ def require_same_training(path: Path, config, wanted: dict, free: Collection[str
     return found
 
 
+def data_path(path: Path) -> Path | None:
+    """Where the data of a training is, by the config.json in its folder; None where that does not say.
+
+    path: the folder, or a checkpoint in it, or in one of its seed-N/.
+
+    Raises DataError for a damaged config.json.
+    """
+    folder = path if path.is_dir() else path.parent
+    config = folder / "config.json"
+    if not config.exists() and folder.name.startswith("seed-"):
+        config = folder.parent / "config.json"
+    found = (_read(config) or {}).get("path")
+    if not isinstance(found, str | None):
+        raise DataError(f"{config} does not say where the data is: give --data")
+    return None if found is None else Path(found)
+
+
 @contextlib.contextmanager
 def metrics_file(path: Path, lines: Sequence[dict]) -> Iterator[Callable[[dict], None]]:
     """The file of an epoch a line, holding these; yields what adds one more. What is not finite becomes null."""

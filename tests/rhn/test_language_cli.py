@@ -17,11 +17,11 @@ from safetensors.torch import load_file
 from texts import sentences
 
 from rhn import cli
-from rhn.commands.loading import text_model
 from rhn.data.text import read_text
 from rhn.engine.state import read_state, write_state
 from rhn.language import monte_carlo, progress
 from rhn.language.dynamic import dynamic_score
+from rhn.language.trained import load_text_model
 from rhn.presets import PRESETS, preset
 
 PTB = Path(__file__).resolve().parents[3] / "shared" / "data" / "ptb"
@@ -128,7 +128,7 @@ def test_each_way_of_evaluating_says_which_it_was(trained, text, capsys):
 def test_dynamic_evaluation_learns_its_rates_from_what_was_trained_on(train, text, tmp_path, capsys):
     assert train("--max-tokens", "200", "--epochs", "1") == 0
     checkpoint = tmp_path / "out" / "best.safetensors"
-    trained, corpus = text_model(checkpoint, None), read_text("text", text, max_tokens=200)
+    trained, corpus = load_text_model(checkpoint), read_text("text", text, max_tokens=200)
     wanted = dynamic_score(trained.model, corpus.test.head(60), corpus.train)
     found = evaluate(capsys, checkpoint, text, "--dynamic", "--max-tokens", 60)
     assert found["nll"] == pytest.approx(wanted.nll, rel=1e-6)
@@ -384,7 +384,7 @@ def assert_refused(capsys, words, message):
         ("evaluate CHECKPOINT --data TEXT --dynamic --temperature 1.1", "--dynamic has no temperature"),
         ("evaluate CHECKPOINT --data TEXT --max-tokens 1", "--max-tokens is 1, expected 2 or more"),
         ("evaluate CHECKPOINT --data TEXT --batch-size 1000", "do not make 1000 rows"),
-        ("sample CHECKPOINT --output OUT.mid", "use rhn generate"),
+        ("sample CHECKPOINT --output OUT.mid", "holds a language model (rhn generate), expected a model of chorales"),
         ("generate missing.safetensors", "there is no checkpoint at missing.safetensors"),
         ("generate CHECKPOINT --temperature 0", "temperature"),
         ("generate CHECKPOINT --length 0", "length"),
@@ -451,7 +451,7 @@ def test_a_cell_of_the_user_s_own_reads_text(train, text, tmp_path, monkeypatch,
     monkeypatch.syspath_prepend(tmp_path)
     assert train("--cell", "textcells:Mine", "--depth", "1") == 0
     checkpoint = str(tmp_path / "out" / "best.safetensors")
-    assert_refused(capsys, ["evaluate", checkpoint, "--data", text], "none of ours")
+    assert_refused(capsys, ["evaluate", checkpoint, "--data", text], "add --cell textcells:Mine to import it")
     assert cli.main(["evaluate", checkpoint, "--data", text, "--cell", "textcells:Mine"]) == 0
 
 

@@ -200,7 +200,7 @@ def test_a_cell_of_the_user_s_own_trains_and_is_evaluated(data, tmp_path, monkey
     assert cli.main([*command, *TINY]) == 0
     checkpoint = str(tmp_path / "run" / "best.safetensors")
     assert cli.main(["evaluate", checkpoint, "--data", data]) == 2
-    assert "none of ours" in capsys.readouterr().err
+    assert "add --cell mycells:Mine to import it" in capsys.readouterr().err
     assert cli.main(["evaluate", checkpoint, "--data", data, "--cell", "mycells:Mine"]) == 0
 
 
@@ -237,7 +237,7 @@ def test_a_cell_of_the_user_s_own_trains_and_is_evaluated(data, tmp_path, monkey
         ("resume", "rhn resume needs DIR (see rhn resume --help)"),
         ("evaluate CHECKPOINT more", "'more' is one word too many (see rhn evaluate --help)"),
         ("data show foo", "no text is called 'foo', expected one of ptb, enwik8, text8, text"),
-        ("generate CHECKPOINT", "use rhn sample"),
+        ("generate CHECKPOINT", "holds a model of chorales (rhn sample), expected a language model"),
         ("resume OUT", "holds no training"),
         ("compose", "'compose' is no command, expected one of train, resume, evaluate,"),
         ("", "a command is missing, expected one of train, resume, evaluate,"),
