@@ -2,6 +2,10 @@
 
 import sys
 
-from analysis.cli import main
+from rhn.safe_path import leave_current_folder
+
+leave_current_folder()
+
+from analysis.cli import main  # noqa: E402
 
 sys.exit(main())

@@ -125,10 +125,9 @@ def weights_file(path: str | Path) -> Path:
 
     Raises CheckpointError for a folder without them.
     """
-    path = Path(path)
     if not os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises for a name too long)
-        return path
-    if (best := path / BEST).is_file():
+        return Path(path)
+    if (best := (path := Path(path)) / BEST).is_file():
         return best
     if several := sorted(path.glob(f"*/{BEST}")):
         raise CheckpointError(f"{path} holds several networks: give one of them, such as {several[0].parent}")

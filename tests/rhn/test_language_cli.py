@@ -372,7 +372,7 @@ def assert_refused(capsys, words, message):
         ("resume OUT", "holds no training"),
         ("resume RUN --data OTHER", "holds another training: text is"),
         ("evaluate CHECKPOINT --data OTHER", "'an', number 0 of the text's words, is not in the vocabulary of 9 words"),
-        ("evaluate CHECKPOINT", "was trained on a text of your own: say where a text is, --data"),
+        ("evaluate ALONE", "was trained on a text of your own: say where a text is, --data"),
         ("evaluate CHECKPOINT --data TEXT --temperature abc", "--temperature expects a number or 'auto', got 'abc'"),
         ("evaluate CHECKPOINT --data TEXT --temperature 1e-320", "1e-320 takes the logits beyond any number"),
         ("evaluate CHECKPOINT --data TEXT --seed -1", "the seed is -1, expected a whole number from 0"),
@@ -398,6 +398,7 @@ def test_bad_input_about_texts_gets_one_sentence_and_exit_code_2(command, messag
     for split in ("train", "valid", "test"):
         (other / f"{split}.txt").write_text("an entirely different text\n" * 100)
     places = {"CHECKPOINT": str(trained / "best.safetensors"), "RUN": str(trained), "TEXT": text, "OTHER": str(other)}
+    places["ALONE"] = shutil.copy(trained / "best.safetensors", tmp_path)
     places |= {"FILE": str(Path(text) / "train.txt"), "EMPTY": ""}
     words = [places.get(word, word.replace("OUT", str(tmp_path / "out"))) for word in command.split()]
     assert_refused(capsys, words, message)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,6 +108,62 @@ def test_ctrl_c_saves_and_ends_with_130(data, tmp_path):
     assert f"stopped after epoch {len(lines) - 1}," in errors
 
 
+def test_a_folder_means_its_best_weights_and_its_data_is_known(trained, data, tmp_path, capsys):
+    assert cli.main(["evaluate", str(trained / "best.safetensors"), "--data", data, "--json"]) == 0
+    wanted = capsys.readouterr().out
+    for folder in (trained, trained / "best.safetensors"):
+        assert cli.main(["evaluate", str(folder), "--json"]) == 0
+        assert capsys.readouterr().out == wanted
+    assert cli.main(["evaluate", str(tmp_path)]) == 2
+    assert "holds no best.safetensors" in capsys.readouterr().err
+    assert cli.main(["evaluate", str(trained.parent)]) == 2
+    assert f"holds several networks: give one of them, such as {trained}" in capsys.readouterr().err
+
+
+CANARY = "from pathlib import Path\n\nPath({!r}).touch()\n"
+
+
+@pytest.fixture
+def hostile(tmp_path, monkeypatch):
+    """The current folder, whose modules write a file `ran` where they are imported."""
+    (tmp_path / "here").mkdir()
+    for name in ("evil", "torch", "msvcrt", "yaml", "optuna", "music21", "rich"):
+        (tmp_path / "here" / f"{name}.py").write_text(CANARY.format(str(tmp_path / "ran")) + "def cell(): ...\n")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.delitem(sys.modules, "evil", raising=False)
+    return tmp_path / "ran"
+
+
+@pytest.mark.parametrize(
+    "base", [{"preset": "jsb-depth-1"}, {"preset": "ptb-depth-1"}, {"seeds": [0], "corpus": "ptb"}]
+)
+def test_a_file_never_decides_what_is_imported(base, hostile, capsys):
+    Path("config.json").write_text(json.dumps(base | {"cell": "evil:cell"}))
+    for words in (["resume", "."], ["train", "--config", "config.json", "--out", "out"], ["report", "."]):
+        assert cli.main(words) == 2
+        assert not hostile.exists(), words
+    assert cli.main(["resume", "."]) == 2
+    assert (
+        "names a cell of the user's own: add --cell evil:cell to import it" in capsys.readouterr().err.splitlines()[-1]
+    )
+    cli.main(["train", "--config", "config.json", "--cell", "evil:cell", "--print-config"])
+    assert hostile.exists(), "the canary sings where it is named"
+
+
+@pytest.mark.parametrize(
+    "program", [["-P", "-c", "from rhn.cli import main; main()"], ["-m", "rhn"]], ids=["script", "-m"]
+)
+def test_no_module_of_the_current_folder_is_imported(program, hostile):
+    for words in (
+        ["presets"],
+        ["train", "jsb-depth-1", "--print-config"],
+        ["evaluate", "missing"],
+        ["data", "show", "jsb"],
+    ):
+        run = subprocess.run([sys.executable, *program, *words], capture_output=True, text=True)
+        assert "Traceback" not in run.stderr and not hostile.exists(), (words, run.stderr)
+
+
 @pytest.mark.parametrize("suffix", ["mid", "musicxml"])
 def test_a_chorale_is_sampled_into_a_file(suffix, trained, tmp_path, capsys):
     output = tmp_path / f"chorale.{suffix}"
@@ -198,10 +255,10 @@ def test_a_cell_of_the_user_s_own_trains_and_is_evaluated(data, tmp_path, monkey
     monkeypatch.syspath_prepend(tmp_path)
     command = ["train", "jsb-depth-1", "--cell", "mycells:Mine", "--out", str(tmp_path / "run"), "--data", data]
     assert cli.main([*command, *TINY]) == 0
-    checkpoint = str(tmp_path / "run" / "best.safetensors")
-    assert cli.main(["evaluate", checkpoint, "--data", data]) == 2
-    assert "add --cell mycells:Mine to import it" in capsys.readouterr().err
-    assert cli.main(["evaluate", checkpoint, "--data", data, "--cell", "mycells:Mine"]) == 0
+    for again in ("evaluate", "resume"):
+        assert cli.main([again, str(tmp_path / "run")]) == 2
+        assert "cell of the user's own: add --cell mycells:Mine to import it" in capsys.readouterr().err
+        assert cli.main([again, str(tmp_path / "run"), "--cell", "mycells:Mine"]) == 0
 
 
 @pytest.mark.parametrize(
