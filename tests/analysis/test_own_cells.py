@@ -77,7 +77,7 @@ def test_readme_s_cell_is_trained_watched_and_lesioned_by_the_commands(folder, c
         assert main(["lesion", best, *named, "--split", "valid", "--mode", mode, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["baseline"] == pytest.approx(loss, rel=1e-6)
     for words, said in {
-        ("gates", best): "none of ours, and a file does not decide which code runs: name it with --cell",
+        ("gates", best): "has a cell of the user's own: add --cell my_module:MinimalCell to import it",
         ("lesion", best, *named, "--mode", "skip"): "'skip' needs shortcuts, which MinimalCell has not: use bias",
         ("gates", best, "--cell", "my_module:Other"): "cannot load the cell 'my_module:Other'",
     }.items():
