@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import asdict
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import nn
 
 from rhn.checkpoints import save_checkpoint
+from rhn.chorales.evaluation import evaluate
 from rhn.data.text import Vocabulary
 from rhn.language.config import LanguageConfig
 from rhn.models import LanguageModel, PolyphonicModel
@@ -73,3 +75,32 @@ def rolls(*lengths: int, seed=0) -> list[np.ndarray]:
     """Random piano rolls of about four keys a frame."""
     rng = np.random.default_rng(seed)
     return [(rng.random((length, 88)) < 0.05).astype(np.uint8) for length in lengths]
+
+
+def name(case) -> str:
+    """A row of a parametrised test."""
+    return case if isinstance(case, str) else "-".join(map(str, case)) if isinstance(case, tuple) else str(case)
+
+
+def loss_of_chorales(model, pieces) -> float:
+    return evaluate(model, pieces).nll
+
+
+def loss_of_texts(model, parts) -> float:
+    """Nats a predicted token, one sequence and one token at a time."""
+    total, count = 0.0, 0
+    for ids in parts:
+        states = None
+        for now, following in pairwise(ids.tolist()):
+            with torch.no_grad():
+                reading = model(torch.tensor([[now]]), states)
+            states = reading.states
+            total -= reading.logits.flatten().log_softmax(0)[following].item()
+            count += 1
+    return total / count
+
+
+SUBJECTS = {
+    "chorales": (network, rolls(9, 4, 6, 1, 12), loss_of_chorales),
+    "texts": (language_network, tokens(9, 4, 6, 1, 12), loss_of_texts),
+}

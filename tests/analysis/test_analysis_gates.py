@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from networks import GATED, network, rolls
+from networks import GATED, SUBJECTS, language_network, name, network, rolls
 
 from analysis import gate_activity
 from analysis.sequences import bars_of, chosen, sequences_of
@@ -22,14 +22,16 @@ def test_the_transform_bias_holds_the_gates(bias, wanted, options):
     assert (activity.saturation == [1 - wanted, 0, wanted]).all()
 
 
-@pytest.mark.parametrize("case", GATED, ids=str)
-def test_gates_are_those_of_a_plain_loop_over_the_equation(case):
-    model, pieces = network(*case, layers=2), rolls(6, 3, 9)
-    record = gate_activity(model, pieces)
-    for roll, sequence in zip(pieces, record.sequences, strict=True):
+@pytest.mark.parametrize("case", GATED, ids=name)
+@pytest.mark.parametrize("kind", ["chorales", "texts", "tied texts"])
+def test_gates_are_those_of_a_plain_loop_over_the_equation(kind, case):
+    build, data, _ = SUBJECTS[kind.removeprefix("tied ")]
+    model = language_network(*case, layers=2, tied=True) if kind == "tied texts" else build(*case, layers=2)
+    record = gate_activity(model, data)
+    for part, sequence in zip(data, record.sequences, strict=True):
         states = [torch.zeros(cell.state_size, dtype=torch.float64) for cell in model.cells]
-        for t, frame in enumerate(roll):
-            x, gates = torch.from_numpy(frame).double(), []
+        for t, step in enumerate(part):
+            x, gates = torch.from_numpy(step).double() if kind == "chorales" else model.embedding[step], []
             for k, cell in enumerate(model.cells):
                 gates += cell.gates(x, states[k]).t
                 states[k] = cell.step(x, states[k])
@@ -69,12 +71,6 @@ def test_a_sequence_of_one_frame_has_gates_but_no_switching():
 def test_ungated_cells_are_refused_with_what_works_instead():
     with pytest.raises(InvalidInputError, match=r"DTRNN has no transform gates.*--mode carry"):
         gate_activity(network("dt-rnn"), rolls(4))
-
-
-def test_the_network_given_is_left_as_it_was():
-    model = network().train()
-    gate_activity(model, rolls(4))
-    assert model.training and not any(cell._forward_pre_hooks for cell in model.cells)
 
 
 @pytest.mark.parametrize(

@@ -5,22 +5,18 @@ import copy
 import numpy as np
 import pytest
 import torch
-from networks import GATED, UNGATED, network, rolls
+from networks import GATED, SUBJECTS, UNGATED, name, network, rolls
 
 from analysis import Lesion, lesion, lesioned
 from analysis.gates import gate_activity, unit_means
 from analysis.layers import places
-from analysis.surgery import MODES, check_mode, lesioned_layers
-from rhn.chorales.evaluation import evaluate
+from analysis.surgery import MODES, lesioned_layers
 from rhn.data import batches
 from rhn.errors import DataError, InvalidInputError
 
-PIECES = rolls(9, 4, 6, 1, 12)
+PIECES = SUBJECTS["chorales"][1]
 EVERY = [*GATED, *UNGATED]
-
-
-def name(case) -> str:
-    return "-".join(map(str, case))
+every_kind = pytest.mark.parametrize("kind", SUBJECTS)
 
 
 def outputs(model, T=8):
@@ -29,18 +25,13 @@ def outputs(model, T=8):
         return model(torch.from_numpy(rolls(T)[0]).double().unsqueeze(1))
 
 
-@pytest.mark.parametrize("case", EVERY, ids=name)
-def test_the_unlesioned_row_is_the_evaluation(case):
-    model = network(*case)
-    for mode in {check_mode(model, None), "carry"}:
-        assert lesion(model, PIECES, mode).baseline == pytest.approx(evaluate(model, PIECES).nll, rel=1e-13)
-
-
 @pytest.mark.parametrize("case", GATED, ids=name)
 @pytest.mark.parametrize("layers", [1, 2])
-def test_bias_and_carry_agree_to_rounding(case, layers):
-    model = network(*case, layers=layers)
-    by_bias, carried = (lesion(model, PIECES, mode, units=True) for mode in ("bias", "carry"))
+@every_kind
+def test_bias_and_carry_agree_to_rounding(kind, case, layers):
+    build, data, _ = SUBJECTS[kind]
+    model = build(*case, layers=layers)
+    by_bias, carried = (lesion(model, data, mode, units=True) for mode in ("bias", "carry"))
     assert len(by_bias.layers) == layers * case[1] and len(by_bias.units) == 7 * layers * case[1]
     for a, b in zip(by_bias.layers + by_bias.units, carried.layers + carried.units, strict=True):
         assert (a.label, a.loss) == (b.label, pytest.approx(b.loss, rel=1e-12)), a.label
@@ -73,25 +64,35 @@ def test_every_cell_has_its_modes(case):
 
 
 @pytest.mark.parametrize(("case", "mode"), [(c, m) for c in EVERY for m in modes_of(c)], ids=name)
-def test_fused_lesions_equal_lesions_one_by_one(case, mode):
-    model = network(*case, layers=2)
-    table = lesion(model, PIECES, mode, pairs=True, units=True)
-    means = unit_means(model, PIECES) if mode == "mean" else ()
-    rows = [*table.layers, *table.pairs, *table.units[:: max(1, len(table.units) // 6)]]
-    for row in rows:
-        alone = evaluate(lesioned(model, Lesion(mode, row.layers, row.unit), means), PIECES).nll
+@every_kind
+def test_every_row_is_the_loss_of_that_network_alone(kind, case, mode):
+    build, data, loss = SUBJECTS[kind]
+    model = build(*case, layers=2)
+    layers = lesioned_layers(model, mode)
+    table = lesion(model, data, mode, pairs=True, units=True, together=layers)
+    assert table.baseline == pytest.approx(loss(model, data), rel=1e-12)
+    means = unit_means(model, data) if mode == "mean" else ()
+    assert table.together[0].layers == tuple(layers)
+    for row in [*table.layers, *table.pairs[:3], *table.together, *table.units[:: max(1, len(table.units) // 6)]]:
+        alone = loss(lesioned(model, Lesion(mode, row.layers, row.unit), means), data)
         assert row.loss == pytest.approx(alone, rel=1e-12), row.label
         assert row.delta == pytest.approx(row.loss - table.baseline, abs=1e-14)
     for control in table.controls:
-        alone = evaluate(lesioned(model, Lesion("blind", control.layers)), PIECES).nll
-        assert control.loss == pytest.approx(alone, rel=1e-12)
+        assert control.loss == pytest.approx(loss(lesioned(model, Lesion("blind", control.layers)), data), rel=1e-12)
 
 
 @pytest.mark.parametrize("mode", ["bias", "carry", "mean"])
-def test_how_many_run_together_changes_nothing(mode):
-    model = network(dtype=torch.float32)
-    tables = [lesion(model, PIECES, mode, pairs=True, at_once=k) for k in (None, 1, 3)]
-    assert tables[1].summary() == tables[0].summary() == tables[2].summary()
+@every_kind
+def test_neither_how_many_networks_nor_how_many_texts_run_together_changes_a_loss(kind, mode, monkeypatch):
+    build, data, _ = SUBJECTS[kind]
+    chorales = kind == "chorales"
+    model = build(dtype=torch.float32 if chorales else torch.float64)
+    tables = [lesion(model, data, mode, pairs=True, at_once=k) for k in (None, 1, 3)]
+    monkeypatch.setattr("analysis.tasks.TEXT_BATCH_BYTES", 1)
+    tables.append(lesion(model, data, mode, pairs=True))
+    losses = [[row.loss for row in (*table.layers, *table.pairs)] for table in tables]
+    for found in losses:
+        assert found == (losses[0] if chorales else pytest.approx(losses[0], rel=1e-13))
 
 
 @pytest.mark.parametrize("case", GATED, ids=name)
@@ -113,12 +114,14 @@ def test_an_open_coupled_highway_is_a_plain_rnn():
 
 
 @pytest.mark.parametrize("case", GATED, ids=name)
-def test_mean_fixes_each_gate_at_its_mean_over_the_data(case):
-    model = network(*case)
-    means, layer = unit_means(model, PIECES), case[1]
-    before = gate_activity(model, [p[:-1] for p in PIECES if len(p) > 1])
+@every_kind
+def test_mean_fixes_each_gate_at_its_mean_over_the_steps_that_predict(kind, case):
+    build, data, _ = SUBJECTS[kind]
+    model = build(*case)
+    means, layer = unit_means(model, data), case[1]
+    before = gate_activity(model, [part[:-1] for part in data if len(part) > 1])
     assert np.allclose(before.unit_mean, torch.stack(means).numpy(), atol=1e-14)
-    after = gate_activity(lesioned(model, Lesion("mean", (layer,)), means), PIECES)
+    after = gate_activity(lesioned(model, Lesion("mean", (layer,)), means), data)
     assert np.allclose(after.unit_mean[-1], means[-1].numpy(), atol=1e-13)
     assert np.abs(after.unit_switching[-1]).max() < 1e-13 < before.unit_switching[-1].min()
 
@@ -211,13 +214,17 @@ def test_a_layer_that_does_nothing_costs_nothing():
     assert row.delta == row.low == row.high == 0
 
 
-def test_the_network_given_is_left_as_it_was():
-    model = network().train()
-    before = copy.deepcopy(model.state_dict())
+@every_kind
+def test_the_network_given_is_left_as_it_was(kind):
+    build, data, _ = SUBJECTS[kind]
+    model = build().train()
+    before, modules = copy.deepcopy(model.state_dict()), [name for name, _ in model.named_modules()]
+    gate_activity(model, data)
     for mode in ("bias", "carry", "mean"):
-        lesion(model, PIECES, mode)
+        lesion(model, data, mode)
     assert model.training and all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-    assert [n for n, _ in model.named_modules()] == [n for n, _ in network().named_modules()]
+    assert [name for name, _ in model.named_modules()] == modules
+    assert not any(cell._forward_pre_hooks for cell in model.cells)
 
 
 def test_a_batch_is_its_sequences():
@@ -261,6 +268,8 @@ def test_what_cannot_be_measured_is_refused():
         lesion(model, [np.zeros((5, 87))])
     with pytest.raises(InvalidInputError, match="no sequences"):
         lesion(model, [])
+    with pytest.raises(InvalidInputError, match="'bias' cannot lesion layer 4: expected among 1, 2, 3"):
+        lesion(model, PIECES, together=(1, 4))
     with pytest.raises(InvalidInputError, match="holds NaN"):
         lesion(model, [np.full((5, 88), np.nan)])
     with torch.no_grad():
@@ -271,7 +280,11 @@ def test_what_cannot_be_measured_is_refused():
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("mode", ["bias", "carry", "mean"])
-def test_on_a_gpu_lesions_are_the_same(mode):
-    model = network(depth=4, hidden_size=33)
-    ours, wanted = lesion(model, PIECES, mode, device="cuda"), lesion(model, PIECES, mode)
+@every_kind
+def test_on_a_gpu_gates_and_lesions_are_the_same(kind, mode):
+    build, data, _ = SUBJECTS[kind]
+    model = build(depth=4, layers=2)
+    ours, wanted = lesion(model, data, mode, device="cuda"), lesion(model, data, mode)
     assert [row.loss for row in ours.layers] == pytest.approx([row.loss for row in wanted.layers], rel=1e-10)
+    ours, wanted = gate_activity(model, data, device="cuda"), gate_activity(model, data)
+    assert np.allclose(ours.unit_mean, wanted.unit_mean, atol=1e-12)
