@@ -5,8 +5,11 @@ import torch
 from cases import assert_close, randomize
 from torch import nn
 
-from rhn.cells import CELLS, GRU, IRNN, LSTM, RNN, from_torch, to_torch
+from rhn.cells import CELLS, GRU, IRNN, LSTM, from_torch, resolve_cell, to_torch
+from rhn.cells.convert import OURS
+from rhn.checkpoints import load_checkpoint, save_checkpoint
 from rhn.errors import InvalidInputError
+from rhn.models import PolyphonicModel
 
 THEIRS = {
     "rnn-tanh": lambda **k: nn.RNN(5, 7, **k),
@@ -66,6 +69,7 @@ def test_to_torch_and_back_is_the_same_cell(name):
     randomize(ours)
     theirs = to_torch(ours)
     assert type(theirs) is type(THEIRS[name]())
+    assert type(to_torch(IRNN(3, 4))) is nn.RNN
     x = torch.randn(4, 6, 5)
     (y, last), (z, state) = ours(x), theirs(x)
     assert_close(y, z, 2e-6, "outputs")
@@ -89,13 +93,6 @@ def test_torchs_single_step_cells(theirs, bias):
     x, s = torch.randn(4, 5), torch.randn(4, ours.state_size) * 0.5
     wanted = torch.cat(theirs(x, s.chunk(2, -1)), -1) if isinstance(theirs, nn.LSTMCell) else theirs(x, s)
     assert_close(ours.step(x, s), wanted, 2e-6, "step")
-
-
-@pytest.mark.parametrize("key", ["rnn", "irnn", "lstm", "gru"])
-def test_to_torch_from_a_cell_of_ours(key):
-    ours = CELLS[key](5, 7, dtype=torch.float64)
-    theirs, x = to_torch(ours), torch.randn(6, 4, 5, dtype=torch.float64)
-    assert_close(theirs(x)[0], ours(x)[0], 1e-13, "float64 outputs")
 
 
 def test_dtype_is_kept_and_weights_are_copied():
@@ -137,8 +134,22 @@ def test_cells_torch_does_not_have_are_refused(key):
         to_torch(CELLS[key](3, 4))
 
 
-def test_types():
-    assert type(from_torch(nn.RNN(3, 4))) is RNN
-    assert type(from_torch(nn.LSTMCell(3, 4))) is LSTM
-    assert type(from_torch(nn.GRUCell(3, 4))) is GRU
-    assert type(to_torch(IRNN(3, 4))) is nn.RNN
+@pytest.mark.parametrize("theirs", OURS, ids=lambda theirs: theirs.__name__)
+def test_torch_s_cells_have_names_and_start_as_torch_s_do(theirs):
+    build = resolve_cell(f"torch.nn:{theirs.__name__}")
+    ours = build(5, 100, generator=torch.Generator().manual_seed(0))
+    assert type(ours) is OURS[theirs] is type(from_torch(theirs(3, 4)))
+    for p in ours.parameters():
+        assert 0.09 < p.abs().max() <= 0.1, "uniform within 1 / sqrt(n)"
+    assert str(build(5, 100, init="gaussian:0.3").init) == "gaussian:0.3"
+    with pytest.raises(InvalidInputError, match="no recurrence depth"):
+        build(5, 100, 2)
+
+
+def test_a_network_of_torch_s_cell_is_saved_and_loaded_by_its_name(tmp_path):
+    model = PolyphonicModel("torch.nn:LSTM", hidden_size=5)
+    again = load_checkpoint(save_checkpoint(tmp_path / "m.safetensors", model))
+    x = torch.rand(4, 2, 88)
+    assert again.cell == "torch.nn:LSTM" and torch.equal(again(x), model(x))
+    theirs = PolyphonicModel(lambda m, n, depth, **where: nn.GRU(m, n, **where), hidden_size=5)
+    assert type(theirs.cells[0]) is GRU
