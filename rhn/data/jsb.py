@@ -10,12 +10,12 @@ import logging
 from pathlib import Path
 
 from rhn.data import cache
-from rhn.data.corpus import Corpus, Piece, lookup, plain_name
+from rhn.data.corpus import Corpus, Piece, lookup
 from rhn.data.originals import read_original
 from rhn.data.rebuild import rebuild, rebuild_piece
-from rhn.data.scores import corpus_folder, music21_version
-from rhn.data.split import Row, rows
-from rhn.errors import DataError, InvalidInputError
+from rhn.data.scores import music21_version
+from rhn.data.split import rows
+from rhn.errors import DataError
 
 EXPECTED_MUSIC21 = "10.5.1"
 EXPECTED_CHECKSUM = "d387295bfe1434ed47e88f40f4542dc305883326d088418afaf46be059effedf"  # of the set rebuilt with it
@@ -59,27 +59,10 @@ def chorale(name: str, source: str | Path | None = None) -> Piece:
     """
     if source is not None:
         return read_original(Path(source)).find(name)
-    try:
-        row = lookup(rows(), name)
-    except InvalidInputError:
-        row = _only_nearest(plain_name(name))
-        if row is None:
-            raise
+    row = lookup(rows(), name)
     if not row.matched:
         raise DataError(
             f"{name!r} cannot be rebuilt: chorale {row.label} has no counterpart among music21's Bach scores "
             f"({row.score_name} is the nearest, with other notes); read it from an original file (--data FILE)"
         )
     return rebuild_piece(row)
-
-
-def _only_nearest(wanted: str) -> Row | None:
-    """The unmatched row whose nearest score is `wanted`; InvalidInputError for a Bach score outside the split."""
-    for row in rows():
-        if row.score_name == wanted:
-            return row
-    if any(path.stem == wanted for path in (corpus_folder() / "bach").iterdir()):
-        raise InvalidInputError(
-            f"{wanted} is a Bach score of music21, but none of the {len(rows())} chorales of the split"
-        )
-    return None

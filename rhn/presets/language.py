@@ -1,17 +1,7 @@
 """The language models of the paper by name (Zilly et al. 2017, section 5.2, with the official code's values), and more recent ones.
 
-| names                              | corpus        | what                                                                       |
-|------------------------------------|---------------|----------------------------------------------------------------------------|
-| ptb-sota                           | Penn Treebank | the best model: depth 10, 830 units, tied weights                          |
-| ptb-depth-L, ptb-depth-L-tied      | Penn Treebank | figure 5(a): L = 1..10, untied at equal size                               |
-| ptb-torch7, enwik8-torch7          | both          | the Torch7 code's own systems                                              |
-| ptb-theano, enwik8-theano          | both          | the Theano code's own systems                                              |
-| ptb-brainstorm                     | Penn Treebank | the best model with the Brainstorm layer, which has no dropout             |
-| ptb-variational-lstm, ptb-lstm, .. | Penn Treebank | baselines with as many parameters as ptb-depth-10                          |
-| ptb-variational-lstm-tied          | Penn Treebank | the paper's directly comparable baseline, 51 million parameters            |
-| enwik8-5x1500, ..                  | enwik8, text8 | depth x units; sota: 10 x 1500                                             |
-| ptb-modern, ..                     | Penn Treebank | what was learnt since: see `ptb_modern`; never part of the reproduction    |
-
+`rhn presets` lists them, with what each is. Named by corpus, then by depth, by depth x units, or by the official code (Torch7, Theano,
+Brainstorm) whose own system it is; sota: the paper's best. `ptb-modern` is what was learnt since, never part of the reproduction.
 What the paper measured with these networks is in `rhn.published`.
 """
 

@@ -40,17 +40,13 @@ def require_equal(built: Vocabulary, expected: Vocabulary) -> None:
     """Raises DataError, with the first difference, where a text does not make a checkpoint's vocabulary."""
     if built == expected:
         return
-    found, give = f"{len(built)} {built.unit}", "give the files that the checkpoint was trained on"
+    found, wanted = f"makes a vocabulary of {len(built)} {built.unit}", f"{len(expected)} {expected.unit}"
     if (built.unit, len(built)) == (expected.unit, len(expected)):
-        pairs = zip(built.symbols, expected.symbols, strict=True)
-        id_, (symbol, wanted) = next((id_, pair) for id_, pair in enumerate(pairs) if pair[0] != pair[1])
-        raise DataError(
-            f"the text is not the one that the checkpoint was trained on: symbol {id_} of its {built.unit} is {symbol!r}, "
-            f"expected {wanted!r}; {give}"
-        )
+        id_ = next(i for i, symbol in enumerate(built.symbols) if symbol != expected.symbols[i])
+        found, wanted = f"has {built.symbols[id_]!r} as symbol {id_} of its {built.unit}", repr(expected.symbols[id_])
     raise DataError(
-        f"the text is not the one that the checkpoint was trained on: it makes a vocabulary of {found}, expected "
-        f"{len(expected)} {expected.unit}; {give}"
+        f"the text is not the one that the checkpoint was trained on: it {found}, expected {wanted}; give the files "
+        "that the checkpoint was trained on"
     )
 
 

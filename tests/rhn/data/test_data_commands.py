@@ -1,12 +1,11 @@
-"""`rhn data get` and `rhn data show`: what they print, beside what is published."""
+"""`rhn data show`: what it prints, beside what is published."""
 
 import json
 
 import pytest
 
 from rhn.command import run_command
-from rhn.commands.data import Get, Show
-from rhn.data import download
+from rhn.commands.data import Show
 from rhn.data.text import read_text
 
 
@@ -67,14 +66,3 @@ def test_the_original_chorales_have_their_published_counts(original_chorales, ca
 )
 def test_show_refuses_options_that_do_not_go_together(options, sentence, capsys):
     assert sentence in refusal(Show(**options), capsys)
-
-
-def test_show_refuses_a_place_without_the_data_in_one_line(tmp_path, capsys):
-    message = refusal(Show(name="ptb", data=tmp_path), capsys)
-    assert message.startswith(f"error: {tmp_path} holds no file ptb.train.txt") and message.count("\n") == 1
-
-
-def test_get_says_what_to_pass_as_data(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(download, "_checksum", lambda path, file: file.checksum)  # as if it were there already
-    (tmp_path / "JSB-Chorales.pickle").touch()
-    assert f"--data {tmp_path / 'JSB-Chorales.pickle'}" in output(Get(name="jsb", out=tmp_path), capsys).out

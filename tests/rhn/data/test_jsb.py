@@ -52,47 +52,29 @@ def test_other_notes_of_another_music21_are_used_with_a_warning(builds, rebuilt,
 
 RACER = """
 import sys, rhn.data
-checksum = rhn.data.chorales().checksum
-loaded = {"music21", "torch", "scipy", "matplotlib", "optuna"} & set(sys.modules)
-print(checksum, sorted(loaded - set(sys.argv[1:])))
+print(rhn.data.chorales().checksum, "music21" in sys.modules)
 """
 
 
 def test_two_processes_at_once_leave_one_whole_cache(rebuilt, cache_home):
-    """They really rebuild, import nothing heavy, and write nothing else to stdout."""
+    """They really rebuild, without music21's own code, and write nothing else to stdout."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache_home)}
-    command = [sys.executable, "-c", RACER, *heavy_modules_of("import rhn")]
+    command = [sys.executable, "-c", RACER]
     racers = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [racer.communicate(timeout=120)[0] for racer in racers] == [f"{rebuilt.checksum} []\n"] * 2
+    assert [racer.communicate(timeout=120)[0] for racer in racers] == [f"{rebuilt.checksum} False\n"] * 2
     (path,) = (cache_home / "rhn").iterdir()
     assert rhn.data.cache.load(path).checksum == rebuilt.checksum
-
-
-def test_importing_the_package_loads_nothing_heavy():
-    assert heavy_modules_of("import rhn.data") == heavy_modules_of("import rhn")
-
-
-def heavy_modules_of(statement):
-    """The heavy packages that a statement imports, in an interpreter of its own."""
-    heavy = "('music21', 'torch', 'scipy', 'matplotlib', 'optuna', 'rich', 'platformdirs')"
-    code = f"{statement}; import sys; print(*[name for name in {heavy} if name in sys.modules])"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
 
 @pytest.mark.parametrize(
     "name", ["bwv269", "BWV 66.6", "train-14", "test-0", "bwv281", "bwv69.6", "bwv429", "bwv36.8-2"]
 )
-def test_one_chorale_is_the_one_of_the_set(rebuilt, name):
+def test_one_chorale_is_the_one_of_the_set(rebuilt, builds, cache_home, name):
     piece = rhn.data.chorale(name)
     other = rebuilt.find(name)
     np.testing.assert_array_equal(piece, other)
     assert (piece.name, piece.label) == (other.name, other.label)
-
-
-def test_one_chorale_needs_neither_cache_nor_rebuilding(builds, cache_home):
-    assert rhn.data.chorale("bwv269").shape[1] == 88
-    assert builds == []
-    assert not cache_home.exists()
+    assert builds == [] and not cache_home.exists(), "one chorale needs neither cache nor rebuilding"
 
 
 def test_one_chorale_of_an_original_file(original_chorales, original_content):
@@ -107,24 +89,15 @@ def test_an_unknown_name_gets_the_nearest_ones(name, near):
         rhn.data.chorale(name)
 
 
-@pytest.mark.parametrize(("name", "label"), [("bwv378", "valid-26"), ("train-25", "train-25"), ("BWV 378", "valid-26")])
-def test_a_chorale_without_counterpart_is_not_mistaken_for_the_nearest_score(name, label):
-    with pytest.raises(DataError, match=f"{label} has no counterpart among music21's Bach scores.*--data FILE"):
-        rhn.data.chorale(name)
-
-
-def test_a_bach_score_outside_the_split_is_told_apart():
-    with pytest.raises(InvalidInputError, match=r"bwv112\.5-sc is a Bach score of music21, but none of the 382"):
-        rhn.data.chorale("bwv112.5-sc")
+def test_a_chorale_without_counterpart_is_not_mistaken_for_the_nearest_score():
+    with pytest.raises(DataError, match=r"train-25 has no counterpart among music21's Bach scores.*--data FILE"):
+        rhn.data.chorale("train-25")
+    for score in ("bwv378", "bwv112.5-sc"):  # the nearest of valid-26; none of the split
+        with pytest.raises(InvalidInputError, match=f"no chorale is called '{score}'"):
+            rhn.data.chorale(score)
 
 
 def test_without_scores_both_doors_say_how_to_get_them(fake_music21, cache_home):
     for door in (rhn.data.chorales, lambda: rhn.data.chorale("bwv269")):
         with pytest.raises(DataError, match=r"without its corpus.*pip install.*--data FILE"):
             door()
-
-
-def test_an_unknown_attribute_of_the_package_is_an_ordinary_error():
-    assert "chorales" in dir(rhn.data)
-    with pytest.raises(AttributeError, match="no attribute 'symphonies'"):
-        _ = rhn.data.symphonies

@@ -155,7 +155,7 @@ def test_an_enwik8_of_another_length_is_named_in_a_warning(enwik, caplog):
 def test_a_published_set_with_other_words_than_the_checkpoints_is_refused(folder):
     for split in SPLITS:
         (folder / f"my.{split}.txt").rename(folder / f"ptb.{split}.txt")
-    with pytest.raises(DataError, match="checkpoint was trained on: symbol 3 of its words is 'c', expected 'x'"):
+    with pytest.raises(DataError, match="checkpoint was trained on: it has 'c' as symbol 3 of its words, expected 'x'"):
         read_text("ptb", folder, vocabulary=Vocabulary("words", ("b", "<eos>", "a", "x", "<unk>")))
     with pytest.raises(DataError, match="it makes a vocabulary of 5 words, expected 6 words"):
         read_text("ptb", folder, vocabulary=Vocabulary("words", tuple("abcdef")))

@@ -39,13 +39,6 @@ def test_a_file_of_another_text_is_never_taken_for_its_folder(folder):
         read_text("enwik8", folder / "novel.txt")
 
 
-def test_data_that_was_fetched_is_found_without_a_path(tmp_path):
-    place = tmp_path / "share" / "rhn" / "enwik8"
-    place.mkdir(parents=True)
-    (place / "enwik8").write_bytes(b"abcd" * 20)
-    assert str(place) in read_text("enwik8").source
-
-
 @pytest.mark.parametrize(("content", "words"), [(b"", r"my\.valid\.txt is empty"), (b"a", "valid split has 1 token")])
 def test_a_split_of_fewer_than_two_tokens_is_refused(folder, content, words):
     (folder / "my.valid.txt").write_bytes(content)
