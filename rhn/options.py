@@ -14,7 +14,7 @@ import argparse
 import ast
 import inspect
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -111,6 +111,15 @@ def options_of(kind: type) -> list[Option]:
     """The options that a dataclass declares."""
     hints = get_type_hints(kind, include_extras=True)
     return [_option(field, hints[field.name]) for field in fields(kind)]
+
+
+def given_flags(options, names: Iterable[str]) -> list[str]:
+    """The options, of those named, that hold another value than their default: ["--mc-official"]."""
+    return [
+        option.flag
+        for option in options_of(type(options))
+        if option.name in names and getattr(options, option.name) != option.default
+    ]
 
 
 def field_docs(kind: type) -> dict[str, str]:

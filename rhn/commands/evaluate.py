@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from rhn.command import print_json, progress_bars, resolve_device
 from rhn.errors import InvalidInputError
 from rhn.fields import check_seed
-from rhn.options import Arg, Checkpoint, Device
+from rhn.options import Arg, Checkpoint, Device, given_flags
 
 TEXT_OPTIONS = ("batch_size", "temperature", "mc", "mc_official", "dynamic", "max_tokens", "seed")
-
 
 if TYPE_CHECKING:
     from rhn.language.trained import TrainedText
@@ -57,11 +56,8 @@ class Evaluate:
             self._chorales()
 
     def _chorales(self) -> None:
-        for name in TEXT_OPTIONS:
-            if getattr(self, name) != getattr(Evaluate, name):
-                raise InvalidInputError(
-                    f"--{name.replace('_', '-')} is for language models, and this is one of chorales"
-                )
+        for flag in given_flags(self, TEXT_OPTIONS):
+            raise InvalidInputError(f"{flag} is for language models, and this is one of chorales")
         from rhn.chorales.evaluation import evaluate
         from rhn.chorales.trained import corpus_of, load_chorale_model
 
@@ -97,11 +93,8 @@ class Evaluate:
             print(f"{self.split}: {name.replace('_', ' ')} {value:.4f} over {found.tokens} predicted tokens{how}")
 
     def _check_methods(self) -> None:
-        methods = ("mc", "mc_official", "dynamic", "batch_size")
-        methods = [name for name in methods if getattr(self, name) != getattr(Evaluate, name)]
-        if len(methods) > 1:
-            words = " and ".join(f"--{name.replace('_', '-')}" for name in methods)
-            raise InvalidInputError(f"{words} exclude one another; give one of them")
+        if len(methods := given_flags(self, ("mc", "mc_official", "dynamic", "batch_size"))) > 1:
+            raise InvalidInputError(f"{' and '.join(methods)} exclude one another; give one of them")
         if self.dynamic and self.temperature is not None:
             raise InvalidInputError("--dynamic has no temperature: leave --temperature out")
         if self.temperature == "auto" and (self.mc or self.mc_official):

@@ -17,7 +17,7 @@ class Resume:
     out: Annotated[Path, Arg("DIR", positional=True)]
     """Folder of the run."""
     max_minutes: float | None = None
-    """Stop after so many minutes with everything saved (language models)."""
+    """Stop after so many minutes with everything saved."""
     epochs: int | None = None
     """Go on to so many epochs in all, instead of the run's."""
     data: Path | None = None
@@ -25,7 +25,7 @@ class Resume:
     cell: str | None = None
     """The cell of a training with a cell of your own, as package.module:factory."""
     threads: int | None = None
-    """CPU threads (language models)."""
+    """Text: CPU threads."""
     device: Device = "auto"
     """Where to train."""
     json: bool = False
@@ -41,9 +41,8 @@ class Resume:
 
             train_text(config, seeds, options)
             return
-        for name in ("max_minutes", "threads"):
-            if getattr(self, name) is not None:
-                raise InvalidInputError(f"--{name.replace('_', '-')} is for language models; this trains on chorales")
+        if self.threads is not None:
+            raise InvalidInputError("--threads is for language models, and this trains on chorales: leave it out")
         from rhn.commands.train_chorales import train_chorales
 
         train_chorales(config, options)

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import get_type_hints
@@ -43,6 +44,13 @@ def starting_point(name: str | None, file: Path | None, cell: str | None) -> Cho
         raise InvalidInputError(
             f'{file} is not a whole configuration ({error}): add "preset" with the name to start from'
         ) from error
+
+
+def minutes(given: float | None) -> float:
+    """The value of --max-minutes; raises InvalidInputError."""
+    if given is not None and not given >= 0:
+        raise InvalidInputError(f"--max-minutes is {given}, expected 0 or more")
+    return math.inf if given is None else given
 
 
 def about_data(data: Path | None) -> dict[str, str | None]:

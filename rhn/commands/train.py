@@ -2,18 +2,18 @@
 
 import json
 import sys
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
 from rhn.commands.starting import preset_values, starting_point
 from rhn.errors import InvalidInputError
 from rhn.fields import check_seed
-from rhn.options import Arg, Device, Fields, File, Folder
+from rhn.options import Arg, Device, Fields, File, Folder, given_flags, options_of
 from rhn.presets import ChoraleConfig, LanguageConfig
 
 Config = LanguageConfig | ChoraleConfig
-TEXT_OPTIONS = ("words", "characters", "seeds", "max_minutes", "threads", "tensorboard")
+TEXT_OPTIONS = ("words", "characters", "seeds", "threads", "tensorboard")
 
 
 def _start(given: dict) -> Config | None:
@@ -53,7 +53,7 @@ class Train:
     seeds: int = 1
     """Text: train so many seeds side by side as one program, the configuration's seed and those after it."""
     max_minutes: float | None = None
-    """Text: stop after so many minutes with everything saved."""
+    """Stop after so many minutes with everything saved."""
     threads: int | None = None
     """Text: CPU threads; where not given 1 below 500 hidden units, where the numbers are the same bits every time, else all."""
     tensorboard: bool = False
@@ -100,14 +100,12 @@ class Train:
 
     def _require_own_options(self, config: Config, text: bool) -> None:
         """Refuse options of language models where chorales are trained on, and the other way round."""
-        given = [*self.settings, *(name for name in TEXT_OPTIONS if getattr(self, name) != getattr(Train, name))]
-        own = {f.name for f in fields(config)} | (set(TEXT_OPTIONS) if text else set())
+        own = {option.name for option in options_of(type(config))}
+        others = ["--" + name.replace("_", "-") for name in self.settings if name not in own]
+        others += [] if text else given_flags(self, TEXT_OPTIONS)
         kinds = ("chorales", "a language model") if text else ("language models", "a model of chorales")
-        for name in given:
-            if name not in own:
-                raise InvalidInputError(
-                    f"--{name.replace('_', '-')} is for {kinds[0]}, and this trains {kinds[1]}: leave it out"
-                )
+        for flag in others:
+            raise InvalidInputError(f"{flag} is for {kinds[0]}, and this trains {kinds[1]}: leave it out")
 
     def _own_text(self, usual: str) -> dict[str, str]:
         """The fields that --words and --characters stand for; refuses --corpus and --unit that contradict them or do nothing."""

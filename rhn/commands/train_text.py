@@ -1,14 +1,12 @@
 """`rhn train ptb-...`: a language model on a text."""
 
-import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rhn.command import print_json, resolve_device
-from rhn.commands.starting import about_data
-from rhn.errors import InvalidInputError
+from rhn.commands.starting import about_data, minutes
 from rhn.presets import LanguageConfig
 
 if TYPE_CHECKING:
@@ -21,7 +19,7 @@ ONE_THREAD = 500  # hidden units below which a second thread costs more than it 
 
 def train_text(config: LanguageConfig, seeds: Sequence[int], options: "Train | Resume") -> None:
     """Train or go on, and print what it came to."""
-    device, minutes = resolve_device(options.device), _minutes(options.max_minutes)
+    device, limit = resolve_device(options.device), minutes(options.max_minutes)
     from rhn.engine.numerics import keep_memory
     from rhn.language.evaluation import measure_name
     from rhn.language.progress import tensorboard_writer, training_progress
@@ -39,14 +37,14 @@ def train_text(config: LanguageConfig, seeds: Sequence[int], options: "Train | R
             write(seed, line)
             show.epoch(seed, line)
 
-        shared = {"seeds": seeds, "device": device, "threads": threads, "max_minutes": minutes}
+        shared = {"seeds": seeds, "device": device, "threads": threads, "max_minutes": limit}
         shared |= {"about": about_data(options.data), "on_unit": show.unit, "on_epoch": on_epoch}
         results = train(config, corpus, out, **shared)
     found = [_summary(result, name) for result in results]
     if options.json:
         print_json(found[0] if len(found) == 1 else {"seeds": found})
     else:
-        _print(found, name, out, options.data)
+        _print(found, name, out)
 
 
 def text_corpus(config: LanguageConfig, data: Path | None) -> "TextCorpus":
@@ -61,19 +59,9 @@ def text_corpus(config: LanguageConfig, data: Path | None) -> "TextCorpus":
 def _threads(threads: int | None, config: LanguageConfig) -> int:
     import torch
 
-    if threads is None:
-        return 1 if config.hidden_size < ONE_THREAD else torch.get_num_threads()
-    if threads < 1:
-        raise InvalidInputError(f"--threads is {threads}, expected 1 or more")
-    return threads
-
-
-def _minutes(minutes: float | None) -> float:
-    if minutes is None:
-        return math.inf
-    if not minutes >= 0:
-        raise InvalidInputError(f"--max-minutes is {minutes}, expected 0 or more")
-    return minutes
+    if threads is not None:
+        return threads
+    return 1 if config.hidden_size < ONE_THREAD else torch.get_num_threads()
 
 
 def _summary(result, name: str) -> dict:
@@ -91,7 +79,7 @@ def _summary(result, name: str) -> dict:
     }
 
 
-def _print(found: list[dict], name: str, out: Path, data: Path | None) -> None:
+def _print(found: list[dict], name: str, out: Path) -> None:
     words = name.replace("_", " ").replace("bits per", "bits a")
     print(f"{'seed':>4} {'epochs':>7} {'best':>5} {'train':>10} {'valid':>10}   {words} at the best epoch")
     for row in found:
@@ -102,7 +90,6 @@ def _print(found: list[dict], name: str, out: Path, data: Path | None) -> None:
         )
     if not all(row["finished"] for row in found):
         print(f"time ran out; rhn resume {shlex.quote(str(out))} goes on")
-    where = f" --data {shlex.quote(str(data))}" if data else ""
     for row in found:
         if row["checkpoint"]:
-            print(f"next: rhn evaluate {shlex.quote(row['checkpoint'])} --split test{where}")
+            print(f"next: rhn evaluate {shlex.quote(str(Path(row['checkpoint']).parent))} --split test")

@@ -105,7 +105,7 @@ def drive(
         run.keep(ended)
         write_state(folder / "state.safetensors", arrays, {"epochs": str(run.epochs)})
 
-    with held(folder), deferred_interrupt(run.unit) as interrupt, exact(threads), _explained(folder):
+    with exact(threads), held(folder), deferred_interrupt(run.unit) as interrupt, _explained(folder):
         deadline, next_save = time.monotonic() + 60 * max_minutes, 0.0
         if _begin(run, folder, config, fixed, free):
             save(ended=False)

@@ -78,7 +78,7 @@ def test_training_says_what_it_came_to_and_what_to_do_next(text, tmp_path, capsy
     command = ["train", "ptb-sota", "--words", "--data", text, "--out", str(tmp_path / "run"), *TINY]
     assert cli.main(command) == 0
     said = capsys.readouterr()
-    assert f"rhn evaluate {tmp_path / 'run' / 'best.safetensors'} --split test --data {text}" in said.out
+    assert f"next: rhn evaluate {tmp_path / 'run'} --split test\n" in said.out
     assert [line.split()[:2] for line in said.err.splitlines()] == [["epoch", f"{k}/3"] for k in (1, 2, 3)]
     assert cli.main([*command, "--json"]) == 0
     found, lines = json.loads(capsys.readouterr().out), metrics(tmp_path / "run")
@@ -366,7 +366,11 @@ def assert_refused(capsys, words, message):
         ("train ptb-sota --out OUT --data TEXT --words --hidden-size 5 --cell lstm", "no recurrence depth"),
         ("train ptb-depth-1 --out OUT --data TEXT --words --cell lstm --transform-bias -2", "transform_bias"),
         ("train ptb-sota --out OUT --data TEXT --words --seeds 0", "--seeds is 0, expected 1 or more"),
-        ("train ptb-sota --out OUT --data TEXT --words --threads 0", "--threads is 0, expected 1 or more"),
+        ("train ptb-sota --out OUT --data TEXT --words --threads 0", "0 threads were asked for, expected 1 to"),
+        (
+            "train ptb-sota --out OUT --data TEXT --words --threads 100000",
+            "100000 threads were asked for, expected 1 to",
+        ),
         ("train ptb-sota --out OUT --data TEXT --words --max-minutes -1", "--max-minutes is -1.0, expected 0 or more"),
         ("train ptb-depth-1 --out RUN --data TEXT --words --hidden-size 9", "holds another training"),
         ("resume OUT", "holds no training"),

@@ -36,7 +36,7 @@ def test_every_preset_is_complete_and_listed(listed):
 
 def test_the_table_has_a_line_for_each_preset(capsys):
     assert cli.main(["presets"]) == 0
-    header, *rows = capsys.readouterr().out.splitlines()
+    header, *rows = capsys.readouterr().out.partition("\n\n")[0].splitlines()
     assert [row.split()[0] for row in rows] == list(PRESETS)
     assert header.split() == [
         "preset",

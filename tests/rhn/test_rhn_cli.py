@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -228,9 +229,26 @@ def test_a_stopped_training_on_chorales_is_resumed_by_its_folder(data, tmp_path,
     assert cli.main(["resume", str(killed)]) == 0
     for name in ("config.json", "metrics.jsonl", "best.safetensors", "state.safetensors"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
-    capsys.readouterr()
-    assert cli.main(["resume", str(killed), "--max-minutes", "1"]) == 2
-    assert "--max-minutes is for language models" in capsys.readouterr().err
+    assert cli.main(["resume", str(killed), "--threads", "1"]) == 2
+    assert "--threads is for language models" in capsys.readouterr().err
+
+
+def test_time_that_runs_out_is_no_failure_and_more_epochs_can_be_asked_for(trained, data, tmp_path, capsys):
+    command = ["train", "jsb-depth-2", "--out", str(tmp_path), "--data", data, *TINY, "--epochs", "2"]
+    assert cli.main([*command, "--max-minutes", "0"]) == 0
+    assert f"rhn resume {tmp_path} goes on" in capsys.readouterr().out
+    assert cli.main(["resume", str(tmp_path), "--epochs", "5"]) == 0
+    for name in ("config.json", "metrics.jsonl", "best.safetensors"):
+        assert (tmp_path / name).read_bytes() == (trained / name).read_bytes(), name
+
+
+def test_what_a_study_made_is_not_overwritten(trained, data, tmp_path, capsys):
+    study = tmp_path / "study" / "rhn-depth1"
+    study.mkdir(parents=True)
+    best = Path(shutil.copy(trained / "best.safetensors", study))
+    assert cli.main(["train", "jsb-depth-2", "--out", str(study), "--data", data, *TINY]) == 2
+    assert "best.safetensors but no config.json of a training" in capsys.readouterr().err
+    assert best.read_bytes() == (trained / "best.safetensors").read_bytes() and list(study.iterdir()) == [best]
 
 
 def test_a_training_killed_before_its_first_epoch_knows_where_its_data_is(data, tmp_path):
