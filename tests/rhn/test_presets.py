@@ -38,18 +38,8 @@ def test_the_table_has_a_line_for_each_preset(capsys):
     assert cli.main(["presets"]) == 0
     header, *rows = capsys.readouterr().out.partition("\n\n")[0].splitlines()
     assert [row.split()[0] for row in rows] == list(PRESETS)
-    assert header.split() == [
-        "preset",
-        "data",
-        "cell",
-        "parameters",
-        "depth",
-        "layers",
-        "units",
-        "tied",
-        "paper",
-        "what",
-    ]
+    assert header.split()[4:] == ["depth", "layers", "units", "tied", "paper"]
+    assert max(map(len, [header, *rows])) <= 100
 
 
 @pytest.mark.parametrize(
