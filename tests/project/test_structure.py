@@ -12,19 +12,75 @@ from setuptools import find_packages
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("rhn", "gersgorin", "optim_study", "analysis")
-COMMANDS = {"cli.py", "__main__.py"}  # only these may import several siblings
 HEAVY = ("matplotlib", "seaborn", "optuna", "music21", "pandas", "rich")
 
+# From the lowest room to the highest: a module imports its own room and lower ones. Rooms on one line do not know each other.
+ROOMS = """
+    rhn.errors rhn.lazy rhn.safe_path
+    rhn.fields rhn.files rhn.interrupts
+    rhn.data
+    rhn.kernels
+    rhn.cells
+    rhn.models
+    rhn.checkpoints
+    rhn.engine
+    rhn.chorales rhn.language
+    rhn.published
+    rhn.presets
+    rhn.report
+    rhn.plots
+    rhn.options
+    rhn.parsing rhn.command
+    rhn.commands gersgorin analysis optim_study
+    rhn.cli gersgorin.cli analysis.cli optim_study.cli
+    rhn.__main__ gersgorin.__main__ analysis.__main__ optim_study.__main__
+"""
+LEVELS = {room: level for level, line in enumerate(ROOMS.split("\n")) for room in line.split()}
 
-def imported(path: Path) -> set[str]:
-    """Top-level names that a file imports, at its head or anywhere inside."""
+
+def room_of(module: str) -> str:
+    """The room that a module is in: the longest name in the list that it begins with; "" for the package itself."""
+    return max((room for room in LEVELS if f"{module}.".startswith(f"{room}.")), key=len, default="")
+
+
+def sources() -> list[tuple[str, Path]]:
+    """(module, file) of all source."""
+    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    return [(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path) for path in files]
+
+
+def imports(module: str, path: Path) -> set[str]:
+    """What a file imports of ours, at its head or anywhere inside, as full names: package.module.name."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            names.add(node.module.partition(".")[0])
-    return names
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
+            start = ".".join(filter(None, (base, node.module)))
+            names |= {f"{start}.{alias.name}" for alias in node.names}
+    return {name for name in names if name.partition(".")[0] in PACKAGES}
+
+
+@pytest.mark.parametrize(("module", "path"), sources(), ids=lambda value: value if isinstance(value, str) else "")
+def test_a_module_imports_its_own_room_and_lower_ones(module, path):
+    room = room_of(module)
+    for name in imports(module, path):
+        other = room_of(name)
+        if room and other and other != room:
+            assert LEVELS[other] < LEVELS[room], f"{module} imports {name}"
+        if other != room:
+            assert not any(part.startswith("_") and not part.startswith("__") for part in name.split(".")), (
+                f"{module} imports the private {name}"
+            )
+
+
+def test_source_files_are_short_and_tests_fewer_than_source():
+    source = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for _, path in sources()}
+    tests = sum(len(path.read_text().splitlines()) for path in (ROOT / "tests").rglob("*.py"))
+    assert {name: lines for name, lines in source.items() if lines > 300} == {}
+    assert tests <= 0.85 * sum(source.values())
 
 
 @pytest.mark.parametrize("module", ["rhn", "rhn.cells", "rhn.data", "rhn.checkpoints", "gersgorin"])
@@ -32,14 +88,6 @@ def test_imports_are_light(module):
     code = f"import sys, {module}; print(*sorted(m for m in {HEAVY} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
-
-
-@pytest.mark.parametrize("package", PACKAGES)
-def test_dependencies_flow_one_way(package):
-    siblings = set(PACKAGES) - {package, "rhn"} if package != "rhn" else set(PACKAGES) - {"rhn"}
-    for path in (ROOT / package).rglob("*.py"):
-        if path.name not in COMMANDS:
-            assert not imported(path) & siblings, path
 
 
 def test_only_the_four_packages_are_installed():
