@@ -1,6 +1,5 @@
 """`gersgorin-plot`: the spectrum and the discs of a recurrent cell running on a real chorale, or on a text."""
 
-import os
 import re
 import sys
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from rhn.command import print_json, progress_bars, resolve_device, run_command
-from rhn.errors import InvalidInputError, OutputError
+from rhn.errors import InvalidInputError, OutputError, RhnError
 from rhn.files import atomic_path, check_writable
 from rhn.options import Device, File
 from rhn.parsing import parse
@@ -20,7 +19,8 @@ examples:
   gersgorin-plot --cell rnn --compare irnn,rhn --chorale bwv66.6
   gersgorin-plot --checkpoint runs/depth6/best.safetensors --compare-init --output trained.pdf
   gersgorin-plot --checkpoint runs/ptb/best.safetensors --text novel.txt --steps 50
-  gersgorin-plot --cell my_package.cells:MyCell --hidden-size 32 --json"""
+  gersgorin-plot --cell my_package.cells:MyCell --hidden-size 32 --json
+  gersgorin-plot --cell my_package.cells:MyCell --checkpoint runs/mine/best.safetensors"""
 
 DEFAULT_CHORALE = "bwv269"
 TEXT_STEPS = 100
@@ -32,7 +32,8 @@ class Options:
     """Options of `gersgorin-plot`."""
 
     cell: str | None = None
-    """rnn, irnn, dt-rnn, dts-rnn, rhn (default), lstm, gru, or your own as package.module:factory."""
+    """rnn, irnn, dt-rnn, dts-rnn, rhn (default), lstm, gru, torch.nn:LSTM and the like, or your own, package.module:factory.
+    With --checkpoint: the cell of your own that it holds."""
     depth: int | None = None
     """Recurrence depth, layers within a step (default 1)."""
     hidden_size: int | None = None
@@ -85,7 +86,7 @@ def plot(options: Options) -> None:
     _check_options(options)
     compared = [] if options.compare is None else options.compare.split(",")
     outputs = _outputs(options, compared)
-    sequence, along = _tokens(options) if options.text else _chorale(options)
+    sequence, along = _sequence(options)
 
     import torch
 
@@ -95,31 +96,28 @@ def plot(options: Options) -> None:
     subjects = _subjects(options, compared)
     device, dtype = resolve_device(options.device), getattr(torch, options.dtype)
     for subject in subjects:
-        _check_memory(subject, len(sequence), dtype.itemsize)
+        _check_memory(subject, len(sequence), dtype.itemsize, device)
     sequence = torch.as_tensor(sequence, device=device).to(torch.int64 if options.text else dtype)
+    about = {"chorale": along, "reads": "text" if options.text else "chorale", "discs": options.discs}
     with progress_bars() as report:
         records = []
         for subject in subjects:
             cell = subject.build(device, dtype)
             name = title(cell, subject)
-            progress = report(f"spectra of {name}")
-            names = {
-                "name": subject.name,
-                "chorale": along,
-                "reads": "text" if options.text else "chorale",
-                "title": name,
-                "discs": options.discs,
-            }
-            records.append(measure_spectrum(cell, subject.inputs(sequence), **names, progress=progress))
+            about |= {"name": subject.name, "title": name, "progress": report(f"spectra of {name}")}
+            try:
+                records.append(measure_spectrum(cell, subject.inputs(sequence), **about))
+            except Exception as error:
+                if isinstance(error, RhnError) or not subject.own:
+                    raise
+                raise InvalidInputError(f"{subject.name} does not run: {type(error).__name__}: {error}") from error
         _draw(options, records, outputs, report)
     _print(options, records, outputs.figure)
 
 
 def _check_options(options: Options) -> None:
     if options.checkpoint:
-        given = [
-            k for k in ("cell", "depth", "hidden_size", "init", "transform_bias") if getattr(options, k) is not None
-        ]
+        given = [k for k in ("depth", "hidden_size", "init", "transform_bias") if getattr(options, k) is not None]
         if given:
             words = ", ".join("--" + k.replace("_", "-") for k in given)
             raise InvalidInputError(f"{words} cannot be given with --checkpoint: the file says what the cell is")
@@ -165,13 +163,11 @@ class Outputs:
 def _outputs(options: Options, compared: list[str]) -> Outputs:
     figure = options.output
     if figure is None:
-        what = [options.checkpoint.stem if options.checkpoint else options.cell or "rhn"]
+        what = ["gersgorin", options.checkpoint.stem if options.checkpoint else options.cell or "rhn"]
         what += ["before-after"] * options.compare_init + [f"depth{options.depth}"] * ((options.depth or 1) > 1)
         what += ["vs"] * bool(compared) + compared
-        words = re.sub(
-            r"\s", "", "-".join(["gersgorin", *what, (options.text.stem if options.text else options.chorale).lower()])
-        )
-        figure = Path(re.sub(r"[^\w.-]+", "-", words) + ".png")
+        what.append((options.text.stem if options.text else options.chorale).lower())
+        figure = Path(re.sub(r"[^\w.-]+", "-", re.sub(r"\s", "", "-".join(what))) + ".png")
     if figure.suffix.lower() not in FIGURE_SUFFIXES:
         raise OutputError(f"cannot draw {figure}: expected a name ending in {', '.join(FIGURE_SUFFIXES)}")
     animation, data = None, []
@@ -190,30 +186,23 @@ def _outputs(options: Options, compared: list[str]) -> Outputs:
     return Outputs(figure, animation, data)
 
 
-def _tokens(options: Options):
-    """Ids (T,) of the beginning of a text, --steps of them, and the text's name."""
-    from gersgorin.subject import first_tokens
-    from rhn.language.trained import load_text_model
+def _sequence(options: Options):
+    """The beginning of a text as ids (T,), or a chorale (T, 88), cut to --steps, and its name."""
+    if options.text:
+        from gersgorin.subject import first_tokens
+        from rhn.language.trained import load_text_model
 
-    vocabulary = load_text_model(options.checkpoint).vocabulary
-    tokens = first_tokens(options.text, vocabulary, options.steps or TEXT_STEPS)
-    if len(tokens) < (options.steps or 1):
-        raise InvalidInputError(
-            f"--steps {options.steps} is beyond the end of {options.text}: it has {len(tokens)} tokens"
-        )
-    return tokens, options.text.name
+        vocabulary = load_text_model(options.checkpoint, options.cell).vocabulary
+        whole, unit = first_tokens(options.text, vocabulary, options.steps or TEXT_STEPS), "tokens"
+        name = options.text.name
+    else:
+        from rhn.data import chorale
 
-
-def _chorale(options: Options):
-    """The piece (T, 88), cut to --steps, and its name."""
-    from rhn.data import chorale
-
-    piece = chorale(options.chorale, options.data)
-    if options.steps is not None and options.steps > len(piece):
-        raise InvalidInputError(
-            f"--steps {options.steps} is beyond the end of {piece.name}: it has {len(piece)} frames"
-        )
-    return piece[: options.steps], piece.name
+        whole, unit = chorale(options.chorale, options.data), "frames"
+        name = whole.name
+    if options.steps is not None and options.steps > len(whole):
+        raise InvalidInputError(f"--steps {options.steps} is beyond the end of {name}: it has {len(whole)} {unit}")
+    return whole[: options.steps], name
 
 
 def _subjects(options: Options, compared: list[str]) -> list:
@@ -227,32 +216,25 @@ def _subjects(options: Options, compared: list[str]) -> list:
         "init": options.init,
     }
     if options.checkpoint:
-        layer = 1 if options.layer is None else options.layer
-        first = [checkpoint_cell(options.checkpoint, "after training" if options.compare_init else "", layer)]
-        first += [initial_cell(options.checkpoint, options.seed, layer)] if options.compare_init else []
+        which = {"layer": 1 if options.layer is None else options.layer, "own": options.cell}
+        first = [checkpoint_cell(options.checkpoint, "after training" if options.compare_init else "", **which)]
+        first += [initial_cell(options.checkpoint, options.seed, **which)] if options.compare_init else []
     else:
         first = [new_cell("rhn" if options.cell is None else options.cell, **new)]
     return first + [new_cell(name, compared=True, **new) for name in compared]
 
 
-def _check_memory(subject, steps: int, itemsize: int) -> None:
+def _check_memory(subject, steps: int, itemsize: int, device: str) -> None:
     """Refuse what cannot fit before anything is allocated."""
     from gersgorin.measure import bytes_needed
+    from rhn.engine.memory import free_memory, in_words
 
-    need, have = bytes_needed(steps, subject.state_size, subject.parameters, itemsize), _available_memory()
+    need, have = bytes_needed(steps, subject.state_size, subject.parameters, itemsize), free_memory(device)
     if need > have:
         raise InvalidInputError(
-            f"a {subject.name} with a state of {subject.state_size} over {steps} steps needs about {need / 2**30:.1f} GiB "
-            f"of memory, {have / 2**30:.1f} GiB are available: use a smaller --hidden-size or fewer --steps"
+            f"a {subject.name} with a state of {subject.state_size} over {steps} steps needs about {in_words(need)} "
+            f"of memory, {in_words(have)} are available: use a smaller --hidden-size or fewer --steps"
         )
-
-
-def _available_memory() -> int:
-    try:
-        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _draw(options: Options, records, outputs: Outputs, report) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import jacfwd, jacrev, vmap
 
-from rhn.cells import Cell, from_torch
+from rhn.cells import from_torch
 from rhn.errors import InvalidInputError
 
 METHODS = ("analytic", "jacrev", "jacfwd")
@@ -78,10 +78,11 @@ def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> T
         if not hasattr(cell, "state_size"):
             raise InvalidInputError(f"{_name(cell)} does not tell its state_size: pass s0, (B, state_size)")
         s0 = x.new_zeros(x.shape[1], cell.state_size)
-    if not isinstance(cell, Cell) and (s0.dim() != 2 or len(s0) != x.shape[1]):
-        raise InvalidInputError(f"s0 has shape {tuple(s0.shape)}: expected ({x.shape[1]}, state_size)")
-    if isinstance(cell, Cell):
+    if hasattr(cell, "check"):
         cell.check(x, s0)
+    elif s0.dim() != 2 or len(s0) != x.shape[1]:
+        raise InvalidInputError(f"s0 has shape {tuple(s0.shape)}: expected ({x.shape[1]}, state_size)")
+    if hasattr(cell, "states"):
         states = torch.cat((s0.unsqueeze(0), cell.states(x, s0)))
     else:
         step, rows = vmap(_resolve(cell)[0]), [s0]
@@ -135,17 +136,18 @@ def _flatten(x: Tensor, s: Tensor) -> tuple[torch.Size, Tensor, Tensor]:
 
 
 def _check_step(cell, step: Step, x: Tensor, s: Tensor) -> None:
-    """Our cells know their sizes; say what does not fit before torch does."""
+    """A cell that knows its sizes says what does not fit before torch does."""
     owner = getattr(step, "__self__", None)
-    if not isinstance(owner, Cell):
+    sizes = getattr(owner, "input_size", None), getattr(owner, "state_size", None)
+    if not isinstance(owner, nn.Module) or None in sizes:
         return
     weight = next(owner.parameters(), s)
     if (x.dtype, s.dtype) != (weight.dtype, weight.dtype):
         raise InvalidInputError(f"x is {x.dtype} and s {s.dtype}, the weights are {weight.dtype}: convert one")
-    if (x.shape[-1], s.shape[-1]) != (owner.input_size, owner.state_size):
+    if (x.shape[-1], s.shape[-1]) != sizes:
         raise InvalidInputError(
-            f"x ends in {x.shape[-1]} and s in {s.shape[-1]}: {_name(cell)} expects {owner.input_size} inputs "
-            f"and a state of {owner.state_size}"
+            f"x ends in {x.shape[-1]} and s in {s.shape[-1]}: {_name(cell)} expects {sizes[0]} inputs "
+            f"and a state of {sizes[1]}"
         )
 
 

@@ -172,9 +172,10 @@ def draw_run(record: SpectrumRecord) -> Figure:
     upper, lower = bottom.subplots(2, 1, sharex=True)
     plot_suggested(record, upper).set_title("What the discs of single steps suggest", loc="left")
     plot_products(record, lower).set_title("What the products of the steps do", loc="left")
-    mark_steps([upper, lower], steps)
-    legend_right(upper)
-    legend_right(lower)
+    for ax in (upper, lower):
+        for step in steps:  # where the panels above were taken
+            ax.axvline(step, color=GREY, linewidth=0.6, linestyle=":", zorder=0)
+        legend_right(ax)
     return figure
 
 
@@ -199,13 +200,6 @@ def draw_comparison(records: list[SpectrumRecord]) -> Figure:
         row[-1].legend(handles, labels, loc="center left", bbox_to_anchor=(1.02, 0.5))
     figure.suptitle(f"On {records[0].along}", fontsize=11)
     return figure
-
-
-def mark_steps(axes: list[Axes], steps: list[int]) -> None:
-    """Thin vertical lines where the panels above were taken."""
-    for ax in axes:
-        for step in steps:
-            ax.axvline(step, color=GREY, linewidth=0.6, linestyle=":", zorder=0)
 
 
 def legend_right(ax: Axes) -> None:

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rhn.cells import CELLS, resolve_cell
+from rhn.cells import CELLS, is_known, resolve_cell
+from rhn.checkpoints import load_model
 from rhn.data.text import Vocabulary
 from rhn.data.text.vocabulary import split_words
-from rhn.errors import DataError, InvalidInputError
+from rhn.errors import DataError, InvalidInputError, RhnError
 from rhn.models import LanguageModel
 
 KEYS = 88  # inputs: the keys of a chorale's frames
@@ -37,6 +38,11 @@ class Subject:
     inputs: Callable[[Tensor], Tensor]
     """What the built cell sees of a sequence: (T, m), in its dtype."""
 
+    @property
+    def own(self) -> bool:
+        """Whether the cell's code is the user's."""
+        return ":" in self.name and not is_known(self.name)
+
 
 def new_cell(name: str, *, depth: int, hidden_size: int, seed: int, compared: bool = False, **options) -> Subject:
     """A cell with fresh weights. Options of None are left to the cell.
@@ -48,7 +54,7 @@ def new_cell(name: str, *, depth: int, hidden_size: int, seed: int, compared: bo
     options = {k: v for k, v in options.items() if v is not None}
     if compared and not getattr(factory, "deep", True):
         depth = 1
-    if "transform_bias" in options and name in CELLS and "transform_bias" not in getattr(factory, "options", ()):
+    if "transform_bias" in options and is_known(name) and "transform_bias" not in getattr(factory, "options", ()):
         if not compared:
             raise InvalidInputError(f"--transform-bias is for cells with transform gates (rhn), not for {name}")
         del options["transform_bias"]
@@ -59,26 +65,26 @@ def new_cell(name: str, *, depth: int, hidden_size: int, seed: int, compared: bo
 
     try:
         return _subject(name, build, build("meta", torch.float64))
-    except (TypeError, RuntimeError) as error:  # an unknown keyword of a user's cell; sizes beyond any storage
+    except RhnError:
+        raise
+    except Exception as error:  # whatever a user's cell raises; torch's own for sizes beyond any storage
         raise InvalidInputError(f"cannot build {name} with {hidden_size} units, depth {depth}: {error}") from error
 
 
-def checkpoint_cell(path: Path, label: str = "", layer: int = 1) -> Subject:
-    """A recurrent cell of a checkpoint, counted from 1 where several are stacked.
+def checkpoint_cell(path: Path, label: str = "", layer: int = 1, own: str | None = None) -> Subject:
+    """A recurrent cell of a checkpoint, counted from 1 where several are stacked; `own` names a cell of the user's.
 
     Raises CheckpointError, or InvalidInputError where there is no such cell, or the network reads neither chorales nor tokens.
     """
-    from rhn.checkpoints import load_checkpoint
-
-    return _cell_of(load_checkpoint(path), path, label, layer)
+    return _cell_of(load_model(path, own), path, label, layer, own)
 
 
-def initial_cell(path: Path, seed: int, layer: int = 1) -> Subject:
+def initial_cell(path: Path, seed: int, layer: int = 1, own: str | None = None) -> Subject:
     """The cell of a checkpoint as it was before its training; raises as `checkpoint_cell`."""
     from rhn.engine.initial import initial_model
 
-    model, own = initial_model(path, seed)
-    return _cell_of(model, path, "before training" if own else f"fresh weights (seed {seed})", layer)
+    model, known = initial_model(path, seed, own)
+    return _cell_of(model, path, "before training" if known else f"fresh weights (seed {seed})", layer, own)
 
 
 def first_tokens(path: Path, vocabulary: Vocabulary, count: int) -> np.ndarray:
@@ -99,17 +105,17 @@ def first_tokens(path: Path, vocabulary: Vocabulary, count: int) -> np.ndarray:
     return ids
 
 
-def _cell_of(model: nn.Module, path: Path, label: str, layer: int) -> Subject:
+def _cell_of(model: nn.Module, path: Path, label: str, layer: int, own: str | None) -> Subject:
     cells = [module for module in model.modules() if hasattr(module, "step") and hasattr(module, "state_size")]
     if not cells or not (isinstance(model, LanguageModel) or cells[0].input_size == KEYS):
-        found = ", ".join(f"{type(c).__name__} of {c.input_size} inputs" for c in cells) or "none"
+        found = ", ".join(f"{type(c).__name__} of {c.input_size} inputs" for c in cells) or "none with step(x, s)"
         raise InvalidInputError(
             f"{path}: expected a recurrent cell with {KEYS} inputs (a chorale's keys), found {found}"
         )
     if not 1 <= layer <= len(cells):
         raise InvalidInputError(f"--layer {layer}: {path} has {len(cells)} stacked cell(s), expected 1 to {len(cells)}")
     cell = cells[layer - 1]
-    name = next((key for key, factory in CELLS.items() if type(cell) is factory), type(cell).__name__)
+    name = own or next((key for key, factory in CELLS.items() if type(cell) is factory), type(cell).__name__)
     which = f"cell {layer} of {len(cells)}" if len(cells) > 1 else ""
 
     def build(device: str, dtype: torch.dtype) -> nn.Module:

@@ -26,10 +26,10 @@ def summary_table(record: SpectrumRecord) -> str:
         mean = "" if name.startswith("finite") else f"{number(float(values.mean())):>11}"
         lines.append(f"{name:<26}" + "".join(f"{number(float(values[t])):>11}" for t in steps) + mean)
     bound = float(record.norm_bound)
-    lines.append(
-        f"{'bound on the 2-norm':<26}{'none' if math.isnan(bound) else number(bound):>11}"
-        "  for any input and any state within this run's range"
+    of_what = (
+        "the cell has no norm_bound" if math.isnan(bound) else "for any input and any state within this run's range"
     )
+    lines.append(f"{'bound on the 2-norm':<26}{'none' if math.isnan(bound) else number(bound):>11}  {of_what}")
     lines.append(
         f"{half_life_name(record):<26}{number(abs(record.half_life)):>11}  steps, by the exponent at the last step"
     )

@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from rhn.cells import CELLS
-from rhn.cells.registry import is_known
+from rhn.cells.registry import is_known, resolve_cell
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.files import atomic_path
 
@@ -108,11 +108,16 @@ def load_model(path: str | Path, cell: str | None = None, kind: type | None = No
 
     header = read_metadata(path)
     name, own = header["class"], header["config"].get("cell")
+    if name not in _classes():
+        own = f"package.module:{name}"  # a cell alone
     if kind is not None and name != kind.__name__:
         raise InvalidInputError(f"{path} holds {KINDS.get(name, f'a {name} alone')}, expected {KINDS[kind.__name__]}")
-    if cell is None and name in KINDS and isinstance(own, str) and ":" in own and not is_known(own):
+    if cell is None and isinstance(own, str) and ":" in own and not is_known(own):
         raise InvalidInputError(f"{path} has a cell of the user's own: add --cell {own} to import it")
-    return load_checkpoint(path, factory=with_cell(cell, _models()[name]) if cell and name in KINDS else None)
+    factory = None
+    if cell is not None:
+        factory = with_cell(cell, _models()[name]) if name in KINDS else resolve_cell(cell)
+    return load_checkpoint(path, factory=factory)
 
 
 def read_metadata(path: str | Path) -> dict:

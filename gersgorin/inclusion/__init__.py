@@ -1,15 +1,17 @@
 """Regions of the complex plane that hold a matrix's spectrum, one a file; `INCLUSION_SETS` names them all."""
 
+from collections.abc import Callable
+from functools import partial
+
 from gersgorin.inclusion.base import InclusionSet
 from gersgorin.inclusion.brauer import Brauer
-from gersgorin.inclusion.gersgorin import GersgorinColumn, GersgorinRow
 from gersgorin.inclusion.minimal import MinimalGersgorin
 from gersgorin.inclusion.numerical_range import NumericalRange
 from gersgorin.inclusion.ostrowski import Ostrowski
 
-INCLUSION_SETS: dict[str, type[InclusionSet]] = {
-    "gersgorin-row": GersgorinRow,
-    "gersgorin-column": GersgorinColumn,
+INCLUSION_SETS: dict[str, Callable[..., InclusionSet]] = {
+    "gersgorin-row": partial(Ostrowski, alpha=1),
+    "gersgorin-column": partial(Ostrowski, alpha=0),
     "ostrowski": Ostrowski,
     "brauer": Brauer,
     "minimal": MinimalGersgorin,
@@ -19,8 +21,6 @@ INCLUSION_SETS: dict[str, type[InclusionSet]] = {
 __all__ = [
     "INCLUSION_SETS",
     "Brauer",
-    "GersgorinColumn",
-    "GersgorinRow",
     "InclusionSet",
     "MinimalGersgorin",
     "NumericalRange",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gersgorin._outline import binary_scale, mirrored, polygon_area, sampled_upper_curves
 from gersgorin._validate import check_square
-from gersgorin.discs import Discs, points_and_tolerance
+from gersgorin.discs import points_and_tolerance
 from rhn.errors import InvalidInputError
 
 
@@ -90,20 +90,3 @@ class InclusionSet(ABC):
     def _distances(self, z: Tensor) -> Tensor:
         """|z - a_ii|, (..., k, n)."""
         return (z[..., None] - self.centers[..., None, :]).abs()
-
-
-class DiscUnion(InclusionSet):
-    """A union of discs around the diagonal entries; its class says how large they are."""
-
-    @abstractmethod
-    def radii(self, extra: Tensor | float = 0.0) -> Tensor:
-        """The radii, (..., n), when every row and column sum is larger by `extra` (broadcast against them)."""
-
-    def _contains(self, z: Tensor, tol: Tensor) -> Tensor:
-        n = self.A.shape[-1]
-        reach = tol / n + self.radii(tol * (n - 1) / n)
-        return (self._distances(z) <= reach[..., None, :]).any(-1)
-
-    def outline(self, points: int = 65) -> list[np.ndarray]:
-        """The exact arcs of the union; arguments, result and errors as for `Discs.outline`."""
-        return Discs(self.centers, self.radii()).outline(points)

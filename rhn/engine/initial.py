@@ -5,17 +5,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from rhn.checkpoints import load_checkpoint, read_metadata
+from rhn.checkpoints import load_model, read_metadata
 from rhn.engine.seeds import weights_generator
 
 
-def initial_model(path: str | Path, seed: int = 0) -> tuple[nn.Module, bool]:
+def initial_model(path: str | Path, seed: int = 0, cell: str | None = None) -> tuple[nn.Module, bool]:
     """(The untrained network, whether these are its own first weights.)
 
     Trainings and studies of this toolkit leave in the file what their weights were drawn from. For any other file fresh weights are
-    drawn by its initialisation scheme from `seed`. Raises CheckpointError as `load_checkpoint`.
+    drawn by its initialisation scheme from `seed`. `cell` and errors as for `load_model`.
     """
-    model, header = load_checkpoint(path), read_metadata(path)
+    model, header = load_model(path, cell), read_metadata(path)
     own = _generator(header["metadata"])
     generator = own or torch.Generator().manual_seed(seed)
     if hasattr(model, "reset_parameters"):

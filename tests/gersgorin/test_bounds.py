@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from cases import CELL_CASES, SHALLOW_CASES, inputs, randomize
+from cases import CELL_CASES, SHALLOW_CASES, randomize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from gersgorin.jacobian import norm_bound, temporal_jacobian, trajectory
+from gersgorin.jacobian import norm_bound, temporal_jacobian
 from rhn.cells import CELLS, RHN, RNN, Cell
 from rhn.errors import InvalidInputError
 
@@ -118,16 +118,6 @@ def test_every_term_of_a_gated_bound_is_reached(term):
     assert 0.99 * bound < reached <= bound * ROUNDING
 
 
-@pytest.mark.parametrize("case", CELL_CASES, ids=str)
-def test_holds_along_a_run_with_the_runs_own_bound(case):
-    """States may leave [-1, 1] (the LSTM's cell state, uncoupled highways): the trajectory's own largest entry is the bound to pass."""
-    cell = case.build(3, 5, seed=3)
-    x, _ = inputs(cell, 40, 4)
-    with torch.no_grad():
-        states = trajectory(cell, 3 * x)[:-1]
-        assert norms(cell, 3 * x, states).max() <= norm_bound(cell, states.abs().max()) * ROUNDING
-
-
 @pytest.mark.parametrize("key", ["rnn", "irnn", "dt-rnn", "dts-rnn"])
 @pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
 def test_the_plain_rnns_bound_is_its_largest_singular_value(key, nonlinearity):
@@ -160,34 +150,14 @@ def test_no_number_bounds_a_highway_whose_candidate_grows_with_the_input(activat
     assert slopes == pytest.approx([0.5, 10.5, 1000.5])
 
 
-def test_one_highway_layer_may_exceed_its_largest_singular_value():
-    """max(1, sigma(R_H)) is no bound: R_H = 1, R_T = 4, h = 1, t = 1/2 and s = -1 give 1/2 + 2 R_T / 4 = 2.5."""
-    cell = RHN(2, 1, dtype=torch.float64)
-    with torch.no_grad():
-        cell.weight_ih.copy_(torch.eye(2))
-        cell.weight_hh.copy_(torch.tensor([[[1.0], [4.0]]]))
-        cell.bias.zero_()
-    s = torch.tensor([-1.0], dtype=torch.float64)
-    slope = temporal_jacobian(cell, torch.tensor([OPEN, 4.0], dtype=torch.float64), s).item()
-    assert slope == pytest.approx(2.5)
-    assert slope <= norm_bound(cell).item() == pytest.approx(math.sqrt(2) + 2)
-
-
 @pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
-def test_grows_with_the_states_bound_and_keeps_the_dtype(case):
+def test_grows_with_the_states_bound_and_differs_by_rounding_in_float32(case):
     cell = case.build()
     values = [norm_bound(cell, b) for b in BOUNDS]
-    assert values == sorted(values)
-    assert values[0].shape == ()
-    assert not values[0].requires_grad
-    assert norm_bound(cell.float()).dtype == torch.float32
-
-
-def test_float32_bounds_differ_by_rounding_only():
-    for case in SHALLOW_CASES:
-        cell = case.build()
-        exact = norm_bound(cell).item()
-        assert norm_bound(cell.float()).item() == pytest.approx(exact, rel=1e-5), str(case)
+    assert values == sorted(values) and values[0].shape == () and not values[0].requires_grad
+    single = norm_bound(cell.float())
+    assert single.dtype == torch.float32
+    assert single.item() == pytest.approx(values[BOUNDS.index(1.0)].item(), rel=1e-5)
 
 
 def test_torchs_modules_by_conversion():
@@ -197,7 +167,7 @@ def test_torchs_modules_by_conversion():
         assert norm_bound(kind(3, 5)) > 0
 
 
-@pytest.mark.parametrize("state_bound", [-1, -1e-9, float("nan")])
+@pytest.mark.parametrize("state_bound", [-1e-9, float("nan")])
 def test_a_states_bound_is_not_negative(state_bound):
     with pytest.raises(InvalidInputError, match="state_bound must be a number of at least 0"):
         norm_bound(RNN(3, 4), state_bound)

@@ -5,6 +5,7 @@ import json
 import pickle
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,44 @@ import pytest
 import torch
 
 from gersgorin.cli import main
+from gersgorin.jacobian import temporal_jacobian, trajectory
+from gersgorin.plots import draw_run
+from gersgorin.record import SpectrumRecord
+from gersgorin.subject import READ, first_tokens
 from rhn.cells import CELLS, RHN
 from rhn.checkpoints import save_checkpoint
+from rhn.data import chorale
+from rhn.data.text import Vocabulary
 from rhn.engine.seeds import weights_generator
-from rhn.models import PolyphonicModel
+from rhn.errors import DataError
+from rhn.language.build import build_model
+from rhn.language.config import LanguageConfig
+from rhn.models import LanguageModel, PolyphonicModel
 
 SMALL = ["--hidden-size", "6", "--steps", "5"]
+WORDS = Vocabulary("words", ("the", "<eos>", "cat", "dog", "sees", "<unk>"))
+CONFIG = LanguageConfig(corpus="text", cell="rhn", hidden_size=6, depth=2, seed=3, init="uniform:0.4")
+OWN = """
+import torch
+from rhn.cells import Cell
+
+class Mine(Cell):
+    def __init__(self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None, **common):
+        super().__init__(input_size, hidden_size, depth, **common)
+        self.w = torch.nn.Parameter(torch.empty(hidden_size, hidden_size, device=device, dtype=dtype))
+        self.reset_parameters(generator)
+
+    def step(self, x, s):
+        return torch.tanh(s @ self.w.T + x.mean(-1, keepdim=True))
+
+class Failing(Mine):
+    def step(self, x, s):
+        raise ValueError("not today")
+
+class Unbuilt(Mine):
+    def reset_parameters(self, generator):
+        raise KeyError("weight")
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -25,11 +58,47 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture
+def results(capsys):
+    """Runs the command with --json; what it prints."""
+
+    def read(*args) -> dict:
+        assert run(*args, "--json") == 0
+        return json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+
+    return read
+
+
 def run(*args) -> int:
     return main([str(a) for a in args])
 
 
+def radii(result: dict) -> list[float]:
+    return [step["spectral_radius"] for step in result["steps"]]
+
+
+def language_model(layers: int = 1) -> LanguageModel:
+    """A small model in language.safetensors as `rhn train` writes it, and a text in novel.txt."""
+    sizes = {"vocabulary_size": len(WORDS), "hidden_size": 6, "layers": layers, "init": "uniform:0.4"}
+    model = build_model(CONFIG, len(WORDS)) if layers == 1 else LanguageModel("lstm", **sizes)
+    save_checkpoint("language.safetensors", model, train=asdict(CONFIG), vocabulary=WORDS.to_json())
+    Path("novel.txt").write_text("the cat sees the dog\nthe dog sees the bird\n" * 20)
+    return model
+
+
+LANGUAGE = ["--checkpoint", "language.safetensors"]
+NOVEL = [*LANGUAGE, "--text", "novel.txt"]
+
+
+def expected_radii(cell, x) -> list[float]:
+    """Along a run over inputs (T, m), in float64."""
+    A = temporal_jacobian(cell, x, trajectory(cell, x)[:-1])
+    return pytest.approx(torch.linalg.eigvals(A).abs().amax(-1).tolist())
+
+
 def test_the_default_run_writes_a_figure_and_says_where(tmp_path, capsys):
+    assert run("--hidden-size", "4", "--steps", "1") == 0
+    assert "Over 1 step " in capsys.readouterr().out
     assert run("--cell", "rhn", "--depth", "5", "--steps", "7") == 0
     out = capsys.readouterr().out
     assert (tmp_path / "gersgorin-rhn-depth5-bwv269.png").stat().st_size > 10_000
@@ -37,10 +106,9 @@ def test_the_default_run_writes_a_figure_and_says_where(tmp_path, capsys):
     assert "spectral radius" in out and "half-life" in out and "Over 7 steps" in out
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_every_cell_of_the_registry_prints_its_numbers(cell, capsys):
-    assert run("--cell", cell, "--json", *SMALL) == 0
-    result = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+@pytest.mark.parametrize("cell", [*CELLS, *(f"torch.nn:{name}" for name in ("RNN", "LSTM", "GRU", "GRUCell"))])
+def test_every_cell_prints_its_numbers(cell, results):
+    result = results("--cell", cell, *SMALL)
     assert set(result) == {"cell", "depth", "hidden_size", "chorale", "discs", "figure", "steps"}
     assert result["cell"] == cell and [s["step"] for s in result["steps"]] == [0, 1, 2, 3, 4]
     for step in result["steps"]:
@@ -50,58 +118,58 @@ def test_every_cell_of_the_registry_prints_its_numbers(cell, capsys):
         assert 0 <= step["discs_inside_unit_circle"] <= 1
 
 
-def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(capsys):
-    outputs = []
-    for seed in (0, 0, 1):
-        assert run("--json", "--seed", seed, *SMALL) == 0
-        outputs.append(capsys.readouterr().out)
-    assert outputs[0] == outputs[1] != outputs[2]
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(results):
+    first, again, other = (results("--seed", seed, *SMALL) for seed in (0, 0, 1))
+    assert first == again != other
 
 
-def test_compare_draws_one_figure_and_lists_the_others(capsys):
-    assert run("--cell", "rhn", "--depth", "2", "--compare", "rnn,lstm", "--json", *SMALL) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert [r["cell"] for r in result["compare"]] == ["rnn", "lstm"] and [r["depth"] for r in result["compare"]] == [
-        1,
-        1,
-    ]
-    assert Path(result["figure"]).exists()
+def test_numbers_and_words_speak_of_the_discs_that_are_asked_for(results, capsys):
+    reach = {d: results("--discs", d, *SMALL)["steps"][0]["reach"] for d in ("row", "column", "both")}
+    assert reach["row"] != reach["column"] and reach["both"] == min(reach["row"], reach["column"])
+    assert run("--discs", "column", "--compare", "rnn", *SMALL) == 0
+    out = capsys.readouterr().out
+    assert out.count("5 steps, column discs\n") == out.count("the column discs") == 2 and "row" not in out
 
 
-def test_save_data_keeps_complex_eigenvalues_without_pickle():
-    assert run("--save-data", "numbers.npz", *SMALL) == 0
-    with np.load("numbers.npz", allow_pickle=False) as arrays:
+def test_compare_draws_one_figure_lists_the_others_and_keeps_their_numbers(tmp_path, results):
+    result = results("--cell", "rhn", "--depth", "2", "--compare", "rnn,lstm", "--save-data", "d.npz", *SMALL)
+    assert [(r["cell"], r["depth"]) for r in result["compare"]] == [("rnn", 1), ("lstm", 1)]
+    assert Path(result["figure"]).exists() and len(list(tmp_path.glob("*.npz"))) == 3
+    with np.load("d.npz", allow_pickle=False) as arrays:
         assert arrays["eigenvalues"].shape == (5, 6) and np.iscomplexobj(arrays["eigenvalues"])
 
 
-def test_a_checkpoint_is_drawn_and_its_metadata_is_not_overruled(capsys):
+def test_a_checkpoint_is_drawn_and_its_metadata_is_not_overruled(results, capsys):
     save_checkpoint("own.safetensors", RHN(88, 6, 3))
-    assert run("--checkpoint", "own.safetensors", "--steps", "5", "--json") == 0
-    result = json.loads(capsys.readouterr().out)
+    Path("folder").mkdir()
+    save_checkpoint("folder/best.safetensors", RHN(88, 6, 3))
+    assert results("--checkpoint", "folder", "--steps", "5")["figure"] == "gersgorin-folder-bwv269.png"
+    result = results("--checkpoint", "own.safetensors", "--steps", "5")
     assert (result["cell"], result["depth"], result["hidden_size"]) == ("rhn", 3, 6)
     assert run("--checkpoint", "own.safetensors", "--depth", "4") == 2
     assert "--depth cannot be given with --checkpoint" in capsys.readouterr().err
 
 
-def test_a_trained_network_stands_beside_its_own_first_weights(capsys):
-    config = {"seed": 3, "cell": "rhn", "depth": 2}
-    born = PolyphonicModel("rhn", hidden_size=6, depth=2, generator=weights_generator(3, "rhn", 2))
+@pytest.mark.parametrize("reads", ["chorales", "a text"])
+def test_a_trained_network_stands_beside_its_own_first_weights(reads, results):
+    if reads == "a text":
+        born, words = language_model(), ["--text", "novel.txt", "--steps", "5"]
+        about = {"train": asdict(CONFIG), "vocabulary": WORDS.to_json()}
+    else:
+        born = PolyphonicModel("rhn", hidden_size=6, depth=2, generator=weights_generator(3, "rhn", 2))
+        about, words = {"train": {"seed": 3, "cell": "rhn", "depth": 2}}, ["--steps", "5"]
     trained = copy.deepcopy(born)
     with torch.no_grad():
         trained.cells[0].weight_hh += 0.5
-    save_checkpoint("trained.safetensors", trained, train=config)
-    save_checkpoint("born.safetensors", born)
-    assert run("--checkpoint", "trained.safetensors", "--compare-init", "--steps", "5", "--json") == 0
-    result = json.loads(capsys.readouterr().out)
-    assert run("--checkpoint", "born.safetensors", "--steps", "5", "--json", "--output", "born.png") == 0
-    assert result["compare"][0]["steps"] == json.loads(capsys.readouterr().out)["steps"] != result["steps"]
-    assert run("--compare-init") == 2
-    assert "--compare-init is for --checkpoint" in capsys.readouterr().err
+    save_checkpoint("born.safetensors", born, **about)
+    save_checkpoint("trained.safetensors", trained, **about)
+    result = results("--checkpoint", "trained.safetensors", "--compare-init", *words)
+    alone = results("--checkpoint", "born.safetensors", *words)["steps"]
+    assert result["compare"][0]["steps"] == alone != result["steps"]
 
 
-def test_the_original_chorales_can_be_read_instead(original_chorales, capsys):
-    assert run("--data", original_chorales, "--chorale", "test-0", "--json", *SMALL) == 0
-    assert len(json.loads(capsys.readouterr().out)["steps"]) == 5
+def test_the_original_chorales_can_be_read_instead(original_chorales, results):
+    assert len(results("--data", original_chorales, "--chorale", "test-0", *SMALL)["steps"]) == 5
 
 
 def test_animate_writes_the_moving_spectrum(tmp_path):
@@ -109,33 +177,83 @@ def test_animate_writes_the_moving_spectrum(tmp_path):
     assert [p.suffix for p in tmp_path.glob("still.*") if p.suffix in (".gif", ".mp4")]
 
 
-def test_a_cell_of_ones_own(tmp_path, monkeypatch, capsys):
-    (tmp_path / "own_cell_to_plot.py").write_text(
-        "import torch\n"
-        "from rhn.cells import Cell\n"
-        "class Mine(Cell):\n"
-        "    def __init__(self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None):\n"
-        "        super().__init__(input_size, hidden_size, depth)\n"
-        "        self.w = torch.nn.Parameter(torch.empty(hidden_size, hidden_size, device=device, dtype=dtype))\n"
-        "        self.reset_parameters(generator)\n"
-        "    def step(self, x, s):\n"
-        "        return torch.tanh(s @ self.w.T + x.mean(-1, keepdim=True))\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    assert run("--cell", "own_cell_to_plot:Mine", "--json", *SMALL) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert result["cell"] == "own_cell_to_plot:Mine" and result["steps"][0]["norm_bound"] is None
-    assert run("--cell", "own_cell_to_plot:Yours") == 2
+def test_a_cell_of_ones_own_new_and_trained(tmp_path, results, capsys):
+    (tmp_path / "own_cell_to_plot.py").write_text(OWN)
+    mine = "own_cell_to_plot:Mine"
+    result = results("--cell", mine, *SMALL)
+    assert result["cell"] == mine and result["steps"][0]["norm_bound"] is None
+    train = {"seed": 3, "cell": mine, "depth": 1}
+    model = PolyphonicModel(mine, hidden_size=6, depth=1, generator=weights_generator(3, mine, 1))
+    with torch.no_grad():
+        model.cells[0].w += 0.1
+    save_checkpoint("mine.safetensors", model, train=train)
+    save_checkpoint("alone.safetensors", model.cells[0])
+    result = results("--checkpoint", "mine.safetensors", "--cell", mine, "--compare-init", "--steps", "5")
+    x = torch.as_tensor(chorale("bwv269"))[:5].double()
+    assert radii(result) == expected_radii(model.double().cells[0], x) != radii(result["compare"][0])
+    alone = results("--checkpoint", "alone.safetensors", "--cell", mine, "--compare-init", "--steps", "5")
+    assert radii(alone) == radii(result) != radii(alone["compare"][0])
+    for words, said in {
+        ("--cell", "own_cell_to_plot:Yours"): "cannot load the cell",
+        ("--cell", "own_cell_to_plot:Failing"): "does not run: ValueError: not today",
+        ("--cell", "own_cell_to_plot:Unbuilt"): "cannot build own_cell_to_plot:Unbuilt",
+        ("--checkpoint", "mine.safetensors"): f"add --cell {mine}",
+        ("--checkpoint", "alone.safetensors"): "add --cell package.module:Mine",
+        ("--checkpoint", "mine.safetensors", "--cell", "rhn"): "do not fit its header",
+    }.items():
+        assert run(*words, "--steps", "5") == 2
+        err = capsys.readouterr().err
+        assert said in err and err.startswith("error: ") and err.count("\n") == 1
 
 
-def test_every_compared_cell_keeps_its_numbers(tmp_path):
-    assert run("--cell", "rnn", "--compare", "rnn,rnn", "--save-data", "d.npz", *SMALL) == 0
-    assert {p.name for p in tmp_path.glob("*.npz")} == {"d.npz", "d-2.npz", "d-3.npz"}
+# ---- texts and stacked cells ---------------------------------------------------------------------
 
 
-def test_one_step_alone_can_be_drawn(capsys):
-    assert run("--hidden-size", "4", "--steps", "1") == 0
-    assert "Over 1 step " in capsys.readouterr().out
+def test_a_language_model_runs_along_a_text_and_its_figure_says_so(results):
+    model = language_model().double()
+    result = results(*NOVEL, "--steps", "7", "--save-data", "text.npz")
+    assert (result["cell"], result["depth"], result["chorale"]) == ("rhn", 2, "novel.txt")
+    assert result["figure"] == "gersgorin-language-novel.png" and Path(result["figure"]).stat().st_size > 10_000
+    x = model.embedding[[0, 2, 4, 0, 3, 1, 0]]  # the cat sees the dog <eos> the
+    assert radii(result) == expected_radii(model.cells[0], x)
+    record = SpectrumRecord.load("text.npz")
+    assert record.along == "text novel.txt"
+    labels = [ax.get_xlabel() for ax in draw_run(record).get_axes()]
+    assert "time step (tokens)" in labels and "time step (quarter notes)" not in labels
+
+
+def test_a_text_is_read_for_a_hundred_tokens_unless_it_is_shorter(results):
+    language_model()
+    for text, steps in (("the cat " * 90, 100), ("the cat sees", 3)):
+        Path("novel.txt").write_text(text)
+        assert len(results(*NOVEL)["steps"]) == steps
+
+
+def test_of_stacked_cells_one_is_chosen_and_sees_the_outputs_of_those_below(results):
+    model = language_model(layers=2).double()
+    embedded = model.embedding[torch.tensor([0, 2, 4, 0])]
+    below = model.cells[0](embedded)[0].detach()
+    assert radii(results(*NOVEL, "--steps", "4")) == expected_radii(model.cells[0], embedded)
+    assert radii(results(*NOVEL, "--steps", "4", "--layer", "2")) == expected_radii(model.cells[1], below)
+    model = PolyphonicModel("rhn", hidden_size=6, depth=2, layers=2, init="uniform:0.4", dtype=torch.float64)
+    save_checkpoint("stacked.safetensors", model)
+    found = results("--checkpoint", "stacked.safetensors", "--layer", "2", "--steps", "5")
+    below = model.cells[0](torch.as_tensor(chorale("bwv269"))[:5].double())[0].detach()
+    assert radii(found) == expected_radii(model.cells[1], below)
+
+
+def test_only_the_beginning_of_a_long_text_is_read_and_no_character_is_cut(tmp_path):
+    path = tmp_path / "long.txt"
+    path.write_text("a" + "é" * READ)  # the last byte read is the first of two
+    ids = first_tokens(path, Vocabulary("characters", ("a", "é")), READ)
+    assert len(ids) == READ // 2 and ids[:3].tolist() == [0, 1, 1]
+    path.write_bytes(b"a\xe9")
+    with pytest.raises(DataError, match="cannot be read as a text"):
+        first_tokens(path, WORDS, 1)
+    assert first_tokens(path, Vocabulary("bytes", (97, 0xE9)), 9).tolist() == [0, 1]
+
+
+# ---- what is refused -----------------------------------------------------------------------------
 
 
 class Bomb:
@@ -143,69 +261,81 @@ class Bomb:
         return Path("exploded").touch, ()
 
 
-def nan_checkpoint():
+def spoiled():
+    """Checkpoints, chorales and folders that cannot be used, beside ones that can."""
+    language_model()
     cell = RHN(88, 6)
+    whole = save_checkpoint("chorales.safetensors", cell).read_bytes()
+    Path("truncated.safetensors").write_bytes(whole[:-100])
     with torch.no_grad():
         cell.bias[0, 0] = float("nan")
     save_checkpoint("nan.safetensors", cell)
-
-
-def truncated_checkpoint():
-    whole = save_checkpoint("whole.safetensors", RHN(88, 6)).read_bytes()
-    Path("truncated.safetensors").write_bytes(whole[:-100])
-
-
-def bomb():
     Path("bomb.pickle").write_bytes(pickle.dumps(Bomb()))
+    Path("empty.txt").write_text("")
+    for name in ("an.gif", "an.mp4", "d-2.npz", "folder.png"):
+        Path(name).mkdir()
 
 
 @pytest.mark.parametrize(
-    ("args", "words", "prepare"),
+    ("args", "words"),
     [
-        (["--cell", "rhm"], "did you mean 'rhn'", None),
-        (["--depth", "0"], "depth must be a whole number of at least 1, got 0", None),
-        (["--cell", "lstm", "--depth", "3"], "LSTM has no recurrence depth", None),
-        (["--hidden-size", "0"], "hidden_size must be a whole number of at least 1", None),
-        (["--hidden-size", "200000"], "GiB are available", None),
-        (["--hidden-size", "1000000000000"], "cannot build rhn", None),
-        (["--depth", "two"], "--depth", None),
-        (["--dept", "2"], "perhaps you meant --depth", None),
-        (["--chorale", "bwv26"], "did you mean bwv2", None),
-        (["--steps", "100000"], "it has 85 frames", None),
-        (["--steps", "0"], "--steps must be at least 1", None),
-        (["--init", "normal"], "expected gaussian:STD", None),
-        (["--cell", "gru", "--transform-bias", "1"], "for cells with transform gates", None),
-        (["--output", "missing/figure.png"], "the folder missing does not exist", None),
-        (["--output", "figure.bmp"], "expected a name ending in .png", None),
-        (["--save-data", "numbers.pkl"], "expected a name ending in .npz", None),
-        (["--checkpoint", "nowhere.safetensors"], "there is no checkpoint at", None),
-        (["--checkpoint", "nan.safetensors"], "NaN", nan_checkpoint),
-        (["--checkpoint", "truncated.safetensors"], "truncated", truncated_checkpoint),
-        (["--data", "bomb.pickle"], "bomb.pickle", bomb),
-        (["--compare", "rnn,foo"], "unknown cell 'foo'", None),
-        (["--cell", ""], "unknown cell ''", None),
-        (["--depth", "2.5"], "--depth expects a whole number, got '2.5'", None),
-        (["--init", "uniform:1e308"], "expected gaussian:STD", None),
-        (["--seed", "99999999999999999999"], "--seed must be", None),
-        (
-            ["--animate", "--output", "an.png"],
-            "it is a folder",
-            lambda: [Path(f"an.{s}").mkdir() for s in ("gif", "mp4")],
-        ),
-        (["--compare", "rnn", "--save-data", "d.npz"], "it is a folder", lambda: Path("d-2.npz").mkdir()),
+        (["--cell", "rhm"], "did you mean 'rhn'"),
+        (["--cell", ""], "unknown cell ''"),
+        (["--cell", "torch.nn:Linear"], "cannot build torch.nn:Linear"),
+        (["--cell", "torch.nn:LSTM", "--depth", "2"], "LSTM has no recurrence depth"),
+        (["--cell", "torch.nn:GRU", "--transform-bias", "1"], "for cells with transform gates"),
+        (["--cell", "gru", "--transform-bias", "1"], "for cells with transform gates"),
+        (["--cell", "lstm", "--depth", "3"], "LSTM has no recurrence depth"),
+        (["--depth", "0"], "depth must be a whole number of at least 1, got 0"),
+        (["--depth", "two"], "--depth"),
+        (["--depth", "2.5"], "--depth expects a whole number, got '2.5'"),
+        (["--dept", "2"], "perhaps you meant --depth"),
+        (["--hidden-size", "0"], "hidden_size must be a whole number of at least 1"),
+        (["--hidden-size", "200000"], "GiB are available"),
+        (["--hidden-size", "1000000000000"], "cannot build rhn"),
+        (["--chorale", "bwv26"], "did you mean bwv2"),
+        (["--steps", "100000"], "it has 85 frames"),
+        (["--steps", "0"], "--steps must be at least 1"),
+        (["--init", "normal"], "expected gaussian:STD"),
+        (["--init", "uniform:1e308"], "expected gaussian:STD"),
+        (["--seed", "99999999999999999999"], "--seed must be"),
+        (["--compare", "rnn,foo"], "unknown cell 'foo'"),
+        (["--compare-init"], "--compare-init is for --checkpoint"),
+        (["--layer", "1"], "--layer is for --checkpoint"),
+        (["--output", "missing/figure.png"], "the folder missing does not exist"),
+        (["--output", "figure.bmp"], "expected a name ending in .png"),
+        (["--output", "folder.png"], "it is a folder"),
+        (["--animate", "--output", "an.png"], "it is a folder"),
+        (["--save-data", "numbers.pkl"], "expected a name ending in .npz"),
+        (["--compare", "rnn", "--save-data", "d.npz"], "it is a folder"),
+        (["--checkpoint", "nowhere.safetensors"], "there is no checkpoint at"),
+        (["--checkpoint", "nan.safetensors"], "NaN"),
+        (["--checkpoint", "truncated.safetensors"], "truncated"),
+        (["--data", "bomb.pickle"], "bomb.pickle"),
+        (LANGUAGE, "holds a language model, which reads a text: add --text FILE"),
+        (["--text", "novel.txt"], "a new cell is none"),
+        (["--checkpoint", "chorales.safetensors", "--text", "novel.txt"], "holds none"),
+        ([*NOVEL, "--chorale", "bwv66.6"], "--chorale is for chorales"),
+        ([*NOVEL, "--compare", "rnn"], "--compare is for chorales"),
+        ([*NOVEL, "--data", "old.json"], "--data is for chorales"),
+        ([*NOVEL, "--layer", "2"], "has 1 stacked cell(s), expected 1 to 1"),
+        ([*NOVEL, "--layer", "0"], "expected 1 to 1"),
+        ([*NOVEL, "--steps", "5000"], "it has 240 tokens"),
+        ([*LANGUAGE, "--text", "nowhere.txt"], "nowhere.txt cannot be read"),
+        ([*LANGUAGE, "--text", "empty.txt"], "holds no tokens"),
     ],
 )
-def test_bad_input_is_one_sentence_exit_2_and_no_figure(args, words, prepare, capsys, tmp_path):
-    if prepare:
-        prepare()
+def test_bad_input_is_one_sentence_exit_2_and_no_figure(args, words, capsys, tmp_path):
+    spoiled()
     assert run(*args) == 2
     captured = capsys.readouterr()
     assert words in captured.err and captured.err.startswith("error: ") and captured.err.count("\n") == 1
-    assert not captured.out and not list(tmp_path.glob("*.png")) and not (tmp_path / "exploded").exists()
+    figures = [path for path in tmp_path.glob("*.png") if path.is_file()]
+    assert not captured.out and not figures and not (tmp_path / "exploded").exists()
 
 
-def test_an_unwritable_output_is_refused_before_the_work(monkeypatch, capsys, tmp_path):
-    (tmp_path / "folder.png").mkdir()
+def test_an_unwritable_output_is_refused_before_the_work(monkeypatch, capsys):
+    spoiled()
     monkeypatch.setattr("rhn.data.chorale", lambda *_: pytest.fail("work was begun"), raising=False)
     assert run("--output", "folder.png") == 2
     assert "it is a folder" in capsys.readouterr().err

@@ -10,7 +10,8 @@ from gersgorin import gallery, statements
 from gersgorin.discs import gersgorin_discs
 from gersgorin.jacobian import temporal_jacobian
 from gersgorin.spectrum import eigenvalues
-from rhn.cells import RHN, RNN
+from rhn.cells import RHN
+from rhn.data import chorale
 
 
 def test_figure_2_small_weights_centre_near_0_and_identity_near_1():
@@ -22,14 +23,10 @@ def test_figure_2_small_weights_centre_near_0_and_identity_near_1():
 def test_closed_gates_give_the_identity_and_open_ones_the_spectrum_of_the_candidate():
     closed, opened = statements.gate_limits()
     assert np.allclose(closed.eigenvalues, 1, atol=1e-12) and closed.row_radii.max() < 1e-12
-    n = statements.UNITS
-    rhn = RHN(88, n, init="gaussian:0.05", **statements.seeded())
-    rnn = RNN(88, n, dtype=torch.float64)
-    with torch.no_grad():
-        rnn.weight_ih.copy_(rhn.weight_ih[:n])
-        rnn.weight_hh.copy_(rhn.weight_hh[:, :n])
-        rnn.bias.copy_(rhn.bias[:, :n])
-    assert np.allclose(opened.eigenvalues, statements.on_chorale(rnn, "rnn").eigenvalues, atol=1e-12)
+    rhn = RHN(88, statements.UNITS, init="gaussian:0.05", transform_bias=40.0, **statements.seeded())
+    h = rhn.gates(torch.as_tensor(chorale("bwv269"))[0].double(), torch.zeros(statements.UNITS).double()).h[0]
+    candidate = (1 - h * h)[:, None] * rhn.weight_hh[0, : statements.UNITS]
+    assert np.allclose(opened.eigenvalues[0], eigenvalues(candidate), atol=1e-12)
 
 
 def test_radii_grow_with_the_matrix_at_a_fixed_standard_deviation():
