@@ -13,7 +13,7 @@ from rhn.data.text import TextCorpus, Tokens, Vocabulary
 from rhn.engine.numerics import keep_memory
 from rhn.language.build import build_model
 from rhn.language.config import LanguageConfig
-from rhn.language.loop import LanguageTraining
+from rhn.language.loop import Training
 from rhn.models.dropout import draw_masks
 from rhn.presets import preset
 
@@ -30,7 +30,7 @@ def text(config: LanguageConfig, words: int) -> TextCorpus:
 
 def ours(config: LanguageConfig, words: int, device: str, seeds: tuple[int, ...] = (0,)):
     """So many steps of our own training."""
-    training = LanguageTraining(config, text(config, words), seeds=seeds, device=device)
+    training = Training(config, text(config, words), seeds=seeds, device=device)
 
     def run():
         for _ in range(WINDOWS):

@@ -5,8 +5,7 @@ best.safetensors     the checkpoint of the best epoch so far
 state.safetensors    curve, weights, velocity, best weights
 """
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -47,18 +46,16 @@ def train(
     out: str | Path,
     *,
     device: str = "cpu",
-    max_minutes: float = math.inf,
     about: Mapping[str, str | None] = MappingProxyType({}),
-    on_unit: Callable[[Training], None] = lambda training: None,
-    on_epoch: Callable[[int, dict], None] = lambda seed, line: None,
+    **how,
 ) -> Result:
-    """Train, or go on where the folder says; arguments and errors as in `rhn.engine.driver.drive`.
+    """Train, or go on where the folder says.
 
     about: entries that config.json keeps beside the configuration, and that may change.
+    how: max_minutes, on_unit and on_epoch; they and the errors are those of `rhn.engine.driver.drive`.
     """
     run = _Run(Path(out), config, corpus, device)  # what cannot be built leaves no folder behind
-    fixed, times = {"data": corpus.checksum}, {"max_minutes": max_minutes}
-    drive(run, run.folder, config, fixed=fixed, free=about, **times, on_unit=on_unit, on_epoch=on_epoch)
+    drive(run, run.folder, config, fixed={"data": corpus.checksum}, free=about, **how)
     return run.result()
 
 

@@ -6,6 +6,7 @@ Each combination of them, and so each length of a window, is captured once; that
 On other devices both functions are simply called.
 """
 
+import functools
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ def replayed(
     What it returns is the caller's to keep. The function must not refer to what holds it: graphs die by counting references, and a
     cycle would keep their memory until the garbage collector comes by.
     """
-    return _Replayed(function, changes) if device.type == "cuda" else function
+    return _Replayed(function, _Graphs(changes, device)) if device.type == "cuda" else function
 
 
 def captured(function: Callable[..., Any], device: torch.device, changes: Sequence[Tensor] = ()) -> Callable[..., Any]:
@@ -30,20 +31,21 @@ def captured(function: Callable[..., Any], device: torch.device, changes: Sequen
 
     What it returns there is overwritten by the next call, which it may be given to. As for `replayed`, no cycle of references.
     """
-    return _Captured(function, changes) if device.type == "cuda" else function
+    return _Captured(function, _Graphs(changes, device)) if device.type == "cuda" else function
 
 
 class _Graphs:
-    """CUDA graphs by key, with what each call of them returns."""
+    """CUDA graphs by key on one device, with what each call of them returns."""
 
-    def __init__(self, changes: Sequence[Tensor]):
-        self._changes = changes
+    def __init__(self, changes: Sequence[Tensor], device: torch.device):
+        self._changes, self._device = changes, device
         self._graphs: dict[Hashable, tuple[torch.cuda.CUDAGraph, Any]] = {}
         self._pool = torch.cuda.graph_pool_handle()  # one for all: they are never replayed at the same time
 
     def replay(self, key: Hashable, function: Callable[[], Any]) -> Any:
         if key not in self._graphs:
-            self._graphs[key] = self._capture(function)
+            with torch.cuda.device(self._device):
+                self._graphs[key] = self._capture(function)
         graph, result = self._graphs[key]
         graph.replay()
         return result
@@ -53,13 +55,13 @@ class _Graphs:
         if not self._graphs:
             torch.cuda.empty_cache()  # the memory of graphs that died, which the allocator cannot take back while it captures
         before = [t.clone() for t in self._changes]
-        side = torch.cuda.Stream()
+        side = _side_stream(torch.cuda.current_device())
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             function()
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        with torch.cuda.graph(graph, pool=self._pool, stream=side):
             result = function()
         for t, value in zip(self._changes, before, strict=True):
             t.copy_(value)
@@ -67,8 +69,8 @@ class _Graphs:
 
 
 class _Replayed:
-    def __init__(self, function: Callable[[int], Tensor | None], changes: Sequence[Tensor]):
-        self._function, self._graphs = function, _Graphs(changes)
+    def __init__(self, function: Callable[[int], Tensor | None], graphs: _Graphs):
+        self._function, self._graphs = function, graphs
 
     def __call__(self, i: int) -> Tensor | None:
         result = self._graphs.replay(i, lambda: self._function(i))
@@ -76,8 +78,8 @@ class _Replayed:
 
 
 class _Captured:
-    def __init__(self, function: Callable[..., Any], changes: Sequence[Tensor]):
-        self._function, self._graphs = function, _Graphs(changes)
+    def __init__(self, function: Callable[..., Any], graphs: _Graphs):
+        self._function, self._graphs = function, graphs
         self._inputs: dict[Hashable, list[Tensor | None]] = {}
 
     def __call__(self, *trees: Any) -> Any:
@@ -90,3 +92,9 @@ class _Captured:
             if place is not None:
                 place.copy_(leaf)
         return self._graphs.replay(key, lambda: self._function(*tree_unflatten(kept, structure)))
+
+
+@functools.cache
+def _side_stream(device: int) -> torch.cuda.Stream:
+    """The stream that all captures of a device happen on: for every further one cuBLAS would keep a workspace of its own."""
+    return torch.cuda.Stream(device)

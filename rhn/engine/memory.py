@@ -40,11 +40,11 @@ def part_size(model: "nn.Module", positions: int, device: "torch.device") -> int
 
 
 def free_memory(device: str = "cpu") -> int:
-    """Bytes that can be had on a device ("cpu" or "cuda") now; on a CPU also within the limit of its control group, if it has one."""
-    if device == "cuda":
+    """Bytes free on a device ("cpu", "cuda", "cuda:1") now; on a CPU also within the limit of its control group, if it has one."""
+    if device.startswith("cuda"):
         import torch
 
-        return torch.cuda.mem_get_info()[0]
+        return torch.cuda.mem_get_info(device)[0]
     return int(min(_available(), _left_in_group(Path("/sys/fs/cgroup"))))
 
 

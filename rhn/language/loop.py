@@ -6,8 +6,8 @@ stopped anywhere goes on to the same numbers. A seed whose loss is no longer fin
 
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,8 +31,7 @@ BEYOND = 700.0  # nats a token: exp of it is no number any more
 CHECK_EVERY = 100  # windows after which losses are looked at: on a GPU each look waits for all work before it
 
 
-@dataclass(frozen=True)
-class Epoch:
+class Epoch(NamedTuple):
     """What an epoch came to, for one seed; losses in nats a token."""
 
     train_nll: float
@@ -44,7 +43,7 @@ class Epoch:
     """Mean over the epoch, before gradients were scaled down."""
 
 
-class LanguageTraining:
+class Training:
     """K seeds, all at the same window of the same epoch.
 
     Args:
@@ -138,21 +137,19 @@ class LanguageTraining:
             long = self._done >= min(CHECK_EVERY, len(self._windows))
             bad = bad & long & bad[-CHECK_EVERY:].all(0)
         bad |= ~self._nll[: self._done].isfinite()
-        self._leave(
-            bad.any(0) | ~self._stack.finite(),
-            lambda place: (
-                f"the loss or its gradient is not finite at step {_first(bad[:, place]) + 1} of {len(self._windows)} "
-                f"of epoch {self._epoch}"
-            ),
-        )
+
+        def why(place: int) -> str:
+            step = f"step {_first(bad[:, place]) + 1} of {len(self._windows)} of epoch {self._epoch}"
+            return f"the loss or its gradient is not finite at {step}"
+
+        self._leave(bad.any(0) | ~self._stack.finite(), why)
 
     def arrays(self) -> dict[str, Tensor]:
         """All that a resume needs, by name, on the CPU; seeds that are not finite leave before, see `check`."""
         self.check()
         found = {name: t.cpu().contiguous() for name, t in self._changing().items()}
         for seed, curve in self._curves.items():
-            rows = [[e.train_nll, e.valid_nll, e.learning_rate, e.gradient_norm] for e in curve]
-            found[f"curve.{seed}"] = torch.tensor(rows, dtype=torch.float64).reshape(-1, 4)
+            found[f"curve.{seed}"] = torch.tensor(curve, dtype=torch.float64).reshape(-1, 4)
         found["position"] = torch.tensor([self._epoch, self._done])
         found["live"] = torch.tensor(self.live)
         return found

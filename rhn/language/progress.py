@@ -9,7 +9,7 @@ from pathlib import Path
 from rhn.errors import InvalidInputError
 from rhn.language.config import LanguageConfig
 from rhn.language.evaluation import measure
-from rhn.language.loop import LanguageTraining
+from rhn.language.loop import Training
 
 PAUSE = 0.5  # seconds between two looks at the losses: on a GPU each waits for all work before it
 
@@ -68,7 +68,7 @@ class _Lines:
     def __init__(self, config: LanguageConfig, seeds: Sequence[int], name: str):
         self._epochs, self._several, self._name = config.epochs, len(seeds) > 1, name
 
-    def unit(self, training: LanguageTraining) -> None:
+    def unit(self, training: Training) -> None:
         """Nothing between epochs."""
 
     def epoch(self, seed: int, line: dict) -> None:
@@ -86,7 +86,7 @@ class _Bar:
         self._task = progress.add_task("", total=config.epochs)
         self._valid, self._read, self._since = "", 0, time.monotonic()
 
-    def unit(self, training: LanguageTraining) -> None:
+    def unit(self, training: Training) -> None:
         now = time.monotonic()
         epoch, done, windows = training.position
         if now - self._since < PAUSE or not done:

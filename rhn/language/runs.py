@@ -11,7 +11,7 @@ The test text is never looked at: `rhn evaluate` reads it.
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -26,7 +26,7 @@ from rhn.engine.folder import homes
 from rhn.files import finite_json, writing
 from rhn.language.config import LanguageConfig
 from rhn.language.evaluation import measure, measure_name
-from rhn.language.loop import LanguageTraining
+from rhn.language.loop import Training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,22 +51,19 @@ def train(
     *,
     seeds: Sequence[int] | None = None,
     device: str = "cpu",
-    threads: int = 1,
-    max_minutes: float = math.inf,
     about: Mapping[str, str | None] = MappingProxyType({}),
-    on_unit: Callable[[LanguageTraining], None] = lambda training: None,
-    on_epoch: Callable[[int, dict], None] = lambda seed, line: None,
+    **how,
 ) -> list[Result]:
-    """Train, or go on where the folder says; one result a seed. Arguments and errors as in `rhn.engine.driver.drive`.
+    """Train, or go on where the folder says; one result a seed.
 
     seeds: trained side by side as one program; default: the configuration's alone.
     about: entries that config.json keeps beside the configuration, and that may change.
+    how: threads, max_minutes, on_unit and on_epoch; they and the errors are those of `rhn.engine.driver.drive`.
     """
     seeds = tuple(seeds or (config.seed,))
     run = _Run(Path(out), config, corpus, seeds, device)  # what cannot be built leaves no folder behind
-    told = {"fixed": {"seeds": list(seeds), "text": corpus.checksum}, "free": {"device": device, **about}}
-    times = {"threads": threads, "max_minutes": max_minutes}
-    drive(run, run.folder, config, **told, **times, on_unit=on_unit, on_epoch=on_epoch)
+    fixed, free = {"seeds": list(seeds), "text": corpus.checksum}, {"device": device, **about}
+    drive(run, run.folder, config, fixed=fixed, free=free, **how)
     return [run.result(seed) for seed in seeds]
 
 
@@ -78,7 +75,7 @@ class _Run:
     def __init__(self, folder: Path, config: LanguageConfig, corpus: TextCorpus, seeds: tuple[int, ...], device: str):
         self.folder, self.homes = folder, homes(folder, seeds)
         self._config, self._corpus, self._measure = config, corpus, measure_name(corpus.vocabulary)
-        self.training = LanguageTraining(config, corpus, seeds=seeds, device=device)
+        self.training = Training(config, corpus, seeds=seeds, device=device)
         self._since, self._read = time.monotonic(), 0
 
     def begin(self, saved: Mapping[str, np.ndarray] | None) -> None:

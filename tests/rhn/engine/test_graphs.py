@@ -19,7 +19,7 @@ from rhn.engine.graphs import captured, replayed
 from rhn.engine.stack import Stack
 from rhn.language import evaluation
 from rhn.language.evaluation import stack_nll
-from rhn.language.loop import LanguageTraining
+from rhn.language.loop import Training as LanguageTraining
 from rhn.models import LanguageModel, PolyphonicModel
 from tests.rhn.texts import SMALL, small_corpus
 
@@ -29,7 +29,7 @@ CUDA = torch.device("cuda")
 class FakeGraphs:
     """Calls the function that it got first for a key, and puts what that returns where its first results are."""
 
-    def __init__(self, changes):
+    def __init__(self, changes, device):
         self.recorded = {}
 
     def replay(self, key, function):

@@ -11,7 +11,7 @@ from rhn.errors import DivergedError, InvalidInputError
 from rhn.language.build import build_model
 from rhn.language.config import LanguageConfig
 from rhn.language.evaluation import zero_states
-from rhn.language.loop import LanguageTraining
+from rhn.language.loop import Training
 from rhn.language.step import training_step
 from rhn.models.dropout import Masks
 from tests.rhn.texts import small_corpus
@@ -23,7 +23,7 @@ MIXED = replace(CONFIG, precision="mixed")
 
 
 def final(config):
-    training = LanguageTraining(config, small_corpus(train=400), seeds=(0,))
+    training = Training(config, small_corpus(train=400), seeds=(0,))
     finish(training)
     return training
 
@@ -60,14 +60,14 @@ def test_a_gradient_beyond_float16_leaves_the_weights_as_they_are(config, moves)
 
 
 def test_a_training_whose_every_step_overflows_ends_and_says_so():
-    training = LanguageTraining(MIXED, small_corpus(train=400), seeds=(0,))
+    training = Training(MIXED, small_corpus(train=400), seeds=(0,))
     training._stack.weights["output_weight"].mul_(1e6)
     with pytest.raises(DivergedError, match="gradient is not finite"):
         finish(training)
 
 
 def test_a_single_overflow_is_no_divergence():
-    training = LanguageTraining(MIXED, small_corpus(train=400), seeds=(0,))
+    training = Training(MIXED, small_corpus(train=400), seeds=(0,))
     training.run_window()
     training._norm[0] = torch.inf
     training.check()

@@ -6,7 +6,7 @@ import pytest
 
 from rhn.language import progress
 from rhn.language.config import LanguageConfig
-from rhn.language.loop import LanguageTraining
+from rhn.language.loop import Training
 from rhn.language.windows import epoch_windows
 from tests.rhn.texts import small_corpus
 
@@ -32,7 +32,7 @@ class Screen:
 def test_the_speed_is_of_the_tokens_that_all_seeds_have_read_since_the_line_before(seeds, monkeypatch):
     corpus, clock, screen = small_corpus(), [0.0], Screen()
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
-    training, bar = LanguageTraining(CONFIG, corpus, seeds=seeds), progress._Bar(CONFIG, "perplexity", screen)
+    training, bar = Training(CONFIG, corpus, seeds=seeds), progress._Bar(CONFIG, "perplexity", screen)
     while not training.finished:
         training.run_window()
         clock[0] += 1.0

@@ -11,7 +11,7 @@ from rhn.engine.stack import Stack
 from rhn.errors import DataError, InvalidInputError
 from rhn.language.averaging import Average
 from rhn.language.evaluation import score
-from rhn.language.loop import LanguageTraining
+from rhn.language.loop import Training
 from rhn.models import LanguageModel
 from tests.rhn.texts import SMALL, small_corpus
 
@@ -31,7 +31,7 @@ EVERYTHING = replace(
 
 
 def run(config=SMALL, seeds=(0,), *, corpus=CORPUS):
-    training = LanguageTraining(config, corpus, seeds=seeds)
+    training = Training(config, corpus, seeds=seeds)
     while not training.finished:
         training.run_window()
     return training
@@ -51,11 +51,11 @@ def test_it_learns_what_there_is_to_learn():
 @pytest.mark.parametrize("config", [SMALL, EVERYTHING], ids=["paper", "everything"])
 @pytest.mark.parametrize("windows", [1, 17, 40])
 def test_stopped_anywhere_it_goes_on_to_the_same_bits(config, windows):
-    whole, broken = run(config), LanguageTraining(config, CORPUS, seeds=(0,))
+    whole, broken = run(config), Training(config, CORPUS, seeds=(0,))
     for _ in range(windows):
         broken.run_window()
     saved = broken.arrays()
-    resumed = LanguageTraining(config, CORPUS, seeds=(0,))
+    resumed = Training(config, CORPUS, seeds=(0,))
     resumed.resume(saved)
     while not resumed.finished:
         resumed.run_window()
@@ -81,7 +81,7 @@ def test_other_seeds_are_other_trainings():
 
 
 def test_the_training_loss_is_the_mean_over_all_tokens_of_the_epoch():
-    training = LanguageTraining(replace(SMALL, epochs=1), CORPUS, seeds=(0,))
+    training = Training(replace(SMALL, epochs=1), CORPUS, seeds=(0,))
     nll, (_, _, windows) = training._nll, training.position
     while not training.finished:
         training.run_window()
@@ -120,7 +120,7 @@ def test_an_average_is_the_mean_of_all_weights_from_where_it_begins():
 
 
 def test_what_diverges_leaves_and_the_others_do_not_notice():
-    training = LanguageTraining(SMALL, CORPUS, seeds=(0, 1, 2))
+    training = Training(SMALL, CORPUS, seeds=(0, 1, 2))
     for _ in range(3):
         training.run_window()
     training._stack.weights["output_bias"][1, 0] = torch.nan
@@ -136,18 +136,18 @@ def test_what_diverges_leaves_and_the_others_do_not_notice():
 @pytest.mark.parametrize("seeds", [(0, 0), (-1,)])
 def test_seeds_that_are_none_are_refused(seeds):
     with pytest.raises(InvalidInputError, match="expected distinct ones"):
-        LanguageTraining(SMALL, CORPUS, seeds=seeds)
+        Training(SMALL, CORPUS, seeds=seeds)
 
 
 def test_a_text_too_short_for_varying_windows_is_refused():
     corpus = replace(CORPUS, train=Tokens(CORPUS.train[:16]))
     with pytest.raises(DataError, match="do not fill"):
-        LanguageTraining(replace(SMALL, window=2, vary_window=True), corpus, seeds=(0,))
+        Training(replace(SMALL, window=2, vary_window=True), corpus, seeds=(0,))
 
 
 def test_a_validation_text_too_short_is_named():
     with pytest.raises(DataError, match="the validation text: 5 tokens"):
-        LanguageTraining(SMALL, replace(CORPUS, valid=Tokens(CORPUS.valid[:5])), seeds=(0,))
+        Training(SMALL, replace(CORPUS, valid=Tokens(CORPUS.valid[:5])), seeds=(0,))
 
 
 @pytest.mark.gpu
@@ -157,7 +157,7 @@ def test_a_gpu_trains_alike_with_its_graphs(config):
     """Without dropout and resets, whose draws are the device's own."""
     rates = {f"drop_{place}": 0.0 for place in ("embedding", "input", "hidden", "output", "candidate")}
     config = replace(config, **rates, reset_probability=0.0)
-    expected, found = run(config).curve(0), LanguageTraining(config, CORPUS, seeds=(0, 1), device="cuda")
+    expected, found = run(config).curve(0), Training(config, CORPUS, seeds=(0, 1), device="cuda")
     while not found.finished:
         found.run_window()
     for one, other in zip(expected, found.curve(0), strict=True):
