@@ -44,7 +44,7 @@ def get(name: str, folder: Path | None = None, *, progress: Progress | None = No
 
 @contextlib.contextmanager
 def _folder(folder: Path) -> Iterator[None]:
-    """A folder, made where it was missing; one that was made goes again where an error leaves it empty."""
+    """Make a folder where it is missing, and remove it again where an error leaves it empty."""
     if folder.is_file():
         raise OutputError(f"cannot write into {folder}: it is a file, expected a folder")
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
@@ -55,7 +55,7 @@ def _folder(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with contextlib.suppress(OSError):  # the first that is not empty
+        with contextlib.suppress(OSError):  # up to the first that is not empty
             for place in missing:
                 place.rmdir()
         raise

@@ -1,7 +1,7 @@
 """Files as arrays of codes: bytes as they lie on disk, Unicode code points, or words numbered as they appear.
 
-Nothing here becomes a Python object a character: bytes (and characters, where a file is pure ASCII) are memory maps,
-other characters 32-bit code points, and words are read a block at a time.
+Texts stay arrays: bytes (and characters, where a file is pure ASCII) are memory maps, other characters are 32-bit code
+points, and words are read a block at a time.
 
 A byte-order mark at the start of a UTF-8 file is no part of its words or characters.
 

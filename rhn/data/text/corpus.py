@@ -15,7 +15,7 @@ from rhn.errors import DataError, InvalidInputError
 class Tokens:
     """A split: codes as they were read, and the ids that they stand for.
 
-    raw:    codes of any shape, (N,) for a split; may be a memory map of a file, and then it never becomes anything else
+    raw:    codes of any shape, (N,) for a split; may be a memory map of a file, which is never copied as a whole
     table:  ids by code, int64; None where `raw` holds ids
 
     Indexing is NumPy's and gives int64 ids; only what is asked for is mapped.

@@ -107,25 +107,18 @@ def test_another_checksum_is_refused_with_both_and_leaves_nothing(publish, tmp_p
     assert not (tmp_path / "data").exists()
 
 
-def test_a_failed_download_removes_the_folders_that_it_made_and_no_others(publish, tmp_path):
+def test_a_failed_download_removes_the_folders_that_it_made_and_leaves_the_file_that_was_there(publish, tmp_path):
     publish("ptb", {"one": CONTENT, "two": b"2"}, served={})
     (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "one").write_bytes(b"mine")
     for place in ("mine", "mine/new/deep"):
         with pytest.raises(DataError, match="404"):
             get("ptb", tmp_path / place)
-        assert names(tmp_path / "mine") == []
+        assert names(tmp_path / "mine") == ["one"] and (tmp_path / "mine" / "one").read_bytes() == b"mine"
     publish("ptb", {"one": CONTENT, "two": b"2"}, served={"one": CONTENT})
     with pytest.raises(DataError, match="two"):
         get("ptb", tmp_path / "mine" / "new")
     assert names(tmp_path / "mine" / "new") == ["one"]
-
-
-def test_a_failed_download_leaves_the_file_that_was_there(publish, tmp_path):
-    publish("ptb", {"one": CONTENT}, served={})
-    (tmp_path / "one").write_bytes(b"mine")
-    with pytest.raises(DataError, match="404"):
-        get("ptb", tmp_path)
-    assert (tmp_path / "one").read_bytes() == b"mine"
 
 
 def test_the_second_address_is_taken_where_the_first_does_not_answer(server, publish, tmp_path):

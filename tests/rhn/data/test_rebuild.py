@@ -36,34 +36,31 @@ def test_a_frame_holds_what_sounds_on_its_beat():
     assert sounding(ROW) == [[60], [55], [55, 64]]
 
 
-def test_a_note_is_held_through_the_rest_of_its_part_where_the_row_says_so():
-    assert sounding(replace(ROW, hold_through_rests=True)) == [[60], [55, 60], [55, 64]]
-
-
 def test_the_last_chord_may_be_held_for_three_frames():
     assert sounding(replace(ROW, segments=((2, 6),))) == [[55, 64]] * 4
     with pytest.raises(IndexError, match="it has 3 frames, the row needs 7"):
         sounding(replace(ROW, segments=((0, 7),)))
 
 
-def test_segments_are_cut_and_joined_in_their_order():
-    assert sounding(replace(ROW, segments=((1, 3), (0, 1)))) == [[55], [55, 64], [60]]
+@pytest.mark.parametrize(
+    ("change", "frames"),
+    [
+        ({"segments": ((1, 3), (0, 1))}, [[55], [55, 64], [60]]),
+        ({"parts": (0,)}, [[60], [], [64]]),
+        ({"semitones": -3}, [[57], [52], [52, 61]]),
+        ({"step": 0.5, "segments": ((0, 3),)}, [[60], [55, 60], [55]]),
+        ({"hold_through_rests": True}, [[60], [55, 60], [55, 64]]),
+    ],
+)
+def test_a_row_cuts_chooses_transposes_divides_and_holds(change, frames):
+    assert sounding(replace(ROW, **change)) == frames
 
 
-def test_parts_are_chosen_by_number():
-    assert sounding(replace(ROW, parts=(0,))) == [[60], [], [64]]
+def test_what_lies_outside_the_score_or_the_keyboard_is_named():
     with pytest.raises(IndexError, match="it has 2 parts, the row needs part 4"):
         sounding(replace(ROW, parts=(0, 4)))
-
-
-def test_semitones_transpose_and_stay_on_the_keyboard():
-    assert sounding(replace(ROW, semitones=-3))[0] == [57]
     with pytest.raises(IndexError, match=r"pitch 60 -40 semitones is not one of the 88 keys"):
         sounding(replace(ROW, semitones=-40))
-
-
-def test_half_steps_make_twice_the_frames():
-    assert sounding(replace(ROW, step=0.5, segments=((0, 6),)))[:3] == [[60], [55, 60], [55]]
 
 
 def test_the_rebuilt_set_is_the_known_one_to_the_bit(rebuilt):

@@ -28,7 +28,10 @@ def gzipped(enwik):
     return path
 
 
-@pytest.mark.parametrize("compress", [zipped, gzipped])
+every_kind = pytest.mark.parametrize("compress", [zipped, gzipped])
+
+
+@every_kind
 def test_an_archive_holds_the_same_text_and_is_unpacked_once(enwik, compress, cache_home):
     plain, archive = read_text("enwik8", enwik), compress(enwik)
     enwik.unlink()
@@ -49,7 +52,7 @@ def test_a_damaged_unpacked_text_is_unpacked_again(enwik, cache_home, caplog):
     assert read_text("enwik8", archive).checksum == sound and "damaged" in caplog.text
 
 
-@pytest.mark.parametrize("compress", [zipped, gzipped])
+@every_kind
 @pytest.mark.parametrize("damage", [lambda content: content[: len(content) // 2], lambda content: b"no archive"])
 def test_a_damaged_archive_is_refused_and_leaves_nothing(enwik, compress, damage, cache_home):
     path = compress(enwik)
@@ -59,7 +62,7 @@ def test_a_damaged_archive_is_refused_and_leaves_nothing(enwik, compress, damage
     assert not cache_home.exists()
 
 
-@pytest.mark.parametrize("compress", [zipped, gzipped])
+@every_kind
 def test_an_archive_that_unpacks_to_too_much_is_refused_and_leaves_nothing(enwik, compress, cache_home, monkeypatch):
     monkeypatch.setattr(unpack, "MAX_BYTES", 399)
     with pytest.raises(DataError, match="more than 399 bytes"):
@@ -67,7 +70,7 @@ def test_an_archive_that_unpacks_to_too_much_is_refused_and_leaves_nothing(enwik
     assert not cache_home.exists()
 
 
-@pytest.mark.parametrize("compress", [zipped, gzipped])
+@every_kind
 def test_an_archive_of_nothing_is_named_and_leaves_nothing(enwik, compress, cache_home):
     enwik.write_bytes(b"")
     archive = compress(enwik)
