@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from rhn.command import print_json, progress_bars, resolve_device, run_command
-from rhn.errors import InvalidInputError, OutputError
-from rhn.files import atomic_path, check_writable
+from rhn.errors import InvalidInputError
+from rhn.figures import SUFFIXES, save_figure
+from rhn.files import check_output
 from rhn.options import Checkpoint, Device, File
 from rhn.parsing import Commands, parse
 
@@ -21,7 +22,6 @@ examples:
   rhn-analyze lesion runs/depth6/best.safetensors --mode mean --pairs --save-data lesions.csv
   rhn-analyze gates runs/ptb/best.safetensors --data novel.txt --length 40"""
 
-FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 SHOWN = 4  # sequences where none are named, as in the paper
 GATES_LENGTH, LESION_LENGTH, LESION_TOKENS = 60, 200, 20_000
 Split = Literal["train", "valid", "test"] | None
@@ -192,13 +192,7 @@ def _outputs(options: Common, what: str, split: str) -> tuple[Path, Path | None]
         words = [what, options.checkpoint.stem, getattr(options, "mode", None), split, *options.chorales[:4]]
         words += map(str, getattr(options, "excerpts", ())[:4])
         figure = Path(re.sub(r"[^\w.-]+", "-", "-".join(word.lower() for word in words if word)) + ".png")
-    if figure.suffix.lower() not in FIGURE_SUFFIXES:
-        raise OutputError(f"cannot draw {figure}: expected a name ending in {', '.join(FIGURE_SUFFIXES)}")
-    if data is not None and data.suffix.lower() not in (".csv", ".npz"):
-        raise OutputError(f"cannot save {data}: expected a name ending in .csv or .npz")
-    for path in filter(None, (figure, data)):
-        check_writable(path)
-    return figure, data
+    return check_output(figure, SUFFIXES), data and check_output(data, (".csv", ".npz"))
 
 
 def _text(options: Common):
@@ -261,12 +255,9 @@ def _about(model) -> str:
 
 
 def _draw(draw: Callable, path: Path) -> None:
-    import matplotlib
-
     from analysis import plots
 
-    with matplotlib.rc_context(plots.STYLE), atomic_path(path) as temporary:
-        draw(plots).savefig(temporary)
+    save_figure(path, lambda: draw(plots))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from rhn.plots import drawable
 BLUE, ORANGE, RED, GREY = "#0072B2", "#E69F00", "#D55E00", "#666666"
 GATES = LinearSegmentedColormap.from_list("transform gate", ["#ffffff", "#ff0000"])  # gaps show the axes' grey
 CLOSED_TO_OPEN = ("#ffffff", "#ff9999", "#ff0000")
-STYLE = {"font.size": 9, "axes.titlesize": 9, "legend.frameon": False, "legend.fontsize": 8, "savefig.dpi": 160}
 GAP = 2  # steps between sequences that share their axes
 TICK_SIZE = 6  # points, of the tokens on a time axis
 LONGEST = 12  # characters of a word on a time axis

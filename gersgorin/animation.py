@@ -3,11 +3,13 @@
 import shutil
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.animation import FFMpegWriter, FuncAnimation, PillowWriter
 from matplotlib.figure import Figure
 
 from gersgorin.plots import plot_products, plot_spectrum, plot_suggested, spectrum_limit
 from gersgorin.record import SpectrumRecord
+from rhn.figures import STYLE
 from rhn.files import atomic_path
 
 FRAMES_PER_SECOND = 6
@@ -18,6 +20,7 @@ def animation_path(figure: Path) -> Path:
     return figure.with_suffix(".mp4" if shutil.which("ffmpeg") else ".gif")
 
 
+@rc_context(STYLE)
 def save_animation(record: SpectrumRecord, path: Path, *, progress=lambda done, total: None) -> Path:
     """Draw every step of the record into a .gif or .mp4; atomic. Raises OutputError where it cannot be written."""
     figure = Figure(figsize=(9, 4.2), layout="constrained")

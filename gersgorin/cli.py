@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from rhn.command import print_json, progress_bars, resolve_device, run_command
-from rhn.errors import InvalidInputError, OutputError, RhnError
-from rhn.files import atomic_path, check_writable
+from rhn.errors import InvalidInputError, RhnError
+from rhn.figures import SUFFIXES, save_figure
+from rhn.files import check_output, check_writable
 from rhn.options import Device, File
 from rhn.parsing import parse
 
@@ -24,7 +25,6 @@ examples:
 
 DEFAULT_CHORALE = "bwv269"
 TEXT_STEPS = 100
-FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,21 +168,18 @@ def _outputs(options: Options, compared: list[str]) -> Outputs:
         what += ["vs"] * bool(compared) + compared
         what.append((options.text.stem if options.text else options.chorale).lower())
         figure = Path(re.sub(r"[^\w.-]+", "-", re.sub(r"\s", "", "-".join(what))) + ".png")
-    if figure.suffix.lower() not in FIGURE_SUFFIXES:
-        raise OutputError(f"cannot draw {figure}: expected a name ending in {', '.join(FIGURE_SUFFIXES)}")
+    check_output(figure, SUFFIXES)
     animation, data = None, []
     if options.animate:
         from gersgorin.animation import animation_path
 
         animation = animation_path(figure)
     if options.save_data is not None:
-        if options.save_data.suffix not in (".npz", ".json"):
-            raise OutputError(f"cannot save {options.save_data}: expected a name ending in .npz or .json")
+        check_output(options.save_data, (".npz", ".json"))
         others = range(2, 2 + options.compare_init + len(compared))
         data = [options.save_data, *(options.save_data.with_stem(f"{options.save_data.stem}-{k}") for k in others)]
-    for path in (figure, animation, *data):
-        if path is not None:
-            check_writable(path)
+    for path in filter(None, (animation, *data)):
+        check_writable(path)
     return Outputs(figure, animation, data)
 
 
@@ -238,22 +235,14 @@ def _check_memory(subject, steps: int, itemsize: int, device: str) -> None:
 
 
 def _draw(options: Options, records, outputs: Outputs, report) -> None:
-    import matplotlib
-
     from gersgorin.animation import save_animation
-    from gersgorin.plots import STYLE, draw_comparison, draw_run
+    from gersgorin.plots import draw_comparison, draw_run
 
-    with matplotlib.rc_context(STYLE):
-        if len(records) == 1:
-            figure = draw_run(records[0])
-        else:
-            shown = [*records[1::-1], *records[2:]] if options.compare_init else records  # before training, then after
-            figure = draw_comparison(shown)
-        with atomic_path(outputs.figure) as temporary:
-            figure.savefig(temporary)
-        if outputs.animation:
-            save_animation(records[0], outputs.animation, progress=report("animation"))
-            print(f"animation: {outputs.animation}", file=sys.stderr)
+    shown = [*records[1::-1], *records[2:]] if options.compare_init else records  # before training, then after
+    save_figure(outputs.figure, lambda: draw_run(records[0]) if len(records) == 1 else draw_comparison(shown))
+    if outputs.animation:
+        save_animation(records[0], outputs.animation, progress=report("animation"))
+        print(f"animation: {outputs.animation}", file=sys.stderr)
     for record, path in zip(records, outputs.data, strict=False):
         record.save(path)
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,7 +23,6 @@ from gersgorin.plots import (
     ORANGE,
     PURPLE,
     RED,
-    STYLE,
     draw_comparison,
     draw_run,
     plot_products,
@@ -33,7 +31,7 @@ from gersgorin.plots import (
 from gersgorin.spectrum import eigenvalues, spectral_radius
 from rhn.command import run_command
 from rhn.errors import OutputError
-from rhn.files import atomic_path
+from rhn.figures import save_figure
 from rhn.options import Arg
 from rhn.parsing import parse
 
@@ -177,12 +175,10 @@ def draw_gallery(options: Options) -> None:
     """Draw every picture into the folder and say where each one is."""
     if not options.out.is_dir():
         raise OutputError(f"cannot write to {options.out}: it is not a folder; create it first")
-    with matplotlib.rc_context(STYLE):
-        for name, draw in GALLERY.items():
-            path = options.out / f"{name}.png"
-            with atomic_path(path) as temporary:
-                draw().savefig(temporary, dpi=110)
-            print(path)
+    for name, draw in GALLERY.items():
+        path = options.out / f"{name}.png"
+        save_figure(path, draw, dpi=110)
+        print(path)
 
 
 def main(args: list[str] | None = None) -> int:

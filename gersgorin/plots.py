@@ -12,15 +12,6 @@ from gersgorin._outline import discs_upper_curves, mirrored
 from gersgorin.record import SpectrumRecord
 
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#666666"
-STYLE = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "savefig.dpi": 160,
-}
 DISC_STYLES = {"row": {"color": BLUE, "linestyle": "-"}, "column": {"color": ORANGE, "linestyle": "--"}}
 
 

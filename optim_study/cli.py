@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from rhn.command import print_json, run_command
-from rhn.errors import InvalidInputError, OutputError
-from rhn.files import check_writable
+from rhn.errors import InvalidInputError
+from rhn.figures import SUFFIXES
+from rhn.files import check_output
 from rhn.options import Arg, Device, File, Folder
 from rhn.parsing import Commands, parse
 
@@ -218,13 +219,11 @@ class Plot(_Stored):
         from .plots import save_map, save_swarm
         from .records import read_csv
 
-        if self.output.suffix.lower() not in (".png", ".svg", ".pdf"):
-            raise OutputError(f"cannot draw {self.output}: expected a name ending in .png, .svg or .pdf")
+        check_output(self.output, SUFFIXES)
         if self.kind == "map" and self.log:
             raise InvalidInputError(
                 "--log is for the swarm plot: both axes of the map and its colours are logarithmic already"
             )
-        check_writable(self.output)
         rows = _stored_rows(self) if self.csv is None else read_csv(self.csv)
         if self.kind == "swarm":
             save_swarm(rows, self.output, loss=self.loss, log=self.log)

@@ -128,6 +128,14 @@ def check_writable(path: str | Path) -> Path:
     return path
 
 
+def check_output(path: str | Path, suffixes: Sequence[str]) -> Path:
+    """As `check_writable`, of a path that must end in one of these; raises OutputError."""
+    if Path(path).suffix.lower() not in suffixes:
+        *others, last = suffixes
+        raise OutputError(f"cannot write {path}: expected a name ending in {', '.join(others)} or {last}")
+    return check_writable(path)
+
+
 def _file(path: str | Path) -> Path:
     """The path, unless what stands there is no file: a rename over /dev/null would take the device away from everybody."""
     path = Path(path)

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from rhn.data.corpus import KEYS, LOWEST_PITCH
-from rhn.errors import InvalidInputError, OutputError
-from rhn.files import atomic_path, check_writable
+from rhn.errors import InvalidInputError
+from rhn.files import atomic_path, check_output
 from rhn.models import PolyphonicModel
 
 SUFFIXES = (".mid", ".musicxml")
@@ -55,19 +55,11 @@ def sample_chorale(
 
 def write_chorale(frames: np.ndarray, path: str | Path) -> Path:
     """Write frames (T, 88) as .mid or .musicxml, four voices, a quarter note a frame; raises OutputError."""
-    path = check_output(path)
+    path = check_output(path, SUFFIXES)
     score = _score(voices(frames))
     with atomic_path(path) as temporary:
-        score.write("midi" if path.suffix == ".mid" else "musicxml", fp=temporary)
+        score.write("midi" if path.suffix.lower() == ".mid" else "musicxml", fp=temporary)
     return path
-
-
-def check_output(path: str | Path) -> Path:
-    """The path, seen to be writable and of a kind we can write; raises OutputError."""
-    path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise OutputError(f"cannot write {path}: expected a name ending in {' or '.join(SUFFIXES)}")
-    return check_writable(path)
 
 
 def voices(frames: np.ndarray) -> list[list[int]]:

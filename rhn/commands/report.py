@@ -1,15 +1,12 @@
 """`rhn report`: the curves of trainings, and perplexity by depth beside the paper's."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from rhn.errors import InvalidInputError
-from rhn.files import atomic_path, check_writable
+from rhn.figures import SUFFIXES, save_figure
+from rhn.files import check_output, check_writable, write_csv
 from rhn.options import Arg, File
-
-FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,21 +23,16 @@ class Report:
     """Also write the numbers."""
 
     def run(self) -> None:
-        output = self.output or Path("depth.png" if self.depth else "curves.png")
-        if output.suffix.lower() not in FIGURE_SUFFIXES:
-            raise InvalidInputError(f"--output must end in {', '.join(FIGURE_SUFFIXES)}, got {output}")
-        for path in (output, self.csv) if self.csv else (output,):
-            check_writable(path)
-        rows, figure = self._depth() if self.depth else self._curves()
+        output = check_output(self.output or Path("depth.png" if self.depth else "curves.png"), SUFFIXES)
         if self.csv:
-            _write_csv(rows, self.csv)
-        with atomic_path(output) as temporary:
-            figure.savefig(temporary)
+            check_writable(self.csv)
+        rows, draw = self._depth() if self.depth else self._curves()
+        if self.csv:
+            write_csv(self.csv, list(rows[0]), (row.values() for row in rows))
+        save_figure(output, draw)
         print(f"figure: {output}")
 
     def _curves(self):
-        import matplotlib as mpl
-
         from rhn import plots, report
 
         curves = [c for run in self.runs for c in report.read_curves(run)]
@@ -51,12 +43,9 @@ class Report:
             epoch, valid = c.best
             train = c.train[list(c.epochs).index(epoch)]
             print(f"{c.name:<{width}}{c.epochs[-1]:>8}{epoch:>6}{train:>10.4f}{valid:>10.4f}")
-        with mpl.rc_context(plots.STYLE):
-            return [row for c in curves for row in c.rows()], plots.draw_curves(curves)
+        return [row for c in curves for row in c.rows()], lambda: plots.draw_curves(curves)
 
     def _depth(self):
-        import matplotlib as mpl
-
         from rhn import plots, report
 
         points = report.read_depth(self.runs)
@@ -72,12 +61,4 @@ class Report:
                 f"{row['hidden_size']:>7}{row['vocabulary_size'] or 'all':>8}{row['max_tokens'] or 'all':>11}"
                 f"{row['epochs']:>8}{row['valid_perplexity']:>9.2f}{paper:>8}   {row['run']}"
             )
-        with mpl.rc_context(plots.STYLE):
-            return rows, plots.draw_depth(points)
-
-
-def _write_csv(rows: list[dict], path: Path) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+        return rows, lambda: plots.draw_depth(points)

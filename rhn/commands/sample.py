@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from rhn.fields import check_seed
+from rhn.files import check_output
 from rhn.options import Arg, Checkpoint
 
 
@@ -26,11 +27,11 @@ class Sample:
     """The cell of a checkpoint with a cell of your own, as package.module:factory."""
 
     def run(self) -> None:
-        from rhn.chorales.sampling import check_output, sample_chorale, write_chorale
+        from rhn.chorales.sampling import SUFFIXES, sample_chorale, write_chorale
         from rhn.chorales.trained import load_chorale_model
 
         check_seed(self.seed)
-        check_output(self.output)
+        check_output(self.output, SUFFIXES)
         model = load_chorale_model(self.checkpoint, self.cell)
         frames = sample_chorale(model, bars=self.bars, temperature=self.temperature, seed=self.seed)
         print(f"chorale: {write_chorale(frames, self.output)}")

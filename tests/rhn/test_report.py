@@ -231,7 +231,7 @@ def test_the_depth_figure_and_its_table_are_written(run, tmp_path, monkeypatch, 
         ("report", "rhn report needs DIR"),
         ("report missing", "missing holds no training"),
         ("report --depth RUN NOVEL", "expected trainings on 'ptb'"),
-        ("report RUN --output figure.txt", ".png, .svg, .pdf"),
+        ("report RUN --output figure.txt", ".png, .svg or .pdf"),
         ("report RUN --output nowhere/figure.png", "does not exist"),
     ],
 )

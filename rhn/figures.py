@@ -1,0 +1,29 @@
+"""What figures of this toolkit share: their style, and how they are written."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rhn.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SUFFIXES = (".png", ".svg", ".pdf")
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "savefig.dpi": 160,
+}
+
+
+def save_figure(path: Path, draw: Callable[[], "Figure"], **options) -> None:
+    """Draw in our style and write, atomically; `options` are those of `Figure.savefig`. Raises OutputError."""
+    import matplotlib
+
+    with matplotlib.rc_context(STYLE), atomic_path(path) as temporary:
+        draw().savefig(temporary, **options)
