@@ -28,6 +28,8 @@ class ChoraleConfig:
     """Standard deviation of the Gaussian initial weights."""
     transform_bias: float | None
     """Initial bias of the transform gates. None: they start at zero, or the cell has no such gates."""
+    skip: Literal["all", "last"] = "all"
+    """Which layers have a shortcut from the last state: all from the second on, or the last one alone (dts-rnn)."""
     momentum: float = 0.9
     """Momentum of SGD."""
     batch_size: int = 32
@@ -66,4 +68,5 @@ class ChoraleConfig:
         """What the cell is built with beside its sizes."""
         from rhn.models.building import bias_option  # here, because it loads torch, for which `--help` should not wait
 
-        return bias_option(self.cell, self.transform_bias)
+        skip = {} if self.skip == "all" else {"skip": self.skip}
+        return skip | bias_option(self.cell, self.transform_bias)

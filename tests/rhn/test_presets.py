@@ -134,6 +134,17 @@ def test_no_transform_bias_is_told_to_cells_with_gates_and_to_no_others():
         assert replace(preset(name), transform_bias=None).cell_options == ({"transform_bias": None} if gated else {})
 
 
+def test_the_shortcuts_of_a_chorale_network_are_an_option_too(capsys):
+    counts = []
+    for skip in ("all", "last"):
+        words = ("--cell", "dts-rnn", "--skip", skip, "--print-config", "--json")
+        assert cli.main(["train", "jsb-depth-4", *words]) == 0
+        said = capsys.readouterr()
+        assert json.loads(said.out)["skip"] == skip
+        counts.append(said.err.splitlines()[-1])
+    assert counts == ["parameters: 599288", "parameters: 442488"], "one shortcut matrix instead of three"
+
+
 def test_a_mistyped_preset_is_helped():
     with pytest.raises(InvalidInputError, match="did you mean 'ptb-depth-10-tied'"):
         preset("ptb_depth_10_tide")
