@@ -2,7 +2,6 @@
 
 import re
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,14 +16,13 @@ from rhn.parsing import Commands, parse
 DESCRIPTION = """What trained networks do: the activity of their transform gates, and the damage of lesions.
 
 examples:
-  rhn-analyze gates runs/depth6/best.safetensors --chorales 0 5 bwv269
-  rhn-analyze lesion runs/depth6/best.safetensors
-  rhn-analyze lesion runs/depth6/best.safetensors --mode mean --pairs --save-data lesions.csv
-  rhn-analyze gates runs/ptb/best.safetensors --data novel.txt --length 40"""
+  rhn-analyze gates runs/depth6 --chorales 0 5 bwv269
+  rhn-analyze lesion runs/depth6
+  rhn-analyze lesion runs/depth6 --mode mean --pairs --save-data lesions.csv
+  rhn-analyze gates runs/ptb --data novel.txt --length 40"""
 
 SHOWN = 4  # sequences where none are named, as in the paper
 GATES_LENGTH, LESION_LENGTH, LESION_TOKENS = 60, 200, 20_000
-Split = Literal["train", "valid", "test"] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +30,7 @@ class Common:
     """What both commands ask for."""
 
     checkpoint: Checkpoint
-    """best.safetensors of a run or of a study."""
+    """A run's folder, for its best weights; or a checkpoint of a run or of a study."""
     data: File = None
     """The original chorales (.json or .pickle) instead of those rebuilt from music21's scores. For a language model: a text, as a
     file (cut 90/5/5 %) or the folder of its training text (default: where `rhn data get` puts it)."""
@@ -46,47 +44,63 @@ class Common:
     """Print one JSON object instead of the table."""
     device: Device = "auto"
     """Where to compute."""
+    chorales: tuple[str, ...] = ()
+    """Only these: by place in the split (0 5) or by name (bwv269, valid-3)."""
+    split: Literal["train", "valid", "test"] | None = None
+    """Which chorales, or which part of a text (default: of a text valid; of the chorales test for gates, train for lesions)."""
+
+    def run(self) -> None:
+        text = _reads_text(self)
+        split = self.split or self.splits[text]
+        figure, data = _outputs(self, split)
+        device = resolve_device(self.device)
+        model, sequences = _text(self, split) if text else _music(self, split)
+        with progress_bars() as report:
+            record, table = self.measure(model, sequences, split, device=device, progress=report(self.name))
+        _draw(record, f"{_called(self.checkpoint)}: {_about(model)}", figure)
+        if data:
+            record.save(data)
+        if self.json:
+            print_json(record.summary())
+        else:
+            print(table, f"figure: {figure}", sep="\n")
+
+    def chosen_chorales(self, corpus, split: str) -> list:
+        """The chorales to look at; `chosen_text` gives parts of a text, `measure` a record and its table."""
+        from analysis.sequences import chosen
+
+        pieces = chosen(corpus, split, self.chorales) if self.chorales else getattr(corpus, split)
+        if not pieces:
+            raise InvalidInputError(f"{corpus.source} has no chorales in the split {split!r}")
+        return pieces
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gates(Common):
     """Transform gates over time: layers x time, white 0 to red 1, a panel a chorale or excerpt (figure 5b of the paper)."""
 
-    chorales: tuple[str, ...] = ()
-    """By place in the split (0 5) or by name (bwv269, valid-3); default: the first four of the split."""
     excerpts: tuple[int, ...] = ()
     """Of a text: the tokens where excerpts begin, counted from 0; default: four, evenly spread over the split."""
     length: int | None = None
     """Of a text: tokens of an excerpt (default 60)."""
-    split: Split = None
-    """Which chorales, or which part of a text (default: the test chorales, the validation text)."""
 
-    def run(self) -> None:
-        text = _reads_text(self)
-        split = self.split or ("valid" if text else "test")
-        figure, data = _outputs(self, "gates", split)
-        device = resolve_device(self.device)
-        if text:
-            from analysis.texts import excerpts
+    name, splits = "gates", ("test", "valid")
 
-            model, corpus = _text(self)
-            cut = {"length": self.length or GATES_LENGTH, "starts": self.excerpts, "count": SHOWN}
-            pieces = excerpts(getattr(corpus, split), corpus.vocabulary, split=split, **cut)
-        else:
-            model = _music(self)
-            pieces = _pieces(self, split, self.chorales)[: None if self.chorales else SHOWN]
+    def chosen_chorales(self, corpus, split: str) -> list:
+        return super().chosen_chorales(corpus, split)[: None if self.chorales else SHOWN]
+
+    def chosen_text(self, corpus, split: str) -> list:
+        from analysis.texts import excerpts
+
+        cut = {"length": self.length or GATES_LENGTH, "starts": self.excerpts, "count": SHOWN}
+        return excerpts(getattr(corpus, split), corpus.vocabulary, split=split, **cut)
+
+    def measure(self, model, sequences: list, split: str, **run):
         from analysis.gates import gate_activity
         from analysis.tables import gates_table
 
-        with progress_bars() as report:
-            record = gate_activity(model, pieces, device=device, progress=report("gates"))
-        _draw(lambda plots: plots.draw_gates(record, title=f"{_called(self.checkpoint)}: {_about(model)}"), figure)
-        if data:
-            record.save(data)
-        if self.json:
-            print_json(record.summary())
-        else:
-            print(gates_table(record), f"figure: {figure}", sep="\n")
+        record = gate_activity(model, sequences, **run)
+        return record, gates_table(record)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,59 +114,34 @@ class LesionCommand(Common):
     mode: str | None = None
     """bias (gates shut, the paper's), carry (layer skipped exactly), mean (gates fixed at their means), open (gates forced open), blind
     (input removed), skip (shortcuts of a DT(S)-RNN removed). Default: bias, or carry for cells without gates."""
-    chorales: tuple[str, ...] = ()
-    """Only these: by place in the split (0 5) or by name (bwv269, valid-3)."""
     length: int | None = None
     """Of a text: tokens that each sequence predicts (default 200), read from a state of zeros."""
     max_tokens: int | None = None
     """Of a text: tokens in all, from its beginning (default 20000)."""
-    split: Split = None
-    """Which chorales, or which part of a text (default: the training chorales, the validation text)."""
     pairs: bool = False
     """Also every two layers together."""
+    together: tuple[int, ...] = ()
+    """Also these layers, all at once: --together 1 6. Counted from 1, through all stacked cells."""
     units: bool = False
     """Also every single unit: as many networks as there are units."""
     seed: int = 0
-    """Seed of the bootstrap that draws the intervals."""
+    """Seed of the bootstrap that draws the intervals, over chorales or parts of a text."""
 
-    def run(self) -> None:
-        text = _reads_text(self)
-        split = self.split or ("valid" if text else "train")
-        figure, data = _outputs(self, "lesion", split)
-        if self.seed < 0:
-            raise InvalidInputError(f"--seed must be 0 or more, got {self.seed}")
-        device = resolve_device(self.device)
-        if text:
-            from analysis.texts import stretches
+    name, splits = "lesion", ("train", "valid")
 
-            model, corpus = _text(self)
-            cut = {"length": self.length or LESION_LENGTH, "max_tokens": self.max_tokens or LESION_TOKENS}
-            pieces = stretches(getattr(corpus, split), **cut)
-        else:
-            model, pieces = _music(self), _pieces(self, split, self.chorales)
-        from analysis.surgery import check_mode
+    def chosen_text(self, corpus, split: str) -> list:
+        from analysis.texts import stretches
 
-        mode = check_mode(model, self.mode)
+        cut = {"length": self.length or LESION_LENGTH, "max_tokens": self.max_tokens or LESION_TOKENS}
+        return stretches(getattr(corpus, split), **cut)
+
+    def measure(self, model, sequences: list, split: str, **run):
         from analysis.lesions import lesion
         from analysis.tables import lesion_table
 
-        with progress_bars() as report:
-            table = lesion(
-                *(model, pieces, mode),
-                pairs=self.pairs,
-                units=self.units,
-                split=split,
-                seed=self.seed,
-                device=device,
-                progress=report("lesions"),
-            )
-        _draw(lambda plots: plots.draw_lesions(table, title=f"{_called(self.checkpoint)}: {_about(model)}"), figure)
-        if data:
-            table.save(data)
-        if self.json:
-            print_json(table.summary())
-        else:
-            print(lesion_table(table), f"figure: {figure}", sep="\n")
+        asked = {name: getattr(self, name) for name in ("mode", "pairs", "units", "together", "seed")}
+        table = lesion(model, sequences, split=split, **asked, **run)
+        return table, lesion_table(table)
 
 
 COMMANDS = Commands(DESCRIPTION, {"gates": Gates, "lesion": LesionCommand})
@@ -174,9 +163,9 @@ def _reads_text(options: Gates | LesionCommand) -> bool:
             raise InvalidInputError(
                 f"--{name.replace('_', '-')} is for {kinds[0]}, and {options.checkpoint} holds {kinds[1]}: leave it out"
             )
-    for name in ("length", "max_tokens"):
-        if (value := getattr(options, name, None)) is not None and value < 1:
-            raise InvalidInputError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    for name, least in {"length": 1, "max_tokens": 1, "seed": 0}.items():
+        if (value := getattr(options, name, None)) is not None and value < least:
+            raise InvalidInputError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
     if not text and options.data is not None and (options.data.is_dir() or options.data.suffix.lower() == ".txt"):
         raise InvalidInputError(
             f"{options.data} is a text, {options.checkpoint} holds no language model: expected the original chorales, "
@@ -185,29 +174,31 @@ def _reads_text(options: Gates | LesionCommand) -> bool:
     return text
 
 
-def _outputs(options: Common, what: str, split: str) -> tuple[Path, Path | None]:
+def _outputs(options: Common, split: str) -> tuple[Path, Path | None]:
     """Paths of the figure and of the numbers, seen to be writable before any work."""
-    figure, data = options.output, options.save_data
+    figure = options.output
     if figure is None:
-        words = [what, options.checkpoint.stem, getattr(options, "mode", None), split, *options.chorales[:4]]
+        words = [options.name, options.checkpoint.stem, getattr(options, "mode", None), split, *options.chorales[:4]]
         words += map(str, getattr(options, "excerpts", ())[:4])
         figure = Path(re.sub(r"[^\w.-]+", "-", "-".join(word.lower() for word in words if word)) + ".png")
+    data = options.save_data
     return check_output(figure, SUFFIXES), data and check_output(data, (".csv", ".npz"))
 
 
-def _text(options: Common):
-    """A language model, and the text of --data in its vocabulary."""
+def _text(options: Common, split: str):
+    """A language model, and parts of the text of --data in its vocabulary."""
     from rhn.engine.numerics import keep_memory
     from rhn.language.trained import load_text_model
 
     keep_memory()
     trained = load_text_model(options.checkpoint, options.cell)
-    return trained.model, trained.corpus(options.data)
+    return trained.model, options.chosen_text(trained.corpus(options.data), split)
 
 
-def _music(options: Common):
-    """A network over chorales, a cell alone included; refused where its inputs are not a chorale's keys."""
+def _music(options: Common, split: str):
+    """A network over chorales, a cell alone included, and chorales; refused where its inputs are not a chorale's keys."""
     from rhn.checkpoints import load_model
+    from rhn.chorales.trained import corpus_of
     from rhn.data.corpus import KEYS
     from rhn.engine.numerics import keep_memory
 
@@ -219,18 +210,7 @@ def _music(options: Common):
         raise InvalidInputError(
             f"{options.checkpoint} holds a network of {words}, expected {KEYS}: the keys of a chorale"
         )
-    return model
-
-
-def _pieces(options: Common, split: str, names: tuple[str, ...]) -> list:
-    from analysis.sequences import chosen
-    from rhn.chorales.trained import corpus_of
-
-    corpus = corpus_of(options.checkpoint, options.data)
-    pieces = chosen(corpus, split, names) if names else getattr(corpus, split)
-    if not pieces:
-        raise InvalidInputError(f"{corpus.source} has no chorales in the split {split!r}")
-    return pieces
+    return model, options.chosen_chorales(corpus_of(options.checkpoint, options.data), split)
 
 
 def _called(checkpoint: Path) -> str:
@@ -254,10 +234,10 @@ def _about(model) -> str:
     return ", ".join([*words, f"{cells[0].hidden_size} units"])
 
 
-def _draw(draw: Callable, path: Path) -> None:
+def _draw(record, title: str, path: Path) -> None:
     from analysis import plots
 
-    save_figure(path, lambda: draw(plots))
+    save_figure(path, lambda: plots.draw(record, title=title))
 
 
 if __name__ == "__main__":

@@ -91,6 +91,11 @@ def plot_effective_depth(record: GateActivity, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def draw(record: GateActivity | LesionTable, *, title: str = "") -> Figure:
+    """The default figure of a record."""
+    return (draw_gates if isinstance(record, GateActivity) else draw_lesions)(record, title=title)
+
+
 def draw_gates(record: GateActivity, *, title: str = "") -> Figure:
     """The default figure: a panel a sequence with a shared colour bar; below, effective depth and the distribution over units."""
     words = max((len(_shown(word)) for s in record.sequences for word in s.symbols.tolist()), default=0)

@@ -41,6 +41,9 @@ def lesion_table(table: LesionTable) -> str:
     lines += [_line(f"layer {row.label}", row) for row in table.by_damage("units")[:SHOWN_UNITS]]
     if len(table.units) > SHOWN_UNITS:
         lines.append(f"... and {len(table.units) - SHOWN_UNITS} more units (--save-data FILE.csv has all)")
+    lines.append(
+        f"Intervals are over the {table.sequences} sequences, for this one network; another training is another network."
+    )
     return "\n".join([*lines, reading(table)])
 
 
