@@ -114,8 +114,6 @@ def finite_json(value):
 def check_writable(path: str | Path) -> Path:
     """The path of a file to be written later; raises OutputError now where its folder is missing or cannot be written to."""
     path = _file(path)
-            f"cannot write {path}: expected a name ending in {', '.join(suffixes[:-1])} or {suffixes[-1]}"
-        )
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
     probe = path.with_name(f".{path.name}.{os.getpid()}.probe")
