@@ -28,17 +28,12 @@ class Batch:
     mask: torch.Tensor
     indices: torch.Tensor
 
-    def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on another device."""
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in (self.frames, self.mask, self.indices)))
-
 
 def batches(
     pieces: Sequence[np.ndarray],
     batch_size: int = 32,
     *,
     seed: int | np.random.Generator | None = None,
-    pad_to: int | Sequence[int] | None = None,
     buckets: int | None = None,
     pad_rows: bool = False,
 ) -> list[Batch]:
@@ -47,10 +42,9 @@ def batches(
     pieces: arrays (T_i, keys) with T_i >= 1.
     seed: shuffles which pieces share a batch, and the batches; a given seed always gives the same ones. None keeps
     the order of the pieces (within their bucket).
-    pad_to: the lengths that T may take, each batch the smallest that fits; None pads to a batch's longest piece.
-    With several, pieces are grouped by the length they need; what does not fill a batch moves up into the next group,
-    so that the number of batches stays, and at most one is not full.
-    buckets: the same with this many lengths, chosen by `length_buckets`. (In a loop over epochs, choose them once.)
+    buckets: how many lengths T may take, chosen by `length_buckets`, each batch the smallest that fits; None pads to a
+    batch's longest piece. Pieces are grouped by the length they need; what does not fill a batch moves up into the next
+    group, so that the number of batches stays, and at most one is not full.
     pad_rows: fills the batch that is not full up to batch_size with rows of padding alone.
 
     Raises InvalidInputError for pieces or sizes that make no batch.
@@ -60,14 +54,7 @@ def batches(
     [(4, 2, 88), (9, 2, 88), (9, 2, 88)]
     """
     lengths = _checked_lengths(pieces, batch_size)
-    if buckets is not None and pad_to is not None:
-        raise InvalidInputError("give `buckets` or `pad_to`, not both")
-    if buckets is not None:
-        pad_to = length_buckets(lengths, buckets)
-    elif pad_to is not None:
-        pad_to = sorted({pad_to} if isinstance(pad_to, int) else set(pad_to))
-        if not pad_to or pad_to[-1] < max(lengths):
-            raise InvalidInputError(f"pad_to={pad_to} is too short for the longest piece, {max(lengths)} frames")
+    pad_to = None if buckets is None else length_buckets(lengths, buckets)
     rng = None if seed is None else np.random.default_rng(seed)
     order = np.arange(len(pieces)) if rng is None else rng.permutation(len(pieces))
     if pad_to is not None:  # a stable sort: within a bucket the order stays

@@ -66,12 +66,9 @@ def test_seeds_differ_none_keeps_the_order_and_a_generator_goes_on_from_epoch_to
     assert len(set(orders)) == 4
 
 
-def test_pad_to_takes_the_smallest_length_that_fits():
-    found = batches(pieces_of([3, 9, 4, 8, 2, 5]), 2, pad_to=[20, 4, 8])
-    assert [(len(batch.mask), batch.indices.tolist()) for batch in found] == [(4, [0, 2]), (8, [4, 3]), (20, [5, 1])]
-
-    (one,) = {batch.frames.shape for batch in batches(pieces_of([3, 9, 4]), 2, pad_to=16, pad_rows=True)}
-    assert one == (16, 2, 5)
+def test_a_batch_takes_the_smallest_bucket_that_fits():
+    found = batches(pieces_of([3, 9, 4, 8, 2, 5]), 2, buckets=3)
+    assert [(len(batch.mask), batch.indices.tolist()) for batch in found] == [(3, [0, 4]), (5, [2, 5]), (9, [1, 3])]
 
 
 def test_the_training_set_fits_few_shapes_with_little_padding(rebuilt):
@@ -97,12 +94,6 @@ def test_no_other_choice_of_buckets_pads_less(lengths, count):
     assert padding(chosen) == min(padding(other) for other in others if other[-1] == max(lengths))
 
 
-def test_a_batch_moves_to_a_device_whole():
-    (batch,) = batches(pieces_of([3, 2]))
-    moved = batch.to("meta")
-    assert {tensor.device.type for tensor in (moved.frames, moved.mask, moved.indices)} == {"meta"}
-
-
 @pytest.mark.parametrize(
     ("pieces", "options", "words"),
     [
@@ -111,9 +102,6 @@ def test_a_batch_moves_to_a_device_whole():
         ([np.ones((2, 5)), np.ones((0, 5))], {}, r"piece 1 has shape \(0, 5\)"),
         ([np.ones((2, 5)), np.ones((2, 4))], {}, r"piece 1 has shape \(2, 4\)"),
         ([np.ones(5)], {}, r"piece 0 has shape \(5,\)"),
-        ([np.ones((2, 5))], {"pad_to": 1}, r"pad_to=\[1\] is too short for the longest piece, 2 frames"),
-        ([np.ones((2, 5))], {"pad_to": []}, "too short"),
-        ([np.ones((2, 5))], {"pad_to": 2, "buckets": 2}, "not both"),
         ([np.ones((2, 5))], {"buckets": 0}, "count 0"),
     ],
 )
