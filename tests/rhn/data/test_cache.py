@@ -64,21 +64,6 @@ def test_pickled_objects_in_the_cache_are_not_loaded(small_corpus, tmp_path):
     assert not marker.exists()
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(small_corpus, tmp_path, monkeypatch):
-    path = tmp_path / "chorales.npz"
-    cache.save(small_corpus, path)
-    before = path.read_bytes()
-
-    def full_disk(file, **arrays):
-        file.write(b"half")
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(np, "savez_compressed", full_disk)
-    cache.save(small_corpus, path)
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_the_name_changes_with_the_version_and_the_rule(cache_home):
     path = cache.cache_path("10.5.1", "a")
     assert path.parent == cache_home / "rhn"
