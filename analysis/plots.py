@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 
 from analysis.activity import GateActivity, SequenceActivity
 from analysis.damage import LesionTable
+from rhn.figures import BLUE, GREY, ORANGE
 from rhn.plots import drawable
 
-BLUE, ORANGE, RED, GREY = "#0072B2", "#E69F00", "#D55E00", "#666666"
 GATES = LinearSegmentedColormap.from_list("transform gate", ["#ffffff", "#ff0000"])  # gaps show the axes' grey
 CLOSED_TO_OPEN = ("#ffffff", "#ff9999", "#ff0000")
 GAP = 2  # steps between sequences that share their axes

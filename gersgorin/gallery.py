@@ -16,22 +16,11 @@ from matplotlib.figure import Figure
 from gersgorin import statements
 from gersgorin.discs import gersgorin_discs
 from gersgorin.inclusion import INCLUSION_SETS
-from gersgorin.plots import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    RED,
-    draw_comparison,
-    draw_run,
-    plot_products,
-    plot_spectrum,
-)
+from gersgorin.plots import draw_comparison, draw_run, plot_products, plot_spectrum
 from gersgorin.spectrum import eigenvalues, spectral_radius
 from rhn.command import run_command
 from rhn.errors import OutputError
-from rhn.figures import save_figure
+from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, save_figure
 from rhn.options import Arg
 from rhn.parsing import parse
 

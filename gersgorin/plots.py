@@ -1,7 +1,6 @@
 """Figures from records, without torch: spectra in their discs, and over time what the discs suggest beside what the products do.
 
-Every `plot_*` draws into the axes it is given and returns them. Colours are Okabe and Ito's, told apart by the colour-blind; in
-print the line styles and markers differ too.
+Every `plot_*` draws into the axes it is given and returns them. Line styles and markers differ where colours do.
 """
 
 import numpy as np
@@ -10,8 +9,8 @@ from matplotlib.figure import Figure
 
 from gersgorin._outline import discs_upper_curves, mirrored
 from gersgorin.record import SpectrumRecord
+from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 
-BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#666666"
 DISC_STYLES = {"row": {"color": BLUE, "linestyle": "-"}, "column": {"color": ORANGE, "linestyle": "--"}}
 
 

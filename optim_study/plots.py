@@ -17,19 +17,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from rhn.errors import InvalidInputError
+from rhn.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY
 from rhn.files import atomic_path
 
 from .records import Loss, Row, by_network
 
-COLORS = {
-    "rhn": "#0072B2",
-    "dt-rnn": "#D55E00",
-    "dts-rnn": "#009E73",
-    "rnn": "#E69F00",
-    "lstm": "#CC79A7",
-    "gru": "#56B4E9",
-}
-OTHERS = ("#000000", "#E69F00", "#CC79A7", "#56B4E9", "#F0E442")
+COLORS = {"rhn": BLUE, "dt-rnn": RED, "dts-rnn": GREEN, "rnn": ORANGE, "lstm": PURPLE, "gru": SKY}
+OTHERS = ("#000000", ORANGE, PURPLE, SKY, "#F0E442")
 STYLE = {
     "font.size": 9,
     "axes.spines.top": False,

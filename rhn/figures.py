@@ -1,4 +1,4 @@
-"""What figures of this toolkit share: their style, and how they are written."""
+"""What figures of this toolkit share: their colours, their style, and how they are written."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +9,8 @@ from rhn.files import atomic_path
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"  # Okabe and Ito's: told apart by the colour-blind
+PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#666666"
 SUFFIXES = (".png", ".svg", ".pdf")
 STYLE = {
     "font.size": 9,

@@ -12,10 +12,11 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter, LogFormatter, MaxNLocator
 
+from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
 from rhn.published import PTB_BY_DEPTH, PTB_WORDS
 from rhn.report import Curves, DepthPoint, sizes
 
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#666666")  # Okabe and Ito
+COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)
 MARKERS = "osD^vP*"
 LABELS = {"perplexity": "perplexity", "bits_per_character": "bits a character", "nll": "nats a frame"}
 PUBLISHED = {"rhn": "valid", "rhn, tied": "valid_tied"}  # the paper's series, and where `DepthRow` has them
