@@ -13,21 +13,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
-    """What a step descends and how."""
-
-    weight_decay: float = 0.0
-    weight_decay_form: Literal["loss", "shrink"] = "loss"
-    gradient_norm: float = 10.0
-    activation_regularization: float = 0.0
-    """Times the mean square of the dropped outputs (Merity et al. 2017), in nats a token."""
-    temporal_activation_regularization: float = 0.0
-    """Times the mean square of the outputs' differences between steps, in nats a token."""
-    skip_overflow: bool = False
-    """Leave the weights as they are where a gradient is not finite: float16 ends at 65504."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class LanguageConfig:
     """A training of a language model on a text.
 
@@ -150,11 +135,9 @@ class LanguageConfig:
         return Dropout(**{name: getattr(self, f"drop_{name}") for name in names}, gate_masks=self.gate_masks)
 
     @property
-    def step(self) -> Step:
-        """What a step of training descends and how."""
-        names = ("weight_decay", "weight_decay_form", "gradient_norm")
-        names += ("activation_regularization", "temporal_activation_regularization")
-        return Step(**{name: getattr(self, name) for name in names}, skip_overflow=self.precision == "mixed")
+    def skips_overflow(self) -> bool:
+        """Whether a step with a gradient that is not finite leaves the weights as they are: float16 ends at 65504."""
+        return self.precision == "mixed"
 
     @property
     def cell_options(self) -> dict:

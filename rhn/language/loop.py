@@ -20,7 +20,7 @@ from rhn.engine.stack import Stack
 from rhn.errors import DataError, DivergedError, InvalidInputError
 from rhn.language.averaging import Average
 from rhn.language.build import build_model
-from rhn.language.config import LanguageConfig, Step
+from rhn.language.config import LanguageConfig
 from rhn.language.evaluation import stack_nll, zero_states
 from rhn.language.step import training_step
 from rhn.language.windows import SHORTEST, epoch_windows, training_rows, window_of
@@ -133,7 +133,7 @@ class Training:
         for an epoch that has fewer.
         """
         bad = ~self._norm[: self._done].isfinite()
-        if self.config.step.skip_overflow:
+        if self.config.skips_overflow:
             long = self._done >= min(CHECK_EVERY, len(self._windows))
             bad = bad & long & bad[-CHECK_EVERY:].all(0)
         bad |= ~self._nll[: self._done].isfinite()
@@ -201,7 +201,7 @@ class Training:
         self._rate = torch.empty(len(stack), device=self.device, dtype=stack.dtype)
         changes = [*stack.weights.values(), *self._states]
         changes += self._average.tensors() if self._average else []
-        take = partial(_take, stack, self._states, self._average, self._rate, self.config.step)
+        take = partial(_take, stack, self._states, self._average, self._rate, self.config)
         self._step = captured(take, self.device, changes)
 
     def _keep(self, places: list[int]) -> None:
@@ -263,14 +263,14 @@ def _take(
     states: States,
     average: Average | None,
     rate: Tensor,
-    step: Step,
+    config: LanguageConfig,
     tokens: Tensor,
     masks: Masks,
     keep: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """One step of every model, in place: (nll (K,), norm (K,))."""
     before = states if keep is None else tuple(s * keep for s in states)
-    taken, _ = training_step(stack, tokens, before, masks, rate, step)
+    taken, _ = training_step(stack, tokens, before, masks, rate, config)
     for s, after in zip(states, taken.states, strict=True):
         s.copy_(after)
     if average:

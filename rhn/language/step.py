@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rhn.engine.stack import Stack, Weights
-from rhn.language.config import Step
+from rhn.language.config import LanguageConfig
 from rhn.language.losses import window_loss
 from rhn.models.dropout import Masks
 from rhn.models.language import States
@@ -32,7 +32,7 @@ class Taken(NamedTuple):
 
 
 def training_step(
-    stack: Stack, tokens: Tensor, states: States, masks: Masks, learning_rate: Tensor, step: Step
+    stack: Stack, tokens: Tensor, states: States, masks: Masks, learning_rate: Tensor, config: LanguageConfig
 ) -> tuple[Taken, Weights]:
     """Change the weights of a stack in place; returns what was found and the gradients as applied.
 
@@ -42,19 +42,19 @@ def training_step(
         masks: those of K models stacked, or of none.
         learning_rate: (K,).
     """
-    gradients, (nll, states) = stack.gradients_and(window_loss, (states, masks), tokens, step)
-    if step.weight_decay and step.weight_decay_form == "loss":
-        gradients = {name: g + step.weight_decay * stack.weights[name] for name, g in gradients.items()}
+    gradients, (nll, states) = stack.gradients_and(window_loss, (states, masks), tokens, config)
+    if config.weight_decay and config.weight_decay_form == "loss":
+        gradients = {name: g + config.weight_decay * stack.weights[name] for name, g in gradients.items()}
     norm = sum(sums(g.square()) for g in gradients.values()).sqrt()
-    scale = (step.gradient_norm / norm.clamp(min=step.gradient_norm)).to(learning_rate.dtype)
+    scale = (config.gradient_norm / norm.clamp(min=config.gradient_norm)).to(learning_rate.dtype)
     good = norm.isfinite()
     for name, w in stack.weights.items():
         one_each = (-1, *[1] * (w.dim() - 1))
         g = gradients[name] * scale.view(one_each)
-        gradients[name] = torch.where(good.view(one_each), g, 0) if step.skip_overflow else g
+        gradients[name] = torch.where(good.view(one_each), g, 0) if config.skips_overflow else g
         w.sub_(gradients[name] * learning_rate.view(one_each))
-        if step.weight_decay_form == "shrink":
-            w.mul_(torch.where(good, 1 - step.weight_decay, 1).to(w.dtype).view(one_each))
+        if config.weight_decay_form == "shrink":
+            w.mul_(torch.where(good, 1 - config.weight_decay, 1).to(w.dtype).view(one_each))
     return Taken(sums(nll) / tokens.shape[1], norm, states), gradients
 
 

@@ -8,7 +8,7 @@ from cases import assert_close
 from rhn.cells.masks import CellMasks
 from rhn.engine.stack import Stack
 from rhn.language.config import LanguageConfig
-from rhn.language.step import Step, training_step
+from rhn.language.step import training_step
 from rhn.models.dropout import Masks
 from rhn.models.language import LanguageModel
 from tests.rhn.language.official_language_model import Window, learning_rate
@@ -45,7 +45,9 @@ def test_two_windows_of_training_are_the_official_ones(tied, depth, layers, kern
         assert all((each.norm > gradient_norm) == clips for each in wanted)
 
         read, rates = tokens.T, torch.tensor(RATES, dtype=torch.float64)
-        taken, gradients = training_step(stack, read, our_states, stacked_masks(windows), rates, Step(**how))
+        taken, gradients = training_step(
+            stack, read, our_states, stacked_masks(windows), rates, LanguageConfig(corpus="text", **how)
+        )
         for k, each in enumerate(wanted):
             assert_same(taken.nll[k], each.loss, "loss")
             assert_same(taken.norm[k], each.norm, "gradient norm")
