@@ -34,6 +34,11 @@ def test_every_preset_is_complete_and_listed(listed):
         assert row["tied"] is getattr(config, "tied", False)
 
 
+def test_the_presets_of_chorales_are_as_large_as_the_papers_budget_buys():
+    assert [preset(f"jsb-depth-{depth}").hidden_size for depth in (1, 2, 4, 6)] == [215, 242, 257, 262]
+    assert preset("jsb-depth-4", "dt-rnn").transform_bias is None
+
+
 def test_the_table_has_a_line_for_each_preset(capsys):
     assert cli.main(["presets"]) == 0
     header, *rows = capsys.readouterr().out.partition("\n\n")[0].splitlines()

@@ -10,10 +10,9 @@ from rhn.checkpoints import load_checkpoint, read_metadata
 from rhn.chorales.config import ChoraleConfig
 from rhn.chorales.evaluation import evaluate
 from rhn.chorales.runs import train
-from rhn.data import Corpus, chorales
 from rhn.engine.initial import initial_model
 from rhn.errors import InvalidInputError
-from rhn.presets import preset
+from tests.rhn.pieces import shortest_chorales
 
 CONFIG = ChoraleConfig(
     cell="rhn", depth=2, hidden_size=5, learning_rate=0.3, init_std=0.1, transform_bias=-1.0, epochs=6, patience=3
@@ -22,9 +21,7 @@ CONFIG = ChoraleConfig(
 
 @pytest.fixture(scope="module")
 def corpus():
-    whole = chorales(progress=False)
-    train, valid, test = (sorted(pieces, key=len) for pieces in (whole.train, whole.valid, whole.test))
-    return Corpus(train=train[:33], valid=valid[:4], test=test[:3], source="the shortest chorales")
+    return shortest_chorales(33)
 
 
 @pytest.fixture(scope="module")
@@ -80,18 +77,6 @@ def test_a_diverged_run_says_so_and_keeps_a_finite_model(corpus, tmp_path):
     assert np.isfinite([result.train_nll, result.valid_nll, result.test_nll]).all()
     assert lines(tmp_path)[-1]["train_nll"] is None
     assert load_checkpoint(tmp_path / "best.safetensors").hidden_size == 5
-
-
-@pytest.mark.parametrize(("depth", "hidden_size"), [(1, 215), (2, 242), (4, 257), (6, 262)])
-def test_the_presets_have_the_paper_s_networks(depth, hidden_size):
-    config = preset(f"jsb-depth-{depth}")
-    assert (config.depth, config.hidden_size, config.cell, config.momentum) == (depth, hidden_size, "rhn", 0.9)
-
-
-def test_a_cell_without_gates_has_no_transform_bias_and_a_mistyped_preset_is_helped():
-    assert preset("jsb-depth-4", "dt-rnn").transform_bias is None
-    with pytest.raises(InvalidInputError, match="did you mean 'jsb-depth-6'"):
-        preset("jsb_dept_6")
 
 
 OUT_OF_RANGE = {

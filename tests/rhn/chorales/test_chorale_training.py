@@ -13,21 +13,19 @@ from rhn.cells import CELLS
 from rhn.chorales.batches import evaluation_batches, predicted_frames, training_batches
 from rhn.chorales.evaluation import evaluate
 from rhn.chorales.loop import Plan, Training
-from rhn.data import Corpus, chorales
 from rhn.engine.memory import weight_bytes
 from rhn.engine.seeds import batch_order, weights_generator
 from rhn.engine.slots import places_to_keep
 from rhn.engine.state import TrialState
 from rhn.errors import DataError, InvalidInputError
 from rhn.models import PolyphonicModel
+from tests.rhn.pieces import shortest_chorales
 
 
 @pytest.fixture(scope="module")
 def corpus():
     """The shortest chorales, 37 to train on, so that the last batch has 5."""
-    whole = chorales(progress=False)
-    train, valid, test = (sorted(pieces, key=len) for pieces in (whole.train, whole.valid, whole.test))
-    return Corpus(train=train[:37], valid=valid[:6], test=test[:3], source="the shortest chorales")
+    return shortest_chorales(37, 6)
 
 
 def model(number=0, cell="rhn", *, depth=2, hidden_size=6, dtype=torch.float32, **options):

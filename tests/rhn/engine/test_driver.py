@@ -15,14 +15,13 @@ import pytest
 from rhn.checkpoints import read_metadata
 from rhn.chorales import runs as chorales
 from rhn.chorales.config import ChoraleConfig
-from rhn.data import Corpus
-from rhn.data import chorales as rebuilt_chorales
 from rhn.engine import driver
 from rhn.engine.folder import held
 from rhn.engine.state import write_state
 from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.interrupts import Interrupted
 from rhn.language import runs as language
+from tests.rhn.pieces import shortest_chorales
 from tests.rhn.texts import SMALL, small_corpus
 
 
@@ -47,13 +46,11 @@ def task(request):
         corpus = small_corpus(40)
         other = replace(corpus, checksum="1" * 64)
         return Task(language.train, SMALL, corpus, (other, {"hidden_size": 10**9}))
-    whole = rebuilt_chorales(progress=False)
-    train, valid, test = (sorted(pieces, key=len) for pieces in (whole.train, whole.valid, whole.test))
     config = ChoraleConfig(
         cell="rhn", depth=2, hidden_size=5, learning_rate=0.3, init_std=0.1, transform_bias=-1.0, epochs=5, patience=3
     )
-    corpus, other = (Corpus(train=train[k:33], valid=valid[:4], test=test[:3], source="the shortest") for k in (0, 1))
-    return Task(chorales.train, config, corpus, (other, {"cell": "gru", "depth": 1}))
+    other = shortest_chorales(33, skip=1)
+    return Task(chorales.train, config, shortest_chorales(33), (other, {"cell": "gru", "depth": 1}))
 
 
 @pytest.fixture(scope="module")
