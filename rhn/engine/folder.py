@@ -16,7 +16,7 @@ def held(folder: Path) -> Iterator[None]:
     """The folder, made where it was missing, for this process alone; what killed ones left half written is removed."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
+        lock = (folder / ".lock").open("a")  # a file of the user's keeps what is in it
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -60,8 +60,9 @@ def require_same_training(path: Path, config, wanted: dict, free: Collection[str
         if there.get(name) != value and name not in free
     ]
     if differences:
+        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
         raise InvalidInputError(
-            f"{path.parent} holds another training: {', '.join(differences)}; give the same values or another --out"
+            f"{path.parent} holds another training: {', '.join(differences[:3])}{more}; give the same values or another --out"
         )
     if found != wanted:
         _write(path, wanted)

@@ -162,14 +162,20 @@ def test_another_training_is_refused(task, whole):
 def test_what_is_no_trainings_is_not_overwritten(name, task, tmp_path):
     """A study keeps its best network under the name that a training gives it."""
     (tmp_path / name).write_text("a study's")
+    (tmp_path / ".lock").write_text("its lock")
     with pytest.raises(InvalidInputError, match=rf"holds {name} but no config\.json of a training"):
         task.train(tmp_path)
-    assert contents(tmp_path) == {name: b"a study's"}
+    assert contents(tmp_path) == {name: b"a study's", ".lock": b"its lock"}
+    (tmp_path / name).unlink()
+    task.train(tmp_path, max_minutes=0)
+    assert (tmp_path / ".lock").read_text() == "its lock"
 
 
 def test_what_cannot_be_built_leaves_no_folder(task, tmp_path):
     with pytest.raises(InvalidInputError, match=r"cannot be built|transform_bias"):
         task.train(tmp_path / "run", **task.others[1])
+    with pytest.raises(InvalidInputError, match="100000 threads were asked for"):
+        task.train(tmp_path / "run", threads=100_000)
     assert not (tmp_path / "run").exists()
 
 
