@@ -65,6 +65,11 @@ def cell_name(factory: str | Callable[..., nn.Module]) -> str:
     return next(ours, f"{factory.__module__}:{factory.__qualname__}")
 
 
+def cell_options(cell: nn.Module, given: dict) -> dict:
+    """The options that a cell was built with, defaults too: a file goes on meaning the same when a default changes."""
+    return {name: getattr(cell, name, given.get(name)) for name in (*getattr(cell, "options", ()), *given)}
+
+
 def from_file(model: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     """Builds what a checkpoint describes, a model of one of our cells: a file must not decide what is imported.
 
@@ -77,6 +82,8 @@ def from_file(model: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
                 f"its cell {cell!r} is none of ours, and a file does not decide which code runs: name it with --cell, "
                 "or in Python load_checkpoint(path, factory=rhn.models.with_cell(...))"
             )
+        if cell == "irnn":
+            config.setdefault("nonlinearity", "tanh")  # a file that does not say is older than the ReLU
         return model(cell, **config)
 
     return build

@@ -20,7 +20,7 @@ from rhn.cells import Initialization
 from rhn.cells.base import positive
 from rhn.errors import InvalidInputError
 from rhn.kernels import softmax_nll
-from rhn.models.building import cell_name, layer_count, stacked_cells
+from rhn.models.building import cell_name, cell_options, layer_count, stacked_cells
 from rhn.models.dropout import Masks
 
 States = tuple[Tensor, ...]
@@ -139,8 +139,12 @@ class LanguageModel(nn.Module):
     def config(self) -> dict:
         """Constructor arguments that rebuild this model, JSON-ready (device and dtype apart)."""
         names = ("vocabulary_size", "hidden_size", "depth", "layers", "embedding_size", "tied")
-        options = {name: getattr(self.cells[0], name, value) for name, value in self.options.items()}
-        return {"cell": self.cell, **{name: getattr(self, name) for name in names}, "init": str(self.init), **options}
+        return {
+            "cell": self.cell,
+            **{name: getattr(self, name) for name in names},
+            "init": str(self.init),
+            **cell_options(self.cells[0], self.options),
+        }
 
     def extra_repr(self) -> str:
         words = f"cell={self.cell!r}, vocabulary_size={self.vocabulary_size}, embedding_size={self.embedding_size}"

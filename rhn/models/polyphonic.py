@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rhn.cells import Initialization
 from rhn.cells.base import positive
 from rhn.kernels.bernoulli import frame_nll
-from rhn.models.building import cell_name, draw, layer_count, stacked_cells
+from rhn.models.building import cell_name, cell_options, draw, layer_count, stacked_cells
 
 
 class PolyphonicModel(nn.Module):
@@ -80,8 +80,7 @@ class PolyphonicModel(nn.Module):
     def config(self) -> dict:
         """Constructor arguments that rebuild this model, JSON-ready (device and dtype apart)."""
         sizes = {name: getattr(self, name) for name in ("hidden_size", "depth", "input_size", "output_size", "layers")}
-        options = {name: getattr(self.cells[0], name, value) for name, value in self.options.items()}
-        return {"cell": self.cell, **sizes, "init": str(self.init), **options}
+        return {"cell": self.cell, **sizes, "init": str(self.init), **cell_options(self.cells[0], self.options)}
 
     def extra_repr(self) -> str:
         return f"cell={self.cell!r}, init={str(self.init)!r}"

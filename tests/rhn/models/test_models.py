@@ -219,6 +219,18 @@ def test_loading_imports_nothing_that_a_file_names(build, tmp_path, monkeypatch)
     assert "intruder" not in sys.modules
 
 
+def test_a_file_keeps_the_options_that_were_defaults_when_it_was_written(tmp_path):
+    assert model("irnn").config()["nonlinearity"] == "relu" and model("rhn").config()["coupled"] is True
+    path, tanh = tmp_path / "m.safetensors", model("irnn", nonlinearity="tanh")
+    save_checkpoint(path, tanh)
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["rhn"])
+    del header["config"]["nonlinearity"]  # as files were written when an IRNN was tanh
+    save_file(load_file(path), path, {"rhn": json.dumps(header)})
+    x = frames()
+    assert torch.equal(load_checkpoint(path)(x), tanh(x))
+
+
 def test_a_file_that_promises_a_million_layers_costs_nothing(tmp_path):
     with pytest.raises(CheckpointError, match="at most"):
         load_checkpoint(forged(model(), tmp_path / "m.safetensors", layers=10**6))
