@@ -134,8 +134,10 @@ def weights_file(path: str | Path) -> Path:
         return Path(path)
     if (best := (path := Path(path)) / BEST).is_file():
         return best
-    if several := sorted(path.glob(f"*/{BEST}")):
-        raise CheckpointError(f"{path} holds several networks: give one of them, such as {several[0].parent}")
+    if others := sorted(path.glob(f"*/{BEST}")):
+        raise CheckpointError(
+            f"{path} holds no {BEST} itself: give the folder of one network, such as {others[0].parent}"
+        )
     raise CheckpointError(f"{path} holds no {BEST}: expected a checkpoint, or the folder of a training that has one")
 
 

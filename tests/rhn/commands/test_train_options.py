@@ -1,0 +1,124 @@
+"""What `rhn train` starts from: presets, files and options; `--print-config` and `--help` show it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import asdict, replace
+
+import pytest
+
+from rhn import cli
+from rhn.presets import PRESETS, preset
+
+
+@pytest.fixture
+def configuration(answer):
+    """configuration(*words) that `rhn train` would use."""
+    return lambda *words: answer("train", *words, "--print-config")
+
+
+def shown(capsys, *words) -> str:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*words, "--help"])
+    assert ended.value.code == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("name", ["jsb-depth-6", "ptb-sota"])
+def test_every_field_of_a_configuration_is_an_option_with_the_preset_s_value(name, capsys):
+    text = shown(capsys, "train", name)
+    for field, value in asdict(preset(name)).items():
+        option = f"--{field.replace('_', '-')}\\b"
+        assert re.search(rf"{option}.*?\(default: {re.escape(str(value))}\)", text), field
+
+
+@pytest.mark.parametrize("command", ["train", "train ptb-sota", "evaluate", "generate", "resume"])
+def test_help_shows_one_default_an_option(command, capsys):
+    text = shown(capsys, *command.split())
+    assert "(default: " in text and not re.search(r"\(default: [^()]*\)\.? \(default", text)
+    assert command == "train ptb-sota" or "None" not in text
+
+
+def test_what_print_config_prints_config_reads(tmp_path, capsys):
+    for name in PRESETS:
+        for options, given in ((), {}), (("--hidden-size", "7", "--seed", "3"), {"hidden_size": 7, "seed": 3}):
+            assert cli.main(["train", name, *options, "--print-config"]) == 0
+            printed = capsys.readouterr().out
+            assert json.loads(printed) == asdict(replace(preset(name), **given))
+            (tmp_path / "config.json").write_text(printed)
+            assert cli.main(["train", "--config", str(tmp_path / "config.json"), "--print-config"]) == 0
+            assert capsys.readouterr().out == printed
+
+
+def test_what_differs_from_the_preset_is_said_beside_the_configuration(small_text, capsys):
+    def said(*words):
+        assert cli.main(["train", *map(str, words), "--print-config"]) == 0
+        return capsys.readouterr().err.splitlines()
+
+    assert said("ptb-sota", "--learning-rate", 0.5) == [
+        "learning_rate is 0.5, the preset's is 0.2",
+        "parameters: 23482400",
+    ]
+    own = ("ptb-depth-1", "--words", "--hidden-size", 5)
+    assert said(*own)[-1] == "parameters: as many as the text of --data makes"
+    words = 9 * (5 + 5 + 1) + 2 * 5 * (5 + 5 + 1)  # 8 words and <eos>: embedding, output, its bias; H and T
+    assert said(*own, "--data", small_text)[-1] == f"parameters: {words}"
+
+
+@pytest.mark.parametrize(("flag", "tied"), [("--tied", True), ("--no-tied", False)])
+def test_a_flag_can_be_given_whatever_the_preset_says(flag, tied, configuration):
+    assert [configuration(name, flag)["tied"] for name in ("ptb-sota", "ptb-depth-10")] == [tied, tied]
+
+
+@pytest.mark.parametrize("words", [["--words"], ["--no-tied"], ["--tied", "--window=9"], ["--out", "ptb-sota"]])
+def test_the_preset_may_stand_after_options(words, configuration):
+    found = configuration(*words, "ptb-depth-3", "--hidden_size", 8)
+    assert (found["depth"], found["hidden_size"]) == (3, 8)
+
+
+def test_another_cell_gets_the_preset_s_budget_and_a_bias_where_it_has_gates(configuration):
+    for name in ("jsb-depth-1", "ptb-depth-1"):
+        assert configuration(name, "--cell", "lstm")["transform_bias"] is None
+        assert configuration(name, "--cell", "rhn") == asdict(preset(name))
+    assert (
+        configuration("jsb-depth-2", "--cell", "dt-rnn")["hidden_size"] == preset("jsb-depth-2", "dt-rnn").hidden_size
+    )
+
+
+def test_a_configuration_file_stands_for_a_preset_or_on_top_of_one(task, trained, tmp_path, configuration):
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps({"preset": "ptb-depth-5", "hidden_size": 50, "cell": "dt-rnn", "drop_input": 0}))
+    found = configuration("--config", file, "--layers", "2")
+    assert (found["depth"], found["hidden_size"], found["layers"], found["window"]) == (5, 50, 2, 35)
+    assert (found["cell"], found["transform_bias"], found["drop_input"]) == ("dt-rnn", None, 0)
+    kept = json.loads((trained(task) / "config.json").read_text())
+    assert configuration("--config", trained(task) / "config.json").items() <= kept.items()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "is no configuration"),
+        ('{"preset": "ptb-soto"}', "did you mean 'ptb-sota'"),
+        ('{"preset": "ptb-sota", "hidden_sise": 3}', "did you mean 'hidden_size'"),
+        ('{"preset": "ptb-sota", "hidden_size": "3"}', 'hidden_size is "3", expected a whole number'),
+        ('{"preset": "ptb-sota", "tied": 1}', "tied is 1, expected True or False"),
+        ('{"preset": "ptb-sota", "depth": 0}', "depth is 0, expected 1 or more"),
+        ('{"corpus": "brown"}', "corpus is brown, expected one of ptb"),
+        ('{"cell": "rhn"}', "is not a whole configuration"),
+    ],
+)
+def test_a_configuration_file_that_cannot_be_used_is_refused(content, message, tmp_path, refused):
+    (tmp_path / "mine.json").write_text(content)
+    refused(["train", "--config", tmp_path / "mine.json", "--print-config"], message)
+
+
+def test_help_is_printed_without_loading_torch():
+    code = "import sys, rhn.cli\ntry: rhn.cli.main(['train', '--help'])\nfinally: assert 'torch' not in sys.modules"
+    environment = os.environ | {"COLUMNS": "100"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert run.returncode == 0, run.stderr
+    assert "--out DIR" in run.stdout and "ptb-sota" in run.stdout

@@ -1,0 +1,113 @@
+"""`rhn evaluate`, `rhn sample` and `rhn generate`: a folder means its best weights, and each method says which it was."""
+
+import math
+
+import pytest
+from test_trainings import metrics
+
+from rhn import cli
+from rhn.checkpoints import load_checkpoint, save_checkpoint
+from rhn.data import chorales
+from rhn.data.text import read_text
+from rhn.language import monte_carlo
+from rhn.language.dynamic import dynamic_score
+from rhn.language.trained import load_text_model
+
+
+def test_a_folder_means_its_best_weights_and_its_data_is_known(task, trained, answer, refused, tmp_path):
+    folder = trained(task)
+    found = answer("evaluate", folder, "--json")
+    for words in ([folder / "best.safetensors"], [folder, "--data", task.data]):
+        assert answer("evaluate", *words, "--json") == found
+    refused(["evaluate", tmp_path], "holds no best.safetensors")
+    refused(["evaluate", folder.parent], f"give the folder of one network, such as {folder}")
+
+
+def test_a_model_of_chorales_is_evaluated_at_full_precision(music, trained, answer):
+    last = min(metrics(trained(music)), key=lambda line: line["valid_nll"])
+    for split in ("train", "valid"):
+        found = answer("evaluate", trained(music), "--split", split, "--json")
+        assert list(found) == ["nll", "split", "frames"]
+        assert (found["nll"], found["split"]) == (last[f"{split}_nll"], split)
+    pieces = chorales(music.data).valid
+    assert found["frames"] == sum(map(len, pieces)) - len(pieces)
+
+
+def test_evaluation_gives_the_validation_perplexity_of_the_training(prose, trained, answer):
+    best = min(line["valid_perplexity"] for line in metrics(trained(prose)))
+    rows = answer("evaluate", trained(prose), "--split", "valid", "--batch-size", 4, "--json")
+    assert rows["perplexity"] == pytest.approx(best, rel=1e-6)
+    whole = answer("evaluate", trained(prose), "--split", "valid", "--json")
+    assert list(whole) == ["nll", "perplexity", "split", "tokens"]
+    assert whole["perplexity"] == pytest.approx(math.exp(whole["nll"])) and whole["tokens"] == 40 * 6 - 1
+
+
+def test_characters_are_measured_in_bits(small_text, tmp_path, answer):
+    command = ["train", "ptb-depth-1", "--characters", "--data", small_text, "--out", tmp_path, "--epochs", 1]
+    assert cli.main(list(map(str, [*command, "--hidden-size", 6, "--window", 8, "--batch-size", 4]))) == 0
+    found = answer("evaluate", tmp_path, "--json")
+    assert list(found) == ["nll", "bits_per_character", "split", "tokens"]
+    assert found["bits_per_character"] == pytest.approx(found["nll"] / math.log(2))
+    assert "valid_bits_per_character" in metrics(tmp_path)[0]
+
+
+def test_each_way_of_evaluating_says_which_it_was(prose, trained, answer):
+    def found(*options):
+        return answer("evaluate", trained(prose), "--json", "--max-tokens", 60, *options)
+
+    plain, mc, official, dynamic = (found(*o) for o in ((), ("--mc", 3), ("--mc-official", 3), ("--dynamic",)))
+    assert plain["tokens"] == 59
+    assert (mc["method"], mc["samples"], mc["tokens"]) == ("mc", 3, 59)
+    assert mc == found("--mc", 3, "--seed", 0) != found("--mc", 3, "--seed", 2)
+    assert (official["method"], official["samples"]) == ("mc-official", 3)
+    assert dynamic["method"] == "dynamic"
+    assert len({result["nll"] for result in (plain, mc, official, dynamic)}) == 4
+
+
+def test_dynamic_evaluation_learns_its_rates_from_what_was_trained_on(prose, tmp_path, answer):
+    assert prose.train(tmp_path, "--max-tokens", 200, "--epochs", 1) == 0
+    trained, corpus = load_text_model(tmp_path), read_text("text", prose.data, max_tokens=200)
+    wanted = dynamic_score(trained.model, corpus.test.head(60), corpus.train)
+    found = answer("evaluate", tmp_path, "--dynamic", "--max-tokens", 60, "--json")
+    assert found["nll"] == pytest.approx(wanted.nll, rel=1e-6)
+    whole = dynamic_score(trained.model, corpus.test.head(60), read_text("text", prose.data).train)
+    assert found["nll"] != pytest.approx(whole.nll, rel=1e-6)
+
+
+def test_official_samples_that_are_all_rejected_name_the_option_to_use(prose, trained, monkeypatch, refused):
+    monkeypatch.setattr(monte_carlo, "ACCEPTED", 1.0)  # no perplexity is below
+    refused(["evaluate", trained(prose), "--max-tokens", 9, "--mc-official", 120], "with --mc 120")
+
+
+def test_the_best_temperature_is_no_worse_than_1_on_the_validation_text(prose, trained, answer):
+    command = ("evaluate", trained(prose), "--split", "valid", "--json")
+    found = answer(*command, "--temperature", "auto")
+    assert 0.8 <= found["temperature"] <= 1.2
+    assert found["nll"] <= answer(*command)["nll"]
+    assert answer(*command, "--temperature", found["temperature"]) == found
+
+
+@pytest.mark.parametrize("suffix", ["mid", "musicxml"])
+def test_a_chorale_is_sampled_into_a_file(suffix, music, trained, tmp_path, capsys):
+    output = tmp_path / f"chorale.{suffix}"
+    command = ["sample", str(trained(music)), "--output", str(output), "--bars", "2"]
+    assert cli.main([*command, "--temperature", "0.8", "--seed", "3"]) == 0
+    assert str(output) in capsys.readouterr().out
+    assert output.read_bytes()[:5] in (b"MThd\0", b"<?xml")
+
+
+def test_generated_text_is_a_function_of_the_seed(prose, trained, capsys):
+    def generated(*options):
+        capsys.readouterr()
+        assert cli.main(["generate", str(trained(prose)), "--length", "12", *options]) == 0
+        return capsys.readouterr().out
+
+    first = generated("--prompt", "the cat", "--seed", "3")
+    assert first.startswith("the cat")
+    assert generated("--prompt", "the cat", "--seed", "3") == first != generated("--prompt", "the cat", "--seed", "4")
+    assert generated("--top-k", "1", "--seed", "1") == generated("--top-k", "1", "--seed", "2")
+
+
+def test_a_checkpoint_without_its_vocabulary_is_refused(prose, trained, tmp_path, refused):
+    bare = save_checkpoint(tmp_path / "bare.safetensors", load_checkpoint(trained(prose)))
+    refused(["generate", bare], "does not say how it was trained")

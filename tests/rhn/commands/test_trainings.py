@@ -1,0 +1,175 @@
+"""`rhn train` and `rhn resume`, of chorales and of texts alike: killed, stopped, prolonged, and what they print."""
+
+import json
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from rhn import cli
+from rhn.engine.state import read_state, write_state
+from rhn.language import progress
+
+PTB = Path(__file__).resolve().parents[4] / "shared" / "data" / "ptb"
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_same_run(one, other):
+    assert (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
+    names = sorted(path.name for path in other.glob("*.safetensors"))
+    assert sorted(path.name for path in one.glob("*.safetensors")) == names and len(names) > 1
+    for name in names:
+        ours, theirs = load_file(one / name), load_file(other / name)
+        assert ours.keys() == theirs.keys()
+        assert all(ours[key].equal(theirs[key]) for key in ours), name
+
+
+def test_a_killed_training_goes_on_to_the_same_bits(task, until, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert task.train(whole, "--epochs", 40) == 0
+    for lines, words in ((3, task.command(killed, "--epochs", 40)), (15, ["resume", killed])):
+        process = until(words, killed / "metrics.jsonl", lines)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    assert task.train(killed, "--epochs", 40) == 0
+    assert_same_run(killed, whole)
+
+
+def test_a_training_killed_before_its_first_epoch_knows_where_its_data_is(task, until, tmp_path):
+    config = tmp_path / "run" / "config.json"
+    words = [word if word != str(task.data) else task.data.name for word in task.command(tmp_path / "run")]
+    process = until(words, config, 1, cwd=task.data.parent)
+    process.kill()
+    process.communicate()
+    assert cli.main(["resume", str(tmp_path / "run")]) == 0  # from another folder
+    assert metrics(tmp_path / "run")[-1]["epoch"] == 3
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(task, until, tmp_path):
+    process = until(task.command(tmp_path, "--epochs", 100_000), tmp_path / "metrics.jsonl", 3)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"saved; rhn resume {tmp_path} goes on" in said and "Traceback" not in said
+
+
+def test_time_that_runs_out_is_no_failure_and_more_epochs_can_be_asked_for(task, trained, tmp_path, capsys):
+    assert task.train(tmp_path, "--epochs", 2, "--max-minutes", 0) == 0
+    assert f"rhn resume {tmp_path} goes on" in capsys.readouterr().out
+    assert len(metrics(tmp_path)) < 3
+    assert cli.main(["resume", str(tmp_path), "--max-minutes", "0"]) == 0
+    assert cli.main(["resume", str(tmp_path)]) == 0
+    assert cli.main(["resume", str(tmp_path), "--epochs", "3"]) == 0
+    assert_same_run(tmp_path, trained(task))
+
+
+def test_results_go_to_stdout(task, trained, capsys):
+    assert task.train(trained(task)) == 0  # again: nothing is left to do
+    said = capsys.readouterr()
+    assert str(trained(task)) in said.out and said.err == ""
+    assert task.train(trained(task), "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["epochs"], found["finished"], bool(found["diverged"])) == (3, True, False)
+
+
+def test_a_text_s_training_says_what_it_came_to_and_what_to_do_next(prose, tmp_path, answer, capsys):
+    assert prose.train(tmp_path) == 0
+    said = capsys.readouterr()
+    assert f"next: rhn evaluate {tmp_path} --split test\n" in said.out
+    assert [line.split()[:2] for line in said.err.splitlines()] == [["epoch", f"{k}/3"] for k in (1, 2, 3)]
+    found = answer(*prose.command(tmp_path, "--json"))
+    best = min(metrics(tmp_path), key=lambda line: line["valid_perplexity"])
+    names = ("valid_perplexity", "train_perplexity")
+    assert [found["best_epoch"], *(found[name] for name in names)] == [best["epoch"], *(best[name] for name in names)]
+
+
+def test_a_cell_of_the_user_s_own_is_imported_only_where_it_is_named(task, tmp_path, monkeypatch, refused):
+    (tmp_path / "mycells.py").write_text("from rhn.cells import DTRNN\n\n\nclass Mine(DTRNN):\n    pass\n")
+    monkeypatch.chdir(tmp_path)
+    assert task.train("run", "--cell", "mycells:Mine") == 0
+    for again in ("evaluate", "resume"):
+        refused([again, "run"], "cell of the user's own: add --cell mycells:Mine to import it")
+        assert cli.main([again, "run", "--cell", "mycells:Mine"]) == 0
+
+
+def test_data_that_was_moved_is_said_once(prose, tmp_path, refused):
+    moved, run = shutil.copytree(prose.data, tmp_path / "moved"), tmp_path / "run"
+    assert prose.train(run, "--max-minutes", 0) == 0
+    config = run / "config.json"
+    config.write_text(config.read_text().replace(str(prose.data), str(tmp_path / "gone")))
+    refused(["resume", run], f"{tmp_path / 'gone'}: no such file or folder")
+    assert cli.main(["resume", str(run), "--data", str(moved), "--max-minutes", "0"]) == 0
+    assert cli.main(["resume", str(run)]) == 0
+    config.write_text(config.read_text().replace(f'"{moved}"', "3"))
+    refused(["resume", run], "does not say where the data is: give --data")
+
+
+def test_what_a_study_made_is_not_overwritten(music, trained, tmp_path, refused):
+    best = Path(shutil.copy(trained(music) / "best.safetensors", tmp_path))
+    refused(music.command(tmp_path), "best.safetensors but no config.json of a training")
+    assert best.read_bytes() == (trained(music) / "best.safetensors").read_bytes() and list(tmp_path.iterdir()) == [
+        best
+    ]
+
+
+def test_seeds_side_by_side_have_the_numbers_that_each_has_alone(prose, trained, answer, tmp_path):
+    found = answer(*prose.command(tmp_path / "out", "--seeds", 2, "--json"))["seeds"]
+    assert [row["seed"] for row in found] == [0, 1]
+    assert prose.train(tmp_path / "alone", "--seed", 1) == 0
+    for place, alone in ((0, trained(prose)), (1, tmp_path / "alone")):
+        folder = tmp_path / "out" / f"seed-{place}"
+        assert found[place]["checkpoint"] == str(folder / "best.safetensors") and (folder / "last.safetensors").exists()
+        for ours, theirs in zip(metrics(folder), metrics(alone), strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-4)
+        assert answer("evaluate", folder, "--json") == answer("evaluate", folder, "--data", prose.data, "--json")
+    assert metrics(tmp_path / "out" / "seed-0") != metrics(tmp_path / "out" / "seed-1")
+
+
+def test_a_diverged_training_names_the_step_and_the_last_good_checkpoint(prose, tmp_path, refused):
+    refused(prose.command(tmp_path / "out", "--learning-rate", 1e30), "no epoch was finished before")
+    good = tmp_path / "late"
+    assert prose.train(good, "--epochs", 1, "--lr-decay", 1, "--decay-after", 0) == 0
+    arrays, metadata = read_state(good / "state.safetensors")
+    arrays["weights.output_bias"][..., 0] = float("inf")
+    write_state(good / "state.safetensors", arrays, metadata)
+    refused(["resume", good, "--epochs", 2], f"the last good weights are in {good / 'best.safetensors'}")
+
+
+def test_a_terminal_shows_speed_loss_and_time_left(prose, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "PAUSE", 0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert prose.train(tmp_path) == 0
+    said = capsys.readouterr().err
+    for word in ("epoch 3/3", "tokens/s", "perplexity", "gradient norm", "learning rate 0.1", "valid", "left"):
+        assert word in said
+    assert "nan" not in said
+
+
+def test_tensorboard_events_are_written_or_the_package_is_named(prose, tmp_path, refused):
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        refused(prose.command(tmp_path / "out", "--tensorboard"), "pip install 'rhn-toolkit[tensorboard]'")
+    else:
+        assert prose.train(tmp_path / "out", "--tensorboard") == 0
+        assert list((tmp_path / "out" / "tensorboard").rglob("events.*"))
+
+
+def test_penn_treebank_is_trained_and_evaluated(tmp_path, answer):
+    if not PTB.exists():
+        pytest.skip(f"Penn Treebank is not at {PTB}")
+    command = ["train", "ptb-depth-2", "--data", str(PTB), "--out", str(tmp_path), "--max-tokens", "2000"]
+    assert cli.main([*command, "--hidden-size", "8", "--epochs", "1"]) == 0
+    with safe_open(tmp_path / "best.safetensors", "pt") as file:
+        assert file.get_slice("embedding").get_shape() == [10_000, 8]
+    found = answer("evaluate", tmp_path, "--max-tokens", 500, "--json")
+    assert found["tokens"] == 499 and found["perplexity"] < 10_000  # less than guessing
