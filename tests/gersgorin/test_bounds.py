@@ -167,17 +167,14 @@ def test_torchs_modules_by_conversion():
         assert norm_bound(kind(3, 5)) > 0
 
 
-@pytest.mark.parametrize("state_bound", [-1e-9, float("nan")])
-def test_a_states_bound_is_not_negative(state_bound):
-    with pytest.raises(InvalidInputError, match="state_bound must be a number of at least 0"):
-        norm_bound(RNN(3, 4), state_bound)
-
-
-def test_a_cell_without_a_bound_says_so():
+def test_a_negative_bound_of_the_states_and_a_cell_without_a_bound_are_refused():
     class Own(Cell):
         def step(self, x, s):
             return s
 
+    for state_bound in (-1e-9, float("nan")):
+        with pytest.raises(InvalidInputError, match="state_bound must be a number of at least 0"):
+            norm_bound(RNN(3, 4), state_bound)
     for cell in (Own(3, 4), nn.Linear(3, 4), lambda x, s: s):
         with pytest.raises(InvalidInputError, match="has no norm_bound"):
             norm_bound(cell)

@@ -1,6 +1,7 @@
 """Products over many steps, against exact integer arithmetic; what single spectra cannot say; exponents of known systems."""
 
 import math
+from functools import reduce
 
 import numpy as np
 import pytest
@@ -20,13 +21,6 @@ from gersgorin.spectrum import spectral_radius
 from rhn.errors import InvalidInputError
 
 LOOP = torch.tensor([[0.0, 2.0], [0.0, 0.0]], dtype=torch.float64)
-
-
-def plain_product(A: torch.Tensor) -> torch.Tensor:
-    P = torch.eye(A.shape[-1], dtype=A.dtype).expand(A.shape[1:])
-    for step in A:
-        P = step @ P
-    return P
 
 
 def exact_product(integers: np.ndarray) -> tuple[np.ndarray, int]:
@@ -77,7 +71,7 @@ def test_five_thousand_steps_against_exact_integers(shift):
 def test_short_products_are_the_plain_ones(A, steps):
     sequence = torch.stack([A if t % 2 == 0 else A.T for t in range(steps)])
     P, log_scale = jacobian_product(sequence)
-    expected = plain_product(sequence)
+    expected = reduce(lambda P, step: step @ P, sequence)
     tolerance = 1e-13 * float(torch.linalg.matrix_norm(A)) ** steps
     torch.testing.assert_close(P * log_scale.exp(), expected, rtol=1e-13, atol=tolerance)
     assert (P == 0).all() or 0.5 <= P.abs().max() < 1
@@ -104,22 +98,14 @@ def test_extreme_entries_neither_overflow_nor_vanish(extreme):
 def test_a_batch_equals_its_sequences():
     A = torch.randn(6, 2, 3, 4, 4, dtype=torch.float64)
     A[2, 1, 2] = 0  # one product vanishes, the others go on
-    P, log_scale = jacobian_product(A)
-    assert (P.shape, log_scale.shape) == ((2, 3, 4, 4), (2, 3))
-    for function in (
-        lambda A: jacobian_product(A)[0],
-        lambda A: jacobian_product(A)[1],
-        finite_time_exponent,
-        lyapunov_exponents,
-    ):
+    product, log_scale = (lambda A, k=k: jacobian_product(A)[k] for k in (0, 1))
+    for function in (product, log_scale, finite_time_exponent, lyapunov_exponents):
         whole = function(A)
         for i, j in np.ndindex(2, 3):
             torch.testing.assert_close(whole[i, j], function(A[:, i, j]))
     norms = cumulative_log_norms(A)
-    assert norms.shape == (6, 2, 3)
-    assert not norms.isnan().any()
-    assert (norms[2:, 1, 2] == -torch.inf).all()
-    assert norms[:, 0].isfinite().all()
+    assert norms.shape == (6, 2, 3) and not norms.isnan().any()
+    assert (norms[2:, 1, 2] == -torch.inf).all() and norms[:, 0].isfinite().all()
 
 
 def test_no_steps():

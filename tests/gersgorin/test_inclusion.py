@@ -84,19 +84,6 @@ def test_minimal_is_vargas_definition(name):
     assert torch.equal(MinimalGersgorin(A).contains(z, tol=0)[sure], root[sure] >= 0)
 
 
-def test_minimal_is_reached_by_no_scaling_and_approached_by_the_best():
-    A = MATRICES["random"][:6, :6]
-    z = plane(A)
-    inside = MinimalGersgorin(A).contains(z, tol=0)
-    for _ in range(20):
-        x = torch.rand(6, dtype=torch.float64) + 0.1
-        assert gersgorin_row(A * x / x[:, None]).contains(z)[inside].all()
-    for point in z[~inside]:  # outside, the solution of M(z) x = 1 is a scaling whose discs all miss the point
-        M = torch.diag((point - A.diagonal()).abs()) - A.abs().fill_diagonal_(0)
-        x = torch.linalg.solve(M, torch.ones(6, dtype=torch.float64))
-        assert not gersgorin_row(A * x / x[:, None]).contains(point, tol=0).any()
-
-
 def test_ostrowski_runs_from_columns_to_rows():
     A = MATRICES["badly_scaled"]
     assert torch.equal(Ostrowski(A, alpha=1).radii(), gersgorin_discs(A, "row").radii)
