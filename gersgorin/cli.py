@@ -8,6 +8,7 @@ from typing import Literal
 
 from rhn.command import print_json, progress_bars, resolve_device, run_command
 from rhn.errors import InvalidInputError, RhnError
+from rhn.fields import check_seed
 from rhn.figures import SUFFIXES, save_figure
 from rhn.files import check_output, check_writable
 from rhn.options import Device, File
@@ -55,7 +56,8 @@ class Options:
     data: File = None
     """The original chorales (.json or .pickle) instead of those rebuilt from music21's scores."""
     discs: Literal["row", "column", "both"] = "row"
-    """Which discs to draw and to speak of. The paper's row discs are the column discs here: it prints the transpose."""
+    """Which discs to draw and to speak of; both: the spectrum lies where the two unions overlap. The paper's row discs are the
+    column discs here: it prints the transpose."""
     compare: str | None = None
     """More cells, comma-separated, in panels side by side at one scale."""
     compare_init: bool = False
@@ -126,8 +128,7 @@ def _check_options(options: Options) -> None:
     if options.layer is not None and not options.checkpoint:
         raise InvalidInputError("--layer is for --checkpoint FILE: a new cell is one alone")
     _check_text(options)
-    if not 0 <= options.seed < 2**63:
-        raise InvalidInputError(f"--seed must be a whole number of at least 0 and below 2^63, got {options.seed}")
+    check_seed(options.seed)
     if options.steps is not None and options.steps < 1:
         raise InvalidInputError(f"--steps must be at least 1, got {options.steps}")
 

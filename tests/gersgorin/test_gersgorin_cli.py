@@ -298,7 +298,7 @@ def spoiled():
         (["--steps", "0"], "--steps must be at least 1"),
         (["--init", "normal"], "expected gaussian:STD"),
         (["--init", "uniform:1e308"], "expected gaussian:STD"),
-        (["--seed", "99999999999999999999"], "--seed must be"),
+        (["--seed", "99999999999999999999"], "the seed is 99999999999999999999, expected a whole number"),
         (["--compare", "rnn,foo"], "unknown cell 'foo'"),
         (["--compare-init"], "--compare-init is for --checkpoint"),
         (["--layer", "1"], "--layer is for --checkpoint"),
