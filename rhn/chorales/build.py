@@ -6,7 +6,7 @@ from rhn.models import PolyphonicModel
 
 
 def build_model(config: ChoraleConfig) -> PolyphonicModel:
-    """The model of a configuration with its first weights; raises InvalidInputError where the cell has not what is asked for."""
+    """The model of a configuration with its first weights; raises InvalidInputError where the cell does not have what is asked for."""
     return PolyphonicModel(
         config.cell,
         hidden_size=config.hidden_size,

@@ -9,7 +9,7 @@ from rhn.models.language import LanguageModel
 def build_model(config: LanguageConfig, vocabulary_size: int, *, seed: int | None = None, device=None) -> LanguageModel:
     """The model of a configuration with its first weights; those of another seed where one is given.
 
-    Raises InvalidInputError where the cell has not what the configuration asks for.
+    Raises InvalidInputError where the cell does not have what the configuration asks for.
     """
     seed = config.seed if seed is None else seed
     try:

@@ -2,8 +2,8 @@
 
     P(w) = softmax(z / temperature)[w]            z the logits
 
-In b = 1 / temperature the nll of a token, logsumexp(b z) - b z[w], is convex, a sum of convex functions, and so is that of a text: of
-some temperatures in order, the best of all lies between the two neighbours of the best of them.
+The nll of a token, logsumexp(b z) - b z[w], is convex in b = 1 / temperature, and so is that of a text, which is a sum of them. So
+where temperatures are tried in order, the best one of all lies between the two neighbours of the best one tried.
 """
 
 import copy
