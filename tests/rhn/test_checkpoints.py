@@ -108,10 +108,8 @@ def test_loading_leaves_the_callers_random_numbers_and_gradients_alone(tmp_path)
 def test_others_may_read_the_file(tmp_path):
     """As any file a program writes: by the user's umask, not for the owner alone."""
     old = os.umask(0o022)
-    try:
-        path = save_checkpoint(tmp_path / "a", RNN(2, 3))
-    finally:
-        os.umask(old)
+    path = save_checkpoint(tmp_path / "a", RNN(2, 3))
+    os.umask(old)
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 

@@ -51,13 +51,6 @@ def test_it_learns_a_text_that_the_model_has_never_seen():
     assert adapted < static / 2
 
 
-def test_decay_holds_the_model_back():
-    model, text = random_model(), Tokens(np.arange(600) % V)
-    nlls = [dynamic_score(model, text, text, learning_rate=1e-3, decay=decay).nll for decay in (0, 0.1, 0.9)]
-    assert nlls == sorted(nlls)
-    assert nlls[-1] < score(model, text).nll
-
-
 def test_the_model_given_is_not_changed():
     model = random_model()
     before = {name: t.clone() for name, t in model.state_dict().items()}

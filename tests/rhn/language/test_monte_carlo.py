@@ -105,23 +105,6 @@ def test_the_official_way_does_not_depend_on_the_windows_that_it_reads_in(window
     assert official_monte_carlo_score(model, text, ALL, samples=3).nll == pytest.approx(wanted, rel=1e-12)
 
 
-def test_the_mean_of_samples_is_better_than_samples_are_in_the_mean():
-    """Jensen: -log of a mean of probabilities is at most the mean of their -log."""
-    model, text = random_model(depth=2), random_text()
-    singles = naive_samples(model, text, ALL, 8, window=7)
-    mean = monte_carlo_score(model, text, ALL, samples=8, window=7).nll
-    assert mean < statistics.mean(naive_nll([single]) for single in singles)
-
-
-def test_more_samples_vary_less():
-    model, text = random_model(depth=2), random_text()
-    spread = {}
-    for samples in (1, 16):
-        nlls = [monte_carlo_score(model, text, ALL, samples=samples, seed=seed).nll for seed in range(20)]
-        spread[samples] = statistics.stdev(nlls)
-    assert spread[16] < 0.5 * spread[1]
-
-
 def test_the_official_way_draws_again_what_sees_no_word():
     """Half of the samples have no embedding, and then are sure of the wrong symbol; the others are sure of the right one."""
     model, text = model_that_needs_its_embedding(), Tokens(np.arange(20) % 2)

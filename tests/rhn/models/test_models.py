@@ -12,7 +12,7 @@ from cases import randomize
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.func import functional_call, stack_module_state, vmap
+from torch.func import vmap
 
 from rhn.cells import CELLS
 from rhn.checkpoints import load_checkpoint, save_checkpoint
@@ -65,19 +65,12 @@ def test_the_nll_is_that_of_an_independent_computation():
     np.testing.assert_allclose(m.nll(x).detach().numpy(), expected[1:], rtol=1e-12)
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 1e4])
-def test_the_loss_is_torch_s_cross_entropy_at_any_scale(scale):
-    z, x = torch.randn(5, 2, 88) * scale, frames(5, 2, dtype=torch.float32)
-    expected = F.binary_cross_entropy_with_logits(z.double(), x.double(), reduction="none").sum(-1)
-    torch.testing.assert_close(frame_nll(z, x).double(), expected, rtol=1e-6, atol=2e-5)
-
-
-@pytest.mark.parametrize("keys", [1, 126, 127, 128, 500, 2000])
-@pytest.mark.parametrize("scale", [0, 30, -30])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
-def test_the_loss_is_finite_and_right_for_any_number_of_keys(keys, scale, dtype):
+@pytest.mark.parametrize("keys", [1, 88, 126, 127, 128, 500, 2000])
+@pytest.mark.parametrize(("spread", "shift"), [(0, 0), (0, 30), (0, -30), (1e-3, 0), (1, 0), (30, 0), (1e4, 0)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_loss_is_torch_s_cross_entropy_at_any_scale_and_for_any_number_of_keys(keys, spread, shift, dtype):
     """A product of 128 probabilities of 1/2 is below every normal number of float32."""
-    z, x = torch.full((2, keys), scale, dtype=dtype), frames(2, 1, keys, dtype).squeeze(1)
+    z, x = torch.randn(5, 2, keys, dtype=dtype) * spread + shift, frames(5, 2, keys, dtype)
     expected = F.binary_cross_entropy_with_logits(z.double(), x.double(), reduction="none").sum(-1)
     with exact():  # denormal numbers are zero while training
         found = frame_nll(z, x)
@@ -127,14 +120,6 @@ def test_a_second_layer_runs_on_the_outputs_of_the_first():
     y, _ = m.cells[0](x)
     y, _ = m.cells[1](y)
     torch.testing.assert_close(m(x), m.output(y))
-
-
-def test_stacked_models_give_each_one_s_logits():
-    models, x = [model(seed=k) for k in range(3)], frames()
-    weights, buffers = stack_module_state(models)
-    skeleton = PolyphonicModel("rhn", hidden_size=6, device="meta")
-    logits = vmap(lambda w, b: functional_call(skeleton, (w, b), (x,)))(weights, buffers)
-    torch.testing.assert_close(logits, torch.stack([m(x) for m in models]))
 
 
 # ---- cells of the user's own, initial weights, bad input -----------------------------------------
