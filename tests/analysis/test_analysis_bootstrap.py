@@ -31,13 +31,6 @@ def test_long_sequences_weigh_by_their_frames():
     assert low[0] == 0 and high[0] == pytest.approx(100)  # both draws the short one
 
 
-def test_the_paired_interval_of_two_networks_uses_one_draw():
-    rng = np.random.default_rng(2)
-    frames, nll = np.full(30, 10.0), rng.random((3, 30))
-    a, b = paired_bootstrap(nll, nll[0], frames, seed=4), paired_bootstrap(nll[1:2], nll[0], frames, seed=4)
-    assert a[0][1] == b[0][0] and a[1][1] == b[1][0] and a[0][0] == a[1][0] == 0
-
-
 def test_a_single_sequence_has_no_interval():
     low, high = paired_bootstrap(np.ones((2, 1)), np.zeros(1), np.ones(1))
     assert np.isnan(low).all() and np.isnan(high).all()

@@ -70,55 +70,26 @@ def test_lesions_as_csv_keep_every_digit(table, tmp_path):
 def test_lesions_as_npz_are_drawn_again_without_the_network(table, tmp_path):
     again = LesionTable.load(table.save(tmp_path / "lesions.npz"))
     assert again == table
+    assert [row["layers"] for row in again.summary()["pairs"]] == [[1, 2], [1, 3], [2, 3]]
+    assert [(r["layer"], r["unit"]) for r in again.summary()["units"]][6:8] == [(1, 7), (2, 1)]
     draw_lesions(again)
     (tmp_path / "other.npz").write_bytes(b"something else")
     with pytest.raises(DataError, match="not a record"):
         LesionTable.load(tmp_path / "other.npz")
 
 
-def test_the_json_of_gates_has_these_keys_and_no_others(gates):
-    summary = gates.summary()
-    assert set(summary) == {"layers", "sequences"} and summary["layers"] == 3
-    for sequence, steps in zip(summary["sequences"], (6, 9), strict=True):
-        assert set(sequence) == {"name", "steps", "mean_by_layer", "activity"} and sequence["steps"] == steps
-        assert [len(layer) for layer in sequence["activity"]] == [steps] * 3
-        assert sequence["mean_by_layer"] == pytest.approx([sum(layer) / steps for layer in sequence["activity"]])
-
-
-def test_the_json_of_lesions_has_these_keys_and_no_others(table):
-    plain = lesion(network(), rolls(6, 9, 12), split="train").summary()
-    assert set(plain) == {"mode", "split", "baseline", "layers"} and (plain["mode"], plain["split"]) == (
-        "bias",
-        "train",
-    )
-    assert [set(row) for row in plain["layers"]] == [{"layer", "loss", "delta", "low", "high"}] * 3
-    assert [row["layer"] for row in plain["layers"]] == [1, 2, 3]
-    assert table.summary()["layers"] == plain["layers"]
-    assert [row["layers"] for row in table.summary()["pairs"]] == [[1, 2], [1, 3], [2, 3]]
-    assert [(row["layer"], row["unit"]) for row in table.summary()["units"]][:8] == [(1, u) for u in range(1, 8)] + [
-        (2, 1)
-    ]
-
-
-def known_activity() -> GateActivity:
-    """Two layers, four steps: 0, 1 and 0.5 at known cells."""
-    activity = np.array([[0.0, 1.0, 0.5, 0.0], [1.0, 0.0, 0.0, 0.5]])
-    sequence = SequenceActivity(
-        name="known",
-        activity=activity,
-        open=(activity > 0.9) * 1.0,
-        closed=(activity < 0.1) * 1.0,
-        bars=np.array([]),
-        bars_from_score=False,
-    )
-    return GateActivity(
-        labels=("1", "2"), sequences=(sequence,), unit_mean=np.ones((2, 1)), unit_switching=np.ones((2, 1))
-    )
+def activity_of(activity: np.ndarray) -> GateActivity:
+    """A record of one sequence with known numbers (L, T)."""
+    shares = {"open": (activity > 0.9) * 1.0, "closed": (activity < 0.1) * 1.0}
+    sequence = SequenceActivity(name="known", activity=activity, **shares, bars=np.array([]), bars_from_score=False)
+    labels = tuple(str(layer) for layer in range(1, len(activity) + 1))
+    units = {name: np.ones((len(activity), 1)) for name in ("unit_mean", "unit_switching")}
+    return GateActivity(labels=labels, sequences=(sequence,), **units)
 
 
 def test_known_cells_have_known_colours():
     figure = Figure(figsize=(4, 2), dpi=100)
-    ax = known_activity().plot(figure.subplots())
+    ax = activity_of(np.array([[0.0, 1.0, 0.5, 0.0], [1.0, 0.0, 0.0, 0.5]])).plot(figure.subplots())
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())
@@ -150,26 +121,16 @@ def test_the_figure_of_gates_has_a_panel_a_sequence_and_one_colour_bar(gates):
     assert bars == [[0, 4], [0, 4, 8]] and "every 4 quarter notes" in panels[-1].get_xlabel()
 
 
-def constant_activity(L: int, gate: float) -> GateActivity:
-    """L layers of two units, six steps, one number everywhere."""
-    activity = np.full((L, 6), gate)
-    shares = {"open": activity * 0, "closed": activity * 0, "bars": np.array([]), "bars_from_score": False}
-    sequence = SequenceActivity(name="constant", activity=activity, **shares)
-    labels = tuple(str(layer) for layer in range(1, L + 1))
-    units = {"unit_mean": np.full((L, 2), gate), "unit_switching": np.zeros((L, 2))}
-    return GateActivity(labels=labels, sequences=(sequence,), **units)
-
-
 @pytest.mark.parametrize("gate", [0.0, 0.12, 1.0])
 def test_an_effective_depth_that_never_changes_is_not_drawn_on_the_upper_border(gate):
-    ax = plot_effective_depth(constant_activity(5, gate))
+    ax = plot_effective_depth(activity_of(np.full((5, 6), gate)))
     bottom, top = ax.get_ylim()
     assert bottom == 0 and 5 * gate < 0.95 * top
 
 
 @pytest.mark.parametrize("L", [1, 10, 14, 15, 20, 60])
 def test_labels_of_layers_keep_apart_at_any_depth(L):
-    figure = draw_gates(constant_activity(L, 0.5))
+    figure = draw_gates(activity_of(np.full((L, 6), 0.5)))
     figure.draw_without_rendering()
     for ax in (ax for ax in figure.axes if ax.get_ylabel() == "layer"):
         labels = ax.get_yticklabels()

@@ -88,7 +88,9 @@ def test_readme_s_cell_is_trained_watched_and_lesioned_by_the_commands(folder, c
 
 def test_lesions_of_readme_s_cell_are_those_of_the_same_highway(folder):
     """Its weights, put into an RHN of depth 1, give the same gates and the same losses in every mode."""
+    before = list(sys.path)
     own, ours = PolyphonicModel(minimal(folder), hidden_size=7, dtype=torch.float64), network("rhn", 1)
+    assert sys.path == before
     drawn(own, 3)
     cell, highway = own.cells[0], ours.cells[0]
     with torch.no_grad():
@@ -107,12 +109,6 @@ def test_a_language_model_of_readme_s_cell_is_lesioned_too(folder):
     model = drawn(LanguageModel(minimal(folder), vocabulary_size=11, hidden_size=7, dtype=torch.float64), 0)
     by_bias, carried = (lesion(model, tokens(9, 4, 6), mode) for mode in ("bias", "carry"))
     assert by_bias.layers[0].loss == pytest.approx(carried.layers[0].loss, rel=1e-12) != by_bias.baseline
-
-
-def test_importing_a_user_s_cell_leaves_the_import_path_as_it_was(folder):
-    before = list(sys.path)
-    minimal(folder)
-    assert sys.path == before
 
 
 def test_a_cell_that_says_nothing_can_be_carried_and_no_more(tmp_path, monkeypatch):
