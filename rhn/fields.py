@@ -20,6 +20,12 @@ def check_fields(config) -> None:
             raise InvalidInputError(f"{f.name} is {value!r:.60}, expected {expected(hints[f.name])}")
 
 
+def require(config, name: str, holds: bool, expected: str) -> None:
+    """Raise InvalidInputError, naming the field and its value, unless what is expected of it holds."""
+    if not holds:
+        raise InvalidInputError(f"{name} is {getattr(config, name)}, expected {expected}")
+
+
 def check_seed(seed: int) -> None:
     """Raise InvalidInputError unless every generator takes this seed."""
     if not 0 <= seed <= LARGEST:

@@ -4,8 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from rhn.errors import InvalidInputError
-from rhn.fields import check_fields
+from rhn.fields import check_fields, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,23 +44,13 @@ class ChoraleConfig:
 
     def __post_init__(self):
         check_fields(self)
-        for name, least in {
-            "depth": 1,
-            "hidden_size": 1,
-            "batch_size": 1,
-            "epochs": 1,
-            "patience": 1,
-            "seed": 0,
-        }.items():
-            if getattr(self, name) < least:
-                raise InvalidInputError(f"{name} is {getattr(self, name)}, expected {least} or more")
+        for name in ("depth", "hidden_size", "batch_size", "epochs", "patience"):
+            require(self, name, getattr(self, name) >= 1, "1 or more")
+        require(self, "seed", self.seed >= 0, "0 or more")
         for name in ("learning_rate", "init_std"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InvalidInputError(f"{name} is {getattr(self, name)}, expected a number above 0")
-        if not 0 <= self.momentum < 1:
-            raise InvalidInputError(f"momentum is {self.momentum}, expected 0 or more and less than 1")
-        if self.transform_bias is not None and not math.isfinite(self.transform_bias):
-            raise InvalidInputError(f"transform_bias is {self.transform_bias}, expected a finite number")
+            require(self, name, 0 < getattr(self, name) < math.inf, "a number above 0")
+        require(self, "momentum", 0 <= self.momentum < 1, "0 or more and less than 1")
+        require(self, "transform_bias", math.isfinite(self.transform_bias or 0), "a finite number")
 
     @property
     def cell_options(self) -> dict:

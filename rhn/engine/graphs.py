@@ -52,8 +52,6 @@ class _Graphs:
 
     def _capture(self, function: Callable[[], Any]) -> tuple[torch.cuda.CUDAGraph, Any]:
         """Run once on a side stream, as capturing asks for, then record; what either changed is put back."""
-        if not self._graphs:
-            torch.cuda.empty_cache()  # the memory of graphs that died, which the allocator cannot take back while it captures
         before = [t.clone() for t in self._changes]
         side = _side_stream(torch.cuda.current_device())
         side.wait_stream(torch.cuda.current_stream())

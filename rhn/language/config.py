@@ -5,8 +5,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
 
 from rhn.data.sets import TEXT_SETS
-from rhn.errors import InvalidInputError
-from rhn.fields import check_fields
+from rhn.fields import check_fields, require
 
 if TYPE_CHECKING:
     from rhn.models.dropout import Dropout
@@ -102,29 +101,25 @@ class LanguageConfig:
 
         check_fields(self)
         texts = (*TEXT_SETS, "text")
-        self._require("corpus", self.corpus in texts, f"one of {', '.join(texts)}")
+        require(self, "corpus", self.corpus in texts, f"one of {', '.join(texts)}")
         for name in ("depth", "hidden_size", "layers", "batch_size", "window", "epochs"):
-            self._require(name, getattr(self, name) >= 1, "1 or more")
+            require(self, name, getattr(self, name) >= 1, "1 or more")
         for name, least in {"vocabulary_size": 1, "max_tokens": 2, "embedding_size": 1, "averaging": 1}.items():
             value = getattr(self, name)
-            self._require(name, value is None or value >= least, f"{least} or more, or None")
+            require(self, name, value is None or value >= least, f"{least} or more, or None")
         for name in ("weight_decay", "activation_regularization", "temporal_activation_regularization"):
-            self._require(name, 0 <= getattr(self, name) < math.inf, "0 or more")
+            require(self, name, 0 <= getattr(self, name) < math.inf, "0 or more")
         for name in ("learning_rate", "gradient_norm"):
-            self._require(name, 0 < getattr(self, name) < math.inf, "a number above 0")
-        self._require("lr_decay", 1 <= self.lr_decay < math.inf, "1 or more: the learning rate is divided by it")
-        self._require("decay_after", self.decay_after >= 0, "0 or more")
-        self._require("seed", self.seed >= 0, "0 or more")
-        self._require("reset_probability", 0 <= self.reset_probability <= 1, "a probability")
+            require(self, name, 0 < getattr(self, name) < math.inf, "a number above 0")
+        require(self, "lr_decay", 1 <= self.lr_decay < math.inf, "1 or more: the learning rate is divided by it")
+        require(self, "decay_after", self.decay_after >= 0, "0 or more")
+        require(self, "seed", self.seed >= 0, "0 or more")
+        require(self, "reset_probability", 0 <= self.reset_probability <= 1, "a probability")
         for name in ("transform_bias", "gate_constant"):
-            self._require(name, math.isfinite(getattr(self, name) or 0), "a finite number")
+            require(self, name, math.isfinite(getattr(self, name) or 0), "a finite number")
         fits = not self.tied or self.embedding_size in (None, self.hidden_size)
-        self._require("embedding_size", fits, f"{self.hidden_size}, the hidden size, where the weights are tied")
+        require(self, "embedding_size", fits, f"{self.hidden_size}, the hidden size, where the weights are tied")
         _ = self.dropout, Initialization.parse(self.init)  # which raise where a rate or the scheme is none
-
-    def _require(self, name: str, holds: bool, expected: str) -> None:
-        if not holds:
-            raise InvalidInputError(f"{name} is {getattr(self, name)}, expected {expected}")
 
     @property
     def dropout(self) -> "Dropout":
