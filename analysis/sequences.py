@@ -36,21 +36,23 @@ def sequences_of(data: Batch | Sequence[np.ndarray] | np.ndarray, keys: int) -> 
     """
     if isinstance(data, Batch):
         columns = zip(data.frames.cpu().unbind(1), data.mask.cpu().unbind(1), strict=True)
-        arrays = [frames[mask].numpy() for frames, mask in columns if mask.any()]
-    else:
-        single = isinstance(data, np.ndarray | torch.Tensor) and data.ndim == 2
-        arrays = [
-            a.numpy(force=True) if isinstance(a, torch.Tensor) else np.asanyarray(a)
-            for a in ([data] if single else data)
-        ]
-    if not arrays:
-        raise InvalidInputError("there are no sequences to look at")
+        data = [frames[mask] for frames, mask in columns if mask.any()]
+    arrays = listed(data, 2)
     for i, array in enumerate(arrays):
         if array.ndim != 2 or array.shape[1] != keys or len(array) == 0:
             raise InvalidInputError(f"sequence {i} has shape {array.shape}, expected (T, {keys}) with T >= 1")
         if array.dtype.kind not in "buif" or not np.isfinite(array).all():
             raise InvalidInputError(f"sequence {i} holds NaN, infinite values or no numbers ({array.dtype})")
     return arrays
+
+
+def listed(data: Sequence[np.ndarray] | np.ndarray, ndim: int) -> list[np.ndarray]:
+    """A list of arrays or tensors, or a single one of so many dimensions, as a list of arrays; refuses an empty one."""
+    single = isinstance(data, np.ndarray | torch.Tensor) and data.ndim == ndim
+    every = [data] if single else list(data)
+    if not every:
+        raise InvalidInputError("there are no sequences to look at")
+    return [a.numpy(force=True) if isinstance(a, torch.Tensor) else np.asanyarray(a) for a in every]
 
 
 def name_of(sequence: np.ndarray, i: int) -> str:

@@ -37,19 +37,15 @@ TEXT_ROWS = 64
 class Music:
     """Piano rolls."""
 
-    keys: int
+    width: int
+    """Keys of a frame: numbers that a step of one sequence takes beside the cells' own."""
     predicts: bool
     """Whether the network has an output: a cell alone has gates but no loss."""
     step = "frame"
 
-    @property
-    def width(self) -> int:
-        """Numbers that a step of one sequence takes beside the cells' own."""
-        return self.keys
-
     def sequences(self, data) -> list[np.ndarray]:
         """Arrays (T, keys); see `analysis.sequences.sequences_of`."""
-        return sequences_of(data, self.keys)
+        return sequences_of(data, self.width)
 
     def inputs(self, sequences: Sequence[np.ndarray], like: Tensor) -> Tensor:
         """What the network is given, (T, B, keys) on the device and in the dtype of a weight; zeros after a sequence's end."""
@@ -73,20 +69,16 @@ class Music:
 
 @dataclass(frozen=True)
 class Text:
-    """Tokens of a vocabulary of V symbols."""
+    """Tokens of a vocabulary."""
 
-    vocabulary_size: int
+    width: int
+    """V, as the probabilities of all symbols are."""
     predicts = True
     step = "token"
 
-    @property
-    def width(self) -> int:
-        """As `Music.width`: the probabilities of all symbols."""
-        return self.vocabulary_size
-
     def sequences(self, data) -> list[np.ndarray]:
         """Arrays (T,) int64; see `analysis.texts.ids_of`."""
-        return ids_of(data, self.vocabulary_size)
+        return ids_of(data, self.width)
 
     def inputs(self, sequences: Sequence[np.ndarray], like: Tensor) -> Tensor:
         """What the network is given, (T, B) int64 on the device of a weight; zeros after a sequence's end."""

@@ -8,8 +8,8 @@ Legend: N tokens of a text, T of a stretch, V symbols of the vocabulary.
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
+from analysis.sequences import listed
 from rhn.data.text import Tokens, Vocabulary
 from rhn.data.text.vocabulary import EOS
 from rhn.errors import InvalidInputError
@@ -78,12 +78,7 @@ def ids_of(data: Sequence[np.ndarray] | np.ndarray, V: int) -> list[np.ndarray]:
 
     Raises InvalidInputError for other shapes, no sequences, or numbers that are no ids of V symbols.
     """
-    single = isinstance(data, np.ndarray | torch.Tensor) and data.ndim == 1
-    arrays = [
-        a.numpy(force=True) if isinstance(a, torch.Tensor) else np.asanyarray(a) for a in ([data] if single else data)
-    ]
-    if not arrays:
-        raise InvalidInputError("there are no sequences to look at")
+    arrays = listed(data, 1)
     for i, array in enumerate(arrays):
         if array.ndim != 1 or len(array) == 0 or array.dtype.kind not in "ui":
             raise InvalidInputError(
