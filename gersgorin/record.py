@@ -3,15 +3,13 @@
 Legend: T steps, counted from 0; N state entries; L layers with a transform gate (0 where the cell has none).
 """
 
-import json
 import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
-from rhn.errors import DataError
-from rhn.files import atomic_path, finite_json
+from rhn.files import arrays_of, write_arrays, write_json
 
 ABOUT = ("cell", "depth", "hidden_size", "chorale", "title", "reads", "discs")
 DISC_WORDS = {"row": "row discs", "column": "column discs", "both": "row and column discs together"}
@@ -129,30 +127,19 @@ class SpectrumRecord:
 
     def save(self, path: str | Path) -> Path:
         """Write to .npz (complex eigenvalue arrays, no pickle) or .json (eigenvalues as [real, imaginary]); atomic."""
-        path = Path(path)
-        values = asdict(self)
-        with atomic_path(path) as temporary:
-            if path.suffix == ".json":
-                pairs = np.stack((self.eigenvalues.real, self.eigenvalues.imag), -1)
-                arrays = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
-                measures = {k: v for k, v in self.summary().items() if k == "steps"}
-                record = finite_json(arrays | {"eigenvalues": pairs.tolist()} | measures)
-                temporary.write_text(json.dumps(record, allow_nan=False))
-            else:
-                with temporary.open("wb") as file:
-                    np.savez(file, **values)
+        path, values = Path(path), asdict(self)
+        if path.suffix != ".json":
+            return write_arrays(path, values)
+        pairs = np.stack((self.eigenvalues.real, self.eigenvalues.imag), -1)
+        arrays = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
+        write_json(path, arrays | {"eigenvalues": pairs.tolist(), "steps": self.steps()})
         return path
 
     @classmethod
     def load(cls, path: str | Path) -> "SpectrumRecord":
         """Read what `save` wrote as .npz; raises DataError where the file is something else."""
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                values = {field.name: arrays[field.name] for field in fields(cls)}
-        except (OSError, ValueError, KeyError) as error:
-            raise DataError(
-                f"{path} is not a record written by gersgorin-plot --save-data FILE.npz: {error}"
-            ) from error
+        with arrays_of(path, "gersgorin-plot --save-data FILE.npz") as arrays:
+            values = {field.name: arrays[field.name] for field in fields(cls)}
         return cls(**{k: v.item() if k in ABOUT else v for k, v in values.items()})
 
 

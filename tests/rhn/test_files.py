@@ -8,12 +8,13 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rhn.errors import OutputError
-from rhn.files import atomic_path, check_writable, remove_leftovers, write_json
+from rhn.errors import DataError, OutputError
+from rhn.files import arrays_of, atomic_path, check_writable, remove_leftovers, write_arrays, write_json
 
 
 def names(folder):
@@ -120,7 +121,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     script = f"""
 import resource
 from rhn.files import atomic_path
-from rhn.errors import OutputError
+from rhn.errors import DataError, OutputError
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
     with atomic_path({str(target)!r}) as temporary:
@@ -202,3 +203,17 @@ def test_two_writers_at_once_each_write_a_whole_file(tmp_path, kind):
         w.join()
     assert names(tmp_path) == ["a.txt"]
     assert kind is threading.Thread or all(w.exitcode == 0 for w in writers)
+
+
+def test_arrays_come_back_by_name_and_what_is_no_such_file_is_refused(tmp_path):
+    path = write_arrays(tmp_path / "record.npz", {"loss": np.array([1.5, np.nan])})
+    with arrays_of(path, "the writer") as arrays:
+        assert np.array_equal(arrays["loss"], [1.5, np.nan], equal_nan=True)
+    whole = path.read_bytes()
+    for content in (b"", b"no archive", whole[: len(whole) // 2], whole[:60] + b"?" * 40 + whole[100:]):
+        path.write_bytes(content)
+        with (
+            pytest.raises(DataError, match=r"is not a record written by the writer"),
+            arrays_of(path, "the writer") as a,
+        ):
+            a["loss"]
