@@ -19,10 +19,10 @@ COMMANDS = Commands(
 examples:
   rhn data get ptb
   rhn train ptb-sota --out runs/sota
-  rhn evaluate runs/sota/best.safetensors --split test
-  rhn generate runs/sota/best.safetensors --prompt "the company"
+  rhn evaluate runs/sota --split test
+  rhn generate runs/sota --prompt "the company"
   rhn train jsb-depth-6 --out runs/depth6
-  rhn sample runs/depth6/best.safetensors --output chorale.mid""",
+  rhn sample runs/depth6 --output chorale.mid""",
     {
         "train": Train,
         "resume": Resume,

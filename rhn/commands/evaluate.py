@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Perplexity, bits a character or, of chorales, nats a frame: all tokens but the first, all frames but each chorale's first."""
+    """Measure how well a trained model predicts: perplexity of words, bits a character, or nats a frame of a chorale.
+
+    Every token but the first counts, and every frame but each chorale's first.
+    """
 
     checkpoint: Checkpoint
     """best.safetensors of a run or of a study, or the folder of a run: its best weights."""
@@ -29,13 +32,13 @@ class Evaluate:
     max_tokens: int | None = None
     """Text: only the first so many tokens of the split."""
     batch_size: int | None = None
-    """Text: read as so many rows, each from the zero state: faster, and a little worse than in one piece, which is usual."""
+    """Text: read so many rows at once, each from the zero state. Faster, and a little worse than in one piece (the default)."""
     temperature: Annotated[float | Literal["auto"] | None, Arg("X|auto")] = None
     """Text: divides the logits; auto: the best between 0.8 and 1.2 on the validation text."""
     mc: int | None = None
     """Text: average the probabilities of so many samples with dropout on, new masks for each window (Gal and Ghahramani 2016)."""
     mc_official: int | None = None
-    """Text: as the official code does it, one set of masks a sample for the whole text."""
+    """Text: like --mc, with one set of masks a sample for the whole text, as the official code does it."""
     dynamic: bool = False
     """Text: let the weights follow the text that was already predicted (Krause et al. 2018), at their learning rate for words."""
     seed: int = 0

@@ -20,7 +20,7 @@ class Generate:
     temperature: float = 1.0
     """Below 1 more predictable, above 1 wilder."""
     top_k: int | None = None
-    """Choose among the so many most probable ones alone."""
+    """Choose among the N most probable ones only."""
     seed: int = 0
     """Seed of the choices."""
     cell: str | None = None

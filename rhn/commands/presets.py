@@ -42,15 +42,13 @@ class Presets:
 
 
 def _row(name: str, config) -> dict:
-    from rhn.commands.train_chorales import count_parameters
-    from rhn.presets import LanguageConfig
-    from rhn.presets.language import parameters
+    from rhn.presets import LanguageConfig, parameters
     from rhn.published import published_test
 
     text = isinstance(config, LanguageConfig)
     return {
         "name": name,
-        "parameters": parameters(config) if text else count_parameters(config),
+        "parameters": parameters(config),
         "depth": config.depth,
         "hidden_size": config.hidden_size,
         "tied": text and config.tied,

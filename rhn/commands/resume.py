@@ -12,14 +12,14 @@ from rhn.options import Arg, Device
 
 @dataclass(frozen=True, kw_only=True)
 class Resume:
-    """Go on with a training, from its last save to the same numbers as without a stop."""
+    """Go on with a training from its last save; the numbers are those of one that was never stopped."""
 
     out: Annotated[Path, Arg("DIR", positional=True)]
     """Folder of the run."""
     max_minutes: float | None = None
     """Stop after so many minutes with everything saved."""
     epochs: int | None = None
-    """Go on to so many epochs in all, instead of the run's."""
+    """Train so many epochs in all, instead of as many as the training was begun with."""
     data: Path | None = None
     """Where the data is, where it was moved."""
     cell: str | None = None

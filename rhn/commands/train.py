@@ -10,7 +10,7 @@ from rhn.commands.starting import preset_values, starting_point
 from rhn.errors import InvalidInputError
 from rhn.fields import check_seed
 from rhn.options import Arg, Device, Fields, File, Folder, given_flags, options_of
-from rhn.presets import ChoraleConfig, LanguageConfig
+from rhn.presets import ChoraleConfig, LanguageConfig, parameters
 
 Config = LanguageConfig | ChoraleConfig
 TEXT_OPTIONS = ("words", "characters", "seeds", "threads", "tensorboard")
@@ -24,7 +24,7 @@ def _start(given: dict) -> Config | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """Train a model; killed at any moment, the same command goes on, and so does `rhn resume DIR`.
+    """Train a model. A training that was stopped or killed goes on by the same command, or by `rhn resume DIR`.
 
     `rhn presets` lists the presets. Each field of a preset's configuration is an option too: `rhn train PRESET --help` shows
     them with that preset's values.
@@ -55,7 +55,7 @@ class Train:
     max_minutes: float | None = None
     """Stop after so many minutes with everything saved."""
     threads: int | None = None
-    """Text: CPU threads; where not given 1 below 500 hidden units, where the numbers are the same bits every time, else all."""
+    """Text: CPU threads (default: 1 below 500 hidden units, all from there on). With 1 the numbers are the same bits every time."""
     tensorboard: bool = False
     """Text: write the curves to DIR/tensorboard too."""
     device: Device = "auto"
@@ -65,7 +65,7 @@ class Train:
     json: bool = False
     """Print the result as one JSON object."""
     settings: Annotated[dict, Fields((LanguageConfig, ChoraleConfig), _start)] = field(default_factory=dict)
-    """With the preset's values; flags can be given as --no-FLAG too."""
+    """The fields of the preset's configuration, with its values."""
 
     def run(self) -> None:
         config = self.configuration()
@@ -137,13 +137,7 @@ class Train:
         print(f"parameters: {count or 'as many as the text of --data makes'}", file=sys.stderr)
 
     def _parameters(self, config: Config) -> int | None:
-        if isinstance(config, ChoraleConfig):
-            from rhn.commands.train_chorales import count_parameters
-
-            return count_parameters(config)
-        from rhn.presets.language import parameters
-
-        if config.corpus != "text":
+        if isinstance(config, ChoraleConfig) or config.corpus != "text":
             return parameters(config)
         if self.data is None:
             return None  # a text of one's own has the vocabulary that it has

@@ -34,14 +34,3 @@ def train_chorales(config: ChoraleConfig, options: "Train | Resume") -> None:
     print(f"checkpoint: {result.checkpoint}")
     if not result.finished:
         print(f"rhn resume {shlex.quote(str(options.out))} goes on")
-
-
-def count_parameters(config: ChoraleConfig) -> int:
-    """How many parameters a configuration has."""
-    import torch
-
-    from rhn.cells.budget import num_parameters
-    from rhn.chorales.build import build_model
-
-    with torch.device("meta"):
-        return num_parameters(build_model(config))

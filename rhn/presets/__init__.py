@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 from rhn.errors import InvalidInputError
 from rhn.language.config import LanguageConfig
+from rhn.presets import chorales, language
 from rhn.presets.chorales import CHORALE_PRESETS, PARAMETERS_PER_LAYER, ChoraleConfig
 from rhn.presets.language import LANGUAGE_PRESETS
 
-__all__ = ["PARAMETERS_PER_LAYER", "PRESETS", "ChoraleConfig", "LanguageConfig", "preset"]
+__all__ = ["PARAMETERS_PER_LAYER", "PRESETS", "ChoraleConfig", "LanguageConfig", "parameters", "preset"]
 
 PRESETS: dict[str, Callable[..., ChoraleConfig | LanguageConfig]] = LANGUAGE_PRESETS | CHORALE_PRESETS
 
@@ -26,3 +27,10 @@ def preset(name: str, cell: str | None = None) -> ChoraleConfig | LanguageConfig
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise InvalidInputError(f"there is no preset {name!r}{hint} (`rhn presets` lists them)")
     return PRESETS[name](cell=cell) if cell and name in CHORALE_PRESETS else PRESETS[name]()
+
+
+def parameters(config: ChoraleConfig | LanguageConfig, vocabulary_size: int | None = None) -> int:
+    """How many parameters a configuration has; a language model with its corpus's published vocabulary where none is given."""
+    if isinstance(config, LanguageConfig):
+        return language.parameters(config, vocabulary_size)
+    return chorales.parameters(config)

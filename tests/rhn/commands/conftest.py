@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from rhn import cli
-from rhn.data import chorales
 from rhn.data.corpus import LOWEST_PITCH, SPLITS
+from tests.rhn.pieces import shortest_chorales
 from tests.rhn.texts import sentences
 
 CHORALES = ("jsb-depth-2", "--hidden-size", "4", "--init-std", "0.1", "--patience", "999")
@@ -42,9 +42,10 @@ class Task:
 @pytest.fixture(scope="session")
 def short_chorales(tmp_path_factory) -> Path:
     """A file of the shortest chorales: 33 to train on, 3 and 3."""
-    corpus, path = chorales(progress=False), tmp_path_factory.mktemp("data") / "short.json"
-    short = {s: sorted(getattr(corpus, s), key=len)[: 33 if s == "train" else 3] for s in SPLITS}
-    pitches = {s: [[(np.flatnonzero(f) + LOWEST_PITCH).tolist() for f in p] for p in ps] for s, ps in short.items()}
+    corpus, path = shortest_chorales(33, 3, 3), tmp_path_factory.mktemp("data") / "short.json"
+    pitches = {
+        s: [[(np.flatnonzero(f) + LOWEST_PITCH).tolist() for f in p] for p in getattr(corpus, s)] for s in SPLITS
+    }
     path.write_text(json.dumps(pitches))
     return path
 
