@@ -173,7 +173,9 @@ def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, Tenso
         with safe_open(path, framework="pt", device="cpu") as file:
             text = (file.metadata() or {}).get("rhn")
             tensors = {name: file.get_tensor(name) for name in file.keys()} if weights else {}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (SafetensorError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} is not a whole .safetensors file (truncated or damaged): {error}") from error
     if text is None:
         raise CheckpointError(f"{path} was not written by this toolkit: its header has no 'rhn' entry")

@@ -8,6 +8,7 @@ import stat
 import struct
 import subprocess
 import sys
+import unittest.mock
 
 import pytest
 import torch
@@ -359,6 +360,12 @@ def test_what_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "nothing", tmp_path / ("a" * 300), "", "\0", tmp_path / "pipe"):
         refused(path, match="there is no checkpoint at")
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(good, monkeypatch):
+    refuse = unittest.mock.Mock(side_effect=PermissionError(13, os.strerror(13)))
+    monkeypatch.setattr("rhn.checkpoints.safe_open", refuse)
+    refused(good, match=r"good\.safetensors cannot be read: Permission denied$")
 
 
 def test_a_lie_costs_no_memory(good):
