@@ -9,10 +9,9 @@ import functools
 import torch
 
 from benchmarks.registry import benchmark
-from optim_study.config import StudyConfig
-from optim_study.presets import PAPER_DEPTHS, RunConfig, paper, small
-from optim_study.space import Space
-from optim_study.swarm import TorchSwarm, hidden_size
+from optim_study.presets import RunConfig, paper, small
+from optim_study.protocol import StudyConfig
+from optim_study.trainer import hidden_size, start_training
 from rhn.chorales.batches import training_batches
 from rhn.data import chorales
 from rhn.data.corpus import Corpus
@@ -41,7 +40,7 @@ def study(preset: RunConfig, depth: int, data: Corpus) -> StudyConfig:
         budget_scale=preset.budget_scale,
         epochs=10**6,
         patience=10**6,
-        space=Space(learning_rate=(1e-4, 1e-3)),
+        learning_rate=(1e-4, 1e-3),
     )
 
 
@@ -75,7 +74,7 @@ def plain_epoch(config: StudyConfig, numbers: range, data: Corpus, device: str):
 def fused_epoch(config: StudyConfig, numbers: range, data: Corpus, device: str, *, together: bool):
     """The study's own training, all trials as one program or one after another."""
     groups = [numbers] if together else [[number] for number in numbers]
-    swarms = [TorchSwarm(config, {n: config.settings(n) for n in group}, {}, data, device) for group in groups]
+    swarms = [start_training(config, {n: config.settings(n) for n in group}, {}, data, device) for group in groups]
 
     def run():
         for swarm in swarms:
@@ -86,7 +85,7 @@ def fused_epoch(config: StudyConfig, numbers: range, data: Corpus, device: str, 
 
 for preset in (small(), paper()):
     size = "paper" if preset.budget_scale == 1 else "small"
-    for depth in PAPER_DEPTHS:
+    for depth in preset.depth:
         common = {"full": size == "paper", "devices": ("cpu", "cuda"), "pairs": 3}
 
         def prepared(device, other, size=size, preset=preset, depth=depth):

@@ -8,37 +8,37 @@
 `import optim_study` is light: torch and optuna are loaded by `run`; tables and figures need neither.
 """
 
-from .presets import PRESETS, RunConfig, paper, small, smoke
-from .reading import Reading, read
-from .records import Row, read_csv, write_csv
-from .space import Settings, Space
+from optim_study.presets import PRESETS, RunConfig, paper, small, smoke
+from optim_study.protocol import Settings, StudyConfig
+from optim_study.results import Row, read_csv, write_csv
+from optim_study.shares import Share, training_shares
 
 __all__ = [
     "PRESETS",
-    "Reading",
     "Row",
     "RunConfig",
     "Settings",
-    "Space",
+    "Share",
+    "StudyConfig",
     "paper",
     "plot_map",
     "plot_swarm",
-    "read",
     "read_csv",
     "run",
     "small",
     "smoke",
+    "training_shares",
     "write_csv",
 ]
 
 
 def __getattr__(name: str):
     if name == "run":
-        from .runner import run
+        from optim_study.runner import run
 
         return run
     if name in ("plot_swarm", "plot_map"):
-        from . import plots
+        from optim_study import plots
 
         return getattr(plots, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

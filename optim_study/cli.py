@@ -1,19 +1,22 @@
 """`optim-study`: run the study, look at it, and join it from elsewhere."""
 
 import sys
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+from optim_study.presets import PRESETS, RunConfig, WorkSettings
+from optim_study.protocol import READINGS
+from optim_study.results import Row, counts, csv_text, read_csv, stored_rows, table
+from optim_study.shares import BELOW, share_table, summary, training_shares
 from rhn.command import print_json, run_command
+from rhn.engine.curves import Objective
 from rhn.errors import InvalidInputError
 from rhn.figures import SUFFIXES
 from rhn.files import check_output
-from rhn.options import Arg, Device, File, Folder
+from rhn.options import Arg, Fields, File
 from rhn.parsing import Commands, parse
-
-from .presets import PRESETS, RunConfig
-from .space import Space
 
 DESCRIPTION = """Are deep recurrences optimisable? Random settings for each architecture and depth, trained as one program.
 
@@ -24,212 +27,165 @@ examples:
   optim-study status --out runs/all
   optim-study plot --csv runs/all/trials.csv --kind map --output map.png"""
 
-Range = Annotated[tuple[float, float] | None, Arg("LOW HIGH")]
-Url = Annotated[str | None, Arg("URL")]
-Fuse = Annotated[Literal["auto"] | int | None, Arg("auto|K")]
-Loss = Literal["train", "valid"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """Run a study for each architecture and depth, or go on with one; finished trials are never run again.
 
-    What is not given is the preset's.
+    `optim-study run --preset small --help` shows that preset's values.
     """
 
-    arch: tuple[str, ...] = ("all",)
-    """rnn, dt-rnn, dts-rnn, rhn, lstm, gru, or your own as package.module:factory; all: the paper's rhn, dt-rnn, dts-rnn."""
-    depth: Annotated[tuple[int, ...] | None, Arg("L")] = None
-    """Recurrence depths (the paper's are 1 2 4 6; cells that have none are run at 1)."""
     preset: Literal["paper", "small", "smoke"] = "paper"
-    """paper: the full protocol; small: the whole study in about 40 minutes on two cores; smoke: a few seconds."""
-    trials: int | None = None
-    """Trials of each study: a total, a larger one extends a finished study."""
-    epochs: int | None = None
-    """At most so many epochs a trial."""
-    patience: int | None = None
-    """A trial stops after so many epochs without a better loss."""
-    budget_scale: float | None = None
-    """Factor on the paper's parameter budgets, 150,000 a layer."""
-    objective: Loss | None = None
-    """Whose best loss is the value of a trial, train or valid."""
-    learning_rate: Range = None
-    """Range of the learning rate, log-uniform (the paper's: 1e-4 1)."""
-    init_std: Range = None
-    """Range of the initial standard deviation, log-uniform (the paper's: 1e-8 1e-2)."""
-    transform_bias: Annotated[tuple[float, ...] | None, Arg("B")] = None
-    """Transform biases to choose from (the paper's: 0 -1 -2 -3)."""
-    seed: int | None = None
-    """Seed of settings, initial weights and the order of batches."""
-    data: File = None
-    """The original chorales (.json or .pickle) instead of those rebuilt from music21's scores."""
-    out: Folder = None
-    """Folder of the run, made where it is missing (default runs/ARCH)."""
-    storage: Url = None
-    """postgresql+psycopg://... for workers on many machines (default: the journal file OUT/journal.log)."""
-    fuse: Fuse = None
-    """Trials trained as one program; auto fits it to the device."""
-    jobs: int | None = None
-    """Worker processes, one thread each; 1 works in this process."""
-    save_seconds: float | None = None
-    """Save running trials every so many seconds."""
-    device: Device = "auto"
-    """Where to train."""
+    """paper: the full protocol; small: the whole study in about 40 minutes with --jobs 2; smoke: a few seconds."""
     dry_run: bool = False
-    """Only print what would be run."""
+    """Only print what would be run, and how the paper is read where it leaves a choice."""
     json: bool = False
     """Print the trials (with --dry-run: the plan) as one JSON list."""
+    settings: Annotated[dict, Fields((RunConfig,), lambda given: PRESETS[given.get("preset", "paper")]())] = field(
+        default_factory=dict
+    )
+    """With the preset's values."""
 
     def run(self) -> None:
         config = self.config()
-        from . import runner
-        from .tables import plan_table
+        from optim_study import runner
+        from optim_study.plan import plan_table
 
         if self.dry_run:
             rows = [planned.row() for planned in runner.dry_run(config)]
-            print_json(rows) if self.json else print(plan_table(rows))
+            print_json(rows) if self.json else print(plan_table(rows), READINGS, sep="\n\n")
             return
         results = runner.run(config)
         if self.json:
             print_json([asdict(row) for row in results.rows])
         else:
-            _print_reading(results.rows, config.objective)
+            _print_shares(results.rows, config.objective)
             for path in results.best.values():
                 print(f"best model: {path}")
         print(f"trials: {results.csv}\nfigure: {results.figure}", file=sys.stderr if self.json else sys.stdout)
 
     def config(self) -> RunConfig:
         """The preset with what was given."""
-        ranges = {f.name: getattr(self, f.name) for f in fields(Space) if getattr(self, f.name) is not None}
-        names = {f.name for f in fields(RunConfig)} & {f.name for f in fields(self)}
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        preset = PRESETS[self.preset]
-        return preset(**given, space=replace(preset().space, **ranges))
+        return PRESETS[self.preset](**self.settings)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Worker:
     """Join every study of a run, from another process or machine; stays until all are complete."""
 
-    out: Annotated[Path, Arg("DIR")]
-    """Folder of the run; shared between machines, or one of this machine's own."""
-    storage: Url = None
-    """The run's database (default: the journal file OUT/journal.log)."""
     arch: tuple[str, ...] | None = None
     """Only these architectures; a cell of your own is trained only where it is named here."""
-    data: File = None
-    """The run's data file."""
-    fuse: Fuse = None
-    """Trials trained as one program; auto fits it to the device."""
-    jobs: int | None = None
-    """Worker processes, one thread each; 1 works in this process."""
-    device: Device = "auto"
-    """Where to train."""
+    settings: Annotated[dict, Fields((WorkSettings,), lambda given: WorkSettings())] = field(default_factory=dict)
+    """--out is the folder of the run: shared between machines, or one of this machine's own."""
 
     def run(self) -> None:
-        from . import runner
+        from optim_study import runner
 
-        names = ("out", "storage", "data", "fuse", "jobs", "device")
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        runner.join(RunConfig(**given), only=self.arch)
+        runner.join(WorkSettings(**self.settings), only=self.arch)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Stored:
+class Stored:
     """What the commands that only look share."""
 
     out: Annotated[Path, Arg("DIR")] = Path("runs/all")
     """Folder of the run."""
-    storage: Url = None
-    """The run's database (default: the journal file OUT/journal.log)."""
+    storage: Annotated[str | None, Arg("URL")] = None
+    """The run's database; where not given the journal file OUT/journal.log."""
+
+    def rows(self) -> list[Row]:
+        """All complete trials."""
+        return [row for config, storage in self.studies() for row in stored_rows([config], storage)]
+
+    def studies(self) -> list[tuple]:
+        """(configuration, storage) of each study there."""
+        from optim_study.shared_study import stored_configs
+        from optim_study.storage import open_existing
+
+        storage = open_existing(self.storage, self.out)
+        return [(config, storage) for config in stored_configs(storage)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Status(_Stored):
+class Status(Stored):
     """How far each study is."""
 
     json: bool = False
     """Print one JSON list."""
 
     def run(self) -> None:
-        from . import listing
-        from .tables import status_table
-
-        storage = listing.open_existing(self.storage, self.out)
         rows = [
-            {"study": c.name, "arch": c.arch, "depth": c.depth} | asdict(listing.counts(c, storage))
-            for c in listing.configs(storage)
+            {"study": c.name, "arch": c.label, "depth": c.depth} | asdict(counts(c, storage))
+            for c, storage in self.studies()
         ]
-        print_json(rows) if self.json else print(status_table(rows))
+        print_json(rows) if self.json else print(_status_table(rows))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Best(_Stored):
-    """The best trial of each study, its settings and its checkpoint."""
+class Best(Stored):
+    """The best trial of each study, its settings, the losses of its kept weights and its checkpoint."""
 
     json: bool = False
     """Print one JSON list."""
 
     def run(self) -> None:
-        from . import listing
-        from .runner import best_checkpoint
-        from .tables import best_table
+        from optim_study.runner import best_checkpoint
 
-        storage = listing.open_existing(self.storage, self.out)
         rows = []
-        for config in listing.configs(storage):
-            trials = listing.rows([config], storage)
-            if trials:
+        for config, storage in self.studies():
+            if trials := stored_rows([config], storage):
                 row = min(trials, key=lambda row: (row.loss(config.objective), row.trial))
                 path = best_checkpoint(self.out, config.name)
                 rows.append({"study": config.name} | asdict(row) | {"checkpoint": str(path) if path.exists() else None})
-        print_json(rows) if self.json else print(best_table(rows))
+        print_json(rows) if self.json else print(_best_table(rows))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Export(_Stored):
+class Export(Stored):
     """Print all complete trials."""
 
     format: Literal["csv", "json"] = "csv"
     """csv, with a header, or json, one list."""
 
     def run(self) -> None:
-        from .records import csv_text
-
-        rows = _stored_rows(self)
+        rows = self.rows()
         print_json([asdict(row) for row in rows]) if self.format == "json" else print(csv_text(rows), end="")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plot(_Stored):
-    """Draw the swarm plot, or the map of settings, from a run or from its CSV alone."""
+class Plot(Stored):
+    """Draw the swarm plot, or the map of settings, from a run or from its CSV alone, and print how many trials train."""
 
     csv: File = None
     """A table of trials (trials.csv, or what export printed) instead of a run's folder."""
     kind: Literal["swarm", "map"] = "swarm"
     """swarm: a column a network; map: learning rate against initial standard deviation, a panel a network."""
-    loss: Loss = "train"
-    """Which best loss."""
+    loss: Objective = "train"
+    """Which loss, the least of all epochs: train or valid."""
     log: bool = False
     """Log axis for the losses of the swarm plot."""
+    below: float = BELOW
+    """A trial counts as trained below so many nats a frame."""
+    constant: Annotated[float | None, Arg("NLL")] = None
+    """Training loss of the best constant output, a line in the swarm plot; where not given the table says it, if it is not an old one
+    (11.163 for the rebuilt chorales)."""
     output: Annotated[Path, Arg("FILE")] = Path("swarm.png")
     """Figure to write, .png, .svg or .pdf."""
 
     def run(self) -> None:
-        from .plots import save_map, save_swarm
-        from .records import read_csv
+        from optim_study.plots import save_map, save_swarm
 
         check_output(self.output, SUFFIXES)
-        if self.kind == "map" and self.log:
+        if self.kind == "map" and (self.log or self.constant is not None):
             raise InvalidInputError(
-                "--log is for the swarm plot: both axes of the map and its colours are logarithmic already"
+                "--log and --constant are for the swarm plot: the axes of the map and its colours are logarithmic already"
             )
-        rows = _stored_rows(self) if self.csv is None else read_csv(self.csv)
+        rows = self.rows() if self.csv is None else read_csv(self.csv)
         if self.kind == "swarm":
-            save_swarm(rows, self.output, loss=self.loss, log=self.log)
+            save_swarm(rows, self.output, loss=self.loss, log=self.log, constant=self.constant)
         else:
             save_map(rows, self.output, loss=self.loss)
-        _print_reading(rows, self.loss)
+        _print_shares(rows, self.loss, self.below)
         print(f"figure: {self.output}")
 
 
@@ -244,20 +200,47 @@ def main(args: list[str] | None = None) -> int:
     return run_command(lambda: parse(COMMANDS, args, prog="optim-study").run())
 
 
-def _stored_rows(options: _Stored) -> list:
-    from . import listing
-
-    storage = listing.open_existing(options.storage, options.out)
-    return listing.rows(listing.configs(storage), storage)
+def _print_shares(rows: Sequence[Row], loss: Objective, below: float = BELOW) -> None:
+    found = training_shares(rows, loss, below)
+    print(share_table(found, below), summary(found, below), sep="\n\n", end="\n\n")
 
 
-def _print_reading(rows, loss: Loss) -> None:
-    from .reading import read, summary
-    from .tables import reading_table
+def _status_table(rows: Sequence[dict]) -> str:
+    header = ("study", "complete", "running", "diverged", "best")
+    return table(
+        header,
+        [
+            (
+                r["study"],
+                f"{r['complete']} of {r['trials']}",
+                r["running"],
+                r["diverged"],
+                "" if r["best"] is None else f"{r['best']:.3f}",
+            )
+            for r in rows
+        ],
+    )
 
-    readings = read(rows, loss)
-    print(reading_table(readings))
-    print(summary(readings), end="\n\n")
+
+def _best_table(rows: Sequence[dict]) -> str:
+    header = ("study", "trial", "learning rate", "initial std", "transform bias", "epoch", "train", "valid", "test")
+    losses = ("train_nll", "valid_nll", "test_nll")
+    return table(
+        (*header, "checkpoint"),
+        [
+            (
+                r["study"],
+                r["trial"],
+                f"{r['learning_rate']:.2g}",
+                f"{r['init_std']:.1g}",
+                f"{r['transform_bias']:g}",
+                "" if r["best_epoch"] is None else r["best_epoch"],
+                *("" if r[name] is None else f"{r[name]:.3f}" for name in losses),
+                r["checkpoint"] or "missing",
+            )
+            for r in rows
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -1,18 +1,19 @@
-"""Who holds a trial: locks that die with their holder. No clocks, no heartbeats, no lease to tune.
+"""Locks that die with their holder: who works on a trial, and who may append to the journal. No clocks, no heartbeats, no leases.
 
-A killed worker's trials are free at once, because the kernel (or the PostgreSQL server, see `postgres`) drops its
+A killed worker's trials are free at once, because the kernel (or the PostgreSQL server, see `postgres_locks`) drops its
 locks with it; a worker that is only slow keeps its own for as long as it lives. One more such lock, the mutex,
 guards creating a study, adding its trials and claiming them. Start other processes by spawning: a forked child
 would keep its parent's file locks.
 """
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from .files import clear_write_errors, make_folder
+from rhn.files import writing
 
 
 class LocksLostError(Exception):
@@ -77,5 +78,57 @@ class FileLocks:
 
     def _open(self, name: str) -> BinaryIO:
         path = self._folder / name
-        with clear_write_errors(path):
+        with writing(path):
             return path.open("ab")  # lock files are never deleted: two workers could lock different files of one name
+
+
+class JournalLock:
+    """Held by one appender at a time; once it is held, the journal ends with a whole line. Optuna calls it.
+
+    With Optuna's own lock, a symbolic link, everyone waits 30 seconds after a worker was killed inside it; and a last line cut
+    short by a kill or a full disk makes the study unloadable as soon as something is appended to it.
+    """
+
+    def __init__(self, journal: Path, path: Path):
+        self._journal = journal
+        self._path = path
+        self._held: BinaryIO | None = None
+
+    def acquire(self) -> bool:
+        file = self._path.open("ab")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            cut_torn_line(self._journal)
+        except BaseException:
+            file.close()
+            raise
+        self._held = file
+        return True
+
+    def release(self) -> None:
+        self._held.close()
+        self._held = None
+
+
+def cut_torn_line(path: Path, block: int = 4096) -> None:
+    """Cuts the file after its last line break. The caller keeps others from appending."""
+    with path.open("r+b") as file:
+        end = size = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - block)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                end = start + found + 1
+                break
+            end = start
+        if end < size:
+            file.truncate(end)
+            os.fsync(file.fileno())
+
+
+def make_folder(folder: Path) -> Path:
+    """The folder, made with its parents where it was missing; raises OutputError where it cannot be made."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,16 +1,31 @@
-"""What a run is going to do, before it does it: networks, sizes, trials, memory."""
+"""What a run is going to do, before it does it: networks, sizes, where each worker works, how many trials it trains as one program.
 
-from dataclasses import asdict, dataclass
+What K fused trials take of memory:
 
+    bytes = base + K (weights, momentum, best weights, the models they started from)
+                 + k (gradients, a temporary of the update, and what a step keeps, see `rhn.engine.memory`)
+
+On a CPU the trainer takes a stack through a step in parts of k <= K models; on a GPU k = K. A test measures it.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from optim_study.presets import WorkSettings
+from optim_study.protocol import StudyConfig
+from optim_study.results import counts, table
+from optim_study.storage import Storage, open_storage
+from optim_study.trainer import hidden_size, load_corpus
 from rhn.command import resolve_device
-from rhn.engine.memory import free_memory
+from rhn.engine.memory import free_memory, in_words, part_size, step_bytes, weight_bytes
+from rhn.errors import InvalidInputError
 
-from . import fuse
-from .config import StudyConfig
-from .listing import counts
-from .presets import RunConfig
-from .space import parameter_budget
-from .storage import Storage, open_storage
+_logger = logging.getLogger(__name__)
+
+LARGEST_ON_CPU = 15  # measured: 30 are 3 to 10 % faster than 15 in small networks, but two workers end less evenly
+SHARE = 0.6  # of the free memory
+BASE = {"cpu": 350 << 20, "cuda": 1 << 30}  # a process with torch and optuna; on a GPU its context and libraries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +36,6 @@ class Planned:
     hidden_size: int
     parameters: int
     """Of the whole network, output layer and biases included."""
-    budget: int
     complete: int
     """Trials that are complete already."""
     fuse: int
@@ -36,10 +50,13 @@ class Planned:
 
     def row(self) -> dict:
         """For the table and for JSON."""
-        names = ("hidden_size", "parameters", "budget")
-        about = {"study": self.config.name, "arch": self.config.arch, "depth": self.config.depth}
-        about |= {name: value for name, value in asdict(self).items() if name in names}
-        return about | {
+        return {
+            "study": self.config.name,
+            "arch": self.config.label,
+            "depth": self.config.depth,
+            "hidden_size": self.hidden_size,
+            "parameters": self.parameters,
+            "budget": self.config.budget,
             "trials": self.config.trials,
             "complete": self.complete,
             "fuse": self.fuse,
@@ -47,47 +64,126 @@ class Planned:
         }
 
 
-def plan(studies: list[StudyConfig], config: RunConfig, storage: Storage | None = None) -> list[Planned]:
-    """The plan of these studies. Without a storage nothing is made: one that is there already is looked at."""
+def plan(
+    studies: Sequence[StudyConfig], config: WorkSettings, places: Sequence[str], storage: Storage | None = None
+) -> list[Planned]:
+    """The plan of these studies for workers at these places (see `devices`). Nothing is made: without a storage, one that is there
+    already is looked at.
+
+    Raises InvalidInputError where a cell cannot be built, or where there is too little memory.
+    """
+    from rhn.cells.budget import num_parameters
+    from rhn.chorales.batches import ROWS
+
     if storage is None and (config.storage or (config.folder / "journal.log").is_file()):
         storage = open_storage(config.storage, config.folder)
-    from rhn.cells.budget import num_parameters
-
-    device = resolve_device(config.device)
-    free, corpus = free_memory(device), load_corpus(config.data)
+    device = places[0].partition(":")[0]
+    free = free_memory(device) / max(map(places.count, places))
+    longest = max(map(len, load_corpus(config.data).train))
     planned = []
     for study in studies:
-        model, batches = meta_model(study), [fuse.largest_batch(corpus.train, study.batch_size)]
-        k = fuse.choose(
-            model, batches, trials=study.trials, jobs=config.jobs, device=device, fuse=config.fuse, free=free
+        model, positions = meta_model(study), longest * -(-study.batch_size // ROWS) * ROWS
+        k = fused(
+            model,
+            positions,
+            trials=study.trials,
+            jobs=len(places),
+            device=device,
+            asked=config.fuse,
+            free=free,
         )
         planned.append(
             Planned(
                 config=study,
                 hidden_size=model.hidden_size,
                 parameters=num_parameters(model),
-                budget=parameter_budget(study.depth, study.budget_scale),
                 complete=counts(study, storage).complete if storage else 0,
                 fuse=k,
-                memory=fuse.memory(model, k, batches, device),
+                memory=memory(model, k, positions, device),
             )
         )
     return planned
+
+
+def plan_table(rows: Sequence[dict]) -> str:
+    """What a run is going to do (`Planned.row`), as text."""
+    header = ("study", "units", "parameters", "budget", "trials", "complete", "fused", "memory/worker")
+    names = ("study", "hidden_size", "parameters", "budget", "trials", "complete", "fuse")
+    grouped = {"parameters", "budget"}
+    return table(
+        header,
+        [
+            [*(f"{r[name]:,}" if name in grouped else r[name] for name in names), in_words(r["memory_bytes"])]
+            for r in rows
+        ],
+    )
+
+
+def devices(config: WorkSettings) -> list[str]:
+    """Where each worker works: on the CPU, or each on the next GPU. Says so where several have to share one."""
+    import torch
+
+    if resolve_device(config.device) == "cpu":
+        return ["cpu"] * (1 if config.jobs == "auto" else config.jobs)
+    gpus = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
+    jobs = len(gpus) if config.jobs == "auto" else config.jobs
+    if jobs > len(gpus):
+        _logger.warning(
+            "%d workers on %d GPU%s take turns: that is slower than one a GPU (leave --jobs out)",
+            jobs,
+            len(gpus),
+            "s" * (len(gpus) > 1),
+        )
+    return [gpus[k % len(gpus)] for k in range(jobs)]
+
+
+def memory(model, trials: int, positions: int, device: str) -> int:
+    """Estimated peak bytes of a process that trains so many fused trials of this model, on batches of so many positions."""
+    import torch
+
+    at_once = min(trials, part_size(model, positions, torch.device(device)) or trials)
+    return (
+        BASE[device]
+        + 4 * trials * weight_bytes(model)
+        + at_once * (2 * weight_bytes(model) + step_bytes(model, positions))
+    )
+
+
+def fused(model, positions: int, *, trials: int, jobs: int, device: str, asked: int | str, free: float) -> int:
+    """How many trials of a network to train as one program: what was asked, or the largest number that suits.
+
+    On a CPU every worker gets two groups or more, so that they end at about the same time; on a GPU all trials go together, halved
+    later if the memory does not last. `free` is the memory of one worker in bytes.
+
+    Raises InvalidInputError where the number asked for, or even a single trial, does not fit.
+    """
+
+    def need(k: int) -> int:
+        return memory(model, k, positions, device)
+
+    if asked != "auto":
+        k = min(asked, trials)
+        _require(need(k), free, f"{k} fused trials" if k > 1 else "one trial", model)
+        return k
+    most = -(-trials // jobs) if device == "cuda" else min(LARGEST_ON_CPU, -(-trials // (2 * jobs)))
+    fitting = [k for k in range(1, most + 1) if need(k) <= SHARE * free]
+    if not fitting:
+        _require(need(1), free, "one trial", model)
+    return max(fitting, default=1)
 
 
 def meta_model(study: StudyConfig):
     """A model of the study without memory; raises InvalidInputError where the cell cannot be built."""
     from rhn.models import PolyphonicModel
 
-    from .swarm import hidden_size
-
     return PolyphonicModel(
         study.arch, hidden_size=hidden_size(study), depth=study.depth, device="meta", **study.options
     )
 
 
-def load_corpus(data):
-    """The chorales that trials are trained on, read once a process."""
-    from .swarm import _corpus
-
-    return _corpus(data)
+def _require(need: float, free: float, what: str, model) -> None:
+    if need > free:
+        raise InvalidInputError(
+            f"{what} of {model.cell}-depth{model.depth} would need about {in_words(need)} of memory a worker, "
+            f"{in_words(free)} are free: use a smaller --fuse, fewer --jobs or a smaller --budget-scale"
+        )

@@ -16,21 +16,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
+from optim_study.results import Row, by_network
+from rhn.engine.curves import Objective
 from rhn.errors import InvalidInputError
-from rhn.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY
-from rhn.files import atomic_path
-
-from .records import Loss, Row, by_network
+from rhn.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, STYLE, save_figure
 
 COLORS = {"rhn": BLUE, "dt-rnn": RED, "dts-rnn": GREEN, "rnn": ORANGE, "lstm": PURPLE, "gru": SKY}
 OTHERS = ("#000000", ORANGE, PURPLE, SKY, "#F0E442")
-STYLE = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "savefig.dpi": 160,
-}
 LABELS = {"train": "best training NLL (nats a frame)", "valid": "best validation NLL (nats a frame)"}
 SIZES = np.arange(5, 1.2, -0.25)  # points; rather than smaller ones, a wider figure
 DRAWN = 2.6  # smaller points are drawn at this size, so that neighbours overlap by half at most
@@ -38,35 +30,38 @@ SMALL_SIZES = np.arange(5, 0.9, -0.25)
 COLUMN_INCHES = 1.1
 
 
-def plot_swarm(rows: Sequence[Row], *, loss: Loss = "train", log: bool = False, ax: Axes | None = None) -> Axes:
+def plot_swarm(
+    rows: Sequence[Row],
+    *,
+    loss: Objective = "train",
+    log: bool = False,
+    constant: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
     """A column for each architecture and depth, a point for each trial at its loss, a black tick at the median, a cross over those that
     diverged. Every point has a place of its own, apart from its neighbours; without `ax` the figure is widened if need be.
+
+    constant: loss of the best constant output, a dashed line; None: the training loss that the rows tell, if they tell one.
 
     Raises InvalidInputError where there is nothing to draw, or, with `ax`, where it is too small for all points.
     """
     groups = _groups(rows)
+    if constant is None and loss == "train" and len(told := {row.constant_nll for row in rows}) == 1:
+        (constant,) = told
     if ax is not None:
-        _draw_swarm(ax, groups, loss, log, SMALL_SIZES)
+        _draw_swarm(ax, groups, loss, log, constant, SMALL_SIZES)
         return ax
     width = max(4.0, COLUMN_INCHES * len(groups) + 1)
-    for factor, sizes in (
-        (1, SIZES),
-        (1.3, SIZES),
-        (1.7, SIZES),
-        (1.7, SMALL_SIZES),
-        (3, SMALL_SIZES),
-        (5, SMALL_SIZES),
-    ):
-        with matplotlib.rc_context(STYLE):
+    for factor, sizes in ((1, SIZES), (1.3, SIZES), (1.7, SIZES), (1.7, SMALL_SIZES), (3, SMALL_SIZES), (5, SMALL_SIZES)):
+        with matplotlib.rc_context(STYLE), suppress(InvalidInputError):
             ax = Figure(figsize=(width * factor, 5.5), layout="constrained").subplots()
-            with suppress(InvalidInputError):
-                _draw_swarm(ax, groups, loss, log, sizes)
-                return ax
+            _draw_swarm(ax, groups, loss, log, constant, sizes)
+            return ax
     most = max(map(len, groups.values()))
     raise InvalidInputError(f"{most} trials in a column are too many for a swarm plot: draw the map instead")
 
 
-def plot_map(rows: Sequence[Row], *, loss: Loss = "train", figure: Figure | None = None) -> Figure:
+def plot_map(rows: Sequence[Row], *, loss: Objective = "train", figure: Figure | None = None) -> Figure:
     """A panel for each network: learning rate against initial standard deviation, the colour the loss, diverged trials crossed.
 
     The colours, the same in all panels, end a little above the median loss: what is worse than most shares the last one.
@@ -89,26 +84,20 @@ def plot_map(rows: Sequence[Row], *, loss: Loss = "train", figure: Figure | None
     return figure
 
 
-def save_swarm(rows: Sequence[Row], path: Path, *, loss: Loss = "train", log: bool | None = None) -> None:
-    """Writes the swarm plot; `log` None: a log axis where the worst loss is more than three times the best.
+def save_swarm(rows: Sequence[Row], path: Path, *, loss: Objective = "train", log: bool | None = None, **options) -> None:
+    """Writes the swarm plot, with the options of `plot_swarm`; `log` None: a log axis where the worst loss is more than three times
+    the best.
 
     Raises InvalidInputError for nothing to draw, OutputError where the file cannot be written.
     """
     losses = [row.loss(loss) for row in rows]
     log = bool(losses) and max(losses) > 3 * min(losses) if log is None else log
-    _save(plot_swarm(rows, loss=loss, log=log).figure, path)
+    save_figure(path, lambda: plot_swarm(rows, loss=loss, log=log, **options).figure)
 
 
-def save_map(rows: Sequence[Row], path: Path, *, loss: Loss = "train") -> None:
+def save_map(rows: Sequence[Row], path: Path, *, loss: Objective = "train") -> None:
     """Writes the map."""
-    with matplotlib.rc_context(STYLE):
-        figure = plot_map(rows, loss=loss)
-    _save(figure, path)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with atomic_path(path) as temporary, matplotlib.rc_context(STYLE):
-        figure.savefig(temporary)
+    save_figure(path, lambda: plot_map(rows, loss=loss))
 
 
 def _groups(rows: Sequence[Row]) -> dict[tuple[str, int], list[Row]]:
@@ -117,11 +106,22 @@ def _groups(rows: Sequence[Row]) -> dict[tuple[str, int], list[Row]]:
     return by_network(rows)
 
 
-def _draw_swarm(ax: Axes, groups: dict[tuple[str, int], list[Row]], loss: Loss, log: bool, sizes: np.ndarray) -> None:
+def _draw_swarm(
+    ax: Axes,
+    groups: dict[tuple[str, int], list[Row]],
+    loss: Objective,
+    log: bool,
+    constant: float | None,
+    sizes: np.ndarray,
+) -> None:
     columns = [[row.loss(loss) for row in trials] for trials in groups.values()]
     colors = _colors(groups)
     palette = [colors[arch] for arch, _ in groups]
-    _prepare_axes(ax, columns, loss, log)
+    _prepare_axes(ax, columns + [[constant]] * (constant is not None), loss, log)
+    ax.set_xlim(-0.5, len(columns) - 0.5)
+    if constant is not None:
+        label = f"best constant output ({constant:.2f})"
+        ax.axhline(constant, gid="constant", label=label, color="0.35", linewidth=1, linestyle="--", zorder=0.8)
     _label(ax, groups, colors)
     size, points = _largest_points(ax, columns, palette, sizes)
     for collection in points:
@@ -146,7 +146,7 @@ def _largest_points(ax: Axes, columns: list[list[float]], palette: list[str], si
     return float(sizes[fits]), placed
 
 
-def _prepare_axes(ax: Axes, columns: list[list[float]], loss: Loss, log: bool) -> None:
+def _prepare_axes(ax: Axes, columns: list[list[float]], loss: Objective, log: bool) -> None:
     """Scale and limits come first: where points find room depends on both."""
     values = np.concatenate(columns)
     if log:
@@ -157,7 +157,6 @@ def _prepare_axes(ax: Axes, columns: list[list[float]], loss: Loss, log: bool) -
     else:
         margin = 0.05 * np.ptp(values) or 0.05 * abs(values.max()) or 1.0
         ax.set_ylim(values.min() - margin, values.max() + margin)
-    ax.set_xlim(-0.5, len(columns) - 0.5)
     ax.set_ylabel(LABELS[loss])
     ax.grid(axis="y", color="0.92", linewidth=0.6)
     ax.set_axisbelow(True)
@@ -171,18 +170,8 @@ def _place(ax: Axes, columns: list[list[float]], palette: list[str], size: float
     x, y = np.repeat(np.arange(len(columns)), list(map(len, columns))), np.concatenate(columns)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        seaborn.swarmplot(
-            x=x,
-            y=y,
-            hue=x,
-            palette=palette,
-            size=size,
-            linewidth=0,
-            legend=False,
-            ax=ax,
-            native_scale=True,
-            warn_thresh=0,
-        )
+        points = {"palette": palette, "size": size, "linewidth": 0, "legend": False}
+        seaborn.swarmplot(x=x, y=y, hue=x, ax=ax, native_scale=True, warn_thresh=0, **points)
         ax.set(xlim=limits[0], ylim=limits[1], xlabel="recurrence depth", ylabel=label)
         ax.figure.draw_without_rendering()  # seaborn moves the points apart, and complains, when they are drawn
     points = [collection for collection in ax.collections if collection not in before]
@@ -195,7 +184,7 @@ def _mark(ax: Axes, groups, collections: list, columns: list[list[float]], size:
     """Medians, and crosses over what diverged."""
     for k, (trials, points) in enumerate(zip(groups.values(), collections, strict=True)):
         middle = np.median(columns[k])
-        ax.plot([k - 0.46, k + 0.46], [middle, middle], gid="median", color="black", linewidth=1, zorder=0.9)
+        ax.plot([k + 0.36, k + 0.46], [middle, middle], gid="median", color="black", linewidth=1, zorder=0.9)
         ax.plot(k + 0.46, middle, "<", color="black", markersize=5, zorder=6)
         where = np.asarray(points.get_offsets())[[row.diverged for row in trials]]
         ax.plot(*where.T, "x", color="black", markersize=size + 1.5, markeredgewidth=0.8, zorder=6, gid="diverged")
@@ -211,24 +200,24 @@ def _label(ax: Axes, groups, colors: dict[str, str]) -> None:
     handles.append(Line2D([], [], color="black", linewidth=1.2, marker="<", markersize=5, label="median"))
     if any(row.diverged for trials in groups.values() for row in trials):
         handles.append(Line2D([], [], marker="x", linestyle="", color="black", label="diverged"))
-    ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(handles))
+    handles += [line for line in ax.lines if line.get_gid() == "constant"]
+    ax.legend(
+        handles=handles,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=max(2, int(ax.figure.get_figwidth() / 1.2)),
+    )
 
 
-def _map_panel(ax: Axes, trials: list[Row], loss: Loss, norm: Normalize):
+def _map_panel(ax: Axes, trials: list[Row], loss: Objective, norm: Normalize):
     ax.set(xscale="log", yscale="log")
     x, y = [row.learning_rate for row in trials], [row.init_std for row in trials]
     ended = [row for row in trials if row.diverged]
     points = ax.scatter(
         x, y, c=[row.loss(loss) for row in trials], norm=norm, cmap="viridis_r", s=18, edgecolor="0.3", linewidth=0.3
     )
-    ax.plot(
-        [r.learning_rate for r in ended],
-        [r.init_std for r in ended],
-        "x",
-        color="black",
-        markersize=5,
-        markeredgewidth=0.8,
-    )
+    where = [r.learning_rate for r in ended], [r.init_std for r in ended]
+    ax.plot(*where, "x", color="black", markersize=5, markeredgewidth=0.8)
     return points
 
 

@@ -6,73 +6,73 @@ A preset is a function that returns a whole configuration; what it is given repl
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from optim_study.protocol import SharedSettings, StudyConfig
 from rhn.errors import InvalidInputError
-
-from .config import StudyConfig
-from .space import Space
+from rhn.options import Arg, Device, File, Folder
 
 PAPER_ARCHITECTURES = ("rhn", "dt-rnn", "dts-rnn")
-PAPER_DEPTHS = (1, 2, 4, 6)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """One run of the study: a study for each architecture and depth, and how to work on them.
+class WorkSettings:
+    """How to work on studies; none of it changes a result.
 
-    Raises:
-        InvalidInputError: a value is out of range; the message says which and what was expected.
+    Raises InvalidInputError where a value is out of range; the message says which and what was expected.
     """
 
-    arch: tuple[str, ...] = PAPER_ARCHITECTURES
-    """Architectures: names of `rhn.cells.CELLS` or a user's `package.module:factory`; `all` stands for the paper's three."""
-    depth: tuple[int, ...] | None = None
-    """Recurrence depths; None: the preset's own, and 1 alone for cells that have no recurrence depth."""
-    trials: int = 60
-    """Trials of each study, a total."""
-    epochs: int = 1000
-    """At most so many epochs a trial."""
-    patience: int = 100
-    """A trial stops after so many epochs without a better loss."""
-    budget_scale: float = 1.0
-    """Factor on the paper's parameter budgets of 150,000 a layer."""
-    objective: Literal["train", "valid"] = "train"
-    """Whose best loss is the value of a trial."""
-    space: Space = field(default_factory=Space)
-    """Where the settings of the trials are drawn from."""
-    seed: int = 0
-    """Seed of settings, initial weights and the order of batches."""
-    data: Path | None = None
-    """A file of original chorales; None: those rebuilt from music21's scores."""
-    out: Path | None = None
-    """Folder of the run, made where it is missing; None: `runs/` and the architectures."""
-    storage: str | None = None
-    """A PostgreSQL database, postgresql+psycopg://...; None: the journal file OUT/journal.log."""
-    fuse: int | Literal["auto"] = "auto"
-    """Trials trained as one program."""
-    jobs: int = 1
-    """Worker processes; 1 works in this process."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    data: File = None
+    """The original chorales (.json or .pickle). None: those rebuilt from music21's scores."""
+    out: Folder = None
+    """Folder of the run, made where it is missing. None: runs/ARCH."""
+    storage: Annotated[str | None, Arg("URL")] = None
+    """postgresql+psycopg://... for workers on many machines. None: the journal file OUT/journal.log."""
+    fuse: Annotated[int | Literal["auto"], Arg("K")] = "auto"
+    """Trials trained as one program; auto: as many as suit the device."""
+    jobs: Annotated[int | Literal["auto"], Arg("N")] = "auto"
+    """Worker processes; auto: one on each GPU, or one on the CPU. A single one works in this process."""
+    device: Device = "auto"
     """Where to train."""
     save_seconds: float = 60.0
     """Running trials are saved when so many seconds have passed: what a kill costs at most."""
-    deep: tuple[int, ...] = PAPER_DEPTHS
-    """The depths of architectures that have any, where `depth` is None."""
 
     def __post_init__(self):
-        if not self.arch:
-            raise InvalidInputError("there is no architecture to run: expected at least one")
-        if self.depth is not None and not self.depth:
-            raise InvalidInputError("there is no depth to run: expected at least one")
-        if self.fuse != "auto" and not (isinstance(self.fuse, int) and self.fuse >= 1):
-            raise InvalidInputError(f"fuse is {self.fuse!r}, expected 'auto' or 1 or more trials")
-        if self.jobs < 1:
-            raise InvalidInputError(f"jobs is {self.jobs}, expected 1 or more worker processes")
+        for name in ("fuse", "jobs"):
+            value = getattr(self, name)
+            if value != "auto" and not (isinstance(value, int) and value >= 1):
+                raise InvalidInputError(f"{name} is {value!r}, expected 'auto' or a whole number from 1")
         if not self.save_seconds >= 0:
             raise InvalidInputError(f"save_seconds is {self.save_seconds}, expected 0 or more seconds")
+
+    @property
+    def folder(self) -> Path:
+        """Where the run keeps its files."""
+        if self.out is None:
+            raise InvalidInputError("--out DIR is missing: the folder of the run")
+        return self.out
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(WorkSettings, SharedSettings):
+    """One run: a study for each architecture and depth, and how to work on them. The defaults are the paper's protocol."""
+
+    arch: tuple[str, ...] = ("all",)
+    """rnn, irnn, dt-rnn, dts-rnn, rhn, lstm, gru, or your own as package.module:factory; all: the paper's rhn, dt-rnn, dts-rnn."""
+    depth: Annotated[tuple[int, ...], Arg("L")] = (1, 2, 4, 6)
+    """Recurrence depths; cells that have none are run at 1 alone."""
+    skip: Literal["all", "last"] = "all"
+    """The shortcuts of dts-rnn: to every layer from the second, or to the last alone (which makes studies of their own)."""
+
+    def __post_init__(self):
+        WorkSettings.__post_init__(self)
+        SharedSettings.__post_init__(self)
+        if not self.arch:
+            raise InvalidInputError("there is no architecture to run: expected at least one")
+        if not self.depth:
+            raise InvalidInputError("there is no depth to run: expected at least one")
 
     @property
     def architectures(self) -> tuple[str, ...]:
@@ -91,28 +91,32 @@ class RunConfig:
         >>> RunConfig(arch=("all",)).folder.as_posix()
         'runs/all'
         """
-        return Path("runs", "-".join(self.arch).replace(":", ".")) if self.out is None else self.out
+        return self.out or Path("runs", "-".join(self.arch).replace(":", "."))
 
     def studies(self, data: str) -> list[StudyConfig]:
         """The configuration of every study, in the order of work; `data` is the checksum of the data set.
 
-        Raises InvalidInputError for an unknown architecture or a depth that it does not have.
+        Raises InvalidInputError for an unknown architecture, a depth that it does not have, or shortcuts where no architecture has any.
         """
-        shared = ("trials", "epochs", "patience", "budget_scale", "objective", "space", "seed")
-        values = {name: getattr(self, name) for name in shared}
+        from rhn.cells import resolve_cell
+        from rhn.models import accepts
+
+        shared = {field.name: getattr(self, field.name) for field in fields(SharedSettings)}
+        factories = {arch: resolve_cell(arch) for arch in self.architectures}
+        skipping = {arch for arch, factory in factories.items() if self.skip != "all" and accepts(factory, "skip")}
+        if self.skip != "all" and not skipping:
+            raise InvalidInputError(f"--skip {self.skip} is for dts-rnn, which is not among {', '.join(factories)}")
         return [
-            StudyConfig(arch=arch, depth=depth, data=data, **values)
-            for arch in self.architectures
-            for depth in self._depths(arch)
+            StudyConfig(
+                arch=arch, depth=depth, data=data, options={"skip": self.skip} if arch in skipping else {}, **shared
+            )
+            for arch, factory in factories.items()
+            for depth in self._depths(factory)
         ]
 
-    def _depths(self, arch: str) -> tuple[int, ...]:
-        from rhn.cells import resolve_cell
-
-        factory = resolve_cell(arch)
-        if self.depth is not None:
-            return tuple(dict.fromkeys(self.depth))
-        return self.deep if getattr(factory, "deep", True) else (1,)
+    def _depths(self, factory: Callable) -> list[int]:
+        depths = list(dict.fromkeys(self.depth))
+        return [1] if 1 in depths and not getattr(factory, "deep", True) else depths
 
 
 def paper(**changes: Any) -> RunConfig:
@@ -121,17 +125,17 @@ def paper(**changes: Any) -> RunConfig:
 
 
 def small(**changes: Any) -> RunConfig:
-    """The whole study in about 40 minutes on two cores: networks of 1.5 % of the paper's parameters, 120 epochs.
+    """The whole study in about 40 minutes on two cores (with two jobs): networks of 1.5 % of the paper's parameters, 120 epochs.
 
     What decides is the number of epochs more than the size: with tiny initial weights every network first sits on the plateau of
     a network that ignores its state, for 20 to 80 epochs. Patience is as long as that, or those that leave late would be stopped.
     """
-    return RunConfig(**({"budget_scale": 0.015, "epochs": 120, "patience": 80, "jobs": 2} | changes))
+    return RunConfig(**({"budget_scale": 0.015, "epochs": 120, "patience": 80} | changes))
 
 
 def smoke(**changes: Any) -> RunConfig:
     """A few seconds, to see that everything works: networks of a few units, 4 trials, 4 epochs, saved after every one."""
-    scale = {"budget_scale": 0.01, "epochs": 4, "patience": 4, "trials": 4, "deep": (1, 2), "save_seconds": 0.0}
+    scale = {"budget_scale": 0.01, "epochs": 4, "patience": 4, "trials": 4, "depth": (1, 2), "save_seconds": 0.0}
     return RunConfig(**(scale | changes))
 
 

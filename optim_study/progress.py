@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from .events import Claimed, EpochDone, Event, Finished
-from .listing import Counts
-from .plan import Planned
+from optim_study.plan import Planned
+from optim_study.results import Counts
+from optim_study.worker import Claimed, EpochDone, Event, Finished
 
 FIRST_EPOCHS = 3  # epochs of a worker after which its speed counts
 POLL_SECONDS = 3.0  # how often the storage is asked for what others did

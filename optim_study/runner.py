@@ -8,23 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rhn.command import resolve_device
-from rhn.errors import InvalidInputError, OutputError
+from optim_study.locks import make_folder
+from optim_study.plan import Planned, devices, plan, plan_table
+from optim_study.presets import RunConfig, WorkSettings
+from optim_study.progress import Progress, displayed
+from optim_study.protocol import StudyConfig
+from optim_study.results import Counts, Row, counts, stored_rows, write_csv
+from optim_study.shared_study import open_study, stored_configs
+from optim_study.storage import Storage, open_existing, open_storage
+from optim_study.trainer import TorchTrainer, load_corpus
+from optim_study.worker import WorkOptions
+from optim_study.worker_pool import Job, work_in_processes, work_through
+from rhn.errors import InvalidInputError
+from rhn.files import writing
 from rhn.interrupts import Interrupted
-
-from . import listing
-from .config import StudyConfig
-from .creation import open_study
-from .files import make_folder
-from .plan import Planned, load_corpus, plan
-from .pool import Job, work_in_processes, work_through
-from .presets import RunConfig
-from .progress import Progress, displayed
-from .records import Row, write_csv
-from .storage import Storage, open_storage
-from .swarm import TorchTrainer
-from .tables import plan_table
-from .worker import WorkOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +52,6 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
     """
     studies = config.studies(load_corpus(config.data).checksum)
     out = writable_folder(config.folder)
-    resolve_device(config.device)
     storage = open_storage(config.storage, out)
     for study in studies:
         open_study(study, out, storage).close()
@@ -65,19 +61,19 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
 
 def dry_run(config: RunConfig) -> list[Planned]:
     """What `run` would do, without doing it."""
-    return plan(config.studies(load_corpus(config.data).checksum), config)
+    return plan(config.studies(load_corpus(config.data).checksum), config, devices(config))
 
 
-def join(config: RunConfig, *, only: Sequence[str] | None = None, quiet: bool = False) -> None:
+def join(config: WorkSettings, *, only: Sequence[str] | None = None, quiet: bool = False) -> None:
     """Works on every study in the storage of a run started elsewhere, until all are complete.
 
-    What the results depend on is read from the storage; of `config` count out, storage, data, device, fuse and jobs. A study of a
-    cell of the user's own is joined only where `only` names its architecture: a storage does not decide what is imported.
+    What the results depend on is read from the storage. A study of a cell of the user's own is joined only where `only` names its
+    architecture: a storage does not decide what is imported.
 
     Raises what `run` raises.
     """
-    storage = listing.open_existing(config.storage, config.folder)
-    studies = [study for study in listing.configs(storage) if only is None or study.arch in only]
+    storage = open_existing(config.storage, config.folder)
+    studies = [study for study in stored_configs(storage) if only is None or {study.arch, study.label} & set(only)]
     if not studies:
         raise InvalidInputError(
             "there is no study to join in this storage" + ("" if only is None else f" of {', '.join(only)}")
@@ -91,26 +87,34 @@ def join(config: RunConfig, *, only: Sequence[str] | None = None, quiet: bool = 
     work_on(studies, config, storage, quiet=quiet)
 
 
-def work_on(studies: list[StudyConfig], config: RunConfig, storage: Storage, *, quiet: bool) -> None:
+def work_on(studies: list[StudyConfig], config: WorkSettings, storage: Storage, *, quiet: bool) -> None:
     """Says what is to be done and works until it is."""
     say = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr, flush=True))
-    planned = plan(studies, config, storage)
+    places = devices(config)
+    planned = plan(studies, config, places, storage)
     say(plan_table([p.row() for p in planned]))
     if all(p.complete >= p.config.trials for p in planned):
         say("every trial is complete: nothing to do (a larger --trials extends a study)")
         return
 
-    def poll() -> dict[str, listing.Counts]:
-        return {study.name: listing.counts(study, storage) for study in studies}
+    def poll() -> dict[str, Counts]:
+        return {study.name: counts(study, storage) for study in studies}
 
-    job = _job(planned, config)
-    progress = Progress(planned, poll(), config.jobs)
+    job = Job(
+        studies=studies,
+        fuse={p.config.name: p.fuse for p in planned},
+        out=config.folder,
+        storage=config.storage,
+        trainers=[TorchTrainer(data=config.data, device=place) for place in places],
+        options=WorkOptions(save_seconds=config.save_seconds),
+    )
+    progress = Progress(planned, poll(), len(places))
     try:
         with displayed(progress, poll, quiet=quiet) as display:
-            if config.jobs == 1:
+            if len(places) == 1:
                 work_through(job, lambda event: display.event(0, event))
             else:
-                work_in_processes(job, config.jobs, display.event, display.tick)
+                work_in_processes(job, display.event, display.tick)
     except KeyboardInterrupt:
         raise Interrupted(_how_to_go_on(progress, config.folder)) from None
     if progress.complete < progress.trials:
@@ -120,11 +124,11 @@ def work_on(studies: list[StudyConfig], config: RunConfig, storage: Storage, *, 
 def keep_results(studies: list[StudyConfig], config: RunConfig, storage: Storage) -> Results:
     """Writes trials.csv and swarm.png into the folder: of all studies in its journal, or of these where the storage is a database that
     others may use as well."""
-    from .plots import save_swarm
+    from optim_study.plots import save_swarm
 
     out = config.folder
-    kept = studies if config.storage else listing.configs(storage)
-    rows = listing.rows(kept, storage)
+    kept = studies if config.storage else stored_configs(storage)
+    rows = stored_rows(kept, storage)
     csv, figure = out / "trials.csv", out / "swarm.png"
     write_csv(rows, csv)
     save_swarm(rows, figure, loss=config.objective)
@@ -144,25 +148,11 @@ def best_checkpoint(out: Path, study: str) -> Path:
 
 def writable_folder(folder: Path) -> Path:
     """The folder, made where it is missing, and seen to be writable before any work."""
-    make_folder(folder)
-    probe = folder / ".writable"
-    try:
+    probe = make_folder(folder) / ".writable"
+    with writing(folder):
         probe.touch()
         probe.unlink()
-    except OSError as error:
-        raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
     return folder
-
-
-def _job(planned: Sequence[Planned], config: RunConfig) -> Job:
-    return Job(
-        studies=[p.config for p in planned],
-        fuse={p.config.name: p.fuse for p in planned},
-        out=config.folder,
-        storage=config.storage,
-        make_swarm=TorchTrainer(data=config.data, device=resolve_device(config.device)),
-        options=WorkOptions(save_seconds=config.save_seconds),
-    )
 
 
 def _how_to_go_on(progress: Progress, out: Path) -> str:

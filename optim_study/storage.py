@@ -1,33 +1,141 @@
-"""Where studies live: a journal file in the output folder, or PostgreSQL for many machines. Others are refused.
+"""The door to Optuna: studies and their trials, in a journal file of the output folder or in PostgreSQL. No other module imports it.
 
-The choice decides the locks as well: files beside the journal, or the server's own.
+All trials of a study are added up front as WAITING with their parameters, so their numbers 0..N-1 are the index of the settings,
+dashboards show "12 of 60", and a study ends when nothing is left to claim. A trial is RUNNING from its first claim to its end;
+whether anybody works on it now is known from its lock (see `locks`). Optuna's `ask` and heartbeats are not used: `ask` adds trials
+when none is left, and heartbeats do not work with ask/tell.
 """
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
-from rhn.errors import InvalidInputError, OutputError
+from optim_study.locks import FileLocks, JournalLock, Locks, make_folder
+from optim_study.protocol import StudyConfig
+from rhn.errors import DataError, InvalidInputError, OutputError
+from rhn.files import writing
 
-from .journal import open_journal
-from .locks import FileLocks, Locks
-
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+_logger = logging.getLogger(__name__)
 _POSTGRES = "postgresql+psycopg://"
 
 
-@dataclass(frozen=True)
-class Storage:
-    """An open storage and the locks that go with it."""
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turns a database's failures into one sentence."""
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError) as error:
+        cause = error.__cause__ or error
+        reason = " ".join(str(getattr(cause, "orig", None) or cause).split())
+        raise OutputError(
+            f"the storage failed: {reason}; mend that and run the same command again, everything saved so far is kept"
+        ) from error
 
-    backend: BaseStorage
-    """Optuna's side: give it to `optuna.load_study`."""
-    locks: Callable[[str], Locks]
-    """Study name -> fresh locks on its trials, for one worker."""
+
+@dataclass(frozen=True, kw_only=True)
+class StoredTrial:
+    """A trial as the storage has it."""
+
+    number: int
+    id: int
+    """Its key in the storage."""
+    state: str
+    """WAITING, RUNNING or COMPLETE."""
+    parameters: Mapping[str, float]
+    results: Mapping[str, Any]
+    """Fields of its `Outcome`, once it is complete."""
+    value: float | None
+    reported: Mapping[int, float]
+    """Epoch -> loss."""
+
+
+class Storage:
+    """An open storage. Every method raises OutputError where the storage fails."""
+
+    def __init__(self, backend: BaseStorage, locks: Callable[[str], Locks]):
+        self._backend = backend
+        self.locks = locks
+        """Study name -> fresh locks on its trials, for one worker."""
+
+    @clear_errors()
+    def names(self) -> list[str]:
+        """All studies, in the order of their making."""
+        return [s.study_name for s in sorted(self._backend.get_all_studies(), key=lambda s: s._study_id)]
+
+    @clear_errors()
+    def attributes(self, study: str) -> dict[str, Any] | None:
+        """What was stored with a study; None where there is none of this name."""
+        key = self._key(study)
+        return None if key is None else self._backend.get_study_user_attrs(key)
+
+    @clear_errors()
+    def create(self, study: str) -> None:
+        """An empty study, where there is none of this name."""
+        if self._key(study) is None:
+            self._backend.create_new_study([StudyDirection.MINIMIZE], study)
+
+    @clear_errors()
+    def set_attribute(self, study: str, name: str, value: Any) -> None:
+        self._backend.set_study_user_attr(self._key(study), name, value)
+
+    @clear_errors()
+    def trials(self, study: str, *states: str) -> list[StoredTrial]:
+        """The trials of a study, or those in these states; none where there is no such study."""
+        key = self._key(study)
+        wanted = tuple(TrialState[state] for state in states) or None
+        found = [] if key is None else self._backend.get_all_trials(key, deepcopy=False, states=wanted)
+        return [_stored(trial) for trial in found]
+
+    @clear_errors()
+    def add_trial(self, config: StudyConfig, number: int) -> None:
+        """One more WAITING trial, which gets this number."""
+        settings = asdict(config.settings(number))
+        trial = create_trial(state=TrialState.WAITING, params=settings, distributions=_distributions(config))
+        self._backend.create_new_trial(self._key(config.name), template_trial=trial)
+
+    @clear_errors()
+    def begin(self, trial: StoredTrial) -> bool:
+        """Whether a trial looked up as WAITING or RUNNING is still to be done; it is RUNNING then."""
+        if trial.state == "WAITING":
+            return self._backend.set_trial_state_values(trial.id, TrialState.RUNNING)
+        return self.is_running(trial.id)
+
+    @clear_errors()
+    def is_running(self, trial: int) -> bool:
+        return self._backend.get_trial(trial).state == TrialState.RUNNING
+
+    @clear_errors()
+    def report(self, trial: int, losses: Mapping[int, float]) -> None:
+        """Losses by epoch."""
+        with _finished_by_another_is_fine(trial):
+            for epoch, loss in losses.items():
+                self._backend.set_trial_intermediate_value(trial, epoch, loss)
+
+    @clear_errors()
+    def complete(self, trial: int, value: float, results: Mapping[str, Any]) -> None:
+        with _finished_by_another_is_fine(trial):
+            for name, result in results.items():
+                self._backend.set_trial_user_attr(trial, name, result)
+            self._backend.set_trial_state_values(trial, TrialState.COMPLETE, [value])
+
+    def _key(self, study: str) -> int | None:
+        try:
+            return self._backend.get_study_id_from_name(study)
+        except KeyError:
+            return None
 
 
 def open_storage(url: str | None, out: Path) -> Storage:
@@ -49,22 +157,88 @@ def open_storage(url: str | None, out: Path) -> Storage:
             f"OUT/journal.log, or give a PostgreSQL database as {_POSTGRES}user:password@host:port/database"
         )
     try:
-        from .postgres import PostgresLocks, open_postgres
+        from optim_study.postgres_locks import KEEPALIVES, PostgresLocks, table_making
     except ImportError:
         raise InvalidInputError(
             "a PostgreSQL storage needs psycopg: install it with `pip install 'rhn-toolkit[postgres]'`"
         ) from None
-    return Storage(open_postgres(url), lambda study: PostgresLocks(url, study))
+    with table_making(url):  # several workers that make the tables at once would crash
+        backend = RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": KEEPALIVES})
+    return Storage(backend, lambda study: PostgresLocks(url, study))
+
+
+def open_existing(url: str | None, out: Path) -> Storage:
+    """The storage of a run that was started; raises InvalidInputError where OUT has no journal."""
+    if url is None and not (out / "journal.log").is_file():
+        raise InvalidInputError(
+            f"there is no study in {out}: {out / 'journal.log'} is missing; give the folder of a run (--out DIR) "
+            "or its database (--storage URL)"
+        )
+    return open_storage(url, out)
+
+
+def open_journal(path: Path, lock_path: Path) -> JournalStorage:
+    """The journal at `path`, made where it is missing. Other workers open it with the same `lock_path`.
+
+    Raises:
+        OutputError: the files cannot be made.
+        DataError: the journal has a damaged line that is not its last.
+    """
+    make_folder(path.parent)
+    make_folder(lock_path.parent)
+    try:
+        with writing(path):
+            return JournalStorage(_Journal(path, lock_path))
+    except ValueError as error:
+        raise DataError(
+            f"{path} is damaged ({error}): restore it from a copy, or move it away to start the study anew"
+        ) from error
+
+
+class _Journal(JournalFileBackend):
+    """Optuna's journal file under a lock of ours, which cuts off a torn last line."""
+
+    def __init__(self, path: Path, lock_path: Path):
+        self._path, self._lock = path, JournalLock(path, lock_path)
+        super().__init__(str(path), lock_obj=self._lock)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        try:
+            super().append_logs(logs)
+        except OSError as error:
+            self._lock.acquire()  # cuts off what was written, for readers with the stock backend
+            self._lock.release()
+            raise OutputError(
+                f"cannot write {self._path}: {error.strerror or error}; mend that and run the same command again, "
+                "everything saved so far is kept"
+            ) from error
+
+
+def _distributions(config: StudyConfig) -> dict[str, BaseDistribution]:
+    """What settings are drawn from, in Optuna's words."""
+    return {
+        "learning_rate": FloatDistribution(*config.learning_rate, log=True),
+        "init_std": FloatDistribution(*config.init_std, log=True),
+        "transform_bias": CategoricalDistribution(config.transform_bias),
+    }
+
+
+def _stored(trial: FrozenTrial) -> StoredTrial:
+    return StoredTrial(
+        number=trial.number,
+        id=trial._trial_id,
+        state=trial.state.name,
+        parameters=trial.params,
+        results=trial.user_attrs,
+        value=trial.value,
+        reported=trial.intermediate_values,
+    )
 
 
 @contextmanager
-def clear_storage_errors() -> Iterator[None]:
-    """Turns a database's failures into one sentence."""
+def _finished_by_another_is_fine(trial: int) -> Iterator[None]:
+    """A worker whose lock was lost may come late: the trial is finished then, with the same result."""
     try:
         yield
-    except (StorageInternalError, SQLAlchemyError) as error:
-        cause = error.__cause__ or error
-        reason = " ".join(str(getattr(cause, "orig", None) or cause).split())
-        raise OutputError(
-            f"the storage failed: {reason}; mend that and run the same command again, everything saved so far is kept"
-        ) from error
+    except UpdateFinishedTrialError:
+        _logger.info("the trial with the key %d was finished by another worker", trial)

@@ -8,20 +8,60 @@ the end best model, record, reports, completion: whatever a kill leaves undone c
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
+from optim_study.locks import LocksLostError
+from optim_study.shared_study import Claim, SharedStudy
+from optim_study.study_folder import Record
+from optim_study.trainer import Outcome, Swarm, Trainer
+from rhn.engine.state import TrialState
 from rhn.errors import InvalidInputError
 from rhn.interrupts import Interrupted, InterruptRequest, deferred_interrupt
 
-from .events import Claimed, EpochDone, Event, Finished, Saved
-from .locks import LocksLostError
-from .states import Record
-from .storage import clear_storage_errors
-from .study import Claim, Study
-from .swarm_protocol import MakeSwarm, SavedState, Swarm
-
 _logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something happened in a study."""
+
+    study: str
+    """Name of the study."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claimed(Event):
+    """Trials were claimed."""
+
+    epochs: Mapping[int, int]
+    """Trial -> the epoch it goes on from, 0 for a new one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochDone(Event):
+    """A swarm has trained for one epoch."""
+
+    epoch: int
+    """Epochs of training done."""
+    live: tuple[int, ...]
+    """The trials that go on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved(Event):
+    """Trials were saved and their losses reported."""
+
+    epoch: int
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished(Event):
+    """A trial is complete."""
+
+    number: int
+    outcome: Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +86,7 @@ class WorkOptions:
 
 
 def work(
-    study: Study, make_swarm: MakeSwarm, options: WorkOptions, on_event: Callable[[Event], None] = lambda event: None
+    study: SharedStudy, trainer: Trainer, options: WorkOptions, on_event: Callable[[Event], None] = lambda event: None
 ) -> None:
     """Works until the study has nothing left to claim (with `wait`: until it is finished).
 
@@ -54,14 +94,14 @@ def work(
         Interrupted: Ctrl-C; everything is saved.
         OutputError: the disk is full or the storage cannot be used; the study is intact.
     """
-    with clear_storage_errors(), deferred_interrupt() as interrupt:
+    with deferred_interrupt() as interrupt:
         while True:
             if interrupt.pending:
                 raise Interrupted(f"study {study.config.name} was stopped; the same command goes on with it")
             try:
                 claims = study.claim(options.fuse)
                 if claims:
-                    _Batch(study, make_swarm, options, on_event, interrupt).run(claims)
+                    _Batch(study, trainer, options, on_event, interrupt).run(claims)
                 elif options.wait and not study.is_finished():
                     time.sleep(options.poll_seconds)
                 else:
@@ -78,14 +118,14 @@ def work(
 class _Batch:
     """The trials a worker holds at one time."""
 
-    study: Study
-    make_swarm: MakeSwarm
+    study: SharedStudy
+    trainer: Trainer
     options: WorkOptions
     on_event: Callable[[Event], None]
     interrupt: InterruptRequest
     claims: dict[int, Claim] = field(default_factory=dict)
     """Those not finished."""
-    states: dict[int, SavedState | None] = field(default_factory=dict)
+    states: dict[int, TrialState | None] = field(default_factory=dict)
     """Where each goes on from, None for its beginning."""
     last_save: float = field(default_factory=time.monotonic)
 
@@ -119,7 +159,7 @@ class _Batch:
 
     def _train(self, numbers: list[int], until: int | None) -> None:
         """Trains trials of one epoch as a swarm, to their ends or until they are level with the next."""
-        swarm = self.make_swarm(
+        swarm = self.trainer.start(
             self.study.config,
             {n: self.claims[n].settings for n in numbers},
             {n: self.states[n] for n in numbers if self.states[n]},
@@ -135,7 +175,7 @@ class _Batch:
                     f"study {self.study.config.name} was stopped with its {len(self.claims)} running trials saved in "
                     f"{self.study.folder.folder}; the same command goes on with them"
                 )
-        self.states.update({n: _snapshot(swarm, n) for n in swarm.live()})
+        self.states.update({n: swarm.state(n) for n in swarm.live()})
 
     def _settle(self, swarm: Swarm, numbers: Iterable[int], *, save: bool) -> None:
         """Finishes the trials that ended and, when it is time, saves the others; only those that are still ours."""
@@ -151,7 +191,7 @@ class _Batch:
             if number not in live:
                 self._finish(swarm, number)
             elif save or lost:
-                self.study.folder.save_state(number, _snapshot(swarm, number))
+                self.study.folder.save_state(number, swarm.state(number))
                 self.study.report(self.claims[number], swarm.curve(number))
                 saved.append(number)
         if saved:
@@ -161,8 +201,14 @@ class _Batch:
             raise LocksLostError
 
     def _finish(self, swarm: Swarm, number: int) -> None:
-        record = Record(swarm.outcome(number), swarm.curve(number))
-        self.study.finish(self.claims[number], record, partial(swarm.write_best, number))
+        config, claim = self.study.config, self.claims[number]
+        record = Record(self.trainer.outcome(config, swarm, number), swarm.curve(number))
+        about = {"study": config.protocol(), "trial": number, "settings": asdict(claim.settings)}
+
+        def write_best(path: Path, mark: Mapping[str, object]) -> None:
+            self.trainer.write_best(path, swarm, number, **about, outcome=asdict(record.outcome), kept=mark)
+
+        self.study.finish(claim, record, write_best)
         del self.claims[number], self.states[number]
         self._emit(Finished, number=number, outcome=record.outcome)
 
@@ -185,7 +231,3 @@ def next_group(epochs: Mapping[int, int]) -> tuple[list[int], int | None]:
     least = min(epochs.values())
     ahead = [epoch for epoch in epochs.values() if epoch > least]
     return [number for number, epoch in epochs.items() if epoch == least], min(ahead, default=None)
-
-
-def _snapshot(swarm: Swarm, number: int) -> SavedState:
-    return SavedState(swarm.curve(number), swarm.state(number))

@@ -16,6 +16,10 @@ class DataError(RhnError):
     """A data set is missing, empty, damaged or not what its name says."""
 
 
+class DamagedError(DataError):
+    """A file is there and can be read, but is not what was written."""
+
+
 class CheckpointError(RhnError):
     """A checkpoint is missing, damaged, or says something about itself that is not true."""
 

@@ -100,7 +100,8 @@ def _read(declared: list[Option], words: list[str], prog: str, every: list[tuple
     given = vars(found)
     for option in declared:
         if option.fields:
-            given[option.name] = {part.name: given.pop(part.name) for part in own[option.name] if part.name in given}
+            parts = {part.name: given.pop(part.name) for part in own[option.name] if part.name in given}
+            given[option.name] = {name: tuple(v) if isinstance(v, list) else v for name, v in parts.items()}
         elif isinstance(value := given.get(option.name), list):
             several = option.item[1] is not None
             given[option.name] = tuple(value) if several else value[0]

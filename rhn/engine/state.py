@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from rhn.errors import DataError
+from rhn.errors import DamagedError, DataError
 from rhn.files import atomic_path
 
 ENTRY = (
@@ -51,7 +51,7 @@ def write_state(path: str | Path, arrays: Mapping[str, object], metadata: Mappin
 def read_state(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
     """(arrays, metadata) as `write_state` was given them; None where there is no file.
 
-    Raises DataError where the file cannot be read, and, in other words, where it is damaged.
+    Raises DataError where the file cannot be read, and its child DamagedError where it is not what was written.
     """
     path = Path(path)
     if (header := _header(path)) is None:
@@ -98,5 +98,5 @@ def _checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> 
     return f"{checksum:08x}"
 
 
-def _damaged(path: Path, reason: str) -> DataError:
-    return DataError(f"{path} is damaged ({reason}): put an undamaged copy in its place, or begin again without it")
+def _damaged(path: Path, reason: str) -> DamagedError:
+    return DamagedError(f"{path} is damaged ({reason}): put an undamaged copy in its place, or begin again without it")

@@ -12,19 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import optuna
-from numpy_swarm import NumpySwarm
+from numpy_swarm import NumpySwarm, NumpyTrainer
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from safetensors import safe_open
 
-from optim_study.config import StudyConfig
-from optim_study.creation import open_study
-from optim_study.states import Record, StudyFolder
+from optim_study.protocol import StudyConfig
+from optim_study.shared_study import open_study, report_epochs
 from optim_study.storage import open_storage
-from optim_study.study import report_epochs
+from optim_study.study_folder import Record, StudyFolder
 from optim_study.worker import WorkOptions, work
 
+NUMPY = NumpyTrainer()
 WORKER = Path(__file__).parent / "numpy_worker.py"
 
 
@@ -57,14 +57,14 @@ def run_here(
     config: StudyConfig,
     out: Path,
     storage: str | None = None,
-    make_swarm=NumpySwarm,
+    trainer=NUMPY,
     on_event=lambda event: None,
     **options,
 ):
     """A whole worker in this process."""
     study = open_study(config, out, open_storage(storage, out))
     try:
-        work(study, make_swarm, WorkOptions(**options), on_event)
+        work(study, trainer, WorkOptions(**options), on_event)
     finally:
         study.close()
 
@@ -74,7 +74,7 @@ def reference(config: StudyConfig, number: int) -> Record:
     swarm = NumpySwarm(config, {number: config.settings(number)}, {})
     while swarm.live():
         swarm.run_epoch()
-    return Record(swarm.outcome(number), swarm.curve(number))
+    return Record(NumpyTrainer().outcome(config, swarm, number), swarm.curve(number))
 
 
 def stock_storage(storage: str | None, out: Path) -> BaseStorage:

@@ -4,23 +4,26 @@ Each has 8 weights and the loss 0.5 sum(h w^2); the noise of an epoch is a funct
 batches is. Learning rates above 0.1 or so diverge, as in the real study.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
-from optim_study.config import StudyConfig
-from optim_study.space import Settings
-from optim_study.swarm_protocol import Outcome, SavedState
+from optim_study.protocol import Settings, StudyConfig
+from optim_study.trainer import Outcome, outcome_of
+from rhn.engine.curves import has_ended
+from rhn.engine.state import TrialState
+from rhn.files import atomic_path
 
 CURVATURE = np.linspace(0.1, 40, 8, dtype=np.float32)
 
 
 class NumpySwarm:
-    """Implements `optim_study.swarm_protocol.Swarm`."""
+    """Implements `optim_study.trainer.Swarm`."""
 
-    def __init__(self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, SavedState]):
+    def __init__(self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, TrialState]):
         assert not saved or saved.keys() == settings.keys()
         assert len({state.epoch for state in saved.values()}) <= 1
         self.config = config
@@ -30,7 +33,9 @@ class NumpySwarm:
         self.epoch = len(next(iter(self._curves.values()))) - 1
 
     def live(self) -> list[int]:
-        return [n for n in self._settings if not self._has_ended(n)]
+        c = self.config
+        ends = {"epochs": c.epochs, "patience": c.patience}
+        return [n for n, curve in self._curves.items() if not has_ended(curve, c.objective, **ends)]
 
     def run_epoch(self) -> None:
         live = self.live()
@@ -39,33 +44,18 @@ class NumpySwarm:
         for n in live:
             self._descend(n, noise)
 
-    def state(self, number: int) -> Mapping[str, np.ndarray]:
-        return self._arrays[number]
+    def state(self, number: int) -> TrialState:
+        return TrialState(self._curves[number], self._arrays[number])
 
     def curve(self, number: int) -> np.ndarray:
         return self._curves[number]
 
-    def outcome(self, number: int) -> Outcome | None:
-        if not self._has_ended(number):
-            return None
-        curve = self._curves[number]
-        finite = curve[np.isfinite(curve).all(axis=1)]
-        train, valid = finite.min(axis=0).tolist()
-        return Outcome(
-            hidden_size=8,
-            best_train_nll=train,
-            best_valid_nll=valid,
-            test_nll=float(np.square(self._arrays[number]["best"]).sum()),
-            epochs=len(curve) - 1,
-            diverged=len(finite) < len(curve),
-        )
-
-    def write_best(self, number: int, path: Path, metadata: Mapping[str, str]) -> None:
-        save_file({"weights": self._arrays[number]["best"]}, path, dict(metadata))
+    def best(self, number: int) -> np.ndarray:
+        return self._arrays[number]["best"]
 
     def _start(self, number: int) -> dict[str, np.ndarray]:
         weights = np.random.default_rng([self.config.seed, number]).normal(size=8).astype(np.float32)
-        return {"weights": weights, "momentum": np.zeros_like(weights), "best": weights, "since": np.array(0)}
+        return {"weights": weights, "momentum": np.zeros_like(weights), "best": weights}
 
     def _losses(self, number: int) -> tuple[float, float]:
         weights = self._arrays[number]["weights"]
@@ -79,18 +69,28 @@ class NumpySwarm:
             momentum = np.float32(self.config.momentum) * arrays["momentum"]
             momentum = momentum - rate * (CURVATURE * arrays["weights"] + noise)
             weights = arrays["weights"] + momentum
-        self._arrays[number] = arrays = {**arrays, "weights": weights, "momentum": momentum}
-        curve = self._curves[number]
-        self._curves[number] = np.vstack([curve, self._losses(number)])
-        if self._curves[number][-1, 0] < np.nanmin(curve[:, 0]):
-            arrays |= {"best": weights, "since": np.array(0)}
-        else:
-            arrays["since"] = arrays["since"] + 1
+        self._arrays[number] = {**arrays, "weights": weights, "momentum": momentum}
+        column = 0 if self.config.objective == "train" else 1
+        before = self._curves[number]
+        after = self._curves[number] = np.vstack([before, self._losses(number)])
+        if np.isfinite(after[-1]).all() and after[-1, column] < np.nanmin(before[:, column]):
+            self._arrays[number]["best"] = weights
 
-    def _has_ended(self, number: int) -> bool:
-        curve = self._curves[number]
-        return (
-            len(curve) > self.config.epochs
-            or not np.isfinite(curve[-1]).all()
-            or int(self._arrays[number]["since"]) >= self.config.patience
-        )
+
+class NumpyTrainer:
+    """Implements `optim_study.trainer.Trainer`."""
+
+    swarm = NumpySwarm
+
+    def start(
+        self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, TrialState]
+    ) -> NumpySwarm:
+        return self.swarm(config, settings, saved)
+
+    def outcome(self, config: StudyConfig, swarm: NumpySwarm, number: int) -> Outcome:
+        test = float(np.square(swarm.best(number)).sum())
+        return outcome_of(swarm.curve(number), config.objective, hidden_size=8, test_nll=test, constant_nll=1.0)
+
+    def write_best(self, path: Path, swarm: NumpySwarm, number: int, **about) -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(save({"weights": swarm.best(number)}, {"rhn": json.dumps({"metadata": about})}))

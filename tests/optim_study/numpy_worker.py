@@ -11,13 +11,12 @@ import signal
 import sys
 from pathlib import Path
 
-from numpy_swarm import NumpySwarm
+from numpy_swarm import NumpySwarm, NumpyTrainer
 
-from optim_study.config import config_from_protocol
-from optim_study.creation import open_study
-from optim_study.events import Claimed, EpochDone, Event, Finished, Saved
+from optim_study.protocol import config_from_protocol
+from optim_study.shared_study import open_study
 from optim_study.storage import open_storage
-from optim_study.worker import WorkOptions, work
+from optim_study.worker import Claimed, EpochDone, Event, Finished, Saved, WorkOptions, work
 from rhn.errors import RhnError
 from rhn.interrupts import Interrupted
 
@@ -46,6 +45,10 @@ class SelfStoppingSwarm(NumpySwarm):
         super().run_epoch()
 
 
+class SelfStoppingTrainer(NumpyTrainer):
+    swarm = SelfStoppingSwarm
+
+
 def main(job: dict) -> None:
     progress = os.open(job["progress"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     if job["file_limit"]:
@@ -56,7 +59,7 @@ def main(job: dict) -> None:
     study = open_study(config, out, open_storage(job["storage"], out))
     work(
         study,
-        SelfStoppingSwarm,
+        SelfStoppingTrainer(),
         WorkOptions(**job["options"]),
         lambda event: os.write(progress, f"{os.getpid()} {progress_line(event)}\n".encode()),
     )

@@ -7,10 +7,10 @@ import warnings
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from test_table import PLATEAU, network, row
+from test_trial_results import PLATEAU, network, row
 
 from optim_study.plots import COLORS, plot_map, plot_swarm, save_map, save_swarm
-from optim_study.records import by_network, write_csv
+from optim_study.results import by_network, write_csv
 from rhn.errors import InvalidInputError, OutputError
 
 
@@ -87,7 +87,23 @@ def test_diverged_trials_are_crossed_medians_are_ticks_and_colours_are_the_archi
         "dts-rnn",
         "median",
         "diverged",
+        "best constant output (11.16)",
     }
+    (constant,) = [line for line in ax.lines if line.get_gid() == "constant"]
+    assert set(constant.get_ydata()) == {11.16}
+
+
+def test_the_constant_output_is_drawn_where_it_is_known():
+    old, new = network("rhn", 1, [8.0, 9.0], constant_nll=None), network("rhn", 1, [8.0, 9.0])
+    for rows, options, there in [
+        (old, {}, False),
+        (old, {"constant": 11.2}, True),
+        (new, {}, True),
+        (new, {"loss": "valid"}, False),
+        (old + new, {}, False),
+    ]:
+        ax = plot_swarm(rows, **options)
+        assert any(line.get_gid() == "constant" for line in ax.lines) == there
 
 
 def test_a_column_in_which_all_trials_are_tied_is_drawn_whole():

@@ -6,26 +6,24 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 from helpers import config as numpy_config
 from helpers import wait_for
-from numpy_swarm import NumpySwarm
+from numpy_swarm import NumpyTrainer
 
 import optim_study
 from optim_study import RunConfig, paper, run, small, smoke
-from optim_study.events import Claimed, EpochDone, Finished
-from optim_study.listing import Counts
-from optim_study.plan import Planned
-from optim_study.pool import Job, work_through
-from optim_study.progress import Display, Progress, duration, estimate_line, study_line
+from optim_study.presets import WorkSettings
 from optim_study.runner import dry_run, join
-from optim_study.swarm_protocol import Outcome
-from optim_study.worker import WorkOptions
+from optim_study.worker import Claimed, WorkOptions
+from optim_study.worker_pool import Job, work_through
 from rhn.data import chorales
-from rhn.errors import InvalidInputError, OutputError
+from rhn.engine.state import read_state_metadata
+from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.interrupts import Interrupted
 
 LONG = {"arch": ("rhn",), "depth": (2,), "trials": 3, "epochs": 60, "patience": 60, "budget_scale": 0.003}
@@ -96,22 +94,20 @@ def wait_until_saved(process: subprocess.Popen, out: Path) -> None:
 # configurations
 
 
-def test_the_papers_study_has_the_papers_networks():
-    planned = dry_run(paper(arch=("all",), device="cpu"))
-    units = {}
-    for p in planned:
-        units.setdefault(p.config.arch, []).append(p.hidden_size)
-        assert p.parameters <= p.budget == 150_000 * p.config.depth
-        assert (p.config.trials, p.config.epochs, p.config.patience, p.complete) == (60, 1000, 100, 0)
-    assert units == {"rhn": [215, 242, 257, 262], "dt-rnn": [308, 345, 365, 372], "dts-rnn": [308, 287, 280, 277]}
-
-
 def test_cells_without_recurrence_depth_are_run_at_depth_1_unless_asked():
     assert [s.name for s in paper(arch=("lstm", "rhn")).studies("x")] == ["lstm-depth1"] + [
         f"rhn-depth{d}" for d in (1, 2, 4, 6)
     ]
     with pytest.raises(InvalidInputError, match="LSTM has no recurrence depth"):
         dry_run(paper(arch=("lstm",), depth=(2,), device="cpu"))
+
+
+def test_the_shortcuts_of_dts_rnn_are_a_part_of_its_protocol_and_of_nobody_elses():
+    studies = paper(arch=("all",), depth=(4,), skip="last").studies("x")
+    assert [s.name for s in studies] == ["rhn-depth4", "dt-rnn-depth4", "dts-rnn-skip-last-depth4"]
+    assert [s.options for s in studies] == [{}, {}, {"skip": "last"}]
+    with pytest.raises(InvalidInputError, match="--skip last is for dts-rnn, which is not among rhn, gru"):
+        paper(arch=("rhn", "gru"), skip="last").studies("x")
 
 
 @pytest.mark.parametrize(
@@ -123,6 +119,7 @@ def test_cells_without_recurrence_depth_are_run_at_depth_1_unless_asked():
         ({"fuse": "all"}, "fuse is 'all'"),
         ({"jobs": 0}, "jobs is 0"),
         ({"save_seconds": -1.0}, "save_seconds is -1"),
+        ({"trials": 0}, "trials is 0"),
     ],
 )
 def test_impossible_runs_are_refused(wrong, message):
@@ -131,8 +128,8 @@ def test_impossible_runs_are_refused(wrong, message):
 
 
 def test_presets_are_complete_and_give_way_to_what_is_given():
-    assert (small().trials, small().jobs, small(jobs=5).jobs) == (60, 2, 5)
-    assert smoke().folder == Path("runs/rhn-dt-rnn-dts-rnn") and paper(arch=("a.b:C",)).folder == Path("runs/a.b.C")
+    assert (small().trials, small().epochs, small(epochs=5).epochs) == (60, 120, 5)
+    assert smoke().folder == Path("runs/all") and paper(arch=("a.b:C",)).folder == Path("runs/a.b.C")
     assert set(optim_study.PRESETS) == {"paper", "small", "smoke"}
 
 
@@ -140,7 +137,7 @@ def test_presets_are_complete_and_give_way_to_what_is_given():
 
 
 def test_a_run_leaves_a_table_a_figure_and_the_best_models(tiny, capsys):
-    results = run(tiny(arch=("dt-rnn", "gru"), depth=None))
+    results = run(tiny(arch=("dt-rnn", "gru")))
     assert [(r.arch, r.depth, r.trial) for r in results.rows] == [
         *(("dt-rnn", 1, n) for n in range(4)),
         *(("dt-rnn", 2, n) for n in range(4)),
@@ -196,22 +193,22 @@ def test_a_database_holds_the_studies_of_several_folders(tiny, postgres, tmp_pat
     two = run(tiny(arch=("gru",), storage=postgres, out=tmp_path / "other"), quiet=True)
     assert {row.arch for row in one.rows} == {"rnn"} and optim_study.read_csv(two.csv) == two.rows
     assert not (two.csv.parent / "journal.log").exists()
-    join(tiny(storage=postgres), quiet=True)
+    join(WorkSettings(storage=postgres, out=tiny().out, data=tiny().data), quiet=True)
 
 
 def test_joining_finishes_the_studies_of_a_storage(tiny, undisturbed):
-    def stop(number):
+    def stop(job, on_event):
         raise KeyboardInterrupt
 
     configuration = tiny(RunConfig, **LONG)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("optim_study.runner.work_through", lambda job, on_event: stop(0))
+        patch.setattr("optim_study.runner.work_through", stop)
         with pytest.raises(Interrupted, match=r"0 of 3 trials complete.*the same command goes on"):
             run(configuration, quiet=True)
-    join(RunConfig(out=configuration.out, data=configuration.data, device="cpu"), quiet=True)
+    join(WorkSettings(out=configuration.out, data=configuration.data, device="cpu"), quiet=True)
     assert records(configuration.out) == undisturbed
     with pytest.raises(InvalidInputError, match="of gru"):
-        join(RunConfig(out=configuration.out, device="cpu"), only=("gru",), quiet=True)
+        join(WorkSettings(out=configuration.out, device="cpu"), only=("gru",), quiet=True)
 
 
 def test_a_worker_imports_no_cell_that_it_was_not_told_to(tiny, tmp_path, monkeypatch):
@@ -222,7 +219,7 @@ def test_a_worker_imports_no_cell_that_it_was_not_told_to(tiny, tmp_path, monkey
     assert {row.arch for row in results.rows} == {"mine:Cell"}
     sys.modules.pop("mine")
     with pytest.raises(InvalidInputError, match="--arch mine:Cell"):
-        join(RunConfig(out=configuration.out, data=configuration.data), quiet=True)
+        join(WorkSettings(out=configuration.out, data=configuration.data), quiet=True)
     assert "mine" not in sys.modules
 
 
@@ -292,27 +289,22 @@ def alive(pid: int) -> bool:
 
 def epochs_saved(out: Path) -> int:
     """How far the first trial is on disk."""
-    from safetensors import SafetensorError, safe_open
-
     for path in out.glob("*/trials/0000.safetensors"):
-        try:
-            with safe_open(path, framework="numpy") as file:
-                return int(file.metadata()["epoch"])
-        except (OSError, SafetensorError):
-            return -1  # just replaced or removed
+        with suppress(DataError):  # just replaced
+            return int((read_state_metadata(path) or {"epoch": -1})["epoch"])
     return -1
 
 
 # memory
 
 
-class Hungry(NumpySwarm):
+class Hungry(NumpyTrainer):
     """Has memory for two trials."""
 
-    def __init__(self, config, settings, saved):
+    def start(self, config, settings, saved):
         if len(settings) > 2:
             raise torch.OutOfMemoryError("out of memory")
-        super().__init__(config, settings, saved)
+        return super().start(config, settings, saved)
 
 
 def test_too_many_fused_trials_are_halved_until_they_fit(tmp_path, caplog):
@@ -323,67 +315,9 @@ def test_too_many_fused_trials_are_halved_until_they_fit(tmp_path, caplog):
         fuse={study.name: 8},
         out=tmp_path,
         storage=None,
-        make_swarm=Hungry,
+        trainers=[Hungry()],
         options=WorkOptions(poll_seconds=0.01),
     )
     work_through(job, lambda event: claimed.append(len(event.epochs)) if isinstance(event, Claimed) else None)
     assert claimed == [8, 4, 2, 2, 2, 2]
     assert re.findall(r"going on with (\d)", caplog.text) == ["4", "2"]
-
-
-# progress
-
-
-def planned_study(arch="rhn", depth=4, parameters=7500, epochs=100):
-    study = numpy_config(arch=arch, depth=depth, trials=10, epochs=epochs)
-    return Planned(config=study, hidden_size=9, parameters=parameters, budget=8000, complete=0, fuse=5, memory=1)
-
-
-def test_the_time_left_follows_from_the_first_epochs():
-    now = [0.0]
-    one, two = planned_study(), planned_study("dt-rnn", parameters=17_500)
-    none = Counts(trials=10, complete=0, running=0, diverged=0, best=None)
-    progress = Progress([one, two], {p.config.name: none for p in (one, two)}, jobs=2, clock=lambda: now[0])
-    name = one.config.name
-    progress.event(0, Claimed(study=name, epochs=dict.fromkeys(range(5), 0)))
-    for epoch in range(1, 5):
-        now[0] += 2.0
-        assert progress.seconds_left() is None
-        progress.event(0, EpochDone(study=name, epoch=epoch, live=(0, 1, 2, 3, 4)))
-    # 5 trials x 10,000 units in 2 s, two workers; one: 10 x 100 - 5 x 4 trial-epochs, two: 10 x 100 of twice the cost
-    assert progress.rate == pytest.approx(2 * 5 * 10_000 / 2)
-    assert progress.seconds_left(one) == pytest.approx(980 * 10_000 / 50_000)
-    assert progress.seconds_left() == pytest.approx((980 + 2000) * 10_000 / 50_000)
-    assert "20 trials should take 10 min at most here" in estimate_line(progress)
-    progress.event(0, Finished(study=name, number=0, outcome=OUTCOME))
-    progress.counts[name] = Counts(trials=10, complete=1, running=4, diverged=1, best=7.12345)
-    assert study_line(progress, one) == (
-        "rhn-depth4: 1 of 10 done, 4 running, 1 diverged, best 7.123; "
-        f"at most {duration((900 - 16) / 5)} left, {duration((884 + 2000) / 5)} in all"
-    )
-
-
-OUTCOME = Outcome(hidden_size=9, best_train_nll=7.0, best_valid_nll=8.0, test_nll=8.0, epochs=9, diverged=False)
-
-
-def test_without_a_terminal_a_finished_trial_is_a_line_and_the_table_shows_every_study():
-    from io import StringIO
-
-    from rich.console import Console
-
-    now = [0.0]
-    one = planned_study()
-    state = {one.config.name: Counts(trials=10, complete=0, running=5, diverged=0, best=None)}
-    progress, console = Progress([one], dict(state), clock=lambda: now[0]), Console(file=StringIO(), width=100)
-    display = Display(progress, lambda: dict(state), live=False, console=console)
-    display.tick()
-    assert console.file.getvalue() == ""
-    state[one.config.name] = Counts(trials=10, complete=1, running=4, diverged=0, best=7.5)
-    now[0] += 5
-    display.event(0, Finished(study=one.config.name, number=0, outcome=OUTCOME))
-    assert console.file.getvalue() == "rhn-depth4: 1 of 10 done, 4 running, 0 diverged, best 7.500\n"
-    now[0] += 61
-    display.tick()
-    assert console.file.getvalue().count("\n") == 2, "a line a minute where nothing finishes"
-    console.print(display)
-    assert re.search(r"rhn-depth4 +1/10 +4 +0 +7.500", console.file.getvalue())

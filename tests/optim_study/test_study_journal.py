@@ -10,8 +10,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 
-from optim_study import journal
-from optim_study.journal import cut_torn_line, open_journal
+from optim_study import locks
+from optim_study.locks import cut_torn_line
+from optim_study.storage import open_journal
 from rhn.errors import DataError, OutputError
 
 
@@ -78,8 +79,8 @@ def test_a_worker_killed_while_it_held_the_lock_delays_nobody(path):
         [
             sys.executable,
             "-c",
-            "import sys; from pathlib import Path; from optim_study.journal import _JournalLock\n"
-            "_JournalLock(Path(sys.argv[1]), Path(sys.argv[2])).acquire(); print('held', flush=True); sys.stdin.read()",
+            "import sys; from pathlib import Path; from optim_study.locks import JournalLock\n"
+            "JournalLock(Path(sys.argv[1]), Path(sys.argv[2])).acquire(); print('held', flush=True); sys.stdin.read()",
             str(path),
             str(path.parent / "locks" / "journal.lock"),
         ],
@@ -124,7 +125,7 @@ def test_an_interrupt_while_the_lock_is_taken_gives_it_back(path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(journal, "cut_torn_line", interrupt)
+        patch.setattr(locks, "cut_torn_line", interrupt)
         with pytest.raises(KeyboardInterrupt):
             create(storage, "one")
     create(storage, "two")

@@ -6,14 +6,14 @@ import pytest
 from helpers import wait_for
 
 from optim_study.locks import FileLocks, LocksLostError
-from optim_study.postgres import PostgresLocks
+from optim_study.postgres_locks import PostgresLocks
 from rhn.errors import OutputError
 
 HOLDER = """
 import sys
 from pathlib import Path
 from optim_study.locks import FileLocks
-from optim_study.postgres import PostgresLocks
+from optim_study.postgres_locks import PostgresLocks
 place = sys.argv[1]
 locks = PostgresLocks(place, "study") if "://" in place else FileLocks(Path(place))
 assert locks.try_lock(3)
@@ -112,6 +112,17 @@ def test_a_connection_cut_inside_the_mutex_is_not_taken_for_success(postgres):
     locks = PostgresLocks(postgres, "study")
     with pytest.raises(LocksLostError), locks.mutex():
         cut_lock_connections(postgres)
+    locks.close()
+
+
+def test_what_went_wrong_inside_the_mutex_is_not_hidden_by_a_connection_cut_as_well(postgres):
+    def fail():
+        cut_lock_connections(postgres)
+        raise OutputError("the disk is full")
+
+    locks = PostgresLocks(postgres, "study")
+    with pytest.raises(OutputError, match="the disk is full"), locks.mutex():
+        fail()
     locks.close()
 
 

@@ -1,8 +1,10 @@
 import fcntl
+import gc
 import itertools
 import logging
 import os
 import signal
+import weakref
 
 import numpy as np
 import optuna
@@ -11,18 +13,15 @@ import pytest
 from helpers import assert_exact, config, reference, run_here, stock_storage
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy_swarm import NumpySwarm
+from numpy_swarm import NumpySwarm, NumpyTrainer
 from optuna.trial import TrialState
 from test_study_locks import cut_lock_connections
 
-from optim_study.creation import open_study
-from optim_study.events import Claimed, EpochDone, Finished, Saved
-from optim_study.postgres import PostgresLocks
-from optim_study.states import StudyFolder
+from optim_study.postgres_locks import PostgresLocks
+from optim_study.shared_study import SharedStudy, open_study
 from optim_study.storage import open_storage
-from optim_study.study import Study
-from optim_study.swarm_protocol import SavedState
-from optim_study.worker import WorkOptions, next_group
+from optim_study.study_folder import StudyFolder
+from optim_study.worker import Claimed, EpochDone, Finished, Saved, WorkOptions, next_group
 from rhn.errors import InvalidInputError
 from rhn.interrupts import Interrupted
 
@@ -153,7 +152,7 @@ def test_a_trial_finished_between_the_look_and_the_lock_is_not_claimed(out, stor
     theirs, ours = (open_study(config(), out, open_storage(storage, out)) for _ in range(2))
     (claim,) = theirs.claim(1)
     seen_before = ours._unfinished()
-    theirs.finish(claim, reference(config(), 0), lambda path, metadata: path.touch())
+    theirs.finish(claim, reference(config(), 0), lambda path, entries: path.touch())
     theirs.close()
     monkeypatch.setattr(ours, "_unfinished", lambda: seen_before)
     assert [claim.number for claim in ours.claim(3)] == [1, 2, 3]
@@ -174,7 +173,7 @@ def test_models_are_compared_and_written_by_one_worker_at_a_time(out):
 
 
 def test_a_trial_that_lacks_only_its_completion_is_not_trained_again(out, monkeypatch):
-    monkeypatch.setattr(Study, "complete", lambda *_: 1 / 0)
+    monkeypatch.setattr(SharedStudy, "complete", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run_here(config(), out)
     monkeypatch.undo()
@@ -193,7 +192,7 @@ def test_laggards_are_brought_level_and_join_the_others(out):
         swarm = NumpySwarm(config(), {number: config().settings(number)}, {})
         while swarm.epoch < epoch:
             swarm.run_epoch()
-        study.folder.save_state(number, SavedState(swarm.curve(number), swarm.state(number)))
+        study.folder.save_state(number, swarm.state(number))
     study.close()
     events = Events()
     run_here(config(), out, fuse=3, on_event=events)
@@ -343,6 +342,24 @@ def test_a_report_or_an_end_that_comes_after_the_trial_was_finished_is_no_error(
     theirs.finish(claim, record, lambda path, metadata: None)
     theirs.close()
     assert_exact(config(trials=1), out, storage)
+
+
+def test_a_worker_holds_no_swarm_that_is_over(out):
+    """The second swarm of a study needs the memory of the first."""
+    swarms = []
+
+    class Watching(NumpyTrainer):
+        def start(self, *arguments):
+            assert [swarm() for swarm in swarms] == [None] * len(swarms)
+            swarms.append(weakref.ref(started := super().start(*arguments)))
+            return started
+
+    gc.disable()
+    try:
+        run_here(config(), out, trainer=Watching(), fuse=2, save_epochs=5)
+    finally:
+        gc.enable()
+    assert len(swarms) == 4
 
 
 def test_a_swarms_curves_need_not_be_finite(out):

@@ -1,4 +1,4 @@
-"""PostgreSQL: the storage for many machines, and the locks that go with it.
+"""The locks of a study in PostgreSQL, the storage for many machines.
 
 A trial is held by a session-level advisory lock, which the server drops when the connection of its holder ends: on
 a kill at once, on a machine that vanished when the keepalives fail. A cut connection drops the locks of a living
@@ -14,44 +14,42 @@ from typing import Any
 from zlib import crc32
 
 import psycopg
-from optuna.storages import RDBStorage
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from optim_study.locks import LocksLostError
 from rhn.errors import InvalidInputError, OutputError
-
-from .locks import LocksLostError
 
 _logger = logging.getLogger(__name__)
 
-_KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}  # seconds, seconds, tries
+KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}  # seconds, seconds, tries
 _RECONNECT_PAUSES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each attempt: a server restart is survived
 _MUTEX = -1  # beside the trial numbers 0, 1, 2, ...
 
 
-def open_postgres(url: str) -> RDBStorage:
-    """The storage at `postgresql+psycopg://user:password@host:port/database`, its tables made where they are missing.
+@contextmanager
+def table_making(url: str) -> Iterator[None]:
+    """Within, no other worker makes tables in the database at `postgresql+psycopg://user:password@host:port/database`.
 
     Raises:
         InvalidInputError: the address cannot be read.
         OutputError: the server cannot be reached or refuses.
     """
-    address = _address(url)
-    schema = PostgresLocks(url, "optim-study tables")  # several workers creating the tables at once would crash
+    locks = PostgresLocks(url, "optim-study tables")
     try:
-        with schema.mutex():
-            return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": _KEEPALIVES})
+        with locks.mutex():
+            yield
     except SQLAlchemyError as error:
-        raise _unusable(address, error) from error
+        raise _unusable(_address(url), error) from error
     finally:
-        schema.close()
+        locks.close()
 
 
 class PostgresLocks:
     """The advisory locks (crc32 of the study's name, trial number) on a connection of their own.
 
     Raises:
-        InvalidInputError, OutputError: as `open_postgres`.
+        InvalidInputError, OutputError: as `table_making`.
     """
 
     def __init__(self, url: str, study: str):
@@ -61,10 +59,8 @@ class PostgresLocks:
         self._connection = self._connect(pauses=_RECONNECT_PAUSES[:1])
 
     def try_lock(self, number: int) -> bool:
-        if number in self._held or not self._call(
-            "pg_try_advisory_lock", number
-        ):  # the server lets one session lock twice
-            return False
+        if number in self._held or not self._call("pg_try_advisory_lock", number):
+            return False  # the server itself lets one session lock twice
         self._held.add(number)
         return True
 
@@ -97,9 +93,12 @@ class PostgresLocks:
             self._call("pg_advisory_lock", _MUTEX)
         try:
             yield
-        finally:
-            if not self._call("pg_advisory_unlock", _MUTEX):
-                raise LocksLostError
+        except BaseException:
+            with suppress(LocksLostError):  # what was raised inside says more
+                self._call("pg_advisory_unlock", _MUTEX)
+            raise
+        if not self._call("pg_advisory_unlock", _MUTEX):
+            raise LocksLostError
 
     def release(self) -> None:
         self._held.clear()
@@ -134,12 +133,12 @@ class PostgresLocks:
 
     def _connect(self, pauses: tuple[float, ...]):
         _, arguments = self._address.get_dialect()().create_connect_args(self._address)
-        arguments |= {"application_name": "optim-study locks", "connect_timeout": 10, "autocommit": True, **_KEEPALIVES}
+        arguments |= {"application_name": "optim-study locks", "connect_timeout": 10, "autocommit": True, **KEEPALIVES}
         for pause in pauses:
             time.sleep(pause)
             try:
                 connection = psycopg.connect(**arguments)
-                for setting, value in _KEEPALIVES.items():
+                for setting, value in KEEPALIVES.items():
                     connection.execute(f"SET tcp_{setting} = {value}")  # the server notices a vanished machine too
                 connection.execute("SET statement_timeout = 0")  # waiting for the mutex may take long
                 connection.execute("SET lock_timeout = 0")

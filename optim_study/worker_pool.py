@@ -20,14 +20,12 @@ from dataclasses import dataclass, field, replace
 from multiprocessing import connection, resource_tracker
 from pathlib import Path
 
+from optim_study.protocol import StudyConfig
+from optim_study.shared_study import SharedStudy, open_study
+from optim_study.storage import open_storage
+from optim_study.trainer import Trainer
+from optim_study.worker import Event, Finished, Saved, WorkOptions, work
 from rhn.errors import RhnError
-
-from .config import StudyConfig
-from .creation import open_study
-from .events import Event, Finished, Saved
-from .storage import open_storage
-from .swarm_protocol import MakeSwarm
-from .worker import WorkOptions, work
 
 _logger = logging.getLogger(__name__)
 
@@ -36,19 +34,20 @@ DEATHS = 3  # in a row, without anything saved between them, after which startin
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a worker is to do; can be sent to a spawned process."""
+    """What the workers are to do; can be sent to a spawned process."""
 
     studies: Sequence[StudyConfig]
     fuse: Mapping[str, int]
     """Study -> trials trained as one program."""
     out: Path
     storage: str | None
-    make_swarm: MakeSwarm
+    trainers: Sequence[Trainer]
+    """One for each worker, by its number."""
     options: WorkOptions
 
 
-def work_through(job: Job, on_event: Callable[[Event], None]) -> None:
-    """One worker: first what is to claim, study by study, then a second round that waits for the trials of others.
+def work_through(job: Job, on_event: Callable[[Event], None], worker: int = 0) -> None:
+    """What one worker does: first what is to claim, study by study, then a second round that waits for the trials of others.
 
     Raises what `work` raises.
     """
@@ -57,20 +56,21 @@ def work_through(job: Job, on_event: Callable[[Event], None]) -> None:
         for config in job.studies:
             study = open_study(config, job.out, storage)
             try:
-                _work_within_memory(study, job, replace(job.options, fuse=job.fuse[config.name], wait=wait), on_event)
+                options = replace(job.options, fuse=job.fuse[config.name], wait=wait)
+                _work_within_memory(study, job.trainers[worker], options, on_event)
             finally:
                 study.close()
 
 
-def work_in_processes(job: Job, jobs: int, on_event: Callable[[int, Event], None], tick: Callable[[], None]) -> None:
-    """Several workers; `on_event` gets the worker's number (from 0) with every event, `tick` is called about once a second.
+def work_in_processes(job: Job, on_event: Callable[[int, Event], None], tick: Callable[[], None]) -> None:
+    """A process for each trainer of the job; `on_event` gets the worker's number with every event, `tick` is called once a second.
 
     Returns when all have left: studies may be unfinished then if somebody interrupted each of them. Raises KeyboardInterrupt after
     Ctrl-C, when the workers have saved and left, and RhnError for what a worker raised on purpose or one that died again and again.
     """
     pool = _Pool(job, on_event)
     try:
-        for number in range(jobs):
+        for number in range(len(job.trainers)):
             pool.start(number)
         while pool.workers:
             pool.wait(seconds=1)
@@ -99,7 +99,9 @@ class _Pool:
     def start(self, number: int, deaths: int = 0) -> None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_worker_main, args=(self.job, theirs), name=f"worker {number}", daemon=False)
+        process = context.Process(
+            target=_worker_main, args=(self.job, number, theirs), name=f"worker {number}", daemon=False
+        )
         with _held_back_interrupts():  # inherited: until the worker is ready for them there is nothing to save
             process.start()
         theirs.close()  # so that the pipe ends with the worker
@@ -171,7 +173,7 @@ def _cause(code: int) -> str:
         return f"signal {-code}"
 
 
-def _worker_main(job: Job, pipe: connection.Connection) -> None:
+def _worker_main(job: Job, number: int, pipe: connection.Connection) -> None:
     """What a spawned process runs. Its exit code says how it ended: 0, 130 after an interrupt, 2 after an error that it told."""
     os.setpgid(0, 0)  # the terminal's Ctrl-C goes to our parent alone
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -184,7 +186,7 @@ def _worker_main(job: Job, pipe: connection.Connection) -> None:
         import torch
 
         torch.set_num_threads(1)
-        work_through(job, lambda event: tell("event", event))
+        work_through(job, lambda event: tell("event", event), number)
         code = 0
     except KeyboardInterrupt:
         code = 130
@@ -252,11 +254,13 @@ def _held_back_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work_within_memory(study, job: Job, options: WorkOptions, on_event: Callable[[Event], None]) -> None:
+def _work_within_memory(
+    study: SharedStudy, trainer: Trainer, options: WorkOptions, on_event: Callable[[Event], None]
+) -> None:
     """`work`, with half as many trials at once whenever the device has too little memory for them."""
     while True:
         try:
-            work(study, job.make_swarm, options, on_event)
+            work(study, trainer, options, on_event)
             return
         except (MemoryError, RuntimeError) as error:
             if not _is_memory_error(error) or options.fuse == 1:

@@ -8,8 +8,8 @@ from helpers import assert_exact, config, run_here, stock_storage
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
-from optim_study.creation import open_study, stored_config
-from optim_study.storage import open_storage
+from optim_study.shared_study import open_study, stored_config
+from optim_study.storage import Storage, open_storage
 from rhn.errors import DataError, InvalidInputError, OutputError
 
 
@@ -57,7 +57,7 @@ def test_a_smaller_total_is_refused(out):
 
 
 def test_creation_cut_short_is_completed_by_the_next_to_come(out, monkeypatch):
-    monkeypatch.setattr(optuna.Study, "add_trial", raising_after(3, optuna.Study.add_trial))
+    monkeypatch.setattr(Storage, "add_trial", raising_after(3, Storage.add_trial))
     with pytest.raises(KeyboardInterrupt):
         opened(config(), out)
     monkeypatch.undo()
@@ -88,7 +88,7 @@ def test_another_protocol_is_refused_naming_what_differs_and_changes_nothing(out
 
 def test_a_study_made_by_something_else_is_refused(out):
     storage = open_storage(None, out)
-    study = optuna.create_study(study_name=config().name, storage=storage.backend)
+    study = optuna.create_study(study_name=config().name, storage=stock_storage(None, out))
     study.add_trial(optuna.trial.create_trial(value=1.0))
     with pytest.raises(DataError, match="was not made by optim-study"):
         open_study(config(), out, storage)
@@ -107,7 +107,7 @@ def test_a_trial_added_by_something_else_is_refused(out):
 def test_a_worker_can_join_without_being_told_the_protocol(out, storage):
     original = config(seed=5, epochs=7, options={"skip": "last"})
     opened(original, out, storage)
-    assert stored_config("rhn-depth2", open_storage(storage, out)) == original
+    assert stored_config(original.name, open_storage(storage, out)) == original
 
 
 def test_joining_a_study_that_is_not_there_says_which_are(out):
@@ -138,7 +138,7 @@ def test_an_address_that_cannot_be_read_is_refused(out):
 
 def test_without_psycopg_the_sentence_names_the_extra(out, monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    monkeypatch.delitem(sys.modules, "optim_study.postgres", raising=False)
+    monkeypatch.delitem(sys.modules, "optim_study.postgres_locks", raising=False)
     with pytest.raises(InvalidInputError, match=r"rhn-toolkit\[postgres\]"):
         open_storage("postgresql+psycopg://host/db", out)
 

@@ -1,15 +1,18 @@
 import itertools
+import json
 import logging
 import os
 
 import numpy as np
 import pytest
 from helpers import file_size_limit
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
-from optim_study.states import Record, StudyFolder
-from optim_study.swarm_protocol import Outcome, SavedState
-from rhn.errors import OutputError
+from optim_study.study_folder import Record, StudyFolder
+from optim_study.trainer import Outcome
+from rhn.engine.state import TrialState
+from rhn.errors import DataError, OutputError
+from rhn.files import atomic_path
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def state(epoch=3, seed=0):
         "generator": rng.integers(2**63, size=4, dtype=np.uint64),
         "empty": np.zeros((0, 2), np.float16),
     }
-    return SavedState(rng.normal(size=(epoch + 1, 2)), arrays)
+    return TrialState(rng.normal(size=(epoch + 1, 2)), arrays)
 
 
 def assert_same(loaded, expected):
@@ -36,11 +39,23 @@ def assert_same(loaded, expected):
         np.testing.assert_array_equal(loaded.arrays[name], array, strict=True)
 
 
-OUTCOME = Outcome(hidden_size=8, best_train_nll=0.1, best_valid_nll=1 / 3, test_nll=0.2, epochs=3, diverged=True)
+OUTCOME = Outcome(
+    hidden_size=8,
+    best_train_nll=0.1,
+    best_valid_nll=1 / 3,
+    best_epoch=2,
+    train_nll=0.1,
+    valid_nll=0.4,
+    test_nll=0.2,
+    constant_nll=11.2,
+    epochs=3,
+    diverged=True,
+)
 
 
-def write_model(path, metadata):
-    save_file({"weights": np.zeros(2)}, path, dict(metadata))
+def write_model(path, mark):
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(save({"weights": np.zeros(99)}, {"rhn": json.dumps({"metadata": {"kept": mark}})}))
 
 
 def test_a_state_comes_back_to_the_last_bit(folder):
@@ -69,8 +84,8 @@ def test_an_older_state_never_replaces_a_newer(folder):
         lambda content: b"\xff" * 8 + content[8:],
         lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
         lambda content: content.replace(b'"study_curve"', b'"study_curse"'),
-        lambda content: content.replace(b'"epoch":"3"', b'"epoch":"9"'),
-        lambda content: content.replace(b'"crc32"', b'"crc31"'),
+        lambda content: content.replace(b'epoch\\": \\"3', b'epoch\\": \\"9'),
+        lambda content: content.replace(b"checksum", b"chucksum"),
     ],
 )
 def test_a_damaged_state_is_said_and_counts_as_absent(folder, damage, caplog):
@@ -131,10 +146,15 @@ def test_a_finished_trial_leaves_its_record_alone(folder):
     folder.save_state(7, state())
     folder.save_state(70, state())
     folder.save_record(7, Record(OUTCOME, state().curve))
-    (folder.folder / "trials" / ".0007.1a2b3c4d.safetensors").write_text("left by a killed worker")
+    (folder.folder / "trials" / ".0007.rhn-partial-1a2b3c4d.safetensors").write_text("left by a killed worker")
+    (folder.folder / "trials" / ".0007.20251120.safetensors").write_text("the user's own")
     folder.delete_state(7)
     folder.delete_state(7)
-    assert sorted(path.name for path in (folder.folder / "trials").iterdir()) == ["0007.json", "0070.safetensors"]
+    assert sorted(path.name for path in (folder.folder / "trials").iterdir()) == [
+        ".0007.20251120.safetensors",
+        "0007.json",
+        "0070.safetensors",
+    ]
 
 
 def test_the_best_model_does_not_depend_on_the_order_of_finishing(tmp_path):
@@ -151,7 +171,15 @@ def test_a_damaged_best_model_is_replaced(folder, caplog):
     (folder.folder / "best.safetensors").write_bytes(b"damaged")
     folder.offer_best(1, 2.0, write_model)
     assert folder.best() == (2.0, 1)
-    assert "cannot be read" in caplog.text
+    assert "no longer whole" in caplog.text
+
+
+def test_what_cannot_be_read_is_an_error_and_not_taken_for_damaged(folder):
+    for name in ("trials/0007.safetensors", "trials/0007.json", "best.safetensors"):
+        (folder.folder / name).mkdir()  # which root cannot read either
+    for read in (lambda: folder.load_state(7), lambda: folder.load_record(7), folder.best):
+        with pytest.raises(DataError, match="cannot be read"):
+            read()
 
 
 @pytest.mark.parametrize("size", [0, 100, 300])
@@ -166,7 +194,7 @@ def test_a_full_disk_keeps_the_old_files_and_leaves_nothing_half_written(folder,
         with pytest.raises(OutputError, match=r"cannot write .*0007\.json: File too large"):
             folder.save_record(7, Record(OUTCOME, state(epoch=9).curve))
         with pytest.raises(OutputError, match=r"cannot write .*best\.safetensors: .*File too large"):
-            folder.offer_best(7, 1.0, lambda path, metadata: save_file({"weights": np.zeros(99)}, path, dict(metadata)))
+            folder.offer_best(7, 1.0, write_model)
     assert {path: path.read_bytes() for path in folder.folder.rglob("*") if path.is_file()} == before
 
 

@@ -1,0 +1,209 @@
+"""The protocol of the study: what every trial does, what its settings are drawn from, and what no resume may change.
+
+It is the paper's (section 5.1 and figure 4 of Zilly et al. 2017). What the paper leaves open, we read as `READINGS` says.
+
+The protocol is stored with the study, so that every worker can compare, and its fingerprint in every file that a trial leaves, so
+that files of another study are never taken for this one's.
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any
+from zlib import crc32
+
+import numpy as np
+
+from rhn.engine.curves import Objective
+from rhn.errors import DataError, InvalidInputError
+from rhn.options import Arg
+from rhn.presets import PARAMETERS_PER_LAYER
+
+READINGS = """\
+Where the paper leaves a choice, this study takes it so:
+- the budget of 150,000 parameters a layer counts all of them, the output layer and the biases included;
+- the loss is a mean over the predicted frames of a batch: a sum over them would need learning rates about 1,800 times smaller;
+- biases start at zero, but for the transform gates' of an RHN;
+- sequences are sorted by length once and cut into fixed batches; the order of the batches changes every epoch;
+- the first frame of a sequence is not predicted;
+- DT(S)-RNN: a shortcut to every layer from the second (--skip last: to the last layer alone)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The hyperparameters of one trial."""
+
+    learning_rate: float
+    """Step size of SGD."""
+    init_std: float
+    """Standard deviation of the Gaussian initial weights."""
+    transform_bias: float
+    """Initial bias of the transform gates; cells without gates ignore it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedSettings:
+    """What the studies of a run share; the defaults are the paper's.
+
+    Raises InvalidInputError where a value is out of range or nothing can be drawn from a range; the message says what was expected.
+    """
+
+    trials: int = 60
+    """Trials of each study: a total, a larger one extends a finished study."""
+    epochs: int = 1000
+    """At most so many epochs of training a trial."""
+    patience: int = 100
+    """A trial stops after so many epochs without a better loss."""
+    budget_scale: float = 1.0
+    """Factor on the paper's parameter budgets of 150,000 a layer."""
+    objective: Objective = "train"
+    """Whose best loss is the value of a trial, and decides which weights are kept."""
+    learning_rate: Annotated[tuple[float, float], Arg("LOW HIGH")] = (1e-4, 1.0)
+    """Lowest and highest learning rate, drawn log-uniform."""
+    init_std: Annotated[tuple[float, float], Arg("LOW HIGH")] = (1e-8, 1e-2)
+    """Lowest and highest initial standard deviation, drawn log-uniform."""
+    transform_bias: Annotated[tuple[float, ...], Arg("B")] = (0.0, -1.0, -2.0, -3.0)
+    """The transform biases to choose from, equally likely."""
+    seed: int = 0
+    """Seed of settings, initial weights and the order of batches."""
+
+    def __post_init__(self):
+        _require_at_least(self, {"seed": 0, "trials": 1, "epochs": 1, "patience": 1})
+        if not 0 < self.budget_scale < math.inf:
+            raise InvalidInputError(f"budget_scale is {self.budget_scale}, expected a number above 0")
+        if self.objective not in ("train", "valid"):
+            raise InvalidInputError(f"objective is {self.objective!r}, expected 'train' or 'valid'")
+        for name in ("learning_rate", "init_std"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high < math.inf:
+                raise InvalidInputError(f"the range of {name} is {low} to {high}, expected 0 < low <= high < infinity")
+        biases = self.transform_bias
+        if not biases or len(set(biases)) < len(biases) or not all(map(math.isfinite, biases)):
+            raise InvalidInputError(f"the transform biases are {list(biases)}, expected different finite numbers")
+        for name in ("learning_rate", "init_std", "transform_bias"):  # 1 and 1.0 are the same protocol
+            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
+        object.__setattr__(self, "budget_scale", float(self.budget_scale))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig(SharedSettings):
+    """One (architecture, depth): all that its results depend on. Only `trials` may grow from one run to the next."""
+
+    arch: str
+    """Name of the architecture: `rhn`, `dt-rnn`, ..., or a user's `package.module:factory`."""
+    depth: int
+    """Recurrence depth."""
+    data: str
+    """Checksum of the data set."""
+    batch_size: int = 32
+    """Sequences a batch."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    """Options of the cell, by name: `{"skip": "last"}`."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not re.fullmatch(r"[\w:+-][\w.:+-]*", self.arch):
+            raise InvalidInputError(
+                f"the architecture is {self.arch!r}, expected a name of letters, digits and . : _ + -"
+            )
+        _require_at_least(self, {"depth": 1, "batch_size": 1})
+        if not 0 <= self.momentum < 1:
+            raise InvalidInputError(f"momentum is {self.momentum}, expected 0 or more and less than 1")
+        object.__setattr__(self, "momentum", float(self.momentum))
+
+    @property
+    def label(self) -> str:
+        """The architecture with its options, as tables and figures name it: `dts-rnn-skip-last`."""
+        return "-".join([self.arch, *(f"{name}-{value}" for name, value in sorted(self.options.items()))])
+
+    @property
+    def name(self) -> str:
+        """Name of the study and of its folder: `dt-rnn-depth4`."""
+        return f"{self.label}-depth{self.depth}"
+
+    @property
+    def budget(self) -> int:
+        """How many parameters a network of this recurrence depth may have, output layer and biases included."""
+        return round(PARAMETERS_PER_LAYER * self.depth * self.budget_scale)
+
+    def settings(self, number: int) -> Settings:
+        """The hyperparameters of one trial.
+
+        Random search ignores history, so they are a function of (seed, architecture, depth, number) and the ranges alone: any number
+        of workers, in any order, run the same ones. The options of the cell do not change them.
+        """
+        sequence = np.random.SeedSequence([self.seed, crc32(self.arch.encode()), self.depth, number])
+        rng = np.random.default_rng(sequence)
+        return Settings(
+            learning_rate=_log_uniform(rng, *self.learning_rate),
+            init_std=_log_uniform(rng, *self.init_std),
+            transform_bias=self.transform_bias[rng.integers(len(self.transform_bias))],
+        )
+
+    def protocol(self) -> dict[str, Any]:
+        """All but the number of trials, as JSON has it: what must not change between resumes."""
+        values = asdict(self) | {"options": dict(self.options)}
+        del values["trials"]
+        return json.loads(json.dumps(values))
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that differ where the protocol differs."""
+        return hashlib.sha256(json.dumps(self.protocol(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def config_from_protocol(protocol: Mapping[str, Any], *, trials: int) -> StudyConfig:
+    """The configuration behind a stored protocol: how a worker joins a study without being told the options again.
+
+    Raises DataError where the protocol was stored by another version, with fields that this one does not know.
+    """
+    try:
+        return StudyConfig(**{**protocol, "trials": trials})
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the stored protocol is from another version of optim-study ({error})") from None
+
+
+def require_same_protocol(config: StudyConfig, stored: Mapping[str, Any]) -> None:
+    """Refuse to go on with a study under another protocol: InvalidInputError that names every value, here and in the study."""
+    here, there = _flat(config.protocol()), _flat(stored)
+    differences = [
+        f"{name} {_shown(here, name)} here, {_shown(there, name)} in the study"
+        for name in sorted(here.keys() | there.keys())
+        if name not in here or name not in there or here[name] != there[name]
+    ]
+    if differences:
+        raise InvalidInputError(
+            f"study {config.name} cannot go on with another protocol: {'; '.join(differences)}; "
+            "give the same values, or another output folder or storage"
+        )
+
+
+def _require_at_least(config: SharedSettings, least: Mapping[str, int]) -> None:
+    for name, value in least.items():
+        if getattr(config, name) < value:
+            raise InvalidInputError(f"{name} is {getattr(config, name)}, expected {value} or more")
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    value = math.exp(math.log(low) + (math.log(high) - math.log(low)) * rng.random())
+    return min(max(value, low), high)  # exp(log(x)) may miss the ends by one rounding
+
+
+def _flat(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """`options` opened up: `options.skip`."""
+    flat = {}
+    for name, value in protocol.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{inner}": inner_value for inner, inner_value in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _shown(values: Mapping[str, Any], name: str) -> str:
+    return json.dumps(values[name]) if name in values else "absent"

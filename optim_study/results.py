@@ -1,0 +1,176 @@
+"""What finished trials came to, as rows: from the storage, to and from CSV, grouped by network. No torch, no optuna."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args, get_type_hints
+
+from optim_study.protocol import StudyConfig
+from rhn.engine.curves import Objective
+from rhn.errors import DataError
+from rhn.files import atomic_path
+
+if TYPE_CHECKING:  # a table is read without optuna
+    from optim_study.storage import Storage, StoredTrial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One complete trial; the field names are the columns. Losses are negative log-likelihoods in nats a frame.
+
+    `best_train_nll` and `best_valid_nll` are the least of all epochs, each from its own. `train_nll`, `valid_nll` and `test_nll` are
+    the losses of the weights that are kept, those of `best_epoch`. What a table of an earlier version lacks is None.
+    """
+
+    arch: str
+    """Architecture, with the options of its cell: `rhn`, `dts-rnn-skip-last`."""
+    depth: int
+    trial: int
+    learning_rate: float
+    init_std: float
+    transform_bias: float
+    hidden_size: int
+    best_train_nll: float
+    best_valid_nll: float
+    best_epoch: int | None = None
+    train_nll: float | None = None
+    valid_nll: float | None = None
+    test_nll: float
+    constant_nll: float | None = None
+    """The least training loss of a constant output on the same data."""
+    epochs: int
+    diverged: bool
+
+    def loss(self, which: Objective) -> float:
+        """The best training or validation loss."""
+        return self.best_train_nll if which == "train" else self.best_valid_nll
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+_TYPES = {name: (get_args(hint) or (hint,))[0] for name, hint in get_type_hints(Row).items()}
+_LATER = {field.name for field in fields(Row) if field.default is None}
+"""Columns that older tables lack."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """How far a study is."""
+
+    trials: int
+    complete: int
+    running: int
+    """Begun and not complete; those of workers that died count until another takes them over."""
+    diverged: int
+    best: float | None
+    """The least value so far, nats a frame."""
+
+
+def counts(config: StudyConfig, storage: "Storage") -> Counts:
+    """How far a study is; nothing done where it does not exist yet."""
+    trials = storage.trials(config.name)
+    complete = [t for t in trials if t.state == "COMPLETE"]
+    return Counts(
+        trials=config.trials,
+        complete=len(complete),
+        running=sum(t.state == "RUNNING" for t in trials),
+        diverged=sum(bool(t.results.get("diverged")) for t in complete),
+        best=min((t.value for t in complete), default=None),
+    )
+
+
+def stored_rows(studies: Iterable[StudyConfig], storage: "Storage") -> list[Row]:
+    """The complete trials of these studies."""
+    return [_stored_row(config, trial) for config in studies for trial in storage.trials(config.name, "COMPLETE")]
+
+
+def by_network(rows: Iterable[Row]) -> dict[tuple[str, int], list[Row]]:
+    """Rows grouped by (architecture, depth), architectures in the order they appear in, depths ascending, trials ascending."""
+    groups: dict[tuple[str, int], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.arch, row.depth), []).append(row)
+    archs = list(dict.fromkeys(arch for arch, _ in groups))
+    keys = sorted(groups, key=lambda key: (archs.index(key[0]), key[1]))
+    return {key: sorted(groups[key], key=lambda row: row.trial) for key in keys}
+
+
+def csv_text(rows: Iterable[Row]) -> str:
+    """The rows as CSV with a header; numbers at full precision, `diverged` as True or False."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    return text.getvalue()
+
+
+def write_csv(rows: Iterable[Row], path: Path) -> None:
+    """Writes `csv_text` to a file, as a whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(csv_text(rows), encoding="utf-8")
+
+
+def read_csv(path: Path) -> list[Row]:
+    """Rows back from a file that `write_csv`, or `optim-study export`, wrote; other columns are ignored.
+
+    Raises DataError where the file is missing or is not such a table; the message names the line.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in COLUMNS if name not in {*(reader.fieldnames or ()), *_LATER}]
+            if missing:
+                raise DataError(f"{path} is no table of trials: it lacks the column(s) {', '.join(missing)}")
+            return [_row(values, f"{path}, line {reader.line_num}") for values in reader]
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is no table of trials: {error}") from error
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence]) -> str:
+    """A table in plain text: columns as wide as they need to be, the first and a checkpoint's to the left, the others to the right.
+
+    >>> print(table(("study", "best"), [("rhn-depth1", 8.4)]))
+    study       best
+    rhn-depth1   8.4
+    """
+    cells = [list(map(str, line)) for line in (header, *rows)]
+    columns = []
+    for name, *column in zip(*cells, strict=True):
+        width = max(map(len, (name, *column)))
+        left = not columns or name == "checkpoint"
+        columns.append([cell.ljust(width) if left else cell.rjust(width) for cell in (name, *column)])
+    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
+
+
+def _stored_row(config: StudyConfig, trial: "StoredTrial") -> Row:
+    try:
+        return Row(arch=config.label, depth=config.depth, trial=trial.number, **trial.parameters, **trial.results)
+    except TypeError:
+        raise DataError(
+            f"trial {trial.number} of study {config.name} was not made by optim-study: it lacks results or has others"
+        ) from None
+
+
+def _row(values: Mapping[str, str | None], place: str) -> Row:
+    parsed = {}
+    for name, kind in _TYPES.items():
+        text = (values.get(name) or "").strip()
+        if not text and name in _LATER:
+            continue
+        try:
+            parsed[name] = _boolean(text) if kind is bool else kind(text)
+        except ValueError:
+            raise DataError(f"{place}: {name} is {text!r}, expected a {kind.__name__}") from None
+        if kind is float and not math.isfinite(parsed[name]):
+            raise DataError(f"{place}: {name} is {text}, expected a finite number")
+    return Row(**parsed)
+
+
+def _boolean(text: str) -> bool:
+    try:
+        return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+    except KeyError:
+        raise ValueError(text) from None

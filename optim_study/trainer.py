@@ -1,0 +1,211 @@
+"""What a worker asks of a trainer, and the one that trains networks.
+
+    work(study, TorchTrainer(data=None, device="cpu"), options)
+
+A trial is a `PolyphonicModel` as large as its budget allows, started at the trial's standard deviation and transform bias (where the
+cell has one), and trained at its learning rate. Its initial weights are drawn on the CPU from a generator named by (seed,
+architecture, depth, trial). A worker knows nothing of networks and a trainer nothing of storages; where only the worker is tested,
+the trainer is a few lines of NumPy.
+"""
+
+import functools
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from optim_study.protocol import Settings, StudyConfig
+from rhn.engine.curves import Objective, best_epoch
+from rhn.engine.state import TrialState
+from rhn.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a finished trial came to. Losses are negative log-likelihoods in nats a frame; those before training count as epoch 0."""
+
+    hidden_size: int
+    """Units of the network."""
+    best_train_nll: float
+    """The least training loss of all epochs."""
+    best_valid_nll: float
+    """The least validation loss of all epochs, commonly another epoch's."""
+    best_epoch: int
+    """The epoch whose weights are kept: the one with the best loss by the study's objective."""
+    train_nll: float
+    """Training loss of the kept weights."""
+    valid_nll: float
+    """Validation loss of the kept weights."""
+    test_nll: float
+    """Test loss of the kept weights."""
+    constant_nll: float
+    """To compare with: the least training loss of a constant output on the same data."""
+    epochs: int
+    """Epochs of training done."""
+    diverged: bool
+    """A loss or a weight overflowed; all losses are from before."""
+
+    def value(self, objective: Objective) -> float:
+        """What the study minimises."""
+        return self.best_train_nll if objective == "train" else self.best_valid_nll
+
+
+class Swarm(Protocol):
+    """K trials of one study trained as one program, all at the same epoch; `rhn.chorales.loop.Training` is one.
+
+    The curve of a trial must not depend on which others are in the swarm, nor on where its training was cut and
+    resumed. A swarm starts at epoch 0 with the losses before training already in its curves, so that every trial
+    has a finite loss.
+    """
+
+    @property
+    def epoch(self) -> int:
+        """Epochs of training done by the live trials."""
+
+    def live(self) -> list[int]:
+        """The trials still training: not stopped early, not diverged, not at the last epoch."""
+
+    def run_epoch(self) -> None:
+        """One epoch of training for every live trial."""
+
+    def state(self, number: int) -> TrialState:
+        """What a live trial needs to go on. Asked for between epochs only."""
+
+    def curve(self, number: int) -> np.ndarray:
+        """The losses so far, as in `TrialState`; those of a diverged trial may end in inf or NaN."""
+
+
+class Trainer(Protocol):
+    """Makes swarms and says what their trials came to; can be sent to a spawned process."""
+
+    def start(self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, TrialState]) -> Swarm:
+        """A swarm of the trials in `settings` (number -> hyperparameters). `saved` is empty (they start at epoch
+        0), or holds a state for each of them, all at one epoch."""
+
+    def outcome(self, config: StudyConfig, swarm: Swarm, number: int) -> Outcome:
+        """What a trial that has ended came to."""
+
+    def write_best(self, path: Path, swarm: Swarm, number: int, **about) -> None:
+        """Write the best weights of a trial that has ended as a checkpoint whose metadata is `about` (JSON values), as a
+        whole or not at all."""
+
+
+def outcome_of(
+    curve: np.ndarray, objective: Objective, *, hidden_size: int, test_nll: float, constant_nll: float
+) -> Outcome:
+    """What a trial with this curve came to; `test_nll` is that of the weights of its best epoch."""
+    finite = curve[np.isfinite(curve).all(axis=1)]
+    least_train, least_valid = finite.min(axis=0).tolist()
+    kept = best_epoch(curve, objective)
+    train, valid = curve[kept].tolist()
+    return Outcome(
+        hidden_size=hidden_size,
+        best_train_nll=least_train,
+        best_valid_nll=least_valid,
+        best_epoch=kept,
+        train_nll=train,
+        valid_nll=valid,
+        test_nll=test_nll if math.isfinite(test_nll) else sys.float_info.max,  # longer pieces may overflow alone
+        constant_nll=constant_nll,
+        epochs=len(curve) - 1,
+        diverged=len(finite) < len(curve),
+    )
+
+
+@dataclass(frozen=True)
+class TorchTrainer:
+    """Trains networks on the chorales. Raises DataError, when it starts a swarm, where the data set is not the study's."""
+
+    data: Path | None = None
+    """A file of original chorales; None: those rebuilt from music21's scores."""
+    device: str = "cpu"
+    """`cpu`, or one GPU: `cuda:0`."""
+
+    def start(self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, TrialState]):
+        import torch
+
+        from rhn.engine.numerics import keep_memory
+
+        keep_memory()
+        if self.device != "cpu":
+            torch.cuda.set_device(self.device)  # streams and graphs go to the current device
+        corpus = load_corpus(self.data)
+        if corpus.checksum != config.data:
+            raise DataError(
+                f"study {config.name} is about a data set with checksum {config.data:.12}, "
+                f"but {self.data or 'the rebuilt chorales'} has {corpus.checksum:.12}: give the study's own (--data FILE)"
+            )
+        return start_training(config, settings, saved, corpus, self.device)
+
+    def outcome(self, config: StudyConfig, swarm, number: int) -> Outcome:
+        from rhn.chorales.baseline import constant_output_nll
+        from rhn.chorales.evaluation import evaluate
+
+        corpus, model = load_corpus(self.data), swarm.best_model(number)
+        return outcome_of(
+            swarm.curve(number),
+            config.objective,
+            hidden_size=model.hidden_size,
+            test_nll=evaluate(model, corpus.test, device=self.device).nll,
+            constant_nll=constant_output_nll(corpus),
+        )
+
+    def write_best(self, path: Path, swarm, number: int, **about) -> None:
+        from rhn.checkpoints import save_checkpoint
+
+        save_checkpoint(path, swarm.best_model(number), **about)
+
+
+def start_training(config: StudyConfig, settings: Mapping[int, Settings], saved, corpus, device: str = "cpu"):
+    """The `rhn.chorales.loop.Training` of these trials."""
+    from rhn.chorales.loop import Plan, Training
+
+    shared = ("arch", "depth", "seed", "epochs", "patience", "objective", "batch_size", "momentum")
+    return Training(
+        build_models(config, settings),
+        {number: s.learning_rate for number, s in settings.items()},
+        corpus,
+        Plan(**{name: getattr(config, name) for name in shared}),
+        device=device,
+        saved=saved,
+    )
+
+
+def build_models(config: StudyConfig, settings: Mapping[int, Settings]) -> dict:
+    """The models of these trials, before training, by number."""
+    from rhn.cells import resolve_cell
+    from rhn.engine.seeds import weights_generator
+    from rhn.models import PolyphonicModel, accepts
+
+    units, gated = hidden_size(config), accepts(resolve_cell(config.arch), "transform_bias")
+    return {
+        number: PolyphonicModel(
+            config.arch,
+            hidden_size=units,
+            depth=config.depth,
+            init=f"gaussian:{s.init_std!r}",
+            generator=weights_generator(config.seed, config.arch, config.depth, number),
+            **({"transform_bias": s.transform_bias} if gated else {}),
+            **config.options,
+        )
+        for number, s in settings.items()
+    }
+
+
+def hidden_size(config: StudyConfig) -> int:
+    """Units of the study's networks: as many as the budget of this depth buys."""
+    from rhn.cells import hidden_size_for_budget
+
+    return hidden_size_for_budget(config.arch, config.budget, config.depth, **config.options)
+
+
+@functools.cache
+def load_corpus(data: Path | None):
+    """The chorales that trials are trained on, read once a process."""
+    from rhn.data import chorales
+
+    return chorales(data, progress=False)

@@ -1,0 +1,117 @@
+"""What a run will do is known before: its networks, its devices, and what fused trials take of memory, which is obeyed."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from optim_study.plan import SHARE, devices, fused, memory, meta_model, plan
+from optim_study.presets import WorkSettings, paper
+from optim_study.protocol import StudyConfig
+from rhn.engine.memory import in_words
+from rhn.errors import InvalidInputError
+
+GIB = 1 << 30
+POSITIONS = 128 * 32  # steps of the longest chorale, rows of a batch
+
+MEASURE = """
+import resource, sys
+import numpy as np, torch
+torch.set_num_threads(1)
+from optim_study.plan import memory, meta_model
+from optim_study.protocol import StudyConfig
+from optim_study.trainer import start_training
+from rhn.data.corpus import Corpus, Piece
+from rhn.engine.numerics import keep_memory
+
+keep_memory()
+arch, depth, scale, trials = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
+rng = np.random.default_rng(0)
+pieces = [Piece(rng.random((100, 88)) < 0.05, name=f"piece{i}", split="train", index=i) for i in range(32)]
+corpus = Corpus(pieces, pieces[:2], pieces[:2], "noise")
+config = StudyConfig(arch=arch, depth=depth, data=corpus.checksum, budget_scale=scale)
+swarm = start_training(config, {n: config.settings(n) for n in range(trials)}, {}, corpus)
+swarm.run_epoch()
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(peak, memory(meta_model(config), trials, 100 * 32, "cpu"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("arch", "depth", "scale", "trials"), [("rhn", 6, 0.1, 10), ("dt-rnn", 1, 1.0, 12), ("lstm", 1, 0.3, 8)]
+)
+def test_the_estimate_is_near_the_measured_peak(arch, depth, scale, trials):
+    words = [sys.executable, "-c", MEASURE, arch, str(depth), str(scale), str(trials)]
+    peak, estimate = map(int, subprocess.run(words, check=True, capture_output=True, text=True).stdout.split())
+    assert 0.7 < estimate / peak < 1.6, f"{in_words(peak)} measured, {in_words(estimate)} estimated"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return meta_model(StudyConfig(arch="rhn", depth=6, data="x"))
+
+
+def choose(model, **changes):
+    usual = {"trials": 60, "jobs": 2, "device": "cpu", "asked": "auto", "free": 50 * GIB}
+    return fused(model, POSITIONS, **(usual | changes))
+
+
+def test_auto_gives_every_worker_two_groups_or_more(model):
+    assert [choose(model, trials=n) for n in (1, 4, 24, 60, 1000)] == [1, 1, 6, 15, 15]
+    assert [choose(model, jobs=n) for n in (1, 4, 100)] == [15, 8, 1]
+
+
+def test_auto_obeys_the_memory_there_is(model):
+    little = 2.5 * GIB
+    k = choose(model, free=little, jobs=1, device="cuda")
+    assert 1 <= k < 60
+    assert memory(model, k, POSITIONS, "cuda") <= SHARE * little < memory(model, k + 1, POSITIONS, "cuda")
+    assert choose(model, device="cuda", jobs=1) == 60
+    with pytest.raises(InvalidInputError, match=r"one trial of rhn-depth6 would need about .* MiB are free"):
+        choose(model, free=100 << 20)
+
+
+def test_what_is_asked_for_is_done_or_refused(model):
+    assert choose(model, asked=40) == 40 and choose(model, asked=100) == 60
+    with pytest.raises(InvalidInputError, match=r"40 fused trials of rhn-depth6 .* use a smaller --fuse"):
+        choose(model, asked=40, free=GIB / 2)
+
+
+def test_memory_grows_with_every_fused_trial(model):
+    for device in ("cpu", "cuda"):
+        sizes = [memory(model, k, POSITIONS, device) for k in (1, 2, 10, 60)]
+        assert sizes == sorted(set(sizes))
+    assert 8 * GIB < sizes[-1] < 25 * GIB, "60 of the paper's largest networks were reckoned to take 14 GiB on a GPU"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "jobs", "expected"),
+    [
+        (0, "auto", ["cpu"]),
+        (0, 2, ["cpu", "cpu"]),
+        (1, "auto", ["cuda:0"]),
+        (4, "auto", ["cuda:0", "cuda:1", "cuda:2", "cuda:3"]),
+        (2, 3, ["cuda:0", "cuda:1", "cuda:0"]),
+    ],
+)
+def test_a_worker_each_on_a_gpu_of_its_own_and_more_are_warned_of(gpus, jobs, expected, monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert devices(WorkSettings(jobs=jobs)) == expected
+    assert ("slower" in caplog.text) == (0 < gpus < len(expected))
+
+
+def test_the_papers_study_has_the_papers_networks():
+    units = {}
+    for config in (paper(device="cpu"), paper(device="cpu", arch=("dts-rnn",), skip="last")):
+        for p in plan(config.studies("x"), config, ["cpu"]):
+            units.setdefault(p.config.label, []).append(p.hidden_size)
+            assert p.parameters <= p.config.budget == 150_000 * p.config.depth
+            assert (p.config.trials, p.config.epochs, p.config.patience, p.complete) == (60, 1000, 100, 0)
+    assert units == {
+        "rhn": [215, 242, 257, 262],
+        "dt-rnn": [308, 345, 365, 372],
+        "dts-rnn": [308, 287, 280, 277],
+        "dts-rnn-skip-last": [308, 287, 328, 345],
+    }

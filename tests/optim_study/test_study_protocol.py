@@ -1,0 +1,136 @@
+"""The protocol: the paper's values, settings as a function of the trial's number, and a refusal of every difference."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from helpers import config
+
+from optim_study.protocol import StudyConfig, config_from_protocol, require_same_protocol
+from rhn.errors import DataError, InvalidInputError
+
+
+def test_the_paper_is_the_default():
+    paper = StudyConfig(arch="rhn", depth=4, data="checksum")
+    assert (paper.trials, paper.epochs, paper.patience, paper.batch_size, paper.momentum) == (60, 1000, 100, 32, 0.9)
+    budgets = [config(depth=depth, budget_scale=1).budget for depth in (1, 2, 3, 4, 6)]
+    assert budgets == [150_000, 300_000, 450_000, 600_000, 900_000]
+    assert config(depth=6, budget_scale=0.03).budget == 27_000
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"depth": 4}, "rhn-depth4"),
+        ({"arch": "my.package:make_cell"}, "my.package:make_cell-depth2"),
+        ({"arch": "dts-rnn", "options": {"skip": "last"}}, "dts-rnn-skip-last-depth2"),
+    ],
+)
+def test_architecture_options_and_depth_name_a_study(changes, name):
+    assert config(**changes).name == name
+
+
+def test_a_configuration_survives_json_and_its_number_of_trials_is_no_part_of_the_protocol():
+    original = config(learning_rate=(1e-3, 0.1), transform_bias=(-2,), options={"skip": "all"})
+    stored = json.loads(json.dumps(original.protocol()))
+    assert config_from_protocol(stored, trials=original.trials) == original
+    require_same_protocol(original, stored)
+    assert config(trials=8).fingerprint == config(trials=80).fingerprint
+    assert config(budget_scale=1).fingerprint == config(budget_scale=1.0).fingerprint
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"data": "other"},
+        {"epochs": 25},
+        {"patience": 15},
+        {"budget_scale": 0.5},
+        {"objective": "valid"},
+        {"batch_size": 16},
+        {"momentum": 0.5},
+        {"init_std": (1e-3, 1e-2)},
+    ],
+)
+def test_every_other_value_is_and_a_difference_is_refused_by_name(change):
+    assert config(**change).fingerprint != config().fingerprint
+    with pytest.raises(InvalidInputError, match=next(iter(change))):
+        require_same_protocol(config(**change), config().protocol())
+
+
+def test_the_refusal_names_each_difference_here_and_there():
+    with pytest.raises(InvalidInputError) as refusal:
+        require_same_protocol(config(seed=1, epochs=30, options={"skip": "all"}), config().protocol())
+    assert "epochs 30 here, 24 in the study; options.skip " in str(refusal.value)
+    assert 'options.skip "all" here, absent in the study; seed 1 here, 0 in the study;' in str(refusal.value)
+
+
+@pytest.mark.parametrize("changed", [{"optimiser": "adam"}, {"momentum": "much"}])
+def test_a_protocol_of_another_version_is_refused_not_guessed(changed):
+    with pytest.raises(DataError, match="another version"):
+        config_from_protocol(config().protocol() | changed, trials=8)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"arch": "../rhn"},
+        {"arch": ""},
+        {"depth": 0},
+        {"seed": -1},
+        {"trials": 0},
+        {"epochs": 0},
+        {"patience": 0},
+        {"batch_size": 0},
+        {"budget_scale": 0.0},
+        {"momentum": 1.0},
+        {"objective": "test"},
+        {"learning_rate": (0.0, 1.0)},
+        {"learning_rate": (1.0, 0.1)},
+        {"init_std": (1e-8, math.inf)},
+        {"init_std": (math.nan, 1.0)},
+        {"transform_bias": ()},
+        {"transform_bias": (-1, -1.0)},
+        {"transform_bias": (math.nan,)},
+    ],
+)
+def test_values_out_of_range_are_refused_by_name(change):
+    (name,) = change
+    with pytest.raises(InvalidInputError, match={"arch": "architecture", "transform_bias": "biases"}.get(name, name)):
+        config(**change)
+
+
+def draw(number, **changes):
+    return config(**({"depth": 4} | changes)).settings(number)
+
+
+def test_a_setting_depends_on_seed_architecture_depth_and_number_alone():
+    forwards, backwards = [draw(n) for n in range(60)], [draw(n) for n in reversed(range(60))][::-1]
+    assert forwards == backwards
+    others = [draw(7, seed=1), draw(7, arch="dt-rnn"), draw(7, depth=6), draw(8)]
+    assert all(other != draw(7) for other in others)
+    assert draw(7, options={"skip": "last"}) == draw(7), (
+        "the two readings of a shortcut are compared at the same settings"
+    )
+
+
+def test_the_settings_fill_the_papers_ranges_evenly_in_the_logarithm():
+    drawn = [draw(n) for n in range(2000)]
+    for name, low, high in [("learning_rate", -4, 0), ("init_std", -8, -2)]:
+        logs = np.log10([getattr(setting, name) for setting in drawn])
+        assert low <= logs.min() < low + 0.05
+        assert high - 0.05 < logs.max() <= high
+        quartiles = np.quantile((logs - low) / (high - low), [0.25, 0.5, 0.75])
+        np.testing.assert_allclose(quartiles, [0.25, 0.5, 0.75], atol=0.05)
+    biases, counts = np.unique([setting.transform_bias for setting in drawn], return_counts=True)
+    assert biases.tolist() == [-3, -2, -1, 0]
+    assert counts.min() > 400
+
+
+def test_own_ranges_are_kept_to_even_when_they_are_a_point():
+    for setting in [draw(n, learning_rate=(0.1, 0.1), init_std=(0.3, 0.7), transform_bias=(-1.5,)) for n in range(50)]:
+        assert setting.learning_rate == 0.1
+        assert 0.3 <= setting.init_std <= 0.7
+        assert setting.transform_bias == -1.5

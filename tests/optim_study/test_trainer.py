@@ -1,0 +1,161 @@
+"""The trainer of networks: a trial depends neither on its company nor on where it was cut, and what is written is what was measured."""
+
+import json
+import pickle
+import subprocess
+import sys
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from helpers import run_here
+
+from optim_study.protocol import StudyConfig
+from optim_study.study_folder import StudyFolder
+from optim_study.trainer import TorchTrainer, build_models, start_training
+from rhn.checkpoints import load_checkpoint, read_metadata
+from rhn.chorales.baseline import constant_output_nll
+from rhn.chorales.evaluation import evaluate
+from rhn.data import Corpus, chorales
+from rhn.data.corpus import LOWEST_PITCH, SPLITS
+from rhn.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A file of the shortest chorales: 37 to train on, so that the last batch has 5."""
+    corpus, path = chorales(progress=False), tmp_path_factory.mktemp("data") / "short.json"
+    short = {s: sorted(getattr(corpus, s), key=len)[: 37 if s == "train" else 3] for s in SPLITS}
+    pitches = {s: [[(np.flatnonzero(f) + LOWEST_PITCH).tolist() for f in p] for p in ps] for s, ps in short.items()}
+    path.write_text(json.dumps(pitches))
+    return path
+
+
+@pytest.fixture(scope="module")
+def corpus(data) -> Corpus:
+    return chorales(data)
+
+
+@pytest.fixture
+def config(corpus):
+    def make(**changes):
+        return StudyConfig(
+            **{
+                "arch": "rhn",
+                "depth": 2,
+                "data": corpus.checksum,
+                "trials": 4,
+                "epochs": 6,
+                "patience": 2,
+                "budget_scale": 0.01,
+            }
+            | changes
+        )
+
+    return make
+
+
+def finished(config, data, numbers, saved=None):
+    """(swarm, outcomes) of these trials."""
+    trainer = TorchTrainer(data)
+    swarm = trainer.start(config, {n: config.settings(n) for n in numbers}, saved or {})
+    while swarm.live():
+        swarm.run_epoch()
+    return swarm, {n: trainer.outcome(config, swarm, n) for n in numbers}
+
+
+@pytest.mark.parametrize("arch", ["rhn", "dts-rnn"])
+def test_curves_and_outcomes_do_not_depend_on_company_or_cuts(arch, config, data, corpus, tmp_path):
+    cfg, folder = config(arch=arch), StudyFolder(tmp_path, "here")
+    together, outcomes = finished(cfg, data, range(4))
+    cut = start_training(cfg, {n: cfg.settings(n) for n in range(4)}, {}, corpus)
+    cut.run_epoch()
+    for n in cut.live():
+        folder.save_state(n, cut.state(n))
+    resumed, resumed_outcomes = finished(cfg, data, cut.live()[::-1], {n: folder.load_state(n) for n in cut.live()})
+    for n in range(4):
+        assert outcomes[n] == resumed_outcomes[n] == finished(cfg, data, [n])[1][n]
+        np.testing.assert_array_equal(together.curve(n), resumed.curve(n))
+
+
+@pytest.mark.parametrize("objective", ["train", "valid"])
+def test_the_three_losses_of_an_outcome_are_those_of_the_weights_that_are_kept(
+    objective, config, data, corpus, tmp_path
+):
+    """At a learning rate where training and validation loss are best in different epochs."""
+    cfg = config(objective=objective, depth=1, budget_scale=0.03, epochs=60, patience=60, learning_rate=(0.5, 0.9))
+    swarm, outcomes = finished(cfg, data, range(2))
+    apart = [n for n in range(2) if np.unique(swarm.curve(n).argmin(0)).size == 2]
+    assert apart, "the test needs a trial whose best losses are not of one epoch"
+    number, path = apart[0], tmp_path / "best.safetensors"
+    outcome = outcomes[number]
+    about = {"trial": number, "settings": asdict(cfg.settings(number)), "outcome": asdict(outcome)}
+    TorchTrainer(data).write_best(path, swarm, number, **about)
+    model = load_checkpoint(path)
+    measured = [evaluate(model, pieces).nll for pieces in (corpus.train, corpus.valid, corpus.test)]
+    assert measured == [outcome.train_nll, outcome.valid_nll, outcome.test_nll]
+    assert swarm.curve(number)[outcome.best_epoch].tolist() == measured[:2]
+    assert outcome.value(objective) == measured[0 if objective == "train" else 1]
+    assert [outcome.best_train_nll, outcome.best_valid_nll] == swarm.curve(number).min(0).tolist() != measured[:2]
+    assert read_metadata(path)["metadata"] == about
+
+
+def test_the_losses_before_training_count_where_it_diverges_at_once(config, data, corpus):
+    cfg = config(learning_rate=(3e38, 3e38), patience=6)
+    swarm, outcomes = finished(cfg, data, [0])
+    assert outcomes[0].diverged and outcomes[0].best_epoch == 0 and np.isfinite(outcomes[0].test_nll)
+    assert [outcomes[0].best_train_nll, outcomes[0].best_valid_nll] == swarm.curve(0)[0].tolist()
+
+
+def test_the_constant_output_is_the_plateau_of_the_rebuilt_chorales(corpus):
+    assert constant_output_nll(chorales(progress=False)) == pytest.approx(11.163, abs=5e-4)
+    frames = np.concatenate([piece[1:] for piece in corpus.train]).astype(float)
+    logits = np.log((frames.mean(0) + 1e-12) / (1 - frames.mean(0) + 1e-12))
+    nll = (np.log1p(np.exp(logits)) - logits * frames).sum(1).mean()
+    assert constant_output_nll(corpus) == pytest.approx(nll)
+
+
+def test_initial_weights_follow_the_settings(config):
+    cfg = config(budget_scale=1)
+    for number, settings in ((n, cfg.settings(n)) for n in range(3)):
+        (model,) = build_models(cfg, {number: settings}).values()
+        n = model.hidden_size
+        assert model.cells[0].weight_hh.std().item() == pytest.approx(settings.init_std, rel=0.02)
+        assert model.output.weight.std().item() == pytest.approx(settings.init_std, rel=0.02)
+        assert (model.cells[0].bias[:, n:] == settings.transform_bias).all()
+        assert (model.cells[0].bias[:, :n] == 0).all()
+
+
+def test_a_cell_of_the_user_s_own_is_trained_like_ours(config, data, tmp_path, monkeypatch):
+    (tmp_path / "swarmcells.py").write_text("from rhn.cells import DTRNN\n\n\nclass Mine(DTRNN):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    cfg = config(arch="swarmcells:Mine")
+    together = finished(cfg, data, range(3))[0]
+    np.testing.assert_array_equal(finished(cfg, data, [1])[0].curve(1), together.curve(1))
+
+
+def test_a_worker_runs_a_whole_study_with_it(config, data, corpus, tmp_path):
+    cfg = config(trials=3, epochs=2)
+    run_here(cfg, tmp_path, trainer=TorchTrainer(data), fuse=2)
+    folder = StudyFolder(tmp_path / cfg.name, cfg.fingerprint)
+    alone = [finished(cfg, data, [n])[1][n] for n in range(3)]
+    assert [folder.load_record(n).outcome for n in range(3)] == alone
+    best = min(range(3), key=lambda n: alone[n].train_nll)
+    assert folder.best() == (alone[best].train_nll, best)
+    path = tmp_path / cfg.name / "best.safetensors"
+    assert evaluate(load_checkpoint(path), corpus.train).nll == alone[best].train_nll
+    about = {"study": cfg.protocol(), "trial": best, "settings": asdict(cfg.settings(best))}
+    about |= {"outcome": asdict(alone[best])}
+    assert read_metadata(path)["metadata"].items() > about.items()
+
+
+def test_another_data_set_than_the_study_s_is_refused(config, data):
+    trainer = pickle.loads(pickle.dumps(TorchTrainer(data)))  # as a spawned worker gets it
+    cfg = config(data="0" * 64)
+    with pytest.raises(DataError, match="give the study's own"):
+        trainer.start(cfg, {0: cfg.settings(0)}, {})
+
+
+def test_naming_the_trainer_loads_no_torch():
+    code = "import sys, optim_study.trainer; assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

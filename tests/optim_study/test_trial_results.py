@@ -1,0 +1,167 @@
+"""Tables of trials, and what is read from them: exact shares and tests."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from optim_study.results import COLUMNS, Row, by_network, csv_text, read_csv, table, write_csv
+from optim_study.shares import holm, share_table, summary, training_shares
+from rhn.errors import DataError, InvalidInputError, OutputError
+
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
+PLATEAU = 11.13
+
+
+def row(arch="rhn", depth=1, trial=0, train=8.0, **changes) -> Row:
+    values = {
+        "learning_rate": 0.1,
+        "init_std": 1e-4,
+        "transform_bias": -1.0,
+        "hidden_size": 7,
+        "best_valid_nll": train + 0.5,
+        "best_epoch": 90,
+        "train_nll": train,
+        "valid_nll": train + 0.7,
+    }
+    values |= {"test_nll": train + 0.6, "constant_nll": 11.16, "epochs": 100, "diverged": False}
+    return Row(arch=arch, depth=depth, trial=trial, best_train_nll=train, **(values | changes))
+
+
+def network(arch, depth, losses, **changes) -> list[Row]:
+    return [row(arch, depth, n, loss, **changes) for n, loss in enumerate(losses)]
+
+
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+rows = st.lists(
+    st.builds(
+        Row,
+        arch=st.sampled_from(["rhn", "dt-rnn", "my_cells.deep:Cell"]),
+        depth=st.integers(1, 99),
+        trial=st.integers(0, 10**6),
+        **dict.fromkeys(
+            ("learning_rate", "init_std", "transform_bias", "best_train_nll", "best_valid_nll", "test_nll"), numbers
+        ),
+        **dict.fromkeys(("train_nll", "valid_nll", "constant_nll"), st.none() | numbers),
+        best_epoch=st.none() | st.integers(0, 10**6),
+        **dict.fromkeys(("hidden_size", "epochs"), st.integers(0, 10**6)),
+        diverged=st.booleans(),
+    )
+)
+
+
+def test_the_columns_are_the_public_ones():
+    names = (
+        "arch depth trial learning_rate init_std transform_bias hidden_size best_train_nll best_valid_nll best_epoch train_nll "
+        "valid_nll test_nll constant_nll epochs diverged"
+    )
+    assert tuple(names.split()) == COLUMNS == tuple(csv_text([]).strip().split(","))
+
+
+def test_a_table_of_an_earlier_version_lacks_what_it_did_not_know():
+    rows = read_csv(RESULTS / "2026-11-20-small-study.csv")
+    assert len(rows) == 720 and {(r.best_epoch, r.train_nll, r.valid_nll, r.constant_nll) for r in rows} == {
+        (None,) * 4
+    }
+    assert rows[0].best_train_nll == 8.907453928186852 and rows[0].test_nll == 9.07093758781067
+
+
+@given(rows)
+def test_a_table_comes_back_to_the_bit(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("csv") / "trials.csv"
+    write_csv(rows, path)
+    assert read_csv(path) == rows
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "lacks the column.*arch, depth"),
+        ("a,b\n1,2\n", "lacks the column"),
+        (csv_text([row()]).replace("8.0", "eight", 1), "line 2: best_train_nll is 'eight', expected a float"),
+        (csv_text([row()]).replace("8.0", "nan", 1), "line 2: best_train_nll is nan, expected a finite number"),
+        (csv_text([row()]).replace("False", "maybe"), "line 2: diverged is 'maybe', expected a bool"),
+        (csv_text([row()])[:-10], "line 2: "),
+        (b"\xff\xfe\x00", "no table of trials"),
+        ("x" * 200_000, "no table of trials"),
+    ],
+)
+def test_a_malformed_table_is_refused_with_its_place(tmp_path, content, message):
+    path = tmp_path / "trials.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError, match=message):
+        read_csv(path)
+
+
+def test_a_missing_table_and_an_impossible_place_are_errors_of_their_own(tmp_path):
+    with pytest.raises(DataError, match="cannot read"):
+        read_csv(tmp_path / "none.csv")
+    with pytest.raises(OutputError):
+        write_csv([], tmp_path / "none" / "trials.csv")
+
+
+def test_networks_keep_their_order_and_sort_depths_and_trials():
+    mixed = [row("dt-rnn", 6, 1), row("rhn", 4), row("dt-rnn", 1), row("dt-rnn", 6, 0)]
+    assert [(key, [r.trial for r in trials]) for key, trials in by_network(mixed).items()] == [
+        (("dt-rnn", 1), [0]),
+        (("dt-rnn", 6), [0, 1]),
+        (("rhn", 4), [0]),
+    ]
+
+
+def test_shares_are_counted_below_the_threshold_and_their_intervals_are_exact():
+    (share,) = training_shares(network("rhn", 4, [7.0] * 15 + [9.5] + [PLATEAU] * 44, hidden_size=20))
+    assert (share.below, share.trials, share.share, share.best, share.best_trial) == (15, 60, 0.25, 7.0, 0)
+    assert (share.median, share.hidden_size, share.p) == (PLATEAU, 20, None)
+    low, high = share.interval  # by definition: 15 or more, or 15 or fewer, have a chance of 2.5 % each
+    assert binom.sf(14, 60, low) == pytest.approx(0.025) and binom.cdf(15, 60, high) == pytest.approx(0.025)
+    assert training_shares(network("rhn", 4, [9.4, 9.6]), below=9.3)[0].below == 0
+    with pytest.raises(InvalidInputError, match="threshold is nan"):
+        training_shares([row()], below=float("nan"))
+
+
+@pytest.mark.parametrize(("losses", "interval"), [([PLATEAU] * 60, (0.0, 0.0596)), ([7.0] * 60, (0.9404, 1.0))])
+def test_none_of_sixty_is_no_certainty(losses, interval):
+    assert training_shares(network("rhn", 1, losses))[0].interval == pytest.approx(interval, abs=1e-4)
+
+
+def test_architectures_are_compared_with_the_rhn_of_their_depth():
+    """The committed small study: Fisher's exact test, Holm's correction over its eight tests."""
+    found = {(s.arch, s.depth): s for s in training_shares(read_csv(RESULTS / "2026-11-20-small-study.csv"))}
+    p = {key: share.p for key, share in found.items() if key[0] != "rhn"}
+    assert [p["dt-rnn", d] for d in (2, 4, 6)] == pytest.approx([0.683, 2.25e-5, 5.91e-4], rel=2e-3)
+    assert all(found["rhn", d].p is None for d in (1, 2, 4, 6))
+    assert found["dt-rnn", 4].p_holm == pytest.approx(8 * p["dt-rnn", 4])
+    assert max(found[arch, d].p_holm for arch in ("dt-rnn", "dts-rnn") for d in (4, 6)) < 0.01
+
+
+@given(st.lists(st.floats(0, 1), max_size=9))
+def test_holms_correction_keeps_the_order_and_lies_between_none_and_bonferronis(p):
+    corrected = holm(p)
+    assert all(a <= b <= min(1, len(p) * a) for a, b in zip(p, corrected, strict=True))
+    assert [corrected[k] for k in sorted(range(len(p)), key=p.__getitem__)] == sorted(corrected)
+
+
+def test_the_validation_loss_can_be_read_too():
+    rows = [row(trial=0, train=7.0, best_valid_nll=9.9), row(trial=1, train=8.0, best_valid_nll=8.5)]
+    (share,) = training_shares(rows, "valid")
+    assert (share.best, share.best_trial, share.below) == (8.5, 1, 1)
+
+
+def test_the_printed_table_and_sentence():
+    found = training_shares(network("rhn", 4, [7.0, PLATEAU, 50.0], diverged=True) + network("gru", 4, [PLATEAU] * 60))
+    lines = [" ".join(line.split()) for line in share_table(found).splitlines()[1:]]
+    assert lines[0] == "rhn-depth4 7 3 3 7.000 11.130 1 33 % 1 to 91 %"
+    assert lines[1].startswith("gru-depth4 7 60 0 11.130 11.130 0 0 % 0 to 6 % 0.05 0.05")
+    assert "gru: 0 of 60 at depth 4 (0 to 6 %; p = 0.05)" in summary(found)
+    assert "Trials below 9.5 nats a frame" in summary(found) and "here 1" in summary(found)
+
+
+def test_columns_are_as_wide_as_they_need_to_be():
+    assert table(("study", "best", "checkpoint"), [("a", 8.4, "x"), ("bcdefg", "", "here")]).splitlines() == [
+        "study   best  checkpoint",
+        "a        8.4  x",
+        "bcdefg        here",
+    ]
