@@ -52,7 +52,14 @@ def plot_swarm(
         _draw_swarm(ax, groups, loss, log, constant, SMALL_SIZES)
         return ax
     width = max(4.0, COLUMN_INCHES * len(groups) + 1)
-    for factor, sizes in ((1, SIZES), (1.3, SIZES), (1.7, SIZES), (1.7, SMALL_SIZES), (3, SMALL_SIZES), (5, SMALL_SIZES)):
+    for factor, sizes in (
+        (1, SIZES),
+        (1.3, SIZES),
+        (1.7, SIZES),
+        (1.7, SMALL_SIZES),
+        (3, SMALL_SIZES),
+        (5, SMALL_SIZES),
+    ):
         with matplotlib.rc_context(STYLE), suppress(InvalidInputError):
             ax = Figure(figsize=(width * factor, 5.5), layout="constrained").subplots()
             _draw_swarm(ax, groups, loss, log, constant, sizes)
@@ -84,7 +91,9 @@ def plot_map(rows: Sequence[Row], *, loss: Objective = "train", figure: Figure |
     return figure
 
 
-def save_swarm(rows: Sequence[Row], path: Path, *, loss: Objective = "train", log: bool | None = None, **options) -> None:
+def save_swarm(
+    rows: Sequence[Row], path: Path, *, loss: Objective = "train", log: bool | None = None, **options
+) -> None:
     """Writes the swarm plot, with the options of `plot_swarm`; `log` None: a log axis where the worst loss is more than three times
     the best.
 
