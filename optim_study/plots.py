@@ -214,7 +214,7 @@ def _label(ax: Axes, groups, colors: dict[str, str]) -> None:
         handles=handles,
         loc="lower center",
         bbox_to_anchor=(0.5, 1.0),
-        ncols=max(2, int(ax.figure.get_figwidth() / 1.2)),
+        ncols=max(1, int(ax.figure.get_figwidth() / 1.8)),
     )
 
 
