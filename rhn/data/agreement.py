@@ -8,18 +8,15 @@ never agrees); chorales that cannot be rebuilt are in no pair, and count in the 
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-
-from rhn.data.corpus import SPLITS, Corpus
+from rhn.data.corpus import SPLITS, Corpus, Piece
 from rhn.data.jsb import chorales
 from rhn.errors import InvalidInputError, RhnError
 
 
-@dataclass(frozen=True, kw_only=True)
-class Agreement:
+class Agreement(NamedTuple):
     """Counts for one split; `_original` counts everything in the original, the others pairs of pieces alone."""
 
     split: str
@@ -36,19 +33,18 @@ def agreement(rebuilt: Corpus, original: Corpus) -> list[Agreement]:
 
     Raises InvalidInputError where `rebuilt` has a piece whose place the original does not have.
     """
-    found = [_of_split(split, getattr(rebuilt, split), getattr(original, split)) for split in SPLITS]
-    counts = [name for name in Agreement.__dataclass_fields__ if name != "split"]
-    return [*found, Agreement(split="all", **{name: sum(getattr(one, name) for one in found) for name in counts})]
+    splits = [_compared(split, getattr(rebuilt, split), getattr(original, split)) for split in SPLITS]
+    return [*splits, _compared("all", rebuilt.pieces, original.pieces)]
 
 
-def _of_split(split: str, rebuilt: list, original: list) -> Agreement:
-    by_index = {piece.index: piece for piece in original}
-    missing = [piece.label for piece in rebuilt if piece.index not in by_index]
+def _compared(split: str, rebuilt: list[Piece], original: list[Piece]) -> Agreement:
+    by_label = {piece.label: piece for piece in original}
+    missing = [piece.label for piece in rebuilt if piece.label not in by_label]
     if missing:
         raise InvalidInputError(f"the original has no {missing[0]}: expected the full split of 229 / 76 / 77 chorales")
-    pairs = [(np.asarray(piece), np.asarray(by_index[piece.index])) for piece in rebuilt]
-    equal = [sum((a == b).all() for a, b in zip(ours, theirs, strict=False)) for ours, theirs in pairs]
-    longer = [max(len(ours), len(theirs)) for ours, theirs in pairs]
+    pairs = [(piece, by_label[piece.label]) for piece in rebuilt]
+    equal = [int(sum((a == b).all() for a, b in zip(*pair, strict=False))) for pair in pairs]
+    longer = [max(map(len, pair)) for pair in pairs]
     return Agreement(
         split=split,
         pieces_original=len(original),
@@ -56,20 +52,8 @@ def _of_split(split: str, rebuilt: list, original: list) -> Agreement:
         pieces_equal=sum(a == b for a, b in zip(equal, longer, strict=True)),
         frames_original=sum(map(len, original)),
         frames=sum(longer),
-        frames_equal=int(sum(equal)),
+        frames_equal=sum(equal),
     )
-
-
-def report(found: list[Agreement]) -> str:
-    """The counts as a table for people."""
-    lines = [f"{'split':<6} {'pieces':>13} {'equal pieces':>13} {'frames':>17} {'equal frames':>13} {'%':>6}"]
-    for one in found:
-        pieces, frames = f"{one.pieces} of {one.pieces_original}", f"{one.frames} of {one.frames_original}"
-        percent = 100 * one.frames_equal / one.frames
-        lines.append(
-            f"{one.split:<6} {pieces:>13} {one.pieces_equal:>13} {frames:>17} {one.frames_equal:>13} {percent:>6.2f}"
-        )
-    return "\n".join(lines)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -79,10 +63,16 @@ def main(words: Sequence[str] | None = None) -> int:
     path = parser.parse_args(words).data
     try:
         original = chorales(path)  # first: a bad file is told at once
-        print(report(agreement(chorales(), original)))
+        found = agreement(chorales(), original)
     except RhnError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    row = "{:<6} {:>13} {:>13} {:>17} {:>13} {:>6}"
+    print(row.format("split", "pieces", "equal pieces", "frames", "equal frames", "%"))
+    for one in found:
+        pieces, frames = f"{one.pieces} of {one.pieces_original}", f"{one.frames} of {one.frames_original}"
+        percent = f"{100 * one.frames_equal / one.frames:.2f}"
+        print(row.format(one.split, pieces, one.pieces_equal, frames, one.frames_equal, percent))
     return 0
 
 

@@ -1,8 +1,6 @@
 """Minibatches of sequences of unequal length: time-major, padded at the end, with a mask.
 
-Shapes: frames (T, B, keys) float32, mask (T, B) bool, indices (B,) int64. T frames, B rows.
-
-Padding is wasted work, and each T is one more CUDA graph: so pieces may be grouped by length into a few buckets,
+T frames, B rows. Padding is wasted work, and each T is one more CUDA graph: so pieces may be grouped by length into a few buckets,
 and every batch padded to the length of its bucket.
 """
 
@@ -54,11 +52,13 @@ def batches(
     [(4, 2, 88), (9, 2, 88), (9, 2, 88)]
     """
     lengths = _checked_lengths(pieces, batch_size)
-    pad_to = None if buckets is None else length_buckets(lengths, buckets)
     rng = None if seed is None else np.random.default_rng(seed)
     order = np.arange(len(pieces)) if rng is None else rng.permutation(len(pieces))
-    if pad_to is not None:  # a stable sort: within a bucket the order stays
-        order = order[np.argsort(np.searchsorted(pad_to, np.asarray(lengths)[order]), kind="stable")]
+    pad_to = np.unique(lengths)
+    if buckets is not None:
+        pad_to = np.array(length_buckets(lengths, buckets))
+        # a stable sort: within a bucket the order stays
+        order = order[np.argsort(np.searchsorted(pad_to, lengths[order]), kind="stable")]
     groups = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     if rng is not None:
         groups = [groups[i] for i in rng.permutation(len(groups))]
@@ -79,29 +79,21 @@ def length_buckets(lengths: Sequence[int], count: int) -> list[int]:
     distinct, sizes = np.unique(lengths, return_counts=True)
     if count >= len(distinct):
         return distinct.tolist()
-    pieces = [0, *np.cumsum(sizes).tolist()]  # among the j shortest distinct lengths
-    frames = [0, *np.cumsum(sizes * distinct).tolist()]
-    longest = [0, *distinct.tolist()]
 
     @functools.cache
     def best(j, k):
         """The least padding of the j shortest lengths in at most k buckets, and those buckets."""
         if j == 0 or k == 0:
             return (0 if j == 0 else float("inf")), ()
-        return min(
-            (
-                best(i, k - 1)[0] + longest[j] * (pieces[j] - pieces[i]) - (frames[j] - frames[i]),
-                (*best(i, k - 1)[1], longest[j]),
-            )
-            for i in range(j)
-        )
+        padding = (sizes[:j] * (distinct[j - 1] - distinct[:j]))[::-1].cumsum()[::-1].tolist()  # of lengths i to j - 1
+        found = ((best(i, k - 1), padding[i]) for i in range(j))
+        return min((least + added, (*buckets, int(distinct[j - 1]))) for (least, buckets), added in found)
 
     return list(best(len(distinct), count)[1])
 
 
-def _batch(pieces: Sequence[np.ndarray], group: np.ndarray, pad_to: list[int] | None, rows: int) -> Batch:
-    longest = max(len(pieces[i]) for i in group)
-    length = longest if pad_to is None else next(length for length in pad_to if length >= longest)
+def _batch(pieces: Sequence[np.ndarray], group: np.ndarray, pad_to: np.ndarray, rows: int) -> Batch:
+    length = pad_to[np.searchsorted(pad_to, max(len(pieces[i]) for i in group))]
     frames = np.zeros((length, rows, np.shape(pieces[0])[1]), np.float32)
     mask = np.zeros((length, rows), bool)
     indices = np.full(rows, -1)
@@ -112,7 +104,7 @@ def _batch(pieces: Sequence[np.ndarray], group: np.ndarray, pad_to: list[int] | 
     return Batch(torch.from_numpy(frames), torch.from_numpy(mask), torch.from_numpy(indices))
 
 
-def _checked_lengths(pieces: Sequence[np.ndarray], batch_size: int) -> list[int]:
+def _checked_lengths(pieces: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
     if batch_size < 1 or len(pieces) == 0:
         raise InvalidInputError(
             f"expected pieces and batch_size >= 1, got {len(pieces)} pieces and batch_size {batch_size}"
@@ -123,4 +115,4 @@ def _checked_lengths(pieces: Sequence[np.ndarray], batch_size: int) -> list[int]
             raise InvalidInputError(
                 f"piece {i} has shape {shape}, expected (T, keys) with T >= 1 and the same keys in all"
             )
-    return [shape[0] for shape in shapes]
+    return np.array([length for length, _ in shapes])
