@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from platformdirs import user_cache_path
 
-from rhn.data.corpus import KEYS, SPLITS, Corpus, Piece
-from rhn.data.split import table_checksum
+from rhn.data.corpus import KEYS, Corpus, Piece
+from rhn.data.split import TABLE
 from rhn.errors import OutputError
 from rhn.files import atomic_path
 
@@ -28,7 +28,8 @@ def cache_path(music21_version: str, expected_checksum: str) -> Path:
 
     `expected_checksum` stands for the rule of rebuilding: it changes whenever the rule does.
     """
-    key = hashlib.sha256(f"{table_checksum()} {expected_checksum}".encode()).hexdigest()[:12]
+    table = hashlib.sha256(TABLE.read_bytes()).hexdigest()
+    key = hashlib.sha256(f"{table} {expected_checksum}".encode()).hexdigest()[:12]
     return user_cache_path("rhn", appauthor=False) / f"chorales-music21-{music21_version}-{key}.npz"
 
 
@@ -57,25 +58,21 @@ def save(corpus: Corpus, path: Path) -> None:
         logger.warning("The rebuilt chorales cannot be kept (%s); they will be rebuilt each time", error)
 
 
-def _to_arrays(corpus: Corpus) -> dict[str, np.ndarray]:
+def _to_arrays(corpus: Corpus) -> dict:
     pieces = corpus.pieces
     return {
         "packed": np.packbits(np.concatenate(pieces), axis=1),
-        "lengths": np.array([len(piece) for piece in pieces]),
-        "splits": np.array([piece.split for piece in pieces]),
-        "indices": np.array([piece.index for piece in pieces]),
-        "names": np.array([piece.name for piece in pieces]),
-        "source": np.array(corpus.source),
-        "checksum": np.array(corpus.checksum),
+        "lengths": [len(piece) for piece in pieces],
+        "names": [piece.name for piece in pieces],
+        "splits": [piece.split for piece in pieces],
+        "indices": [piece.index for piece in pieces],
+        "source": corpus.source,
+        "checksum": corpus.checksum,
     }
 
 
 def _from_arrays(arrays) -> Corpus:
     rolls = np.split(np.unpackbits(arrays["packed"], axis=1, count=KEYS), np.cumsum(arrays["lengths"])[:-1])
-    labels = zip(arrays["names"].tolist(), arrays["splits"].tolist(), arrays["indices"].tolist(), strict=True)
-    pieces = [
-        Piece(roll, name=name, split=split, index=index)
-        for roll, (name, split, index) in zip(rolls, labels, strict=True)
-    ]
-    splits = {split: [piece for piece in pieces if piece.split == split] for split in SPLITS}
-    return Corpus(**splits, source=str(arrays["source"]))
+    entries = zip(rolls, *(arrays[key].tolist() for key in ("names", "splits", "indices")), strict=True)
+    pieces = [Piece(roll, name=name, split=split, index=index) for roll, name, split, index in entries]
+    return Corpus.of(pieces, str(arrays["source"]))

@@ -73,6 +73,11 @@ class Corpus:
     test: list[Piece]
     source: str
 
+    @classmethod
+    def of(cls, pieces: list[Piece], source: str) -> "Corpus":
+        """The corpus of these pieces, each in the split that it names."""
+        return cls(*([piece for piece in pieces if piece.split == split] for split in SPLITS), source)
+
     @property
     def pieces(self) -> list[Piece]:
         """All pieces: train, then valid, then test."""
@@ -88,16 +93,16 @@ class Corpus:
         return digest.hexdigest()
 
     def find(self, name: str) -> Piece:
-        """The first piece called `name`: "bwv414", "BWV 414", or its address in the original split, "train-14".
-
-        Raises InvalidInputError, with the nearest names, where there is none.
-        """
+        """The first piece called `name`, as `lookup`."""
         return lookup(self.pieces, name)
 
 
 def lookup(entries, name: str):
-    """The first of `entries` (anything with a `name` and a `label`) called `name`, in any case and spacing."""
-    wanted = plain_name(name)
+    """The first of `entries` (anything with a `name` and a `label`) called `name`: "bwv414", "BWV 414", or its label, "train-14".
+
+    Raises InvalidInputError, with the nearest names, where there is none.
+    """
+    wanted = "".join(name.lower().split())
     for entry in entries:
         if wanted in (entry.name, entry.label):
             return entry
@@ -106,12 +111,3 @@ def lookup(entries, name: str):
     near = longer[:3] or difflib.get_close_matches(wanted, known, n=3)
     hint = f"; did you mean {', '.join(near)}?" if near else ""
     raise InvalidInputError(f"no chorale is called {name!r}; names are like 'bwv66.6' or 'train-14'{hint}")
-
-
-def plain_name(name: str) -> str:
-    """A name as the table writes it.
-
-    >>> plain_name("BWV 66.6")
-    'bwv66.6'
-    """
-    return "".join(str(name).lower().split())

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rhn.data.corpus import HIGHEST_PITCH, KEYS, LOWEST_PITCH, SPLITS, Corpus, Piece
+from rhn.data.corpus import HIGHEST_PITCH, KEYS, LOWEST_PITCH, Corpus, Piece
 from rhn.data.scores import TICKS, Part, corpus_folder, music21_version, read_score
 from rhn.data.split import Row, rows
 from rhn.errors import DataError
@@ -31,9 +31,8 @@ def rebuild(*, progress: bool = True) -> Corpus:
     if progress:
         print(f"Rebuilding {len(matched)} chorales from music21's scores, once ...", file=sys.stderr)
     pieces = [rebuild_piece(row, folder) for row in matched]
-    splits = {split: [piece for piece in pieces if piece.split == split] for split in SPLITS}
     source = f"{len(pieces)} of {len(rows())} chorales, rebuilt from the Bach scores of music21 {music21_version()}"
-    return Corpus(**splits, source=source)
+    return Corpus.of(pieces, source)
 
 
 def rebuild_piece(row: Row, folder: Path | None = None) -> Piece:
