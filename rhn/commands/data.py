@@ -89,7 +89,7 @@ def _described(corpus, name: str, unit: str, published: dict[str, int], **counts
         "source": corpus.source,
         "checksum": corpus.checksum,
         "unit": unit,
-        "counts": [row._asdict() for row in compare(found, published)],
+        "counts": compare(found, published),
     }
 
 

@@ -1,9 +1,8 @@
 """JSB Chorales: the 382 four-part chorales of Bach, split 229 / 76 / 77 by Boulanger-Lewandowski et al. (2012).
 
-By default they are rebuilt from the Bach scores that the installed music21 package carries (374 of them: 8 have no
-counterpart there), once, and kept in the user's cache folder. Editions differ: 95 % of the frames equal the
-original's exactly (`python -m rhn.data.agreement --data FILE` measures it). Who needs the original split to the
-note passes its file.
+By default they are rebuilt from the Bach scores that the installed music21 package carries (8 have no counterpart there), once,
+and kept in the user's cache folder. Editions differ: 95 % of the frames equal the original's exactly (`rhn.data.agreement`
+measures it). Who needs the original split to the note passes its file.
 """
 
 import logging
@@ -63,6 +62,6 @@ def chorale(name: str, source: str | Path | None = None) -> Piece:
     if not row.matched:
         raise DataError(
             f"{name!r} cannot be rebuilt: chorale {row.label} has no counterpart among music21's Bach scores "
-            f"({row.score_name} is the nearest, with other notes); read it from an original file (--data FILE)"
+            f"({Path(row.score).stem} is the nearest, with other notes); read it from an original file (--data FILE)"
         )
     return rebuild_piece(row)

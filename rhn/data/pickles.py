@@ -34,7 +34,6 @@ def loads(data: bytes):
 
 
 def _inspect(data: bytes) -> None:
-    """Walk over the instructions without running them; ValueError for one that does more than build containers."""
     for opcode, argument, position in pickletools.genops(data):
         if opcode.name not in _ADMITTED:
             raise ValueError(f"instruction {opcode.name} at byte {position} is more than data, and is refused unrun")

@@ -27,7 +27,7 @@ _REMEDY = (
     "reinstall it from the package index (pip install --force-reinstall 'music21>=10'), "
     "or read an original file of the chorales instead (--data FILE: .json or .pickle)"
 )
-_SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+_SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}  # above the C of an octave; C4 is 60
 
 
 def music21_version() -> str:
@@ -57,7 +57,8 @@ def read_score(path: Path) -> list[Part]:
     try:
         if path.suffix == ".krn":
             return _kern(path.read_text(encoding="latin-1"))
-        return _musicxml(_unzipped(path) if path.suffix == ".mxl" else path.read_bytes())
+        score = ElementTree.fromstring(_unzipped(path) if path.suffix == ".mxl" else path.read_bytes())
+        return [_musicxml_part(part) for part in score.iter("part")]
     except FileNotFoundError:
         raise DataError(f"music21 {music21_version()} has no score {path}: {_REMEDY}") from None
     except Exception as error:  # a damaged archive or score makes the parsers raise nearly anything
@@ -71,10 +72,6 @@ def _unzipped(path: Path) -> bytes:
         return archive.read(container.find(".//{*}rootfile").get("full-path"))
 
 
-def _musicxml(text: bytes) -> list[Part]:
-    return [_musicxml_part(part) for part in ElementTree.fromstring(text).iter("part")]
-
-
 def _musicxml_part(part: ElementTree.Element) -> Part:
     """Notes, rests and skips follow one another, so the time is the running sum of their durations."""
     notes, now, divisions = [], 0, 1  # divisions: units of <duration> in a quarter note
@@ -86,18 +83,11 @@ def _musicxml_part(part: ElementTree.Element) -> Part:
         elif element.tag in ("backup", "chord"):
             raise ValueError(f"<{element.tag}> in part {part.get('id')}: chords and several voices are not supported")
         elif element.tag == "note" and element.find("grace") is None:
-            end = now + _ticks(int(element.findtext("duration")), divisions)
-            pitch = element.find("pitch")
-            if pitch is not None:
-                notes.append((now, end, _midi(pitch)))
-            now = end
+            start, now = now, now + _ticks(int(element.findtext("duration")), divisions)
+            if (pitch := element.find("pitch")) is not None:
+                octave, alter = int(pitch.findtext("octave")), int(pitch.findtext("alter") or 0)
+                notes.append((start, now, 12 * (octave + 1) + _SEMITONES[pitch.findtext("step")] + alter))
     return notes
-
-
-def _midi(pitch: ElementTree.Element) -> int:
-    """MIDI number of a <pitch>: C4 is 60."""
-    octave, alter = int(pitch.findtext("octave")), int(pitch.findtext("alter") or 0)
-    return 12 * (octave + 1) + _SEMITONES[pitch.findtext("step")] + alter
 
 
 def _ticks(units: int, divisions: int) -> int:
@@ -111,20 +101,19 @@ def _ticks(units: int, divisions: int) -> int:
 def _kern(text: str) -> list[Part]:
     """Humdrum **kern: a column (spine) a part, the lowest first; a line whatever begins at one moment."""
     lines = [line.split("\t") for line in text.splitlines() if line and not line.startswith("!")]
-    kinds, *lines = lines
     parts = []
-    for column in (i for i, kind in enumerate(kinds) if kind == "**kern"):
+    for column in (i for i, kind in enumerate(lines[0]) if kind == "**kern"):
         notes, now = [], 0
-        for line in lines:
+        for line in lines[1:]:
             if line[0].startswith("*") and {"*^", "*v", "*x", "*+"} & set(line):
                 raise ValueError("spines that split or move are not supported")
             token = line[column]
             if token == "." or token[0] in "*=":
                 continue
             duration, pitch = _kern_token(token)
+            start, now = now, now + duration
             if pitch is not None:
-                notes.append((now, now + duration, pitch))
-            now += duration
+                notes.append((start, now, pitch))
         parts.append(notes)
     return parts[::-1]
 
@@ -139,8 +128,8 @@ def _kern_token(token: str) -> tuple[int, int | None]:
     letters = re.search(r"(([A-Ga-g])\2*)([#-]*)", token)
     if not value or " " in token or "q" in token or ("r" in token) == bool(letters):
         raise ValueError(f"{token!r} is not a single note or rest")
-    number, dots = int(value[1]), len(value[2])
-    duration = _ticks(4 * (2 ** (dots + 1) - 1), number * 2**dots)
+    dots = len(value[2])
+    duration = _ticks(4 * (2 ** (dots + 1) - 1), int(value[1]) * 2**dots)
     if not letters:
         return duration, None
     name, accidentals = letters[1], letters[3]

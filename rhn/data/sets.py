@@ -7,7 +7,6 @@ Graves (2013); the chorales of Boulanger-Lewandowski et al. (2012), and the Inte
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from rhn.errors import InvalidInputError
 
@@ -95,15 +94,9 @@ def data_set(name: str) -> DataSet:
     return known[name]
 
 
-class Count(NamedTuple):
-    """What is counted, how many are found and published (None: nobody published it), and whether they agree."""
-
-    what: str
-    found: int
-    published: int | None
-    same: bool
-
-
-def compare(found: dict[str, int], published: dict[str, int]) -> list[Count]:
-    """What a corpus counts beside what its set should; what nobody published agrees."""
-    return [Count(what, n, published.get(what), published.get(what, n) == n) for what, n in found.items()]
+def compare(found: dict[str, int], published: dict[str, int]) -> list[dict]:
+    """What a corpus counts beside what its set should: rows "what", "found", "published", "same"; what nobody published agrees."""
+    return [
+        {"what": what, "found": n, "published": published.get(what), "same": published.get(what, n) == n}
+        for what, n in found.items()
+    ]

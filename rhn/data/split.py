@@ -33,14 +33,9 @@ class Row:
         return f"{self.split}-{self.index}"
 
     @property
-    def score_name(self) -> str:
-        """The score's name: "bwv269"."""
-        return Path(self.score).stem
-
-    @property
     def name(self) -> str:
-        """The chorale's name: its score's, or its label where the score is not the same music."""
-        return self.score_name if self.matched else self.label
+        """The chorale's name: its score's ("bwv269"), or its label where the score is not the same music."""
+        return Path(self.score).stem if self.matched else self.label
 
 
 @functools.cache

@@ -69,7 +69,7 @@ def test_every_record_is_complete():
 
 def test_counts_agree_with_what_is_published_or_say_that_they_do_not():
     rows = compare({"train": 360, "test": 21, "vocabulary": 4}, {"train": 360, "test": 20})
-    assert [(row.what, row.published, row.same) for row in rows] == [
+    assert [(row["what"], row["published"], row["same"]) for row in rows] == [
         ("train", 360, True),
         ("test", 20, False),
         ("vocabulary", None, True),
