@@ -10,6 +10,7 @@ import logging
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from platformdirs import user_cache_path
 
@@ -61,11 +62,12 @@ def _blocks(path: Path, name: str) -> Iterator[bytes]:
     """The content of an archive, block by block; raises DataError where it is damaged or too large."""
     size = 0
     try:
-        for block in _zip_blocks(path, name) if path.suffix == ".zip" else _gzip_blocks(path):
-            size += len(block)
-            if size > MAX_BYTES:
-                raise DataError(f"{path} unpacks to more than {MAX_BYTES} bytes, expected at most that; check the file")
-            yield block
+        with _opened(path, name) as file:
+            while block := file.read(BLOCK):
+                size += len(block)
+                if size > MAX_BYTES:
+                    raise DataError(f"{path} unpacks to more than {MAX_BYTES} bytes; check the file")
+                yield block
     except DataError:
         raise
     except Exception as error:  # whatever damage makes zipfile, zlib, bz2 and lzma raise, the answer is the same
@@ -73,19 +75,13 @@ def _blocks(path: Path, name: str) -> Iterator[bytes]:
         raise DataError(f"{path} is damaged or not a {path.suffix} file ({reason}); fetch it again") from error
 
 
-def _zip_blocks(path: Path, name: str) -> Iterator[bytes]:
-    with zipfile.ZipFile(path) as archive:
+def _opened(path: Path, name: str) -> BinaryIO:
+    if path.suffix == ".gz":
+        return gzip.open(path)
+    with zipfile.ZipFile(path) as archive:  # which stays open as long as its member
         if name not in archive.namelist():
             held = ", ".join(archive.namelist()[:5]) or "nothing"
             raise DataError(
                 f"{path} holds no file {name}, but {held}; expected the archive that {name} is published in"
             )
-        with archive.open(name) as file:
-            while block := file.read(BLOCK):
-                yield block
-
-
-def _gzip_blocks(path: Path) -> Iterator[bytes]:
-    with gzip.open(path) as file:
-        while block := file.read(BLOCK):
-            yield block
+        return archive.open(name)
