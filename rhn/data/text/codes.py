@@ -1,11 +1,7 @@
 """Files as arrays of codes: bytes as they lie on disk, Unicode code points, or words numbered as they appear.
 
-Texts stay arrays: bytes (and characters, where a file is pure ASCII) are memory maps, other characters are 32-bit code
-points, and words are read a block at a time.
-
-A byte-order mark at the start of a UTF-8 file is no part of its words or characters.
-
-Shape legend: N tokens of a file or of several.
+Bytes (and characters, where a file is pure ASCII) are memory maps, other characters are 32-bit code points, and words are read a block
+at a time. A byte-order mark at the start of a UTF-8 file is no part of its words or characters. N: tokens of a file or of several.
 """
 
 import codecs
@@ -39,7 +35,11 @@ class Codes:
 
     def counts(self) -> np.ndarray:
         """How often each code occurs, (number of texts, size)."""
-        return np.stack([_counts(text, self.size) for text in self.texts])
+        total = np.zeros((len(self.texts), self.size), np.int64)
+        for row, text in zip(total, self.texts, strict=True):
+            for block in _blocks(text):  # bincount makes 64-bit integers of what it is given
+                row += np.bincount(block, minlength=self.size)
+        return total
 
     def first(self, wanted: np.ndarray) -> tuple[int, int]:
         """The first of these codes that occurs: its place, counted through all texts, and the code."""
@@ -66,7 +66,7 @@ def read_codes(groups: Sequence[Sequence[Path]], unit: Unit) -> Codes:
     if unit == "words":
         return _words(groups)
     if unit == "bytes":
-        return Codes([_join([_map(file) for file in files]) for files in groups], 256, int)
+        return Codes([_join(list(map(_map, files))) for files in groups], 256, int)
     texts = [_join([_characters(file) for file in files]) for files in groups]
     return Codes(texts, 256 if all(text.dtype == np.uint8 for text in texts) else CODE_POINTS, chr)
 
@@ -131,10 +131,3 @@ def _join(arrays: list[np.ndarray]) -> np.ndarray:
 
 def _blocks(codes: np.ndarray) -> Iterator[np.ndarray]:
     return (codes[start : start + BLOCK] for start in range(0, len(codes), BLOCK))
-
-
-def _counts(codes: np.ndarray, size: int) -> np.ndarray:
-    total = np.zeros(size, np.int64)
-    for block in _blocks(codes):  # bincount makes 64-bit integers of what it is given
-        total += np.bincount(block, minlength=size)
-    return total

@@ -20,20 +20,12 @@ def build_vocabulary(codes: Codes, counts: np.ndarray, unit: Unit, size: int | N
     """
     if unit != "words":
         return Vocabulary(unit, tuple(codes.symbol(code) for code in np.flatnonzero(counts.sum(axis=0)).tolist()))
-    train = counts[0].tolist()
-    seen = [(-n, codes.symbol(code)) for code, n in enumerate(train) if n]
-    words = [word for _, word in sorted(seen)]
-    outside = bool((counts[0] == 0).any()) or (size is not None and len(words) > size)
-    if outside and UNKNOWN not in words:
+    seen = sorted((-n, codes.symbol(code)) for code, n in enumerate(counts[0].tolist()) if n)
+    words = [word for _, word in seen]
+    if UNKNOWN not in words and (len(words) < codes.size or (size is not None and len(words) > size)):
         words.append(UNKNOWN)
-    return Vocabulary(unit, tuple(words if size is None else _most_frequent(words, size)))
-
-
-def _most_frequent(words: list[str], size: int) -> list[str]:
-    always = {UNKNOWN, EOS}.intersection(words)
-    others = [word for word in words if word not in always][: max(size - len(always), 0)]
-    kept = always.union(others)
-    return [word for word in words if word in kept]
+    kept = set(sorted(words, key=lambda word: word not in (UNKNOWN, EOS))[:size])  # a stable sort: by frequency
+    return Vocabulary(unit, tuple(word for word in words if word in kept))
 
 
 def require_equal(built: Vocabulary, expected: Vocabulary) -> None:

@@ -7,7 +7,6 @@ A text is a published one, by its name in `rhn.data.sets.TEXT_SETS`, or "text": 
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -17,7 +16,7 @@ from rhn.data.corpus import SPLITS
 from rhn.data.sets import TEXT_SETS
 from rhn.data.text.codes import Codes, read_codes
 from rhn.data.text.corpus import TextCorpus, Tokens
-from rhn.data.text.files import WHOLE, find_files, plain_file
+from rhn.data.text.files import find_files, plain_file
 from rhn.data.text.numbering import build_vocabulary, id_table, require_equal, unknown_share
 from rhn.data.text.unpack import file_digest
 from rhn.data.text.vocabulary import Unit, Vocabulary
@@ -55,27 +54,38 @@ def read_text(
     _check_sizes(unit, max_tokens, vocabulary_size)
     try:
         groups = find_files(name, path)
-        files = [file for group in groups.values() for file in group]
-        plain = [[plain_file(file, name) for file in group] for group in groups.values()]
+        plain = [[plain_file(file, name) for file in group] for group in groups]
         codes = read_codes(plain, unit)
         digests = [file_digest(file) for group in plain for file in group]
     except OSError as error:
         raise DataError(f"{error.filename or path} cannot be read: {error.strerror or error}") from error
-    if WHOLE in groups:
-        _warn_of_length(name, codes, files[0])
+    first, *others = (file for group in groups for file in group)
+    place = first.parent if others else first
+    if len(groups) == 1:
+        if name != "text":
+            _warn_of_length(name, codes, place)
         codes = codes.cut()
-    _require_tokens(codes, files)
+    for split, text in zip(SPLITS, codes.texts, strict=True):
+        if len(text) < 2:
+            raise DataError(
+                f"{place}: its {split} split has {len(text)} token(s), expected at least 2; take a longer text"
+            )
     counts = codes.counts()
     if vocabulary is None:
         vocabulary = build_vocabulary(codes, counts, unit, vocabulary_size)
     elif name == "text":
-        _warn_of_words(codes, counts, vocabulary, files)
+        _warn_of_words(codes, counts, vocabulary, place)
     else:
         require_equal(build_vocabulary(codes, counts, unit, vocabulary_size or len(vocabulary)), vocabulary)
     table = id_table(codes, counts, vocabulary)
-    splits = {split: Tokens(text, table).head(max_tokens) for split, text in zip(SPLITS, codes.texts, strict=True)}
-    checksum = _checksum(digests, vocabulary, max_tokens)
-    return TextCorpus(**splits, vocabulary=vocabulary, name=name, source=_source(name, unit, files), checksum=checksum)
+    content = {"files": digests, "vocabulary": vocabulary.to_json(), "max_tokens": max_tokens}
+    return TextCorpus(
+        *(Tokens(text, table).head(max_tokens) for text in codes.texts),
+        vocabulary=vocabulary,
+        name=name,
+        source=f"{name}, {unit}, from {f'{len(digests)} files in ' if others else ''}{place}",
+        checksum=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
+    )
 
 
 def _unit(name: str, unit: str, vocabulary: Vocabulary | None) -> Unit:
@@ -104,40 +114,16 @@ def _check_sizes(unit: Unit, max_tokens: int | None, vocabulary_size: int | None
 
 
 def _warn_of_length(name: str, codes: Codes, file: Path) -> None:
-    if name == "text":
-        return
-    found, published = len(codes.texts[0]), sum(TEXT_SETS[name].counts.get(split, 0) for split in SPLITS)
+    found, published = len(codes.texts[0]), sum(TEXT_SETS[name].counts[split] for split in SPLITS)
     if found != published:
         words = "%s has %d %s, %s as published has %d; it is cut 90 / 5 / 5 %%"
         logger.warning(words, file, found, TEXT_SETS[name].unit, name, published)
 
 
-def _warn_of_words(codes: Codes, counts: np.ndarray, vocabulary: Vocabulary, files: Sequence[Path]) -> None:
+def _warn_of_words(codes: Codes, counts: np.ndarray, vocabulary: Vocabulary, place: Path) -> None:
     if vocabulary.unknown is not None and (share := unknown_share(codes, counts, vocabulary)) > FOREIGN:
         logger.warning(
             "%s: %.0f %% of the words are not in the checkpoint's vocabulary and are read as `<unk>`",
-            _place(files),
+            place,
             100 * share,
         )
-
-
-def _require_tokens(codes: Codes, files: Sequence[Path]) -> None:
-    for split, text in zip(SPLITS, codes.texts, strict=True):
-        if len(text) < 2:
-            raise DataError(
-                f"{_place(files)}: its {split} split has {len(text)} token(s), expected at least 2; take a longer text"
-            )
-
-
-def _place(files: Sequence[Path]) -> Path:
-    return files[0] if len(files) == 1 else files[0].parent
-
-
-def _checksum(digests: Sequence[str], vocabulary: Vocabulary, max_tokens: int | None) -> str:
-    content = {"files": digests, "vocabulary": vocabulary.to_json(), "max_tokens": max_tokens}
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def _source(name: str, unit: Unit, files: Sequence[Path]) -> str:
-    where = files[0] if len(files) == 1 else f"{len(files)} files in {files[0].parent}"
-    return f"{name}, {unit}, from {where}"
