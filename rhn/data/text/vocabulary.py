@@ -101,10 +101,7 @@ class Vocabulary:
     @classmethod
     def from_json(cls, content) -> "Vocabulary":
         """The vocabulary in what `to_json` gave, from a file that may say anything; raises InvalidInputError."""
-        fits = (
-            isinstance(content, dict) and set(content) == {"unit", "symbols"} and isinstance(content["symbols"], list)
-        )
-        if not fits:
+        if not isinstance(content, dict) or set(content) != {"unit", "symbols"} or type(content["symbols"]) is not list:
             raise InvalidInputError("a vocabulary is read from an object with the keys unit and symbols, a list")
         return cls(content["unit"], tuple(content["symbols"]))
 
