@@ -42,7 +42,7 @@ def lesion_table(table: LesionTable) -> str:
     if len(table.units) > SHOWN_UNITS:
         lines.append(f"... and {len(table.units) - SHOWN_UNITS} more units (--save-data FILE.csv has all)")
     lines.append(
-        f"Intervals are over the {table.sequences} sequences, for this one network; another training is another network."
+        f"Intervals are over the {table.sequences} sequences, of this one network: they do not say how another training would differ."
     )
     return "\n".join([*lines, reading(table)])
 

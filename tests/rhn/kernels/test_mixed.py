@@ -47,8 +47,9 @@ def errors(got, wanted):
 
 @every_variant
 @pytest.mark.parametrize("weight", [1.0, 1e-5])
-def test_values_and_gradients_are_near_float32_however_small_the_gradients(coupled, J, weight):
-    tensors, masks = arguments(coupled, J)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_values_and_gradients_are_near_float32_however_small_the_gradients(device, coupled, J, weight):
+    tensors, masks = arguments(coupled, J, device=device)
     mixed = results(highway, tensors, masks, weight=weight, coupled=coupled, precision="mixed")
     wanted = results(highway, tensors, masks, weight=weight, coupled=coupled)
     for name, a, b in zip(NAMES, mixed, wanted, strict=True):
@@ -102,17 +103,6 @@ def test_stacked_models_equal_single_ones_to_the_bit():
         alone, _ = grad_and_value(loss)({name: p.detach() for name, p in cell.named_parameters()})
         for name in alone:
             assert torch.equal(gradients[name][k], alone[name]), f"gradient of {name}, model {k}"
-
-
-@pytest.mark.gpu
-@every_variant
-@pytest.mark.parametrize("weight", [1.0, 1e-5])
-def test_on_cuda_values_and_gradients_are_near_float32(coupled, J, weight):
-    tensors, masks = arguments(coupled, J, device="cuda")
-    mixed = results(highway, tensors, masks, weight=weight, coupled=coupled, precision="mixed")
-    wanted = results(highway, tensors, masks, weight=weight, coupled=coupled)
-    for name, a, b in zip(NAMES, mixed, wanted, strict=True):
-        assert_close(a, b, ERROR, name)
 
 
 @pytest.mark.gpu
