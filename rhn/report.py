@@ -129,20 +129,10 @@ def require_one_measure(curves: Sequence[Curves]) -> str:
 
 def depth_rows(points: Iterable[DepthPoint]) -> list[dict]:
     """A row a seed, for a table."""
+    names = ("run", *_SHAPE, "epochs")
     return [
-        {
-            "run": p.run,
-            "cell": p.cell,
-            "tied": p.tied,
-            "depth": p.depth,
-            "layers": p.layers,
-            "hidden_size": p.hidden_size,
-            "vocabulary_size": p.vocabulary_size,
-            "max_tokens": p.max_tokens,
-            "epochs": p.epochs,
-            "valid_perplexity": valid,
-            "published_valid_perplexity": p.published,
-        }
+        {name: getattr(p, name) for name in names}
+        | {"valid_perplexity": valid, "published_valid_perplexity": p.published}
         for p in points
         for valid in p.valid
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rhn import cli
+from rhn.checkpoints import load_checkpoint, read_metadata, save_checkpoint
 
 # MUSIC, PROSE: checkpoints; NOTES, TEXT: their data; RUN: the folder of PROSE; OUT: a free name
 REFUSED = [
@@ -128,6 +129,21 @@ def test_a_file_never_decides_what_is_imported(base, hostile, refused):
         assert not hostile.exists(), words
     cli.main(["train", "--config", "config.json", "--cell", "evil:cell", "--print-config"])
     assert hostile.exists(), "the canary sings where it is named"
+
+
+def test_a_checkpoint_never_decides_what_is_imported(prose, trained, hostile):
+    about = read_metadata(trained(prose))["metadata"]
+    about["train"]["cell"] = "evil:cell"  # beside a model of an RHN
+    save_checkpoint("lie.safetensors", load_checkpoint(trained(prose)), **about)
+    for words in (
+        *(
+            ["evaluate", "lie.safetensors", "--data", str(prose.data), *way]
+            for way in ([], ["--mc", "1"], ["--dynamic"])
+        ),
+        ["generate", "lie.safetensors"],
+    ):
+        cli.main(words)
+        assert not hostile.exists(), words
 
 
 @pytest.mark.parametrize(
