@@ -33,13 +33,13 @@ def assert_same_run(one, other):
 
 def test_a_killed_training_goes_on_to_the_same_bits(task, until, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert task.train(whole, "--epochs", 40) == 0
-    for lines, words in ((3, task.command(killed, "--epochs", 40)), (15, ["resume", killed])):
+    assert task.train(whole, "--epochs", 24) == 0
+    for lines, words in ((3, task.command(killed, "--epochs", 24)), (9, ["resume", killed])):
         process = until(words, killed / "metrics.jsonl", lines)
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL
-    assert task.train(killed, "--epochs", 40) == 0
+    assert task.train(killed, "--epochs", 24) == 0
     assert_same_run(killed, whole)
 
 
