@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from rhn.command import print_json, progress_bars, resolve_device, run_command
-from rhn.errors import InvalidInputError
+from rhn.errors import InvalidInputError, RhnError
 from rhn.figures import SUFFIXES, save_figure
 from rhn.files import check_output
 from rhn.options import Checkpoint, Device, File
@@ -56,7 +56,12 @@ class Common:
         device = resolve_device(self.device)
         model, sequences = _text(self, split) if text else _music(self, split)
         with progress_bars() as report:
-            record, table = self.measure(model, sequences, split, device=device, progress=report(self.name))
+            try:
+                record, table = self.measure(model, sequences, split, device=device, progress=report(self.name))
+            except Exception as error:
+                if self.cell is None or isinstance(error, RhnError):
+                    raise
+                raise InvalidInputError(f"{self.cell} does not run: {type(error).__name__}: {error}") from error
         _draw(record, f"{_called(self.checkpoint)}: {_about(model)}", figure)
         if data:
             record.save(data)

@@ -137,10 +137,9 @@ def _transform_gates(cell: Cell, x: Tensor) -> Sequence[Tensor]:
 
 
 def _gates_or_activations(cell: Cell, x: Tensor) -> Sequence[Tensor]:
+    if any(layer.gate for layer in cell.layers()):
+        return _transform_gates(cell, x)
     y = s = _states_before(cell, x)
-    gates = cell.gates(x, y).t
-    if gates:
-        return gates
     activations = []
     for layer in range(cell.depth):
         s = cell.run_layer(layer, x, s, y)

@@ -57,7 +57,8 @@ def _shuts(layer: Layer, cell: Cell) -> bool:
 
 
 def _holds(layer: Layer, cell: Cell) -> bool:
-    return (layer.gate or layer.output) is not None and layer.recurrent is not None and layer.bias is not None
+    measured = layer.gate or (layer.output and cell.runs_layers and cell.state_size == cell.hidden_size)
+    return bool(measured) and layer.recurrent is not None and layer.bias is not None
 
 
 def _carries(layer: Layer, cell: Cell) -> bool:

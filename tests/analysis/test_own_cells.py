@@ -14,7 +14,7 @@ import rhn.cli
 from analysis import Lesion, gate_activity, lesion, lesioned
 from analysis.cli import main
 from analysis.surgery import MODES, lesioned_layers
-from rhn.cells import CELLS, RHN, Cell, GateBlocks, Layer, Part, described_layers
+from rhn.cells import CELLS, RHN, Cell, GateBlocks, Gates, Layer, Part, described_layers
 from rhn.checkpoints import load_checkpoint, save_checkpoint
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel, with_cell
@@ -111,6 +111,18 @@ def test_a_language_model_of_readme_s_cell_is_lesioned_too(folder):
     assert by_bias.layers[0].loss == pytest.approx(carried.layers[0].loss, rel=1e-12) != by_bias.baseline
 
 
+def test_a_cell_that_breaks_is_one_sentence(folder, capsys):
+    save_checkpoint("m.safetensors", PolyphonicModel(minimal(folder), hidden_size=4))
+    with Path("my_module.py").open("a") as file:
+        file.write("\n\nclass Broken(MinimalCell):\n    def gates(self, x, s):\n        return 1 / (x.ndim - 3)\n")
+        file.write("\n    def step(self, x, s):\n        return s\n")
+    sys.modules.pop("my_module")
+    for words in (("gates",), ("lesion", "--mode", "mean")):
+        assert main([*words, "m.safetensors", "--cell", "my_module:Broken", "--chorales", "0", "1"]) == 2
+        error = capsys.readouterr().err
+        assert "my_module:Broken does not run: ZeroDivisionError" in error and error.count("\n") == 1
+
+
 def test_a_cell_that_says_nothing_can_be_carried_and_no_more(tmp_path, monkeypatch):
     model = PolyphonicModel(Silent, hidden_size=7)
     assert lesion(model, PIECES).mode == "carry" and [m for m in MODES if lesioned_layers(model, m)] == ["carry"]
@@ -162,12 +174,32 @@ def test_gates_of_a_wrong_shape_are_refused():
     class Wrong(RHN):
         def gates(self, x, s):
             gates = super().gates(x, s)
-            return gates.__class__(t=tuple(t[..., :2] for t in gates.t), states=gates.states)
+            return Gates(t=tuple(t[..., :2] for t in gates.t), states=gates.states)
 
     with pytest.raises(
         InvalidInputError, match=r"Wrong\.gates returns transform gates of shapes .*expected 2, one a layer"
     ):
         gate_activity(Wrong(88, 4, 2), PIECES)
+
+
+def test_means_are_of_what_the_layers_are_said_to_have(folder):
+    """Gates that are described are asked for, and activations only of layers that can be run."""
+
+    class Gateless(minimal(folder)):
+        def gates(self, x, s):
+            return Gates(states=super().gates(x, s).states)
+
+    with pytest.raises(InvalidInputError, match="Gateless has no transform gates to look at"):
+        lesion(PolyphonicModel(Gateless, hidden_size=7), PIECES, "mean")
+
+    class Described(Silent):
+        def layers(self):
+            part = Part("weight", np.s_[:, self.input_size :])
+            return (Layer(recurrent=part, bias=Part("weight", np.s_[:, 0]), output="tanh"),) * self.depth
+
+    assert "mean" in [m for m in MODES if lesioned_layers(PolyphonicModel(Described, hidden_size=7), m)]
+    with pytest.raises(InvalidInputError, match=r"'mean' needs .*, which Described has not: define layers"):
+        lesion(PolyphonicModel(Described, hidden_size=7, depth=2), PIECES, "mean")
 
 
 @pytest.mark.parametrize("key", CELLS)
