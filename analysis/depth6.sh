@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Figures 5(b) and 6 of the paper, from training to pictures: a depth-6 RHN of 900,000 parameters on the chorales, the weights with the
-# least training loss kept. Killed at any moment, the same command goes on. Hours on two CPU cores; scale it down with options
+# least training loss kept. Killed at any moment, the same command goes on. The 1000 epochs take hours on a CPU; scale it down with options
 # of `rhn train`.
 #
 #   bash analysis/depth6.sh runs/depth6 docs/results [--hidden-size 128 --epochs 100 ...]
