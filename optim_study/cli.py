@@ -206,41 +206,32 @@ def _print_shares(rows: Sequence[Row], loss: Objective, below: float = BELOW) ->
 
 
 def _status_table(rows: Sequence[dict]) -> str:
-    header = ("study", "complete", "running", "diverged", "best")
-    return table(
-        header,
-        [
-            (
-                r["study"],
-                f"{r['complete']} of {r['trials']}",
-                r["running"],
-                r["diverged"],
-                "" if r["best"] is None else f"{r['best']:.3f}",
-            )
-            for r in rows
-        ],
-    )
+    lines = [
+        (r["study"], f"{r['complete']} of {r['trials']}", r["running"], r["diverged"], _number(r["best"], ".3f"))
+        for r in rows
+    ]
+    return table(("study", "complete", "running", "diverged", "best"), lines)
 
 
 def _best_table(rows: Sequence[dict]) -> str:
-    header = ("study", "trial", "learning rate", "initial std", "transform bias", "epoch", "train", "valid", "test")
-    losses = ("train_nll", "valid_nll", "test_nll")
-    return table(
-        (*header, "checkpoint"),
-        [
-            (
-                r["study"],
-                r["trial"],
-                f"{r['learning_rate']:.2g}",
-                f"{r['init_std']:.1g}",
-                f"{r['transform_bias']:g}",
-                "" if r["best_epoch"] is None else r["best_epoch"],
-                *("" if r[name] is None else f"{r[name]:.3f}" for name in losses),
-                r["checkpoint"] or "missing",
-            )
-            for r in rows
-        ],
-    )
+    columns = {
+        "learning rate": ("learning_rate", ".2g"),
+        "initial std": ("init_std", ".1g"),
+        "transform bias": ("transform_bias", "g"),
+        "epoch": ("best_epoch", "d"),
+        "train": ("train_nll", ".3f"),
+        "valid": ("valid_nll", ".3f"),
+        "test": ("test_nll", ".3f"),
+    }
+    lines = [
+        [r["study"], r["trial"], *(_number(r[n], form) for n, form in columns.values()), r["checkpoint"] or "missing"]
+        for r in rows
+    ]
+    return table(("study", "trial", *columns, "checkpoint"), lines)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
 
 
 if __name__ == "__main__":

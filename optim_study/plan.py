@@ -80,43 +80,29 @@ def plan(
     device = places[0].partition(":")[0]
     free = free_memory(device) / max(map(places.count, places))
     longest = max(map(len, load_corpus(config.data).train))
-    planned = []
-    for study in studies:
+
+    def planned(study: StudyConfig) -> Planned:
         model, positions = meta_model(study), longest * -(-study.batch_size // ROWS) * ROWS
-        k = fused(
-            model,
-            positions,
-            trials=study.trials,
-            jobs=len(places),
-            device=device,
-            asked=config.fuse,
-            free=free,
+        asked = {"trials": study.trials, "jobs": len(places), "device": device, "asked": config.fuse, "free": free}
+        k = fused(model, positions, **asked)
+        return Planned(
+            config=study,
+            hidden_size=model.hidden_size,
+            parameters=num_parameters(model),
+            complete=counts(study, storage).complete if storage else 0,
+            fuse=k,
+            memory=memory(model, k, positions, device),
         )
-        planned.append(
-            Planned(
-                config=study,
-                hidden_size=model.hidden_size,
-                parameters=num_parameters(model),
-                complete=counts(study, storage).complete if storage else 0,
-                fuse=k,
-                memory=memory(model, k, positions, device),
-            )
-        )
-    return planned
+
+    return [planned(study) for study in studies]
 
 
 def plan_table(rows: Sequence[dict]) -> str:
     """What a run is going to do (`Planned.row`), as text."""
     header = ("study", "units", "parameters", "budget", "trials", "complete", "fused", "memory/worker")
-    names = ("study", "hidden_size", "parameters", "budget", "trials", "complete", "fuse")
-    grouped = {"parameters", "budget"}
-    return table(
-        header,
-        [
-            [*(f"{r[name]:,}" if name in grouped else r[name] for name in names), in_words(r["memory_bytes"])]
-            for r in rows
-        ],
-    )
+    forms = {"study": "", "hidden_size": "", "parameters": ",", "budget": ",", "trials": "", "complete": "", "fuse": ""}
+    lines = [[*(format(r[n], form) for n, form in forms.items()), in_words(r["memory_bytes"])] for r in rows]
+    return table(header, lines)
 
 
 def devices(config: WorkSettings) -> list[str]:

@@ -31,9 +31,7 @@ _MUTEX = -1  # beside the trial numbers 0, 1, 2, ...
 def table_making(url: str) -> Iterator[None]:
     """Within, no other worker makes tables in the database at `postgresql+psycopg://user:password@host:port/database`.
 
-    Raises:
-        InvalidInputError: the address cannot be read.
-        OutputError: the server cannot be reached or refuses.
+    Raises InvalidInputError for an address that cannot be read, OutputError where the server cannot be reached or refuses.
     """
     locks = PostgresLocks(url, "optim-study tables")
     try:

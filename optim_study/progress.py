@@ -57,12 +57,8 @@ class Progress:
     @property
     def rate(self) -> float | None:
         """Work a second of all our workers together; None before the first epochs have shown it."""
-        rates = [
-            s.work / (s.until - s.since)
-            for s in self._speeds.values()
-            if s.epochs >= FIRST_EPOCHS and s.until > s.since
-        ]
-        return sum(rates) / len(rates) * self.jobs if rates else None
+        known = [s for s in self._speeds.values() if s.epochs >= FIRST_EPOCHS and s.until > s.since]
+        return sum(s.work / (s.until - s.since) for s in known) / len(known) * self.jobs if known else None
 
     def left(self, planned: Planned) -> float:
         """Work left in a study if no trial stops early."""
@@ -189,28 +185,16 @@ def live_table(progress: Progress):
 
     total = progress.seconds_left()
     left = "" if total is None else f", at most {duration(total)} left"
-    table = Table(
-        title=f"{progress.complete} of {progress.trials} trials{left}",
-        title_justify="left",
-        box=None,
-        padding=(0, 2, 0, 0),
-    )
-    table.add_column("study")
+    title = f"{progress.complete} of {progress.trials} trials{left}"
+    table = Table("study", title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     for name in ("done", "running", "diverged", "best", "at most"):
         table.add_column(name, justify="right")
     for planned in progress.planned:
-        c = progress.counts[planned.config.name]
-        seconds = progress.seconds_left(planned)
-        done = c.complete == c.trials
-        table.add_row(
-            planned.config.name,
-            f"{c.complete}/{c.trials}",
-            str(c.running),
-            str(c.diverged),
-            "" if c.best is None else f"{c.best:.3f}",
-            "done" if done else "" if seconds is None else duration(seconds),
-            style="dim" if done else None,
-        )
+        c, seconds = progress.counts[planned.config.name], progress.seconds_left(planned)
+        best, done = "" if c.best is None else f"{c.best:.3f}", c.complete == c.trials
+        words = "done" if done else "" if seconds is None else duration(seconds)
+        numbers = (f"{c.complete}/{c.trials}", str(c.running), str(c.diverged), best, words)
+        table.add_row(planned.config.name, *numbers, style="dim" if done else None)
     return table
 
 

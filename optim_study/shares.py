@@ -99,27 +99,14 @@ def summary(found: Sequence[Share], below: float = BELOW) -> str:
 
 def share_table(found: Iterable[Share], below: float = BELOW) -> str:
     """What the studies came to, as text."""
-    less, within = f"below {below:g}", "95 % interval"
-    header = ("study", "units", "trials", "diverged", "best", "median", less, "share", within, "p", "p (Holm)")
-    return table(
-        header,
-        [
-            (
-                f"{s.arch}-depth{s.depth}",
-                s.hidden_size,
-                s.trials,
-                s.diverged,
-                f"{s.best:.3f}",
-                f"{s.median:.3f}",
-                s.below,
-                f"{100 * s.share:.0f} %",
-                _interval(s),
-                "" if s.p is None else f"{s.p:.1g}",
-                "" if s.p_holm is None else f"{s.p_holm:.1g}",
-            )
-            for s in found
-        ],
-    )
+
+    def line(s: Share) -> tuple:
+        name, losses = f"{s.arch}-depth{s.depth}", (f"{s.best:.3f}", f"{s.median:.3f}")
+        p = ["" if value is None else f"{value:.1g}" for value in (s.p, s.p_holm)]
+        return name, s.hidden_size, s.trials, s.diverged, *losses, s.below, f"{100 * s.share:.0f} %", _interval(s), *p
+
+    counted = (f"below {below:g}", "share", "95 % interval", "p", "p (Holm)")
+    return table(("study", "units", "trials", "diverged", "best", "median", *counted), map(line, found))
 
 
 def _share(trials: list[Row], loss: Objective, below: float) -> Share:

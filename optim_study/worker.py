@@ -16,7 +16,6 @@ from optim_study.shared_study import Claim, SharedStudy
 from optim_study.study_folder import Record
 from optim_study.trainer import Outcome, Swarm, Trainer
 from rhn.engine.state import TrialState
-from rhn.errors import InvalidInputError
 from rhn.interrupts import Interrupted, InterruptRequest, deferred_interrupt
 
 _logger = logging.getLogger(__name__)
@@ -79,10 +78,6 @@ class WorkOptions:
     """Save every so many epochs as well."""
     poll_seconds: float = 1.0
     """How often to look again while waiting."""
-
-    def __post_init__(self):
-        if self.fuse < 1:
-            raise InvalidInputError(f"fuse is {self.fuse}, expected 1 or more trials")
 
 
 def work(

@@ -112,11 +112,6 @@ def test_a_column_in_which_all_trials_are_tied_is_drawn_whole():
     assert len(np.unique(points[:, 0].round(6))) == 60 and (points[:, 1] == PLATEAU).all()
 
 
-def test_one_trial_alone_and_the_validation_loss_can_be_drawn():
-    ax = plot_swarm([row(train=7.0)], loss="valid")
-    assert drawn(ax, 1)[0].tolist() == [[0.0, 7.5]] and "validation" in ax.get_ylabel()
-
-
 def test_axes_of_the_users_own_are_drawn_into_or_refused(rows):
     figure = Figure(figsize=(4, 3))
     ax = figure.subplots()
@@ -138,14 +133,6 @@ def test_the_map_shows_every_setting_in_its_panel(rows):
         np.testing.assert_array_equal(points.get_array(), [r.best_train_nll for r in trials])
         assert len(ax.lines[0].get_xdata()) == sum(r.diverged for r in trials)
     assert len({(ax.collections[0].norm.vmin, ax.collections[0].norm.vmax) for ax in panels}) == 1
-
-
-def test_a_map_of_unequal_depths_has_no_empty_panel():
-    figure = plot_map(network("lstm", 1, [8.0]) + network("rhn", 4, [8.0, 9.0]))
-    assert [ax.get_title() for ax in figure.axes if ax.get_visible() and ax.get_title()] == [
-        "lstm, depth 1",
-        "rhn, depth 4",
-    ]
 
 
 @pytest.mark.parametrize("name", ["swarm.png", "swarm.svg", "swarm.pdf"])

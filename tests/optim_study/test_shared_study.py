@@ -36,11 +36,6 @@ def test_all_trials_are_there_from_the_beginning_with_their_parameters(out, stor
     }
 
 
-def test_opening_again_adds_nothing(out, storage):
-    opened(config(), out, storage)
-    assert len(opened(config(), out, storage).get_trials()) == 8
-
-
 def test_a_larger_total_extends_a_finished_study(out, storage):
     run_here(config(trials=3), out, storage)
     before = optuna.load_study(study_name=config().name, storage=stock_storage(storage, out)).get_trials()

@@ -126,14 +126,6 @@ def test_initial_weights_follow_the_settings(config):
         assert (model.cells[0].bias[:, :n] == 0).all()
 
 
-def test_a_cell_of_the_user_s_own_is_trained_like_ours(config, data, tmp_path, monkeypatch):
-    (tmp_path / "swarmcells.py").write_text("from rhn.cells import DTRNN\n\n\nclass Mine(DTRNN):\n    pass\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    cfg = config(arch="swarmcells:Mine")
-    together = finished(cfg, data, range(3))[0]
-    np.testing.assert_array_equal(finished(cfg, data, [1])[0].curve(1), together.curve(1))
-
-
 def test_a_worker_runs_a_whole_study_with_it(config, data, corpus, tmp_path):
     cfg = config(trials=3, epochs=2)
     run_here(cfg, tmp_path, trainer=TorchTrainer(data), fuse=2)
