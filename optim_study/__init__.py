@@ -8,37 +8,16 @@
 `import optim_study` is light: torch and optuna are loaded by `run`; tables and figures need neither.
 """
 
-from optim_study.presets import PRESETS, RunConfig, paper, small, smoke
-from optim_study.protocol import Settings, StudyConfig
-from optim_study.results import Row, read_csv, write_csv
-from optim_study.shares import Share, training_shares
+from rhn.lazy import lazy_names
 
-__all__ = [
-    "PRESETS",
-    "Row",
-    "RunConfig",
-    "Settings",
-    "Share",
-    "StudyConfig",
-    "paper",
-    "plot_map",
-    "plot_swarm",
-    "read_csv",
-    "run",
-    "small",
-    "smoke",
-    "training_shares",
-    "write_csv",
-]
-
-
-def __getattr__(name: str):
-    if name == "run":
-        from optim_study.runner import run
-
-        return run
-    if name in ("plot_swarm", "plot_map"):
-        from optim_study import plots
-
-        return getattr(plots, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "plots": ("plot_map", "plot_swarm"),
+        "presets": ("PRESETS", "RunConfig", "paper", "small", "smoke"),
+        "protocol": ("Settings", "StudyConfig"),
+        "results": ("Row", "read_csv", "write_csv"),
+        "runner": ("run",),
+        "shares": ("Share", "training_shares"),
+    },
+)

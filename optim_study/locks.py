@@ -43,8 +43,7 @@ class Locks(Protocol):
 class FileLocks:
     """`flock` on one file a trial: for workers that share a host, or a file system that carries flock across hosts.
 
-    Raises:
-        OutputError: the folder cannot be made or written.
+    Raises OutputError where the folder cannot be made or written.
     """
 
     def __init__(self, folder: Path):

@@ -44,11 +44,7 @@ def table_making(url: str) -> Iterator[None]:
 
 
 class PostgresLocks:
-    """The advisory locks (crc32 of the study's name, trial number) on a connection of their own.
-
-    Raises:
-        InvalidInputError, OutputError: as `table_making`.
-    """
+    """The advisory locks (crc32 of the study's name, trial number) on a connection of their own. Raises as `table_making`."""
 
     def __init__(self, url: str, study: str):
         self._address = _address(url)
@@ -63,11 +59,7 @@ class PostgresLocks:
         return True
 
     def lost(self) -> set[int]:
-        """Also connects anew where the connection was cut.
-
-        Raises:
-            OutputError: the server stays away.
-        """
+        """Also connects anew where the connection was cut; raises OutputError where the server stays away."""
         try:
             ours = self._locked_on_server()
         except LocksLostError:
@@ -79,11 +71,7 @@ class PostgresLocks:
 
     @contextmanager
     def mutex(self) -> Iterator[None]:
-        """As `Locks.mutex`.
-
-        Raises:
-            LocksLostError: the connection was cut inside, so others may have come in.
-        """
+        """As `Locks.mutex`; raises LocksLostError where the connection was cut inside, so that others may have come in."""
         try:
             self._call("pg_advisory_lock", _MUTEX)
         except LocksLostError:

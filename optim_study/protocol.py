@@ -170,11 +170,14 @@ def config_from_protocol(protocol: Mapping[str, Any], *, trials: int) -> StudyCo
 
 def require_same_protocol(config: StudyConfig, stored: Mapping[str, Any]) -> None:
     """Refuse to go on with a study under another protocol: InvalidInputError that names every value, here and in the study."""
-    here, there = _flat(config.protocol()), _flat(stored)
+    here, there = (
+        {name: json.dumps(value) for name, value in {**told, **told.get("options", {})}.items() if name != "options"}
+        for told in (config.protocol(), stored)
+    )
     differences = [
-        f"{name} {_shown(here, name)} here, {_shown(there, name)} in the study"
+        f"{name} {here.get(name, 'absent')} here, {there.get(name, 'absent')} in the study"
         for name in sorted(here.keys() | there.keys())
-        if name not in here or name not in there or here[name] != there[name]
+        if here.get(name) != there.get(name)
     ]
     if differences:
         raise InvalidInputError(
@@ -192,18 +195,3 @@ def _require_at_least(config: SharedSettings, least: Mapping[str, int]) -> None:
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
     value = math.exp(math.log(low) + (math.log(high) - math.log(low)) * rng.random())
     return min(max(value, low), high)  # exp(log(x)) may miss the ends by one rounding
-
-
-def _flat(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """`options` opened up: `options.skip`."""
-    flat = {}
-    for name, value in protocol.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name}.{inner}": inner_value for inner, inner_value in value.items()}
-        else:
-            flat[name] = value
-    return flat
-
-
-def _shown(values: Mapping[str, Any], name: str) -> str:
-    return json.dumps(values[name]) if name in values else "absent"

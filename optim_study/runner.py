@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from optim_study.locks import make_folder
 from optim_study.plan import Planned, devices, plan, plan_table
 from optim_study.presets import RunConfig, WorkSettings
 from optim_study.progress import Progress, displayed
@@ -20,7 +19,6 @@ from optim_study.trainer import TorchTrainer, load_corpus
 from optim_study.worker import WorkOptions
 from optim_study.worker_pool import Job, work_in_processes, work_through
 from rhn.errors import InvalidInputError
-from rhn.files import writing
 from rhn.interrupts import Interrupted
 
 
@@ -51,7 +49,7 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
         Interrupted: Ctrl-C; everything is saved.
     """
     studies = config.studies(load_corpus(config.data).checksum)
-    out = writable_folder(config.folder)
+    out = config.folder
     storage = open_storage(config.storage, out)
     for study in studies:
         open_study(study, out, storage).close()
@@ -83,7 +81,6 @@ def join(config: WorkSettings, *, only: Sequence[str] | None = None, quiet: bool
             raise InvalidInputError(
                 f"study {study.name} trains a cell of somebody's own: name the architectures to join (--arch {study.arch})"
             )
-    writable_folder(config.folder)
     work_on(studies, config, storage, quiet=quiet)
 
 
@@ -144,15 +141,6 @@ def keep_results(studies: list[StudyConfig], config: RunConfig, storage: Storage
 def best_checkpoint(out: Path, study: str) -> Path:
     """Where a study keeps its best model."""
     return out / study / "best.safetensors"
-
-
-def writable_folder(folder: Path) -> Path:
-    """The folder, made where it is missing, and seen to be writable before any work."""
-    probe = make_folder(folder) / ".writable"
-    with writing(folder):
-        probe.touch()
-        probe.unlink()
-    return folder
 
 
 def _how_to_go_on(progress: Progress, out: Path) -> str:

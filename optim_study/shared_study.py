@@ -57,9 +57,7 @@ class SharedStudy:
         """The claimed trials that are no longer ours: the lock was lost and is another worker's now, or the trial
         is finished.
 
-        Raises:
-            LocksLostError: the connection was cut again while the locks were taken again.
-            OutputError: the server stays away.
+        Raises LocksLostError where the connection was cut once more meanwhile, OutputError where the server stays away.
         """
         doubtful = self._locks.lost()
         return {
@@ -131,9 +129,7 @@ def open_study(config: StudyConfig, out: Path, storage: Storage) -> SharedStudy:
 def stored_config(name: str, storage: Storage) -> StudyConfig:
     """The configuration of a study in the storage, for a worker that joins it.
 
-    Raises:
-        InvalidInputError: there is no such study.
-        DataError: it was not made by this version of the toolkit.
+    Raises InvalidInputError where there is no such study, DataError where it was not made by this version of the toolkit.
     """
     attributes = storage.attributes(name)
     if attributes is None:

@@ -180,9 +180,7 @@ def open_existing(url: str | None, out: Path) -> Storage:
 def open_journal(path: Path, lock_path: Path) -> JournalStorage:
     """The journal at `path`, made where it is missing. Other workers open it with the same `lock_path`.
 
-    Raises:
-        OutputError: the files cannot be made.
-        DataError: the journal has a damaged line that is not its last.
+    Raises OutputError where it cannot be made, DataError where a line that is not the last is damaged.
     """
     make_folder(path.parent)
     make_folder(lock_path.parent)

@@ -161,18 +161,16 @@ def test_bad_input_is_one_sentence_and_exit_code_2(words, message, capsys):
 def test_a_cell_of_the_users_own_is_studied_like_ours(tiny_data, tmp_path, monkeypatch, capsys):  # noqa: F811
     (tmp_path / "my_cells.py").write_text(
         "import torch\nfrom torch import nn\n"
-        "class Leaky(nn.Module):\n"
+        "class Leaky(nn.Linear):\n"
         "    deep = False\n"
         "    def __init__(self, input_size, hidden_size, depth=1, *, device=None, dtype=None):\n"
-        "        super().__init__()\n"
-        "        self.inner = nn.Linear(input_size + hidden_size, hidden_size, device=device, dtype=dtype)\n"
+        "        super().__init__(input_size + hidden_size, hidden_size, device=device, dtype=dtype)\n"
         "        self.hidden_size = hidden_size\n"
         "    def forward(self, x):\n"
-        "        s, out = x.new_zeros(x.shape[1], self.hidden_size), []\n"
+        "        states = [x.new_zeros(x.shape[1], self.hidden_size)]\n"
         "        for x_t in x:\n"
-        "            s = 0.5 * s + 0.5 * torch.tanh(self.inner(torch.cat((x_t, s), -1)))\n"
-        "            out.append(s)\n"
-        "        return torch.stack(out), s\n"
+        "            states.append((states[-1] + torch.tanh(super().forward(torch.cat((x_t, states[-1]), -1)))) / 2)\n"
+        "        return torch.stack(states[1:]), states[-1]\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     words = ["--preset", "smoke", "--data", tiny_data, "--out", "own", "--device", "cpu"]

@@ -63,8 +63,8 @@ def test_every_other_value_is_and_a_difference_is_refused_by_name(change):
 def test_the_refusal_names_each_difference_here_and_there():
     with pytest.raises(InvalidInputError) as refusal:
         require_same_protocol(config(seed=1, epochs=30, options={"skip": "all"}), config().protocol())
-    assert "epochs 30 here, 24 in the study; options.skip " in str(refusal.value)
-    assert 'options.skip "all" here, absent in the study; seed 1 here, 0 in the study;' in str(refusal.value)
+    said = 'epochs 30 here, 24 in the study; seed 1 here, 0 in the study; skip "all" here, absent in the study;'
+    assert said in str(refusal.value)
 
 
 @pytest.mark.parametrize("changed", [{"optimiser": "adam"}, {"momentum": "much"}])
