@@ -1,7 +1,7 @@
 """What every model is built of: a stack of recurrent cells, ours or the user's, with weights drawn in a fixed order."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -15,27 +15,24 @@ MAX_LAYERS = 64  # a file may not ask for more: building each costs time before 
 
 def stacked_cells(
     cell: str | Callable[..., nn.Module],
-    input_sizes: Sequence[int],
+    layers: int,
+    input_size: int,
     hidden_size: int,
     depth: int,
     init: Initialization,
     generator: torch.Generator | None,
     **options,
 ) -> nn.ModuleList:
-    """Cells on top of each other, each with its input size. `options` are the cell's own, device and dtype.
+    """So many cells, each on the outputs of the one below. `options` are the cell's own, device and dtype.
 
     A cell that takes `init` and `generator` gets them and draws its own weights; otherwise they are drawn here. Raises
     InvalidInputError for an unknown cell, or a size or option that it does not have.
     """
-    name, factory = cell_name(cell), resolve_cell(cell) if isinstance(cell, str) else cell
-    return nn.ModuleList(_build(name, factory, m, hidden_size, depth, init, generator, options) for m in input_sizes)
-
-
-def layer_count(layers: int) -> int:
-    """The number of stacked cells, checked; raises InvalidInputError."""
     if positive("layers", layers) > MAX_LAYERS:
         raise InvalidInputError(f"layers must be at most {MAX_LAYERS}, got {layers}")
-    return layers
+    name, factory = cell_name(cell), resolve_cell(cell) if isinstance(cell, str) else cell
+    sizes = [input_size] + [hidden_size] * (layers - 1)
+    return nn.ModuleList(_build(name, factory, m, hidden_size, depth, init, generator, options) for m in sizes)
 
 
 def accepts(factory: Callable, keyword: str) -> bool:
@@ -89,10 +86,10 @@ def from_file(model: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     return build
 
 
-def draw(module: nn.Module, init: Initialization, generator: torch.Generator | None) -> None:
+def draw(module: nn.Module, init: Initialization, generator: torch.Generator | None, recurse: bool = True) -> None:
     """Draw every parameter: those with "bias" in their name as biases, the others as weights."""
     with torch.no_grad():
-        for name, p in module.named_parameters():
+        for name, p in module.named_parameters(recurse=recurse):
             if not p.is_meta:
                 p.copy_((init.bias if "bias" in name else init.weight)(p, generator))
 

@@ -20,7 +20,7 @@ from rhn.cells import Initialization
 from rhn.cells.base import positive
 from rhn.errors import InvalidInputError
 from rhn.kernels import softmax_nll
-from rhn.models.building import cell_name, cell_options, layer_count, stacked_cells
+from rhn.models.building import cell_name, cell_options, draw, stacked_cells
 from rhn.models.dropout import Masks
 
 States = tuple[Tensor, ...]
@@ -43,16 +43,11 @@ class LanguageModel(nn.Module):
     """An embedding, a stack of recurrent cells and a softmax.
 
     Args:
-        cell: a name in `rhn.cells.CELLS`, a user's `package.module:factory`, or the factory itself (see `PolyphonicModel`).
+        cell, hidden_size, depth, layers, generator, options: as in `PolyphonicModel`.
         vocabulary_size: V.
-        hidden_size: n, of every cell.
-        depth: L, the recurrence depth of each cell.
-        layers: how many cells are stacked.
         embedding_size: E. None: the official code's rule, V where the weights are not tied and V < n, otherwise n.
         tied: the output uses the embedding's weights; needs E = n.
         init: how all weights start, biases included; see `rhn.cells.init`.
-        generator: CPU generator that they are drawn from (torch's default one where None).
-        options: the cell's own, for example transform_bias=-2.0.
 
     Raises:
         InvalidInputError: an unknown cell, or a size or option that it does not have.
@@ -77,7 +72,7 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.cell, self.tied = cell_name(cell), bool(tied)
         self.vocabulary_size = V = positive("vocabulary_size", vocabulary_size)
-        self.hidden_size, self.depth, self.layers = positive("hidden_size", hidden_size), depth, layer_count(layers)
+        self.hidden_size, self.depth, self.layers = positive("hidden_size", hidden_size), depth, layers
         if embedding_size is None:
             embedding_size = V if not tied and hidden_size > V else hidden_size
         self.embedding_size = positive("embedding_size", embedding_size)
@@ -88,12 +83,12 @@ class LanguageModel(nn.Module):
         self.init, self.options, self.precision = Initialization.parse(init), options, "float32"
         where = {"device": device or torch.get_default_device(), "dtype": dtype}
         self.embedding = nn.Parameter(torch.empty(V, self.embedding_size, **where))
-        sizes = [self.embedding_size] + [hidden_size] * (self.layers - 1)
-        self.cells = stacked_cells(cell, sizes, hidden_size, depth, self.init, generator, **options, **where)
+        sizes = layers, self.embedding_size, hidden_size, depth
+        self.cells = stacked_cells(cell, *sizes, self.init, generator, **options, **where)
         if not tied:
             self.output_weight = nn.Parameter(torch.empty(V, hidden_size, **where))
         self.output_bias = nn.Parameter(torch.empty(V, **where))
-        self._draw(generator)
+        draw(self, self.init, generator, recurse=False)
 
     def forward(
         self,
@@ -113,14 +108,12 @@ class LanguageModel(nn.Module):
         x = F.embedding(tokens, self.embedding)
         if masks.embedding is not None:
             x = x * masks.embedding.unsqueeze(-1)
-        last = []
-        for cell, s0, dropout in zip(
-            self.cells, [None] * self.layers if states is None else states, masks.cells, strict=True
-        ):
+        last, states = [], [None] * self.layers if states is None else states
+        for cell, s0, dropout in zip(self.cells, states, masks.cells, strict=True):
             x, s = cell(x, s0, dropout=dropout) if any(m is not None for m in dropout) else cell(x, s0)
             last.append(s)
         y = x if masks.output is None else x * masks.output
-        layer = self._output_weight, self.output_bias
+        layer = self.embedding if self.tied else self.output_weight, self.output_bias
         if targets is not None:
             return Reading(None, tuple(last), x, softmax_nll(y, *layer, targets, precision=self.precision))
         return Reading(F.linear(y, *layer), tuple(last), x, None)
@@ -160,14 +153,3 @@ class LanguageModel(nn.Module):
         for name, given in (("states", states), ("masks", masks.cells)):
             if given is not None and (isinstance(given, Tensor) or len(given) != self.layers):
                 raise InvalidInputError(f"{name} are to be a tuple of {self.layers}: one for each cell of the stack")
-
-    @property
-    def _output_weight(self) -> Tensor:
-        return self.embedding if self.tied else self.output_weight
-
-    def _draw(self, generator: torch.Generator | None) -> None:
-        with torch.no_grad():
-            for name in ("embedding", *["output_weight"] * (not self.tied), "output_bias"):
-                p = getattr(self, name)
-                if not p.is_meta:
-                    p.copy_((self.init.bias if "bias" in name else self.init.weight)(p, generator))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rhn.cells import Initialization
 from rhn.cells.base import positive
 from rhn.kernels.bernoulli import frame_nll
-from rhn.models.building import cell_name, cell_options, draw, layer_count, stacked_cells
+from rhn.models.building import cell_name, cell_options, draw, stacked_cells
 
 
 class PolyphonicModel(nn.Module):
@@ -58,11 +58,11 @@ class PolyphonicModel(nn.Module):
         super().__init__()
         self.cell = cell_name(cell)
         self.input_size, self.output_size = positive("input_size", input_size), positive("output_size", output_size)
-        self.hidden_size, self.depth, self.layers = hidden_size, depth, layer_count(layers)
+        self.hidden_size, self.depth, self.layers = hidden_size, depth, layers
         self.init, self.options = Initialization.parse(init), options
         where = {"device": device or torch.get_default_device(), "dtype": dtype}
-        sizes = [self.input_size] + [hidden_size] * (self.layers - 1)
-        self.cells = stacked_cells(cell, sizes, hidden_size, depth, self.init, generator, **options, **where)
+        sizes = layers, self.input_size, hidden_size, depth
+        self.cells = stacked_cells(cell, *sizes, self.init, generator, **options, **where)
         self.output = nn.utils.skip_init(nn.Linear, hidden_size, self.output_size, **where)
         draw(self.output, self.init, generator)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from rhn.errors import InvalidInputError
 from rhn.language.config import LanguageConfig
-from rhn.presets import chorales, language
+from rhn.presets import language
 from rhn.presets.chorales import CHORALE_PRESETS, PARAMETERS_PER_LAYER, ChoraleConfig
 from rhn.presets.language import LANGUAGE_PRESETS
 
@@ -33,4 +33,10 @@ def parameters(config: ChoraleConfig | LanguageConfig, vocabulary_size: int | No
     """How many parameters a configuration has; a language model with its corpus's published vocabulary where none is given."""
     if isinstance(config, LanguageConfig):
         return language.parameters(config, vocabulary_size)
-    return chorales.parameters(config)
+    import torch
+
+    from rhn.cells import num_parameters
+    from rhn.chorales.build import build_model
+
+    with torch.device("meta"):
+        return num_parameters(build_model(config))

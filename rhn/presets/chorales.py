@@ -31,14 +31,3 @@ def jsb_depth(depth: int, cell: str = "rhn") -> ChoraleConfig:
 CHORALE_PRESETS: dict[str, Callable[..., ChoraleConfig]] = {
     f"jsb-depth-{depth}": functools.partial(jsb_depth, depth) for depth in range(1, 11)
 }
-
-
-def parameters(config: ChoraleConfig) -> int:
-    """How many parameters a configuration has."""
-    import torch
-
-    from rhn.cells.budget import num_parameters
-    from rhn.chorales.build import build_model
-
-    with torch.device("meta"):
-        return num_parameters(build_model(config))

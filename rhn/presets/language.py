@@ -1,8 +1,7 @@
 """The language models of the paper by name (Zilly et al. 2017, section 5.2, with the official code's values), and more recent ones.
 
-`rhn presets` lists them, with what each is. Named by corpus, then by depth, by depth x units, or by the official code (Torch7, Theano,
-Brainstorm) whose own system it is; sota: the paper's best. `ptb-modern` is what was learnt since, never part of the reproduction.
-What the paper measured with these networks is in `rhn.published`.
+Named by corpus, then by depth, by depth x units, or by the official code (Torch7, Theano, Brainstorm) whose own system it is; sota: the
+paper's best. `ptb-modern` is what was learnt since, never part of the reproduction.
 """
 
 import functools
@@ -29,10 +28,8 @@ def ptb_depth(depth: int, tied: bool = False) -> LanguageConfig:
 
 
 def ptb_sota() -> LanguageConfig:
-    """The paper's best word model.
-
-    With the weight decay that the paper names for it; the code's configuration of this name has 1e-7, which is `ptb-depth-10-tied`.
-    """
+    """The paper's best word model."""
+    # the weight decay that the paper names for it; the code's configuration of this name has 1e-7, which is `ptb-depth-10-tied`
     return replace(ptb_depth(10, tied=True), weight_decay=1e-9)
 
 
@@ -63,7 +60,7 @@ def ptb_baseline(cell: str, *, variational: bool, depth: int = 1, layers: int = 
     config = replace(ptb_depth(10), cell=cell, depth=depth, layers=layers, transform_bias=None)
     if not variational:
         config = replace(config, drop_embedding=0.0, drop_hidden=0.0)
-    return replace(config, hidden_size=largest_hidden_size(config, PTB_BUDGET))
+    return _with_parameters(config, PTB_BUDGET)
 
 
 def ptb_variational_lstm_tied() -> LanguageConfig:
@@ -72,8 +69,7 @@ def ptb_variational_lstm_tied() -> LanguageConfig:
     The sizes are those of Zaremba's large LSTM, which Gal and then Press & Wolf kept: 66 million parameters, 51 where the weights are
     tied. Rates and dropout are those of the RHN, so that only the cell differs; nobody tuned them for it.
     """
-    lstm = replace(ptb_depth(10, tied=True), cell="lstm", depth=1, transform_bias=None)
-    return replace(lstm, layers=2, hidden_size=1500)
+    return replace(ptb_depth(10, tied=True), cell="lstm", depth=1, layers=2, hidden_size=1500, transform_bias=None)
 
 
 def enwik8(depth: int, units: int) -> LanguageConfig:
@@ -141,7 +137,7 @@ def ptb_modern(depth: int = 5) -> LanguageConfig:
         **_dropout(0.10, 0.65, 0.10, 0.70),
         drop_candidate=0.25,
     )
-    return replace(config, hidden_size=largest_hidden_size(config, 23_500_000))
+    return _with_parameters(config, 23_500_000)
 
 
 LANGUAGE_PRESETS: dict[str, Callable[[], LanguageConfig]] = {
@@ -168,23 +164,20 @@ LANGUAGE_PRESETS: dict[str, Callable[[], LanguageConfig]] = {
 }
 
 
-def largest_hidden_size(config: LanguageConfig, budget: int) -> int:
-    """The most units with which a configuration stays within so many parameters, at its corpus's published vocabulary."""
-    from rhn.cells.budget import largest_within
-
-    return largest_within(lambda units: parameters(replace(config, hidden_size=units)), budget)
-
-
 def parameters(config: LanguageConfig, vocabulary_size: int | None = None) -> int:
-    """How many parameters a configuration has, with its corpus's published vocabulary where none is given.
-
-    Raises InvalidInputError for a text of one's own without a vocabulary size.
-    """
+    """How many parameters a configuration has, with its corpus's published vocabulary where none is given."""
     from rhn.cells.budget import num_parameters
     from rhn.language.build import build_model
 
     size = vocabulary_size or config.vocabulary_size or data_set(config.corpus).counts["vocabulary"]
     return num_parameters(build_model(config, size, device="meta"))
+
+
+def _with_parameters(config: LanguageConfig, budget: int) -> LanguageConfig:
+    """The configuration with the most units that stay within so many parameters, at its corpus's published vocabulary."""
+    from rhn.cells.budget import largest_within
+
+    return replace(config, hidden_size=largest_within(lambda n: parameters(replace(config, hidden_size=n)), budget))
 
 
 def _torch7(config: LanguageConfig) -> LanguageConfig:
