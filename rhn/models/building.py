@@ -13,6 +13,29 @@ from rhn.errors import InvalidInputError
 MAX_LAYERS = 64  # a file may not ask for more: building each costs time before its sizes can be compared
 
 
+class Network(nn.Module):
+    """A stack of `cells` that says how it was built. `sizes` names the constructor's arguments beside cell, init and options."""
+
+    sizes: tuple[str, ...]
+
+    def config(self) -> dict:
+        """Constructor arguments that rebuild this model, JSON-ready (device and dtype apart).
+
+        With the defaults of the cell's options: a file goes on meaning the same when a default changes.
+        """
+        cell = self.cells[0]
+        options = (*getattr(cell, "options", ()), *self.options)
+        return {
+            "cell": self.cell,
+            **{name: getattr(self, name) for name in self.sizes},
+            "init": str(self.init),
+            **{name: getattr(cell, name, self.options.get(name)) for name in options},
+        }
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+
+
 def stacked_cells(
     cell: str | Callable[..., nn.Module],
     layers: int,
@@ -60,11 +83,6 @@ def cell_name(factory: str | Callable[..., nn.Module]) -> str:
         return factory
     ours = (key for key, cell in CELLS.items() if cell is factory)
     return next(ours, f"{factory.__module__}:{factory.__qualname__}")
-
-
-def cell_options(cell: nn.Module, given: dict) -> dict:
-    """The options that a cell was built with, defaults too: a file goes on meaning the same when a default changes."""
-    return {name: getattr(cell, name, given.get(name)) for name in (*getattr(cell, "options", ()), *given)}
 
 
 def from_file(model: Callable[..., nn.Module]) -> Callable[..., nn.Module]:

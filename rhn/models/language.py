@@ -20,7 +20,7 @@ from rhn.cells import Initialization
 from rhn.cells.base import positive
 from rhn.errors import InvalidInputError
 from rhn.kernels import softmax_nll
-from rhn.models.building import cell_name, cell_options, draw, stacked_cells
+from rhn.models.building import Network, cell_name, draw, stacked_cells
 from rhn.models.dropout import Masks
 
 States = tuple[Tensor, ...]
@@ -39,7 +39,7 @@ class Reading(NamedTuple):
     nll: Tensor | None
 
 
-class LanguageModel(nn.Module):
+class LanguageModel(Network):
     """An embedding, a stack of recurrent cells and a softmax.
 
     Args:
@@ -52,6 +52,8 @@ class LanguageModel(nn.Module):
     Raises:
         InvalidInputError: an unknown cell, or a size or option that it does not have.
     """
+
+    sizes = ("vocabulary_size", "hidden_size", "depth", "layers", "embedding_size", "tied")
 
     def __init__(
         self,
@@ -128,20 +130,6 @@ class LanguageModel(nn.Module):
                 raise InvalidInputError(f"the cell {self.cell!r} has no {precision} precision: expected float32")
             cell.precision = precision
         self.precision = precision
-
-    def config(self) -> dict:
-        """Constructor arguments that rebuild this model, JSON-ready (device and dtype apart)."""
-        names = ("vocabulary_size", "hidden_size", "depth", "layers", "embedding_size", "tied")
-        return {
-            "cell": self.cell,
-            **{name: getattr(self, name) for name in names},
-            "init": str(self.init),
-            **cell_options(self.cells[0], self.options),
-        }
-
-    def extra_repr(self) -> str:
-        words = f"cell={self.cell!r}, vocabulary_size={self.vocabulary_size}, embedding_size={self.embedding_size}"
-        return f"{words}, tied={self.tied}, init={str(self.init)!r}"
 
     def _check(self, tokens: Tensor, states, masks: Masks, targets: Tensor | None) -> None:
         if tokens.dim() != 2 or tokens.dtype != torch.int64:

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from rhn.cells import Initialization
 from rhn.cells.base import positive
 from rhn.kernels.bernoulli import frame_nll
-from rhn.models.building import cell_name, cell_options, draw, stacked_cells
+from rhn.models.building import Network, cell_name, draw, stacked_cells
 
 
-class PolyphonicModel(nn.Module):
+class PolyphonicModel(Network):
     """A stack of recurrent cells with a linear output.
 
     Args:
@@ -39,6 +39,8 @@ class PolyphonicModel(nn.Module):
     Raises:
         InvalidInputError: an unknown cell, or a size or option that it does not have.
     """
+
+    sizes = ("hidden_size", "depth", "input_size", "output_size", "layers")
 
     def __init__(
         self,
@@ -76,14 +78,6 @@ class PolyphonicModel(nn.Module):
     def nll(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
         """Negative log-likelihoods (T - 1, B) in nats of frames 1..T-1 of (T, B, keys), T >= 2; 0 where the mask (T, B) is False."""
         return frame_nll(self(frames[:-1]), frames[1:], None if mask is None else mask[1:])
-
-    def config(self) -> dict:
-        """Constructor arguments that rebuild this model, JSON-ready (device and dtype apart)."""
-        sizes = {name: getattr(self, name) for name in ("hidden_size", "depth", "input_size", "output_size", "layers")}
-        return {"cell": self.cell, **sizes, "init": str(self.init), **cell_options(self.cells[0], self.options)}
-
-    def extra_repr(self) -> str:
-        return f"cell={self.cell!r}, init={str(self.init)!r}"
 
 
 def with_cell(
