@@ -9,8 +9,8 @@ every name, shape and dtype compared, so that a header that lies about its sizes
 import json
 import os
 import platform
-from collections.abc import Callable
-from importlib import metadata as distributions
+from collections.abc import Callable, Iterable
+from importlib.metadata import distributions
 from pathlib import Path
 
 import torch
@@ -37,22 +37,19 @@ def save_checkpoint(path: str | Path, model: nn.Module, **metadata) -> Path:
         OutputError: the file cannot be written; an existing one stays as it was.
     """
     if not hasattr(model, "config"):
-        raise CheckpointError(
-            f"cannot save {type(model).__name__}: it needs a config() that returns its constructor's arguments"
-        )
+        raise CheckpointError(f"cannot save {type(model).__name__}: it needs a config(), its constructor's arguments")
+    toolkit = next((found.version for found in distributions(name="rhn-toolkit")), "source")  # the source tree
     header = {
         "format": FORMAT,
         "class": type(model).__name__,
         "config": model.config(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "rhn": _version()},
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "rhn": toolkit},
         "metadata": metadata,
     }
     try:
         text = json.dumps(header, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"cannot save {path}: the configuration or metadata is not plain JSON ({error})"
-        ) from error
+        raise CheckpointError(f"cannot save {path}: configuration or metadata is not plain JSON ({error})") from error
     tensors = {name: t.detach().cpu().contiguous() for name, t in _tensors(model).items()}
     with atomic_path(path) as temporary:  # the library's own save_file would leave a file that only its owner can read
         temporary.write_bytes(save(tensors, metadata={"rhn": text}))
@@ -71,18 +68,17 @@ def load_checkpoint(path: str | Path, *, factory: Callable[..., nn.Module] | Non
     """
     header, tensors = _read(path)
     name, config = header["class"], header["config"]
-    known = _classes()
-    if factory is None and name not in known:
-        raise CheckpointError(
-            f"{path} holds a {name}, which is none of ours: pass its class, load_checkpoint(path, factory={name})"
-        )
+    build = factory or _classes().get(name)
+    if build is None:
+        raise CheckpointError(f"{path} holds a {name}, none of ours: call load_checkpoint(path, factory={name})")
     if reserved := config.keys() & {"device", "dtype", "generator"}:
-        raise CheckpointError(f"{path}: its configuration sets {_few(sorted(reserved))}, which a file must not")
-    build = factory or known[name]
+        raise CheckpointError(f"{path}: its configuration sets {_few(reserved)}, which a file must not")
     try:
         empty = build(**config, device="meta")
-        if factory is None:
-            _compare_config(path, json.loads(json.dumps(empty.config())), config)
+        # a constructor that makes True of "no" would hide a lie
+        built = config if factory else json.loads(json.dumps(empty.config()))
+        if lies := [key for key in config if key not in built or built[key] != config[key]]:
+            raise CheckpointError(f"{path}: it says {lies[0]}={config[lies[0]]!r:.80}, which a {name} does not take")
         _compare(path, _tensors(empty), tensors)
         with torch.random.fork_rng(devices=[]):  # building draws initial weights: leave the caller's generator alone
             model = build(**config, dtype=next(iter(tensors.values())).dtype)
@@ -104,20 +100,20 @@ def load_model(path: str | Path, cell: str | None = None, kind: type | None = No
 
     Raises also InvalidInputError where the file holds something else, or a cell of the user's own that is not named.
     """
-    from rhn.models import with_cell
+    from rhn import models
 
     header = read_metadata(path)
     name, own = header["class"], header["config"].get("cell")
-    if name not in _classes():
-        own = f"package.module:{name}"  # a cell alone
     if kind is not None and name != kind.__name__:
         raise InvalidInputError(f"{path} holds {KINDS.get(name, f'a {name} alone')}, expected {KINDS[kind.__name__]}")
-    if cell is None and isinstance(own, str) and ":" in own and not is_known(own):
-        raise InvalidInputError(f"{path} has a cell of the user's own: add --cell {own} to import it")
-    factory = None
     if cell is not None:
-        factory = with_cell(cell, _models()[name]) if name in KINDS else resolve_cell(cell)
-    return load_checkpoint(path, factory=factory)
+        factory = models.with_cell(cell, getattr(models, name)) if name in KINDS else resolve_cell(cell)
+        return load_checkpoint(path, factory=factory)
+    if name not in _classes():
+        own = f"package.module:{name}"  # a cell alone
+    if isinstance(own, str) and ":" in own and not is_known(own):
+        raise InvalidInputError(f"{path} has a cell of the user's own: add --cell {own} to import it")
+    return load_checkpoint(path)
 
 
 def read_metadata(path: str | Path) -> dict:
@@ -132,32 +128,18 @@ def weights_file(path: str | Path) -> Path:
     """
     if not os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises for a name too long)
         return Path(path)
-    if (best := (path := Path(path)) / BEST).is_file():
-        return best
-    if others := sorted(path.glob(f"*/{BEST}")):
-        raise CheckpointError(
-            f"{path} holds no {BEST} itself: give the folder of one network, such as {others[0].parent}"
-        )
-    raise CheckpointError(f"{path} holds no {BEST}: expected a checkpoint, or the folder of a training that has one")
-
-
-def _models() -> dict[str, type]:
-    from rhn.models import LanguageModel, PolyphonicModel  # here, because cells need no model
-
-    return {model.__name__: model for model in (LanguageModel, PolyphonicModel)}
+    best = Path(path, BEST)
+    if not best.is_file():
+        such = next((f", such as {other.parent}" for other in sorted(Path(path).glob(f"*/{BEST}"))), "")
+        raise CheckpointError(f"{path} holds no {BEST}: expected a checkpoint, or the folder of one training{such}")
+    return best
 
 
 def _classes() -> dict[str, Callable[..., nn.Module]]:
-    from rhn.models import from_file
+    from rhn import models  # here, because cells need no model
 
-    return {cell.__name__: cell for cell in CELLS.values()} | {name: from_file(m) for name, m in _models().items()}
-
-
-def _version() -> str:
-    try:
-        return distributions.version("rhn-toolkit")
-    except distributions.PackageNotFoundError:  # run from the source tree
-        return "source"
+    ours = {name: models.from_file(getattr(models, name)) for name in KINDS}
+    return ours | {cell.__name__: cell for cell in CELLS.values()}
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -183,44 +165,32 @@ def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, Tenso
         header = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: its header is not JSON ({error})") from error
-    fits = isinstance(header, dict) and isinstance(header.get("config"), dict) and isinstance(header.get("class"), str)
-    if not fits:
+    kinds = {"class": str, "config": dict}
+    if not isinstance(header, dict) or not all(isinstance(header.get(key), kind) for key, kind in kinds.items()):
         raise CheckpointError(f"{path}: its header does not say which class it holds and with what configuration")
-    if header.get("format") is not FORMAT:
-        raise CheckpointError(
-            f"{path} has format {header.get('format')!r}, this version reads {FORMAT}: update the toolkit"
-        )
+    found = header.get("format")
+    if found is not FORMAT:
+        raise CheckpointError(f"{path} has format {found!r}, this version reads {FORMAT}: update the toolkit")
     return header, tensors
 
 
-def _compare_config(path, built: dict, told: dict) -> None:
-    """What was built must say of itself what the file says: a constructor that makes True of "no" would hide a lie."""
-    for key, value in told.items():
-        if key not in built or built[key] != value:
-            meant = f"instead of {built[key]!r}" if key in built else "which it does not have"
-            raise CheckpointError(f"{path}: its configuration says {key}={value!r:.80}, {meant}")
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
 def _compare(path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
-    missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    missing, extra = expected.keys() - found.keys(), found.keys() - expected.keys()
     if missing or extra:
         words = [f"lacks {_few(missing)}"] * bool(missing) + [f"has an unknown {_few(extra)}"] * bool(extra)
         raise CheckpointError(f"{path}: its weights do not fit its header: it {' and '.join(words)}")
     dtypes = {t.dtype for t in found.values()}
     if len(dtypes) != 1 or not dtypes.issubset(DTYPES):
-        raise CheckpointError(
-            f"{path}: expected weights of one floating-point type of 16 to 64 bits, found {', '.join(sorted(map(str, dtypes)))}"
-        )
+        kinds = _few(map(str, dtypes))
+        raise CheckpointError(f"{path}: expected weights of one floating-point type of 16 to 64 bits, found {kinds}")
     for name, t in found.items():
-        if t.shape != expected[name].shape:
-            raise CheckpointError(
-                f"{path}: {name} has shape {tuple(t.shape)}, its header promises {tuple(expected[name].shape)}"
-            )
+        shape, promised = tuple(t.shape), tuple(expected[name].shape)
+        if shape != promised:
+            raise CheckpointError(f"{path}: {name} has shape {shape}, its header promises {promised}")
         if not torch.isfinite(t).all():
-            raise CheckpointError(
-                f"{path}: {name} holds NaN or infinite values: the training that wrote it had diverged"
-            )
+            raise CheckpointError(f"{path}: {name} holds NaN or infinity: the training that wrote it had diverged")
+
+
+def _few(names: Iterable[str]) -> str:
+    names = sorted(names)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

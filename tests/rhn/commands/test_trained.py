@@ -20,7 +20,7 @@ def test_a_folder_means_its_best_weights_and_its_data_is_known(task, trained, an
     for words in ([folder / "best.safetensors"], [folder, "--data", task.data]):
         assert answer("evaluate", *words, "--json") == found
     refused(["evaluate", tmp_path], "holds no best.safetensors")
-    refused(["evaluate", folder.parent], f"give the folder of one network, such as {folder}")
+    refused(["evaluate", folder.parent], f"the folder of one training, such as {folder}")
 
 
 def test_a_model_of_chorales_is_evaluated_at_full_precision(music, trained, answer):
