@@ -116,24 +116,16 @@ def test_a_trainers_error_frees_its_trials_for_the_next(out):
     assert_exact(config(), out)
 
 
-def test_trials_of_dead_workers_come_first(out):
-    study = open_study(config(), out, open_storage(None, out))
-    assert [claim.number for claim in study.claim(3)] == [0, 1, 2]
-    study.close()
-    events = Events()
-    run_here(config(), out, fuse=5, on_event=events)
-    assert tuple(events[0].epochs) == (0, 1, 2, 3, 4)
-    assert_exact(config(), out)
-
-
-def test_trials_of_living_workers_are_left_to_them(out, storage):
+def test_trials_of_living_workers_are_left_to_them_and_those_of_dead_ones_come_first(out, storage):
     theirs = open_study(config(), out, open_storage(storage, out))
     assert [claim.number for claim in theirs.claim(3)] == [0, 1, 2]
-    run_here(config(), out, storage, fuse=8, wait=False)
+    run_here(config(), out, storage, fuse=2, wait=False)
     assert states(config(), out, storage) == [TrialState.RUNNING] * 3 + [TrialState.COMPLETE] * 5
     theirs.close()
-    run_here(config(), out, storage)
-    assert_exact(config(), out, storage)
+    events = Events()
+    run_here(config(trials=10), out, storage, fuse=5, on_event=events)
+    assert tuple(events[0].epochs) == (0, 1, 2, 8, 9)
+    assert_exact(config(trials=10), out, storage)
 
 
 def test_a_trial_finished_between_the_look_and_the_lock_is_not_claimed(out, storage, monkeypatch):
