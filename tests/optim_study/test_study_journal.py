@@ -1,5 +1,4 @@
 import errno
-import json
 import subprocess
 import sys
 import time
@@ -111,11 +110,6 @@ def test_damage_that_is_not_at_the_end_is_said_not_repaired(path):
     with pytest.raises(DataError, match=f"{path} is damaged"):
         open_at(path)
     assert path.read_bytes() == content
-
-
-def test_every_operation_is_one_line_of_json(path):
-    create(open_at(path), "one")
-    assert [json.loads(line)["study_name"] for line in path.read_text().splitlines()] == ["one"]
 
 
 def test_an_interrupt_while_the_lock_is_taken_gives_it_back(path, monkeypatch):
