@@ -27,10 +27,11 @@ def frame_nll(logits: Tensor, frames: Tensor, mask: Tensor | None = None) -> Ten
 class _FrameNLL(torch.autograd.Function):
     @staticmethod
     def forward(logits, frames):
-        certainties = torch.abs(logits).sigmoid_().split(_factors(logits.dtype), -1)
+        factors = 1 - math.frexp(torch.finfo(logits.dtype).tiny)[1]  # of 1/2 that make the smallest normal number
+        certainties = torch.abs(logits).sigmoid_().split(factors, -1)
         nll = torch.relu(logits).addcmul_(logits, frames, value=-1).sum(-1)
-        for factors in certainties:
-            nll.sub_(factors.prod(-1).log_())
+        for part in certainties:
+            nll.sub_(part.prod(-1).log_())
         return nll
 
     @staticmethod
@@ -48,8 +49,3 @@ class _FrameNLL(torch.autograd.Function):
             t.unsqueeze(0) if d is None else t.movedim(d, 0) for t, d in zip((logits, frames), in_dims, strict=True)
         )
         return _FrameNLL.apply(logits.expand(info.batch_size, *logits.shape[1:]), frames), 0
-
-
-def _factors(dtype: torch.dtype) -> int:
-    """How many factors of 1/2 make the smallest normal number: 126 in float32."""
-    return 1 - math.frexp(torch.finfo(dtype).tiny)[1]

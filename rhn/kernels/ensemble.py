@@ -5,12 +5,14 @@ A kernel is written once, for tensors with a leading model axis K:
     forward(*tensors, **options)                          -> (states, *residuals)
     backward(grad, needs, tensors, residuals, **options)  -> one gradient a tensor, (K, ...); None will do where `needs` is False
 
-A tensor may be absent (None: a dropout mask), and one without a gradient of its own (the same) gets None.
+A tensor may be absent (None: a dropout mask). Tensors without a gradient (masks, targets) come last, and `backward` returns nothing
+for them.
 `recurrence(kernel, ...)` calls it for a single model (K = 1). Under `torch.func.vmap` the mapped axis is folded into K, so that
 `vmap(grad_and_value(loss))` over stacked models makes one forward and one backward call for all of them. A tensor that the stack
 shares (the minibatch) keeps a leading axis of 1 and is broadcast by the kernel, never copied K times.
 """
 
+import itertools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
@@ -70,7 +72,7 @@ class _Forward(torch.autograd.Function):
     def vmap(info, in_dims, kernel, options, *tensors):
         folded, inner = _fold(info.batch_size, in_dims[2:], tensors)
         outputs = _Forward.apply(kernel, options, *folded)
-        return tuple(_unfold(o, info.batch_size, inner) for o in outputs), (0,) * len(outputs)
+        return tuple(o.unflatten(0, (info.batch_size, inner)) for o in outputs), (0,) * len(outputs)
 
 
 class _Backward(torch.autograd.Function):
@@ -87,13 +89,14 @@ class _Backward(torch.autograd.Function):
         residuals = [r.expand(K, *r.shape[1:]) for r in residuals]
         with _no_autocast(grad):
             grads = kernel.backward(grad, needs, inputs, residuals, **options)
-        for g, need in zip(grads, needs, strict=True):
+        finished = []
+        for g, need, like in itertools.zip_longest(grads, needs, inputs):
             if need and g is None:
                 raise _no_such_derivative(kernel, "gradient of a dropout mask")
-        return tuple(
-            _finish(g, like, separate) if need else grad.new_empty(0)
-            for g, need, like in zip(grads, needs, inputs, strict=True)
-        )
+            if need and like.shape[0] == 1 < g.shape[0] and not separate:
+                g = g.sum(0, keepdim=True)
+            finished.append(g if need else grad.new_empty(0))
+        return tuple(finished)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -114,7 +117,7 @@ class _Backward(torch.autograd.Function):
             if not need:
                 unfolded.append(g.new_empty(info.batch_size, 0))
                 continue
-            g = _unfold(g, info.batch_size, inner)
+            g = g.unflatten(0, (info.batch_size, inner))
             models = t.shape[1 if d == 0 else 0]
             unfolded.append(g.sum(1, keepdim=True) if models == 1 < inner and not separate else g)
         return tuple(unfolded), (0,) * len(unfolded)
@@ -133,25 +136,13 @@ def _no_autocast(like: Tensor) -> AbstractContextManager:
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
-def _finish(grad: Tensor, like: Tensor, separate: bool) -> Tensor:
-    """The gradient of a tensor that the whole stack shares is summed over the stack, unless kept separate."""
-    return grad.sum(0, keepdim=True) if like.shape[0] == 1 < grad.shape[0] and not separate else grad
-
-
 def _fold(size: int, dims, tensors) -> tuple[list[Tensor], int]:
     """Fold a mapped axis into the model axis: (V, K, ...) -> (V K, ...); what neither axis has stays shared, (1, ...)."""
     moved = [t if d is None else t.movedim(d, 0) for t, d in zip(tensors, dims, strict=True)]
     inner = max(t.shape[0 if d is None else 1] for t, d in zip(moved, dims, strict=True) if t is not None)
     folded = []
     for t, d in zip(moved, dims, strict=True):
-        if t is None:
-            folded.append(None)
-        elif d is None:
-            folded.append(t if t.shape[0] == 1 else t.expand(size, *t.shape).flatten(0, 1))
-        else:
-            folded.append(t.expand(size, inner, *t.shape[2:]).flatten(0, 1))
+        if t is not None and (d is not None or t.shape[0] > 1):
+            t = t.expand(size, *(t.shape if d is None else (inner, *t.shape[2:]))).flatten(0, 1)
+        folded.append(t)
     return folded, inner
-
-
-def _unfold(t: Tensor, size: int, inner: int) -> Tensor:
-    return t.unflatten(0, (size, inner))

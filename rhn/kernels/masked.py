@@ -12,8 +12,16 @@ from torch import Tensor
 from rhn.kernels.mixed import GRADIENT_SCALE
 from rhn.kernels.products import Products, weight_gradient
 
+Mask = Tensor | None
+"""Entries 0 or 1 / (1 - rate); None drops nothing."""
 
-def masked_linear(s: Tensor, R: Tensor, b: Tensor | None, mask: Tensor | None) -> Tensor:
+
+def masked(t: Tensor, mask: Mask) -> Tensor:
+    """t * mask, or t."""
+    return t if mask is None else t * mask
+
+
+def masked_linear(s: Tensor, R: Tensor, b: Tensor | None, mask: Mask) -> Tensor:
     """R (s * m) + b of one model in plain operations: s (B, n), R (g, n), b (g,) or None, mask (J, B, n) or None -> (B, g)."""
     if mask is None:
         return F.linear(s, R, b)
@@ -21,7 +29,7 @@ def masked_linear(s: Tensor, R: Tensor, b: Tensor | None, mask: Tensor | None) -
     return z if b is None else z + b
 
 
-def state_products(R: Tensor, K: int, B: int, mask: Tensor | None, precision: str = "float32") -> "Products | _Apart":
+def state_products(R: Tensor, K: int, B: int, mask: Mask, precision: str = "float32"):
     """`into(out, layer, s, addend)` writes z (K, B, g) for the layers' matrices R (K or 1, L, g, n)."""
     M = R.transpose(2, 3)
     if mask is None or mask.shape[1] == 1:
@@ -29,16 +37,14 @@ def state_products(R: Tensor, K: int, B: int, mask: Tensor | None, precision: st
     return _Apart(M, K, B, mask, precision)
 
 
-def state_gradients(
-    R: Tensor, K: int, B: int, mask: Tensor | None, precision: str = "float32"
-) -> "Products | _MaskedGradients":
+def state_gradients(R: Tensor, K: int, B: int, mask: Mask, precision: str = "float32"):
     """`into(out, layer, dz, carried)` writes ds (K, B, n) for the layers' matrices R (K or 1, L, g, n)."""
     if mask is None:
         return Products(R, K, B, precision=precision, scale=GRADIENT_SCALE)
     return _MaskedGradients(R, K, B, mask, precision)
 
 
-def state_weight_gradient(dz: Tensor, S: Tensor, mask: Tensor | None, precision: str = "float32") -> Tensor:
+def state_weight_gradient(dz: Tensor, S: Tensor, mask: Mask, precision: str = "float32") -> Tensor:
     """dR (K, L, g, n) of all rows at once: dz (K, L, T B, g), states S (K, L or 1, T, B, n)."""
     if mask is None:
         return weight_gradient(dz, S.flatten(2, 3), precision)

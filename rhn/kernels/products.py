@@ -29,23 +29,12 @@ def stages(buffer: Tensor) -> list[tuple[Tensor, ...]]:
 
 def input_product(x: Tensor, W: Tensor, b: Tensor, K: int, precision: str = "float32") -> Tensor:
     """x W' + b for all time steps in one product: x (K or 1, T, B, m), W (K or 1, g, m), b (K or 1, g) -> (K, T, B, g)."""
-    rows = x.flatten(1, 2)
-    if precision == "mixed":
-        rows, columns = mixed.half(rows).expand(K, -1, -1), mixed.half(W.transpose(1, 2)).expand(K, -1, -1)
-        product = mixed.multiply(b.new_empty(K, rows.shape[1], W.shape[1]), rows, columns, b.unsqueeze(1))
-    else:
-        product = _linear(rows, W, b.unsqueeze(1), K)
-    return product.unflatten(1, x.shape[1:3])
+    return _linear(x.flatten(1, 2), W, b.unsqueeze(1), K, precision).unflatten(1, x.shape[1:3])
 
 
 def input_gradient(dz: Tensor, W: Tensor, like: Tensor, precision: str = "float32") -> Tensor:
     """dz W for all time steps: dz (K, T B, g), W (K or 1, g, m) -> (K, T, B, m), T and B as in `like` (., T, B, m)."""
-    if precision == "mixed":
-        scaled, columns = mixed.half(dz, mixed.GRADIENT_SCALE), mixed.half(W).expand(len(dz), -1, -1)
-        out = dz.new_empty(*dz.shape[:2], W.shape[-1])
-        product = mixed.multiply(out, scaled, columns, scale=mixed.GRADIENT_SCALE)
-    else:
-        product = _linear(dz, W.transpose(1, 2), None, len(dz))
+    product = _linear(dz, W.transpose(1, 2), None, len(dz), precision, mixed.GRADIENT_SCALE)
     return product.unflatten(1, like.shape[1:3])
 
 
@@ -103,9 +92,12 @@ class Products:
         return out
 
 
-def _linear(rows: Tensor, M: Tensor, addend: Tensor | None, K: int) -> Tensor:
-    """rows M' + addend: rows (K or 1, N, k), M (K or 1, g, k), addend (K or 1, 1, g) -> (K, N, g)."""
+def _linear(rows: Tensor, M: Tensor, addend: Tensor | None, K: int, precision: str, scale: float = 1.0) -> Tensor:
+    """rows M' + addend: rows (K or 1, N, k), M (K or 1, g, k), addend (K or 1, 1, g) -> (K, N, g); scale as in `Products`."""
     N, (g, k) = rows.shape[1], M.shape[1:]
+    if precision == "mixed":
+        rows, columns = (t.expand(K, -1, -1) for t in (mixed.half(rows, scale), mixed.half(M.transpose(1, 2))))
+        return mixed.multiply(M.new_empty(K, N, g), rows, columns, addend, scale)
     if packed.pays(M, rows=N, inner=k, outer=g):
         weights = [packed.pack(m, N) for m in M]
         every = [(t.expand(K, *t.shape[1:]) if t is not None else [None] * K) for t in (rows, addend)]

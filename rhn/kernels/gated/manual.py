@@ -8,17 +8,12 @@ import torch
 from torch import Tensor
 
 from rhn.kernels.ensemble import Kernel, recurrence, stack_size
+from rhn.kernels.masked import Mask, masked
 from rhn.kernels.products import input_gradient, input_product, weight_gradient, workspace
 
 
 def lstm(
-    x: Tensor,
-    s0: Tensor,
-    W: Tensor,
-    R: Tensor,
-    b: Tensor,
-    state_mask: Tensor | None = None,
-    candidate_mask: Tensor | None = None,
+    x: Tensor, s0: Tensor, W: Tensor, R: Tensor, b: Tensor, state_mask: Mask = None, candidate_mask: Mask = None
 ) -> Tensor:
     """States cat(h, c) (T, B, 2n); same arguments and values as `lstm_reference`. Masks have no gradient."""
     return recurrence(LSTM, x, s0, W, R, b, state_mask, candidate_mask)
@@ -31,8 +26,8 @@ def gru(
     R: Tensor,
     b: Tensor,
     q: Tensor,
-    state_mask: Tensor | None = None,
-    candidate_mask: Tensor | None = None,
+    state_mask: Mask = None,
+    candidate_mask: Mask = None,
 ) -> Tensor:
     """States (T, B, n); same arguments and values as `gru_reference`. Masks have no gradient."""
     return recurrence(GRU, x, s0, W, R, b, q, state_mask, candidate_mask)
@@ -50,15 +45,15 @@ def lstm_forward(x, s0, W, R, b, state_mask, candidate_mask):
         v.unbind(1) for v in (S[..., :n], S[..., n:], A, A[..., : 2 * n], A[..., 2 * n : 3 * n], A[..., 3 * n :])
     )
     for t in range(T):
-        As[t].baddbmm_(_masked(H[t], m), Rt)
+        As[t].baddbmm_(masked(H[t], m), Rt)
         gates, g, o = IFs[t].sigmoid_(), Gs[t].tanh_(), Os[t].sigmoid_()
-        c = torch.mul(gates[..., n:], C[t], out=C[t + 1]).addcmul_(gates[..., :n], _masked(g, candidate_mask))
+        c = torch.mul(gates[..., n:], C[t], out=C[t + 1]).addcmul_(gates[..., :n], masked(g, candidate_mask))
         torch.mul(torch.tanh(c), o, out=H[t + 1])
     return S[:, 1:].clone(), S, A
 
 
 def lstm_backward(grad, needs, inputs, residuals):
-    """Gradients of (x, s0, W, R, b), each with a leading axis of K; None for the masks."""
+    """Gradients of (x, s0, W, R, b), each with a leading axis of K."""
     (x, _, W, R, _, state_mask, candidate_mask), (S, A) = inputs, residuals
     (K, T, B, _), n, m = A.shape, R.shape[-1], _only(state_mask)
     i, f, g, o = A.chunk(4, -1)
@@ -66,9 +61,9 @@ def lstm_backward(grad, needs, inputs, residuals):
     D = torch.empty_like(A)  # d c' / dz for the blocks i, f, g and d h' / dz for o
     Di, Df, Dg, Do = D.chunk(4, -1)
     candidate_mask = _each_step(candidate_mask)
-    torch.mul(_masked(g, candidate_mask), i * (1 - i), out=Di)
+    torch.mul(masked(g, candidate_mask), i * (1 - i), out=Di)
     torch.mul(S[:, :-1, :, n:], f * (1 - f), out=Df)
-    torch.mul(_masked(i, candidate_mask), 1 - g * g, out=Dg)
+    torch.mul(masked(i, candidate_mask), 1 - g * g, out=Dg)
     torch.mul(tanh_c, o * (1 - o), out=Do)
     through = (o * (1 - tanh_c * tanh_c)).unbind(1)  # d h' / d c'
     fs, grads, Ds = f.unbind(1), grad.unbind(1), D.unbind(1)
@@ -80,17 +75,15 @@ def lstm_backward(grad, needs, inputs, residuals):
         dc = (dc + grads[t][..., n:]).addcmul_(dh, through[t])
         Dcs[t].mul_(dc.unsqueeze(2))
         Dos[t].mul_(dh)
-        dh = _masked(torch.bmm(Ds[t], Rk), m)
+        dh = masked(torch.bmm(Ds[t], Rk), m)
         dc = dc * fs[t]
     rows = D.flatten(1, 2)
     return (
         input_gradient(rows, W, x) if needs[0] else None,
         torch.cat((dh, dc), -1),
         weight_gradient(rows, x.flatten(1, 2)),
-        weight_gradient(rows, _masked(S[:, :-1, :, :n], _each_step(m)).flatten(1, 2)),
+        weight_gradient(rows, masked(S[:, :-1, :, :n], _each_step(m)).flatten(1, 2)),
         rows.sum(1),
-        None,
-        None,
     )
 
 
@@ -106,24 +99,24 @@ def gru_forward(x, s0, W, R, b, q, state_mask, candidate_mask):
     R_gates, R_n = (M.transpose(1, 2).expand(K, -1, -1) for M in R.split((2 * n, n), 1))
     Hs, Vs, Gs, Ns = (v.unbind(1) for v in (S, V, A[..., : 2 * n], A[..., 2 * n :]))
     for t in range(T):
-        h = _masked(Hs[t], m)
+        h = masked(Hs[t], m)
         gates = Gs[t].baddbmm_(h, R_gates).sigmoid_()
         v = Vs[t].baddbmm_(h, R_n)
-        candidate = _masked(Ns[t].addcmul_(gates[..., :n], v).tanh_(), candidate_mask)
+        candidate = masked(Ns[t].addcmul_(gates[..., :n], v).tanh_(), candidate_mask)
         torch.lerp(candidate, Hs[t], gates[..., n:], out=Hs[t + 1])
     return S[:, 1:].clone(), S, A, V
 
 
 def gru_backward(grad, needs, inputs, residuals):
-    """Gradients of (x, s0, W, R, b, q), each with a leading axis of K; None for the masks."""
+    """Gradients of (x, s0, W, R, b, q), each with a leading axis of K."""
     (x, _, W, R, *_, state_mask, candidate_mask), (S, A, V) = inputs, residuals
     (K, T, B, _), n, m = A.shape, R.shape[-1], _only(state_mask)
     r, z, c = A.chunk(3, -1)
     D = torch.empty_like(A)  # d h' / dz for the blocks r, z, n, as the input product sees them
     Dr, Dz, Dn = D.chunk(3, -1)
     candidate_mask = _each_step(candidate_mask)
-    torch.mul(_masked(1 - z, candidate_mask), 1 - c * c, out=Dn)
-    torch.mul(S[:, :-1] - _masked(c, candidate_mask), z * (1 - z), out=Dz)
+    torch.mul(masked(1 - z, candidate_mask), 1 - c * c, out=Dn)
+    torch.mul(S[:, :-1] - masked(c, candidate_mask), z * (1 - z), out=Dz)
     torch.mul(Dn * V, r * (1 - r), out=Dr)
     inner = Dn * r  # d h' / d V_n
     E = torch.empty_like(D)  # as the recurrent product sees them
@@ -144,24 +137,18 @@ def gru_backward(grad, needs, inputs, residuals):
         input_gradient(rows, W, x) if needs[0] else None,
         dh,
         weight_gradient(rows, x.flatten(1, 2)),
-        weight_gradient(recurrent, _masked(S[:, :-1], _each_step(m)).flatten(1, 2)),
+        weight_gradient(recurrent, masked(S[:, :-1], _each_step(m)).flatten(1, 2)),
         rows.sum(1),
         recurrent[..., 2 * n :].sum(1),
-        None,
-        None,
     )
 
 
-def _masked(t: Tensor, mask: Tensor | None) -> Tensor:
-    return t if mask is None else t * mask
-
-
-def _only(state_mask: Tensor | None) -> Tensor | None:
+def _only(state_mask: Mask) -> Mask:
     """The one mask (K or 1, B, n) of a state mask (K or 1, 1, B, n)."""
     return None if state_mask is None else state_mask.squeeze(1)
 
 
-def _each_step(mask: Tensor | None) -> Tensor | None:
+def _each_step(mask: Mask) -> Mask:
     """A mask (K or 1, B, n) for states (K, T, B, n)."""
     return None if mask is None else mask.unsqueeze(1)
 

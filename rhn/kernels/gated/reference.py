@@ -16,30 +16,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.kernels.masked import masked_linear
+from rhn.kernels.masked import Mask, masked, masked_linear
 
 
-def lstm_step(
-    z: Tensor, c: Tensor, candidate_mask: Tensor | None = None
-) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
+def lstm_step(z: Tensor, c: Tensor, candidate_mask: Mask = None) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
     """(h', c', (i, f, g, o)), each (..., n), from the pre-activations z (..., 4n) and the cell state c (..., n)."""
     i, f, g, o = z.chunk(4, -1)
-    i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
-    if candidate_mask is not None:
-        g = g * candidate_mask
+    i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), masked(torch.tanh(g), candidate_mask), torch.sigmoid(o)
     c = f * c + i * g
     return o * torch.tanh(c), c, (i, f, g, o)
 
 
-def gru_step(
-    u: Tensor, v: Tensor, h: Tensor, candidate_mask: Tensor | None = None
-) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+def gru_step(u: Tensor, v: Tensor, h: Tensor, candidate_mask: Mask = None) -> tuple[Tensor, tuple[Tensor, ...]]:
     """(h', (r, z, n)), each (..., n), from u = W x + b (..., 3n), v = R h + (0, 0, q) (..., 3n) and the state h (..., n)."""
     (u_r, u_z, u_n), (v_r, v_z, v_n) = u.chunk(3, -1), v.chunk(3, -1)
     r, z = torch.sigmoid(u_r + v_r), torch.sigmoid(u_z + v_z)
-    n = torch.tanh(u_n + r * v_n)
-    if candidate_mask is not None:
-        n = n * candidate_mask
+    n = masked(torch.tanh(u_n + r * v_n), candidate_mask)
     return (1 - z) * n + z * h, (r, z, n)
 
 
@@ -49,13 +41,7 @@ def gru_recurrent_bias(q: Tensor) -> Tensor:
 
 
 def lstm_reference(
-    x: Tensor,
-    s0: Tensor,
-    W: Tensor,
-    R: Tensor,
-    b: Tensor,
-    state_mask: Tensor | None = None,
-    candidate_mask: Tensor | None = None,
+    x: Tensor, s0: Tensor, W: Tensor, R: Tensor, b: Tensor, state_mask: Mask = None, candidate_mask: Mask = None
 ) -> Tensor:
     """States cat(h, c) (T, B, 2n) from x (T, B, m) and s0 (B, 2n), with masks of h and g or none."""
     (h, c), states = s0.chunk(2, -1), []
@@ -72,8 +58,8 @@ def gru_reference(
     R: Tensor,
     b: Tensor,
     q: Tensor,
-    state_mask: Tensor | None = None,
-    candidate_mask: Tensor | None = None,
+    state_mask: Mask = None,
+    candidate_mask: Mask = None,
 ) -> Tensor:
     """States (T, B, n) from x (T, B, m) and s0 (B, n), with masks of h and n or none."""
     h, states = s0, []

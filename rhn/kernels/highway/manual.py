@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rhn.kernels.activations import ACTIVATIONS
 from rhn.kernels.ensemble import Kernel, recurrence, stack_size
-from rhn.kernels.masked import state_gradients, state_products, state_weight_gradient
+from rhn.kernels.masked import Mask, masked, state_gradients, state_products, state_weight_gradient
 from rhn.kernels.products import input_gradient, input_product, stages, weight_gradient, workspace
 
 BLOCK = 1 << 17  # states for which local derivatives are computed at once: their temporaries stay in the cache
@@ -29,8 +29,8 @@ def highway(
     W: Tensor,
     R: Tensor,
     b: Tensor,
-    state_mask: Tensor | None = None,
-    candidate_mask: Tensor | None = None,
+    state_mask: Mask = None,
+    candidate_mask: Mask = None,
     *,
     coupled: bool = True,
     activation: str = "tanh",
@@ -61,9 +61,7 @@ def highway_forward(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool
             s = Ss[layer][t]
             out = Ss[layer + 1][t] if layer + 1 < L else Ss[0][t + 1]
             recur.into(As[layer][t], layer, s, addends[layer][t])
-            h = activate(Hs[layer][t])
-            if candidate_mask is not None:
-                h = h * candidate_mask
+            h = masked(activate(Hs[layer][t]), candidate_mask)
             gate = Ts[layer][t].sigmoid_()  # both T and C where they are uncoupled
             if coupled:
                 torch.lerp(s, h, gate, out=out)
@@ -74,18 +72,13 @@ def highway_forward(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool
 
 
 def highway_backward(grad, needs, inputs, residuals, *, coupled: bool, activation: str, precision: str):
-    """Gradients of (x, s0, W, R, b), each with a leading axis of K; None for the masks."""
+    """Gradients of (x, s0, W, R, b), each with a leading axis of K."""
     (x, _, W, R, _, state_mask, candidate_mask), (S, A) = inputs, residuals
     (K, L, T, B, gn), n = A.shape, R.shape[-1]
     block = min(T, max(1, BLOCK // max(1, K * L * B * n)))
     D, C = torch.empty_like(A), workspace(A, K, L, block, B, n)
-    back, Ds, Dg, Cs, grads = (
-        state_gradients(R, K, B, state_mask, precision),
-        stages(D),
-        stages(D.unflatten(-1, (gn // n, n))),
-        stages(C),
-        grad.unbind(1),
-    )
+    back = state_gradients(R, K, B, state_mask, precision)
+    Ds, Dg, Cs, grads = stages(D), stages(D.unflatten(-1, (gn // n, n))), stages(C), grad.unbind(1)
     ds, start = grad.new_zeros(K, B, n), T
     for t in range(T - 1, -1, -1):
         ds = ds + grads[t]  # before C is refilled: the last stage left ds in it
@@ -105,8 +98,6 @@ def highway_backward(grad, needs, inputs, residuals, *, coupled: bool, activatio
         weight_gradient(dz[:, 0], x.flatten(1, 2), precision),
         state_weight_gradient(dz, S[:, :, :T], state_mask, precision),
         dz.sum(2),
-        None,
-        None,
     )
 
 

@@ -14,17 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rhn.kernels.activations import ACTIVATIONS
-from rhn.kernels.masked import masked_linear
+from rhn.kernels.masked import Mask, masked, masked_linear
 
 
 def highway_layer(
-    z: Tensor, s: Tensor, coupled: bool, candidate_mask: Tensor | None = None, activation: str = "tanh"
+    z: Tensor, s: Tensor, coupled: bool, candidate_mask: Mask = None, activation: str = "tanh"
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One layer from its pre-activations z (..., G n) and input state s (..., n): (s_l, h, t, c), each (..., n), h as masked."""
     n = s.shape[-1]
-    h, t = ACTIVATIONS[activation].function(z[..., :n]), torch.sigmoid(z[..., n : 2 * n])
-    if candidate_mask is not None:
-        h = h * candidate_mask
+    h, t = masked(ACTIVATIONS[activation].function(z[..., :n]), candidate_mask), torch.sigmoid(z[..., n : 2 * n])
     c = 1 - t if coupled else torch.sigmoid(z[..., 2 * n :])
     return h * t + s * c, h, t, c
 
@@ -35,8 +33,8 @@ def highway_reference(
     W: Tensor,
     R: Tensor,
     b: Tensor,
-    state_mask: Tensor | None = None,
-    candidate_mask: Tensor | None = None,
+    state_mask: Mask = None,
+    candidate_mask: Mask = None,
     *,
     coupled: bool = True,
     activation: str = "tanh",

@@ -36,7 +36,6 @@ def softmax_nll_backward(grad, needs, inputs, residuals, *, precision: str):
         input_gradient(dz, U, y, precision) if needs[0] else None,
         weight_gradient(dz, y.flatten(1, 2), precision),
         dz.sum(1),
-        None,
     )
 
 

@@ -53,7 +53,7 @@ def deep_transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str)
 
 
 def deep_transition_backward(grad, needs, inputs, residuals, *, nonlinearity: str):
-    """Gradients of (x, s0, W, R, b) and of S where there is one, each with a leading axis of K; None for the mask."""
+    """Gradients of (x, s0, W, R, b) and of S where there is one, each with a leading axis of K."""
     (x, _, W, R, _, S, state_mask), (Y,) = inputs, residuals
     K, L, (T, B), n = Y.shape[0], Y.shape[1], x.shape[1:3], R.shape[-1]
     first_skip = L - (0 if S is None else S.shape[1])
@@ -79,7 +79,6 @@ def deep_transition_backward(grad, needs, inputs, residuals, *, nonlinearity: st
         state_weight_gradient(dz, Y[:, :, :T], state_mask),
         dz.sum(2),
         None if S is None else state_weight_gradient(dz[:, first_skip:], Y[:, :1, :T], state_mask),
-        None,
     )
 
 
