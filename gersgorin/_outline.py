@@ -1,7 +1,7 @@
 """Outlines of sets that mirror at the real axis: {x + iy: |y| <= h(x)}, as our sets of a real matrix are.
 
-An upper curve is a complex vector of the points x + i h(x) from left to right, one for each connected component; its
-ends are where the component meets the real axis. Mirrored, it is a closed polygon. Units: the matrix's.
+An outline is a list of closed polygons, one for each connected component from left to right: complex vectors, the first
+point equal to the last. Units: the matrix's.
 """
 
 import math
@@ -10,11 +10,6 @@ from collections.abc import Callable
 import numpy as np
 
 BISECTIONS = 40  # halvings of an interval of the set's size: past float32, and 1e-12 of it in float64
-
-
-def mirrored(upper: np.ndarray) -> np.ndarray:
-    """The closed polygon (first point = last) of an upper curve and its mirror image, clockwise."""
-    return np.concatenate([upper, upper[::-1].conj(), upper[:1]])
 
 
 def polygon_area(polygons: list[np.ndarray]) -> float:
@@ -31,8 +26,8 @@ def binary_scale(size: float) -> float:
     return math.ldexp(1.0, math.frexp(size)[1] - 1)
 
 
-def discs_upper_curves(centers: np.ndarray, radii: np.ndarray, points: int) -> list[np.ndarray]:
-    """The upper curves of a union of discs with real centers, `points` on each exposed arc, in equal angles.
+def discs_outline(centers: np.ndarray, radii: np.ndarray, points: int) -> list[np.ndarray]:
+    """The outline of a union of discs with real centers, `points` on each exposed arc, in equal angles.
 
     max_i r_i^2 - (x - c_i)^2 = -x^2 + max_i (2 c_i x + r_i^2 - c_i^2): the exposed arcs are the upper envelope of n
     lines (a power diagram on the axis), found in one pass over the centers in ascending order.
@@ -41,7 +36,6 @@ def discs_upper_curves(centers: np.ndarray, radii: np.ndarray, points: int) -> l
     order = np.lexsort((radii, centers))
     envelope: list[tuple[float, float, float]] = []  # center, radius, and the x from which this disc is the highest
     for c, r in zip((centers[order] / scale).tolist(), (radii[order] / scale).tolist(), strict=True):
-        start = -np.inf
         while envelope:
             c0, r0, start0 = envelope[-1]
             # where the squared heights are equal; of equal centers the last has the largest radius and hides the others
@@ -49,6 +43,7 @@ def discs_upper_curves(centers: np.ndarray, radii: np.ndarray, points: int) -> l
             if start > start0:
                 break
             envelope.pop()
+        else:
             start = -np.inf
         envelope.append((c, r, start))
     ends = [start for _, _, start in envelope[1:]] + [np.inf]
@@ -61,13 +56,11 @@ def discs_upper_curves(centers: np.ndarray, radii: np.ndarray, points: int) -> l
                 curves.append([])
             curves[-1].append(scale * _arc(c, r, low, high, points))
         reached_end = low <= high and end - c <= r
-    return [np.concatenate(arcs) for arcs in curves]
+    return [_mirrored(np.concatenate(arcs)) for arcs in curves]
 
 
-def sampled_upper_curves(
-    inside: Callable[[np.ndarray], np.ndarray], centers: np.ndarray, points: int
-) -> list[np.ndarray]:
-    """The upper curves of a set within |z| < 2 that is known by its membership function alone, by bisection.
+def sampled_outline(inside: Callable[[np.ndarray], np.ndarray], centers: np.ndarray, points: int) -> list[np.ndarray]:
+    """The outline of a set within |z| < 2 that is known by its membership function alone, by bisection.
 
     Args:
         inside: complex (k,) -> bool (k,); above each x the set is an interval from the real axis, or empty.
@@ -87,8 +80,13 @@ def sampled_upper_curves(
         x = np.unique([start, *np.clip(middle - half * np.cos(np.linspace(0, np.pi, points)), start, stop), stop])
         height = _bisect(lambda y, x=x: inside(x + 1j * y), np.zeros_like(x), np.full_like(x, 2))
         height[[0, -1]] = 0
-        curves.append(x + 1j * height)
+        curves.append(_mirrored(x + 1j * height))
     return curves
+
+
+def _mirrored(upper: np.ndarray) -> np.ndarray:
+    """The polygon, clockwise, of points x + i h(x) from left to right and their mirror images."""
+    return np.concatenate([upper, upper[::-1].conj(), upper[:1]])
 
 
 def _arc(center: float, radius: float, low: float, high: float, points: int) -> np.ndarray:

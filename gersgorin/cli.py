@@ -1,6 +1,7 @@
 """`gersgorin-plot`: the spectrum and the discs of a recurrent cell running on a real chorale, or on a text."""
 
 import re
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from rhn.errors import InvalidInputError, RhnError
 from rhn.fields import check_seed
 from rhn.figures import SUFFIXES, save_figure
 from rhn.files import check_output, check_writable
-from rhn.options import Device, File
+from rhn.options import Device, File, given_flags
 from rhn.parsing import parse
 
 DESCRIPTION = """Spectrum and Geršgorin discs of a recurrent cell running on a real chorale, with what their products do.
@@ -24,7 +25,6 @@ examples:
   gersgorin-plot --cell my_package.cells:MyCell --hidden-size 32 --json
   gersgorin-plot --cell my_package.cells:MyCell --checkpoint runs/mine/best.safetensors"""
 
-DEFAULT_CHORALE = "bwv269"
 TEXT_STEPS = 100
 
 
@@ -47,7 +47,7 @@ class Options:
     """gaussian:STD, uniform:A or identity[:STD] (default uniform:0.04; irnn: identity)."""
     transform_bias: float | None = None
     """Start of an RHN's transform-gate bias (default -2)."""
-    chorale: str = DEFAULT_CHORALE
+    chorale: str = "bwv269"
     """A chorale by name (bwv66.6) or by its place in the split (test-0)."""
     text: File = None
     """With --checkpoint of a language model: a text file, from whose beginning it reads."""
@@ -93,7 +93,6 @@ def plot(options: Options) -> None:
     import torch
 
     from gersgorin.measure import measure_spectrum
-    from gersgorin.subject import title
 
     subjects = _subjects(options, compared)
     device, dtype = resolve_device(options.device), getattr(torch, options.dtype)
@@ -105,8 +104,7 @@ def plot(options: Options) -> None:
         records = []
         for subject in subjects:
             cell = subject.build(device, dtype)
-            name = title(cell, subject)
-            about |= {"name": subject.name, "title": name, "progress": report(f"spectra of {name}")}
+            about |= {"name": subject.name, "title": subject.title, "progress": report(f"spectra of {subject.title}")}
             try:
                 records.append(measure_spectrum(cell, subject.inputs(sequence), **about))
             except Exception as error:
@@ -114,19 +112,16 @@ def plot(options: Options) -> None:
                     raise
                 raise InvalidInputError(f"{subject.name} does not run: {type(error).__name__}: {error}") from error
         _draw(options, records, outputs, report)
-    _print(options, records, outputs.figure)
+    _print(options, records, outputs[0])
 
 
 def _check_options(options: Options) -> None:
-    if options.checkpoint:
-        given = [k for k in ("depth", "hidden_size", "init", "transform_bias") if getattr(options, k) is not None]
-        if given:
-            words = ", ".join("--" + k.replace("_", "-") for k in given)
-            raise InvalidInputError(f"{words} cannot be given with --checkpoint: the file says what the cell is")
-    if options.compare_init and not options.checkpoint:
-        raise InvalidInputError("--compare-init is for --checkpoint FILE: a new cell is its own initialisation")
-    if options.layer is not None and not options.checkpoint:
-        raise InvalidInputError("--layer is for --checkpoint FILE: a new cell is one alone")
+    for_new_cells = given_flags(options, ("depth", "hidden_size", "init", "transform_bias"))
+    if options.checkpoint and for_new_cells:
+        words = ", ".join(for_new_cells)
+        raise InvalidInputError(f"{words} cannot be given with --checkpoint: the file says what the cell is")
+    if not options.checkpoint and (given := given_flags(options, ("compare_init", "layer"))):
+        raise InvalidInputError(f"{given[0]} is for --checkpoint FILE, not for a new cell")
     _check_text(options)
     check_seed(options.seed)
     if options.steps is not None and options.steps < 1:
@@ -143,25 +138,14 @@ def _check_text(options: Options) -> None:
     if not reads and options.text is not None:
         what = f"{options.checkpoint} holds none" if options.checkpoint else "a new cell is none: add --checkpoint FILE"
         raise InvalidInputError(f"--text is for a language model, and {what}")
-    others = {"--chorale": options.chorale != DEFAULT_CHORALE, "--data": options.data, "--compare": options.compare}
-    for name, given in others.items():
-        if reads and given:
-            raise InvalidInputError(
-                f"{name} is for chorales, and {options.checkpoint} holds a language model: leave it out"
-            )
+    if reads and (given := given_flags(options, ("chorale", "data", "compare"))):
+        raise InvalidInputError(
+            f"{given[0]} is for chorales, and {options.checkpoint} holds a language model: leave it out"
+        )
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """The files a run writes, seen to be writable before any work."""
-
-    figure: Path
-    animation: Path | None
-    data: list[Path]
-    """One for each cell; none without --save-data."""
-
-
-def _outputs(options: Options, compared: list[str]) -> Outputs:
+def _outputs(options: Options, compared: list[str]) -> tuple[Path, Path | None, list[Path]]:
+    """The figure, the animation or None, and the numbers of each cell (or none): all seen to be writable before any work."""
     figure = options.output
     if figure is None:
         what = ["gersgorin", options.checkpoint.stem if options.checkpoint else options.cell or "rhn"]
@@ -170,18 +154,15 @@ def _outputs(options: Options, compared: list[str]) -> Outputs:
         what.append((options.text.stem if options.text else options.chorale).lower())
         figure = Path(re.sub(r"[^\w.-]+", "-", re.sub(r"\s", "", "-".join(what))) + ".png")
     check_output(figure, SUFFIXES)
-    animation, data = None, []
-    if options.animate:
-        from gersgorin.animation import animation_path
-
-        animation = animation_path(figure)
+    animation = figure.with_suffix(".mp4" if shutil.which("ffmpeg") else ".gif") if options.animate else None
+    data = []
     if options.save_data is not None:
         check_output(options.save_data, (".npz", ".json"))
         others = range(2, 2 + options.compare_init + len(compared))
         data = [options.save_data, *(options.save_data.with_stem(f"{options.save_data.stem}-{k}") for k in others)]
     for path in filter(None, (animation, *data)):
         check_writable(path)
-    return Outputs(figure, animation, data)
+    return figure, animation, data
 
 
 def _sequence(options: Options):
@@ -204,19 +185,12 @@ def _sequence(options: Options):
 
 
 def _subjects(options: Options, compared: list[str]) -> list:
-    from gersgorin.subject import checkpoint_cell, initial_cell, new_cell
+    from gersgorin.subject import checkpoint_cells, new_cell
 
-    new = {
-        "depth": 1 if options.depth is None else options.depth,
-        "hidden_size": 64 if options.hidden_size is None else options.hidden_size,
-        "seed": options.seed,
-        "transform_bias": options.transform_bias,
-        "init": options.init,
-    }
+    new = {name: getattr(options, name) for name in ("depth", "hidden_size", "seed", "transform_bias", "init")}
     if options.checkpoint:
-        which = {"layer": 1 if options.layer is None else options.layer, "own": options.cell}
-        first = [checkpoint_cell(options.checkpoint, "after training" if options.compare_init else "", **which)]
-        first += [initial_cell(options.checkpoint, options.seed, **which)] if options.compare_init else []
+        before = options.seed if options.compare_init else None
+        first = checkpoint_cells(options.checkpoint, options.layer, options.cell, before=before)
     else:
         first = [new_cell("rhn" if options.cell is None else options.cell, **new)]
     return first + [new_cell(name, compared=True, **new) for name in compared]
@@ -227,24 +201,25 @@ def _check_memory(subject, steps: int, itemsize: int, device: str) -> None:
     from gersgorin.measure import bytes_needed
     from rhn.engine.memory import free_memory, in_words
 
-    need, have = bytes_needed(steps, subject.state_size, subject.parameters, itemsize), free_memory(device)
+    parameters = sum(p.numel() for p in subject.cell.parameters())
+    need, have = bytes_needed(steps, subject.cell.state_size, parameters, itemsize), free_memory(device)
     if need > have:
         raise InvalidInputError(
-            f"a {subject.name} with a state of {subject.state_size} over {steps} steps needs about {in_words(need)} "
+            f"a {subject.name} with a state of {subject.cell.state_size} over {steps} steps needs about {in_words(need)} "
             f"of memory, {in_words(have)} are available: use a smaller --hidden-size or fewer --steps"
         )
 
 
-def _draw(options: Options, records, outputs: Outputs, report) -> None:
-    from gersgorin.animation import save_animation
-    from gersgorin.plots import draw_comparison, draw_run
+def _draw(options: Options, records, outputs, report) -> None:
+    from gersgorin.plots import draw_comparison, draw_run, save_animation
 
+    figure, animation, data = outputs
     shown = [*records[1::-1], *records[2:]] if options.compare_init else records  # before training, then after
-    save_figure(outputs.figure, lambda: draw_run(records[0]) if len(records) == 1 else draw_comparison(shown))
-    if outputs.animation:
-        save_animation(records[0], outputs.animation, progress=report("animation"))
-        print(f"animation: {outputs.animation}", file=sys.stderr)
-    for record, path in zip(records, outputs.data, strict=False):
+    save_figure(figure, lambda: draw_run(records[0]) if len(records) == 1 else draw_comparison(shown))
+    if animation:
+        save_animation(records[0], animation, progress=report("animation"))
+        print(f"animation: {animation}", file=sys.stderr)
+    for record, path in zip(records, data, strict=False):
         record.save(path)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin._outline import discs_upper_curves, mirrored, polygon_area
+from gersgorin._outline import discs_outline, polygon_area
 from gersgorin._validate import check_square
 from rhn.errors import InvalidInputError
 
@@ -85,8 +85,7 @@ class Discs:
         from scipy.sparse.csgraph import connected_components  # loads in half a second, and few need it
 
         centers, radii = self._of_one_matrix("components")
-        if tol is None:
-            tol = float(default_tolerance(self.norm, len(centers), self.norm.dtype))
+        tol = float(default_tolerance(self.norm, len(centers), self.norm.dtype)) if tol is None else tol
         touching = np.abs(centers[:, None] - centers) <= radii[:, None] + radii + 2 * tol
         count, label = connected_components(touching, directed=False)
         return tuple(tuple(np.flatnonzero(label == component).tolist()) for component in range(count))
@@ -109,7 +108,7 @@ class Discs:
         centers, radii = self._of_one_matrix("outline")
         if np.iscomplexobj(centers):
             raise InvalidInputError("outline: expected real centers, got complex ones: the curve would not mirror")
-        return [mirrored(curve) for curve in discs_upper_curves(centers, radii, points)]
+        return discs_outline(centers, radii, points)
 
     def area(self, points: int = 65) -> float:
         """The area of the union, as that of the polygons of `outline(points)`."""
@@ -118,9 +117,7 @@ class Discs:
     def _of_one_matrix(self, method: str) -> tuple[np.ndarray, np.ndarray]:
         if self.centers.dim() != 1:
             got = tuple(self.centers.shape[:-1])
-            raise InvalidInputError(
-                f"{method}: expected the discs of one matrix, got a batch {got}; pick one: discs[0]"
-            )
+            raise InvalidInputError(f"{method}: expected one matrix's discs, got a batch {got}; pick one: discs[0]")
         double = torch.promote_types(self.centers.dtype, torch.float64)
         return self.centers.detach().cpu().to(double).numpy(), self.radii.detach().cpu().double().numpy()
 

@@ -38,11 +38,10 @@ def jacobian_product(A: Tensor) -> tuple[Tensor, Tensor]:
     >>> float(P), round(float(log_scale / math.log(2)))  # 32^5000 = 2^25000
     (0.5, 25001)
     """
-    check_square(A, batch_dims=1)
-    P, exponent = _identity(A)
-    for P, exponent in _prefix_products(A):  # noqa: B007 - the last one is wanted
+    check_square(A, steps=0)
+    for product in _prefix_products(A):  # noqa: B007 - the last one is wanted
         pass
-    return P, exponent.to(A.real.dtype) * math.log(2)
+    return product
 
 
 def cumulative_log_norms(A: Tensor) -> Tensor:
@@ -53,11 +52,8 @@ def cumulative_log_norms(A: Tensor) -> Tensor:
     >>> cumulative_log_norms(torch.tensor([2.0, 0.5, 4.0]).reshape(3, 1, 1)).exp().round(decimals=4)
     tensor([2., 1., 4.])
     """
-    check_square(A, batch_dims=1)
-    log_norms = A.new_empty(A.shape[:-2], dtype=A.real.dtype)
-    for t, (P, exponent) in enumerate(_prefix_products(A)):
-        log_norms[t] = _log_norm(P) + exponent.to(log_norms.dtype) * math.log(2)
-    return log_norms
+    check_square(A, steps=0)
+    return torch.stack([_log_norm(*product) for product in _prefix_products(A)])[1:]
 
 
 def finite_time_exponent(A: Tensor) -> Tensor:
@@ -70,9 +66,8 @@ def finite_time_exponent(A: Tensor) -> Tensor:
     >>> finite_time_exponent(torch.stack([A, A.T])).exp().round(decimals=4)  # radius 0 each, yet it doubles each step
     tensor(2.)
     """
-    check_square(A, batch_dims=1, steps=1)
-    P, log_scale = jacobian_product(A)
-    return (_log_norm(P) + log_scale) / len(A)
+    check_square(A, steps=1)
+    return _log_norm(*jacobian_product(A)) / len(A)
 
 
 def lyapunov_exponents(A: Tensor) -> Tensor:
@@ -87,7 +82,7 @@ def lyapunov_exponents(A: Tensor) -> Tensor:
     >>> lyapunov_exponents(torch.diag(torch.tensor([0.5, 2.0])).expand(9, 2, 2)).exp()
     tensor([2.0000, 0.5000])
     """
-    check_square(A, batch_dims=1, steps=1)
+    check_square(A, steps=1)
     Q = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
     total = A.new_zeros(A.shape[1:-1], dtype=A.real.dtype)
     with one_thread():
@@ -109,20 +104,16 @@ def half_life(exponent: Tensor | float) -> Tensor:
     return torch.where(exponent == 0, torch.inf, -math.log(2) / exponent)
 
 
-def _identity(A: Tensor) -> tuple[Tensor, Tensor]:
-    """The empty product, scaled as the others are: I / 2 and the exponent 1."""
-    half = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device) / 2
-    return half.expand(A.shape[1:]), torch.ones(A.shape[1:-2], dtype=torch.int64, device=A.device)
-
-
 def _prefix_products(A: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """For each t, P (..., n, n) and integers e (...,) with A[t] ... A[0] = P 2^e; e = 0 where the product is zero."""
-    P, exponent = _identity(A)
+    """For t = 0..T, A[t-1] ... A[0] as `jacobian_product` returns it; the first one is the identity."""
+    P = (torch.eye(A.shape[-1], dtype=A.dtype, device=A.device) / 2).expand(A.shape[1:])
+    exponent = torch.ones(A.shape[1:-2], dtype=torch.int64, device=A.device)
+    yield P, exponent.to(A.real.dtype) * math.log(2)
     for step in A.detach():
         step, step_exponent = _scaled(step)
         P, product_exponent = _scaled(step @ P)
         exponent = torch.where((P == 0).all(-1).all(-1), 0, exponent + step_exponent + product_exponent)
-        yield P, exponent
+        yield P, exponent.to(A.real.dtype) * math.log(2)
 
 
 def _scaled(M: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,7 +124,7 @@ def _scaled(M: Tensor) -> tuple[Tensor, Tensor]:
     return M * torch.exp2(-exponent.to(largest.dtype))[..., None, None], exponent
 
 
-def _log_norm(P: Tensor) -> Tensor:
-    """log ||P||_2, (...,)."""
+def _log_norm(P: Tensor, log_scale: Tensor) -> Tensor:
+    """log ||P exp(log_scale)||_2, (...,)."""
     with one_thread():
-        return torch.linalg.matrix_norm(P, 2).log()
+        return torch.linalg.matrix_norm(P, 2).log() + log_scale

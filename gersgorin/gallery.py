@@ -16,16 +16,13 @@ from matplotlib.figure import Figure
 from gersgorin import statements
 from gersgorin.discs import gersgorin_discs
 from gersgorin.inclusion import INCLUSION_SETS
-from gersgorin.plots import draw_comparison, draw_run, plot_products, plot_spectrum
+from gersgorin.plots import CIRCLE, DASHED, draw_comparison, draw_run, plot_products, plot_spectrum
 from gersgorin.spectrum import eigenvalues, spectral_radius
 from rhn.command import run_command
 from rhn.errors import OutputError
 from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, save_figure
 from rhn.options import Arg
 from rhn.parsing import parse
-
-CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 181))
-DASHED = {"color": "black", "linestyle": (0, (4, 3)), "linewidth": 1}
 
 
 def draw_initialisations() -> Figure:
@@ -58,7 +55,7 @@ def draw_moving_spectra() -> Figure:
         T, N = record.eigenvalues.shape
         values, time = record.eigenvalues.ravel(), np.repeat(np.arange(T), N)
         dots = upper.scatter(values.real, values.imag, c=time, s=3, cmap="viridis", linewidths=0, rasterized=True)
-        upper.plot(CIRCLE.real, CIRCLE.imag, **DASHED)
+        upper.plot(CIRCLE.real, CIRCLE.imag, **DASHED, linewidth=1)
         upper.set(title=record.title, aspect="equal", xlabel="real part")
         bulk, radius = statements.mean_eigenvalue(record), record.spectral_radius
         lower.plot(radius, color=RED, label=f"spectral radius, range {np.ptp(radius):.3f}")
@@ -76,11 +73,10 @@ def draw_radii() -> Figure:
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     ax, sizes = figure.subplots(), [8, 16, 32, 64, 128, 256, 512]
     matrices = [statements.gaussian_matrix(n) for n in sizes]
-    ax.plot(
-        sizes, [gersgorin_discs(A).radii.mean() for A in matrices], "o-", color=BLUE, label="mean radius of the discs"
-    )
+    mean_radii = [gersgorin_discs(A).radii.mean() for A in matrices]
+    ax.plot(sizes, mean_radii, "o-", color=BLUE, label="mean radius of the discs")
     ax.plot(sizes, [spectral_radius(A) for A in matrices], "s--", color=RED, label="spectral radius")
-    ax.axhline(1, **DASHED)
+    ax.axhline(1, **DASHED, linewidth=1)
     ax.set(xscale="log", yscale="log", xlabel="units n", title="Gaussian weights of standard deviation 0.05")
     ax.set_xticks(sizes, [str(n) for n in sizes])
     ax.minorticks_off()

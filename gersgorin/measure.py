@@ -67,6 +67,8 @@ def measure_spectrum(
         bound = norm_bound(cell, state_bound=float(s.abs().max()))
     except InvalidInputError:
         bound = torch.tensor(torch.nan)
+    gates = [t.mean(-1) for t in cell.gates(x, s).t] if hasattr(cell, "gates") else []
+    gates = torch.stack(gates, 1) if gates else x.new_empty(T, 0)
     return SpectrumRecord(
         cell=name,
         depth=getattr(cell, "depth", 1),
@@ -81,11 +83,5 @@ def measure_spectrum(
         norm=norms,
         norm_bound=bound.cpu().numpy(),
         log_norm_product=cumulative_log_norms(jacobians).cpu().numpy(),
-        transform_gate=_mean_gates(cell, x, s).cpu().numpy(),
+        transform_gate=gates.cpu().numpy(),
     )
-
-
-def _mean_gates(cell: nn.Module, x: Tensor, s: Tensor) -> Tensor:
-    """(T, L): each layer's transform gate, averaged over units."""
-    gates = cell.gates(x, s).t if hasattr(cell, "gates") else ()
-    return torch.stack([t.mean(-1) for t in gates], 1) if len(gates) else x.new_empty(len(x), 0)

@@ -3,14 +3,21 @@
 Every `plot_*` draws into the axes it is given and returns them. Line styles and markers differ where colours do.
 """
 
+from pathlib import Path
+
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gersgorin._outline import discs_upper_curves, mirrored
+from gersgorin._outline import discs_outline
 from gersgorin.record import SpectrumRecord
-from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
+from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, STYLE
+from rhn.files import atomic_path
 
+CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 181))
+DASHED = {"color": "black", "linestyle": (0, (4, 3))}
+FRAMES_PER_SECOND = 6  # of an animation
 DISC_STYLES = {"row": {"color": BLUE, "linestyle": "-"}, "column": {"color": ORANGE, "linestyle": "--"}}
 
 
@@ -24,8 +31,7 @@ def plot_spectrum(record: SpectrumRecord, step: int, *, limit: float | None = No
     x, heights = np.linspace(-limit, limit, 1001), []
     for axis, sets in record.disc_sets.items():
         (centers, radii), style = (part[step] for part in sets), DISC_STYLES[axis]
-        for k, upper in enumerate(discs_upper_curves(centers, radii, 65)):
-            polygon = mirrored(upper)
+        for k, polygon in enumerate(discs_outline(centers, radii, 65)):
             label = f"union of the {axis} discs" if k == 0 else None
             ax.plot(polygon.real, polygon.imag, linewidth=1.2, label=label, **style)
         ax.plot(centers, np.zeros_like(centers), "|", color=style["color"], markersize=5, alpha=0.6)
@@ -33,9 +39,9 @@ def plot_spectrum(record: SpectrumRecord, step: int, *, limit: float | None = No
     height = np.min(heights, axis=0)
     color = style["color"] if len(heights) == 1 else GREY
     ax.fill_between(x, -height, height, color=color, alpha=0.10, linewidth=0)
-    values, circle = record.eigenvalues[step], np.exp(1j * np.linspace(0, 2 * np.pi, 181))
+    values = record.eigenvalues[step]
     ax.plot(values.real, values.imag, ".", color=RED, markersize=4, label="eigenvalues", zorder=4)
-    ax.plot(circle.real, circle.imag, linestyle=(0, (4, 3)), color="black", linewidth=1, label="unit circle", zorder=3)
+    ax.plot(CIRCLE.real, CIRCLE.imag, **DASHED, linewidth=1, label="unit circle", zorder=3)
     ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
     return ax
 
@@ -70,12 +76,15 @@ def plot_suggested(record: SpectrumRecord, ax: Axes | None = None) -> Axes:
     T = len(record.norm)
     t = np.arange(T + 1)
 
+    def held(values: np.ndarray) -> np.ndarray:  # at the T + 1 ends of the steps: each until the next
+        return np.append(values, values[-1:])
+
     def band(values: np.ndarray, color: str, alpha: float, label: str) -> None:
-        low, high = _held(values.min(1)), _held(values.max(1))
+        low, high = held(values.min(1)), held(values.max(1))
         ax.fill_between(t, low, high, step="post", color=color, alpha=alpha, linewidth=0, label=label)
 
     def curve(values: np.ndarray, **style) -> None:
-        ax.plot(t, _held(values), drawstyle="steps-post", **style)
+        ax.plot(t, held(values), drawstyle="steps-post", **style)
 
     for axis, (centers, radii) in record.disc_sets.items():
         band(centers + radii, DISC_STYLES[axis]["color"], 0.15, f"right edges of the {axis} discs")
@@ -83,14 +92,9 @@ def plot_suggested(record: SpectrumRecord, ax: Axes | None = None) -> Axes:
     curve(record.spectral_radius, color=RED, linewidth=1.4, label="spectral radius")
     if record.transform_gate.size:
         curve(record.transform_gate.mean(1), color=GREEN, linewidth=1.2, linestyle="-.", label="mean transform gate")
-    ax.axhline(1, color="black", linewidth=0.8, linestyle=(0, (4, 3)))
+    ax.axhline(1, **DASHED, linewidth=0.8)
     ax.set(xlim=(0, T), ylabel="value at one step")
     return ax
-
-
-def _held(values: np.ndarray) -> np.ndarray:
-    """Values (T,) at the T + 1 ends of their steps: each is held until the next."""
-    return np.append(values, values[-1:])
 
 
 def plot_products(record: SpectrumRecord, ax: Axes | None = None, *, exponent_axis: bool = True) -> Axes:
@@ -99,33 +103,17 @@ def plot_products(record: SpectrumRecord, ax: Axes | None = None, *, exponent_ax
     t, finite = np.arange(1, len(record.norm) + 1), np.isfinite(record.log_norm_product)
     decades = np.where(finite, record.log_norm_product, np.nan) / np.log(10)
     ax.plot(np.r_[0, t], np.r_[0, decades], color="black", linewidth=1.4, label="norm of dy[t]/dy[0]")
-    ax.axhline(0, color="black", linewidth=0.8, linestyle=(0, (4, 3)))
-    ax.set(
-        xlim=(0, len(t)),
-        xlabel=f"time step ({'quarter notes' if record.reads == 'chorale' else 'tokens'})",
-        ylabel=r"$\log_{10}\,\|\partial y_t/\partial y_0\|$",
-    )
+    ax.axhline(0, **DASHED, linewidth=0.8)
+    unit = "quarter notes" if record.reads == "chorale" else "tokens"
+    ax.set(xlim=(0, len(t)), xlabel=f"time step ({unit})", ylabel=r"$\log_{10}\,\|\partial y_t/\partial y_0\|$")
     if not finite.all():
-        ax.annotate(
-            "the product is zero from here",
-            (t[~finite][0], 0),
-            (0, 4),
-            textcoords="offset points",
-            fontsize=8,
-            color=GREY,
-        )
+        place = {"xy": (t[~finite][0], 0), "xytext": (0, 4), "textcoords": "offset points"}
+        ax.annotate("the product is zero from here", **place, fontsize=8, color=GREY)
     if exponent_axis and finite.any():
         twin = ax.twinx()
         exponent = np.where(finite, record.finite_time_exponent, np.nan)
-        twin.plot(
-            t,
-            exponent,
-            color=PURPLE,
-            linewidth=1.2,
-            linestyle="--",
-            marker="." if len(t) == 1 else None,
-            label="finite-time exponent",
-        )
+        dot = "." if len(t) == 1 else None
+        twin.plot(t, exponent, "--", color=PURPLE, linewidth=1.2, marker=dot, label="finite-time exponent")
         low, high = np.nanmin(np.r_[exponent, 0]), np.nanmax(np.r_[exponent, 0])
         margin = 0.06 * (high - low) or 1e-3
         twin.set(ylim=(low - margin, high + margin))
@@ -190,6 +178,32 @@ def draw_comparison(records: list[SpectrumRecord]) -> Figure:
         row[-1].legend(handles, labels, loc="center left", bbox_to_anchor=(1.02, 0.5))
     figure.suptitle(f"On {records[0].along}", fontsize=11)
     return figure
+
+
+@rc_context(STYLE)
+def save_animation(record: SpectrumRecord, path: Path, *, progress=lambda done, total: None) -> Path:
+    """Draw every step of the record into a .gif or .mp4; atomic. Raises OutputError where it cannot be written."""
+    from matplotlib.animation import FFMpegWriter, FuncAnimation, PillowWriter  # only few need them
+
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.25))
+    ax, (upper, lower) = left.subplots(), right.subplots(2, 1, sharex=True)
+    limit, T = spectrum_limit([record]), len(record.norm)
+    plot_suggested(record, upper)
+    plot_products(record, lower, exponent_axis=False)
+    now = [a.axvline(0, color="black", linewidth=1) for a in (upper, lower)]
+
+    def draw(step: int):
+        ax.clear()
+        plot_spectrum(record, step, limit=limit, ax=ax).set_title(f"{record.title}, {record.chorale}, step {step}")
+        for line in now:
+            line.set_xdata([step, step])
+
+    moving = FuncAnimation(figure, draw, frames=T)
+    writer = (FFMpegWriter if path.suffix == ".mp4" else PillowWriter)(fps=FRAMES_PER_SECOND)
+    with atomic_path(path) as temporary:
+        moving.save(str(temporary), writer=writer, dpi=90, progress_callback=progress)
+    return path
 
 
 def legend_right(ax: Axes) -> None:

@@ -11,8 +11,17 @@ import numpy as np
 
 from rhn.files import arrays_of, write_arrays, write_json
 
-ABOUT = ("cell", "depth", "hidden_size", "chorale", "title", "reads", "discs")
 DISC_WORDS = {"row": "row discs", "column": "column discs", "both": "row and column discs together"}
+MEASURES = {  # one number a step, and what a table calls it
+    "spectral_radius": "spectral radius",
+    "norm": "2-norm",
+    "eigenvalue_condition": "eigenvalue condition",
+    "reach": "reach of the discs",
+    "looseness": "looseness (reach/radius)",
+    "rightmost_disc": "rightmost disc edge",
+    "discs_inside_unit_circle": "discs inside unit circle",
+    "finite_time_exponent": "finite-time exponent",
+}
 ROUNDING_SHOWN = 1e-3  # of the unit circle's radius: what rounding must be able to move before the words speak of it
 
 
@@ -102,23 +111,9 @@ class SpectrumRecord:
 
     def steps(self) -> list[dict]:
         """One row of numbers a step, as `gersgorin-plot --json` prints them."""
-        names = (
-            "spectral_radius",
-            "norm",
-            "eigenvalue_condition",
-            "rightmost_disc",
-            "reach",
-            "looseness",
-            "discs_inside_unit_circle",
-            "log_norm_product",
-            "finite_time_exponent",
-        )
-        columns = {name: getattr(self, name).tolist() for name in names}
-        bound = float(self.norm_bound)
-        return [
-            {"step": t, "norm_bound": bound} | {name: column[t] for name, column in columns.items()}
-            for t in range(len(self.norm))
-        ]
+        names, bound = ("log_norm_product", *MEASURES), float(self.norm_bound)
+        rows = zip(*(getattr(self, name).tolist() for name in names), strict=True)
+        return [{"step": t, "norm_bound": bound} | dict(zip(names, row, strict=True)) for t, row in enumerate(rows)]
 
     def summary(self, figure: str | None = None) -> dict:
         """The JSON object of `gersgorin-plot --json`."""
@@ -130,17 +125,17 @@ class SpectrumRecord:
         path, values = Path(path), asdict(self)
         if path.suffix != ".json":
             return write_arrays(path, values)
-        pairs = np.stack((self.eigenvalues.real, self.eigenvalues.imag), -1)
-        arrays = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
-        write_json(path, arrays | {"eigenvalues": pairs.tolist(), "steps": self.steps()})
+        values["eigenvalues"] = np.stack((self.eigenvalues.real, self.eigenvalues.imag), -1)
+        values = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
+        write_json(path, values | {"steps": self.steps()})
         return path
 
     @classmethod
     def load(cls, path: str | Path) -> "SpectrumRecord":
         """Read what `save` wrote as .npz; raises DataError where the file is something else."""
         with arrays_of(path, "gersgorin-plot --save-data FILE.npz") as arrays:
-            values = {field.name: arrays[field.name] for field in fields(cls)}
-        return cls(**{k: v.item() if k in ABOUT else v for k, v in values.items()})
+            values = {f.name: arrays[f.name] if f.type is np.ndarray else arrays[f.name].item() for f in fields(cls)}
+        return cls(**values)
 
 
 def reading(record: SpectrumRecord) -> str:

@@ -63,9 +63,8 @@ def eigenvalue_conditions(A: Tensor, *, workers: int | None = None) -> tuple[Ten
     def solve(stack: Tensor) -> tuple[Tensor, Tensor]:
         values, right = torch.linalg.eig(stack)
         left, singular = torch.linalg.inv_ex(right)  # its rows are y* / (y* x) where the columns are x
-        conditions = (torch.linalg.vector_norm(left, dim=-1) * torch.linalg.vector_norm(right, dim=-2)).nan_to_num(
-            torch.inf, torch.inf
-        )
+        conditions = torch.linalg.vector_norm(left, dim=-1) * torch.linalg.vector_norm(right, dim=-2)
+        conditions = conditions.nan_to_num(torch.inf, torch.inf)
         return values, conditions.masked_fill(singular[:, None] != 0, torch.inf).clamp(min=1)
 
     values, conditions = _largest_first(*_by_chunks(solve, A, workers))
@@ -105,7 +104,8 @@ def _by_chunks(solve: Callable[[Tensor], Tensor | tuple[Tensor, ...]], A: Tensor
     if workers is not None and not (isinstance(workers, int) and workers >= 1):
         raise InvalidInputError(f"workers: expected a whole number of at least 1, got {workers}")
     stack = A.detach().cpu().reshape(A.shape[:-2].numel(), *A.shape[-2:])
-    n_workers = min(workers or _cores(), len(stack))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    n_workers = min(workers or cores, len(stack))
     with one_thread():
         if n_workers <= 1:
             parts = [solve(stack)]
@@ -115,11 +115,6 @@ def _by_chunks(solve: Callable[[Tensor], Tensor | tuple[Tensor, ...]], A: Tensor
                 parts = list(pool.map(solve, chunks))
     rows = zip(*(part if isinstance(part, tuple) else (part,) for part in parts), strict=True)
     return [torch.cat(row).reshape(A.shape[:-1]) for row in rows]
-
-
-def _cores() -> int:
-    """How many cores this process may run on; platforms without affinity count them all."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _largest_first(values: Tensor, *others: Tensor) -> list[Tensor]:

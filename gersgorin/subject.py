@@ -16,6 +16,7 @@ from rhn.cells import CELLS, is_known, resolve_cell
 from rhn.checkpoints import load_model
 from rhn.data.text import Vocabulary
 from rhn.data.text.vocabulary import split_words
+from rhn.engine.initial import initial_model
 from rhn.errors import DataError, InvalidInputError, RhnError
 from rhn.models import LanguageModel
 
@@ -30,27 +31,42 @@ class Subject:
     name: str
     """Its registry key, `package.module:factory`, or class name."""
     build: Callable[[str, torch.dtype], nn.Module]
-    """build(device, dtype) -> cell; on the "meta" device it takes no memory."""
-    state_size: int
-    parameters: int
-    label: str
+    """build(device, dtype) -> cell."""
+    cell: nn.Module
+    """The cell before it is built; a new one is on the "meta" device, where it takes no memory."""
+    label: str = ""
     """What sets it apart from others of its name."""
-    inputs: Callable[[Tensor], Tensor]
+    inputs: Callable[[Tensor], Tensor] = lambda sequence: sequence
     """What the built cell sees of a sequence: (T, m), in its dtype."""
+
+    def __post_init__(self):
+        if not hasattr(self.cell, "state_size"):
+            kind = type(self.cell).__name__
+            raise InvalidInputError(f"{self.name} builds a {kind} without state_size: see rhn.cells.Cell")
 
     @property
     def own(self) -> bool:
         """Whether the cell's code is the user's."""
         return ":" in self.name and not is_known(self.name)
 
+    @property
+    def title(self) -> str:
+        """What a figure calls the cell: "rhn, depth 5, 64 units", after its label where it has one."""
+        depth, size = getattr(self.cell, "depth", 1), getattr(self.cell, "hidden_size", None)
+        words = [self.name, *[f"depth {depth}"] * (depth > 1), *[f"{size} units"] * (size is not None)]
+        return ": ".join([*[self.label] * bool(self.label), ", ".join(words)])
 
-def new_cell(name: str, *, depth: int, hidden_size: int, seed: int, compared: bool = False, **options) -> Subject:
-    """A cell with fresh weights. Options of None are left to the cell.
+
+def new_cell(
+    name: str, *, depth: int | None, hidden_size: int | None, seed: int, compared: bool = False, **options
+) -> Subject:
+    """A cell with fresh weights, of depth 1 and 64 units where these are None. Other options of None are left to the cell.
 
     `compared` cells take what applies to them of options meant for another: depth 1 where they have none, and no transform bias.
     Raises InvalidInputError for an unknown name or sizes and options the cell does not have.
     """
     factory = resolve_cell(name)
+    depth, hidden_size = 1 if depth is None else depth, 64 if hidden_size is None else hidden_size
     options = {k: v for k, v in options.items() if v is not None}
     if compared and not getattr(factory, "deep", True):
         depth = 1
@@ -64,27 +80,25 @@ def new_cell(name: str, *, depth: int, hidden_size: int, seed: int, compared: bo
         return factory(KEYS, hidden_size, depth, generator=generator, device=device, dtype=dtype, **options)
 
     try:
-        return _subject(name, build, build("meta", torch.float64))
+        return Subject(name, build, build("meta", torch.float64))
     except RhnError:
         raise
     except Exception as error:  # whatever a user's cell raises; torch's own for sizes beyond any storage
         raise InvalidInputError(f"cannot build {name} with {hidden_size} units, depth {depth}: {error}") from error
 
 
-def checkpoint_cell(path: Path, label: str = "", layer: int = 1, own: str | None = None) -> Subject:
-    """A recurrent cell of a checkpoint, counted from 1 where several are stacked; `own` names a cell of the user's.
+def checkpoint_cells(path: Path, layer: int | None, own: str | None, *, before: int | None = None) -> list[Subject]:
+    """A recurrent cell of a checkpoint, counted from 1 where several are stacked (None: the first); `own` names the user's.
 
-    Raises CheckpointError, or InvalidInputError where there is no such cell, or the network reads neither chorales nor tokens.
+    With `before`, it stands before its training too: with its own first weights, or where the file does not tell them with
+    those drawn from this seed. Raises CheckpointError, or InvalidInputError where there is no such cell, or the network reads
+    neither chorales nor tokens.
     """
-    return _cell_of(load_model(path, own), path, label, layer, own)
-
-
-def initial_cell(path: Path, seed: int, layer: int = 1, own: str | None = None) -> Subject:
-    """The cell of a checkpoint as it was before its training; raises as `checkpoint_cell`."""
-    from rhn.engine.initial import initial_model
-
-    model, known = initial_model(path, seed, own)
-    return _cell_of(model, path, "before training" if known else f"fresh weights (seed {seed})", layer, own)
+    models = {"" if before is None else "after training": load_model(path, own)}
+    if before is not None:
+        model, known = initial_model(path, before, own)
+        models["before training" if known else f"fresh weights (seed {before})"] = model
+    return [_cell_of(model, path, label, 1 if layer is None else layer, own) for label, model in models.items()]
 
 
 def first_tokens(path: Path, vocabulary: Vocabulary, count: int) -> np.ndarray:
@@ -123,7 +137,7 @@ def _cell_of(model: nn.Module, path: Path, label: str, layer: int, own: str | No
         return cell
 
     label = ", ".join(filter(None, (label, which)))
-    return _subject(name, build, cell, label, lambda sequence: _seen_by(cell, model, sequence))
+    return Subject(name, build, cell, label, lambda sequence: _seen_by(cell, model, sequence))
 
 
 @torch.no_grad()
@@ -136,19 +150,3 @@ def _seen_by(cell: nn.Module, model: nn.Module, sequence: Tensor) -> Tensor:
     finally:
         hook.remove()
     return seen[0].squeeze(1)
-
-
-def title(cell: nn.Module, subject: Subject) -> str:
-    """What a figure calls a cell: "rhn, depth 5, 64 units", after its label where it has one."""
-    depth, size = getattr(cell, "depth", 1), getattr(cell, "hidden_size", None)
-    words = [subject.name, *[f"depth {depth}"] * (depth > 1), *[f"{size} units"] * (size is not None)]
-    return ": ".join([*[subject.label] * bool(subject.label), ", ".join(words)])
-
-
-def _subject(name: str, build: Callable, cell: nn.Module, label: str = "", inputs: Callable | None = None) -> Subject:
-    if not hasattr(cell, "state_size"):
-        raise InvalidInputError(
-            f"{name} builds a {type(cell).__name__} without state_size: see rhn.cells.Cell for what a cell has"
-        )
-    parameters = sum(p.numel() for p in cell.parameters())
-    return Subject(name, build, cell.state_size, parameters, label, inputs or (lambda sequence: sequence))

@@ -3,48 +3,24 @@
 import math
 
 from gersgorin.plots import shown_steps
-from gersgorin.record import DISC_WORDS, SpectrumRecord
+from gersgorin.record import DISC_WORDS, MEASURES, SpectrumRecord
 
 
 def summary_table(record: SpectrumRecord) -> str:
     """A few steps of the run and the mean over all of them, quantity by quantity, in plain text."""
-    steps = shown_steps(len(record.norm))
-    rows = [
-        ("spectral radius", record.spectral_radius),
-        ("2-norm", record.norm),
-        ("eigenvalue condition", record.eigenvalue_condition),
-        ("reach of the discs", record.reach),
-        ("looseness (reach/radius)", record.looseness),
-        ("rightmost disc edge", record.rightmost_disc),
-        ("discs inside unit circle", record.discs_inside_unit_circle),
-        ("finite-time exponent", record.finite_time_exponent),
-    ]
-    length = f"{len(record.norm)} step{'s' * (len(record.norm) > 1)}"
-    lines = [f"{record.title}, {record.along}, {length}, {DISC_WORDS[record.discs]}"]
+    T, steps = len(record.norm), shown_steps(len(record.norm))
+    lines = [f"{record.title}, {record.along}, {T} step{'s' * (T > 1)}, {DISC_WORDS[record.discs]}"]
     lines.append(f"{'':<26}" + "".join(f"{f'step {t}':>11}" for t in steps) + f"{'mean':>11}")
-    for name, values in rows:
-        mean = "" if name.startswith("finite") else f"{number(float(values.mean())):>11}"
-        lines.append(f"{name:<26}" + "".join(f"{number(float(values[t])):>11}" for t in steps) + mean)
-    bound = float(record.norm_bound)
-    of_what = (
-        "the cell has no norm_bound" if math.isnan(bound) else "for any input and any state within this run's range"
-    )
-    lines.append(f"{'bound on the 2-norm':<26}{'none' if math.isnan(bound) else number(bound):>11}  {of_what}")
-    lines.append(
-        f"{half_life_name(record):<26}{number(abs(record.half_life)):>11}  steps, by the exponent at the last step"
-    )
+    for name, label in MEASURES.items():
+        values = getattr(record, name)
+        mean = "" if name == "finite_time_exponent" else f"{values.mean():>11.4g}"
+        lines.append(f"{label:<26}" + "".join(f"{values[t]:>11.4g}" for t in steps) + mean)
+    bound, about = float(record.norm_bound), "for any input and any state within this run's range"
+    if math.isnan(bound):
+        bound, about = "none", "the cell has no norm_bound"
+    else:
+        bound = f"{bound:.4g}"
+    lines.append(f"{'bound on the 2-norm':<26}{bound:>11}  {about}")
+    life = "gradient's half-life" if record.half_life >= 0 else "gradient's doubling time"
+    lines.append(f"{life:<26}{abs(record.half_life):>11.4g}  steps, by the exponent at the last step")
     return "\n".join(lines)
-
-
-def half_life_name(record: SpectrumRecord) -> str:
-    """A shrinking gradient has a half-life, a growing one a doubling time."""
-    return "gradient's half-life" if record.half_life >= 0 else "gradient's doubling time"
-
-
-def number(value: float) -> str:
-    """Four significant digits.
-
-    >>> number(0.123456), number(float("inf"))
-    ('0.1235', 'inf')
-    """
-    return f"{value:.4g}"

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin._outline import binary_scale, mirrored, polygon_area, sampled_upper_curves
+from gersgorin._outline import binary_scale, polygon_area, sampled_outline
 from gersgorin._validate import check_square
 from gersgorin.discs import points_and_tolerance
 from rhn.errors import InvalidInputError
@@ -75,7 +75,7 @@ class InclusionSet(ABC):
             return self._contains(torch.as_tensor(scale * z, device=self.A.device), strict).cpu().numpy()
 
         centers = self.centers.cpu().double().numpy() / scale
-        return [scale * mirrored(curve) for curve in sampled_upper_curves(inside, centers, points)]
+        return [scale * polygon for polygon in sampled_outline(inside, centers, points)]
 
     def area(self, points: int = 65) -> float:
         """The area of the set, as that of the polygons of `outline(points)`."""

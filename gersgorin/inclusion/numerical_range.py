@@ -53,9 +53,8 @@ class NumericalRange(InclusionSet):
         """The polygon of 2 (points - 1) support lines, for real and complex matrices: corners, the first one twice."""
         self._check_outline(points)
         angles = 2 * (points - 1)
-        support = (
-            (self if angles == len(self.angles) else NumericalRange(self.A, angles)).support.cpu().double().numpy()
-        )
+        around = self if angles == len(self.angles) else NumericalRange(self.A, angles)
+        support = around.support.cpu().double().numpy()
         step = 2 * np.pi / angles
         sideways = (np.roll(support, -1) - support * np.cos(step)) / np.sin(step)
         corners = (support + 1j * sideways) * np.exp(1j * step * np.arange(angles))

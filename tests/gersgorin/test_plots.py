@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from gersgorin.animation import save_animation
 from gersgorin.measure import measure_spectrum
 from gersgorin.plots import (
     draw_comparison,
@@ -14,6 +13,7 @@ from gersgorin.plots import (
     plot_products,
     plot_spectrum,
     plot_suggested,
+    save_animation,
     shown_steps,
     spectrum_limit,
 )
