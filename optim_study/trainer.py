@@ -162,14 +162,13 @@ class TorchTrainer:
 
 def start_training(config: StudyConfig, settings: Mapping[int, Settings], saved, corpus, device: str = "cpu"):
     """The `rhn.chorales.loop.Training` of these trials."""
-    from rhn.chorales.loop import Plan, Training
+    from rhn.chorales.loop import Training
 
-    shared = ("arch", "depth", "seed", "epochs", "patience", "objective", "batch_size", "momentum")
     return Training(
         build_models(config, settings),
         {number: s.learning_rate for number, s in settings.items()},
         corpus,
-        Plan(**{name: getattr(config, name) for name in shared}),
+        config,
         device=device,
         saved=saved,
     )

@@ -10,8 +10,8 @@ training loss is the loss of the weights that are kept, and `rhn evaluate` finds
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from rhn.chorales.batches import Minibatch, evaluation_batches, training_batches
 from rhn.chorales.losses import mean_loss, mean_nll
 from rhn.data import Corpus
-from rhn.engine.curves import Objective, best_epoch, diverged, has_ended
+from rhn.engine.curves import best_epoch, diverged, has_ended
 from rhn.engine.graphs import replayed
 from rhn.engine.memory import part_size
 from rhn.engine.numerics import exact
@@ -31,25 +31,6 @@ from rhn.engine.state import TrialState
 from rhn.errors import InvalidInputError
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What the trials of a training share."""
-
-    arch: str
-    """Name of the network; with the depth and the seed it decides the order of the batches."""
-    depth: int
-    seed: int = 0
-    epochs: int = 1000
-    """At most so many."""
-    patience: int = 100
-    """Epochs without a better loss after which a trial stops."""
-    objective: Objective = "train"
-    """Whose loss decides which weights are best."""
-    batch_size: int = 32
-    """Sequences."""
-    momentum: float = 0.9
-
-
 class Training:
     """K trials, all at the same epoch.
 
@@ -57,7 +38,7 @@ class Training:
         models: by trial number, alike but for the values of their parameters, which are the first weights where nothing is saved.
         learning_rates: by trial number.
         corpus: its training and validation pieces.
-        plan: what the trials share.
+        config: what the trials share, a `ChoraleConfig` or whatever has its epochs, patience, objective, batch_size, momentum and seed.
         device: where it happens.
         saved: a state for each trial, all at one epoch; None to begin.
 
@@ -71,16 +52,16 @@ class Training:
         models: Mapping[int, nn.Module],
         learning_rates: Mapping[int, float],
         corpus: Corpus,
-        plan: Plan,
+        config: Any,
         *,
         device: torch.device | str = "cpu",
         saved: Mapping[int, TrialState] | None = None,
     ):
-        self.plan, self.device = plan, torch.device(device)
+        self._config, self.device = config, torch.device(device)
         self._models, self._left = dict(models), {}
         slots = Slots.start(models, learning_rates, self.device)
         where = {"device": self.device, "dtype": slots.stack.dtype}
-        self._batches = training_batches(corpus.train, plan.batch_size, **where)
+        self._batches = training_batches(corpus.train, config.batch_size, **where)
         self._splits = [evaluation_batches(pieces, **where) for pieces in (corpus.train, corpus.valid)]
         positions = max(batch.mask.numel() for batch in self._batches)
         self._part_size = part_size(next(iter(models.values())), positions, self.device)
@@ -100,17 +81,16 @@ class Training:
 
     def live(self) -> list[int]:
         """The trials still training."""
-        p = self.plan
-        return [
-            n for n, c in self._curves.items() if not has_ended(c, p.objective, epochs=p.epochs, patience=p.patience)
-        ]
+        config = self._config
+        ends = {"epochs": config.epochs, "patience": config.patience}
+        return [n for n, curve in self._curves.items() if not has_ended(curve, config.objective, **ends)]
 
     def run_epoch(self) -> None:
         """One epoch for every live trial, of which there must be one; those that have ended leave first."""
-        live, plan = self.live(), self.plan
+        live, model = self.live(), next(iter(self._models.values()))
         self._let_leave(live)
         with exact():
-            for i in batch_order(plan.seed, plan.arch, plan.depth, self.epoch + 1, len(self._batches)):
+            for i in batch_order(self._config.seed, model.cell, model.depth, self.epoch + 1, len(self._batches)):
                 self._step(i)
         self._measure(live)
 
@@ -135,7 +115,7 @@ class Training:
         size = self._part_size or len(slots)
         parts = [slots[start : start + size] for start in range(0, len(slots), size)]
         changes = [*slots.stack.weights.values(), *slots.velocity.values()]
-        self._step = replayed(partial(_step, parts, self._batches, self.plan.momentum), self.device, changes)
+        self._step = replayed(partial(_step, parts, self._batches, self._config.momentum), self.device, changes)
         self._losses = replayed(partial(_losses, parts, self._splits), self.device)
 
     def _measure(self, live: list[int]) -> None:
@@ -149,7 +129,7 @@ class Training:
             if number not in live or self._slots.numbers.index(number) != place:
                 continue
             curve = self._curves[number] = np.vstack([self._curves[number], row])
-            if not diverged(curve) and best_epoch(curve, self.plan.objective) == len(curve) - 1:
+            if not diverged(curve) and best_epoch(curve, self._config.objective) == len(curve) - 1:
                 improved.append(place)
         self._slots.keep_best(improved)
 

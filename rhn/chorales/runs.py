@@ -16,7 +16,7 @@ from rhn.checkpoints import save_checkpoint
 from rhn.chorales.build import build_model
 from rhn.chorales.config import ChoraleConfig
 from rhn.chorales.evaluation import evaluate
-from rhn.chorales.loop import Plan, Training
+from rhn.chorales.loop import Training
 from rhn.data import Corpus
 from rhn.engine.curves import diverged, kept
 from rhn.engine.driver import drive
@@ -70,12 +70,9 @@ class _Run:
         self._model = build_model(config)
 
     def begin(self, saved: Mapping[str, np.ndarray] | None) -> None:
-        config = self._config
         state = None if saved is None else {0: TrialState(saved["curve"], saved)}
-        shared = ("depth", "seed", "epochs", "patience", "objective", "batch_size", "momentum")
-        plan = Plan(arch=config.cell, **{name: getattr(config, name) for name in shared})
-        models, rates = {0: self._model}, {0: config.learning_rate}
-        self.training = Training(models, rates, self._corpus, plan, device=self._device, saved=state)
+        models, rates = {0: self._model}, {0: self._config.learning_rate}
+        self.training = Training(models, rates, self._corpus, self._config, device=self._device, saved=state)
 
     @property
     def epochs(self) -> int:

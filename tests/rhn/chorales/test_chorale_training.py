@@ -1,6 +1,7 @@
 """One training is the same bits in any company, cut and resumed; and it is plain SGD on the chorales."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from safetensors.numpy import load, save
 
 from rhn.cells import CELLS
 from rhn.chorales.batches import evaluation_batches, predicted_frames, training_batches
+from rhn.chorales.config import ChoraleConfig
 from rhn.chorales.evaluation import evaluate
-from rhn.chorales.loop import Plan, Training
+from rhn.chorales.loop import Training
 from rhn.engine.memory import weight_bytes
 from rhn.engine.seeds import batch_order, weights_generator
 from rhn.engine.slots import places_to_keep
@@ -20,6 +22,10 @@ from rhn.engine.state import TrialState
 from rhn.errors import DataError, InvalidInputError
 from rhn.models import PolyphonicModel
 from tests.rhn.pieces import shortest_chorales
+
+CONFIG = ChoraleConfig(
+    cell="rhn", depth=2, hidden_size=6, learning_rate=1, init_std=1, transform_bias=None, epochs=3, objective="train"
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +42,11 @@ def model(number=0, cell="rhn", *, depth=2, hidden_size=6, dtype=torch.float32, 
     return made
 
 
-def start(numbers, corpus, cell="rhn", *, rates=None, saved=None, dtype=torch.float32, depth=2, hidden_size=6, **plan):
+def start(numbers, corpus, cell="rhn", *, rates=None, saved=None, dtype=torch.float32, hidden_size=6, **plan):
     """The trials of these numbers; the learning rate is 1 where nothing else is said."""
-    models = {n: model(n, cell, depth=depth, hidden_size=hidden_size, dtype=dtype) for n in numbers}
+    models = {n: model(n, cell, hidden_size=hidden_size, dtype=dtype) for n in numbers}
     rates = dict.fromkeys(numbers, 1.0) if rates is None else {n: rates[n] for n in numbers}
-    return Training(models, rates, corpus, Plan(arch=cell, depth=depth, **{"epochs": 3} | plan), saved=saved)
+    return Training(models, rates, corpus, replace(CONFIG, **plan), saved=saved)
 
 
 def run(training, until=None):
@@ -169,7 +175,7 @@ def test_a_loss_that_is_not_finite_before_training_is_refused(corpus):
     with torch.no_grad():
         m.output.bias.fill_(1e38)
     with pytest.raises(InvalidInputError, match="trial 5 is not finite before training"):
-        Training({5: m}, {5: 1.0}, corpus, Plan(arch="rhn", depth=2))
+        Training({5: m}, {5: 1.0}, corpus, CONFIG)
 
 
 # ---- it is plain SGD -----------------------------------------------------------------------------
@@ -182,7 +188,7 @@ def test_it_is_torch_s_sgd_on_the_mean_loss_of_a_frame(cell, corpus):
     optimizer = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9)
     pieces = sorted(corpus.train, key=len, reverse=True)
     groups = [pieces[:32], pieces[32:]]
-    for i in batch_order(0, cell, 2, 1, 2) + batch_order(0, cell, 2, 2, 2):
+    for i in batch_order(0, cell, plain.depth, 1, 2) + batch_order(0, cell, plain.depth, 2, 2):
         optimizer.zero_grad()
         plain_nll(plain, groups[i]).backward()
         optimizer.step()
@@ -261,20 +267,19 @@ def test_on_a_gpu_the_stack_halves():
 @pytest.mark.parametrize("cell", ["rhn", "dts-rnn"])
 def test_a_gpu_trains_as_the_cpu_does(cell, corpus):
     models = {n: model(n, cell) for n in range(5)}
-    rates, plan = dict.fromkeys(models, 0.1), Plan(arch=cell, depth=2, epochs=3)
-    cpu, gpu = (run(Training(models, rates, corpus, plan, device=device)) for device in ("cpu", "cuda"))
+    rates = dict.fromkeys(models, 0.1)
+    cpu, gpu = (run(Training(models, rates, corpus, CONFIG, device=device)) for device in ("cpu", "cuda"))
     for n in models:
         np.testing.assert_allclose(gpu.curve(n), cpu.curve(n), rtol=1e-4)
 
 
 @pytest.mark.gpu
 def test_a_gpu_training_resumes_to_the_same_bits(corpus):
-    models, rates = {n: model(n) for n in RATES}, RATES
-    plan = Plan(arch="rhn", depth=2, epochs=8, patience=2)
-    whole = run(Training(models, rates, corpus, plan, device="cuda"))
-    first = run(Training(models, rates, corpus, plan, device="cuda"), until=5)
+    models, config = {n: model(n) for n in RATES}, replace(CONFIG, epochs=8, patience=2)
+    whole = run(Training(models, RATES, corpus, config, device="cuda"))
+    first = run(Training(models, RATES, corpus, config, device="cuda"), until=5)
     live = first.live()
     saved = {n: first.state(n) for n in live}
-    again = run(Training({n: models[n] for n in live}, rates, corpus, plan, device="cuda", saved=saved))
+    again = run(Training({n: models[n] for n in live}, RATES, corpus, config, device="cuda", saved=saved))
     for n in live:
         np.testing.assert_array_equal(again.curve(n), whole.curve(n))

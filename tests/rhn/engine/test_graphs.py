@@ -11,7 +11,7 @@ from cases import randomize
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from rhn.chorales.loop import Plan, Training
+from rhn.chorales.loop import Training
 from rhn.data.corpus import Corpus, Piece
 from rhn.data.text import Tokens
 from rhn.engine import graphs
@@ -21,6 +21,7 @@ from rhn.language import evaluation
 from rhn.language.evaluation import stack_nll
 from rhn.language.loop import Training as LanguageTraining
 from rhn.models import LanguageModel, PolyphonicModel
+from rhn.presets.chorales import jsb_depth
 from tests.rhn.texts import SMALL, small_corpus
 
 CUDA = torch.device("cuda")
@@ -160,8 +161,8 @@ def chorale_training(device="cpu", hidden_size=4, trials=2):
     rng = np.random.default_rng(0)
     pieces = [Piece(rng.random((20, 88)) < 0.05, name=f"p{i}", split="train", index=i) for i in range(8)]
     models = {n: PolyphonicModel("rhn", hidden_size=hidden_size, depth=2) for n in range(trials)}
-    corpus, plan = Corpus(pieces, pieces[:2], pieces[:2], "noise"), Plan(arch="rhn", depth=2, epochs=2)
-    training = Training(models, dict.fromkeys(models, 0.1), corpus, plan, device=device)
+    corpus, config = Corpus(pieces, pieces[:2], pieces[:2], "noise"), jsb_depth(2)
+    training = Training(models, dict.fromkeys(models, 0.1), corpus, config, device=device)
     training.run_epoch()
     return training, training._slots.stack.weights["output.weight"]
 
