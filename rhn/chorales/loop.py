@@ -25,7 +25,6 @@ from rhn.engine.graphs import replayed
 from rhn.engine.memory import part_size
 from rhn.engine.numerics import exact
 from rhn.engine.seeds import batch_order
-from rhn.engine.sgd import sgd_
 from rhn.engine.slots import Slots, places_to_keep
 from rhn.engine.state import TrialState
 from rhn.errors import InvalidInputError
@@ -152,11 +151,13 @@ class Training:
 
 
 def _step(parts: Sequence[Slots], batches: Sequence[Minibatch], momentum: float, i: int) -> None:
-    """A step of every trial on batch i."""
+    """A step of every trial on batch i, v <- momentum v + g and w <- w - learning_rate v, as in torch.optim.SGD."""
     batch = batches[i]
     for part in parts:
         gradients = part.stack.gradients(mean_loss, batch.frames, batch.mask, batch.count)
-        sgd_(part.stack.weights, part.velocity, gradients, part.learning_rate, momentum)
+        for name, w in part.stack.weights.items():
+            v = part.velocity[name].mul_(momentum).add_(gradients[name])
+            w.sub_(v * part.learning_rate.view(-1, *[1] * (w.dim() - 1)))
 
 
 def _losses(parts: Sequence[Slots], splits: Sequence[Sequence[Minibatch]], split: int) -> Tensor:

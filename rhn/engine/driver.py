@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rhn.engine.folder import held, metrics_file, require_own_folder, require_same_training
+from rhn.engine.folder import add_line, held, require_own_folder, require_same_training, write_lines
 from rhn.engine.numerics import exact
 from rhn.engine.state import read_state, write_state
 from rhn.errors import DataError, DivergedError, InvalidInputError, RhnError
@@ -60,7 +60,7 @@ class Run(Protocol):
         """Train one unit; whether that ended an epoch. Raises DivergedError where nothing is left that could be trained on."""
 
     def lines(self, seed: int) -> list[dict]:
-        """The lines of a seed's metrics.jsonl so far; what is not finite becomes null there."""
+        """The lines of a seed's metrics.jsonl so far, with their "epoch"; what is not finite becomes null there."""
 
     def keep(self, ended: bool) -> None:
         """Write the checkpoints; `ended`: an epoch has just ended."""
@@ -109,24 +109,26 @@ def drive(
         deadline, next_save = time.monotonic() + 60 * max_minutes, 0.0
         if _begin(run, folder, config, fixed, free):
             save(ended=False)
-        with _metrics(run) as write:
+        for seed, home in run.homes.items():
+            home.mkdir(exist_ok=True)
+            write_lines(home / "metrics.jsonl", run.lines(seed))
+        on_unit(run.training)
+        while not run.finished:
+            ended = run.advance()
+            if ended:
+                _write_epoch(run, on_epoch)
             on_unit(run.training)
-            while not run.finished:
-                ended = run.advance()
-                if ended:
-                    write(on_epoch)
-                on_unit(run.training)
-                now = time.monotonic()
-                stop = interrupt.pending or now > deadline
-                if stop or now > next_save or run.finished or (ended and run.saves_every_epoch):
-                    save(ended)
-                    next_save = time.monotonic() + (time.monotonic() - now) / SAVE_SHARE
-                if interrupt.pending:
-                    raise Interrupted(
-                        f"stopped after epoch {run.epochs}, saved; rhn resume {shlex.quote(str(folder))} goes on"
-                    )
-                if stop:
-                    break
+            now = time.monotonic()
+            stop = interrupt.pending or now > deadline
+            if stop or now > next_save or run.finished or (ended and run.saves_every_epoch):
+                save(ended)
+                next_save = time.monotonic() + (time.monotonic() - now) / SAVE_SHARE
+            if interrupt.pending:
+                raise Interrupted(
+                    f"stopped after epoch {run.epochs}, saved; rhn resume {shlex.quote(str(folder))} goes on"
+                )
+            if stop:
+                break
 
 
 def _begin(run: Run, folder: Path, config, fixed: Mapping[str, object], free: Mapping[str, object]) -> bool:
@@ -154,24 +156,13 @@ def _begin(run: Run, folder: Path, config, fixed: Mapping[str, object], free: Ma
     return saved is None
 
 
-@contextlib.contextmanager
-def _metrics(run: Run) -> Iterator[Callable[[Callable[[int, dict], None]], None]]:
-    """All seeds' metrics.jsonl; yields what writes the lines that are new and tells them."""
-    with contextlib.ExitStack() as files:
-        adds, written = {}, {}
-        for seed, home in run.homes.items():
-            home.mkdir(exist_ok=True)
-            lines = run.lines(seed)
-            adds[seed], written[seed] = files.enter_context(metrics_file(home / "metrics.jsonl", lines)), len(lines)
-
-        def write(tell: Callable[[int, dict], None]) -> None:
-            for seed, add in adds.items():
-                for line in run.lines(seed)[written[seed] :]:
-                    add(line)
-                    tell(seed, line)
-                    written[seed] += 1
-
-        yield write
+def _write_epoch(run: Run, tell: Callable[[int, dict], None]) -> None:
+    """Write and tell the line of the epoch that has just ended, of each seed that was trained in it."""
+    for seed, home in run.homes.items():
+        for line in run.lines(seed)[-1:]:
+            if line["epoch"] == run.epochs:
+                add_line(home / "metrics.jsonl", line)
+                tell(seed, line)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import contextlib
 import fcntl
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 
@@ -50,22 +50,20 @@ def require_same_training(path: Path, config, wanted: dict, free: Collection[str
     Raises InvalidInputError, naming what differs, or DataError for a damaged file.
     """
     found = _read(path)
-    if found is None:
-        _write(path, wanted)
-        return None
-    there = {f.name: f.default for f in fields(config) if f.default is not MISSING} | found
-    differences = [
-        f"{name} is {json.dumps(value)} here and {json.dumps(there.get(name))} there"
-        for name, value in wanted.items()
-        if there.get(name) != value and name not in free
-    ]
-    if differences:
-        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
-        raise InvalidInputError(
-            f"{path.parent} holds another training: {', '.join(differences[:3])}{more}; give the same values or another --out"
-        )
+    if found is not None:
+        there = {f.name: f.default for f in fields(config) if f.default is not MISSING} | found
+        differences = [
+            f"{name} is {json.dumps(value)} here and {json.dumps(there.get(name))} there"
+            for name, value in wanted.items()
+            if there.get(name) != value and name not in free
+        ]
+        if differences:
+            more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
+            raise InvalidInputError(
+                f"{path.parent} holds another training: {', '.join(differences[:3])}{more}; give the same values or another --out"
+            )
     if found != wanted:
-        _write(path, wanted)
+        write_json(path, wanted, indent=2)
     return found
 
 
@@ -86,24 +84,16 @@ def data_path(path: Path) -> Path | None:
     return None if found is None else Path(found)
 
 
-@contextlib.contextmanager
-def metrics_file(path: Path, lines: Sequence[dict]) -> Iterator[Callable[[dict], None]]:
-    """The file of an epoch a line, holding these; yields what adds one more. What is not finite becomes null."""
+def write_lines(path: Path, lines: Sequence[dict]) -> None:
+    """Write a file of a JSON object a line, atomically; what is not finite becomes null. Raises OutputError."""
     with atomic_path(path) as temporary:
-        temporary.write_text("".join(_line(values) for values in lines))
-    with writing(path):
-        file = path.open("a")
+        temporary.write_text("".join(map(_line, lines)))
 
-    def add(values: dict) -> None:
-        with writing(path):
-            file.write(_line(values))
-            file.flush()
 
-    try:
-        yield add
-    finally:
-        with writing(path):  # closing writes what a full disk refused before, and is refused again
-            file.close()
+def add_line(path: Path, values: dict) -> None:
+    """Add a line to such a file, or begin it. Raises OutputError."""
+    with writing(path), path.open("a") as file:
+        file.write(_line(values))
 
 
 def _line(values: dict) -> str:
@@ -120,7 +110,3 @@ def _read(path: Path) -> dict | None:
     if not isinstance(content, dict):
         raise DataError(f"{path} is damaged (expected an object, found {content!r:.60}): give another --out")
     return content
-
-
-def _write(path: Path, config: dict) -> None:
-    write_json(path, config, indent=2)

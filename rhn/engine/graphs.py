@@ -23,7 +23,15 @@ def replayed(
     What it returns is the caller's to keep. The function must not refer to what holds it: graphs die by counting references, and a
     cycle would keep their memory until the garbage collector comes by.
     """
-    return _Replayed(function, _Graphs(changes, device)) if device.type == "cuda" else function
+    if device.type != "cuda":
+        return function
+    graphs = _Graphs(changes, device)
+
+    def call(i: int) -> Tensor | None:
+        result = graphs.replay(i, lambda: function(i))
+        return None if result is None else result.clone()  # the graphs share memory: another i may overwrite it
+
+    return call
 
 
 def captured(function: Callable[..., Any], device: torch.device, changes: Sequence[Tensor] = ()) -> Callable[..., Any]:
@@ -31,7 +39,22 @@ def captured(function: Callable[..., Any], device: torch.device, changes: Sequen
 
     What it returns there is overwritten by the next call, which it may be given to. As for `replayed`, no cycle of references.
     """
-    return _Captured(function, _Graphs(changes, device)) if device.type == "cuda" else function
+    if device.type != "cuda":
+        return function
+    graphs, inputs = _Graphs(changes, device), {}
+
+    def call(*trees: Any) -> Any:
+        leaves, structure = tree_flatten(trees)
+        key = tuple(None if leaf is None else (leaf.shape, leaf.dtype) for leaf in leaves)
+        if key not in inputs:
+            inputs[key] = [None if leaf is None else torch.empty_like(leaf) for leaf in leaves]
+        kept = inputs[key]
+        for place, leaf in zip(kept, leaves, strict=True):
+            if place is not None:
+                place.copy_(leaf)
+        return graphs.replay(key, lambda: function(*tree_unflatten(kept, structure)))
+
+    return call
 
 
 class _Graphs:
@@ -64,32 +87,6 @@ class _Graphs:
         for t, value in zip(self._changes, before, strict=True):
             t.copy_(value)
         return graph, result
-
-
-class _Replayed:
-    def __init__(self, function: Callable[[int], Tensor | None], graphs: _Graphs):
-        self._function, self._graphs = function, graphs
-
-    def __call__(self, i: int) -> Tensor | None:
-        result = self._graphs.replay(i, lambda: self._function(i))
-        return None if result is None else result.clone()  # the graphs share memory: another i may overwrite it
-
-
-class _Captured:
-    def __init__(self, function: Callable[..., Any], graphs: _Graphs):
-        self._function, self._graphs = function, graphs
-        self._inputs: dict[Hashable, list[Tensor | None]] = {}
-
-    def __call__(self, *trees: Any) -> Any:
-        leaves, structure = tree_flatten(trees)
-        key = tuple(None if leaf is None else (leaf.shape, leaf.dtype) for leaf in leaves)
-        if key not in self._inputs:
-            self._inputs[key] = [None if leaf is None else torch.empty_like(leaf) for leaf in leaves]
-        kept = self._inputs[key]
-        for place, leaf in zip(kept, leaves, strict=True):
-            if place is not None:
-                place.copy_(leaf)
-        return self._graphs.replay(key, lambda: self._function(*tree_unflatten(kept, structure)))
 
 
 @functools.cache

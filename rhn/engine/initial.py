@@ -28,10 +28,7 @@ def initial_model(path: str | Path, seed: int = 0, cell: str | None = None) -> t
 def _generator(metadata: dict) -> torch.Generator | None:
     """The generator of a training's or a study's first weights; None where the metadata, which anybody may write, names none."""
     try:
-        if "train" in metadata:
-            run, trial = metadata["train"], 0
-            return weights_generator(run["seed"], run["cell"], run["depth"], trial)
-        run, trial = metadata["study"], metadata["trial"]
-        return weights_generator(run["seed"], run["arch"], run["depth"], trial)
+        run, trial = (metadata["train"], 0) if "train" in metadata else (metadata["study"], metadata["trial"])
+        return weights_generator(run["seed"], run["cell" if "train" in metadata else "arch"], run["depth"], trial)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None

@@ -21,5 +21,11 @@ def batch_order(seed: int, arch: str, depth: int, epoch: int, batches: int) -> l
     return np.random.default_rng(_sequence("batches", seed, arch, depth, epoch)).permutation(batches).tolist()
 
 
+def seeded(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator on a device that is a function of these numbers."""
+    (word,) = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
+    return torch.Generator(device).manual_seed(int(word >> np.uint64(1)))
+
+
 def _sequence(purpose: str, seed: int, arch: str, depth: int, number: int) -> np.random.SeedSequence:
     return np.random.SeedSequence([seed, crc32(arch.encode()), depth, number, crc32(purpose.encode())])

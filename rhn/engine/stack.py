@@ -74,22 +74,15 @@ class Stack:
         with torch.no_grad():
             return vmap(of_one, in_dims=(0, 0, _mapped(own)))(self.weights, self.constants, own)
 
-    def gradients(self, loss: Callable[..., Tensor], *args) -> Weights:
-        """Gradients of the number loss(model, *args) in the trained weights of every model; the arguments are shared."""
+    def gradients(self, loss: Callable[..., Any], *shared, own: Any = None, has_aux: bool = False) -> Any:
+        """Gradients of the number loss(model, *shared) in the trained weights of every model; `own` as for `map`.
 
-        def of_one(weights, constants):
-            return grad(lambda w: loss(self._model(w, constants), *args))(weights)
-
-        return vmap(of_one)(self.weights, self.constants)
-
-    def gradients_and(self, loss: Callable[..., tuple[Tensor, Any]], own: Any, *shared) -> tuple[Weights, Any]:
-        """Gradients as above of loss(model, own, *shared) -> (number, more), and `more` of every model, stacked.
-
-        `own` is a tree of tensors (K, ...), of which each model gets its own slice.
+        has_aux: the loss returns (number, more), and this (gradients, more), both stacked.
         """
 
         def of_one(weights, constants, own):
-            return grad(lambda w: loss(self._model(w, constants), own, *shared), has_aux=True)(weights)
+            mine = [own] * (own is not None)
+            return grad(lambda w: loss(self._model(w, constants), *mine, *shared), has_aux=has_aux)(weights)
 
         return vmap(of_one, in_dims=(0, 0, _mapped(own)))(self.weights, self.constants, own)
 

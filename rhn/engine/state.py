@@ -17,9 +17,7 @@ from safetensors.numpy import save
 from rhn.errors import DamagedError, DataError
 from rhn.files import atomic_path
 
-ENTRY = (
-    "rhn_state"  # the header's only entry, since safetensors writes several in any order: JSON of checksum and metadata
-)
+ENTRY = "rhn_state"  # of the header, the only one, as safetensors writes several in any order: JSON of checksum and metadata
 
 
 @dataclass(frozen=True)
@@ -53,40 +51,32 @@ def read_state(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
 
     Raises DataError where the file cannot be read, and its child DamagedError where it is not what was written.
     """
-    path = Path(path)
-    if (header := _header(path)) is None:
-        return None
-    try:
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file, not a dict)
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise _damaged(path, str(error)) from error
-    if header["checksum"] != _checksum(arrays, header["metadata"]):
-        raise _damaged(path, "its checksum differs")
-    return arrays, header["metadata"]
+    return _read(Path(path), whole=True)
 
 
 def read_state_metadata(path: str | Path) -> dict[str, str] | None:
     """The texts in a state's header, without looking at its arrays; None where there is no file. Raises as `read_state`."""
-    header = _header(Path(path))
-    return None if header is None else header["metadata"]
+    found = _read(Path(path), whole=False)
+    return found and found[1]
 
 
-def _header(path: Path) -> dict | None:
+def _read(path: Path, *, whole: bool) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
     try:
         path.open("rb").close()
         with safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {}).get(ENTRY, "{}"))
-        if "checksum" not in header:
-            raise _damaged(path, "it has no checksum")
-        return {"checksum": header["checksum"], "metadata": dict(header["metadata"])}
+            header = json.loads((file.metadata() or {})[ENTRY])
+            arrays = {name: file.get_tensor(name) for name in file.keys()} if whole else {}  # noqa: SIM118 (a file, not a dict)
+        checksum, metadata = header["checksum"], dict(header["metadata"])
+        if whole and checksum != _checksum(arrays, metadata):
+            raise _damaged(path, "its checksum differs")
+        return arrays, metadata
     except FileNotFoundError:
         return None
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{path} cannot be read ({reason}): see that it is a file that you may read") from error
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise _damaged(path, str(error)) from error
+        raise _damaged(path, f"it has no {error}" if isinstance(error, KeyError) else str(error)) from error
 
 
 def _checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:

@@ -4,18 +4,18 @@ Everything random is a function of (seed, epoch, window), and all that changes f
 stopped anywhere goes on to the same numbers. A seed whose loss is no longer finite leaves the stack; the others do not notice.
 """
 
-import zlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
+from zlib import crc32
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from rhn.data.text import TextCorpus, Tokens
 from rhn.engine.graphs import captured
+from rhn.engine.seeds import seeded
 from rhn.engine.stack import Stack
 from rhn.errors import DataError, DivergedError, InvalidInputError
 from rhn.language.averaging import Average
@@ -27,6 +27,7 @@ from rhn.language.windows import SHORTEST, epoch_windows, training_rows, window_
 from rhn.models.dropout import Masks, draw_masks
 from rhn.models.language import States
 
+MASKS = crc32(b"masks")
 BEYOND = 700.0  # nats a token: exp of it is no number any more
 CHECK_EVERY = 100  # windows after which losses are looked at: on a GPU each look waits for all work before it
 
@@ -230,7 +231,7 @@ class Training:
         """Each live seed's masks for a window, stacked, and (K, B, 1) the rows that keep their state."""
         drawn, keeps = [], []
         for seed in self.live:
-            generator = torch.Generator(self.device).manual_seed(_window_seed(seed, self._epoch, self._done))
+            generator = seeded(seed, self._epoch, self._done, MASKS, device=self.device)
             drawn.append(draw_masks(self._models[seed], tokens, self.config.dropout, generator))
             if self.config.reset_probability:
                 draw = torch.rand(tokens.shape[1], 1, generator=generator, device=self.device)
@@ -288,8 +289,3 @@ def _validation_rows(tokens: Tokens, batch_size: int) -> Tokens:
         return tokens.rows(batch_size)
     except DataError as error:
         raise DataError(f"the validation text: {error}") from None
-
-
-def _window_seed(seed: int, epoch: int, window: int) -> int:
-    sequence = np.random.SeedSequence([seed, epoch, window, zlib.crc32(b"masks")])
-    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -21,13 +21,13 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from rhn.cells.base import positive
 from rhn.data.text import Tokens
+from rhn.engine.seeds import seeded
 from rhn.errors import InvalidInputError
 from rhn.fields import check_seed
 from rhn.language.evaluation import WINDOW, Score, check_temperature, perplexity, read_window, text_windows
@@ -121,9 +121,7 @@ def sample_masks(
     model: nn.Module, tokens: Tensor, dropout: Dropout, *, seed: int, sample: int, window: int = 0
 ) -> Masks:
     """The masks of one sample for a window of tokens (T, 1), on the CPU: a function of the three numbers."""
-    sequence = np.random.SeedSequence([seed, sample, window])
-    generator = torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)))
-    return draw_masks(model, tokens, dropout, generator)
+    return draw_masks(model, tokens, dropout, seeded(seed, sample, window))
 
 
 def _checked(model, tokens: Tokens, samples: int, rows: int, seed: int, temperature: float, device) -> tuple:

@@ -42,7 +42,7 @@ def training_step(
         masks: those of K models stacked, or of none.
         learning_rate: (K,).
     """
-    gradients, (nll, states) = stack.gradients_and(window_loss, (states, masks), tokens, config)
+    gradients, (nll, states) = stack.gradients(window_loss, tokens, config, own=(states, masks), has_aux=True)
     if config.weight_decay and config.weight_decay_form == "loss":
         gradients = {name: g + config.weight_decay * stack.weights[name] for name, g in gradients.items()}
     norm = sum(sums(g.square()) for g in gradients.values()).sqrt()

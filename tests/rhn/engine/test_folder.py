@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from rhn.engine.folder import held, metrics_file, require_same_training
+from rhn.engine.folder import add_line, held, require_same_training, write_lines
 from rhn.errors import DataError, InvalidInputError, OutputError
 
 
@@ -102,9 +102,9 @@ def test_a_configuration_that_cannot_be_opened_is_told(config):
 def test_lines_are_added_to_those_given(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"epoch": 7}\nhalf a li')
-    with metrics_file(path, [{"epoch": 1}]) as add:
-        add({"epoch": 2, "nll": float("nan")})
-        assert path.read_text() == '{"epoch": 1}\n{"epoch": 2, "nll": null}\n', "written before the file is closed"
+    write_lines(path, [{"epoch": 1}])
+    add_line(path, {"epoch": 2, "nll": float("nan")})
+    assert path.read_text() == '{"epoch": 1}\n{"epoch": 2, "nll": null}\n'
 
 
 @pytest.mark.parametrize(
@@ -116,19 +116,14 @@ def test_a_full_disk_is_an_output_error_with_the_reason(tmp_path, room):
 import resource
 from pathlib import Path
 from rhn.errors import OutputError
-from rhn.engine.folder import metrics_file
+from rhn.engine.folder import add_line, write_lines
 resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))
 try:
-    with metrics_file(Path({str(tmp_path / "metrics.jsonl")!r}), [{{"epoch": 0}}]) as add:
-        for epoch in range(1, 9):
-            add({{"epoch": epoch}})
+    write_lines(path := Path({str(tmp_path / "metrics.jsonl")!r}), [{{"epoch": 0}}])
+    for epoch in range(1, 9):
+        add_line(path, {{"epoch": epoch}})
 except OutputError as error:
     print(error)
 """
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert out == f"cannot write {tmp_path}/metrics.jsonl: File too large\n"
-
-
-def test_an_error_of_the_training_itself_is_not_taken_for_one_of_the_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match="elsewhere"), metrics_file(tmp_path / "metrics.jsonl", []):
-        raise FileNotFoundError("elsewhere")
