@@ -91,7 +91,7 @@ class Stored:
     out: Annotated[Path, Arg("DIR")] = Path("runs/all")
     """Folder of the run."""
     storage: Annotated[str | None, Arg("URL")] = None
-    """The run's database; where not given the journal file OUT/journal.log."""
+    """The run's database (default: the journal file OUT/journal.log)."""
 
     def rows(self) -> list[Row]:
         """All complete trials."""

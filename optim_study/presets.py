@@ -25,11 +25,11 @@ class WorkSettings:
     """
 
     data: File = None
-    """The original chorales (.json or .pickle). None: those rebuilt from music21's scores."""
+    """The original chorales (.json or .pickle) instead of those rebuilt from music21's scores."""
     out: Folder = None
-    """Folder of the run, made where it is missing. None: runs/ARCH."""
+    """Folder of the run, made where it is missing (default of `run`: runs/ARCH)."""
     storage: Annotated[str | None, Arg("URL")] = None
-    """postgresql+psycopg://... for workers on many machines. None: the journal file OUT/journal.log."""
+    """postgresql+psycopg://... for workers on many machines (default: the journal file OUT/journal.log)."""
     fuse: Annotated[int | Literal["auto"], Arg("K")] = "auto"
     """Trials trained as one program; auto: as many as suit the device."""
     jobs: Annotated[int | Literal["auto"], Arg("N")] = "auto"

@@ -10,7 +10,7 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from typing import Any, TypeVar
 
 from rhn.errors import InvalidInputError
@@ -157,8 +157,7 @@ def _options_help(declared: list[Option], given: dict, prog: str, options: type,
     for option in declared:
         text = docs.get(option.name, "")
         if not option.fields:
-            silent = option.required or option.default is False or option.default in (None, (), "")  # the text says it
-            _add(parser, option, help=text if silent else _with_default(text, option.default))
+            _add(parser, option, help=_with_default(text, None if option.default is False else option.default))
         elif (config := option.fields.shown(given)) is not None:
             group, texts = parser.add_argument_group("configuration", text), field_docs(type(config))
             for part in options_of(type(config)):
@@ -169,6 +168,9 @@ def _options_help(declared: list[Option], given: dict, prog: str, options: type,
 
 
 def _with_default(text: str, value) -> str:
+    """An option's text and its default; where there is none, the text itself says what holds then."""
+    if value in (None, MISSING, (), ""):
+        return text.replace("None:", "None (default):")
     shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
     return f"{text.removesuffix('.')} (default: {shown})"
 

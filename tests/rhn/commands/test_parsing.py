@@ -40,6 +40,9 @@ class Config:
     tied: bool = True
     """Whether weights are shared."""
     units: int | None = None
+    """Units of a layer. None: as many as fit."""
+    file: Path | None = None
+    """A file (default: data.csv)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +50,12 @@ class Fit:
     """Fit."""
 
     output: Annotated[Path, Arg("FILE")]
-    values: Annotated[dict, Fields((Config,), lambda given: Config(units=5) if "output" in given else None)] = field(
+    values: Annotated[dict, Fields((Config,), lambda given: CONFIGS.get(str(given.get("output"))))] = field(
         default_factory=dict
     )
 
 
+CONFIGS = {"five": Config(units=5), "none": Config()}
 TOOL = Commands("A tool.", {"plot": Plot, "fit": Fit, "more": Commands("More.", {"fit": Fit})})
 
 
@@ -136,5 +140,7 @@ def test_help_shows_the_commands_the_options_and_their_real_defaults(capsys):
     assert "--kind {swarm,map} (default: swarm)" in plot and "--fuse auto|K" in plot
     assert "None" not in plot and plot.startswith("usage: tool plot [FILE] [options] Draw.")
     assert "configuration" not in shown(capsys, "fit", "-h")
-    fit = shown(capsys, "fit", "--help", "--output", "a")
-    assert "--tied, --no-tied Whether weights are shared (default: True)" in fit and "--units N (default: 5)" in fit
+    five, none = (shown(capsys, "fit", "--help", "--output", name) for name in ("five", "none"))
+    assert "--tied, --no-tied Whether weights are shared (default: True)" in five
+    assert "--units N Units of a layer. None: as many as fit (default: 5)" in five
+    assert "--units N Units of a layer. None (default): as many as fit. --file PATH A file (default: data.csv)." in none
