@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from rhn.data import batches, length_buckets
 from rhn.errors import InvalidInputError
 
-LENGTHS = st.lists(st.integers(1, 12), min_size=1, max_size=25)
 OPTIONS = st.fixed_dictionaries(
     {
         "batch_size": st.integers(1, 8),
@@ -28,8 +27,8 @@ def pieces_of(lengths):
     return [rng.integers(0, 2, (length, 5), dtype=np.uint8) for length in lengths]
 
 
-@given(lengths=LENGTHS, options=OPTIONS)
-def test_every_piece_is_there_once_and_whole_in_an_order_that_the_seed_decides(lengths, options):
+@given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=25), options=OPTIONS)
+def test_every_piece_is_there_once_and_whole_in_no_more_batches_and_shapes_than_needed(lengths, options):
     pieces = pieces_of(lengths)
     seen, found = [], batches(pieces, **options)
     assert [a.indices.tolist() for a in found] == [b.indices.tolist() for b in batches(pieces, **options)]
@@ -44,11 +43,6 @@ def test_every_piece_is_there_once_and_whole_in_an_order_that_the_seed_decides(l
                 np.testing.assert_array_equal(batch.frames[:length, row], pieces[index])
                 seen.append(index)
     assert sorted(seen) == list(range(len(pieces)))
-
-
-@given(lengths=LENGTHS, options=OPTIONS)
-def test_there_are_no_more_batches_than_needed_and_no_more_shapes_than_asked(lengths, options):
-    found = batches(pieces_of(lengths), **options)
     assert len(found) == math.ceil(len(lengths) / options["batch_size"])
     rows = sorted(batch.mask.shape[1] for batch in found)
     assert rows[1:] == [options["batch_size"]] * (len(found) - 1)

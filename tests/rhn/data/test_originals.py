@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import rhn.data
 from rhn.data import originals
+from rhn.data.corpus import SPLITS
 from rhn.errors import DataError, InvalidInputError
 
 every_format = pytest.mark.parametrize("suffix", [".json", ".pickle"])
@@ -24,13 +25,6 @@ def write(path, content):
         tuples = {split: [[tuple(frame) for frame in piece] for piece in content[split]] for split in content}
         path.write_bytes(pickle.dumps(tuples, protocol=0))
     return path
-
-
-def roll(piece):
-    matrix = np.zeros((len(piece), 88))
-    for time, frame in enumerate(piece):
-        matrix[time, [pitch - 21 for pitch in frame]] = 1
-    return matrix
 
 
 def test_the_original_has_its_published_sizes_and_the_names_of_the_table(original_chorales):
@@ -51,32 +45,18 @@ def test_both_formats_give_the_same_original(original_chorales, original_content
     assert pickled.checksum == rhn.data.chorales(original_chorales).checksum
 
 
+FRAMES = st.lists(st.sets(st.integers(21, 108), max_size=5).map(sorted), min_size=1, max_size=6)
+
+
 @every_format
-def test_another_set_is_read_with_labels_for_names(tmp_path, suffix):
-    corpus = rhn.data.chorales(write(tmp_path / f"small{suffix}", SMALL))
-    assert [piece.name for piece in corpus.pieces] == ["train-0", "train-1", "valid-0", "test-0"]
-    for split in SMALL:
-        for piece, pitches in zip(getattr(corpus, split), SMALL[split], strict=True):
-            np.testing.assert_array_equal(piece, roll(pitches))
-
-
-@given(
-    st.fixed_dictionaries(
-        {
-            split: st.lists(
-                st.lists(st.lists(st.integers(21, 108), max_size=5, unique=True), min_size=1, max_size=6),
-                min_size=1,
-                max_size=3,
-            )
-            for split in ("train", "valid", "test")
-        }
-    )
-)
+@given(content=st.fixed_dictionaries(dict.fromkeys(SPLITS, st.lists(FRAMES, min_size=1, max_size=3))))
 @settings(max_examples=30)
-def test_both_formats_give_the_same_of_anything(tmp_path_factory, content):
-    folder = tmp_path_factory.mktemp("formats")
-    checksums = {rhn.data.chorales(write(folder / f"x{s}", content)).checksum for s in (".json", ".pickle")}
-    assert len(checksums) == 1
+def test_any_set_of_pitches_is_read_with_labels_for_names(tmp_path_factory, suffix, content):
+    corpus = rhn.data.chorales(write(tmp_path_factory.getbasetemp() / f"any{suffix}", content))
+    for split in SPLITS:
+        pieces = getattr(corpus, split)
+        assert [piece.name for piece in pieces] == [f"{split}-{i}" for i in range(len(content[split]))]
+        assert [[(21 + np.flatnonzero(frame)).tolist() for frame in piece] for piece in pieces] == content[split]
 
 
 @pytest.mark.parametrize(
@@ -90,8 +70,6 @@ def test_both_formats_give_the_same_of_anything(tmp_path_factory, content):
         (dict(SMALL, valid=[[60]]), r"valid\[0\]\[0\] is of type int, expected a list"),
         (dict(SMALL, train=[[[60], [20]]]), r"train\[0\]\[1\] holds 20, expected pitches 21 to 108"),
         (dict(SMALL, train=[[[109]]]), "holds 109"),
-        (dict(SMALL, train=[[[-1]]]), "holds -1"),
-        (dict(SMALL, train=[[[float("nan")]]]), "holds a float"),
         (dict(SMALL, train=[[[60.0]]]), "holds a float"),
         (dict(SMALL, train=[[["60"]]]), "holds a str"),
         (dict(SMALL, train=[[[True]]]), "holds a bool"),
@@ -167,18 +145,10 @@ def test_a_file_too_large_is_not_read(tmp_path, monkeypatch):
         rhn.data.chorales(write(tmp_path / "large.json", SMALL))
 
 
-@pytest.mark.parametrize("name", ["chorales.txt", "chorales", "chorales.npz", "chorales.mat"])
-def test_another_suffix_is_refused(tmp_path, name):
-    with pytest.raises(InvalidInputError, match=f"{name}: chorales are read from a .json or .pickle file"):
+@pytest.mark.parametrize(("name", "remedy"), [("x.txt", ""), ("x", ""), ("x.npz", ""), ("x.mat", "rhn data get jsb")])
+def test_another_suffix_is_refused(tmp_path, name, remedy):
+    with pytest.raises(InvalidInputError, match=f"{name}: chorales are read from a .json or .pickle file.*{remedy}"):
         rhn.data.chorales(tmp_path / name)
-
-
-def test_a_matlab_file_is_never_opened_and_its_reader_told_what_to_do(tmp_path):
-    """SciPy's reader, the only one at hand, crashes on crafted files."""
-    path = tmp_path / "crafted.mat"
-    path.write_bytes(b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM" + b"\xff" * 64)
-    with pytest.raises(InvalidInputError, match=r"rhn data get jsb.*\.json"):
-        rhn.data.chorales(path)
 
 
 def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
