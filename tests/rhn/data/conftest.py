@@ -1,9 +1,11 @@
 """The chorales are really rebuilt, once a session; caches live in temporary folders."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from splits import write
 
 from rhn.data.corpus import Corpus, Piece
 from rhn.data.rebuild import rebuild
@@ -26,6 +28,21 @@ def cache_home(tmp_path, monkeypatch):
 def original_content(original_chorales) -> dict:
     """The original chorales as nested lists of MIDI pitches."""
     return json.loads(original_chorales.read_bytes())
+
+
+@pytest.fixture(scope="session")
+def treebank() -> Path:
+    """The folder of Penn Treebank: a development copy beside the checkout, never committed."""
+    folder = Path(__file__).resolve().parents[4] / "shared" / "data" / "ptb"
+    if not folder.is_dir():
+        pytest.skip(f"Penn Treebank is not at {folder}")
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A text in three splits: b thrice, a and c twice, in train; d in valid alone."""
+    return write(tmp_path / "three", train="b a c\nb c a b\n", valid="a d\n", test="c b\n")
 
 
 @pytest.fixture

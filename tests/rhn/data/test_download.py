@@ -5,7 +5,6 @@ import hashlib
 import http.server
 import threading
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -13,41 +12,30 @@ from rhn.data.download import data_folder, get
 from rhn.data.sets import TEXT_SETS, DataSet, PublishedFile, TextSet
 from rhn.errors import DataError, InvalidInputError, OutputError
 
-PTB = Path(__file__).resolve().parents[4] / "shared" / "data" / "ptb"
 CONTENT = bytes(range(256)) * 700  # more than one block of the download
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """A server on this machine: files in a folder, a count of what was asked for."""
-
-    def __init__(self, folder):
-        self.folder, self.asked = folder, asked = folder, Counter()
-
-        class Handler(http.server.SimpleHTTPRequestHandler):
-            def log_request(self, *args):
-                asked[self.path] += 1
-
-            def log_message(self, *args):
-                pass
-
-        super().__init__(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
-        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
-
-    def address(self, name):
-        return f"http://127.0.0.1:{self.server_port}/{name}"
-
-    def close(self):
-        self.shutdown()
-        self.server_close()
 
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
+    """A server on this machine of the files in a folder, with a count of what was asked for."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     (tmp_path / "www").mkdir()
-    server = Server(tmp_path / "www")
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_request(self, *args):
+            server.asked[self.path] += 1
+
+        def log_message(self, *args):
+            pass
+
+    handler = functools.partial(Handler, directory=str(tmp_path / "www"))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.folder, server.asked = tmp_path / "www", Counter()
+    server.address = f"http://127.0.0.1:{server.server_port}/".__add__
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield server
-    server.close()
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture
@@ -57,10 +45,9 @@ def publish(server, monkeypatch):
     def publish(name, content, *addresses, served=None):
         for file, data in (content if served is None else served).items():
             (server.folder / file).write_bytes(data)
-        digests = {file: f"sha256:{hashlib.sha256(data).hexdigest()}" for file, data in content.items()}
         files = tuple(
-            PublishedFile(name=file, addresses=addresses or (server.address(file),), checksum=digest)
-            for file, digest in digests.items()
+            PublishedFile(name=file, addresses=addresses or (server.address(file),), checksum=f"sha256:{sha256(data)}")
+            for file, data in content.items()
         )
         if name == "jsb":
             monkeypatch.setattr("rhn.data.sets.CHORALES", DataSet(name=name, files=files, counts={}))
@@ -68,6 +55,10 @@ def publish(server, monkeypatch):
             monkeypatch.setitem(TEXT_SETS, name, TextSet(name=name, files=files, counts={}, unit="words"))
 
     return publish
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
 
 
 def names(folder):
@@ -101,8 +92,8 @@ def test_a_whole_file_is_not_fetched_again_and_a_damaged_one_is(server, publish,
 
 def test_another_checksum_is_refused_with_both_and_leaves_nothing(publish, tmp_path):
     publish("ptb", {"one": CONTENT}, served={"one": b"something else"})
-    found, expected = (hashlib.sha256(data).hexdigest() for data in (b"something else", CONTENT))
-    with pytest.raises(DataError, match=f"checksum sha256:{found}, expected sha256:{expected}"):
+    wanted = f"checksum sha256:{sha256(b'something else')}, expected sha256:{sha256(CONTENT)}"
+    with pytest.raises(DataError, match=wanted):
         get("ptb", tmp_path / "data")
     assert not (tmp_path / "data").exists()
 
@@ -128,7 +119,8 @@ def test_the_second_address_is_taken_where_the_first_does_not_answer(server, pub
 
 def test_without_a_network_the_address_and_the_place_for_the_file_are_named(server, publish, tmp_path):
     publish("ptb", {"one": CONTENT})
-    server.close()
+    server.shutdown()
+    server.server_close()
     message = rf"{server.address('one')} cannot be fetched \(.+\); fetch it by hand and put it at {tmp_path}"
     with pytest.raises(DataError, match=message):
         get("ptb", tmp_path)
@@ -153,8 +145,6 @@ def test_a_folder_that_cannot_be_made_and_an_unknown_set_are_named(tmp_path):
         get("imagenet", tmp_path)
 
 
-def test_penn_treebank_has_the_checksums_that_fetching_demands():
-    if not PTB.is_dir():
-        pytest.skip(f"Penn Treebank is not at {PTB}")
+def test_penn_treebank_has_the_checksums_that_fetching_demands(treebank):
     for file in TEXT_SETS["ptb"].files:
-        assert f"md5:{hashlib.md5((PTB / file.name).read_bytes()).hexdigest()}" == file.checksum
+        assert f"md5:{hashlib.md5((treebank / file.name).read_bytes()).hexdigest()}" == file.checksum

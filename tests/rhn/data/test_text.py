@@ -2,46 +2,17 @@
 
 import logging
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from splits import decoded, write
 
 from rhn.data.corpus import SPLITS
 from rhn.data.text import Tokens, Vocabulary, read_text
 from rhn.data.text.files import belongs_to
 from rhn.errors import DataError, InvalidInputError
-
-PTB = Path(__file__).resolve().parents[4] / "shared" / "data" / "ptb"
-
-
-@pytest.fixture(scope="module")
-def ptb():
-    if not PTB.is_dir():
-        pytest.skip(f"Penn Treebank is not at {PTB}")
-    return read_text("ptb", PTB)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A folder with three splits: b thrice, a and c twice, in train; d in valid alone."""
-    return write(tmp_path / "three", train="b a c\nb c a b\n", valid="a d\n", test="c b\n")
-
-
-def write(folder, **splits):
-    folder.mkdir()
-    for split, text in splits.items():
-        (folder / f"my.{split}.txt").write_bytes(text.encode())
-    return folder
-
-
-def decoded(corpus):
-    return {split: corpus.vocabulary.decode(getattr(corpus, split)[:]) for split in SPLITS}
-
-
-# tokens
 
 
 @given(st.integers(2, 60), st.integers(1, 9))
@@ -152,13 +123,14 @@ def test_an_enwik8_of_another_length_is_named_in_a_warning(enwik, caplog):
 # a checkpoint's vocabulary
 
 
-def test_a_published_set_with_other_words_than_the_checkpoints_is_refused(folder):
-    for split in SPLITS:
-        (folder / f"my.{split}.txt").rename(folder / f"ptb.{split}.txt")
+def test_a_published_set_with_other_words_than_the_checkpoints_is_refused(tmp_path, enwik):
+    folder = write(tmp_path / "t", "ptb", train="b a c\nb c a b\n", valid="a d\n", test="c b\n")
     with pytest.raises(DataError, match="checkpoint was trained on: it has 'c' as symbol 3 of its words, expected 'x'"):
         read_text("ptb", folder, vocabulary=Vocabulary("words", ("b", "<eos>", "a", "x", "<unk>")))
     with pytest.raises(DataError, match="it makes a vocabulary of 5 words, expected 6 words"):
         read_text("ptb", folder, vocabulary=Vocabulary("words", tuple("abcdef")))
+    with pytest.raises(DataError, match="a vocabulary of 20 bytes, expected 2 words"):
+        read_text("enwik8", enwik, vocabulary=Vocabulary("words", ("a", "b")))
 
 
 def test_another_text_is_encoded_with_the_vocabulary_given(folder, tmp_path):
@@ -175,18 +147,10 @@ def test_a_text_of_mostly_unknown_words_gets_a_warning(strange, warned, tmp_path
     assert warned in caplog.text and bool(warned) == bool(caplog.text)
 
 
-def test_a_vocabulary_of_another_unit_is_refused(enwik):
-    with pytest.raises(DataError, match="a vocabulary of 20 bytes, expected 2 words"):
-        read_text("enwik8", enwik, vocabulary=Vocabulary("words", ("a", "b")))
-
-
 def test_a_symbol_that_the_vocabulary_given_does_not_have_is_named_with_its_place(tmp_path):
     (tmp_path / "t.txt").write_text("ab" * 30 + "?" + "ab" * 30)
     with pytest.raises(DataError, match=r"'[?]', number 60 of the text's characters"):
         read_text("text", tmp_path / "t.txt", vocabulary=Vocabulary("characters", ("a", "b")))
-
-
-# checksums
 
 
 def test_the_checksum_is_of_the_content_wherever_it_lies(folder, tmp_path):
@@ -198,24 +162,17 @@ def test_the_checksum_is_of_the_content_wherever_it_lies(folder, tmp_path):
     assert read_text("text", moved).checksum != first
 
 
-# Penn Treebank itself
-
-
-def test_penn_treebank_has_its_published_counts(ptb):
+def test_penn_treebank_has_its_published_counts_and_is_numbered_as_the_official_code_numbers_it(treebank):
+    ptb = read_text("ptb", treebank)
     assert [len(getattr(ptb, split)) for split in SPLITS] == [929_589, 73_760, 82_430]
     assert len(ptb.vocabulary) == 10_000 and ptb.vocabulary.unknown == 1 and ptb.vocabulary.index["<eos>"] == 2
-
-
-def test_penn_treebank_is_numbered_as_the_official_code_numbers_it(ptb):
-    read = {split: (PTB / f"ptb.{split}.txt").read_text().replace("\n", "<eos>").split() for split in SPLITS}
+    read = {split: (treebank / f"ptb.{split}.txt").read_text().replace("\n", "<eos>").split() for split in SPLITS}
     order = sorted(Counter(read["train"]).items(), key=lambda item: (-item[1], item[0]))
     ids = {word: id_ for id_, (word, _) in enumerate(order)}
     for split in SPLITS:
         np.testing.assert_array_equal(getattr(ptb, split)[:], [ids[word] for word in read[split]])
-
-
-def test_one_file_of_penn_treebank_stands_for_its_folder(ptb):
-    assert read_text("ptb", PTB / "ptb.valid.txt", vocabulary=ptb.vocabulary).checksum == ptb.checksum
+    one_file = read_text("ptb", treebank / "ptb.valid.txt", vocabulary=ptb.vocabulary)
+    assert one_file.checksum == ptb.checksum, "one file stands for its folder"
 
 
 @pytest.mark.parametrize(

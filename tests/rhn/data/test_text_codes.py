@@ -6,15 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from splits import decoded
 
-from rhn.data.corpus import SPLITS
 from rhn.data.text import Vocabulary, codes, read_text
 from rhn.data.text.vocabulary import split_words
 from rhn.errors import DataError
-
-
-def decoded(corpus):
-    return {split: corpus.vocabulary.decode(getattr(corpus, split)[:]) for split in SPLITS}
 
 
 @given(text=st.text(st.sampled_from("ab \n\r\té\u2003x\ufeff"), min_size=1), block=st.integers(1, 9))

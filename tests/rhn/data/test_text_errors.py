@@ -1,6 +1,7 @@
 """Texts that cannot be used: every refusal says what was wrong, where, and what to do."""
 
 import pytest
+from splits import write
 
 from rhn.data.text import codes, read_text
 from rhn.errors import DataError, InvalidInputError
@@ -11,16 +12,6 @@ def _own_data_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """A folder with three splits of a few words."""
-    folder = tmp_path / "three"
-    folder.mkdir()
-    for split in ("train", "valid", "test"):
-        (folder / f"my.{split}.txt").write_text("b a c\n")
-    return folder
-
-
 @pytest.mark.parametrize("name", ["ptb", "enwik8", "text8"])
 def test_a_missing_data_set_is_named_with_where_it_was_looked_for_and_how_to_get_it(name, tmp_path):
     with pytest.raises(DataError, match=rf"{tmp_path}/share/rhn/{name}: no such file or folder.*`rhn data get {name}`"):
@@ -29,9 +20,8 @@ def test_a_missing_data_set_is_named_with_where_it_was_looked_for_and_how_to_get
         read_text(name, tmp_path)
 
 
-def test_a_file_of_another_text_is_never_taken_for_its_folder(folder):
-    for split in ("train", "valid", "test"):
-        (folder / f"my.{split}.txt").rename(folder / f"ptb.{split}.txt")
+def test_a_file_of_another_text_is_never_taken_for_its_folder(tmp_path):
+    folder = write(tmp_path / "t", "ptb", train="b a c\n", valid="a c\n", test="c b\n")
     (folder / "novel.txt").write_text("it was a dark and stormy night")
     with pytest.raises(DataError, match=r"novel\.txt is none of ptb\.train\.txt, .*add --words or --characters"):
         read_text("ptb", folder / "novel.txt")
