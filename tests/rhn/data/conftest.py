@@ -1,6 +1,5 @@
 """The chorales are really rebuilt, once a session; caches live in temporary folders."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +21,6 @@ def cache_home(tmp_path, monkeypatch):
     """An empty cache folder for this test alone."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache"
-
-
-@pytest.fixture(scope="session")
-def original_content(original_chorales) -> dict:
-    """The original chorales as nested lists of MIDI pitches."""
-    return json.loads(original_chorales.read_bytes())
 
 
 @pytest.fixture(scope="session")

@@ -73,10 +73,10 @@ def test_one_chorale_is_the_one_of_the_set(rebuilt, builds, cache_home, name):
     assert builds == [] and not cache_home.exists(), "one chorale needs neither cache nor rebuilding"
 
 
-def test_one_chorale_of_an_original_file(original_chorales, original_content):
-    piece = rhn.data.chorale("bwv414", original_chorales)
+def test_one_chorale_of_an_original_file(original_chorales):
+    piece, original = rhn.data.chorale("bwv414", original_chorales), rhn.data.chorales(original_chorales)
     assert piece.label == "train-14"
-    assert len(piece) == len(original_content["train"][14])
+    np.testing.assert_array_equal(piece, original.train[14])
 
 
 def test_a_chorale_without_counterpart_is_not_mistaken_for_the_nearest_score():

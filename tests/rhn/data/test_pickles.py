@@ -70,9 +70,7 @@ def test_whatever_is_more_than_data_is_refused_unrun(program, instruction):
         loads(program)
 
 
-@pytest.mark.parametrize(
-    "content", [np.int64(60), np.zeros(3), OrderedDict(), {60}, 60.0, None, b"60", pickle.PickleBuffer]
-)
+@pytest.mark.parametrize("content", [np.int64(60), np.zeros(3), OrderedDict(), pickle.PickleBuffer])
 def test_no_other_type_is_admitted(content):
     with pytest.raises(ValueError, match="is more than data"):
         loads(pickle.dumps(content))

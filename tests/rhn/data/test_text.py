@@ -41,9 +41,6 @@ def test_tokens_are_64_bit_ids_and_their_head_is_a_view(table, count):
         tokens.rows(0)
 
 
-# words
-
-
 def test_words_are_numbered_by_frequency_then_alphabet_and_newlines_are_words(folder):
     corpus = read_text("text", folder)
     assert corpus.vocabulary.symbols == ("b", "<eos>", "a", "c", "<unk>")
@@ -75,9 +72,6 @@ def test_a_maximum_shortens_each_split_and_leaves_the_vocabulary(folder):
     assert [len(getattr(short, split)) for split in SPLITS] == [2, 2, 2]
     assert short.vocabulary == whole.vocabulary and short.checksum != whole.checksum
     np.testing.assert_array_equal(short.train[:], whole.train[:2])
-
-
-# characters and bytes
 
 
 def test_one_file_is_cut_90_5_5(tmp_path):
@@ -118,9 +112,6 @@ def test_an_enwik8_of_another_length_is_named_in_a_warning(enwik, caplog):
         corpus = read_text("enwik8", enwik)
     assert "has 400 bytes, enwik8 as published has 100000000" in caplog.text
     assert [len(getattr(corpus, split)) for split in SPLITS] == [360, 20, 20]
-
-
-# a checkpoint's vocabulary
 
 
 def test_a_published_set_with_other_words_than_the_checkpoints_is_refused(tmp_path, enwik):
