@@ -1,6 +1,5 @@
 """A checkpoint gives back the same bits, and a file that lies is refused with one sentence, at no cost and running nothing."""
 
-import copy
 import json
 import os
 import pickle
@@ -20,14 +19,11 @@ from torch import nn
 
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import load_checkpoint, read_metadata, save_checkpoint
-from rhn.errors import CheckpointError, OutputError
+from rhn.errors import CheckpointError
 
 
 def names(folder):
     return sorted(p.name for p in folder.iterdir())
-
-
-# ---- the same bits back --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
@@ -88,19 +84,14 @@ def test_metadata_is_kept_and_read_without_the_weights(tmp_path):
     metadata = {"seed": 3, "metrics": {"nll": 8.5, "per epoch": [1.0, 2.0]}, "note": None, "ř": "š"}
     path = save_checkpoint(tmp_path / "a", RNN(2, 3), **metadata)
     header = read_metadata(path)
-    assert header["metadata"] == metadata
-    assert header["class"] == "RNN"
-    assert header["format"] == 1
-    assert header["versions"]["torch"] == torch.__version__
-    assert header["config"]["hidden_size"] == 3
+    assert (header["metadata"], header["class"], header["format"]) == (metadata, "RNN", 1)
+    assert header["versions"]["torch"] == torch.__version__ and header["config"]["hidden_size"] == 3
 
 
-def test_loading_leaves_the_callers_random_numbers_and_gradients_alone(tmp_path):
-    path = save_checkpoint(tmp_path / "a", RHN(2, 3))
+def test_loading_leaves_the_callers_random_numbers_alone(good):
     before = torch.get_rng_state()
-    model = load_checkpoint(path)
+    load_checkpoint(good)
     assert torch.equal(torch.get_rng_state(), before)
-    assert all(p.grad is None and p.is_leaf for p in model.parameters())
 
 
 def test_others_may_read_the_file(tmp_path):
@@ -138,9 +129,6 @@ def test_a_users_module_with_tied_weights_and_buffers(tmp_path):
     assert torch.equal(again.scale, mine.scale)
 
 
-# ---- what cannot be saved ------------------------------------------------------------------------
-
-
 def test_what_cannot_be_rebuilt_is_not_saved(tmp_path):
     with pytest.raises(CheckpointError, match=r"cannot save Linear: it needs a config\(\)"):
         save_checkpoint(tmp_path / "a", nn.Linear(2, 3))
@@ -148,9 +136,6 @@ def test_what_cannot_be_rebuilt_is_not_saved(tmp_path):
         with pytest.raises(CheckpointError, match="not plain JSON"):
             save_checkpoint(tmp_path / "a", RNN(2, 3), value=value)
     assert names(tmp_path) == []
-
-
-# ---- atomic --------------------------------------------------------------------------------------
 
 
 def test_a_writer_killed_before_the_rename_leaves_the_old_file(tmp_path):
@@ -165,14 +150,6 @@ save_checkpoint({str(path)!r}, RNN(2, 3), epoch=2)
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
     assert read_metadata(path)["metadata"] == {"epoch": 1}
     load_checkpoint(path)
-
-
-def test_where_nothing_can_be_written(tmp_path):
-    with pytest.raises(OutputError, match="cannot write"):
-        save_checkpoint(tmp_path / "no" / "folder", RNN(2, 3))
-
-
-# ---- files that lie ------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -388,9 +365,3 @@ def test_a_factory_that_fails_is_one_sentence(good):
     broken = unittest.mock.Mock(side_effect=KeyError("anything"))
     with pytest.raises(CheckpointError, match="its configuration does not describe a RHN"):
         load_checkpoint(good, factory=broken)
-
-
-def test_a_checkpoint_of_a_deepcopy_is_the_same_file(good, tmp_path):
-    cell = load_checkpoint(good)
-    a, b = (save_checkpoint(tmp_path / name, c) for name, c in (("a", cell), ("b", copy.deepcopy(cell))))
-    assert a.read_bytes() == b.read_bytes()

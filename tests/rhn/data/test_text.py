@@ -138,12 +138,6 @@ def test_a_text_of_mostly_unknown_words_gets_a_warning(strange, warned, tmp_path
     assert warned in caplog.text and bool(warned) == bool(caplog.text)
 
 
-def test_a_symbol_that_the_vocabulary_given_does_not_have_is_named_with_its_place(tmp_path):
-    (tmp_path / "t.txt").write_text("ab" * 30 + "?" + "ab" * 30)
-    with pytest.raises(DataError, match=r"'[?]', number 60 of the text's characters"):
-        read_text("text", tmp_path / "t.txt", vocabulary=Vocabulary("characters", ("a", "b")))
-
-
 def test_the_checksum_is_of_the_content_wherever_it_lies(folder, tmp_path):
     moved = tmp_path / "moved"
     first = read_text("text", folder).checksum

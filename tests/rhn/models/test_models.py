@@ -44,9 +44,6 @@ class PlainCell(nn.Module):
         return y, y[-1]
 
 
-# ---- the loss ------------------------------------------------------------------------------------
-
-
 def test_the_nll_is_that_of_an_independent_computation():
     m, x = model(depth=2), frames()
     W, R, b = (p.detach().numpy() for p in (m.cells[0].weight_ih, m.cells[0].weight_hh, m.cells[0].bias))
@@ -93,9 +90,6 @@ def test_the_loss_of_stacked_models_is_each_one_s_own(in_dims):
     torch.testing.assert_close(vmap(frame_nll, in_dims)(*args), torch.stack([frame_nll(*a) for a in each]))
 
 
-# ---- the prediction ------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("key", CELLS)
 def test_a_frame_is_predicted_from_the_frames_before_it(key):
     m, x = model(key), frames()
@@ -122,9 +116,6 @@ def test_a_second_layer_runs_on_the_outputs_of_the_first():
     torch.testing.assert_close(m(x), m.output(y))
 
 
-# ---- cells of the user's own, initial weights, bad input -----------------------------------------
-
-
 def test_the_generator_alone_decides_the_initial_weights():
     def drawn(seed, cell):
         generator = torch.Generator().manual_seed(seed)
@@ -138,11 +129,6 @@ def test_the_generator_alone_decides_the_initial_weights():
                 assert 0.009 < p.std().item() < 0.011, name
                 assert not torch.equal(p, r)
         assert (a.output.bias == 0).all()
-
-
-def test_transform_biases_start_where_they_are_told():
-    m = PolyphonicModel("rhn", hidden_size=4, depth=2, transform_bias=-3.0)
-    assert m.cells[0].bias.tolist() == [[0] * 4 + [-3] * 4] * 2
 
 
 @pytest.mark.parametrize(
@@ -160,9 +146,6 @@ def test_transform_biases_start_where_they_are_told():
 def test_what_cannot_be_built_is_refused(options, message):
     with pytest.raises(InvalidInputError, match=message):
         PolyphonicModel(**{"hidden_size": 4} | options)
-
-
-# ---- checkpoints ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("key", CELLS)
