@@ -14,9 +14,30 @@ MAX_LAYERS = 64  # a file may not ask for more: building each costs time before 
 
 
 class Network(nn.Module):
-    """A stack of `cells` that says how it was built. `sizes` names the constructor's arguments beside cell, init and options."""
+    """A stack of `cells`, each on the outputs of the one below, that says how it was built.
+
+    sizes: the names of the constructor's arguments beside cell, init and options.
+    where: device and dtype.
+
+    A cell that takes `init` and `generator` gets them and draws its own weights; otherwise they are drawn here. Raises
+    InvalidInputError for an unknown cell, or a size or option that it does not have.
+    """
 
     sizes: tuple[str, ...]
+
+    def __init__(
+        self, cell, input_size: int, hidden_size: int, depth: int, layers: int, init, generator, options, where
+    ):
+        super().__init__()
+        if positive("layers", layers) > MAX_LAYERS:
+            raise InvalidInputError(f"layers must be at most {MAX_LAYERS}, got {layers}")
+        self.cell, factory = cell_name(cell), resolve_cell(cell) if isinstance(cell, str) else cell
+        self.hidden_size, self.depth, self.layers = hidden_size, depth, layers
+        self.init, self.options = Initialization.parse(init), options
+        self.cells = nn.ModuleList(
+            _build(self.cell, factory, m, hidden_size, depth, self.init, generator, options | where)
+            for m in [input_size] + [hidden_size] * (layers - 1)
+        )
 
     def config(self) -> dict:
         """Constructor arguments that rebuild this model, JSON-ready (device and dtype apart).
@@ -34,28 +55,6 @@ class Network(nn.Module):
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in self.config().items())
-
-
-def stacked_cells(
-    cell: str | Callable[..., nn.Module],
-    layers: int,
-    input_size: int,
-    hidden_size: int,
-    depth: int,
-    init: Initialization,
-    generator: torch.Generator | None,
-    **options,
-) -> nn.ModuleList:
-    """So many cells, each on the outputs of the one below. `options` are the cell's own, device and dtype.
-
-    A cell that takes `init` and `generator` gets them and draws its own weights; otherwise they are drawn here. Raises
-    InvalidInputError for an unknown cell, or a size or option that it does not have.
-    """
-    if positive("layers", layers) > MAX_LAYERS:
-        raise InvalidInputError(f"layers must be at most {MAX_LAYERS}, got {layers}")
-    name, factory = cell_name(cell), resolve_cell(cell) if isinstance(cell, str) else cell
-    sizes = [input_size] + [hidden_size] * (layers - 1)
-    return nn.ModuleList(_build(name, factory, m, hidden_size, depth, init, generator, options) for m in sizes)
 
 
 def accepts(factory: Callable, keyword: str) -> bool:

@@ -67,11 +67,6 @@ def draw_masks(model: nn.Module, tokens: Tensor, dropout: Dropout, generator: to
     cells = []
     for cell in model.cells:
         J = cell.blocks if dropout.gate_masks == "separate" else 1
-        cells.append(
-            CellMasks(
-                draw(dropout.input, J, B, cell.input_size),
-                draw(dropout.hidden, J, B, n),
-                draw(dropout.candidate, B, n),
-            )
-        )
+        inputs, states = draw(dropout.input, J, B, cell.input_size), draw(dropout.hidden, J, B, n)
+        cells.append(CellMasks(inputs, states, draw(dropout.candidate, B, n)))
     return Masks(embedding, tuple(cells), draw(dropout.output, B, n))

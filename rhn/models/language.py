@@ -20,7 +20,7 @@ from rhn.cells import Initialization
 from rhn.cells.base import positive
 from rhn.errors import InvalidInputError
 from rhn.kernels import softmax_nll
-from rhn.models.building import Network, cell_name, draw, stacked_cells
+from rhn.models.building import Network, draw
 from rhn.models.dropout import Masks
 
 States = tuple[Tensor, ...]
@@ -71,24 +71,20 @@ class LanguageModel(Network):
         dtype=None,
         **options,
     ):
-        super().__init__()
-        self.cell, self.tied = cell_name(cell), bool(tied)
-        self.vocabulary_size = V = positive("vocabulary_size", vocabulary_size)
-        self.hidden_size, self.depth, self.layers = positive("hidden_size", hidden_size), depth, layers
+        V, n = positive("vocabulary_size", vocabulary_size), positive("hidden_size", hidden_size)
         if embedding_size is None:
-            embedding_size = V if not tied and hidden_size > V else hidden_size
-        self.embedding_size = positive("embedding_size", embedding_size)
+            embedding_size = n if tied else min(V, n)
+        embedding_size = positive("embedding_size", embedding_size)
         if tied and embedding_size != hidden_size:
             raise InvalidInputError(
                 f"tied weights need as many embedding sizes as hidden units: got {embedding_size} and {hidden_size}"
             )
-        self.init, self.options, self.precision = Initialization.parse(init), options, "float32"
         where = {"device": device or torch.get_default_device(), "dtype": dtype}
-        self.embedding = nn.Parameter(torch.empty(V, self.embedding_size, **where))
-        sizes = layers, self.embedding_size, hidden_size, depth
-        self.cells = stacked_cells(cell, *sizes, self.init, generator, **options, **where)
+        super().__init__(cell, embedding_size, n, depth, layers, init, generator, options, where)
+        self.vocabulary_size, self.embedding_size, self.tied, self.precision = V, embedding_size, bool(tied), "float32"
+        self.embedding = nn.Parameter(torch.empty(V, embedding_size, **where))
         if not tied:
-            self.output_weight = nn.Parameter(torch.empty(V, hidden_size, **where))
+            self.output_weight = nn.Parameter(torch.empty(V, n, **where))
         self.output_bias = nn.Parameter(torch.empty(V, **where))
         draw(self, self.init, generator, recurse=False)
 

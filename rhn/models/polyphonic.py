@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rhn.cells import Initialization
 from rhn.cells.base import positive
 from rhn.kernels.bernoulli import frame_nll
-from rhn.models.building import Network, cell_name, draw, stacked_cells
+from rhn.models.building import Network, draw
 
 
 class PolyphonicModel(Network):
@@ -57,14 +57,10 @@ class PolyphonicModel(Network):
         dtype=None,
         **options,
     ):
-        super().__init__()
-        self.cell = cell_name(cell)
-        self.input_size, self.output_size = positive("input_size", input_size), positive("output_size", output_size)
-        self.hidden_size, self.depth, self.layers = hidden_size, depth, layers
-        self.init, self.options = Initialization.parse(init), options
         where = {"device": device or torch.get_default_device(), "dtype": dtype}
-        sizes = layers, self.input_size, hidden_size, depth
-        self.cells = stacked_cells(cell, *sizes, self.init, generator, **options, **where)
+        input_size, output_size = positive("input_size", input_size), positive("output_size", output_size)
+        super().__init__(cell, input_size, hidden_size, depth, layers, init, generator, options, where)
+        self.input_size, self.output_size = input_size, output_size
         self.output = nn.utils.skip_init(nn.Linear, hidden_size, self.output_size, **where)
         draw(self.output, self.init, generator)
 
