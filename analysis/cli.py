@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rhn.command import print_json, progress_bars, resolve_device, run_command
-from rhn.errors import InvalidInputError, RhnError
+from rhn.command import own_cell, print_json, progress_bars, resolve_device, run_command
+from rhn.errors import InvalidInputError
 from rhn.figures import SUFFIXES, save_figure
 from rhn.files import check_output
-from rhn.options import Checkpoint, Device, File
+from rhn.options import Device, File, Trained, check_least, given_flags
 from rhn.parsing import Commands, parse
 
 DESCRIPTION = """What trained networks do: the activity of their transform gates, and the damage of lesions.
@@ -26,16 +26,12 @@ GATES_LENGTH, LESION_LENGTH, LESION_TOKENS = 60, 200, 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Common:
+class Common(Trained):
     """What both commands ask for."""
 
-    checkpoint: Checkpoint
-    """A run's folder, for its best weights; or a checkpoint of a run or of a study."""
     data: File = None
     """The original chorales (.json or .pickle) instead of those rebuilt from music21's scores. For a language model: a text, as a
     file (cut 90/5/5 %) or the folder of its training text (default: where `rhn data get` puts it)."""
-    cell: str | None = None
-    """The cell of a checkpoint with a cell of your own, as package.module:factory."""
     output: File = None
     """Figure to write, .png, .svg or .pdf (default: a telling name in the current folder)."""
     save_data: File = None
@@ -50,34 +46,25 @@ class Common:
     """Which chorales, or which part of a text (default: of a text valid; of the chorales test for gates, train for lesions)."""
 
     def run(self) -> None:
+        from analysis import plots
+        from rhn.engine.numerics import keep_memory
+
         text = _reads_text(self)
         split = self.split or self.splits[text]
         figure, data = _outputs(self, split)
         device = resolve_device(self.device)
+        keep_memory()
         model, sequences = _text(self, split) if text else _music(self, split)
-        with progress_bars() as report:
-            try:
-                record, table = self.measure(model, sequences, split, device=device, progress=report(self.name))
-            except Exception as error:
-                if self.cell is None or isinstance(error, RhnError):
-                    raise
-                raise InvalidInputError(f"{self.cell} does not run: {type(error).__name__}: {error}") from error
-        _draw(record, f"{_called(self.checkpoint)}: {_about(model)}", figure)
+        with progress_bars() as report, own_cell(self.cell):
+            record, table = self.measure(model, sequences, split, device=device, progress=report(self.name))
+        title = f"{_called(self.checkpoint)}: {_about(model)}"
+        save_figure(figure, lambda: plots.draw(record, title=title))
         if data:
             record.save(data)
         if self.json:
             print_json(record.summary())
         else:
             print(table, f"figure: {figure}", sep="\n")
-
-    def chosen_chorales(self, corpus, split: str) -> list:
-        """The chorales to look at; `chosen_text` gives parts of a text, `measure` a record and its table."""
-        from analysis.sequences import chosen
-
-        pieces = chosen(corpus, split, self.chorales) if self.chorales else getattr(corpus, split)
-        if not pieces:
-            raise InvalidInputError(f"{corpus.source} has no chorales in the split {split!r}")
-        return pieces
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,18 +76,17 @@ class Gates(Common):
     length: int | None = None
     """Of a text: tokens of an excerpt (default 60)."""
 
-    name, splits = "gates", ("test", "valid")
-
-    def chosen_chorales(self, corpus, split: str) -> list:
-        return super().chosen_chorales(corpus, split)[: None if self.chorales else SHOWN]
+    name, splits, most = "gates", ("test", "valid"), SHOWN
 
     def chosen_text(self, corpus, split: str) -> list:
+        """Parts of the text to look at."""
         from analysis.texts import excerpts
 
         cut = {"length": self.length or GATES_LENGTH, "starts": self.excerpts, "count": SHOWN}
         return excerpts(getattr(corpus, split), corpus.vocabulary, split=split, **cut)
 
     def measure(self, model, sequences: list, split: str, **run):
+        """(record, its table)."""
         from analysis.gates import gate_activity
         from analysis.tables import gates_table
 
@@ -132,7 +118,7 @@ class LesionCommand(Common):
     seed: int = 0
     """Seed of the bootstrap that draws the intervals, over chorales or parts of a text."""
 
-    name, splits = "lesion", ("train", "valid")
+    name, splits, most = "lesion", ("train", "valid"), None
 
     def chosen_text(self, corpus, split: str) -> list:
         from analysis.texts import stretches
@@ -162,15 +148,10 @@ def _reads_text(options: Gates | LesionCommand) -> bool:
     from rhn.checkpoints import read_metadata
 
     text = read_metadata(options.checkpoint)["class"] == "LanguageModel"
-    for name in ("chorales",) if text else ("excerpts", "length", "max_tokens"):
-        if getattr(options, name, None) not in (None, ()):
-            kinds = ("chorales", "a language model") if text else ("texts", "no language model")
-            raise InvalidInputError(
-                f"--{name.replace('_', '-')} is for {kinds[0]}, and {options.checkpoint} holds {kinds[1]}: leave it out"
-            )
-    for name, least in {"length": 1, "max_tokens": 1, "seed": 0}.items():
-        if (value := getattr(options, name, None)) is not None and value < least:
-            raise InvalidInputError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
+    for flag in given_flags(options, ("chorales",) if text else ("excerpts", "length", "max_tokens")):
+        kinds = ("chorales", "a language model") if text else ("texts", "no language model")
+        raise InvalidInputError(f"{flag} is for {kinds[0]}, and {options.checkpoint} holds {kinds[1]}: leave it out")
+    check_least(options, length=1, max_tokens=1, seed=0)
     if not text and options.data is not None and (options.data.is_dir() or options.data.suffix.lower() == ".txt"):
         raise InvalidInputError(
             f"{options.data} is a text, {options.checkpoint} holds no language model: expected the original chorales, "
@@ -190,32 +171,32 @@ def _outputs(options: Common, split: str) -> tuple[Path, Path | None]:
     return check_output(figure, SUFFIXES), data and check_output(data, (".csv", ".npz"))
 
 
-def _text(options: Common, split: str):
+def _text(options: Gates | LesionCommand, split: str):
     """A language model, and parts of the text of --data in its vocabulary."""
-    from rhn.engine.numerics import keep_memory
     from rhn.language.trained import load_text_model
 
-    keep_memory()
     trained = load_text_model(options.checkpoint, options.cell)
     return trained.model, options.chosen_text(trained.corpus(options.data), split)
 
 
-def _music(options: Common, split: str):
+def _music(options: Gates | LesionCommand, split: str):
     """A network over chorales, a cell alone included, and chorales; refused where its inputs are not a chorale's keys."""
+    from analysis.sequences import chosen
     from rhn.checkpoints import load_model
     from rhn.chorales.trained import corpus_of
     from rhn.data.corpus import KEYS
-    from rhn.engine.numerics import keep_memory
 
-    keep_memory()
     model = load_model(options.checkpoint, options.cell)
-    sizes = {name: getattr(model, name, KEYS) for name in ("input_size", "output_size")}
-    if set(sizes.values()) != {KEYS}:
-        words = " and ".join(f"{value} {name.split('_')[0]}s" for name, value in sizes.items() if value != KEYS)
+    sizes = {name: getattr(model, f"{name}_size", KEYS) for name in ("input", "output")}
+    if words := " and ".join(f"{size} {name}s" for name, size in sizes.items() if size != KEYS):
         raise InvalidInputError(
             f"{options.checkpoint} holds a network of {words}, expected {KEYS}: the keys of a chorale"
         )
-    return model, options.chosen_chorales(corpus_of(options.checkpoint, options.data), split)
+    corpus = corpus_of(options.checkpoint, options.data)
+    pieces = chosen(corpus, split, options.chorales) if options.chorales else getattr(corpus, split)[: options.most]
+    if not pieces:
+        raise InvalidInputError(f"{corpus.source} has no chorales in the split {split!r}")
+    return model, pieces
 
 
 def _called(checkpoint: Path) -> str:
@@ -231,18 +212,8 @@ def _about(model) -> str:
     from analysis.layers import places
 
     cells = list({place.name: place.cell for place in places(model)}.values())
-    words = [
-        type(cells[0]).__name__,
-        *[f"{len(cells)} cells"] * (len(cells) > 1),
-        *[f"depth {cells[0].depth}"] * cells[0].deep,
-    ]
-    return ", ".join([*words, f"{cells[0].hidden_size} units"])
-
-
-def _draw(record, title: str, path: Path) -> None:
-    from analysis import plots
-
-    save_figure(path, lambda: plots.draw(record, title=title))
+    several, depth = [f"{len(cells)} cells"] * (len(cells) > 1), [f"depth {cells[0].depth}"] * cells[0].deep
+    return ", ".join([type(cells[0]).__name__, *several, *depth, f"{cells[0].hidden_size} units"])
 
 
 if __name__ == "__main__":

@@ -7,30 +7,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rhn.command import print_json, progress_bars, resolve_device, run_command
-from rhn.errors import InvalidInputError, RhnError
+from rhn.command import own_cell, print_json, progress_bars, resolve_device, run_command
+from rhn.errors import InvalidInputError
 from rhn.fields import check_seed
 from rhn.figures import SUFFIXES, save_figure
 from rhn.files import check_output, check_writable
-from rhn.options import Device, File, given_flags
+from rhn.options import Device, File, check_least, given_flags
 from rhn.parsing import parse
-
-DESCRIPTION = """Spectrum and Geršgorin discs of a recurrent cell running on a real chorale, with what their products do.
-
-examples:
-  gersgorin-plot --cell rhn --depth 5
-  gersgorin-plot --cell rnn --compare irnn,rhn --chorale bwv66.6
-  gersgorin-plot --checkpoint runs/depth6/best.safetensors --compare-init --output trained.pdf
-  gersgorin-plot --checkpoint runs/ptb/best.safetensors --text novel.txt --steps 50
-  gersgorin-plot --cell my_package.cells:MyCell --hidden-size 32 --json
-  gersgorin-plot --cell my_package.cells:MyCell --checkpoint runs/mine/best.safetensors"""
 
 TEXT_STEPS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Options of `gersgorin-plot`."""
+    """Spectrum and Geršgorin discs of a recurrent cell running on a real chorale, with what their products do.
+
+    examples:
+      gersgorin-plot --cell rhn --depth 5
+      gersgorin-plot --cell rnn --compare irnn,rhn --chorale bwv66.6
+      gersgorin-plot --checkpoint runs/depth6/best.safetensors --compare-init --output trained.pdf
+      gersgorin-plot --checkpoint runs/ptb/best.safetensors --text novel.txt --steps 50
+      gersgorin-plot --cell my_package.cells:MyCell --hidden-size 32 --json
+      gersgorin-plot --cell my_package.cells:MyCell --checkpoint runs/mine/best.safetensors
+    """
 
     cell: str | None = None
     """rnn, irnn, dt-rnn, dts-rnn, rhn (default), lstm, gru, torch.nn:LSTM and the like, or your own, package.module:factory.
@@ -80,7 +79,7 @@ class Options:
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return run_command(lambda: plot(parse(Options, args, prog="gersgorin-plot", about=DESCRIPTION)))
+    return run_command(lambda: plot(parse(Options, args, prog="gersgorin-plot")))
 
 
 def plot(options: Options) -> None:
@@ -105,12 +104,8 @@ def plot(options: Options) -> None:
         for subject in subjects:
             cell = subject.build(device, dtype)
             about |= {"name": subject.name, "title": subject.title, "progress": report(f"spectra of {subject.title}")}
-            try:
+            with own_cell(subject.name if subject.own else None):
                 records.append(measure_spectrum(cell, subject.inputs(sequence), **about))
-            except Exception as error:
-                if isinstance(error, RhnError) or not subject.own:
-                    raise
-                raise InvalidInputError(f"{subject.name} does not run: {type(error).__name__}: {error}") from error
         _draw(options, records, outputs, report)
     _print(options, records, outputs[0])
 
@@ -124,8 +119,7 @@ def _check_options(options: Options) -> None:
         raise InvalidInputError(f"{given[0]} is for --checkpoint FILE, not for a new cell")
     _check_text(options)
     check_seed(options.seed)
-    if options.steps is not None and options.steps < 1:
-        raise InvalidInputError(f"--steps must be at least 1, got {options.steps}")
+    check_least(options, steps=1)
 
 
 def _check_text(options: Options) -> None:

@@ -150,7 +150,11 @@ GALLERY: dict[str, Callable[[], Figure]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Options of the gallery."""
+    """Draw the paper's statements.
+
+    example:
+      python -m gersgorin.gallery --out docs/figures
+    """
 
     out: Annotated[Path, Arg("DIR")]
     """Folder of the pictures; it must exist."""
@@ -168,8 +172,7 @@ def draw_gallery(options: Options) -> None:
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    about = "Draw the paper's statements.\n\nexample:\n  python -m gersgorin.gallery --out docs/figures"
-    return run_command(lambda: draw_gallery(parse(Options, args, prog="python -m gersgorin.gallery", about=about)))
+    return run_command(lambda: draw_gallery(parse(Options, args, prog="python -m gersgorin.gallery")))
 
 
 if __name__ == "__main__":

@@ -40,6 +40,17 @@ def resolve_device(name: str) -> str:
 
 
 @contextlib.contextmanager
+def own_cell(name: str | None) -> Iterator[None]:
+    """Within, what a cell of the user's own raises is bad input; `name` is None for the cells that are ours."""
+    try:
+        yield
+    except Exception as error:
+        if name is None or isinstance(error, RhnError):
+            raise
+        raise InvalidInputError(f"{name} does not run: {type(error).__name__}: {error}") from error
+
+
+@contextlib.contextmanager
 def progress_bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
     """report(title) -> callback(done, total): bars on stderr for what takes long; nothing where stderr is not a terminal."""
     from rich.console import Console

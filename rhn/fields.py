@@ -1,13 +1,14 @@
 """Configurations check that what they are given is of the type that their fields say, wherever it comes from."""
 
-import types
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from rhn.errors import InvalidInputError
 
+_hints = cache(get_type_hints)
 LARGEST = 2**63 - 1  # of whole numbers: no tensor has more of anything
 
 
@@ -40,7 +41,7 @@ def fits(value, hint) -> bool:
     """
     if get_origin(hint) is Literal:
         return isinstance(value, str) and value in get_args(hint)
-    if isinstance(hint, types.UnionType):
+    if isinstance(hint, UnionType):
         return any(fits(value, part) for part in get_args(hint))
     if hint is float:
         return type(value) is float or fits(value, int)
@@ -58,13 +59,7 @@ def expected(hint) -> str:
     if get_origin(hint) is Literal:
         names = list(map(repr, get_args(hint)))
         return " or ".join(names) if len(names) < 3 else f"one of {', '.join(names)}"
-    if isinstance(hint, types.UnionType):
+    if isinstance(hint, UnionType):
         return " or ".join(map(expected, get_args(hint)))
-    words = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", type(None): "None"}
-    words[Path] = "a path"
-    return words.get(hint, str(hint))
-
-
-@cache
-def _hints(kind: type) -> dict:
-    return get_type_hints(kind)
+    words = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", NoneType: "None"}
+    return words.get(hint, "a path" if hint is Path else str(hint))

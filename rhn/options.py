@@ -12,6 +12,7 @@
 
 import argparse
 import ast
+import contextlib
 import inspect
 import itertools
 from collections.abc import Callable, Iterable
@@ -20,6 +21,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from rhn.errors import InvalidInputError
 from rhn.fields import expected
 
 METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH"}
@@ -44,8 +46,17 @@ class Fields:
 
 File = Annotated[Path | None, Arg("FILE")]
 Folder = Annotated[Path | None, Arg("DIR")]
-Checkpoint = Annotated[Path, Arg("CHECKPOINT", positional=True)]
 Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """The options of every command about a trained network."""
+
+    checkpoint: Annotated[Path, Arg("CHECKPOINT", positional=True)]
+    """best.safetensors of a run or of a study, or the folder of a run: its best weights."""
+    cell: str | None = None
+    """The cell of a checkpoint with a cell of your own, as package.module:factory."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +75,13 @@ class Option:
 
     @property
     def flag(self) -> str:
-        return "--" + self.name.replace("_", "-")
+        return flag(self.name)
+
+    @property
+    def parts(self) -> list["Option"]:
+        """The fields of its configurations, those of one name once; without configurations the option itself."""
+        kinds = self.fields.kinds if self.fields else ()
+        return list({part.name: part for kind in kinds for part in options_of(kind)}.values()) or [self]
 
     @property
     def required(self) -> bool:
@@ -98,10 +115,8 @@ class Option:
         """The value that a word stands for; raises argparse.ArgumentTypeError, which says what was expected."""
         kinds = _parts(self.item[0])
         for kind in kinds:
-            try:
+            with contextlib.suppress(ValueError):
                 return _value(kind, word)
-            except ValueError:
-                continue
         if self.optional and word == "None":
             return None
         raise argparse.ArgumentTypeError(f"expects {' or '.join(map(expected, kinds))}, got {word!r}")
@@ -113,13 +128,22 @@ def options_of(kind: type) -> list[Option]:
     return [_option(field, hints[field.name]) for field in fields(kind)]
 
 
+def flag(name: str) -> str:
+    """A field's name as an option: hidden_size is --hidden-size."""
+    return "--" + name.replace("_", "-")
+
+
 def given_flags(options, names: Iterable[str]) -> list[str]:
     """The options, of those named, that hold another value than their default: ["--mc-official"]."""
-    return [
-        option.flag
-        for option in options_of(type(options))
-        if option.name in names and getattr(options, option.name) != option.default
-    ]
+    declared = (option for option in options_of(type(options)) if option.name in names)
+    return [option.flag for option in declared if getattr(options, option.name) != option.default]
+
+
+def check_least(options, **least: float) -> None:
+    """Raise InvalidInputError where an option, by its field's name, was given and is less than that."""
+    for name, bound in least.items():
+        if (value := getattr(options, name, None)) is not None and not value >= bound:
+            raise InvalidInputError(f"{flag(name)} is {value}, expected {bound} or more")
 
 
 def field_docs(kind: type) -> dict[str, str]:
@@ -139,17 +163,15 @@ def field_docs(kind: type) -> dict[str, str]:
 
 
 def _option(field, hint) -> Option:
-    marks = getattr(hint, "__metadata__", ())
     parts = _parts(get_args(hint)[0] if get_origin(hint) is Annotated else hint)
-    kept = tuple(part for part in parts if part is not NoneType)
-    default = field.default if field.default_factory is MISSING else field.default_factory()
+    marks = {type(mark): mark for mark in getattr(hint, "__metadata__", ())}
     return Option(
         name=field.name,
-        kind=Union[kept],  # noqa: UP007 - the parts are known here alone
+        kind=Union[tuple(part for part in parts if part is not NoneType)],  # noqa: UP007 - the parts are known here alone
         optional=NoneType in parts,
-        default=default,
-        arg=next((mark for mark in marks if isinstance(mark, Arg)), None),
-        fields=next((mark for mark in marks if isinstance(mark, Fields)), None),
+        default=field.default if field.default_factory is MISSING else field.default_factory(),
+        arg=marks.get(Arg),
+        fields=marks.get(Fields),
     )
 
 
@@ -159,10 +181,7 @@ def _parts(hint) -> tuple:
 
 def _value(kind, word: str) -> Any:
     """A word as a value of one type; raises ValueError. An empty path is none: it is commonly an unset shell variable."""
-    if get_origin(kind) is Literal:
-        if word not in get_args(kind):
-            raise ValueError
-        return word
-    if kind is Path and not word.strip():
+    literal = get_origin(kind) is Literal
+    if (literal and word not in get_args(kind)) or (kind is Path and not word.strip()):
         raise ValueError
-    return kind(word)
+    return word if literal else kind(word)

@@ -28,11 +28,10 @@ class Commands:
     by_name: dict[str, "type | Commands"]
 
 
-def parse(options: "type[T] | Commands", args: Sequence[str] | None, *, prog: str, about: str = "") -> T:
+def parse(options: "type[T] | Commands", args: Sequence[str] | None, *, prog: str) -> T:
     """The dataclass that the words fill; with `Commands` the first words choose it.
 
     args: the words, or None for those of this process.
-    about: what `--help` begins with, instead of the dataclass's docstring.
 
     Raises InvalidInputError with one sentence for words that cannot be read. `--help` prints and raises SystemExit(0).
     """
@@ -48,26 +47,19 @@ def parse(options: "type[T] | Commands", args: Sequence[str] | None, *, prog: st
     declared = options_of(options)
     given = _read(declared, words, prog, every)
     if given.pop("help", False):
-        _print_and_exit(_options_help(declared, given, prog, options, about or inspect.getdoc(options)))
+        _print_and_exit(_options_help(options, declared, given, prog))
     if needed := [str(option) for option in declared if option.required and option.name not in given]:
         raise _refusal(f"{prog} needs {' and '.join(needed)}", prog)
     return options(**given)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reads what is given and nothing else; numbers below zero are values in any notation, not options."""
-
-    def __init__(self, **options):
-        layout = functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=32)
-        super().__init__(
-            **options,
-            formatter_class=layout,
-            argument_default=argparse.SUPPRESS,
-            add_help=False,
-            allow_abbrev=False,
-            exit_on_error=False,
-        )
-        self._negative_number_matcher = re.compile(r"-\.?\d")  # argparse's own knows -1 and not -1e-3
+def _parser(**texts: str) -> argparse.ArgumentParser:
+    """It reads what is given and nothing else; numbers below zero are values in any notation, not options."""
+    layout = functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=32)
+    refusing = {"add_help": False, "allow_abbrev": False, "exit_on_error": False}
+    parser = argparse.ArgumentParser(**texts, **refusing, formatter_class=layout, argument_default=argparse.SUPPRESS)
+    parser._negative_number_matcher = re.compile(r"-\.?\d")  # argparse's own knows -1 and not -1e-3
+    return parser
 
 
 def _add(parser, option: Option, *, pair: bool = False, help: str = "") -> None:
@@ -85,11 +77,10 @@ def _add(parser, option: Option, *, pair: bool = False, help: str = "") -> None:
 
 def _read(declared: list[Option], words: list[str], prog: str, every: list[tuple[str, type]]) -> dict[str, Any]:
     """What the words give, by the names of the fields."""
-    parser = _Parser()
+    parser = _parser()
     parser.add_argument(*HELP, action="store_true")
-    own = {o.name: _own_fields(o) for o in declared if o.fields}
     for option in declared:
-        for part in own.get(option.name, [option]):
+        for part in option.parts:
             _add(parser, part, pair=part is not option)
     try:
         found, unknown = parser.parse_known_args(words)
@@ -99,13 +90,13 @@ def _read(declared: list[Option], words: list[str], prog: str, every: list[tuple
         raise _refusal(f"{error.argument_name} {said}", prog) from None
     given = vars(found)
     for option in declared:
+        for part in option.parts:
+            if isinstance(value := given.get(part.name), list):
+                several = part.item[1] is not None
+                given[part.name] = tuple(value) if several else value[0]
+                unknown += [] if several else map(str, value[1:])
         if option.fields:
-            parts = {part.name: given.pop(part.name) for part in own[option.name] if part.name in given}
-            given[option.name] = {name: tuple(v) if isinstance(v, list) else v for name, v in parts.items()}
-        elif isinstance(value := given.get(option.name), list):
-            several = option.item[1] is not None
-            given[option.name] = tuple(value) if several else value[0]
-            unknown += [] if several else map(str, value[1:])
+            given[option.name] = {part.name: given.pop(part.name) for part in option.parts if part.name in given}
     if unknown:
         raise _refusal(_unknown(unknown, declared, every), prog)
     return given
@@ -122,13 +113,8 @@ def _unknown(words: list[str], declared: list[Option], every: list[tuple[str, ty
     return f"{flag} is no option" + (f"; perhaps you meant {near[0]}" if near else "")
 
 
-def _own_fields(option: Option) -> list[Option]:
-    """The fields of an option's configurations, those of one name once."""
-    return list({part.name: part for kind in option.fields.kinds for part in options_of(kind)}.values())
-
-
 def _flags(declared: list[Option]) -> list[str]:
-    return [part.flag for option in declared for part in (_own_fields(option) if option.fields else [option])]
+    return [part.flag for option in declared for part in option.parts]
 
 
 def _leaves(options: "type | Commands", prog: str) -> Iterator[tuple[str, type]]:
@@ -141,7 +127,7 @@ def _leaves(options: "type | Commands", prog: str) -> Iterator[tuple[str, type]]
 
 
 def _commands_help(commands: Commands, prog: str) -> str:
-    parser = _Parser(usage=f"{prog} COMMAND [options]", description=commands.about)
+    parser = _parser(usage=f"{prog} COMMAND [options]", description=commands.about)
     group = parser.add_argument_group("commands", f"{prog} COMMAND --help says more of each.")
     for name, kind in commands.by_name.items():
         about = kind.about if isinstance(kind, Commands) else inspect.getdoc(kind)
@@ -149,11 +135,11 @@ def _commands_help(commands: Commands, prog: str) -> str:
     return parser.format_help()
 
 
-def _options_help(declared: list[Option], given: dict, prog: str, options: type, about: str) -> str:
+def _options_help(options: type, declared: list[Option], given: dict, prog: str) -> str:
     """The help of a command, with the values of the configuration that the given words ask for."""
     words = [str(o) if o.required else f"[{o}]" for o in declared if o.required or o.positional]
-    usage = " ".join([prog, *words, "[options]"])
-    parser, docs = _Parser(usage=usage, description=about), field_docs(options)
+    usage, docs = " ".join([prog, *words, "[options]"]), field_docs(options)
+    parser = _parser(usage=usage, description=inspect.getdoc(options))
     for option in declared:
         text = docs.get(option.name, "")
         if not option.fields:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from rhn.command import print_json, progress_bars, resolve_device
 from rhn.errors import InvalidInputError
 from rhn.fields import check_seed
-from rhn.options import Arg, Checkpoint, Device, given_flags
+from rhn.options import Arg, Device, Trained, check_least, given_flags
 
 TEXT_OPTIONS = ("batch_size", "temperature", "mc", "mc_official", "dynamic", "max_tokens", "seed")
 
@@ -17,14 +17,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate:
+class Evaluate(Trained):
     """Measure how well a trained model predicts: perplexity of words, bits a character, or nats a frame of a chorale.
 
     Every token but the first counts, and every frame but each chorale's first.
     """
 
-    checkpoint: Checkpoint
-    """best.safetensors of a run or of a study, or the folder of a run: its best weights."""
     split: Literal["train", "valid", "test"] = "test"
     """Which part of the data."""
     data: Path | None = None
@@ -43,8 +41,6 @@ class Evaluate:
     """Text: let the weights follow the text that was already predicted (Krause et al. 2018), at their learning rate for words."""
     seed: int = 0
     """Text: seed of the masks of --mc."""
-    cell: str | None = None
-    """The cell of a checkpoint with a cell of your own, as package.module:factory."""
     device: Device = "auto"
     """Where to compute."""
     json: bool = False
@@ -73,15 +69,18 @@ class Evaluate:
 
     def _text(self) -> None:
         self._check_methods()
+        from rhn.language.evaluation import measure, measure_name
+        from rhn.language.temperature import best_temperature
         from rhn.language.trained import load_text_model
 
         trained, device = load_text_model(self.checkpoint, self.cell), resolve_device(self.device)
-        from rhn.language.evaluation import measure, measure_name
-
         corpus, used = trained.corpus(self.data), {}
         with progress_bars() as report:
-            if self.temperature is not None:
-                used["temperature"] = self._temperature(trained, corpus, device, report("temperature"))
+            if self.temperature == "auto":
+                shown = report("temperature")
+                used["temperature"] = best_temperature(trained.model, corpus.valid, device=device, progress=shown)
+            elif self.temperature is not None:
+                used["temperature"] = self.temperature
             found, method = self._score(trained, corpus, device, used.get("temperature", 1.0), report(self.split))
         if self.temperature is not None and math.isnan(found.nll):
             raise InvalidInputError(
@@ -105,21 +104,12 @@ class Evaluate:
                 "--temperature auto is fitted to the network without dropout and does not suit its mean over masks: "
                 "give a number, or leave it out"
             )
-        for name, least in {"mc": 1, "mc_official": 1, "batch_size": 1, "max_tokens": 2}.items():
-            if (value := getattr(self, name)) is not None and value < least:
-                raise InvalidInputError(f"--{name.replace('_', '-')} is {value}, expected {least} or more")
+        check_least(self, mc=1, mc_official=1, batch_size=1, max_tokens=2)
         check_seed(self.seed)
         if self.temperature not in (None, "auto"):
             from rhn.language.evaluation import check_temperature
 
             check_temperature(self.temperature)
-
-    def _temperature(self, trained: "TrainedText", corpus, device: str, progress) -> float:
-        if self.temperature != "auto":
-            return self.temperature
-        from rhn.language.temperature import best_temperature
-
-        return best_temperature(trained.model, corpus.valid, device=device, progress=progress)
 
     def _score(self, trained: "TrainedText", corpus, device: str, temperature: float, progress):
         """(score, what to say of how it was found)."""
@@ -127,15 +117,13 @@ class Evaluate:
         if samples := self.mc or self.mc_official:
             from rhn.language.monte_carlo import monte_carlo_score, official_monte_carlo_score
 
+            how = {"samples": samples, "method": "mc" if self.mc else "mc-official"}
             shared |= {"samples": samples, "seed": self.seed, "temperature": temperature}
             given = trained.model, text, trained.config.dropout
             if self.mc:
-                return monte_carlo_score(*given, window=trained.config.window, **shared), {
-                    "samples": samples,
-                    "method": "mc",
-                }
+                return monte_carlo_score(*given, window=trained.config.window, **shared), how
             try:
-                return official_monte_carlo_score(*given, **shared), {"samples": samples, "method": "mc-official"}
+                return official_monte_carlo_score(*given, **shared), how
             except InvalidInputError as error:  # where all samples are rejected
                 raise InvalidInputError(f"{error}, with --mc {samples}") from None
         if self.dynamic:

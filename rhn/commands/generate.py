@@ -4,15 +4,13 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from rhn.fields import check_seed
-from rhn.options import Arg, Checkpoint
+from rhn.options import Arg, Trained
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generate:
+class Generate(Trained):
     """Print a text that a trained language model makes up."""
 
-    checkpoint: Checkpoint
-    """best.safetensors of a run, or the folder of a run: its best weights."""
     prompt: Annotated[str, Arg("TEXT")] = ""
     """The text to go on from."""
     length: int = 200
@@ -23,8 +21,6 @@ class Generate:
     """Choose among the N most probable ones only."""
     seed: int = 0
     """Seed of the choices."""
-    cell: str | None = None
-    """The cell of a checkpoint with a cell of your own, as package.module:factory."""
 
     def run(self) -> None:
         check_seed(self.seed)

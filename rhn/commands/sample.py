@@ -6,15 +6,13 @@ from typing import Annotated
 
 from rhn.fields import check_seed
 from rhn.files import check_output
-from rhn.options import Arg, Checkpoint
+from rhn.options import Arg, Trained
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class Sample(Trained):
     """Write a chorale that a trained model makes up."""
 
-    checkpoint: Checkpoint
-    """best.safetensors of a run or of a study, or the folder of a run: its best weights."""
     output: Annotated[Path, Arg("FILE")]
     """What to write, .mid or .musicxml."""
     temperature: float = 1.0
@@ -23,8 +21,6 @@ class Sample:
     """Length in bars of four quarter notes."""
     seed: int = 0
     """Seed of the notes."""
-    cell: str | None = None
-    """The cell of a checkpoint with a cell of your own, as package.module:factory."""
 
     def run(self) -> None:
         from rhn.chorales.sampling import SUFFIXES, sample_chorale, write_chorale

@@ -9,6 +9,7 @@ from typing import get_type_hints
 
 from rhn.errors import InvalidInputError
 from rhn.fields import expected, fits
+from rhn.options import check_least
 from rhn.presets import ChoraleConfig, LanguageConfig, preset
 
 RUN_ENTRIES = ("seeds", "text", "device", "data", "path")  # of a run's config.json, beside the configuration
@@ -46,11 +47,10 @@ def starting_point(name: str | None, file: Path | None, cell: str | None) -> Cho
         ) from error
 
 
-def minutes(given: float | None) -> float:
-    """The value of --max-minutes; raises InvalidInputError."""
-    if given is not None and not given >= 0:
-        raise InvalidInputError(f"--max-minutes is {given}, expected 0 or more")
-    return math.inf if given is None else given
+def minutes(options) -> float:
+    """The value of --max-minutes, infinite without it; raises InvalidInputError."""
+    check_least(options, max_minutes=0)
+    return math.inf if options.max_minutes is None else options.max_minutes
 
 
 def about_data(data: Path | None) -> dict[str, str | None]:

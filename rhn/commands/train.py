@@ -9,7 +9,7 @@ from typing import Annotated
 from rhn.commands.starting import preset_values, starting_point
 from rhn.errors import InvalidInputError
 from rhn.fields import check_seed
-from rhn.options import Arg, Device, Fields, File, Folder, given_flags, options_of
+from rhn.options import Arg, Device, Fields, File, Folder, check_least, flag, given_flags, options_of
 from rhn.presets import ChoraleConfig, LanguageConfig, parameters
 
 Config = LanguageConfig | ChoraleConfig
@@ -78,8 +78,7 @@ class Train:
         elif isinstance(config, LanguageConfig):
             from rhn.commands.train_text import train_text
 
-            if self.seeds < 1:
-                raise InvalidInputError(f"--seeds is {self.seeds}, expected 1 or more")
+            check_least(self, seeds=1)
             check_seed(config.seed + self.seeds - 1)
             train_text(config, range(config.seed, config.seed + self.seeds), self)
         else:
@@ -101,11 +100,11 @@ class Train:
     def _require_own_options(self, config: Config, text: bool) -> None:
         """Refuse options of language models where chorales are trained on, and the other way round."""
         own = {option.name for option in options_of(type(config))}
-        others = ["--" + name.replace("_", "-") for name in self.settings if name not in own]
+        others = [flag(name) for name in self.settings if name not in own]
         others += [] if text else given_flags(self, TEXT_OPTIONS)
         kinds = ("chorales", "a language model") if text else ("language models", "a model of chorales")
-        for flag in others:
-            raise InvalidInputError(f"{flag} is for {kinds[0]}, and this trains {kinds[1]}: leave it out")
+        for other in others:
+            raise InvalidInputError(f"{other} is for {kinds[0]}, and this trains {kinds[1]}: leave it out")
 
     def _own_text(self, usual: str) -> dict[str, str]:
         """The fields that --words and --characters stand for; refuses --corpus and --unit that contradict them or do nothing."""

@@ -20,7 +20,7 @@ def train_chorales(config: ChoraleConfig, options: "Train | Resume") -> None:
     from rhn.data import chorales
     from rhn.engine.numerics import keep_memory
 
-    told = {"device": resolve_device(options.device), "max_minutes": minutes(options.max_minutes)}
+    told = {"device": resolve_device(options.device), "max_minutes": minutes(options)}
     corpus = chorales(options.data)
     keep_memory()
     with training_progress(config) as show:

@@ -19,7 +19,7 @@ ONE_THREAD = 500  # hidden units below which a second thread costs more than it 
 
 def train_text(config: LanguageConfig, seeds: Sequence[int], options: "Train | Resume") -> None:
     """Train or go on, and print what it came to."""
-    device, limit = resolve_device(options.device), minutes(options.max_minutes)
+    device, limit = resolve_device(options.device), minutes(options)
     from rhn.engine.numerics import keep_memory
     from rhn.language.evaluation import measure_name
     from rhn.language.progress import tensorboard_writer, training_progress

@@ -295,7 +295,7 @@ def spoiled():
         (["--hidden-size", "1000000000000"], "cannot build rhn"),
         (["--chorale", "bwv26"], "did you mean bwv2"),
         (["--steps", "100000"], "it has 85 frames"),
-        (["--steps", "0"], "--steps must be at least 1"),
+        (["--steps", "0"], "--steps is 0, expected 1 or more"),
         (["--init", "normal"], "expected gaussian:STD"),
         (["--init", "uniform:1e308"], "expected gaussian:STD"),
         (["--seed", "99999999999999999999"], "the seed is 99999999999999999999, expected a whole number"),
