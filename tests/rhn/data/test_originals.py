@@ -131,15 +131,6 @@ def test_noise_of_any_suffix_is_a_data_error(tmp_path_factory, noise, suffix):
         rhn.data.chorales(path)
 
 
-def test_a_truncated_file_is_a_data_error(tmp_path):
-    path = write(tmp_path / "cut.pickle", SMALL)
-    whole = path.read_bytes()
-    for length in range(0, len(whole), max(1, len(whole) // 25)):
-        path.write_bytes(whole[:length])
-        with pytest.raises(DataError, match="does not hold chorales"):
-            rhn.data.chorales(path)
-
-
 def test_a_file_too_large_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(originals, "MAX_BYTES", 10)
     with pytest.raises(DataError, match="expected 1 to 10"):

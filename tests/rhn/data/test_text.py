@@ -109,9 +109,8 @@ def test_bytes_are_numbered_in_order_over_all_splits(tmp_path):
 
 def test_an_enwik8_of_another_length_is_named_in_a_warning(enwik, caplog):
     with caplog.at_level(logging.WARNING):
-        corpus = read_text("enwik8", enwik)
+        read_text("enwik8", enwik)
     assert "has 400 bytes, enwik8 as published has 100000000" in caplog.text
-    assert [len(getattr(corpus, split)) for split in SPLITS] == [360, 20, 20]
 
 
 def test_a_published_set_with_other_words_than_the_checkpoints_is_refused(tmp_path, enwik):
