@@ -1,5 +1,6 @@
 """A checkpoint gives back the same bits, and a file that lies is refused with one sentence, at no cost and running nothing."""
 
+import functools
 import json
 import os
 import pickle
@@ -20,6 +21,7 @@ from torch import nn
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import load_checkpoint, read_metadata, save_checkpoint
 from rhn.errors import CheckpointError
+from rhn.models import LanguageModel, PolyphonicModel
 
 
 def names(folder):
@@ -359,6 +361,30 @@ except CheckpointError as error:
 """
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert found.stdout == "refused\n"
+
+
+MODELS = [PolyphonicModel, functools.partial(LanguageModel, vocabulary_size=5)]
+
+
+@pytest.mark.parametrize("build", MODELS)
+def test_loading_imports_nothing_that_a_file_names_and_a_promise_of_a_million_layers_costs_nothing(
+    build, tmp_path, monkeypatch
+):
+    good = save_checkpoint(tmp_path / "m.safetensors", build("rhn", hidden_size=4))
+    (tmp_path / "intruder.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    refused(forge(good, config={"cell": "intruder:Cell"}), match="none of ours")
+    assert "intruder" not in sys.modules
+    refused(forge(good, config={"layers": 10**6}), match="at most")
+
+
+@pytest.mark.parametrize("build", MODELS)
+def test_a_file_keeps_the_options_that_were_defaults_when_it_was_written(build, tmp_path):
+    assert build("irnn", hidden_size=4).config()["nonlinearity"] == "relu"
+    tanh = build("irnn", hidden_size=4, nonlinearity="tanh")
+    good = save_checkpoint(tmp_path / "m.safetensors", tanh)
+    older = load_checkpoint(forge(good, drop=("nonlinearity",)))  # as files were written when an IRNN was tanh
+    assert older.config() == tanh.config()
 
 
 def test_a_factory_that_fails_is_one_sentence(good):

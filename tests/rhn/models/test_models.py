@@ -1,16 +1,12 @@
 """The polyphonic model is its equation, predicts from the past alone, stacks, and survives a checkpoint."""
 
-import functools
 import json
-import sys
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from cases import randomize
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.func import vmap
 
@@ -19,7 +15,7 @@ from rhn.checkpoints import load_checkpoint, save_checkpoint
 from rhn.engine.numerics import exact
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.kernels.bernoulli import frame_nll
-from rhn.models import MAX_LAYERS, LanguageModel, PolyphonicModel, with_cell
+from rhn.models import MAX_LAYERS, PolyphonicModel, with_cell
 
 
 def frames(T=7, B=3, keys=88, dtype=torch.float64):
@@ -165,40 +161,3 @@ def test_a_model_with_a_cell_of_the_user_s_own_needs_that_cell_to_load(tmp_path)
         load_checkpoint(path)
     x = frames()
     assert torch.equal(load_checkpoint(path, factory=with_cell(PlainCell))(x), m(x))
-
-
-def forged(model, path, **config):
-    """A checkpoint whose header says something else of its configuration."""
-    save_checkpoint(path, model)
-    with safe_open(path, "pt") as file:
-        header = json.loads(file.metadata()["rhn"])
-    header["config"] |= config
-    save_file(load_file(path), path, {"rhn": json.dumps(header)})
-    return path
-
-
-@pytest.mark.parametrize("build", [PolyphonicModel, functools.partial(LanguageModel, vocabulary_size=5)])
-def test_loading_imports_nothing_that_a_file_names(build, tmp_path, monkeypatch):
-    path = forged(build("rhn", hidden_size=4), tmp_path / "m.safetensors", cell="intruder:Cell")
-    (tmp_path / "intruder.py").write_text("raise SystemExit('imported')")
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(CheckpointError, match="none of ours"):
-        load_checkpoint(path)
-    assert "intruder" not in sys.modules
-
-
-def test_a_file_keeps_the_options_that_were_defaults_when_it_was_written(tmp_path):
-    assert model("irnn").config()["nonlinearity"] == "relu" and model("rhn").config()["coupled"] is True
-    path, tanh = tmp_path / "m.safetensors", model("irnn", nonlinearity="tanh")
-    save_checkpoint(path, tanh)
-    with safe_open(path, "pt") as file:
-        header = json.loads(file.metadata()["rhn"])
-    del header["config"]["nonlinearity"]  # as files were written when an IRNN was tanh
-    save_file(load_file(path), path, {"rhn": json.dumps(header)})
-    x = frames()
-    assert torch.equal(load_checkpoint(path)(x), tanh(x))
-
-
-def test_a_file_that_promises_a_million_layers_costs_nothing(tmp_path):
-    with pytest.raises(CheckpointError, match="at most"):
-        load_checkpoint(forged(model(), tmp_path / "m.safetensors", layers=10**6))
