@@ -11,14 +11,13 @@ PTB_WORDS = TEXT_SETS["ptb"].counts["vocabulary"]
 
 
 class Score(NamedTuple):
-    """A row of a table: the model as the paper calls it, millions of parameters, best validation (where printed) and test."""
+    """A row of a table: the paper's name of the model, millions of parameters, validation (where printed) and test, and our preset."""
 
     model: str
     millions: float
     valid: float | None
     test: float
     preset: str | None = None
-    """Name of the preset with this network."""
 
 
 class DepthRow(NamedTuple):

@@ -12,7 +12,7 @@ from platformdirs import user_data_path
 
 from rhn.data.sets import PublishedFile, TextSet, data_set
 from rhn.errors import DataError, OutputError
-from rhn.files import atomic_path
+from rhn.files import atomic_path, writing
 
 BLOCK = 2**16
 PATIENCE = 30  # seconds without an answer
@@ -46,12 +46,10 @@ def get(name: str, folder: Path | None = None, *, progress: Progress | None = No
 def _folder(folder: Path) -> Iterator[None]:
     """Make a folder where it is missing, and remove it again where an error leaves it empty."""
     if folder.is_file():
-        raise OutputError(f"cannot write into {folder}: it is a file, expected a folder")
+        raise OutputError(f"cannot write {folder}: it is a file, expected a folder")
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write into {folder}: {error.strerror or error}") from error
     try:
         yield
     except BaseException:

@@ -1,13 +1,10 @@
 """The scores inside the installed music21 package, read as lists of notes.
 
-music21's corpus is data to us: its folder is located and its files are read, and its code is never imported. That
-code turns a score into a complete model of notation; pitches and times are all we need, and reading those alone is
-ten times faster (all 374 scores in about a second). The tests compare every kind of score with what music21 itself
-hears.
+music21's files are read, and its code is never imported: that turns a score into a complete model of notation; pitches and times are
+all we need, and reading those alone is ten times faster (all 374 scores in about a second).
 
-A part is a list of notes `(onset, end, pitch)` in order of time: onset and end in ticks (`TICKS` a quarter note, so
-that triplets and sixty-fourths are whole numbers) from the beginning of the score, pitch as a MIDI number. Rests
-are the gaps.
+A part is a list of notes `(onset, end, pitch)` in order of time: onset and end in ticks (`TICKS` a quarter note, so that triplets and
+sixty-fourths are whole numbers) from the beginning of the score, pitch as a MIDI number. Rests are the gaps.
 """
 
 import importlib.metadata
@@ -19,8 +16,7 @@ from pathlib import Path
 
 from rhn.errors import DataError
 
-Note = tuple[int, int, int]
-Part = list[Note]
+Part = list[tuple[int, int, int]]
 TICKS = 10080  # a quarter note: 2^5 * 3^2 * 5 * 7
 
 _REMEDY = (

@@ -65,9 +65,7 @@ def test_the_table_has_a_line_for_each_preset(capsys):
     ],
 )
 def test_a_preset_has_as_many_parameters_as_the_paper_prints(name, millions, listed):
-    digit = (
-        0.1 if isinstance(millions, float) else 1
-    )  # the last one printed; 5 x 1500 has 23.48 million and is printed as 23.4
+    digit = 0.1 if isinstance(millions, float) else 1  # the last one printed; 5 x 1500 has 23.48, printed as 23.4
     assert abs(listed[name]["parameters"] / 1e6 - millions) < digit
 
 

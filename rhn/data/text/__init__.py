@@ -8,8 +8,8 @@
     rows = corpus.train.rows(20)                         # (20, N // 20), no copy
     window = rows[:, 0:36]                               # (20, 36) int64 ids
 
-From top to bottom: `readers` (the one function) finds its `files`, reads them as `codes`, and puts a `vocabulary` on
-them; what comes out is a `corpus`. The published ones are records in `rhn.data.sets`.
+`readers` finds a text's `files`, reads them as `codes` and puts a `vocabulary` on them; what comes out is a `corpus`.
+The published ones are records in `rhn.data.sets`.
 """
 
 from rhn.data.text.corpus import TextCorpus, Tokens

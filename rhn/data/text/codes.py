@@ -66,7 +66,7 @@ def read_codes(groups: Sequence[Sequence[Path]], unit: Unit) -> Codes:
     if unit == "words":
         return _words(groups)
     if unit == "bytes":
-        return Codes([_join(list(map(_map, files))) for files in groups], 256, int)
+        return Codes([_join([np.memmap(file, np.uint8, mode="r") for file in files]) for files in groups], 256, int)
     texts = [_join([_characters(file) for file in files]) for files in groups]
     return Codes(texts, 256 if all(text.dtype == np.uint8 for text in texts) else CODE_POINTS, chr)
 
@@ -92,7 +92,7 @@ def _word_blocks(path: Path) -> Iterator[list[str]]:
 
 
 def _characters(path: Path) -> np.ndarray:
-    mapped = _map(path)[_text_start(path) :]
+    mapped = np.memmap(path, np.uint8, mode="r")[_text_start(path) :]
     if all(block.max() < 128 for block in _blocks(mapped)):
         return mapped
     return _join([np.frombuffer(block.encode("utf-32-le"), "<u4") for block in _utf8_blocks(path)])
@@ -119,10 +119,6 @@ def _utf8_blocks(path: Path) -> Iterator[str]:
 def _text_start(path: Path) -> int:
     with path.open("rb") as file:
         return len(codecs.BOM_UTF8) if file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8 else 0
-
-
-def _map(path: Path) -> np.ndarray:
-    return np.memmap(path, np.uint8, mode="r")
 
 
 def _join(arrays: list[np.ndarray]) -> np.ndarray:

@@ -42,13 +42,6 @@ def require_equal(built: Vocabulary, expected: Vocabulary) -> None:
     )
 
 
-def unknown_share(codes: Codes, counts: np.ndarray, vocabulary: Vocabulary) -> float:
-    """The share of a text's tokens that a vocabulary does not have; counts as in `build_vocabulary`."""
-    occurrences = counts.sum(axis=0)
-    unknown = [code for code in np.flatnonzero(occurrences).tolist() if codes.symbol(code) not in vocabulary.index]
-    return float(occurrences[unknown].sum() / occurrences.sum())
-
-
 def id_table(codes: Codes, counts: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
     """Ids by code, (number of codes,) int64; a word outside the vocabulary has the id of `<unk>`.
 

@@ -17,7 +17,7 @@ from rhn.data.sets import TEXT_SETS
 from rhn.data.text.codes import Codes, read_codes
 from rhn.data.text.corpus import TextCorpus, Tokens
 from rhn.data.text.files import find_files, plain_file
-from rhn.data.text.numbering import build_vocabulary, id_table, require_equal, unknown_share
+from rhn.data.text.numbering import build_vocabulary, id_table, require_equal
 from rhn.data.text.unpack import file_digest
 from rhn.data.text.vocabulary import Unit, Vocabulary
 from rhn.errors import DataError, InvalidInputError
@@ -121,9 +121,9 @@ def _warn_of_length(name: str, codes: Codes, file: Path) -> None:
 
 
 def _warn_of_words(codes: Codes, counts: np.ndarray, vocabulary: Vocabulary, place: Path) -> None:
-    if vocabulary.unknown is not None and (share := unknown_share(codes, counts, vocabulary)) > FOREIGN:
-        logger.warning(
-            "%s: %.0f %% of the words are not in the checkpoint's vocabulary and are read as `<unk>`",
-            place,
-            100 * share,
-        )
+    occurrences = counts.sum(axis=0)
+    unknown = [code for code in np.flatnonzero(occurrences).tolist() if codes.symbol(code) not in vocabulary.index]
+    share = occurrences[unknown].sum() / occurrences.sum()
+    if vocabulary.unknown is not None and share > FOREIGN:
+        words = "%s: %.0f %% of the words are not in the checkpoint's vocabulary and are read as `<unk>`"
+        logger.warning(words, place, 100 * share)

@@ -137,9 +137,9 @@ def test_progress_ends_at_the_files_size(publish, tmp_path):
 
 def test_a_folder_that_cannot_be_made_and_an_unknown_set_are_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OutputError, match=f"cannot write into {tmp_path}/file: it is a file"):
+    with pytest.raises(OutputError, match=f"cannot write {tmp_path}/file: it is a file"):
         get("ptb", tmp_path / "file")
-    with pytest.raises(OutputError, match=f"cannot write into {tmp_path}/file/deeper"):
+    with pytest.raises(OutputError, match=f"cannot write {tmp_path}/file/deeper: Not a directory"):
         get("ptb", tmp_path / "file" / "deeper")
     with pytest.raises(InvalidInputError, match="expected one of ptb, enwik8, text8, jsb"):
         get("imagenet", tmp_path)
