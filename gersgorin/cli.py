@@ -91,12 +91,12 @@ def plot(options: Options) -> None:
 
     import torch
 
-    from gersgorin.measure import measure_spectrum
+    from gersgorin.measure import check_memory, measure_spectrum
 
     subjects = _subjects(options, compared)
     device, dtype = resolve_device(options.device), getattr(torch, options.dtype)
     for subject in subjects:
-        _check_memory(subject, len(sequence), dtype.itemsize, device)
+        check_memory(subject.cell, len(sequence), dtype, device)
     sequence = torch.as_tensor(sequence, device=device).to(torch.int64 if options.text else dtype)
     about = {"chorale": along, "reads": "text" if options.text else "chorale", "discs": options.discs}
     with progress_bars() as report:
@@ -134,7 +134,7 @@ def _check_text(options: Options) -> None:
         raise InvalidInputError(f"--text is for a language model, and {what}")
     if reads and (given := given_flags(options, ("chorale", "data", "compare"))):
         raise InvalidInputError(
-            f"{given[0]} is for chorales, and {options.checkpoint} holds a language model: leave it out"
+            f"{given[0]} is for chorales, but {options.checkpoint} holds a language model: leave it out"
         )
 
 
@@ -190,20 +190,6 @@ def _subjects(options: Options, compared: list[str]) -> list:
     return first + [new_cell(name, compared=True, **new) for name in compared]
 
 
-def _check_memory(subject, steps: int, itemsize: int, device: str) -> None:
-    """Refuse what cannot fit before anything is allocated."""
-    from gersgorin.measure import bytes_needed
-    from rhn.engine.memory import free_memory, in_words
-
-    parameters = sum(p.numel() for p in subject.cell.parameters())
-    need, have = bytes_needed(steps, subject.cell.state_size, parameters, itemsize), free_memory(device)
-    if need > have:
-        raise InvalidInputError(
-            f"a {subject.name} with a state of {subject.cell.state_size} over {steps} steps needs about {in_words(need)} "
-            f"of memory, {in_words(have)} are available: use a smaller --hidden-size or fewer --steps"
-        )
-
-
 def _draw(options: Options, records, outputs, report) -> None:
     from gersgorin.plots import draw_comparison, draw_run, save_animation
 
@@ -229,7 +215,3 @@ def _print(options: Options, records, figure_path: Path) -> None:
         print(summary_table(record))
         print(reading(record), end="\n\n")
     print(f"figure: {figure_path}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -129,9 +129,8 @@ def _flatten(x: Tensor, s: Tensor) -> tuple[torch.Size, Tensor, Tensor]:
     try:
         lead = torch.broadcast_shapes(x.shape[:-1], s.shape[:-1])
     except RuntimeError:
-        raise InvalidInputError(
-            f"the leading dimensions of x {tuple(x.shape)} and s {tuple(s.shape)} do not broadcast"
-        ) from None
+        shapes = f"x {tuple(x.shape)} and s {tuple(s.shape)}"
+        raise InvalidInputError(f"the leading dimensions of {shapes} do not broadcast") from None
     return lead, *(v.expand(*lead, v.shape[-1]).reshape(-1, v.shape[-1]) for v in (x, s))
 
 
@@ -145,10 +144,8 @@ def _check_step(cell, step: Step, x: Tensor, s: Tensor) -> None:
     if (x.dtype, s.dtype) != (weight.dtype, weight.dtype):
         raise InvalidInputError(f"x is {x.dtype} and s {s.dtype}, the weights are {weight.dtype}: convert one")
     if (x.shape[-1], s.shape[-1]) != sizes:
-        raise InvalidInputError(
-            f"x ends in {x.shape[-1]} and s in {s.shape[-1]}: {_name(cell)} expects {sizes[0]} inputs "
-            f"and a state of {sizes[1]}"
-        )
+        expected = f"{_name(cell)} expects {sizes[0]} inputs and a state of {sizes[1]}"
+        raise InvalidInputError(f"x ends in {x.shape[-1]} and s in {s.shape[-1]}: {expected}")
 
 
 def _name(cell) -> str:

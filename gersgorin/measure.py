@@ -10,15 +10,21 @@ from gersgorin.dynamics import cumulative_log_norms
 from gersgorin.jacobian import norm_bound, temporal_jacobian, trajectory
 from gersgorin.record import SpectrumRecord
 from gersgorin.spectrum import eigenvalue_conditions, one_thread
+from rhn.engine.memory import free_memory, in_words
 from rhn.errors import InvalidInputError
 
 BLOCK = 1 << 22  # numbers of Jacobians worked on at once
 
 
-def bytes_needed(steps: int, state_size: int, parameters: int, itemsize: int = 8) -> int:
-    """Memory that `measure_spectrum` takes, roughly: the weights, all Jacobians, and a few blocks to work on."""
-    one = state_size * state_size
-    return itemsize * (parameters + steps * one + 12 * max(BLOCK, one))
+def check_memory(cell: nn.Module, steps: int, dtype: torch.dtype, device: str) -> None:
+    """Raise InvalidInputError where the weights, all Jacobians of a run and a few blocks to work on do not fit the free memory."""
+    n, parameters = cell.state_size, sum(p.numel() for p in cell.parameters())
+    need, have = dtype.itemsize * (parameters + steps * n * n + 12 * max(BLOCK, n * n)), free_memory(device)
+    if need > have:
+        raise InvalidInputError(
+            f"a state of {n} over {steps} steps needs about {in_words(need)} of memory, {in_words(have)} are available: "
+            "use a smaller --hidden-size or fewer --steps"
+        )
 
 
 @torch.no_grad()

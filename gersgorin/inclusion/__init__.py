@@ -18,11 +18,4 @@ INCLUSION_SETS: dict[str, Callable[..., InclusionSet]] = {
     "numerical-range": NumericalRange,
 }
 
-__all__ = [
-    "INCLUSION_SETS",
-    "Brauer",
-    "InclusionSet",
-    "MinimalGersgorin",
-    "NumericalRange",
-    "Ostrowski",
-]
+__all__ = ["INCLUSION_SETS", "Brauer", "InclusionSet", "MinimalGersgorin", "NumericalRange", "Ostrowski"]
