@@ -72,12 +72,8 @@ def test_not_even_by_ascent_on_weights_inputs_and_states(case, state_bound):
     assert best > 0.02, "an ascent that climbs nowhere proves nothing"
 
 
-OPEN, HALF, SHUT, Q = (
-    40.0,
-    0.0,
-    -40.0,
-    1e5,
-)  # pre-activations of a gate at 1, 1/2, 0; a weight beside which all else vanishes
+OPEN, HALF, SHUT = 40.0, 0.0, -40.0  # pre-activations of a gate at 1, 1/2, 0
+Q = 1e5  # a weight beside which all else vanishes
 REACHED = {  # term of the bound: (cell, options, recurrent weights, inner bias q, pre-activations, state)
     "RHN H": ("rhn", {}, (Q, 0), 0, (0, OPEN), (0,)),
     "RHN H, sigmoid": ("rhn", {"activation": "sigmoid"}, (Q, 0), 0, (0, OPEN), (0,)),
@@ -129,25 +125,22 @@ def test_the_plain_rnns_bound_is_its_largest_singular_value(key, nonlinearity):
         assert norm_bound(cell, state_bound).item() == pytest.approx(sigma, rel=1e-14)
     with torch.no_grad():
         cell.bias.fill_(0.0 if nonlinearity == "tanh" else 1.0)
-    zero = torch.zeros(3, dtype=torch.float64), torch.zeros(6, dtype=torch.float64)
-    assert norms(cell, *zero).item() == pytest.approx(sigma, rel=1e-12)
+    assert norms(cell, *torch.zeros(9).double().split((3, 6))).item() == pytest.approx(sigma, rel=1e-12)
 
 
 @pytest.mark.parametrize("activation", ["relu", "linear"])
 @pytest.mark.parametrize("coupled", [True, False])
 def test_no_number_bounds_a_highway_whose_candidate_grows_with_the_input(activation, coupled):
     """With R_H = 0 and half-open gates the slope is that of the gate times h, which is the input."""
-    cell, s = (
-        RHN(1, 1, coupled=coupled, activation=activation, dtype=torch.float64),
-        torch.zeros(1, dtype=torch.float64),
-    )
+    cell = RHN(1, 1, coupled=coupled, activation=activation, dtype=torch.float64)
     with torch.no_grad():
         for p in cell.parameters():
             p.zero_()
         cell.weight_ih[0], cell.weight_hh[0, 1] = 1, 4
     assert math.isinf(norm_bound(cell)) and math.isinf(norm_bound(cell, 0))
-    slopes = [temporal_jacobian(cell, torch.tensor([x], dtype=torch.float64), s).item() for x in (0.0, 10.0, 1000.0)]
-    assert slopes == pytest.approx([0.5, 10.5, 1000.5])
+    x = torch.tensor([[0.0], [10.0], [1000.0]], dtype=torch.float64)
+    slopes = temporal_jacobian(cell, x, torch.zeros(1, dtype=torch.float64)).flatten()
+    assert slopes.tolist() == pytest.approx([0.5, 10.5, 1000.5])
 
 
 @pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)

@@ -49,9 +49,7 @@ def test_the_tolerance_holds_for_ill_conditioned_spectra_although_rounding_moves
     """Discs of a matrix eps away are hardly larger, but its eigenvalues may be far away: their condition says how far."""
     n, ones = 100, np.ones(100)
     grcar = scipy.linalg.toeplitz([1.0, -1] + [0] * (n - 2), [1.0, 1, 1, 1] + [0] * (n - 4))
-    order = np.random.default_rng(0).permutation(
-        n
-    )  # hides the triangle, of which LAPACK would read the eigenvalues off
+    order = np.random.default_rng(0).permutation(n)  # LAPACK would read the eigenvalues off a triangle
     jordan = (0.9 * np.eye(n) + np.diag(ones[1:], 1))[np.ix_(order, order)] + np.diag(ones[1:], 1) * 1e-9
     A = torch.from_numpy({"grcar": grcar, "jordan": jordan}[name]).to(dtype)
     values, conditions = eigenvalue_conditions(A)
@@ -85,10 +83,9 @@ def test_measures_of_a_batch_are_those_of_its_matrices():
         assert one.components() == discs[i, j].components()
 
 
-def test_rightmost_and_share_inside_the_unit_circle():
+def test_known_measures():
     discs = discs_of([(0.5, 0.5), (-0.5, 0.6), (0.0, 0.2), (1.0, 0.0)])
-    assert discs.rightmost == 1.0
-    assert discs.inside_unit_circle == 0.75
+    assert discs.rightmost == 1.0 and discs.inside_unit_circle == 0.75
 
 
 def test_precision_and_gradient_are_kept():
@@ -97,7 +94,6 @@ def test_precision_and_gradient_are_kept():
     assert discs.centers.dtype == discs.radii.dtype == torch.float32
     discs.rightmost.backward()
     assert (A.grad != 0).sum() == 5  # the row of the rightmost disc
-    assert len(discs.outline()) >= 1
 
 
 @given(square_matrices())
@@ -139,13 +135,8 @@ def test_the_outline_has_one_curve_a_component_from_end_to_end(pairs):
     curves = discs.outline(9)
     assert len(loose) <= len(curves)
     if loose == tight:  # nothing touches
-        expected = sorted(
-            (
-                min(discs.centers[i] - discs.radii[i] for i in c).item(),
-                max(discs.centers[i] + discs.radii[i] for i in c).item(),
-            )
-            for c in loose
-        )
+        left, right = discs.centers - discs.radii, discs.centers + discs.radii
+        expected = sorted((min(left[i] for i in c).item(), max(right[i] for i in c).item()) for c in loose)
         ends = [(curve.real.min(), curve.real.max()) for curve in curves]
         np.testing.assert_allclose(ends, expected, atol=1e-12)
 
@@ -153,7 +144,6 @@ def test_the_outline_has_one_curve_a_component_from_end_to_end(pairs):
 def test_areas_and_an_isolated_point_which_is_a_curve_while_an_inner_one_is_not():
     curves = discs_of([(0.0, 0.0), (4.0, 1.0), (4.5, 0.0)]).outline(5)
     assert len(curves) == 2 and (curves[0] == 0).all() and curves[1].real.min() == pytest.approx(3.0)
-    assert discs_of([(3.0, 2.0)]).area() == pytest.approx(4 * np.pi, rel=1e-3)
     assert discs_of([(3.0, 2.0)]).area(points=2001) == pytest.approx(4 * np.pi, rel=1e-6)
     lens = 2 * np.arccos(0.5) - np.sqrt(3) / 2  # two unit discs whose centers are 1 apart
     assert discs_of([(0.0, 1.0), (1.0, 1.0)]).area(2001) == pytest.approx(2 * np.pi - lens, rel=1e-6)

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gersgorin.jacobian import temporal_jacobian, trajectory
-from rhn.cells import CELLS, RHN, from_torch
+from rhn.cells import RHN, from_torch
 from rhn.errors import InvalidInputError
 
 every_case = pytest.mark.parametrize("case", CELL_CASES, ids=str)
 shallow = pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
+every_method = pytest.mark.parametrize("method", ["analytic", "jacrev", "jacfwd"])
 
 
 def central_differences(step, x, s, h=1e-6):
@@ -38,21 +39,14 @@ def test_analytic_equals_jacrev_jacfwd_and_central_differences(case, lead, satur
     cell = case.build(5, 7, saturated=saturated)
     x, s = inputs(cell, *lead)
     A = temporal_jacobian(cell, x, s).detach()
-    assert A.shape == (*lead, cell.state_size, cell.state_size)
-    assert A.dtype == torch.float64
+    assert A.shape == (*lead, cell.state_size, cell.state_size) and A.dtype == torch.float64
     for method in ("jacrev", "jacfwd"):
         assert_jacobian(A, temporal_jacobian(cell, x, s, method=method).detach(), 1e-8, method)
     assert_jacobian(A, central_differences(cell.step, x, s), 1e-5, "central differences")
 
 
 @settings(max_examples=40)
-@given(
-    case=st.sampled_from(CELL_CASES),
-    seed=st.integers(0, 999),
-    m=st.integers(1, 4),
-    n=st.integers(1, 6),
-    spread=st.floats(0, 3),
-)
+@given(st.sampled_from(CELL_CASES), st.integers(0, 999), st.integers(1, 4), st.integers(1, 6), st.floats(0, 3))
 def test_any_size_and_state(case, seed, m, n, spread):
     cell = case.build(m, n, seed=seed)
     x, s = inputs(cell, 2, seed=seed, spread=spread)
@@ -60,7 +54,7 @@ def test_any_size_and_state(case, seed, m, n, spread):
 
 
 @shallow
-@pytest.mark.parametrize("method", ["analytic", "jacrev", "jacfwd"])
+@every_method
 @pytest.mark.parametrize("chunk_size", [1, 4, 100])
 def test_chunks_change_nothing(case, method, chunk_size):
     cell = case.build()
@@ -81,7 +75,7 @@ def test_leading_dimensions_broadcast(case):
 
 
 @shallow
-@pytest.mark.parametrize("method", ["analytic", "jacrev", "jacfwd"])
+@every_method
 def test_float32_in_float32_out(case, method):
     cell = case.build()
     x, s = inputs(cell, 6)
@@ -96,11 +90,9 @@ def test_the_analytic_jacobian_can_itself_be_differentiated():
     cell = RHN(3, 4, 2, dtype=torch.float64)
     randomize(cell)
     x, s = inputs(cell)
-    for name, p in cell.named_parameters():
-        g, h = (
-            torch.autograd.grad(temporal_jacobian(cell, x, s, method=m).square().sum(), p)[0]
-            for m in ("analytic", "jacrev")
-        )
+    names, weights = zip(*cell.named_parameters(), strict=True)
+    methods = (temporal_jacobian(cell, x, s, method=method) for method in ("analytic", "jacrev"))
+    for name, g, h in zip(names, *(torch.autograd.grad(A.square().sum(), weights) for A in methods), strict=True):
         assert_close(g, h, 1e-10, name)
 
 
@@ -147,29 +139,18 @@ def test_rows_are_outputs_and_columns_are_states():
 # ---- anything callable ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "kind", [nn.RNNCell, nn.GRUCell, nn.LSTMCell, nn.RNN, nn.GRU, nn.LSTM], ids=lambda k: k.__name__
-)
+@pytest.mark.parametrize("kind", [nn.RNNCell, nn.GRUCell, nn.LSTMCell, nn.RNN, nn.GRU, nn.LSTM])
 def test_torchs_own_cells_and_their_trajectories(kind):
+    """They are those of our cells, whose steps equal torch's (`tests/rhn/cells/test_convert.py`)."""
     theirs = kind(5, 7, dtype=torch.float64)
-    x, s = inputs(from_torch(theirs), 3)
-
-    def step(x, s):
-        rows = torch.broadcast_shapes(x.shape[:-1], s.shape[:-1])
-        x, state = x.expand(*rows, -1).reshape(1, -1, 5), s.reshape(1, -1, s.shape[-1])
-        pair = tuple(part.contiguous() for part in state.chunk(2, -1))
-        if isinstance(theirs, nn.RNNCellBase):
-            after = theirs(x[0], (pair[0][0], pair[1][0]) if kind is nn.LSTMCell else state[0])
-        else:
-            after = theirs(x, pair if kind is nn.LSTM else state)[1]
-        return (torch.cat(after, -1) if isinstance(after, tuple) else after).reshape(s.shape)
-
-    wanted = central_differences(step, x, s)
+    ours = from_torch(theirs)
+    x, s = inputs(ours, 3)
+    wanted = central_differences(ours.step, x, s)
     for method in (None, "analytic", "jacrev", "jacfwd"):
         assert_jacobian(temporal_jacobian(theirs, x, s, method=method).detach(), wanted, 1e-6, str(method))
     states = trajectory(theirs, x.unsqueeze(1))
     assert states.shape == (4, 1, s.shape[-1])
-    assert_close(states[3], step(x[2:], states[2]), 1e-12, "the last state")
+    assert_close(states[3], ours.step(x[2:], states[2]), 1e-12, "the last state")
 
 
 class Leaky(nn.Module):
@@ -248,8 +229,7 @@ def test_a_trajectory_is_s0_and_the_repeated_step(case):
     x, _ = inputs(cell, 6, 3)
     _, s0 = inputs(cell, 3)
     states = trajectory(cell, x, s0)
-    assert states.shape == (7, 3, cell.state_size)
-    assert torch.equal(states[0], s0)
+    assert states.shape == (7, 3, cell.state_size) and torch.equal(states[0], s0)
     for t in range(6):
         assert_close(states[t + 1], cell.step(x[t], states[t]), 1e-12, f"state {t + 1}")
     assert_close(trajectory(cell, x[:, 1], s0[1]), states[:, 1], 1e-12, "unbatched")
@@ -261,22 +241,16 @@ def test_trajectories_of_functions_modules_and_batch_first_cells():
     x, s0 = torch.randn(5, 2, 3), torch.randn(2, 4)
     f = lambda x, s: 0.5 * s + x.sum()  # noqa: E731
     states = trajectory(f, x, s0)
-    assert states.shape == (6, 2, 4)
     assert_close(states[2], 0.5 * states[1] + x[1].sum(-1, keepdim=True), 1e-6, "function")
     assert trajectory(f, x[:, 0], s0[0]).shape == (6, 4)
     assert trajectory(Leaky(), x).shape == (6, 2, 4)
 
 
-def test_the_chain_rule_along_a_trajectory():
-    """dy[T]/dy[0] is the product of the steps' Jacobians, for every registered cell."""
-    for key in CELLS:
-        cell = CELLS[key](3, 4, dtype=torch.float64)
-        randomize(cell)
-        x, _ = inputs(cell, 5)
-        _, s0 = inputs(cell)
-        states = trajectory(cell, x, s0)
-        product = torch.eye(cell.state_size, dtype=torch.float64)
-        for A in temporal_jacobian(cell, x, states[:-1]):
-            product = A @ product
-        whole = torch.func.jacrev(lambda s, c=cell, x=x: c(x, s)[1])(s0)
-        assert_close(product, whole, 1e-12, key)
+@shallow
+def test_the_chain_rule_along_a_trajectory(case):
+    """dy[T]/dy[0] is the product of the steps' Jacobians."""
+    cell = case.build()
+    x, _ = inputs(cell, 5)
+    _, s0 = inputs(cell)
+    product = torch.linalg.multi_dot([*temporal_jacobian(cell, x, trajectory(cell, x, s0)[:-1]).flip(0)])
+    assert_close(product, torch.func.jacrev(lambda s: cell(x, s)[1])(s0), 1e-12, "product")

@@ -45,8 +45,8 @@ def test_panels_and_bands_show_the_discs_the_record_speaks_of_and_no_others(reco
         centers, radii = getattr(record, f"{axis}_centers"), getattr(record, f"{axis}_radii")
         if shown:
             outline = line(ax, f"union of the {axis} discs").get_xdata()
-            assert outline.max() == pytest.approx((centers[4] + radii[4]).max())
-            assert outline.min() == pytest.approx((centers[4] - radii[4]).min())
+            ends = (centers[4] - radii[4]).min(), (centers[4] + radii[4]).max()
+            assert (outline.min(), outline.max()) == pytest.approx(ends)
             band = next(c for c in over_time.collections if c.get_label() == f"right edges of the {axis} discs")
             assert band.get_datalim(over_time.transData).ymax == pytest.approx((centers + radii).max())
             assert (centers + radii).max() < spectrum_limit([records[1], record])
@@ -67,10 +67,8 @@ def test_gates_are_drawn_only_where_there_are_any(records):
     assert "mean transform gate" in labels[0] and "mean transform gate" not in labels[1]
 
 
-@pytest.mark.parametrize("T", [1, 2, 3, 100])
-def test_shown_steps_hold_the_first_and_the_last(T):
-    steps = shown_steps(T)
-    assert steps[0] == 0 and steps[-1] == T - 1 and len(set(steps)) == len(steps)
+def test_shown_steps_hold_the_first_and_the_last():
+    assert [shown_steps(T) for T in (1, 2, 3, 100)] == [[0], [0, 1], [0, 1, 2], [0, 33, 66, 99]]
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
