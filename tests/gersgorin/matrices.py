@@ -16,11 +16,15 @@ def _normal(n: int) -> np.ndarray:
     return rng.standard_normal((n, n))
 
 
-def _jordan(n: int, value: float) -> np.ndarray:
+def jordan(n: int, value: float) -> np.ndarray:
     return value * np.eye(n) + np.diag(np.ones(n - 1), 1)
 
 
-def _shuffled(A: np.ndarray) -> np.ndarray:
+def grcar(n: int) -> np.ndarray:
+    return scipy.linalg.toeplitz([1.0, -1] + [0] * (n - 2), [1.0, 1, 1, 1] + [0] * (n - 4))
+
+
+def shuffled(A: np.ndarray) -> np.ndarray:
     order = rng.permutation(len(A))
     return A[np.ix_(order, order)]
 
@@ -38,16 +42,16 @@ MATRICES: dict[str, torch.Tensor] = {
         "tiny": 1e-150 * _normal(9),
         "upper_triangular": np.triu(_normal(15)),
         "lower_triangular": np.tril(_normal(15)),
-        "jordan": _jordan(8, 0.9),
-        "jordan_shuffled": _shuffled(_jordan(12, -0.5)),
-        "jordan_of_rotations": _shuffled(np.kron(_jordan(4, 0.0), np.eye(2)) + np.kron(np.eye(4), QUARTER_TURN)),
+        "jordan": jordan(8, 0.9),
+        "jordan_shuffled": shuffled(jordan(12, -0.5)),
+        "jordan_of_rotations": shuffled(np.kron(jordan(4, 0.0), np.eye(2)) + np.kron(np.eye(4), QUARTER_TURN)),
         "nilpotent": [[0.0, 2.0], [0.0, 0.0]],
         "rotations": np.kron(np.eye(3), QUARTER_TURN),
-        "permutation": _shuffled(np.eye(9))[rng.permutation(9)],
+        "permutation": shuffled(np.eye(9))[rng.permutation(9)],
         "stochastic": rng.dirichlet(np.ones(12), size=12),
         "doubly_stochastic": (np.eye(7) + np.roll(np.eye(7), 1, axis=0)) / 2,
         "companion": scipy.linalg.companion(np.poly([1.0, 2, 3, 4, 5])),
-        "grcar": scipy.linalg.toeplitz([1.0, -1] + [0] * 28, [1.0, 1, 1, 1] + [0] * 26),
+        "grcar": grcar(30),
         "nearly_closed_gates": np.eye(10) + 1e-9 * _normal(10),
         "closed_gates_below_rounding": np.eye(4) + 1e-20 * (1 - np.eye(4)),
         "badly_scaled": _normal(8) * np.exp(3 * _normal(8)),

@@ -156,8 +156,7 @@ def test_grows_with_the_states_bound_and_differs_by_rounding_in_float32(case):
 def test_torchs_modules_by_conversion():
     R = nn.RNNCell(3, 5)
     assert norm_bound(R).item() == pytest.approx(torch.linalg.svdvals(R.weight_hh)[0].item(), rel=1e-6)
-    for kind in (nn.GRU, nn.LSTM, nn.GRUCell, nn.LSTMCell):
-        assert norm_bound(kind(3, 5)) > 0
+    assert all(norm_bound(kind(3, 5)) > 0 for kind in (nn.GRU, nn.LSTM, nn.GRUCell, nn.LSTMCell))
 
 
 def test_a_negative_bound_of_the_states_and_a_cell_without_a_bound_are_refused():

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-import scipy.linalg
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from matrices import MATRICES, square_matrices
+from matrices import MATRICES, grcar, jordan, shuffled, square_matrices
 
 from gersgorin.discs import Discs, default_tolerance, gersgorin_discs
 from gersgorin.spectrum import eigenvalue_conditions, eigenvalues
@@ -47,11 +46,9 @@ def test_the_default_tolerance_is_needed_and_small():
 @pytest.mark.parametrize("name", ["grcar", "jordan"])
 def test_the_tolerance_holds_for_ill_conditioned_spectra_although_rounding_moves_them_far(name, dtype):
     """Discs of a matrix eps away are hardly larger, but its eigenvalues may be far away: their condition says how far."""
-    n, ones = 100, np.ones(100)
-    grcar = scipy.linalg.toeplitz([1.0, -1] + [0] * (n - 2), [1.0, 1, 1, 1] + [0] * (n - 4))
-    order = np.random.default_rng(0).permutation(n)  # LAPACK would read the eigenvalues off a triangle
-    jordan = (0.9 * np.eye(n) + np.diag(ones[1:], 1))[np.ix_(order, order)] + np.diag(ones[1:], 1) * 1e-9
-    A = torch.from_numpy({"grcar": grcar, "jordan": jordan}[name]).to(dtype)
+    n = 100
+    hidden = shuffled(jordan(n, 0.9)) + 1e-9 * jordan(n, 0)  # off a triangle LAPACK would read the eigenvalues
+    A = torch.from_numpy({"grcar": grcar(n), "jordan": hidden}[name]).to(dtype)
     values, conditions = eigenvalue_conditions(A)
     transposed = eigenvalues(A.T)  # the same spectrum, with other roundings
     for axis in AXES:
@@ -72,7 +69,9 @@ def test_points_of_any_kind():
     assert discs.contains(torch.empty(0)).shape == (0,)
 
 
-def test_measures_of_a_batch_are_those_of_its_matrices():
+def test_known_measures_and_those_of_a_batch():
+    discs = discs_of([(0.5, 0.5), (-0.5, 0.6), (0.0, 0.2), (1.0, 0.0)])
+    assert discs.rightmost == 1.0 and discs.inside_unit_circle == 0.75
     A = torch.randn(4, 3, 6, 6, dtype=torch.float64)
     discs = gersgorin_discs(A)
     assert discs.centers.shape == discs.radii.shape == (4, 3, 6)
@@ -81,11 +80,6 @@ def test_measures_of_a_batch_are_those_of_its_matrices():
         assert one.rightmost == discs.rightmost[i, j]
         assert one.inside_unit_circle == discs.inside_unit_circle[i, j]
         assert one.components() == discs[i, j].components()
-
-
-def test_known_measures():
-    discs = discs_of([(0.5, 0.5), (-0.5, 0.6), (0.0, 0.2), (1.0, 0.0)])
-    assert discs.rightmost == 1.0 and discs.inside_unit_circle == 0.75
 
 
 def test_precision_and_gradient_are_kept():

@@ -3,12 +3,12 @@
 import copy
 import json
 import pickle
+import re
 import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -30,24 +30,13 @@ from rhn.models import LanguageModel, PolyphonicModel
 SMALL = ["--hidden-size", "6", "--steps", "5"]
 WORDS = Vocabulary("words", ("the", "<eos>", "cat", "dog", "sees", "<unk>"))
 CONFIG = LanguageConfig(corpus="text", cell="rhn", hidden_size=6, depth=2, seed=3, init="uniform:0.4")
-OWN = """
-import torch
-from rhn.cells import Cell
-
-class Mine(Cell):
-    def __init__(self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None, **common):
-        super().__init__(input_size, hidden_size, depth, **common)
-        self.w = torch.nn.Parameter(torch.empty(hidden_size, hidden_size, device=device, dtype=dtype))
-        self.reset_parameters(generator)
-
-    def step(self, x, s):
-        return torch.tanh(s @ self.w.T + x.mean(-1, keepdim=True))
-
-class Failing(Mine):
-    def step(self, x, s):
+README = Path(__file__).parents[2] / "README.md"
+BROKEN = """
+class Failing(MinimalCell):
+    def gates(self, x, s):
         raise ValueError("not today")
 
-class Unbuilt(Mine):
+class Unbuilt(MinimalCell):
     def reset_parameters(self, generator):
         raise KeyError("weight")
 """
@@ -123,31 +112,23 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(results):
     assert first == again != other
 
 
-def test_numbers_and_words_speak_of_the_discs_that_are_asked_for(results, capsys):
+def test_numbers_speak_of_the_discs_that_are_asked_for(results):
     reach = {d: results("--discs", d, *SMALL)["steps"][0]["reach"] for d in ("row", "column", "both")}
     assert reach["row"] != reach["column"] and reach["both"] == min(reach["row"], reach["column"])
-    assert run("--discs", "column", "--compare", "rnn", *SMALL) == 0
-    out = capsys.readouterr().out
-    assert out.count("5 steps, column discs\n") == out.count("the column discs") == 2 and "row" not in out
 
 
 def test_compare_draws_one_figure_lists_the_others_and_keeps_their_numbers(tmp_path, results):
     result = results("--cell", "rhn", "--depth", "2", "--compare", "rnn,lstm", "--save-data", "d.npz", *SMALL)
     assert [(r["cell"], r["depth"]) for r in result["compare"]] == [("rnn", 1), ("lstm", 1)]
     assert Path(result["figure"]).exists() and len(list(tmp_path.glob("*.npz"))) == 3
-    with np.load("d.npz", allow_pickle=False) as arrays:
-        assert arrays["eigenvalues"].shape == (5, 6) and np.iscomplexobj(arrays["eigenvalues"])
 
 
-def test_a_checkpoint_is_drawn_and_its_metadata_is_not_overruled(results, capsys):
-    save_checkpoint("own.safetensors", RHN(88, 6, 3))
+def test_a_checkpoint_is_drawn(results):
     Path("folder").mkdir()
     save_checkpoint("folder/best.safetensors", RHN(88, 6, 3))
-    assert results("--checkpoint", "folder", "--steps", "5")["figure"] == "gersgorin-folder-bwv269.png"
-    result = results("--checkpoint", "own.safetensors", "--steps", "5")
+    result = results("--checkpoint", "folder", "--steps", "5")
     assert (result["cell"], result["depth"], result["hidden_size"]) == ("rhn", 3, 6)
-    assert run("--checkpoint", "own.safetensors", "--depth", "4") == 2
-    assert "--depth cannot be given with --checkpoint" in capsys.readouterr().err
+    assert result["figure"] == "gersgorin-folder-bwv269.png"
 
 
 @pytest.mark.parametrize("reads", ["chorales", "a text"])
@@ -173,19 +154,21 @@ def test_the_original_chorales_can_be_read_instead(original_chorales, results):
 
 
 def test_animate_writes_the_moving_spectrum(tmp_path):
-    assert run("--animate", "--output", "still.svg", "--hidden-size", "4", "--steps", "3") == 0
+    assert run("--animate", "--output", "still.pdf", "--hidden-size", "4", "--steps", "3") == 0
     assert [p.suffix for p in tmp_path.glob("still.*") if p.suffix in (".gif", ".mp4")]
 
 
-def test_a_cell_of_ones_own_new_and_trained(tmp_path, results, capsys):
-    (tmp_path / "own_cell_to_plot.py").write_text(OWN)
-    mine = "own_cell_to_plot:Mine"
+def test_readme_s_cell_new_and_trained(tmp_path, results, capsys):
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    code = next(block for block in blocks if "class MinimalCell" in block)
+    (tmp_path / "own_cell_to_plot.py").write_text(code + BROKEN)
+    mine = "own_cell_to_plot:MinimalCell"
     result = results("--cell", mine, *SMALL)
     assert result["cell"] == mine and result["steps"][0]["norm_bound"] is None
     train = {"seed": 3, "cell": mine, "depth": 1}
     model = PolyphonicModel(mine, hidden_size=6, depth=1, generator=weights_generator(3, mine, 1))
     with torch.no_grad():
-        model.cells[0].w += 0.1
+        model.cells[0].weight += 0.1
     save_checkpoint("mine.safetensors", model, train=train)
     save_checkpoint("alone.safetensors", model.cells[0])
     result = results("--checkpoint", "mine.safetensors", "--cell", mine, "--compare-init", "--steps", "5")
@@ -198,15 +181,12 @@ def test_a_cell_of_ones_own_new_and_trained(tmp_path, results, capsys):
         ("--cell", "own_cell_to_plot:Failing"): "does not run: ValueError: not today",
         ("--cell", "own_cell_to_plot:Unbuilt"): "cannot build own_cell_to_plot:Unbuilt",
         ("--checkpoint", "mine.safetensors"): f"add --cell {mine}",
-        ("--checkpoint", "alone.safetensors"): "add --cell package.module:Mine",
+        ("--checkpoint", "alone.safetensors"): "add --cell package.module:MinimalCell",
         ("--checkpoint", "mine.safetensors", "--cell", "rhn"): "do not fit its header",
     }.items():
         assert run(*words, "--steps", "5") == 2
         err = capsys.readouterr().err
         assert said in err and err.startswith("error: ") and err.count("\n") == 1
-
-
-# ---- texts and stacked cells ---------------------------------------------------------------------
 
 
 def test_a_language_model_runs_along_a_text_and_its_figure_says_so(results):
@@ -235,11 +215,6 @@ def test_of_stacked_cells_one_is_chosen_and_sees_the_outputs_of_those_below(resu
     below = model.cells[0](embedded)[0].detach()
     assert radii(results(*NOVEL, "--steps", "4")) == expected_radii(model.cells[0], embedded)
     assert radii(results(*NOVEL, "--steps", "4", "--layer", "2")) == expected_radii(model.cells[1], below)
-    model = PolyphonicModel("rhn", hidden_size=6, depth=2, layers=2, init="uniform:0.4", dtype=torch.float64)
-    save_checkpoint("stacked.safetensors", model)
-    found = results("--checkpoint", "stacked.safetensors", "--layer", "2", "--steps", "5")
-    below = model.cells[0](torch.as_tensor(chorale("bwv269"))[:5].double())[0].detach()
-    assert radii(found) == expected_radii(model.cells[1], below)
 
 
 def test_only_the_beginning_of_a_long_text_is_read_and_no_character_is_cut(tmp_path):
@@ -253,9 +228,6 @@ def test_only_the_beginning_of_a_long_text_is_read_and_no_character_is_cut(tmp_p
     assert first_tokens(path, Vocabulary("bytes", (97, 0xE9)), 9).tolist() == [0, 1]
 
 
-# ---- what is refused -----------------------------------------------------------------------------
-
-
 class Bomb:
     def __reduce__(self):
         return Path("exploded").touch, ()
@@ -265,10 +237,8 @@ def spoiled():
     """Checkpoints, chorales and folders that cannot be used, beside ones that can."""
     language_model()
     cell = RHN(88, 6)
-    whole = save_checkpoint("chorales.safetensors", cell).read_bytes()
-    Path("truncated.safetensors").write_bytes(whole[:-100])
-    with torch.no_grad():
-        cell.bias[0, 0] = float("nan")
+    save_checkpoint("chorales.safetensors", cell)
+    torch.nn.init.constant_(cell.bias, torch.nan)
     save_checkpoint("nan.safetensors", cell)
     Path("bomb.pickle").write_bytes(pickle.dumps(Bomb()))
     Path("empty.txt").write_text("")
@@ -280,37 +250,27 @@ def spoiled():
     ("args", "words"),
     [
         (["--cell", "rhm"], "did you mean 'rhn'"),
-        (["--cell", ""], "unknown cell ''"),
         (["--cell", "torch.nn:Linear"], "cannot build torch.nn:Linear"),
         (["--cell", "torch.nn:LSTM", "--depth", "2"], "LSTM has no recurrence depth"),
-        (["--cell", "torch.nn:GRU", "--transform-bias", "1"], "for cells with transform gates"),
         (["--cell", "gru", "--transform-bias", "1"], "for cells with transform gates"),
-        (["--cell", "lstm", "--depth", "3"], "LSTM has no recurrence depth"),
         (["--depth", "0"], "depth must be a whole number of at least 1, got 0"),
-        (["--depth", "two"], "--depth"),
-        (["--depth", "2.5"], "--depth expects a whole number, got '2.5'"),
-        (["--dept", "2"], "perhaps you meant --depth"),
-        (["--hidden-size", "0"], "hidden_size must be a whole number of at least 1"),
         (["--hidden-size", "200000"], "GiB are available"),
         (["--hidden-size", "1000000000000"], "cannot build rhn"),
         (["--chorale", "bwv26"], "did you mean bwv2"),
         (["--steps", "100000"], "it has 85 frames"),
         (["--steps", "0"], "--steps is 0, expected 1 or more"),
         (["--init", "normal"], "expected gaussian:STD"),
-        (["--init", "uniform:1e308"], "expected gaussian:STD"),
         (["--seed", "99999999999999999999"], "the seed is 99999999999999999999, expected a whole number"),
         (["--compare", "rnn,foo"], "unknown cell 'foo'"),
         (["--compare-init"], "--compare-init is for --checkpoint"),
         (["--layer", "1"], "--layer is for --checkpoint"),
-        (["--output", "missing/figure.png"], "the folder missing does not exist"),
         (["--output", "figure.bmp"], "expected a name ending in .png"),
-        (["--output", "folder.png"], "it is a folder"),
         (["--animate", "--output", "an.png"], "it is a folder"),
         (["--save-data", "numbers.pkl"], "expected a name ending in .npz"),
         (["--compare", "rnn", "--save-data", "d.npz"], "it is a folder"),
         (["--checkpoint", "nowhere.safetensors"], "there is no checkpoint at"),
         (["--checkpoint", "nan.safetensors"], "NaN"),
-        (["--checkpoint", "truncated.safetensors"], "truncated"),
+        (["--checkpoint", "chorales.safetensors", "--depth", "4"], "--depth cannot be given with --checkpoint"),
         (["--data", "bomb.pickle"], "bomb.pickle"),
         (LANGUAGE, "holds a language model, which reads a text: add --text FILE"),
         (["--text", "novel.txt"], "a new cell is none"),
@@ -347,9 +307,3 @@ def test_as_a_process_results_go_to_stdout_and_errors_to_stderr():
     assert json.loads(done.stdout)["cell"] == "rhn" and done.stderr == ""
     failed = subprocess.run([*command, "--cell", "nope"], capture_output=True, text=True, check=False)
     assert failed.returncode == 2 and failed.stdout == "" and "Traceback" not in failed.stderr
-
-
-def test_help_has_examples(capsys):
-    with pytest.raises(SystemExit) as leaving:
-        run("--help")
-    assert leaving.value.code == 0 and "gersgorin-plot --cell rhn --depth 5" in capsys.readouterr().out

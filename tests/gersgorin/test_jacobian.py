@@ -96,9 +96,6 @@ def test_the_analytic_jacobian_can_itself_be_differentiated():
         assert_close(g, h, 1e-10, name)
 
 
-# ---- known answers -------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("depth", [1, 5])
 @pytest.mark.parametrize("coupled", [True, False])
 def test_closed_gates_carry_the_state(depth, coupled):
@@ -134,9 +131,6 @@ def test_rows_are_outputs_and_columns_are_states():
     """s'_0 depends on s_1 only."""
     A = temporal_jacobian(lambda x, s: torch.stack((3 * s[1], x[0] * s[1])), torch.tensor([5.0]), torch.zeros(2))
     assert A.tolist() == [[0, 3], [0, 5]]
-
-
-# ---- anything callable ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [nn.RNNCell, nn.GRUCell, nn.LSTMCell, nn.RNN, nn.GRU, nn.LSTM])
@@ -187,25 +181,19 @@ def test_a_users_closed_form_is_used():
     assert torch.equal(temporal_jacobian(Doubler(), torch.zeros(1), torch.zeros(2)), 7 * torch.eye(2))
 
 
-# ---- what is refused -----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda c, x, s: temporal_jacobian(c, x, s, method="hessian"), "unknown method 'hessian': expected one of ana"),
         (lambda c, x, s: temporal_jacobian(c, x, s, chunk_size=0), "chunk_size must be at least 1, got 0"),
         (lambda c, x, s: temporal_jacobian(c, x[:, :2], s), "x ends in 2 and s in 4: RHN expects 3 inputs and a state"),
-        (lambda c, x, s: temporal_jacobian(c, x, s[:, :3]), "s in 3: RHN expects"),
         (lambda c, x, s: temporal_jacobian(c, x[:3], s), "do not broadcast"),
         (lambda c, x, s: temporal_jacobian(c, torch.tensor(1.0), s), r"expected \(\.\.\., m\) and \(\.\.\., n\)"),
         (lambda c, x, s: temporal_jacobian(c, x.double(), s), "x is torch.float64 .*the weights are torch.float32"),
-        (lambda c, x, s: temporal_jacobian(c, x, s.double()), "s torch.float64, the weights are torch.float32"),
         (lambda c, x, s: temporal_jacobian(c, x.numpy(), s), "x is ndarray .*expected torch tensors"),
         (lambda c, x, s: temporal_jacobian("rhn", x, s), "expected a cell or a callable"),
         (lambda c, x, s: temporal_jacobian(lambda x, s: s[:2], x, s), "must return one state of 4 entries"),
         (lambda c, x, s: temporal_jacobian(lambda x, s: (s, s), x, s), "must return one state of 4 entries"),
-        (lambda c, x, s: temporal_jacobian(lambda x, s: s.sum(), x, s), "must return one state of 4 entries"),
         (lambda c, x, s: temporal_jacobian(nn.LSTM(3, 2, num_layers=2), x, s), "cannot convert"),
         (lambda c, x, s: trajectory(c, x[0]), r"x has shape \(3,\): expected \(T, B, m\) or \(T, m\)"),
         (lambda c, x, s: trajectory(c, x[:0]), "at least one step"),
@@ -218,9 +206,6 @@ def test_a_users_closed_form_is_used():
 def test_what_does_not_fit_is_said(call, message):
     with pytest.raises(InvalidInputError, match=message):
         call(RHN(3, 4), torch.randn(6, 3), torch.randn(6, 4))
-
-
-# ---- trajectories --------------------------------------------------------------------------------
 
 
 @every_case

@@ -7,16 +7,7 @@ import pytest
 import torch
 
 from gersgorin.measure import measure_spectrum
-from gersgorin.plots import (
-    draw_comparison,
-    draw_run,
-    plot_products,
-    plot_spectrum,
-    plot_suggested,
-    save_animation,
-    shown_steps,
-    spectrum_limit,
-)
+from gersgorin.plots import plot_products, plot_spectrum, plot_suggested, save_animation, shown_steps, spectrum_limit
 from rhn.cells import RHN, RNN
 
 
@@ -69,13 +60,6 @@ def test_gates_are_drawn_only_where_there_are_any(records):
 
 def test_shown_steps_hold_the_first_and_the_last():
     assert [shown_steps(T) for T in (1, 2, 3, 100)] == [[0], [0, 1], [0, 1, 2], [0, 33, 66, 99]]
-
-
-@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
-def test_whole_figures_can_be_written(records, tmp_path, suffix):
-    draw_run(records[0]).savefig(tmp_path / f"run.{suffix}")
-    draw_comparison(records).savefig(tmp_path / f"compare.{suffix}")
-    assert (tmp_path / f"run.{suffix}").stat().st_size > 5000
 
 
 def test_the_animation_has_a_frame_a_step(records, tmp_path):

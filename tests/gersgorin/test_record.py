@@ -6,17 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import scipy.linalg
 import torch
 from hypothesis import given
-from matrices import square_matrices
+from matrices import grcar, square_matrices
 
 from gersgorin import eigenvalues, temporal_jacobian, trajectory
 from gersgorin.measure import measure_spectrum
 from gersgorin.record import SpectrumRecord, reading
 from gersgorin.statements import of_matrices
 from gersgorin.tables import summary_table
-from rhn.cells import LSTM, RHN
+from rhn.cells import RHN
 from rhn.errors import DataError, InvalidInputError
 
 
@@ -76,10 +75,10 @@ def test_words_and_numbers_speak_of_the_same_discs():
 
 
 def test_rounding_is_spoken_of_where_it_shows():
-    grcar = torch.from_numpy(scipy.linalg.toeplitz([1.0, -1] + [0] * 98, [1.0, 1, 1, 1] + [0] * 96))
-    assert "Rounding alone may move an eigenvalue by more than 0.001" in reading(of_matrices(grcar[None], "grcar"))
-    assert "Rounding" not in reading(of_matrices(grcar[None, :20, :20], "small"))
-    assert "Rounding" in reading(of_matrices(grcar[None, :40, :40].float(), "less precise"))
+    large, small, single = (torch.from_numpy(grcar(n))[None] for n in (100, 20, 40))
+    assert "Rounding alone may move an eigenvalue by more than 0.001" in reading(of_matrices(large, "grcar"))
+    assert "Rounding" not in reading(of_matrices(small, "small"))
+    assert "Rounding" in reading(of_matrices(single.float(), "less precise"))
 
 
 def test_files_need_no_pickle_keep_complex_eigenvalues_and_are_strict_json(record, tmp_path):
@@ -91,10 +90,6 @@ def test_files_need_no_pickle_keep_complex_eigenvalues_and_are_strict_json(recor
     assert np.array(data["eigenvalues"]).shape == (6, 7, 2) and len(data["steps"]) == 6
     with pytest.raises(DataError, match="not a record"):
         SpectrumRecord.load(tmp_path / "r.json")
-
-
-def test_an_lstm_is_measured_in_its_joint_state():
-    assert record_of(LSTM(5, 7, dtype=torch.float64)).eigenvalues.shape == (6, 14)
 
 
 def test_states_that_overflow_are_refused():
