@@ -146,15 +146,8 @@ def test_no_gradient_and_no_change_of_the_input():
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-@pytest.mark.parametrize(
-    ("A", "message"),
-    [
-        (torch.full((2, 3, 3), torch.nan), "18 of 18 NaN or infinite"),
-        (torch.zeros(3, 3), r"shape \(time, \.\.\., n, n\), got shape \(3, 3\)"),
-        (torch.zeros(5, 3, 4), r"got shape \(5, 3, 4\)"),
-        (torch.zeros(5, 3, 3, dtype=torch.int64), "int64"),
-    ],
-)
-def test_refused_with_a_sentence(function, A, message):
-    with pytest.raises(InvalidInputError, match=message):
-        function(A)
+def test_refused_with_a_sentence(function):
+    with pytest.raises(InvalidInputError, match="18 of 18 NaN or infinite"):
+        function(torch.full((2, 3, 3), torch.nan))
+    with pytest.raises(InvalidInputError, match=r"shape \(time, \.\.\., n, n\), got shape \(3, 3\)"):
+        function(torch.zeros(3, 3))

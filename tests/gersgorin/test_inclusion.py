@@ -95,12 +95,8 @@ def test_the_numerical_range_of_normal_matrices_is_the_hull_of_the_spectrum():
     around = NumericalRange(square)
     assert around.contains(torch.tensor([0.49 + 0.49j, 0.51 + 0.51j])).tolist() == [True, False]
     assert around.area() == pytest.approx(2, rel=1e-3)
-    symmetric = MATRICES["symmetric"]
-    values = torch.linalg.eigvalsh(symmetric)
-    curve = NumericalRange(symmetric).outline()[0]
-    np.testing.assert_allclose([curve.real.min(), curve.real.max()], values[[0, -1]], rtol=1e-2)
     with pytest.raises(InvalidInputError, match="angles: expected an even number, at least 4, got 5"):
-        NumericalRange(symmetric, angles=5)
+        NumericalRange(square, angles=5)
 
 
 @pytest.mark.parametrize("key", INCLUSION_SETS)

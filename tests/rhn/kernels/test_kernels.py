@@ -131,9 +131,6 @@ def test_half_precision_runs_and_stays_near_float32(case, dtype):
         assert_close(gradients[name].float(), wanted[name], 0.1, name)
 
 
-# ---- stacked models ------------------------------------------------------------------------------
-
-
 def loss_of(function, w, options):
     return lambda *arguments: (function(*arguments, **options) * w).sum()
 
@@ -217,12 +214,8 @@ def test_jacrev_through_time(case):
     every = tuple(range(len(names)))
     single = [t[0] for t in arguments]
     last = lambda f: lambda *a: f(*a, **case.options)[-1]  # noqa: E731
-    for name, g, h in zip(
-        names,
-        jacrev(last(case.manual), argnums=every)(*single),
-        jacrev(last(case.reference), argnums=every)(*single),
-        strict=True,
-    ):
+    got, wanted = (jacrev(last(f), argnums=every)(*single) for f in (case.manual, case.reference))
+    for name, g, h in zip(names, got, wanted, strict=True):
         assert_close(g, h, 1e-11, name)
     shared = lambda f: jacrev(lambda R: vmap(lambda x: last(f)(x, *single[1:3], R, *single[4:]))(arguments[0]))  # noqa: E731
     assert_close(shared(case.manual)(single[3]), shared(case.reference)(single[3]), 1e-11, "weights shared by a stack")
@@ -281,9 +274,6 @@ def test_a_model_trained_in_a_stack_equals_itself_alone_to_the_bit(case, m, n, T
                 assert torch.equal(gradients[name][k], alone[k][1][name]), f"gradient of {name}, model {k} of {K}"
 
 
-# ---- what there is no derivative of, and what users do -------------------------------------------
-
-
 @every_kernel
 def test_second_derivatives_and_forward_mode_say_what_to_do(case):
     arguments = list(case.arguments(2, 2, 2, 3, 2).values())
@@ -308,27 +298,20 @@ def test_backward_twice_and_a_changed_output(case):
     states = case.manual(*arguments, **case.options)
     first = torch.autograd.grad(states.sum(), arguments, retain_graph=True)
     states.detach().zero_()
-    for g, h in zip(first, torch.autograd.grad(states.sum(), arguments), strict=True):
-        assert torch.equal(g, h)
+    assert all(map(torch.equal, first, torch.autograd.grad(states.sum(), arguments)))
 
 
 @every_kernel
 def test_gradients_are_contiguous_and_shaped_as_their_tensors(case):
-    for t in (arguments := [t.requires_grad_() for t in case.arguments(3, 2, 3, 7, 3, dtype=torch.float32).values()]):
-        assert t.is_leaf
-    for t, g in zip(
-        arguments, torch.autograd.grad(case.manual(*arguments, **case.options).sum(), arguments), strict=True
-    ):
-        assert g.shape == t.shape
-        assert g.is_contiguous()
+    arguments = case.arguments(3, 2, 3, 7, 3, dtype=torch.float32)
+    for name, g in value_and_gradients(case.manual, arguments, **case.options)[1].items():
+        assert g.shape == arguments[name].shape and g.is_contiguous(), name
 
 
 @every_kernel
 def test_strided_arguments(case):
     arguments = case.arguments(3, 4, 5, 6, 2)
-    strided = {
-        name: t.transpose(0, 1).contiguous().transpose(0, 1) if t.dim() > 1 else t for name, t in arguments.items()
-    }
+    strided = {n: t.transpose(0, 1).contiguous().transpose(0, 1) if t.dim() > 1 else t for n, t in arguments.items()}
     assert not strided["x"].is_contiguous()
     assert_same(case, strided)
 
@@ -363,15 +346,4 @@ def test_a_product_outside_the_functions_never_uses_the_packed_operators(monkeyp
         cell.step(x, s)
         cell(x.unsqueeze(0), s)
     with pytest.raises(AssertionError, match="packed product"):
-        highway(
-            torch.zeros(1, 4, 5),
-            torch.zeros(4, 150),
-            torch.zeros(300, 5),
-            torch.zeros(1, 300, 150),
-            torch.zeros(1, 300),
-        )
-
-
-def test_without_the_private_operators_every_product_is_torchs_own(monkeypatch):
-    monkeypatch.setattr(packed, "_OPERATORS", None)
-    assert not packed.pays(torch.zeros(1), rows=32, inner=500, outer=500)
+        highway(*map(torch.zeros, ((1, 4, 5), (4, 150), (300, 5), (1, 300, 150), (1, 300))))
