@@ -183,7 +183,7 @@ def _music(options: Gates | LesionCommand, split: str):
     """A network over chorales, a cell alone included, and chorales; refused where its inputs are not a chorale's keys."""
     from analysis.sequences import chosen
     from rhn.checkpoints import load_model
-    from rhn.chorales.trained import corpus_of
+    from rhn.chorales.evaluation import corpus_of
     from rhn.data.corpus import KEYS
 
     model = load_model(options.checkpoint, options.cell)

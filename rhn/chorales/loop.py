@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from rhn.chorales.batches import Minibatch, evaluation_batches, training_batches
-from rhn.chorales.losses import mean_loss, mean_nll
+from rhn.chorales.evaluation import mean_loss, mean_nll
 from rhn.data import Corpus
 from rhn.engine.curves import best_epoch, diverged, has_ended
 from rhn.engine.graphs import replayed
@@ -71,7 +71,12 @@ class Training:
             self._curves = {n: np.empty((0, 2)) for n in models}
             self._use(slots)
             self._measure(list(models))
-            self._check_start()
+            for number, curve in self._curves.items():
+                if diverged(curve):
+                    raise InvalidInputError(
+                        f"the loss of trial {number} is not finite before training: draw smaller initial weights than "
+                        f"{getattr(models[number], 'init', 'these')}"
+                    )
 
     @property
     def epoch(self) -> int:
@@ -140,14 +145,6 @@ class Training:
             staying = {numbers[k] for k in places}
             self._left |= {n: self._slots.best_of(n) for n in set(numbers) - staying}
             self._use(self._slots[places])
-
-    def _check_start(self) -> None:
-        for number, curve in self._curves.items():
-            if diverged(curve):
-                raise InvalidInputError(
-                    f"the loss of trial {number} is not finite before training: draw smaller initial weights than "
-                    f"{getattr(self._models[number], 'init', 'these')}"
-                )
 
 
 def _step(parts: Sequence[Slots], batches: Sequence[Minibatch], momentum: float, i: int) -> None:

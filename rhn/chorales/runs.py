@@ -25,7 +25,7 @@ from rhn.engine.state import TrialState
 from rhn.files import finite_json
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Result:
     """What a training came to. Losses are those of the kept weights, in nats a frame."""
 
@@ -105,18 +105,9 @@ class _Run:
         return {**state.arrays, "curve": state.curve}
 
     def result(self) -> Result:
-        curve = self.training.curve(0)
+        path, curve = str(self.folder / "best.safetensors"), self.training.curve(0)
         best = kept(curve, self._config.objective)
-        return Result(
-            checkpoint=str(self.folder / "best.safetensors"),
-            best_epoch=best.epoch,
-            train_nll=best.train_nll,
-            valid_nll=best.valid_nll,
-            test_nll=self._test_nll(),
-            epochs=self.epochs,
-            finished=self.finished,
-            diverged=diverged(curve),
-        )
+        return Result(path, *best, self._test_nll(), self.epochs, self.finished, diverged(curve))
 
     def _test_nll(self) -> float:
         return evaluate(self.training.best_model(0), self._corpus.test, device=self._device).nll

@@ -57,10 +57,11 @@ class Evaluate(Trained):
     def _chorales(self) -> None:
         for flag in given_flags(self, TEXT_OPTIONS):
             raise InvalidInputError(f"{flag} is for language models, and this is one of chorales")
-        from rhn.chorales.evaluation import evaluate
-        from rhn.chorales.trained import corpus_of, load_chorale_model
+        from rhn.checkpoints import load_model
+        from rhn.chorales.evaluation import corpus_of, evaluate
+        from rhn.models import PolyphonicModel
 
-        model, device = load_chorale_model(self.checkpoint, self.cell), resolve_device(self.device)
+        model, device = load_model(self.checkpoint, self.cell, PolyphonicModel), resolve_device(self.device)
         found = evaluate(model, getattr(corpus_of(self.checkpoint, self.data), self.split), device=device)
         if self.json:
             print_json({"nll": found.nll, "split": self.split, "frames": found.frames})
@@ -115,15 +116,13 @@ class Evaluate(Trained):
         """(score, what to say of how it was found)."""
         text, shared = getattr(corpus, self.split).head(self.max_tokens), {"device": device, "progress": progress}
         if samples := self.mc or self.mc_official:
-            from rhn.language.monte_carlo import monte_carlo_score, official_monte_carlo_score
+            from rhn.language.monte_carlo import monte_carlo_score
 
             how = {"samples": samples, "method": "mc" if self.mc else "mc-official"}
             shared |= {"samples": samples, "seed": self.seed, "temperature": temperature}
-            given = trained.model, text, trained.config.dropout
-            if self.mc:
-                return monte_carlo_score(*given, window=trained.config.window, **shared), how
+            shared["window"] = trained.config.window if self.mc else None
             try:
-                return official_monte_carlo_score(*given, **shared), how
+                return monte_carlo_score(trained.model, text, trained.config.dropout, **shared), how
             except InvalidInputError as error:  # where all samples are rejected
                 raise InvalidInputError(f"{error}, with --mc {samples}") from None
         if self.dynamic:

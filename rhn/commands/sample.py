@@ -23,11 +23,12 @@ class Sample(Trained):
     """Seed of the notes."""
 
     def run(self) -> None:
+        from rhn.checkpoints import load_model
         from rhn.chorales.sampling import SUFFIXES, sample_chorale, write_chorale
-        from rhn.chorales.trained import load_chorale_model
+        from rhn.models import PolyphonicModel
 
         check_seed(self.seed)
         check_output(self.output, SUFFIXES)
-        model = load_chorale_model(self.checkpoint, self.cell)
+        model = load_model(self.checkpoint, self.cell, PolyphonicModel)
         frames = sample_chorale(model, bars=self.bars, temperature=self.temperature, seed=self.seed)
         print(f"chorale: {write_chorale(frames, self.output)}")

@@ -11,27 +11,15 @@ def build_model(config: LanguageConfig, vocabulary_size: int, *, seed: int | Non
 
     Raises InvalidInputError where the cell does not have what the configuration asks for.
     """
-    seed = config.seed if seed is None else seed
+    generator = weights_generator(config.seed if seed is None else seed, config.cell, config.depth)
+    names = ("hidden_size", "depth", "layers", "embedding_size", "tied", "init")
+    options = {name: getattr(config, name) for name in names} | config.cell_options
     try:
-        model = _model(config, vocabulary_size, seed, device)
+        model = LanguageModel(
+            config.cell, vocabulary_size=vocabulary_size, generator=generator, device=device, **options
+        )
     except RuntimeError as error:  # torch's, for sizes beyond any memory
         reason = next(iter(str(error).splitlines()), "")
         raise InvalidInputError(f"a {config.cell} of {config.hidden_size} units cannot be built: {reason}") from error
     model.use_precision(config.precision)
     return model
-
-
-def _model(config: LanguageConfig, vocabulary_size: int, seed: int, device) -> LanguageModel:
-    return LanguageModel(
-        config.cell,
-        vocabulary_size=vocabulary_size,
-        hidden_size=config.hidden_size,
-        depth=config.depth,
-        layers=config.layers,
-        embedding_size=config.embedding_size,
-        tied=config.tied,
-        init=config.init,
-        generator=weights_generator(seed, config.cell, config.depth),
-        device=device,
-        **config.cell_options,
-    )

@@ -59,7 +59,8 @@ def dynamic_score(
         raise InvalidInputError(f"the decay is {decay}, expected 0 to 1: the share of a change that is taken back")
     text, model = tokens.rows(1), copy.deepcopy(model).to(device)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    rates = _rates(model, parameters, train_tokens, segment, learning_rate, decay)
+    train = training_rows(train_tokens, max(1, min(ROWS, len(train_tokens) // (segment + 1))), segment)
+    rates = _rates(model, parameters, train, segment, learning_rate, decay)
     trained = [p.detach().clone() for p in parameters]
     total, done, steps = torch.zeros((), dtype=torch.float64, device=device), 0, text.shape[1] - 1
     for nll, gradients in _segments(model, parameters, text, segment):
@@ -84,26 +85,15 @@ def _segments(
 
 
 def _rates(
-    model: nn.Module,
-    parameters: list[Tensor],
-    train_tokens: Tokens,
-    segment: int,
-    learning_rate: float,
-    decay: float,
+    model: nn.Module, parameters: list[Tensor], rows: Tokens, segment: int, learning_rate: float, decay: float
 ) -> list[tuple[Tensor, Tensor]]:
-    """(decay d, learning_rate / (r + epsilon)) of every parameter."""
-    scales = _gradient_rms(model, parameters, train_tokens, segment)
-    mean = torch.stack([r.mean() for r in scales]).mean()
-    mean = mean.clamp(min=torch.finfo(mean.dtype).tiny)  # a text of a single symbol has no gradient
-    return [((decay * r / mean).clamp(max=1), learning_rate / (r + EPSILON)) for r in scales]
-
-
-def _gradient_rms(model: nn.Module, parameters: list[Tensor], train_tokens: Tokens, segment: int) -> list[Tensor]:
-    """r of every parameter."""
-    rows = training_rows(train_tokens, max(1, min(ROWS, len(train_tokens) // (segment + 1))), segment)
+    """(decay d, learning_rate / (r + epsilon)) of every parameter, r over these rows of the training text."""
     sums, count = [torch.zeros_like(p) for p in parameters], 0
     for _, gradients in itertools.islice(_segments(model, parameters, rows, segment), SEGMENTS):
         for total, g in zip(sums, gradients, strict=True):
             total.addcmul_(g, g)
         count += 1
-    return [(total / count).sqrt_() for total in sums]
+    scales = [(total / count).sqrt_() for total in sums]
+    mean = torch.stack([r.mean() for r in scales]).mean()
+    mean = mean.clamp(min=torch.finfo(mean.dtype).tiny)  # a text of a single symbol has no gradient
+    return [((decay * r / mean).clamp(max=1), learning_rate / (r + EPSILON)) for r in scales]

@@ -4,18 +4,19 @@ The state is carried through the whole text, from zero; its first token, before 
 windows or in one piece the result is the same. Cut into B rows, which is faster, each row begins from zero.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rhn.data.text import Tokens, Vocabulary
 from rhn.engine.graphs import captured
 from rhn.engine.stack import Stack
 from rhn.errors import InvalidInputError
-from rhn.language.losses import token_nll
 from rhn.language.step import sums
 from rhn.language.windows import window_of
 from rhn.models.dropout import Masks
@@ -58,35 +59,9 @@ def score(
     """
     check_temperature(temperature)
     rows = tokens.rows(batch_size)
-    nll = stack_nll(Stack.of([model], device), rows, temperature=temperature, progress=progress)
+    read = functools.partial(read_window, temperature=temperature)
+    nll = stack_nll(Stack.of([model], device), rows, read, progress=progress)
     return Score(nll.item(), batch_size * (rows.shape[1] - 1))
-
-
-def stack_nll(
-    stack: Stack,
-    rows: Tokens,
-    *,
-    window: int = WINDOW,
-    temperature: float = 1.0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Tensor:
-    """Nats a predicted token of each model on rows (B, N // B), (K,) in float64."""
-    B, steps = rows.shape[0], rows.shape[1] - 1
-    read = captured(lambda tokens, own: stack.map(read_window, tokens, None, temperature, own=own), stack.device)
-    states, total, done = zero_states(stack, B), 0.0, 0
-    for tokens in text_windows(rows, window, stack.device):
-        nll, states = read(tokens, states)  # on a GPU the next call overwrites both
-        total = total + sums(nll)
-        done += len(tokens) - 1
-        progress(B * done, B * steps)
-    return total / (B * steps)
-
-
-def text_windows(rows: Tokens, window: int, device: torch.device | str = "cpu") -> Iterator[Tensor]:
-    """The tokens (T + 1, B) of each window of rows (B, N // B), to their very end: the last one may be shorter."""
-    steps = rows.shape[1] - 1
-    for start in range(0, steps, window):
-        yield window_of(rows, start, min(window, steps - start), device)
 
 
 def read_window(
@@ -98,6 +73,39 @@ def read_window(
         return reading.nll, reading.states
     reading = model(tokens[:-1], states, masks)
     return token_nll(reading.logits / temperature, tokens[1:]), reading.states
+
+
+def token_nll(logits: Tensor, targets: Tensor) -> Tensor:
+    """-log P(target) in nats: (..., V), (...) -> (...)."""
+    flat = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none")
+    return flat.view(targets.shape)
+
+
+def stack_nll(
+    stack: Stack,
+    rows: Tokens,
+    read: Callable = read_window,
+    *,
+    window: int = WINDOW,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Tensor:
+    """Nats a predicted token of each model on rows (B, N // B), (K,) in float64; (K, ...) where `read` gives nll (..., T, B)."""
+    B, steps = rows.shape[0], rows.shape[1] - 1
+    step = captured(lambda tokens, own: stack.map(read, tokens, own=own), stack.device)
+    states, total, done = zero_states(stack, B), 0.0, 0
+    for tokens in text_windows(rows, window, stack.device):
+        nll, states = step(tokens, states)  # on a GPU the next call overwrites both
+        total = total + sums(nll.flatten(0, -3)).view(nll.shape[:-2])
+        done += len(tokens) - 1
+        progress(B * done, B * steps)
+    return total / (B * steps)
+
+
+def text_windows(rows: Tokens, window: int, device: torch.device | str = "cpu") -> Iterator[Tensor]:
+    """The tokens (T + 1, B) of each window of rows (B, N // B), to their very end: the last one may be shorter."""
+    steps = rows.shape[1] - 1
+    for start in range(0, steps, window):
+        yield window_of(rows, start, min(window, steps - start), device)
 
 
 def zero_states(stack: Stack, rows: int) -> States:

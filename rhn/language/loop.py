@@ -4,8 +4,7 @@ Everything random is a function of (seed, epoch, window), and all that changes f
 stopped anywhere goes on to the same numbers. A seed whose loss is no longer finite leaves the stack; the others do not notice.
 """
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import NamedTuple
 from zlib import crc32
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from rhn.data.text import TextCorpus, Tokens
+from rhn.data.text import TextCorpus
 from rhn.engine.graphs import captured
 from rhn.engine.seeds import seeded
 from rhn.engine.stack import Stack
@@ -25,7 +24,6 @@ from rhn.language.evaluation import stack_nll, zero_states
 from rhn.language.step import training_step
 from rhn.language.windows import SHORTEST, epoch_windows, training_rows, window_of
 from rhn.models.dropout import Masks, draw_masks
-from rhn.models.language import States
 
 MASKS = crc32(b"masks")
 BEYOND = 700.0  # nats a token: exp of it is no number any more
@@ -71,7 +69,10 @@ class Training:
             raise InvalidInputError(f"the seeds are {', '.join(map(str, seeds))}, expected distinct ones of 0 or more")
         shortest = max(config.window, SHORTEST) if config.vary_window else config.window
         self._rows = training_rows(corpus.train, config.batch_size, shortest)
-        self._valid = _validation_rows(corpus.valid, config.batch_size)
+        try:
+            self._valid = corpus.valid.rows(config.batch_size)
+        except DataError as error:
+            raise DataError(f"the validation text: {error}") from None
         self._models = {seed: build_model(config, len(corpus.vocabulary), seed=seed) for seed in seeds}
         self._curves: dict[int, list[Epoch]] = {seed: [] for seed in seeds}
         self.live = seeds
@@ -138,12 +139,12 @@ class Training:
             long = self._done >= min(CHECK_EVERY, len(self._windows))
             bad = bad & long & bad[-CHECK_EVERY:].all(0)
         bad |= ~self._nll[: self._done].isfinite()
-
-        def why(place: int) -> str:
-            step = f"step {_first(bad[:, place]) + 1} of {len(self._windows)} of epoch {self._epoch}"
-            return f"the loss or its gradient is not finite at {step}"
-
-        self._leave(bad.any(0) | ~self._stack.finite(), why)
+        lost = {}
+        for place in (bad.any(0) | ~self._stack.finite()).nonzero().flatten().tolist():
+            step = min([*bad[:, place].tolist(), True].index(True) + 1, self._done)  # the last where no loss shows it
+            where = f"step {step} of {len(self._windows)} of epoch {self._epoch}"
+            lost[place] = f"the loss or its gradient is not finite at {where}"
+        self._leave(lost)
 
     def arrays(self) -> dict[str, Tensor]:
         """All that a resume needs, by name, on the CPU; seeds that are not finite leave before, see `check`."""
@@ -184,26 +185,34 @@ class Training:
         found |= {"nll": self._nll, "norm": self._norm}
         return found | (self._average.arrays() if self._average else {})
 
-    def _leave(self, lost: Tensor, why: Callable[[int], str]) -> None:
-        """Go on without these places of the stack, (K,) bool; raises DivergedError where none is left."""
-        if not lost.any():
-            return
-        for place in lost.nonzero().flatten().tolist():
-            rate = self.config.rate(self._epoch)
-            self.diverged[self.live[place]] = f"{why(place)}, at a learning rate of {rate:g}"
-        if lost.all():
+    def _leave(self, lost: Mapping[int, str]) -> None:
+        """Go on without these places of the stack; why, by place. Raises DivergedError where none is left."""
+        rate = self.config.rate(self._epoch)
+        self.diverged |= {self.live[place]: f"{why}, at a learning rate of {rate:g}" for place, why in lost.items()}
+        if len(lost) == len(self.live):
             raise DivergedError(self.diverged[self.live[0]])
-        self._keep((~lost).nonzero().flatten().tolist())
+        self._keep([place for place in range(len(self.live)) if place not in lost])
 
     def _use(self, stack: Stack, average: Average | None = None) -> None:
         """Train this stack from now on, from the zero state."""
-        self._stack, self._states = stack, zero_states(stack, self.config.batch_size)
-        self._average = (average or Average.of(stack)) if self.config.averaging else None
-        self._rate = torch.empty(len(stack), device=self.device, dtype=stack.dtype)
-        changes = [*stack.weights.values(), *self._states]
-        changes += self._average.tensors() if self._average else []
-        take = partial(_take, stack, self._states, self._average, self._rate, self.config)
+        config = self.config
+        states = zero_states(stack, config.batch_size)
+        average = (average or Average.of(stack)) if config.averaging else None
+        rate = torch.empty(len(stack), device=self.device, dtype=stack.dtype)
+
+        def take(tokens: Tensor, masks: Masks, keep: Tensor | None) -> tuple[Tensor, Tensor]:
+            """One step of every model, in place: (nll (K,), norm (K,)); nothing here refers to the training, see `captured`."""
+            before = states if keep is None else tuple(s * keep for s in states)
+            taken, _ = training_step(stack, tokens, before, masks, rate, config)
+            for s, after in zip(states, taken.states, strict=True):
+                s.copy_(after)
+            if average:
+                average.update(stack)
+            return taken.nll, taken.norm
+
+        changes = [*stack.weights.values(), *states, *(average.tensors() if average else ())]
         self._step = captured(take, self.device, changes)
+        self._stack, self._states, self._average, self._rate = stack, states, average, rate
 
     def _keep(self, places: list[int]) -> None:
         """Go on with these places of the stack."""
@@ -244,48 +253,14 @@ class Training:
 
     def _measure(self) -> None:
         """Add this epoch to the curves; where averaging waits for it, see whether it begins."""
-        steps = sum(length for _, length in self._windows)
-        valid = stack_nll(self._measured(), self._valid)
-        lost = ~(valid < BEYOND)
-        self._leave(
-            lost, lambda place: f"the validation loss after epoch {self._epoch} is {valid[place]:.3g} nats a token"
-        )
-        valid, train = valid[~lost].tolist(), (self._nll.sum(0) / steps).tolist()
+        valid = stack_nll(self._measured(), self._valid).tolist()
+        why = f"the validation loss after epoch {self._epoch} is {{:.3g}} nats a token"
+        self._leave({place: why.format(nll) for place, nll in enumerate(valid) if not nll < BEYOND})
+        valid = [nll for nll in valid if nll < BEYOND]
+        train = (self._nll.sum(0) / sum(length for _, length in self._windows)).tolist()
         norm = self._norm.where(self._norm.isfinite(), torch.nan).nanmean(0).tolist()
         for place, seed in enumerate(self.live):
             epoch = Epoch(train[place], valid[place], self.config.rate(self._epoch), norm[place])
-            self._curves[seed] = [*self._curves[seed], epoch]
+            self._curves[seed].append(epoch)
             if self._average:
                 self._average.consider(place, [e.valid_nll for e in self._curves[seed]], self.config.averaging)
-
-
-def _take(
-    stack: Stack,
-    states: States,
-    average: Average | None,
-    rate: Tensor,
-    config: LanguageConfig,
-    tokens: Tensor,
-    masks: Masks,
-    keep: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """One step of every model, in place: (nll (K,), norm (K,))."""
-    before = states if keep is None else tuple(s * keep for s in states)
-    taken, _ = training_step(stack, tokens, before, masks, rate, config)
-    for s, after in zip(states, taken.states, strict=True):
-        s.copy_(after)
-    if average:
-        average.update(stack)
-    return taken.nll, taken.norm
-
-
-def _first(bad: Tensor) -> int:
-    """The first step that is bad, the last one where the losses show none; (steps,) bool."""
-    return int(bad.int().argmax()) if bad.any() else len(bad) - 1
-
-
-def _validation_rows(tokens: Tokens, batch_size: int) -> Tokens:
-    try:
-        return tokens.rows(batch_size)
-    except DataError as error:
-        raise DataError(f"the validation text: {error}") from None

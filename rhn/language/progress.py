@@ -75,7 +75,10 @@ class _Lines:
         of = f"seed {seed}  " if self._several else ""
         losses = "  ".join(f"{split} {line[f'{split}_{self._name}']:.4g}" for split in ("train", "valid"))
         rate = f"learning rate {line['learning_rate']:.4g}  gradient norm {line['gradient_norm']:.3g}"
-        print(f"{of}epoch {line['epoch']}/{self._epochs}  {losses} {_short(self._name)}  {rate}", file=sys.stderr)
+        print(
+            f"{of}epoch {line['epoch']}/{self._epochs}  {losses} {self._name.replace('_per_', '/')}  {rate}",
+            file=sys.stderr,
+        )
 
 
 class _Bar:
@@ -96,14 +99,10 @@ class _Bar:
         self._read, self._since = training.tokens_read, now
         words = (
             f"epoch {epoch}/{self._config.epochs}  step {done}/{windows}  {speed:,.0f} tokens/s  "
-            f"{measure(nll, self._name):.4g} {_short(self._name)}{self._valid}  "
+            f"{measure(nll, self._name):.4g} {self._name.replace('_per_', '/')}{self._valid}  "
             f"gradient norm {norm:.3g}  learning rate {self._config.rate(epoch):.4g}"
         )
         self._progress.update(self._task, description=words, completed=epoch - 1 + done / windows)
 
     def epoch(self, seed: int, line: dict) -> None:
         self._valid = f"  valid {line[f'valid_{self._name}']:.4g}"
-
-
-def _short(name: str) -> str:
-    return "perplexity" if name == "perplexity" else "bits/character"

@@ -8,7 +8,6 @@
 The test text is never looked at: `rhn evaluate` reads it.
 """
 
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -22,14 +21,14 @@ import torch
 from rhn.checkpoints import save_checkpoint
 from rhn.data.text import TextCorpus
 from rhn.engine.driver import drive
-from rhn.engine.folder import homes
-from rhn.files import finite_json, writing
+from rhn.engine.folder import add_line, homes
+from rhn.files import finite_json
 from rhn.language.config import LanguageConfig
 from rhn.language.evaluation import measure, measure_name
 from rhn.language.loop import Training
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Result:
     """What a training came to, for one seed; losses at the best epoch, in nats a token (train: with dropout, during the epoch)."""
 
@@ -111,17 +110,13 @@ class _Run:
         return self.training.arrays()
 
     def result(self, seed: int) -> Result:
-        curve, best = self.training.curve(seed), self._best_epoch(seed)
-        return Result(
-            seed=seed,
-            checkpoint=str(self.homes[seed] / "best.safetensors"),
-            best_epoch=best,
-            train_nll=curve[best - 1].train_nll if best else math.nan,
-            valid_nll=curve[best - 1].valid_nll if best else math.nan,
-            epochs=len(curve),
-            finished=self.finished,
-            diverged=self.training.diverged.get(seed),
+        path, curve, best = (
+            str(self.homes[seed] / "best.safetensors"),
+            self.training.curve(seed),
+            self._best_epoch(seed),
         )
+        losses = curve[best - 1][:2] if best else (math.nan, math.nan)
+        return Result(seed, path, best, *losses, len(curve), self.finished, self.training.diverged.get(seed))
 
     def _best_epoch(self, seed: int) -> int:
         """The first epoch, from 1, with the least validation loss; 0 where there is none."""
@@ -149,6 +144,4 @@ class _Run:
         self._since, self._read = time.monotonic(), self.training.tokens_read
         line = {"epoch": self.epochs, "tokens": tokens, "seconds": seconds}
         line |= {"tokens_per_second": tokens * len(self.training.live) / seconds, "device": str(self.training.device)}
-        path = self.folder / "speed.jsonl"
-        with writing(path), path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        add_line(self.folder / "speed.jsonl", line)

@@ -2,11 +2,12 @@
 
 Legend: T steps of a window, B rows, K models, n units; everything of a model has a leading axis K.
 
-    loss   = that of `rhn.language.losses` [+ weight_decay sum(p^2) / 2  with weight_decay_form="loss"]
+    loss   = sum over steps and rows of -log P(token) / B  [+ activation terms (Merity et al. 2017), in nats a token times T]
+             [+ weight_decay sum(p^2) / 2  with weight_decay_form="loss"]
     g      = d loss / d p,  scaled down to norm `gradient_norm` over all parameters of a model where it is larger
     p     <- p - lr g                [p <- (1 - weight_decay) p  with weight_decay_form="shrink", the Torch7 code]
 
-The loss is summed over steps, so a learning rate of 0.2 is one of 0.2 T for a loss in nats a token.
+The nll is summed over steps, so a learning rate of 0.2 is one of 0.2 T for a loss in nats a token.
 """
 
 from typing import NamedTuple
@@ -16,7 +17,6 @@ from torch import Tensor
 
 from rhn.engine.stack import Stack, Weights
 from rhn.language.config import LanguageConfig
-from rhn.language.losses import window_loss
 from rhn.models.dropout import Masks
 from rhn.models.language import States
 
@@ -56,6 +56,22 @@ def training_step(
         if config.weight_decay_form == "shrink":
             w.mul_(torch.where(good, 1 - config.weight_decay, 1).to(w.dtype).view(one_each))
     return Taken(sums(nll) / tokens.shape[1], norm, states), gradients
+
+
+def window_loss(
+    model, own: tuple[States, Masks], tokens: Tensor, config: LanguageConfig
+) -> tuple[Tensor, tuple[Tensor, States]]:
+    """What a step descends on a window of tokens (T + 1, B), and (nll (T, B), states after it); `own` is (states, masks)."""
+    states, masks = own
+    reading = model(tokens[:-1], states, masks, tokens[1:])
+    loss = reading.nll.sum() / tokens.shape[1]
+    if config.activation_regularization:
+        y = reading.outputs if masks.output is None else reading.outputs * masks.output
+        loss = loss + config.activation_regularization * y.square().mean() * len(y)
+    if config.temporal_activation_regularization and len(tokens) > 2:
+        change = reading.outputs.diff(dim=0).square().mean()
+        loss = loss + config.temporal_activation_regularization * change * len(reading.outputs)
+    return loss, (reading.nll, reading.states)
 
 
 def sums(stacked: Tensor) -> Tensor:

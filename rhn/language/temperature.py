@@ -6,22 +6,21 @@ The nll of a token, logsumexp(b z) - b z[w], is convex in b = 1 / temperature, a
 where temperatures are tried in order, the best one of all lies between the two neighbours of the best one tried.
 """
 
-import copy
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rhn.data.text import Tokens
+from rhn.engine.stack import Stack
 from rhn.errors import InvalidInputError
-from rhn.language.evaluation import WINDOW, Score, check_temperature, text_windows
-from rhn.language.losses import token_nll
+from rhn.language.evaluation import Score, check_temperature, stack_nll, token_nll
+from rhn.models.language import States
 
 POINTS = 17  # temperatures compared in one pass
 WIDTH = 1e-3  # of the interval that is left, relative
 
 
-@torch.no_grad()
 def scores_at(
     model: nn.Module,
     tokens: Tokens,
@@ -39,17 +38,14 @@ def scores_at(
     """
     for temperature in temperatures:
         check_temperature(temperature)
-    rows, model = tokens.rows(batch_size), copy.deepcopy(model).to(device)
-    states, done, count = None, 0, batch_size * (rows.shape[1] - 1)
-    totals = torch.zeros(len(temperatures), dtype=torch.float64, device=device)
-    for window in text_windows(rows, WINDOW, device):
+    rows = tokens.rows(batch_size)
+
+    def read(model, states: States, window: Tensor) -> tuple[Tensor, States]:
         reading = model(window[:-1], states)
-        states = reading.states
-        for k, temperature in enumerate(temperatures):
-            totals[k] += token_nll(reading.logits / temperature, window[1:]).sum(dtype=torch.float64)
-        done += window[1:].numel()
-        progress(done, count)
-    return [Score(total / count, count) for total in totals.tolist()]
+        return torch.stack([token_nll(reading.logits / t, window[1:]) for t in temperatures]), reading.states
+
+    nll = stack_nll(Stack.of([model], device), rows, read, progress=progress)
+    return [Score(each, batch_size * (rows.shape[1] - 1)) for each in nll[0].tolist()]
 
 
 def best_temperature(

@@ -18,7 +18,7 @@ from rhn.engine import graphs
 from rhn.engine.graphs import captured, replayed
 from rhn.engine.stack import Stack
 from rhn.language import evaluation
-from rhn.language.evaluation import stack_nll
+from rhn.language.evaluation import read_window, stack_nll
 from rhn.language.loop import Training as LanguageTraining
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.presets.chorales import jsb_depth
@@ -130,7 +130,8 @@ def test_a_text_is_scored_alike_where_each_window_overwrites_the_one_before(monk
     for seed, model in enumerate(models):
         randomize(model, seed)
     rows = Tokens(np.random.default_rng(1).integers(5, size=100)).rows(2)
-    wanted = stack_nll(Stack.of(models), rows, window=9, temperature=temperature)
+    read = functools.partial(read_window, temperature=temperature)
+    wanted = stack_nll(Stack.of(models), rows, read, window=9)
     devices = []
 
     def as_on_a_gpu(function, device):
@@ -138,7 +139,7 @@ def test_a_text_is_scored_alike_where_each_window_overwrites_the_one_before(monk
         return captured(function, CUDA)
 
     monkeypatch.setattr(evaluation, "captured", as_on_a_gpu)
-    assert torch.equal(stack_nll(Stack.of(models), rows, window=9, temperature=temperature), wanted)
+    assert torch.equal(stack_nll(Stack.of(models), rows, read, window=9), wanted)
     assert devices == ["cpu"]
 
 

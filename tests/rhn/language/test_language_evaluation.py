@@ -14,8 +14,8 @@ from rhn.data.text import Tokens, read_text
 from rhn.engine.stack import Stack
 from rhn.errors import DataError, InvalidInputError
 from rhn.language.dynamic import dynamic_score
-from rhn.language.evaluation import Score, score, stack_nll, text_windows
-from rhn.language.monte_carlo import monte_carlo_score, official_monte_carlo_score
+from rhn.language.evaluation import Score, read_window, score, stack_nll, text_windows
+from rhn.language.monte_carlo import monte_carlo_score
 from rhn.language.temperature import best_temperature, scores_at
 from rhn.models.dropout import Dropout
 from rhn.models.language import LanguageModel
@@ -39,7 +39,7 @@ METHODS = {
         monte_carlo_score, dropout=Dropout(embedding=0.3, input=0.4, hidden=0.5, output=0.2), samples=3, window=2
     ),
     "monte-carlo-official": functools.partial(
-        official_monte_carlo_score, dropout=Dropout(input=0.4, hidden=0.5, output=0.2), samples=3
+        monte_carlo_score, window=None, dropout=Dropout(input=0.4, hidden=0.5, output=0.2), samples=3
     ),
     "dynamic": lambda model, text, **how: dynamic_score(model, text, TRAINED_ON, segment=2, learning_rate=1e-3, **how),
 }
@@ -99,7 +99,9 @@ def test_windows_go_to_the_very_end_of_a_text_and_overlap_in_one_token():
 def test_a_gpu_scores_alike_with_its_graphs(options, temperature):
     models, rows = [random_model(seed, **options) for seed in range(3)], random_text(400).rows(2)
     wanted, found = (
-        stack_nll(Stack.of(models, device), rows, window=30, temperature=temperature).tolist()
+        stack_nll(
+            Stack.of(models, device), rows, functools.partial(read_window, temperature=temperature), window=30
+        ).tolist()
         for device in ("cpu", "cuda")
     )
     assert found == pytest.approx(wanted, rel=1e-9)
