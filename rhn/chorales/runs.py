@@ -1,8 +1,6 @@
 """A training on the chorales in a folder, as `rhn.engine.driver` has it.
 
-metrics.jsonl        a line an epoch: {"epoch", "train_nll", "valid_nll"}, nats a frame; epoch 0 is before training
-best.safetensors     the checkpoint of the best epoch so far
-state.safetensors    curve, weights, velocity, best weights
+A line of metrics.jsonl is {"epoch", "train_nll", "valid_nll"}, nats a frame; epoch 0 is before training.
 """
 
 from collections.abc import Mapping

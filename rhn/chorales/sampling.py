@@ -9,6 +9,7 @@ neighbours in a voice become one note, within a bar of four.
 """
 
 import copy
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -104,10 +105,5 @@ def _held(pitches: Sequence[int]) -> list[tuple[int, int]]:
     >>> _held([60, 60, 62, 62, 62])
     [(60, 2), (62, 2), (62, 1)]
     """
-    notes = []
-    for beat, pitch in enumerate(pitches):
-        if notes and notes[-1][0] == pitch and beat % BEATS:
-            notes[-1] = (pitch, notes[-1][1] + 1)
-        else:
-            notes.append((pitch, 1))
-    return notes
+    notes = itertools.groupby(enumerate(pitches), key=lambda frame: (frame[0] // BEATS, frame[1]))
+    return [(pitch, len(list(frames))) for (_, pitch), frames in notes]

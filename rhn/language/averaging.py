@@ -43,10 +43,6 @@ class Average:
         if has_stalled(losses, patience):
             self._active[place] = 1
 
-    def tensors(self) -> list[Tensor]:
-        """What `update` changes in place."""
-        return [*self._weights.values(), self._count]
-
     def arrays(self) -> dict[str, Tensor]:
         """All that changes, by name."""
         named = {f"average.{name}": t for name, t in self._weights.items()}

@@ -139,10 +139,9 @@ class LanguageConfig:
         """What the cell is built with beside its sizes."""
         from rhn.models.building import bias_option  # here, because it loads torch, for which `--help` should not wait
 
-        usual = {
-            f.name: f.default for f in fields(self) if f.name in ("coupled", "gate_constant", "activation", "skip")
-        }
-        options = {name: getattr(self, name) for name in usual if getattr(self, name) != usual[name]}
+        names = ("coupled", "gate_constant", "activation", "skip")
+        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        options = {name: value for name, value in given.items() if name in names}
         return options | bias_option(self.cell, self.transform_bias)
 
     def rate(self, epoch: int) -> float:

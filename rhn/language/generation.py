@@ -43,7 +43,13 @@ def generate(
     check_temperature(temperature)
     check_seed(seed)
     length, top_k = positive("length", length), None if top_k is None else positive("top_k", top_k)
-    _check_vocabulary(model, vocabulary)
+    if len(vocabulary) != model.vocabulary_size:
+        raise InvalidInputError(
+            f"the vocabulary has {len(vocabulary)} symbols, expected the model's {model.vocabulary_size}: "
+            "give the one that the model was trained with"
+        )
+    if vocabulary.unknown is not None and len(vocabulary) == 1:
+        raise InvalidInputError("the vocabulary has `<unk>` only, expected a word that can be drawn")
     generator = torch.Generator().manual_seed(seed)
     text = vocabulary.encode(prompt).tolist()
     unread, end = list(text), len(text) + length
@@ -75,13 +81,3 @@ def _draw(
         logits = torch.full_like(logits, -torch.inf).scatter(0, kept.indices, kept.values)
     logits = (logits - logits.max()) / temperature  # 0 is the largest: no temperature is too cold for it
     return int(torch.multinomial(logits.softmax(0), 1, generator=generator))
-
-
-def _check_vocabulary(model: nn.Module, vocabulary: Vocabulary) -> None:
-    if len(vocabulary) != model.vocabulary_size:
-        raise InvalidInputError(
-            f"the vocabulary has {len(vocabulary)} symbols, expected the model's {model.vocabulary_size}: "
-            "give the one that the model was trained with"
-        )
-    if vocabulary.unknown is not None and len(vocabulary) == 1:
-        raise InvalidInputError("the vocabulary has `<unk>` only, expected a word that can be drawn")

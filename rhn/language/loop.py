@@ -210,7 +210,7 @@ class Training:
                 average.update(stack)
             return taken.nll, taken.norm
 
-        changes = [*stack.weights.values(), *states, *(average.tensors() if average else ())]
+        changes = [*stack.weights.values(), *states, *(average.arrays().values() if average else ())]
         self._step = captured(take, self.device, changes)
         self._stack, self._states, self._average, self._rate = stack, states, average, rate
 

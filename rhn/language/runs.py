@@ -1,7 +1,6 @@
 """A language model's training in a folder, as `rhn.engine.driver` has it.
 
     metrics.jsonl        a line an epoch: epoch, train_perplexity, valid_perplexity (or ..._bits_per_character), and more
-    best.safetensors     the checkpoint of the best epoch on validation so far, with its vocabulary
     last.safetensors     the checkpoint of the last epoch
     speed.jsonl          a line an epoch that was ended: tokens read for it since it began or went on, in how many seconds
 
