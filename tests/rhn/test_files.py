@@ -43,15 +43,6 @@ def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path, e
     assert names(tmp_path) == ["record.json"]
 
 
-def test_a_failed_write_is_an_output_error_with_the_reason(tmp_path):
-    with (
-        pytest.raises(OutputError, match=r"cannot write .*a\.txt: No space left on device"),
-        atomic_path(tmp_path / "a.txt"),
-    ):
-        raise OSError(28, os.strerror(28))
-    assert names(tmp_path) == []
-
-
 @pytest.mark.parametrize("write", [check_writable, lambda path: atomic_path(path).__enter__()], ids=["check", "atomic"])
 def test_what_is_not_a_file_is_never_replaced(tmp_path, write):
     """As root a rename over /dev/null would succeed, and break the machine."""
@@ -69,20 +60,17 @@ def test_what_is_not_a_file_is_never_replaced(tmp_path, write):
 
 
 @pytest.mark.parametrize(
-    "name", ["no/such/folder/a.txt", "file/a.txt", "a" * 300], ids=["folder", "under a file", "long"]
+    ("name", "reason"),
+    [("nowhere/a.txt", "the folder .*nowhere does not exist; create it first"), ("file/a.txt", ""), ("a" * 300, "")],
+    ids=["folder", "under a file", "long"],
 )
-def test_impossible_places_are_output_errors(tmp_path, name):
+def test_impossible_places_are_output_errors(tmp_path, name, reason):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot write"):
+    with pytest.raises(OutputError, match=f"cannot write.*{reason}"):
         check_writable(tmp_path / name)
     with pytest.raises(OutputError, match="cannot write"), atomic_path(tmp_path / name) as temporary:
         temporary.write_text("x")
     assert names(tmp_path) == ["file"]
-
-
-def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(OutputError, match=r"the folder .*nowhere does not exist; create it first"):
-        check_writable(tmp_path / "nowhere" / "a.png")
 
 
 def test_checking_leaves_no_trace(tmp_path):
@@ -121,7 +109,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     script = f"""
 import resource
 from rhn.files import atomic_path
-from rhn.errors import DataError, OutputError
+from rhn.errors import OutputError
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
     with atomic_path({str(target)!r}) as temporary:
@@ -130,8 +118,7 @@ except OutputError as error:
     print(error)
 """
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert "cannot write" in out
-    assert "File too large" in out
+    assert out == f"cannot write {target}: File too large\n"
     assert target.read_text() == "old"
     assert names(tmp_path) == ["a.bin"]
 
@@ -197,8 +184,7 @@ def test_two_writers_at_once_each_write_a_whole_file(tmp_path, kind):
         w.start()
     while any(w.is_alive() for w in writers):
         text = target.read_text()
-        assert len(text) == 50_000
-        assert len(set(text)) == 1
+        assert len(text) == 50_000 and len(set(text)) == 1
     for w in writers:
         w.join()
     assert names(tmp_path) == ["a.txt"]

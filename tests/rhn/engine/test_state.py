@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rhn.engine.state import TrialState, read_state, read_state_metadata, write_state
-from rhn.errors import DataError, OutputError
+from rhn.engine.state import read_state, read_state_metadata, write_state
+from rhn.errors import DataError
 
 ARRAYS = {
     "weights": np.arange(12, dtype=np.float32).reshape(3, 4),
@@ -18,6 +18,7 @@ ARRAYS = {
     "generator": np.array([2**63 + 1], np.uint64),
     "empty": np.zeros((0, 2), np.float16),
     "live": np.array([True, False]),
+    "of torch": torch.arange(6.0).reshape(2, 3).t(),
 }
 
 
@@ -33,14 +34,8 @@ def test_arrays_and_texts_come_back_to_the_last_bit(tmp_path):
     arrays, metadata = read_state(tmp_path / "s")
     assert metadata == {"epoch": "3"} and arrays.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
-        np.testing.assert_array_equal(arrays[name], array, strict=True)
+        np.testing.assert_array_equal(arrays[name], np.asarray(array), strict=True)
     assert read_state_metadata(tmp_path / "s")["epoch"] == "3"
-
-
-def test_tensors_of_torch_are_kept_too(tmp_path):
-    write_state(tmp_path / "s", {"w": torch.arange(6.0).reshape(2, 3).t(), "n": torch.tensor(3)})
-    arrays, _ = read_state(tmp_path / "s")
-    assert torch.equal(torch.from_numpy(arrays["w"]), torch.arange(6.0).reshape(2, 3).t()) and arrays["n"] == 3
 
 
 def test_no_file_is_no_state(tmp_path):
@@ -86,12 +81,3 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, content, mo
         with pytest.raises(DataError, match=r"s cannot be read \(Permission denied\): see that") as error:
             read(path)
         assert "delete" not in str(error.value)
-
-
-def test_a_state_that_cannot_be_written_is_an_output_error(tmp_path):
-    with pytest.raises(OutputError, match="cannot write"):
-        write_state(tmp_path / "no" / "s", ARRAYS)
-
-
-def test_a_states_epoch_is_the_length_of_its_curve():
-    assert TrialState(np.zeros((4, 2)), {}).epoch == 3

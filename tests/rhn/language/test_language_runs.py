@@ -69,12 +69,6 @@ def test_several_seeds_have_a_folder_each(tmp_path):
         assert result.checkpoint == str(home / "best.safetensors")
 
 
-def test_a_text_shorter_than_a_window_is_refused(tmp_path):
-    with pytest.raises(DataError, match="do not fill 4 rows"):
-        train(replace(SMALL, window=1000), CORPUS, tmp_path / "none")
-    assert not (tmp_path / "none").exists()
-
-
 def test_the_speed_of_every_epoch_is_written(tmp_path):
     (result,) = train(SMALL, CORPUS, tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "speed.jsonl").read_text().splitlines()]
