@@ -122,7 +122,9 @@ def negated(x, more):
 
 @pytest.fixture
 def no_garbage_collector():
-    torch.func.grad(torch.sin)(torch.zeros(()))  # the first gradient loads parts of torch, and the frames of its callers stay
+    torch.func.grad(torch.sin)(
+        torch.zeros(())
+    )  # the first gradient loads parts of torch, and the frames of its callers stay
     gc.collect()
     gc.disable()
     yield
