@@ -31,7 +31,11 @@ class Network(nn.Module):
         super().__init__()
         if positive("layers", layers) > MAX_LAYERS:
             raise InvalidInputError(f"layers must be at most {MAX_LAYERS}, got {layers}")
-        self.cell, factory = cell_name(cell), resolve_cell(cell) if isinstance(cell, str) else cell
+        factory = resolve_cell(cell) if isinstance(cell, str) else cell
+        if not isinstance(cell, str):
+            ours = (name for name, known in CELLS.items() if known is cell)
+            cell = next(ours, None) or f"{cell.__module__}:{cell.__qualname__}"
+        self.cell = cell
         self.hidden_size, self.depth, self.layers = hidden_size, depth, layers
         self.init, self.options = Initialization.parse(init), options
         self.cells = nn.ModuleList(
@@ -74,14 +78,6 @@ def bias_option(cell: str, transform_bias: float | None) -> dict[str, float | No
     """
     told = transform_bias is not None or accepts(resolve_cell(cell), "transform_bias")
     return {"transform_bias": transform_bias} if told else {}
-
-
-def cell_name(factory: str | Callable[..., nn.Module]) -> str:
-    """A cell's name in `CELLS`, or `package.module:factory`."""
-    if isinstance(factory, str):
-        return factory
-    ours = (key for key, cell in CELLS.items() if cell is factory)
-    return next(ours, f"{factory.__module__}:{factory.__qualname__}")
 
 
 def from_file(model: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
