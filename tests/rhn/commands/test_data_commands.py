@@ -61,7 +61,6 @@ def test_the_original_chorales_have_their_published_counts(original_chorales, ca
         ({"name": "ptb", "characters": True}, "ptb has its own unit"),
         ({"name": "text", "words": True, "characters": True}, "exclude one another"),
         ({"name": "text"}, "needs its path"),
-        ({"name": "novel"}, "expected one of ptb, enwik8, text8, text"),
     ],
 )
 def test_show_refuses_options_that_do_not_go_together(options, sentence, capsys):
