@@ -30,7 +30,9 @@ def drawable(text: str) -> str:
     naïve \u5b57 \$x\$
     """
     font = get_font(findfont(FontProperties()))
-    shown = (c if c.isprintable() and font.get_char_index(ord(c)) else _code_point(c) for c in text)
+    shown = (
+        c if c.isprintable() and font.get_char_index(ord(c)) else c.encode("unicode_escape").decode() for c in text
+    )
     return "".join(shown).replace("$", r"\$")
 
 
@@ -144,7 +146,3 @@ def _series(point: DepthPoint) -> str:
 def _depth_axis(ax: Axes, deepest: int) -> None:
     ax.set(xlabel="recurrence depth", ylabel="best validation perplexity", xlim=(0.5, max(deepest, 2) + 0.5))
     ax.set_xticks(range(1, max(deepest, 2) + 1))
-
-
-def _code_point(character: str) -> str:
-    return character.encode("unicode_escape").decode()

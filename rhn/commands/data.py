@@ -58,8 +58,7 @@ class Show:
             print_json(shown)
         else:
             _print(shown)
-        differing = [row["what"] for row in shown["counts"] if not row["same"]]
-        if differing:
+        if differing := [row["what"] for row in shown["counts"] if not row["same"]]:
             print(f"warning: not the published {self.name}: {', '.join(differing)}", file=sys.stderr)
 
 
@@ -67,30 +66,23 @@ def _text(name: str, data: Path | None, characters: bool) -> dict:
     from rhn.data.text import read_text
 
     corpus = read_text(name, data, unit="characters" if characters else "words")
-    vocabulary = corpus.vocabulary
-    published = TEXT_SETS[name].counts if name in TEXT_SETS else {}
-    return _described(corpus, name, vocabulary.unit, published, vocabulary=len(vocabulary)) | {
-        "beginning": vocabulary.decode(corpus.train[: BEGINNING[vocabulary.unit]])
-    }
+    vocabulary, published = corpus.vocabulary, TEXT_SETS[name].counts if name in TEXT_SETS else {}
+    beginning = vocabulary.decode(corpus.train[: BEGINNING[vocabulary.unit]])
+    return _described(corpus, name, vocabulary.unit, beginning, published, vocabulary=len(vocabulary))
 
 
 def _chorales(data: Path | None) -> dict:
     from rhn.data import chorales
 
     corpus = chorales(data)
-    names = [piece.name for piece in corpus.train[:8]]
-    return _described(corpus, CHORALES.name, "pieces", CHORALES.counts) | {"beginning": " ".join(names)}
+    beginning = " ".join(piece.name for piece in corpus.train[:8])
+    return _described(corpus, CHORALES.name, "pieces", beginning, CHORALES.counts)
 
 
-def _described(corpus, name: str, unit: str, published: dict[str, int], **counts: int) -> dict:
+def _described(corpus, name: str, unit: str, beginning: str, published: dict[str, int], **counts: int) -> dict:
     found = {split: len(getattr(corpus, split)) for split in ("train", "valid", "test")} | counts
-    return {
-        "name": name,
-        "source": corpus.source,
-        "checksum": corpus.checksum,
-        "unit": unit,
-        "counts": compare(found, published),
-    }
+    about = {"name": name, "source": corpus.source, "checksum": corpus.checksum, "unit": unit}
+    return about | {"counts": compare(found, published), "beginning": beginning}
 
 
 def _print(shown: dict) -> None:

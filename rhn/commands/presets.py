@@ -18,10 +18,21 @@ class Presets:
     """Print a JSON list: name, parameters, depth, hidden_size, tied, published_test."""
 
     def run(self) -> None:
-        from rhn.presets import PRESETS, preset
+        from rhn.presets import PRESETS, parameters, preset
+        from rhn.published import published_test
 
         configs = {name: preset(name) for name in PRESETS}
-        rows = [_row(name, config) for name, config in configs.items()]
+        rows = [
+            {
+                "name": name,
+                "parameters": parameters(config),
+                "depth": config.depth,
+                "hidden_size": config.hidden_size,
+                "tied": getattr(config, "tied", False),
+                "published_test": published_test(name),
+            }
+            for name, config in configs.items()
+        ]
         if self.json:
             print_json(rows)
             return
@@ -39,21 +50,6 @@ class Presets:
             first, *others = group
             names = f"{first} to {others[-1]}" if others else first
             print(textwrap.fill(f"{names}: {what}", WIDTH, subsequent_indent="  "))
-
-
-def _row(name: str, config) -> dict:
-    from rhn.presets import LanguageConfig, parameters
-    from rhn.published import published_test
-
-    text = isinstance(config, LanguageConfig)
-    return {
-        "name": name,
-        "parameters": parameters(config),
-        "depth": config.depth,
-        "hidden_size": config.hidden_size,
-        "tied": text and config.tied,
-        "published_test": published_test(name),
-    }
 
 
 def _what(make) -> str:

@@ -5,9 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
+from rhn.commands.starting import starting_point
+from rhn.commands.training import train
 from rhn.engine.folder import data_path
 from rhn.errors import InvalidInputError
 from rhn.options import Arg, Device
+from rhn.presets import LanguageConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,39 +35,22 @@ class Resume:
     """Print the result as one JSON object."""
 
     def run(self) -> None:
-        config, seeds = self._training()
-        if self.epochs is not None:
-            config = replace(config, epochs=self.epochs)
-        options = replace(self, data=data_path(self.out) if self.data is None else self.data)
-        if seeds is not None:
-            from rhn.commands.train_text import train_text
-
-            train_text(config, seeds, options)
-            return
-        if self.threads is not None:
-            raise InvalidInputError("--threads is for language models, and this trains on chorales: leave it out")
-        from rhn.commands.train_chorales import train_chorales
-
-        train_chorales(config, options)
-
-    @property
-    def tensorboard(self) -> bool:
-        """Whether the run writes its curves there."""
-        return (self.out / "tensorboard").is_dir()
-
-    def _training(self):
-        """(configuration, seeds or None for chorales) of the run's folder; raises InvalidInputError."""
         path = self.out / "config.json"
         if not path.is_file():
             raise InvalidInputError(
                 f"{self.out} holds no training: there is no config.json in it; `rhn train` begins one"
             )
-        from rhn.commands.starting import starting_point
-        from rhn.presets import LanguageConfig
-
         config, seeds = starting_point(None, path, self.cell), json.loads(path.read_text()).get("seeds")
-        if not isinstance(config, LanguageConfig):
-            return config, None
-        if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
-            raise InvalidInputError(f"{path} does not say which seeds were trained: it is no run's config.json")
-        return config, seeds
+        if isinstance(config, LanguageConfig):
+            if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
+                raise InvalidInputError(f"{path} does not say which seeds were trained: it is no run's config.json")
+        elif self.threads is not None:
+            raise InvalidInputError("--threads is for language models, and this trains on chorales: leave it out")
+        if self.epochs is not None:
+            config = replace(config, epochs=self.epochs)
+        train(config, seeds, replace(self, data=data_path(self.out) if self.data is None else self.data))
+
+    @property
+    def tensorboard(self) -> bool:
+        """Whether the run writes its curves there."""
+        return (self.out / "tensorboard").is_dir()

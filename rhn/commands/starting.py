@@ -2,14 +2,12 @@
 
 import difflib
 import json
-import math
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import get_type_hints
 
 from rhn.errors import InvalidInputError
 from rhn.fields import expected, fits
-from rhn.options import check_least
 from rhn.presets import ChoraleConfig, LanguageConfig, preset
 
 RUN_ENTRIES = ("seeds", "text", "device", "data", "path")  # of a run's config.json, beside the configuration
@@ -45,23 +43,6 @@ def starting_point(name: str | None, file: Path | None, cell: str | None) -> Cho
         raise InvalidInputError(
             f'{file} is not a whole configuration ({error}): add "preset" with the name to start from'
         ) from error
-
-
-def minutes(options) -> float:
-    """The value of --max-minutes, infinite without it; raises InvalidInputError."""
-    check_least(options, max_minutes=0)
-    return math.inf if options.max_minutes is None else options.max_minutes
-
-
-def about_data(data: Path | None) -> dict[str, str | None]:
-    """What a run's config.json says of where its data is, for the commands that read it again."""
-    return {"path": None if data is None else str(data.absolute())}
-
-
-def preset_values(name: str | None, file: Path | None) -> dict:
-    """The fields of the preset that was started from; none where there was none."""
-    name = name or (read_config(file)[0] if file else None)
-    return asdict(preset(name)) if name else {}
 
 
 def read_config(file: Path) -> tuple[str | None, dict]:

@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
-from rhn.commands.starting import preset_values, starting_point
+from rhn.commands.starting import read_config, starting_point
+from rhn.commands.training import text_corpus, train
 from rhn.errors import InvalidInputError
 from rhn.fields import check_seed
 from rhn.options import Arg, Device, Fields, File, Folder, check_least, flag, given_flags, options_of
-from rhn.presets import ChoraleConfig, LanguageConfig, parameters
+from rhn.presets import ChoraleConfig, LanguageConfig, parameters, preset
 
 Config = LanguageConfig | ChoraleConfig
 TEXT_OPTIONS = ("words", "characters", "seeds", "threads", "tensorboard")
@@ -75,16 +76,11 @@ class Train:
             raise InvalidInputError("--out DIR is missing: the folder that the training is written to")
         elif self.out.exists() and not self.out.is_dir():
             raise InvalidInputError(f"--out {self.out} is no folder: expected one, or a name that is free")
-        elif isinstance(config, LanguageConfig):
-            from rhn.commands.train_text import train_text
-
-            check_least(self, seeds=1)
-            check_seed(config.seed + self.seeds - 1)
-            train_text(config, range(config.seed, config.seed + self.seeds), self)
         else:
-            from rhn.commands.train_chorales import train_chorales
-
-            train_chorales(config, self)
+            check_least(self, seeds=1)
+            seeds = range(config.seed, config.seed + self.seeds)
+            check_seed(seeds[-1])
+            train(config, seeds, self)
 
     def configuration(self) -> Config:
         """What is started from, with what was given; raises InvalidInputError."""
@@ -95,7 +91,7 @@ class Train:
             )
         text = isinstance(config, LanguageConfig)
         self._require_own_options(config, text)
-        return replace(config, **self.settings, **(self._own_text(config.corpus) if text else {}))
+        return replace(config, **self.settings | (self._own_text(config.corpus) if text else {}))
 
     def _require_own_options(self, config: Config, text: bool) -> None:
         """Refuse options of language models where chorales are trained on, and the other way round."""
@@ -124,22 +120,17 @@ class Train:
             )
         if unit not in (None, asked):
             raise InvalidInputError(f"--{asked} and --unit {unit} contradict one another; give one of them")
-        return {name: value for name, value in {"corpus": "text", "unit": asked}.items() if name not in self.settings}
+        return {"corpus": "text", "unit": asked}
 
     def _print(self, config: Config) -> None:
-        values, usual = asdict(config), preset_values(self.preset, self.config)
+        name = self.preset or (self.config and read_config(self.config)[0])
+        values, usual = asdict(config), asdict(preset(name)) if name else {}
         print(json.dumps(values, indent=2))
         for name, value in values.items():
             if usual.get(name, value) != value:
                 print(f"{name} is {json.dumps(value)}, the preset's is {json.dumps(usual[name])}", file=sys.stderr)
-        count = self._parameters(config)
-        print(f"parameters: {count or 'as many as the text of --data makes'}", file=sys.stderr)
-
-    def _parameters(self, config: Config) -> int | None:
         if isinstance(config, ChoraleConfig) or config.corpus != "text":
-            return parameters(config)
-        if self.data is None:
-            return None  # a text of one's own has the vocabulary that it has
-        from rhn.commands.train_text import text_corpus
-
-        return parameters(config, len(text_corpus(config, self.data).vocabulary))
+            count = parameters(config)
+        else:  # a text of one's own has the vocabulary that it has
+            count = self.data and parameters(config, len(text_corpus(config, self.data).vocabulary))
+        print(f"parameters: {count or 'as many as the text of --data makes'}", file=sys.stderr)

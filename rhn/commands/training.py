@@ -1,0 +1,120 @@
+"""What `rhn train` and `rhn resume` do: train as a configuration says, and print what it came to."""
+
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rhn.command import print_json, resolve_device
+from rhn.options import check_least
+from rhn.presets import ChoraleConfig, LanguageConfig
+
+if TYPE_CHECKING:
+    from rhn.commands.resume import Resume
+    from rhn.commands.train import Train
+    from rhn.data.text import TextCorpus
+
+ONE_THREAD = 500  # hidden units below which a second thread costs more than it brings
+
+
+def train(config: LanguageConfig | ChoraleConfig, seeds: Sequence[int], options: "Train | Resume") -> None:
+    """Train or go on; `seeds` are those of a language model."""
+    from rhn.engine.numerics import keep_memory
+
+    check_least(options, max_minutes=0)
+    shared = {
+        "device": resolve_device(options.device),
+        "max_minutes": math.inf if options.max_minutes is None else options.max_minutes,
+        "about": {"path": None if options.data is None else str(options.data.absolute())},
+    }
+    keep_memory()
+    if isinstance(config, LanguageConfig):
+        finished = _train_text(config, seeds, options, shared)
+    else:
+        finished = _train_chorales(config, options, shared)
+    if not finished and not options.json:
+        print(f"time ran out; rhn resume {shlex.quote(str(options.out))} goes on")
+
+
+def text_corpus(config: LanguageConfig, data: Path | None) -> "TextCorpus":
+    """The text of a configuration; raises DataError."""
+    from rhn.data.text import read_text
+
+    unit = {"unit": config.unit} if config.corpus == "text" else {}  # the others have their own
+    sizes = {"max_tokens": config.max_tokens, "vocabulary_size": config.vocabulary_size}
+    return read_text(config.corpus, data, **unit, **sizes)
+
+
+def _train_chorales(config: ChoraleConfig, options: "Train | Resume", shared: dict) -> bool:
+    from rhn.chorales.progress import training_progress
+    from rhn.chorales.runs import train
+    from rhn.data import chorales
+
+    with training_progress(config) as show:
+        result = train(config, chorales(options.data), options.out, **shared, on_unit=show)
+    if options.json:
+        print_json(asdict(result))
+        return result.finished
+    stopped = "diverged" if result.diverged else "done" if result.finished else "stopped"
+    print(f"{stopped} after {result.epochs} epochs; the best is epoch {result.best_epoch}, in nats a frame:")
+    print(f"train {result.train_nll:.4f}   valid {result.valid_nll:.4f}   test {result.test_nll:.4f}")
+    print(f"checkpoint: {result.checkpoint}")
+    return result.finished
+
+
+def _train_text(config: LanguageConfig, seeds: Sequence[int], options: "Train | Resume", shared: dict) -> bool:
+    import torch
+
+    from rhn.language.evaluation import measure, measure_name
+    from rhn.language.progress import tensorboard_writer, training_progress
+    from rhn.language.runs import train
+
+    threads, out = options.threads, options.out
+    if threads is None:
+        threads = 1 if config.hidden_size < ONE_THREAD else torch.get_num_threads()
+    corpus = text_corpus(config, options.data)
+    name = measure_name(corpus.vocabulary)
+    with (
+        tensorboard_writer(out if options.tensorboard else None) as write,
+        training_progress(config, seeds, name) as show,
+    ):
+
+        def on_epoch(seed: int, line: dict) -> None:
+            write(seed, line)
+            show.epoch(seed, line)
+
+        shared |= {"seeds": seeds, "threads": threads, "on_unit": show.unit, "on_epoch": on_epoch}
+        results = train(config, corpus, out, **shared)
+    found = [
+        {
+            "seed": result.seed,
+            "checkpoint": result.checkpoint if result.best_epoch else None,
+            "best_epoch": result.best_epoch,
+            f"train_{name}": measure(result.train_nll, name),
+            f"valid_{name}": measure(result.valid_nll, name),
+            "epochs": result.epochs,
+            "finished": result.finished,
+            "diverged": result.diverged,
+        }
+        for result in results
+    ]
+    if options.json:
+        print_json(found[0] if len(found) == 1 else {"seeds": found})
+    else:
+        _print_texts(found, name)
+    return all(result.finished for result in results)
+
+
+def _print_texts(found: list[dict], name: str) -> None:
+    words = name.replace("_", " ").replace("bits per", "bits a")
+    print(f"{'seed':>4} {'epochs':>7} {'best':>5} {'train':>10} {'valid':>10}   {words} at the best epoch")
+    for row in found:
+        losses = [f"{row[f'{split}_{name}']:.4f}" if row["best_epoch"] else "-" for split in ("train", "valid")]
+        counts = f"{row['seed']:>4} {row['epochs']:>7} {row['best_epoch'] or '-':>5}"
+        diverged = f"   diverged: {row['diverged']}" if row["diverged"] else ""
+        print(f"{counts} {losses[0]:>10} {losses[1]:>10}{diverged}")
+    for row in found:
+        if row["checkpoint"]:
+            print(f"next: rhn evaluate {shlex.quote(str(Path(row['checkpoint']).parent))} --split test")
