@@ -116,13 +116,15 @@ class Evaluate(Trained):
         """(score, what to say of how it was found)."""
         text, shared = getattr(corpus, self.split).head(self.max_tokens), {"device": device, "progress": progress}
         if samples := self.mc or self.mc_official:
-            from rhn.language.monte_carlo import monte_carlo_score
+            from rhn.language.monte_carlo import monte_carlo_score, official_monte_carlo_score
 
             how = {"samples": samples, "method": "mc" if self.mc else "mc-official"}
             shared |= {"samples": samples, "seed": self.seed, "temperature": temperature}
-            shared["window"] = trained.config.window if self.mc else None
+            given = trained.model, text, trained.config.dropout
+            if self.mc:
+                return monte_carlo_score(*given, window=trained.config.window, **shared), how
             try:
-                return monte_carlo_score(trained.model, text, trained.config.dropout, **shared), how
+                return official_monte_carlo_score(*given, **shared), how
             except InvalidInputError as error:  # where all samples are rejected
                 raise InvalidInputError(f"{error}, with --mc {samples}") from None
         if self.dynamic:

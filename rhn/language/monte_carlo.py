@@ -4,21 +4,22 @@
 
 Legend: S samples, N tokens, T steps of a window, B samples side by side.
 
-Each sample reads the whole text from the zero state. Its masks are drawn anew in every window, as in training.
+Each sample reads the whole text from the zero state. `monte_carlo_score` draws its masks anew in every window, as in training.
 
-On the official way it keeps one set for the whole text, as the official code of Zilly et al. (2017) does in `evaluate_mc`. That code
-has windows of one step there, and hence one draw for the embeddings of all words: a share `dropout.embedding` of its samples sees no
-word at all, which is why it draws again where a sample's own perplexity is 500 or more. (It also counts one token that it never
+`official_monte_carlo_score` keeps one set for the whole text, as the official code of Zilly et al. (2017) does in `evaluate_mc`. That
+code has windows of one step there, and hence one draw for the embeddings of all words: a share `dropout.embedding` of its samples sees
+no word at all, which is why it draws again where a sample's own perplexity is 500 or more. (It also counts one token that it never
 predicts, at 1e-10; we do not.) So a sample counts only once it has read the whole text, and its probabilities are held until then.
 
-Masks are a function of (seed, number of the sample, number of the window), on every device. A temperature divides all logits; one
+Both: masks are a function of (seed, number of the sample, number of the window), on every device. A temperature divides all logits; one
 that was fitted to the network without dropout (`rhn.language.temperature`) does not suit the mean, which is softer by itself.
 """
 
 import copy
 import functools
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -34,70 +35,85 @@ from rhn.models.dropout import Dropout, Masks, draw_masks
 
 ACCEPTED = 500.0  # perplexity below which the official code keeps a sample
 REDRAWS = 100  # rejected in a row: a tenth of the usual 1000 samples, and beyond chance for a trained model
+Progress = Callable[[int, int], None]
 HELD = 2**26  # probabilities held on the official way: half a gigabyte
 
 
-@torch.no_grad()
 def monte_carlo_score(
     model: nn.Module,
     tokens: Tokens,
     dropout: Dropout,
     *,
     samples: int = 1000,
-    window: int | None = 35,
+    window: int = 35,
     rows: int = 100,
     seed: int = 0,
     temperature: float = 1.0,
     device: torch.device | str = "cpu",
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> Score:
-    """The score of the mean of `samples` networks on a text (N,).
+    """The score of the mean of `samples` networks on a text (N,), with new masks in every window.
 
     Args:
         dropout: the rates, commonly those of the training.
-        window: steps that share their masks. None: the official way.
+        window: steps that share their masks.
         rows: samples run side by side, as many as memory allows: (window, rows, V) logits. The result depends on it by rounding only.
-            On the official way there are fewer where N times rows is above 2**26.
-        progress: called with (tokens done, tokens in all), both over all samples; on the official way with each one drawn again.
+        progress: called with (tokens done, tokens in all), both over all samples.
 
     Raises:
         DataError: the text is shorter than two tokens.
-        InvalidInputError: an argument is out of range, or on the official way 100 samples in a row were rejected.
+        InvalidInputError: an argument is out of range.
     """
-    check_temperature(temperature)
-    check_seed(seed)
-    samples, rows, official = positive("samples", samples), positive("rows", rows), window is None
-    window = WINDOW if official else positive("window", window)
-    text, model = tokens.rows(1), copy.deepcopy(model).to(device)
+    window = positive("window", window)
+    samples, rows, text, model = _checked(model, tokens, samples, rows, seed, temperature, device)
     steps = text.shape[1] - 1
-    rows = min(rows, max(1, HELD // steps)) if official else rows
     total = torch.full((steps,), -math.inf, dtype=torch.float64, device=device)
-    kept = drawn = in_a_row = 0
+    for first in range(0, samples, rows):
+        numbers = range(first, min(first + rows, samples))
+        windows = enumerate(text_windows(text, window, device))
+        masks = (_draw(model, dropout, seed, numbers, k, part[:-1]) for k, part in windows)
+        for start, log_p in _read(model, text, len(numbers), masks, window, temperature):
+            end = start + len(log_p)
+            _add(log_p, total[start:end])
+            progress(first * steps + len(numbers) * end, samples * steps)
+    return Score((math.log(samples) - total.mean()).item(), steps)
+
+
+def official_monte_carlo_score(
+    model: nn.Module,
+    tokens: Tokens,
+    dropout: Dropout,
+    *,
+    samples: int = 1000,
+    rows: int = 100,
+    seed: int = 0,
+    temperature: float = 1.0,
+    device: torch.device | str = "cpu",
+    progress: Progress = lambda done, total: None,
+) -> Score:
+    """As `monte_carlo_score`, the official code's way: one set of masks a sample, and samples drawn again that fail.
+
+    Of the samples side by side there are fewer where N times rows is above 2**26; the total told to `progress` grows with each sample
+    drawn again. Raises InvalidInputError also where 100 samples in a row were rejected.
+    """
+    samples, rows, text, model = _checked(model, tokens, samples, rows, seed, temperature, device)
+    steps = text.shape[1] - 1
+    rows = min(rows, max(1, HELD // steps))
+    total = torch.full((steps,), -math.inf, dtype=torch.float64, device=device)
+    kept, drawn, in_a_row = 0, 0, 0
     while kept < samples:
         numbers = range(drawn, drawn + min(rows, samples - kept))
-        held = total.new_empty(steps, len(numbers)) if official else None
-        states, start, masks = None, 0, None
-        for k, part in enumerate(text_windows(text, window, device)):
-            if not official:
-                masks = _draw(model, dropout, seed, numbers, k, part[:-1])
-            elif k == 0:
-                masks = _draw(model, dropout, seed, numbers, 0, part[:1])  # the draw of one step serves all steps
-            nll, states = read_window(model, states, part.expand(-1, len(numbers)), masks, temperature)
-            end = start + len(nll)
-            if official:
-                held[start:end] = -nll
-            else:
-                _add(-nll, total[start:end])
-            start = end
+        first = torch.from_numpy(text[:, :1]).to(device)  # the draw of one step serves all steps
+        masks = itertools.repeat(_draw(model, dropout, seed, numbers, 0, first))
+        held = total.new_empty(steps, len(numbers))
+        for start, log_p in _read(model, text, len(numbers), masks, WINDOW, temperature):
+            end = start + len(log_p)
+            held[start:end] = log_p
             progress(drawn * steps + len(numbers) * end, (samples + drawn - kept) * steps)
-        drawn = numbers.stop
-        if official:
-            accepted = [perplexity(-mean) < ACCEPTED for mean in held.mean(0).tolist()]
-            in_a_row = _rejected_in_a_row(accepted, in_a_row)
-            _add(held[:, torch.tensor(accepted, device=device)], total)
-            kept += sum(accepted)
-        else:
-            kept = drawn
+        accepted = [perplexity(-mean) < ACCEPTED for mean in held.mean(0).tolist()]
+        in_a_row = _rejected_in_a_row(accepted, in_a_row)
+        _add(held[:, torch.tensor(accepted, device=device)], total)
+        kept, drawn = kept + sum(accepted), numbers.stop
     return Score((math.log(samples) - total.mean()).item(), steps)
 
 
@@ -106,6 +122,25 @@ def sample_masks(
 ) -> Masks:
     """The masks of one sample for a window of tokens (T, 1), on the CPU: a function of the three numbers."""
     return draw_masks(model, tokens, dropout, seeded(seed, sample, window))
+
+
+def _checked(model, tokens: Tokens, samples: int, rows: int, seed: int, temperature: float, device) -> tuple:
+    """(samples, rows, text (1, N), model on the device), or InvalidInputError."""
+    check_temperature(temperature)
+    check_seed(seed)
+    return positive("samples", samples), positive("rows", rows), tokens.rows(1), copy.deepcopy(model).to(device)
+
+
+@torch.no_grad()
+def _read(
+    model: nn.Module, text: Tokens, samples: int, masks: Iterable[Masks], window: int, temperature: float
+) -> Iterator[tuple[int, Tensor]]:
+    """(first step, log P of its tokens (T, B)) of each window of a text (1, N), read with its masks."""
+    states, start = None, 0
+    for tokens, drawn in zip(text_windows(text, window, model.embedding.device), masks, strict=False):
+        nll, states = read_window(model, states, tokens.expand(-1, samples), drawn, temperature)
+        yield start, -nll
+        start += len(nll)
 
 
 def _add(log_p: Tensor, total: Tensor) -> None:

@@ -15,7 +15,7 @@ from rhn.engine.stack import Stack
 from rhn.errors import DataError, InvalidInputError
 from rhn.language.dynamic import dynamic_score
 from rhn.language.evaluation import Score, read_window, score, stack_nll, text_windows
-from rhn.language.monte_carlo import monte_carlo_score
+from rhn.language.monte_carlo import monte_carlo_score, official_monte_carlo_score
 from rhn.language.temperature import best_temperature, scores_at
 from rhn.models.dropout import Dropout
 from rhn.models.language import LanguageModel
@@ -39,7 +39,7 @@ METHODS = {
         monte_carlo_score, dropout=Dropout(embedding=0.3, input=0.4, hidden=0.5, output=0.2), samples=3, window=2
     ),
     "monte-carlo-official": functools.partial(
-        monte_carlo_score, window=None, dropout=Dropout(input=0.4, hidden=0.5, output=0.2), samples=3
+        official_monte_carlo_score, dropout=Dropout(input=0.4, hidden=0.5, output=0.2), samples=3
     ),
     "dynamic": lambda model, text, **how: dynamic_score(model, text, TRAINED_ON, segment=2, learning_rate=1e-3, **how),
 }

@@ -15,7 +15,7 @@ from rhn.data.text import Tokens
 from rhn.errors import InvalidInputError
 from rhn.language import monte_carlo
 from rhn.language.evaluation import score
-from rhn.language.monte_carlo import monte_carlo_score, sample_masks
+from rhn.language.monte_carlo import monte_carlo_score, official_monte_carlo_score, sample_masks
 from rhn.models.dropout import Dropout, Masks
 from rhn.models.language import LanguageModel
 
@@ -31,7 +31,6 @@ CASES = {
 
 
 per_window = functools.partial(monte_carlo_score, window=7)
-official_monte_carlo_score = functools.partial(monte_carlo_score, window=None)
 both_ways = pytest.mark.parametrize(
     "evaluate", [per_window, official_monte_carlo_score], ids=["per-window", "official"]
 )
