@@ -43,3 +43,10 @@ def small_corpus(train: int = 120, others: int = 30) -> TextCorpus:
     vocabulary = Vocabulary("words", tuple(dict.fromkeys(texts[0])))
     splits = [Tokens(vocabulary.encode(words)) for words in texts]
     return TextCorpus(*splits, vocabulary=vocabulary, name="text", source="made up", checksum="0" * 64)
+
+
+def finish(training):
+    """Train to the end."""
+    while not training.finished:
+        training.run_window()
+    return training

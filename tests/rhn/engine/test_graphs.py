@@ -3,6 +3,7 @@
 import functools
 import gc
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from rhn.language.evaluation import read_window, stack_nll
 from rhn.language.loop import Training as LanguageTraining
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.presets.chorales import jsb_depth
-from tests.rhn.texts import SMALL, small_corpus
+from tests.rhn.texts import SMALL, finish, small_corpus
 
 CUDA = torch.device("cuda")
 
@@ -142,9 +143,7 @@ def chorale_training(device="cpu", hidden_size=4, trials=2):
 
 
 def text_training(device="cpu"):
-    training = LanguageTraining(SMALL, small_corpus(20), seeds=(0, 1), device=device)
-    while not training.run_window():
-        pass
+    training = finish(LanguageTraining(replace(SMALL, epochs=1), small_corpus(20), seeds=(0, 1), device=device))
     return training, training._stack.weights["output_bias"]
 
 

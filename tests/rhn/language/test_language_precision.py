@@ -14,7 +14,7 @@ from rhn.language.evaluation import zero_states
 from rhn.language.loop import Training
 from rhn.language.step import training_step
 from rhn.models.dropout import Masks
-from tests.rhn.texts import small_corpus
+from tests.rhn.texts import finish, small_corpus
 
 CONFIG = LanguageConfig(
     corpus="text", depth=3, hidden_size=32, init="uniform:0.1", batch_size=8, window=10, epochs=2, drop_output=0.1
@@ -22,19 +22,8 @@ CONFIG = LanguageConfig(
 MIXED = replace(CONFIG, precision="mixed")
 
 
-def final(config):
-    training = Training(config, small_corpus(train=400), seeds=(0,))
-    finish(training)
-    return training
-
-
-def finish(training):
-    while not training.finished:
-        training.run_window()
-
-
 def test_a_training_in_mixed_precision_follows_the_one_in_float32():
-    exact, mixed = final(CONFIG), final(MIXED)
+    exact, mixed = (finish(Training(config, small_corpus(train=400), seeds=(0,))) for config in (CONFIG, MIXED))
     for one, other in zip(exact.curve(0), mixed.curve(0), strict=True):
         assert other.train_nll == pytest.approx(one.train_nll, rel=2e-3)  # measured 1e-4
         assert other.valid_nll == pytest.approx(one.valid_nll, rel=2e-3)

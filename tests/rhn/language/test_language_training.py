@@ -13,7 +13,7 @@ from rhn.language.averaging import Average
 from rhn.language.evaluation import score
 from rhn.language.loop import Training
 from rhn.models import LanguageModel
-from tests.rhn.texts import SMALL, small_corpus
+from tests.rhn.texts import SMALL, finish, small_corpus
 
 CORPUS = small_corpus()
 EVERYTHING = replace(
@@ -30,11 +30,8 @@ EVERYTHING = replace(
 )
 
 
-def run(config=SMALL, seeds=(0,), *, corpus=CORPUS):
-    training = Training(config, corpus, seeds=seeds)
-    while not training.finished:
-        training.run_window()
-    return training
+def run(config=SMALL, seeds=(0,)):
+    return finish(Training(config, CORPUS, seeds=seeds))
 
 
 def weights(training, seed):
@@ -57,9 +54,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bits(config, windows):
     saved = broken.arrays()
     resumed = Training(config, CORPUS, seeds=(0,))
     resumed.resume(saved)
-    while not resumed.finished:
-        resumed.run_window()
-    assert resumed.curve(0) == whole.curve(0)
+    assert finish(resumed).curve(0) == whole.curve(0)
     assert all(torch.equal(t, weights(whole, 0)[name]) for name, t in weights(resumed, 0).items())
 
 
@@ -73,35 +68,25 @@ def test_a_seed_trains_alike_alone_and_beside_others(config):
         for one, other in zip(alone.curve(seed), together.curve(seed), strict=True):
             assert one.train_nll == other.train_nll
             assert one.valid_nll == pytest.approx(other.valid_nll, rel=1e-7)  # float32 sums of another number of rows
-
-
-def test_other_seeds_are_other_trainings():
-    training = run(seeds=(0, 1))
-    assert training.curve(0) != training.curve(1)
+    assert together.curve(5) != together.curve(0), "other seeds are other trainings"
 
 
 def test_the_training_loss_is_the_mean_over_all_tokens_of_the_epoch():
     training = Training(replace(SMALL, epochs=1), CORPUS, seeds=(0,))
     nll, (_, _, windows) = training._nll, training.position
-    while not training.finished:
-        training.run_window()
+    finish(training)
     assert training.curve(0)[0].train_nll == pytest.approx(nll.sum().item() / (windows * SMALL.window), rel=1e-12)
 
 
-def test_validation_reads_the_text_in_rows_without_dropout():
-    training = run()
+@pytest.mark.parametrize("more", [{}, {"averaging": 1, "epochs": 14, "learning_rate": 2.0}], ids=["last", "averaged"])
+def test_validation_reads_the_text_in_rows_without_dropout_by_the_averaged_weights_if_there_are_any(more):
+    training = run(replace(SMALL, **more))
     found = score(training.model(0), CORPUS.valid, batch_size=SMALL.batch_size)
     assert training.curve(0)[-1].valid_nll == pytest.approx(found.nll, rel=1e-6)
-
-
-def test_weights_that_are_averaged_are_those_that_are_measured():
-    config = replace(SMALL, averaging=1, epochs=14, learning_rate=2.0)
-    training = run(config)
-    average = training.arrays()
-    assert average["average_active"].item() == 1, "validation stalls at such a learning rate"
-    assert not torch.equal(average["average.embedding"], average["weights.embedding"])
-    found = score(training.model(0), CORPUS.valid, batch_size=SMALL.batch_size)
-    assert training.curve(0)[-1].valid_nll == pytest.approx(found.nll, rel=1e-6)
+    if more:
+        average = training.arrays()
+        assert average["average_active"].item() == 1, "validation stalls at such a learning rate"
+        assert not torch.equal(average["average.embedding"], average["weights.embedding"])
 
 
 def test_an_average_is_the_mean_of_all_weights_from_where_it_begins():
@@ -120,17 +105,14 @@ def test_an_average_is_the_mean_of_all_weights_from_where_it_begins():
 
 
 def test_what_diverges_leaves_and_the_others_do_not_notice():
-    training = Training(SMALL, CORPUS, seeds=(0, 1, 2))
+    training, untouched = Training(SMALL, CORPUS, seeds=(0, 1, 2)), run(SMALL, (0, 1, 2))
     for _ in range(3):
         training.run_window()
     training._stack.weights["output_bias"][1, 0] = torch.nan
-    while not training.finished:
-        training.run_window()
+    finish(training)
     assert training.live == (0, 2)
     assert "step 4 of" in training.diverged[1]
-    untouched = run(SMALL, (0, 1, 2))
-    for seed in (0, 2):
-        assert training.curve(seed) == untouched.curve(seed)
+    assert [training.curve(seed) == untouched.curve(seed) for seed in (0, 2)] == [True, True]
 
 
 @pytest.mark.parametrize("seeds", [(0, 0), (-1,)])
@@ -158,8 +140,7 @@ def test_a_gpu_trains_alike_with_its_graphs(config):
     rates = {f"drop_{place}": 0.0 for place in ("embedding", "input", "hidden", "output", "candidate")}
     config = replace(config, **rates, reset_probability=0.0)
     expected, found = run(config).curve(0), Training(config, CORPUS, seeds=(0, 1), device="cuda")
-    while not found.finished:
-        found.run_window()
+    finish(found)
     for one, other in zip(expected, found.curve(0), strict=True):
         assert other.train_nll == pytest.approx(one.train_nll, rel=1e-3)
         assert other.valid_nll == pytest.approx(one.valid_nll, rel=1e-3)

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rhn.data.text import Tokens
 from rhn.errors import InvalidInputError
-from rhn.language.windows import epoch_windows, training_rows, window_of
+from rhn.language.windows import epoch_windows
 from tests.rhn.texts import SMALL
 
 
@@ -37,11 +36,6 @@ def test_varying_windows_differ_from_epoch_to_epoch_around_their_mean():
     lengths = [n for epoch in range(20) for _, n in epoch_windows(3000, 35, vary=True, epoch=epoch)]
     assert epoch_windows(3000, 35, vary=True, epoch=1) != epoch_windows(3000, 35, vary=True, epoch=2)
     assert np.mean(lengths) == pytest.approx(0.95 * 35 + 0.05 * 17.5, abs=0.7)
-
-
-def test_a_window_holds_the_text_side_by_side():
-    rows = training_rows(Tokens(np.arange(20)), 2, 3)
-    assert window_of(rows, 3, 2).tolist() == [[3, 13], [4, 14], [5, 15]]
 
 
 WRONG = {"weight_decay_form": "Shrink", "gate_masks": "Separate", "corpus": "foo", "init": "foo", "window": 10.5}
