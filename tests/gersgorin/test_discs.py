@@ -11,7 +11,6 @@ from gersgorin.discs import Discs, default_tolerance, gersgorin_discs
 from gersgorin.spectrum import eigenvalue_conditions, eigenvalues
 from rhn.errors import InvalidInputError
 
-AXES = ("row", "column")
 disc_lists = st.lists(
     st.tuples(st.floats(-5, 5), st.sampled_from([0.0, 1e-14]) | st.floats(0, 2)), min_size=1, max_size=9
 )
@@ -51,7 +50,7 @@ def test_the_tolerance_holds_for_ill_conditioned_spectra_although_rounding_moves
     A = torch.from_numpy({"grcar": grcar(n), "jordan": hidden}[name]).to(dtype)
     values, conditions = eigenvalue_conditions(A)
     transposed = eigenvalues(A.T)  # the same spectrum, with other roundings
-    for axis in AXES:
+    for axis in ("row", "column"):
         discs = gersgorin_discs(A, axis)
         assert discs.contains(values).all() and discs.contains(transposed).all()
     moved = (values[:, None] - transposed).abs().amin(1).max()

@@ -24,12 +24,6 @@ def record_of(cell, T=6, **options) -> SpectrumRecord:
     return measure_spectrum(cell, x, name="cell", chorale="noise", **options)
 
 
-@pytest.fixture(scope="module")
-def record() -> SpectrumRecord:
-    torch.manual_seed(1)
-    return record_of(RHN(5, 7, 3, init="gaussian:0.4", dtype=torch.float64))
-
-
 def test_every_number_is_what_its_name_says():
     cell, x = RHN(5, 7, 2, init="gaussian:0.5", dtype=torch.float64), torch.rand(4, 5, dtype=torch.float64)
     record = measure_spectrum(cell, x, name="rhn", chorale="noise")
@@ -81,7 +75,8 @@ def test_rounding_is_spoken_of_where_it_shows():
     assert "Rounding" in reading(of_matrices(single.float(), "less precise"))
 
 
-def test_files_need_no_pickle_keep_complex_eigenvalues_and_are_strict_json(record, tmp_path):
+def test_files_need_no_pickle_keep_complex_eigenvalues_and_are_strict_json(tmp_path):
+    record = record_of(RHN(5, 7, 3, init="gaussian:0.4", dtype=torch.float64))
     again = SpectrumRecord.load(record.save(tmp_path / "r.npz"))
     with np.load(tmp_path / "r.npz", allow_pickle=False) as arrays:
         assert arrays["eigenvalues"].dtype == np.complex128
