@@ -83,9 +83,7 @@ def test_another_cell_gets_the_preset_s_budget_and_a_bias_where_it_has_gates(con
     for name in ("jsb-depth-1", "ptb-depth-1"):
         assert configuration(name, "--cell", "lstm")["transform_bias"] is None
         assert configuration(name, "--cell", "rhn") == asdict(preset(name))
-    assert (
-        configuration("jsb-depth-2", "--cell", "dt-rnn")["hidden_size"] == preset("jsb-depth-2", "dt-rnn").hidden_size
-    )
+    assert configuration("jsb-depth-2", "--cell", "dt-rnn") == asdict(preset("jsb-depth-2", "dt-rnn"))
 
 
 def test_a_configuration_file_stands_for_a_preset_or_on_top_of_one(task, trained, tmp_path, configuration):
