@@ -85,11 +85,9 @@ def plot_depth(points: Sequence[DepthPoint], ax: Axes | None = None) -> Axes:
     series: dict[str, list[DepthPoint]] = {}
     for p in points:
         series.setdefault(_series(p), []).append(p)
-    # the paper's series keep their colours
-    places = {label: k for k, label in enumerate(dict.fromkeys([*PUBLISHED, *series]))}
-    legend = []
+    places, legend = list(dict.fromkeys([*PUBLISHED, *series])), []  # the paper's series keep their colours
     for label, members in series.items():
-        k = places[label]
+        k = places.index(label)
         colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
         means = [float(np.mean(p.valid)) for p in members]
         if members[0].cell in WITHOUT_DEPTH:
@@ -125,9 +123,8 @@ def plot_published(ax: Axes | None = None) -> Axes:
 def draw_depth(points: Sequence[DepthPoint]) -> Figure:
     """Figure 5(a) of these trainings, beside the paper's: equal heights are equal changes relative to a panel's lowest perplexity."""
     figure = Figure(figsize=(9, 3.4), layout="constrained")
-    axes = figure.subplots(1, 2)
-    plot_depth(points, axes[0])
-    plot_published(axes[1])
+    left, right = figure.subplots(1, 2)
+    axes = plot_depth(points, left), plot_published(right)
     drawn = [np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines]) for ax in axes]
     span = max(values.max() / values.min() for values in drawn)
     margin = 0.05 * (span - 1)

@@ -38,10 +38,10 @@ class Curves:
 
     def rows(self) -> list[dict]:
         """A row an epoch, for a table."""
-        rates = self.learning_rate if self.learning_rate is not None else [None] * len(self.epochs)
+        rates = [None] * len(self.epochs) if self.learning_rate is None else self.learning_rate
+        names = ("run", "epoch", f"train_{self.measure}", f"valid_{self.measure}", "learning_rate")
         columns = zip(self.epochs.tolist(), self.train.tolist(), self.valid.tolist(), rates, strict=True)
-        names = ("epoch", f"train_{self.measure}", f"valid_{self.measure}", "learning_rate")
-        return [{"run": self.name, **dict(zip(names, values, strict=True))} for values in columns]
+        return [dict(zip(names, (self.name, *values), strict=True)) for values in columns]
 
 
 @dataclass(frozen=True)
@@ -96,13 +96,11 @@ def read_depth(runs: Iterable[Path]) -> list[DepthPoint]:
     """
     found = (p for run in runs for p in (_table(run) if run.suffix == ".csv" and run.is_file() else [_point(run)]))
     points = sorted(found, key=lambda p: (p.cell != "rhn", p.cell, p.tied, p.depth))
-    for other in points[1:]:
-        if other.text != points[0].text:
-            pair = (points[0], other)
-            cuts = (f"{p.run}: vocabulary_size {p.vocabulary_size}, max_tokens {p.max_tokens}" for p in pair)
-            raise InvalidInputError(
-                f"trainings on different texts cannot be compared ({'; '.join(cuts)}): report on them one by one"
-            )
+    if other := next((p for p in points if p.text != points[0].text), None):
+        cuts = (f"{p.run}: vocabulary_size {p.vocabulary_size}, max_tokens {p.max_tokens}" for p in (points[0], other))
+        raise InvalidInputError(
+            f"trainings on different texts cannot be compared ({'; '.join(cuts)}): report on them one by one"
+        )
     return points
 
 

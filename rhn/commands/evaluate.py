@@ -107,10 +107,6 @@ class Evaluate(Trained):
             )
         check_least(self, mc=1, mc_official=1, batch_size=1, max_tokens=2)
         check_seed(self.seed)
-        if self.temperature not in (None, "auto"):
-            from rhn.language.evaluation import check_temperature
-
-            check_temperature(self.temperature)
 
     def _score(self, trained: "TrainedText", corpus, device: str, temperature: float, progress):
         """(score, what to say of how it was found)."""

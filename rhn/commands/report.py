@@ -50,15 +50,12 @@ class Report:
 
         points = report.read_depth(self.runs)
         rows = report.depth_rows(points)
-        print(
-            f"{'cell':<8}{'tied':>5}{'depth':>7}{'layers':>8}{'units':>7}{'words':>8}{'tokens':>11}"
-            f"{'epochs':>8}{'valid':>9}{'paper':>8}   run"
-        )
+        line = "{:<8}{:>5}{:>7}{:>8}{:>7}{:>8}{:>11}{:>8}{:>9}{:>8}   {}".format
+        print(line("cell", "tied", "depth", "layers", "units", "words", "tokens", "epochs", "valid", "paper", "run"))
         for row in rows:
+            size = row["depth"], row["layers"], row["hidden_size"]
+            text = row["vocabulary_size"] or "all", row["max_tokens"] or "all"
             paper = "" if row["published_valid_perplexity"] is None else f"{row['published_valid_perplexity']:.1f}"
-            print(
-                f"{row['cell']:<8}{'yes' if row['tied'] else 'no':>5}{row['depth']:>7}{row['layers']:>8}"
-                f"{row['hidden_size']:>7}{row['vocabulary_size'] or 'all':>8}{row['max_tokens'] or 'all':>11}"
-                f"{row['epochs']:>8}{row['valid_perplexity']:>9.2f}{paper:>8}   {row['run']}"
-            )
+            found = row["epochs"], f"{row['valid_perplexity']:.2f}", paper, row["run"]
+            print(line(row["cell"], "yes" if row["tied"] else "no", *size, *text, *found))
         return rows, lambda: plots.draw_depth(points)
