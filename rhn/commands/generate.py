@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from rhn.fields import check_seed
 from rhn.options import Arg, Trained
 
 
@@ -23,20 +22,9 @@ class Generate(Trained):
     """Seed of the choices."""
 
     def run(self) -> None:
-        check_seed(self.seed)
         from rhn.language.generation import generate
         from rhn.language.trained import load_text_model
 
         trained = load_text_model(self.checkpoint, self.cell)
-
-        print(
-            generate(
-                trained.model,
-                trained.vocabulary,
-                prompt=self.prompt,
-                length=self.length,
-                temperature=self.temperature,
-                seed=self.seed,
-                top_k=self.top_k,
-            )
-        )
+        how = {name: getattr(self, name) for name in ("prompt", "length", "temperature", "seed", "top_k")}
+        print(generate(trained.model, trained.vocabulary, **how))

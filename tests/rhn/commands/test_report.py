@@ -9,7 +9,7 @@ import pytest
 from rhn import cli, plots
 from rhn.errors import DataError, InvalidInputError
 from rhn.published import PTB_BY_DEPTH
-from rhn.report import depth_rows, read_curves, read_depth, require_one_measure
+from rhn.report import read_curves, read_depth, require_one_measure, sizes
 
 
 @pytest.fixture
@@ -111,18 +111,9 @@ def test_a_configuration_that_makes_no_sense_is_refused(config, run):
         read_depth([run("odd", [9.0], **config)])
 
 
-def test_what_was_scaled_down_is_in_every_row_and_above_the_curve(run):
-    cut = {"vocabulary_size": 2000, "max_tokens": 9000}
-    points = read_depth([run("a", [80.0], hidden_size=1255, **cut), run("b", [70.0], depth=2, hidden_size=236, **cut)])
-    told = [(row["hidden_size"], row["vocabulary_size"], row["max_tokens"]) for row in depth_rows(points)]
-    assert told == [(1255, 2000, 9000), (236, 2000, 9000)]
-    title = plots.plot_depth(points).get_title(loc="left")
-    assert title == "trained here\n236 to 1,255 units, 2,000 words, the first 9,000 tokens"
-
-
 def test_networks_of_the_paper_are_called_so_and_no_others(run):
     def title(name, **config):
-        return plots.plot_depth(read_depth([run(name, [70.0], **config)])).get_title(loc="left").splitlines()[1]
+        return sizes(read_depth([run(name, [70.0], **config)]))
 
     whole = {"depth": 10, "hidden_size": 830}
     assert title("a", **whole) == title("b", **whole, vocabulary_size=10_000) == "the paper's sizes"
@@ -131,6 +122,9 @@ def test_networks_of_the_paper_are_called_so_and_no_others(run):
     assert title("e", depth=9, hidden_size=830) == "830 units, the whole vocabulary"
     assert title("f", **whole, max_tokens=500) == "830 units, the whole vocabulary, the first 500 tokens"
     assert title("g", cell="lstm", hidden_size=1275) == "1,275 units, the whole vocabulary"
+    cut = {"vocabulary_size": 2000, "max_tokens": 9000}
+    runs = run("h", [80.0], hidden_size=1255, **cut), run("i", [70.0], depth=2, hidden_size=236, **cut)
+    assert sizes(read_depth(runs)) == "236 to 1,255 units, 2,000 words, the first 9,000 tokens"
 
 
 def test_the_published_curve_falls_with_depth_until_it_levels_off():
