@@ -47,30 +47,28 @@ def gate_activity(
     array([[0., 0., 0.],
            [0., 0., 0.]])
     """
-    every = places(model)
-    labels = tuple(place.label for place in every)
-    task = task_of(model)
-    sequences = task.sequences(batch)
-    measured: list[SequenceActivity | None] = [None] * len(sequences)
+    labels, task = tuple(place.label for place in places(model)), task_of(model)
+    sequences, measured = task.sequences(batch), {}
     means, changes, steps, pairs = 0.0, 0.0, 0, 0
     for i, gates in _by_sequence(model, task, sequences, _transform_gates, device):
         if not np.isfinite(gates).all():
             raise InvalidInputError(f"a gate is NaN along {name_of(sequences[i], i)}: the weights are too large to run")
-        bars = task.bars(sequences[i])
+        bars, by_score = task.bars(sequences[i])
         measured[i] = SequenceActivity(
             name=name_of(sequences[i], i),
             activity=gates.mean(-1),
             open=(gates > OPEN).mean(-1),
             closed=(gates < CLOSED).mean(-1),
-            bars=bars.starts,
-            bars_from_score=bars.from_score,
+            bars=bars,
+            bars_from_score=by_score,
             symbols=task.symbols(sequences[i]),
         )
         means, steps = means + gates.sum(1), steps + gates.shape[1]
         changes, pairs = changes + np.abs(np.diff(gates, axis=1)).sum(1), pairs + gates.shape[1] - 1
-        progress(sum(m is not None for m in measured), len(sequences))
+        progress(len(measured), len(sequences))
     switching = changes / pairs if pairs else np.full_like(changes, np.nan)
-    return GateActivity(labels=labels, sequences=tuple(measured), unit_mean=means / steps, unit_switching=switching)
+    in_order = tuple(measured[i] for i in range(len(sequences)))
+    return GateActivity(labels=labels, sequences=in_order, unit_mean=means / steps, unit_switching=switching)
 
 
 def unit_means(
@@ -89,30 +87,20 @@ def unit_means(
 def _by_sequence(model, task: Music | Text, sequences, measure: Callable, device) -> Iterator[tuple[int, np.ndarray]]:
     """(place in the list, measure of every layer (L, T, n) float64) of each sequence, a few run at a time."""
     model = measured_copy(model, device)
-    like = next(model.parameters())
+    like, seen = next(model.parameters()), []  # what each cell sees: whatever stands before and between the cells
+    for cell in (module for module in model.modules() if isinstance(module, Cell)):
+        cell.register_forward_pre_hook(lambda module, args: seen.append((module, args[0])))
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
     for start in range(0, len(order), ROWS):
         some = order[start : start + ROWS]
         inputs = task.inputs([sequences[i] for i in some], like)
         with exact(), torch.no_grad():
-            layers = [t for x, cell in _cell_inputs(model, inputs) for t in measure(cell, x)]
+            seen.clear()
+            model(inputs)
+            layers = [t for cell, x in seen for t in measure(cell, x)]
         for row, i in enumerate(some):
             steps = len(sequences[i])
             yield i, np.stack([t[:steps, row].double().numpy(force=True) for t in layers])
-
-
-def _cell_inputs(model: nn.Module, inputs: Tensor) -> list[tuple[Tensor, Cell]]:
-    """What each recurrent cell sees, (T, B, m), when the network runs: whatever stands before and between the cells."""
-    seen, hooks = [], []
-    cells = [module for module in model.modules() if isinstance(module, Cell)]
-    for cell in cells:
-        hooks.append(cell.register_forward_pre_hook(lambda module, args: seen.append((args[0], module))))
-    try:
-        model(inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return seen
 
 
 def _states_before(cell: Cell, x: Tensor) -> Tensor:

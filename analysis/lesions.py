@@ -18,7 +18,7 @@ from analysis.fused import predicted, stacked_nll
 from analysis.gates import unit_means
 from analysis.layers import measured_copy, places
 from analysis.surgery import Lesion, blinds, changes, check_mode, lesioned_layers, prepared
-from analysis.tasks import Music, Text, task_of
+from analysis.tasks import task_of
 from rhn.data import Batch
 from rhn.errors import DataError, InvalidInputError
 
@@ -57,7 +57,11 @@ def lesion(
         InvalidInputError: an unknown mode, one that the cells or layers do not have, a network without output, or wrong shapes.
         DataError: nothing to predict.
     """
-    mode, task = check_mode(model, mode), _task(model)
+    mode, task = check_mode(model, mode), task_of(model)
+    if not (hasattr(model, "output_size") or hasattr(model, "vocabulary_size")):
+        raise InvalidInputError(
+            f"a {type(model).__name__} alone predicts nothing, so there is no loss to measure: expected a whole model with its output"
+        )
     sequences = task.sequences(batch)
     if all(len(s) < 2 for s in sequences):
         raise DataError(f"there is nothing to predict: expected sequences of at least 2 {task.step}s")
@@ -73,15 +77,6 @@ def lesion(
     if not np.isfinite(nll[0]).all():
         raise InvalidInputError("the loss of the unlesioned network is not finite: its weights are too large to run")
     return _table(model, mode, split, kinds, nll, predicted(batches).numpy(), task.step, seed)
-
-
-def _task(model: nn.Module) -> Music | Text:
-    task = task_of(model)
-    if not task.predicts:
-        raise InvalidInputError(
-            f"a {type(model).__name__} alone predicts nothing, so there is no loss to measure: expected a whole model with its output"
-        )
-    return task
 
 
 def _lesions(model: nn.Module, mode: str, pairs: bool, units: bool, together: Sequence[int]) -> dict[str, list[Lesion]]:

@@ -5,6 +5,7 @@ Every `plot_*` draws into the axes it is given and returns them; every `draw_*` 
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,7 +18,7 @@ from rhn.figures import BLUE, GREY, ORANGE
 from rhn.plots import drawable
 
 GATES = LinearSegmentedColormap.from_list("transform gate", ["#ffffff", "#ff0000"])  # gaps show the axes' grey
-CLOSED_TO_OPEN = ("#ffffff", "#ff9999", "#ff0000")
+CLOSED_TO_OPEN = {"below 0.1": "#ffffff", "between": "#ff9999", "above 0.9": "#ff0000"}
 GAP = 2  # steps between sequences that share their axes
 TICK_SIZE = 6  # points, of the tokens on a time axis
 LONGEST = 12  # characters of a word on a time axis
@@ -25,39 +26,30 @@ TIME = {"frame": "quarter notes", "token": "tokens"}
 VISIBLE = {"\n": "↵", " ": "␣"}
 
 
-def plot_gates(record: GateActivity, ax: Axes | None = None) -> Axes:
-    """Layers x time; several sequences follow one another, with a grey gap between them and their names above."""
-    total = sum(s.steps + GAP for s in record.sequences) - GAP
+def plot_gates(record: GateActivity, ax: Axes | None = None, *, steps: int = 0) -> Axes:
+    """Layers x time, thin lines where bars begin; of a single sequence the tokens below, where they fit.
+
+    Several sequences follow one another, with a grey gap between them and their names above. The axis has at least `steps` steps.
+    """
     ax = ax or Figure(figsize=(9, 0.9 + 0.22 * record.layers), layout="constrained").subplots()
     gap, parts, start = np.full((record.layers, GAP), np.nan), [], 0
-    for k, sequence in enumerate(record.sequences):
-        parts += [gap] * (k > 0) + [sequence.activity]
-        _bar_lines(sequence, ax, start)
+    for s in record.sequences:
+        parts += [s.activity, gap]
+        for bar in s.bars:
+            ax.axvline(start + bar, color=GREY, linewidth=0.5, alpha=0.6, zorder=2)
         if len(record.sequences) > 1:
-            ax.text(
-                start + sequence.steps / 2,
-                record.layers + 0.55,
-                drawable(sequence.name),
-                ha="center",
-                va="bottom",
-                fontsize=8,
-            )
-        start += sequence.steps + GAP
-    _heat_map(np.concatenate(parts, 1), record.labels, ax)
-    ax.set(xlim=(0, total), xlabel=_time_label(record))
+            place = start + s.steps / 2, record.layers + 0.55
+            ax.text(*place, drawable(s.name), ha="center", va="bottom", fontsize=8)
+        start += s.steps + GAP
+    total, shown = start - GAP, {"cmap": GATES, "vmin": 0, "vmax": 1, "origin": "lower", "interpolation": "nearest"}
+    extent = (0, total, 0.5, record.layers + 0.5)
+    ax.imshow(np.concatenate(parts[:-1], 1), aspect="auto", extent=extent, **shown)
+    _layer_ticks(record.labels, ax)
+    ax.set_facecolor("#eeeeee")  # beyond the end: white is a closed gate
+    ax.set(xlim=(0, max(total, steps)), xlabel=_time_label(record), ylabel="layer")
     if len(record.sequences) == 1:
-        ax.set_title(drawable(record.sequences[0].name), loc="left")
-        _token_ticks(record.sequences[0], total, ax)
-    return ax
-
-
-def plot_sequence(record: GateActivity, sequence: SequenceActivity, ax: Axes | None = None) -> Axes:
-    """Layers x time of one sequence, its bar lines on the time axis, and its tokens where they fit."""
-    ax = ax or Figure(figsize=(9, 0.9 + 0.22 * record.layers), layout="constrained").subplots()
-    _bar_lines(sequence, ax)
-    _heat_map(sequence.activity, record.labels, ax)
-    ax.set_title(drawable(sequence.name), loc="left")
-    _token_ticks(sequence, max(s.steps for s in record.sequences), ax)
+        ax.set_title(drawable(s.name), loc="left")
+        _token_ticks(s, max(total, steps), ax)
     return ax
 
 
@@ -65,9 +57,7 @@ def plot_saturation(record: GateActivity, ax: Axes | None = None) -> Axes:
     """For each layer the shares of gates that are closed, in between and open."""
     ax = ax or Figure(figsize=(4, 0.9 + 0.3 * record.layers), layout="constrained").subplots()
     left, layers = np.zeros(record.layers), np.arange(1, record.layers + 1)
-    for share, colour, name in zip(
-        record.saturation.T, CLOSED_TO_OPEN, ("below 0.1", "between", "above 0.9"), strict=True
-    ):
+    for share, (name, colour) in zip(record.saturation.T, CLOSED_TO_OPEN.items(), strict=True):
         ax.barh(layers, share, left=left, color=colour, edgecolor=GREY, linewidth=0.5, height=0.75, label=name)
         left = left + share
     ax.set(xlim=(0, 1), ylabel="layer", xlabel="share of gates, over units and time")
@@ -104,13 +94,11 @@ def draw_gates(record: GateActivity, *, title: str = "") -> Figure:
     top, bottom = figure.subfigures(2, 1, height_ratios=(S * tall + 0.4, 2.4))
     panels = np.atleast_1d(top.subplots(S, 1))
     for ax, sequence in zip(panels, record.sequences, strict=True):
-        plot_sequence(record, sequence, ax)
-        ax.set_xlim(0, max(s.steps for s in record.sequences))
+        plot_gates(replace(record, sequences=(sequence,)), ax, steps=max(s.steps for s in record.sequences))
+        ax.set_xlabel(_time_label(record) if ax is panels[-1] else "")
         ax.spines[["top", "right"]].set_visible(False)
-    panels[-1].set_xlabel(_time_label(record))
-    top.colorbar(
-        panels[0].images[0], ax=panels.tolist(), label="mean transform gate", shrink=min(1.0, 2.2 / (S * tall))
-    )
+    shrink = min(1.0, 2.2 / (S * tall))
+    top.colorbar(panels[0].images[0], ax=panels.tolist(), label="mean transform gate", shrink=shrink)
     if title:
         top.suptitle(drawable(title), fontsize=11)
     left, right = bottom.subplots(1, 2, width_ratios=(1.6, 1))
@@ -123,14 +111,11 @@ def plot_lesions(table: LesionTable, ax: Axes | None = None) -> Axes:
     """Loss with each layer lesioned, with the interval of its damage; dashed the unlesioned loss; diamonds the blind controls."""
     ax = ax or Figure(figsize=(5, 3.4), layout="constrained").subplots()
     place = {row.layers: x for x, row in enumerate(table.layers, start=1)}
-    _points(
-        table, table.layers, list(place.values()), ax, fmt="o", color=BLUE, label=f"lesioned ({table.mode})", capsize=3
-    )
+    _points(table, table.layers, list(place.values()), ax, fmt="o", color=BLUE, label=f"lesioned ({table.mode})")
     controls = [row for row in table.controls if row.layers in place]
     if controls:
-        at = [place[row.layers] + 0.2 for row in controls]
-        words = "layer kept, input removed (blind)"
-        _points(table, controls, at, ax, fmt="D", color=ORANGE, label=words, mfc="white", capsize=3)
+        at, words = [place[row.layers] + 0.2 for row in controls], "layer kept, input removed (blind)"
+        _points(table, controls, at, ax, fmt="D", color=ORANGE, label=words, mfc="white")
     ax.axhline(table.baseline, color="black", linewidth=1, linestyle=(0, (4, 3)), label="unlesioned", zorder=0)
     ax.set_xticks(list(place.values()), [row.label for row in table.layers])
     ax.set(xlim=(0.5, len(place) + 0.5), xlabel="lesioned layer")
@@ -143,18 +128,17 @@ def plot_lesions(table: LesionTable, ax: Axes | None = None) -> Axes:
 def plot_pairs(table: LesionTable, ax: Axes | None = None) -> Axes:
     """Damage of every pair of layers; on the diagonal that of the layer alone."""
     ax = ax or Figure(figsize=(4, 3.4), layout="constrained").subplots()
-    labels = {row.layers[0]: row.label for row in table.layers}
-    index = {layer: k for k, layer in enumerate(labels)}
+    index = {row.layers[0]: k for k, row in enumerate(table.layers)}
     damage = np.full((len(index), len(index)), np.nan)
     for row in (*table.layers, *table.pairs):
         i, j = index[row.layers[0]], index[row.layers[-1]]
         damage[i, j] = damage[j, i] = row.delta
     image = ax.imshow(damage, origin="lower", cmap="viridis", vmin=min(0.0, np.nanmin(damage)))
-    names = list(labels.values())
+    names = [row.label for row in table.layers]
     every = _every(names, ax, across=True)
-    ax.set_xticks(range(0, len(names), every), names[::every])
-    ax.set_yticks(range(0, len(names), every), names[::every])
-    ax.set(xlabel="layer", ylabel="layer")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_ticks(range(0, len(names), every), names[::every])
+        axis.set_label_text("layer")
     ax.set_title(f"damage of two layers (nats a {table.step})", loc="left")
     ax.figure.colorbar(image, ax=ax)
     return ax
@@ -184,17 +168,6 @@ def draw_lesions(table: LesionTable, *, title: str = "") -> Figure:
     return figure
 
 
-def _heat_map(activity: np.ndarray, labels, ax: Axes) -> None:
-    L, T = activity.shape
-    extent = (0, T, 0.5, L + 0.5)
-    ax.imshow(
-        activity, cmap=GATES, vmin=0, vmax=1, origin="lower", aspect="auto", extent=extent, interpolation="nearest"
-    )
-    _layer_ticks(labels, ax)
-    ax.set_ylabel("layer")
-    ax.set_facecolor("#eeeeee")  # beyond the end: white is a closed gate
-
-
 def _layer_ticks(labels: Sequence[str], ax: Axes) -> None:
     """The layers' labels beside layers 1..L."""
     every = _every(labels, ax)
@@ -209,12 +182,10 @@ def _every(labels: Sequence[str], ax: Axes, *, across: bool = False) -> int:
 
 def _token_ticks(sequence: SequenceActivity, total: int, ax: Axes) -> None:
     """The tokens below a time axis of `total` steps: characters upright, words turned; nothing where they would overlap."""
-    if not len(sequence.symbols):
-        return
     inches = ax.figure.figure.get_figwidth() - 2  # without the labels and the colour bar; the axes' may be a subfigure
-    if total * 1.1 * TICK_SIZE > 72 * inches:
-        return
     shown = [_shown(symbol) for symbol in sequence.symbols.tolist()]
+    if not shown or total * 1.1 * TICK_SIZE > 72 * inches:
+        return
     turned = 90 if max(map(len, shown)) > 2 else 0
     ax.set_xticks(np.arange(sequence.steps) + 0.5, shown, rotation=turned, fontsize=TICK_SIZE)
     ax.tick_params(axis="x", length=0, pad=1)
@@ -224,12 +195,6 @@ def _shown(symbol: str) -> str:
     """A token on a time axis."""
     text = VISIBLE.get(symbol) or drawable(symbol)
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
-
-
-def _bar_lines(sequence: SequenceActivity, ax: Axes, start: int = 0) -> None:
-    """Thin lines where bars begin."""
-    for bar in sequence.bars:
-        ax.axvline(start + bar, color=GREY, linewidth=0.5, alpha=0.6, zorder=2)
 
 
 def _time_label(record: GateActivity) -> str:
@@ -245,4 +210,4 @@ def _points(table: LesionTable, rows, at: list[float], ax: Axes, **style) -> Non
     loss = np.array([row.loss for row in rows])
     ends = np.array([(row.low, row.high) for row in rows]).reshape(-1, 2) + table.baseline
     errors = np.nan_to_num(np.clip(np.stack((loss - ends[:, 0], ends[:, 1] - loss)), 0, None))
-    ax.errorbar(at, loss, yerr=errors, markersize=5, linewidth=1.2, **style)
+    ax.errorbar(at, loss, yerr=errors, markersize=5, linewidth=1.2, capsize=3, **style)

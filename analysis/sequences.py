@@ -3,10 +3,8 @@
 Legend: T frames of a sequence (quarter notes), B sequences of a batch.
 """
 
-import xml.etree.ElementTree as ElementTree
-import zipfile
+import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +12,11 @@ import torch
 
 from rhn.data import Batch
 from rhn.data.corpus import Corpus, Piece, lookup
-from rhn.data.scores import corpus_folder
+from rhn.data.scores import corpus_folder, musicxml
 from rhn.data.split import Row, rows
-from rhn.errors import DataError, InvalidInputError
+from rhn.errors import InvalidInputError
 
 QUARTERS = 4  # in a bar, where no score says otherwise
-
-
-@dataclass(frozen=True, eq=False)
-class Bars:
-    """Where bars begin, in frames (a frame begins at its number); `from_score`: by the score, else every 4 quarter notes."""
-
-    starts: np.ndarray
-    from_score: bool
 
 
 def sequences_of(data: Batch | Sequence[np.ndarray] | np.ndarray, keys: int) -> list[np.ndarray]:
@@ -83,20 +73,16 @@ def _numbered(pieces: Sequence[Piece], split: str, number: str) -> Piece:
     raise InvalidInputError(f"there is no chorale {number} in the split {split!r}: expected 0 to {last}")
 
 
-def bars_of(sequence: np.ndarray) -> Bars:
-    """The bar lines of a chorale by its score in music21's corpus; for anything else a line every 4 quarter notes."""
-    frames = len(sequence)
-    row = (
-        next((r for r in rows() if r.matched and r.label == sequence.label), None)
-        if isinstance(sequence, Piece)
-        else None
-    )
-    if row is not None and row.name == sequence.name and sum(end - start for start, end in row.segments) == frames:
-        try:
-            return Bars(_through_segments(_measures(corpus_folder() / row.score), row), True)
-        except (DataError, OSError, ValueError, KeyError, AttributeError, ElementTree.ParseError, zipfile.BadZipFile):
-            pass  # a picture without the score's bars is still right
-    return Bars(np.arange(0.0, frames, QUARTERS), False)
+def bars_of(sequence: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Where bars begin, in frames (a frame begins at its number), and whether the score says so.
+
+    By a chorale's score in music21's corpus; for anything else every 4 quarter notes.
+    """
+    row = next((r for r in rows() if isinstance(sequence, Piece) and r.matched and r.label == sequence.label), None)
+    if row and row.name == sequence.name and sum(end - start for start, end in row.segments) == len(sequence):
+        with contextlib.suppress(Exception):  # from a damaged score; a picture without the score's bars is still right
+            return _through_segments(_measures(corpus_folder() / row.score), row), True
+    return np.arange(0.0, len(sequence), QUARTERS), False
 
 
 def _through_segments(measures: np.ndarray, row: Row) -> np.ndarray:
@@ -111,14 +97,8 @@ def _through_segments(measures: np.ndarray, row: Row) -> np.ndarray:
 
 def _measures(path: Path) -> np.ndarray:
     """Where the measures of a MusicXML score's first part begin, in quarter notes."""
-    if path.suffix == ".mxl":
-        with zipfile.ZipFile(path) as archive:
-            container = ElementTree.fromstring(archive.read("META-INF/container.xml"))
-            text = archive.read(container.find(".//{*}rootfile").get("full-path"))
-    else:
-        text = path.read_bytes()
     starts, now, divisions = [], 0.0, 1
-    for measure in ElementTree.fromstring(text).find("part").iter("measure"):
+    for measure in musicxml(path).find("part").iter("measure"):
         starts.append(now)
         for element in measure.iter():
             if element.tag == "divisions":

@@ -44,14 +44,6 @@ class Lesion:
     unit: int | None = None
 
 
-@dataclass(frozen=True)
-class Mode:
-    """What a layer must have for one kind of lesion."""
-
-    needs: str
-    fits: Callable[[Layer, Cell], bool]
-
-
 def _shuts(layer: Layer, cell: Cell) -> bool:
     return layer.gate is not None and layer.bias is not None
 
@@ -65,13 +57,13 @@ def _carries(layer: Layer, cell: Cell) -> bool:
     return cell.runs_layers and cell.state_size % cell.hidden_size == 0
 
 
-MODES = {
-    "bias": Mode("transform gates with biases", _shuts),
-    "carry": Mode("layers that can be run one by one", _carries),
-    "mean": Mode("transform gates, or a nonlinearity, with biases", _holds),
-    "open": Mode("transform gates with biases", _shuts),
-    "blind": Mode("weights of its input", lambda layer, cell: layer.input is not None),
-    "skip": Mode("shortcuts", lambda layer, cell: layer.skip is not None),
+MODES: dict[str, tuple[str, Callable[[Layer, Cell], bool]]] = {  # what each needs, and whether a layer has it
+    "bias": ("transform gates with biases", _shuts),
+    "carry": ("layers that can be run one by one", _carries),
+    "mean": ("transform gates, or a nonlinearity, with biases", _holds),
+    "open": ("transform gates with biases", _shuts),
+    "blind": ("weights of its input", lambda layer, cell: layer.input is not None),
+    "skip": ("shortcuts", lambda layer, cell: layer.skip is not None),
 }
 
 
@@ -82,20 +74,20 @@ def check_mode(model: nn.Module, mode: str | None) -> str:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise InvalidInputError(f"unknown mode {mode!r}{hint} (modes: {', '.join(MODES)})")
     has = [m for m in MODES if lesioned_layers(model, m)]
-    if mode in has or (has and mode is None):
-        return mode or has[0]
+    mode = mode or next(iter(has), "bias")
+    if mode in has:
+        return mode
     cells = {type(place.cell) for place in places(model)}
     kinds, silent = ", ".join(sorted(cell.__name__ for cell in cells)), any(c.layers is Cell.layers for c in cells)
     does = "does not describe (its layers() says where they are)" if silent else "has not"
     instead = f"use {' or '.join(has)}" if has else "define layers(), and run_layer() where the depth is above 1"
-    raise InvalidInputError(
-        f"mode {mode or 'bias'!r} needs {MODES[mode or 'bias'].needs}, which {kinds} {does}: {instead}"
-    )
+    raise InvalidInputError(f"mode {mode!r} needs {MODES[mode][0]}, which {kinds} {does}: {instead}")
 
 
 def lesioned_layers(model: nn.Module, mode: str) -> list[int]:
     """Which layers a mode can lesion, counted from 1."""
-    return [k for k, place in enumerate(places(model), start=1) if MODES[mode].fits(place.layer, place.cell)]
+    fits = MODES[mode][1]
+    return [k for k, place in enumerate(places(model), start=1) if fits(place.layer, place.cell)]
 
 
 def blinds(model: nn.Module, mode: str) -> bool:

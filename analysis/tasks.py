@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from analysis.layers import places
-from analysis.sequences import Bars, bars_of, sequences_of
-from analysis.texts import ids_of, line_ends, symbols_of
+from analysis.sequences import bars_of, sequences_of
+from analysis.texts import ids_of, symbols_of
 from rhn.chorales.batches import Minibatch, evaluation_batches
-from rhn.errors import DataError
+from rhn.data.text.vocabulary import EOS
 from rhn.kernels.bernoulli import frame_nll
 from rhn.models import LanguageModel
 
@@ -39,9 +39,8 @@ class Music:
 
     width: int
     """Keys of a frame: numbers that a step of one sequence takes beside the cells' own."""
-    predicts: bool
-    """Whether the network has an output: a cell alone has gates but no loss."""
     step = "frame"
+    bars = staticmethod(bars_of)
 
     def sequences(self, data) -> list[np.ndarray]:
         """Arrays (T, keys); see `analysis.sequences.sequences_of`."""
@@ -59,9 +58,6 @@ class Music:
         """Nats of each sequence, (B,) float64, summed over its predicted frames: `rhn.chorales.evaluation` before its last sum."""
         return frame_nll(model(frames[:-1]), frames[1:], mask[1:]).sum(0, dtype=torch.float64)
 
-    def bars(self, sequence: np.ndarray) -> Bars:
-        return bars_of(sequence)
-
     def symbols(self, sequence: np.ndarray) -> np.ndarray:
         """A frame has no name: (0,)."""
         return np.empty(0, str)
@@ -73,8 +69,8 @@ class Text:
 
     width: int
     """V, as the probabilities of all symbols are."""
-    predicts = True
     step = "token"
+    symbols = staticmethod(symbols_of)
 
     def sequences(self, data) -> list[np.ndarray]:
         """Arrays (T,) int64; see `analysis.texts.ids_of`."""
@@ -85,31 +81,21 @@ class Text:
         return side_by_side(sequences).to(like.device)
 
     def batches(self, sequences: Sequence[np.ndarray], like: Tensor) -> list[Minibatch]:
-        """The batches that losses are measured over, longest sequences first, as many rows as memory allows.
-
-        Raises DataError where no sequence has two tokens: there is nothing to predict.
-        """
+        """The batches that losses are measured over, longest sequences first, as many rows as memory allows."""
         usable = sorted((s for s in sequences if len(s) > 1), key=len, reverse=True)
-        if not usable:
-            raise DataError("there is nothing to predict: expected sequences of at least 2 tokens")
-        row_bytes = len(usable[0]) * self.width * like.element_size()
-        rows = max(1, min(TEXT_ROWS, TEXT_BATCH_BYTES // row_bytes))
-        return [self._minibatch(usable[start : start + rows], like) for start in range(0, len(usable), rows)]
+        rows = max(1, min(TEXT_ROWS, TEXT_BATCH_BYTES // (len(usable[0]) * self.width * like.element_size())))
+        some = [usable[start : start + rows] for start in range(0, len(usable), rows)]
+        masks = (side_by_side([np.ones(len(s)) for s in batch]).to(like) for batch in some)
+        counts = (sum(len(s) - 1 for s in batch) for batch in some)
+        return [Minibatch(self.inputs(batch, like), *rest) for batch, *rest in zip(some, masks, counts, strict=True)]
 
     def nll(self, model: Callable, tokens: Tensor, mask: Tensor) -> Tensor:
         """Nats of each sequence, (B,) float64, summed over its predicted tokens."""
         return (model(tokens[:-1], None, None, tokens[1:]).nll * mask[1:]).sum(0, dtype=torch.float64)
 
-    def bars(self, sequence: np.ndarray) -> Bars:
-        return Bars(line_ends(sequence), False)
-
-    def symbols(self, sequence: np.ndarray) -> np.ndarray:
-        """What the tokens of a sequence are called, (T,)."""
-        return symbols_of(sequence)
-
-    def _minibatch(self, sequences: Sequence[np.ndarray], like: Tensor) -> Minibatch:
-        mask = side_by_side([np.ones(len(s)) for s in sequences])
-        return Minibatch(self.inputs(sequences, like), mask.to(like), sum(len(s) - 1 for s in sequences))
+    def bars(self, sequence: np.ndarray) -> tuple[np.ndarray, bool]:
+        """Where the lines of a sequence end, in tokens: after each `<eos>` or newline; no score says so."""
+        return np.flatnonzero(np.isin(symbols_of(sequence), (EOS, "\n"))) + 1, False
 
 
 def task_of(model: nn.Module) -> Music | Text:
@@ -117,7 +103,7 @@ def task_of(model: nn.Module) -> Music | Text:
     first = places(model)[0].cell
     if isinstance(model, LanguageModel):
         return Text(model.vocabulary_size)
-    return Music(getattr(model, "input_size", None) or first.input_size, hasattr(model, "output_size"))
+    return Music(getattr(model, "input_size", None) or first.input_size)
 
 
 def side_by_side(sequences: Sequence[np.ndarray]) -> Tensor:

@@ -11,7 +11,6 @@ import numpy as np
 
 from analysis.sequences import listed
 from rhn.data.text import Tokens, Vocabulary
-from rhn.data.text.vocabulary import EOS
 from rhn.errors import InvalidInputError
 
 
@@ -93,11 +92,6 @@ def symbols_of(sequence: np.ndarray) -> np.ndarray:
     """What the tokens of a sequence are called, (T,): words, characters, bytes; ids where no vocabulary is known."""
     known = isinstance(sequence, Excerpt) and sequence.vocabulary is not None
     return np.array(sequence.symbols if known else [str(i) for i in sequence.tolist()])
-
-
-def line_ends(sequence: np.ndarray) -> np.ndarray:
-    """Where the lines of a sequence end, in tokens: after each `<eos>` or newline."""
-    return np.flatnonzero(np.isin(symbols_of(sequence), (EOS, "\n"))) + 1
 
 
 def _readable(symbol: str | int) -> str:

@@ -5,8 +5,10 @@ output is its first n entries. A new cell needs its parameters and `step`; `gate
 `jacobian` and `norm_bound` may follow.
 """
 
+import itertools
 import operator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +26,10 @@ class Gates:
     h candidate, t transform gate, c carry gate, states s_1..s_L. All empty for cells without gates; len() is the number of layers.
     """
 
-    h: tuple[Tensor, ...] = field(default=())
-    t: tuple[Tensor, ...] = field(default=())
-    c: tuple[Tensor, ...] = field(default=())
-    states: tuple[Tensor, ...] = field(default=())
+    h: tuple[Tensor, ...] = ()
+    t: tuple[Tensor, ...] = ()
+    c: tuple[Tensor, ...] = ()
+    states: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
         return len(self.t)
@@ -57,6 +59,7 @@ class Cell(nn.Module):
     masks: tuple[str, ...] = ()  # dropout masks that `states` takes besides the input's: "state", "candidate"
     separate_masks = False  # whether each gate block may have input and state masks of its own
     precisions: tuple[str, ...] = ("float32",)  # what its hand-derived kernel offers
+    starts_at_identity = False  # whether the candidate's recurrent matrices start near the identity under any scheme
 
     def __init__(
         self,
@@ -92,7 +95,7 @@ class Cell(nn.Module):
 
     @property
     def precision(self) -> str:
-        """Precision of the matrix products: "float32" (the weights' own) or "mixed"."""
+        """See the class's `precision`."""
         return self._precision
 
     @precision.setter
@@ -116,10 +119,8 @@ class Cell(nn.Module):
         """
         x, rest = apply_input_mask(x, dropout)
         check_masks(rest, self, x.shape[1], x.dtype)
-        states = [s0]
-        for x_t in x:
-            states.append(self.step(x_t, states[-1]))
-        return torch.stack(states[1:])
+        states = itertools.accumulate(x, lambda s, x_t: self.step(x_t, s), initial=s0)
+        return torch.stack([*states][1:])
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
         """Gates and intermediate states of one step, for any leading dimensions; empty where the cell has no gates."""
@@ -173,15 +174,14 @@ class Cell(nn.Module):
         elif self.batch_first:
             x = x.transpose(0, 1)
             mask = None if mask is None else mask.transpose(0, 1)
-        if s0 is None:
-            s0 = x.new_zeros(x.shape[1], self.state_size)
+        s0 = x.new_zeros(x.shape[1], self.state_size) if s0 is None else s0
         if dropout is not None:
             check_masks(dropout, self, x.shape[1], x.dtype)
         x, rest = apply_input_mask(x, dropout)
         states = self.states(x, s0, rest) if rest.given else self.states(x, s0)
         outputs, last = states[..., : self.hidden_size], states[-1]
         if mask is not None:
-            lengths = check_mask(mask, x)
+            lengths = lengths_of(mask)
             outputs = outputs.masked_fill(~mask.unsqueeze(-1), 0)
             every = torch.cat((s0.unsqueeze(0), states))
             last = every.gather(0, lengths.view(1, -1, 1).expand(1, -1, self.state_size)).squeeze(0)
@@ -213,23 +213,19 @@ class Cell(nn.Module):
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw new weights by the cell's initialisation scheme, in the order of `named_parameters`."""
+        if any(p.is_meta for p in self.parameters()):
+            return
         with torch.no_grad():
             for name, p in self.named_parameters():
-                if p.is_meta:
-                    continue
-                draw = self.init.bias if "bias" in name else self.init.weight
-                p.copy_(draw(p, generator))
-            if not any(p.is_meta for p in self.parameters()):
-                if self._starts_at_identity:
-                    self._add_identity()
-                self._set_gate_biases()
+                p.copy_((self.init.bias if "bias" in name else self.init.weight)(p, generator))
+            if self.starts_at_identity or self.init.scheme == "identity":
+                for R in self._candidate_matrices():
+                    R.diagonal(dim1=-2, dim2=-1).add_(1)
+            self._set_gate_biases()
 
-    @property
-    def _starts_at_identity(self) -> bool:
-        return self.init.scheme == "identity"
-
-    def _add_identity(self) -> None:
-        """Add the identity to the recurrent matrices of the candidate (the identity scheme)."""
+    def _candidate_matrices(self) -> Iterable[Tensor]:
+        """Views of the candidate's recurrent matrices (n, n), which start near the identity in that scheme."""
+        return ()
 
     def _set_gate_biases(self) -> None:
         """Overwrite gate biases that start at a constant."""
@@ -241,12 +237,10 @@ class Cell(nn.Module):
         return common | {name: getattr(self, name) for name in self.options}
 
     def extra_repr(self) -> str:
-        words = [f"{name}={getattr(self, name)!r}" for name in self.options]
-        words += ["batch_first=True"] * self.batch_first + ["kernel='reference'"] * (self.kernel == "reference")
-        words += ["precision='mixed'"] * (self.precision == "mixed")
-        return ", ".join(
-            [f"{self.input_size}, {self.hidden_size}, depth={self.depth}, init={str(self.init)!r}", *words]
-        )
+        words = [f"{self.input_size}, {self.hidden_size}, depth={self.depth}, init={str(self.init)!r}"]
+        usual = {"batch_first": False, "kernel": "manual", "precision": "float32"}
+        unusual = [name for name, value in usual.items() if getattr(self, name) != value]
+        return ", ".join(words + [f"{name}={getattr(self, name)!r}" for name in (*self.options, *unusual)])
 
 
 def positive(name: str, value: int) -> int:
@@ -260,16 +254,12 @@ def positive(name: str, value: int) -> int:
     return number
 
 
-def check_mask(mask: Tensor, x: Tensor) -> Tensor:
-    """Lengths (B,) of the sequences of a mask (T, B) whose real frames come first; raises InvalidInputError."""
-    if mask.shape != x.shape[:2] or mask.dtype != torch.bool:
-        raise InvalidInputError(
-            f"mask is {mask.dtype} of shape {tuple(mask.shape)}: expected torch.bool of shape {tuple(x.shape[:2])}"
-        )
-    if bool((mask[1:] & ~mask[:-1]).any()):
-        raise InvalidInputError(
-            "mask has a gap: in each sequence the real frames must come first, the padding after them"
-        )
+def lengths_of(mask: Tensor) -> Tensor:
+    """Lengths (B,) of the sequences of a mask (T, B); raises InvalidInputError unless the real frames come first."""
+    if mask.dtype != torch.bool:
+        raise InvalidInputError(f"mask is {mask.dtype}: expected torch.bool")
+    if (mask[1:] & ~mask[:-1]).any():
+        raise InvalidInputError("mask has a gap: real frames must come first in each sequence, padding after them")
     return mask.sum(0)
 
 

@@ -1,5 +1,6 @@
 """How many parameters a network has, and how many units a budget buys (Zilly et al. 2017, supplement: figure 4's networks)."""
 
+import bisect
 from collections.abc import Callable
 
 from torch import nn
@@ -57,10 +58,7 @@ def largest_within(size: Callable[[int], int], budget: int) -> int:
     >>> largest_within(lambda n: n * n, 150)
     12
     """
-    low, high = 1, 2
+    high = 2
     while size(high) <= budget:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if size(middle) <= budget else (low, middle)
-    return low
+        high *= 2
+    return bisect.bisect_right(range(high), budget, lo=high // 2, key=size) - 1

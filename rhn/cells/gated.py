@@ -46,9 +46,8 @@ class _Gated(Cell):
     def layers(self) -> tuple[Layer]:
         return (Layer(input=Part("weight_ih"), recurrent=Part("weight_hh"), bias=Part("bias"), gate=self.gate),)
 
-    def _add_identity(self) -> None:
-        n = self.hidden_size
-        self.weight_hh[2 * n : 3 * n] += torch.eye(n, dtype=self.weight_hh.dtype, device=self.weight_hh.device)
+    def _candidate_matrices(self) -> tuple[Tensor]:
+        return (self.weight_hh[2 * self.hidden_size : 3 * self.hidden_size],)
 
 
 class LSTM(_Gated):
@@ -90,11 +89,8 @@ class LSTM(_Gated):
         R_i, R_f, R_g, R_o = self.weight_hh.chunk(4)
         u = torch.tanh(c_new)
         through = o * (1 - u * u)
-        k = (
-            (c * f * (1 - f)).unsqueeze(-1) * R_f
-            + (g * i * (1 - i)).unsqueeze(-1) * R_i
-            + (i * (1 - g * g)).unsqueeze(-1) * R_g
-        )
+        slopes = (c * f * (1 - f), R_f), (g * i * (1 - i), R_i), (i * (1 - g * g), R_g)
+        k = sum(slope.unsqueeze(-1) * R for slope, R in slopes)
         dh_dh = through.unsqueeze(-1) * k + (u * o * (1 - o)).unsqueeze(-1) * R_o
         top = torch.cat((dh_dh, torch.diag_embed(through * f)), -1)
         return torch.cat((top, torch.cat((k, torch.diag_embed(f)), -1)), -2)

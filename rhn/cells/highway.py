@@ -161,9 +161,8 @@ class RHN(Cell):
                 bound, beta = bound * (1 + H + T / 4 + beta * C[0] / 4), beta + 1
         return bound
 
-    def _add_identity(self) -> None:
-        n = self.hidden_size
-        self.weight_hh[:, :n] += torch.eye(n, dtype=self.weight_hh.dtype, device=self.weight_hh.device)
+    def _candidate_matrices(self) -> Tensor:
+        return self.weight_hh[:, : self.hidden_size]
 
     def _set_gate_biases(self) -> None:
         n = self.hidden_size

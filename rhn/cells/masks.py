@@ -36,20 +36,15 @@ class CellMasks(NamedTuple):
 
 def check_masks(masks: CellMasks, cell: "Cell", batch: int, dtype: torch.dtype) -> None:
     """Raise InvalidInputError where a mask's shape or dtype does not fit, or the cell cannot take it."""
-    rows = {
-        "input": (batch, cell.input_size),
-        "state": (batch, cell.hidden_size),
-        "candidate": (batch, cell.hidden_size),
-    }
-    blocks = (1, cell.blocks) if cell.separate_masks else (1,)
+    blocks = sorted({1, cell.blocks}) if cell.separate_masks else [1]
     for name in masks.given:
-        mask = getattr(masks, name)
+        mask, row = getattr(masks, name), (batch, cell.input_size if name == "input" else cell.hidden_size)
         if name != "input" and name not in cell.masks:
             raise InvalidInputError(
                 f"{type(cell).__name__} takes no {name} mask: expected masks for {' and '.join(('input', *cell.masks))} only; "
                 "leave it None, or write a cell whose `masks` names it and whose states(x, s0, dropout) applies it"
             )
-        wanted = [rows[name]] if name == "candidate" else [(J, *rows[name]) for J in sorted(set(blocks))]
+        wanted = [row] if name == "candidate" else [(J, *row) for J in blocks]
         if tuple(mask.shape) not in wanted or mask.dtype != dtype:
             raise InvalidInputError(
                 f"the {name} mask is {mask.dtype} of shape {tuple(mask.shape)}: "

@@ -1,10 +1,9 @@
 """The cells by name, and how a name, one of torch.nn's cells or a user's `package.module:factory`, becomes one."""
 
-import contextlib
 import difflib
 import importlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from rhn.cells.base import Cell
@@ -42,11 +41,14 @@ def resolve_cell(name: str) -> Callable[..., Cell]:
         return CELLS.get(name) or TORCH_CELLS[name]
     if ":" in name:
         module, _, attribute = name.partition(":")
+        here = str(Path.cwd())
+        sys.path.append(here)
         try:
-            with _current_folder():
-                factory = getattr(importlib.import_module(module), attribute)
+            factory = getattr(importlib.import_module(module), attribute)
         except Exception as error:  # whatever a user's module raises
             raise InvalidInputError(f"cannot load the cell {name!r}: {type(error).__name__}: {error}") from error
+        finally:
+            sys.path.remove(here)
         if not callable(factory):
             raise InvalidInputError(
                 f"{name!r} is not callable: expected a function or class (input_size, hidden_size, depth, ...)"
@@ -57,14 +59,3 @@ def resolve_cell(name: str) -> Callable[..., Cell]:
     raise InvalidInputError(
         f"unknown cell {name!r}{hint} (cells: {', '.join(CELLS)}, or your own as package.module:factory)"
     )
-
-
-@contextlib.contextmanager
-def _current_folder() -> Iterator[None]:
-    """Modules of the current folder can be imported, after all others."""
-    here = str(Path.cwd())
-    sys.path.append(here)
-    try:
-        yield
-    finally:
-        sys.path.remove(here)

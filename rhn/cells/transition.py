@@ -64,10 +64,6 @@ class DTRNN(Cell):
         """The first layer with a shortcut, from 0; L where none has one."""
         return self.depth - self._shortcuts
 
-    def _weights(self) -> tuple[Tensor, ...]:
-        skips = (self.weight_skip,) if self._shortcuts else ()
-        return self.weight_ih, self.weight_hh, self.bias, *skips
-
     def _states(self, x: Tensor, y: Tensor) -> list[Tensor]:
         """s_1..s_L (..., n)."""
         s, states = y, []
@@ -103,7 +99,8 @@ class DTRNN(Cell):
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
         x, masks = apply_input_mask(x, dropout)
         run = kernels.deep_transition if self.kernel == "manual" else kernels.deep_transition_reference
-        return run(x, s0, *self._weights(), state_mask=masks.state, nonlinearity=self.nonlinearity)
+        weights = (self.weight_ih, self.weight_hh, self.bias, *((self.weight_skip,) if self._shortcuts else ()))
+        return run(x, s0, *weights, state_mask=masks.state, nonlinearity=self.nonlinearity)
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """dy'/dy (..., n, n), see above."""
@@ -125,8 +122,8 @@ class DTRNN(Cell):
             bound = sigma[layer] * bound + (skip[layer - self._first_skip] if layer >= self._first_skip else 0)
         return bound
 
-    def _add_identity(self) -> None:
-        self.weight_hh += torch.eye(self.hidden_size, dtype=self.weight_hh.dtype, device=self.weight_hh.device)
+    def _candidate_matrices(self) -> Tensor:
+        return self.weight_hh
 
 
 class DTSRNN(DTRNN):
@@ -157,9 +154,7 @@ class IRNN(RNN):
     The noise, and all other weights, are drawn by `init`: by default with standard deviation 1e-3, the biases zero.
     """
 
+    starts_at_identity = True
+
     def __init__(self, input_size, hidden_size, depth=1, *, init="identity", nonlinearity="relu", **keywords):
         super().__init__(input_size, hidden_size, depth, init=init, nonlinearity=nonlinearity, **keywords)
-
-    @property
-    def _starts_at_identity(self) -> bool:
-        return True

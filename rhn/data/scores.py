@@ -53,19 +53,20 @@ def read_score(path: Path) -> list[Part]:
     try:
         if path.suffix == ".krn":
             return _kern(path.read_text(encoding="latin-1"))
-        score = ElementTree.fromstring(_unzipped(path) if path.suffix == ".mxl" else path.read_bytes())
-        return [_musicxml_part(part) for part in score.iter("part")]
+        return [_musicxml_part(part) for part in musicxml(path).iter("part")]
     except FileNotFoundError:
         raise DataError(f"music21 {music21_version()} has no score {path}: {_REMEDY}") from None
     except Exception as error:  # a damaged archive or score makes the parsers raise nearly anything
         raise DataError(f"{path} is not a readable score ({error}): {_REMEDY}") from error
 
 
-def _unzipped(path: Path) -> bytes:
-    """The score inside a compressed MusicXML file, whose container names it."""
+def musicxml(path: Path) -> ElementTree.Element:
+    """The root of a MusicXML score; inside a compressed file (.mxl) a container names it."""
+    if path.suffix != ".mxl":
+        return ElementTree.parse(path).getroot()
     with zipfile.ZipFile(path) as archive:
         container = ElementTree.fromstring(archive.read("META-INF/container.xml"))
-        return archive.read(container.find(".//{*}rootfile").get("full-path"))
+        return ElementTree.fromstring(archive.read(container.find(".//{*}rootfile").get("full-path")))
 
 
 def _musicxml_part(part: ElementTree.Element) -> Part:

@@ -11,7 +11,6 @@ from analysis import Excerpt, GateActivity, Lesion, LesionTable, excerpts, gate_
 from analysis.damage import reading
 from analysis.plots import draw_gates, draw_lesions
 from analysis.tables import gates_table, lesion_table
-from analysis.tasks import task_of
 from rhn.data.text import Tokens, Vocabulary
 from rhn.errors import DataError, InvalidInputError
 from rhn.language.evaluation import score
@@ -139,8 +138,3 @@ def test_what_is_no_text_of_this_vocabulary_is_refused(ids, words):
 def test_one_token_predicts_nothing():
     with pytest.raises(DataError, match="at least 2 tokens"):
         lesion(language_network(), tokens(1))
-
-
-def test_tokens_without_a_successor_make_no_batches():
-    with pytest.raises(DataError, match="at least 2 tokens"):
-        task_of(language_network()).batches(tokens(1, 1), torch.zeros(1))
