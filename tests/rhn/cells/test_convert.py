@@ -5,7 +5,7 @@ import torch
 from cases import assert_close, randomize
 from torch import nn
 
-from rhn.cells import CELLS, GRU, IRNN, LSTM, from_torch, resolve_cell, to_torch
+from rhn.cells import CELLS, GRU, IRNN, from_torch, resolve_cell, to_torch
 from rhn.cells.convert import OURS
 from rhn.checkpoints import load_checkpoint, save_checkpoint
 from rhn.errors import InvalidInputError
@@ -33,9 +33,7 @@ def split(s0, module):
 
 def gradients(module, outputs, last, leaves):
     g = torch.Generator().manual_seed(4)
-    total = (outputs * torch.randn(outputs.shape, generator=g)).sum() + (
-        last * torch.randn(last.shape, generator=g)
-    ).sum()
+    total = sum((y * torch.randn(y.shape, generator=g)).sum() for y in (outputs, last))
     return torch.autograd.grad(total, [*leaves, *module.parameters()])
 
 
@@ -81,13 +79,11 @@ def test_to_torch_and_back_is_the_same_cell(name):
 
 
 @pytest.mark.parametrize(
-    "theirs", [nn.RNNCell(5, 7), nn.RNNCell(5, 7, nonlinearity="relu"), nn.GRUCell(5, 7), nn.LSTMCell(5, 7)], ids=repr
+    ("kind", "options"), [(nn.RNNCell, {}), (nn.RNNCell, {"nonlinearity": "relu"}), (nn.GRUCell, {}), (nn.LSTMCell, {})]
 )
 @pytest.mark.parametrize("bias", [True, False])
-def test_torchs_single_step_cells(theirs, bias):
-    theirs = type(theirs)(
-        5, 7, bias=bias, **({"nonlinearity": theirs.nonlinearity} if isinstance(theirs, nn.RNNCell) else {})
-    )
+def test_torchs_single_step_cells(kind, options, bias):
+    theirs = kind(5, 7, bias=bias, **options)
     randomize(theirs)
     ours = from_torch(theirs)
     x, s = torch.randn(4, 5), torch.randn(4, ours.state_size) * 0.5
@@ -95,37 +91,21 @@ def test_torchs_single_step_cells(theirs, bias):
     assert_close(ours.step(x, s), wanted, 2e-6, "step")
 
 
-def test_dtype_is_kept_and_weights_are_copied():
-    theirs = nn.LSTM(3, 4, dtype=torch.float64)
+def test_dtype_is_kept_weights_are_copied_and_the_callers_random_numbers_left_alone():
+    theirs, before = nn.LSTM(3, 4, dtype=torch.float64), torch.get_rng_state()
     ours = from_torch(theirs)
-    assert ours.weight_ih.dtype == torch.float64
+    to_torch(ours)
+    assert torch.equal(torch.get_rng_state(), before) and ours.weight_ih.dtype == torch.float64
     with torch.no_grad():
         theirs.weight_ih_l0.zero_()
     assert ours.weight_ih.any()
 
 
-def test_converting_leaves_the_callers_random_numbers_alone():
-    theirs, ours = nn.GRU(3, 4), LSTM(3, 4)
-    before = torch.get_rng_state()
-    from_torch(theirs)
-    to_torch(ours)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        nn.LSTM(3, 4, num_layers=2),
-        nn.GRU(3, 4, bidirectional=True),
-        nn.LSTM(3, 4, proj_size=2),
-        nn.Linear(3, 4),
-        "lstm",
-    ],
-    ids=repr,
-)
-def test_what_cannot_be_converted_is_refused(module):
-    with pytest.raises(InvalidInputError, match="cannot convert"):
-        from_torch(module)
+def test_what_cannot_be_converted_is_refused():
+    several = nn.LSTM(3, 4, num_layers=2), nn.GRU(3, 4, bidirectional=True), nn.LSTM(3, 4, proj_size=2)
+    for module in (*several, nn.Linear(3, 4), "lstm"):
+        with pytest.raises(InvalidInputError, match="cannot convert"):
+            from_torch(module)
 
 
 @pytest.mark.parametrize("key", ["rhn", "dt-rnn", "dts-rnn"])
