@@ -100,25 +100,16 @@ def test_without_a_score_a_bar_has_four_quarters():
 
 def test_chorales_are_chosen_by_place_and_by_name():
     corpus = chorales(progress=False)
-    assert [p.label for p in chosen(corpus, "test", ["0", "5", "bwv269", "train-3"])] == [
-        "test-0",
-        "test-5",
-        "valid-4",
-        "train-3",
-    ]
-    for names, words in {
-        ("77",): "no chorale 77 in the split 'test': expected 0 to 76",
-        ("bwv26",): "did you mean",
-    }.items():
+    found = chosen(corpus, "test", ["0", "5", "bwv269", "train-3"])
+    assert [piece.label for piece in found] == ["test-0", "test-5", "valid-4", "train-3"]
+    missing = str(next(i for i in range(229) if i not in {piece.index for piece in corpus.train}))
+    for split, called, words in (
+        ("test", "77", "no chorale 77 in the split 'test': expected 0 to 76"),
+        ("test", "bwv26", "did you mean bwv2"),
+        ("train", missing, f"train-{missing} is missing"),
+    ):
         with pytest.raises(InvalidInputError, match=words):
-            chosen(corpus, "test", names)
-
-
-def test_a_chorale_missing_from_the_scores_is_named():
-    corpus = chorales(progress=False)
-    missing = next(i for i in range(229) if i not in {piece.index for piece in corpus.train})
-    with pytest.raises(InvalidInputError, match=f"train-{missing} is missing"):
-        chosen(corpus, "train", [str(missing)])
+            chosen(corpus, split, [called])
 
 
 def test_tensors_arrays_and_lists_are_sequences():

@@ -11,7 +11,6 @@ from analysis import Lesion, lesion, lesioned
 from analysis.gates import gate_activity, unit_means
 from analysis.layers import places
 from analysis.surgery import MODES, lesioned_layers
-from rhn.data import batches
 from rhn.errors import DataError, InvalidInputError
 
 PIECES = SUBJECTS["chorales"][1]
@@ -227,12 +226,6 @@ def test_the_network_given_is_left_as_it_was(kind):
     assert not any(cell._forward_pre_hooks for cell in model.cells)
 
 
-def test_a_batch_is_its_sequences():
-    model = network()
-    (batch,) = batches(PIECES, len(PIECES), pad_rows=True)
-    assert lesion(model, batch).summary() == lesion(model, PIECES).summary()
-
-
 def test_intervals_are_reproducible_and_depend_on_the_seed():
     model, pieces = network(), rolls(*range(5, 25))
     first, again, other = (lesion(model, pieces, seed=seed) for seed in (0, 0, 1))
@@ -244,11 +237,7 @@ def test_intervals_are_reproducible_and_depend_on_the_seed():
     [
         (("rhn", 3, {}), "bais", "unknown mode 'bais'; did you mean 'bias'?"),
         (("rhn", 3, {}), "skip", "'skip' needs shortcuts, which RHN has not"),
-        (
-            ("dt-rnn", 3, {}),
-            "bias",
-            "needs transform gates with biases, which DTRNN has not: use carry or mean or blind",
-        ),
+        (("dt-rnn", 3, {}), "bias", "transform gates with biases, which DTRNN has not: use carry or mean or blind"),
         (("dts-rnn", 1, {}), "skip", "needs shortcuts"),
     ],
 )
