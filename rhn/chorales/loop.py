@@ -92,7 +92,12 @@ class Training:
     def run_epoch(self) -> None:
         """One epoch for every live trial, of which there must be one; those that have ended leave first."""
         live, model = self.live(), next(iter(self._models.values()))
-        self._let_leave(live)
+        numbers = self._slots.numbers
+        places = places_to_keep([n in live and numbers.index(n) == k for k, n in enumerate(numbers)], self.device)
+        if len(places) < len(numbers):  # as far as it pays
+            staying = {numbers[k] for k in places}
+            self._left |= {n: self._slots.best_of(n) for n in set(numbers) - staying}
+            self._use(self._slots[places])
         with exact():
             for i in batch_order(self._config.seed, model.cell, model.depth, self.epoch + 1, len(self._batches)):
                 self._step(i)
@@ -136,15 +141,6 @@ class Training:
             if not diverged(curve) and best_epoch(curve, self._config.objective) == len(curve) - 1:
                 improved.append(place)
         self._slots.keep_best(improved)
-
-    def _let_leave(self, live: list[int]) -> None:
-        """Take trials that have ended out of the stack, as far as it pays."""
-        numbers = self._slots.numbers
-        places = places_to_keep([n in live and numbers.index(n) == k for k, n in enumerate(numbers)], self.device)
-        if len(places) < len(numbers):
-            staying = {numbers[k] for k in places}
-            self._left |= {n: self._slots.best_of(n) for n in set(numbers) - staying}
-            self._use(self._slots[places])
 
 
 def _step(parts: Sequence[Slots], batches: Sequence[Minibatch], momentum: float, i: int) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from rhn.engine.stack import Stack, Weights
 
@@ -45,8 +46,8 @@ class Slots:
     def __getitem__(self, which: slice | list[int]) -> "Slots":
         """Some of the places: views of them for a slice, a copy for a list."""
         numbers = self.numbers[which] if isinstance(which, slice) else [self.numbers[k] for k in which]
-        velocity, best = ({name: t[which] for name, t in ts.items()} for ts in (self.velocity, self.best))
-        return Slots(numbers, self.stack[which], velocity, best, self.learning_rate[which])
+        tensors = tree_map(lambda t: t[which], (self.velocity, self.best, self.learning_rate))
+        return Slots(numbers, self.stack[which], *tensors)
 
     def keep_best(self, places: list[int]) -> None:
         """The weights at these places are the best ones so far."""

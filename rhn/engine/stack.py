@@ -56,7 +56,7 @@ class Stack:
 
     def __getitem__(self, which: slice | list[int]) -> "Stack":
         """Some of the models: views of them for a slice, a copy for a list of places."""
-        return Stack(self.skeleton, *({n: t[which] for n, t in ts.items()} for ts in (self.weights, self.constants)))
+        return Stack(self.skeleton, *tree_map(lambda t: t[which], (self.weights, self.constants)))
 
     def finite(self) -> Tensor:
         """(K,) bool: whether all trained weights of a model are finite."""

@@ -32,11 +32,6 @@ class Score:
     nll: float
     tokens: int
 
-    @property
-    def perplexity(self) -> float:
-        """exp(nll), infinity where that is beyond any number."""
-        return perplexity(self.nll)
-
 
 def score(
     model: nn.Module,
