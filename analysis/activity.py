@@ -89,13 +89,9 @@ class GateActivity:
 
     def summary(self) -> dict:
         """The JSON object of `rhn-analyze gates --json`."""
+        arrays = ("mean_by_layer", "activity")
         sequences = [
-            {
-                "name": s.name,
-                "steps": s.steps,
-                "mean_by_layer": s.mean_by_layer.tolist(),
-                "activity": s.activity.tolist(),
-            }
+            {"name": s.name, "steps": s.steps} | {name: getattr(s, name).tolist() for name in arrays}
             for s in self.sequences
         ]
         return {"layers": self.layers, "sequences": sequences}
@@ -129,11 +125,8 @@ class GateActivity:
     def load(cls, path: str | Path) -> "GateActivity":
         """Read what `save` wrote as .npz; raises DataError where the file is something else."""
         with arrays_of(path, "rhn-analyze gates --save-data FILE.npz") as arrays:
-            count, names = (
-                sum(name.endswith(".activity") for name in arrays.files),
-                SequenceActivity.__dataclass_fields__,
-            )
-            values = [{f: arrays[f"sequence{i}.{f}"] for f in names} for i in range(count)]
+            fields, count = SequenceActivity.__dataclass_fields__, sum(n.endswith(".activity") for n in arrays.files)
+            values = [{f: arrays[f"sequence{i}.{f}"] for f in fields} for i in range(count)]
             units = {name: arrays[name] for name in ("unit_mean", "unit_switching")}
             labels = tuple(arrays["labels"].tolist())
         scalars = ("name", "bars_from_score")

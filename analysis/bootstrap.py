@@ -14,9 +14,9 @@ LEVEL = 0.95
 
 
 def paired_bootstrap(
-    nll: np.ndarray, reference: np.ndarray, frames: np.ndarray, *, seed: int = 0, level: float = LEVEL
+    nll: np.ndarray, reference: np.ndarray, frames: np.ndarray, *, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the interval of the difference in loss, (low, high), each (K,), in the units of nll / frames.
+    """Ends of the 95 % interval of the difference in loss, (low, high), each (K,), in the units of nll / frames.
 
     nll (K, N) and reference (N,) or (K, N): summed over each of N sequences; frames (N,): how many each sum is over. NaN for a single
     sequence, which says nothing about others.
@@ -31,7 +31,7 @@ def paired_bootstrap(
     draws = rng.multinomial(N, np.full(N, 1 / N), size=RESAMPLES).astype(float)
     total = draws @ frames
     differences = np.asarray(nll - reference, float)
-    quantiles = (1 - level) / 2, (1 + level) / 2
+    quantiles = (1 - LEVEL) / 2, (1 + LEVEL) / 2
     # one network at a time, so that the bits of its interval do not depend on how many there are
     low, high = np.transpose([np.quantile(draws @ d / total, quantiles) for d in differences])
     return low, high

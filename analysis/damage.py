@@ -105,9 +105,8 @@ class LesionTable:
         arrays = {name: np.array(getattr(self, name)) for name in ABOUT}
         for kind in KINDS:
             for f in ROW:
-                arrays[f"{kind}.{f}"] = np.array(
-                    [0 if f == "unit" and r.unit is None else getattr(r, f) for r in getattr(self, kind)]
-                )
+                values = [getattr(r, f) for r in getattr(self, kind)]
+                arrays[f"{kind}.{f}"] = np.array([0 if value is None else value for value in values])
         return write_arrays(path, arrays)
 
     @classmethod

@@ -124,12 +124,5 @@ def _table(
     controls = {control.layers: place[control] for control in kinds["controls"]}
     if seen := [l for l in kinds["layers"] if blinds(model, mode) and l.layers in controls]:
         found["beyond_blind"] = rows(seen, [controls[l.layers] for l in seen])
-    return LesionTable(
-        mode=mode,
-        split=split,
-        baseline=float(loss[0]),
-        sequences=len(frames),
-        frames=int(frames.sum()),
-        step=step,
-        **found,
-    )
+    counts = {"sequences": len(frames), "frames": int(frames.sum())}
+    return LesionTable(mode=mode, split=split, baseline=float(loss[0]), step=step, **counts, **found)
