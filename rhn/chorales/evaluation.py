@@ -1,7 +1,4 @@
-"""Losses in nats a frame: what a step of training descends, and what is measured, of a stack of models or of one.
-
-Both are measured over the same batches: what a training reports, `rhn evaluate` repeats.
-"""
+"""How well a model predicts chorales, over the batches that a training measures its losses over: `rhn evaluate` repeats them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,28 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from rhn.chorales.batches import Minibatch, evaluation_batches, predicted_frames
+from rhn.chorales.batches import evaluation_batches, predicted_frames
+from rhn.chorales.losses import mean_nll
 from rhn.data import Corpus, chorales
 from rhn.engine.folder import data_path
 from rhn.engine.numerics import exact
 from rhn.engine.stack import Stack
-from rhn.kernels.bernoulli import frame_nll
-
-
-def mean_loss(model, frames: Tensor, mask: Tensor, count: int) -> Tensor:
-    """What a step of training descends: nats a predicted frame of one batch (T, B, keys) with its mask (T, B)."""
-    return frame_nll(model(frames[:-1]), frames[1:], mask[1:]).sum() / count
-
-
-def mean_nll(stack: Stack, batches: Sequence[Minibatch]) -> Tensor:
-    """Nats a predicted frame of each model, (K,) in float64."""
-    return sum(stack.map(_total_nll, b.frames, b.mask) for b in batches) / predicted_frames(batches)
-
-
-def _total_nll(model, frames: Tensor, mask: Tensor) -> Tensor:
-    return frame_nll(model(frames[:-1]), frames[1:], mask[1:]).sum(dtype=torch.float64)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from rhn.chorales.batches import Minibatch, evaluation_batches, training_batches
-from rhn.chorales.evaluation import mean_loss, mean_nll
+from rhn.chorales.losses import mean_loss, mean_nll
 from rhn.data import Corpus
 from rhn.engine.curves import best_epoch, diverged, has_ended
 from rhn.engine.graphs import replayed

@@ -70,7 +70,7 @@ class Evaluate(Trained):
 
     def _text(self) -> None:
         self._check_methods()
-        from rhn.language.evaluation import measure, measure_name
+        from rhn.language.losses import measure, measure_name
         from rhn.language.temperature import best_temperature
         from rhn.language.trained import load_text_model
 

@@ -67,7 +67,7 @@ def _train_chorales(config: ChoraleConfig, options: "Train | Resume", shared: di
 def _train_text(config: LanguageConfig, seeds: Sequence[int], options: "Train | Resume", shared: dict) -> bool:
     import torch
 
-    from rhn.language.evaluation import measure, measure_name
+    from rhn.language.losses import measure, measure_name
     from rhn.language.progress import tensorboard_writer, training_progress
     from rhn.language.runs import train
 

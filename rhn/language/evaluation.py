@@ -1,4 +1,4 @@
-"""How well language models predict a text, of one model or a stack: nats a token, perplexity = exp of it, bits = it / log 2.
+"""How well language models predict a text, of one model or a stack, in nats a token.
 
 The state is carried through the whole text, from zero; its first token, before which there is nothing, is not predicted. Read in
 windows or in one piece the result is the same. Cut into B rows, which is faster, each row begins from zero.
@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rhn.data.text import Tokens, Vocabulary
+from rhn.data.text import Tokens
 from rhn.engine.graphs import captured
 from rhn.engine.stack import Stack
 from rhn.errors import InvalidInputError
+from rhn.language.losses import token_nll
 from rhn.language.step import sums
 from rhn.language.windows import window_of
 from rhn.models.dropout import Masks
@@ -70,12 +70,6 @@ def read_window(
     return token_nll(reading.logits / temperature, tokens[1:]), reading.states
 
 
-def token_nll(logits: Tensor, targets: Tensor) -> Tensor:
-    """-log P(target) in nats: (..., V), (...) -> (...)."""
-    flat = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none")
-    return flat.view(targets.shape)
-
-
 def stack_nll(
     stack: Stack,
     rows: Tokens,
@@ -107,21 +101,6 @@ def zero_states(stack: Stack, rows: int) -> States:
     """States before anything was read, (K, B, state_size) for each cell."""
     sizes = [cell.state_size for cell in stack.skeleton.cells]
     return tuple(torch.zeros(len(stack), rows, n, device=stack.device, dtype=stack.dtype) for n in sizes)
-
-
-def perplexity(nll: float) -> float:
-    """exp(nll), infinity where that is beyond any number."""
-    return math.exp(nll) if nll < 700 else math.inf if nll == nll else math.nan
-
-
-def measure_name(vocabulary: Vocabulary) -> str:
-    """What a text of this vocabulary is measured in: "perplexity" for words, "bits_per_character" for the others."""
-    return "perplexity" if vocabulary.unit == "words" else "bits_per_character"
-
-
-def measure(nll: float, name: str) -> float:
-    """A loss in nats a token as perplexity or bits."""
-    return perplexity(nll) if name == "perplexity" else nll / math.log(2)
 
 
 def check_temperature(temperature: float) -> None:

@@ -30,7 +30,8 @@ from rhn.data.text import Tokens
 from rhn.engine.seeds import seeded
 from rhn.errors import InvalidInputError
 from rhn.fields import check_seed
-from rhn.language.evaluation import WINDOW, Score, check_temperature, perplexity, read_window, text_windows
+from rhn.language.evaluation import WINDOW, Score, check_temperature, read_window, text_windows
+from rhn.language.losses import perplexity
 from rhn.models.dropout import Dropout, Masks, draw_masks
 
 ACCEPTED = 500.0  # perplexity below which the official code keeps a sample

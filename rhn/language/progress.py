@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rhn.errors import InvalidInputError
 from rhn.language.config import LanguageConfig
-from rhn.language.evaluation import measure
 from rhn.language.loop import Training
+from rhn.language.losses import measure
 
 PAUSE = 0.5  # seconds between two looks at the losses: on a GPU each waits for all work before it
 

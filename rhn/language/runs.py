@@ -23,8 +23,8 @@ from rhn.engine.driver import drive
 from rhn.engine.folder import add_line, homes
 from rhn.files import finite_json
 from rhn.language.config import LanguageConfig
-from rhn.language.evaluation import measure, measure_name
 from rhn.language.loop import Training
+from rhn.language.losses import measure, measure_name
 
 
 @dataclass(frozen=True)

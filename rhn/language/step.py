@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rhn.engine.stack import Stack, Weights
 from rhn.language.config import LanguageConfig
+from rhn.language.losses import window_loss
 from rhn.models.dropout import Masks
 from rhn.models.language import States
 
@@ -56,22 +57,6 @@ def training_step(
         if config.weight_decay_form == "shrink":
             w.mul_(torch.where(good, 1 - config.weight_decay, 1).to(w.dtype).view(one_each))
     return Taken(sums(nll) / tokens.shape[1], norm, states), gradients
-
-
-def window_loss(
-    model, own: tuple[States, Masks], tokens: Tensor, config: LanguageConfig
-) -> tuple[Tensor, tuple[Tensor, States]]:
-    """What a step descends on a window of tokens (T + 1, B), and (nll (T, B), states after it); `own` is (states, masks)."""
-    states, masks = own
-    reading = model(tokens[:-1], states, masks, tokens[1:])
-    loss = reading.nll.sum() / tokens.shape[1]
-    if config.activation_regularization:
-        y = reading.outputs if masks.output is None else reading.outputs * masks.output
-        loss = loss + config.activation_regularization * y.square().mean() * len(y)
-    if config.temporal_activation_regularization and len(tokens) > 2:
-        change = reading.outputs.diff(dim=0).square().mean()
-        loss = loss + config.temporal_activation_regularization * change * len(reading.outputs)
-    return loss, (reading.nll, reading.states)
 
 
 def sums(stacked: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from rhn.data.text import Tokens
 from rhn.engine.stack import Stack
 from rhn.errors import InvalidInputError
-from rhn.language.evaluation import Score, check_temperature, stack_nll, token_nll
+from rhn.language.evaluation import Score, check_temperature, stack_nll
+from rhn.language.losses import token_nll
 from rhn.models.language import States
 
 POINTS = 17  # temperatures compared in one pass

@@ -14,7 +14,8 @@ from rhn.data.text import Tokens, read_text
 from rhn.engine.stack import Stack
 from rhn.errors import DataError, InvalidInputError
 from rhn.language.dynamic import dynamic_score
-from rhn.language.evaluation import perplexity, read_window, score, stack_nll, text_windows
+from rhn.language.evaluation import read_window, score, stack_nll, text_windows
+from rhn.language.losses import perplexity
 from rhn.language.monte_carlo import monte_carlo_score, official_monte_carlo_score
 from rhn.language.temperature import best_temperature, scores_at
 from rhn.models.dropout import Dropout
