@@ -13,7 +13,7 @@ from optim_study.shares import BELOW, share_table, summary, training_shares
 from rhn.command import print_json, run_command
 from rhn.engine.curves import Objective
 from rhn.errors import InvalidInputError
-from rhn.figures import SUFFIXES
+from rhn.figures import SUFFIXES, save_figure
 from rhn.files import check_output
 from rhn.options import Arg, Fields, File
 from rhn.parsing import Commands, parse
@@ -118,7 +118,13 @@ class Status(Stored):
             {"study": c.name, "arch": c.label, "depth": c.depth} | asdict(counts(c, storage))
             for c, storage in self.studies()
         ]
-        print_json(rows) if self.json else print(_status_table(rows))
+        if self.json:
+            return print_json(rows)
+        lines = [
+            (r["study"], f"{r['complete']} of {r['trials']}", r["running"], r["diverged"], _number(r["best"], ".3f"))
+            for r in rows
+        ]
+        print(table(("study", "complete", "running", "diverged", "best"), lines))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +143,22 @@ class Best(Stored):
                 row = min(trials, key=lambda row: (row.loss(config.objective), row.trial))
                 path = best_checkpoint(self.out, config.name)
                 rows.append({"study": config.name} | asdict(row) | {"checkpoint": str(path) if path.exists() else None})
-        print_json(rows) if self.json else print(_best_table(rows))
+        if self.json:
+            return print_json(rows)
+        columns = {
+            "learning rate": ("learning_rate", ".2g"),
+            "initial std": ("init_std", ".1g"),
+            "transform bias": ("transform_bias", "g"),
+            "epoch": ("best_epoch", "d"),
+            "train": ("train_nll", ".3f"),
+            "valid": ("valid_nll", ".3f"),
+            "test": ("test_nll", ".3f"),
+        }
+        lines = []
+        for r in rows:
+            numbers = [_number(r[name], form) for name, form in columns.values()]
+            lines.append([r["study"], r["trial"], *numbers, r["checkpoint"] or "missing"])
+        print(table(("study", "trial", *columns, "checkpoint"), lines))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +194,7 @@ class Plot(Stored):
     """Figure to write, .png, .svg or .pdf."""
 
     def run(self) -> None:
-        from optim_study.plots import save_map, save_swarm
+        from optim_study.plots import plot_map, save_swarm
 
         check_output(self.output, SUFFIXES)
         if self.kind == "map" and (self.log or self.constant is not None):
@@ -184,7 +205,7 @@ class Plot(Stored):
         if self.kind == "swarm":
             save_swarm(rows, self.output, loss=self.loss, log=self.log, constant=self.constant)
         else:
-            save_map(rows, self.output, loss=self.loss)
+            save_figure(self.output, lambda: plot_map(rows, loss=self.loss))
         _print_shares(rows, self.loss, self.below)
         print(f"figure: {self.output}")
 
@@ -205,34 +226,5 @@ def _print_shares(rows: Sequence[Row], loss: Objective, below: float = BELOW) ->
     print(share_table(found, below), summary(found, below), sep="\n\n", end="\n\n")
 
 
-def _status_table(rows: Sequence[dict]) -> str:
-    lines = [
-        (r["study"], f"{r['complete']} of {r['trials']}", r["running"], r["diverged"], _number(r["best"], ".3f"))
-        for r in rows
-    ]
-    return table(("study", "complete", "running", "diverged", "best"), lines)
-
-
-def _best_table(rows: Sequence[dict]) -> str:
-    columns = {
-        "learning rate": ("learning_rate", ".2g"),
-        "initial std": ("init_std", ".1g"),
-        "transform bias": ("transform_bias", "g"),
-        "epoch": ("best_epoch", "d"),
-        "train": ("train_nll", ".3f"),
-        "valid": ("valid_nll", ".3f"),
-        "test": ("test_nll", ".3f"),
-    }
-    lines = [
-        [r["study"], r["trial"], *(_number(r[n], form) for n, form in columns.values()), r["checkpoint"] or "missing"]
-        for r in rows
-    ]
-    return table(("study", "trial", *columns, "checkpoint"), lines)
-
-
 def _number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,12 +1,12 @@
 """Locks that die with their holder: who works on a trial, and who may append to the journal. No clocks, no heartbeats, no leases.
 
-A killed worker's trials are free at once, because the kernel (or the PostgreSQL server, see `postgres_locks`) drops its
-locks with it; a worker that is only slow keeps its own for as long as it lives. One more such lock, the mutex,
-guards creating a study, adding its trials and claiming them. Start other processes by spawning: a forked child
-would keep its parent's file locks.
+A killed worker's trials are free at once, because the kernel (or the PostgreSQL server, see `postgres_locks`) drops its locks with
+it; a worker that is only slow keeps its own for as long as it lives. One more such lock, the mutex, guards creating a study, adding
+its trials and claiming them. Start other processes by spawning: a forked child would keep its parent's file locks.
 """
 
 import fcntl
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,8 +17,7 @@ from rhn.files import writing
 
 
 class LocksLostError(Exception):
-    """Some locks are gone though their holder lives: the connection that held them was cut. What they guarded is
-    claimed anew."""
+    """Some locks are gone though their holder lives: their connection was cut. What they guarded is claimed anew."""
 
 
 class Locks(Protocol):
@@ -88,13 +87,12 @@ class JournalLock:
     short by a kill or a full disk makes the study unloadable as soon as something is appended to it.
     """
 
-    def __init__(self, journal: Path, path: Path):
+    def __init__(self, journal: Path):
         self._journal = journal
-        self._path = path
         self._held: BinaryIO | None = None
 
     def acquire(self) -> bool:
-        file = self._path.open("ab")
+        file = (self._journal.parent / "locks" / "journal.lock").open("ab")
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             cut_torn_line(self._journal)
@@ -109,21 +107,15 @@ class JournalLock:
         self._held = None
 
 
-def cut_torn_line(path: Path, block: int = 4096) -> None:
+def cut_torn_line(path: Path) -> None:
     """Cuts the file after its last line break. The caller keeps others from appending."""
     with path.open("r+b") as file:
-        end = size = file.seek(0, os.SEEK_END)
-        while end:
-            start = max(0, end - block)
-            file.seek(start)
-            found = file.read(end - start).rfind(b"\n")
-            if found >= 0:
-                end = start + found + 1
-                break
-            end = start
-        if end < size:
-            file.truncate(end)
-            os.fsync(file.fileno())
+        if size := file.seek(0, os.SEEK_END):
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                whole = content.rfind(b"\n") + 1
+            if whole < size:
+                file.truncate(whole)
+                os.fsync(file.fileno())
 
 
 def make_folder(folder: Path) -> Path:

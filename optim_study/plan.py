@@ -114,12 +114,7 @@ def devices(config: WorkSettings) -> list[str]:
     gpus = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
     jobs = len(gpus) if config.jobs == "auto" else config.jobs
     if jobs > len(gpus):
-        _logger.warning(
-            "%d workers on %d GPU%s take turns: that is slower than one a GPU (leave --jobs out)",
-            jobs,
-            len(gpus),
-            "s" * (len(gpus) > 1),
-        )
+        _logger.warning("--jobs %d: workers share a GPU, which is slower than one on each of the %d", jobs, len(gpus))
     return [gpus[k % len(gpus)] for k in range(jobs)]
 
 
@@ -127,12 +122,8 @@ def memory(model, trials: int, positions: int, device: str) -> int:
     """Estimated peak bytes of a process that trains so many fused trials of this model, on batches of so many positions."""
     import torch
 
-    at_once = min(trials, part_size(model, positions, torch.device(device)) or trials)
-    return (
-        BASE[device]
-        + 4 * trials * weight_bytes(model)
-        + at_once * (2 * weight_bytes(model) + step_bytes(model, positions))
-    )
+    weights, at_once = weight_bytes(model), min(trials, part_size(model, positions, torch.device(device)) or trials)
+    return BASE[device] + 4 * trials * weights + at_once * (2 * weights + step_bytes(model, positions))
 
 
 def fused(model, positions: int, *, trials: int, jobs: int, device: str, asked: int | str, free: float) -> int:
@@ -149,27 +140,21 @@ def fused(model, positions: int, *, trials: int, jobs: int, device: str, asked: 
 
     if asked != "auto":
         k = min(asked, trials)
-        _require(need(k), free, f"{k} fused trials" if k > 1 else "one trial", model)
-        return k
-    most = -(-trials // jobs) if device == "cuda" else min(LARGEST_ON_CPU, -(-trials // (2 * jobs)))
-    fitting = [k for k in range(1, most + 1) if need(k) <= SHARE * free]
-    if not fitting:
-        _require(need(1), free, "one trial", model)
-    return max(fitting, default=1)
+    else:
+        most = -(-trials // jobs) if device == "cuda" else min(LARGEST_ON_CPU, -(-trials // (2 * jobs)))
+        k = max((k for k in range(1, most + 1) if need(k) <= SHARE * free), default=1)
+    if need(k) > free:
+        what = f"{k} fused trials" if k > 1 else "one trial"
+        raise InvalidInputError(
+            f"{what} of {model.cell}-depth{model.depth} would need about {in_words(need(k))} of memory a worker, "
+            f"{in_words(free)} are free: use a smaller --fuse, fewer --jobs or a smaller --budget-scale"
+        )
+    return k
 
 
 def meta_model(study: StudyConfig):
     """A model of the study without memory; raises InvalidInputError where the cell cannot be built."""
     from rhn.models import PolyphonicModel
 
-    return PolyphonicModel(
-        study.arch, hidden_size=hidden_size(study), depth=study.depth, device="meta", **study.options
-    )
-
-
-def _require(need: float, free: float, what: str, model) -> None:
-    if need > free:
-        raise InvalidInputError(
-            f"{what} of {model.cell}-depth{model.depth} would need about {in_words(need)} of memory a worker, "
-            f"{in_words(free)} are free: use a smaller --fuse, fewer --jobs or a smaller --budget-scale"
-        )
+    size = {"hidden_size": hidden_size(study), "depth": study.depth}
+    return PolyphonicModel(study.arch, **size, device="meta", **study.options)

@@ -1,9 +1,10 @@
 """The swarm plot (figure 4 of Zilly et al. 2017) and the map that shows why, from rows alone: no torch, no optuna.
 
-Every `plot_*` draws into axes or a figure of its own and returns them; `save_*` write a file. Colours are Okabe and Ito's.
+Every `plot_*` draws into axes or a figure of its own and returns them.
 """
 
 import warnings
+from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -52,14 +53,7 @@ def plot_swarm(
         _draw_swarm(ax, groups, loss, log, constant, SMALL_SIZES)
         return ax
     width = max(4.0, COLUMN_INCHES * len(groups) + 1)
-    for factor, sizes in (
-        (1, SIZES),
-        (1.3, SIZES),
-        (1.7, SIZES),
-        (1.7, SMALL_SIZES),
-        (3, SMALL_SIZES),
-        (5, SMALL_SIZES),
-    ):
+    for factor, sizes in [*((k, SIZES) for k in (1, 1.3, 1.7)), *((k, SMALL_SIZES) for k in (1.7, 3, 5))]:
         with matplotlib.rc_context(STYLE), suppress(InvalidInputError):
             ax = Figure(figsize=(width * factor, 5.5), layout="constrained").subplots()
             _draw_swarm(ax, groups, loss, log, constant, sizes)
@@ -104,25 +98,13 @@ def save_swarm(
     save_figure(path, lambda: plot_swarm(rows, loss=loss, log=log, **options).figure)
 
 
-def save_map(rows: Sequence[Row], path: Path, *, loss: Objective = "train") -> None:
-    """Writes the map."""
-    save_figure(path, lambda: plot_map(rows, loss=loss))
-
-
 def _groups(rows: Sequence[Row]) -> dict[tuple[str, int], list[Row]]:
     if not rows:
         raise InvalidInputError("there is no complete trial to draw")
     return by_network(rows)
 
 
-def _draw_swarm(
-    ax: Axes,
-    groups: dict[tuple[str, int], list[Row]],
-    loss: Objective,
-    log: bool,
-    constant: float | None,
-    sizes: np.ndarray,
-) -> None:
+def _draw_swarm(ax: Axes, groups, loss: Objective, log: bool, constant: float | None, sizes: np.ndarray) -> None:
     columns = [[row.loss(loss) for row in trials] for trials in groups.values()]
     colors = _colors(groups)
     palette = [colors[arch] for arch, _ in groups]
@@ -140,19 +122,17 @@ def _draw_swarm(
 
 def _largest_points(ax: Axes, columns: list[list[float]], palette: list[str], sizes: np.ndarray) -> tuple[float, list]:
     """All points at the largest of the descending `sizes` at which each finds a place: that size, and a collection a column."""
-    fits, fails, placed = len(sizes), -1, None
-    while fits - fails > 1:
-        middle = (fits + fails) // 2
-        points, all_placed = _place(ax, columns, palette, sizes[middle])
-        if all_placed:
-            fits, points, placed = middle, placed, points
-        else:
-            fails = middle
-        for collection in points or ():
+
+    def all_placed(k: int) -> bool:
+        points, found = _place(ax, columns, palette, sizes[k])
+        for collection in points:
             collection.remove()
-    if placed is None:
+        return found
+
+    largest = bisect_left(range(len(sizes)), True, key=all_placed)
+    if largest == len(sizes):
         raise InvalidInputError("the axes are too narrow to draw every point: use a wider figure")
-    return float(sizes[fits]), placed
+    return float(sizes[largest]), _place(ax, columns, palette, sizes[largest])[0]
 
 
 def _prepare_axes(ax: Axes, columns: list[list[float]], loss: Objective, log: bool) -> None:
@@ -175,13 +155,13 @@ def _place(ax: Axes, columns: list[list[float]], palette: list[str], size: float
     """Draws all points at this size and keeps them where they were put: a collection a column, and whether all found a place."""
     import seaborn
 
-    before, limits, label = set(ax.collections), (ax.get_xlim(), ax.get_ylim()), ax.get_ylabel()
+    before, kept = set(ax.collections), {"xlim": ax.get_xlim(), "ylim": ax.get_ylim(), "ylabel": ax.get_ylabel()}
     x, y = np.repeat(np.arange(len(columns)), list(map(len, columns))), np.concatenate(columns)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        points = {"palette": palette, "size": size, "linewidth": 0, "legend": False}
-        seaborn.swarmplot(x=x, y=y, hue=x, ax=ax, native_scale=True, warn_thresh=0, **points)
-        ax.set(xlim=limits[0], ylim=limits[1], xlabel="recurrence depth", ylabel=label)
+        style = {"palette": palette, "size": size, "linewidth": 0, "legend": False}
+        seaborn.swarmplot(x=x, y=y, hue=x, ax=ax, native_scale=True, warn_thresh=0, **style)
+        ax.set(xlabel="recurrence depth", **kept)
         ax.figure.draw_without_rendering()  # seaborn moves the points apart, and complains, when they are drawn
     points = [collection for collection in ax.collections if collection not in before]
     for collection in points:
@@ -200,34 +180,25 @@ def _mark(ax: Axes, groups, collections: list, columns: list[list[float]], size:
 
 
 def _label(ax: Axes, groups, colors: dict[str, str]) -> None:
-    archs = list(colors)
-    ax.set_xticks(range(len(groups)), [f"{depth}" for _, depth in groups])
-    keys = [arch for arch, _ in groups]
-    for arch in archs[1:]:
-        ax.axvline(keys.index(arch) - 0.5, color="0.8", linewidth=0.8)
-    handles = [Line2D([], [], marker="o", linestyle="", color=colors[arch], label=arch) for arch in archs]
+    archs, depths = zip(*groups, strict=True)
+    ax.set_xticks(range(len(groups)), map(str, depths))
+    for arch in list(colors)[1:]:
+        ax.axvline(archs.index(arch) - 0.5, color="0.8", linewidth=0.8)
+    handles = [Line2D([], [], marker="o", linestyle="", color=color, label=arch) for arch, color in colors.items()]
     handles.append(Line2D([], [], color="black", linewidth=1.2, marker="<", markersize=5, label="median"))
     if any(row.diverged for trials in groups.values() for row in trials):
         handles.append(Line2D([], [], marker="x", linestyle="", color="black", label="diverged"))
     handles += [line for line in ax.lines if line.get_gid() == "constant"]
-    ax.legend(
-        handles=handles,
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1.0),
-        ncols=max(1, int(ax.figure.get_figwidth() / 1.8)),
-    )
+    columns = max(1, int(ax.figure.get_figwidth() / 1.8))
+    ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns)
 
 
 def _map_panel(ax: Axes, trials: list[Row], loss: Objective, norm: Normalize):
     ax.set(xscale="log", yscale="log")
-    x, y = [row.learning_rate for row in trials], [row.init_std for row in trials]
-    ended = [row for row in trials if row.diverged]
-    points = ax.scatter(
-        x, y, c=[row.loss(loss) for row in trials], norm=norm, cmap="viridis_r", s=18, edgecolor="0.3", linewidth=0.3
-    )
-    where = [r.learning_rate for r in ended], [r.init_std for r in ended]
-    ax.plot(*where, "x", color="black", markersize=5, markeredgewidth=0.8)
-    return points
+    where = np.array([(row.learning_rate, row.init_std) for row in trials]).reshape(-1, 2).T
+    losses, ended = [row.loss(loss) for row in trials], np.array([row.diverged for row in trials], dtype=bool)
+    ax.plot(*where[:, ended], "x", color="black", markersize=5, markeredgewidth=0.8)
+    return ax.scatter(*where, c=losses, norm=norm, cmap="viridis_r", s=18, edgecolor="0.3", linewidth=0.3)
 
 
 def _colors(groups) -> dict[str, str]:

@@ -1,9 +1,9 @@
 """The locks of a study in PostgreSQL, the storage for many machines.
 
-A trial is held by a session-level advisory lock, which the server drops when the connection of its holder ends: on
-a kill at once, on a machine that vanished when the keepalives fail. A cut connection drops the locks of a living
-worker too, so a worker asks the server (`PostgresLocks.lost`) before it saves or tells anything. The locks need a
-direct connection: behind PgBouncer's transaction pooling every lock is found lost at once.
+A trial is held by a session-level advisory lock, which the server drops when the connection of its holder ends: on a kill at once, on
+a machine that vanished when the keepalives fail. A cut connection drops the locks of a living worker too, so a worker asks the server
+(`PostgresLocks.lost`) before it saves or tells anything. The locks need a direct connection: behind PgBouncer's transaction pooling
+every lock is found lost at once.
 """
 
 import logging

@@ -7,8 +7,8 @@ inputs and outputs and the interpreter.) What is left is counted as if no trial 
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from optim_study.plan import Planned
@@ -50,7 +50,13 @@ class Progress:
                 epochs.update(event.epochs)
             case EpochDone():
                 epochs.update(dict.fromkeys(event.live, event.epoch))
-                self._measure(worker, len(event.live) * self._work[event.study])
+                now = self.clock()
+                if worker not in self._speeds:  # the first epoch also loads, allocates and compiles
+                    self._speeds[worker] = _Speed(now, now)
+                    return
+                speed = self._speeds[worker]
+                speed.work += len(event.live) * next(p.work for p in self.planned if p.config.name == event.study)
+                speed.until, speed.epochs = now, speed.epochs + 1
             case Finished():
                 epochs.pop(event.number, None)
 
@@ -62,10 +68,9 @@ class Progress:
 
     def left(self, planned: Planned) -> float:
         """Work left in a study if no trial stops early."""
-        name, config = planned.config.name, planned.config
-        counts, running = self.counts[name], self._epochs.get(name, {})
+        counts, running = self.counts[planned.config.name], self._epochs.get(planned.config.name, {})
         trials = counts.trials - counts.complete
-        return max(0, trials * config.epochs - sum(running.values())) * self._work[name]
+        return max(0, trials * planned.config.epochs - sum(running.values())) * planned.work
 
     def seconds_left(self, planned: Planned | None = None) -> float | None:
         """Upper bound for a study, or for the whole run; None while unknown."""
@@ -80,18 +85,6 @@ class Progress:
     @property
     def trials(self) -> int:
         return sum(counts.trials for counts in self.counts.values())
-
-    @property
-    def _work(self) -> Mapping[str, float]:
-        return {planned.config.name: planned.work for planned in self.planned}
-
-    def _measure(self, worker: int, work: float) -> None:
-        now = self.clock()
-        if worker not in self._speeds:  # the first epoch also loads, allocates and compiles
-            self._speeds[worker] = _Speed(now, now)
-            return
-        speed = self._speeds[worker]
-        speed.until, speed.work, speed.epochs = now, speed.work + work, speed.epochs + 1
 
 
 class Display:
@@ -128,9 +121,7 @@ class Display:
 
     def _print_lines(self, now: float) -> None:
         if now - self._printed >= LINE_SECONDS and not self._lines_due:
-            self._lines_due = {
-                p.config.name for p in self._progress.planned if self._progress.counts[p.config.name].running
-            }
+            self._lines_due = {study for study, counts in self._progress.counts.items() if counts.running}
         for planned in self._progress.planned:
             if planned.config.name in self._lines_due:
                 self._console.print(study_line(self._progress, planned), highlight=False, soft_wrap=True)
@@ -150,11 +141,7 @@ def displayed(progress: Progress, poll: Callable[[], dict[str, Counts]], *, quie
     console = Console(stderr=True, quiet=quiet)
     live = sys.stderr.isatty() and not quiet
     display = Display(progress, poll, live=live, console=console)
-    if not live:
-        yield display
-        display.finish()
-        return
-    with Live(display, console=console, refresh_per_second=2, transient=True):
+    with Live(display, console=console, refresh_per_second=2, transient=True) if live else nullcontext():
         yield display
         display.finish()
 
@@ -174,9 +161,8 @@ def study_line(progress: Progress, planned: Planned) -> str:
     line = f"{planned.config.name}: {c.complete} of {c.trials} done, {c.running} running, {c.diverged} diverged{best}"
     if progress.rate is None or c.complete == c.trials:
         return line
-    return (
-        f"{line}; at most {duration(progress.seconds_left(planned))} left, {duration(progress.seconds_left())} in all"
-    )
+    left, in_all = duration(progress.seconds_left(planned)), duration(progress.seconds_left())
+    return f"{line}; at most {left} left, {in_all} in all"
 
 
 def live_table(progress: Progress):

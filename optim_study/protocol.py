@@ -19,6 +19,7 @@ import numpy as np
 
 from rhn.engine.curves import Objective
 from rhn.errors import DataError, InvalidInputError
+from rhn.fields import require
 from rhn.options import Arg
 from rhn.presets import PARAMETERS_PER_LAYER
 
@@ -71,11 +72,10 @@ class SharedSettings:
     """Seed of settings, initial weights and the order of batches."""
 
     def __post_init__(self):
-        _require_at_least(self, {"seed": 0, "trials": 1, "epochs": 1, "patience": 1})
-        if not 0 < self.budget_scale < math.inf:
-            raise InvalidInputError(f"budget_scale is {self.budget_scale}, expected a number above 0")
-        if self.objective not in ("train", "valid"):
-            raise InvalidInputError(f"objective is {self.objective!r}, expected 'train' or 'valid'")
+        for name, least in {"seed": 0, "trials": 1, "epochs": 1, "patience": 1}.items():
+            require(self, name, getattr(self, name) >= least, f"{least} or more")
+        require(self, "budget_scale", 0 < self.budget_scale < math.inf, "a number above 0")
+        require(self, "objective", self.objective in ("train", "valid"), "'train' or 'valid'")
         for name in ("learning_rate", "init_std"):
             low, high = getattr(self, name)
             if not 0 < low <= high < math.inf:
@@ -111,9 +111,9 @@ class StudyConfig(SharedSettings):
             raise InvalidInputError(
                 f"the architecture is {self.arch!r}, expected a name of letters, digits and . : _ + -"
             )
-        _require_at_least(self, {"depth": 1, "batch_size": 1})
-        if not 0 <= self.momentum < 1:
-            raise InvalidInputError(f"momentum is {self.momentum}, expected 0 or more and less than 1")
+        for name in ("depth", "batch_size"):
+            require(self, name, getattr(self, name) >= 1, "1 or more")
+        require(self, "momentum", 0 <= self.momentum < 1, "0 or more and less than 1")
         object.__setattr__(self, "momentum", float(self.momentum))
 
     @property
@@ -184,12 +184,6 @@ def require_same_protocol(config: StudyConfig, stored: Mapping[str, Any]) -> Non
             f"study {config.name} cannot go on with another protocol: {'; '.join(differences)}; "
             "give the same values, or another output folder or storage"
         )
-
-
-def _require_at_least(config: SharedSettings, least: Mapping[str, int]) -> None:
-    for name, value in least.items():
-        if getattr(config, name) < value:
-            raise InvalidInputError(f"{name} is {getattr(config, name)}, expected {value} or more")
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:

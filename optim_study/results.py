@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args, get_type_hints
 
@@ -53,6 +54,7 @@ COLUMNS = tuple(field.name for field in fields(Row))
 _TYPES = {name: (get_args(hint) or (hint,))[0] for name, hint in get_type_hints(Row).items()}
 _LATER = {field.name for field in fields(Row) if field.default is None}
 """Columns that older tables lack."""
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +90,10 @@ def stored_rows(studies: Iterable[StudyConfig], storage: "Storage") -> list[Row]
 
 def by_network(rows: Iterable[Row]) -> dict[tuple[str, int], list[Row]]:
     """Rows grouped by (architecture, depth), architectures in the order they appear in, depths ascending, trials ascending."""
-    groups: dict[tuple[str, int], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.arch, row.depth), []).append(row)
-    archs = list(dict.fromkeys(arch for arch, _ in groups))
-    keys = sorted(groups, key=lambda key: (archs.index(key[0]), key[1]))
-    return {key: sorted(groups[key], key=lambda row: row.trial) for key in keys}
+    rows = list(rows)
+    archs = list(dict.fromkeys(row.arch for row in rows))
+    rows.sort(key=lambda row: (archs.index(row.arch), row.depth, row.trial))
+    return {network: list(trials) for network, trials in groupby(rows, key=lambda row: (row.arch, row.depth))}
 
 
 def csv_text(rows: Iterable[Row]) -> str:
@@ -161,16 +161,9 @@ def _row(values: Mapping[str, str | None], place: str) -> Row:
         if not text and name in _LATER:
             continue
         try:
-            parsed[name] = _boolean(text) if kind is bool else kind(text)
-        except ValueError:
+            parsed[name] = _BOOLEANS[text.lower()] if kind is bool else kind(text)
+        except (ValueError, KeyError):
             raise DataError(f"{place}: {name} is {text!r}, expected a {kind.__name__}") from None
         if kind is float and not math.isfinite(parsed[name]):
             raise DataError(f"{place}: {name} is {text}, expected a finite number")
     return Row(**parsed)
-
-
-def _boolean(text: str) -> bool:
-    try:
-        return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-    except KeyError:
-        raise ValueError(text) from None

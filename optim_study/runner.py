@@ -48,13 +48,23 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
         OutputError: the folder, the disk or the storage cannot be written.
         Interrupted: Ctrl-C; everything is saved.
     """
+    from optim_study.plots import save_swarm
+
     studies = config.studies(load_corpus(config.data).checksum)
     out = config.folder
     storage = open_storage(config.storage, out)
     for study in studies:
         open_study(study, out, storage).close()
     work_on(studies, config, storage, quiet=quiet)
-    return keep_results(studies, config, storage)
+    rows = stored_rows(
+        studies if config.storage else stored_configs(storage), storage
+    )  # others may use a database as well
+    csv, figure = out / "trials.csv", out / "swarm.png"
+    write_csv(rows, csv)
+    save_swarm(rows, figure, loss=config.objective)
+    names = [study.name for study in studies]
+    own = [row for row in rows if f"{row.arch}-depth{row.depth}" in names]
+    return Results(rows=own, csv=csv, figure=figure, best={name: best_checkpoint(out, name) for name in names})
 
 
 def dry_run(config: RunConfig) -> list[Planned]:
@@ -112,37 +122,15 @@ def work_on(studies: list[StudyConfig], config: WorkSettings, storage: Storage, 
                 work_through(job, lambda event: display.event(0, event))
             else:
                 work_in_processes(job, display.event, display.tick)
+        if progress.complete < progress.trials:  # somebody stopped every worker
+            raise KeyboardInterrupt
     except KeyboardInterrupt:
-        raise Interrupted(_how_to_go_on(progress, config.folder)) from None
-    if progress.complete < progress.trials:
-        raise Interrupted(_how_to_go_on(progress, config.folder))
-
-
-def keep_results(studies: list[StudyConfig], config: RunConfig, storage: Storage) -> Results:
-    """Writes trials.csv and swarm.png into the folder: of all studies in its journal, or of these where the storage is a database that
-    others may use as well."""
-    from optim_study.plots import save_swarm
-
-    out = config.folder
-    kept = studies if config.storage else stored_configs(storage)
-    rows = stored_rows(kept, storage)
-    csv, figure = out / "trials.csv", out / "swarm.png"
-    write_csv(rows, csv)
-    save_swarm(rows, figure, loss=config.objective)
-    names = {study.name for study in studies}
-    return Results(
-        rows=[row for row in rows if f"{row.arch}-depth{row.depth}" in names],
-        csv=csv,
-        figure=figure,
-        best={study.name: best_checkpoint(out, study.name) for study in studies},
-    )
+        raise Interrupted(
+            f"stopped with {progress.complete} of {progress.trials} trials complete and the running ones saved in {config.folder}: "
+            "the same command goes on"
+        ) from None
 
 
 def best_checkpoint(out: Path, study: str) -> Path:
     """Where a study keeps its best model."""
     return out / study / "best.safetensors"
-
-
-def _how_to_go_on(progress: Progress, out: Path) -> str:
-    done = f"{progress.complete} of {progress.trials} trials complete"
-    return f"stopped with {done} and the running ones saved in {out}: the same command goes on"

@@ -32,10 +32,8 @@ class SharedStudy:
     """One study as one worker sees it; made by `open_study`."""
 
     def __init__(self, config: StudyConfig, storage: Storage, locks: Locks, folder: StudyFolder):
-        self.config = config
-        self.folder = folder
-        self._storage = storage
-        self._locks = locks
+        self.config, self.folder = config, folder
+        self._storage, self._locks = storage, locks
 
     def claim(self, limit: int) -> list[Claim]:
         """Takes up to `limit` trials that nobody works on: those of dead workers first, then new ones.
@@ -54,8 +52,7 @@ class SharedStudy:
         return claims
 
     def lost(self, claims: Iterable[Claim]) -> set[int]:
-        """The claimed trials that are no longer ours: the lock was lost and is another worker's now, or the trial
-        is finished.
+        """The claimed trials that are no longer ours: the lock was lost and is another worker's now, or the trial is finished.
 
         Raises LocksLostError where the connection was cut once more meanwhile, OutputError where the server stays away.
         """
@@ -68,8 +65,7 @@ class SharedStudy:
         }
 
     def report(self, claim: Claim, curve: np.ndarray) -> None:
-        """Gives the storage the losses of the curve that it lacks: about 50 a trial, the epoch as the step, only finite
-        ones."""
+        """Gives the storage the losses of the curve that it lacks: about 50 a trial, the epoch as the step, only finite ones."""
         losses = curve[:, 0 if self.config.objective == "train" else 1].tolist()
         due = [epoch for epoch in report_epochs(self.config.epochs) if epoch < len(losses)]
         new = {e: losses[e] for e in due if e not in claim.reported and math.isfinite(losses[e])}
@@ -77,8 +73,8 @@ class SharedStudy:
         claim.reported.update(new)
 
     def finish(self, claim: Claim, record: Record, write_best: Callable[[Path, Mapping[str, object]], None]) -> None:
-        """Keeps what the trial came to, its model if it is the best so far, and completes it. After a kill in here
-        the next worker does the rest."""
+        """Keeps what the trial came to and its model if it is the best so far, and completes it. After a kill in here the next worker
+        does the rest."""
         with self._locks.mutex():
             self.folder.offer_best(claim.number, record.outcome.value(self.config.objective), write_best)
         self.folder.save_record(claim.number, record)

@@ -53,12 +53,15 @@ def training_shares(rows: Iterable[Row], loss: Objective = "train", below: float
 
     Raises InvalidInputError where the threshold is no positive number.
     """
+    from scipy.stats import fisher_exact
+
     if not 0 < below < float("inf"):
         raise InvalidInputError(f"the threshold is {below}, expected a loss above 0, in nats a frame")
     found = [_share(trials, loss, below) for trials in by_network(rows).values()]
     reference = {share.depth: share for share in found if share.arch == COMPARED_WITH}
     compared = [k for k, s in enumerate(found) if s.depth in reference and s.arch != COMPARED_WITH]
-    raw = [_fisher(found[k], reference[found[k].depth]) for k in compared]
+    pairs = [(found[k], reference[found[k].depth]) for k in compared]
+    raw = [float(fisher_exact([[s.below, s.trials - s.below] for s in pair]).pvalue) for pair in pairs]
     for k, p, corrected in zip(compared, raw, holm(raw), strict=True):
         found[k] = replace(found[k], p=p, p_holm=corrected)
     return found
@@ -86,10 +89,8 @@ def summary(found: Sequence[Share], below: float = BELOW) -> str:
     if not found:
         return ""
     lines = [f"Trials below {below:g} nats a frame, in brackets exact 95 % intervals of their share:"]
-    lines += [
-        f"{arch}: {', '.join(_words(s) for s in found if s.arch == arch)}"
-        for arch in dict.fromkeys(s.arch for s in found)
-    ]
+    for arch in dict.fromkeys(s.arch for s in found):
+        lines.append(f"{arch}: {', '.join(_words(s) for s in found if s.arch == arch)}")
     if tests := sum(s.p is not None for s in found):
         lines.append(
             f"p: Fisher's exact test against {COMPARED_WITH}; the table corrects it by Holm for all tests, here {tests}"
@@ -127,12 +128,6 @@ def _share(trials: list[Row], loss: Objective, below: float) -> Share:
         below=count,
         interval=(float(interval.low), float(interval.high)),
     )
-
-
-def _fisher(one: Share, other: Share) -> float:
-    from scipy.stats import fisher_exact
-
-    return float(fisher_exact([[s.below, s.trials - s.below] for s in (one, other)]).pvalue)
 
 
 def _words(share: Share) -> str:

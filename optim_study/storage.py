@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from optim_study.locks import FileLocks, JournalLock, Locks, make_folder
@@ -97,13 +97,29 @@ class Storage:
         key = self._key(study)
         wanted = tuple(TrialState[state] for state in states) or None
         found = [] if key is None else self._backend.get_all_trials(key, deepcopy=False, states=wanted)
-        return [_stored(trial) for trial in found]
+        return [
+            StoredTrial(
+                number=trial.number,
+                id=trial._trial_id,
+                state=trial.state.name,
+                parameters=trial.params,
+                results=trial.user_attrs,
+                value=trial.value,
+                reported=trial.intermediate_values,
+            )
+            for trial in found
+        ]
 
     @clear_errors()
     def add_trial(self, config: StudyConfig, number: int) -> None:
         """One more WAITING trial, which gets this number."""
+        ranges = {
+            "learning_rate": FloatDistribution(*config.learning_rate, log=True),
+            "init_std": FloatDistribution(*config.init_std, log=True),
+            "transform_bias": CategoricalDistribution(config.transform_bias),
+        }
         settings = asdict(config.settings(number))
-        trial = create_trial(state=TrialState.WAITING, params=settings, distributions=_distributions(config))
+        trial = create_trial(state=TrialState.WAITING, params=settings, distributions=ranges)
         self._backend.create_new_trial(self._key(config.name), template_trial=trial)
 
     @clear_errors()
@@ -147,10 +163,7 @@ def open_storage(url: str | None, out: Path) -> Storage:
         DataError: the journal is damaged.
     """
     if url is None:
-        locks = out / "locks"
-        return Storage(
-            open_journal(out / "journal.log", locks / "journal.lock"), lambda study: FileLocks(locks / study)
-        )
+        return Storage(open_journal(out / "journal.log"), lambda study: FileLocks(out / "locks" / study))
     if not url.startswith(_POSTGRES):
         raise InvalidInputError(
             f"a storage of the kind {url.partition(':')[0]!r} is not supported: leave it out for the journal file "
@@ -177,16 +190,15 @@ def open_existing(url: str | None, out: Path) -> Storage:
     return open_storage(url, out)
 
 
-def open_journal(path: Path, lock_path: Path) -> JournalStorage:
-    """The journal at `path`, made where it is missing. Other workers open it with the same `lock_path`.
+def open_journal(path: Path) -> JournalStorage:
+    """The journal at `path`, made where it is missing.
 
     Raises OutputError where it cannot be made, DataError where a line that is not the last is damaged.
     """
-    make_folder(path.parent)
-    make_folder(lock_path.parent)
+    make_folder(path.parent / "locks")
     try:
         with writing(path):
-            return JournalStorage(_Journal(path, lock_path))
+            return JournalStorage(_Journal(path))
     except ValueError as error:
         raise DataError(
             f"{path} is damaged ({error}): restore it from a copy, or move it away to start the study anew"
@@ -196,8 +208,8 @@ def open_journal(path: Path, lock_path: Path) -> JournalStorage:
 class _Journal(JournalFileBackend):
     """Optuna's journal file under a lock of ours, which cuts off a torn last line."""
 
-    def __init__(self, path: Path, lock_path: Path):
-        self._path, self._lock = path, JournalLock(path, lock_path)
+    def __init__(self, path: Path):
+        self._path, self._lock = path, JournalLock(path)
         super().__init__(str(path), lock_obj=self._lock)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
@@ -210,27 +222,6 @@ class _Journal(JournalFileBackend):
                 f"cannot write {self._path}: {error.strerror or error}; mend that and run the same command again, "
                 "everything saved so far is kept"
             ) from error
-
-
-def _distributions(config: StudyConfig) -> dict[str, BaseDistribution]:
-    """What settings are drawn from, in Optuna's words."""
-    return {
-        "learning_rate": FloatDistribution(*config.learning_rate, log=True),
-        "init_std": FloatDistribution(*config.init_std, log=True),
-        "transform_bias": CategoricalDistribution(config.transform_bias),
-    }
-
-
-def _stored(trial: FrozenTrial) -> StoredTrial:
-    return StoredTrial(
-        number=trial.number,
-        id=trial._trial_id,
-        state=trial.state.name,
-        parameters=trial.params,
-        results=trial.user_attrs,
-        value=trial.value,
-        reported=trial.intermediate_values,
-    )
 
 
 @contextmanager

@@ -49,9 +49,8 @@ class StudyFolder:
     """
 
     def __init__(self, folder: Path, fingerprint: str):
-        self.folder = folder
+        self.folder, self._fingerprint = folder, fingerprint
         self._trials = make_folder(folder / "trials")
-        self._fingerprint = fingerprint
 
     def load_state(self, number: int) -> TrialState | None:
         """The rolling state of a trial; None where there is none that can be used (a damaged one is logged)."""
@@ -101,9 +100,9 @@ class StudyFolder:
         write_json(self._record_path(number), {_FINGERPRINT: self._fingerprint, **content})
 
     def offer_best(self, number: int, value: float, write: Callable[[Path, Mapping[str, object]], None]) -> None:
-        """Keeps a finished trial's model as `best.safetensors` if its (value, number) is the least so far, so that
-        the order of finishing does not matter. `write(path, mark)` writes the model as a whole or not at all, with the
-        mark as the entry `kept` of its metadata."""
+        """Keeps a finished trial's model as `best.safetensors` if its (value, number) is the least so far, so that the order of
+        finishing does not matter. `write(path, mark)` writes it as a whole or not at all, the mark as the entry `kept` of its metadata.
+        """
         best = self.best()
         if best is None or (value, number) < best:
             remove_leftovers(self.folder, "best")

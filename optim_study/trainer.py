@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from optim_study.protocol import Settings, StudyConfig
-from rhn.engine.curves import Objective, best_epoch
+from rhn.engine.curves import Objective, kept
 from rhn.engine.state import TrialState
 from rhn.errors import DataError
 
@@ -57,9 +57,8 @@ class Outcome:
 class Swarm(Protocol):
     """K trials of one study trained as one program, all at the same epoch; `rhn.chorales.loop.Training` is one.
 
-    The curve of a trial must not depend on which others are in the swarm, nor on where its training was cut and
-    resumed. A swarm starts at epoch 0 with the losses before training already in its curves, so that every trial
-    has a finite loss.
+    The curve of a trial must not depend on which others are in the swarm, nor on where its training was cut and resumed. A swarm starts
+    at epoch 0 with the losses before training already in its curves, so that every trial has a finite loss.
     """
 
     @property
@@ -83,15 +82,14 @@ class Trainer(Protocol):
     """Makes swarms and says what their trials came to; can be sent to a spawned process."""
 
     def start(self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, TrialState]) -> Swarm:
-        """A swarm of the trials in `settings` (number -> hyperparameters). `saved` is empty (they start at epoch
-        0), or holds a state for each of them, all at one epoch."""
+        """A swarm of the trials in `settings`, by number. `saved` is empty (they start at epoch 0), or holds a state for each of them,
+        all at one epoch."""
 
     def outcome(self, config: StudyConfig, swarm: Swarm, number: int) -> Outcome:
         """What a trial that has ended came to."""
 
     def write_best(self, path: Path, swarm: Swarm, number: int, **about) -> None:
-        """Write the best weights of a trial that has ended as a checkpoint whose metadata is `about` (JSON values), as a
-        whole or not at all."""
+        """Write the best weights of a trial that has ended, as a whole or not at all; the checkpoint's metadata is `about` (JSON)."""
 
 
 def outcome_of(
@@ -100,15 +98,14 @@ def outcome_of(
     """What a trial with this curve came to; `test_nll` is that of the weights of its best epoch."""
     finite = curve[np.isfinite(curve).all(axis=1)]
     least_train, least_valid = finite.min(axis=0).tolist()
-    kept = best_epoch(curve, objective)
-    train, valid = curve[kept].tolist()
+    weights = kept(curve, objective)
     return Outcome(
         hidden_size=hidden_size,
         best_train_nll=least_train,
         best_valid_nll=least_valid,
-        best_epoch=kept,
-        train_nll=train,
-        valid_nll=valid,
+        best_epoch=weights.epoch,
+        train_nll=weights.train_nll,
+        valid_nll=weights.valid_nll,
         test_nll=test_nll if math.isfinite(test_nll) else sys.float_info.max,  # longer pieces may overflow alone
         constant_nll=constant_nll,
         epochs=len(curve) - 1,

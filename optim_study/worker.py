@@ -1,8 +1,8 @@
 """A worker: claims trials, trains them as one program, saves, reports, until the study has none left.
 
-Any number of workers may work on a study at once and any of them may be killed at any moment: the next to claim a
-trial goes on from its saved state, and its curve comes out the same. The order is always state first, then reports; at
-the end best model, record, reports, completion: whatever a kill leaves undone can be done again from the files.
+Any number of workers may work on a study at once and any of them may be killed at any moment: the next to claim a trial goes on from
+its saved state, and its curve comes out the same. The order is always state first, then reports; at the end best model, record,
+reports, completion: whatever a kill leaves undone can be done again from the files.
 """
 
 import logging
@@ -70,8 +70,7 @@ class WorkOptions:
     fuse: int = 1
     """How many trials to claim and train as one program."""
     wait: bool = True
-    """Stay until the whole study is finished, ready to take over from workers that die; else leave when nothing is
-    to claim."""
+    """Stay until the whole study is finished, ready to take over from workers that die; else leave when nothing is to claim."""
     save_seconds: float = 60.0
     """Save all live trials when so many seconds have passed since the last time."""
     save_epochs: int | None = None
@@ -102,9 +101,7 @@ def work(
                 else:
                     return
             except LocksLostError:
-                _logger.warning(
-                    "study %s: trials were given up with a cut connection; claiming again", study.config.name
-                )
+                _logger.warning("study %s: a connection was cut, its trials are claimed again", study.config.name)
             finally:
                 study.release()
 
@@ -164,7 +161,9 @@ class _Batch:
             swarm.run_epoch()
             self._emit(EpochDone, epoch=swarm.epoch, live=tuple(swarm.live()))
             stop = self.interrupt.pending
-            self._settle(swarm, numbers, save=stop or self._save_is_due(swarm.epoch))
+            by_epochs = self.options.save_epochs and swarm.epoch % self.options.save_epochs == 0
+            by_time = time.monotonic() - self.last_save >= self.options.save_seconds
+            self._settle(swarm, numbers, save=stop or by_epochs or by_time)
             if stop and self.claims:
                 raise Interrupted(
                     f"study {self.study.config.name} was stopped with its {len(self.claims)} running trials saved in "
@@ -206,12 +205,6 @@ class _Batch:
         self.study.finish(claim, record, write_best)
         del self.claims[number], self.states[number]
         self._emit(Finished, number=number, outcome=record.outcome)
-
-    def _save_is_due(self, epoch: int) -> bool:
-        every = self.options.save_epochs
-        return (every is not None and epoch % every == 0) or (
-            time.monotonic() - self.last_save >= self.options.save_seconds
-        )
 
     def _emit(self, event: type[Event], **details) -> None:
         self.on_event(event(study=self.study.config.name, **details))

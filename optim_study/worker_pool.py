@@ -7,6 +7,7 @@ Ctrl-C: the workers ignore the terminal's and get one from this process, so that
 and leave. If this process is killed, its workers notice, and do the same.
 """
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -17,6 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from logging.handlers import QueueHandler
 from multiprocessing import connection, resource_tracker
 from pathlib import Path
 
@@ -87,7 +89,8 @@ class _Worker:
     pipe: connection.Connection
     deaths: int = 0
     """Of its predecessors, since something was saved last."""
-    error: tuple[str, str] | None = None
+    error: Exception | None = None
+    """What it told that it failed with."""
 
 
 @dataclass
@@ -113,7 +116,7 @@ class _Pool:
         for pipe in connection.wait(list(pipes), timeout=seconds):
             worker = pipes[pipe]
             try:
-                self._receive(worker, *pipe.recv())
+                self._receive(worker, pipe.recv())
             except (EOFError, OSError):  # also in the middle of a message
                 self._ended(worker)
 
@@ -136,16 +139,15 @@ class _Pool:
                 worker.process.join()
             raise
 
-    def _receive(self, worker: _Worker, kind: str, content) -> None:
-        match kind:
-            case "event":
-                if isinstance(content, Saved | Finished):
-                    worker.deaths = 0
-                self.on_event(worker.number, content)
-            case "log":
-                logging.getLogger(content.name).handle(content)
-            case "error":
-                worker.error = content
+    def _receive(self, worker: _Worker, told: Event | logging.LogRecord | Exception) -> None:
+        if isinstance(told, logging.LogRecord):
+            logging.getLogger(told.name).handle(told)
+        elif isinstance(told, Exception):
+            worker.error = told
+        else:
+            if isinstance(told, Saved | Finished):
+                worker.deaths = 0
+            self.on_event(worker.number, told)
 
     def _ended(self, worker: _Worker) -> None:
         worker.pipe.close()
@@ -155,8 +157,7 @@ class _Pool:
         if code in (0, 130):
             return
         if worker.error:
-            kind, text = worker.error
-            raise RhnError(text) if kind == "known" else RuntimeError(f"a worker failed:\n{text}")
+            raise worker.error
         if worker.deaths + 1 >= DEATHS:
             raise RhnError(
                 f"a worker died {DEATHS} times in a row ({_cause(code)}) before it could save anything: if memory is short, "
@@ -177,8 +178,12 @@ def _worker_main(job: Job, number: int, pipe: connection.Connection) -> None:
     """What a spawned process runs. Its exit code says how it ended: 0, 130 after an interrupt, 2 after an error that it told."""
     os.setpgid(0, 0)  # the terminal's Ctrl-C goes to our parent alone
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    tell = _Teller(pipe)
-    logging.getLogger().addHandler(_Forwarding(tell))
+    outbox = queue.SimpleQueue()  # a signal's handler may tell something in the middle of a message
+    sender = threading.Thread(target=_send, args=(outbox, pipe), daemon=True)
+    sender.start()
+    forwarding = QueueHandler(outbox)  # the parent prints it above its display
+    forwarding.setLevel(logging.WARNING)
+    logging.getLogger().addHandler(forwarding)
     _leave_with_parent()
     code = 2
     try:
@@ -186,50 +191,24 @@ def _worker_main(job: Job, number: int, pipe: connection.Connection) -> None:
         import torch
 
         torch.set_num_threads(1)
-        work_through(job, lambda event: tell("event", event), number)
+        work_through(job, outbox.put, number)
         code = 0
     except KeyboardInterrupt:
         code = 130
     except RhnError as error:
-        tell("error", ("known", str(error)))
+        outbox.put(RhnError(str(error)))
     except Exception:
-        tell("error", ("unknown", traceback.format_exc()))
-    tell.close()
+        outbox.put(RuntimeError(f"a worker failed:\n{traceback.format_exc()}"))
+    outbox.put(None)
+    sender.join()
     os._exit(code)  # at once: nothing is left to flush, and threads of libraries may hang
 
 
-class _Teller:
-    """Sends to the parent from a thread of its own: a signal's handler may tell something in the middle of a message."""
-
-    def __init__(self, pipe: connection.Connection):
-        self._queue, self._pipe = queue.SimpleQueue(), pipe
-        self._thread = threading.Thread(target=self._send, daemon=True)
-        self._thread.start()
-
-    def __call__(self, kind: str, content) -> None:
-        self._queue.put((kind, content))
-
-    def close(self) -> None:
-        """Sends what is left."""
-        self._queue.put(None)
-        self._thread.join()
-
-    def _send(self) -> None:
-        with suppress(OSError):  # when the parent is gone nobody listens, and the work still has to be saved
-            while message := self._queue.get():
-                self._pipe.send(message)
-
-
-class _Forwarding(logging.Handler):
-    """Sends log records to the parent, which prints them above its display."""
-
-    def __init__(self, tell: _Teller):
-        super().__init__(logging.WARNING)
-        self._tell = tell
-
-    def emit(self, record: logging.LogRecord) -> None:
-        record.msg, record.args, record.exc_info = record.getMessage(), None, None
-        self._tell("log", record)
+def _send(outbox: queue.SimpleQueue, pipe: connection.Connection) -> None:
+    """Sends everything to the parent, until None comes."""
+    with suppress(OSError):  # when the parent is gone nobody listens, and the work still has to be saved
+        while message := outbox.get():
+            pipe.send(message)
 
 
 def _leave_with_parent() -> None:
@@ -258,32 +237,22 @@ def _work_within_memory(
     study: SharedStudy, trainer: Trainer, options: WorkOptions, on_event: Callable[[Event], None]
 ) -> None:
     """`work`, with half as many trials at once whenever the device has too little memory for them."""
+    import torch
+
     while True:
         try:
             work(study, trainer, options, on_event)
             return
         except (MemoryError, RuntimeError) as error:
-            if not _is_memory_error(error) or options.fuse == 1:
+            of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+            if not of_memory or options.fuse == 1:
                 raise
-        fuse = max(1, options.fuse // 2)
         _logger.warning(
-            "study %s: too little memory for %d fused trials, going on with %d", study.config.name, options.fuse, fuse
+            "study %s: too little memory for %d fused trials, going on with %d",
+            study.config.name,
+            options.fuse,
+            options.fuse // 2,
         )
-        options = replace(options, fuse=fuse)
-        _free_cached_memory()
-
-
-def _is_memory_error(error: BaseException) -> bool:
-    import torch
-
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _free_cached_memory() -> None:
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+        options = replace(options, fuse=options.fuse // 2)
+        gc.collect()
+        torch.cuda.empty_cache()  # does nothing where no GPU was used
