@@ -122,23 +122,15 @@ def open_study(config: StudyConfig, out: Path, storage: Storage) -> SharedStudy:
         raise
 
 
-def stored_config(name: str, storage: Storage) -> StudyConfig:
-    """The configuration of a study in the storage, for a worker that joins it.
-
-    Raises InvalidInputError where there is no such study, DataError where it was not made by this version of the toolkit.
-    """
-    attributes = storage.attributes(name)
-    if attributes is None:
-        known = ", ".join(sorted(storage.names())) or "none"
-        raise InvalidInputError(f"there is no study {name!r} in the storage, only: {known}")
-    if _PROTOCOL not in attributes or _TRIALS not in attributes:
-        raise DataError(f"study {name} was not made by optim-study")
-    return config_from_protocol(attributes[_PROTOCOL], trials=attributes[_TRIALS])
-
-
 def stored_configs(storage: Storage) -> list[StudyConfig]:
-    """The configurations of all studies that optim-study made, in the order of their making."""
-    return [stored_config(name, storage) for name in storage.names() if _PROTOCOL in storage.attributes(name)]
+    """The configurations of all studies that optim-study made, in the order of their making: how a worker joins without being told.
+
+    Raises DataError where one was made by another version of the toolkit.
+    """
+    attributes = map(storage.attributes, storage.names())
+    return [
+        config_from_protocol(a[_PROTOCOL], trials=a[_TRIALS]) for a in attributes if _PROTOCOL in a and _TRIALS in a
+    ]
 
 
 def report_epochs(epochs: int) -> list[int]:
@@ -170,7 +162,13 @@ def _fill(config: StudyConfig, storage: Storage) -> None:
     """Checks the trials that are there and adds those that are missing."""
     trials = storage.trials(config.name)
     for trial in trials:
-        if not _is_setting(trial.parameters, config.settings(trial.number)):
+        expected = asdict(config.settings(trial.number))
+        if trial.parameters.keys() != expected.keys() or not all(
+            math.isclose(
+                trial.parameters[name], value, rel_tol=1e-12
+            )  # another machine's exp may differ in the last digit
+            for name, value in expected.items()
+        ):
             raise DataError(
                 f"trial {trial.number} of study {config.name} does not have the settings of its number: "
                 "something else than optim-study added it; give another storage"
@@ -179,11 +177,3 @@ def _fill(config: StudyConfig, storage: Storage) -> None:
         storage.set_attribute(config.name, _TRIALS, config.trials)
     for number in range(len(trials), config.trials):
         storage.add_trial(config, number)
-
-
-def _is_setting(parameters: Mapping[str, float], settings: Settings) -> bool:
-    expected = asdict(settings)
-    return parameters.keys() == expected.keys() and all(
-        math.isclose(parameters[name], value, rel_tol=1e-12)  # another machine's exp may differ in the last digit
-        for name, value in expected.items()
-    )

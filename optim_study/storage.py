@@ -76,10 +76,9 @@ class Storage:
         return [s.study_name for s in sorted(self._backend.get_all_studies(), key=lambda s: s._study_id)]
 
     @clear_errors()
-    def attributes(self, study: str) -> dict[str, Any] | None:
-        """What was stored with a study; None where there is none of this name."""
-        key = self._key(study)
-        return None if key is None else self._backend.get_study_user_attrs(key)
+    def attributes(self, study: str) -> dict[str, Any]:
+        """What was stored with a study that is there."""
+        return self._backend.get_study_user_attrs(self._key(study))
 
     @clear_errors()
     def create(self, study: str) -> None:

@@ -13,6 +13,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -66,8 +67,10 @@ class StudyFolder:
 
     def save_state(self, number: int, state: TrialState) -> None:
         """Keeps the state, unless a newer one is there: it was written by a worker that took the trial over."""
-        path = self._state_path(number)
-        if self._saved_epoch(path) <= state.epoch:
+        path, saved = self._state_path(number), {}
+        with suppress(DamagedError):
+            saved = read_state_metadata(path) or {}
+        if saved.get(_FINGERPRINT) != self._fingerprint or int(saved["epoch"]) <= state.epoch:
             arrays = {**state.arrays, _CURVE: np.asarray(state.curve, dtype=np.float64)}
             write_state(path, arrays, {_FINGERPRINT: self._fingerprint, "epoch": str(state.epoch)})
 
@@ -124,13 +127,6 @@ class StudyFolder:
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             _logger.warning("%s is no longer whole (%s): the next trial to finish replaces it", path, error)
             return None
-
-    def _saved_epoch(self, path: Path) -> int:
-        try:
-            entries = read_state_metadata(path) or {}
-            return int(entries["epoch"]) if entries.get(_FINGERPRINT) == self._fingerprint else -1
-        except (DamagedError, KeyError, ValueError):
-            return -1
 
     def _state_path(self, number: int) -> Path:
         return self._trials / f"{number:04d}.safetensors"

@@ -1,5 +1,6 @@
-"""A real PostgreSQL for the session, an empty database a test, and both storages for tests that ask for `storage`."""
+"""A few real bars, a real PostgreSQL for the session, an empty database a test, and both storages for tests that ask for `storage`."""
 
+import json
 import os
 import signal
 import tempfile
@@ -7,7 +8,23 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from helpers import Job
+from helpers import Job, cut_connections
+
+from rhn.data import chorales
+from rhn.data.corpus import LOWEST_PITCH
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory) -> Path:
+    """The first bars of a few chorales, as Huang's file has them."""
+    corpus, path = chorales(progress=False), tmp_path_factory.mktemp("data") / "tiny.json"
+    pieces = {
+        split: [piece[: 8 + i] for i, piece in enumerate(getattr(corpus, split)[:n])]
+        for split, n in (("train", 5), ("valid", 2), ("test", 2))
+    }
+    pitches = {s: [[(f.nonzero()[0] + LOWEST_PITCH).tolist() for f in p] for p in ps] for s, ps in pieces.items()}
+    path.write_text(json.dumps(pitches))
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -31,11 +48,8 @@ def empty_database(postgres_server):
     """Empties the database, whoever is still connected to it, and returns its address."""
 
     def empty() -> str:
+        cut_connections(postgres_server.get_uri(database="study"))
         with psycopg.connect(postgres_server.get_uri(database="study"), autocommit=True) as connection:
-            connection.execute(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
             connection.execute("DROP SCHEMA public CASCADE")
             connection.execute("CREATE SCHEMA public")
         return postgres_server.get_uri(database="study", driver="psycopg")

@@ -1,6 +1,7 @@
 """Reference curves, worker processes, and the one check that every way of running a study must pass."""
 
 import contextlib
+import itertools
 import json
 import resource
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+import psycopg
 from numpy_swarm import NumpySwarm, NumpyTrainer
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
@@ -34,6 +36,16 @@ def wait_for(happened: Callable[[], bool], seconds: float = 120) -> None:
     while not happened():
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.002)
+
+
+def cut_connections(url: str, application: str = "%") -> None:
+    """Ends all connections to this database, or those of `PostgresLocks` ("optim-study locks") alone."""
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name LIKE %s"
+            " AND datname = current_database() AND pid <> pg_backend_pid()",
+            (application,),
+        )
 
 
 @contextlib.contextmanager
@@ -163,11 +175,12 @@ class Job:
 
     def assert_one_worker_a_trial(self) -> None:
         """No trial was trained by a worker after another had taken it over."""
-        trained_by: dict[str, list[str]] = {}
-        for process, event, _, trials in self.lines():
-            for trial in trials.split(",") if event == "epoch" and trials else ():
-                holders = trained_by.setdefault(trial, [])
-                if not holders or holders[-1] != process:
-                    holders.append(process)
-        for trial, holders in trained_by.items():
+        told = [
+            (trial, process)
+            for process, event, _, trials in self.lines()
+            if event == "epoch"
+            for trial in trials.split(",")
+        ]
+        for trial in {trial for trial, _ in told if trial}:
+            holders = [process for process, _ in itertools.groupby(p for t, p in told if t == trial)]
             assert len(set(holders)) == len(holders), f"trial {trial} was trained by {holders} in turns"

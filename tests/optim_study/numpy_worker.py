@@ -1,7 +1,7 @@
 """A worker process with the NumPy trainer: `numpy_worker.py JOB`, the job as JSON (see `helpers.Job`).
 
 It writes a line an event to the progress file, "PID EVENT EPOCH TRIALS", with single appends, so that the lines of
-several workers stay whole and in order. Exit codes as the commands': 2 with one sentence, 130 after Ctrl-C.
+several workers stay whole and in order. Exit code 2 with one sentence, as the commands'.
 """
 
 import json
@@ -18,7 +18,6 @@ from optim_study.shared_study import open_study
 from optim_study.storage import open_storage
 from optim_study.worker import Claimed, EpochDone, Event, Finished, Saved, WorkOptions, work
 from rhn.errors import RhnError
-from rhn.interrupts import Interrupted
 
 
 def progress_line(event: Event) -> str:
@@ -71,6 +70,3 @@ if __name__ == "__main__":
     except RhnError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    except Interrupted as interrupted:
-        print(interrupted, file=sys.stderr)
-        sys.exit(130)

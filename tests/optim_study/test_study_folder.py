@@ -4,11 +4,10 @@ import logging
 
 import numpy as np
 import pytest
-from helpers import file_size_limit
+from helpers import config, file_size_limit, reference
 from safetensors.numpy import save
 
 from optim_study.study_folder import Record, StudyFolder
-from optim_study.trainer import Outcome
 from rhn.engine.state import TrialState
 from rhn.errors import DataError, OutputError
 from rhn.files import atomic_path
@@ -31,18 +30,7 @@ def assert_same(loaded, expected):
         np.testing.assert_array_equal(loaded.arrays[name], array, strict=True)
 
 
-OUTCOME = Outcome(
-    hidden_size=8,
-    best_train_nll=0.1,
-    best_valid_nll=1 / 3,
-    best_epoch=2,
-    train_nll=0.1,
-    valid_nll=0.4,
-    test_nll=0.2,
-    constant_nll=11.2,
-    epochs=3,
-    diverged=True,
-)
+OUTCOME = reference(config(), 0).outcome
 
 
 def write_model(path, mark):

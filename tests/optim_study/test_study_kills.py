@@ -7,11 +7,12 @@ import signal
 import optuna
 import psycopg
 import pytest
-from helpers import Job, assert_exact, config, run_here, stock_storage, wait_for
+from helpers import Job, assert_exact, config, cut_connections, run_here, stock_storage, wait_for
 from optuna.trial import TrialState
-from test_study_locks import cut_lock_connections
 
 LONG = {"trials": 15, "epochs": 48, "patience": 30}
+CHAOS = {"trials": 60, "epochs": 150, "patience": 100}
+CHAOTIC = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 
 
 class CrashPoint:
@@ -57,7 +58,7 @@ def test_killed_before_each_write_in_turn(tmp_path, monkeypatch):
         assert_exact(tiny, out)
 
 
-@pytest.mark.parametrize("points", [5, pytest.param(50, marks=[pytest.mark.chaos, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize("points", [5, pytest.param(50, marks=CHAOTIC)])
 def test_killed_before_statements_to_the_database_all_along(tmp_path, monkeypatch, empty_database, points):
     tiny = config(trials=2, epochs=4)
     with monkeypatch.context() as patch:
@@ -71,9 +72,13 @@ def test_killed_before_statements_to_the_database_all_along(tmp_path, monkeypatc
         assert_exact(tiny, out, database)
 
 
-def kill_at_random(job: Job, *, workers: int, kills: int, seed: int) -> None:
-    """Kills one worker after another on observed progress, and starts another in its place."""
-    rng = random.Random(seed)
+@pytest.mark.parametrize(
+    ("changes", "workers", "kills"),
+    [(LONG, 2, 4), *(pytest.param(CHAOS | {"seed": k}, 4, 20, marks=CHAOTIC) for k in range(3))],
+)
+def test_workers_killed_on_progress_lose_nothing(start_job, storage, changes, workers, kills):
+    job = start_job(config(**changes), storage)
+    rng = random.Random(job.config.seed)
     for _ in range(workers):
         job.start()
     for _ in range(kills):
@@ -83,22 +88,6 @@ def kill_at_random(job: Job, *, workers: int, kills: int, seed: int) -> None:
         rng.choice(alive).kill()
         job.start()
     job.finish()
-
-
-def test_workers_killed_on_progress_lose_nothing(start_job, storage):
-    job = start_job(config(**LONG), storage)
-    kill_at_random(job, workers=2, kills=4, seed=0)
-    assert_exact(job.config, job.out, storage)
-    job.assert_one_worker_a_trial()
-
-
-@pytest.mark.chaos
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("seed", range(3))
-def test_chaos(start_job, storage, seed):
-    """Four workers, twenty kills."""
-    job = start_job(config(trials=60, epochs=150, patience=100, seed=seed), storage)
-    kill_at_random(job, workers=4, kills=20, seed=seed)
     assert_exact(job.config, job.out, storage)
     job.assert_one_worker_a_trial()
 
@@ -146,29 +135,13 @@ def test_a_slow_worker_keeps_its_trials_and_does_not_crash_at_the_end(start_job,
 def test_a_slow_worker_whose_connection_was_cut_finds_its_trials_done_and_ends_well(start_job, postgres):
     job = start_job(config(), postgres)
     slow = started_and_stopped(job, at_epoch=5)
-    cut_lock_connections(postgres)
+    cut_connections(postgres, "optim-study locks")
     other = job.start()
     assert other.wait(timeout=120) == 0
     assert_exact(job.config, job.out, postgres)
     slow.send_signal(signal.SIGCONT)
     job.finish()
     assert_exact(job.config, job.out, postgres)
-
-
-def test_ctrl_c_saves_says_how_to_go_on_and_ends_with_130(start_job):
-    job = start_job(config())
-    worker = started_and_stopped(job, at_epoch=5)
-    worker.send_signal(signal.SIGINT)
-    worker.send_signal(signal.SIGCONT)
-    _, errors = worker.communicate(timeout=60)
-    assert worker.returncode == 130
-    assert errors.splitlines()[-1].endswith("the same command goes on with them")
-    assert job.lines()[-1][1:] == ["saved", "6", "0,1,2"]
-    job.workers.clear()
-    job.start()
-    job.finish()
-    assert job.lines().count([str(job.workers[0].pid), "epoch", "7", "0,1,2"]) == 1
-    assert_exact(job.config, job.out)
 
 
 def test_a_full_disk_is_one_sentence_and_the_study_goes_on_when_there_is_room(start_job):

@@ -1,9 +1,8 @@
 import subprocess
 import sys
 
-import psycopg
 import pytest
-from helpers import wait_for
+from helpers import cut_connections, wait_for
 
 from optim_study.locks import FileLocks, LocksLostError
 from optim_study.postgres_locks import PostgresLocks
@@ -39,15 +38,6 @@ def make_locks(place, tmp_path):
     yield make
     for locks in made:
         locks.close()
-
-
-def cut_lock_connections(url: str) -> None:
-    """Ends the connections of all `PostgresLocks` on this database."""
-    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
-        connection.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-            " WHERE application_name = 'optim-study locks' AND datname = current_database()"
-        )
 
 
 def test_one_worker_holds_a_trial_and_may_not_take_it_twice(make_locks):
@@ -87,17 +77,11 @@ def test_a_killed_worker_leaves_no_lock_behind(place, tmp_path):
         locks.close()
 
 
-def test_a_folder_that_cannot_be_made_is_one_clear_sentence(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"cannot write .*file/locks"):
-        FileLocks(tmp_path / "file" / "locks")
-
-
 def test_a_cut_connection_is_noticed_and_its_locks_can_be_taken_again(postgres):
     ours, theirs = PostgresLocks(postgres, "study"), PostgresLocks(postgres, "study")
     assert ours.try_lock(1)
     assert ours.try_lock(2)
-    cut_lock_connections(postgres)
+    cut_connections(postgres, "optim-study locks")
     with theirs.mutex():  # connects anew by itself
         assert theirs.try_lock(2)
     assert ours.lost() == {1, 2}
@@ -111,13 +95,13 @@ def test_a_cut_connection_is_noticed_and_its_locks_can_be_taken_again(postgres):
 def test_a_connection_cut_inside_the_mutex_is_not_taken_for_success(postgres):
     locks = PostgresLocks(postgres, "study")
     with pytest.raises(LocksLostError), locks.mutex():
-        cut_lock_connections(postgres)
+        cut_connections(postgres, "optim-study locks")
     locks.close()
 
 
 def test_what_went_wrong_inside_the_mutex_is_not_hidden_by_a_connection_cut_as_well(postgres):
     def fail():
-        cut_lock_connections(postgres)
+        cut_connections(postgres, "optim-study locks")
         raise OutputError("the disk is full")
 
     locks = PostgresLocks(postgres, "study")

@@ -1,5 +1,6 @@
 """The protocol: the paper's values, settings as a function of the trial's number, and a refusal of every difference."""
 
+import itertools
 import json
 import math
 
@@ -19,16 +20,10 @@ def test_the_paper_is_the_default():
     assert config(depth=6, budget_scale=0.03).budget == 27_000
 
 
-@pytest.mark.parametrize(
-    ("changes", "name"),
-    [
-        ({"depth": 4}, "rhn-depth4"),
-        ({"arch": "my.package:make_cell"}, "my.package:make_cell-depth2"),
-        ({"arch": "dts-rnn", "options": {"skip": "last"}}, "dts-rnn-skip-last-depth2"),
-    ],
-)
-def test_architecture_options_and_depth_name_a_study(changes, name):
-    assert config(**changes).name == name
+def test_architecture_options_and_depth_name_a_study():
+    assert config(depth=4).name == "rhn-depth4"
+    assert config(arch="my.package:make_cell").name == "my.package:make_cell-depth2"
+    assert config(arch="dts-rnn", options={"skip": "last"}).name == "dts-rnn-skip-last-depth2"
 
 
 def test_a_configuration_survives_json_and_its_number_of_trials_is_no_part_of_the_protocol():
@@ -74,32 +69,23 @@ def test_a_protocol_of_another_version_is_refused_not_guessed(changed):
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("names", "values"),
     [
-        {"arch": "../rhn"},
-        {"arch": ""},
-        {"depth": 0},
-        {"seed": -1},
-        {"trials": 0},
-        {"epochs": 0},
-        {"patience": 0},
-        {"batch_size": 0},
-        {"budget_scale": 0.0},
-        {"momentum": 1.0},
-        {"objective": "test"},
-        {"learning_rate": (0.0, 1.0)},
-        {"learning_rate": (1.0, 0.1)},
-        {"init_std": (1e-8, math.inf)},
-        {"init_std": (math.nan, 1.0)},
-        {"transform_bias": ()},
-        {"transform_bias": (-1, -1.0)},
-        {"transform_bias": (math.nan,)},
+        ("arch", ["../rhn", ""]),
+        ("depth trials epochs patience batch_size", [0]),
+        ("seed", [-1]),
+        ("budget_scale", [0.0]),
+        ("momentum", [1.0]),
+        ("objective", ["test"]),
+        ("learning_rate init_std", [(0.0, 1.0), (1.0, 0.1), (1e-8, math.inf), (math.nan, 1.0)]),
+        ("transform_bias", [(), (-1, -1.0), (math.nan,)]),
     ],
 )
-def test_values_out_of_range_are_refused_by_name(change):
-    (name,) = change
-    with pytest.raises(InvalidInputError, match={"arch": "architecture", "transform_bias": "biases"}.get(name, name)):
-        config(**change)
+def test_values_out_of_range_are_refused_by_name(names, values):
+    said = {"arch": "architecture", "transform_bias": "biases"}
+    for name, value in itertools.product(names.split(), values):
+        with pytest.raises(InvalidInputError, match=said.get(name, name)):
+            config(**{name: value})
 
 
 def draw(number, **changes):

@@ -7,19 +7,16 @@ import signal
 import weakref
 
 import optuna
-import psycopg
 import pytest
-from helpers import assert_exact, config, reference, run_here, stock_storage
+from helpers import assert_exact, config, cut_connections, reference, run_here, stock_storage
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy_swarm import NumpySwarm, NumpyTrainer
 from optuna.trial import TrialState
-from test_study_locks import cut_lock_connections
 
 from optim_study.postgres_locks import PostgresLocks
 from optim_study.shared_study import SharedStudy, open_study
 from optim_study.storage import open_storage
-from optim_study.study_folder import StudyFolder
 from optim_study.worker import Claimed, EpochDone, Finished, Saved, next_group
 from rhn.interrupts import Interrupted
 
@@ -63,16 +60,6 @@ def test_the_study_covers_early_stopping_divergence_and_the_last_epoch():
     assert any(outcome.diverged for outcome in outcomes)
     assert any(not outcome.diverged and outcome.epochs < 24 for outcome in outcomes)
     assert any(outcome.epochs == 24 for outcome in outcomes)
-
-
-def test_about_fifty_values_a_trial_are_reported_and_the_whole_curve_is_kept(out):
-    long = config(trials=4, epochs=400, patience=400)
-    run_here(long, out)
-    assert_exact(long, out)
-    study = optuna.load_study(study_name=long.name, storage=stock_storage(None, out))
-    longest = max(study.get_trials(), key=lambda trial: trial.user_attrs["epochs"])
-    assert list(longest.intermediate_values) == list(range(0, 401, 8))
-    assert len(StudyFolder(out / long.name, long.fingerprint).load_record(longest.number).curve) == 401
 
 
 def test_a_finished_study_is_left_as_it_is(out):
@@ -228,23 +215,10 @@ def test_ctrl_c_ends_the_epoch_saves_everything_and_says_how_to_go_on(out):
     assert_exact(config(), out)
 
 
-def test_ctrl_c_twice_stops_at_once(out):
-    def press_twice():
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt) as stop:
-        run_here(config(), out, on_event=Events(5, press_twice))
-    assert not isinstance(stop.value, Interrupted)
-    run_here(config(), out)
-    assert_exact(config(), out)
-
-
 def test_ctrl_c_while_waiting_for_others_stops_too(out):
     theirs = open_study(config(trials=1), out, open_storage(None, out))
     theirs.claim(1)
-    os_kill = signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT)
-    previous = signal.signal(*os_kill)
+    previous = signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     signal.setitimer(signal.ITIMER_REAL, 0.2)
     try:
         with pytest.raises(Interrupted, match="the same command goes on with it"):
@@ -254,23 +228,13 @@ def test_ctrl_c_while_waiting_for_others_stops_too(out):
         theirs.close()
 
 
-def test_a_connection_cut_in_the_middle_of_training_loses_nothing(out, postgres, caplog):
-    events = Events(5, lambda: cut_lock_connections(postgres))
+@pytest.mark.parametrize("application", ["optim-study locks", "%"])
+def test_connections_cut_in_the_middle_of_training_lose_nothing(application, out, postgres, caplog):
+    """That of the locks, or all."""
+    events = Events(5, lambda: cut_connections(postgres, application))
     run_here(config(), out, postgres, fuse=3, save_epochs=3, on_event=events)
     assert "was cut: connecting again" in caplog.text
     assert [tuple(event.epochs) for event in events.of(Claimed)] == [(0, 1, 2), (3, 4, 5), (6, 7)]  # none given up
-    assert_exact(config(), out, postgres)
-
-
-def test_all_connections_cut_at_once_lose_nothing(out, postgres):
-    def cut_all():
-        with psycopg.connect(postgres.replace("+psycopg", ""), autocommit=True) as connection:
-            connection.execute(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
-
-    run_here(config(), out, postgres, fuse=3, save_epochs=3, on_event=Events(5, cut_all))
     assert_exact(config(), out, postgres)
 
 
@@ -278,7 +242,7 @@ def test_a_trial_whose_lock_went_to_another_worker_is_given_up(out, postgres):
     theirs = PostgresLocks(postgres, "rhn-depth2")
 
     def lose_trial_1():
-        cut_lock_connections(postgres)
+        cut_connections(postgres, "optim-study locks")
         theirs.lost()
         assert theirs.try_lock(1)
 
@@ -298,7 +262,7 @@ def test_a_worker_that_comes_late_finds_its_trials_finished_and_goes_on(out, pos
     """It lost its locks without noticing, and another worker finished the whole study meanwhile."""
 
     def another_does_everything():
-        cut_lock_connections(postgres)
+        cut_connections(postgres, "optim-study locks")
         run_here(config(), out, postgres, fuse=8)
 
     events = Events(5, another_does_everything)

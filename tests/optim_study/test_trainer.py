@@ -39,18 +39,8 @@ def corpus(data) -> Corpus:
 @pytest.fixture
 def config(corpus):
     def make(**changes):
-        return StudyConfig(
-            **{
-                "arch": "rhn",
-                "depth": 2,
-                "data": corpus.checksum,
-                "trials": 4,
-                "epochs": 6,
-                "patience": 2,
-                "budget_scale": 0.01,
-            }
-            | changes
-        )
+        usual = {"arch": "rhn", "depth": 2, "data": corpus.checksum, "trials": 4, "epochs": 6, "patience": 2}
+        return StudyConfig(**(usual | {"budget_scale": 0.01} | changes))
 
     return make
 

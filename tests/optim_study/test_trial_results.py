@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from optim_study.results import COLUMNS, Row, by_network, csv_text, read_csv, table, write_csv
+from optim_study.results import COLUMNS, Row, by_network, csv_text, read_csv, write_csv
 from optim_study.shares import holm, share_table, summary, training_shares
-from rhn.errors import DataError, InvalidInputError, OutputError
+from rhn.errors import DataError, InvalidInputError
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 PLATEAU = 11.13
@@ -95,13 +95,6 @@ def test_a_malformed_table_is_refused_with_its_place(tmp_path, content, message)
         read_csv(path)
 
 
-def test_a_missing_table_and_an_impossible_place_are_errors_of_their_own(tmp_path):
-    with pytest.raises(DataError, match="cannot read"):
-        read_csv(tmp_path / "none.csv")
-    with pytest.raises(OutputError):
-        write_csv([], tmp_path / "none" / "trials.csv")
-
-
 def test_networks_keep_their_order_and_sort_depths_and_trials():
     mixed = [row("dt-rnn", 6, 1), row("rhn", 4), row("dt-rnn", 1), row("dt-rnn", 6, 0)]
     assert [(key, [r.trial for r in trials]) for key, trials in by_network(mixed).items()] == [
@@ -157,11 +150,3 @@ def test_the_printed_table_and_sentence():
     assert lines[1].startswith("gru-depth4 7 60 0 11.130 11.130 0 0 % 0 to 6 % 0.05 0.05")
     assert "gru: 0 of 60 at depth 4 (0 to 6 %; p = 0.05)" in summary(found)
     assert "Trials below 9.5 nats a frame" in summary(found) and "here 1" in summary(found)
-
-
-def test_columns_are_as_wide_as_they_need_to_be():
-    assert table(("study", "best", "checkpoint"), [("a", 8.4, "x"), ("bcdefg", "", "here")]).splitlines() == [
-        "study   best  checkpoint",
-        "a        8.4  x",
-        "bcdefg        here",
-    ]
