@@ -67,10 +67,11 @@ class StudyFolder:
 
     def save_state(self, number: int, state: TrialState) -> None:
         """Keeps the state, unless a newer one is there: it was written by a worker that took the trial over."""
-        path, saved = self._state_path(number), {}
-        with suppress(DamagedError):
+        path, newest = self._state_path(number), -1
+        with suppress(DamagedError, KeyError, ValueError):
             saved = read_state_metadata(path) or {}
-        if saved.get(_FINGERPRINT) != self._fingerprint or int(saved["epoch"]) <= state.epoch:
+            newest = int(saved["epoch"]) if saved[_FINGERPRINT] == self._fingerprint else -1
+        if newest <= state.epoch:
             arrays = {**state.arrays, _CURVE: np.asarray(state.curve, dtype=np.float64)}
             write_state(path, arrays, {_FINGERPRINT: self._fingerprint, "epoch": str(state.epoch)})
 
