@@ -69,6 +69,12 @@ def storage(request) -> str | None:
 
 
 @pytest.fixture
+def out(tmp_path) -> Path:
+    """The folder of a run, not there yet."""
+    return tmp_path / "out"
+
+
+@pytest.fixture
 def start_job(tmp_path):
     """Makes a `Job`; whatever happens, none of its processes outlives the test."""
     jobs = []

@@ -94,11 +94,15 @@ def stock_storage(storage: str | None, out: Path) -> BaseStorage:
     return RDBStorage(storage) if storage else JournalStorage(JournalFileBackend(str(out / "journal.log")))
 
 
+def stock_study(config: StudyConfig, out: Path, storage: str | None = None) -> optuna.Study:
+    """The study as Optuna alone sees it."""
+    return optuna.load_study(study_name=config.name, storage=stock_storage(storage, out))
+
+
 def assert_exact(config: StudyConfig, out: Path, storage: str | None = None) -> None:
     """Exactly the asked trials, all COMPLETE, with the right parameters, values, reports and curves; the best model
     kept; no rolling state left."""
-    study = optuna.load_study(study_name=config.name, storage=stock_storage(storage, out))
-    trials = study.get_trials()
+    trials = stock_study(config, out, storage).get_trials()
     assert [trial.number for trial in trials] == list(range(config.trials))
     assert {trial.state for trial in trials} == {TrialState.COMPLETE}
     folder = StudyFolder(out / config.name, config.fingerprint)

@@ -44,10 +44,6 @@ class SelfStoppingSwarm(NumpySwarm):
         super().run_epoch()
 
 
-class SelfStoppingTrainer(NumpyTrainer):
-    swarm = SelfStoppingSwarm
-
-
 def main(job: dict) -> None:
     progress = os.open(job["progress"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     if job["file_limit"]:
@@ -56,12 +52,10 @@ def main(job: dict) -> None:
     config = config_from_protocol(job["protocol"], trials=job["trials"])
     out = Path(job["out"])
     study = open_study(config, out, open_storage(job["storage"], out))
-    work(
-        study,
-        SelfStoppingTrainer(),
-        WorkOptions(**job["options"]),
-        lambda event: os.write(progress, f"{os.getpid()} {progress_line(event)}\n".encode()),
-    )
+    trainer = NumpyTrainer()
+    trainer.swarm = SelfStoppingSwarm
+    tell = lambda event: os.write(progress, f"{os.getpid()} {progress_line(event)}\n".encode())  # noqa: E731
+    work(study, trainer, WorkOptions(**job["options"]), tell)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@ from dataclasses import asdict
 
 import optuna
 import pytest
-from helpers import assert_exact, config, run_here, stock_storage
+from helpers import assert_exact, config, run_here, stock_storage, stock_study
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
@@ -12,14 +12,9 @@ from optim_study.storage import Storage, open_storage
 from rhn.errors import DataError, InvalidInputError, OutputError
 
 
-@pytest.fixture
-def out(tmp_path):
-    return tmp_path / "out"
-
-
 def opened(config, out, storage=None):
     open_study(config, out, open_storage(storage, out)).close()
-    return optuna.load_study(study_name=config.name, storage=stock_storage(storage, out))
+    return stock_study(config, out, storage)
 
 
 def test_all_trials_are_there_from_the_beginning_with_their_parameters(out, storage):
@@ -37,10 +32,10 @@ def test_all_trials_are_there_from_the_beginning_with_their_parameters(out, stor
 
 def test_a_larger_total_extends_a_finished_study(out, storage):
     run_here(config(trials=3), out, storage)
-    before = optuna.load_study(study_name=config().name, storage=stock_storage(storage, out)).get_trials()
+    before = stock_study(config(), out, storage).get_trials()
     run_here(config(trials=8), out, storage, fuse=3)
     assert_exact(config(trials=8), out, storage)
-    after = optuna.load_study(study_name=config().name, storage=stock_storage(storage, out)).get_trials()
+    after = stock_study(config(), out, storage).get_trials()
     assert after[:3] == before
 
 

@@ -7,7 +7,7 @@ import signal
 import optuna
 import psycopg
 import pytest
-from helpers import Job, assert_exact, config, cut_connections, run_here, stock_storage, wait_for
+from helpers import Job, assert_exact, config, cut_connections, run_here, stock_storage, stock_study, wait_for
 from optuna.trial import TrialState
 
 LONG = {"trials": 15, "epochs": 48, "patience": 30}
@@ -122,7 +122,7 @@ def test_a_slow_worker_keeps_its_trials_and_does_not_crash_at_the_end(start_job,
     job = start_job(config(), storage)
     slow = started_and_stopped(job, at_epoch=5)
     other = job.start()
-    study = optuna.load_study(study_name=job.config.name, storage=stock_storage(storage, job.out))
+    study = stock_study(job.config, job.out, storage)
     wait_for(lambda: [t.state for t in study.get_trials()[3:]] == [TrialState.COMPLETE] * 5)
     assert other.poll() is None, "it waits for the last trials, ready to take them over"
     assert [t.state for t in study.get_trials()[:3]] == [TrialState.RUNNING] * 3

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 from helpers import cut_connections, wait_for
@@ -25,6 +26,13 @@ with locks.mutex():
 @pytest.fixture
 def place(storage, tmp_path) -> str:
     return storage or str(tmp_path / "locks")
+
+
+@pytest.fixture
+def postgres_locks(postgres) -> Iterator[PostgresLocks]:
+    locks = PostgresLocks(postgres, "study")
+    yield locks
+    locks.close()
 
 
 @pytest.fixture
@@ -77,8 +85,8 @@ def test_a_killed_worker_leaves_no_lock_behind(place, tmp_path):
         locks.close()
 
 
-def test_a_cut_connection_is_noticed_and_its_locks_can_be_taken_again(postgres):
-    ours, theirs = PostgresLocks(postgres, "study"), PostgresLocks(postgres, "study")
+def test_a_cut_connection_is_noticed_and_its_locks_can_be_taken_again(postgres, postgres_locks):
+    ours, theirs = postgres_locks, PostgresLocks(postgres, "study")
     assert ours.try_lock(1)
     assert ours.try_lock(2)
     cut_connections(postgres, "optim-study locks")
@@ -88,35 +96,28 @@ def test_a_cut_connection_is_noticed_and_its_locks_can_be_taken_again(postgres):
     assert ours.lost() == set()
     assert ours.try_lock(1)
     assert not ours.try_lock(2)
-    ours.close()
     theirs.close()
 
 
-def test_a_connection_cut_inside_the_mutex_is_not_taken_for_success(postgres):
-    locks = PostgresLocks(postgres, "study")
-    with pytest.raises(LocksLostError), locks.mutex():
+def test_a_connection_cut_inside_the_mutex_is_not_taken_for_success(postgres, postgres_locks):
+    with pytest.raises(LocksLostError), postgres_locks.mutex():
         cut_connections(postgres, "optim-study locks")
-    locks.close()
 
 
-def test_what_went_wrong_inside_the_mutex_is_not_hidden_by_a_connection_cut_as_well(postgres):
+def test_what_went_wrong_inside_the_mutex_is_not_hidden_by_a_connection_cut_as_well(postgres, postgres_locks):
     def fail():
         cut_connections(postgres, "optim-study locks")
         raise OutputError("the disk is full")
 
-    locks = PostgresLocks(postgres, "study")
-    with pytest.raises(OutputError, match="the disk is full"), locks.mutex():
+    with pytest.raises(OutputError, match="the disk is full"), postgres_locks.mutex():
         fail()
-    locks.close()
 
 
-def test_a_lock_freed_behind_our_back_is_noticed(postgres):
+def test_a_lock_freed_behind_our_back_is_noticed(postgres_locks):
     """As PgBouncer's transaction pooling does it: the connection lives, the locks are gone."""
-    locks = PostgresLocks(postgres, "study")
-    assert locks.try_lock(5)
-    locks._connection.execute("SELECT pg_advisory_unlock_all()")
-    assert locks.lost() == {5}
-    locks.close()
+    assert postgres_locks.try_lock(5)
+    postgres_locks._connection.execute("SELECT pg_advisory_unlock_all()")
+    assert postgres_locks.lost() == {5}
 
 
 def test_a_server_that_cannot_be_reached_is_one_sentence_without_the_password():

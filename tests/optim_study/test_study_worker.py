@@ -6,9 +6,8 @@ import os
 import signal
 import weakref
 
-import optuna
 import pytest
-from helpers import assert_exact, config, cut_connections, reference, run_here, stock_storage
+from helpers import assert_exact, config, cut_connections, reference, run_here, stock_study
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy_swarm import NumpySwarm, NumpyTrainer
@@ -19,11 +18,6 @@ from optim_study.shared_study import SharedStudy, open_study
 from optim_study.storage import open_storage
 from optim_study.worker import Claimed, EpochDone, Finished, Saved, next_group
 from rhn.interrupts import Interrupted
-
-
-@pytest.fixture
-def out(tmp_path):
-    return tmp_path / "out"
 
 
 class Events(list):
@@ -43,9 +37,8 @@ class Events(list):
         return [event for event in self if type(event) is kind]
 
 
-def states(config, out, storage=None):
-    study = optuna.load_study(study_name=config.name, storage=stock_storage(storage, out))
-    return [trial.state for trial in study.get_trials()]
+def states(*place):
+    return [trial.state for trial in stock_study(*place).get_trials()]
 
 
 @pytest.mark.parametrize(("fuse", "objective"), [(1, "train"), (3, "valid"), (8, "train"), (50, "train")])
