@@ -51,14 +51,9 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
     from optim_study.plots import save_swarm
 
     studies = config.studies(load_corpus(config.data).checksum)
-    out = config.folder
-    storage = open_storage(config.storage, out)
-    for study in studies:
-        open_study(study, out, storage).close()
-    work_on(studies, config, storage, quiet=quiet)
-    rows = stored_rows(
-        studies if config.storage else stored_configs(storage), storage
-    )  # others may use a database as well
+    out, storage = config.folder, work_on(studies, config, quiet=quiet)
+    kept = studies if config.storage else stored_configs(storage)  # others may use a database as well
+    rows = stored_rows(kept, storage)
     csv, figure = out / "trials.csv", out / "swarm.png"
     write_csv(rows, csv)
     save_swarm(rows, figure, loss=config.objective)
@@ -94,15 +89,21 @@ def join(config: WorkSettings, *, only: Sequence[str] | None = None, quiet: bool
     work_on(studies, config, storage, quiet=quiet)
 
 
-def work_on(studies: list[StudyConfig], config: WorkSettings, storage: Storage, *, quiet: bool) -> None:
-    """Says what is to be done and works until it is."""
+def work_on(
+    studies: list[StudyConfig], config: WorkSettings, storage: Storage | None = None, *, quiet: bool
+) -> Storage:
+    """Says what is to be done and works until it is; returns the storage, made here where none is given: after the plan, so that
+    nothing is left where a network cannot be built or has no room."""
     say = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr, flush=True))
     places = devices(config)
     planned = plan(studies, config, places, storage)
+    storage = storage or open_storage(config.storage, config.folder)
+    for study in studies:
+        open_study(study, config.folder, storage).close()
     say(plan_table([p.row() for p in planned]))
     if all(p.complete >= p.config.trials for p in planned):
         say("every trial is complete: nothing to do (a larger --trials extends a study)")
-        return
+        return storage
 
     def poll() -> dict[str, Counts]:
         return {study.name: counts(study, storage) for study in studies}
@@ -129,6 +130,7 @@ def work_on(studies: list[StudyConfig], config: WorkSettings, storage: Storage, 
             f"stopped with {progress.complete} of {progress.trials} trials complete and the running ones saved in {config.folder}: "
             "the same command goes on"
         ) from None
+    return storage
 
 
 def best_checkpoint(out: Path, study: str) -> Path:
