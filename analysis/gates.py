@@ -113,7 +113,7 @@ def _transform_gates(cell: Cell, x: Tensor) -> Sequence[Tensor]:
     gates = cell.gates(x, _states_before(cell, x)).t
     if not gates:
         raise InvalidInputError(
-            f"a {type(cell).__name__} has no transform gates to look at: expected an RHN, LSTM or GRU, or a cell of your own "
+            f"{type(cell).__name__} has no transform gates to look at: expected an RHN, LSTM or GRU, or a cell of your own "
             "that defines gates(x, s) (lesions work without gates: rhn-analyze lesion --mode carry)"
         )
     if {t.shape for t in gates} != {(*x.shape[:-1], cell.hidden_size)} or len(gates) != cell.depth:

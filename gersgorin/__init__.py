@@ -5,29 +5,20 @@ eigenvalues(A), gersgorin_discs(A)          where one step's gradient could go
 jacobian_product(A), finite_time_exponent   what many steps together do
 """
 
-from gersgorin.discs import Discs, gersgorin_discs
-from gersgorin.dynamics import (
-    cumulative_log_norms,
-    finite_time_exponent,
-    half_life,
-    jacobian_product,
-    lyapunov_exponents,
-)
-from gersgorin.jacobian import norm_bound, temporal_jacobian, trajectory
-from gersgorin.spectrum import eigenvalue_conditions, eigenvalues, spectral_radius
+from rhn.lazy import lazy_names
 
-__all__ = [
-    "Discs",
-    "cumulative_log_norms",
-    "eigenvalue_conditions",
-    "eigenvalues",
-    "finite_time_exponent",
-    "gersgorin_discs",
-    "half_life",
-    "jacobian_product",
-    "lyapunov_exponents",
-    "norm_bound",
-    "spectral_radius",
-    "temporal_jacobian",
-    "trajectory",
-]
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "discs": ("Discs", "gersgorin_discs"),
+        "dynamics": (
+            "cumulative_log_norms",
+            "finite_time_exponent",
+            "half_life",
+            "jacobian_product",
+            "lyapunov_exponents",
+        ),
+        "jacobian": ("norm_bound", "temporal_jacobian", "trajectory"),
+        "spectrum": ("eigenvalue_conditions", "eigenvalues", "spectral_radius"),
+    },
+)

@@ -11,7 +11,7 @@ import numpy as np
 
 from rhn.files import arrays_of, write_arrays, write_json
 
-DISC_WORDS = {"row": "row discs", "column": "column discs", "both": "row and column discs together"}
+DISC_WORDS = {"row": "row discs", "column": "column discs", "both": "row and column discs where they overlap"}
 MEASURES = {  # one number a step, and what a table calls it
     "spectral_radius": "spectral radius",
     "norm": "2-norm",
@@ -89,7 +89,7 @@ class SpectrumRecord:
 
     @property
     def looseness(self) -> np.ndarray:
-        """Reach / spectral radius, (T,), never below 1 (less is rounding); inf where only the radius is 0, NaN where both are."""
+        """Reach / spectral radius, (T,), at least 1 (less is rounding); inf where the radius is 0, NaN where the reach is 0 too."""
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.maximum(self.reach / self.spectral_radius, 1)
 

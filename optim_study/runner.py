@@ -43,7 +43,8 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
     every program that spawns processes does.
 
     Raises:
-        InvalidInputError: an unknown architecture, a study there with another protocol or data set, more memory than there is.
+        InvalidInputError: an unknown architecture, a study there with another protocol or data set, a folder of something else, more
+            memory than there is.
         DataError: the chorales cannot be read, or the storage is damaged.
         OutputError: the folder, the disk or the storage cannot be written.
         Interrupted: Ctrl-C; everything is saved.
@@ -51,6 +52,7 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
     from optim_study.plots import save_swarm
 
     studies = config.studies(load_corpus(config.data).checksum)
+    _require_own_folder(config.folder)
     out, storage = config.folder, work_on(studies, config, quiet=quiet)
     kept = studies if config.storage else stored_configs(storage)  # others may use a database as well
     rows = stored_rows(kept, storage)
@@ -60,6 +62,13 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
     names = [study.name for study in studies]
     own = [row for row in rows if f"{row.arch}-depth{row.depth}" in names]
     return Results(rows=own, csv=csv, figure=figure, best={name: best_checkpoint(out, name) for name in names})
+
+
+def _require_own_folder(out: Path) -> None:
+    """Raise InvalidInputError where the run would overwrite a table or a figure that no run has written."""
+    ours = (out / "journal.log").exists() or any(out.glob("*/trials"))
+    if not ours and (found := [name for name in ("trials.csv", "swarm.png") if (out / name).exists()]):
+        raise InvalidInputError(f"{out} holds {' and '.join(found)} but no study: give another --out")
 
 
 def dry_run(config: RunConfig) -> list[Planned]:

@@ -105,7 +105,7 @@ class _Pool:
         process = context.Process(
             target=_worker_main, args=(self.job, number, theirs), name=f"worker {number}", daemon=False
         )
-        with _held_back_interrupts():  # inherited: until the worker is ready for them there is nothing to save
+        with _off_the_current_folder(), _held_back_interrupts():  # both are inherited
             process.start()
         theirs.close()  # so that the pipe ends with the worker
         self.workers.append(_Worker(number, process, ours, deaths))
@@ -220,6 +220,19 @@ def _leave_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _off_the_current_folder() -> Iterator[None]:
+    """Processes started within import nothing from the current folder before they have this process's import path."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("PYTHONSAFEPATH")
+        if before is not None:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 @contextmanager

@@ -102,13 +102,15 @@ def load_model(path: str | Path, cell: str | None = None, kind: type | None = No
     """
     from rhn import models
 
+    factory = None if cell is None else resolve_cell(cell)  # first: a cell that is none is no fault of the file
     header = read_metadata(path)
     name, own = header["class"], header["config"].get("cell")
     if kind is not None and name != kind.__name__:
         raise InvalidInputError(f"{path} holds {KINDS.get(name, f'a {name} alone')}, expected {KINDS[kind.__name__]}")
     if cell is not None:
-        factory = models.with_cell(cell, getattr(models, name)) if name in KINDS else resolve_cell(cell)
-        return load_checkpoint(path, factory=factory)
+        return load_checkpoint(
+            path, factory=models.with_cell(cell, getattr(models, name)) if name in KINDS else factory
+        )
     if name not in _classes():
         own = f"package.module:{name}"  # a cell alone
     if isinstance(own, str) and ":" in own and not is_known(own):

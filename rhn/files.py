@@ -41,9 +41,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path, stem: str | None = None) -> None:
-    """Remove what writers that were killed within `atomic_path` left in a folder; only for one that nobody else writes to.
+    """Remove what writers that were killed within `atomic_path` left in a folder. Call it only where no other process writes.
 
-    stem: remove only those of the files of this name (without its suffix), which nobody else writes to.
+    stem: remove only what is left of files of this name (without its suffix).
     """
     name = ".+" if stem is None else re.escape(stem)
     temporary = re.compile(rf"\.{name}\.{_MARK}-[0-9a-f]{{8}}(\.[^.]+)?", re.DOTALL)

@@ -42,7 +42,8 @@ def check_masks(masks: CellMasks, cell: "Cell", batch: int, dtype: torch.dtype) 
         if name != "input" and name not in cell.masks:
             raise InvalidInputError(
                 f"{type(cell).__name__} takes no {name} mask: expected masks for {' and '.join(('input', *cell.masks))} only; "
-                "leave it None, or write a cell whose `masks` names it and whose states(x, s0, dropout) applies it"
+                f"set {'drop_hidden' if name == 'state' else 'drop_candidate'} to 0, or write a cell whose `masks` names it and whose "
+                "states(x, s0, dropout) applies it"
             )
         wanted = [row] if name == "candidate" else [(J, *row) for J in blocks]
         if tuple(mask.shape) not in wanted or mask.dtype != dtype:

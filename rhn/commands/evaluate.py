@@ -38,7 +38,7 @@ class Evaluate(Trained):
     mc_official: int | None = None
     """Text: like --mc, with one set of masks a sample for the whole text, as the official code does it."""
     dynamic: bool = False
-    """Text: let the weights follow the text that was already predicted (Krause et al. 2018), at their learning rate for words."""
+    """Text: let the weights follow the text that was already predicted, with the learning rate for words of Krause et al. (2018)."""
     seed: int = 0
     """Text: seed of the masks of --mc."""
     device: Device = "auto"

@@ -10,13 +10,14 @@ from rhn.errors import InvalidInputError
 from rhn.fields import expected, fits
 from rhn.presets import ChoraleConfig, LanguageConfig, preset
 
+CELL_OPTIONS = ("activation", "coupled", "gate_constant", "skip", "transform_bias")
 RUN_ENTRIES = ("seeds", "text", "device", "data", "path")  # of a run's config.json, beside the configuration
 
 
 def starting_point(name: str | None, file: Path | None, cell: str | None) -> ChoraleConfig | LanguageConfig:
     """The configuration of a preset, what a file says over it, for another cell where one is named.
 
-    A chorale preset gets the hidden size that its budget buys with that cell, and a transform bias goes where the cell has none.
+    A chorale preset gets the hidden size that its budget buys with that cell, and options that the cell does not have go.
     A cell of the user's own is imported only where `cell` names it, never because a file does. Raises InvalidInputError.
     """
     from rhn.cells import is_known
@@ -28,15 +29,14 @@ def starting_point(name: str | None, file: Path | None, cell: str | None) -> Cho
     if name is None:
         kind = LanguageConfig if "corpus" in given else ChoraleConfig
     else:
-        base = preset(name, cell or own)
-        kind = type(base)
+        kind = type(preset(name))
     _check(given, kind, file)
     if cell is not None:
-        given |= {"cell": cell, **_without_bias(cell)}
+        given |= {"cell": cell, **_without_options(cell, kind)}
     elif "cell" in given:
-        given = _without_bias(given["cell"]) | given
+        given = _without_options(own, kind) | given
     if name is not None:
-        return replace(base, **given)
+        return replace(preset(name, cell or own), **given)
     try:
         return kind(**given)
     except TypeError as error:
@@ -71,8 +71,12 @@ def _check(given: dict, kind: type, file: Path | None) -> None:
             raise InvalidInputError(f"{file}: {name} is {json.dumps(value)}, expected {expected(hints[name])}")
 
 
-def _without_bias(cell: str) -> dict:
+def _without_options(cell: str, kind: type) -> dict:
+    """The options that a cell does not have, as if they had not been given."""
     from rhn.cells import resolve_cell
     from rhn.models import accepts
 
-    return {} if accepts(resolve_cell(cell), "transform_bias") else {"transform_bias": None}
+    usual = {field.name: field.default for field in fields(kind) if field.name in CELL_OPTIONS} | {
+        "transform_bias": None
+    }
+    return {name: value for name, value in usual.items() if not accepts(resolve_cell(cell), name)}

@@ -41,10 +41,10 @@ class Train:
     preset: Annotated[str | None, Arg("PRESET", positional=True)] = None
     """What to train; `rhn presets` describes them."""
     config: File = None
-    """Instead of a preset or on top of one: a JSON file of the configuration's fields ("preset" names what to start from), what
-    --print-config printed, or a run's config.json."""
+    """A JSON file of a configuration's fields: what --print-config printed, a run's config.json, or your own. It may stand on top of
+    a preset, which its entry "preset" can name."""
     out: Folder = None
-    """Folder of the run: config.json, metrics.jsonl, best.safetensors, state.safetensors."""
+    """Folder of the run: config.json, metrics.jsonl, best.safetensors, state.safetensors; texts: last.safetensors, speed.jsonl."""
     data: Path | None = None
     """Where the data is, instead of where `rhn data get` puts it; chorales: instead of those rebuilt from music21's scores."""
     words: bool = False

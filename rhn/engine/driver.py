@@ -34,7 +34,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Run(Protocol):
-    """A training as the driver sees it. A unit is what is trained between two looks at the clock: an epoch, or a window of a text."""
+    """A training as the driver sees it. Its unit, after which it can stop, is an epoch, or a window of a text."""
 
     unit: str
     """What Ctrl-C lets finish, in a word."""

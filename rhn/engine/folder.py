@@ -45,7 +45,7 @@ def homes(folder: Path, seeds: Sequence[int]) -> dict[int, Path]:
 def require_same_training(path: Path, config, wanted: dict, free: Collection[str]) -> dict | None:
     """See that config.json says this, and write it where it does not; returns what it said before, None where it is new.
 
-    config:  the dataclass that says what it means where an entry is missing: an older version did not write it yet
+    config:  a dataclass; its defaults stand for entries that an older version did not write
     free:    names of entries that may differ
     Raises InvalidInputError, naming what differs, or DataError for a damaged file.
     """

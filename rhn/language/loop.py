@@ -23,7 +23,7 @@ from rhn.language.config import LanguageConfig
 from rhn.language.evaluation import stack_nll, zero_states
 from rhn.language.step import training_step
 from rhn.language.windows import SHORTEST, epoch_windows, training_rows, window_of
-from rhn.models.dropout import Masks, draw_masks
+from rhn.models.dropout import Masks, draw_masks, require_masks
 
 MASKS = crc32(b"masks")
 BEYOND = 700.0  # nats a token: exp of it is no number any more
@@ -74,6 +74,7 @@ class Training:
         except DataError as error:
             raise DataError(f"the validation text: {error}") from None
         self._models = {seed: build_model(config, len(corpus.vocabulary), seed=seed) for seed in seeds}
+        require_masks(self._models[seeds[0]], config.dropout)
         self._curves: dict[int, list[Epoch]] = {seed: [] for seed in seeds}
         self.live = seeds
         self.diverged: dict[int, str] = {}

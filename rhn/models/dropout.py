@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rhn.cells.masks import CellMasks
+from rhn.cells.masks import CellMasks, check_masks
 from rhn.errors import InvalidInputError
 
 
@@ -70,3 +70,12 @@ def draw_masks(model: nn.Module, tokens: Tensor, dropout: Dropout, generator: to
         inputs, states = draw(dropout.input, J, B, cell.input_size), draw(dropout.hidden, J, B, n)
         cells.append(CellMasks(inputs, states, draw(dropout.candidate, B, n)))
     return Masks(embedding, tuple(cells), draw(dropout.output, B, n))
+
+
+def require_masks(model: nn.Module, dropout: Dropout) -> None:
+    """Raise InvalidInputError where a cell of a `LanguageModel` cannot take the masks of these rates."""
+    weight = model.embedding
+    tokens = torch.zeros(1, 1, dtype=torch.int64, device=weight.device)
+    masks = draw_masks(model, tokens, dropout, torch.Generator(weight.device).manual_seed(0))
+    for cell, given in zip(model.cells, masks.cells, strict=True):
+        check_masks(given, cell, 1, weight.dtype)

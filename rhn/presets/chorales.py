@@ -12,19 +12,23 @@ PARAMETERS_PER_LAYER = 150_000  # the paper's budgets: 150,000 at depth 1, 900,0
 def jsb_depth(depth: int, cell: str = "rhn") -> ChoraleConfig:
     """JSB Chorales with as many units as 150,000 parameters a layer buy, the networks of the paper's optimisation study.
 
+    A cell that has no recurrence depth gets all of them at depth 1.
+
     >>> jsb_depth(6).hidden_size, jsb_depth(6, "dt-rnn").hidden_size
     (262, 372)
     """
     from rhn.cells import hidden_size_for_budget, resolve_cell
     from rhn.models import accepts
 
+    factory = resolve_cell(cell)
+    layers = depth if getattr(factory, "deep", True) else 1
     return ChoraleConfig(
         cell=cell,
-        depth=depth,
-        hidden_size=hidden_size_for_budget(cell, PARAMETERS_PER_LAYER * depth, depth),
+        depth=layers,
+        hidden_size=hidden_size_for_budget(cell, PARAMETERS_PER_LAYER * depth, layers),
         learning_rate=0.05 if cell in WITHOUT_GATES else 0.2,  # found by trial; those diverge at 0.2
         init_std=0.05,
-        transform_bias=-1.0 if accepts(resolve_cell(cell), "transform_bias") else None,
+        transform_bias=-1.0 if accepts(factory, "transform_bias") else None,
     )
 
 

@@ -48,7 +48,7 @@ def ptb_theano() -> LanguageConfig:
 
 
 def ptb_brainstorm() -> LanguageConfig:
-    """`ptb-sota` with the Brainstorm layer: without any dropout, and `activation` is that layer's option of the same name."""
+    """`ptb-sota` with the Brainstorm layer: without any dropout. As in that layer `activation` chooses the candidate's nonlinearity."""
     return replace(ptb_sota(), **_dropout(0, 0, 0, 0))
 
 
@@ -183,8 +183,9 @@ def _with_parameters(config: LanguageConfig, budget: int) -> LanguageConfig:
 def _torch7(config: LanguageConfig) -> LanguageConfig:
     """What both systems of the Torch7 code share.
 
-    Its gates see -4 beside biases that start uniform, as all weights do; it has two biases at the first layer, which are one here (the
-    sum of both is what counts). The rate falls one epoch later than in the other codes.
+    Its gates see -4 beside biases that start uniform, as all weights do. It has two biases at the first layer; here they are one, which
+    differs: two start as the sum of two draws, and their sum moves twice as far in a step. The rate falls one epoch later than in the
+    other codes.
     """
     return replace(
         config,

@@ -56,7 +56,11 @@ def test_words_and_numbers_speak_of_the_same_discs():
     A = torch.tensor([[[0.1, 2.0], [0.2, 0.3]], [[0.1, 0.3], [0.9, 0.5]]])  # rows reach 2.1, 1.4; columns 2.3, 1.0
     reach = {"row": [2.1, 1.4], "column": [2.3, 1.0], "both": [2.1, 1.0]}
     inside = {"row": [0.5, 0.5], "column": [0.5, 1], "both": [0.5, 1]}
-    for discs, words in (("row", "row discs"), ("column", "column discs"), ("both", "row and column discs together")):
+    for discs, words in (
+        ("row", "row discs"),
+        ("column", "column discs"),
+        ("both", "row and column discs where they overlap"),
+    ):
         record = of_matrices(A, "two", discs=discs)
         assert record.reach == pytest.approx(reach[discs]) and record.rightmost_disc == pytest.approx(reach[discs])
         assert record.discs_inside_unit_circle.tolist() == inside[discs]

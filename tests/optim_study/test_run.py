@@ -108,6 +108,15 @@ def test_impossible_runs_are_refused(wrong, message):
         RunConfig(**wrong)
 
 
+def test_a_table_that_no_run_has_written_is_not_overwritten(tiny):
+    config = tiny(arch=("dt-rnn",))
+    config.folder.mkdir(parents=True, exist_ok=True)
+    (config.folder / "trials.csv").write_text("mine")
+    with pytest.raises(InvalidInputError, match=r"holds trials.csv but no study"):
+        run(config, quiet=True)
+    assert [path.name for path in config.folder.iterdir()] == ["trials.csv"]
+
+
 def test_presets_are_complete_and_give_way_to_what_is_given():
     assert (small().trials, small().epochs, small(epochs=5).epochs) == (60, 120, 5)
     assert smoke().folder == Path("runs/all") and paper(arch=("a.b:C",)).folder == Path("runs/a.b.C")
@@ -242,6 +251,14 @@ def test_a_killed_worker_is_replaced_and_ctrl_c_stops_all(tiny, undisturbed):
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
     run(configuration, quiet=True)
     assert records(configuration.out) == undisturbed
+
+
+def test_workers_import_nothing_of_the_current_folder(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("msvcrt", "_winapi", "torch"):  # the first two are sought in vain by Python's own modules
+        Path(f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    run(tiny(arch=("dt-rnn",), jobs=2), quiet=True)
+    assert not Path("ran").exists()
 
 
 def test_workers_whose_parent_is_killed_save_and_leave(tiny):

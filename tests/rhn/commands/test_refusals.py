@@ -22,7 +22,8 @@ REFUSED = [
     ("train jsb-depth-1", "--out DIR is missing"),
     ("train jsb-depth-1 --out OUT --learning-rate -1", "learning_rate is -1.0, expected a number above 0"),
     ("train jsb-depth-1 --out OUT --cell gru --transform-bias -1", "transform_bias"),
-    ("train jsb-depth-2 --out OUT --cell lstm --data NOTES", "no recurrence depth"),
+    ("train jsb-depth-2 --out OUT --cell lstm --depth 2 --data NOTES", "no recurrence depth"),
+    ("train ptb-depth-1 --out OUT --cell rnn --drop-candidate 0.1 --data TEXT --words", "set drop_candidate to 0"),
     ("train jsb-depth-1 --out OUT --data missing.json", "missing.json: no such file"),
     ("train jsb-depth-1 --out /dev/null/run --epochs 1 --hidden-size 1 --data NOTES", "cannot write"),
     ("train ptb-sota --out FILE --data TEXT --words", "train.txt is no folder"),
@@ -121,3 +122,9 @@ def test_no_module_of_the_current_folder_is_imported(program, hostile):
     for words in ("presets", "train jsb-depth-1 --print-config", "evaluate missing", "data show jsb"):
         run = subprocess.run([sys.executable, *program, *words.split()], capture_output=True, text=True)
         assert "Traceback" not in run.stderr and not hostile.exists(), (words, run.stderr)
+
+
+def test_python_m_of_the_other_commands_imports_nothing_of_the_current_folder(hostile):
+    for module in ("gersgorin", "analysis", "optim_study"):
+        run = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True)
+        assert not run.returncode and not hostile.exists(), (module, run.stderr)

@@ -79,11 +79,19 @@ def test_the_preset_may_stand_after_options(words, configuration):
     assert (found["depth"], found["hidden_size"]) == (3, 8)
 
 
-def test_another_cell_gets_the_preset_s_budget_and_a_bias_where_it_has_gates(configuration):
+def test_another_cell_gets_the_preset_s_budget_and_the_options_that_it_has(configuration):
     for name in ("jsb-depth-1", "ptb-depth-1"):
         assert configuration(name, "--cell", "lstm")["transform_bias"] is None
         assert configuration(name, "--cell", "rhn") == asdict(preset(name))
     assert configuration("jsb-depth-2", "--cell", "dt-rnn") == asdict(preset("jsb-depth-2", "dt-rnn"))
+    assert configuration("ptb-torch7", "--cell", "lstm", "--depth", "1")["gate_constant"] == 0
+
+
+def test_a_cell_without_recurrence_depth_gets_the_whole_budget_at_depth_1(configuration):
+    from rhn.cells import hidden_size_for_budget
+
+    found = configuration("jsb-depth-2", "--cell", "lstm")
+    assert (found["depth"], found["hidden_size"]) == (1, hidden_size_for_budget("lstm", 300_000, 1))
 
 
 def test_a_configuration_file_stands_for_a_preset_or_on_top_of_one(task, trained, tmp_path, configuration):
@@ -108,6 +116,7 @@ def test_a_configuration_file_stands_for_a_preset_or_on_top_of_one(task, trained
         ('{"preset": "ptb-sota", "depth": 0}', "depth is 0, expected 1 or more"),
         ('{"corpus": "brown"}', "corpus is brown, expected one of ptb"),
         ('{"cell": "rhn"}', "is not a whole configuration"),
+        ('{"preset": "jsb-depth-1", "cell": ["rhn"]}', 'cell is ["rhn"], expected a text'),
     ],
 )
 def test_a_configuration_file_that_cannot_be_used_is_refused(content, message, tmp_path, refused):
