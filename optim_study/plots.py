@@ -173,8 +173,8 @@ def _mark(ax: Axes, groups, collections: list, columns: list[list[float]], size:
     """Medians, and crosses over what diverged."""
     for k, (trials, points) in enumerate(zip(groups.values(), collections, strict=True)):
         middle = np.median(columns[k])
-        ax.plot([k + 0.36, k + 0.46], [middle, middle], gid="median", color="black", linewidth=1, zorder=0.9)
-        ax.plot(k + 0.46, middle, "<", color="black", markersize=5, zorder=6)
+        ax.plot([k + 0.36, k + 0.44], [middle, middle], gid="median", color="black", linewidth=1, zorder=0.9)
+        ax.plot(k + 0.44, middle, "<", color="black", markersize=4, zorder=6)
         where = np.asarray(points.get_offsets())[[row.diverged for row in trials]]
         ax.plot(*where.T, "x", color="black", markersize=size + 1.5, markeredgewidth=0.8, zorder=6, gid="diverged")
 
