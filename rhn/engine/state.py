@@ -76,7 +76,7 @@ def _read(path: Path, *, whole: bool) -> tuple[dict[str, np.ndarray], dict[str, 
         reason = error.strerror or error
         raise DataError(f"{path} cannot be read ({reason}): see that it is a file that you may read") from error
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise _damaged(path, f"it has no {error}" if isinstance(error, KeyError) else str(error)) from error
+        raise _damaged(path, "or an older version wrote it" if isinstance(error, KeyError) else str(error)) from error
 
 
 def _checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
