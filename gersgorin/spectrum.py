@@ -48,7 +48,7 @@ def eigenvalue_conditions(A: Tensor, *, workers: int | None = None) -> tuple[Ten
     A change of A by E moves an eigenvalue with the unit eigenvectors x (right) and y (left) by up to ||E||_2 / |y* x|, to
     first order (G. Golub, C. Van Loan, "Matrix Computations", section 7.2). Computed eigenvalues are those of a matrix
     about eps ||A||_2 away, so they are off by about eps ||A||_2 times their condition. It is 1 for normal matrices and
-    large for the Jacobians of deep or trained cells.
+    can be large for the Jacobians of deep or trained cells.
 
     Arguments and errors as for `eigenvalues`; it takes two to three times as long.
 
