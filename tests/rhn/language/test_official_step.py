@@ -1,4 +1,4 @@
-"""One training step is the official TensorFlow one, written as plain equations in official_language_model."""
+"""One training step is the official TensorFlow one: an independent NumPy reference, proved first, then compared with."""
 
 import numpy as np
 import pytest
@@ -11,8 +11,8 @@ from rhn.language.config import LanguageConfig
 from rhn.language.step import training_step
 from rhn.models.dropout import Masks
 from rhn.models.language import LanguageModel
-from tests.rhn.language.official_language_model import Window, learning_rate
-from tests.rhn.language.official_language_model import training_step as official_step
+from tests.rhn.language.numpy_language_model import Window, backward, cost, learning_rate, official, ours
+from tests.rhn.language.numpy_language_model import training_step as official_step
 
 V, N, B, T = 5, 7, 3, 6  # more steps than words: every row repeats a word, whose occurrences share noise_x
 WEIGHT_DECAY = 1e-3
@@ -25,9 +25,26 @@ NETWORKS = [
     for depth in (1, 3)
     for layers in (1, 2)
 ]
+every_network = pytest.mark.parametrize(("tied", "depth", "layers"), NETWORKS)
 
 
-@pytest.mark.parametrize(("tied", "depth", "layers"), NETWORKS)
+@every_network
+def test_the_references_backward_is_the_derivative_of_its_cost(tied, depth, layers):
+    """Every entry, by the complex step Im cost(p + i e) / e: a finite difference without cancellation, exact to rounding."""
+    parameters = draw_parameters(tied, depth, layers, seed=1)
+    window = draw_window(parameters, seed=2)
+    gradients = ours(backward(official(parameters), window, WEIGHT_DECAY))
+    assert gradients.keys() == parameters.keys()
+    for name, values in parameters.items():
+        difference = np.empty_like(values)
+        for index in np.ndindex(values.shape):
+            moved = values.astype(complex)
+            moved[index] += 1e-30j
+            difference[index] = cost(parameters | {name: moved}, window, WEIGHT_DECAY).imag / 1e-30
+        np.testing.assert_allclose(gradients[name], difference, rtol=1e-10, atol=1e-13, err_msg=name)
+
+
+@every_network
 @pytest.mark.parametrize("kernel", ["reference", "manual"])
 @pytest.mark.parametrize(("gradient_norm", "clips"), [(0.5, True), (100.0, False)], ids=["clipped", "unclipped"])
 def test_two_windows_of_training_are_the_official_ones(tied, depth, layers, kernel, gradient_norm, clips):
@@ -37,14 +54,14 @@ def test_two_windows_of_training_are_the_official_ones(tied, depth, layers, kern
     states = [draw_window(parameters, seed).states for seed, parameters in enumerate(theirs, 3)]
     our_states = stacked_states(states)
     how = {"weight_decay": WEIGHT_DECAY, "gradient_norm": gradient_norm}
-    text = torch.from_numpy(np.random.default_rng(5).integers(V, size=(B, 2 * T + 1)))
+    text = np.random.default_rng(5).integers(V, size=(B, 2 * T + 1))
 
     for tokens, seeds in ((text[:, : T + 1], (6, 7)), (text[:, T:], (8, 9))):
         windows = [draw_window(theirs[k], seeds[k], tokens)._replace(states=states[k]) for k in range(2)]
         wanted = [official_step(theirs[k], windows[k], learning_rate=RATES[k], **how) for k in range(2)]
         assert all((each.norm > gradient_norm) == clips for each in wanted)
 
-        read, rates = tokens.T, torch.tensor(RATES, dtype=torch.float64)
+        read, rates = torch.from_numpy(tokens.T.copy()), torch.tensor(RATES, dtype=torch.float64)
         taken, gradients = training_step(
             stack, read, our_states, stacked_masks(windows), rates, LanguageConfig(corpus="text", **how)
         )
@@ -78,19 +95,19 @@ def draw_parameters(tied, depth, layers, seed):
             f"cells.{k}.weight_hh": (depth, 2 * N, N),
             f"cells.{k}.bias": (depth, 2 * N),
         }
-    return {name: torch.from_numpy(g.normal(scale=0.6, size=shape)) for name, shape in shapes.items()}
+    return {name: g.normal(scale=0.6, size=shape) for name, shape in shapes.items()}
 
 
 def draw_window(parameters, seed, text=None):
     """Random states and noise with zeros, and random text (B, T + 1) unless given; a word has one draw of noise_x a row."""
     g = np.random.default_rng(seed)
     layers = sum(name.endswith("weight_hh") for name in parameters)
-    text = torch.from_numpy(g.integers(V, size=(B, T + 1))) if text is None else text
+    text = g.integers(V, size=(B, T + 1)) if text is None else text
     window = Window(
         tokens=text[:, :-1],
         targets=text[:, 1:],
-        states=[torch.from_numpy(g.uniform(-0.8, 0.8, (B, N))) for _ in range(layers)],
-        noise_x=draw_noise(g, 0.6, B, V).gather(1, text[:, :-1])[..., None],
+        states=[g.uniform(-0.8, 0.8, (B, N)) for _ in range(layers)],
+        noise_x=np.take_along_axis(draw_noise(g, 0.6, B, V), text[:, :-1], axis=1)[..., None],
         noise_i=[draw_noise(g, 0.5, B, parameters[f"cells.{k}.weight_ih"].shape[1]) for k in range(layers)],
         noise_h=[draw_noise(g, 0.6, B, N) for _ in range(layers)],
         noise_o=draw_noise(g, 0.5, B, 1, N),
@@ -101,7 +118,7 @@ def draw_window(parameters, seed, text=None):
 
 
 def draw_noise(g, keep, *shape):
-    return torch.from_numpy((g.random(shape) < keep) / keep)
+    return (g.random(shape) < keep) / keep
 
 
 def model_of(parameters, kernel):
@@ -117,30 +134,34 @@ def model_of(parameters, kernel):
         kernel=kernel,
         dtype=torch.float64,
     )
-    model.load_state_dict(parameters)
+    model.load_state_dict({name: torch.from_numpy(p) for name, p in parameters.items()})
     return model
 
 
 def stacked_states(states):
     """K lists of (B, n), one for each layer -> a tuple of (K, B, n)."""
-    return tuple(torch.stack(of_layer) for of_layer in zip(*states, strict=True))
+    return tuple(torch.from_numpy(np.stack(of_layer)) for of_layer in zip(*states, strict=True))
 
 
 def stacked_masks(windows):
     """The noise of K windows as our masks, (K, ...) each."""
+    together = lambda arrays: torch.from_numpy(np.stack(arrays))  # noqa: E731
     cells = [
         CellMasks(
-            input=torch.stack([window.noise_i[layer][None] for window in windows]),
-            state=torch.stack([window.noise_h[layer][None] for window in windows]),
+            input=together([window.noise_i[layer][None] for window in windows]),
+            state=together([window.noise_h[layer][None] for window in windows]),
         )
         for layer in range(len(windows[0].states))
     ]
-    embedding = torch.stack([window.noise_x[..., 0].T for window in windows])
-    return Masks(embedding, tuple(cells), torch.stack([window.noise_o[:, 0] for window in windows]))
+    return Masks(
+        embedding=together([window.noise_x[..., 0].T for window in windows]),
+        cells=tuple(cells),
+        output=together([window.noise_o[:, 0] for window in windows]),
+    )
 
 
 def assert_same(got, wanted, name):
-    assert_close(got, wanted, TOLERANCE, name)
+    assert_close(got, torch.as_tensor(wanted, dtype=torch.float64), TOLERANCE, name)
 
 
 def assert_all_same(got, k, wanted, what):
