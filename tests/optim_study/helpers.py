@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import optuna
-import psycopg
 from numpy_swarm import NumpySwarm, NumpyTrainer
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
@@ -40,6 +39,8 @@ def wait_for(happened: Callable[[], bool], seconds: float = 120) -> None:
 
 def cut_connections(url: str, application: str = "%") -> None:
     """Ends all connections to this database, or those of `PostgresLocks` ("optim-study locks") alone."""
+    import psycopg
+
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name LIKE %s"

@@ -5,11 +5,11 @@ import random
 import signal
 
 import optuna
-import psycopg
 import pytest
 from helpers import Job, assert_exact, config, cut_connections, run_here, stock_storage, stock_study, wait_for
 from optuna.trial import TrialState
 
+psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
 LONG = {"trials": 15, "epochs": 48, "patience": 30}
 CHAOS = {"trials": 60, "epochs": 150, "patience": 100}
 CHAOTIC = [pytest.mark.chaos, pytest.mark.timeout(1800)]

@@ -6,8 +6,11 @@ import pytest
 from helpers import cut_connections, wait_for
 
 from optim_study.locks import FileLocks, LocksLostError
-from optim_study.postgres_locks import PostgresLocks
 from rhn.errors import OutputError
+
+pytest.importorskip("psycopg", reason="psycopg is not installed")
+
+from optim_study.postgres_locks import PostgresLocks
 
 HOLDER = """
 import sys

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from numpy_swarm import NumpySwarm, NumpyTrainer
 from optuna.trial import TrialState
 
-from optim_study.postgres_locks import PostgresLocks
 from optim_study.shared_study import SharedStudy, open_study
 from optim_study.storage import open_storage
 from optim_study.worker import Claimed, EpochDone, Finished, Saved, next_group
@@ -232,6 +231,8 @@ def test_connections_cut_in_the_middle_of_training_lose_nothing(application, out
 
 
 def test_a_trial_whose_lock_went_to_another_worker_is_given_up(out, postgres):
+    from optim_study.postgres_locks import PostgresLocks  # which needs psycopg
+
     theirs = PostgresLocks(postgres, "rhn-depth2")
 
     def lose_trial_1():
