@@ -19,6 +19,7 @@ __all__, __getattr__, __dir__ = lazy_names(
             "lyapunov_exponents",
         ),
         "jacobian": ("norm_bound", "temporal_jacobian", "trajectory"),
+        "objective": ("Objective",),
         "spectrum": ("eigenvalue_conditions", "eigenvalues", "spectral_radius"),
     },
 )

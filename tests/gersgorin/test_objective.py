@@ -1,0 +1,166 @@
+"""A model, sequences and a loss as one thing: its losses and gradients are the model's own, its constants the best there are."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.optimize import minimize
+from torch import nn
+
+from gersgorin.losses import CLIP
+from gersgorin.objective import Objective
+from rhn.errors import InvalidInputError
+from rhn.models import LanguageModel, PolyphonicModel
+
+
+class Own(nn.Module):
+    """A user's: an LSTM and a linear output; `between` stands in for the recurrence."""
+
+    def __init__(self, m=3, n=4, K=3, between=None):
+        super().__init__()
+        self.rnn, self.out = between or nn.LSTM(m, n), nn.Linear(n, K)
+
+    def forward(self, x):
+        y = self.rnn(x)
+        y, state = y if isinstance(y, tuple) else (y, None)
+        return self.out(y), state
+
+
+def polyphonic(**options):
+    return PolyphonicModel("rhn", hidden_size=5, depth=2, input_size=3, output_size=3, init="uniform:0.5", **options)
+
+
+def frames(*shape, seed=0):
+    return (torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < 0.3).double()
+
+
+def test_the_loss_of_a_polyphonic_model_is_its_own_over_real_frames_alone():
+    torch.manual_seed(0)
+    model, pieces = polyphonic(), [frames(7, 3), frames(4, 3, seed=1)]
+    objective = Objective(model, pieces)
+    each = [model.double().nll(piece.unsqueeze(1))[:, 0] for piece in pieces]
+    torch.testing.assert_close(objective.mean_loss(), torch.cat(each).mean())
+    torch.testing.assert_close(objective.frame_losses()[:3, 1], each[1])
+    assert (objective.frame_losses()[3:, 1] == 0).all() and objective.output_bias == "output.bias"
+
+
+def test_the_loss_of_a_language_model_is_its_own():
+    torch.manual_seed(0)
+    ids, model = torch.randint(6, (8, 2)), LanguageModel("gru", vocabulary_size=6, hidden_size=6, tied=True)
+    objective = Objective(model, ids)
+    torch.testing.assert_close(objective.frame_losses(), model.double()(ids[:-1], targets=ids[1:]).nll)
+    assert objective.output_bias == "output_bias"
+    assert Objective(model, ids[:, 0]).inputs.shape == (7, 1)
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_gradients_are_those_of_the_model_which_stays_as_it_is(second):
+    torch.manual_seed(0)
+    model, x = polyphonic(), frames(6, 2, 3)
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    loss, gradients = Objective(model, x, second_derivatives=second).gradients()
+    assert all(p.dtype == torch.float32 and torch.equal(p, before[name]) for name, p in model.named_parameters())
+    wanted = model.double().nll(x).mean()
+    wanted.backward()
+    assert loss == pytest.approx(wanted.item(), rel=1e-12)
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(gradients[name], p.grad, msg=name)
+
+
+def test_refresh_takes_the_weights_of_now():
+    model, x = polyphonic(), frames(6, 2, 3)
+    objective = Objective(model, x)
+    nn.init.constant_(model.output.bias, 1.5)
+    assert objective.mean_loss().item() != pytest.approx(Objective(model, x).mean_loss().item())
+    objective.refresh()
+    assert objective.mean_loss().item() == Objective(model, x).mean_loss().item()
+
+
+def own_loss(z, t):
+    return F.huber_loss(z, t, reduction="none")
+
+
+LOSSES = [
+    ("bernoulli", frames(9, 2, 3)),
+    ("squared", frames(9, 2, 3)),
+    (own_loss, frames(9, 2, 3)),
+    ("categorical", None),
+]
+
+
+@pytest.mark.parametrize(("loss", "targets"), LOSSES, ids=str)
+def test_no_constant_output_is_better_than_the_best(loss, targets):
+    targets = torch.arange(18).view(9, 2) ** 2 % 5 % 3 if targets is None else targets
+    objective = Objective(Own(), (frames(9, 2, 3, seed=4), targets), loss)
+    constant, least = objective.best_constant()
+
+    def value(z):
+        return objective.mean_loss(torch.as_tensor(z).expand(9, 2, 3)).item()
+
+    found = minimize(value, np.zeros(3), method="Powell", options={"xtol": 1e-8, "ftol": 1e-12})
+    assert least == pytest.approx(value(constant.numpy())) and least == pytest.approx(found.fun, abs=1e-6)
+    objective.set_output(constant)
+    with torch.no_grad():
+        objective.model.out.weight.zero_()
+    assert objective.mean_loss().item() == pytest.approx(least)
+
+
+def test_a_key_that_never_sounds_has_finite_odds():
+    x = frames(9, 2, 3)
+    x[..., 1] = 0
+    constant, _ = Objective(polyphonic(), x).best_constant()
+    assert constant[1].item() == pytest.approx(np.log(CLIP / (1 - CLIP)))
+
+
+def test_a_loss_of_one_number_is_taken_as_it_is():
+    x, y = frames(9, 2, 3), frames(9, 2, 3, seed=1)
+    objective = Objective(model := Own(), (x, y), F.mse_loss)
+    assert objective.mean_loss().item() == pytest.approx(F.mse_loss(model.double()(x)[0], y).item())
+    with pytest.raises(InvalidInputError, match="one number"):
+        Objective(Own(), ([x[:, 0], x[:4, 0]], [y[:, 0], y[:4, 0]]), F.mse_loss)
+
+
+def test_a_bias_is_the_output_bias_only_where_it_is_added_to_every_output():
+    assert Objective(Own(), frames(5, 2, 3), "bernoulli").output_bias == "out.bias"
+    model = Own(n=3)
+    model.out = nn.Linear(3, 3, bias=False)
+    objective = Objective(model, frames(5, 2, 3), "bernoulli")
+    assert objective.output_bias is None
+    with pytest.raises(InvalidInputError, match="no output bias"):
+        objective.set_output(torch.zeros(3))
+
+
+def broken(value):
+    model = polyphonic()
+    nn.init.constant_(model.output.weight, value)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "sequences", "loss", "said"),
+    [
+        (broken(torch.nan), frames(5, 3), None, "weights output.weight are NaN"),
+        (polyphonic(), frames(5, 3) * torch.inf, None, "NaN or infinite"),
+        (polyphonic(), frames(5, 4), None, "expected .*3"),
+        (polyphonic(), frames(0, 3), None, "at least 2 frames"),
+        (polyphonic(), torch.ones(5, 3), None, "same at every frame"),
+        (polyphonic(), [], None, "empty list"),
+        (polyphonic(), "music", None, "array of numbers"),
+        (polyphonic(), (frames(5, 3), frames(4, 3)), None, "a target for every frame"),
+        (polyphonic(), 2 * frames(5, 3), None, "expected 0 to 1"),
+        (polyphonic(), frames(5, 3), "hinge", "unknown loss"),
+        (polyphonic(), frames(5, 3), lambda z, t: z.sum(-1) / 0, "expected a finite number"),
+        (LanguageModel("gru", vocabulary_size=3, hidden_size=4), torch.tensor([1, 2, 3]), None, "expected 0 to 2"),
+        (Own(), frames(5, 2, 3), None, "no loss of its own"),
+        (Own(), (frames(5, 2, 3), frames(5, 2, 4)), "squared", "4 numbers a frame and the outputs 3"),
+        (Own(), frames(5, 2, 3), lambda z, t: z[0], "expected one number"),
+        (Own(between=nn.Linear(3, 4)), frames(5, 2, 3), "bernoulli", "is no recurrence"),
+        (Own(between=nn.GRU(3, 2, bidirectional=True)), frames(5, 2, 3), "bernoulli", "looks ahead"),
+        (nn.Flatten(), frames(5, 2, 3), "bernoulli", "no weights"),
+        (nn.Sequential(nn.Linear(3, 3), nn.Flatten()), frames(5, 2, 3), "bernoulli", r"expected outputs \(4, 2, K\)"),
+        (len, frames(5, 2, 3), "bernoulli", "expected a torch module"),
+    ],
+)
+def test_bad_input_is_one_sentence(model, sequences, loss, said):
+    with pytest.raises(InvalidInputError, match=said):
+        Objective(model, sequences, loss)
