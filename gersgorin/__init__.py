@@ -18,7 +18,7 @@ __all__, __getattr__, __dir__ = lazy_names(
             "jacobian_product",
             "lyapunov_exponents",
         ),
-        "jacobian": ("norm_bound", "temporal_jacobian", "trajectory"),
+        "jacobian": ("input_jacobian", "layer_jacobians", "norm_bound", "temporal_jacobian", "trajectory"),
         "objective": ("Objective",),
         "spectrum": ("eigenvalue_conditions", "eigenvalues", "spectral_radius"),
     },

@@ -1,8 +1,14 @@
-"""Temporal Jacobians A[..., i, j] = d s'_i / d s_j of one step s' = f(x, s), and the states along which to take them.
+"""Jacobians of one step s' = f(x, s): of the whole step, of its input, of each layer in it; and the states along which to take them.
 
-The paper (Zilly et al. 2017, equations 2-3 and 10-15) prints the transpose; the spectrum is the same, row and column discs swap.
+    temporal_jacobian   A[..., i, j] = d s'_i / d s_j
+    input_jacobian      B[..., i, j] = d s'_i / d x_j
+    layer_jacobians     J_1..J_L, d s_l / d s_{l-1} with s_0 = s and s_L = s', so that A = J_L ... J_1
+
+The paper (Zilly et al. 2017, equations 2-3 and 10-15) prints the transposes; the spectrum is the same, row and column discs swap.
+Legend: m inputs, N = state_size (n units, an LSTM's state has 2n), L layers.
 """
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -38,28 +44,64 @@ def temporal_jacobian(
     >>> A.tolist()
     [[0.0, 2.0], [2.0, 0.0]]
     """
-    step, closed_form = _resolve(cell)
-    if method is None:
-        method = "analytic" if closed_form else "jacrev"
-    if method not in METHODS:
-        raise InvalidInputError(f"unknown method {method!r}: expected one of {', '.join(METHODS)}")
-    if method == "analytic" and closed_form is None:
-        raise InvalidInputError(f"{_name(cell)} has no closed-form jacobian(x, s): use method='jacrev' or 'jacfwd'")
-    if chunk_size is not None and chunk_size < 1:
-        raise InvalidInputError(f"chunk_size must be at least 1, got {chunk_size}")
-    lead, rows_x, rows_s = _flatten(x, s)
-    _check_step(cell, step, rows_x, rows_s)
-    if method == "analytic":
-        size = chunk_size or max(1, len(rows_s))
-        parts = [closed_form(a, b) for a, b in zip(rows_x.split(size), rows_s.split(size), strict=True)]
-        A = parts[0] if len(parts) == 1 else torch.cat(parts)
-    else:
-        jacobian = {"jacrev": jacrev, "jacfwd": jacfwd}[method](step, argnums=1)
-        A = vmap(jacobian, chunk_size=chunk_size)(rows_x, rows_s)
-    n = s.shape[-1]
-    if not isinstance(A, Tensor) or A.shape[1:] != (n, n):
-        raise InvalidInputError(f"{_name(cell)} must return one state of {n} entries, as many as it was given")
-    return A.reshape(*lead, *A.shape[-2:])
+    by_autograd = lambda step, jacobian: lambda x, s: [jacobian(step, argnums=1)(x, s)]  # noqa: E731
+    (A,) = _matrices(cell, x, s, "jacobian", by_autograd, method, chunk_size)
+    return _of_shape(A, cell, s, columns=s.shape[-1])
+
+
+def input_jacobian(
+    cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None, chunk_size: int | None = None
+) -> Tensor:
+    """d s' / d x of one step (..., N, m), batched over any leading dimensions: how strongly the input reaches the state.
+
+    Arguments and errors as for `temporal_jacobian`; x must be floating point.
+
+    >>> input_jacobian(lambda x, s: s + x[0] * x[1], torch.tensor([3.0, 5.0]), torch.zeros(1)).tolist()
+    [[5.0, 3.0]]
+    """
+    if isinstance(x, Tensor) and not x.is_floating_point():
+        raise InvalidInputError(f"x is {x.dtype}: expected floating point, what a derivative can be taken of")
+    by_autograd = lambda step, jacobian: lambda x, s: [jacobian(step, argnums=0)(x, s)]  # noqa: E731
+    (B,) = _matrices(cell, x, s, "input_jacobian", by_autograd, method, chunk_size)
+    return _of_shape(B, cell, s, columns=x.shape[-1])
+
+
+def layer_jacobians(
+    cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None, chunk_size: int | None = None
+) -> Tensor | list[Tensor]:
+    """The Jacobian of each layer within one step, first layer first; J_L ... J_1 is the temporal Jacobian.
+
+    What a layer hands to the next is its state s_l (..., N). Where a later layer also reads s, the state before the step (the
+    shortcuts of a DT(S)-RNN), it hands on both, (s_l, s): the first of these Jacobians is then (2N, N), those between (2N, 2N) and
+    that of the last layer with a shortcut (N, 2N). Without s beside it the chain rule would not close.
+
+    Arguments and errors as for `temporal_jacobian`. Closed form: the cell's `layer_jacobians(x, s)`; autograd asks its `run_layer`.
+    What has one layer, as any callable without a `depth`, gives its temporal Jacobian.
+
+    Returns:
+        One tensor (L, ..., N, N), or with shortcuts a list of L matrices (..., rows, columns).
+
+    Raises:
+        InvalidInputError: also for a cell of several layers that does not say what each of them does.
+
+    >>> step = lambda x, s: 2 * s.flip(-1)
+    >>> layer_jacobians(step, torch.zeros(1), torch.zeros(2)).tolist()
+    [[[0.0, 2.0], [2.0, 0.0]]]
+    """
+    cell = _convert(cell)
+    depth = getattr(cell, "depth", 1)
+    if depth == 1:
+        return temporal_jacobian(cell, x, s, method=method, chunk_size=chunk_size).unsqueeze(0)
+    by_autograd = lambda step, jacobian: _layerwise(cell, jacobian, x, s)  # noqa: E731
+    matrices = _matrices(cell, x, s, "layer_jacobians", by_autograd, method, chunk_size)
+    shapes = [tuple(J.shape[-2:]) for J in matrices]
+    N = s.shape[-1]
+    inner = [rows for rows, _ in shapes[:-1]]
+    if len(shapes) != depth or shapes != list(zip([*inner, N], [N, *inner], strict=True)):
+        raise InvalidInputError(
+            f"{_name(cell)} gives layer Jacobians of shapes {shapes}: expected {depth} whose product is ({N}, {N})"
+        )
+    return torch.stack(matrices) if set(shapes) == {(N, N)} else matrices
 
 
 def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> Tensor:
@@ -85,7 +127,7 @@ def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> T
     if hasattr(cell, "states"):
         states = torch.cat((s0.unsqueeze(0), cell.states(x, s0)))
     else:
-        step, rows = vmap(_resolve(cell)[0]), [s0]
+        step, rows = vmap(_step(cell)), [s0]
         for x_t in x:
             rows.append(step(x_t, rows[-1]))
         states = torch.stack(rows)
@@ -112,12 +154,83 @@ def _convert(cell):
     return from_torch(cell) if isinstance(cell, nn.RNNBase | nn.RNNCellBase) else cell
 
 
-def _resolve(cell) -> tuple[Step, Step | None]:
-    """(one step, its closed-form Jacobian or None)."""
-    cell = _convert(cell)
+def _step(cell) -> Step:
+    """What takes one step; raises InvalidInputError for something that is no function."""
     if not callable(cell):
         raise InvalidInputError(f"expected a cell or a callable f(x, s), got {_name(cell)}")
-    return getattr(cell, "step", cell), getattr(cell, "jacobian", None)
+    return getattr(cell, "step", cell)
+
+
+def _matrices(cell, x: Tensor, s: Tensor, name: str, by_autograd, method: str | None, chunk_size: int | None) -> list:
+    """The matrices (..., rows, columns) that a cell's closed form called `name` gives, one or a list of them; or
+    by_autograd(step, jacrev or jacfwd), a function of one x (m,) and one s (N,) that gives a list of them."""
+    cell = _convert(cell)
+    step, closed_form = _step(cell), getattr(cell, name, None)
+    if method is None:
+        method = "analytic" if closed_form else "jacrev"
+    if method not in METHODS:
+        raise InvalidInputError(f"unknown method {method!r}: expected one of {', '.join(METHODS)}")
+    if method == "analytic" and closed_form is None:
+        raise InvalidInputError(f"{_name(cell)} has no closed-form {name}(x, s): use method='jacrev' or 'jacfwd'")
+    if chunk_size is not None and chunk_size < 1:
+        raise InvalidInputError(f"chunk_size must be at least 1, got {chunk_size}")
+    lead, rows_x, rows_s = _flatten(x, s)
+    _check_step(cell, step, rows_x, rows_s)
+    if method == "analytic":
+        size = chunk_size or max(1, len(rows_s))
+        chunks = zip(rows_x.split(size), rows_s.split(size), strict=True)
+        parts = [[J] if isinstance(J, Tensor) else J for J in (closed_form(*chunk) for chunk in chunks)]
+        matrices = parts[0] if len(parts) == 1 else [torch.cat(each) for each in zip(*parts, strict=True)]
+    else:
+        jacobian = {"jacrev": jacrev, "jacfwd": jacfwd}[method]
+        matrices = vmap(by_autograd(step, jacobian), chunk_size=chunk_size)(rows_x, rows_s)
+    return [J.reshape(*lead, *J.shape[1:]) if isinstance(J, Tensor) else J for J in matrices]
+
+
+def _of_shape(A, cell, s: Tensor, columns: int) -> Tensor:
+    """A (..., N, columns), checked: a user's step may return anything."""
+    N = s.shape[-1]
+    if not isinstance(A, Tensor) or A.shape[-2:] != (N, columns):
+        raise InvalidInputError(f"{_name(cell)} must return one state of {N} entries, as many as it was given")
+    return A
+
+
+def _layerwise(cell, jacobian: Callable, x: Tensor, s: Tensor) -> Callable[[Tensor, Tensor], list[Tensor]]:
+    """A function of one x (m,) and one s (N,) that gives the layers' Jacobians, from what `run_layer` does."""
+    if not getattr(cell, "runs_layers", hasattr(cell, "run_layer")):
+        raise InvalidInputError(
+            f"{_name(cell)} does not say what one of its {cell.depth} layers does: "
+            "define run_layer(layer, x, s, y) or layer_jacobians(x, s)"
+        )
+    last = _last_shortcut(cell, x, s)
+
+    def run(layer: int, x: Tensor, s: Tensor, v: Tensor) -> Tensor:
+        """What a layer makes of v: its state, or up to the last shortcut (state, s)."""
+        y = v[-len(s) :] if layer <= last else s
+        out = cell.run_layer(layer, x, v[: len(s)], y)
+        return torch.cat((out, y)) if layer < last else out
+
+    def matrices(x: Tensor, s: Tensor) -> list[Tensor]:
+        v, found = s, []
+        for layer in range(cell.depth):
+            of_v = functools.partial(run, layer, x, s)
+            found.append(jacobian(of_v)(v))
+            v = of_v(v)
+        return found
+
+    return matrices
+
+
+def _last_shortcut(cell, x: Tensor, s: Tensor) -> int:
+    """The last layer, counted from 0, that reads the state before the step besides the one it is given; 0 where none does."""
+    x, s = x.new_zeros(x.shape[-1]), s.new_zeros(s.shape[-1])
+    with torch.enable_grad():
+        y = s.clone().requires_grad_()
+        for layer in reversed(range(1, cell.depth)):
+            out = cell.run_layer(layer, x, s, y)
+            if out.requires_grad and torch.autograd.grad(out.sum(), y, allow_unused=True)[0] is not None:
+                return layer
+    return 0
 
 
 def _flatten(x: Tensor, s: Tensor) -> tuple[torch.Size, Tensor, Tensor]:

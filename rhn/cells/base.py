@@ -2,7 +2,7 @@
 
 Legend: T steps, B batch rows, m = input_size, n = hidden_size, L = depth. A state is always one tensor (..., state_size) and the
 output is its first n entries. A new cell needs its parameters and `step`; `gates`, `layers` (with `run_layer` where L > 1), `states`,
-`jacobian` and `norm_bound` may follow.
+`jacobian`, `input_jacobian`, `layer_jacobians` and `norm_bound` may follow.
 """
 
 import itertools

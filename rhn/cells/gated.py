@@ -7,9 +7,11 @@ LSTM Jacobian of the joint state (h, c), 2n x 2n. With k = diag(c f') R_f + diag
     dc'/dh = k        dh'/dh = diag(o tanh'(c')) k + diag(tanh(c') o') R_o
     dc'/dc = diag(f)  dh'/dc = diag(o tanh'(c') f)
 
+    input: d(h', c')/dx is the left half, d(h', c')/dh, with W in place of R
     bound: ||k|| <= beta ||R_f|| / 4 + ||R_i|| / 4 + ||R_g|| =: a;  ||A|| <= sqrt(2 (1 + a^2)) + ||R_o|| / 4
 
-GRU Jacobian: diag(z) + diag((h - n) z') R_z + diag((1-z) n') (diag(r) R_n + diag(v r') R_r), with v = R_n h + q. With
+GRU Jacobian: diag(z) + diag((h - n) z') R_z + diag((1-z) n') (diag(r) R_n + diag(v r') R_r), with v = R_n h + q.
+dh'/dx has no diag(z) and no diag(r), and W in place of R. Norm bound: with
 |v_i| <= max_i (beta sum_j |R_n,ij| + |q_i|) =: w and e = ||R_n|| + w ||R_r|| / 4:  ||A|| <= sqrt(1 + e^2) + (1 + beta) ||R_z|| / 4.
 """
 
@@ -45,6 +47,10 @@ class _Gated(Cell):
 
     def layers(self) -> tuple[Layer]:
         return (Layer(input=Part("weight_ih"), recurrent=Part("weight_hh"), bias=Part("bias"), gate=self.gate),)
+
+    def layer_jacobians(self, x: Tensor, s: Tensor) -> list[Tensor]:
+        """The one layer's is the step's (..., state_size, state_size)."""
+        return [self.jacobian(x, s)]
 
     def _candidate_matrices(self) -> tuple[Tensor]:
         return (self.weight_hh[2 * self.hidden_size : 3 * self.hidden_size],)
@@ -84,16 +90,24 @@ class LSTM(_Gated):
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """d(h', c')/d(h, c) (..., 2n, 2n), see above."""
-        c = s[..., self.hidden_size :]
-        _, c_new, (i, f, g, o) = self._step(x, s)
-        R_i, R_f, R_g, R_o = self.weight_hh.chunk(4)
+        _, c_new, (_, f, _, o) = step = self._step(x, s)
         u = torch.tanh(c_new)
-        through = o * (1 - u * u)
-        slopes = (c * f * (1 - f), R_f), (g * i * (1 - i), R_i), (i * (1 - g * g), R_g)
-        k = sum(slope.unsqueeze(-1) * R for slope, R in slopes)
-        dh_dh = through.unsqueeze(-1) * k + (u * o * (1 - o)).unsqueeze(-1) * R_o
-        top = torch.cat((dh_dh, torch.diag_embed(through * f)), -1)
-        return torch.cat((top, torch.cat((k, torch.diag_embed(f)), -1)), -2)
+        by_c = torch.cat((torch.diag_embed(o * (1 - u * u) * f), torch.diag_embed(f)), -2)
+        return torch.cat((self._driven(step, s, self.weight_hh), by_c), -1)
+
+    def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """d(h', c')/dx (..., 2n, m), see above."""
+        return self._driven(self._step(x, s), s, self.weight_ih)
+
+    def _driven(self, step: tuple, s: Tensor, M: Tensor) -> Tensor:
+        """What M (4n, k), a change of the pre-activations, does to (h', c') at fixed c: (..., 2n, k)."""
+        c, (_, c_new, (i, f, g, o)) = s[..., self.hidden_size :], step
+        M_i, M_f, M_g, M_o = M.chunk(4)
+        u = torch.tanh(c_new)
+        slopes = (c * f * (1 - f), M_f), (g * i * (1 - i), M_i), (i * (1 - g * g), M_g)
+        k = sum(slope.unsqueeze(-1) * block for slope, block in slopes)
+        dh = (o * (1 - u * u)).unsqueeze(-1) * k + (u * o * (1 - o)).unsqueeze(-1) * M_o
+        return torch.cat((dh, k), -2)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         """A bound on the Jacobian's 2-norm over all inputs and all states (h, c) with entries within state_bound, see above."""
@@ -138,12 +152,20 @@ class GRU(_Gated):
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """dh'/dh (..., n, n), see above."""
-        _, (r, z, n), v = self._step(x, s)
-        R_r, R_z, R_n = self.weight_hh.chunk(3)
+        step = self._step(x, s)
+        _, (r, z, _), _ = step
+        return self._driven(step, s, self.weight_hh, r) + torch.diag_embed(z)
+
+    def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """dh'/dx (..., n, m), see above."""
+        return self._driven(self._step(x, s), s, self.weight_ih, 1)
+
+    def _driven(self, step: tuple, s: Tensor, M: Tensor, reset: Tensor | int) -> Tensor:
+        """What M (3n, k), a change of the pre-activations whose block n is multiplied by `reset`, does to h': (..., n, k)."""
+        (_, (r, z, n), v), (M_r, M_z, M_n) = step, M.chunk(3)
         slope = (1 - z) * (1 - n * n)
-        A = ((s - n) * z * (1 - z)).unsqueeze(-1) * R_z
-        A = A + (slope * r).unsqueeze(-1) * R_n + (slope * v * r * (1 - r)).unsqueeze(-1) * R_r
-        return A + torch.diag_embed(z)
+        change = ((s - n) * z * (1 - z)).unsqueeze(-1) * M_z
+        return change + (slope * reset).unsqueeze(-1) * M_n + (slope * v * r * (1 - r)).unsqueeze(-1) * M_r
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         """A bound on ||dh'/dh||_2 over all inputs and all states with entries within state_bound, see above."""

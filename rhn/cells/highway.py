@@ -9,6 +9,8 @@ Jacobian (equations 10-15, as A[i, j] = dy'_i / dy_j): A = J_L ... J_1 with, whe
     J_l = diag(c) + diag(t f'(z_H)) R_H + diag(h t(1-t)) R_T + diag(s_{l-1} c(1-c)) R_C
     coupled: the last two become diag((h - s_{l-1}) t(1-t)) R_T
 
+Input: dy'/dx = J_L ... J_2 B, where B is J_1 without diag(c), and with W in place of R_1.
+
 Norm bound of one layer whose state is within beta: |h| <= 1, f' <= gamma, gates in (0, 1) and t(1-t) <= 1/4 give
 
     coupled    ||J|| <= sqrt(1 + (gamma ||R_H||)^2) + (1 + beta) ||R_T|| / 4  ([diag(1-t), diag(t)] has norm at most 1)
@@ -18,7 +20,9 @@ and the next layer's state is within max(beta, 1), respectively beta + 1. gamma 
 grows with the input, so that no number bounds all inputs: the bound is infinite.
 """
 
+import functools
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -134,18 +138,34 @@ class RHN(Cell):
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """dy'/dy (..., n, n), see above."""
-        g, A, slope_of = self.gates(x, s), None, ACTIVATIONS[self.activation].slope
-        for h, t, c, s_in, R in zip(g.h, g.t, g.c, (s, *g.states), self.weight_hh, strict=False):
-            R_H, R_T, *R_C = R.split(self.hidden_size)
-            slope = t * (1 - t)
-            if self.coupled:
-                J = ((h - s_in) * slope).unsqueeze(-1) * R_T
-            else:
-                J = (h * slope).unsqueeze(-1) * R_T + (s_in * c * (1 - c)).unsqueeze(-1) * R_C[0]
-            J = torch.addcmul(J, (t * slope_of(h)).unsqueeze(-1), R_H)
-            J.diagonal(dim1=-2, dim2=-1).add_(c)
-            A = J if A is None else J @ A
-        return A
+        return functools.reduce(lambda A, J: J @ A, self._layer_jacobians(self.gates(x, s), s))
+
+    def layer_jacobians(self, x: Tensor, s: Tensor) -> list[Tensor]:
+        """J_1..J_L, ds_l/ds_{l-1} (..., n, n) each, see above."""
+        return [*self._layer_jacobians(self.gates(x, s), s)]
+
+    def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """dy'/dx (..., n, m), see above."""
+        g = self.gates(x, s)
+        B = self._driven(g, 0, s, self.weight_ih)
+        return functools.reduce(lambda A, J: J @ A, self._layer_jacobians(g, s, first=1), B)
+
+    def _layer_jacobians(self, g: Gates, s: Tensor, first: int = 0) -> Iterator[Tensor]:
+        """J_l of the layers from `first` on, counted from 0, one at a time."""
+        for layer in range(first, self.depth):
+            J = self._driven(g, layer, g.states[layer - 1] if layer else s, self.weight_hh[layer])
+            J.diagonal(dim1=-2, dim2=-1).add_(g.c[layer])
+            yield J
+
+    def _driven(self, g: Gates, layer: int, s: Tensor, M: Tensor) -> Tensor:
+        """What M (G n, k), a change of a layer's pre-activations, does to its output (..., n, k); s is the layer's input state."""
+        (h, t, c), (M_H, M_T, *M_C) = (each[layer] for each in (g.h, g.t, g.c)), M.split(self.hidden_size)
+        slope = t * (1 - t)
+        if self.coupled:
+            change = ((h - s) * slope).unsqueeze(-1) * M_T
+        else:
+            change = (h * slope).unsqueeze(-1) * M_T + (s * c * (1 - c)).unsqueeze(-1) * M_C[0]
+        return torch.addcmul(change, (t * ACTIVATIONS[self.activation].slope(h)).unsqueeze(-1), M_H)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         """A bound on ||dy'/dy||_2 over all inputs and all states with entries within state_bound, see above."""

@@ -8,7 +8,13 @@ Jacobian dy'/dy (Zilly et al. 2017, equations 2-3, as A[i, j] = dy'_i / dy_j): w
 
     P_1 = D_1 R_1,   P_l = D_l (R_l P_{l-1} + S_l),   A = P_L
 
-so that ||A|| <= p_L with p_1 = gamma ||R_1||, p_l = gamma (||R_l|| p_{l-1} + ||S_l||), gamma = max |f'| = 1.
+Layers: D_l R_l, without a shortcut. Up to the last layer with one the state is joint, (s_l, y), so that the layers still multiply to A:
+
+    [D_1 R_1; I],   [D_l R_l, D_l S_l; 0, I],   [D_L R_L, D_L S_L]
+
+Input: dy'/dx = D_L R_L ... D_2 R_2 D_1 W, with or without shortcuts.
+
+Norm bound: ||A|| <= p_L with p_1 = gamma ||R_1||, p_l = gamma (||R_l|| p_{l-1} + ||S_l||), gamma = max |f'| = 1.
 """
 
 import torch
@@ -112,6 +118,25 @@ class DTRNN(Cell):
                 inner = inner + self.weight_skip[layer - self._first_skip]
             P = ACTIVATIONS[self.nonlinearity].slope(out).unsqueeze(-1) * inner
         return P
+
+    def layer_jacobians(self, x: Tensor, s: Tensor) -> list[Tensor]:
+        """The L matrices whose product, the last one first, is dy'/dy, see above: (..., n, n) each, or 2n where y is carried along."""
+        L, n, slope = self.depth, self.hidden_size, ACTIVATIONS[self.nonlinearity].slope
+        D = [slope(out).unsqueeze(-1) for out in self._states(x, s)]
+        J = [d * R for d, R in zip(D, self.weight_hh, strict=True)]
+        if self._shortcuts:
+            I = torch.eye(n, dtype=s.dtype, device=s.device).expand_as(J[0])
+            S = [torch.zeros_like(self.weight_hh[0])] * self._first_skip + [*self.weight_skip]
+            J[1:] = [torch.cat((J[layer], D[layer] * S[layer]), -1) for layer in range(1, L)]
+            J[:-1] = [torch.cat((top, F.pad(I, (top.shape[-1] - n, 0))), -2) for top in J[:-1]]
+        return J
+
+    def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """dy'/dx (..., n, m), see above."""
+        slope, B = ACTIVATIONS[self.nonlinearity].slope, self.weight_ih
+        for layer, out in enumerate(self._states(x, s)):
+            B = slope(out).unsqueeze(-1) * (self.weight_hh[layer] @ B if layer else B)
+        return B
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         """A bound on ||dy'/dy||_2 over all inputs and states, see above."""

@@ -1,0 +1,180 @@
+"""Within a step: closed forms are autograd's and central differences, and the layers multiply to the temporal Jacobian."""
+
+import functools
+
+import pytest
+import torch
+from cases import CELL_CASES, SHALLOW_CASES, CellCase, assert_close, inputs
+
+from gersgorin import input_jacobian, layer_jacobians, temporal_jacobian
+from rhn.cells import GRU, RHN, Cell
+from rhn.errors import InvalidInputError
+
+CASES = [
+    *CELL_CASES,
+    *(CellCase(key, 6, {}) for key in ("rhn", "dt-rnn", "dts-rnn")),
+    CellCase("dts-rnn", 6, {"skip": "last"}),
+]
+every_case = pytest.mark.parametrize("case", CASES, ids=str)
+every_measure = pytest.mark.parametrize("measure", [input_jacobian, layer_jacobians])
+
+
+def central_differences(function, v, h=5e-5):
+    """d function / d v (..., rows, k) of v (..., k), five points; h is small because relu has a kink."""
+    shifts = h * torch.eye(v.shape[-1], dtype=v.dtype)
+    with torch.no_grad():
+        at = {k: function(v.unsqueeze(-2) + k * shifts) for k in (-2, -1, 1, 2)}
+    return ((8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * h)).transpose(-1, -2)
+
+
+def product(layers):
+    return functools.reduce(lambda A, J: J @ A, layers)
+
+
+def same(got, wanted, tolerance, name):
+    """Tensors, or lists of them."""
+    for k, (a, b) in enumerate(zip(got, wanted, strict=True)):
+        assert_close(a.detach(), b.detach(), tolerance, f"{name} {k}", floor=1e-3)
+
+
+@every_case
+@pytest.mark.parametrize("n", [1, 7])
+@pytest.mark.parametrize("lead", [(), (3,), (2, 3)], ids=str)
+def test_closed_forms_equal_autograd_and_central_differences(case, n, lead):
+    cell = case.build(5, n)
+    x, s = inputs(cell, *lead)
+    B, layers = input_jacobian(cell, x, s), layer_jacobians(cell, x, s)
+    assert B.shape == (*lead, cell.state_size, 5)
+    for method in ("jacrev", "jacfwd"):
+        assert_close(B, input_jacobian(cell, x, s, method=method), 1e-9, method)
+        same(layers, layer_jacobians(cell, x, s, method=method), 1e-9, method)
+    assert_close(
+        B, central_differences(lambda x: cell.step(x, s.unsqueeze(-2)), x), 1e-9, "input, differences", floor=1e-2
+    )
+    state, N, x, y = s, cell.state_size, x.unsqueeze(-2), s.unsqueeze(-2)
+    for layer, J in enumerate(layers):
+        run = functools.partial(lambda layer, v: cell.run_layer(layer, x, v, y if layer else v), layer)
+        differences = central_differences(run, state)
+        assert_close(J[..., :N, :N], differences, 1e-9, f"layer {layer + 1}, differences", floor=1e-2)
+        state = cell.run_layer(layer, x.squeeze(-2), state, s).detach()
+
+
+@every_case
+def test_the_layers_multiply_to_the_temporal_jacobian(case):
+    cell = case.build()
+    x, s = inputs(cell, 4)
+    A, layers = temporal_jacobian(cell, x, s, method="jacrev"), layer_jacobians(cell, x, s)
+    assert len(layers) == cell.depth
+    assert_close(product(layers), A, 1e-12, "closed form")
+    assert_close(product(layer_jacobians(cell, x, s, method="jacrev")), A, 1e-12, "autograd")
+    if isinstance(layers, list):
+        assert case.key == "dts-rnn" and [J.shape[-2:] for J in layers][:: case.depth - 1] == [(14, 7), (7, 14)]
+    else:
+        assert layers.shape == (case.depth, 4, cell.state_size, cell.state_size)
+
+
+@pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
+def test_the_chain_rule_from_an_input_to_a_later_state(case):
+    """dy[3]/dx[1] = A[3] A[2] B[1]."""
+    cell = case.build()
+    x, _ = inputs(cell, 3)
+    s = [torch.zeros(cell.state_size, dtype=x.dtype)]
+    for x_t in x:
+        s.append(cell.step(x_t, s[-1]))
+    steps = [temporal_jacobian(cell, x[t], s[t]) for t in (1, 2)]
+    wanted = torch.func.jacrev(lambda x: cell(x)[1])(x)[:, 0]
+    assert_close(product([input_jacobian(cell, x[0], s[0]), *steps]), wanted, 1e-12, "dy[3]/dx[1]")
+
+
+@pytest.mark.parametrize("coupled", [True, False])
+def test_closed_gates_carry_the_state_through_every_layer_and_let_no_input_in(coupled):
+    cell = RHN(3, 6, 5, coupled=coupled, transform_bias=-80.0, dtype=torch.float64)
+    x, s = inputs(cell, 4)
+    I = torch.eye(6, dtype=x.dtype).expand(5, 4, 6, 6)
+    assert_close(layer_jacobians(cell, x, s).detach(), I, 1e-14, "layers")
+    assert input_jacobian(cell, x, s).abs().max() < 1e-30
+
+
+@every_measure
+@pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
+def test_chunks_broadcasting_and_float32(measure, case):
+    cell = case.build()
+    x, s = inputs(cell, 3, 1)[0], inputs(cell, 4)[1]
+    for method in (None, "jacfwd"):
+        whole = measure(cell, x, s, method=method)
+        same(measure(cell, x, s, method=method, chunk_size=5), whole, 1e-14, "chunks")
+        assert next(iter(whole)).shape[:-2] == ((4,) if measure is input_jacobian else (3, 4))
+    same(measure(cell.float(), x.float(), s.float()), [J.float() for J in whole], 1e-5, "float32")
+
+
+@every_measure
+@pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
+def test_closed_forms_can_themselves_be_differentiated(measure, case):
+    cell = case.build()
+    x, s = inputs(cell)
+    names, weights = zip(*cell.named_parameters(), strict=True)
+    sums = (sum(J.square().sum() for J in measure(cell, x, s, method=method)) for method in ("analytic", "jacrev"))
+    gradients = [torch.autograd.grad(total, weights, allow_unused=True, materialize_grads=True) for total in sums]
+    for name, g, wanted in zip(names, *gradients, strict=True):
+        assert_close(g, wanted, 1e-9, name, floor=1e-3)
+
+
+class Residual(Cell):
+    """A user's deep cell that only says what each layer does; `again`: which layer reads the state before the step."""
+
+    def __init__(self, again=None, **keywords):
+        super().__init__(3, 4, 3, **keywords)
+        self.again = again
+        self.W, self.R = torch.nn.Linear(3, 4, dtype=torch.float64), torch.nn.Linear(4, 4, dtype=torch.float64)
+
+    def run_layer(self, layer, x, s, y):
+        out = s + torch.tanh(self.R(s) + (self.W(x) if layer == 0 else 0))
+        return out + 2 * y if layer == self.again else out
+
+    def step(self, x, s):
+        return functools.reduce(lambda a, layer: self.run_layer(layer, x, a, s), range(3), s)
+
+
+@pytest.mark.parametrize(
+    ("again", "shapes"), [(None, [(4, 4)] * 3), (1, [(8, 4), (4, 8), (4, 4)]), (2, [(8, 4), (8, 8), (4, 8)])]
+)
+def test_a_users_deep_cell(again, shapes):
+    cell = Residual(again)
+    x, s = inputs(cell, 5)
+    layers = layer_jacobians(cell, x, s)
+    assert [J.shape[-2:] for J in layers] == shapes and isinstance(layers, list) == (again is not None)
+    assert_close(product(layers), temporal_jacobian(cell, x, s), 1e-12, "product")
+    with torch.no_grad():
+        assert isinstance(layer_jacobians(cell, x, s), list) == (again is not None), "found without recording, too"
+    assert_close(input_jacobian(cell, x, s), torch.func.vmap(torch.func.jacrev(cell.step))(x, s), 1e-14, "input")
+
+
+class Silent(Cell):
+    def step(self, x, s):
+        return s
+
+
+class Wrong(Silent):
+    def layer_jacobians(self, x, s):
+        return [torch.eye(4).expand(len(s), 4, 4)]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda c, x, s: input_jacobian(c, x[:, :2], s), "x ends in 2 and s in 4: RHN expects 3 inputs"),
+        (lambda c, x, s: layer_jacobians(c, x, s[:, :2]), "x ends in 3 and s in 2: RHN expects 3 inputs"),
+        (lambda c, x, s: input_jacobian(c, x.double(), s), "x is torch.float64 .*the weights are torch.float32"),
+        (lambda c, x, s: input_jacobian(lambda x, s: s, x.long(), s), "x is torch.int64: expected floating point"),
+        (lambda c, x, s: input_jacobian(lambda x, s: s[:2], x, s), "must return one state of 4 entries"),
+        (lambda c, x, s: input_jacobian(lambda x, s: s, x, s, method="analytic"), "no closed-form input_jacobian"),
+        (lambda c, x, s: layer_jacobians(c, x, s, method="hessian"), "unknown method 'hessian'"),
+        (lambda c, x, s: layer_jacobians("rhn", x, s), "expected a cell or a callable"),
+        (lambda c, x, s: layer_jacobians(Silent(3, 4, 2), x, s), "Silent does not say what one of its 2 layers does"),
+        (lambda c, x, s: layer_jacobians(Wrong(3, 4, 2), x, s), "expected 2 whose product is"),
+        (lambda c, x, s: layer_jacobians(GRU(3, 4), x[:, :1], s), "GRU expects 3 inputs"),
+    ],
+)
+def test_what_does_not_fit_is_said(call, message):
+    with pytest.raises(InvalidInputError, match=message):
+        call(RHN(3, 4, 2), torch.randn(6, 3), torch.randn(6, 4))
