@@ -1,6 +1,7 @@
 """The project keeps its promises about itself: light imports, one-way dependencies, what is installed, what README says."""
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -93,6 +94,13 @@ def test_imports_are_light(module):
     code = f"import sys, {module}; print(*sorted(m for m in {HEAVY} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_file_is_called_as_a_public_name_of_its_package(package):
+    """Importing the file `package.name` would put the module in the place of the function `package.name`."""
+    public = getattr(importlib.import_module(package), "__all__", [])
+    assert {path.stem for path in (ROOT / package).iterdir()} & set(public) == set()
 
 
 def test_only_the_four_packages_are_installed():
