@@ -20,6 +20,8 @@ __all__, __getattr__, __dir__ = lazy_names(
         ),
         "jacobian": ("input_jacobian", "layer_jacobians", "norm_bound", "temporal_jacobian", "trajectory"),
         "objective": ("Objective",),
+        "recorder": ("Recorder",),
+        "recording": ("Recording",),
         "spectrum": ("eigenvalue_conditions", "eigenvalues", "spectral_radius"),
     },
 )

@@ -1,0 +1,194 @@
+"""`Recorder`: the spectra, gains and gates of a recurrent cell through any training, measured every so many steps.
+
+    with Recorder(model, probe, every=100, path="run.npz") as recorder:
+        for x, y in batches:
+            loss = criterion(model(x), y)
+            loss.backward()
+            optimizer.step()
+            recorder.step(loss)          # beside the gradients as they stand
+            optimizer.zero_grad()
+    recorder.recording                   # a Recording; `gersgorin-plot --record run.npz` draws it
+
+A measurement looks at a copy of the model in float64 and evaluation mode: the training with a recorder is the same, bit for bit, as
+without. Single steps are measured at a few positions spread over the probe; only the exponent needs all of its steps, so that its cost
+grows with the probe's length: 30 to 100 steps are enough.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gersgorin.recording import MEASURES, MOMENTS, Recording
+from gersgorin.snapshot import gradient_norms, snapshot, weights_of
+from gersgorin.watch import Watched
+from rhn.errors import DataError, InvalidInputError
+from rhn.files import check_output
+
+POSITIONS = 8
+SAVE_SHARE = 0.01  # of the time may go into writing the file anew
+
+
+class Recorder:
+    """Measures a cell on a probe sequence at the start and after every N-th step of its training.
+
+    Args:
+        module: a cell of ours, torch.nn's RNN, LSTM, GRU or their *Cell forms, a user's cell (see `rhn.cells.Cell`), or a module with
+            one of them inside, as a `PolyphonicModel` or a user's own.
+        probe: what the module takes: (T, m) or (T, B, m) frames ((B, T, m) where it is batch_first), or ids of tokens.
+        every: steps from one measurement to the next, at least 1.
+        path: an .npz file that is kept up to date while the training runs, whole at every moment; None: nothing is written.
+        tensorboard: a folder for scalars; needs the package tensorboard.
+        start: steps done before, of a training that goes on: what the file at `path` holds up to there is kept and continued.
+        positions: at how many places of the probe single steps are measured.
+        layer: which recurrent cell, counted from 1, where the module has several.
+
+    Raises:
+        InvalidInputError: the module has no such cell, or the probe does not fit, is not finite, or leads to states that are not;
+            `every` or another number is out of range; tensorboard is missing.
+        DataError: the file that is to be continued is damaged or of another network.
+        OutputError: the file cannot be written.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        probe: Tensor,
+        every: int = 100,
+        *,
+        path: str | Path | None = None,
+        tensorboard: str | Path | None = None,
+        start: int = 0,
+        positions: int = POSITIONS,
+        layer: int = 1,
+    ):
+        for name, value, least in (("every", every, 1), ("positions", positions, 1), ("start", start, 0)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise InvalidInputError(f"{name} is {value!r}, expected a whole number of {least} or more")
+        self._module, self._probe, self._every, self._positions = module, probe, every, positions
+        self._path = None if path is None else check_output(path, (".npz",))
+        self._watched = Watched(module, layer)
+        self._write_scalars = _scalar_writer(tensorboard)
+        self._rows: list[dict] = []
+        self._steps, self._measuring, self._next_save = start, 0.0, 0.0
+        self._begun = time.perf_counter()
+        self._shapes = {name: value.shape for name, value in self._look().items()}
+        self._before = self._continued(start)
+        if self._before is None:
+            self.measure(start)
+        else:
+            self._rows = self._before.moments()
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.close()
+
+    def step(self, loss: Tensor | float | None = None) -> None:
+        """Count a step of training; at every N-th one measure, with the gradients that stand in `.grad`."""
+        self._steps += 1
+        if self._steps % self._every == 0:
+            self.measure(self._steps, loss)
+
+    def measure(self, step: int, loss: Tensor | float | None = None) -> None:
+        """Measure now, as after so many steps, whatever `every` says; once states are no longer finite all numbers are NaN."""
+        if next((p.is_cuda for p in self._module.parameters()), False):
+            torch.cuda.synchronize()  # else the training's own work would count as measuring
+        begun = time.perf_counter()
+        self._watched.refresh()
+        try:
+            found = self._look()
+        except InvalidInputError:  # at the start it would have been raised
+            found = {name: np.full(shape, np.nan) for name, shape in self._shapes.items()}
+        norms, rates = gradient_norms(self._module)
+        now = time.perf_counter()
+        self._rows.append(
+            {"step": np.array(step), "loss": _number(loss), **found} | {"gradient_norm": norms, "relative_rate": rates}
+        )
+        self._write_scalars(step, self._rows[-1])
+        self._measuring += now - begun
+        if self._path is not None and now >= self._next_save:
+            self.save()
+
+    def save(self) -> None:
+        """Write the file at `path`; raises OutputError."""
+        if self._path is None:
+            return
+        begun = time.perf_counter()
+        self.recording.save(self._path)
+        now = time.perf_counter()
+        self._measuring += now - begun
+        self._next_save = now + (now - begun) / SAVE_SHARE
+
+    def close(self) -> None:
+        """Write the file a last time and say on stderr what measuring cost."""
+        self.save()
+        recording = self.recording
+        where = "" if self._path is None else f"; {self._path}"
+        print(
+            f"recorder: {len(recording)} measurements in {recording.measuring_seconds:.2f} s, "
+            f"{100 * recording.share:.2g} % of the time between them{where}",
+            file=sys.stderr,
+        )
+
+    @property
+    def recording(self) -> Recording:
+        """What has been measured so far."""
+        seconds, before = time.perf_counter() - self._begun, self._before
+        return Recording(
+            title=self._watched.title,
+            every=self._every,
+            parameters=np.array(list(weights_of(self._module))),
+            measuring_seconds=self._measuring + (before.measuring_seconds if before else 0.0),
+            training_seconds=seconds - self._measuring + (before.training_seconds if before else 0.0),
+            **{name: np.stack([row[name] for row in self._rows]) for name in MOMENTS},
+        )
+
+    def _look(self) -> dict[str, np.ndarray]:
+        """What the copy of the cell does now; raises InvalidInputError where that is not finite."""
+        return snapshot(self._watched.cell, self._watched.inputs(self._probe), self._positions)
+
+    def _continued(self, start: int) -> Recording | None:
+        """What the file holds of the steps done before; None where there is nothing to continue."""
+        if not start or self._path is None or not self._path.exists():
+            return None
+        found = Recording.load(self._path)
+        if found.title != self._watched.title or found.parameters.tolist() != list(weights_of(self._module)):
+            raise DataError(f"{self._path} was recorded of another network ({found.title}): give another path")
+        if any(getattr(found, name).shape[1:] != shape for name, shape in self._shapes.items()):
+            raise DataError(f"{self._path} was recorded at other positions or on another probe: give another path")
+        found = found.until(start)
+        return found if len(found) else None
+
+
+def _number(loss: Tensor | float | None) -> np.ndarray:
+    value = loss.detach().item() if isinstance(loss, Tensor) else loss
+    return np.array(math.nan if value is None else float(value))
+
+
+def _scalar_writer(folder: str | Path | None) -> Callable[[int, dict], None]:
+    """What to call with (step, measurement): writes means as scalars for TensorBoard, or nothing where there is no folder."""
+    if folder is None:
+        return lambda step, row: None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise InvalidInputError(
+            "tensorboard= needs the package tensorboard: pip install 'rhn-toolkit[tensorboard]'"
+        ) from error
+    writer = SummaryWriter(str(folder))
+
+    def write(step: int, row: dict) -> None:
+        for name in MEASURES:
+            known = row[name][np.isfinite(row[name])]
+            if known.size:
+                writer.add_scalar(f"recorder/{name}", known.mean(), step)
+        writer.flush()
+
+    return write

@@ -1,0 +1,281 @@
+"""`Recorder` measures through a training what direct calls measure, and the training does not notice."""
+
+import copy
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gersgorin import (
+    Recorder,
+    finite_time_exponent,
+    gersgorin_discs,
+    input_jacobian,
+    layer_jacobians,
+    spectral_radius,
+    temporal_jacobian,
+    trajectory,
+)
+from gersgorin.recording import Recording, recording_table
+from rhn.cells import CELLS, from_torch
+from rhn.errors import DataError, InvalidInputError, OutputError
+from rhn.models import LanguageModel, PolyphonicModel
+from tests.cases import SHALLOW_CASES
+
+T, m, n = 9, 5, 7
+
+
+class Tagger(nn.Module):
+    """A user's own model: a batch-first LSTM with dropout around it."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.out = nn.LSTM(m, n, batch_first=True), nn.Linear(n, 3)
+
+    def forward(self, x):
+        y, _ = self.rnn(nn.functional.dropout(x, 0.3, self.training))
+        return self.out(nn.functional.dropout(y, 0.3, self.training))
+
+
+class Looped(nn.Module):
+    """A user's own loop over an LSTMCell."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.LSTMCell(m, n)
+
+    def forward(self, x):
+        state, out = None, []
+        for frame in x:
+            state = self.cell(frame, state)
+            out.append(state[0])
+        return torch.stack(out)
+
+
+def frames(*lead, seed=0):
+    return torch.rand(*lead, m, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+
+
+def train(model, steps, recorder_of=None, *, momentum=0.9):
+    """SGD on noise; the losses and random numbers drawn after it, and what a recorder recorded."""
+    torch.manual_seed(3)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum)
+    recorder, losses = recorder_of(model) if recorder_of else None, []
+    for k in range(steps):
+        optimizer.zero_grad()
+        y = model(frames(4, T, seed=k))
+        loss = ((y[0] if isinstance(y, tuple) else y) ** 2).mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+        if recorder:
+            recorder.step(loss)
+    return [*losses, torch.rand(1).item(), model.training], recorder and recorder.recording
+
+
+@pytest.mark.parametrize("case", [c for c in SHALLOW_CASES if c.options == {}], ids=str)
+def test_every_number_is_that_of_a_direct_call(case):
+    cell, x = case.build(m, n), frames(T, 2).double()
+    with Recorder(cell, x, positions=4) as recorder:
+        found = recorder.recording
+    states = trajectory(cell, x).detach()
+    where = torch.tensor([0, 3, 5, 8]), torch.tensor([0, 1, 0, 1])  # 2.67 and 5.33 to the nearest step
+    A = temporal_jacobian(cell, x[where], states[where]).detach()
+    expected = {
+        "radius": spectral_radius(A),
+        "bulk": A.diagonal(dim1=-2, dim2=-1).mean(-1),
+        "reach": gersgorin_discs(A).norm,
+        "input_gain": torch.linalg.matrix_norm(input_jacobian(cell, x[where], states[where]), 2),
+        "state_gain": torch.stack(
+            [torch.linalg.matrix_norm(J, 2) for J in layer_jacobians(cell, x[where], states[where])], -1
+        ),
+        "exponent": finite_time_exponent(temporal_jacobian(cell, x[:, 0], states[:-1, 0])),
+        "radii": gersgorin_discs(A[2]).radii,
+    }
+    gates = cell.gates(x[where], states[where]).t
+    expected["gate"] = torch.stack([t.mean(-1) for t in gates], -1) if gates else torch.empty(4, 0)
+    for name, value in expected.items():
+        assert getattr(found, name)[0] == pytest.approx(value.detach().numpy(), rel=1e-12), name
+    assert np.abs(found.eigenvalues[0, 0]) == pytest.approx(found.radius[0, 2])
+
+
+def test_gradients_are_those_that_stand_at_the_step_a_layer_apart():
+    model = PolyphonicModel("rhn", hidden_size=n, depth=3, input_size=m, output_size=m)
+    recorder = Recorder(model, frames(T), every=2)
+    for scale in (1.0, 3.0):
+        model.zero_grad()
+        (scale * model(frames(T, 2)).square().sum()).backward()
+        recorder.step(loss=scale)
+    found = recorder.recording
+    assert found.step.tolist() == [0, 2] and found.loss[1] == 3.0 and np.isnan(found.gradient_norm[0]).all()
+    norms = dict(zip(found.parameters.tolist(), found.gradient_norm[1], strict=True))
+    R = model.cells[0].weight_hh
+    assert list(norms) == [
+        "cells.0.weight_ih",
+        *(f"cells.0.{name}[{k}]" for name in ("weight_hh", "bias") for k in range(3)),
+        "output.weight",
+        "output.bias",
+    ]
+    for k in range(3):
+        assert norms[f"cells.0.weight_hh[{k}]"] == pytest.approx(R.grad[k].norm().item())
+    rates = dict(zip(found.parameters.tolist(), found.relative_rate[1], strict=True))
+    assert rates["cells.0.weight_hh[1]"] == pytest.approx((R.grad[1].norm() / R[1].norm()).item())
+    assert np.isnan(rates["output.bias"])  # it is zero
+
+
+@pytest.mark.parametrize("build", [Tagger, lambda: nn.GRU(m, n), lambda: CELLS["rhn"](m, n, 2), Looped])
+def test_a_training_with_a_recorder_is_the_same_to_the_bit(build):
+    torch.manual_seed(0)
+    model = build()
+    recorded, alone = copy.deepcopy(model), copy.deepcopy(model)
+    with_recorder, found = train(recorded, 7, lambda model: Recorder(model, frames(3, T), every=2))
+    assert train(alone, 7)[0] == with_recorder
+    for a, b in zip(recorded.parameters(), alone.parameters(), strict=True):
+        assert torch.equal(a, b) and torch.equal(a.grad, b.grad)
+    assert found.step.tolist() == [0, 2, 4, 6] and len(set(found.radius[:, 0])) == 4
+    assert found.loss[1:] == pytest.approx([with_recorder[k] for k in (1, 3, 5)])
+
+
+def test_the_cell_inside_a_model_sees_what_the_model_shows_it():
+    x, tagger, looped = frames(3, T), Tagger(), Looped()
+    radius = Recorder(tagger, x).recording.radius
+    assert radius == pytest.approx(Recorder(from_torch(tagger.rnn).double(), x.double()).recording.radius)
+    by_steps = Recorder(looped, x.transpose(0, 1)).recording
+    assert by_steps.radius == pytest.approx(Recorder(looped.cell, x.transpose(0, 1)).recording.radius)
+    model = LanguageModel("lstm", vocabulary_size=11, hidden_size=n, layers=2)
+    ids = torch.arange(T)
+    below = model.cells[0](model.embedding[ids])[0].detach()
+    assert Recorder(model, ids, layer=2).recording.radius == pytest.approx(
+        Recorder(model.cells[1], below).recording.radius, rel=1e-5
+    )
+
+
+def test_a_training_that_diverges_is_recorded_as_nan():
+    model = nn.RNN(m, n, nonlinearity="relu")
+    recorder = Recorder(model, frames(T), every=1)
+    with torch.no_grad():
+        model.weight_hh_l0.fill_(torch.nan)
+    recorder.step(torch.tensor(torch.nan))
+    assert np.isfinite(recorder.recording.radius[0]).all() and np.isnan(recorder.recording.radius[1]).all()
+    assert "nan" in recording_table(recorder.recording)
+
+
+def test_the_file_is_whole_while_the_training_runs_and_when_a_write_is_killed(tmp_path, monkeypatch):
+    path, model = tmp_path / "run.npz", nn.GRU(m, n)
+    recorder = Recorder(model, frames(T), every=1, path=path)
+    assert len(Recording.load(path)) == 1
+    recorder.step(1.0)
+    recorder.save()
+
+    def killed(file, **arrays):
+        file.write(b"PK half of it")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez", killed)
+    recorder.step(2.0)
+    with pytest.raises(KeyboardInterrupt):
+        recorder.save()
+    monkeypatch.undo()
+    assert Recording.load(path).loss.tolist()[1:] == [1.0] and [p.name for p in tmp_path.iterdir()] == ["run.npz"]
+
+
+def test_a_training_that_goes_on_appends_without_double_entries(tmp_path):
+    path = tmp_path / "run.npz"
+    model = Tagger()
+    whole = Recorder(model, frames(3, T), every=2, path=path)
+    for loss in (1.0, 2.0, 3.0, 4.0, 5.0):
+        whole.step(loss)
+    whole.close()
+    again = Recorder(model, frames(3, T), every=2, path=path, start=3)  # the state was of step 3, the file of step 4
+    assert again.recording.step.tolist() == [0, 2]
+    for loss in (4.0, 5.0):
+        again.step(loss)
+    found = again.recording
+    assert found.step.tolist() == [0, 2, 4] and found.loss[1:].tolist() == [2.0, 4.0]
+    assert Recorder(model, frames(3, T), path=path, start=2).recording.step.tolist() == [0, 2]
+    with pytest.raises(DataError, match="recorded of another network"):
+        Recorder(nn.GRU(m, n), frames(T), path=path, start=2)
+    with pytest.raises(DataError, match="at other positions or on another probe"):
+        Recorder(model, frames(3, T), path=path, start=2, positions=3)
+    assert Recorder(nn.GRU(m, n), frames(T), path=path).recording.step.tolist() == [0]  # a new training begins anew
+
+
+def test_a_file_holds_all_of_it_without_pickle_and_other_files_are_refused(tmp_path):
+    _, recording = train(nn.RNN(m, n), 4, lambda model: Recorder(model, frames(T), every=2))
+    recording.save(tmp_path / "r.npz")
+    with np.load(tmp_path / "r.npz", allow_pickle=False) as arrays:
+        assert arrays["eigenvalues"].dtype == np.complex128
+    again = Recording.load(tmp_path / "r.npz")
+    for name, value in asdict(recording).items():
+        assert np.array_equal(getattr(again, name), value, equal_nan=np.asarray(value).dtype.kind in "fc")
+    assert [row["step"] for row in again.rows()] == [0, 2, 4]
+    np.savez(tmp_path / "short.npz", **asdict(recording) | {"radius": recording.radius[:1]})
+    np.savez(tmp_path / "other.npz", a=np.ones(3))
+    (tmp_path / "torn.npz").write_bytes((tmp_path / "r.npz").read_bytes()[:200])
+    for name in ("short", "other", "torn", "missing"):
+        with pytest.raises(DataError, match="not a record written by"):
+            Recording.load(tmp_path / f"{name}.npz")
+
+
+def test_what_measuring_cost_is_said_at_the_end(capsys, tmp_path):
+    with Recorder(nn.RNN(m, n), frames(T), every=1, path=tmp_path / "r.npz") as recorder:
+        recorder.step()
+    said = capsys.readouterr().err
+    assert said.startswith("recorder: 2 measurements in ") and "% of the time between them" in said and "r.npz" in said
+    assert Recording.load(tmp_path / "r.npz").measuring_seconds > 0
+
+
+def test_scalars_are_written_where_tensorboard_is_and_otherwise_its_absence_said(tmp_path, monkeypatch):
+    scalars = []
+
+    class Writer:
+        def __init__(self, folder):
+            assert folder == str(tmp_path)
+
+        def add_scalar(self, name, value, step):
+            scalars.append((name, step, float(value)))
+
+        def flush(self):
+            pass
+
+    stand_in = type("module", (), {"SummaryWriter": Writer})
+    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", stand_in)
+    recording = Recorder(nn.RNN(m, n), frames(T), tensorboard=tmp_path).recording
+    assert ("recorder/radius", 0, pytest.approx(recording.radius.mean())) in scalars
+    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
+    with pytest.raises(InvalidInputError, match="needs the package tensorboard"):
+        Recorder(nn.RNN(m, n), frames(T), tensorboard=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("module", "probe", "options", "words"),
+    [
+        (nn.GRU(m, n), frames(T).log() * torch.inf, {}, "NaN or infinite numbers"),
+        (nn.GRU(m, n), torch.rand(T, m + 1), {}, r"expected \(T, 5\) or \(T, B, 5\)"),
+        (nn.GRU(m, n), torch.rand(0, m), {}, "not empty"),
+        (nn.GRU(m, n), [[1.0] * m], {}, "got list"),
+        (nn.GRU(m, n), frames(T), {"every": 0}, "every is 0, expected a whole number of 1 or more"),
+        (nn.GRU(m, n), frames(T), {"every": 2.5}, "every is 2.5"),
+        (nn.GRU(m, n), frames(T), {"positions": 0}, "positions is 0"),
+        (nn.GRU(m, n), frames(T), {"layer": 2}, r"has 1 recurrent cell\(s\)"),
+        (nn.GRU(m, n, num_layers=2), frames(T), {}, "one layer, one direction"),
+        (nn.Linear(m, n), frames(T), {}, "has no recurrent cell"),
+        (lambda x, s: s, frames(T), {}, "a bare function"),
+        (Tagger(), torch.rand(3, T, m + 1), {}, "does not run on the probe"),
+    ],
+)
+def test_bad_input_is_one_sentence(module, probe, options, words):
+    with pytest.raises(InvalidInputError, match=words):
+        Recorder(module, probe, **options)
+
+
+def test_nan_weights_and_files_that_cannot_be_written_are_refused_before_training(tmp_path):
+    model = nn.GRU(m, n)
+    for path in (tmp_path / "no" / "run.npz", tmp_path / "run.csv"):
+        with pytest.raises(OutputError):
+            Recorder(model, frames(T), path=path)
+    nn.init.constant_(model.weight_hh_l0, torch.nan)
+    with pytest.raises(InvalidInputError, match="weights are too large"):
+        Recorder(model, frames(T))
