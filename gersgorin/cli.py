@@ -43,7 +43,7 @@ class Options:
     layer: int | None = None
     """With --checkpoint of stacked cells: which one, counted from 1 (default: the first)."""
     init: str | None = None
-    """gaussian:STD, uniform:A or identity[:STD] (default uniform:0.04; irnn: identity)."""
+    """gaussian:STD, uniform:A, identity[:STD], scaled[:GAIN] or orthogonal[:GAIN] (default uniform:0.04; irnn: identity)."""
     transform_bias: float | None = None
     """Start of an RHN's transform-gate bias (default -2)."""
     chorale: str = "bwv269"

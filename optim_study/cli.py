@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,6 +24,7 @@ examples:
   optim-study run --arch rhn --preset smoke --out runs/smoke
   optim-study run --arch all --preset small --jobs 2
   optim-study run --arch dt-rnn --depth 4 --trials 20 --dry-run
+  optim-study run --arch all --depth 4 --preset small --init-schemes gaussian scaled orthogonal identity --std-max 1
   optim-study status --out runs/all
   optim-study plot --csv runs/all/trials.csv --kind map --output map.png"""
 
@@ -37,6 +38,8 @@ class Run:
 
     preset: Literal["paper", "small", "smoke"] = "paper"
     """paper: the full protocol; small: the whole study in about 40 minutes with --jobs 2; smoke: a few seconds."""
+    std_max: Annotated[float | None, Arg("S")] = None
+    """The highest initial standard deviation, instead of the second value of --init-std."""
     dry_run: bool = False
     """Only print what would be run, and how the paper is read where it leaves a choice."""
     json: bool = False
@@ -66,7 +69,12 @@ class Run:
 
     def config(self) -> RunConfig:
         """The preset with what was given."""
-        return PRESETS[self.preset](**self.settings)
+        config = PRESETS[self.preset](**self.settings)
+        if self.std_max is None:
+            return config
+        if "init_std" in self.settings:
+            raise InvalidInputError("--std-max cannot be given with --init-std, whose second value it is")
+        return replace(config, init_std=(config.init_std[0], self.std_max))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +155,7 @@ class Best(Stored):
             return print_json(rows)
         columns = {
             "learning rate": ("learning_rate", ".2g"),
+            "scheme": ("init_scheme", ""),
             "initial std": ("init_std", ".1g"),
             "transform bias": ("transform_bias", "g"),
             "epoch": ("best_epoch", "d"),

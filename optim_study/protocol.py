@@ -33,6 +33,12 @@ Where the paper leaves a choice, this study takes it so:
 - DT(S)-RNN: a shortcut to every layer from the second on (--skip last: to the last layer alone)."""
 
 
+SCHEMES = ("gaussian", "scaled", "orthogonal", "identity")
+"""Ways to start the weights, see `rhn.cells.init`."""
+OF_ONE_SIZE = ("scaled", "orthogonal")
+"""Those that say themselves how large weights are: the recurrent ones of n units have standard deviation 1 / sqrt(n)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """The hyperparameters of one trial."""
@@ -40,9 +46,20 @@ class Settings:
     learning_rate: float
     """Step size of SGD."""
     init_std: float
-    """Standard deviation of the Gaussian initial weights."""
+    """Standard deviation of the initial weights, or of their noise about the identity; `scaled` and `orthogonal` ignore it."""
     transform_bias: float
     """Initial bias of the transform gates; cells without gates ignore it."""
+    init_scheme: str = "gaussian"
+    """One of `SCHEMES`."""
+
+    @property
+    def init(self) -> str:
+        """The initialisation as cells and models take it.
+
+        >>> Settings(learning_rate=0.1, init_std=1e-3, transform_bias=0.0, init_scheme="identity").init
+        'identity:0.001'
+        """
+        return self.init_scheme if self.init_scheme in OF_ONE_SIZE else f"{self.init_scheme}:{self.init_std!r}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +83,8 @@ class SharedSettings:
     """Lowest and highest learning rate, drawn log-uniform."""
     init_std: Annotated[tuple[float, float], Arg("LOW HIGH")] = (1e-8, 1e-2)
     """Lowest and highest initial standard deviation, drawn log-uniform."""
+    init_schemes: Annotated[tuple[str, ...], Arg("SCHEME")] = ("gaussian",)
+    """How weights start, equally likely: gaussian, identity (both at the drawn deviation), scaled, orthogonal (at 1/sqrt(n))."""
     transform_bias: Annotated[tuple[float, ...], Arg("B")] = (0.0, -1.0, -2.0, -3.0)
     """The transform biases to choose from, equally likely."""
     seed: int = 0
@@ -83,6 +102,12 @@ class SharedSettings:
         biases = self.transform_bias
         if not biases or len(set(biases)) < len(biases) or not all(map(math.isfinite, biases)):
             raise InvalidInputError(f"the transform biases are {list(biases)}, expected different finite numbers")
+        schemes = tuple(scheme for words in self.init_schemes for scheme in words.split(","))
+        if not schemes or len(set(schemes)) < len(schemes) or not set(schemes) <= set(SCHEMES):
+            raise InvalidInputError(
+                f"the schemes are {' '.join(schemes) or 'none'}, expected different ones of {', '.join(SCHEMES)}"
+            )
+        object.__setattr__(self, "init_schemes", schemes)
         for name in ("learning_rate", "init_std", "transform_bias"):  # 1 and 1.0 are the same protocol
             object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
         object.__setattr__(self, "budget_scale", float(self.budget_scale))
@@ -143,12 +168,27 @@ class StudyConfig(SharedSettings):
             learning_rate=_log_uniform(rng, *self.learning_rate),
             init_std=_log_uniform(rng, *self.init_std),
             transform_bias=self.transform_bias[rng.integers(len(self.transform_bias))],
+            init_scheme=self.init_schemes[rng.integers(len(self.init_schemes))],
         )
+
+    @property
+    def gaussian(self) -> bool:
+        """Whether all weights start Gaussian, as in the paper; nothing is stored of schemes then, as before there were others."""
+        return self.init_schemes == ("gaussian",)
+
+    def parameters(self, number: int) -> dict[str, Any]:
+        """The hyperparameters of one trial as a storage has them."""
+        values = asdict(self.settings(number))
+        if self.gaussian:
+            del values["init_scheme"]
+        return values
 
     def protocol(self) -> dict[str, Any]:
         """All but the number of trials, as JSON has it: what must not change between resumes."""
         values = asdict(self) | {"options": dict(self.options)}
         del values["trials"]
+        if self.gaussian:
+            del values["init_schemes"]
         return json.loads(json.dumps(values))
 
     @property

@@ -4,12 +4,12 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args, get_type_hints
 
-from optim_study.protocol import StudyConfig
+from optim_study.protocol import OF_ONE_SIZE, SCHEMES, StudyConfig
 from rhn.engine.curves import Objective
 from rhn.errors import DataError
 from rhn.files import atomic_path
@@ -23,7 +23,8 @@ class Row:
     """One complete trial; the field names are the columns. Losses are negative log-likelihoods in nats a frame.
 
     `best_train_nll` and `best_valid_nll` are the least of all epochs, each from its own. `train_nll`, `valid_nll` and `test_nll` are
-    the losses of the weights that are kept, those of `best_epoch`. What a table of an earlier version lacks is None.
+    the losses of the weights that are kept, those of `best_epoch`. What a table of an earlier version lacks is None, and its
+    weights started Gaussian.
     """
 
     arch: str
@@ -31,7 +32,9 @@ class Row:
     depth: int
     trial: int
     learning_rate: float
+    init_scheme: str = "gaussian"
     init_std: float
+    """Of the recurrent weights: of `scaled` and `orthogonal` ones 1 / sqrt(hidden_size)."""
     transform_bias: float
     hidden_size: int
     best_train_nll: float
@@ -43,6 +46,8 @@ class Row:
     constant_nll: float | None = None
     """The least training loss of a constant output on the same data."""
     epochs: int
+    left_epoch: int | None = None
+    """When its training loss came 2 % below the constant output's, see `optim_study.trainer.Outcome`; None: never, or not known."""
     diverged: bool
 
     def loss(self, which: Objective) -> float:
@@ -52,7 +57,7 @@ class Row:
 
 COLUMNS = tuple(field.name for field in fields(Row))
 _TYPES = {name: (get_args(hint) or (hint,))[0] for name, hint in get_type_hints(Row).items()}
-_LATER = {field.name for field in fields(Row) if field.default is None}
+_LATER = {field.name for field in fields(Row) if field.default is not MISSING}
 """Columns that older tables lack."""
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
@@ -146,9 +151,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence]) -> str:
 
 
 def _stored_row(config: StudyConfig, trial: "StoredTrial") -> Row:
+    values = {**trial.parameters, **trial.results}
     try:
-        return Row(arch=config.label, depth=config.depth, trial=trial.number, **trial.parameters, **trial.results)
-    except TypeError:
+        if values.get("init_scheme") in OF_ONE_SIZE:
+            values["init_std"] = values["hidden_size"] ** -0.5
+        return Row(arch=config.label, depth=config.depth, trial=trial.number, **values)
+    except (KeyError, TypeError):
         raise DataError(
             f"trial {trial.number} of study {config.name} was not made by optim-study: it lacks results or has others"
         ) from None
@@ -166,4 +174,6 @@ def _row(values: Mapping[str, str | None], place: str) -> Row:
             raise DataError(f"{place}: {name} is {text!r}, expected a {kind.__name__}") from None
         if kind is float and not math.isfinite(parsed[name]):
             raise DataError(f"{place}: {name} is {text}, expected a finite number")
+        if name == "init_scheme" and text not in SCHEMES:
+            raise DataError(f"{place}: {name} is {text!r}, expected one of {', '.join(SCHEMES)}")
     return Row(**parsed)

@@ -162,12 +162,9 @@ def _fill(config: StudyConfig, storage: Storage) -> None:
     """Checks the trials that are there and adds those that are missing."""
     trials = storage.trials(config.name)
     for trial in trials:
-        expected = asdict(config.settings(trial.number))
+        expected = config.parameters(trial.number)
         if trial.parameters.keys() != expected.keys() or not all(
-            math.isclose(
-                trial.parameters[name], value, rel_tol=1e-12
-            )  # another machine's exp may differ in the last digit
-            for name, value in expected.items()
+            _same(trial.parameters[name], value) for name, value in expected.items()
         ):
             raise DataError(
                 f"trial {trial.number} of study {config.name} does not have the settings of its number: "
@@ -177,3 +174,10 @@ def _fill(config: StudyConfig, storage: Storage) -> None:
         storage.set_attribute(config.name, _TRIALS, config.trials)
     for number in range(len(trials), config.trials):
         storage.add_trial(config, number)
+
+
+def _same(stored: float | str, expected: float | str) -> bool:
+    """Equal words, or numbers: another machine's exp may differ in the last digit."""
+    if isinstance(expected, str) or isinstance(stored, str):
+        return stored == expected
+    return math.isclose(stored, expected, rel_tol=1e-12)

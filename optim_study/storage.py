@@ -9,7 +9,7 @@ when none is left, and heartbeats do not work with ask/tell.
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ class StoredTrial:
     """Its key in the storage."""
     state: str
     """WAITING, RUNNING or COMPLETE."""
-    parameters: Mapping[str, float]
+    parameters: Mapping[str, float | str]
     results: Mapping[str, Any]
     """Fields of its `Outcome`, once it is complete."""
     value: float | None
@@ -117,8 +117,10 @@ class Storage:
             "init_std": FloatDistribution(*config.init_std, log=True),
             "transform_bias": CategoricalDistribution(config.transform_bias),
         }
-        settings = asdict(config.settings(number))
-        trial = create_trial(state=TrialState.WAITING, params=settings, distributions=ranges)
+        parameters = config.parameters(number)
+        if "init_scheme" in parameters:
+            ranges["init_scheme"] = CategoricalDistribution(config.init_schemes)
+        trial = create_trial(state=TrialState.WAITING, params=parameters, distributions=ranges)
         self._backend.create_new_trial(self._key(config.name), template_trial=trial)
 
     @clear_errors()

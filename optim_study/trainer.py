@@ -2,8 +2,8 @@
 
     work(study, TorchTrainer(data=None, device="cpu"), options)
 
-A trial is a `PolyphonicModel` as large as its budget allows, started at the trial's standard deviation and transform bias (where the
-cell has one), and trained at its learning rate. Its initial weights are drawn on the CPU from a generator named by (seed,
+A trial is a `PolyphonicModel` as large as its budget allows, started by the trial's scheme, standard deviation and transform bias
+(where the cell has one), and trained at its learning rate. Its initial weights are drawn on the CPU from a generator named by (seed,
 architecture, depth, trial). A worker knows nothing of networks and a trainer nothing of storages; where only the worker is tested,
 the trainer is a few lines of NumPy.
 """
@@ -22,6 +22,8 @@ from optim_study.protocol import Settings, StudyConfig
 from rhn.engine.curves import Objective, kept
 from rhn.engine.state import TrialState
 from rhn.errors import DataError
+
+LEFT = 0.02  # share of the constant output's loss: so far below it a network has left the plateau
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,9 @@ class Outcome:
     """Epochs of training done."""
     diverged: bool
     """A loss or a weight overflowed; all losses are from before."""
+    left_epoch: int | None = None
+    """The first epoch whose training loss is `LEFT` below the constant output's: when the network left the plateau. None: never, or not
+    told by an older version."""
 
     def value(self, objective: Objective) -> float:
         """What the study minimises."""
@@ -110,7 +115,18 @@ def outcome_of(
         constant_nll=constant_nll,
         epochs=len(curve) - 1,
         diverged=len(finite) < len(curve),
+        left_epoch=left_epoch(curve, constant_nll),
     )
+
+
+def left_epoch(curve: np.ndarray, constant_nll: float) -> int | None:
+    """The first epoch whose training loss is `LEFT` below that of a constant output; None if there is none.
+
+    >>> left_epoch(np.array([[61.0, 61.0], [11.0, 11.1], [10.9, 11.0], [9.0, 9.1]]), constant_nll=11.163)
+    2
+    """
+    left = curve[:, 0] < (1 - LEFT) * constant_nll
+    return int(left.argmax()) if left.any() else None
 
 
 @dataclass(frozen=True)
@@ -183,7 +199,7 @@ def build_models(config: StudyConfig, settings: Mapping[int, Settings]) -> dict:
             config.arch,
             hidden_size=units,
             depth=config.depth,
-            init=f"gaussian:{s.init_std!r}",
+            init=s.init,
             generator=weights_generator(config.seed, config.arch, config.depth, number),
             **({"transform_bias": s.transform_bias} if gated else {}),
             **config.options,

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rhn.cells.init import Initialization
-from rhn.cells.layers import Layer
+from rhn.cells.init import BY_FAN_IN, Initialization, draw
+from rhn.cells.layers import Layer, recurrent_parts
 from rhn.cells.masks import CellMasks, apply_input_mask, check_masks
 from rhn.errors import InvalidInputError
 
@@ -59,7 +59,9 @@ class Cell(nn.Module):
     masks: tuple[str, ...] = ()  # dropout masks that `states` takes besides the input's: "state", "candidate"
     separate_masks = False  # whether each gate block may have input and state masks of its own
     precisions: tuple[str, ...] = ("float32",)  # what its hand-derived kernel offers
-    starts_at_identity = False  # whether the candidate's recurrent matrices start near the identity under any scheme
+    starts_at_identity = (
+        False  # whether the candidate's recurrent matrices start near the identity under any scheme of small noise
+    )
 
     def __init__(
         self,
@@ -215,10 +217,10 @@ class Cell(nn.Module):
         """Draw new weights by the cell's initialisation scheme, in the order of `named_parameters`."""
         if any(p.is_meta for p in self.parameters()):
             return
+        scheme = self.init.scheme
+        draw(self, self.init, generator, recurrent=recurrent_parts(self) if scheme == "orthogonal" else ())
         with torch.no_grad():
-            for name, p in self.named_parameters():
-                p.copy_((self.init.bias if "bias" in name else self.init.weight)(p, generator))
-            if self.starts_at_identity or self.init.scheme == "identity":
+            if scheme == "identity" or (self.starts_at_identity and scheme not in BY_FAN_IN):
                 for R in self._candidate_matrices():
                     R.diagonal(dim1=-2, dim2=-1).add_(1)
             self._set_gate_biases()

@@ -1,29 +1,42 @@
-"""How weights start: the paper's schemes, drawn on the CPU from an explicit generator so that every device and dtype starts alike.
+"""How weights start: the paper's schemes and the usual ones, drawn on the CPU from an explicit generator so that every device and dtype
+starts alike.
 
-| scheme       | weights                                                | biases                | used by                             |
-|--------------|--------------------------------------------------------|-----------------------|-------------------------------------|
-| uniform:A    | uniform in [-A, A]                                     | uniform in [-A, A]    | the official code, A = 0.04         |
-| gaussian:STD | normal with standard deviation STD                     | zero                  | the optimisation study, section 5.1 |
-| identity:STD | recurrent candidate matrices I + normal noise, others normal | zero            | the IRNN (Le et al. 2015), figure 2 |
+| scheme         | weights                                               | biases             | used by                             |
+|----------------|-------------------------------------------------------|--------------------|-------------------------------------|
+| uniform:A      | uniform in [-A, A]                                    | uniform in [-A, A] | the official code, A = 0.04         |
+| gaussian:STD   | normal with standard deviation STD                    | zero               | the optimisation study, section 5.1 |
+| identity:STD   | recurrent candidate matrices I + noise, others normal | zero               | the IRNN (Le et al. 2015), figure 2 |
+| scaled[:G]     | normal with standard deviation G / sqrt(fan_in)       | zero               | LeCun et al. 1998, G = 1            |
+| orthogonal[:G] | recurrent matrices G Q, Q orthogonal; others scaled   | zero               | Saxe et al. 2014, G = 1             |
+
+fan_in is the number of columns of a matrix: how many numbers it is multiplied with. (An embedding's rows have a length of about G.)
+
+Recurrent matrices are the n x n blocks that a state is multiplied with, those of gates and of shortcuts included. A cell says in
+`layers()` where they are; one that does not say starts as `scaled`. Q is uniform (Haar): the orthogonal factor of a normal matrix, with
+the signs that make the other factor's diagonal positive. `scaled` and `orthogonal` say how large recurrent matrices are: an IRNN starts
+without its identity then.
 
 `uniform:A,bias:B` starts all biases at the constant B (an option of the official Theano code). Gate biases (`transform_bias`,
 `forget_bias`, ...) are constants set afterwards by the cell.
 """
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError
 
 LARGEST_SCALE = 1e30  # beyond, sums of squares overflow in float64 long before anything is learnt
-DEFAULT_SCALE = {"uniform": 0.04, "gaussian": 0.01, "identity": 1e-3}
+DEFAULT_SCALE = {"uniform": 0.04, "gaussian": 0.01, "identity": 1e-3, "scaled": 1.0, "orthogonal": 1.0}
+BY_FAN_IN = ("scaled", "orthogonal")
 
 
 @dataclass(frozen=True)
 class Initialization:
-    """A scheme, its scale (half-width or standard deviation), and the constant that biases start at where the scheme is not to say."""
+    """A scheme, its scale (half-width, standard deviation or gain), and the biases' constant where the scheme is not to say."""
 
     scheme: str
     scale: float
@@ -49,8 +62,8 @@ class Initialization:
                 raise ValueError
         except ValueError:
             raise InvalidInputError(
-                f"unknown initialisation {text!r}: expected gaussian:STD, uniform:A or identity[:STD], for example gaussian:0.01, "
-                "and for constant biases ,bias:B"
+                f"unknown initialisation {text!r}: expected gaussian:STD, uniform:A, identity[:STD], scaled[:GAIN] or "
+                "orthogonal[:GAIN], for example gaussian:0.01, and for constant biases ,bias:B"
             ) from None
         return cls(scheme, value, constant)
 
@@ -58,13 +71,24 @@ class Initialization:
         biases = "" if self.constant is None else f",bias:{_short(self.constant)}"
         return f"{self.scheme}:{_short(self.scale)}{biases}"
 
-    def weight(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
-        """A weight of the shape and dtype of `like`, drawn in double precision on the CPU."""
+    def weight(self, like: Tensor, generator: torch.Generator | None, recurrent: Iterable = ()) -> Tensor:
+        """A weight of the shape and dtype of `like`, drawn in double precision on the CPU.
+
+        recurrent: indices of the parts (G n, n) of it that are recurrent matrices, for `orthogonal`.
+        """
         draw = torch.empty(like.shape, dtype=torch.float64)
         if self.scheme == "uniform":
             draw.uniform_(-self.scale, self.scale, generator=generator)
+        elif self.scheme in BY_FAN_IN:
+            fan_in = like.shape[-1] if like.dim() else 1
+            draw.normal_(0.0, self.scale / math.sqrt(fan_in), generator=generator)
         else:
             draw.normal_(0.0, self.scale, generator=generator)
+        if self.scheme == "orthogonal":
+            for index in recurrent:
+                part = draw[index]
+                blocks = part.unflatten(0, (-1, part.shape[-1]))
+                blocks.copy_(self.scale * haar(blocks))
         return draw.to(like.dtype)
 
     def bias(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -72,6 +96,37 @@ class Initialization:
         if self.constant is not None:
             return torch.full(like.shape, self.constant, dtype=like.dtype)
         return self.weight(like, generator) if self.scheme == "uniform" else torch.zeros(like.shape, dtype=like.dtype)
+
+
+def draw(
+    module: nn.Module,
+    init: Initialization,
+    generator: torch.Generator | None,
+    *,
+    recurse: bool = True,
+    recurrent: Iterable[tuple] = (),
+) -> None:
+    """Draw every parameter, in the order of `named_parameters`: those with "bias" in their name as biases, the others as weights.
+
+    recurrent: (name of a parameter, index) of the recurrent matrices, as in `rhn.cells.layers.recurrent_parts`.
+    """
+    indices: dict[str, list] = {}
+    for name, index in recurrent:
+        indices.setdefault(name, []).append(index)
+    with torch.no_grad():
+        for name, p in module.named_parameters(recurse=recurse):
+            if not p.is_meta:
+                p.copy_(init.bias(p, generator) if "bias" in name else init.weight(p, generator, indices.get(name, ())))
+
+
+def haar(normal: Tensor) -> Tensor:
+    """Orthogonal matrices (..., n, n), uniform where the entries given are independent standard normal, at any scale.
+
+    A zero matrix gives the identity up to signs.
+    """
+    Q, R = torch.linalg.qr(normal)
+    signs = R.diagonal(dim1=-2, dim2=-1).sign()
+    return Q * torch.where(signs == 0, 1, signs).unsqueeze(-2)
 
 
 def _short(number: float) -> str:

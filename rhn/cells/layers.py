@@ -80,6 +80,13 @@ def described_layers(cell: "Cell") -> tuple[Layer, ...]:
     return layers
 
 
+def recurrent_parts(cell: "Cell") -> tuple[Part, ...]:
+    """The weights (G n, n) that a state is multiplied with, shortcuts included, as far as `cell.layers()` says; errors as above."""
+    weights = dict(cell.named_parameters())
+    parts = (part for layer in described_layers(cell) for part in (layer.recurrent, layer.skip) if part is not None)
+    return tuple(p for p in parts if weights[p.parameter][p.index].shape[1:] == (cell.hidden_size,))
+
+
 def _blocks(part: Part, cell: "Cell", where: str) -> int:
     """G, from the rows that a part has."""
     weights, n = dict(cell.named_parameters()), cell.hidden_size

@@ -42,7 +42,8 @@ class LanguageConfig:
     coupled: bool = True
     """Carry gates are 1 minus the transform gates (rhn)."""
     init: str = "uniform:0.04"
-    """How weights and biases start: uniform:A, gaussian:STD, or uniform:A,bias:B for biases that all start at B."""
+    """How weights and biases start: uniform:A, gaussian:STD, identity[:STD], scaled[:GAIN] or orthogonal[:GAIN]; ,bias:B after it
+    starts all biases at B."""
     transform_bias: float | None = -2.0
     """Initial bias of the transform gates. None: they start as `init` says, or the cell has no such gates."""
     gate_constant: float = 0.0

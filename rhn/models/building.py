@@ -6,8 +6,10 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from rhn.cells import CELLS, Initialization, from_torch, is_known, resolve_cell
+from rhn.cells import CELLS, Cell, Initialization, from_torch, is_known, resolve_cell
 from rhn.cells.base import positive
+from rhn.cells.init import draw
+from rhn.cells.layers import recurrent_parts
 from rhn.errors import InvalidInputError
 
 MAX_LAYERS = 64  # a file may not ask for more: building each costs time before its sizes can be compared
@@ -99,14 +101,6 @@ def from_file(model: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     return build
 
 
-def draw(module: nn.Module, init: Initialization, generator: torch.Generator | None, recurse: bool = True) -> None:
-    """Draw every parameter: those with "bias" in their name as biases, the others as weights."""
-    with torch.no_grad():
-        for name, p in module.named_parameters(recurse=recurse):
-            if not p.is_meta:
-                p.copy_((init.bias if "bias" in name else init.weight)(p, generator))
-
-
 def _build(name, factory, input_size, hidden_size, depth, init, generator, keywords) -> nn.Module:
     ours = isinstance(factory, type) and issubclass(factory, tuple(CELLS.values()))
     draws = ours or (accepts(factory, "init") and accepts(factory, "generator"))
@@ -118,7 +112,8 @@ def _build(name, factory, input_size, hidden_size, depth, init, generator, keywo
     if isinstance(cell, nn.RNNBase | nn.RNNCellBase):
         cell = from_torch(cell)
     if not draws:
-        draw(cell, init, generator)
+        told = init.scheme == "orthogonal" and isinstance(cell, Cell)
+        draw(cell, init, generator, recurrent=recurrent_parts(cell) if told else ())
     if not ours:
         _try(name, cell, input_size, hidden_size)
     return cell

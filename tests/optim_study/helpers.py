@@ -109,7 +109,7 @@ def assert_exact(config: StudyConfig, out: Path, storage: str | None = None) -> 
     folder = StudyFolder(out / config.name, config.fingerprint)
     expected = [reference(config, n) for n in range(config.trials)]
     for trial, record in zip(trials, expected, strict=True):
-        assert trial.params == asdict(config.settings(trial.number))
+        assert trial.params == config.parameters(trial.number)
         assert trial.value == record.outcome.value(config.objective)
         assert trial.user_attrs == asdict(record.outcome)
         kept = folder.load_record(trial.number)

@@ -65,6 +65,7 @@ def test_dry_run_as_json_tells_what_is_complete(finished, tiny_data, capsys):
 def test_every_option_reaches_the_configuration(tiny_data):
     words = "--arch rhn gru --depth 1 --trials 7 --epochs 9 --patience 5 --budget-scale 0.5 --objective valid --fuse 3"
     words += " --jobs 4 --seed 11 --save-seconds 2 --storage postgresql+psycopg://x/y --out here --device cpu"
+    words += " --init-schemes scaled identity"
     words += f" --learning-rate 1e-3 0.5 --init-std 1e-6 1e-3 --transform-bias -1 -4 --skip last --data {tiny_data}"
     names = [field.name for field in fields(RunConfig)]
     config, usual = options("run", "--preset", "small", *words.split()).config(), small()
@@ -75,6 +76,37 @@ def test_every_option_reaches_the_configuration(tiny_data):
 def test_options_left_out_take_the_presets_values():
     assert options("run").config() == paper()
     assert options("run", "--preset", "small", "--init-std", "1e-5", "1e-3").config() == small(init_std=(1e-5, 1e-3))
+
+
+def test_the_highest_standard_deviation_alone_can_be_given():
+    assert options("run", "--preset", "small", "--std-max", "1").config() == small(init_std=(1e-8, 1.0))
+
+
+def test_schemes_are_trained_and_told(tiny_data, capsys):
+    words = [
+        "--arch",
+        "irnn",
+        "dt-rnn",
+        "--depth",
+        2,
+        1,
+        "--preset",
+        "smoke",
+        "--data",
+        tiny_data,
+        "--out",
+        "out",
+        "--device",
+        "cpu",
+    ]
+    assert run("run", *words, "--trials", 6, "--init-schemes", "scaled,orthogonal", "identity", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["init_scheme"] for row in rows} == {"scaled", "orthogonal", "identity"}
+    of_one_size = [row for row in rows if row["init_scheme"] != "identity"]
+    assert all(row["init_std"] == row["hidden_size"] ** -0.5 for row in of_one_size)
+    assert all(row["init_std"] <= 1e-2 for row in rows if row not in of_one_size)
+    assert run("worker", "--out", "out", "--data", tiny_data, "--device", "cpu") == 0
+    assert "nothing to do" in capsys.readouterr().err
 
 
 def test_help_shows_the_presets_values(capsys):
@@ -112,7 +144,7 @@ def test_status_best_and_export_agree(finished, capsys):
     assert all(tuple(row) == COLUMNS for row in rows) and len(rows) == 16
     assert run("export", "--out", finished) == 0
     table = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert [{k: str(v) for k, v in row.items()} for row in rows] == table
+    assert [{k: "" if v is None else str(v) for k, v in row.items()} for row in rows] == table
     assert run("best", "--out", finished, "--json") == 0
     for best, study in zip(json.loads(capsys.readouterr().out), status, strict=True):
         trials = [row for row in rows if (row["arch"], row["depth"]) == (study["arch"], study["depth"])]
@@ -137,6 +169,12 @@ def test_plot_draws_from_the_run_and_from_its_csv(finished, words, tmp_path, cap
         (["run", "--arch", "nowhere.at:all"], "nowhere"),
         (["run", "--budget-scale", "0.0001"], "too small"),
         (["run", "--learning-rate", "1", "0.1"], "range of learning_rate is 1.0 to 0.1"),
+        (
+            ["run", "--init-schemes", "scaled", "xavier"],
+            "the schemes are scaled xavier, expected different ones of gaussian",
+        ),
+        (["run", "--std-max", "1", "--init-std", "1e-8", "1"], "--std-max cannot be given with --init-std"),
+        (["run", "--std-max", "1e-9"], "range of init_std is 1e-08 to 1e-09"),
         (["run", "--data", "missing.json"], "no such file"),
         (["run", "--out", "/dev/null/x", "--device", "cpu"], "cannot write"),
         (["status", "--out", "nowhere"], "there is no study in nowhere: nowhere/journal.log is missing"),

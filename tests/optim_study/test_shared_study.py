@@ -1,5 +1,4 @@
 import sys
-from dataclasses import asdict
 
 import optuna
 import pytest
@@ -22,7 +21,7 @@ def test_all_trials_are_there_from_the_beginning_with_their_parameters(out, stor
     assert study.direction == optuna.study.StudyDirection.MINIMIZE
     trials = study.get_trials()
     assert [trial.state for trial in trials] == [TrialState.WAITING] * 12
-    assert [trial.params for trial in trials] == [asdict(config().settings(n)) for n in range(12)]
+    assert [trial.params for trial in trials] == [config().parameters(n) for n in range(12)]
     assert trials[0].distributions == {
         "learning_rate": FloatDistribution(1e-4, 1.0, log=True),
         "init_std": FloatDistribution(1e-8, 1e-2, log=True),

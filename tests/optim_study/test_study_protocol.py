@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -47,6 +48,7 @@ def test_a_configuration_survives_json_and_its_number_of_trials_is_no_part_of_th
         {"batch_size": 16},
         {"momentum": 0.5},
         {"init_std": (1e-3, 1e-2)},
+        {"init_schemes": ("scaled",)},
     ],
 )
 def test_every_other_value_is_and_a_difference_is_refused_by_name(change):
@@ -79,13 +81,46 @@ def test_a_protocol_of_another_version_is_refused_not_guessed(changed):
         ("objective", ["test"]),
         ("learning_rate init_std", [(0.0, 1.0), (1.0, 0.1), (1e-8, math.inf), (math.nan, 1.0)]),
         ("transform_bias", [(), (-1, -1.0), (math.nan,)]),
+        ("init_schemes", [(), ("uniform",), ("scaled", "scaled"), ("",)]),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(names, values):
-    said = {"arch": "architecture", "transform_bias": "biases"}
+    said = {"arch": "architecture", "transform_bias": "biases", "init_schemes": "the schemes are"}
     for name, value in itertools.product(names.split(), values):
         with pytest.raises(InvalidInputError, match=said.get(name, name)):
             config(**{name: value})
+
+
+OLD = {
+    "epochs": 1000, "patience": 100, "budget_scale": 1.0, "objective": "train", "learning_rate": [0.0001, 1.0],
+    "init_std": [1e-08, 0.01], "transform_bias": [0.0, -1.0, -2.0, -3.0], "seed": 0, "arch": "dt-rnn", "depth": 6,
+    "data": "checksum", "batch_size": 32, "momentum": 0.9, "options": {},
+}  # fmt: skip
+"""A protocol as it was stored when all weights started Gaussian."""
+
+
+def test_a_study_from_before_there_were_schemes_goes_on_as_it_was():
+    study = config_from_protocol(OLD, trials=60)
+    assert study.protocol() == OLD and study.fingerprint == "9a892a90493eb1cc"
+    assert study.parameters(59) == {
+        "learning_rate": 0.00025751501146777626,
+        "init_std": 8.6253169812498e-05,
+        "transform_bias": 0.0,
+    }
+    assert study.settings(59).init == "gaussian:8.6253169812498e-05"
+    require_same_protocol(StudyConfig(arch="dt-rnn", depth=6, data="checksum", init_schemes=("gaussian",)), OLD)
+    with pytest.raises(InvalidInputError, match=r"init_schemes .*identity.* here, absent in the study"):
+        require_same_protocol(StudyConfig(arch="dt-rnn", depth=6, data="checksum", init_schemes=("identity",)), OLD)
+
+
+def test_schemes_are_drawn_last_and_equally():
+    schemes = ("gaussian", "scaled", "orthogonal", "identity")
+    drawn = [draw(n, init_schemes=schemes) for n in range(2000)]
+    assert [replace(s, init_scheme="gaussian") for s in drawn] == [draw(n) for n in range(2000)]
+    names, counts = np.unique([s.init_scheme for s in drawn], return_counts=True)
+    assert names.tolist() == sorted(schemes) and counts.min() > 440
+    assert {s.init_scheme: s.init.partition(":")[0] for s in drawn} == dict(zip(schemes, schemes, strict=True))
+    assert config(init_schemes=("scaled,identity",)).init_schemes == ("scaled", "identity")
 
 
 def draw(number, **changes):

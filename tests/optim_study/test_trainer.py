@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+import torch
 from helpers import run_here
 
 from optim_study.protocol import StudyConfig
@@ -114,6 +115,17 @@ def test_initial_weights_follow_the_settings(config):
         assert model.output.weight.std().item() == pytest.approx(settings.init_std, rel=0.02)
         assert (model.cells[0].bias[:, n:] == settings.transform_bias).all()
         assert (model.cells[0].bias[:, :n] == 0).all()
+
+
+@pytest.mark.parametrize("scheme", ["scaled", "orthogonal", "identity"])
+def test_initial_weights_follow_the_scheme(scheme, config):
+    cfg = config(arch="dt-rnn", budget_scale=1, init_schemes=(scheme,), init_std=(1e-3, 1e-3))
+    (model,) = build_models(cfg, {0: cfg.settings(0)}).values()
+    R, n = model.cells[0].weight_hh.detach(), model.hidden_size
+    std = 1e-3 if scheme == "identity" else n**-0.5
+    assert (R - (scheme == "identity") * torch.eye(n)).std().item() == pytest.approx(std, rel=0.02)
+    assert model.output.weight.std().item() == pytest.approx(std, rel=0.02)
+    assert (R @ R.mT - torch.eye(n)).abs().max() < 1e-5 or scheme != "orthogonal"
 
 
 def test_a_worker_runs_a_whole_study_with_it(config, data, corpus, tmp_path):

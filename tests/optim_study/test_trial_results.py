@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
+from optim_study.protocol import SCHEMES
 from optim_study.results import COLUMNS, Row, by_network, csv_text, read_csv, write_csv
 from optim_study.shares import holm, share_table, summary, training_shares
 from rhn.errors import DataError, InvalidInputError
@@ -45,7 +46,8 @@ rows = st.lists(
             ("learning_rate", "init_std", "transform_bias", "best_train_nll", "best_valid_nll", "test_nll"), numbers
         ),
         **dict.fromkeys(("train_nll", "valid_nll", "constant_nll"), st.none() | numbers),
-        best_epoch=st.none() | st.integers(0, 10**6),
+        init_scheme=st.sampled_from(SCHEMES),
+        **dict.fromkeys(("best_epoch", "left_epoch"), st.none() | st.integers(0, 10**6)),
         **dict.fromkeys(("hidden_size", "epochs"), st.integers(0, 10**6)),
         diverged=st.booleans(),
     )
@@ -54,17 +56,16 @@ rows = st.lists(
 
 def test_the_columns_are_the_public_ones():
     names = (
-        "arch depth trial learning_rate init_std transform_bias hidden_size best_train_nll best_valid_nll best_epoch train_nll "
-        "valid_nll test_nll constant_nll epochs diverged"
+        "arch depth trial learning_rate init_scheme init_std transform_bias hidden_size best_train_nll best_valid_nll best_epoch "
+        "train_nll valid_nll test_nll constant_nll epochs left_epoch diverged"
     )
     assert tuple(names.split()) == COLUMNS == tuple(csv_text([]).strip().split(","))
 
 
 def test_a_table_of_an_earlier_version_lacks_what_it_did_not_know():
     rows = read_csv(RESULTS / "2026-11-20-small-study.csv")
-    assert len(rows) == 720 and {(r.best_epoch, r.train_nll, r.valid_nll, r.constant_nll) for r in rows} == {
-        (None,) * 4
-    }
+    assert len(rows) == 720 and {r.init_scheme for r in rows} == {"gaussian"}
+    assert {(r.best_epoch, r.train_nll, r.valid_nll, r.constant_nll, r.left_epoch) for r in rows} == {(None,) * 5}
     assert rows[0].best_train_nll == 8.907453928186852 and rows[0].test_nll == 9.07093758781067
 
 
@@ -84,6 +85,7 @@ def test_a_table_comes_back_to_the_bit(tmp_path_factory, rows):
         (csv_text([row()]).replace("8.0", "nan", 1), "line 2: best_train_nll is nan, expected a finite number"),
         (csv_text([row()]).replace("False", "maybe"), "line 2: diverged is 'maybe', expected a bool"),
         (csv_text([row()])[:-10], "line 2: "),
+        (csv_text([row(init_scheme="xavier")]), "line 2: init_scheme is 'xavier', expected one of gaussian, scaled"),
         (b"\xff\xfe\x00", "no table of trials"),
         ("x" * 200_000, "no table of trials"),
     ],

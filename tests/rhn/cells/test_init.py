@@ -1,13 +1,18 @@
 """How weights start: the schemes' statistics, gate biases, and that a seed means the same everywhere."""
 
+import numpy
 import pytest
 import torch
 from cases import SHALLOW_CASES, assert_close
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from rhn.cells import CELLS, GRU, IRNN, LSTM, RHN, Initialization
+from rhn.cells import CELLS, GRU, IRNN, LSTM, RHN, Cell, Initialization, Layer, Part
+from rhn.cells.init import DEFAULT_SCALE, haar
+from rhn.checkpoints import load_checkpoint, save_checkpoint
 from rhn.errors import InvalidInputError
+from rhn.models import PolyphonicModel
 
 shallow = pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
 
@@ -99,6 +104,92 @@ def test_the_irnn_is_that_of_le_et_al(init, std):
     assert_close(cell.step(x, s), z.clamp(min=0), 1e-5, "relu")
 
 
+def recurrent_blocks(cell):
+    """All recurrent n x n matrices (K, n, n), found by their shapes."""
+    names = [name for name, _ in cell.named_parameters() if name in ("weight_hh", "weight_skip")]
+    return torch.cat([getattr(cell, name).detach().reshape(-1, cell.hidden_size, cell.hidden_size) for name in names])
+
+
+@shallow
+def test_scaled_weights_have_the_standard_deviation_of_their_columns(case):
+    cell = case.plain(400, 50, init="scaled:2", generator=seeded())
+    assert abs(cell.weight_ih.std() * 400**0.5 - 2) < 0.05
+    assert abs(recurrent_blocks(cell).std() * 50**0.5 - 2) < 0.08 and abs(recurrent_blocks(cell).mean()) < 0.02
+    assert not cell.bias[..., :50].any()
+
+
+@shallow
+def test_orthogonal_matrices_are_and_the_other_weights_are_the_scaled_ones(case):
+    cell, scaled = (
+        case.plain(40, 9, init=f"{s}:1.5", generator=seeded(), dtype=torch.float64) for s in ("orthogonal", "scaled")
+    )
+    Q = recurrent_blocks(cell) / 1.5
+    assert_close(Q @ Q.mT, torch.eye(9, dtype=torch.float64).expand_as(Q), 1e-12, "Q Q'")
+    assert torch.equal(cell.weight_ih, scaled.weight_ih) and torch.equal(cell.bias, scaled.bias)
+    R = Q.mT @ recurrent_blocks(scaled)
+    assert R.tril(-1).abs().max() < 1e-12 and R.diagonal(dim1=-2, dim2=-1).min() > 0, (
+        "the factors of the scaled matrices"
+    )
+
+
+def test_orthogonal_matrices_are_uniform():
+    """Haar: tr Q has mean 0 and variance 1 at every n; without the rule of signs the diagonal would lean to one side."""
+    Q = haar(torch.randn(20_000, 3, 3, generator=seeded(), dtype=torch.float64))
+    trace = Q.diagonal(dim1=-2, dim2=-1).sum(-1)
+    assert abs(trace.mean()) < 0.03 and abs(trace.var() - 1) < 0.04
+    assert abs(Q.mean(0)).max() < 0.02 and abs(Q.square().mean(0) - 1 / 3).max() < 0.01
+
+
+class Told(Cell):
+    """A user's cell that says which columns of its one weight are recurrent."""
+
+    def __init__(
+        self, input_size, hidden_size, depth=1, *, says=True, generator=None, device=None, dtype=None, **common
+    ):
+        super().__init__(input_size, hidden_size, depth, **common)
+        self.weight = nn.Parameter(torch.empty(hidden_size, input_size + hidden_size, dtype=dtype, device=device))
+        self.says = says
+        self.reset_parameters(generator)
+
+    def layers(self):
+        return (Layer(recurrent=Part("weight", numpy.s_[:, self.input_size :])),) if self.says else super().layers()
+
+    def step(self, x, s):
+        return torch.tanh(torch.cat((x, s), -1) @ self.weight.T)
+
+
+@pytest.mark.parametrize("model", [False, True], ids=["cell", "model"])
+def test_a_users_cell_says_where_its_recurrent_matrix_is_or_starts_scaled(model):
+    options = {"init": "orthogonal", "dtype": torch.float64}
+
+    def weight(says):
+        if not model:
+            return Told(4, 6, says=says, generator=seeded(), **options).weight
+        # does not take init: drawn by the model
+        factory = lambda m, n, L, device=None, dtype=None: Told(m, n, L, says=says, device=device, dtype=dtype)  # noqa: E731
+        return PolyphonicModel(factory, hidden_size=6, input_size=4, generator=seeded(), **options).cells[0].weight
+
+    told, untold = weight(True).detach(), weight(False).detach()
+    assert_close(told[:, 4:] @ told[:, 4:].T, torch.eye(6, dtype=torch.float64), 1e-12, "Q Q'")
+    assert torch.equal(told[:, :4], untold[:, :4]) and not torch.equal(told, untold)
+    assert abs(untold.std() * 10**0.5 - 1) < 0.3
+
+
+def test_an_irnn_of_a_scheme_with_a_size_of_its_own_starts_without_its_identity():
+    Q = IRNN(5, 8, init="orthogonal", dtype=torch.float64).weight_hh[0]
+    assert_close(Q @ Q.T, torch.eye(8, dtype=torch.float64), 1e-12, "Q Q'")
+    assert IRNN(5, 300, init="scaled", generator=seeded()).weight_hh.std() < 1.1 * 300**-0.5
+
+
+@pytest.mark.parametrize("scheme", ["scaled", "orthogonal:0.5"])
+def test_a_models_output_layer_is_scaled_and_its_file_tells_the_scheme(scheme, tmp_path):
+    model = PolyphonicModel("rhn", hidden_size=30, depth=2, output_size=500, init=scheme, generator=seeded())
+    assert abs(model.output.weight.std() * 30**0.5 - Initialization.parse(scheme).scale) < 0.03
+    assert not model.output.bias.any()
+    save_checkpoint(tmp_path / "model.safetensors", model)
+    assert load_checkpoint(tmp_path / "model.safetensors").init == model.init == Initialization.parse(scheme)
+
+
 def test_defaults_are_the_official_codes():
     cell = RHN(20, 30, 3, generator=seeded())
     assert str(cell.init) == "uniform:0.04"
@@ -139,7 +230,7 @@ def test_gate_biases_survive_a_reset():
     assert (cell.bias[:, 4:] == -7).all()
 
 
-@given(st.sampled_from(["uniform", "gaussian", "identity"]), st.floats(0, 1e6))
+@given(st.sampled_from(sorted(DEFAULT_SCALE)), st.floats(0, 1e6))
 def test_a_scheme_is_its_text(scheme, scale):
     parsed = Initialization.parse(f"{scheme}:{scale!r}")
     assert parsed == Initialization(scheme, scale)
@@ -153,5 +244,5 @@ WRONG = ["", "xavier", "uniform:-1", "gaussian:nan", "uniform:inf", "gaussian:0.
 
 @pytest.mark.parametrize("text", WRONG)
 def test_unknown_schemes_are_refused(text):
-    with pytest.raises(InvalidInputError, match=r"unknown .*expected gaussian:STD, uniform:A or identity"):
+    with pytest.raises(InvalidInputError, match=r"unknown .*expected gaussian:STD, uniform:A, .* or orthogonal"):
         Initialization.parse(text)
