@@ -3,6 +3,7 @@
 A = temporal_jacobian(cell, x, s)           d s'_i / d s_j of one step, for any cell or callable
 eigenvalues(A), gersgorin_discs(A)          where one step's gradient could go
 jacobian_product(A), finite_time_exponent   what many steps together do
+plateau(model, sequences)                   how slowly a network with small weights begins to learn
 """
 
 from rhn.lazy import lazy_names
@@ -22,6 +23,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "objective": ("Objective",),
         "recorder": ("Recorder",),
         "recording": ("Recording",),
+        "saddle.measure": ("plateau",),
         "spectrum": ("eigenvalue_conditions", "eigenvalues", "spectral_radius"),
     },
 )

@@ -1,0 +1,116 @@
+"""The plateau at a constant output: its rates are gradients, its order the integer that the network's products of matrices make it."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from gersgorin import plateau
+from gersgorin.objective import Objective
+from rhn.cells import CELLS
+from rhn.errors import InvalidInputError
+from rhn.models import LanguageModel, PolyphonicModel
+
+
+def frames(T=12, B=6, m=5, seed=0):
+    """Chains of coins whose next frame depends on the last two, so that there is something to learn."""
+    g = torch.Generator().manual_seed(seed)
+    x = [(torch.rand(B, m, generator=g) < 0.4).double() for _ in range(2)]
+    for _ in range(T - 2):
+        p = 0.1 + 0.5 * x[-1].roll(1, -1) + 0.3 * x[-2]
+        x.append((torch.rand(B, m, generator=g) < p).double())
+    return torch.stack(x)
+
+
+def network(cell, depth=1, init="gaussian:1e-3", n=12, **options):
+    generator = torch.Generator().manual_seed(1)
+    sizes = {"hidden_size": n, "depth": depth, "input_size": 5, "output_size": 5}
+    return PolyphonicModel(cell, **sizes, init=init, generator=generator, **options)
+
+
+ORDERS = [(cell, depth) for cell in CELLS for depth in ((1, 2, 4, 6) if getattr(CELLS[cell], "deep", True) else (1,))]
+
+
+@pytest.mark.parametrize(("cell", "depth"), ORDERS)
+def test_the_order_of_gaussian_weights_is_the_depth_less_one_without_a_carry_path_and_zero_with_one(cell, depth):
+    expected = depth - 1 if cell in ("dt-rnn", "dts-rnn") else 0
+    measured = plateau(network(cell, depth), frames())
+    assert measured.order == pytest.approx(expected, abs=0.05) and measured.integer_order == expected
+
+
+def test_an_embedding_and_every_further_cell_of_a_stack_add_one():
+    ids = torch.randint(6, (20, 4), generator=torch.Generator().manual_seed(0))
+    model = LanguageModel("lstm", vocabulary_size=6, hidden_size=8, init="gaussian:1e-3")
+    assert plateau(model, ids).integer_order == 1
+    assert plateau(network("gru", layers=3), frames()).integer_order == 2
+
+
+def test_identity_matrices_are_scaled_about_the_identity():
+    assert plateau(network("dt-rnn", 4, "identity:1e-3"), frames()).order == pytest.approx(0, abs=0.05)
+    assert plateau(network("irnn"), frames()).order == pytest.approx(0, abs=0.05)
+
+
+def test_rates_are_gradients_at_the_constant_output():
+    model, x = network("dt-rnn", 2, init="gaussian:0.3"), frames()
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    measured = plateau(model, x)
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+    model.double()
+    p = x[1:].mean((0, 1))
+    assert measured.loss == pytest.approx(-(p * p.log() + (1 - p) * (1 - p).log()).sum().item())
+    with torch.no_grad():
+        model.output.bias += p.logit() - model(x[:-1]).mean((0, 1))
+    model.nll(x).mean().backward()
+    R, W = model.cells[0].weight_hh, model.output.weight
+    assert measured.rates["cells.0.weight_hh[1]"] == pytest.approx((R.grad[1].norm() / R[1].norm()).item())
+    assert measured.rates["output.weight"] == pytest.approx((W.grad.norm() / W.norm()).item())
+    assert set(measured.rates) == {"cells.0.weight_ih", "cells.0.weight_hh[0]", "cells.0.weight_hh[1]", "output.weight"}
+
+
+def test_a_step_changes_the_loss_as_the_rates_say():
+    """Central difference along the gradient, of a fresh computation of the loss: its slope is the squared norm of all gradients."""
+    objective = Objective(network("rhn", 3, init="gaussian:0.2"), frames())
+    _, slopes = objective.gradients()
+    values = []
+    for step in (1e-6, -2e-6):
+        with torch.no_grad():
+            for name, p in objective.parameters.items():
+                p += step * slopes[name]
+        values.append(objective.mean_loss().item())
+    assert (values[0] - values[1]) / 2e-6 == pytest.approx(
+        sum(g.square().sum().item() for g in slopes.values()), rel=1e-6
+    )
+
+
+def test_weights_far_from_zero_have_no_integer_order_and_rates_below_all_numbers_none():
+    assert plateau(network("dt-rnn", 4, init="gaussian:0.5"), frames()).integer_order is None
+    silent = plateau(network("dt-rnn", 6, init="gaussian:1e-80"), frames())
+    assert math.isnan(silent.order) and silent.integer_order is None and max(silent.rates.values()) == 0
+
+
+class Own(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.out = nn.GRU(5, 8), nn.Linear(8, 5)
+        for name, p in self.named_parameters():
+            nn.init.zeros_(p) if "bias" in name else nn.init.normal_(p, std=1e-3)
+
+    def forward(self, x):
+        y, state = self.rnn(x)
+        return self.out(y), state
+
+
+def test_a_users_module_with_its_own_loss():
+    torch.manual_seed(0)
+
+    def loss(z, t):
+        return nn.functional.smooth_l1_loss(z, t, reduction="none").sum(-1)
+
+    measured = plateau(Own(), frames(), loss)
+    assert measured.integer_order == 0 and measured.fastest in ("out.weight", "rnn.weight_ih_l0")
+
+
+def test_bad_input_is_one_sentence():
+    with pytest.raises(InvalidInputError, match="same at every frame"):
+        plateau(network("rhn"), torch.zeros(5, 2, 5))
