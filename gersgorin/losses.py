@@ -85,7 +85,8 @@ def _search(loss: OutputLoss, targets: Tensor, mask: Tensor, outputs: int) -> Te
 
     def value_and_slope(values: np.ndarray) -> tuple[float, np.ndarray]:
         z = torch.as_tensor(values, device=mask.device).requires_grad_()
-        mean = frame_costs(loss, z.expand(*mask.shape, outputs), targets)[mask].mean()
+        with torch.enable_grad():
+            mean = frame_costs(loss, z.expand(*mask.shape, outputs), targets)[mask].mean()
         (slope,) = torch.autograd.grad(mean, z)
         return mean.item(), slope.cpu().numpy()
 
