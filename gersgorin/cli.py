@@ -3,7 +3,7 @@
 import re
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +29,7 @@ class Options:
       gersgorin-plot --checkpoint runs/ptb/best.safetensors --text novel.txt --steps 50
       gersgorin-plot --cell my_package.cells:MyCell --hidden-size 32 --json
       gersgorin-plot --cell my_package.cells:MyCell --checkpoint runs/mine/best.safetensors
+      gersgorin-plot --record runs/depth6/record.npz --animate
     """
 
     cell: str | None = None
@@ -48,6 +49,9 @@ class Options:
     """Start of an RHN's transform-gate bias (default -2)."""
     chorale: str = "bwv269"
     """A chorale by name (bwv66.6) or by its place in the split (test-0)."""
+    record: File = None
+    """What `rhn train --record` or a gersgorin.Recorder wrote: everything over the steps of the training. Goes with --animate, --output
+    and --json alone."""
     text: File = None
     """With --checkpoint of a language model: a text file, from whose beginning it reads."""
     steps: int | None = None
@@ -62,7 +66,7 @@ class Options:
     compare_init: bool = False
     """With --checkpoint: the network before its training beside it."""
     animate: bool = False
-    """Also write the (first) cell's spectrum moving along the chorale, as MP4 where ffmpeg is, else GIF."""
+    """Also write the (first) cell's spectrum moving along the chorale, or through the training, as MP4 where ffmpeg is, else GIF."""
     output: File = None
     """Figure to write, .png, .svg or .pdf (default: a telling name in the current folder)."""
     save_data: File = None
@@ -84,6 +88,9 @@ def main(args: list[str] | None = None) -> int:
 
 def plot(options: Options) -> None:
     """Check everything that can be checked, then measure, draw, write and print."""
+    if options.record:
+        _plot_recording(options)
+        return
     _check_options(options)
     compared = [] if options.compare is None else options.compare.split(",")
     outputs = _outputs(options, compared)
@@ -108,6 +115,33 @@ def plot(options: Options) -> None:
                 records.append(measure_spectrum(cell, subject.inputs(sequence), **about))
         _draw(options, records, outputs, report)
     _print(options, records, outputs[0])
+
+
+def _plot_recording(options: Options) -> None:
+    """Draw and print what was recorded through a training."""
+    from gersgorin.recording import Recording, recording_table
+
+    others = {f.name for f in fields(options)} - {"record", "animate", "output", "json"}
+    if given := given_flags(options, others):
+        raise InvalidInputError(
+            f"{given[0]} does not go with --record, whose file says what was measured: leave it out"
+        )
+    figure = options.output or Path(f"gersgorin-{options.record.stem}.png")
+    animation = _checked_figure(options, figure)
+    recording = Recording.load(options.record)
+
+    from gersgorin.recording_plots import draw_recording, save_recording_animation
+
+    save_figure(figure, lambda: draw_recording(recording))
+    if animation:
+        with progress_bars() as report:
+            save_recording_animation(recording, animation, progress=report("animation"))
+        print(f"animation: {animation}", file=sys.stderr)
+    if options.json:
+        about = {"title": recording.title, "every": recording.every, "figure": str(figure)}
+        print_json(about | {"share": recording.share, "steps": recording.rows()})
+    else:
+        print(recording_table(recording), f"figure: {figure}", sep="\n")
 
 
 def _check_options(options: Options) -> None:
@@ -147,16 +181,23 @@ def _outputs(options: Options, compared: list[str]) -> tuple[Path, Path | None, 
         what += ["vs"] * bool(compared) + compared
         what.append((options.text.stem if options.text else options.chorale).lower())
         figure = Path(re.sub(r"[^\w.-]+", "-", re.sub(r"\s", "", "-".join(what))) + ".png")
-    check_output(figure, SUFFIXES)
-    animation = figure.with_suffix(".mp4" if shutil.which("ffmpeg") else ".gif") if options.animate else None
+    animation = _checked_figure(options, figure)
     data = []
     if options.save_data is not None:
         check_output(options.save_data, (".npz", ".json"))
         others = range(2, 2 + options.compare_init + len(compared))
         data = [options.save_data, *(options.save_data.with_stem(f"{options.save_data.stem}-{k}") for k in others)]
-    for path in filter(None, (animation, *data)):
+    for path in data:
         check_writable(path)
     return figure, animation, data
+
+
+def _checked_figure(options: Options, figure: Path) -> Path | None:
+    """The animation beside a figure, or None; raises OutputError where one of them cannot be written."""
+    check_output(figure, SUFFIXES)
+    if not options.animate:
+        return None
+    return check_writable(figure.with_suffix(".mp4" if shutil.which("ffmpeg") else ".gif"))
 
 
 def _sequence(options: Options):

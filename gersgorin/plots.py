@@ -3,6 +3,7 @@
 Every `plot_*` draws into the axes it is given and returns them. Line styles and markers differ where colours do.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -183,8 +184,6 @@ def draw_comparison(records: list[SpectrumRecord]) -> Figure:
 @rc_context(STYLE)
 def save_animation(record: SpectrumRecord, path: Path, *, progress=lambda done, total: None) -> Path:
     """Draw every step of the record into a .gif or .mp4; atomic. Raises OutputError where it cannot be written."""
-    from matplotlib.animation import FFMpegWriter, FuncAnimation, PillowWriter  # only few need them
-
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.25))
     ax, (upper, lower) = left.subplots(), right.subplots(2, 1, sharex=True)
@@ -199,7 +198,14 @@ def save_animation(record: SpectrumRecord, path: Path, *, progress=lambda done, 
         for line in now:
             line.set_xdata([step, step])
 
-    moving = FuncAnimation(figure, draw, frames=T)
+    return write_animation(figure, draw, T, path, progress=progress)
+
+
+def write_animation(figure: Figure, draw: Callable[[int], None], frames: int, path: Path, *, progress) -> Path:
+    """Write draw(0), ..., draw(frames - 1), which change the figure, into a .gif or .mp4; atomic. Raises OutputError."""
+    from matplotlib.animation import FFMpegWriter, FuncAnimation, PillowWriter  # only few need them
+
+    moving = FuncAnimation(figure, draw, frames=frames)
     writer = (FFMpegWriter if path.suffix == ".mp4" else PillowWriter)(fps=FRAMES_PER_SECOND)
     with atomic_path(path) as temporary:
         moving.save(str(temporary), writer=writer, dpi=90, progress_callback=progress)

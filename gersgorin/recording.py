@@ -56,7 +56,7 @@ class Recording:
     gate: np.ndarray
     """Mean over the units of each layer's transform gate, (M, P, layers with gates)."""
     exponent: np.ndarray
-    """log ||d s[T]/d s[0]|| / T along the probe's first sequence, (M,)."""
+    """log ||d s[T]/d s[0]|| / T along the probe's first sequence, (M,); T is 32, or its length where that is less."""
     eigenvalues: np.ndarray
     """Complex, (M, N): of one position, in the middle of the probe, the largest modulus first."""
     centers: np.ndarray

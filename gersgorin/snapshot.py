@@ -14,6 +14,8 @@ from gersgorin.spectrum import eigenvalues, one_thread
 from rhn.cells import Cell
 from rhn.errors import InvalidInputError
 
+EXPONENT_STEPS = 32  # of the probe, at most, that are multiplied
+
 
 def positions_of(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """(Steps, sequences) of at most `count` positions of x (T, B, m): spread over the steps, from sequence to sequence in turn.
@@ -29,7 +31,7 @@ def positions_of(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 @one_thread()
 def snapshot(cell: nn.Module, x: Tensor, positions: int) -> dict[str, np.ndarray]:
-    """Spectra, discs, gains and gates of single steps, and the exponent of the product of all, as `Recording` names them.
+    """Spectra, discs, gains and gates of single steps, and the exponent of the product of the first ones, as `Recording` names them.
 
     x: (T, B, m), in the cell's dtype. Raises InvalidInputError where states or Jacobians are not finite.
     """
@@ -49,7 +51,9 @@ def snapshot(cell: nn.Module, x: Tensor, positions: int) -> dict[str, np.ndarray
         "input_gain": torch.linalg.matrix_norm(input_jacobian(cell, x_p, s_p), 2),
         "state_gain": torch.stack(layers, -1),
         "gate": torch.stack(gates, -1) if gates else A.new_empty(len(A), 0),
-        "exponent": finite_time_exponent(temporal_jacobian(cell, x[:, 0], states[:-1, 0])),
+        "exponent": finite_time_exponent(
+            temporal_jacobian(cell, x[:EXPONENT_STEPS, 0], states[:-1, 0][:EXPONENT_STEPS])
+        ),
         "eigenvalues": values[middle],
         "centers": discs.centers[middle],
         "radii": discs.radii[middle],

@@ -101,6 +101,12 @@ def test_every_number_is_that_of_a_direct_call(case):
     assert np.abs(found.eigenvalues[0, 0]) == pytest.approx(found.radius[0, 2])
 
 
+def test_the_exponent_is_that_of_the_first_32_steps_of_the_first_sequence():
+    cell, x = CELLS["gru"](m, n, dtype=torch.float64), frames(40, 2).double()
+    A = temporal_jacobian(cell, x[:, 0], trajectory(cell, x)[:-1, 0])
+    assert Recorder(cell, x).recording.exponent[0] == pytest.approx(finite_time_exponent(A[:32]).item())
+
+
 def test_gradients_are_those_that_stand_at_the_step_a_layer_apart():
     model = PolyphonicModel("rhn", hidden_size=n, depth=3, input_size=m, output_size=m)
     recorder = Recorder(model, frames(T), every=2)

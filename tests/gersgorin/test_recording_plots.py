@@ -1,0 +1,98 @@
+"""The figures of a recording show it, and `gersgorin-plot --record FILE` draws and prints it."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from gersgorin import Recorder, Recording
+from gersgorin.cli import main
+from gersgorin.recording_plots import draw_recording, plot_layers, plot_measures, plot_moment, plot_weights
+from rhn.models import PolyphonicModel
+
+
+@pytest.fixture(scope="module")
+def recording() -> Recording:
+    generator = torch.Generator().manual_seed(0)
+    model = PolyphonicModel("rhn", hidden_size=6, depth=2, input_size=4, output_size=4, generator=generator)
+    x, optimizer = torch.rand(12, 3, 4, generator=generator), torch.optim.SGD(model.parameters(), 0.5)
+    recorder = Recorder(model, x[:, 0], every=2)
+    for _ in range(10):
+        optimizer.zero_grad()
+        loss = model.nll(x).mean()
+        loss.backward()
+        optimizer.step()
+        recorder.step(loss)
+    return recorder.recording
+
+
+def lines(ax) -> dict[str, np.ndarray]:
+    return {line.get_label(): line.get_ydata() for line in ax.lines}
+
+
+def test_panels_show_the_recording(recording):
+    drawn = plot_measures(recording, {"radius": "red", "loss": "black"})
+    assert np.array_equal(lines(drawn)["spectral radius"], recording.radius.mean(1))
+    assert np.array_equal(drawn.lines[0].get_xdata(), [0, 2, 4, 6, 8, 10])
+    band = drawn.collections[0].get_datalim(drawn.transData)
+    assert (band.ymin, band.ymax) == pytest.approx((recording.radius.min(), recording.radius.max()))
+    assert np.array_equal(lines(plot_layers(recording, "gate"))["layer 2"], recording.gate[:, :, 1].mean(1))
+    shown = lines(plot_weights(recording, "gradient_norm"))
+    place = recording.parameters.tolist().index("cells.0.weight_hh[1]")
+    assert np.array_equal(shown["weight_hh[1]"], recording.gradient_norm[:, place], equal_nan=True)
+    assert not any("bias" in name for name in shown)
+    values = plot_moment(recording, 3).lines[1]
+    assert np.array_equal(values.get_xdata() + 1j * values.get_ydata(), recording.eigenvalues[3])
+
+
+def test_what_was_not_measured_has_no_panel(recording):
+    titles = {ax.get_title(loc="left") for ax in draw_recording(recording).get_axes()}
+    bare = replace(recording, loss=recording.loss * np.nan, gate=recording.gate[:, :, :0])
+    assert titles - {ax.get_title(loc="left") for ax in draw_recording(bare).get_axes()} == {
+        "Loss",
+        "Mean transform gate of each layer",
+    }
+    draw_recording(recording.until(0))
+
+
+def test_a_spectrum_that_is_not_finite_is_left_out(recording):
+    lost = replace(recording, eigenvalues=recording.eigenvalues * np.nan)
+    assert len(plot_moment(lost, 2).lines) == 1
+
+
+def test_the_command_draws_animates_and_prints(recording, tmp_path, capsys, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    recording.save("run.npz")
+    assert main(["--record", "run.npz"]) == 0
+    out = capsys.readouterr().out
+    assert out.rstrip().endswith("figure: gersgorin-run.png") and "6 measurements over 10 steps" in out
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert main(["--record", "run.npz", "--animate", "--output", "r.pdf", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert answer["figure"] == "r.pdf" and answer["every"] == 2
+    assert answer["steps"][0]["loss"] is None and answer["steps"][5]["radius"] == pytest.approx(
+        recording.radius[5].mean()
+    )
+    with Image.open("r.gif") as image:
+        assert image.n_frames == 6
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run.npz", "--cell", "rnn"], "--cell does not go with --record"),
+        (["run.npz", "--discs", "both"], "--discs does not go with --record"),
+        (["run.npz", "--output", "figure.bmp"], "expected a name ending in .png"),
+        (["nowhere.npz"], "nowhere.npz is not a record written by gersgorin.Recorder"),
+    ],
+)
+def test_bad_input_is_one_sentence(words, said, recording, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recording.save("run.npz")
+    assert main(["--record", *words]) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.startswith("error: ") and err.count("\n") == 1
