@@ -3,6 +3,8 @@
 A = temporal_jacobian(cell, x, s)           d s'_i / d s_j of one step, for any cell or callable
 eigenvalues(A), gersgorin_discs(A)          where one step's gradient could go
 jacobian_product(A), finite_time_exponent   what many steps together do
+input_jacobian, layer_jacobians             within one step: from its input, and through each of its layers
+credit(model, x, targets)                   which earlier steps the gradient of each frame's loss reaches, and how strongly
 plateau(model, sequences)                   how slowly a network with small weights begins to learn
 """
 
@@ -11,6 +13,7 @@ from rhn.lazy import lazy_names
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "assignment.measure": ("Credit", "credit", "path_lengths"),
         "discs": ("Discs", "gersgorin_discs"),
         "dynamics": (
             "cumulative_log_norms",

@@ -1,0 +1,254 @@
+"""Credit over time is the brute-force gradient of every frame's loss in every state, and its lags add up to the whole gradient."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from cases import assert_close, randomize
+from torch import nn
+
+from gersgorin import credit, path_lengths
+from gersgorin.assignment.unrolled import Unrolled
+from gersgorin.objective import Objective
+from rhn.cells import DTRNN, DTSRNN, GRU, LSTM, RHN, RNN, from_torch
+from rhn.errors import InvalidInputError
+from rhn.models import LanguageModel, PolyphonicModel
+
+T = 6
+MODELS = {
+    "rhn": lambda: PolyphonicModel("rhn", hidden_size=4, depth=2, input_size=3, output_size=3),
+    "dts-rnn": lambda: PolyphonicModel("dts-rnn", hidden_size=4, depth=3, input_size=3, output_size=3),
+    "lstm": lambda: PolyphonicModel("lstm", hidden_size=4, input_size=3, output_size=3),
+    "words": lambda: LanguageModel("gru", vocabulary_size=5, hidden_size=4, tied=True),
+}
+ALL = MODELS | {
+    "stack": lambda: PolyphonicModel("rhn", hidden_size=4, depth=2, layers=3, input_size=3, output_size=3),
+    "own": lambda: Loop(Wrapped()),
+}
+
+
+class Own(nn.Module):
+    """A user's: the sequence in two windows, the state carried from one to the other."""
+
+    def __init__(self, rnn, first=False):
+        super().__init__()
+        self.rnn, self.first, self.output = rnn, first, nn.Linear(4, 3)
+
+    def forward(self, x):
+        turned = (lambda v: v.transpose(0, 1)) if self.first else lambda v: v
+        begin, state = self.rnn(turned(x[:2]))
+        rest, _ = self.rnn(turned(x[2:]), state)
+        return self.output(torch.cat((turned(begin), turned(rest))))
+
+
+class Loop(nn.Module):
+    def __init__(self, rnn):
+        super().__init__()
+        self.rnn, self.output = rnn, nn.Linear(4, 3)
+
+    def forward(self, x):
+        state, outputs = None, []
+        for x_t in x:
+            state = self.rnn(x_t, state)
+            outputs.append(self.output(state[0] if isinstance(state, tuple) else state))
+        return torch.stack(outputs)
+
+
+class Wrapped(nn.Module):
+    """A user's step around one of our cells."""
+
+    state_size = 4
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.scale = RHN(3, 4, 2), nn.Parameter(torch.tensor([0.8]))
+
+    def step(self, x, s):
+        return self.scale * self.inner.step(x, s)
+
+    def forward(self, x, s):
+        return self.step(x, x.new_zeros(len(x), 4) if s is None else s)
+
+
+def built(make):
+    model = make().double()
+    randomize(model)
+    return model
+
+
+def probe(model, *lead, seed=0):
+    """(x, targets) of `lead` frames and sequences, the targets the next frames."""
+    g = torch.Generator().manual_seed(seed)
+    shape = (lead[0] + 1, *lead[1:])
+    words = isinstance(model, LanguageModel)
+    frames = torch.randint(5, shape, generator=g) if words else (torch.rand(*shape, 3, generator=g) < 0.4).double()
+    return frames[:-1], frames[1:]
+
+
+def brute_force(model, x, targets):
+    """norms and the gradient of every lag by one autograd.grad for each loss, of a loop with weights of its own at every step."""
+    words, cell = isinstance(model, LanguageModel), model.cells[0]
+    names, weights = zip(*cell.named_parameters(), strict=True)
+    own = [[w.detach().clone().requires_grad_() for w in weights] for _ in range(T)]
+    s, states, losses = x.new_zeros(1, cell.state_size, dtype=torch.float64), [], []
+    for t in range(T):
+        x_t = model.embedding[x[t]] if words else x[t]
+        s = torch.func.functional_call(
+            _Step(cell), {f"cell.{k}": w for k, w in zip(names, own[t], strict=True)}, (x_t, s)
+        )
+        states.append(s)
+        y = s[:, : cell.hidden_size]
+        z = y @ model.embedding.T + model.output_bias if words else model.output(y)
+        frame = nn.functional.cross_entropy if words else nn.functional.binary_cross_entropy_with_logits
+        losses.append(frame(z, targets[t], reduction="sum"))
+    norms, lags = np.zeros((T, T)), torch.zeros(T, sum(w.numel() for w in weights), dtype=torch.float64)
+    for t2 in range(T):
+        for t1 in range(t2 + 1):
+            d_state, *d_weights = torch.autograd.grad(losses[t2], [states[t1], *own[t1]], retain_graph=True)
+            norms[t2, t1] = d_state.norm()
+            lags[t2 - t1] += torch.cat([d.flatten() for d in d_weights]) / T
+    return norms, lags
+
+
+class _Step(nn.Module):
+    def __init__(self, cell):
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, x, s):
+        return self.cell.step(x, s)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_norms_and_lags_equal_brute_force_gradients(name):
+    model = built(MODELS[name])
+    x, targets = probe(model, T, 1)
+    record = credit(model, x, targets)
+    norms, lags = brute_force(model, x, targets)
+    np.testing.assert_allclose(record.norms, norms, rtol=1e-10, atol=0)
+    g = lags.sum(0)
+    assert record.gradient_norm == pytest.approx(g.norm().item(), rel=1e-10)
+    np.testing.assert_allclose(record.lag_norm, lags.norm(dim=1) / g.norm(), rtol=1e-10)
+    np.testing.assert_allclose(record.lag_share, lags @ g / g.norm() ** 2, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(record.lost, (g - lags.cumsum(0)).norm(dim=1) / g.norm(), rtol=1e-9, atol=1e-14)
+    assert record.lost_beyond(2) == record.lost[2] and record.lost_beyond(35) == record.lost[-1] == 0
+    assert record.loss == pytest.approx(Objective(model, (x, targets)).mean_loss().item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_lags_add_up_to_the_gradient_of_the_models_own_forward(name):
+    model = built(ALL[name])
+    sequences, loss = probe(model, T, 2), None if name != "own" else "bernoulli"
+    wanted = Objective(model, sequences, loss).gradients()[1]
+    run = Unrolled(Objective(model, sequences, loss))
+    assert all(parameter.startswith(("cells.", "rnn.")) for parameter in run.parameters)
+    g = run.gradient([each.sum(0) for each in run.adjoints()])
+    assert_close(g, torch.cat([wanted[parameter].flatten() for parameter in run.parameters]), 1e-12, "gradient")
+    assert len(g) == sum(p.numel() for name, p in model.named_parameters() if name.startswith(("cells.", "rnn.")))
+    assert credit(model, *sequences, loss=loss).lag_share.sum() == pytest.approx(1, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell])
+@pytest.mark.parametrize("first", [False, True], ids=["", "batch-first"])
+def test_torchs_own_modules_are_measured_as_our_cells_and_stay_as_they_were(kind, first):
+    single = issubclass(kind, nn.RNNCellBase)
+    theirs = built(lambda: (Loop if single else Own)(kind(3, 4) if single else kind(3, 4, batch_first=first)))
+    theirs.first = first and not single
+    ours = Own(from_torch(theirs.rnn), first=theirs.first)
+    ours.output = theirs.output
+    before = copy.deepcopy(theirs.state_dict())
+    got, wanted = (credit(model, *probe(model, T, 2), loss="bernoulli") for model in (theirs, ours))
+    for name in ("norms", "lag_norm", "lag_share", "lost", "path_lengths"):
+        np.testing.assert_allclose(getattr(got, name), getattr(wanted, name), rtol=1e-9, atol=1e-15, err_msg=name)
+    assert type(theirs.rnn) is kind and all(torch.equal(v, before[k]) for k, v in theirs.state_dict().items())
+
+
+def test_pieces_of_unequal_length_count_by_their_frames():
+    model = built(MODELS["rhn"])
+    pieces = [probe(model, T, seed=1), probe(model, T - 2, seed=2)]
+    one, two = (credit(model, x, y) for x, y in pieces)
+    both = credit(model, *map(list, zip(*pieces, strict=True)))
+    short = slice(T - 2)
+    np.testing.assert_allclose(
+        both.norms[short, short], np.sqrt((one.norms[short, short] ** 2 + two.norms**2) / 2), rtol=1e-12
+    )
+    np.testing.assert_allclose(both.norms[T - 2 :], one.norms[T - 2 :], rtol=1e-12)
+    assert both.loss == pytest.approx((one.loss * T + two.loss * (T - 2)) / (2 * T - 2), rel=1e-12)
+
+
+def test_closed_gates_keep_every_loss_reaching_back_undiminished():
+    model = built(MODELS["rhn"])
+    with torch.no_grad():
+        model.cells[0].bias[:, 4:] = -60
+    norms = credit(model, *probe(model, T, 1)).norms
+    lower = np.tril(np.ones((T, T), bool))
+    np.testing.assert_allclose(norms[lower], np.broadcast_to(np.diag(norms)[:, None], (T, T))[lower], rtol=1e-12)
+    assert not norms[~lower].any()
+
+
+def test_without_a_gradient_there_are_no_shares():
+    model = built(MODELS["rhn"])
+    nn.init.zeros_(model.output.weight)
+    record = credit(model, *probe(model, T, 1))
+    assert record.gradient_norm == 0 and np.isnan(record.lag_share).all() and not record.norms.any()
+
+
+@pytest.mark.parametrize(
+    ("cells", "least", "most"),
+    [
+        ([RNN(2, 2)], [0, 1, 2, 3], [0, 1, 2, 3]),
+        ([DTRNN(2, 2, 4)], [0, 4, 8, 12], [0, 4, 8, 12]),
+        ([DTSRNN(2, 2, 4)], [0, 1, 2, 3], [0, 4, 8, 12]),
+        ([DTSRNN(2, 2, 4, skip="last")], [0, 1, 2, 3], [0, 4, 8, 12]),
+        ([RHN(2, 2, 4)], [0, 0, 0, 0], [0, 4, 8, 12]),
+        ([LSTM(2, 2)], [0, 0, 0, 0], [0, 1, 2, 3]),
+        ([RNN(2, 2)] * 3, [0, 1, 2, 3], [2, 3, 4, 5]),  # figure 1: stacked layers add where deep transitions multiply
+        ([RHN(2, 2, 3), RNN(2, 2)], [0, 1, 1, 1], [1, 4, 7, 10]),  # carried below, then up through one layer
+        ([GRU(2, 2), DTRNN(2, 2, 3)], [0, 3, 3, 3], [3, 6, 9, 12]),
+        ([DTRNN(2, 2, 3), GRU(2, 2)], [0, 0, 0, 0], [1, 4, 7, 10]),
+        ([nn.Identity()], [0, 1, 2, 3], [0, 1, 2, 3]),
+    ],
+)
+def test_path_lengths_by_hand(cells, least, most):
+    assert path_lengths(cells, 4).T.tolist() == [least, most]
+
+
+class Silent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Parameter(torch.ones(3))
+
+    def forward(self, x):
+        return self.a * x.cumsum(0)
+
+
+class Twice(Wrapped):
+    def step(self, x, s):
+        return super().step(x, s)
+
+    def forward(self, x, s):
+        return self.step(x, self.step(x, x.new_zeros(len(x), 4) if s is None else s))
+
+
+@pytest.mark.parametrize(
+    ("model", "loss", "message"),
+    [
+        (Silent(), "bernoulli", "Silent runs no cell of ours or of torch.nn, nor another with step"),
+        (
+            Own(nn.LSTM(3, 4)),
+            lambda z, t: (z - t).square().mean(),
+            "is one number for all frames: expected one for each",
+        ),
+        (Own(nn.LSTM(3, 4, num_layers=2)), "bernoulli", "expected one layer, one direction and no projection"),
+        (
+            Loop(Twice()),
+            "bernoulli",
+            "rnn took 12 steps of states .* for 6 frames of 2 sequences: expected its forward to call step",
+        ),
+        (Loop(Wrapped()), None, "Loop has no loss of its own"),
+    ],
+)
+def test_what_cannot_be_measured_is_said(model, loss, message):
+    with pytest.raises(InvalidInputError, match=message):
+        credit(model, *probe(model, T, 2), loss=loss)
