@@ -13,6 +13,8 @@ from rhn.lazy import lazy_names
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "area": ("Area", "learnable_area"),
+        "area_plot": ("plot_area",),
         "plots": ("plot_map", "plot_swarm"),
         "presets": ("PRESETS", "RunConfig", "paper", "small", "smoke"),
         "protocol": ("Settings", "StudyConfig"),

@@ -1,21 +1,17 @@
 """`optim-study`: run the study, look at it, and join it from elsewhere."""
 
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Annotated, Literal
 
+from optim_study.plot_command import Plot, print_shares
 from optim_study.presets import PRESETS, RunConfig, WorkSettings
 from optim_study.protocol import READINGS
-from optim_study.results import Row, counts, csv_text, read_csv, stored_rows, table
-from optim_study.shares import BELOW, share_table, summary, training_shares
+from optim_study.results import counts, csv_text, stored_rows, table
+from optim_study.stored import Stored
 from rhn.command import print_json, run_command
-from rhn.engine.curves import Objective
 from rhn.errors import InvalidInputError
-from rhn.figures import SUFFIXES, save_figure
-from rhn.files import check_output
-from rhn.options import Arg, Fields, File
+from rhn.options import Arg, Fields
 from rhn.parsing import Commands, parse
 
 DESCRIPTION = """Are deep recurrences optimisable? Random settings for each architecture and depth, trained as one program.
@@ -62,7 +58,7 @@ class Run:
         if self.json:
             print_json([asdict(row) for row in results.rows])
         else:
-            _print_shares(results.rows, config.objective)
+            print_shares(results.rows, config.objective)
             for path in results.best.values():
                 print(f"best model: {path}")
         print(f"trials: {results.csv}\nfigure: {results.figure}", file=sys.stderr if self.json else sys.stdout)
@@ -90,28 +86,6 @@ class Worker:
         from optim_study import runner
 
         runner.join(WorkSettings(**self.settings), only=self.arch)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stored:
-    """What the commands that only look share."""
-
-    out: Annotated[Path, Arg("DIR")] = Path("runs/all")
-    """Folder of the run."""
-    storage: Annotated[str | None, Arg("URL")] = None
-    """The run's database (default: the journal file OUT/journal.log)."""
-
-    def rows(self) -> list[Row]:
-        """All complete trials."""
-        return [row for config, storage in self.studies() for row in stored_rows([config], storage)]
-
-    def studies(self) -> list[tuple]:
-        """(configuration, storage) of each study there."""
-        from optim_study.shared_study import stored_configs
-        from optim_study.storage import open_existing
-
-        storage = open_existing(self.storage, self.out)
-        return [(config, storage) for config in stored_configs(storage)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,43 +156,6 @@ class Export(Stored):
         print_json([asdict(row) for row in rows]) if self.format == "json" else print(csv_text(rows), end="")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plot(Stored):
-    """Draw the swarm plot, or the map of settings, from a run or from its CSV alone, and print how many trials train."""
-
-    csv: File = None
-    """A table of trials (trials.csv, or what export printed) instead of a run's folder."""
-    kind: Literal["swarm", "map"] = "swarm"
-    """swarm: a column a network; map: learning rate against initial standard deviation, a panel a network."""
-    loss: Objective = "train"
-    """Which loss, the least of all epochs: train or valid."""
-    log: bool = False
-    """Log axis for the losses of the swarm plot."""
-    below: float = BELOW
-    """A trial counts as trained below so many nats a frame."""
-    constant: Annotated[float | None, Arg("NLL")] = None
-    """Training loss of the best constant output, a line in the swarm plot; where not given the table says it, if it is not an old one
-    (11.163 for the rebuilt chorales)."""
-    output: Annotated[Path, Arg("FILE")] = Path("swarm.png")
-    """Figure to write, .png, .svg or .pdf."""
-
-    def run(self) -> None:
-        from optim_study.plots import plot_map, save_swarm
-
-        check_output(self.output, SUFFIXES)
-        if self.kind == "map" and (self.log or self.constant is not None):
-            raise InvalidInputError(
-                "--log and --constant are for the swarm plot: the axes of the map and its colours are logarithmic already"
-            )
-        rows = self.rows() if self.csv is None else read_csv(self.csv)
-        if self.kind == "swarm":
-            save_swarm(rows, self.output, loss=self.loss, log=self.log, constant=self.constant)
-        else:
-            save_figure(self.output, lambda: plot_map(rows, loss=self.loss))
-        _print_shares(rows, self.loss, self.below)
-        print(f"figure: {self.output}")
-
-
 COMMANDS = Commands(
     DESCRIPTION,
     {"run": Run, "status": Status, "plot": Plot, "best": Best, "export": Export, "worker": Worker},
@@ -228,11 +165,6 @@ COMMANDS = Commands(
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     return run_command(lambda: parse(COMMANDS, args, prog="optim-study").run())
-
-
-def _print_shares(rows: Sequence[Row], loss: Objective, below: float = BELOW) -> None:
-    found = training_shares(rows, loss, below)
-    print(share_table(found, below), summary(found, below), sep="\n\n", end="\n\n")
 
 
 def _number(value: float | None, form: str) -> str:

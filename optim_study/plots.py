@@ -5,7 +5,7 @@ Every `plot_*` draws into axes or a figure of its own and returns them.
 
 import warnings
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -67,22 +67,36 @@ def plot_map(rows: Sequence[Row], *, loss: Objective = "train", figure: Figure |
 
     The colours, the same in all panels, end a little above the median loss: what is worse than most shares the last one.
     """
-    groups = _groups(rows)
-    archs, depths = list(dict.fromkeys(arch for arch, _ in groups)), sorted({depth for _, depth in groups})
-    figure = figure or Figure(figsize=(2.3 * len(depths) + 1.4, 2.1 * len(archs) + 0.7), layout="constrained")
+    figure, panels = network_panels(rows, figure)
     losses = np.array([row.loss(loss) for row in rows])
     colors = Normalize(losses.min(), 1.05 * np.median(losses))
+    for (arch, depth), (ax, trials) in panels.items():
+        points = _map_panel(ax, trials, loss, colors)
+        ax.set_title(f"{arch}, depth {depth}", fontsize=9)
+    figure.colorbar(
+        points, ax=figure.axes, extend="max" if losses.max() > colors.vmax else "neither", label=LABELS[loss]
+    )
+    return figure
+
+
+def network_panels(
+    rows: Sequence[Row], figure: Figure | None = None, *, extra_height: float = 0
+) -> tuple[Figure, dict[tuple[str, int], tuple[Axes, list[Row]]]]:
+    """A figure with a panel for each network, learning rate against initial standard deviation, and by network its axes and trials.
+
+    Raises InvalidInputError where there is no trial.
+    """
+    groups = _groups(rows)
+    archs, depths = list(dict.fromkeys(arch for arch, _ in groups)), sorted({depth for _, depth in groups})
+    size = 2.3 * len(depths) + 1.4, 2.1 * len(archs) + 0.7 + extra_height
+    figure = figure or Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(archs), len(depths), sharex=True, sharey=True, squeeze=False)
     for i, arch in enumerate(archs):
         for j, depth in enumerate(depths):
-            points = _map_panel(axes[i, j], groups.get((arch, depth), []), loss, colors)
-            axes[i, j].set_title(f"{arch}, depth {depth}", fontsize=9)
-            if (arch, depth) not in groups:
-                axes[i, j].set_visible(False)
-    figure.colorbar(points, ax=axes, extend="max" if losses.max() > colors.vmax else "neither", label=LABELS[loss])
+            axes[i, j].set(xscale="log", yscale="log", visible=(arch, depth) in groups)
     figure.supxlabel("learning rate", fontsize=9)
     figure.supylabel("initial standard deviation", fontsize=9)
-    return figure
+    return figure, {(a, d): (axes[archs.index(a), depths.index(d)], trials) for (a, d), trials in groups.items()}
 
 
 def save_swarm(
@@ -106,7 +120,7 @@ def _groups(rows: Sequence[Row]) -> dict[tuple[str, int], list[Row]]:
 
 def _draw_swarm(ax: Axes, groups, loss: Objective, log: bool, constant: float | None, sizes: np.ndarray) -> None:
     columns = [[row.loss(loss) for row in trials] for trials in groups.values()]
-    colors = _colors(groups)
+    colors = colors_of(groups)
     palette = [colors[arch] for arch, _ in groups]
     _prepare_axes(ax, columns + [[constant]] * (constant is not None), loss, log)
     ax.set_xlim(-0.5, len(columns) - 0.5)
@@ -194,16 +208,15 @@ def _label(ax: Axes, groups, colors: dict[str, str]) -> None:
 
 
 def _map_panel(ax: Axes, trials: list[Row], loss: Objective, norm: Normalize):
-    ax.set(xscale="log", yscale="log")
     where = np.array([(row.learning_rate, row.init_std) for row in trials]).reshape(-1, 2).T
     losses, ended = [row.loss(loss) for row in trials], np.array([row.diverged for row in trials], dtype=bool)
     ax.plot(*where[:, ended], "x", color="black", markersize=5, markeredgewidth=0.8)
     return ax.scatter(*where, c=losses, norm=norm, cmap="viridis_r", s=18, edgecolor="0.3", linewidth=0.3)
 
 
-def _colors(groups) -> dict[str, str]:
-    """Architecture -> colour."""
-    archs = list(dict.fromkeys(arch for arch, _ in groups))
+def colors_of(networks: Iterable[tuple[str, int]]) -> dict[str, str]:
+    """Architecture -> colour, for all architectures among these (architecture, depth)."""
+    archs = list(dict.fromkeys(arch for arch, _ in networks))
     free = iter([c for c in OTHERS if c not in {COLORS.get(arch) for arch in archs}] * len(archs))
     return {arch: COLORS.get(arch) or next(free) for arch in archs}
 

@@ -53,18 +53,40 @@ def training_shares(rows: Iterable[Row], loss: Objective = "train", below: float
 
     Raises InvalidInputError where the threshold is no positive number.
     """
-    from scipy.stats import fisher_exact
-
-    if not 0 < below < float("inf"):
-        raise InvalidInputError(f"the threshold is {below}, expected a loss above 0, in nats a frame")
+    check_threshold(below)
     found = [_share(trials, loss, below) for trials in by_network(rows).values()]
     reference = {share.depth: share for share in found if share.arch == COMPARED_WITH}
     compared = [k for k, s in enumerate(found) if s.depth in reference and s.arch != COMPARED_WITH]
     pairs = [(found[k], reference[found[k].depth]) for k in compared]
-    raw = [float(fisher_exact([[s.below, s.trials - s.below] for s in pair]).pvalue) for pair in pairs]
+    raw = [fisher(*((s.below, s.trials) for s in pair)) for pair in pairs]
     for k, p, corrected in zip(compared, raw, holm(raw), strict=True):
         found[k] = replace(found[k], p=p, p_holm=corrected)
     return found
+
+
+def check_threshold(below: float) -> None:
+    """Raise InvalidInputError where it is no positive number."""
+    if not 0 < below < float("inf"):
+        raise InvalidInputError(f"the threshold is {below}, expected a loss above 0, in nats a frame")
+
+
+def exact_interval(count: int, trials: int) -> tuple[float, float]:
+    """Clopper and Pearson's of 95 % for a share.
+
+    >>> exact_interval(0, 60)
+    (0.0, 0.0596...)
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(count, trials).proportion_ci(0.95, method="exact")
+    return float(interval.low), float(interval.high)
+
+
+def fisher(one: tuple[int, int], other: tuple[int, int]) -> float:
+    """p of Fisher's exact test, two-sided, for two shares, each (count, trials)."""
+    from scipy.stats import fisher_exact
+
+    return float(fisher_exact([[count, trials - count] for count, trials in (one, other)]).pvalue)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -111,11 +133,8 @@ def share_table(found: Iterable[Share], below: float = BELOW) -> str:
 
 
 def _share(trials: list[Row], loss: Objective, below: float) -> Share:
-    from scipy.stats import binomtest
-
     losses = np.array([row.loss(loss) for row in trials])
     count = int((losses < below).sum())
-    interval = binomtest(count, len(trials)).proportion_ci(0.95, method="exact")
     return Share(
         arch=trials[0].arch,
         depth=trials[0].depth,
@@ -126,7 +145,7 @@ def _share(trials: list[Row], loss: Objective, below: float) -> Share:
         best_trial=trials[int(losses.argmin())].trial,
         median=float(np.median(losses)),
         below=count,
-        interval=(float(interval.low), float(interval.high)),
+        interval=exact_interval(count, len(trials)),
     )
 
 

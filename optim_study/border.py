@@ -1,0 +1,133 @@
+"""Where a network is predicted to learn at all: the learning rate at which leaving the plateau takes as many epochs as there are.
+
+    escape(learning rate) = epochs
+
+`escape` is asked of whoever can tell it for a model; it goes about as a power of the learning rate, which the search makes use of. A
+border is a table, one line a point, that can be kept and read again: finding it costs minutes.
+"""
+
+import csv
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import numpy as np
+
+from optim_study.protocol import OF_ONE_SIZE, Settings, StudyConfig
+from rhn.errors import DataError
+from rhn.files import atomic_path
+
+POINTS = 9  # standard deviations of a line
+EXACT = 0.02  # relative error of the time at a border, or of the rate where the time jumps
+TRIES = 16
+Escape = Callable[[float], float]
+"""Epochs until a network leaves the plateau, infinite where it never does, at a learning rate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BorderPoint:
+    """A border's learning rate at one standard deviation."""
+
+    arch: str
+    depth: int
+    init_scheme: str
+    transform_bias: float | None
+    """None for cells that have no such gates."""
+    init_std: float
+    learning_rate: float | None
+    """None where no learning rate of the study's range leaves in time; the lowest of the range where all do."""
+
+
+def border_rate(escape: Escape, epochs: int, low: float, high: float) -> float | None:
+    """The least learning rate between low and high with escape(rate) <= epochs; None where there is none.
+
+    >>> round(border_rate(lambda rate: 2 / rate, 400, 1e-4, 1), 4), border_rate(lambda rate: 2000 / rate, 400, 1e-4, 1)
+    (0.0051, None)
+    """
+    time = {low: escape(low), high: escape(high)}
+    if time[high] > epochs:
+        return None
+    if time[low] <= epochs:
+        return low
+    for turn in range(TRIES):  # time[low] > epochs >= time[high]
+        if time[high] > (1 - EXACT) * epochs or low / high > 1 - EXACT:
+            break
+        middle = math.sqrt(low * high)
+        if turn % 2 == 0 and math.isfinite(time[low]):  # a power law between the two is solved at once
+            share = math.log((1 - EXACT / 2) * epochs / time[high]) / math.log(time[low] / time[high])
+            middle = high * (low / high) ** share
+        time[middle] = escape(middle)
+        low, high = (middle, high) if time[middle] > epochs else (low, middle)
+    return high
+
+
+def border_points(
+    config: StudyConfig,
+    escape_of: Callable[[object, StudyConfig], Escape],
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> list[BorderPoint]:
+    """The border of one study, for each of its schemes and, where its cell has gates, the least and the greatest transform bias.
+
+    escape_of: from a model and the study to its escape.
+    report: called with the numbers of points done and of all.
+    """
+    from optim_study.trainer import build_models, hidden_size
+    from rhn.cells import resolve_cell
+    from rhn.models import accepts
+
+    gated = accepts(resolve_cell(config.arch), "transform_bias")
+    biases = sorted({min(config.transform_bias), max(config.transform_bias)}) if gated else [None]
+    wanted = [
+        (scheme, bias, std)
+        for scheme in config.init_schemes
+        for bias in biases
+        for std in _deviations(config, scheme, hidden_size(config))
+    ]
+    points = []
+    for scheme, bias, std in wanted:
+        settings = Settings(learning_rate=1.0, init_std=std, transform_bias=bias or 0.0, init_scheme=scheme)
+        (model,) = build_models(config, {0: settings}).values()
+        rate = border_rate(escape_of(model, config), config.epochs, *config.learning_rate)
+        where = {"init_scheme": scheme, "transform_bias": bias, "init_std": std, "learning_rate": rate}
+        points.append(BorderPoint(arch=config.label, depth=config.depth, **where))
+        report(len(points), len(wanted))
+    return points
+
+
+def write_border(points: Iterable[BorderPoint], path: Path) -> None:
+    """Writes a table with a header, as a whole or not at all."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(BorderPoint)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(map(asdict, points))
+
+
+def read_border(path: Path) -> list[BorderPoint]:
+    """What `write_border` wrote; raises DataError where the file is no such table."""
+    hints = get_type_hints(BorderPoint)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return [BorderPoint(**{name: _value(row[name], hint) for name, hint in hints.items()}) for row in rows]
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise DataError(f"{path} is no table of a border ({error}): remove it, and it is computed anew") from error
+
+
+def _deviations(config: StudyConfig, scheme: str, units: int) -> Sequence[float]:
+    if scheme in OF_ONE_SIZE:
+        return [units**-0.5]
+    return np.geomspace(*config.init_std, POINTS).tolist()
+
+
+def _value(text: str, hint):
+    kind, *rest = get_args(hint) or (hint,)
+    if rest and not text:
+        return None
+    value = kind(text)
+    if kind is float and not math.isfinite(value):
+        raise ValueError(f"{text} is not finite")
+    return value
