@@ -46,6 +46,7 @@ class Recorder:
         path: an .npz file that is kept up to date while the training runs, whole at every moment; None: nothing is written.
         tensorboard: a folder for scalars; needs the package tensorboard.
         start: steps done before, of a training that goes on: what the file at `path` holds up to there is kept and continued.
+        loss: the loss before the first step, where it is known.
         positions: at how many places of the probe single steps are measured.
         layer: which recurrent cell, counted from 1, where the module has several.
 
@@ -65,6 +66,7 @@ class Recorder:
         path: str | Path | None = None,
         tensorboard: str | Path | None = None,
         start: int = 0,
+        loss: Tensor | float | None = None,
         positions: int = POSITIONS,
         layer: int = 1,
     ):
@@ -81,7 +83,7 @@ class Recorder:
         self._shapes = {name: value.shape for name, value in self._look().items()}
         self._before = self._continued(start)
         if self._before is None:
-            self.measure(start)
+            self.measure(start, loss)
         else:
             self._rows = self._before.moments()
 

@@ -83,6 +83,11 @@ class Training:
         """Epochs done by the trials that have done most."""
         return max(map(len, self._curves.values())) - 1
 
+    @property
+    def steps(self) -> int:
+        """Steps of the optimiser that the trials have taken which have done most epochs."""
+        return self.epoch * len(self._batches)
+
     def live(self) -> list[int]:
         """The trials still training."""
         config = self._config
@@ -116,6 +121,13 @@ class Training:
         best = self._left[number] if number in self._left else self._slots.best_of(number)
         model = copy.deepcopy(self._models[number])
         model.load_state_dict(best, strict=False)
+        return model
+
+    def model(self, number: int) -> nn.Module:
+        """The model of a live trial with its weights as they are now, on the CPU."""
+        model, weights = copy.deepcopy(self._models[number]), self._slots.arrays(number)
+        values = {name: torch.from_numpy(weights[f"weights.{name}"]) for name in self._slots.stack.weights}
+        model.load_state_dict(values, strict=False)
         return model
 
     def _use(self, slots: Slots) -> None:

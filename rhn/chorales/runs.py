@@ -50,7 +50,7 @@ def train(
     """Train, or go on where the folder says.
 
     about: entries that config.json keeps beside the configuration, and that may change.
-    how: max_minutes, on_unit and on_epoch; they and the errors are those of `rhn.engine.driver.drive`.
+    how: max_minutes, on_unit, on_epoch and on_save; they and the errors are those of `rhn.engine.driver.drive`.
     """
     run = _Run(Path(out), config, corpus, device)  # what cannot be built leaves no folder behind
     drive(run, run.folder, config, fixed={"data": corpus.checksum}, free=about, **how)

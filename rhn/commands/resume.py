@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
+from rhn.commands.recording import recorded_every
 from rhn.commands.starting import starting_point
 from rhn.commands.training import train
 from rhn.engine.folder import data_path
@@ -49,6 +50,11 @@ class Resume:
         if self.epochs is not None:
             config = replace(config, epochs=self.epochs)
         train(config, seeds, replace(self, data=data_path(self.out) if self.data is None else self.data))
+
+    @property
+    def record(self) -> int | None:
+        """After how many steps the run is measured."""
+        return recorded_every(self.out)
 
     @property
     def tensorboard(self) -> bool:

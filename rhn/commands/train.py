@@ -35,7 +35,7 @@ class Train:
       rhn train ptb-depth-5 --hidden-size 200 --seeds 3 --max-minutes 60 --out runs/small
       rhn train enwik8-10x1000 --data novel.txt --characters --out runs/novel
       rhn train ptb-sota --cell lstm --depth 1 --print-config
-      rhn train jsb-depth-6 --out runs/depth6
+      rhn train jsb-depth-6 --record 50 --out runs/depth6
     """
 
     preset: Annotated[str | None, Arg("PRESET", positional=True)] = None
@@ -44,7 +44,8 @@ class Train:
     """A JSON file of a configuration's fields: what --print-config printed, a run's config.json, or your own. It may stand on top of
     a preset, which its entry "preset" can name."""
     out: Folder = None
-    """Folder of the run: config.json, metrics.jsonl, best.safetensors, state.safetensors; texts: last.safetensors, speed.jsonl."""
+    """Folder of the run: config.json, metrics.jsonl, best.safetensors, state.safetensors; texts: last.safetensors, speed.jsonl;
+    record.npz with --record."""
     data: Path | None = None
     """Where the data is, instead of where `rhn data get` puts it; chorales: instead of those rebuilt from music21's scores."""
     words: bool = False
@@ -59,6 +60,9 @@ class Train:
     """Text: CPU threads (default: 1 below 500 hidden units, all from there on). With 1 the numbers are the same bits every time."""
     tensorboard: bool = False
     """Text: write the curves to DIR/tensorboard too."""
+    record: int | None = None
+    """Also measure spectra, gains and gates every so many steps of the optimiser, into DIR/record.npz, which `gersgorin-plot --record`
+    draws. Chorales: at the end of the epoch in which the step falls, and an epoch has 8 steps."""
     device: Device = "auto"
     """Where to train."""
     print_config: bool = False
@@ -77,7 +81,7 @@ class Train:
         elif self.out.exists() and not self.out.is_dir():
             raise InvalidInputError(f"--out {self.out} is no folder: expected one, or a name that is free")
         else:
-            check_least(self, seeds=1)
+            check_least(self, seeds=1, record=1)
             seeds = range(config.seed, config.seed + self.seeds)
             check_seed(seeds[-1])
             train(config, seeds, self)

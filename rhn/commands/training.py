@@ -2,16 +2,18 @@
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rhn.command import print_json, resolve_device
+from rhn.commands.recording import chorale_recorders, text_recorders
 from rhn.options import check_least
 from rhn.presets import ChoraleConfig, LanguageConfig
 
 if TYPE_CHECKING:
+    from rhn.commands.recording import Recorders
     from rhn.commands.resume import Resume
     from rhn.commands.train import Train
     from rhn.data.text import TextCorpus
@@ -52,8 +54,12 @@ def _train_chorales(config: ChoraleConfig, options: "Train | Resume", shared: di
     from rhn.chorales.runs import train
     from rhn.data import chorales
 
-    with training_progress(config) as show:
-        result = train(config, chorales(options.data), options.out, **shared, on_unit=show)
+    corpus = chorales(options.data)
+    with (
+        chorale_recorders(options.record, config, options.out, corpus) as recorders,
+        training_progress(config) as show,
+    ):
+        result = train(config, corpus, options.out, **shared, **_told(show, recorders))
     if options.json:
         print_json(asdict(result))
         return result.finished
@@ -76,7 +82,9 @@ def _train_text(config: LanguageConfig, seeds: Sequence[int], options: "Train | 
         threads = 1 if config.hidden_size < ONE_THREAD else torch.get_num_threads()
     corpus = text_corpus(config, options.data)
     name = measure_name(corpus.vocabulary)
+    board = out / "tensorboard" if options.tensorboard else None
     with (
+        text_recorders(options.record, config, out, corpus, seeds, board) as recorders,
         tensorboard_writer(out if options.tensorboard else None) as write,
         training_progress(config, seeds, name) as show,
     ):
@@ -85,7 +93,7 @@ def _train_text(config: LanguageConfig, seeds: Sequence[int], options: "Train | 
             write(seed, line)
             show.epoch(seed, line)
 
-        shared |= {"seeds": seeds, "threads": threads, "on_unit": show.unit, "on_epoch": on_epoch}
+        shared |= {"seeds": seeds, "threads": threads, "on_epoch": on_epoch, **_told(show.unit, recorders)}
         results = train(config, corpus, out, **shared)
     found = [
         {
@@ -105,6 +113,18 @@ def _train_text(config: LanguageConfig, seeds: Sequence[int], options: "Train | 
     else:
         _print_texts(found, name)
     return all(result.finished for result in results)
+
+
+def _told(show: Callable, recorders: "Recorders | None") -> dict[str, Callable]:
+    """What the driver calls after every unit, and before every save."""
+    if recorders is None:
+        return {"on_unit": show}
+
+    def on_unit(training) -> None:
+        recorders.unit(training)
+        show(training)
+
+    return {"on_unit": on_unit, "on_save": recorders.save}
 
 
 def _print_texts(found: list[dict], name: str) -> None:

@@ -80,6 +80,7 @@ def drive(
     max_minutes: float = math.inf,
     on_unit: Callable[[Any], None] = lambda training: None,
     on_epoch: Callable[[int, dict], None] = lambda seed, line: None,
+    on_save: Callable[[], None] = lambda: None,
 ) -> None:
     """Train in a folder until nothing is left to train or time runs out; with everything saved then.
 
@@ -90,6 +91,7 @@ def drive(
         max_minutes: stop after so long; the same call goes on.
         on_unit: called with the training at the start and after every unit.
         on_epoch: called with (seed, line of metrics.jsonl) after every epoch.
+        on_save: called before every save, so that what it writes is never behind the state.
 
     Raises:
         InvalidInputError: the folder holds something else; the message names what differs.
@@ -102,6 +104,7 @@ def drive(
 
     def save(ended: bool) -> None:
         arrays = run.arrays()
+        on_save()
         run.keep(ended)
         write_state(folder / "state.safetensors", arrays, {"epochs": str(run.epochs)})
 

@@ -22,7 +22,7 @@ from rhn.language.build import build_model
 from rhn.language.config import LanguageConfig
 from rhn.language.evaluation import stack_nll, zero_states
 from rhn.language.step import training_step
-from rhn.language.windows import SHORTEST, epoch_windows, training_rows, window_of
+from rhn.language.windows import SHORTEST, epoch_windows, training_rows, window_count, window_of
 from rhn.models.dropout import Masks, draw_masks, require_masks
 
 MASKS = crc32(b"masks")
@@ -86,6 +86,13 @@ class Training:
     def position(self) -> tuple[int, int, int]:
         """(epoch, from 1; windows of it done; windows in it)."""
         return self._epoch, self._done, len(self._windows)
+
+    @property
+    def steps(self) -> int:
+        """Windows done since the training began."""
+        columns, config = self._rows.shape[1], self.config
+        epochs = range(1, self._epoch)
+        return self._done + sum(window_count(columns, config.window, config.vary_window, epoch) for epoch in epochs)
 
     @property
     def finished(self) -> bool:

@@ -56,7 +56,7 @@ def train(
 
     seeds: trained side by side as one program; default: the configuration's alone.
     about: entries that config.json keeps beside the configuration, and that may change.
-    how: threads, max_minutes, on_unit and on_epoch; they and the errors are those of `rhn.engine.driver.drive`.
+    how: threads, max_minutes, on_unit, on_epoch and on_save; they and the errors are those of `rhn.engine.driver.drive`.
     """
     seeds = tuple(seeds or (config.seed,))
     run = _Run(Path(out), config, corpus, seeds, device)  # what cannot be built leaves no folder behind

@@ -3,6 +3,7 @@
 A window of T steps has T + 1 tokens, its last one being the next one's first: T are predicted.
 """
 
+import functools
 import zlib
 
 import numpy as np
@@ -36,6 +37,12 @@ def epoch_windows(columns: int, window: int, *, vary: bool = False, epoch: int =
         windows.append((start, min(length, steps - start)))
         start += length
     return windows
+
+
+@functools.cache
+def window_count(columns: int, window: int, vary: bool, epoch: int) -> int:
+    """How many windows an epoch has, see `epoch_windows`."""
+    return len(epoch_windows(columns, window, vary=vary, epoch=epoch))
 
 
 def training_rows(tokens: Tokens, batch_size: int, window: int) -> Tokens:

@@ -1,0 +1,77 @@
+"""`rhn train --record N`: the training does not notice, and the record goes on with it."""
+
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from gersgorin import Recording
+from rhn import cli
+from rhn.checkpoints import load_checkpoint
+from rhn.data import chorales
+from tests.rhn.commands.test_trainings import assert_same_run
+
+EVERY = {"chorales": 3, "text": 10}  # steps; an epoch of the short chorales has 2, of the text 29
+STEPS = {"chorales": [0, 4, 6, 10, 12], "text": [0, 10, 20, 30, 40, 50, 60, 70, 80]}
+
+
+def record(folder) -> Recording:
+    return Recording.load(folder / "record.npz")
+
+
+def assert_same_record(one: Recording, other: Recording):
+    for name in ("step", "loss", "radius", "exponent", "gradient_norm", "eigenvalues"):
+        assert np.array_equal(getattr(one, name), getattr(other, name), equal_nan=True), name
+
+
+def test_a_recorded_training_is_the_same_to_the_bit_and_measured_at_its_steps(task, tmp_path, capsys):
+    epochs = {"chorales": 6, "text": 3}[task.name]
+    plain, recorded = tmp_path / "plain", tmp_path / "recorded"
+    assert task.train(plain, "--epochs", epochs) == 0
+    assert task.train(recorded, "--epochs", epochs, "--record", EVERY[task.name]) == 0
+    assert_same_run(recorded, plain)
+    found = record(recorded)
+    assert found.step.tolist() == STEPS[task.name] and found.every == EVERY[task.name]
+    assert f"recorder: {len(found)} measurements" in capsys.readouterr().err
+    assert np.isfinite(found.loss).all() and np.isfinite(found.radius).all() and len(set(found.loss)) == len(found)
+
+
+def test_loss_and_gradients_are_the_probe_s(music, tmp_path):
+    assert music.train(tmp_path / "run", "--epochs", "1", "--record", "1") == 0
+    model = load_checkpoint(tmp_path / "run" / "best.safetensors")  # of epoch 1
+    probe = torch.as_tensor(np.asarray(chorales(music.data).valid[0])).float()
+    loss = model.nll(probe).mean()
+    loss.backward()
+    found = record(tmp_path / "run")
+    assert found.loss[-1] == pytest.approx(loss.item())
+    place = found.parameters.tolist().index("cells.0.weight_hh[1]")
+    assert found.gradient_norm[-1, place] == pytest.approx(model.cells[0].weight_hh.grad[1].norm().item())
+
+
+def test_a_killed_training_s_record_goes_on_without_gaps_or_double_entries(task, until, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    epochs, lines = (40, 5) if task.name == "chorales" else (12, 3)
+    words = ("--epochs", epochs, "--record", EVERY[task.name])
+    assert task.train(whole, *words) == 0
+    process = until(task.command(killed, *words), killed / "metrics.jsonl", lines)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert cli.main(["resume", str(killed)]) == 0
+    assert_same_run(killed, whole)
+    assert_same_record(record(killed), record(whole))
+
+
+def test_each_seed_has_a_record_of_its_own(prose, tmp_path):
+    assert prose.train(tmp_path / "run", "--seeds", "2", "--record", "20", "--epochs", "1") == 0
+    first, second = (record(tmp_path / "run" / f"seed-{seed}") for seed in (0, 1))
+    assert first.step.tolist() == second.step.tolist() and (first.loss != second.loss).all()
+
+
+def test_bad_input_is_refused(music, tmp_path, refused):
+    refused(music.command(tmp_path / "run", "--record", "0"), "--record is 0, expected 1 or more")
+    assert not (tmp_path / "run").exists()
+    assert music.train(tmp_path / "run", "--epochs", "1", "--record", "2") == 0
+    (tmp_path / "run" / "record.npz").write_bytes(b"PK")
+    refused(["resume", tmp_path / "run", "--epochs", "2"], "record.npz is not a record written by")
