@@ -30,6 +30,7 @@ Where the paper leaves a choice, this study takes it so:
 - biases start at zero, but for the transform gates' of an RHN;
 - sequences are sorted by length once and cut into fixed batches; the order of the batches changes every epoch;
 - the first frame of a sequence is not predicted;
+- a trial whose loss overflows even before training has diverged at epoch 0, with the loss of an output of zeros;
 - DT(S)-RNN: a shortcut to every layer from the second on (--skip last: to the last layer alone)."""
 
 

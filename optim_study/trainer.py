@@ -23,6 +23,7 @@ from rhn.engine.curves import Objective, kept
 from rhn.engine.state import TrialState
 from rhn.errors import DataError
 
+SILENT_NLL = 88 * math.log(2)  # nats a frame of an output of zeros, for which every key is as likely to sound as not
 LEFT = 0.02  # share of the constant output's loss: so far below it a network has left the plateau
 
 
@@ -49,7 +50,7 @@ class Outcome:
     epochs: int
     """Epochs of training done."""
     diverged: bool
-    """A loss or a weight overflowed; all losses are from before."""
+    """A loss or a weight overflowed; all losses are from before, or `SILENT_NLL` where there is none."""
     left_epoch: int | None = None
     """The first epoch whose training loss is `LEFT` below the constant output's: when the network left the plateau. None: never, or not
     told by an older version."""
@@ -100,8 +101,15 @@ class Trainer(Protocol):
 def outcome_of(
     curve: np.ndarray, objective: Objective, *, hidden_size: int, test_nll: float, constant_nll: float
 ) -> Outcome:
-    """What a trial with this curve came to; `test_nll` is that of the weights of its best epoch."""
+    """What a trial with this curve came to; `test_nll` is that of the weights of its best epoch.
+
+    A trial without any finite loss, because even its first weights overflow, counts with `SILENT_NLL`.
+    """
     finite = curve[np.isfinite(curve).all(axis=1)]
+    overflowed = len(finite) < len(curve)
+    if not len(finite):
+        curve = finite = np.full((1, 2), SILENT_NLL)
+        test_nll = SILENT_NLL
     least_train, least_valid = finite.min(axis=0).tolist()
     weights = kept(curve, objective)
     return Outcome(
@@ -114,7 +122,7 @@ def outcome_of(
         test_nll=test_nll if math.isfinite(test_nll) else sys.float_info.max,  # longer pieces may overflow alone
         constant_nll=constant_nll,
         epochs=len(curve) - 1,
-        diverged=len(finite) < len(curve),
+        diverged=overflowed,
         left_epoch=left_epoch(curve, constant_nll),
     )
 
@@ -184,6 +192,7 @@ def start_training(config: StudyConfig, settings: Mapping[int, Settings], saved,
         config,
         device=device,
         saved=saved,
+        refuse_overflow=False,
     )
 
 

@@ -40,6 +40,7 @@ class Training:
         config: what the trials share, a `ChoraleConfig` or whatever has its epochs, patience, objective, batch_size, momentum and seed.
         device: where it happens.
         saved: a state for each trial, all at one epoch; None to begin.
+        refuse_overflow: raise where a loss is not finite before training; otherwise that trial has ended, diverged, at epoch 0.
 
     Raises:
         DataError: a split has nothing to predict.
@@ -55,6 +56,7 @@ class Training:
         *,
         device: torch.device | str = "cpu",
         saved: Mapping[int, TrialState] | None = None,
+        refuse_overflow: bool = True,
     ):
         self._config, self.device = config, torch.device(device)
         self._models, self._left = dict(models), {}
@@ -72,7 +74,7 @@ class Training:
             self._use(slots)
             self._measure(list(models))
             for number, curve in self._curves.items():
-                if diverged(curve):
+                if refuse_overflow and diverged(curve):
                     raise InvalidInputError(
                         f"the loss of trial {number} is not finite before training: draw smaller initial weights than "
                         f"{getattr(models[number], 'init', 'these')}"

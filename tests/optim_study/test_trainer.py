@@ -1,6 +1,7 @@
 """The trainer of networks: a trial depends neither on its company nor on where it was cut, and what is written is what was measured."""
 
 import json
+import math
 import pickle
 import subprocess
 import sys
@@ -96,6 +97,20 @@ def test_the_losses_before_training_count_where_it_diverges_at_once(config, data
     swarm, outcomes = finished(cfg, data, [0])
     assert outcomes[0].diverged and outcomes[0].best_epoch == 0 and np.isfinite(outcomes[0].test_nll)
     assert [outcomes[0].best_train_nll, outcomes[0].best_valid_nll] == swarm.curve(0)[0].tolist()
+
+
+def test_a_network_that_overflows_before_training_has_diverged_and_the_others_go_on(config, data, corpus, tmp_path):
+    settings = {"arch": "irnn", "depth": 1, "init_schemes": ("identity",), "init_std": (1e-3, 100.0), "trials": 6}
+    cfg = config(**settings, budget_scale=0.1, epochs=2)
+    swarm, outcomes = finished(cfg, data, range(6))
+    over = [n for n in range(6) if not np.isfinite(swarm.curve(n)[0]).all()]
+    assert 0 < len(over) < 6, "the test needs both"
+    for n, outcome in outcomes.items():
+        told = (outcome.best_train_nll, outcome.valid_nll, outcome.test_nll, outcome.epochs, outcome.best_epoch)
+        assert (told == (*[88 * math.log(2)] * 3, 0, 0)) == (n in over) and (outcome.diverged or n not in over)
+    run_here(cfg, tmp_path, trainer=TorchTrainer(data), fuse=6)
+    folder = StudyFolder(tmp_path / cfg.name, cfg.fingerprint)
+    assert [folder.load_record(n).outcome for n in range(6)] == list(outcomes.values())
 
 
 def test_the_constant_output_is_the_plateau_of_the_rebuilt_chorales(corpus):
