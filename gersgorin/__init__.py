@@ -5,6 +5,7 @@ eigenvalues(A), gersgorin_discs(A)          where one step's gradient could go
 jacobian_product(A), finite_time_exponent   what many steps together do
 input_jacobian, layer_jacobians             within one step: from its input, and through each of its layers
 credit(model, x, targets)                   which earlier steps the gradient of each frame's loss reaches, and how strongly
+analyze(model_or_cell, x)                   all of this in one object; Recorder: through a training
 plateau(model, sequences)                   how slowly a network with small weights begins to learn
 """
 
@@ -24,6 +25,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         ),
         "jacobian": ("input_jacobian", "layer_jacobians", "norm_bound", "temporal_jacobian", "trajectory"),
         "objective": ("Objective",),
+        "overview": ("Analysis", "analyze"),
         "recorder": ("Recorder",),
         "recording": ("Recording",),
         "saddle.measure": ("plateau",),

@@ -46,7 +46,7 @@ def measure_spectrum(
         cell: one of ours, a torch.nn cell or a module with `step(x, s)` and `state_size`.
         x: inputs (T, m) in the dtype and on the device of the cell's weights.
         name, chorale, title: what the record calls the cell, the sequence and the run.
-        reads: what the sequence is, "chorale" or "text".
+        reads: what the sequence is, "chorale", "text" or just a "sequence".
         discs: which discs the record is to speak of, "row", "column" or "both"; it holds all of them.
         progress: called with (steps done, steps in all).
 

@@ -57,7 +57,7 @@ class SpectrumRecord:
     transform_gate: np.ndarray
     """Mean over the units of each layer's transform gate, (T, L)."""
     reads: str = "chorale"
-    """What the sequence is: "chorale" or "text"."""
+    """What the sequence is: "chorale", "text" or just a "sequence"."""
     discs: str = "row"
     """Which discs its numbers, words and figures speak of: "row", "column", or "both" (the spectrum lies in both unions)."""
 

@@ -1,0 +1,194 @@
+"""`gersgorin.analyze`: everything this package measures of one network on one sequence, as one object.
+
+    found = analyze(model, x)
+    found                       in a notebook: a table, sentences and the figure
+    found.spectrum              eigenvalues, discs, products and exponents of every step (a SpectrumRecord)
+    found.input_gain            2-norm of d s'/d x at every step
+    found.state_gain            2-norm of each layer's Jacobian
+    found.plateau               rates and order at the constant output, for a model with a loss (see gersgorin.plateau)
+    found.credit                which losses reach which states (see gersgorin.credit)
+
+Legend: T steps, L layers of a step.
+"""
+
+import base64
+import html
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gersgorin.assignment.measure import Credit, credit
+from gersgorin.jacobian import input_jacobian, layer_jacobians, trajectory
+from gersgorin.losses import Loss
+from gersgorin.measure import check_memory, measure_spectrum
+from gersgorin.record import MEASURES, SpectrumRecord, reading
+from gersgorin.saddle.measure import plateau
+from gersgorin.saddle.record import Plateau
+from gersgorin.spectrum import one_thread
+from gersgorin.watch import Watched
+from rhn.models import LanguageModel, PolyphonicModel
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BLOCK = 1 << 22  # numbers of Jacobians worked on at once
+COLUMNS = ("first", "middle", "last", "mean", "least", "largest")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis:
+    """What `analyze` found; every part is a record of numbers of its own."""
+
+    spectrum: SpectrumRecord
+    """Spectra, discs, norms, products, exponents and gates along the first sequence."""
+    input_gain: np.ndarray
+    """2-norm of d s'/d x, (T,)."""
+    state_gain: np.ndarray
+    """2-norm of d s_l/d s_{l-1} of each layer, (T, L)."""
+    plateau: Plateau | None = None
+    """None for a cell alone, or a model without a loss."""
+    credit: Credit | None = None
+    """None likewise."""
+
+    @property
+    def title(self) -> str:
+        """What was analysed: "RHN, depth 3, 64 units, 60 steps"."""
+        return f"{self.spectrum.title}, {len(self.input_gain)} steps"
+
+    def table(self) -> list[dict]:
+        """A row a quantity: {"quantity", "first", "middle", "last", "mean", "least", "largest"} over the steps."""
+        series = {label: getattr(self.spectrum, name) for name, label in MEASURES.items()}
+        series["input gain"] = self.input_gain
+        layers = {"state gain": self.state_gain, "transform gate": self.spectrum.transform_gate}
+        for label, values in layers.items():
+            several = values.shape[1] > 1
+            series |= {f"{label}, layer {k + 1}" if several else label: row for k, row in enumerate(values.T)}
+        return [{"quantity": label} | _row(values) for label, values in series.items()]
+
+    def summary(self) -> str:
+        """The numbers in a few plain sentences."""
+        return " ".join(sentence for sentence in _sentences(self) if sentence)
+
+    def plot(self) -> "Figure":
+        """One figure of all of it."""
+        from matplotlib import rc_context
+
+        from gersgorin.overview_plots import draw_overview
+        from rhn.figures import STYLE
+
+        with rc_context(STYLE):
+            return draw_overview(self)
+
+    def __repr__(self) -> str:
+        wide = max(len(row["quantity"]) for row in self.table())
+        lines = [self.title, " " * wide + "".join(f"{name:>11}" for name in COLUMNS)]
+        for row in self.table():
+            lines.append(f"{row['quantity']:<{wide}}" + "".join(f"{row[name]:>11.4g}" for name in COLUMNS))
+        return "\n".join([*lines, self.summary()])
+
+    def _repr_html_(self) -> str:
+        """The table, the sentences and the figure, for a notebook; nothing outside it is referred to."""
+        head = "".join(f"<th>{name}</th>" for name in ("", *COLUMNS))
+        rows = "".join(
+            f"<tr><th>{html.escape(row['quantity'])}</th>{''.join(f'<td>{row[name]:.4g}</td>' for name in COLUMNS)}</tr>"
+            for row in self.table()
+        )
+        image = io.BytesIO()
+        self.plot().savefig(image, format="png", dpi=90)
+        return (
+            f"<p><b>{html.escape(self.title)}</b></p><table><tr>{head}</tr>{rows}</table><p>{html.escape(self.summary())}</p>"
+            f'<img alt="figure" src="data:image/png;base64,{base64.b64encode(image.getvalue()).decode()}">'
+        )
+
+
+def analyze(
+    module: nn.Module, x: Tensor, *, targets: Tensor | None = None, loss: str | Loss | None = None, layer: int = 1
+) -> Analysis:
+    """Measure a network on sequences, in float64; it is left as it was.
+
+    Args:
+        module: a cell of ours, torch.nn's RNN, LSTM, GRU or their *Cell forms, a user's cell (see `rhn.cells.Cell`), or a model with
+            one of them inside. A `PolyphonicModel`, a `LanguageModel`, and any model given a `loss`, get plateau and credit too.
+        x: what the module takes: (T, m) or (T, B, m) frames ((B, T, m) where it is batch_first), or ids of tokens (T, B) or (T,).
+            Spectra, gains and gates are those of the first sequence, from the zero state; 30 to 100 steps are enough.
+        targets: what a model with a loss is to predict at each frame; None: the next frame.
+        loss: see `gersgorin.Objective`.
+        layer: which recurrent cell, counted from 1, where the module has several.
+
+    Raises:
+        InvalidInputError: no recurrent cell (a bare function tells neither its state's size nor its weights), x or the weights are NaN
+            or infinite, x does not fit, or, for a model with a loss, what `gersgorin.Objective` refuses.
+
+    >>> from rhn.cells import RHN
+    >>> found = analyze(RHN(3, 8, 2), torch.rand(20, 3))
+    >>> found.input_gain.shape, found.state_gain.shape
+    ((20,), (20, 2))
+    """
+    watched = Watched(module, layer)
+    cell, inputs = watched.cell, watched.inputs(x)[:, 0]
+    check_memory(cell, len(inputs), inputs.dtype, str(inputs.device))
+    about = {"name": type(cell).__name__, "title": watched.title, "chorale": "1", "reads": "sequence"}
+    spectrum = measure_spectrum(cell, inputs, **about)
+    input_gain, state_gain = _gains(cell, inputs)
+    if not isinstance(module, PolyphonicModel | LanguageModel) and loss is None:
+        return Analysis(spectrum=spectrum, input_gain=input_gain, state_gain=state_gain)
+    pair = (x[:-1], x[1:]) if targets is None else (x, targets)
+    return Analysis(
+        spectrum=spectrum,
+        input_gain=input_gain,
+        state_gain=state_gain,
+        plateau=plateau(module, pair, loss),
+        credit=credit(module, *pair, loss=loss),
+    )
+
+
+@torch.no_grad()
+@one_thread()
+def _gains(cell: nn.Module, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """2-norms (T,) of the input's Jacobians and (T, L) of the layers', along a run over x (T, m)."""
+    s = trajectory(cell, x)[:-1]
+    block = max(1, BLOCK // s.shape[-1] ** 2)
+    inputs, layers = [], []
+    for x_t, s_t in zip(x.split(block), s.split(block), strict=True):
+        inputs.append(torch.linalg.matrix_norm(input_jacobian(cell, x_t, s_t), 2))
+        layers.append(torch.stack([torch.linalg.matrix_norm(J, 2) for J in layer_jacobians(cell, x_t, s_t)], -1))
+    return torch.cat(inputs).cpu().numpy(), torch.cat(layers).cpu().numpy()
+
+
+def _row(values: np.ndarray) -> dict[str, float]:
+    picked = values[0], values[len(values) // 2], values[-1], values.mean(), values.min(), values.max()
+    return dict(zip(COLUMNS, map(float, picked), strict=True))
+
+
+def _sentences(found: Analysis) -> list[str]:
+    spectrum = found.spectrum
+    layers = _listed(found.state_gain.mean(0))
+    sentences = [
+        reading(spectrum),
+        f"Within a step the input reaches the state with a gain of {found.input_gain.mean():.3g}, and a layer passes the state on "
+        f"with a gain of {layers} (2-norms, means over the steps).",
+    ]
+    if spectrum.transform_gate.size:
+        sentences.append(f"Its transform gates are open by {_listed(spectrum.transform_gate.mean(0))} on average.")
+    if (flat := found.plateau) is not None:
+        order = flat.order if flat.integer_order is None else flat.integer_order
+        sentences.append(
+            f"At the best constant output, {flat.loss:.4g} nats a frame, {flat.fastest} learns fastest, at a relative rate of "
+            f"{flat.rates[flat.fastest]:.3g}; the order of that plateau is {order:.3g}."
+        )
+    if (given := found.credit) is not None:
+        half = min(len(given.lost) - 1, int(np.searchsorted(np.cumsum(given.lag_share), 0.5)))
+        lost = given.lost_beyond(10)
+        sentences.append(
+            f"Half of the recurrence's gradient comes from states at most {half} step(s) back; errors that go back at most 10 steps "
+            f"lose {100 * lost:.3g} % of it."
+        )
+    return sentences
+
+
+def _listed(values: np.ndarray) -> str:
+    return ", ".join(f"{value:.3g}" for value in values)
