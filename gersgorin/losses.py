@@ -36,6 +36,8 @@ class OutputLoss:
     frames: Callable[[Tensor, Tensor], Tensor]
     constant: Callable[[Tensor, int], Tensor] | None = None
     """From the targets of all real frames (F, K) or (F,), and K, the best constant output (K,); None: it is searched for."""
+    slope: Callable[[Tensor], Tensor] | None = None
+    """Second derivatives of a frame's cost in each of its outputs; None: they are taken by autograd."""
 
 
 def resolve_loss(loss: str | Loss) -> OutputLoss:
@@ -79,6 +81,22 @@ def best_constant(loss: OutputLoss, targets: Tensor, mask: Tensor, outputs: int)
     return _search(loss, targets, mask, outputs)
 
 
+def curvature(loss: OutputLoss, outputs: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
+    """The second derivative (K,) of the mean loss in a constant added to each output.
+
+    Of a loss of the user's own it is the sum of each row of the matrix of second derivatives: the diagonal, where outputs are judged
+    apart.
+    """
+    if loss.slope is not None:
+        return loss.slope(outputs)[mask].mean(0)
+    c = torch.zeros_like(outputs[0, 0], requires_grad=True)
+    with torch.enable_grad():
+        mean = frame_costs(loss, outputs + c, targets)[mask].mean()
+        (first,) = torch.autograd.grad(mean, c, create_graph=True)
+        second = torch.autograd.grad(first.sum(), c)[0] if first.requires_grad else torch.zeros_like(c)
+    return second.clamp_min(0)
+
+
 def _search(loss: OutputLoss, targets: Tensor, mask: Tensor, outputs: int) -> Tensor:
     """The best constant of a loss that has no formula here, by a quasi-Newton method from zero."""
     from scipy.optimize import minimize
@@ -115,8 +133,12 @@ def _squared(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs - targets).square().sum(-1) / 2
 
 
+def _variance(p: Tensor) -> Tensor:
+    return p * (1 - p)
+
+
 LOSSES: dict[str, OutputLoss] = {
-    "bernoulli": OutputLoss("bernoulli", _bernoulli, _bernoulli_constant),
-    "categorical": OutputLoss("categorical", _categorical, _categorical_constant),
-    "squared": OutputLoss("squared", _squared, lambda targets, outputs: targets.mean(0)),
+    "bernoulli": OutputLoss("bernoulli", _bernoulli, _bernoulli_constant, lambda z: _variance(z.sigmoid())),
+    "categorical": OutputLoss("categorical", _categorical, _categorical_constant, lambda z: _variance(z.softmax(-1))),
+    "squared": OutputLoss("squared", _squared, lambda targets, outputs: targets.mean(0), torch.ones_like),
 }

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gersgorin.losses import Loss, OutputLoss, best_constant, frame_costs, resolve_loss
+from gersgorin.losses import Loss, OutputLoss, best_constant, curvature, frame_costs, resolve_loss
 from gersgorin.sequences import read_probe
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
@@ -105,6 +105,10 @@ class Objective:
         output = best_constant(self.loss, self.targets, self.mask, self.output_size)
         with torch.no_grad():
             return output, self.mean_loss(output.expand(*self.mask.shape, -1)).item()
+
+    def curvature_in_outputs(self, outputs: Tensor) -> Tensor:
+        """The second derivative (K,) of the mean loss of these outputs in a constant added to each."""
+        return curvature(self.loss, outputs, self.targets, self.mask)
 
     def set_output(self, output: Tensor) -> None:
         """Put the output bias of the copy at these values (K,); raises InvalidInputError for a model without one."""

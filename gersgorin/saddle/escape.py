@@ -1,0 +1,194 @@
+"""The way off the plateau: SGD with momentum from the network's real start, in few gradients however many steps it takes.
+
+While a step changes the gradient it is taken as it is. On the plateau the gradient stays nearly the same for N steps, which may be 10
+or 10^12: then they are taken as one (`gersgorin.saddle.momentum`), by Heun's method: the gradient at the end is looked at too, grows
+linearly in between, and where it differs too much from that at the start the block is made shorter.
+
+One part of the gradient falls within a block, whatever the weights do: the mean error of each output,
+
+    delta_k = sum over frames of dL/dz_k                 z (T, B, K) the outputs
+
+which the output bias brings to zero at the rate eta a_k, a_k = d delta_k / d b_k. What the bias sees of it over the N steps has a
+closed form; divided by what a constant error would do it is the mean error of the block, which is sent backwards through the network
+in the place of the error at its start. Where other weights do a part of the bias's work the error falls faster, by a factor `share`
+that is read off from how far the mean output really went.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gersgorin.objective import Objective
+from gersgorin.saddle.matrices import matrices
+from gersgorin.saddle.momentum import block, relax
+from gersgorin.saddle.record import LEFT, Trajectory
+
+AIM, WORST = 0.4, 0.8  # by which part the gradient may change over a block: aimed at, and accepted
+SHORTEST = 4  # steps that a block is worth its two gradients for
+LONGER = 4.0  # a block is at most so many times as long as the last one
+IMPORTANT = 0.1  # parameters that move, relative to their size, by less than this part of the fastest do not decide
+GROWS = 1e-3  # part of itself by which the loss may be higher at a block's end than at its start
+FOREVER = 10**60  # steps: far beyond what any training takes, and within float64
+
+
+def follow(
+    objective: Objective,
+    learning_rate: float,
+    momentum: float,
+    *,
+    most: int = 400,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Trajectory:
+    """SGD on the whole probe at every step, from where an objective's network stands until it has left the plateau.
+
+    `Trajectory.ended` says how it ended. The objective's network is left as it was.
+    """
+    goal = LEFT * objective.best_constant()[1]
+    run = _Run(objective, learning_rate, momentum)
+    before, rows, moving = run.values(), [run.row()], True
+    try:
+        while goal <= rows[-1][1] < np.inf and run.looks < most and run.steps < FOREVER and moving:
+            moving = run.advance()
+            rows.append(run.row())
+            progress(run.looks, most)
+    finally:
+        run.put(before)
+    steps, losses, norms = zip(*rows, strict=True)
+    by_name = {name: np.array([norm[name] for norm in norms]) for name in norms[0]}
+    if losses[-1] < goal:
+        ended = "left"
+    elif not losses[-1] < np.inf:
+        ended = "diverged"
+    else:
+        ended = "unsettled" if moving and run.steps < FOREVER else "never"
+    return Trajectory(np.array(steps, dtype=float), np.array(losses), by_name, goal, ended)
+
+
+@dataclass(frozen=True)
+class _Point:
+    """The network at one moment: outputs with their graph, dL/dz of every frame less the mean error's part, and the mean error (K,)."""
+
+    loss: float
+    outputs: Tensor
+    errors: Tensor
+    mean_error: Tensor
+    mean_output: Tensor
+
+
+class _Run:
+    """A network under SGD with momentum; parameters, velocities and gradients are lists in one order."""
+
+    def __init__(self, objective: Objective, learning_rate: float, momentum: float):
+        self.objective, self.eta, self.mu = objective, learning_rate, momentum
+        self.parameters = objective.parameters
+        self.bias = None if objective.output_bias is None else list(self.parameters).index(objective.output_bias)
+        self.mask, self.frames = objective.mask.unsqueeze(-1), int(objective.mask.sum())
+        self.velocity = [torch.zeros_like(p) for p in self.parameters.values()]
+        self.steps, self.looks, self.share = 0, 0, 1.0
+        self.length, self.singles, self.patience = SHORTEST, 0, SHORTEST
+        self.point = self._look()
+
+    def values(self) -> list[Tensor]:
+        return [p.detach().clone() for p in self.parameters.values()]
+
+    @torch.no_grad()
+    def put(self, values: list[Tensor]) -> None:
+        for p, value in zip(self.parameters.values(), values, strict=True):
+            p.copy_(value)
+
+    def row(self) -> tuple[int, float, dict[str, float]]:
+        return self.steps, self.point.loss, {name: float(M.norm()) for name, M in matrices(self.parameters).items()}
+
+    def advance(self) -> bool:
+        """A step, or a block of them; False where nothing but the output bias moves."""
+        if self.singles > 0 or not self._block(self.length):
+            self.singles -= 1
+            return self._single()
+        return True
+
+    def _single(self) -> bool:
+        gradient = self._gradients(self.point, self.point.mean_error)
+        self.velocity = [self.mu * v + g for v, g in zip(self.velocity, gradient, strict=True)]
+        self.put([p - self.eta * v for p, v in zip(self.values(), self.velocity, strict=True)])
+        self.steps += 1
+        self.point = self._look()
+        return any(bool(v.any()) for k, v in enumerate(self.velocity) if k != self.bias)
+
+    def _block(self, N: int) -> bool:
+        """N steps at once, or fewer; False, with nothing done, where fewer than SHORTEST would be."""
+        start, values = self.point, self.values()
+        rate = (self.eta * self.share * self._curvature(start)).clamp_max(1)
+        drift = torch.zeros_like(rate) if self.bias is None else self.velocity[self.bias]
+        while N >= SHORTEST:
+            steps = block(N, self.mu)
+            seen, left, drift_after = relax(start.mean_error, drift, rate, N, self.mu)
+            mean_error = seen.sum / steps.constant.sum
+            first = self._gradients(start, mean_error)
+            went = [steps.velocity.sum * v + steps.constant.sum * g for v, g in zip(self.velocity, first, strict=True)]
+            self.put([p - self.eta * w for p, w in zip(values, went, strict=True)])
+            end = self._look()
+            second = self._gradients(end, mean_error + (end.mean_error - left) / (1 + rate * N / (1 - self.mu)))
+            grown = [steps.ramp.sum * (h - g) for g, h in zip(first, second, strict=True)]
+            self._update_share(start, end, seen.sum)
+            change = self._change(values, went, grown)
+            if change <= WORST and self._falls(start, end):
+                self.put([p - self.eta * (w + d) for p, w, d in zip(values, went, grown, strict=True)])
+                self.velocity = [
+                    steps.velocity.last * v + steps.constant.last * g + steps.ramp.last * (h - g)
+                    for v, g, h in zip(self.velocity, first, second, strict=True)
+                ]
+                if self.bias is not None:
+                    self.velocity[self.bias] = drift_after
+                self.steps += N
+                self.length = max(SHORTEST, int(N * min(LONGER, AIM / max(change, 1e-9))))
+                self.patience = SHORTEST
+                self.point = self._look()
+                return any(bool(w.any()) for k, w in enumerate(went) if k != self.bias)
+            N = int(N * min(0.5, max(0.1, 0.7 * AIM / change)))
+            self.put(values)
+            start = self._look()
+        self.point, self.length = start, SHORTEST
+        self.singles = self.patience = min(2 * self.patience, 32)
+        return False
+
+    def _look(self) -> _Point:
+        self.looks += 1
+        outputs = self.objective.outputs()
+        z = outputs.detach().requires_grad_()
+        loss = self.objective.mean_loss(z)
+        (errors,) = torch.autograd.grad(loss, z)
+        mean_error = errors.sum((0, 1))
+        mean_output = (z.detach() * self.mask).sum((0, 1)) / self.frames
+        return _Point(loss.item(), outputs, errors - self.mask * mean_error / self.frames, mean_error, mean_output)
+
+    def _gradients(self, point: _Point, mean_error: Tensor) -> list[Tensor]:
+        """The gradient in every parameter with another mean error in the place of the point's own."""
+        cotangent = point.errors + self.mask * mean_error / self.frames
+        weights = list(self.parameters.values())
+        return torch.autograd.grad(point.outputs, weights, cotangent, allow_unused=True, materialize_grads=True)
+
+    def _curvature(self, point: _Point) -> Tensor:
+        """a (K,), see above; zero where there is no output bias."""
+        if self.bias is None:
+            return torch.zeros_like(point.mean_error)
+        return self.objective.curvature_in_outputs(point.outputs.detach())
+
+    def _change(self, values: list[Tensor], went: list[Tensor], grown: list[Tensor]) -> float:
+        """By which part the gradient changed over the block, the largest among the parameters that move."""
+        moved = [self.eta * float(w.norm()) for w in went]
+        relative = [m / (float(p.norm()) + m) if m else 0.0 for m, p in zip(moved, values, strict=True)]
+        deciding = [k for k, r in enumerate(relative) if r and r >= IMPORTANT * max(relative)]
+        return max((2 * float(grown[k].norm() / went[k].norm()) for k in deciding), default=0.0)
+
+    def _falls(self, start: _Point, end: _Point) -> bool:
+        """Whether the loss does not grow over a block, as it does where steps are too long for the loss's curvature."""
+        return end.loss <= start.loss + GROWS * abs(start.loss)
+
+    def _update_share(self, start: _Point, end: _Point, went: Tensor) -> None:
+        expected = self.eta * float(went.norm())
+        if expected > 1e-12:
+            factor = float((end.mean_output - start.mean_output).norm()) / expected
+            self.share = max(1.0, 0.8 * self.share, min(factor, 1e3))

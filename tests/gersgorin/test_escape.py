@@ -1,0 +1,122 @@
+"""Leaving the plateau: what is predicted from few gradients is what SGD does step by step."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from chains import frames, network
+
+from gersgorin import plateau
+from gersgorin.objective import Objective
+from gersgorin.saddle import escape
+from gersgorin.saddle.momentum import block, relax
+from rhn.errors import InvalidInputError
+
+
+def sgd(model, x, learning_rate, momentum=0.9, most=4000):
+    """Steps until the loss is below 0.98 of the constant output's."""
+    objective = Objective(model, x)
+    goal, weights = 0.98 * objective.best_constant()[1], list(objective.parameters.values())
+    optimizer = torch.optim.SGD(weights, lr=learning_rate, momentum=momentum)
+    for step in range(most):
+        optimizer.zero_grad()
+        loss = objective.mean_loss()
+        if loss.item() < goal:
+            return step
+        loss.backward()
+        optimizer.step()
+    return math.inf
+
+
+CASES = [
+    ("dt-rnn", 1, 1e-4, 0.1, 0.9),
+    ("dt-rnn", 2, 3e-2, 0.3, 0.9),
+    ("dts-rnn", 3, 0.03, 0.1, 0.9),
+    ("rhn", 1, 1e-3, 1.0, 0.9),
+    ("rhn", 4, 1e-5, 1.0, 0.9),
+    ("lstm", 1, 1e-3, 1.0, 0.5),
+    ("gru", 1, 1e-6, 1.0, 0.0),
+]
+
+
+@pytest.mark.parametrize(("cell", "depth", "std", "rate", "momentum"), CASES)
+def test_the_steps_to_leave_are_those_of_sgd(cell, depth, std, rate, momentum):
+    model, x = network(cell, depth, f"gaussian:{std}"), frames(B=24)
+    way, observed = plateau(model, x).escape(rate, momentum), sgd(model, x, rate, momentum)
+    assert way.ended == "left" and 20 < observed < 4000
+    assert way.leaves_after == pytest.approx(observed, rel=0.2)
+
+
+def test_of_many_steps_few_are_looked_at_and_a_power_law_takes_a_power_of_the_scale():
+    ways = [plateau(network("dt-rnn", 3, f"gaussian:{std}"), frames(B=24)).escape(0.1) for std in (1e-5, 1e-7)]
+    assert [way.ended for way in ways] == ["left", "left"] and all(len(way.steps) < 200 for way in ways)
+    assert 1e4 < ways[0].leaves_after < ways[1].leaves_after / 10
+
+
+def test_small_learning_rates_need_time_in_inverse_proportion():
+    record = plateau(network("rhn", 2, "gaussian:1e-2"), frames(B=24))
+    assert record.escape_epochs(1e-4) == pytest.approx(10 * record.escape_epochs(1e-3), rel=0.15)
+    assert record.escape_epochs(1e-3, batches=7) == pytest.approx(record.escape_epochs(1e-3) / 7)
+
+
+def test_zero_weights_never_leave_and_a_trained_network_has_left():
+    x = frames(B=24)
+    assert plateau(network("rhn", 2, "gaussian:0"), x).escape_epochs(0.1) == math.inf
+    model = network("rhn", 1, "gaussian:0.3").double()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(150):
+        optimizer.zero_grad()
+        model.nll(x).mean().backward()
+        optimizer.step()
+    assert plateau(model, x).escape_epochs(0.1) == 0
+
+
+def test_a_block_is_its_single_steps(monkeypatch):
+    """With blocks forbidden every step is SGD's own, so the losses are equal; the model stays as it was."""
+    monkeypatch.setattr(escape, "SHORTEST", 10**9)
+    model, x = network("dt-rnn", 2, "gaussian:0.1"), frames(B=24)
+    before = model.output.bias.clone()
+    way = plateau(model, x).escape(0.1)
+    assert way.steps[-1] == sgd(model, x, 0.1) and torch.equal(model.output.bias, before)
+    assert set(way.norms) == {"cells.0.weight_ih", "cells.0.weight_hh[0]", "cells.0.weight_hh[1]", "output.weight"}
+
+
+@pytest.mark.parametrize("mu", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("N", [1, 2, 17])
+def test_a_block_of_momentum_is_n_steps(N, mu):
+    def steps(gradient, v=0.0, total=0.0):
+        for j in range(N):
+            v = mu * v + gradient(j)
+            total += v
+        return pytest.approx((total, v), abs=1e-12)
+
+    responses = block(N, mu)
+    assert responses.velocity == steps(lambda j: 0.0, v=1.0)
+    assert responses.constant == steps(lambda j: 1.0)
+    assert responses.ramp == steps(lambda j: j / N)
+    error, velocity, rate = torch.tensor([[1.0, 2.0, -3.0], [0.5, 0.0, 1.0], [0.3, 1e-3, 0.0]], dtype=torch.float64)
+    response, error_after, velocity_after = relax(error, velocity, rate, N, mu)
+    e, v, errors = error.clone(), velocity.clone(), []
+    for _ in range(N):
+        errors.append(e.numpy().copy())
+        v = mu * v + e
+        e = e - rate * v
+    torch.testing.assert_close((error_after, velocity_after), (e, v))
+    total, last = np.zeros(3), np.zeros(3)
+    for e in errors:
+        last = mu * last + e
+        total = total + last
+    np.testing.assert_allclose(response.sum, total, rtol=1e-9)
+    np.testing.assert_allclose(response.last, last, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"), [((0.0,), "learning rate"), ((math.nan,), "learning rate"), ((0.1, 1.0), "momentum")]
+)
+def test_bad_rates_are_one_sentence(arguments, said):
+    record = plateau(network("rhn"), frames())
+    with pytest.raises(InvalidInputError, match=said):
+        record.escape_epochs(*arguments)
+    with pytest.raises(InvalidInputError, match="batches"):
+        record.escape_epochs(0.1, batches=0)
