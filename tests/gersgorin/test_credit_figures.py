@@ -1,0 +1,88 @@
+"""Figures of credit show the record; the command trains, measures and says what truncation loses."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gersgorin.assignment import gallery
+from gersgorin.assignment.measure import Credit
+from gersgorin.assignment.plots import DECADES, draw_credit, plot_credit, plot_lags
+from tests.rhn.pieces import shortest_chorales
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return shortest_chorales(33)
+
+
+@pytest.fixture
+def record():
+    norms = np.tril(10.0 ** -np.abs(np.subtract.outer(range(4), range(4))) * 50)
+    lags = np.array([0.9, 0.3, 0.2, 0.1])
+    numbers = {"lag_norm": lags, "lag_share": lags / lags.sum(), "lost": np.array([0.5, 0.2, 0.1, 0.0])}
+    return Credit(loss=9.5, norms=norms, gradient_norm=2.0, path_lengths=np.zeros((4, 2), int), **numbers)
+
+
+def test_the_heat_map_is_the_logarithm_of_the_norms_with_nothing_above_the_diagonal(record):
+    ax = plot_credit(record)
+    (image,) = ax.images
+    shown = np.ma.filled(image.get_array(), np.nan)
+    assert np.isnan(shown[np.triu_indices(4, 1)]).all()
+    lower = np.tril_indices(4)
+    np.testing.assert_allclose(shown[lower], np.log10(record.norms[lower]))
+    assert image.get_clim() == (2 - DECADES, 2) and image.origin == "lower"
+    empty = plot_credit(replace(record, norms=np.zeros((4, 4))))
+    assert empty.images[0].get_clim() == (-DECADES, 0)
+
+
+def test_moments_share_one_scale_and_show_their_own_lags(record):
+    figure = draw_credit({"first": record, "later": replace(record, norms=record.norms * 1e3)})
+    maps, lags = [ax for ax in figure.axes if ax.images], [ax for ax in figure.axes if len(ax.lines) > 1]
+    assert [ax.images[0].get_clim() for ax in maps] == [(5 - DECADES, 5)] * 2
+    assert maps[0].get_title() == "first\nloss 9.50 nats a frame" and len(lags) == 2
+    for ax in (*lags, plot_lags(record)):
+        assert [*map(list, (line.get_ydata() for line in ax.lines))] == [list(record.lag_norm), list(record.lost)]
+
+
+def test_the_command_says_what_is_lost_and_where_the_picture_is(tmp_path, capsys, monkeypatch, record):
+    monkeypatch.setattr(gallery, "measured", lambda corpus, config: {f"moment, epoch {config.epochs}": record})
+    assert gallery.main(["--out", str(tmp_path), "--epochs", "7"]) == 0
+    heading, row, path = capsys.readouterr().out.splitlines()
+    assert heading.split()[-7:-1] == ["0", "1", "5", "10", "20", "35"] and row.split()[3:] == [
+        "0.5",
+        "0.2",
+        "0",
+        "0",
+        "0",
+        "0",
+    ]
+    assert path == str(tmp_path / "credit.png") and (tmp_path / "credit.png").stat().st_size > 10_000
+
+
+def test_the_network_at_each_moment_is_the_one_of_that_epoch(monkeypatch, corpus):
+    monkeypatch.setattr(gallery, "FRAMES", 5)
+    monkeypatch.setattr(gallery, "moments", lambda losses, constant: {"first": 0, "last": len(losses) - 1})
+    config = gallery.configuration(3, seed=1)
+    models, losses = gallery.snapshots(config, corpus)
+    assert len(models) == len(losses) == 4 and (np.diff(losses) < 0).all()
+    first, last = gallery.measured(corpus, config).items()
+    assert (first[0], last[0]) == ("first, epoch 0", "last, epoch 3") and first[1].loss > last[1].loss
+    assert first[1].norms.shape == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--out", "nowhere"], "nowhere: it is not a folder; create it first"),
+        (["--out", ".", "--epochs", "0"], "--epochs"),
+        (["--out", ".", "--seed", "-1"], "--seed"),
+        (["--out", ".", "--epochs", "2"], "after 2 epochs the training loss is .* has not left the plateau"),
+    ],
+)
+def test_bad_options_are_one_sentence(args, message, capsys, monkeypatch, corpus):
+    monkeypatch.setattr(gallery, "chorales", lambda: corpus)
+    assert gallery.main(args) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(message, line)
