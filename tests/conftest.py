@@ -24,6 +24,8 @@ if (
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 torch.set_num_threads(1)
+if not torch.cuda.is_available():  # before Triton is imported, which asks once: its kernels run in NumPy
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")

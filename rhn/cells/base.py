@@ -45,7 +45,7 @@ class Cell(nn.Module):
         init: initialisation scheme, see `rhn.cells.init`.
         batch_first: x and outputs are (B, T, .) instead of (T, B, .).
         kernel: "manual" (hand-derived, fast) or "reference" (the equation as a loop; has second derivatives and forward mode).
-        precision: of matrix products; "mixed": float16 operands and float32 sums, for float32 weights of cells that have it (RHN).
+        precision: of matrix products; "mixed": float16 operands and float32 sums, for float32 weights (RHN, tanh cells).
             A way to run, as the device is: it may be set anew at any time and is not part of `config`.
         generator: CPU generator that the initial weights are drawn from (torch's default one where None).
 

@@ -27,6 +27,7 @@ from rhn.cells.layers import Layer, Part
 from rhn.cells.masks import CellMasks, apply_input_mask
 from rhn.errors import InvalidInputError
 from rhn.kernels.activations import ACTIVATIONS
+from rhn.kernels.mixed import PRECISIONS
 from rhn.kernels.transition.reference import NONLINEARITIES
 
 
@@ -35,6 +36,7 @@ class DTRNN(Cell):
 
     options = ("nonlinearity",)
     masks = ("state",)
+    precisions = PRECISIONS
 
     def __init__(
         self,
@@ -104,9 +106,11 @@ class DTRNN(Cell):
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
         x, masks = apply_input_mask(x, dropout)
-        run = kernels.deep_transition if self.kernel == "manual" else kernels.deep_transition_reference
         weights = (self.weight_ih, self.weight_hh, self.bias, *((self.weight_skip,) if self._shortcuts else ()))
-        return run(x, s0, *weights, state_mask=masks.state, nonlinearity=self.nonlinearity)
+        options = {"state_mask": masks.state, "nonlinearity": self.nonlinearity}
+        if self.kernel == "reference":
+            return kernels.deep_transition_reference(x, s0, *weights, **options)
+        return kernels.deep_transition(x, s0, *weights, **options, precision=self.precision)
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """dy'/dy (..., n, n), see above."""

@@ -18,7 +18,9 @@ from torch import Tensor
 from rhn.kernels.activations import ACTIVATIONS
 from rhn.kernels.ensemble import Kernel, recurrence, stack_size
 from rhn.kernels.masked import Mask, masked, state_gradients, state_products, state_weight_gradient
+from rhn.kernels.persistent.highway import PERSISTENT_HIGHWAY, takes
 from rhn.kernels.products import input_gradient, input_product, stages, weight_gradient, workspace
+from rhn.kernels.routes import Way, routed
 
 BLOCK = 1 << 17  # states for which local derivatives are computed at once: their temporaries stay in the cache
 
@@ -38,7 +40,8 @@ def highway(
 ) -> Tensor:
     """States y[1..T] (T, B, n); same arguments and values as `highway_reference`. Masks have no gradient.
 
-    With precision "mixed" (float32 tensors) the operands of every matrix product are float16, see `rhn.kernels.mixed`.
+    With precision "mixed" (float32 tensors) the operands of every matrix product are float16, see `rhn.kernels.mixed`; on a GPU that
+    fits one persistent kernel a pass computes it, see `rhn.kernels.persistent`.
     """
     tensors = x, s0, W, R, b, state_mask, candidate_mask
     return recurrence(HIGHWAY, *tensors, coupled=coupled, activation=activation, precision=precision)
@@ -119,4 +122,5 @@ def _local_derivatives(S, A, candidate_mask, coupled: bool, activation: str, out
         torch.mul(S, C * (1 - C), out=D[..., 2 * n :])
 
 
-HIGHWAY = Kernel("highway", highway_forward, highway_backward)
+MANUAL = Kernel("highway", highway_forward, highway_backward)
+HIGHWAY = routed(MANUAL, Way(PERSISTENT_HIGHWAY, takes))

@@ -12,7 +12,9 @@ from torch import Tensor
 from rhn.kernels.activations import ACTIVATIONS
 from rhn.kernels.ensemble import Kernel, recurrence, stack_size
 from rhn.kernels.masked import state_gradients, state_products, state_weight_gradient
+from rhn.kernels.persistent.transition import PERSISTENT_TRANSITION, takes
 from rhn.kernels.products import input_gradient, input_product, stages, weight_gradient, workspace
+from rhn.kernels.routes import Way, routed
 
 
 def deep_transition(
@@ -25,22 +27,26 @@ def deep_transition(
     state_mask: Tensor | None = None,
     *,
     nonlinearity: str = "tanh",
+    precision: str = "float32",
 ) -> Tensor:
-    """States y[1..T] (T, B, n); same arguments and values as `deep_transition_reference`. The mask has no gradient."""
-    return recurrence(DEEP_TRANSITION, x, s0, W, R, b, S, state_mask, nonlinearity=nonlinearity)
+    """States y[1..T] (T, B, n); same arguments and values as `deep_transition_reference`. The mask has no gradient.
+
+    `precision` as for the highway: with "mixed" the operands of every matrix product are float16.
+    """
+    return recurrence(DEEP_TRANSITION, x, s0, W, R, b, S, state_mask, nonlinearity=nonlinearity, precision=precision)
 
 
-def deep_transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str):
+def deep_transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str, precision: str):
     """(states (K, T, B, n), Y (K, L, T + 1, B, n))."""
     K, (T, B), (L, n) = stack_size(x, s0, W, R, b, S, state_mask), x.shape[1:3], R.shape[1:3]
     first_skip = L - (0 if S is None else S.shape[1])
     apply_ = ACTIVATIONS[nonlinearity].in_place
     Y = workspace(R, K, L, T + 1, B, n)
     Y[:, 0, 0] = s0
-    addends = [input_product(x, W, b[:, 0], K).unbind(1)]
+    addends = [input_product(x, W, b[:, 0], K, precision).unbind(1)]
     addends += [[bias.unsqueeze(1)] * T for bias in b.expand(K, -1, -1).unbind(1)[1:]]
-    recur = state_products(R, K, B, state_mask)
-    skip = None if S is None else state_products(S, K, B, state_mask)
+    recur = state_products(R, K, B, state_mask, precision)
+    skip = None if S is None else state_products(S, K, B, state_mask, precision)
     Ys, outs = stages(Y), [given.unbind(1) for given in _given(Y)]
     for t in range(T):
         y = Ys[0][t]
@@ -52,7 +58,7 @@ def deep_transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str)
     return Y[:, 0, 1:].clone(), Y
 
 
-def deep_transition_backward(grad, needs, inputs, residuals, *, nonlinearity: str):
+def deep_transition_backward(grad, needs, inputs, residuals, *, nonlinearity: str, precision: str):
     """Gradients of (x, s0, W, R, b) and of S where there is one, each with a leading axis of K."""
     (x, _, W, R, _, S, state_mask), (Y,) = inputs, residuals
     K, L, (T, B), n = Y.shape[0], Y.shape[1], x.shape[1:3], R.shape[-1]
@@ -60,8 +66,8 @@ def deep_transition_backward(grad, needs, inputs, residuals, *, nonlinearity: st
     D = workspace(Y, K, L, T, B, n)
     for out, s in zip(D.unbind(1), _given(Y), strict=True):
         out.copy_(ACTIVATIONS[nonlinearity].slope(s))
-    back = state_gradients(R, K, B, state_mask)
-    skip = None if S is None else state_gradients(S, K, B, state_mask)
+    back = state_gradients(R, K, B, state_mask, precision)
+    skip = None if S is None else state_gradients(S, K, B, state_mask, precision)
     Ds, grads = stages(D), grad.unbind(1)
     dy = grad.new_zeros(K, B, n)
     for t in range(T - 1, -1, -1):
@@ -73,12 +79,12 @@ def deep_transition_backward(grad, needs, inputs, residuals, *, nonlinearity: st
             ds = back.into(torch.empty_like(ds) if layer else dy, layer, stage, torch.zeros_like(dy) if layer else dy)
     dz = D.flatten(2, 3)
     return (
-        input_gradient(dz[:, 0], W, x) if needs[0] else None,
+        input_gradient(dz[:, 0], W, x, precision) if needs[0] else None,
         dy,
-        weight_gradient(dz[:, 0], x.flatten(1, 2)),
-        state_weight_gradient(dz, Y[:, :, :T], state_mask),
+        weight_gradient(dz[:, 0], x.flatten(1, 2), precision),
+        state_weight_gradient(dz, Y[:, :, :T], state_mask, precision),
         dz.sum(2),
-        None if S is None else state_weight_gradient(dz[:, first_skip:], Y[:, :1, :T], state_mask),
+        None if S is None else state_weight_gradient(dz[:, first_skip:], Y[:, :1, :T], state_mask, precision),
     )
 
 
@@ -87,4 +93,5 @@ def _given(Y: Tensor) -> list[Tensor]:
     return [*(Y[:, layer, :-1] for layer in range(1, Y.shape[1])), Y[:, 0, 1:]]
 
 
-DEEP_TRANSITION = Kernel("deep transition", deep_transition_forward, deep_transition_backward)
+MANUAL = Kernel("deep transition", deep_transition_forward, deep_transition_backward)
+DEEP_TRANSITION = routed(MANUAL, Way(PERSISTENT_TRANSITION, takes))

@@ -1,0 +1,63 @@
+"""What the persistent kernels share on the device: the barrier of a model's blocks, and the tiles of their products.
+
+Proven under Triton's interpreter and compiled for sm_90; the barrier and the products are those of a prototype that ran on an H200,
+this code has not yet run on a GPU.
+
+A program stays for the whole recurrence. C programs share a model (or 32 of its batch rows), own its units, and meet after every
+stage: what one wrote is then read by all. They must all be on the device at once, so they are launched cooperatively. One block alone
+(C = 1) needs no meeting and may be run by the interpreter, which runs programs one after another.
+"""
+
+import triton
+import triton.language as tl
+
+APART = tl.constexpr(32)  # numbers from one counter to the next: each has a cache line of its own
+
+
+@triton.jit
+def meet(count, arrivals, ALONE: tl.constexpr):
+    """Waits until all blocks have arrived so often: what they wrote before is visible to all threads of this block."""
+    tl.debug_barrier()  # all threads of the block have written
+    if not ALONE:
+        tl.atomic_add(count, 1, sem="release", scope="gpu")
+        poll: tl.constexpr = "ld.acquire.gpu.global.u32 $0, [$1];"
+        at = count.to(tl.int64)
+        while tl.inline_asm_elementwise(poll, "=r,l", [at], dtype=tl.int32, is_pure=False, pack=1) < arrivals:
+            pass
+        tl.debug_barrier()
+
+
+@triton.jit
+def rows_of(at, K0: tl.constexpr, K1: tl.constexpr, K2: tl.constexpr):
+    """Three tiles (ROWS, K0), (ROWS, K1), (ROWS, K2) of the rows that begin at `at` (ROWS, 1).
+
+    They come from the second-level cache: the first is a multiprocessor's own and does not see what others wrote.
+    """
+    a0 = tl.load(at + tl.arange(0, K0)[None, :], cache_modifier=".cg")
+    a1 = tl.load(at + (K0 + tl.arange(0, K1))[None, :], cache_modifier=".cg")
+    a2 = tl.load(at + (K0 + K1 + tl.arange(0, K2))[None, :], cache_modifier=".cg")
+    return a0, a1, a2
+
+
+@triton.jit
+def columns_of(at, step, inside, K0: tl.constexpr, K1: tl.constexpr, K2: tl.constexpr):
+    """Three tiles (K0, U), (K1, U), (K2, U) of the columns that begin at `at` (1, U), `step` numbers from a row to the next."""
+    w0 = tl.load(at + tl.arange(0, K0)[:, None] * step, mask=inside, other=0.0)
+    w1 = tl.load(at + (K0 + tl.arange(0, K1))[:, None] * step, mask=inside, other=0.0)
+    w2 = tl.load(at + (K0 + K1 + tl.arange(0, K2))[:, None] * step, mask=inside, other=0.0)
+    return w0, w1, w2
+
+
+@triton.jit
+def product(a, w, total):
+    """total (ROWS, U) + rows times columns, both in three tiles."""
+    total = tl.dot(a[0], w[0], total)
+    total = tl.dot(a[1], w[1], total)
+    return tl.dot(a[2], w[2], total)
+
+
+@triton.jit
+def place(C, groups):
+    """(model, group of batch rows, block within them) of this program."""
+    pid = tl.program_id(0)
+    return (pid // (C * groups)).to(tl.int64), pid // C % groups, pid % C

@@ -1,0 +1,108 @@
+"""The recurrent highway network over K stacked models by the persistent kernels: launches, and the products around them.
+
+Same signature as `rhn.kernels.highway.manual`'s pair. Triton is imported with the first call.
+"""
+
+import torch
+
+from rhn.kernels.ensemble import Kernel, stack_size
+from rhn.kernels.mixed import GRADIENT_SCALE
+from rhn.kernels.persistent import operands
+from rhn.kernels.persistent.device import compare, refusal
+from rhn.kernels.persistent.launch import counters, launch
+from rhn.kernels.persistent.shapes import Work, fits, spread_on
+
+
+def highway_forward(
+    x,
+    s0,
+    W,
+    R,
+    b,
+    state_mask,
+    candidate_mask,
+    *,
+    coupled=True,
+    activation="tanh",
+    precision="mixed",
+    dtype=torch.float16,
+):
+    """(states (K, T, B, n), S (K, L, T + 1, B, n), gates A (K, L, T, B, G, n), operands SH (K, L, J', T + 1, R, KP))."""
+    from rhn.kernels.persistent.highway_forward import highway_forward_kernel
+
+    K, (T, B), (L, gn, n) = stack_size(x, s0, W, R, b, state_mask, candidate_mask), x.shape[1:3], R.shape[1:]
+    G, J = gn // n, 0 if state_mask is None else state_mask.shape[1]
+    plan = spread_on(x.device, Work("forward", K, n, G, B, dtype.itemsize))
+    P = operands.padded_weights(R, plan.padded_units, dtype)
+    XW = operands.input_product(x, W, K, dtype)
+    S, A = x.new_empty(K, L, T + 1, B, n), x.new_empty(K, L, T, B, G, n, dtype=dtype)
+    SH = x.new_empty(K, L, max(J, 1), T + 1, plan.padded_rows, plan.padded_units, dtype=dtype)
+    S[:, 0, 0] = s0
+    SH[:, 0, :, 0] = 0
+    SH[:, 0, :, 0, :B, :n] = s0.unsqueeze(1) if state_mask is None else s0.unsqueeze(1) * state_mask
+    b, SM, CM = (None if t is None else t.contiguous() for t in (b, state_mask, candidate_mask))
+    launch(
+        highway_forward_kernel,
+        plan,
+        K,
+        (XW, b, P, S if SM is None else SM, S if CM is None else CM, S, A, SH, counters(x, K, plan)),
+        (T, L, B, n, plan.blocks, plan.chunks, plan.groups),
+        (*map(operands.model_stride, (b, P, SM)), B * n, operands.model_stride(CM)),
+        G=G,
+        J=J,
+        CANDIDATE=CM is not None,
+    )
+    return S[:, 0, 1:].clone(), S, A, SH
+
+
+def highway_backward(grad, needs, inputs, residuals, *, coupled=True, activation="tanh", precision="mixed"):
+    """Gradients of (x, s0, W, R, b), each with a leading axis of K."""
+    from rhn.kernels.persistent.highway_backward import highway_backward_kernel
+
+    x, _, W, R, _, state_mask, candidate_mask = inputs
+    S, A, SH = (t.contiguous() for t in residuals)
+    (K, L, T, B, G, n), J = A.shape, 0 if state_mask is None else state_mask.shape[1]
+    plan = spread_on(x.device, Work("backward", K, n, G, B, A.dtype.itemsize))
+    P = operands.padded_weights(R, plan.padded_units, A.dtype)
+    DZ = A.new_empty(K, L, T, plan.padded_rows, G, plan.padded_units)
+    DS, DY = grad.new_zeros(K, B, n), grad.contiguous()
+    SM, CM = (None if t is None else t.contiguous() for t in (state_mask, candidate_mask))
+    launch(
+        highway_backward_kernel,
+        plan,
+        K,
+        (DY, P, S if SM is None else SM, S if CM is None else CM, S, A, DZ, DS, counters(x, K, plan)),
+        (T, L, B, n, plan.blocks, plan.chunks, plan.groups),
+        (operands.model_stride(P), operands.model_stride(SM), B * n, operands.model_stride(CM), GRADIENT_SCALE),
+        G=G,
+        J=J,
+        CANDIDATE=CM is not None,
+    )
+    dx, dW = operands.input_gradients(DZ[:, 0], x, W, needs[0])
+    return dx, DS, dW, operands.weight_gradient(DZ, SH, n), operands.bias_gradient(DZ, n)
+
+
+def takes(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool, activation: str, precision: str) -> bool:
+    """Whether these kernels compute a call: in mixed precision, tanh, on a GPU that they fit and where their check went well."""
+    usable = precision == "mixed" and activation == "tanh" and refusal("highway", x.device, check) is None
+    if not usable:
+        return False
+    K, n, G = stack_size(x, s0, W, R, b, state_mask, candidate_mask), R.shape[3], R.shape[2] // R.shape[3]
+    work = Work("forward", K, n, G, x.shape[2])
+    return fits(x.device, work, steps=x.shape[1], layers=R.shape[1])
+
+
+def check(device: torch.device) -> float:
+    """The largest relative error of a small case on a device, many blocks a model, against the float32 kernel."""
+    from rhn.kernels.highway.manual import MANUAL
+
+    K, T, B, n, L = 2, 5, 20, 130, 2
+    g = torch.Generator().manual_seed(0)
+    shapes = ((1, T, B, 9), (K, B, n), (K, 2 * n, 9), (K, L, 2 * n, n), (K, L, 2 * n))
+    scales = (1.0, 0.5, 0.3, n**-0.5, 0.3)
+    tensors = [(torch.randn(s, generator=g) * f).to(device) for s, f in zip(shapes, scales, strict=True)]
+    tensors += [torch.ones(1, 1, B, n, device=device), None]
+    return compare(PERSISTENT_HIGHWAY, MANUAL, tensors, coupled=True, activation="tanh", precision="float32")
+
+
+PERSISTENT_HIGHWAY = Kernel("persistent highway", highway_forward, highway_backward)

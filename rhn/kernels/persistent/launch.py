@@ -1,0 +1,24 @@
+"""Launching a persistent kernel: all its blocks at once, or none."""
+
+import torch
+from torch import Tensor
+
+from rhn.kernels.persistent.shapes import Spread
+
+APART = 32  # numbers from one counter to the next, as in `blocks.py`
+
+
+def counters(like: Tensor, K: int, plan: Spread) -> Tensor:
+    """How many blocks of each model and group have arrived: zeros."""
+    return like.new_zeros(K * plan.groups, APART, dtype=torch.int32)
+
+
+def launch(kernel, plan: Spread, K: int, tensors: tuple, sizes: tuple, strides: tuple, **constants) -> None:
+    """Run a kernel over K models; blocks that wait for each other are launched cooperatively: all are there, or the launch fails."""
+    rows, (K0, K1, K2) = plan.rows, plan.tiles
+    alone = plan.blocks == 1
+    constants |= {"ROWS": rows, "U": plan.units, "K0": K0, "K1": K1, "K2": K2, "AHEAD": plan.ahead, "ALONE": alone}
+    grid = (K * plan.groups * plan.blocks,)
+    kernel[grid](
+        *tensors, *sizes, *strides, **constants, num_warps=plan.warps, num_stages=1, launch_cooperative_grid=not alone
+    )

@@ -1,0 +1,199 @@
+"""The persistent kernels are the equations: under Triton's interpreter with one block a model, on a GPU at real sizes.
+
+With float32 operands the interpreter's products are exact, so that only the order of sums differs.
+"""
+
+from functools import partial
+
+import pytest
+import torch
+from cases import KERNELS, assert_close, dropout_mask
+from torch.func import grad_and_value, vmap
+
+from rhn.kernels import highway, highway_reference
+from rhn.kernels.ensemble import Kernel, recurrence
+from rhn.kernels.persistent import device, shapes
+from rhn.kernels.persistent.highway import PERSISTENT_HIGHWAY
+from rhn.kernels.persistent.launch import launch
+from rhn.kernels.persistent.transition import PERSISTENT_TRANSITION
+
+pytest.importorskip("triton", reason="Triton is not installed")
+interpreted = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: the kernels themselves are tested")
+
+ROWS = {case.name: case for case in KERNELS}
+ERROR = {torch.float32: 1e-5, torch.float16: 4e-3}  # of the largest entry; measured up to 1e-6 and 2.2e-3
+CASES = [  # K, n, B, T, L, kernel, masks of the state (J), a mask of the candidate
+    (1, 7, 1, 1, 1, "highway", 0, False),
+    (3, 33, 5, 1, 3, "highway", 1, True),
+    (1, 33, 5, 4, 3, "highway-uncoupled", 3, True),
+    (1, 7, 33, 4, 1, "highway", 2, False),
+    (3, 7, 1, 4, 1, "highway-uncoupled", 1, False),
+    (3, 33, 1, 1, 1, "deep-transition", 0, False),
+    (1, 33, 5, 4, 3, "deep-transition-skip-all", 1, False),
+    (3, 7, 5, 1, 3, "deep-transition-skip-last", 0, False),
+]
+
+
+def calls(case, J, candidate, B, n):
+    """(persistent kernel, reference) of a row of the shared table, with masks that all models share."""
+    masks = [dropout_mask(J, B, n) if J else None]
+    if "highway" in case.name:
+        masks.append(dropout_mask(B, n, seed=6) if candidate else None)
+        kernel, options = PERSISTENT_HIGHWAY, {**case.options, "activation": "tanh", "precision": "mixed"}
+    else:
+        kernel, options = PERSISTENT_TRANSITION, {"nonlinearity": "tanh", "precision": "mixed"}
+
+    def persistent(*tensors, dtype):
+        one = Kernel(kernel.name, partial(kernel.forward, dtype=dtype), kernel.backward)
+        given = [None if m is None else m.to(tensors[0]) for m in masks]
+        skips = () if "highway" in case.name or len(tensors) > 5 else (None,)
+        return recurrence(one, *tensors, *skips, *given, **options)
+
+    def reference(*tensors):
+        skips = () if "highway" in case.name or len(tensors) > 5 else (None,)
+        return case.reference(
+            *tensors, *skips, *(None if m is None else m.to(tensors[0]) for m in masks), **case.options
+        )
+
+    return persistent, reference
+
+
+def assert_equals_the_reference(K, n, B, T, L, name, J, candidate, dtype=torch.float32, where="cpu"):
+    case = ROWS[name]
+    tensors = {key: t.float() for key, t in case.arguments(T, B, 3, n, L, stack=K).items()}
+    tensors["x"] = tensors["x"][0]  # which all models share
+    w = torch.randn(T, B, n, generator=torch.Generator().manual_seed(9))
+    persistent, reference = calls(case, J, candidate, B, n)
+
+    def results(function, to, **options):
+        def loss(*tensors):
+            states = function(*tensors, **options)
+            return (states * w.to(states)).sum(), states
+
+        run = grad_and_value(loss, argnums=tuple(range(len(tensors))), has_aux=True)
+        gradients, (_, states) = vmap(run, in_dims=(None, *[0] * (len(tensors) - 1)))(*map(to, tensors.values()))
+        return states.cpu(), *(g.cpu() for g in gradients)
+
+    got = results(persistent, lambda t: t.to(where), dtype=dtype)
+    wanted = results(reference, lambda t: t.to(where).double())
+    for key, a, b in zip(("states", *tensors), got, wanted, strict=True):
+        assert_close(a, b.float(), ERROR[dtype], key, floor=1e-3)
+
+
+@interpreted
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_values_and_every_gradient_equal_the_reference(case):
+    assert_equals_the_reference(*case)
+
+
+@interpreted
+@pytest.mark.parametrize("case", [CASES[1], CASES[2], CASES[6]], ids=str)
+def test_float16_operands_stay_near(case):
+    assert_equals_the_reference(*case, dtype=torch.float16)
+
+
+@interpreted
+@pytest.mark.parametrize("case", [CASES[4], CASES[7]], ids=str)
+def test_a_block_that_has_one_chunk_takes_its_weights_ahead(case, monkeypatch):
+    monkeypatch.setattr(shapes, "ONE_CHUNK", {"forward": (64,), "backward": (64,)})
+    shapes.spread.cache_clear()
+    assert shapes.spread(shapes.Work("backward", 1, 7, 2, 1), 1, 1 << 30).ahead
+    assert_equals_the_reference(*case)
+    shapes.spread.cache_clear()
+
+
+@interpreted
+def test_mixed_precision_goes_through_them_where_nothing_is_missing(monkeypatch):
+    monkeypatch.setattr(device, "missing", lambda device: None)
+    monkeypatch.setattr(device, "_CHECKED", {("highway", torch.device("cpu")): None})
+    launched = []
+    monkeypatch.setattr(
+        "rhn.kernels.persistent.highway.launch",
+        lambda kernel, *rest, **more: launched.append(kernel) or launch(kernel, *rest, **more),
+    )
+    arguments = [t.float() for t in ROWS["highway"].arguments(2, 3, 4, 5, 2).values()]
+    states = highway(*arguments, precision="mixed")
+    highway(*arguments, precision="mixed", activation="relu")
+    highway(*arguments)
+    assert len(launched) == 1
+    assert_close(states, highway_reference(*arguments), ERROR[torch.float16], "states")
+
+
+def test_a_kernel_that_fails_its_check_is_not_used_and_says_so_once(monkeypatch):
+    monkeypatch.setattr(device, "missing", lambda device: None)
+    cpu, asked = torch.device("cpu"), []
+
+    def raising(where):
+        asked.append(where)
+        raise RuntimeError("no such launch\nmore")
+
+    with pytest.warns(UserWarning, match="persistent sieve kernel is not used: .* RuntimeError: no such launch$"):
+        assert "no such launch" in device.refusal("sieve", cpu, raising)
+    assert "no such launch" in device.refusal("sieve", cpu, raising)
+    assert asked == [cpu]
+    for error in (0.5, float("nan")):
+        with pytest.warns(UserWarning, match="is off by"):
+            device.refusal(f"wrong by {error}", cpu, lambda where, error=error: error)
+    assert device.refusal("right", cpu, lambda where: 1e-3) is None
+    monkeypatch.undo()
+    assert device.refusal("right", cpu, raising) == "they need a CUDA device"
+    monkeypatch.setenv(device.SWITCH, "0")
+    assert device.missing(torch.device("cuda")) == "turned off by RHN_PERSISTENT=0"
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize("operand", [2, 4])
+def test_a_pass_never_asks_for_more_than_a_device_has(direction, operand):
+    for n in (1, 16, 215, 262, 830, 1000, 1500):
+        for models, batch, gates in ((1, 1, 2), (1, 20, 2), (1, 128, 3), (20, 32, 1), (60, 32, 2), (500, 64, 3)):
+            work = shapes.Work(direction, models, n, gates, batch, operand)
+            plan = shapes.spread(work, 132, 232448)
+            if plan is None:
+                assert operand == 4 or (gates == 3 and n > 1000), work
+                continue
+            assert plan.blocks == 1 or models * plan.groups * plan.blocks <= 132, work
+            assert plan.blocks * plan.chunks * plan.units >= plan.padded_units >= n, work
+            assert plan.padded_rows == shapes.padded_batch(batch) >= batch, work
+            assert shapes.shared(work, plan.rows, plan.units, ahead=plan.ahead) <= 232448, work
+
+
+REAL = [
+    (1, 830, 20, 35, 10, "highway", 1, False),
+    (60, 262, 32, 60, 6, "highway", 0, False),
+    (1, 1000, 128, 50, 10, "highway", 1, True),
+    (2, 500, 64, 20, 5, "highway-uncoupled", 3, False),
+    (20, 262, 32, 60, 6, "deep-transition-skip-all", 0, False),
+    (60, 262, 32, 60, 6, "deep-transition", 0, False),
+]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", [*CASES, *REAL], ids=str)
+def test_on_a_gpu_values_and_every_gradient_are_near_the_reference(case):
+    assert_equals_the_reference(*case, dtype=torch.float16, where="cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(("K", "n", "B"), [(1, 830, 20), (20, 262, 32)])
+def test_on_a_gpu_200_repetitions_in_a_graph_give_the_same_bits(seed, K, n, B):
+    """A block that read before another had written would now and then give other numbers."""
+    T, L = 12, 5
+    tensors = [t.float().cuda() for t in ROWS["highway"].arguments(T, B, 9, n, L, stack=K, seed=seed).values()] + [
+        None,
+        None,
+    ]
+    grad = torch.randn(K, T, B, n, device="cuda")
+    options = {"coupled": True, "activation": "tanh", "precision": "mixed"}
+
+    def once():
+        states, *residuals = PERSISTENT_HIGHWAY.forward(*tensors, **options)
+        return states, *PERSISTENT_HIGHWAY.backward(grad, (True,) * 7, tensors, residuals, **options)
+
+    first, graph = once(), torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        again = once()
+    for repetition in range(200):
+        graph.replay()
+        for a, b in zip(again, first, strict=True):
+            assert torch.equal(a, b), repetition
