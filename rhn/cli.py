@@ -6,6 +6,7 @@ from rhn.command import run_command
 from rhn.commands.data import Get, Show
 from rhn.commands.evaluate import Evaluate
 from rhn.commands.generate import Generate
+from rhn.commands.info import Info
 from rhn.commands.presets import Presets
 from rhn.commands.report import Report
 from rhn.commands.resume import Resume
@@ -31,6 +32,7 @@ examples:
         "sample": Sample,
         "report": Report,
         "presets": Presets,
+        "info": Info,
         "data": Commands("Fetch a data set, or see what one holds.", {"get": Get, "show": Show}),
     },
 )

@@ -21,6 +21,13 @@ def _find_operators():
 _OPERATORS = _find_operators() if torch.backends.mkldnn.is_available() else None
 
 
+def missing() -> str | None:
+    """Why packed weights are not used on this machine's CPU, in words; None where they are."""
+    if not torch.backends.mkldnn.is_available():
+        return "this torch was built without oneDNN"
+    return None if _OPERATORS is not None else "this torch has no such operators"
+
+
 def pays(like: Tensor, *, rows: int, inner: int, outer: int) -> bool:
     """Whether a product of (rows, inner) by (inner, outer) in the dtype and on the device of `like` should use a packed weight."""
     usable = _OPERATORS is not None and like.dtype == torch.float32 and like.device.type == "cpu"

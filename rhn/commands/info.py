@@ -1,0 +1,76 @@
+"""`rhn info`: what runs here, and what does not, and why."""
+
+import contextlib
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+from rhn.command import print_json
+
+PACKAGES = ("rhn-toolkit", "torch", "numpy", "triton")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """Print versions, devices, and which kernels are used on them, or why not.
+
+    examples:
+      rhn info
+      RHN_PERSISTENT=0 rhn info --json
+    """
+
+    json: bool = False
+    """Print JSON: versions, devices, kernels (name, device, purpose, used, reason)."""
+
+    def run(self) -> None:
+        from rhn.kernels.report import kernel_states
+
+        versions, found = {name: version(name) for name in PACKAGES}, devices()
+        if any(device["name"] != "cpu" for device in found):
+            print("checking the kernels on each GPU, up to a minute the first time ...", file=sys.stderr)
+        kernels = kernel_states()
+        if self.json:
+            python = {"python": platform.python_version()}
+            rows = [asdict(kernel) | {"used": kernel.used} for kernel in kernels]
+            print_json({"versions": python | versions, "devices": found, "kernels": rows})
+            return
+        given = (f"{name} {number or 'is not installed'}" for name, number in versions.items())
+        print(", ".join([f"Python {platform.python_version()}", *given]))
+        for device in found:
+            print(f"{device['name']:<8}{device['model']}; {device['details']}")
+        print(f"\n{'kernel':<22}{'device':<8}{'for':<45}used")
+        for kernel in kernels:
+            print(
+                f"{kernel.name:<22}{kernel.device:<8}{kernel.purpose:<45}{'yes' if kernel.used else f'no: {kernel.reason}'}"
+            )
+
+
+def version(package: str) -> str | None:
+    """The installed version; None where there is none."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def cpu_model() -> str:
+    """What Linux calls the CPU; elsewhere its architecture."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def devices() -> list[dict[str, str]]:
+    """The CPU and every GPU: name, model, details."""
+    import torch
+
+    found = [{"name": "cpu", "model": cpu_model(), "details": f"{torch.get_num_threads()} threads of torch"}]
+    for i in range(torch.cuda.device_count()):
+        p = torch.cuda.get_device_properties(i)
+        details = f"{p.multi_processor_count} multiprocessors, {p.total_memory / 2**30:.0f} GiB, compute capability {p.major}.{p.minor}"
+        found.append({"name": f"cuda:{i}", "model": p.name, "details": details})
+    return found

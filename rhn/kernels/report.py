@@ -1,0 +1,44 @@
+"""Which kernels there are on this machine, what each is for, and why one is not used."""
+
+from dataclasses import dataclass
+
+import torch
+
+from rhn.kernels import packed
+from rhn.kernels.persistent import highway, transition
+from rhn.kernels.persistent.device import refusal
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class KernelState:
+    """One way to compute a recurrence, on one device. `reason`: why it is not used there, None where it is."""
+
+    name: str
+    device: str
+    purpose: str
+    reason: str | None
+
+    @property
+    def used(self) -> bool:
+        return self.reason is None
+
+
+def kernel_states() -> list[KernelState]:
+    """All ways, the devices one after another. On a GPU the persistent kernels are compiled and checked first: some seconds."""
+    states = [
+        KernelState("hand-derived", "cpu", "every cell", None),
+        KernelState("packed products", "cpu", "products of 128 x 128 and more in float32", packed.missing()),
+    ]
+    devices = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
+    states += [
+        KernelState("hand-derived", str(device), "every cell; one CUDA graph a step", None) for device in devices
+    ]
+    for device in devices or [CPU]:
+        for name, purpose, check in (
+            ("highway", "rhn, in mixed precision", highway.check),
+            ("transition", "rnn, dt-rnn and dts-rnn, in mixed precision", transition.check),
+        ):
+            states.append(KernelState(f"persistent {name}", str(device), purpose, refusal(name, device, check)))
+    return states
