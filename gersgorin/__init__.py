@@ -28,7 +28,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "overview": ("Analysis", "analyze"),
         "recorder": ("Recorder",),
         "recording": ("Recording",),
-        "saddle.measure": ("plateau",),
+        "saddle.record": ("Plateau", "plateau"),
         "spectrum": ("eigenvalue_conditions", "eigenvalues", "spectral_radius"),
     },
 )

@@ -80,6 +80,12 @@ class Objective:
         _require_finite(self._original)
         self.model.load_state_dict(self._original.state_dict())
 
+    def with_second_derivatives(self) -> "Objective":
+        """A copy of this objective, with a copy of its network, whose gradients have derivatives themselves."""
+        other = copy.copy(self)
+        other.model = _prepared(self.model, second_derivatives=True)
+        return other
+
     def outputs(self) -> Tensor:
         """What the model makes of the probe, (T, B, K)."""
         return self._run(self.inputs)

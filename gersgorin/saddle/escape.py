@@ -14,8 +14,10 @@ in the place of the error at its start. Where other weights do a part of the bia
 that is read off from how far the mean output really went.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -24,14 +26,46 @@ from torch import Tensor
 from gersgorin.objective import Objective
 from gersgorin.saddle.matrices import matrices
 from gersgorin.saddle.momentum import block, relax
-from gersgorin.saddle.record import LEFT, Trajectory
 
+LEFT = 0.98
+"""A network has left the plateau when its loss is below this part of the constant output's."""
+FOREVER = 10**60  # steps: far beyond what any training takes, and within float64
 AIM, WORST = 0.4, 0.8  # by which part the gradient may change over a block: aimed at, and accepted
 SHORTEST = 4  # steps that a block is worth its two gradients for
 LONGER = 4.0  # a block is at most so many times as long as the last one
 IMPORTANT = 0.1  # parameters that move, relative to their size, by less than this part of the fastest do not decide
+STILL = (
+    5e-3  # the gradient of a parameter that moves by less than this part of its size may change by more, in proportion
+)
 GROWS = 1e-3  # part of itself by which the loss may be higher at a block's end than at its start
-FOREVER = 10**60  # steps: far beyond what any training takes, and within float64
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """What SGD on the probe goes through, a row each time that it was looked at; the first is the start."""
+
+    steps: np.ndarray
+    """Steps of SGD done."""
+    loss: np.ndarray
+    """Nats a frame."""
+    norms: dict[str, np.ndarray]
+    """Frobenius norm of every matrix."""
+    goal: float
+    """The loss below which the plateau is left."""
+    ended: Literal["left", "waiting", "never", "diverged", "unsettled"]
+    """waiting: not within the steps that were asked about; never: nothing but the output bias moves any more, or not in 10^60 steps;
+    diverged: the loss is no longer finite; unsettled: the loss neither fell nor came to rest in as many gradients as were allowed, as
+    where the learning rate is too high."""
+
+    @property
+    def leaves_after(self) -> float:
+        """Steps until the loss is below the goal, linear between two looks; infinity where it is not."""
+        if self.ended != "left":
+            return math.inf
+        if len(self.steps) == 1:
+            return 0.0
+        (before, after), (high, low) = self.steps[-2:], self.loss[-2:]
+        return float(before + (after - before) * (high - self.goal) / (high - low))
 
 
 def follow(
@@ -39,6 +73,7 @@ def follow(
     learning_rate: float,
     momentum: float,
     *,
+    until: float = FOREVER,
     most: int = 400,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Trajectory:
@@ -50,7 +85,7 @@ def follow(
     run = _Run(objective, learning_rate, momentum)
     before, rows, moving = run.values(), [run.row()], True
     try:
-        while goal <= rows[-1][1] < np.inf and run.looks < most and run.steps < FOREVER and moving:
+        while goal <= rows[-1][1] < np.inf and run.looks < most and run.steps < until and moving:
             moving = run.advance()
             rows.append(run.row())
             progress(run.looks, most)
@@ -63,7 +98,7 @@ def follow(
     elif not losses[-1] < np.inf:
         ended = "diverged"
     else:
-        ended = "unsettled" if moving and run.steps < FOREVER else "never"
+        ended = "never" if not moving or run.steps >= FOREVER else "waiting" if run.steps >= until else "unsettled"
     return Trajectory(np.array(steps, dtype=float), np.array(losses), by_name, goal, ended)
 
 
@@ -180,8 +215,12 @@ class _Run:
         """By which part the gradient changed over the block, the largest among the parameters that move."""
         moved = [self.eta * float(w.norm()) for w in went]
         relative = [m / (float(p.norm()) + m) if m else 0.0 for m, p in zip(moved, values, strict=True)]
-        deciding = [k for k, r in enumerate(relative) if r and r >= IMPORTANT * max(relative)]
-        return max((2 * float(grown[k].norm() / went[k].norm()) for k in deciding), default=0.0)
+        changes = [
+            2 * float(d.norm() / w.norm()) * min(1.0, r / STILL)
+            for d, w, r in zip(grown, went, relative, strict=True)
+            if r and r >= IMPORTANT * max(relative)
+        ]
+        return max(changes, default=0.0)
 
     def _falls(self, start: _Point, end: _Point) -> bool:
         """Whether the loss does not grow over a block, as it does where steps are too long for the loss's curvature."""

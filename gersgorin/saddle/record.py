@@ -1,44 +1,36 @@
-"""What was measured of a network's plateau: numbers, to be told, kept or drawn."""
+"""`gersgorin.plateau`: from a model, its sequences and its loss to what is known of its plateau."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import cached_property
+from typing import Any
 
-import numpy as np
+from torch import nn
 
-from gersgorin.saddle.rates import nearest_integer
+from gersgorin.losses import Loss
+from gersgorin.objective import Objective
+from gersgorin.saddle.curvature import Curvature, lowest_curvature
+from gersgorin.saddle.escape import FOREVER, Trajectory, follow
+from gersgorin.saddle.rates import measure_rates, nearest_integer
 from rhn.errors import InvalidInputError
 
-LEFT = 0.98
-"""A network has left the plateau when its loss is below this part of the constant output's."""
 
+def plateau(model: nn.Module, sequences: Any, loss: str | Loss | None = None) -> "Plateau":
+    """Measure the plateau that a network stands on, or would, with its output at the best constant.
 
-@dataclass(frozen=True)
-class Trajectory:
-    """What SGD on the probe goes through, a row each time that it was looked at; the first is the start."""
+    Args:
+        model, sequences, loss: as for `gersgorin.Objective`: a model with an output, what it reads, and what it is judged by.
 
-    steps: np.ndarray
-    """Steps of SGD done."""
-    loss: np.ndarray
-    """Nats a frame."""
-    norms: dict[str, np.ndarray]
-    """Frobenius norm of every matrix."""
-    goal: float
-    """The loss below which the plateau is left."""
-    ended: Literal["left", "never", "diverged", "unsettled"]
-    """never: nothing but the output bias moves any more, or not in 10^60 steps; diverged: the loss is no longer finite; unsettled: the
-    loss neither fell nor came to rest in as many gradients as were allowed, as where the learning rate is too high."""
+    Returns:
+        A record with `loss`, `rates`, `slopes`, `order`, and what takes longer and is measured when it is asked for: `curvature` and
+        `escape_epochs(learning_rate, momentum, batches)`. The model is left as it was; what is done to it later changes nothing.
 
-    @property
-    def leaves_after(self) -> float:
-        """Steps until the loss is below the goal, linear between two looks; infinity where it is not."""
-        if self.ended != "left":
-            return math.inf
-        if len(self.steps) == 1:
-            return 0.0
-        (before, after), (high, low) = self.steps[-2:], self.loss[-2:]
-        return float(before + (after - before) * (high - self.goal) / (high - low))
+    Raises:
+        InvalidInputError: as for `gersgorin.Objective`.
+    """
+    objective = Objective(model, sequences, loss)
+    rates = measure_rates(objective)
+    return Plateau(loss=objective.best_constant()[1], rates=rates.own, slopes=rates.slopes, objective=objective)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +43,8 @@ class Plateau:
     """||dL/dM|| / ||M|| of every matrix M at the constant output, by name, the layers of a stack apart."""
     slopes: dict[str, float]
     """d log rate / d log scale of all weights, by matrix; NaN where a rate is below all numbers."""
-    follow: Callable[[float, float], Trajectory] = field(repr=False, compare=False)
-    """Training from the real start, of a learning rate and a momentum."""
+    objective: Objective = field(repr=False, compare=False)
+    """The network with its sequences and loss, from which the rest is measured when it is asked for."""
 
     @property
     def fastest(self) -> str:
@@ -69,17 +61,29 @@ class Plateau:
         """The integer within 0.05 of the order; None where there is none."""
         return nearest_integer(self.order)
 
-    def escape(self, learning_rate: float, momentum: float = 0.9) -> Trajectory:
+    @property
+    def curvature(self) -> float:
+        """The most negative curvature at the constant output, 1 / time of gradient flow: along it weights grow as exp(-curvature t)."""
+        return self.lowest.value
+
+    @cached_property
+    def lowest(self) -> Curvature:
+        """The most negative curvature with its direction: `lowest.overlap` is its share in each matrix. About 50 Hessian products."""
+        return lowest_curvature(self.objective.with_second_derivatives())
+
+    def escape(self, learning_rate: float, momentum: float = 0.9, *, until: float = math.inf) -> Trajectory:
         """How training leaves the plateau, or does not: SGD from the network's real start, output bias included.
 
-        Every step is taken on the whole probe: the noise of minibatches is left out. It costs one to four hundred gradients.
+        It is followed for at most `until` steps, each on the whole probe: the noise of minibatches is left out. One to four hundred
+        gradients.
+
         Raises InvalidInputError for a learning rate that is not above 0, or a momentum outside [0, 1).
         """
         if not 0 < learning_rate < math.inf:
             raise InvalidInputError(f"the learning rate is {learning_rate}, expected a number above 0")
         if not 0 <= momentum < 1:
             raise InvalidInputError(f"the momentum is {momentum}, expected 0 or more and less than 1")
-        return self.follow(float(learning_rate), float(momentum))
+        return follow(self.objective, float(learning_rate), float(momentum), until=min(until, FOREVER))
 
     def escape_epochs(self, learning_rate: float, momentum: float = 0.9, batches: int = 1) -> float:
         """Epochs of `batches` steps until the loss is below 0.98 of the constant output's; infinity where it never is.
