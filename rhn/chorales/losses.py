@@ -2,17 +2,15 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from rhn.chorales.batches import Minibatch, predicted_frames
 from rhn.engine.stack import Stack
-from rhn.kernels.bernoulli import frame_nll
 
 
 def mean_loss(model, frames: Tensor, mask: Tensor, count: int) -> Tensor:
     """What a step of training descends: nats a predicted frame of one batch (T, B, keys) with its mask (T, B)."""
-    return frame_nll(model(frames[:-1]), frames[1:], mask[1:]).sum() / count
+    return model(frames[:-1], frames[1:], mask[1:]) / count
 
 
 def mean_nll(stack: Stack, batches: Sequence[Minibatch]) -> Tensor:
@@ -21,4 +19,4 @@ def mean_nll(stack: Stack, batches: Sequence[Minibatch]) -> Tensor:
 
 
 def _total_nll(model, frames: Tensor, mask: Tensor) -> Tensor:
-    return frame_nll(model(frames[:-1]), frames[1:], mask[1:]).sum(dtype=torch.float64)
+    return model(frames[:-1], frames[1:], mask[1:])

@@ -11,7 +11,12 @@ intermediate result. It works on stacked models (vmap), and its derivative, of o
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from rhn.kernels.compiled.call import usable
+from rhn.kernels.compiled.output import OUTPUT
+from rhn.kernels.ensemble import recurrence
 
 
 def frame_nll(logits: Tensor, frames: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -22,6 +27,20 @@ def frame_nll(logits: Tensor, frames: Tensor, mask: Tensor | None = None) -> Ten
     """
     nll = _FrameNLL.apply(logits, frames)
     return nll if mask is None else nll * mask
+
+
+def output_nll(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
+    """The sum over all frames of an output layer's losses, in nats, float64: y (T, B, n), W (keys, n), b (keys,), frames (T, B, keys),
+    mask (T, B) in y's dtype. Where compiled kernels are used it has first derivatives alone.
+    """
+    if usable(y, y.shape[-1]):
+        return recurrence(OUTPUT, y, W, b, frames, mask, gradients=torch.is_grad_enabled())
+    return output_nll_reference(y, W, b, frames, mask)
+
+
+def output_nll_reference(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
+    """The same by the book."""
+    return frame_nll(F.linear(y, W, b), frames, mask).sum(dtype=torch.float64)
 
 
 class _FrameNLL(torch.autograd.Function):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rhn.cells import Initialization
 from rhn.cells.base import positive
-from rhn.kernels.bernoulli import frame_nll
+from rhn.kernels.bernoulli import frame_nll, output_nll
 from rhn.models.building import Network, draw
 
 
@@ -64,12 +64,17 @@ class PolyphonicModel(Network):
         self.output = nn.utils.skip_init(nn.Linear, hidden_size, self.output_size, **where)
         draw(self.output, self.init, generator)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """Logits (T, B, output_size) for frames (T, B, input_size): entry t is the prediction of frame t + 1."""
+    def forward(self, frames: Tensor, targets: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Logits (T, B, output_size) for frames (T, B, input_size): entry t is the prediction of frame t + 1.
+
+        With targets (T, B, output_size) and their mask (T, B), 1 or 0 in their dtype: the sum of all losses instead, in nats, float64.
+        """
         x = frames
         for cell in self.cells:
             x, _ = cell(x)
-        return self.output(x)
+        if targets is None:
+            return self.output(x)
+        return output_nll(x, self.output.weight, self.output.bias, targets, mask)
 
     def nll(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
         """Negative log-likelihoods (T - 1, B) in nats of frames 1..T-1 of (T, B, keys), T >= 2; 0 where the mask (T, B) is False."""

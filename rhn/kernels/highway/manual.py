@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from rhn.kernels.activations import ACTIVATIONS
+from rhn.kernels.compiled.call import usable
+from rhn.kernels.compiled.recurrence import HIGHWAY as COMPILED
 from rhn.kernels.ensemble import Kernel, recurrence, stack_size
 from rhn.kernels.masked import Mask, masked, state_gradients, state_products, state_weight_gradient
 from rhn.kernels.persistent.highway import PERSISTENT_HIGHWAY, takes
@@ -44,6 +46,9 @@ def highway(
     fits one persistent kernel a pass computes it, see `rhn.kernels.persistent`.
     """
     tensors = x, s0, W, R, b, state_mask, candidate_mask
+    plain = state_mask is None and candidate_mask is None and activation == "tanh" and precision == "float32"
+    if plain and usable(x, s0.shape[-1]):
+        return recurrence(COMPILED, *tensors[:5], coupled=coupled, keep=torch.is_grad_enabled())
     return recurrence(HIGHWAY, *tensors, coupled=coupled, activation=activation, precision=precision)
 
 

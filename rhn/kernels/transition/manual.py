@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from rhn.kernels.activations import ACTIVATIONS
+from rhn.kernels.compiled.call import usable
+from rhn.kernels.compiled.recurrence import DEEP_TRANSITION as COMPILED
 from rhn.kernels.ensemble import Kernel, recurrence, stack_size
 from rhn.kernels.masked import state_gradients, state_products, state_weight_gradient
 from rhn.kernels.persistent.transition import PERSISTENT_TRANSITION, takes
@@ -33,6 +35,8 @@ def deep_transition(
 
     `precision` as for the highway: with "mixed" the operands of every matrix product are float16.
     """
+    if state_mask is None and precision == "float32" and usable(x, s0.shape[-1]):
+        return recurrence(COMPILED, x, s0, W, R, b, S, relu=nonlinearity == "relu", keep=torch.is_grad_enabled())
     return recurrence(DEEP_TRANSITION, x, s0, W, R, b, S, state_mask, nonlinearity=nonlinearity, precision=precision)
 
 

@@ -1,0 +1,67 @@
+"""Calls into the compiled library: tensors over K stacked models as pointers, rows side by side, threads over the models.
+
+A compiled kernel keeps rows side by side, (..., units, rows), rows filled up to a multiple of 32: `lanes` makes a tensor so,
+`rows` shows one as the others have it, (..., rows, units).
+"""
+
+import ctypes
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rhn.kernels.compiled.build import library
+
+LANES = 32
+MOST_UNITS = 96  # beyond, oneDNN's products with packed weights are faster (measured; see benchmarks)
+
+
+def usable(x: Tensor, units: int) -> bool:
+    """Whether the compiled kernels take inputs like these: float32 on a CPU, a small recurrence, and a machine that has them."""
+    fits = x.dtype == torch.float32 and x.device.type == "cpu" and units <= MOST_UNITS and x.numel() > 0
+    return fits and library() is not None
+
+
+class _Tensor(ctypes.Structure):
+    _fields_ = (("data", ctypes.c_void_p), ("stride", ctypes.c_long))
+
+
+def call(name: str, K: int, sizes: tuple[int, ...], tensors: list[Tensor | None], *extra: Tensor) -> None:
+    """Run a kernel of the library for K models. Tensors are contiguous, (K, ...), or (1, ...) where the models share one."""
+    size = (ctypes.c_long * len(sizes))(*sizes)
+    pointers = (_Tensor * len(tensors))(*map(_described, tensors))
+    if _call_all(name, K, (size, pointers, *(ctypes.c_void_p(t.data_ptr()) for t in extra))):
+        raise MemoryError(f"there is not enough memory for {name.removeprefix('rhn_')} of {K} models")
+
+
+def _call_all(name: str, K: int, arguments: tuple) -> int:
+    """Share the models among threads; 0 unless memory was short."""
+    function, parts = getattr(library(), name), min(torch.get_num_threads(), K)
+    bounds = [ctypes.c_long(K * i // parts) for i in range(parts + 1)]
+    if parts == 1:
+        return function(*arguments, *bounds)
+    with ThreadPoolExecutor(parts) as pool:  # fresh ones, which inherit how this thread treats denormal numbers
+        return max(pool.map(lambda i: function(*arguments, *bounds[i : i + 2]), range(parts)))
+
+
+def _described(t: Tensor | None) -> _Tensor:
+    if t is None:
+        return _Tensor(None, 0)
+    return _Tensor(t.data_ptr(), t.stride(0) if t.shape[0] > 1 else 0)
+
+
+def padded(rows: int) -> int:
+    """Rows filled up."""
+    return -(-rows // LANES) * LANES
+
+
+def lanes(t: Tensor) -> Tensor:
+    """(..., B, n) -> (..., n, rows), contiguous, zeros in the rows that fill up; t itself, seen so, where it came from `rows`."""
+    B = t.shape[-2]
+    return F.pad(t.transpose(-1, -2), (0, padded(B) - B)).contiguous()
+
+
+def rows(t: Tensor, B: int) -> Tensor:
+    """(..., n, rows) -> (..., B, n), a view."""
+    return t[..., :B].transpose(-1, -2)

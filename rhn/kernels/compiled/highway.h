@@ -1,0 +1,155 @@
+/* The recurrent highway network over time; see rhn/kernels/highway for the equations and the derivatives. */
+
+INLINE void highway_gates(long n, int coupled, const float *s, long lds, float *a, float *out, long ldo)
+{
+    for (long i = 0; i < n; i++)
+        EACH_VECTOR(l) {
+            float *h_i = a + i * LANES + l, *t_i = h_i + n * LANES, *c_i = t_i + n * LANES;
+            v h = hyperbolic_tangent(load(h_i)), t = sigmoid(load(t_i)), state = load(s + i * lds + l);
+            store(h_i, h), store(t_i, t);
+            if (coupled)
+                state += t * (h - state);
+            else {
+                v c = sigmoid(load(c_i));
+                store(c_i, c);
+                state = h * t + state * c;
+            }
+            store(out + i * ldo + l, state);
+        }
+}
+
+/* data: x (T, B, m), s0 (n, rows), W, R, b; to be written: y (T, n, rows) and, unless NULL, gates (rows / 32, T, L, G n, 32). */
+int rhn_highway_forward(const Sizes *size, const Tensor *data, long begin, long end)
+{
+    long T = size->steps, B = size->batch, m = size->inputs, n = size->units, L = size->layers, rows = padded_rows(B);
+    long g = (size->coupled ? 2 : 3) * n, width = PADDED(g), stage = g * LANES, keep = data[6].data != NULL;
+    Inputs inputs;
+    Memory memory;
+    if (!reserve(&memory, (m + 1 + LANES) * width + stage + 2 * n * LANES + 128)) return 1;
+    float *Wt = take(&memory, m * width), *b = take(&memory, width), *scratch = take(&memory, LANES * width);
+    float *own = take(&memory, stage), *states = take(&memory, 2 * n * LANES);
+    open_inputs(&inputs, &data[0], T * B, m);
+    for (long k = begin; k < end; k++) {
+        const float *W = of(data, 2, k), *R = of(data, 3, k), *bias = of(data, 4, k);
+        const Input *in = input_of(&inputs, k, W, g * m);
+        if (!in) break;
+        transpose(g, m, W, Wt, width);
+        memcpy(b, bias, g * sizeof(float));
+        for (long row = 0; row < B; row += LANES) {
+            const float *s = of(data, 1, k) + row;
+            float *a = keep ? of(data, 6, k) + row * T * L * g : own, *y = of(data, 5, k) + row;
+            long lds = rows, count = B - row < LANES ? B - row : LANES;
+            for (long t = 0; t < T; t++, y += n * rows)
+                for (long l = 0; l < L; l++, a += keep ? stage : 0) {
+                    if (l == 0) input_product(in, t * B + row, count, Wt, b, g, width, scratch, a, LANES);
+                    product(g, n, R + l * g * n, n, s, lds, a, LANES, l ? bias + l * g : NULL);
+                    float *out = l + 1 < L ? states + l % 2 * n * LANES : y;
+                    long ldo = l + 1 < L ? LANES : rows;
+                    if (size->coupled)
+                        highway_gates(n, 1, s, lds, a, out, ldo);
+                    else
+                        highway_gates(n, 0, s, lds, a, out, ldo);
+                    s = out, lds = ldo;
+                }
+        }
+    }
+    int failed = close_inputs(&inputs);
+    free(memory.block);
+    return failed;
+}
+
+/* From ds_l, the gradient of what a layer gives, its dz, and what the carry gate hands on, which takes the place of ds_l. */
+INLINE void highway_derivatives(long n, int coupled, const float *s, const float *a, float *ds, float *dz, v *db)
+{
+    for (long i = 0; i < n; i++)
+        EACH_VECTOR(l) {
+            const float *h_i = a + i * LANES + l, *t_i = h_i + n * LANES;
+            float *dh_i = dz + i * LANES + l, *dt_i = dh_i + n * LANES;
+            v h = load(h_i), t = load(t_i), d = load(ds + i * LANES + l), state = load(s + i * LANES + l), dt;
+            v dh = d * (t * (1.0f - h * h));
+            if (coupled) {
+                dt = d * ((h - state) * (t * (1.0f - t)));
+                store(ds + i * LANES + l, d * (1.0f - t));
+            } else {
+                v c = load(t_i + n * LANES), dc = d * (state * (c * (1.0f - c)));
+                dt = d * (h * (t * (1.0f - t)));
+                store(dt_i + n * LANES, dc), db[i + 2 * n] += dc;
+                store(ds + i * LANES + l, d * c);
+            }
+            store(dh_i, dh), store(dt_i, dt), db[i] += dh, db[i + n] += dt;
+        }
+}
+
+/* The states that enter the layers, s (L, n, 32), once more from the gates of a step. */
+INLINE void highway_states(long n, long L, int coupled, const float *a, const float *first, long ld, float *s)
+{
+    for (long i = 0; i < n; i++)
+        EACH_VECTOR(l) {
+            v state = load(first + i * ld + l);
+            for (long layer = 0;; layer++) {
+                store(s + (layer * n + i) * LANES + l, state);
+                if (layer + 1 == L) break;
+                const float *h_i = a + (layer * (coupled ? 2 : 3) * n + i) * LANES + l, *t_i = h_i + n * LANES;
+                v h = load(h_i), t = load(t_i);
+                state = coupled ? state + t * (h - state) : h * t + state * load(t_i + n * LANES);
+            }
+        }
+}
+
+/* data: as above, gates included; the gradient of y (T, n, rows); to be written: dx (T, m, rows) or NULL, ds0 (n, rows), dW, dR, db. */
+int rhn_highway_backward(const Sizes *size, const Tensor *data, long begin, long end)
+{
+    long T = size->steps, B = size->batch, m = size->inputs, n = size->units, L = size->layers, rows = padded_rows(B);
+    long blocks = size->coupled ? 2 : 3, g = blocks * n, width = PADDED(g), stage = g * LANES, layer_states = n * LANES;
+    long chunk = steps_at_once(T, L * (stage + layer_states));
+    Inputs inputs;
+    Memory memory;
+    if (!reserve(&memory, (m + LANES) * width + L * g * (VL + n) + layer_states
+                 + chunk * L * (stage + layer_states) + 128)) return 1;
+    float *dWt = take(&memory, m * width), *scratch = take(&memory, LANES * width), *sums = take(&memory, L * g * VL);
+    float *Rt = take(&memory, L * g * n), *ds = take(&memory, layer_states);
+    float *D = take(&memory, chunk * L * stage), *S = take(&memory, chunk * L * layer_states);
+    open_inputs(&inputs, &data[0], T * B, m);
+    for (long k = begin; k < end; k++) {
+        const float *R = of(data, 3, k);
+        float *dR = of(data, 11, k), *db = of(data, 12, k);
+        const Input *in = input_of(&inputs, k, of(data, 2, k), g * m);
+        if (!in) break;
+        memset(dWt, 0, m * width * sizeof(float)), memset(sums, 0, L * g * VL * sizeof(float));
+        memset(dR, 0, L * g * n * sizeof(float));
+        for (long l = 0; l < L; l++) transpose(g, n, R + l * g * n, Rt + l * g * n, g);
+        for (long row = 0; row < B; row += LANES) {
+            long count = B - row < LANES ? B - row : LANES;
+            memset(ds, 0, layer_states * sizeof(float));
+            for (long stop = T; stop > 0; stop -= chunk) {
+                long start = stop > chunk ? stop - chunk : 0;
+                for (long t = stop - 1; t >= start; t--) {
+                    const float *a = of(data, 6, k) + (row * T + t * LANES) * L * g, *dy = of(data, 7, k) + t * n * rows + row;
+                    const float *before = t ? of(data, 5, k) + (t - 1) * n * rows + row : of(data, 1, k) + row;
+                    float *s = S + (t - start) * L * layer_states, *d = D + (t - start) * L * stage;
+                    add_rows(n, dy, rows, ds);
+                    if (size->coupled) highway_states(n, L, 1, a, before, rows, s);
+                    else highway_states(n, L, 0, a, before, rows, s);
+                    for (long l = L - 1; l >= 0; l--) {
+                        float *dz = d + l * stage;
+                        v *db_l = (v *)(sums + l * g * VL);
+                        if (size->coupled) highway_derivatives(n, 1, s + l * layer_states, a + l * stage, ds, dz, db_l);
+                        else highway_derivatives(n, 0, s + l * layer_states, a + l * stage, ds, dz, db_l);
+                        product(n, g, Rt + l * g * n, g, dz, LANES, ds, LANES, NULL);
+                    }
+                    input_weights(in, t * B + row, count, d, LANES, g, width, scratch, dWt);
+                    if (data[8].data) input_gradient(g, m, of(data, 2, k), d, of(data, 8, k) + t * m * rows + row, rows);
+                }
+                for (long l = 0; l < L; l++)
+                    outer(g, n, stop - start, D + l * stage, LANES, L * stage, S + l * layer_states, LANES,
+                          L * layer_states, dR + l * g * n, n);
+            }
+            put_rows(n, ds, of(data, 9, k) + row, rows);
+        }
+        for (long i = 0; i < L * g; i++) db[i] = sum_of(load(sums + i * VL));
+        finish_input_weights(dWt, db, g, m, width, of(data, 10, k));
+    }
+    int failed = close_inputs(&inputs);
+    free(memory.block);
+    return failed;
+}

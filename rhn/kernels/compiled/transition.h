@@ -1,0 +1,136 @@
+/* The deep transition over time; see rhn/kernels/transition for the equations. */
+
+INLINE void activate(long n, int relu, float *z, float *copy, long ldc)
+{
+    for (long i = 0; i < n; i++)
+        EACH_VECTOR(l) {
+            v x = load(z + i * LANES + l);
+            x = relu ? choose(x < 0.0f, all(0), x) : hyperbolic_tangent(x);
+            store(z + i * LANES + l, x);
+            if (copy) store(copy + i * ldc + l, x);
+        }
+}
+
+/* data: x (T, B, m), s0 (n, rows), W, R, b, S or NULL; to be written: y (T, n, rows) and, unless NULL, what all layers give
+   (rows / 32, T, L, n, 32). */
+int rhn_transition_forward(const Sizes *size, const Tensor *data, long begin, long end)
+{
+    long T = size->steps, B = size->batch, m = size->inputs, n = size->units, L = size->layers, rows = padded_rows(B);
+    long width = PADDED(n), stage = n * LANES, keep = data[7].data != NULL, first_skip = L - size->skips;
+    Inputs inputs;
+    Memory memory;
+    if (!reserve(&memory, (m + 1 + LANES) * width + 2 * stage + 128)) return 1;
+    float *Wt = take(&memory, m * width), *b = take(&memory, width), *scratch = take(&memory, LANES * width);
+    float *own = take(&memory, 2 * stage);
+    open_inputs(&inputs, &data[0], T * B, m);
+    for (long k = begin; k < end; k++) {
+        const float *W = of(data, 2, k), *R = of(data, 3, k), *bias = of(data, 4, k);
+        const Input *in = input_of(&inputs, k, W, n * m);
+        if (!in) break;
+        transpose(n, m, W, Wt, width);
+        memcpy(b, bias, n * sizeof(float));
+        for (long row = 0; row < B; row += LANES) {
+            const float *before = of(data, 1, k) + row;
+            float *kept = keep ? of(data, 7, k) + row * T * L * n : NULL, *y = of(data, 6, k) + row;
+            long count = B - row < LANES ? B - row : LANES;
+            for (long t = 0; t < T; t++, before = y, y += n * rows) {
+                const float *s = before;
+                long lds = rows;
+                for (long l = 0; l < L; l++) {
+                    float *z = keep ? kept + (t * L + l) * stage : own + l % 2 * stage;
+                    if (l == 0) input_product(in, t * B + row, count, Wt, b, n, width, scratch, z, LANES);
+                    product(n, n, R + l * n * n, n, s, lds, z, LANES, l ? bias + l * n : NULL);
+                    if (l >= first_skip)
+                        product(n, n, of(data, 5, k) + (l - first_skip) * n * n, n, before, rows, z, LANES, NULL);
+                    float *copy = l + 1 < L ? NULL : y;
+                    if (size->coupled) activate(n, 1, z, copy, rows);
+                    else activate(n, 0, z, copy, rows);
+                    s = z, lds = LANES;
+                }
+            }
+        }
+    }
+    int failed = close_inputs(&inputs);
+    free(memory.block);
+    return failed;
+}
+
+/* dz = f' ds, with f' from what the layer gives. */
+INLINE void transition_derivatives(long n, int relu, const float *out, const float *ds, float *dz, v *db)
+{
+    for (long i = 0; i < n; i++)
+        EACH_VECTOR(l) {
+            v s = load(out + i * LANES + l), d = load(ds + i * LANES + l);
+            v slope = 1.0f - s * s, dh = d * (relu ? choose(s > 0.0f, all(1), all(0)) : slope);
+            store(dz + i * LANES + l, dh), db[i] += dh;
+        }
+}
+
+/* data: as above, kept states included; the gradient of y (T, n, rows); to be written: dx (T, m, rows) or NULL, ds0 (n, rows), dW, dR,
+   db, dS or NULL. */
+int rhn_transition_backward(const Sizes *size, const Tensor *data, long begin, long end)
+{
+    long T = size->steps, B = size->batch, m = size->inputs, n = size->units, L = size->layers, rows = padded_rows(B);
+    long width = PADDED(n), stage = n * LANES, skips = size->skips, first_skip = L - skips, square = n * n;
+    long chunk = steps_at_once(T, (L + 1) * stage);
+    Inputs inputs;
+    Memory memory;
+    if (!reserve(&memory, (m + LANES) * width + L * n * VL + (L + skips) * square + (2 + chunk * (L + 1)) * stage + 256)) return 1;
+    float *dWt = take(&memory, m * width), *scratch = take(&memory, LANES * width), *sums = take(&memory, L * n * VL);
+    float *Rt = take(&memory, (L + skips) * square), *St = Rt + L * square;
+    float *dy = take(&memory, stage), *ds = take(&memory, stage), *D = take(&memory, chunk * L * stage);
+    float *Y = take(&memory, chunk * stage);
+    open_inputs(&inputs, &data[0], T * B, m);
+    for (long k = begin; k < end; k++) {
+        const float *R = of(data, 3, k), *states = of(data, 7, k);
+        float *dR = of(data, 12, k), *db = of(data, 13, k), *dS = skips ? of(data, 14, k) : NULL;
+        const Input *in = input_of(&inputs, k, of(data, 2, k), n * m);
+        if (!in) break;
+        memset(dWt, 0, m * width * sizeof(float)), memset(sums, 0, L * n * VL * sizeof(float));
+        memset(dR, 0, L * square * sizeof(float));
+        if (skips) memset(dS, 0, skips * square * sizeof(float));
+        for (long l = 0; l < L; l++) transpose(n, n, R + l * square, Rt + l * square, n);
+        for (long l = 0; l < skips; l++) transpose(n, n, of(data, 5, k) + l * square, St + l * square, n);
+        for (long row = 0; row < B; row += LANES) {
+            const float *kept = states + row * T * L * n;
+            long count = B - row < LANES ? B - row : LANES;
+            memset(dy, 0, stage * sizeof(float));
+            for (long stop = T; stop > 0; stop -= chunk) {
+                long start = stop > chunk ? stop - chunk : 0;
+                for (long t = stop - 1; t >= start; t--) {
+                    float *d = D + (t - start) * L * stage;
+                    memcpy(ds, dy, stage * sizeof(float)), memset(dy, 0, stage * sizeof(float));
+                    add_rows(n, of(data, 8, k) + t * n * rows + row, rows, ds);
+                    for (long l = L - 1; l >= 0; l--) {
+                        float *dz = d + l * stage, *below = l ? ds : dy;
+                        v *db_l = (v *)(sums + l * n * VL);
+                        if (size->coupled) transition_derivatives(n, 1, kept + (t * L + l) * stage, ds, dz, db_l);
+                        else transition_derivatives(n, 0, kept + (t * L + l) * stage, ds, dz, db_l);
+                        if (l >= first_skip)
+                            product(n, n, St + (l - first_skip) * square, n, dz, LANES, dy, LANES, NULL);
+                        if (l) memset(ds, 0, stage * sizeof(float));
+                        product(n, n, Rt + l * square, n, dz, LANES, below, LANES, NULL);
+                    }
+                    const float *before = t ? of(data, 6, k) + (t - 1) * n * rows + row : of(data, 1, k) + row;
+                    for (long i = 0; i < n; i++)
+                        EACH_VECTOR(l) store(Y + ((t - start) * n + i) * LANES + l, load(before + i * rows + l));
+                    input_weights(in, t * B + row, count, d, LANES, n, width, scratch, dWt);
+                    if (data[9].data) input_gradient(n, m, of(data, 2, k), d, of(data, 9, k) + t * m * rows + row, rows);
+                }
+                for (long l = 0; l < L; l++) {
+                    const float *s = l ? kept + (start * L + l - 1) * stage : Y;
+                    const float *dz = D + l * stage;
+                    outer(n, n, stop - start, dz, LANES, L * stage, s, LANES, l ? L * stage : stage, dR + l * square, n);
+                    if (l >= first_skip)
+                        outer(n, n, stop - start, dz, LANES, L * stage, Y, LANES, stage, dS + (l - first_skip) * square, n);
+                }
+            }
+            put_rows(n, dy, of(data, 10, k) + row, rows);
+        }
+        for (long i = 0; i < L * n; i++) db[i] = sum_of(load(sums + i * VL));
+        finish_input_weights(dWt, db, n, m, width, of(data, 11, k));
+    }
+    int failed = close_inputs(&inputs);
+    free(memory.block);
+    return failed;
+}

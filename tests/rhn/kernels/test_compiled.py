@@ -1,0 +1,164 @@
+"""The compiled recurrences are the equations, whatever the size; each model's bits are its own."""
+
+import math
+
+import pytest
+import torch
+from cases import KERNELS
+from test_kernels import value_and_gradients
+from torch.func import grad_and_value, vmap
+
+from rhn.kernels import bernoulli
+from rhn.kernels.compiled import call
+from rhn.kernels.compiled.build import library
+
+pytestmark = pytest.mark.skipif(library() is None, reason="no compiled kernels: no C compiler, or RHN_COMPILED=0")
+
+COMPILED = [
+    case
+    for case in KERNELS
+    if case.options.get("activation") is None and case.deep and "masked" not in case.name  # the others stay in Python
+]
+SIZES = [  # T, B, m, n, L
+    (1, 1, 1, 1, 1),
+    (4, 5, 3, 7, 3),
+    (4, 32, 88, 33, 6),
+    (3, 33, 5, 75, 1),
+    (40, 64, 88, 29, 4),
+    (2, 5, 3, 1, 6),
+]
+every_kernel = pytest.mark.parametrize("case", COMPILED, ids=str)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The names of the compiled functions that are called."""
+    names, original = [], call._call_all
+
+    def counted(name, *rest):
+        names.append(name)
+        return original(name, *rest)
+
+    monkeypatch.setattr(call, "_call_all", counted)
+    return names
+
+
+def assert_as_exact(ours, reference, truth):
+    """Errors against float64 at most three times those of the reference in float32, plus a floor of a few roundings."""
+    for name, exact in truth.items():
+        scale = max(exact.abs().max().item(), 1e-6)
+        allowed = 3 * (reference[name].double() - exact).abs().max().item() + 2e-6 * scale
+        error = (ours[name].double() - exact).abs().max().item()
+        assert error <= allowed, f"{name}: error {error:.1e}, allowed {allowed:.1e}"
+
+
+@every_kernel
+@pytest.mark.parametrize("saturated", [False, True], ids=["", "saturated"])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_values_and_every_gradient_are_as_exact_as_the_reference(case, size, saturated, calls):
+    single = case.arguments(*size, saturated=saturated, dtype=torch.float32)
+    double = {name: t.double() for name, t in single.items()}
+    runs = [(case.manual, single), (case.reference, single), (case.reference, double)]
+    results = [value_and_gradients(f, a, **case.options) for f, a in runs]
+    assert_as_exact(*({"states": states} | gradients for states, gradients in results))
+    assert len(calls) == 2
+
+
+def stack_of(case, K=3, **changes):
+    T, B, m, n, L = ({"T": 6, "B": 32, "m": 9, "n": 13, "L": 3} | changes).values()
+    arguments = case.arguments(T, B, m, n, L, stack=K, dtype=torch.float32)
+    w = torch.randn(T, B, n)
+    every = tuple(range(len(arguments)))
+    return arguments, grad_and_value(lambda *a: (case.manual(*a, **case.options) * w).square().sum(), argnums=every)
+
+
+def flat(result):
+    gradients, value = result
+    return [value, *gradients]
+
+
+@every_kernel
+@pytest.mark.parametrize("shared", [(), ("x", "s0")], ids=["own inputs", "shared inputs"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_model_has_the_same_bits_alone_in_a_stack_and_on_threads(case, shared, threads):
+    arguments, f = stack_of(case)
+    dims = tuple(None if name in shared else 0 for name in arguments)
+    arguments = [t[0] if name in shared else t for name, t in arguments.items()]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        stacked = flat(vmap(f, in_dims=dims)(*arguments))
+    finally:
+        torch.set_num_threads(before)
+    for k in range(3):
+        alone = flat(f(*(t if d is None else t[k] for t, d in zip(arguments, dims, strict=True))))
+        assert all(torch.equal(s[k], a) for s, a in zip(stacked, alone, strict=True))
+
+
+@every_kernel
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_spreads_as_in_the_equation_and_not_to_other_models(case, bad):
+    """Also from a weight whose input is zero throughout: 0 times it is NaN."""
+    arguments, f = stack_of(case)
+    arguments["x"][:, :, :, 2] = 0
+    whole = flat(vmap(f)(*arguments.values()))
+    arguments["W"][1, 4, 2] = bad
+    broken = flat(vmap(f)(*arguments.values()))
+    for name, a, b in zip(("value", *arguments), whole, broken, strict=True):
+        assert torch.equal(a[[0, 2]], b[[0, 2]]), name
+        assert not b[1].isfinite().all(), name
+
+
+@pytest.mark.parametrize("units", [1, 8])
+def test_tanh_keeps_its_relative_precision_down_to_the_smallest_numbers(units):
+    """Networks start at weights of 1e-8: what reaches the state then must not drown in roundings."""
+    x = torch.cat([torch.logspace(-37, 1.5, 200), -torch.logspace(-37, 1.5, 200), torch.zeros(1)]).view(-1, 1, 1)
+    case = next(c for c in COMPILED if c.name == "deep-transition")
+    W, zeros = torch.ones(units, 1), torch.zeros
+    y = case.manual(x, zeros(1, units), W, zeros(1, units, units), zeros(1, units))
+    torch.testing.assert_close(y.double(), torch.tanh(x.double()).expand_as(y), rtol=3e-7, atol=0)
+
+
+@pytest.mark.parametrize("size", [(1, 1, 1, 1), (5, 33, 7, 88), (3, 32, 29, 130), (2, 64, 3, 300)], ids=str)
+@pytest.mark.parametrize("scale", [0.3, 40.0])
+def test_the_output_with_its_loss_is_as_exact_as_the_reference(size, scale, calls):
+    T, B, n, keys = size
+    y, W, b = torch.randn(T, B, n), scale * torch.randn(keys, n), torch.randn(keys)
+    frames, mask = (torch.rand(T, B, keys) < 0.3).float(), (torch.rand(T, B) < 0.7).float()
+
+    def results(function, dtype):
+        leaves = [t.to(dtype).requires_grad_() for t in (y, W, b)]
+        total = function(*leaves, frames.to(dtype), mask.to(dtype))
+        gradients = torch.autograd.grad(1.7 * total, leaves)
+        return dict(zip(("total", "y", "W", "b"), (total.detach(), *gradients), strict=True))
+
+    single = [results(f, torch.float32) for f in (bernoulli.output_nll, bernoulli.output_nll_reference)]
+    assert_as_exact(*single, results(bernoulli.output_nll_reference, torch.float64))
+    assert calls == ["rhn_bernoulli"]
+    with torch.no_grad():
+        assert bernoulli.output_nll(y, W, b, frames, mask).item() == pytest.approx(single[0]["total"].item(), rel=1e-6)
+
+
+def test_a_stack_of_outputs_has_the_bits_of_each_and_bad_ones_keep_to_themselves():
+    y, W, b = torch.randn(3, 4, 32, 7), torch.randn(3, 88, 7), torch.randn(3, 88)
+    frames, mask = (torch.rand(4, 32, 88) < 0.1).float(), torch.ones(4, 32)
+    W[1, 5, 3] = math.nan
+    f = grad_and_value(bernoulli.output_nll, argnums=(0, 1, 2))
+    stacked = flat(vmap(f, in_dims=(0, 0, 0, None, None))(y, W, b, frames, mask))
+    for k in (0, 2):
+        assert all(map(torch.equal, (t[k] for t in stacked), flat(f(y[k], W[k], b[k], frames, mask))))
+    assert stacked[0].isfinite().tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("change", ["float64", "large", "mask", "switched off"])
+def test_what_the_compiled_kernels_do_not_have_runs_in_python(change, calls, monkeypatch):
+    case = COMPILED[0]
+    n = call.MOST_UNITS + 1 if change == "large" else 5
+    arguments = case.arguments(2, 3, 4, n, 2, dtype=torch.float64 if change == "float64" else torch.float32)
+    masks = {"state_mask": torch.ones(1, 3, n)} if change == "mask" else {}
+    if change == "switched off":
+        monkeypatch.setattr(call, "library", lambda: None)
+    states = case.manual(*arguments.values(), **masks, **case.options)
+    wanted = case.reference(*arguments.values(), **masks, **case.options)
+    assert calls == []
+    torch.testing.assert_close(states, wanted)
