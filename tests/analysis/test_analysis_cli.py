@@ -65,7 +65,7 @@ def test_the_unlesioned_loss_is_that_of_rhn_evaluate(capsys):
         "train",
     )
     model, pieces = network(dtype=torch.float32), chorales().train
-    assert found["baseline"] == pytest.approx(evaluate(model, pieces).nll, rel=1e-13)
+    assert found["baseline"] == pytest.approx(evaluate(model, pieces).nll, rel=1e-7)  # float32, summed in another order
     for row in found["layers"]:
         assert set(row) == {"layer", "loss", "delta", "low", "high"}
         assert row["delta"] == row["loss"] - found["baseline"] and row["low"] <= row["delta"] <= row["high"]
