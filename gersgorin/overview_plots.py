@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gersgorin.overview import Analysis
     from gersgorin.saddle.record import Plateau
 
-FAINTEST = 1e-12  # of the largest credit: what the heat map still tells apart
+FAINTEST = 1e-15  # of the largest credit: what the heat map still tells apart
 
 
 def plot_gains(found: "Analysis", ax: Axes | None = None) -> Axes:
