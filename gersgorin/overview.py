@@ -26,8 +26,7 @@ from gersgorin.jacobian import input_jacobian, layer_jacobians, trajectory
 from gersgorin.losses import Loss
 from gersgorin.measure import check_memory, measure_spectrum
 from gersgorin.record import MEASURES, SpectrumRecord, reading
-from gersgorin.saddle.measure import plateau
-from gersgorin.saddle.record import Plateau
+from gersgorin.saddle.record import Plateau, plateau
 from gersgorin.spectrum import one_thread
 from gersgorin.watch import Watched
 from rhn.models import LanguageModel, PolyphonicModel

@@ -11,15 +11,13 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gersgorin.assignment.plots import SCALE, plot_credit
 from gersgorin.plots import plot_products, plot_spectrum, plot_suggested, shown_steps, spectrum_limit
 from rhn.figures import BLUE, GREEN
 
 if TYPE_CHECKING:
-    from gersgorin.assignment.measure import Credit
     from gersgorin.overview import Analysis
     from gersgorin.saddle.record import Plateau
-
-FAINTEST = 1e-15  # of the largest credit: what the heat map still tells apart
 
 
 def plot_gains(found: "Analysis", ax: Axes | None = None) -> Axes:
@@ -39,17 +37,6 @@ def plot_gates(found: "Analysis", ax: Axes | None = None) -> Axes:
     for k, color in enumerate(_shades(gates.shape[1])):
         ax.plot(gates[:, k], color=color, linewidth=1.2, label=f"layer {k + 1}")
     ax.set(xlim=(0, len(gates) - 1 or 1), ylim=(0, 1), xlabel="time step", ylabel="open")
-    return ax
-
-
-def plot_credit(credit: "Credit", ax: Axes | None = None) -> Axes:
-    """How strongly the loss of each frame (down) depends on each earlier state (across), powers of ten of nats."""
-    ax = ax or Figure(figsize=(4, 3.5)).subplots()
-    with np.errstate(divide="ignore"):
-        decades = np.log10(np.where(credit.norms > FAINTEST * credit.norms.max(), credit.norms, np.nan))
-    image = ax.imshow(decades, cmap="viridis", aspect="auto", interpolation="nearest")
-    ax.figure.colorbar(image, ax=ax, label=r"$\log_{10}\,\|\partial L_{t2}/\partial y_{t1}\|$")
-    ax.set(xlabel="state t1", ylabel="loss t2")
     return ax
 
 
@@ -78,7 +65,7 @@ def draw_overview(found: "Analysis") -> Figure:
     if record.transform_gate.size:
         panels["Transform gates"] = lambda ax: plot_gates(found, ax)
     if found.credit is not None:
-        panels["Credit: which losses reach which states"] = lambda ax: plot_credit(found.credit, ax)
+        panels["Credit: which losses reach which states"] = lambda ax: _credit(found, ax)
     if found.plateau is not None:
         panels["Rates of learning at the constant output"] = lambda ax: plot_rates(found.plateau, ax)
     rows = -(-len(panels) // 2)
@@ -95,6 +82,13 @@ def draw_overview(found: "Analysis") -> Figure:
     for ax in grid.flat[len(panels) :]:
         ax.set_axis_off()
     return figure
+
+
+def _credit(found: "Analysis", ax: Axes) -> Axes:
+    """The heat map with its scale."""
+    plot_credit(found.credit, ax).set_aspect("auto")
+    ax.figure.colorbar(ax.images[0], ax=ax, label=SCALE, extend="min")
+    return ax
 
 
 def _shades(count: int) -> np.ndarray:
