@@ -17,6 +17,8 @@ from gersgorin import statements
 from gersgorin.discs import gersgorin_discs
 from gersgorin.inclusion import INCLUSION_SETS
 from gersgorin.plots import CIRCLE, DASHED, draw_comparison, draw_run, plot_products, plot_spectrum
+from gersgorin.saddle.plots import draw_gate_sweep, draw_rate_sweeps
+from gersgorin.saddle.sweeps import sweep_gates, sweep_rates
 from gersgorin.spectrum import eigenvalues, spectral_radius
 from rhn.command import run_command
 from rhn.errors import OutputError
@@ -145,6 +147,8 @@ GALLERY: dict[str, Callable[[], Figure]] = {
     "counterexamples": draw_counterexamples,
     "equation-14": draw_equation_14,
     "inclusion-sets": draw_inclusion_sets,
+    "plateau-rates": lambda: draw_rate_sweeps([sweep_rates("dt-rnn"), sweep_rates("rhn")]),
+    "plateau-gates": lambda: draw_gate_sweep(sweep_gates()),
 }
 
 
