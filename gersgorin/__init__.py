@@ -14,7 +14,8 @@ from rhn.lazy import lazy_names
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "assignment.measure": ("Credit", "credit", "path_lengths"),
+        "assignment.measure": ("credit", "path_lengths"),
+        "assignment.record": ("Credit",),
         "discs": ("Discs", "gersgorin_discs"),
         "dynamics": (
             "cumulative_log_norms",

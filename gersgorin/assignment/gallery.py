@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from gersgorin.assignment.measure import Credit, credit
+from gersgorin.assignment.measure import credit
+from gersgorin.assignment.record import Credit
 from rhn.chorales.baseline import constant_output_nll
 from rhn.chorales.build import build_model
 from rhn.chorales.config import ChoraleConfig

@@ -11,40 +11,16 @@ that goes back at most k steps gets g[0] + ... + g[k] of it. See `gersgorin.assi
 Legend: T frames, y[t] the state after the recurrence has read frame t; of stacked cells the states of all of them.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from gersgorin.assignment.record import Credit
 from gersgorin.assignment.unrolled import Unrolled
 from gersgorin.losses import Loss
 from gersgorin.objective import Objective
-
-
-@dataclass(frozen=True, kw_only=True)
-class Credit:
-    """What `credit` measures. All shares are NaN where the gradient is zero."""
-
-    loss: float
-    """The mean loss in nats a frame."""
-    norms: np.ndarray
-    """norms[t2, t1] = ||dL[t2]/dy[t1]||_2, the root mean square over the sequences, in nats; 0 where t1 > t2. (T, T)"""
-    gradient_norm: float
-    """||g||_2 of the mean loss in all parameters of the recurrence: of the cells, not of the embedding or the output."""
-    lag_norm: np.ndarray
-    """||g[k]|| / ||g||, (T,). Lags that work against each other add up to more than 1."""
-    lag_share: np.ndarray
-    """<g[k], g> / ||g||^2, (T,): they add up to 1; below 0 where a lag works against the whole."""
-    lost: np.ndarray
-    """||g - (g[0] + ... + g[k])|| / ||g||, (T,): what is lost of the gradient where errors go back at most k steps."""
-    path_lengths: np.ndarray
-    """The least and the largest number of nonlinear layers between y[t1] and L[t2] at lag k, (T, 2); see `path_lengths`."""
-
-    def lost_beyond(self, steps: int) -> float:
-        """What is lost where errors go back at most so many steps; 0 where that is the whole sequence."""
-        return float(self.lost[min(steps, len(self.lost) - 1)])
 
 
 def credit(model: nn.Module, x: Any, targets: Any, *, loss: str | Loss | None = None) -> Credit:

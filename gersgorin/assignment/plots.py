@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gersgorin.assignment.measure import Credit
+from gersgorin.assignment.record import Credit
 from rhn.figures import BLUE, GREY, ORANGE
 
 DECADES = 8  # of a heat map's scale: what is smaller by more is shown as nothing

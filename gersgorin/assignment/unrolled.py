@@ -45,6 +45,10 @@ class Unrolled:
         self.losses = losses / objective.mask.sum()
         inside = {id(p) for cell in self.cells.values() for p in cell.parameters()}
         self.parameters = {name: p for name, p in objective.parameters.items() if id(p) in inside}
+        if not self.parameters:
+            raise InvalidInputError(
+                "the recurrence has no trained parameter: expected some whose requires_grad is True"
+            )
         self._outputs = [run.all_at_once() for run in self._runs]
 
     def adjoints(self) -> list[Tensor]:
@@ -128,6 +132,7 @@ class _StandIn(nn.Module):
     def __init__(self, theirs: nn.Module):
         super().__init__()
         self.cell, self._single = from_torch(theirs), isinstance(theirs, nn.RNNCellBase)
+        self.cell.requires_grad_(any(p.requires_grad for p in theirs.parameters()))
         self._pair = self.cell.state_size != self.cell.hidden_size
 
     def forward(self, x: Tensor, state=None):

@@ -246,6 +246,7 @@ class Twice(Wrapped):
             "bernoulli",
             "rnn took 12 steps of states .* for 6 frames of 2 sequences: expected its forward to call step",
         ),
+        (Own(nn.LSTM(3, 4)).requires_grad_(False), "bernoulli", "the recurrence has no trained parameter"),
         (Loop(Wrapped()), None, "Loop has no loss of its own"),
     ],
 )

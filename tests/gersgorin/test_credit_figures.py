@@ -1,14 +1,16 @@
 """Figures of credit show the record; the command trains, measures and says what truncation loses."""
 
+import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 from gersgorin.assignment import gallery
-from gersgorin.assignment.measure import Credit
 from gersgorin.assignment.plots import DECADES, draw_credit, plot_credit, plot_lags
+from gersgorin.assignment.record import Credit
+from rhn.errors import DataError
 from tests.rhn.pieces import shortest_chorales
 
 
@@ -23,6 +25,17 @@ def record():
     lags = np.array([0.9, 0.3, 0.2, 0.1])
     numbers = {"lag_norm": lags, "lag_share": lags / lags.sum(), "lost": np.array([0.5, 0.2, 0.1, 0.0])}
     return Credit(loss=9.5, norms=norms, gradient_norm=2.0, path_lengths=np.zeros((4, 2), int), **numbers)
+
+
+def test_a_record_is_written_and_read(record, tmp_path):
+    got, wanted = asdict(Credit.load(record.save(tmp_path / "credit.npz"))), asdict(record)
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(got[name], value, err_msg=name)
+    nothing = replace(record, lag_norm=np.full(4, np.nan))
+    told = json.loads(nothing.save(tmp_path / "credit.json").read_text())
+    assert told["lag_norm"] == [None] * 4 and told["norms"] == record.norms.tolist() and told["loss"] == 9.5
+    with pytest.raises(DataError, match="is not a record written by Credit"):
+        Credit.load(tmp_path / "credit.json")
 
 
 def test_the_heat_map_is_the_logarithm_of_the_norms_with_nothing_above_the_diagonal(record):
