@@ -116,7 +116,7 @@ def analyze(
             Spectra, gains and gates are those of the first sequence, from the zero state; 30 to 100 steps are enough.
         targets: what a model with a loss is to predict at each frame; None: the next frame.
         loss: see `gersgorin.Objective`.
-        layer: which recurrent cell, counted from 1, where the module has several.
+        layer: which recurrent cell, counted from 1, where the module has several; each layer of torch.nn's counts.
 
     Raises:
         InvalidInputError: no recurrent cell (a bare function tells neither its state's size nor its weights), x or the weights are NaN

@@ -48,7 +48,7 @@ class Recorder:
         start: steps done before, of a training that goes on: what the file at `path` holds up to there is kept and continued.
         loss: the loss before the first step, where it is known.
         positions: at how many places of the probe single steps are measured.
-        layer: which recurrent cell, counted from 1, where the module has several.
+        layer: which recurrent cell, counted from 1, where the module has several; each layer of torch.nn's counts.
 
     Raises:
         InvalidInputError: the module has no such cell, or the probe does not fit, is not finite, or leads to states that are not;

@@ -20,10 +20,10 @@ class Watched:
 
     Args:
         module: see above; whatever weights it has when `refresh` is called are looked at.
-        layer: which of its recurrent cells, counted from 1, where it has several.
+        layer: which of its recurrent cells, counted from 1, where it has several; each layer of torch.nn's modules counts.
 
     Raises:
-        InvalidInputError: the module is none, has no recurrent cell, not so many, or one that torch.nn has and we cannot convert.
+        InvalidInputError: the module is none, has no recurrent cell or not so many, or one that goes both ways or projects.
     """
 
     def __init__(self, module: nn.Module, layer: int = 1):
@@ -39,8 +39,9 @@ class Watched:
                 f"{type(module).__name__} has no recurrent cell: expected one of rhn.cells, torch.nn's RNN, LSTM or GRU, "
                 "or a module with step(x, s) and state_size"
             )
-        if not isinstance(layer, int) or not 1 <= layer <= len(cells):
-            raise InvalidInputError(f"layer is {layer}: the module has {len(cells)} recurrent cell(s), counted from 1")
+        places = [(place, k) for place, cell in enumerate(cells) for k in range(_layers(cell))]
+        if not isinstance(layer, int) or not 1 <= layer <= len(places):
+            raise InvalidInputError(f"layer is {layer}: the module has {len(places)} recurrent cell(s), counted from 1")
         try:
             self.module = copy.deepcopy(self._original).double().eval()
         except Exception as error:  # what torch or a user's module says to being copied
@@ -48,20 +49,22 @@ class Watched:
         for part in self.module.modules():
             if getattr(part, "precision", "float32") != "float32":
                 part.precision = "float32"
-        self._cell = recurrent_cells(self.module)[layer - 1]
+        place, self._below = places[layer - 1]
+        self._cell = recurrent_cells(self.module)[place]
         _ = self.cell  # refuses what cannot be converted
 
     @property
     def cell(self) -> nn.Module:
         """The cell with the copy's weights; one of torch.nn's in our form."""
-        return from_torch(self._cell) if isinstance(self._cell, TORCH_CELLS) else self._cell
+        return _as_ours(self._cell, self._below) if isinstance(self._cell, TORCH_CELLS) else self._cell
 
     @property
     def title(self) -> str:
         """What a figure calls the cell: "RHN, depth 5, 64 units"."""
         depth, size = getattr(self._cell, "depth", 1), getattr(self._cell, "hidden_size", None)
-        words = [f"depth {depth}"] * (depth > 1) + [f"{size} units"] * (size is not None)
-        return ", ".join([type(self._cell).__name__, *words])
+        several = _layers(self._cell)
+        words = [f"layer {self._below + 1} of {several}"] * (several > 1) + [f"depth {depth}"] * (depth > 1)
+        return ", ".join([type(self._cell).__name__, *words, *[f"{size} units"] * (size is not None)])
 
     def refresh(self) -> None:
         """Take the weights and buffers that the original has now."""
@@ -78,8 +81,14 @@ class Watched:
         Raises InvalidInputError for a probe that is not finite or does not fit.
         """
         probe = self._checked(probe)
-        if self._cell is self.module:
-            return self._time_first(probe)
+        x = self._time_first(probe if self._cell is self.module else self._seen(probe))
+        for k in range(self._below):
+            below = _as_ours(self._cell, k)
+            x = below.states(x, x.new_zeros(x.shape[1], below.state_size))[..., : below.hidden_size]
+        return x
+
+    def _seen(self, probe: Tensor) -> Tensor:
+        """What the cell is called with when the module reads the probe, laid out as the cell takes it."""
         seen: list[Tensor] = []
         hook = self._cell.register_forward_pre_hook(
             lambda cell, args, kwargs: seen.append((*args, *kwargs.values())[0]), with_kwargs=True
@@ -98,7 +107,7 @@ class Watched:
             found = type(seen[0]).__name__ if seen else "no call of it"
             raise InvalidInputError(f"{self.title} was to be called with a tensor while the module ran, found {found}")
         steps = isinstance(self._cell, nn.RNNCellBase)  # called once a step
-        return self._time_first(torch.stack(seen) if steps else seen[0])
+        return torch.stack(seen) if steps else seen[0]
 
     def _checked(self, probe: Tensor) -> Tensor:
         """The probe on the device of the weights, its numbers in float64."""
@@ -122,6 +131,27 @@ class Watched:
         if x.dim() == 2:
             return x.unsqueeze(1)
         return x.transpose(0, 1) if getattr(self._cell, "batch_first", False) else x
+
+
+def _layers(cell: nn.Module) -> int:
+    return cell.num_layers if isinstance(cell, nn.RNNBase) else 1
+
+
+def _as_ours(theirs: nn.Module, layer: int) -> Cell:
+    """A layer, counted from 0, of torch.nn's RNN, LSTM or GRU, or one of their *Cell forms, as our cell."""
+    if _layers(theirs) == 1:
+        return from_torch(theirs)
+    sizes = (theirs.hidden_size if layer else theirs.input_size), theirs.hidden_size
+    options = {"bias": theirs.bias, "bidirectional": theirs.bidirectional}
+    options |= {"nonlinearity": theirs.nonlinearity} if type(theirs) is nn.RNN else {}
+    options |= {"proj_size": theirs.proj_size} if theirs.proj_size else {}
+    weight = next(theirs.parameters())
+    one = type(theirs)(*sizes, **options, device="meta", dtype=weight.dtype).to_empty(device=weight.device)
+    suffix = f"_l{layer}"
+    for name, p in theirs.named_parameters():
+        if name.endswith(suffix):
+            one.get_parameter(f"{name.removesuffix(suffix)}_l0").data.copy_(p)
+    return from_torch(one)
 
 
 def recurrent_cells(module: nn.Module) -> list[nn.Module]:

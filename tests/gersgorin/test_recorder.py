@@ -158,6 +158,25 @@ def test_the_cell_inside_a_model_sees_what_the_model_shows_it():
     )
 
 
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
+def test_each_layer_of_a_stack_of_torch_nn_can_be_looked_at(kind):
+    stack, x = kind(m, n, num_layers=2), frames(T, 2)
+    lower, upper = kind(m, n), kind(n, n)
+    for k, alone in enumerate((lower, upper)):
+        alone.load_state_dict(
+            {name.replace(f"l{k}", "l0"): p for name, p in stack.state_dict().items() if name.endswith(f"l{k}")}
+        )
+    below = lower(x)[0].detach()
+    first, second = Recorder(stack, x), Recorder(stack, x, layer=2)
+    assert first.recording.radius == pytest.approx(Recorder(lower, x).recording.radius)
+    assert second.recording.radius == pytest.approx(Recorder(upper, below).recording.radius, rel=1e-4)
+    assert second.recording.title == f"{kind.__name__}, layer 2 of 2, 7 units"
+    with torch.no_grad():
+        stack.weight_hh_l1.mul_(2)
+    second.measure(1)
+    assert (second.recording.radius[1] != second.recording.radius[0]).all()
+
+
 def test_a_training_that_diverges_is_recorded_as_nan():
     model = nn.RNN(m, n, nonlinearity="relu")
     recorder = Recorder(model, frames(T), every=1)
@@ -266,7 +285,8 @@ def test_scalars_are_written_where_tensorboard_is_and_otherwise_its_absence_said
         (nn.GRU(m, n), frames(T), {"every": 2.5}, "every is 2.5"),
         (nn.GRU(m, n), frames(T), {"positions": 0}, "positions is 0"),
         (nn.GRU(m, n), frames(T), {"layer": 2}, r"has 1 recurrent cell\(s\)"),
-        (nn.GRU(m, n, num_layers=2), frames(T), {}, "one layer, one direction"),
+        (nn.GRU(m, n, 2, bidirectional=True), frames(T), {}, "one layer, one direction"),
+        (nn.LSTM(m, n, proj_size=2), frames(T), {}, "no projection"),
         (nn.Linear(m, n), frames(T), {}, "has no recurrent cell"),
         (lambda x, s: s, frames(T), {}, "a bare function"),
         (Tagger(), torch.rand(3, T, m + 1), {}, "does not run on the probe"),
