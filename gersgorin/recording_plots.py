@@ -61,6 +61,9 @@ def plot_moment(recording: Recording, k: int, ax: Axes | None = None, *, limit: 
             ax.plot(polygon.real, polygon.imag, color=BLUE, linewidth=1.2)
             ax.fill(polygon.real, polygon.imag, color=BLUE, alpha=0.1, linewidth=0)
         ax.plot(values.real, values.imag, ".", color=RED, markersize=4, zorder=4)
+        reach = float((np.abs(recording.centers[k]) + recording.radii[k]).max())
+        if reach > limit:
+            ax.text(0.03, 0.95, f"discs reach {reach:.3g}", transform=ax.transAxes, fontsize=8)
     ax.plot(CIRCLE.real, CIRCLE.imag, **DASHED, linewidth=0.8, zorder=3)
     ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", title=f"step {recording.step[k]}")
     return ax
@@ -125,8 +128,17 @@ def _panels(recording: Recording) -> dict:
     def exponent(ax: Axes) -> None:
         plot_measures(recording, {"exponent": PURPLE}, ax).axhline(0, **DASHED, linewidth=0.8)
 
+    def loss(ax: Axes) -> None:
+        plot_measures(recording, {"loss": "black"}, ax)
+        known = recording.loss[np.isfinite(recording.loss)]
+        if 0 < 3 * known.min() < known.max():
+            ax.set_yscale("log")
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.yaxis.set_minor_formatter("{x:g}")
+            ax.tick_params(which="minor", labelsize=6)
+
     panels = {
-        "loss": ("Loss", lambda ax: plot_measures(recording, {"loss": "black"}, ax)),
+        "loss": ("Loss", loss),
         "radius": ("Spectral radius, and the bulk of the spectrum", radius),
         "reach": ("Reach of the row discs", lambda ax: plot_measures(recording, {"reach": BLUE}, ax)),
         "exponent": ("Finite-time exponent (1/step)", exponent),

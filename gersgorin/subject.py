@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gersgorin.watch import given_to
 from rhn.cells import CELLS, is_known, resolve_cell
 from rhn.checkpoints import load_model
 from rhn.data.text import Vocabulary
@@ -143,10 +144,4 @@ def _cell_of(model: nn.Module, path: Path, label: str, layer: int, own: str | No
 @torch.no_grad()
 def _seen_by(cell: nn.Module, model: nn.Module, sequence: Tensor) -> Tensor:
     """The inputs (T, m) of a cell when the whole network reads a sequence."""
-    seen = []
-    hook = cell.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-    try:
-        model(sequence.unsqueeze(1))
-    finally:
-        hook.remove()
-    return seen[0].squeeze(1)
+    return given_to(cell, model, sequence.unsqueeze(1))[0].squeeze(1)

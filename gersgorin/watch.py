@@ -89,20 +89,13 @@ class Watched:
 
     def _seen(self, probe: Tensor) -> Tensor:
         """What the cell is called with when the module reads the probe, laid out as the cell takes it."""
-        seen: list[Tensor] = []
-        hook = self._cell.register_forward_pre_hook(
-            lambda cell, args, kwargs: seen.append((*args, *kwargs.values())[0]), with_kwargs=True
-        )
-        cuda = [probe.device] if probe.is_cuda else []
         try:
-            with torch.random.fork_rng(devices=cuda):
-                self.module(probe)
+            with torch.random.fork_rng(devices=[probe.device] if probe.is_cuda else []):
+                seen = given_to(self._cell, self.module, probe)
         except Exception as error:  # whatever a user's module raises
             raise InvalidInputError(
                 f"{type(self.module).__name__} does not run on the probe {tuple(probe.shape)}: {error}"
             ) from error
-        finally:
-            hook.remove()
         if not seen or not all(isinstance(x, Tensor) for x in seen):
             found = type(seen[0]).__name__ if seen else "no call of it"
             raise InvalidInputError(f"{self.title} was to be called with a tensor while the module ran, found {found}")
@@ -131,6 +124,19 @@ class Watched:
         if x.dim() == 2:
             return x.unsqueeze(1)
         return x.transpose(0, 1) if getattr(self._cell, "batch_first", False) else x
+
+
+def given_to(part: nn.Module, module: nn.Module, x: Tensor) -> list:
+    """What a part of a module is called with, the first argument of each call, when the module reads x."""
+    seen = []
+    hook = part.register_forward_pre_hook(
+        lambda part, args, kwargs: seen.append((*args, *kwargs.values())[0]), with_kwargs=True
+    )
+    try:
+        module(x)
+    finally:
+        hook.remove()
+    return seen
 
 
 def _layers(cell: nn.Module) -> int:

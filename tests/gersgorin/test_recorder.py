@@ -177,6 +177,18 @@ def test_each_layer_of_a_stack_of_torch_nn_can_be_looked_at(kind):
     assert (second.recording.radius[1] != second.recording.radius[0]).all()
 
 
+@pytest.mark.gpu
+def test_on_a_gpu_the_numbers_are_the_same():
+    model, ids = LanguageModel("lstm", vocabulary_size=11, hidden_size=n), torch.arange(T)
+    on_gpu = copy.deepcopy(model).cuda()
+    for network in (model, on_gpu):
+        network(ids.unsqueeze(1).to(network.embedding.device)).logits.square().mean().backward()
+    ours, theirs = (Recorder(network, ids).recording for network in (model, on_gpu))
+    for name in ("radius", "reach", "input_gain", "state_gain", "exponent"):
+        assert getattr(theirs, name) == pytest.approx(getattr(ours, name), rel=1e-9), name
+    assert theirs.gradient_norm == pytest.approx(ours.gradient_norm, rel=1e-3)
+
+
 def test_a_training_that_diverges_is_recorded_as_nan():
     model = nn.RNN(m, n, nonlinearity="relu")
     recorder = Recorder(model, frames(T), every=1)
