@@ -173,8 +173,9 @@ if [ -n "$enwik8" ]; then
         [ "$(left)" -gt 0 ] || stop
         "$python" -m rhn train enwik8-10x1000 "${characters[@]}" --precision "$precision" --device "$device" --data "$enwik8" --out "$runs/enwik8" \
             --max-minutes "$(awk "BEGIN { left = $(left) / 60; print left < $hour ? left : $hour }")" --json
-        cp "$runs"/enwik8/metrics.jsonl "$results/enwik8-metrics.jsonl"
-        cp "$runs"/enwik8/speed.jsonl "$results/enwik8-speed.jsonl"
+        for curve in metrics speed; do # of whole epochs
+            [ ! -e "$runs/enwik8/$curve.jsonl" ] || cp "$runs/enwik8/$curve.jsonl" "$results/enwik8-$curve.jsonl"
+        done
         touch "$runs/enwik8/hour"
     fi
 else

@@ -45,7 +45,7 @@ class Cell(nn.Module):
         init: initialisation scheme, see `rhn.cells.init`.
         batch_first: x and outputs are (B, T, .) instead of (T, B, .).
         kernel: "manual" (hand-derived, fast) or "reference" (the equation as a loop; has second derivatives and forward mode).
-        precision: of matrix products; "mixed": float16 operands and float32 sums, for float32 weights (RHN, tanh cells).
+        precision: of matrix products; "mixed" or "tf32", for float32 weights, see `rhn.kernels.mixed` (RHN, tanh cells).
             A way to run, as the device is: it may be set anew at any time and is not part of `config`.
         generator: CPU generator that the initial weights are drawn from (torch's default one where None).
 
@@ -204,9 +204,9 @@ class Cell(nn.Module):
             raise InvalidInputError(
                 f"x is {x.dtype}, the weights are {weight.dtype}: convert one, for example x.to({weight.dtype})"
             )
-        if self.precision == "mixed" and x.dtype != torch.float32:
+        if self.precision != "float32" and x.dtype != torch.float32:
             raise InvalidInputError(
-                f"precision 'mixed' runs in torch.float32, x and the weights are {x.dtype}: convert them"
+                f"precision {self.precision!r} runs in torch.float32, x and the weights are {x.dtype}: convert them"
             )
         if s0 is not None and (s0.shape != (*rows, self.state_size) or s0.dtype != x.dtype):
             raise InvalidInputError(

@@ -1,15 +1,18 @@
-"""Products with operands rounded to float16 and sums in float32, as tensor cores compute them; everything else stays float32.
+"""Precision "mixed": operands rounded to float16 and sums in float32, as tensor cores compute them; everything else stays float32.
 
     out = addend + half(scale a) half(b) / scale
 
 The scale is a power of two, so that it moves exponents and rounds nothing. Away from CUDA the rounded operands are widened again: the
 product of two float16 numbers is exact in float32, so that both ways differ in the order of the sums alone.
+
+float16 ends at 6e-8: weights that start at 1e-8 vanish. Precision "tf32" has float32's range and 11 bits, as tensor cores read them, in
+the persistent kernels (`rhn.kernels.persistent`); wherever those do not run it is float32.
 """
 
 import torch
 from torch import Tensor
 
-PRECISIONS = ("float32", "mixed")
+PRECISIONS = ("float32", "mixed", "tf32")
 # float16 has its full 11 bits from 6e-5 to 65504 only, and gate gradients are mostly below 1e-2: this moves them to 6e-8 .. 64.
 GRADIENT_SCALE = 1024.0
 

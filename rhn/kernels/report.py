@@ -1,12 +1,16 @@
 """Which kernels there are on this machine, what each is for, and why one is not used."""
 
+import os
 from dataclasses import dataclass
 
 import torch
 
 from rhn.kernels import packed
+from rhn.kernels.compiled import build
+from rhn.kernels.compiled.call import MOST_UNITS
 from rhn.kernels.persistent import highway, transition
 from rhn.kernels.persistent.device import refusal
+from rhn.kernels.persistent.operands import DTYPES
 
 CPU = torch.device("cpu")
 
@@ -29,6 +33,7 @@ def kernel_states() -> list[KernelState]:
     """All ways, the devices one after another. On a GPU the persistent kernels are compiled and checked first: some seconds."""
     states = [
         KernelState("hand-derived", "cpu", "every cell", None),
+        KernelState("compiled", "cpu", f"up to {MOST_UNITS} units in float32, no dropout", _compiled()),
         KernelState("packed products", "cpu", "products of 128 x 128 and more in float32", packed.missing()),
     ]
     devices = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
@@ -36,9 +41,21 @@ def kernel_states() -> list[KernelState]:
         KernelState("hand-derived", str(device), "every cell; one CUDA graph a step", None) for device in devices
     ]
     for device in devices or [CPU]:
-        for name, purpose, check in (
-            ("highway", "rhn, in mixed precision", highway.check),
-            ("transition", "rnn, dt-rnn and dts-rnn, in mixed precision", transition.check),
+        for name, cells, check in (
+            ("highway", "rhn", highway.check),
+            ("transition", "rnn, dt-rnn, dts-rnn", transition.check),
         ):
-            states.append(KernelState(f"persistent {name}", str(device), purpose, refusal(name, device, check)))
+            for precision in DTYPES:
+                reason = refusal(name, precision, device, check)
+                states.append(KernelState(f"persistent {name}", str(device), f"{cells}, precision {precision}", reason))
     return states
+
+
+def _compiled() -> str | None:
+    if os.environ.get(build.SWITCH) == "0":
+        return f"turned off by {build.SWITCH}=0"
+    return (
+        None
+        if build.library() is not None
+        else "it needs a C compiler (cc, gcc or clang) that makes code for this machine"
+    )

@@ -92,8 +92,8 @@ class LanguageConfig:
     """Probability that a row starts a window from the zero state."""
     epochs: int = 500
     """Epochs in all."""
-    precision: Literal["float32", "mixed"] = "float32"
-    """mixed: products with fp16 operands, sums and weights in float32."""
+    precision: Literal["float32", "mixed", "tf32"] = "float32"
+    """mixed: products with fp16 operands, sums and weights in float32; tf32: on a GPU, recurrent products with operands of 11 bits."""
     seed: int = 0
     """Seed of the initial weights and of all masks."""
 

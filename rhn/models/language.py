@@ -117,7 +117,7 @@ class LanguageModel(Network):
         return Reading(F.linear(y, *layer), tuple(last), x, None)
 
     def use_precision(self, precision: str) -> None:
-        """Compute matrix products in "float32" or "mixed" precision from now on (see `rhn.kernels.mixed`).
+        """Compute matrix products in "float32", "mixed" or "tf32" precision from now on (see `rhn.kernels.mixed`).
 
         Raises InvalidInputError for a cell that has no mixed precision.
         """

@@ -17,7 +17,7 @@ SWITCH = "RHN_PERSISTENT"
 OLDEST = (8, 0)  # compute capability: tensor cores that take float16 in tiles of 16 x 8 x 16
 TOLERANCE = 1e-2  # of the largest entry; float16 operands make 2e-3 of it
 
-_CHECKED: dict[tuple[str, torch.device], str | None] = {}
+_CHECKED: dict[tuple[str, str, torch.device], str | None] = {}
 
 
 def missing(device: torch.device) -> str | None:
@@ -36,36 +36,36 @@ def missing(device: torch.device) -> str | None:
     return None
 
 
-def refusal(name: str, device: torch.device, check: Callable[[torch.device], float]) -> str | None:
-    """Why a kernel is not used on a device, in words; None where it is.
+def refusal(name: str, precision: str, device: torch.device, check: Callable[[torch.device, str], float]) -> str | None:
+    """Why a kernel is not used on a device in a precision, in words; None where it is.
 
-    `check` computes a small case there and returns its largest relative error; where it fails, a warning says so once.
+    check(device, precision) computes a small case there and returns its largest relative error; where it fails, a warning says so once.
     """
-    reason, key = missing(device), (name, device)
+    reason, key = missing(device), (name, precision, device)
     if reason is not None or key in _CHECKED:
         return reason or _CHECKED[key]
     if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         return "it has not been checked, and a CUDA graph is being recorded"
-    _CHECKED[key] = reason = _failure(check, device)
+    _CHECKED[key] = reason = _failure(check, device, precision)
     if reason is not None:
-        warnings.warn(f"the persistent {name} kernel is not used: {reason}", stacklevel=2)
+        warnings.warn(f"the persistent {name} kernel is not used in precision {precision}: {reason}", stacklevel=2)
     return reason
 
 
 def compare(kernel: Kernel, other: Kernel, tensors: list, **options) -> float:
-    """The largest difference of the states and of all gradients, relative to the largest entries of the other kernel's."""
+    """The largest difference to the other kernel in float32, of states and gradients, relative to its largest entries."""
     results = []
-    for one in (kernel, other):
-        states, *residuals = one.forward(*tensors, **options)
+    for one, own in ((kernel, options), (other, options | {"precision": "float32"})):
+        states, *residuals = one.forward(*tensors, **own)
         grad = torch.linspace(-1, 1, states.numel(), device=states.device).view_as(states)
-        results.append((states, *one.backward(grad, (True,) * len(tensors), tensors, residuals, **options)))
+        results.append((states, *one.backward(grad, (True,) * len(tensors), tensors, residuals, **own)))
     pairs = zip(*results, strict=True)
     return max(((a - b).abs().max() / b.abs().max()).item() for a, b in pairs if b is not None)
 
 
-def _failure(check: Callable[[torch.device], float], device: torch.device) -> str | None:
+def _failure(check: Callable[[torch.device, str], float], device: torch.device, precision: str) -> str | None:
     try:
-        error = check(device)
+        error = check(device, precision)
     except Exception as problem:  # whatever the compiler or the driver raises: the present path remains
         return f"its check on this device raised {type(problem).__name__}: {str(problem).partition(chr(10))[0]}"
     return None if error <= TOLERANCE else f"its check on this device is off by {error:.1e} of the largest entry"

@@ -25,12 +25,12 @@ def highway_forward(
     coupled=True,
     activation="tanh",
     precision="mixed",
-    dtype=torch.float16,
 ):
     """(states (K, T, B, n), S (K, L, T + 1, B, n), gates A (K, L, T, B, G, n), operands SH (K, L, J', T + 1, R, KP))."""
     from rhn.kernels.persistent.highway_forward import highway_forward_kernel
 
-    K, (T, B), (L, gn, n) = stack_size(x, s0, W, R, b, state_mask, candidate_mask), x.shape[1:3], R.shape[1:]
+    dtype, K = operands.DTYPES[precision], stack_size(x, s0, W, R, b, state_mask, candidate_mask)
+    (T, B), (L, gn, n) = x.shape[1:3], R.shape[1:]
     G, J = gn // n, 0 if state_mask is None else state_mask.shape[1]
     plan = spread_on(x.device, Work("forward", K, n, G, B, dtype.itemsize))
     P = operands.padded_weights(R, plan.padded_units, dtype)
@@ -83,26 +83,28 @@ def highway_backward(grad, needs, inputs, residuals, *, coupled=True, activation
 
 
 def takes(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool, activation: str, precision: str) -> bool:
-    """Whether these kernels compute a call: in mixed precision, tanh, on a GPU that they fit and where their check went well."""
-    usable = precision == "mixed" and activation == "tanh" and refusal("highway", x.device, check) is None
+    """Whether these kernels compute a call: precision mixed or tf32, tanh, on a GPU that they fit and where their check went well."""
+    usable = (
+        precision in operands.DTYPES and activation == "tanh" and refusal("highway", precision, x.device, check) is None
+    )
     if not usable:
         return False
     K, n, G = stack_size(x, s0, W, R, b, state_mask, candidate_mask), R.shape[3], R.shape[2] // R.shape[3]
-    work = Work("forward", K, n, G, x.shape[2])
+    work = Work("forward", K, n, G, x.shape[2], operands.DTYPES[precision].itemsize)
     return fits(x.device, work, steps=x.shape[1], layers=R.shape[1])
 
 
-def check(device: torch.device) -> float:
+def check(device: torch.device, precision: str, n: int = 130) -> float:
     """The largest relative error of a small case on a device, many blocks a model, against the float32 kernel."""
     from rhn.kernels.highway.manual import MANUAL
 
-    K, T, B, n, L = 2, 5, 20, 130, 2
+    K, T, B, L = 2, 5, 20, 2
     g = torch.Generator().manual_seed(0)
     shapes = ((1, T, B, 9), (K, B, n), (K, 2 * n, 9), (K, L, 2 * n, n), (K, L, 2 * n))
     scales = (1.0, 0.5, 0.3, n**-0.5, 0.3)
     tensors = [(torch.randn(s, generator=g) * f).to(device) for s, f in zip(shapes, scales, strict=True)]
     tensors += [torch.ones(1, 1, B, n, device=device), None]
-    return compare(PERSISTENT_HIGHWAY, MANUAL, tensors, coupled=True, activation="tanh", precision="float32")
+    return compare(PERSISTENT_HIGHWAY, MANUAL, tensors, coupled=True, activation="tanh", precision=precision)
 
 
 PERSISTENT_HIGHWAY = Kernel("persistent highway", highway_forward, highway_backward)

@@ -1,6 +1,6 @@
 """Around the persistent kernels: weights and states as operands of tensor cores, and the products before and after the time loop.
 
-Legend in `highway_forward.py`. Operands are float16, or float32 where `dtype` says so; sums are float32. Gradients are multiplied by
+Legend in `highway_forward.py`. Operands are float16 or, for TF32, float32; sums are float32. Gradients are multiplied by
 `GRADIENT_SCALE` while they are operands, see `rhn.kernels.mixed`.
 """
 
@@ -9,6 +9,9 @@ from torch import Tensor
 
 from rhn.kernels import mixed
 from rhn.kernels.mixed import GRADIENT_SCALE
+
+DTYPES = {"mixed": torch.float16, "tf32": torch.float32}
+"""How an operand is kept, by precision."""
 
 
 def padded_weights(R: Tensor, padded: int, dtype: torch.dtype) -> Tensor:

@@ -13,11 +13,12 @@ from rhn.kernels.persistent.launch import counters, launch
 from rhn.kernels.persistent.shapes import Work, fits, spread_on
 
 
-def transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity="tanh", precision="mixed", dtype=torch.float16):
+def transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity="tanh", precision="mixed"):
     """(states (K, T, B, n), Y (K, L, T + 1, B, n), operands SH (K, L, 1, T + 1, R, KP)); legend in `transition_forward.py`."""
     from rhn.kernels.persistent.transition_forward import transition_forward_kernel
 
-    K, (T, B), (L, n, _) = stack_size(x, s0, W, R, b, S, state_mask), x.shape[1:3], R.shape[1:]
+    dtype, K = operands.DTYPES[precision], stack_size(x, s0, W, R, b, S, state_mask)
+    (T, B), (L, n, _) = x.shape[1:3], R.shape[1:]
     plan = spread_on(x.device, Work("forward", K, n, 1, B, dtype.itemsize))
     P, PS = (None if M is None else operands.padded_weights(M, plan.padded_units, dtype) for M in (R, S))
     XW = operands.input_product(x, W, K, dtype)
@@ -71,22 +72,29 @@ def transition_backward(grad, needs, inputs, residuals, *, nonlinearity="tanh", 
 
 
 def takes(x, s0, W, R, b, S, state_mask, *, nonlinearity: str, precision: str) -> bool:
-    """Whether these kernels compute a call: in mixed precision, tanh, on a GPU that they fit and where their check went well."""
-    usable = precision == "mixed" and nonlinearity == "tanh" and refusal("transition", x.device, check) is None
-    work = Work("forward", stack_size(x, s0, W, R, b, S, state_mask), R.shape[3], 1, x.shape[2])
-    return usable and fits(x.device, work, steps=x.shape[1], layers=R.shape[1])
+    """Whether these kernels compute a call: precision mixed or tf32, tanh, on a GPU that they fit and where their check went well."""
+    usable = (
+        precision in operands.DTYPES
+        and nonlinearity == "tanh"
+        and refusal("transition", precision, x.device, check) is None
+    )
+    if not usable:
+        return False
+    K, operand = stack_size(x, s0, W, R, b, S, state_mask), operands.DTYPES[precision].itemsize
+    work = Work("forward", K, R.shape[3], 1, x.shape[2], operand)
+    return fits(x.device, work, steps=x.shape[1], layers=R.shape[1])
 
 
-def check(device: torch.device) -> float:
+def check(device: torch.device, precision: str, n: int = 130) -> float:
     """The largest relative error of a small case on a device, many blocks a model, against the float32 kernel."""
     from rhn.kernels.transition.manual import MANUAL
 
-    K, T, B, n, L = 2, 5, 20, 130, 3
+    K, T, B, L = 2, 5, 20, 3
     g = torch.Generator().manual_seed(0)
     shapes = ((1, T, B, 9), (K, B, n), (K, n, 9), (K, L, n, n), (K, L, n), (K, L - 1, n, n))
     scales = (1.0, 0.5, 0.3, n**-0.5, 0.3, n**-0.5)
     tensors = [(torch.randn(s, generator=g) * f).to(device) for s, f in zip(shapes, scales, strict=True)]
-    return compare(PERSISTENT_TRANSITION, MANUAL, [*tensors, None], nonlinearity="tanh", precision="float32")
+    return compare(PERSISTENT_TRANSITION, MANUAL, [*tensors, None], nonlinearity="tanh", precision=precision)
 
 
 PERSISTENT_TRANSITION = Kernel("persistent deep transition", transition_forward, transition_backward)

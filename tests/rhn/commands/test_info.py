@@ -28,18 +28,25 @@ def test_without_a_gpu_the_persistent_kernels_say_what_they_need(capsys, no_gpu,
     for name in ("persistent highway", "persistent transition"):
         assert not kernels[name]["used"] and kernels[name]["reason"] == "they need a CUDA device"
     monkeypatch.setenv("RHN_PERSISTENT", "0")
-    assert told(capsys).count("no: turned off by RHN_PERSISTENT=0") == 2
+    assert told(capsys).count("no: turned off by RHN_PERSISTENT=0") == 4
 
 
 def test_what_torch_lacks_is_named(capsys, no_gpu, monkeypatch):
     monkeypatch.setattr(packed, "_OPERATORS", None)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-    assert "no: this torch has no such operators" in told(capsys)
+    monkeypatch.setattr(report.build, "library", lambda: None)
+    said = told(capsys)
+    assert "no: this torch has no such operators" in said
+    assert "no: it needs a C compiler" in said
+    monkeypatch.setenv("RHN_COMPILED", "0")
+    assert "no: turned off by RHN_COMPILED=0" in told(capsys)
 
 
 def test_each_gpu_is_asked_for_itself(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(report, "refusal", lambda name, device, check: None if device.index else f"{name} waits")
+    monkeypatch.setattr(
+        report, "refusal", lambda name, precision, device, check: None if device.index else f"{name} waits"
+    )
     states = {(state.name, state.device): state.reason for state in report.kernel_states()}
     assert states["persistent highway", "cuda:0"] == "highway waits"
     assert states["persistent highway", "cuda:1"] is None

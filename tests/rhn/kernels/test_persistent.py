@@ -1,9 +1,7 @@
 """The persistent kernels are the equations: under Triton's interpreter with one block a model, on a GPU at real sizes.
 
-With float32 operands the interpreter's products are exact, so that only the order of sums differs.
+In precision "tf32" the interpreter's products are float32's own, so that only the order of sums differs.
 """
-
-from functools import partial
 
 import pytest
 import torch
@@ -11,8 +9,10 @@ from cases import KERNELS, assert_close, dropout_mask
 from torch.func import grad_and_value, vmap
 
 from rhn.kernels import highway, highway_reference
-from rhn.kernels.ensemble import Kernel, recurrence
+from rhn.kernels.ensemble import recurrence
 from rhn.kernels.persistent import device, shapes
+from rhn.kernels.persistent import highway as highway_module
+from rhn.kernels.persistent import transition as transition_module
 from rhn.kernels.persistent.highway import PERSISTENT_HIGHWAY
 from rhn.kernels.persistent.launch import launch
 from rhn.kernels.persistent.transition import PERSISTENT_TRANSITION
@@ -21,7 +21,7 @@ pytest.importorskip("triton", reason="Triton is not installed")
 interpreted = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: the kernels themselves are tested")
 
 ROWS = {case.name: case for case in KERNELS}
-ERROR = {torch.float32: 1e-5, torch.float16: 4e-3}  # of the largest entry; measured up to 1e-6 and 2.2e-3
+ERROR = {"tf32": 1e-5, "mixed": 4e-3}  # of the largest entry; measured up to 1e-6 and 2.2e-3
 CASES = [  # K, n, B, T, L, kernel, masks of the state (J), a mask of the candidate
     (1, 7, 1, 1, 1, "highway", 0, False),
     (3, 33, 5, 1, 3, "highway", 1, True),
@@ -39,26 +39,25 @@ def calls(case, J, candidate, B, n):
     masks = [dropout_mask(J, B, n) if J else None]
     if "highway" in case.name:
         masks.append(dropout_mask(B, n, seed=6) if candidate else None)
-        kernel, options = PERSISTENT_HIGHWAY, {**case.options, "activation": "tanh", "precision": "mixed"}
+        kernel, options = PERSISTENT_HIGHWAY, {**case.options, "activation": "tanh"}
     else:
-        kernel, options = PERSISTENT_TRANSITION, {"nonlinearity": "tanh", "precision": "mixed"}
+        kernel, options = PERSISTENT_TRANSITION, {"nonlinearity": "tanh"}
 
-    def persistent(*tensors, dtype):
-        one = Kernel(kernel.name, partial(kernel.forward, dtype=dtype), kernel.backward)
-        given = [None if m is None else m.to(tensors[0]) for m in masks]
+    def rest(tensors):
+        """No shortcuts where a transition has none, and the masks."""
         skips = () if "highway" in case.name or len(tensors) > 5 else (None,)
-        return recurrence(one, *tensors, *skips, *given, **options)
+        return *skips, *(None if m is None else m.to(tensors[0]) for m in masks)
+
+    def persistent(*tensors, precision):
+        return recurrence(kernel, *tensors, *rest(tensors), **options, precision=precision)
 
     def reference(*tensors):
-        skips = () if "highway" in case.name or len(tensors) > 5 else (None,)
-        return case.reference(
-            *tensors, *skips, *(None if m is None else m.to(tensors[0]) for m in masks), **case.options
-        )
+        return case.reference(*tensors, *rest(tensors), **case.options)
 
     return persistent, reference
 
 
-def assert_equals_the_reference(K, n, B, T, L, name, J, candidate, dtype=torch.float32, where="cpu"):
+def assert_equals_the_reference(K, n, B, T, L, name, J, candidate, precision="tf32", tolerance=None, where="cpu"):
     case = ROWS[name]
     tensors = {key: t.float() for key, t in case.arguments(T, B, 3, n, L, stack=K).items()}
     tensors["x"] = tensors["x"][0]  # which all models share
@@ -74,10 +73,10 @@ def assert_equals_the_reference(K, n, B, T, L, name, J, candidate, dtype=torch.f
         gradients, (_, states) = vmap(run, in_dims=(None, *[0] * (len(tensors) - 1)))(*map(to, tensors.values()))
         return states.cpu(), *(g.cpu() for g in gradients)
 
-    got = results(persistent, lambda t: t.to(where), dtype=dtype)
+    got = results(persistent, lambda t: t.to(where), precision=precision)
     wanted = results(reference, lambda t: t.to(where).double())
     for key, a, b in zip(("states", *tensors), got, wanted, strict=True):
-        assert_close(a, b.float(), ERROR[dtype], key, floor=1e-3)
+        assert_close(a, b.float(), tolerance or ERROR[precision], key, floor=1e-3)
 
 
 @interpreted
@@ -89,7 +88,7 @@ def test_values_and_every_gradient_equal_the_reference(case):
 @interpreted
 @pytest.mark.parametrize("case", [CASES[1], CASES[2], CASES[6]], ids=str)
 def test_float16_operands_stay_near(case):
-    assert_equals_the_reference(*case, dtype=torch.float16)
+    assert_equals_the_reference(*case, precision="mixed")
 
 
 @interpreted
@@ -105,7 +104,7 @@ def test_a_block_that_has_one_chunk_takes_its_weights_ahead(case, monkeypatch):
 @interpreted
 def test_mixed_precision_goes_through_them_where_nothing_is_missing(monkeypatch):
     monkeypatch.setattr(device, "missing", lambda device: None)
-    monkeypatch.setattr(device, "_CHECKED", {("highway", torch.device("cpu")): None})
+    monkeypatch.setattr(device, "_CHECKED", {("highway", "mixed", torch.device("cpu")): None})
     launched = []
     monkeypatch.setattr(
         "rhn.kernels.persistent.highway.launch",
@@ -116,27 +115,35 @@ def test_mixed_precision_goes_through_them_where_nothing_is_missing(monkeypatch)
     highway(*arguments, precision="mixed", activation="relu")
     highway(*arguments)
     assert len(launched) == 1
-    assert_close(states, highway_reference(*arguments), ERROR[torch.float16], "states")
+    assert_close(states, highway_reference(*arguments), ERROR["mixed"], "states")
+
+
+@interpreted
+@pytest.mark.parametrize("module", [highway_module, transition_module])
+def test_the_check_of_a_right_kernel_goes_well(module):
+    assert 1e-5 < module.check(torch.device("cpu"), "mixed", n=7) < ERROR["mixed"]
 
 
 def test_a_kernel_that_fails_its_check_is_not_used_and_says_so_once(monkeypatch):
     monkeypatch.setattr(device, "missing", lambda device: None)
     cpu, asked = torch.device("cpu"), []
 
-    def raising(where):
+    def raising(where, precision):
         asked.append(where)
         raise RuntimeError("no such launch\nmore")
 
-    with pytest.warns(UserWarning, match="persistent sieve kernel is not used: .* RuntimeError: no such launch$"):
-        assert "no such launch" in device.refusal("sieve", cpu, raising)
-    assert "no such launch" in device.refusal("sieve", cpu, raising)
+    with pytest.warns(
+        UserWarning, match="persistent sieve kernel is not used in precision mixed: .* RuntimeError: no such launch$"
+    ):
+        assert "no such launch" in device.refusal("sieve", "mixed", cpu, raising)
+    assert "no such launch" in device.refusal("sieve", "mixed", cpu, raising)
     assert asked == [cpu]
     for error in (0.5, float("nan")):
         with pytest.warns(UserWarning, match="is off by"):
-            device.refusal(f"wrong by {error}", cpu, lambda where, error=error: error)
-    assert device.refusal("right", cpu, lambda where: 1e-3) is None
+            device.refusal(f"wrong by {error}", "tf32", cpu, lambda where, precision, error=error: error)
+    assert device.refusal("right", "tf32", cpu, lambda where, precision: 1e-3) is None
     monkeypatch.undo()
-    assert device.refusal("right", cpu, raising) == "they need a CUDA device"
+    assert device.refusal("right", "tf32", cpu, raising) == "they need a CUDA device"
     monkeypatch.setenv(device.SWITCH, "0")
     assert device.missing(torch.device("cuda")) == "turned off by RHN_PERSISTENT=0"
 
@@ -168,9 +175,10 @@ REAL = [
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["mixed", "tf32"])
 @pytest.mark.parametrize("case", [*CASES, *REAL], ids=str)
-def test_on_a_gpu_values_and_every_gradient_are_near_the_reference(case):
-    assert_equals_the_reference(*case, dtype=torch.float16, where="cuda")
+def test_on_a_gpu_values_and_every_gradient_are_near_the_reference(case, precision):
+    assert_equals_the_reference(*case, precision=precision, tolerance=ERROR["mixed"], where="cuda")
 
 
 @pytest.mark.gpu
