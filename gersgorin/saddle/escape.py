@@ -37,6 +37,7 @@ IMPORTANT = 0.1  # parameters that move, relative to their size, by less than th
 STILL = (
     5e-3  # the gradient of a parameter that moves by less than this part of its size may change by more, in proportion
 )
+SUDDEN = 1000  # a block so many times shorter than the longest says that the network is leaving
 GROWS = 1e-3  # part of itself by which the loss may be higher at a block's end than at its start
 
 
@@ -52,14 +53,17 @@ class Trajectory:
     """Frobenius norm of every matrix."""
     goal: float
     """The loss below which the plateau is left."""
-    ended: Literal["left", "waiting", "never", "diverged", "unsettled"]
-    """waiting: not within the steps that were asked about; never: nothing but the output bias moves any more, or not in 10^60 steps;
-    diverged: the loss is no longer finite; unsettled: the loss neither fell nor came to rest in as many gradients as were allowed, as
-    where the learning rate is too high."""
+    ended: Literal["left", "leaving", "waiting", "never", "diverged", "unsettled"]
+    """leaving: the gradients that were allowed ran out while everything changed within a thousandth of the time that it had stood
+    still, so that the time to leave is known but for that; waiting: not within the steps that were asked about; never: nothing but the
+    output bias moves any more, or not in 10^60 steps; diverged: the loss is no longer finite; unsettled: the loss neither fell nor came
+    to rest in as many gradients as were allowed, as where the learning rate is too high."""
 
     @property
     def leaves_after(self) -> float:
         """Steps until the loss is below the goal, linear between two looks; infinity where it is not."""
+        if self.ended == "leaving":
+            return float(self.steps[-1])
         if self.ended != "left":
             return math.inf
         if len(self.steps) == 1:
@@ -98,8 +102,17 @@ def follow(
     elif not losses[-1] < np.inf:
         ended = "diverged"
     else:
-        ended = "never" if not moving or run.steps >= FOREVER else "waiting" if run.steps >= until else "unsettled"
+        ended = _unfinished(run, moving, until)
     return Trajectory(np.array(steps, dtype=float), np.array(losses), by_name, goal, ended)
+
+
+def _unfinished(run: "_Run", moving: bool, until: float) -> str:
+    """Why it ended before the loss was below the goal, see `Trajectory.ended`."""
+    if not moving or run.steps >= FOREVER:
+        return "never"
+    if run.steps >= until:
+        return "waiting"
+    return "leaving" if SUDDEN * run.length < run.longest else "unsettled"
 
 
 @dataclass(frozen=True)
@@ -123,6 +136,7 @@ class _Run:
         self.mask, self.frames = objective.mask.unsqueeze(-1), int(objective.mask.sum())
         self.velocity = [torch.zeros_like(p) for p in self.parameters.values()]
         self.steps, self.looks, self.share = 0, 0, 1.0
+        self.longest = SHORTEST
         self.length, self.singles, self.patience = SHORTEST, 0, SHORTEST
         self.point = self._look()
 
@@ -177,7 +191,7 @@ class _Run:
                 ]
                 if self.bias is not None:
                     self.velocity[self.bias] = drift_after
-                self.steps += N
+                self.steps, self.longest = self.steps + N, max(N, self.longest)
                 self.length = max(SHORTEST, int(N * min(LONGER, AIM / max(change, 1e-9))))
                 self.patience = SHORTEST
                 self.point = self._look()

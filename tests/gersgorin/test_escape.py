@@ -54,6 +54,13 @@ def test_of_many_steps_few_are_looked_at_and_a_power_law_takes_a_power_of_the_sc
     assert 1e4 < ways[0].leaves_after < ways[1].leaves_after / 10
 
 
+def test_what_stood_still_for_long_and_then_changes_at_once_is_leaving():
+    record = plateau(network("dt-rnn", 3, "gaussian:1e-7"), frames(B=24))
+    whole, cut = record.escape(0.1), escape.follow(record.objective, 0.1, 0.9, most=100)
+    assert cut.ended == "leaving" and cut.loss[-1] > cut.goal and 0.95 < cut.leaves_after / whole.leaves_after < 1.05
+    assert escape.follow(record.objective, 0.1, 0.9, most=40).leaves_after == math.inf
+
+
 def test_small_learning_rates_need_time_in_inverse_proportion():
     record = plateau(network("rhn", 2, "gaussian:1e-2"), frames(B=24))
     assert record.escape_epochs(1e-4) == pytest.approx(10 * record.escape_epochs(1e-3), rel=0.15)
