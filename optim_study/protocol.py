@@ -88,10 +88,13 @@ class SharedSettings:
     """How weights start, equally likely: gaussian, identity (both at the drawn deviation), scaled, orthogonal (at 1/sqrt(n))."""
     transform_bias: Annotated[tuple[float, ...], Arg("B")] = (0.0, -1.0, -2.0, -3.0)
     """The transform biases to choose from, equally likely."""
+    precision: str = "float32"
+    """float32, or tf32: on a GPU, recurrent products with operands of 11 bits."""
     seed: int = 0
     """Seed of settings, initial weights and the order of batches."""
 
     def __post_init__(self):
+        require(self, "precision", self.precision in ("float32", "tf32"), "'float32' or 'tf32'")
         for name, least in {"seed": 0, "trials": 1, "epochs": 1, "patience": 1}.items():
             require(self, name, getattr(self, name) >= least, f"{least} or more")
         require(self, "budget_scale", 0 < self.budget_scale < math.inf, "a number above 0")
@@ -190,6 +193,8 @@ class StudyConfig(SharedSettings):
         del values["trials"]
         if self.gaussian:
             del values["init_schemes"]
+        if self.precision == "float32":  # as before there was another
+            del values["precision"]
         return json.loads(json.dumps(values))
 
     @property

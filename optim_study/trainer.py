@@ -203,7 +203,7 @@ def build_models(config: StudyConfig, settings: Mapping[int, Settings]) -> dict:
     from rhn.models import PolyphonicModel, accepts
 
     units, gated = hidden_size(config), accepts(resolve_cell(config.arch), "transform_bias")
-    return {
+    models = {
         number: PolyphonicModel(
             config.arch,
             hidden_size=units,
@@ -215,6 +215,9 @@ def build_models(config: StudyConfig, settings: Mapping[int, Settings]) -> dict:
         )
         for number, s in settings.items()
     }
+    for model in models.values():
+        model.use_precision(config.precision)
+    return models
 
 
 def hidden_size(config: StudyConfig) -> int:

@@ -45,6 +45,17 @@ class Network(nn.Module):
             for m in [input_size] + [hidden_size] * (layers - 1)
         )
 
+    def use_precision(self, precision: str) -> None:
+        """Compute the recurrences' products in "float32", "mixed" or "tf32" precision from now on (see `rhn.kernels.mixed`).
+
+        Raises InvalidInputError for a cell that has no such precision.
+        """
+        for cell in self.cells:
+            if hasattr(cell, "precision"):
+                cell.precision = precision
+            elif precision != "float32":
+                raise InvalidInputError(f"the cell {self.cell!r} has no {precision} precision: expected float32")
+
     def config(self) -> dict:
         """Constructor arguments that rebuild this model, JSON-ready (device and dtype apart).
 

@@ -117,14 +117,8 @@ class LanguageModel(Network):
         return Reading(F.linear(y, *layer), tuple(last), x, None)
 
     def use_precision(self, precision: str) -> None:
-        """Compute matrix products in "float32", "mixed" or "tf32" precision from now on (see `rhn.kernels.mixed`).
-
-        Raises InvalidInputError for a cell that has no mixed precision.
-        """
-        for cell in self.cells:
-            if precision != "float32" and not hasattr(cell, "precision"):
-                raise InvalidInputError(f"the cell {self.cell!r} has no {precision} precision: expected float32")
-            cell.precision = precision
+        """As for every network, and the output layer too."""
+        super().use_precision(precision)
         self.precision = precision
 
     def _check(self, tokens: Tensor, states, masks: Masks, targets: Tensor | None) -> None:

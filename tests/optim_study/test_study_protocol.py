@@ -49,6 +49,7 @@ def test_a_configuration_survives_json_and_its_number_of_trials_is_no_part_of_th
         {"momentum": 0.5},
         {"init_std": (1e-3, 1e-2)},
         {"init_schemes": ("scaled",)},
+        {"precision": "tf32"},
     ],
 )
 def test_every_other_value_is_and_a_difference_is_refused_by_name(change):
@@ -79,6 +80,7 @@ def test_a_protocol_of_another_version_is_refused_not_guessed(changed):
         ("budget_scale", [0.0]),
         ("momentum", [1.0]),
         ("objective", ["test"]),
+        ("precision", ["mixed", ""]),
         ("learning_rate init_std", [(0.0, 1.0), (1.0, 0.1), (1e-8, math.inf), (math.nan, 1.0)]),
         ("transform_bias", [(), (-1, -1.0), (math.nan,)]),
         ("init_schemes", [(), ("uniform",), ("scaled", "scaled"), ("",)]),
