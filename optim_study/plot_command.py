@@ -18,7 +18,7 @@ from rhn.figures import SUFFIXES, save_figure
 from rhn.files import check_output
 from rhn.options import Arg, File
 
-PROBES = 16  # pieces that a plateau is measured on
+PROBES, FRAMES = 64, 32  # of pieces that a plateau is measured on: many and short, as few are too easily told apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,8 @@ def _escape(model, config: StudyConfig) -> Callable[[float], float]:
         raise InvalidInputError(
             f"--border is computed on the rebuilt chorales, and study {config.name} is about other data"
         )
-    measured = gersgorin.plateau(model, [piece.astype(float) for piece in corpus.train[:PROBES]], "bernoulli")
+    pieces = [piece[:FRAMES].astype(float) for piece in corpus.train[:: len(corpus.train) // PROBES]]
+    measured = gersgorin.plateau(model, pieces, "bernoulli")
     batches = -(-len(corpus.train) // config.batch_size)
     return lambda rate: measured.escape_epochs(rate, config.momentum, batches)
 
