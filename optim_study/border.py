@@ -19,9 +19,10 @@ from optim_study.protocol import OF_ONE_SIZE, Settings, StudyConfig
 from rhn.errors import DataError
 from rhn.files import atomic_path
 
-POINTS = 9  # standard deviations of a line
-EXACT = 0.02  # relative error of the time at a border, or of the rate where the time jumps
-TRIES = 16
+POINTS = 9  # standard deviations of a line, at most
+EXACT = 0.05  # relative error of the time at a border, or of the rate where the time jumps
+TRIES = 20
+FAR = 10  # so many times the highest learning rate is far beyond it
 Escape = Callable[[float], float]
 """Epochs until a network leaves the plateau, infinite where it never does, at a learning rate."""
 
@@ -43,24 +44,37 @@ class BorderPoint:
 def border_rate(escape: Escape, epochs: int, low: float, high: float) -> float | None:
     """The least learning rate between low and high with escape(rate) <= epochs; None where there is none.
 
-    >>> round(border_rate(lambda rate: 2 / rate, 400, 1e-4, 1), 4), border_rate(lambda rate: 2000 / rate, 400, 1e-4, 1)
-    (0.0051, None)
+    The search comes from below: above the border a learning rate may be too high to train with. Where the time is infinite at `low`, or
+    would be much too long at `high` if it went as 1 / rate, there is none.
+
+    >>> round(border_rate(lambda rate: 2 / rate, 400, 1e-4, 1), 3), border_rate(lambda rate: 2000 / rate, 400, 1e-4, 1)
+    (0.005, None)
     """
-    time = {low: escape(low), high: escape(high)}
-    if time[high] > epochs:
-        return None
-    if time[low] <= epochs:
-        return low
-    for turn in range(TRIES):  # time[low] > epochs >= time[high]
-        if time[high] > (1 - EXACT) * epochs or low / high > 1 - EXACT:
+    rate, slow, fast = (
+        low,
+        None,
+        None,
+    )  # (rate, time) of the highest rate known to be too slow, and of the lowest fast enough
+    for turn in range(TRIES):
+        time = escape(rate)
+        if time > epochs:
+            slow = rate, time
+            if rate == high or (fast is None and rate * time / epochs > FAR * high):
+                return None
+        else:
+            fast = rate, time
+            if rate == low or time > (1 - EXACT) * epochs:
+                break
+        if fast is None:
+            rate = min(high, (1 + EXACT / 2) * rate * time / epochs)
+        elif slow[0] / fast[0] > 1 - EXACT:
             break
-        middle = math.sqrt(low * high)
-        if turn % 2 == 0 and math.isfinite(time[low]):  # a power law between the two is solved at once
-            share = math.log((1 - EXACT / 2) * epochs / time[high]) / math.log(time[low] / time[high])
-            middle = high * (low / high) ** share
-        time[middle] = escape(middle)
-        low, high = (middle, high) if time[middle] > epochs else (low, middle)
-    return high
+        elif turn % 2 and math.isfinite(slow[1]):  # a power law between the two
+            share = math.log((1 - EXACT / 2) * epochs / fast[1]) / math.log(slow[1] / fast[1])
+            rate = fast[0] * (slow[0] / fast[0]) ** share
+        else:
+            rate = math.sqrt(slow[0] * fast[0])
+    return fast and fast[0]
 
 
 def border_points(
@@ -70,8 +84,10 @@ def border_points(
 ) -> list[BorderPoint]:
     """The border of one study, for each of its schemes and, where its cell has gates, the least and the greatest transform bias.
 
+    A line goes from the largest standard deviation down, and ends where no learning rate of the range leaves in time any more.
+
     escape_of: from a model and the study to its escape.
-    report: called with the numbers of points done and of all.
+    report: called with the numbers of lines done and of all.
     """
     from optim_study.trainer import build_models, hidden_size
     from rhn.cells import resolve_cell
@@ -79,20 +95,24 @@ def border_points(
 
     gated = accepts(resolve_cell(config.arch), "transform_bias")
     biases = sorted({min(config.transform_bias), max(config.transform_bias)}) if gated else [None]
-    wanted = [
-        (scheme, bias, std)
-        for scheme in config.init_schemes
-        for bias in biases
-        for std in _deviations(config, scheme, hidden_size(config))
-    ]
-    points = []
-    for scheme, bias, std in wanted:
+    units, lines = hidden_size(config), [(scheme, bias) for scheme in config.init_schemes for bias in biases]
+
+    def rate_at(scheme: str, bias: float | None, std: float) -> float | None:
         settings = Settings(learning_rate=1.0, init_std=std, transform_bias=bias or 0.0, init_scheme=scheme)
         (model,) = build_models(config, {0: settings}).values()
-        rate = border_rate(escape_of(model, config), config.epochs, *config.learning_rate)
-        where = {"init_scheme": scheme, "transform_bias": bias, "init_std": std, "learning_rate": rate}
-        points.append(BorderPoint(arch=config.label, depth=config.depth, **where))
-        report(len(points), len(wanted))
+        return border_rate(escape_of(model, config), config.epochs, *config.learning_rate)
+
+    points = []
+    for k, (scheme, bias) in enumerate(lines):
+        found = False
+        for std in _deviations(config, scheme, units):
+            rate = rate_at(scheme, bias, std)
+            where = {"init_scheme": scheme, "transform_bias": bias, "init_std": std, "learning_rate": rate}
+            points.append(BorderPoint(arch=config.label, depth=config.depth, **where))
+            if found and rate is None:
+                break
+            found = found or rate is not None
+        report(k + 1, len(lines))
     return points
 
 
@@ -120,7 +140,7 @@ def read_border(path: Path) -> list[BorderPoint]:
 def _deviations(config: StudyConfig, scheme: str, units: int) -> Sequence[float]:
     if scheme in OF_ONE_SIZE:
         return [units**-0.5]
-    return np.geomspace(*config.init_std, POINTS).tolist()
+    return np.geomspace(*config.init_std, POINTS)[::-1].tolist()
 
 
 def _value(text: str, hint):

@@ -18,7 +18,7 @@ from rhn.figures import SUFFIXES, save_figure
 from rhn.files import check_output
 from rhn.options import Arg, File
 
-PROBES, FRAMES = 64, 32  # of pieces that a plateau is measured on: many and short, as few are too easily told apart
+PROBES, FRAMES = 64, 16  # of pieces that a plateau is measured on: many and short, as few are too easily told apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +36,8 @@ class Plot(Stored):
     """swarm: a column a network; map: learning rate against initial standard deviation, a panel a network, the colour the loss; area:
     the same, the shape the scheme, full where a trial trained, with the paper's box; it counts by box and by scheme."""
     border: Annotated[Path | None, Arg("FILE")] = None
-    """Draw over the area where networks are predicted to leave the plateau in their last epoch, from this CSV. Where it is missing it
-    is computed first, in minutes, and written there, from a run's folder or database."""
+    """Draw over the area where networks are predicted to leave the plateau in their last epoch, from this CSV. Networks
+    of a run that it lacks are computed first, in minutes each, and written there."""
     loss: Objective = "train"
     """Which loss, the least of all epochs: train or valid."""
     log: bool = False
@@ -91,11 +91,14 @@ class Plot(Stored):
     def _border(self) -> list:
         from optim_study.border import border_points, read_border, write_border
 
-        if not self.border.exists():
-            with progress_bars() as report:
-                found = (border_points(c, _escape, report(f"border of {c.name}")) for c, _ in self.studies())
-                write_border([point for points in found for point in points], self.border)
-        return read_border(self.border)
+        points = read_border(self.border) if self.border.exists() else []
+        known = {(point.arch, point.depth) for point in points}
+        with progress_bars() as report:
+            for config, _ in self.studies() if self.csv is None else ():
+                if (config.label, config.depth) not in known:
+                    points += border_points(config, _escape, report(f"border of {config.name}"))
+                    write_border(points, self.border)
+        return points
 
     def _print(self, rows: list[Row]) -> None:
         count = learnable_area if self.kind == "area" else training_shares
@@ -110,9 +113,12 @@ class Plot(Stored):
 
 def _escape(model, config: StudyConfig) -> Callable[[float], float]:
     """Epochs that a study's model is predicted to stay on its plateau, by learning rate."""
+    import torch
+
     import gersgorin
     from optim_study.trainer import load_corpus
 
+    torch.set_num_threads(1)  # the products are so small that several threads wait for each other
     corpus = load_corpus(None)
     if corpus.checksum != config.data:
         raise InvalidInputError(
