@@ -7,6 +7,7 @@ training, drawn anew from its seed, on a probe of 32 training chorales; see `ger
 import csv
 import json
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import cache
@@ -26,6 +27,7 @@ from rhn.data import chorales
 from rhn.data.corpus import Corpus
 from rhn.errors import DataError
 from rhn.figures import BLUE, GREEN, ORANGE
+from rhn.files import atomic_path
 
 ARCHITECTURES = {"rhn": BLUE, "dt-rnn": ORANGE, "dts-rnn": GREEN}
 PIECES, FRAMES = 32, 16
@@ -113,14 +115,22 @@ def predict_all(study: Path, table: Path, jobs: int) -> None:
         and (file := study / config.name / "trials" / f"{number:04d}.json").exists()
     ]
     with table.open("a", newline="") as file, get_context("spawn").Pool(jobs, initializer=_one_thread) as pool:
-        writer = csv.DictWriter(file, [field.name for field in fields(Prediction)], lineterminator="\n")
+        writer = _writer(file)
         if not known:
             writer.writeheader()
         for done, row in enumerate(pool.imap_unordered(_predict, work), 1):
-            writer.writerow({k: _number(v) for k, v in asdict(row).items()})
+            writer.writerow(_texts(row))
             file.flush()
             if done % 20 == 0:
-                print(f"{done} of {len(work)} trials", flush=True)
+                print(f"{done} of {len(work)} trials", file=sys.stderr, flush=True)
+
+
+def write(table: Path, rows: list[Prediction]) -> None:
+    """A whole table, in the order of the rows."""
+    with atomic_path(table) as temporary, temporary.open("w", newline="") as file:
+        writer = _writer(file)
+        writer.writeheader()
+        writer.writerows(map(_texts, rows))
 
 
 def read(table: Path) -> list[Prediction]:
@@ -148,6 +158,14 @@ def _row(row: dict[str, str]) -> Prediction:
     whole, words = {"depth", "trial", "hidden_size", "epochs"}, {"arch", "ended"}
     values = {k: v if k in words else int(v) if k in whole else float(v or math.inf) for k, v in row.items()}
     return Prediction(**values | {"observed_epoch": int(row["observed_epoch"]) if row["observed_epoch"] else None})
+
+
+def _writer(file) -> csv.DictWriter:
+    return csv.DictWriter(file, [field.name for field in fields(Prediction)], lineterminator="\n")
+
+
+def _texts(row: Prediction) -> dict[str, str]:
+    return {name: _number(value) for name, value in asdict(row).items()}
 
 
 def _number(value) -> str:
