@@ -78,7 +78,7 @@ def follow(
     momentum: float,
     *,
     until: float = FOREVER,
-    most: int = 400,
+    most: int = 800,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Trajectory:
     """SGD on the whole probe at every step, from where an objective's network stands until it has left the plateau.

@@ -71,11 +71,13 @@ class Plateau:
         """The most negative curvature with its direction: `lowest.overlap` is its share in each matrix. About 50 Hessian products."""
         return lowest_curvature(self.objective.with_second_derivatives())
 
-    def escape(self, learning_rate: float, momentum: float = 0.9, *, until: float = math.inf) -> Trajectory:
+    def escape(
+        self, learning_rate: float, momentum: float = 0.9, *, until: float = math.inf, most: int = 800
+    ) -> Trajectory:
         """How training leaves the plateau, or does not: SGD from the network's real start, output bias included.
 
         It is followed for at most `until` steps, each on the whole probe: the noise of minibatches is left out. One to four hundred
-        gradients.
+        gradients are usual, and at most `most` are taken.
 
         Raises InvalidInputError for a learning rate that is not above 0, or a momentum outside [0, 1).
         """
@@ -83,7 +85,7 @@ class Plateau:
             raise InvalidInputError(f"the learning rate is {learning_rate}, expected a number above 0")
         if not 0 <= momentum < 1:
             raise InvalidInputError(f"the momentum is {momentum}, expected 0 or more and less than 1")
-        return follow(self.objective, float(learning_rate), float(momentum), until=min(until, FOREVER))
+        return follow(self.objective, float(learning_rate), float(momentum), until=min(until, FOREVER), most=most)
 
     def escape_epochs(self, learning_rate: float, momentum: float = 0.9, batches: int = 1) -> float:
         """Epochs of `batches` steps until the loss is below 0.98 of the constant output's; infinity where it never is.
