@@ -29,7 +29,7 @@ class Options:
       gersgorin-plot --checkpoint runs/ptb/best.safetensors --text novel.txt --steps 50
       gersgorin-plot --cell my_package.cells:MyCell --hidden-size 32 --json
       gersgorin-plot --cell my_package.cells:MyCell --checkpoint runs/mine/best.safetensors
-      gersgorin-plot --record runs/depth6/record.npz --animate
+      gersgorin-plot --record runs/depth6 --animate
     """
 
     cell: str | None = None
@@ -50,8 +50,8 @@ class Options:
     chorale: str = "bwv269"
     """A chorale by name (bwv66.6) or by its place in the split (test-0)."""
     record: File = None
-    """What `rhn train --record` or a gersgorin.Recorder wrote: everything over the steps of the training. Goes with --animate, --output
-    and --json alone."""
+    """What `rhn train --record` (its folder will do) or a gersgorin.Recorder wrote: everything over the steps of the training. Only
+    --animate, --output and --json go with it."""
     text: File = None
     """With --checkpoint of a language model: a text file, from whose beginning it reads."""
     steps: int | None = None
@@ -128,7 +128,7 @@ def _plot_recording(options: Options) -> None:
         )
     figure = options.output or Path(f"gersgorin-{options.record.stem}.png")
     animation = _checked_figure(options, figure)
-    recording = Recording.load(options.record)
+    recording = Recording.load(options.record / "record.npz" if options.record.is_dir() else options.record)
 
     from gersgorin.recording_plots import draw_recording, save_recording_animation
 

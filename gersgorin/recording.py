@@ -113,14 +113,26 @@ class Recording:
         """Read what `save` wrote; raises DataError where the file is something else."""
         with arrays_of(path, WRITER) as arrays:
             values = {f.name: arrays[f.name] if f.type is np.ndarray else arrays[f.name].item() for f in fields(cls)}
-        moments = {len(values[name]) if values[name].ndim else -1 for name in MOMENTS}
-        weights = {values[name].shape[1:] for name in ("gradient_norm", "relative_rate")}
-        if len(moments) > 1 or moments == {-1} or weights != {values["parameters"].shape}:
+        if not _fit(values):
             raise DataError(f"{path} is not a record written by {WRITER}: its arrays do not fit one another")
         return cls(**values)
 
 
 MOMENTS = [f.name for f in fields(Recording) if f.type is np.ndarray and f.name != "parameters"]
+
+
+AXES = {"step": 1, "loss": 1, "exponent": 1, "state_gain": 3, "gate": 3}  # dimensions of the others: 2
+
+
+def _fit(values: dict) -> bool:
+    """Whether these arrays are those of a recording: numbers, of at least one moment, and of as many everywhere."""
+    arrays = [values[name] for name in MOMENTS]
+    return (
+        all(values[name].ndim == AXES.get(name, 2) and values[name].dtype.kind in "fciu" for name in MOMENTS)
+        and {len(array) for array in arrays} == {max(1, len(arrays[0]))}
+        and len({values[name].shape for name in ("eigenvalues", "centers", "radii")}) == 1
+        and {values[name].shape[1:] for name in ("gradient_norm", "relative_rate")} == {values["parameters"].shape}
+    )
 
 
 def recording_table(recording: Recording) -> str:

@@ -250,9 +250,12 @@ def test_a_file_holds_all_of_it_without_pickle_and_other_files_are_refused(tmp_p
         assert np.array_equal(getattr(again, name), value, equal_nan=np.asarray(value).dtype.kind in "fc")
     assert [row["step"] for row in again.rows()] == [0, 2, 4]
     np.savez(tmp_path / "short.npz", **asdict(recording) | {"radius": recording.radius[:1]})
+    np.savez(tmp_path / "words.npz", **asdict(recording) | {"loss": recording.loss.astype(str)})
+    np.savez(tmp_path / "flat.npz", **asdict(recording) | {"gate": recording.loss})
+    np.savez(tmp_path / "none.npz", **asdict(recording.until(-1)))
     np.savez(tmp_path / "other.npz", a=np.ones(3))
     (tmp_path / "torn.npz").write_bytes((tmp_path / "r.npz").read_bytes()[:200])
-    for name in ("short", "other", "torn", "missing"):
+    for name in ("short", "words", "flat", "none", "other", "torn", "missing"):
         with pytest.raises(DataError, match="not a record written by"):
             Recording.load(tmp_path / f"{name}.npz")
 

@@ -70,6 +70,10 @@ def test_the_command_draws_animates_and_prints(recording, tmp_path, capsys, monk
     assert main(["--record", "run.npz"]) == 0
     out = capsys.readouterr().out
     assert out.rstrip().endswith("figure: gersgorin-run.png") and "6 measurements over 10 steps" in out
+    (tmp_path / "folder").mkdir()
+    recording.save("folder/record.npz")
+    assert main(["--record", "folder"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("figure: gersgorin-folder.png")
     monkeypatch.setattr("shutil.which", lambda name: None)
     assert main(["--record", "run.npz", "--animate", "--output", "r.pdf", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
