@@ -33,7 +33,7 @@ class Run:
     """
 
     preset: Literal["paper", "small", "smoke"] = "paper"
-    """paper: the full protocol; small: the whole study in about 40 minutes with --jobs 2; smoke: a few seconds."""
+    """paper: the full protocol; small: the whole study in about ten minutes with --jobs 2; smoke: a few seconds."""
     std_max: Annotated[float | None, Arg("S")] = None
     """The highest initial standard deviation, instead of the second value of --init-std."""
     dry_run: bool = False

@@ -46,7 +46,7 @@ class Planned:
     @property
     def work(self) -> float:
         """Cost of training one trial for one epoch, in arbitrary units. Measured on a CPU (docstring of `progress`)."""
-        return self.parameters + 2500
+        return self.parameters + 4300
 
     def row(self) -> dict:
         """For the table and for JSON."""

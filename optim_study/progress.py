@@ -1,7 +1,7 @@
 """How far a run is and how long it will take at most: numbers first (`Progress`), then a live table or plain lines on stderr.
 
-The cost of training one trial for one epoch is taken as proportional to the network's parameters plus 2,500: measured on a CPU, at
-15 fused trials, networks of 1,500 to 27,000 parameters follow that within a third. (The constant is the work that does not grow: 88
+The cost of training one trial for one epoch is taken as proportional to the network's parameters plus 4,300: measured on a CPU, at
+15 fused trials, networks of 2,000 to 13,000 parameters follow that within a seventh. (The constant is the work that does not grow: 88
 inputs and outputs and the interpreter.) What is left is counted as if no trial stopped early, so the time is an upper bound.
 """
 

@@ -14,13 +14,19 @@ from torch import Tensor
 from rhn.kernels.compiled.build import library
 
 LANES = 32
-MOST_UNITS = 96  # beyond, oneDNN's products with packed weights are faster (measured; see benchmarks)
+SMALL, LARGE = 64, 700
 
 
-def usable(x: Tensor, units: int) -> bool:
-    """Whether the compiled kernels take inputs like these: float32 on a CPU, a small recurrence, and a machine that has them."""
-    fits = x.dtype == torch.float32 and x.device.type == "cpu" and units <= MOST_UNITS and x.numel() > 0
-    return fits and library() is not None
+def usable(x: Tensor, units: int, layers: int = 1) -> bool:
+    """Whether the compiled kernels should take inputs like these, (T, B, m), for a recurrence of so many units and layers.
+
+    They want float32 on a CPU, and a machine with a compiler. Measured against the kernels in Python, they win with up to 64 units
+    whatever the batch, with up to 700 where no row is filled up, and else in between; and unless the input is much the widest.
+    """
+    B, m = x.shape[-2:]
+    fits = units <= SMALL or units * padded(B) <= LARGE * B
+    suits = x.dtype == torch.float32 and x.device.type == "cpu" and x.numel() > 0
+    return suits and fits and m <= max(128, 4 * layers * units) and library() is not None
 
 
 class _Tensor(ctypes.Structure):

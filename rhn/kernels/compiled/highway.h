@@ -23,25 +23,25 @@ int rhn_highway_forward(const Sizes *size, const Tensor *data, long begin, long 
 {
     long T = size->steps, B = size->batch, m = size->inputs, n = size->units, L = size->layers, rows = padded_rows(B);
     long g = (size->coupled ? 2 : 3) * n, width = PADDED(g), stage = g * LANES, keep = data[6].data != NULL;
-    Inputs inputs;
+    Inputs inputs = open_inputs(&data[0], T, B, m);
     Memory memory;
     if (!reserve(&memory, (m + 1 + LANES) * width + stage + 2 * n * LANES + 128)) return 1;
     float *Wt = take(&memory, m * width), *b = take(&memory, width), *scratch = take(&memory, LANES * width);
     float *own = take(&memory, stage), *states = take(&memory, 2 * n * LANES);
-    open_inputs(&inputs, &data[0], T * B, m);
     for (long k = begin; k < end; k++) {
         const float *W = of(data, 2, k), *R = of(data, 3, k), *bias = of(data, 4, k);
-        const Input *in = input_of(&inputs, k, W, g * m);
+        const Input *in = input_of(&inputs, k, W, g);
         if (!in) break;
+        InputWeights input = {in, B, m, g, width, W, b, Wt, scratch};
         transpose(g, m, W, Wt, width);
         memcpy(b, bias, g * sizeof(float));
         for (long row = 0; row < B; row += LANES) {
             const float *s = of(data, 1, k) + row;
             float *a = keep ? of(data, 6, k) + row * T * L * g : own, *y = of(data, 5, k) + row;
-            long lds = rows, count = B - row < LANES ? B - row : LANES;
+            long lds = rows;
             for (long t = 0; t < T; t++, y += n * rows)
                 for (long l = 0; l < L; l++, a += keep ? stage : 0) {
-                    if (l == 0) input_product(in, t * B + row, count, Wt, b, g, width, scratch, a, LANES);
+                    if (l == 0) input_product(&input, t, row, a);
                     product(g, n, R + l * g * n, n, s, lds, a, LANES, l ? bias + l * g : NULL);
                     float *out = l + 1 < L ? states + l % 2 * n * LANES : y;
                     long ldo = l + 1 < L ? LANES : rows;
@@ -84,15 +84,11 @@ INLINE void highway_derivatives(long n, int coupled, const float *s, const float
 INLINE void highway_states(long n, long L, int coupled, const float *a, const float *first, long ld, float *s)
 {
     for (long i = 0; i < n; i++)
-        EACH_VECTOR(l) {
-            v state = load(first + i * ld + l);
-            for (long layer = 0;; layer++) {
-                store(s + (layer * n + i) * LANES + l, state);
-                if (layer + 1 == L) break;
-                const float *h_i = a + (layer * (coupled ? 2 : 3) * n + i) * LANES + l, *t_i = h_i + n * LANES;
-                v h = load(h_i), t = load(t_i);
-                state = coupled ? state + t * (h - state) : h * t + state * load(t_i + n * LANES);
-            }
+        EACH_VECTOR(l) store(s + i * LANES + l, load(first + i * ld + l));
+    for (long layer = 0; layer + 1 < L; layer++, a += (coupled ? 2 : 3) * n * LANES, s += n * LANES)
+        for (long i = 0; i < n * LANES; i += VL) {
+            v state = load(s + i), h = load(a + i), t = load(a + n * LANES + i);
+            store(s + n * LANES + i, coupled ? state + t * (h - state) : h * t + state * load(a + 2 * n * LANES + i));
         }
 }
 
@@ -102,24 +98,24 @@ int rhn_highway_backward(const Sizes *size, const Tensor *data, long begin, long
     long T = size->steps, B = size->batch, m = size->inputs, n = size->units, L = size->layers, rows = padded_rows(B);
     long blocks = size->coupled ? 2 : 3, g = blocks * n, width = PADDED(g), stage = g * LANES, layer_states = n * LANES;
     long chunk = steps_at_once(T, L * (stage + layer_states));
-    Inputs inputs;
+    Inputs inputs = open_inputs(&data[0], T, B, m);
     Memory memory;
     if (!reserve(&memory, (m + LANES) * width + L * g * (VL + n) + layer_states
                  + chunk * L * (stage + layer_states) + 128)) return 1;
     float *dWt = take(&memory, m * width), *scratch = take(&memory, LANES * width), *sums = take(&memory, L * g * VL);
     float *Rt = take(&memory, L * g * n), *ds = take(&memory, layer_states);
     float *D = take(&memory, chunk * L * stage), *S = take(&memory, chunk * L * layer_states);
-    open_inputs(&inputs, &data[0], T * B, m);
     for (long k = begin; k < end; k++) {
         const float *R = of(data, 3, k);
         float *dR = of(data, 11, k), *db = of(data, 12, k);
-        const Input *in = input_of(&inputs, k, of(data, 2, k), g * m);
+        const Input *in = input_of(&inputs, k, of(data, 2, k), g);
         if (!in) break;
+        InputWeights input = {in, B, m, g, width, of(data, 2, k), NULL, NULL, scratch};
         memset(dWt, 0, m * width * sizeof(float)), memset(sums, 0, L * g * VL * sizeof(float));
+        memset(of(data, 10, k), 0, g * m * sizeof(float));
         memset(dR, 0, L * g * n * sizeof(float));
         for (long l = 0; l < L; l++) transpose(g, n, R + l * g * n, Rt + l * g * n, g);
         for (long row = 0; row < B; row += LANES) {
-            long count = B - row < LANES ? B - row : LANES;
             memset(ds, 0, layer_states * sizeof(float));
             for (long stop = T; stop > 0; stop -= chunk) {
                 long start = stop > chunk ? stop - chunk : 0;
@@ -137,9 +133,9 @@ int rhn_highway_backward(const Sizes *size, const Tensor *data, long begin, long
                         else highway_derivatives(n, 0, s + l * layer_states, a + l * stage, ds, dz, db_l);
                         product(n, g, Rt + l * g * n, g, dz, LANES, ds, LANES, NULL);
                     }
-                    input_weights(in, t * B + row, count, d, LANES, g, width, scratch, dWt);
-                    if (data[8].data) input_gradient(g, m, of(data, 2, k), d, of(data, 8, k) + t * m * rows + row, rows);
+                    if (data[8].data) input_derivative(&input, d, of(data, 8, k) + t * m * rows + row, rows);
                 }
+                input_gradients(&input, start, stop, row, D, L * stage, dWt, of(data, 10, k));
                 for (long l = 0; l < L; l++)
                     outer(g, n, stop - start, D + l * stage, LANES, L * stage, S + l * layer_states, LANES,
                           L * layer_states, dR + l * g * n, n);
@@ -147,7 +143,7 @@ int rhn_highway_backward(const Sizes *size, const Tensor *data, long begin, long
             put_rows(n, ds, of(data, 9, k) + row, rows);
         }
         for (long i = 0; i < L * g; i++) db[i] = sum_of(load(sums + i * VL));
-        finish_input_weights(dWt, db, g, m, width, of(data, 10, k));
+        finish_input_gradients(&input, dWt, db, of(data, 10, k));
     }
     int failed = close_inputs(&inputs);
     free(memory.block);

@@ -2,10 +2,10 @@
 
 #include "lanes.h"
 
-#include "input.h"
-
 #define CHUNK_BYTES (512 << 10)
 #include "recurrence.h"
+
+#include "input.h"
 
 #include "highway.h"
 #include "transition.h"

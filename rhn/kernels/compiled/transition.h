@@ -17,28 +17,27 @@ int rhn_transition_forward(const Sizes *size, const Tensor *data, long begin, lo
 {
     long T = size->steps, B = size->batch, m = size->inputs, n = size->units, L = size->layers, rows = padded_rows(B);
     long width = PADDED(n), stage = n * LANES, keep = data[7].data != NULL, first_skip = L - size->skips;
-    Inputs inputs;
+    Inputs inputs = open_inputs(&data[0], T, B, m);
     Memory memory;
     if (!reserve(&memory, (m + 1 + LANES) * width + 2 * stage + 128)) return 1;
     float *Wt = take(&memory, m * width), *b = take(&memory, width), *scratch = take(&memory, LANES * width);
     float *own = take(&memory, 2 * stage);
-    open_inputs(&inputs, &data[0], T * B, m);
     for (long k = begin; k < end; k++) {
         const float *W = of(data, 2, k), *R = of(data, 3, k), *bias = of(data, 4, k);
-        const Input *in = input_of(&inputs, k, W, n * m);
+        const Input *in = input_of(&inputs, k, W, n);
         if (!in) break;
+        InputWeights input = {in, B, m, n, width, W, b, Wt, scratch};
         transpose(n, m, W, Wt, width);
         memcpy(b, bias, n * sizeof(float));
         for (long row = 0; row < B; row += LANES) {
             const float *before = of(data, 1, k) + row;
             float *kept = keep ? of(data, 7, k) + row * T * L * n : NULL, *y = of(data, 6, k) + row;
-            long count = B - row < LANES ? B - row : LANES;
             for (long t = 0; t < T; t++, before = y, y += n * rows) {
                 const float *s = before;
                 long lds = rows;
                 for (long l = 0; l < L; l++) {
                     float *z = keep ? kept + (t * L + l) * stage : own + l % 2 * stage;
-                    if (l == 0) input_product(in, t * B + row, count, Wt, b, n, width, scratch, z, LANES);
+                    if (l == 0) input_product(&input, t, row, z);
                     product(n, n, R + l * n * n, n, s, lds, z, LANES, l ? bias + l * n : NULL);
                     if (l >= first_skip)
                         product(n, n, of(data, 5, k) + (l - first_skip) * n * n, n, before, rows, z, LANES, NULL);
@@ -73,27 +72,27 @@ int rhn_transition_backward(const Sizes *size, const Tensor *data, long begin, l
     long T = size->steps, B = size->batch, m = size->inputs, n = size->units, L = size->layers, rows = padded_rows(B);
     long width = PADDED(n), stage = n * LANES, skips = size->skips, first_skip = L - skips, square = n * n;
     long chunk = steps_at_once(T, (L + 1) * stage);
-    Inputs inputs;
+    Inputs inputs = open_inputs(&data[0], T, B, m);
     Memory memory;
     if (!reserve(&memory, (m + LANES) * width + L * n * VL + (L + skips) * square + (2 + chunk * (L + 1)) * stage + 256)) return 1;
     float *dWt = take(&memory, m * width), *scratch = take(&memory, LANES * width), *sums = take(&memory, L * n * VL);
     float *Rt = take(&memory, (L + skips) * square), *St = Rt + L * square;
     float *dy = take(&memory, stage), *ds = take(&memory, stage), *D = take(&memory, chunk * L * stage);
     float *Y = take(&memory, chunk * stage);
-    open_inputs(&inputs, &data[0], T * B, m);
     for (long k = begin; k < end; k++) {
         const float *R = of(data, 3, k), *states = of(data, 7, k);
         float *dR = of(data, 12, k), *db = of(data, 13, k), *dS = skips ? of(data, 14, k) : NULL;
-        const Input *in = input_of(&inputs, k, of(data, 2, k), n * m);
+        const Input *in = input_of(&inputs, k, of(data, 2, k), n);
         if (!in) break;
+        InputWeights input = {in, B, m, n, width, of(data, 2, k), NULL, NULL, scratch};
         memset(dWt, 0, m * width * sizeof(float)), memset(sums, 0, L * n * VL * sizeof(float));
+        memset(of(data, 11, k), 0, n * m * sizeof(float));
         memset(dR, 0, L * square * sizeof(float));
         if (skips) memset(dS, 0, skips * square * sizeof(float));
         for (long l = 0; l < L; l++) transpose(n, n, R + l * square, Rt + l * square, n);
         for (long l = 0; l < skips; l++) transpose(n, n, of(data, 5, k) + l * square, St + l * square, n);
         for (long row = 0; row < B; row += LANES) {
             const float *kept = states + row * T * L * n;
-            long count = B - row < LANES ? B - row : LANES;
             memset(dy, 0, stage * sizeof(float));
             for (long stop = T; stop > 0; stop -= chunk) {
                 long start = stop > chunk ? stop - chunk : 0;
@@ -114,9 +113,9 @@ int rhn_transition_backward(const Sizes *size, const Tensor *data, long begin, l
                     const float *before = t ? of(data, 6, k) + (t - 1) * n * rows + row : of(data, 1, k) + row;
                     for (long i = 0; i < n; i++)
                         EACH_VECTOR(l) store(Y + ((t - start) * n + i) * LANES + l, load(before + i * rows + l));
-                    input_weights(in, t * B + row, count, d, LANES, n, width, scratch, dWt);
-                    if (data[9].data) input_gradient(n, m, of(data, 2, k), d, of(data, 9, k) + t * m * rows + row, rows);
+                    if (data[9].data) input_derivative(&input, d, of(data, 9, k) + t * m * rows + row, rows);
                 }
+                input_gradients(&input, start, stop, row, D, L * stage, dWt, of(data, 11, k));
                 for (long l = 0; l < L; l++) {
                     const float *s = l ? kept + (start * L + l - 1) * stage : Y;
                     const float *dz = D + l * stage;
@@ -128,7 +127,7 @@ int rhn_transition_backward(const Sizes *size, const Tensor *data, long begin, l
             put_rows(n, dy, of(data, 10, k) + row, rows);
         }
         for (long i = 0; i < L * n; i++) db[i] = sum_of(load(sums + i * VL));
-        finish_input_weights(dWt, db, n, m, width, of(data, 11, k));
+        finish_input_gradients(&input, dWt, db, of(data, 11, k));
     }
     int failed = close_inputs(&inputs);
     free(memory.block);

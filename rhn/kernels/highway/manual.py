@@ -47,7 +47,7 @@ def highway(
     """
     tensors = x, s0, W, R, b, state_mask, candidate_mask
     plain = state_mask is None and candidate_mask is None and activation == "tanh" and precision == "float32"
-    if plain and usable(x, s0.shape[-1]):
+    if plain and usable(x, *R.shape[:-4:-2]):
         return recurrence(COMPILED, *tensors[:5], coupled=coupled, keep=torch.is_grad_enabled())
     return recurrence(HIGHWAY, *tensors, coupled=coupled, activation=activation, precision=precision)
 

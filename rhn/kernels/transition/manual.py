@@ -35,7 +35,7 @@ def deep_transition(
 
     `precision` as for the highway: with "mixed" the operands of every matrix product are float16.
     """
-    if state_mask is None and precision == "float32" and usable(x, s0.shape[-1]):
+    if state_mask is None and precision == "float32" and usable(x, *R.shape[:-4:-2]):
         return recurrence(COMPILED, x, s0, W, R, b, S, relu=nonlinearity == "relu", keep=torch.is_grad_enabled())
     return recurrence(DEEP_TRANSITION, x, s0, W, R, b, S, state_mask, nonlinearity=nonlinearity, precision=precision)
 
