@@ -8,11 +8,21 @@ from hypothesis import strategies as st
 from torch.func import functional_call, grad, grad_and_value, hessian, jacfwd, jacrev, stack_module_state, vmap
 
 from rhn.kernels import highway, packed
+from rhn.kernels.compiled import call
 from rhn.kernels.ensemble import Kernel, stack_size
 from rhn.kernels.highway import manual as highway_manual
 
 SIZES = [(1, 1, 1, 1, 1), (5, 3, 4, 7, 1), (1, 2, 3, 5, 2), (4, 1, 2, 7, 5), (3, 3, 1, 4, 10)]  # T, B, m, n, L
 FLOOR = {False: 1e-6, True: 1e-3}  # 1 - h^2 of a saturated h is rounded absolutely, in whatever order it is taken
+
+
+@pytest.fixture(params=["compiled", "in Python"])
+def code(request, monkeypatch):
+    """Both ways to run a small float32 recurrence on a CPU; where nothing can be compiled they are one."""
+    if request.param == "in Python":
+        monkeypatch.setattr(call, "library", lambda: None)
+
+
 every_kernel = pytest.mark.parametrize("case", KERNELS, ids=str)
 
 
@@ -76,7 +86,7 @@ def test_the_highway_backward_in_blocks_of_time_changes_no_bit(monkeypatch, coup
     assert_same(case, arguments)
 
 
-def test_a_real_size_equals_the_reference():
+def test_a_real_size_equals_the_reference(code):
     """As the study runs it (n = 215, batch 32), long enough for several blocks of the backward."""
     case = KERNELS[0]
     arguments = case.arguments(60, 32, 88, 215, 1, dtype=torch.float32)
@@ -86,7 +96,7 @@ def test_a_real_size_equals_the_reference():
 
 @every_kernel
 @pytest.mark.parametrize("route", ["small", "packed", "packed off"])
-def test_float32_is_as_exact_as_the_reference_in_float32(case, route, monkeypatch):
+def test_float32_is_as_exact_as_the_reference_in_float32(case, route, monkeypatch, code):
     """Against float64: at most three times the reference's own float32 error, plus a floor of a few roundings."""
     if route == "packed off":
         monkeypatch.setattr(packed, "_OPERATORS", None)
@@ -248,7 +258,7 @@ BIT_CASES = [c for c in SHALLOW_CASES if c.depth == 2 or c.key in ("rnn", "lstm"
 
 @pytest.mark.parametrize("case", BIT_CASES, ids=str)
 @pytest.mark.parametrize(("m", "n", "T"), [(5, 7, 9), (88, 37, 20), (88, 150, 9)], ids=str)
-def test_a_model_trained_in_a_stack_equals_itself_alone_to_the_bit(case, m, n, T):
+def test_a_model_trained_in_a_stack_equals_itself_alone_to_the_bit(case, m, n, T, code):
     """float32, one thread, 32 rows (of which a last batch masks 27): loss and every gradient, for K = 1, 2, 5, 6."""
     assert torch.get_num_threads() == 1
     cells = [case.build(m, n, seed=k, dtype=torch.float32) for k in range(6)]
@@ -302,7 +312,7 @@ def test_backward_twice_and_a_changed_output(case):
 
 
 @every_kernel
-def test_gradients_are_contiguous_and_shaped_as_their_tensors(case):
+def test_gradients_are_contiguous_and_shaped_as_their_tensors(case, code):
     arguments = case.arguments(3, 2, 3, 7, 3, dtype=torch.float32)
     for name, g in value_and_gradients(case.manual, arguments, **case.options)[1].items():
         assert g.shape == arguments[name].shape and g.is_contiguous(), name
