@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from rhn.kernels.persistent.device import SWITCH
 from rhn.kernels.persistent.shapes import Spread
 
 APART = 32  # numbers from one counter to the next, as in `blocks.py`
@@ -19,6 +20,11 @@ def launch(kernel, plan: Spread, K: int, tensors: tuple, sizes: tuple, strides: 
     alone = plan.blocks == 1
     constants |= {"ROWS": rows, "U": plan.units, "K0": K0, "K1": K1, "K2": K2, "AHEAD": plan.ahead, "ALONE": alone}
     grid = (K * plan.groups * plan.blocks,)
-    kernel[grid](
-        *tensors, *sizes, *strides, **constants, num_warps=plan.warps, num_stages=1, launch_cooperative_grid=not alone
-    )
+    fixed = {"num_warps": plan.warps, "num_stages": 1, "launch_cooperative_grid": not alone}
+    try:
+        kernel[grid](*tensors, *sizes, *strides, **constants, **fixed)
+    except Exception as problem:  # the compiler's or the driver's, which differ between versions
+        why = str(problem).partition("\n")[0]
+        raise RuntimeError(
+            f"a persistent kernel did not start; {SWITCH}=0 in the environment does without them: {why}"
+        ) from problem

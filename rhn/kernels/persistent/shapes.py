@@ -10,7 +10,7 @@ Measured on an H200 (132 multiprocessors, torch 2.11, Triton 3.6) with a prototy
 so: as many blocks as multiprocessors allow, each with the fewest units (8 forward, 16 backward at least) that make one chunk of them;
 chunks of 32 units and 8 warps where the blocks do not suffice. A block takes 16 or 32 rows: a larger batch is cut into groups, each a
 recurrence of its own. Compiled for sm_90 these settings spill no or few registers; the backward and the uncoupled network need 8 warps
-for that. `shared` is what the compiler asked for at n = 215 to 1500, within 4 KB.
+for that (`python -m benchmarks.persistent_resources`, which also holds `shared` against what the compiler asks for).
 """
 
 import functools
@@ -38,6 +38,8 @@ class Work:
     batch: int
     operand: int = 2
     """Bytes of an operand: float16 or float32."""
+    skips: bool = False
+    """Whether layers have a shortcut, with weights of its own."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,10 @@ def shared(work: Work, rows: int, units: int, *, ahead: bool) -> int:
     """Bytes of shared memory that a block needs at most."""
     row, G = sum(tiles(work.n)) * work.operand, work.gates
     if work.direction == "forward":
-        need = (rows + min(G, 2) * units) * row
+        need = ((2 if work.skips else 1) * rows + min(G, 2) * units) * row
     else:
-        need = G * (rows + (0 if ahead else units)) * row
+        held = 0 if ahead and G > 1 else G * units * (2 if work.skips else 1)
+        need = (G * rows + held) * row
     return need + 4096
 
 

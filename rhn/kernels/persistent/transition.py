@@ -19,7 +19,7 @@ def transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity="tanh", pr
 
     dtype, K = operands.DTYPES[precision], stack_size(x, s0, W, R, b, S, state_mask)
     (T, B), (L, n, _) = x.shape[1:3], R.shape[1:]
-    plan = spread_on(x.device, Work("forward", K, n, 1, B, dtype.itemsize))
+    plan = spread_on(x.device, Work("forward", K, n, 1, B, dtype.itemsize, S is not None))
     P, PS = (None if M is None else operands.padded_weights(M, plan.padded_units, dtype) for M in (R, S))
     XW = operands.input_product(x, W, K, dtype)
     Y = x.new_empty(K, L, T + 1, B, n)
@@ -48,7 +48,7 @@ def transition_backward(grad, needs, inputs, residuals, *, nonlinearity="tanh", 
     x, _, W, R, _, S, state_mask = inputs
     Y, SH = (t.contiguous() for t in residuals)
     (K, L, T, B, n), skips = (*Y.shape[:2], Y.shape[2] - 1, *Y.shape[3:]), 0 if S is None else S.shape[1]
-    plan = spread_on(x.device, Work("backward", K, n, 1, B, SH.dtype.itemsize))
+    plan = spread_on(x.device, Work("backward", K, n, 1, B, SH.dtype.itemsize, S is not None))
     P, PS = (None if M is None else operands.padded_weights(M, plan.padded_units, SH.dtype) for M in (R, S))
     DZ = SH.new_empty(K, L, T, plan.padded_rows, 1, plan.padded_units)
     DS, DK, DY = grad.new_zeros(K, B, n), grad.new_zeros(K, B, n), grad.contiguous()
@@ -81,7 +81,7 @@ def takes(x, s0, W, R, b, S, state_mask, *, nonlinearity: str, precision: str) -
     if not usable:
         return False
     K, operand = stack_size(x, s0, W, R, b, S, state_mask), operands.DTYPES[precision].itemsize
-    work = Work("forward", K, R.shape[3], 1, x.shape[2], operand)
+    work = Work("forward", K, R.shape[3], 1, x.shape[2], operand, S is not None)
     return fits(x.device, work, steps=x.shape[1], layers=R.shape[1])
 
 
