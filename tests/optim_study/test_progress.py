@@ -13,14 +13,14 @@ from optim_study.results import Counts
 from optim_study.worker import Claimed, EpochDone, Finished
 
 
-def planned_study(arch="rhn", depth=4, parameters=7500, epochs=100):
+def planned_study(arch="rhn", depth=4, parameters=5700, epochs=100):
     study = config(arch=arch, depth=depth, trials=10, epochs=epochs)
     return Planned(config=study, hidden_size=9, parameters=parameters, complete=0, fuse=5, memory=1)
 
 
 def test_the_time_left_follows_from_the_first_epochs():
     now = [0.0]
-    one, two = planned_study(), planned_study("dt-rnn", parameters=17_500)
+    one, two = planned_study(), planned_study("dt-rnn", parameters=15_700)
     none = Counts(trials=10, complete=0, running=0, diverged=0, best=None)
     progress = Progress([one, two], {p.config.name: none for p in (one, two)}, jobs=2, clock=lambda: now[0])
     name = one.config.name
