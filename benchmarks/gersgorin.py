@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from benchmarks.registry import benchmark
-from gersgorin import eigenvalues, temporal_jacobian
+from gersgorin import Recorder, eigenvalues, temporal_jacobian
 from rhn.cells import RHN
+from rhn.models import PolyphonicModel
 
 
 def _jacobians(n: int, depth: int, batch: int, device: str):
@@ -63,6 +64,37 @@ for n, batch, full in (
             times(lambda: np.linalg.eigvals(array)),
             times(lambda: torch.linalg.eigvals(A)),
         )
+
+
+STEPS = 200  # of training, recorded three times
+
+
+def _training_steps(cell: str, depth: int, every: int | None):
+    """A plain PyTorch loop on noise of a chorale's shape, with a Recorder or without."""
+
+    def run():
+        model = PolyphonicModel(cell, hidden_size=64, depth=depth, generator=torch.Generator().manual_seed(0))
+        x = (torch.rand(60, 32, 88, generator=torch.Generator().manual_seed(0)) < 0.05).float()
+        optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+        recorder = every and Recorder(model, x[:, 0], every)
+        for _ in range(STEPS):
+            loss = model.nll(x).mean()
+            loss.backward()
+            optimizer.step()
+            if recorder:
+                recorder.step(loss)
+            optimizer.zero_grad()
+
+    return run
+
+
+for cell, depth in (("rhn", 5), ("lstm", 1), ("rnn", 1)):
+
+    @benchmark(
+        f"{STEPS} steps of training with a Recorder, {cell} n=64 depth={depth}", "without", 0.9, aim=0.95, pairs=3
+    )
+    def _(device, cell=cell, depth=depth):
+        return _training_steps(cell, depth, 100), _training_steps(cell, depth, None)
 
 
 @benchmark(

@@ -80,7 +80,7 @@ class Recorder:
         self._rows: list[dict] = []
         self._steps, self._measuring, self._next_save = start, 0.0, 0.0
         self._begun = time.perf_counter()
-        self._shapes = {name: value.shape for name, value in self._look().items()}
+        self._shapes: dict[str, tuple[int, ...]] = {}  # of the arrays that a look gives, known from the first one
         self._before = self._continued(start)
         if self._before is None:
             self.measure(start, loss)
@@ -107,7 +107,9 @@ class Recorder:
         self._watched.refresh()
         try:
             found = self._look()
-        except InvalidInputError:  # at the start it would have been raised
+        except InvalidInputError:
+            if not self._shapes:
+                raise
             found = {name: np.full(shape, np.nan) for name, shape in self._shapes.items()}
         norms, rates = gradient_norms(self._module)
         now = time.perf_counter()
@@ -155,7 +157,9 @@ class Recorder:
 
     def _look(self) -> dict[str, np.ndarray]:
         """What the copy of the cell does now; raises InvalidInputError where that is not finite."""
-        return snapshot(self._watched.cell, self._watched.inputs(self._probe), self._positions)
+        found = snapshot(self._watched.cell, self._watched.inputs(self._probe), self._positions)
+        self._shapes = {name: value.shape for name, value in found.items()}
+        return found
 
     def _continued(self, start: int) -> Recording | None:
         """What the file holds of the steps done before; None where there is nothing to continue."""
@@ -164,7 +168,7 @@ class Recorder:
         found = Recording.load(self._path)
         if found.title != self._watched.title or found.parameters.tolist() != list(weights_of(self._module)):
             raise DataError(f"{self._path} was recorded of another network ({found.title}): give another path")
-        if any(getattr(found, name).shape[1:] != shape for name, shape in self._shapes.items()):
+        if any(getattr(found, name).shape[1:] != value.shape for name, value in self._look().items()):
             raise DataError(f"{self._path} was recorded at other positions or on another probe: give another path")
         found = found.until(start)
         return found if len(found) else None

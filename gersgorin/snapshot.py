@@ -41,7 +41,7 @@ def snapshot(cell: nn.Module, x: Tensor, positions: int) -> dict[str, np.ndarray
     where = positions_of(x, positions)
     x_p, s_p = x[where], states[where]
     A = temporal_jacobian(cell, x_p, s_p)
-    values, discs, middle = eigenvalues(A), gersgorin_discs(A), len(A) // 2
+    values, discs, middle = eigenvalues(A, workers=1), gersgorin_discs(A), len(A) // 2
     layers = [torch.linalg.matrix_norm(J, 2) for J in layer_jacobians(cell, x_p, s_p)]
     gates = [t.mean(-1) for t in cell.gates(x_p, s_p).t] if hasattr(cell, "gates") else []
     found = {
