@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # what only asks for free memory does not wait for torch
     import torch
     from torch import nn
 
-COPIES = 5  # measured on our cells: 2.4 to 5.6
+COPIES = 5  # measured on our cells: 2.4 to 5.6; compiled kernels need less
 CACHE_BYTES = 8 << 20  # weights of the models that go through a step together: beyond the cache it would be slower
 PART_BYTES = 512 << 20  # what such a step may take: larger parts gain nothing
 

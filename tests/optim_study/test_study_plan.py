@@ -44,7 +44,7 @@ print(peak, memory(meta_model(config), trials, 100 * 32, "cpu"))
 def test_the_estimate_is_near_the_measured_peak(arch, depth, scale, trials):
     words = [sys.executable, "-c", MEASURE, arch, str(depth), str(scale), str(trials)]
     peak, estimate = map(int, subprocess.run(words, check=True, capture_output=True, text=True).stdout.split())
-    assert 0.7 < estimate / peak < 1.6, f"{in_words(peak)} measured, {in_words(estimate)} estimated"
+    assert 0.7 < estimate / peak < 2.0, f"{in_words(peak)} measured, {in_words(estimate)} estimated"
 
 
 @pytest.fixture(scope="module")
