@@ -37,6 +37,7 @@ CASES = (  # kernel, models, units, gates, batch rows, masks of the state, short
     ("transition", 1, 1175, 1, 20, 1, False),
 )
 OPERANDS = ("P", "PS", "SH", "A", "DZ")
+FLOATS = ("XW", "Bias", "SM", "CM", "S", "DY", "DS", "DK")
 
 
 def compiled(kernel, plan: Spread, bytes_: int, **constants):
@@ -45,13 +46,9 @@ def compiled(kernel, plan: Spread, bytes_: int, **constants):
     constants |= {"ROWS": plan.rows, "U": plan.units, "AHEAD": plan.ahead, "ALONE": plan.blocks == 1}
     constants |= {name: 1 for name in ("chunks", "groups") if getattr(plan, name) == 1}
     constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
-    types = dict.fromkeys(OPERANDS, "*fp16" if bytes_ == 2 else "*fp32") | {"Count": "*i32", "scale": "fp32"}
-    signature = {
-        name: "constexpr"
-        if name in constants
-        else types.get(name, "*fp32" if (name[0].isupper() and len(name) > 1) or name == "S" else "i32")
-        for name in kernel.arg_names
-    }
+    types = dict.fromkeys(OPERANDS, "*fp16" if bytes_ == 2 else "*fp32") | dict.fromkeys(FLOATS, "*fp32")
+    types |= {"Count": "*i32", "scale": "fp32"}
+    signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in kernel.arg_names}
     aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind.startswith("*")}
     options = {"num_warps": plan.warps, "num_stages": 1, "launch_cooperative_grid": plan.blocks > 1}
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
