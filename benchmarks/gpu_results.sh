@@ -35,7 +35,7 @@ study=(--preset paper --fuse 60 --precision tf32) text=() characters=() some=() 
 search=40 draws=12 samples=100
 if [ -n "$smoke" ]; then
     device=cpu search=1 draws=2 samples=2 depths=(10 1) some=(--max-tokens 500)
-    study=(--preset smoke --depth 1 6 --trials 2 --epochs 3)
+    study=(--preset smoke --depth 1 6 --trials 2 --epochs 3 --precision tf32)
     text=(--hidden-size 8 --vocabulary-size 200 --max-tokens 3000 --batch-size 4 --epochs 2)
     characters=(--characters --hidden-size 8 --max-tokens 3000 --batch-size 4)
 fi
