@@ -2,8 +2,8 @@
 
     escape(learning rate) = epochs
 
-`escape` is asked of whoever can tell it for a model; it goes about as a power of the learning rate, which the search makes use of. A
-border is a table, one line a point, that can be kept and read again: finding it costs minutes.
+`escape` is asked of whoever can tell it for a model. A border is a table, one line a point, that can be kept and read again: finding it
+costs minutes.
 """
 
 import csv
@@ -20,9 +20,8 @@ from rhn.errors import DataError
 from rhn.files import atomic_path
 
 POINTS = 9  # standard deviations of a line, at most
-EXACT = 0.05  # relative error of the time at a border, or of the rate where the time jumps
-TRIES = 20
-FAR = 10  # so many times the highest learning rate is far beyond it
+EXACT = 0.05  # relative error of the time at a border
+TRIES = 8
 Escape = Callable[[float], float]
 """Epochs until a network leaves the plateau, infinite where it never does, at a learning rate."""
 
@@ -42,39 +41,28 @@ class BorderPoint:
 
 
 def border_rate(escape: Escape, epochs: int, low: float, high: float) -> float | None:
-    """The least learning rate between low and high with escape(rate) <= epochs; None where there is none.
+    """The learning rate between low and high with escape(rate) = epochs; `low` where all leave sooner, None where none does.
 
-    The search comes from below: above the border a learning rate may be too high to train with. Where the time is infinite at `low`, or
-    would be much too long at `high` if it went as 1 / rate, there is none.
+    The time goes about as 1 / rate. The search begins in the middle, or where the time is finite: far below the border it may be too
+    long to be found, far above it training may not settle.
 
-    >>> round(border_rate(lambda rate: 2 / rate, 400, 1e-4, 1), 3), border_rate(lambda rate: 2000 / rate, 400, 1e-4, 1)
+    >>> round(border_rate(lambda rate: 2 / rate, 400, 1e-4, 1), 6), border_rate(lambda rate: 2000 / rate, 400, 1e-4, 1)
     (0.005, None)
     """
-    rate, slow, fast = (
-        low,
-        None,
-        None,
-    )  # (rate, time) of the highest rate known to be too slow, and of the lowest fast enough
-    for turn in range(TRIES):
-        time = escape(rate)
-        if time > epochs:
-            slow = rate, time
-            if rate == high or (fast is None and rate * time / epochs > FAR * high):
-                return None
-        else:
-            fast = rate, time
-            if rate == low or time > (1 - EXACT) * epochs:
-                break
-        if fast is None:
-            rate = min(high, (1 + EXACT / 2) * rate * time / epochs)
-        elif slow[0] / fast[0] > 1 - EXACT:
+    rates = np.geomspace(low, high, 5).tolist()
+    times = ((rate, escape(rate)) for rate in (rates[k] for k in (2, 3, 4, 1, 0)))
+    rate, time = next(((rate, time) for rate, time in times if math.isfinite(time)), (high, math.inf))
+    for _ in range(TRIES):
+        if abs(time / epochs - 1) <= EXACT:
             break
-        elif turn % 2 and math.isfinite(slow[1]):  # a power law between the two
-            share = math.log((1 - EXACT / 2) * epochs / fast[1]) / math.log(slow[1] / fast[1])
-            rate = fast[0] * (slow[0] / fast[0]) ** share
-        else:
-            rate = math.sqrt(slow[0] * fast[0])
-    return fast and fast[0]
+        guess = min(max(rate * time / epochs, low), high)
+        if guess == rate:  # an end of the range
+            return rate if time < epochs else None
+        known = escape(guess)
+        if math.isinf(known):
+            return guess if guess < high else None
+        rate, time = guess, known
+    return rate
 
 
 def border_points(

@@ -83,7 +83,7 @@ def test_the_area_shows_every_setting_its_scheme_and_whether_it_learned(rows):
         plot_area([])
 
 
-@given(st.floats(-3, 6), st.floats(0.5, 2))
+@given(st.floats(-3, 6), st.floats(0.6, 1.4))
 def test_the_border_is_where_the_time_is_all_epochs(log_time, power):
     asked = []
 
@@ -92,19 +92,23 @@ def test_the_border_is_where_the_time_is_all_epochs(log_time, power):
         return 10**log_time * rate**-power
 
     found = border_rate(escape, 400, 1e-4, 1.0)
-    assert all(1e-4 <= rate <= 1 for rate in asked) and len(asked) <= 20
-    if escape(1e-4) <= 400:
-        assert found == 1e-4
-    elif found is None:
-        assert escape(1.0) > 400 or power > 1, "a steeper law than 1 / rate may be given up"
+    assert all(1e-4 <= rate <= 1 for rate in asked) and len(asked) < 10
+    if found is None:
+        assert escape(1.0) > 400
+    elif found in (1e-4, 1.0):
+        assert found == 1.0 or escape(found) < 421
     else:
-        assert 0.949 * 400 <= escape(found) <= 400
+        assert 0.95 * 400 <= escape(found) <= 1.05 * 400
 
 
-def test_too_high_a_rate_hides_no_border():
-    assert border_rate(lambda rate: 4 / rate if rate < 0.1 else math.inf, 400, 1e-4, 1) == pytest.approx(0.01, rel=0.05)
+def test_too_high_and_too_low_rates_hide_no_border():
+    for settles in ((1e-4, 0.1), (5e-3, 1), (0.02, 1)):  # in the last the border itself is not seen: the law has to do
+
+        def escape(rate, settles=settles):
+            return 4 / rate if settles[0] <= rate <= settles[1] else math.inf
+
+        assert border_rate(escape, 400, 1e-4, 1) == pytest.approx(0.01, rel=0.05)
     assert border_rate(lambda rate: math.inf, 400, 1e-4, 1) is None
-    assert border_rate(lambda rate: 200 if rate > 0.02 else 4e3, 400, 1e-4, 1) == pytest.approx(0.02, rel=0.06)
 
 
 def test_a_border_has_a_line_for_each_scheme_and_for_the_ends_of_the_transform_bias(tmp_path):
