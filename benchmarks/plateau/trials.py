@@ -31,7 +31,7 @@ from rhn.files import atomic_path
 
 ARCHITECTURES = {"rhn": BLUE, "dt-rnn": ORANGE, "dts-rnn": GREEN}
 PIECES, FRAMES = 32, 16
-HORIZON = 10  # predictions are followed for so many times the epochs of the study
+HORIZON = 2  # predictions are followed for so many times the epochs of the study
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Prediction:
     observed_epoch: int | None
     """First epoch below 0.98 of the constant output's loss; None: not within `epochs`."""
     predicted_epoch: float
-    """Infinity where it does not leave within ten times the epochs of the study, or ever."""
+    """Infinity where it does not leave within twice the epochs of the study, or ever."""
     ended: str
     order: float
     rate: float
