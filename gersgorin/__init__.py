@@ -6,6 +6,7 @@ jacobian_product(A), finite_time_exponent   what many steps together do
 input_jacobian, layer_jacobians             within one step: from its input, and through each of its layers
 credit(model, x, targets)                   which earlier steps the gradient of each frame's loss reaches, and how strongly
 analyze(model_or_cell, x)                   all of this in one object; Recorder: through a training
+check(model, learning_rate=0.1)             will it train? asked before the first step
 plateau(model, sequences)                   how slowly a network with small weights begins to learn
 """
 
@@ -27,6 +28,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "jacobian": ("input_jacobian", "layer_jacobians", "norm_bound", "temporal_jacobian", "trajectory"),
         "objective": ("Objective",),
         "overview": ("Analysis", "analyze"),
+        "preflight.checking": ("check",),
         "recorder": ("Recorder",),
         "recording": ("Recording",),
         "saddle.record": ("Plateau", "plateau"),

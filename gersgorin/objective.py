@@ -231,6 +231,7 @@ def _require_recurrence(model: nn.Module, run: Callable[[Tensor], Tensor], input
     if isinstance(model, PolyphonicModel | LanguageModel):
         return
     x = torch.cat([inputs, inputs])[:4, :1] if len(inputs) < 4 else inputs[:4, :1]
+    x = x.contiguous()  # as its changed copies: another layout is added up in another order
     first, last = x.clone(), x.clone()
     for changed, place in ((first, 0), (last, -1)):
         changed[place] = 1 - changed[place] if x.is_floating_point() else (x[place] == 0).long()

@@ -1,0 +1,140 @@
+"""`gersgorin-check`: will this network train? Asked before its first step."""
+
+import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+from rhn.command import own_cell, print_json, run_command
+from rhn.errors import InvalidInputError
+from rhn.fields import check_seed
+from rhn.options import Arg, File, check_least, given_flags
+from rhn.parsing import parse
+
+OF_NEW_NETWORKS = ("depth", "hidden_size", "init", "transform_bias")
+MOST_SEEDS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Will it train? What a network does before its first step of training, how long it will sit on the plateau of a network that
+    ignores its input, how often networks like it learned, and what to change. The answer is text, or with --json one object; the exit
+    code says nothing of it.
+
+    examples:
+      gersgorin-check --cell rhn --depth 6 --hidden-size 262 --init gaussian:1e-4 --learning-rate 0.1
+      gersgorin-check --cell dt-rnn --depth 6 --init gaussian:1e-4 --learning-rate 0.1 --epochs 400 --json
+      gersgorin-check jsb-depth-6 --cell dt-rnn
+      gersgorin-check ptb-sota --text ptb.train.txt
+      gersgorin-check --cell lstm --input x.npy --epochs 50
+      gersgorin-check --cell my_package.cells:MyCell --hidden-size 32
+      gersgorin-check --checkpoint runs/mine/best.safetensors
+    """
+
+    preset: Annotated[str | None, Arg("PRESET", positional=True)] = None
+    """A preset of `rhn train`, with its network and its training."""
+    cell: str | None = None
+    """rnn, irnn, dt-rnn, dts-rnn, rhn (default), lstm, gru, or your own, package.module:factory."""
+    depth: int | None = None
+    """Recurrence depth, layers within a step (default 1)."""
+    hidden_size: int | None = None
+    """Hidden units (default 64)."""
+    init: str | None = None
+    """gaussian:STD, uniform:A, identity[:STD], scaled[:GAIN] or orthogonal[:GAIN] (default gaussian:0.01)."""
+    transform_bias: float | None = None
+    """Start of an RHN's transform-gate bias (default -2)."""
+    checkpoint: File = None
+    """A network from a file instead of a new one."""
+    learning_rate: float | None = None
+    """Of SGD, for a mean loss a frame (default: the preset's or the file's, else 0.1)."""
+    momentum: float | None = None
+    """Of SGD (default: likewise, else 0.9)."""
+    epochs: int | None = None
+    """How long it is to be trained (default: likewise, else 300)."""
+    batch_size: int | None = None
+    """Sequences a batch (default 32; rows of a text: 20)."""
+    batches: int | None = None
+    """Steps of SGD an epoch (default: from the data and the batch size)."""
+    text: File = None
+    """A text to read, as a language model of words."""
+    input: File = None
+    """An array (T, m) or (N, T, m) in NumPy's .npy, whose next frames are to be predicted with squared error."""
+    data: File = None
+    """The original chorales (.json or .pickle) instead of those rebuilt from music21's scores."""
+    seed: int = 0
+    """Seed of the initial weights."""
+    seeds: int = 1
+    """Gains and exponents of so many networks, of this seed and those after it."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    return run_command(lambda: run(parse(Options, args, prog="gersgorin-check")))
+
+
+def run(options: Options) -> None:
+    """Check the options, then the network, and print what was found."""
+    _check(options)
+    from gersgorin.preflight.checking import check
+    from gersgorin.preflight.subject import subject_of
+
+    own = options.cell if options.cell and ":" in options.cell else None
+    with _said_on_a_terminal() as say, own_cell(own):
+        say("data and network")
+        subject = subject_of(options)
+        if options.seeds > 1 and not subject.many:
+            raise InvalidInputError("--seeds is for new networks: a checkpoint holds one")
+        training = subject.training | {
+            name: value
+            for name in ("learning_rate", "momentum", "epochs", "batches")
+            if (value := getattr(options, name)) is not None
+        }
+        found = check(
+            subject.build,
+            subject.sequences,
+            **training,
+            seeds=options.seeds,
+            loss=subject.loss,
+            name=subject.name,
+            progress=say,
+        )
+    print_json(found.to_json()) if options.json else print(found.summary())
+
+
+def _check(options: Options) -> None:
+    for chosen, words in ((options.preset, "a preset"), (options.checkpoint, "--checkpoint")):
+        if chosen and (given := given_flags(options, OF_NEW_NETWORKS)):
+            raise InvalidInputError(f"{', '.join(given)} cannot be given with {words}, which says what the network is")
+    if options.preset and options.checkpoint:
+        raise InvalidInputError("a preset and --checkpoint are two networks: give one")
+    if len(read := given_flags(options, ("text", "input", "data"))) > 1:
+        raise InvalidInputError(f"{' and '.join(read)} are several things to read: give one")
+    if options.preset and options.input:
+        raise InvalidInputError("--input is for a new network or --checkpoint: a preset has its own data")
+    check_seed(options.seed)
+    check_least(options, depth=1, hidden_size=1, batch_size=1, seeds=1)
+    if options.seeds > MOST_SEEDS:
+        raise InvalidInputError(f"--seeds is {options.seeds}, expected at most {MOST_SEEDS}")
+
+
+def _said_on_a_terminal():
+    """say(words): a line on stderr that tells what is being done and goes away; nothing where stderr is not a terminal."""
+    import contextlib
+
+    @contextlib.contextmanager
+    def saying():
+        from rich.console import Console
+
+        console = Console(stderr=True)
+        if not sys.stderr.isatty():
+            yield lambda words: None
+            return
+        with console.status("") as status:
+            yield status.update
+
+    return saying()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

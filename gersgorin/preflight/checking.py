@@ -1,0 +1,184 @@
+"""Will it train? A preflight: what a network does before its first step of training, and how often networks like it learned.
+
+    check(model, learning_rate=0.1, epochs=400)                      on the chorales
+    check(model, x, learning_rate=0.1, loss="squared", epochs=50)    on your own sequences
+
+It composes what others measure: the plateau and the time to leave it (`gersgorin.plateau`), gains, exponents and saturation
+(`gains.py`), and looks up how often such networks of the small study learned (`calibration`). Every suggestion is the same measure of
+the changed network, never a rule of thumb.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from gersgorin.calibration import delay_of, load_calibration
+from gersgorin.losses import Loss
+from gersgorin.objective import Objective
+from gersgorin.preflight.changes import changes
+from gersgorin.preflight.domain import LEFT, unlike, weight_scale
+from gersgorin.preflight.gains import measure_gains
+from gersgorin.preflight.record import Check, Outlook, Suggestion, Training
+from gersgorin.saddle.record import Plateau, plateau
+from rhn.errors import DataError, InvalidInputError
+
+PIECES, FRAMES = 32, 13  # of the chorales that rates are measured on
+LARGE, FEW_PIECES, FEW_FRAMES = 50_000, 8, 9  # of a network with more parameters: a tenth of the work
+ROWS = 32  # sequences a batch, where nobody says
+LIKELY = 0.8  # from here on nothing is suggested
+
+
+def check(
+    model: nn.Module | Callable[[int], nn.Module],
+    sequences: Any = None,
+    *,
+    learning_rate: float,
+    momentum: float = 0.9,
+    epochs: int = 300,
+    batches: int | None = None,
+    seeds: int = 1,
+    loss: str | Loss | None = None,
+    suggest: bool = True,
+    name: str | None = None,
+    progress: Callable[[str], None] = lambda doing: None,
+) -> Check:
+    """Measure a network before it is trained, and say what is to be expected.
+
+    Args:
+        model: a `PolyphonicModel`, a `LanguageModel` or a module of your own with an output, or build(seed) -> one of them.
+        sequences: what it reads, as `gersgorin.plateau` takes them; None: some of the chorales.
+        learning_rate, momentum: of SGD on the mean loss of a frame.
+        epochs: how long it is to be trained.
+        batches: steps of SGD an epoch; None: batches of 32 sequences, of all chorales where these are read.
+        seeds: gains and exponents of so many networks, build(0), build(1), ...; more than one needs such a function.
+        loss: as in `gersgorin.plateau`; None for the model's own.
+        suggest: where it may not learn, try what could be changed.
+        name: what to call it; None: made from the model.
+        progress: called with what is being done, in words.
+
+    Raises:
+        InvalidInputError: weights or sequences are not finite, empty or constant, their width does not fit, the model is no
+            recurrence, its loss is not finite, or a number of the training is out of range.
+    """
+    build = model if callable(model) and not isinstance(model, nn.Module) else None
+    if seeds != 1 and (build is None or seeds < 1):
+        expected = "1: a single network was given, several need build(seed)" if build is None else "1 or more"
+        raise InvalidInputError(f"seeds is {seeds}, expected {expected}")
+    training = Training(learning_rate=learning_rate, momentum=momentum, epochs=epochs)
+    if build is not None:
+        model = build(0)
+    if sequences is None:
+        sequences, usual = chorale_probe(model), chorale_batches()
+    else:
+        usual = _batches(sequences)
+    training = replace(training, batches=usual if batches is None else batches)
+    progress("the plateau")
+    own = plateau(model, sequences, loss)
+    progress("the way off the plateau")
+    found = replace(measure(own, training), name=name or name_of(model))
+    progress("gains and exponents")
+    cells = measure_gains(own.objective)
+    for seed in range(1, seeds):
+        progress(f"gains of seed {seed}")
+        cells += measure_gains(Objective(build(seed), sequences, loss))
+    found = replace(found, cells=tuple(cells))
+    if not suggest or not _worrying(found):
+        return found
+    tried = []
+    for change in changes(model, training):
+        progress(change.words)
+        other = own if change.model is model else plateau(change.model, sequences, loss)
+        outlook = measure(other, change.training).outlook
+        tried.append(Suggestion(change=change.words, option=change.option, outlook=outlook))
+    return replace(found, suggestions=tuple(sorted(tried, key=_promise)))
+
+
+def measure(found: Plateau, training: Training) -> Check:
+    """What is expected of one network, from its plateau; without gains, exponents and suggestions."""
+    objective = found.objective
+    with torch.no_grad():
+        first_loss = objective.mean_loss().item()
+    reason, has_left = unlike(objective, training, first_loss, found.loss), first_loss < LEFT * found.loss
+    escape = found.escape_epochs(training.learning_rate, training.momentum, training.batches) if not has_left else 0.0
+    return Check(
+        name=name_of(objective.model),
+        training=training,
+        outlook=outlook_of(escape, training.epochs, known=reason is None),
+        order=found.order,
+        rates=dict(found.rates),
+        constant_loss=found.loss,
+        first_loss=first_loss,
+        weight_scale=weight_scale(objective.model),
+        unlike=reason,
+    )
+
+
+def outlook_of(escape_epochs: float, epochs: float, *, known: bool) -> Outlook:
+    """What the calibration says of a network that stays so long on the plateau of a training of so many epochs."""
+    if not known:
+        return Outlook(escape_epochs=escape_epochs, probability=None, interval=None)
+    like = load_calibration().look_up(delay_of(escape_epochs, epochs))
+    return Outlook(
+        escape_epochs=escape_epochs,
+        probability=like.probability,
+        interval=like.interval,
+        networks=like.networks,
+        learned=like.learned,
+    )
+
+
+def chorale_probe(model: nn.Module, corpus=None) -> torch.Tensor:
+    """Excerpts of the chorales to train on, (T, B, 88): pieces evenly spaced, each from another place on; fewer for a large network."""
+    from rhn.data import chorales
+
+    large = sum(p.numel() for p in model.parameters()) > LARGE
+    T, B = (FEW_FRAMES, FEW_PIECES) if large else (FRAMES, PIECES)
+    pieces = [piece for piece in (corpus or chorales(progress=False)).train if len(piece) >= T]
+    if not pieces:
+        raise DataError(f"no chorale to train on has {T} frames")
+    chosen = [np.asarray(pieces[k]) for k in np.linspace(0, len(pieces) - 1, B).astype(int)]
+    starts = [(5 * k) % (len(piece) - T + 1) for k, piece in enumerate(chosen)]
+    cut = [piece[start : start + T] for start, piece in zip(starts, chosen, strict=True)]
+    return torch.from_numpy(np.stack(cut, 1)).double()
+
+
+def chorale_batches(corpus=None, batch_size: int = ROWS) -> int:
+    """Steps of SGD an epoch over the chorales."""
+    from rhn.data import chorales
+
+    return -(-len((corpus or chorales(progress=False)).train) // batch_size)
+
+
+def _batches(sequences: Any) -> int:
+    """Batches of `ROWS` sequences, of what a user gave."""
+    first = sequences[0] if isinstance(sequences, tuple) else sequences
+    if isinstance(first, list):
+        count = len(first)
+    else:
+        shape = np.shape(first)
+        count = shape[1] if len(shape) == 3 or (len(shape) == 2 and "int" in str(getattr(first, "dtype", ""))) else 1
+    return max(1, -(-count // ROWS))
+
+
+def _worrying(found: Check) -> bool:
+    if found.probability is None:
+        return found.escape_epochs > found.training.epochs
+    return found.probability < LIKELY
+
+
+def _promise(suggestion: Suggestion) -> tuple[float, float]:
+    """Sorts the best first."""
+    outlook = suggestion.outlook
+    return -(outlook.probability or 0.0), outlook.escape_epochs
+
+
+def name_of(model: nn.Module) -> str:
+    """ "dt-rnn, depth 6, 64 units"."""
+    cell, depth, units = (getattr(model, name, None) for name in ("cell", "depth", "hidden_size"))
+    words = [cell if isinstance(cell, str) else type(model).__name__]
+    words += [f"depth {depth}"] * ((depth or 1) > 1) + [f"{units} units"] * (units is not None)
+    return ", ".join(words)

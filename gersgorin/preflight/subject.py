@@ -1,0 +1,215 @@
+"""What `gersgorin-check` looks at: a preset, a checkpoint or a new network, what it reads, and how it is to be trained.
+
+Legend: T frames or tokens, B rows, m numbers of a frame.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from gersgorin.preflight.checking import ROWS, chorale_batches, chorale_probe
+from rhn.cells import is_known, resolve_cell
+from rhn.checkpoints import load_model, read_metadata
+from rhn.errors import DataError, InvalidInputError
+from rhn.language.config import LanguageConfig
+from rhn.models import LanguageModel, PolyphonicModel, accepts
+
+UNITS = 64
+WINDOW, TEXT_ROWS = 35, 20  # of a new language model's training
+TOKENS = 20  # of a text that a row of the probe has
+PROBE_ROWS, FEW_ROWS, LARGE = 16, 4, 2_000_000  # rows of the probe; of a model of more than so many parameters
+TRAINING = {"learning_rate": 0.1, "momentum": 0.9, "epochs": 300}
+
+
+class Asked(Protocol):
+    """The options of the command that say what to look at; None for what was not given."""
+
+    preset: str | None
+    checkpoint: Path | None
+    cell: str | None
+    depth: int | None
+    hidden_size: int | None
+    init: str | None
+    transform_bias: float | None
+    text: Path | None
+    input: Path | None
+    data: Path | None
+    batch_size: int | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network to check."""
+
+    name: str
+    build: Callable[[int], nn.Module]
+    """build(seed) -> the network; seed 0 is the first that is looked at."""
+    sequences: Any
+    loss: str | None
+    training: dict[str, float]
+    """learning_rate, momentum, epochs, batches, where the command does not say otherwise."""
+    many: bool = True
+    """Whether other seeds give other networks."""
+
+
+def subject_of(asked: Asked) -> Subject:
+    """The network, its sequences and its training; raises RhnError."""
+    if asked.checkpoint:
+        return _stored(asked)
+    return _preset(asked) if asked.preset else _new(asked)
+
+
+def _new(asked: Asked) -> Subject:
+    cell = asked.cell or "rhn"
+    options = {"hidden_size": asked.hidden_size or UNITS, "depth": asked.depth or 1} | _cell_options(cell, asked)
+    if asked.input is not None:
+        frames = read_frames(asked.input)
+        rows = frames.shape[1] if frames.dim() == 3 else 1
+        width = {"input_size": frames.shape[-1], "output_size": frames.shape[-1]}
+        training = TRAINING | {"batches": -(-rows // (asked.batch_size or ROWS))}
+        return Subject(
+            _title(cell, options), _builder(PolyphonicModel, cell, options | width, asked), frames, "squared", training
+        )
+    if asked.text is not None:
+        corpus = _read_text(asked.text, "words", None)
+        build = _builder(LanguageModel, cell, options | {"vocabulary_size": len(corpus.vocabulary)}, asked)
+        training = TRAINING | {"batches": _windows(corpus, asked.batch_size or TEXT_ROWS, WINDOW)}
+        return Subject(_title(cell, options), build, _tokens(corpus, build(0)), None, training)
+    build = _builder(PolyphonicModel, cell, options, asked)
+    frames, training = _chorales(build(0), asked, ROWS)
+    return Subject(_title(cell, options), build, frames, None, TRAINING | training)
+
+
+def _preset(asked: Asked) -> Subject:
+    from rhn.chorales.build import build_model as chorale_model
+    from rhn.language.build import build_model as language_model
+    from rhn.presets import preset
+
+    config = preset(asked.preset, asked.cell)
+    if not isinstance(config, LanguageConfig):
+        if asked.text:
+            raise InvalidInputError(f"--text is for language models, and {asked.preset} reads chorales")
+
+        def build_chorale_model(seed: int) -> PolyphonicModel:
+            return chorale_model(replace(config, seed=asked.seed + seed))
+
+        frames, training = _chorales(build_chorale_model(0), asked, config.batch_size)
+        training |= {name: getattr(config, name) for name in ("learning_rate", "momentum", "epochs")}
+        return Subject(asked.preset, build_chorale_model, frames, None, training)
+    if asked.cell:
+        raise InvalidInputError(f"--cell is for the chorales' presets, {asked.preset} has its own")
+    if asked.text is None:
+        raise InvalidInputError(f"{asked.preset} is a language model, which reads a text: add --text FILE")
+    corpus = _read_text(asked.text, config.unit, config.vocabulary_size)
+    size = len(corpus.vocabulary)
+
+    def build(seed: int) -> LanguageModel:
+        return language_model(config, size, seed=asked.seed + seed)
+
+    # its loss is a sum over the window, without momentum: `rhn.language.step`
+    training = {"learning_rate": config.learning_rate * config.window, "momentum": 0.0, "epochs": config.epochs}
+    training["batches"] = _windows(corpus, asked.batch_size or config.batch_size, config.window)
+    return Subject(asked.preset, build, _tokens(corpus, build(0)), None, training)
+
+
+def _stored(asked: Asked) -> Subject:
+    model = load_model(asked.checkpoint, asked.cell)
+    told = (read_metadata(asked.checkpoint).get("metadata") or {}).get("train") or {}
+    name = asked.checkpoint.name
+    if isinstance(model, LanguageModel):
+        from rhn.language.trained import load_text_model
+
+        if asked.text is None:
+            raise InvalidInputError(f"{asked.checkpoint} holds a language model, which reads a text: add --text FILE")
+        stored = load_text_model(asked.checkpoint, asked.cell)
+        corpus, config = stored.corpus(asked.text), stored.config
+        training = {"learning_rate": config.learning_rate * config.window, "momentum": 0.0, "epochs": config.epochs}
+        training["batches"] = _windows(corpus, asked.batch_size or config.batch_size, config.window)
+        return Subject(name, lambda seed: model, _tokens(corpus, model), None, training, many=False)
+    if asked.text is not None:
+        raise InvalidInputError(f"--text is for language models, and {asked.checkpoint} holds none")
+    if not isinstance(model, PolyphonicModel):
+        kind = type(model).__name__
+        raise InvalidInputError(f"{asked.checkpoint} holds a {kind} alone: expected a network with an output")
+    frames, batches = (read_frames(asked.input), {}) if asked.input else _chorales(model, asked, ROWS)
+    known = {key: told[key] for key in TRAINING if isinstance(told.get(key), int | float)}
+    return Subject(name, lambda seed: model, frames, None, TRAINING | {"batches": 1} | batches | known, many=False)
+
+
+def read_frames(path: Path) -> torch.Tensor:
+    """Frames (T, m), or (N, T, m) as (T, N, m), of a file of NumPy's; raises DataError."""
+    try:
+        with path.open("rb") as file:
+            array = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path} is no array of NumPy's (.npy): {error}") from None
+    if (
+        not isinstance(array, np.ndarray)
+        or array.dtype.kind not in "fiub"
+        or array.ndim not in (2, 3)
+        or not array.size
+    ):
+        got = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else "several arrays"
+        raise DataError(f"{path} holds {got}: expected numbers of shape (T, m) or (N, T, m)")
+    frames = torch.from_numpy(array.astype(np.float64))
+    return frames.transpose(0, 1) if frames.dim() == 3 else frames
+
+
+def _chorales(model: nn.Module, asked: Asked, batch_size: int) -> tuple[torch.Tensor, dict[str, int]]:
+    from rhn.data import chorales
+
+    corpus = chorales(asked.data, progress=False)
+    return chorale_probe(model, corpus), {"batches": chorale_batches(corpus, asked.batch_size or batch_size)}
+
+
+def _read_text(path: Path, unit: str, vocabulary_size: int | None):
+    from rhn.data.text import read_text
+
+    return read_text("text", path, unit=unit, vocabulary_size=vocabulary_size)
+
+
+def _tokens(corpus, model: nn.Module) -> torch.Tensor:
+    """Ids (T + 1, B), rows from evenly spaced places of the training text."""
+    rows = PROBE_ROWS if sum(p.numel() for p in model.parameters()) <= LARGE else FEW_ROWS
+    length = TOKENS + 1
+    last = len(corpus.train) - length
+    if last < 0:
+        raise DataError(f"the text has {len(corpus.train)} tokens to train on, expected at least {length}")
+    starts = np.unique(np.linspace(0, last, rows).astype(int))
+    return torch.from_numpy(np.stack([np.asarray(corpus.train[s : s + length]) for s in starts], 1).astype(np.int64))
+
+
+def _windows(corpus, rows: int, window: int) -> int:
+    return max(1, (len(corpus.train) // rows - 1) // window)
+
+
+def _cell_options(cell: str, asked: Asked) -> dict:
+    options = {} if asked.init is None else {"init": asked.init}
+    if asked.transform_bias is not None:
+        if is_known(cell) and not accepts(resolve_cell(cell), "transform_bias"):
+            raise InvalidInputError(f"--transform-bias is for cells with transform gates (rhn), not for {cell}")
+        options["transform_bias"] = asked.transform_bias
+    return options
+
+
+def _builder(model: Callable, cell: str, options: dict, asked: Asked) -> Callable[[int], nn.Module]:
+    def build(seed: int) -> nn.Module:
+        generator = torch.Generator().manual_seed(asked.seed + seed)
+        try:
+            return model(cell, generator=generator, **options)
+        except RuntimeError as error:  # torch's, for sizes beyond any memory
+            reason = next(iter(str(error).splitlines()), "")
+            raise InvalidInputError(f"a {cell} of {options['hidden_size']} units cannot be built: {reason}") from error
+
+    return build
+
+
+def _title(cell: str, options: dict) -> str:
+    depth = f", depth {options['depth']}" if options["depth"] > 1 else ""
+    return f"{cell}{depth}, {options['hidden_size']} units"

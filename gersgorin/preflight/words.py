@@ -1,0 +1,133 @@
+"""What a check found, in words: one sentence, and a page."""
+
+import math
+import statistics
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gersgorin.preflight.record import Check, Outlook, Suggestion
+
+LARGE = 1e5  # from here on a number of epochs is told as a power of ten
+GOOD = 0.5
+
+
+def verdict(check: "Check") -> str:
+    """One plain sentence: how long on the plateau and why, how often networks like it learned, and what to change."""
+    escape, epochs = check.escape_epochs, check.training.epochs
+    if escape == 0:
+        return (
+            f"{check.name}: has left the plateau already, with {check.first_loss:.4g} nats a frame against the "
+            f"{check.constant_loss:.4g} of a constant output; what comes after is not known."
+        )
+    if math.isinf(escape):
+        start = f"will sit on the plateau for ever ({_why(check)})"
+    elif escape > epochs:
+        start = f"will sit on the plateau for about {in_epochs(escape)}, and has {epochs} ({_why(check)})"
+    else:
+        start = f"should leave the plateau after about {in_epochs(escape)} of {epochs} ({_why(check)})"
+    if check.unlike:
+        then = f"whether it learns is not known, because it {check.unlike}"
+    else:
+        o = check.outlook
+        low, high = (100 * bound for bound in o.interval)
+        then = f"of {o.networks} study networks like it {o.learned} learned ({low:.0f} to {high:.0f} %)"
+    return f"{check.name}: {start}; {then}{_advice(check)}."
+
+
+def in_epochs(epochs: float) -> str:
+    """A time in words.
+
+    >>> in_epochs(0.3), in_epochs(17.6), in_epochs(3e12), in_epochs(math.inf)
+    ('1 epoch', '18 epochs', '10^12 epochs', 'no finite time')
+    """
+    if math.isinf(epochs):
+        return "no finite time"
+    if epochs >= LARGE:
+        return f"10^{round(math.log10(epochs))} epochs"
+    whole = max(1, round(epochs))
+    return f"{whole} epoch" + "s" * (whole > 1)
+
+
+def summary(check: "Check") -> str:
+    """The verdict, then the numbers behind it."""
+    t, o = check.training, check.outlook
+    lines = [
+        check.verdict,
+        "",
+        f"training       SGD, learning rate {t.learning_rate:g}, momentum {t.momentum:g}, {t.epochs} epochs of {t.batches} batches",
+        f"plateau        {check.constant_loss:.4g} nats a frame, what a constant output reaches; it starts at {check.first_loss:.4g}",
+        f"order          {_order(check.order)}"
+        + (f", recurrent weights of {check.weight_scale:.3g}" if check.weight_scale else ""),
+        f"leaves after   {in_epochs(o.escape_epochs)}",
+        "probability    " + ("not known" if o.probability is None else _probability(o)),
+        "rates          " + ", ".join(f"{name} {rate:.1e}" for name, rate in check.rates.items()),
+    ]
+    for gains in check.cells:
+        gates = "" if gains.saturated_gates is None else f", gates {gains.saturated_gates:.0%}"
+        lines += [
+            f"{gains.cell}",
+            f"  input gain   {_row(gains.input_gain)}",
+            f"  state gain   {_row(gains.state_gain)}",
+            f"  exponent     {_spread(gains.exponents)}, {gains.exponent_steps} steps",
+            f"  saturated    outputs {gains.saturated_outputs:.0%}{gates}",
+        ]
+    if check.suggestions:
+        lines += ["", "tried instead", *(f"  {_tried(s)}" for s in check.suggestions)]
+    return "\n".join(lines)
+
+
+def _spread(exponents) -> str:
+    """Mean and standard deviation over sequences."""
+    finite = [float(e) for e in exponents if math.isfinite(e)]
+    if len(finite) < len(exponents):
+        return f"not finite in {len(exponents) - len(finite)} of {len(exponents)} sequences"
+    return f"{statistics.fmean(finite):.3g} +- {statistics.pstdev(finite):.1g} over {len(finite)} sequences"
+
+
+def _why(check: "Check") -> str:
+    scale = "" if check.weight_scale is None else f" at recurrent weights of {check.weight_scale:.1g}"
+    return f"order {_order(check.order)}{scale}"
+
+
+def _order(order: float) -> str:
+    """As a whole number where it is near to one."""
+    if math.isnan(order):
+        return "unknown, its rates are below all numbers,"
+    return f"{round(order)}" if abs(order - round(order)) <= 0.05 else f"{order:.1f}"
+
+
+def _advice(check: "Check") -> str:
+    """What helps, of what was tried; nothing where nothing was."""
+    if not check.suggestions:
+        return ""
+    helpful = [s for s in check.suggestions if _helps(s, check)]
+    if not helpful:
+        return "; nothing that was tried helps"
+    return "; " + ", or ".join(map(_tried, helpful[:2]))
+
+
+def _helps(suggestion: "Suggestion", check: "Check") -> bool:
+    new, old = suggestion.outlook, check.outlook
+    if new.probability is not None and old.probability is not None:
+        return new.probability >= max(GOOD, old.probability)
+    return new.escape_epochs <= check.training.epochs < old.escape_epochs
+
+
+def _tried(suggestion: "Suggestion") -> str:
+    o = suggestion.outlook
+    options = ", ".join(f"--{name.replace('_', '-')} {value}" for name, value in suggestion.option.items())
+    likely = "" if o.probability is None else f", probability {o.probability:.2f}"
+    return f"{suggestion.change} ({options}: leaves after {in_epochs(o.escape_epochs)}{likely})"
+
+
+def _probability(o: "Outlook") -> str:
+    low, high = o.interval
+    return f"{o.probability:.2f} ({low:.2f} to {high:.2f}): {o.learned} of {o.networks} study networks like it learned"
+
+
+def _row(values) -> str:
+    return (
+        " ".join(f"{value:.2g}" for value in values)
+        if len(values)
+        else "the cell does not say what one of its layers does"
+    )

@@ -1,0 +1,131 @@
+"""`gersgorin-check`: what it prints, what it reads, what it refuses; its exit code says nothing of the verdict."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from gersgorin.check_cli import main
+from rhn.checkpoints import save_checkpoint
+from rhn.models import PolyphonicModel
+
+SMALL = ["--hidden-size", "8", "--init", "gaussian:1e-4", "--learning-rate", "0.1"]
+
+
+def run(capsys, *words: str) -> tuple[int, str, str]:
+    code = main(list(words))
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def answer(capsys, *words: str) -> dict:
+    code, out, err = run(capsys, *words, "--json")
+    assert code == 0, err
+    return json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+
+
+def test_a_network_that_will_not_train_is_no_failure(capsys):
+    found = answer(capsys, "--cell", "dt-rnn", "--depth", "6", *SMALL, "--epochs", "400")
+    assert {"probability", "interval", "escape_epochs", "order", "rates", "verdict"} <= set(found)
+    assert found["probability"] < 0.05 and len(found["interval"]) == 2
+    assert found["order"] == pytest.approx(5, abs=0.05) and (found["escape_epochs"] or 1e9) > 1e6
+    assert all(isinstance(rate, float) for rate in found["rates"].values())
+    assert found["suggestions"][0]["probability"] > found["probability"]
+
+
+def test_without_json_it_prints_the_verdict_and_the_numbers(capsys):
+    code, out, _ = run(capsys, "--cell", "rhn", "--depth", "2", *SMALL, "--seeds", "2", "--transform-bias", "-1")
+    assert code == 0 and out.startswith("rhn, depth 2, 8 units: ")
+    assert out.count("input gain") == 2 and "learning rate 0.1, momentum 0.9, 300 epochs of 7 batches" in out
+
+
+def test_a_preset_has_its_training(capsys):
+    found = answer(capsys, "jsb-depth-1", "--cell", "gru", "--epochs", "7", "--batches", "3")
+    assert (found["learning_rate"], found["momentum"], found["epochs"], found["batches"]) == (0.2, 0.9, 7, 3)
+    assert found["name"] == "jsb-depth-1"
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("the cat sat on the mat and the dog saw the cat run\n" * 200)
+    return str(path)
+
+
+def test_of_a_text_it_knows_no_probability(capsys, text):
+    found = answer(capsys, "--cell", "rnn", "--text", text, *SMALL)
+    assert found["probability"] is None and found["interval"] is None and "not known" in found["verdict"]
+    assert found["batches"] == 200 * 13 * 9 // 10 // 20 // 35
+
+
+def test_of_frames_from_a_file_neither(capsys, tmp_path):
+    path = tmp_path / "x.npy"
+    np.save(path, np.sin(np.arange(240.0)).reshape(40, 2, 3))
+    found = answer(capsys, "--cell", "lstm", "--input", str(path), *SMALL)
+    assert found["probability"] is None and found["batches"] == 2
+    np.save(path, np.sin(np.arange(60.0)).reshape(20, 3))
+    assert answer(capsys, "--cell", "lstm", "--input", str(path), *SMALL)["batches"] == 1
+
+
+def test_a_checkpoint_is_taken_as_it_is(capsys, tmp_path):
+    path = tmp_path / "net.safetensors"
+    generator = torch.Generator().manual_seed(0)
+    save_checkpoint(path, PolyphonicModel("gru", hidden_size=8, init="gaussian:1e-4", generator=generator))
+    new = answer(capsys, "--cell", "gru", *SMALL)
+    stored = answer(capsys, "--checkpoint", str(path), "--learning-rate", "0.1")
+    assert stored["escape_epochs"] == pytest.approx(new["escape_epochs"]) and stored["rates"] == pytest.approx(
+        new["rates"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--learning-rate", "-1"], "learning rate is -1"),
+        (["--learning-rate", "nan"], "learning rate is nan"),
+        (["--momentum", "1"], "momentum is 1"),
+        (["--epochs", "0"], "epochs is 0"),
+        (["--cell", "rnh"], "did you mean"),
+        (["--cell", "lstm", "--depth", "3"], "depth must be 1"),
+        (["--cell", "lstm", "--transform-bias", "1"], "for cells with transform gates"),
+        (["--init", "gauss"], "unknown initialisation"),
+        (["jsb-depth-x"], "no preset"),
+        (["jsb-depth-1", "--depth", "2"], "--depth cannot be given with a preset"),
+        (["ptb-sota"], "add --text FILE"),
+        (["jsb-depth-1", "--text", "t.txt"], "reads chorales"),
+        (["--input", "x.npy", "--text", "t.txt"], "several things to read"),
+        (["--input", "missing.npy"], "missing.npy is no array"),
+        (["--seeds", "0"], "--seeds is 0"),
+        (["--seed", "-1"], "seed is -1"),
+        (["--checkpoint", "missing.safetensors"], "missing.safetensors"),
+        (["--checkpoint", "a.safetensors", "--init", "scaled"], "--init cannot be given with --checkpoint"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(capsys, words, says):
+    code, out, err = run(capsys, *words)
+    assert code == 2 and out == "" and says in err and err.count("\n") == 1 and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("array", "says"),
+    [
+        (np.full((9, 3), np.nan), "NaN"),
+        (np.zeros((9, 3)), "same at every frame"),
+        (np.zeros((0, 3)), "expected numbers of shape"),
+        (np.zeros(5), "expected numbers of shape"),
+        (np.array(["a"]), "expected numbers of shape"),
+    ],
+)
+def test_arrays_that_say_nothing_are_refused(capsys, tmp_path, array, says):
+    np.save(tmp_path / "x.npy", array)
+    code, _, err = run(capsys, "--cell", "rnn", "--input", str(tmp_path / "x.npy"), *SMALL)
+    assert code == 2 and says in err and err.count("\n") == 1
+
+
+def test_help_has_examples_and_loads_nothing_heavy():
+    code = "import sys, gersgorin.check_cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "gersgorin-check ptb-sota --text" in done.stdout and done.stdout.endswith("False\n")
