@@ -7,7 +7,7 @@ import torch
 
 from rhn.kernels import packed
 from rhn.kernels.compiled import build
-from rhn.kernels.compiled.call import MOST_UNITS
+from rhn.kernels.compiled.call import LARGE, SMALL
 from rhn.kernels.persistent import highway, transition
 from rhn.kernels.persistent.device import refusal
 from rhn.kernels.persistent.operands import DTYPES
@@ -33,7 +33,12 @@ def kernel_states() -> list[KernelState]:
     """All ways, the devices one after another. On a GPU the persistent kernels are compiled and checked first: some seconds."""
     states = [
         KernelState("hand-derived", "cpu", "every cell", None),
-        KernelState("compiled", "cpu", f"up to {MOST_UNITS} units in float32, no dropout", _compiled()),
+        KernelState(
+            "compiled",
+            "cpu",
+            f"up to {SMALL} units, {LARGE} in full batches of 32 rows; float32, no dropout",
+            _compiled(),
+        ),
         KernelState("packed products", "cpu", "products of 128 x 128 and more in float32", packed.missing()),
     ]
     devices = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]

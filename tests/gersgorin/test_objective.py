@@ -88,7 +88,7 @@ LOSSES = [
 ]
 
 
-@pytest.mark.parametrize(("loss", "targets"), LOSSES, ids=str)
+@pytest.mark.parametrize(("loss", "targets"), LOSSES, ids=("bernoulli", "squared", "own", "categorical"))
 def test_no_constant_output_is_better_than_the_best(loss, targets):
     targets = torch.arange(18).view(9, 2) * 7 % 5 % 3 if targets is None else targets
     objective = Objective(Own(), (frames(9, 2, 3, seed=4), targets), loss)
