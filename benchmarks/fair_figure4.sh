@@ -18,6 +18,7 @@ for trials in ${TRIALS:-20 40 60 80}; do
     "$python" -m optim_study run --preset small --arch all --depth 4 6 --epochs 400 --patience 400 --std-max 1 \
         --init-schemes gaussian scaled orthogonal identity --trials "$trials" --fuse 10 --jobs 2 --device cpu --out "$out"
 done
+"$python" -m benchmarks.fair_figure4 "$out/trials.csv" | tee "$out/pooled.txt"
 for kind in swarm map; do
     "$python" -m optim_study plot --out "$out" --kind "$kind" --output "$out/$kind.png"
 done

@@ -46,12 +46,20 @@ def plot_area(
         _draw_box(ax)
         _draw_trials(ax, trials, learned, colors[network[0]])
         _draw_border(ax, [point for point in border if (point.arch, point.depth) == network])
+        ax.set(**_limits(rows))  # points that are drawn a little aside do not count for the axes' own
         ax.set_title(f"{network[0]}, depth {network[1]}: {sum(learned)} of {len(trials)}", fontsize=9)
     schemes = {row.init_scheme for row in rows}
     figure.legend(
         handles=_handles(schemes, border, below), loc="outside upper center", ncols=4, fontsize=8, frameon=False
     )
     return figure
+
+
+def _limits(rows: Sequence[Row]) -> dict[str, tuple[float, float]]:
+    """A little more than the paper's box and all settings take."""
+    rates = [*PAPER.learning_rate, *(row.learning_rate for row in rows)]
+    deviations = [*PAPER.init_std, *(row.init_std for row in rows)]
+    return {"xlim": (min(rates) / 1.6, max(rates) * 1.6), "ylim": (min(deviations) / 2.5, max(deviations) * 4)}
 
 
 def _draw_box(ax: Axes) -> None:

@@ -74,6 +74,8 @@ def test_the_area_shows_every_setting_its_scheme_and_whether_it_learned(rows):
     assert marks["gaussian"].get_offsets().tolist() == [[0.1, 1e-8], [0.1, 1e-2], [0.1, 0.011], [0.1, 1.0]]
     assert marks["orthogonal"].get_offsets().tolist() == [[0.1, 0.2]] * 2
     assert [color[3] for color in marks["gaussian"].get_facecolors()] == [0, 0, 1, 0], "full where it learned"
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    assert all(left < r.learning_rate < right and bottom < r.init_std < top for r in rows)
     (box,) = ax.patches
     assert box.get_bbox().extents.tolist() == pytest.approx([1e-4, 1e-8, 1, 1e-2])
     assert not ax.lines
