@@ -21,7 +21,7 @@ from rhn.files import atomic_path
 
 POINTS = 9  # standard deviations of a line, at most
 EXACT = 0.05  # relative error of the time at a border
-TRIES = 8
+TRIES = 12
 Escape = Callable[[float], float]
 """Epochs until a network leaves the plateau, infinite where it never does, at a learning rate."""
 
@@ -52,14 +52,18 @@ def border_rate(escape: Escape, epochs: int, low: float, high: float) -> float |
     rates = np.geomspace(low, high, 5).tolist()
     times = ((rate, escape(rate)) for rate in (rates[k] for k in (2, 3, 4, 1, 0)))
     rate, time = next(((rate, time) for rate, time in times if math.isfinite(time)), (high, math.inf))
+    slow, fast = 0.0, math.inf  # the border is between them
     for _ in range(TRIES):
-        if abs(time / epochs - 1) <= EXACT:
+        slow, fast = (max(slow, rate), fast) if time > epochs else (slow, min(fast, rate))
+        if abs(time / epochs - 1) <= EXACT or fast / max(slow, low) <= 1 + EXACT:
             break
         guess = min(max(rate * time / epochs, low), high)
+        if not slow < guess < fast:
+            guess = math.sqrt(slow * fast) if slow and fast < math.inf else guess
         if guess == rate:  # an end of the range
             return rate if time < epochs else None
         known = escape(guess)
-        if math.isinf(known):
+        if math.isinf(known) and not (slow and fast < math.inf):
             return guess if guess < high else None
         rate, time = guess, known
     return rate

@@ -94,7 +94,7 @@ def test_the_border_is_where_the_time_is_all_epochs(log_time, power):
         return 10**log_time * rate**-power
 
     found = border_rate(escape, 400, 1e-4, 1.0)
-    assert all(1e-4 <= rate <= 1 for rate in asked) and len(asked) < 10
+    assert all(1e-4 <= rate <= 1 for rate in asked) and len(asked) <= 13
     if found is None:
         assert escape(1.0) > 400
     elif found in (1e-4, 1.0):
@@ -110,6 +110,8 @@ def test_too_high_and_too_low_rates_hide_no_border():
             return 4 / rate if settles[0] <= rate <= settles[1] else math.inf
 
         assert border_rate(escape, 400, 1e-4, 1) == pytest.approx(0.01, rel=0.05)
+    steep = border_rate(lambda rate: 76 if rate > 0.2 else 150 / rate, 400, 1e-4, 1)
+    assert steep == pytest.approx(0.2, rel=0.06), "the time falls at once, and no learning rate takes 400 epochs"
     assert border_rate(lambda rate: math.inf, 400, 1e-4, 1) is None
 
 
