@@ -40,10 +40,10 @@ class Info:
         print(", ".join([f"Python {platform.python_version()}", *given]))
         for device in found:
             print(f"{device['name']:<8}{device['model']}; {device['details']}")
-        print(f"\n{'kernel':<22}{'device':<8}{'for':<45}used")
+        print(f"\n{'kernel':<22}{'device':<8}{'for':<58}used")
         for kernel in kernels:
             print(
-                f"{kernel.name:<22}{kernel.device:<8}{kernel.purpose:<45}{'yes' if kernel.used else f'no: {kernel.reason}'}"
+                f"{kernel.name:<22}{kernel.device:<8}{kernel.purpose:<58}{'yes' if kernel.used else f'no: {kernel.reason}'}"
             )
 
 
@@ -68,7 +68,7 @@ def devices() -> list[dict[str, str]]:
     """The CPU and every GPU: name, model, details."""
     import torch
 
-    found = [{"name": "cpu", "model": cpu_model(), "details": f"{torch.get_num_threads()} threads of torch"}]
+    found = [{"name": "cpu", "model": cpu_model(), "details": f"{torch.get_num_threads()} torch thread(s)"}]
     for i in range(torch.cuda.device_count()):
         p = torch.cuda.get_device_properties(i)
         details = f"{p.multi_processor_count} multiprocessors, {p.total_memory / 2**30:.0f} GiB, compute capability {p.major}.{p.minor}"
