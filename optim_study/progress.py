@@ -63,7 +63,7 @@ class Progress:
     @property
     def rate(self) -> float | None:
         """Work a second of all our workers together; None before the first epochs have shown it."""
-        known = [s for s in self._speeds.values() if s.epochs >= FIRST_EPOCHS and s.until > s.since]
+        known = [s for s in self._speeds.values() if s.epochs >= FIRST_EPOCHS and s.work and s.until > s.since]
         return sum(s.work / (s.until - s.since) for s in known) / len(known) * self.jobs if known else None
 
     def left(self, planned: Planned) -> float:

@@ -131,8 +131,8 @@ def check_writable(path: str | Path) -> Path:
 def check_output(path: str | Path, suffixes: Sequence[str]) -> Path:
     """As `check_writable`, of a path that must end in one of these; raises OutputError."""
     if Path(path).suffix.lower() not in suffixes:
-        *others, last = suffixes
-        raise OutputError(f"cannot write {path}: expected a name ending in {', '.join(others)} or {last}")
+        expected = " or ".join(filter(None, (", ".join(suffixes[:-1]), suffixes[-1])))
+        raise OutputError(f"cannot write {path}: expected a name ending in {expected}")
     return check_writable(path)
 
 

@@ -140,7 +140,12 @@ def test_a_border_has_a_line_for_each_scheme_and_for_the_ends_of_the_transform_b
 
 @pytest.mark.parametrize(
     "content",
-    ["a,b\n1,2\n", "\xff", "arch,depth,init_scheme,transform_bias,init_std,learning_rate\nrhn,four,gaussian,,1,1"],
+    [
+        "garbage",
+        "a,b\n1,2\n",
+        "\xff",
+        "arch,depth,init_scheme,transform_bias,init_std,learning_rate\nrhn,four,gaussian,,1,1",
+    ],
 )
 def test_a_file_that_is_no_border_is_refused(tmp_path, content):
     (tmp_path / "border.csv").write_text(content, encoding="latin-1")

@@ -42,6 +42,17 @@ def test_the_time_left_follows_from_the_first_epochs():
     )
 
 
+def test_trials_that_all_end_with_the_epoch_tell_no_speed():
+    now, one = [0.0], planned_study(epochs=1)
+    progress = Progress(
+        [one], {one.config.name: Counts(trials=10, complete=0, running=0, diverged=0, best=None)}, clock=lambda: now[0]
+    )
+    for _ in range(9):
+        now[0] += 2.0
+        progress.event(0, EpochDone(study=one.config.name, epoch=1, live=()))
+    assert progress.rate is None and progress.seconds_left() is None
+
+
 def test_without_a_terminal_a_finished_trial_is_a_line_and_the_table_shows_every_study():
     now = [0.0]
     one = planned_study()
