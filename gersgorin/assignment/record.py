@@ -20,7 +20,8 @@ class Credit:
     norms: np.ndarray
     """norms[t2, t1] = ||dL[t2]/dy[t1]||_2, the root mean square over the sequences, in nats; 0 where t1 > t2. (T, T)"""
     gradient_norm: float
-    """||g||_2 of the mean loss in all parameters of the recurrence: of the cells, not of the embedding or the output."""
+    """||g||_2 of the mean loss in all parameters of the recurrence: of the cells, not of the embedding or the output.
+    What is frozen does not count; of torch.nn's cells each of the two biases does."""
     lag_norm: np.ndarray
     """||g[k]|| / ||g||, (T,). Lags that work against each other add up to more than 1."""
     lag_share: np.ndarray

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin.objective import Objective
-from rhn.cells import Cell, from_torch
+from rhn.cells import Cell, from_torch, weights_of_torch
 from rhn.errors import InvalidInputError
 
 TORCHS = nn.RNNBase | nn.RNNCellBase
@@ -127,12 +127,19 @@ def _outermost(names: list[str]) -> list[str]:
 
 
 class _StandIn(nn.Module):
-    """Our form of a torch.nn RNN, LSTM or GRU (or of their *Cell form), called as torch's is."""
+    """Our form of a torch.nn RNN, LSTM or GRU (or of their *Cell form), called as torch's is, that runs on torch's own parameters.
+
+    So the gradient is in those of them that are trained, and in each of torch's two biases.
+    """
 
     def __init__(self, theirs: nn.Module):
         super().__init__()
         self.cell, self._single = from_torch(theirs), isinstance(theirs, nn.RNNCellBase)
-        self.cell.requires_grad_(any(p.requires_grad for p in theirs.parameters()))
+        self.cell.theirs = theirs
+        for name, weight in weights_of_torch(theirs).items():
+            shape = self.cell.get_parameter(name).shape
+            delattr(self.cell, name)
+            setattr(self.cell, name, weight.view(shape))
         self._pair = self.cell.state_size != self.cell.hidden_size
 
     def forward(self, x: Tensor, state=None):

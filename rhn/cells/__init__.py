@@ -6,7 +6,7 @@
 
 from rhn.cells.base import Cell, Gates
 from rhn.cells.budget import hidden_size_for_budget, num_parameters
-from rhn.cells.convert import from_torch, to_torch
+from rhn.cells.convert import from_torch, to_torch, weights_of_torch
 from rhn.cells.gated import GRU, LSTM
 from rhn.cells.highway import RHN
 from rhn.cells.init import Initialization
@@ -38,4 +38,5 @@ __all__ = [
     "num_parameters",
     "resolve_cell",
     "to_torch",
+    "weights_of_torch",
 ]

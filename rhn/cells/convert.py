@@ -9,7 +9,7 @@ whose inner bias is a parameter of ours too (bias_hn).
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rhn.cells.base import Cell, positive
 from rhn.cells.gated import GRU, LSTM
@@ -32,25 +32,30 @@ def from_torch(module: nn.Module) -> Cell:
     single = isinstance(module, nn.RNNCellBase)
     if not single and (module.num_layers != 1 or module.bidirectional or module.proj_size):
         raise InvalidInputError(f"cannot convert {module}: expected one layer, one direction and no projection")
-    suffix = "" if single else "_l0"
-    w_ih, w_hh = (getattr(module, name + suffix).detach() for name in ("weight_ih", "weight_hh"))
-    zero = w_ih.new_zeros(w_ih.shape[0])
-    b_ih, b_hh = (getattr(module, name + suffix).detach() if module.bias else zero for name in ("bias_ih", "bias_hh"))
+    weights = weights_of_torch(module)
+    w_ih = weights["weight_ih"]
     keywords = {"device": w_ih.device, "dtype": w_ih.dtype, "batch_first": getattr(module, "batch_first", False)}
     keywords["generator"] = torch.Generator()  # weights drawn in vain: leave the caller's random numbers alone
     if ours is RNN:
         keywords["nonlinearity"] = module.nonlinearity
     cell = ours(module.input_size, module.hidden_size, **keywords)
-    n = cell.hidden_size
     with torch.no_grad():
-        cell.weight_ih.copy_(w_ih)
-        cell.weight_hh.copy_(w_hh)
-        if ours is GRU:
-            cell.bias.copy_(torch.cat((b_ih[: 2 * n] + b_hh[: 2 * n], b_ih[2 * n :])))
-            cell.bias_hn.copy_(b_hh[2 * n :])
-        else:
-            cell.bias.copy_(b_ih + b_hh)
+        for name, weight in weights.items():
+            cell.get_parameter(name).copy_(weight)
     return cell
+
+
+def weights_of_torch(module: nn.Module) -> dict[str, Tensor]:
+    """The weights of our cell by name, computed from those of a module that `from_torch` takes: gradients reach the module's own."""
+    suffix = "" if isinstance(module, nn.RNNCellBase) else "_l0"
+    w_ih, w_hh = (getattr(module, name + suffix) for name in ("weight_ih", "weight_hh"))
+    zero = w_ih.new_zeros(w_ih.shape[0])
+    b_ih, b_hh = (getattr(module, name + suffix) if module.bias else zero for name in ("bias_ih", "bias_hh"))
+    if isinstance(module, nn.GRU | nn.GRUCell):
+        n = module.hidden_size
+        bias = torch.cat((b_ih[: 2 * n] + b_hh[: 2 * n], b_ih[2 * n :]))
+        return {"weight_ih": w_ih, "weight_hh": w_hh, "bias": bias, "bias_hn": b_hh[2 * n :]}
+    return {"weight_ih": w_ih, "weight_hh": w_hh, "bias": b_ih + b_hh}
 
 
 def to_torch(cell: Cell) -> nn.Module:

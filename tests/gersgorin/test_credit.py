@@ -159,9 +159,25 @@ def test_torchs_own_modules_are_measured_as_our_cells_and_stay_as_they_were(kind
     ours.output = theirs.output
     before = copy.deepcopy(theirs.state_dict())
     got, wanted = (credit(model, *probe(model, T, 2), loss="bernoulli") for model in (theirs, ours))
-    for name in ("norms", "lag_norm", "lag_share", "lost", "path_lengths"):
+    for name in ("norms", "path_lengths"):
         np.testing.assert_allclose(getattr(got, name), getattr(wanted, name), rtol=1e-9, atol=1e-15, err_msg=name)
     assert type(theirs.rnn) is kind and all(torch.equal(v, before[k]) for k, v in theirs.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU, nn.LSTMCell])
+@pytest.mark.parametrize("trained", ["weight_hh", "bias_hh", "", "no bias"])
+def test_the_gradient_is_in_the_trained_parameters_of_torchs_own_modules(kind, trained):
+    single = issubclass(kind, nn.RNNCellBase)
+    model = built(lambda: (Loop if single else Own)(kind(3, 4, bias=trained != "no bias")))
+    for name, p in model.rnn.named_parameters():
+        p.requires_grad_(trained == "no bias" or trained in name)
+    x, targets = probe(model, T, 2)
+    loss = nn.functional.binary_cross_entropy_with_logits(model(x), targets, reduction="sum") / (2 * T)
+    weights = [p for p in model.rnn.parameters() if p.requires_grad]
+    g = torch.cat([each.flatten() for each in torch.autograd.grad(loss, weights)])
+    run = Unrolled(Objective(model, (x, targets), "bernoulli"))
+    assert_close(run.gradient([each.sum(0) for each in run.adjoints()]), g, 1e-12, "gradient")
+    assert credit(model, x, targets, loss="bernoulli").gradient_norm == pytest.approx(g.norm().item(), rel=1e-10)
 
 
 def test_pieces_of_unequal_length_count_by_their_frames():
