@@ -8,6 +8,7 @@ It composes what others measure: the plateau and the time to leave it (`gersgori
 the changed network, never a rule of thumb.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -23,11 +24,13 @@ from gersgorin.preflight.changes import changes
 from gersgorin.preflight.domain import LEFT, unlike, weight_scale
 from gersgorin.preflight.gains import measure_gains
 from gersgorin.preflight.record import Check, Outlook, Suggestion, Training
+from gersgorin.saddle.escape import follow
 from gersgorin.saddle.record import Plateau, plateau
 from rhn.errors import DataError, InvalidInputError
 
 PIECES, FRAMES = 32, 13  # of the chorales that rates are measured on
 LARGE, FEW_PIECES, FEW_FRAMES = 50_000, 8, 9  # of a network with more parameters: a tenth of the work
+FEW_LOOKS = 150  # gradients to try a change of a large network with
 ROWS = 32  # sequences a batch, where nobody says
 LIKELY = 0.8  # from here on nothing is suggested
 
@@ -92,18 +95,28 @@ def check(
     for change in changes(model, training):
         progress(change.words)
         other = own if change.model is model else plateau(change.model, sequences, loss)
-        outlook = measure(other, change.training).outlook
+        outlook = measure(other, change.training, looks=FEW_LOOKS if _is_large(model) else None).outlook
         tried.append(Suggestion(change=change.words, option=change.option, outlook=outlook))
     return replace(found, suggestions=tuple(sorted(tried, key=_promise)))
 
 
-def measure(found: Plateau, training: Training) -> Check:
-    """What is expected of one network, from its plateau; without gains, exponents and suggestions."""
+def measure(found: Plateau, training: Training, looks: int | None = None) -> Check:
+    """What is expected of one network, from its plateau; without gains, exponents and suggestions.
+
+    looks: gradients that the way off the plateau may cost; a network that is not away by then counts as one that stays.
+    """
     objective = found.objective
     with torch.no_grad():
         first_loss = objective.mean_loss().item()
     reason, has_left = unlike(objective, training, first_loss, found.loss), first_loss < LEFT * found.loss
-    escape = found.escape_epochs(training.learning_rate, training.momentum, training.batches) if not has_left else 0.0
+    if has_left:
+        escape = 0.0
+    elif looks is None:
+        escape = found.escape_epochs(training.learning_rate, training.momentum, training.batches)
+    else:
+        until = training.epochs * training.batches
+        way = follow(objective, training.learning_rate, training.momentum, until=until, most=looks)
+        escape = way.leaves_after / training.batches if way.ended == "left" else math.inf
     return Check(
         name=name_of(objective.model),
         training=training,
@@ -135,8 +148,7 @@ def chorale_probe(model: nn.Module, corpus=None) -> torch.Tensor:
     """Excerpts of the chorales to train on, (T, B, 88): pieces evenly spaced, each from another place on; fewer for a large network."""
     from rhn.data import chorales
 
-    large = sum(p.numel() for p in model.parameters()) > LARGE
-    T, B = (FEW_FRAMES, FEW_PIECES) if large else (FRAMES, PIECES)
+    T, B = (FEW_FRAMES, FEW_PIECES) if _is_large(model) else (FRAMES, PIECES)
     pieces = [piece for piece in (corpus or chorales(progress=False)).train if len(piece) >= T]
     if not pieces:
         raise DataError(f"no chorale to train on has {T} frames")
@@ -144,6 +156,10 @@ def chorale_probe(model: nn.Module, corpus=None) -> torch.Tensor:
     starts = [(5 * k) % (len(piece) - T + 1) for k, piece in enumerate(chosen)]
     cut = [piece[start : start + T] for start, piece in zip(starts, chosen, strict=True)]
     return torch.from_numpy(np.stack(cut, 1)).double()
+
+
+def _is_large(model: nn.Module) -> bool:
+    return sum(p.numel() for p in model.parameters()) > LARGE
 
 
 def chorale_batches(corpus=None, batch_size: int = ROWS) -> int:
