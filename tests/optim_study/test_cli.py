@@ -65,7 +65,7 @@ def test_dry_run_as_json_tells_what_is_complete(finished, tiny_data, capsys):
 def test_every_option_reaches_the_configuration(tiny_data):
     words = "--arch rhn gru --depth 1 --trials 7 --epochs 9 --patience 5 --budget-scale 0.5 --objective valid --fuse 3"
     words += " --jobs 4 --seed 11 --save-seconds 2 --storage postgresql+psycopg://x/y --out here --device cpu"
-    words += " --init-schemes scaled identity"
+    words += " --init-schemes scaled identity --precision tf32"
     words += f" --learning-rate 1e-3 0.5 --init-std 1e-6 1e-3 --transform-bias -1 -4 --skip last --data {tiny_data}"
     names = [field.name for field in fields(RunConfig)]
     config, usual = options("run", "--preset", "small", *words.split()).config(), small()
@@ -83,22 +83,8 @@ def test_the_highest_standard_deviation_alone_can_be_given():
 
 
 def test_schemes_are_trained_and_told(tiny_data, capsys):
-    words = [
-        "--arch",
-        "irnn",
-        "dt-rnn",
-        "--depth",
-        2,
-        1,
-        "--preset",
-        "smoke",
-        "--data",
-        tiny_data,
-        "--out",
-        "out",
-        "--device",
-        "cpu",
-    ]
+    words = ["--arch", "irnn", "dt-rnn", "--depth", 2, 1, "--preset", "smoke"]
+    words += ["--data", tiny_data, "--out", "out", "--device", "cpu"]
     assert run("run", *words, "--trials", 6, "--init-schemes", "scaled,orthogonal", "identity", "--json") == 0
     rows = json.loads(capsys.readouterr().out)
     assert {row["init_scheme"] for row in rows} == {"scaled", "orthogonal", "identity"}

@@ -31,7 +31,7 @@ def test_a_training_in_mixed_precision_follows_the_one_in_float32():
     assert all(t.dtype == torch.float32 for t in mixed.model(0).state_dict().values())
 
 
-@pytest.mark.parametrize("cell", ["lstm", "dt-rnn"])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_cells_without_mixed_precision_say_so(cell):
     with pytest.raises(InvalidInputError, match="precision"):
         build_model(replace(MIXED, cell=cell, depth=1, transform_bias=None), 50)
