@@ -126,9 +126,14 @@ def _plot_recording(options: Options) -> None:
         raise InvalidInputError(
             f"{given[0]} does not go with --record, whose file says what was measured: leave it out"
         )
-    figure = options.output or Path(f"gersgorin-{options.record.stem}.png")
+    path = options.record / "record.npz" if options.record.is_dir() else options.record
+    if path != options.record and not path.exists():
+        raise InvalidInputError(
+            f"the folder {options.record} holds no {path.name}: expected that of a training with rhn train --record N"
+        )
+    figure = options.output or Path(f"gersgorin-{options.record.resolve().stem}.png")
     animation = _checked_figure(options, figure)
-    recording = Recording.load(options.record / "record.npz" if options.record.is_dir() else options.record)
+    recording = Recording.load(path)
 
     from gersgorin.recording_plots import draw_recording, save_recording_animation
 

@@ -9,6 +9,7 @@ Legend: m inputs, N = state_size (n units, an LSTM's state has 2n), L layers.
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 
 import torch
@@ -155,10 +156,20 @@ def _convert(cell):
 
 
 def _step(cell) -> Step:
-    """What takes one step; raises InvalidInputError for something that is no function."""
+    """What takes one step; raises InvalidInputError for something that is no function of an input and a state."""
     if not callable(cell):
         raise InvalidInputError(f"expected a cell or a callable f(x, s), got {_name(cell)}")
-    return getattr(cell, "step", cell)
+    step = getattr(cell, "step", cell)
+    try:
+        signature = inspect.signature(step.forward if isinstance(step, nn.Module) else step)
+    except ValueError:  # a built-in function that does not tell its arguments
+        return step
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        expected = "is to be called as f(x, s), an input and a state"
+        raise InvalidInputError(f"{_name(cell)} {expected}, but takes {signature}: {error}") from None
+    return step
 
 
 def _matrices(cell, x: Tensor, s: Tensor, name: str, by_autograd, method: str | None, chunk_size: int | None) -> list:
@@ -172,8 +183,8 @@ def _matrices(cell, x: Tensor, s: Tensor, name: str, by_autograd, method: str | 
         raise InvalidInputError(f"unknown method {method!r}: expected one of {', '.join(METHODS)}")
     if method == "analytic" and closed_form is None:
         raise InvalidInputError(f"{_name(cell)} has no closed-form {name}(x, s): use method='jacrev' or 'jacfwd'")
-    if chunk_size is not None and chunk_size < 1:
-        raise InvalidInputError(f"chunk_size must be at least 1, got {chunk_size}")
+    if chunk_size is not None and (type(chunk_size) is not int or chunk_size < 1):
+        raise InvalidInputError(f"chunk_size must be a whole number of at least 1, got {chunk_size!r}")
     lead, rows_x, rows_s = _flatten(x, s)
     _check_step(cell, step, rows_x, rows_s)
     if method == "analytic":

@@ -55,7 +55,8 @@ def measure_spectrum(
     """
     states = trajectory(cell, x)
     if not torch.isfinite(states).all():
-        raise InvalidInputError(f"{name}: a state is NaN or infinite along {chorale}: the weights are too large to run")
+        along = f"{reads} {chorale}".strip()
+        raise InvalidInputError(f"{name}: a state is NaN or infinite along {along}: the weights are too large to run")
     s, (T, N) = states[:-1], states[:-1].shape
     block = max(1, BLOCK // (N * N))
     jacobians, measured = x.new_empty(T, N, N), []

@@ -105,7 +105,12 @@ class Analysis:
 
 
 def analyze(
-    module: nn.Module, x: Tensor, *, targets: Tensor | None = None, loss: str | Loss | None = None, layer: int = 1
+    module: nn.Module,
+    x: Tensor | np.ndarray,
+    *,
+    targets: Tensor | np.ndarray | None = None,
+    loss: str | Loss | None = None,
+    layer: int = 1,
 ) -> Analysis:
     """Measure a network on sequences, in float64; it is left as it was.
 

@@ -32,7 +32,8 @@ from rhn.errors import DataError, InvalidInputError
 from rhn.files import check_output
 
 POSITIONS = 4
-SAVE_SHARE = 0.01  # of the time may go into writing the file anew
+SAVE_SHARE = 0.01  # of the time may go into writing the file anew,
+LONGEST_UNSAVED = 10.0  # but after so many seconds it is written all the same
 
 
 class Recorder:
@@ -53,14 +54,14 @@ class Recorder:
     Raises:
         InvalidInputError: the module has no such cell, or the probe does not fit, is not finite, or leads to states that are not;
             `every` or another number is out of range; tensorboard is missing.
-        DataError: the file that is to be continued is damaged or of another network.
+        DataError: the file that is to be continued is damaged, or of another network, probe or `every`.
         OutputError: the file cannot be written.
     """
 
     def __init__(
         self,
         module: nn.Module,
-        probe: Tensor,
+        probe: Tensor | np.ndarray,
         every: int = 100,
         *,
         path: str | Path | None = None,
@@ -75,7 +76,9 @@ class Recorder:
                 raise InvalidInputError(f"{name} is {value!r}, expected a whole number of {least} or more")
         self._module, self._probe, self._every, self._positions = module, probe, every, positions
         self._path = None if path is None else check_output(path, (".npz",))
+        loss = _number(loss)
         self._watched = Watched(module, layer)
+        self._read = self._watched.digest(probe)
         self._write_scalars = _scalar_writer(tensorboard)
         self._rows: list[dict] = []
         self._steps, self._measuring, self._next_save = start, 0.0, 0.0
@@ -101,6 +104,7 @@ class Recorder:
 
     def measure(self, step: int, loss: Tensor | float | None = None) -> None:
         """Measure now, as after so many steps, whatever `every` says; once states are no longer finite all numbers are NaN."""
+        loss = _number(loss)
         if next((p.is_cuda for p in self._module.parameters()), False):
             torch.cuda.synchronize()  # else the training's own work would count as measuring
         begun = time.perf_counter()
@@ -114,7 +118,7 @@ class Recorder:
         norms, rates = gradient_norms(self._module)
         now = time.perf_counter()
         self._rows.append(
-            {"step": np.array(step), "loss": _number(loss), **found} | {"gradient_norm": norms, "relative_rate": rates}
+            {"step": np.array(step), "loss": loss, **found} | {"gradient_norm": norms, "relative_rate": rates}
         )
         self._write_scalars(step, self._rows[-1])
         self._measuring += now - begun
@@ -129,7 +133,7 @@ class Recorder:
         self.recording.save(self._path)
         now = time.perf_counter()
         self._measuring += now - begun
-        self._next_save = now + (now - begun) / SAVE_SHARE
+        self._next_save = now + min((now - begun) / SAVE_SHARE, LONGEST_UNSAVED)
 
     def close(self) -> None:
         """Write the file a last time and say on stderr what measuring cost."""
@@ -149,6 +153,7 @@ class Recorder:
         return Recording(
             title=self._watched.title,
             every=self._every,
+            probe=self._read,
             parameters=np.array(list(weights_of(self._module))),
             measuring_seconds=self._measuring + (before.measuring_seconds if before else 0.0),
             training_seconds=seconds - self._measuring + (before.training_seconds if before else 0.0),
@@ -168,15 +173,23 @@ class Recorder:
         found = Recording.load(self._path)
         if found.title != self._watched.title or found.parameters.tolist() != list(weights_of(self._module)):
             raise DataError(f"{self._path} was recorded of another network ({found.title}): give another path")
-        if any(getattr(found, name).shape[1:] != value.shape for name, value in self._look().items()):
+        shapes = {name: getattr(found, name).shape[1:] for name in self._look()}
+        if shapes != self._shapes or found.probe not in ("", self._read):
             raise DataError(f"{self._path} was recorded at other positions or on another probe: give another path")
+        if found.every != self._every:
+            raise DataError(
+                f"{self._path} was recorded every {found.every} steps, not {self._every}: give every={found.every} or another path"
+            )
         found = found.until(start)
         return found if len(found) else None
 
 
-def _number(loss: Tensor | float | None) -> np.ndarray:
-    value = loss.detach().item() if isinstance(loss, Tensor) else loss
-    return np.array(math.nan if value is None else float(value))
+def _number(loss: Tensor | np.ndarray | float | None) -> np.ndarray:
+    try:
+        return np.array(math.nan if loss is None else float(loss.detach() if isinstance(loss, Tensor) else loss))
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        got = f"of shape {tuple(loss.shape)}" if hasattr(loss, "shape") else repr(loss)
+        raise InvalidInputError(f"the loss is {got}: expected one number, a mean or a sum") from None
 
 
 def _scalar_writer(folder: str | Path | None) -> Callable[[int, dict], None]:

@@ -71,6 +71,8 @@ class Recording:
     """What measuring cost in all."""
     training_seconds: float = 0.0
     """What the rest took meanwhile."""
+    probe: str = ""
+    """A digest of the probe's numbers; "" where it was not kept."""
 
     def __len__(self) -> int:
         return len(self.step)
@@ -112,7 +114,8 @@ class Recording:
     def load(cls, path: str | Path) -> "Recording":
         """Read what `save` wrote; raises DataError where the file is something else."""
         with arrays_of(path, WRITER) as arrays:
-            values = {f.name: arrays[f.name] if f.type is np.ndarray else arrays[f.name].item() for f in fields(cls)}
+            known = [f for f in fields(cls) if f.name != "probe" or f.name in arrays]
+            values = {f.name: arrays[f.name] if f.type is np.ndarray else arrays[f.name].item() for f in known}
         if not _fit(values):
             raise DataError(f"{path} is not a record written by {WRITER}: its arrays do not fit one another")
         return cls(**values)

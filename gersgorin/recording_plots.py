@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from gersgorin._outline import discs_outline
 from gersgorin.plots import CIRCLE, DASHED, write_animation
 from gersgorin.recording import MEASURES, Recording
+from rhn.errors import DataError
 from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, STYLE
 
 MOST_FRAMES = 240  # of an animation
@@ -77,14 +78,19 @@ def moment_limit(recording: Recording) -> float:
 
 
 def draw_recording(recording: Recording) -> Figure:
-    """The spectrum at four moments, and under it a panel a quantity over the steps of training, those that were measured."""
+    """The spectrum at four moments, and under it a panel a quantity over the steps of training, those that were measured.
+
+    Raises DataError where nothing was.
+    """
+    panels = _panels(recording)
+    if not panels:
+        raise DataError("the record holds no finite number: there is nothing to draw, record the training anew")
     figure = Figure(figsize=(11, 11), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(1, 2.6))
     moments = sorted({round(k * (len(recording) - 1) / 3) for k in range(4)})
     for ax, k in zip(np.atleast_1d(top.subplots(1, len(moments), sharex=True, sharey=True)), moments, strict=True):
         plot_moment(recording, k, ax)
     top.suptitle(f"{recording.title}: eigenvalues and discs of one step, in the middle of the probe", fontsize=11)
-    panels = _panels(recording)
     grid = bottom.subplots(-(-len(panels) // 2), 2, sharex=True, squeeze=False)
     for ax, (title, draw) in zip(grid.flat, panels.items(), strict=False):
         draw(ax)

@@ -5,7 +5,9 @@ Legend: T steps, B sequences, m inputs of the cell. A module is a cell of ours, 
 """
 
 import copy
+import hashlib
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -71,7 +73,7 @@ class Watched:
         self.module.load_state_dict(self._original.state_dict())
 
     @torch.no_grad()
-    def inputs(self, probe: Tensor) -> Tensor:
+    def inputs(self, probe: Tensor | np.ndarray) -> Tensor:
         """What the cell sees, (T, B, m) in float64, when the module reads `probe`, which is laid out as the module takes it.
 
         A cell itself reads (T, m), (T, B, m), or (B, T, m) where it is `batch_first`. Numbers of int64 are ids of tokens; they may be
@@ -86,6 +88,11 @@ class Watched:
             below = _as_ours(self._cell, k)
             x = below.states(x, x.new_zeros(x.shape[1], below.state_size))[..., : below.hidden_size]
         return x
+
+    def digest(self, probe: Tensor | np.ndarray) -> str:
+        """What tells probes apart: their shape and numbers, in 16 letters. Raises InvalidInputError as `inputs`."""
+        values = self._checked(probe).cpu().numpy()
+        return hashlib.sha256(f"{values.dtype}{values.shape}".encode() + values.tobytes()).hexdigest()[:16]
 
     def _seen(self, probe: Tensor) -> Tensor:
         """What the cell is called with when the module reads the probe, laid out as the cell takes it."""
@@ -102,12 +109,14 @@ class Watched:
         steps = isinstance(self._cell, nn.RNNCellBase)  # called once a step
         return torch.stack(seen) if steps else seen[0]
 
-    def _checked(self, probe: Tensor) -> Tensor:
+    def _checked(self, probe: Tensor | np.ndarray) -> Tensor:
         """The probe on the device of the weights, its numbers in float64."""
+        if isinstance(probe, np.ndarray) and probe.dtype.kind in "biuf":
+            probe = torch.from_numpy(np.array(probe))
         if not isinstance(probe, Tensor) or probe.numel() == 0 or probe.dim() == 0:
             got = f"shape {tuple(probe.shape)}" if isinstance(probe, Tensor) else type(probe).__name__
             raise InvalidInputError(
-                f"the probe is to be a tensor (T, m), (T, B, m) or ids (T, B) that is not empty, got {got}"
+                f"the probe is to be a tensor or array (T, m), (T, B, m) or ids (T, B) that is not empty, got {got}"
             )
         like = next(self.module.parameters(), probe)
         if probe.dtype == torch.int64 and self._cell is not self.module:

@@ -92,8 +92,13 @@ def arrays_of(path: str | Path, writer: str) -> Iterator[Mapping]:
     import numpy as np
 
     try:
+        with Path(path).open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise ValueError("it is no whole .npz file")
         with np.load(path, allow_pickle=False) as arrays:
             yield arrays
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist: expected a record written by {writer}") from None
     except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is not a record written by {writer}: {error}") from error
 

@@ -180,7 +180,8 @@ def test_a_users_closed_form_is_used():
     ("call", "message"),
     [
         (lambda c, x, s: temporal_jacobian(c, x, s, method="hessian"), "unknown method 'hessian': expected one of ana"),
-        (lambda c, x, s: temporal_jacobian(c, x, s, chunk_size=0), "chunk_size must be at least 1, got 0"),
+        (lambda c, x, s: temporal_jacobian(c, x, s, chunk_size=0), "whole number of at least 1, got 0"),
+        (lambda c, x, s: temporal_jacobian(c, x, s, chunk_size=1.5), "whole number of at least 1, got 1.5"),
         (lambda c, x, s: temporal_jacobian(c, x[:, :2], s), "x ends in 2 and s in 4: RHN expects 3 inputs and a state"),
         (lambda c, x, s: temporal_jacobian(c, x[:3], s), "do not broadcast"),
         (lambda c, x, s: temporal_jacobian(c, torch.tensor(1.0), s), r"expected \(\.\.\., m\) and \(\.\.\., n\)"),

@@ -169,6 +169,8 @@ class Wrong(Silent):
         (lambda c, x, s: input_jacobian(lambda x, s: s[:2], x, s), "must return one state of 4 entries"),
         (lambda c, x, s: input_jacobian(lambda x, s: s, x, s, method="analytic"), "no closed-form input_jacobian"),
         (lambda c, x, s: layer_jacobians(c, x, s, method="hessian"), "unknown method 'hessian'"),
+        (lambda c, x, s: input_jacobian(torch.nn.Linear(3, 4), x, s), r"Linear is to be called as f\(x, s\)"),
+        (lambda c, x, s: layer_jacobians(torch.nn.Linear(3, 4), x, s), "too many positional arguments"),
         (lambda c, x, s: layer_jacobians("rhn", x, s), "expected a cell or a callable"),
         (lambda c, x, s: layer_jacobians(Silent(3, 4, 2), x, s), "Silent does not say what one of its 2 layers does"),
         (lambda c, x, s: layer_jacobians(Wrong(3, 4, 2), x, s), "expected 2 whose product is"),

@@ -36,6 +36,11 @@ class Tagger(nn.Module):
         return self.out(self.rnn(x)[0])
 
 
+class Exploding(RHN):
+    def states(self, x, s0):
+        return super().states(x, s0) / 0
+
+
 @pytest.mark.parametrize("cell", [LSTM(m, 5), RHN(m, 6, 3), nn.GRU(m, 5)], ids=lambda cell: type(cell).__name__)
 def test_a_cell_alone_has_spectra_gains_and_gates_as_direct_calls_give_them(cell):
     x, ours = frames(T, 2), from_torch(cell) if isinstance(cell, nn.GRU) else cell
@@ -66,6 +71,7 @@ def test_a_model_with_a_loss_has_its_plateau_and_credit_too():
     words = LanguageModel("lstm", vocabulary_size=7, hidden_size=5)
     ids = torch.randint(7, (T,), generator=torch.Generator().manual_seed(0))
     assert analyze(words, ids).plateau.loss == pytest.approx(plateau(words, ids).loss)
+    assert repr(analyze(words, ids.numpy())) == repr(analyze(words, ids))
     tagger, targets = Tagger(), frames(T, 2)
     assert analyze(tagger, x).plateau is None
     with_loss = analyze(tagger, x, targets=targets, loss="bernoulli")
@@ -121,6 +127,7 @@ def test_the_network_is_left_as_it_was():
         (lambda x, s: s, frames(T), {}, "a bare function tells neither"),
         (nn.Linear(m, m), frames(T), {}, "has no recurrent cell"),
         (RHN(m, 5), frames(T) * torch.nan, {}, "NaN or infinite"),
+        (Exploding(m, 5), frames(T), {}, "a state is NaN or infinite along sequence 1: the weights"),
         (RHN(m, 5), torch.rand(T, m + 1), {}, r"expected \(T, 4\)"),
         (model(), torch.ones(T, m), {}, "the same at every frame"),
         (Tagger(), frames(T, 2), {"loss": "huber"}, "huber"),

@@ -18,6 +18,7 @@ from gersgorin import (
     temporal_jacobian,
     trajectory,
 )
+from gersgorin.recorder import LONGEST_UNSAVED
 from gersgorin.recording import Recording, recording_table
 from rhn.cells import CELLS, from_torch
 from rhn.errors import DataError, InvalidInputError, OutputError
@@ -219,6 +220,17 @@ def test_the_file_is_whole_while_the_training_runs_and_when_a_write_is_killed(tm
     assert Recording.load(path).loss.tolist()[1:] == [1.0] and [p.name for p in tmp_path.iterdir()] == ["run.npz"]
 
 
+def test_the_file_is_never_long_behind_however_slow_it_is_to_write(tmp_path, monkeypatch):
+    now, save = [0.0], Recording.save
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(Recording, "save", lambda self, path: now.append(now.pop() + 2) or save(self, path))
+    recorder = Recorder(nn.GRU(m, n), frames(T), every=1, path=tmp_path / "run.npz")
+    for seconds, saved in ((LONGEST_UNSAVED - 1, 1), (2, 3), (1, 3)):
+        now[0] += seconds
+        recorder.step()
+        assert len(Recording.load(tmp_path / "run.npz")) == saved
+
+
 def test_a_training_that_goes_on_appends_without_double_entries(tmp_path):
     path = tmp_path / "run.npz"
     model = Tagger()
@@ -232,11 +244,15 @@ def test_a_training_that_goes_on_appends_without_double_entries(tmp_path):
         again.step(loss)
     found = again.recording
     assert found.step.tolist() == [0, 2, 4] and found.loss[1:].tolist() == [2.0, 4.0]
-    assert Recorder(model, frames(3, T), path=path, start=2).recording.step.tolist() == [0, 2]
+    assert Recorder(model, frames(3, T).numpy(), 2, path=path, start=2).recording.step.tolist() == [0, 2]
     with pytest.raises(DataError, match="recorded of another network"):
         Recorder(nn.GRU(m, n), frames(T), path=path, start=2)
     with pytest.raises(DataError, match="at other positions or on another probe"):
         Recorder(model, frames(3, T), path=path, start=2, positions=3)
+    with pytest.raises(DataError, match="at other positions or on another probe"):
+        Recorder(model, frames(3, T, seed=1), every=2, path=path, start=2)
+    with pytest.raises(DataError, match="was recorded every 2 steps, not 3: give every=2 or another path"):
+        Recorder(model, frames(3, T), every=3, path=path, start=2)
     assert Recorder(nn.GRU(m, n), frames(T), path=path).recording.step.tolist() == [0]  # a new training begins anew
 
 
@@ -255,7 +271,7 @@ def test_a_file_holds_all_of_it_without_pickle_and_other_files_are_refused(tmp_p
     np.savez(tmp_path / "none.npz", **asdict(recording.until(-1)))
     np.savez(tmp_path / "other.npz", a=np.ones(3))
     (tmp_path / "torn.npz").write_bytes((tmp_path / "r.npz").read_bytes()[:200])
-    for name in ("short", "words", "flat", "none", "other", "torn", "missing"):
+    for name in ("short", "words", "flat", "none", "other", "torn"):
         with pytest.raises(DataError, match="not a record written by"):
             Recording.load(tmp_path / f"{name}.npz")
 
@@ -300,6 +316,8 @@ def test_scalars_are_written_where_tensorboard_is_and_otherwise_its_absence_said
         (nn.GRU(m, n), frames(T), {"every": 0}, "every is 0, expected a whole number of 1 or more"),
         (nn.GRU(m, n), frames(T), {"every": 2.5}, "every is 2.5"),
         (nn.GRU(m, n), frames(T), {"positions": 0}, "positions is 0"),
+        (nn.GRU(m, n), frames(T), {"loss": "abc"}, "the loss is 'abc': expected one number"),
+        (nn.GRU(m, n), frames(T), {"loss": torch.ones(3)}, r"the loss is of shape \(3,\): expected one number"),
         (nn.GRU(m, n), frames(T), {"layer": 2}, r"has 1 recurrent cell\(s\)"),
         (nn.GRU(m, n, 2, bidirectional=True), frames(T), {}, "one layer, one direction"),
         (nn.LSTM(m, n, proj_size=2), frames(T), {}, "no projection"),

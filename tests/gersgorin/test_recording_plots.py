@@ -9,6 +9,7 @@ import torch
 
 from gersgorin import Recorder, Recording
 from gersgorin.cli import main
+from gersgorin.recording import MOMENTS
 from gersgorin.recording_plots import draw_recording, plot_layers, plot_measures, plot_moment, plot_weights
 from rhn.models import PolyphonicModel
 
@@ -91,12 +92,21 @@ def test_the_command_draws_animates_and_prints(recording, tmp_path, capsys, monk
         (["run.npz", "--cell", "rnn"], "--cell does not go with --record"),
         (["run.npz", "--discs", "both"], "--discs does not go with --record"),
         (["run.npz", "--output", "figure.bmp"], "expected a name ending in .png"),
-        (["nowhere.npz"], "nowhere.npz is not a record written by gersgorin.Recorder"),
+        (["nowhere.npz"], "nowhere.npz does not exist: expected a record written by gersgorin.Recorder"),
+        (["."], "the folder . holds no record.npz: expected"),
+        (
+            ["words.txt"],
+            "words.txt is not a record written by gersgorin.Recorder(path=FILE.npz) or rhn train --record: it is no",
+        ),
+        (["lost.npz"], "the record holds no finite number"),
     ],
 )
 def test_bad_input_is_one_sentence(words, said, recording, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recording.save("run.npz")
+    (tmp_path / "words.txt").write_text("no arrays")
+    lost = {name: getattr(recording, name) * np.nan for name in MOMENTS if name != "step"}
+    replace(recording, **lost).save("lost.npz")
     assert main(["--record", *words]) == 2
     err = capsys.readouterr().err
     assert said in err and err.startswith("error: ") and err.count("\n") == 1
