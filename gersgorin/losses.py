@@ -25,6 +25,8 @@ from torch import Tensor
 from rhn.errors import InvalidInputError
 
 CLIP = 1e-4
+UNBOUNDED = 1e6  # a constant output so far from zero is no best one
+STEEP = 1e-2  # of the loss: the slope that may be left at the best constant
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -98,17 +100,29 @@ def curvature(loss: OutputLoss, outputs: Tensor, targets: Tensor, mask: Tensor) 
 
 
 def _search(loss: OutputLoss, targets: Tensor, mask: Tensor, outputs: int) -> Tensor:
-    """The best constant of a loss that has no formula here, by a quasi-Newton method from zero."""
+    """The best constant of a loss that has no formula here, by a quasi-Newton method from zero.
+
+    Raises InvalidInputError where the loss has no gradient in the outputs, or none is found because it has no least value.
+    """
     from scipy.optimize import minimize
 
     def value_and_slope(values: np.ndarray) -> tuple[float, np.ndarray]:
         z = torch.as_tensor(values, device=mask.device).requires_grad_()
         with torch.enable_grad():
             mean = frame_costs(loss, z.expand(*mask.shape, outputs), targets)[mask].mean()
-        (slope,) = torch.autograd.grad(mean, z)
+        slope = torch.autograd.grad(mean, z, allow_unused=True)[0] if mean.requires_grad else None
+        if slope is None:
+            raise InvalidInputError(
+                f"the loss {loss.name} does not depend on the outputs by a gradient: do not detach them"
+            )
         return mean.item(), slope.cpu().numpy()
 
     found = minimize(value_and_slope, np.zeros(outputs), jac=True, method="L-BFGS-B")
+    if not np.abs(found.x).max() < UNBOUNDED or not np.abs(found.jac).max() < STEEP * max(1.0, abs(found.fun)):
+        raise InvalidInputError(
+            f"the loss {loss.name} has no best constant output: from outputs of zero it falls to {found.fun:.3g} and is not "
+            "done, expected one with a least value"
+        )
     return torch.as_tensor(found.x, device=mask.device)
 
 

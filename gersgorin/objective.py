@@ -28,6 +28,7 @@ from gersgorin.sequences import read_probe
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 
+ROUNDING = 1e-9  # of the outputs' size: two outputs that differ by less are the same
 OWN_LOSS = {PolyphonicModel: "bernoulli", LanguageModel: "categorical"}
 
 
@@ -37,7 +38,8 @@ class Objective:
     Args:
         model: see above.
         sequences: frames or ids, (x, targets), or a list of pieces; see `gersgorin.sequences`. What a user's own module reads are ids
-            where its numbers are of int64 and its targets, too, may be ids (the categorical loss, or one of the user's own).
+            where its numbers are integers (not of 8 bits), and its targets, too, may be ids (the categorical loss, or one of the
+            user's own).
         loss: None for the model's own; "bernoulli", "categorical", "squared"; or loss(outputs, targets) -> a number, (T, B) or
             (T, B, K), given the outputs as the model gives them. One that gives a number needs sequences of equal length.
         second_derivatives: run our cells by their equation, which has them, instead of by the hand-derived kernels.
@@ -222,21 +224,25 @@ def _kinds(model: nn.Module, sequences: Any, loss: OutputLoss) -> tuple[bool, bo
 
 
 def _whole(values: Any) -> bool:
-    first = values[0] if isinstance(values, list) and values else values
-    return str(getattr(first, "dtype", "")).endswith("int64")
+    """Whether these are ids: integers in a list, or in a list of lists, or an integer type; of 8 bits they are frames of 0 and 1."""
+    for _ in range(2):
+        values = values[0] if isinstance(values, list) and values else values
+    return type(values) is int or str(getattr(values, "dtype", "")).endswith(("int16", "int32", "int64"))
 
 
 def _require_recurrence(model: nn.Module, run: Callable[[Tensor], Tensor], inputs: Tensor) -> None:
     """Raise InvalidInputError unless the last output depends on the first input and the first output not on the last."""
     if isinstance(model, PolyphonicModel | LanguageModel):
         return
-    x = torch.cat([inputs, inputs])[:4, :1] if len(inputs) < 4 else inputs[:4, :1]
-    x = x.contiguous()  # as its changed copies: another layout is added up in another order
+    generator = torch.Generator().manual_seed(0)
+    x = torch.cat([inputs, inputs])[:4] if len(inputs) < 4 else inputs[:4]
+    if x.is_floating_point():  # of ordinary size: units that large inputs saturate would show nothing
+        x = torch.rand(x.shape, generator=generator, dtype=x.dtype).to(x.device)
     first, last = x.clone(), x.clone()
     for changed, place in ((first, 0), (last, -1)):
-        changed[place] = 1 - changed[place] if x.is_floating_point() else (x[place] == 0).long()
+        other = torch.rand(x[place].shape, generator=generator, dtype=torch.float64).to(x.device)
+        changed[place] = other if x.is_floating_point() else (x[place] == 0).long()
     before = copy.deepcopy(model.state_dict())
-    generator = torch.Generator().manual_seed(0)
     try:
         with torch.no_grad():
             for p in model.parameters():
@@ -245,10 +251,13 @@ def _require_recurrence(model: nn.Module, run: Callable[[Tensor], Tensor], input
             plain, changed_first, changed_last = run(x), run(first), run(last)
     finally:
         model.load_state_dict(before)
-    if torch.equal(plain[-1], changed_first[-1]):
+    rounding = ROUNDING * plain.abs().max()
+    if not (plain[-1] - changed_first[-1]).abs().max() > rounding:
+        batch_first = any(getattr(module, "batch_first", False) for module in model.modules())
+        hint = ": it is batch_first, expected a model of inputs (T, B, m)" if batch_first else ""
         raise InvalidInputError(
             f"{type(model).__name__} is no recurrence: with weights of ordinary size its last output does not change with its "
-            "first input"
+            f"first input{hint}"
         )
-    if not torch.equal(plain[0], changed_last[0]):
+    if (plain[0] - changed_last[0]).abs().max() > rounding:
         raise InvalidInputError(f"{type(model).__name__} looks ahead: its first output changes with its last input")

@@ -61,7 +61,7 @@ def read_probe(sequences: Any, *, ids: bool, target_ids: bool) -> Probe:
 def _read(given: Any, name: str, ids: bool, least: int = 1) -> tuple[Tensor, Tensor]:
     """(frames (T, B, m) or ids (T, B), mask (T, B))."""
     layout = "(T,) or (T, B)" if ids else "(T, m) or (T, B, m)"
-    if isinstance(given, list):
+    if isinstance(given, list) and not (ids and given and isinstance(given[0], int)):
         return _pad(
             [
                 _numbers(piece, name, ids, (1,) if ids else (2,), layout[: layout.index(" or")], least)

@@ -10,7 +10,8 @@ One part of the gradient falls within a block, whatever the weights do: the mean
 
 which the output bias brings to zero at the rate eta a_k, a_k = d delta_k / d b_k. What the bias sees of it over the N steps has a
 closed form; divided by what a constant error would do it is the mean error of the block, which is sent backwards through the network
-in the place of the error at its start. Where other weights do a part of the bias's work the error falls faster, by a factor `share`
+in the place of the error at its start. A part of the gradient that is no more than rounding counts as zero: over 10^13 steps it would
+move the weights. Where other weights do a part of the bias's work the error falls faster, by a factor `share`
 that is read off from how far the mean output really went.
 """
 
@@ -38,6 +39,10 @@ STILL = (
     5e-3  # the gradient of a parameter that moves by less than this part of its size may change by more, in proportion
 )
 SUDDEN = 1000  # a block so many times shorter than the longest says that the network is leaving
+LONG = 10**6  # steps, in which rounding may add up to something
+ROUNDING = 100 * float(
+    np.finfo(float).eps
+)  # of each frame's error, with random signs: a gradient below what this gives is none
 GROWS = 1e-3  # part of itself by which the loss may be higher at a block's end than at its start
 
 
@@ -55,9 +60,10 @@ class Trajectory:
     """The loss below which the plateau is left."""
     ended: Literal["left", "leaving", "waiting", "never", "diverged", "unsettled"]
     """leaving: the gradients that were allowed ran out while everything changed within a thousandth of the time that it had stood
-    still, so that the time to leave is known but for that; waiting: not within the steps that were asked about; never: nothing but the
-    output bias moves any more, or not in 10^60 steps; diverged: the loss is no longer finite; unsettled: the loss neither fell nor came
-    to rest in as many gradients as were allowed, as where the learning rate is too high."""
+    still, so that the time to leave is known but for that; waiting: not within the steps that were asked about, or that were done when
+    the gradients ran out with the loss at rest: it takes more than `steps[-1]`; never: nothing but the output bias moves any more, or
+    not in 10^60 steps; diverged: the loss is no longer finite; unsettled: the loss neither fell nor came to rest in as many gradients
+    as were allowed, as where the learning rate is too high."""
 
     @property
     def leaves_after(self) -> float:
@@ -102,17 +108,19 @@ def follow(
     elif not losses[-1] < np.inf:
         ended = "diverged"
     else:
-        ended = _unfinished(run, moving, until)
+        ended = _unfinished(run, moving, until, np.array(losses[len(losses) // 2 :]))
     return Trajectory(np.array(steps, dtype=float), np.array(losses), by_name, goal, ended)
 
 
-def _unfinished(run: "_Run", moving: bool, until: float) -> str:
-    """Why it ended before the loss was below the goal, see `Trajectory.ended`."""
+def _unfinished(run: "_Run", moving: bool, until: float, late: np.ndarray) -> str:
+    """Why it ended before the loss was below the goal, see `Trajectory.ended`; `late`: losses of the latter half of the looks."""
     if not moving or run.steps >= FOREVER:
         return "never"
     if run.steps >= until:
         return "waiting"
-    return "leaving" if SUDDEN * run.length < run.longest else "unsettled"
+    if SUDDEN * run.length < run.longest:
+        return "leaving"
+    return "waiting" if np.ptp(late) <= GROWS * abs(late[-1]) else "unsettled"
 
 
 @dataclass(frozen=True)
@@ -139,6 +147,8 @@ class _Run:
         self.longest = SHORTEST
         self.length, self.singles, self.patience = SHORTEST, 0, SHORTEST
         self.point = self._look()
+        signs = torch.randn(self.point.errors.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        self.signs = signs.to(self.point.errors.device)
 
     def values(self) -> list[Tensor]:
         return [p.detach().clone() for p in self.parameters.values()]
@@ -175,11 +185,12 @@ class _Run:
             steps = block(N, self.mu)
             seen, left, drift_after = relax(start.mean_error, drift, rate, N, self.mu)
             mean_error = seen.sum / steps.constant.sum
-            first = self._gradients(start, mean_error)
+            first = self._gradients(start, mean_error, N)
             went = [steps.velocity.sum * v + steps.constant.sum * g for v, g in zip(self.velocity, first, strict=True)]
             self.put([p - self.eta * w for p, w in zip(values, went, strict=True)])
             end = self._look()
-            second = self._gradients(end, mean_error + (end.mean_error - left) / (1 + rate * N / (1 - self.mu)))
+            error_after = mean_error + (end.mean_error - left) / (1 + rate * float(N) / (1 - self.mu))
+            second = self._gradients(end, error_after, N)
             grown = [steps.ramp.sum * (h - g) for g, h in zip(first, second, strict=True)]
             self._update_share(start, end, seen.sum)
             change = self._change(values, went, grown)
@@ -192,11 +203,11 @@ class _Run:
                 if self.bias is not None:
                     self.velocity[self.bias] = drift_after
                 self.steps, self.longest = self.steps + N, max(N, self.longest)
-                self.length = max(SHORTEST, int(N * min(LONGER, AIM / max(change, 1e-9))))
+                self.length = min(FOREVER, max(SHORTEST, int(N * min(LONGER, AIM / max(change, 1e-9)))))
                 self.patience = SHORTEST
                 self.point = self._look()
                 return any(bool(w.any()) for k, w in enumerate(went) if k != self.bias)
-            N = int(N * min(0.5, max(0.1, 0.7 * AIM / change)))
+            N = int(N * min(0.5, max(0.1, 0.7 * AIM / max(change, 1e-9))))
             self.put(values)
             start = self._look()
         self.point, self.length = start, SHORTEST
@@ -213,11 +224,24 @@ class _Run:
         mean_output = (z.detach() * self.mask).sum((0, 1)) / self.frames
         return _Point(loss.item(), outputs, errors - self.mask * mean_error / self.frames, mean_error, mean_output)
 
-    def _gradients(self, point: _Point, mean_error: Tensor) -> list[Tensor]:
-        """The gradient in every parameter with another mean error in the place of the point's own."""
+    def _gradients(self, point: _Point, mean_error: Tensor, N: int = 1) -> list[Tensor]:
+        """The gradient in every parameter with another mean error in the place of the point's own.
+
+        Over a long block rounding would move weights: a parameter's gradient that is no more than rounding is zero.
+        """
         cotangent = point.errors + self.mask * mean_error / self.frames
+        gradient = self._backward(point, cotangent)
+        if N >= LONG:
+            noise = self._backward(point, ROUNDING * cotangent.abs() * self.signs)
+            gradient = [g if g.norm() > n.norm() else torch.zeros_like(g) for g, n in zip(gradient, noise, strict=True)]
+        if self.bias is not None:
+            gradient[self.bias] = mean_error  # exactly: the sum over the frames is that but for rounding
+        return gradient
+
+    def _backward(self, point: _Point, cotangent: Tensor) -> list[Tensor]:
         weights = list(self.parameters.values())
-        return torch.autograd.grad(point.outputs, weights, cotangent, allow_unused=True, materialize_grads=True)
+        options = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+        return list(torch.autograd.grad(point.outputs, weights, cotangent, **options))
 
     def _curvature(self, point: _Point) -> Tensor:
         """a (K,), see above; zero where there is no output bias."""

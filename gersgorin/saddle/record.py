@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 from torch import nn
@@ -11,6 +12,7 @@ from gersgorin.losses import Loss
 from gersgorin.objective import Objective
 from gersgorin.saddle.curvature import Curvature, lowest_curvature
 from gersgorin.saddle.escape import FOREVER, Trajectory, follow
+from gersgorin.saddle.matrices import matrices
 from gersgorin.saddle.rates import measure_rates, nearest_integer
 from rhn.errors import InvalidInputError
 
@@ -26,9 +28,11 @@ def plateau(model: nn.Module, sequences: Any, loss: str | Loss | None = None) ->
         `escape_epochs(learning_rate, momentum, batches)`. The model is left as it was; what is done to it later changes nothing.
 
     Raises:
-        InvalidInputError: as for `gersgorin.Objective`.
+        InvalidInputError: as for `gersgorin.Objective`, and for a model without a trained matrix.
     """
     objective = Objective(model, sequences, loss)
+    if not matrices(objective.parameters):
+        raise InvalidInputError("the model has no trained matrix: leave one that requires gradients")
     rates = measure_rates(objective)
     return Plateau(loss=objective.best_constant()[1], rates=rates.own, slopes=rates.slopes, objective=objective)
 
@@ -53,8 +57,12 @@ class Plateau:
 
     @property
     def order(self) -> float:
-        """The slope of the fastest matrix: 0 on a plateau that is left exponentially, P - 2 beside a product of P small matrices."""
-        return self.slopes[self.fastest]
+        """The slope of the fastest matrix: 0 on a plateau that is left exponentially, P - 2 beside a product of P small matrices.
+
+        NaN for a network without a trained output bias: it does not come to the constant output, and its rates, told as they are, are
+        no plateau's.
+        """
+        return math.nan if self.objective.output_bias is None else self.slopes[self.fastest]
 
     @property
     def integer_order(self) -> int | None:
@@ -79,12 +87,15 @@ class Plateau:
         It is followed for at most `until` steps, each on the whole probe: the noise of minibatches is left out. One to four hundred
         gradients are usual, and at most `most` are taken.
 
-        Raises InvalidInputError for a learning rate that is not above 0, or a momentum outside [0, 1).
+        Raises InvalidInputError for a learning rate outside [1e-12, 1e12], where rounding decides, a momentum outside [0, 1), or steps
+        that are no number above 0.
         """
-        if not 0 < learning_rate < math.inf:
-            raise InvalidInputError(f"the learning rate is {learning_rate}, expected a number above 0")
-        if not 0 <= momentum < 1:
-            raise InvalidInputError(f"the momentum is {momentum}, expected 0 or more and less than 1")
+        if not (_is_number(learning_rate) and 1e-12 <= learning_rate <= 1e12):
+            raise InvalidInputError(f"the learning rate is {learning_rate!r}, expected a number above 0, 1e-12 to 1e12")
+        if not (_is_number(momentum) and 0 <= momentum < 1):
+            raise InvalidInputError(f"the momentum is {momentum!r}, expected 0 or more and less than 1")
+        if not (_is_number(until) and until > 0):
+            raise InvalidInputError(f"`until` is {until!r}, expected a number of steps above 0, or infinity")
         return follow(self.objective, float(learning_rate), float(momentum), until=min(until, FOREVER), most=most)
 
     def escape_epochs(self, learning_rate: float, momentum: float = 0.9, batches: int = 1) -> float:
@@ -92,6 +103,10 @@ class Plateau:
 
         Raises InvalidInputError as `escape`, and for fewer than one batch.
         """
-        if not batches >= 1:
-            raise InvalidInputError(f"there are {batches} batches an epoch, expected 1 or more")
+        if not (_is_number(batches) and 1 <= batches < math.inf):
+            raise InvalidInputError(f"there are {batches!r} batches an epoch, expected 1 or more")
         return self.escape(learning_rate, momentum).leaves_after / batches
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

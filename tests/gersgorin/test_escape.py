@@ -89,6 +89,20 @@ def test_a_block_is_its_single_steps(monkeypatch):
     assert set(way.norms) == {"cells.0.weight_ih", "cells.0.weight_hh[0]", "cells.0.weight_hh[1]", "output.weight"}
 
 
+def test_deep_networks_of_tiny_weights_take_a_power_of_the_scale_which_rounding_does_not_hide():
+    ways = [plateau(network("dt-rnn", 6, f"gaussian:{std}"), frames(B=24)).escape(0.1) for std in (1e-4, 1e-5)]
+    assert all(way.ended in ("left", "leaving") and len(way.steps) < 300 for way in ways)
+    assert 1e4 < ways[1].leaves_after / ways[0].leaves_after < 1e6 and ways[0].leaves_after > 1e14
+
+
+def test_where_the_gradients_run_out_at_rest_it_waits_and_the_slowest_rate_is_followed():
+    record = plateau(network("dt-rnn", 6, "gaussian:1e-3"), frames(B=24))
+    cut = record.escape(0.1, most=80)
+    assert (cut.ended, cut.leaves_after) == ("waiting", math.inf) and cut.steps[-1] > 1000
+    assert record.escape(1e-12).leaves_after == pytest.approx(1e9 * record.escape(1e-3).leaves_after, rel=0.2)
+    assert record.escape(1e12).leaves_after == math.inf
+
+
 @pytest.mark.parametrize("mu", [0.0, 0.5, 0.9])
 @pytest.mark.parametrize("N", [1, 2, 17])
 def test_a_block_of_momentum_is_n_steps(N, mu):
@@ -119,11 +133,16 @@ def test_a_block_of_momentum_is_n_steps(N, mu):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"), [((0.0,), "learning rate"), ((math.nan,), "learning rate"), ((0.1, 1.0), "momentum")]
+    ("arguments", "said"),
+    [
+        *(((rate,), "learning rate") for rate in (0.0, math.nan, 1e-13, 1e300, None, "a")),
+        *(((0.1, momentum), "momentum") for momentum in (1.0, None, "a")),
+        *(((0.1, 0.9, batches), "batches") for batches in (0, math.inf, math.nan, None, "a")),
+    ],
 )
 def test_bad_rates_are_one_sentence(arguments, said):
     record = plateau(network("rhn"), frames())
     with pytest.raises(InvalidInputError, match=said):
         record.escape_epochs(*arguments)
-    with pytest.raises(InvalidInputError, match="batches"):
-        record.escape_epochs(0.1, batches=0)
+    with pytest.raises(InvalidInputError, match="until"):
+        record.escape(0.1, until=math.nan)

@@ -130,6 +130,26 @@ def test_a_bias_is_the_output_bias_only_where_it_is_added_to_every_output():
         objective.set_output(torch.zeros(3))
 
 
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("x", [frames(9, 4, 88), torch.full((9, 4, 88), 0.5), 1e9 * frames(9, 4, 88)])
+def test_recurrences_of_torch_are_recurrences_whatever_they_read(kind, x):
+    model = Own(88, 32, 88, between=kind(88, 32))
+    assert Objective(model, (x, frames(9, 4, 88)), "bernoulli").output_bias == "out.bias"
+
+
+IDS = torch.arange(12) * 5 % 7 % 4
+
+
+@pytest.mark.parametrize("ids", [IDS.int(), IDS.int().numpy(), IDS.tolist(), [IDS.tolist()], IDS])
+def test_ids_are_any_integers(ids):
+    class Words(Own):
+        def forward(self, x):
+            return super().forward(nn.functional.one_hot(x, 4).double())
+
+    objective = Objective(Words(4, 5, 4), ids, "categorical")
+    torch.testing.assert_close(objective.inputs[:, 0], IDS[:-1])
+
+
 def broken(value):
     model = polyphonic()
     nn.init.constant_(model.output.weight, value)
@@ -155,6 +175,7 @@ def broken(value):
         (Own(), (frames(5, 2, 3), frames(5, 2, 4)), "squared", "4 numbers a frame and the outputs 3"),
         (Own(), frames(5, 2, 3), lambda z, t: z[0], "expected one number"),
         (Own(between=nn.Linear(3, 4)), frames(5, 2, 3), "bernoulli", "is no recurrence"),
+        (Own(between=nn.LSTM(3, 4, batch_first=True)), frames(5, 2, 3), "bernoulli", "is batch_first"),
         (Own(between=nn.GRU(3, 2, bidirectional=True)), frames(5, 2, 3), "bernoulli", "looks ahead"),
         (nn.Flatten(), frames(5, 2, 3), "bernoulli", "no weights"),
         (nn.Sequential(nn.Linear(3, 3), nn.Flatten()), frames(5, 2, 3), "bernoulli", r"expected outputs \(4, 2, K\)"),

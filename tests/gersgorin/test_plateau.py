@@ -127,6 +127,33 @@ def test_the_curvature_is_as_small_as_the_saddle_is_flat():
     assert sum(records[1].lowest.overlap.values()) == pytest.approx(1, abs=1e-6)
 
 
+def test_without_an_output_bias_there_is_no_order():
+    torch.manual_seed(0)
+    assert math.isnan(plateau(nn.LSTM(5, 5), frames(), "squared").order)
+
+
+@pytest.mark.parametrize("trained", [(), ("output.bias",)])
+def test_without_a_trained_matrix_there_is_no_plateau(trained):
+    model = network("rhn")
+    for name, p in model.named_parameters():
+        p.requires_grad_(name in trained)
+    with pytest.raises(InvalidInputError, match="no trained matrix"):
+        plateau(model, frames())
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        (lambda z, t: (z.detach() - t).square().sum(-1), "do not detach"),
+        (lambda z, t: t.sum(-1), "do not detach"),
+        (lambda z, t: z.sum(-1), "no best constant"),
+    ],
+)
+def test_a_loss_without_a_gradient_or_a_least_value_is_refused(loss, said):
+    with pytest.raises(InvalidInputError, match=said):
+        plateau(Own(), frames(), loss)
+
+
 def test_bad_input_is_one_sentence():
     with pytest.raises(InvalidInputError, match="same at every frame"):
         plateau(network("rhn"), torch.zeros(5, 2, 5))
