@@ -26,15 +26,17 @@ from gersgorin.preflight.gains import measure_gains
 from gersgorin.preflight.record import Check, Outlook, Suggestion, Training
 from gersgorin.saddle.escape import follow
 from gersgorin.saddle.record import Plateau, plateau
+from gersgorin.spectrum import one_thread
 from rhn.errors import DataError, InvalidInputError
 
 PIECES, FRAMES = 32, 13  # of the chorales that rates are measured on
-LARGE, FEW_PIECES, FEW_FRAMES = 50_000, 8, 9  # of a network with more parameters: a tenth of the work
+LARGE, FEW_PIECES, FEW_FRAMES = 20_000, 8, 9  # of a network with more parameters: a tenth of the work
 FEW_LOOKS = 150  # gradients to try a change of a large network with
 ROWS = 32  # sequences a batch, where nobody says
 LIKELY = 0.8  # from here on nothing is suggested
 
 
+@one_thread()  # two threads on small matrices gain little on an idle machine and lose much on a busy one
 def check(
     model: nn.Module | Callable[[int], nn.Module],
     sequences: Any = None,
