@@ -92,7 +92,7 @@ def _why(check: "Check") -> str:
 def _order(order: float) -> str:
     """As a whole number where it is near to one."""
     if math.isnan(order):
-        return "unknown, its rates are below all numbers,"
+        return "unknown, its rates are below all numbers or it has no output bias,"
     return f"{round(order)}" if abs(order - round(order)) <= 0.05 else f"{order:.1f}"
 
 

@@ -137,6 +137,19 @@ def test_recurrences_of_torch_are_recurrences_whatever_they_read(kind, x):
     assert Objective(model, (x, frames(9, 4, 88)), "bernoulli").output_bias == "out.bias"
 
 
+@pytest.mark.parametrize("between", [nn.LSTM(3, 4), nn.Linear(3, 4)])
+def test_what_only_rounding_changes_is_the_same(between):
+    class Rounded(Own):
+        def forward(self, x):
+            return super().forward(x)[0] + 1e-13 * x.sum()
+
+    if isinstance(between, nn.LSTM):
+        Objective(Rounded(between=between), frames(5, 4, 3), "bernoulli")
+    else:
+        with pytest.raises(InvalidInputError, match="no recurrence"):
+            Objective(Rounded(between=between), frames(5, 4, 3), "bernoulli")
+
+
 IDS = torch.arange(12) * 5 % 7 % 4
 
 
