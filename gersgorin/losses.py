@@ -26,7 +26,6 @@ from rhn.errors import InvalidInputError
 
 CLIP = 1e-4
 UNBOUNDED = 1e6  # a constant output so far from zero is no best one
-STEEP = 1e-2  # of the loss: the slope that may be left at the best constant
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -118,7 +117,7 @@ def _search(loss: OutputLoss, targets: Tensor, mask: Tensor, outputs: int) -> Te
         return mean.item(), slope.cpu().numpy()
 
     found = minimize(value_and_slope, np.zeros(outputs), jac=True, method="L-BFGS-B")
-    if not np.abs(found.x).max() < UNBOUNDED or not np.abs(found.jac).max() < STEEP * max(1.0, abs(found.fun)):
+    if not np.abs(found.x).max() < UNBOUNDED:
         raise InvalidInputError(
             f"the loss {loss.name} has no best constant output: from outputs of zero it falls to {found.fun:.3g} and is not "
             "done, expected one with a least value"

@@ -152,6 +152,9 @@ def test_without_a_trained_matrix_there_is_no_plateau(trained):
 def test_a_loss_without_a_gradient_or_a_least_value_is_refused(loss, said):
     with pytest.raises(InvalidInputError, match=said):
         plateau(Own(), frames(), loss)
+    assert math.isfinite(
+        plateau(Own(), frames(), lambda z, t: (z - t).abs().sum(-1)).loss
+    )  # a kink at its least is none
 
 
 def test_bad_input_is_one_sentence():
