@@ -45,6 +45,7 @@ bench: $(VENV)/.dev ## ratios against what you would otherwise use (FULL=1 for m
 
 figures: $(VENV)/.base ## draw the gallery and the pictures of README and docs
 	$(BIN)/python -m gersgorin.gallery --out docs/figures
+	$(BIN)/python -m gersgorin.assignment.gallery --out docs/figures
 
 gpu-check: ## on a GPU machine: the tests marked gpu and the benchmarks, into gpu-results/
 	bash benchmarks/gpu_check.sh gpu-results

@@ -8,7 +8,6 @@ It composes what others measure: the plateau and the time to leave it (`gersgori
 the changed network, never a rule of thumb.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -24,7 +23,6 @@ from gersgorin.preflight.changes import changes
 from gersgorin.preflight.domain import LEFT, unlike, weight_scale
 from gersgorin.preflight.gains import measure_gains
 from gersgorin.preflight.record import Check, Outlook, Suggestion, Training
-from gersgorin.saddle.escape import follow
 from gersgorin.saddle.record import Plateau, plateau
 from gersgorin.spectrum import one_thread
 from rhn.errors import DataError, InvalidInputError
@@ -112,17 +110,15 @@ def measure(found: Plateau, training: Training, looks: int | None = None) -> Che
         first_loss = objective.mean_loss().item()
     reason, has_left = unlike(objective, training, first_loss, found.loss), first_loss < LEFT * found.loss
     if has_left:
-        escape = 0.0
-    elif looks is None:
-        escape = found.escape_epochs(training.learning_rate, training.momentum, training.batches)
+        escape, ended = 0.0, "left"
     else:
-        until = training.epochs * training.batches
-        way = follow(objective, training.learning_rate, training.momentum, until=until, most=looks)
-        escape = way.leaves_after / training.batches if way.ended == "left" else math.inf
+        limits = {} if looks is None else {"until": training.epochs * training.batches, "most": looks}
+        way = found.escape(training.learning_rate, training.momentum, **limits)
+        escape, ended = way.leaves_after / training.batches, way.ended
     return Check(
         name=name_of(objective.model),
         training=training,
-        outlook=outlook_of(escape, training.epochs, known=reason is None),
+        outlook=outlook_of(escape, training.epochs, ended, known=reason is None),
         order=found.order,
         rates=dict(found.rates),
         constant_loss=found.loss,
@@ -132,13 +128,14 @@ def measure(found: Plateau, training: Training, looks: int | None = None) -> Che
     )
 
 
-def outlook_of(escape_epochs: float, epochs: float, *, known: bool) -> Outlook:
+def outlook_of(escape_epochs: float, epochs: float, ended: str, *, known: bool) -> Outlook:
     """What the calibration says of a network that stays so long on the plateau of a training of so many epochs."""
     if not known:
-        return Outlook(escape_epochs=escape_epochs, probability=None, interval=None)
+        return Outlook(escape_epochs=escape_epochs, ended=ended, probability=None, interval=None)
     like = load_calibration().look_up(delay_of(escape_epochs, epochs))
     return Outlook(
         escape_epochs=escape_epochs,
+        ended=ended,
         probability=like.probability,
         interval=like.interval,
         networks=like.networks,

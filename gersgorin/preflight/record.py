@@ -41,7 +41,9 @@ class Outlook:
     """What is expected of one network under one training."""
 
     escape_epochs: float
-    """Epochs on the plateau; infinite where no time is enough."""
+    """Epochs on the plateau; infinite where it is not seen to leave."""
+    ended: str
+    """How the way off the plateau ended, see `gersgorin.saddle.escape.Trajectory`."""
     probability: float | None
     """That it learns: that its loss gets a tenth below the best constant output's. None: not known."""
     interval: tuple[float, float] | None
@@ -110,7 +112,11 @@ class Check:
         """Everything, JSON-ready: what is not finite is None."""
         content = {"verdict": self.verdict, "probability": self.probability, "interval": self.interval}
         content |= {"escape_epochs": self.escape_epochs, "order": self.order, "rates": self.rates, "name": self.name}
-        content |= {"study_networks": self.outlook.networks, "study_learned": self.outlook.learned}
+        content |= {
+            "ended": self.outlook.ended,
+            "study_networks": self.outlook.networks,
+            "study_learned": self.outlook.learned,
+        }
         content |= {name: getattr(self, name) for name in ("unlike", "constant_loss", "first_loss", "weight_scale")}
         content |= asdict(self.training)
         content["cells"] = [

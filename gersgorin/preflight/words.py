@@ -9,6 +9,13 @@ if TYPE_CHECKING:
 
 LARGE = 1e5  # from here on a number of epochs is told as a power of ten
 GOOD = 0.5
+STAYS = {
+    "never": "will sit on the plateau for ever",
+    "waiting": "will still be on the plateau when its training ends",
+    "unsettled": "is not seen to leave the plateau, where its loss neither falls nor comes to rest",
+    "diverged": "will diverge before it leaves the plateau",
+}
+NOT_LEFT = {"never": "never leaves", "diverged": "diverges", "unsettled": "not seen to leave, its loss does not settle"}
 
 
 def verdict(check: "Check") -> str:
@@ -20,7 +27,7 @@ def verdict(check: "Check") -> str:
             f"{check.constant_loss:.4g} of a constant output; what comes after is not known."
         )
     if math.isinf(escape):
-        start = f"will sit on the plateau for ever ({_why(check)})"
+        start = f"{STAYS[check.outlook.ended]} ({_why(check)})"
     elif escape > epochs:
         start = f"will sit on the plateau for about {in_epochs(escape)}, and has {epochs} ({_why(check)})"
     else:
@@ -34,14 +41,19 @@ def verdict(check: "Check") -> str:
     return f"{check.name}: {start}; {then}{_advice(check)}."
 
 
-def in_epochs(epochs: float) -> str:
-    """A time in words.
+def leaves(outlook: "Outlook") -> str:
+    """When a network leaves the plateau, or why it is not seen to."""
+    if math.isinf(outlook.escape_epochs):
+        return NOT_LEFT.get(outlook.ended, "not within its training")
+    return f"leaves after {in_epochs(outlook.escape_epochs)}"
 
-    >>> in_epochs(0.3), in_epochs(17.6), in_epochs(3e12), in_epochs(math.inf)
-    ('1 epoch', '18 epochs', '10^12 epochs', 'no finite time')
+
+def in_epochs(epochs: float) -> str:
+    """A finite time in words.
+
+    >>> in_epochs(0.3), in_epochs(17.6), in_epochs(3e12)
+    ('1 epoch', '18 epochs', '10^12 epochs')
     """
-    if math.isinf(epochs):
-        return "no finite time"
     if epochs >= LARGE:
         return f"10^{round(math.log10(epochs))} epochs"
     whole = max(1, round(epochs))
@@ -58,7 +70,7 @@ def summary(check: "Check") -> str:
         f"plateau        {check.constant_loss:.4g} nats a frame, what a constant output reaches; it starts at {check.first_loss:.4g}",
         f"order          {_order(check.order)}"
         + (f", recurrent weights of {check.weight_scale:.3g}" if check.weight_scale else ""),
-        f"leaves after   {in_epochs(o.escape_epochs)}",
+        f"leaves after   {leaves(o).removeprefix('leaves after ')}",
         "probability    " + ("not known" if o.probability is None else _probability(o)),
         "rates          " + ", ".join(f"{name} {rate:.1e}" for name, rate in check.rates.items()),
     ]
@@ -117,7 +129,7 @@ def _tried(suggestion: "Suggestion") -> str:
     o = suggestion.outlook
     options = ", ".join(f"--{name.replace('_', '-')} {value}" for name, value in suggestion.option.items())
     likely = "" if o.probability is None else f", probability {o.probability:.2f}"
-    return f"{suggestion.change} ({options}: leaves after {in_epochs(o.escape_epochs)}{likely})"
+    return f"{suggestion.change} ({options}: {leaves(o)}{likely})"
 
 
 def _probability(o: "Outlook") -> str:

@@ -84,8 +84,22 @@ def test_what_it_tells_is_json_without_nan(stuck):
     }
     assert content["verdict"] == stuck.verdict and content["order"] == stuck.order
     assert content["probability"] == stuck.probability and content["interval"] == list(stuck.interval)
-    never = replace(stuck, outlook=replace(stuck.outlook, escape_epochs=math.inf))
-    assert never.to_json()["escape_epochs"] is None and "for ever" in never.verdict
+
+
+@pytest.mark.parametrize(
+    ("ended", "said"),
+    [
+        ("never", "for ever"),
+        ("waiting", "when its training ends"),
+        ("unsettled", "not seen to leave"),
+        ("diverged", "diverge"),
+    ],
+)
+def test_a_network_that_is_not_seen_to_leave_says_why(stuck, ended, said):
+    found = replace(stuck, outlook=replace(stuck.outlook, escape_epochs=math.inf, ended=ended), suggestions=())
+    content = found.to_json()
+    assert content["escape_epochs"] is None and content["ended"] == ended and said in found.verdict
+    assert "inf" not in found.summary() and "leaves after" in found.summary()
 
 
 def test_the_summary_tells_the_gains_a_layer(stuck):
