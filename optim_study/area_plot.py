@@ -50,7 +50,7 @@ def plot_area(
         ax.set_title(f"{network[0]}, depth {network[1]}: {sum(learned)} of {len(trials)}", fontsize=9)
     schemes = {row.init_scheme for row in rows}
     figure.legend(
-        handles=_handles(schemes, border, below), loc="outside upper center", ncols=4, fontsize=8, frameon=False
+        handles=_handles(schemes, border, below), loc="outside upper center", ncols=3, fontsize=8, frameon=False
     )
     return figure
 
