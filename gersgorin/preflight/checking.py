@@ -8,6 +8,7 @@ It composes what others measure: the plateau and the time to leave it (`gersgori
 the changed network, never a rule of thumb.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -29,6 +30,7 @@ from rhn.errors import DataError, InvalidInputError
 
 PIECES, FRAMES = 32, 13  # of the chorales that rates are measured on
 LARGE, FEW_PIECES, FEW_FRAMES = 20_000, 8, 9  # of a network with more parameters: a tenth of the work
+TOO_LARGE = 2_000_000  # with more parameters the way off the plateau is not followed: a gradient takes a second
 FEW_LOOKS = 150  # gradients to try a change of a large network with
 ROWS = 32  # sequences a batch, where nobody says
 LIKELY = 0.8  # from here on nothing is suggested
@@ -111,6 +113,8 @@ def measure(found: Plateau, training: Training, looks: int | None = None) -> Che
     reason, has_left = unlike(objective, training, first_loss, found.loss), first_loss < LEFT * found.loss
     if has_left:
         escape, ended = 0.0, "left"
+    elif sum(p.numel() for p in objective.parameters.values()) > TOO_LARGE:
+        escape, ended, reason = math.nan, "unfollowed", reason or "was not followed"
     else:
         limits = {} if looks is None else {"until": training.epochs * training.batches, "most": looks}
         way = found.escape(training.learning_rate, training.momentum, **limits)

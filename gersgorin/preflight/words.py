@@ -14,8 +14,14 @@ STAYS = {
     "waiting": "will still be on the plateau when its training ends",
     "unsettled": "is not seen to leave the plateau, where its loss neither falls nor comes to rest",
     "diverged": "will diverge before it leaves the plateau",
+    "unfollowed": "has too many parameters for its way off the plateau to be followed",
 }
-NOT_LEFT = {"never": "never leaves", "diverged": "diverges", "unsettled": "not seen to leave, its loss does not settle"}
+NOT_LEFT = {
+    "unfollowed": "not followed",
+    "never": "never leaves",
+    "diverged": "diverges",
+    "unsettled": "not seen to leave, its loss does not settle",
+}
 
 
 def verdict(check: "Check") -> str:
@@ -26,7 +32,7 @@ def verdict(check: "Check") -> str:
             f"{check.name}: has left the plateau already, with {check.first_loss:.4g} nats a frame against the "
             f"{check.constant_loss:.4g} of a constant output; what comes after is not known."
         )
-    if math.isinf(escape):
+    if not math.isfinite(escape):
         start = f"{STAYS[check.outlook.ended]} ({_why(check)})"
     elif escape > epochs:
         start = f"will sit on the plateau for about {in_epochs(escape)}, and has {epochs} ({_why(check)})"
@@ -43,7 +49,7 @@ def verdict(check: "Check") -> str:
 
 def leaves(outlook: "Outlook") -> str:
     """When a network leaves the plateau, or why it is not seen to."""
-    if math.isinf(outlook.escape_epochs):
+    if not math.isfinite(outlook.escape_epochs):
         return NOT_LEFT.get(outlook.ended, "not within its training")
     return f"leaves after {in_epochs(outlook.escape_epochs)}"
 

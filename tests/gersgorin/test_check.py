@@ -102,6 +102,14 @@ def test_a_network_that_is_not_seen_to_leave_says_why(stuck, ended, said):
     assert "inf" not in found.summary() and "leaves after" in found.summary()
 
 
+def test_the_way_of_a_very_large_network_is_not_followed(monkeypatch):
+    monkeypatch.setattr("gersgorin.preflight.checking.TOO_LARGE", 100)
+    found = check(model(**QUICK), learning_rate=0.1)
+    assert math.isnan(found.escape_epochs) and found.probability is None and found.suggestions == ()
+    assert found.to_json()["escape_epochs"] is None and found.order == pytest.approx(0, abs=0.05)
+    assert "too many parameters" in found.verdict and "leaves after   not followed" in found.summary()
+
+
 def test_the_summary_tells_the_gains_a_layer(stuck):
     lines = stuck.summary().splitlines()
     assert lines[0] == stuck.verdict
