@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from optim_study.plot_command import Plot, print_shares
 from optim_study.presets import PRESETS, RunConfig, WorkSettings
 from optim_study.protocol import READINGS
+from optim_study.record_command import Record
 from optim_study.results import counts, csv_text, stored_rows, table
 from optim_study.stored import Stored
 from rhn.command import print_json, run_command
@@ -158,7 +159,7 @@ class Export(Stored):
 
 COMMANDS = Commands(
     DESCRIPTION,
-    {"run": Run, "status": Status, "plot": Plot, "best": Best, "export": Export, "worker": Worker},
+    {"run": Run, "status": Status, "plot": Plot, "best": Best, "export": Export, "record": Record, "worker": Worker},
 )
 
 

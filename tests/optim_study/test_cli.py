@@ -3,12 +3,14 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from dataclasses import fields
 
 import pytest
 
+from gersgorin.recording import Recording
 from optim_study.cli import COMMANDS, main
 from optim_study.presets import RunConfig, paper, small
 from optim_study.results import COLUMNS
@@ -194,3 +196,13 @@ def test_help_lists_the_commands_and_imports_nothing_heavy():
     assert "heavy: set()" in done.stdout
     for name in ("run", "status", "plot", "best", "export", "worker"):
         assert name in done.stdout
+
+
+def test_the_best_trial_is_recorded_while_it_trains_once_more_to_the_same_bits(finished, tiny_data, capsys):
+    words = ["record", "--out", finished, "--arch", "rhn", "--depth", 2, "--every", 1]
+    assert run(*words, "--data", tiny_data) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    reached, stored = re.search(r"best ([\d.]+) \(in the study ([\d.]+)\)", line).groups()
+    recording = Recording.load(finished / "rhn-depth2" / "record.npz")
+    assert reached == stored and len(recording) == 5 and recording.step[0] == 0
+    assert run(*words, "--data", tiny_data, "--depth", 9) == 2 and "no complete trial" in capsys.readouterr().err

@@ -34,7 +34,7 @@ ROOMS = """
     rhn.options
     rhn.parsing rhn.command
     rhn.commands gersgorin analysis optim_study
-    optim_study.plot_command
+    optim_study.plot_command optim_study.record_command
     rhn.cli gersgorin.cli gersgorin.check_cli analysis.cli optim_study.cli
     rhn.__main__ gersgorin.__main__ analysis.__main__ optim_study.__main__
 """
