@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 
 from rhn.errors import DataError
+from rhn.statistics import exact_interval
 
 FILE = Path(__file__).with_name("calibration.json")
 NEVER = 300.0
@@ -99,20 +100,6 @@ def isotonic_bins(delays: Sequence[float], learned: Sequence[bool], least_networ
         Bin(least=-math.inf if k == 0 else block[0], networks=int(block[1]), learned=int(block[2]))
         for k, block in enumerate(pooled)
     )
-
-
-def exact_interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
-    """Clopper and Pearson's interval of a share.
-
-    >>> [round(bound, 3) for bound in exact_interval(0, 60)]
-    [0.0, 0.06]
-    """
-    from scipy.special import betaincinv
-
-    tail = (1 - level) / 2
-    low = 0.0 if successes == 0 else float(betaincinv(successes, trials - successes + 1, tail))
-    high = 1.0 if successes == trials else float(betaincinv(successes + 1, trials - successes, 1 - tail))
-    return low, high
 
 
 @cache

@@ -3,82 +3,19 @@
 import re
 import shutil
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Literal
 
+from gersgorin.plot_options import Options
 from rhn.command import own_cell, print_json, progress_bars, resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.fields import check_seed
 from rhn.figures import SUFFIXES, save_figure
 from rhn.files import check_output, check_writable
-from rhn.options import Device, File, check_least, given_flags
+from rhn.options import check_least, given_flags
 from rhn.parsing import parse
 
 TEXT_STEPS = 100
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """Spectrum and Geršgorin discs of a recurrent cell running on a real chorale, with what their products do.
-
-    examples:
-      gersgorin-plot --cell rhn --depth 5
-      gersgorin-plot --cell rnn --compare irnn,rhn --chorale bwv66.6
-      gersgorin-plot --checkpoint runs/depth6/best.safetensors --compare-init --output trained.pdf
-      gersgorin-plot --checkpoint runs/ptb/best.safetensors --text novel.txt --steps 50
-      gersgorin-plot --cell my_package.cells:MyCell --hidden-size 32 --json
-      gersgorin-plot --cell my_package.cells:MyCell --checkpoint runs/mine/best.safetensors
-      gersgorin-plot --record runs/depth6 --animate
-    """
-
-    cell: str | None = None
-    """rnn, irnn, dt-rnn, dts-rnn, rhn (default), lstm, gru, torch.nn:LSTM and the like, or your own, package.module:factory.
-    With --checkpoint: the cell of your own that it holds."""
-    depth: int | None = None
-    """Recurrence depth, layers within a step (default 1)."""
-    hidden_size: int | None = None
-    """Hidden units (default 64)."""
-    checkpoint: File = None
-    """Trained weights instead of a new cell."""
-    layer: int | None = None
-    """With --checkpoint of stacked cells: which one, counted from 1 (default: the first)."""
-    init: str | None = None
-    """gaussian:STD, uniform:A, identity[:STD], scaled[:GAIN] or orthogonal[:GAIN] (default uniform:0.04; irnn: identity)."""
-    transform_bias: float | None = None
-    """Start of an RHN's transform-gate bias (default -2)."""
-    chorale: str = "bwv269"
-    """A chorale by name (bwv66.6) or by its place in the split (test-0)."""
-    record: File = None
-    """What `rhn train --record` (its folder will do) or a gersgorin.Recorder wrote: everything over the steps of the training. Only
-    --animate, --output and --json go with it."""
-    text: File = None
-    """With --checkpoint of a language model: a text file, from whose beginning it reads."""
-    steps: int | None = None
-    """Only the first N frames (default: all) or tokens of a text (default: 100)."""
-    data: File = None
-    """The original chorales (.json or .pickle) instead of those rebuilt from music21's scores."""
-    discs: Literal["row", "column", "both"] = "row"
-    """Which discs to draw and to speak of; both: the spectrum lies where the two unions overlap. The paper's row discs are the
-    column discs here: it prints the transpose."""
-    compare: str | None = None
-    """More cells, comma-separated, in panels side by side at one scale."""
-    compare_init: bool = False
-    """With --checkpoint: the network before its training beside it."""
-    animate: bool = False
-    """Also write the (first) cell's spectrum moving along the chorale, or through the training, as MP4 where ffmpeg is, else GIF."""
-    output: File = None
-    """Figure to write, .png, .svg or .pdf (default: a telling name in the current folder)."""
-    save_data: File = None
-    """Also write the numbers, .npz or .json; those of compared cells get -2, -3, ... at the end of the name."""
-    json: bool = False
-    """Print one JSON object instead of the table."""
-    seed: int = 0
-    """Seed of the initial weights."""
-    device: Device = "auto"
-    """Where Jacobians are computed (eigenvalues always on the CPU)."""
-    dtype: Literal["float64", "float32"] = "float64"
-    """Precision of everything measured."""
 
 
 def main(args: list[str] | None = None) -> int:

@@ -105,6 +105,20 @@ def layer_jacobians(
     return torch.stack(matrices) if set(shapes) == {(N, N)} else matrices
 
 
+def partial_jacobians(cell: nn.Module | Step, x: Tensor, s: Tensor) -> Tensor:
+    """ds_l/ds_{l-1} of each layer alone, (L, ..., N, N), with the state before the step held fixed where a layer also reads that.
+
+    Without shortcuts these are the `layer_jacobians`; arguments and errors as there.
+    """
+    N = s.shape[-1]
+    return torch.stack([J[..., :N, :N] for J in layer_jacobians(cell, x, s)])
+
+
+def state_gains(cell: nn.Module | Step, x: Tensor, s: Tensor) -> Tensor:
+    """||ds_l/ds_{l-1}||_2 of each layer alone, (..., L); see `partial_jacobians`."""
+    return torch.linalg.matrix_norm(partial_jacobians(cell, x, s), 2).movedim(0, -1)
+
+
 def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> Tensor:
     """The states (T + 1, B, state_size) of a run over x (T, B, m), s0 first; (T + 1, state_size) for unbatched x (T, m).
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin.assignment.measure import Credit, credit
-from gersgorin.jacobian import input_jacobian, layer_jacobians, trajectory
+from gersgorin.jacobian import input_jacobian, state_gains, trajectory
 from gersgorin.losses import Loss
 from gersgorin.measure import check_memory, measure_spectrum
 from gersgorin.record import MEASURES, SpectrumRecord, reading
@@ -159,7 +159,7 @@ def _gains(cell: nn.Module, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
     inputs, layers = [], []
     for x_t, s_t in zip(x.split(block), s.split(block), strict=True):
         inputs.append(torch.linalg.matrix_norm(input_jacobian(cell, x_t, s_t), 2))
-        layers.append(torch.stack([torch.linalg.matrix_norm(J, 2) for J in layer_jacobians(cell, x_t, s_t)], -1))
+        layers.append(state_gains(cell, x_t, s_t))
     return torch.cat(inputs).cpu().numpy(), torch.cat(layers).cpu().numpy()
 
 

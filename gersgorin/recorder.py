@@ -11,7 +11,7 @@
 
 A measurement looks at a copy of the model in float64 and evaluation mode: the training with a recorder is the same, bit for bit, as
 without. Single steps are measured at a few positions spread over the probe, the product of steps over its first 32. What that costs
-grows with the cube of the state's size, a step of training with its square: 1 to 4 % of the time at 64 units and the default of 100
+grows with the cube of the state's size, a step of training with its square: about 5 % of the time at 64 units and the default of 100
 steps from one measurement to the next; for larger networks take more steps.
 """
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gersgorin.discs import gersgorin_discs
 from gersgorin.dynamics import finite_time_exponent
-from gersgorin.jacobian import input_jacobian, layer_jacobians, temporal_jacobian, trajectory
+from gersgorin.jacobian import input_jacobian, state_gains, temporal_jacobian, trajectory
 from gersgorin.spectrum import eigenvalues, one_thread
 from rhn.cells import Cell
 from rhn.errors import InvalidInputError
@@ -42,14 +42,13 @@ def snapshot(cell: nn.Module, x: Tensor, positions: int) -> dict[str, np.ndarray
     x_p, s_p = x[where], states[where]
     A = temporal_jacobian(cell, x_p, s_p)
     values, discs, middle = eigenvalues(A, workers=1), gersgorin_discs(A), len(A) // 2
-    layers = [torch.linalg.matrix_norm(J, 2) for J in layer_jacobians(cell, x_p, s_p)]
     gates = [t.mean(-1) for t in cell.gates(x_p, s_p).t] if hasattr(cell, "gates") else []
     found = {
         "radius": values[:, 0].abs(),
         "bulk": discs.centers.mean(-1),
         "reach": discs.norm,
         "input_gain": torch.linalg.matrix_norm(input_jacobian(cell, x_p, s_p), 2),
-        "state_gain": torch.stack(layers, -1),
+        "state_gain": state_gains(cell, x_p, s_p),
         "gate": torch.stack(gates, -1) if gates else A.new_empty(len(A), 0),
         "exponent": finite_time_exponent(
             temporal_jacobian(cell, x[:EXPONENT_STEPS, 0], states[:-1, 0][:EXPONENT_STEPS])

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 
 from optim_study.protocol import SCHEMES, SharedSettings
 from optim_study.results import Row, by_network, table
-from optim_study.shares import BELOW, COMPARED_WITH, check_threshold, exact_interval, fisher, holm
+from optim_study.shares import BELOW, COMPARED_WITH, check_threshold, fisher, holm
 from rhn.engine.curves import Objective
+from rhn.statistics import exact_interval
 
 PAPER = SharedSettings()
 """The ranges of the paper's box."""

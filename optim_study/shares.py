@@ -17,6 +17,7 @@ import numpy as np
 from optim_study.results import Row, by_network, table
 from rhn.engine.curves import Objective
 from rhn.errors import InvalidInputError
+from rhn.statistics import exact_interval
 
 BELOW = 9.5
 COMPARED_WITH = "rhn"
@@ -68,18 +69,6 @@ def check_threshold(below: float) -> None:
     """Raise InvalidInputError where it is no positive number."""
     if not 0 < below < float("inf"):
         raise InvalidInputError(f"the threshold is {below}, expected a loss above 0, in nats a frame")
-
-
-def exact_interval(count: int, trials: int) -> tuple[float, float]:
-    """Clopper and Pearson's of 95 % for a share.
-
-    >>> exact_interval(0, 60)
-    (0.0, 0.0596...)
-    """
-    from scipy.stats import binomtest
-
-    interval = binomtest(count, trials).proportion_ci(0.95, method="exact")
-    return float(interval.low), float(interval.high)
 
 
 def fisher(one: tuple[int, int], other: tuple[int, int]) -> float:

@@ -19,12 +19,11 @@ from typing import Protocol
 import numpy as np
 
 from optim_study.protocol import Settings, StudyConfig
-from rhn.engine.curves import Objective, kept
+from rhn.engine.curves import LEFT, Objective, kept
 from rhn.engine.state import TrialState
 from rhn.errors import DataError
 
 SILENT_NLL = 88 * math.log(2)  # nats a frame of an output of zeros, for which every key is as likely to sound as not
-LEFT = 0.02  # share of the constant output's loss: so far below it a network has left the plateau
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +51,8 @@ class Outcome:
     diverged: bool
     """A loss or a weight overflowed; all losses are from before, or `SILENT_NLL` where there is none."""
     left_epoch: int | None = None
-    """The first epoch whose training loss is `LEFT` below the constant output's: when the network left the plateau. None: never, or not
-    told by an older version."""
+    """The first epoch whose training loss is below `LEFT` of the constant output's, when the network left the plateau. None: never, or
+    not told by an older version."""
 
     def value(self, objective: Objective) -> float:
         """What the study minimises."""
@@ -128,12 +127,12 @@ def outcome_of(
 
 
 def left_epoch(curve: np.ndarray, constant_nll: float) -> int | None:
-    """The first epoch whose training loss is `LEFT` below that of a constant output; None if there is none.
+    """The first epoch whose training loss is below `LEFT` of a constant output's; None if there is none.
 
     >>> left_epoch(np.array([[61.0, 61.0], [11.0, 11.1], [10.9, 11.0], [9.0, 9.1]]), constant_nll=11.163)
     2
     """
-    left = curve[:, 0] < (1 - LEFT) * constant_nll
+    left = curve[:, 0] < LEFT * constant_nll
     return int(left.argmax()) if left.any() else None
 
 

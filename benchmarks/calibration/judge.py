@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.calibration.trials import Network
-from gersgorin.calibration import Bin, delay_of, exact_interval, isotonic_bins
+from gersgorin.calibration import Bin, delay_of, isotonic_bins
+from rhn.statistics import exact_interval
 
 SHALLOW = 2
 GATED = ("rhn", "lstm", "gru")

@@ -43,9 +43,7 @@ class Network:
     escape_epochs: float = math.nan
     """What was predicted of it."""
     ended: str = ""
-    """How the predicted way ended: left, never, diverged or unsettled (`gersgorin.saddle.record.Trajectory`)."""
-    pace: float = math.nan
-    """By which part the fastest matrix grows in a step when the plateau is left."""
+    """How the predicted way ended: left, never, diverged or unsettled (`gersgorin.saddle.escape.Trajectory`)."""
     order: float = math.nan
     fastest_rate: float = math.nan
     """Of all matrices, on the plateau."""
@@ -90,16 +88,16 @@ def stored(folder: Path, source: str) -> Iterator[Network]:
     from optim_study.shared_study import stored_configs
     from optim_study.storage import open_existing
     from optim_study.study_folder import StudyFolder
+    from optim_study.trainer import left_epoch
 
     storage = open_existing(None, folder)
     for config in stored_configs(storage):
         files = StudyFolder(folder / config.name, config.fingerprint)
         for row in stored_rows([config], storage):
-            curve = files.load_record(row.trial).curve[:, 0]
-            below = [epoch for epoch, loss in enumerate(curve) if loss < 0.98 * row.constant_nll]
+            left = left_epoch(files.load_record(row.trial).curve, row.constant_nll)
             yield Network(
                 source=source,
-                left_epoch=below[0] if below else math.inf,
+                left_epoch=math.inf if left is None else left,
                 momentum=config.momentum,
                 epochs=config.epochs,
                 seed=config.seed,
@@ -174,21 +172,12 @@ def measure_one(network: Network) -> Network:
         network,
         escape_epochs=way.leaves_after / network.batches,
         ended=way.ended,
-        pace=pace_of(way),
         order=found.order,
         fastest_rate=max(found.rates.values()),
         input_gain=float(gains.input_gain[-1]),
         exponent=float(gains.exponents.mean()),
         weight_gain=weight_scale(found.objective.model) * math.sqrt(network.hidden_size),
     )
-
-
-def pace_of(way) -> float:
-    """From the last two looks; 0 of a way of one look."""
-    if len(way.steps) < 2:
-        return 0.0
-    steps = way.steps[-1] - way.steps[-2]
-    return max(abs(math.log(max(w[-1], 1e-300) / max(w[-2], 1e-300))) / steps for w in way.norms.values())
 
 
 def measure_all(

@@ -39,7 +39,7 @@ class Options:
 def measure(options: Options) -> None:
     """Everything, the quick parts first."""
     from benchmarks.plateau import causes, orders, trials
-    from benchmarks.plateau.summary import draw_predictions, summary
+    from benchmarks.plateau.summary import draw_predictions, overall, summary
     from rhn.figures import save_figure
 
     if not options.out.is_dir():
@@ -60,6 +60,7 @@ def measure(options: Options) -> None:
     rows = trials.read(table)
     trials.write(table, rows)
     print_table(summary(rows))
+    print_table([overall(rows)])
     save_figure(options.out / f"{NAME}-trials.png", lambda: draw_predictions(rows))
     identity = causes.integrators()
     _write(options.out / f"{NAME}-identity.csv", identity)

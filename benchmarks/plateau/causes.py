@@ -13,12 +13,12 @@ import torch
 
 from gersgorin import plateau
 from gersgorin.objective import Objective
-from gersgorin.saddle.escape import LEFT
 from gersgorin.saddle.rates import put_at_constant
 from gersgorin.saddle.sweeps import probe
 from rhn.chorales.baseline import constant_output_nll
 from rhn.chorales.loop import Training
 from rhn.data import chorales
+from rhn.engine.curves import LEFT
 from rhn.models import PolyphonicModel
 
 LEARNING_RATE = 0.1

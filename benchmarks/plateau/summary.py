@@ -39,9 +39,30 @@ class Group:
     """The same of 1 / learning rate: what is known without any of this."""
 
 
+@dataclass(frozen=True)
+class Overall:
+    """All trials together; the names as in `Group`."""
+
+    trials: int
+    left: int
+    hits: int
+    false_alarms: int
+    half_within: float
+    """Half of the predictions of those that left are off by at most this part of the observed epoch."""
+    within_factor_2: int
+
+
 def summary(rows: Sequence[Prediction]) -> list[Group]:
     """A row a group."""
     return [_group(arch, depth, found) for arch, depth, found in groups(list(rows))]
+
+
+def overall(rows: Sequence[Prediction]) -> Overall:
+    """What README and the note quote."""
+    found = summary(rows)
+    ratios = np.array([r.predicted_epoch / max(r.observed_epoch, 1) for r in rows if r.observed_epoch is not None])
+    sums = (sum(getattr(group, name) for group in found) for name in ("trials", "left", "hits", "false_alarms"))
+    return Overall(*sums, float(np.median(abs(ratios - 1))), int(((ratios >= 0.5) & (ratios <= 2)).sum()))
 
 
 def _group(arch: str, depth: int, rows: list[Prediction]) -> Group:

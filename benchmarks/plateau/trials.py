@@ -18,10 +18,9 @@ import numpy as np
 import torch
 
 from gersgorin import plateau
-from gersgorin.saddle.escape import LEFT
 from optim_study.presets import small
 from optim_study.protocol import StudyConfig
-from optim_study.trainer import build_models
+from optim_study.trainer import build_models, left_epoch
 from rhn.chorales.batches import training_batches
 from rhn.data import chorales
 from rhn.data.corpus import Corpus
@@ -78,12 +77,11 @@ def predict(config: StudyConfig, number: int, file: Path) -> Prediction:
     """One trial, from its file in the study's folder; raises DataError for a file of another study."""
     stored, settings = json.loads(file.read_text()), config.settings(number)
     model = build_models(config, {number: settings})[number]
-    outcome, curve = stored["outcome"], np.array(stored["curve"])[:, 0]
+    outcome, curve = stored["outcome"], np.array(stored["curve"], dtype=float)
     if outcome["hidden_size"] != model.hidden_size:
         raise DataError(
             f"{file} has {outcome['hidden_size']} units, expected {model.hidden_size}: it is another preset's study"
         )
-    below = np.flatnonzero(curve < LEFT * outcome["constant_nll"])
     batches = len(training_batches(corpus().train, config.batch_size, device="cpu", dtype=torch.float32))
     record = plateau(model, probe())
     way = record.escape(settings.learning_rate, config.momentum, until=HORIZON * config.epochs * batches)
@@ -96,7 +94,7 @@ def predict(config: StudyConfig, number: int, file: Path) -> Prediction:
         settings.transform_bias,
         model.hidden_size,
         len(curve) - 1,
-        int(below[0]) if len(below) else None,
+        left_epoch(curve, outcome["constant_nll"]),
         way.leaves_after / batches,
         way.ended,
         record.order,

@@ -21,11 +21,12 @@ from gersgorin.calibration import delay_of, load_calibration
 from gersgorin.losses import Loss
 from gersgorin.objective import Objective
 from gersgorin.preflight.changes import changes
-from gersgorin.preflight.domain import LEFT, unlike, weight_scale
+from gersgorin.preflight.domain import unlike, weight_scale
 from gersgorin.preflight.gains import measure_gains
 from gersgorin.preflight.record import Check, Outlook, Suggestion, Training
 from gersgorin.saddle.record import Plateau, plateau
 from gersgorin.spectrum import one_thread
+from rhn.engine.curves import LEFT
 from rhn.errors import DataError, InvalidInputError
 
 PIECES, FRAMES = 32, 13  # of the chorales that rates are measured on
@@ -114,7 +115,7 @@ def measure(found: Plateau, training: Training, looks: int | None = None) -> Che
     if has_left:
         escape, ended = 0.0, "left"
     elif sum(p.numel() for p in objective.parameters.values()) > TOO_LARGE:
-        escape, ended, reason = math.nan, "unfollowed", reason or "was not followed"
+        escape, ended, reason = math.nan, "unfollowed", reason or "was not followed (too many parameters)"
     else:
         limits = {} if looks is None else {"until": training.epochs * training.batches, "most": looks}
         way = found.escape(training.learning_rate, training.momentum, **limits)

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin.dynamics import finite_time_exponent
-from gersgorin.jacobian import input_jacobian, layer_jacobians, temporal_jacobian, trajectory
+from gersgorin.jacobian import input_jacobian, partial_jacobians, temporal_jacobian, trajectory
 from gersgorin.objective import Objective
 from gersgorin.spectrum import one_thread
+from gersgorin.watch import given_to, recurrent_cells
 from rhn.cells import from_torch
 
 POSITIONS = 3  # where gains are measured
@@ -63,37 +64,23 @@ def layer_gains(cell: nn.Module, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
 
     Raises InvalidInputError for a cell of several layers that does not say what each of them does.
     """
-    N, deep = s.shape[-1], getattr(cell, "depth", 1) > 1
-    layers = [J[..., :N, :N] for J in layer_jacobians(cell, x, s)]  # where s is handed on beside s_l: s_l alone
-    first = (lambda x, s: cell.run_layer(0, x, s, s)) if deep else cell
-    inputs = list(itertools.accumulate(layers[1:], lambda B, J: J @ B, initial=input_jacobian(first, x, s)))
+    layers = partial_jacobians(cell, x, s)
+    first = (lambda x, s: cell.run_layer(0, x, s, s)) if len(layers) > 1 else cell
+    inputs = itertools.accumulate(layers[1:], lambda B, J: J @ B, initial=input_jacobian(first, x, s))
     return tuple(torch.stack([torch.linalg.matrix_norm(J, 2) for J in matrices], -1) for matrices in (inputs, layers))
 
 
 def _cells(objective: Objective) -> Iterator[tuple[str, nn.Module, Tensor]]:
     """(Name, cell in our form, the inputs (T, B, m) that it sees) of each recurrence that the network is made of."""
-    seen: dict[str, list[Tensor]] = {}
-    modules = {name: module for name, module in objective.model.named_modules() if _is_cell(module)}
-    hooks = [
-        module.register_forward_pre_hook(lambda _, args, name=name: seen.setdefault(name, []).append(args[0]))
-        for name, module in modules.items()
-    ]
-    try:
-        objective.outputs()
-    finally:
-        for hook in hooks:
-            hook.remove()
-    for name, inputs in seen.items():
-        module = modules[name]
-        x = torch.stack(inputs) if inputs[0].dim() == 2 else inputs[0]  # a cell of one step sees (B, m), T times
-        x = x.transpose(0, 1) if getattr(module, "batch_first", False) and x.dim() == 3 else x
-        yield name or type(module).__name__, module if hasattr(module, "step") else from_torch(module), x
-
-
-def _is_cell(module: nn.Module) -> bool:
-    if isinstance(module, nn.RNNBase):
-        return module.num_layers == 1 and not module.bidirectional and not module.proj_size
-    return isinstance(module, nn.RNNCellBase) or (hasattr(module, "step") and hasattr(module, "state_size"))
+    model = objective.model
+    names = {module: name for name, module in model.named_modules()}
+    for cell in recurrent_cells(model):
+        if isinstance(cell, nn.RNNBase) and (cell.num_layers > 1 or cell.bidirectional or cell.proj_size):
+            continue
+        if seen := given_to(cell, model, objective.inputs):
+            x = torch.stack(seen) if isinstance(cell, nn.RNNCellBase) or seen[0].dim() == 2 else seen[0]
+            x = x.transpose(0, 1) if getattr(cell, "batch_first", False) else x
+            yield names[cell] or type(cell).__name__, cell if hasattr(cell, "step") else from_torch(cell), x
 
 
 def _gains(name: str, cell: nn.Module, x: Tensor) -> Gains:

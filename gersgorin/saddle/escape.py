@@ -11,12 +11,11 @@ One part of the gradient falls within a block, whatever the weights do: the mean
 which the output bias brings to zero at the rate eta a_k, a_k = d delta_k / d b_k. What the bias sees of it over the N steps has a
 closed form; divided by what a constant error would do it is the mean error of the block, which is sent backwards through the network
 in the place of the error at its start. A part of the gradient that is no more than rounding counts as zero: over 10^13 steps it would
-move the weights. Where other weights do a part of the bias's work the error falls faster, by a factor `share`
-that is read off from how far the mean output really went.
+move the weights. Where other weights do a part of the bias's work the error falls faster, by a factor `share` that is read off
+from how far the mean output really went.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,22 +26,19 @@ from torch import Tensor
 from gersgorin.objective import Objective
 from gersgorin.saddle.matrices import matrices
 from gersgorin.saddle.momentum import block, relax
+from rhn.engine.curves import LEFT
 
-LEFT = 0.98
-"""A network has left the plateau when its loss is below this part of the constant output's."""
 FOREVER = 10**60  # steps: far beyond what any training takes, and within float64
 AIM, WORST = 0.4, 0.8  # by which part the gradient may change over a block: aimed at, and accepted
 SHORTEST = 4  # steps that a block is worth its two gradients for
 LONGER = 4.0  # a block is at most so many times as long as the last one
 IMPORTANT = 0.1  # parameters that move, relative to their size, by less than this part of the fastest do not decide
 STILL = (
-    5e-3  # the gradient of a parameter that moves by less than this part of its size may change by more, in proportion
+    5e-3  # a parameter that moves by less than this part of its size may see its gradient change by more, in proportion
 )
 SUDDEN = 1000  # a block so many times shorter than the longest says that the network is leaving
 LONG = 10**6  # steps, in which rounding may add up to something
-ROUNDING = 100 * float(
-    np.finfo(float).eps
-)  # of each frame's error, with random signs: a gradient below what this gives is none
+ROUNDING = 100 * 2.0**-52  # of each frame's error, with random signs: a gradient below what this gives is none
 GROWS = 1e-3  # part of itself by which the loss may be higher at a block's end than at its start
 
 
@@ -85,7 +81,6 @@ def follow(
     *,
     until: float = FOREVER,
     most: int = 800,
-    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Trajectory:
     """SGD on the whole probe at every step, from where an objective's network stands until it has left the plateau.
 
@@ -98,7 +93,6 @@ def follow(
         while goal <= rows[-1][1] < np.inf and run.looks < most and run.steps < until and moving:
             moving = run.advance()
             rows.append(run.row())
-            progress(run.looks, most)
     finally:
         run.put(before)
     steps, losses, norms = zip(*rows, strict=True)

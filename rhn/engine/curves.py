@@ -8,6 +8,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 Objective = Literal["train", "valid"]
+LEFT = 0.98
+"""A training has left its plateau when its loss is below this part of the best constant output's."""
 
 
 def diverged(curve: np.ndarray) -> bool:

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from gersgorin.jacobian import temporal_jacobian, trajectory
-from rhn.cells import RHN, from_torch
+from gersgorin.jacobian import state_gains, temporal_jacobian, trajectory
+from rhn.cells import DTSRNN, RHN, from_torch
 from rhn.errors import InvalidInputError
 
 every_case = pytest.mark.parametrize("case", CELL_CASES, ids=str)
@@ -232,3 +232,9 @@ def test_the_chain_rule_along_a_trajectory(case):
     _, s0 = inputs(cell)
     product = torch.linalg.multi_dot([*temporal_jacobian(cell, x, trajectory(cell, x, s0)[:-1]).flip(0)])
     assert_close(product, torch.func.jacrev(lambda s: cell(x, s)[1])(s0), 1e-12, "product")
+
+
+def test_a_layer_s_gain_holds_the_state_before_the_step_fixed():
+    cell = DTSRNN(3, 5, 3, init="gaussian:0.1", dtype=torch.float64)  # without input and state every slope is 1
+    found = state_gains(cell, torch.zeros(2, 3, dtype=torch.float64), torch.zeros(2, 5, dtype=torch.float64))
+    assert_close(found, torch.linalg.matrix_norm(cell.weight_hh, 2).expand(2, 3), 1e-12, "gains")

@@ -19,6 +19,7 @@ def highway_backward_kernel(
     G: tl.constexpr, J: tl.constexpr, CANDIDATE: tl.constexpr, ROWS: tl.constexpr, U: tl.constexpr,
     K0: tl.constexpr, K1: tl.constexpr, K2: tl.constexpr, AHEAD: tl.constexpr, ALONE: tl.constexpr,
 ):  # fmt: skip
+    """One program: a block of a model's units back through all T steps and L layers, meeting the others after each layer."""
     KP: tl.constexpr = K0 + K1 + K2
     model, group, block = place(C, groups)
     R = groups * ROWS

@@ -22,6 +22,7 @@ def highway_forward_kernel(
     G: tl.constexpr, J: tl.constexpr, CANDIDATE: tl.constexpr, ROWS: tl.constexpr, U: tl.constexpr,
     K0: tl.constexpr, K1: tl.constexpr, K2: tl.constexpr, AHEAD: tl.constexpr, ALONE: tl.constexpr,
 ):  # fmt: skip
+    """One program: a block of a model's units through all T steps and L layers, meeting the model's other blocks after each layer."""
     KP: tl.constexpr = K0 + K1 + K2
     JS: tl.constexpr = J if J > 0 else 1
     model, group, block = place(C, groups)
