@@ -11,6 +11,7 @@ a kind of lesion or of network is said in `analysis.surgery` and `analysis.tasks
 """
 
 from rhn.lazy import lazy_names
+from rhn.version import __version__ as __version__
 
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,

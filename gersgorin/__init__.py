@@ -11,6 +11,7 @@ plateau(model, sequences)                   how slowly a network with small weig
 """
 
 from rhn.lazy import lazy_names
+from rhn.version import __version__ as __version__
 
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,

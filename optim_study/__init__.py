@@ -9,6 +9,7 @@
 """
 
 from rhn.lazy import lazy_names
+from rhn.version import __version__ as __version__
 
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,

@@ -4,5 +4,6 @@
 """
 
 from rhn.errors import RhnError
+from rhn.version import __version__
 
-__all__ = ["RhnError"]
+__all__ = ["RhnError", "__version__"]

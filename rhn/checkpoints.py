@@ -10,7 +10,6 @@ import json
 import os
 import platform
 from collections.abc import Callable, Iterable
-from importlib.metadata import distributions
 from pathlib import Path
 
 import torch
@@ -22,6 +21,7 @@ from rhn.cells import CELLS
 from rhn.cells.registry import is_known, resolve_cell
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.files import atomic_path
+from rhn.version import __version__
 
 FORMAT = 1
 BEST = "best.safetensors"
@@ -38,12 +38,11 @@ def save_checkpoint(path: str | Path, model: nn.Module, **metadata) -> Path:
     """
     if not hasattr(model, "config"):
         raise CheckpointError(f"cannot save {type(model).__name__}: it needs a config(), its constructor's arguments")
-    toolkit = next((found.version for found in distributions(name="rhn-toolkit")), "source")  # the source tree
     header = {
         "format": FORMAT,
         "class": type(model).__name__,
         "config": model.config(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "rhn": toolkit},
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "rhn": __version__},
         "metadata": metadata,
     }
     try:

@@ -15,9 +15,11 @@ from typing import Any, TypeVar
 
 from rhn.errors import InvalidInputError
 from rhn.options import Option, field_docs, options_of
+from rhn.version import __version__
 
 T = TypeVar("T")
 HELP = ("-h", "--help")
+VERSION = "--version"
 
 
 @dataclass(frozen=True)
@@ -33,19 +35,23 @@ def parse(options: "type[T] | Commands", args: Sequence[str] | None, *, prog: st
 
     args: the words, or None for those of this process.
 
-    Raises InvalidInputError with one sentence for words that cannot be read. `--help` prints and raises SystemExit(0).
+    Raises InvalidInputError with one sentence for words that cannot be read. `--help` and `--version` print and raise SystemExit(0).
     """
     every, words = list(_leaves(options, prog)), list(map(_dashed, sys.argv[1:] if args is None else args))
     while isinstance(options, Commands):
         name, *words = words or [None]
         if name in HELP:
             _print_and_exit(_commands_help(options, prog))
+        if name == VERSION:
+            _print_version(prog)
         if name not in options.by_name:
             said = "a command is missing" if name is None else f"{name!r} is no command"
             raise _refusal(f"{said}, expected one of {', '.join(options.by_name)}", prog)
         options, prog = options.by_name[name], f"{prog} {name}"
     declared = options_of(options)
     given = _read(declared, words, prog, every)
+    if given.pop("version", False):
+        _print_version(prog)
     if given.pop("help", False):
         _print_and_exit(_options_help(options, declared, given, prog))
     if needed := [str(option) for option in declared if option.required and option.name not in given]:
@@ -79,6 +85,7 @@ def _read(declared: list[Option], words: list[str], prog: str, every: list[tuple
     """What the words give, by the names of the fields."""
     parser = _parser()
     parser.add_argument(*HELP, action="store_true")
+    parser.add_argument(VERSION, action="store_true")
     for option in declared:
         for part in option.parts:
             _add(parser, part, pair=part is not option)
@@ -150,6 +157,7 @@ def _options_help(options: type, declared: list[Option], given: dict, prog: str)
                 help = _with_default(texts.get(part.name, ""), getattr(config, part.name))
                 _add(group, part, pair=True, help=help)
     parser.add_argument(*HELP, action="store_true", help="Show this and exit.")
+    parser.add_argument(VERSION, action="store_true", help="Print the version and exit.")
     return parser.format_help()
 
 
@@ -169,6 +177,10 @@ def _dashed(word: str) -> str:
 
 def _refusal(sentence: str, prog: str) -> InvalidInputError:
     return InvalidInputError(f"{sentence} (see {prog} --help)")
+
+
+def _print_version(prog: str) -> None:
+    _print_and_exit(f"{prog.partition(' ')[0]} {__version__}\n")
 
 
 def _print_and_exit(text: str) -> None:

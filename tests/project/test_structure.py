@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 from setuptools import find_packages
 
+from rhn.version import __version__
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("rhn", "gersgorin", "optim_study", "analysis")
 HEAVY = ("matplotlib", "seaborn", "optuna", "music21", "pandas", "rich")
 
 # From the lowest room to the highest: a module imports its own room and lower ones. Rooms on one line do not know each other.
 ROOMS = """
-    rhn.errors rhn.lazy rhn.safe_path rhn.statistics
+    rhn.errors rhn.lazy rhn.safe_path rhn.statistics rhn.version
     rhn.fields rhn.files rhn.interrupts
     rhn.figures
     rhn.data
@@ -98,6 +100,13 @@ def test_imports_are_light(module):
     assert done.stdout.split() == []
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_tells_its_version(command, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        importlib.import_module(command).main(["--version"])
+    assert capsys.readouterr().out.endswith(f" {__version__}\n")
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_file_is_called_as_a_public_name_of_its_package(package):
     """Importing the file `package.name` would put the module in the place of the function `package.name`."""
@@ -109,6 +118,14 @@ def test_only_the_four_packages_are_installed():
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     found = find_packages(str(ROOT), include=config["packages"]["find"]["include"])
     assert {name.partition(".")[0] for name in found} == set(PACKAGES)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_package_has_its_types_and_the_version(package):
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert config["dynamic"]["version"] == {"attr": "rhn.version.__version__"}
+    assert (ROOT / package / "py.typed").exists() and "py.typed" in config["package-data"]["*"]
+    assert importlib.import_module(package).__version__ == __version__
 
 
 def test_every_pin_is_one_version_and_no_text_names_a_registry():
