@@ -74,12 +74,11 @@ class Analysis:
 
     def plot(self) -> "Figure":
         """One figure of all of it."""
-        from matplotlib import rc_context
 
         from gersgorin.overview_plots import draw_overview
-        from rhn.figures import STYLE
+        from rhn.figures import our_style
 
-        with rc_context(STYLE):
+        with our_style():
             return draw_overview(self)
 
     def __repr__(self) -> str:

@@ -7,13 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gersgorin._outline import discs_outline
 from gersgorin.record import SpectrumRecord
-from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, STYLE
+from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, our_style
 from rhn.files import atomic_path
 
 CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 181))
@@ -181,7 +180,7 @@ def draw_comparison(records: list[SpectrumRecord]) -> Figure:
     return figure
 
 
-@rc_context(STYLE)
+@our_style()
 def save_animation(record: SpectrumRecord, path: Path, *, progress=lambda done, total: None) -> Path:
     """Draw every step of the record into a .gif or .mp4; atomic. Raises OutputError where it cannot be written."""
     figure = Figure(figsize=(9, 4.2), layout="constrained")

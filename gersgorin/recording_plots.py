@@ -6,7 +6,7 @@ Every `plot_*` draws into the axes it is given and returns them. Bands show the 
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps, rc_context
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -14,7 +14,7 @@ from gersgorin._outline import discs_outline
 from gersgorin.plots import CIRCLE, DASHED, write_animation
 from gersgorin.recording import MEASURES, Recording
 from rhn.errors import DataError
-from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, STYLE
+from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, our_style
 
 MOST_FRAMES = 240  # of an animation
 MOST_LINES = 8  # of a panel
@@ -106,7 +106,7 @@ def draw_recording(recording: Recording) -> Figure:
     return figure
 
 
-@rc_context(STYLE)
+@our_style()
 def save_recording_animation(recording: Recording, path: Path, *, progress=lambda done, total: None) -> Path:
     """The spectrum moving through the training, beside its radius and bulk, into a .gif or .mp4; atomic. Raises OutputError."""
     figure = Figure(figsize=(9, 4.2), layout="constrained")

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
@@ -20,7 +19,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from optim_study.results import Row, by_network
 from rhn.engine.curves import Objective
 from rhn.errors import InvalidInputError
-from rhn.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, STYLE, save_figure
+from rhn.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, our_style, save_figure
 
 COLORS = {"rhn": BLUE, "dt-rnn": RED, "dts-rnn": GREEN, "rnn": ORANGE, "lstm": PURPLE, "gru": SKY}
 OTHERS = ("#000000", ORANGE, PURPLE, SKY, "#F0E442")
@@ -54,7 +53,7 @@ def plot_swarm(
         return ax
     width = max(4.0, COLUMN_INCHES * len(groups) + 1)
     for factor, sizes in [*((k, SIZES) for k in (1, 1.3, 1.7)), *((k, SMALL_SIZES) for k in (1.7, 3, 5))]:
-        with matplotlib.rc_context(STYLE), suppress(InvalidInputError):
+        with our_style(), suppress(InvalidInputError):
             ax = Figure(figsize=(width * factor, 5.5), layout="constrained").subplots()
             _draw_swarm(ax, groups, loss, log, constant, sizes)
             return ax

@@ -9,6 +9,7 @@ every name, shape and dtype compared, so that a header that lies about its sizes
 import json
 import os
 import platform
+import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -150,7 +151,13 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
 
 def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, Tensor]]:
     path = weights_file(path)
-    if not os.path.isfile(path):  # noqa: PTH113 (Path.is_file raises for a name too long)
+    try:
+        there = stat.S_ISREG(path.stat().st_mode)
+    except PermissionError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    except (OSError, ValueError):  # nothing there, or no name that anything could have
+        there = False
+    if not there:
         raise CheckpointError(f"there is no checkpoint at {path}")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:

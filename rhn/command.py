@@ -8,26 +8,68 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from rhn.errors import InvalidInputError, RhnError
 from rhn.files import finite_json
 
 
 def run_command(main: Callable[[], None]) -> int:
-    """Run a command's body and turn what it raises into an exit code and, for bad input, one sentence on stderr."""
+    """Run a command's body and turn what it raises into an exit code and, for bad input, one sentence on stderr.
+
+    What the machine refuses (no permission, a full disk, too long a name) is bad input wherever it comes up.
+    """
+    _prepare_streams()
     try:
+        _check_current_folder()
         main()
         sys.stdout.flush()
     except RhnError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _refused(str(error))
     except KeyboardInterrupt as interrupt:
-        print(str(interrupt) or "interrupted", file=sys.stderr)
+        _tell(str(interrupt) or "interrupted")
         return 130
     except BrokenPipeError:  # the reader of our output went away, as in `... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
+    except OSError as error:
+        if error.filename is None:  # what is left to be written would be refused again at the interpreter's end
+            _drop_output()
+        where = "the output" if error.filename is None else os.fsdecode(error.filename)
+        return _refused(f"{where}: {error.strerror or error}")
     return 0
+
+
+def _prepare_streams() -> None:
+    """Streams that the caller has closed swallow what is written; characters that a terminal has not become question marks."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open as long as the process
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def _check_current_folder() -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise InvalidInputError("the current folder no longer exists: go to another one first, as in `cd ~`") from None
+
+
+def _refused(sentence: str) -> int:
+    _tell(f"error: {' '.join(sentence.split())}")
+    return 2
+
+
+def _tell(line: str) -> None:
+    with contextlib.suppress(OSError):  # a stderr that takes nothing: the exit code still tells
+        print(line, file=sys.stderr, flush=True)
+
+
+def _drop_output() -> None:
+    with contextlib.suppress(OSError, ValueError):  # a stream without a number, as in a notebook
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def resolve_device(name: str) -> str:

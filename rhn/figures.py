@@ -1,6 +1,7 @@
 """What figures of this toolkit share: their colours, their style, and how they are written."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,9 +24,18 @@ STYLE = {
 }
 
 
-def save_figure(path: Path, draw: Callable[[], "Figure"], **options) -> None:
-    """Draw in our style and write, atomically; `options` are those of `Figure.savefig`. Raises OutputError."""
+@contextmanager
+def our_style() -> Iterator[None]:
+    """Within, matplotlib draws in our style, whatever a user's matplotlibrc says."""
     import matplotlib
 
-    with matplotlib.rc_context(STYLE), atomic_path(path) as temporary:
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+def save_figure(path: Path, draw: Callable[[], "Figure"], **options) -> None:
+    """Draw in our style and write, atomically; `options` are those of `Figure.savefig`. Raises OutputError."""
+    with our_style(), atomic_path(path) as temporary:
         draw().savefig(temporary, **options)

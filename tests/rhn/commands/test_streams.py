@@ -1,0 +1,121 @@
+"""Commands whose streams, folder or user can do less than usual: one sentence or plain output, never a traceback."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+from rhn.command import run_command
+from rhn.figures import STYLE, our_style
+
+ROOT = Path(__file__).resolve().parents[3]
+LIGHT = f"{sys.executable} -m rhn presets"
+
+
+def shell(line: str, cwd=None, **environment) -> subprocess.CompletedProcess:
+    """A command line as a user's shell runs it."""
+    env = os.environ | {"PYTHONPATH": str(ROOT)} | environment
+    return subprocess.run(["sh", "-c", line], cwd=cwd, env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_device_is_one_sentence():
+    done = shell(f"{LIGHT} > /dev/full")
+    assert (done.returncode, done.stderr) == (2, "error: the output: No space left on device\n")
+
+
+@pytest.mark.parametrize(("closed", "code"), [(">&-", 0), ("2>&-", 0), (">&- 2>&-", 0), ("--nothing >&- 2>&-", 2)])
+def test_closed_streams_swallow_what_is_written(closed, code):
+    done = shell(f"{LIGHT} {closed}")
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+
+
+def test_a_terminal_without_the_letters_gets_question_marks():
+    done = shell(f"{sys.executable} -m gersgorin --help", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0
+    assert "Ger?gorin" in done.stdout
+
+
+def test_a_removed_folder_is_one_sentence(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = shell(f"rmdir {gone} && {LIGHT}", cwd=gone)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the current folder no longer exists")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [PermissionError(13, "Permission denied", "/there/file"), OSError(36, "File name too long", b"/there/file")],
+)
+def test_what_the_machine_refuses_is_one_sentence(error, capsys):
+    def main():
+        raise error
+
+    assert run_command(main) == 2
+    assert capsys.readouterr().err == f"error: /there/file: {error.strerror}\n"
+
+
+UNREADABLE = [
+    "-m rhn data show jsb --data locked/file.json",
+    "-m rhn data show text --data locked/file.json",
+    "-m rhn report locked/inner",
+    "-m rhn resume locked/inner",
+    "-m rhn evaluate locked/inner",
+    "-m rhn train jsb-depth-1 --data locked/file.json --out here",
+    "-m rhn train jsb-depth-1 --out locked/inner",
+    "-m gersgorin --data locked/file.json",
+    "-m gersgorin --checkpoint locked/file.safetensors",
+    "-m gersgorin --record locked/inner",
+    "-m gersgorin --output locked/figure.png",
+    "-m optim_study status --out locked/inner",
+    "-m optim_study best --out locked/inner",
+    "-m optim_study export --out locked/inner",
+    "-m optim_study plot --out locked/inner",
+    "-m optim_study run --preset smoke --out locked/inner",
+    "-m optim_study worker --out locked/inner",
+    "-m analysis gates locked/file.safetensors",
+]
+
+
+@pytest.fixture(scope="module")
+def ordinary() -> str:
+    """What makes a command line an ordinary user's: nothing, or for root, who may read everything, another user."""
+    if os.geteuid():
+        return ""
+    become = "setpriv --reuid=65534 --regid=65534 --clear-groups "
+    if not shutil.which("setpriv"):
+        pytest.skip("root reads everything, and there is no setpriv to become somebody else")
+    if shell(f"{become}{sys.executable} -c 'import rhn'").returncode:
+        pytest.skip("an ordinary user cannot read this installation")
+    return become
+
+
+@pytest.mark.parametrize("words", UNREADABLE)
+def test_what_a_user_may_not_read_is_one_sentence(words, ordinary):
+    with tempfile.TemporaryDirectory() as home:  # tmp_path lies in a folder that is the tester's alone
+        locked = Path(home) / "locked"
+        (locked / "inner").mkdir(parents=True)
+        for name in ("file.json", "file.safetensors", "inner/config.json"):
+            (locked / name).write_text("{}")
+        Path(home).chmod(0o777)
+        locked.chmod(0)
+        done = shell(f"{ordinary}{sys.executable} {words}", cwd=home, HOME=home)
+        locked.chmod(0o700)
+    assert done.returncode == 2, done.stderr
+    assert re.search("^error: .*ermission denied", done.stderr, re.MULTILINE), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_figures_are_ours_whatever_a_matplotlibrc_says():
+    with matplotlib.rc_context({"text.usetex": True, "font.size": 40}), our_style():
+        assert not matplotlib.rcParams["text.usetex"]
+        assert {name: matplotlib.rcParams[name] for name in STYLE} == STYLE
+    assert matplotlib.rcParams["font.size"] != 40
