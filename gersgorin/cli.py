@@ -1,4 +1,4 @@
-"""`gersgorin-plot`: the spectrum and the discs of a recurrent cell running on a real chorale, or on a text."""
+"""`gersgorin-plot`: the spectrum and the discs of a recurrent cell running on a real chorale, on a text or on a user's numbers."""
 
 import re
 import shutil
@@ -15,8 +15,6 @@ from rhn.files import check_output, check_writable
 from rhn.options import check_least, given_flags
 from rhn.parsing import parse
 
-TEXT_STEPS = 100
-
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
@@ -31,18 +29,20 @@ def plot(options: Options) -> None:
     _check_options(options)
     compared = [] if options.compare is None else options.compare.split(",")
     outputs = _outputs(options, compared)
-    sequence, along = _sequence(options)
+    from gersgorin.sources import read_source
+
+    source = read_source(options)
 
     import torch
 
     from gersgorin.measure import check_memory, measure_spectrum
 
-    subjects = _subjects(options, compared)
+    subjects = _subjects(options, compared, source.input_size)
     device, dtype = resolve_device(options.device), getattr(torch, options.dtype)
     for subject in subjects:
-        check_memory(subject.cell, len(sequence), dtype, device)
-    sequence = torch.as_tensor(sequence, device=device).to(torch.int64 if options.text else dtype)
-    about = {"chorale": along, "reads": "text" if options.text else "chorale", "discs": options.discs}
+        check_memory(subject.cell, source.steps, dtype, device)
+    sequence = torch.as_tensor(source.sequence(), device=device).to(torch.int64 if options.text else dtype)
+    about = {"chorale": source.label, "reads": source.kind, "unit": source.unit, "discs": options.discs}
     with progress_bars() as report:
         records = []
         for subject in subjects:
@@ -93,15 +93,19 @@ def _check_options(options: Options) -> None:
         raise InvalidInputError(f"{words} cannot be given with --checkpoint: the file says what the cell is")
     if not options.checkpoint and (given := given_flags(options, ("compare_init", "layer"))):
         raise InvalidInputError(f"{given[0]} is for --checkpoint FILE, not for a new cell")
-    _check_text(options)
+    _check_read(options)
     check_seed(options.seed)
     check_least(options, steps=1)
 
 
-def _check_text(options: Options) -> None:
-    """A language model needs a text, and nothing else can read one."""
+def _check_read(options: Options) -> None:
+    """One thing is read; a language model needs a text, and nothing else can read one."""
     from rhn.checkpoints import read_metadata
 
+    if options.input and (given := given_flags(options, ("text", "chorale", "data"))):
+        raise InvalidInputError(f"--input and {given[0]} are two things to read: give one")
+    if options.unit is not None and options.input is None:
+        raise InvalidInputError("--unit says what a step of --input FILE is: add that, or leave --unit out")
     reads = options.checkpoint is not None and read_metadata(options.checkpoint)["class"] == "LanguageModel"
     if reads and options.text is None:
         raise InvalidInputError(f"{options.checkpoint} holds a language model, which reads a text: add --text FILE")
@@ -121,7 +125,8 @@ def _outputs(options: Options, compared: list[str]) -> tuple[Path, Path | None, 
         what = ["gersgorin", options.checkpoint.stem if options.checkpoint else options.cell or "rhn"]
         what += ["before-after"] * options.compare_init + [f"depth{options.depth}"] * ((options.depth or 1) > 1)
         what += ["vs"] * bool(compared) + compared
-        what.append((options.text.stem if options.text else options.chorale).lower())
+        read = options.text or options.input
+        what.append((read.stem if read else options.chorale).lower())
         figure = Path(re.sub(r"[^\w.-]+", "-", re.sub(r"\s", "", "-".join(what))) + ".png")
     animation = _checked_figure(options, figure)
     data = []
@@ -142,32 +147,15 @@ def _checked_figure(options: Options, figure: Path) -> Path | None:
     return check_writable(figure.with_suffix(".mp4" if shutil.which("ffmpeg") else ".gif"))
 
 
-def _sequence(options: Options):
-    """The beginning of a text as ids (T,), or a chorale (T, 88), cut to --steps, and its name."""
-    if options.text:
-        from gersgorin.subject import first_tokens
-        from rhn.language.trained import load_text_model
-
-        vocabulary = load_text_model(options.checkpoint, options.cell).vocabulary
-        whole, unit = first_tokens(options.text, vocabulary, options.steps or TEXT_STEPS), "tokens"
-        name = options.text.name
-    else:
-        from rhn.data import chorale
-
-        whole, unit = chorale(options.chorale, options.data), "frames"
-        name = whole.name
-    if options.steps is not None and options.steps > len(whole):
-        raise InvalidInputError(f"--steps {options.steps} is beyond the end of {name}: it has {len(whole)} {unit}")
-    return whole[: options.steps], name
-
-
-def _subjects(options: Options, compared: list[str]) -> list:
+def _subjects(options: Options, compared: list[str], input_size: int | None) -> list:
     from gersgorin.subject import checkpoint_cells, new_cell
 
     new = {name: getattr(options, name) for name in ("depth", "hidden_size", "seed", "transform_bias", "init")}
+    new |= {} if input_size is None else {"input_size": input_size}
     if options.checkpoint:
         before = options.seed if options.compare_init else None
-        first = checkpoint_cells(options.checkpoint, options.layer, options.cell, before=before)
+        which = {"input_size": input_size, "before": before}
+        first = checkpoint_cells(options.checkpoint, options.layer, options.cell, **which)
     else:
         first = [new_cell("rhn" if options.cell is None else options.cell, **new)]
     return first + [new_cell(name, compared=True, **new) for name in compared]

@@ -62,11 +62,11 @@ def draw_moving_spectra() -> Figure:
         bulk, radius = statements.mean_eigenvalue(record), record.spectral_radius
         lower.plot(radius, color=RED, label=f"spectral radius, range {np.ptp(radius):.3f}")
         lower.plot(bulk, color=BLUE, linestyle="--", label=f"trace / n, range {np.ptp(bulk):.3f}")
-        lower.set(xlabel="time step (quarter notes)", ylim=(-0.1, 1.5))
+        lower.set(xlabel=record.time_label, ylim=(-0.1, 1.5))
         lower.legend(loc="upper right")
     grid[0, 0].set_ylabel("imaginary part")
     grid[1, 0].set_ylabel("value at one step")
-    figure.colorbar(dots, ax=grid[0], label="time step")
+    figure.colorbar(dots, ax=grid[0], label=records[0].time_label)
     return figure
 
 

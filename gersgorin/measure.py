@@ -13,6 +13,7 @@ from gersgorin.spectrum import eigenvalue_conditions, one_thread
 from rhn.engine.memory import free_memory, in_words
 from rhn.errors import InvalidInputError
 
+UNITS = {"chorale": "quarter notes", "text": "tokens"}
 BLOCK = 1 << 22  # numbers of Jacobians worked on at once
 
 
@@ -36,6 +37,7 @@ def measure_spectrum(
     name: str,
     chorale: str,
     reads: str = "chorale",
+    unit: str | None = None,
     title: str | None = None,
     discs: str = "row",
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -47,6 +49,7 @@ def measure_spectrum(
         x: inputs (T, m) in the dtype and on the device of the cell's weights.
         name, chorale, title: what the record calls the cell, the sequence and the run.
         reads: what the sequence is, "chorale", "text" or just a "sequence".
+        unit: of one step; None: "quarter notes" of a chorale, "tokens" of a text, else "steps".
         discs: which discs the record is to speak of, "row", "column" or "both"; it holds all of them.
         progress: called with (steps done, steps in all).
 
@@ -82,6 +85,7 @@ def measure_spectrum(
         hidden_size=getattr(cell, "hidden_size", N),
         chorale=chorale,
         reads=reads,
+        unit=UNITS.get(reads, "steps") if unit is None else unit,
         title=title or name,
         discs=discs,
         eigenvalues=values,

@@ -110,6 +110,7 @@ def analyze(
     targets: Tensor | np.ndarray | None = None,
     loss: str | Loss | None = None,
     layer: int = 1,
+    unit: str = "steps",
 ) -> Analysis:
     """Measure a network on sequences, in float64; it is left as it was.
 
@@ -121,6 +122,7 @@ def analyze(
         targets: what a model with a loss is to predict at each frame; None: the next frame.
         loss: see `gersgorin.Objective`.
         layer: which recurrent cell, counted from 1, where the module has several; each layer of torch.nn's counts.
+        unit: of one step, for the axes of time: "quarter notes", "tokens", "0.1 s".
 
     Raises:
         InvalidInputError: no recurrent cell (a bare function tells neither its state's size nor its weights), x or the weights are NaN
@@ -134,7 +136,7 @@ def analyze(
     watched = Watched(module, layer)
     cell, inputs = watched.cell, watched.inputs(x)[:, 0]
     check_memory(cell, len(inputs), inputs.dtype, str(inputs.device))
-    about = {"name": type(cell).__name__, "title": watched.title, "chorale": "1", "reads": "sequence"}
+    about = {"name": type(cell).__name__, "title": watched.title, "chorale": "1", "reads": "sequence", "unit": unit}
     spectrum = measure_spectrum(cell, inputs, **about)
     input_gain, state_gain = _gains(cell, inputs)
     if not isinstance(module, PolyphonicModel | LanguageModel) and loss is None:

@@ -26,7 +26,7 @@ def plot_gains(found: "Analysis", ax: Axes | None = None) -> Axes:
     ax.plot(found.input_gain, color=GREEN, linestyle="--", label="input")
     for k, color in enumerate(_shades(found.state_gain.shape[1])):
         ax.plot(found.state_gain[:, k], color=color, linewidth=1.2, label=f"layer {k + 1}")
-    ax.set(xlim=(0, len(found.input_gain) - 1 or 1), xlabel="time step", ylabel="2-norm")
+    ax.set(xlim=(0, len(found.input_gain) - 1 or 1), xlabel=found.spectrum.time_label, ylabel="2-norm")
     return ax
 
 
@@ -36,7 +36,7 @@ def plot_gates(found: "Analysis", ax: Axes | None = None) -> Axes:
     gates = found.spectrum.transform_gate
     for k, color in enumerate(_shades(gates.shape[1])):
         ax.plot(gates[:, k], color=color, linewidth=1.2, label=f"layer {k + 1}")
-    ax.set(xlim=(0, len(gates) - 1 or 1), ylim=(0, 1), xlabel="time step", ylabel="open")
+    ax.set(xlim=(0, len(gates) - 1 or 1), ylim=(0, 1), xlabel=found.spectrum.time_label, ylabel="open")
     return ax
 
 

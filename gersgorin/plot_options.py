@@ -8,13 +8,15 @@ from rhn.options import Device, File
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Spectrum and Geršgorin discs of a recurrent cell running on a real chorale, with what their products do.
+    """Spectrum and Geršgorin discs of a recurrent cell running on a real chorale, a text or numbers of your own, with what their
+    products do.
 
     examples:
       gersgorin-plot --cell rhn --depth 5
       gersgorin-plot --cell rnn --compare irnn,rhn --chorale bwv66.6
       gersgorin-plot --checkpoint runs/depth6/best.safetensors --compare-init --output trained.pdf
       gersgorin-plot --checkpoint runs/ptb/best.safetensors --text novel.txt --steps 50
+      gersgorin-plot --cell lstm --input weather.csv --steps 200
       gersgorin-plot --cell my_package.cells:MyCell --hidden-size 32 --json
       gersgorin-plot --cell my_package.cells:MyCell --checkpoint runs/mine/best.safetensors
       gersgorin-plot --record runs/depth6 --animate
@@ -42,8 +44,13 @@ class Options:
     --animate, --output and --json go with it."""
     text: File = None
     """With --checkpoint of a language model: a text file, from whose beginning it reads."""
+    input: File = None
+    """Numbers of your own to read instead of a chorale: .npy, .npz (array x, and as text unit, names, name) or .csv (a row a step, a
+    column an input), (T,), (T, m) or several sequences (S, T, m). A new cell has as many inputs as they."""
+    unit: str | None = None
+    """With --input: what one step is, for the axes, such as "0.1 s" (default: what the file says)."""
     steps: int | None = None
-    """Only the first N frames (default: all) or tokens of a text (default: 100)."""
+    """Only the first N frames or steps (default: all) or tokens of a text (default: 100)."""
     data: File = None
     """The original chorales (.json or .pickle) instead of those rebuilt from music21's scores."""
     discs: Literal["row", "column", "both"] = "row"

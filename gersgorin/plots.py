@@ -104,8 +104,7 @@ def plot_products(record: SpectrumRecord, ax: Axes | None = None, *, exponent_ax
     decades = np.where(finite, record.log_norm_product, np.nan) / np.log(10)
     ax.plot(np.r_[0, t], np.r_[0, decades], color="black", linewidth=1.4, label="norm of dy[t]/dy[0]")
     ax.axhline(0, **DASHED, linewidth=0.8)
-    unit = {"chorale": " (quarter notes)", "text": " (tokens)"}.get(record.reads, "")
-    ax.set(xlim=(0, len(t)), xlabel=f"time step{unit}", ylabel=r"$\log_{10}\,\|\partial y_t/\partial y_0\|$")
+    ax.set(xlim=(0, len(t)), xlabel=record.time_label, ylabel=r"$\log_{10}\,\|\partial y_t/\partial y_0\|$")
     if not finite.all():
         place = {"xy": (t[~finite][0], 0), "xytext": (0, 4), "textcoords": "offset points"}
         ax.annotate("the product is zero from here", **place, fontsize=8, color=GREY)

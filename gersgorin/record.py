@@ -4,7 +4,7 @@ Legend: T steps, counted from 0; N state entries; L layers with a transform gate
 """
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +58,8 @@ class SpectrumRecord:
     """Mean over the units of each layer's transform gate, (T, L)."""
     reads: str = "chorale"
     """What the sequence is: "chorale", "text" or just a "sequence"."""
+    unit: str = "steps"
+    """Of time, of one step: "quarter notes", "tokens", "0.1 s"; "steps" where nothing is known of it."""
     discs: str = "row"
     """Which discs its numbers, words and figures speak of: "row", "column", or "both" (the spectrum lies in both unions)."""
 
@@ -65,6 +67,11 @@ class SpectrumRecord:
     def along(self) -> str:
         """What a figure calls the sequence: "chorale bwv269"."""
         return f"{self.reads} {self.chorale}"
+
+    @property
+    def time_label(self) -> str:
+        """What the axis of time says: "time step (quarter notes)", or "time step" where the unit is not known."""
+        return time_label(self.unit)
 
     @property
     def spectral_radius(self) -> np.ndarray:
@@ -117,7 +124,7 @@ class SpectrumRecord:
 
     def summary(self, figure: str | None = None) -> dict:
         """The JSON object of `gersgorin-plot --json`."""
-        about = {name: getattr(self, name) for name in ("cell", "depth", "hidden_size", "chorale", "discs")}
+        about = {name: getattr(self, name) for name in ("cell", "depth", "hidden_size", "chorale", "unit", "discs")}
         return about | {"figure": figure, "steps": self.steps()}
 
     def save(self, path: str | Path) -> Path:
@@ -134,8 +141,18 @@ class SpectrumRecord:
     def load(cls, path: str | Path) -> "SpectrumRecord":
         """Read what `save` wrote as .npz; raises DataError where the file is something else."""
         with arrays_of(path, "gersgorin-plot --save-data FILE.npz") as arrays:
-            values = {f.name: arrays[f.name] if f.type is np.ndarray else arrays[f.name].item() for f in fields(cls)}
+            told = [f for f in fields(cls) if f.name in arrays or f.default is MISSING]  # files of before have less
+            values = {f.name: arrays[f.name] if f.type is np.ndarray else arrays[f.name].item() for f in told}
         return cls(**values)
+
+
+def time_label(unit: str) -> str:
+    """What an axis of time says where steps have this unit.
+
+    >>> time_label("tokens"), time_label("steps")
+    ('time step (tokens)', 'time step')
+    """
+    return "time step" if unit == "steps" else f"time step ({unit})"
 
 
 def reading(record: SpectrumRecord) -> str:

@@ -36,7 +36,9 @@ class Linear(torch.nn.Module):
 def of_matrices(matrices: Tensor, title: str, **options) -> SpectrumRecord:
     """A record of bare matrices (T, n, n), one a step."""
     cell = Linear(matrices.shape[-1])
-    return measure_spectrum(cell, matrices.flatten(1), name="linear", chorale="none", title=title, **options)
+    return measure_spectrum(
+        cell, matrices.flatten(1), name="linear", chorale="none", reads="sequence", title=title, **options
+    )
 
 
 def on_chorale(cell: torch.nn.Module, title: str) -> SpectrumRecord:

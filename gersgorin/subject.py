@@ -1,28 +1,23 @@
 """What `gersgorin-plot` looks at: new cells by name, or a cell of a checkpoint, checked before any memory is taken.
 
-Legend: T steps; a sequence is a chorale's frames (T, 88), or for a language model ids of tokens (T,); m inputs of a cell.
+Legend: T steps; m inputs of a cell; a sequence is numbers (T, m), as a chorale has them, or for a language model ids of tokens (T,).
 """
 
-import codecs
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gersgorin.watch import given_to
 from rhn.cells import CELLS, is_known, resolve_cell
 from rhn.checkpoints import load_model
-from rhn.data.text import Vocabulary
-from rhn.data.text.vocabulary import split_words
 from rhn.engine.initial import initial_model
-from rhn.errors import DataError, InvalidInputError, RhnError
+from rhn.errors import InvalidInputError, RhnError
 from rhn.models import LanguageModel
 
 KEYS = 88  # inputs: the keys of a chorale's frames
-READ = 1 << 20  # bytes of a text: more tokens than Jacobians can be held
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,14 @@ class Subject:
 
 
 def new_cell(
-    name: str, *, depth: int | None, hidden_size: int | None, seed: int, compared: bool = False, **options
+    name: str,
+    *,
+    depth: int | None,
+    hidden_size: int | None,
+    seed: int,
+    input_size: int = KEYS,
+    compared: bool = False,
+    **options,
 ) -> Subject:
     """A cell with fresh weights, of depth 1 and 64 units where these are None. Other options of None are left to the cell.
 
@@ -78,7 +80,7 @@ def new_cell(
 
     def build(device: str, dtype: torch.dtype) -> nn.Module:
         generator = torch.Generator().manual_seed(seed)
-        return factory(KEYS, hidden_size, depth, generator=generator, device=device, dtype=dtype, **options)
+        return factory(input_size, hidden_size, depth, generator=generator, device=device, dtype=dtype, **options)
 
     try:
         return Subject(name, build, build("meta", torch.float64))
@@ -88,45 +90,30 @@ def new_cell(
         raise InvalidInputError(f"cannot build {name} with {hidden_size} units, depth {depth}: {error}") from error
 
 
-def checkpoint_cells(path: Path, layer: int | None, own: str | None, *, before: int | None = None) -> list[Subject]:
+def checkpoint_cells(
+    path: Path, layer: int | None, own: str | None, *, input_size: int | None = KEYS, before: int | None = None
+) -> list[Subject]:
     """A recurrent cell of a checkpoint, counted from 1 where several are stacked (None: the first); `own` names the user's.
 
     With `before`, it stands before its training too: with its own first weights, or where the file does not tell them with
     those drawn from this seed. Raises CheckpointError, or InvalidInputError where there is no such cell, or the network reads
-    neither chorales nor tokens.
+    neither tokens nor so many inputs.
     """
     models = {"" if before is None else "after training": load_model(path, own)}
     if before is not None:
         model, known = initial_model(path, before, own)
         models["before training" if known else f"fresh weights (seed {before})"] = model
-    return [_cell_of(model, path, label, 1 if layer is None else layer, own) for label, model in models.items()]
+    return [
+        _cell_of(model, path, label, 1 if layer is None else layer, own, input_size) for label, model in models.items()
+    ]
 
 
-def first_tokens(path: Path, vocabulary: Vocabulary, count: int) -> np.ndarray:
-    """Ids of the first tokens of a text file, (count,) or fewer where it ends before.
-
-    Raises DataError for a file that is empty, cannot be read or is not UTF-8, InvalidInputError for a symbol outside the vocabulary.
-    """
-    try:
-        with path.open("rb") as file:
-            symbols = file.read(READ)
-        if vocabulary.unit != "bytes":
-            symbols = codecs.getincrementaldecoder("utf-8")().decode(symbols, final=len(symbols) < READ)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as a text: {error}") from error
-    ids = vocabulary.encode((split_words(symbols) if vocabulary.unit == "words" else symbols)[:count])
-    if len(ids) == 0:
-        raise DataError(f"{path} holds no tokens: expected a text")
-    return ids
-
-
-def _cell_of(model: nn.Module, path: Path, label: str, layer: int, own: str | None) -> Subject:
+def _cell_of(model: nn.Module, path: Path, label: str, layer: int, own: str | None, inputs: int | None) -> Subject:
     cells = [module for module in model.modules() if hasattr(module, "step") and hasattr(module, "state_size")]
-    if not cells or not (isinstance(model, LanguageModel) or cells[0].input_size == KEYS):
+    if not cells or not (isinstance(model, LanguageModel) or cells[0].input_size == inputs):
         found = ", ".join(f"{type(c).__name__} of {c.input_size} inputs" for c in cells) or "none with step(x, s)"
-        raise InvalidInputError(
-            f"{path}: expected a recurrent cell with {KEYS} inputs (a chorale's keys), found {found}"
-        )
+        what = "a chorale's keys" if inputs == KEYS else "as many as the sequence has"
+        raise InvalidInputError(f"{path}: expected a recurrent cell with {inputs} inputs ({what}), found {found}")
     if not 1 <= layer <= len(cells):
         raise InvalidInputError(f"--layer {layer}: {path} has {len(cells)} stacked cell(s), expected 1 to {len(cells)}")
     cell = cells[layer - 1]

@@ -16,7 +16,7 @@ from gersgorin.cli import main
 from gersgorin.jacobian import temporal_jacobian, trajectory
 from gersgorin.plots import draw_run
 from gersgorin.record import SpectrumRecord
-from gersgorin.subject import READ, first_tokens
+from gersgorin.sources import READ, first_tokens
 from rhn.cells import CELLS, RHN
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorale
@@ -97,7 +97,7 @@ def test_the_default_run_writes_a_figure_and_says_where(tmp_path, capsys):
 @pytest.mark.parametrize("cell", [*CELLS, *(f"torch.nn:{name}" for name in ("RNN", "LSTM", "GRU", "GRUCell"))])
 def test_every_cell_prints_its_numbers(cell, results):
     result = results("--cell", cell, *SMALL)
-    assert set(result) == {"cell", "depth", "hidden_size", "chorale", "discs", "figure", "steps"}
+    assert set(result) == {"cell", "depth", "hidden_size", "chorale", "unit", "discs", "figure", "steps"}
     assert result["cell"] == cell and [s["step"] for s in result["steps"]] == [0, 1, 2, 3, 4]
     for step in result["steps"]:
         assert step["spectral_radius"] <= step["norm"] * (1 + 1e-9) <= step["norm_bound"] * (1 + 2e-9)

@@ -1,0 +1,125 @@
+"""What a network reads: a chorale, the beginning of a text, or the numbers of a user's file, each with its name and its unit of time.
+
+Legend: S sequences, T steps, m inputs of a step.
+"""
+
+import codecs
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from gersgorin.input_files import read_numbers
+from rhn.data.text import Vocabulary
+from rhn.data.text.vocabulary import split_words
+from rhn.errors import DataError, InvalidInputError
+
+READ = 1 << 20  # bytes of a text: more tokens than Jacobians can be held
+TEXT_STEPS = 100
+MOST_NAMES = 4  # of inputs, that a figure's title holds
+COUNTED = {"chorale": "frames", "text": "tokens", "sequence": "steps"}
+
+
+class Asked(Protocol):
+    """The options that say what is read; None for what was not given."""
+
+    chorale: str
+    data: Path | None
+    text: Path | None
+    input: Path | None
+    unit: str | None
+    steps: int | None
+    checkpoint: Path | None
+    cell: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One sequence, or several of one length."""
+
+    name: str
+    """A chorale's, or the file's."""
+    kind: str
+    """"chorale", "text" or "sequence"."""
+    values: np.ndarray
+    """Numbers (T, m), of several sequences (S, T, m), or ids of tokens (T,), int64."""
+    unit: str = "steps"
+    """Of time, of one step: "quarter notes", "tokens", "0.1 s"; "steps" where nothing is known of it."""
+    names: tuple[str, ...] = ()
+    """Of the m inputs, where they are told."""
+
+    @property
+    def label(self) -> str:
+        """The name with those of the inputs where they are few: "lorenz.csv (x, y, z)"."""
+        return f"{self.name} ({', '.join(self.names)})" if 0 < len(self.names) <= MOST_NAMES else self.name
+
+    @property
+    def count(self) -> int:
+        """S."""
+        return len(self.values) if self.values.ndim == 3 else 1
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return self.values.shape[-2] if self.values.ndim > 1 else len(self.values)
+
+    @property
+    def input_size(self) -> int | None:
+        """m; None for ids of tokens."""
+        return self.values.shape[-1] if self.values.ndim > 1 else None
+
+    def sequence(self, k: int = 0) -> np.ndarray:
+        """The k-th sequence, (T, m) or ids (T,)."""
+        return self.values[k] if self.values.ndim == 3 else self.values
+
+    def cut(self, steps: int | None) -> "Source":
+        """Only the first steps, or all where None; raises InvalidInputError where there are not so many."""
+        if steps is None:
+            return self
+        if steps > self.steps:
+            counted = COUNTED[self.kind]
+            raise InvalidInputError(f"--steps {steps} is beyond the end of {self.name}: it has {self.steps} {counted}")
+        return replace(self, values=self.values[..., :steps, :] if self.values.ndim > 1 else self.values[:steps])
+
+
+def read_source(asked: Asked) -> Source:
+    """What the options say, cut to their steps; raises DataError or InvalidInputError."""
+    if asked.text is not None:
+        return _text(asked).cut(asked.steps)
+    if asked.input is not None:
+        numbers = read_numbers(asked.input)
+        unit = asked.unit or numbers.unit or "steps"
+        name = numbers.name or asked.input.name
+        source = Source(name=name, kind="sequence", values=numbers.values, unit=unit, names=numbers.names)
+        return source.cut(asked.steps)
+    from rhn.data import chorale
+
+    frames = chorale(asked.chorale, asked.data)
+    return Source(name=frames.name, kind="chorale", values=np.asarray(frames), unit="quarter notes").cut(asked.steps)
+
+
+def first_tokens(path: Path, vocabulary: Vocabulary, count: int) -> np.ndarray:
+    """Ids of the first tokens of a text file, (count,) or fewer where it ends before.
+
+    Raises DataError for a file that is empty, cannot be read or is not UTF-8, InvalidInputError for a symbol outside the vocabulary.
+    """
+    try:
+        with path.open("rb") as file:
+            symbols = file.read(READ)
+        if vocabulary.unit != "bytes":
+            symbols = codecs.getincrementaldecoder("utf-8")().decode(symbols, final=len(symbols) < READ)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as a text: {error}") from error
+    ids = vocabulary.encode((split_words(symbols) if vocabulary.unit == "words" else symbols)[:count])
+    if len(ids) == 0:
+        raise DataError(f"{path} holds no tokens: expected a text")
+    return ids
+
+
+def _text(asked: Asked) -> Source:
+    from rhn.language.trained import load_text_model
+
+    vocabulary = load_text_model(asked.checkpoint, asked.cell).vocabulary
+    ids = first_tokens(asked.text, vocabulary, asked.steps or TEXT_STEPS)
+    return Source(name=asked.text.name, kind="text", values=ids, unit="tokens")

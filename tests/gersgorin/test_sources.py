@@ -1,0 +1,195 @@
+"""What a user's file says is what a network reads, and what cannot be read is refused in one sentence."""
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gersgorin import analyze, temporal_jacobian, trajectory
+from gersgorin.cli import main
+from gersgorin.input_files import read_numbers
+from gersgorin.overview_plots import draw_overview
+from gersgorin.plots import draw_run
+from gersgorin.record import SpectrumRecord
+from gersgorin.sources import Source
+from rhn.cells import LSTM, RHN
+from rhn.checkpoints import save_checkpoint
+from rhn.errors import RhnError
+
+SINE = np.sin(np.arange(12) / 3)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def labels(figure) -> set[str]:
+    return {ax.get_xlabel() for ax in figure.get_axes()}
+
+
+def test_a_cell_runs_along_the_numbers_of_a_file_and_nothing_speaks_of_quarter_notes(capsys):
+    np.save("sine.npy", SINE.astype(np.float32))
+    assert main(["--cell", "lstm", "--input", "sine.npy", "--hidden-size", "5", "--save-data", "d.npz", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["chorale"], found["unit"], found["figure"]) == ("sine.npy", "steps", "gersgorin-lstm-sine.png")
+    cell = LSTM(1, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = torch.from_numpy(SINE.astype(np.float32)).double()[:, None]
+    A = temporal_jacobian(cell, x, trajectory(cell, x)[:-1])
+    expected = torch.linalg.eigvals(A).abs().amax(-1).tolist()
+    assert [step["spectral_radius"] for step in found["steps"]] == pytest.approx(expected)
+    record = SpectrumRecord.load("d.npz")
+    assert record.along == "sequence sine.npy" and record.time_label == "time step"
+    assert "time step" in labels(draw_run(record))
+
+
+def test_a_table_names_its_inputs_and_its_times_say_how_long_a_step_is(capsys):
+    rows = "\n".join(f"{k / 10},{k},{k * k}" for k in range(8))
+    Path("fall.csv").write_text(f"time (s),speed,height\n{rows}\n")
+    save_checkpoint("two.safetensors", RHN(2, 4))
+    for network in (["--hidden-size", "4"], ["--checkpoint", "two.safetensors"]):
+        args = [*network, "--input", "fall.csv", "--steps", "6", "--save-data", "d.npz", "--compare", "rnn", "--json"]
+        assert main(args) == 0 and len(json.loads(capsys.readouterr().out)["steps"]) == 6
+        record = SpectrumRecord.load("d.npz")
+        assert record.along == "sequence fall.csv (speed, height)" and record.time_label == "time step (0.1 s)"
+        assert "time step (0.1 s)" in labels(draw_run(record))
+    assert main(["--input", "fall.csv", "--unit", "days", "--hidden-size", "4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["unit"] == "days"
+
+
+def test_an_analysis_says_what_its_steps_are():
+    figures = [draw_overview(analyze(RHN(1, 4), SINE[:, None], **unit)) for unit in ({}, {"unit": "days"})]
+    assert "time step" in labels(figures[0]) and "time step (days)" in labels(figures[1])
+
+
+def test_records_of_before_units_were_kept_can_be_read():
+    record = analyze(RHN(1, 4), SINE[:, None], unit="days").spectrum
+    record.save("new.npz")
+    arrays = dict(np.load("new.npz"))
+    del arrays["unit"]
+    np.savez("old.npz", **arrays)
+    assert SpectrumRecord.load("old.npz").unit == "steps"
+
+
+@pytest.mark.parametrize(
+    ("table", "unit", "names"),
+    [
+        ("1,2\n3,4\n5,6", None, ()),
+        ("a;b\n1;2\n3;4\n5;6", None, ("a", "b")),
+        ("\ufeff# a\tb\n1\t2\n\n3\t4\n5\t6\n", None, ("a", "b")),
+        ("t,a,b\n0,1,2\n1,3,4\n2,5,6", None, ("a", "b")),
+        ("Time [hours],a,b\n3,1,2\n4,3,4\n5,5,6", "hours", ("a", "b")),
+        ("t,a,b\n0,1,2\n.5,3,4\n1,5,6", "0.5 time units", ("a", "b")),
+        ("time (s),a,b\n0,1,2\n.5,3,4\n2,5,6", None, ("a", "b")),  # of no one length
+    ],
+)
+def test_tables_as_people_write_them(table, unit, names):
+    Path("t.csv").write_text(table, encoding="utf-8")
+    found = read_numbers(Path("t.csv"))
+    assert found.values.tolist() == [[1, 2], [3, 4], [5, 6]] and (found.unit, found.names) == (unit, names)
+
+
+def test_arrays_are_read_with_what_is_said_of_them():
+    several = np.arange(24).reshape(2, 4, 3)
+    about = {"unit": "0.1 s", "names": ["x", "y", "z"], "name": "lorenz"}
+    np.savez("said.npz", other=SINE, x=several, **about)
+    np.savez("first.npz", SINE)
+    found = read_numbers(Path("said.npz"))
+    assert found.values.tolist() == several.tolist() and (found.unit, found.name) == ("0.1 s", "lorenz")
+    source = Source(name="lorenz", kind="sequence", values=found.values, names=found.names).cut(3)
+    assert (source.label, source.count, source.steps, source.input_size) == ("lorenz (x, y, z)", 2, 3, 3)
+    assert source.sequence(1).tolist() == several[1, :3].tolist()
+    assert read_numbers(Path("first.npz")).values.ravel().tolist() == SINE.tolist()
+
+
+class Bomb:
+    def __reduce__(self):
+        return Path("exploded").touch, ()
+
+
+def spoiled():
+    """Files that hold no sequences."""
+    arrays = {
+        "nan.npy": np.array([1, np.nan, np.inf]),
+        "empty.npy": np.zeros((0, 3)),
+        "words.npy": np.array(["a", "b"]),
+        "complex.npy": np.ones(3, complex),
+        "number.npy": np.array(3.0),
+        "four.npy": np.zeros((1, 2, 3, 4)),
+    }
+    for name, array in arrays.items():
+        np.save(name, array)
+    Path("object.npy").write_bytes(pickle.dumps(Bomb()))
+    np.save("objects.npy", np.array([Bomb()], dtype=object), allow_pickle=True)
+    np.savez("objects.npz", x=np.array([Bomb()], dtype=object))
+    np.savez("about.npz", unit="s")
+    np.savez("names.npz", x=SINE, names=["a", "b"])
+    Path("cut.npz").write_bytes(Path("names.npz").read_bytes()[:90])
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000,), }"
+    Path("lies.npy").write_bytes(b"\x93NUMPY\x01\x00" + bytes([len(header) + 1, 0]) + header + b"\n")
+    Path("binary.csv").write_bytes(b"\xff\x00\x01,2\n")
+    tables = {
+        "empty": "\n \n",
+        "header": "a,b\n",
+        "ragged": "1,2\n3\n",
+        "word": "a,b\n1,2\n3,no\n",
+        "hole": "1,2\n3,\n",
+    }
+    for name, table in (tables | {"back": "t,a\n1,1\n0,2\n", "inf": "1\ninf\n", "times": "t\n1\n2\n"}).items():
+        Path(f"{name}.csv").write_text(table)
+    np.save("sine.npy", SINE)
+    save_checkpoint("keys.safetensors", RHN(88, 4))
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ("nan.npy", "2 of 3 numbers are NaN or infinite"),
+        ("empty.npy", "holds float64 of shape (0, 3): expected real numbers of shape (T,)"),
+        ("words.npy", "holds <U1 of shape (2,)"),
+        ("complex.npy", "holds complex128"),
+        ("number.npy", "of shape ()"),
+        ("four.npy", "of shape (1, 2, 3, 4)"),
+        ("object.npy", "cannot be read as numbers"),
+        ("objects.npy", "cannot be read as numbers: Object arrays"),
+        ("objects.npz", "cannot be read as numbers: Object arrays"),
+        ("about.npz", "holds no array of numbers"),
+        ("names.npz", "names 2 inputs (a, b), its sequences have 1"),
+        ("cut.npz", "is not a whole .npz file"),
+        ("lies.npy", "cannot be read as numbers"),
+        ("nowhere.npy", "No such file"),
+        ("nowhere.txt", "expected a name ending in .npy, .npz, .csv"),
+        ("binary.csv", "cannot be read as numbers"),
+        ("empty.csv", "is empty"),
+        ("header.csv", "of shape (0, 2)"),
+        ("ragged.csv", "line 2 has 1 columns, expected 2"),
+        ("word.csv", "line 3 holds 'no', expected a number"),
+        ("hole.csv", "line 2 has an empty column"),
+        ("back.csv", "the times in its first column do not increase"),
+        ("times.csv", "of shape (2, 0)"),
+        ("inf.csv", "1 of 2 numbers are NaN or infinite"),
+        ("sine.npy --steps 13", "it has 12 steps"),
+        ("sine.npy --chorale bwv66.6", "--input and --chorale are two things to read"),
+        ("sine.npy --checkpoint keys.safetensors", "expected a recurrent cell with 1 inputs"),
+    ],
+)
+def test_what_cannot_be_read_is_one_sentence_and_nothing_is_unpickled(args, words, capsys):
+    spoiled()
+    assert main(["--input", *args.split()]) == 2
+    err = capsys.readouterr().err
+    assert words in err and err.startswith("error: ") and err.count("\n") == 1 and not Path("exploded").exists()
+
+
+def test_what_is_larger_than_the_memory_is_refused_unread(monkeypatch):
+    spoiled()
+    for name, words in (("sine.npy", "has 0 MiB, more than"), ("names.npz", "more than the memory")):
+        monkeypatch.setattr("gersgorin.input_files.free_memory", lambda: 100)
+        with pytest.raises(RhnError, match=words):
+            read_numbers(Path(name))
+
+
+def test_a_unit_belongs_to_a_file(capsys):
+    assert main(["--unit", "s"]) == 2 and "--unit says what a step of --input FILE is" in capsys.readouterr().err
