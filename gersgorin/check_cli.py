@@ -33,7 +33,7 @@ class Options:
     preset: Annotated[str | None, Arg("PRESET", positional=True)] = None
     """A preset of `rhn train`, with its network and its training."""
     cell: str | None = None
-    """rnn, irnn, dt-rnn, dts-rnn, rhn (default), lstm, gru, or your own, package.module:factory."""
+    """{cells}, or your own as package.module:factory (default rhn)."""
     depth: int | None = None
     """Recurrence depth, layers within a step (default 1)."""
     hidden_size: int | None = None

@@ -23,7 +23,7 @@ class Options:
     """
 
     cell: str | None = None
-    """rnn, irnn, dt-rnn, dts-rnn, rhn (default), lstm, gru, torch.nn:LSTM and the like, or your own, package.module:factory.
+    """{cells}, torch.nn:LSTM and the like, or your own as package.module:factory (default rhn).
     With --checkpoint: the cell of your own that it holds."""
     depth: int | None = None
     """Recurrence depth, layers within a step (default 1)."""

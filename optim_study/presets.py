@@ -60,7 +60,7 @@ class RunConfig(WorkSettings, SharedSettings):
     """One run: a study for each architecture and depth, and how to work on them. The defaults are the paper's protocol."""
 
     arch: tuple[str, ...] = ("all",)
-    """rnn, irnn, dt-rnn, dts-rnn, rhn, lstm, gru, or your own as package.module:factory; all: the paper's rhn, dt-rnn, dts-rnn."""
+    """{cells}, or your own as package.module:factory; all: the paper's rhn, dt-rnn, dts-rnn."""
     depth: Annotated[tuple[int, ...], Arg("L")] = (1, 2, 4, 6)
     """Recurrence depths; cells that have none are run at 1 alone."""
     skip: Literal["all", "last"] = "all"

@@ -147,7 +147,7 @@ def check_least(options, **least: float) -> None:
 
 
 def field_docs(kind: type) -> dict[str, str]:
-    """The texts below the fields of a dataclass and of those it inherits from.
+    """The texts below the fields of a dataclass and of those it inherits from; "{cells}" stands for the names of our cells.
 
     >>> field_docs(Option)
     {'kind': 'Its type, without None and what annotates it.', 'optional': 'Whether its type has None.', 'default': 'Or MISSING.'}
@@ -158,8 +158,16 @@ def field_docs(kind: type) -> dict[str, str]:
         for declared, text in itertools.pairwise(body):
             match declared, text:
                 case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(said))):
-                    docs[name] = " ".join(said.split())
+                    docs[name] = _with_cells(" ".join(said.split()))
     return docs
+
+
+def _with_cells(text: str) -> str:
+    if "{cells}" not in text:
+        return text
+    from rhn.cells import CELLS  # here, because most options name no cells, and these need torch
+
+    return text.replace("{cells}", ", ".join(CELLS))
 
 
 def _option(field, hint) -> Option:

@@ -15,6 +15,7 @@ import torch
 from rhn import kernels
 from rhn.cells import CELLS, Cell
 from rhn.errors import InvalidInputError
+from rhn.kernels.looped import looped, looped_reference, product, times
 
 DEPTHS = (1, 2, 5, 10)
 VARIANTS = {  # options that change a cell's equation
@@ -29,6 +30,7 @@ VARIANTS = {  # options that change a cell's equation
     "dts-rnn": ({}, {"skip": "last"}),
     "rnn": ({}, {"nonlinearity": "relu"}),
     "irnn": ({}, {"nonlinearity": "tanh"}),
+    "indrnn": ({}, {"nonlinearity": "tanh"}),
 }
 
 
@@ -103,6 +105,7 @@ class KernelCase:
     shapes: Callable[..., dict[str, tuple[int, ...]]]
     options: dict = field(default_factory=dict)
     deep: bool = True
+    packs: bool = True  # whether its recurrent products go to prepacked weights where these are large
 
     def __str__(self) -> str:
         return self.name
@@ -181,10 +184,20 @@ def _masked(row: tuple, J: int, *, candidate: bool = True) -> tuple:
     return bind(manual), bind(reference), home
 
 
+def _looped(function):
+    """The looped kernel with an update of one product, one vector and a state that is carried."""
+
+    def update(u, s, R, v):
+        return times(s, v) + torch.tanh(u + product(s, R))
+
+    return lambda x, s0, W, R, b, v: function(x, s0, W, b, R, v, update=update)
+
+
 _HIGHWAY = (kernels.highway, kernels.highway_reference, "rhn.kernels.highway.manual:HIGHWAY")
 _DEEP = (kernels.deep_transition, kernels.deep_transition_reference, "rhn.kernels.transition.manual:DEEP_TRANSITION")
 _LSTM = (kernels.lstm, kernels.lstm_reference, "rhn.kernels.gated.manual:LSTM")
 _GRU = (kernels.gru, kernels.gru_reference, "rhn.kernels.gated.manual:GRU")
+_LOOPED = (_looped(looped), _looped(looped_reference), "rhn.kernels.looped:LOOPED")
 
 KERNELS = [
     KernelCase("highway", *_HIGHWAY, _highway(2), {"coupled": True}),
@@ -197,6 +210,7 @@ KERNELS = [
     KernelCase("deep-transition-skip-last", *_DEEP, _transition(lambda L: min(1, L - 1))),
     KernelCase("lstm", *_LSTM, _gated(4, 2), deep=False),
     KernelCase("gru", *_GRU, _gated(3, 1, q=1), deep=False),
+    KernelCase("looped", *_LOOPED, _gated(1, 1, v=1), deep=False, packs=False),
     KernelCase("highway-masked", *_masked(_HIGHWAY, 1), _highway(2), {"coupled": True}),
     KernelCase("highway-masked-apart", *_masked(_HIGHWAY, 2), _highway(2), {"coupled": True}),
     KernelCase(

@@ -2,7 +2,8 @@
 
 A parameter of three dimensions is a stack of matrices, one a layer: `weight_hh[2]` is the third. The gate blocks that a matrix stacks
 stay together: a step moves all of them, the fastest is what leaves the plateau, and taking them apart would change a relative rate by
-at most the square root of their number. Biases are no matrices, and are not made smaller: a gate's bias is part of what the gate is.
+at most the square root of their number. Biases are no matrices, and are not made smaller: a gate's bias is part of what the gate is,
+and so is a weight of one dimension, what a unit keeps of its own state (an IndRNN's).
 
 "Smaller" is nearer to zero, but for a square block that starts at the identity: it is what is added to the identity that is small.
 Which one a block is nearer to says its trace: ||M - I||^2 < ||M||^2 where the mean of the diagonal is above 1/2.

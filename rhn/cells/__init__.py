@@ -9,6 +9,7 @@ from rhn.cells.budget import hidden_size_for_budget, num_parameters
 from rhn.cells.convert import from_torch, to_torch, weights_of_torch
 from rhn.cells.gated import GRU, LSTM
 from rhn.cells.highway import RHN
+from rhn.cells.indrnn import IndRNN
 from rhn.cells.init import Initialization
 from rhn.cells.layers import GateBlocks, Layer, Part, described_layers
 from rhn.cells.masks import CellMasks
@@ -28,6 +29,7 @@ __all__ = [
     "CellMasks",
     "GateBlocks",
     "Gates",
+    "IndRNN",
     "Initialization",
     "Layer",
     "Part",

@@ -224,6 +224,7 @@ class Cell(nn.Module):
                 for R in self._candidate_matrices():
                     R.diagonal(dim1=-2, dim2=-1).add_(1)
             self._set_gate_biases()
+            self._start(generator)
 
     def _candidate_matrices(self) -> Iterable[Tensor]:
         """Views of the candidate's recurrent matrices (n, n), which start near the identity in that scheme."""
@@ -231,6 +232,9 @@ class Cell(nn.Module):
 
     def _set_gate_biases(self) -> None:
         """Overwrite gate biases that start at a constant."""
+
+    def _start(self, generator: torch.Generator | None) -> None:
+        """Overwrite weights that start in a way of the cell's own, whatever the scheme; called last, without gradients."""
 
     def config(self) -> dict:
         """Constructor arguments that rebuild this cell, JSON-ready (device and dtype apart)."""

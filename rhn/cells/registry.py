@@ -10,6 +10,7 @@ from rhn.cells.base import Cell
 from rhn.cells.convert import OURS, as_in_torch
 from rhn.cells.gated import GRU, LSTM
 from rhn.cells.highway import RHN
+from rhn.cells.indrnn import IndRNN
 from rhn.cells.transition import DTRNN, DTSRNN, IRNN, RNN
 from rhn.errors import InvalidInputError
 
@@ -21,6 +22,7 @@ CELLS: dict[str, Callable[..., Cell]] = {
     "rhn": RHN,
     "lstm": LSTM,
     "gru": GRU,
+    "indrnn": IndRNN,
 }
 TORCH_CELLS = {f"torch.nn:{theirs.__name__}": as_in_torch(theirs) for theirs in OURS}
 

@@ -16,7 +16,7 @@ class ChoraleConfig:
     """
 
     cell: str
-    """rnn, irnn, dt-rnn, dts-rnn, rhn, lstm, gru, or your own as package.module:factory."""
+    """{cells}, or your own as package.module:factory."""
     depth: int
     """Recurrence depth, layers within a step."""
     hidden_size: int

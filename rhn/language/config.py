@@ -28,7 +28,7 @@ class LanguageConfig:
     max_tokens: int | None = None
     """Use at most so many tokens of each split. None: all."""
     cell: str = "rhn"
-    """rnn, irnn, dt-rnn, dts-rnn, rhn, lstm, gru, or your own as package.module:factory."""
+    """{cells}, or your own as package.module:factory."""
     depth: int = 1
     """Recurrence depth, layers within a step."""
     hidden_size: int = 200

@@ -296,7 +296,7 @@ def test_sizes_may_be_numpys():
     assert [type(config[name]) for name in ("input_size", "hidden_size", "depth")] == [int, int, int]
 
 
-@pytest.mark.parametrize("key", ["rnn", "irnn", "lstm", "gru"])
+@pytest.mark.parametrize("key", [key for key in CELLS if key not in ("dt-rnn", "dts-rnn", "rhn")])
 def test_cells_without_recurrence_depth_say_so(key):
     with pytest.raises(InvalidInputError, match="has no recurrence depth: depth must be 1, got 3"):
         CELLS[key](3, 4, 3)

@@ -1,0 +1,63 @@
+"""The independently recurrent network, whose units remember each for itself (Li et al. 2018, equation 2).
+
+    s' = f(W x + u * s + b)        f = relu or tanh; u (n,), one number a unit
+
+Jacobian ds'/ds = diag(f'(z) * u), z = W x + u * s + b; to the input diag(f'(z)) W. Its eigenvalues are its entries: along a sequence
+the gradient of unit i is the product of its own numbers, neither mixed nor rotated.
+
+Norm bound: ||A|| <= max |u_i|.
+
+Start: u is uniform in [0, 1], whatever draws the other weights (section 4.1: in [0, 2^(1/T)] for memory over T steps, T large).
+"""
+
+import torch
+from torch import Tensor
+
+from rhn.cells.layers import Layer, Part
+from rhn.cells.looped import LoopedCell
+from rhn.errors import InvalidInputError
+from rhn.kernels.activations import ACTIVATIONS
+from rhn.kernels.looped import times
+
+NONLINEARITIES = ("relu", "tanh")
+
+
+class IndRNN(LoopedCell):
+    """Independently recurrent network. Weights: weight_ih (n, m), weight_hh (n,), the u above, bias (n,)."""
+
+    options = ("nonlinearity",)
+
+    def __init__(self, input_size, hidden_size, depth=1, *, nonlinearity="relu", **keywords):
+        if nonlinearity not in NONLINEARITIES:
+            raise InvalidInputError(f"unknown nonlinearity {nonlinearity!r}: expected 'relu' or 'tanh'")
+        self.nonlinearity = nonlinearity
+        super().__init__(input_size, hidden_size, depth, **keywords)
+
+    @property
+    def recurrent_shape(self) -> tuple[int]:
+        return (self.hidden_size,)
+
+    def update(self, u: Tensor, s: Tensor, weight_hh: Tensor) -> Tensor:
+        return ACTIVATIONS[self.nonlinearity].function(u + times(s, weight_hh))
+
+    def layers(self) -> tuple[Layer]:
+        parts = {"input": Part("weight_ih"), "recurrent": Part("weight_hh"), "bias": Part("bias")}
+        return (Layer(**parts, output=self.nonlinearity),)
+
+    def _slope(self, x: Tensor, s: Tensor) -> Tensor:
+        return ACTIVATIONS[self.nonlinearity].slope(self.step(x, s))
+
+    def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """ds'/ds (..., n, n), diagonal, see above."""
+        return torch.diag_embed(self._slope(x, s) * self.weight_hh)
+
+    def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """ds'/dx (..., n, m), see above."""
+        return self._slope(x, s).unsqueeze(-1) * self.weight_ih
+
+    def norm_bound(self, state_bound: float = 1.0) -> Tensor:
+        """A bound on ||ds'/ds||_2 over all inputs and states, see above."""
+        return self.weight_hh.abs().max()
+
+    def _start(self, generator: torch.Generator | None) -> None:
+        self.weight_hh.copy_(torch.rand(self.hidden_size, generator=generator, dtype=torch.float64))

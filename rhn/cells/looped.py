@@ -1,0 +1,67 @@
+"""What cells of one layer share whose step is one function of a product with the input: s' = update(W x + b, s, *weights).
+
+A cell of this kind says `update`, and `recurrent_weights` where its weights are not simply `weight_hh`; `rhn.kernels.looped` runs it.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rhn.cells.base import Cell
+from rhn.cells.layers import Layer, Part
+from rhn.cells.masks import CellMasks, apply_input_mask, check_masks
+from rhn.kernels.looped import looped, looped_reference
+
+
+class LoopedCell(Cell):
+    """A cell of one layer. Weights: weight_ih (G n, m), weight_hh of the shape `recurrent_shape`, bias (G n,)."""
+
+    deep = False
+
+    def __init__(self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None, **common):
+        super().__init__(input_size, hidden_size, depth, **common)
+        rows, where = self.blocks * self.hidden_size, {"device": device, "dtype": dtype}
+        self.weight_ih = nn.Parameter(torch.empty(rows, self.input_size, **where))
+        self.weight_hh = nn.Parameter(torch.empty(self.recurrent_shape, **where))
+        self.bias = nn.Parameter(torch.empty(rows, **where))
+        self._add_parameters(where)
+        self.reset_parameters(generator)
+
+    @property
+    def recurrent_shape(self) -> tuple[int, ...]:
+        """Shape of weight_hh: (G n, n) unless a cell says otherwise."""
+        return self.blocks * self.hidden_size, self.hidden_size
+
+    def _add_parameters(self, where: dict) -> None:
+        """Parameters beyond these three; `where`: device and dtype."""
+
+    def input_weights(self) -> tuple[Tensor, Tensor]:
+        """W (G n, m) and b (G n,)."""
+        return self.weight_ih, self.bias
+
+    def recurrent_weights(self) -> tuple[Tensor, ...]:
+        """What `update` is given besides."""
+        return (self.weight_hh,)
+
+    def update(self, u: Tensor, s: Tensor, *weights: Tensor) -> Tensor:
+        """The next state from u = W x + b (..., G n), s (..., state_size) and the recurrent weights.
+
+        It reads no parameter of the cell but those given, which may be those of K models, see `rhn.kernels.looped`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs its equation: define update(u, s, *weights) -> s'")
+
+    def step(self, x: Tensor, s: Tensor) -> Tensor:
+        return self.update(F.linear(x, *self.input_weights()), s, *self.recurrent_weights())
+
+    def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
+        x, rest = apply_input_mask(x, dropout)
+        check_masks(rest, self, x.shape[1], x.dtype)
+        run = looped_reference if self.kernel == "reference" else looped
+        return run(x, s0, *self.input_weights(), *self.recurrent_weights(), update=self.update)
+
+    def layers(self) -> tuple[Layer]:
+        return (Layer(input=Part("weight_ih"), recurrent=Part("weight_hh"), bias=Part("bias")),)
+
+    def layer_jacobians(self, x: Tensor, s: Tensor) -> list[Tensor]:
+        """The one layer's is the step's (..., state_size, state_size)."""
+        return [self.jacobian(x, s)]
