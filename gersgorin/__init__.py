@@ -4,6 +4,8 @@ A = temporal_jacobian(cell, x, s)           d s'_i / d s_j of one step, for any 
 eigenvalues(A), gersgorin_discs(A)          where one step's gradient could go
 jacobian_product(A), finite_time_exponent   what many steps together do
 input_jacobian, layer_jacobians             within one step: from its input, and through each of its layers
+lyapunov_spectrum(cell, x, k)               their mean growth rates along a long run, without keeping a Jacobian
+fixed_points(cell, x, starts)               where a step under constant input stands still, and its spectrum there
 credit(model, x, targets)                   which earlier steps the gradient of each frame's loss reaches, and how strongly
 analyze(model_or_cell, x)                   all of this in one object; Recorder: through a training
 check(model, learning_rate=0.1)             will it train? asked before the first step
@@ -26,7 +28,11 @@ __all__, __getattr__, __dir__ = lazy_names(
             "jacobian_product",
             "lyapunov_exponents",
         ),
+        "equilibria.measure": ("fixed_points",),
+        "equilibria.record": ("FixedPoints",),
         "jacobian": ("input_jacobian", "layer_jacobians", "norm_bound", "temporal_jacobian", "trajectory"),
+        "lyapunov.measure": ("lyapunov_spectrum",),
+        "lyapunov.record": ("LyapunovSpectrum", "kaplan_yorke_dimension"),
         "objective": ("Objective",),
         "overview": ("Analysis", "analyze"),
         "preflight.checking": ("check",),

@@ -142,10 +142,13 @@ def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> T
     if hasattr(cell, "states"):
         states = torch.cat((s0.unsqueeze(0), cell.states(x, s0)))
     else:
-        step, rows = vmap(_step(cell)), [s0]
+        step, one = _step(cell), len(s0) == 1  # one row goes without the cost of vmap
+        step, x, rows = (step, x[:, 0], [s0[0]]) if one else (vmap(step), x, [s0])
         for x_t in x:
             rows.append(step(x_t, rows[-1]))
-        states = torch.stack(rows)
+            if not isinstance(rows[-1], Tensor) or rows[-1].shape != rows[0].shape:
+                raise InvalidInputError(_one_state(cell, s0.shape[-1]))
+        states = torch.stack(rows).reshape(-1, *s0.shape)
     return states.squeeze(1) if unbatched else states
 
 
@@ -216,8 +219,12 @@ def _of_shape(A, cell, s: Tensor, columns: int) -> Tensor:
     """A (..., N, columns), checked: a user's step may return anything."""
     N = s.shape[-1]
     if not isinstance(A, Tensor) or A.shape[-2:] != (N, columns):
-        raise InvalidInputError(f"{_name(cell)} must return one state of {N} entries, as many as it was given")
+        raise InvalidInputError(_one_state(cell, N))
     return A
+
+
+def _one_state(cell, N: int) -> str:
+    return f"{_name(cell)} must return one state of {N} entries, as many as it was given"
 
 
 def _layerwise(cell, jacobian: Callable, x: Tensor, s: Tensor) -> Callable[[Tensor, Tensor], list[Tensor]]:

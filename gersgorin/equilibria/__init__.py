@@ -1,0 +1,1 @@
+"""Fixed points of a step under constant input, and the spectra at them."""

@@ -1,0 +1,146 @@
+"""Fixed points: known ones, torch's own modules as judges, SciPy's root from the same starts, minima of the speed told apart."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.optimize
+import torch
+from cases import SHALLOW_CASES, inputs, randomize
+
+from gersgorin import fixed_points, temporal_jacobian, trajectory
+from gersgorin.equilibria import measure
+from gersgorin.equilibria.search import distinct
+from rhn.cells import RNN
+from rhn.errors import InvalidInputError
+
+d = torch.float64
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, dtype=d, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_linear_map_has_the_one_point_that_solves_it():
+    A, b = 0.4 * normal(6, 6), normal(6, seed=1)
+    points = fixed_points(lambda x, s: A @ s + x, b, 10 * normal(20, 6, seed=2))
+    np.testing.assert_allclose(points.states, [np.linalg.solve(np.eye(6) - A.numpy(), b.numpy())], atol=1e-11)
+    assert points.found_from.tolist() == [20] and points.lost == 0 and points.input.tolist() == b.tolist()
+    moduli = np.sort(np.abs(np.linalg.eigvals(A.numpy())))[::-1]
+    np.testing.assert_allclose(np.abs(points.eigenvalues[0]), moduli, atol=1e-12)
+
+
+def test_one_bistable_unit_has_three_points():
+    root = scipy.optimize.brentq(lambda s: math.tanh(2 * s) - s, 0.5, 1)
+    points = fixed_points(lambda s: torch.tanh(2 * s), None, torch.linspace(-2, 2, 40, dtype=d).unsqueeze(1))
+    order = points.states[:, 0].argsort()
+    np.testing.assert_allclose(points.states[order, 0], [-root, 0, root], atol=1e-10)
+    slopes = [2 * (1 - root**2), 2, 2 * (1 - root**2)]
+    np.testing.assert_allclose(points.eigenvalues[order, 0], slopes, atol=1e-9)
+    assert [points.kinds[p] for p in order] == ["stable", "unstable", "stable"]
+    assert points.found_from.sum() == 40 - points.lost
+    np.testing.assert_allclose(points.time_constants[order[1]], -1 / math.log(2), atol=1e-9)
+
+
+@pytest.mark.parametrize("theirs", [torch.nn.RNN, torch.nn.GRU, torch.nn.LSTM])
+def test_torchs_own_module_stands_still_at_every_point(theirs):
+    module = theirs(3, 8, dtype=d)
+    randomize(module, 4, gain=3.0)
+    x = normal(60, 3)
+    points = fixed_points(module, x.mean(0), trajectory(module, x))
+    states = torch.from_numpy(points.states)
+    state = states.unsqueeze(0)
+    state = tuple(part.contiguous() for part in state.chunk(2, -1)) if theirs is torch.nn.LSTM else state
+    with torch.no_grad():
+        _, after = module(x.mean(0).expand(1, len(states), 3).contiguous(), state)
+    after = torch.cat(after, -1) if theirs is torch.nn.LSTM else after
+    residuals = torch.linalg.vector_norm(after[0] - states, dim=-1).numpy()
+    np.testing.assert_allclose(residuals, points.residuals, atol=1e-14)
+    assert (residuals[~points.is_slow] < 1e-10).all() and not points.is_slow[0]
+    A = temporal_jacobian(module, x.mean(0), states).detach().numpy()
+    for found, expected in zip(points.eigenvalues, np.linalg.eigvals(A), strict=True):
+        np.testing.assert_allclose(np.sort_complex(found), np.sort_complex(expected), atol=1e-9)
+
+
+@pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
+def test_scipys_roots_from_the_same_starts_are_among_the_points(case):
+    cell = case.build(seed=7)
+    x, starts = inputs(cell, 12)
+    A = lambda s: temporal_jacobian(cell, x[0], torch.from_numpy(s)).detach().numpy()  # noqa: E731
+    F = lambda s: cell.step(x[0], torch.from_numpy(s)).detach().numpy()  # noqa: E731
+    theirs = [scipy.optimize.root(lambda s: F(s) - s, s, jac=lambda s: A(s) - np.eye(len(s))) for s in starts.numpy()]
+    points = fixed_points(cell, x[0], torch.cat((starts, torch.from_numpy(np.array([r.x for r in theirs])))))
+    found = points.states[~points.is_slow]
+    for root in theirs:
+        if root.success and np.linalg.norm(F(root.x) - root.x) < 1e-9:
+            assert np.abs(found - root.x).max(1).min() < 1e-4
+    alone = fixed_points(cell.step, x[0], starts)  # by autograd, and without its own starts: nothing else than above
+    for state, slow in zip(alone.states, alone.is_slow, strict=True):
+        assert slow or np.linalg.norm(F(state) - state) < 1e-10
+
+
+def test_the_ghost_of_a_lost_pair_is_slow_and_not_fixed():
+    starts = torch.tensor([[-1.0], [0.4], [0.9]], dtype=d)
+    ghost = fixed_points(lambda s: s + 0.002 + s * s, None, starts)
+    assert ghost.is_slow.tolist() == [True] and ghost.kinds == ["slow, neutral"] and ghost.found_from.tolist() == [3]
+    assert abs(ghost.states[0, 0]) < 1e-4 and ghost.residuals[0] == ghost.least_residual == pytest.approx(0.002)
+    with pytest.raises(InvalidInputError, match=r"the least \|F\(s\) - s\| that 3 start\(s\) led to .* is 0.5"):
+        fixed_points(lambda s: s + 0.5 + s * s, None, starts)
+
+
+def test_kinds_counts_and_time_constants_of_known_eigenvalues():
+    A = torch.tensor([0.5, 2.0, -1.0, 0.0], dtype=d).diag()
+    (found,) = (points := fixed_points(lambda s: A @ s, None, torch.ones(1, 4, dtype=d))).points()
+    assert (found["kind"], found["unstable"], found["neutral"], found["spectral_radius"]) == ("saddle", 1, 1, 2)
+    np.testing.assert_allclose(points.time_constants[0], [-1 / math.log(2), np.inf, 1 / math.log(2), 0], atol=1e-12)
+    line = fixed_points(lambda s: torch.cat((s[:1], 0.5 * s[1:])), None, normal(9, 2))  # a line of them
+    assert line.kinds == ["neutral"] * 9 and np.abs(line.states[:, 1]).max() < 1e-9
+
+
+def test_float32_and_small_blocks_find_the_same(monkeypatch):
+    cell = RNN(3, 6, init="gaussian:1.2", dtype=d, generator=torch.Generator().manual_seed(3))
+    x = 0.3 * normal(50, 3)
+    whole = fixed_points(cell, 0 * x[0], trajectory(cell, x))
+    monkeypatch.setattr(measure, "BLOCK", 4 * 36)
+    seen = []
+    parts = fixed_points(cell, 0 * x[0], trajectory(cell, x), progress=lambda *now: seen.append(now))
+    np.testing.assert_allclose(parts.states, whole.states, atol=1e-9)
+    assert len(whole.states) > 1 and seen[0] == (4, 51) and seen[-1] == (51, 51)
+    cell.float()
+    single = fixed_points(cell, 0 * x[0].float(), trajectory(cell, x.float()))
+    assert single.states.dtype == np.float32 and single.tolerance == 1e-5
+    for state in single.states[~single.is_slow]:
+        assert np.abs(whole.states - state).max(1).min() < 1e-3
+
+
+def test_distinct_states_are_taken_in_their_order():
+    states = torch.tensor([[0.0], [1.0], [1.00005], [-0.00005], [5.0]])
+    kept, which = distinct(states, torch.tensor([3, 2, 1, 0, 4]), 1e-4)
+    assert kept.tolist() == [3, 2, 4] and which.tolist() == [0, 1, 1, 0, 2]
+
+
+X, S = torch.zeros(3, dtype=d), torch.zeros(4, 2, dtype=d)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"x": X[None]}, r"x: expected a tensor \(m,\)"),
+        ({"x": X * torch.inf}, "x: 3 of 3 numbers are NaN"),
+        ({"x": None, "cell": 3}, "expected a callable"),
+        ({"starts": S[0]}, r"starts: expected a tensor \(B, N\)"),
+        ({"starts": S[:0]}, "at least one entry"),
+        ({"starts": S * torch.nan}, "starts: 8 of 8 numbers"),
+        ({"starts": S.half()}, "starts are torch.float16"),
+        ({"starts": S[:, :1]}, "expected torch.float64 of shape|state of 2"),
+        ({"tolerance": 0}, "tolerance is 0"),
+        ({"iterations": -1}, "iterations is -1"),
+        ({"apart": math.nan}, "apart is nan"),
+        ({"cell": lambda x, s: (s, s)}, "must return one state of 2 entries"),
+        ({"cell": lambda x, s: s[:1]}, "must return one state of 2 entries"),
+        ({"cell": lambda x, s: s / 0}, "NaN or infinity at a start"),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments, words):
+    with pytest.raises(InvalidInputError, match=words):
+        fixed_points(**{"cell": RNN(3, 2, dtype=d), "x": X, "starts": S} | arguments)

@@ -1,0 +1,176 @@
+"""Lyapunov spectra: known systems, exact sums, and every way to multiply against a QR loop over dense Jacobians in NumPy."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from cases import SHALLOW_CASES, inputs
+
+from gersgorin import kaplan_yorke_dimension, lyapunov_exponents, lyapunov_spectrum, temporal_jacobian, trajectory
+from gersgorin.lyapunov import tangents
+from gersgorin.lyapunov.frames import growth, random_frame
+from rhn.cells import LSTM, RNN
+from rhn.errors import InvalidInputError
+
+d = torch.float64
+ZERO = torch.zeros(2, dtype=d)
+
+
+def henon(s):
+    return torch.stack((1 - 1.4 * s[0] ** 2 + s[1], 0.3 * s[0]))
+
+
+def lorenz(s, h=0.01):
+    """One step of Runge and Kutta's fourth-order method."""
+
+    def flow(s):
+        x, y, z = s
+        return torch.stack((10 * (y - x), x * (28 - z) - y, x * y - 8 / 3 * z))
+
+    a = flow(s)
+    b = flow(s + h / 2 * a)
+    c = flow(s + h / 2 * b)
+    return s + h / 6 * (a + 2 * b + 2 * c + flow(s + h * c))
+
+
+def by_loops(A: np.ndarray, Q: np.ndarray) -> np.ndarray:
+    """Mean log |R_ii|, sorted: one NumPy QR a step."""
+    logs = []
+    for step in A:
+        Q, R = np.linalg.qr(step @ Q)
+        with np.errstate(divide="ignore"):
+            logs.append(np.log(np.abs(np.diag(R))))
+    return np.sort(np.mean(logs, 0))[::-1]
+
+
+def test_henons_map():
+    found = lyapunov_spectrum(henon, None, s0=ZERO, steps=30_000, warmup=500, every=2)
+    np.testing.assert_allclose(found.exponents, (0.419, -1.623), atol=0.02)
+    assert found.sum == pytest.approx(math.log(0.3), abs=1e-10)
+    assert found.kaplan_yorke == pytest.approx(1.258, abs=0.01)
+    assert np.all(np.abs(found.exponents - (0.4192, -1.6232)) < 4 * found.standard_errors)
+
+
+def test_lorenzs_flow_by_runge_kutta():
+    found = lyapunov_spectrum(lorenz, None, s0=torch.ones(3, dtype=d), steps=30_000, warmup=2_000, every=5)
+    np.testing.assert_allclose(found.exponents / 0.01, (0.906, 0, -14.572), atol=0.02)
+    assert found.sum / 0.01 == pytest.approx(-13.6667, abs=1e-3)
+    assert found.kaplan_yorke == pytest.approx(2.062, abs=0.002)
+
+
+def test_the_logistic_map():
+    found = lyapunov_spectrum(lambda s: 4 * s * (1 - s), None, s0=torch.tensor([0.3], dtype=d), steps=20_000)
+    assert found.exponents[0] == pytest.approx(math.log(2), abs=0.005)
+
+
+def test_a_linear_system_has_its_log_moduli_and_a_rotation_none():
+    g = torch.Generator().manual_seed(0)
+    A = torch.randn(12, 12, dtype=d, generator=g)
+    moduli = np.log(np.sort(np.abs(np.linalg.eigvals(A.numpy())))[::-1])
+    start = torch.zeros(12, dtype=d)
+    found = lyapunov_spectrum(lambda s: A @ s, None, 4, s0=start, steps=3000, warmup=500)
+    np.testing.assert_allclose(found.exponents, moduli[:4], atol=2e-3)
+    Q = torch.linalg.qr(A).Q
+    still = lyapunov_spectrum(lambda s: Q @ s, None, s0=start, steps=100)
+    np.testing.assert_allclose(still.exponents, 0, atol=1e-13)
+
+
+@pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
+def test_every_cell_and_every_way_gives_what_dense_jacobians_give(case, monkeypatch):
+    cell = case.build()
+    x, s = inputs(cell, 40)
+    before = trajectory(cell, x, s[0])[:-1]
+    A = temporal_jacobian(cell, x, before).detach().numpy()
+    N = cell.state_size
+    frame = random_frame(N, N, torch.Generator().manual_seed(3), s)
+    whole = lyapunov_spectrum(cell, x, s0=s[0], seed=3)
+    told = N if whole.sum > -math.inf else 1  # of what is lost, LAPACK may put any direction in the place
+    np.testing.assert_allclose(whole.exponents[:told], by_loops(A, frame.numpy())[:told], atol=1e-10)
+    assert whole.sum == pytest.approx(np.linalg.slogdet(A).logabsdet.mean(), abs=1e-10)
+    assert whole.complete and whole.steps == 40
+    one = by_loops(A[5:], np.linalg.qr(np.linalg.multi_dot([*A[4::-1], frame.numpy()[:, :1]]))[0])
+    for way in (cell, cell.step):  # closed form; forward mode, because N > 4
+        monkeypatch.setattr(tangents, "BLOCK", 3 * N * N)  # in pieces
+        found = lyapunov_spectrum(way, x, 1, s0=s[0], seed=3, warmup=5)
+        np.testing.assert_allclose(found.exponents, one, atol=1e-10)
+        assert not found.complete and math.isnan(found.kaplan_yorke) == (one[0] >= 0)
+    by_autograd = lyapunov_spectrum(cell.step, x, s0=s[0], seed=3, every=2)
+    np.testing.assert_allclose(by_autograd.exponents[:told], whole.exponents[:told], atol=1e-6)
+
+
+@pytest.mark.parametrize("every", [1, 3, 7])
+def test_growth_from_the_identity_is_the_public_functions(every):
+    A = torch.randn(50, 6, 6, dtype=d, generator=torch.Generator().manual_seed(1))
+    logs = [(steps, log) for steps, log, _ in growth([lambda Q, M=M: M @ Q for M in A], torch.eye(6, dtype=d), every)]
+    assert [steps for steps, _ in logs] == [every] * (50 // every) + [50 % every] * (50 % every > 0)
+    means = sum(log for _, log in logs) / 50
+    torch.testing.assert_close(means.sort(descending=True).values, lyapunov_exponents(A), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("theirs", [torch.nn.LSTM, torch.nn.GRUCell])
+def test_torchs_modules_are_read_with_their_joint_state(theirs):
+    module, x = theirs(3, 4, dtype=d), torch.randn(30, 3, dtype=d)
+    found = lyapunov_spectrum(module, x)
+    N = 8 if theirs is torch.nn.LSTM else 4
+    A = temporal_jacobian(module, x, trajectory(module, x)[:-1]).detach()
+    assert found.state_size == len(found.exponents) == N
+    assert found.sum == pytest.approx(float(torch.linalg.slogdet(A).logabsdet.mean()), abs=1e-10)
+
+
+def test_standard_errors_tell_the_spread_over_runs():
+    runs = []
+    for seed in range(60):
+        x = torch.randn(400, 1, dtype=d, generator=torch.Generator().manual_seed(seed))
+        runs.append(lyapunov_spectrum(lambda x, s: x.exp() * s, x, s0=torch.zeros(1, dtype=d)))
+    assert np.mean([run.standard_errors[0] for run in runs]) == pytest.approx(1 / 20, rel=0.1)  # of 400 normal numbers
+    assert np.std([run.exponents[0] for run in runs]) == pytest.approx(1 / 20, rel=0.25)
+    assert runs[0].curve[-1, 0] == runs[0].exponents[0] == pytest.approx(float(torch.randn(
+        400, 1, dtype=d, generator=torch.Generator().manual_seed(0)).mean()))  # fmt: skip
+    assert runs[0].curve_steps[-1] == 400 and np.all(np.diff(runs[0].curve_steps) > 0)
+
+
+def test_a_lost_direction_and_a_single_step():
+    found = lyapunov_spectrum(lambda s: s * torch.tensor([2.0, 0.0], dtype=d), None, s0=ZERO, steps=1)
+    assert found.exponents[0] > -1 and found.exponents[1] == -math.inf and np.isnan(found.standard_errors).all()
+
+
+def test_kaplan_and_yorkes_dimension():
+    assert kaplan_yorke_dimension(np.array([-0.1, -2.0])) == 0
+    assert kaplan_yorke_dimension(np.array([1.0, -2.0])) == 1.5
+    assert kaplan_yorke_dimension(np.array([1.0, 0.5])) == 2
+    assert math.isnan(kaplan_yorke_dimension(np.array([1.0, 0.5]), complete=False))
+
+
+X = torch.zeros(5, 3, dtype=d)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"k": 3}, "k is 3: the state has 2 entries; expected a whole number, 1 to 2"),
+        ({"k": 0}, "k is 0"),
+        ({"every": 6}, "every is 6: the run has 5 steps"),
+        ({"warmup": 5}, "at least one is to be counted"),
+        ({"x": X[:0]}, "at least one step"),
+        ({"x": X * torch.nan}, "15 of 15 numbers are NaN"),
+        ({"x": None}, r"expected a callable f\(s\) and s0"),
+        ({"x": None, "s0": ZERO}, "steps is None"),
+        ({"steps": 4}, "for a map without input"),
+        ({"cell": lambda x, s: s}, "pass s0"),
+        ({"cell": lambda x, s: s, "s0": [0.0]}, "s0 is list"),
+        ({"cell": lambda x, s: (s, s), "s0": ZERO}, "must return one state of 2 entries"),
+        ({"cell": lambda x, s: s[:1], "s0": ZERO}, "must return one state of 2 entries"),
+        ({"cell": lambda x, s: (s + 3) ** 9, "s0": ZERO}, "NaN or infinite after step 3 of 5"),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments, words):
+    with pytest.raises(InvalidInputError, match=words):
+        lyapunov_spectrum(**{"cell": RNN(3, 2, dtype=d), "x": X} | arguments)
+
+
+def test_progress_ends_at_the_last_step():
+    seen = []
+    cell = LSTM(3, 2, dtype=d)
+    lyapunov_spectrum(cell, X.repeat(100, 1), 1, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(100 * k, 500) for k in range(1, 6)]
