@@ -34,7 +34,7 @@ def tangent_maps(cell: nn.Module | Step, x: Tensor, s: Tensor, k: int) -> Iterat
     """
     N, layers = len(s), getattr(cell, "depth", 1)
     ours = hasattr(cell, "jacobian") or isinstance(cell, nn.RNNBase | nn.RNNCellBase)
-    by_columns = not ours and N > COLUMNS * k
+    by_columns = not ours and COLUMNS * k < N
     size = min(LONGEST, max(1, BLOCK // (N if by_columns else N * N * layers)))
     for start in range(0, len(x), size):
         now = x[start : start + size]
