@@ -1,11 +1,11 @@
 """`gersgorin-plot`: the spectrum and the discs of a recurrent cell running on a real chorale, on a text or on a user's numbers."""
 
-import re
 import shutil
 import sys
 from dataclasses import fields
 from pathlib import Path
 
+from gersgorin.comparing.variants import file_name, parse_variants
 from gersgorin.plot_options import Options
 from rhn.command import own_cell, print_json, progress_bars, resolve_device, run_command
 from rhn.errors import InvalidInputError
@@ -26,28 +26,30 @@ def plot(options: Options) -> None:
     if options.record:
         _plot_recording(options)
         return
-    _check_options(options)
-    compared = [] if options.compare is None else options.compare.split(",")
-    outputs = _outputs(options, compared)
-    from gersgorin.sources import read_source
-
-    source = read_source(options)
 
     import torch
 
+    from gersgorin.comparing.panels import panels, settled
     from gersgorin.measure import check_memory, measure_spectrum
+    from gersgorin.sources import read_source
 
-    subjects = _subjects(options, compared, source.input_size)
+    options, variants = settled(options, None if options.compare is None else parse_variants(options.compare))
+    _check_options(options)
+    figure, animation = _figures(options, ["vs", *variants.words] if variants else [])
+    source = read_source(options)
+    shown = panels(options, variants, source.input_size)
+    outputs = figure, animation, _data_files(options, len(shown))
     device, dtype = resolve_device(options.device), getattr(torch, options.dtype)
-    for subject in subjects:
-        check_memory(subject.cell, source.steps, dtype, device)
+    for panel in shown:
+        check_memory(panel.subject.cell, source.steps, dtype, device)
     sequence = torch.as_tensor(source.sequence(), device=device).to(torch.int64 if options.text else dtype)
     about = {"chorale": source.label, "reads": source.kind, "unit": source.unit, "discs": options.discs}
     with progress_bars() as report:
         records = []
-        for subject in subjects:
+        for panel in shown:
+            subject, about["title"] = panel.subject, panel.title
             cell = subject.build(device, dtype)
-            about |= {"name": subject.name, "title": subject.title, "progress": report(f"spectra of {subject.title}")}
+            about |= {"name": subject.name, "progress": report(f"spectra of {panel.title}")}
             with own_cell(subject.name if subject.own else None):
                 records.append(measure_spectrum(cell, subject.inputs(sequence), **about))
         _draw(options, records, outputs, report)
@@ -118,25 +120,25 @@ def _check_read(options: Options) -> None:
         )
 
 
-def _outputs(options: Options, compared: list[str]) -> tuple[Path, Path | None, list[Path]]:
-    """The figure, the animation or None, and the numbers of each cell (or none): all seen to be writable before any work."""
+def _figures(options: Options, compared: list[str]) -> tuple[Path, Path | None]:
+    """The figure, and the animation or None: both seen to be writable before any work."""
     figure = options.output
     if figure is None:
         what = ["gersgorin", options.checkpoint.stem if options.checkpoint else options.cell or "rhn"]
         what += ["before-after"] * options.compare_init + [f"depth{options.depth}"] * ((options.depth or 1) > 1)
-        what += ["vs"] * bool(compared) + compared
         read = options.text or options.input
-        what.append((read.stem if read else options.chorale).lower())
-        figure = Path(re.sub(r"[^\w.-]+", "-", re.sub(r"\s", "", "-".join(what))) + ".png")
-    animation = _checked_figure(options, figure)
-    data = []
-    if options.save_data is not None:
-        check_output(options.save_data, (".npz", ".json"))
-        others = range(2, 2 + options.compare_init + len(compared))
-        data = [options.save_data, *(options.save_data.with_stem(f"{options.save_data.stem}-{k}") for k in others)]
-    for path in data:
-        check_writable(path)
-    return figure, animation, data
+        what += [*compared, (read.stem if read else options.chorale).lower()]
+        figure = Path(file_name(what) + ".png")
+    return figure, _checked_figure(options, figure)
+
+
+def _data_files(options: Options, count: int) -> list[Path]:
+    """Where the numbers of each network go, seen to be writable; none without --save-data."""
+    if options.save_data is None:
+        return []
+    first = options.save_data
+    check_output(first, (".npz", ".json"))
+    return [check_writable(first.with_stem(f"{first.stem}-{k}") if k > 1 else first) for k in range(1, count + 1)]
 
 
 def _checked_figure(options: Options, figure: Path) -> Path | None:
@@ -147,22 +149,9 @@ def _checked_figure(options: Options, figure: Path) -> Path | None:
     return check_writable(figure.with_suffix(".mp4" if shutil.which("ffmpeg") else ".gif"))
 
 
-def _subjects(options: Options, compared: list[str], input_size: int | None) -> list:
-    from gersgorin.subject import checkpoint_cells, new_cell
-
-    new = {name: getattr(options, name) for name in ("depth", "hidden_size", "seed", "transform_bias", "init")}
-    new |= {} if input_size is None else {"input_size": input_size}
-    if options.checkpoint:
-        before = options.seed if options.compare_init else None
-        which = {"input_size": input_size, "before": before}
-        first = checkpoint_cells(options.checkpoint, options.layer, options.cell, **which)
-    else:
-        first = [new_cell("rhn" if options.cell is None else options.cell, **new)]
-    return first + [new_cell(name, compared=True, **new) for name in compared]
-
-
 def _draw(options: Options, records, outputs, report) -> None:
-    from gersgorin.plots import draw_comparison, draw_run, save_animation
+    from gersgorin.comparing.plots import draw_comparison
+    from gersgorin.plots import draw_run, save_animation
 
     figure, animation, data = outputs
     shown = [*records[1::-1], *records[2:]] if options.compare_init else records  # before training, then after

@@ -14,6 +14,8 @@ class Options:
     examples:
       gersgorin-plot --cell rhn --depth 5
       gersgorin-plot --cell rnn --compare irnn,rhn --chorale bwv66.6
+      gersgorin-plot --cell rhn --compare depth=1,2,5,10
+      gersgorin-plot --compare runs/depth2,runs/depth6
       gersgorin-plot --checkpoint runs/depth6/best.safetensors --compare-init --output trained.pdf
       gersgorin-plot --checkpoint runs/ptb/best.safetensors --text novel.txt --steps 50
       gersgorin-plot --cell lstm --input weather.csv --steps 200
@@ -57,7 +59,9 @@ class Options:
     """Which discs to draw and to speak of; both: the spectrum lies where the two unions overlap. The paper's row discs are the
     column discs here: it prints the transpose."""
     compare: str | None = None
-    """More cells, comma-separated, in panels side by side at one scale."""
+    """More networks, comma-separated, in panels at one scale: cells (rnn,lstm,package.module:factory); or what varies of the one
+    cell, as depth=1,2,5 or hidden-size=, init=, seed=, bias= (of an RHN's transform gate, an LSTM's forget gate); or files of
+    trained weights (a.safetensors,b.safetensors or folders of runs)."""
     compare_init: bool = False
     """With --checkpoint: the network before its training beside it."""
     animate: bool = False

@@ -156,29 +156,6 @@ def draw_run(record: SpectrumRecord) -> Figure:
     return figure
 
 
-def draw_comparison(records: list[SpectrumRecord]) -> Figure:
-    """Cells side by side at one scale: the spectrum at one step (the middle one), then both stories over time."""
-    step = len(records[0].norm) // 2
-    figure = Figure(figsize=(0.8 + 3.6 * len(records), 8.2), layout="constrained")
-    grid = figure.subplots(3, len(records), squeeze=False, sharex="row", sharey="row", height_ratios=(1.6, 1, 1))
-    limit = spectrum_limit(records)
-    for column, record in zip(grid.T, records, strict=True):
-        plot_spectrum(record, step, limit=limit, ax=column[0]).set_title(f"{record.title}\nstep {step}")
-        plot_suggested(record, column[1])
-        plot_products(record, column[2], exponent_axis=False)
-        column[2].set_title(f"exponent {record.finite_time_exponent[-1]:.3g} a step", loc="left")
-        column[0].set_xlabel("real part")
-    grid[0, 0].set_ylabel("imaginary part")
-    for ax in grid[1:, 1:].flat:
-        ax.set_ylabel("")
-    gated = max(records, key=lambda r: r.transform_gate.shape[1])
-    for row in grid[:2]:
-        handles, labels = row[records.index(gated)].get_legend_handles_labels()
-        row[-1].legend(handles, labels, loc="center left", bbox_to_anchor=(1.02, 0.5))
-    figure.suptitle(f"On {records[0].along}", fontsize=11)
-    return figure
-
-
 @our_style()
 def save_animation(record: SpectrumRecord, path: Path, *, progress=lambda done, total: None) -> Path:
     """Draw every step of the record into a .gif or .mp4; atomic. Raises OutputError where it cannot be written."""

@@ -1,0 +1,135 @@
+"""Which networks `gersgorin-plot` looks at, and what each is called: that of its options first, unless it is among the others."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gersgorin.comparing.variants import Variants, short_names, spoken
+from gersgorin.subject import Subject, checkpoint_cells, new_cell
+from rhn.cells import resolve_cell
+from rhn.errors import InvalidInputError
+from rhn.fields import check_seed
+
+OF_NEW_CELLS = ("depth", "hidden_size", "init", "bias", "seed")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One kind of network."""
+
+    title: str
+    """What figures and tables call it."""
+    subjects: tuple[Subject, ...]
+    """Itself, of each seed."""
+
+    @property
+    def subject(self) -> Subject:
+        """Of the first seed."""
+        return self.subjects[0]
+
+
+def settled(options, variants: Variants | None):
+    """(options, variants) where of files alone the first is what the others are compared with: as if it were --checkpoint.
+
+    Raises InvalidInputError where what varies does not go with the other options.
+    """
+    if variants is None:
+        return options, None
+    if variants.kind == "checkpoint" and options.checkpoint is None:
+        first, *others = variants.values
+        options, variants = replace(options, checkpoint=Path(first)), replace(variants, values=tuple(others))
+    if options.checkpoint and variants.kind in OF_NEW_CELLS:
+        said = variants.words[0]
+        raise InvalidInputError(f"--compare {said}=... is for new cells: {options.checkpoint} says what its cell is")
+    if variants.kind == "checkpoint" and not [v for v in variants.values if Path(v) != options.checkpoint]:
+        raise InvalidInputError(
+            f"--compare {options.checkpoint}: expected at least two files, or --checkpoint with another"
+        )
+    return options, variants
+
+
+def panels(options, variants: Variants | None, input_size: int | None, seeds: int = 1) -> list[Panel]:
+    """What is to be measured, each network with this many seeds of initial weights from options.seed on.
+
+    input_size: what is read, as `gersgorin.sources.Source` tells it.
+
+    Raises InvalidInputError, as `new_cell` and `checkpoint_cells` do, and where nothing is left to compare.
+    """
+    check_seed(options.seed + seeds - 1)
+    of_seeds = [list(_named(replace(options, seed=options.seed + k), variants, input_size)) for k in range(seeds)]
+    found = [Panel(of_one[0][0], tuple(subject for _, subject in of_one)) for of_one in zip(*of_seeds, strict=True)]
+    if variants is not None and len(found) < 2:
+        raise InvalidInputError(f"--compare {','.join(variants.words)}: expected something else than {found[0].title}")
+    return found
+
+
+def _named(options, variants: Variants | None, input_size: int | None) -> Iterator[tuple[str, Subject]]:
+    """(title, subject) of each panel."""
+    if options.checkpoint or variants is None or variants.kind == "cell":
+        yield from _fixed(options, variants, input_size)
+        return
+    given = _given(options, input_size)
+    base, kind = new_cell(options.cell or "rhn", **given), variants.kind
+    own = _value(base, kind, options)
+    for value in variants.values if own in variants.values else (own, *variants.values):
+        subject = base if value == own else new_cell(base.name, **given | _changed(base.name, kind, value))
+        yield _title(subject, kind, value), subject
+
+
+def _fixed(options, variants: Variants | None, input_size: int | None) -> Iterator[tuple[str, Subject]]:
+    """The network of the options, and other files or other cells."""
+    kind, values = (variants.kind, variants.values) if variants else ("cell", ())
+    if options.checkpoint:
+        others = [Path(v) for v in values if Path(v) != options.checkpoint] if kind == "checkpoint" else []
+        names = short_names([options.checkpoint, *others])
+        for path, name in zip([options.checkpoint, *others], names, strict=True):
+            before = options.seed if options.compare_init and path == options.checkpoint else None
+            for subject in checkpoint_cells(path, options.layer, options.cell, input_size=input_size, before=before):
+                yield f"{name}: {subject.title}" if others else subject.title, subject
+    base = options.cell or "rhn"
+    if kind == "cell":
+        given = _given(options, input_size)
+        cells = values if options.checkpoint or base in values else (base, *values)
+        for name in cells:
+            subject = new_cell(name, compared=name != base or options.checkpoint is not None, **given)
+            yield subject.title, subject
+
+
+def _given(options, input_size: int | None) -> dict:
+    """What the options say of new cells."""
+    given = {name: getattr(options, name) for name in ("depth", "hidden_size", "seed", "transform_bias", "init")}
+    return given | ({} if input_size is None else {"input_size": input_size})
+
+
+def _changed(name: str, kind: str, value) -> dict:
+    return {bias_option(name) if kind == "bias" else kind: value}
+
+
+def bias_option(name: str) -> str:
+    """The option of a cell that says how its gates' bias starts: transform_bias, forget_bias and the like; raises InvalidInputError."""
+    found = [option for option in getattr(resolve_cell(name), "options", ()) if option.endswith("_bias")]
+    if not found:
+        raise InvalidInputError(
+            f"--compare bias=... is for cells with gates whose bias can be set (rhn, lstm, gru), not for {name}"
+        )
+    return found[0]
+
+
+def _value(base: Subject, kind: str, options):
+    """What the network of the options has of what varies; None where it does not say."""
+    if kind == "seed":
+        return options.seed
+    if kind == "bias":
+        return getattr(base.cell, bias_option(base.name), None)
+    value = getattr(base.cell, kind, None)
+    return str(value) if kind == "init" and value is not None else value
+
+
+def _title(subject: Subject, kind: str, value) -> str:
+    """What a panel is called, with what varies said in full."""
+    said = "as drawn" if value is None else spoken(value)
+    if kind == "bias":
+        return f"{subject.title}, {bias_option(subject.name).replace('_', ' ')} {said}"
+    if kind in ("init", "seed") or (kind, value) == ("depth", 1):
+        return f"{subject.title}, {kind} {said}"
+    return subject.title
