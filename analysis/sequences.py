@@ -57,7 +57,8 @@ def chosen(corpus: Corpus, split: str, names: Sequence[str]) -> list[Piece]:
     """
     pieces = getattr(corpus, split)
     return [
-        _numbered(pieces, split, name) if name.isdigit() else lookup([*pieces, *corpus.pieces], name) for name in names
+        _numbered(pieces, split, name) if name.isdecimal() else lookup([*pieces, *corpus.pieces], name)
+        for name in names
     ]
 
 

@@ -34,6 +34,8 @@ Where the paper leaves a choice, this study takes it so:
 - DT(S)-RNN: a shortcut to every layer from the second on (--skip last: to the last layer alone)."""
 
 
+MOST_TRIALS = 1_000_000  # a study's settings and rows are held in memory
+LARGEST_SCALE = 1e6
 SCHEMES = ("gaussian", "scaled", "orthogonal", "identity")
 """Ways to start the weights, see `rhn.cells.init`."""
 OF_ONE_SIZE = ("scaled", "orthogonal")
@@ -97,7 +99,10 @@ class SharedSettings:
         require(self, "precision", self.precision in ("float32", "tf32"), "'float32' or 'tf32'")
         for name, least in {"seed": 0, "trials": 1, "epochs": 1, "patience": 1}.items():
             require(self, name, getattr(self, name) >= least, f"{least} or more")
-        require(self, "budget_scale", 0 < self.budget_scale < math.inf, "a number above 0")
+        require(self, "trials", self.trials <= MOST_TRIALS, f"{MOST_TRIALS} or fewer")
+        require(
+            self, "budget_scale", 0 < self.budget_scale <= LARGEST_SCALE, f"a number above 0, at most {LARGEST_SCALE:g}"
+        )
         require(self, "objective", self.objective in ("train", "valid"), "'train' or 'valid'")
         for name in ("learning_rate", "init_std"):
             low, high = getattr(self, name)

@@ -22,7 +22,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from rhn.errors import InvalidInputError
-from rhn.fields import expected
+from rhn.fields import LARGEST, expected
 
 METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH"}
 
@@ -188,8 +188,14 @@ def _parts(hint) -> tuple:
 
 
 def _value(kind, word: str) -> Any:
-    """A word as a value of one type; raises ValueError. An empty path is none: it is commonly an unset shell variable."""
+    """A word as a value of one type; raises ValueError, or ArgumentTypeError for a number that no tensor has of anything.
+
+    An empty path is none: it is commonly an unset shell variable.
+    """
     literal = get_origin(kind) is Literal
     if (literal and word not in get_args(kind)) or (kind is Path and not word.strip()):
         raise ValueError
-    return word if literal else kind(word)
+    value = word if literal else kind(word)
+    if kind is int and abs(value) > LARGEST:
+        raise argparse.ArgumentTypeError(f"expects a whole number of at most {LARGEST}, got one of {len(word)} digits")
+    return value

@@ -18,6 +18,8 @@ from rhn.cells.layers import Layer, recurrent_parts
 from rhn.cells.masks import CellMasks, apply_input_mask, check_masks
 from rhn.errors import InvalidInputError
 
+MAX_DEPTH = 10_000  # each layer costs time before its sizes can be compared with the memory
+
 
 @dataclass(frozen=True)
 class Gates:
@@ -78,6 +80,8 @@ class Cell(nn.Module):
         self.input_size = positive("input_size", input_size)
         self.hidden_size = positive("hidden_size", hidden_size)
         self.depth = positive("depth", depth)
+        if self.depth > MAX_DEPTH:
+            raise InvalidInputError(f"depth must be at most {MAX_DEPTH}, got {depth}")
         if not self.deep and self.depth != 1:
             raise InvalidInputError(
                 f"{type(self).__name__} has no recurrence depth: depth must be 1, got {depth}; "

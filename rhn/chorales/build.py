@@ -1,17 +1,16 @@
 """From a configuration to its model, before training."""
 
 from rhn.chorales.config import ChoraleConfig
+from rhn.engine.memory import build_if_it_fits
 from rhn.engine.seeds import weights_generator
 from rhn.models import PolyphonicModel
 
 
 def build_model(config: ChoraleConfig) -> PolyphonicModel:
-    """The model of a configuration with its first weights; raises InvalidInputError where the cell does not have what is asked for."""
-    return PolyphonicModel(
-        config.cell,
-        hidden_size=config.hidden_size,
-        depth=config.depth,
-        init=f"gaussian:{config.init_std!r}",
-        generator=weights_generator(config.seed, config.cell, config.depth),
-        **config.cell_options,
-    )
+    """The model of a configuration with its first weights.
+
+    Raises InvalidInputError where the cell does not have what is asked for, or the memory free does not hold it.
+    """
+    options = {"hidden_size": config.hidden_size, "depth": config.depth, "init": f"gaussian:{config.init_std!r}"}
+    options |= {"generator": weights_generator(config.seed, config.cell, config.depth)} | config.cell_options
+    return build_if_it_fits(lambda where: PolyphonicModel(config.cell, device=where, **options), config.cell)

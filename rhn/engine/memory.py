@@ -9,11 +9,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rhn.errors import InvalidInputError
+
 if TYPE_CHECKING:  # what only asks for free memory does not wait for torch
+    from collections.abc import Callable
+
     import torch
     from torch import nn
 
 COPIES = 5  # measured on our cells: 2.4 to 5.6; compiled kernels need less
+TRAINED = 4  # weights, gradients, momentum, and the best weights so far
 CACHE_BYTES = 8 << 20  # weights of the models that go through a step together: beyond the cache it would be slower
 PART_BYTES = 512 << 20  # what such a step may take: larger parts gain nothing
 
@@ -21,6 +26,28 @@ PART_BYTES = 512 << 20  # what such a step may take: larger parts gain nothing
 def weight_bytes(model: "nn.Module") -> int:
     """One set of a model's parameters."""
     return sum(p.numel() * p.element_size() for p in model.parameters())
+
+
+def build_if_it_fits(build: "Callable[[str | torch.device | None], nn.Module]", cell: str, device=None) -> "nn.Module":
+    """build(device), a model to be trained; raises InvalidInputError where the memory free there does not hold it.
+
+    build: called on the "meta" device first, where weights take no memory; a user's own cell may not be able to stand there.
+    """
+    from rhn.cells.registry import is_known
+
+    if not is_known(cell):
+        return build(device)
+    try:
+        need = TRAINED * weight_bytes(build("meta"))
+    except RuntimeError as error:  # torch's, for sizes that no number of bytes can tell
+        raise InvalidInputError(f"the network is beyond any memory ({error}): use a smaller hidden size") from error
+    have = free_memory(str(device or "cpu"))
+    if need > have:
+        raise InvalidInputError(
+            f"the network's weights, gradients and optimizer need about {in_words(need)} of memory, {in_words(have)} are free: "
+            "use a smaller hidden size or depth"
+        )
+    return build(device)
 
 
 def step_bytes(model: "nn.Module", positions: int) -> int:

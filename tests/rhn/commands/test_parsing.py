@@ -71,7 +71,9 @@ def shown(capsys, *words) -> str:
 
 
 @given(
-    st.floats(allow_nan=False), st.integers(), st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1)
+    st.floats(allow_nan=False),
+    st.integers(-(2**63) + 1, 2**63 - 1),
+    st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1),
 )
 def test_numbers_are_read_as_python_writes_them(rate, seed, numbers):
     numbers = [abs(number) if str(number).startswith("-inf") else number for number in numbers]

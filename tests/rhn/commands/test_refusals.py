@@ -1,5 +1,6 @@
 """Bad input gets one sentence and exit code 2; no file decides what is imported."""
 
+import importlib
 import json
 import shutil
 import subprocess
@@ -63,7 +64,7 @@ REFUSED = [
     ("sample MUSIC --output OUT/missing/c.mid", "does not exist"),
     ("sample PROSE --output OUT.mid", "holds a language model (rhn generate), expected a model of chorales"),
     ("generate MUSIC", "holds a model of chorales (rhn sample), expected a language model"),
-    ("generate PROSE --seed 99999999999999999999", "the seed is 99999999999999999999, expected"),
+    ("generate PROSE --seed 99999999999999999999", "--seed expects a whole number of at most"),
 ]
 
 
@@ -128,3 +129,23 @@ def test_python_m_of_the_other_commands_imports_nothing_of_the_current_folder(ho
     for module in ("gersgorin", "analysis", "optim_study"):
         run = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True)
         assert not run.returncode and not hostile.exists(), (module, run.stderr)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("rhn train jsb-depth-1 --out run --hidden-size 1000000000", "of memory"),
+        ("rhn train jsb-depth-1 --out run --hidden-size 10000000000000", "beyond any memory"),
+        ("rhn train jsb-depth-1 --out run --depth 10000000", "at most 10000"),
+        ("gersgorin --depth 10000000 --hidden-size 4", "at most 10000"),
+        (f"gersgorin --steps {'9' * 400}", "one of 400 digits"),
+        ("optim_study run --preset smoke --out run --trials 100000000", "1000000 or fewer"),
+        ("optim_study run --preset smoke --out run --budget-scale 1e308", "at most 1e+06"),
+    ],
+)
+def test_what_no_machine_can_hold_is_refused_at_once(words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    package, *args = words.split()
+    assert importlib.import_module(f"{package}.cli").main(args) == 2
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
