@@ -1,7 +1,7 @@
 """What every public function of this package asks of its matrices, checked once where they enter."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError
 
@@ -34,3 +34,12 @@ def check_square(A: Tensor, *, smallest: int = 1, steps: int | None = None) -> T
     if not torch.isfinite(A.sum()) and (bad := int((~torch.isfinite(A)).sum())):
         raise InvalidInputError(f"A: expected finite entries, got {bad} of {A.numel()} NaN or infinite")
     return A
+
+
+def check_weights(module: nn.Module) -> None:
+    """Raise InvalidInputError, naming them, where weights of a module are NaN or infinite."""
+    bad = [name for name, p in module.named_parameters() if not torch.isfinite(p).all()]
+    if bad:
+        raise InvalidInputError(
+            f"{type(module).__name__}: the weights {', '.join(bad[:3])} are NaN or infinite, expected finite numbers"
+        )

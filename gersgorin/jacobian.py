@@ -9,18 +9,16 @@ Legend: m inputs, N = state_size (n units, an LSTM's state has 2n), L layers.
 """
 
 import functools
-import inspect
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.func import jacfwd, jacrev, vmap
 
-from rhn.cells import from_torch
+from gersgorin.stepping import Step, check_next, check_sizes, converted, name_of, state_size_of, step_of, try_step
 from rhn.errors import InvalidInputError
 
 METHODS = ("analytic", "jacrev", "jacfwd")
-Step = Callable[[Tensor, Tensor], Tensor]
 
 
 def temporal_jacobian(
@@ -29,8 +27,8 @@ def temporal_jacobian(
     """d s' / d s of one step, batched over any leading dimensions.
 
     Args:
-        cell: one of our cells, a torch.nn RNN/GRU/LSTM or its *Cell form (converted; an LSTM's state is cat(h, c)), or any callable
-            f(x, s) -> s' that takes one input (m,) and one state (n,).
+        cell: one of our cells, a torch.nn RNN/GRU/LSTM or its *Cell form (converted; an LSTM's state is cat(h, c), that of several
+            layers theirs one after the other, the lowest first), or any callable f(x, s) -> s' of one input (m,), one state (n,).
         x: inputs (..., m). s: states (..., n); leading dimensions broadcast.
         method: "analytic" (closed form, the default where the cell has one), "jacrev" (the default otherwise) or "jacfwd".
         chunk_size: how many of the leading positions to work on at once, to bound memory; all where None.
@@ -89,7 +87,7 @@ def layer_jacobians(
     >>> layer_jacobians(step, torch.zeros(1), torch.zeros(2)).tolist()
     [[[0.0, 2.0], [2.0, 0.0]]]
     """
-    cell = _convert(cell)
+    cell = converted(cell)
     depth = getattr(cell, "depth", 1)
     if depth == 1:
         return temporal_jacobian(cell, x, s, method=method, chunk_size=chunk_size).unsqueeze(0)
@@ -100,7 +98,7 @@ def layer_jacobians(
     inner = [rows for rows, _ in shapes[:-1]]
     if len(shapes) != depth or shapes != list(zip([*inner, N], [N, *inner], strict=True)):
         raise InvalidInputError(
-            f"{_name(cell)} gives layer Jacobians of shapes {shapes}: expected {depth} whose product is ({N}, {N})"
+            f"{name_of(cell)} gives layer Jacobians of shapes {shapes}: expected {depth} whose product is ({N}, {N})"
         )
     return torch.stack(matrices) if set(shapes) == {(N, N)} else matrices
 
@@ -125,7 +123,7 @@ def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> T
     s0 (B, state_size) is zero where None; a bare callable needs it, because it does not tell its state's size.
     Raises InvalidInputError where shapes do not fit.
     """
-    cell = _convert(cell)
+    cell = converted(cell)
     unbatched = x.dim() == 2
     if unbatched:
         x, s0 = x.unsqueeze(1), None if s0 is None else s0.unsqueeze(0)
@@ -133,21 +131,23 @@ def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> T
         raise InvalidInputError(f"x has shape {tuple(x.shape)}: expected (T, B, m) or (T, m) with at least one step")
     if s0 is None:
         if not hasattr(cell, "state_size"):
-            raise InvalidInputError(f"{_name(cell)} does not tell its state_size: pass s0, (B, state_size)")
-        s0 = x.new_zeros(x.shape[1], cell.state_size)
+            raise InvalidInputError(f"{name_of(cell)} does not tell its state_size: pass s0, (B, state_size)")
+        s0 = x.new_zeros(x.shape[1], state_size_of(cell))
     if hasattr(cell, "check"):
         cell.check(x, s0)
     elif s0.dim() != 2 or len(s0) != x.shape[1]:
         raise InvalidInputError(f"s0 has shape {tuple(s0.shape)}: expected ({x.shape[1]}, state_size)")
     if hasattr(cell, "states"):
-        states = torch.cat((s0.unsqueeze(0), cell.states(x, s0)))
+        after = cell.states(x, s0)
+        check_next(cell, after, s0.expand(len(x), *s0.shape))
+        states = torch.cat((s0.unsqueeze(0), after))
     else:
-        step, one = _step(cell), len(s0) == 1  # one row goes without the cost of vmap
+        step, one = step_of(cell), len(s0) == 1  # one row goes without the cost of vmap
+        try_step(cell, step, x[0, 0], s0[0])
         step, x, rows = (step, x[:, 0], [s0[0]]) if one else (vmap(step), x, [s0])
         for x_t in x:
             rows.append(step(x_t, rows[-1]))
-            if not isinstance(rows[-1], Tensor) or rows[-1].shape != rows[0].shape:
-                raise InvalidInputError(_one_state(cell, s0.shape[-1]))
+            check_next(cell, rows[-1], rows[0])
         states = torch.stack(rows).reshape(-1, *s0.shape)
     return states.squeeze(1) if unbatched else states
 
@@ -158,58 +158,38 @@ def norm_bound(cell: nn.Module, state_bound: float = 1.0) -> Tensor:
     Each cell's own formula stands beside its equation, in `rhn.cells`; for the RNN it is gamma sigma_max(R), gamma = max |f'|
     (Pascanu et al. 2013; Zilly et al. 2017, section 3). Raises InvalidInputError for a cell without one.
     """
-    cell = _convert(cell)
+    cell = converted(cell)
     if not hasattr(cell, "norm_bound"):
-        raise InvalidInputError(f"{_name(cell)} has no norm_bound(state_bound): give the cell a method of that name")
+        raise InvalidInputError(f"{name_of(cell)} has no norm_bound(state_bound): give the cell a method of that name")
     if not state_bound >= 0:
         raise InvalidInputError(f"state_bound must be a number of at least 0, got {state_bound}")
     with torch.no_grad():
         return cell.norm_bound(float(state_bound))
 
 
-def _convert(cell):
-    """torch.nn's recurrent modules become our cells (CUDA's own have no vmap rule); everything else stays."""
-    return from_torch(cell) if isinstance(cell, nn.RNNBase | nn.RNNCellBase) else cell
-
-
-def _step(cell) -> Step:
-    """What takes one step; raises InvalidInputError for something that is no function of an input and a state."""
-    if not callable(cell):
-        raise InvalidInputError(f"expected a cell or a callable f(x, s), got {_name(cell)}")
-    step = getattr(cell, "step", cell)
-    try:
-        signature = inspect.signature(step.forward if isinstance(step, nn.Module) else step)
-    except ValueError:  # a built-in function that does not tell its arguments
-        return step
-    try:
-        signature.bind(None, None)
-    except TypeError as error:
-        expected = "is to be called as f(x, s), an input and a state"
-        raise InvalidInputError(f"{_name(cell)} {expected}, but takes {signature}: {error}") from None
-    return step
-
-
 def _matrices(cell, x: Tensor, s: Tensor, name: str, by_autograd, method: str | None, chunk_size: int | None) -> list:
     """The matrices (..., rows, columns) that a cell's closed form called `name` gives, one or a list of them; or
     by_autograd(step, jacrev or jacfwd), a function of one x (m,) and one s (N,) that gives a list of them."""
-    cell = _convert(cell)
-    step, closed_form = _step(cell), getattr(cell, name, None)
+    cell = converted(cell)
+    step, closed_form = step_of(cell), getattr(cell, name, None)
     if method is None:
         method = "analytic" if closed_form else "jacrev"
     if method not in METHODS:
         raise InvalidInputError(f"unknown method {method!r}: expected one of {', '.join(METHODS)}")
     if method == "analytic" and closed_form is None:
-        raise InvalidInputError(f"{_name(cell)} has no closed-form {name}(x, s): use method='jacrev' or 'jacfwd'")
+        raise InvalidInputError(f"{name_of(cell)} has no closed-form {name}(x, s): use method='jacrev' or 'jacfwd'")
     if chunk_size is not None and (type(chunk_size) is not int or chunk_size < 1):
         raise InvalidInputError(f"chunk_size must be a whole number of at least 1, got {chunk_size!r}")
     lead, rows_x, rows_s = _flatten(x, s)
-    _check_step(cell, step, rows_x, rows_s)
+    check_sizes(cell, step, rows_x, rows_s)
     if method == "analytic":
         size = chunk_size or max(1, len(rows_s))
         chunks = zip(rows_x.split(size), rows_s.split(size), strict=True)
         parts = [[J] if isinstance(J, Tensor) else J for J in (closed_form(*chunk) for chunk in chunks)]
         matrices = parts[0] if len(parts) == 1 else [torch.cat(each) for each in zip(*parts, strict=True)]
     else:
+        if len(rows_s):
+            try_step(cell, step, rows_x[0], rows_s[0])
         jacobian = {"jacrev": jacrev, "jacfwd": jacfwd}[method]
         matrices = vmap(by_autograd(step, jacobian), chunk_size=chunk_size)(rows_x, rows_s)
     return [J.reshape(*lead, *J.shape[1:]) if isinstance(J, Tensor) else J for J in matrices]
@@ -219,19 +199,15 @@ def _of_shape(A, cell, s: Tensor, columns: int) -> Tensor:
     """A (..., N, columns), checked: a user's step may return anything."""
     N = s.shape[-1]
     if not isinstance(A, Tensor) or A.shape[-2:] != (N, columns):
-        raise InvalidInputError(_one_state(cell, N))
+        raise InvalidInputError(f"{name_of(cell)} must return one state of {N} entries, as many as it was given")
     return A
-
-
-def _one_state(cell, N: int) -> str:
-    return f"{_name(cell)} must return one state of {N} entries, as many as it was given"
 
 
 def _layerwise(cell, jacobian: Callable, x: Tensor, s: Tensor) -> Callable[[Tensor, Tensor], list[Tensor]]:
     """A function of one x (m,) and one s (N,) that gives the layers' Jacobians, from what `run_layer` does."""
     if not getattr(cell, "runs_layers", hasattr(cell, "run_layer")):
         raise InvalidInputError(
-            f"{_name(cell)} does not say what one of its {cell.depth} layers does: "
+            f"{name_of(cell)} does not say what one of its {cell.depth} layers does: "
             "define run_layer(layer, x, s, y) or layer_jacobians(x, s)"
         )
     last = _last_shortcut(cell, x, s)
@@ -277,21 +253,3 @@ def _flatten(x: Tensor, s: Tensor) -> tuple[torch.Size, Tensor, Tensor]:
         shapes = f"x {tuple(x.shape)} and s {tuple(s.shape)}"
         raise InvalidInputError(f"the leading dimensions of {shapes} do not broadcast") from None
     return lead, *(v.expand(*lead, v.shape[-1]).reshape(-1, v.shape[-1]) for v in (x, s))
-
-
-def _check_step(cell, step: Step, x: Tensor, s: Tensor) -> None:
-    """A cell that knows its sizes says what does not fit before torch does."""
-    owner = getattr(step, "__self__", None)
-    sizes = getattr(owner, "input_size", None), getattr(owner, "state_size", None)
-    if not isinstance(owner, nn.Module) or None in sizes:
-        return
-    weight = next(owner.parameters(), s)
-    if (x.dtype, s.dtype) != (weight.dtype, weight.dtype):
-        raise InvalidInputError(f"x is {x.dtype} and s {s.dtype}, the weights are {weight.dtype}: convert one")
-    if (x.shape[-1], s.shape[-1]) != sizes:
-        expected = f"{_name(cell)} expects {sizes[0]} inputs and a state of {sizes[1]}"
-        raise InvalidInputError(f"x ends in {x.shape[-1]} and s in {s.shape[-1]}: {expected}")
-
-
-def _name(cell) -> str:
-    return type(cell).__name__ if isinstance(cell, nn.Module) else getattr(cell, "__name__", repr(cell))

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gersgorin._validate import check_weights
 from gersgorin.losses import Loss, OutputLoss, best_constant, curvature, frame_costs, resolve_loss
 from gersgorin.sequences import read_probe
 from rhn.errors import InvalidInputError
@@ -196,12 +197,9 @@ def _prepared(model: nn.Module, second_derivatives: bool) -> nn.Module:
 
 
 def _require_finite(model: nn.Module) -> None:
-    weights = dict(model.named_parameters())
-    if not weights:
+    if next(model.parameters(), None) is None:
         raise InvalidInputError(f"{type(model).__name__} has no weights: expected a recurrence with an output")
-    bad = [name for name, p in weights.items() if not torch.isfinite(p).all()]
-    if bad:
-        raise InvalidInputError(f"the weights {', '.join(bad[:3])} are NaN or infinite, expected finite numbers")
+    check_weights(model)
 
 
 def _own_loss(model: nn.Module) -> str:

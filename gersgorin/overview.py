@@ -109,7 +109,8 @@ def analyze(
     *,
     targets: Tensor | np.ndarray | None = None,
     loss: str | Loss | None = None,
-    layer: int = 1,
+    layer: int | None = None,
+    submodule: str | None = None,
     unit: str = "steps",
 ) -> Analysis:
     """Measure a network on sequences, in float64; it is left as it was.
@@ -121,7 +122,9 @@ def analyze(
             Spectra, gains and gates are those of the first sequence, from the zero state; 30 to 100 steps are enough.
         targets: what a model with a loss is to predict at each frame; None: the next frame.
         loss: see `gersgorin.Objective`.
-        layer: which recurrent cell, counted from 1, where the module has several; each layer of torch.nn's counts.
+        layer: which recurrent cell, counted from 1, where the module has several; each layer of torch.nn's counts. None: the first,
+            of torch.nn's with the joint state of all its layers.
+        submodule: the part of the module in which to look, by its name in `named_modules`: "encoder.rnn".
         unit: of one step, for the axes of time: "quarter notes", "tokens", "0.1 s".
 
     Raises:
@@ -133,7 +136,7 @@ def analyze(
     >>> found.input_gain.shape, found.state_gain.shape
     ((20,), (20, 2))
     """
-    watched = Watched(module, layer)
+    watched = Watched(module, layer, submodule)
     cell, inputs = watched.cell, watched.inputs(x)[:, 0]
     check_memory(cell, len(inputs), inputs.dtype, str(inputs.device))
     about = {"name": type(cell).__name__, "title": watched.title, "chorale": "1", "reads": "sequence", "unit": unit}

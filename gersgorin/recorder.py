@@ -49,7 +49,9 @@ class Recorder:
         start: steps done before, of a training that goes on: what the file at `path` holds up to there is kept and continued.
         loss: the loss before the first step, where it is known.
         positions: at how many places of the probe single steps are measured.
-        layer: which recurrent cell, counted from 1, where the module has several; each layer of torch.nn's counts.
+        layer: which recurrent cell, counted from 1, where the module has several; each layer of torch.nn's counts. None: the first,
+            of torch.nn's with the joint state of all its layers.
+        submodule: the part of the module in which to look, by its name in `named_modules`: "encoder.rnn".
 
     Raises:
         InvalidInputError: the module has no such cell, or the probe does not fit, is not finite, or leads to states that are not;
@@ -69,7 +71,8 @@ class Recorder:
         start: int = 0,
         loss: Tensor | float | None = None,
         positions: int = POSITIONS,
-        layer: int = 1,
+        layer: int | None = None,
+        submodule: str | None = None,
     ):
         for name, value, least in (("every", every, 1), ("positions", positions, 1), ("start", start, 0)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -77,7 +80,7 @@ class Recorder:
         self._module, self._probe, self._every, self._positions = module, probe, every, positions
         self._path = None if path is None else check_output(path, (".npz",))
         loss = _number(loss)
-        self._watched = Watched(module, layer)
+        self._watched = Watched(module, layer, submodule)
         self._read = self._watched.digest(probe)
         self._write_scalars = _scalar_writer(tensorboard)
         self._rows: list[dict] = []

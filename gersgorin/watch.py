@@ -5,14 +5,16 @@ Legend: T steps, B sequences, m inputs of the cell. A module is a cell of ours, 
 """
 
 import copy
+import difflib
 import hashlib
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rhn.cells import Cell, from_torch
-from rhn.errors import InvalidInputError
+from gersgorin._validate import check_weights
+from rhn.cells import Cell, layer_from_torch, stack_from_torch
+from rhn.errors import InvalidInputError, RhnError
 
 TORCH_CELLS = (nn.RNNBase, nn.RNNCellBase)
 
@@ -22,28 +24,33 @@ class Watched:
 
     Args:
         module: see above; whatever weights it has when `refresh` is called are looked at.
-        layer: which of its recurrent cells, counted from 1, where it has several; each layer of torch.nn's modules counts.
+        layer: which of its recurrent cells, counted from 1, where it has several; each layer of torch.nn's modules counts. None: the
+            first, with all its layers as one.
+        submodule: the part of the module in which to look, by its name in `named_modules`: "encoder.rnn".
 
     Raises:
-        InvalidInputError: the module is none, has no recurrent cell or not so many, or one that goes both ways or projects.
+        InvalidInputError: the module is none, has no such part, no recurrent cell or not so many, one that goes both ways or projects,
+            or weights that are NaN or infinite.
     """
 
-    def __init__(self, module: nn.Module, layer: int = 1):
+    def __init__(self, module: nn.Module, layer: int | None = None, submodule: str | None = None):
         if not isinstance(module, nn.Module):
             raise InvalidInputError(
                 f"expected a torch module with a recurrent cell, got {getattr(module, '__name__', type(module).__name__)}: "
                 "a bare function tells neither its state's size nor its weights; write it as a rhn.cells.Cell"
             )
         self._original = getattr(module, "_orig_mod", module)  # what torch.compile wraps
-        cells = recurrent_cells(self._original)
+        self._part, part = submodule, part_of(self._original, submodule)
+        cells = recurrent_cells(part)
         if not cells:
             raise InvalidInputError(
-                f"{type(module).__name__} has no recurrent cell: expected one of rhn.cells, torch.nn's RNN, LSTM or GRU, "
+                f"{type(part).__name__} has no recurrent cell: expected one of rhn.cells, torch.nn's RNN, LSTM or GRU, "
                 "or a module with step(x, s) and state_size"
             )
-        places = [(place, k) for place, cell in enumerate(cells) for k in range(_layers(cell))]
-        if not isinstance(layer, int) or not 1 <= layer <= len(places):
+        places = [(place, k) for place, cell in enumerate(cells) for k in range(layers_of(cell))]
+        if layer is not None and (not isinstance(layer, int) or not 1 <= layer <= len(places)):
             raise InvalidInputError(f"layer is {layer}: the module has {len(places)} recurrent cell(s), counted from 1")
+        check_weights(part)
         try:
             self.module = copy.deepcopy(self._original).double().eval()
         except Exception as error:  # what torch or a user's module says to being copied
@@ -51,22 +58,27 @@ class Watched:
         for part in self.module.modules():
             if getattr(part, "precision", "float32") != "float32":
                 part.precision = "float32"
-        place, self._below = places[layer - 1]
-        self._cell = recurrent_cells(self.module)[place]
+        place, self._layer = (0, None) if layer is None else places[layer - 1]
+        self._cell = recurrent_cells(part_of(self.module, submodule))[place]
         _ = self.cell  # refuses what cannot be converted
 
     @property
     def cell(self) -> nn.Module:
         """The cell with the copy's weights; one of torch.nn's in our form."""
-        return _as_ours(self._cell, self._below) if isinstance(self._cell, TORCH_CELLS) else self._cell
+        if not isinstance(self._cell, TORCH_CELLS):
+            return self._cell
+        return stack_from_torch(self._cell) if self._layer is None else layer_from_torch(self._cell, self._layer)
 
     @property
     def title(self) -> str:
-        """What a figure calls the cell: "RHN, depth 5, 64 units"."""
+        """What a figure calls the cell: "RHN, depth 5, 64 units", "encoder.rnn: LSTM, 2 layers, 64 units"."""
         depth, size = getattr(self._cell, "depth", 1), getattr(self._cell, "hidden_size", None)
-        several = _layers(self._cell)
-        words = [f"layer {self._below + 1} of {several}"] * (several > 1) + [f"depth {depth}"] * (depth > 1)
-        return ", ".join([type(self._cell).__name__, *words, *[f"{size} units"] * (size is not None)])
+        several, words = layers_of(self._cell), []
+        if several > 1:
+            words = [f"{several} layers" if self._layer is None else f"layer {self._layer + 1} of {several}"]
+        words += [f"depth {depth}"] * (depth > 1)
+        title = ", ".join([type(self._cell).__name__, *words, *[f"{size} units"] * (size is not None)])
+        return f"{self._part}: {title}" if self._part else title
 
     def refresh(self) -> None:
         """Take the weights and buffers that the original has now."""
@@ -83,10 +95,10 @@ class Watched:
         Raises InvalidInputError for a probe that is not finite or does not fit.
         """
         probe = self._checked(probe)
-        x = self._time_first(probe if self._cell is self.module else self._seen(probe))
-        for k in range(self._below):
-            below = _as_ours(self._cell, k)
-            x = below.states(x, x.new_zeros(x.shape[1], below.state_size))[..., : below.hidden_size]
+        x = self._checked_inputs(self._time_first(probe) if self._cell is self.module else self._seen(probe))
+        for k in range(self._layer or 0):
+            below = layer_from_torch(self._cell, k)
+            x = below.outputs_of(below.states(x, x.new_zeros(x.shape[1], below.state_size)))
         return x
 
     def digest(self, probe: Tensor | np.ndarray) -> str:
@@ -95,19 +107,16 @@ class Watched:
         return hashlib.sha256(f"{values.dtype}{values.shape}".encode() + values.tobytes()).hexdigest()[:16]
 
     def _seen(self, probe: Tensor) -> Tensor:
-        """What the cell is called with when the module reads the probe, laid out as the cell takes it."""
+        """What the cell reads when the module reads the probe."""
         try:
             with torch.random.fork_rng(devices=[probe.device] if probe.is_cuda else []):
-                seen = given_to(self._cell, self.module, probe)
+                return seen_by(self._cell, self.module, probe)
+        except RhnError:
+            raise
         except Exception as error:  # whatever a user's module raises
             raise InvalidInputError(
                 f"{type(self.module).__name__} does not run on the probe {tuple(probe.shape)}: {error}"
             ) from error
-        if not seen or not all(isinstance(x, Tensor) for x in seen):
-            found = type(seen[0]).__name__ if seen else "no call of it"
-            raise InvalidInputError(f"{self.title} was to be called with a tensor while the module ran, found {found}")
-        steps = isinstance(self._cell, nn.RNNCellBase)  # called once a step
-        return torch.stack(seen) if steps else seen[0]
 
     def _checked(self, probe: Tensor | np.ndarray) -> Tensor:
         """The probe on the device of the weights, its numbers in float64."""
@@ -124,15 +133,17 @@ class Watched:
         if not torch.isfinite(probe).all():
             bad = int((~torch.isfinite(probe)).sum())
             raise InvalidInputError(f"the probe holds {bad} NaN or infinite numbers, expected finite ones")
-        return probe.to(like.device, torch.float64)
+        return probe.to(like.device, like.dtype if like.is_floating_point() else torch.float64)
 
     def _time_first(self, x: Tensor) -> Tensor:
+        return x.transpose(0, 1) if x.dim() == 3 and getattr(self._cell, "batch_first", False) else x
+
+    def _checked_inputs(self, x: Tensor) -> Tensor:
+        """(T, B, m)."""
         m = getattr(self._cell, "input_size", x.shape[-1])
         if x.dim() not in (2, 3) or x.shape[-1] != m:
             raise InvalidInputError(f"{self.title} reads {tuple(x.shape)}: expected (T, {m}) or (T, B, {m})")
-        if x.dim() == 2:
-            return x.unsqueeze(1)
-        return x.transpose(0, 1) if getattr(self._cell, "batch_first", False) else x
+        return x.unsqueeze(1) if x.dim() == 2 else x
 
 
 def given_to(part: nn.Module, module: nn.Module, x: Tensor) -> list:
@@ -148,25 +159,52 @@ def given_to(part: nn.Module, module: nn.Module, x: Tensor) -> list:
     return seen
 
 
-def _layers(cell: nn.Module) -> int:
+def seen_by(cell: nn.Module, module: nn.Module, x: Tensor) -> Tensor:
+    """What a recurrent cell in a module reads when the module reads x: (T, B, m), or (T, m) where it is given that.
+
+    A cell that is called once a step, or with a few steps at a time, has read what it was given one after the other. Raises
+    InvalidInputError where it is not called, or with something else than tensors; whatever the module raises goes on.
+    """
+    seen = given_to(cell, module, x)
+    if not seen:
+        raise InvalidInputError(
+            f"{type(module).__name__} does not call its {type(cell).__name__} when it reads a sequence"
+        )
+    batch_first = getattr(cell, "batch_first", False)
+    seen = [_unpacked(each, batch_first) for each in seen]
+    if not all(isinstance(each, Tensor) for each in seen):
+        raise InvalidInputError(
+            f"{type(module).__name__} calls its {type(cell).__name__} with a {type(seen[0]).__name__}: expected a tensor"
+        )
+    a_step_each = isinstance(cell, nn.RNNCellBase) or (
+        len(seen) > 1 and seen[0].dim() == 2 and not isinstance(cell, nn.RNNBase)
+    )
+    if a_step_each:
+        return torch.stack(seen)
+    whole = torch.cat(seen, 1 if batch_first and seen[0].dim() == 3 else 0)
+    return whole.transpose(0, 1) if batch_first and whole.dim() == 3 else whole
+
+
+def layers_of(cell: nn.Module) -> int:
+    """How many layers one of torch.nn's modules has; 1 for all else."""
     return cell.num_layers if isinstance(cell, nn.RNNBase) else 1
 
 
-def _as_ours(theirs: nn.Module, layer: int) -> Cell:
-    """A layer, counted from 0, of torch.nn's RNN, LSTM or GRU, or one of their *Cell forms, as our cell."""
-    if _layers(theirs) == 1:
-        return from_torch(theirs)
-    sizes = (theirs.hidden_size if layer else theirs.input_size), theirs.hidden_size
-    options = {"bias": theirs.bias, "bidirectional": theirs.bidirectional}
-    options |= {"nonlinearity": theirs.nonlinearity} if type(theirs) is nn.RNN else {}
-    options |= {"proj_size": theirs.proj_size} if theirs.proj_size else {}
-    weight = next(theirs.parameters())
-    one = type(theirs)(*sizes, **options, device="meta", dtype=weight.dtype).to_empty(device=weight.device)
-    suffix = f"_l{layer}"
-    for name, p in theirs.named_parameters():
-        if name.endswith(suffix):
-            one.get_parameter(f"{name.removesuffix(suffix)}_l0").data.copy_(p)
-    return from_torch(one)
+def part_of(module: nn.Module, name: str | None) -> nn.Module:
+    """The submodule of this name, as `named_modules` has them, or the module; raises InvalidInputError with the nearest names."""
+    if not name:
+        return module
+    parts = dict(module.named_modules())
+    if name in parts:
+        return parts[name]
+    near = difflib.get_close_matches(name, parts, 3, cutoff=0.5)
+    names = near or [k for k, part in parts.items() if k and recurrent_cells(part)][:8] or [k for k in parts if k][:8]
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"it has {', '.join(names) or 'no parts'}"
+    raise InvalidInputError(f"{type(module).__name__} has no submodule {name!r}: {hint}")
+
+
+def _unpacked(x, batch_first: bool):
+    return nn.utils.rnn.pad_packed_sequence(x, batch_first)[0] if isinstance(x, nn.utils.rnn.PackedSequence) else x
 
 
 def recurrent_cells(module: nn.Module) -> list[nn.Module]:

@@ -27,8 +27,8 @@ def credit(model: nn.Module, x: Any, targets: Any, *, loss: str | Loss | None = 
     """Measure credit over time, in float64, along the model's run over x.
 
     Args:
-        model: a `PolyphonicModel`, a `LanguageModel`, or any module whose recurrence is a cell of ours, one of torch.nn's (of one
-            layer and direction), or a module with `step(x, s)` and `state_size` whose forward calls it once a frame.
+        model: a `PolyphonicModel`, a `LanguageModel`, or any module whose recurrence is a cell of ours, one of torch.nn's (each of its
+            layers counts as one, of one direction), or a module with `step(x, s)` and `state_size` whose forward calls it once a frame.
         x: frames (T, B, m) or (T, m), ids (T, B) or (T,), or a list of pieces; targets: likewise, what the model is to predict at
             each frame of x, for the next frame x = frames[:-1], targets = frames[1:].
         loss: see `gersgorin.objective.Objective`; frame by frame.

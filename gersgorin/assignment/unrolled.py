@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin.objective import Objective
-from rhn.cells import Cell, from_torch, weights_of_torch
+from rhn.cells import Cell, layer_from_torch, weights_of_torch
 from rhn.errors import InvalidInputError
 
 TORCHS = nn.RNNBase | nn.RNNCellBase
@@ -127,26 +127,33 @@ def _outermost(names: list[str]) -> list[str]:
 
 
 class _StandIn(nn.Module):
-    """Our form of a torch.nn RNN, LSTM or GRU (or of their *Cell form), called as torch's is, that runs on torch's own parameters.
+    """Our form of a torch.nn RNN, LSTM or GRU, a cell a layer, or of their *Cell form, called as torch's is, on torch's own parameters.
 
     So the gradient is in those of them that are trained, and in each of torch's two biases.
     """
 
     def __init__(self, theirs: nn.Module):
         super().__init__()
-        self.cell, self._single = from_torch(theirs), isinstance(theirs, nn.RNNCellBase)
-        self.cell.theirs = theirs
-        for name, weight in weights_of_torch(theirs).items():
-            shape = self.cell.get_parameter(name).shape
-            delattr(self.cell, name)
-            setattr(self.cell, name, weight.view(shape))
-        self._pair = self.cell.state_size != self.cell.hidden_size
+        self._single, layers = isinstance(theirs, nn.RNNCellBase), range(getattr(theirs, "num_layers", 1))
+        self.cells = nn.ModuleList(layer_from_torch(theirs, k) for k in layers)
+        for k, cell in enumerate(self.cells):
+            cell.theirs, cell.batch_first = theirs, False
+            for name, weight in weights_of_torch(theirs, k).items():
+                shape = cell.get_parameter(name).shape
+                delattr(cell, name)
+                setattr(cell, name, weight.view(shape))
+        self._pair, self._batch_first = cell.state_size != cell.hidden_size, getattr(theirs, "batch_first", False)
 
     def forward(self, x: Tensor, state=None):
         s = torch.cat(state, -1) if self._pair and state is not None else state
         if self._single:
-            s = self.cell.step(x, x.new_zeros(*x.shape[:-1], self.cell.state_size) if s is None else s)
+            (cell,) = self.cells
+            s = cell.step(x, x.new_zeros(*x.shape[:-1], cell.state_size) if s is None else s)
             return s.chunk(2, -1) if self._pair else s
-        outputs, s = self.cell(x, None if s is None else s[0])
-        s = s.unsqueeze(0)
+        x, last = x.transpose(0, 1) if self._batch_first and x.dim() == 3 else x, []
+        for k, cell in enumerate(self.cells):
+            x, after = cell(x, None if s is None else s[k])
+            last.append(after)
+        s = torch.stack(last)
+        outputs = x.transpose(0, 1) if self._batch_first and x.dim() == 3 else x
         return outputs, s.chunk(2, -1) if self._pair else s

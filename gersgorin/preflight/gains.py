@@ -22,8 +22,10 @@ from gersgorin.dynamics import finite_time_exponent
 from gersgorin.jacobian import input_jacobian, partial_jacobians, temporal_jacobian, trajectory
 from gersgorin.objective import Objective
 from gersgorin.spectrum import one_thread
-from gersgorin.watch import given_to, recurrent_cells
-from rhn.cells import from_torch
+from gersgorin.stepping import converted
+from gersgorin.watch import recurrent_cells, seen_by
+from rhn.cells import Cell
+from rhn.errors import InvalidInputError
 
 POSITIONS = 3  # where gains are measured
 STATES_HELD = 1 << 22  # numbers of Jacobians that exponents are made of
@@ -75,21 +77,23 @@ def _cells(objective: Objective) -> Iterator[tuple[str, nn.Module, Tensor]]:
     model = objective.model
     names = {module: name for name, module in model.named_modules()}
     for cell in recurrent_cells(model):
-        if isinstance(cell, nn.RNNBase) and (cell.num_layers > 1 or cell.bidirectional or cell.proj_size):
+        if isinstance(cell, nn.RNNBase) and (cell.bidirectional or cell.proj_size):
             continue
-        if seen := given_to(cell, model, objective.inputs):
-            x = torch.stack(seen) if isinstance(cell, nn.RNNCellBase) or seen[0].dim() == 2 else seen[0]
-            x = x.transpose(0, 1) if getattr(cell, "batch_first", False) else x
-            yield names[cell] or type(cell).__name__, cell if hasattr(cell, "step") else from_torch(cell), x
+        try:
+            x = seen_by(cell, model, objective.inputs)
+        except InvalidInputError:  # one that this network does not run
+            continue
+        yield names[cell] or type(cell).__name__, converted(cell), x
 
 
 def _gains(name: str, cell: nn.Module, x: Tensor) -> Gains:
     states = trajectory(cell, x)
-    s, n = states[:-1], getattr(cell, "hidden_size", states.shape[-1])
+    s = states[:-1]
     steps, sequences = _affordable(cell, x)
     A = (temporal_jacobian(cell, x[:steps, b], s[:steps, b]) for b in range(sequences))
     exponents = [finite_time_exponent(each).item() for each in A]
-    outputs = states[1:, ..., :n].abs()
+    n = getattr(cell, "hidden_size", states.shape[-1])
+    outputs = (cell.outputs_of(states[1:]) if isinstance(cell, Cell) else states[1:, ..., :n]).abs()
     return Gains(
         cell=name,
         **_layer_gains(cell, x, s),

@@ -6,7 +6,7 @@
 
 from rhn.cells.base import Cell, Gates
 from rhn.cells.budget import hidden_size_for_budget, num_parameters
-from rhn.cells.convert import from_torch, to_torch, weights_of_torch
+from rhn.cells.convert import from_torch, layer_from_torch, to_torch, weights_of_torch
 from rhn.cells.gated import GRU, LSTM
 from rhn.cells.highway import RHN
 from rhn.cells.indrnn import IndRNN
@@ -14,6 +14,7 @@ from rhn.cells.init import Initialization
 from rhn.cells.layers import GateBlocks, Layer, Part, described_layers
 from rhn.cells.masks import CellMasks
 from rhn.cells.registry import CELLS, is_known, resolve_cell
+from rhn.cells.stacked import Stack, stack_from_torch
 from rhn.cells.transition import DTRNN, DTSRNN, IRNN, RNN
 
 __all__ = [
@@ -33,12 +34,15 @@ __all__ = [
     "Initialization",
     "Layer",
     "Part",
+    "Stack",
     "described_layers",
     "from_torch",
     "hidden_size_for_budget",
     "is_known",
+    "layer_from_torch",
     "num_parameters",
     "resolve_cell",
+    "stack_from_torch",
     "to_torch",
     "weights_of_torch",
 ]

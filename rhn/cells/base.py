@@ -114,6 +114,10 @@ class Cell(nn.Module):
             )
         self._precision = precision
 
+    def outputs_of(self, s: Tensor) -> Tensor:
+        """The outputs (..., n) in states (..., state_size)."""
+        return s[..., : self.hidden_size]
+
     def step(self, x: Tensor, s: Tensor) -> Tensor:
         """The next state (..., state_size) from x (..., m) and s (..., state_size), in plain differentiable operations."""
         raise NotImplementedError(f"{type(self).__name__} needs its equation: define step(x, s) -> s'")
@@ -185,7 +189,7 @@ class Cell(nn.Module):
             check_masks(dropout, self, x.shape[1], x.dtype)
         x, rest = apply_input_mask(x, dropout)
         states = self.states(x, s0, rest) if rest.given else self.states(x, s0)
-        outputs, last = states[..., : self.hidden_size], states[-1]
+        outputs, last = self.outputs_of(states), states[-1]
         if mask is not None:
             lengths = lengths_of(mask)
             outputs = outputs.masked_fill(~mask.unsqueeze(-1), 0)

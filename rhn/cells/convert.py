@@ -22,32 +22,41 @@ OURS = {nn.RNN: RNN, nn.RNNCell: RNN, nn.LSTM: LSTM, nn.LSTMCell: LSTM, nn.GRU: 
 def from_torch(module: nn.Module) -> Cell:
     """Our cell with the weights of a torch.nn RNN, LSTM or GRU of one layer and one direction, or of an RNN/LSTM/GRUCell.
 
-    Raises InvalidInputError for other modules, several layers, two directions or projections.
+    Raises InvalidInputError for other modules, several layers (see `rhn.cells.stack_from_torch`), two directions or projections.
     """
+    if getattr(module, "num_layers", 1) != 1 and type(module) in OURS:
+        raise InvalidInputError(f"cannot convert {module}: expected one layer, one direction and no projection")
+    return layer_from_torch(module, 0)
+
+
+def layer_from_torch(module: nn.Module, layer: int) -> Cell:
+    """As `from_torch`, one layer, counted from 0, of a module that may have several."""
     ours = next((cell for theirs, cell in OURS.items() if type(module) is theirs), None)
     if ours is None:
         raise InvalidInputError(
             f"cannot convert {type(module).__name__}: expected torch.nn's RNN, LSTM, GRU or one of their cells"
         )
     single = isinstance(module, nn.RNNCellBase)
-    if not single and (module.num_layers != 1 or module.bidirectional or module.proj_size):
-        raise InvalidInputError(f"cannot convert {module}: expected one layer, one direction and no projection")
-    weights = weights_of_torch(module)
+    if not single and (module.bidirectional or module.proj_size):
+        raise InvalidInputError(
+            f"cannot convert {module}: expected one direction and no projection, so that a step gives the whole next state"
+        )
+    weights = weights_of_torch(module, layer)
     w_ih = weights["weight_ih"]
     keywords = {"device": w_ih.device, "dtype": w_ih.dtype, "batch_first": getattr(module, "batch_first", False)}
     keywords["generator"] = torch.Generator()  # weights drawn in vain: leave the caller's random numbers alone
     if ours is RNN:
         keywords["nonlinearity"] = module.nonlinearity
-    cell = ours(module.input_size, module.hidden_size, **keywords)
+    cell = ours(w_ih.shape[1], module.hidden_size, **keywords)
     with torch.no_grad():
         for name, weight in weights.items():
             cell.get_parameter(name).copy_(weight)
     return cell
 
 
-def weights_of_torch(module: nn.Module) -> dict[str, Tensor]:
-    """The weights of our cell by name, computed from those of a module that `from_torch` takes: gradients reach the module's own."""
-    suffix = "" if isinstance(module, nn.RNNCellBase) else "_l0"
+def weights_of_torch(module: nn.Module, layer: int = 0) -> dict[str, Tensor]:
+    """The weights of our cell by name, computed from those of a layer, counted from 0, of torch.nn's: gradients reach its own."""
+    suffix = "" if isinstance(module, nn.RNNCellBase) else f"_l{layer}"
     w_ih, w_hh = (getattr(module, name + suffix) for name in ("weight_ih", "weight_hh"))
     zero = w_ih.new_zeros(w_ih.shape[0])
     b_ih, b_hh = (getattr(module, name + suffix) if module.bias else zero for name in ("bias_ih", "bias_hh"))

@@ -167,9 +167,14 @@ def test_each_layer_of_a_stack_of_torch_nn_can_be_looked_at(kind):
             {name.replace(f"l{k}", "l0"): p for name, p in stack.state_dict().items() if name.endswith(f"l{k}")}
         )
     below = lower(x)[0].detach()
-    first, second = Recorder(stack, x), Recorder(stack, x, layer=2)
+    first, second, joint = (Recorder(stack, x, layer=k) for k in (1, 2, None))
     assert first.recording.radius == pytest.approx(Recorder(lower, x).recording.radius)
     assert second.recording.radius == pytest.approx(Recorder(upper, below).recording.radius, rel=1e-4)
+    largest = np.maximum(first.recording.radius, second.recording.radius)
+    assert (
+        joint.recording.radius == pytest.approx(largest)
+        and joint.recording.title == f"{kind.__name__}, 2 layers, 7 units"
+    )
     assert second.recording.title == f"{kind.__name__}, layer 2 of 2, 7 units"
     with torch.no_grad():
         stack.weight_hh_l1.mul_(2)
@@ -317,7 +322,7 @@ def test_scalars_are_written_where_tensorboard_is_and_otherwise_its_absence_said
         (nn.GRU(m, n), frames(T), {"loss": "abc"}, "the loss is 'abc': expected one number"),
         (nn.GRU(m, n), frames(T), {"loss": torch.ones(3)}, r"the loss is of shape \(3,\): expected one number"),
         (nn.GRU(m, n), frames(T), {"layer": 2}, r"has 1 recurrent cell\(s\)"),
-        (nn.GRU(m, n, 2, bidirectional=True), frames(T), {}, "one layer, one direction"),
+        (nn.GRU(m, n, 2, bidirectional=True), frames(T), {}, "expected one direction"),
         (nn.LSTM(m, n, proj_size=2), frames(T), {}, "no projection"),
         (nn.Linear(m, n), frames(T), {}, "has no recurrent cell"),
         (lambda x, s: s, frames(T), {}, "a bare function"),
@@ -335,5 +340,5 @@ def test_nan_weights_and_files_that_cannot_be_written_are_refused_before_trainin
         with pytest.raises(OutputError):
             Recorder(model, frames(T), path=path)
     nn.init.constant_(model.weight_hh_l0, torch.nan)
-    with pytest.raises(InvalidInputError, match="weights are too large"):
+    with pytest.raises(InvalidInputError, match="weight_hh_l0 are NaN or infinite"):
         Recorder(model, frames(T))

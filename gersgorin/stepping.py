@@ -1,0 +1,89 @@
+"""How a cell of ours, one of torch.nn's, a user's module or a bare function takes one step, and what is asked of it."""
+
+import inspect
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from rhn.cells import stack_from_torch
+from rhn.errors import InvalidInputError, RhnError
+
+Step = Callable[[Tensor, Tensor], Tensor]
+
+
+def converted(cell):
+    """torch.nn's recurrent modules as our cells, several layers as a stack (CUDA's own have no vmap rule); all else as it is."""
+    return stack_from_torch(cell) if isinstance(cell, nn.RNNBase | nn.RNNCellBase) else cell
+
+
+def step_of(cell) -> Step:
+    """What takes one step; raises InvalidInputError for something that is no function of an input and a state."""
+    if not callable(cell):
+        raise InvalidInputError(f"expected a cell or a callable f(x, s), got {name_of(cell)}")
+    step = getattr(cell, "step", cell)
+    try:
+        signature = inspect.signature(step.forward if isinstance(step, nn.Module) else step)
+    except ValueError:  # a built-in function that does not tell its arguments
+        return step
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        expected = "is to be called as f(x, s), an input and a state"
+        raise InvalidInputError(f"{name_of(cell)} {expected}, but takes {signature}: {error}") from None
+    return step
+
+
+def name_of(cell) -> str:
+    """What a message calls a cell."""
+    return type(cell).__name__ if isinstance(cell, nn.Module) else getattr(cell, "__name__", repr(cell))
+
+
+def state_size_of(cell) -> int:
+    """The length of a cell's state; raises InvalidInputError for a cell that has no state of one tensor."""
+    size = getattr(cell, "state_size", None)
+    if isinstance(size, int) and not isinstance(size, bool) and size > 0:
+        return size
+    said = "does not tell its state_size" if size is None else f"has the state_size {size!r:.40}"
+    raise InvalidInputError(
+        f"{name_of(cell)} {said}: expected a whole number, the length of one state tensor; several parts of a state are "
+        "joined, as an LSTM's torch.cat((h, c), -1)"
+    )
+
+
+def check_sizes(cell, step: Step, x: Tensor, s: Tensor) -> None:
+    """A cell that knows its sizes says what does not fit, for x (..., m) and s (..., N), before torch does."""
+    owner = getattr(step, "__self__", None)
+    sizes = getattr(owner, "input_size", None), getattr(owner, "state_size", None)
+    if not isinstance(owner, nn.Module) or None in sizes:
+        return
+    weight = next(owner.parameters(), s)
+    if (x.dtype, s.dtype) != (weight.dtype, weight.dtype):
+        raise InvalidInputError(f"x is {x.dtype} and s {s.dtype}, the weights are {weight.dtype}: convert one")
+    if (x.shape[-1], s.shape[-1]) != sizes:
+        expected = f"{name_of(cell)} expects {sizes[0]} inputs and a state of {sizes[1]}"
+        raise InvalidInputError(f"x ends in {x.shape[-1]} and s in {s.shape[-1]}: {expected}")
+
+
+def try_step(cell, step: Step, x: Tensor, s: Tensor) -> None:
+    """Take one step from an input (m,) and a state (N,) and see that it gives the next state; raises InvalidInputError."""
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            after = step(x, s)
+    except RhnError:
+        raise
+    except Exception as error:  # whatever a user's step raises
+        raise InvalidInputError(
+            f"{name_of(cell)} takes no step from an input {tuple(x.shape)} and a state {tuple(s.shape)}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    check_next(cell, after, s)
+
+
+def check_next(cell, after, s: Tensor) -> None:
+    """Raise InvalidInputError unless a step from s, or several, gave one tensor as large."""
+    if not isinstance(after, Tensor) or after.shape != s.shape:
+        got = f"a tensor {tuple(after.shape)}" if isinstance(after, Tensor) else type(after).__name__
+        raise InvalidInputError(
+            f"{name_of(cell)} must return one state of {s.shape[-1]} entries, as many as it was given, but returns {got}"
+        )
