@@ -39,6 +39,7 @@ def plot(options: Options) -> None:
     source = read_source(options)
     shown = panels(options, variants, source.input_size)
     outputs = figure, animation, _data_files(options, len(shown))
+    beside = _beside(options, figure, shown)
     device, dtype = resolve_device(options.device), getattr(torch, options.dtype)
     for panel in shown:
         check_memory(panel.subject.cell, source.steps, dtype, device)
@@ -51,9 +52,12 @@ def plot(options: Options) -> None:
             cell = subject.build(device, dtype)
             about |= {"name": subject.name, "progress": report(f"spectra of {panel.title}")}
             with own_cell(subject.name if subject.own else None):
-                records.append(measure_spectrum(cell, subject.inputs(sequence), **about))
+                x = subject.inputs(sequence)
+                records.append(measure_spectrum(cell, x, **about))
+                beside.measure(cell, x, records[-1], report)
         _draw(options, records, outputs, report)
-    _print(options, records, outputs[0])
+        beside.draw(records[0].along)
+    _print(options, records, outputs[0], beside)
 
 
 def _plot_recording(options: Options) -> None:
@@ -97,7 +101,9 @@ def _check_options(options: Options) -> None:
         raise InvalidInputError(f"{given[0]} is for --checkpoint FILE, not for a new cell")
     _check_read(options)
     check_seed(options.seed)
-    check_least(options, steps=1)
+    check_least(options, steps=1, lyapunov=1, repeat=1, fixed_points=1)
+    if options.lyapunov is None and (given := given_flags(options, ("repeat",))):
+        raise InvalidInputError(f"{given[0]} says how long the run of --lyapunov K is: add that, or leave it out")
 
 
 def _check_read(options: Options) -> None:
@@ -149,6 +155,15 @@ def _checked_figure(options: Options, figure: Path) -> Path | None:
     return check_writable(figure.with_suffix(".mp4" if shutil.which("ffmpeg") else ".gif"))
 
 
+def _beside(options: Options, figure: Path, shown):
+    """What is measured beside the spectra, checked."""
+    from gersgorin.beside import Beside
+
+    beside = Beside(options.lyapunov, options.repeat, options.fixed_points, figure, options.seed)
+    beside.check([(panel.title, panel.subject.cell) for panel in shown])
+    return beside
+
+
 def _draw(options: Options, records, outputs, report) -> None:
     from gersgorin.comparing.plots import draw_comparison
     from gersgorin.plots import draw_run, save_animation
@@ -163,15 +178,15 @@ def _draw(options: Options, records, outputs, report) -> None:
         record.save(path)
 
 
-def _print(options: Options, records, figure_path: Path) -> None:
+def _print(options: Options, records, figure_path: Path, beside) -> None:
     from gersgorin.record import reading
     from gersgorin.tables import summary_table
 
     if options.json:
-        first, *others = (record.summary(str(figure_path)) for record in records)
+        first, *others = (record.summary(str(figure_path)) | beside.summary(i) for i, record in enumerate(records))
         print_json(first | ({"compare": others} if others else {}))
         return
-    for record in records:
+    for i, record in enumerate(records):
         print(summary_table(record))
-        print(reading(record), end="\n\n")
-    print(f"figure: {figure_path}")
+        print(reading(record), *beside.tables(i), sep="\n", end="\n\n")
+    print(*(f"figure: {path}" for path in (figure_path, *beside.figures())), sep="\n")

@@ -21,6 +21,7 @@ class Options:
       gersgorin-plot --cell lstm --input weather.csv --steps 200
       gersgorin-plot --cell my_package.cells:MyCell --hidden-size 32 --json
       gersgorin-plot --cell my_package.cells:MyCell --checkpoint runs/mine/best.safetensors
+      gersgorin-plot --cell rhn --compare lstm --lyapunov 20 --fixed-points 50
       gersgorin-plot --record runs/depth6 --animate
     """
 
@@ -64,6 +65,13 @@ class Options:
     trained weights (a.safetensors,b.safetensors or folders of runs)."""
     compare_init: bool = False
     """With --checkpoint: the network before its training beside it."""
+    lyapunov: int | None = None
+    """Also the K leading Lyapunov exponents of a longer run, with errors, in a figure of its own (NAME-lyapunov)."""
+    repeat: int = 10
+    """With --lyapunov: how often the sequence is read, over and over. Where more than once, the first reading is not counted."""
+    fixed_points: int | None = None
+    """Also the fixed points under constant input, the mean of the sequence, searched from N states of the run, in a figure of its own
+    (NAME-fixed-points)."""
     animate: bool = False
     """Also write the (first) cell's spectrum moving along the chorale, or through the training, as MP4 where ffmpeg is, else GIF."""
     output: File = None

@@ -27,7 +27,6 @@ def fixed_points(
     tolerance: float | None = None,
     apart: float = 1e-4,
     iterations: int = 200,
-    title: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> FixedPoints:
     """The fixed points F(s) = s of one step under a constant input that a search from these starts leads to, and their spectra.
@@ -39,7 +38,6 @@ def fixed_points(
         tolerance: a fixed point has |F(s) - s|_2 at most this; 1e-10 in float64 and 1e-5 in float32 where None.
         apart: points are one where no entry differs by more than this times 1 + the largest entry.
         iterations: at most so many steps of the search (`gersgorin.equilibria.search`) a start.
-        title: what a figure calls the cell and its input.
         progress: called with (starts done, starts in all).
 
     Raises:
@@ -85,7 +83,6 @@ def fixed_points(
         least_residual=float(ends.speeds.min()),
         tolerance=tolerance,
         input=None if given is None else given.cpu().numpy(),
-        title=title,
     )
 
 

@@ -34,7 +34,6 @@ def lyapunov_spectrum(
     warmup: int = 0,
     every: int = 1,
     seed: int = 0,
-    title: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> LyapunovSpectrum:
     """The k largest mean growth rates of small changes along a run, by QR (G. Benettin et al. 1980), natural logarithms per step.
@@ -49,7 +48,6 @@ def lyapunov_spectrum(
         every: steps between two QR decompositions. More is faster; directions whose growth differs by more than 1e15 within them
             cannot be told apart.
         seed: of the directions to begin with.
-        title: what a figure calls the run.
         progress: called with (steps done, steps in all).
 
     Raises:
@@ -81,10 +79,10 @@ def lyapunov_spectrum(
         if done - reported >= 100 or done == T:
             progress(done, T)
             reported = done
-    return _record(np.array(lengths), torch.stack(sums).double().cpu().numpy(), N, warmup, every, title)
+    return _record(np.array(lengths), torch.stack(sums).double().cpu().numpy(), N, warmup, every)
 
 
-def _record(lengths: np.ndarray, sums: np.ndarray, N: int, warmup: int, every: int, title: str) -> LyapunovSpectrum:
+def _record(lengths: np.ndarray, sums: np.ndarray, N: int, warmup: int, every: int) -> LyapunovSpectrum:
     """From the steps (C,) and the growth (C, k) of consecutive pieces of the run."""
     steps = lengths.cumsum()
     curve = sums.cumsum(0) / steps[:, None]
@@ -100,7 +98,6 @@ def _record(lengths: np.ndarray, sums: np.ndarray, N: int, warmup: int, every: i
         state_size=N,
         warmup=warmup,
         every=every,
-        title=title,
     )
 
 

@@ -5,7 +5,7 @@ natural logarithms per step.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -28,8 +28,10 @@ class LyapunovSpectrum:
     """Steps run before any was counted."""
     every: int
     """Steps between two QR decompositions."""
-    title: str = field(default="")
+    title: str = ""
     """What a figure calls the run."""
+    unit: str = "steps"
+    """What a step is, for the axis of time."""
 
     @property
     def steps(self) -> int:
@@ -56,7 +58,13 @@ class LyapunovSpectrum:
         arrays = {name: getattr(self, name).tolist() for name in ("exponents", "standard_errors")}
         counts = {name: getattr(self, name) for name in ("steps", "warmup", "every", "state_size", "complete", "sum")}
         curve = {"steps": self.curve_steps.tolist(), "exponents": self.curve.tolist()}
-        return {"title": self.title} | arrays | {"kaplan_yorke": self.kaplan_yorke} | counts | {"curve": curve}
+        return (
+            {"title": self.title, "unit": self.unit}
+            | arrays
+            | {"kaplan_yorke": self.kaplan_yorke}
+            | counts
+            | {"curve": curve}
+        )
 
 
 def kaplan_yorke_dimension(exponents: np.ndarray, *, complete: bool = True) -> float:

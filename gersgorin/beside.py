@@ -1,0 +1,106 @@
+"""What `gersgorin-plot` measures beside the spectra where it is asked: Lyapunov exponents (--lyapunov), fixed points (--fixed-points).
+
+Each has a figure of its own beside the first, lines in the table and a key in the JSON.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gersgorin.equilibria.measure import fixed_points
+from gersgorin.equilibria.record import FixedPoints
+from gersgorin.equilibria.words import fixed_points_table
+from gersgorin.jacobian import trajectory
+from gersgorin.lyapunov.measure import lyapunov_spectrum
+from gersgorin.lyapunov.record import LyapunovSpectrum
+from gersgorin.lyapunov.words import lyapunov_table
+from gersgorin.record import SpectrumRecord
+from rhn.errors import InvalidInputError
+from rhn.figures import save_figure
+from rhn.files import check_writable
+
+Report = Callable[[str], Callable[[int, int], None]]
+
+
+@dataclass
+class Beside:
+    """What was asked for, and of each cell in turn what was found."""
+
+    lyapunov: int | None
+    """Exponents of each cell."""
+    repeat: int
+    """How often the sequence is read for them."""
+    starts: int | None
+    """States from which fixed points are searched."""
+    figure: Path
+    """The first figure, beside which theirs stand."""
+    seed: int = 0
+    spectra: list[LyapunovSpectrum] = field(default_factory=list)
+    points: list[FixedPoints] = field(default_factory=list)
+
+    def __post_init__(self):
+        for path in self.figures():
+            check_writable(path)
+
+    def figures(self) -> list[Path]:
+        """The figures to come, each of all cells."""
+        names = ["lyapunov"] * (self.lyapunov is not None) + ["fixed-points"] * (self.starts is not None)
+        return [self.figure.with_stem(f"{self.figure.stem}-{name}") for name in names]
+
+    def check(self, cells: Sequence[tuple[str, nn.Module]]) -> None:
+        """Raise InvalidInputError for a cell (by its name) with fewer state entries than exponents were asked for."""
+        for name, cell in cells:
+            if self.lyapunov is not None and not 1 <= self.lyapunov <= cell.state_size:
+                expected = f"the state of {name} has {cell.state_size} entries, expected 1 to {cell.state_size}"
+                raise InvalidInputError(f"--lyapunov {self.lyapunov}: {expected}")
+
+    def measure(self, cell: nn.Module, x: Tensor, record: SpectrumRecord, report: Report) -> None:
+        """Of one cell on its inputs x (T, m), beside its record."""
+        if self.lyapunov is not None:
+            progress = report(f"Lyapunov exponents of {record.title}")
+            options = {"warmup": len(x) if self.repeat > 1 else 0, "seed": self.seed, "progress": progress}
+            spectrum = lyapunov_spectrum(cell, x.repeat(self.repeat, 1), self.lyapunov, **options)
+            self.spectra.append(replace(spectrum, title=record.title, unit=record.unit))
+        if self.starts is not None:
+            progress = report(f"fixed points of {record.title}")
+            try:
+                found = fixed_points(cell, x.mean(0), self._starts(cell, x), progress=progress)
+            except InvalidInputError as error:
+                raise InvalidInputError(f"{record.title}: {error}") from error
+            self.points.append(replace(found, title=f"{record.title}, input held at the mean of {record.along}"))
+
+    @torch.no_grad()
+    def _starts(self, cell: nn.Module, x: Tensor) -> Tensor:
+        """States of the run, evenly spread; more than it has: these over again with noise of the size of their spread."""
+        states = trajectory(cell, x)
+        chosen = states[torch.arange(self.starts, device=x.device) * len(states) // self.starts]
+        if self.starts <= len(states):
+            return chosen
+        generator = torch.Generator().manual_seed(self.seed)
+        noise = torch.randn(self.starts, states.shape[1], generator=generator, dtype=torch.float64).to(states)
+        return chosen + states.std(0) * noise
+
+    def draw(self, along: str) -> None:
+        """Write the figures."""
+        from gersgorin.equilibria.plots import draw_fixed_points
+        from gersgorin.lyapunov.plots import draw_lyapunov
+
+        paths = self.figures()
+        if self.spectra:
+            times = f", read {self.repeat} times" if self.repeat > 1 else ""
+            save_figure(paths[0], lambda: draw_lyapunov(self.spectra, along + times))
+        if self.points:
+            save_figure(paths[-1], lambda: draw_fixed_points(self.points))
+
+    def tables(self, cell: int) -> list[str]:
+        """What is told of a cell, counted from 0, under its table."""
+        told = [lyapunov_table(spectrum) for spectrum in self.spectra[cell : cell + 1]]
+        return told + [fixed_points_table(points) for points in self.points[cell : cell + 1]]
+
+    def summary(self, cell: int) -> dict:
+        """Of a cell, counted from 0, JSON-ready; empty where nothing was asked for."""
+        found = {"lyapunov": self.spectra, "fixed_points": self.points}
+        return {name: records[cell].summary() for name, records in found.items() if records}

@@ -1,0 +1,81 @@
+"""Fixed points drawn from their record: where they lie among the states they were searched from, and their spectra."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gersgorin.equilibria.record import FixedPoints
+from gersgorin.equilibria.words import LISTED
+from gersgorin.plots import CIRCLE, DASHED
+from rhn.figures import BLUE, GREEN, GREY, ORANGE, RED
+
+KINDS = {"stable": (GREEN, "o"), "neutral": (BLUE, "s"), "saddle": (ORANGE, "D"), "unstable": (RED, "^")}
+
+
+def plot_fixed_points(points: FixedPoints, ax: Axes | None = None) -> Axes:
+    """The points over the states the search began from, on the two directions in which those states vary most.
+
+    Slow points are hollow. An axis says what share of the starts' variance lies along it.
+    """
+    ax = ax or Figure(figsize=(4.6, 4)).subplots()
+    axes, share = principal_axes(points.starts)
+    middle = points.starts.mean(0)
+    x, y = ((points.starts - middle) @ axes.T).T
+    ax.plot(x, y, ".", color=GREY, markersize=3, alpha=0.6, label="states it was searched from")
+    for kind, (color, marker) in KINDS.items():
+        for slow in (False, True):
+            of_kind = [p for p, name in enumerate(points.kinds) if name == f"{'slow, ' * slow}{kind}"]
+            if of_kind:
+                x, y = ((points.states[of_kind] - middle) @ axes.T).T
+                face = "none" if slow else color
+                style = {"color": color, "markerfacecolor": face, "markersize": 7, "zorder": 3}
+                ax.plot(x, y, marker, label=f"{kind}{' (slow)' * slow}: {len(of_kind)}", **style)
+    ax.set(xlabel=f"first principal axis ({share[0]:.0%})", ylabel=f"second principal axis ({share[1]:.0%})")
+    ax.margins(0.08)
+    return ax
+
+
+def plot_point_spectra(points: FixedPoints, ax: Axes | None = None) -> Axes:
+    """The eigenvalues at the first eight points in the complex plane, with the unit circle, coloured by the kind of point."""
+    ax = ax or Figure(figsize=(4, 4)).subplots()
+    ax.plot(CIRCLE.real, CIRCLE.imag, **DASHED, linewidth=1, label="unit circle")
+    shown = points.eigenvalues[:LISTED]
+    for values, kind, slow in zip(shown, points.kinds, points.is_slow, strict=False):
+        color, marker = KINDS[kind.removeprefix("slow, ")]
+        style = {"color": color, "markerfacecolor": "none" if slow else color, "markersize": 3.5, "alpha": 0.7}
+        ax.plot(values.real, values.imag, marker, **style)
+    limit = 1.08 * max(1.0, float(np.abs(shown).max()))
+    ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xlabel="real part", ylabel="imaginary part")
+    return ax
+
+
+def draw_fixed_points(cells: Sequence[FixedPoints]) -> Figure:
+    """Both side by side, a row a cell."""
+    figure = Figure(figsize=(10, 4.4 * len(cells)), layout="constrained")
+    rows = np.atleast_1d(figure.subfigures(len(cells), 1))
+    for row, points in zip(rows, cells, strict=True):
+        left, right = row.subplots(1, 2, width_ratios=(1.3, 1))
+        plot_fixed_points(points, left).set_title("among the states they were searched from", loc="left")
+        few = f", first {LISTED} of {len(points.states)}" if len(points.states) > LISTED else ""
+        plot_point_spectra(points, right).set_title(f"eigenvalues at the points{few}", loc="left")
+        left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+        row.suptitle(f"Fixed points of {points.title}" if points.title else "Fixed points", fontsize=11)
+    return figure
+
+
+def principal_axes(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(the two directions (2, N) along which states (B, N) vary most, their shares of the variance (2,)).
+
+    The larger entries of each direction are positive in sum, so that a picture does not flip from run to run.
+
+    >>> principal_axes(np.array([[0.0, 2.0], [0.0, -2.0], [1.0, 0.0], [-1.0, 0.0]]))
+    (array([[0., 1.],
+           [1., 0.]]), array([0.8, 0.2]))
+    """
+    _, sizes, axes = np.linalg.svd(states - states.mean(0), full_matrices=False)
+    axes, power = np.vstack((axes, np.zeros((2, states.shape[1]))))[:2], np.append(sizes**2, [0.0, 0.0])
+    largest = axes[np.arange(2), np.abs(axes).argmax(1)]
+    axes = axes * np.where(largest < 0, -1.0, 1.0)[:, None]
+    return axes + 0.0, power[:2] / (power.sum() or 1.0)

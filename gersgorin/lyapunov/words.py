@@ -1,0 +1,25 @@
+"""A Lyapunov spectrum in plain text."""
+
+import math
+
+from gersgorin.lyapunov.record import LyapunovSpectrum
+
+LISTED = 6
+
+
+def lyapunov_table(spectrum: LyapunovSpectrum) -> str:
+    """The first exponents with their errors, what they come to, and from how many steps they are."""
+    counted = f"{spectrum.steps} step{'s' * (spectrum.steps > 1)}"
+    warmup = f" after {spectrum.warmup} that are not counted" if spectrum.warmup else ""
+    lines = [f"Lyapunov exponents a step, from {counted}{warmup}; +- standard error over blocks of the run"]
+    pairs = list(zip(spectrum.exponents, spectrum.standard_errors, strict=True))
+    for i, (value, error) in enumerate(pairs[:LISTED], start=1):
+        lines.append(f"{f'exponent {i}':<26}{value:>11.4g}" + ("" if math.isnan(error) else f"  +- {error:.2g}"))
+    if len(pairs) > LISTED:
+        lines.append(f"{f'exponent {len(pairs)}':<26}{pairs[-1][0]:>11.4g}")
+    which = "all" if spectrum.complete else f"these {len(pairs)} of {spectrum.state_size}"
+    lines.append(f"{'sum':<26}{spectrum.sum:>11.4g}  of {which}")
+    dimension = spectrum.kaplan_yorke
+    told = f"{'':>4}needs more exponents: their sum is not negative" if math.isnan(dimension) else f"{dimension:>11.4g}"
+    lines.append(f"{'Kaplan-Yorke dimension':<26}{told}")
+    return "\n".join(lines)
