@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from rhn import kernels
-from rhn.cells import CELLS, Cell
+from rhn.cells import CELLS, SLSTM, Cell
 from rhn.errors import InvalidInputError
 from rhn.kernels.looped import looped, looped_reference, product, times
 
@@ -65,16 +65,19 @@ def randomize(module: torch.nn.Module, seed=0, *, gain=0.9, saturated=False) -> 
             if "bias" in name:
                 draw = 12 * draw.sign() + draw if saturated else 0.3 * draw
             else:
-                draw = draw * (gain / math.sqrt(p.shape[-1]))
+                draw = draw * (gain / math.sqrt(max(1, p.shape[-1])))
             p.copy_(draw)
 
 
 def inputs(cell: Cell, *lead: int, seed=1, spread=0.5) -> tuple[torch.Tensor, torch.Tensor]:
-    """x (*lead, m) and s (*lead, state_size) in the cell's dtype."""
+    """x (*lead, m) and s (*lead, state_size) in the cell's dtype; an sLSTM's normalisers, which are sums of exponentials, positive."""
     g = torch.Generator().manual_seed(seed)
     draw = lambda size: torch.randn(*lead, size, generator=g, dtype=torch.float64)  # noqa: E731
     dtype = next(cell.parameters()).dtype
-    return draw(cell.input_size).to(dtype), (draw(cell.state_size) * spread).to(dtype)
+    x, s, n = draw(cell.input_size), draw(cell.state_size) * spread, cell.hidden_size
+    if isinstance(cell, SLSTM):
+        s[..., 2 * n : 3 * n] = 0.3 + s[..., 2 * n : 3 * n].abs()
+    return x.to(dtype), s.to(dtype)
 
 
 def _is_deep(key: str) -> bool:

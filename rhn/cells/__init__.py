@@ -12,8 +12,12 @@ from rhn.cells.highway import RHN
 from rhn.cells.indrnn import IndRNN
 from rhn.cells.init import Initialization
 from rhn.cells.layers import GateBlocks, Layer, Part, described_layers
+from rhn.cells.lru import LRU
 from rhn.cells.masks import CellMasks
+from rhn.cells.mgu import MGU
+from rhn.cells.mingru import MinGRU
 from rhn.cells.registry import CELLS, is_known, resolve_cell
+from rhn.cells.slstm import SLSTM
 from rhn.cells.stacked import Stack, stack_from_torch
 from rhn.cells.transition import DTRNN, DTSRNN, IRNN, RNN
 
@@ -23,9 +27,12 @@ __all__ = [
     "DTSRNN",
     "GRU",
     "IRNN",
+    "LRU",
     "LSTM",
+    "MGU",
     "RHN",
     "RNN",
+    "SLSTM",
     "Cell",
     "CellMasks",
     "GateBlocks",
@@ -33,6 +40,7 @@ __all__ = [
     "IndRNN",
     "Initialization",
     "Layer",
+    "MinGRU",
     "Part",
     "Stack",
     "described_layers",

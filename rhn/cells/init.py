@@ -80,7 +80,7 @@ class Initialization:
         if self.scheme == "uniform":
             draw.uniform_(-self.scale, self.scale, generator=generator)
         elif self.scheme in BY_FAN_IN:
-            fan_in = like.shape[-1] if like.dim() else 1
+            fan_in = max(1, like.shape[-1]) if like.dim() else 1
             draw.normal_(0.0, self.scale / math.sqrt(fan_in), generator=generator)
         else:
             draw.normal_(0.0, self.scale, generator=generator)

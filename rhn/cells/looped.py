@@ -14,22 +14,25 @@ from rhn.kernels.looped import looped, looped_reference
 
 
 class LoopedCell(Cell):
-    """A cell of one layer. Weights: weight_ih (G n, m), weight_hh of the shape `recurrent_shape`, bias (G n,)."""
+    """A cell of one layer. Weights: weight_ih (G n, m), weight_hh of the shape `recurrent_shape`, bias (G n,) where it is `biased`."""
 
     deep = False
+    biased = True
 
     def __init__(self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None, **common):
         super().__init__(input_size, hidden_size, depth, **common)
         rows, where = self.blocks * self.hidden_size, {"device": device, "dtype": dtype}
         self.weight_ih = nn.Parameter(torch.empty(rows, self.input_size, **where))
-        self.weight_hh = nn.Parameter(torch.empty(self.recurrent_shape, **where))
-        self.bias = nn.Parameter(torch.empty(rows, **where))
+        if self.recurrent_shape is not None:
+            self.weight_hh = nn.Parameter(torch.empty(self.recurrent_shape, **where))
+        if self.biased:
+            self.bias = nn.Parameter(torch.empty(rows, **where))
         self._add_parameters(where)
         self.reset_parameters(generator)
 
     @property
-    def recurrent_shape(self) -> tuple[int, ...]:
-        """Shape of weight_hh: (G n, n) unless a cell says otherwise."""
+    def recurrent_shape(self) -> tuple[int, ...] | None:
+        """Shape of weight_hh: (G n, n) unless a cell says otherwise; None where it has none."""
         return self.blocks * self.hidden_size, self.hidden_size
 
     def _add_parameters(self, where: dict) -> None:

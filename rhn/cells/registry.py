@@ -11,6 +11,10 @@ from rhn.cells.convert import OURS, as_in_torch
 from rhn.cells.gated import GRU, LSTM
 from rhn.cells.highway import RHN
 from rhn.cells.indrnn import IndRNN
+from rhn.cells.lru import LRU
+from rhn.cells.mgu import MGU
+from rhn.cells.mingru import MinGRU
+from rhn.cells.slstm import SLSTM
 from rhn.cells.transition import DTRNN, DTSRNN, IRNN, RNN
 from rhn.errors import InvalidInputError
 
@@ -23,6 +27,10 @@ CELLS: dict[str, Callable[..., Cell]] = {
     "lstm": LSTM,
     "gru": GRU,
     "indrnn": IndRNN,
+    "mgu": MGU,
+    "mingru": MinGRU,
+    "lru": LRU,
+    "slstm": SLSTM,
 }
 TORCH_CELLS = {f"torch.nn:{theirs.__name__}": as_in_torch(theirs) for theirs in OURS}
 

@@ -200,4 +200,10 @@ def test_means_are_of_what_the_layers_are_said_to_have(folder):
 def test_every_cell_of_ours_describes_itself(key):
     cell = CELLS[key](3, 4)
     (layer,) = described_layers(cell)
-    assert layer.input and layer.recurrent and layer.bias and (layer.gate is None) != (layer.output is None)
+    assert (
+        layer.input
+        and bool(layer.recurrent) == hasattr(cell, "weight_hh")
+        and bool(layer.bias) == hasattr(cell, "bias")
+    )
+    told = layer.gate is not None, layer.output is not None
+    assert sum(told) == (key not in ("lru", "slstm")), "of a turned state and of exponential gates nothing can be told"

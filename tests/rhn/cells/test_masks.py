@@ -20,7 +20,7 @@ gated = pytest.mark.parametrize(
 
 def masks_for(cell, B, kind="shared", *, seed=0, candidate=True, **keywords):
     """Random masks of every sort that the cell takes; `kind`: the gate blocks' masks are "shared" or "apart"."""
-    J, n, keywords = cell.blocks if kind == "apart" else 1, cell.hidden_size, {"dtype": cell.bias.dtype} | keywords
+    J, n, keywords = cell.blocks if kind == "apart" else 1, cell.hidden_size, {"dtype": cell.weight_ih.dtype} | keywords
     return CellMasks(
         dropout_mask(J, B, cell.input_size, seed=3 * seed, **keywords),
         dropout_mask(J, B, n, seed=3 * seed + 1, **keywords) if "state" in cell.masks else None,

@@ -1,0 +1,118 @@
+"""The linear recurrent unit: a diagonal complex recurrence inside the unit circle (Orvieto et al. 2023, "Resurrecting recurrent
+neural networks for long sequences", section 3).
+
+    z' = lambda z + gamma (B x),    lambda = exp(-exp(nu) + i exp(theta)),    gamma = exp(gamma_log)
+
+The state of n units is real: the real parts of p = ceil(n / 2) numbers z, then the imaginary parts of the first q = n - p of them. With
+odd n the last number is real, and so is its lambda. The output is the whole state: a linear map of it, as a network's output layer
+is, is the paper's Re(C z) with C free. (The paper's D x and the blocks around the unit are not part of a cell.)
+
+Weights: weight_ih (n, m), the rows of B: real parts, then imaginary ones; nu (p,), theta (q,), gamma_log (p,). No bias.
+
+At the start lambda is uniform on the ring r_min <= |lambda| <= r_max, its phase within max_phase, and gamma = sqrt(1 - |lambda|^2), by
+which white noise as input gives every unit the variance of B x. These three always start so; `init` draws weight_ih alone, by default
+as the paper does, with variance 1 / (2 m).
+
+Jacobian:    [diag(a), -diag(b); diag(b), diag(a)] with lambda = a + i b: constant, normal, of the eigenvalues lambda and conj(lambda)
+Input:       diag(gamma, gamma) weight_ih
+Norm bound:  max |lambda| < 1, which is the norm itself
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rhn.cells.layers import Layer, Part
+from rhn.cells.looped import LoopedCell
+from rhn.errors import InvalidInputError
+from rhn.kernels.looped import times
+
+
+class LRU(LoopedCell):
+    """Linear recurrent unit.
+
+    Args:
+        r_min, r_max: the ring that |lambda| starts in, 0 <= r_min < r_max < 1.
+        max_phase: the largest phase at the start in radians, above 0 and at most 2 pi.
+    """
+
+    biased = False
+    recurrent_shape = None
+    options = ("r_min", "r_max", "max_phase")
+
+    def __init__(
+        self,
+        input_size,
+        hidden_size,
+        depth=1,
+        *,
+        init=f"scaled:{0.5**0.5}",
+        r_min=0.0,
+        r_max=0.99,
+        max_phase=2 * math.pi,
+        **keywords,
+    ):
+        self.r_min, self.r_max, self.max_phase = float(r_min), float(r_max), float(max_phase)
+        if not 0 <= self.r_min < self.r_max < 1:
+            raise InvalidInputError(f"the ring is {r_min} to {r_max}: expected 0 <= r_min < r_max < 1")
+        if not 0 < self.max_phase <= 2 * math.pi:
+            raise InvalidInputError(f"max_phase is {max_phase}: expected above 0 and at most 2 pi")
+        super().__init__(input_size, hidden_size, depth, init=init, **keywords)
+
+    def _add_parameters(self, where: dict) -> None:
+        q = self.hidden_size // 2
+        p = self.hidden_size - q
+        self.nu = nn.Parameter(torch.empty(p, **where))
+        self.theta = nn.Parameter(torch.empty(q, **where))
+        self.gamma_log = nn.Parameter(torch.empty(p, **where))
+
+    def _start(self, generator: torch.Generator | None) -> None:
+        """The ring, see above."""
+        modulus, phase = torch.rand(2, len(self.nu), dtype=torch.float64, generator=generator).clamp_(min=1e-12)
+        squared = self.r_min**2 + (self.r_max**2 - self.r_min**2) * modulus  # uniform on the ring's area
+        self.nu.copy_(torch.log(-torch.log(squared) / 2))
+        self.theta.copy_(torch.log(self.max_phase * phase)[: len(self.theta)])
+        self.gamma_log.copy_(torch.log1p(-squared) / 2)
+
+    def layers(self) -> tuple[Layer]:
+        return (Layer(input=Part("weight_ih")),)
+
+    def eigenvalues(self) -> tuple[Tensor, Tensor]:
+        """Real parts a (p,) of lambda and imaginary parts b (q,)."""
+        modulus, phase = torch.exp(-torch.exp(self.nu)), torch.exp(self.theta)
+        odd = phase.new_zeros(len(modulus) - len(phase))
+        return modulus * torch.cos(torch.cat((phase, odd))), modulus[: len(phase)] * torch.sin(phase)
+
+    def input_weights(self) -> tuple[Tensor, Tensor]:
+        """diag(gamma, gamma) weight_ih (n, m), and zeros."""
+        gamma = torch.exp(self.gamma_log)
+        rows = torch.cat((gamma, gamma[: len(self.theta)]))
+        return rows.unsqueeze(-1) * self.weight_ih, torch.zeros_like(rows)
+
+    def recurrent_weights(self) -> tuple[Tensor, Tensor]:
+        return self.eigenvalues()
+
+    def update(self, u: Tensor, s: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        p, q = a.shape[-1], b.shape[-1]
+        real, imaginary = s[..., :p], s[..., p:]
+        turned_real = times(real, a) - F.pad(times(imaginary, b), (0, p - q))
+        return torch.cat((turned_real, times(real[..., :q], b) + times(imaginary, a[..., :q])), -1) + u
+
+    def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """ds'/ds (..., n, n), see above."""
+        (a, b), (p, q) = self.eigenvalues(), (len(self.nu), len(self.theta))
+        B = F.pad(
+            torch.diag(b), (0, 0, 0, p - q)
+        )  # (p, q): what the imaginary parts do to the real ones, but for the sign
+        A = torch.cat((torch.cat((torch.diag(a), -B), 1), torch.cat((B.mT, torch.diag(a[:q])), 1)))
+        return A.expand(*torch.broadcast_shapes(x.shape[:-1], s.shape[:-1]), -1, -1)
+
+    def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """ds'/dx (..., n, m), see above."""
+        return self.input_weights()[0].expand(*torch.broadcast_shapes(x.shape[:-1], s.shape[:-1]), -1, -1)
+
+    def norm_bound(self, state_bound: float = 1.0) -> Tensor:
+        """||ds'/ds||_2, the same for all inputs and states."""
+        return torch.exp(-torch.exp(self.nu)).max()

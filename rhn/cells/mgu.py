@@ -1,0 +1,81 @@
+"""The minimal gated unit: one gate that resets and updates (Zhou et al. 2016, "Minimal gated unit for recurrent neural networks").
+
+    f = sigma(W_f x + R_f s + b_f)     g = tanh(W_g x + R_g (f s) + b_g)     s' = (1 - f) s + f g
+
+In highway terms (`gates`): h = g, t = f, c = 1 - f. Weights: weight_ih (2n, m), weight_hh (2n, n), bias (2n,), blocks f, g.
+
+Jacobian:  diag(1 - f) + diag((g - s) f') R_f + diag(f g') R_g (diag(f) + diag(s f') R_f),   f' = f (1 - f), g' = 1 - g^2
+Input:     diag((g - s) f') W_f + diag(f g') (W_g + R_g diag(s f') W_f)
+
+Norm bound for states within beta, as [diag(1 - f), diag(f)] has norm at most 1 and f' <= 1/4:
+
+    ||A|| <= sqrt(1 + ||R_g||^2) + (1 + beta + beta ||R_g||) ||R_f|| / 4
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rhn.cells.base import Gates, spectral_norm
+from rhn.cells.layers import GateBlocks, Layer, Part
+from rhn.cells.looped import LoopedCell
+from rhn.kernels.looped import product
+
+
+class MGU(LoopedCell):
+    """Minimal gated unit; `forget_bias` sets the gates' bias at the start (None: as others). Below 0 the state is kept longer."""
+
+    blocks = 2
+    options = ("forget_bias",)
+
+    def __init__(self, input_size, hidden_size, depth=1, *, forget_bias=None, **keywords):
+        self.forget_bias = None if forget_bias is None else float(forget_bias)
+        super().__init__(input_size, hidden_size, depth, **keywords)
+
+    def layers(self) -> tuple[Layer]:
+        parts = {"input": Part("weight_ih"), "recurrent": Part("weight_hh"), "bias": Part("bias")}
+        return (Layer(**parts, gate=GateBlocks(0)),)
+
+    def update(self, u: Tensor, s: Tensor, weight_hh: Tensor) -> Tensor:
+        return _update(u, s, weight_hh)[0]
+
+    def gates(self, x: Tensor, s: Tensor) -> Gates:
+        after, f, g = _update(F.linear(x, self.weight_ih, self.bias), s, self.weight_hh)
+        return Gates((g,), (f,), (1 - f,), (after,))
+
+    def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """ds'/ds (..., n, n), see above."""
+        gates = self.gates(x, s)
+        (f,), (R_f, R_g) = gates.t, self.weight_hh.chunk(2)
+        return self._driven(gates, s, R_f, R_g * f.unsqueeze(-2)) + torch.diag_embed(1 - f)
+
+    def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """ds'/dx (..., n, m), see above."""
+        return self._driven(self.gates(x, s), s, *self.weight_ih.chunk(2))
+
+    def _driven(self, gates: Gates, s: Tensor, M_f: Tensor, M_g: Tensor) -> Tensor:
+        """What a change M_f, M_g (..., n, k) of the pre-activations, the gate's effect on the candidate apart, does to s'."""
+        (g,), (f,), R_g = gates.h, gates.t, self.weight_hh.chunk(2)[1]
+        slope = f * (1 - f)
+        through = M_g + R_g @ ((s * slope).unsqueeze(-1) * M_f)
+        return ((g - s) * slope).unsqueeze(-1) * M_f + (f * (1 - g * g)).unsqueeze(-1) * through
+
+    def norm_bound(self, state_bound: float = 1.0) -> Tensor:
+        """A bound on ||ds'/ds||_2 over all inputs and all states with entries within state_bound, see above."""
+        f, g = (spectral_norm(block) for block in self.weight_hh.chunk(2))
+        return torch.sqrt(1 + g * g) + (1 + state_bound + state_bound * g) * f / 4
+
+    def _candidate_matrices(self) -> tuple[Tensor]:
+        return (self.weight_hh[self.hidden_size :],)
+
+    def _set_gate_biases(self) -> None:
+        if self.forget_bias is not None:
+            self.bias[: self.hidden_size] = self.forget_bias
+
+
+def _update(u: Tensor, s: Tensor, R: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(s', f, g), each (..., n), from u = W x + b (..., 2n)."""
+    (u_f, u_g), (R_f, R_g) = u.chunk(2, -1), R.chunk(2, -2)
+    f = torch.sigmoid(u_f + product(s, R_f))
+    g = torch.tanh(u_g + product(f * s, R_g))
+    return (1 - f) * s + f * g, f, g

@@ -1,0 +1,70 @@
+"""The minGRU, a GRU whose gates and candidate see the input alone (Feng et al. 2024, "Were RNNs all we needed?", section 3.1).
+
+    z = sigma(W_z x + b_z)     g = W_g x + b_g     s' = (1 - z) s + z g
+
+Linear in the state, so that the steps of a sequence could be taken all at once (the paper's parallel scan). The paper's form in
+logarithms, whose candidate is positive, is another cell. In highway terms (`gates`): h = g, t = z, c = 1 - z.
+Weights: weight_ih (2n, m), bias (2n,), blocks z, g; no recurrent matrix.
+
+Jacobian:    diag(1 - z), with every eigenvalue in (0, 1): no state but the inputs decide how long a unit remembers
+Input:       diag((g - s) z (1 - z)) W_z + diag(z) W_g
+Norm bound:  1, which gates that shut come near
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rhn.cells.base import Gates
+from rhn.cells.layers import GateBlocks, Layer, Part
+from rhn.cells.looped import LoopedCell
+
+
+class MinGRU(LoopedCell):
+    """Minimal GRU; `update_bias` sets the bias of z at the start (None: as others). Below 0 the state is kept longer."""
+
+    blocks = 2
+    options = ("update_bias",)
+    recurrent_shape = None
+
+    def __init__(self, input_size, hidden_size, depth=1, *, update_bias=None, **keywords):
+        self.update_bias = None if update_bias is None else float(update_bias)
+        super().__init__(input_size, hidden_size, depth, **keywords)
+
+    def layers(self) -> tuple[Layer]:
+        return (Layer(input=Part("weight_ih"), bias=Part("bias"), gate=GateBlocks(0)),)
+
+    def recurrent_weights(self) -> tuple[()]:
+        return ()
+
+    def update(self, u: Tensor, s: Tensor) -> Tensor:
+        u_z, g = u.chunk(2, -1)
+        z = torch.sigmoid(u_z)
+        return (1 - z) * s + z * g
+
+    def _driven_by(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(z, g), each (..., n)."""
+        u_z, g = F.linear(x, self.weight_ih, self.bias).chunk(2, -1)
+        return torch.sigmoid(u_z), g
+
+    def gates(self, x: Tensor, s: Tensor) -> Gates:
+        z, g = self._driven_by(x)
+        return Gates((g,), (z,), (1 - z,), (self.step(x, s),))
+
+    def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """ds'/ds (..., n, n), see above."""
+        z, _ = self._driven_by(x)
+        return torch.diag_embed(1 - z).expand(*torch.broadcast_shapes(z.shape, s.shape), -1)
+
+    def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """ds'/dx (..., n, m), see above."""
+        (z, g), (W_z, W_g) = self._driven_by(x), self.weight_ih.chunk(2)
+        return ((g - s) * z * (1 - z)).unsqueeze(-1) * W_z + z.unsqueeze(-1) * W_g
+
+    def norm_bound(self, state_bound: float = 1.0) -> Tensor:
+        """A bound on ||ds'/ds||_2 over all inputs and states: 1, whatever the weights."""
+        return self.bias.new_ones(())
+
+    def _set_gate_biases(self) -> None:
+        if self.update_bias is not None:
+            self.bias[: self.hidden_size] = self.update_bias

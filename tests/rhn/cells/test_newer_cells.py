@@ -1,0 +1,240 @@
+"""The minimal gated unit, minGRU, LRU and sLSTM are the plain loops of their papers, with what these say of their spectra."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from cases import assert_close, inputs, randomize
+
+from rhn.cells import CELLS, LRU, MGU, RNN, SLSTM, MinGRU
+from rhn.errors import InvalidInputError
+
+T, B, m = 6, 2, 3
+
+
+def built(key, n=4, seed=0, **options):
+    """(cell, its weights in NumPy)."""
+    cell = CELLS[key](m, n, dtype=torch.float64, **options)
+    randomize(cell, seed)
+    return cell, {name: w.detach().numpy() for name, w in cell.named_parameters()}
+
+
+def sequences(cell):
+    """x (T, B, m) and s0 (B, state_size)."""
+    return inputs(cell, T, B)[0], inputs(cell, B, seed=2)[1]
+
+
+def assert_states(cell, x, s0, wanted, tolerance=1e-12):
+    for kernel in ("manual", "reference"):
+        cell.kernel = kernel
+        assert_close(cell.states(x, s0), torch.from_numpy(np.stack(wanted)), tolerance, kernel)
+
+
+def sigma(z):
+    return 1 / (1 + np.exp(-z))
+
+
+# ---- the equations, once more, in NumPy ----------------------------------------------------------
+
+
+def test_mgu_equals_a_plain_loop():
+    cell, p = built("mgu")
+    x, s0 = sequences(cell)
+    (W_f, W_g), (R_f, R_g), (b_f, b_g) = (np.split(p[name], 2) for name in ("weight_ih", "weight_hh", "bias"))
+    s, wanted = s0.numpy().T, []
+    for x_t in x.numpy():
+        f = sigma(W_f @ x_t.T + R_f @ s + b_f[:, None])
+        s = (1 - f) * s + f * np.tanh(W_g @ x_t.T + R_g @ (f * s) + b_g[:, None])
+        wanted.append(s.T)
+    assert_states(cell, x, s0, wanted)
+
+
+def test_mingru_equals_a_plain_loop_over_its_units():
+    cell, p = built("mingru")
+    x, s0 = sequences(cell)
+    wanted = np.empty((T, B, 4))
+    for b, i in np.ndindex(B, 4):
+        s = s0[b, i].item()
+        for t in range(T):
+            z, g = (p["weight_ih"][row] @ x[t, b].numpy() + p["bias"][row] for row in (i, 4 + i))
+            s = wanted[t, b, i] = s + sigma(z) * (g - s)
+    assert_states(cell, x, s0, wanted)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 8])
+def test_lru_equals_complex_arithmetic(n):
+    """With odd n the last number, its eigenvalue and its input weights are real."""
+    cell, p = built("lru", n)
+    q = n // 2
+    modulus, phase = np.exp(-np.exp(p["nu"])), np.append(np.exp(p["theta"]), [0.0] * (n % 2))
+    eigenvalues, B_real = modulus * np.exp(1j * phase), p["weight_ih"][: n - q]
+    B_complex = B_real + 1j * np.vstack((p["weight_ih"][n - q :], np.zeros((n % 2, m))))
+    x, s0 = sequences(cell)
+    z, wanted = s0[:, : n - q].numpy() + 0j, []
+    z[:, :q] += 1j * s0[:, n - q :].numpy()
+    for x_t in x.numpy():
+        z = eigenvalues * z + np.exp(p["gamma_log"]) * (x_t @ B_complex.T)
+        wanted.append(np.hstack((z.real, z.imag[:, :q])))
+    assert_states(cell, x, s0, wanted)
+    A = cell.jacobian(x[0], s0)[0].detach()
+    found, pairs = torch.linalg.eigvals(A).numpy(), np.append(eigenvalues, eigenvalues[:q].conj())
+    assert np.abs(found[:, None] - pairs).min(0).max() < 1e-12 and np.abs(found[:, None] - pairs).min(1).max() < 1e-12
+    assert_close(A @ A.T, A.T @ A, 1e-14, "a normal matrix")
+    assert_close(torch.linalg.matrix_norm(A, 2), cell.norm_bound().detach(), 1e-12, "the bound is met")
+
+
+def plain_slstm(p, x, h, c, n):
+    """Equations 8 to 14 of the paper without the stabiliser: all h (T, B, n)."""
+    hs = []
+    for x_t in x:
+        i, f, z, o = np.split(x_t @ p["weight_ih"].T + h @ p["weight_hh"].T + p["bias"], 4, -1)
+        c, n = sigma(f) * c + np.exp(i) * np.tanh(z), sigma(f) * n + np.exp(i)
+        h = sigma(o) * c / n
+        hs.append(h)
+    return np.stack(hs)
+
+
+@pytest.mark.parametrize("start", ["zero", "any"])
+def test_slstm_equals_the_formula_without_stabiliser(start):
+    cell, p = built("slstm")
+    x, s0 = sequences(cell)
+    s0 = s0 if start == "any" else torch.zeros_like(s0)
+    h, c, n, stabiliser = s0.numpy().reshape(B, 4, 4).swapaxes(0, 1)
+    wanted = plain_slstm(p, x.numpy(), h, c * np.exp(stabiliser), n * np.exp(stabiliser))
+    for kernel in ("manual", "reference"):
+        cell.kernel = kernel
+        assert_close(cell.states(x, s0)[..., :4], torch.from_numpy(wanted), 1e-12, kernel)
+
+
+# ---- sLSTM: what the stabiliser is for, and what it does to Jacobians ------------------------------------
+
+
+@pytest.mark.parametrize("level", [300.0, -300.0, 1e30, -1e30])
+def test_slstm_in_float32_bears_exponents_that_overflow(level):
+    """Only differences between input gates count: all of them e^level times as large change nothing but their rounding."""
+    cell = SLSTM(m, 4)
+    x = torch.randn(T, B, m, generator=torch.Generator().manual_seed(1))
+    plain = cell(x)[0]
+    with torch.no_grad():
+        cell.bias[:4] = level
+    outputs, last = cell(x)
+    gradients = torch.autograd.grad(outputs.sum(), [*cell.parameters()])
+    assert all(torch.isfinite(t).all() for t in (outputs, last, *gradients))
+    if abs(level) == 300:
+        assert_close(outputs, plain, 1e-2, "outputs")
+
+
+def test_the_jacobians_of_an_slstm_without_a_past_are_autograds():
+    cell, _ = built("slstm")
+    x, s = sequences(cell)[0][0], torch.zeros(B, 16, dtype=torch.float64)
+    s[:, 4:8], s[:, 12:] = 2.0, 30.0  # c and m of no past
+    for ours, argument in ((cell.jacobian, 1), (cell.input_jacobian, 0)):
+        wanted = torch.func.vmap(torch.func.jacrev(cell.step, argument))(x, s)
+        assert_close(ours(x, s), wanted, 1e-12, str(argument))
+    assert not cell.jacobian(x, s)[..., 4:].any(), "nothing of it is left"
+
+
+def test_slstm_sees_no_shift_of_its_stabiliser():
+    """(c, n, m) and (c e^d, n e^d, m - d) are one state; where it keeps its length, it is an eigenvector of eigenvalue 1."""
+    cell, _ = built("slstm")
+    x, s = inputs(cell, 50)
+    h, c, n, stabiliser = s.chunk(4, -1)
+    shifted = torch.cat((h, c * math.e, n * math.e, stabiliser - 1), -1)
+    assert_close(cell.step(x, s)[:, :4], cell.step(x, shifted)[:, :4], 1e-12, "h")
+    v, A = torch.cat((torch.zeros_like(h), c, n, -torch.ones_like(n)), -1).unsqueeze(-1), cell.jacobian(x, s)
+    _, c, n, after = cell.step(x, s).chunk(4, -1)
+    forget = torch.nn.functional.linear(x, cell.weight_ih, cell.bias) + h @ cell.weight_hh.T
+    kept = torch.isclose(after, stabiliser + torch.nn.functional.logsigmoid(forget[:, 4:8])).double()
+    assert 0 < kept.mean() < 1, "both sides of the kink"
+    wanted = torch.cat((torch.zeros_like(h), kept * c, kept * n, -kept), -1)
+    assert_close((A @ v).squeeze(-1), wanted, 1e-12, "what becomes of the shift")
+
+
+def test_the_first_step_of_an_slstm_is_its_newest_input_alone():
+    cell, p = built("slstm")
+    x = sequences(cell)[0]
+    z, o = np.split(x[0].numpy() @ p["weight_ih"].T + p["bias"], 4, -1)[2:]
+    assert_close(cell(x)[0][0], torch.from_numpy(sigma(o) * np.tanh(z)), 1e-13, "h")
+    gates = cell.gates(x[0], torch.zeros(B, 16, dtype=torch.float64))
+    assert (gates.t[0] == 1).all() and not gates.c[0].any()
+
+
+# ---- minGRU and MGU -----------------------------------------------------------------------------------
+
+
+def test_a_mingru_is_linear_in_its_state_and_its_inputs_alone_decide_how_long_it_remembers():
+    cell, _ = built("mingru")
+    x, s0 = sequences(cell)
+    other = s0 + torch.randn(s0.shape, dtype=s0.dtype)
+    kept = torch.stack([cell.gates(x_t, s0).c[0] for x_t in x]).prod(0)
+    assert_close(cell(x, other)[1] - cell(x, s0)[1], kept * (other - s0), 1e-12, "what is left of a difference")
+    eigenvalues = torch.linalg.eigvals(cell.jacobian(x, s0)).real
+    assert ((eigenvalues > 0) & (eigenvalues < 1)).all()
+
+
+def test_an_mgu_with_open_gates_is_a_plain_rnn_and_with_shut_ones_keeps_its_state():
+    cell, _ = built("mgu")
+    rnn = RNN(m, 4, dtype=torch.float64)
+    with torch.no_grad():
+        cell.bias[:4] = 60.0
+        rnn.weight_ih.copy_(cell.weight_ih[4:])
+        rnn.weight_hh[0].copy_(cell.weight_hh[4:])
+        rnn.bias[0].copy_(cell.bias[4:])
+    x, s0 = sequences(cell)
+    assert_close(cell(x, s0)[0], rnn(x, s0)[0], 1e-13, "open")
+    assert_close(cell.jacobian(x[0], s0), rnn.jacobian(x[0], s0), 1e-12, "open, Jacobian")
+    with torch.no_grad():
+        cell.bias[:4] = -60.0
+    assert_close(cell(x, s0)[1], s0, 1e-13, "shut")
+    assert_close(cell.jacobian(x[0], s0), torch.eye(4, dtype=s0.dtype).expand(B, 4, 4), 1e-13, "shut, Jacobian")
+
+
+# ---- how they start ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("init", ["gaussian:1e-8", "scaled", "orthogonal", "identity"])
+@pytest.mark.parametrize(("r_min", "r_max", "max_phase"), [(0.0, 0.99, 2 * math.pi), (0.9, 0.999, 0.1)])
+def test_an_lru_starts_on_its_ring_whatever_draws_its_input_weights(init, r_min, r_max, max_phase):
+    options = {"r_min": r_min, "r_max": r_max, "max_phase": max_phase, "init": init, "dtype": torch.float64}
+    cell = LRU(m, 4001, generator=torch.Generator().manual_seed(1), **options)
+    a, b = (part.detach() for part in cell.eigenvalues())
+    squared = a[:-1] ** 2 + b**2
+    assert (squared.sqrt() >= r_min - 1e-12).all() and (squared.sqrt() <= r_max + 1e-12).all()
+    share = (squared - r_min**2) / (r_max**2 - r_min**2)
+    assert abs(share.mean() - 0.5) < 0.03 and abs(share.var() - 1 / 12) < 0.005, "uniform on the ring's area"
+    phase = torch.atan2(b, a[:-1]) % (2 * math.pi)
+    assert phase.max() <= max_phase + 1e-12 and abs(phase.mean() / max_phase - 0.5) < 0.03
+    gain = torch.exp(2 * cell.gamma_log[:-1].detach()) / (1 - squared)  # of white noise: gamma^2 sum |lambda|^2k
+    assert_close(gain, torch.ones_like(gain), 1e-9, "variance of the state over that of B x")
+
+
+def test_an_lrus_input_weights_have_the_papers_size():
+    W = LRU(100, 300, generator=torch.Generator().manual_seed(1)).weight_ih
+    assert abs(W.std() * math.sqrt(2 * 100) - 1) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"r_min": 0.5, "r_max": 0.5}, "the ring is 0.5 to 0.5: expected 0 <= r_min < r_max < 1"),
+        ({"r_max": 1.0}, "the ring is 0.0 to 1.0"),
+        ({"r_min": -0.1}, "the ring is -0.1 to 0.99"),
+        ({"r_min": math.nan}, "the ring is nan"),
+        ({"max_phase": 0}, "max_phase is 0: expected above 0 and at most 2 pi"),
+        ({"max_phase": 7}, "max_phase is 7"),
+    ],
+)
+def test_rings_that_are_none_are_refused(options, message):
+    with pytest.raises(InvalidInputError, match=message):
+        LRU(3, 4, **options)
+
+
+@pytest.mark.parametrize(
+    ("build", "option", "rows"),
+    [(MGU, "forget_bias", slice(4)), (MinGRU, "update_bias", slice(4)), (SLSTM, "forget_bias", slice(4, 8))],
+)
+def test_a_gates_bias_starts_where_it_is_told_to(build, option, rows):
+    told, untold = (build(3, 4, init="gaussian:1", **given) for given in ({option: -1.5}, {}))
+    assert (told.bias[rows] == -1.5).all() and not untold.bias.any()
+    assert told.bias.count_nonzero() == 4 and told.config()[option] == -1.5
