@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from optim_study.plan import Planned
 from optim_study.results import Counts
-from optim_study.worker import Claimed, EpochDone, Event, Finished
+from optim_study.worker import Begun, Claimed, EpochDone, Event, Finished
+from rhn.engine.time_left import duration, lines_of, rate_words
 
 FIRST_EPOCHS = 3  # epochs of a worker after which its speed counts
 POLL_SECONDS = 3.0  # how often the storage is asked for what others did
@@ -28,6 +29,10 @@ class _Speed:
     until: float
     work: float = 0.0
     epochs: int = 0
+    study: str = ""
+    """The one it trains now, where it trained `own` epochs since `begun`."""
+    begun: float = 0.0
+    own: int = 0
 
 
 @dataclass
@@ -52,9 +57,13 @@ class Progress:
                 epochs.update(dict.fromkeys(event.live, event.epoch))
                 now = self.clock()
                 if worker not in self._speeds:  # the first epoch also loads, allocates and compiles
-                    self._speeds[worker] = _Speed(now, now)
+                    self._speeds[worker] = _Speed(now, now, study=event.study, begun=now)
                     return
                 speed = self._speeds[worker]
+                if event.study != speed.study:
+                    speed.study, speed.begun, speed.own = event.study, now, 0
+                else:
+                    speed.own += 1
                 speed.work += len(event.live) * next(p.work for p in self.planned if p.config.name == event.study)
                 speed.until, speed.epochs = now, speed.epochs + 1
             case Finished():
@@ -65,6 +74,11 @@ class Progress:
         """Work a second of all our workers together; None before the first epochs have shown it."""
         known = [s for s in self._speeds.values() if s.epochs >= FIRST_EPOCHS and s.work and s.until > s.since]
         return sum(s.work / (s.until - s.since) for s in known) / len(known) * self.jobs if known else None
+
+    def epochs_a_second(self, study: str) -> float | None:
+        """Of a worker's fused trials of a study, the mean over the workers in it; None before the first epochs have shown it."""
+        known = [s for s in self._speeds.values() if s.study == study and s.own >= FIRST_EPOCHS and s.until > s.begun]
+        return sum(s.own / (s.until - s.begun) for s in known) / len(known) if known else None
 
     def left(self, planned: Planned) -> float:
         """Work left in a study if no trial stops early."""
@@ -95,9 +109,13 @@ class Display:
         self._polled = self._printed = progress.clock()
         self._estimated = False
         self._lines_due: set[str] = set()
+        self._told: set[str] = set()
 
     def event(self, worker: int, event: Event) -> None:
         self._progress.event(worker, event)
+        if isinstance(event, Begun) and (line := f"{event.study}: recurrence {event.recurrence}") not in self._told:
+            self._told.add(line)
+            self._console.print(lines_of(line), highlight=False, soft_wrap=True)
         if isinstance(event, Finished):
             self._lines_due.add(event.study)
         self.tick()
@@ -149,20 +167,23 @@ def displayed(progress: Progress, poll: Callable[[], dict[str, Counts]], *, quie
 def estimate_line(progress: Progress) -> str:
     """How long it should take here, once the first epochs have shown it."""
     return (
-        f"{progress.trials - progress.complete} trials should take {duration(progress.seconds_left())} at most here "
-        f"(measured on the first epochs of {progress.jobs} worker{'s' * (progress.jobs > 1)}; trials that stop early make it shorter)"
+        f"{progress.trials - progress.complete} trials should take {duration(progress.seconds_left())} at most here, measured on the\n"
+        f"first epochs of {progress.jobs} worker{'s' * (progress.jobs > 1)}; trials that stop early make it shorter"
     )
 
 
 def study_line(progress: Progress, planned: Planned) -> str:
-    """`rhn-depth4: 12 of 60 done, 15 running, 1 diverged, best 7.132; at most 12 min left, 35 min in all`"""
+    """`rhn-depth4: 12 of 60 done, 15 running, 1 diverged, best 7.132`, and below it
+    `  5.2 epochs/s; at most 12 min left, 35 min in all`"""
     c = progress.counts[planned.config.name]
     best = "" if c.best is None else f", best {c.best:.3f}"
     line = f"{planned.config.name}: {c.complete} of {c.trials} done, {c.running} running, {c.diverged} diverged{best}"
     if progress.rate is None or c.complete == c.trials:
         return line
     left, in_all = duration(progress.seconds_left(planned)), duration(progress.seconds_left())
-    return f"{line}; at most {left} left, {in_all} in all"
+    speed = progress.epochs_a_second(planned.config.name)
+    pace = "" if speed is None else f"{rate_words(speed, 'epochs')}; "
+    return f"{line}\n  {pace}at most {left} left, {in_all} in all"
 
 
 def live_table(progress: Progress):
@@ -182,15 +203,3 @@ def live_table(progress: Progress):
         numbers = (f"{c.complete}/{c.trials}", str(c.running), str(c.diverged), best, words)
         table.add_row(planned.config.name, *numbers, style="dim" if done else None)
     return table
-
-
-def duration(seconds: float) -> str:
-    """
-    >>> duration(42), duration(60 * 38), duration(3600 * 5.25), duration(86400 * 3)
-    ('42 s', '38 min', '5.2 h', '3 days')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"

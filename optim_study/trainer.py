@@ -90,6 +90,9 @@ class Trainer(Protocol):
         """A swarm of the trials in `settings`, by number. `saved` is empty (they start at epoch 0), or holds a state for each of them,
         all at one epoch."""
 
+    def recurrence(self, swarm: Swarm) -> str | None:
+        """What computes a swarm's recurrence and its share of a step, in words; None where there is nothing to say. Changes nothing."""
+
     def outcome(self, config: StudyConfig, swarm: Swarm, number: int) -> Outcome:
         """What a trial that has ended came to."""
 
@@ -160,6 +163,9 @@ class TorchTrainer:
                 f"but {self.data or 'the rebuilt chorales'} has {corpus.checksum:.12}: give the study's own (--data FILE)"
             )
         return start_training(config, settings, saved, corpus, self.device)
+
+    def recurrence(self, swarm) -> str:
+        return str(swarm.pace())
 
     def outcome(self, config: StudyConfig, swarm, number: int) -> Outcome:
         from rhn.chorales.baseline import constant_output_nll

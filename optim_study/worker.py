@@ -38,6 +38,14 @@ class Claimed(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Begun(Event):
+    """A worker has begun its first swarm of a study."""
+
+    recurrence: str
+    """What computes the recurrence, and its share of a step's time."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EpochDone(Event):
     """A swarm has trained for one epoch."""
 
@@ -88,6 +96,7 @@ def work(
         Interrupted: Ctrl-C; everything is saved.
         OutputError: the disk is full or the storage cannot be used; the study is intact.
     """
+    told = False
     with deferred_interrupt() as interrupt:
         while True:
             if interrupt.pending:
@@ -95,7 +104,9 @@ def work(
             try:
                 claims = study.claim(options.fuse)
                 if claims:
-                    _Batch(study, trainer, options, on_event, interrupt).run(claims)
+                    batch = _Batch(study, trainer, options, on_event, interrupt, told=told)
+                    batch.run(claims)
+                    told = batch.told
                 elif options.wait and not study.is_finished():
                     time.sleep(options.poll_seconds)
                 else:
@@ -120,6 +131,8 @@ class _Batch:
     states: dict[int, TrialState | None] = field(default_factory=dict)
     """Where each goes on from, None for its beginning."""
     last_save: float = field(default_factory=time.monotonic)
+    told: bool = False
+    """Whether it was said what computes the recurrence."""
 
     def run(self, claims: Iterable[Claim]) -> None:
         self._take(claims)
@@ -157,6 +170,10 @@ class _Batch:
             {n: self.states[n] for n in numbers if self.states[n]},
         )
         self._settle(swarm, numbers, save=False)
+        if swarm.live() and not self.told:
+            self.told, recurrence = True, self.trainer.recurrence(swarm)
+            if recurrence:
+                self._emit(Begun, recurrence=recurrence)
         while swarm.live() and swarm.epoch != until:
             swarm.run_epoch()
             self._emit(EpochDone, epoch=swarm.epoch, live=tuple(swarm.live()))

@@ -24,6 +24,7 @@ from rhn.engine.curves import best_epoch, diverged, has_ended
 from rhn.engine.graphs import replayed
 from rhn.engine.memory import part_size
 from rhn.engine.numerics import exact
+from rhn.engine.pace import Pace, measured_pace
 from rhn.engine.seeds import batch_order
 from rhn.engine.slots import Slots, places_to_keep
 from rhn.engine.state import TrialState
@@ -109,6 +110,13 @@ class Training:
             for i in batch_order(self._config.seed, model.cell, model.depth, self.epoch + 1, len(self._batches)):
                 self._step(i)
         self._measure(live)
+
+    def pace(self) -> Pace:
+        """What a step costs of the models that go through it together, measured on the batch in the middle; nothing changes."""
+        part, batch = self._slots[: self._part_size or len(self._slots)].stack, self._batches[len(self._batches) // 2]
+        gradients = partial(part.gradients, mean_loss, batch.frames, batch.mask, batch.count)
+        with exact():
+            return measured_pace(part, gradients, batch.frames[:-1], own=False)
 
     def curve(self, number: int) -> np.ndarray:
         """(epochs done + 1, 2): training and validation loss; those of a diverged trial end in inf or NaN."""

@@ -1,7 +1,8 @@
-"""A line on stderr that says how a training is doing; nothing where stderr is not a terminal."""
+"""How a training is doing, on stderr: its kernel, its speed and the time left; on a terminal also a line that moves."""
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -9,6 +10,9 @@ import numpy as np
 from rhn.chorales.config import ChoraleConfig
 from rhn.chorales.loop import Training
 from rhn.engine.curves import best_epoch
+from rhn.engine.time_left import Speed, duration, lines_of, rate_words
+
+LINE_SECONDS = 60.0  # without a terminal: a line at most so often
 
 
 @contextlib.contextmanager
@@ -21,12 +25,44 @@ def training_progress(config: ChoraleConfig) -> Iterator[Callable[[Training], No
         "train {task.fields[train]:.3f}  valid {task.fields[valid]:.3f} nats/frame  best epoch {task.fields[best]}"
     )
     columns = (TextColumn("epoch"), MofNCompleteColumn(), BarColumn(20), words, TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("", total=config.epochs, train=np.nan, valid=np.nan, best=0)
+    console, live = Console(stderr=True), sys.stderr.isatty()
+    with Progress(*columns, console=console, disable=not live) as bar:
+        task, lines = bar.add_task("", total=config.epochs, train=np.nan, valid=np.nan, best=0), Lines(config, live)
 
         def show(training: Training) -> None:
             curve = training.curve(0)
             (train, valid), best = curve[-1], best_epoch(curve, config.objective)
             bar.update(task, completed=training.epoch, train=train, valid=valid, best=best)
+            for line in lines.of(training):
+                console.print(line, highlight=False, soft_wrap=True)
 
         yield show
+
+
+class Lines:
+    """What is said at the start, of the first epochs, and where there is no terminal now and then."""
+
+    def __init__(self, config: ChoraleConfig, live: bool, clock: Callable[[], float] = time.monotonic):
+        self._config, self._live, self._clock = config, live, clock
+        self._speed, self._said = Speed(clock), None
+
+    def of(self, training: Training) -> Iterator[str]:
+        """The lines that are due."""
+        if not training.live():
+            return
+        if self._said is None:  # the start
+            yield lines_of(f"recurrence: {training.pace()}")
+            self._said = self._clock()
+            return
+        told = self._speed.rate is not None
+        self._speed.reached(training.epoch)
+        if self._speed.rate is None:
+            return
+        left = duration(self._speed.left(self._config.epochs - training.epoch))
+        pace = f"{rate_words(self._speed.rate, 'epochs')}, at most {left} left"
+        if not told:
+            yield f"{self._config.epochs} epochs: {pace}"
+        elif not self._live and self._clock() - self._said >= LINE_SECONDS:
+            train, valid = training.curve(0)[-1]
+            yield f"epoch {training.epoch}/{self._config.epochs}  train {train:.3f}  valid {valid:.3f} nats/frame  {pace}"
+            self._said = self._clock()

@@ -72,7 +72,7 @@ class Stack:
             return function(self._model(weights, constants), *[own] * (own is not None), *shared)
 
         with torch.no_grad():
-            return vmap(of_one, in_dims=(0, 0, _mapped(own)))(self.weights, self.constants, own)
+            return vmap(of_one, in_dims=(0, 0, mapped(own)))(self.weights, self.constants, own)
 
     def gradients(self, loss: Callable[..., Any], *shared, own: Any = None, has_aux: bool = False) -> Any:
         """Gradients of the number loss(model, *shared) in the trained weights of every model; `own` as for `map`.
@@ -84,12 +84,12 @@ class Stack:
             mine = [own] * (own is not None)
             return grad(lambda w: loss(self._model(w, constants), *mine, *shared), has_aux=has_aux)(weights)
 
-        return vmap(of_one, in_dims=(0, 0, _mapped(own)))(self.weights, self.constants, own)
+        return vmap(of_one, in_dims=(0, 0, mapped(own)))(self.weights, self.constants, own)
 
     def _model(self, weights: Weights, constants: Weights) -> Callable:
         return lambda *args, **kwargs: functional_call(self.skeleton, (weights, constants), args, kwargs)
 
 
-def _mapped(tree: Any) -> Any:
+def mapped(tree: Any) -> Any:
     """vmap's in_dims for a tree of stacked tensors, in which None may stand for a tensor."""
     return tree_map(lambda leaf: 0 if isinstance(leaf, Tensor) else None, tree)

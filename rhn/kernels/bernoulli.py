@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.kernels.compiled.call import usable
+from rhn.kernels.compiled.call import refusal
 from rhn.kernels.compiled.output import OUTPUT
 from rhn.kernels.ensemble import recurrence
 
@@ -33,7 +33,7 @@ def output_nll(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: Tensor) ->
     """The sum over all frames of an output layer's losses, in nats, float64: y (T, B, n), W (keys, n), b (keys,), frames (T, B, keys),
     mask (T, B) in y's dtype. Where compiled kernels are used it has first derivatives alone.
     """
-    if usable(y, y.shape[-1]):
+    if refusal(y, y.shape[-1]) is None:
         return recurrence(OUTPUT, y, W, b, frames, mask, gradients=torch.is_grad_enabled())
     return output_nll_reference(y, W, b, frames, mask)
 

@@ -20,6 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rhn.kernels.told import HAND_DERIVED, tell
+
 
 class Kernel(NamedTuple):
     """A recurrence over K stacked models: its two passes, as described above."""
@@ -32,6 +34,7 @@ class Kernel(NamedTuple):
 def recurrence(kernel: Kernel, *tensors: Tensor | None, **options) -> Tensor:
     """The states of one model, differentiable in every tensor but the masks; options are the kernel's static arguments."""
     states, *_ = _Forward.apply(kernel, options, *(None if t is None else t.unsqueeze(0) for t in tensors))
+    tell(HAND_DERIVED)
     return states.squeeze(0)
 
 

@@ -1,6 +1,6 @@
-"""Which kernels there are on this machine, what each is for, and why one is not used."""
+"""Which kernels there are on this machine, what each is for, and why one is not used; and which one a recurrence took."""
 
-import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from rhn.kernels.compiled.call import LARGE, SMALL
 from rhn.kernels.persistent import highway, transition
 from rhn.kernels.persistent.device import refusal
 from rhn.kernels.persistent.operands import DTYPES
+from rhn.kernels.told import COMPILED, PERSISTENT, Told
 
 CPU = torch.device("cpu")
 
@@ -37,7 +38,7 @@ def kernel_states() -> list[KernelState]:
             "compiled",
             "cpu",
             f"up to {SMALL} units, {LARGE} in full batches of 32 rows; float32, no dropout",
-            _compiled(),
+            build.missing() if build.library() is None else None,
         ),
         KernelState("packed products", "cpu", "products of 128 x 128 and more in float32", packed.missing()),
     ]
@@ -56,11 +57,20 @@ def kernel_states() -> list[KernelState]:
     return states
 
 
-def _compiled() -> str | None:
-    if os.environ.get(build.SWITCH) == "0":
-        return f"turned off by {build.SWITCH}=0"
-    return (
-        None
-        if build.library() is not None
-        else "it needs a C compiler (cc, gcc or clang) that makes code for this machine"
-    )
+def recurrence_words(told: Sequence[Told], device: torch.device, precision: str) -> str:
+    """Which kernel computed a recurrence, and why the faster one of its device did not.
+
+    >>> cpu = torch.device("cpu")
+    >>> recurrence_words([Told("compiled", None)], cpu, "float32")
+    'compiled for this CPU'
+    >>> recurrence_words([Told("compiled", "it takes no dropout"), Told("hand-derived", None)], cpu, "float32")
+    'hand-derived, not compiled: it takes no dropout'
+    """
+    kernel = next((name for name, refusal in told if refusal is None), None)
+    if kernel is None:
+        return "step by step, without a kernel"
+    if kernel in (COMPILED, PERSISTENT):
+        return "compiled for this CPU" if kernel == COMPILED else f"persistent Triton kernel, {precision}"
+    faster = COMPILED if device.type == "cpu" else PERSISTENT
+    why = next((f", not {faster}: {refusal}" for name, refusal in told if name == faster), "")
+    return f"hand-derived{why}"

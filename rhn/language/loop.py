@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_map
 
 from rhn.data.text import TextCorpus
 from rhn.engine.graphs import captured
+from rhn.engine.pace import Pace, measured_pace
 from rhn.engine.seeds import seeded
 from rhn.engine.stack import Stack
 from rhn.errors import DataError, DivergedError, InvalidInputError
@@ -21,6 +22,7 @@ from rhn.language.averaging import Average
 from rhn.language.build import build_model
 from rhn.language.config import LanguageConfig
 from rhn.language.evaluation import stack_nll, zero_states
+from rhn.language.losses import window_loss
 from rhn.language.step import training_step
 from rhn.language.windows import SHORTEST, epoch_windows, training_rows, window_count, window_of
 from rhn.models.dropout import Masks, draw_masks, require_masks
@@ -115,6 +117,17 @@ class Training:
         recent = slice(max(0, self._done - CHECK_EVERY), self._done)
         steps = sum(length for _, length in self._windows[recent])
         return (self._nll[recent].sum(0).mean() / max(1, steps)).item(), self._norm[recent].mean().item()
+
+    def pace(self) -> Pace:
+        """What a step costs, measured on the next window; nothing changes."""
+        stack, tokens = self._stack, window_of(self._rows, *self._windows[self._done], self.device)
+        own = self._states, self._draw(tokens[:-1])[0]
+        x = torch.full((len(stack), *tokens[1:].shape, stack.skeleton.embedding_size), 0.5, dtype=stack.dtype)
+
+        def gradients():
+            return stack.gradients(window_loss, tokens, self.config, own=own, has_aux=True)
+
+        return measured_pace(stack, gradients, x.to(self.device), own=True, masks=own[1].cells)
 
     def run_window(self) -> bool:
         """Train on the next window; whether that ended an epoch, which is then measured.

@@ -1,4 +1,4 @@
-"""How a language model's training is doing: on a terminal a line that moves, elsewhere a line an epoch; and TensorBoard."""
+"""How a language model's training is doing: kernel, speed, time left; a line an epoch, on a terminal one that moves; TensorBoard."""
 
 import contextlib
 import sys
@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from rhn.engine.time_left import Speed, duration, lines_of, rate_words
 from rhn.errors import InvalidInputError
 from rhn.language.config import LanguageConfig
 from rhn.language.loop import Training
 from rhn.language.losses import measure
 
+FIRST_SECONDS = 20.0  # after which the time left is told
 PAUSE = 0.5  # seconds between two looks at the losses: on a GPU each waits for all work before it
 
 
@@ -63,13 +65,14 @@ def tensorboard_writer(folder: Path | None) -> Iterator[Callable[[int, dict], No
 
 
 class _Lines:
-    """A line an epoch on stderr."""
+    """A line an epoch on stderr, and at the beginning what computes the recurrence, how fast, and how long it will take."""
 
     def __init__(self, config: LanguageConfig, seeds: Sequence[int], name: str):
         self._epochs, self._several, self._name = config.epochs, len(seeds) > 1, name
+        self._start = _Start(config, lambda line: print(line, file=sys.stderr))
 
     def unit(self, training: Training) -> None:
-        """Nothing between epochs."""
+        self._start.unit(training)
 
     def epoch(self, seed: int, line: dict) -> None:
         of = f"seed {seed}  " if self._several else ""
@@ -88,8 +91,10 @@ class _Bar:
         self._config, self._name, self._progress = config, name, progress
         self._task = progress.add_task("", total=config.epochs)
         self._valid, self._read, self._since = "", 0, time.monotonic()
+        self._start = _Start(config, lambda line: progress.console.print(line, highlight=False, soft_wrap=True))
 
     def unit(self, training: Training) -> None:
+        self._start.unit(training)
         now = time.monotonic()
         epoch, done, windows = training.position
         if now - self._since < PAUSE or not done:
@@ -106,3 +111,28 @@ class _Bar:
 
     def epoch(self, seed: int, line: dict) -> None:
         self._valid = f"  valid {line[f'valid_{self._name}']:.4g}"
+
+
+class _Start:
+    """Says once what computes the recurrence, and once, from the first windows, how long the training will take."""
+
+    def __init__(self, config: LanguageConfig, say: Callable[[str], None]):
+        self._epochs, self._say, self._speed = config.epochs, say, Speed(time.monotonic)
+        self._begun, self._told = None, False
+
+    def unit(self, training: Training) -> None:
+        if training.finished or self._told:
+            return
+        if self._begun is None:
+            self._say(lines_of(f"recurrence: {training.pace()}"))
+            self._begun = time.monotonic()
+            return
+        epoch, done, windows = training.position
+        self._speed.reached(training.steps)
+        epoch_ended = not done
+        if self._speed.rate is None or (time.monotonic() - self._begun < FIRST_SECONDS and not epoch_ended):
+            return
+        left = self._speed.left((self._epochs - epoch + 1) * windows - done)
+        rate = rate_words(self._speed.rate, "windows")
+        self._say(f"{windows} windows an epoch: {rate}, {self._epochs} epochs: about {duration(left)} left")
+        self._told = True

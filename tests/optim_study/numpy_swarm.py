@@ -87,6 +87,9 @@ class NumpyTrainer:
     ) -> NumpySwarm:
         return self.swarm(config, settings, saved)
 
+    def recurrence(self, swarm: NumpySwarm) -> None:
+        """There is none."""
+
     def outcome(self, config: StudyConfig, swarm: NumpySwarm, number: int) -> Outcome:
         test = float(np.square(swarm.best(number)).sum())
         return outcome_of(swarm.curve(number), config.objective, hidden_size=8, test_nll=test, constant_nll=1.0)

@@ -8,9 +8,10 @@ from helpers import config, reference
 from rich.console import Console
 
 from optim_study.plan import Planned
-from optim_study.progress import Display, Progress, duration, estimate_line, study_line
+from optim_study.progress import Display, Progress, estimate_line, study_line
 from optim_study.results import Counts
-from optim_study.worker import Claimed, EpochDone, Finished
+from optim_study.worker import Begun, Claimed, EpochDone, Finished
+from rhn.engine.time_left import duration
 
 
 def planned_study(arch="rhn", depth=4, parameters=5700, epochs=100):
@@ -37,8 +38,8 @@ def test_the_time_left_follows_from_the_first_epochs():
     progress.event(0, Finished(study=name, number=0, outcome=reference(one.config, 0).outcome))
     progress.counts[name] = Counts(trials=10, complete=1, running=4, diverged=1, best=7.12345)
     assert study_line(progress, one) == (
-        "rhn-depth4: 1 of 10 done, 4 running, 1 diverged, best 7.123; "
-        f"at most {duration((900 - 16) / 5)} left, {duration((884 + 2000) / 5)} in all"
+        "rhn-depth4: 1 of 10 done, 4 running, 1 diverged, best 7.123\n"
+        f"  0.5 epochs/s; at most {duration((900 - 16) / 5)} left, {duration((884 + 2000) / 5)} in all"
     )
 
 
@@ -68,5 +69,9 @@ def test_without_a_terminal_a_finished_trial_is_a_line_and_the_table_shows_every
     now[0] += 61
     display.tick()
     assert console.file.getvalue().count("\n") == 2, "a line a minute where nothing finishes"
+    for _ in range(2):
+        display.event(0, Begun(study=one.config.name, recurrence="compiled " * 12))
+    assert console.file.getvalue().count("rhn-depth4: recurrence compiled") == 1
+    assert max(map(len, console.file.getvalue().splitlines())) <= 80
     console.print(display)
     assert re.search(r"rhn-depth4 +1/10 +4 +0 +7.500", console.file.getvalue())

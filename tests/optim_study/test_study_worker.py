@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 from optim_study.shared_study import SharedStudy, open_study
 from optim_study.storage import open_storage
-from optim_study.worker import Claimed, EpochDone, Finished, Saved, next_group
+from optim_study.worker import Begun, Claimed, EpochDone, Finished, Saved, next_group
 from rhn.interrupts import Interrupted
 
 
@@ -74,6 +74,16 @@ def test_events_tell_the_whole_story(out):
     epochs = [event.epoch for event in first if type(event) is EpochDone]
     assert epochs == list(range(1, len(epochs) + 1))
     assert {event.study for event in events} == {"rhn-depth2"}
+
+
+def test_a_worker_says_once_a_study_what_computes_the_recurrence(out):
+    class Telling(NumpyTrainer):
+        def recurrence(self, swarm):
+            return f"{len(swarm.live())} bowls"
+
+    events = Events()
+    run_here(config(trials=5), out, fuse=2, on_event=events, trainer=Telling())
+    assert [event.recurrence for event in events.of(Begun)] == ["2 bowls"]
 
 
 def test_seconds_decide_only_how_often_is_saved(out):

@@ -46,6 +46,16 @@ def library() -> ctypes.CDLL | None:
         return None
 
 
+def missing() -> str:
+    """Why there is no library, in words."""
+    off = os.environ.get(SWITCH) == "0"
+    return (
+        f"turned off by {SWITCH}=0"
+        if off
+        else "it needs a C compiler (cc, gcc or clang) that makes code for this machine"
+    )
+
+
 def _compiler() -> str:
     if sys.platform not in ("linux", "darwin"):
         raise CompileError(f"there is none for {sys.platform}")

@@ -11,22 +11,38 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.kernels.compiled.build import library
+from rhn.kernels.compiled.build import library, missing
 
 LANES = 32
 SMALL, LARGE = 64, 700
 
 
-def usable(x: Tensor, units: int, layers: int = 1) -> bool:
-    """Whether the compiled kernels should take inputs like these, (T, B, m), for a recurrence of so many units and layers.
+def refusal(x: Tensor, units: int, layers: int = 1, unusual: str | None = None) -> str | None:
+    """Why the compiled kernels do not take inputs like these, (T, B, m), for a recurrence of so many units and layers; None: they do.
 
-    They want float32 on a CPU, and a machine with a compiler. Measured against the kernels in Python, they win with up to 64 units
-    whatever the batch, with up to 700 where no row is filled up, and else in between; and unless the input is much the widest.
+    unusual: what else is asked for, see `unusual`. They want float32 on a CPU too, and a machine with a compiler. Measured against the
+    kernels in Python, they win with up to 64 units whatever the batch, with up to 700 where no row is filled up, and else in between;
+    and unless the input is much the widest.
     """
     B, m = x.shape[-2:]
-    fits = units <= SMALL or units * padded(B) <= LARGE * B
-    suits = x.dtype == torch.float32 and x.device.type == "cpu" and x.numel() > 0
-    return suits and fits and m <= max(128, 4 * layers * units) and library() is not None
+    if unusual:
+        return f"it has no {unusual}"
+    if x.dtype != torch.float32 or x.device.type != "cpu" or x.numel() == 0:
+        return "it takes float32 on a CPU"
+    if units > SMALL and units * padded(B) > LARGE * B:
+        return f"{units} units in batches of {B} are too many for it"
+    if m > max(128, 4 * layers * units):
+        return f"{m} inputs are too many for it"
+    return missing() if library() is None else None
+
+
+def unusual(*masks: Tensor | None, activation: str = "tanh", precision: str = "float32") -> str | None:
+    """What a call asks for that the compiled kernels do not have, in words."""
+    if any(mask is not None for mask in masks):
+        return "dropout"
+    if activation != "tanh":
+        return f"activation {activation}"
+    return None if precision == "float32" else f"precision {precision}"
 
 
 class _Tensor(ctypes.Structure):

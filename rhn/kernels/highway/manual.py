@@ -15,12 +15,13 @@ S[:, l, t] is the state that enters layer l at time t, and S[:, 0, t + 1] is y[t
 import torch
 from torch import Tensor
 
+from rhn.kernels import told
 from rhn.kernels.activations import ACTIVATIONS
-from rhn.kernels.compiled.call import usable
+from rhn.kernels.compiled.call import refusal, unusual
 from rhn.kernels.compiled.recurrence import HIGHWAY as COMPILED
 from rhn.kernels.ensemble import Kernel, recurrence, stack_size
 from rhn.kernels.masked import Mask, masked, state_gradients, state_products, state_weight_gradient
-from rhn.kernels.persistent.highway import PERSISTENT_HIGHWAY, takes
+from rhn.kernels.persistent.highway import PERSISTENT_HIGHWAY, refuses
 from rhn.kernels.products import input_gradient, input_product, stages, weight_gradient, workspace
 from rhn.kernels.routes import Way, routed
 
@@ -46,8 +47,8 @@ def highway(
     fits one persistent kernel a pass computes it, see `rhn.kernels.persistent`.
     """
     tensors = x, s0, W, R, b, state_mask, candidate_mask
-    plain = state_mask is None and candidate_mask is None and activation == "tanh" and precision == "float32"
-    if plain and usable(x, *R.shape[:-4:-2]):
+    more = unusual(state_mask, candidate_mask, activation=activation, precision=precision)
+    if told.tell(told.COMPILED, refusal(x, *R.shape[:-4:-2], more)) is None:
         return recurrence(COMPILED, *tensors[:5], coupled=coupled, keep=torch.is_grad_enabled())
     return recurrence(HIGHWAY, *tensors, coupled=coupled, activation=activation, precision=precision)
 
@@ -128,4 +129,4 @@ def _local_derivatives(S, A, candidate_mask, coupled: bool, activation: str, out
 
 
 MANUAL = Kernel("highway", highway_forward, highway_backward)
-HIGHWAY = routed(MANUAL, Way(PERSISTENT_HIGHWAY, takes))
+HIGHWAY = routed(MANUAL, Way(PERSISTENT_HIGHWAY, refuses))

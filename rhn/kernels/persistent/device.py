@@ -12,9 +12,11 @@ from collections.abc import Callable
 import torch
 
 from rhn.kernels.ensemble import Kernel
+from rhn.kernels.persistent.operands import DTYPES
 
 SWITCH = "RHN_PERSISTENT"
 OLDEST = (8, 0)  # compute capability: tensor cores that take float16 in tiles of 16 x 8 x 16
+TOO_LARGE = "this network and batch do not fit this device's shared memory"
 TOLERANCE = 1e-2  # of the largest entry; float16 operands make 2e-3 of it
 
 _CHECKED: dict[tuple[str, str, torch.device], str | None] = {}
@@ -25,14 +27,14 @@ def missing(device: torch.device) -> str | None:
     if os.environ.get(SWITCH) == "0":
         return f"turned off by {SWITCH}=0"
     if device.type != "cuda":
-        return "they need a CUDA device"
+        return "it needs a CUDA device"
     if torch.version.hip is not None:
-        return "they need a GPU by NVIDIA"
+        return "it needs a GPU by NVIDIA"
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed"
     found = torch.cuda.get_device_capability(device)
     if found < OLDEST:
-        return f"they need compute capability {OLDEST[0]}.{OLDEST[1]} or newer, this is {found[0]}.{found[1]}"
+        return f"it needs compute capability {OLDEST[0]}.{OLDEST[1]} or newer, this is {found[0]}.{found[1]}"
     return None
 
 
@@ -50,6 +52,15 @@ def refusal(name: str, precision: str, device: torch.device, check: Callable[[to
     if reason is not None:
         warnings.warn(f"the persistent {name} kernel is not used in precision {precision}: {reason}", stacklevel=2)
     return reason
+
+
+def unsuited(name: str, precision: str, activation: str, device: torch.device, check: Callable) -> str | None:
+    """Why a kernel is not used for a precision and an activation on a device; otherwise as `refusal`."""
+    if precision not in DTYPES:
+        return missing(device) or "it needs precision mixed or tf32"
+    if activation != "tanh":
+        return f"the activation is {activation}, it has tanh alone"
+    return refusal(name, precision, device, check)
 
 
 def compare(kernel: Kernel, other: Kernel, tensors: list, **options) -> float:

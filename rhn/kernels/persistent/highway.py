@@ -8,7 +8,7 @@ import torch
 from rhn.kernels.ensemble import Kernel, stack_size
 from rhn.kernels.mixed import GRADIENT_SCALE
 from rhn.kernels.persistent import operands
-from rhn.kernels.persistent.device import compare, refusal
+from rhn.kernels.persistent.device import TOO_LARGE, compare, unsuited
 from rhn.kernels.persistent.launch import counters, launch
 from rhn.kernels.persistent.shapes import Work, fits, spread_on
 
@@ -82,16 +82,15 @@ def highway_backward(grad, needs, inputs, residuals, *, coupled=True, activation
     return dx, DS, dW, operands.weight_gradient(DZ, SH, n), operands.bias_gradient(DZ, n)
 
 
-def takes(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool, activation: str, precision: str) -> bool:
-    """Whether these kernels compute a call: precision mixed or tf32, tanh, on a GPU that they fit and where their check went well."""
-    usable = (
-        precision in operands.DTYPES and activation == "tanh" and refusal("highway", precision, x.device, check) is None
-    )
-    if not usable:
-        return False
+def refuses(
+    x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool, activation: str, precision: str
+) -> str | None:
+    """Why these kernels do not compute a call, None where they do: mixed or tf32, tanh, a GPU that they fit and that was checked."""
+    if why := unsuited("highway", precision, activation, x.device, check):
+        return why
     K, n, G = stack_size(x, s0, W, R, b, state_mask, candidate_mask), R.shape[3], R.shape[2] // R.shape[3]
     work = Work("forward", K, n, G, x.shape[2], operands.DTYPES[precision].itemsize)
-    return fits(x.device, work, steps=x.shape[1], layers=R.shape[1])
+    return None if fits(x.device, work, steps=x.shape[1], layers=R.shape[1]) else TOO_LARGE
 
 
 def check(device: torch.device, precision: str, n: int = 130) -> float:

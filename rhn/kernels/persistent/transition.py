@@ -8,7 +8,7 @@ import torch
 from rhn.kernels.ensemble import Kernel, stack_size
 from rhn.kernels.mixed import GRADIENT_SCALE
 from rhn.kernels.persistent import operands
-from rhn.kernels.persistent.device import compare, refusal
+from rhn.kernels.persistent.device import TOO_LARGE, compare, unsuited
 from rhn.kernels.persistent.launch import counters, launch
 from rhn.kernels.persistent.shapes import Work, fits, spread_on
 
@@ -71,18 +71,13 @@ def transition_backward(grad, needs, inputs, residuals, *, nonlinearity="tanh", 
     return dx, DS, dW, dR, db, operands.weight_gradient(DZ[:, L - skips :], y, n)
 
 
-def takes(x, s0, W, R, b, S, state_mask, *, nonlinearity: str, precision: str) -> bool:
-    """Whether these kernels compute a call: precision mixed or tf32, tanh, on a GPU that they fit and where their check went well."""
-    usable = (
-        precision in operands.DTYPES
-        and nonlinearity == "tanh"
-        and refusal("transition", precision, x.device, check) is None
-    )
-    if not usable:
-        return False
+def refuses(x, s0, W, R, b, S, state_mask, *, nonlinearity: str, precision: str) -> str | None:
+    """Why these kernels do not compute a call, None where they do: mixed or tf32, tanh, a GPU that they fit and that was checked."""
+    if why := unsuited("transition", precision, nonlinearity, x.device, check):
+        return why
     K, operand = stack_size(x, s0, W, R, b, S, state_mask), operands.DTYPES[precision].itemsize
     work = Work("forward", K, R.shape[3], 1, x.shape[2], operand, S is not None)
-    return fits(x.device, work, steps=x.shape[1], layers=R.shape[1])
+    return None if fits(x.device, work, steps=x.shape[1], layers=R.shape[1]) else TOO_LARGE
 
 
 def check(device: torch.device, precision: str, n: int = 130) -> float:

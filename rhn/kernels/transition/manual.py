@@ -9,12 +9,13 @@ With a dropout mask both are multiplied by it, see `rhn.kernels.masked`.
 import torch
 from torch import Tensor
 
+from rhn.kernels import told
 from rhn.kernels.activations import ACTIVATIONS
-from rhn.kernels.compiled.call import usable
+from rhn.kernels.compiled.call import refusal, unusual
 from rhn.kernels.compiled.recurrence import DEEP_TRANSITION as COMPILED
 from rhn.kernels.ensemble import Kernel, recurrence, stack_size
 from rhn.kernels.masked import state_gradients, state_products, state_weight_gradient
-from rhn.kernels.persistent.transition import PERSISTENT_TRANSITION, takes
+from rhn.kernels.persistent.transition import PERSISTENT_TRANSITION, refuses
 from rhn.kernels.products import input_gradient, input_product, stages, weight_gradient, workspace
 from rhn.kernels.routes import Way, routed
 
@@ -35,7 +36,7 @@ def deep_transition(
 
     `precision` as for the highway: with "mixed" the operands of every matrix product are float16.
     """
-    if state_mask is None and precision == "float32" and usable(x, *R.shape[:-4:-2]):
+    if told.tell(told.COMPILED, refusal(x, *R.shape[:-4:-2], unusual(state_mask, precision=precision))) is None:
         return recurrence(COMPILED, x, s0, W, R, b, S, relu=nonlinearity == "relu", keep=torch.is_grad_enabled())
     return recurrence(DEEP_TRANSITION, x, s0, W, R, b, S, state_mask, nonlinearity=nonlinearity, precision=precision)
 
@@ -98,4 +99,4 @@ def _given(Y: Tensor) -> list[Tensor]:
 
 
 MANUAL = Kernel("deep transition", deep_transition_forward, deep_transition_backward)
-DEEP_TRANSITION = routed(MANUAL, Way(PERSISTENT_TRANSITION, takes))
+DEEP_TRANSITION = routed(MANUAL, Way(PERSISTENT_TRANSITION, refuses))

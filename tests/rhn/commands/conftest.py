@@ -90,15 +90,19 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def refused(capsys):
-    """refused(words, message): the command says one sentence with the message in it, prints nothing and ends with 2."""
+    """refused(words, message): the command says one sentence with the message in it, prints nothing and ends with 2.
 
-    def check(words, message) -> None:
+    begun: it trains before, and says by which kernel.
+    """
+
+    def check(words, message, *, begun=False) -> None:
         capsys.readouterr()
         assert cli.main(list(map(str, words))) == 2
         said = capsys.readouterr()
         assert said.out == ""
-        assert said.err.startswith("error: ") and said.err.count("\n") == 1
-        assert message in said.err
+        lines = said.err.splitlines()
+        assert lines[-1].startswith("error: ") and len(lines) == 1 + begun
+        assert message in lines[-1]
 
     return check
 

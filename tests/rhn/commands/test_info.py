@@ -26,7 +26,7 @@ def test_without_a_gpu_the_persistent_kernels_say_what_they_need(capsys, no_gpu,
     kernels = {kernel["name"]: kernel for kernel in read["kernels"]}
     assert kernels["hand-derived"]["used"] and kernels["hand-derived"]["reason"] is None
     for name in ("persistent highway", "persistent transition"):
-        assert not kernels[name]["used"] and kernels[name]["reason"] == "they need a CUDA device"
+        assert not kernels[name]["used"] and kernels[name]["reason"] == "it needs a CUDA device"
     monkeypatch.setenv("RHN_PERSISTENT", "0")
     assert told(capsys).count("no: turned off by RHN_PERSISTENT=0") == 4
 

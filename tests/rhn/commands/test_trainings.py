@@ -85,7 +85,10 @@ def test_a_text_s_training_says_what_it_came_to_and_what_to_do_next(prose, tmp_p
     assert prose.train(tmp_path) == 0
     said = capsys.readouterr()
     assert f"next: rhn evaluate {tmp_path} --split test\n" in said.out
-    assert [line.split()[:2] for line in said.err.splitlines()] == [["epoch", f"{k}/3"] for k in (1, 2, 3)]
+    recurrence, *lines = said.err.splitlines()
+    assert recurrence.startswith("recurrence: ") and len(recurrence) <= 80
+    assert [line.split()[1] for line in lines if line.startswith("epoch")] == [f"{k}/3" for k in (1, 2, 3)]
+    assert sum("windows/s, 3 epochs: about" in line for line in lines) == 1
     found = answer(*prose.command(tmp_path, "--json"))
     best = min(metrics(tmp_path), key=lambda line: line["valid_perplexity"])
     names = ("valid_perplexity", "train_perplexity")
@@ -135,13 +138,13 @@ def test_seeds_side_by_side_have_the_numbers_that_each_has_alone(prose, trained,
 
 
 def test_a_diverged_training_names_the_step_and_the_last_good_checkpoint(prose, tmp_path, refused):
-    refused(prose.command(tmp_path / "out", "--learning-rate", 1e30), "no epoch was finished before")
+    refused(prose.command(tmp_path / "out", "--learning-rate", 1e30), "no epoch was finished before", begun=True)
     good = tmp_path / "late"
     assert prose.train(good, "--epochs", 1, "--lr-decay", 1, "--decay-after", 0) == 0
     arrays, metadata = read_state(good / "state.safetensors")
     arrays["weights.output_bias"][..., 0] = float("inf")
     write_state(good / "state.safetensors", arrays, metadata)
-    refused(["resume", good, "--epochs", 2], f"the last good weights are in {good / 'best.safetensors'}")
+    refused(["resume", good, "--epochs", 2], f"the last good weights are in {good / 'best.safetensors'}", begun=True)
 
 
 def test_a_terminal_shows_speed_loss_and_time_left(prose, tmp_path, monkeypatch, capsys):

@@ -143,7 +143,7 @@ def test_a_kernel_that_fails_its_check_is_not_used_and_says_so_once(monkeypatch)
             device.refusal(f"wrong by {error}", "tf32", cpu, lambda where, precision, error=error: error)
     assert device.refusal("right", "tf32", cpu, lambda where, precision: 1e-3) is None
     monkeypatch.undo()
-    assert device.refusal("right", "tf32", cpu, raising) == "they need a CUDA device"
+    assert device.refusal("right", "tf32", cpu, raising) == "it needs a CUDA device"
     monkeypatch.setenv(device.SWITCH, "0")
     assert device.missing(torch.device("cuda")) == "turned off by RHN_PERSISTENT=0"
 

@@ -6,6 +6,7 @@ from torch.func import grad, vmap
 
 from rhn.kernels.ensemble import Kernel, recurrence
 from rhn.kernels.routes import Way, routed
+from rhn.kernels.told import listening
 
 WAYS = (1.0, 2.0, 3.0)  # the usual way and two others multiply by these, forward and, with the opposite sign, backward
 
@@ -21,11 +22,13 @@ def times(factor):
     return Kernel(f"times {factor}", forward, backward)
 
 
-def long(x, *, least):
-    return x.shape[1] >= least
+def short(x, *, least):
+    return f"it has fewer than {least} entries" if x.shape[1] < least else None
 
 
-KERNEL = routed(times(1.0), Way(times(2.0), lambda x, least: long(x, least=2 * least)), Way(times(3.0), long))
+KERNEL = routed(
+    times(1.0), Way(times(2.0), lambda x, least: short(x, least=2 * least), "twos"), Way(times(3.0), short, "threes")
+)
 
 
 @pytest.mark.parametrize(("length", "factor"), [(1, 1.0), (2, 3.0), (3, 3.0), (4, 2.0)])
@@ -39,3 +42,18 @@ def test_the_first_way_that_takes_a_call_computes_it_in_both_directions(length, 
     gradient, y = run(x) if stack is None else vmap(run)(x)
     assert torch.equal(y, factor * x)
     assert torch.equal(gradient, torch.full_like(x, -factor))
+
+
+def test_who_listens_is_told_who_refused_and_who_took_the_call():
+    def heard(length):
+        with listening() as told:
+            recurrence(KERNEL, torch.rand(length), least=2)
+        return told
+
+    assert heard(4) == [("twos", None), ("hand-derived", None)]
+    assert heard(3) == [("twos", "it has fewer than 4 entries"), ("threes", None), ("hand-derived", None)]
+    assert [name for name, refusal in heard(1) if refusal is None] == ["hand-derived"]
+    with listening() as outer:
+        heard(4)
+    recurrence(KERNEL, torch.rand(4), least=2)
+    assert outer == [], "each hears what happens within it alone"

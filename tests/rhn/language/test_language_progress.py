@@ -16,10 +16,13 @@ CONFIG = LanguageConfig(
 
 
 class Screen:
-    """Stands for rich's bars: keeps what each update says."""
+    """Stands for rich's bars and its console: keeps what each update says, and the lines."""
 
     def __init__(self):
-        self.said = []
+        self.said, self.lines, self.console = [], [], self
+
+    def print(self, line, **style):
+        self.lines.append(line)
 
     def add_task(self, description, total):
         return 0
@@ -46,3 +49,6 @@ def test_the_speed_is_of_the_tokens_that_all_seeds_have_read_since_the_line_befo
     steps = [*first[:-1], both, *second[1:-1]]
     found = [int(re.search(r"([\d,]+) tokens/s", said)[1].replace(",", "")) for said in screen.said]
     assert found == [round(CONFIG.batch_size * len(seeds) * per_second) for per_second in steps]
+    recurrence, left = screen.lines
+    assert re.match(r"recurrence: \d+ % of a step; ", recurrence)
+    assert left.startswith(f"{len(first)} windows an epoch: 1 windows/s, 2 epochs: about ")

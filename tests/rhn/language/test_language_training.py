@@ -51,6 +51,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bits(config, windows):
     whole, broken = run(config), Training(config, CORPUS, seeds=(0,))
     for _ in range(windows):
         broken.run_window()
+    assert 0 < broken.pace().share <= 1, "asking changes nothing"
     saved = broken.arrays()
     resumed = Training(config, CORPUS, seeds=(0,))
     resumed.resume(saved)

@@ -1,0 +1,80 @@
+"""What a training says of its speed is measured, and changes nothing."""
+
+import pytest
+import torch
+from torch import nn
+
+from rhn.engine import pace
+from rhn.engine.pace import measured_pace
+from rhn.engine.stack import Stack
+from rhn.engine.time_left import Speed, lines_of
+from rhn.kernels.compiled.build import library
+from rhn.models import PolyphonicModel
+
+FRAMES = torch.rand(7, 32, 88)
+
+
+def pace_of(cell="rhn", calls=None, **options):
+    models = [PolyphonicModel(cell, hidden_size=4, **options) for _ in range(2)]
+    stack = Stack.of(models)
+
+    def gradients():
+        stack.gradients(lambda model: model(FRAMES).square().mean())
+        if calls is not None:
+            calls.append("loss")
+
+    return measured_pace(stack, gradients, FRAMES, own=False)
+
+
+class Counted(nn.Module):
+    """A cell of the user's own that says when it runs."""
+
+    calls: list
+
+    def __init__(self, input_size, hidden_size, depth, device=None, dtype=None):
+        super().__init__()
+        self.inner = nn.Linear(input_size, hidden_size)
+
+    def forward(self, x):
+        self.calls.append("cell")
+        return self.inner(x), None
+
+
+def test_the_share_is_the_time_of_the_cells_in_the_time_of_a_step(monkeypatch):
+    """By a clock on which a cell takes 3 seconds, and everything else of a step 1."""
+    calls = Counted.calls = []
+    monkeypatch.setattr(pace.time, "perf_counter", lambda: sum(3 if call == "cell" else 1 for call in calls))
+    found = pace_of(Counted, calls, layers=2)
+    assert (found.step, found.recurrence, found.share) == (7, 6, 6 / 7)
+    assert str(found) == "86 % of a step; step by step, without a kernel"
+
+
+@pytest.mark.parametrize(
+    ("cell", "options", "words"),
+    [
+        ("rhn", {}, "compiled for this CPU" if library() else "hand-derived, not compiled: "),
+        ("gru", {}, "hand-derived"),
+        ("rhn", {"kernel": "reference"}, "step by step, without a kernel"),
+        ("rhn", {"activation": "relu"}, "hand-derived, not compiled: it has no activation relu"),
+        ("rnn", {"dtype": torch.float64}, "hand-derived, not compiled: it takes float32 on a CPU"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
+)
+def test_the_kernel_that_runs_is_named_and_why_not_the_faster_one(cell, options, words, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.FRAMES", FRAMES.to(options.get("dtype")))
+    assert pace_of(cell, **options).kernel.startswith(words)
+
+
+def test_the_speed_counts_from_the_first_unit_on():
+    now = [100.0]
+    speed = Speed(clock=lambda: now[0])
+    for units in (1, 2, 3):
+        speed.reached(units)
+        now[0] += 2.0
+        assert speed.rate is None and speed.left(10) is None
+    speed.reached(4)
+    assert speed.rate == 0.5 and speed.left(10) == 20
+
+
+def test_lines_have_80_characters():
+    assert max(map(len, lines_of("word " * 40).splitlines())) <= 80
