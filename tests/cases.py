@@ -31,6 +31,8 @@ VARIANTS = {  # options that change a cell's equation
     "rnn": ({}, {"nonlinearity": "relu"}),
     "irnn": ({}, {"nonlinearity": "tanh"}),
     "indrnn": ({}, {"nonlinearity": "tanh"}),
+    "antisymmetric": ({}, {"gated": True}),
+    "orthogonal": ({}, {"nonlinearity": "tanh"}),
 }
 
 

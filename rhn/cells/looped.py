@@ -46,6 +46,10 @@ class LoopedCell(Cell):
         """What `update` is given besides."""
         return (self.weight_hh,)
 
+    def stacked_weights(self) -> tuple[Tensor, ...]:
+        """The same for the kernel: where they are computed, by what gives a model's bits alone and in a stack."""
+        return self.recurrent_weights()
+
     def update(self, u: Tensor, s: Tensor, *weights: Tensor) -> Tensor:
         """The next state from u = W x + b (..., G n), s (..., state_size) and the recurrent weights.
 
@@ -59,8 +63,9 @@ class LoopedCell(Cell):
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
         x, rest = apply_input_mask(x, dropout)
         check_masks(rest, self, x.shape[1], x.dtype)
-        run = looped_reference if self.kernel == "reference" else looped
-        return run(x, s0, *self.input_weights(), *self.recurrent_weights(), update=self.update)
+        if self.kernel == "reference":
+            return looped_reference(x, s0, *self.input_weights(), *self.recurrent_weights(), update=self.update)
+        return looped(x, s0, *self.input_weights(), *self.stacked_weights(), update=self.update)
 
     def layers(self) -> tuple[Layer]:
         return (Layer(input=Part("weight_ih"), recurrent=Part("weight_hh"), bias=Part("bias")),)

@@ -6,14 +6,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from rhn.cells.antisymmetric import AntisymmetricRNN
 from rhn.cells.base import Cell
 from rhn.cells.convert import OURS, as_in_torch
+from rhn.cells.cornn import CoRNN
 from rhn.cells.gated import GRU, LSTM
 from rhn.cells.highway import RHN
 from rhn.cells.indrnn import IndRNN
+from rhn.cells.leaky import LeakyRNN
 from rhn.cells.lru import LRU
 from rhn.cells.mgu import MGU
 from rhn.cells.mingru import MinGRU
+from rhn.cells.orthogonal import OrthogonalRNN
 from rhn.cells.slstm import SLSTM
 from rhn.cells.transition import DTRNN, DTSRNN, IRNN, RNN
 from rhn.errors import InvalidInputError
@@ -31,6 +35,10 @@ CELLS: dict[str, Callable[..., Cell]] = {
     "mingru": MinGRU,
     "lru": LRU,
     "slstm": SLSTM,
+    "antisymmetric": AntisymmetricRNN,
+    "orthogonal": OrthogonalRNN,
+    "cornn": CoRNN,
+    "leaky": LeakyRNN,
 }
 TORCH_CELLS = {f"torch.nn:{theirs.__name__}": as_in_torch(theirs) for theirs in OURS}
 

@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 import torch
 from cases import assert_close, inputs, randomize
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy.linalg import expm
+from torch import nn
+from torch.nn.utils.parametrizations import orthogonal
 
 from rhn.cells import CELLS
+from rhn.cells.skew import entries, random_rotation, rotation, skew, stacked_rotation
 from rhn.errors import InvalidInputError
 
 
@@ -61,9 +67,178 @@ def test_an_indrnn_remembers_at_the_start_whatever_draws_its_other_weights():
         assert 0 <= u.min() < 0.02 and 0.98 < u.max() <= 1 and abs(u.mean() - 0.5) < 0.05
 
 
+# ---- leaky (Jaeger et al. 2007) ------------------------------------------------------------------
+
+
+def test_leaky_equals_a_loop():
+    def step(p, x, s):
+        return 0.7 * s + 0.3 * np.tanh(p["weight_ih"] @ x + p["weight_hh"] @ s + p["bias"])
+
+    assert_is_loop(built("leaky", leak=0.3), step)
+
+
+@pytest.mark.parametrize("kernel", ["manual", "reference"])
+def test_a_leaky_network_that_keeps_nothing_is_the_plain_rnn(kernel):
+    leaky, rnn = built("leaky", leak=1, kernel=kernel), CELLS["rnn"](3, 4, dtype=torch.float64)
+    rnn.load_state_dict({k: p[None] if k != "weight_ih" else p for k, p in leaky.state_dict().items()})
+    x, s = inputs(leaky, 5, 2)[0], inputs(leaky, 2)[1]
+    assert_close(leaky.states(x, s), rnn.states(x, s), 1e-14, "states")
+    assert_close(leaky.jacobian(x, s), rnn.jacobian(x, s), 1e-14, "jacobian")
+    assert_close(leaky.norm_bound(), rnn.norm_bound(), 1e-14, "bound")
+
+
+@pytest.mark.parametrize("init", ["uniform:0.04", "orthogonal", "gaussian:3"])
+def test_an_echo_state_network_starts_at_its_spectral_radius(init):
+    cell = CELLS["leaky"](3, 30, init=init, spectral_radius=0.95, dtype=torch.float64)
+    assert np.abs(np.linalg.eigvals(cell.weight_hh.detach().numpy())).max() == pytest.approx(0.95, abs=1e-12)
+    assert not CELLS["leaky"](3, 5, init="gaussian:0", spectral_radius=0.95).weight_hh.any(), "zero stays zero"
+
+
+# ---- antisymmetric (Chang et al. 2019) -----------------------------------------------------------
+
+
+def lower(w, n):
+    """The antisymmetric matrix whose rows below the diagonal are w."""
+    M = np.zeros((n, n))
+    M[np.tril_indices(n, -1)] = w
+    return M - M.T
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_antisymmetric_equals_a_loop(gated):
+    def step(p, x, s):
+        v = (lower(p["weight_hh"], 4) - 0.05 * np.eye(4)) @ s
+        u = p["weight_ih"] @ x + p["bias"]
+        return s + 0.2 * (np.tanh(u[4:] + v) / (1 + np.exp(-u[:4] - v)) if gated else np.tanh(u + v))
+
+    assert_is_loop(built("antisymmetric", step_size=0.2, diffusion=0.05, gated=gated), step)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 30])
+def test_the_recurrent_eigenvalues_of_an_antisymmetric_network_lie_on_one_line(n):
+    cell = built("antisymmetric", 3, n, diffusion=0.3)
+    B = cell.recurrent_matrix().detach()
+    values = np.linalg.eigvals(B.numpy())
+    assert np.abs(values.real + 0.3).max() < 1e-13
+    M = B + 0.3 * torch.eye(n, dtype=B.dtype)
+    assert torch.equal(M, -M.T) and torch.equal(entries(M), cell.weight_hh)
+    with torch.no_grad():
+        cell.weight_ih.zero_()
+        cell.bias.zero_()  # at the origin the slope of tanh is 1
+    A = cell.jacobian(*(torch.zeros(k, dtype=B.dtype) for k in (3, n)))
+    found = np.linalg.eigvals(A.detach().numpy())
+    assert np.abs(found.real - (1 - cell.step_size * 0.3)).max() < 1e-12
+    assert np.sort(found.imag) == pytest.approx(np.sort(cell.step_size * values.imag), abs=1e-12)
+    assert_close(cell.norm_bound(), torch.tensor(1 + 0.1 * np.abs(values).max()), 1e-12, "bound")
+
+
+def test_antisymmetric_weights_of_a_scheme_with_a_size_count_their_columns():
+    cell = CELLS["antisymmetric"](3, 60, init="scaled:2", generator=torch.Generator().manual_seed(0))
+    assert abs(cell.weight_hh.std() * 60**0.5 - 2) < 0.1
+
+
+# ---- orthogonal (Helfrich et al. 2018, Lezcano-Casado and Martinez-Rubio 2019) -------------------
+
+
+@pytest.mark.parametrize("f", ["modrelu", "tanh"])
+def test_orthogonal_equals_a_loop(f):
+    def step(p, x, s):
+        z = p["weight_ih"] @ x + expm(lower(p["weight_hh"], 4)) @ s
+        if f == "tanh":
+            return np.tanh(z + p["bias"])
+        return [(v > 0) * max(v + b, 0) - (v < 0) * max(b - v, 0) for v, b in zip(z, p["bias"], strict=True)]
+
+    assert_is_loop(built("orthogonal", nonlinearity=f), step)
+
+
+@pytest.mark.parametrize("n", [2, 7, 40])
+def test_the_rotation_is_that_of_torchs_own_parametrization(n):
+    cell, theirs = built("orthogonal", 3, n), nn.Linear(n, n, bias=False, dtype=torch.float64)
+    orthogonal(theirs, orthogonal_map="matrix_exp", use_trivialization=False)
+    theirs.parametrizations.weight.original = nn.Parameter(skew(cell.weight_hh.detach(), n).tril())
+    G = torch.randn(n, n, dtype=torch.float64)
+    wanted = torch.autograd.grad((theirs.weight * G).sum(), theirs.parametrizations.weight.original)[0]
+    for rotate in (rotation, stacked_rotation):
+        Q = rotate(cell.weight_hh, n)
+        assert_close(Q, theirs.weight, 1e-12, "Q")
+        gradient = torch.autograd.grad((Q * G).sum(), cell.weight_hh)[0]
+        assert_close(gradient, entries(wanted), 1e-11, "gradient")
+
+
+@pytest.mark.parametrize("f", ["modrelu", "tanh"])
+def test_training_leaves_the_recurrent_matrix_orthogonal_and_no_gradient_grows(f):
+    cell = CELLS["orthogonal"](3, 16, nonlinearity=f, dtype=torch.float64)
+    start, steps = cell.recurrent_matrix().detach(), torch.optim.SGD(cell.parameters(), 0.05)
+    x = inputs(cell, 20, 4)[0]
+    for _ in range(20):
+        steps.zero_grad()
+        (cell(x)[0] - 1).square().mean().backward()
+        steps.step()
+    Q = cell.recurrent_matrix().detach()
+    assert_close(Q.T @ Q, torch.eye(16, dtype=Q.dtype), 1e-12, "Q'Q")
+    assert (Q - start).abs().max() > 1e-3 and torch.linalg.det(Q) == pytest.approx(1, abs=1e-12)
+    A = cell.jacobian(*inputs(cell, 50))
+    assert torch.linalg.matrix_norm(A, 2).max() <= cell.norm_bound() + 1e-12
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 61])
+def test_the_logarithm_of_a_random_rotation_is_that_of_a_uniform_one(n):
+    g = torch.Generator().manual_seed(n)
+    Q = torch.stack([rotation(random_rotation(n, g), n) for _ in range(400 if n > 2 else 20)])
+    assert_close(Q @ Q.mT, torch.eye(n, dtype=Q.dtype).expand_as(Q), 1e-12, "Q Q'")
+    if n > 2:  # the trace of a uniform rotation has mean 0 and variance 1
+        trace = Q.diagonal(dim1=-2, dim2=-1).sum(-1)
+        assert abs(trace.mean()) < 0.2 and abs(trace.var() - 1) < 0.35
+    assert torch.equal(CELLS["orthogonal"](3, n, init="identity:0").recurrent_matrix(), torch.eye(n))
+
+
+# ---- coRNN (Rusch and Mishra 2021) ---------------------------------------------------------------
+
+
+def test_cornn_equals_a_loop():
+    def step(p, x, s):
+        y, z = s[:4], s[4:]
+        z = z + 0.1 * (np.tanh(p["weight_hh"] @ np.r_[y, z] + p["weight_ih"] @ x + p["bias"]) - 1.5 * y - 0.7 * z)
+        return np.r_[y + 0.1 * z, z]
+
+    assert_is_loop(built("cornn", dt=0.1, gamma=1.5, epsilon=0.7), step)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 999), st.floats(0.001, 0.2), st.floats(0.1, 10), st.floats(1, 8))
+def test_the_energy_of_oscillators_grows_no_faster_than_they_are_driven(seed, dt, gamma, epsilon):
+    cell = built("cornn", 3, 5, seed, dt=dt, gamma=gamma, epsilon=epsilon)
+    margin = 2 * epsilon - dt * (gamma + epsilon**2)
+    assume(margin > 0)
+    x, s = inputs(cell, 40, 1, seed=seed)[0] * 10, inputs(cell, 1, seed=seed + 1)[1]
+    y, z = torch.cat((s[None], cell.states(x, s))).detach().squeeze(1).chunk(2, -1)
+    energy = gamma * y.square().sum(-1) + z.square().sum(-1)
+    assert (energy.diff() <= 5 * dt / margin + 1e-12).all()
+
+
+def test_an_undriven_oscillator_is_the_linear_one_of_its_bound():
+    cell = built("cornn", 2, 3)
+    with torch.no_grad():
+        cell.weight_hh.zero_()
+    A = cell.jacobian(*inputs(cell)).detach()
+    assert_close(torch.linalg.matrix_norm(A, 2), cell.norm_bound(), 1e-12, "the bound is met")
+    square = np.linalg.det(A.numpy()[::3, ::3])  # a single oscillator's determinant
+    assert square == pytest.approx(1 - cell.dt * cell.epsilon, abs=1e-12)
+
+
 @pytest.mark.parametrize(
     ("key", "options", "message"),
-    [("indrnn", {"nonlinearity": "gelu"}, "unknown nonlinearity 'gelu': expected 'relu'")],
+    [
+        ("indrnn", {"nonlinearity": "gelu"}, "unknown nonlinearity 'gelu': expected 'relu'"),
+        ("orthogonal", {"nonlinearity": "relu"}, "unknown nonlinearity 'relu': expected 'modrelu'"),
+        ("leaky", {"leak": 0}, "leak must be a number above 0 and at most 1, got 0"),
+        ("leaky", {"leak": float("nan")}, "leak must be .* got nan"),
+        ("leaky", {"spectral_radius": -1}, "spectral_radius must be a finite number of at least 0, got -1"),
+        ("antisymmetric", {"step_size": 0}, "step_size must be a finite number above 0, got 0"),
+        ("antisymmetric", {"diffusion": float("inf")}, "diffusion must be a finite number .* got inf"),
+        ("cornn", {"dt": -0.1}, "dt must be a finite number above 0, got -0.1"),
+        ("cornn", {"epsilon": float("nan")}, "epsilon must be a finite number of at least 0, got nan"),
+    ],
 )
 def test_options_out_of_range_are_refused(key, options, message):
     with pytest.raises(InvalidInputError, match=message):

@@ -1,0 +1,104 @@
+"""The antisymmetric network: small steps of a differential equation that neither grows nor decays (Chang et al. 2019).
+
+    s' = s + eps tanh((M - gamma I) s + V x + b)        M' = -M; eps the step size, gamma the diffusion
+
+    gated: s' = s + eps sigma((M - gamma I) s + V_z x + b_z) * tanh((M - gamma I) s + V_h x + b_h)
+
+The eigenvalues of M - gamma I lie on the line Re = -gamma. Where the slope of tanh is 1, those of the step's Jacobian are
+1 - eps gamma + i eps mu, with those of M at i mu: near the unit circle for small steps.
+
+Jacobian ds'/ds = I + eps diag(k) (M - gamma I), k = 1 - h^2, or z (1 - h^2) + h z (1 - z) where gated; to the input
+eps diag(1 - h^2) V, or eps (diag(h z (1 - z)) V_z + diag(z (1 - h^2)) V_h).
+
+Norm bound: 0 <= |k_i| <= 1 either way, and M - gamma I is normal: ||A|| <= 1 + eps sqrt(||M||^2 + gamma^2).
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rhn.cells.base import spectral_norm
+from rhn.cells.init import BY_FAN_IN
+from rhn.cells.layers import Layer, Part
+from rhn.cells.looped import LoopedCell
+from rhn.cells.skew import skew
+from rhn.errors import InvalidInputError
+from rhn.kernels.looped import product
+
+
+class AntisymmetricRNN(LoopedCell):
+    """Antisymmetric network. Weights: weight_ih (n, m), weight_hh (n (n - 1) / 2,), M below its diagonal, bias (n,).
+
+    `gated`: weight_ih (2 n, m) and bias (2 n,), V_z above V_h. `step_size` and `diffusion` are eps and gamma above.
+    """
+
+    options = ("step_size", "diffusion", "gated")
+
+    def __init__(self, input_size, hidden_size, depth=1, *, step_size=0.1, diffusion=0.01, gated=False, **keywords):
+        self.step_size, self.diffusion, self.gated = float(step_size), float(diffusion), bool(gated)
+        if not 0 < self.step_size < math.inf:
+            raise InvalidInputError(f"step_size must be a finite number above 0, got {step_size}")
+        if not 0 <= self.diffusion < math.inf:
+            raise InvalidInputError(f"diffusion must be a finite number of at least 0, got {diffusion}")
+        super().__init__(input_size, hidden_size, depth, **keywords)
+
+    @property
+    def blocks(self) -> int:
+        """G: the candidate, and its gate before it."""
+        return 2 if self.gated else 1
+
+    @property
+    def recurrent_shape(self) -> tuple[int]:
+        return (self.hidden_size * (self.hidden_size - 1) // 2,)
+
+    def recurrent_matrix(self) -> Tensor:
+        """M - gamma I (n, n)."""
+        M = skew(self.weight_hh, self.hidden_size)
+        return M - self.diffusion * torch.eye(len(M), dtype=M.dtype, device=M.device)
+
+    def recurrent_weights(self) -> tuple[Tensor]:
+        return (self.recurrent_matrix(),)
+
+    def _activations(self, u: Tensor, s: Tensor, B: Tensor) -> tuple[Tensor, Tensor | None]:
+        """h and the gate z, None where there is none (..., n)."""
+        v = product(s, B)
+        if not self.gated:
+            return torch.tanh(u + v), None
+        z, h = u.chunk(2, -1)
+        return torch.tanh(h + v), torch.sigmoid(z + v)
+
+    def update(self, u: Tensor, s: Tensor, B: Tensor) -> Tensor:
+        h, z = self._activations(u, s, B)
+        return s + self.step_size * (h if z is None else z * h)
+
+    def layers(self) -> tuple[Layer]:
+        return (Layer(input=Part("weight_ih"), bias=Part("bias")),)
+
+    def _slopes(self, x: Tensor, s: Tensor) -> tuple[Tensor, ...]:
+        """eps times the derivative of z * h by each block of pre-activations (..., n): the gate's first, where there is one."""
+        h, z = self._activations(F.linear(x, self.weight_ih, self.bias), s, self.recurrent_matrix())
+        slope = 1 - h * h
+        return tuple(self.step_size * k for k in ((slope,) if z is None else (h * z * (1 - z), z * slope)))
+
+    def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """ds'/ds (..., n, n), see above."""
+        I = torch.eye(self.hidden_size, dtype=s.dtype, device=s.device)
+        return I + sum(self._slopes(x, s)).unsqueeze(-1) * self.recurrent_matrix()
+
+    def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """ds'/dx (..., n, m), see above."""
+        V = self.weight_ih.chunk(self.blocks)
+        return sum(k.unsqueeze(-1) * block for k, block in zip(self._slopes(x, s), V, strict=True))
+
+    def norm_bound(self, state_bound: float = 1.0) -> Tensor:
+        """A bound on ||ds'/ds||_2 over all inputs and states, see above."""
+        M = skew(self.weight_hh, self.hidden_size)
+        return 1 + self.step_size * torch.hypot(spectral_norm(M), M.new_tensor(self.diffusion))
+
+    def _start(self, generator: torch.Generator | None) -> None:
+        """Where the scheme says how large a matrix is, that of M: each number is multiplied with one of n."""
+        if self.init.scheme in BY_FAN_IN:
+            draw = torch.randn(self.weight_hh.shape, generator=generator, dtype=torch.float64)
+            self.weight_hh.copy_(draw * self.init.scale / math.sqrt(self.hidden_size))

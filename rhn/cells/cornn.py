@@ -1,0 +1,81 @@
+"""The coupled oscillatory network: every unit a driven, damped oscillator (Rusch and Mishra 2021, equation 3).
+
+    z' = z + dt (tanh(R_y y + R_z z + W x + b) - gamma y - epsilon z)        velocities
+    y' = y + dt z'                                                          positions, the outputs
+
+Implicit in the position, explicit in the damping, as the authors' code. The state is (y, z), 2n. gamma is the frequencies'
+square, epsilon the damping; the defaults are the authors' for sequential MNIST.
+
+Jacobian of the joint state, with D = diag(1 - h^2), h the tanh above:
+
+    dz'/dy = dt (D R_y - gamma I)        dz'/dz = (1 - dt epsilon) I + dt D R_z
+    dy'/dy = I + dt dz'/dy               dy'/dz = dt dz'/dz
+
+    input: dz'/dx = dt D W, dy'/dx = dt dz'/dx
+    bound: ||A|| <= ||[[1 - dt^2 gamma, dt (1 - dt epsilon)], [-dt gamma, 1 - dt epsilon]]|| + dt sqrt(1 + dt^2) ||[R_y, R_z]||
+
+Energy: as |tanh| < 1, gamma |y|^2 + |z|^2 grows by at most n dt / (2 epsilon - dt (gamma + epsilon^2)) a step, where that is positive.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rhn.cells.base import spectral_norm
+from rhn.cells.looped import LoopedCell
+from rhn.errors import InvalidInputError
+from rhn.kernels.looped import product
+
+
+class CoRNN(LoopedCell):
+    """Coupled oscillators; the state is cat(y, z), 2n. Weights: weight_ih (n, m), weight_hh (n, 2n) for (y, z), bias (n,)."""
+
+    options = ("dt", "gamma", "epsilon")
+
+    def __init__(self, input_size, hidden_size, depth=1, *, dt=0.042, gamma=2.7, epsilon=4.7, **keywords):
+        self.dt, self.gamma, self.epsilon = float(dt), float(gamma), float(epsilon)
+        if not 0 < self.dt < math.inf:
+            raise InvalidInputError(f"dt must be a finite number above 0, got {dt}")
+        for name in ("gamma", "epsilon"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InvalidInputError(f"{name} must be a finite number of at least 0, got {getattr(self, name)}")
+        super().__init__(input_size, hidden_size, depth, **keywords)
+
+    @property
+    def state_size(self) -> int:
+        return 2 * self.hidden_size
+
+    @property
+    def recurrent_shape(self) -> tuple[int, int]:
+        return self.hidden_size, 2 * self.hidden_size
+
+    def update(self, u: Tensor, s: Tensor, R: Tensor) -> Tensor:
+        y, z = s.chunk(2, -1)
+        z = z + self.dt * (torch.tanh(u + product(s, R)) - self.gamma * y - self.epsilon * z)
+        return torch.cat((y + self.dt * z, z), -1)
+
+    def _drive(self, x: Tensor, s: Tensor) -> Tensor:
+        """dt (1 - h^2) (..., n, 1)."""
+        h = torch.tanh(F.linear(x, self.weight_ih, self.bias) + F.linear(s, self.weight_hh))
+        return (self.dt * (1 - h * h)).unsqueeze(-1)
+
+    def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """d(y', z')/d(y, z) (..., 2n, 2n), see above."""
+        I = torch.eye(self.hidden_size, dtype=s.dtype, device=s.device)
+        by_y, by_z = (self._drive(x, s) * self.weight_hh).chunk(2, -1)
+        velocity = torch.cat((by_y - self.dt * self.gamma * I, by_z + (1 - self.dt * self.epsilon) * I), -1)
+        return torch.cat((F.pad(I, (0, self.hidden_size)) + self.dt * velocity, velocity), -2)
+
+    def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """d(y', z')/dx (..., 2n, m), see above."""
+        velocity = self._drive(x, s) * self.weight_ih
+        return torch.cat((self.dt * velocity, velocity), -2)
+
+    def norm_bound(self, state_bound: float = 1.0) -> Tensor:
+        """A bound on the Jacobian's 2-norm over all inputs and states, see above."""
+        dt, kept = self.dt, 1 - self.dt * self.epsilon
+        undriven = [[1 - dt * dt * self.gamma, dt * kept], [-dt * self.gamma, kept]]
+        norms = spectral_norm(self.weight_hh.new_tensor(undriven)), spectral_norm(self.weight_hh)
+        return norms[0] + dt * math.sqrt(1 + dt * dt) * norms[1]

@@ -1,0 +1,73 @@
+"""The leaky integrator, the unit of echo state networks (Jaeger et al. 2007, equation 2, with the leak outside of the tanh).
+
+    s' = (1 - a) s + a tanh(W x + R s + b)        a in (0, 1], the leak; a = 1 is the plain RNN
+
+Jacobian ds'/ds = (1 - a) I + a diag(1 - h^2) R, h = tanh(W x + R s + b); to the input a diag(1 - h^2) W.
+
+Norm bound: ||A|| <= 1 - a + a ||R||.
+
+Start: with `spectral_radius` the recurrent matrix is drawn as any and then scaled to that radius, as echo state networks start. All
+weights are parameters: set `weight_ih.requires_grad_(False)` and so on to train the output alone.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rhn.cells.base import spectral_norm
+from rhn.cells.looped import LoopedCell
+from rhn.errors import InvalidInputError
+from rhn.kernels.looped import product
+
+
+class LeakyRNN(LoopedCell):
+    """Leaky tanh network. Weights: weight_ih (n, m), weight_hh (n, n), bias (n,). `leak` is the a above.
+
+    `spectral_radius`: that of weight_hh at the start (None: as it is drawn).
+    """
+
+    options = ("leak", "spectral_radius")
+
+    def __init__(self, input_size, hidden_size, depth=1, *, leak=0.3, spectral_radius=None, **keywords):
+        self.leak = float(leak)
+        if not 0 < self.leak <= 1:
+            raise InvalidInputError(f"leak must be a number above 0 and at most 1, got {leak}")
+        self.spectral_radius = None if spectral_radius is None else float(spectral_radius)
+        if not 0 <= (self.spectral_radius or 0) < math.inf:
+            raise InvalidInputError(f"spectral_radius must be a finite number of at least 0, got {spectral_radius}")
+        super().__init__(input_size, hidden_size, depth, **keywords)
+
+    def update(self, u: Tensor, s: Tensor, R: Tensor) -> Tensor:
+        return (1 - self.leak) * s + self.leak * torch.tanh(u + product(s, R))
+
+    def _slope(self, x: Tensor, s: Tensor) -> Tensor:
+        """a (1 - h^2) (..., n, 1)."""
+        u = F.linear(x, self.weight_ih, self.bias)
+        h = torch.tanh(u + product(s, self.weight_hh))
+        return (self.leak * (1 - h * h)).unsqueeze(-1)
+
+    def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """ds'/ds (..., n, n), see above."""
+        kept = torch.eye(self.hidden_size, dtype=s.dtype, device=s.device) * (1 - self.leak)
+        return kept + self._slope(x, s) * self.weight_hh
+
+    def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """ds'/dx (..., n, m), see above."""
+        return self._slope(x, s) * self.weight_ih
+
+    def norm_bound(self, state_bound: float = 1.0) -> Tensor:
+        """A bound on ||ds'/ds||_2 over all inputs and states, see above."""
+        return 1 - self.leak + self.leak * spectral_norm(self.weight_hh)
+
+    def _candidate_matrices(self) -> tuple[Tensor]:
+        return (self.weight_hh,)
+
+    def _start(self, generator: torch.Generator | None) -> None:
+        if self.spectral_radius is None:
+            return
+        R = self.weight_hh.double()
+        radius = torch.linalg.eigvals(R).abs().max()
+        if radius > 0:
+            self.weight_hh.copy_(R * (self.spectral_radius / radius))

@@ -1,0 +1,86 @@
+"""The orthogonal network: a recurrent matrix that is a rotation before, during and after training (Helfrich et al. 2018;
+Lezcano-Casado and Martinez-Rubio 2019, whose exponential map it is).
+
+    s' = f(W x + Q s)        Q = exp(M), M' = -M
+    f(z)_i = sign(z_i) relu(|z_i| + b_i)        modrelu; b = 0 is the identity
+    f(z)_i = tanh(z_i + b_i)                    tanh
+
+Jacobian ds'/ds = diag(k) Q with k = f'(z) in [0, 1]; to the input diag(k) W.
+
+Norm bound: ||A|| <= 1. Where all of a modrelu's units are on, ||A v|| = ||v|| for every v: no gradient grows or vanishes.
+
+Start: Q is uniform over the rotations (Haar), whatever draws the other weights, and the identity plus noise for `identity:STD`.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rhn.cells.layers import Layer, Part
+from rhn.cells.looped import LoopedCell
+from rhn.cells.skew import random_rotation, rotation, stacked_rotation
+from rhn.errors import InvalidInputError
+from rhn.kernels.looped import plus, product
+
+NONLINEARITIES = ("modrelu", "tanh")
+
+
+class OrthogonalRNN(LoopedCell):
+    """Orthogonal network. Weights: weight_ih (n, m), weight_hh (n (n - 1) / 2,), M below its diagonal, bias (n,)."""
+
+    options = ("nonlinearity",)
+
+    def __init__(self, input_size, hidden_size, depth=1, *, nonlinearity="modrelu", **keywords):
+        if nonlinearity not in NONLINEARITIES:
+            raise InvalidInputError(f"unknown nonlinearity {nonlinearity!r}: expected 'modrelu' or 'tanh'")
+        self.nonlinearity = nonlinearity
+        super().__init__(input_size, hidden_size, depth, **keywords)
+
+    @property
+    def recurrent_shape(self) -> tuple[int]:
+        return (self.hidden_size * (self.hidden_size - 1) // 2,)
+
+    def recurrent_matrix(self) -> Tensor:
+        """Q (n, n)."""
+        return rotation(self.weight_hh, self.hidden_size)
+
+    def input_weights(self) -> tuple[Tensor, Tensor]:
+        return self.weight_ih, torch.zeros_like(self.bias)
+
+    def recurrent_weights(self) -> tuple[Tensor, Tensor]:
+        return self.recurrent_matrix(), self.bias
+
+    def stacked_weights(self) -> tuple[Tensor, Tensor]:
+        return stacked_rotation(self.weight_hh, self.hidden_size), self.bias
+
+    def update(self, u: Tensor, s: Tensor, Q: Tensor, bias: Tensor) -> Tensor:
+        z = u + product(s, Q)
+        return torch.tanh(plus(z, bias)) if self.nonlinearity == "tanh" else z.sign() * torch.relu(plus(z.abs(), bias))
+
+    def layers(self) -> tuple[Layer]:
+        output = "tanh" if self.nonlinearity == "tanh" else None
+        return (Layer(input=Part("weight_ih"), bias=Part("bias"), output=output),)
+
+    def _slope(self, x: Tensor, s: Tensor) -> Tensor:
+        """k (..., n, 1)."""
+        z = F.linear(x, self.weight_ih) + F.linear(s, self.recurrent_matrix())
+        if self.nonlinearity == "tanh":
+            h = torch.tanh(z + self.bias)
+            return (1 - h * h).unsqueeze(-1)
+        return (z.abs() + self.bias > 0).to(z.dtype).unsqueeze(-1)
+
+    def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """ds'/ds (..., n, n), see above."""
+        return self._slope(x, s) * self.recurrent_matrix()
+
+    def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """ds'/dx (..., n, m), see above."""
+        return self._slope(x, s) * self.weight_ih
+
+    def norm_bound(self, state_bound: float = 1.0) -> Tensor:
+        """A bound on ||ds'/ds||_2 over all inputs and states: 1."""
+        return self.bias.new_ones(())
+
+    def _start(self, generator: torch.Generator | None) -> None:
+        if self.init.scheme != "identity":
+            self.weight_hh.copy_(random_rotation(self.hidden_size, generator))

@@ -1,0 +1,77 @@
+"""Antisymmetric matrices from the n (n - 1) / 2 numbers they have, and rotations from them.
+
+    skew(w) = M with M[i, j] = w[k] and M[j, i] = -w[k] for the k-th pair i > j, row by row        M' = -M
+    rotation(w) = exp(skew(w))        orthogonal with determinant 1: every such matrix, without a constraint on w
+
+Why not `torch.nn.utils.parametrizations.orthogonal`, whose exponential this is: it changes the class of the module it is given,
+which can then be neither pickled nor stacked to K models with the bits of one; and it keeps n^2 numbers for n (n - 1) / 2.
+"""
+
+import torch
+from torch import Tensor
+
+from rhn.cells.init import haar
+from rhn.kernels.ensemble import Kernel, recurrence
+
+
+def skew(w: Tensor, n: int) -> Tensor:
+    """The antisymmetric matrix (n, n) of w (n (n - 1) / 2,).
+
+    >>> skew(torch.tensor([1.0, 2.0, 3.0]), 3)
+    tensor([[ 0., -1., -2.],
+            [ 1.,  0., -3.],
+            [ 2.,  3.,  0.]])
+    """
+    row = torch.arange(n, device=w.device)
+    i, j = row.unsqueeze(1), row.unsqueeze(0)
+    low, high = torch.minimum(i, j), torch.maximum(i, j)
+    pair = high * (high - 1) // 2 + low + 1  # place in (0, w, -w), for i > j
+    place = torch.where(i == j, 0, torch.where(i > j, pair, pair + len(w)))
+    return torch.cat((w.new_zeros(1), w, -w))[place]
+
+
+def entries(M: Tensor) -> Tensor:
+    """w (n (n - 1) / 2,) of an antisymmetric matrix."""
+    rows, columns = torch.tril_indices(*M.shape, -1)
+    return M[rows, columns]
+
+
+def rotation(w: Tensor, n: int) -> Tensor:
+    """exp(skew(w)) (n, n), in plain differentiable operations; of numbers of 16 bits in 32."""
+    return torch.matrix_exp(_wide(skew(w, n))).to(w.dtype)
+
+
+def stacked_rotation(w: Tensor, n: int) -> Tensor:
+    """As `rotation`, but a model's matrix and gradient are the same bits alone or under `vmap`; without second derivatives."""
+    return recurrence(_EXPONENTIAL, _wide(skew(w, n))).to(w.dtype)
+
+
+def random_rotation(n: int, generator: torch.Generator | None) -> Tensor:
+    """w (n (n - 1) / 2,) in float64 of a uniform (Haar) rotation: its logarithm, with angles within pi."""
+    Q = haar(torch.randn(n, n, generator=generator, dtype=torch.float64))
+    Q[:, 0] *= torch.linalg.det(Q).sign()
+    values, vectors = torch.linalg.eig(Q)
+    M = (vectors * values.log() @ torch.linalg.inv(vectors)).real
+    return entries((M - M.T) / 2)
+
+
+def _wide(M: Tensor) -> Tensor:
+    return M.to(torch.promote_types(M.dtype, torch.float32))
+
+
+def _forward(M: Tensor) -> tuple[Tensor]:
+    """exp(M), (K, n, n), one after another."""
+    return (torch.stack([torch.matrix_exp(m) for m in M]),)
+
+
+def _backward(grad, needs, inputs, residuals) -> tuple[Tensor]:
+    """The upper right block of exp([[M', G], [0, M']]) (Najfeld and Havel 1995)."""
+    (M,), n = inputs, grad.shape[-1]
+    blocks = []
+    for m, g in zip(M, grad, strict=True):
+        below = torch.cat((torch.zeros_like(m), m.T), 1)
+        blocks.append(torch.matrix_exp(torch.cat((torch.cat((m.T, g), 1), below)))[:n, n:])
+    return (torch.stack(blocks),)
+
+
+_EXPONENTIAL = Kernel("matrix exponential", _forward, _backward)
