@@ -8,7 +8,7 @@ from pathlib import Path
 from gersgorin.comparing.variants import file_name, parse_variants
 from gersgorin.plot_options import Options
 from rhn.command import own_cell, print_json, progress_bars, resolve_device, run_command
-from rhn.errors import InvalidInputError
+from rhn.errors import CheckpointError, InvalidInputError
 from rhn.fields import check_seed
 from rhn.figures import SUFFIXES, save_figure
 from rhn.files import check_output, check_writable
@@ -94,10 +94,17 @@ def _plot_recording(options: Options) -> None:
 
 def _check_options(options: Options) -> None:
     for_new_cells = given_flags(options, ("depth", "hidden_size", "init", "transform_bias"))
-    if options.checkpoint and for_new_cells:
+    if options.module:
+        if given := given_flags(options, ("cell", "text")) or [f for f in for_new_cells if f != "--hidden-size"]:
+            raise InvalidInputError(f"{given[0]} does not go with --module, whose code says what it is: leave one out")
+    elif options.submodule:
+        raise InvalidInputError("--submodule names a part of --module package.module:factory: add that")
+    elif options.checkpoint and for_new_cells:
         words = ", ".join(for_new_cells)
         raise InvalidInputError(f"{words} cannot be given with --checkpoint: the file says what the cell is")
-    if not options.checkpoint and (given := given_flags(options, ("compare_init", "layer"))):
+    if not options.checkpoint and (
+        given := given_flags(options, ("compare_init", *["layer"] * (options.module is None)))
+    ):
         raise InvalidInputError(f"{given[0]} is for --checkpoint FILE, not for a new cell")
     _check_read(options)
     check_seed(options.seed)
@@ -114,7 +121,14 @@ def _check_read(options: Options) -> None:
         raise InvalidInputError(f"--input and {given[0]} are two things to read: give one")
     if options.unit is not None and options.input is None:
         raise InvalidInputError("--unit says what a step of --input FILE is: add that, or leave --unit out")
-    reads = options.checkpoint is not None and read_metadata(options.checkpoint)["class"] == "LanguageModel"
+    if options.module:
+        return
+    try:
+        reads = options.checkpoint is not None and read_metadata(options.checkpoint)["class"] == "LanguageModel"
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error}; for weights of a module of your own add --module package.module:factory"
+        ) from error
     if reads and options.text is None:
         raise InvalidInputError(f"{options.checkpoint} holds a language model, which reads a text: add --text FILE")
     if not reads and options.text is not None:
@@ -130,7 +144,7 @@ def _figures(options: Options, compared: list[str]) -> tuple[Path, Path | None]:
     """The figure, and the animation or None: both seen to be writable before any work."""
     figure = options.output
     if figure is None:
-        what = ["gersgorin", options.checkpoint.stem if options.checkpoint else options.cell or "rhn"]
+        what = ["gersgorin", options.checkpoint.stem if options.checkpoint else options.module or options.cell or "rhn"]
         what += ["before-after"] * options.compare_init + [f"depth{options.depth}"] * ((options.depth or 1) > 1)
         read = options.text or options.input
         what += [*compared, (read.stem if read else options.chorale).lower()]

@@ -19,6 +19,7 @@ class Options:
       gersgorin-plot --checkpoint runs/depth6/best.safetensors --compare-init --output trained.pdf
       gersgorin-plot --checkpoint runs/ptb/best.safetensors --text novel.txt --steps 50
       gersgorin-plot --cell lstm --input weather.csv --steps 200
+      gersgorin-plot --module my_package.models:make --submodule encoder.rnn --checkpoint weights.pt --input x.npy
       gersgorin-plot --cell my_package.cells:MyCell --hidden-size 32 --json
       gersgorin-plot --cell my_package.cells:MyCell --checkpoint runs/mine/best.safetensors
       gersgorin-plot --cell rhn --compare lstm --lyapunov 20 --fixed-points 50
@@ -33,9 +34,16 @@ class Options:
     hidden_size: int | None = None
     """Hidden units (default 64)."""
     checkpoint: File = None
-    """Trained weights instead of a new cell."""
+    """Trained weights instead of a new cell. With --module: its weights, .safetensors or a state_dict that torch.save wrote."""
+    module: str | None = None
+    """A torch module of your own instead of a cell, package.module:factory; the factory is called without arguments, or with those of
+    input_size and hidden_size that it takes. Looked at is its first recurrent cell: one of torch.nn's (of several layers the joint
+    state), one of ours, or a part with step(x, s) and state_size."""
+    submodule: str | None = None
+    """With --module: the part of it in which to look, by name, such as encoder.rnn."""
     layer: int | None = None
-    """With --checkpoint of stacked cells: which one, counted from 1 (default: the first)."""
+    """With --checkpoint or --module: which of several recurrent cells or layers, counted from 1 (default: the first cell, of a
+    module's with all its layers)."""
     init: str | None = None
     """gaussian:STD, uniform:A, identity[:STD], scaled[:GAIN] or orthogonal[:GAIN] (default uniform:0.04; irnn: identity)."""
     transform_bias: float | None = None

@@ -1,4 +1,4 @@
-"""What `gersgorin-plot` looks at: new cells by name, or a cell of a checkpoint, checked before any memory is taken.
+"""What `gersgorin-plot` looks at: new cells by name, a cell of a checkpoint or of a user's module, checked before memory is taken.
 
 Legend: T steps; m inputs of a cell; a sequence is numbers (T, m), as a chorale has them, or for a language model ids of tokens (T,).
 """
@@ -10,7 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gersgorin.watch import given_to
+from gersgorin.modules import build_module, load_weights
+from gersgorin.stepping import state_size_of
+from gersgorin.watch import Watched, given_to
 from rhn.cells import CELLS, is_known, resolve_cell
 from rhn.checkpoints import load_model
 from rhn.engine.initial import initial_model
@@ -32,6 +34,8 @@ class Subject:
     """The cell before it is built; a new one is on the "meta" device, where it takes no memory."""
     label: str = ""
     """What sets it apart from others of its name."""
+    called: str = ""
+    """What a figure calls it without the label; "" for its name and sizes."""
     inputs: Callable[[Tensor], Tensor] = lambda sequence: sequence
     """What the built cell sees of a sequence: (T, m), in its dtype."""
 
@@ -39,6 +43,7 @@ class Subject:
         if not hasattr(self.cell, "state_size"):
             kind = type(self.cell).__name__
             raise InvalidInputError(f"{self.name} builds a {kind} without state_size: see rhn.cells.Cell")
+        state_size_of(self.cell)
 
     @property
     def own(self) -> bool:
@@ -50,7 +55,7 @@ class Subject:
         """What a figure calls the cell: "rhn, depth 5, 64 units", after its label where it has one."""
         depth, size = getattr(self.cell, "depth", 1), getattr(self.cell, "hidden_size", None)
         words = [self.name, *[f"depth {depth}"] * (depth > 1), *[f"{size} units"] * (size is not None)]
-        return ": ".join([*[self.label] * bool(self.label), ", ".join(words)])
+        return ": ".join(filter(None, (self.label, self.called or ", ".join(words))))
 
 
 def new_cell(
@@ -108,6 +113,60 @@ def checkpoint_cells(
     ]
 
 
+def module_cells(
+    name: str,
+    *,
+    weights: Path | None,
+    submodule: str | None,
+    layer: int | None,
+    input_size: int | None,
+    hidden_size: int | None,
+    seed: int,
+    fresh: bool = False,
+) -> list[Subject]:
+    """A recurrent cell of the module that `package.module:factory` gives, see `gersgorin.watch.Watched`; `fresh`: as it starts, too.
+
+    Raises InvalidInputError or CheckpointError as `build_module`, `load_weights` and `Watched` do.
+    """
+    found = []
+    for file in (weights, None) if fresh else (weights,):
+        module = build_module(name, input_size=input_size, hidden_size=hidden_size, seed=seed)
+        if file is not None:
+            load_weights(module, file)
+        label = "" if not fresh else "after training" if file else f"fresh weights (seed {seed})"
+        found.append(_cell_in(Watched(module, layer, submodule), name, label))
+    return found
+
+
+def _cell_in(watched: Watched, name: str, label: str) -> Subject:
+    def build(device: str, dtype: torch.dtype) -> nn.Module:
+        watched.module.to(device=device, dtype=dtype)
+        return watched.cell
+
+    return Subject(name, build, watched.cell, label, watched.title, lambda sequence: _given_in(watched, sequence))
+
+
+def _given_in(watched: Watched, sequence: Tensor) -> Tensor:
+    """What a cell (T, m) reads when its module reads a sequence, laid out in the way in which the cell takes most steps.
+
+    Whole numbers, one a step, are ids of tokens for a module with an nn.Embedding.
+    """
+    if watched.alone:
+        return watched.inputs(sequence)[:, 0]
+    embeds = any(isinstance(part, nn.Embedding) for part in watched.module.modules())
+    if embeds and sequence.shape[-1] == 1 and (sequence == sequence.round()).all():
+        sequence = sequence[:, 0].long()
+    found, errors = [], []
+    for batch in (0, 1) if watched.batch_first else (1, 0):
+        try:
+            found.append(watched.inputs(sequence.unsqueeze(batch))[:, 0])
+        except InvalidInputError as error:
+            errors.append(error)
+    if not found:
+        raise errors[0]
+    return max(found, key=len)
+
+
 def _cell_of(model: nn.Module, path: Path, label: str, layer: int, own: str | None, inputs: int | None) -> Subject:
     cells = [module for module in model.modules() if hasattr(module, "step") and hasattr(module, "state_size")]
     if not cells or not (isinstance(model, LanguageModel) or cells[0].input_size == inputs):
@@ -125,7 +184,7 @@ def _cell_of(model: nn.Module, path: Path, label: str, layer: int, own: str | No
         return cell
 
     label = ", ".join(filter(None, (label, which)))
-    return Subject(name, build, cell, label, lambda sequence: _seen_by(cell, model, sequence))
+    return Subject(name, build, cell, label, inputs=lambda sequence: _seen_by(cell, model, sequence))
 
 
 @torch.no_grad()

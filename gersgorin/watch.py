@@ -80,6 +80,16 @@ class Watched:
         title = ", ".join([type(self._cell).__name__, *words, *[f"{size} units"] * (size is not None)])
         return f"{self._part}: {title}" if self._part else title
 
+    @property
+    def batch_first(self) -> bool:
+        """Whether the cell reads (B, T, m): the module around it then likely does too."""
+        return bool(getattr(self._cell, "batch_first", False))
+
+    @property
+    def alone(self) -> bool:
+        """Whether the module is the cell itself."""
+        return self._cell is self.module
+
     def refresh(self) -> None:
         """Take the weights and buffers that the original has now."""
         self.module.load_state_dict(self._original.state_dict())
@@ -95,7 +105,7 @@ class Watched:
         Raises InvalidInputError for a probe that is not finite or does not fit.
         """
         probe = self._checked(probe)
-        x = self._checked_inputs(self._time_first(probe) if self._cell is self.module else self._seen(probe))
+        x = self._checked_inputs(self._time_first(probe) if self.alone else self._seen(probe))
         for k in range(self._layer or 0):
             below = layer_from_torch(self._cell, k)
             x = below.outputs_of(below.states(x, x.new_zeros(x.shape[1], below.state_size)))
@@ -128,7 +138,7 @@ class Watched:
                 f"the probe is to be a tensor or array (T, m), (T, B, m) or ids (T, B) that is not empty, got {got}"
             )
         like = next(self.module.parameters(), probe)
-        if probe.dtype == torch.int64 and self._cell is not self.module:
+        if probe.dtype == torch.int64 and not self.alone:
             return (probe.unsqueeze(1) if probe.dim() == 1 else probe).to(like.device)
         if not torch.isfinite(probe).all():
             bad = int((~torch.isfinite(probe)).sum())
@@ -136,7 +146,7 @@ class Watched:
         return probe.to(like.device, like.dtype if like.is_floating_point() else torch.float64)
 
     def _time_first(self, x: Tensor) -> Tensor:
-        return x.transpose(0, 1) if x.dim() == 3 and getattr(self._cell, "batch_first", False) else x
+        return x.transpose(0, 1) if x.dim() == 3 and self.batch_first else x
 
     def _checked_inputs(self, x: Tensor) -> Tensor:
         """(T, B, m)."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gersgorin.comparing.variants import Variants, short_names, spoken
-from gersgorin.subject import Subject, checkpoint_cells, new_cell
+from gersgorin.subject import Subject, checkpoint_cells, module_cells, new_cell
 from rhn.cells import resolve_cell
 from rhn.errors import InvalidInputError
 from rhn.fields import check_seed
@@ -38,9 +38,9 @@ def settled(options, variants: Variants | None):
     if variants.kind == "checkpoint" and options.checkpoint is None:
         first, *others = variants.values
         options, variants = replace(options, checkpoint=Path(first)), replace(variants, values=tuple(others))
-    if options.checkpoint and variants.kind in OF_NEW_CELLS:
-        said = variants.words[0]
-        raise InvalidInputError(f"--compare {said}=... is for new cells: {options.checkpoint} says what its cell is")
+    if (options.checkpoint or options.module) and variants.kind in OF_NEW_CELLS:
+        said, where = variants.words[0], options.module or options.checkpoint
+        raise InvalidInputError(f"--compare {said}=... is for new cells: {where} says what its cell is")
     if variants.kind == "checkpoint" and not [v for v in variants.values if Path(v) != options.checkpoint]:
         raise InvalidInputError(
             f"--compare {options.checkpoint}: expected at least two files, or --checkpoint with another"
@@ -65,7 +65,7 @@ def panels(options, variants: Variants | None, input_size: int | None, seeds: in
 
 def _named(options, variants: Variants | None, input_size: int | None) -> Iterator[tuple[str, Subject]]:
     """(title, subject) of each panel."""
-    if options.checkpoint or variants is None or variants.kind == "cell":
+    if options.checkpoint or options.module or variants is None or variants.kind == "cell":
         yield from _fixed(options, variants, input_size)
         return
     given = _given(options, input_size)
@@ -79,7 +79,9 @@ def _named(options, variants: Variants | None, input_size: int | None) -> Iterat
 def _fixed(options, variants: Variants | None, input_size: int | None) -> Iterator[tuple[str, Subject]]:
     """The network of the options, and other files or other cells."""
     kind, values = (variants.kind, variants.values) if variants else ("cell", ())
-    if options.checkpoint:
+    if options.module:
+        yield from _of_module(options, values if kind == "checkpoint" else (), input_size)
+    elif options.checkpoint:
         others = [Path(v) for v in values if Path(v) != options.checkpoint] if kind == "checkpoint" else []
         names = short_names([options.checkpoint, *others])
         for path, name in zip([options.checkpoint, *others], names, strict=True):
@@ -89,10 +91,22 @@ def _fixed(options, variants: Variants | None, input_size: int | None) -> Iterat
     base = options.cell or "rhn"
     if kind == "cell":
         given = _given(options, input_size)
-        cells = values if options.checkpoint or base in values else (base, *values)
-        for name in cells:
-            subject = new_cell(name, compared=name != base or options.checkpoint is not None, **given)
+        others = options.checkpoint or options.module
+        for name in values if others or base in values else (base, *values):
+            subject = new_cell(name, compared=name != base or others is not None, **given)
             yield subject.title, subject
+
+
+def _of_module(options, files: tuple, input_size: int | None) -> Iterator[tuple[str, Subject]]:
+    """The user's module with the weights of the options, and with those of other files."""
+    others = [Path(v) for v in files if Path(v) != options.checkpoint]
+    known = {"submodule": options.submodule, "layer": options.layer, "input_size": input_size}
+    known |= {"hidden_size": options.hidden_size, "seed": options.seed}
+    names = short_names([options.checkpoint, *others]) if others else [""]
+    for path, name in zip([options.checkpoint, *others], names, strict=True):
+        fresh = options.compare_init and path == options.checkpoint
+        for subject in module_cells(options.module, weights=path, fresh=fresh, **known):
+            yield f"{name}: {subject.title}" if others else subject.title, subject
 
 
 def _given(options, input_size: int | None) -> dict:

@@ -19,6 +19,7 @@ from rhn.fields import check_seed
 
 LONGEST_NAME = 120
 WEIGHTS = "best.safetensors"  # of a run's folder
+STATES = (".pt", ".pth", ".bin", ".ckpt")  # what a state_dict is commonly called
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _shared(parts: list[tuple], most: int) -> int:
 
 
 def _is_file(word: str) -> bool:
-    return word.endswith(".safetensors") or os.sep in word or (Path(word) / WEIGHTS).exists()
+    return word.endswith((".safetensors", *STATES)) or os.sep in word or (Path(word) / WEIGHTS).exists()
 
 
 def _split(listed: str) -> list[str]:

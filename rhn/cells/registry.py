@@ -5,6 +5,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rhn.cells.antisymmetric import AntisymmetricRNN
 from rhn.cells.base import Cell
@@ -58,15 +59,7 @@ def resolve_cell(name: str) -> Callable[..., Cell]:
     if is_known(name):
         return CELLS.get(name) or TORCH_CELLS[name]
     if ":" in name:
-        module, _, attribute = name.partition(":")
-        here = str(Path.cwd())
-        sys.path.append(here)
-        try:
-            factory = getattr(importlib.import_module(module), attribute)
-        except Exception as error:  # whatever a user's module raises
-            raise InvalidInputError(f"cannot load the cell {name!r}: {type(error).__name__}: {error}") from error
-        finally:
-            sys.path.remove(here)
+        factory = import_named(name, "cell")
         if not callable(factory):
             raise InvalidInputError(
                 f"{name!r} is not callable: expected a function or class (input_size, hidden_size, depth, ...)"
@@ -77,3 +70,21 @@ def resolve_cell(name: str) -> Callable[..., Cell]:
     raise InvalidInputError(
         f"unknown cell {name!r}{hint} (cells: {', '.join(CELLS)}, or your own as package.module:factory)"
     )
+
+
+def import_named(name: str, what: str) -> Any:
+    """What `package.module:attribute` names, in a user's code; the module is looked for in the current folder too.
+
+    Never give a name that was read from a file. Raises InvalidInputError, which calls it a `what`, where it cannot be imported.
+    """
+    module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise InvalidInputError(f"{name!r} names no {what}: expected package.module:factory")
+    here = str(Path.cwd())
+    sys.path.append(here)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # whatever a user's module raises
+        raise InvalidInputError(f"cannot load the {what} {name!r}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(here)

@@ -1,0 +1,280 @@
+"""Any module of a user's: built, given its weights, and looked at in the part that is named, as torch itself runs it."""
+
+import json
+import pickle
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from gersgorin import Recorder, analyze, temporal_jacobian, trajectory
+from gersgorin.cli import main
+from gersgorin.modules import build_module, load_weights
+from gersgorin.watch import Watched
+from rhn.cells import from_torch, stack_from_torch
+from rhn.errors import CheckpointError, InvalidInputError
+
+T, M = 9, 3
+CODE = """
+import torch
+from torch import nn
+
+class Seq2Seq(nn.Module):
+    '''Reads (B, T, m), answers with a loop of single steps.'''
+    def __init__(self, input_size=3, hidden_size=4):
+        super().__init__()
+        self.encoder = nn.ModuleDict({"scale": nn.Linear(input_size, 5), "rnn": nn.LSTM(5, hidden_size, 2, batch_first=True)})
+        self.decoder = nn.GRUCell(hidden_size, hidden_size)
+
+    def forward(self, x):
+        y, _ = self.encoder["rnn"](self.encoder["scale"](x))
+        s, states = None, []
+        for t in range(y.shape[1]):
+            s = self.decoder(y[:, t], s)
+            states.append(s)
+        return torch.stack(states, 1)
+
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.rnn = nn.Embedding(7, 4), nn.GRU(4, 5)
+
+    def forward(self, ids):
+        packed = nn.utils.rnn.pack_padded_sequence(self.embedding(ids), [len(ids)] * ids.shape[1])
+        return self.rnn(packed)[0]
+
+class Cell(nn.Module):
+    state_size = 4
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(4))
+
+class Pair(Cell):
+    state_size = (4, 4)
+    def step(self, x, s):
+        return s
+
+class Nothing(Cell):
+    def step(self, x, s):
+        return None
+
+class Two(Cell):
+    def step(self, x, s):
+        return s, s
+
+class Longer(Cell):
+    def step(self, x, s):
+        return torch.cat((s, s))
+
+class Raises(Cell):
+    def step(self, x, s):
+        raise ValueError("not today")
+
+class Infinite(Cell):
+    def __init__(self):
+        super().__init__()
+        self.weight.data[0, 0] = torch.inf
+    def step(self, x, s):
+        return s @ self.weight
+
+class Idle(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(3, 4)
+    def forward(self, x):
+        return x
+
+class Lazy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.rnn = nn.LazyLinear(3), nn.GRU(3, 4)
+
+made = nn.GRU(3, 4)
+number = 3
+def both_ways(): return nn.LSTM(3, 4, bidirectional=True)
+def projected(): return nn.LSTM(3, 4, proj_size=2)
+def narrow(input_size): return nn.GRU(2, 4)
+def a_dict(): return {}
+def fails(): raise KeyError("weight")
+def needs(width): return nn.GRU(3, width)
+def huge(): return nn.LSTM(3, 10**12)
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch) -> str:
+    """The name of a module of the user's in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    name = f"own_{uuid.uuid4().hex[:8]}"
+    Path(f"{name}.py").write_text(CODE)
+    np.save("x.npy", torch.rand(T, M, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).numpy())
+    np.save("ids.npy", np.arange(T) % 7)
+    return name
+
+
+def radii(capsys, *args) -> list[float]:
+    assert main([*map(str, args), "--json"]) == 0
+    return [step["spectral_radius"] for step in json.loads(capsys.readouterr().out)["steps"]]
+
+
+def expected(cell, x):
+    A = temporal_jacobian(cell, x, trajectory(cell, x)[:-1])
+    return pytest.approx(torch.linalg.eigvals(A).abs().amax(-1).tolist(), rel=1e-6)
+
+
+def test_a_part_of_a_larger_module_is_looked_at_along_what_it_reads_there(own, capsys):
+    model = build_module(f"{own}:Seq2Seq", input_size=M, seed=5).double()
+    x = torch.from_numpy(np.load("x.npy"))
+    y = model.encoder["scale"](x)
+    run = ["--module", f"{own}:Seq2Seq", "--input", "x.npy", "--seed", 5]
+    stack = stack_from_torch(model.encoder["rnn"])
+    assert radii(capsys, *run) == radii(capsys, *run, "--submodule", "encoder.rnn") == expected(stack, y)
+    assert radii(capsys, *run, "--layer", 3) == radii(capsys, *run, "--submodule", "decoder")
+    decoded, _ = model.encoder["rnn"](y)
+    found = radii(capsys, *run, "--submodule", "decoder", "--save-data", "d.npz")
+    assert found == expected(from_torch(model.decoder), decoded)
+    upper = analyze(model, x[None], layer=2).spectrum
+    assert upper.title == "LSTM, layer 2 of 2, 4 units" and radii(capsys, *run, "--layer", 2) == expected(
+        Watched(model, 2).cell, Watched(model, 2).inputs(x[None])[:, 0]
+    )
+    part = analyze(model, x[None], submodule="decoder").spectrum
+    assert part.title == "decoder: GRUCell, 4 units" and part.spectral_radius == pytest.approx(found)
+    assert Recorder(model, x[None], submodule="decoder").recording.title == part.title
+
+
+def test_ids_of_tokens_and_packed_sequences_reach_the_cell(own, capsys):
+    model = build_module(f"{own}:Words", input_size=1).double()
+    embedded = model.embedding(torch.from_numpy(np.load("ids.npy")))
+    assert radii(capsys, "--module", f"{own}:Words", "--input", "ids.npy") == expected(from_torch(model.rnn), embedded)
+
+
+def test_factories_get_the_sizes_that_they_take_and_seeds_their_weights(own, capsys):
+    for name, units in (("torch.nn:LSTM", 64), (f"{own}:Seq2Seq", 4), (f"{own}:made", 4)):
+        module = build_module(name, input_size=M)
+        assert next(p for p in reversed([*module.parameters()]) if p.dim() > 1).shape[1] == units
+    assert build_module(f"{own}:Seq2Seq", input_size=6, hidden_size=9).encoder["scale"].in_features == 6
+    before = torch.get_rng_state()
+    first, again, other = (
+        radii(capsys, "--module", "torch.nn:GRU", "--input", "x.npy", "--seed", k) for k in (1, 1, 2)
+    )
+    assert first == again != other and torch.equal(torch.get_rng_state(), before)
+
+
+def test_weights_of_every_common_kind_of_file_are_the_module_s(own, capsys):
+    trained = build_module(f"{own}:Seq2Seq", input_size=M, seed=9)
+    state = trained.state_dict()
+    save_file(state, "a.safetensors")
+    torch.save(state, "b.pt")
+    torch.save({"epoch": 3, "model": state, "note": "best"}, "c.ckpt")
+    torch.save({f"module._orig_mod.{name}": t for name, t in state.items()}, "d.bin")
+    run = ["--module", f"{own}:Seq2Seq", "--input", "x.npy"]
+    wanted = radii(capsys, *run, "--seed", 9)
+    assert radii(capsys, *run) != wanted
+    for file in ("a.safetensors", "b.pt", "c.ckpt", "d.bin"):
+        assert radii(capsys, *run, "--checkpoint", file) == wanted, file
+    assert main([*run, "--checkpoint", "b.pt", "--compare-init", "--json"]) == 0
+    after = json.loads(capsys.readouterr().out)
+    assert [s["spectral_radius"] for s in after["compare"][0]["steps"]] == radii(capsys, *run)
+    assert main([*run, "--compare", "b.pt,a.safetensors"]) == 0 and main([*run, "--compare", "rnn,lstm"]) == 0
+
+
+class Bomb:
+    def __reduce__(self):
+        return Path("exploded").touch, ()
+
+
+def test_weights_that_do_not_fit_or_do_more_are_refused_and_change_nothing(own):
+    module = build_module(f"{own}:Seq2Seq", input_size=M)
+    before = {name: t.clone() for name, t in module.state_dict().items()}
+    first = next(iter(before))
+    nan = before | {first: torch.full_like(before[first], torch.nan)}
+    shape = before | {first: torch.zeros(1).expand(10**6, 10**6)}
+    files = {
+        "lacks": ({k: t for k, t in before.items() if k != first}, f"it lacks {first}"),
+        "extra": (before | {"more": torch.zeros(1)}, "has an unknown more"),
+        "shape": (shape, rf"{first} of shape \(1000000, 1000000\), expected"),
+        "nan": (nan, f"{first} holds NaN"),
+        "bomb": ({"state_dict": Bomb()}, "asks for more than tensors, and nothing else is unpickled"),
+        "whole": (module, "asks for more than tensors"),
+        "list": ([1, 2], "holds a list: expected a state_dict"),
+        "other": ({"epoch": 3}, "holds keys epoch: expected a state_dict"),
+        "empty": ({}, "expected a state_dict"),
+    }
+    for name, (value, words) in files.items():
+        torch.save(value, f"{name}.pt")
+        with pytest.raises(CheckpointError, match=words):
+            load_weights(module, Path(f"{name}.pt"))
+    Path("old.pt").write_bytes(pickle.dumps(Bomb()))
+    Path("cut.pt").write_bytes(Path("lacks.pt").read_bytes()[:200])
+    Path("cut.safetensors").write_bytes(b"\xff" * 40)
+    for name, words in {
+        "old.pt": "more than tensors",
+        "cut.pt": "no whole file",
+        "nowhere.pt": "there is no file",
+    }.items():
+        with pytest.raises(CheckpointError, match=words):
+            load_weights(module, Path(name))
+    with pytest.raises(CheckpointError, match="no whole file"):
+        load_weights(module, Path("cut.safetensors"))
+    assert not Path("exploded").exists()
+    assert all(torch.equal(t, before[name]) for name, t in module.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ("--module {}:Seq2Seq --submodule encoder.rn", "no submodule 'encoder.rn': did you mean 'encoder.rnn'"),
+        ("--module {}:Seq2Seq --submodule zzz", "no submodule 'zzz': it has encoder, encoder.rnn, decoder"),
+        ("--module {}:Seq2Seq --submodule encoder.scale", "Linear has no recurrent cell"),
+        ("--module {}:Seq2Seq --layer 4", "layer is 4: the module has 3 recurrent cell(s)"),
+        ("--module {}:Seq2Seqs", "cannot load the module"),
+        ("--module nothing", "names no module: expected package.module:factory"),
+        ("--module {}:both_ways", "expected one direction and no projection"),
+        ("--module {}:projected", "expected one direction and no projection"),
+        ("--module {}:narrow", "GRU, 4 units reads (9, 3): expected (T, 2)"),
+        ("--module {}:a_dict", "gives a dict: expected a torch.nn.Module"),
+        ("--module {}:number", "is a int: expected a module, or what builds one"),
+        ("--module {}:fails", "KeyError: 'weight'; expected a factory without arguments"),
+        ("--module {}:needs", "expected a factory without arguments, or of input_size and hidden_size"),
+        ("--module {}:huge", "cannot build {}:huge"),
+        ("--module {}:Lazy", "has weights of no size yet"),
+        ("--module torch.nn:LSTM --hidden-size 1000000", "torch.nn:LSTM needs about"),
+        ("--module {}:made --hidden-size 5", "takes no hidden_size"),
+        ("--module {}:Pair", "Pair has the state_size (4, 4): expected a whole number, the length of one state tensor"),
+        (
+            "--module {}:Nothing",
+            "Nothing must return one state of 4 entries, as many as it was given, but returns NoneType",
+        ),
+        ("--module {}:Two", "Two must return one state of 4 entries, as many as it was given, but returns tuple"),
+        ("--module {}:Longer", "but returns a tensor (8,)"),
+        ("--module {}:Raises", "ValueError: not today"),
+        ("--module {}:Infinite", "Infinite: the weights weight are NaN or infinite"),
+        ("--module {}:Idle", "Idle does not call its GRU when it reads a sequence"),
+        ("--module {}:made --cell rhn", "--cell does not go with --module"),
+        ("--module {}:made --depth 2", "--depth does not go with --module"),
+        ("--module {}:made --compare depth=1,2", "is for new cells: {}:made says"),
+        ("--module {}:made --compare-init", "--compare-init is for --checkpoint FILE"),
+        ("--submodule rnn", "--submodule names a part of --module"),
+        ("--checkpoint weights.pt", "for weights of a module of your own add --module"),
+    ],
+)
+def test_what_is_no_network_is_one_sentence(own, args, words, capsys):
+    torch.save({}, "weights.pt")
+    assert main([*args.format(own).split(), "--input", "x.npy"]) == 2
+    err = capsys.readouterr().err
+    assert words.replace("{}", own) in err and err.startswith("error: ") and err.count("\n") == 1
+
+
+def test_a_state_too_large_for_the_memory_is_refused_before_the_work(own, capsys, monkeypatch):
+    monkeypatch.setattr("gersgorin.measure.free_memory", lambda device: 1000)
+    assert main(["--module", f"{own}:made", "--input", "x.npy"]) == 2
+    assert "a state of 4 over 9 steps needs about" in capsys.readouterr().err
+
+
+def test_python_takes_names_of_parts_too():
+    with pytest.raises(InvalidInputError, match="did you mean '0'"):
+        Watched(nn.Sequential(nn.GRU(3, 4)), submodule="00")
