@@ -260,7 +260,7 @@ def spoiled():
         (["--steps", "100000"], "it has 85 frames"),
         (["--steps", "0"], "--steps is 0, expected 1 or more"),
         (["--init", "normal"], "expected gaussian:STD"),
-        (["--seed", "99999999999999999999"], "the seed is 99999999999999999999, expected a whole number"),
+        (["--seed", "99999999999999999999"], "--seed expects a whole number of at most"),
         (["--compare", "rnn,foo"], "unknown cell 'foo'"),
         (["--compare-init"], "--compare-init is for --checkpoint"),
         (["--output", "figure.bmp"], "expected a name ending in .png"),
