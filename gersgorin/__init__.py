@@ -20,6 +20,8 @@ __all__, __getattr__, __dir__ = lazy_names(
     {
         "assignment.measure": ("credit", "path_lengths"),
         "assignment.record": ("Credit",),
+        "certified.along": ("certified_bounds",),
+        "certified.record": ("CertifiedBounds",),
         "discs": ("Discs", "gersgorin_discs"),
         "dynamics": (
             "cumulative_log_norms",

@@ -1,4 +1,4 @@
-"""What `gersgorin-plot` measures beside the spectra where it is asked: Lyapunov exponents (--lyapunov), fixed points (--fixed-points).
+"""What `gersgorin-plot` measures beside the spectra where it is asked: --lyapunov, --fixed-points, --certify.
 
 Each has a figure of its own beside the first, lines in the table and a key in the JSON.
 """
@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from gersgorin.certified.along import certified_bounds
+from gersgorin.certified.record import CertifiedBounds, certified_table
 from gersgorin.equilibria.measure import fixed_points
 from gersgorin.equilibria.record import FixedPoints
 from gersgorin.equilibria.words import fixed_points_table
@@ -38,8 +40,11 @@ class Beside:
     figure: Path
     """The first figure, beside which theirs stand."""
     seed: int = 0
+    certify: bool = False
+    """Whether the gradient's norm is to be bounded."""
     spectra: list[LyapunovSpectrum] = field(default_factory=list)
     points: list[FixedPoints] = field(default_factory=list)
+    bounds: list[CertifiedBounds] = field(default_factory=list)
 
     def __post_init__(self):
         for path in self.figures():
@@ -48,6 +53,7 @@ class Beside:
     def figures(self) -> list[Path]:
         """The figures to come, each of all cells."""
         names = ["lyapunov"] * (self.lyapunov is not None) + ["fixed-points"] * (self.starts is not None)
+        names += ["bounds"] * self.certify
         return [self.figure.with_stem(f"{self.figure.stem}-{name}") for name in names]
 
     def check(self, cells: Sequence[tuple[str, nn.Module]]) -> None:
@@ -71,6 +77,9 @@ class Beside:
             except InvalidInputError as error:
                 raise InvalidInputError(f"{record.title}: {error}") from error
             self.points.append(replace(found, title=f"{record.title}, input held at the mean of {record.along}"))
+        if self.certify:
+            progress = report(f"bounds of {record.title}")
+            self.bounds.append(certified_bounds(cell, x, title=record.title, unit=record.unit, progress=progress))
 
     @torch.no_grad()
     def _starts(self, cell: nn.Module, x: Tensor) -> Tensor:
@@ -85,22 +94,26 @@ class Beside:
 
     def draw(self, along: str) -> None:
         """Write the figures."""
+        from gersgorin.certified.plots import draw_bounds
         from gersgorin.equilibria.plots import draw_fixed_points
         from gersgorin.lyapunov.plots import draw_lyapunov
 
-        paths = self.figures()
+        paths = iter(self.figures())
         if self.spectra:
             times = f", read {self.repeat} times" if self.repeat > 1 else ""
-            save_figure(paths[0], lambda: draw_lyapunov(self.spectra, along + times))
+            save_figure(next(paths), lambda: draw_lyapunov(self.spectra, along + times))
         if self.points:
-            save_figure(paths[-1], lambda: draw_fixed_points(self.points))
+            save_figure(next(paths), lambda: draw_fixed_points(self.points))
+        if self.bounds:
+            save_figure(next(paths), lambda: draw_bounds(self.bounds, along))
 
     def tables(self, cell: int) -> list[str]:
         """What is told of a cell, counted from 0, under its table."""
         told = [lyapunov_table(spectrum) for spectrum in self.spectra[cell : cell + 1]]
-        return told + [fixed_points_table(points) for points in self.points[cell : cell + 1]]
+        told += [fixed_points_table(points) for points in self.points[cell : cell + 1]]
+        return told + [certified_table(bounds) for bounds in self.bounds[cell : cell + 1]]
 
     def summary(self, cell: int) -> dict:
         """Of a cell, counted from 0, JSON-ready; empty where nothing was asked for."""
-        found = {"lyapunov": self.spectra, "fixed_points": self.points}
+        found = {"lyapunov": self.spectra, "fixed_points": self.points, "certified": self.bounds}
         return {name: records[cell].summary() for name, records in found.items() if records}

@@ -173,7 +173,7 @@ def _beside(options: Options, figure: Path, shown):
     """What is measured beside the spectra, checked."""
     from gersgorin.beside import Beside
 
-    beside = Beside(options.lyapunov, options.repeat, options.fixed_points, figure, options.seed)
+    beside = Beside(options.lyapunov, options.repeat, options.fixed_points, figure, options.seed, options.certify)
     beside.check([(panel.title, panel.subject.cell) for panel in shown])
     return beside
 

@@ -23,6 +23,7 @@ class Options:
       gersgorin-plot --cell my_package.cells:MyCell --hidden-size 32 --json
       gersgorin-plot --cell my_package.cells:MyCell --checkpoint runs/mine/best.safetensors
       gersgorin-plot --cell rhn --compare lstm --lyapunov 20 --fixed-points 50
+      gersgorin-plot --cell gru --init uniform:0.3 --certify
       gersgorin-plot --record runs/depth6 --animate
     """
 
@@ -80,6 +81,9 @@ class Options:
     fixed_points: int | None = None
     """Also the fixed points under constant input, the mean of the sequence, searched from N states of the run, in a figure of its own
     (NAME-fixed-points)."""
+    certify: bool = False
+    """Also bound the gradient's norm along the run, from above and below, by products of 1, 2, 4, ... layers and steps, rounding
+    counted in: a certified half-life beside the measured one, in a figure of its own (NAME-bounds)."""
     animate: bool = False
     """Also write the (first) cell's spectrum moving along the chorale, or through the training, as MP4 where ffmpeg is, else GIF."""
     output: File = None

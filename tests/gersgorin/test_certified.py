@@ -1,0 +1,190 @@
+"""Certified bounds of products: against 60 digits, on hard matrices, and along real runs."""
+
+import math
+from functools import reduce
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matrices import REAL_MATRICES, square_matrices
+
+from gersgorin.certified.along import bounds_of, certified_bounds
+from gersgorin.certified.enclosed import product
+from gersgorin.certified.kinds import KINDS, numerical_radius_above
+from gersgorin.certified.norms import norm_above, norm_below, smallest_singular_value_below
+from gersgorin.certified.record import certified_sentence
+from gersgorin.dynamics import cumulative_log_norms
+from gersgorin.jacobian import layer_jacobians, temporal_jacobian, trajectory
+from rhn.cells import DTRNN, GRU, IRNN, LSTM, RHN, RNN
+from rhn.data import chorale
+from rhn.errors import InvalidInputError
+
+mp = pytest.importorskip("mpmath", reason="mpmath is not installed: nothing to check against").mp.clone()
+mp.dps = 60
+
+
+def singular_values(A) -> list:
+    """To 60 digits, the largest first; of a NumPy or mpmath matrix."""
+    A = mp.matrix(A.tolist()) if isinstance(A, np.ndarray) else A
+    return sorted(mp.svd_r(A, compute_uv=False), reverse=True)
+
+
+def exact_log_norms(steps: np.ndarray) -> list:
+    """log ||A_{t-1} ... A_0||, t = 1..T, to 60 digits; -inf for zero."""
+    products, norms = mp.eye(steps.shape[-1]), []
+    for A in steps:
+        products = mp.matrix(A.tolist()) * products
+        largest = singular_values(products)[0]
+        norms.append(mp.log(largest) if largest > mp.mpf(10) ** -400 else -mp.inf)
+    return norms
+
+
+def chains(largest: int = 4) -> st.SearchStrategy[np.ndarray]:
+    """(T, n, n) of hard matrices and their transposes, with some noise, T = 1..9."""
+
+    def build(A, T, noise, seed):
+        rng = np.random.default_rng(seed)
+        turned = [A.numpy() if rng.random() < 0.5 else A.numpy().T for _ in range(T)]
+        return np.stack(turned) + noise * rng.standard_normal((T, *A.shape))
+
+    sizes = st.integers(1, 9), st.sampled_from([0.0, 1e-9, 0.3]), st.integers(0, 99)
+    return st.builds(build, square_matrices(largest), *sizes)
+
+
+def certified(steps: np.ndarray, layers: int = 1):
+    return bounds_of(lambda: ([A] * layers for A in steps), len(steps))
+
+
+@settings(max_examples=60)
+@given(square_matrices(6))
+def test_bounds_of_singular_values_hold_and_are_close(A):
+    A = A.numpy()
+    values = singular_values(A)
+    assert norm_below(A) <= values[0] <= norm_above(A) <= float(values[0]) * (1 + 1e-13) + 1e-300
+    assert norm_below(A) >= float(values[0]) * (1 - 1e-13)
+    smallest = smallest_singular_value_below(A)
+    assert smallest <= values[-1]
+    if values[-1] > 1e-8 * values[0]:
+        assert smallest >= 0.999 * float(values[-1])
+
+
+@pytest.mark.parametrize("name", REAL_MATRICES)
+def test_norm_bounds_of_hard_matrices_are_close(name):
+    A = REAL_MATRICES[name].numpy()
+    largest = float(singular_values(A)[0])
+    for bound, sign in ((norm_above(A), 1), (norm_below(A), -1)):
+        assert 0 <= sign * (bound - largest) <= 1e-12 * largest + 1e-300
+
+
+@settings(max_examples=60)
+@given(chains())
+def test_products_are_enclosed(steps):
+    exact = reduce(lambda P, A: mp.matrix(A.tolist()) * P, steps, mp.eye(steps.shape[-1]))
+    found = product(list(steps))
+    far = exact - mp.matrix(found.middle.tolist()) * mp.mpf(2) ** found.exponent
+    assert mp.mnorm(far, "f") <= mp.mpf(found.error) * mp.mpf(2) ** found.exponent
+    assert singular_values(exact)[0] <= mp.mpf(found.norm) * mp.mpf(2) ** found.exponent
+
+
+@settings(max_examples=60)
+@given(chains())
+def test_every_kind_of_bound_holds_for_every_length_of_window_at_every_time(steps):
+    found, exact = certified(steps), exact_log_norms(steps)
+    assert found.steps == len(exact)
+    for t, log_norm in enumerate(exact):
+        assert all(bound >= log_norm for bound in found.upper[:, :, t].ravel())
+        assert all(bound <= log_norm for bound in found.lower[:, t])
+    slack = 1e-12 * (1 + np.abs(found.best[:-1]))
+    assert (found.best[1:] <= found.best[:-1] + slack).all()  # longer windows bind better
+    assert (found.lower[1:] >= found.lower[:-1] - 1e-12 * (1 + np.abs(found.best[:-1]))).all()
+
+
+@pytest.mark.parametrize("kind", KINDS[3:])
+def test_numerical_radii_and_logarithmic_norms_hold_and_never_beat_the_norms(kind):
+    steps = np.eye(6) + 0.1 * np.random.default_rng(3).standard_normal((8, 6, 6))
+    found = certified(steps).upper[:, :, -1]
+    assert (found[KINDS.index(kind)] >= found[0]).all()
+
+
+@pytest.mark.parametrize("name", REAL_MATRICES)
+def test_a_numerical_radius_bounds_powers(name):
+    A = REAL_MATRICES[name].numpy()
+    A = A / (np.abs(A).max() or 1)
+    angles = np.exp(1j * np.linspace(0, 2 * np.pi, 100))[:, None, None]
+    hermitian = (angles * A + (angles * A).conj().swapaxes(1, 2)) / 2
+    w = numerical_radius_above(A)
+    assert np.linalg.eigvalsh(hermitian)[:, -1].max() <= w * (1 + 1e-14) and w <= norm_above(A) * (1 + 1e-14) + 1e-300
+    for k in (2, 5, 20):
+        assert np.linalg.norm(np.linalg.matrix_power(A, k), 2) <= 2 * w**k * (1 + 1e-12)
+
+
+def test_a_fixed_norm_finds_what_the_euclidean_one_cannot_see():
+    """A shear keeps the norm above 1 at every step, and shrinks in the long run."""
+    A = np.array([[0.5, 8.0], [0.0, 0.5]])
+    found = certified(np.stack([A] * 64))
+    euclidean, diagonal, quadratic = found.upper[:3, 0, -1] / 64
+    assert euclidean > 2 and diagonal < 0.3 and quadratic < -0.5
+    assert found.certifying == 0 and "halves at least every" in certified_sentence(found)
+
+
+def test_what_underflows_overflows_or_vanishes():
+    for factor in (1e300, 1e-300, 5e-324):
+        found = certified(factor * np.ones((50, 2, 2)))
+        expected = 50 * (math.log(2) + math.log(factor))
+        assert found.best[-1, -1] == pytest.approx(expected, rel=1e-2 if factor < 1e-310 else 1e-12)
+    nothing = certified(np.zeros((3, 2, 2)))
+    assert nothing.measured_exponent == -math.inf and nothing.lower_exponent.max() == -math.inf
+    assert nothing.exponent[-1] < -200 and nothing.half_life[-1] < 0.01
+
+
+def cells():
+    g = torch.Generator().manual_seed(5)
+    sizes = {"generator": g, "dtype": torch.float64}
+    yield "rnn", RNN(88, 16, init="gaussian:0.2", **sizes)
+    yield "irnn", IRNN(88, 16, **sizes)
+    yield "lstm", LSTM(88, 8, init="uniform:0.3", **sizes)
+    yield "gru", GRU(88, 16, init="uniform:0.4", **sizes)
+    yield "rhn-5", RHN(88, 16, 5, init="uniform:0.3", **sizes)
+    yield "dts-rnn-3", DTRNN(88, 16, 3, **sizes)
+
+
+@pytest.mark.parametrize(("name", "cell"), list(cells()), ids=[name for name, _ in cells()])
+def test_along_a_chorale(name, cell):
+    x = torch.as_tensor(chorale("bwv269"))[:21].double()
+    found = certified_bounds(cell, x)
+    with torch.no_grad():
+        A = temporal_jacobian(cell, x, trajectory(cell, x)[:-1])
+    measured = cumulative_log_norms(A).numpy()
+    np.testing.assert_allclose(found.log_norm, measured, rtol=1e-10, atol=1e-10)
+    depth = getattr(cell, "depth", 1)
+    layers = ["1 layer", "2 layers", "4 layers"][: math.ceil(math.log2(depth))]
+    assert found.lengths == (*layers, "1 step", "2 steps", "4 steps", "8 steps", "16 steps", "21 steps")
+    assert (found.best - measured >= -1e-9).all() and (measured - found.lower >= -1e-9).all()
+    assert found.exponent[-1] == pytest.approx(found.measured_exponent, abs=1e-8)
+    assert found.lower_exponent[-1] == pytest.approx(found.measured_exponent, abs=1e-8)
+    assert (np.diff(found.exponent) <= 1e-12).all()
+
+
+def test_layers_of_a_real_run_against_sixty_digits():
+    cell = RHN(88, 5, 3, init="uniform:0.5", dtype=torch.float64)
+    x = torch.as_tensor(chorale("bwv66.6"))[:6].double()
+    found = certified_bounds(cell, x)
+    with torch.no_grad():
+        layers = layer_jacobians(cell, x, trajectory(cell, x)[:-1]).numpy()  # (L, T, N, N)
+    exact = exact_log_norms(layers.swapaxes(0, 1).reshape(-1, 5, 5))[2::3]
+    for t, log_norm in enumerate(exact):
+        assert all(bound >= log_norm for bound in found.upper[:, :, t].ravel())
+        assert all(bound <= log_norm for bound in found.lower[:, t])
+    assert (np.diff(found.exponent) <= 1e-14).all() and found.lengths[0] == "1 layer"
+
+
+def test_refused_with_a_sentence():
+    x = torch.zeros(3, 2, dtype=torch.float64)
+    with pytest.raises(InvalidInputError, match=r"expected a tensor \(T, m\) of one sequence, got \(3, 1, 2\)"):
+        certified_bounds(RNN(2, 3, dtype=torch.float64), x[:, None])
+    with pytest.raises(InvalidInputError, match="a state is NaN or infinite"):
+        certified_bounds(lambda x, s: s / 0, x, torch.ones(2).double())
+    with pytest.raises(InvalidInputError, match="step 1 holds NaN"):
+        certified(np.array([np.eye(2), np.full((2, 2), np.nan)]))

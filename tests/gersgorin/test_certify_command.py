@@ -1,0 +1,85 @@
+"""`gersgorin-plot --certify`: bounds beside the spectra, in the table, the JSON and a figure of their own."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from gersgorin.certified.along import certified_bounds
+from gersgorin.certified.plots import plot_bounds_by_window, plot_bounds_over_time
+from gersgorin.certified.record import certified_sentence, certified_table
+from gersgorin.cli import main
+from rhn.cells import GRU, RHN
+
+SMALL = ["--hidden-size", "6", "--steps", "9"]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def bounds():
+    torch.manual_seed(1)
+    x = torch.rand(13, 4, dtype=torch.float64)
+    return certified_bounds(RHN(4, 7, 3, init="uniform:0.4", dtype=torch.float64), x, title="rhn")
+
+
+def test_every_network_gets_a_certificate(tmp_path, capsys):
+    assert main(["--cell", "rhn", "--depth", "3", "--compare", "gru", "--certify", "--json", *SMALL]) == 0
+    assert len([path for path in tmp_path.glob("*-bounds.png") if path.stat().st_size > 10_000]) == 1
+    result = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    for found in (result, *result["compare"]):
+        certified, measured = found["certified"], found["steps"][-1]["finite_time_exponent"]
+        assert certified["measured_exponent"] == pytest.approx(measured)
+        for row in certified["windows"]:
+            assert row["certified_exponent"] >= measured >= row["lower_exponent"] or row["lower_exponent"] is None
+    assert [row["window"] for row in result["certified"]["windows"]][:3] == ["1 layer", "2 layers", "1 step"]
+
+
+def test_without_the_option_there_is_no_figure_and_no_word_of_it(tmp_path, capsys):
+    assert main(SMALL) == 0
+    assert "certif" not in capsys.readouterr().out.lower() and not list(tmp_path.glob("*bounds*"))
+    assert main([*SMALL, "--certify", "--output", "f.svg"]) == 0
+    out = capsys.readouterr().out
+    assert "windows of" in out and out.rstrip().endswith("figure: f-bounds.svg")
+
+
+def test_a_figure_that_cannot_be_written_is_refused_before_the_work(tmp_path, capsys):
+    (tmp_path / "f-bounds.png").mkdir()
+    assert main([*SMALL, "--certify", "--output", "f.png"]) == 2
+    assert "f-bounds.png" in capsys.readouterr().err and not (tmp_path / "f.png").exists()
+
+
+def test_the_figure_shows_the_numbers(bounds):
+    ax = plot_bounds_over_time(replace(bounds, unit="0.1 s"))
+    drawn = {line.get_label(): line.get_ydata() for line in ax.lines}
+    np.testing.assert_allclose(drawn["measured"][1:] * np.log(10), bounds.log_norm)
+    np.testing.assert_allclose(drawn["at most: 1 layer"][1:] * np.log(10), bounds.best[0])
+    assert ax.get_xlabel() == "time step (0.1 s)" and ax.get_ylim()[1] > bounds.best[0].max() / np.log(10)
+    ax = plot_bounds_by_window(bounds)
+    drawn = {line.get_label(): line.get_ydata() for line in ax.lines}
+    np.testing.assert_allclose(drawn["norm"], bounds.upper[0, :, -1] / 13)
+    assert [label.get_text() for label in ax.get_xticklabels()] == list(bounds.lengths)
+
+
+def test_the_sentence_says_what_holds(bounds):
+    assert bounds.certifying is not None and "halves at least every" in certified_sentence(bounds)
+    grown = replace(bounds, upper=bounds.upper + 999, lower=bounds.lower + 999, log_norm=bounds.log_norm + 999)
+    assert "does not vanish" in certified_sentence(grown) and np.isinf(grown.half_life).all()
+    loose = replace(bounds, upper=bounds.upper + 999)
+    assert "rounding leaves it open" in certified_sentence(loose) and loose.certifying is None
+    lines = certified_table(bounds).splitlines()
+    assert (
+        len(lines) == len(bounds.lengths) + 3 and lines[1].startswith("1 layer ") and lines[-2].startswith("measured")
+    )
+    assert lines[-1] == certified_sentence(bounds) and lines[-1] in repr(bounds)
+
+
+def test_a_long_run_certifies_what_no_single_step_does():
+    cell = GRU(3, 24, init="uniform:0.6", generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = certified_bounds(cell, torch.ones(60, 3, dtype=torch.float64))
+    assert found.upper[0, 0, -1] > 0 > found.exponent[-1] and 0 < found.certifying < len(found.lengths) - 1
