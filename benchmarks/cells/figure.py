@@ -1,0 +1,112 @@
+"""The comparison as one figure: a row a cell, a panel a measure."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from benchmarks.cells.networks import Network
+from benchmarks.cells.studies import Study
+from benchmarks.cells.summary import MOMENTS, of, ranked
+from rhn.figures import BLUE, GREY, ORANGE
+
+COLORS = dict(zip(MOMENTS, (ORANGE, BLUE), strict=True))
+SHIFTS = dict(zip(MOMENTS, (-0.17, 0.17), strict=True))
+PANELS = {  # measure: (title, scale, options of the scale)
+    "radius": ("spectral radius, mean", "linear", {}),
+    "bulk": ("mean eigenvalue\n(trace / N)", "linear", {}),
+    "exponent": ("finite-time exponent\n(1 / quarter note)", "symlog", {"linthresh": 0.1}),
+    "input_gain": ("input gain\n(2-norm of ds'/dx, mean)", "log", {}),
+    "looseness": ("discs' reach /\nspectral radius, median", "log", {}),
+}
+VANISHED = -30.0  # where an exponent of minus infinity is drawn
+
+
+def draw(studies: Mapping[str, Study], networks: Mapping[str, Sequence[Network]], title: str) -> Figure:
+    """Rows in the order of the mean loss over seeds."""
+    cells = ranked(studies, networks)
+    figure = Figure(figsize=(15, 1.8 + 0.34 * len(cells)), layout="constrained")
+    axes = figure.subplots(1, 2 + len(PANELS), sharey=True, width_ratios=[2, 1] + [1.2] * len(PANELS))
+    plot_losses(studies, networks, axes[0])
+    plot_shares([studies[cell] for cell in cells], axes[1])
+    for ax, name in zip(axes[2:], PANELS, strict=True):
+        plot_measure([networks[cell] for cell in cells], name, ax)
+    axes[0].set_yticks(range(len(cells)), [_label(networks[cell]) for cell in cells])
+    axes[0].set_ylim(len(cells) - 0.5, -0.5)
+    for ax in axes:
+        ax.hlines(
+            np.arange(1, len(cells)) - 0.5,
+            0,
+            1,
+            transform=ax.get_yaxis_transform(),
+            color="0.92",
+            linewidth=0.8,
+            zorder=0,
+        )
+        ax.tick_params(axis="y", length=0)
+    points = {
+        "a random setting of the study": ("0.6", 3),
+        "a seed, before training": (ORANGE, 5),
+        "a seed, trained": (BLUE, 5),
+    }
+    handles = [
+        Line2D([], [], color=c, marker="o", linestyle="", markersize=size, label=w) for w, (c, size) in points.items()
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    figure.suptitle(title)
+    return figure
+
+
+def plot_losses(studies: Mapping[str, Study], networks: Mapping[str, Sequence[Network]], ax: Axes) -> Axes:
+    """The training losses of all settings, and of the best one's seeds; dashed, the best constant output."""
+    for place, cell in enumerate(ranked(studies, networks)):
+        losses = [min(row.best_train_nll, 14.0) for row in studies[cell].rows]
+        ax.plot(losses, [place + SHIFTS["initial"]] * len(losses), "o", color="0.6", markersize=2.5, markeredgewidth=0)
+        seeds = [network.train_nll for network in of(networks[cell], "trained")]
+        ax.plot(
+            seeds, [place + SHIFTS["trained"]] * len(seeds), "o", color=BLUE, markersize=4, markeredgewidth=0, alpha=0.7
+        )
+    constant = next(iter(studies.values())).rows[0].constant_nll
+    if constant is not None:
+        ax.axvline(constant, color=GREY, linestyle="--", linewidth=0.8)
+    ax.set(title="best training loss (nats a frame)\n14: 14 or more; dashed: constant output")
+    return ax
+
+
+def plot_shares(studies: Sequence[Study], ax: Axes) -> Axes:
+    """Shares of the settings that left the plateau, with exact intervals of 95 %."""
+    for place, study in enumerate(studies):
+        share, low, high = study.share
+        ax.plot([low, high], [place, place], color=GREY, linewidth=1.2)
+        ax.plot(share, place, "o", color=GREY, markersize=4)
+    ax.set(xlim=(0, 1), title="settings that left\nthe plateau (95 %)")
+    return ax
+
+
+def plot_measure(networks: Sequence[Sequence[Network]], name: str, ax: Axes) -> Axes:
+    """One measure of `PANELS`, a row for each cell's networks, before and after training."""
+    title, scale, options = PANELS[name]
+    for moment in MOMENTS:
+        points = [
+            (getattr(n, name), place + SHIFTS[moment]) for place, each in enumerate(networks) for n in of(each, moment)
+        ]
+        x, y = np.array(points).T
+        shown = np.maximum(x, VANISHED) if name == "exponent" else x
+        ax.plot(shown, y, "o", color=COLORS[moment], markersize=4, markeredgewidth=0, alpha=0.7)
+    ax.set_xscale(scale, **options)
+    neutral: dict[str, Callable[[], object]] = {
+        "radius": lambda: ax.axvline(1, **_thin),
+        "exponent": lambda: ax.axvline(0, **_thin),
+    }
+    neutral.get(name, lambda: None)()
+    ax.set_title(title)
+    return ax
+
+
+_thin = {"color": GREY, "linewidth": 0.8, "linestyle": ":"}
+
+
+def _label(networks: Sequence[Network]) -> str:
+    return f"{networks[0].cell}, {networks[0].hidden_size} units"
