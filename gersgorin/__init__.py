@@ -2,6 +2,7 @@
 
 A = temporal_jacobian(cell, x, s)           d s'_i / d s_j of one step, for any cell or callable
 eigenvalues(A), gersgorin_discs(A)          where one step's gradient could go
+numerical_radius, departure_from_normality, kreiss_constant, pseudospectrum    how far the spectrum alone misleads
 jacobian_product(A), finite_time_exponent   what many steps together do
 input_jacobian, layer_jacobians             within one step: from its input, and through each of its layers
 lyapunov_spectrum(cell, x, k)               their mean growth rates along a long run, without keeping a Jacobian
@@ -35,6 +36,9 @@ __all__, __getattr__, __dir__ = lazy_names(
         "jacobian": ("input_jacobian", "layer_jacobians", "norm_bound", "temporal_jacobian", "trajectory"),
         "lyapunov.measure": ("lyapunov_spectrum",),
         "lyapunov.record": ("LyapunovSpectrum", "kaplan_yorke_dimension"),
+        "normality.kreiss": ("kreiss_constant",),
+        "normality.measures": ("departure_from_normality", "numerical_abscissa", "numerical_radius"),
+        "normality.resolvent": ("pseudospectrum",),
         "objective": ("Objective",),
         "overview": ("Analysis", "analyze"),
         "preflight.checking": ("check",),

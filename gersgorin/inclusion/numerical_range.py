@@ -6,6 +6,7 @@ holds the range, and so the spectrum. It is convex; for a normal matrix the rang
 dense random matrices, whose discs are far too large, it is close: at n = 64 its area is a fortieth of the discs'.
 """
 
+import cmath
 from functools import cached_property
 
 import numpy as np
@@ -18,7 +19,7 @@ from rhn.errors import InvalidInputError
 
 
 class NumericalRange(InclusionSet):
-    """The polygon of `angles` support lines around the numerical range; costs angles / 2 Hermitian eigenproblems.
+    """The polygon of `angles` support lines around the numerical range; costs angles / 2 Hermitian eigenproblems, half if A is real.
 
     The polygon around a disc has pi^2 / (3 angles^2) more area than the disc: 0.02 % by default.
 
@@ -39,11 +40,8 @@ class NumericalRange(InclusionSet):
     @cached_property
     def support(self) -> Tensor:
         """h(t) at each angle t, (..., angles) real."""
-        half_turn = torch.exp(-1j * self.angles[: len(self.angles) // 2])
-        B = self.A[..., None, :, :] * half_turn[:, None, None]
         with one_thread():
-            values = torch.linalg.eigvalsh((B + B.mH) / 2)
-        return torch.cat([values[..., -1], -values[..., 0]], dim=-1)  # h(t + pi) is minus the least eigenvalue at t
+            return support_function(self.A, len(self.angles))
 
     def _contains(self, z: Tensor, tol: Tensor) -> Tensor:
         along = (z[..., None] * torch.exp(-1j * self.angles)).real
@@ -59,3 +57,22 @@ class NumericalRange(InclusionSet):
         sideways = (np.roll(support, -1) - support * np.cos(step)) / np.sin(step)
         corners = (support + 1j * sideways) * np.exp(1j * step * np.arange(angles))
         return [np.append(corners, corners[:1])]
+
+
+def support_function(A: Tensor, angles: int) -> Tensor:
+    """h at the angles t = 0, step, ... of a full turn in equal steps, (..., angles) real, of checked A (..., n, n).
+
+    h(t + pi) is minus the least eigenvalue at t. The range of a real matrix mirrors at the real axis: a quarter of the turn is enough.
+    """
+    half = angles // 2
+    solved = half if A.is_complex() else half // 2 + 1
+    parts = []
+    for k in range(solved):
+        B = A * cmath.exp(-2j * cmath.pi * k / angles) if A.is_complex() or k else A
+        parts.append(torch.linalg.eigvalsh((B + B.mH) / 2)[..., [-1, 0]])
+    largest, least = torch.stack(parts, -1).unbind(-2)
+    if A.is_complex():
+        return torch.cat([largest, -least], -1)
+    below = -least[..., : half + 1 - solved].flip(-1)  # h(pi - t) = h(pi + t)
+    upper = torch.cat([largest, below], -1)  # t = 0 ... pi
+    return torch.cat([upper, upper[..., 1:-1].flip(-1)], -1)

@@ -1,0 +1,81 @@
+"""One number for a matrix that says how its norm, its numerical range and its spectrum differ; all three agree if it is normal.
+
+    departure from normality (P. Henrici, 1962)   sqrt(||A||_F^2 - sum |lambda_i|^2): Frobenius norm of T - diag(T), A = Q T Q*
+    numerical radius                              max |z|, z in the numerical range {x* A x : |x| = 1}
+    numerical abscissa                            max Re z there: the growth rate of exp(tA) at t = 0
+
+rho(A) <= r(A) <= ||A||_2 <= 2 r(A), and r(A^k) <= r(A)^k (R. Horn, C. Johnson, "Topics in Matrix Analysis", 1991, chapter 1): powers
+of A are at most 2 r(A)^k, whatever its eigenvectors.
+
+Shapes: A (..., n, n), results (...,) real. Unit: the matrix's. No gradient flows through.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gersgorin._validate import check_square
+from gersgorin.inclusion.numerical_range import NumericalRange
+from gersgorin.spectrum import eigenvalues, one_thread
+
+
+def departure_from_normality(A: Tensor, *, relative: bool = False) -> Tensor:
+    """Henrici's departure, (...,); relative: divided by ||A||_F, between 0 (normal) and 1 (nilpotent), 0 for A = 0.
+
+    A difference of squares: known to about sqrt(n eps) ||A||_F, 1e-7 in float64.
+
+    Raises:
+        InvalidInputError: A is not square, not floating point, or holds NaN or infinity.
+
+    >>> departure_from_normality(torch.tensor([[1.0, 3.0], [0.0, 2.0]]))
+    tensor(3.0000)
+    """
+    check_square(A)
+    return departure(A.detach(), eigenvalues(A), relative=relative)
+
+
+def departure(A: Tensor, values: Tensor, *, relative: bool) -> Tensor:
+    """The same of a checked A whose eigenvalues (..., n) are known."""
+    unit = A.abs().amax((-2, -1))
+    unit = torch.where(unit > 0, unit, 1)
+    whole = torch.linalg.matrix_norm(A / unit[..., None, None])
+    normal = torch.linalg.vector_norm(values / unit[..., None], dim=-1)
+    found = ((whole - normal) * (whole + normal)).clamp(min=0).sqrt()
+    return found / torch.where(whole > 0, whole, 1) if relative else found * unit
+
+
+def numerical_abscissa(A: Tensor) -> Tensor:
+    """The largest real part of the numerical range, (...,): the largest eigenvalue of (A + A*) / 2.
+
+    d/dt ||exp(tA)|| at t = 0; also called the logarithmic 2-norm. Errors as for `departure_from_normality`.
+
+    >>> numerical_abscissa(torch.tensor([[-1.0, 4.0], [0.0, -1.0]]))
+    tensor(1.)
+    """
+    check_square(A)
+    with one_thread():
+        return torch.linalg.eigvalsh((A.detach() + A.detach().mH) / 2)[..., -1]
+
+
+def numerical_radius(A: Tensor, angles: int = 128) -> Tensor:
+    """A bound from above on the largest modulus in the numerical range, (...,): the farthest corner of its support lines.
+
+    Above the radius by at most a factor 1 / cos(pi / angles), 3e-4 by default, and never above ||A||_2.
+
+    Raises:
+        InvalidInputError: as for `departure_from_normality`; or an odd number of angles, or fewer than 4.
+
+    >>> numerical_radius(torch.tensor([[0.0, 2.0], [0.0, 0.0]]))  # its range is the unit disc
+    tensor(1.0003)
+    """
+    region = NumericalRange(A, angles)
+    with one_thread():
+        norm = torch.linalg.matrix_norm(region.A, 2)
+    return torch.minimum(farthest_corner(region.support), norm)
+
+
+def farthest_corner(support: Tensor) -> Tensor:
+    """The largest modulus of a corner, (...,), where neighbouring lines Re(e^-it z) = h(t), t in equal steps, meet; h (..., angles)."""
+    step = 2 * np.pi / support.shape[-1]
+    sideways = (support.roll(-1, -1) - support * np.cos(step)) / np.sin(step)
+    return torch.hypot(support, sideways).amax(-1)

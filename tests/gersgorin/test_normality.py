@@ -1,0 +1,178 @@
+"""How far matrices are from normal: pseudospectra against singular values, radii, departure and growth against known ones."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from hypothesis import given
+from matrices import MATRICES, grcar, jordan, square_matrices
+
+from gersgorin import (
+    departure_from_normality,
+    kreiss_constant,
+    numerical_abscissa,
+    numerical_radius,
+    pseudospectrum,
+    spectral_radius,
+)
+from gersgorin.normality import resolvent
+from gersgorin.normality.tridiagonal import Tridiagonal
+from rhn.errors import InvalidInputError
+
+rng = np.random.default_rng(11)
+LARGER = {
+    "gaussian": rng.standard_normal((70, 70)) / 8,
+    "grcar": grcar(60),
+    "jordan": jordan(30, 0.0),
+    "normal": np.diag(np.linspace(-1, 1, 40)),
+    "near_identity": 0.8 * np.eye(64) + 0.1 * rng.standard_normal((64, 64)) / 8,
+    "complex": np.triu(rng.standard_normal((33, 33)) + 1j * rng.standard_normal((33, 33))),
+}
+CASES = MATRICES | {f"larger_{name}": torch.from_numpy(A) for name, A in LARGER.items()}
+NORMAL = ("identity", "zero", "rotations", "permutation", "symmetric", "doubly_stochastic", "one_by_one")
+
+
+def norm(A):
+    return float(torch.linalg.matrix_norm(A, 2))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_pseudospectrum_is_the_smallest_singular_value_at_every_point(name):
+    A = CASES[name].numpy()
+    x = 1.3 * (norm(CASES[name]) or 1) * np.linspace(-1, 1, 12)
+    z = np.concatenate([(x + 1j * x[:, None]).ravel(), np.linalg.eigvals(A), A.diagonal()])
+    expected = [scipy.linalg.svdvals(point * np.eye(len(A)) - A)[-1] for point in z]
+    np.testing.assert_allclose(pseudospectrum(CASES[name], z), expected, rtol=1e-6, atol=1e-13 * norm(CASES[name]))
+
+
+@given(A=square_matrices())
+def test_random_pseudospectra_hold_the_spectrum_and_never_fall_faster_than_the_distance(A):
+    """sigma_min(z - A) is 0 at eigenvalues, at most the distance to the nearest, and changes by at most |z - w|."""
+    values, size = np.linalg.eigvals(A.numpy()), norm(A) or 1.0
+    z = torch.as_tensor(np.append(size * np.exp(1j * np.arange(5)), values))
+    found, rounding = pseudospectrum(A, z).numpy(), 1e-12 * size
+    distances = np.abs(z.numpy()[:, None] - values).min(1)
+    assert (found <= distances * (1 + 1e-6) + rounding).all()
+    assert (np.abs(np.diff(found)) <= np.abs(np.diff(z.numpy())) + 1e-6 * found.max() + rounding).all()
+
+
+def test_where_lanczos_does_not_converge_a_decomposition_takes_over(monkeypatch):
+    A, z = CASES["larger_near_identity"], torch.linspace(0, 2, 9)
+    expected = pseudospectrum(A, z)
+    monkeypatch.setattr(resolvent, "STEPS", 2)
+    monkeypatch.setattr(resolvent, "ENTRIES", 5 * 64)  # several parts
+    assert not torch.equal(pseudospectrum(A, z), expected)
+    assert torch.allclose(pseudospectrum(A, z), expected, rtol=1e-6)
+
+
+def test_shapes_batches_and_types_of_a_grid():
+    A, z = torch.randn(2, 3, 4, 4), torch.randn(5, 6, dtype=torch.complex64)
+    found = pseudospectrum(A, z)
+    assert found.shape == (2, 3, 5, 6) and found.dtype == torch.float64
+    assert torch.allclose(found[1, 2], pseudospectrum(A[1, 2].double(), z.numpy()))
+    assert pseudospectrum(A, np.zeros((0, 3))).shape == (2, 3, 0, 3)
+
+
+def test_the_largest_eigenvalue_of_growing_tridiagonal_matrices_and_its_residual():
+    generator, p = torch.Generator().manual_seed(3), 200
+    alphas = torch.rand(p, 9, dtype=torch.float64, generator=generator) ** 8
+    betas = 0.3 * torch.rand(p, 9, dtype=torch.float64, generator=generator)
+    growing = Tridiagonal(p)
+    for k in range(9):
+        largest, residual = growing.grow(alphas[:, k], betas[:, k])
+        off_diagonal = torch.diag_embed(betas[:, :k], 1)
+        values, vectors = torch.linalg.eigh(torch.diag_embed(alphas[:, : k + 1]) + off_diagonal + off_diagonal.mT)
+        known = torch.isfinite(residual)  # where Newton's method has come to its end
+        assert known.double().mean() > 0.9
+        assert torch.allclose(largest[known], values[known, -1], rtol=1e-9)
+        assert torch.allclose(residual, betas[:, k] * vectors[:, -1, -1].abs(), atol=1e-7, equal_nan=True) or k > 1
+        assert ((residual - betas[:, k] * vectors[:, -1, -1].abs())[known].abs() < 1e-6).all()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_numerical_radius_lies_between_half_the_norm_and_the_norm(name):
+    A = CASES[name]
+    found, size = float(numerical_radius(A)), norm(A)
+    x = torch.randn(300, len(A), dtype=torch.complex128)
+    quotients = torch.einsum("ki,ij,kj->k", x.conj(), A + 0j, x) / (x.conj() * x).sum(-1)
+    assert size / 2 * (1 - 1e-12) <= found <= size
+    assert found >= float(spectral_radius(A)) * (1 - 1e-9) and found >= float(quotients.abs().max()) * (1 - 1e-12)
+    assert float(numerical_abscissa(A)) <= found * (1 + 1e-12)
+    assert float(numerical_abscissa(A)) >= float(quotients.real.max()) - 1e-12 * size
+    if name in NORMAL:
+        assert found == pytest.approx(float(spectral_radius(A)), abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [2, 3, 8, 20])
+def test_the_range_of_a_jordan_block_is_a_disc_of_known_radius(n):
+    block, radius = torch.from_numpy(jordan(n, 0.0)), math.cos(math.pi / (n + 1))
+    assert float(numerical_abscissa(block)) == pytest.approx(radius)
+    assert radius <= float(numerical_radius(block)) <= radius / math.cos(math.pi / 128) * (1 + 1e-12)
+    for angles in (4, 6, 10):  # half the angles by symmetry, or all of them
+        assert float(numerical_radius(block + 0j, angles)) == pytest.approx(float(numerical_radius(block, angles)))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_henricis_departure_is_the_norm_above_schurs_diagonal(name):
+    A = CASES[name]
+    triangle, _ = scipy.linalg.schur(A.numpy() / (norm(A) or 1), output="complex")
+    expected = np.linalg.norm(np.triu(triangle, 1)) * (norm(A) or 1)
+    whole = float(torch.linalg.matrix_norm(A / (norm(A) or 1))) * (norm(A) or 1)
+    assert float(departure_from_normality(A)) == pytest.approx(expected, abs=1e-6 * whole)
+    assert float(departure_from_normality(A, relative=True)) == pytest.approx(expected / (whole or 1), abs=1e-6)
+    assert name not in NORMAL or float(departure_from_normality(A, relative=True)) < 1e-6
+
+
+POWERS = {
+    "jordan": jordan(8, 0.5),
+    "grcar": grcar(20) / 3,
+    "gaussian": LARGER["gaussian"] / 1.1,
+    "triangular": np.triu(rng.standard_normal((15, 15))) / 3.5,
+    "complex": np.exp(0.7j) * jordan(5, 0.8),
+}
+
+
+@pytest.mark.parametrize("name", POWERS)
+def test_powers_grow_at_least_by_kreiss_constant_and_at_most_by_e_n_times_it(name):
+    """Kreiss' matrix theorem, for powers and for the exponential; and no point of a finer grid gives more."""
+    A = POWERS[name]
+    n, found = len(A), float(kreiss_constant(torch.from_numpy(A)))
+    power, largest = np.eye(n), 1.0
+    for _ in range(400):
+        power = A @ power
+        largest = max(largest, np.linalg.norm(power, 2))
+    assert 1 <= found <= largest * (1 + 1e-9) and largest <= math.e * n * found
+    distance, places = np.geomspace(1e-4, 5, 60)[:, None], np.linspace(-np.pi, np.pi, 91)
+    values = distance / pseudospectrum(torch.from_numpy(A), (1 + distance) * np.exp(1j * places)).numpy()
+    assert found >= values.max() * (1 - 1e-3)
+    stable = A - 1.2 * np.abs(np.linalg.eigvals(A)).max() * np.eye(n)
+    found = float(kreiss_constant(torch.from_numpy(stable), continuous=True))
+    grown = max(np.linalg.norm(scipy.linalg.expm(t * stable), 2) for t in np.linspace(0, 120, 400))
+    assert 1 <= found <= grown * (1 + 1e-2) and grown <= math.e * n * found
+
+
+def test_kreiss_constant_of_normal_growing_and_batched_matrices():
+    normal = torch.from_numpy(np.linalg.qr(rng.standard_normal((6, 6)))[0])
+    assert float(kreiss_constant(normal)) == pytest.approx(1)
+    assert kreiss_constant(torch.stack([normal, 1.01 * normal, 0 * normal])).tolist() == pytest.approx([1, np.inf, 1])
+    assert float(kreiss_constant(torch.from_numpy(jordan(3, 1.0)))) > 1e6  # on the circle, but not normal
+    assert kreiss_constant(torch.tensor([[0.1]]), continuous=True).tolist() == np.inf
+    nilpotent = torch.tensor([[0.0, 40.0], [0.0, 0.0]], dtype=torch.float64)
+    assert float(kreiss_constant(nilpotent)) == pytest.approx(10.6, abs=1)
+
+
+def test_refused_with_a_sentence(monkeypatch):
+    for measure in (numerical_radius, numerical_abscissa, departure_from_normality, kreiss_constant):
+        for message, A in {"NaN": torch.full((2, 2), math.nan), r"shape \(2, 3\)": torch.zeros(2, 3)}.items():
+            with pytest.raises(InvalidInputError, match=message):
+                measure(A)
+        with pytest.raises(InvalidInputError, match="n >= 1"):
+            measure(torch.zeros(0, 0))
+    for message, grid in {"finite points": [0, math.inf], "expected complex numbers": ["a"]}.items():
+        with pytest.raises(InvalidInputError, match=message):
+            pseudospectrum(torch.eye(2), grid)
+    monkeypatch.setattr(resolvent, "free_memory", lambda device: 2**20)
+    with pytest.raises(InvalidInputError, match=r"a matrix of 2 and 1 points need about .* use fewer points"):
+        pseudospectrum(torch.eye(2), 0j)
