@@ -13,4 +13,6 @@ def build_model(config: ChoraleConfig) -> PolyphonicModel:
     """
     options = {"hidden_size": config.hidden_size, "depth": config.depth, "init": f"gaussian:{config.init_std!r}"}
     options |= {"generator": weights_generator(config.seed, config.cell, config.depth)} | config.cell_options
-    return build_if_it_fits(lambda where: PolyphonicModel(config.cell, device=where, **options), config.cell)
+    model = build_if_it_fits(lambda where: PolyphonicModel(config.cell, device=where, **options), config.cell)
+    model.use_precision(config.precision)
+    return model

@@ -6,6 +6,8 @@ from typing import Literal
 
 from rhn.fields import check_fields, require
 
+SMALLEST_MIXED = 1e-4  # float16 has its 11 bits from 6e-5 on
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChoraleConfig:
@@ -39,6 +41,8 @@ class ChoraleConfig:
     """Stop after so many epochs without a better loss."""
     objective: Literal["train", "valid"] = "valid"
     """Whose loss decides which weights are best: train or valid."""
+    precision: Literal["float32", "mixed", "tf32"] = "float32"
+    """mixed: products with fp16 operands, sums and weights in float32; tf32: on a GPU, recurrent products with operands of 11 bits."""
     seed: int = 0
     """Seed of the initial weights and of the order of batches."""
 
@@ -49,6 +53,10 @@ class ChoraleConfig:
         require(self, "seed", self.seed >= 0, "0 or more")
         for name in ("learning_rate", "init_std"):
             require(self, name, 0 < getattr(self, name) < math.inf, "a number above 0")
+        enough = self.precision != "mixed" or self.init_std >= SMALLEST_MIXED
+        require(
+            self, "init_std", enough, f"{SMALLEST_MIXED:g} or more with precision mixed, whose float16 ends at 6e-8"
+        )
         require(self, "momentum", 0 <= self.momentum < 1, "0 or more and less than 1")
         require(self, "transform_bias", math.isfinite(self.transform_bias or 0), "a finite number")
 

@@ -59,10 +59,10 @@ class Lines:
         if self._speed.rate is None:
             return
         left = duration(self._speed.left(self._config.epochs - training.epoch))
-        pace = f"{rate_words(self._speed.rate, 'epochs')}, at most {left} left"
+        rate = rate_words(self._speed.rate, "epochs")
         if not told:
-            yield f"{self._config.epochs} epochs: {pace}"
+            yield f"{self._config.epochs} epochs: {rate}, at most {left} left"
         elif not self._live and self._clock() - self._said >= LINE_SECONDS:
             train, valid = training.curve(0)[-1]
-            yield f"epoch {training.epoch}/{self._config.epochs}  train {train:.3f}  valid {valid:.3f} nats/frame  {pace}"
+            yield f"epoch {training.epoch}/{self._config.epochs}  train {train:.3f}  valid {valid:.3f} nats/frame  {rate}  {left} left"
             self._said = self._clock()

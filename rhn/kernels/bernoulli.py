@@ -6,6 +6,8 @@ In nats a frame. Written as one Function, because next to small networks 88 keys
 softplus(z) = max(z, 0) - log sigmoid(|z|) the 88 logarithms of a frame become one, of a product. Each factor is at least 1/2, so in
 float32 a product of 126 cannot underflow; frames of more keys take a logarithm for each 126. The derivative sigmoid(z) - x needs no
 intermediate result. It works on stacked models (vmap), and its derivative, of ordinary operations, has derivatives too.
+
+In mixed precision the output layer and the loss are one kernel, whose products take float16 operands (`rhn.kernels.mixed`).
 """
 
 import math
@@ -16,7 +18,8 @@ from torch import Tensor
 
 from rhn.kernels.compiled.call import refusal
 from rhn.kernels.compiled.output import OUTPUT
-from rhn.kernels.ensemble import recurrence
+from rhn.kernels.ensemble import Kernel, recurrence, stack_size
+from rhn.kernels.products import input_gradient, input_product, weight_gradient
 
 
 def frame_nll(logits: Tensor, frames: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -29,10 +32,12 @@ def frame_nll(logits: Tensor, frames: Tensor, mask: Tensor | None = None) -> Ten
     return nll if mask is None else nll * mask
 
 
-def output_nll(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
+def output_nll(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: Tensor, *, precision: str = "float32") -> Tensor:
     """The sum over all frames of an output layer's losses, in nats, float64: y (T, B, n), W (keys, n), b (keys,), frames (T, B, keys),
-    mask (T, B) in y's dtype. Where compiled kernels are used it has first derivatives alone.
+    mask (T, B) in y's dtype. Where compiled kernels are used, and with precision "mixed", it has first derivatives alone.
     """
+    if precision == "mixed":
+        return recurrence(OUTPUT_MIXED, y, W, b, frames, mask)
     if refusal(y, y.shape[-1]) is None:
         return recurrence(OUTPUT, y, W, b, frames, mask, gradients=torch.is_grad_enabled())
     return output_nll_reference(y, W, b, frames, mask)
@@ -43,15 +48,36 @@ def output_nll_reference(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: 
     return frame_nll(F.linear(y, W, b), frames, mask).sum(dtype=torch.float64)
 
 
+def mixed_forward(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: Tensor):
+    """(totals (K,) float64, logits (K, T, B, keys))."""
+    z = input_product(y, W, b, stack_size(y, W, b, frames, mask), "mixed")
+    return (_nll(z, frames) * mask).flatten(1).sum(1, dtype=torch.float64), z
+
+
+def mixed_backward(grad, needs, inputs, residuals):
+    """Gradients of (y, W, b), each with a leading axis of K."""
+    (y, W, _, frames, mask), (z,) = inputs, residuals
+    dz = torch.sigmoid(z).sub_(frames).mul_(mask.unsqueeze(-1) * grad.to(z.dtype).view(-1, 1, 1, 1)).flatten(1, 2)
+    dy = input_gradient(dz, W, y, "mixed") if needs[0] else None
+    return dy, weight_gradient(dz, y.flatten(1, 2), "mixed"), dz.sum(1)
+
+
+OUTPUT_MIXED = Kernel("output and loss, mixed", mixed_forward, mixed_backward)
+
+
+def _nll(logits: Tensor, frames: Tensor) -> Tensor:
+    factors = 1 - math.frexp(torch.finfo(logits.dtype).tiny)[1]  # of 1/2 that make the smallest normal number
+    certainties = torch.abs(logits).sigmoid_().split(factors, -1)
+    nll = torch.relu(logits).addcmul_(logits, frames, value=-1).sum(-1)
+    for part in certainties:
+        nll.sub_(part.prod(-1).log_())
+    return nll
+
+
 class _FrameNLL(torch.autograd.Function):
     @staticmethod
     def forward(logits, frames):
-        factors = 1 - math.frexp(torch.finfo(logits.dtype).tiny)[1]  # of 1/2 that make the smallest normal number
-        certainties = torch.abs(logits).sigmoid_().split(factors, -1)
-        nll = torch.relu(logits).addcmul_(logits, frames, value=-1).sum(-1)
-        for part in certainties:
-            nll.sub_(part.prod(-1).log_())
-        return nll
+        return _nll(logits, frames)
 
     @staticmethod
     def setup_context(ctx, inputs, output):

@@ -38,7 +38,7 @@ class Network(nn.Module):
             ours = (name for name, known in CELLS.items() if known is cell)
             cell = next(ours, None) or f"{cell.__module__}:{cell.__qualname__}"
         self.cell = cell
-        self.hidden_size, self.depth, self.layers = hidden_size, depth, layers
+        self.hidden_size, self.depth, self.layers, self.precision = hidden_size, depth, layers, "float32"
         self.init, self.options = Initialization.parse(init), options
         self.cells = nn.ModuleList(
             _build(self.cell, factory, m, hidden_size, depth, self.init, generator, options | where)
@@ -46,7 +46,7 @@ class Network(nn.Module):
         )
 
     def use_precision(self, precision: str) -> None:
-        """Compute the recurrences' products in "float32", "mixed" or "tf32" precision from now on (see `rhn.kernels.mixed`).
+        """Compute matrix products in "float32", "mixed" or "tf32" precision from now on (see `rhn.kernels.mixed`).
 
         Raises InvalidInputError for a cell that has no such precision.
         """
@@ -55,6 +55,7 @@ class Network(nn.Module):
                 cell.precision = precision
             elif precision != "float32":
                 raise InvalidInputError(f"the cell {self.cell!r} has no {precision} precision: expected float32")
+        self.precision = precision
 
     def config(self) -> dict:
         """Constructor arguments that rebuild this model, JSON-ready (device and dtype apart).

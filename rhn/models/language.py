@@ -81,7 +81,7 @@ class LanguageModel(Network):
             )
         where = {"device": device or torch.get_default_device(), "dtype": dtype}
         super().__init__(cell, embedding_size, n, depth, layers, init, generator, options, where)
-        self.vocabulary_size, self.embedding_size, self.tied, self.precision = V, embedding_size, bool(tied), "float32"
+        self.vocabulary_size, self.embedding_size, self.tied = V, embedding_size, bool(tied)
         self.embedding = nn.Parameter(torch.empty(V, embedding_size, **where))
         if not tied:
             self.output_weight = nn.Parameter(torch.empty(V, n, **where))
@@ -115,11 +115,6 @@ class LanguageModel(Network):
         if targets is not None:
             return Reading(None, tuple(last), x, softmax_nll(y, *layer, targets, precision=self.precision))
         return Reading(F.linear(y, *layer), tuple(last), x, None)
-
-    def use_precision(self, precision: str) -> None:
-        """As for every network, and the output layer too."""
-        super().use_precision(precision)
-        self.precision = precision
 
     def _check(self, tokens: Tensor, states, masks: Masks, targets: Tensor | None) -> None:
         if tokens.dim() != 2 or tokens.dtype != torch.int64:

@@ -74,7 +74,7 @@ class PolyphonicModel(Network):
             x, _ = cell(x)
         if targets is None:
             return self.output(x)
-        return output_nll(x, self.output.weight, self.output.bias, targets, mask)
+        return output_nll(x, self.output.weight, self.output.bias, targets, mask, precision=self.precision)
 
     def nll(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
         """Negative log-likelihoods (T - 1, B) in nats of frames 1..T-1 of (T, B, keys), T >= 2; 0 where the mask (T, B) is False."""

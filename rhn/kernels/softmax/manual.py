@@ -8,17 +8,18 @@ from torch import Tensor
 
 from rhn.kernels.ensemble import Kernel, recurrence, stack_size
 from rhn.kernels.products import input_gradient, input_product, weight_gradient
+from rhn.kernels.softmax.mixed import SOFTMAX_NLL_MIXED
 
 
 def softmax_nll(y: Tensor, U: Tensor, b: Tensor, targets: Tensor, *, precision: str = "float32") -> Tensor:
-    """-log P(target), (T, B); same arguments and values as `softmax_nll_reference`."""
-    return recurrence(SOFTMAX_NLL, y, U, b, targets, precision=precision)
+    """-log P(target), (T, B); same arguments and values as `softmax_nll_reference`. For "mixed" see `mixed.py` beside this."""
+    return recurrence(SOFTMAX_NLL_MIXED if precision == "mixed" else SOFTMAX_NLL, y, U, b, targets)
 
 
-def softmax_nll_forward(y: Tensor, U: Tensor, b: Tensor, targets: Tensor, *, precision: str):
+def softmax_nll_forward(y: Tensor, U: Tensor, b: Tensor, targets: Tensor):
     """(nll (K, T, B), probabilities (K, T, B, V))."""
     K = stack_size(y, U, b, targets)
-    z = input_product(y, U, b, K, precision)
+    z = input_product(y, U, b, K)
     z.sub_(z.amax(-1, keepdim=True))
     picked = z.gather(-1, targets.expand(K, -1, -1).unsqueeze(-1)).squeeze(-1)
     total = z.exp_().sum(-1)
@@ -26,15 +27,15 @@ def softmax_nll_forward(y: Tensor, U: Tensor, b: Tensor, targets: Tensor, *, pre
     return total.log_().sub_(picked), z
 
 
-def softmax_nll_backward(grad, needs, inputs, residuals, *, precision: str):
+def softmax_nll_backward(grad, needs, inputs, residuals):
     """Gradients of (y, U, b), each with a leading axis of K; the targets have none."""
     (y, U, _, targets), (p,) = inputs, residuals
     dz = p * grad.unsqueeze(-1)
     dz.scatter_add_(-1, targets.expand(len(p), -1, -1).unsqueeze(-1), -grad.unsqueeze(-1))
     dz = dz.flatten(1, 2)
     return (
-        input_gradient(dz, U, y, precision) if needs[0] else None,
-        weight_gradient(dz, y.flatten(1, 2), precision),
+        input_gradient(dz, U, y) if needs[0] else None,
+        weight_gradient(dz, y.flatten(1, 2)),
         dz.sum(1),
     )
 
