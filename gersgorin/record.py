@@ -22,6 +22,7 @@ MEASURES = {  # one number a step, and what a table calls it
     "discs_inside_unit_circle": "discs inside unit circle",
     "finite_time_exponent": "finite-time exponent",
 }
+ROUNDING = 1e-9  # what may lie beyond the unit circle and still be on it: an orthogonal cell's eigenvalues do
 ROUNDING_SHOWN = 1e-3  # of the unit circle's radius: what rounding must be able to move before the words speak of it
 
 
@@ -168,9 +169,9 @@ def reading(record: SpectrumRecord) -> str:
     else:
         does = f"the gradient's norm doubles every {-life:.3g} steps"
     which = f"the {DISC_WORDS[record.discs]}"
-    if radius > 1:
+    if radius > 1 + ROUNDING:
         discs = f"{which} reach {reach:.3g} from 0 and some eigenvalues leave the unit circle (spectral radius up to {radius:.3g})"
-    elif reach > 1:
+    elif reach > 1 + ROUNDING:
         discs = f"{which} reach {reach:.3g} from 0 and so would allow growth, but no eigenvalue leaves the unit circle"
     else:
         discs = f"{which}, which reach {reach:.3g} from 0, keep every eigenvalue inside the unit circle"

@@ -67,8 +67,9 @@ def credit(model: nn.Module, x: Any, targets: Any, *, loss: str | Loss | None = 
 def path_lengths(cells: list[nn.Module], lags: int) -> np.ndarray:
     """The least and the largest number of nonlinear layers between y[t1] and L[t2], for lags t2 - t1 = 0..lags - 1: (lags, 2).
 
-    As in the paper's figure 1, for stacked cells, the lowest first. What a gate carries passes a layer without a nonlinearity, and a
-    shortcut the layers before it; a cell that does not describe its `layers()` has neither. The output layer is not counted.
+    As in the paper's figure 1, for stacked cells, the lowest first. What a gate carries, or a state that is carried without one, passes
+    a layer without a nonlinearity, and a shortcut the layers before it; a cell that does not describe its `layers()` has neither. The
+    output layer is not counted.
 
     >>> from rhn.cells import DTRNN, RHN
     >>> path_lengths([DTRNN(1, 1, 3)], 3).tolist(), path_lengths([RHN(1, 1, 3)], 3).tolist()
@@ -86,7 +87,7 @@ def _shortest(cell: nn.Module) -> tuple[int, int]:
     layers = cell.layers() if hasattr(cell, "layers") else (None,) * getattr(cell, "depth", 1)
     from_state, from_input = 0, 0
     for place, layer in enumerate(layers):
-        nonlinear = int(getattr(layer, "gate", None) is None)
+        nonlinear = int(getattr(layer, "gate", None) is None and not getattr(layer, "carries", False))
         if getattr(layer, "skip", None) is not None:
             from_state = 0
         from_state, from_input = from_state + nonlinear, from_input + (nonlinear if place else 1)

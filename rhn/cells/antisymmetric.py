@@ -35,6 +35,7 @@ class AntisymmetricRNN(LoopedCell):
     """
 
     options = ("step_size", "diffusion", "gated")
+    carries = True
 
     def __init__(self, input_size, hidden_size, depth=1, *, step_size=0.1, diffusion=0.01, gated=False, **keywords):
         self.step_size, self.diffusion, self.gated = float(step_size), float(diffusion), bool(gated)
@@ -74,7 +75,7 @@ class AntisymmetricRNN(LoopedCell):
         return s + self.step_size * (h if z is None else z * h)
 
     def layers(self) -> tuple[Layer]:
-        return (Layer(input=Part("weight_ih"), bias=Part("bias")),)
+        return (Layer(input=Part("weight_ih"), bias=Part("bias"), carries=True),)
 
     def _slopes(self, x: Tensor, s: Tensor) -> tuple[Tensor, ...]:
         """eps times the derivative of z * h by each block of pre-activations (..., n): the gate's first, where there is one."""

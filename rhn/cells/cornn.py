@@ -33,6 +33,7 @@ class CoRNN(LoopedCell):
     """Coupled oscillators; the state is cat(y, z), 2n. Weights: weight_ih (n, m), weight_hh (n, 2n) for (y, z), bias (n,)."""
 
     options = ("dt", "gamma", "epsilon")
+    carries = True
 
     def __init__(self, input_size, hidden_size, depth=1, *, dt=0.042, gamma=2.7, epsilon=4.7, **keywords):
         self.dt, self.gamma, self.epsilon = float(dt), float(gamma), float(epsilon)

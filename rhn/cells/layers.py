@@ -57,6 +57,8 @@ class Layer:
     gate: GateBlocks | None = None
     output: str | None = None
     """In a layer without gates the function of s_l = output(z), a name in `rhn.kernels.activations`."""
+    carries: bool = False
+    """Whether s_{l-1} reaches s_l past the nonlinearity without a gate, as in s' = s + f(z)."""
 
 
 def described_layers(cell: "Cell") -> tuple[Layer, ...]:

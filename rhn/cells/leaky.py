@@ -39,6 +39,10 @@ class LeakyRNN(LoopedCell):
             raise InvalidInputError(f"spectral_radius must be a finite number of at least 0, got {spectral_radius}")
         super().__init__(input_size, hidden_size, depth, **keywords)
 
+    @property
+    def carries(self) -> bool:
+        return self.leak < 1
+
     def update(self, u: Tensor, s: Tensor, R: Tensor) -> Tensor:
         return (1 - self.leak) * s + self.leak * torch.tanh(u + product(s, R))
 

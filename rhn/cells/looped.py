@@ -18,6 +18,7 @@ class LoopedCell(Cell):
 
     deep = False
     biased = True
+    carries = False  # see `Layer`
 
     def __init__(self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None, **common):
         super().__init__(input_size, hidden_size, depth, **common)
@@ -68,7 +69,7 @@ class LoopedCell(Cell):
         return looped(x, s0, *self.input_weights(), *self.stacked_weights(), update=self.update)
 
     def layers(self) -> tuple[Layer]:
-        return (Layer(input=Part("weight_ih"), recurrent=Part("weight_hh"), bias=Part("bias")),)
+        return (Layer(input=Part("weight_ih"), recurrent=Part("weight_hh"), bias=Part("bias"), carries=self.carries),)
 
     def layer_jacobians(self, x: Tensor, s: Tensor) -> list[Tensor]:
         """The one layer's is the step's (..., state_size, state_size)."""

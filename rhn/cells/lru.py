@@ -77,7 +77,7 @@ class LRU(LoopedCell):
         self.gamma_log.copy_(torch.log1p(-squared) / 2)
 
     def layers(self) -> tuple[Layer]:
-        return (Layer(input=Part("weight_ih")),)
+        return (Layer(input=Part("weight_ih"), carries=True),)
 
     def eigenvalues(self) -> tuple[Tensor, Tensor]:
         """Real parts a (p,) of lambda and imaginary parts b (q,)."""

@@ -58,6 +58,7 @@ class SLSTM(LoopedCell):
 
     blocks = 4
     options = ("forget_bias",)
+    carries = True
 
     def __init__(self, input_size, hidden_size, depth=1, *, forget_bias=None, **keywords):
         self.forget_bias = None if forget_bias is None else float(forget_bias)

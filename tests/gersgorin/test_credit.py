@@ -11,7 +11,20 @@ from torch import nn
 from gersgorin import credit, path_lengths
 from gersgorin.assignment.unrolled import Unrolled
 from gersgorin.objective import Objective
-from rhn.cells import DTRNN, DTSRNN, GRU, LSTM, RHN, RNN, from_torch, layer_from_torch
+from rhn.cells import (
+    DTRNN,
+    DTSRNN,
+    GRU,
+    LSTM,
+    RHN,
+    RNN,
+    AntisymmetricRNN,
+    CoRNN,
+    IndRNN,
+    LeakyRNN,
+    from_torch,
+    layer_from_torch,
+)
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 
@@ -241,6 +254,9 @@ def test_without_a_gradient_there_are_no_shares():
         ([RHN(2, 2, 3), RNN(2, 2)], [0, 1, 1, 1], [1, 4, 7, 10]),  # carried below, then up through one layer
         ([GRU(2, 2), DTRNN(2, 2, 3)], [0, 3, 3, 3], [3, 6, 9, 12]),
         ([DTRNN(2, 2, 3), GRU(2, 2)], [0, 0, 0, 0], [1, 4, 7, 10]),
+        ([LeakyRNN(2, 2)], [0, 0, 0, 0], [0, 1, 2, 3]),
+        ([LeakyRNN(2, 2, leak=1)], [0, 1, 2, 3], [0, 1, 2, 3]),
+        ([AntisymmetricRNN(2, 2), CoRNN(2, 2), IndRNN(2, 2)], [0, 1, 1, 1], [2, 3, 4, 5]),
         ([nn.Identity()], [0, 1, 2, 3], [0, 1, 2, 3]),
     ],
 )

@@ -72,6 +72,14 @@ def test_words_and_numbers_speak_of_the_same_discs():
         assert record.summary()["discs"] == discs and record.steps()[1]["reach"] == pytest.approx(reach[discs][1])
 
 
+def test_eigenvalues_on_the_unit_circle_up_to_rounding_have_not_left_it():
+    turn = torch.tensor([[[0.0, -1.0], [1.0, 0.0]]], dtype=torch.float64)
+    for A, leaves in ((turn * (1 + 1e-15), False), (turn * (1 + 1e-6), True)):
+        record = of_matrices(A, "turn")
+        assert record.spectral_radius.max() > 1
+        assert ("leave the unit circle (" in reading(record)) == leaves
+
+
 def test_rounding_is_spoken_of_where_it_shows():
     large, small, single = (torch.from_numpy(grcar(n))[None] for n in (100, 20, 40))
     assert "Rounding alone may move an eigenvalue by more than 0.001" in reading(of_matrices(large, "grcar"))

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from rhn import cli, plots
+from rhn.cells import CELLS
 from rhn.errors import DataError, InvalidInputError
 from rhn.published import PTB_BY_DEPTH
 from rhn.report import read_curves, read_depth, require_one_measure, sizes
@@ -139,6 +140,10 @@ def test_the_curves_drawn_are_the_curves_read(run):
     curves = read_curves(run("twins", [9.0, 7.0, 8.0], [9.0, 8.0, 7.5]))
     drawn = [line.get_ydata().tolist() for line in plots.plot_curves(curves).lines]
     assert drawn == [[10.0, 8.0, 9.0], [9.0, 7.0, 8.0], [7.0], [10.0, 9.0, 8.5], [9.0, 8.0, 7.5], [7.5]]
+
+
+def test_the_cells_drawn_as_lines_across_are_those_without_depth():
+    assert set(plots.WITHOUT_DEPTH) == {key for key, cell in CELLS.items() if not cell.deep}
 
 
 def test_every_seed_has_its_point_and_a_cell_without_depth_a_line_across(run):
