@@ -21,7 +21,21 @@ MARKERS = "osD^vP*"
 LABELS = {"perplexity": "perplexity", "bits_per_character": "bits a character", "nll": "nats a frame"}
 PUBLISHED = {"rhn": "valid", "rhn, tied": "valid_tied"}  # the paper's series, and where `DepthRow` has them
 # our cells of one layer a step, written out because nothing here loads torch
-WITHOUT_DEPTH = "lstm gru rnn irnn indrnn mgu mingru lru slstm antisymmetric orthogonal cornn leaky".split()
+WITHOUT_DEPTH = [
+    "lstm",
+    "gru",
+    "rnn",
+    "irnn",
+    "indrnn",
+    "mgu",
+    "mingru",
+    "lru",
+    "slstm",
+    "antisymmetric",
+    "orthogonal",
+    "cornn",
+    "leaky",
+]
 
 
 def drawable(text: str) -> str:
