@@ -8,6 +8,7 @@ input_jacobian, layer_jacobians             within one step: from its input, and
 lyapunov_spectrum(cell, x, k)               their mean growth rates along a long run, without keeping a Jacobian
 fixed_points(cell, x, starts)               where a step under constant input stands still, and its spectrum there
 credit(model, x, targets)                   which earlier steps the gradient of each frame's loss reaches, and how strongly
+ensemble(models, sequences)                 medians and bands of many runs: seeds, sequences
 analyze(model_or_cell, x)                   all of this in one object; Recorder: through a training
 check(model, learning_rate=0.1)             will it train? asked before the first step
 plateau(model, sequences)                   how slowly a network with small weights begins to learn
@@ -23,6 +24,8 @@ __all__, __getattr__, __dir__ = lazy_names(
         "assignment.record": ("Credit",),
         "certified.along": ("certified_bounds",),
         "certified.record": ("CertifiedBounds",),
+        "comparing.record": ("Ensemble",),
+        "comparing.runs": ("ensemble",),
         "discs": ("Discs", "gersgorin_discs"),
         "dynamics": (
             "cumulative_log_norms",

@@ -5,10 +5,9 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from gersgorin.comparing.variants import file_name, parse_variants
 from gersgorin.plot_options import Options
 from rhn.command import own_cell, print_json, progress_bars, resolve_device, run_command
-from rhn.errors import CheckpointError, InvalidInputError
+from rhn.errors import InvalidInputError
 from rhn.fields import check_seed
 from rhn.figures import SUFFIXES, save_figure
 from rhn.files import check_output, check_writable
@@ -29,35 +28,39 @@ def plot(options: Options) -> None:
 
     import torch
 
-    from gersgorin.comparing.panels import panels, settled
-    from gersgorin.measure import check_memory, measure_spectrum
-    from gersgorin.sources import read_source
+    from gersgorin.comparing.asked import figure_name, many_runs, settled
+    from gersgorin.comparing.panels import panels
+    from gersgorin.comparing.runs import measure_along, panel_ensemble
+    from gersgorin.measure import check_memory
+    from gersgorin.sources import read_source, read_sources
 
-    options, variants = settled(options, None if options.compare is None else parse_variants(options.compare))
+    options, variants = settled(options)
     _check_options(options)
-    figure, animation = _figures(options, ["vs", *variants.words] if variants else [])
-    source = read_source(options)
-    shown = panels(options, variants, source.input_size)
+    figure = options.output or Path(figure_name(options, variants))
+    animation = _checked_figure(options, figure)
+    sources = [read_source(options)] if options.sequences is None else read_sources(options, options.sequences)
+    shown = panels(options, variants, sources[0].input_size, options.seeds or 1)
     outputs = figure, animation, _data_files(options, len(shown))
     beside = _beside(options, figure, shown)
     device, dtype = resolve_device(options.device), getattr(torch, options.dtype)
     for panel in shown:
-        check_memory(panel.subject.cell, source.steps, dtype, device)
-    sequence = torch.as_tensor(source.sequence(), device=device).to(torch.int64 if options.text else dtype)
-    about = {"chorale": source.label, "reads": source.kind, "unit": source.unit, "discs": options.discs}
+        check_memory(panel.subject.cell, max(source.steps for source in sources), dtype, device)
+    how = {"device": device, "dtype": dtype, "discs": options.discs}
     with progress_bars() as report:
         records = []
         for panel in shown:
-            subject, about["title"] = panel.subject, panel.title
+            subject, progress = panel.subject, report(f"{'runs' if many_runs(options) else 'spectra'} of {panel.title}")
+            if many_runs(options):
+                records.append(panel_ensemble(panel, sources, first_seed=options.seed, progress=progress, **how))
+                continue
             cell = subject.build(device, dtype)
-            about |= {"name": subject.name, "progress": report(f"spectra of {panel.title}")}
             with own_cell(subject.name if subject.own else None):
-                x = subject.inputs(sequence)
-                records.append(measure_spectrum(cell, x, **about))
-                beside.measure(cell, x, records[-1], report)
+                x, record = measure_along(sources[0], subject, cell, title=panel.title, progress=progress, **how)
+                beside.measure(cell, x, record, report)
+            records.append(record)
         _draw(options, records, outputs, report)
         beside.draw(records[0].along)
-    _print(options, records, outputs[0], beside)
+    _print(options, records, figure, beside)
 
 
 def _plot_recording(options: Options) -> None:
@@ -115,7 +118,8 @@ def _check_options(options: Options) -> None:
 
 def _check_read(options: Options) -> None:
     """One thing is read; a language model needs a text, and nothing else can read one."""
-    from rhn.checkpoints import read_metadata
+    from gersgorin.comparing.asked import what_it_reads
+    from gersgorin.comparing.variants import parse_variants
 
     if options.input and (given := given_flags(options, ("text", "chorale", "data"))):
         raise InvalidInputError(f"--input and {given[0]} are two things to read: give one")
@@ -123,33 +127,17 @@ def _check_read(options: Options) -> None:
         raise InvalidInputError("--unit says what a step of --input FILE is: add that, or leave --unit out")
     if options.module:
         return
-    try:
-        reads = options.checkpoint is not None and read_metadata(options.checkpoint)["class"] == "LanguageModel"
-    except CheckpointError as error:
-        raise CheckpointError(
-            f"{error}; for weights of a module of your own add --module package.module:factory"
-        ) from error
+    reads = options.checkpoint is not None and what_it_reads(options.checkpoint)[0] == "text"
     if reads and options.text is None:
         raise InvalidInputError(f"{options.checkpoint} holds a language model, which reads a text: add --text FILE")
     if not reads and options.text is not None:
         what = f"{options.checkpoint} holds none" if options.checkpoint else "a new cell is none: add --checkpoint FILE"
         raise InvalidInputError(f"--text is for a language model, and {what}")
-    if reads and (given := given_flags(options, ("chorale", "data", "compare"))):
+    cells = ["compare"] * (options.compare is not None and parse_variants(options.compare).kind == "cell")
+    if reads and (given := given_flags(options, ("chorale", "data", *cells))):
         raise InvalidInputError(
             f"{given[0]} is for chorales, but {options.checkpoint} holds a language model: leave it out"
         )
-
-
-def _figures(options: Options, compared: list[str]) -> tuple[Path, Path | None]:
-    """The figure, and the animation or None: both seen to be writable before any work."""
-    figure = options.output
-    if figure is None:
-        what = ["gersgorin", options.checkpoint.stem if options.checkpoint else options.module or options.cell or "rhn"]
-        what += ["before-after"] * options.compare_init + [f"depth{options.depth}"] * ((options.depth or 1) > 1)
-        read = options.text or options.input
-        what += [*compared, (read.stem if read else options.chorale).lower()]
-        figure = Path(file_name(what) + ".png")
-    return figure, _checked_figure(options, figure)
 
 
 def _data_files(options: Options, count: int) -> list[Path]:
@@ -179,12 +167,16 @@ def _beside(options: Options, figure: Path, shown):
 
 
 def _draw(options: Options, records, outputs, report) -> None:
-    from gersgorin.comparing.plots import draw_comparison
+    from gersgorin.comparing.asked import many_runs
+    from gersgorin.comparing.plots import draw_comparison, draw_ensembles
     from gersgorin.plots import draw_run, save_animation
 
     figure, animation, data = outputs
     shown = [*records[1::-1], *records[2:]] if options.compare_init else records  # before training, then after
-    save_figure(figure, lambda: draw_run(records[0]) if len(records) == 1 else draw_comparison(shown))
+    if many_runs(options):
+        save_figure(figure, lambda: draw_ensembles(shown))
+    else:
+        save_figure(figure, lambda: draw_run(records[0]) if len(records) == 1 else draw_comparison(shown))
     if animation:
         save_animation(records[0], animation, progress=report("animation"))
         print(f"animation: {animation}", file=sys.stderr)
@@ -193,6 +185,8 @@ def _draw(options: Options, records, outputs, report) -> None:
 
 
 def _print(options: Options, records, figure_path: Path, beside) -> None:
+    from gersgorin.comparing.asked import many_runs
+    from gersgorin.comparing.words import ensemble_reading, ensemble_table
     from gersgorin.record import reading
     from gersgorin.tables import summary_table
 
@@ -200,7 +194,7 @@ def _print(options: Options, records, figure_path: Path, beside) -> None:
         first, *others = (record.summary(str(figure_path)) | beside.summary(i) for i, record in enumerate(records))
         print_json(first | ({"compare": others} if others else {}))
         return
+    table, words = (ensemble_table, ensemble_reading) if many_runs(options) else (summary_table, reading)
     for i, record in enumerate(records):
-        print(summary_table(record))
-        print(reading(record), *beside.tables(i), sep="\n", end="\n\n")
+        print(table(record), words(record), *beside.tables(i), sep="\n", end="\n\n")
     print(*(f"figure: {path}" for path in (figure_path, *beside.figures())), sep="\n")

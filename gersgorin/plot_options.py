@@ -16,6 +16,7 @@ class Options:
       gersgorin-plot --cell rnn --compare irnn,rhn --chorale bwv66.6
       gersgorin-plot --cell rhn --compare depth=1,2,5,10
       gersgorin-plot --compare runs/depth2,runs/depth6
+      gersgorin-plot --cell rhn --compare bias=-1,-2,-4 --sequences 20 --seeds 5
       gersgorin-plot --checkpoint runs/depth6/best.safetensors --compare-init --output trained.pdf
       gersgorin-plot --checkpoint runs/ptb/best.safetensors --text novel.txt --steps 50
       gersgorin-plot --cell lstm --input weather.csv --steps 200
@@ -72,6 +73,11 @@ class Options:
     """More networks, comma-separated, in panels at one scale: cells (rnn,lstm,package.module:factory); or what varies of the one
     cell, as depth=1,2,5 or hidden-size=, init=, seed=, bias= (of an RHN's transform gate, an LSTM's forget gate); or files of
     trained weights (a.safetensors,b.safetensors or folders of runs)."""
+    sequences: int | None = None
+    """Instead of one chorale the first N of the test split, or the first N sequences of --input FILE or parts of --text FILE: over
+    time the median of all runs, and the band that four of five of them keep to."""
+    seeds: int | None = None
+    """Likewise over K draws of the initial weights, from --seed on."""
     compare_init: bool = False
     """With --checkpoint: the network before its training beside it."""
     lyapunov: int | None = None

@@ -99,6 +99,29 @@ def read_source(asked: Asked) -> Source:
     return Source(name=frames.name, kind="chorale", values=np.asarray(frames), unit="quarter notes").cut(asked.steps)
 
 
+def read_sources(asked: Asked, count: int) -> list[Source]:
+    """The first `count` sequences: chorales of the test split, those of a user's file, or successive parts of a text.
+
+    Each at most so long as asked; those that end before stay as they are. Raises DataError, or InvalidInputError where there are fewer.
+    """
+    if asked.text is not None:
+        steps = asked.steps or TEXT_STEPS
+        whole = read_source(replace(asked, steps=count * steps))
+        return [replace(whole, values=part) for part in whole.values.reshape(-1, steps)[:count]]
+    if asked.input is not None:
+        whole = read_source(asked)
+        found, where = [replace(whole, values=whole.sequence(k)) for k in range(min(count, whole.count))], whole.name
+    else:
+        from rhn.data import chorales
+
+        pieces, where = chorales(asked.data).test, "the test split"
+        about = {"kind": "chorale", "unit": "quarter notes"}
+        found = [Source(name=p.name, values=np.asarray(p[: asked.steps]), **about) for p in pieces[:count]]
+    if len(found) < count:
+        raise InvalidInputError(f"--sequences {count}: {where} has {len(found)}, expected at most so many")
+    return found
+
+
 def first_tokens(path: Path, vocabulary: Vocabulary, count: int) -> np.ndarray:
     """Ids of the first tokens of a text file, (count,) or fewer where it ends before.
 

@@ -10,8 +10,6 @@ from rhn.cells import resolve_cell
 from rhn.errors import InvalidInputError
 from rhn.fields import check_seed
 
-OF_NEW_CELLS = ("depth", "hidden_size", "init", "bias", "seed")
-
 
 @dataclass(frozen=True)
 class Panel:
@@ -26,26 +24,6 @@ class Panel:
     def subject(self) -> Subject:
         """Of the first seed."""
         return self.subjects[0]
-
-
-def settled(options, variants: Variants | None):
-    """(options, variants) where of files alone the first is what the others are compared with: as if it were --checkpoint.
-
-    Raises InvalidInputError where what varies does not go with the other options.
-    """
-    if variants is None:
-        return options, None
-    if variants.kind == "checkpoint" and options.checkpoint is None:
-        first, *others = variants.values
-        options, variants = replace(options, checkpoint=Path(first)), replace(variants, values=tuple(others))
-    if (options.checkpoint or options.module) and variants.kind in OF_NEW_CELLS:
-        said, where = variants.words[0], options.module or options.checkpoint
-        raise InvalidInputError(f"--compare {said}=... is for new cells: {where} says what its cell is")
-    if variants.kind == "checkpoint" and not [v for v in variants.values if Path(v) != options.checkpoint]:
-        raise InvalidInputError(
-            f"--compare {options.checkpoint}: expected at least two files, or --checkpoint with another"
-        )
-    return options, variants
 
 
 def panels(options, variants: Variants | None, input_size: int | None, seeds: int = 1) -> list[Panel]:

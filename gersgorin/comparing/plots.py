@@ -13,9 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from gersgorin.comparing.record import BAND, Ensemble
+from gersgorin.comparing.words import seeds_of
 from gersgorin.plots import DASHED, magnify_spectrum, plot_spectrum, spectrum_limit
 from gersgorin.record import SpectrumRecord, time_label
-from rhn.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY
+from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
 from rhn.plots import drawable
 
 IN_A_ROW = 5  # panels of spectra
@@ -99,7 +100,9 @@ def draw_ensembles(ensembles: list[Ensemble]) -> Figure:
     common, names = told_apart([ensemble.title for ensemble in ensembles])
     figure = Figure(figsize=(11, 6.4), layout="constrained")
     _over_time(ensembles, names if len(ensembles) > 1 else [], figure)
-    about = f"on {ensembles[0].along}: median, and the band of four of five runs"
+    first = ensembles[0]
+    each = " each" * (len(ensembles) > 1)
+    about = f"on {first.along}, {seeds_of(first)}: median and middle {BAND[1] - BAND[0]:.0%} of {len(first.seed)} runs{each}"
     figure.suptitle(", ".join(filter(None, (common, drawable(about)))), fontsize=11)
     return figure
 
@@ -135,8 +138,8 @@ def _over_time(ensembles: list[Ensemble], names: list[str], figure: Figure | Sub
     for ax, measure in zip(grid[:2].T.flat, PANELS, strict=True):
         plot_bands(ensembles, measure, ax, labels=names)
     for ax in grid[2:].flat:
-        for k, ensemble in enumerate(ensembles):
-            ax.step(np.arange(len(ensemble.runs_at)), ensemble.runs_at, where="post", color=COLOURS[k % len(COLOURS)])
+        for counts in {tuple(ensemble.runs_at) for ensemble in ensembles}:
+            ax.step(np.arange(len(counts)), counts, where="post", color=GREY)
         ax.set(ylim=(0, None), ylabel="runs")
     for ax in grid[-1]:
         ax.set_xlabel(time_label(ensembles[0].unit))

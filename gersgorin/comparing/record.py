@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from gersgorin.record import SpectrumRecord
+from rhn.errors import InvalidInputError
 from rhn.files import arrays_of, write_arrays, write_json
 
 KEPT = ("spectral_radius", "norm", "reach", "log_norm_product")  # one number a step, as `SpectrumRecord` has them
 TOLD = (*KEPT, "finite_time_exponent")
+ABOUT = ("cell", "depth", "hidden_size", "title", "along", "unit", "discs")
 BAND = (0.1, 0.9)  # four of five runs are within
 
 
@@ -51,16 +53,18 @@ class Ensemble:
         """Keep the numbers of each step from records that may be made one by one, and let go of the rest.
 
         seeds: which network each record is of (None: each of its own). about: fields to set; `along` and `title` else are those of
-        the first record.
+        the first record. Raises InvalidInputError where there is no record.
         """
-        kept = []
+        kept, known = [], about
         for record in records:
-            first = record if not kept else first  # noqa: F821 - set at the first
+            if not kept:
+                known = {name: getattr(record, name) for name in ABOUT} | about
             kept.append((record.chorale, *(getattr(record, name) for name in KEPT)))
+        if not kept:
+            raise InvalidInputError("there is nothing to run: expected at least one network and one sequence")
         names, *measured = zip(*kept, strict=True)
-        names_of_first = ("cell", "depth", "hidden_size", "title", "along", "unit", "discs")
         return cls(
-            **{name: getattr(first, name) for name in names_of_first} | about,
+            **known,
             sequence=np.array(names),
             seed=np.array(range(len(names)) if seeds is None else list(seeds)),
             **dict(zip(KEPT, map(_padded, measured), strict=True)),
@@ -102,7 +106,7 @@ class Ensemble:
 
     def summary(self, figure: str | None = None) -> dict:
         """The JSON object of `gersgorin-plot --sequences N --json`."""
-        about = {name: getattr(self, name) for name in ("cell", "depth", "hidden_size", "title", "along", "discs")}
+        about = {name: getattr(self, name) for name in ABOUT}
         of_each = zip(
             self.sequence.tolist(), self.seed.tolist(), self.steps.tolist(), self.last_exponent.tolist(), strict=True
         )

@@ -1,17 +1,13 @@
 """What `--compare` asks for, which panels follow, and that ten of them can be read."""
 
 import json
-from itertools import combinations
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.text import Text
 
 from gersgorin.cli import main
 from gersgorin.comparing.plots import COLOURS, DASHES, draw_comparison
@@ -20,6 +16,7 @@ from gersgorin.measure import measure_spectrum
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.figures import STYLE
+from tests.gersgorin.readable import readable
 
 SMALL = ["--hidden-size", "4", "--steps", "4"]
 
@@ -153,27 +150,6 @@ def records(count: int) -> list:
         )
         for k in range(count)
     ]
-
-
-def readable(figure) -> None:
-    """No text leaves the figure, and no two texts overlap."""
-    boxes, draw = {}, Text.draw
-
-    def drawn(text, renderer):
-        if text.get_visible() and text.get_text().strip():
-            boxes[text] = text.get_window_extent(renderer)
-        draw(text, renderer)
-
-    with patch.object(Text, "draw", drawn):
-        FigureCanvasAgg(figure).draw()
-    boxes = {text: text.get_window_extent() for text in boxes}  # where they stand in the end
-    assert len(boxes) > 30
-    for text, box in boxes.items():
-        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, text
-        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, text
-    for (one, a), (two, b) in combinations(boxes.items(), 2):
-        inside = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
-        assert min(inside) <= 0.5, (one, two)
 
 
 @pytest.mark.parametrize("count", [2, 5, 10])

@@ -1,0 +1,86 @@
+"""What the options of `gersgorin-plot` ask of a comparison or of many runs, and what of it does not go together."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from gersgorin.comparing.variants import Variants, file_name, parse_variants
+from rhn.checkpoints import read_metadata
+from rhn.errors import CheckpointError, InvalidInputError
+from rhn.options import check_least, given_flags
+
+ABOUT_ONE_RUN = ("animate", "lyapunov", "fixed_points", "certify")
+
+
+def settled(options):
+    """(options, variants or None): of files alone the first is what the others are compared with, as if it were --checkpoint.
+
+    Raises InvalidInputError where --compare, --sequences or --seeds do not go with the other options.
+    """
+    check_least(options, sequences=1, seeds=1)
+    variants = None if options.compare is None else parse_variants(options.compare)
+    if variants is not None and variants.kind == "checkpoint" and options.checkpoint is None:
+        first, *others = variants.values
+        options, variants = replace(options, checkpoint=Path(first)), replace(variants, values=tuple(others))
+    if variants is not None:
+        _check_variants(options, variants)
+    _check_many(options, variants)
+    return options, variants
+
+
+def many_runs(options) -> bool:
+    """Whether medians and bands over several runs are asked for, be they one."""
+    return options.sequences is not None or options.seeds is not None
+
+
+def figure_name(options, variants: Variants | None) -> str:
+    """The figure's name where none is given: it says what is shown."""
+    words = ["gersgorin", options.checkpoint.stem if options.checkpoint else options.module or options.cell or "rhn"]
+    words += ["before-after"] * options.compare_init + [f"depth{options.depth}"] * ((options.depth or 1) > 1)
+    words += ["vs", *variants.words] if variants else []
+    read = options.text or options.input
+    words += [f"{options.sequences}-of"] * (options.sequences is not None)
+    words.append("test" if read is None and options.sequences is not None else read.stem if read else options.chorale)
+    words += [f"{options.seeds}-seeds"] * (options.seeds is not None)
+    return file_name([*words[:-1], words[-1].lower()]) + ".png"
+
+
+def what_it_reads(path: Path) -> tuple:
+    """("text", its vocabulary) of a checkpoint's language model, or ("numbers", None); raises CheckpointError."""
+    try:
+        about = read_metadata(path)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error}; for weights of a module of your own add --module package.module:factory"
+        ) from error
+    return ("text", about["metadata"].get("vocabulary")) if about["class"] == "LanguageModel" else ("numbers", None)
+
+
+def _check_variants(options, variants: Variants) -> None:
+    given = options.module or options.checkpoint
+    if given and variants.kind not in ("cell", "checkpoint"):
+        kind = variants.words[0]
+        raise InvalidInputError(f"--compare {kind}=... is for new cells: {given} says what its cell is")
+    if variants.kind != "checkpoint":
+        return
+    others = [Path(value) for value in variants.values if Path(value) != options.checkpoint]
+    if not others:
+        raise InvalidInputError(
+            f"--compare {options.checkpoint}: expected at least two files, or --checkpoint with another"
+        )
+    for other in () if options.module else others:
+        if what_it_reads(other) != what_it_reads(options.checkpoint):
+            raise InvalidInputError(
+                f"{other} and {options.checkpoint} do not read the same: expected networks that read numbers, or language models "
+                "of one vocabulary"
+            )
+
+
+def _check_many(options, variants: Variants | None) -> None:
+    if options.seeds is not None and options.checkpoint:
+        raise InvalidInputError(f"--seeds draws new weights, those of {options.checkpoint} are trained: leave it out")
+    if options.seeds is not None and variants is not None and variants.kind == "seed":
+        raise InvalidInputError("--compare seed=... shows each seed and --seeds their median: give one")
+    if options.sequences is not None and (given := given_flags(options, ("chorale",))):
+        raise InvalidInputError(f"--sequences and {given[0]} are two things to read: give one")
+    if many_runs(options) and (given := given_flags(options, ABOUT_ONE_RUN)):
+        raise InvalidInputError(f"{given[0]} is about one run, and of many only medians are kept: leave it out")

@@ -1,0 +1,178 @@
+"""Medians and bands of many runs are those of runs measured one by one."""
+
+import gc
+import json
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import rc_context
+
+from gersgorin import Ensemble, ensemble
+from gersgorin.cli import main
+from gersgorin.comparing.plots import draw_ensembles, plot_bands
+from gersgorin.comparing.record import KEPT, TOLD
+from gersgorin.comparing.words import ensemble_reading
+from gersgorin.measure import measure_spectrum
+from rhn.cells import RHN, RNN
+from rhn.checkpoints import save_checkpoint
+from rhn.data import chorales
+from rhn.errors import InvalidInputError
+from rhn.figures import STYLE
+from tests.gersgorin.readable import readable
+
+SMALL = ["--hidden-size", "4"]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def results(capsys):
+    """Runs the command with --json; what it prints."""
+
+    def read(*args) -> dict:
+        assert main([*map(str, args), *SMALL, "--json"]) == 0
+        return json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+
+    return read
+
+
+def networks(count: int = 3) -> list:
+    generator = torch.Generator().manual_seed(1)
+    return [RHN(5, 6, 2, init="gaussian:0.6", dtype=torch.float64, generator=generator) for _ in range(count)]
+
+
+def sequences(*lengths: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    return [torch.rand(T, 5, dtype=torch.float64, generator=generator) for T in lengths]
+
+
+def test_one_sequence_and_one_network_are_the_plain_measurement_exactly():
+    (cell,), (x,) = networks(1), sequences(7)
+    alone, found = measure_spectrum(cell, x, name="RHN", chorale="1"), ensemble(cell, x)
+    assert found.runs_at.tolist() == [1] * 7
+    for name in TOLD:
+        for share in (0, 0.1, 0.5, 0.9, 1):
+            assert np.array_equal(found.quantile(name, share), getattr(alone, name))
+
+
+def test_quantiles_are_numpy_s_over_the_runs_that_have_the_step():
+    cells, pieces = networks(), sequences(4, 7, 5)
+    found = ensemble(cells, pieces)
+    alone = [measure_spectrum(cell, x, name="RHN", chorale="1") for cell in cells for x in pieces]
+    assert found.runs_at.tolist() == [9] * 4 + [6] + [3] * 2
+    assert found.last_exponent.tolist() == [record.finite_time_exponent[-1] for record in alone]
+    for name in TOLD:
+        for t in range(7):
+            values = [getattr(record, name)[t] for record in alone if len(record.norm) > t]
+            row = found.rows()[t][name]
+            expected = np.quantile(values, [0.5, 0.1, 0.9, 0, 1])
+            assert [row[key] for key in ("median", "p10", "p90", "min", "max")] == pytest.approx(expected, rel=1e-14)
+
+
+def test_a_product_that_is_zero_has_a_median_and_ends_its_line():
+    dead = RNN(5, 6, nonlinearity="relu", init="gaussian:0.5", dtype=torch.float64)
+    torch.nn.init.constant_(dead.bias, -100.0)
+    found = ensemble([*networks(2), dead, dead], sequences(5))
+    low, median, high = (found.quantile("log_norm_product", share)[-1] for share in (0.1, 0.5, 0.9))
+    assert low == median == -np.inf < high < np.inf
+    ax = plot_bands([found], "log_norm_product")
+    assert [line.get_marker() for line in ax.lines].count("x") == 1
+    assert "exponent is -inf a step" in ensemble_reading(found)
+
+
+def test_the_record_is_written_and_read(tmp_path):
+    found = ensemble(networks(2), sequences(3, 5), title="mine", unit="days", discs="both")
+    again = Ensemble.load(found.save(tmp_path / "many.npz"))
+    assert (again.title, again.unit, again.along) == ("mine", "days", "2 sequences")
+    assert all(np.array_equal(getattr(again, name), getattr(found, name), equal_nan=True) for name in KEPT)
+    told = json.loads(found.save(tmp_path / "many.json").read_text(), parse_constant=pytest.fail)
+    assert told["norm"][0][3] is None and told["steps"][4]["runs"] == 2
+
+
+def test_of_many_runs_no_two_hold_their_spectra_at_once(monkeypatch):
+    made = []
+
+    def measure(*args, **how):
+        gc.collect()
+        assert sum(record() is not None for record in made) <= 1
+        record = measure_spectrum(*args, **how)
+        made.append(weakref.ref(record))
+        return record
+
+    monkeypatch.setattr("gersgorin.comparing.runs.measure_spectrum", measure)
+    ensemble(networks(2), sequences(3, 4, 5))
+    assert len(made) == 6
+
+
+def test_the_command_takes_the_test_split_and_seeds(results):
+    result = results("--sequences", 2, "--seeds", 2, "--steps", 40, "--seed", 3, "--save-data", "many.npz")
+    first, second = chorales(progress=False).test[:2]
+    assert [(run["sequence"], run["seed"]) for run in result["runs"]] == [
+        (piece.name, seed) for seed in (3, 4) for piece in (first, second)
+    ]
+    alone = results("--chorale", second.name, "--seed", 4, "--steps", 40)["steps"]
+    found = Ensemble.load("many.npz")
+    assert found.reach[3].tolist() == [step["reach"] for step in alone]
+    assert result["figure"] == "gersgorin-rhn-2-of-test-2-seeds.png" and Path(result["figure"]).exists()
+
+
+def test_bands_of_each_where_networks_are_compared(results):
+    result = results("--compare", "depth=1,2", "--seeds", 3, "--steps", 5)
+    both = [result, *result.pop("compare")]
+    for depth, found in zip((1, 2), both, strict=True):
+        alone = [results("--depth", depth, "--seed", seed, "--steps", 5)["steps"][-1]["norm"] for seed in range(3)]
+        assert found["steps"][-1]["norm"]["median"] == pytest.approx(np.median(alone), rel=1e-14)
+
+
+def test_sequences_of_a_file_and_a_checkpoint(capsys):
+    save_checkpoint("trained.safetensors", networks(1)[0])
+    np.save("mine.npy", torch.stack(sequences(6, 6, 6)).numpy())
+    assert main(["--checkpoint", "trained.safetensors", "--input", "mine.npy", "--sequences", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "2 sequences of mine.npy, 1 seed, 2 runs of 6 steps" in out and "every run" in out
+    assert "trained-2-of-mine.png" in out
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--sequences", "0"], "--sequences is 0, expected 1 or more"),
+        (["--seeds", "0"], "--seeds is 0, expected 1 or more"),
+        (["--sequences", "1000"], "the test split has 77, expected at most so many"),
+        (["--sequences", "4", "--input", "mine.npy"], "mine.npy has 3, expected at most so many"),
+        (["--sequences", "2", "--chorale", "bwv66.6"], "two things to read"),
+        (["--seeds", "2", "--checkpoint", "trained.safetensors"], "those of trained.safetensors are trained"),
+        (["--seeds", "2", "--compare", "seed=0,1"], "give one"),
+        (["--seeds", "2", "--animate"], "--animate is about one run"),
+        (["--seeds", "2", "--seed", str(2**63 - 1)], "expected a whole number from 0"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_many_runs_cannot_be_is_one_sentence(args, words, capsys, tmp_path):
+    save_checkpoint("trained.safetensors", networks(1)[0])
+    np.save("mine.npy", torch.stack(sequences(6, 6, 6)).numpy())
+    assert main(args) == 2
+    err = capsys.readouterr().err
+    assert words in err and err.count("\n") == 1 and not [*tmp_path.glob("*.png")]
+
+
+def test_in_python_too_nothing_to_run_is_refused():
+    for networks_given, read in ((networks(1), []), ([], sequences(3))):
+        with pytest.raises(InvalidInputError, match="there is nothing to run"):
+            ensemble(networks_given, read)
+    with pytest.raises(InvalidInputError, match="NaN"):
+        ensemble(networks(1), [torch.full((3, 5), torch.nan)])
+
+
+def test_bands_can_be_read():
+    pieces = sequences(9, 12, 20)
+    found = [ensemble(networks(2), pieces, title=f"rhn, number {k} of a long name, 6 units") for k in range(10)]
+    with rc_context(STYLE):
+        for many in (found[:1], found):
+            readable(draw_ensembles(many))
