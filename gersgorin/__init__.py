@@ -9,6 +9,7 @@ lyapunov_spectrum(cell, x, k)               their mean growth rates along a long
 fixed_points(cell, x, starts)               where a step under constant input stands still, and its spectrum there
 credit(model, x, targets)                   which earlier steps the gradient of each frame's loss reaches, and how strongly
 ensemble(models, sequences)                 medians and bands of many runs: seeds, sequences
+recurrent_part(model, x)                    the cell in any module and what it reads there, for the functions that take a cell
 analyze(model_or_cell, x)                   all of this in one object; Recorder: through a training
 check(model, learning_rate=0.1)             will it train? asked before the first step
 plateau(model, sequences)                   how slowly a network with small weights begins to learn
@@ -49,5 +50,6 @@ __all__, __getattr__, __dir__ = lazy_names(
         "recording": ("Recording",),
         "saddle.record": ("Plateau", "plateau"),
         "spectrum": ("eigenvalue_conditions", "eigenvalues", "spectral_radius"),
+        "watch": ("recurrent_part",),
     },
 )

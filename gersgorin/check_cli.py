@@ -27,6 +27,7 @@ class Options:
       gersgorin-check ptb-sota --text ptb.train.txt
       gersgorin-check --cell lstm --input x.npy --epochs 50
       gersgorin-check --cell my_package.cells:MyCell --hidden-size 32
+      gersgorin-check --module my_package.models:make --checkpoint weights.pt --input x.csv
       gersgorin-check --checkpoint runs/mine/best.safetensors
     """
 
@@ -43,7 +44,11 @@ class Options:
     transform_bias: float | None = None
     """Start of an RHN's transform-gate bias (default -2)."""
     checkpoint: File = None
-    """A network from a file instead of a new one."""
+    """A network from a file instead of a new one. With --module: its weights, .safetensors or a state_dict that torch.save wrote."""
+    module: str | None = None
+    """A torch module of your own, package.module:factory, that predicts the next frames: outputs (T, B, m) for inputs (T, B, m)."""
+    submodule: str | None = None
+    """With --module: the part of it that does so, by name, such as decoder."""
     learning_rate: float | None = None
     """Of SGD, for a mean loss a frame (default: the preset's or the file's, else 0.1)."""
     momentum: float | None = None
@@ -57,7 +62,7 @@ class Options:
     text: File = None
     """A text to read, as a language model of words."""
     input: File = None
-    """An array (T, m) or (N, T, m) in NumPy's .npy, whose next frames are to be predicted with squared error."""
+    """Numbers, .npy, .npz or .csv, (T,), (T, m) or (S, T, m), whose next frames are to be predicted with squared error."""
     data: File = None
     """The original chorales (.json or .pickle) instead of those rebuilt from music21's scores."""
     seed: int = 0
@@ -79,7 +84,7 @@ def run(options: Options) -> None:
     from gersgorin.preflight.checking import check
     from gersgorin.preflight.subject import subject_of
 
-    own = options.cell if options.cell and ":" in options.cell else None
+    own = options.module or (options.cell if options.cell and ":" in options.cell else None)
     with _said_on_a_terminal() as say, own_cell(own):
         say("data and network")
         subject = subject_of(options)
@@ -103,8 +108,14 @@ def run(options: Options) -> None:
 
 
 def _check(options: Options) -> None:
+    if options.submodule and not options.module:
+        raise InvalidInputError("--submodule names a part of --module package.module:factory: add that")
+    if options.module and (
+        given := given_flags(options, ("preset", "cell", "depth", "init", "transform_bias", "text"))
+    ):
+        raise InvalidInputError(f"{given[0]} does not go with --module, whose code says what it is: leave one out")
     for chosen, words in ((options.preset, "a preset"), (options.checkpoint, "--checkpoint")):
-        if chosen and (given := given_flags(options, OF_NEW_NETWORKS)):
+        if chosen and not options.module and (given := given_flags(options, OF_NEW_NETWORKS)):
             raise InvalidInputError(f"{', '.join(given)} cannot be given with {words}, which says what the network is")
     if options.preset and options.checkpoint:
         raise InvalidInputError("a preset and --checkpoint are two networks: give one")

@@ -20,7 +20,7 @@ from rhn.engine.memory import free_memory, in_words
 from rhn.errors import DataError, InvalidInputError
 
 SUFFIXES = (".npy", ".npz", ".csv")
-EXPECTED = "expected real numbers of shape (T,), (T, m) or (S, T, m)"
+EXPECTED = "expected numbers of shape (T,), (T, m) or (S, T, m), real ones"
 TIME = re.compile(r"(?:time|t)\s*(?:[\[(]\s*(.*?)\s*[\])])?", re.IGNORECASE)
 EVEN = 1e-4  # of a step: steps whose lengths differ by less are of one length
 ABOUT = ("unit", "names", "name")  # arrays of an .npz file that say what the others are

@@ -150,7 +150,7 @@ def analyze(
         input_gain=input_gain,
         state_gain=state_gain,
         plateau=plateau(module, pair, loss),
-        credit=credit(module, *pair, loss=loss),
+        credit=credit(module, *pair, loss=loss, unit=unit),
     )
 
 

@@ -156,6 +156,22 @@ class Watched:
         return x.unsqueeze(1) if x.dim() == 2 else x
 
 
+def recurrent_part(
+    module: nn.Module, x: Tensor | np.ndarray, layer: int | None = None, submodule: str | None = None
+) -> tuple[nn.Module, Tensor]:
+    """(The recurrent cell in a module, what it reads (T, B, m) when the module reads x): for every function that takes a cell.
+
+    Both in float64 and of a copy; arguments and errors as for `Watched` and its `inputs`.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.LSTM(3, 4, num_layers=2))
+    >>> cell, inputs = recurrent_part(model, torch.zeros(5, 1, 2))
+    >>> cell.state_size, inputs.shape
+    (16, torch.Size([5, 1, 3]))
+    """
+    watched = Watched(module, layer, submodule)
+    return watched.cell, watched.inputs(x)
+
+
 def given_to(part: nn.Module, module: nn.Module, x: Tensor) -> list:
     """What a part of a module is called with, the first argument of each call, when the module reads x."""
     seen = []

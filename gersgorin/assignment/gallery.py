@@ -89,7 +89,10 @@ def measured(corpus: Corpus, config: ChoraleConfig) -> dict[str, Credit]:
     found = moments(losses, constant_output_nll(corpus))
     long = [np.asarray(piece)[:FRAMES] for piece in corpus.train if len(piece) >= FRAMES][:PIECES]
     frames = torch.as_tensor(np.stack(long, 1)).double()
-    return {f"{title}, epoch {k}": credit(models[k], frames[:-1], frames[1:]) for title, k in found.items()}
+    return {
+        f"{title}, epoch {k}": credit(models[k], frames[:-1], frames[1:], unit="quarter notes")
+        for title, k in found.items()
+    }
 
 
 def draw(options: Options) -> None:

@@ -23,7 +23,7 @@ from gersgorin.losses import Loss
 from gersgorin.objective import Objective
 
 
-def credit(model: nn.Module, x: Any, targets: Any, *, loss: str | Loss | None = None) -> Credit:
+def credit(model: nn.Module, x: Any, targets: Any, *, loss: str | Loss | None = None, unit: str = "steps") -> Credit:
     """Measure credit over time, in float64, along the model's run over x.
 
     Args:
@@ -32,6 +32,7 @@ def credit(model: nn.Module, x: Any, targets: Any, *, loss: str | Loss | None = 
         x: frames (T, B, m) or (T, m), ids (T, B) or (T,), or a list of pieces; targets: likewise, what the model is to predict at
             each frame of x, for the next frame x = frames[:-1], targets = frames[1:].
         loss: see `gersgorin.objective.Objective`; frame by frame.
+        unit: of one frame, for the axes of time: "quarter notes", "tokens", "0.1 s".
 
     Time T single backward passes at once; memory T^2 B N numbers, N entries of the state: 0.2 GB for T = 300, N = 262.
 
@@ -61,6 +62,7 @@ def credit(model: nn.Module, x: Any, targets: Any, *, loss: str | Loss | None = 
         lag_share=lag_share,
         lost=lost,
         path_lengths=path_lengths([*run.cells.values()], T),
+        unit=unit,
     )
 
 

@@ -22,7 +22,8 @@ def plot_credit(record: Credit, ax: Axes | None = None, *, top: float | None = N
     top, values = decades([record]) if top is None else top, np.full_like(record.norms, np.nan)
     np.log10(record.norms, out=values, where=record.norms > 0)
     image = ax.imshow(values, origin="lower", cmap="viridis", vmin=top - DECADES, vmax=top, interpolation="none")
-    ax.set(xlabel=r"state $t_1$", ylabel=r"loss $t_2$")
+    unit = _unit(record)
+    ax.set(xlabel=rf"state $t_1${unit}", ylabel=rf"loss $t_2${unit}")
     if alone:
         ax.figure.colorbar(image, ax=ax, label=SCALE, extend="min")
     return ax
@@ -36,7 +37,9 @@ def plot_lags(record: Credit, ax: Axes | None = None) -> Axes:
     ax.plot(lags, record.lost, color=ORANGE, linestyle="--", label="lost beyond this lag")
     if len(lags) > TRUNCATION:
         ax.axvline(TRUNCATION, color=GREY, linestyle=":", linewidth=1)
-    ax.set(xlabel=r"lag $k = t_2 - t_1$", xlim=(0, max(1, len(lags) - 1)), yscale="log", ylim=(SMALLEST, 2))
+    ax.set(
+        xlabel=rf"lag $k = t_2 - t_1${_unit(record)}", xlim=(0, max(1, len(lags) - 1)), yscale="log", ylim=(SMALLEST, 2)
+    )
     return ax
 
 
@@ -59,3 +62,7 @@ def draw_credit(records: Mapping[str, Credit]) -> Figure:
     figure.colorbar(upper[-1].images[0], ax=upper, label=SCALE, extend="min")
     lower[0].legend(loc="upper right")
     return figure
+
+
+def _unit(record: Credit) -> str:
+    return "" if record.unit == "steps" else f" ({record.unit})"

@@ -1,6 +1,6 @@
 """What `gersgorin.credit` measures: a record of NumPy arrays, from which every figure is made, without torch."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,8 @@ class Credit:
     """||g - (g[0] + ... + g[k])|| / ||g||, (T,): what is lost of the gradient where errors go back at most k steps."""
     path_lengths: np.ndarray
     """The least and the largest number of nonlinear layers between y[t1] and L[t2] at lag k, (T, 2); see `path_lengths`."""
+    unit: str = "steps"
+    """Of time, of one frame: "quarter notes", "tokens"; "steps" where nothing is known of it."""
 
     def lost_beyond(self, steps: int) -> float:
         """What is lost where errors go back at most so many steps; 0 where that is the whole sequence."""
@@ -47,6 +49,5 @@ class Credit:
     def load(cls, path: str | Path) -> "Credit":
         """Read what `save` wrote as .npz; raises DataError where the file is something else."""
         with arrays_of(path, "Credit.save") as arrays:
-            return cls(
-                **{f.name: arrays[f.name] if f.type is np.ndarray else arrays[f.name].item() for f in fields(cls)}
-            )
+            told = [f for f in fields(cls) if f.name in arrays or f.default is MISSING]  # files of before have less
+            return cls(**{f.name: arrays[f.name] if f.type is np.ndarray else arrays[f.name].item() for f in told})

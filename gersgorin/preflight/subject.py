@@ -12,14 +12,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from gersgorin.input_files import read_numbers
+from gersgorin.modules import build_module, load_weights
 from gersgorin.preflight.checking import ROWS, chorale_batches, chorale_probe
+from gersgorin.watch import part_of
 from rhn.cells import is_known, resolve_cell
 from rhn.checkpoints import load_model, read_metadata
 from rhn.errors import DataError, InvalidInputError
 from rhn.language.config import LanguageConfig
 from rhn.models import LanguageModel, PolyphonicModel, accepts
 
-UNITS = 64
+KEYS, UNITS = 88, 64
 WINDOW, TEXT_ROWS = 35, 20  # of a new language model's training
 TOKENS = 20  # of a text that a row of the probe has
 PROBE_ROWS, FEW_ROWS, LARGE = 16, 4, 2_000_000  # rows of the probe; of a model of more than so many parameters
@@ -30,6 +33,8 @@ class Asked(Protocol):
     """The options of the command that say what to look at; None for what was not given."""
 
     preset: str | None
+    module: str | None
+    submodule: str | None
     checkpoint: Path | None
     cell: str | None
     depth: int | None
@@ -60,6 +65,8 @@ class Subject:
 
 def subject_of(asked: Asked) -> Subject:
     """The network, its sequences and its training; raises RhnError."""
+    if asked.module:
+        return _of_module(asked)
     if asked.checkpoint:
         return _stored(asked)
     return _preset(asked) if asked.preset else _new(asked)
@@ -70,9 +77,8 @@ def _new(asked: Asked) -> Subject:
     options = {"hidden_size": asked.hidden_size or UNITS, "depth": asked.depth or 1} | _cell_options(cell, asked)
     if asked.input is not None:
         frames = read_frames(asked.input)
-        rows = frames.shape[1] if frames.dim() == 3 else 1
         width = {"input_size": frames.shape[-1], "output_size": frames.shape[-1]}
-        training = TRAINING | {"batches": -(-rows // (asked.batch_size or ROWS))}
+        training = TRAINING | _batches(frames, asked)
         return Subject(
             _title(cell, options), _builder(PolyphonicModel, cell, options | width, asked), frames, "squared", training
         )
@@ -84,6 +90,30 @@ def _new(asked: Asked) -> Subject:
     build = _builder(PolyphonicModel, cell, options, asked)
     frames, training = _chorales(build(0), asked, ROWS)
     return Subject(_title(cell, options), build, frames, None, TRAINING | training)
+
+
+def _of_module(asked: Asked) -> Subject:
+    """A module of the user's, or a part of it, that gives outputs (T, B, m) for inputs (T, B, m), the next frames."""
+    frames = None if asked.input is None else read_frames(asked.input)
+    sizes = {"input_size": KEYS if frames is None else frames.shape[-1], "hidden_size": asked.hidden_size}
+
+    def build(seed: int) -> nn.Module:
+        module = build_module(asked.module, **sizes, seed=asked.seed + seed)
+        if asked.checkpoint is not None:
+            load_weights(module, asked.checkpoint)
+        return part_of(module, asked.submodule)
+
+    name = f"{asked.module}, {asked.submodule}" if asked.submodule else asked.module
+    about = {"name": name, "build": build, "many": asked.checkpoint is None}
+    if frames is not None:
+        return Subject(**about, sequences=frames, loss="squared", training=TRAINING | _batches(frames, asked))
+    frames, training = _chorales(build(0), asked, ROWS)
+    return Subject(**about, sequences=frames, loss="bernoulli", training=TRAINING | training)
+
+
+def _batches(frames: torch.Tensor, asked: Asked) -> dict[str, int]:
+    rows = frames.shape[1] if frames.dim() == 3 else 1
+    return {"batches": -(-rows // (asked.batch_size or ROWS))}
 
 
 def _preset(asked: Asked) -> Subject:
@@ -143,21 +173,8 @@ def _stored(asked: Asked) -> Subject:
 
 
 def read_frames(path: Path) -> torch.Tensor:
-    """Frames (T, m), or (N, T, m) as (T, N, m), of a file of NumPy's; raises DataError."""
-    try:
-        with path.open("rb") as file:
-            array = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} is no array of NumPy's (.npy): {error}") from None
-    if (
-        not isinstance(array, np.ndarray)
-        or array.dtype.kind not in "fiub"
-        or array.ndim not in (2, 3)
-        or not array.size
-    ):
-        got = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else "several arrays"
-        raise DataError(f"{path} holds {got}: expected numbers of shape (T, m) or (N, T, m)")
-    frames = torch.from_numpy(array.astype(np.float64))
+    """Frames (T, m), or of several sequences (T, S, m), of a file of numbers; raises DataError or InvalidInputError."""
+    frames = torch.from_numpy(read_numbers(path).values)
     return frames.transpose(0, 1) if frames.dim() == 3 else frames
 
 

@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from gersgorin.check_cli import main
+from gersgorin.modules import build_module
 from rhn.checkpoints import save_checkpoint
 from rhn.models import PolyphonicModel
 
@@ -70,6 +72,43 @@ def test_of_frames_from_a_file_neither(capsys, tmp_path):
     assert answer(capsys, "--cell", "lstm", "--input", str(path), *SMALL)["batches"] == 1
 
 
+OWN = """
+from torch import nn
+
+class Next(nn.Module):
+    def __init__(self, input_size, hidden_size=5):
+        super().__init__()
+        self.rnn, self.output = nn.GRU(input_size, hidden_size, num_layers=2), nn.Linear(hidden_size, input_size)
+
+    def forward(self, x):
+        return self.output(self.rnn(x)[0])
+
+def wrapped(input_size):
+    return nn.ModuleDict({"next": Next(input_size)})
+"""
+
+
+def test_a_module_of_the_user_s_with_its_weights(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("own_to_check.py").write_text(OWN)
+    Path("x.csv").write_text("t,a,b\n" + "\n".join(f"{k},{np.sin(k)},{np.cos(k)}" for k in range(30)))
+    run_on = ["--module", "own_to_check:Next", "--input", "x.csv"]
+    new = answer(capsys, *run_on, "--seed", "3")
+    assert new["name"] == "own_to_check:Next" and [g["cell"] for g in new["cells"]] == ["rnn"]
+    module = build_module("own_to_check:Next", input_size=2, seed=3)
+    torch.save(module.state_dict(), "w.pt")
+    assert answer(capsys, *run_on, "--checkpoint", "w.pt")["rates"] == new["rates"] != answer(capsys, *run_on)["rates"]
+    part = answer(capsys, "--module", "own_to_check:wrapped", "--submodule", "next", "--input", "x.csv", "--seed", "3")
+    assert part["rates"] == new["rates"]
+    for words, says in (
+        ([*run_on, "--cell", "rnn"], "--cell does not go with --module"),
+        (["--submodule", "next"], "--submodule names a part of --module"),
+        (["--module", "own_to_check:wrapped", "--input", "x.csv"], "does not run on inputs"),
+    ):
+        code, _, err = run(capsys, *words)
+        assert code == 2 and says in err and err.count("\n") == 1
+
+
 def test_a_checkpoint_is_taken_as_it_is(capsys, tmp_path):
     path = tmp_path / "net.safetensors"
     generator = torch.Generator().manual_seed(0)
@@ -97,7 +136,7 @@ def test_a_checkpoint_is_taken_as_it_is(capsys, tmp_path):
         (["ptb-sota"], "add --text FILE"),
         (["jsb-depth-1", "--text", "t.txt"], "reads chorales"),
         (["--input", "x.npy", "--text", "t.txt"], "several things to read"),
-        (["--input", "missing.npy"], "missing.npy is no array"),
+        (["--input", "missing.npy"], "missing.npy cannot be read"),
         (["--seeds", "0"], "--seeds is 0"),
         (["--seed", "-1"], "seed is -1"),
         (["--checkpoint", "missing.safetensors"], "missing.safetensors"),
@@ -115,7 +154,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(capsys, words, says):
         (np.full((9, 3), np.nan), "NaN"),
         (np.zeros((9, 3)), "same at every frame"),
         (np.zeros((0, 3)), "expected numbers of shape"),
-        (np.zeros(5), "expected numbers of shape"),
+        (np.zeros(5), "same at every frame"),
         (np.array(["a"]), "expected numbers of shape"),
     ],
 )

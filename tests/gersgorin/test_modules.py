@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from gersgorin import Recorder, analyze, temporal_jacobian, trajectory
+from gersgorin import Recorder, analyze, recurrent_part, temporal_jacobian, trajectory
 from gersgorin.cli import main
 from gersgorin.modules import build_module, load_weights
 from gersgorin.watch import Watched
@@ -109,6 +109,7 @@ def huge(): return nn.LSTM(3, 10**12)
 def own(tmp_path, monkeypatch) -> str:
     """The name of a module of the user's in the current folder."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("gersgorin.cli.save_figure", lambda path, draw: None)  # pictures have tests of their own
     name = f"own_{uuid.uuid4().hex[:8]}"
     Path(f"{name}.py").write_text(CODE)
     np.save("x.npy", torch.rand(T, M, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).numpy())
@@ -150,6 +151,8 @@ def test_ids_of_tokens_and_packed_sequences_reach_the_cell(own, capsys):
     model = build_module(f"{own}:Words", input_size=1).double()
     embedded = model.embedding(torch.from_numpy(np.load("ids.npy")))
     assert radii(capsys, "--module", f"{own}:Words", "--input", "ids.npy") == expected(from_torch(model.rnn), embedded)
+    cell, inputs = recurrent_part(model, np.load("ids.npy"))
+    assert torch.equal(inputs[:, 0], embedded) and torch.equal(cell.weight_hh, model.rnn.weight_hh_l0)
 
 
 def test_factories_get_the_sizes_that_they_take_and_seeds_their_weights(own, capsys):

@@ -148,7 +148,7 @@ def spoiled():
     ("args", "words"),
     [
         ("nan.npy", "2 of 3 numbers are NaN or infinite"),
-        ("empty.npy", "holds float64 of shape (0, 3): expected real numbers of shape (T,)"),
+        ("empty.npy", "holds float64 of shape (0, 3): expected numbers of shape (T,)"),
         ("words.npy", "holds <U1 of shape (2,)"),
         ("complex.npy", "holds complex128"),
         ("number.npy", "of shape ()"),
