@@ -34,7 +34,7 @@ Where the paper leaves a choice, this study takes it so:
 - DT(S)-RNN: a shortcut to every layer from the second on (--skip last: to the last layer alone)."""
 
 
-MOST_TRIALS = 1_000_000  # a study's settings and rows are held in memory
+MOST_TRIALS = 100_000  # a study's settings and rows are held in memory
 LARGEST_SCALE = 1e6
 SCHEMES = ("gaussian", "scaled", "orthogonal", "identity")
 """Ways to start the weights, see `rhn.cells.init`."""
@@ -147,6 +147,8 @@ class StudyConfig(SharedSettings):
             )
         for name in ("depth", "batch_size"):
             require(self, name, getattr(self, name) >= 1, "1 or more")
+        require(self, "data", isinstance(self.data, str), "a checksum")
+        require(self, "options", isinstance(self.options, Mapping), "options of the cell by name")
         require(self, "momentum", 0 <= self.momentum < 1, "0 or more and less than 1")
         object.__setattr__(self, "momentum", float(self.momentum))
 
@@ -215,12 +217,19 @@ def config_from_protocol(protocol: Mapping[str, Any], *, trials: int) -> StudyCo
     """
     try:
         return StudyConfig(**{**protocol, "trials": trials})
-    except (TypeError, ValueError) as error:
-        raise DataError(f"the stored protocol is from another version of optim-study ({error})") from None
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise DataError(
+            f"the stored protocol is damaged or from another version of optim-study ({error}): restore it from a copy, "
+            "or give another folder"
+        ) from None
 
 
 def require_same_protocol(config: StudyConfig, stored: Mapping[str, Any]) -> None:
     """Refuse to go on with a study under another protocol: InvalidInputError that names every value, here and in the study."""
+    if not isinstance(stored, Mapping) or not isinstance(stored.get("options", {}), Mapping):
+        raise DataError(
+            f"the stored protocol of study {config.name} is damaged: restore it from a copy, or give another folder"
+        )
     here, there = (
         {name: json.dumps(value) for name, value in {**told, **told.get("options", {})}.items() if name != "options"}
         for told in (config.protocol(), stored)

@@ -6,12 +6,13 @@ whether anybody works on it now is known from its lock (see `locks`). Optuna's `
 when none is left, and heartbeats do not work with ask/tell.
 """
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
@@ -19,17 +20,21 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from optim_study.locks import FileLocks, JournalLock, Locks, make_folder
 from optim_study.protocol import StudyConfig
+from optim_study.trainer import Outcome
 from rhn.errors import DataError, InvalidInputError, OutputError
+from rhn.fields import fits
 from rhn.files import writing
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 _logger = logging.getLogger(__name__)
 _POSTGRES = "postgresql+psycopg://"
+NO_RECORD = (ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, RecursionError)
+"""What reading or applying a line of a journal raises that nobody of us wrote."""
 
 
 @contextmanager
@@ -96,18 +101,7 @@ class Storage:
         key = self._key(study)
         wanted = tuple(TrialState[state] for state in states) or None
         found = [] if key is None else self._backend.get_all_trials(key, deepcopy=False, states=wanted)
-        return [
-            StoredTrial(
-                number=trial.number,
-                id=trial._trial_id,
-                state=trial.state.name,
-                parameters=trial.params,
-                results=trial.user_attrs,
-                value=trial.value,
-                reported=trial.intermediate_values,
-            )
-            for trial in found
-        ]
+        return [_stored(trial, study) for trial in found]
 
     @clear_errors()
     def add_trial(self, config: StudyConfig, number: int) -> None:
@@ -155,6 +149,29 @@ class Storage:
             return None
 
 
+def _stored(trial: FrozenTrial, study: str) -> StoredTrial:
+    """A trial of Optuna's as ours; raises DataError where what it holds is not what a study writes."""
+    value = trial.values[0] if trial.values else None
+    expected = dict.fromkeys(trial.params, float) | {"init_scheme": str} | get_type_hints(Outcome)
+    told = {"value": value} | trial.params | trial.user_attrs
+    wrong = [name for name, said in told.items() if not fits(said, expected.get(name, float | None))]
+    if wrong or (trial.state == TrialState.COMPLETE and value is None):
+        name = wrong[0] if wrong else "value"
+        raise DataError(
+            f"trial {trial.number} of study {study} is damaged: its {name} is {told[name]!r:.60}; restore the journal or database "
+            "from a copy"
+        )
+    return StoredTrial(
+        number=trial.number,
+        id=trial._trial_id,
+        state=trial.state.name,
+        parameters=trial.params,
+        results=trial.user_attrs,
+        value=value,
+        reported=trial.intermediate_values,
+    )
+
+
 def open_storage(url: str | None, out: Path) -> Storage:
     """The journal `OUT/journal.log` where `url` is None, else the PostgreSQL database at `postgresql+psycopg://...`.
 
@@ -194,24 +211,52 @@ def open_existing(url: str | None, out: Path) -> Storage:
 def open_journal(path: Path) -> JournalStorage:
     """The journal at `path`, made where it is missing.
 
-    Raises OutputError where it cannot be made, DataError where a line that is not the last is damaged.
+    Raises OutputError where it cannot be made, DataError where a whole line is no record of a study.
     """
     make_folder(path.parent / "locks")
-    try:
-        with writing(path):
-            return JournalStorage(_Journal(path))
-    except ValueError as error:
-        raise DataError(
-            f"{path} is damaged ({error}): restore it from a copy, or move it away to start the study anew"
-        ) from error
+    with writing(path):
+        return _JournalStorage(_Journal(path))
+
+
+class _JournalStorage(JournalStorage):
+    """Optuna's journal, of which a damaged line is told by its number, wherever and whenever it is read."""
+
+    def _sync_with_backend(self) -> None:
+        try:
+            super()._sync_with_backend()
+        except NO_RECORD as error:
+            path, line = self._backend.path, self._backend.line
+            raise DataError(
+                f"{path} is damaged: line {line} is no record of a study ({type(error).__name__}: {error}); restore it from a copy, "
+                "or move it away to start the study anew"
+            ) from error
 
 
 class _Journal(JournalFileBackend):
     """Optuna's journal file under a lock of ours, which cuts off a torn last line."""
 
     def __init__(self, path: Path):
-        self._path, self._lock = path, JournalLock(path)
+        self.path, self.line, self._lock = path, 0, JournalLock(path)
+        self._place = (0, 0)  # lines read, and where in the file they end
         super().__init__(str(path), lock_obj=self._lock)
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """The records of the whole lines from this one on, counted from 0; `line` is the one read last, counted from 1.
+
+        A last line cut short is left to whoever appends next. Raises ValueError for a whole line that is no JSON object.
+        """
+        first, offset = self._place if self._place[0] <= log_number_from else (0, 0)
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            for number, line in enumerate(file, first):
+                if not line.endswith(b"\n"):
+                    return
+                offset += len(line)
+                self._place, self.line = (number + 1, offset), number + 1
+                if number >= log_number_from:
+                    if not isinstance(log := json.loads(line), dict):
+                        raise ValueError("expected a JSON object")
+                    yield log
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         try:
@@ -220,7 +265,7 @@ class _Journal(JournalFileBackend):
             self._lock.acquire()  # cuts off what was written, for readers with the stock backend
             self._lock.release()
             raise OutputError(
-                f"cannot write {self._path}: {error.strerror or error}; mend that and run the same command again, "
+                f"cannot write {self.path}: {error.strerror or error}; mend that and run the same command again, "
                 "everything saved so far is kept"
             ) from error
 

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 
 from optim_study import locks
+from optim_study.cli import main
 from optim_study.storage import open_journal
 from rhn.errors import DataError
 
@@ -92,3 +94,74 @@ def test_an_interrupt_while_the_lock_is_taken_gives_it_back(path, monkeypatch):
             create(storage, "one")
     create(storage, "two")
     assert names_by_stock_backend(path) == ["two"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"garbage\n", b"5\n", b"[" * 5000 + b"\n", b'{"op_code":77}\n', b'{"op_code":4}\n', b"\xff\xfe\n"],
+    ids=["text", "number", "deep", "operation", "fields", "bytes"],
+)
+@pytest.mark.parametrize("last", [True, False])
+def test_a_whole_line_that_is_no_record_is_told_by_its_number(path, line, last):
+    storage = open_journal(path)
+    create(storage, "one")
+    written = path.read_bytes()
+    path.write_bytes(written + line + (b"" if last else written.replace(b"one", b"two")))
+    with pytest.raises(DataError, match=rf"line {len(written.splitlines()) + 1} is no record"):
+        open_journal(path)
+    path.write_bytes(written)
+    storage = open_journal(path)
+    path.write_bytes(written + line)
+    with pytest.raises(DataError, match="is no record"):
+        create(storage, "two")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> str:
+    """The journal of a study of one trial."""
+    out = tmp_path_factory.mktemp("study")
+    assert main(["run", "--preset", "smoke", "--arch", "rnn", "--depth", "1", "--trials", "1", "--out", str(out)]) == 0
+    return (out / "journal.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ({"protocol": 5}, "protocol"),
+        ({"protocol.options": None}, "protocol"),
+        ({"protocol.learning_rate": [1]}, "protocol"),
+        ({"protocol.data": 5}, "protocol"),
+        ({"trials": 10**7}, "100000 or fewer"),
+        ({"best_epoch": "NaN"}, "best_epoch is 'NaN'"),
+        ({"test_nll": "x"}, "test_nll is 'x'"),
+        ({"value": "x"}, "value is 'x'"),
+        ({"value": None}, "value is None"),
+        ({"learning_rate": [1]}, "learning_rate is"),
+    ],
+    ids=str,
+)
+def test_values_that_no_study_writes_are_told(damage, said, study, tmp_path, capsys):
+    records = [json.loads(line) for line in study.splitlines()]
+    (name, value), *_ = damage.items()
+    first, _, rest = name.partition(".")
+    changed = 0
+    for record in records:
+        for part in (
+            record.get("user_attr"),
+            record.get("params"),
+            {"value": record} if record.get("values") else None,
+        ):
+            if part and first in part:
+                changed += 1
+                if name == "value":
+                    record["values"] = None if value is None else [value]
+                elif rest:
+                    part[first][rest] = value
+                else:
+                    part[first] = value
+    assert changed
+    (tmp_path / "journal.log").write_text("".join(json.dumps(record) + "\n" for record in records))
+    for command in ("status", "best", "export"):
+        capsys.readouterr()
+        assert main([command, "--out", str(tmp_path)]) == 2
+        assert said in capsys.readouterr().err
