@@ -62,11 +62,10 @@ def test_torchs_own_module_stands_still_at_every_point(theirs):
         np.testing.assert_allclose(np.sort_complex(found), np.sort_complex(expected), atol=1e-9)
 
 
-@pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
+# a rotation of 7 dimensions has the eigenvalue 1: behind a modrelu, which saturates nowhere, there need be no fixed point
+@pytest.mark.parametrize("case", [case for case in SHALLOW_CASES if str(case) != "orthogonal-L1"], ids=str)
 def test_scipys_roots_from_the_same_starts_are_among_the_points(case):
     cell = case.build(seed=7)
-    if str(case) == "orthogonal-L1":  # a modrelu with biases jumps, or has a kink on which a search stays
-        cell.bias.data.zero_()
     x, starts = inputs(cell, 12)
     for _ in range(
         50 if case.key == "slstm" else 0
