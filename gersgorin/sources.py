@@ -55,6 +55,11 @@ class Source:
         return f"{self.name} ({', '.join(self.names)})" if 0 < len(self.names) <= MOST_NAMES else self.name
 
     @property
+    def first_label(self) -> str:
+        """What `sequence()` is called: "lorenz.npz, the first of 20"."""
+        return self.label if self.count == 1 else f"{self.label}, the first of {self.count}"
+
+    @property
     def count(self) -> int:
         """S."""
         return len(self.values) if self.values.ndim == 3 else 1

@@ -157,9 +157,12 @@ def _given_in(watched: Watched, sequence: Tensor) -> Tensor:
     if embeds and sequence.shape[-1] == 1 and (sequence == sequence.round()).all():
         sequence = sequence[:, 0].long()
     found, errors = [], []
-    for batch in (0, 1) if watched.batch_first else (1, 0):
+    layouts = [sequence.unsqueeze(batch) for batch in ((0, 1) if watched.batch_first else (1, 0))]
+    for x in (*layouts, sequence):
+        if found and x is sequence:
+            break  # without a batch only where nothing else runs
         try:
-            found.append(watched.inputs(sequence.unsqueeze(batch))[:, 0])
+            found.append(watched.inputs(x)[:, 0])
         except InvalidInputError as error:
             errors.append(error)
     if not found:

@@ -23,7 +23,8 @@ def ensemble(
     sequences: Tensor | np.ndarray | Sequence[Tensor | np.ndarray],
     *,
     title: str | None = None,
-    layer: int = 1,
+    layer: int | None = None,
+    submodule: str | None = None,
     unit: str = "steps",
     discs: str = "row",
     progress: Progress = lambda done, total: None,
@@ -34,7 +35,8 @@ def ensemble(
         modules: a network, or several that differ in their weights: what `gersgorin.analyze` takes. They may be made one by one.
         sequences: (S, T, m), one (T, m), or a list of them, which may be of different lengths; or whatever each module takes.
         title: what figures call these runs; None: what the first network is.
-        layer: which recurrent cell, counted from 1, where a module has several.
+        layer: which recurrent cell, counted from 1, where a module has several. None: the first, with all its layers.
+        submodule: the part of a module in which to look, by its name in `named_modules`.
         unit: of one step, for the axes of time: "quarter notes", "0.1 s".
         discs: which discs `reach` is of, "row", "column" or "both".
         progress: called with (runs done, runs in all, or 0 where that is not known).
@@ -53,7 +55,7 @@ def ensemble(
 
     def runs() -> Iterator[SpectrumRecord]:
         for k, module in enumerate(modules):
-            watched = Watched(module, layer)
+            watched = Watched(module, layer, submodule)
             about = {"name": type(watched.cell).__name__, "title": title or watched.title, "reads": "sequence"}
             for j, sequence in enumerate(sequences):
                 x = watched.inputs(sequence)[:, 0]
@@ -87,7 +89,7 @@ def measure_along(
     """What a network of the command's sees of a source, (T, m), and what it does; about: see `measure_spectrum`."""
     values = source.sequence()
     x = subject.inputs(torch.as_tensor(values, device=device).to(dtype if values.ndim > 1 else torch.int64))
-    along = {"chorale": source.label, "reads": source.kind, "unit": source.unit}
+    along = {"chorale": source.first_label, "reads": source.kind, "unit": source.unit}
     return x, measure_spectrum(cell, x, name=subject.name, **along, **about)
 
 

@@ -95,6 +95,17 @@ class Lazy(nn.Module):
 
 made = nn.GRU(3, 4)
 number = 3
+class OneByOne(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.LSTMCell(3, 4)
+    def forward(self, x):
+        T, m = x.shape
+        state = None
+        for x_t in x:
+            state = self.cell(x_t, state)
+        return state[0]
+
 def both_ways(): return nn.LSTM(3, 4, bidirectional=True)
 def projected(): return nn.LSTM(3, 4, proj_size=2)
 def narrow(input_size): return nn.GRU(2, 4)
@@ -145,6 +156,15 @@ def test_a_part_of_a_larger_module_is_looked_at_along_what_it_reads_there(own, c
     part = analyze(model, x[None], submodule="decoder").spectrum
     assert part.title == "decoder: GRUCell, 4 units" and part.spectral_radius == pytest.approx(found)
     assert Recorder(model, x[None], submodule="decoder").recording.title == part.title
+
+
+def test_a_module_that_reads_one_sequence_alone(own, capsys):
+    x = torch.from_numpy(np.load("x.npy"))
+    model = build_module(f"{own}:OneByOne", input_size=M).double()
+    run = ["--module", f"{own}:OneByOne", "--input", "x.npy"]
+    assert radii(capsys, *run) == expected(from_torch(model.cell), x)
+    single = analyze(model, x).spectrum.spectral_radius.tolist()
+    assert radii(capsys, *run, "--dtype", "float32") == pytest.approx(single, rel=1e-4)
 
 
 def test_ids_of_tokens_and_packed_sequences_reach_the_cell(own, capsys):

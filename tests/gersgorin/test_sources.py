@@ -101,6 +101,7 @@ def test_arrays_are_read_with_what_is_said_of_them():
     assert found.values.tolist() == several.tolist() and (found.unit, found.name) == ("0.1 s", "lorenz")
     source = Source(name="lorenz", kind="sequence", values=found.values, names=found.names).cut(3)
     assert (source.label, source.count, source.steps, source.input_size) == ("lorenz (x, y, z)", 2, 3, 3)
+    assert source.first_label == "lorenz (x, y, z), the first of 2"
     assert source.sequence(1).tolist() == several[1, :3].tolist()
     assert read_numbers(Path("first.npz")).values.ravel().tolist() == SINE.tolist()
 
