@@ -124,7 +124,7 @@ class KernelCase:
             if name in ("b", "q"):
                 draw = 12 * draw.sign() + draw if saturated else 0.3 * draw
             elif name not in ("x", "s0"):
-                draw = draw * (0.9 / math.sqrt(shape[-1]))
+                draw = draw * (0.9 / math.sqrt(max(1, shape[-1])))
             out[name] = draw.to(dtype)
         return out
 
@@ -166,6 +166,10 @@ def _gated(blocks, state, **extra):
     )
 
 
+def _scanned(blocks, weights):
+    return lambda T, B, m, n, L: {"x": (T, B, m), "s0": (B, n), "W": (blocks * n, m)} | weights(n)
+
+
 def dropout_mask(*shape, seed=5, keep=0.6, dtype=torch.float64) -> torch.Tensor:
     """Entries 0 or 1/keep, drawn by NumPy because vmap has rules of its own for torch's random numbers."""
     return torch.from_numpy((np.random.default_rng(seed).random(shape) < keep) / keep).to(dtype)
@@ -203,6 +207,8 @@ _DEEP = (kernels.deep_transition, kernels.deep_transition_reference, "rhn.kernel
 _LSTM = (kernels.lstm, kernels.lstm_reference, "rhn.kernels.gated.manual:LSTM")
 _GRU = (kernels.gru, kernels.gru_reference, "rhn.kernels.gated.manual:GRU")
 _LOOPED = (_looped(looped), _looped(looped_reference), "rhn.kernels.looped:LOOPED")
+_GATED_SCAN = (kernels.gated_scan, kernels.gated_scan_reference, "rhn.kernels.scans.manual:GATED_SCAN")
+_TURNED_SCAN = (kernels.turned_scan, kernels.turned_scan_reference, "rhn.kernels.scans.manual:TURNED_SCAN")
 
 KERNELS = [
     KernelCase("highway", *_HIGHWAY, _highway(2), {"coupled": True}),
@@ -216,6 +222,14 @@ KERNELS = [
     KernelCase("lstm", *_LSTM, _gated(4, 2), deep=False),
     KernelCase("gru", *_GRU, _gated(3, 1, q=1), deep=False),
     KernelCase("looped", *_LOOPED, _gated(1, 1, v=1), deep=False, packs=False),
+    KernelCase("gated-scan", *_GATED_SCAN, _scanned(2, lambda n: {"b": (2 * n,)}), deep=False, packs=False),
+    KernelCase(
+        "turned-scan",
+        *_TURNED_SCAN,
+        _scanned(1, lambda n: {"a": (n - n // 2,), "turn": (n // 2,)}),
+        deep=False,
+        packs=False,
+    ),
     KernelCase("highway-masked", *_masked(_HIGHWAY, 1), _highway(2), {"coupled": True}),
     KernelCase("highway-masked-apart", *_masked(_HIGHWAY, 2), _highway(2), {"coupled": True}),
     KernelCase(

@@ -24,10 +24,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rhn import kernels
 from rhn.cells.layers import Layer, Part
 from rhn.cells.looped import LoopedCell
+from rhn.cells.masks import CellMasks, apply_input_mask, check_masks
 from rhn.errors import InvalidInputError
-from rhn.kernels.looped import times
+from rhn.kernels.scans.reference import turned_step
 
 
 class LRU(LoopedCell):
@@ -85,20 +87,19 @@ class LRU(LoopedCell):
         odd = phase.new_zeros(len(modulus) - len(phase))
         return modulus * torch.cos(torch.cat((phase, odd))), modulus[: len(phase)] * torch.sin(phase)
 
-    def input_weights(self) -> tuple[Tensor, Tensor]:
-        """diag(gamma, gamma) weight_ih (n, m), and zeros."""
+    def driven_weight(self) -> Tensor:
+        """diag(gamma, gamma) weight_ih (n, m)."""
         gamma = torch.exp(self.gamma_log)
-        rows = torch.cat((gamma, gamma[: len(self.theta)]))
-        return rows.unsqueeze(-1) * self.weight_ih, torch.zeros_like(rows)
+        return torch.cat((gamma, gamma[: len(self.theta)])).unsqueeze(-1) * self.weight_ih
 
-    def recurrent_weights(self) -> tuple[Tensor, Tensor]:
-        return self.eigenvalues()
+    def step(self, x: Tensor, s: Tensor) -> Tensor:
+        return turned_step(F.linear(x, self.driven_weight()), s, *self.eigenvalues())
 
-    def update(self, u: Tensor, s: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        p, q = a.shape[-1], b.shape[-1]
-        real, imaginary = s[..., :p], s[..., p:]
-        turned_real = times(real, a) - F.pad(times(imaginary, b), (0, p - q))
-        return torch.cat((turned_real, times(real[..., :q], b) + times(imaginary, a[..., :q])), -1) + u
+    def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
+        x, rest = apply_input_mask(x, dropout)
+        check_masks(rest, self, x.shape[1], x.dtype)
+        run = kernels.turned_scan_reference if self.kernel == "reference" else kernels.turned_scan
+        return run(x, s0, self.driven_weight(), *self.eigenvalues())
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """ds'/ds (..., n, n), see above."""
@@ -111,7 +112,7 @@ class LRU(LoopedCell):
 
     def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """ds'/dx (..., n, m), see above."""
-        return self.input_weights()[0].expand(*torch.broadcast_shapes(x.shape[:-1], s.shape[:-1]), -1, -1)
+        return self.driven_weight().expand(*torch.broadcast_shapes(x.shape[:-1], s.shape[:-1]), -1, -1)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         """||ds'/ds||_2, the same for all inputs and states."""

@@ -15,9 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rhn import kernels
 from rhn.cells.base import Gates
 from rhn.cells.layers import GateBlocks, Layer, Part
 from rhn.cells.looped import LoopedCell
+from rhn.cells.masks import CellMasks, apply_input_mask, check_masks
+from rhn.kernels.scans.reference import gated_step
 
 
 class MinGRU(LoopedCell):
@@ -34,13 +37,14 @@ class MinGRU(LoopedCell):
     def layers(self) -> tuple[Layer]:
         return (Layer(input=Part("weight_ih"), bias=Part("bias"), gate=GateBlocks(0)),)
 
-    def recurrent_weights(self) -> tuple[()]:
-        return ()
+    def step(self, x: Tensor, s: Tensor) -> Tensor:
+        return gated_step(F.linear(x, self.weight_ih, self.bias), s)
 
-    def update(self, u: Tensor, s: Tensor) -> Tensor:
-        u_z, g = u.chunk(2, -1)
-        z = torch.sigmoid(u_z)
-        return (1 - z) * s + z * g
+    def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
+        x, rest = apply_input_mask(x, dropout)
+        check_masks(rest, self, x.shape[1], x.dtype)
+        run = kernels.gated_scan_reference if self.kernel == "reference" else kernels.gated_scan
+        return run(x, s0, self.weight_ih, self.bias)
 
     def _driven_by(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(z, g), each (..., n)."""

@@ -16,12 +16,15 @@ cells).
 
 from rhn.kernels.gated import gru, gru_reference, lstm, lstm_reference
 from rhn.kernels.highway import highway, highway_reference
+from rhn.kernels.scans import gated_scan, gated_scan_reference, turned_scan, turned_scan_reference
 from rhn.kernels.softmax import softmax_nll, softmax_nll_reference
 from rhn.kernels.transition import deep_transition, deep_transition_reference
 
 __all__ = [
     "deep_transition",
     "deep_transition_reference",
+    "gated_scan",
+    "gated_scan_reference",
     "gru",
     "gru_reference",
     "highway",
@@ -30,4 +33,6 @@ __all__ = [
     "lstm_reference",
     "softmax_nll",
     "softmax_nll_reference",
+    "turned_scan",
+    "turned_scan_reference",
 ]

@@ -1,7 +1,7 @@
 """The comparison of all cells: what it reads, what it measures, and that its tables and figure say it."""
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from optim_study.runner import run
 from rhn.cells import CELLS
 from rhn.data import chorales
 from rhn.errors import DataError, InvalidInputError
+from rhn.files import write_json
 from rhn.models import PolyphonicModel
 from tests.rhn.pieces import shortest_chorales
 
@@ -116,6 +117,14 @@ def test_networks_are_trained_once_and_measured_along_the_chorale(tmp_path):
     assert [(n.seed, n.moment) for n in found] == [(k, m) for k in range(5) for m in summary.MOMENTS] and len(seen) == 3
     assert len({n.train_nll for n in found}) == 10 and all(n.epoch == 0 for n in found[::2])
     assert networks.networks(study, corpus, x, path, None) == found, "read again, not trained"
+
+
+def test_a_gradient_that_vanished_is_kept_as_such(tmp_path):
+    found, path = of_two_cells(), tmp_path / "lru.json"
+    study, each = found[0]["lru"], found[1]["lru"]
+    made_from = {"study": study.config.fingerprint, "trial": study.best.trial, "seeds": networks.SEEDS}
+    write_json(path, {"made_from": made_from, "networks": [asdict(n) for n in each]})
+    assert networks.networks(study, None, None, path, None) == each and each[1].exponent == -math.inf
 
 
 def test_measures_are_what_they_say():
