@@ -139,7 +139,7 @@ def _address(url: str) -> URL:
         return make_url(url)
     except (SQLAlchemyError, ValueError):
         raise InvalidInputError(
-            "the storage address cannot be read, expected postgresql+psycopg://user:password@host:port/database"
+            "the storage address cannot be read, expected postgresql://user:password@host:port/database"
         ) from None
 
 

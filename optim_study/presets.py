@@ -29,7 +29,7 @@ class WorkSettings:
     out: Folder = None
     """Folder of the run, made where it is missing (default of `run`: runs/ARCH)."""
     storage: Annotated[str | None, Arg("URL")] = None
-    """postgresql+psycopg://... for workers on many machines (default: the journal file OUT/journal.log)."""
+    """postgresql://user:password@host:port/database for workers on many machines (default: the journal file OUT/journal.log)."""
     fuse: Annotated[int | Literal["auto"], Arg("K")] = "auto"
     """Trials trained as one program; auto: as many as suit the device."""
     jobs: Annotated[int | Literal["auto"], Arg("N")] = "auto"

@@ -32,7 +32,7 @@ from rhn.files import writing
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 _logger = logging.getLogger(__name__)
-_POSTGRES = "postgresql+psycopg://"
+POSTGRES = ("postgres", "postgresql", "postgresql+psycopg")  # as users write it, and the last one as SQLAlchemy does
 NO_RECORD = (ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, RecursionError)
 """What reading or applying a line of a journal raises that nobody of us wrote."""
 
@@ -173,7 +173,7 @@ def _stored(trial: FrozenTrial, study: str) -> StoredTrial:
 
 
 def open_storage(url: str | None, out: Path) -> Storage:
-    """The journal `OUT/journal.log` where `url` is None, else the PostgreSQL database at `postgresql+psycopg://...`.
+    """The journal `OUT/journal.log` where `url` is None, else the PostgreSQL database at `postgresql://...`.
 
     Raises:
         InvalidInputError: another kind of storage, an address that cannot be read, or psycopg is missing.
@@ -182,10 +182,11 @@ def open_storage(url: str | None, out: Path) -> Storage:
     """
     if url is None:
         return Storage(open_journal(out / "journal.log"), lambda study: FileLocks(out / "locks" / study))
-    if not url.startswith(_POSTGRES):
+    kind, _, rest = url.partition("://")
+    if kind not in POSTGRES:
         raise InvalidInputError(
-            f"a storage of the kind {url.partition(':')[0]!r} is not supported: leave it out for the journal file "
-            f"OUT/journal.log, or give a PostgreSQL database as {_POSTGRES}user:password@host:port/database"
+            f"a storage of the kind {kind.partition(':')[0]!r} is not supported: leave it out for the journal file "
+            f"OUT/journal.log, or give a PostgreSQL database as postgresql://user:password@host:port/database"
         )
     try:
         from optim_study.postgres_locks import KEEPALIVES, PostgresLocks, table_making
@@ -193,6 +194,7 @@ def open_storage(url: str | None, out: Path) -> Storage:
         raise InvalidInputError(
             "a PostgreSQL storage needs psycopg: install it with `pip install 'rhn-toolkit[postgres]'`"
         ) from None
+    url = f"{POSTGRES[-1]}://{rest}"
     with table_making(url):  # several workers that make the tables at once would crash
         backend = RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": KEEPALIVES})
     return Storage(backend, lambda study: PostgresLocks(url, study))

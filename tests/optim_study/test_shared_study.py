@@ -96,13 +96,20 @@ def test_a_worker_can_join_without_being_told_the_protocol(out, storage):
     assert stored_configs(open_storage(storage, out)) == [original]
 
 
-@pytest.mark.parametrize("url", ["mysql://me:secret@host/db", "postgresql://host/db", "journal.log"])
+@pytest.mark.parametrize("url", ["mysql://me:secret@host/db", "postgresqlx://host/db", "journal.log"])
 def test_other_storages_are_refused_with_the_two_that_are_not(url, out):
-    with pytest.raises(InvalidInputError, match=r"OUT/journal\.log.*postgresql\+psycopg://") as refusal:
+    with pytest.raises(InvalidInputError, match=r"OUT/journal\.log.*postgresql://") as refusal:
         open_storage(url, out)
     assert "secret" not in str(refusal.value) and not out.exists()
     with pytest.raises(InvalidInputError, match="cannot be read, expected postgresql"):
         open_storage("postgresql+psycopg://host:port/db", out)
+
+
+@pytest.mark.parametrize("kind", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_an_address_is_taken_as_users_write_it(kind, postgres, out):
+    address = f"{kind}://{postgres.partition('://')[2]}"
+    opened(config(), out, address)
+    assert [c.name for c in stored_configs(open_storage(postgres, out))] == [config().name]
 
 
 def test_without_psycopg_the_sentence_names_the_extra(out, monkeypatch):
