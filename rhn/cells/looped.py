@@ -11,6 +11,7 @@ from rhn.cells.base import Cell
 from rhn.cells.layers import Layer, Part
 from rhn.cells.masks import CellMasks, apply_input_mask, check_masks
 from rhn.kernels.looped import looped, looped_reference
+from rhn.kernels.told import REPEATED, tell
 
 
 class LoopedCell(Cell):
@@ -66,6 +67,7 @@ class LoopedCell(Cell):
         check_masks(rest, self, x.shape[1], x.dtype)
         if self.kernel == "reference":
             return looped_reference(x, s0, *self.input_weights(), *self.recurrent_weights(), update=self.update)
+        tell(REPEATED)
         return looped(x, s0, *self.input_weights(), *self.stacked_weights(), update=self.update)
 
     def layers(self) -> tuple[Layer]:

@@ -11,7 +11,7 @@ from rhn.kernels.compiled.call import LARGE, SMALL
 from rhn.kernels.persistent import highway, transition
 from rhn.kernels.persistent.device import refusal
 from rhn.kernels.persistent.operands import DTYPES
-from rhn.kernels.told import COMPILED, PERSISTENT, Told
+from rhn.kernels.told import COMPILED, PERSISTENT, REPEATED, Told
 
 CPU = torch.device("cpu")
 
@@ -65,10 +65,14 @@ def recurrence_words(told: Sequence[Told], device: torch.device, precision: str)
     'compiled for this CPU'
     >>> recurrence_words([Told("compiled", "it takes no dropout"), Told("hand-derived", None)], cpu, "float32")
     'hand-derived, not compiled: it takes no dropout'
+    >>> recurrence_words([Told("repeated", None), Told("hand-derived", None)], cpu, "float32")
+    'the equation repeated, all models at once'
     """
     kernel = next((name for name, refusal in told if refusal is None), None)
     if kernel is None:
         return "step by step, without a kernel"
+    if kernel == REPEATED:
+        return "the equation repeated, all models at once"
     if kernel in (COMPILED, PERSISTENT):
         return "compiled for this CPU" if kernel == COMPILED else f"persistent Triton kernel, {precision}"
     faster = COMPILED if device.type == "cpu" else PERSISTENT

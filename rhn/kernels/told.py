@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
 
-COMPILED, PERSISTENT, HAND_DERIVED = "compiled", "persistent", "hand-derived"
+COMPILED, PERSISTENT, HAND_DERIVED, REPEATED = "compiled", "persistent", "hand-derived", "repeated"
 
 
 class Told(NamedTuple):
