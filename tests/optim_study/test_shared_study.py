@@ -108,7 +108,7 @@ def test_other_storages_are_refused_with_the_two_that_are_not(url, out):
 @pytest.mark.parametrize("kind", ["postgres", "postgresql", "postgresql+psycopg"])
 def test_an_address_is_taken_as_users_write_it(kind, postgres, out):
     address = f"{kind}://{postgres.partition('://')[2]}"
-    opened(config(), out, address)
+    open_study(config(), out, open_storage(address, out)).close()
     assert [c.name for c in stored_configs(open_storage(postgres, out))] == [config().name]
 
 
