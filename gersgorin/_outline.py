@@ -26,6 +26,14 @@ def binary_scale(size: float) -> float:
     return math.ldexp(1.0, math.frexp(size)[1] - 1)
 
 
+def support_corners(support: np.ndarray) -> np.ndarray:
+    """Where neighbouring lines Re(e^-it z) = h(t) meet, t = 0, step, ... in equal steps of a full turn; h and corners (..., angles)."""
+    angles = support.shape[-1]
+    step = 2 * np.pi / angles
+    sideways = (np.roll(support, -1, -1) - support * np.cos(step)) / np.sin(step)
+    return (support + 1j * sideways) * np.exp(1j * step * np.arange(angles))
+
+
 def discs_outline(centers: np.ndarray, radii: np.ndarray, points: int) -> list[np.ndarray]:
     """The outline of a union of discs with real centers, `points` on each exposed arc, in equal angles.
 

@@ -2,18 +2,26 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gersgorin.discs import gersgorin_discs
 from gersgorin.dynamics import cumulative_log_norms
+from gersgorin.inclusion.numerical_range import support_function
 from gersgorin.jacobian import norm_bound, temporal_jacobian, trajectory
-from gersgorin.record import SpectrumRecord
+from gersgorin.normality.kreiss import kreiss_constant
+from gersgorin.normality.measures import departure
+from gersgorin.record import SpectrumRecord, shown_steps
 from gersgorin.spectrum import eigenvalue_conditions, one_thread
 from rhn.engine.memory import free_memory, in_words
 from rhn.errors import InvalidInputError
 
 UNITS = {"chorale": "quarter notes", "text": "tokens"}
+ANGLES, SMALL = (
+    32,
+    256,
+)  # support lines of a numerical range, of which a quarter is solved for; fewer where a state is not small
 BLOCK = 1 << 22  # numbers of Jacobians worked on at once
 
 
@@ -69,10 +77,13 @@ def measure_spectrum(
         norms = torch.linalg.matrix_norm(A, 2)
         rows, columns = gersgorin_discs(A), gersgorin_discs(A, axis="column")
         values, conditions = eigenvalue_conditions(A)
-        worst = conditions.amax(-1)
-        measured.append((values, worst, rows.centers, rows.radii, columns.centers, columns.radii, norms))
+        support = support_function(A.cpu(), ANGLES if N <= SMALL else ANGLES // 2)
+        normal = values, conditions.amax(-1), support, departure(A, values, relative=True), norms
+        measured.append((*normal, rows.centers, rows.radii, columns.centers, columns.radii))
         progress(min(start + block, T), T)
-    values, worst, *circles, norms = (torch.cat(parts).cpu().numpy() for parts in zip(*measured, strict=True))
+    values, worst, support, departures, norms, *circles = (
+        torch.cat(parts).cpu().numpy() for parts in zip(*measured, strict=True)
+    )
     try:
         bound = norm_bound(cell, state_bound=float(s.abs().max()))
     except InvalidInputError:
@@ -92,7 +103,19 @@ def measure_spectrum(
         eigenvalue_condition=worst,
         **dict(zip(("row_centers", "row_radii", "column_centers", "column_radii"), circles, strict=True)),
         norm=norms,
+        support=support,
+        departure_from_normality=departures,
+        kreiss_constant=_kreiss_constants(jacobians),
         norm_bound=bound.cpu().numpy(),
         log_norm_product=cumulative_log_norms(jacobians).cpu().numpy(),
         transform_gate=gates.cpu().numpy(),
     )
+
+
+def _kreiss_constants(jacobians: Tensor) -> np.ndarray:
+    """Of the few steps that figures and tables show, where the state is small enough to take but a moment; (T,), else NaN."""
+    found = np.full(len(jacobians), np.nan)
+    if jacobians.shape[-1] <= SMALL:
+        shown = shown_steps(len(jacobians))
+        found[shown] = kreiss_constant(jacobians[shown]).numpy()
+    return found

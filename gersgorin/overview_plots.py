@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gersgorin.assignment.plots import SCALE, plot_credit
-from gersgorin.plots import plot_products, plot_spectrum, plot_suggested, shown_steps, spectrum_limit
+from gersgorin.plots import plot_products, plot_spectrum, plot_suggested, spectrum_limit
+from gersgorin.record import shown_steps
 from rhn.figures import BLUE, GREEN
 
 if TYPE_CHECKING:

@@ -11,18 +11,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gersgorin._outline import discs_outline
-from gersgorin.record import SpectrumRecord
+from gersgorin.record import SpectrumRecord, shown_steps
 from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, our_style
 from rhn.files import atomic_path
 
 CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 181))
 DASHED = {"color": "black", "linestyle": (0, (4, 3))}
 FRAMES_PER_SECOND = 6  # of an animation
+RANGE_STYLE = {"color": PURPLE, "linestyle": (0, (1, 1)), "linewidth": 1.4}
 DISC_STYLES = {"row": {"color": BLUE, "linestyle": "-"}, "column": {"color": ORANGE, "linestyle": "--"}}
 
 
 def plot_spectrum(record: SpectrumRecord, step: int, *, limit: float | None = None, ax: Axes | None = None) -> Axes:
-    """Eigenvalues of one step, the outlines of the unions of the record's discs, and the unit circle.
+    """Eigenvalues of one step, the outlines of its numerical range and of the unions of the record's discs, and the unit circle.
 
     Where the spectrum can be is shaded: the union of the discs, or for a record of both the intersection of the two unions.
     """
@@ -39,6 +40,8 @@ def plot_spectrum(record: SpectrumRecord, step: int, *, limit: float | None = No
     height = np.min(heights, axis=0)
     color = style["color"] if len(heights) == 1 else GREY
     ax.fill_between(x, -height, height, color=color, alpha=0.10, linewidth=0)
+    around = record.range_outline(step)
+    ax.plot(around.real, around.imag, **RANGE_STYLE, label="numerical range")
     values = record.eigenvalues[step]
     ax.plot(values.real, values.imag, ".", color=RED, markersize=4, label="eigenvalues", zorder=4)
     ax.plot(CIRCLE.real, CIRCLE.imag, **DASHED, linewidth=1, label="unit circle", zorder=3)
@@ -54,6 +57,8 @@ def magnify_spectrum(record: SpectrumRecord, step: int, ax: Axes) -> None:
     if spread > width / 6 or spread < 1e-6 * width:
         return
     glass = ax.inset_axes((0.02, 0.62, 0.36, 0.36))
+    around = record.range_outline(step)
+    glass.plot(around.real, around.imag, **RANGE_STYLE)
     glass.plot(values.real, values.imag, ".", color=RED, markersize=3)
     half = 1.25 * spread
     glass.set(xlim=(middle - half, middle + half), ylim=(-half, half), xticks=[], yticks=[], aspect="equal")
@@ -64,14 +69,14 @@ def magnify_spectrum(record: SpectrumRecord, step: int, ax: Axes) -> None:
 
 
 def spectrum_limit(records: list[SpectrumRecord]) -> float:
-    """Half the width of panels that show every spectrum and disc of the records, and the unit circle, at one scale."""
-    edges = [1.0, *(float(record.spectral_radius.max()) for record in records)]
+    """Half the width of panels that show every disc and numerical range of the records, and the unit circle, at one scale."""
+    edges = [1.0, *(float(record.numerical_radius.max()) for record in records)]
     edges += [float((np.abs(c) + r).max()) for record in records for c, r in record.disc_sets.values()]
     return 1.08 * max(edges)
 
 
 def plot_suggested(record: SpectrumRecord, ax: Axes | None = None) -> Axes:
-    """Over time, what one step's discs suggest: range of disc centres and right edges, spectral radius, mean transform gates."""
+    """Over time, what one step's discs suggest: disc centres and right edges, numerical and spectral radius, mean transform gates."""
     ax = ax or Figure(figsize=(8, 2.5)).subplots()
     T = len(record.norm)
     t = np.arange(T + 1)
@@ -89,6 +94,7 @@ def plot_suggested(record: SpectrumRecord, ax: Axes | None = None) -> Axes:
     for axis, (centers, radii) in record.disc_sets.items():
         band(centers + radii, DISC_STYLES[axis]["color"], 0.15, f"right edges of the {axis} discs")
     band(record.row_centers, BLUE, 0.45, "disc centres")
+    curve(record.numerical_radius, **RANGE_STYLE, label="numerical radius")
     curve(record.spectral_radius, color=RED, linewidth=1.4, label="spectral radius")
     if record.transform_gate.size:
         curve(record.transform_gate.mean(1), color=GREEN, linewidth=1.2, linestyle="-.", label="mean transform gate")
@@ -120,15 +126,6 @@ def plot_products(record: SpectrumRecord, ax: Axes | None = None, *, exponent_ax
         twin.tick_params(axis="y", colors=PURPLE)
         twin.spines["right"].set(visible=True, color=PURPLE)
     return ax
-
-
-def shown_steps(T: int, panels: int = 4) -> list[int]:
-    """A few steps spread over the run, the first and the last among them.
-
-    >>> shown_steps(33), shown_steps(2)
-    ([0, 11, 21, 32], [0, 1])
-    """
-    return sorted({round(k * (T - 1) / max(1, panels - 1)) for k in range(panels)})
 
 
 def draw_run(record: SpectrumRecord) -> Figure:

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
+from gersgorin._outline import support_corners
 from rhn.files import arrays_of, write_arrays, write_json
 
 DISC_WORDS = {"row": "row discs", "column": "column discs", "both": "row and column discs where they overlap"}
 MEASURES = {  # one number a step, and what a table calls it
     "spectral_radius": "spectral radius",
+    "numerical_radius": "numerical radius",
     "norm": "2-norm",
+    "departure_from_normality": "departure from normality",
     "eigenvalue_condition": "eigenvalue condition",
     "reach": "reach of the discs",
     "looseness": "looseness (reach/radius)",
@@ -51,6 +54,12 @@ class SpectrumRecord:
     """(T, N)"""
     norm: np.ndarray
     """2-norm of each step's Jacobian, (T,)."""
+    support: np.ndarray
+    """How far each step's numerical range reaches in directions that share a full turn equally, (T, angles): see `range_outline`."""
+    departure_from_normality: np.ndarray
+    """Henrici's, relative to the Frobenius norm, (T,): 0 where a step is normal, 1 where it is nilpotent."""
+    kreiss_constant: np.ndarray
+    """A lower bound on by how much the powers of a step grow, (T,): inf where without end, NaN at steps where it was not looked for."""
     norm_bound: np.ndarray
     """A bound on `norm` over all inputs and all states as large as this run's, 0-dim; NaN where the cell has none."""
     log_norm_product: np.ndarray
@@ -78,6 +87,16 @@ class SpectrumRecord:
     def spectral_radius(self) -> np.ndarray:
         """Largest modulus of an eigenvalue, (T,)."""
         return np.abs(self.eigenvalues[:, 0])
+
+    @property
+    def numerical_radius(self) -> np.ndarray:
+        """A bound from above on the largest modulus in each step's numerical range, (T,): between the spectral radius and the norm."""
+        return np.minimum(np.abs(support_corners(self.support)).max(1), self.norm)
+
+    def range_outline(self, step: int) -> np.ndarray:
+        """The polygon around a step's numerical range: its corners, complex, the first one twice."""
+        corners = support_corners(self.support[step])
+        return np.append(corners, corners[:1])
 
     @property
     def disc_sets(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -119,7 +138,7 @@ class SpectrumRecord:
 
     def steps(self) -> list[dict]:
         """One row of numbers a step, as `gersgorin-plot --json` prints them."""
-        names, bound = ("log_norm_product", *MEASURES), float(self.norm_bound)
+        names, bound = ("log_norm_product", *MEASURES, "kreiss_constant"), float(self.norm_bound)
         rows = zip(*(getattr(self, name).tolist() for name in names), strict=True)
         return [{"step": t, "norm_bound": bound} | dict(zip(names, row, strict=True)) for t, row in enumerate(rows)]
 
@@ -156,6 +175,15 @@ def time_label(unit: str) -> str:
     return "time step" if unit == "steps" else f"time step ({unit})"
 
 
+def shown_steps(T: int, panels: int = 4) -> list[int]:
+    """A few steps spread over the run, the first and the last among them.
+
+    >>> shown_steps(33), shown_steps(2)
+    ([0, 11, 21, 32], [0, 1])
+    """
+    return sorted({round(k * (T - 1) / max(1, panels - 1)) for k in range(panels)})
+
+
 def reading(record: SpectrumRecord) -> str:
     """One plain sentence that reads the numbers: what the products do, and what the discs would have allowed."""
     T, exponent, life = len(record.norm), float(record.finite_time_exponent[-1]), record.half_life
@@ -176,7 +204,24 @@ def reading(record: SpectrumRecord) -> str:
     else:
         discs = f"{which}, which reach {reach:.3g} from 0, keep every eigenvalue inside the unit circle"
     words = f"Over {T} step{'s' * (T > 1)} {does}; {discs}."
+    words += _misleading(record)
     worst = float(record.eigenvalue_condition.max())
     if worst * np.finfo(record.eigenvalues.dtype).eps * float(record.norm.max()) > ROUNDING_SHOWN:
         words += f" Rounding alone may move an eigenvalue by more than {ROUNDING_SHOWN:g}: its condition is up to {worst:.2g}."
     return words
+
+
+def _misleading(record: SpectrumRecord) -> str:
+    """How far the spectrum of a single step misleads: at the step, of those looked at, whose powers grow most."""
+    growth = np.fmax(record.kreiss_constant, record.norm)  # both are reached by the powers: the second by the first
+    if np.isnan(record.kreiss_constant).all():
+        return ""
+    step = int(np.nanargmax(np.where(np.isnan(record.kreiss_constant), np.nan, growth)))
+    radius, numerical, norm = (float(v[step]) for v in (record.spectral_radius, record.numerical_radius, record.norm))
+    if math.isinf(growth[step]):
+        powers = "its powers grow without end"
+    elif growth[step] > 1 + 1e-6:
+        powers = f"its powers grow at least to {growth[step]:.3g} before they decay"
+    else:
+        powers = "its powers never grow"
+    return f" At step {step} the spectral radius is {radius:.3g}, the numerical radius {numerical:.3g}, the norm {norm:.3g}: {powers}."

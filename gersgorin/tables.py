@@ -2,8 +2,9 @@
 
 import math
 
-from gersgorin.plots import shown_steps
-from gersgorin.record import DISC_WORDS, MEASURES, SpectrumRecord
+import numpy as np
+
+from gersgorin.record import DISC_WORDS, MEASURES, SpectrumRecord, shown_steps
 
 
 def summary_table(record: SpectrumRecord) -> str:
@@ -15,6 +16,10 @@ def summary_table(record: SpectrumRecord) -> str:
         values = getattr(record, name)
         mean = "" if name == "finite_time_exponent" else f"{values.mean():>11.4g}"
         lines.append(f"{label:<26}" + "".join(f"{values[t]:>11.4g}" for t in steps) + mean)
+    kreiss = record.kreiss_constant[steps]
+    if not np.isnan(kreiss).all():
+        shown = "".join(f"{'' if math.isnan(k) else f'{k:.4g}':>11}" for k in kreiss)
+        lines.append(f"{'Kreiss constant, at least':<26}{shown}")
     bound, about = float(record.norm_bound), "for any input and any state within this run's range"
     if math.isnan(bound):
         bound, about = "none", "the cell has no norm_bound"

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gersgorin._outline import support_corners
 from gersgorin.inclusion.base import InclusionSet
 from gersgorin.spectrum import one_thread
 from rhn.errors import InvalidInputError
@@ -52,10 +53,7 @@ class NumericalRange(InclusionSet):
         self._check_outline(points)
         angles = 2 * (points - 1)
         around = self if angles == len(self.angles) else NumericalRange(self.A, angles)
-        support = around.support.cpu().double().numpy()
-        step = 2 * np.pi / angles
-        sideways = (np.roll(support, -1) - support * np.cos(step)) / np.sin(step)
-        corners = (support + 1j * sideways) * np.exp(1j * step * np.arange(angles))
+        corners = support_corners(around.support.cpu().double().numpy())
         return [np.append(corners, corners[:1])]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gersgorin._outline import support_corners
 from gersgorin._validate import check_square
 from gersgorin.inclusion.numerical_range import NumericalRange
 from gersgorin.spectrum import eigenvalues, one_thread
@@ -71,11 +72,5 @@ def numerical_radius(A: Tensor, angles: int = 128) -> Tensor:
     region = NumericalRange(A, angles)
     with one_thread():
         norm = torch.linalg.matrix_norm(region.A, 2)
-    return torch.minimum(farthest_corner(region.support), norm)
-
-
-def farthest_corner(support: Tensor) -> Tensor:
-    """The largest modulus of a corner, (...,), where neighbouring lines Re(e^-it z) = h(t), t in equal steps, meet; h (..., angles)."""
-    step = 2 * np.pi / support.shape[-1]
-    sideways = (support.roll(-1, -1) - support * np.cos(step)) / np.sin(step)
-    return torch.hypot(support, sideways).amax(-1)
+    farthest = np.abs(support_corners(region.support.cpu().double().numpy())).max(-1)
+    return torch.minimum(torch.as_tensor(farthest).to(norm), norm)

@@ -12,7 +12,7 @@ it falls from any such x to the largest eigenvalue. There 1 / d_k' is the square
 import torch
 from torch import Tensor
 
-ITERATIONS = 100
+ITERATIONS = 16
 
 
 class Tridiagonal:

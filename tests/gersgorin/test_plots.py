@@ -53,6 +53,14 @@ def test_time_axes_show_radius_and_products(records):
     assert np.allclose(drawn.get_ydata()[1:] * np.log(10), record.log_norm_product)
 
 
+def test_the_numerical_range_is_drawn_in_panels_and_its_radius_over_time(records):
+    record = records[0]
+    drawn = line(plot_spectrum(record, 4), "numerical range")
+    assert np.array_equal(drawn.get_xdata() + 1j * drawn.get_ydata(), record.range_outline(4))
+    radius = line(plot_suggested(record), "numerical radius").get_ydata()
+    assert np.array_equal(radius[:-1], record.numerical_radius) and radius.max() < spectrum_limit([record])
+
+
 def test_gates_are_drawn_only_where_there_are_any(records):
     labels = [{drawn.get_label() for drawn in plot_suggested(record).lines} for record in records]
     assert "mean transform gate" in labels[0] and "mean transform gate" not in labels[1]

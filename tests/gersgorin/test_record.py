@@ -10,7 +10,14 @@ import torch
 from hypothesis import given
 from matrices import grcar, square_matrices
 
-from gersgorin import eigenvalues, temporal_jacobian, trajectory
+from gersgorin import (
+    departure_from_normality,
+    eigenvalues,
+    kreiss_constant,
+    numerical_radius,
+    temporal_jacobian,
+    trajectory,
+)
 from gersgorin.measure import measure_spectrum
 from gersgorin.record import SpectrumRecord, reading
 from gersgorin.statements import of_matrices
@@ -34,6 +41,15 @@ def test_every_number_is_what_its_name_says():
         product = A[t] @ product
         assert record.spectral_radius[t] == pytest.approx(np.abs(values).max())
         assert record.norm[t] == pytest.approx(np.linalg.norm(A[t], 2)) and record.norm[t] <= float(record.norm_bound)
+        assert record.numerical_radius[t] == pytest.approx(float(numerical_radius(torch.as_tensor(A[t]))), rel=5e-3)
+        assert record.departure_from_normality[t] == pytest.approx(
+            float(departure_from_normality(torch.as_tensor(A[t]), relative=True))
+        )
+        assert record.kreiss_constant[t] == pytest.approx(float(kreiss_constant(torch.as_tensor(A[t]))))
+        around = record.range_outline(t)
+        assert (
+            around.real.max() == pytest.approx(np.linalg.eigvalsh((A[t] + A[t].T) / 2)[-1]) and around[0] == around[-1]
+        )
         edges = np.diag(A[t]) + np.abs(A[t]).sum(1) - np.abs(np.diag(A[t]))
         assert record.rightmost_disc[t] == pytest.approx(edges.max())
         assert record.log_norm_product[t] == pytest.approx(math.log(np.linalg.norm(product, 2)))
@@ -80,6 +96,24 @@ def test_eigenvalues_on_the_unit_circle_up_to_rounding_have_not_left_it():
         assert ("leave the unit circle (" in reading(record)) == leaves
 
 
+def test_the_sentence_says_how_far_the_spectrum_of_one_step_misleads():
+    def words(A):
+        return reading(of_matrices(torch.tensor(A, dtype=torch.float64)[None], "one"))
+
+    assert (
+        "the spectral radius is 0.5, the numerical radius 20.6, the norm 40: its powers grow at least to 40 before"
+        in words([[0.5, 40.0], [0.0, 0.5]])
+    )
+    assert "its powers grow without end" in words([[1.1, 0.0], [0.0, 0.5]])
+    assert "its powers never grow" in words([[0.9, 0.0], [0.0, -1.0]])
+    jordan = torch.diag(torch.full((30,), 0.5)) + torch.diag(torch.ones(29), 1)
+    record = of_matrices(jordan[None], "thirty")
+    assert record.kreiss_constant[0] > 2e6 and f"at least to {record.kreiss_constant[0]:.3g} before" in reading(record)
+    assert f"{record.kreiss_constant[0]:.4g}" in summary_table(record)
+    unknown = replace(record, kreiss_constant=np.array([np.nan]))
+    assert "powers" not in reading(unknown) and "Kreiss" not in summary_table(unknown)
+
+
 def test_rounding_is_spoken_of_where_it_shows():
     large, small, single = (torch.from_numpy(grcar(n))[None] for n in (100, 20, 40))
     assert "Rounding alone may move an eigenvalue by more than 0.001" in reading(of_matrices(large, "grcar"))
@@ -92,7 +126,9 @@ def test_files_need_no_pickle_keep_complex_eigenvalues_and_are_strict_json(tmp_p
     again = SpectrumRecord.load(record.save(tmp_path / "r.npz"))
     with np.load(tmp_path / "r.npz", allow_pickle=False) as arrays:
         assert arrays["eigenvalues"].dtype == np.complex128
-    assert again.steps() == record.steps() and again.title == record.title
+    assert (
+        repr(again.steps()) == repr(record.steps()) and again.title == record.title
+    )  # NaN where it looked for nothing
     data = json.loads(record.save(tmp_path / "r.json").read_text(), parse_constant=pytest.fail)
     assert np.array(data["eigenvalues"]).shape == (6, 7, 2) and len(data["steps"]) == 6
     with pytest.raises(DataError, match="not a record"):
