@@ -44,7 +44,7 @@ def plot(options: Options) -> None:
     beside = _beside(options, figure, shown)
     device, dtype = resolve_device(options.device), getattr(torch, options.dtype)
     for panel in shown:
-        check_memory(panel.subject.cell, max(source.steps for source in sources), dtype, device)
+        check_memory(panel.subject.cell, 0 if many_runs(options) else sources[0].steps, dtype, device)
     how = {"device": device, "dtype": dtype, "discs": options.discs}
     with progress_bars() as report:
         records = []

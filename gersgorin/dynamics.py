@@ -11,8 +11,9 @@ Shapes: A (T, ..., n, n), time first, A[t] = dy[t+1]/dy[t]. Units: logarithms ar
 gradient flows through.
 """
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -39,7 +40,7 @@ def jacobian_product(A: Tensor) -> tuple[Tensor, Tensor]:
     (0.5, 25001)
     """
     check_square(A, steps=0)
-    for product in _prefix_products(A):  # noqa: B007 - the last one is wanted
+    for product in _prefix_products(A, A.new_empty(A.shape[1:])):  # noqa: B007 - the last one is wanted
         pass
     return product
 
@@ -53,7 +54,20 @@ def cumulative_log_norms(A: Tensor) -> Tensor:
     tensor([2., 1., 4.])
     """
     check_square(A, steps=0)
-    return torch.stack([_log_norm(*product) for product in _prefix_products(A)])[1:]
+    products = _prefix_products(A, A.new_empty(A.shape[1:]))
+    return torch.stack([_log_norm(*product) for product in products])[1:]
+
+
+def running_log_norms(steps: Iterable[Tensor]) -> Iterator[Tensor]:
+    """What `cumulative_log_norms` has of t = 0, 1, ..., of Jacobians (..., n, n) that come one by one; none of them is kept.
+
+    >>> [round(float(log), 4) for log in running_log_norms(torch.tensor([2.0, 0.5, 4.0]).reshape(3, 1, 1))]
+    [0.6931, 0.0, 1.3863]
+    """
+    steps = iter(steps)
+    for first in steps:
+        products = _prefix_products(itertools.chain((first,), steps), first)
+        yield from (_log_norm(*product) for product in itertools.islice(products, 1, None))
 
 
 def finite_time_exponent(A: Tensor) -> Tensor:
@@ -104,16 +118,16 @@ def half_life(exponent: Tensor | float) -> Tensor:
     return torch.where(exponent == 0, torch.inf, -math.log(2) / exponent)
 
 
-def _prefix_products(A: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """For t = 0..T, A[t-1] ... A[0] as `jacobian_product` returns it; the first one is the identity."""
-    P = (torch.eye(A.shape[-1], dtype=A.dtype, device=A.device) / 2).expand(A.shape[1:])
-    exponent = torch.ones(A.shape[1:-2], dtype=torch.int64, device=A.device)
-    yield P, exponent.to(A.real.dtype) * math.log(2)
-    for step in A.detach():
-        step, step_exponent = _scaled(step)
+def _prefix_products(A: Iterable[Tensor], like: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """For t = 0..T, A[t-1] ... A[0] as `jacobian_product` returns it; the first one is the identity, like one of the steps."""
+    P = (torch.eye(like.shape[-1], dtype=like.dtype, device=like.device) / 2).expand(like.shape)
+    exponent = torch.ones(like.shape[:-2], dtype=torch.int64, device=like.device)
+    yield P, exponent.to(like.real.dtype) * math.log(2)
+    for step in A:
+        step, step_exponent = _scaled(step.detach())
         P, product_exponent = _scaled(step @ P)
         exponent = torch.where((P == 0).all(-1).all(-1), 0, exponent + step_exponent + product_exponent)
-        yield P, exponent.to(A.real.dtype) * math.log(2)
+        yield P, exponent.to(like.real.dtype) * math.log(2)
 
 
 def _scaled(M: Tensor) -> tuple[Tensor, Tensor]:

@@ -36,6 +36,14 @@ def check_memory(cell: nn.Module, steps: int, dtype: torch.dtype, device: str) -
         )
 
 
+def states_before(cell: nn.Module, x: Tensor, *, name: str, along: str) -> Tensor:
+    """The state before each step of a run over x (T, m) from a zero state, (T, N); raises InvalidInputError where one is not finite."""
+    states = trajectory(cell, x)
+    if not torch.isfinite(states).all():
+        raise InvalidInputError(f"{name}: a state is NaN or infinite along {along}: the weights are too large to run")
+    return states[:-1]
+
+
 @torch.no_grad()
 @one_thread()  # two threads on small matrices gain little on an idle machine and lose much on a busy one
 def measure_spectrum(
@@ -64,11 +72,8 @@ def measure_spectrum(
     Raises:
         InvalidInputError: shapes do not fit, or a state or Jacobian is not finite.
     """
-    states = trajectory(cell, x)
-    if not torch.isfinite(states).all():
-        along = f"{reads} {chorale}".strip()
-        raise InvalidInputError(f"{name}: a state is NaN or infinite along {along}: the weights are too large to run")
-    s, (T, N) = states[:-1], states[:-1].shape
+    s = states_before(cell, x, name=name, along=f"{reads} {chorale}".strip())
+    T, N = s.shape
     block = max(1, BLOCK // (N * N))
     jacobians, measured = x.new_empty(T, N, N), []
     for start in range(0, T, block):

@@ -49,10 +49,14 @@ class Source:
     names: tuple[str, ...] = ()
     """Of the m inputs, where they are told."""
 
+    part: int | None = None
+    """Which of several of its name, counted from 1."""
+
     @property
     def label(self) -> str:
-        """The name with those of the inputs where they are few: "lorenz.csv (x, y, z)"."""
-        return f"{self.name} ({', '.join(self.names)})" if 0 < len(self.names) <= MOST_NAMES else self.name
+        """The name with those of the inputs where they are few, and its part: "lorenz.csv (x, y, z), part 2"."""
+        names = f" ({', '.join(self.names)})" if 0 < len(self.names) <= MOST_NAMES else ""
+        return f"{self.name}{names}" + (f", part {self.part}" if self.part else "")
 
     @property
     def first_label(self) -> str:
@@ -112,10 +116,11 @@ def read_sources(asked: Asked, count: int) -> list[Source]:
     if asked.text is not None:
         steps = asked.steps or TEXT_STEPS
         whole = read_source(replace(asked, steps=count * steps))
-        return [replace(whole, values=part) for part in whole.values.reshape(-1, steps)[:count]]
+        return [replace(whole, values=ids, part=k + 1) for k, ids in enumerate(whole.values.reshape(-1, steps))]
     if asked.input is not None:
         whole = read_source(asked)
-        found, where = [replace(whole, values=whole.sequence(k)) for k in range(min(count, whole.count))], whole.name
+        where, parts = whole.name, range(min(count, whole.count))
+        found = [replace(whole, values=whole.sequence(k), part=k + 1) for k in parts]
     else:
         from rhn.data import chorales
 

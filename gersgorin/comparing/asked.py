@@ -1,13 +1,15 @@
 """What the options of `gersgorin-plot` ask of a comparison or of many runs, and what of it does not go together."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from gersgorin.comparing.variants import Variants, file_name, parse_variants
-from rhn.checkpoints import read_metadata
+from rhn.checkpoints import read_metadata, weights_file
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.options import check_least, given_flags
 
+MOST_RUNS = 1000
 ABOUT_ONE_RUN = ("animate", "lyapunov", "fixed_points", "certify")
 
 
@@ -18,9 +20,9 @@ def settled(options):
     """
     check_least(options, sequences=1, seeds=1)
     variants = None if options.compare is None else parse_variants(options.compare)
-    if variants is not None and variants.kind == "checkpoint" and options.checkpoint is None:
-        first, *others = variants.values
-        options, variants = replace(options, checkpoint=Path(first)), replace(variants, values=tuple(others))
+    if variants is not None and variants.kind == "checkpoint":
+        options = replace(options, checkpoint=options.checkpoint or Path(variants.values[0]))
+        variants = replace(variants, values=_other_files(options.checkpoint, variants.values))
     if variants is not None:
         _check_variants(options, variants)
     _check_many(options, variants)
@@ -62,12 +64,11 @@ def _check_variants(options, variants: Variants) -> None:
         raise InvalidInputError(f"--compare {kind}=... is for new cells: {given} says what its cell is")
     if variants.kind != "checkpoint":
         return
-    others = [Path(value) for value in variants.values if Path(value) != options.checkpoint]
-    if not others:
+    if not variants.values:
         raise InvalidInputError(
             f"--compare {options.checkpoint}: expected at least two files, or --checkpoint with another"
         )
-    for other in () if options.module else others:
+    for other in () if options.module else variants.values:
         if what_it_reads(other) != what_it_reads(options.checkpoint):
             raise InvalidInputError(
                 f"{other} and {options.checkpoint} do not read the same: expected networks that read numbers, or language models "
@@ -75,7 +76,16 @@ def _check_variants(options, variants: Variants) -> None:
             )
 
 
+def _other_files(first: Path, files: Sequence[str]) -> tuple[Path, ...]:
+    """Each once, and not the first: a folder and the weights in it are one. Raises CheckpointError for a folder without weights."""
+    found = {weights_file(path).absolute(): Path(path) for path in (first, *files)}
+    return tuple(path for path in found.values() if weights_file(path).absolute() != weights_file(first).absolute())
+
+
 def _check_many(options, variants: Variants | None) -> None:
+    for name in ("sequences", "seeds"):
+        if (count := getattr(options, name) or 1) > MOST_RUNS:
+            raise InvalidInputError(f"--{name} is {count}, expected at most {MOST_RUNS}")
     if options.seeds is not None and options.checkpoint:
         raise InvalidInputError(f"--seeds draws new weights, those of {options.checkpoint} are trained: leave it out")
     if options.seeds is not None and variants is not None and variants.kind == "seed":

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from gersgorin.comparing.variants import Variants, short_names, spoken
 from gersgorin.subject import Subject, checkpoint_cells, module_cells, new_cell
-from rhn.cells import resolve_cell
+from rhn.cells import CELLS, resolve_cell
 from rhn.errors import InvalidInputError
 from rhn.fields import check_seed
 
@@ -60,12 +59,11 @@ def _fixed(options, variants: Variants | None, input_size: int | None) -> Iterat
     if options.module:
         yield from _of_module(options, values if kind == "checkpoint" else (), input_size)
     elif options.checkpoint:
-        others = [Path(v) for v in values if Path(v) != options.checkpoint] if kind == "checkpoint" else []
-        names = short_names([options.checkpoint, *others])
-        for path, name in zip([options.checkpoint, *others], names, strict=True):
+        files = [options.checkpoint, *(values if kind == "checkpoint" else ())]
+        for path, name in zip(files, short_names(files), strict=True):
             before = options.seed if options.compare_init and path == options.checkpoint else None
             for subject in checkpoint_cells(path, options.layer, options.cell, input_size=input_size, before=before):
-                yield f"{name}: {subject.title}" if others else subject.title, subject
+                yield f"{name}: {subject.title}" if variants else subject.title, subject
     base = options.cell or "rhn"
     if kind == "cell":
         given = _given(options, input_size)
@@ -77,14 +75,13 @@ def _fixed(options, variants: Variants | None, input_size: int | None) -> Iterat
 
 def _of_module(options, files: tuple, input_size: int | None) -> Iterator[tuple[str, Subject]]:
     """The user's module with the weights of the options, and with those of other files."""
-    others = [Path(v) for v in files if Path(v) != options.checkpoint]
     known = {"submodule": options.submodule, "layer": options.layer, "input_size": input_size}
     known |= {"hidden_size": options.hidden_size, "seed": options.seed}
-    names = short_names([options.checkpoint, *others]) if others else [""]
-    for path, name in zip([options.checkpoint, *others], names, strict=True):
+    names = short_names([options.checkpoint, *files]) if files else [""]
+    for path, name in zip([options.checkpoint, *files], names, strict=True):
         fresh = options.compare_init and path == options.checkpoint
         for subject in module_cells(options.module, weights=path, fresh=fresh, **known):
-            yield f"{name}: {subject.title}" if others else subject.title, subject
+            yield f"{name}: {subject.title}" if files else subject.title, subject
 
 
 def _given(options, input_size: int | None) -> dict:
@@ -99,12 +96,17 @@ def _changed(name: str, kind: str, value) -> dict:
 
 def bias_option(name: str) -> str:
     """The option of a cell that says how its gates' bias starts: transform_bias, forget_bias and the like; raises InvalidInputError."""
-    found = [option for option in getattr(resolve_cell(name), "options", ()) if option.endswith("_bias")]
+    found = _biases(resolve_cell(name))
     if not found:
+        such = ", ".join(cell for cell, factory in CELLS.items() if _biases(factory))
         raise InvalidInputError(
-            f"--compare bias=... is for cells with gates whose bias can be set (rhn, lstm, gru), not for {name}"
+            f"--compare bias=... is for cells with gates whose bias can be set ({such}), not for {name}"
         )
     return found[0]
+
+
+def _biases(factory) -> list[str]:
+    return [option for option in getattr(factory, "options", ()) if option.endswith("_bias")]
 
 
 def _value(base: Subject, kind: str, options):

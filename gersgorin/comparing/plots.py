@@ -23,6 +23,7 @@ IN_A_ROW = 5  # panels of spectra
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "black")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # 7 and 4: the first 28 lines differ from each other
 LINE = 0.17  # inches
+LETTERS = 10  # of a figure's title in an inch
 PANELS = {  # what each of the panels over time shows, and how its values are written
     "spectral_radius": "spectral radius of a step",
     "reach": "reach of a step's discs from 0",
@@ -90,8 +91,8 @@ def draw_comparison(records: list[SpectrumRecord]) -> Figure:
     handles, labels = grid[0, 0].get_legend_handles_labels()
     top.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     where = f"on {records[0].along}, spectra at step {step} of {len(records[0].norm)}"
-    figure.suptitle(", ".join(filter(None, (common, drawable(where)))), fontsize=11)
-    _over_time([Ensemble.of([record]) for record in records], names, bottom)
+    _title(figure, common, where)
+    _over_time([Ensemble.of_record(record) for record in records], names, bottom)
     return figure
 
 
@@ -103,7 +104,7 @@ def draw_ensembles(ensembles: list[Ensemble]) -> Figure:
     first = ensembles[0]
     each = " each" * (len(ensembles) > 1)
     about = f"on {first.along}, {seeds_of(first)}: median and middle {BAND[1] - BAND[0]:.0%} of {len(first.seed)} runs{each}"
-    figure.suptitle(", ".join(filter(None, (common, drawable(about)))), fontsize=11)
+    _title(figure, common, about)
     return figure
 
 
@@ -129,6 +130,12 @@ def wrapped(name: str, columns: int) -> str:
     return "\n".join(
         lines[:2] + [textwrap.shorten(" ".join(lines[2:]), 60 // columns + 12, placeholder=" ...")] * (len(lines) > 2)
     )
+
+
+def _title(figure: Figure, common: str, where: str) -> None:
+    """The figure's title, in lines as wide as it."""
+    words = ", ".join(filter(None, (common, drawable(where))))
+    figure.suptitle(textwrap.fill(words, int(LETTERS * figure.get_figwidth())), fontsize=11)
 
 
 def _over_time(ensembles: list[Ensemble], names: list[str], figure: Figure | SubFigure) -> None:

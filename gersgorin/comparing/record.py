@@ -49,26 +49,23 @@ class Ensemble:
     """log ||dy[t+1]/dy[0]||_2, (R, T)."""
 
     @classmethod
-    def of(cls, records: Iterable[SpectrumRecord], seeds: Iterable[int] | None = None, **about) -> "Ensemble":
-        """Keep the numbers of each step from records that may be made one by one, and let go of the rest.
+    def of(cls, runs: Iterable[tuple[str, int, dict[str, np.ndarray]]], **about) -> "Ensemble":
+        """From runs, made one by one: (name of the sequence, seed or place of the network, the measures of `KEPT`, (T_i,) each).
 
-        seeds: which network each record is of (None: each of its own). about: fields to set; `along` and `title` else are those of
-        the first record. Raises InvalidInputError where there is no record.
+        about: all other fields. Raises InvalidInputError where there is no run.
         """
-        kept, known = [], about
-        for record in records:
-            if not kept:
-                known = {name: getattr(record, name) for name in ABOUT} | about
-            kept.append((record.chorale, *(getattr(record, name) for name in KEPT)))
-        if not kept:
+        runs = list(runs)
+        if not runs:
             raise InvalidInputError("there is nothing to run: expected at least one network and one sequence")
-        names, *measured = zip(*kept, strict=True)
-        return cls(
-            **known,
-            sequence=np.array(names),
-            seed=np.array(range(len(names)) if seeds is None else list(seeds)),
-            **dict(zip(KEPT, map(_padded, measured), strict=True)),
-        )
+        names, seeds, measured = zip(*runs, strict=True)
+        tables = {name: _padded([measures[name] for measures in measured]) for name in KEPT}
+        return cls(sequence=np.array(names), seed=np.array(seeds), **tables, **about)
+
+    @classmethod
+    def of_record(cls, record: SpectrumRecord) -> "Ensemble":
+        """The one run that a record is of."""
+        run = record.chorale, 0, {name: getattr(record, name) for name in KEPT}
+        return cls.of([run], **{name: getattr(record, name) for name in ABOUT})
 
     @property
     def steps(self) -> np.ndarray:
@@ -141,9 +138,8 @@ def quantile(values: np.ndarray, share: float) -> float:
     return float(lower if np.isinf(lower) else lower + place % 1 * (upper - lower))
 
 
-def _padded(rows: Iterable[np.ndarray]) -> np.ndarray:
+def _padded(rows: list[np.ndarray]) -> np.ndarray:
     """(R, T) of rows of R lengths, NaN after their ends."""
-    rows = list(rows)
     table = np.full((len(rows), max(map(len, rows))), np.nan)
     for k, row in enumerate(rows):
         table[k, : len(row)] = row

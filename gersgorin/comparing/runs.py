@@ -1,6 +1,7 @@
-"""Many runs, one after another: each is measured as one alone is, and of it only the numbers of each step are kept."""
+"""Many runs, one after another, of each of which a few numbers a step are kept; and one of the command's, measured in full."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -8,14 +9,17 @@ from torch import Tensor, nn
 
 from gersgorin.comparing.panels import Panel
 from gersgorin.comparing.record import Ensemble
+from gersgorin.comparing.steps import AXES, measure_steps
 from gersgorin.measure import check_memory, measure_spectrum
 from gersgorin.record import SpectrumRecord
 from gersgorin.sources import Source
 from gersgorin.subject import Subject
 from gersgorin.watch import Watched
 from rhn.command import own_cell
+from rhn.errors import InvalidInputError
 
 Progress = Callable[[int, int], None]
+Run = tuple[str, int, dict[str, np.ndarray]]  # see `Ensemble.of`
 
 
 def ensemble(
@@ -49,48 +53,73 @@ def ensemble(
     >>> found.spectral_radius.shape, found.runs_at[0]
     ((10, 20), 10)
     """
+    if not isinstance(modules, Iterable | nn.Module) or not isinstance(sequences, Iterable):
+        kinds = f"{type(modules).__name__} and {type(sequences).__name__}"
+        raise InvalidInputError(
+            f"{kinds} given: expected a torch module or several, and sequences (S, T, m) or a list of them"
+        )
+    if discs not in AXES:
+        raise InvalidInputError(f"discs is {discs!r}, expected one of {', '.join(AXES)}")
     modules = [modules] if isinstance(modules, nn.Module) else modules
     sequences = [sequences] if getattr(sequences, "ndim", 3) == 2 else list(sequences)
-    total, seeds = len(modules) * len(sequences) if hasattr(modules, "__len__") else 0, []
+    total = len(modules) * len(sequences) if hasattr(modules, "__len__") else 0
+    about = {"unit": unit, "discs": discs, "along": f"{len(sequences)} sequence{'s' * (len(sequences) > 1)}"}
 
-    def runs() -> Iterator[SpectrumRecord]:
+    def runs() -> Iterator[Run]:
         for k, module in enumerate(modules):
             watched = Watched(module, layer, submodule)
-            about = {"name": type(watched.cell).__name__, "title": title or watched.title, "reads": "sequence"}
+            cell, name = watched.cell, type(watched.cell).__name__
+            if k == 0:
+                about.update(_about(cell, name, title or watched.title))
             for j, sequence in enumerate(sequences):
                 x = watched.inputs(sequence)[:, 0]
-                check_memory(watched.cell, len(x), x.dtype, str(x.device))
-                seeds.append(k)
-                yield measure_spectrum(watched.cell, x, chorale=str(j + 1), unit=unit, discs=discs, **about)
-                progress(len(seeds), total)
+                check_memory(cell, 0, x.dtype, str(x.device))
+                yield str(j + 1), k, measure_steps(cell, x, name=name, along=f"sequence {j + 1}", discs=discs)
+                progress(k * len(sequences) + j + 1, total)
 
-    return Ensemble.of(runs(), seeds, along=f"{len(sequences)} sequence{'s' * (len(sequences) > 1)}")
+    found = list(runs())
+    return Ensemble.of(found, **about)
 
 
 def panel_ensemble(panel: Panel, sources: Sequence[Source], *, first_seed: int, progress: Progress, **how) -> Ensemble:
     """What a panel's networks do over all sequences; `first_seed` is that of its first network; how: see `measure_along`."""
-    seeds, total = [], len(panel.subjects) * len(sources)
+    total, discs = len(panel.subjects) * len(sources), how["discs"]
 
-    def runs() -> Iterator[SpectrumRecord]:
+    def runs() -> Iterator[Run]:
         for k, subject in enumerate(panel.subjects):
             cell = subject.build(how["device"], how["dtype"])
-            for source in sources:
-                seeds.append(first_seed + k)
+            for j, source in enumerate(sources):
                 with own_cell(subject.name if subject.own else None):
-                    yield measure_along(source, subject, cell, title=panel.title, **how)[1]
-                progress(len(seeds), total)
+                    x = _seen(source, subject, how["device"], how["dtype"])
+                    along = f"{source.kind} {source.label}"
+                    yield (
+                        source.label,
+                        first_seed + k,
+                        measure_steps(cell, x, name=subject.name, along=along, discs=discs),
+                    )
+                progress(k * len(sources) + j + 1, total)
 
-    return Ensemble.of(runs(), seeds, along=spoken_sources(sources))
+    about = _about(panel.subject.cell, panel.subject.name, panel.title)
+    return Ensemble.of(runs(), unit=sources[0].unit, along=spoken_sources(sources), discs=discs, **about)
 
 
 def measure_along(
     source: Source, subject: Subject, cell: nn.Module, *, device: str, dtype: torch.dtype, **about
 ) -> tuple[Tensor, SpectrumRecord]:
     """What a network of the command's sees of a source, (T, m), and what it does; about: see `measure_spectrum`."""
-    values = source.sequence()
-    x = subject.inputs(torch.as_tensor(values, device=device).to(dtype if values.ndim > 1 else torch.int64))
+    x = _seen(source, subject, device, dtype)
     along = {"chorale": source.first_label, "reads": source.kind, "unit": source.unit}
     return x, measure_spectrum(cell, x, name=subject.name, **along, **about)
+
+
+def _seen(source: Source, subject: Subject, device: str, dtype: torch.dtype) -> Tensor:
+    values = source.sequence()
+    return subject.inputs(torch.as_tensor(values, device=device).to(dtype if values.ndim > 1 else torch.int64))
+
+
+def _about(cell: nn.Module, name: str, title: str) -> dict:
+    size = getattr(cell, "hidden_size", cell.state_size)
+    return {"cell": name, "title": title, "depth": getattr(cell, "depth", 1), "hidden_size": size}
 
 
 def spoken_sources(sources: Sequence[Source]) -> str:
@@ -100,4 +129,4 @@ def spoken_sources(sources: Sequence[Source]) -> str:
         return f"{first.kind} {first.label}"
     if first.kind == "chorale":
         return f"the first {count} chorales of the test split"
-    return f"{count} {'parts' if first.kind == 'text' else 'sequences'} of {first.label}"
+    return f"{count} {'parts' if first.kind == 'text' else 'sequences'} of {replace(first, part=None).label}"

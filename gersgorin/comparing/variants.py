@@ -18,6 +18,7 @@ from rhn.errors import InvalidInputError
 from rhn.fields import check_seed
 
 LONGEST_NAME = 120
+MOST = 24
 WEIGHTS = "best.safetensors"  # of a run's folder
 STATES = (".pt", ".pth", ".bin", ".ckpt")  # what a state_dict is commonly called
 
@@ -107,7 +108,12 @@ def _shared(parts: list[tuple], most: int) -> int:
 
 
 def _is_file(word: str) -> bool:
-    return word.endswith((".safetensors", *STATES)) or os.sep in word or (Path(word) / WEIGHTS).exists()
+    """A cell's name stays one, even where a folder is called so."""
+    from rhn.cells import is_known
+
+    if word.endswith((".safetensors", *STATES)) or os.sep in word:
+        return True
+    return not is_known(word) and os.path.exists(os.path.join(word, WEIGHTS))  # noqa: PTH110, PTH118 (Path raises for long names)
 
 
 def _split(listed: str) -> list[str]:
@@ -118,7 +124,12 @@ def _split(listed: str) -> list[str]:
 def _each_once(text: str, values: list) -> tuple:
     if "" in values:
         raise InvalidInputError(f"--compare {text!r}: a value is missing; expected {_kinds()}")
-    return tuple(dict.fromkeys(values))
+    found = tuple(dict.fromkeys(values))
+    if len(found) > MOST:
+        raise InvalidInputError(
+            f"--compare with {len(found)} values: expected at most {MOST}, as many as a figure tells apart"
+        )
+    return found
 
 
 def _kinds() -> str:

@@ -1,6 +1,7 @@
 """What `--compare` asks for, which panels follow, and that ten of them can be read."""
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,13 @@ from gersgorin.cli import main
 from gersgorin.comparing.plots import COLOURS, DASHES, draw_comparison
 from gersgorin.comparing.variants import Variants, parse_variants
 from gersgorin.measure import measure_spectrum
+from gersgorin.record import SpectrumRecord
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint
+from rhn.data.text import Vocabulary
 from rhn.figures import STYLE
+from rhn.language.build import build_model
+from rhn.language.config import LanguageConfig
 from tests.gersgorin.readable import readable
 
 SMALL = ["--hidden-size", "4", "--steps", "4"]
@@ -121,6 +126,7 @@ def test_files_beside_each_other(results):
         (["rnn,depth=2"], "expected one kind of thing that varies"),
         (["rnn,a.safetensors"], "a.safetensors is a file and rnn a cell"),
         (["rnn,,lstm"], "a value is missing"),
+        (["seed=" + ",".join(map(str, range(30)))], "with 30 values: expected at most 24"),
         (["depth=1"], "expected something else than rhn, 4 units, depth 1"),
         (["rhn"], "expected something else than rhn"),
         (["nowhere.safetensors"], "expected at least two files"),
@@ -161,3 +167,45 @@ def test_panels_can_be_read(count):
 
 def test_lines_differ_in_colour_or_dashes():
     assert len({(COLOURS[k % len(COLOURS)], DASHES[k % len(DASHES)]) for k in range(28)}) == 28
+
+
+def language_models() -> None:
+    """Two of one vocabulary and one of another, as `rhn train` writes them, and a text."""
+    words = ("the", "<eos>", "cat", "dog", "sees", "<unk>"), ("the", "<eos>", "cat", "<unk>")
+    config = LanguageConfig(corpus="text", cell="rhn", hidden_size=6)
+    for name, vocabulary in zip(("one", "two", "other"), (words[0], words[0], words[1]), strict=True):
+        model = build_model(replace(config, seed=len(name)), len(vocabulary))
+        about = {"train": asdict(config), "vocabulary": Vocabulary("words", vocabulary).to_json()}
+        save_checkpoint(f"{name}.safetensors", model, **about)
+    Path("novel.txt").write_text("the cat sees the dog\n" * 20)
+
+
+def test_language_models_of_one_vocabulary_are_compared_along_a_text(results, capsys):
+    language_models()
+    text = ["--text", "novel.txt"]
+    both = results("--compare", "one.safetensors,two.safetensors", *text, small=["--steps", "7"])
+    assert len(both) == 2 and both[1]["chorale"] == "novel.txt"
+    (parts,) = results("--checkpoint", "one.safetensors", *text, "--sequences", 3, small=["--steps", "7"])
+    assert [run["sequence"] for run in parts["runs"]] == [f"novel.txt, part {k}" for k in (1, 2, 3)]
+    assert parts["along"] == "3 parts of novel.txt" and parts["runs"][0]["exponent"] == exponents(both[0])[-1]
+    for args, said in {
+        (
+            "--compare",
+            "one.safetensors,other.safetensors",
+        ): "expected networks that read numbers, or language models of one",
+        ("--checkpoint", "one.safetensors", "--compare", "rnn"): "--compare is for chorales",
+        ("--checkpoint", "one.safetensors", "--sequences", "40"): "--steps 4000 is beyond the end of novel.txt",
+    }.items():
+        assert main([*args, *text]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_one_network_by_two_paths_is_one_and_a_cell_s_name_stays_a_cell_s(results, capsys):
+    Path("rnn").mkdir()
+    save_checkpoint("rnn/best.safetensors", RHN(88, 6))
+    assert parse_variants("rnn,lstm").kind == "cell" and parse_variants("rnn/").kind == "checkpoint"
+    assert main(["--compare", "rnn/,rnn/best.safetensors"]) == 2
+    assert "expected at least two files" in capsys.readouterr().err
+    titled = results("--checkpoint", "rnn", "--compare", "rhn", "--save-data", "d.npz", small=["--steps", "2"])
+    assert len(titled) == 2
+    assert [SpectrumRecord.load(f"d{k}.npz").title for k in ("", "-2")] == ["rnn: rhn, 6 units", "rhn, 64 units"]

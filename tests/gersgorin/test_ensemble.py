@@ -15,6 +15,7 @@ from gersgorin.cli import main
 from gersgorin.comparing.plots import draw_ensembles, plot_bands
 from gersgorin.comparing.record import KEPT, TOLD
 from gersgorin.comparing.words import ensemble_reading
+from gersgorin.jacobian import temporal_jacobian
 from gersgorin.measure import measure_spectrum
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint
@@ -52,9 +53,10 @@ def sequences(*lengths: int) -> list[torch.Tensor]:
     return [torch.rand(T, 5, dtype=torch.float64, generator=generator) for T in lengths]
 
 
-def test_one_sequence_and_one_network_are_the_plain_measurement_exactly():
+@pytest.mark.parametrize("discs", ["row", "column", "both"])
+def test_one_sequence_and_one_network_are_the_plain_measurement_exactly(discs):
     (cell,), (x,) = networks(1), sequences(7)
-    alone, found = measure_spectrum(cell, x, name="RHN", chorale="1"), ensemble(cell, x)
+    alone, found = measure_spectrum(cell, x, name="RHN", chorale="1", discs=discs), ensemble(cell, x, discs=discs)
     assert found.runs_at.tolist() == [1] * 7
     for name in TOLD:
         for share in (0, 0.1, 0.5, 0.9, 1):
@@ -95,19 +97,23 @@ def test_the_record_is_written_and_read(tmp_path):
     assert told["norm"][0][3] is None and told["steps"][4]["runs"] == 2
 
 
-def test_of_many_runs_no_two_hold_their_spectra_at_once(monkeypatch):
+def test_no_more_than_a_block_of_jacobians_is_alive_at_once(monkeypatch):
     made = []
 
-    def measure(*args, **how):
+    def jacobian(cell, x, s):
         gc.collect()
-        assert sum(record() is not None for record in made) <= 1
-        record = measure_spectrum(*args, **how)
-        made.append(weakref.ref(record))
-        return record
+        assert sum(A() is not None for A in made) <= 1  # the one that is being multiplied
+        A = temporal_jacobian(cell, x, s)
+        made.append(weakref.ref(A))
+        return A
 
-    monkeypatch.setattr("gersgorin.comparing.runs.measure_spectrum", measure)
-    ensemble(networks(2), sequences(3, 4, 5))
-    assert len(made) == 6
+    monkeypatch.setattr("gersgorin.comparing.steps.BLOCK", 2 * 6**2)
+    monkeypatch.setattr("gersgorin.comparing.steps.temporal_jacobian", jacobian)
+    cells, pieces = networks(2), sequences(3, 4, 5)
+    in_blocks = ensemble(cells, pieces)
+    assert len(made) == 2 * (2 + 2 + 3)
+    monkeypatch.undo()
+    assert np.allclose(in_blocks.log_norm_product, ensemble(cells, pieces).log_norm_product, rtol=1e-12, equal_nan=True)
 
 
 def test_the_command_takes_the_test_split_and_seeds(results):
@@ -144,6 +150,7 @@ def test_sequences_of_a_file_and_a_checkpoint(capsys):
     [
         (["--sequences", "0"], "--sequences is 0, expected 1 or more"),
         (["--seeds", "0"], "--seeds is 0, expected 1 or more"),
+        (["--seeds", "1000000000"], "--seeds is 1000000000, expected at most 1000"),
         (["--sequences", "1000"], "the test split has 77, expected at most so many"),
         (["--sequences", "4", "--input", "mine.npy"], "mine.npy has 3, expected at most so many"),
         (["--sequences", "2", "--chorale", "bwv66.6"], "two things to read"),
@@ -162,10 +169,14 @@ def test_what_many_runs_cannot_be_is_one_sentence(args, words, capsys, tmp_path)
     assert words in err and err.count("\n") == 1 and not [*tmp_path.glob("*.png")]
 
 
-def test_in_python_too_nothing_to_run_is_refused():
+def test_in_python_too_what_cannot_run_is_refused():
     for networks_given, read in ((networks(1), []), ([], sequences(3))):
         with pytest.raises(InvalidInputError, match="there is nothing to run"):
             ensemble(networks_given, read)
+    with pytest.raises(InvalidInputError, match="NoneType and list given"):
+        ensemble(None, [])
+    with pytest.raises(InvalidInputError, match="discs is 'rows', expected one of row, column, both"):
+        ensemble(networks(1), sequences(3), discs="rows")
     with pytest.raises(InvalidInputError, match="NaN"):
         ensemble(networks(1), [torch.full((3, 5), torch.nan)])
 
