@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from gersgorin.equilibria.record import FixedPoints
 from gersgorin.equilibria.search import Ends, distinct, search
-from gersgorin.jacobian import Step, temporal_jacobian, trajectory
+from gersgorin.jacobian import temporal_jacobian, trajectory
 from gersgorin.spectrum import eigenvalues, one_thread
+from gersgorin.stepping import Step, converted
 from rhn.errors import InvalidInputError
 
 BLOCK = 1 << 21  # entries of Jacobians held at once
@@ -99,7 +100,7 @@ def _points(ends: Ends, group: Tensor, apart: float) -> tuple[Tensor, Tensor, Te
 def _with_input(cell, x: Tensor | None) -> tuple[nn.Module | Step, Tensor]:
     """A step of an input and a state, also of a map that has no input."""
     if x is not None:
-        return cell, x
+        return converted(cell), x
     if not callable(cell):
         raise InvalidInputError(f"without x, expected a callable f(s), got {type(cell).__name__}")
     return (lambda x, s: cell(s)), torch.zeros(1)

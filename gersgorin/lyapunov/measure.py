@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin.jacobian import Step
 from gersgorin.lyapunov.frames import growth, random_frame
 from gersgorin.lyapunov.record import LyapunovSpectrum
 from gersgorin.lyapunov.tangents import tangent_maps
 from gersgorin.spectrum import one_thread
+from gersgorin.stepping import Step, converted, state_size_of
 from rhn.errors import InvalidInputError
 
 BLOCKS = 20  # whose means give the standard error
@@ -64,7 +64,7 @@ def lyapunov_spectrum(
     every = _count("every", every, 1, T, f"the run has {T} steps")
     warmup = _count("warmup", warmup, 0, T - 1, f"the run has {T} steps, and at least one is to be counted")
     Q = random_frame(N, k, torch.Generator().manual_seed(seed), s)
-    maps = tangent_maps(cell, x, s, k)
+    maps = tangent_maps(cell, x, s)
     for _, _, turned in growth(itertools.islice(maps, warmup), Q, every):
         Q = turned
     lengths, sums, done, reported = [0], [torch.zeros(k, dtype=s.dtype, device=s.device)], warmup, 0
@@ -130,11 +130,11 @@ def _run_of(cell, x: Tensor | None, s0: Tensor | None, steps: int | None) -> tup
         raise InvalidInputError(f"x: expected a tensor (T, m) with at least one step, got {what}")
     if bad := int((~torch.isfinite(x)).sum()):
         raise InvalidInputError(f"x: {bad} of {x.numel()} numbers are NaN or infinite, expected finite ones")
+    cell = converted(cell)
     if s0 is None:
-        size = getattr(cell, "state_size", getattr(cell, "hidden_size", None))
-        if size is None:
+        if not hasattr(cell, "state_size"):
             raise InvalidInputError("the step does not tell its state_size: pass s0, (N,)")
-        s0 = x.new_zeros(size * (2 if isinstance(cell, nn.LSTM | nn.LSTMCell) else 1))
+        s0 = x.new_zeros(state_size_of(cell))
     return cell, x, s0
 
 

@@ -4,7 +4,7 @@ A[t] = ds[t+1]/ds[t]. The run goes on in blocks of steps, as many as fit a fixed
 
     a cell with closed forms        all layers' Jacobians of the block at once; Q goes through the layers one by one
     anything else, small states     the Jacobians of the block by autograd, batched over its steps
-    anything else, k << N           no Jacobian at all: one forward-mode product A[t] q for each of the k columns
+    anything else                   no Jacobian at all: one forward-mode product A[t] q for each of the k columns
 
 Legend: T steps; m inputs; N entries of a state; Q (N, k), a frame of k directions.
 """
@@ -16,25 +16,26 @@ import torch
 from torch import Tensor, nn
 from torch.func import jvp, vmap
 
-from gersgorin.jacobian import Step, layer_jacobians, temporal_jacobian, trajectory
+from gersgorin.jacobian import layer_jacobians, temporal_jacobian, trajectory
+from gersgorin.stepping import Step
 from rhn.errors import InvalidInputError
 
 BLOCK = 1 << 21  # entries of Jacobians, or of states, held at once
 LONGEST = 4096  # steps of a block, however small they are: autograd holds several times as much
-COLUMNS = 4  # forward-mode products pay where a Jacobian has more than this many times as many columns
+SMALL = 100  # entries of a state up to which Jacobians by autograd, of many steps at once, are cheaper than products step by step
 
 Tangent = Callable[[Tensor], Tensor]
 
 
-def tangent_maps(cell: nn.Module | Step, x: Tensor, s: Tensor, k: int) -> Iterator[Tangent]:
+def tangent_maps(cell: nn.Module | Step, x: Tensor, s: Tensor) -> Iterator[Tangent]:
     """The map Q (N, k) -> A[t] Q for t = 0..T-1, of a run from s (N,) over x (T, m).
 
     Raises:
         InvalidInputError: a step that returns no state of N entries, or a state that is NaN or infinite.
     """
     N, layers = len(s), getattr(cell, "depth", 1)
-    ours = hasattr(cell, "jacobian") or isinstance(cell, nn.RNNBase | nn.RNNCellBase)
-    by_columns = not ours and COLUMNS * k < N
+    ours = hasattr(cell, "jacobian")
+    by_columns = N > SMALL and not ours
     size = min(LONGEST, max(1, BLOCK // (N if by_columns else N * N * layers)))
     for start in range(0, len(x), size):
         now = x[start : start + size]

@@ -95,8 +95,9 @@ def test_every_cell_and_every_way_gives_what_dense_jacobians_give(case, monkeypa
     assert rounded or whole.sum == pytest.approx(np.linalg.slogdet(A).logabsdet.mean(), abs=1e-10)
     assert whole.complete and whole.steps == 40
     one = by_loops(A[5:], np.linalg.qr(np.linalg.multi_dot([*A[4::-1], frame.numpy()[:, :1]]))[0])
-    for way in (cell, cell.step):  # closed form; forward mode, because N > 4
-        monkeypatch.setattr(tangents, "BLOCK", 3 * N * N)  # in pieces
+    monkeypatch.setattr(tangents, "BLOCK", 3 * N * N)  # in pieces
+    for way, small in ((cell, 0), (cell.step, 0), (cell.step, N)):  # closed form, forward mode, Jacobians by autograd
+        monkeypatch.setattr(tangents, "SMALL", small)
         found = lyapunov_spectrum(way, x, 1, s0=s[0], seed=3, warmup=5)
         np.testing.assert_allclose(found.exponents, one, atol=1e-10)
         assert not found.complete and math.isnan(found.kaplan_yorke) == (one[0] >= 0)
