@@ -7,7 +7,7 @@ import platform
 
 import torch
 
-from benchmarks import analysis, gersgorin, kernels, language, persistent, study  # noqa: F401 - they enrol themselves
+from benchmarks import analysis, dynamics, gersgorin, kernels, language, persistent, study  # noqa: F401 - they enrol themselves
 from benchmarks.registry import BENCHMARKS
 from benchmarks.timing import paired
 

@@ -83,14 +83,17 @@ class Beside:
 
     @torch.no_grad()
     def _starts(self, cell: nn.Module, x: Tensor) -> Tensor:
-        """States of the run, evenly spread; more than it has: these over again with noise of the size of their spread."""
+        """States of the run, evenly spread; beyond as many as it has, points between two of them, drawn."""
         states = trajectory(cell, x)
-        chosen = states[torch.arange(self.starts, device=x.device) * len(states) // self.starts]
-        if self.starts <= len(states):
-            return chosen
-        generator = torch.Generator().manual_seed(self.seed)
-        noise = torch.randn(self.starts, states.shape[1], generator=generator, dtype=torch.float64).to(states)
-        return chosen + states.std(0) * noise
+        some = states[
+            torch.arange(min(self.starts, len(states)), device=x.device)
+            * len(states)
+            // max(1, min(self.starts, len(states)))
+        ]
+        generator, more = torch.Generator().manual_seed(self.seed), self.starts - len(some)
+        first, second = torch.randint(len(states), (2, more), generator=generator).to(x.device)
+        share = torch.rand(more, 1, generator=generator, dtype=torch.float64).to(states)
+        return torch.cat((some, share * states[first] + (1 - share) * states[second]))
 
     def draw(self, along: str) -> None:
         """Write the figures."""

@@ -39,7 +39,7 @@ def eigenvalues(A: Tensor, *, workers: int | None = None) -> Tensor:
     >>> eigenvalues(torch.tensor([1.0, -3.0, 3.0]).diag())
     tensor([ 3.+0.j, -3.+0.j,  1.+0.j])
     """
-    return _largest_first(*_by_chunks(torch.linalg.eigvals, A, workers))[0].to(A.device)
+    return _largest_first(*_by_chunks(_eigvals, A, workers))[0].to(A.device)
 
 
 def eigenvalue_conditions(A: Tensor, *, workers: int | None = None) -> tuple[Tensor, Tensor]:
@@ -61,7 +61,7 @@ def eigenvalue_conditions(A: Tensor, *, workers: int | None = None) -> tuple[Ten
     """
 
     def solve(stack: Tensor) -> tuple[Tensor, Tensor]:
-        values, right = torch.linalg.eig(stack)
+        values, right = _converged(torch.linalg.eig, np.linalg.eig, stack)
         left, singular = torch.linalg.inv_ex(right)  # its rows are y* / (y* x) where the columns are x
         conditions = torch.linalg.vector_norm(left, dim=-1) * torch.linalg.vector_norm(right, dim=-2)
         conditions = conditions.nan_to_num(torch.inf, torch.inf)
@@ -96,6 +96,30 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _eigvals(stack: Tensor) -> Tensor:
+    (values,) = _converged(lambda A: (torch.linalg.eigvals(A),), lambda A: (np.linalg.eigvals(A),), stack)
+    return values
+
+
+def _converged(solve: Callable, by_numpy: Callable, stack: Tensor) -> list[Tensor]:
+    """By torch's LAPACK; where its QR iteration does not end, as on some matrices of many equal eigenvalues, by NumPy's.
+
+    Raises InvalidInputError where that does not end either.
+    """
+    try:
+        return [*solve(stack)]
+    except torch.linalg.LinAlgError:
+        pass
+    try:
+        found = by_numpy(stack.numpy())
+    except np.linalg.LinAlgError:
+        raise InvalidInputError(
+            "A: the eigenvalues did not converge; scale the matrix, or add a little noise"
+        ) from None
+    complex_type = torch.promote_types(stack.dtype, torch.complex64)
+    return [torch.from_numpy(part).to(complex_type) for part in found]
 
 
 def _by_chunks(solve: Callable[[Tensor], Tensor | tuple[Tensor, ...]], A: Tensor, workers: int | None) -> list[Tensor]:

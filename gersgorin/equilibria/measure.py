@@ -13,7 +13,7 @@ from gersgorin.spectrum import eigenvalues, one_thread
 from gersgorin.stepping import Step, converted
 from rhn.errors import InvalidInputError
 
-BLOCK = 1 << 21  # entries of Jacobians held at once
+BLOCK = 1 << 18  # entries of Jacobians held at once: about what a core's cache holds
 SLOW = 0.01  # of the median speed at the starts
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 
@@ -28,6 +28,7 @@ def fixed_points(
     tolerance: float | None = None,
     apart: float = 1e-4,
     iterations: int = 200,
+    margin: float = 0.5,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> FixedPoints:
     """The fixed points F(s) = s of one step under a constant input that a search from these starts leads to, and their spectra.
@@ -39,6 +40,7 @@ def fixed_points(
         tolerance: a fixed point has |F(s) - s|_2 at most this; 1e-10 in float64 and 1e-5 in float32 where None.
         apart: points are one where no entry differs by more than this times 1 + the largest entry.
         iterations: at most so many steps of the search (`gersgorin.equilibria.search`) a start.
+        margin: the search stays in the box of the starts, wider by this share of its largest side (at least of 1) all around.
         progress: called with (starts done, starts in all).
 
     Raises:
@@ -50,7 +52,7 @@ def fixed_points(
     ([-0.9575, 0.0, 0.9575], ['stable', 'unstable', 'stable'])
     """
     given, (cell, x) = x, _with_input(cell, x)
-    tolerance = _check(x, starts, tolerance, apart, iterations)
+    tolerance = _check(x, starts, tolerance, apart=apart, iterations=iterations, margin=margin)
     step = lambda s: trajectory(cell, x.expand(1, len(s), -1), s)[1]  # noqa: E731
     jacobian = lambda s: temporal_jacobian(cell, x, s)  # noqa: E731
     speed_at_starts = torch.linalg.vector_norm(step(starts) - starts, dim=-1)
@@ -60,8 +62,11 @@ def fixed_points(
         )
     (B, N), parts = starts.shape, []
     size = max(1, BLOCK // (N * N))
+    low, high = starts.amin(0), starts.amax(0)
+    wider = margin * (high - low).max().clamp(min=1)
+    limits = {"low": low - wider, "high": high + wider, "tolerance": tolerance, "iterations": iterations}
     for begin in range(0, B, size):
-        parts.append(search(step, jacobian, starts[begin : begin + size], tolerance=tolerance, iterations=iterations))
+        parts.append(search(step, jacobian, starts[begin : begin + size], **limits))
         progress(min(begin + size, B), B)
     ends = Ends(*(torch.cat(each) for each in zip(*parts, strict=True)))
     fixed = ends.speeds <= tolerance
@@ -106,7 +111,7 @@ def _with_input(cell, x: Tensor | None) -> tuple[nn.Module | Step, Tensor]:
     return (lambda x, s: cell(s)), torch.zeros(1)
 
 
-def _check(x: Tensor, starts: Tensor, tolerance: float | None, apart: float, iterations: int) -> float:
+def _check(x: Tensor, starts: Tensor, tolerance: float | None, **positive: float) -> float:
     """The tolerance, the default one where None."""
     for name, given, dims, layout in (("x", x, 1, "(m,)"), ("starts", starts, 2, "(B, N)")):
         if not isinstance(given, Tensor) or given.dim() != dims or given.numel() == 0:
@@ -119,7 +124,7 @@ def _check(x: Tensor, starts: Tensor, tolerance: float | None, apart: float, ite
     if starts.dtype not in TOLERANCES:
         raise InvalidInputError(f"starts are {starts.dtype}: expected torch.float64 or torch.float32")
     tolerance = TOLERANCES[starts.dtype] if tolerance is None else tolerance
-    for name, value in (("tolerance", tolerance), ("apart", apart), ("iterations", iterations)):
+    for name, value in {"tolerance": tolerance, **positive}.items():
         if not (isinstance(value, int | float) and 0 < value < float("inf")):
             raise InvalidInputError(f"{name} is {value!r}: expected a number above 0")
     return float(tolerance)

@@ -7,7 +7,8 @@ start takes the step d of
 
 which far from a zero is a short step down the slope of q, and near one is Newton's: the number of correct digits about doubles. A
 step that does not lower the speed is not taken, and l grows fourfold; one that does divides it by eight. Minima of q above zero, where
-J' r = 0 with r != 0, are found by the same steps.
+J' r = 0 with r != 0, are found by the same steps. The search is kept in a box: where gates saturate far outside what a run can reach,
+the speed falls below every tolerance, and nothing stands still there.
 
 Shapes: s, r (B, N), J (B, N, N), a row a start. Starts are independent: what one does moves no other.
 """
@@ -38,6 +39,8 @@ def search(
     jacobian: Callable[[Tensor], Tensor],
     s: Tensor,
     *,
+    low: Tensor,
+    high: Tensor,
     tolerance: float,
     iterations: int,
 ) -> Ends:
@@ -45,6 +48,7 @@ def search(
 
     Args:
         step: F, (b, N) -> (b, N). jacobian: dF/ds, (b, N) -> (b, N, N). s: the starts (B, N), finite.
+        low, high: (N,), the box that a step must not leave.
     """
     s, r = s.clone(), step(s) - s
     speed, damping = _norm(r), s.new_full((len(s),), FIRST_DAMPING)
@@ -57,11 +61,13 @@ def search(
         J, residual = jacobian(s[rows]) - identity, r[rows]
         slope = (J.mT @ residual.unsqueeze(-1)).squeeze(-1)
         flat[rows] = _norm(slope) <= FLAT * speed[rows]
-        H = J.mT @ J + (damping[rows] * speed[rows])[:, None, None] * identity
+        H = J.mT @ J
+        H.diagonal(dim1=-2, dim2=-1).add_((damping[rows] * speed[rows]).unsqueeze(-1))
         d, failed = torch.linalg.solve_ex(H, -slope)
         trial = s[rows] + d
         after = step(trial) - trial
-        better = (_norm(after) < speed[rows]) & (failed == 0)  # False for NaN
+        inside = ((trial >= low) & (trial <= high)).all(-1)  # False for NaN
+        better = (_norm(after) < speed[rows]) & inside & (failed == 0)
         taken = rows[better]
         s[taken], r[taken], speed[taken] = trial[better], after[better], _norm(after[better])
         damping[rows] *= torch.where(better, 1 / 8, 4.0)

@@ -74,12 +74,13 @@ def test_scipys_roots_from_the_same_starts_are_among_the_points(case):
     A = lambda s: temporal_jacobian(cell, x[0], torch.from_numpy(s)).detach().numpy()  # noqa: E731
     F = lambda s: cell.step(x[0], torch.from_numpy(s)).detach().numpy()  # noqa: E731
     theirs = [scipy.optimize.root(lambda s: F(s) - s, s, jac=lambda s: A(s) - np.eye(len(s))) for s in starts.numpy()]
-    points = fixed_points(cell, x[0], torch.cat((starts, torch.from_numpy(np.array([r.x for r in theirs])))))
+    roots = torch.from_numpy(np.array([root.x for root in theirs]))
+    points = fixed_points(cell, x[0], torch.cat((starts, roots)), margin=1e3)
     found = points.states[~points.is_slow]
     for root in theirs:
         if root.success and np.linalg.norm(F(root.x) - root.x) < 1e-9:
             assert np.abs(found - root.x).max(1).min() < 1e-4
-    alone = fixed_points(cell.step, x[0], starts)  # by autograd, and without its own starts: nothing else than above
+    alone = fixed_points(cell.step, x[0], starts, margin=1e3)  # by autograd: nothing that is none
     for state, slow in zip(alone.states, alone.is_slow, strict=True):
         assert slow or np.linalg.norm(F(state) - state) < 1e-10
 
@@ -95,7 +96,7 @@ def test_the_ghost_of_a_lost_pair_is_slow_and_not_fixed():
 
 def test_kinds_counts_and_time_constants_of_known_eigenvalues():
     A = torch.tensor([0.5, 2.0, -1.0, 0.0], dtype=d).diag()
-    (found,) = (points := fixed_points(lambda s: A @ s, None, torch.ones(1, 4, dtype=d))).points()
+    (found,) = (points := fixed_points(lambda s: A @ s, None, 0.3 * torch.ones(1, 4, dtype=d))).points()
     assert (found["kind"], found["unstable"], found["neutral"], found["spectral_radius"]) == ("saddle", 1, 1, 2)
     np.testing.assert_allclose(points.time_constants[0], [-1 / math.log(2), np.inf, 1 / math.log(2), 0], atol=1e-12)
     line = fixed_points(lambda s: torch.cat((s[:1], 0.5 * s[1:])), None, normal(9, 2))  # a line of them
@@ -116,6 +117,14 @@ def test_float32_and_small_blocks_find_the_same(monkeypatch):
     assert single.states.dtype == np.float32 and single.tolerance == 1e-5
     for state in single.states[~single.is_slow]:
         assert np.abs(whole.states - state).max(1).min() < 1e-3
+
+
+def test_the_search_stays_in_the_box_of_the_starts():
+    far = lambda s: 0.5 * s + 0.5 * 2.9  # noqa: E731 - stands still at 2.9
+    starts = torch.tensor([[-1.0], [1.0]], dtype=d)
+    assert fixed_points(far, None, starts, margin=1).states[0, 0] == pytest.approx(2.9)
+    with pytest.raises(InvalidInputError, match="no fixed point"):
+        fixed_points(far, None, starts, margin=0.9)
 
 
 def test_distinct_states_are_taken_in_their_order():
@@ -140,6 +149,7 @@ X, S = torch.zeros(3, dtype=d), torch.zeros(4, 2, dtype=d)
         ({"starts": S[:, :1]}, "expected torch.float64 of shape|state of 2"),
         ({"tolerance": 0}, "tolerance is 0"),
         ({"iterations": -1}, "iterations is -1"),
+        ({"margin": 0}, "margin is 0"),
         ({"apart": math.nan}, "apart is nan"),
         ({"cell": lambda x, s: (s, s)}, "must return one state of 2 entries"),
         ({"cell": lambda x, s: s[:1]}, "must return one state of 2 entries"),

@@ -138,3 +138,32 @@ def test_a_gpu_batch_comes_back_to_the_gpu():
     A = torch.randn(4, 6, 6, device="cuda")
     values = eigenvalues(A)
     assert values.is_cuda and torch.equal(values.cpu(), eigenvalues(A.cpu()))
+
+
+def three_groups(units: int = 63) -> torch.Tensor:
+    """Rank 3, sixty eigenvalues 0 and three 1.5: torch's LAPACK gives up on it."""
+    signs = torch.randint(2, (units,), generator=torch.Generator().manual_seed(0)).double() * 2 - 1
+    group = torch.arange(units).remainder(3)
+    return 1.5 * signs[:, None] * signs * (group[:, None] == group) / (units / 3)
+
+
+@pytest.mark.parametrize("function", [eigenvalues, lambda A: eigenvalue_conditions(A)[0]], ids=["values", "conditions"])
+def test_where_one_lapack_gives_up_the_other_is_asked(function, monkeypatch):
+    A = three_groups().expand(2, -1, -1)
+    torch.testing.assert_close(function(A)[:, :3].real, torch.full((2, 3), 1.5, dtype=torch.float64))
+    assert function(A.float()).dtype == torch.complex64
+
+    def gives_up(*_):
+        raise np.linalg.LinAlgError
+
+    def fails(*_):
+        raise torch.linalg.LinAlgError
+
+    for name in ("eig", "eigvals"):
+        monkeypatch.setattr(torch.linalg, name, fails)
+    assert function(A).dtype == torch.complex128 and function(A.float()).dtype == torch.complex64
+    torch.testing.assert_close(function(A)[:, :3].real, torch.full((2, 3), 1.5, dtype=torch.float64))
+    for name in ("eig", "eigvals"):
+        monkeypatch.setattr(np.linalg, name, gives_up)
+    with pytest.raises(InvalidInputError, match="did not converge"):
+        function(A)

@@ -1,0 +1,96 @@
+"""Lyapunov spectra, fixed points, discs and eigenvalues against what their users take today."""
+
+import importlib.util
+
+import numpy as np
+import torch
+
+from benchmarks.procedures import (
+    discs_by_loops,
+    exponents_by_autograd,
+    exponents_by_diagonals,
+    fixed_points_by_adam,
+    three_bits,
+)
+from benchmarks.registry import benchmark
+from gersgorin import eigenvalues, fixed_points, gersgorin_discs, lyapunov_spectrum
+
+STARTS = 512
+
+
+def original_fixed_points(rnn, x, starts, rate: float = 1.0):
+    """FixedPointFinder's own code; its checkout (github.com/mattgolub/fixed-point-finder) has to be on PYTHONPATH."""
+    from FixedPointFinderTorch import FixedPointFinderTorch
+
+    finder = FixedPointFinderTorch(rnn, lr_init=rate, dtype=str(starts.dtype).removeprefix("torch."), verbose=False)
+    return finder.find_fixed_points(starts.clone().numpy(), x.unsqueeze(0).numpy())[0]
+
+
+def has_original() -> bool:
+    """Whether FixedPointFinder's own code can be imported."""
+    return importlib.util.find_spec("FixedPointFinderTorch") is not None
+
+
+ORIGINAL = " and its own code" if has_original() else ""
+
+
+for n, floor in ((15, 3.0), (63, 0.9)):
+
+    @benchmark(
+        f"27 fixed points of a tanh RNN n={n} from {STARTS} starts",
+        f"fixed-point-finder: its published procedure (Adam on q){ORIGINAL}",
+        floor,
+        pairs=5,
+    )
+    def _(device, n=n):
+        (rnn, starts), x = three_bits(n, STARTS), torch.zeros(3, dtype=torch.float64)
+        others = [fixed_points_by_adam, *[original_fixed_points] * has_original()]
+        return (lambda: fixed_points(rnn, x, starts)), *((lambda f=f: f(rnn, x, starts)) for f in others)
+
+
+for n, T in ((64, 200), (256, 50)):
+
+    @benchmark(
+        f"all Lyapunov exponents of a tanh RNN n={n} T={T}",
+        "lyapunov-hyperopt: its published procedure (closed form or autograd, QR each step)",
+        1.0,
+        pairs=5,
+    )
+    def _(device, n=n, T=T):
+        rnn, x = torch.nn.RNN(8, n, dtype=torch.float64), torch.randn(T, 8, dtype=torch.float64)
+        others = exponents_by_autograd, exponents_by_diagonals
+        return (lambda: lyapunov_spectrum(rnn, x)), *((lambda f=f: f(rnn, x)) for f in others)
+
+    @benchmark(
+        f"10 Lyapunov exponents of a GRU n={n} T={T}",
+        "lyapunov-hyperopt: its published procedure (autograd, QR each step; all exponents)",
+        1.0,
+        pairs=3,
+    )
+    def _(device, n=n, T=T):
+        rnn, x = torch.nn.GRU(8, n, dtype=torch.float64), torch.randn(T, 8, dtype=torch.float64)
+        return (lambda: lyapunov_spectrum(rnn, x, 10)), (lambda: exponents_by_autograd(rnn, x))
+
+
+@benchmark("row discs of (64, 64, 64) float64", "NumPy loops over the entries", 10.0, pairs=5)
+def _(device):
+    A = torch.randn(64, 64, 64, dtype=torch.float64)
+    return (lambda: gersgorin_discs(A)), (lambda: discs_by_loops(A.numpy()))
+
+
+@benchmark("row discs of (64, 64, 64) float64", "NumPy without loops", 0.0, pairs=9)
+def _(device):
+    A = torch.randn(64, 64, 64, dtype=torch.float64)
+    array = A.numpy()
+
+    def by_numpy():
+        centers = array.diagonal(axis1=1, axis2=2)
+        return centers, np.abs(array).sum(2) - np.abs(centers)
+
+    return (lambda: gersgorin_discs(A)), by_numpy
+
+
+@benchmark("eigenvalues of (64, 64, 64) float64", "a loop of numpy.linalg.eigvals", 0.9, pairs=9)
+def _(device):
+    A = torch.randn(64, 64, 64, dtype=torch.float64)
+    return (lambda: eigenvalues(A)), (lambda: [np.linalg.eigvals(M) for M in A.numpy()])
