@@ -27,12 +27,14 @@ from torch.utils._pytree import tree_map
 
 from rhn.cells.base import positive
 from rhn.data.text import Tokens
+from rhn.engine.graphs import captured
 from rhn.engine.seeds import seeded
 from rhn.errors import InvalidInputError
 from rhn.fields import check_seed
 from rhn.language.evaluation import WINDOW, Score, check_temperature, read_window, text_windows
 from rhn.language.losses import perplexity
 from rhn.models.dropout import Dropout, Masks, draw_masks
+from rhn.models.language import States
 
 ACCEPTED = 500.0  # perplexity below which the official code keeps a sample
 REDRAWS = 100  # rejected in a row: a tenth of the usual 1000 samples, and beyond chance for a trained model
@@ -136,10 +138,16 @@ def _checked(model, tokens: Tokens, samples: int, rows: int, seed: int, temperat
 def _read(
     model: nn.Module, text: Tokens, samples: int, masks: Iterable[Masks], window: int, temperature: float
 ) -> Iterator[tuple[int, Tensor]]:
-    """(first step, log P of its tokens (T, B)) of each window of a text (1, N), read with its masks."""
-    states, start = None, 0
-    for tokens, drawn in zip(text_windows(text, window, model.embedding.device), masks, strict=False):
-        nll, states = read_window(model, states, tokens.expand(-1, samples), drawn, temperature)
+    """(first step, log P of its tokens (T, B)) of each window of a text (1, N), read with its masks; overwritten by the next."""
+    like = model.embedding
+    states, start = tuple(like.new_zeros(samples, cell.state_size) for cell in model.cells), 0
+
+    def read(tokens: Tensor, states: States, drawn: Masks) -> tuple[Tensor, States]:
+        return read_window(model, states, tokens.expand(-1, samples), drawn, temperature)
+
+    step = captured(read, like.device)
+    for tokens, drawn in zip(text_windows(text, window, like.device), masks, strict=False):
+        nll, states = step(tokens, states, drawn)
         yield start, -nll
         start += len(nll)
 

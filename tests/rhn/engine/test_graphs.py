@@ -17,10 +17,12 @@ from rhn.data.text import Tokens
 from rhn.engine import graphs
 from rhn.engine.graphs import captured, replayed
 from rhn.engine.stack import Stack
-from rhn.language import evaluation
+from rhn.language import evaluation, monte_carlo
 from rhn.language.evaluation import read_window, stack_nll
 from rhn.language.loop import Training as LanguageTraining
+from rhn.language.monte_carlo import monte_carlo_score, official_monte_carlo_score
 from rhn.models import LanguageModel, PolyphonicModel
+from rhn.models.dropout import Dropout
 from rhn.presets.chorales import jsb_depth
 from tests.rhn.texts import SMALL, finish, small_corpus
 
@@ -112,6 +114,19 @@ def test_a_text_is_scored_alike_where_each_window_overwrites_the_one_before(monk
     monkeypatch.setattr(evaluation, "captured", as_on_a_gpu)
     assert torch.equal(stack_nll(Stack.of(models), rows, read, window=9), wanted)
     assert devices == ["cpu"]
+
+
+@pytest.mark.parametrize("evaluate", [monte_carlo_score, official_monte_carlo_score])
+def test_so_it_is_by_monte_carlo_with_new_masks_in_every_window(monkeypatch, evaluate):
+    model = LanguageModel(vocabulary_size=5, hidden_size=6, layers=2, dtype=torch.float64)
+    randomize(model)
+    text, dropout = Tokens(np.random.default_rng(1).integers(5, size=100)), Dropout(embedding=0.1, hidden=0.3)
+    wanted, captures = evaluate(model, text, dropout, samples=5, rows=2), []
+    monkeypatch.setattr(
+        monte_carlo, "captured", lambda function, device: captures.append(device) or captured(function, CUDA)
+    )
+    assert evaluate(model, text, dropout, samples=5, rows=2) == wanted
+    assert len(captures) == 3, "one for each group of samples side by side"
 
 
 def negated(x, more):

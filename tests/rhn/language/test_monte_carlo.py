@@ -129,6 +129,16 @@ def test_samples_that_are_all_rejected_are_an_error():
         official_monte_carlo_score(model, text, Dropout(embedding=0.9999), samples=2)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@both_ways
+@pytest.mark.parametrize(("options", "dropout"), CASES.values(), ids=CASES)
+def test_a_gpu_scores_alike_with_its_graphs(options, dropout, evaluate):
+    model, text = random_model(**options), random_text(200)
+    wanted, found = (evaluate(model, text, dropout, samples=5, rows=2, device=device).nll for device in ("cpu", "cuda"))
+    assert found == pytest.approx(wanted, rel=1e-9)
+
+
 REFUSED = {
     "samples": (0, "samples must be a whole number of at least 1, got 0"),
     "rows": (0, "rows must be a whole number of at least 1, got 0"),
