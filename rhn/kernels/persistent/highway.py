@@ -26,7 +26,7 @@ def highway_forward(
     activation="tanh",
     precision="mixed",
 ):
-    """(states (K, T, B, n), S (K, L, T + 1, B, n), gates A (K, L, T, B, G, n), operands SH (K, L, J', T + 1, R, KP))."""
+    """(states (K, T, B, n), S (K, L, T + 1, B, n), gates A (K, L, T, B, G, n), operands SH (K, L, J', T + 1, R, KP), weights)."""
     from rhn.kernels.persistent.highway_forward import highway_forward_kernel
 
     dtype, K = operands.DTYPES[precision], stack_size(x, s0, W, R, b, state_mask, candidate_mask)
@@ -52,7 +52,7 @@ def highway_forward(
         J=J,
         CANDIDATE=CM is not None,
     )
-    return S[:, 0, 1:].clone(), S, A, SH
+    return S[:, 0, 1:].clone(), S, A, SH, operands.kept(P, K)
 
 
 def highway_backward(grad, needs, inputs, residuals, *, coupled=True, activation="tanh", precision="mixed"):
@@ -60,10 +60,11 @@ def highway_backward(grad, needs, inputs, residuals, *, coupled=True, activation
     from rhn.kernels.persistent.highway_backward import highway_backward_kernel
 
     x, _, W, R, _, state_mask, candidate_mask = inputs
+    *residuals, P = residuals
     S, A, SH = (t.contiguous() for t in residuals)
     (K, L, T, B, G, n), J = A.shape, 0 if state_mask is None else state_mask.shape[1]
     plan = spread_on(x.device, Work("backward", K, n, G, B, A.dtype.itemsize))
-    P = operands.padded_weights(R, plan.padded_units, A.dtype)
+    P = operands.kept_or_padded(P, R, plan.padded_units, A.dtype)
     DZ = A.new_empty(K, L, T, plan.padded_rows, G, plan.padded_units)
     DS, DY = grad.new_zeros(K, B, n), grad.contiguous()
     SM, CM = (None if t is None else t.contiguous() for t in (state_mask, candidate_mask))

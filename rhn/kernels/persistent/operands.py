@@ -22,6 +22,16 @@ def padded_weights(R: Tensor, padded: int, dtype: torch.dtype) -> Tensor:
     return P
 
 
+def kept(P: Tensor, K: int) -> Tensor:
+    """What is kept of padded weights for the backward pass, (K, ...): nothing of weights that the models share."""
+    return P if len(P) == K else P.new_empty(K, 0)
+
+
+def kept_or_padded(P: Tensor, R: Tensor, padded: int, dtype: torch.dtype) -> Tensor:
+    """The padded weights that were kept, or again those of R."""
+    return P.contiguous() if P.dim() > 2 else padded_weights(R, padded, dtype)
+
+
 def multiply(a: Tensor, b: Tensor, scale: float = 1.0) -> Tensor:
     """a b / scale in float32, for operands (K, r, k) and (K, k, c)."""
     out = a.new_empty(len(a), a.shape[1], b.shape[2], dtype=torch.float32)

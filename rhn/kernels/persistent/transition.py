@@ -3,6 +3,8 @@
 Same signature as `rhn.kernels.transition.manual`'s pair. Triton is imported with the first call.
 """
 
+import itertools
+
 import torch
 
 from rhn.kernels.ensemble import Kernel, stack_size
@@ -14,7 +16,10 @@ from rhn.kernels.persistent.shapes import Work, fits, spread_on
 
 
 def transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity="tanh", precision="mixed"):
-    """(states (K, T, B, n), Y (K, L, T + 1, B, n), operands SH (K, L, 1, T + 1, R, KP)); legend in `transition_forward.py`."""
+    """(states (K, T, B, n), Y (K, L, T + 1, B, n), operands SH (K, L, 1, T + 1, R, KP), weights of R and of S where there are any).
+
+    Legend in `transition_forward.py`.
+    """
     from rhn.kernels.persistent.transition_forward import transition_forward_kernel
 
     dtype, K = operands.DTYPES[precision], stack_size(x, s0, W, R, b, S, state_mask)
@@ -38,7 +43,7 @@ def transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity="tanh", pr
         SKIP=S is not None,
         MASK=SM is not None,
     )
-    return Y[:, 0, 1:].clone(), Y, SH
+    return Y[:, 0, 1:].clone(), Y, SH, *(operands.kept(M, K) for M in (P, PS) if M is not None)
 
 
 def transition_backward(grad, needs, inputs, residuals, *, nonlinearity="tanh", precision="mixed"):
@@ -46,10 +51,14 @@ def transition_backward(grad, needs, inputs, residuals, *, nonlinearity="tanh", 
     from rhn.kernels.persistent.transition_backward import transition_backward_kernel
 
     x, _, W, R, _, S, state_mask = inputs
-    Y, SH = (t.contiguous() for t in residuals)
+    Y, SH, *weights = residuals
+    Y, SH = Y.contiguous(), SH.contiguous()
     (K, L, T, B, n), skips = (*Y.shape[:2], Y.shape[2] - 1, *Y.shape[3:]), 0 if S is None else S.shape[1]
     plan = spread_on(x.device, Work("backward", K, n, 1, B, SH.dtype.itemsize, S is not None))
-    P, PS = (None if M is None else operands.padded_weights(M, plan.padded_units, SH.dtype) for M in (R, S))
+    P, PS = (
+        operands.kept_or_padded(M, given, plan.padded_units, SH.dtype) if given is not None else None
+        for M, given in itertools.zip_longest(weights, (R, S))
+    )
     DZ = SH.new_empty(K, L, T, plan.padded_rows, 1, plan.padded_units)
     DS, DK, DY = grad.new_zeros(K, B, n), grad.new_zeros(K, B, n), grad.contiguous()
     SM = None if state_mask is None else state_mask.contiguous()

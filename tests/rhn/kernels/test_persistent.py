@@ -10,12 +10,14 @@ from torch.func import grad_and_value, vmap
 
 from rhn.kernels import highway, highway_reference
 from rhn.kernels.ensemble import recurrence
-from rhn.kernels.persistent import device, shapes
+from rhn.kernels.persistent import device, operands, shapes
 from rhn.kernels.persistent import highway as highway_module
 from rhn.kernels.persistent import transition as transition_module
 from rhn.kernels.persistent.highway import PERSISTENT_HIGHWAY
 from rhn.kernels.persistent.launch import launch
 from rhn.kernels.persistent.transition import PERSISTENT_TRANSITION
+from rhn.kernels.report import recurrence_words
+from rhn.kernels.told import listening
 
 pytest.importorskip("triton", reason="Triton is not installed")
 interpreted = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: the kernels themselves are tested")
@@ -111,11 +113,22 @@ def test_mixed_precision_goes_through_them_where_nothing_is_missing(monkeypatch)
         lambda kernel, *rest, **more: launched.append(kernel) or launch(kernel, *rest, **more),
     )
     arguments = [t.float() for t in ROWS["highway"].arguments(2, 3, 4, 5, 2).values()]
-    states = highway(*arguments, precision="mixed")
+    with listening() as told:
+        states = highway(*arguments, precision="mixed")
+    assert recurrence_words(told, arguments[0].device, "mixed") == "persistent Triton kernel, mixed"
     highway(*arguments, precision="mixed", activation="relu")
     highway(*arguments)
     assert len(launched) == 1
     assert_close(states, highway_reference(*arguments), ERROR["mixed"], "states")
+
+
+@interpreted
+@pytest.mark.parametrize("case", [CASES[1], CASES[6]], ids=str)
+def test_weights_are_padded_once_for_both_passes(case, monkeypatch):
+    padded, original = [], operands.padded_weights
+    monkeypatch.setattr(operands, "padded_weights", lambda R, *rest: padded.append(R.shape) or original(R, *rest))
+    assert_equals_the_reference(*case)
+    assert len(padded) == len(set(padded)), "R once, and S once where there are shortcuts"
 
 
 @interpreted
