@@ -12,6 +12,7 @@ from rhn.kernels.persistent import highway, transition
 from rhn.kernels.persistent.device import refusal
 from rhn.kernels.persistent.operands import DTYPES
 from rhn.kernels.told import COMPILED, PERSISTENT, REPEATED, Told
+from rhn.kernels.update import one_pass
 
 CPU = torch.device("cpu")
 
@@ -54,6 +55,8 @@ def kernel_states() -> list[KernelState]:
             for precision in DTYPES:
                 reason = refusal(name, precision, device, check)
                 states.append(KernelState(f"persistent {name}", str(device), f"{cells}, precision {precision}", reason))
+        reason = refusal("update", "float32", device, one_pass.check)
+        states.append(KernelState("one-pass update", str(device), "clipping and steps of language models", reason))
     return states
 
 

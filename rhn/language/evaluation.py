@@ -16,8 +16,8 @@ from rhn.data.text import Tokens
 from rhn.engine.graphs import captured
 from rhn.engine.stack import Stack
 from rhn.errors import InvalidInputError
+from rhn.kernels.update import sums
 from rhn.language.losses import token_nll
-from rhn.language.step import sums
 from rhn.language.windows import window_of
 from rhn.models.dropout import Masks
 from rhn.models.language import States

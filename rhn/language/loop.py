@@ -224,7 +224,7 @@ class Training:
         def take(tokens: Tensor, masks: Masks, keep: Tensor | None) -> tuple[Tensor, Tensor]:
             """One step of every model, in place: (nll (K,), norm (K,)); nothing here refers to the training, see `captured`."""
             before = states if keep is None else tuple(s * keep for s in states)
-            taken, _ = training_step(stack, tokens, before, masks, rate, config)
+            taken = training_step(stack, tokens, before, masks, rate, config)
             for s, after in zip(states, taken.states, strict=True):
                 s.copy_(after)
             if average:

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rhn.engine.stack import Stack, Weights
+from rhn.engine.stack import Stack
+from rhn.kernels.update import descend, gradient_norm, sums
 from rhn.language.config import LanguageConfig
 from rhn.language.losses import window_loss
 from rhn.models.dropout import Masks
@@ -34,8 +35,8 @@ class Taken(NamedTuple):
 
 def training_step(
     stack: Stack, tokens: Tensor, states: States, masks: Masks, learning_rate: Tensor, config: LanguageConfig
-) -> tuple[Taken, Weights]:
-    """Change the weights of a stack in place; returns what was found and the gradients as applied.
+) -> Taken:
+    """Change the weights of a stack in place; returns what was found.
 
     Args:
         tokens: (T + 1, B) int64, shared by all models; the last T are predicted.
@@ -44,21 +45,11 @@ def training_step(
         learning_rate: (K,).
     """
     gradients, (nll, states) = stack.gradients(window_loss, tokens, config, own=(states, masks), has_aux=True)
-    if config.weight_decay and config.weight_decay_form == "loss":
-        gradients = {name: g + config.weight_decay * stack.weights[name] for name, g in gradients.items()}
-    norm = sum(sums(g.square()) for g in gradients.values()).sqrt()
+    forms = {"loss": 0.0, "shrink": 0.0} | {config.weight_decay_form: config.weight_decay}
+    norm = gradient_norm(stack.weights, gradients, forms["loss"])
     scale = (config.gradient_norm / norm.clamp(min=config.gradient_norm)).to(learning_rate.dtype)
-    good = norm.isfinite()
-    for name, w in stack.weights.items():
-        one_each = (-1, *[1] * (w.dim() - 1))
-        g = gradients[name] * scale.view(one_each)
-        gradients[name] = torch.where(good.view(one_each), g, 0) if config.skips_overflow else g
-        w.sub_(gradients[name] * learning_rate.view(one_each))
-        if config.weight_decay_form == "shrink":
-            w.mul_(torch.where(good, 1 - config.weight_decay, 1).to(w.dtype).view(one_each))
-    return Taken(sums(nll) / tokens.shape[1], norm, states), gradients
-
-
-def sums(stacked: Tensor) -> Tensor:
-    """The sum of each model's numbers, (K, ...) -> (K,) in float64; one by one, so that its bits do not depend on the others."""
-    return torch.stack([t.sum(dtype=torch.float64) for t in stacked])
+    finite = norm.isfinite()
+    scale = torch.where(finite, scale, torch.nan)  # an overflow is not to be taken for a step of length 0
+    taken = finite if config.skips_overflow else torch.ones_like(finite)
+    descend(stack.weights, gradients, learning_rate, scale, taken, decay=forms["loss"], shrink=forms["shrink"])
+    return Taken(sums(nll) / tokens.shape[1], norm, states)

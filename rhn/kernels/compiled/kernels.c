@@ -10,5 +10,6 @@
 #include "highway.h"
 #include "transition.h"
 #include "bernoulli.h"
+#include "update.h"
 
 int rhn_lanes(void) { return LANES; }

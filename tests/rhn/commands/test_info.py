@@ -25,10 +25,10 @@ def test_without_a_gpu_the_persistent_kernels_say_what_they_need(capsys, no_gpu,
     assert [device["name"] for device in read["devices"]] == ["cpu"]
     kernels = {kernel["name"]: kernel for kernel in read["kernels"]}
     assert kernels["hand-derived"]["used"] and kernels["hand-derived"]["reason"] is None
-    for name in ("persistent highway", "persistent transition"):
+    for name in ("persistent highway", "persistent transition", "one-pass update"):
         assert not kernels[name]["used"] and kernels[name]["reason"] == "it needs a CUDA device"
     monkeypatch.setenv("RHN_PERSISTENT", "0")
-    assert told(capsys).count("no: turned off by RHN_PERSISTENT=0") == 4
+    assert told(capsys).count("no: turned off by RHN_PERSISTENT=0") == 5
 
 
 def test_what_torch_lacks_is_named(capsys, no_gpu, monkeypatch):

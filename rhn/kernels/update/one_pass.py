@@ -1,0 +1,99 @@
+"""The same in one pass over the weights for the norm and one for the step: in C on a CPU, in Triton on a GPU, float32.
+
+By the equations in torch every operation reads and writes all weights, ten times over in a step. On a GPU Triton's is taken only
+after a check on the device itself, as the persistent kernels are (`rhn.kernels.persistent.device`).
+"""
+
+import torch
+from torch import Tensor
+
+from rhn.kernels.compiled.build import library
+from rhn.kernels.compiled.call import call
+from rhn.kernels.persistent.device import refusal
+from rhn.kernels.update.reference import Weights, descend_reference, gradient_norm_reference
+
+
+def gradient_norm(weights: Weights, gradients: Weights, decay: float = 0.0) -> Tensor:
+    """(K,) float64; same arguments and values as `gradient_norm_reference`."""
+    kind = _kind(weights, gradients)
+    if kind is None:
+        return gradient_norm_reference(weights, gradients, decay)
+    squares = _squares_compiled if kind == "cpu" else _squares_triton
+    return sum(squares(weights[name], g.contiguous(), decay) for name, g in gradients.items()).sqrt()
+
+
+def descend(
+    weights: Weights,
+    gradients: Weights,
+    rate: Tensor,
+    scale: Tensor,
+    taken: Tensor,
+    *,
+    decay: float = 0.0,
+    shrink: float = 0.0,
+) -> None:
+    """Change the weights in place; same arguments as `descend_reference`."""
+    kind = _kind(weights, gradients)
+    if kind is None:
+        descend_reference(weights, gradients, rate, scale, taken, decay=decay, shrink=shrink)
+        return
+    step = _step_compiled if kind == "cpu" else _step_triton
+    factors = torch.stack([torch.where(taken, rate * scale, 0), torch.where(taken, 1 - shrink, 1).to(rate)], 1)
+    for name, w in weights.items():
+        step(w, gradients[name].contiguous(), factors, decay)
+
+
+def _kind(weights: Weights, gradients: Weights) -> str | None:
+    """The device's type where there is a kernel for it and these tensors, None where there is none."""
+    tensors = [*weights.values(), *gradients.values()]
+    device = tensors[0].device
+    if any(t.dtype != torch.float32 for t in tensors) or not all(w.is_contiguous() for w in weights.values()):
+        return None
+    if device.type == "cpu":
+        return "cpu" if library() is not None else None
+    return None if refusal("update", "float32", device, check) else "cuda"
+
+
+def _squares_compiled(w: Tensor, g: Tensor, decay: float) -> Tensor:
+    totals = torch.empty(len(g), dtype=torch.float64)
+    call("rhn_squares", len(g), _sizes(g), [g, w if decay else None, torch.tensor([[decay]])], totals)
+    return totals
+
+
+def _step_compiled(w: Tensor, g: Tensor, factors: Tensor, decay: float) -> None:
+    call("rhn_descend", len(w), _sizes(w), [w, g, factors, torch.tensor([[decay]])])
+
+
+def _sizes(t: Tensor) -> tuple[int, ...]:
+    return (t[0].numel(), 0, 0, 0, 0, 0, 0)
+
+
+def _squares_triton(w: Tensor, g: Tensor, decay: float) -> Tensor:
+    from rhn.kernels.update.triton_kernels import BLOCK, squares_kernel
+
+    N = g[0].numel()
+    blocks = -(-N // BLOCK)
+    parts = g.new_empty(len(g), blocks, dtype=torch.float64)
+    squares_kernel[blocks, len(g)](w, g, parts, N, blocks, decay, BLOCK=BLOCK)
+    return parts.sum(1)
+
+
+def _step_triton(w: Tensor, g: Tensor, factors: Tensor, decay: float) -> None:
+    from rhn.kernels.update.triton_kernels import BLOCK, descend_kernel
+
+    N = w[0].numel()
+    descend_kernel[-(-N // BLOCK), len(w)](w, g, factors, N, decay, BLOCK=BLOCK)
+
+
+def check(device: torch.device, precision: str) -> float:
+    """The largest relative error of a small case on a device, against the equations."""
+    generator, decay = torch.Generator().manual_seed(0), 0.1
+    w, g = (torch.randn(3, 5000, generator=generator).to(device) for _ in range(2))
+    rate, scale = torch.tensor([[0.3, 0.2, 0.1], [1.0, 0.5, 2.0]], device=device)
+    taken, wanted = torch.tensor([True, False, True], device=device), w.clone()
+    norm = _squares_triton(w, g, decay).sqrt()
+    exact = gradient_norm_reference({"p": w}, {"p": g}, decay)
+    factors = torch.stack([torch.where(taken, rate * scale, 0), torch.where(taken, 0.9, 1.0).to(rate)], 1)
+    _step_triton(w, g, factors, decay)
+    descend_reference({"p": wanted}, {"p": g}, rate, scale, taken, decay=decay, shrink=0.1)
+    return max(((norm - exact).abs().max() / exact.max()).item(), ((w - wanted).abs().max() / wanted.max()).item())
