@@ -27,6 +27,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "certified.record": ("CertifiedBounds",),
         "comparing.record": ("Ensemble",),
         "comparing.runs": ("ensemble",),
+        "certified.spectrum": ("VerifiedEigenvalues", "verified_discs", "verified_eigenvalues"),
         "discs": ("Discs", "gersgorin_discs"),
         "dynamics": (
             "cumulative_log_norms",

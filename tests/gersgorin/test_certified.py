@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from matrices import REAL_MATRICES, square_matrices
 
 from gersgorin.certified.along import bounds_of, certified_bounds
-from gersgorin.certified.enclosed import product
+from gersgorin.certified.enclosed import Enclosed, product, times
 from gersgorin.certified.kinds import KINDS, numerical_radius_above
 from gersgorin.certified.norms import norm_above, norm_below, smallest_singular_value_below
 from gersgorin.certified.record import certified_sentence
@@ -86,6 +86,17 @@ def test_products_are_enclosed(steps):
     far = exact - mp.matrix(found.middle.tolist()) * mp.mpf(2) ** found.exponent
     assert mp.mnorm(far, "f") <= mp.mpf(found.error) * mp.mpf(2) ** found.exponent
     assert singular_values(exact)[0] <= mp.mpf(found.norm) * mp.mpf(2) ** found.exponent
+
+
+@settings(max_examples=60)
+@given(square_matrices(4), st.integers(0, 99), st.sampled_from([1e-9, 0.1, 3.0]))
+def test_what_a_factor_is_off_by_goes_into_the_product(A, seed, size):
+    A, B = A.numpy(), np.random.default_rng(seed).standard_normal(A.shape)
+    E, F = size * np.random.default_rng(seed + 1).uniform(-1, 1, (2, *A.shape))
+    first, second = (Enclosed(M, np.linalg.norm(off) * (1 + 1e-12)) for M, off in ((A, E), (B, F)))
+    found = times(first, second)
+    far = np.linalg.norm((A + E) @ (B + F) - found.middle * 2.0**found.exponent)
+    assert far <= found.error * 2.0**found.exponent * (1 + 1e-9)
 
 
 @settings(max_examples=60)
