@@ -25,9 +25,9 @@ __all__, __getattr__, __dir__ = lazy_names(
         "assignment.record": ("Credit",),
         "certified.along": ("certified_bounds",),
         "certified.record": ("CertifiedBounds",),
+        "certified.spectrum": ("VerifiedEigenvalues", "verified_discs", "verified_eigenvalues"),
         "comparing.record": ("Ensemble",),
         "comparing.runs": ("ensemble",),
-        "certified.spectrum": ("VerifiedEigenvalues", "verified_discs", "verified_eigenvalues"),
         "discs": ("Discs", "gersgorin_discs"),
         "dynamics": (
             "cumulative_log_norms",

@@ -1,6 +1,6 @@
-"""What `gersgorin-plot` measures beside the spectra where it is asked: --lyapunov, --fixed-points, --certify.
+"""What `gersgorin-plot` measures beside the spectra where it is asked: --lyapunov, --fixed-points, --certify, --verified.
 
-Each has a figure of its own beside the first, lines in the table and a key in the JSON.
+Each has lines in the table and a key in the JSON; all but --verified have a figure of their own beside the first.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gersgorin.certified.along import certified_bounds
 from gersgorin.certified.record import CertifiedBounds, certified_table
+from gersgorin.certified.verify import VerifiedRun, rounded_outwards, verify_run
 from gersgorin.equilibria.measure import fixed_points
 from gersgorin.equilibria.record import FixedPoints
 from gersgorin.equilibria.words import fixed_points_table
@@ -42,9 +43,12 @@ class Beside:
     seed: int = 0
     certify: bool = False
     """Whether the gradient's norm is to be bounded."""
+    verify: bool = False
+    """Whether the eigenvalues are to be enclosed."""
     spectra: list[LyapunovSpectrum] = field(default_factory=list)
     points: list[FixedPoints] = field(default_factory=list)
     bounds: list[CertifiedBounds] = field(default_factory=list)
+    verified: list[VerifiedRun] = field(default_factory=list)
 
     def __post_init__(self):
         for path in self.figures():
@@ -63,8 +67,8 @@ class Beside:
                 expected = f"the state of {name} has {cell.state_size} entries, expected 1 to {cell.state_size}"
                 raise InvalidInputError(f"--lyapunov {self.lyapunov}: {expected}")
 
-    def measure(self, cell: nn.Module, x: Tensor, record: SpectrumRecord, report: Report) -> None:
-        """Of one cell on its inputs x (T, m), beside its record."""
+    def measure(self, cell: nn.Module, x: Tensor, record: SpectrumRecord, report: Report) -> SpectrumRecord:
+        """Of one cell on its inputs x (T, m), beside its record; returns that, with radii rounded up where it is verified."""
         if self.lyapunov is not None:
             progress = report(f"Lyapunov exponents of {record.title}")
             options = {"warmup": len(x) if self.repeat > 1 else 0, "seed": self.seed, "progress": progress}
@@ -80,6 +84,9 @@ class Beside:
         if self.certify:
             progress = report(f"bounds of {record.title}")
             self.bounds.append(certified_bounds(cell, x, title=record.title, unit=record.unit, progress=progress))
+        if self.verify:
+            self.verified.append(verify_run(cell, x, report(f"enclosures of {record.title}")))
+        return rounded_outwards(record) if self.verify else record
 
     @torch.no_grad()
     def _starts(self, cell: nn.Module, x: Tensor) -> Tensor:
@@ -114,9 +121,15 @@ class Beside:
         """What is told of a cell, counted from 0, under its table."""
         told = [lyapunov_table(spectrum) for spectrum in self.spectra[cell : cell + 1]]
         told += [fixed_points_table(points) for points in self.points[cell : cell + 1]]
-        return told + [certified_table(bounds) for bounds in self.bounds[cell : cell + 1]]
+        told += [certified_table(bounds) for bounds in self.bounds[cell : cell + 1]]
+        return told + [str(run) for run in self.verified[cell : cell + 1]]
 
     def summary(self, cell: int) -> dict:
         """Of a cell, counted from 0, JSON-ready; empty where nothing was asked for."""
-        found = {"lyapunov": self.spectra, "fixed_points": self.points, "certified": self.bounds}
+        found = {
+            "lyapunov": self.spectra,
+            "fixed_points": self.points,
+            "certified": self.bounds,
+            "verified": self.verified,
+        }
         return {name: records[cell].summary() for name, records in found.items() if records}

@@ -56,7 +56,7 @@ def plot(options: Options) -> None:
             cell = subject.build(device, dtype)
             with own_cell(subject.name if subject.own else None):
                 x, record = measure_along(sources[0], subject, cell, title=panel.title, progress=progress, **how)
-                beside.measure(cell, x, record, report)
+                record = beside.measure(cell, x, record, report)
             records.append(record)
         _draw(options, records, outputs, report)
         beside.draw(records[0].along)
@@ -161,7 +161,8 @@ def _beside(options: Options, figure: Path, shown):
     """What is measured beside the spectra, checked."""
     from gersgorin.beside import Beside
 
-    beside = Beside(options.lyapunov, options.repeat, options.fixed_points, figure, options.seed, options.certify)
+    asked = {"certify": options.certify, "verify": options.verified}
+    beside = Beside(options.lyapunov, options.repeat, options.fixed_points, figure, options.seed, **asked)
     beside.check([(panel.title, panel.subject.cell) for panel in shown])
     return beside
 

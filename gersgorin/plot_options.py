@@ -90,6 +90,9 @@ class Options:
     certify: bool = False
     """Also bound the gradient's norm along the run, from above and below, by products of 1, 2, 4, ... layers and steps, rounding
     counted in: a certified half-life beside the measured one, in a figure of its own (NAME-bounds)."""
+    verified: bool = False
+    """Also enclose every eigenvalue in a disc that holds it whatever rounding did, say what is certain of the unit circle, and round
+    Gersgorin's radii up. Where float64 leaves it open, python-flint is asked if it is installed."""
     animate: bool = False
     """Also write the (first) cell's spectrum moving along the chorale, or through the training, as MP4 where ffmpeg is, else GIF."""
     output: File = None

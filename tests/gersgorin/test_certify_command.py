@@ -48,6 +48,21 @@ def test_without_the_option_there_is_no_figure_and_no_word_of_it(tmp_path, capsy
     assert "windows of" in out and out.rstrip().endswith("figure: f-bounds.svg")
 
 
+def test_verified_says_what_is_certain_and_rounds_the_discs_outwards(capsys):
+    plain, verified = [], []
+    for words, found in (([], plain), (["--verified"], verified)):
+        assert main(["--cell", "rnn", "--compare", "irnn", *SMALL, *words, "--json"]) == 0
+        result = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+        found += [result, *result["compare"]]
+    assert (
+        plain[0]["steps"][0]["reach"] < verified[0]["steps"][0]["reach"] < plain[0]["steps"][0]["reach"] * (1 + 1e-13)
+    )
+    assert "verified" not in plain[0] and verified[0]["verified"]["none_outside"] == 9
+    assert verified[1]["verified"]["some_outside"] + verified[1]["verified"]["none_outside"] <= 9
+    assert main(["--cell", "rnn", *SMALL, "--verified"]) == 0
+    assert "Verified: no eigenvalue outside the unit circle at all 9 steps" in capsys.readouterr().out
+
+
 def test_a_figure_that_cannot_be_written_is_refused_before_the_work(tmp_path, capsys):
     (tmp_path / "f-bounds.png").mkdir()
     assert main([*SMALL, "--certify", "--output", "f.png"]) == 2
