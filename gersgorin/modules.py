@@ -126,7 +126,7 @@ def _arguments(name: str, factory) -> dict[str, bool]:
     """Which of the two sizes a factory takes, and whether it needs to be told."""
     if not callable(factory):
         raise InvalidInputError(f"{name} is a {type(factory).__name__}: expected a module, or what builds one")
-    if factory in OURS:  # torch.nn's, whose signature does not say it
+    if any(getattr(factory, "__init__", None) is theirs.__init__ for theirs in OURS):  # whose signature does not say it
         return {"input_size": True, "hidden_size": True}
     try:
         parameters = inspect.signature(factory).parameters

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gersgorin.modules import build_module, load_weights
 from gersgorin.stepping import state_size_of
-from gersgorin.watch import Watched, given_to
+from gersgorin.watch import Watched, seen_by
 from rhn.cells import CELLS, is_known, resolve_cell
 from rhn.checkpoints import load_model
 from rhn.engine.initial import initial_model
@@ -193,4 +193,4 @@ def _cell_of(model: nn.Module, path: Path, label: str, layer: int, own: str | No
 @torch.no_grad()
 def _seen_by(cell: nn.Module, model: nn.Module, sequence: Tensor) -> Tensor:
     """The inputs (T, m) of a cell when the whole network reads a sequence."""
-    return given_to(cell, model, sequence.unsqueeze(1))[0].squeeze(1)
+    return seen_by(cell, model, sequence.unsqueeze(1)).squeeze(1)

@@ -7,6 +7,7 @@ Legend: T steps, B sequences, m inputs of the cell. A module is a cell of ours, 
 import copy
 import difflib
 import hashlib
+import itertools
 
 import numpy as np
 import torch
@@ -172,11 +173,11 @@ def recurrent_part(
     return watched.cell, watched.inputs(x)
 
 
-def given_to(part: nn.Module, module: nn.Module, x: Tensor) -> list:
-    """What a part of a module is called with, the first argument of each call, when the module reads x."""
+def calls_of(part: nn.Module, module: nn.Module, x: Tensor) -> list[tuple]:
+    """The arguments of each call of a part of a module when the module reads x."""
     seen = []
     hook = part.register_forward_pre_hook(
-        lambda part, args, kwargs: seen.append((*args, *kwargs.values())[0]), with_kwargs=True
+        lambda part, args, kwargs: seen.append((*args, *kwargs.values())), with_kwargs=True
     )
     try:
         module(x)
@@ -188,10 +189,11 @@ def given_to(part: nn.Module, module: nn.Module, x: Tensor) -> list:
 def seen_by(cell: nn.Module, module: nn.Module, x: Tensor) -> Tensor:
     """What a recurrent cell in a module reads when the module reads x: (T, B, m), or (T, m) where it is given that.
 
-    A cell that is called once a step, or with a few steps at a time, has read what it was given one after the other. Raises
-    InvalidInputError where it is not called, or with something else than tensors; whatever the module raises goes on.
+    A cell that is called once a step, or with a few steps at a time, each time with its state, has read what it was given one after
+    the other; called without its state once more it begins anew, which is left out. Raises InvalidInputError where it is not called,
+    or with something else than tensors; whatever the module raises goes on.
     """
-    seen = given_to(cell, module, x)
+    seen = _until_it_begins_anew(calls_of(cell, module, x))
     if not seen:
         raise InvalidInputError(
             f"{type(module).__name__} does not call its {type(cell).__name__} when it reads a sequence"
@@ -227,6 +229,12 @@ def part_of(module: nn.Module, name: str | None) -> nn.Module:
     names = near or [k for k, part in parts.items() if k and recurrent_cells(part)][:8] or [k for k in parts if k][:8]
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"it has {', '.join(names) or 'no parts'}"
     raise InvalidInputError(f"{type(module).__name__} has no submodule {name!r}: {hint}")
+
+
+def _until_it_begins_anew(calls: list[tuple]) -> list:
+    """The first argument, an input, of the first call and of those after it that were given a state too."""
+    later = itertools.takewhile(lambda call: len(call) > 1 and call[1] is not None, calls[1:])
+    return [call[0] for call in (*calls[:1], *later)]
 
 
 def _unpacked(x, batch_first: bool):

@@ -24,17 +24,17 @@ def from_torch(module: nn.Module) -> Cell:
 
     Raises InvalidInputError for other modules, several layers (see `rhn.cells.stack_from_torch`), two directions or projections.
     """
-    if getattr(module, "num_layers", 1) != 1 and type(module) in OURS:
+    if getattr(module, "num_layers", 1) != 1 and _ours(module):
         raise InvalidInputError(f"cannot convert {module}: expected one layer, one direction and no projection")
     return layer_from_torch(module, 0)
 
 
 def layer_from_torch(module: nn.Module, layer: int) -> Cell:
     """As `from_torch`, one layer, counted from 0, of a module that may have several."""
-    ours = next((cell for theirs, cell in OURS.items() if type(module) is theirs), None)
+    ours = _ours(module)
     if ours is None:
         raise InvalidInputError(
-            f"cannot convert {type(module).__name__}: expected torch.nn's RNN, LSTM, GRU or one of their cells"
+            f"cannot convert {type(module).__name__}: expected torch.nn's RNN, LSTM, GRU or one of their cells, with their forward"
         )
     single = isinstance(module, nn.RNNCellBase)
     if not single and (module.bidirectional or module.proj_size):
@@ -52,6 +52,12 @@ def layer_from_torch(module: nn.Module, layer: int) -> Cell:
         for name, weight in weights.items():
             cell.get_parameter(name).copy_(weight)
     return cell
+
+
+def _ours(module: nn.Module) -> type[Cell] | None:
+    """Our class for one of torch.nn's, also where a user's class inherits from it and runs as it does."""
+    runs = getattr(type(module), "forward", None)
+    return next((cell for theirs, cell in OURS.items() if isinstance(module, theirs) and runs is theirs.forward), None)
 
 
 def weights_of_torch(module: nn.Module, layer: int = 0) -> dict[str, Tensor]:

@@ -106,6 +106,23 @@ class OneByOne(nn.Module):
             state = self.cell(x_t, state)
         return state[0]
 
+class Inherits(nn.GRU):
+    pass
+
+class Otherwise(nn.GRU):
+    def forward(self, x, s=None):
+        return super().forward(-x, s)
+
+class Shared(nn.Module):
+    '''One cell read twice, its state begun anew, and windows that carry it on.'''
+    def __init__(self):
+        super().__init__()
+        self.rnn = Inherits(3, 3, 2)
+    def forward(self, x):
+        y, s = self.rnn(x[:4])
+        z, _ = self.rnn(x[4:], s)
+        return self.rnn(torch.cat((y, z)))[0]
+
 def both_ways(): return nn.LSTM(3, 4, bidirectional=True)
 def projected(): return nn.LSTM(3, 4, proj_size=2)
 def narrow(input_size): return nn.GRU(2, 4)
@@ -158,11 +175,15 @@ def test_a_part_of_a_larger_module_is_looked_at_along_what_it_reads_there(own, c
     assert Recorder(model, x[None], submodule="decoder").recording.title == part.title
 
 
-def test_a_module_that_reads_one_sequence_alone(own, capsys):
+def test_a_cell_in_a_loop_or_called_in_windows_reads_one_sequence(own, capsys):
     x = torch.from_numpy(np.load("x.npy"))
     model = build_module(f"{own}:OneByOne", input_size=M).double()
     run = ["--module", f"{own}:OneByOne", "--input", "x.npy"]
     assert radii(capsys, *run) == expected(from_torch(model.cell), x)
+    shared = build_module(f"{own}:Shared", input_size=M).double()
+    cell, inputs = recurrent_part(shared, x[:, None])
+    assert torch.equal(inputs[:, 0], x)
+    assert torch.equal(cell.cells[1].weight_hh, shared.rnn.weight_hh_l1)
     single = analyze(model, x).spectrum.spectral_radius.tolist()
     assert radii(capsys, *run, "--dtype", "float32") == pytest.approx(single, rel=1e-4)
 
@@ -258,6 +279,7 @@ def test_weights_that_do_not_fit_or_do_more_are_refused_and_change_nothing(own):
         ("--module nothing", "names no module: expected package.module:factory"),
         ("--module {}:both_ways", "expected one direction and no projection"),
         ("--module {}:projected", "expected one direction and no projection"),
+        ("--module {}:Otherwise", "cannot convert Otherwise: expected torch.nn's RNN, LSTM, GRU or one of their cells"),
         ("--module {}:narrow", "GRU, 4 units reads (9, 3): expected (T, 2)"),
         ("--module {}:a_dict", "gives a dict: expected a torch.nn.Module"),
         ("--module {}:number", "is a int: expected a module, or what builds one"),
