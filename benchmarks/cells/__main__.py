@@ -36,7 +36,7 @@ def compare(options: Options) -> None:
     import torch
 
     from benchmarks.cells.figure import draw
-    from benchmarks.cells.networks import Network, networks
+    from benchmarks.cells.networks import Network, networks, usual_starts
     from benchmarks.cells.studies import find_studies
     from benchmarks.cells.summary import losses_table, spectra_table
     from optim_study.results import write_csv as write_trials
@@ -55,6 +55,7 @@ def compare(options: Options) -> None:
     with progress_bars() as report:
         found = {
             cell: networks(study, corpus, x, options.networks / f"{cell}.json", report(f"{cell}, five seeds"))
+            + usual_starts(study, x)
             for cell, study in studies.items()
         }
     rows = [asdict(network).values() for each in found.values() for network in each]

@@ -10,10 +10,10 @@ from matplotlib.lines import Line2D
 from benchmarks.cells.networks import Network
 from benchmarks.cells.studies import Study
 from benchmarks.cells.summary import MOMENTS, of, ranked
-from rhn.figures import BLUE, GREY, ORANGE
+from rhn.figures import BLUE, GREEN, GREY, ORANGE
 
-COLORS = dict(zip(MOMENTS, (ORANGE, BLUE), strict=True))
-SHIFTS = dict(zip(MOMENTS, (-0.17, 0.17), strict=True))
+COLORS = dict(zip(MOMENTS, (ORANGE, GREEN, BLUE), strict=True))
+SHIFTS = dict(zip(MOMENTS, (-0.25, 0.0, 0.25), strict=True))
 PANELS = {  # measure: (title, scale, options of the scale)
     "radius": ("spectral radius, mean", "linear", {}),
     "bulk": ("mean eigenvalue\n(trace / N)", "linear", {}),
@@ -21,7 +21,8 @@ PANELS = {  # measure: (title, scale, options of the scale)
     "input_gain": ("input gain\n(2-norm of ds'/dx, mean)", "log", {}),
     "looseness": ("discs' reach /\nspectral radius, median", "log", {}),
 }
-VANISHED = -30.0  # where an exponent of minus infinity is drawn
+VANISHED = -100.0  # where an exponent of minus infinity is drawn
+MOST = 14.0  # where a larger loss is drawn
 
 
 def draw(studies: Mapping[str, Study], networks: Mapping[str, Sequence[Network]], title: str) -> Figure:
@@ -48,30 +49,33 @@ def draw(studies: Mapping[str, Study], networks: Mapping[str, Sequence[Network]]
         ax.tick_params(axis="y", length=0)
     points = {
         "a random setting of the study": ("0.6", 3),
-        "a seed, before training": (ORANGE, 5),
-        "a seed, trained": (BLUE, 5),
+        "a seed of the best setting, before training": (ORANGE, 5),
+        "a seed of the usual start (1 / sqrt(inputs)), untrained": (GREEN, 5),
+        "a seed of the best setting, trained": (BLUE, 5),
     }
     handles = [
         Line2D([], [], color=c, marker="o", linestyle="", markersize=size, label=w) for w, (c, size) in points.items()
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
     figure.suptitle(title)
+    figure.get_layout_engine().set(wspace=0.03)
     return figure
 
 
 def plot_losses(studies: Mapping[str, Study], networks: Mapping[str, Sequence[Network]], ax: Axes) -> Axes:
     """The training losses of all settings, and of the best one's seeds; dashed, the best constant output."""
     for place, cell in enumerate(ranked(studies, networks)):
-        losses = [min(row.best_train_nll, 14.0) for row in studies[cell].rows]
+        losses = [min(row.best_train_nll, MOST) for row in studies[cell].rows]
         ax.plot(losses, [place + SHIFTS["initial"]] * len(losses), "o", color="0.6", markersize=2.5, markeredgewidth=0)
-        seeds = [network.train_nll for network in of(networks[cell], "trained")]
+        seeds = [min(network.train_nll, MOST) for network in of(networks[cell], "trained")]
         ax.plot(
             seeds, [place + SHIFTS["trained"]] * len(seeds), "o", color=BLUE, markersize=4, markeredgewidth=0, alpha=0.7
         )
     constant = next(iter(studies.values())).rows[0].constant_nll
     if constant is not None:
         ax.axvline(constant, color=GREY, linestyle="--", linewidth=0.8)
-    ax.set(title="best training loss (nats a frame)\n14: 14 or more; dashed: constant output")
+    ax.set_xticks(range(8, 15, 2), ["8", "10", "12", "≥ 14"])
+    ax.set(title="best training loss (nats a frame)\ndashed: the best constant output")
     return ax
 
 
@@ -81,7 +85,8 @@ def plot_shares(studies: Sequence[Study], ax: Axes) -> Axes:
         share, low, high = study.share
         ax.plot([low, high], [place, place], color=GREY, linewidth=1.2)
         ax.plot(share, place, "o", color=GREY, markersize=4)
-    ax.set(xlim=(0, 1), title="settings that left\nthe plateau (95 %)")
+    ax.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
+    ax.set(xlim=(-0.03, 1.03), title="settings that left\nthe plateau (95 %)")
     return ax
 
 
@@ -96,6 +101,9 @@ def plot_measure(networks: Sequence[Sequence[Network]], name: str, ax: Axes) -> 
         shown = np.maximum(x, VANISHED) if name == "exponent" else x
         ax.plot(shown, y, "o", color=COLORS[moment], markersize=4, markeredgewidth=0, alpha=0.7)
     ax.set_xscale(scale, **options)
+    if name == "exponent":
+        ax.set_xticks([VANISHED, -10, -1, -0.1, 0.1], ["-∞", "-10", "-1", "-0.1", "0.1"])
+        ax.minorticks_off()
     neutral: dict[str, Callable[[], object]] = {
         "radius": lambda: ax.axvline(1, **_thin),
         "exponent": lambda: ax.axvline(0, **_thin),

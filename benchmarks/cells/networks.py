@@ -17,7 +17,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -30,11 +29,11 @@ from gersgorin import (
     temporal_jacobian,
     trajectory,
 )
-from optim_study.protocol import StudyConfig
-from optim_study.trainer import build_models, start_training
+from optim_study.trainer import build_models, hidden_size, start_training
 from rhn.cells import num_parameters
 from rhn.data import Corpus
 from rhn.engine.curves import best_epoch
+from rhn.engine.seeds import weights_generator
 from rhn.files import write_json
 from rhn.models import PolyphonicModel
 
@@ -50,15 +49,17 @@ class Network:
     cell: str
     seed: int
     moment: str
-    """"initial", or "trained": the weights of the epoch with the least training loss."""
+    """"initial"; "trained", the weights of the epoch with the least training loss; "usual", untrained too, but with weights of standard
+    deviation 1 / sqrt(inputs) where "initial" has that of the study's best setting."""
     hidden_size: int
     state_size: int
     parameters: int
-    learning_rate: float
-    init_std: float
+    learning_rate: float | None
+    """None, as what follows, where it is not trained."""
+    init_std: float | None
     epoch: int
-    train_nll: float
-    valid_nll: float
+    train_nll: float | None
+    valid_nll: float | None
     radius: float
     bulk: float
     exponent: float
@@ -90,33 +91,37 @@ def train(study: Study, corpus: Corpus, x: Tensor, progress: Callable[[int, int]
     while training.live():
         training.run_epoch()
         progress(training.epoch, config.epochs)
-    found = []
+    found, told = [], {"learning_rate": settings[FIRST].learning_rate, "init_std": settings[FIRST].init_std}
     for number in numbers:
         curve = training.curve(number)
         best = best_epoch(curve, config.objective)
-        moments = {"initial": (0, models[number]), "trained": (best, training.best_model(number))}
-        found += [_network(study, number, name, epoch, curve, model, x) for name, (epoch, model) in moments.items()]
+        for moment, epoch, model in (("initial", 0, models[number]), ("trained", best, training.best_model(number))):
+            train_nll, valid_nll = curve[epoch].tolist()
+            losses = {"epoch": epoch, "train_nll": train_nll, "valid_nll": valid_nll}
+            found.append(_network(config.arch, number - FIRST, moment, model, x, **told, **losses))
     return found
 
 
-def _network(
-    study: Study, number: int, moment: str, epoch: int, curve: np.ndarray, model: nn.Module, x: Tensor
-) -> Network:
-    config: StudyConfig = study.config
-    settings = config.settings(study.best.trial)
-    train_nll, valid_nll = curve[epoch].tolist()
+def usual_starts(study: Study, x: Tensor) -> list[Network]:
+    """As many networks as were trained, untrained, as they usually start: see `Network.moment`."""
+    config, found = study.config, []
+    for seed in range(SEEDS):
+        generator = weights_generator(config.seed, config.arch, config.depth, FIRST + seed)
+        model = PolyphonicModel(config.arch, hidden_size=hidden_size(config), init="scaled", generator=generator)
+        untrained = dict.fromkeys(("learning_rate", "init_std", "train_nll", "valid_nll"))
+        found.append(_network(config.arch, seed, "usual", model, x, epoch=0, **untrained))
+    return found
+
+
+def _network(cell: str, seed: int, moment: str, model: nn.Module, x: Tensor, **training) -> Network:
     return Network(
-        cell=config.arch,
-        seed=number - FIRST,
+        cell=cell,
+        seed=seed,
         moment=moment,
         hidden_size=model.hidden_size,
         state_size=model.cells[0].state_size,
         parameters=num_parameters(model),
-        learning_rate=settings.learning_rate,
-        init_std=settings.init_std,
-        epoch=epoch,
-        train_nll=train_nll,
-        valid_nll=valid_nll,
+        **training,
         **measures(model, x),
     )
 

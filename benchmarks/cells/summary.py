@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.cells.networks import Network
 from benchmarks.cells.studies import Study
 
-MOMENTS = ("initial", "trained")
+MOMENTS = ("initial", "usual", "trained")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def over_seeds(values: Sequence[float]) -> Interval:
 
 def ranked(studies: Mapping[str, Study], networks: Mapping[str, Sequence[Network]]) -> list[str]:
     """The cells, the least mean training loss over the seeds first."""
-    return sorted(studies, key=lambda cell: over_seeds([n.train_nll for n in of(networks[cell], "trained")]).mean)
+    return sorted(studies, key=lambda cell: np.mean([n.train_nll for n in of(networks[cell], "trained")]))
 
 
 def of(networks: Sequence[Network], moment: str) -> list[Network]:
@@ -57,18 +57,23 @@ def losses_table(studies: Mapping[str, Study], networks: Mapping[str, Sequence[N
         _, low, high = study.share
         left = f"{study.left} of {len(study.rows)} ({100 * low:.0f} to {100 * high:.0f} %)"
         size = f"{trained[0].hidden_size} | {trained[0].parameters:,}"
-        train, valid = (_interval([getattr(n, name) for n in trained]) for name in ("train_nll", "valid_nll"))
+        learnt = [n for n in trained if n.epoch > 0]
+        train, valid = (_interval([getattr(n, name) for n in learnt]) for name in ("train_nll", "valid_nll"))
+        if len(learnt) < len(trained):
+            train += f", {len(learnt)} of {len(trained)} seeds: the others diverged"
         lines.append(f"| {cell} | {size} | {study.best.best_train_nll:.2f} | {left} | {train} | {valid} |")
     return "\n".join(lines)
 
 
 def spectra_table(studies: Mapping[str, Study], networks: Mapping[str, Sequence[Network]]) -> str:
-    """Spectra before -> after training, medians over the seeds, as Markdown."""
+    """Spectra of the best setting's start, of the usual start and after training, medians over the seeds, as Markdown."""
     names = ("radius", "bulk", "exponent", "half_life", "input_gain", "looseness")
     lines = ["| cell | " + " | ".join(name.replace("_", "-") for name in names) + " |", "|---" * (len(names) + 1) + "|"]
     for cell in ranked(studies, networks):
-        pairs = ([np.median([getattr(n, name) for n in of(networks[cell], m)]) for m in MOMENTS] for name in names)
-        lines.append(f"| {cell} | " + " | ".join(f"{before:.3g} → {after:.3g}" for before, after in pairs) + " |")
+        each = (
+            [f"{np.median([getattr(n, name) for n in of(networks[cell], m)]):.3g}" for m in MOMENTS] for name in names
+        )
+        lines.append(f"| {cell} | " + " | ".join(map(" · ".join, each)) + " |")
     return "\n".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, replace
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -64,8 +65,8 @@ def of_two_cells():
     for study, loss in zip(config, (9.0, 8.0), strict=True):
         found[study.arch] = studies.Study(study, rows)
         pairs = [replace(NETWORK, cell=study.arch, seed=k, train_nll=loss + k / 10) for k in range(5)]
-        each[study.arch] = [replace(n, moment=m) for n in pairs for m in summary.MOMENTS]
-    each["lru"][1] = replace(each["lru"][1], exponent=-math.inf, half_life=0.0)
+        each[study.arch] = [replace(n, moment=m, epoch=m == "trained") for n in pairs for m in summary.MOMENTS]
+    each["lru"][2] = replace(each["lru"][2], exponent=-math.inf, half_life=0.0)
     return found, each
 
 
@@ -81,15 +82,19 @@ def test_the_tables_rank_by_the_mean_over_seeds_and_count_what_left():
     first, second = summary.losses_table(found, each).splitlines()[2:]
     assert first.startswith("| lru | 11 | 2,200 | 9.00 | 1 of 2 (1 to 99 %) | 8.20 (8.00 to 8.40) |")
     assert second.startswith("| rnn |")
-    assert "-0.7 → -0.7" in summary.spectra_table(found, each)
+    assert "| -0.7 · -0.7 · -0.7 |" in summary.spectra_table(found, each)
+    each["rnn"] = [replace(n, epoch=0, train_nll=61.0) if n.moment == "trained" and n.seed else n for n in each["rnn"]]
+    assert "| 9.00 (nan to nan), 1 of 5 seeds: the others diverged |" in summary.losses_table(found, each)
 
 
 def test_the_figure_shows_every_setting_and_every_network():
-    axes = figure.draw(*of_two_cells(), "title").axes
+    drawn = figure.draw(*of_two_cells(), "title")
+    drawn.savefig(BytesIO())
+    axes = drawn.axes
     assert [label.get_text() for label in axes[0].get_yticklabels()] == ["lru, 11 units", "rnn, 11 units"]
     dots = [[line.get_xdata() for line in ax.get_lines() if line.get_marker() == "o"] for ax in axes]
     assert sum(map(len, dots[0])) == 2 * (2 + 5), "two settings and five seeds of each cell"
-    assert all(sum(map(len, each)) == 20 for each in dots[2:])
+    assert all(sum(map(len, each)) == 30 for each in dots[2:])
     assert min(map(min, dots[4])) == figure.VANISHED
 
 
@@ -114,9 +119,13 @@ def test_networks_are_trained_once_and_measured_along_the_chorale(tmp_path):
     corpus, x = shortest_chorales(8), torch.rand(5, 88, generator=torch.Generator().manual_seed(0)).round()
     seen = []
     found = networks.networks(study, corpus, x, path, lambda *now: seen.append(now))
-    assert [(n.seed, n.moment) for n in found] == [(k, m) for k in range(5) for m in summary.MOMENTS] and len(seen) == 3
+    assert [(n.seed, n.moment) for n in found] == [(k, m) for k in range(5) for m in ("initial", "trained")] and len(
+        seen
+    ) == 3
     assert len({n.train_nll for n in found}) == 10 and all(n.epoch == 0 for n in found[::2])
     assert networks.networks(study, corpus, x, path, None) == found, "read again, not trained"
+    usual = networks.usual_starts(study, x)
+    assert [n.moment for n in usual] == ["usual"] * 5 and usual[0].input_gain > 10 * found[0].input_gain
 
 
 def test_a_gradient_that_vanished_is_kept_as_such(tmp_path):
@@ -124,7 +133,7 @@ def test_a_gradient_that_vanished_is_kept_as_such(tmp_path):
     study, each = found[0]["lru"], found[1]["lru"]
     made_from = {"study": study.config.fingerprint, "trial": study.best.trial, "seeds": networks.SEEDS}
     write_json(path, {"made_from": made_from, "networks": [asdict(n) for n in each]})
-    assert networks.networks(study, None, None, path, None) == each and each[1].exponent == -math.inf
+    assert networks.networks(study, None, None, path, None) == each and each[2].exponent == -math.inf
 
 
 def test_measures_are_what_they_say():
