@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from benchmarks.registry import benchmark
-from gersgorin import Recorder, eigenvalues, temporal_jacobian
+from gersgorin import Recorder, eigenvalues, pseudospectrum, temporal_jacobian
 from rhn.cells import RHN
 from rhn.models import PolyphonicModel
 
@@ -64,6 +64,33 @@ for n, batch, full in (
             times(lambda: np.linalg.eigvals(array)),
             times(lambda: torch.linalg.eigvals(A)),
         )
+
+
+for kind, n, floor, aim, full in (
+    ("real", 128, 12, 20, False),
+    ("complex", 128, 8, None, True),
+    ("real", 64, 1.5, None, True),
+):
+
+    @benchmark(
+        f"pseudospectrum of a {kind} {n} x {n} matrix, 100 x 100 points",
+        "NumPy's SVD a point",
+        floor,
+        aim=aim,
+        full=full,
+        pairs=3,
+    )
+    def _(device, kind=kind, n=n):
+        dtype = {"real": torch.float64, "complex": torch.complex128}[kind]
+        A = torch.randn(n, n, dtype=dtype, generator=torch.Generator().manual_seed(0)) / n**0.5
+        half = np.linspace(0, 1.5, 51)[1:]
+        axis = np.concatenate([-half[::-1], half])
+        grid, identity, array = axis + 1j * axis[:, None], np.eye(n), A.numpy()
+
+        def decompositions():  # row by row: the whole stack would take gigabytes
+            return [np.linalg.svd(row[:, None, None] * identity - array, compute_uv=False)[:, -1] for row in grid]
+
+        return (lambda: pseudospectrum(A, grid)), decompositions
 
 
 STEPS = 200  # of training, recorded three times

@@ -1,4 +1,5 @@
-"""What `gersgorin-plot` measures beside the spectra where it is asked: --lyapunov, --fixed-points, --certify, --verified.
+"""What `gersgorin-plot` measures beside the spectra where it is asked: --lyapunov, --fixed-points, --certify, --verified,
+--pseudospectra.
 
 Each has lines in the table and a key in the JSON; all but --verified have a figure of their own beside the first.
 """
@@ -20,6 +21,7 @@ from gersgorin.jacobian import trajectory
 from gersgorin.lyapunov.measure import lyapunov_spectrum
 from gersgorin.lyapunov.record import LyapunovSpectrum
 from gersgorin.lyapunov.words import lyapunov_table
+from gersgorin.normality.portrait import Pseudospectra, measure_pseudospectra, pseudospectra_table
 from gersgorin.record import SpectrumRecord
 from rhn.errors import InvalidInputError
 from rhn.figures import save_figure
@@ -45,10 +47,13 @@ class Beside:
     """Whether the gradient's norm is to be bounded."""
     verify: bool = False
     """Whether the eigenvalues are to be enclosed."""
+    pseudospectra: bool = False
+    """Whether how sensitive the spectra of a few steps are is to be seen."""
     spectra: list[LyapunovSpectrum] = field(default_factory=list)
     points: list[FixedPoints] = field(default_factory=list)
     bounds: list[CertifiedBounds] = field(default_factory=list)
     verified: list[VerifiedRun] = field(default_factory=list)
+    portraits: list[Pseudospectra] = field(default_factory=list)
 
     def __post_init__(self):
         for path in self.figures():
@@ -57,7 +62,7 @@ class Beside:
     def figures(self) -> list[Path]:
         """The figures to come, each of all cells."""
         names = ["lyapunov"] * (self.lyapunov is not None) + ["fixed-points"] * (self.starts is not None)
-        names += ["bounds"] * self.certify
+        names += ["bounds"] * self.certify + ["pseudospectra"] * self.pseudospectra
         return [self.figure.with_stem(f"{self.figure.stem}-{name}") for name in names]
 
     def check(self, cells: Sequence[tuple[str, nn.Module]]) -> None:
@@ -86,6 +91,9 @@ class Beside:
             self.bounds.append(certified_bounds(cell, x, title=record.title, unit=record.unit, progress=progress))
         if self.verify:
             self.verified.append(verify_run(cell, x, report(f"enclosures of {record.title}")))
+        if self.pseudospectra:
+            progress = report(f"pseudospectra of {record.title}")
+            self.portraits.append(measure_pseudospectra(cell, x, record, progress=progress))
         return rounded_outwards(record) if self.verify else record
 
     @torch.no_grad()
@@ -107,6 +115,7 @@ class Beside:
         from gersgorin.certified.plots import draw_bounds
         from gersgorin.equilibria.plots import draw_fixed_points
         from gersgorin.lyapunov.plots import draw_lyapunov
+        from gersgorin.normality.plots import draw_pseudospectra
 
         paths = iter(self.figures())
         if self.spectra:
@@ -116,13 +125,16 @@ class Beside:
             save_figure(next(paths), lambda: draw_fixed_points(self.points))
         if self.bounds:
             save_figure(next(paths), lambda: draw_bounds(self.bounds, along))
+        if self.portraits:
+            save_figure(next(paths), lambda: draw_pseudospectra(self.portraits, along))
 
     def tables(self, cell: int) -> list[str]:
         """What is told of a cell, counted from 0, under its table."""
         told = [lyapunov_table(spectrum) for spectrum in self.spectra[cell : cell + 1]]
         told += [fixed_points_table(points) for points in self.points[cell : cell + 1]]
         told += [certified_table(bounds) for bounds in self.bounds[cell : cell + 1]]
-        return told + [str(run) for run in self.verified[cell : cell + 1]]
+        told += [str(run) for run in self.verified[cell : cell + 1]]
+        return told + [pseudospectra_table(found) for found in self.portraits[cell : cell + 1]]
 
     def summary(self, cell: int) -> dict:
         """Of a cell, counted from 0, JSON-ready; empty where nothing was asked for."""
@@ -131,5 +143,6 @@ class Beside:
             "fixed_points": self.points,
             "certified": self.bounds,
             "verified": self.verified,
+            "pseudospectra": self.portraits,
         }
         return {name: records[cell].summary() for name, records in found.items() if records}

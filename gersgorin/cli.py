@@ -161,7 +161,7 @@ def _beside(options: Options, figure: Path, shown):
     """What is measured beside the spectra, checked."""
     from gersgorin.beside import Beside
 
-    asked = {"certify": options.certify, "verify": options.verified}
+    asked = {"certify": options.certify, "verify": options.verified, "pseudospectra": options.pseudospectra}
     beside = Beside(options.lyapunov, options.repeat, options.fixed_points, figure, options.seed, **asked)
     beside.check([(panel.title, panel.subject.cell) for panel in shown])
     return beside

@@ -25,6 +25,7 @@ class Options:
       gersgorin-plot --cell my_package.cells:MyCell --checkpoint runs/mine/best.safetensors
       gersgorin-plot --cell rhn --compare lstm --lyapunov 20 --fixed-points 50
       gersgorin-plot --cell gru --init uniform:0.3 --certify
+      gersgorin-plot --cell rhn --compare rnn --pseudospectra
       gersgorin-plot --record runs/depth6 --animate
     """
 
@@ -93,6 +94,9 @@ class Options:
     verified: bool = False
     """Also enclose every eigenvalue in a disc that holds it whatever rounding did, say what is certain of the unit circle, and round
     Gersgorin's radii up. Where float64 leaves it open, python-flint is asked if it is installed."""
+    pseudospectra: bool = False
+    """Also where the eigenvalues of a few steps could be after small changes of the step, in a figure of its own
+    (NAME-pseudospectra)."""
     animate: bool = False
     """Also write the (first) cell's spectrum moving along the chorale, or through the training, as MP4 where ffmpeg is, else GIF."""
     output: File = None
