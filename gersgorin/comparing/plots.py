@@ -4,6 +4,7 @@ many runs.
 Every `plot_*` draws into the axes it is given and returns them. Lines differ in colour and in style.
 """
 
+import math
 import re
 import textwrap
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from gersgorin.record import SpectrumRecord, time_label
 from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
 from rhn.plots import drawable
 
-IN_A_ROW = 5  # panels of spectra
+IN_A_ROW = 5  # panels of spectra, at most
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "black")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # 7 and 4: the first 28 lines differ from each other
 LINE = 0.17  # inches
@@ -65,8 +66,8 @@ def draw_comparison(records: list[SpectrumRecord]) -> Figure:
     """Networks side by side on one sequence: spectra of its middle step at one scale, and below them all of them over time."""
     step = len(records[0].norm) // 2
     common, names = told_apart([record.title for record in records])
-    columns = min(IN_A_ROW, len(records))
-    rows = -(-len(records) // columns)
+    rows = math.ceil(len(records) / IN_A_ROW)
+    columns = math.ceil(len(records) / rows)
     width = max(9.0, 1.0 + 2.6 * columns)
     titles = [
         f"{wrapped(name, columns)}\nexponent {record.finite_time_exponent[-1]:.3g} a step"
@@ -75,6 +76,7 @@ def draw_comparison(records: list[SpectrumRecord]) -> Figure:
     lines = 1 + max(title.count("\n") for title in titles)
     heights = (rows * (min(3.4, width / columns) + LINE * lines) + 0.8, 5.2)
     figure = Figure(figsize=(width, sum(heights)), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.08)  # inches, around each panel
     top, bottom = figure.subfigures(2, 1, height_ratios=heights)
     grid = top.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     limit = spectrum_limit(records)
@@ -87,7 +89,9 @@ def draw_comparison(records: list[SpectrumRecord]) -> Figure:
     for ax in grid[:, 0]:
         ax.set_ylabel("imaginary part")
     for k in range(columns):
-        grid[(len(records) - 1 - k) // columns, k].set_xlabel("real part")
+        lowest = grid[(len(records) - 1 - k) // columns, k]
+        lowest.set_xlabel("real part")
+        lowest.tick_params(labelbottom=True)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     top.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     where = f"on {records[0].along}, spectra at step {step} of {len(records[0].norm)}"

@@ -158,7 +158,7 @@ def records(count: int) -> list:
     ]
 
 
-@pytest.mark.parametrize("count", [2, 5, 10])
+@pytest.mark.parametrize("count", [2, 5, 7, 10])
 def test_panels_can_be_read(count):
     with rc_context(STYLE):
         figure = draw_comparison(records(count))
