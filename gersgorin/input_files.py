@@ -97,28 +97,51 @@ def _npz(path: Path) -> Numbers:
 
 
 def _csv(path: Path) -> Numbers:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        first = file.readline()
-        file.seek(0)
-        delimiter = next((mark for mark in ",;\t" if mark in first), ",")
-        lines = [(k, row) for k, row in enumerate(csv.reader(file, delimiter=delimiter), 1) if any(map(str.strip, row))]
+    lines = [(k, line) for k, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1) if line.strip()]
     if not lines:
         raise DataError(f"{path} is empty: expected a row a step and a column an input")
-    header = () if all(map(_is_number, lines[0][1])) else tuple(word.strip("# ") for word in lines[0][1])
-    rows, m = lines[bool(header) :], len(lines[0][1])
-    for k, row in rows:
-        if len(row) != m:
-            raise DataError(f"{path}: line {k} has {len(row)} columns, expected {m} as in the first")
-        if bad := next((word for word in row if not _is_number(word)), None):
-            raise DataError(f"{path}: line {k} holds {bad!r:.40}, expected a number")
-        if "" in map(str.strip, row):
-            raise DataError(f"{path}: line {k} has an empty column, expected a number")
-    table = np.array([row for _, row in rows], dtype=np.float64).reshape(len(rows), m)
+    delimiter = _delimiter(lines[0][1])
+    if delimiter == ";":  # where a comma may be the decimal point
+        lines = [(k, line.replace(",", ".")) for k, line in lines]
+    first = _words(lines[0][1], delimiter)
+    header = () if all(map(_is_number, first)) else tuple(word.strip("# ") for word in first)
+    body = lines[bool(header) :]
+    if not body:
+        raise DataError(f"{path} holds a row of names and no numbers: expected a row a step")
+    try:
+        table = np.loadtxt([line for _, line in body], delimiter=delimiter, comments=None, quotechar='"', ndmin=2)
+    except ValueError as error:
+        raise DataError(f"{path}: {_culprit(body, delimiter, len(first)) or error}") from None
+    if table.shape[1] != len(first):
+        raise DataError(
+            f"{path} names {len(first)} columns and has {table.shape[1]}: expected a row of numbers each step"
+        )
     timed = TIME.fullmatch(header[0]) if header else None
     if timed is None:
         return Numbers(values=_sequences(path, table), names=header)
     unit = _unit(path, table[:, 0], timed[1])
     return Numbers(values=_sequences(path, table[:, 1:]), unit=unit, names=header[1:])
+
+
+def _delimiter(line: str) -> str | None:
+    """What stands between the columns: ; or a tab or a comma, else white space (None) where that makes numbers of the first row."""
+    found = next((mark for mark in ";\t," if mark in line), None)
+    return found or (None if all(map(_is_number, line.split())) else ",")
+
+
+def _words(line: str, delimiter: str | None) -> list[str]:
+    return line.split() if delimiter is None else next(csv.reader([line], delimiter=delimiter))
+
+
+def _culprit(lines: list[tuple[int, str]], delimiter: str | None, columns: int) -> str | None:
+    """What is wrong in the first line that is."""
+    for k, line in lines:
+        words = _words(line, delimiter)
+        if len(words) != columns:
+            return f"line {k} has {len(words)} columns, expected {columns} as in the first"
+        if bad := [word for word in words if not word.strip() or not _is_number(word)]:
+            return f"line {k} has {bad[0]!r:.40} in column {words.index(bad[0]) + 1}, expected a number"
+    return None
 
 
 def _unit(path: Path, times: np.ndarray, unit: str | None) -> str | None:
@@ -144,7 +167,7 @@ def _sequences(path: Path, array: np.ndarray) -> np.ndarray:
 
 def _is_number(word: str) -> bool:
     try:
-        float(word or "nan")
+        float(word.strip() or "nan")
     except ValueError:
         return False
     return True

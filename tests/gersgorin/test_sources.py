@@ -80,6 +80,9 @@ def test_records_of_before_units_were_kept_can_be_read():
         ("1,2\n3,4\n5,6", None, ()),
         ("a;b\n1;2\n3;4\n5;6", None, ("a", "b")),
         ("\ufeff# a\tb\n1\t2\n\n3\t4\n5\t6\n", None, ("a", "b")),
+        ('"a","b"\r\n1.0, 2\r\n"3","4"\r\n5, 6', None, ("a", "b")),
+        ("1,0;2,0\n3;4\n5;6", None, ()),
+        ("1 2\n3 4\n5 6", None, ()),
         ("t,a,b\n0,1,2\n1,3,4\n2,5,6", None, ("a", "b")),
         ("Time [hours],a,b\n3,1,2\n4,3,4\n5,5,6", "hours", ("a", "b")),
         ("t,a,b\n0,1,2\n.5,3,4\n1,5,6", "0.5 time units", ("a", "b")),
@@ -139,7 +142,8 @@ def spoiled():
         "word": "a,b\n1,2\n3,no\n",
         "hole": "1,2\n3,\n",
     }
-    for name, table in (tables | {"back": "t,a\n1,1\n0,2\n", "inf": "1\ninf\n", "times": "t\n1\n2\n"}).items():
+    tables |= {"wide": "a,b,c\n1,2\n3,4", "back": "t,a\n1,1\n0,2\n", "inf": "1\ninf\n", "times": "t\n1\n2\n"}
+    for name, table in tables.items():
         Path(f"{name}.csv").write_text(table)
     np.save("sine.npy", SINE)
     save_checkpoint("keys.safetensors", RHN(88, 4))
@@ -165,10 +169,11 @@ def spoiled():
         ("nowhere.txt", "expected a name ending in .npy, .npz, .csv"),
         ("binary.csv", "cannot be read as numbers"),
         ("empty.csv", "is empty"),
-        ("header.csv", "of shape (0, 2)"),
+        ("header.csv", "holds a row of names and no numbers"),
         ("ragged.csv", "line 2 has 1 columns, expected 2"),
-        ("word.csv", "line 3 holds 'no', expected a number"),
-        ("hole.csv", "line 2 has an empty column"),
+        ("word.csv", "line 3 has 'no' in column 2, expected a number"),
+        ("hole.csv", "line 2 has '' in column 2, expected a number"),
+        ("wide.csv", "names 3 columns and has 2"),
         ("back.csv", "the times in its first column do not increase"),
         ("times.csv", "of shape (2, 0)"),
         ("inf.csv", "1 of 2 numbers are NaN or infinite"),
