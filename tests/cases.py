@@ -199,7 +199,7 @@ def _looped(function):
     def update(u, s, R, v):
         return times(s, v) + torch.tanh(u + product(s, R))
 
-    return lambda x, s0, W, R, b, v: function(x, s0, W, b, R, v, update=update)
+    return lambda x, s0, W, R, b, v, **mask: function(x, s0, W, b, R, v, update=update, **mask)
 
 
 _HIGHWAY = (kernels.highway, kernels.highway_reference, "rhn.kernels.highway.manual:HIGHWAY")
@@ -239,6 +239,7 @@ KERNELS = [
     KernelCase("highway-uncoupled-masked-apart", *_masked(_HIGHWAY, 3), _highway(3), {"coupled": False}),
     KernelCase("deep-transition-masked", *_masked(_DEEP, 1, candidate=False), _transition(lambda L: 0)),
     KernelCase("deep-transition-skip-all-masked", *_masked(_DEEP, 1, candidate=False), _transition(lambda L: L - 1)),
+    KernelCase("looped-masked", *_masked(_LOOPED, 1, candidate=False), _gated(1, 1, v=1), deep=False, packs=False),
     KernelCase("lstm-masked", *_masked(_LSTM, 1), _gated(4, 2), deep=False),
     KernelCase("gru-masked", *_masked(_GRU, 1), _gated(3, 1, q=1), deep=False),
 ]

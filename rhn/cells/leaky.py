@@ -29,6 +29,7 @@ class LeakyRNN(LoopedCell):
     """
 
     options = ("leak", "spectral_radius")
+    masks = ("state",)
 
     def __init__(self, input_size, hidden_size, depth=1, *, leak=0.3, spectral_radius=None, **keywords):
         self.leak = float(leak)

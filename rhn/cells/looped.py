@@ -1,6 +1,7 @@
 """What cells of one layer share whose step is one function of a product with the input: s' = update(W x + b, s, *weights).
 
 A cell of this kind says `update`, and `recurrent_weights` where its weights are not simply `weight_hh`; `rhn.kernels.looped` runs it.
+One whose matrices all take the state of n entries, or what gates leave of it, may name "state" in its `masks`.
 """
 
 import torch
@@ -65,10 +66,11 @@ class LoopedCell(Cell):
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
         x, rest = apply_input_mask(x, dropout)
         check_masks(rest, self, x.shape[1], x.dtype)
+        options = {"update": self.update, "state_mask": rest.state}
         if self.kernel == "reference":
-            return looped_reference(x, s0, *self.input_weights(), *self.recurrent_weights(), update=self.update)
+            return looped_reference(x, s0, *self.input_weights(), *self.recurrent_weights(), **options)
         tell(REPEATED)
-        return looped(x, s0, *self.input_weights(), *self.stacked_weights(), update=self.update)
+        return looped(x, s0, *self.input_weights(), *self.stacked_weights(), **options)
 
     def layers(self) -> tuple[Layer]:
         return (Layer(input=Part("weight_ih"), recurrent=Part("weight_hh"), bias=Part("bias"), carries=self.carries),)

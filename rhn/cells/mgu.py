@@ -27,6 +27,7 @@ class MGU(LoopedCell):
 
     blocks = 2
     options = ("forget_bias",)
+    masks = ("state",)
 
     def __init__(self, input_size, hidden_size, depth=1, *, forget_bias=None, **keywords):
         self.forget_bias = None if forget_bias is None else float(forget_bias)

@@ -58,6 +58,7 @@ class SLSTM(LoopedCell):
 
     blocks = 4
     options = ("forget_bias",)
+    masks = ("state",)
     carries = True
 
     def __init__(self, input_size, hidden_size, depth=1, *, forget_bias=None, **keywords):

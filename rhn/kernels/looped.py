@@ -5,10 +5,12 @@ product with the inputs is made for all time steps together, forward and backwar
 backward pass, of which only the states are kept.
 
 `update(u, s, *weights)` takes u (..., B, G n) and s (..., B, state_size), and multiplies with its weights by `times` (a vector) and
-`product` (a matrix), which take the weights of one model, (k,) and (g, k), as well as those of a stack, (K, k) and (K, g, k).
+`product` (a matrix), which take the weights of one model, (k,) and (g, k), as well as those of a stack, (K, k) and (K, g, k). Under a
+dropout mask the matrices it is given are `Masked`, and `product` masks what enters them.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,13 +22,29 @@ from rhn.kernels.products import ALIGNMENT, input_gradient, input_product, weigh
 Update = Callable[..., Tensor]
 
 
-def looped(x: Tensor, s0: Tensor, W: Tensor, b: Tensor, *weights: Tensor, update: Update) -> Tensor:
-    """States s[1..T] (T, B, state_size); same arguments and values as `looped_reference`."""
-    return recurrence(LOOPED, x, s0, W, b, *weights, update=update)
+class Masked(NamedTuple):
+    """A recurrent matrix (g, k), and the dropout mask (B, k) of what it is multiplied with; or both with a leading axis of K."""
+
+    matrix: Tensor
+    mask: Tensor
+
+    def chunk(self, chunks: int, dim: int) -> list["Masked"]:
+        """As of a tensor: the gates' blocks of rows, which share the mask."""
+        return [Masked(block, self.mask) for block in self.matrix.chunk(chunks, dim)]
 
 
-def looped_reference(x: Tensor, s0: Tensor, W: Tensor, b: Tensor, *weights: Tensor, update: Update) -> Tensor:
-    """States s[1..T] (T, B, state_size) of one model, for x (T, B, m), s0 (B, state_size), W (G n, m) and b (G n,)."""
+def looped(
+    x: Tensor, s0: Tensor, W: Tensor, b: Tensor, *weights: Tensor, update: Update, state_mask: Tensor | None = None
+) -> Tensor:
+    """States s[1..T] (T, B, state_size); same arguments and values as `looped_reference`. The mask has no gradient."""
+    return recurrence(LOOPED, x, s0, W, b, *weights, state_mask, update=update)
+
+
+def looped_reference(
+    x: Tensor, s0: Tensor, W: Tensor, b: Tensor, *weights: Tensor, update: Update, state_mask: Tensor | None = None
+) -> Tensor:
+    """States s[1..T] (T, B, state_size) of one model, for x (T, B, m), s0 (B, state_size), W (G n, m), b (G n,), mask (1, B, k)."""
+    weights = _masked(weights, None if state_mask is None else state_mask.squeeze(0), matrix=2)
     s, states = s0, []
     for x_t in x:
         s = update(F.linear(x_t, W, b), s, *weights)
@@ -44,33 +62,37 @@ def plus(s: Tensor, v: Tensor) -> Tensor:
     return s + (v if v.dim() == 1 else v.unsqueeze(1))
 
 
-def product(s: Tensor, R: Tensor) -> Tensor:
+def product(s: Tensor, R: Tensor | Masked) -> Tensor:
     """R s: s (..., k) and R (g, k), or s (K, B, k) and R (K, g, k); a model's numbers are the same bits alone or in a stack."""
+    if isinstance(R, Masked):
+        return product(s * R.mask, R.matrix)
     return F.linear(s, R) if R.dim() == 2 else _Product.apply(s, R)
 
 
-def _forward(x, s0, W, b, *weights, update: Update) -> tuple[Tensor]:
-    K = stack_size(x, s0, W, b, *weights)
+def _forward(x, s0, W, b, *weights_and_mask, update: Update) -> tuple[Tensor]:
+    K = stack_size(x, s0, W, b, *weights_and_mask)
     u = input_product(x, W, b, K)
     with torch.no_grad():
-        return (_states(u, s0.expand(K, -1, -1), _of_all(weights, K), update),)
+        *weights, mask = _of_all(weights_and_mask, K)
+        return (_states(u, s0.expand(K, -1, -1), weights, mask, update),)
 
 
 def _backward(grad, needs, inputs, residuals, *, update: Update) -> tuple[Tensor, ...]:
     """Gradients of (x, s0, W, b, *weights), each with a leading axis of K."""
     (x, s0, W, b, *weights), K = inputs, len(grad)
-    leaves = [input_product(x, W, b, K), s0.expand(K, -1, -1), *_of_all(weights, K)]
-    leaves = [t.detach().requires_grad_() for t in leaves]
+    *weights, mask = _of_all(weights, K)
+    leaves = [t.detach().requires_grad_() for t in (input_product(x, W, b, K), s0.expand(K, -1, -1), *weights)]
     with torch.enable_grad():
-        states = _states(*leaves[:2], leaves[2:], update)
+        states = _states(*leaves[:2], leaves[2:], mask, update)
     du, ds0, *others = torch.autograd.grad(states, leaves, grad, materialize_grads=True)
     dz = du.flatten(1, 2)
     dx = input_gradient(dz, W, x) if needs[0] else None
     return dx, ds0, weight_gradient(dz, x.flatten(1, 2)), dz.sum(1), *others
 
 
-def _states(u: Tensor, s: Tensor, weights: list[Tensor], update: Update) -> Tensor:
+def _states(u: Tensor, s: Tensor, weights: list[Tensor], mask: Tensor | None, update: Update) -> Tensor:
     """(K, T, B, state_size)."""
+    weights = _masked(weights, None if mask is None else mask.squeeze(1), matrix=3)
     states = []
     for u_t in u.unbind(1):
         s = update(u_t, s, *weights)
@@ -78,9 +100,14 @@ def _states(u: Tensor, s: Tensor, weights: list[Tensor], update: Update) -> Tens
     return torch.stack(states, 1)
 
 
-def _of_all(weights, K: int) -> list[Tensor]:
-    """Weights (K or 1, ...) as (K, ...)."""
-    return [w.expand(K, *w.shape[1:]) for w in weights]
+def _of_all(weights, K: int) -> list[Tensor | None]:
+    """Weights and a mask, (K or 1, ...) or None, as (K, ...) or None."""
+    return [w if w is None else w.expand(K, *w.shape[1:]) for w in weights]
+
+
+def _masked(weights, mask: Tensor | None, *, matrix: int) -> list[Tensor | Masked]:
+    """Those weights that have the dimensions of a matrix with the mask of what enters them."""
+    return [w if mask is None or w.dim() < matrix else Masked(w, mask) for w in weights]
 
 
 class _Product(torch.autograd.Function):
