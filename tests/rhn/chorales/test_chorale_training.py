@@ -11,7 +11,7 @@ from cases import randomize
 from safetensors.numpy import load, save
 
 from rhn.cells import CELLS
-from rhn.chorales.batches import evaluation_batches, predicted_frames, training_batches
+from rhn.chorales.batches import ROWS, STEP_ROWS, evaluation_batches, grouped, predicted_frames, training_batches
 from rhn.chorales.config import ChoraleConfig
 from rhn.chorales.evaluation import evaluate
 from rhn.chorales.loop import Training
@@ -298,3 +298,37 @@ def test_asking_for_the_pace_changes_nothing(corpus):
         asked.run_epoch()
     assert torch.equal(seed, torch.get_rng_state())
     assert_same(asked, run(start([0, 1], corpus), until=2), [0, 1])
+
+
+# ---- how pieces are grouped where losses are measured ----------------------------------------------
+
+
+@pytest.mark.parametrize("step_rows", [0.0, 4.0, 40.0, 1e6])
+def test_no_other_grouping_of_neighbours_takes_less_predicted_time(step_rows):
+    rng = np.random.default_rng(0)
+
+    def cost(lengths, sizes):
+        starts = np.cumsum([0, *sizes[:-1]])
+        return sum(lengths[start] * (ROWS * size + step_rows) for start, size in zip(starts, sizes, strict=True))
+
+    for blocks in range(1, 8):
+        lengths = sorted(rng.integers(10, 160, size=blocks).tolist(), reverse=True)
+        every = (sizes for n in range(1, blocks + 1) for sizes in itertools.product((1, 2), repeat=n))
+        least = min(cost(lengths, sizes) for sizes in every if sum(sizes) == blocks)
+        found = grouped(lengths, step_rows)
+        assert sum(found) == blocks and cost(lengths, found) == pytest.approx(least)
+
+
+def test_a_loss_is_that_of_every_piece_alone_however_pieces_are_grouped(monkeypatch):
+    corpus, network = shortest_chorales(3, 70), model()
+    total = sum(
+        network.nll(torch.from_numpy(np.array(piece)).float().unsqueeze(1)).double().sum() for piece in corpus.valid
+    )
+    shapes = []
+    for rows in (0.0, 1e6):
+        monkeypatch.setitem(STEP_ROWS, "cpu", rows)
+        found = evaluate(network, corpus.valid)
+        assert found.nll * found.frames == pytest.approx(total.item(), rel=1e-5)
+        split = evaluation_batches(corpus.valid, device="cpu", dtype=torch.float32)
+        shapes.append([batch.mask.shape[1] for batch in split])
+    assert shapes == [[32, 32, 32], [64, 32]]
