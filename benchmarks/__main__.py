@@ -7,7 +7,16 @@ import platform
 
 import torch
 
-from benchmarks import analysis, dynamics, gersgorin, kernels, language, persistent, study  # noqa: F401 - they enrol themselves
+from benchmarks import (  # noqa: F401 - they enrol themselves
+    analysis,
+    dynamics,
+    gersgorin,
+    kernels,
+    language,
+    persistent,
+    step,
+    study,
+)
 from benchmarks.registry import BENCHMARKS
 from benchmarks.timing import paired
 

@@ -65,6 +65,17 @@ def test_the_kernel_that_runs_is_named_and_why_not_the_faster_one(cell, options,
     assert pace_of(cell, **options).kernel.startswith(words)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("cell", ["rhn", "gru"])
+def test_on_a_gpu_it_is_measured_by_graphs(cell):
+    frames = FRAMES.cuda()
+    stack = Stack.of([PolyphonicModel(cell, hidden_size=40) for _ in range(2)], "cuda")
+    found = measured_pace(
+        stack, lambda: stack.gradients(lambda model: model(frames).square().mean()), frames, own=False
+    )
+    assert found.kernel.startswith("hand-derived") and 0 < found.share <= 1
+
+
 def test_the_speed_counts_from_the_first_unit_on():
     now = [100.0]
     speed = Speed(clock=lambda: now[0])

@@ -30,7 +30,7 @@ def total(loss, reference=False):
 
     def softmax(y, W, b, targets):
         nll = softmax_nll_reference(y, W, b, targets) if reference else softmax_nll(y, W, b, targets, precision="mixed")
-        return (nll * torch.linspace(0.5, 1, nll.numel()).to(nll).view(nll.shape)).mean()
+        return (nll * torch.linspace(0.5, 1, nll.numel(), device=nll.device).to(nll).view(nll.shape)).mean()
 
     def keys(y, W, b, frames, mask):
         if reference:
@@ -50,14 +50,15 @@ def errors(found, exact):
     return [((a.double() - b).abs().max() / b.abs().max()).item() for a, b in zip(found, exact, strict=True)]
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @every_size
 @every_loss
-def test_errors_are_at_most_twice_those_of_the_equation_under_float16_autocast(loss, size):
+def test_errors_are_at_most_twice_those_of_the_equation_under_float16_autocast(loss, size, device):
     def autocast(*tensors):
-        with torch.autocast("cpu", dtype=torch.float16):
+        with torch.autocast(device, dtype=torch.float16):
             return total(loss, reference=True)(*tensors)
 
-    tensors, rest = arguments(loss, *size)
+    tensors, rest = ([t.to(device) for t in group] for group in arguments(loss, *size))
     exact = results(total(loss, reference=True), tensors, rest, torch.float64)
     found = results(total(loss), tensors, rest)
     theirs = errors(results(autocast, tensors, rest), exact)

@@ -1,0 +1,106 @@
+"""The rest of a training step: update, output layer and loss, and evaluation, each against what it replaces or what torch offers."""
+
+import functools
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from benchmarks.persistent import graphed
+from benchmarks.registry import benchmark
+from rhn.chorales import batches
+from rhn.chorales.losses import mean_nll
+from rhn.data import chorales
+from rhn.data.text import Tokens
+from rhn.engine.numerics import keep_memory
+from rhn.engine.stack import Stack
+from rhn.kernels import softmax_nll
+from rhn.kernels.update import descend, gradient_norm
+from rhn.language import monte_carlo
+from rhn.language.build import build_model
+from rhn.models import PolyphonicModel
+from rhn.presets import preset
+
+WORDS = 10_000
+both = ("cpu", "cuda")
+
+
+def on(device: str, run):
+    """On a GPU as a CUDA graph, as the trainings have it."""
+    return graphed(run) if device == "cuda" else run
+
+
+@benchmark(
+    "clipping and SGD of ptb-sota's 23 million weights", "torch's clip_grad_norm_ and SGD (foreach)", 1.0, devices=both
+)
+def update(device: str):
+    keep_memory()
+    stack = Stack.of([build_model(preset("ptb-sota"), WORDS)], device)
+    gradients = {name: 1e-3 * torch.randn_like(w) for name, w in stack.weights.items()}
+    rate, one = torch.full((1,), 1e-6, device=device), torch.ones(1, device=device)
+
+    def ours():
+        norm = gradient_norm(stack.weights, gradients)
+        descend(stack.weights, gradients, rate, (10 / norm.clamp(min=10)).float(), norm.isfinite() & one.bool())
+
+    theirs = [nn.Parameter(w[0].clone()) for w in stack.weights.values()]
+    for p, g in zip(theirs, gradients.values(), strict=True):
+        p.grad = g[0].clone()
+    optimizer = torch.optim.SGD(theirs, lr=1e-6, foreach=True)
+
+    def plain():
+        nn.utils.clip_grad_norm_(theirs, 10.0, foreach=True)
+        optimizer.step()
+
+    return on(device, ours), on(device, plain)
+
+
+@benchmark(
+    f"output layer and loss, mixed, {WORDS:,} words, both directions",
+    "F.linear and F.cross_entropy under float16 autocast, in a CUDA graph",
+    1.0,
+    devices=("cuda",),
+)
+def output(device: str):
+    T, B, n = 35, 20, 830
+    y, U = (torch.randn(*shape, device=device).requires_grad_() for shape in ((T, B, n), (WORDS, n)))
+    b, targets = torch.zeros(WORDS, device=device).requires_grad_(), torch.randint(WORDS, (T, B), device=device)
+
+    def ours():
+        return torch.autograd.grad(softmax_nll(y, U, b, targets, precision="mixed").sum(), (y, U, b))
+
+    def plain():
+        with torch.autocast("cuda", dtype=torch.float16):
+            loss = F.cross_entropy(F.linear(y, U, b).flatten(0, 1), targets.flatten(), reduction="sum")
+        return torch.autograd.grad(loss, (y, U, b))
+
+    return graphed(ours), graphed(plain)
+
+
+@benchmark("losses of 15 RHNs of depth 6 on the chorales, grouped by predicted time", "in batches of 64", 1.0)
+def losses(device: str):
+    keep_memory()
+    corpus = chorales(progress=False)
+    stack = Stack.of([PolyphonicModel("rhn", hidden_size=34, depth=6) for _ in range(15)], device)
+    where = {"device": device, "dtype": torch.float32}
+    ours = [batches.evaluation_batches(pieces, **where) for pieces in (corpus.train, corpus.valid)]
+    plain = [batches.training_batches(pieces, 64, **where) for pieces in (corpus.train, corpus.valid)]
+    return lambda: [mean_nll(stack, split) for split in ours], lambda: [mean_nll(stack, split) for split in plain]
+
+
+@benchmark(
+    "Monte-Carlo evaluation of ptb-sota, 100 samples of 700 words", "without CUDA graphs", 1.0, devices=("cuda",)
+)
+def samples(device: str):
+    config = preset("ptb-sota")
+    model, text = build_model(config, WORDS), Tokens(torch.arange(701).numpy())
+    run = functools.partial(monte_carlo.monte_carlo_score, model, text, config.dropout, samples=100, device=device)
+
+    def plain():
+        kept, monte_carlo.captured = monte_carlo.captured, lambda function, device: function
+        try:
+            return run()
+        finally:
+            monte_carlo.captured = kept
+
+    return run, plain
