@@ -16,6 +16,8 @@ Recurrent matrices are the n x n blocks that a state is multiplied with, those o
 the signs that make the other factor's diagonal positive. `scaled` and `orthogonal` say how large recurrent matrices are: an IRNN starts
 without its identity then.
 
+Some cells start weights in a way of their own, whatever the scheme: their docstrings say which (`Cell._start`).
+
 `uniform:A,bias:B` starts all biases at the constant B (an option of the official Theano code). Gate biases (`transform_bias`,
 `forget_bias`, ...) are constants set afterwards by the cell.
 """

@@ -8,8 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gersgorin import check_cli, plot_options
+from optim_study.presets import RunConfig
+from rhn.cells import CELLS
+from rhn.chorales.config import ChoraleConfig
 from rhn.errors import InvalidInputError
-from rhn.options import Arg, Fields
+from rhn.language.config import LanguageConfig
+from rhn.options import Arg, Fields, field_docs
 from rhn.parsing import Commands, parse
 
 
@@ -146,3 +151,9 @@ def test_help_shows_the_commands_the_options_and_their_real_defaults(capsys):
     assert "--tied, --no-tied Whether weights are shared (default: True)" in five
     assert "--units N Units of a layer. None: as many as fit (default: 5)" in five
     assert "--units N Units of a layer. None (default): as many as fit. --file PATH A file (default: data.csv)." in none
+
+
+@pytest.mark.parametrize("kind", [ChoraleConfig, LanguageConfig, RunConfig, plot_options.Options, check_cli.Options])
+def test_help_names_every_cell_of_the_registry(kind):
+    docs = field_docs(kind)
+    assert docs["arch" if kind is RunConfig else "cell"].startswith(", ".join(CELLS))
