@@ -6,6 +6,7 @@ names and tensors, from .safetensors or from a state_dict that torch.save wrote;
 
 import inspect
 import pickle
+import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -26,10 +27,13 @@ WRAPPED = ("state_dict", "model_state_dict", "model")  # where trainings keep th
 PREFIXES = ("module.", "_orig_mod.")  # of what DataParallel and torch.compile wrap
 
 
-def build_module(name: str, *, input_size: int | None, hidden_size: int | None = None, seed: int = 0) -> nn.Module:
+def build_module(
+    name: str, *, input_size: int | None, hidden_size: int | None = None, seed: int = 0, weights: Path | None = None
+) -> nn.Module:
     """The module that a factory gives, its first weights drawn from a seed; torch's random numbers are left as they were.
 
     input_size: what it is to read, where it takes such an argument; hidden_size: likewise, None where the user says nothing.
+    weights: a file that says how large torch.nn's own modules are to be; nothing else of it is used here.
 
     Raises InvalidInputError where there is no such factory, or it raises, needs other arguments, or gives no module.
     """
@@ -41,6 +45,8 @@ def build_module(name: str, *, input_size: int | None, hidden_size: int | None =
     if takes.get("hidden_size") and hidden_size is None:
         sizes["hidden_size"] = UNITS
     keywords = {key: value for key, value in sizes.items() if key in takes and value is not None}
+    if weights is not None and hidden_size is None and _is_torchs(found):
+        keywords |= sizes_in(read_state(weights_file(weights)))
     try:
         with torch.random.fork_rng(devices=[]):
             if "hidden_size" in takes:
@@ -109,6 +115,27 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
+def sizes_in(state: Mapping[str, Tensor]) -> dict[str, int | bool]:
+    """What torch.nn's RNN, LSTM or GRU (or one of their cells) with these weights were built with; nothing where they are others'.
+
+    >>> sizes_in(nn.LSTM(3, 5, num_layers=2, bias=False).state_dict())
+    {'input_size': 3, 'hidden_size': 5, 'bias': False, 'num_layers': 2}
+    """
+    found = re.findall(r"^weight_ih(_l\d+)?$", "\n".join(state), re.MULTILINE)
+    if not found or f"weight_hh{found[0]}" not in state:
+        return {}
+    shapes = [tuple(state[f"{name}{found[0]}"].shape) for name in ("weight_ih", "weight_hh")]
+    if not all(len(shape) == 2 for shape in shapes):
+        return {}
+    sizes = {"input_size": shapes[0][1], "hidden_size": shapes[1][1], "bias": f"bias_hh{found[0]}" in state}
+    several = {"num_layers": len(found)} if found[0] else {}
+    return sizes | several | ({"bidirectional": True} if any(name.endswith("_reverse") for name in state) else {})
+
+
+def _is_torchs(factory) -> bool:
+    return any(getattr(factory, "__init__", None) is theirs.__init__ for theirs in OURS)
+
+
 def _check_memory(name: str, build: Callable[[], nn.Module]) -> None:
     """Build without memory first, where a factory can be run so: raise InvalidInputError for weights that do not fit."""
     try:
@@ -126,7 +153,7 @@ def _arguments(name: str, factory) -> dict[str, bool]:
     """Which of the two sizes a factory takes, and whether it needs to be told."""
     if not callable(factory):
         raise InvalidInputError(f"{name} is a {type(factory).__name__}: expected a module, or what builds one")
-    if any(getattr(factory, "__init__", None) is theirs.__init__ for theirs in OURS):  # whose signature does not say it
+    if _is_torchs(factory):  # whose signature does not say it
         return {"input_size": True, "hidden_size": True}
     try:
         parameters = inspect.signature(factory).parameters

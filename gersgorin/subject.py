@@ -130,7 +130,8 @@ def module_cells(
     """
     found = []
     for file in (weights, None) if fresh else (weights,):
-        module = build_module(name, input_size=input_size, hidden_size=hidden_size, seed=seed)
+        sizes = {"input_size": input_size, "hidden_size": hidden_size, "weights": weights}
+        module = build_module(name, seed=seed, **sizes)
         if file is not None:
             load_weights(module, file)
         label = "" if not fresh else "after training" if file else f"fresh weights (seed {seed})"

@@ -226,6 +226,18 @@ def test_weights_of_every_common_kind_of_file_are_the_module_s(own, capsys):
     assert main([*run, "--compare", "b.pt,a.safetensors"]) == 0 and main([*run, "--compare", "rnn,lstm"]) == 0
 
 
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_weights_of_torch_s_own_modules_say_how_large_they_are(own, capsys, kind):
+    theirs = kind(M, 6, num_layers=3, bias=False)
+    torch.save({"state_dict": theirs.state_dict()}, "w.pt")
+    args = ["--module", f"torch.nn:{kind.__name__}", "--checkpoint", "w.pt", "--input", "x.npy"]
+    assert radii(capsys, *args) == expected(stack_from_torch(theirs.double()), torch.from_numpy(np.load("x.npy")))
+    torch.save(kind(M, 6, bidirectional=True).state_dict(), "w.pt")
+    assert main(args) == 2 and "expected one direction" in capsys.readouterr().err
+    torch.save(kind(M + 1, 6).state_dict(), "w.pt")
+    assert main(args) == 2 and f"reads (9, 3): expected (T, {M + 1})" in capsys.readouterr().err
+
+
 class Bomb:
     def __reduce__(self):
         return Path("exploded").touch, ()
