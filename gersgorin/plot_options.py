@@ -40,8 +40,9 @@ class Options:
     """Trained weights instead of a new cell. With --module: its weights, .safetensors or a state_dict that torch.save wrote."""
     module: str | None = None
     """A torch module of your own instead of a cell, package.module:factory; the factory is called without arguments, or with those of
-    input_size and hidden_size that it takes; torch.nn:LSTM and the like are as large as the weights of --checkpoint. Looked at is its first recurrent cell: one of torch.nn's (of several layers the joint
-    state), one of ours, or a part with step(x, s) and state_size."""
+    input_size and hidden_size that it takes. torch.nn:LSTM and the like are as large as the weights of --checkpoint. Looked at is its
+    first recurrent cell: one of torch.nn's (of several layers the joint state), one of ours, or a part with step(x, s) and
+    state_size."""
     submodule: str | None = None
     """With --module: the part of it in which to look, by name, such as encoder.rnn."""
     layer: int | None = None
