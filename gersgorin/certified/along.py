@@ -100,7 +100,7 @@ def bounds_of(
             exponent += shift + step.exponent
             with np.errstate(divide="ignore"):
                 log_norm[t] = np.log(np.linalg.norm(product, 2)) + exponent * math.log(2)
-            radius[t] = np.ldexp(numerical_radius_above(step.middle), step.exponent)
+            radius[t] = numerical_radius_above(step)
             progress(t + 1, T)
             yield step
 

@@ -6,6 +6,7 @@ not (the wrapping effect).
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -23,7 +24,7 @@ class Enclosed:
     """At least ||E||_F, and so ||E||_2."""
     exponent: int = 0
 
-    @property
+    @cached_property
     def norm(self) -> float:
         """At least ||middle + E||_2."""
         return float(above(norm_above(self.middle) + self.error, 1))
@@ -44,7 +45,8 @@ def times(A: Enclosed, P: Enclosed) -> Enclosed:
     middle, shift = scaled(product)
     size, of_p = frobenius_above(A.middle), frobenius_above(P.middle)
     rounded = above(gamma(n + 1) * size * of_p, 2) + (n + 2) * product.size * TINY
-    error = above(rounded + A.error * of_p + A.norm * P.error, 6)
+    carried = A.norm * P.error if P.error else 0.0  # the norm costs more than the product
+    error = above(rounded + A.error * of_p + carried, 6)
     return Enclosed(middle, above(_shifted(error, -shift)) + middle.size * TINY, A.exponent + P.exponent + shift)
 
 

@@ -23,7 +23,7 @@ import math
 
 import numpy as np
 
-from gersgorin.certified.enclosed import Enclosed, exactly, times
+from gersgorin.certified.enclosed import Enclosed, times
 from gersgorin.certified.norms import norm_above, norm_below, smallest_singular_value_below
 from gersgorin.certified.rounding import TINY, UNIT, above, log_above, log_below
 from gersgorin.certified.weights import Weighted
@@ -36,10 +36,10 @@ def log_bounds(M: Enclosed, norms: tuple[Weighted | None, Weighted | None]) -> n
 
     `norms`: the diagonal and the quadratic one, or None. Their condition numbers are to be added once a run.
     """
-    size, square = M.norm, M.middle.shape[0] == M.middle.shape[1]
-    found = [log_above(size, M.exponent)]
+    square = M.middle.shape[0] == M.middle.shape[1]
+    found = [log_above(M.norm, M.exponent)]
     found += [norm.log_norm(M) if norm is not None and _fits(norm, M) else math.inf for norm in norms]
-    found += [_log_numerical_radius(M, size), _log_of_flow(M, size)] if square else [math.inf, math.inf]
+    found += [_log_numerical_radius(M), _log_of_flow(M)] if square else [math.inf, math.inf]
     return np.array(found)
 
 
@@ -49,30 +49,31 @@ def log_below_of(M: Enclosed, *, first: bool) -> float:
     return log_below(max(0.0, (size - M.error) * (1 - 4 * UNIT)), M.exponent)
 
 
-def numerical_radius_above(A: np.ndarray) -> float:
-    """At least w(A) = max |x* A x| over |x| = 1, of a float64 matrix; for normal matrices close to it, at most twice as much.
+def numerical_radius_above(M: Enclosed) -> float:
+    """At least w = max |x* M x| over |x| = 1; for normal matrices close to it, never above the norm.
 
-    >>> w = numerical_radius_above(np.array([[0.0, 2.0], [0.0, 0.0]]))  # its norm is 2, its spectral radius 0
+    >>> from gersgorin.certified.enclosed import exactly
+    >>> w = numerical_radius_above(exactly(np.array([[0.0, 2.0], [0.0, 0.0]])))  # its norm is 2, its spectral radius 0
     >>> 0 <= w - 1 < 1e-7
     True
     """
-    M = exactly(A)
-    log_radius = _log_numerical_radius(M, M.norm) - math.log(2)
-    return float(above(math.exp(log_radius + 1e-15 * (1 + abs(log_radius))), 4))
+    log_radius = _log_numerical_radius(M) - math.log(2)
+    with np.errstate(over="ignore"):
+        return float(above(np.exp(log_radius + 1e-15 * (1 + abs(log_radius))), 8))
 
 
 def _fits(norm: Weighted, M: Enclosed) -> bool:
     return M.middle.shape == norm.S.shape
 
 
-def _log_numerical_radius(M: Enclosed, size: float) -> float:
-    """At least log 2 w(M), `size` 2^exponent being at least ||M||."""
+def _log_numerical_radius(M: Enclosed) -> float:
+    """At least log 2 w(M)."""
     square = times(M, M)
     root = above(math.sqrt(above(math.ldexp(square.norm, square.exponent - 2 * M.exponent))), 1)
-    return log_above(above(size + min(root, size)), M.exponent)  # w <= ||M|| too
+    return log_above(above(M.norm + min(root, M.norm)), M.exponent)  # w <= ||M|| too
 
 
-def _log_of_flow(M: Enclosed, size: float) -> float:
+def _log_of_flow(M: Enclosed) -> float:
     """At least log sqrt(1 + 2 mu(M - I) + ||M - I||^2); inf where 2^exponent leaves the range in which I can be taken off."""
     if abs(M.exponent) > 500:
         return math.inf
@@ -80,7 +81,7 @@ def _log_of_flow(M: Enclosed, size: float) -> float:
     lost = above(math.ldexp(M.error, M.exponent)) + A.size * TINY
     B = A - np.eye(len(A))
     far = above(
-        norm_above(B) + above(4 * UNIT * (1 + math.ldexp(size, M.exponent)) * len(A), 6) + lost, 2
+        norm_above(B) + above(4 * UNIT * (1 + math.ldexp(M.norm, M.exponent)) * len(A), 6) + lost, 2
     )  # >= ||M - I||
     H = (B + B.T) / 2
     # mu + far is the norm of the positive semidefinite H + far I

@@ -37,14 +37,14 @@ def norm_above(M: np.ndarray) -> float:
     if not M.any():
         return 0.0
     M = M.T if M.shape[0] < M.shape[1] else M
-    n, simple = min(M.shape), min(frobenius_above(M), _between_the_simple_norms(M))
+    simple = min(frobenius_above(M), _between_the_simple_norms(M))
     try:
         V = np.linalg.eigh(M.T @ M)[1]
         defect = gram_distance(V)
     except np.linalg.LinAlgError:
         defect = math.inf
     if not defect < 0.5:
-        return _unscaled(simple + n * TINY, exponent)
+        return _unscaled(simple + M.size * TINY, exponent)
     B = M @ V
     error = frobenius_above(product_error(M, V))  # of B
     gram = B.T @ B

@@ -113,9 +113,11 @@ def certified_table(bounds: CertifiedBounds) -> str:
         numbers = (row["certified_exponent"], row["certified_half_life"], row["lower_exponent"])
         lines.append(f"{row['window']:<14}" + "".join(f"{v:>13.4g}" for v in numbers) + f"   {row['bound']}")
     life = _half_life(bounds.measured_exponent)
-    return "\n".join(
-        [*lines, f"{'measured':<14}{bounds.measured_exponent:>13.4g}{life:>13.4g}", certified_sentence(bounds)]
+    lines.append(f"{'measured':<14}{bounds.measured_exponent:>13.4g}{life:>13.4g}")
+    lines.append(
+        f"held at any one step: ||A^k|| <= 2 w^k, numerical radius w up to {bounds.numerical_radius.max():.4g}"
     )
+    return "\n".join([*lines, certified_sentence(bounds)])
 
 
 def certified_sentence(bounds: CertifiedBounds) -> str:

@@ -14,6 +14,7 @@ Then ||S M S^-1|| <= ||S M R|| / (1 - defect), and cond(S) <= ||S|| ||R|| / (1 -
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.linalg
@@ -40,9 +41,14 @@ class Weighted:
         """At least log cond(S)."""
         return log_above(above(above(norm_above(self.S) * norm_above(self.R)) / (1 - self.defect), 2))
 
+    @cached_property
+    def _exact(self) -> tuple[Enclosed, Enclosed]:
+        return exactly(self.S), exactly(self.R)
+
     def log_norm(self, M: Enclosed) -> float:
         """At least log ||S M S^-1||_2."""
-        inside = times(times(exactly(self.S), M), exactly(self.R))
+        S, R = self._exact
+        inside = times(times(S, M), R)
         return log_above(above(inside.norm / (1 - self.defect), 2), inside.exponent)
 
 

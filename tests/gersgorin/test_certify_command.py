@@ -89,7 +89,7 @@ def test_the_sentence_says_what_holds(bounds):
     assert "rounding leaves it open" in certified_sentence(loose) and loose.certifying is None
     lines = certified_table(bounds).splitlines()
     assert (
-        len(lines) == len(bounds.lengths) + 3 and lines[1].startswith("1 layer ") and lines[-2].startswith("measured")
+        len(lines) == len(bounds.lengths) + 4 and lines[1].startswith("1 layer ") and lines[-3].startswith("measured")
     )
     assert lines[-1] == certified_sentence(bounds) and lines[-1] in repr(bounds)
 
