@@ -23,7 +23,7 @@ from gersgorin.saddle.sweeps import sweep_gates, sweep_rates
 from gersgorin.spectrum import eigenvalues, spectral_radius
 from rhn.command import run_command
 from rhn.errors import OutputError
-from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, save_figure
+from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, save_figure
 from rhn.options import Arg
 from rhn.parsing import parse
 
@@ -35,7 +35,7 @@ def draw_initialisations() -> Figure:
         plot_spectrum(record, 0, limit=2.2, ax=ax).set_title(record.title)
         center, radius = record.row_centers[0, 0], record.row_radii[0, 0]
         circle = center + radius * CIRCLE
-        ax.plot(circle.real, circle.imag, color=PURPLE, linewidth=1.5, label="one disc")
+        ax.plot(circle.real, circle.imag, color=GREEN, linewidth=1.5, label="one disc")
     ax.legend(loc="upper left")
     return figure
 
@@ -119,8 +119,8 @@ def draw_equation_14() -> Figure:
 def draw_inclusion_sets() -> Figure:
     """Every inclusion set of `gersgorin.inclusion` around one RHN Jacobian."""
     A = statements.rhn_jacobian()
-    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
-    ax, colours = figure.subplots(), iter((BLUE, ORANGE, GREY, "black", PURPLE, GREEN))
+    figure = Figure(figsize=(8, 4.6), layout="constrained")
+    ax, colours = figure.subplots(), iter((BLUE, ORANGE, GREY, "black", PURPLE, GREEN, SKY))
     for name, inclusion in INCLUSION_SETS.items():
         region, colour = inclusion(A), next(colours)
         for k, polygon in enumerate(region.outline()):
@@ -128,7 +128,7 @@ def draw_inclusion_sets() -> Figure:
             ax.plot(polygon.real, polygon.imag, color=colour, linewidth=1.2, label=label)
     plot_eigenvalues(ax, eigenvalues(A))
     ax.set_title("rhn, depth 2, 24 units")
-    ax.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside right center")
     return figure
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from gersgorin.inclusion.base import InclusionSet
+from gersgorin.inclusion.blocks import BlockGersgorin
 from gersgorin.inclusion.brauer import Brauer
 from gersgorin.inclusion.minimal import MinimalGersgorin
 from gersgorin.inclusion.numerical_range import NumericalRange
@@ -16,6 +17,15 @@ INCLUSION_SETS: dict[str, Callable[..., InclusionSet]] = {
     "brauer": Brauer,
     "minimal": MinimalGersgorin,
     "numerical-range": NumericalRange,
+    "block-halves": BlockGersgorin,
 }
 
-__all__ = ["INCLUSION_SETS", "Brauer", "InclusionSet", "MinimalGersgorin", "NumericalRange", "Ostrowski"]
+__all__ = [
+    "INCLUSION_SETS",
+    "BlockGersgorin",
+    "Brauer",
+    "InclusionSet",
+    "MinimalGersgorin",
+    "NumericalRange",
+    "Ostrowski",
+]

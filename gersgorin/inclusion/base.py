@@ -21,7 +21,7 @@ class InclusionSet(ABC):
 
     Attributes:
         A: the matrices, (..., n, n).
-        centers: their diagonals, (..., n); they belong to every set.
+        centers: their diagonals, (..., n); they belong to every set but that of blocks.
         norm: the larger of row-sum and column-sum norm, (...,); every set lies in the disc |z| <= norm.
 
     Raises:
