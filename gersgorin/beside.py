@@ -81,10 +81,8 @@ class Beside:
             self.spectra.append(replace(spectrum, title=record.title, unit=record.unit))
         if self.starts is not None:
             progress = report(f"fixed points of {record.title}")
-            try:
-                found = fixed_points(cell, x.mean(0), self._starts(cell, x), progress=progress)
-            except InvalidInputError as error:
-                raise InvalidInputError(f"{record.title}: {error}") from error
+            options = {"at_least_one": False, "progress": progress}
+            found = fixed_points(cell, x.mean(0), self._starts(cell, x), **options)
             self.points.append(replace(found, title=f"{record.title}, input held at the mean of {record.along}"))
         if self.certify:
             progress = report(f"bounds of {record.title}")

@@ -29,6 +29,7 @@ def fixed_points(
     apart: float = 1e-4,
     iterations: int = 200,
     margin: float = 0.5,
+    at_least_one: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> FixedPoints:
     """The fixed points F(s) = s of one step under a constant input that a search from these starts leads to, and their spectra.
@@ -41,6 +42,7 @@ def fixed_points(
         apart: points are one where no entry differs by more than this times 1 + the largest entry.
         iterations: at most so many steps of the search (`gersgorin.equilibria.search`) a start.
         margin: the search stays in the box of the starts, wider by this share of its largest side (at least of 1) all around.
+        at_least_one: whether it is an error that none was found; otherwise the record may hold no point.
         progress: called with (starts done, starts in all).
 
     Raises:
@@ -51,8 +53,8 @@ def fixed_points(
     >>> points.states.round(4).ravel().tolist(), points.kinds
     ([-0.9575, 0.0, 0.9575], ['stable', 'unstable', 'stable'])
     """
-    given, (cell, x) = x, _with_input(cell, x)
-    tolerance = _check(x, starts, tolerance, apart=apart, iterations=iterations, margin=margin)
+    given, (cell, x) = x, _with_input(cell, x, starts)
+    tolerance = _check(x, starts, tolerance, iterations, apart=apart, margin=margin)
     step = lambda s: trajectory(cell, x.expand(1, len(s), -1), s)[1]  # noqa: E731
     jacobian = lambda s: temporal_jacobian(cell, x, s)  # noqa: E731
     speed_at_starts = torch.linalg.vector_norm(step(starts) - starts, dim=-1)
@@ -71,14 +73,16 @@ def fixed_points(
     ends = Ends(*(torch.cat(each) for each in zip(*parts, strict=True)))
     fixed = ends.speeds <= tolerance
     slow = ~fixed & ends.flat & (ends.speeds <= SLOW * speed_at_starts.median())
-    if not (fixed | slow).any():
+    if at_least_one and not (fixed | slow).any():
         raise InvalidInputError(
             f"no fixed point: the least |F(s) - s| that {B} start(s) led to in {iterations} iterations is "
             f"{float(ends.speeds.min()):.3g}, expected {tolerance:g}; give other starts, or a larger tolerance"
         )
     states, speeds, counts = zip(*(_points(ends, group, apart) for group in (fixed, slow)), strict=True)
     points = torch.cat(states)
-    spectra = [eigenvalues(jacobian(part)) for part in points.split(size)]
+    spectra = (
+        [eigenvalues(jacobian(part)) for part in points.split(size)] if len(points) else [points.to(torch.complex64)]
+    )
     return FixedPoints(
         states=points.cpu().numpy(),
         residuals=torch.cat(speeds).cpu().numpy(),
@@ -102,16 +106,16 @@ def _points(ends: Ends, group: Tensor, apart: float) -> tuple[Tensor, Tensor, Te
     return s[kept[order]], speeds[kept[order]], counts[order]
 
 
-def _with_input(cell, x: Tensor | None) -> tuple[nn.Module | Step, Tensor]:
+def _with_input(cell, x: Tensor | None, starts: Tensor) -> tuple[nn.Module | Step, Tensor]:
     """A step of an input and a state, also of a map that has no input."""
     if x is not None:
         return converted(cell), x
     if not callable(cell):
         raise InvalidInputError(f"without x, expected a callable f(s), got {type(cell).__name__}")
-    return (lambda x, s: cell(s)), torch.zeros(1)
+    return (lambda x, s: cell(s)), starts.new_zeros(1) if isinstance(starts, Tensor) else torch.zeros(1)
 
 
-def _check(x: Tensor, starts: Tensor, tolerance: float | None, **positive: float) -> float:
+def _check(x: Tensor, starts: Tensor, tolerance: float | None, iterations: int, **positive: float) -> float:
     """The tolerance, the default one where None."""
     for name, given, dims, layout in (("x", x, 1, "(m,)"), ("starts", starts, 2, "(B, N)")):
         if not isinstance(given, Tensor) or given.dim() != dims or given.numel() == 0:
@@ -124,6 +128,8 @@ def _check(x: Tensor, starts: Tensor, tolerance: float | None, **positive: float
     if starts.dtype not in TOLERANCES:
         raise InvalidInputError(f"starts are {starts.dtype}: expected torch.float64 or torch.float32")
     tolerance = TOLERANCES[starts.dtype] if tolerance is None else tolerance
+    if type(iterations) is not int or iterations < 1:
+        raise InvalidInputError(f"iterations is {iterations!r}: expected a whole number of at least 1")
     for name, value in {"tolerance": tolerance, **positive}.items():
         if not (isinstance(value, int | float) and 0 < value < float("inf")):
             raise InvalidInputError(f"{name} is {value!r}: expected a number above 0")

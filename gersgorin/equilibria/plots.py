@@ -46,7 +46,7 @@ def plot_point_spectra(points: FixedPoints, ax: Axes | None = None) -> Axes:
         color, marker = KINDS[kind.removeprefix("slow, ")]
         style = {"color": color, "markerfacecolor": "none" if slow else color, "markersize": 3.5, "alpha": 0.7}
         ax.plot(values.real, values.imag, marker, **style)
-    limit = 1.08 * max(1.0, float(np.abs(shown).max()))
+    limit = 1.08 * max(1.0, float(np.abs(shown).max(initial=0)))
     ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xlabel="real part", ylabel="imaginary part")
     return ax
 

@@ -12,7 +12,7 @@ NEUTRAL = 1e-6  # how near the unit circle an eigenvalue is called neither stabl
 
 @dataclass(frozen=True, kw_only=True)
 class FixedPoints:
-    """Where a step under constant input stands still, where it is slow, and its spectrum there."""
+    """Where a step under constant input stands still, where it is slow, and its spectrum there; P may be 0."""
 
     states: np.ndarray
     """(P, N)"""

@@ -59,6 +59,14 @@ def test_the_table_tells_from_how_many_steps_and_names_every_figure(capsys):
     assert out.endswith("figure: a.png\nfigure: a-lyapunov.png\nfigure: a-fixed-points.png\n")
 
 
+def test_a_network_without_a_fixed_point_is_told_and_drawn_too(capsys):
+    assert run("--cell", "irnn", "--init", "identity:1e-3", "--fixed-points", 4, *SMALL, "--output", "a.png") == 0
+    out = capsys.readouterr().out
+    assert "0 fixed points, 0 slow, from 4 starts (4 led to none)" in out and "the least |F(s) - s|" in out
+    assert run("--cell", "irnn", "--init", "identity:1e-3", "--fixed-points", 4, *SMALL, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["fixed_points"]["points"] == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -67,7 +75,6 @@ def test_the_table_tells_from_how_many_steps_and_names_every_figure(capsys):
         (["--fixed-points", 0], "--fixed-points is 0, expected 1 or more"),
         (["--repeat", 3], "--repeat says how long the run of --lyapunov K is"),
         (["--lyapunov", 1, "--output", "b.png"], "cannot write b-lyapunov.png"),
-        (["--cell", "irnn", "--init", "identity:3", "--fixed-points", 2], "irnn, 6 units: no fixed point: the least"),
     ],
 )
 def test_bad_input_is_one_sentence_exit_2_and_no_figure(arguments, words, capsys):

@@ -148,7 +148,7 @@ X, S = torch.zeros(3, dtype=d), torch.zeros(4, 2, dtype=d)
         ({"starts": S.half()}, "starts are torch.float16"),
         ({"starts": S[:, :1]}, "expected torch.float64 of shape|state of 2"),
         ({"tolerance": 0}, "tolerance is 0"),
-        ({"iterations": -1}, "iterations is -1"),
+        ({"iterations": 2.5}, "iterations is 2.5"),
         ({"margin": 0}, "margin is 0"),
         ({"apart": math.nan}, "apart is nan"),
         ({"cell": lambda x, s: (s, s)}, "must return one state of 2 entries"),
