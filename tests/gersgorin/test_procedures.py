@@ -25,6 +25,7 @@ def test_adams_points_are_the_same_27():
     assert sorted(nearest) == [*range(27)]
     np.testing.assert_allclose(theirs, ours.states[nearest], atol=1e-4)
     np.testing.assert_allclose(np.abs(spectra).max(1), np.abs(ours.eigenvalues[nearest, 0]), atol=1e-4)
+    assert ours.found_from.tolist() == sorted(ours.found_from, reverse=True) and ours.found_from.sum() == 300
     assert sorted(ours.unstable) == [0] * 8 + [1] * 12 + [2] * 6 + [3]
 
 
