@@ -1,0 +1,52 @@
+"""The table and the figure of docs/results/2026-11-20-certified.md: `python -m benchmarks.certified RUNS`, see certified.sh."""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from benchmarks.__main__ import environment
+from gersgorin import CertifiedBounds, certified_bounds
+from gersgorin.certified.plots import draw_bounds
+from gersgorin.certified.verify import verify_run
+from rhn.checkpoints import load_model
+from rhn.data import chorale
+from rhn.engine.initial import initial_model
+from rhn.figures import save_figure
+
+NAME, CHORALE = "2026-11-20-certified", "bwv269"
+LENGTHS = ("1 layer", "1 step", "4 steps", "16 steps", "64 steps")
+HEAD = ("network", "measured", *LENGTHS, "windows it takes", "steps with all eigenvalues inside", "with some outside")
+
+
+def main() -> None:
+    """Measure every run of the folder before and after its training; write the table, print it, draw two of them."""
+    parser = argparse.ArgumentParser(description="Certified half-lives of trained cells along a chorale.")
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    options = parser.parse_args()
+    x, lines, shown = torch.as_tensor(chorale(CHORALE)).double(), [HEAD, ["---"] * len(HEAD)], []
+    for path in sorted(options.runs.glob("*/best.safetensors")):
+        for when, model in (("new", initial_model(path, 0)[0]), ("trained", load_model(path))):
+            cell, title = model.double().cells[0], f"{path.parent.name}, {when}"
+            bounds = certified_bounds(cell, x, title=title, unit="quarter notes")
+            run = verify_run(cell, x)
+            lines.append([*row(bounds), int(run.none_outside.sum()), int((run.outside > 0).sum())])
+            shown += [bounds] * (when == "trained" and path.parent.name in ("gru-1", "rhn-5"))
+    table = "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    (options.out / f"{NAME}-table.md").write_text(f"{table}\n\n{environment('cpu')}\n")
+    print(table)
+    save_figure(options.out / f"{NAME}.png", lambda: draw_bounds(shown, f"chorale {CHORALE}"))
+
+
+def row(bounds: CertifiedBounds) -> list[str]:
+    """Half-lives in steps, measured and certified by windows of some lengths, and the first windows that certify one."""
+    life = dict(zip(bounds.lengths, bounds.half_life, strict=True))
+    lives = [f"{life[words]:.3g}" if words in life else "" for words in LENGTHS]
+    measured = bounds.summary()["measured_half_life"]
+    takes = "none" if bounds.certifying is None else bounds.lengths[bounds.certifying]
+    return [bounds.title, f"{measured:.3g}", *lives, takes]
+
+
+if __name__ == "__main__":
+    main()
