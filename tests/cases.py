@@ -15,6 +15,7 @@ import torch
 from rhn import kernels
 from rhn.cells import CELLS, SLSTM, Cell
 from rhn.errors import InvalidInputError
+from rhn.kernels.carried import carried, carried_reference
 from rhn.kernels.looped import looped, looped_reference, product, times
 
 DEPTHS = (1, 2, 5, 10)
@@ -193,6 +194,15 @@ def _masked(row: tuple, J: int, *, candidate: bool = True) -> tuple:
     return bind(manual), bind(reference), home
 
 
+def _in_order(function):
+    """A kernel whose recurrent matrix comes after the bias, with its arguments in the order of the others."""
+    return lambda x, s0, W, R, b, **options: function(x, s0, W, b, R, **options)
+
+
+def _pairs(T, B, m, n, L):
+    return {"x": (T, B, m), "s0": (B, 2 * n), "W": (n, m), "R": (n, 2 * n), "b": (n,)}
+
+
 def _looped(function):
     """The looped kernel with an update of one product, one vector and a state that is carried."""
 
@@ -206,6 +216,7 @@ _HIGHWAY = (kernels.highway, kernels.highway_reference, "rhn.kernels.highway.man
 _DEEP = (kernels.deep_transition, kernels.deep_transition_reference, "rhn.kernels.transition.manual:DEEP_TRANSITION")
 _LSTM = (kernels.lstm, kernels.lstm_reference, "rhn.kernels.gated.manual:LSTM")
 _GRU = (kernels.gru, kernels.gru_reference, "rhn.kernels.gated.manual:GRU")
+_CARRIED = (_in_order(carried), _in_order(carried_reference), "rhn.kernels.carried:CARRIED")
 _LOOPED = (_looped(looped), _looped(looped_reference), "rhn.kernels.looped:LOOPED")
 _GATED_SCAN = (kernels.gated_scan, kernels.gated_scan_reference, "rhn.kernels.scans.manual:GATED_SCAN")
 _TURNED_SCAN = (kernels.turned_scan, kernels.turned_scan_reference, "rhn.kernels.scans.manual:TURNED_SCAN")
@@ -221,6 +232,15 @@ KERNELS = [
     KernelCase("deep-transition-skip-last", *_DEEP, _transition(lambda L: min(1, L - 1))),
     KernelCase("lstm", *_LSTM, _gated(4, 2), deep=False),
     KernelCase("gru", *_GRU, _gated(3, 1, q=1), deep=False),
+    KernelCase("carried", *_CARRIED, _gated(1, 1), {"C": ((0.7,),), "D": (0.3,)}, deep=False),
+    KernelCase(
+        "carried-masked",
+        *_masked(_CARRIED, 1, candidate=False),
+        _gated(1, 1),
+        {"C": ((1.0,),), "D": (0.1,)},
+        deep=False,
+    ),
+    KernelCase("carried-in-pairs", *_CARRIED, _pairs, {"C": ((0.9, 0.1), (-0.2, 0.8)), "D": (0.01, 0.1)}, deep=False),
     KernelCase("looped", *_LOOPED, _gated(1, 1, v=1), deep=False, packs=False),
     KernelCase("gated-scan", *_GATED_SCAN, _scanned(2, lambda n: {"b": (2 * n,)}), deep=False, packs=False),
     KernelCase(

@@ -54,6 +54,10 @@ class AntisymmetricRNN(LoopedCell):
     def recurrent_shape(self) -> tuple[int]:
         return (self.hidden_size * (self.hidden_size - 1) // 2,)
 
+    @property
+    def carried_form(self) -> tuple[tuple, tuple] | None:
+        return None if self.gated else (((1.0,),), (self.step_size,))
+
     def recurrent_matrix(self) -> Tensor:
         """M - gamma I (n, n)."""
         M = skew(self.weight_hh, self.hidden_size)

@@ -52,6 +52,11 @@ class CoRNN(LoopedCell):
     def recurrent_shape(self) -> tuple[int, int]:
         return self.hidden_size, 2 * self.hidden_size
 
+    @property
+    def carried_form(self) -> tuple[tuple, tuple]:
+        dt, kept = self.dt, 1 - self.dt * self.epsilon
+        return ((1 - dt * dt * self.gamma, dt * kept), (-dt * self.gamma, kept)), (dt * dt, dt)
+
     def update(self, u: Tensor, s: Tensor, R: Tensor) -> Tensor:
         y, z = s.chunk(2, -1)
         z = z + self.dt * (torch.tanh(u + product(s, R)) - self.gamma * y - self.epsilon * z)

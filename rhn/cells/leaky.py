@@ -44,6 +44,10 @@ class LeakyRNN(LoopedCell):
     def carries(self) -> bool:
         return self.leak < 1
 
+    @property
+    def carried_form(self) -> tuple[tuple, tuple]:
+        return ((1 - self.leak,),), (self.leak,)
+
     def update(self, u: Tensor, s: Tensor, R: Tensor) -> Tensor:
         return (1 - self.leak) * s + self.leak * torch.tanh(u + product(s, R))
 

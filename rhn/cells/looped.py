@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from rhn.cells.base import Cell
 from rhn.cells.layers import Layer, Part
 from rhn.cells.masks import CellMasks, apply_input_mask, check_masks
+from rhn.kernels.carried import carried
 from rhn.kernels.looped import looped, looped_reference
 from rhn.kernels.told import REPEATED, tell
 
@@ -37,6 +38,11 @@ class LoopedCell(Cell):
     def recurrent_shape(self) -> tuple[int, ...] | None:
         """Shape of weight_hh: (G n, n) unless a cell says otherwise; None where it has none."""
         return self.blocks * self.hidden_size, self.hidden_size
+
+    @property
+    def carried_form(self) -> tuple[tuple, tuple] | None:
+        """C and D, where `update` is s' = C s + D tanh(u + R s) with R the one recurrent weight: `rhn.kernels.carried` runs it then."""
+        return None
 
     def _add_parameters(self, where: dict) -> None:
         """Parameters beyond these three; `where`: device and dtype."""
@@ -69,6 +75,9 @@ class LoopedCell(Cell):
         options = {"update": self.update, "state_mask": rest.state}
         if self.kernel == "reference":
             return looped_reference(x, s0, *self.input_weights(), *self.recurrent_weights(), **options)
+        if self.carried_form is not None:
+            C, D = self.carried_form
+            return carried(x, s0, *self.input_weights(), *self.stacked_weights(), rest.state, C=C, D=D)
         tell(REPEATED)
         return looped(x, s0, *self.input_weights(), *self.stacked_weights(), **options)
 

@@ -45,17 +45,25 @@ class OrthogonalRNN(LoopedCell):
         return rotation(self.weight_hh, self.hidden_size)
 
     def input_weights(self) -> tuple[Tensor, Tensor]:
-        return self.weight_ih, torch.zeros_like(self.bias)
+        return self.weight_ih, self.bias if self.nonlinearity == "tanh" else torch.zeros_like(self.bias)
 
-    def recurrent_weights(self) -> tuple[Tensor, Tensor]:
-        return self.recurrent_matrix(), self.bias
+    def recurrent_weights(self) -> tuple[Tensor, ...]:
+        return self._with_bias(self.recurrent_matrix())
 
-    def stacked_weights(self) -> tuple[Tensor, Tensor]:
-        return stacked_rotation(self.weight_hh, self.hidden_size), self.bias
+    def stacked_weights(self) -> tuple[Tensor, ...]:
+        return self._with_bias(stacked_rotation(self.weight_hh, self.hidden_size))
 
-    def update(self, u: Tensor, s: Tensor, Q: Tensor, bias: Tensor) -> Tensor:
+    def _with_bias(self, Q: Tensor) -> tuple[Tensor, ...]:
+        """Q, and the bias where it is not that of W x + b."""
+        return (Q,) if self.nonlinearity == "tanh" else (Q, self.bias)
+
+    @property
+    def carried_form(self) -> tuple[tuple, tuple] | None:
+        return (((0.0,),), (1.0,)) if self.nonlinearity == "tanh" else None
+
+    def update(self, u: Tensor, s: Tensor, Q: Tensor, bias: Tensor | None = None) -> Tensor:
         z = u + product(s, Q)
-        return torch.tanh(plus(z, bias)) if self.nonlinearity == "tanh" else z.sign() * torch.relu(plus(z.abs(), bias))
+        return torch.tanh(z) if bias is None else z.sign() * torch.relu(plus(z.abs(), bias))
 
     def layers(self) -> tuple[Layer]:
         output = "tanh" if self.nonlinearity == "tanh" else None
