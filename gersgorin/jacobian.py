@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import jacfwd, jacrev, vmap
 
 from gersgorin.stepping import Step, check_next, check_sizes, converted, name_of, state_size_of, step_of, try_step
+from rhn.cells import Cell
 from rhn.errors import InvalidInputError
 
 METHODS = ("analytic", "jacrev", "jacfwd")
@@ -138,6 +139,8 @@ def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> T
     elif s0.dim() != 2 or len(s0) != x.shape[1]:
         raise InvalidInputError(f"s0 has shape {tuple(s0.shape)}: expected ({x.shape[1]}, state_size)")
     if hasattr(cell, "states"):
+        if type(cell).states is Cell.states:  # which repeats a user's step
+            try_step(cell, cell.step, x[0, 0], s0[0])
         after = cell.states(x, s0)
         check_next(cell, after, s0.expand(len(x), *s0.shape))
         states = torch.cat((s0.unsqueeze(0), after))
@@ -164,7 +167,10 @@ def norm_bound(cell: nn.Module, state_bound: float = 1.0) -> Tensor:
     if not state_bound >= 0:
         raise InvalidInputError(f"state_bound must be a number of at least 0, got {state_bound}")
     with torch.no_grad():
-        return cell.norm_bound(float(state_bound))
+        bound = cell.norm_bound(float(state_bound))
+    if not isinstance(bound, Tensor | float | int):
+        raise InvalidInputError(f"{name_of(cell)}.norm_bound must return one number, got {type(bound).__name__}")
+    return torch.as_tensor(bound)
 
 
 def _matrices(cell, x: Tensor, s: Tensor, name: str, by_autograd, method: str | None, chunk_size: int | None) -> list:

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.errors import InvalidInputError
+from rhn.errors import USERS_FAULT, InvalidInputError
 
 CLIP = 1e-4
 UNBOUNDED = 1e6  # a constant output so far from zero is no best one
@@ -59,7 +59,7 @@ def frame_costs(loss: OutputLoss, outputs: Tensor, targets: Tensor) -> Tensor:
     """
     try:
         costs = loss.frames(outputs, targets)
-    except Exception as error:  # whatever a user's loss raises
+    except USERS_FAULT as error:  # whatever a user's loss raises
         shapes = f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}"
         raise InvalidInputError(f"the loss {loss.name} cannot take {shapes}: {error}") from error
     frames = outputs.shape[:-1]

@@ -14,6 +14,7 @@ from gersgorin.normality.kreiss import kreiss_constant
 from gersgorin.normality.measures import departure
 from gersgorin.record import SpectrumRecord, shown_steps
 from gersgorin.spectrum import eigenvalue_conditions, one_thread
+from rhn.cells import Gates
 from rhn.engine.memory import free_memory, in_words
 from rhn.errors import InvalidInputError
 
@@ -79,8 +80,8 @@ def measure_spectrum(
     for start in range(0, T, block):
         now = slice(start, start + block)
         A = jacobians[now] = temporal_jacobian(cell, x[now], s[now])
+        rows, columns = gersgorin_discs(A), gersgorin_discs(A, axis="column")  # which refuse what is not finite
         norms = torch.linalg.matrix_norm(A, 2)
-        rows, columns = gersgorin_discs(A), gersgorin_discs(A, axis="column")
         values, conditions = eigenvalue_conditions(A)
         support = support_function(A.cpu(), ANGLES if N <= SMALL else ANGLES // 2)
         normal = values, conditions.amax(-1), support, departure(A, values, relative=True), norms
@@ -93,7 +94,10 @@ def measure_spectrum(
         bound = norm_bound(cell, state_bound=float(s.abs().max()))
     except InvalidInputError:
         bound = torch.tensor(torch.nan)
-    gates = [t.mean(-1) for t in cell.gates(x, s).t] if hasattr(cell, "gates") else []
+    gates = cell.gates(x, s) if hasattr(cell, "gates") else Gates()
+    if not isinstance(gates, Gates):
+        raise InvalidInputError(f"{name}: gates(x, s) must return rhn.cells.Gates, got {type(gates).__name__}")
+    gates = [t.mean(-1) for t in gates.t]
     gates = torch.stack(gates, 1) if gates else x.new_empty(T, 0)
     return SpectrumRecord(
         cell=name,

@@ -19,7 +19,7 @@ from rhn.cells.convert import OURS
 from rhn.cells.registry import import_named
 from rhn.checkpoints import weights_file
 from rhn.engine.memory import free_memory, in_words
-from rhn.errors import CheckpointError, InvalidInputError, RhnError
+from rhn.errors import USERS_FAULT, CheckpointError, InvalidInputError, RhnError
 
 COPIES = 2  # of the weights, one of them to be looked at in float64
 UNITS = 64  # of a factory that needs to be told how many
@@ -55,7 +55,7 @@ def build_module(
             module = found if isinstance(found, nn.Module) else found(**keywords)
     except RhnError:
         raise
-    except Exception as error:  # whatever a user's factory raises
+    except USERS_FAULT as error:  # whatever a user's factory raises
         expected = "expected a factory without arguments, or of input_size and hidden_size"
         raise InvalidInputError(f"cannot build {name}: {type(error).__name__}: {error}; {expected}") from error
     if not isinstance(module, nn.Module):

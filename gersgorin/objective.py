@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from gersgorin._validate import check_weights
 from gersgorin.losses import Loss, OutputLoss, best_constant, curvature, frame_costs, resolve_loss
 from gersgorin.sequences import read_probe
-from rhn.errors import InvalidInputError
+from rhn.errors import USERS_FAULT, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 
 ROUNDING = 1e-9  # of the outputs' size: two outputs that differ by less are the same
@@ -133,7 +133,7 @@ class Objective:
         try:
             with torch.backends.cudnn.flags(enabled=False):  # cuDNN's recurrences have no gradient in evaluation mode
                 result = self.model(inputs)
-        except Exception as error:  # whatever a user's model raises
+        except USERS_FAULT as error:  # whatever a user's model raises
             raise InvalidInputError(f"the model does not run on inputs {tuple(inputs.shape)}: {error}") from error
         result = getattr(result, "logits", result)
         result = result[0] if isinstance(result, tuple) else result

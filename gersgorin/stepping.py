@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rhn.cells import stack_from_torch
-from rhn.errors import InvalidInputError, RhnError
+from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 
 Step = Callable[[Tensor, Tensor], Tensor]
 
@@ -72,7 +72,7 @@ def try_step(cell, step: Step, x: Tensor, s: Tensor) -> None:
             after = step(x, s)
     except RhnError:
         raise
-    except Exception as error:  # whatever a user's step raises
+    except USERS_FAULT as error:  # whatever a user's step raises
         raise InvalidInputError(
             f"{name_of(cell)} takes no step from an input {tuple(x.shape)} and a state {tuple(s.shape)}: "
             f"{type(error).__name__}: {error}"

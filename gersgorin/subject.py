@@ -16,7 +16,7 @@ from gersgorin.watch import Watched, seen_by
 from rhn.cells import CELLS, is_known, resolve_cell
 from rhn.checkpoints import load_model
 from rhn.engine.initial import initial_model
-from rhn.errors import InvalidInputError, RhnError
+from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.models import LanguageModel
 
 KEYS = 88  # inputs: the keys of a chorale's frames
@@ -91,7 +91,7 @@ def new_cell(
         return Subject(name, build, build("meta", torch.float64))
     except RhnError:
         raise
-    except Exception as error:  # whatever a user's cell raises; torch's own for sizes beyond any storage
+    except USERS_FAULT as error:  # whatever a user's cell raises; torch's own for sizes beyond any storage
         raise InvalidInputError(f"cannot build {name} with {hidden_size} units, depth {depth}: {error}") from error
 
 

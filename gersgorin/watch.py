@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gersgorin._validate import check_weights
 from rhn.cells import Cell, layer_from_torch, stack_from_torch
-from rhn.errors import InvalidInputError, RhnError
+from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 
 TORCH_CELLS = (nn.RNNBase, nn.RNNCellBase)
 
@@ -124,7 +124,7 @@ class Watched:
                 return seen_by(self._cell, self.module, probe)
         except RhnError:
             raise
-        except Exception as error:  # whatever a user's module raises
+        except USERS_FAULT as error:  # whatever a user's module raises
             raise InvalidInputError(
                 f"{type(self.module).__name__} does not run on the probe {tuple(probe.shape)}: {error}"
             ) from error

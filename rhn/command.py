@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rhn.errors import InvalidInputError, RhnError
+from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.files import finite_json
 
 
@@ -86,7 +86,7 @@ def own_cell(name: str | None) -> Iterator[None]:
     """Within, what a cell of the user's own raises is bad input; `name` is None for the cells that are ours."""
     try:
         yield
-    except Exception as error:
+    except USERS_FAULT as error:
         if name is None or isinstance(error, RhnError):
             raise
         raise InvalidInputError(f"{name} does not run: {type(error).__name__}: {error}") from error

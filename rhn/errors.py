@@ -30,3 +30,7 @@ class OutputError(RhnError):
 
 class DivergedError(RhnError):
     """A training's loss is no longer finite."""
+
+
+USERS_FAULT = (Exception, SystemExit)
+"""What code of a user's own may raise: a `sys.exit` in it must not end a command as if all were well."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from rhn.cell_names import CELL_NAMES
 from rhn.errors import InvalidInputError
 from rhn.fields import LARGEST, expected
 
@@ -158,16 +159,8 @@ def field_docs(kind: type) -> dict[str, str]:
         for declared, text in itertools.pairwise(body):
             match declared, text:
                 case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(said))):
-                    docs[name] = _with_cells(" ".join(said.split()))
+                    docs[name] = " ".join(said.split()).replace("{cells}", ", ".join(CELL_NAMES))
     return docs
-
-
-def _with_cells(text: str) -> str:
-    if "{cells}" not in text:
-        return text
-    from rhn.cells import CELLS  # here, because most options name no cells, and these need torch
-
-    return text.replace("{cells}", ", ".join(CELLS))
 
 
 def _option(field, hint) -> Option:

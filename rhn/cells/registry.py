@@ -21,7 +21,7 @@ from rhn.cells.mingru import MinGRU
 from rhn.cells.orthogonal import OrthogonalRNN
 from rhn.cells.slstm import SLSTM
 from rhn.cells.transition import DTRNN, DTSRNN, IRNN, RNN
-from rhn.errors import InvalidInputError
+from rhn.errors import USERS_FAULT, InvalidInputError
 
 CELLS: dict[str, Callable[..., Cell]] = {
     "rnn": RNN,
@@ -78,13 +78,13 @@ def import_named(name: str, what: str) -> Any:
     Never give a name that was read from a file. Raises InvalidInputError, which calls it a `what`, where it cannot be imported.
     """
     module, _, attribute = name.partition(":")
-    if not module or not attribute:
+    if not module or not attribute or module.startswith("."):
         raise InvalidInputError(f"{name!r} names no {what}: expected package.module:factory")
     here = str(Path.cwd())
     sys.path.append(here)
     try:
         return getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # whatever a user's module raises
+    except USERS_FAULT as error:  # whatever a user's module raises
         raise InvalidInputError(f"cannot load the {what} {name!r}: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(here)

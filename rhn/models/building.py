@@ -10,7 +10,7 @@ from rhn.cells import CELLS, Cell, Initialization, from_torch, is_known, resolve
 from rhn.cells.base import positive
 from rhn.cells.init import draw
 from rhn.cells.layers import recurrent_parts
-from rhn.errors import InvalidInputError
+from rhn.errors import USERS_FAULT, InvalidInputError
 
 MAX_LAYERS = 64  # a file may not ask for more: building each costs time before its sizes can be compared
 
@@ -143,7 +143,7 @@ def _try(name: str, cell: nn.Module, input_size: int, hidden_size: int) -> None:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             outputs, _ = cell(like.new_zeros(2, 1, input_size))
             shape = tuple(outputs.shape)
-    except Exception as error:  # whatever a user's cell raises
+    except USERS_FAULT as error:  # whatever a user's cell raises
         raise InvalidInputError(f"the cell {name!r} does not run, expected {expected}: {error}") from error
     if shape != (2, 1, hidden_size):
         raise InvalidInputError(f"the cell {name!r} gives outputs {shape} for T = 2, B = 1: expected {expected}")

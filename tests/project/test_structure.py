@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from setuptools import find_packages
 
+from rhn.cell_names import CELL_NAMES
 from rhn.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,7 +20,7 @@ HEAVY = ("matplotlib", "seaborn", "optuna", "music21", "pandas", "rich")
 
 # From the lowest room to the highest: a module imports its own room and lower ones. Rooms on one line do not know each other.
 ROOMS = """
-    rhn.errors rhn.lazy rhn.safe_path rhn.statistics rhn.version
+    rhn.errors rhn.lazy rhn.safe_path rhn.statistics rhn.version rhn.cell_names
     rhn.fields rhn.files rhn.interrupts
     rhn.figures
     rhn.data
@@ -118,6 +119,12 @@ def test_only_the_four_packages_are_installed():
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     found = find_packages(str(ROOT), include=config["packages"]["find"]["include"])
     assert {name.partition(".")[0] for name in found} == set(PACKAGES)
+
+
+def test_the_light_list_of_cells_is_that_of_the_registry():
+    from rhn.cells import CELLS
+
+    assert tuple(CELLS) == CELL_NAMES
 
 
 @pytest.mark.parametrize("package", PACKAGES)

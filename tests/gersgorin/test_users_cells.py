@@ -1,0 +1,63 @@
+"""A user's own cell that is wrong somewhere: one sentence that names it, and never the end of a command as if all were well."""
+
+import re
+import sys
+
+import pytest
+import torch
+
+from gersgorin.cli import main
+from rhn.cells import Cell
+
+
+class Own(Cell):
+    deep = False
+
+    def __init__(self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None, **common):
+        super().__init__(input_size, hidden_size, depth, **common)
+        self.weight = torch.nn.Parameter(torch.zeros(hidden_size, input_size, device=device, dtype=dtype))
+
+    def step(self, x, s):
+        return torch.tanh(s + x @ self.weight.T)
+
+
+def with_method(name, method):
+    """A class of cells with one method of their own."""
+    return type("Mine", (Own,), {name: method})
+
+
+def leave(*arguments):
+    sys.exit(0)
+
+
+CASES = {
+    "raises": (with_method("step", lambda self, x, s: 1 / 0), "Mine takes no step .*ZeroDivisionError"),
+    "exits": (with_method("step", leave), "Mine takes no step .*SystemExit"),
+    "none": (with_method("step", lambda self, x, s: None), "must return one state of 4 entries.*NoneType"),
+    "tuple": (with_method("step", lambda self, x, s: (s, s)), "must return one state of 4 entries.*tuple"),
+    "shorter": (with_method("step", lambda self, x, s: s[..., :-1]), "must return one state of 4 entries.*3"),
+    "integers": (with_method("step", lambda self, x, s: s.long()), "floating"),
+    "gates": (with_method("gates", lambda self, x, s: 5), r"gates\(x, s\) must return rhn.cells.Gates, got int"),
+    "not finite": (
+        with_method("jacobian", lambda self, x, s: torch.full((*s.shape, 4), torch.nan, dtype=s.dtype)),
+        "NaN",
+    ),
+    "exits at once": (with_method("__init__", leave), "cannot build"),
+    "no cell": (lambda *a, **k: 5, "builds a int"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_wrong_is_one_sentence(case, tmp_path, monkeypatch, capsys):
+    cell, said = CASES[case]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys.modules[__name__], "mine", cell, raising=False)
+    assert main(["--cell", f"{__name__}:mine", "--hidden-size", "4", "--steps", "3"]) == 2
+    assert re.search(said, capsys.readouterr().err)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["..:x", ".cells:Mine", ":x", "cells:"])
+def test_a_name_that_is_none_is_told(name, capsys):
+    assert main(["--cell", name]) == 2
+    assert "expected package.module:factory" in capsys.readouterr().err
