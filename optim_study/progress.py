@@ -113,8 +113,9 @@ class Display:
 
     def event(self, worker: int, event: Event) -> None:
         self._progress.event(worker, event)
-        if isinstance(event, Begun) and (line := f"{event.study}: recurrence {event.recurrence}") not in self._told:
-            self._told.add(line)
+        if isinstance(event, Begun) and event.study not in self._told:  # once, whoever of the workers is first
+            self._told.add(event.study)
+            line = f"{event.study}: recurrence {event.recurrence}"
             self._console.print(lines_of(line), highlight=False, soft_wrap=True)
         if isinstance(event, Finished):
             self._lines_due.add(event.study)

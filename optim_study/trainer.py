@@ -169,14 +169,13 @@ class TorchTrainer:
 
     def outcome(self, config: StudyConfig, swarm, number: int) -> Outcome:
         from rhn.chorales.baseline import constant_output_nll
-        from rhn.chorales.evaluation import evaluate
 
-        corpus, model = load_corpus(self.data), swarm.best_model(number)
+        corpus = load_corpus(self.data)
         return outcome_of(
             swarm.curve(number),
             config.objective,
-            hidden_size=model.hidden_size,
-            test_nll=evaluate(model, corpus.test, device=self.device).nll,
+            hidden_size=swarm.best_model(number).hidden_size,
+            test_nll=swarm.best_nll(number, corpus.test),
             constant_nll=constant_output_nll(corpus),
         )
 

@@ -60,7 +60,7 @@ class Training:
         refuse_overflow: bool = True,
     ):
         self._config, self.device = config, torch.device(device)
-        self._models, self._left = dict(models), {}
+        self._models, self._left, self._other = dict(models), {}, None
         slots = Slots.start(models, learning_rates, self.device)
         where = {"device": self.device, "dtype": slots.stack.dtype}
         self._batches = training_batches(corpus.train, config.batch_size, **where)
@@ -132,6 +132,19 @@ class Training:
         model = copy.deepcopy(self._models[number])
         model.load_state_dict(best, strict=False)
         return model
+
+    def best_nll(self, number: int, pieces: Sequence[np.ndarray]) -> float:
+        """The loss of a trial's best weights so far on other pieces, as `evaluate` has it; on a GPU one CUDA graph for all trials."""
+        if self._other is None or self._other[0] is not pieces:
+            one = self._slots[[0]]
+            batches = evaluation_batches(pieces, device=self.device, dtype=one.stack.dtype)
+            self._other = pieces, one.stack, replayed(partial(_losses, [one], [batches]), self.device)
+        _, stack, losses = self._other
+        values = self.best_model(number).state_dict()
+        for name, t in (stack.weights | stack.constants).items():
+            t[0].copy_(values[name])
+        with exact():
+            return losses(0).item()
 
     def model(self, number: int) -> nn.Module:
         """The model of a live trial with its weights as they are now, on the CPU."""

@@ -69,8 +69,8 @@ def test_without_a_terminal_a_finished_trial_is_a_line_and_the_table_shows_every
     now[0] += 61
     display.tick()
     assert console.file.getvalue().count("\n") == 2, "a line a minute where nothing finishes"
-    for _ in range(2):
-        display.event(0, Begun(study=one.config.name, recurrence="compiled " * 12))
+    for worker in range(2):
+        display.event(worker, Begun(study=one.config.name, recurrence=f"compiled {worker} " * 12))
     assert console.file.getvalue().count("rhn-depth4: recurrence compiled") == 1
     assert max(map(len, console.file.getvalue().splitlines())) <= 80
     console.print(display)

@@ -11,6 +11,8 @@ import torch
 from cases import randomize
 from torch.utils._pytree import tree_flatten
 
+from rhn.chorales import loop
+from rhn.chorales.evaluation import evaluate
 from rhn.chorales.loop import Training
 from rhn.data.corpus import Corpus, Piece
 from rhn.data.text import Tokens
@@ -127,6 +129,17 @@ def test_so_it_is_by_monte_carlo_with_new_masks_in_every_window(monkeypatch, eva
     )
     assert evaluate(model, text, dropout, samples=5, rows=2) == wanted
     assert len(captures) == 3, "one for each group of samples side by side"
+
+
+def test_the_best_weights_of_every_trial_are_measured_by_one_graph(monkeypatch):
+    monkeypatch.setattr(loop, "replayed", lambda function, device, *changes: replayed(function, CUDA, *changes))
+    training, _ = chorale_training(trials=3)
+    pieces = list(np.random.default_rng(1).random((3, 9, 88)) < 0.1)
+    for _ in range(2):
+        for number in (2, 0, 1):
+            assert training.best_nll(number, pieces) == evaluate(training.best_model(number), pieces).nll
+        training.run_epoch()
+    assert training.best_nll(0, pieces[:1]) == evaluate(training.best_model(0), pieces[:1]).nll
 
 
 def negated(x, more):
