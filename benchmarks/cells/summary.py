@@ -58,7 +58,7 @@ def losses_table(studies: Mapping[str, Study], networks: Mapping[str, Sequence[N
         left = f"{study.left} of {len(study.rows)} ({100 * low:.0f} to {100 * high:.0f} %)"
         size = f"{trained[0].hidden_size} | {trained[0].parameters:,}"
         learnt = [n for n in trained if n.epoch > 0]
-        train, valid = (_interval([getattr(n, name) for n in learnt]) for name in ("train_nll", "valid_nll"))
+        train, valid = (_interval([getattr(n, name) for n in learnt or trained]) for name in ("train_nll", "valid_nll"))
         if len(learnt) < len(trained):
             train += f", {len(learnt)} of {len(trained)} seeds: the others diverged"
         lines.append(f"| {cell} | {size} | {study.best.best_train_nll:.2f} | {left} | {train} | {valid} |")
@@ -79,4 +79,4 @@ def spectra_table(studies: Mapping[str, Study], networks: Mapping[str, Sequence[
 
 def _interval(values: Sequence[float]) -> str:
     found = over_seeds(values)
-    return f"{found.mean:.2f} ({found.low:.2f} to {found.high:.2f})"
+    return f"{found.mean:.2f}" + (f" ({found.low:.2f} to {found.high:.2f})" if math.isfinite(found.low) else "")
