@@ -18,7 +18,7 @@ from gersgorin.certified.enclosed import Enclosed, exactly
 from gersgorin.certified.kinds import KINDS, numerical_radius_above
 from gersgorin.certified.ledger import Ledger, added
 from gersgorin.certified.record import CertifiedBounds
-from gersgorin.certified.rounding import scaled
+from gersgorin.certified.rounding import scaled, sum_of_logs_above
 from gersgorin.certified.weights import Weighted, diagonal_norm, quadratic_norm
 from gersgorin.certified.windows import windows
 from gersgorin.jacobian import layer_jacobians, temporal_jacobian, trajectory
@@ -113,7 +113,7 @@ def bounds_of(
         unit=unit,
         lengths=tuple(_words(n, unit) for n, unit in lengths),
         window_steps=np.array([n if unit == "step" else 0 for n, unit in lengths]),
-        upper=np.nextafter(upper + np.array(constants)[:, None, None], math.inf),
+        upper=sum_of_logs_above(upper, np.array(constants)[:, None, None]),
         lower=lower,
         log_norm=log_norm,
         numerical_radius=radius,

@@ -24,9 +24,16 @@ class Enclosed:
     """At least ||E||_F, and so ||E||_2."""
     exponent: int = 0
 
+    @property
+    def is_zero(self) -> bool:
+        """Whether it is the zero matrix for certain."""
+        return self.error == 0 and not self.middle.any()
+
     @cached_property
     def norm(self) -> float:
-        """At least ||middle + E||_2."""
+        """At least ||middle + E||_2; 0 for the zero matrix."""
+        if self.is_zero:
+            return 0.0
         return float(above(norm_above(self.middle) + self.error, 1))
 
 
@@ -42,6 +49,8 @@ def times(A: Enclosed, P: Enclosed) -> Enclosed:
     gamma_n ||a||_F ||p||_F + ||E||_F ||p||_F + (||a||_2 + ||E||_F) ||F||_F.
     """
     n, product = A.middle.shape[1], A.middle @ P.middle
+    if A.is_zero or P.is_zero:
+        return Enclosed(product, 0.0)
     middle, shift = scaled(product)
     size, of_p = frobenius_above(A.middle), frobenius_above(P.middle)
     rounded = above(gamma(n + 1) * size * of_p, 2) + (n + 2) * product.size * TINY

@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from gersgorin.certified.kinds import KINDS, log_below_of, log_bounds
+from gersgorin.certified.rounding import sum_of_logs_above
 from gersgorin.certified.weights import Weighted
 from gersgorin.certified.windows import Window
 
@@ -62,7 +63,4 @@ class Ledger:
 
 def added(first: Bounds, second: Bounds) -> Bounds:
     """The sum of two logs of bounds, rounded outwards."""
-    upper = np.nextafter(first[0] + second[0], math.inf)
-    return np.where(np.isneginf(first[0] + second[0]), -math.inf, upper), math.nextafter(
-        first[1] + second[1], -math.inf
-    )
+    return sum_of_logs_above(first[0], second[0]), math.nextafter(first[1] + second[1], -math.inf)

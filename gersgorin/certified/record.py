@@ -83,7 +83,7 @@ class CertifiedBounds:
                 "window_steps": int(self.window_steps[w]),
                 "certified_exponent": float(self.exponent[w]),
                 "certified_half_life": float(self.half_life[w]),
-                "above_measured": float(self.exponent[w] - self.measured_exponent),
+                "above_measured": float(self.exponent[w]) - self.measured_exponent,
                 "lower_exponent": float(self.lower_exponent[w]),
                 "bound": self.binding[w],
                 "exponents": {k: float(v) / self.steps for k, v in zip(self.kinds, self.upper[:, w, -1], strict=True)},
@@ -124,6 +124,8 @@ def certified_sentence(bounds: CertifiedBounds) -> str:
     """What the bounds say, in a sentence: how long a window it takes."""
     T, measured, w = bounds.steps, bounds.measured_exponent, bounds.certifying
     over = f"over {T} step{'s' * (T > 1)}"
+    if w is not None and np.isneginf(bounds.exponent[w]):
+        return f"Certified: {over} the gradient vanishes entirely, by windows of {bounds.lengths[w]}."
     if w is not None:
         return (
             f"Certified: {over} the gradient halves at least every {bounds.half_life[w]:.3g} steps, by windows of "

@@ -90,6 +90,14 @@ def log_below(value: float, exponent: int = 0) -> float:
     return _log(value, exponent, -1.0)
 
 
+def sum_of_logs_above(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """At least first + second; inf stays, and -inf: the log of a product of zero."""
+    with np.errstate(invalid="ignore"):
+        total = first + second  # -inf + inf: of a zero and of what says nothing
+    total = np.where(np.isneginf(first) | np.isneginf(second), -math.inf, total)
+    return np.where(np.isfinite(total), np.nextafter(total, math.inf), total)
+
+
 def _log(value: float, exponent: int, outwards: float) -> float:
     if value == 0:
         return -math.inf
