@@ -4,6 +4,7 @@ Measured on a few gradients that change no weight, so that no result depends on 
 on inputs of the same shape. On a GPU both are captured as CUDA graphs, as the training's own steps are.
 """
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -26,7 +27,8 @@ REPETITIONS = 5
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds of a step's gradients, and of the recurrent cells' part of them; `kernel` says in words what computes that part."""
+    """Seconds of a step's gradients, and of the recurrent cells' part of them, NaN where memory was too short to measure them; `kernel`
+    says in words what computes that part."""
 
     kernel: str
     step: float
@@ -38,7 +40,7 @@ class Pace:
         return min(1.0, self.recurrence / self.step)
 
     def __str__(self) -> str:
-        return f"{100 * self.share:.0f} % of a step; {self.kernel}"
+        return self.kernel if math.isnan(self.step) else f"{100 * self.share:.0f} % of a step; {self.kernel}"
 
 
 def measured_pace(
@@ -55,7 +57,10 @@ def measured_pace(
     device = stack.device
     with torch.random.fork_rng([device] if device.type == "cuda" else []), listening() as told:
         parts = [captured(call, device) for call in (gradients, lambda: _cells_alone(stack, x, own, masks))]
-        step, recurrence = _interleaved(parts, device)
+        try:
+            step, recurrence = _interleaved(parts, device)
+        except torch.OutOfMemoryError:  # beside what the training holds; its own step may fit
+            step = recurrence = math.nan
     return Pace(recurrence_words(told, device, _precision(stack)), step, recurrence)
 
 

@@ -66,6 +66,15 @@ def test_the_kernel_that_runs_is_named_and_why_not_the_faster_one(cell, options,
     assert pace_of(cell, **options).kernel.startswith(words)
 
 
+def test_too_little_memory_to_measure_is_no_error(monkeypatch):
+    def short(call, device):
+        call()
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(pace, "_seconds", short)
+    assert str(pace_of("gru")) == "hand-derived"
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("cell", ["rhn", "gru"])
 def test_on_a_gpu_it_is_measured_by_graphs(cell):
