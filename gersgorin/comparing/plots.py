@@ -23,7 +23,6 @@ from rhn.plots import drawable
 IN_A_ROW = 5  # panels of spectra, at most
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "black")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # 7 and 4: the first 28 lines differ from each other
-LINE = 0.17  # inches
 LETTERS = 10  # of a figure's title in an inch
 PANELS = {  # what each of the panels over time shows, and how its values are written
     "spectral_radius": "spectral radius of a step",
@@ -73,8 +72,7 @@ def draw_comparison(records: list[SpectrumRecord]) -> Figure:
         f"{wrapped(name, columns)}\nexponent {record.finite_time_exponent[-1]:.3g} a step"
         for name, record in zip(names, records, strict=True)
     ]
-    lines = 1 + max(title.count("\n") for title in titles)
-    heights = (rows * (min(3.4, width / columns) + LINE * lines) + 0.8, 5.2)
+    heights = (rows * (min(3.4, width / columns) + 0.4) + 0.8, 5.2)
     figure = Figure(figsize=(width, sum(heights)), layout="constrained")
     figure.get_layout_engine().set(h_pad=0.08)  # inches, around each panel
     top, bottom = figure.subfigures(2, 1, height_ratios=heights)
@@ -97,6 +95,9 @@ def draw_comparison(records: list[SpectrumRecord]) -> Figure:
     where = f"on {records[0].along}, spectra at step {step} of {len(records[0].norm)}"
     _title(figure, common, where)
     _over_time([Ensemble.of_record(record) for record in records], names, bottom)
+    figure.get_layout_engine().execute(
+        figure
+    )  # and again when it is drawn: once does not settle panels of a fixed aspect
     return figure
 
 

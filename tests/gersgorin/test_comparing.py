@@ -107,7 +107,9 @@ def test_files_beside_each_other(results):
         save_checkpoint(f"runs/{name}/best.safetensors", RHN(88, 6, 2 + seed, generator=generator))
     one, two = results("--compare", "runs/one,runs/two/best.safetensors", small=["--steps", "4"])
     assert [one["depth"], two["depth"]] == [2, 3]
-    again = results("--checkpoint", "runs/two", "--compare", "runs/one", small=["--steps", "4"])
+    again = results(
+        "--checkpoint", "runs/two", "--compare", "runs/one,runs/one/best.safetensors", small=["--steps", "4"]
+    )
     assert [exponents(result) for result in again] == [exponents(two), exponents(one)]
     assert again[0]["figure"] != one["figure"]
 
