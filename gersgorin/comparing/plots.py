@@ -139,7 +139,7 @@ def wrapped(name: str, columns: int) -> str:
 
 def _title(figure: Figure, common: str, where: str) -> None:
     """The figure's title, in lines as wide as it."""
-    words = ", ".join(filter(None, (common, drawable(where))))
+    words = ", ".join(filter(None, (common, drawable(where if common else where[0].upper() + where[1:]))))
     figure.suptitle(textwrap.fill(words, int(LETTERS * figure.get_figwidth())), fontsize=11)
 
 
