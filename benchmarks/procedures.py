@@ -47,12 +47,14 @@ def fixed_points_by_adam(
     return points, q[kept], np.linalg.eigvals(A.numpy())
 
 
-def exponents_by_autograd(rnn: nn.RNN | nn.GRU, x: Tensor) -> Tensor:
-    """lyapunov-hyperopt's (R. Vogt et al., Frontiers in Applied Mathematics and Statistics 8, 2022), any module, x (T, m).
+def exponents_by_autograd(rnn: nn.RNN | nn.GRU, x: Tensor, k: int | None = None) -> Tensor:
+    """lyapunov-hyperopt's (R. Vogt et al., Frontiers in Applied Mathematics and Statistics 8, 2022), any module.
+
+    x is (T, m); the k leading ones (k,), all where None.
 
     At every step the dense Jacobian, row by row through autograd, its product with Q, a QR decomposition, log |R_ii|.
     """
-    return _exponents(lambda x_t, h: jacobian(lambda h: rnn(x_t, h)[1], h).reshape(h.shape[-1], -1), rnn, x)
+    return _exponents(lambda x_t, h: jacobian(lambda h: rnn(x_t, h)[1], h).reshape(h.shape[-1], -1), rnn, x, k)
 
 
 def exponents_by_diagonals(rnn: nn.RNN, x: Tensor) -> Tensor:
@@ -62,18 +64,17 @@ def exponents_by_diagonals(rnn: nn.RNN, x: Tensor) -> Tensor:
         y = x_t @ rnn.weight_ih_l0.T + h @ rnn.weight_hh_l0.T + rnn.bias_ih_l0 + rnn.bias_hh_l0
         return torch.diag_embed(1 / torch.cosh(y[0])) ** 2 @ rnn.weight_hh_l0
 
-    return _exponents(closed_form, rnn, x)
+    return _exponents(closed_form, rnn, x, None)
 
 
-def _exponents(jacobian_at, rnn, x: Tensor) -> Tensor:
-    h = x.new_zeros(1, rnn.hidden_size)
-    Q, total = torch.eye(rnn.hidden_size, dtype=x.dtype), x.new_zeros(rnn.hidden_size)
+def _exponents(jacobian_at, rnn, x: Tensor, k: int | None) -> Tensor:
+    h, Q, total = x.new_zeros(1, rnn.hidden_size), torch.eye(rnn.hidden_size, dtype=x.dtype)[:, :k], 0
     for x_t in x.split(1):
         J = jacobian_at(x_t, h).detach()
         with torch.no_grad():
             h = rnn(x_t, h)[1]
         Q, R = torch.linalg.qr(J @ Q)
-        total += R.diagonal().abs().log()
+        total = total + R.diagonal().abs().log()
     return (total / len(x)).sort(descending=True).values
 
 

@@ -98,12 +98,9 @@ class Beside:
     def _starts(self, cell: nn.Module, x: Tensor) -> Tensor:
         """States of the run, evenly spread; beyond as many as it has, points between two of them, drawn."""
         states = trajectory(cell, x)
-        some = states[
-            torch.arange(min(self.starts, len(states)), device=x.device)
-            * len(states)
-            // max(1, min(self.starts, len(states)))
-        ]
-        generator, more = torch.Generator().manual_seed(self.seed), self.starts - len(some)
+        whole = min(self.starts, len(states))
+        some = states[torch.arange(whole, device=x.device) * len(states) // whole]
+        generator, more = torch.Generator().manual_seed(self.seed), self.starts - whole
         first, second = torch.randint(len(states), (2, more), generator=generator).to(x.device)
         share = torch.rand(more, 1, generator=generator, dtype=torch.float64).to(states)
         return torch.cat((some, share * states[first] + (1 - share) * states[second]))

@@ -35,6 +35,7 @@ def test_exponents_are_the_same(theirs):
     found = lyapunov_spectrum(rnn, x)  # from other directions than theirs: equal in the long run
     np.testing.assert_allclose(theirs(rnn, x), found.exponents, atol=3e-3)
     assert float(theirs(rnn, x).sum()) == pytest.approx(found.sum, abs=1e-10)
+    assert exponents_by_autograd(rnn, x[:9], 2).shape == (2,)
 
 
 def test_discs_are_the_same():

@@ -163,6 +163,7 @@ def test_where_one_lapack_gives_up_the_other_is_asked(function, monkeypatch):
         monkeypatch.setattr(torch.linalg, name, fails)
     assert function(A).dtype == torch.complex128 and function(A.float()).dtype == torch.complex64
     torch.testing.assert_close(function(A)[:, :3].real, torch.full((2, 3), 1.5, dtype=torch.float64))
+    assert function(torch.eye(2)).dtype == torch.complex64  # of real eigenvalues NumPy gives real numbers
     for name in ("eig", "eigvals"):
         monkeypatch.setattr(np.linalg, name, gives_up)
     with pytest.raises(InvalidInputError, match="did not converge"):
