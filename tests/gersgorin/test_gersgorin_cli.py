@@ -179,7 +179,7 @@ def test_readme_s_cell_new_and_trained(tmp_path, results, capsys):
     assert radii(alone) == radii(result) != radii(alone["compare"][0])
     for words, said in {
         ("--cell", "own_cell_to_plot:Yours"): "cannot load the cell",
-        ("--cell", "own_cell_to_plot:Failing"): "does not run: ValueError: not today",
+        ("--cell", "own_cell_to_plot:Failing"): "ValueError: not today",
         ("--cell", "own_cell_to_plot:Unbuilt"): "cannot build own_cell_to_plot:Unbuilt",
         ("--checkpoint", "mine.safetensors"): f"add --cell {mine}",
         ("--checkpoint", "alone.safetensors"): "add --cell package.module:MinimalCell",
