@@ -25,7 +25,7 @@ from rhn.errors import InvalidInputError
 
 TOLERANCE = 1e-6  # of 1 / sigma^2, by the residual; of sigma half of it
 STEPS = 64  # of Lanczos' method at the most; then a decomposition takes over
-ENTRIES = 2**19  # of all points' vectors at once: 8 MiB
+ENTRIES = 2**20  # of all points' vectors at once: 16 MiB
 ROWS = 8  # of the triangle solved one by one; what is above them follows by a product of matrices
 
 

@@ -33,7 +33,8 @@ class Tridiagonal:
         """Add a diagonal entry alpha (p,) and, for the step to come, the entry beta (p,) beside it.
 
         Returns:
-            The largest eigenvalue (p,), and beta times the last entry of its unit eigenvector, (p,): the residual.
+            The largest eigenvalue (p,), and beta times the last entry of its unit eigenvector, (p,): the residual. It is
+            inf where Newton's method has not come to its end: the eigenvalue is then one from above.
         """
         if self.alphas:  # at most that of [[largest so far, beta], [beta, alpha]]
             middle, half = (self.largest + alpha) / 2, (self.largest - alpha) / 2
@@ -42,12 +43,8 @@ class Tridiagonal:
             x = alpha.clone()
         self.alphas.append(alpha)
         for _ in range(ITERATIONS):
-            least = (
-                torch.finfo(x.dtype).eps * x.abs()
-            )  # a pivot's rounding: at the largest eigenvalue of a leading part it may be 0
             pivot, slope, sum_of_ratios = x - self.alphas[0], torch.ones_like(x), torch.zeros_like(x)
             for a, b in zip(self.alphas[1:], self.betas, strict=True):
-                pivot = torch.maximum(pivot, least)
                 sum_of_ratios += slope / pivot
                 square = b**2 / pivot
                 slope = 1 + square / pivot * slope
@@ -56,8 +53,8 @@ class Tridiagonal:
             slope += pivot * sum_of_ratios
             step = pivot / slope
             x = x - step
-            if not (step > 1e-13 * x).any():
+            if not (step > 1e-9 * x).any():
                 break
         self.betas.append(beta)
         self.largest = x
-        return x, torch.where(step > 1e-10 * x, torch.inf, beta * slope.rsqrt())
+        return x, torch.where(step > 1e-9 * x, torch.inf, beta * slope.rsqrt())

@@ -17,6 +17,7 @@ from gersgorin import (
     pseudospectrum,
     spectral_radius,
 )
+from gersgorin.inclusion import NumericalRange
 from gersgorin.normality import resolvent
 from gersgorin.normality.tridiagonal import Tridiagonal
 from rhn.errors import InvalidInputError
@@ -110,8 +111,13 @@ def test_the_range_of_a_jordan_block_is_a_disc_of_known_radius(n):
     block, radius = torch.from_numpy(jordan(n, 0.0)), math.cos(math.pi / (n + 1))
     assert float(numerical_abscissa(block)) == pytest.approx(radius)
     assert radius <= float(numerical_radius(block)) <= radius / math.cos(math.pi / 128) * (1 + 1e-12)
-    for angles in (4, 6, 10):  # half the angles by symmetry, or all of them
-        assert float(numerical_radius(block + 0j, angles)) == pytest.approx(float(numerical_radius(block, angles)))
+
+
+@pytest.mark.parametrize("angles", [4, 6, 8, 10, 128])
+@pytest.mark.parametrize("name", ["random", "companion", "grcar"])
+def test_support_lines_of_a_real_matrix_are_the_same_by_symmetry(name, angles):
+    A = MATRICES[name]
+    assert torch.allclose(NumericalRange(A, angles).support, NumericalRange(A + 0j, angles).support)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -8,6 +8,7 @@ import torch
 
 from gersgorin.measure import measure_spectrum
 from gersgorin.plots import plot_products, plot_spectrum, plot_suggested, save_animation, shown_steps, spectrum_limit
+from gersgorin.statements import of_matrices
 from rhn.cells import RHN, RNN
 
 
@@ -59,6 +60,8 @@ def test_the_numerical_range_is_drawn_in_panels_and_its_radius_over_time(records
     assert np.array_equal(drawn.get_xdata() + 1j * drawn.get_ydata(), record.range_outline(4))
     radius = line(plot_suggested(record), "numerical radius").get_ydata()
     assert np.array_equal(radius[:-1], record.numerical_radius) and radius.max() < spectrum_limit([record])
+    column = torch.zeros(9, 9).index_fill(1, torch.tensor([0]), 1.0)  # rows reach 1, the range reaches (1 + sqrt 9) / 2
+    assert spectrum_limit([of_matrices(column[None], "column")]) > 2
 
 
 def test_gates_are_drawn_only_where_there_are_any(records):
