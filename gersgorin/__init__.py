@@ -6,6 +6,7 @@ numerical_radius, departure_from_normality, kreiss_constant, pseudospectrum    h
 jacobian_product(A), finite_time_exponent   what many steps together do
 input_jacobian, layer_jacobians             within one step: from its input, and through each of its layers
 lyapunov_spectrum(cell, x, k)               their mean growth rates along a long run, without keeping a Jacobian
+leading_eigenvalues, discs_by_blocks, streamed_log_norms    of states too large for whole Jacobians, by products with vectors
 fixed_points(cell, x, starts)               where a step under constant input stands still, and its spectrum there
 credit(model, x, targets)                   which earlier steps the gradient of each frame's loss reaches, and how strongly
 ensemble(models, sequences)                 medians and bands of many runs: seeds, sequences
@@ -39,6 +40,9 @@ __all__, __getattr__, __dir__ = lazy_names(
         "equilibria.measure": ("fixed_points",),
         "equilibria.record": ("FixedPoints",),
         "jacobian": ("input_jacobian", "layer_jacobians", "norm_bound", "temporal_jacobian", "trajectory"),
+        "large.discs": ("discs_by_blocks",),
+        "large.leading": ("leading_eigenvalues",),
+        "large.measure": ("streamed_log_norms",),
         "lyapunov.measure": ("lyapunov_spectrum",),
         "lyapunov.record": ("LyapunovSpectrum", "kaplan_yorke_dimension"),
         "normality.kreiss": ("kreiss_constant",),

@@ -13,7 +13,7 @@ gradient flows through.
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -58,8 +58,16 @@ def cumulative_log_norms(A: Tensor) -> Tensor:
     return torch.stack([_log_norm(*product) for product in products])[1:]
 
 
-def running_log_norms(steps: Iterable[Tensor]) -> Iterator[Tensor]:
+def spectral_norm(P: Tensor) -> Tensor:
+    """||P||_2 (...,) of P (..., n, n)."""
+    with one_thread():
+        return torch.linalg.matrix_norm(P, 2)
+
+
+def running_log_norms(steps: Iterable[Tensor], norm: Callable[[Tensor], Tensor] = spectral_norm) -> Iterator[Tensor]:
     """What `cumulative_log_norms` has of t = 0, 1, ..., of Jacobians (..., n, n) that come one by one; none of them is kept.
+
+    `norm`: how the norm of a partial product is found.
 
     >>> [round(float(log), 4) for log in running_log_norms(torch.tensor([2.0, 0.5, 4.0]).reshape(3, 1, 1))]
     [0.6931, 0.0, 1.3863]
@@ -67,7 +75,7 @@ def running_log_norms(steps: Iterable[Tensor]) -> Iterator[Tensor]:
     steps = iter(steps)
     for first in steps:
         products = _prefix_products(itertools.chain((first,), steps), first)
-        yield from (_log_norm(*product) for product in itertools.islice(products, 1, None))
+        yield from (_log_norm(*product, norm) for product in itertools.islice(products, 1, None))
 
 
 def finite_time_exponent(A: Tensor) -> Tensor:
@@ -138,7 +146,6 @@ def _scaled(M: Tensor) -> tuple[Tensor, Tensor]:
     return M * torch.exp2(-exponent.to(largest.dtype))[..., None, None], exponent
 
 
-def _log_norm(P: Tensor, log_scale: Tensor) -> Tensor:
+def _log_norm(P: Tensor, log_scale: Tensor, norm: Callable[[Tensor], Tensor] = spectral_norm) -> Tensor:
     """log ||P exp(log_scale)||_2, (...,)."""
-    with one_thread():
-        return torch.linalg.matrix_norm(P, 2).log() + log_scale
+    return norm(P).log() + log_scale

@@ -1,13 +1,13 @@
 """From a cell and a sequence of inputs to a `SpectrumRecord`: Jacobians, spectra, discs, norms and products along the run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gersgorin.discs import gersgorin_discs
-from gersgorin.dynamics import cumulative_log_norms
+from gersgorin.dynamics import running_log_norms
 from gersgorin.inclusion.numerical_range import support_function
 from gersgorin.jacobian import norm_bound, temporal_jacobian, trajectory
 from gersgorin.normality.kreiss import kreiss_constant
@@ -24,17 +24,23 @@ ANGLES, SMALL = (
     256,
 )  # support lines of a numerical range, of which a quarter is solved for; fewer where a state is not small
 BLOCK = 1 << 22  # numbers of Jacobians worked on at once
+KEPT = 8  # numbers of each entry of the state at each step: states, eigenvalues, discs
 
 
 def check_memory(cell: nn.Module, steps: int, dtype: torch.dtype, device: str) -> None:
-    """Raise InvalidInputError where the weights, all Jacobians of a run and a few blocks to work on do not fit the free memory."""
-    n, parameters = cell.state_size, sum(p.numel() for p in cell.parameters())
-    need, have = dtype.itemsize * (parameters + steps * n * n + 12 * max(BLOCK, n * n)), free_memory(device)
+    """Raise InvalidInputError where the weights, the spectra of a run and blocks of Jacobians do not fit the free memory."""
+    need, have = memory_needed(cell, steps, dtype), free_memory(device)
     if need > have:
         raise InvalidInputError(
-            f"a state of {n} over {steps} steps needs about {in_words(need)} of memory, {in_words(have)} are available: "
+            f"a state of {cell.state_size} over {steps} steps needs about {in_words(need)} of memory, {in_words(have)} are available: "
             "use a smaller --hidden-size or fewer --steps"
         )
+
+
+def memory_needed(cell: nn.Module, steps: int, dtype: torch.dtype) -> int:
+    """Bytes, about: of the weights, what a record keeps of every step, and a block of Jacobians with what is made of it."""
+    n, parameters = cell.state_size, sum(p.numel() for p in cell.parameters())
+    return dtype.itemsize * (parameters + KEPT * steps * n + 12 * max(BLOCK, n * n))
 
 
 def states_before(cell: nn.Module, x: Tensor, *, name: str, along: str) -> Tensor:
@@ -76,17 +82,24 @@ def measure_spectrum(
     s = states_before(cell, x, name=name, along=f"{reads} {chorale}".strip())
     T, N = s.shape
     block = max(1, BLOCK // (N * N))
-    jacobians, measured = x.new_empty(T, N, N), []
-    for start in range(0, T, block):
-        now = slice(start, start + block)
-        A = jacobians[now] = temporal_jacobian(cell, x[now], s[now])
-        rows, columns = gersgorin_discs(A), gersgorin_discs(A, axis="column")  # which refuse what is not finite
-        norms = torch.linalg.matrix_norm(A, 2)
-        values, conditions = eigenvalue_conditions(A)
-        support = support_function(A.cpu(), ANGLES if N <= SMALL else ANGLES // 2)
-        normal = values, conditions.amax(-1), support, departure(A, values, relative=True), norms
-        measured.append((*normal, rows.centers, rows.radii, columns.centers, columns.radii))
-        progress(min(start + block, T), T)
+    shown, kreiss, measured = shown_steps(T), {}, []
+
+    def steps() -> Iterator[Tensor]:
+        for start in range(0, T, block):
+            now = slice(start, start + block)
+            A = temporal_jacobian(cell, x[now], s[now])
+            rows, columns = gersgorin_discs(A), gersgorin_discs(A, axis="column")  # which refuse what is not finite
+            norms = torch.linalg.matrix_norm(A, 2)
+            values, conditions = eigenvalue_conditions(A)
+            support = support_function(A.cpu(), ANGLES if N <= SMALL else ANGLES // 2)
+            normal = values, conditions.amax(-1), support, departure(A, values, relative=True), norms
+            measured.append((*normal, rows.centers, rows.radii, columns.centers, columns.radii))
+            if N <= SMALL:  # else it takes more than a moment
+                kreiss.update({t: float(kreiss_constant(A[t - start])) for t in shown if start <= t < start + block})
+            progress(min(start + block, T), T)
+            yield from A
+
+    log_norms = torch.stack(list(running_log_norms(steps())))
     values, worst, support, departures, norms, *circles = (
         torch.cat(parts).cpu().numpy() for parts in zip(*measured, strict=True)
     )
@@ -94,11 +107,6 @@ def measure_spectrum(
         bound = norm_bound(cell, state_bound=float(s.abs().max()))
     except InvalidInputError:
         bound = torch.tensor(torch.nan)
-    gates = cell.gates(x, s) if hasattr(cell, "gates") else Gates()
-    if not isinstance(gates, Gates):
-        raise InvalidInputError(f"{name}: gates(x, s) must return rhn.cells.Gates, got {type(gates).__name__}")
-    gates = [t.mean(-1) for t in gates.t]
-    gates = torch.stack(gates, 1) if gates else x.new_empty(T, 0)
     return SpectrumRecord(
         cell=name,
         depth=getattr(cell, "depth", 1),
@@ -114,17 +122,17 @@ def measure_spectrum(
         norm=norms,
         support=support,
         departure_from_normality=departures,
-        kreiss_constant=_kreiss_constants(jacobians),
+        kreiss_constant=np.array([kreiss.get(t, np.nan) for t in range(T)]),
         norm_bound=bound.cpu().numpy(),
-        log_norm_product=cumulative_log_norms(jacobians).cpu().numpy(),
-        transform_gate=gates.cpu().numpy(),
+        log_norm_product=log_norms.cpu().numpy(),
+        transform_gate=mean_transform_gates(cell, x, s, name),
     )
 
 
-def _kreiss_constants(jacobians: Tensor) -> np.ndarray:
-    """Of the few steps that figures and tables show, where the state is small enough to take but a moment; (T,), else NaN."""
-    found = np.full(len(jacobians), np.nan)
-    if jacobians.shape[-1] <= SMALL:
-        shown = shown_steps(len(jacobians))
-        found[shown] = kreiss_constant(jacobians[shown]).numpy()
-    return found
+def mean_transform_gates(cell: nn.Module, x: Tensor, s: Tensor, name: str) -> np.ndarray:
+    """Of each layer that has one, at each step, (T, L); raises InvalidInputError for a cell whose gates are none."""
+    gates = cell.gates(x, s) if hasattr(cell, "gates") else Gates()
+    if not isinstance(gates, Gates):
+        raise InvalidInputError(f"{name}: gates(x, s) must return rhn.cells.Gates, got {type(gates).__name__}")
+    means = [t.mean(-1) for t in gates.t]
+    return (torch.stack(means, 1) if means else x.new_empty(len(x), 0)).cpu().numpy()

@@ -39,7 +39,7 @@ def eigenvalues(A: Tensor, *, workers: int | None = None) -> Tensor:
     >>> eigenvalues(torch.tensor([1.0, -3.0, 3.0]).diag())
     tensor([ 3.+0.j, -3.+0.j,  1.+0.j])
     """
-    return _largest_first(*_by_chunks(_eigvals, A, workers))[0].to(A.device)
+    return largest_first(*_by_chunks(_eigvals, A, workers))[0].to(A.device)
 
 
 def eigenvalue_conditions(A: Tensor, *, workers: int | None = None) -> tuple[Tensor, Tensor]:
@@ -67,7 +67,7 @@ def eigenvalue_conditions(A: Tensor, *, workers: int | None = None) -> tuple[Ten
         conditions = conditions.nan_to_num(torch.inf, torch.inf)
         return values, conditions.masked_fill(singular[:, None] != 0, torch.inf).clamp(min=1)
 
-    values, conditions = _largest_first(*_by_chunks(solve, A, workers))
+    values, conditions = largest_first(*_by_chunks(solve, A, workers))
     return values.to(A.device), conditions.to(A.device)
 
 
@@ -141,7 +141,7 @@ def _by_chunks(solve: Callable[[Tensor], Tensor | tuple[Tensor, ...]], A: Tensor
     return [torch.cat(row).reshape(A.shape[:-1]) for row in rows]
 
 
-def _largest_first(values: Tensor, *others: Tensor) -> list[Tensor]:
+def largest_first(values: Tensor, *others: Tensor) -> list[Tensor]:
     """Sort (..., n) complex values, and others along; NumPy's lexsort, because torch sorts by one key at a time."""
     v = values.numpy()
     order = torch.from_numpy(np.lexsort((-v.imag, -v.real, -np.abs(v))))

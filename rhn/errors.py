@@ -32,5 +32,13 @@ class DivergedError(RhnError):
     """A training's loss is no longer finite."""
 
 
+class NotConvergedError(RhnError):
+    """An iteration did not settle in the steps that it was given; `found` is what did."""
+
+    def __init__(self, message: str, found=None) -> None:
+        super().__init__(message)
+        self.found = found
+
+
 USERS_FAULT = (Exception, SystemExit)
 """What code of a user's own may raise: a `sys.exit` in it must not end a command as if all were well."""

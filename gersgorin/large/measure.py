@@ -1,0 +1,192 @@
+"""A run of a cell whose state is large: of each step the k leading eigenvalues, all discs and the norm, and the norms of the products.
+
+Two ways, by what fits the bound on memory; neither keeps more than one Jacobian at a time:
+
+    one matrix fits     each step's Jacobian is written by blocks of rows, measured, multiplied to the product and forgotten
+    it does not         nothing but vectors: products with them for eigenvalues and norms, blocks of rows for discs
+
+Legend: T steps; m inputs; N entries of a state; k eigenvalues.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gersgorin.discs import Discs, gersgorin_discs
+from gersgorin.dynamics import running_log_norms
+from gersgorin.jacobian import trajectory
+from gersgorin.large.discs import both_discs, row_blocks
+from gersgorin.large.leading import arnoldi, basis_bytes, by_arnoldi, check_count, leading_of
+from gersgorin.large.limits import check_room, memory_bound
+from gersgorin.large.norms import DIRECTIONS, TOLERANCE, Product, largest_singular_value, product_log_norms
+from gersgorin.large.products import StepJacobian
+from gersgorin.measure import UNITS, mean_transform_gates, states_before
+from gersgorin.record import SpectrumRecord
+from gersgorin.spectrum import one_thread
+from gersgorin.stepping import Step, converted
+from rhn.errors import InvalidInputError, NotConvergedError
+
+WRITTEN = (
+    10  # matrices of one step that are worked on at once where they are written: A, the product, what is made of them
+)
+
+
+class _Run(Sequence):
+    """The products with A[t] of a run, made anew when they are asked for: (forward, backward) of step t."""
+
+    def __init__(self, cell: nn.Module | Step, x: Tensor, states: Tensor) -> None:
+        self.cell, self.x, self.states = cell, x, states
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return _Run(self.cell, self.x[index], self.states[index])
+        A = StepJacobian(self.cell, self.x[index], self.states[index])
+        return A.forward, A.backward
+
+
+@torch.no_grad()
+def streamed_log_norms(
+    cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None, *, seed: int = 0, tol: float = TOLERANCE
+) -> Tensor:
+    """log ||ds[t+1]/ds[0]||_2 for t = 0..T-1, (T,) float64: what `cumulative_log_norms` finds from Jacobians, without any.
+
+    Args:
+        cell: as for `temporal_jacobian`. x: inputs (T, m). s0: the state to begin with, (N,); zero where None.
+        seed: of the directions that the search begins with. tol: see `gersgorin.large.norms.largest_singular_value`.
+
+    Raises:
+        InvalidInputError: what `temporal_jacobian` refuses. NotConvergedError: a norm that does not settle.
+
+    Takes a few passes forward and back for every step: their number grows with the square of T.
+
+    >>> streamed_log_norms(lambda x, s: x * s, torch.tensor([[2.0], [0.5], [4.0]]), torch.ones(3)).exp().round(decimals=4)
+    tensor([2., 1., 4.], dtype=torch.float64)
+    """
+    states = trajectory(cell, x, s0)
+    if not torch.isfinite(states).all():
+        raise InvalidInputError("a state of the run is NaN or infinite: use smaller weights or another s0")
+    run = _Run(converted(cell), x, states[:-1])
+    return torch.tensor([*product_log_norms(run, states[0], seed=seed, tol=tol)], dtype=torch.float64)
+
+
+@torch.no_grad()
+@one_thread()
+def measure_leading(
+    cell: nn.Module,
+    x: Tensor,
+    k: int,
+    *,
+    name: str,
+    chorale: str,
+    reads: str = "chorale",
+    unit: str | None = None,
+    title: str | None = None,
+    discs: str = "row",
+    memory_limit: float | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> SpectrumRecord:
+    """As `measure_spectrum`, with the k leading eigenvalues alone, and without what needs all of them or a whole matrix: the numerical
+    range, conditions, the departure from normality, Kreiss' constant and the cell's norm bound are NaN.
+
+    An eigenvalue that does not converge is NaN.
+
+    Args:
+        memory_limit: bytes beside the weights and the record; half of what is free where None.
+        seed: of the vectors that searches begin with.
+
+    Raises:
+        InvalidInputError: as `measure_spectrum`; k out of range; beyond the memory limit.
+        NotConvergedError: at some step no eigenvalue, or a norm, did not converge.
+    """
+    s = states_before(cell, x, name=name, along=f"{reads} {chorale}".strip())
+    (T, N), bound = s.shape, memory_bound(memory_limit, x.device.type)
+    k = check_count(k, N)
+    vectors = basis_bytes(s[0], k) + 2 * min(DIRECTIONS, N) * s[0].nbytes
+    check_room(vectors, bound, f"the search for {k} eigenvalues of {N}", "raise --memory-limit, or ask for fewer")
+    written = WRITTEN * N * s[0].nbytes <= bound
+    measured, v = [], _start(s[0], seed)
+    total = T if written else 2 * T
+
+    def measure(t: int) -> Tensor | None:
+        nonlocal v
+        A = StepJacobian(cell, x[t], s[t])
+        matrix = _written(A, bound // 2) if written else None
+        forward, backward = (A.forward, A.backward) if matrix is None else _products(matrix)
+        circles = both_discs(A, bound) if matrix is None else _discs(matrix)
+        norm, _, v = largest_singular_value(forward, backward, v + 0.1 * _start(v, seed))
+        values = _leading(A, forward, k, bound, seed, f"step {t}")
+        measured.append((values, torch.tensor(norm), *(part for d in circles for part in (d.centers, d.radii))))
+        progress(t + 1, total)
+        return matrix
+
+    if written:
+        of_product = lambda P: torch.tensor(largest_singular_value(*_products(P), v)[0], device=P.device)  # noqa: E731
+        logs = [float(log) for log in running_log_norms((measure(t) for t in range(T)), of_product)]
+    else:
+        for t in range(T):
+            measure(t)
+        logs = []
+        for log in product_log_norms(_Run(cell, x, s), s[0], seed=seed):
+            logs.append(log)
+            progress(T + len(logs), total)
+    values, norms, *circles = (torch.stack(parts).cpu().numpy() for parts in zip(*measured, strict=True))
+    nothing = np.full(T, np.nan)
+    return SpectrumRecord(
+        cell=name,
+        depth=getattr(cell, "depth", 1),
+        hidden_size=getattr(cell, "hidden_size", N),
+        chorale=chorale,
+        reads=reads,
+        unit=UNITS.get(reads, "steps") if unit is None else unit,
+        title=title or name,
+        discs=discs,
+        eigenvalues=values,
+        eigenvalue_condition=nothing,
+        **dict(zip(("row_centers", "row_radii", "column_centers", "column_radii"), circles, strict=True)),
+        norm=norms,
+        support=np.full((T, 4), np.nan),
+        departure_from_normality=nothing,
+        kreiss_constant=nothing,
+        norm_bound=np.array(np.nan),
+        log_norm_product=np.array(logs),
+        transform_gate=mean_transform_gates(cell, x, s, name),
+    )
+
+
+def _leading(A: StepJacobian, forward: Product, k: int, bound: int, seed: int, where: str) -> Tensor:
+    """(k,) eigenvalues, those that were not found NaN."""
+    try:
+        return (arnoldi(forward, A.like, k, seed=seed) if by_arnoldi(k, A.size) else leading_of(A, k, bound)).cpu()
+    except NotConvergedError as error:
+        if len(error.found) == 0:
+            raise NotConvergedError(f"{where}: {error}", found=error.found) from error
+        missing = error.found.new_full((max(0, k - len(error.found)),), complex(np.nan, np.nan))
+        return torch.cat((error.found[:k], missing))
+
+
+def _written(A: StepJacobian, bound: int) -> Tensor:
+    """A (N, N), by blocks of rows."""
+    M = A.like.new_empty(A.size, A.size)
+    for rows, block in row_blocks(A, bound):
+        M[rows] = block
+    return M
+
+
+def _products(M: Tensor) -> tuple[Product, Product]:
+    return (lambda v: M @ v), (lambda u: u @ M)
+
+
+def _discs(M: Tensor) -> Iterator[Discs]:
+    return (gersgorin_discs(M, axis=axis) for axis in ("row", "column"))
+
+
+def _start(like: Tensor, seed: int) -> Tensor:
+    """A random unit vector."""
+    v = torch.randn(len(like), generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(like)
+    return v / v.norm()
