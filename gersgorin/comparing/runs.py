@@ -50,7 +50,7 @@ def ensemble(
 
     >>> from rhn.cells import RNN
     >>> found = ensemble([RNN(3, 8), RNN(3, 8)], torch.rand(5, 20, 3))
-    >>> found.spectral_radius.shape, found.runs_at[0]
+    >>> found.spectral_radius.shape, int(found.runs_at[0])
     ((10, 20), 10)
     """
     if not isinstance(modules, Iterable | nn.Module) or not isinstance(sequences, Iterable):

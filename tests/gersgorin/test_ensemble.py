@@ -157,6 +157,7 @@ def test_sequences_of_a_file_and_a_checkpoint(capsys):
         (["--seeds", "2", "--checkpoint", "trained.safetensors"], "those of trained.safetensors are trained"),
         (["--seeds", "2", "--compare", "seed=0,1"], "give one"),
         (["--seeds", "2", "--animate"], "--animate is about one run"),
+        (["--sequences", "2", "--pseudospectra"], "--pseudospectra is about one run"),
         (["--seeds", "2", "--seed", str(2**63 - 1)], "expected a whole number from 0"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
