@@ -42,10 +42,10 @@ def draw_initialisations() -> Figure:
 
 def draw_gate_limits() -> Figure:
     """Both limits at the first step."""
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
     for ax, record in zip(figure.subplots(1, 2), statements.gate_limits(), strict=True):
-        plot_spectrum(record, 0, ax=ax).set_title(record.title)
-    ax.legend(loc="upper left")
+        plot_spectrum(record, 0, ax=ax).set(title=record.title, xlabel="real part", ylabel="imaginary part")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 

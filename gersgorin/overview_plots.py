@@ -59,7 +59,7 @@ def draw_overview(found: "Analysis") -> Figure:
     record = found.spectrum
     steps, limit = shown_steps(len(record.norm)), spectrum_limit([record])
     panels = {
-        "What the discs of single steps suggest": lambda ax: plot_suggested(record, ax),
+        "What single steps suggest": lambda ax: plot_suggested(record, ax),
         "What the products of the steps do": lambda ax: plot_products(record, ax, exponent_axis=False),
         "Gains within a step": lambda ax: plot_gains(found, ax),
     }

@@ -144,7 +144,7 @@ def draw_run(record: SpectrumRecord) -> Figure:
     top.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     top.suptitle(f"{record.title} on {record.along}", fontsize=11)
     upper, lower = bottom.subplots(2, 1, sharex=True)
-    plot_suggested(record, upper).set_title("What the discs of single steps suggest", loc="left")
+    plot_suggested(record, upper).set_title("What single steps suggest", loc="left")
     plot_products(record, lower).set_title("What the products of the steps do", loc="left")
     for ax in (upper, lower):
         for step in steps:  # where the panels above were taken
