@@ -9,6 +9,7 @@ from optim_study.presets import PRESETS, RunConfig, WorkSettings
 from optim_study.protocol import READINGS
 from optim_study.record_command import Record
 from optim_study.results import counts, csv_text, stored_rows, table
+from optim_study.slurm import Resources, slurm_script
 from optim_study.stored import Stored
 from rhn.command import print_json, run_command
 from rhn.errors import InvalidInputError
@@ -23,6 +24,7 @@ examples:
   optim-study run --arch dt-rnn --depth 4 --trials 20 --dry-run
   optim-study run --arch all --depth 4 --preset small --init-schemes gaussian scaled orthogonal identity --std-max 1
   optim-study status --out runs/all
+  optim-study slurm --arch all --workers 8 --gpus 1 --out /shared/study > study.sh
   optim-study plot --csv runs/all/trials.csv --kind map --output map.png"""
 
 
@@ -39,6 +41,8 @@ class Run:
     """The highest initial standard deviation, instead of the second value of --init-std."""
     dry_run: bool = False
     """Only print what would be run, and how the paper is read where it leaves a choice."""
+    create: bool = False
+    """Only make the studies, for workers to join."""
     json: bool = False
     """Print the trials (with --dry-run: the plan) as one JSON list."""
     settings: Annotated[dict, Fields((RunConfig,), lambda given: PRESETS[given.get("preset", "paper")]())] = field(
@@ -54,6 +58,9 @@ class Run:
         if self.dry_run:
             rows = [planned.row() for planned in runner.dry_run(config)]
             print_json(rows) if self.json else print(plan_table(rows), READINGS, sep="\n\n")
+            return
+        if self.create:
+            runner.create(config)
             return
         results = runner.run(config)
         if self.json:
@@ -72,6 +79,30 @@ class Run:
         if "init_std" in self.settings:
             raise InvalidInputError("--std-max cannot be given with --init-std, whose second value it is")
         return replace(config, init_std=(config.init_std[0], self.std_max))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slurm(Resources):
+    """Print a shell script that runs a study on a Slurm cluster: one job that makes it, a job array of workers, one for the results.
+
+    examples:
+      optim-study slurm --arch all --workers 8 --gpus 1 --time 12:00:00 --partition gpu --out /shared/study > study.sh
+      optim-study slurm --arch rhn --preset small --workers 2 --cpus 16 --memory 16G > study.sh
+      bash study.sh
+    """
+
+    preset: Literal["paper", "small", "smoke"] = "paper"
+    """As of `optim-study run`."""
+    settings: Annotated[dict, Fields((RunConfig,), lambda given: PRESETS[given.get("preset", "paper")]())] = field(
+        default_factory=dict
+    )
+    """With the preset's values; --jobs and --device follow from --gpus and --cpus."""
+
+    def run(self) -> None:
+        if told := {"jobs", "device"} & self.settings.keys():
+            raise InvalidInputError(f"--{min(told)} is said by --gpus and --cpus here: leave it out")
+        config = PRESETS[self.preset](**self.settings)
+        print(slurm_script(config, self.settings, self, preset=self.preset), end="")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +190,16 @@ class Export(Stored):
 
 COMMANDS = Commands(
     DESCRIPTION,
-    {"run": Run, "status": Status, "plot": Plot, "best": Best, "export": Export, "record": Record, "worker": Worker},
+    {
+        "run": Run,
+        "status": Status,
+        "plot": Plot,
+        "best": Best,
+        "export": Export,
+        "record": Record,
+        "worker": Worker,
+        "slurm": Slurm,
+    },
 )
 
 

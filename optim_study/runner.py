@@ -76,6 +76,12 @@ def dry_run(config: RunConfig) -> list[Planned]:
     return plan(config.studies(load_corpus(config.data).checksum), config, devices(config))
 
 
+def create(config: RunConfig, *, quiet: bool = False) -> None:
+    """Makes the studies of the configuration, for workers to `join`, and trains nothing; raises what `run` raises."""
+    _require_own_folder(config.folder)
+    _made(config.studies(load_corpus(config.data).checksum), config, devices(config), quiet=quiet)
+
+
 def join(config: WorkSettings, *, only: Sequence[str] | None = None, quiet: bool = False) -> None:
     """Works on every study in the storage of a run started elsewhere, until all are complete.
 
@@ -101,17 +107,11 @@ def join(config: WorkSettings, *, only: Sequence[str] | None = None, quiet: bool
 def work_on(
     studies: list[StudyConfig], config: WorkSettings, storage: Storage | None = None, *, quiet: bool
 ) -> Storage:
-    """Says what is to be done and works until it is; returns the storage, made here where none is given: after the plan, so that
-    nothing is left where a network cannot be built or has no room."""
-    say = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr, flush=True))
+    """Says what is to be done and works until it is; returns the storage, made here where none is given."""
     places = devices(config)
-    planned = plan(studies, config, places, storage)
-    storage = storage or open_storage(config.storage, config.folder)
-    for study in studies:
-        open_study(study, config.folder, storage).close()
-    say(plan_table([p.row() for p in planned]))
+    planned, storage = _made(studies, config, places, storage, quiet=quiet)
     if all(p.complete >= p.config.trials for p in planned):
-        say("every trial is complete: nothing to do (a larger --trials extends a study)")
+        _say("every trial is complete: nothing to do (a larger --trials extends a study)", quiet)
         return storage
 
     def poll() -> dict[str, Counts]:
@@ -140,6 +140,29 @@ def work_on(
             "the same command goes on"
         ) from None
     return storage
+
+
+def _made(
+    studies: list[StudyConfig],
+    config: WorkSettings,
+    places: Sequence[str],
+    storage: Storage | None = None,
+    *,
+    quiet: bool,
+) -> tuple[list[Planned], Storage]:
+    """Plans and makes the studies where they are missing: after the plan, so that nothing is left where a network cannot be built or
+    has no room."""
+    planned = plan(studies, config, places, storage)
+    storage = storage or open_storage(config.storage, config.folder)
+    for study in studies:
+        open_study(study, config.folder, storage).close()
+    _say(plan_table([p.row() for p in planned]), quiet)
+    return planned, storage
+
+
+def _say(text: str, quiet: bool) -> None:
+    if not quiet:
+        print(text, file=sys.stderr, flush=True)
 
 
 def best_checkpoint(out: Path, study: str) -> Path:

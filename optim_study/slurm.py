@@ -1,0 +1,143 @@
+"""A study on a cluster that Slurm schedules: a shell script of three jobs, submitted together.
+
+    create    makes the studies, so that no worker comes before them
+    workers   a job array: each task is `optim-study worker`, on its GPUs or CPUs, until every study is complete
+    results   the table and the figure of what is complete, when all workers have ended
+
+Two minutes before a worker's time is over Slurm sends it an interrupt: it saves and leaves. The same script, submitted again, goes on.
+"""
+
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from optim_study.presets import RunConfig, WorkSettings
+from rhn.errors import InvalidInputError
+from rhn.options import flag
+
+TIME = re.compile(r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}")  # minutes, minutes:seconds, ... days-hours:minutes:seconds
+MEMORY = re.compile(r"\d+[KMGT]?")
+WARNING_SECONDS = 120  # from the interrupt to the end of a job's time
+
+SCRIPT = """\
+#!/bin/bash
+# {workers} workers for the studies of {name}, as three jobs for Slurm. Submit it where `sbatch` is:
+#
+#     bash study.sh
+#
+# Look at it:    squeue --me
+#                {status}
+# Stop it:       scancel --signal=INT --batch JOB     (workers save and leave; without --signal they lose what is not saved)
+# Go on:         bash study.sh     (also after a time limit or a dead node; trials that are complete are never run again)
+#
+# The nodes share the folder, on a file system whose locks hold across nodes (NFS 4; Lustre mounted with `flock`){storage_note}.
+# Whatever else your cluster asks for, Slurm takes from the environment: SBATCH_QOS, SBATCH_CONSTRAINT, SBATCH_RESERVATION.
+set -euo pipefail
+
+out={out}
+mkdir -p -- "$out/slurm"
+shared=({shared})
+
+create=$(sbatch "${{shared[@]}}" --job-name=study-create --time=30 \\
+    --wrap={create})
+workers=$(sbatch "${{shared[@]}}" --job-name=study-worker {resources} \\
+    --array=0-{last} --dependency="afterok:$create" --kill-on-invalid-dep=yes --signal=B:INT@{warning} \\
+    --wrap={worker})
+results=$(sbatch "${{shared[@]}}" --job-name=study-results --time=30 --dependency="afterany:$workers" \\
+    --wrap={results})
+echo "submitted: create $create, workers $workers, results $results; what they say: $out/slurm"
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What each worker gets, a task of the job array."""
+
+    workers: int = 4
+    """Tasks of the job array."""
+    gpus: int = 0
+    """GPUs of a worker, which runs a process on each."""
+    cpus: int = 1
+    """CPUs of a worker; without GPUs it runs a process on each."""
+    time: str = "04:00:00"
+    """Time limit of a worker, as Slurm reads it: MINUTES, HH:MM:SS, DAYS-HH."""
+    memory: str | None = None
+    """Memory of a worker, as in 8G (default: the cluster's)."""
+    partition: str | None = None
+    """Partition of all jobs (default: the cluster's)."""
+    account: str | None = None
+    """Account that pays for them (default: yours)."""
+
+    def __post_init__(self):
+        for name, least in (("workers", 1), ("gpus", 0), ("cpus", 1)):
+            if (value := getattr(self, name)) < least:
+                raise InvalidInputError(f"--{name} is {value}, expected a whole number from {least}")
+        if not TIME.fullmatch(self.time):
+            raise InvalidInputError(f"--time is {self.time!r}, expected Slurm's MINUTES, HH:MM:SS or DAYS-HH:MM:SS")
+        if self.memory is not None and not MEMORY.fullmatch(self.memory):
+            raise InvalidInputError(f"--memory is {self.memory!r}, expected a number of megabytes, or as in 8G")
+
+    def options(self) -> list[str]:
+        """For `sbatch`."""
+        options = [f"--time={self.time}", f"--cpus-per-task={self.cpus}"]
+        options += [f"--gres=gpu:{self.gpus}"] if self.gpus else []
+        return options + ([f"--mem={self.memory}"] if self.memory else [])
+
+
+def slurm_script(config: RunConfig, given: Mapping[str, Any], resources: Resources, *, preset: str) -> str:
+    """The script for a run.
+
+    config: the whole configuration.
+    given: what of it differs from the preset, by name.
+
+    Everything that comes from the caller is quoted, so that any path is one word.
+    """
+    out, storage = config.folder.absolute(), config.storage
+    place = ["--out", str(out), *(["--storage", storage] if storage else [])]
+    work = {"jobs": resources.gpus or resources.cpus, "device": "cuda" if resources.gpus else "cpu"}
+    own = {field.name for field in fields(WorkSettings)}
+    asked = {name: value for name, value in given.items() if name not in {"out", "storage", *work}}
+    protocol = {name: value for name, value in asked.items() if name not in own or name == "data"}
+    create = _command("run", "--preset", preset, "--create", "--device", "cpu", *place, *_words(protocol))
+    worker = {name: value for name, value in asked.items() if name in own} | work
+    join = _command("worker", "--arch", *config.architectures, *place, *_words(worker))
+    export, plot = _command("export", *place), _command("plot", *place, "--output", str(out / "swarm.png"))
+    logs = str(out / "slurm").replace("%", "%%")  # Slurm's own sign in names
+    shared = ["--parsable", f"--output={logs}/%x-%j.txt", "--export=ALL,OMP_NUM_THREADS=1"]
+    shared += [f"--{name}={value}" for name in ("partition", "account") if (value := getattr(resources, name))]
+    return SCRIPT.format(
+        workers=resources.workers,
+        name=" ".join(out.name.split()),
+        status=_in_a_comment(_command("status", *place)),
+        storage_note=", for the states of running trials" if storage else "",
+        out=shlex.quote(str(out)),
+        shared=shlex.join(shared),
+        create=shlex.quote(f"exec {create}"),
+        resources=shlex.join(resources.options()),
+        last=resources.workers - 1,
+        warning=WARNING_SECONDS,
+        worker=shlex.quote(f"exec {join}"),
+        results=shlex.quote(f"{export} > {shlex.quote(str(out / 'trials.csv'))} && {plot}"),
+    )
+
+
+def _command(*words: str) -> str:
+    """The words of `optim-study` as this interpreter runs it, on any node that sees the same files."""
+    return shlex.join([sys.executable, "-m", "optim_study", *words])
+
+
+def _words(given: Mapping[str, Any]) -> list[str]:
+    """Settings as options of the command line; paths in full."""
+    words = []
+    for name, value in given.items():
+        values = value if isinstance(value, tuple) else (value,)
+        words += [flag(name), *(str(v.absolute() if isinstance(v, Path) else v) for v in values)]
+    return words
+
+
+def _in_a_comment(text: str) -> str:
+    return " ".join(text.splitlines())

@@ -1,0 +1,83 @@
+"""The script for Slurm does with a real shell what it says: three jobs in order, for any path; `sbatch` is played by a shell script."""
+
+import os
+import subprocess
+
+import pytest
+
+from optim_study.cli import main
+
+SBATCH = """#!/bin/bash
+# Notes its options and runs what is wrapped, at once; the number of the job is how many came before.
+printf '%s\\n' "$@" >> "$LOG"; echo --- >> "$LOG"
+for word in "$@"; do [[ $word == --wrap=* ]] && sh -c "${word#--wrap=}" >&2; done
+grep -c -e --- "$LOG"
+"""
+
+
+@pytest.fixture
+def submit(tmp_path):
+    """Runs a script with a `sbatch` of ours; the options of each job."""
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.parent.mkdir()
+    sbatch.write_text(SBATCH)
+    sbatch.chmod(0o755)
+
+    def submitted(script: str) -> list[list[str]]:
+        path = tmp_path / "study.sh"
+        path.write_text(script)
+        subprocess.run(["bash", "-n", path], check=True)
+        log = tmp_path / "log"
+        environment = os.environ | {"PATH": f"{sbatch.parent}:{os.environ['PATH']}", "LOG": str(log)}
+        done = subprocess.run(["bash", path], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("submitted: create 1, workers 2, results 3")
+        return [job.splitlines() for job in log.read_text().split("---\n")[:-1]]
+
+    return submitted
+
+
+def test_the_jobs_make_the_study_work_on_it_and_write_its_table(tiny_data, submit, tmp_path, capsys):
+    out, alone = tmp_path / 'it\'s a $(touch broken) 100 % "study"', tmp_path / "alone"
+    words = ["--arch", "rhn", "--depth", "1", "--preset", "smoke", "--data", str(tiny_data)]
+    assert main(["run", *words, "--out", str(alone), "--device", "cpu"]) == 0
+    capsys.readouterr()
+    asked = ["--workers", "3", "--time", "1-12", "--memory", "8G", "--partition", "short"]
+    assert main(["slurm", *words, *asked, "--out", str(out)]) == 0
+    create, workers, results = submit(capsys.readouterr().out)
+    assert (out / "trials.csv").read_bytes() == (alone / "trials.csv").read_bytes()
+    assert (out / "swarm.png").stat().st_size > 5000
+    assert {"--array=0-2", "--time=1-12", "--mem=8G", "--cpus-per-task=1", "--dependency=afterok:1"} <= set(workers)
+    assert "--dependency=afterany:2" in results and "--time=1-12" not in create
+    logs = f"--output={out}/slurm/%x-%j.txt".replace("100 % ", "100 %% ")
+    assert all({"--partition=short", logs} <= set(job) for job in (create, workers, results))
+    assert not list(tmp_path.rglob("broken"))
+
+
+def test_workers_take_what_belongs_to_the_work_and_a_process_on_each_gpu(capsys, tmp_path):
+    words = "--gpus 2 --cpus 4 --fuse 5 --trials 7 --arch gru --storage postgresql://host/study"
+    assert main(["slurm", *words.split(), "--out", str(tmp_path)]) == 0
+    script = capsys.readouterr().out
+    (create,) = [line for line in script.splitlines() if " --create " in line]
+    (worker,) = [line for line in script.splitlines() if " worker " in line and "--wrap" in line]
+    assert "--gres=gpu:2" in script and "--cpus-per-task=4" in script
+    assert "--fuse 5 --jobs 2 --device cuda" in worker and "--arch gru" in worker and "--trials" not in worker
+    assert "--trials 7 --arch gru" in create and "--fuse" not in create and "--device cpu" in create
+    assert script.count("--storage postgresql://host/study") == 5
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--workers", "0"], "--workers is 0, expected a whole number from 1"),
+        (["--gpus", "-1"], "--gpus is -1, expected a whole number from 0"),
+        (["--time", "soon"], "--time is 'soon', expected Slurm's MINUTES"),
+        (["--memory", "lots"], "--memory is 'lots', expected a number of megabytes"),
+        (["--device", "cuda"], "--device is said by --gpus and --cpus here"),
+        (["--trials", "0"], "trials"),
+    ],
+)
+def test_what_slurm_would_refuse_is_one_sentence(words, message, capsys):
+    assert main(["slurm", *words]) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err and len(printed.err.splitlines()) == 1 and printed.out == ""
