@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-chaos lint bench figures gpu-check clean
+.PHONY: help demo test test-chaos lint bench figures gpu-check docs test-docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -31,7 +31,7 @@ demo: $(VENV)/.base ## set up and run the main job: spectrum and discs of a dept
 
 test: $(VENV)/.dev ## set up and run all tests
 	CI=1 $(BIN)/ruff check .
-	CI=1 $(BIN)/python -m pytest -n 2 -q -m 'not chaos'
+	CI=1 $(BIN)/python -m pytest -n 2 -q -m 'not chaos and not docs'
 
 test-chaos: $(VENV)/.dev ## the long random-kill tests of the study
 	$(BIN)/python -m pytest -q -m chaos
@@ -46,6 +46,17 @@ bench: $(VENV)/.dev ## ratios against what you would otherwise use (FULL=1 for m
 figures: $(VENV)/.base ## draw the gallery and the pictures of README and docs
 	$(BIN)/python -m gersgorin.gallery --out docs/figures
 	$(BIN)/python -m gersgorin.assignment.gallery --out docs/figures
+
+$(VENV)/.docs: $(VENV)/.base
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
+	@touch $@
+
+docs: $(VENV)/.docs ## build the documentation into build/docs, every link checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open build/docs/index.html"
+
+test-docs: $(VENV)/.dev ## run the commands of the tutorial and the guides, and the examples
+	$(BIN)/python -m pytest -q -m docs tests/project/test_docs.py
 
 gpu-check: ## on a GPU machine: the tests marked gpu and the benchmarks, into gpu-results/
 	bash benchmarks/gpu_check.sh gpu-results

@@ -1,0 +1,23 @@
+"""The fixed points of a network that holds a bit, and how fast it returns to them.
+
+One unit with a strong weight on itself, s' = tanh(2 s + x), has three without input: two stable, one at 0 between them. A trained
+network is looked at in the same way, from states of its own runs (`gersgorin.trajectory`).
+"""
+
+import torch
+
+import gersgorin
+
+starts = torch.linspace(-1, 1, 21, dtype=torch.float64)[:, None]
+found = gersgorin.fixed_points(lambda x, s: torch.tanh(2 * s + x), torch.zeros(1, dtype=torch.float64), starts)
+
+for row in found.points():
+    print(
+        f"{row['kind']:<9} at {row['state'][0]:+.4f}, found from {row['found_from']:>2} of 21 starts, "
+        f"eigenvalue {row['spectral_radius']:.3f}, time constant {row['slowest_time_constant']:.2f} steps"
+    )
+
+free = gersgorin.lyapunov_spectrum(
+    lambda s: torch.tanh(2 * s), None, s0=torch.tensor([0.1], dtype=torch.float64), steps=2000, warmup=100
+)
+print(f"Lyapunov exponent of a run: {free.exponents[0]:.4f}, log of the eigenvalue where it ends")

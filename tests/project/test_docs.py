@@ -1,0 +1,128 @@
+"""The documentation shows what is there: its links lead somewhere, its commands exist, and what it says can be copied works."""
+
+import importlib
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+spec = importlib.util.spec_from_file_location("docs_commands", ROOT / "docs" / "commands.py")
+docs_commands = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(docs_commands)
+
+PAGES = docs_commands.pages()
+NAMES = [str(page.relative_to(ROOT / "docs")) for page in PAGES]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+MAINS = {
+    "rhn": "rhn.cli",
+    "gersgorin-plot": "gersgorin.cli",
+    "gersgorin-check": "gersgorin.check_cli",
+    "rhn-analyze": "analysis.cli",
+    "optim-study": "optim_study.cli",
+}
+SUBCOMMANDS = ("rhn", "rhn-analyze", "optim-study")
+
+
+@cache
+def help_of(*words: str) -> str:
+    import contextlib
+    import io
+
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), pytest.raises(SystemExit, match="0"):
+        importlib.import_module(MAINS[words[0]]).main([*words[1:], "--help"])
+    return said.getvalue()
+
+
+def complaint(line: str) -> str | None:
+    """What is wrong with a shown command line: a subcommand or an option that its help does not know; None for other programs."""
+    command, *rest = shlex.split(line)
+    if command not in MAINS:
+        return None
+    words = [command]
+    if command in SUBCOMMANDS and rest and not rest[0].startswith("-"):
+        if not re.search(rf"^  {re.escape(rest[0])}\b", help_of(command), re.MULTILINE):
+            return f"{command} has no {rest[0]}"
+        words.append(rest.pop(0))
+    if words == ["rhn", "train"] and rest and not rest[0].startswith("-"):
+        words.append(rest[0])
+    if words == ["optim-study", "run"] and "--preset" in rest:
+        words += ["--preset", rest[rest.index("--preset") + 1]]
+    options = {word.partition("=")[0] for word in rest if re.match(r"--?[a-z]", word)}
+    unknown = {option for option in options if not re.search(rf"(?<![\w-]){option}(?![\w-])", help_of(*words))}
+    return f"{' '.join(words)} has no {', '.join(sorted(unknown))}" if unknown else None
+
+
+def test_a_wrong_command_would_be_noticed():
+    assert complaint("rhn trian x") == "rhn has no trian"
+    assert complaint("gersgorin-plot --cell rnn --dept 3") == "gersgorin-plot has no --dept"
+    assert complaint("rhn train jsb-depth-6 --epochs 3 --out runs/x") is None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_the_commands_of_a_page_exist(page):
+    for line in docs_commands.commands(page):
+        assert complaint(line) is None, line
+
+
+def test_the_site_lists_every_page_and_no_other():
+    listed = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_the_links_of_a_page_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        assert link.startswith("https://") or (page.parent / link).is_file(), link
+
+
+def environment() -> dict:
+    scripts = str(Path(sys.executable).parent)
+    return os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+        "MPLBACKEND": "Agg",
+    }
+
+
+def python_blocks(page: Path) -> list[str]:
+    return re.findall(r"^```python[^\n]*\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+RUNNABLE = [page for page in PAGES if docs_commands.commands(page, to_run=True) or python_blocks(page)]
+
+
+@pytest.mark.docs
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("page", RUNNABLE, ids=[str(page.relative_to(ROOT / "docs")) for page in RUNNABLE])
+def test_what_a_page_shows_can_be_copied(page, tmp_path):
+    """Its Python first, in one session, as files where they have a title, then its commands."""
+    text = page.read_text()
+    for name, code in re.findall(r'^```python title="(.*?)"\n(.*?)^```$', text, re.DOTALL | re.MULTILINE):
+        (tmp_path / name).write_text(code)
+    loose = "\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
+    env = environment() | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    subprocess.run([sys.executable, "-c", loose], cwd=tmp_path, env=env, check=True)
+    run = [sys.executable, ROOT / "docs" / "commands.py", page, tmp_path]
+    subprocess.run(run, env=env, check=True)
+
+
+@pytest.mark.docs
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_runs(path, tmp_path):
+    subprocess.run([sys.executable, path], cwd=tmp_path, env=environment(), check=True)
+
+
+@pytest.mark.docs
+def test_the_site_is_built_without_a_warning(tmp_path):
+    pytest.importorskip("mkdocs", reason="mkdocs is in the extra docs")
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path / "site"]
+    subprocess.run(build, cwd=ROOT, env=environment() | {"NO_MKDOCS_2_WARNING": "1"}, check=True)
+    assert (tmp_path / "site" / "index.html").is_file()
