@@ -30,10 +30,11 @@ METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH"}
 
 @dataclass(frozen=True)
 class Arg:
-    """The word for a field's value in `--help`, and whether the value stands without an option's name."""
+    """The word for a field's value in `--help`, whether the value stands without an option's name, and a letter for that name: "-o"."""
 
     metavar: str
     positional: bool = False
+    short: str | None = None
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,8 @@ def _add(parser, option: Option, *, pair: bool = False, help: str = "") -> None:
     if option.positional:
         parser.add_argument(option.name, nargs="*", **shared)  # how many there are is seen after `--help`
     else:
-        parser.add_argument(option.flag, nargs=option.item[1], **shared)
+        names = [option.arg.short] if option.arg and option.arg.short else []
+        parser.add_argument(*names, option.flag, nargs=option.item[1], **shared)
 
 
 def _read(declared: list[Option], words: list[str], prog: str, every: list[tuple[str, type]]) -> dict[str, Any]:

@@ -37,8 +37,8 @@ ROOMS = """
     rhn.options
     rhn.parsing rhn.command
     rhn.commands gersgorin analysis optim_study
-    optim_study.plot_command optim_study.record_command
-    rhn.cli gersgorin.cli gersgorin.check_cli analysis.cli optim_study.cli
+    optim_study.plot_command optim_study.record_command gersgorin.report
+    rhn.cli gersgorin.cli gersgorin.check_cli gersgorin.report_cli analysis.cli optim_study.cli
     rhn.__main__ gersgorin.__main__ analysis.__main__ optim_study.__main__
 """
 ACROSS = {("rhn.commands.recording", "gersgorin")}  # commands that use a package of their own row, inside functions
@@ -91,7 +91,14 @@ def test_source_files_are_short_and_tests_fewer_than_source():
     assert tests <= 0.85 * sum(source.values())
 
 
-COMMANDS = ["rhn.cli", "gersgorin.cli", "gersgorin.check_cli", "analysis.cli", "optim_study.cli"]
+COMMANDS = [
+    "rhn.cli",
+    "gersgorin.cli",
+    "gersgorin.check_cli",
+    "gersgorin.report_cli",
+    "analysis.cli",
+    "optim_study.cli",
+]
 
 
 @pytest.mark.parametrize("module", ["rhn", "rhn.cells", "rhn.data", "rhn.checkpoints", "gersgorin", *COMMANDS])

@@ -1,0 +1,73 @@
+"""From a checkpoint, a training's folder or a study's to the page about it."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from gersgorin.report.about import ABOUT, checkpoint_section, values_table
+from gersgorin.report.network import Progress, network_sections
+from gersgorin.report.page import Page, Section
+from gersgorin.report.reading import Asked
+from gersgorin.report.training import best_seed, training_section
+from rhn.checkpoints import BEST
+from rhn.errors import CheckpointError, DataError, InvalidInputError
+
+
+def page_about(asked: Asked, *, storage: str | None, lesions: bool, made: str, progress: Progress) -> Page:
+    """The page about what the user named, `asked.checkpoint`; raises an `RhnError` where it is none of the three."""
+    path = asked.checkpoint
+    if not os.path.isdir(path) and storage is None:  # noqa: PTH112 (Path.is_dir raises for a name too long)
+        about = {"title": f"Report: {path.name}", "subtitle": "A network, from its file of weights.", "made": made}
+        return Page(sections=_checkpoint(asked, lesions, progress), **about)
+    name = path.resolve().name
+    if _is_training(path):
+        sections, subtitle = _training(asked, lesions, progress), "A training and its best network."
+    elif storage is not None or (path / "journal.log").exists():
+        raise InvalidInputError("studies are not reported yet")
+    elif (path / BEST).is_file():
+        sections, subtitle = _checkpoint(replace(asked, checkpoint=path / BEST), lesions, progress), "A network."
+    else:
+        raise InvalidInputError(
+            f"{path} holds no training (metrics.jsonl), no study (journal.log) and no {BEST}: expected one of them"
+        )
+    return Page(title=f"Report: {name}", subtitle=subtitle, sections=sections, made=made)
+
+
+def _checkpoint(asked: Asked, lesions: bool, progress: Progress) -> list[Section]:
+    return [checkpoint_section(asked.checkpoint), *network_sections(asked, lesions, progress)]
+
+
+def _training(asked: Asked, lesions: bool, progress: Progress) -> list[Section]:
+    run = asked.checkpoint
+    training = training_section(run)
+    try:
+        config = json.loads((run / "config.json").read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{run / 'config.json'} does not say what was trained ({error})") from error
+    told = values_table({"folder": str(run), "configuration": config}, "As the training's folder says")
+    try:
+        best = best_seed(run) / BEST
+        about = checkpoint_section(best)
+        measured = _measured(replace(asked, checkpoint=best), lesions, progress)
+    except CheckpointError as error:  # a training that has just begun
+        return [Section(title=ABOUT, tables=[told]), training, _missing(error)]
+    return [replace(about, tables=[told, *about.tables]), training, *measured]
+
+
+def _measured(asked: Asked, lesions: bool, progress: Progress) -> list[Section]:
+    """The network's sections; a sentence where what it reads is not known or not there, unless the user named it."""
+    try:
+        return network_sections(asked, lesions, progress)
+    except (DataError, InvalidInputError) as error:
+        if replace(asked, checkpoint=None, steps=None) != Asked(checkpoint=None):
+            raise
+        return [_missing(error)]
+
+
+def _missing(error: Exception) -> Section:
+    return Section(title="The network", words=[f"Not measured: {error}."])
+
+
+def _is_training(path: Path) -> bool:
+    return (path / "metrics.jsonl").is_file() or any(path.glob("seed-*/metrics.jsonl"))

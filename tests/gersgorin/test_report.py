@@ -1,0 +1,165 @@
+"""A report is one page that needs nothing else, says what was measured, and shows what files say as text."""
+
+import html
+import json
+import re
+
+import pytest
+import torch
+from browser import chromium
+
+pytest.importorskip("jinja2", reason="Jinja2 is not installed")
+pytest.importorskip("plotly", reason="plotly is not installed")
+
+from gersgorin import analyze
+from gersgorin.report.page import Chart, Page, Section, Table, page_html, write_page
+from gersgorin.report_cli import main
+from rhn.cells import RNN
+from rhn.checkpoints import load_checkpoint, save_checkpoint
+from rhn.cli import main as rhn
+from rhn.data import chorale
+from rhn.models import PolyphonicModel
+
+HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=alert(1)>&{{7*7}}"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a training of two epochs."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    words = ["jsb-depth-2", "--hidden-size", "6", "--epochs", "2", "--device", "cpu", "--out", str(folder)]
+    assert rhn(["train", *words]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(run, tmp_path_factory):
+    """The report of that training."""
+    path = tmp_path_factory.mktemp("page") / "run.html"
+    assert main([str(run), "-o", str(path), "--steps", "12"]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    playwright, browser = chromium(sync_api)
+    yield browser
+    browser.close()
+    playwright.stop()
+
+
+def parts(path) -> tuple[list[str], list[dict], str]:
+    """Titles of the sections, charts, and the text without scripts."""
+    text = path.read_text()
+    charts = json.loads(re.search(r'id="charts">(.*?)</script>', text, re.DOTALL)[1])
+    return re.findall("<h2>(.*?)</h2>", text), charts, re.sub("<script.*?</script>", "", text, flags=re.DOTALL)
+
+
+def test_a_training_is_reported_with_its_curve_and_its_best_network(page, run):
+    titles, charts, text = parts(page)
+    expected = ["What it is and how it was made", "Training", "In words", "Spectra", "Gradients over time"]
+    assert titles == [*expected, "Within a step", "Lyapunov exponents", "Transform gates", "Lesions"]
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert charts[0]["data"][0]["y"][-1] == last["valid_nll"] and f"{last['valid_nll']:.5g} nats a frame" in text
+    found = analyze(load_checkpoint(run), torch.as_tensor(chorale("bwv269")[:12]), unit="quarter notes")
+    assert found.summary() in html.unescape(text)
+    dots = charts[1]["data"][0]
+    assert sorted(dots["x"]) == pytest.approx(sorted(found.spectrum.eigenvalues[0].real))
+    assert len(charts) == 1 + 4 + 2 + 1 + 1 + 1 + 1 and "gersgorin-report" in text and "seed 0" in text
+
+
+def test_a_bare_checkpoint_is_reported_and_what_it_lacks_is_said(tmp_path):
+    save_checkpoint(tmp_path / "cell.safetensors", RNN(88, 5, generator=torch.Generator().manual_seed(0)))
+    assert main([str(tmp_path / "cell.safetensors"), "-o", str(tmp_path / "page.html"), "--steps", "6"]) == 0
+    titles, _, text = parts(tmp_path / "page.html")
+    assert "Training" not in titles and "Not measured: RNN has no transform gates" in text
+    assert "a RNN alone predicts nothing" in text
+
+
+def test_what_files_say_stays_text(tmp_path, browser):
+    model = PolyphonicModel("rnn", hidden_size=4, generator=torch.Generator().manual_seed(0))
+    about = {"data": {"source": HOSTILE}, HOSTILE: HOSTILE, "train": {"seed": HOSTILE}}
+    save_checkpoint(tmp_path / "<b>&.safetensors", model, **about)
+    path = tmp_path / "page.html"
+    assert main([str(tmp_path / "<b>&.safetensors"), "-o", str(path), "--steps", "5"]) == 0
+    assert "<img" not in parts(path)[2] and "{{7*7}}" in parts(path)[2]
+    assert opened(browser, path).title() == "Report: <b>&.safetensors"
+
+
+def test_texts_of_charts_have_no_way_out_of_them(tmp_path, browser):
+    chart = Chart(caption=HOSTILE, traces=[{"type": "bar", "x": [HOSTILE], "y": [1.0]}], layout={"xaxis": {}})
+    table = Table(caption=HOSTILE, columns=[HOSTILE], rows=[[HOSTILE], [float("nan")]])
+    write_page(
+        Page(title="safe", subtitle="", made="", sections=[Section(title=HOSTILE, charts=[chart], tables=[table])]),
+        tmp_path / "page.html",
+    )
+    page = opened(browser, tmp_path / "page.html")
+    assert page.title() == "safe" and page.evaluate("document.querySelectorAll('img').length") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["missing.safetensors"], "there is no checkpoint"),
+        ([], "needs CHECKPOINT|RUN|STUDY"),
+        (["."], "expected one of them"),
+        (["x", "-o", "page.pdf"], "expected a name ending in .html"),
+        (["x", "-o", "no/page.html"], "does not exist"),
+        (["x", "--steps", "0"], "--steps is 0"),
+    ],
+)
+def test_bad_input_is_one_sentence(words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+def test_without_the_libraries_it_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["x"]) == 2
+    assert "pip install 'rhn-toolkit[report]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1200])
+def test_in_a_browser_every_chart_is_seen_and_nothing_scrolls_sideways(page, browser, width, scheme):
+    seen = opened(browser, page, width=width, scheme=scheme)
+    assert seen.evaluate("document.scrollingElement.scrollWidth") <= width
+    charts = seen.evaluate("[...document.querySelectorAll('.chart')].map(c => [...c.querySelectorAll('.main-svg')].map(s => "
+                           "{const b = s.getBoundingClientRect(); return Math.min(b.width, b.height)})[0])")  # fmt: skip
+    assert len(charts) == len(parts(page)[1]) and min(charts) > 100
+    marks = seen.evaluate(
+        "document.querySelectorAll('.chart .points path, .chart .lines path, .chart .hm image').length"
+    )
+    assert marks > 20
+    ink = seen.evaluate("getComputedStyle(document.querySelector('.chart .xtick text')).fill")
+    assert (sum(map(int, re.findall(r"\d+", ink))) > 380) == (scheme == "dark")
+
+
+def test_a_table_is_sorted_by_a_click_and_back_by_another(page, browser):
+    seen = opened(browser, page)
+    column = "[...document.querySelectorAll('#section-3 tbody tr')].map(row => Number(row.cells[4].dataset.value))"
+    head = seen.locator("#section-3 th button").nth(4)
+    head.click()
+    up = seen.evaluate(column)
+    head.click()
+    assert up == sorted(up) and seen.evaluate(column) == sorted(up, reverse=True) and len(set(up)) > 3
+
+
+def opened(browser, path, *, width=800, scheme="light"):
+    """The page, drawn; no error, no request to anywhere."""
+    page, said = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme).new_page(), []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: request.url.startswith(("file:", "data:")) or said.append(request.url))
+    page.goto(path.as_uri())
+    page.wait_for_function("[...document.querySelectorAll('.chart')].every(c => c.querySelector('.main-svg'))")
+    assert said == []
+    return page
+
+
+def test_the_page_is_the_same_each_time():
+    page = Page(title="t", subtitle="", made="", sections=[])
+    assert page_html(page) == page_html(page)
