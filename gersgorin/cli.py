@@ -31,7 +31,7 @@ def plot(options: Options) -> None:
     from gersgorin.comparing.asked import figure_name, many_runs, settled
     from gersgorin.comparing.panels import panels
     from gersgorin.comparing.runs import measure_along, panel_ensemble
-    from gersgorin.measure import check_memory
+    from gersgorin.large.asked import leading_part
     from gersgorin.sources import read_source, read_sources
 
     options, variants = settled(options)
@@ -43,19 +43,21 @@ def plot(options: Options) -> None:
     outputs = figure, animation, _data_files(options, len(shown))
     beside = _beside(options, figure, shown)
     device, dtype = resolve_device(options.device), getattr(torch, options.dtype)
-    for panel in shown:
-        check_memory(panel.subject.cell, 0 if many_runs(options) else sources[0].steps, dtype, device)
+    steps = 0 if many_runs(options) else sources[0].steps
+    leading = [leading_part(options, panel.subject, steps, dtype, device) for panel in shown]
     how = {"device": device, "dtype": dtype, "discs": options.discs}
     with progress_bars() as report:
         records = []
-        for panel in shown:
+        for panel, part in zip(shown, leading, strict=True):
             subject, progress = panel.subject, report(f"{'runs' if many_runs(options) else 'spectra'} of {panel.title}")
             if many_runs(options):
                 records.append(panel_ensemble(panel, sources, first_seed=options.seed, progress=progress, **how))
                 continue
             cell = subject.build(device, dtype)
             with own_cell(subject.name if subject.own else None):
-                x, record = measure_along(sources[0], subject, cell, title=panel.title, progress=progress, **how)
+                x, record = measure_along(
+                    sources[0], subject, cell, title=panel.title, leading=part, progress=progress, **how
+                )
                 record = beside.measure(cell, x, record, report)
             records.append(record)
         _draw(options, records, outputs, report)

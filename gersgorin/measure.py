@@ -27,9 +27,10 @@ BLOCK = 1 << 22  # numbers of Jacobians worked on at once
 KEPT = 8  # numbers of each entry of the state at each step: states, eigenvalues, discs
 
 
-def check_memory(cell: nn.Module, steps: int, dtype: torch.dtype, device: str) -> None:
-    """Raise InvalidInputError where the weights, the spectra of a run and blocks of Jacobians do not fit the free memory."""
-    need, have = memory_needed(cell, steps, dtype), free_memory(device)
+def check_memory(cell: nn.Module, steps: int, dtype: torch.dtype, device: str, limit: float | None = None) -> None:
+    """Raise InvalidInputError where the weights, the spectra of a run and blocks of Jacobians do not fit the limit: bytes, or None for
+    the free memory."""
+    need, have = memory_needed(cell, steps, dtype), memory_there(device, limit)
     if need > have:
         raise InvalidInputError(
             f"a state of {cell.state_size} over {steps} steps needs about {in_words(need)} of memory, {in_words(have)} are available: "
@@ -37,10 +38,19 @@ def check_memory(cell: nn.Module, steps: int, dtype: torch.dtype, device: str) -
         )
 
 
+def memory_there(device: str, limit: float | None) -> float:
+    """Bytes: the limit, or what is free where None."""
+    return free_memory(device) if limit is None else limit
+
+
 def memory_needed(cell: nn.Module, steps: int, dtype: torch.dtype) -> int:
     """Bytes, about: of the weights, what a record keeps of every step, and a block of Jacobians with what is made of it."""
-    n, parameters = cell.state_size, sum(p.numel() for p in cell.parameters())
-    return dtype.itemsize * (parameters + KEPT * steps * n + 12 * max(BLOCK, n * n))
+    return memory_kept(cell, steps, dtype) + dtype.itemsize * 12 * max(BLOCK, cell.state_size**2)
+
+
+def memory_kept(cell: nn.Module, steps: int, dtype: torch.dtype) -> int:
+    """Bytes, about: of the weights and of what a record keeps of every step."""
+    return dtype.itemsize * (sum(p.numel() for p in cell.parameters()) + KEPT * steps * cell.state_size)
 
 
 def states_before(cell: nn.Module, x: Tensor, *, name: str, along: str) -> Tensor:

@@ -26,6 +26,7 @@ class Options:
       gersgorin-plot --cell rhn --compare lstm --lyapunov 20 --fixed-points 50
       gersgorin-plot --cell gru --init uniform:0.3 --certify
       gersgorin-plot --cell rhn --compare rnn --pseudospectra
+      gersgorin-plot --cell lstm --hidden-size 830 --leading 32 --steps 20
       gersgorin-plot --record runs/depth6 --animate
     """
 
@@ -98,6 +99,11 @@ class Options:
     pseudospectra: bool = False
     """Also where the eigenvalues of a few steps could be after small changes of the step, in a figure of its own
     (NAME-pseudospectra)."""
+    leading: int | None = None
+    """Only the K eigenvalues of largest modulus, by products with vectors: for large states, in seconds a step instead of minutes.
+    Discs and products are of the whole step. Where whole spectra do not fit the memory, 32 of themselves."""
+    memory_limit: float | None = None
+    """GiB that all of it may take (default: what is free)."""
     animate: bool = False
     """Also write the (first) cell's spectrum moving along the chorale, or through the training, as MP4 where ffmpeg is, else GIF."""
     output: File = None

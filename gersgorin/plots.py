@@ -40,10 +40,11 @@ def plot_spectrum(record: SpectrumRecord, step: int, *, limit: float | None = No
     height = np.min(heights, axis=0)
     color = style["color"] if len(heights) == 1 else GREY
     ax.fill_between(x, -height, height, color=color, alpha=0.10, linewidth=0)
-    around = record.range_outline(step)
-    ax.plot(around.real, around.imag, **RANGE_STYLE, label="numerical range")
+    if not record.leading:
+        around = record.range_outline(step)
+        ax.plot(around.real, around.imag, **RANGE_STYLE, label="numerical range")
     values = record.eigenvalues[step]
-    ax.plot(values.real, values.imag, ".", color=RED, markersize=4, label="eigenvalues", zorder=4)
+    ax.plot(values.real, values.imag, ".", color=RED, markersize=4, label=record.which_eigenvalues, zorder=4)
     ax.plot(CIRCLE.real, CIRCLE.imag, **DASHED, linewidth=1, label="unit circle", zorder=3)
     ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
     return ax
@@ -52,6 +53,7 @@ def plot_spectrum(record: SpectrumRecord, step: int, *, limit: float | None = No
 def magnify_spectrum(record: SpectrumRecord, step: int, ax: Axes) -> None:
     """A crowd of eigenvalues too small to be seen gets a magnifying glass in the panel's upper left corner."""
     values = record.eigenvalues[step]
+    values = values[~np.isnan(values)]
     middle, spread = (values.real.max() + values.real.min()) / 2, max(np.ptp(values.real), np.ptp(values.imag)) / 2
     width = np.ptp(ax.get_xlim()) / 2
     if spread > width / 6 or spread < 1e-6 * width:
@@ -70,7 +72,7 @@ def magnify_spectrum(record: SpectrumRecord, step: int, ax: Axes) -> None:
 
 def spectrum_limit(records: list[SpectrumRecord]) -> float:
     """Half the width of panels that show every disc and numerical range of the records, and the unit circle, at one scale."""
-    edges = [1.0, *(float(record.numerical_radius.max()) for record in records)]
+    edges = [1.0, *(float(record.numerical_radius.max()) for record in records if not record.leading)]
     edges += [float((np.abs(c) + r).max()) for record in records for c, r in record.disc_sets.values()]
     return 1.08 * max(edges)
 
@@ -94,7 +96,8 @@ def plot_suggested(record: SpectrumRecord, ax: Axes | None = None) -> Axes:
     for axis, (centers, radii) in record.disc_sets.items():
         band(centers + radii, DISC_STYLES[axis]["color"], 0.15, f"right edges of the {axis} discs")
     band(record.row_centers, BLUE, 0.45, "disc centres")
-    curve(record.numerical_radius, **RANGE_STYLE, label="numerical radius")
+    if not record.leading:
+        curve(record.numerical_radius, **RANGE_STYLE, label="numerical radius")
     curve(record.spectral_radius, color=RED, linewidth=1.4, label="spectral radius")
     if record.transform_gate.size:
         curve(record.transform_gate.mean(1), color=GREEN, linewidth=1.2, linestyle="-.", label="mean transform gate")
@@ -142,7 +145,7 @@ def draw_run(record: SpectrumRecord) -> Figure:
     panels[0].set_ylabel("imaginary part")
     handles, labels = panels[0].get_legend_handles_labels()
     top.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-    top.suptitle(f"{record.title} on {record.along}", fontsize=11)
+    top.suptitle(record.heading, fontsize=11)
     upper, lower = bottom.subplots(2, 1, sharex=True)
     plot_suggested(record, upper).set_title("What single steps suggest", loc="left")
     plot_products(record, lower).set_title("What the products of the steps do", loc="left")

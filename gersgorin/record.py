@@ -41,7 +41,7 @@ class SpectrumRecord:
     title: str
     """What a figure calls this run."""
     eigenvalues: np.ndarray
-    """Complex, (T, N), the largest modulus first."""
+    """Complex, (T, N), the largest modulus first; of a large state the leading ones, (T, k), those that were not found NaN."""
     eigenvalue_condition: np.ndarray
     """The largest condition of an eigenvalue, (T,): rounding moves it by about eps * norm times this; 1 at the least."""
     row_centers: np.ndarray
@@ -82,6 +82,23 @@ class SpectrumRecord:
     def time_label(self) -> str:
         """What the axis of time says: "time step (quarter notes)", or "time step" where the unit is not known."""
         return time_label(self.unit)
+
+    @property
+    def leading(self) -> int | None:
+        """How many leading eigenvalues were looked for; None for whole spectra, without which other measures are NaN."""
+        return self.eigenvalues.shape[1] if np.isnan(self.eigenvalue_condition).all() else None
+
+    @property
+    def which_eigenvalues(self) -> str:
+        """What they are called: "eigenvalues", "the 32 leading eigenvalues"."""
+        plural = "s" * (self.leading != 1)
+        return f"the {self.leading} leading eigenvalue{plural}" if self.leading else "eigenvalues"
+
+    @property
+    def heading(self) -> str:
+        """What a figure is of: "rhn, 830 units on chorale bwv269, the 32 leading eigenvalues of 830"."""
+        more = f", {self.which_eigenvalues} of {self.row_centers.shape[1]}" if self.leading else ""
+        return f"{self.title} on {self.along}{more}"
 
     @property
     def spectral_radius(self) -> np.ndarray:
@@ -145,6 +162,7 @@ class SpectrumRecord:
     def summary(self, figure: str | None = None) -> dict:
         """The JSON object of `gersgorin-plot --json`."""
         about = {name: getattr(self, name) for name in ("cell", "depth", "hidden_size", "chorale", "unit", "discs")}
+        about |= {"leading_eigenvalues": self.leading} if self.leading else {}
         return about | {"figure": figure, "steps": self.steps()}
 
     def save(self, path: str | Path) -> Path:
@@ -204,11 +222,20 @@ def reading(record: SpectrumRecord) -> str:
     else:
         discs = f"{which}, which reach {reach:.3g} from 0, keep every eigenvalue inside the unit circle"
     words = f"Over {T} step{'s' * (T > 1)} {does}; {discs}."
-    words += _misleading(record)
+    words += _misleading(record) + _not_found(record)
     worst = float(record.eigenvalue_condition.max())
     if worst * np.finfo(record.eigenvalues.dtype).eps * float(record.norm.max()) > ROUNDING_SHOWN:
         words += f" Rounding alone may move an eigenvalue by more than {ROUNDING_SHOWN:g}: its condition is up to {worst:.2g}."
     return words
+
+
+def _not_found(record: SpectrumRecord) -> str:
+    """At how many steps some of the leading eigenvalues were not found."""
+    missing = np.isnan(record.eigenvalues).sum(1)
+    if not missing.any():
+        return ""
+    most = f"up to {missing.max()} of {record.which_eigenvalues}"
+    return f" At {np.count_nonzero(missing)} of {len(missing)} steps {most} did not converge, and larger ones may be among them."
 
 
 def _misleading(record: SpectrumRecord) -> str:

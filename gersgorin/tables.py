@@ -11,9 +11,13 @@ def summary_table(record: SpectrumRecord) -> str:
     """A few steps of the run and the mean over all of them, quantity by quantity, in plain text."""
     T, steps = len(record.norm), shown_steps(len(record.norm))
     lines = [f"{record.title}, {record.along}, {T} step{'s' * (T > 1)}, {DISC_WORDS[record.discs]}"]
+    if record.leading:
+        lines[0] += f"; {record.which_eigenvalues} of {record.row_centers.shape[1]}"
     lines.append(f"{'':<26}" + "".join(f"{f'step {t}':>11}" for t in steps) + f"{'mean':>11}")
     for name, label in MEASURES.items():
         values = getattr(record, name)
+        if np.isnan(values).all():  # not measured: see `SpectrumRecord.leading`
+            continue
         mean = "" if name == "finite_time_exponent" else f"{values.mean():>11.4g}"
         lines.append(f"{label:<26}" + "".join(f"{values[t]:>11.4g}" for t in steps) + mean)
     kreiss = record.kreiss_constant[steps]
@@ -25,7 +29,8 @@ def summary_table(record: SpectrumRecord) -> str:
         bound, about = "none", "the cell has no norm_bound"
     else:
         bound = f"{bound:.4g}"
-    lines.append(f"{'bound on the 2-norm':<26}{bound:>11}  {about}")
+    if not record.leading:
+        lines.append(f"{'bound on the 2-norm':<26}{bound:>11}  {about}")
     life = "gradient's half-life" if record.half_life >= 0 else "gradient's doubling time"
     lines.append(f"{life:<26}{abs(record.half_life):>11.4g}  steps, by the exponent at the last step")
     return "\n".join(lines)

@@ -10,7 +10,7 @@ from rhn.errors import CheckpointError, InvalidInputError
 from rhn.options import check_least, given_flags
 
 MOST_RUNS = 1000
-ABOUT_ONE_RUN = ("animate", "lyapunov", "fixed_points", "certify", "verified", "pseudospectra")
+ABOUT_ONE_RUN = ("animate", "leading", "lyapunov", "fixed_points", "certify", "verified", "pseudospectra")
 
 
 def settled(options):

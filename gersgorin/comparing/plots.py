@@ -72,6 +72,8 @@ def draw_comparison(records: list[SpectrumRecord]) -> Figure:
         f"{wrapped(name, columns)}\nexponent {record.finite_time_exponent[-1]:.3g} a step"
         for name, record in zip(names, records, strict=True)
     ]
+    if len({record.which_eigenvalues for record in records}) > 1:  # what one legend cannot say
+        titles = [f"{title}\n{record.which_eigenvalues}" for title, record in zip(titles, records, strict=True)]
     heights = (rows * (min(3.4, width / columns) + 0.4) + 0.8, 5.2)
     figure = Figure(figsize=(width, sum(heights)), layout="constrained")
     figure.get_layout_engine().set(h_pad=0.08)  # inches, around each panel

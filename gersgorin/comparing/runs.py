@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from gersgorin.comparing.panels import Panel
 from gersgorin.comparing.record import Ensemble
 from gersgorin.comparing.steps import AXES, measure_steps
+from gersgorin.large.asked import Leading
+from gersgorin.large.measure import measure_leading
 from gersgorin.measure import check_memory, measure_spectrum
 from gersgorin.record import SpectrumRecord
 from gersgorin.sources import Source
@@ -104,12 +106,24 @@ def panel_ensemble(panel: Panel, sources: Sequence[Source], *, first_seed: int, 
 
 
 def measure_along(
-    source: Source, subject: Subject, cell: nn.Module, *, device: str, dtype: torch.dtype, **about
+    source: Source,
+    subject: Subject,
+    cell: nn.Module,
+    *,
+    device: str,
+    dtype: torch.dtype,
+    leading: Leading | None,
+    **about,
 ) -> tuple[Tensor, SpectrumRecord]:
-    """What a network of the command's sees of a source, (T, m), and what it does; about: see `measure_spectrum`."""
+    """What a network of the command's sees of a source, (T, m), and what it does: all of it, or of a large state the leading part.
+
+    about: see `measure_spectrum`."""
     x = _seen(source, subject, device, dtype)
     along = {"chorale": source.first_label, "reads": source.kind, "unit": source.unit}
-    return x, measure_spectrum(cell, x, name=subject.name, **along, **about)
+    if leading is None:
+        return x, measure_spectrum(cell, x, name=subject.name, **along, **about)
+    how = {"memory_limit": leading.memory, "seed": leading.seed}
+    return x, measure_leading(cell, x, leading.count, name=subject.name, **along, **how, **about)
 
 
 def _seen(source: Source, subject: Subject, device: str, dtype: torch.dtype) -> Tensor:

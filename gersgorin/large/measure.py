@@ -121,13 +121,14 @@ def measure_leading(
         circles = both_discs(A, bound) if matrix is None else _discs(matrix)
         norm, _, v = largest_singular_value(forward, backward, v + 0.1 * _start(v, seed))
         values = _leading(A, forward, k, bound, seed, f"step {t}")
-        measured.append((values, torch.tensor(norm), *(part for d in circles for part in (d.centers, d.radii))))
+        measured.append(
+            (values, torch.tensor(norm, dtype=torch.float64), *(part for d in circles for part in (d.centers, d.radii)))
+        )
         progress(t + 1, total)
         return matrix
 
     if written:
-        of_product = lambda P: torch.tensor(largest_singular_value(*_products(P), v)[0], device=P.device)  # noqa: E731
-        logs = [float(log) for log in running_log_norms((measure(t) for t in range(T)), of_product)]
+        logs = [float(log) for log in running_log_norms((measure(t) for t in range(T)), lambda P: _norm(P, v))]
     else:
         for t in range(T):
             measure(t)
@@ -180,6 +181,10 @@ def _written(A: StepJacobian, bound: int) -> Tensor:
 
 def _products(M: Tensor) -> tuple[Product, Product]:
     return (lambda v: M @ v), (lambda u: u @ M)
+
+
+def _norm(P: Tensor, start: Tensor) -> Tensor:
+    return torch.tensor(largest_singular_value(*_products(P), start)[0], dtype=torch.float64, device=P.device)
 
 
 def _discs(M: Tensor) -> Iterator[Discs]:

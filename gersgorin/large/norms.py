@@ -47,8 +47,8 @@ def largest_singular_value(
     45.0
     """
     tol = max(tol, 10 * torch.finfo(start.dtype).eps)
-    V, U, B = [start / start.norm()], [], np.zeros((most, most))
     most = min(most, len(start))
+    V, U, B = [start / start.norm()], [], np.zeros((most, most))
     for j in range(most):
         u = forward(V[j])
         if j:
@@ -56,6 +56,10 @@ def largest_singular_value(
         u, B[j, j] = _new_direction(u, U)
         U.append(u)
         v, beta = _new_direction(backward(u) - B[j, j] * V[j], V)
+        if beta and j + 1 < most and j % (j // 10 + 1):  # later on not every direction is worth a look
+            V.append(v)
+            B[j, j + 1] = beta
+            continue
         left, sigmas, right = np.linalg.svd(B[: j + 1, : j + 1])
         sigma, residual = float(sigmas[0]), beta * abs(float(left[j, 0]))
         if residual <= tol * sigma or beta == 0 or j + 1 == len(start):
