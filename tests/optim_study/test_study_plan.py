@@ -16,7 +16,8 @@ GIB = 1 << 30
 POSITIONS = 128 * 32  # steps of the longest chorale, rows of a batch
 
 MEASURE = """
-import resource, sys
+import re, sys
+from pathlib import Path
 import numpy as np, torch
 torch.set_num_threads(1)
 from optim_study.plan import memory, meta_model
@@ -33,7 +34,7 @@ corpus = Corpus(pieces, pieces[:2], pieces[:2], "noise")
 config = StudyConfig(arch=arch, depth=depth, data=corpus.checksum, budget_scale=scale)
 swarm = start_training(config, {n: config.settings(n) for n in range(trials)}, {}, corpus)
 swarm.run_epoch()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+peak = 1024 * int(re.search("VmHWM:(.*)kB", Path("/proc/self/status").read_text())[1])  # ru_maxrss begins with the parent's
 print(peak, memory(meta_model(config), trials, 100 * 32, "cpu"))
 """
 
