@@ -38,7 +38,7 @@ def spectrum_chart(record: SpectrumRecord, step: int) -> Chart:
     }
     few = "" if len(drawn) == len(radii) else f" (of {len(radii)} the {len(drawn)} that reach furthest)"
     caption = (
-        f"Step {step}: {len(values)} eigenvalues (red), {axis} discs (blue){few} and the unit circle (black). Spectral radius "
+        f"Step {step}: {len(values)} eigenvalues (red), {axis} discs (blue){few} and the unit circle. Spectral radius "
         f"{record.spectral_radius[step]:.3g}, reach of the discs {record.reach[step]:.3g}."
     )
     layout = {
@@ -61,7 +61,7 @@ def products_chart(record: SpectrumRecord) -> Chart:
         "shapes": [_level(0)],
     }
     caption = (
-        "Norm of the product of the Jacobians from the first step to each step, as a power of ten: below 0 (black) gradients shrink, "
+        "Norm of the product of the Jacobians from the first step to each step, as a power of ten: below 0 gradients shrink, "
         "above they grow."
     )
     return Chart(caption=caption, traces=traces, layout=layout)
@@ -79,7 +79,7 @@ def steps_chart(record: SpectrumRecord) -> Chart:
         "shapes": [_level(1)],
         "showlegend": True,
     }
-    return Chart(caption="One step at a time, beside 1 (black).", traces=traces, layout=layout)
+    return Chart(caption="One step at a time; the line across is at 1.", traces=traces, layout=layout)
 
 
 def gains_chart(input_gain: np.ndarray, state_gain: np.ndarray) -> Chart:
@@ -119,7 +119,7 @@ def exponents_chart(found: LyapunovSpectrum) -> Chart:
         "yaxis": {"title": {"text": "growth a step (natural log)"}},
         "shapes": [_level(0)],
     }
-    caption = f"Leading Lyapunov exponents over {found.steps} steps, with two standard errors; below 0 (black) changes die out."
+    caption = f"Leading Lyapunov exponents over {found.steps} steps, with two standard errors; below 0 changes die out."
     return Chart(caption=caption, traces=[trace], layout=layout)
 
 
@@ -177,9 +177,11 @@ def curves_chart(curves: Sequence[Curves], measure: str) -> Chart:
         name = plain(c.name)
         traces.append(_line(epochs, c.valid.tolist(), f"{name}, validation", colour, "%{y:.5g}"))
         traces.append(_line(epochs, c.train.tolist(), f"{name}, training", colour, "%{y:.5g}", dash="dot"))
+    values = np.concatenate([(c.train, c.valid) for c in curves], axis=None)
+    wide = np.nanmin(values) > 0 and np.nanmax(values) > 3 * np.nanmin(values)
     layout = {
         "xaxis": {"title": {"text": "epoch"}},
-        "yaxis": {"title": {"text": measure}, "type": "log", "dtick": "D2"},
+        "yaxis": {"title": {"text": measure}, "type": "log" if wide else "linear"},
         "showlegend": True,
     }
     return Chart(
@@ -200,7 +202,7 @@ def _line(x: list, y: list, name: str, colour: str, form: str, dash: str = "soli
 
 def _circle(center: float, radius: float, colour: str, width: float, filled: bool = False) -> dict:
     shape = {"type": "circle", "x0": center - radius, "x1": center + radius, "y0": -radius, "y1": radius}
-    shape |= {"line": {"color": colour, "width": width}, "layer": "below"}
+    shape |= {"line": {"color": colour, "width": width}, "layer": "between"}
     return shape | ({"fillcolor": "rgba(0, 114, 178, 0.04)"} if filled else {})
 
 

@@ -9,7 +9,9 @@ from gersgorin.report.about import ABOUT, checkpoint_section, values_table
 from gersgorin.report.network import Progress, network_sections
 from gersgorin.report.page import Page, Section
 from gersgorin.report.reading import Asked
+from gersgorin.report.study import best_study, study_sections
 from gersgorin.report.training import best_seed, training_section
+from optim_study.stored import Stored
 from rhn.checkpoints import BEST
 from rhn.errors import CheckpointError, DataError, InvalidInputError
 
@@ -24,7 +26,10 @@ def page_about(asked: Asked, *, storage: str | None, lesions: bool, made: str, p
     if _is_training(path):
         sections, subtitle = _training(asked, lesions, progress), "A training and its best network."
     elif storage is not None or (path / "journal.log").exists():
-        raise InvalidInputError("studies are not reported yet")
+        sections, subtitle = (
+            _study(asked, storage, lesions, progress),
+            "A study of random settings, and its best network.",
+        )
     elif (path / BEST).is_file():
         sections, subtitle = _checkpoint(replace(asked, checkpoint=path / BEST), lesions, progress), "A network."
     else:
@@ -53,6 +58,18 @@ def _training(asked: Asked, lesions: bool, progress: Progress) -> list[Section]:
     except CheckpointError as error:  # a training that has just begun
         return [Section(title=ABOUT, tables=[told]), training, _missing(error)]
     return [replace(about, tables=[told, *about.tables]), training, *measured]
+
+
+def _study(asked: Asked, storage: str | None, lesions: bool, progress: Progress) -> list[Section]:
+    found = Stored(out=asked.checkpoint, storage=storage)
+    configs, rows = [config for config, _ in found.studies()], found.rows()
+    sections = study_sections(configs, rows)
+    name = best_study(rows, configs).name
+    best = asked.checkpoint / name / BEST
+    if not best.is_file():  # on the machine that trained it
+        return sections
+    about, *measured = [checkpoint_section(best), *_measured(replace(asked, checkpoint=best), lesions, progress)]
+    return [*sections, replace(about, title=f"The best network: {name}"), *measured]
 
 
 def _measured(asked: Asked, lesions: bool, progress: Progress) -> list[Section]:

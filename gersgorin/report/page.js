@@ -14,7 +14,7 @@
     const axis = (given) => ({ gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true, ...given });
     const whole = {
       margin: { l: 48, r: 14, t: 12, b: 42 }, hovermode: "closest", showlegend: false, autosize: true, dragmode: "pan",
-      legend: { orientation: "h", y: -0.22, yanchor: "top" }, ...layout,
+      legend: { orientation: "h", y: 1.02, yanchor: "bottom" }, ...layout,
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, size: 12, family: "system-ui, sans-serif" },
       hoverlabel: { bgcolor: card, font: { color: ink }, align: "left" },
     };

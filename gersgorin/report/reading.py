@@ -68,7 +68,8 @@ def _text(asked: Asked, model: LanguageModel) -> Read:
     else:
         data = asked.data if asked.data is not None else data_path(asked.checkpoint)
         corpus = trained.corpus(data)
-        name, ids = f"{trained.config.corpus}, validation", np.asarray(corpus.valid[:steps])
+        known = "of its training" if trained.config.corpus == "text" else trained.config.corpus
+        name, ids = f"{known} (validation)", np.asarray(corpus.valid[:steps])
     source = Source(name=name, kind="text", values=ids, unit="tokens").cut(asked.steps)
     excerpt = Excerpt(source.values, name=name, vocabulary=trained.vocabulary)
     return Read(model=model, source=source, sequence=excerpt)

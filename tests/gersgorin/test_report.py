@@ -4,6 +4,7 @@ import html
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from browser import chromium
@@ -13,12 +14,15 @@ pytest.importorskip("plotly", reason="plotly is not installed")
 
 from gersgorin import analyze
 from gersgorin.report.page import Chart, Page, Section, Table, page_html, write_page
+from gersgorin.report.study import swarm_offsets
 from gersgorin.report_cli import main
+from optim_study.results import read_csv
 from rhn.cells import RNN
 from rhn.checkpoints import load_checkpoint, save_checkpoint
 from rhn.cli import main as rhn
 from rhn.data import chorale
 from rhn.models import PolyphonicModel
+from rhn.statistics import exact_interval
 
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=alert(1)>&{{7*7}}"
 
@@ -163,3 +167,54 @@ def opened(browser, path, *, width=800, scheme="light"):
 def test_the_page_is_the_same_each_time():
     page = Page(title="t", subtitle="", made="", sections=[])
     assert page_html(page) == page_html(page)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A finished study of the smoke preset, and its report."""
+    from optim_study.cli import main as optim_study
+
+    folder = tmp_path_factory.mktemp("study") / "smoke"
+    words = ["--preset", "smoke", "--arch", "rhn", "dt-rnn", "--depth", "2", "--device", "cpu", "--out", str(folder)]
+    assert optim_study(["run", *words]) == 0
+    assert main([str(folder), "-o", str(folder / "page.html"), "--steps", "5"]) == 0
+    return folder
+
+
+def test_a_study_is_reported_with_every_trial_its_shares_and_its_best_network(study):
+    titles, charts, text = parts(study / "page.html")
+    assert titles[:5] == [
+        "What it is and how it was made",
+        "How many settings train",
+        "Swarm",
+        "Map",
+        "The best trials",
+    ]
+    rows = read_csv(study / "trials.csv")
+    best = min(rows, key=lambda row: row.best_train_nll)
+    assert titles[5] == f"The best network: {best.arch}-depth2" and "Spectra" in titles
+    swarm, maps = charts[0]["data"], charts[1:3]
+    points = [trace for trace in swarm if trace["mode"] == "markers"]
+    assert sorted(y for trace in points for y in trace["y"]) == sorted(row.best_train_nll for row in rows)
+    assert sorted(x for chart in maps for x in chart["data"][0]["x"]) == sorted(row.learning_rate for row in rows)
+    assert f"{best.arch}, depth 2, trial {best.trial}<br>loss {best.best_train_nll:.4g}" in str(charts)
+    low, high = exact_interval(sum(row.best_train_nll < 9.5 for row in rows if row.arch == "rhn"), 4)
+    assert f'data-value="{100 * low}"' in text and f'data-value="{100 * high}"' in text
+    assert "the gradient's norm" in html.unescape(text) and "patience" in text
+
+
+def test_pointing_at_a_trial_tells_its_settings(study, browser):
+    seen = opened(browser, study / "page.html")
+    place = seen.locator("#chart-0 .points path").first
+    place.scroll_into_view_if_needed()
+    box = place.bounding_box()
+    seen.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    seen.wait_for_selector("#chart-0 .hoverlayer text")
+    assert "learning rate" in seen.locator("#chart-0 .hoverlayer").text_content()
+
+
+def test_points_of_a_swarm_do_not_stand_on_one_another():
+    y = np.random.default_rng(0).normal(size=60)
+    x = swarm_offsets(y, 0.05)
+    near = (np.abs(y[:, None] - y) <= 0.05) & (np.abs(x[:, None] - x) < 0.05)
+    assert near.sum() == len(y) and np.abs(x).max() <= 0.42

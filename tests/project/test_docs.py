@@ -24,6 +24,7 @@ MAINS = {
     "rhn": "rhn.cli",
     "gersgorin-plot": "gersgorin.cli",
     "gersgorin-check": "gersgorin.check_cli",
+    "gersgorin-report": "gersgorin.report_cli",
     "rhn-analyze": "analysis.cli",
     "optim-study": "optim_study.cli",
 }
