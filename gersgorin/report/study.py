@@ -101,7 +101,7 @@ def _swarm(rows: Sequence[Row], loss: Objective) -> Section:
             "tickvals": list(range(len(names))),
             "ticktext": names,
             "range": [-0.6, len(names) - 0.4],
-            "tickangle": "auto",
+            "tickangle": -45,
         },
         "yaxis": {"title": {"text": LOSSES[loss]}, "type": "log" if log else "linear"},
     }
