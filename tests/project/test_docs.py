@@ -1,7 +1,9 @@
 """The documentation shows what is there: its links lead somewhere, its commands exist, and what it says can be copied works."""
 
+import contextlib
 import importlib
 import importlib.util
+import io
 import os
 import re
 import shlex
@@ -33,9 +35,6 @@ SUBCOMMANDS = ("rhn", "rhn-analyze", "optim-study")
 
 @cache
 def help_of(*words: str) -> str:
-    import contextlib
-    import io
-
     said = io.StringIO()
     with contextlib.redirect_stdout(said), pytest.raises(SystemExit, match="0"):
         importlib.import_module(MAINS[words[0]]).main([*words[1:], "--help"])
@@ -84,6 +83,15 @@ def test_the_links_of_a_page_lead_somewhere(page):
         assert link.startswith("https://") or (page.parent / link).is_file(), link
 
 
+def test_every_public_name_is_in_the_reference():
+    shown = re.findall(
+        r"^::: \S+\.(\w+)$", "\n".join(p.read_text() for p in (ROOT / "docs/api").iterdir()), re.MULTILINE
+    )
+    for package in ("gersgorin", "analysis"):
+        missing = set(importlib.import_module(package).__all__) - set(shown)
+        assert not missing, f"add a line ::: module.name to a page of docs/api for {missing} of {package}"
+
+
 def environment() -> dict:
     scripts = str(Path(sys.executable).parent)
     return os.environ | {
@@ -93,11 +101,7 @@ def environment() -> dict:
     }
 
 
-def python_blocks(page: Path) -> list[str]:
-    return re.findall(r"^```python[^\n]*\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
-
-
-RUNNABLE = [page for page in PAGES if docs_commands.commands(page, to_run=True) or python_blocks(page)]
+RUNNABLE = [page for page in PAGES if docs_commands.commands(page, to_run=True) or "\n```python" in page.read_text()]
 
 
 @pytest.mark.docs

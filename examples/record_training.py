@@ -1,0 +1,46 @@
+"""A training of one's own in plain PyTorch, watched by a Recorder: does an LSTM learn to repeat what it saw ten steps ago?
+
+Writes run.npz; `gersgorin-plot --record run.npz` draws it.
+"""
+
+import torch
+from torch import nn
+
+import gersgorin
+
+LAG, STEPS, UNITS = 10, 40, 32
+generator = torch.Generator().manual_seed(0)
+
+
+class Repeater(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(2, UNITS)
+        self.head = nn.Linear(UNITS, 2)
+
+    def forward(self, x):
+        return self.head(self.rnn(x)[0])
+
+
+def batch():
+    symbols = torch.randint(2, (STEPS, 32), generator=generator)
+    return nn.functional.one_hot(symbols, 2).float(), symbols.roll(LAG, 0)
+
+
+torch.manual_seed(0)
+model = Repeater()
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+probe = batch()[0]
+with gersgorin.Recorder(model, probe, every=100, path="run.npz") as recorder:
+    for _ in range(400):
+        x, y = batch()
+        loss = nn.functional.cross_entropy(model(x)[LAG:].flatten(0, 1), y[LAG:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        recorder.step(loss)
+
+for row in recorder.recording.rows():
+    print(
+        f"step {row['step']:>3}  loss {row['loss']:.3f}  exponent {row['exponent']:+.3f}  spectral radius {row['radius']:.3f}"
+    )
