@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from rhn.command import progress_bars, run_command
+from rhn.command import own_cell, progress_bars, run_command
 from rhn.files import check_output
 from rhn.options import Arg, File, check_least
 from rhn.parsing import parse
@@ -69,7 +69,7 @@ def report(options: Options, words: list[str]) -> None:
     given = {name: getattr(options, name) for name in ("cell", "chorale", "data", "text", "input", "steps")}
     today = datetime.datetime.now(datetime.UTC).date()
     made = f"Made by {shlex.join(['gersgorin-report', *map(str, words)])} (version {__version__}) on {today}."
-    with progress_bars() as progress:
+    with progress_bars() as progress, own_cell(options.cell):
         asked = Asked(checkpoint=options.about, **given)
         page = page_about(asked, storage=options.storage, lesions=options.lesions, made=made, progress=progress)
     write_page(page, options.output)

@@ -35,7 +35,9 @@ def network_sections(asked: Asked, lesions: bool, progress: Progress) -> list[Se
     A part that cannot be measured says why in a sentence. Raises CheckpointError, DataError or InvalidInputError where nothing can.
     """
     read = read_network(asked)
+    bar = progress("spectra, gains and gradients")
     found = analyze(read.model, torch.as_tensor(np.asarray(read.sequence)), unit=read.source.unit)
+    bar(1, 1)
     spectrum = replace(found.spectrum, chorale=read.source.first_label, reads=read.source.kind)
     return [
         _in_words(replace(found, spectrum=spectrum)),
