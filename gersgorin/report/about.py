@@ -26,13 +26,17 @@ def _in_words(header: dict) -> str:
     """The most of it in a sentence: "PolyphonicModel: rhn, depth 6, 24 units; seed 0; train_nll 11.1 at epoch 12; data: ..."."""
     config, made = header["config"], header.get("metadata")
     made = made if isinstance(made, dict) else {}
-    how = {**_dict(made.get("study")), **_dict(made.get("train"))}
+    how = {**_dict(made.get("study")), **_dict(made.get("train")), **_dict(made.get("settings"))}
     words = [", ".join(f"{name.replace('_', ' ')} {shown(config[name])}" for name in NETWORK if name in config)]
     words += [", ".join(f"{name.replace('_', ' ')} {shown(how[name])}" for name in TRAINING if name in how)]
     results = {**_dict(made.get("metrics")), **_dict(made.get("outcome"))}
-    words += [", ".join(f"{k.replace('_', ' ')} {shown(v)}" for k, v in results.items() if isinstance(v, int | float))]
+    words += [", ".join(f"{k.replace('_', ' ')} {shown(v)}" for k, v in results.items() if _is_number(v))]
     words += [f"data: {shown(source)}"] if (source := _dict(made.get("data")).get("source")) else []
     return f"{shown(header['class'])}: {'; '.join(filter(None, words))}."
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _dict(value) -> dict:

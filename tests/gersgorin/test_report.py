@@ -197,6 +197,7 @@ def test_a_study_is_reported_with_every_trial_its_shares_and_its_best_network(st
     ]
     rows = read_csv(study / "trials.csv")
     best = min(rows, key=lambda row: row.best_train_nll)
+    assert f"learning rate {best.learning_rate:.5g}" in text
     assert titles[5] == f"The best network: {best.arch}-depth2" and "Spectra" in titles
     swarm, maps = charts[0]["data"], charts[1:3]
     points = [trace for trace in swarm if trace["mode"] == "markers"]
@@ -242,7 +243,8 @@ def test_a_training_of_two_seeds_on_a_text(tmp_path):
     assert rhn(["train", "ptb-depth-2", *words, "--out", str(tmp_path / "run")]) == 0
     assert main([str(tmp_path / "run"), "-o", str(tmp_path / "page.html"), "--steps", "6", "--lesions"]) == 0
     _, charts, page = parts(tmp_path / "page.html")
-    assert len(charts[0]["data"]) == 4 and "seed-1: " in page
+    valid = [json.loads((tmp_path / f"run/seed-{k}/metrics.jsonl").read_text())["valid_perplexity"] for k in (0, 1)]
+    assert len(charts[0]["data"]) == 4 and f"run/seed-{int(valid[1] < valid[0])}/best.safetensors" in page
     (gates,) = (chart["data"][0] for chart in charts if chart["data"][0]["type"] == "heatmap")
     assert [word.split(": ")[1] for word in gates["text"][0]] == (["the", "cat", "sees", "the", "dog", "&lt;eos&gt;"])
     assert "predicted tokens" in page and "time step (tokens)" in str(charts)
