@@ -42,7 +42,7 @@ class Options:
     input: File = None
     """Numbers of your own to read instead of a chorale: .npy, .npz or .csv, a row a step."""
     steps: int | None = None
-    """Only the first N frames or steps (default: all) or tokens (default: 100)."""
+    """Only the first N frames or steps (default: all) or tokens (default: 100), at least 2."""
     lesions: bool = False
     """Also lesions that take minutes: on all chorales of training, or on 20,000 tokens (default: 20 chorales, small networks only)."""
     storage: Annotated[str | None, Arg("URL")] = None
@@ -61,7 +61,7 @@ def report(options: Options, words: list[str]) -> None:
 
     require_libraries()
     check_output(options.output, (".html", ".htm"))
-    check_least(options, steps=1)
+    check_least(options, steps=2)
 
     from gersgorin.report.making import page_about
     from gersgorin.report.reading import Asked

@@ -27,10 +27,7 @@ def page_about(asked: Asked, *, storage: str | None, lesions: bool, made: str, p
     if _is_training(path):
         sections, subtitle = _training(asked, lesions, progress), "A training and its best network."
     elif storage is not None or (path / "journal.log").exists():
-        sections, subtitle = (
-            _study(asked, storage, lesions, progress),
-            "A study of random settings and its best network.",
-        )
+        sections, subtitle = _study(asked, storage, lesions, progress), "A study and its best network."
     elif (path / BEST).is_file():
         sections, subtitle = _checkpoint(replace(asked, checkpoint=path / BEST), lesions, progress), "A network."
     else:

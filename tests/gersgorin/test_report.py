@@ -115,7 +115,7 @@ def test_texts_of_charts_have_no_way_out_of_them(tmp_path, browser):
         (["."], "expected one of them"),
         (["x", "-o", "page.pdf"], "expected a name ending in .html"),
         (["x", "-o", "no/page.html"], "does not exist"),
-        (["x", "--steps", "0"], "--steps is 0"),
+        (["x", "--steps", "1"], "--steps is 1"),
     ],
 )
 def test_bad_input_is_one_sentence(words, said, tmp_path, monkeypatch, capsys):
@@ -209,8 +209,9 @@ def test_a_study_is_reported_with_every_trial_its_shares_and_its_best_network(st
     assert "the gradient's norm" in html.unescape(text) and "patience" in text
 
 
-def test_pointing_at_a_trial_tells_its_settings(study, browser):
-    seen = opened(browser, study / "page.html")
+def test_on_a_phone_pointing_at_a_trial_tells_its_settings(study, browser):
+    seen = opened(browser, study / "page.html", width=360, scheme="dark")
+    assert seen.evaluate("document.scrollingElement.scrollWidth") <= 360
     place = seen.locator("#chart-0 .points path").first
     place.scroll_into_view_if_needed()
     box = place.bounding_box()
@@ -248,6 +249,12 @@ def test_a_training_of_two_seeds_on_a_text(tmp_path):
     (gates,) = (chart["data"][0] for chart in charts if chart["data"][0]["type"] == "heatmap")
     assert [word.split(": ")[1] for word in gates["text"][0]] == (["the", "cat", "sees", "the", "dog", "&lt;eos&gt;"])
     assert "predicted tokens" in page and "time step (tokens)" in str(charts)
+
+
+def test_a_sequence_that_never_changes_has_no_plateau_and_all_else(run, tmp_path):
+    assert main([str(run), "-o", str(tmp_path / "page.html"), "--steps", "2"]) == 0
+    text = parts(tmp_path / "page.html")[2]
+    assert "plateau" not in text and "Over 2 steps" in text
 
 
 @pytest.mark.parametrize("broken", ["journal", "config", "metrics"])
