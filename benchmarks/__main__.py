@@ -13,7 +13,6 @@ from benchmarks import (  # noqa: F401 - they enrol themselves
     gersgorin,
     kernels,
     language,
-    large,
     persistent,
     step,
     study,

@@ -65,10 +65,14 @@ class Planned:
 
 
 def plan(
-    studies: Sequence[StudyConfig], config: WorkSettings, places: Sequence[str], storage: Storage | None = None
+    studies: Sequence[StudyConfig],
+    config: WorkSettings,
+    places: Sequence[str],
+    storage: Storage | None = None,
+    free: float | None = None,
 ) -> list[Planned]:
     """The plan of these studies for workers at these places (see `devices`). Nothing is made: without a storage, one that is there
-    already is looked at.
+    already is looked at. `free`: bytes of memory for a worker, where they are not those of this machine.
 
     Raises InvalidInputError where a cell cannot be built, or where there is too little memory.
     """
@@ -78,7 +82,8 @@ def plan(
     if storage is None and (config.storage or (config.folder / "journal.log").is_file()):
         storage = open_storage(config.storage, config.folder)
     device = places[0].partition(":")[0]
-    free = free_memory(device) / max(map(places.count, places))
+    if free is None:
+        free = free_memory(device) / max(map(places.count, places))
     longest = max(map(len, load_corpus(config.data).train))
 
     def planned(study: StudyConfig) -> Planned:

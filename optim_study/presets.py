@@ -33,7 +33,11 @@ class WorkSettings:
     fuse: Annotated[int | Literal["auto"], Arg("K")] = "auto"
     """Trials trained as one program; auto: as many as suit the device."""
     jobs: Annotated[int | Literal["auto"], Arg("N")] = "auto"
-    """Worker processes; auto: one on each GPU, or one on the CPU. A single one works in this process."""
+    """Workers; auto: one on each GPU, or one on the CPU (with Ray: on each CPU of the cluster). A single one works in this process."""
+    engine: Literal["processes", "ray"] = "processes"
+    """Workers are processes of this machine, or tasks on a Ray cluster, whose nodes share OUT (or have --storage) and the data."""
+    address: Annotated[str | None, Arg("HOST:PORT")] = None
+    """Of the Ray cluster (default: RAY_ADDRESS, or the one of this machine, or one that is started for the run)."""
     device: Device = "auto"
     """Where to train."""
     save_seconds: float = 60.0
@@ -44,6 +48,8 @@ class WorkSettings:
             value = getattr(self, name)
             if value != "auto" and not (isinstance(value, int) and value >= 1):
                 raise InvalidInputError(f"{name} is {value!r}, expected 'auto' or a whole number from 1")
+        if self.address is not None and self.engine != "ray":
+            raise InvalidInputError("--address is for --engine ray: give both or neither")
         if not self.save_seconds >= 0:
             raise InvalidInputError(f"save_seconds is {self.save_seconds}, expected 0 or more seconds")
 

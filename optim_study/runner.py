@@ -4,12 +4,14 @@ optim_study.run(optim_study.smoke(arch=("rhn",), out=Path("runs/smoke")))
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from optim_study.plan import Planned, devices, plan, plan_table
 from optim_study.presets import RunConfig, WorkSettings
+from optim_study.process_pool import Processes
 from optim_study.progress import Progress, displayed
 from optim_study.protocol import StudyConfig
 from optim_study.results import Counts, Row, counts, stored_rows, write_csv
@@ -17,7 +19,7 @@ from optim_study.shared_study import open_study, stored_configs
 from optim_study.storage import Storage, open_existing, open_storage
 from optim_study.trainer import TorchTrainer, load_corpus
 from optim_study.worker import WorkOptions
-from optim_study.worker_pool import Job, work_in_processes, work_through
+from optim_study.worker_pool import Engine, Job, work_in, work_through
 from rhn.errors import InvalidInputError
 from rhn.interrupts import Interrupted
 
@@ -73,13 +75,17 @@ def _require_own_folder(out: Path) -> None:
 
 def dry_run(config: RunConfig) -> list[Planned]:
     """What `run` would do, without doing it."""
-    return plan(config.studies(load_corpus(config.data).checksum), config, devices(config))
+    studies = config.studies(load_corpus(config.data).checksum)
+    with engine_of(config) as engine:
+        return plan(studies, config, engine.places, free=engine.free)
 
 
 def create(config: RunConfig, *, quiet: bool = False) -> None:
     """Makes the studies of the configuration, for workers to `join`, and trains nothing; raises what `run` raises."""
     _require_own_folder(config.folder)
-    _made(config.studies(load_corpus(config.data).checksum), config, devices(config), quiet=quiet)
+    studies = config.studies(load_corpus(config.data).checksum)
+    with engine_of(config) as engine:
+        _made(studies, config, engine, quiet=quiet)
 
 
 def join(config: WorkSettings, *, only: Sequence[str] | None = None, quiet: bool = False) -> None:
@@ -108,30 +114,49 @@ def work_on(
     studies: list[StudyConfig], config: WorkSettings, storage: Storage | None = None, *, quiet: bool
 ) -> Storage:
     """Says what is to be done and works until it is; returns the storage, made here where none is given."""
-    places = devices(config)
-    planned, storage = _made(studies, config, places, storage, quiet=quiet)
-    if all(p.complete >= p.config.trials for p in planned):
-        _say("every trial is complete: nothing to do (a larger --trials extends a study)", quiet)
-        return storage
+    with engine_of(config) as engine:
+        planned, storage = _made(studies, config, engine, storage, quiet=quiet)
+        if all(p.complete >= p.config.trials for p in planned):
+            _say("every trial is complete: nothing to do (a larger --trials extends a study)", quiet)
+        else:
+            _work(planned, config, engine, storage, quiet=quiet)
+    return storage
+
+
+@contextmanager
+def engine_of(config: WorkSettings) -> Iterator[Engine]:
+    """Where the workers run, while it is used."""
+    if config.engine == "processes":
+        yield Processes(devices(config))
+        return
+    from optim_study.ray_pool import ray_tasks
+
+    with ray_tasks(config) as engine:
+        yield engine
+
+
+def _work(planned: Sequence[Planned], config: WorkSettings, engine: Engine, storage: Storage, *, quiet: bool) -> None:
+    studies = [p.config for p in planned]
 
     def poll() -> dict[str, Counts]:
         return {study.name: counts(study, storage) for study in studies}
 
+    data = config.data and config.data.absolute()  # workers elsewhere have a current folder of their own
     job = Job(
         studies=studies,
         fuse={p.config.name: p.fuse for p in planned},
-        out=config.folder,
+        out=config.folder.absolute(),
         storage=config.storage,
-        trainers=[TorchTrainer(data=config.data, device=place) for place in places],
+        trainers=[TorchTrainer(data=data, device=place) for place in engine.places],
         options=WorkOptions(save_seconds=config.save_seconds),
     )
-    progress = Progress(planned, poll(), len(places))
+    progress = Progress(planned, poll(), len(engine.places))
     try:
         with displayed(progress, poll, quiet=quiet) as display:
-            if len(places) == 1:
+            if config.engine == "processes" and len(engine.places) == 1:
                 work_through(job, lambda event: display.event(0, event))
             else:
-                work_in_processes(job, display.event, display.tick)
+                work_in(engine, job, display.event, display.tick)
         if progress.complete < progress.trials:  # somebody stopped every worker
             raise KeyboardInterrupt
     except KeyboardInterrupt:
@@ -139,20 +164,19 @@ def work_on(
             f"stopped with {progress.complete} of {progress.trials} trials complete and the running ones saved in {config.folder}: "
             "the same command goes on"
         ) from None
-    return storage
 
 
 def _made(
     studies: list[StudyConfig],
     config: WorkSettings,
-    places: Sequence[str],
+    engine: Engine,
     storage: Storage | None = None,
     *,
     quiet: bool,
 ) -> tuple[list[Planned], Storage]:
     """Plans and makes the studies where they are missing: after the plan, so that nothing is left where a network cannot be built or
     has no room."""
-    planned = plan(studies, config, places, storage)
+    planned = plan(studies, config, engine.places, storage, engine.free)
     storage = storage or open_storage(config.storage, config.folder)
     for study in studies:
         open_study(study, config.folder, storage).close()
