@@ -15,7 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.func import jacfwd, jacrev, vmap
 
-from gersgorin.stepping import Step, check_next, check_sizes, converted, name_of, state_size_of, step_of, try_step
+from gersgorin.stepping import (
+    Step,
+    check_next,
+    check_sizes,
+    converted,
+    in_a_module,
+    name_of,
+    state_size_of,
+    step_of,
+    try_step,
+)
 from rhn.cells import Cell
 from rhn.errors import InvalidInputError
 
@@ -132,7 +142,9 @@ def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> T
         raise InvalidInputError(f"x has shape {tuple(x.shape)}: expected (T, B, m) or (T, m) with at least one step")
     if s0 is None:
         if not hasattr(cell, "state_size"):
-            raise InvalidInputError(f"{name_of(cell)} does not tell its state_size: pass s0, (B, state_size)")
+            step_of(cell)  # a whole network is no step, whatever the state
+            said = f"{name_of(cell)} does not tell its state_size: pass s0, (B, state_size)"
+            raise InvalidInputError(said + in_a_module(cell))
         s0 = x.new_zeros(x.shape[1], state_size_of(cell))
     if hasattr(cell, "check"):
         cell.check(x, s0)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from gersgorin.watch import recurrent_cells
 from rhn.cells import stack_from_torch
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 
@@ -30,8 +31,17 @@ def step_of(cell) -> Step:
         signature.bind(None, None)
     except TypeError as error:
         expected = "is to be called as f(x, s), an input and a state"
-        raise InvalidInputError(f"{name_of(cell)} {expected}, but takes {signature}: {error}") from None
+        raise InvalidInputError(
+            f"{name_of(cell)} {expected}, but takes {signature}: {error}{in_a_module(cell)}"
+        ) from None
     return step
+
+
+def in_a_module(cell) -> str:
+    """Of a network that has a recurrent cell inside: how to come by that, as the end of a sentence; "" of all else."""
+    if not isinstance(cell, nn.Module) or hasattr(cell, "step") or not recurrent_cells(cell):
+        return ""
+    return "; for the recurrent cell in it, and what that reads, see gersgorin.recurrent_part(module, x)"
 
 
 def name_of(cell) -> str:
@@ -70,12 +80,14 @@ def try_step(cell, step: Step, x: Tensor, s: Tensor) -> None:
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             after = step(x, s)
-    except RhnError:
-        raise
+    except RhnError as error:
+        if not (hint := in_a_module(cell)):
+            raise
+        raise InvalidInputError(f"{error}{hint}") from error
     except USERS_FAULT as error:  # whatever a user's step raises
         raise InvalidInputError(
             f"{name_of(cell)} takes no step from an input {tuple(x.shape)} and a state {tuple(s.shape)}: "
-            f"{type(error).__name__}: {error}"
+            f"{type(error).__name__}: {error}{in_a_module(cell)}"
         ) from error
     check_next(cell, after, s)
 
@@ -86,4 +98,5 @@ def check_next(cell, after, s: Tensor) -> None:
         got = f"a tensor {tuple(after.shape)}" if isinstance(after, Tensor) else type(after).__name__
         raise InvalidInputError(
             f"{name_of(cell)} must return one state of {s.shape[-1]} entries, as many as it was given, but returns {got}"
+            f"{in_a_module(cell)}"
         )

@@ -15,7 +15,7 @@ from gersgorin.lyapunov.frames import growth, random_frame
 from gersgorin.lyapunov.record import LyapunovSpectrum
 from gersgorin.lyapunov.tangents import tangent_maps
 from gersgorin.spectrum import one_thread
-from gersgorin.stepping import Step, converted, state_size_of
+from gersgorin.stepping import Step, converted, in_a_module, state_size_of, step_of
 from rhn.errors import InvalidInputError
 
 BLOCKS = 20  # whose means give the standard error
@@ -133,7 +133,8 @@ def _run_of(cell, x: Tensor | None, s0: Tensor | None, steps: int | None) -> tup
     cell = converted(cell)
     if s0 is None:
         if not hasattr(cell, "state_size"):
-            raise InvalidInputError("the step does not tell its state_size: pass s0, (N,)")
+            step_of(cell)  # a whole network is no step, whatever the state
+            raise InvalidInputError(f"the step does not tell its state_size: pass s0, (N,){in_a_module(cell)}")
         s0 = x.new_zeros(state_size_of(cell))
     return cell, x, s0
 

@@ -11,6 +11,7 @@ from gersgorin.preflight.record import Training
 from rhn.models import LanguageModel, PolyphonicModel
 
 FASTER = 3.0  # factor on the learning rate
+SLOWER = 3.0, 10.0  # what it is divided by where the network diverged
 HIGHEST_RATE = 0.5
 GATED = "rhn"
 WITHOUT_GATES = ("rnn", "irnn", "dt-rnn", "dts-rnn")
@@ -27,14 +28,19 @@ class Change:
     training: Training
 
 
-def changes(model: nn.Module, training: Training) -> Iterator[Change]:
-    """Ways to help a network off its plateau, one thing each; a module of the user's own can only be trained otherwise."""
+def changes(model: nn.Module, training: Training, *, diverged: bool = False) -> Iterator[Change]:
+    """Ways to help a network off its plateau, one thing each; a module of the user's own can only be trained otherwise.
+
+    diverged: whether it did when it was followed; then no larger learning rate is tried, whatever chance would make of it, but smaller.
+    """
     if isinstance(model, PolyphonicModel | LanguageModel):
         yield from _of_networks(model, training)
-    rate = float(f"{min(FASTER * training.learning_rate, HIGHEST_RATE):.1g}")
-    if rate > training.learning_rate:
-        words = f"a learning rate of {rate:.3g}"
-        yield Change(words, {"learning_rate": rate}, model, replace(training, learning_rate=rate))
+    given = training.learning_rate
+    rates = [given / by for by in SLOWER] if diverged else [min(FASTER * given, HIGHEST_RATE)]
+    for rate in (float(f"{rate:.1g}") for rate in rates):
+        if diverged or rate > given:
+            words = f"a learning rate of {rate:.3g}"
+            yield Change(words, {"learning_rate": rate}, model, replace(training, learning_rate=rate))
 
 
 def _of_networks(model: PolyphonicModel | LanguageModel, training: Training) -> Iterator[Change]:

@@ -92,10 +92,13 @@ def check(
         progress(f"gains of seed {seed}")
         cells += measure_gains(Objective(build(seed), sequences, loss))
     found = replace(found, cells=tuple(cells))
+    if found.outlook.ended == "diverged" and build is not None:
+        progress("another draw")
+        found = replace(found, again=_again(build, own, sequences, loss, training))
     if not suggest or not _worrying(found):
         return found
     tried = []
-    for change in changes(model, training):
+    for change in changes(model, training, diverged=found.outlook.ended == "diverged"):
         progress(change.words)
         other = own if change.model is model else plateau(change.model, sequences, loss)
         outlook = measure(other, change.training, looks=FEW_LOOKS if _is_large(model) else None).outlook
@@ -131,6 +134,15 @@ def measure(found: Plateau, training: Training, looks: int | None = None) -> Che
         weight_scale=weight_scale(objective.model),
         unlike=reason,
     )
+
+
+def _again(build: Callable[[int], nn.Module], own: Plateau, sequences, loss, training: Training) -> str | None:
+    """How the way of another draw of the weights ends; None where every draw is the same."""
+    other = plateau(build(1), sequences, loss)
+    weights = [list(each.objective.parameters.values()) for each in (own, other)]
+    if all(torch.equal(p, q) for p, q in zip(*weights, strict=True)):
+        return None
+    return measure(other, training, looks=FEW_LOOKS if _is_large(other.objective.model) else None).outlook.ended
 
 
 def outlook_of(escape_epochs: float, epochs: float, ended: str, *, known: bool) -> Outlook:

@@ -83,6 +83,8 @@ class Check:
     """Root mean square of the recurrent weights."""
     unlike: str | None
     """Why the probability is not known; None where it is."""
+    again: str | None = None
+    """Where it diverged when followed: how another draw of its weights ended, as `Outlook.ended`; None where none was followed."""
     cells: "tuple[Gains, ...]" = ()
     """Gains, exponents and saturation, one for each cell and seed."""
     suggestions: tuple[Suggestion, ...] = ()
@@ -114,6 +116,7 @@ class Check:
         content |= {"escape_epochs": self.escape_epochs, "order": self.order, "rates": self.rates, "name": self.name}
         content |= {
             "ended": self.outlook.ended,
+            "another_draw_ended": self.again,
             "study_networks": self.outlook.networks,
             "study_learned": self.outlook.learned,
         }

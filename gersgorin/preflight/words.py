@@ -13,13 +13,13 @@ STAYS = {
     "never": "will sit on the plateau for ever",
     "waiting": "will still be on the plateau when its training ends",
     "unsettled": "is not seen to leave the plateau, where its loss neither falls nor comes to rest",
-    "diverged": "will diverge before it leaves the plateau",
+    "diverged": "may diverge before it leaves the plateau",
     "unfollowed": "has too many parameters for its way off the plateau to be followed",
 }
 NOT_LEFT = {
     "unfollowed": "not followed",
     "never": "never leaves",
-    "diverged": "diverges",
+    "diverged": "diverged when followed",
     "unsettled": "not seen to leave, its loss does not settle",
 }
 
@@ -33,7 +33,7 @@ def verdict(check: "Check") -> str:
             f"{check.constant_loss:.4g} of a constant output; what comes after is not known."
         )
     if not math.isfinite(escape):
-        start = f"{STAYS[check.outlook.ended]} ({_why(check)})"
+        start = f"{STAYS[check.outlook.ended]}{_how_often(check)} ({_why(check)})"
     elif escape > epochs:
         start = f"will sit on the plateau for about {in_epochs(escape)}, and has {epochs} ({_why(check)})"
     else:
@@ -100,6 +100,16 @@ def _spread(exponents) -> str:
     if len(finite) < len(exponents):
         return f"not finite in {len(exponents) - len(finite)} of {len(exponents)} sequences"
     return f"{statistics.fmean(finite):.3g} +- {statistics.pstdev(finite):.1g} over {len(finite)} sequences"
+
+
+def _how_often(check: "Check") -> str:
+    """Of a network that diverged when it was followed: of how many runs that is said, as one alone may be chance."""
+    if check.outlook.ended != "diverged":
+        return ""
+    if check.again is None:
+        return ", as the one run did that was followed"
+    both = check.again == "diverged"
+    return f", as {'both runs' if both else 'one of two runs'} did that were followed, each with another draw of its weights"
 
 
 def _why(check: "Check") -> str:

@@ -214,6 +214,22 @@ def test_what_the_calibration_does_not_know_it_says():
     assert own.cells[0].cell == "lstm" and own.training.batches == 1
 
 
+def test_a_network_that_diverged_when_followed_may_diverge_and_is_offered_smaller_learning_rates():
+    def build(seed):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return Own()
+
+    given = {"sequences": waves(), "loss": "squared", "learning_rate": 1000.0}
+    found, one = check(build, **given), check(build(0), **given)
+    assert found.outlook == one.outlook and found.outlook.ended == "diverged"
+    assert (found.again, one.again, found.to_json()["another_draw_ended"]) == ("diverged", None, "diverged")
+    assert check(lambda seed: build(0), **given, suggest=False).again is None  # the same weights, as of a file
+    for check_, told in ((found, "both runs"), (one, "the one run"), (replace(found, again="left"), "one of two runs")):
+        assert f"may diverge before it leaves the plateau, as {told} did" in check_.verdict
+    assert [s.option["learning_rate"] for s in found.suggestions] == [300, 100]
+
+
 @pytest.mark.parametrize(
     ("options", "training", "says"),
     [
@@ -231,6 +247,12 @@ def test_networks_and_trainings_far_from_all_that_was_tried_are_not_told_of(opti
     constant = 11.0
     reason = unlike(objective, Training(**{"learning_rate": 0.1, "epochs": 100} | training), constant, constant)
     assert says in reason
+
+
+def test_a_kind_that_was_never_tried_is_named():
+    objective = Objective(model(cell="lru", hidden_size=8, init="gaussian:0.01"), frames()[:4, :2])
+    reason = unlike(objective, Training(learning_rate=0.1, epochs=100), 11.0, 11.0)
+    assert reason == "is of the kind lru gaussian, of which none was tried"
 
 
 def test_a_trained_network_has_left():
