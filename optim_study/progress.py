@@ -17,6 +17,7 @@ from optim_study.worker import Begun, Claimed, EpochDone, Event, Finished
 from rhn.engine.time_left import duration, lines_of, rate_words
 
 FIRST_EPOCHS = 3  # epochs of a worker after which its speed counts
+FIRST_SECONDS = 1.0  # and the time they took: events from other machines come in bundles
 POLL_SECONDS = 3.0  # how often the storage is asked for what others did
 LINE_SECONDS = 60.0  # without a terminal: a line at least so often
 
@@ -33,6 +34,11 @@ class _Speed:
     """The one it trains now, where it trained `own` epochs since `begun`."""
     begun: float = 0.0
     own: int = 0
+
+
+def _is_known(epochs: int, seconds: float) -> bool:
+    """Whether a speed measured on so many epochs says something."""
+    return epochs >= FIRST_EPOCHS and seconds >= FIRST_SECONDS
 
 
 @dataclass
@@ -72,12 +78,12 @@ class Progress:
     @property
     def rate(self) -> float | None:
         """Work a second of all our workers together; None before the first epochs have shown it."""
-        known = [s for s in self._speeds.values() if s.epochs >= FIRST_EPOCHS and s.work and s.until > s.since]
+        known = [s for s in self._speeds.values() if _is_known(s.epochs, s.until - s.since) and s.work]
         return sum(s.work / (s.until - s.since) for s in known) / len(known) * self.jobs if known else None
 
     def epochs_a_second(self, study: str) -> float | None:
         """Of a worker's fused trials of a study, the mean over the workers in it; None before the first epochs have shown it."""
-        known = [s for s in self._speeds.values() if s.study == study and s.own >= FIRST_EPOCHS and s.until > s.begun]
+        known = [s for s in self._speeds.values() if s.study == study and _is_known(s.own, s.until - s.begun)]
         return sum(s.own / (s.until - s.begun) for s in known) / len(known) if known else None
 
     def left(self, planned: Planned) -> float:

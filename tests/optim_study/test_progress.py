@@ -1,5 +1,6 @@
 """How far a run is and how long it will take: numbers first, then lines and a table."""
 
+import itertools
 import re
 from io import StringIO
 
@@ -17,6 +18,14 @@ from rhn.engine.time_left import duration
 def planned_study(arch="rhn", depth=4, parameters=5700, epochs=100):
     study = config(arch=arch, depth=depth, trials=10, epochs=epochs)
     return Planned(config=study, hidden_size=9, parameters=parameters, complete=0, fuse=5, memory=1)
+
+
+def test_epochs_told_in_one_bundle_say_nothing_of_the_speed():
+    ticks = itertools.count()
+    progress = Progress([planned_study()], {}, clock=lambda: 1e-6 * next(ticks))
+    for epoch in range(1, 9):
+        progress.event(0, EpochDone(study="rhn-depth4", epoch=epoch, live=(0, 1)))
+    assert progress.rate is None and progress.epochs_a_second("rhn-depth4") is None
 
 
 def test_the_time_left_follows_from_the_first_epochs():
