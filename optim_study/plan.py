@@ -9,6 +9,7 @@ On a CPU the trainer takes a stack through a step in parts of k <= K models; on 
 """
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -83,7 +84,7 @@ def plan(
         storage = open_storage(config.storage, config.folder)
     device = places[0].partition(":")[0]
     if free is None:
-        free = free_memory(device) / max(map(places.count, places))
+        free = free_memory(device) / max(Counter(places).values())
     longest = max(map(len, load_corpus(config.data).train))
 
     def planned(study: StudyConfig) -> Planned:

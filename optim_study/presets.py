@@ -15,6 +15,7 @@ from rhn.errors import InvalidInputError
 from rhn.options import Arg, Device, File, Folder
 
 PAPER_ARCHITECTURES = ("rhn", "dt-rnn", "dts-rnn")
+MOST_JOBS = 1024  # worker processes: no machine has cores for more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,10 @@ class WorkSettings:
                 raise InvalidInputError(f"{name} is {value!r}, expected 'auto' or a whole number from 1")
         if self.address is not None and self.engine != "ray":
             raise InvalidInputError("--address is for --engine ray: give both or neither")
+        if self.jobs != "auto" and self.jobs > MOST_JOBS:
+            raise InvalidInputError(
+                f"jobs is {self.jobs}, expected at most {MOST_JOBS}, and as a rule one for each core or GPU"
+            )
         if not self.save_seconds >= 0:
             raise InvalidInputError(f"save_seconds is {self.save_seconds}, expected 0 or more seconds")
 

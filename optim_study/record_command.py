@@ -68,7 +68,7 @@ def record_trial(config: StudyConfig, row: Row, path: Path, every: int, data: Pa
     recorders = Recorders(
         every,
         probe,
-        {number: path},
+        lambda trial: path,
         networks=lambda training: {number: training.model(number)},
         loss=lambda model: model.nll(probe).mean(),
     )

@@ -121,7 +121,7 @@ class Option:
                 return _value(kind, word)
         if self.optional and word == "None":
             return None
-        raise argparse.ArgumentTypeError(f"expects {' or '.join(map(expected, kinds))}, got {word!r}")
+        raise argparse.ArgumentTypeError(f"expects {' or '.join(map(expected, kinds))}, got {word!r:.60}")
 
 
 def options_of(kind: type) -> list[Option]:
@@ -189,7 +189,9 @@ def _value(kind, word: str) -> Any:
     literal = get_origin(kind) is Literal
     if (literal and word not in get_args(kind)) or (kind is Path and not word.strip()):
         raise ValueError
-    value = word if literal else kind(word)
-    if kind is int and abs(value) > LARGEST:
-        raise argparse.ArgumentTypeError(f"expects a whole number of at most {LARGEST}, got one of {len(word)} digits")
-    return value
+    digits = word.strip().lstrip("+-0") if kind is int else ""  # of thousands of digits Python makes no number
+    if (digits.isdecimal() and len(digits) > len(str(LARGEST))) or (digits and abs(int(word)) > LARGEST):
+        raise argparse.ArgumentTypeError(
+            f"expects a whole number of at most {LARGEST}, got one of {len(digits)} digits"
+        )
+    return word if literal else kind(word)

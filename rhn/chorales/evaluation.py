@@ -1,4 +1,8 @@
-"""How well a model predicts chorales, over the batches that a training measures its losses over: `rhn evaluate` repeats them."""
+"""How well a model predicts chorales, over the batches that a training measures its losses over: `rhn evaluate` repeats them.
+
+It computes in float32 whatever the training's precision was: what a training in "mixed" or "tf32" measured comes out the same to
+about 1e-6.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

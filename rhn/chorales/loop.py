@@ -5,7 +5,8 @@ loss or a weight is no longer finite. What happens to it does not depend on the 
 any company, and resumed from its state.
 
 Losses are measured after every epoch, over whole splits, with the weights as they are then (epoch 0: before training). So the best
-training loss is the loss of the weights that are kept, and `rhn evaluate` finds it again; the price is one forward pass over the data.
+training loss is the loss of the weights that are kept, and `rhn evaluate` finds it again, in float32 (`rhn.chorales.evaluation`); the
+price is one forward pass over the data.
 """
 
 import copy

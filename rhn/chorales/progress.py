@@ -5,8 +5,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-import numpy as np
-
 from rhn.chorales.config import ChoraleConfig
 from rhn.chorales.loop import Training
 from rhn.engine.curves import best_epoch
@@ -21,18 +19,17 @@ def training_progress(config: ChoraleConfig) -> Iterator[Callable[[Training], No
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    words = TextColumn(
-        "train {task.fields[train]:.3f}  valid {task.fields[valid]:.3f} nats/frame  best epoch {task.fields[best]}"
-    )
-    columns = (TextColumn("epoch"), MofNCompleteColumn(), BarColumn(20), words, TimeRemainingColumn())
+    columns = (TextColumn("epoch"), MofNCompleteColumn(), BarColumn(20), TextColumn("{task.description}"))
+    columns += (TimeRemainingColumn(),)
     console, live = Console(stderr=True), sys.stderr.isatty()
     with Progress(*columns, console=console, disable=not live) as bar:
-        task, lines = bar.add_task("", total=config.epochs, train=np.nan, valid=np.nan, best=0), Lines(config, live)
+        task, lines = bar.add_task("", total=config.epochs), Lines(config, live)  # before the first epoch no losses
 
         def show(training: Training) -> None:
             curve = training.curve(0)
             (train, valid), best = curve[-1], best_epoch(curve, config.objective)
-            bar.update(task, completed=training.epoch, train=train, valid=valid, best=best)
+            words = f"train {train:.3f}  valid {valid:.3f} nats/frame  best epoch {best}"
+            bar.update(task, completed=training.epoch, description=words)
             for line in lines.of(training):
                 console.print(line, highlight=False, soft_wrap=True)
 

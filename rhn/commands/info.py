@@ -40,11 +40,11 @@ class Info:
         print(", ".join([f"Python {platform.python_version()}", *given]))
         for device in found:
             print(f"{device['name']:<8}{device['model']}; {device['details']}")
-        print(f"\n{'kernel':<22}{'device':<8}{'for':<58}used")
+        width = 2 + max(len(kernel.purpose) for kernel in kernels)
+        print(f"\n{'kernel':<22}{'device':<8}{'for':<{width}}used")
         for kernel in kernels:
-            print(
-                f"{kernel.name:<22}{kernel.device:<8}{kernel.purpose:<58}{'yes' if kernel.used else f'no: {kernel.reason}'}"
-            )
+            used = "yes" if kernel.used else f"no: {kernel.reason}"
+            print(f"{kernel.name:<22}{kernel.device:<8}{kernel.purpose:<{width}}{used}")
 
 
 def version(package: str) -> str | None:

@@ -45,7 +45,7 @@ def chorale_recorders(
         Recorders(
             every,
             probe,
-            {config.seed: folder / NAME},
+            lambda seed: folder / NAME,
             networks=lambda training: {config.seed: training.model(0)},
             loss=lambda model: model.nll(probe).mean(),
         )
@@ -75,7 +75,7 @@ def text_recorders(
         Recorders(
             every,
             ids[:-1],
-            {seed: home / NAME for seed, home in homes(folder, seeds).items()},
+            lambda seed: homes(folder, seeds)[seed] / NAME,
             networks=lambda training: {seed: training.model(seed) for seed in training.live},
             loss=lambda model: model(ids[:-1], targets=ids[1:]).nll.mean(),
             tensorboard=tensorboard,
@@ -91,7 +91,7 @@ class Recorders:
         every: steps of the optimiser from one measurement to the next. What is looked at only after epochs is measured at the end of
             the epoch in which the step falls.
         probe: what the networks read.
-        paths: by seed, the file that is written.
+        path: of a seed, the file that is written.
         networks: of a training its live networks as they are now, by seed.
         loss: of a network on the probe.
         tensorboard: a folder for scalars, or None.
@@ -101,13 +101,13 @@ class Recorders:
         self,
         every: int,
         probe: "Tensor",
-        paths: Mapping[int, Path],
+        path: Callable[[int], Path],
         *,
         networks: Callable[[Any], Mapping[int, "nn.Module"]],
         loss: Callable[["nn.Module"], "Tensor"],
         tensorboard: Path | None = None,
     ):
-        self._every, self._probe, self._paths = every, probe, paths
+        self._every, self._probe, self._path = every, probe, path
         self._networks, self._loss, self._tensorboard = networks, loss, tensorboard
         self._recorders, self._models, self._steps = {}, {}, 0
 
@@ -137,7 +137,7 @@ class Recorders:
 
         self._models[seed] = copy.deepcopy(network)
         loss, board = self._look(seed, network), self._tensorboard and self._tensorboard / f"record-{seed}"
-        options = {"path": self._paths[seed], "start": self._steps, "loss": loss, "tensorboard": board}
+        options = {"path": self._path(seed), "start": self._steps, "loss": loss, "tensorboard": board}
         self._recorders[seed] = Recorder(self._models[seed], self._probe, self._every, **options)
 
     def _look(self, seed: int, network: "nn.Module") -> float:

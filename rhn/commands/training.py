@@ -64,7 +64,8 @@ def _train_chorales(config: ChoraleConfig, options: "Train | Resume", shared: di
         print_json(asdict(result))
         return result.finished
     stopped = "diverged" if result.diverged else "done" if result.finished else "stopped"
-    print(f"{stopped} after {result.epochs} epochs; the best is epoch {result.best_epoch}, in nats a frame:")
+    epochs = f"{result.epochs} epoch{'s' * (result.epochs != 1)}"
+    print(f"{stopped} after {epochs}; the best is epoch {result.best_epoch}, in nats a frame:")
     print(f"train {result.train_nll:.4f}   valid {result.valid_nll:.4f}   test {result.test_nll:.4f}")
     print(f"checkpoint: {result.checkpoint}")
     return result.finished

@@ -55,7 +55,7 @@ def read_original(path: Path) -> Corpus:
     if names.keys() != rolls.keys():
         names = {(split, index): f"{split}-{index}" for split, index in rolls}
     pieces = [Piece(roll, name=names[place], split=place[0], index=place[1]) for place, roll in rolls.items()]
-    return Corpus.of(pieces, f"original file {path}")
+    return Corpus.of(pieces, f"original file {path.absolute()}")
 
 
 def _rolls(content) -> dict[tuple[str, int], np.ndarray]:

@@ -38,16 +38,22 @@ def build_if_it_fits(build: "Callable[[str | torch.device | None], nn.Module]", 
     if not is_known(cell):
         return build(device)
     try:
-        need = TRAINED * weight_bytes(build("meta"))
+        model = build("meta")
     except RuntimeError as error:  # torch's, for sizes that no number of bytes can tell
-        raise InvalidInputError(f"the network is beyond any memory ({error}): use a smaller hidden size") from error
-    have = free_memory(str(device or "cpu"))
-    if need > have:
-        raise InvalidInputError(
-            f"the network's weights, gradients and optimizer need about {in_words(need)} of memory, {in_words(have)} are free: "
-            "use a smaller hidden size or depth"
-        )
+        raise InvalidInputError("the network is beyond any memory: use a smaller hidden size or depth") from error
+    require_memory(model, device=device)
     return build(device)
+
+
+def require_memory(model: "nn.Module", models: int = 1, device=None) -> None:
+    """Raise InvalidInputError where the memory free on a device does not hold the training of so many models like this one."""
+    need, have = models * TRAINED * weight_bytes(model), free_memory(str(device or "cpu"))
+    if need > have:
+        whose, smaller = ("the network's", "") if models == 1 else (f"{models} networks'", "fewer of them, ")
+        raise InvalidInputError(
+            f"{whose} weights, gradients and optimizer need about {in_words(need)} of memory, {in_words(have)} are free: "
+            f"use {smaller}a smaller hidden size or depth"
+        )
 
 
 def step_bytes(model: "nn.Module", positions: int) -> int:

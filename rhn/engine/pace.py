@@ -5,7 +5,6 @@ on inputs of the same shape. On a GPU both are captured as CUDA graphs, as the t
 """
 
 import math
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from rhn.kernels.report import recurrence_words
 from rhn.kernels.told import listening
 
 ENOUGH = 0.2  # seconds, of either: then no further repetition
-REPETITIONS = 5
+REPETITIONS = 25
 
 
 @dataclass(frozen=True)
@@ -93,14 +92,15 @@ def _gradients(stack: Stack, number: int, cell: nn.Module, x: Tensor, own: bool,
 
 
 def _interleaved(calls: list[Callable[[], Any]], device: torch.device) -> list[float]:
-    """The median seconds of each call, taken in turns; the first, which also allocates and captures, counts only where it is long."""
+    """The least seconds of each call, taken in turns: other programs only make them longer. The first, which also allocates and
+    captures, counts only where it is long."""
     times = [[_seconds(call, device)] for call in calls]
     for _ in range(REPETITIONS):
         if all(sum(some) >= ENOUGH for some in times):
             break
         for call, some in zip(calls, times, strict=True):
             some.append(_seconds(call, device))
-    return [statistics.median(some[1:] or some) for some in times]
+    return [min(some[1:] or some) for some in times]
 
 
 def _seconds(call: Callable[[], Any], device: torch.device) -> float:

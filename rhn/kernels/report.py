@@ -33,13 +33,14 @@ class KernelState:
 
 def kernel_states() -> list[KernelState]:
     """All ways, the devices one after another. On a GPU the persistent kernels are compiled and checked first: some seconds."""
+    without_compiler = build.missing() if build.library() is None else None
     states = [
         KernelState("hand-derived", "cpu", "every cell", None),
         KernelState(
             "compiled",
             "cpu",
             f"up to {SMALL} units, {LARGE} in full batches of 32 rows; float32, no dropout",
-            build.missing() if build.library() is None else None,
+            without_compiler,
         ),
         KernelState("packed products", "cpu", "products of 128 x 128 and more in float32", packed.missing()),
     ]
@@ -55,7 +56,8 @@ def kernel_states() -> list[KernelState]:
             for precision in DTYPES:
                 reason = refusal(name, precision, device, check)
                 states.append(KernelState(f"persistent {name}", str(device), f"{cells}, precision {precision}", reason))
-        reason = refusal("update", "float32", device, one_pass.check)
+    for device in [CPU, *devices]:
+        reason = without_compiler if device == CPU else refusal("update", "float32", device, one_pass.check)
         states.append(KernelState("one-pass update", str(device), "clipping and steps of language models", reason))
     return states
 
@@ -66,8 +68,8 @@ def recurrence_words(told: Sequence[Told], device: torch.device, precision: str)
     >>> cpu = torch.device("cpu")
     >>> recurrence_words([Told("compiled", None)], cpu, "float32")
     'compiled for this CPU'
-    >>> recurrence_words([Told("compiled", "it takes no dropout"), Told("hand-derived", None)], cpu, "float32")
-    'hand-derived, not compiled: it takes no dropout'
+    >>> recurrence_words([Told("compiled", "it has no dropout"), Told("hand-derived", None)], cpu, "float32")
+    'hand-derived, not compiled: it has no dropout'
     >>> recurrence_words([Told("repeated", None), Told("hand-derived", None)], cpu, "float32")
     'the equation repeated, all models at once'
     """

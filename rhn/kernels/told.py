@@ -2,7 +2,7 @@
 
     with listening() as told:
         cell(x)
-    told            [Told("compiled", "it takes no dropout"), Told("persistent", "it needs a CUDA device"), Told("hand-derived", None)]
+    told            [Told("compiled", "it has no dropout"), Told("persistent", "it needs a CUDA device"), Told("hand-derived", None)]
 
 The first one without a refusal computed it; where nothing was told the recurrence has no kernel, and its equation ran step by step.
 """

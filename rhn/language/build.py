@@ -1,7 +1,10 @@
 """From a configuration to its model, before training."""
 
-from rhn.engine.memory import build_if_it_fits
+from collections.abc import Sequence
+
+from rhn.engine.memory import build_if_it_fits, require_memory
 from rhn.engine.seeds import weights_generator
+from rhn.errors import InvalidInputError
 from rhn.language.config import LanguageConfig
 from rhn.models.language import LanguageModel
 
@@ -18,3 +21,17 @@ def build_model(config: LanguageConfig, vocabulary_size: int, *, seed: int | Non
     model = build_if_it_fits(lambda where: LanguageModel(config.cell, device=where, **options), config.cell, device)
     model.use_precision(config.precision)
     return model
+
+
+def build_models(
+    config: LanguageConfig, vocabulary_size: int, seeds: Sequence[int], device
+) -> dict[int, LanguageModel]:
+    """The models of several seeds, on the CPU, that are to be trained together on a device.
+
+    Raises InvalidInputError as `build_model`, where the memory free on the device does not hold them all, and for a seed given twice.
+    """
+    own = build_model(config, vocabulary_size)
+    require_memory(own, len(seeds), device)  # before the seeds are looked at one by one
+    if len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise InvalidInputError(f"the seeds are {', '.join(map(str, seeds))}, expected distinct ones of 0 or more")
+    return {seed: own if seed == config.seed else build_model(config, vocabulary_size, seed=seed) for seed in seeds}

@@ -4,7 +4,8 @@ Everything random is a function of (seed, epoch, window), and all that changes f
 stopped anywhere goes on to the same numbers. A seed whose loss is no longer finite leaves the stack; the others do not notice.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from zlib import crc32
 
@@ -19,7 +20,7 @@ from rhn.engine.seeds import seeded
 from rhn.engine.stack import Stack
 from rhn.errors import DataError, DivergedError, InvalidInputError
 from rhn.language.averaging import Average
-from rhn.language.build import build_model
+from rhn.language.build import build_models
 from rhn.language.config import LanguageConfig
 from rhn.language.evaluation import stack_nll, zero_states
 from rhn.language.losses import window_loss
@@ -55,7 +56,7 @@ class Training:
 
     Raises:
         DataError: the text is shorter than one window, or that for validation than two tokens a row.
-        InvalidInputError: the model cannot be built, or a seed is given twice.
+        InvalidInputError: the models cannot be built or are beyond the free memory, or a seed is given twice.
     """
 
     def __init__(
@@ -63,22 +64,22 @@ class Training:
         config: LanguageConfig,
         corpus: TextCorpus,
         *,
-        seeds: tuple[int, ...],
+        seeds: Sequence[int],
         device: torch.device | str = "cpu",
     ):
         self.config, self.device = config, torch.device(device)
-        if len(set(seeds)) < len(seeds) or not seeds or min(seeds) < 0:
-            raise InvalidInputError(f"the seeds are {', '.join(map(str, seeds))}, expected distinct ones of 0 or more")
+        if not seeds:
+            raise InvalidInputError("there are no seeds to train, expected at least one")
         shortest = max(config.window, SHORTEST) if config.vary_window else config.window
         self._rows = training_rows(corpus.train, config.batch_size, shortest)
         try:
             self._valid = corpus.valid.rows(config.batch_size)
         except DataError as error:
             raise DataError(f"the validation text: {error}") from None
-        self._models = {seed: build_model(config, len(corpus.vocabulary), seed=seed) for seed in seeds}
+        self._models = build_models(config, len(corpus.vocabulary), seeds, self.device)
         require_masks(self._models[seeds[0]], config.dropout)
         self._curves: dict[int, list[Epoch]] = {seed: [] for seed in seeds}
-        self.live = seeds
+        self.live = tuple(seeds)
         self.diverged: dict[int, str] = {}
         self.tokens_read = 0  # by each seed, since this object was made
         self._use(Stack.of(list(self._models.values()), self.device))
@@ -278,10 +279,19 @@ class Training:
         why = f"the validation loss after epoch {self._epoch} is {{:.3g}} nats a token"
         self._leave({place: why.format(nll) for place, nll in enumerate(valid) if not nll < BEYOND})
         valid = [nll for nll in valid if nll < BEYOND]
-        train = (self._nll.sum(0) / sum(length for _, length in self._windows)).tolist()
-        norm = self._norm.where(self._norm.isfinite(), torch.nan).nanmean(0).tolist()
+        steps = sum(length for _, length in self._windows)
+        train = [
+            math.fsum(losses) / steps for losses in self._nll.T.tolist()
+        ]  # exact sums: no seed's depends on the others
+        norm = [_finite_mean(norms) for norms in self._norm.T.tolist()]
         for place, seed in enumerate(self.live):
             epoch = Epoch(train[place], valid[place], self.config.rate(self._epoch), norm[place])
             self._curves[seed].append(epoch)
             if self._average:
                 self._average.consider(place, [e.valid_nll for e in self._curves[seed]], self.config.averaging)
+
+
+def _finite_mean(numbers: Sequence[float]) -> float:
+    """The mean of those that are finite; NaN where none is."""
+    finite = [x for x in numbers if math.isfinite(x)]
+    return math.fsum(finite) / len(finite) if finite else math.nan

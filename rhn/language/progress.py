@@ -77,11 +77,9 @@ class _Lines:
     def epoch(self, seed: int, line: dict) -> None:
         of = f"seed {seed}  " if self._several else ""
         losses = "  ".join(f"{split} {line[f'{split}_{self._name}']:.4g}" for split in ("train", "valid"))
-        rate = f"learning rate {line['learning_rate']:.4g}  gradient norm {line['gradient_norm']:.3g}"
-        print(
-            f"{of}epoch {line['epoch']}/{self._epochs}  {losses} {self._name.replace('_per_', '/')}  {rate}",
-            file=sys.stderr,
-        )
+        rate = f"rate {line['learning_rate']:.4g}  gradient {line['gradient_norm']:.3g}"
+        told = f"{of}epoch {line['epoch']}/{self._epochs}  {losses} {self._name.replace('_per_', '/')}  {rate}"
+        print(lines_of(told), file=sys.stderr)
 
 
 class _Bar:

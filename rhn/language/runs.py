@@ -58,7 +58,7 @@ def train(
     about: entries that config.json keeps beside the configuration, and that may change.
     how: threads, max_minutes, on_unit, on_epoch and on_save; they and the errors are those of `rhn.engine.driver.drive`.
     """
-    seeds = tuple(seeds or (config.seed,))
+    seeds = seeds or (config.seed,)
     run = _Run(Path(out), config, corpus, seeds, device)  # what cannot be built leaves no folder behind
     fixed, free = {"seeds": list(seeds), "text": corpus.checksum}, {"device": device, **about}
     drive(run, run.folder, config, fixed=fixed, free=free, **how)
@@ -70,10 +70,10 @@ class _Run:
 
     unit, saves_every_epoch = "step", True  # the weights of an epoch's end are nowhere else
 
-    def __init__(self, folder: Path, config: LanguageConfig, corpus: TextCorpus, seeds: tuple[int, ...], device: str):
-        self.folder, self.homes = folder, homes(folder, seeds)
+    def __init__(self, folder: Path, config: LanguageConfig, corpus: TextCorpus, seeds: Sequence[int], device: str):
         self._config, self._corpus, self._measure = config, corpus, measure_name(corpus.vocabulary)
         self.training = Training(config, corpus, seeds=seeds, device=device)
+        self.folder, self.homes = folder, homes(folder, seeds)
         self._since, self._read = time.monotonic(), 0
 
     def begin(self, saved: Mapping[str, np.ndarray] | None) -> None:

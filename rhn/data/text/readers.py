@@ -83,7 +83,7 @@ def read_text(
         *(Tokens(text, table).head(max_tokens) for text in codes.texts),
         vocabulary=vocabulary,
         name=name,
-        source=f"{name}, {unit}, from {f'{len(digests)} files in ' if others else ''}{place}",
+        source=f"{name}, {unit}, from {f'{len(digests)} files in ' if others else ''}{place.absolute()}",
         checksum=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
     )
 

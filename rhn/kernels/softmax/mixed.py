@@ -36,12 +36,16 @@ def softmax_nll_backward(grad, needs, inputs, residuals):
     """Gradients of (y, U, b), each with a leading axis of K; the targets have none."""
     (y, U, *_), (d,) = inputs, residuals
     K, N, V = d.shape
-    dz = torch.mul(d, grad.reshape(K, N, 1), out=torch.empty_like(d))
+    grad = grad.reshape(K, N, 1)
+    large = (
+        grad.abs().amax((1, 2), keepdim=True).clamp(min=1.0)
+    )  # float16 ends at 65504: what exceeds 1 waits for float32
+    dz = torch.mul(d, grad / large, out=torch.empty_like(d))
     rows, columns = (half(t).expand(K, -1, -1) for t in (y.flatten(1, 2), U))
     dy = mixed.multiply(y.new_empty(K, N, y.shape[-1]), dz, columns, scale=GRADIENT_SCALE) if needs[0] else None
     dU = mixed.multiply(y.new_empty(K, V, y.shape[-1]), dz.transpose(1, 2), rows, scale=GRADIENT_SCALE)
     db = dz.sum(1, dtype=torch.float32) / GRADIENT_SCALE
-    return None if dy is None else dy.unflatten(1, y.shape[1:3]), dU, db
+    return None if dy is None else dy.mul_(large).unflatten(1, y.shape[1:3]), dU.mul_(large), db.mul_(large[..., 0])
 
 
 SOFTMAX_NLL_MIXED = Kernel("softmax, mixed", softmax_nll_forward, softmax_nll_backward)

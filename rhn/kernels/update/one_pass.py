@@ -38,7 +38,7 @@ def descend(
         descend_reference(weights, gradients, rate, scale, taken, decay=decay, shrink=shrink)
         return
     step = _step_compiled if kind == "cpu" else _step_triton
-    factors = torch.stack([torch.where(taken, rate * scale, 0), torch.where(taken, 1 - shrink, 1).to(rate)], 1)
+    factors = torch.stack([torch.where(taken, rate * scale, 0), torch.where(taken, 1 - shrink, 1).to(rate)], 1).float()
     for name, w in weights.items():
         step(w, gradients[name].contiguous(), factors, decay)
 
@@ -56,12 +56,12 @@ def _kind(weights: Weights, gradients: Weights) -> str | None:
 
 def _squares_compiled(w: Tensor, g: Tensor, decay: float) -> Tensor:
     totals = torch.empty(len(g), dtype=torch.float64)
-    call("rhn_squares", len(g), _sizes(g), [g, w if decay else None, torch.tensor([[decay]])], totals)
+    call("rhn_squares", len(g), _sizes(g), [g, w if decay else None, g.new_tensor([[decay]])], totals)
     return totals
 
 
 def _step_compiled(w: Tensor, g: Tensor, factors: Tensor, decay: float) -> None:
-    call("rhn_descend", len(w), _sizes(w), [w, g, factors, torch.tensor([[decay]])])
+    call("rhn_descend", len(w), _sizes(w), [w, g, factors, g.new_tensor([[decay]])])
 
 
 def _sizes(t: Tensor) -> tuple[int, ...]:

@@ -1,10 +1,12 @@
 """What is said on stderr while chorales are trained on, by a clock of our own."""
 
+import sys
+
 import numpy as np
 import pytest
 
 from rhn.chorales.config import ChoraleConfig
-from rhn.chorales.progress import LINE_SECONDS, Lines
+from rhn.chorales.progress import LINE_SECONDS, Lines, training_progress
 
 CONFIG = ChoraleConfig(cell="rhn", depth=2, hidden_size=6, learning_rate=1, init_std=1, transform_bias=None, epochs=100)
 
@@ -43,3 +45,14 @@ def test_a_training_with_nothing_left_to_do_says_nothing():
     training = Training()
     training.finished = True
     assert list(Lines(CONFIG, False, lambda: 0.0).of(training)) == []
+
+
+def test_a_terminal_shows_losses_from_the_first_epoch_on(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "120")
+    with training_progress(CONFIG) as show:
+        pass
+    assert "0/100" in (before := capsys.readouterr().err) and "nan" not in before and "train" not in before
+    with training_progress(CONFIG) as show:
+        show(Training())
+    assert "train 7.000  valid 8.000 nats/frame  best epoch 0" in capsys.readouterr().err

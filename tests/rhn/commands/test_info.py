@@ -25,10 +25,10 @@ def test_without_a_gpu_the_persistent_kernels_say_what_they_need(capsys, no_gpu,
     assert [device["name"] for device in read["devices"]] == ["cpu"]
     kernels = {kernel["name"]: kernel for kernel in read["kernels"]}
     assert kernels["hand-derived"]["used"] and kernels["hand-derived"]["reason"] is None
-    for name in ("persistent highway", "persistent transition", "one-pass update"):
+    for name in ("persistent highway", "persistent transition"):
         assert not kernels[name]["used"] and kernels[name]["reason"] == "it needs a CUDA device"
     monkeypatch.setenv("RHN_PERSISTENT", "0")
-    assert told(capsys).count("no: turned off by RHN_PERSISTENT=0") == 5
+    assert told(capsys).count("no: turned off by RHN_PERSISTENT=0") == 4
 
 
 def test_what_torch_lacks_is_named(capsys, no_gpu, monkeypatch):
@@ -37,9 +37,17 @@ def test_what_torch_lacks_is_named(capsys, no_gpu, monkeypatch):
     monkeypatch.setattr(report.build, "library", lambda: None)
     said = told(capsys)
     assert "no: this torch has no such operators" in said
-    assert "no: it needs a C compiler" in said
+    assert said.count("no: it needs a C compiler") == 2, "recurrence and update"
     monkeypatch.setenv("RHN_COMPILED", "0")
-    assert "no: turned off by RHN_COMPILED=0" in told(capsys)
+    assert told(capsys).count("no: turned off by RHN_COMPILED=0") == 2
+
+
+def test_the_update_in_c_is_told_and_columns_stay_apart(capsys, no_gpu, monkeypatch):
+    monkeypatch.setattr(report.build, "library", lambda: "a library")
+    states = {state.name: state for state in report.kernel_states()}
+    assert states["one-pass update"].used and states["compiled"].used
+    said = told(capsys)
+    assert all(f"{state.purpose}  " in said for state in states.values())
 
 
 def test_each_gpu_is_asked_for_itself(monkeypatch):

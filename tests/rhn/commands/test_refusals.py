@@ -41,6 +41,8 @@ REFUSED = [
     ("train ptb-sota --out OUT --data TEXT --words --characters", "exclude one another"),
     ("train ptb-sota --out OUT --seed 9223372036854775807 --seeds 2", "the seed is 9223372036854775808"),
     ("train ptb-sota --out OUT --data TEXT --words --seeds 0", "--seeds is 0, expected 1 or more"),
+    ("train ptb-sota --out OUT --data TEXT --words --hidden-size 8 --seeds 100000000", "100000000 networks' weights"),
+    ("train ptb-sota --out OUT --config DIGITS", "holds a number of 5000 digits"),
     ("train ptb-sota --out OUT --data TEXT --words --max-minutes -1", "--max-minutes is -1.0, expected 0 or more"),
     ("train ptb-depth-1 --out RUN --data TEXT --words --hidden-size 9", "holds another training"),
     # resume
@@ -77,9 +79,10 @@ def test_bad_input_gets_one_sentence_and_exit_code_2(command, message, music, pr
     for split in ("train", "valid", "test"):
         (other / f"{split}.txt").write_text("an entirely different text\n" * 100)
     run = trained(prose)
+    (digits := tmp_path / "digits.json").write_text(f'{{"preset": "ptb-sota", "hidden_size": {"9" * 5000}}}')
     alone = shutil.copy(run / "best.safetensors", tmp_path)
     places = {"MUSIC": trained(music), "PROSE": run / "best.safetensors", "ALONE": alone, "RUN": run, "OTHER": other}
-    places |= {"NOTES": music.data, "TEXT": prose.data, "FILE": prose.data / "train.txt"}
+    places |= {"NOTES": music.data, "TEXT": prose.data, "FILE": prose.data / "train.txt", "DIGITS": digits}
     refused([places.get(word, word.replace("OUT", str(tmp_path / "out"))) for word in command.split()], message)
     assert not (tmp_path / "out").exists()
 
@@ -141,6 +144,8 @@ def test_python_m_of_the_other_commands_imports_nothing_of_the_current_folder(ho
         ("rhn train jsb-depth-1 --out run --depth 10000000", "at most 10000"),
         ("gersgorin --depth 10000000 --hidden-size 4", "at most 10000"),
         (f"gersgorin --steps {'9' * 400}", "one of 400 digits"),
+        (f"gersgorin --steps {'9' * 5000}", "one of 5000 digits"),
+        ("optim_study run --preset smoke --out run --jobs 100000000", "expected at most 1024"),
         ("optim_study run --preset smoke --out run --trials 100000000", "100000 or fewer"),
         ("optim_study run --preset smoke --out run --budget-scale 1e308", "at most 1e+06"),
     ],

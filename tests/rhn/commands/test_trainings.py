@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from rhn import cli
+from rhn.checkpoints import read_metadata
 from rhn.engine.state import read_state, write_state
 from rhn.language import progress
 
@@ -70,6 +71,20 @@ def test_time_that_runs_out_is_no_failure_and_more_epochs_can_be_asked_for(task,
     assert cli.main(["resume", str(tmp_path)]) == 0
     assert cli.main(["resume", str(tmp_path), "--epochs", "3"]) == 0
     assert_same_run(tmp_path, trained(task))
+
+
+def test_one_epoch_is_one(music, tmp_path, capsys):
+    assert music.train(tmp_path, "--epochs", 1) == 0
+    assert "done after 1 epoch; the best" in capsys.readouterr().out
+
+
+def test_a_checkpoint_names_its_data_alike_from_any_folder(task, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(task.data.parent)
+    assert cli.main(["train", *task.words, "--data", task.data.name, "--epochs", "1", "--out", str(tmp_path)]) == 0
+    one, other = (
+        read_metadata(folder / "best.safetensors")["metadata"]["data"] for folder in (tmp_path, trained(task))
+    )
+    assert one == other and str(task.data) in one["source"]
 
 
 def test_results_go_to_stdout(task, trained, capsys):

@@ -100,3 +100,12 @@ def test_a_nearly_sure_prediction_still_learns():
     found = grad(lambda b: softmax_nll(y, W, b, torch.tensor([[0]]), precision="mixed").sum())(b)
     exact = 1 / (1 + torch.tensor(11.5).exp())
     torch.testing.assert_close(found, torch.stack([-exact, exact]), rtol=2e-3, atol=0)
+
+
+@pytest.mark.parametrize("factor", [20.0, 1000.0, 1e6])
+def test_gradients_of_a_loss_times_a_factor_are_the_gradients_times_it(factor):
+    tensors, rest = arguments("softmax", 3, 2, 5, 7)
+    once = results(lambda *given: softmax_nll(*given, precision="mixed").sum(), tensors, rest)
+    often = results(lambda *given: factor * softmax_nll(*given, precision="mixed").sum(), tensors, rest)
+    for a, b in zip(often, once, strict=True):
+        torch.testing.assert_close(a / factor, b, rtol=1e-5, atol=1e-6)

@@ -99,3 +99,17 @@ def test_the_check_of_a_right_kernel_goes_well():
 def test_other_numbers_than_float32_go_by_the_equation():
     weights, gradients = tensors(2, "cpu", torch.float64)
     assert torch.equal(gradient_norm(weights, gradients), gradient_norm_reference(weights, gradients))
+
+
+def test_torch_s_default_number_does_not_matter():
+    (weights, gradients), one = tensors(2, "cpu"), torch.ones(2)
+    wanted = {name: w.clone() for name, w in weights.items()}
+    norm = gradient_norm(weights, gradients, 0.5)
+    descend(wanted, gradients, 0.3 * one, one, one.bool(), decay=0.5, shrink=0.1)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(gradient_norm(weights, gradients, 0.5), norm)
+        descend(weights, gradients, 0.3 * one, one, one.bool(), decay=0.5, shrink=0.1)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(w, wanted[name]) for name, w in weights.items())

@@ -52,3 +52,17 @@ def test_the_speed_is_of_the_tokens_that_all_seeds_have_read_since_the_line_befo
     recurrence, left = screen.lines
     assert re.match(r"recurrence: \d+ % of a step; ", recurrence)
     assert left.startswith(f"{len(first)} windows an epoch: 1 windows/s, 2 epochs: about ")
+
+
+@pytest.mark.parametrize("name", ["perplexity", "bits_per_character"])
+def test_the_line_of_an_epoch_fits_a_terminal(name, capsys):
+    losses = {f"train_{name}": 1234.5678, f"valid_{name}": 2345.6789}
+    line = losses | {"epoch": 10, "learning_rate": 0.0078125, "gradient_norm": 0.123456}
+    config = LanguageConfig(corpus="text", epochs=20)
+    for seeds in ((0,), range(20)):
+        progress._Lines(config, seeds, name).epoch(7, line)
+        said = capsys.readouterr().err.splitlines()
+        assert max(map(len, said)) <= 80
+        words = " ".join(" ".join(said).split())
+        assert words.startswith("epoch 10/20 train 1235" if len(seeds) == 1 else "seed 7 epoch 10/20 train 1235")
+        assert words.endswith("rate 0.007812 gradient 0.123")
