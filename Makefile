@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-chaos lint bench figures gpu-check docs test-docs clean
+.PHONY: help demo test test-chaos lint bench figures gpu-check docs docs-pictures test-docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,6 +54,10 @@ $(VENV)/.docs: $(VENV)/.base
 docs: $(VENV)/.docs ## build the documentation into build/docs, every link checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "open build/docs/index.html"
+
+docs-pictures: $(VENV)/.base ## draw the tutorial's pictures anew, by its own commands
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/commands.py docs/tutorial.md build/tutorial
+	for name in before dt-record rhn-record trained; do cp build/tutorial/$$name.png docs/pictures/tutorial-$$name.png; done
 
 test-docs: $(VENV)/.dev ## run the commands of the tutorial and the guides, and the examples
 	$(BIN)/python -m pytest -q -m docs tests/project/test_docs.py

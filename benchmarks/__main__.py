@@ -13,6 +13,7 @@ from benchmarks import (  # noqa: F401 - they enrol themselves
     gersgorin,
     kernels,
     language,
+    large,
     persistent,
     step,
     study,

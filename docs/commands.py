@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
-BLOCK = re.compile(r"^ *```sh( title=.*)?\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"^ *```sh( title=[^\n]*)?\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 
 
 def pages() -> list[Path]:

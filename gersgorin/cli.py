@@ -17,7 +17,7 @@ from rhn.parsing import parse
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return run_command(lambda: plot(parse(Options, args, prog="gersgorin-plot")))
+    return run_command(lambda: plot(parse(Options, args, prog="gersgorin-plot", once=True)))
 
 
 def plot(options: Options) -> None:

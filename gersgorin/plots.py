@@ -145,6 +145,7 @@ def draw_run(record: SpectrumRecord) -> Figure:
     panels[0].set_ylabel("imaginary part")
     handles, labels = panels[0].get_legend_handles_labels()
     top.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    figure.get_layout_engine().set(h_pad=0.08)  # inches, around each panel
     top.suptitle(record.heading, fontsize=11)
     upper, lower = bottom.subplots(2, 1, sharex=True)
     plot_suggested(record, upper).set_title("What single steps suggest", loc="left")

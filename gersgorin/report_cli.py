@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from rhn.command import progress_bars, run_command
+from rhn.command import own_cell, progress_bars, run_command
 from rhn.files import check_output
 from rhn.options import Arg, File, check_least
 from rhn.parsing import parse
@@ -42,7 +42,7 @@ class Options:
     input: File = None
     """Numbers of your own to read instead of a chorale: .npy, .npz or .csv, a row a step."""
     steps: int | None = None
-    """Only the first N frames or steps (default: all) or tokens (default: 100)."""
+    """Only the first N frames or steps (default: all) or tokens (default: 100), at least 2."""
     lesions: bool = False
     """Also lesions that take minutes: on all chorales of training, or on 20,000 tokens (default: 20 chorales, small networks only)."""
     storage: Annotated[str | None, Arg("URL")] = None
@@ -61,7 +61,7 @@ def report(options: Options, words: list[str]) -> None:
 
     require_libraries()
     check_output(options.output, (".html", ".htm"))
-    check_least(options, steps=1)
+    check_least(options, steps=2)
 
     from gersgorin.report.making import page_about
     from gersgorin.report.reading import Asked
@@ -69,7 +69,7 @@ def report(options: Options, words: list[str]) -> None:
     given = {name: getattr(options, name) for name in ("cell", "chorale", "data", "text", "input", "steps")}
     today = datetime.datetime.now(datetime.UTC).date()
     made = f"Made by {shlex.join(['gersgorin-report', *map(str, words)])} (version {__version__}) on {today}."
-    with progress_bars() as progress:
+    with progress_bars() as progress, own_cell(options.cell):
         asked = Asked(checkpoint=options.about, **given)
         page = page_about(asked, storage=options.storage, lesions=options.lesions, made=made, progress=progress)
     write_page(page, options.output)

@@ -225,7 +225,7 @@ def part_of(module: nn.Module, name: str | None) -> nn.Module:
     parts = dict(module.named_modules())
     if name in parts:
         return parts[name]
-    near = difflib.get_close_matches(name, parts, 3, cutoff=0.5)
+    near = difflib.get_close_matches(name, parts, 3, cutoff=0.6)
     names = near or [k for k, part in parts.items() if k and recurrent_cells(part)][:8] or [k for k in parts if k][:8]
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"it has {', '.join(names) or 'no parts'}"
     raise InvalidInputError(f"{type(module).__name__} has no submodule {name!r}: {hint}")

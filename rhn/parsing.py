@@ -30,10 +30,11 @@ class Commands:
     by_name: dict[str, "type | Commands"]
 
 
-def parse(options: "type[T] | Commands", args: Sequence[str] | None, *, prog: str) -> T:
+def parse(options: "type[T] | Commands", args: Sequence[str] | None, *, prog: str, once: bool = False) -> T:
     """The dataclass that the words fill; with `Commands` the first words choose it.
 
     args: the words, or None for those of this process.
+    once: an option with a value that is given again is refused; otherwise the last one holds.
 
     Raises InvalidInputError with one sentence for words that cannot be read. `--help` and `--version` print and raise SystemExit(0).
     """
@@ -49,7 +50,7 @@ def parse(options: "type[T] | Commands", args: Sequence[str] | None, *, prog: st
             raise _refusal(f"{said}, expected one of {', '.join(options.by_name)}", prog)
         options, prog = options.by_name[name], f"{prog} {name}"
     declared = options_of(options)
-    given = _read(declared, words, prog, every)
+    given = _read(declared, words, prog, every, _Once if once else "store")
     if given.pop("version", False):
         _print_version(prog)
     if given.pop("help", False):
@@ -68,7 +69,16 @@ def _parser(**texts: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _add(parser, option: Option, *, pair: bool = False, help: str = "") -> None:
+class _Once(argparse.Action):
+    """Keeps the value of an option, and refuses another."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if hasattr(namespace, self.dest):
+            raise argparse.ArgumentError(self, "was given more than once: give it once")
+        setattr(namespace, self.dest, values)
+
+
+def _add(parser, option: Option, *, pair: bool = False, help: str = "", action: Any = "store") -> None:
     """Declare an option; `pair`: a flag can also be given as --no-flag."""
     shared = {"help": help.replace("%", "%%")}
     if option.kind is bool:
@@ -79,17 +89,19 @@ def _add(parser, option: Option, *, pair: bool = False, help: str = "") -> None:
         parser.add_argument(option.name, nargs="*", **shared)  # how many there are is seen after `--help`
     else:
         names = [option.arg.short] if option.arg and option.arg.short else []
-        parser.add_argument(*names, option.flag, nargs=option.item[1], **shared)
+        parser.add_argument(*names, option.flag, nargs=option.item[1], action=action, **shared)
 
 
-def _read(declared: list[Option], words: list[str], prog: str, every: list[tuple[str, type]]) -> dict[str, Any]:
+def _read(
+    declared: list[Option], words: list[str], prog: str, every: list[tuple[str, type]], action: Any
+) -> dict[str, Any]:
     """What the words give, by the names of the fields."""
     parser = _parser()
     parser.add_argument(*HELP, action="store_true")
     parser.add_argument(VERSION, action="store_true")
     for option in declared:
         for part in option.parts:
-            _add(parser, part, pair=part is not option)
+            _add(parser, part, pair=part is not option, action=action)
     try:
         found, unknown = parser.parse_known_args(words)
     except argparse.ArgumentError as error:

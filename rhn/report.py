@@ -153,7 +153,7 @@ def _lines(file: Path) -> list[dict]:
     try:
         whole, _, _ = file.read_text().rpartition("\n")
         lines = [json.loads(line) for line in whole.splitlines()]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file} is damaged: {error}") from error
     if not lines or not all(isinstance(line, dict) for line in lines):
         raise DataError(f"{file} holds no epoch yet")

@@ -36,7 +36,9 @@ def panels(options, variants: Variants | None, input_size: int | None, seeds: in
     of_seeds = [list(_named(replace(options, seed=options.seed + k), variants, input_size)) for k in range(seeds)]
     found = [Panel(of_one[0][0], tuple(subject for _, subject in of_one)) for of_one in zip(*of_seeds, strict=True)]
     if variants is not None and len(found) < 2:
-        raise InvalidInputError(f"--compare {','.join(variants.words)}: expected something else than {found[0].title}")
+        raise InvalidInputError(
+            f"--compare {options.compare}: nothing to compare with: expected something else than {found[0].title}"
+        )
     return found
 
 

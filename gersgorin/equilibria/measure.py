@@ -34,6 +34,8 @@ def fixed_points(
 ) -> FixedPoints:
     """The fixed points F(s) = s of one step under a constant input that a search from these starts leads to, and their spectra.
 
+    Points outside the box of the starts (see `margin`) are not found, nor need all within it be.
+
     Args:
         cell: as for `temporal_jacobian`; with x = None a map f(s) -> s' that has no input.
         x: the constant input (m,).
@@ -46,7 +48,7 @@ def fixed_points(
         progress: called with (starts done, starts in all).
 
     Raises:
-        InvalidInputError: no start led to a fixed or slow point (the message tells the least speed); shapes that do not fit, a step
+        InvalidInputError: no start led to a fixed or slow point (the message tells box and least speed); shapes that do not fit, a step
             whose state is no tensor, NaN or infinity.
 
     >>> points = fixed_points(lambda s: torch.tanh(2 * s), None, torch.tensor([[-3.0], [0.1], [2.0]]).double())
@@ -75,8 +77,9 @@ def fixed_points(
     slow = ~fixed & ends.flat & (ends.speeds <= SLOW * speed_at_starts.median())
     if at_least_one and not (fixed | slow).any():
         raise InvalidInputError(
-            f"no fixed point: the least |F(s) - s| that {B} start(s) led to in {iterations} iterations is "
-            f"{float(ends.speeds.min()):.3g}, expected {tolerance:g}; give other starts, or a larger tolerance"
+            f"no fixed point was found in the box of the starts, wider all around by {float(wider):.3g} (margin = {margin:g}): the "
+            f"least |F(s) - s| that {B} start(s) led to in {iterations} iterations is {float(ends.speeds.min()):.3g}, expected "
+            f"{tolerance:g}; give other starts, a larger margin or a larger tolerance"
         )
     states, speeds, counts = zip(*(_points(ends, group, apart) for group in (fixed, slow)), strict=True)
     points = torch.cat(states)
@@ -92,6 +95,7 @@ def fixed_points(
         starts=starts.cpu().numpy(),
         least_residual=float(ends.speeds.min()),
         tolerance=tolerance,
+        margin=float(margin),
         input=None if given is None else given.cpu().numpy(),
     )
 

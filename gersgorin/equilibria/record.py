@@ -30,10 +30,17 @@ class FixedPoints:
     """The least |F(s) - s|_2 that any start led to."""
     tolerance: float
     """Largest residual of a fixed point."""
+    margin: float = 0.5
+    """Points were searched for in the box of the starts, wider all around by this share of its largest side (at least of 1)."""
     input: np.ndarray | None = None
     """The constant input (m,)."""
     title: str = ""
     """What a figure calls the cell and its input."""
+
+    @property
+    def wider(self) -> float:
+        """By how much the box that was searched is wider than that of the starts, all around."""
+        return self.margin * max(1.0, float(np.ptp(self.starts, axis=0).max()))
 
     @property
     def lost(self) -> int:
@@ -90,5 +97,5 @@ class FixedPoints:
     def summary(self) -> dict:
         """JSON-ready."""
         about = {"title": self.title, "starts": len(self.starts), "lost": self.lost}
-        about |= {"least_residual": self.least_residual, "tolerance": self.tolerance}
+        about |= {"least_residual": self.least_residual, "tolerance": self.tolerance, "margin": self.margin}
         return about | {"input": None if self.input is None else self.input.tolist(), "points": self.points()}

@@ -13,7 +13,8 @@ def fixed_points_table(points: FixedPoints) -> str:
     counts = f"{fixed} fixed point{'s' * (fixed != 1)}, {slow} slow"
     lines = [f"{counts}, from {len(points.starts)} starts ({points.lost} led to none): {points.title}".rstrip(": ")]
     if not len(points.states):
-        return f"{lines[0]}\nthe least |F(s) - s| that a start led to is {points.least_residual:.3g}"
+        box = f"none was found in the box of the starts, wider all around by {points.wider:.3g}"
+        return f"{lines[0]}\n{box}; the least |F(s) - s| that a start led to is {points.least_residual:.3g}"
     lines.append(f"{'':<20}{'starts':>8}{'residual':>11}{'unstable':>10}{'radius':>9}  slowest time constant")
     for row in points.points()[:LISTED]:
         time = row["slowest_time_constant"]

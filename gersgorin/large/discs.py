@@ -64,3 +64,11 @@ def row_blocks(A: StepJacobian, bound: int) -> Iterator[tuple[slice, Tensor]]:
         w = like.new_zeros(rows.stop - start, N)
         w.diagonal(start).fill_(1)
         yield rows, A.rows(w).contiguous()
+
+
+def write(A: StepJacobian, bound: int) -> Tensor:
+    """A (N, N), written block by block within a bound of bytes beside the matrix."""
+    M = A.like.new_empty(A.size, A.size)
+    for rows, block in row_blocks(A, bound):
+        M[rows] = block
+    return M

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gersgorin.large.discs import write
 from gersgorin.large.limits import check_room, memory_bound
 from gersgorin.large.products import StepJacobian
 from gersgorin.spectrum import eigenvalues, largest_first
@@ -20,8 +21,9 @@ from gersgorin.stepping import Step
 from rhn.errors import InvalidInputError, NotConvergedError
 
 RESTARTS = 300
-LEAST_BASIS = 40
+LEAST_BASIS = 80
 DENSE_COPIES = 4  # matrices that LAPACK works on at once
+WRITTEN = 2  # matrices that must fit for one to be written: it and blocks of its rows
 
 Product = Callable[[Tensor], Tensor]
 
@@ -37,7 +39,10 @@ def leading_eigenvalues(
     restarts: int = RESTARTS,
     memory_limit: float | None = None,
 ) -> Tensor:
-    """The k eigenvalues of ds'/ds of largest modulus, by products with vectors; its matrix is written only where k > N - 3.
+    """The k eigenvalues of ds'/ds of largest modulus, by some hundreds or thousands of products with vectors.
+
+    Each is a pass through the step. The Jacobian of a dense step, of a cell with a closed form, is written once instead where it fits
+    the memory limit, and so is any where k > N - 3, too many for Arnoldi's method.
 
     Args:
         cell: as for `temporal_jacobian`. x: an input (m,). s: a state (N,).
@@ -69,8 +74,12 @@ def leading_of(A: StepJacobian, k: int, bound: int, **how) -> Tensor:
     if not by_arnoldi(k, A.size):
         need = (DENSE_COPIES + 1) * A.size * A.like.nbytes
         check_room(need, bound, f"LAPACK for {k} of {A.size} eigenvalues", f"ask for at most {A.size - 3}")
-        return eigenvalues(A.rows(torch.eye(A.size, dtype=A.like.dtype, device=A.like.device)))[:k]
-    return arnoldi(A.forward, A.like, k, **how)
+        return eigenvalues(write(A, bound // 2))[:k]
+    product, matrix = A.forward, A.size * A.like.nbytes
+    if A.dense and WRITTEN * matrix <= bound:
+        M = write(A, bound - matrix)
+        product = lambda v: M @ v  # noqa: E731
+    return arnoldi(product, A.like, k, **how)
 
 
 def arnoldi(

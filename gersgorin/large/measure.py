@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gersgorin.discs import Discs, gersgorin_discs
 from gersgorin.dynamics import running_log_norms
 from gersgorin.jacobian import trajectory
-from gersgorin.large.discs import both_discs, row_blocks
+from gersgorin.large.discs import both_discs, write
 from gersgorin.large.leading import arnoldi, basis_bytes, by_arnoldi, check_count, leading_of
 from gersgorin.large.limits import check_room, memory_bound
 from gersgorin.large.norms import DIRECTIONS, TOLERANCE, Product, largest_singular_value, product_log_norms
@@ -116,7 +116,7 @@ def measure_leading(
     def measure(t: int) -> Tensor | None:
         nonlocal v
         A = StepJacobian(cell, x[t], s[t])
-        matrix = _written(A, bound // 2) if written else None
+        matrix = write(A, bound // 2) if written else None
         forward, backward = (A.forward, A.backward) if matrix is None else _products(matrix)
         circles = both_discs(A, bound) if matrix is None else _discs(matrix)
         norm, _, v = largest_singular_value(forward, backward, v + 0.1 * _start(v, seed))
@@ -169,14 +169,6 @@ def _leading(A: StepJacobian, forward: Product, k: int, bound: int, seed: int, w
             raise NotConvergedError(f"{where}: {error}", found=error.found) from error
         missing = error.found.new_full((max(0, k - len(error.found)),), complex(np.nan, np.nan))
         return torch.cat((error.found[:k], missing))
-
-
-def _written(A: StepJacobian, bound: int) -> Tensor:
-    """A (N, N), by blocks of rows."""
-    M = A.like.new_empty(A.size, A.size)
-    for rows, block in row_blocks(A, bound):
-        M[rows] = block
-    return M
 
 
 def _products(M: Tensor) -> tuple[Product, Product]:

@@ -41,6 +41,7 @@ class StepJacobian:
         check_sizes(cell, step, x, s)
         try_step(cell, step, x, s)
         self.name = name_of(cell)
+        self.dense = hasattr(cell, "jacobian")  # what has a closed form is no sparse step of a user's own
         with torch.enable_grad():
             self._s = s.detach().clone().requires_grad_()
             self._after = step(x.detach(), self._s)

@@ -17,7 +17,9 @@ class LyapunovSpectrum:
     exponents: np.ndarray
     """(k,), descending; -inf for a direction that is lost."""
     standard_errors: np.ndarray
-    """(k,): of the means over consecutive blocks of the run; NaN where there are fewer than two blocks."""
+    """(k,): from the scatter of up to 20 consecutive blocks' means, or half the difference between the second half of the run and the
+    first where that is more than twice as large, as while the directions still settle. Of this run alone; NaN for fewer than two
+    blocks."""
     curve_steps: np.ndarray
     """(C,) steps after which the running estimates stand; the last is T."""
     curve: np.ndarray
@@ -71,11 +73,14 @@ def kaplan_yorke_dimension(exponents: np.ndarray, *, complete: bool = True) -> f
     """j + (l_1 + ... + l_j) / |l_{j+1}|, with the largest j whose sum is not negative (J. Kaplan, J. Yorke 1979).
 
     0 where the first is negative: everything ends on one orbit. Without a negative partial sum it is the number of exponents where
-    they are `complete`, and NaN where there may be more.
+    they are `complete`, and NaN where there may be more, or where one of them is NaN. Their order does not matter.
 
     >>> round(kaplan_yorke_dimension(np.array([0.906, 0.0, -14.572])), 3)  # Lorenz's attractor
     2.062
     """
+    exponents = -np.sort(-np.asarray(exponents, dtype=float))
+    if np.isnan(exponents).any():
+        return math.nan
     sums = np.cumsum(exponents)
     negative = np.flatnonzero(sums < 0)
     if len(negative) == 0:

@@ -11,7 +11,9 @@ def lyapunov_table(spectrum: LyapunovSpectrum) -> str:
     """The first exponents with their errors, what they come to, and from how many steps they are."""
     counted = f"{spectrum.steps} step{'s' * (spectrum.steps > 1)}"
     warmup = f" after {spectrum.warmup} that are not counted" if spectrum.warmup else ""
-    lines = [f"Lyapunov exponents a step, from {counted}{warmup}; +- standard error over blocks of the run"]
+    lines = [
+        f"Lyapunov exponents a step, from {counted}{warmup}; +- standard error, from scatter and drift along the run"
+    ]
     pairs = list(zip(spectrum.exponents, spectrum.standard_errors, strict=True))
     for i, (value, error) in enumerate(pairs[:LISTED], start=1):
         lines.append(f"{f'exponent {i}':<26}{value:>11.4g}" + ("" if math.isnan(error) else f"  +- {error:.2g}"))

@@ -64,7 +64,7 @@ def _other_network(model: PolyphonicModel, training: Training, first_loss: float
         return f"has left the plateau already, with a loss of {first_loss:.4g} nats a frame"
     if not known.judged.get(kind, {"trusted": kind in known.kinds})["trusted"]:
         tried = "the prediction was wrong when it was tried" if kind in known.judged else "none was tried"
-        return f"is {'an' if kind[0] in 'aeio' else 'a'} {kind} network, of which {tried}"
+        return f"is of the kind {kind}, of which {tried}"
     gain = (weight_scale(model) or 0) * math.sqrt(cell.hidden_size)
     return _beyond(known, training, {"depth": cell.depth, "hidden_size": cell.hidden_size, "weight_gain": gain})
 

@@ -222,7 +222,7 @@ def _builder(model: Callable, cell: str, options: dict, asked: Asked) -> Callabl
             return model(cell, generator=generator, **options)
         except RuntimeError as error:  # torch's, for sizes beyond any memory
             reason = next(iter(str(error).splitlines()), "")
-            raise InvalidInputError(f"a {cell} of {options['hidden_size']} units cannot be built: {reason}") from error
+            raise InvalidInputError(f"{cell} with {options['hidden_size']} units cannot be built: {reason}") from error
 
     return build
 

@@ -8,7 +8,7 @@ from gersgorin.report.page import Section, Table, shown
 from rhn.checkpoints import read_metadata
 
 LEFT_OUT = ("vocabulary",)  # thousands of words
-MOST_ROWS = 200
+MOST_ROWS, DEEPEST = 400, 8
 ABOUT = "What it is and how it was made"
 NETWORK = ("cell", "depth", "layers", "hidden_size", "init", "transform_bias")
 TRAINING = ("corpus", "epochs", "batch_size", "learning_rate", "momentum", "seed")
@@ -26,13 +26,17 @@ def _in_words(header: dict) -> str:
     """The most of it in a sentence: "PolyphonicModel: rhn, depth 6, 24 units; seed 0; train_nll 11.1 at epoch 12; data: ..."."""
     config, made = header["config"], header.get("metadata")
     made = made if isinstance(made, dict) else {}
-    how = {**_dict(made.get("study")), **_dict(made.get("train"))}
-    words = [", ".join(f"{name.replace('_', ' ')} {config[name]}" for name in NETWORK if name in config)]
-    words += [", ".join(f"{name.replace('_', ' ')} {how[name]}" for name in TRAINING if name in how)]
+    how = {**_dict(made.get("study")), **_dict(made.get("train")), **_dict(made.get("settings"))}
+    words = [", ".join(f"{name.replace('_', ' ')} {shown(config[name])}" for name in NETWORK if name in config)]
+    words += [", ".join(f"{name.replace('_', ' ')} {shown(how[name])}" for name in TRAINING if name in how)]
     results = {**_dict(made.get("metrics")), **_dict(made.get("outcome"))}
-    words += [", ".join(f"{k.replace('_', ' ')} {shown(v)}" for k, v in results.items() if isinstance(v, int | float))]
-    words += [f"data: {source}"] if (source := _dict(made.get("data")).get("source")) else []
-    return f"{header['class']}: {'; '.join(filter(None, words))}."
+    words += [", ".join(f"{k.replace('_', ' ')} {shown(v)}" for k, v in results.items() if _is_number(v))]
+    words += [f"data: {shown(source)}"] if (source := _dict(made.get("data")).get("source")) else []
+    return f"{shown(header['class'])}: {'; '.join(filter(None, words))}."
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _dict(value) -> dict:
@@ -47,17 +51,22 @@ def values_table(told: dict, caption: str) -> Table:
     return Table(caption=caption, columns=["what", "value"], rows=rows, folded=True)
 
 
-def flat(value, name: str = "") -> Iterator[list]:
-    """Rows (name, value) of nested objects; lists as one text.
+def flat(value, name: str = "", depth: int = 0) -> Iterator[list]:
+    """Rows (name, value) of nested objects; lists as one text. What is nested too deeply is left out.
 
     >>> list(flat({"train": {"seed": 0, "rates": [1, 2]}, "cell": "rhn"}))
     [['train.seed', '0'], ['train.rates', '[1, 2]'], ['cell', 'rhn']]
     """
-    if isinstance(value, dict):
+    if depth > DEEPEST:
+        yield [name, "..."]
+    elif isinstance(value, dict):
         for key, inner in value.items():
             if key not in LEFT_OUT:
-                yield from flat(inner, f"{name}.{key}" if name else str(key))
+                yield from flat(inner, f"{name}.{key}" if name else str(key), depth + 1)
     elif isinstance(value, list | tuple):
-        yield [name, json.dumps(value)]
+        try:
+            yield [name, json.dumps(value)]
+        except RecursionError:
+            yield [name, "..."]
     else:
         yield [name, str(value)]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,10 +27,7 @@ def page_about(asked: Asked, *, storage: str | None, lesions: bool, made: str, p
     if _is_training(path):
         sections, subtitle = _training(asked, lesions, progress), "A training and its best network."
     elif storage is not None or (path / "journal.log").exists():
-        sections, subtitle = (
-            _study(asked, storage, lesions, progress),
-            "A study of random settings, and its best network.",
-        )
+        sections, subtitle = _study(asked, storage, lesions, progress), "A study and its best network."
     elif (path / BEST).is_file():
         sections, subtitle = _checkpoint(replace(asked, checkpoint=path / BEST), lesions, progress), "A network."
     else:
@@ -50,14 +48,17 @@ def _training(asked: Asked, lesions: bool, progress: Progress) -> list[Section]:
         config = json.loads((run / "config.json").read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{run / 'config.json'} does not say what was trained ({error})") from error
+    again = (
+        f"Train it again: {shlex.join(['rhn', 'train', '--config', str(run / 'config.json'), '--out', 'runs/again'])}"
+    )
     told = values_table({"folder": str(run), "configuration": config}, "As the training's folder says")
     try:
         best = best_seed(run) / BEST
         about = checkpoint_section(best)
         measured = _measured(replace(asked, checkpoint=best), lesions, progress)
     except CheckpointError as error:  # a training that has just begun
-        return [Section(title=ABOUT, tables=[told]), training, _missing(error)]
-    return [replace(about, tables=[told, *about.tables]), training, *measured]
+        return [Section(title=ABOUT, words=[again], tables=[told]), training, _missing(error)]
+    return [replace(about, words=[*about.words, again], tables=[told, *about.tables]), training, *measured]
 
 
 def _study(asked: Asked, storage: str | None, lesions: bool, progress: Progress) -> list[Section]:
@@ -77,7 +78,7 @@ def _measured(asked: Asked, lesions: bool, progress: Progress) -> list[Section]:
     try:
         return network_sections(asked, lesions, progress)
     except (DataError, InvalidInputError) as error:
-        if replace(asked, checkpoint=None, steps=None) != Asked(checkpoint=None):
+        if replace(asked, checkpoint=None) != Asked(checkpoint=None):
             raise
         return [_missing(error)]
 

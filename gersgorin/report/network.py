@@ -35,7 +35,9 @@ def network_sections(asked: Asked, lesions: bool, progress: Progress) -> list[Se
     A part that cannot be measured says why in a sentence. Raises CheckpointError, DataError or InvalidInputError where nothing can.
     """
     read = read_network(asked)
-    found = analyze(read.model, torch.as_tensor(np.asarray(read.sequence)), unit=read.source.unit)
+    bar = progress("spectra, gains and gradients")
+    found = _analysis(read)
+    bar(1, 1)
     spectrum = replace(found.spectrum, chorale=read.source.first_label, reads=read.source.kind)
     return [
         _in_words(replace(found, spectrum=spectrum)),
@@ -49,6 +51,16 @@ def network_sections(asked: Asked, lesions: bool, progress: Progress) -> list[Se
         _attempt("Transform gates", lambda: _gates(read, spectrum.time_label, progress("gates"))),
         _attempt("Lesions", lambda: _lesions(read, asked, lesions, progress("lesions"))),
     ]
+
+
+def _analysis(read: Read) -> Analysis:
+    """Of the whole network; of its cell alone where the sequence has no plateau, as one that never changes."""
+    x = torch.as_tensor(np.asarray(read.sequence))
+    try:
+        return analyze(read.model, x, unit=read.source.unit)
+    except InvalidInputError:
+        cell, inputs = recurrent_part(read.model, x)
+        return analyze(cell, inputs[:, 0], unit=read.source.unit)
 
 
 def _attempt(title: str, measured: Callable[[], Section]) -> Section:

@@ -10,7 +10,6 @@ from analysis.texts import Excerpt
 from gersgorin.sources import TEXT_STEPS, Source, first_tokens, read_source
 from rhn.checkpoints import load_model
 from rhn.data.corpus import KEYS
-from rhn.engine.folder import data_path
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel
 
@@ -66,8 +65,7 @@ def _text(asked: Asked, model: LanguageModel) -> Read:
     if asked.text is not None:
         name, ids = asked.text.name, first_tokens(asked.text, trained.vocabulary, steps)
     else:
-        data = asked.data if asked.data is not None else data_path(asked.checkpoint)
-        corpus = trained.corpus(data)
+        corpus = trained.corpus(asked.data)
         known = "of its training" if trained.config.corpus == "text" else trained.config.corpus
         name, ids = f"{known} (validation)", np.asarray(corpus.valid[:steps])
     source = Source(name=name, kind="text", values=ids, unit="tokens").cut(asked.steps)

@@ -1,17 +1,20 @@
 """A study as sections of a report: how many settings train, the swarm and the map with what each trial was, the best trials."""
 
+import shlex
 from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
 
 from gersgorin.report.about import ABOUT, values_table
 from gersgorin.report.page import Chart, Section, Table, plain
 from optim_study.plots import colors_of
-from optim_study.protocol import StudyConfig
+from optim_study.protocol import SharedSettings, StudyConfig
 from optim_study.results import Row, by_network
 from optim_study.shares import BELOW, summary, training_shares
 from rhn.engine.curves import Objective
 from rhn.errors import DataError
+from rhn.options import flag
 
 BEST_TRIALS = 5  # of each network
 ROWS = 60  # of points above one another, in a column of the swarm
@@ -35,6 +38,21 @@ def best_study(rows: Sequence[Row], configs: Sequence[StudyConfig]) -> StudyConf
     return next(c for c in configs if (c.label, c.depth) == (best.arch, best.depth))
 
 
+def study_command(configs: Sequence[StudyConfig]) -> str:
+    """The command of studies of one protocol, as a run makes them."""
+    first, words = configs[0], []
+    for f in fields(SharedSettings):
+        value = getattr(first, f.name)
+        if value != f.default:
+            words += [flag(f.name), *map(str, value if isinstance(value, tuple) else (value,))]
+    skip = [word for name, value in first.options.items() for word in (flag(name), str(value))]
+    archs, depths = (
+        [str(each) for each in dict.fromkeys(values)]
+        for values in zip(*((c.arch, c.depth) for c in configs), strict=True)
+    )
+    return shlex.join(["optim-study", "run", "--arch", *archs, "--depth", *depths, *skip, *words])
+
+
 def _about(configs: Sequence[StudyConfig], rows: Sequence[Row]) -> Section:
     done = {network: len(trials) for network, trials in by_network(rows).items()}
     counts = ", ".join(f"{c.name} {done.get((c.label, c.depth), 0)} of {c.trials}" for c in configs)
@@ -45,6 +63,7 @@ def _about(configs: Sequence[StudyConfig], rows: Sequence[Row]) -> Section:
         f"at most {first.epochs} epochs a trial, budgets of {first.budget_scale:g} times the paper's, seed {first.seed}.",
         f"Finished trials: {counts}.",
     ]
+    words.append(f"Run it again: {study_command(configs)}")
     told = {c.name: c.protocol() | {"trials": c.trials, "fingerprint": c.fingerprint} for c in configs}
     return Section(title=ABOUT, words=words, tables=[values_table(told, "The whole protocol of every study")])
 

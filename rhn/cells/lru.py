@@ -31,6 +31,11 @@ from rhn.cells.masks import CellMasks, apply_input_mask, check_masks
 from rhn.errors import InvalidInputError
 from rhn.kernels.scans.reference import turned_step
 
+LARGEST_NU = 10.0
+"""From 6.7 on exp(-exp(nu)) is 0 in float64; a larger nu would have the gradient infinity times 0."""
+LARGEST_THETA = 40.0
+"""From 37 on a phase of exp(theta) has no fraction left in float64; from 89 on it is infinite in float32."""
+
 
 class LRU(LoopedCell):
     """Linear recurrent unit.
@@ -83,7 +88,7 @@ class LRU(LoopedCell):
 
     def eigenvalues(self) -> tuple[Tensor, Tensor]:
         """Real parts a (p,) of lambda and imaginary parts b (q,)."""
-        modulus, phase = torch.exp(-torch.exp(self.nu)), torch.exp(self.theta)
+        modulus, phase = self._modulus(), torch.exp(self.theta.clamp(max=LARGEST_THETA))
         odd = phase.new_zeros(len(modulus) - len(phase))
         return modulus * torch.cos(torch.cat((phase, odd))), modulus[: len(phase)] * torch.sin(phase)
 
@@ -116,4 +121,8 @@ class LRU(LoopedCell):
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         """||ds'/ds||_2, the same for all inputs and states."""
-        return torch.exp(-torch.exp(self.nu)).max()
+        return self._modulus().max()
+
+    def _modulus(self) -> Tensor:
+        """|lambda| (p,)."""
+        return torch.exp(-torch.exp(self.nu.clamp(max=LARGEST_NU)))

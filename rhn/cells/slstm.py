@@ -82,7 +82,8 @@ class SLSTM(LoopedCell):
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """d(h', c', n', m')/d(h, c, n, m) (..., 4n, 4n), see above."""
-        step, zero = self._step(x, s), torch.zeros_like(s[..., : self.hidden_size])
+        step = self._step(x, s)
+        zero = torch.zeros_like(step.h)
         by_gap = self._by_gap(step, s)
         by_c, by_n, by_m = (step.forget, zero, zero), (zero, step.forget, zero), (-by_gap[0], -by_gap[1], 1 - by_gap[2])
         columns = [torch.cat([torch.diag_embed(d) for d in (_output(step, *by), *by)], -2) for by in (by_c, by_n, by_m)]

@@ -129,7 +129,7 @@ def test_files_beside_each_other(results):
         (["rnn,a.safetensors"], "a.safetensors is a file and rnn a cell"),
         (["rnn,,lstm"], "a value is missing"),
         (["seed=" + ",".join(map(str, range(30)))], "with 30 values: expected at most 24"),
-        (["depth=1"], "expected something else than rhn, 4 units, depth 1"),
+        (["depth=1"], "--compare depth=1: nothing to compare with: expected something else than rhn, 4 units, depth 1"),
         (["rhn"], "expected something else than rhn"),
         (["nowhere.safetensors"], "expected at least two files"),
         (["bias=1", "--cell", "rnn"], "cells with gates whose bias can be set"),

@@ -123,7 +123,7 @@ def test_the_search_stays_in_the_box_of_the_starts():
     far = lambda s: 0.5 * s + 0.5 * 2.9  # noqa: E731 - stands still at 2.9
     starts = torch.tensor([[-1.0], [1.0]], dtype=d)
     assert fixed_points(far, None, starts, margin=1).states[0, 0] == pytest.approx(2.9)
-    with pytest.raises(InvalidInputError, match="no fixed point"):
+    with pytest.raises(InvalidInputError, match=r"found in the box of the starts.*margin = 0.9.*a larger margin"):
         fixed_points(far, None, starts, margin=0.9)
 
 

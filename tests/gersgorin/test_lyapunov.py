@@ -10,7 +10,7 @@ from cases import SHALLOW_CASES, inputs
 from gersgorin import kaplan_yorke_dimension, lyapunov_exponents, lyapunov_spectrum, temporal_jacobian, trajectory
 from gersgorin.lyapunov import tangents
 from gersgorin.lyapunov.frames import growth, random_frame
-from rhn.cells import LSTM, RNN
+from rhn.cells import LSTM, RNN, CoRNN
 from rhn.errors import InvalidInputError
 
 d = torch.float64
@@ -136,6 +136,17 @@ def test_standard_errors_tell_the_spread_over_runs():
     assert runs[0].curve_steps[-1] == 400 and np.all(np.diff(runs[0].curve_steps) > 0)
 
 
+def test_standard_errors_count_what_has_not_settled():
+    trend = torch.linspace(0, 1, 400, dtype=d).unsqueeze(1)
+    found = lyapunov_spectrum(lambda x, s: x.exp() * s, trend, s0=torch.zeros(1, dtype=d))
+    assert found.standard_errors[0] == pytest.approx(0.25, rel=0.01)  # its halves grow by 0.25 and 0.75 a step
+    cell = CoRNN(8, 16, dtype=d, generator=torch.Generator().manual_seed(0))
+    x = (torch.rand(60, 8, generator=torch.Generator().manual_seed(1)) < 0.1).to(d)
+    runs = [lyapunov_spectrum(cell, x.repeat(k, 1), 1, warmup=60) for k in (3, 10, 40)]
+    values, errors = (np.array([getattr(r, name)[0] for r in runs]) for name in ("exponents", "standard_errors"))
+    assert np.all(np.abs(np.diff(values)) < 4 * errors[1:]), (values, errors)
+
+
 def test_a_lost_direction_and_a_single_step():
     found = lyapunov_spectrum(lambda s: s * torch.tensor([2.0, 0.0], dtype=d), None, s0=ZERO, steps=1)
     assert found.exponents[0] > -1 and found.exponents[1] == -math.inf and np.isnan(found.standard_errors).all()
@@ -146,6 +157,8 @@ def test_kaplan_and_yorkes_dimension():
     assert kaplan_yorke_dimension(np.array([1.0, -2.0])) == 1.5
     assert kaplan_yorke_dimension(np.array([1.0, 0.5])) == 2
     assert math.isnan(kaplan_yorke_dimension(np.array([1.0, 0.5]), complete=False))
+    assert math.isnan(kaplan_yorke_dimension([0.2, math.nan, -1.0]))
+    assert kaplan_yorke_dimension([-2.0, 1.0, -math.inf]) == 1.5
 
 
 X = torch.zeros(5, 3, dtype=d)

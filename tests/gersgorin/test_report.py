@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -13,15 +14,19 @@ pytest.importorskip("jinja2", reason="Jinja2 is not installed")
 pytest.importorskip("plotly", reason="plotly is not installed")
 
 from gersgorin import analyze
+from gersgorin.report.about import flat
 from gersgorin.report.page import Chart, Page, Section, Table, page_html, write_page
-from gersgorin.report.study import swarm_offsets
+from gersgorin.report.study import study_command, swarm_offsets
 from gersgorin.report_cli import main
+from optim_study.cli import COMMANDS
+from optim_study.presets import small
 from optim_study.results import read_csv
 from rhn.cells import RNN
 from rhn.checkpoints import load_checkpoint, save_checkpoint
 from rhn.cli import main as rhn
 from rhn.data import chorale
 from rhn.models import PolyphonicModel
+from rhn.parsing import parse
 from rhn.statistics import exact_interval
 
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=alert(1)>&{{7*7}}"
@@ -110,7 +115,7 @@ def test_texts_of_charts_have_no_way_out_of_them(tmp_path, browser):
         (["."], "expected one of them"),
         (["x", "-o", "page.pdf"], "expected a name ending in .html"),
         (["x", "-o", "no/page.html"], "does not exist"),
-        (["x", "--steps", "0"], "--steps is 0"),
+        (["x", "--steps", "1"], "--steps is 1"),
     ],
 )
 def test_bad_input_is_one_sentence(words, said, tmp_path, monkeypatch, capsys):
@@ -192,6 +197,7 @@ def test_a_study_is_reported_with_every_trial_its_shares_and_its_best_network(st
     ]
     rows = read_csv(study / "trials.csv")
     best = min(rows, key=lambda row: row.best_train_nll)
+    assert f"learning rate {best.learning_rate:.5g}" in text
     assert titles[5] == f"The best network: {best.arch}-depth2" and "Spectra" in titles
     swarm, maps = charts[0]["data"], charts[1:3]
     points = [trace for trace in swarm if trace["mode"] == "markers"]
@@ -203,8 +209,9 @@ def test_a_study_is_reported_with_every_trial_its_shares_and_its_best_network(st
     assert "the gradient's norm" in html.unescape(text) and "patience" in text
 
 
-def test_pointing_at_a_trial_tells_its_settings(study, browser):
-    seen = opened(browser, study / "page.html")
+def test_on_a_phone_pointing_at_a_trial_tells_its_settings(study, browser):
+    seen = opened(browser, study / "page.html", width=360, scheme="dark")
+    assert seen.evaluate("document.scrollingElement.scrollWidth") <= 360
     place = seen.locator("#chart-0 .points path").first
     place.scroll_into_view_if_needed()
     box = place.bounding_box()
@@ -218,3 +225,52 @@ def test_points_of_a_swarm_do_not_stand_on_one_another():
     x = swarm_offsets(y, 0.05)
     near = (np.abs(y[:, None] - y) <= 0.05) & (np.abs(x[:, None] - x) < 0.05)
     assert near.sum() == len(y) and np.abs(x).max() <= 0.42
+
+
+def test_the_command_of_a_study_makes_the_same_studies():
+    asked = small(
+        arch=("dts-rnn",), depth=(2, 4), skip="last", init_std=(1e-6, 0.3), init_schemes=("identity",), seed=3
+    )
+    configs = asked.studies("checksum")
+    command = study_command(configs)
+    found = parse(COMMANDS, command.split()[1:], prog="optim-study").config()
+    assert found.studies("checksum") == configs
+
+
+def test_a_training_of_two_seeds_on_a_text(tmp_path):
+    text = tmp_path / "novel.txt"
+    text.write_text("the cat sees the dog\nthe dog hears the dog\n" * 150)
+    words = ["--data", str(text), "--words", "--hidden-size", "6", "--epochs", "1", "--seeds", "2", "--device", "cpu"]
+    assert rhn(["train", "ptb-depth-2", *words, "--out", str(tmp_path / "run")]) == 0
+    assert main([str(tmp_path / "run"), "-o", str(tmp_path / "page.html"), "--steps", "6", "--lesions"]) == 0
+    _, charts, page = parts(tmp_path / "page.html")
+    valid = [json.loads((tmp_path / f"run/seed-{k}/metrics.jsonl").read_text())["valid_perplexity"] for k in (0, 1)]
+    assert len(charts[0]["data"]) == 4 and f"run/seed-{int(valid[1] < valid[0])}/best.safetensors" in page
+    (gates,) = (chart["data"][0] for chart in charts if chart["data"][0]["type"] == "heatmap")
+    assert [word.split(": ")[1] for word in gates["text"][0]] == (["the", "cat", "sees", "the", "dog", "&lt;eos&gt;"])
+    assert "predicted tokens" in page and "time step (tokens)" in str(charts)
+
+
+def test_a_sequence_that_never_changes_has_no_plateau_and_all_else(run, tmp_path):
+    assert main([str(run), "-o", str(tmp_path / "page.html"), "--steps", "2"]) == 0
+    text = parts(tmp_path / "page.html")[2]
+    assert "plateau" not in text and "Over 2 steps" in text
+
+
+@pytest.mark.parametrize("broken", ["journal", "config", "metrics"])
+def test_a_damaged_folder_is_one_sentence(broken, run, study, tmp_path, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(study if broken == "journal" else run, folder)
+    name = {"journal": "journal.log", "config": "config.json", "metrics": "metrics.jsonl"}[broken]
+    (folder / name).write_text("[" * 10_000 + "\n")
+    capsys.readouterr()
+    assert main([str(folder), "-o", str(tmp_path / "page.html")]) == 2
+    error = capsys.readouterr().err
+    assert name in error and error.strip().count("\n") == 0 and not (tmp_path / "page.html").exists()
+
+
+def test_what_is_nested_without_end_is_left_out():
+    deep, long = {}, []
+    for _ in range(5000):
+        deep, long = {"x": deep}, [long]
+    assert [row[1] for row in flat({"a": deep, "b": long, "c": 1})] == ["...", "...", "1"]

@@ -60,6 +60,13 @@ def complaint(line: str) -> str | None:
     return f"{' '.join(words)} has no {', '.join(sorted(unknown))}" if unknown else None
 
 
+def test_commands_are_read_from_their_blocks(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text('```sh title="x"\nask  # why\n```\n\n```text\nsaid\n```\n\n```sh\n# first\ndo a \\\n  b\n```\n')
+    assert docs_commands.commands(page) == ["ask", "do a    b"]
+    assert docs_commands.commands(page, to_run=True) == ["do a    b"]
+
+
 def test_a_wrong_command_would_be_noticed():
     assert complaint("rhn trian x") == "rhn has no trian"
     assert complaint("gersgorin-plot --cell rnn --dept 3") == "gersgorin-plot has no --dept"
@@ -72,9 +79,16 @@ def test_the_commands_of_a_page_exist(page):
         assert complaint(line) is None, line
 
 
+def test_the_commands_of_readme_exist():
+    shown = re.findall(rf"^    ((?:{'|'.join(MAINS)}) .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(shown) >= 10
+    for line in shown:
+        assert complaint(line.partition("#")[0]) is None, line
+
+
 def test_the_site_lists_every_page_and_no_other():
     listed = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
-    assert sorted(listed) == sorted(NAMES)
+    assert sorted(listed) == sorted(NAMES), "the nav of mkdocs.yml and the files of docs/ differ"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)

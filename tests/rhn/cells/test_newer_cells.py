@@ -238,3 +238,22 @@ def test_a_gates_bias_starts_where_it_is_told_to(build, option, rows):
     told, untold = (build(3, 4, init="gaussian:1", **given) for given in ({option: -1.5}, {}))
     assert (told.bias[rows] == -1.5).all() and not untold.bias.any()
     assert told.bias.count_nonzero() == 4 and told.config()[option] == -1.5
+
+
+@pytest.mark.parametrize(("nu", "theta"), [(95.0, 0.0), (0.0, 95.0), (95.0, 95.0)])
+def test_an_lru_far_outside_its_ring_is_finite_and_so_is_its_gradient(nu, theta):
+    cell = LRU(2, 5, 1)
+    with torch.no_grad():
+        cell.nu.fill_(nu)
+        cell.theta.fill_(theta)
+    states, _ = cell(torch.ones(5, 1, 2))
+    states.sum().backward()
+    assert torch.isfinite(states).all() and all(torch.isfinite(p.grad).all() for p in cell.parameters())
+
+
+@pytest.mark.parametrize("key", CELLS)
+def test_jacobians_broadcast_inputs_and_states(key):
+    cell = CELLS[key](3, 4, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x, s = torch.randn(4, 1, 3, dtype=torch.float64), torch.rand(1, 6, cell.state_size, dtype=torch.float64) + 0.1
+    for of in (cell.jacobian, cell.input_jacobian):
+        assert_close(of(x, s)[2, 3], of(x[2, 0], s[0, 3]), 1e-13, key)

@@ -134,6 +134,13 @@ def test_what_cannot_be_read_is_one_sentence(words, sentence):
     assert str(refused.value) == sentence
 
 
+@pytest.mark.parametrize("words", [["--rate", "1", "--rate", "2"], ["--range", "1", "2", "--range", "3", "4"]], ids=str)
+def test_an_option_may_be_told_to_be_given_once(words):
+    with pytest.raises(InvalidInputError, match=f"{words[0]} was given more than once: give it once"):
+        parse(Plot, words, prog="tool", once=True)
+    assert parse(Plot, ["--rate", "1", "--log", "--log"], prog="tool", once=True) == Plot(rate=1.0, log=True)
+
+
 def test_of_a_configuration_s_fields_only_what_was_given_is_known():
     assert read("fit", "--output", "a").values == {}
     assert read("more", "fit", "--output", "a", "--no-tied", "--units", "3").values == {"tied": False, "units": 3}
