@@ -33,7 +33,7 @@ def plot_fixed_points(points: FixedPoints, ax: Axes | None = None) -> Axes:
                 style = {"color": color, "markerfacecolor": face, "markersize": 7, "zorder": 3}
                 ax.plot(x, y, marker, label=f"{kind}{' (slow)' * slow}: {len(of_kind)}", **style)
     if not len(points.states):
-        ax.plot([], [], " ", label=f"no point in their box, wider by {points.wider:.3g}")
+        ax.plot([], [], " ", label=f"none was found in their box, wider by {points.wider:.3g}")
     ax.set(xlabel=f"first principal axis ({share[0]:.0%})", ylabel=f"second principal axis ({share[1]:.0%})")
     ax.margins(0.08)
     return ax
