@@ -36,6 +36,22 @@ def check_square(A: Tensor, *, smallest: int = 1, steps: int | None = None) -> T
     return A
 
 
+def binary_units(A: Tensor) -> Tensor:
+    """For each matrix of A the power of two that brings its largest entry into [1, 2), (..., 1, 1); 1 for zero. Dividing is exact."""
+    parts = torch.view_as_real(A.resolve_conj()).abs().amax(-1) if A.is_complex() else A.abs()
+    largest = parts.amax((-2, -1), keepdim=True)
+    unit = torch.exp2((torch.frexp(largest).exponent - 1).to(largest.dtype))
+    return torch.where(largest > 0, unit, 1)
+
+
+def divided(A: Tensor, unit: Tensor | float) -> Tensor:
+    """A / unit for a real unit, part by part: dividing complex numbers, torch takes the reciprocal of it, which may overflow."""
+    if not A.is_complex():
+        return A / unit
+    unit = unit[..., None] if isinstance(unit, Tensor) else unit
+    return torch.view_as_complex(torch.view_as_real(A.resolve_conj()) / unit)
+
+
 def check_weights(module: nn.Module) -> None:
     """Raise InvalidInputError, naming them, where weights of a module are NaN or infinite."""
     bad = [name for name, p in module.named_parameters() if not torch.isfinite(p).all()]

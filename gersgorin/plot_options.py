@@ -104,7 +104,8 @@ class Options:
     """Only the K eigenvalues of largest modulus, by products with vectors: for large states, in seconds a step instead of minutes.
     Discs and products are of the whole step. Where whole spectra do not fit the memory, 32 of themselves."""
     memory_limit: float | None = None
-    """GiB that all of it may take (default: what is free)."""
+    """GiB, about, that weights, Jacobians and the work space of the measurement may take (default: what is free); Python, torch and the
+    figure come on top, some 0.4 GiB."""
     animate: bool = False
     """Also write the (first) cell's spectrum moving along the chorale, or through the training, as MP4 where ffmpeg is, else GIF."""
     output: File = None

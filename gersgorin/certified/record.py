@@ -128,7 +128,7 @@ def certified_sentence(bounds: CertifiedBounds) -> str:
         return f"Certified: {over} the gradient vanishes entirely, by windows of {bounds.lengths[w]}."
     if w is not None:
         return (
-            f"Certified: {over} the gradient halves at least every {bounds.half_life[w]:.3g} steps, by windows of "
+            f"Certified: {over} the gradient halves, on average, at least every {bounds.half_life[w]:.3g} steps, by windows of "
             f"{bounds.lengths[w]} ({bounds.binding[w]}); measured {_half_life(measured):.3g}, by the longest windows "
             f"{bounds.half_life[-1]:.3g}."
         )

@@ -14,8 +14,9 @@ but its diagonal blocks are zero. Its block set, at the best scaling of the bloc
 ||A||_2 is never larger.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -51,10 +52,14 @@ class BlockGersgorin(InclusionSet):
     def __init__(self, A: Tensor, sizes: Sequence[int] | None = None) -> None:
         super().__init__(A)
         n = A.shape[-1]
-        sizes = [n] if n == 1 else [n - n // 2, n // 2] if sizes is None else list(sizes)
-        if not all(isinstance(s, int) and s >= 1 for s in sizes) or sum(sizes) != n:
+        if sizes is None:
+            sizes = [n] if n == 1 else [n - n // 2, n // 2]
+        if not isinstance(sizes, Iterable):
+            raise InvalidInputError(f"sizes: expected a list of whole numbers that sum up to {n}, got {sizes!r}")
+        sizes = list(sizes)
+        if not all(isinstance(s, Integral) and s >= 1 for s in sizes) or sum(sizes) != n:
             raise InvalidInputError(f"sizes: expected whole numbers from 1 that sum up to {n}, got {sizes}")
-        self.sizes = tuple(sizes)
+        self.sizes = tuple(map(int, sizes))
         self._parts = [slice(*ends) for ends in pairwise(accumulate(self.sizes, initial=0))]
 
     @property
@@ -105,7 +110,7 @@ class BlockGersgorin(InclusionSet):
 
     def area(self, points: int = 65) -> float:
         """The area of the set, that of its holes left out, as that of the polygons of `outline(points)`."""
-        return -float(sum((curve[:-1].conj() * curve[1:]).imag.sum() / 2 for curve in self.outline(points)))
+        return 0.0 - float(sum((curve[:-1].conj() * curve[1:]).imag.sum() / 2 for curve in self.outline(points)))
 
 
 def _block_distances(block: Tensor, z: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ def discs_by_blocks(
     Args:
         cell, x, s: as for `leading_eigenvalues`, one input (m,) and one state (N,).
         axis: "row" or "column".
-        memory_limit: bytes beside the weights; half of what is free where None.
+        memory_limit: bytes, about, beside the weights, the step itself and some ten vectors of N; half of what is free where None.
 
     Raises:
         InvalidInputError: as `leading_eigenvalues`; axis is neither word; not even one row is within the limit.

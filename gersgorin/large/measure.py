@@ -29,7 +29,7 @@ from gersgorin.stepping import Step, converted
 from rhn.errors import InvalidInputError, NotConvergedError
 
 WRITTEN = (
-    10  # matrices of one step that are worked on at once where they are written: A, the product, what is made of them
+    17  # matrices of one step held at once where they are written: A, the product, what is made of them; as measured
 )
 
 
@@ -97,7 +97,8 @@ def measure_leading(
     An eigenvalue that does not converge is NaN.
 
     Args:
-        memory_limit: bytes beside the weights and the record; half of what is free where None.
+        memory_limit: bytes, about, of Jacobians and the work space of the measurement, beside the weights, the record, and what Python
+            and torch take; half of what is free where None.
         seed: of the vectors that searches begin with.
 
     Raises:
@@ -166,7 +167,8 @@ def _leading(A: StepJacobian, forward: Product, k: int, bound: int, seed: int, w
         return (arnoldi(forward, A.like, k, seed=seed) if by_arnoldi(k, A.size) else leading_of(A, k, bound)).cpu()
     except NotConvergedError as error:
         if len(error.found) == 0:
-            raise NotConvergedError(f"{where}: {error}", found=error.found) from error
+            words = f"{where}: none of the {k} leading eigenvalues converged: ask for another number of them, as by --leading"
+            raise NotConvergedError(words, found=error.found) from error
         missing = error.found.new_full((max(0, k - len(error.found)),), complex(np.nan, np.nan))
         return torch.cat((error.found[:k], missing))
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gersgorin._outline import support_corners
-from gersgorin._validate import check_square
+from gersgorin._validate import binary_units, check_square, divided
 from gersgorin.inclusion.numerical_range import NumericalRange
 from gersgorin.spectrum import eigenvalues, one_thread
 
@@ -32,7 +32,9 @@ def departure_from_normality(A: Tensor, *, relative: bool = False) -> Tensor:
     tensor(3.0000)
     """
     check_square(A)
-    return departure(A.detach(), eigenvalues(A), relative=relative)
+    A, unit = _scaled(A)
+    found = departure(A, eigenvalues(A), relative=relative)
+    return found if relative else found * unit
 
 
 def departure(A: Tensor, values: Tensor, *, relative: bool) -> Tensor:
@@ -54,8 +56,9 @@ def numerical_abscissa(A: Tensor) -> Tensor:
     tensor(1.)
     """
     check_square(A)
+    A, unit = _scaled(A)
     with one_thread():
-        return torch.linalg.eigvalsh((A.detach() + A.detach().mH) / 2)[..., -1]
+        return torch.linalg.eigvalsh((A + A.mH) / 2)[..., -1] * unit
 
 
 def numerical_radius(A: Tensor, angles: int = 128) -> Tensor:
@@ -69,8 +72,16 @@ def numerical_radius(A: Tensor, angles: int = 128) -> Tensor:
     >>> numerical_radius(torch.tensor([[0.0, 2.0], [0.0, 0.0]]))  # its range is the unit disc
     tensor(1.0003)
     """
+    check_square(A)
+    A, unit = _scaled(A)
     region = NumericalRange(A, angles)
     with one_thread():
         norm = torch.linalg.matrix_norm(region.A, 2)
     farthest = np.abs(support_corners(region.support.cpu().double().numpy())).max(-1)
-    return torch.minimum(torch.as_tensor(farthest).to(norm), norm)
+    return torch.minimum(torch.as_tensor(farthest).to(norm), norm) * unit
+
+
+def _scaled(A: Tensor) -> tuple[Tensor, Tensor]:
+    """A with entries near 1, and the powers of two (...,) it was divided by."""
+    unit = binary_units(A.detach())
+    return divided(A.detach(), unit), unit[..., 0, 0]

@@ -12,17 +12,20 @@ converged, or has overflowed, a singular value decomposition gives the value.
 Shapes: T (n, n) complex upper triangular, z (p,) complex, vectors of all points (n, p), side by side.
 """
 
+import sys
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from gersgorin._outline import binary_scale
-from gersgorin._validate import check_square
+from gersgorin._validate import check_square, divided
 from gersgorin.normality.tridiagonal import Tridiagonal
 from gersgorin.spectrum import one_thread
 from rhn.engine.memory import free_memory, in_words
 from rhn.errors import InvalidInputError
 
+FAR = 2.0**60  # in norms of A; there |z| is sigma_min(z - A) to rounding
 TOLERANCE = 1e-6  # of 1 / sigma^2, by the residual; of sigma half of it
 STEPS = 64  # of Lanczos' method at the most; then a decomposition takes over
 ENTRIES = 2**20  # of all points' vectors at once: 16 MiB
@@ -55,21 +58,27 @@ def pseudospectrum(A: Tensor, grid: Tensor | np.ndarray) -> Tensor:
     stack = A.detach().cpu().to(torch.complex128 if A.is_complex() else torch.float64).reshape(-1, *A.shape[-2:])
     with one_thread():
         values = [smallest_singular_values(one, z.flatten()) for one in stack]
-    return torch.stack(values).reshape(*A.shape[:-2], *z.shape) if values else z.real.new_empty(*A.shape[:-2], *z.shape)
+    shape = (*A.shape[:-2], *z.shape)
+    return torch.stack(values).reshape(shape) if values else z.real.new_empty(shape)
 
 
 def smallest_singular_values(A: Tensor, z: Tensor) -> Tensor:
     """sigma_min(z_k - A), (p,) float64, for one checked float64 matrix A (n, n), real or complex, and points z (p,) complex128."""
-    size = float(A.abs().sum(-1).max())
-    if size == 0:
-        return z.abs()
-    scale = binary_scale(size)
+    size = min(float(A.abs().sum(-1).max()), sys.float_info.max)
+    found = z.abs()
+    near = found <= FAR * size  # from afar, A is not to be told from zero
+    if size > 0 and near.any():
+        found[near] = _near(A, z[near], binary_scale(size))
+    return found
+
+
+def _near(A: Tensor, z: Tensor, scale: float) -> Tensor:
     if not A.is_complex():  # mirrored points have one value
         folded, where = torch.unique(
             torch.view_as_real(torch.complex(z.real, z.imag.abs())), dim=0, return_inverse=True
         )
-        return scale * _by_schur(A / scale, torch.view_as_complex(folded) / scale)[where]
-    return scale * _by_schur(A / scale, z / scale)
+        return scale * _by_schur(A / scale, torch.view_as_complex(folded / scale))[where]
+    return scale * _by_schur(divided(A, scale), divided(z, scale))
 
 
 def _by_schur(A: Tensor, z: Tensor) -> Tensor:

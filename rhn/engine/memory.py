@@ -84,9 +84,11 @@ def free_memory(device: str = "cpu") -> int:
 def in_words(size: float) -> str:
     """A size in bytes for people.
 
-    >>> in_words(1.5 * 2**30), in_words(300 * 2**20), in_words(5000)
-    ('1.5 GiB', '300 MiB', '5 KiB')
+    >>> in_words(1.5 * 2**30), in_words(300 * 2**20), in_words(5000), in_words(99)
+    ('1.5 GiB', '300 MiB', '5 KiB', '99 bytes')
     """
+    if size < 2**10:
+        return f"{size:.0f} bytes"
     if size < 2**20:
         return f"{size / 2**10:.0f} KiB"
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"

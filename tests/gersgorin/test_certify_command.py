@@ -82,7 +82,7 @@ def test_the_figure_shows_the_numbers(bounds):
 
 
 def test_the_sentence_says_what_holds(bounds):
-    assert bounds.certifying is not None and "halves at least every" in certified_sentence(bounds)
+    assert bounds.certifying is not None and "halves, on average, at least every" in certified_sentence(bounds)
     grown = replace(bounds, upper=bounds.upper + 999, lower=bounds.lower + 999, log_norm=bounds.log_norm + 999)
     assert "does not vanish" in certified_sentence(grown) and np.isinf(grown.half_life).all()
     loose = replace(bounds, upper=bounds.upper + 999)

@@ -141,6 +141,13 @@ def test_blocks_are_feingold_and_vargas_definition():
             BlockGersgorin(A, sizes)
 
 
+def test_sizes_of_blocks_may_be_numpys_and_the_area_of_a_point_is_zero():
+    assert BlockGersgorin(torch.eye(8), np.array([3, 5])).sizes == (3, 5)
+    with pytest.raises(InvalidInputError, match=r"^sizes: expected a list of whole numbers that sum up to 8, got 8$"):
+        BlockGersgorin(torch.eye(8), 8)
+    assert str(BlockGersgorin(torch.eye(1)).area()) == "0.0"
+
+
 def test_rings_points_and_discs_of_blocks():
     around = torch.from_numpy(scipy.linalg.circulant([0, 1.0] + [0] * 10))  # eigenvalues on the unit circle, and normal
     coupled = torch.zeros(13, 13, dtype=torch.float64)

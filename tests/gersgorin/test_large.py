@@ -22,7 +22,7 @@ from gersgorin import (
     trajectory,
 )
 from gersgorin.cli import main
-from gersgorin.large import measure
+from gersgorin.large import leading, measure
 from gersgorin.large.measure import WRITTEN, measure_leading
 from gersgorin.large.norms import largest_singular_value, product_log_norms
 from gersgorin.large.products import Produced, StepJacobian
@@ -305,6 +305,12 @@ def test_eigenvalues_that_were_not_found_are_spoken_of_and_left_out_of_the_figur
     assert missing[0] > 0 and record.spectral_radius[0] == pytest.approx(1.5)
     assert f"At 2 of 2 steps up to {missing.max()} of the 20 leading eigenvalues did not converge" in reading(record)
     draw_run(record).canvas.draw()
+    monkeypatch.setattr(measure, "arnoldi", functools.partial(leading.arnoldi, restarts=1))
+    cell.step = lambda x, s: torch.roll(s, 1) + x[0]  # all of one modulus: none is found
+    with pytest.raises(
+        NotConvergedError, match=r"^step 0: none of the 20 leading eigenvalues converged: .* --leading$"
+    ):
+        measure_leading(cell, torch.zeros(2, 1, dtype=d), 20, name="a", chorale="b")
 
 
 @pytest.mark.parametrize(

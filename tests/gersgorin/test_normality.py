@@ -182,3 +182,24 @@ def test_refused_with_a_sentence(monkeypatch):
     monkeypatch.setattr(resolvent, "free_memory", lambda device: 2**20)
     with pytest.raises(InvalidInputError, match=r"a matrix of 2 and 1 points need about .* use fewer points"):
         pseudospectrum(torch.eye(2), 0j)
+
+
+def test_kreiss_constant_is_infinite_only_where_rounding_cannot_make_the_powers_decay():
+    Q = torch.linalg.qr(torch.randn(8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))[0]
+    A = Q @ torch.from_numpy(jordan(8, 0.999)) @ Q.T  # its computed spectrum reaches past the circle, its own does not
+    assert float(spectral_radius(A)) > 1.001 and 1e6 < float(kreiss_constant(A)) < math.inf
+    assert 1e6 < float(kreiss_constant(A - torch.eye(8), continuous=True)) < math.inf
+    for growing in (A + 0.3 * torch.eye(8), torch.tensor([1.0, 1 + 1e-9], dtype=torch.float64).diag()):
+        assert float(kreiss_constant(growing)) == math.inf
+
+
+@pytest.mark.parametrize("size", [1.7e308, 5e-324])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_the_largest_and_the_least_numbers_are_numbers(size, dtype):
+    A = torch.tensor([[0, size], [0, 0]], dtype=dtype)
+    for measure, wanted in ((numerical_radius, 0.5), (numerical_abscissa, 0.5), (departure_from_normality, 1)):
+        assert float(measure(A)) == pytest.approx(wanted * size, rel=1e-3, abs=5e-324)
+    assert not math.isnan(kreiss_constant(A)) and not math.isnan(kreiss_constant(A, continuous=True))
+    assert pseudospectrum(A, torch.tensor([size, 2.0], dtype=torch.float64)).isfinite().all()
+    at = pseudospectrum(torch.tensor([[size]], dtype=dtype), torch.tensor(0.0))  # one point, of no shape
+    assert at.shape == () and float(at) == pytest.approx(size, rel=1e-6, abs=0)
