@@ -248,7 +248,8 @@ def _misleading(record: SpectrumRecord) -> str:
     if math.isinf(growth[step]):
         powers = "its powers grow without end"
     elif growth[step] > 1 + 1e-6:
-        powers = f"its powers grow at least to {growth[step]:.3g} before they decay"
+        decay = " before they decay" if radius < 1 else ""  # at 1 or beyond, rounding leaves open whether they do
+        powers = f"its powers grow at least to {growth[step]:.3g}{decay}"
     else:
         powers = "its powers never grow"
     return f" At step {step} the spectral radius is {radius:.3g}, the numerical radius {numerical:.3g}, the norm {norm:.3g}: {powers}."

@@ -110,6 +110,8 @@ def test_the_sentence_says_how_far_the_spectrum_of_one_step_misleads():
     record = of_matrices(jordan[None], "thirty")
     assert record.kreiss_constant[0] > 2e6 and f"at least to {record.kreiss_constant[0]:.3g} before" in reading(record)
     assert f"{record.kreiss_constant[0]:.4g}" in summary_table(record)
+    beyond = replace(record, eigenvalues=record.eigenvalues + 2)  # as computed, and within rounding
+    assert f"grow at least to {record.kreiss_constant[0]:.3g}. " in reading(beyond)
     unknown = replace(record, kreiss_constant=np.array([np.nan]))
     assert "powers" not in reading(unknown) and "Kreiss" not in summary_table(unknown)
 
