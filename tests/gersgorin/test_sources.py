@@ -191,7 +191,7 @@ def test_what_cannot_be_read_is_one_sentence_and_nothing_is_unpickled(args, word
 
 def test_what_is_larger_than_the_memory_is_refused_unread(monkeypatch):
     spoiled()
-    for name, words in (("sine.npy", " KiB, more than"), ("names.npz", "more than the memory")):
+    for name, words in (("sine.npy", " bytes, more than"), ("names.npz", "more than the memory")):
         monkeypatch.setattr("gersgorin.input_files.free_memory", lambda: 100)
         with pytest.raises(RhnError, match=words):
             read_numbers(Path(name))

@@ -108,6 +108,12 @@ def test_imports_are_light(module):
     assert done.stdout.split() == []
 
 
+def test_no_two_files_of_tests_share_a_name():
+    """pytest would import only one of them."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_tells_its_version(command, capsys):
     with pytest.raises(SystemExit, match="0"):
