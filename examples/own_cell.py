@@ -13,6 +13,8 @@ from rhn.models import PolyphonicModel
 
 
 class ResidualRNN(Cell):
+    """s' = s + tanh(W x + R s + b) / 4."""
+
     deep = False  # one layer a step
 
     def __init__(self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None, **common):

@@ -7,6 +7,8 @@ import gersgorin
 
 
 class Forecaster(nn.Module):
+    """Two numbers a step are predicted from those before, by two layers of GRU behind an encoder."""
+
     def __init__(self):
         super().__init__()
         self.encoder = nn.Sequential(nn.Linear(2, 8), nn.Tanh())

@@ -13,6 +13,8 @@ generator = torch.Generator().manual_seed(0)
 
 
 class Repeater(nn.Module):
+    """An LSTM that is to repeat what it read `LAG` steps ago."""
+
     def __init__(self):
         super().__init__()
         self.rnn = nn.LSTM(2, UNITS)
@@ -23,6 +25,7 @@ class Repeater(nn.Module):
 
 
 def batch():
+    """Inputs (STEPS, 32, 2), one-hot, and targets (STEPS, 32): the symbols of `LAG` steps ago."""
     symbols = torch.randint(2, (STEPS, 32), generator=generator)
     return nn.functional.one_hot(symbols, 2).float(), symbols.roll(LAG, 0)
 

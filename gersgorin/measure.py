@@ -1,6 +1,6 @@
 """From a cell and a sequence of inputs to a `SpectrumRecord`: Jacobians, spectra, discs, norms and products along the run."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -19,10 +19,9 @@ from rhn.engine.memory import free_memory, in_words
 from rhn.errors import InvalidInputError
 
 UNITS = {"chorale": "quarter notes", "text": "tokens"}
-ANGLES, SMALL = (
-    32,
-    256,
-)  # support lines of a numerical range, of which a quarter is solved for; fewer where a state is not small
+SMALL = 256  # entries of a state, up to which what is costly takes but a moment
+# support lines of a numerical range, of which a quarter is solved for; half as many where a state is not small
+ANGLES = 32
 BLOCK = 1 << 22  # numbers of Jacobians worked on at once
 KEPT = 8  # numbers of each entry of the state at each step: states, eigenvalues, discs
 
@@ -118,28 +117,49 @@ def measure_spectrum(
     except InvalidInputError:
         bound = torch.tensor(torch.nan)
     return SpectrumRecord(
-        cell=name,
-        depth=getattr(cell, "depth", 1),
-        hidden_size=getattr(cell, "hidden_size", N),
-        chorale=chorale,
-        reads=reads,
-        unit=UNITS.get(reads, "steps") if unit is None else unit,
-        title=title or name,
-        discs=discs,
+        **described(cell, x, s, circles, name=name, chorale=chorale, reads=reads, unit=unit, title=title, discs=discs),
         eigenvalues=values,
         eigenvalue_condition=worst,
-        **dict(zip(("row_centers", "row_radii", "column_centers", "column_radii"), circles, strict=True)),
         norm=norms,
         support=support,
         departure_from_normality=departures,
         kreiss_constant=np.array([kreiss.get(t, np.nan) for t in range(T)]),
         norm_bound=bound.cpu().numpy(),
         log_norm_product=log_norms.cpu().numpy(),
-        transform_gate=mean_transform_gates(cell, x, s, name),
     )
 
 
-def mean_transform_gates(cell: nn.Module, x: Tensor, s: Tensor, name: str) -> np.ndarray:
+def described(
+    cell: nn.Module,
+    x: Tensor,
+    s: Tensor,
+    circles: Iterable[np.ndarray],
+    *,
+    name: str,
+    chorale: str,
+    reads: str,
+    unit: str | None,
+    title: str | None,
+    discs: str,
+) -> dict:
+    """Fields of a `SpectrumRecord` that do not depend on how its spectra are found; arguments as for `measure_spectrum`.
+
+    circles: centres and radii of the row discs, then of the column discs, (T, N) each.
+    """
+    return {
+        "cell": name,
+        "depth": getattr(cell, "depth", 1),
+        "hidden_size": getattr(cell, "hidden_size", s.shape[-1]),
+        "chorale": chorale,
+        "reads": reads,
+        "unit": UNITS.get(reads, "steps") if unit is None else unit,
+        "title": title or name,
+        "discs": discs,
+        "transform_gate": _mean_transform_gates(cell, x, s, name),
+    } | dict(zip(("row_centers", "row_radii", "column_centers", "column_radii"), circles, strict=True))
+
+
+def _mean_transform_gates(cell: nn.Module, x: Tensor, s: Tensor, name: str) -> np.ndarray:
     """Of each layer that has one, at each step, (T, L); raises InvalidInputError for a cell whose gates are none."""
     gates = cell.gates(x, s) if hasattr(cell, "gates") else Gates()
     if not isinstance(gates, Gates):

@@ -12,6 +12,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter, LogFormatter, MaxNLocator
 
+from rhn.cell_names import CELL_NAMES
 from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
 from rhn.published import PTB_BY_DEPTH, PTB_WORDS
 from rhn.report import Curves, DepthPoint, sizes
@@ -20,22 +21,8 @@ COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)
 MARKERS = "osD^vP*"
 LABELS = {"perplexity": "perplexity", "bits_per_character": "bits a character", "nll": "nats a frame"}
 PUBLISHED = {"rhn": "valid", "rhn, tied": "valid_tied"}  # the paper's series, and where `DepthRow` has them
-# our cells of one layer a step, written out because nothing here loads torch
-WITHOUT_DEPTH = [
-    "lstm",
-    "gru",
-    "rnn",
-    "irnn",
-    "indrnn",
-    "mgu",
-    "mingru",
-    "lru",
-    "slstm",
-    "antisymmetric",
-    "orthogonal",
-    "cornn",
-    "leaky",
-]
+# our cells of one layer a step: `Cell.deep` says which they are, but needs torch
+WITHOUT_DEPTH = {*CELL_NAMES} - {"dt-rnn", "dts-rnn", "rhn"}
 
 
 def drawable(text: str) -> str:

@@ -22,15 +22,13 @@ from gersgorin.large.leading import arnoldi, basis_bytes, by_arnoldi, check_coun
 from gersgorin.large.limits import check_room, memory_bound
 from gersgorin.large.norms import DIRECTIONS, TOLERANCE, Product, largest_singular_value, product_log_norms
 from gersgorin.large.products import StepJacobian
-from gersgorin.measure import UNITS, mean_transform_gates, states_before
+from gersgorin.measure import described, states_before
 from gersgorin.record import SpectrumRecord
 from gersgorin.spectrum import one_thread
 from gersgorin.stepping import Step, converted
 from rhn.errors import InvalidInputError, NotConvergedError
 
-WRITTEN = (
-    17  # matrices of one step held at once where they are written: A, the product, what is made of them; as measured
-)
+WRITTEN = 17  # matrices held at once where a step's is written: A, the product, what is made of them; as measured
 
 
 class _Run(Sequence):
@@ -140,24 +138,15 @@ def measure_leading(
     values, norms, *circles = (torch.stack(parts).cpu().numpy() for parts in zip(*measured, strict=True))
     nothing = np.full(T, np.nan)
     return SpectrumRecord(
-        cell=name,
-        depth=getattr(cell, "depth", 1),
-        hidden_size=getattr(cell, "hidden_size", N),
-        chorale=chorale,
-        reads=reads,
-        unit=UNITS.get(reads, "steps") if unit is None else unit,
-        title=title or name,
-        discs=discs,
+        **described(cell, x, s, circles, name=name, chorale=chorale, reads=reads, unit=unit, title=title, discs=discs),
         eigenvalues=values,
         eigenvalue_condition=nothing,
-        **dict(zip(("row_centers", "row_radii", "column_centers", "column_radii"), circles, strict=True)),
         norm=norms,
         support=np.full((T, 4), np.nan),
         departure_from_normality=nothing,
         kreiss_constant=nothing,
         norm_bound=np.array(np.nan),
         log_norm_product=np.array(logs),
-        transform_gate=mean_transform_gates(cell, x, s, name),
     )
 
 

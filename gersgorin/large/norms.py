@@ -19,9 +19,8 @@ from torch import Tensor
 
 from rhn.errors import NotConvergedError
 
-TOLERANCE = (
-    1e-8  # of the residual, relative to sigma; sigma itself is then off by about its square where it stands apart
-)
+# of the residual, relative to sigma; sigma itself is then off by about its square where it stands apart
+TOLERANCE = 1e-8
 DIRECTIONS = 300  # at most
 DISTURBANCE = 0.03
 

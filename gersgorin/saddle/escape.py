@@ -33,9 +33,8 @@ AIM, WORST = 0.4, 0.8  # by which part the gradient may change over a block: aim
 SHORTEST = 4  # steps that a block is worth its two gradients for
 LONGER = 4.0  # a block is at most so many times as long as the last one
 IMPORTANT = 0.1  # parameters that move, relative to their size, by less than this part of the fastest do not decide
-STILL = (
-    5e-3  # a parameter that moves by less than this part of its size may see its gradient change by more, in proportion
-)
+# a parameter that moves by less than this part of its size may see its gradient change by more, in proportion
+STILL = 5e-3
 SUDDEN = 1000  # a block so many times shorter than the longest says that the network is leaving
 LONG = 10**6  # steps, in which rounding may add up to something
 ROUNDING = 100 * 2.0**-52  # of each frame's error, with random signs: a gradient below what this gives is none

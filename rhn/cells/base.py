@@ -61,9 +61,8 @@ class Cell(nn.Module):
     masks: tuple[str, ...] = ()  # dropout masks that `states` takes besides the input's: "state", "candidate"
     separate_masks = False  # whether each gate block may have input and state masks of its own
     precisions: tuple[str, ...] = ("float32",)  # what its hand-derived kernel offers
-    starts_at_identity = (
-        False  # whether the candidate's recurrent matrices start near the identity under any scheme of small noise
-    )
+    # whether the candidate's recurrent matrices start near the identity under any scheme of small noise
+    starts_at_identity = False
 
     def __init__(
         self,

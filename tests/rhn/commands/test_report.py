@@ -143,7 +143,7 @@ def test_the_curves_drawn_are_the_curves_read(run):
 
 
 def test_the_cells_drawn_as_lines_across_are_those_without_depth():
-    assert set(plots.WITHOUT_DEPTH) == {key for key, cell in CELLS.items() if not cell.deep}
+    assert {key for key, cell in CELLS.items() if not cell.deep} == plots.WITHOUT_DEPTH
 
 
 def test_every_seed_has_its_point_and_a_cell_without_depth_a_line_across(run):
