@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from gersgorin.assignment.measure import Credit, credit
 from gersgorin.jacobian import input_jacobian, state_gains, trajectory
 from gersgorin.losses import Loss
-from gersgorin.measure import check_memory, measure_spectrum
+from gersgorin.measuring import check_memory, measure_spectrum
 from gersgorin.record import MEASURES, SpectrumRecord, reading
 from gersgorin.saddle.record import Plateau, plateau
 from gersgorin.spectrum import one_thread

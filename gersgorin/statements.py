@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gersgorin.jacobian import temporal_jacobian
-from gersgorin.measure import measure_spectrum
+from gersgorin.measuring import measure_spectrum
 from gersgorin.record import SpectrumRecord
 from rhn.cells import IRNN, RHN, RNN
 from rhn.data import chorale

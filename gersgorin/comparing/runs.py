@@ -12,7 +12,7 @@ from gersgorin.comparing.record import Ensemble
 from gersgorin.comparing.steps import AXES, measure_steps
 from gersgorin.large.asked import Leading
 from gersgorin.large.measure import measure_leading
-from gersgorin.measure import check_memory, measure_spectrum
+from gersgorin.measuring import check_memory, measure_spectrum
 from gersgorin.record import SpectrumRecord
 from gersgorin.sources import Source
 from gersgorin.subject import Subject

@@ -10,7 +10,7 @@ from gersgorin.comparing.record import KEPT
 from gersgorin.discs import gersgorin_discs
 from gersgorin.dynamics import running_log_norms
 from gersgorin.jacobian import temporal_jacobian
-from gersgorin.measure import BLOCK, states_before
+from gersgorin.measuring import BLOCK, states_before
 from gersgorin.spectrum import eigenvalue_conditions, one_thread
 
 AXES = {"row": ("row",), "column": ("column",), "both": ("row", "column")}

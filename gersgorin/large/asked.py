@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from gersgorin.large.limits import SHARE
-from gersgorin.measure import check_memory, memory_kept, memory_there
+from gersgorin.measuring import check_memory, memory_kept, memory_there
 from gersgorin.subject import Subject
 from rhn.errors import InvalidInputError
 from rhn.options import given_flags

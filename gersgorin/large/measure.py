@@ -22,7 +22,7 @@ from gersgorin.large.leading import arnoldi, basis_bytes, by_arnoldi, check_coun
 from gersgorin.large.limits import check_room, memory_bound
 from gersgorin.large.norms import DIRECTIONS, TOLERANCE, Product, largest_singular_value, product_log_norms
 from gersgorin.large.products import StepJacobian
-from gersgorin.measure import described, states_before
+from gersgorin.measuring import described, states_before
 from gersgorin.record import SpectrumRecord
 from gersgorin.spectrum import one_thread
 from gersgorin.stepping import Step, converted

@@ -13,7 +13,7 @@ from matplotlib import rc_context
 from gersgorin.cli import main
 from gersgorin.comparing.plots import COLOURS, DASHES, draw_comparison
 from gersgorin.comparing.variants import MOST, Variants, parse_variants
-from gersgorin.measure import measure_spectrum
+from gersgorin.measuring import measure_spectrum
 from gersgorin.record import SpectrumRecord
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint

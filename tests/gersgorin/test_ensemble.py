@@ -16,7 +16,7 @@ from gersgorin.comparing.plots import draw_ensembles, plot_bands
 from gersgorin.comparing.record import KEPT, TOLD
 from gersgorin.comparing.words import ensemble_reading
 from gersgorin.jacobian import temporal_jacobian
-from gersgorin.measure import measure_spectrum
+from gersgorin.measuring import measure_spectrum
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorales

@@ -26,7 +26,7 @@ from gersgorin.large import leading, measure
 from gersgorin.large.measure import WRITTEN, measure_leading
 from gersgorin.large.norms import largest_singular_value, product_log_norms
 from gersgorin.large.products import Produced, StepJacobian
-from gersgorin.measure import measure_spectrum
+from gersgorin.measuring import measure_spectrum
 from gersgorin.plots import draw_run
 from gersgorin.record import SpectrumRecord, reading
 from rhn.cells import LSTM, RHN, RNN

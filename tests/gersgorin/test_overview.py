@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gersgorin import analyze, credit, input_jacobian, layer_jacobians, plateau, trajectory
-from gersgorin.measure import measure_spectrum
+from gersgorin.measuring import measure_spectrum
 from gersgorin.overview_plots import plot_gains, plot_gates, plot_rates
 from rhn.cells import LSTM, RHN, from_torch
 from rhn.errors import InvalidInputError

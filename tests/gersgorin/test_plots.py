@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gersgorin.measure import measure_spectrum
+from gersgorin.measuring import measure_spectrum
 from gersgorin.plots import plot_products, plot_spectrum, plot_suggested, save_animation, shown_steps, spectrum_limit
 from gersgorin.statements import of_matrices
 from rhn.cells import RHN, RNN

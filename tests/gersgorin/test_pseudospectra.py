@@ -8,7 +8,7 @@ import torch
 
 from gersgorin import pseudospectrum, temporal_jacobian, trajectory
 from gersgorin.cli import main
-from gersgorin.measure import measure_spectrum
+from gersgorin.measuring import measure_spectrum
 from gersgorin.normality.plots import curve_levels, draw_pseudospectra, plot_pseudospectrum
 from gersgorin.normality.portrait import measure_pseudospectra, pseudospectra_table
 from gersgorin.statements import Linear

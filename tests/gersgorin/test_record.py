@@ -18,7 +18,7 @@ from gersgorin import (
     temporal_jacobian,
     trajectory,
 )
-from gersgorin.measure import measure_spectrum
+from gersgorin.measuring import measure_spectrum
 from gersgorin.record import SpectrumRecord, reading
 from gersgorin.statements import of_matrices
 from gersgorin.tables import summary_table

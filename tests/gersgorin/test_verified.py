@@ -14,7 +14,7 @@ from gersgorin import VerifiedEigenvalues, verified_discs, verified_eigenvalues
 from gersgorin.certified.arb import has_flint
 from gersgorin.certified.verify import rounded_outwards, verify_run
 from gersgorin.jacobian import temporal_jacobian, trajectory
-from gersgorin.measure import measure_spectrum
+from gersgorin.measuring import measure_spectrum
 from rhn.cells import RHN, RNN
 from rhn.errors import InvalidInputError
 
