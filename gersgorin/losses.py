@@ -7,8 +7,9 @@
 | squared     | sum over k of (z_k - target_k)^2 / 2             | the mean target                           |
 | your own    | loss(outputs, targets)                           | by minimising it over one output          |
 
-All in nats (the squared loss: of a Gaussian of variance 1, less its constant). A key that never sounds in the sequences would have log
-odds of minus infinity, as a symbol that never occurs: a key's share is kept within `CLIP` of 0 and 1, a symbol's above `CLIP` / K.
+In nats (the squared loss: of a Gaussian of variance 1, less its constant), but for your own; each says its `unit`. A key that never
+sounds in the sequences would have log odds of minus infinity, as a symbol that never occurs: a key's share is kept within `CLIP` of 0
+and 1, a symbol's above `CLIP` / K.
 
 Legend: T frames, B sequences, K outputs; outputs z (T, B, K); targets (T, B, K), or (T, B) int64 of the categorical loss; mask (T, B)
 bool, True at real frames.
@@ -39,6 +40,8 @@ class OutputLoss:
     """From the targets of all real frames (F, K) or (F,), and K, the best constant output (K,); None: it is searched for."""
     slope: Callable[[Tensor], Tensor] | None = None
     """Second derivatives of a frame's cost in each of its outputs; None: they are taken by autograd."""
+    unit: str = "nats a frame"
+    """What follows the number where the mean loss is told."""
 
 
 def resolve_loss(loss: str | Loss) -> OutputLoss:
@@ -46,7 +49,8 @@ def resolve_loss(loss: str | Loss) -> OutputLoss:
     if isinstance(loss, str) and loss in LOSSES:
         return LOSSES[loss]
     if callable(loss):
-        return OutputLoss(getattr(loss, "__name__", type(loss).__name__), loss)
+        name = getattr(loss, "__name__", type(loss).__name__)
+        return OutputLoss(name, loss, unit=f"by the loss {name}" if name.isidentifier() else "by your loss")
     raise InvalidInputError(
         f"unknown loss {loss!r}: expected {', '.join(map(repr, LOSSES))}, or a function loss(outputs, targets)"
     )
@@ -152,6 +156,10 @@ def _variance(p: Tensor) -> Tensor:
 
 LOSSES: dict[str, OutputLoss] = {
     "bernoulli": OutputLoss("bernoulli", _bernoulli, _bernoulli_constant, lambda z: _variance(z.sigmoid())),
-    "categorical": OutputLoss("categorical", _categorical, _categorical_constant, lambda z: _variance(z.softmax(-1))),
-    "squared": OutputLoss("squared", _squared, lambda targets, outputs: targets.mean(0), torch.ones_like),
+    "categorical": OutputLoss(
+        "categorical", _categorical, _categorical_constant, lambda z: _variance(z.softmax(-1)), "nats a token"
+    ),
+    "squared": OutputLoss(
+        "squared", _squared, lambda targets, outputs: targets.mean(0), torch.ones_like, "squared error a frame (halved)"
+    ),
 }

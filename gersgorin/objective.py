@@ -1,7 +1,7 @@
 """A model with an output, probe sequences and a loss, made one thing: what can be asked of a network before, and while, it is trained.
 
     objective = Objective(model, sequences, loss)
-    objective.mean_loss()                  nats a frame, a float64 scalar with its graph
+    objective.mean_loss()                  in `loss.unit`, a float64 scalar with its graph
     objective.gradients()                  (loss, {name: dL/dW})
     objective.set_output(constant)         the output bias put at a constant output
 

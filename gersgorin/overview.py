@@ -186,8 +186,8 @@ def _sentences(found: Analysis) -> list[str]:
         order = flat.order if flat.integer_order is None else flat.integer_order
         order = "unknown" if np.isnan(order) else f"{order:.3g}"
         sentences.append(
-            f"At the best constant output, {flat.loss:.4g} nats a frame, {flat.fastest} learns fastest, at a relative rate of "
-            f"{flat.rates[flat.fastest]:.3g}; the order of that plateau is {order}."
+            f"At the best constant output, {flat.loss:.4g} {flat.objective.loss.unit}, {flat.fastest} learns fastest, at a relative "
+            f"rate of {flat.rates[flat.fastest]:.3g}; the order of that plateau is {order}."
         )
     if (given := found.credit) is not None:
         half = min(len(given.lost) - 1, int(np.searchsorted(np.cumsum(given.lag_share), 0.5)))

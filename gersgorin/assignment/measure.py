@@ -63,6 +63,7 @@ def credit(model: nn.Module, x: Any, targets: Any, *, loss: str | Loss | None = 
         lost=lost,
         path_lengths=path_lengths([*run.cells.values()], T),
         unit=unit,
+        loss_unit=objective.loss.unit,
     )
 
 

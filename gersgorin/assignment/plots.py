@@ -55,7 +55,7 @@ def draw_credit(records: Mapping[str, Credit]) -> Figure:
     upper, lower = figure.subplots(2, len(records), squeeze=False, sharex=True, sharey="row", height_ratios=(1.5, 1))
     top = decades([*records.values()])
     for above, below, (title, record) in zip(upper, lower, records.items(), strict=True):
-        plot_credit(record, above, top=top).set_title(f"{title}\nloss {record.loss:.2f} nats a frame")
+        plot_credit(record, above, top=top).set_title(f"{title}\nloss {record.loss:.2f} {record.loss_unit}")
         plot_lags(record, below).set_title(
             f"lost beyond {TRUNCATION} steps: {record.lost_beyond(TRUNCATION):.2g}", loc="left"
         )

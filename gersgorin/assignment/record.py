@@ -16,7 +16,7 @@ class Credit:
     """
 
     loss: float
-    """The mean loss in nats a frame."""
+    """The mean loss, in `loss_unit`."""
     norms: np.ndarray
     """norms[t2, t1] = ||dL[t2]/dy[t1]||_2, the root mean square over the sequences, in nats; 0 where t1 > t2. (T, T)"""
     gradient_norm: float
@@ -32,6 +32,8 @@ class Credit:
     """The least and the largest number of nonlinear layers between y[t1] and L[t2] at lag k, (T, 2); see `path_lengths`."""
     unit: str = "steps"
     """Of time, of one frame: "quarter notes", "tokens"; "steps" where nothing is known of it."""
+    loss_unit: str = "nats a frame"
+    """Of the loss."""
 
     def lost_beyond(self, steps: int) -> float:
         """What is lost where errors go back at most so many steps; 0 where that is the whole sequence."""

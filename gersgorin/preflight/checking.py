@@ -131,6 +131,7 @@ def measure(found: Plateau, training: Training, looks: int | None = None) -> Che
         rates=dict(found.rates),
         constant_loss=found.loss,
         first_loss=first_loss,
+        loss_unit=objective.loss.unit,
         weight_scale=weight_scale(objective.model),
         unlike=reason,
     )

@@ -76,13 +76,15 @@ class Check:
     rates: dict[str, float]
     """||dL/dW|| / ||W|| on the plateau, by matrix."""
     constant_loss: float
-    """What a network reaches that ignores its input, in nats a frame."""
+    """What a network reaches that ignores its input."""
     first_loss: float
     """What it has before training."""
     weight_scale: float | None
     """Root mean square of the recurrent weights."""
     unlike: str | None
     """Why the probability is not known; None where it is."""
+    loss_unit: str = "nats a frame"
+    """Of both losses."""
     again: str | None = None
     """Where it diverged when followed: how another draw of its weights ended, as `Outlook.ended`; None where none was followed."""
     cells: "tuple[Gains, ...]" = ()
@@ -120,7 +122,9 @@ class Check:
             "study_networks": self.outlook.networks,
             "study_learned": self.outlook.learned,
         }
-        content |= {name: getattr(self, name) for name in ("unlike", "constant_loss", "first_loss", "weight_scale")}
+        content |= {
+            name: getattr(self, name) for name in ("unlike", "constant_loss", "first_loss", "loss_unit", "weight_scale")
+        }
         content |= asdict(self.training)
         content["cells"] = [
             {name: value.tolist() if hasattr(value, "tolist") else value for name, value in vars(cell).items()}

@@ -29,7 +29,7 @@ def verdict(check: "Check") -> str:
     escape, epochs = check.escape_epochs, check.training.epochs
     if escape == 0:
         return (
-            f"{check.name}: has left the plateau already, with {check.first_loss:.4g} nats a frame against the "
+            f"{check.name}: has left the plateau already, with {check.first_loss:.4g} {check.loss_unit} against the "
             f"{check.constant_loss:.4g} of a constant output; what comes after is not known."
         )
     if not math.isfinite(escape):
@@ -73,7 +73,8 @@ def summary(check: "Check") -> str:
         check.verdict,
         "",
         f"training       SGD, learning rate {t.learning_rate:g}, momentum {t.momentum:g}, {t.epochs} epochs of {t.batches} batches",
-        f"plateau        {check.constant_loss:.4g} nats a frame, what a constant output reaches; it starts at {check.first_loss:.4g}",
+        f"plateau        {check.constant_loss:.4g} {check.loss_unit}, what a constant output reaches; it starts at "
+        f"{check.first_loss:.4g}",
         f"order          {_order(check.order)}"
         + (f", recurrent weights of {check.weight_scale:.3g}" if check.weight_scale else ""),
         f"leaves after   {leaves(o).removeprefix('leaves after ')}",

@@ -48,7 +48,7 @@ class Trajectory:
     steps: np.ndarray
     """Steps of SGD done."""
     loss: np.ndarray
-    """Nats a frame."""
+    """As `Plateau.loss`."""
     norms: dict[str, np.ndarray]
     """Frobenius norm of every matrix."""
     goal: float

@@ -42,7 +42,7 @@ class Plateau:
     """The plateau of one network on its sequences and loss."""
 
     loss: float
-    """Nats a frame of the best constant output on these sequences: what the plateau lies at."""
+    """Of the best constant output on these sequences, in the objective's `loss.unit`: what the plateau lies at."""
     rates: dict[str, float]
     """||dL/dM|| / ||M|| of every matrix M at the constant output, by name, the layers of a stack apart."""
     slopes: dict[str, float]

@@ -1,0 +1,45 @@
+"""Every loss is told in what it is measured in, whoever tells it."""
+
+import pytest
+import torch
+from torch import nn
+
+from gersgorin import analyze, check, credit
+from gersgorin.assignment.plots import draw_credit
+from rhn.models import LanguageModel, PolyphonicModel
+
+
+class Own(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.out = nn.GRU(3, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.out(self.rnn(x)[0])
+
+
+def absolute(outputs, targets):
+    return (outputs - targets).abs().sum(-1)
+
+
+def cases():
+    torch.manual_seed(0)
+    frames, ids = (torch.rand(8, 2, 3) < 0.4).double(), torch.randint(5, (8, 2))
+    chorales = PolyphonicModel("rnn", hidden_size=4, input_size=3, output_size=3, init="uniform:0.5")
+    yield chorales, frames, None, "nats a frame"
+    yield LanguageModel("rnn", vocabulary_size=5, hidden_size=4, tied=True), ids, None, "nats a token"
+    yield Own(), frames, "squared", "squared error a frame (halved)"
+    yield Own(), frames, absolute, "by the loss absolute"
+    yield Own(), frames, lambda z, y: absolute(z, y), "by your loss"
+
+
+@pytest.mark.parametrize(
+    ("model", "x", "loss", "unit"), [*cases()], ids=["keys", "words", "squared", "named", "nameless"]
+)
+def test_a_loss_is_told_in_its_unit(model, x, loss, unit):
+    found = check(model, x, learning_rate=0.1, epochs=2, loss=loss, suggest=False)
+    assert found.to_json()["loss_unit"] == unit and f"{found.constant_loss:.4g} {unit}, what" in found.summary()
+    assert f"best constant output, {found.constant_loss:.4g} {unit}, " in analyze(model, x, loss=loss).summary()
+    record = credit(model, x[:-1], x[1:], loss=loss)
+    (title,) = {ax.get_title() for ax in draw_credit({"now": record}).axes} - {""}
+    assert title == f"now\nloss {record.loss:.2f} {unit}"
