@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 
 from analysis.activity import GateActivity, SequenceActivity
 from analysis.damage import LesionTable
-from rhn.figures import BLUE, GREY, ORANGE
-from rhn.plots import drawable
+from rhn.figures import BLUE, GREY, ORANGE, drawable
 
 GATES = LinearSegmentedColormap.from_list("transform gate", ["#ffffff", "#ff0000"])  # gaps show the axes' grey
 CLOSED_TO_OPEN = {"below 0.1": "#ffffff", "between": "#ff9999", "above 0.9": "#ff0000"}

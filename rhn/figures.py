@@ -39,3 +39,20 @@ def save_figure(path: Path, draw: Callable[[], "Figure"], **options) -> None:
     """Draw in our style and write, atomically; `options` are those of `Figure.savefig`. Raises OutputError."""
     with our_style(), atomic_path(path) as temporary:
         draw().savefig(temporary, **options)
+
+
+def drawable(text: str) -> str:
+    r"""A user's text as a figure can show it: characters that the font lacks as Python writes them, dollars not as mathematics.
+
+    Names of files, data and architectures go through it wherever they are drawn.
+
+    >>> print(drawable("naïve 字 $x$"))
+    naïve \u5b57 \$x\$
+    """
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    font = get_font(findfont(FontProperties()))
+    shown = (
+        c if c.isprintable() and font.get_char_index(ord(c)) else c.encode("unicode_escape").decode() for c in text
+    )
+    return "".join(shown).replace("$", r"\$")

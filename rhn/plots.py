@@ -8,12 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter, LogFormatter, MaxNLocator
 
 from rhn.cell_names import CELL_NAMES
-from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
+from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, drawable
 from rhn.published import PTB_BY_DEPTH, PTB_WORDS
 from rhn.report import Curves, DepthPoint, sizes
 
@@ -23,19 +22,6 @@ LABELS = {"perplexity": "perplexity", "bits_per_character": "bits a character", 
 PUBLISHED = {"rhn": "valid", "rhn, tied": "valid_tied"}  # the paper's series, and where `DepthRow` has them
 # our cells of one layer a step: `Cell.deep` says which they are, but needs torch
 WITHOUT_DEPTH = {*CELL_NAMES} - {"dt-rnn", "dts-rnn", "rhn"}
-
-
-def drawable(text: str) -> str:
-    r"""A label as a figure can show it: characters that the font lacks as Python writes them, dollars not as mathematics.
-
-    >>> print(drawable("naïve 字 $x$"))
-    naïve \u5b57 \$x\$
-    """
-    font = get_font(findfont(FontProperties()))
-    shown = (
-        c if c.isprintable() and font.get_char_index(ord(c)) else c.encode("unicode_escape").decode() for c in text
-    )
-    return "".join(shown).replace("$", r"\$")
 
 
 def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:

@@ -17,8 +17,7 @@ from gersgorin.comparing.record import BAND, Ensemble
 from gersgorin.comparing.words import seeds_of
 from gersgorin.plots import DASHED, magnify_spectrum, plot_spectrum, spectrum_limit
 from gersgorin.record import SpectrumRecord, time_label
-from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
-from rhn.plots import drawable
+from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, drawable
 
 IN_A_ROW = 5  # panels of spectra, at most
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "black")
