@@ -11,6 +11,7 @@ from optim_study.record_command import Record
 from optim_study.results import counts, csv_text, stored_rows, table
 from optim_study.slurm import Resources, slurm_script
 from optim_study.stored import Stored
+from rhn.addresses import without_password
 from rhn.command import print_json, run_command
 from rhn.errors import InvalidInputError
 from rhn.options import Arg, Fields
@@ -103,6 +104,8 @@ class Slurm(Resources):
             raise InvalidInputError(f"--{min(told)} is said by --gpus and --cpus here: leave it out")
         config = PRESETS[self.preset](**self.settings)
         print(slurm_script(config, self.settings, self, preset=self.preset), end="")
+        if config.storage and config.storage != without_password(config.storage):
+            print("the password is not in the script, which says where to keep it", file=sys.stderr)
 
 
 @dataclass(frozen=True, kw_only=True)

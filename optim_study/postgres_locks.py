@@ -18,6 +18,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from optim_study.locks import LocksLostError
+from rhn.addresses import without_password
 from rhn.errors import InvalidInputError, OutputError
 
 _logger = logging.getLogger(__name__)
@@ -136,16 +137,19 @@ class PostgresLocks:
 
 def _address(url: str) -> URL:
     try:
-        return make_url(url)
+        address = make_url(url)
     except (SQLAlchemyError, ValueError):
         raise InvalidInputError(
             "the storage address cannot be read, expected postgresql://user:password@host:port/database"
         ) from None
+    if "@" in (address.host or ""):  # which the server's answer would show, with the end of the password
+        raise InvalidInputError("the storage address holds two @: write an @ within the user or the password as %40")
+    return address
 
 
 def _unusable(address: URL, error: Exception) -> OutputError:
     reason = " ".join(str(getattr(error, "orig", None) or error).split())
     return OutputError(
-        f"PostgreSQL at {address.render_as_string(hide_password=True)} cannot be used: {reason}; "
+        f"PostgreSQL at {without_password(address.render_as_string())} cannot be used: {reason}; "
         "when it is back, the same command goes on from what was saved"
     )

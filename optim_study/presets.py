@@ -6,7 +6,7 @@ A preset is a function that returns a whole configuration; what it is given repl
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,7 +29,7 @@ class WorkSettings:
     """The original chorales (.json or .pickle) instead of those rebuilt from music21's scores."""
     out: Folder = None
     """Folder of the run, made where it is missing (default of `run`: runs/ARCH)."""
-    storage: Annotated[str | None, Arg("URL")] = None
+    storage: Annotated[str | None, Arg("URL")] = field(default=None, repr=False)
     """postgresql://user:password@host:port/database for workers on many machines (default: the journal file OUT/journal.log)."""
     fuse: Annotated[int | Literal["auto"], Arg("K")] = "auto"
     """Trials trained as one program; auto: as many as suit the device."""

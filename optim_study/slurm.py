@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from optim_study.presets import RunConfig, WorkSettings
+from rhn.addresses import without_password
 from rhn.errors import InvalidInputError
 from rhn.options import flag
 
@@ -35,6 +36,7 @@ SCRIPT = """\
 # Go on:         bash study.sh     (also after a time limit or a dead node; trials that are complete are never run again)
 #
 # The nodes share the folder, on a file system whose locks hold across nodes (NFS 4; Lustre mounted with `flock`){storage_note}.
+{password_note}\
 # Whatever else your cluster asks for, Slurm takes from the environment: SBATCH_QOS, SBATCH_CONSTRAINT, SBATCH_RESERVATION.
 set -euo pipefail
 
@@ -50,6 +52,11 @@ workers=$(sbatch "${{shared[@]}}" --job-name=study-worker {resources} \\
 results=$(sbatch "${{shared[@]}}" --job-name=study-results --time=30 --dependency="afterany:$workers" \\
     --wrap={results})
 echo "submitted: create $create, workers $workers, results $results; what they say: $out/slurm"
+"""
+
+PASSWORD_NOTE = """\
+# The password given with --storage is not in this script, which others may read: keep it in ~/.pgpass, readable by you
+# alone (HOST:PORT:DATABASE:USER:PASSWORD), or `export PGPASSWORD=...` before you submit.
 """
 
 
@@ -94,9 +101,9 @@ def slurm_script(config: RunConfig, given: Mapping[str, Any], resources: Resourc
     config: the whole configuration.
     given: what of it differs from the preset, by name.
 
-    Everything that comes from the caller is quoted, so that any path is one word.
+    Everything that comes from the caller is quoted, so that any path is one word. A password within the storage's address is left out.
     """
-    out, storage = config.folder.absolute(), config.storage
+    out, storage = config.folder.absolute(), without_password(config.storage or "")
     place = ["--out", str(out), *(["--storage", storage] if storage else [])]
     work = {"jobs": resources.gpus or resources.cpus, "device": "cuda" if resources.gpus else "cpu"}
     own = {field.name for field in fields(WorkSettings)}
@@ -114,6 +121,7 @@ def slurm_script(config: RunConfig, given: Mapping[str, Any], resources: Resourc
         name=" ".join(out.name.split()),
         status=_in_a_comment(_command("status", *place)),
         storage_note=", for the states of running trials" if storage else "",
+        password_note=PASSWORD_NOTE if storage != (config.storage or "") else "",
         out=shlex.quote(str(out)),
         shared=shlex.join(shared),
         create=shlex.quote(f"exec {create}"),

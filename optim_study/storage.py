@@ -8,6 +8,7 @@ when none is left, and heartbeats do not work with ask/tell.
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -184,8 +185,9 @@ def open_storage(url: str | None, out: Path) -> Storage:
         return Storage(open_journal(out / "journal.log"), lambda study: FileLocks(out / "locks" / study))
     kind, _, rest = url.partition("://")
     if kind not in POSTGRES:
+        shown = re.match(r"[\w+]*", kind)[0]  # what comes after may hold a password
         raise InvalidInputError(
-            f"a storage of the kind {kind.partition(':')[0]!r} is not supported: leave it out for the journal file "
+            f"a storage of the kind {shown!r} is not supported: leave it out for the journal file "
             f"OUT/journal.log, or give a PostgreSQL database as postgresql://user:password@host:port/database"
         )
     try:

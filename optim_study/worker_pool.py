@@ -34,7 +34,7 @@ class Job:
     fuse: Mapping[str, int]
     """Study -> trials trained as one program."""
     out: Path
-    storage: str | None
+    storage: str | None = field(repr=False)  # may hold a password
     trainers: Sequence[Trainer]
     """One for each worker, by its number."""
     options: WorkOptions

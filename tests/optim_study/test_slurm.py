@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from optim_study.cli import main
+from optim_study.presets import WorkSettings
 
 SBATCH = """#!/bin/bash
 # Notes its options and runs what is wrapped, at once; the number of the job is how many came before.
@@ -63,7 +64,17 @@ def test_workers_take_what_belongs_to_the_work_and_a_process_on_each_gpu(capsys,
     assert "--gres=gpu:2" in script and "--cpus-per-task=4" in script
     assert "--fuse 5 --jobs 2 --device cuda" in worker and "--arch gru" in worker and "--trials" not in worker
     assert "--trials 7 --arch gru" in create and "--fuse" not in create and "--device cpu" in create
-    assert script.count("--storage postgresql://host/study") == 5
+    assert script.count("--storage postgresql://host/study") == 5 and "password" not in script
+
+
+@pytest.mark.parametrize("secret", ["me:hush@host/study", "me@host/study?password=hush", "me:hu?sh@host/study"])
+def test_a_password_is_kept_out_of_the_script_and_of_its_settings_in_words(secret, capsys, tmp_path):
+    assert main(["slurm", "--storage", f"postgresql://{secret}", "--out", str(tmp_path)]) == 0
+    script, told = capsys.readouterr()
+    assert "hush" not in script + told and "hu?sh" not in script and script.count("//me@host/study") == 5
+    assert "~/.pgpass" in script and told == "the password is not in the script, which says where to keep it\n"
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    assert "sh@" not in repr(WorkSettings(storage=secret)) and "hush" not in repr(WorkSettings(storage=secret))
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from helpers import cut_connections, wait_for
 
 from optim_study.locks import FileLocks, LocksLostError
-from rhn.errors import OutputError
+from optim_study.storage import open_storage
+from rhn.errors import InvalidInputError, OutputError
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
 
@@ -123,8 +125,16 @@ def test_a_lock_freed_behind_our_back_is_noticed(postgres_locks):
     assert postgres_locks.lost() == {5}
 
 
-def test_a_server_that_cannot_be_reached_is_one_sentence_without_the_password():
-    with pytest.raises(OutputError, match="PostgreSQL at") as error:
-        PostgresLocks("postgresql+psycopg://me:secret@127.0.0.1:1/db", "study")
+@pytest.mark.parametrize("address", ["me:secret@127.0.0.1:1/db", "me@127.0.0.1:1/db?password=secret"])
+def test_a_server_that_cannot_be_reached_is_one_sentence_without_the_password(address):
+    with pytest.raises(OutputError, match=r"PostgreSQL at postgresql.psycopg://me@127\.0\.0\.1:1/db cannot") as error:
+        PostgresLocks(f"postgresql+psycopg://{address}", "study")
     assert "secret" not in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_an_address_that_would_show_part_of_a_password_is_refused_without_it():
+    for address in ("postgresql://me:se@cret@host/db", "postgresql://me:secret", "host=h password=secret"):
+        with pytest.raises(InvalidInputError) as error:
+            open_storage(address, Path())
+        assert "cret" not in str(error.value)
