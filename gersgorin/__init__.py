@@ -11,6 +11,8 @@ fixed_points(cell, x, starts)               where a step under constant input st
 credit(model, x, targets)                   which earlier steps the gradient of each frame's loss reaches, and how strongly
 ensemble(models, sequences)                 medians and bands of many runs: seeds, sequences
 recurrent_part(model, x)                    the cell in any module and what it reads there, for the functions that take a cell
+measure("rhn", depth=5)                     what the command gersgorin-plot measures, as numbers
+plot_spectrum(found), draw_run(found), ...  what it draws
 analyze(model_or_cell, x)                   all of this in one object; Recorder: through a training
 check(model, learning_rate=0.1)             will it train? asked before the first step
 plateau(model, sequences)                   how slowly a network with small weights begins to learn
@@ -49,8 +51,10 @@ __all__, __getattr__, __dir__ = lazy_names(
         "normality.measures": ("departure_from_normality", "numerical_abscissa", "numerical_radius"),
         "normality.resolvent": ("pseudospectrum",),
         "objective": ("Objective",),
+        "one_call": ("measure",),
         "overview": ("Analysis", "analyze"),
         "preflight.checking": ("check",),
+        "record": ("SpectrumRecord",),
         "recorder": ("Recorder",),
         "recording": ("Recording",),
         "saddle.record": ("Plateau", "plateau"),

@@ -72,6 +72,7 @@ def measure_spectrum(
     unit: str | None = None,
     title: str | None = None,
     discs: str = "row",
+    about: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> SpectrumRecord:
     """Run a cell over x (T, m) from a zero state and measure every step.
@@ -83,6 +84,7 @@ def measure_spectrum(
         reads: what the sequence is, "chorale", "text" or just a "sequence".
         unit: of one step; None: "quarter notes" of a chorale, "tokens" of a text, else "steps".
         discs: which discs the record is to speak of, "row", "column" or "both"; it holds all of them.
+        about: how the cell and the sequence came to be, for figures.
         progress: called with (steps done, steps in all).
 
     Raises:
@@ -116,8 +118,9 @@ def measure_spectrum(
         bound = norm_bound(cell, state_bound=float(s.abs().max()))
     except InvalidInputError:
         bound = torch.tensor(torch.nan)
+    told = {"chorale": chorale, "reads": reads, "unit": unit, "title": title, "discs": discs, "about": about}
     return SpectrumRecord(
-        **described(cell, x, s, circles, name=name, chorale=chorale, reads=reads, unit=unit, title=title, discs=discs),
+        **described(cell, x, s, circles, name=name, **told),
         eigenvalues=values,
         eigenvalue_condition=worst,
         norm=norms,
@@ -141,6 +144,7 @@ def described(
     unit: str | None,
     title: str | None,
     discs: str,
+    about: str,
 ) -> dict:
     """Fields of a `SpectrumRecord` that do not depend on how its spectra are found; arguments as for `measure_spectrum`.
 
@@ -155,6 +159,7 @@ def described(
         "unit": UNITS.get(reads, "steps") if unit is None else unit,
         "title": title or name,
         "discs": discs,
+        "about": about,
         "transform_gate": _mean_transform_gates(cell, x, s, name),
     } | dict(zip(("row_centers", "row_radii", "column_centers", "column_radii"), circles, strict=True))
 

@@ -72,6 +72,8 @@ class SpectrumRecord:
     """Of time, of one step: "quarter notes", "tokens", "0.1 s"; "steps" where nothing is known of it."""
     discs: str = "row"
     """Which discs its numbers, words and figures speak of: "row", "column", or "both" (the spectrum lies in both unions)."""
+    about: str = ""
+    """How network and sequence came to be, under a figure's title: "uniform:0.04, seed 0; train-41 of the chorales of ..."."""
 
     @property
     def along(self) -> str:

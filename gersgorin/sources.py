@@ -11,6 +11,8 @@ from typing import Protocol
 import numpy as np
 
 from gersgorin.input_files import read_numbers
+from rhn.data import Piece
+from rhn.data.scores import music21_version
 from rhn.data.text import Vocabulary
 from rhn.data.text.vocabulary import split_words
 from rhn.errors import DataError, InvalidInputError
@@ -51,6 +53,8 @@ class Source:
 
     part: int | None = None
     """Which of several of its name, counted from 1."""
+    about: str = ""
+    """Where it comes from, for the second line of a figure's title: "train-41 of the chorales of music21 10.5.1"."""
 
     @property
     def label(self) -> str:
@@ -100,12 +104,20 @@ def read_source(asked: Asked) -> Source:
         numbers = read_numbers(asked.input)
         unit = asked.unit or numbers.unit or "steps"
         name = numbers.name or asked.input.name
-        source = Source(name=name, kind="sequence", values=numbers.values, unit=unit, names=numbers.names)
+        about = f"{asked.input.name}, {' x '.join(map(str, numbers.values.shape))} numbers"
+        source = Source(name=name, kind="sequence", values=numbers.values, unit=unit, names=numbers.names, about=about)
         return source.cut(asked.steps)
     from rhn.data import chorale
 
     frames = chorale(asked.chorale, asked.data)
-    return Source(name=frames.name, kind="chorale", values=np.asarray(frames), unit="quarter notes").cut(asked.steps)
+    return chorale_source(frames, asked.data).cut(asked.steps)
+
+
+def chorale_source(piece: Piece, data: Path | None = None) -> Source:
+    """A chorale as the sets of this toolkit have it; data: the original file it was read from."""
+    origin = f"of the chorales {'of music21 ' + music21_version() if data is None else 'in ' + data.name}"
+    about = {"kind": "chorale", "unit": "quarter notes", "about": f"{piece.label} {origin}"}
+    return Source(name=piece.name, values=np.asarray(piece), **about)
 
 
 def read_sources(asked: Asked, count: int) -> list[Source]:
@@ -125,8 +137,7 @@ def read_sources(asked: Asked, count: int) -> list[Source]:
         from rhn.data import chorales
 
         pieces, where = chorales(asked.data).test, "the test split"
-        about = {"kind": "chorale", "unit": "quarter notes"}
-        found = [Source(name=p.name, values=np.asarray(p[: asked.steps]), **about) for p in pieces[:count]]
+        found = [chorale_source(piece[: asked.steps], asked.data) for piece in pieces[:count]]
     if len(found) < count:
         raise InvalidInputError(f"--sequences {count}: {where} has {len(found)}, expected at most so many")
     return found

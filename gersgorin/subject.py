@@ -4,13 +4,14 @@ Legend: T steps; m inputs of a cell; a sequence is numbers (T, m), as a chorale 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from gersgorin.modules import build_module, load_weights
+from gersgorin.provenance import named_file, words_of_checkpoint, words_of_new
 from gersgorin.stepping import state_size_of
 from gersgorin.watch import Watched, seen_by
 from rhn.cells import CELLS, is_known, resolve_cell
@@ -38,6 +39,8 @@ class Subject:
     """What a figure calls it without the label; "" for its name and sizes."""
     inputs: Callable[[Tensor], Tensor] = lambda sequence: sequence
     """What the built cell sees of a sequence: (T, m), in its dtype."""
+    made: str = ""
+    """How its weights came to be, in words."""
 
     def __post_init__(self):
         if not hasattr(self.cell, "state_size"):
@@ -88,7 +91,8 @@ def new_cell(
         return factory(input_size, hidden_size, depth, generator=generator, device=device, dtype=dtype, **options)
 
     try:
-        return Subject(name, build, build("meta", torch.float64))
+        cell = build("meta", torch.float64)
+        return Subject(name, build, cell, made=words_of_new(cell, seed))
     except RhnError:
         raise
     except USERS_FAULT as error:  # whatever a user's cell raises; torch's own for sizes beyond any storage
@@ -104,12 +108,13 @@ def checkpoint_cells(
     those drawn from this seed. Raises CheckpointError, or InvalidInputError where there is no such cell, or the network reads
     neither tokens nor so many inputs.
     """
-    models = {"" if before is None else "after training": load_model(path, own)}
+    models, made = {"" if before is None else "after training": load_model(path, own)}, words_of_checkpoint(path)
     if before is not None:
         model, known = initial_model(path, before, own)
         models["before training" if known else f"fresh weights (seed {before})"] = model
     return [
-        _cell_of(model, path, label, 1 if layer is None else layer, own, input_size) for label, model in models.items()
+        replace(_cell_of(model, path, label, 1 if layer is None else layer, own, input_size), made=made)
+        for label, model in models.items()
     ]
 
 
@@ -135,11 +140,14 @@ def module_cells(
         if file is not None:
             load_weights(module, file)
         label = "" if not fresh else "after training" if file else f"fresh weights (seed {seed})"
-        found.append(_cell_in(Watched(module, layer, submodule), name, label))
+        made = f"seed {seed}" if file is None else named_file(file)
+        found.append(replace(watched_cell(Watched(module, layer, submodule), name, label), made=made))
     return found
 
 
-def _cell_in(watched: Watched, name: str, label: str) -> Subject:
+def watched_cell(watched: Watched, name: str, label: str = "") -> Subject:
+    """The cell in a module of the user's."""
+
     def build(device: str, dtype: torch.dtype) -> nn.Module:
         watched.module.to(device=device, dtype=dtype)
         return watched.cell

@@ -120,6 +120,7 @@ def measure_along(
     about: see `measure_spectrum`."""
     x = _seen(source, subject, device, dtype)
     along = {"chorale": source.first_label, "reads": source.kind, "unit": source.unit}
+    along["about"] = "; ".join(filter(None, (subject.made, source.about)))
     if leading is None:
         return x, measure_spectrum(cell, x, name=subject.name, **along, **about)
     how = {"memory_limit": leading.memory, "seed": leading.seed}

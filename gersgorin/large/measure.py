@@ -85,6 +85,7 @@ def measure_leading(
     unit: str | None = None,
     title: str | None = None,
     discs: str = "row",
+    about: str = "",
     memory_limit: float | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -137,8 +138,9 @@ def measure_leading(
             progress(T + len(logs), total)
     values, norms, *circles = (torch.stack(parts).cpu().numpy() for parts in zip(*measured, strict=True))
     nothing = np.full(T, np.nan)
+    told = {"chorale": chorale, "reads": reads, "unit": unit, "title": title, "discs": discs, "about": about}
     return SpectrumRecord(
-        **described(cell, x, s, circles, name=name, chorale=chorale, reads=reads, unit=unit, title=title, discs=discs),
+        **described(cell, x, s, circles, name=name, **told),
         eigenvalues=values,
         eigenvalue_condition=nothing,
         norm=norms,
