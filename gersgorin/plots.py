@@ -54,6 +54,8 @@ def magnify_spectrum(record: SpectrumRecord, step: int, ax: Axes) -> None:
     """A crowd of eigenvalues too small to be seen gets a magnifying glass in the panel's upper left corner."""
     values = record.eigenvalues[step]
     values = values[~np.isnan(values)]
+    if not len(values):
+        return
     middle, spread = (values.real.max() + values.real.min()) / 2, max(np.ptp(values.real), np.ptp(values.imag)) / 2
     width = np.ptp(ax.get_xlim()) / 2
     if spread > width / 6 or spread < 1e-6 * width:

@@ -207,7 +207,7 @@ def shown_steps(T: int, panels: int = 4) -> list[int]:
 def reading(record: SpectrumRecord) -> str:
     """One plain sentence that reads the numbers: what the products do, and what the discs would have allowed."""
     T, exponent, life = len(record.norm), float(record.finite_time_exponent[-1]), record.half_life
-    reach, radius = float(record.reach.max()), float(record.spectral_radius.max())
+    reach, radius = float(record.reach.max()), float(np.fmax.reduce(record.spectral_radius))
     if exponent == -math.inf:
         does = "the gradient vanishes entirely"
     elif abs(exponent) < 1e-6:
@@ -217,10 +217,13 @@ def reading(record: SpectrumRecord) -> str:
     else:
         does = f"the gradient's norm doubles every {-life:.3g} steps"
     which = f"the {DISC_WORDS[record.discs]}"
-    if radius > 1 + ROUNDING:
+    if math.isnan(radius):
+        discs = f"{which} reach {reach:.3g} from 0"
+    elif radius > 1 + ROUNDING:
         discs = f"{which} reach {reach:.3g} from 0 and some eigenvalues leave the unit circle (spectral radius up to {radius:.3g})"
     elif reach > 1 + ROUNDING:
-        discs = f"{which} reach {reach:.3g} from 0 and so would allow growth, but no eigenvalue leaves the unit circle"
+        none = "no eigenvalue that was found" if np.isnan(record.eigenvalues).any() else "no eigenvalue"
+        discs = f"{which} reach {reach:.3g} from 0 and so would allow growth, but {none} leaves the unit circle"
     else:
         discs = f"{which}, which reach {reach:.3g} from 0, keep every eigenvalue inside the unit circle"
     words = f"Over {T} step{'s' * (T > 1)} {does}; {discs}."
@@ -232,12 +235,13 @@ def reading(record: SpectrumRecord) -> str:
 
 
 def _not_found(record: SpectrumRecord) -> str:
-    """At how many steps some of the leading eigenvalues were not found."""
+    """At how many steps some of the leading eigenvalues, or all, were not found."""
     missing = np.isnan(record.eigenvalues).sum(1)
     if not missing.any():
         return ""
-    most = f"up to {missing.max()} of {record.which_eigenvalues}"
-    return f" At {np.count_nonzero(missing)} of {len(missing)} steps {most} did not converge, and larger ones may be among them."
+    most, none = f"up to {missing.max()} of {record.which_eigenvalues}", np.count_nonzero(missing == record.leading)
+    where = f" (at {none} none was found)" if none else ""
+    return f" At {np.count_nonzero(missing)} of {len(missing)} steps {most} did not converge, and larger ones may be among them{where}."
 
 
 def _misleading(record: SpectrumRecord) -> str:

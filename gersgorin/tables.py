@@ -18,8 +18,8 @@ def summary_table(record: SpectrumRecord) -> str:
         values = getattr(record, name)
         if np.isnan(values).all():  # not measured: see `SpectrumRecord.leading`
             continue
-        mean = "" if name == "finite_time_exponent" else f"{values.mean():>11.4g}"
-        lines.append(f"{label:<26}" + "".join(f"{values[t]:>11.4g}" for t in steps) + mean)
+        mean = [] if name == "finite_time_exponent" else [np.nanmean(values)]
+        lines.append(f"{label:<26}" + "".join(map(_cell, [*values[steps], *mean])))
     kreiss = record.kreiss_constant[steps]
     if not np.isnan(kreiss).all():
         shown = "".join(f"{'' if math.isnan(k) else f'{k:.4g}':>11}" for k in kreiss)
@@ -34,3 +34,8 @@ def summary_table(record: SpectrumRecord) -> str:
     life = "gradient's half-life" if record.half_life >= 0 else "gradient's doubling time"
     lines.append(f"{life:<26}{abs(record.half_life):>11.4g}  steps, by the exponent at the last step")
     return "\n".join(lines)
+
+
+def _cell(value: float) -> str:
+    """What was not found, as eigenvalues may, is a dash."""
+    return f"{'-':>11}" if math.isnan(value) else f"{value:>11.4g}"

@@ -102,7 +102,7 @@ def measure_leading(
 
     Raises:
         InvalidInputError: as `measure_spectrum`; k out of range; beyond the memory limit.
-        NotConvergedError: at some step no eigenvalue, or a norm, did not converge.
+        NotConvergedError: a norm did not converge.
     """
     s = states_before(cell, x, name=name, along=f"{reads} {chorale}".strip())
     (T, N), bound = s.shape, memory_bound(memory_limit, x.device.type)
@@ -120,7 +120,7 @@ def measure_leading(
         forward, backward = (A.forward, A.backward) if matrix is None else _products(matrix)
         circles = both_discs(A, bound) if matrix is None else _discs(matrix)
         norm, _, v = largest_singular_value(forward, backward, v + 0.1 * _start(v, seed))
-        values = _leading(A, forward, k, bound, seed, f"step {t}")
+        values = _leading(A, forward, k, bound, seed)
         measured.append(
             (values, torch.tensor(norm, dtype=torch.float64), *(part for d in circles for part in (d.centers, d.radii)))
         )
@@ -152,16 +152,14 @@ def measure_leading(
     )
 
 
-def _leading(A: StepJacobian, forward: Product, k: int, bound: int, seed: int, where: str) -> Tensor:
+def _leading(A: StepJacobian, forward: Product, k: int, bound: int, seed: int) -> Tensor:
     """(k,) eigenvalues, those that were not found NaN."""
     try:
         return (arnoldi(forward, A.like, k, seed=seed) if by_arnoldi(k, A.size) else leading_of(A, k, bound)).cpu()
     except NotConvergedError as error:
-        if len(error.found) == 0:
-            words = f"{where}: none of the {k} leading eigenvalues converged: ask for another number of them, as by --leading"
-            raise NotConvergedError(words, found=error.found) from error
-        missing = error.found.new_full((max(0, k - len(error.found)),), complex(np.nan, np.nan))
-        return torch.cat((error.found[:k], missing))
+        found = A.like.new_full((k,), np.nan).to(torch.promote_types(A.like.dtype, torch.complex32))
+        found[: len(error.found)] = error.found[:k]
+        return found.cpu()
 
 
 def _products(M: Tensor) -> tuple[Product, Product]:

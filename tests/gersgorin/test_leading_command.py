@@ -1,0 +1,128 @@
+"""`gersgorin-plot --leading`: the record of a large state, what the command tells of it, and eigenvalues that were not found."""
+
+import functools
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from gersgorin.cli import main
+from gersgorin.large import leading, measure
+from gersgorin.large.measure import WRITTEN, measure_leading
+from gersgorin.large.products import Produced
+from gersgorin.measuring import measure_spectrum
+from gersgorin.plots import draw_run, save_animation
+from gersgorin.record import SpectrumRecord, reading
+from gersgorin.tables import summary_table
+from rhn.cells import LSTM
+
+d = torch.float64
+
+
+def of(n):
+    return torch.randn(n, n, dtype=d, generator=torch.Generator().manual_seed(0)) / n**0.5
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_the_record_is_that_of_whole_jacobians(written):
+    """By one written matrix at a time, and by vectors alone, of which none is as large as a matrix."""
+    n, k = 150, 6
+    cell = LSTM(4, n // 2, init="gaussian:0.3", dtype=d, generator=torch.Generator().manual_seed(2))
+    x = torch.randn(5, 4, dtype=d, generator=torch.Generator().manual_seed(3))
+    whole = measure_spectrum(cell, x, name="lstm", chorale="x")
+    matrix = n * n * 8
+    with Produced() as produced:
+        found = measure_leading(cell, x, k, name="lstm", chorale="x", memory_limit=matrix * (WRITTEN if written else 9))
+    np.testing.assert_allclose(found.eigenvalues, whole.eigenvalues[:, :k], atol=1e-10)
+    for name in ("row_centers", "row_radii", "column_centers", "column_radii", "norm", "log_norm_product"):
+        np.testing.assert_allclose(getattr(found, name), getattr(whole, name), rtol=0, atol=1e-10, err_msg=name)
+    np.testing.assert_array_equal(found.reach.round(9), whole.reach.round(9))
+    assert produced.largest <= 9 * matrix and np.isnan(found.norm_bound)
+
+
+def plot(*words) -> int:
+    return main(["--hidden-size", "40", "--steps", "6", *words])
+
+
+def test_the_command_tells_the_leading_part_of_what_it_tells_without(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    whole, part = (
+        json.loads(capsys.readouterr().out) for words in ((), ("--leading", "3")) if not plot("--json", *words)
+    )
+    assert "leading_eigenvalues" not in whole and part["leading_eigenvalues"] == 3
+    for name in ("spectral_radius", "norm", "reach", "rightmost_disc", "log_norm_product", "finite_time_exponent"):
+        assert [s[name] for s in part["steps"]] == pytest.approx([s[name] for s in whole["steps"]], abs=1e-9), name
+    assert {s["eigenvalue_condition"] for s in part["steps"]} == {None}
+    assert plot("--leading", "1", "--save-data", "x.npz") == 0
+    out = capsys.readouterr().out
+    assert "row discs; the 1 leading eigenvalue of 40" in out and "nan" not in out and "bound on the 2-norm" not in out
+    record = SpectrumRecord.load("x.npz")
+    assert record.leading == 1 and draw_run(record).subfigs[0].get_suptitle().endswith("the 1 leading eigenvalue of 40")
+
+
+def test_what_does_not_fit_goes_the_other_way_by_itself(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert plot("--memory-limit", "0.01", "--compare", "lstm") == 0
+    out = capsys.readouterr().out
+    assert "the 32 leading eigenvalues of 40\n" in out and "the 32 leading eigenvalues of 80\n" in out
+    assert plot("--memory-limit", "0.0001") == 2  # nor does that
+    assert capsys.readouterr().err.startswith("error: a state of 40 over 6 steps needs about")
+
+
+def test_eigenvalues_that_were_not_found_are_spoken_of_and_left_out_of_the_figure(monkeypatch):
+    monkeypatch.setattr(measure, "arnoldi", functools.partial(measure.arnoldi, restarts=1))
+    A = torch.block_diag(torch.linspace(1.5, 1.2, 5, dtype=d).diag(), of(400))
+    cell = torch.nn.Module()
+    cell.step, cell.state_size = (lambda x, s: A @ s + x[0]), len(A)
+    record = measure_leading(cell, torch.zeros(2, 1, dtype=d), 20, name="a", chorale="b")
+    missing = np.isnan(record.eigenvalues).sum(1)
+    assert missing[0] > 0 and record.spectral_radius[0] == pytest.approx(1.5)
+    assert f"At 2 of 2 steps up to {missing.max()} of the 20 leading eigenvalues did not converge" in reading(record)
+    draw_run(record).canvas.draw()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, d], ids=str)
+def test_a_step_at_which_no_eigenvalue_is_found_does_not_end_the_run(dtype, monkeypatch, tmp_path):
+    monkeypatch.setattr(measure, "arnoldi", functools.partial(leading.arnoldi, restarts=1))
+    A = torch.block_diag(torch.linspace(1.5, 1.2, 5, dtype=d).diag(), of(400)).to(dtype)
+    cell = torch.nn.Module()
+    cell.state_size = len(A)
+    cell.step = lambda x, s: x[0] * (A @ s) + (1 - x[0]) * torch.roll(s, 1)  # the second: all of one modulus
+    x = torch.tensor([[1], [0], [1]], dtype=dtype)
+    record = measure_leading(cell, x, 20, name="a", chorale="b")
+    assert np.isnan(record.eigenvalues).all(1).tolist() == [False, True, False]
+    np.testing.assert_allclose(record.spectral_radius, [1.5, math.nan, 1.5], rtol=1e-5)
+    assert np.isfinite(record.norm).all() and np.isfinite(record.log_norm_product).all()
+    assert "At 3 of 3 steps up to 20 of the 20 leading eigenvalues did not converge, and" in reading(record)
+    assert "(at 1 none was found)" in reading(record) and "spectral radius up to 1.5" in reading(record)
+    assert summary_table(record).count(f"{'-':>11}") == 2 and "nan" not in summary_table(record)  # radius and looseness
+    record.save(tmp_path / "x.json")
+    assert json.loads((tmp_path / "x.json").read_text())["steps"][1]["spectral_radius"] is None
+    draw_run(record).canvas.draw()
+    save_animation(record, tmp_path / "x.gif")
+    nothing = measure_leading(cell, 0 * x, 20, name="a", chorale="b")
+    assert np.isnan(nothing.eigenvalues).all()
+    assert "the row discs reach 1 from 0. At 3 of 3" in reading(nothing) and "radius" not in summary_table(nothing)
+    draw_run(nothing).canvas.draw()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--leading 41", "--leading 41: the state of rhn, 40 units has 40 entries, expected 1 to 40"),
+        ("--leading 0", "--leading 0: the state of"),
+        ("--memory-limit nan", "--memory-limit is nan: expected a number of GiB above 0"),
+        ("--leading 3 --certify", "--certify needs whole Jacobians, which --leading leaves out"),
+        (
+            "--memory-limit 0.01 --verified",
+            "--verified needs whole Jacobians, which rhn, 40 units has too little memory for",
+        ),
+        ("--leading 3 --seeds 2", "--leading is about one run"),
+    ],
+)
+def test_what_the_command_cannot_do_is_one_sentence(words, says, capsys):
+    assert plot(*words.split()) == 2
+    err = capsys.readouterr().err
+    assert says in err and err.startswith("error: ") and err.count("\n") == 1
