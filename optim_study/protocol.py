@@ -73,7 +73,7 @@ class SharedSettings:
     """
 
     trials: int = 60
-    """Trials of each study: a total, a larger one extends a finished study."""
+    """Trials of each study: a total. A larger one extends a study, also one that others work on: they go on to it."""
     epochs: int = 1000
     """At most so many epochs of training a trial."""
     patience: int = 100

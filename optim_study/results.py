@@ -67,6 +67,7 @@ class Counts:
     """How far a study is."""
 
     trials: int
+    """As many as were asked for, or as another run has asked for since."""
     complete: int
     running: int
     """Begun and not complete; those of workers that died count until another takes them over."""
@@ -80,7 +81,7 @@ def counts(config: StudyConfig, storage: "Storage") -> Counts:
     trials = storage.trials(config.name)
     complete = [t for t in trials if t.state == "COMPLETE"]
     return Counts(
-        trials=config.trials,
+        trials=max(config.trials, len(trials)),
         complete=len(complete),
         running=sum(t.state == "RUNNING" for t in trials),
         diverged=sum(bool(t.results.get("diverged")) for t in complete),

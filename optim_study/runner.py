@@ -157,13 +157,18 @@ def _work(planned: Sequence[Planned], config: WorkSettings, engine: Engine, stor
                 work_through(job, lambda event: display.event(0, event))
             else:
                 work_in(engine, job, display.event, display.tick)
-        if progress.complete < progress.trials:  # somebody stopped every worker
+        if _unfinished(studies, storage):  # somebody stopped every worker
             raise KeyboardInterrupt
     except KeyboardInterrupt:
         raise Interrupted(
             f"stopped with {progress.complete} of {progress.trials} trials complete and the running ones saved in {config.folder}: "
             "the same command goes on"
         ) from None
+
+
+def _unfinished(studies: Sequence[StudyConfig], storage: Storage) -> bool:
+    """Whether trials that were asked for are not complete; those by which others extend a study meanwhile do not count."""
+    return any(t.number < s.trials for s in studies for t in storage.trials(s.name, "WAITING", "RUNNING"))
 
 
 def _made(

@@ -102,8 +102,10 @@ class SharedStudy:
         return self._storage.trials(self.config.name, "WAITING", "RUNNING")
 
 
-def open_study(config: StudyConfig, out: Path, storage: Storage) -> SharedStudy:
+def open_study(config: StudyConfig, out: Path, storage: Storage, *, grown: bool = False) -> SharedStudy:
     """The study of this configuration: created where it is missing, filled up to `config.trials`.
+
+    grown: it may have more trials by now, as another run has extended it.
 
     Raises:
         InvalidInputError: the study there has another protocol, or more trials than asked for.
@@ -114,7 +116,7 @@ def open_study(config: StudyConfig, out: Path, storage: Storage) -> SharedStudy:
     try:
         with locks.mutex():
             storage.create(config.name)
-            _require_ours(config, storage)
+            _require_ours(config, storage, grown)
             _fill(config, storage)
         return SharedStudy(config, storage, locks, StudyFolder(out / config.name, config.fingerprint))
     except BaseException:
@@ -142,7 +144,7 @@ def report_epochs(epochs: int) -> list[int]:
     return sorted({round(i * epochs / _REPORTS) for i in range(_REPORTS + 1)})
 
 
-def _require_ours(config: StudyConfig, storage: Storage) -> None:
+def _require_ours(config: StudyConfig, storage: Storage, grown: bool) -> None:
     """Compares the protocol, or stores it with a study just created."""
     attributes = storage.attributes(config.name)
     if _PROTOCOL in attributes:
@@ -151,7 +153,7 @@ def _require_ours(config: StudyConfig, storage: Storage) -> None:
         raise DataError(f"study {config.name} in this storage was not made by optim-study: give another storage")
     else:
         storage.set_attribute(config.name, _PROTOCOL, config.protocol())
-    if attributes.get(_TRIALS, 0) > config.trials:
+    if attributes.get(_TRIALS, 0) > config.trials and not grown:
         raise InvalidInputError(
             f"study {config.name} has {attributes[_TRIALS]} trials already, {config.trials} were asked: "
             "give that total or a larger one"
@@ -170,7 +172,7 @@ def _fill(config: StudyConfig, storage: Storage) -> None:
                 f"trial {trial.number} of study {config.name} does not have the settings of its number: "
                 "something else than optim-study added it; give another storage"
             )
-    if storage.attributes(config.name).get(_TRIALS) != config.trials:
+    if storage.attributes(config.name).get(_TRIALS, 0) < config.trials:
         storage.set_attribute(config.name, _TRIALS, config.trials)
     for number in range(len(trials), config.trials):
         storage.add_trial(config, number)

@@ -78,7 +78,7 @@ def work_through(job: Job, on_event: Callable[[Event], None], worker: int = 0) -
     storage = open_storage(job.storage, job.out)
     for wait in (False, True):
         for config in job.studies:
-            study = open_study(config, job.out, storage)
+            study = open_study(config, job.out, storage, grown=True)
             try:
                 options = replace(job.options, fuse=job.fuse[config.name], wait=wait)
                 _work_within_memory(study, job.trainers[worker], options, on_event)

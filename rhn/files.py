@@ -27,8 +27,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     The temporary keeps the suffix, because many writers choose a format by it. Raises OutputError where the file cannot be written.
     """
     path = _file(path)
-    unique = secrets.token_hex(4)  # two writers never share a temporary
-    temporary = path.with_name(f".{path.stem}.{_MARK}-{unique}{path.suffix}")
+    temporary = _temporary(path)
     try:
         with writing(path):
             yield temporary
@@ -121,7 +120,7 @@ def check_writable(path: str | Path) -> Path:
     path = _file(path)
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
-    probe = path.with_name(f".{path.name}.{os.getpid()}.probe")
+    probe = _temporary(path)
     try:
         with writing(path):
             probe.open("xb").close()
@@ -139,6 +138,11 @@ def check_output(path: str | Path, suffixes: Sequence[str]) -> Path:
         expected = " or ".join(filter(None, (", ".join(suffixes[:-1]), suffixes[-1])))
         raise OutputError(f"cannot write {path}: expected a name ending in {expected}")
     return check_writable(path)
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside `path` that no other writer has, in this process or another, on this machine or another."""
+    return path.with_name(f".{path.stem}.{_MARK}-{secrets.token_hex(4)}{path.suffix}")
 
 
 def _file(path: str | Path) -> Path:

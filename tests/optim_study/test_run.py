@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from numpy_swarm import NumpyTrainer
 import optim_study
 from optim_study import RunConfig, paper, run, small, smoke
 from optim_study.presets import WorkSettings
-from optim_study.runner import dry_run, join
+from optim_study.runner import create, dry_run, join
 from optim_study.worker import Claimed, WorkOptions
 from optim_study.worker_pool import Job, work_through
 from rhn.engine.state import read_state_metadata
@@ -44,8 +45,9 @@ def undisturbed(tiny_data, tmp_path_factory) -> dict[str, bytes]:
 
 
 def records(out: Path) -> dict[str, bytes]:
-    """What every trial came to and its whole curve, to the bit."""
-    return {f"{path.parts[-3]}/{path.name}": path.read_bytes() for path in sorted(out.glob("*/trials/*.json"))}
+    """What every trial came to, its whole curve and the best network's file, to the bit."""
+    paths = [*out.glob("*/trials/*.json"), *out.glob("*/best.safetensors")]
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(paths)}
 
 
 def command(config: RunConfig, *more: str) -> subprocess.Popen:
@@ -208,6 +210,27 @@ def test_a_cell_of_the_users_own_is_studied_like_ours_and_a_worker_imports_none_
     with pytest.raises(InvalidInputError, match="--arch mine:Cell"):
         join(WorkSettings(out=configuration.out, data=configuration.data), quiet=True)
     assert "mine" not in sys.modules
+
+
+@pytest.mark.parametrize("when", ["while it works", "when it has worked"])
+def test_a_run_whose_study_is_extended_meanwhile_ends_well(when, tiny, monkeypatch, storage):
+    """It goes on to the new total if it learns of it in time."""
+    configuration = tiny(arch=("rnn",), storage=storage)
+    more = replace(configuration, trials=6)
+
+    def work_and_extend(job, on_event):
+        extend = lambda event=None: create(more, quiet=True)  # noqa: E731
+        if when == "while it works":
+            work_through(job, lambda event: extend() if isinstance(event, Claimed) else on_event(event))
+        else:
+            work_through(job, on_event)
+            extend()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("optim_study.runner.work_through", work_and_extend)
+        results = run(configuration, quiet=True)
+    assert len(results.rows) == (6 if when == "while it works" else 4)
+    assert [row.trial for row in run(more, quiet=True).rows] == list(range(6))
 
 
 # kills

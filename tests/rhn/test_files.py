@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,12 @@ def test_checking_leaves_no_trace(tmp_path):
     before = old.stat().st_mtime_ns
     assert check_writable(old) == old and check_writable(str(tmp_path / "new.png")) == tmp_path / "new.png"
     assert (old.read_bytes(), old.stat().st_mtime_ns, names(tmp_path)) == (b"picture", before, ["old.png"])
+
+
+def test_any_number_may_check_one_path_at_once(tmp_path):
+    with ThreadPoolExecutor(8) as pool:  # with names by process two of them met within a hundred
+        assert set(pool.map(check_writable, [tmp_path / "a.png"] * 2000)) == {tmp_path / "a.png"}
+    assert names(tmp_path) == []
 
 
 def test_a_read_only_file_is_found_by_opening_it(tmp_path, monkeypatch):
