@@ -10,7 +10,7 @@ from rhn.command import own_cell, print_json, progress_bars, resolve_device, run
 from rhn.errors import InvalidInputError
 from rhn.figures import SUFFIXES, save_figure
 from rhn.files import check_output
-from rhn.options import Device, File, Trained, check_least, given_flags
+from rhn.options import Device, File, Trained, Writing, check_least, given_flags
 from rhn.parsing import Commands, parse
 
 DESCRIPTION = """What trained networks do: the activity of their transform gates, and the damage of lesions.
@@ -26,7 +26,7 @@ GATES_LENGTH, LESION_LENGTH, LESION_TOKENS = 60, 200, 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Common(Trained):
+class Common(Trained, Writing):
     """What both commands ask for."""
 
     data: File = None
@@ -168,7 +168,8 @@ def _outputs(options: Common, split: str) -> tuple[Path, Path | None]:
         words += map(str, getattr(options, "excerpts", ())[:4])
         figure = Path(re.sub(r"[^\w.-]+", "-", "-".join(word.lower() for word in words if word)) + ".png")
     data = options.save_data
-    return check_output(figure, SUFFIXES), data and check_output(data, (".csv", ".npz"))
+    check_output(figure, SUFFIXES, force=options.force)
+    return figure, data and check_output(data, (".csv", ".npz"), force=options.force)
 
 
 def _text(options: Gates | LesionCommand, split: str):

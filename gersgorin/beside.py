@@ -43,6 +43,8 @@ class Beside:
     figure: Path
     """The first figure, beside which theirs stand."""
     seed: int = 0
+    force: bool = True
+    """Whether figures that are there may be written over."""
     certify: bool = False
     """Whether the gradient's norm is to be bounded."""
     verify: bool = False
@@ -57,7 +59,7 @@ class Beside:
 
     def __post_init__(self):
         for path in self.figures():
-            check_writable(path)
+            check_writable(path, force=self.force)
 
     def figures(self) -> list[Path]:
         """The figures to come, each of all cells."""

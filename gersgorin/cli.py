@@ -69,7 +69,7 @@ def _plot_recording(options: Options) -> None:
     """Draw and print what was recorded through a training."""
     from gersgorin.recording import Recording, recording_table
 
-    others = {f.name for f in fields(options)} - {"record", "animate", "output", "json"}
+    others = {f.name for f in fields(options)} - {"record", "animate", "output", "force", "json"}
     if given := given_flags(options, others):
         raise InvalidInputError(
             f"{given[0]} does not go with --record, whose file says what was measured: leave it out"
@@ -147,16 +147,17 @@ def _data_files(options: Options, count: int) -> list[Path]:
     if options.save_data is None:
         return []
     first = options.save_data
-    check_output(first, (".npz", ".json"))
-    return [check_writable(first.with_stem(f"{first.stem}-{k}") if k > 1 else first) for k in range(1, count + 1)]
+    check_output(first, (".npz", ".json"), force=options.force)
+    others = [first.with_stem(f"{first.stem}-{k}") for k in range(2, count + 1)]
+    return [first, *(check_writable(path, force=options.force) for path in others)]
 
 
 def _checked_figure(options: Options, figure: Path) -> Path | None:
     """The animation beside a figure, or None; raises OutputError where one of them cannot be written."""
-    check_output(figure, SUFFIXES)
+    check_output(figure, SUFFIXES, force=options.force)
     if not options.animate:
         return None
-    return check_writable(figure.with_suffix(".mp4" if shutil.which("ffmpeg") else ".gif"))
+    return check_writable(figure.with_suffix(".mp4" if shutil.which("ffmpeg") else ".gif"), force=options.force)
 
 
 def _beside(options: Options, figure: Path, shown):
@@ -164,7 +165,9 @@ def _beside(options: Options, figure: Path, shown):
     from gersgorin.beside import Beside
 
     asked = {"certify": options.certify, "verify": options.verified, "pseudospectra": options.pseudospectra}
-    beside = Beside(options.lyapunov, options.repeat, options.fixed_points, figure, options.seed, **asked)
+    beside = Beside(
+        options.lyapunov, options.repeat, options.fixed_points, figure, options.seed, options.force, **asked
+    )
     beside.check([(panel.title, panel.subject.cell) for panel in shown])
     return beside
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from rhn.options import Device, File
+from rhn.options import Device, File, Writing
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Writing):
     """Spectrum and Geršgorin discs of a recurrent cell running on a real chorale, a text or numbers of your own, with what their
     products do.
 

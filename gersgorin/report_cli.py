@@ -1,7 +1,6 @@
 """`gersgorin-report`: one page about a network, its training or a study."""
 
 import datetime
-import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +8,13 @@ from typing import Annotated
 
 from rhn.command import own_cell, progress_bars, run_command
 from rhn.files import check_output
-from rhn.options import Arg, File, check_least
+from rhn.made import command, made_with
+from rhn.options import Arg, File, Writing, check_least
 from rhn.parsing import parse
-from rhn.version import __version__
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Writing):
     """One page (HTML) about a network, its training or a study: how it was made, what its numbers say in words, spectra, gradients,
     gates and lesions, curves, swarm and map. It needs nothing but itself: send it, open it anywhere, print it.
 
@@ -51,16 +50,15 @@ class Options:
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    words = sys.argv[1:] if args is None else args
-    return run_command(lambda: report(parse(Options, args, prog="gersgorin-report"), words))
+    return run_command(lambda: report(parse(Options, args, prog="gersgorin-report")))
 
 
-def report(options: Options, words: list[str]) -> None:
+def report(options: Options) -> None:
     """Check what can be checked, measure, write."""
     from gersgorin.report.page import require_libraries, write_page
 
     require_libraries()
-    check_output(options.output, (".html", ".htm"))
+    check_output(options.output, (".html", ".htm"), force=options.force)
     check_least(options, steps=2)
 
     from gersgorin.report.making import page_about
@@ -68,7 +66,7 @@ def report(options: Options, words: list[str]) -> None:
 
     given = {name: getattr(options, name) for name in ("cell", "chorale", "data", "text", "input", "steps")}
     today = datetime.datetime.now(datetime.UTC).date()
-    made = f"Made by {shlex.join(['gersgorin-report', *map(str, words)])} (version {__version__}) on {today}."
+    made = f"Made by {command()} ({made_with()}) on {today}."
     with progress_bars() as progress, own_cell(options.cell):
         asked = Asked(checkpoint=options.about, **given)
         page = page_about(asked, storage=options.storage, lesions=options.lesions, made=made, progress=progress)

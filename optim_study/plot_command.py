@@ -16,13 +16,13 @@ from rhn.engine.curves import Objective
 from rhn.errors import InvalidInputError
 from rhn.figures import SUFFIXES, save_figure
 from rhn.files import check_output
-from rhn.options import Arg, File
+from rhn.options import Arg, File, Writing
 
 PROBES, FRAMES = 64, 16  # of pieces that a plateau is measured on: many and short, as few are too easily told apart
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plot(Stored):
+class Plot(Stored, Writing):
     """Draw the swarm plot, the map of settings or the learnable area, from a run or its CSV alone, and print how many trials train.
 
     examples:
@@ -53,7 +53,7 @@ class Plot(Stored):
     """Print the counts as one JSON list."""
 
     def run(self) -> None:
-        check_output(self.output, SUFFIXES)
+        check_output(self.output, SUFFIXES, force=self.force)
         self._check()
         rows = self.rows() if self.csv is None else read_csv(self.csv)
         self._draw(rows)

@@ -115,9 +115,14 @@ def finite_json(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def check_writable(path: str | Path) -> Path:
-    """The path of a file to be written later; raises OutputError now where its folder is missing or cannot be written to."""
+def check_writable(path: str | Path, *, force: bool = True) -> Path:
+    """The path of a file to be written later; raises OutputError now where its folder is missing or cannot be written to.
+
+    force: whether a file that is there may be written over; where not, it is refused.
+    """
     path = _file(path)
+    if not force and path.exists():
+        raise OutputError(f"{path} exists already: name another file, or write over it with --force")
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
     probe = _temporary(path)
@@ -132,12 +137,12 @@ def check_writable(path: str | Path) -> Path:
     return path
 
 
-def check_output(path: str | Path, suffixes: Sequence[str]) -> Path:
+def check_output(path: str | Path, suffixes: Sequence[str], *, force: bool = True) -> Path:
     """As `check_writable`, of a path that must end in one of these; raises OutputError."""
     if Path(path).suffix.lower() not in suffixes:
         expected = " or ".join(filter(None, (", ".join(suffixes[:-1]), suffixes[-1])))
         raise OutputError(f"cannot write {path}: expected a name ending in {expected}")
-    return check_writable(path)
+    return check_writable(path, force=force)
 
 
 def _temporary(path: Path) -> Path:

@@ -61,6 +61,14 @@ class Trained:
     """The cell of a checkpoint with a cell of your own, as package.module:factory."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Writing:
+    """The option of every command that writes files of results."""
+
+    force: bool = False
+    """Write over files that are there already."""
+
+
 @dataclass(frozen=True)
 class Option:
     """A field as an option."""

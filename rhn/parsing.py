@@ -14,6 +14,7 @@ from dataclasses import MISSING, dataclass
 from typing import Any, TypeVar
 
 from rhn.errors import InvalidInputError
+from rhn.made import remember_command
 from rhn.options import Option, field_docs, options_of
 from rhn.version import __version__
 
@@ -38,7 +39,9 @@ def parse(options: "type[T] | Commands", args: Sequence[str] | None, *, prog: st
 
     Raises InvalidInputError with one sentence for words that cannot be read. `--help` and `--version` print and raise SystemExit(0).
     """
-    every, words = list(_leaves(options, prog)), list(map(_dashed, sys.argv[1:] if args is None else args))
+    words = list(map(str, sys.argv[1:] if args is None else args))
+    remember_command(prog, words)
+    every, words = list(_leaves(options, prog)), list(map(_dashed, words))
     while isinstance(options, Commands):
         name, *words = words or [None]
         if name in HELP:

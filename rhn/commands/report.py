@@ -6,11 +6,11 @@ from typing import Annotated
 
 from rhn.figures import SUFFIXES, save_figure
 from rhn.files import check_output, check_writable, write_csv
-from rhn.options import Arg, File
+from rhn.options import Arg, File, Writing
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class Report(Writing):
     """Draw training and validation over epochs, all seeds together; with --depth the paper's figure 5(a) of these trainings."""
 
     runs: Annotated[tuple[Path, ...], Arg("DIR", positional=True)]
@@ -23,9 +23,10 @@ class Report:
     """Also write the numbers."""
 
     def run(self) -> None:
-        output = check_output(self.output or Path("depth.png" if self.depth else "curves.png"), SUFFIXES)
+        output = self.output or Path("depth.png" if self.depth else "curves.png")
+        check_output(output, SUFFIXES, force=self.force)
         if self.csv:
-            check_writable(self.csv)
+            check_writable(self.csv, force=self.force)
         rows, draw = self._depth() if self.depth else self._curves()
         if self.csv:
             write_csv(self.csv, list(rows[0]), (row.values() for row in rows))

@@ -6,11 +6,11 @@ from typing import Annotated
 
 from rhn.fields import check_seed
 from rhn.files import check_output
-from rhn.options import Arg, Trained
+from rhn.options import Arg, Trained, Writing
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample(Trained):
+class Sample(Trained, Writing):
     """Write a chorale that a trained model makes up."""
 
     output: Annotated[Path, Arg("FILE")]
@@ -28,7 +28,7 @@ class Sample(Trained):
         from rhn.models import PolyphonicModel
 
         check_seed(self.seed)
-        check_output(self.output, SUFFIXES)
+        check_output(self.output, SUFFIXES, force=self.force)
         model = load_model(self.checkpoint, self.cell, PolyphonicModel)
         frames = sample_chorale(model, bars=self.bars, temperature=self.temperature, seed=self.seed)
         print(f"chorale: {write_chorale(frames, self.output)}")

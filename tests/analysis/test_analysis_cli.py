@@ -31,7 +31,7 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
 
 
 def run(*args) -> int:
-    return main([str(a) for a in args])
+    return main([*map(str, args), "--force"])
 
 
 def result(capsys) -> dict:

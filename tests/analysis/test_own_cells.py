@@ -72,14 +72,14 @@ def test_readme_s_cell_is_trained_watched_and_lesioned_by_the_commands(folder, c
     found = json.loads(capsys.readouterr().out)
     assert found["layers"] == 1 and 0 < found["sequences"][0]["activity"][0][0] < 1
     for mode in ("bias", "carry", "mean", "open", "blind"):
-        assert main(["lesion", best, *named, "--split", "valid", "--mode", mode, "--json"]) == 0
+        assert main(["lesion", best, *named, "--split", "valid", "--mode", mode, "--json", "--force"]) == 0
         assert json.loads(capsys.readouterr().out)["baseline"] == pytest.approx(loss, rel=1e-6)
     for words, said in {
         ("gates", best): "has a cell of the user's own: add --cell my_module:MinimalCell to import it",
         ("lesion", best, *named, "--mode", "skip"): "'skip' needs shortcuts, which MinimalCell has not: use bias",
         ("gates", best, "--cell", "my_module:Other"): "cannot load the cell 'my_module:Other'",
     }.items():
-        assert main(list(words)) == 2
+        assert main([*words, "--force"]) == 2
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1
 

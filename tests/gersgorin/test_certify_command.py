@@ -51,7 +51,7 @@ def test_without_the_option_there_is_no_figure_and_no_word_of_it(tmp_path, capsy
 def test_verified_says_what_is_certain_and_rounds_the_discs_outwards(capsys):
     plain, verified = [], []
     for words, found in (([], plain), (["--verified"], verified)):
-        assert main(["--cell", "rnn", "--compare", "irnn", *SMALL, *words, "--json"]) == 0
+        assert main(["--cell", "rnn", "--compare", "irnn", *SMALL, *words, "--json", "--force"]) == 0
         result = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
         found += [result, *result["compare"]]
     assert (

@@ -21,7 +21,7 @@ from rhn.data.text import Vocabulary
 from rhn.figures import STYLE
 from rhn.language.build import build_model
 from rhn.language.config import LanguageConfig
-from tests.gersgorin.readable import readable
+from tests.readable import readable
 
 SMALL = ["--hidden-size", "4", "--steps", "4"]
 
@@ -32,7 +32,7 @@ def results(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def read(*args, small=SMALL) -> list[dict]:
-        assert main([*map(str, args), *small, "--json"]) == 0
+        assert main([*map(str, args), *small, "--json", "--force"]) == 0
         first = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
         return [first, *first.pop("compare", [])]
 
@@ -164,7 +164,7 @@ def records(count: int) -> list:
 def test_panels_can_be_read(count):
     with rc_context(STYLE):
         figure = draw_comparison(records(count))
-        readable(figure)
+        readable(figure, least=30)
 
 
 def test_lines_differ_in_colour_or_dashes():

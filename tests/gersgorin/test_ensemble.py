@@ -22,7 +22,7 @@ from rhn.checkpoints import save_checkpoint
 from rhn.data import chorales
 from rhn.errors import InvalidInputError
 from rhn.figures import STYLE
-from tests.gersgorin.readable import readable
+from tests.readable import readable
 
 SMALL = ["--hidden-size", "4"]
 
@@ -37,7 +37,7 @@ def results(capsys):
     """Runs the command with --json; what it prints."""
 
     def read(*args) -> dict:
-        assert main([*map(str, args), *SMALL, "--json"]) == 0
+        assert main([*map(str, args), *SMALL, "--json", "--force"]) == 0
         return json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
 
     return read
@@ -187,4 +187,4 @@ def test_bands_can_be_read():
     found = [ensemble(networks(2), pieces, title=f"rhn, number {k} of a long name, 6 units") for k in range(10)]
     with rc_context(STYLE):
         for many in (found[:1], found):
-            readable(draw_ensembles(many))
+            readable(draw_ensembles(many), least=30)

@@ -60,7 +60,7 @@ def results(capsys):
 
 
 def run(*args) -> int:
-    return main([str(a) for a in args])
+    return main([*map(str, args), "--force"])
 
 
 def radii(result: dict) -> list[float]:

@@ -43,7 +43,7 @@ def test_the_record_is_that_of_whole_jacobians(written):
 
 
 def plot(*words) -> int:
-    return main(["--hidden-size", "40", "--steps", "6", *words])
+    return main(["--hidden-size", "40", "--steps", "6", "--force", *words])
 
 
 def test_the_command_tells_the_leading_part_of_what_it_tells_without(tmp_path, monkeypatch, capsys):

@@ -52,11 +52,11 @@ def test_a_table_names_its_inputs_and_its_times_say_how_long_a_step_is(capsys):
     save_checkpoint("two.safetensors", RHN(2, 4))
     for network in (["--hidden-size", "4"], ["--checkpoint", "two.safetensors"]):
         args = [*network, "--input", "fall.csv", "--steps", "6", "--save-data", "d.npz", "--compare", "rnn", "--json"]
-        assert main(args) == 0 and len(json.loads(capsys.readouterr().out)["steps"]) == 6
+        assert main([*args, "--force"]) == 0 and len(json.loads(capsys.readouterr().out)["steps"]) == 6
         record = SpectrumRecord.load("d.npz")
         assert record.along == "sequence fall.csv (speed, height)" and record.time_label == "time step (0.1 s)"
         assert "time step (0.1 s)" in labels(draw_run(record))
-    assert main(["--input", "fall.csv", "--unit", "days", "--hidden-size", "4", "--json"]) == 0
+    assert main(["--input", "fall.csv", "--unit", "days", "--hidden-size", "4", "--json", "--force"]) == 0
     assert json.loads(capsys.readouterr().out)["unit"] == "days"
 
 

@@ -144,7 +144,7 @@ def test_status_best_and_export_agree(finished, capsys):
 def test_plot_draws_from_the_run_and_from_its_csv(finished, words, tmp_path, capsys):
     printed = []
     for source in (["--out", finished], ["--csv", finished / "trials.csv"]):
-        assert run("plot", *source, *words, "--output", "figure.png") == 0
+        assert run("plot", *source, *words, "--output", "figure.png", "--force") == 0
         assert (tmp_path / "figure.png").stat().st_size > 5000
         printed.append(capsys.readouterr().out)
     assert printed[0] == printed[1] and "below 9.5" in printed[0]

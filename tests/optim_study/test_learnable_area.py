@@ -161,10 +161,10 @@ def test_the_command_draws_and_counts_the_area(rows, tmp_path, monkeypatch, caps
     assert main([*words, "--border", "border.csv"]) == 0
     assert capsys.readouterr().out.startswith(area_table(learnable_area(rows))) and (tmp_path / "area.png").exists()
     for kind, region_or_none, lines in (("area", "all settings", 8), ("swarm", None, 2)):
-        assert main([*words, "--kind", kind, "--json"]) == 0
+        assert main([*words, "--kind", kind, "--json", "--force"]) == 0
         told = json.loads(capsys.readouterr().out)
         assert (told[0]["share"], told[0].get("region"), len(told)) == (3 / 5, region_or_none, lines)
-    assert main([*words, "--border", "missing.csv"]) == 2
+    assert main([*words, "--border", "missing.csv", "--force"]) == 2
     assert "a table of trials does not tell how to compute it: give --out DIR" in capsys.readouterr().err
     assert main([*words[:3], "--border", "border.csv"]) == 2
     assert "give --kind area" in capsys.readouterr().err

@@ -1,0 +1,67 @@
+"""What makes a figure readable, as a test can say it."""
+
+from itertools import combinations
+from unittest.mock import patch
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+TOUCH = 0.5  # pixels that two boxes may share
+
+
+def readable(figure: Figure, *, least: int = 5) -> None:
+    """No text leaves the figure, no two texts overlap, and no legend covers a text that is not its own, or a point.
+
+    least: texts that the figure has at least.
+    """
+    texts = drawn_texts(figure)
+    assert len(texts) >= least, list(texts)
+    for text, box in texts.items():
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, f"{text} is cut off"
+        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, f"{text} is cut off"
+    for (one, a), (two, b) in combinations(texts.items(), 2):
+        assert not overlap(a, b), f"{one} overlaps {two}"
+    for legend in figure.findobj(Legend):
+        own, box = set(legend.findobj(Text)), legend.get_window_extent()
+        for text, other in texts.items():
+            assert text in own or not overlap(box, other), f"a legend covers {text}"
+        axes = legend.axes
+        for points in [] if axes is None else _points(axes):
+            inside = (points > box.min + TOUCH).all(1) & (points < box.max - TOUCH).all(1)
+            assert not inside.any(), f"a legend covers points of {axes}, at pixels {points[inside][0]}"
+
+
+def drawn_texts(figure: Figure) -> dict[Text, Bbox]:
+    """The texts that a reader sees, and where they stand."""
+    seen, draw = [], Text.draw
+
+    def drawn(text, renderer):
+        if text.get_visible() and text.get_text().strip():
+            seen.append(text)
+        draw(text, renderer)
+
+    with patch.object(Text, "draw", drawn):
+        FigureCanvasAgg(figure).draw()
+    return {text: text.get_window_extent() for text in seen}  # a layout may have moved them since
+
+
+def overlap(one: Bbox, two: Bbox) -> bool:
+    """Whether two boxes share more than a hair's breadth."""
+    return min(one.x1, two.x1) - max(one.x0, two.x0) > TOUCH and min(one.y1, two.y1) - max(one.y0, two.y0) > TOUCH
+
+
+def _points(axes):
+    """The points of the axes' lines and dots, (P, 2) in pixels."""
+    with np.errstate(invalid="ignore"):
+        for line in axes.findobj(Line2D):
+            if line.axes is axes and line in axes.lines:
+                yield line.get_transform().transform(np.column_stack(line.get_data(orig=False)).astype(float))
+        for dots in axes.collections:
+            if isinstance(dots, PathCollection):
+                yield dots.get_offset_transform().transform(np.ma.filled(dots.get_offsets(), np.nan))

@@ -1,0 +1,102 @@
+"""Figures say how they were made, and none is written over another by accident."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from gersgorin import cli as gersgorin_plot
+from rhn import figures, made
+from tests.readable import drawn_texts, readable
+
+PLOT = ("gersgorin-plot", ["--cell", "rnn", "--hidden-size", "3", "--input", "x.npy", "--output"])
+
+
+def simple() -> Figure:
+    figure = Figure()
+    figures.titled(figure, "What is shown", "seed 0")
+    figure.subplots().plot([1, 2], label="a line")
+    return figure
+
+
+def drawn(path: Path, monkeypatch) -> bytes:
+    monkeypatch.setattr(made, "_command", ["rhn", "report", "a folder", "--output", str(path)])
+    figures.save_figure(path, simple)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", figures.SUFFIXES)
+def test_a_figure_says_its_title_its_command_and_its_version_and_has_the_same_bytes_again(
+    tmp_path, monkeypatch, suffix
+):
+    path = tmp_path / f"figure{suffix}"
+    first = drawn(path, monkeypatch)
+    said = str(Image.open(path).text) if suffix == ".png" else first.decode("latin-1")
+    for part in ("What is shown", "seed 0", "rhn report &apos;a folder&apos;", made.made_with()):
+        assert part.replace("&apos;", "'") in re.sub(r"&(apos|#39);", "'", said)
+    assert drawn(path, monkeypatch) == first
+
+
+@pytest.mark.parametrize("command", ["gersgorin.cli", "optim_study.cli"])
+def test_the_command_is_the_one_that_was_typed(command):
+    code = f"from {command} import main; from rhn.made import command; print(main(['no', 'su ch'])); print(command())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"2\n(gersgorin-plot|optim-study) no 'su ch'\n", done.stdout)
+
+
+def test_no_password_and_no_broken_character_stands_in_a_file(monkeypatch):
+    monkeypatch.setattr(
+        made, "_command", ["optim-study", "plot", "--storage", "postgresql://me:secret@host/s", "\udcff"]
+    )
+    assert made.command() == r"optim-study plot --storage postgresql://me@host/s '\udcff'"
+
+
+def test_without_a_command_a_figure_was_drawn_by_the_library(monkeypatch):
+    monkeypatch.setattr(made, "_command", [])
+    assert figures.metadata(simple(), ".png")["Description"] == "drawn by the library"
+
+
+def test_a_long_title_is_wrapped_to_the_figure():
+    figure = Figure(figsize=(4, 3), layout="constrained")
+    figures.titled(figure, "recurrent highway network " * 5, "orthogonal:0.123456, seed 12345; " * 6)
+    figure.subplots()
+    readable(figure)
+    assert made.made_with() in " ".join(figure.get_suptitle().split())
+
+
+def test_what_cannot_be_read_is_found():
+    crowded = Figure(layout="constrained")
+    axes = crowded.subplots()
+    axes.plot(np.linspace(0, 1, 50), label="a line under its legend")
+    axes.legend(loc="center")
+    with pytest.raises(AssertionError, match="covers points"):
+        readable(crowded)
+    cut = Figure(figsize=(2, 2))
+    cut.suptitle("a title that is much too long for its figure")
+    with pytest.raises(AssertionError, match="cut off"):
+        readable(cut, least=1)
+    over = Figure()
+    over.text(0.5, 0.5, "one"), over.text(0.51, 0.5, "two")
+    assert len(drawn_texts(over)) == 2
+    with pytest.raises(AssertionError, match="overlaps"):
+        readable(over, least=1)
+
+
+def test_a_file_that_is_there_is_written_over_only_by_force(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.ones((4, 2)))
+    Path("mine.png").write_bytes(b"dear to me")
+    words = [*PLOT[1], "mine.png"]
+    assert gersgorin_plot.main(words) == 2
+    assert "mine.png exists already" in capsys.readouterr().err and Path("mine.png").read_bytes() == b"dear to me"
+    assert gersgorin_plot.main([*words, "--force"]) == 0
+    assert Path("mine.png").read_bytes() != b"dear to me"
+    data = ["--output", "new.png", "--save-data", "x.npz"]
+    Path("x.npz").write_bytes(b"data")
+    assert gersgorin_plot.main([*PLOT[1][:-1], *data]) == 2
+    assert Path("x.npz").read_bytes() == b"data" and not Path("new.png").exists()
