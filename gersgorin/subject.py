@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin.modules import build_module, load_weights
-from gersgorin.provenance import named_file, words_of_checkpoint, words_of_new
 from gersgorin.stepping import state_size_of
 from gersgorin.watch import Watched, seen_by
 from rhn.cells import CELLS, is_known, resolve_cell
@@ -19,6 +18,7 @@ from rhn.checkpoints import load_model
 from rhn.engine.initial import initial_model
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.models import LanguageModel
+from rhn.provenance import named_file, words_of_checkpoint, words_of_new
 
 KEYS = 88  # inputs: the keys of a chorale's frames
 

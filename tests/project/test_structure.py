@@ -28,6 +28,7 @@ ROOMS = """
     rhn.cells
     rhn.models
     rhn.checkpoints
+    rhn.provenance
     rhn.engine
     rhn.chorales rhn.language
     rhn.published
