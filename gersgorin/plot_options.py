@@ -85,7 +85,7 @@ class Options(Writing):
     """With --checkpoint: the network before its training beside it."""
     lyapunov: int | None = None
     """Also the K leading Lyapunov exponents of a longer run, in a figure of its own (NAME-lyapunov). Their errors come from the scatter
-    between blocks of the run, or where that is larger from the difference between its halves: an exponent that has not settled."""
+    between blocks of the run and its memory; of fewer than 20 steps none are told."""
     repeat: int = 10
     """With --lyapunov: how often the sequence is read, over and over. Where more than once, the first reading is not counted."""
     fixed_points: int | None = None

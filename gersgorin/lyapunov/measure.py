@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gersgorin.lyapunov.errors import standard_errors
 from gersgorin.lyapunov.frames import growth, random_frame
 from gersgorin.lyapunov.record import LyapunovSpectrum
 from gersgorin.lyapunov.tangents import tangent_maps
@@ -18,9 +19,7 @@ from gersgorin.spectrum import one_thread
 from gersgorin.stepping import Step, converted, in_a_module, state_size_of, step_of
 from rhn.errors import InvalidInputError
 
-BLOCKS = 20  # whose means give the standard error
-BY_CHANCE = 2.0  # standard errors that half the difference of a run's halves may come to without a drift
-POINTS = 12  # of the convergence curve within each block
+PIECES = 240  # of the run, whose growth is kept: the points of the convergence curve, and what blocks are made of
 
 
 @torch.no_grad()
@@ -51,7 +50,7 @@ def lyapunov_spectrum(
         seed: of the directions to begin with.
         progress: called with (steps done, steps in all).
 
-    The `standard_errors` of the record count what scatters between blocks of the run, and what still drifts: see there.
+    The `standard_errors` of the record count what scatters between blocks of the run, with its memory: see `gersgorin.lyapunov.errors`.
 
     Raises:
         InvalidInputError: k, warmup or every out of range, shapes that do not fit, a state that is no tensor, NaN or infinite.
@@ -90,10 +89,9 @@ def _record(lengths: np.ndarray, sums: np.ndarray, N: int, warmup: int, every: i
     steps = lengths.cumsum()
     curve = sums.cumsum(0) / steps[:, None]
     order = np.argsort(-curve[-1], kind="stable")
-    errors = _errors(_block_means(lengths, sums))
     return LyapunovSpectrum(
         exponents=curve[-1, order],
-        standard_errors=errors[order],
+        standard_errors=standard_errors(lengths, sums)[order],
         curve_steps=steps,
         curve=curve[:, order],
         state_size=N,
@@ -102,31 +100,9 @@ def _record(lengths: np.ndarray, sums: np.ndarray, N: int, warmup: int, every: i
     )
 
 
-def _block_means(lengths: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """Means (b, k) of up to 20 consecutive blocks of (nearly) equal length: long enough that what one says tells little of the next."""
-    pieces = np.array_split(np.arange(len(lengths)), min(BLOCKS, len(lengths)))
-    return np.array([sums[piece].sum(0) / lengths[piece].sum() for piece in pieces])
-
-
-def _errors(means: np.ndarray) -> np.ndarray:
-    """(k,) from the means (b, k) of blocks: of their mean if they are independent, or where that is more than chance, half the
-    difference of the two halves of the run.
-
-    Blocks scatter little while the directions still turn, and all of them are off in the same way. What fades as 1/T is off by
-    half that difference at the end of the run.
-    """
-    if len(means) < 2:
-        return np.full(means.shape[1], np.nan)
-    with np.errstate(invalid="ignore"):
-        chance = means.std(0, ddof=1) / len(means) ** 0.5
-        half = len(means) // 2
-        drift = np.abs(means[-half:].mean(0) - means[:half].mean(0)) / 2
-    return np.where(drift > BY_CHANCE * chance, drift, chance)
-
-
 def _ends(T: int, every: int) -> list[int]:
     """The steps at which the pieces of a run end."""
-    pieces = max(1, min(BLOCKS * POINTS, T // every))
+    pieces = max(1, min(PIECES, T // every))
     return [round(T * (piece + 1) / pieces) for piece in range(pieces)]
 
 

@@ -17,9 +17,8 @@ class LyapunovSpectrum:
     exponents: np.ndarray
     """(k,), descending; -inf for a direction that is lost."""
     standard_errors: np.ndarray
-    """(k,): from the scatter of up to 20 consecutive blocks' means, or half the difference between the second half of the run and the
-    first where that is more than twice as large, as while the directions still settle. Of this run alone; NaN for fewer than two
-    blocks."""
+    """(k,), twice which are intervals of 95 %: from the scatter of consecutive blocks' means and its memory, see
+    `gersgorin.lyapunov.errors`. Of this run alone; NaN for fewer than 20 steps, or 10 QR decompositions: too short to say."""
     curve_steps: np.ndarray
     """(C,) steps after which the running estimates stand; the last is T."""
     curve: np.ndarray
