@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rhn.files import arrays_of, write_arrays, write_csv
+from rhn.files import write_arrays, write_csv
+from rhn.reading import arrays_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

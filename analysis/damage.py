@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rhn.files import arrays_of, write_arrays, write_csv
+from rhn.files import write_arrays, write_csv
+from rhn.reading import arrays_of
 
 ABOUT = ("mode", "split", "baseline", "sequences", "frames", "step")  # of a LesionTable, beside its rows
 KINDS = {

@@ -18,6 +18,7 @@ import numpy as np
 
 from rhn.engine.memory import free_memory, in_words
 from rhn.errors import DataError, InvalidInputError
+from rhn.reading import require_file
 
 SUFFIXES = (".npy", ".npz", ".csv")
 EXPECTED = "expected numbers of shape (T,), (T, m) or (S, T, m), real ones"
@@ -52,7 +53,7 @@ def read_numbers(path: Path) -> Numbers:
     if reader is None:
         raise InvalidInputError(f"{path} is no file of numbers: expected a name ending in {', '.join(SUFFIXES)}")
     try:
-        if (size := path.stat().st_size) > free_memory():
+        if (size := require_file(path).stat().st_size) > free_memory():
             raise DataError(
                 f"{path} has {in_words(size)}, more than the memory that is free: cut it into smaller files"
             )

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from gersgorin._outline import support_corners
-from rhn.files import arrays_of, write_arrays, write_json
+from rhn.files import write_arrays, write_json
+from rhn.reading import arrays_of
 
 DISC_WORDS = {"row": "row discs", "column": "column discs", "both": "row and column discs where they overlap"}
 MEASURES = {  # one number a step, and what a table calls it

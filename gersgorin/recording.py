@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from rhn.errors import DataError
-from rhn.files import arrays_of, write_arrays
+from rhn.files import write_arrays
+from rhn.reading import arrays_of
 
 WRITER = "gersgorin.Recorder(path=FILE.npz) or rhn train --record"
 MEASURES = {  # one number a measurement: the mean over positions, layers or weights; and what a table calls it

@@ -16,6 +16,7 @@ from rhn.data.scores import music21_version
 from rhn.data.text import Vocabulary
 from rhn.data.text.vocabulary import split_words
 from rhn.errors import DataError, InvalidInputError
+from rhn.reading import require_file
 
 READ = 1 << 20  # bytes of a text: more tokens than Jacobians can be held
 TEXT_STEPS = 100
@@ -149,7 +150,7 @@ def first_tokens(path: Path, vocabulary: Vocabulary, count: int) -> np.ndarray:
     Raises DataError for a file that is empty, cannot be read or is not UTF-8, InvalidInputError for a symbol outside the vocabulary.
     """
     try:
-        with path.open("rb") as file:
+        with require_file(path).open("rb") as file:
             symbols = file.read(READ)
         if vocabulary.unit != "bytes":
             symbols = codecs.getincrementaldecoder("utf-8")().decode(symbols, final=len(symbols) < READ)

@@ -18,6 +18,7 @@ import numpy as np
 from optim_study.protocol import OF_ONE_SIZE, Settings, StudyConfig
 from rhn.errors import DataError
 from rhn.files import atomic_path
+from rhn.reading import MOST_TEXT, require_file
 
 POINTS = 9  # standard deviations of a line, at most
 EXACT = 0.05  # relative error of the time at a border
@@ -120,7 +121,7 @@ def read_border(path: Path) -> list[BorderPoint]:
     """What `write_border` wrote; raises DataError where the file is no such table."""
     hints = get_type_hints(BorderPoint)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with require_file(path, MOST_TEXT).open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             rows = list(reader)
         if missing := [name for name in hints if name not in (reader.fieldnames or ())]:

@@ -13,6 +13,7 @@ from optim_study.protocol import OF_ONE_SIZE, SCHEMES, StudyConfig
 from rhn.engine.curves import Objective
 from rhn.errors import DataError
 from rhn.files import atomic_path
+from rhn.reading import MOST_TEXT, require_file
 
 if TYPE_CHECKING:  # a table is read without optuna
     from optim_study.storage import Storage, StoredTrial
@@ -123,7 +124,7 @@ def read_csv(path: Path) -> list[Row]:
     Raises DataError where the file is missing or is not such a table; the message names the line.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with require_file(path, MOST_TEXT).open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             missing = [name for name in COLUMNS if name not in {*(reader.fieldnames or ()), *_LATER}]
             if missing:

@@ -25,6 +25,7 @@ from optim_study.trainer import Outcome
 from rhn.engine.state import TrialState, read_state, read_state_metadata, write_state
 from rhn.errors import DamagedError, DataError
 from rhn.files import remove_leftovers, write_json
+from rhn.reading import read_json, require_file
 
 _logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class StudyFolder:
         """The record of a finished trial; None where there is none that can be used."""
         path = self._record_path(number)
         try:
-            content = json.loads(path.read_bytes())
+            content = read_json(path)
             if content[_FINGERPRINT] != self._fingerprint:
                 return None
             curve = [[math.nan if loss is None else loss for loss in losses] for losses in content["curve"]]
@@ -117,7 +118,7 @@ class StudyFolder:
         """Value and trial of the best model kept so far."""
         path = self.folder / "best.safetensors"
         try:
-            path.open("rb").close()
+            require_file(path).open("rb").close()
             with safe_open(path, framework="numpy") as file:
                 mark = json.loads(file.metadata()["rhn"])["metadata"]["kept"]
             return (mark["value"], mark["trial"]) if mark["fingerprint"] == self._fingerprint else None

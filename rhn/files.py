@@ -11,11 +11,10 @@ import os
 import re
 import secrets
 import stat
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rhn.errors import DataError, OutputError
+from rhn.errors import OutputError
 
 _MARK = "rhn-partial"  # in the name of every temporary file, and in nobody else's
 
@@ -83,23 +82,6 @@ def write_arrays(path: str | Path, arrays: Mapping) -> Path:
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
     return Path(path)
-
-
-@contextlib.contextmanager
-def arrays_of(path: str | Path, writer: str) -> Iterator[Mapping]:
-    """The arrays of an .npz file; where it cannot be read, or lacks one, DataError says that `writer` writes such files."""
-    import numpy as np
-
-    try:
-        with Path(path).open("rb") as file:
-            if not zipfile.is_zipfile(file):
-                raise ValueError("it is no whole .npz file")
-        with np.load(path, allow_pickle=False) as arrays:
-            yield arrays
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist: expected a record written by {writer}") from None
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not a record written by {writer}: {error}") from error
 
 
 def finite_json(value):

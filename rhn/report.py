@@ -4,7 +4,6 @@ What a training is measured in is in its file: perplexity, bits_per_character, o
 """
 
 import csv
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from rhn.errors import DataError, InvalidInputError
+from rhn.fields import fits
 from rhn.language.config import LanguageConfig
 from rhn.published import PTB_BY_DEPTH, PTB_WORDS
+from rhn.reading import MOST_TEXT, json_value, read_json, read_text_file, require_file
 
 MEASURES = ("perplexity", "bits_per_character", "nll")
 
@@ -141,21 +142,38 @@ def _curves(file: Path, name: str) -> Curves:
     measure = next((m for m in MEASURES if all(f"{split}_{m}" in line for line in lines for split in _SPLITS)), None)
     if measure is None or not all("epoch" in line for line in lines):
         raise DataError(f"{file} is not a training's: expected an epoch, a train_... and a valid_... in every line")
-    values = {key: np.array([line.get(key) for line in lines], dtype=float) for key in lines[0]}
-    if not np.isfinite(values[f"valid_{measure}"]).any():
+    names = ["epoch", *(f"{split}_{measure}" for split in _SPLITS)] + ["learning_rate"] * ("learning_rate" in lines[0])
+    epochs, train, valid, *rates = (_column(lines, name, file) for name in names)
+    if not np.isfinite(valid).any():
         raise DataError(f"{file} has no finite validation loss: that training diverged in its first epoch")
-    train, valid = (values[f"{split}_{measure}"] for split in _SPLITS)
-    return Curves(name, measure, values["epoch"].astype(int), train, valid, values.get("learning_rate"))
+    return Curves(name, measure, epochs.astype(int), train, valid, *(rates or [None]))
+
+
+def _column(lines: list[dict], name: str, file: Path) -> np.ndarray:
+    """What the lines say under a name, NaN for null; raises DataError for what is no number, or no number of an epoch."""
+    for k, line in enumerate(lines, 1):
+        value = line.get(name)
+        if name == "epoch" and not (fits(value, int) and value >= 0):
+            raise DataError(f"{file}, line {k}: epoch is {value!r:.60}, expected a whole number")
+        if not fits(value, float | None):
+            raise DataError(f"{file}, line {k}: {name} is {value!r:.60}, expected a number or null")
+    return np.array([line.get(name) for line in lines], dtype=float)
 
 
 def _lines(file: Path) -> list[dict]:
     """The whole lines of a file of JSON objects: a running training may be writing the last one."""
+    lines = []
     try:
-        whole, _, _ = file.read_text().rpartition("\n")
-        lines = [json.loads(line) for line in whole.splitlines()]
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{file} is damaged: {error}") from error
-    if not lines or not all(isinstance(line, dict) for line in lines):
+        whole, _, _ = read_text_file(file).rpartition("\n")
+        for line in whole.splitlines():
+            if not isinstance(value := json_value(line), dict):
+                raise ValueError("expected a JSON object")
+            lines.append(value)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise DataError(f"{file}, line {len(lines) + 1} is damaged: {error}") from error
+    if not lines:
         raise DataError(f"{file} holds no epoch yet")
     return lines
 
@@ -165,7 +183,7 @@ def _point(run: Path) -> DepthPoint:
     if (measure := require_one_measure(curves)) != "perplexity":
         raise DataError(f"{run} is measured in {measure}, expected a training on words, in perplexity")
     try:
-        told = json.loads((run / "config.json").read_text())
+        told = read_json(run / "config.json")
         shape = {name: told[name] for name in _SHAPE}
         LanguageConfig(corpus=told["corpus"], **shape)
         text = str(told["text"])
@@ -184,18 +202,20 @@ def _table(path: Path) -> list[DepthPoint]:
     """The points of a table of `depth_rows`: rows of one run are its seeds."""
     runs: dict[str, list[dict[str, str]]] = {}
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with require_file(path, MOST_TEXT).open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 runs.setdefault(row["run"], []).append(row)
         if not runs:
             raise ValueError("there is no run in it")
         return [_tabled(name, rows, str(path)) for name, rows in runs.items()]
-    except (OSError, ValueError, KeyError, TypeError, InvalidInputError) as error:
+    except (OSError, ValueError, KeyError, TypeError, InvalidInputError, csv.Error) as error:
         raise DataError(f"{path} is no table of `rhn report --depth --csv` ({error!r})") from error
 
 
 def _tabled(name: str, rows: list[dict[str, str]], text: str) -> DepthPoint:
     first, valid = rows[0], tuple(float(row["valid_perplexity"]) for row in rows)
+    if not np.isfinite(valid).all():
+        raise ValueError(f"a valid_perplexity of {name} is not finite")
     numbers = {key: int(first[key]) for key in ("depth", "layers", "hidden_size")}
     cuts = {key: int(first[key]) if first[key] else None for key in ("vocabulary_size", "max_tokens")}
     shape = numbers | cuts | {"cell": first["cell"], "tied": {"True": True, "False": False}[first["tied"]]}

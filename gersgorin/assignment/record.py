@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rhn.files import arrays_of, write_arrays, write_json
+from rhn.files import write_arrays, write_json
+from rhn.reading import arrays_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,8 @@ import numpy as np
 
 from gersgorin.record import SpectrumRecord
 from rhn.errors import InvalidInputError
-from rhn.files import arrays_of, write_arrays, write_json
+from rhn.files import write_arrays, write_json
+from rhn.reading import arrays_of
 
 KEPT = ("spectral_radius", "norm", "reach", "log_norm_product")  # one number a step, as `SpectrumRecord` has them
 TOLD = (*KEPT, "finite_time_exponent")

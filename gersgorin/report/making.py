@@ -1,6 +1,5 @@
 """From a checkpoint, a training's folder or a study's to the page about it."""
 
-import json
 import os
 import shlex
 from dataclasses import replace
@@ -15,6 +14,7 @@ from gersgorin.report.training import best_seed, training_section
 from optim_study.stored import Stored
 from rhn.checkpoints import BEST
 from rhn.errors import CheckpointError, DataError, InvalidInputError
+from rhn.reading import read_json
 
 
 def page_about(asked: Asked, *, storage: str | None, lesions: bool, made: str, progress: Progress) -> Page:
@@ -45,8 +45,8 @@ def _training(asked: Asked, lesions: bool, progress: Progress) -> list[Section]:
     run = asked.checkpoint
     training = training_section(run)
     try:
-        config = json.loads((run / "config.json").read_text())
-    except (OSError, ValueError, RecursionError) as error:
+        config = read_json(run / "config.json")
+    except (OSError, ValueError) as error:
         raise DataError(f"{run / 'config.json'} does not say what was trained ({error})") from error
     again = (
         f"Train it again: {shlex.join(['rhn', 'train', '--config', str(run / 'config.json'), '--out', 'runs/again'])}"

@@ -1,6 +1,5 @@
 """`rhn resume`: go on with the training that a folder describes."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ from rhn.engine.folder import data_path
 from rhn.errors import InvalidInputError
 from rhn.options import Arg, Device
 from rhn.presets import LanguageConfig
+from rhn.reading import read_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Resume:
             raise InvalidInputError(
                 f"{self.out} holds no training: there is no config.json in it; `rhn train` begins one"
             )
-        config, seeds = starting_point(None, path, self.cell), json.loads(path.read_text()).get("seeds")
+        config, seeds = starting_point(None, path, self.cell), read_json(path).get("seeds")
         if isinstance(config, LanguageConfig):
             if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
                 raise InvalidInputError(f"{path} does not say which seeds were trained: it is no run's config.json")

@@ -6,9 +6,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import get_type_hints
 
-from rhn.errors import InvalidInputError
-from rhn.fields import LARGEST, expected, fits
+from rhn.errors import DataError, InvalidInputError
+from rhn.fields import expected, fits
 from rhn.presets import ChoraleConfig, LanguageConfig, preset
+from rhn.reading import read_json
 
 CELL_OPTIONS = ("activation", "coupled", "gate_constant", "skip", "transform_bias")
 RUN_ENTRIES = ("seeds", "text", "device", "data", "path")  # of a run's config.json, beside the configuration
@@ -48,25 +49,17 @@ def starting_point(name: str | None, file: Path | None, cell: str | None) -> Cho
 def read_config(file: Path) -> tuple[str | None, dict]:
     """(preset to start from, fields) of a JSON file; raises InvalidInputError."""
     try:
-        content = json.loads(file.read_text(), parse_int=_whole_number)
-    except InvalidInputError as error:
-        raise InvalidInputError(f"{file} holds {error}") from error
+        content = read_json(file)
+    except DataError as error:
+        raise InvalidInputError(str(error)) from error
     except OSError as error:
         raise InvalidInputError(f"{file} cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InvalidInputError(f"{file} is not JSON ({error})") from error
     if not isinstance(content, dict) or not isinstance(content.get("preset", ""), str):
         raise InvalidInputError(f'{file} is no configuration, expected an object such as {{"preset": "ptb-sota"}}')
     name = content.pop("preset", None)
     return name, {key: value for key, value in content.items() if key not in RUN_ENTRIES}
-
-
-def _whole_number(word: str) -> int:
-    """What JSON says in digits; of thousands of them Python makes no number."""
-    digits = word.lstrip("-")
-    if len(digits) > len(str(LARGEST)):
-        raise InvalidInputError(f"a number of {len(digits)} digits, expected none beyond {LARGEST}")
-    return int(word)
 
 
 def _check(given: dict, kind: type, file: Path | None) -> None:

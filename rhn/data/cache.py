@@ -19,6 +19,7 @@ from rhn.data.corpus import KEYS, Corpus, Piece
 from rhn.data.split import TABLE
 from rhn.errors import OutputError
 from rhn.files import atomic_path
+from rhn.reading import require_file
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def cache_path(music21_version: str, expected_checksum: str) -> Path:
 def load(path: Path) -> Corpus | None:
     """The corpus kept at `path`; None where there is none, and, with a notice, where the file is damaged."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with require_file(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             corpus = _from_arrays(arrays)
             if corpus.checksum == str(arrays["checksum"]):
                 return corpus

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.files import atomic_path, finite_json, remove_leftovers, write_json, writing
+from rhn.reading import read_json
 
 
 @contextlib.contextmanager
@@ -102,10 +103,10 @@ def _line(values: dict) -> str:
 
 def _read(path: Path) -> dict | None:
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}): give another --out") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} is damaged (expected an object, found {content!r:.60}): give another --out")

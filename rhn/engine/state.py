@@ -16,6 +16,7 @@ from safetensors.numpy import save
 
 from rhn.errors import DamagedError, DataError
 from rhn.files import atomic_path
+from rhn.reading import require_file
 
 ENTRY = "rhn_state"  # of the header, the only one, as safetensors writes several in any order: JSON of checksum and metadata
 
@@ -62,7 +63,7 @@ def read_state_metadata(path: str | Path) -> dict[str, str] | None:
 
 def _read(path: Path, *, whole: bool) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
     try:
-        path.open("rb").close()
+        require_file(path).open("rb").close()
         with safe_open(path, framework="numpy") as file:
             header = json.loads((file.metadata() or {})[ENTRY])
             arrays = {name: file.get_tensor(name) for name in file.keys()} if whole else {}  # noqa: SIM118 (a file, not a dict)

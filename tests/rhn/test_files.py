@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rhn.errors import DataError, OutputError
-from rhn.files import arrays_of, atomic_path, check_writable, remove_leftovers, write_arrays, write_json
+from rhn.files import atomic_path, check_writable, remove_leftovers, write_arrays, write_json
+from rhn.reading import arrays_of
 
 
 def names(folder):

@@ -17,6 +17,7 @@ from rhn.data.text.vocabulary import Symbol, Unit, split_words
 from rhn.errors import DataError
 
 BLOCK = 2**20
+MOST_WORD = 2**20  # characters, far beyond any word: what has no spaces would be put together again with every block
 CODE_POINTS = 0x110000
 
 
@@ -61,7 +62,7 @@ class Codes:
 def read_codes(groups: Sequence[Sequence[Path]], unit: Unit) -> Codes:
     """The codes of texts, each of one file or several that are joined.
 
-    Raises DataError, with the place, for words or characters that are not UTF-8.
+    Raises DataError, with the place, for words or characters that are not UTF-8, and for a word without end.
     """
     if unit == "words":
         return _words(groups)
@@ -87,6 +88,10 @@ def _word_blocks(path: Path) -> Iterator[list[str]]:
         block = rest + block
         words = split_words(block)
         rest = words.pop() if words and not block[-1].isspace() else ""  # the next block may go on with this word
+        if len(rest) > MOST_WORD:
+            raise DataError(
+                f"{path} has a word of more than {MOST_WORD} characters, so it is no text of words: read it as characters"
+            )
         yield words
     yield split_words(rest)
 

@@ -8,6 +8,7 @@ from rhn.data.download import data_folder
 from rhn.data.sets import TEXT_SETS, TextSet
 from rhn.data.text.unpack import unpacked
 from rhn.errors import DataError, InvalidInputError
+from rhn.reading import require_file
 
 ARCHIVES = (".zip", ".gz")  # that a set of one file may come in
 
@@ -28,6 +29,8 @@ def find_files(name: str, path: str | Path | None) -> list[list[Path]]:
     if not place.exists():
         expected = "plain text" if name == "text" else f"{name}; {remedy}"
         raise DataError(f"{place}: no such file or folder, expected {expected}")
+    if not place.is_dir():
+        require_file(place)
     if name == "text":
         return _plain_text(place)
     names = _file_names(TEXT_SETS[name])

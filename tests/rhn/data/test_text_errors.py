@@ -1,5 +1,7 @@
 """Texts that cannot be used: every refusal says what was wrong, where, and what to do."""
 
+import os
+
 import pytest
 from splits import write
 
@@ -88,3 +90,19 @@ def test_a_place_without_any_text_is_refused(tmp_path):
 def test_options_that_do_not_go_together_are_refused(name, options, sentence, tmp_path):
     with pytest.raises(InvalidInputError, match=sentence):
         read_text(name, tmp_path, **options)
+
+
+def test_a_word_without_end_is_no_text_of_words(tmp_path, monkeypatch):
+    monkeypatch.setattr(codes, "BLOCK", 10)
+    monkeypatch.setattr(codes, "MOST_WORD", 30)
+    (tmp_path / "t.txt").write_text("a b " * 9 + "x" * 45)
+    with pytest.raises(DataError, match=r"t\.txt has a word of more than 30 characters.*read it as characters"):
+        read_text("text", tmp_path / "t.txt")
+    assert len(read_text("text", tmp_path / "t.txt", unit="characters").train) == 72
+
+
+@pytest.mark.parametrize("name", ["text", "ptb"])
+def test_a_pipe_is_not_waited_on(name, tmp_path):
+    os.mkfifo(tmp_path / "ptb.train.txt")
+    with pytest.raises(DataError, match="it is a pipe, a socket or a device, expected a file"):
+        read_text(name, tmp_path / "ptb.train.txt")

@@ -92,7 +92,7 @@ def test_a_damaged_configuration_is_told_and_not_overwritten(config, content):
 
 def test_a_configuration_that_cannot_be_opened_is_told(config):
     config.mkdir()
-    with pytest.raises(DataError, match=r"config\.json cannot be read \(.*Is a directory"):
+    with pytest.raises(DataError, match=r"config\.json cannot be read: it is a folder"):
         same(config, {"depth": 2})
 
 
