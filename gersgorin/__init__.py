@@ -24,6 +24,7 @@ from rhn.version import __version__ as __version__
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "animation": ("save_animation",),
         "assignment.measure": ("credit", "path_lengths"),
         "assignment.record": ("Credit",),
         "certified.along": ("certified_bounds",),
@@ -53,10 +54,12 @@ __all__, __getattr__, __dir__ = lazy_names(
         "objective": ("Objective",),
         "one_call": ("measure",),
         "overview": ("Analysis", "analyze"),
+        "plots": ("plot_products", "plot_spectrum", "plot_suggested"),
         "preflight.checking": ("check",),
         "record": ("SpectrumRecord",),
         "recorder": ("Recorder",),
         "recording": ("Recording",),
+        "run_plots": ("draw_run",),
         "saddle.record": ("Plateau", "plateau"),
         "spectrum": ("eigenvalue_conditions", "eigenvalues", "spectral_radius"),
         "watch": ("recurrent_part",),

@@ -173,9 +173,10 @@ def _beside(options: Options, figure: Path, shown):
 
 
 def _draw(options: Options, records, outputs, report) -> None:
+    from gersgorin.animation import save_animation
     from gersgorin.comparing.asked import many_runs
     from gersgorin.comparing.plots import draw_comparison, draw_ensembles
-    from gersgorin.plots import draw_run, save_animation
+    from gersgorin.run_plots import draw_run
 
     figure, animation, data = outputs
     shown = [*records[1::-1], *records[2:]] if options.compare_init else records  # before training, then after

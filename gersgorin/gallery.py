@@ -17,7 +17,8 @@ from gersgorin import statements
 from gersgorin.comparing.plots import draw_comparison
 from gersgorin.discs import gersgorin_discs
 from gersgorin.inclusion import INCLUSION_SETS
-from gersgorin.plots import CIRCLE, DASHED, draw_run, plot_products, plot_spectrum
+from gersgorin.plots import CIRCLE, DASHED, plot_products, plot_spectrum
+from gersgorin.run_plots import draw_run
 from gersgorin.saddle.plots import draw_gate_sweep, draw_rate_sweeps
 from gersgorin.saddle.sweeps import sweep_gates, sweep_rates
 from gersgorin.spectrum import eigenvalues, spectral_radius

@@ -1,52 +1,105 @@
 """Figures from records, without torch: spectra in their discs, and over time what the discs suggest beside what the products do.
 
-Every `plot_*` draws into the axes it is given and returns them. Line styles and markers differ where colours do.
+Every `plot_*` draws into the axes it is given, or a figure of its own, in our style, and returns the axes. Line styles and markers
+differ where colours do.
 """
-
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.collections import PatchCollection
+from matplotlib.patches import Circle
+from matplotlib.ticker import MaxNLocator
 
 from gersgorin._outline import discs_outline
-from gersgorin.record import SpectrumRecord, shown_steps
-from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, our_style
-from rhn.files import atomic_path
+from gersgorin.record import SpectrumRecord
+from gersgorin.shown import label_axes, laid_out, own_axes, plain_numbers
+from rhn.errors import InvalidInputError
+from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawable, our_style, titled
 
 CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 181))
 DASHED = {"color": "black", "linestyle": (0, (4, 3))}
-FRAMES_PER_SECOND = 6  # of an animation
 RANGE_STYLE = {"color": PURPLE, "linestyle": (0, (1, 1)), "linewidth": 1.4}
 DISC_STYLES = {"row": {"color": BLUE, "linestyle": "-"}, "column": {"color": ORANGE, "linestyle": "--"}}
+CROWDED = 1 / 6  # of a panel's half width: a spectrum within less is shown enlarged too
 
 
-def plot_spectrum(record: SpectrumRecord, step: int, *, limit: float | None = None, ax: Axes | None = None) -> Axes:
+@our_style()
+def plot_spectrum(
+    record: SpectrumRecord,
+    step: int | None = None,
+    *,
+    limit: float | None = None,
+    show_discs: bool = False,
+    ax: Axes | None = None,
+) -> Axes:
     """Eigenvalues of one step, the outlines of its numerical range and of the unions of the record's discs, and the unit circle.
 
     Where the spectrum can be is shaded: the union of the discs, or for a record of both the intersection of the two unions.
+
+    Args:
+        record: see `gersgorin.measure`.
+        step: counted from 0; None: that with the largest spectral radius.
+        limit: half the width of the panel, around 0; None: so that the panel of every step has room in it.
+        show_discs: each disc too, as a thin circle.
+        ax: axes to draw into.
+
+    Raises InvalidInputError for a step that the record does not have.
     """
-    ax = ax or Figure(figsize=(4, 4)).subplots()
+    T = len(record.norm)
+    step = widest_step(record) if step is None else step
+    if not 0 <= step < T:
+        raise InvalidInputError(f"step is {step}: the record has steps 0 to {T - 1}")
+    alone, ax = ax is None, own_axes(4.6, 5.4) if ax is None else ax
     limit = limit or spectrum_limit([record])
-    x, heights = np.linspace(-limit, limit, 1001), []
+    heights = []
     for axis, sets in record.disc_sets.items():
         (centers, radii), style = (part[step] for part in sets), DISC_STYLES[axis]
+        if not np.isfinite(centers + radii).all():
+            continue
         for k, polygon in enumerate(discs_outline(centers, radii, 65)):
             label = f"union of the {axis} discs" if k == 0 else None
             ax.plot(polygon.real, polygon.imag, linewidth=1.2, label=label, **style)
         ax.plot(centers, np.zeros_like(centers), "|", color=style["color"], markersize=5, alpha=0.6)
-        heights.append(np.sqrt(np.clip(radii**2 - (x[:, None] - centers) ** 2, 0, None).max(1)))
-    height = np.min(heights, axis=0)
-    color = style["color"] if len(heights) == 1 else GREY
-    ax.fill_between(x, -height, height, color=color, alpha=0.10, linewidth=0)
+        if show_discs:
+            _draw_discs(centers, radii, style, f"each {axis} disc", ax)
+        heights.append((centers, radii))
+    _shade(heights, ax)
     if not record.leading:
         around = record.range_outline(step)
         ax.plot(around.real, around.imag, **RANGE_STYLE, label="numerical range")
     values = record.eigenvalues[step]
     ax.plot(values.real, values.imag, ".", color=RED, markersize=4, label=record.which_eigenvalues, zorder=4)
-    ax.plot(CIRCLE.real, CIRCLE.imag, **DASHED, linewidth=1, label="unit circle", zorder=3)
+    ax.plot(CIRCLE.real, CIRCLE.imag, **DASHED, linewidth=1, label="unit circle", zorder=5)  # above the dots
     ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+    label_axes(ax, "real part", "imaginary part")
+    plain_numbers(ax)
+    if alone:
+        ax.set_title(f"step {step}")
+        _complete(record, ax)
+    else:
+        ax.set_title(f"{drawable(record.title)}, step {step}")
+    return ax
+
+
+def plot_crowd(record: SpectrumRecord, step: int, panel: Axes, ax: Axes) -> Axes:
+    """The eigenvalues of a step, where they are a crowd in its panel, enlarged; of no crowd an empty place is left."""
+    width = np.ptp(panel.get_xlim()) / 2
+    around = crowd(record, step, width)
+    if around is None:
+        ax.set_axis_off()
+        return ax
+    if not record.leading:
+        edge = record.range_outline(step)
+        ax.plot(edge.real, edge.imag, **RANGE_STYLE)
+    values, (middle, half) = record.eigenvalues[step], around
+    ax.plot(values.real, values.imag, ".", color=RED, markersize=4)
+    limits = {"xlim": (middle - half, middle + half), "ylim": (-half, half)}
+    ax.set(**limits, aspect="equal", xlabel="real part", title=f"{width / half:.3g} times larger")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(4, min_n_ticks=2))
+    plain_numbers(ax)
+    ax.spines[:].set(visible=True, color=GREY, linewidth=0.6)
+    panel.indicate_inset_zoom(ax, edgecolor=GREY, linewidth=0.6)
     return ax
 
 
@@ -72,16 +125,33 @@ def magnify_spectrum(record: SpectrumRecord, step: int, ax: Axes) -> None:
     ax.indicate_inset_zoom(glass, edgecolor=GREY, linewidth=0.6)
 
 
+def crowd(record: SpectrumRecord, step: int, limit: float) -> tuple[float, float] | None:
+    """(Middle, half the width) of a square around the eigenvalues of a step, where they are a crowd in a panel that ends at `limit`."""
+    values = record.eigenvalues[step]
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return None
+    middle, spread = (values.real.max() + values.real.min()) / 2, max(np.ptp(values.real), np.ptp(values.imag)) / 2
+    return (middle, 1.25 * spread) if 1e-6 * limit < spread < CROWDED * limit else None
+
+
+def widest_step(record: SpectrumRecord) -> int:
+    """The step with the largest spectral radius, of those where it is known."""
+    return int(np.argmax(np.nan_to_num(record.spectral_radius, nan=-1)))
+
+
 def spectrum_limit(records: list[SpectrumRecord]) -> float:
     """Half the width of panels that show every disc and numerical range of the records, and the unit circle, at one scale."""
-    edges = [1.0, *(float(record.numerical_radius.max()) for record in records if not record.leading)]
-    edges += [float((np.abs(c) + r).max()) for record in records for c, r in record.disc_sets.values()]
-    return 1.08 * max(edges)
+    edges = [np.abs(c) + r for record in records for c, r in record.disc_sets.values()]
+    edges += [record.numerical_radius for record in records if not record.leading]
+    known = [float(edge[np.isfinite(edge)].max(initial=1)) for edge in edges]
+    return 1.08 * max(1.0, *known)
 
 
+@our_style()
 def plot_suggested(record: SpectrumRecord, ax: Axes | None = None) -> Axes:
     """Over time, what one step's discs suggest: disc centres and right edges, numerical and spectral radius, mean transform gates."""
-    ax = ax or Figure(figsize=(8, 2.5)).subplots()
+    alone, ax = ax is None, own_axes(8, 3.4) if ax is None else ax
     T = len(record.norm)
     t = np.arange(T + 1)
 
@@ -90,6 +160,7 @@ def plot_suggested(record: SpectrumRecord, ax: Axes | None = None) -> Axes:
 
     def band(values: np.ndarray, color: str, alpha: float, label: str) -> None:
         low, high = held(values.min(1)), held(values.max(1))
+        label = f"{label} (min to max)"
         ax.fill_between(t, low, high, step="post", color=color, alpha=alpha, linewidth=0, label=label)
 
     def curve(values: np.ndarray, **style) -> None:
@@ -104,20 +175,27 @@ def plot_suggested(record: SpectrumRecord, ax: Axes | None = None) -> Axes:
     if record.transform_gate.size:
         curve(record.transform_gate.mean(1), color=GREEN, linewidth=1.2, linestyle="-.", label="mean transform gate")
     ax.axhline(1, **DASHED, linewidth=0.8)
-    ax.set(xlim=(0, T), ylabel="value at one step")
-    return ax
+    ax.set(xlim=(0, T), title="What single steps suggest")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    label_axes(ax, record.time_label, "value at one step")
+    plain_numbers(ax)
+    return _complete(record, ax) if alone else ax
 
 
+@our_style()
 def plot_products(record: SpectrumRecord, ax: Axes | None = None, *, exponent_axis: bool = True) -> Axes:
     """Over time, what the products do: ||dy[t]/dy[0]|| on a log scale and, on a second axis, the finite-time exponent."""
-    ax = ax or Figure(figsize=(8, 2.5)).subplots()
+    alone, ax = ax is None, own_axes(8, 3.4) if ax is None else ax
     t, finite = np.arange(1, len(record.norm) + 1), np.isfinite(record.log_norm_product)
     decades = np.where(finite, record.log_norm_product, np.nan) / np.log(10)
     ax.plot(np.r_[0, t], np.r_[0, decades], color="black", linewidth=1.4, label="norm of dy[t]/dy[0]")
     ax.axhline(0, **DASHED, linewidth=0.8)
-    ax.set(xlim=(0, len(t)), xlabel=record.time_label, ylabel=r"$\log_{10}\,\|\partial y_t/\partial y_0\|$")
-    if not finite.all():
-        place = {"xy": (t[~finite][0], 0), "xytext": (0, 4), "textcoords": "offset points"}
+    ax.set(xlim=(0, len(t)), title="What the products of the steps do")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    label_axes(ax, record.time_label, r"$\log_{10}\,\|\partial y_t/\partial y_0\|$")
+    plain_numbers(ax)
+    if (zero := np.isneginf(record.log_norm_product)).any():
+        place = {"xy": (t[zero][0], 0), "xytext": (0, 4), "textcoords": "offset points"}
         ax.annotate("the product is zero from here", **place, fontsize=8, color=GREY)
     if exponent_axis and finite.any():
         twin = ax.twinx()
@@ -130,68 +208,45 @@ def plot_products(record: SpectrumRecord, ax: Axes | None = None, *, exponent_ax
         twin.set_ylabel("exponent (1/step)", color=PURPLE)
         twin.tick_params(axis="y", colors=PURPLE)
         twin.spines["right"].set(visible=True, color=PURPLE)
+    return _complete(record, ax) if alone else ax
+
+
+def entries(ax: Axes) -> tuple[list, list]:
+    """Handles and labels of a legend for axes and a second axis drawn over them."""
+    shared = [a for a in ax.figure.axes if a is ax or a in ax.get_shared_x_axes().get_siblings(ax)]
+    shared = [a for a in shared if a.get_subplotspec() == ax.get_subplotspec()]
+    pairs = [pair for a in shared for pair in zip(*a.get_legend_handles_labels(), strict=True)]
+    return [handle for handle, _ in pairs], [label for _, label in pairs]
+
+
+def _complete(record: SpectrumRecord, ax: Axes) -> Axes:
+    """Axes that are a figure of their own: its title, and a legend below."""
+    handles, labels = entries(ax)
+    columns = 2 if ax.figure.get_figwidth() < 6 else 3
+    ax.figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    titled(ax.figure, drawable(record.heading), drawable(record.about))
+    laid_out(ax.figure)
     return ax
 
 
-def draw_run(record: SpectrumRecord) -> Figure:
-    """The default figure: spectra in their discs at a few steps of the run, and under them both stories on one time axis."""
-    steps = shown_steps(len(record.norm))
-    figure = Figure(figsize=(11, 7.6), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1.0, 1.15))
-    panels = np.atleast_1d(top.subplots(1, len(steps), sharex=True, sharey=True))
-    limit = spectrum_limit([record])
-    for ax, step in zip(panels, steps, strict=True):
-        plot_spectrum(record, step, limit=limit, ax=ax)
-        magnify_spectrum(record, step, ax)
-        ax.set(title=f"step {step}", xlabel="real part")
-    panels[0].set_ylabel("imaginary part")
-    handles, labels = panels[0].get_legend_handles_labels()
-    top.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-    figure.get_layout_engine().set(h_pad=0.08)  # inches, around each panel
-    top.suptitle(record.heading, fontsize=11)
-    upper, lower = bottom.subplots(2, 1, sharex=True)
-    plot_suggested(record, upper).set_title("What single steps suggest", loc="left")
-    plot_products(record, lower).set_title("What the products of the steps do", loc="left")
-    for ax in (upper, lower):
-        for step in steps:  # where the panels above were taken
-            ax.axvline(step, color=GREY, linewidth=0.6, linestyle=":", zorder=0)
-        legend_right(ax)
-    return figure
+def _shade(discs: list[tuple[np.ndarray, np.ndarray]], ax: Axes) -> None:
+    """Where every one of the unions of discs is."""
+    if not discs:
+        return
+    ends = max((c - r).min() for c, r in discs), min((c + r).max() for c, r in discs)
+    x = np.linspace(*ends, 1001)[:, None]
+    distances = [(r, np.minimum(np.abs(x - c), r)) for c, r in discs]
+    height = np.min([(np.sqrt(r - d) * np.sqrt(r + d)).max(1) for r, d in distances], axis=0)
+    color = GREY if len(discs) > 1 else ax.lines[0].get_color()
+    ax.fill_between(x[:, 0], -height, height, color=color, alpha=0.10, linewidth=0)
 
 
-@our_style()
-def save_animation(record: SpectrumRecord, path: Path, *, progress=lambda done, total: None) -> Path:
-    """Draw every step of the record into a .gif or .mp4; atomic. Raises OutputError where it cannot be written."""
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.25))
-    ax, (upper, lower) = left.subplots(), right.subplots(2, 1, sharex=True)
-    limit, T = spectrum_limit([record]), len(record.norm)
-    plot_suggested(record, upper)
-    plot_products(record, lower, exponent_axis=False)
-    now = [a.axvline(0, color="black", linewidth=1) for a in (upper, lower)]
-
-    def draw(step: int):
-        ax.clear()
-        plot_spectrum(record, step, limit=limit, ax=ax).set_title(f"{record.title}, {record.chorale}, step {step}")
-        for line in now:
-            line.set_xdata([step, step])
-
-    return write_animation(figure, draw, T, path, progress=progress)
-
-
-def write_animation(figure: Figure, draw: Callable[[int], None], frames: int, path: Path, *, progress) -> Path:
-    """Write draw(0), ..., draw(frames - 1), which change the figure, into a .gif or .mp4; atomic. Raises OutputError."""
-    from matplotlib.animation import FFMpegWriter, FuncAnimation, PillowWriter  # only few need them
-
-    moving = FuncAnimation(figure, draw, frames=frames)
-    writer = (FFMpegWriter if path.suffix == ".mp4" else PillowWriter)(fps=FRAMES_PER_SECOND)
-    with atomic_path(path) as temporary:
-        moving.save(str(temporary), writer=writer, dpi=90, progress_callback=progress)
-    return path
-
-
-def legend_right(ax: Axes) -> None:
-    """One legend beside the axes, for them and for a second axis drawn over them."""
-    shared = [a for a in ax.figure.axes if a.bbox.bounds == ax.bbox.bounds] or [ax]
-    pairs = [pair for a in shared for pair in zip(*a.get_legend_handles_labels(), strict=True)]
-    ax.legend(*zip(*pairs, strict=True), loc="center left", bbox_to_anchor=(1.09, 0.5))
+def _draw_discs(centers: np.ndarray, radii: np.ndarray, style: dict, label: str, ax: Axes) -> None:
+    """Thin circles, the more of them the fainter."""
+    look = {"edgecolor": style["color"], "linestyle": style["linestyle"], "linewidth": 0.5}
+    alpha = float(np.clip(4 / np.sqrt(len(centers)), 0.12, 0.7))
+    circles = [Circle((c, 0), r) for c, r in zip(centers, radii, strict=True)]
+    ax.add_collection(PatchCollection(circles, facecolor="none", alpha=alpha, **look), autolim=False)
+    ax.plot(
+        [], [], color=style["color"], linestyle=style["linestyle"], linewidth=0.5, alpha=max(alpha, 0.5), label=label
+    )

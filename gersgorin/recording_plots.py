@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gersgorin._outline import discs_outline
-from gersgorin.plots import CIRCLE, DASHED, write_animation
+from gersgorin.animation import write_animation
+from gersgorin.plots import CIRCLE, DASHED
 from gersgorin.recording import MEASURES, Recording
 from rhn.errors import DataError
 from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, our_style

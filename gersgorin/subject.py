@@ -57,7 +57,11 @@ class Subject:
     def title(self) -> str:
         """What a figure calls the cell: "rhn, depth 5, 64 units", after its label where it has one."""
         depth, size = getattr(self.cell, "depth", 1), getattr(self.cell, "hidden_size", None)
-        words = [self.name, *[f"depth {depth}"] * (depth > 1), *[f"{size} units"] * (size is not None)]
+        words = [
+            self.name,
+            *[f"depth {depth}"] * (depth > 1),
+            *[f"{size} unit{'s' * (size != 1)}"] * (size is not None),
+        ]
         return ": ".join(filter(None, (self.label, self.called or ", ".join(words))))
 
 

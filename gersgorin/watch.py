@@ -78,7 +78,9 @@ class Watched:
         if several > 1:
             words = [f"{several} layers" if self._layer is None else f"layer {self._layer + 1} of {several}"]
         words += [f"depth {depth}"] * (depth > 1)
-        title = ", ".join([type(self._cell).__name__, *words, *[f"{size} units"] * (size is not None)])
+        title = ", ".join(
+            [type(self._cell).__name__, *words, *[f"{size} unit{'s' * (size != 1)}"] * (size is not None)]
+        )
         return f"{self._part}: {title}" if self._part else title
 
     @property

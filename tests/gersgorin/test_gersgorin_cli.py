@@ -15,8 +15,8 @@ import torch
 
 from gersgorin.cli import main
 from gersgorin.jacobian import temporal_jacobian, trajectory
-from gersgorin.plots import draw_run
 from gersgorin.record import SpectrumRecord
+from gersgorin.run_plots import draw_run
 from gersgorin.sources import READ, first_tokens
 from rhn.cells import CELLS, RHN
 from rhn.checkpoints import save_checkpoint

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from gersgorin.animation import save_animation
 from gersgorin.measuring import measure_spectrum
-from gersgorin.plots import plot_products, plot_spectrum, plot_suggested, save_animation, shown_steps, spectrum_limit
+from gersgorin.plots import plot_products, plot_spectrum, plot_suggested, spectrum_limit
+from gersgorin.record import shown_steps
 from gersgorin.statements import of_matrices
 from rhn.cells import RHN, RNN
 
@@ -33,13 +35,19 @@ def test_panels_and_bands_show_the_discs_the_record_speaks_of_and_no_others(reco
     labels = {drawn.get_label() for drawn in (*ax.lines, *over_time.collections)}
     for axis in ("row", "column"):
         shown = discs in (axis, "both")
-        assert (f"union of the {axis} discs" in labels) == (f"right edges of the {axis} discs" in labels) == shown
+        assert (
+            (f"union of the {axis} discs" in labels)
+            == (f"right edges of the {axis} discs (min to max)" in labels)
+            == shown
+        )
         centers, radii = getattr(record, f"{axis}_centers"), getattr(record, f"{axis}_radii")
         if shown:
             outline = line(ax, f"union of the {axis} discs").get_xdata()
             ends = (centers[4] - radii[4]).min(), (centers[4] + radii[4]).max()
             assert (outline.min(), outline.max()) == pytest.approx(ends)
-            band = next(c for c in over_time.collections if c.get_label() == f"right edges of the {axis} discs")
+            band = next(
+                c for c in over_time.collections if c.get_label() == f"right edges of the {axis} discs (min to max)"
+            )
             assert band.get_datalim(over_time.transData).ymax == pytest.approx((centers + radii).max())
             assert (centers + radii).max() < spectrum_limit([records[1], record])
     x, y = ax.collections[0].get_paths()[0].vertices.T  # shaded: where the spectrum can be

@@ -12,8 +12,8 @@ from gersgorin import analyze, temporal_jacobian, trajectory
 from gersgorin.cli import main
 from gersgorin.input_files import read_numbers
 from gersgorin.overview_plots import draw_overview
-from gersgorin.plots import draw_run
 from gersgorin.record import SpectrumRecord
+from gersgorin.run_plots import draw_run
 from gersgorin.sources import Source
 from rhn.cells import LSTM, RHN
 from rhn.checkpoints import save_checkpoint

@@ -1,0 +1,70 @@
+"""Spectra that move along a run, as .gif or .mp4, without torch."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from gersgorin.plots import entries, plot_products, plot_spectrum, plot_suggested, spectrum_limit
+from gersgorin.record import SpectrumRecord
+from gersgorin.shown import Shown, laid_out
+from rhn.figures import drawable, our_style, titled
+from rhn.files import atomic_path
+
+FRAMES_PER_SECOND = 6
+MOST_FRAMES = 240
+
+
+@our_style()
+def save_animation(
+    record: SpectrumRecord, path: Path, *, show_discs: bool = False, progress=lambda done, total: None
+) -> Path:
+    """Draw every step of the record, of very many those of 240 moments, into a .gif or .mp4; atomic.
+
+    progress: called with (frames done, frames in all). Raises OutputError where it cannot be written.
+    """
+    figure, draw, frames = moving_run(record, show_discs=show_discs)
+    return write_animation(figure, draw, frames, path, progress=progress)
+
+
+def moving_run(record: SpectrumRecord, *, show_discs: bool = False) -> tuple[Figure, Callable[[int], None], int]:
+    """(A figure, draw(frame), which changes it, how many frames there are): a step's spectrum beside both stories over time."""
+    figure, T = Shown(figsize=(10.5, 5.4), layout="constrained"), len(record.norm)
+    titled(figure, drawable(record.heading), drawable(record.about))
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.3))
+    ax, (upper, lower) = left.subplots(), right.subplots(2, 1, sharex=True)
+    for panel, plot in ((upper, plot_suggested), (lower, plot_products)):
+        plot(record, panel)
+        panel.set_title(panel.get_title(), loc="left")
+        panel.set_title("")
+    now = [panel.axvline(0, color="black", linewidth=1) for panel in (upper, lower)]
+    moments = np.unique(np.linspace(0, T - 1, min(T, MOST_FRAMES)).round().astype(int))
+    limit = spectrum_limit([record])
+
+    def draw(frame: int) -> None:
+        step = int(moments[frame])
+        ax.clear()
+        plot_spectrum(record, step, limit=limit, show_discs=show_discs, ax=ax).set_title(f"step {step} of 0 to {T - 1}")
+        for line in now:
+            line.set_xdata([step + 0.5, step + 0.5])
+
+    draw(0)
+    left.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    handles, labels = (one + other for one, other in zip(entries(upper), entries(lower), strict=True))
+    right.legend(handles, labels, loc="outside lower center", ncols=2)
+    return laid_out(figure), draw, len(moments)
+
+
+def write_animation(figure: Figure, draw: Callable[[int], None], frames: int, path: Path, *, progress) -> Path:
+    """Write draw(0), ..., draw(frames - 1), which change the figure, into a .gif or .mp4; atomic. Raises OutputError."""
+    from matplotlib.animation import FFMpegWriter, FuncAnimation, PillowWriter  # only few need them
+
+    draw(0)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once: nothing jumps, and a frame takes a third of the time
+    moving = FuncAnimation(figure, draw, frames=frames, init_func=lambda: None)
+    writer = (FFMpegWriter if path.suffix == ".mp4" else PillowWriter)(fps=FRAMES_PER_SECOND)
+    with atomic_path(path) as temporary:
+        moving.save(str(temporary), writer=writer, dpi=90, progress_callback=lambda k, total: progress(k + 1, total))
+    return path

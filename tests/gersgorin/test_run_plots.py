@@ -1,0 +1,119 @@
+"""The figures of one run can be read: whatever was measured, no text is cut off or lies on another."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import gersgorin
+from gersgorin.animation import moving_run, save_animation
+from gersgorin.measuring import measure_spectrum
+from gersgorin.plots import plot_spectrum, spectrum_limit
+from gersgorin.run_plots import apart, distinct_steps, draw_run
+from gersgorin.statements import of_matrices
+from rhn.cells import LSTM, RHN, RNN
+from rhn.figures import our_style
+from tests.readable import drawn_texts, readable
+
+WORDS = {"name": "cell", "chorale": "a-file-with-a-name-of-forty-characters.csv", "reads": "sequence", "unit": "0.1 s"}
+LONG = "my_package.with_long_names:MyVeryOwnRecurrentCell, depth 10, 1024 units"
+ABOUT = "gaussian:0.05, transform bias -2, seed 4294967295; train-217 of the chorales in the-original-file-of-chorales.pickle"
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def measured(cell, T: int, **about):
+    return measure_spectrum(cell, torch.rand(T, 5, dtype=torch.float64, generator=seeded(2)), **WORDS | about)
+
+
+def cell(kind, *sizes, init="gaussian:0.6"):
+    return kind(5, *sizes, init=init, dtype=torch.float64, generator=seeded(1))
+
+
+def nothing(record):
+    """The record with NaN for all that was measured."""
+    arrays = {name: value for name, value in vars(record).items() if isinstance(value, np.ndarray)}
+    return replace(record, **{name: np.full_like(value, np.nan) for name, value in arrays.items()})
+
+
+@pytest.fixture(scope="module")
+def records():
+    usual = measured(cell(RHN, 8, 2), 30, discs="both")
+    return {
+        "usual": usual,
+        "one step": measured(cell(RHN, 8, 2), 1),
+        "two steps": measured(cell(LSTM, 6), 2),
+        "one unit": measured(cell(RNN, 1), 9),
+        "deep, long names": measured(cell(RHN, 6, 10), 12, discs="both", title=LONG, about=ABOUT),
+        "untrained": measured(cell(RHN, 8, 3, init="uniform:0.04"), 20),
+        "huge": of_matrices(1e150 * torch.rand(4, 6, 6, dtype=torch.float64, generator=seeded(3)), "huge"),
+        "tiny": of_matrices(1e-150 * torch.eye(6, dtype=torch.float64).expand(5, 6, 6), "tiny"),
+        "zero": of_matrices(torch.zeros(5, 6, 6, dtype=torch.float64), "$zero$ _{ 字"),
+        "NaN": nothing(usual),
+    }
+
+
+NAMES = ("usual", "one step", "two steps", "one unit", "deep, long names", "untrained", "huge", "tiny", "zero", "NaN")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_figure_of_a_run_is_readable(records, name):
+    record = records[name]
+    readable(draw_run(record, show_discs=True))
+    for plot in (gersgorin.plot_spectrum, gersgorin.plot_suggested, gersgorin.plot_products):
+        readable(plot(record).figure)
+    with our_style():
+        figure, draw, frames = moving_run(record)
+        draw(frames - 1)
+        readable(figure)
+
+
+def test_the_title_tells_what_is_shown_and_how_it_was_made(records):
+    title = " ".join(draw_run(records["deep, long names"]).get_suptitle().split())
+    assert all(words in title for words in (LONG, WORDS["chorale"], ABOUT, "rhn-toolkit"))
+    assert title == " ".join(moving_run(records["deep, long names"])[0].get_suptitle().split())
+
+
+def test_of_steps_that_look_alike_one_is_drawn(records):
+    alike, usual = records["untrained"], records["usual"]
+    assert distinct_steps(alike, spectrum_limit([alike])) == {0: "steps 0 to 19 look alike"}
+    titles = {text.get_text() for text in drawn_texts(draw_run(alike))}
+    assert "step 0 (steps 0 to 19 look alike)" in titles and not any(title.startswith("step 6") for title in titles)
+    assert list(distinct_steps(usual, spectrum_limit([usual]))) == [0, 10, 19, 29]
+
+
+def test_a_step_between_those_looked_at_is_drawn_where_it_alone_differs(records):
+    alike = records["untrained"]
+    values = alike.eigenvalues.copy()
+    values[3] += 0.2
+    record = replace(alike, eigenvalues=values)
+    assert apart(record, 0, 3) == pytest.approx(0.2, rel=0.3) and apart(record, 2, 2) == 0
+    assert distinct_steps(record, 1.08) == {0: "so are 6, 13 and 19", 3: "the one that differs most"}
+
+
+def test_each_disc_can_be_drawn_and_the_unit_circle_is_above_the_dots(records):
+    record = records["usual"]
+    ax = plot_spectrum(record, 4, show_discs=True)
+    circles = [path.vertices for drawn in ax.collections[:-1] for path in drawn.get_paths()]
+    edges = [vertices[:, 0].max() for vertices in circles]
+    expected = [*(record.row_centers + record.row_radii)[4], *(record.column_centers + record.column_radii)[4]]
+    assert edges == pytest.approx(expected)
+    order = {line.get_label(): line.get_zorder() for line in ax.lines}
+    assert order["unit circle"] > order["eigenvalues"] and {"each row disc", "each column disc"} <= set(order)
+
+
+def test_in_a_notebook_axes_show_their_figure(records):
+    for shown in (gersgorin.plot_spectrum(records["usual"]), draw_run(records["usual"])):
+        assert shown._repr_png_().startswith(b"\x89PNG")
+
+
+def test_of_a_long_run_an_animation_has_240_moments(records, tmp_path):
+    frames = []
+    record = records["one unit"]
+    save_animation(record, tmp_path / "moving.gif", progress=lambda done, total: frames.append((done, total)))
+    assert frames[-1] == (9, 9)
+    long = measured(cell(RNN, 1), 500)
+    assert moving_run(long)[2] == 240
