@@ -8,12 +8,16 @@ its trials and claiming them. Start other processes by spawning: a forked child 
 import fcntl
 import mmap
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar
 
+from rhn.errors import OutputError
 from rhn.files import writing
+
+T = TypeVar("T")
+MOST_LOSSES = 10  # of the mutex, one after another
 
 
 class LocksLostError(Exception):
@@ -37,6 +41,22 @@ class Locks(Protocol):
 
     def close(self) -> None:
         """Gives them back for good."""
+
+
+def alone(locks: Locks, action: Callable[[], T]) -> T:
+    """What the action returns, done within the mutex; done anew where that was lost meanwhile, so it has to be one that may be.
+
+    Raises OutputError where it is lost again and again.
+    """
+    for _ in range(MOST_LOSSES):
+        with suppress(LocksLostError):
+            with locks.mutex():
+                result = action()
+            return result
+    raise OutputError(
+        "PostgreSQL cuts the connection that holds the locks again and again: give the server's own address, not that of a pooler "
+        "such as PgBouncer"
+    )
 
 
 class FileLocks:
@@ -92,7 +112,9 @@ class JournalLock:
         self._held: BinaryIO | None = None
 
     def acquire(self) -> bool:
-        file = (self._journal.parent / "locks" / "journal.lock").open("ab")
+        path = self._journal.parent / "locks" / "journal.lock"
+        with writing(path):
+            file = path.open("ab")
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             cut_torn_line(self._journal)

@@ -81,7 +81,7 @@ def plan(
     from rhn.chorales.batches import ROWS
 
     if storage is None and (config.storage or (config.folder / "journal.log").is_file()):
-        storage = open_storage(config.storage, config.folder)
+        storage = open_storage(config.storage, config.folder, config.wait_storage)
     device = places[0].partition(":")[0]
     if free is None:
         free = free_memory(device) / max(Counter(places).values())

@@ -7,7 +7,6 @@ every lock is found lost at once.
 """
 
 import logging
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -18,40 +17,34 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from optim_study.locks import LocksLostError
+from optim_study.patience import Patience, reason
 from rhn.addresses import without_password
 from rhn.errors import InvalidInputError, OutputError
 
 _logger = logging.getLogger(__name__)
 
 KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}  # seconds, seconds, tries
-_RECONNECT_PAUSES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each attempt: a server restart is survived
 _MUTEX = -1  # beside the trial numbers 0, 1, 2, ...
 
 
-@contextmanager
-def table_making(url: str) -> Iterator[None]:
-    """Within, no other worker makes tables in the database at `postgresql+psycopg://user:password@host:port/database`.
-
-    Raises InvalidInputError for an address that cannot be read, OutputError where the server cannot be reached or refuses.
-    """
-    locks = PostgresLocks(url, "optim-study tables")
-    try:
-        with locks.mutex():
-            yield
-    except SQLAlchemyError as error:
-        raise _unusable(_address(url), error) from error
-    finally:
-        locks.close()
+def patience_with(url: str, seconds: float) -> Patience:
+    """To wait so long in all for the server at `postgresql+psycopg://user:password@host:port/database`; raises InvalidInputError for
+    an address that cannot be read."""
+    server = psycopg.conninfo.make_conninfo(**_arguments(_address(url))).encode()
+    return Patience(seconds, lambda: psycopg.pq.PGconn.ping(server) == psycopg.pq.Ping.OK)
 
 
 class PostgresLocks:
-    """The advisory locks (crc32 of the study's name, trial number) on a connection of their own. Raises as `table_making`."""
+    """The advisory locks (crc32 of the study's name, trial number) on a connection of their own.
 
-    def __init__(self, url: str, study: str):
-        self._address = _address(url)
+    Raises InvalidInputError for an address that cannot be read, OutputError where the server cannot be reached or refuses.
+    """
+
+    def __init__(self, url: str, study: str, patience: Patience | None = None):
+        self._address, self._patience = _address(url), patience or patience_with(url, 0)
         self._key = crc32(study.encode()) - 2**31  # advisory locks take two signed 32-bit numbers
         self._held: set[int] = set()
-        self._connection = self._connect(pauses=_RECONNECT_PAUSES[:1])
+        self._connection = self._connected()
 
     def try_lock(self, number: int) -> bool:
         if number in self._held or not self._call("pg_try_advisory_lock", number):
@@ -116,23 +109,30 @@ class PostgresLocks:
     def _reconnect(self) -> None:
         _logger.warning("the connection to PostgreSQL at %s was cut: connecting again", self._address.host)
         self._connection.close()
-        self._connection = self._connect(pauses=_RECONNECT_PAUSES)
+        self._connection = self._connected()
 
-    def _connect(self, pauses: tuple[float, ...]):
-        _, arguments = self._address.get_dialect()().create_connect_args(self._address)
-        arguments |= {"application_name": "optim-study locks", "connect_timeout": 10, "autocommit": True, **KEEPALIVES}
-        for pause in pauses:
-            time.sleep(pause)
-            try:
-                connection = psycopg.connect(**arguments)
-                for setting, value in KEEPALIVES.items():
-                    connection.execute(f"SET tcp_{setting} = {value}")  # the server notices a vanished machine too
-                connection.execute("SET statement_timeout = 0")  # waiting for the mutex may take long
-                connection.execute("SET lock_timeout = 0")
-                return connection
-            except psycopg.OperationalError as error:
-                failure = error
-        raise _unusable(self._address, failure) from failure
+    def _connected(self) -> psycopg.Connection:
+        try:
+            return self._patience.call(self._connect, psycopg.OperationalError)
+        except psycopg.OperationalError as error:
+            raise OutputError(
+                f"PostgreSQL at {without_password(self._address.render_as_string())} cannot be used: {reason(error)}; "
+                "when it is back, the same command goes on from what was saved"
+            ) from error
+
+    def _connect(self) -> psycopg.Connection:
+        connection = psycopg.connect(**_arguments(self._address), autocommit=True)
+        for setting, value in KEEPALIVES.items():
+            connection.execute(f"SET tcp_{setting} = {value}")  # the server notices a vanished machine too
+        connection.execute("SET statement_timeout = 0")  # waiting for the mutex may take long
+        connection.execute("SET lock_timeout = 0")
+        return connection
+
+
+def _arguments(address: URL) -> dict[str, Any]:
+    """As psycopg takes them."""
+    _, arguments = address.get_dialect()().create_connect_args(address)
+    return arguments | {"application_name": "optim-study locks", "connect_timeout": 10, **KEEPALIVES}
 
 
 def _address(url: str) -> URL:
@@ -145,11 +145,3 @@ def _address(url: str) -> URL:
     if "@" in (address.host or ""):  # which the server's answer would show, with the end of the password
         raise InvalidInputError("the storage address holds two @: write an @ within the user or the password as %40")
     return address
-
-
-def _unusable(address: URL, error: Exception) -> OutputError:
-    reason = " ".join(str(getattr(error, "orig", None) or error).split())
-    return OutputError(
-        f"PostgreSQL at {without_password(address.render_as_string())} cannot be used: {reason}; "
-        "when it is back, the same command goes on from what was saved"
-    )

@@ -31,6 +31,8 @@ class WorkSettings:
     """Folder of the run, made where it is missing (default of `run`: runs/ARCH)."""
     storage: Annotated[str | None, Arg("URL")] = field(default=None, repr=False)
     """postgresql://user:password@host:port/database for workers on many machines (default: the journal file OUT/journal.log)."""
+    wait_storage: Annotated[float, Arg("SECONDS")] = 300.0
+    """How long to wait for a database that does not answer, each time; 0: not at all."""
     fuse: Annotated[int | Literal["auto"], Arg("K")] = "auto"
     """Trials trained as one program; auto: as many as suit the device."""
     jobs: Annotated[int | Literal["auto"], Arg("N")] = "auto"
@@ -55,8 +57,9 @@ class WorkSettings:
             raise InvalidInputError(
                 f"jobs is {self.jobs}, expected at most {MOST_JOBS}, and as a rule one for each core or GPU"
             )
-        if not self.save_seconds >= 0:
-            raise InvalidInputError(f"save_seconds is {self.save_seconds}, expected 0 or more seconds")
+        for name in ("save_seconds", "wait_storage"):
+            if not (value := getattr(self, name)) >= 0:
+                raise InvalidInputError(f"{name} is {value}, expected 0 or more seconds")
 
     @property
     def folder(self) -> Path:

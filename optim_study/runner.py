@@ -96,7 +96,7 @@ def join(config: WorkSettings, *, only: Sequence[str] | None = None, quiet: bool
 
     Raises what `run` raises.
     """
-    storage = open_existing(config.storage, config.folder)
+    storage = open_existing(config.storage, config.folder, config.wait_storage)
     studies = [study for study in stored_configs(storage) if only is None or {study.arch, study.label} & set(only)]
     if not studies:
         raise InvalidInputError(
@@ -147,6 +147,7 @@ def _work(planned: Sequence[Planned], config: WorkSettings, engine: Engine, stor
         fuse={p.config.name: p.fuse for p in planned},
         out=config.folder.absolute(),
         storage=config.storage,
+        wait_storage=config.wait_storage,
         trainers=[TorchTrainer(data=data, device=place) for place in engine.places],
         options=WorkOptions(save_seconds=config.save_seconds),
     )
@@ -182,7 +183,7 @@ def _made(
     """Plans and makes the studies where they are missing: after the plan, so that nothing is left where a network cannot be built or
     has no room."""
     planned = plan(studies, config, engine.places, storage, engine.free)
-    storage = storage or open_storage(config.storage, config.folder)
+    storage = storage or open_storage(config.storage, config.folder, config.wait_storage)
     for study in studies:
         open_study(study, config.folder, storage).close()
     _say(plan_table([p.row() for p in planned]), quiet)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from optim_study.locks import Locks
+from optim_study.locks import Locks, alone
 from optim_study.protocol import Settings, StudyConfig, config_from_protocol, require_same_protocol
 from optim_study.storage import Storage, StoredTrial
 from optim_study.study_folder import Record, StudyFolder
@@ -114,10 +114,7 @@ def open_study(config: StudyConfig, out: Path, storage: Storage, *, grown: bool 
     """
     locks = storage.locks(config.name)
     try:
-        with locks.mutex():
-            storage.create(config.name)
-            _require_ours(config, storage, grown)
-            _fill(config, storage)
+        alone(locks, lambda: _make(config, storage, grown))
         return SharedStudy(config, storage, locks, StudyFolder(out / config.name, config.fingerprint))
     except BaseException:
         locks.close()
@@ -142,6 +139,12 @@ def report_epochs(epochs: int) -> list[int]:
     ([0, 20, 40], 1000, [0, 1, 2, 3])
     """
     return sorted({round(i * epochs / _REPORTS) for i in range(_REPORTS + 1)})
+
+
+def _make(config: StudyConfig, storage: Storage, grown: bool) -> None:
+    storage.create(config.name)
+    _require_ours(config, storage, grown)
+    _fill(config, storage)
 
 
 def _require_ours(config: StudyConfig, storage: Storage, grown: bool) -> None:

@@ -1,4 +1,5 @@
-"""The door to Optuna: studies and their trials, in a journal file of the output folder or in PostgreSQL. No other module imports it.
+"""The door to Optuna: studies and their trials, in a journal file of the output folder or in PostgreSQL. No other module imports it,
+but for `journal`.
 
 All trials of a study are added up front as WAITING with their parameters, so their numbers 0..N-1 are the index of the settings,
 dashboards show "12 of 60", and a study ends when nothing is left to claim. A trial is RUNNING from its first claim to its end;
@@ -6,36 +7,38 @@ whether anybody works on it now is known from its lock (see `locks`). Optuna's `
 when none is left, and heartbeats do not work with ask/tell.
 """
 
-import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.exceptions import DuplicatedStudyError, StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import column, event, func, select, table
 from sqlalchemy.exc import SQLAlchemyError
 
-from optim_study.locks import FileLocks, JournalLock, Locks, make_folder
+from optim_study.journal import open_journal
+from optim_study.locks import FileLocks, Locks, alone
+from optim_study.patience import Patience, reason
 from optim_study.protocol import StudyConfig
 from optim_study.trainer import Outcome
 from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.fields import fits
-from rhn.files import writing
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+optuna.logging.set_verbosity(optuna.logging.ERROR)
 _logger = logging.getLogger(__name__)
 POSTGRES = ("postgres", "postgresql", "postgresql+psycopg")  # as users write it, and the last one as SQLAlchemy does
-NO_RECORD = (ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, RecursionError)
-"""What reading or applying a line of a journal raises that nobody of us wrote."""
+FAILURES = (StorageInternalError, SQLAlchemyError)
+"""What a database fails with."""
+T = TypeVar("T")
 
 
 @contextmanager
@@ -43,12 +46,21 @@ def clear_errors() -> Iterator[None]:
     """Turns a database's failures into one sentence."""
     try:
         yield
-    except (StorageInternalError, SQLAlchemyError) as error:
-        cause = error.__cause__ or error
-        reason = " ".join(str(getattr(cause, "orig", None) or cause).split())
+    except FAILURES as error:
         raise OutputError(
-            f"the storage failed: {reason}; mend that and run the same command again, everything saved so far is kept"
+            f"the storage failed: {reason(error)}; mend that and run the same command again, everything saved so far is kept"
         ) from error
+
+
+def _asked(method: Callable[..., T]) -> Callable[..., T]:
+    """A method of `Storage`, done again when a database that was away is back: each comes to the same done twice."""
+
+    @wraps(method)
+    def patient(self: "Storage", *arguments, **options) -> T:
+        with clear_errors():
+            return self._patience.call(lambda: method(self, *arguments, **options), *FAILURES)
+
+    return patient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,32 +83,33 @@ class StoredTrial:
 class Storage:
     """An open storage. Every method raises OutputError where the storage fails."""
 
-    def __init__(self, backend: BaseStorage, locks: Callable[[str], Locks]):
-        self._backend = backend
+    def __init__(self, backend: BaseStorage, locks: Callable[[str], Locks], patience: Patience | None = None):
+        self._backend, self._patience = backend, patience or Patience()
         self.locks = locks
         """Study name -> fresh locks on its trials, for one worker."""
 
-    @clear_errors()
+    @_asked
     def names(self) -> list[str]:
         """All studies, in the order of their making."""
         return [s.study_name for s in sorted(self._backend.get_all_studies(), key=lambda s: s._study_id)]
 
-    @clear_errors()
+    @_asked
     def attributes(self, study: str) -> dict[str, Any]:
         """What was stored with a study that is there."""
         return self._backend.get_study_user_attrs(self._key(study))
 
-    @clear_errors()
+    @_asked
     def create(self, study: str) -> None:
         """An empty study, where there is none of this name."""
         if self._key(study) is None:
-            self._backend.create_new_study([StudyDirection.MINIMIZE], study)
+            with suppress(DuplicatedStudyError):  # another worker came first
+                self._backend.create_new_study([StudyDirection.MINIMIZE], study)
 
-    @clear_errors()
+    @_asked
     def set_attribute(self, study: str, name: str, value: Any) -> None:
         self._backend.set_study_user_attr(self._key(study), name, value)
 
-    @clear_errors()
+    @_asked
     def trials(self, study: str, *states: str) -> list[StoredTrial]:
         """The trials of a study, or those in these states; none where there is no such study."""
         key = self._key(study)
@@ -104,9 +117,9 @@ class Storage:
         found = [] if key is None else self._backend.get_all_trials(key, deepcopy=False, states=wanted)
         return [_stored(trial, study) for trial in found]
 
-    @clear_errors()
+    @_asked
     def add_trial(self, config: StudyConfig, number: int) -> None:
-        """One more WAITING trial, which gets this number."""
+        """One more WAITING trial, which gets this number; where that is taken already, none."""
         ranges = {
             "learning_rate": FloatDistribution(*config.learning_rate, log=True),
             "init_std": FloatDistribution(*config.init_std, log=True),
@@ -116,27 +129,30 @@ class Storage:
         if "init_scheme" in parameters:
             ranges["init_scheme"] = CategoricalDistribution(config.init_schemes)
         trial = create_trial(state=TrialState.WAITING, params=parameters, distributions=ranges)
-        self._backend.create_new_trial(self._key(config.name), template_trial=trial)
+        study = self._key(config.name)
+        with _numbered(self._backend, study, number):
+            self._backend.create_new_trial(study, template_trial=trial)
 
-    @clear_errors()
+    @_asked
     def begin(self, trial: StoredTrial) -> bool:
-        """Whether a trial looked up as WAITING or RUNNING is still to be done; it is RUNNING then."""
+        """Whether a trial that this worker holds, looked up as WAITING or RUNNING, is still to be done; it is RUNNING then."""
         if trial.state == "WAITING":
-            return self._backend.set_trial_state_values(trial.id, TrialState.RUNNING)
+            with _finished_by_another_is_fine(trial.id):
+                self._backend.set_trial_state_values(trial.id, TrialState.RUNNING)
         return self.is_running(trial.id)
 
-    @clear_errors()
+    @_asked
     def is_running(self, trial: int) -> bool:
         return self._backend.get_trial(trial).state == TrialState.RUNNING
 
-    @clear_errors()
+    @_asked
     def report(self, trial: int, losses: Mapping[int, float]) -> None:
         """Losses by epoch."""
         with _finished_by_another_is_fine(trial):
             for epoch, loss in losses.items():
                 self._backend.set_trial_intermediate_value(trial, epoch, loss)
 
-    @clear_errors()
+    @_asked
     def complete(self, trial: int, value: float, results: Mapping[str, Any]) -> None:
         with _finished_by_another_is_fine(trial):
             for name, result in results.items():
@@ -173,8 +189,10 @@ def _stored(trial: FrozenTrial, study: str) -> StoredTrial:
     )
 
 
-def open_storage(url: str | None, out: Path) -> Storage:
+def open_storage(url: str | None, out: Path, wait: float = 0.0) -> Storage:
     """The journal `OUT/journal.log` where `url` is None, else the PostgreSQL database at `postgresql://...`.
+
+    wait: seconds to wait in all, each time, for a database that does not answer.
 
     Raises:
         InvalidInputError: another kind of storage, an address that cannot be read, or psycopg is missing.
@@ -191,87 +209,64 @@ def open_storage(url: str | None, out: Path) -> Storage:
             f"OUT/journal.log, or give a PostgreSQL database as postgresql://user:password@host:port/database"
         )
     try:
-        from optim_study.postgres_locks import KEEPALIVES, PostgresLocks, table_making
+        from optim_study.postgres_locks import KEEPALIVES, PostgresLocks, patience_with
     except ImportError:
         raise InvalidInputError(
             "a PostgreSQL storage needs psycopg: install it with `pip install 'rhn-toolkit[postgres]'`"
         ) from None
     url = f"{POSTGRES[-1]}://{rest}"
-    with table_making(url):  # several workers that make the tables at once would crash
-        backend = RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": KEEPALIVES})
-    return Storage(backend, lambda study: PostgresLocks(url, study))
+    patience = patience_with(url, wait)
+
+    def opened() -> RDBStorage:
+        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": KEEPALIVES})
+
+    locks = PostgresLocks(url, "optim-study tables", patience)
+    try:
+        with clear_errors():  # several workers that make the tables at once would crash
+            backend = alone(locks, lambda: patience.call(opened, *FAILURES))
+    finally:
+        locks.close()
+    return Storage(backend, lambda study: PostgresLocks(url, study, patience), patience)
 
 
-def open_existing(url: str | None, out: Path) -> Storage:
+def open_existing(url: str | None, out: Path, wait: float = 0.0) -> Storage:
     """The storage of a run that was started; raises InvalidInputError where OUT has no journal."""
     if url is None and not (out / "journal.log").is_file():
         raise InvalidInputError(
             f"there is no study in {out}: {out / 'journal.log'} is missing; give the folder of a run (--out DIR) "
             "or its database (--storage URL)"
         )
-    return open_storage(url, out)
+    return open_storage(url, out, wait)
 
 
-def open_journal(path: Path) -> JournalStorage:
-    """The journal at `path`, made where it is missing.
+@contextmanager
+def _numbered(backend: BaseStorage, study: int, number: int) -> Iterator[None]:
+    """Within, a trial is added to a database only if it gets this number.
 
-    Raises OutputError where it cannot be made, DataError where a whole line is no record of a study.
+    The answer to a commit may be lost, and so may the mutex: whoever adds the trial again, be it Optuna itself, is stopped here. It
+    holds the row of the study until it commits, so that nobody comes between.
     """
-    make_folder(path.parent / "locks")
-    with writing(path):
-        return _JournalStorage(_Journal(path))
+    if not isinstance(backend, RDBStorage):
+        yield
+        return
+
+    def check(session) -> None:
+        if (
+            session.scalar(select(func.count()).select_from(table("trials")).where(column("study_id") == study))
+            != number + 1
+        ):
+            raise _TakenError
+
+    event.listen(backend.scoped_session, "before_commit", check)
+    try:
+        with suppress(_TakenError):
+            yield
+    finally:
+        event.remove(backend.scoped_session, "before_commit", check)
 
 
-class _JournalStorage(JournalStorage):
-    """Optuna's journal, of which a damaged line is told by its number, wherever and whenever it is read."""
-
-    def _sync_with_backend(self) -> None:
-        try:
-            super()._sync_with_backend()
-        except NO_RECORD as error:
-            path, line = self._backend.path, self._backend.line
-            raise DataError(
-                f"{path} is damaged: line {line} is no record of a study ({type(error).__name__}: {error}); restore it from a copy, "
-                "or move it away to start the study anew"
-            ) from error
-
-
-class _Journal(JournalFileBackend):
-    """Optuna's journal file under a lock of ours, which cuts off a torn last line."""
-
-    def __init__(self, path: Path):
-        self.path, self.line, self._lock = path, 0, JournalLock(path)
-        self._place = (0, 0)  # lines read, and where in the file they end
-        super().__init__(str(path), lock_obj=self._lock)
-
-    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """The records of the whole lines from this one on, counted from 0; `line` is the one read last, counted from 1.
-
-        A last line cut short is left to whoever appends next. Raises ValueError for a whole line that is no JSON object.
-        """
-        first, offset = self._place if self._place[0] <= log_number_from else (0, 0)
-        with self.path.open("rb") as file:
-            file.seek(offset)
-            for number, line in enumerate(file, first):
-                if not line.endswith(b"\n"):
-                    return
-                offset += len(line)
-                self._place, self.line = (number + 1, offset), number + 1
-                if number >= log_number_from:
-                    if not isinstance(log := json.loads(line), dict):
-                        raise ValueError("expected a JSON object")
-                    yield log
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        try:
-            super().append_logs(logs)
-        except OSError as error:
-            self._lock.acquire()  # cuts off what was written, for readers with the stock backend
-            self._lock.release()
-            raise OutputError(
-                f"cannot write {self.path}: {error.strerror or error}; mend that and run the same command again, "
-                "everything saved so far is kept"
-            ) from error
+class _TakenError(Exception):
+    """The number of a trial is another's."""
 
 
 @contextmanager

@@ -38,6 +38,8 @@ class Job:
     trainers: Sequence[Trainer]
     """One for each worker, by its number."""
     options: WorkOptions
+    wait_storage: float = 0.0
+    """Seconds to wait for a database that does not answer."""
 
 
 Told = Event | logging.LogRecord | Exception
@@ -75,7 +77,7 @@ def work_through(job: Job, on_event: Callable[[Event], None], worker: int = 0) -
 
     Raises what `work` raises.
     """
-    storage = open_storage(job.storage, job.out)
+    storage = open_storage(job.storage, job.out, job.wait_storage)
     for wait in (False, True):
         for config in job.studies:
             study = open_study(config, job.out, storage, grown=True)

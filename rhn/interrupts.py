@@ -17,10 +17,10 @@ class InterruptRequest:
     """Whether Ctrl-C was pressed; `finished` is what the work finishes before it stops."""
 
     def __init__(self, finished: str):
-        self.finished, self.pending = finished, False
+        self.finished, self.pending, self.at_once = finished, False, False
 
     def __call__(self, signum, frame) -> None:
-        if self.pending:
+        if self.pending or self.at_once:
             raise KeyboardInterrupt
         self.pending = True
         _logger.warning(
@@ -42,3 +42,20 @@ def deferred_interrupt(finished: str = "epoch") -> Iterator[InterruptRequest]:
         yield request
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Within `deferred_interrupt`, for a wait that nothing is lost by leaving: Ctrl-C, also one that was only noted so far, raises
+    KeyboardInterrupt at once. Elsewhere nothing changes."""
+    request = signal.getsignal(signal.SIGINT)
+    if not isinstance(request, InterruptRequest) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    if request.pending:
+        raise KeyboardInterrupt
+    request.at_once = True
+    try:
+        yield
+    finally:
+        request.at_once = False

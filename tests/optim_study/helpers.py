@@ -135,6 +135,7 @@ class Job:
     out: Path
     storage: str | None = None
     options: dict = field(default_factory=lambda: {"fuse": 3, "save_epochs": 4, "poll_seconds": 0.05})
+    wait_storage: float = 0.0
     workers: list[subprocess.Popen] = field(default_factory=list)
 
     def start(self, *, stop_at: int | None = None, file_limit: int | None = None) -> subprocess.Popen:
@@ -143,6 +144,7 @@ class Job:
             "trials": self.config.trials,
             "out": str(self.out),
             "storage": self.storage,
+            "wait_storage": self.wait_storage,
             "options": self.options,
             "progress": str(self.progress),
             "stop_at": stop_at,

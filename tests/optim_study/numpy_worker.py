@@ -51,7 +51,7 @@ def main(job: dict) -> None:
     SelfStoppingSwarm.stop_at = job["stop_at"]
     config = config_from_protocol(job["protocol"], trials=job["trials"])
     out = Path(job["out"])
-    study = open_study(config, out, open_storage(job["storage"], out))
+    study = open_study(config, out, open_storage(job["storage"], out, job["wait_storage"]))
     trainer = NumpyTrainer()
     trainer.swarm = SelfStoppingSwarm
     tell = lambda event: os.write(progress, f"{os.getpid()} {progress_line(event)}\n".encode())  # noqa: E731

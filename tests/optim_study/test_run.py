@@ -103,6 +103,7 @@ def test_the_shortcuts_of_dts_rnn_are_a_part_of_its_protocol_and_of_nobody_elses
         ({"fuse": "all"}, "fuse is 'all'"),
         ({"jobs": 0}, "jobs is 0"),
         ({"save_seconds": -1.0}, "save_seconds is -1"),
+        ({"wait_storage": float("nan")}, "wait_storage is nan"),
     ],
 )
 def test_impossible_runs_are_refused(wrong, message):
