@@ -13,11 +13,14 @@ from matplotlib.transforms import offset_copy
 
 from optim_study.area import PAPER
 from optim_study.border import BorderPoint
-from optim_study.plots import colors_of, network_panels
+from optim_study.captions import study_about, study_title
+from optim_study.map_plot import legend_below, network_panels, panel_title
+from optim_study.plots import colors_of
 from optim_study.protocol import OF_ONE_SIZE, SCHEMES
 from optim_study.results import Row
 from optim_study.shares import BELOW
 from rhn.engine.curves import Objective
+from rhn.figures import titled
 
 MARKERS = {"gaussian": "o", "scaled": "^", "orthogonal": "D", "identity": "s"}
 ASIDE = {"scaled": -3.0, "orthogonal": 3.0}
@@ -31,15 +34,17 @@ def plot_area(
     border: Sequence[BorderPoint] = (),
     loss: Objective = "train",
     below: float = BELOW,
+    about: str = "",
     figure: Figure | None = None,
 ) -> Figure:
     """A panel for each network, a mark for each trial: its shape the scheme, full where the trial learned (a loss below `below`).
 
+    about: what the rows do not tell: the study's settings and where the rows come from.
     border: where leaving the plateau is predicted to take all epochs, a line for each scheme and transform bias.
 
     Raises InvalidInputError where there is nothing to draw.
     """
-    figure, panels = network_panels(rows, figure, extra_height=0.5)
+    figure, panels = network_panels(rows, figure, extra_height=1.2)
     colors = colors_of(panels)
     for network, (ax, trials) in panels.items():
         learned = [row.loss(loss) < below for row in trials]
@@ -47,11 +52,10 @@ def plot_area(
         _draw_trials(ax, trials, learned, colors[network[0]])
         _draw_border(ax, [point for point in border if (point.arch, point.depth) == network])
         ax.set(**_limits(rows))  # points that are drawn a little aside do not count for the axes' own
-        ax.set_title(f"{network[0]}, depth {network[1]}: {sum(learned)} of {len(trials)}", fontsize=9)
+        ax.set_title(panel_title(f"{network[0]}, depth {network[1]}: {sum(learned)} of {len(trials)}"), fontsize=9)
     schemes = {row.init_scheme for row in rows}
-    figure.legend(
-        handles=_handles(schemes, border, below), loc="outside upper center", ncols=3, fontsize=8, frameon=False
-    )
+    legend_below(figure, _handles(schemes, border, below))
+    titled(figure, study_title(rows, "which settings train"), study_about(rows, about))
     return figure
 
 
@@ -107,12 +111,22 @@ def _handles(schemes: set[str], border: Sequence[BorderPoint], below: float) -> 
         for scheme, marker in MARKERS.items()
         if scheme in schemes
     ]
-    handles.append(Line2D([], [], marker="o", markerfacecolor="0.3", label=f"full: below {below:g} nats", **shape))
+    handles.append(Line2D([], [], marker="o", markerfacecolor="0.3", label=f"full: trained (below {below:g})", **shape))
     handles.append(Patch(facecolor="0.94", edgecolor="0.6", label="the paper's box"))
     drawn = {point.init_scheme for point in border if point.learning_rate}
     for scheme, line in LINES.items():
         if scheme in drawn:
             handles.append(Line2D([], [], color="black", linestyle=line, label=f"predicted border, {scheme}"))
     if drawn & set(OF_ONE_SIZE):
-        handles.append(Line2D([], [], color="black", marker="|", linestyle="", markersize=9, label="predicted border"))
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color="black",
+                marker="|",
+                linestyle="",
+                markersize=9,
+                label="predicted border, scaled or orthogonal",
+            )
+        )
     return handles

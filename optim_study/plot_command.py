@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from optim_study.area import area_table, learnable_area
+from optim_study.captions import protocol_words
+from optim_study.columns import By
 from optim_study.protocol import StudyConfig
 from optim_study.results import Row, read_csv
-from optim_study.shares import BELOW, share_table, summary, training_shares
+from optim_study.shares import BELOW, check_threshold, share_table, summary, training_shares
 from optim_study.stored import Stored
 from rhn.command import print_json, progress_bars
 from rhn.engine.curves import Objective
 from rhn.errors import InvalidInputError
-from rhn.figures import SUFFIXES, save_figure
+from rhn.figures import SUFFIXES, figure_name, save_figure
 from rhn.files import check_output
-from rhn.options import Arg, File, Writing
+from rhn.options import Arg, File, Writing, given_flags
 
 PROBES, FRAMES = 64, 16  # of pieces that a plateau is measured on: many and short, as few are too easily told apart
 
@@ -26,6 +28,7 @@ class Plot(Stored, Writing):
     """Draw the swarm plot, the map of settings or the learnable area, from a run or its CSV alone, and print how many trials train.
 
     examples:
+      optim-study plot --out runs/small --by depth
       optim-study plot --out runs/fair --kind area --border runs/fair/border.csv --output area.png
       optim-study plot --csv trials.csv --kind area --json
     """
@@ -40,30 +43,34 @@ class Plot(Stored, Writing):
     of a run that it lacks are computed first, in minutes each, and written there."""
     loss: Objective = "train"
     """Which loss, the least of all epochs: train or valid."""
+    by: By = "arch"
+    """What the columns of the swarm plot are grouped by: arch (architecture) or depth."""
     log: bool = False
     """Log axis for the losses of the swarm plot."""
+    up_to: Annotated[float | None, Arg("NLL")] = None
+    """Where the axis of the swarm plot ends; what is above is counted there (default: a little above the best constant output; inf:
+    nothing is)."""
     below: float = BELOW
     """A trial counts as trained below so many nats a frame."""
     constant: Annotated[float | None, Arg("NLL")] = None
     """Training loss of the best constant output, a line in the swarm plot; where not given the table says it, if it is not an old one
     (11.163 for the rebuilt chorales)."""
-    output: Annotated[Path, Arg("FILE")] = Path("swarm.png")
-    """Figure to write, .png, .svg or .pdf."""
+    output: File = None
+    """Figure to write, .png, .svg or .pdf (default: a telling name in the current folder, such as swarm-small-by-depth.png)."""
     json: bool = False
     """Print the counts as one JSON list."""
 
     def run(self) -> None:
-        check_output(self.output, SUFFIXES, force=self.force)
         self._check()
+        output = check_output(self.output or self._name(), SUFFIXES, force=self.force)
         rows = self.rows() if self.csv is None else read_csv(self.csv)
-        self._draw(rows)
-        self._print(rows)
+        self._draw(rows, output)
+        self._print(rows, output)
 
     def _check(self) -> None:
-        if self.kind == "map" and (self.log or self.constant is not None):
-            raise InvalidInputError(
-                "--log and --constant are for the swarm plot: the axes of the map and its colours are logarithmic already"
-            )
+        if self.kind != "swarm" and (told := given_flags(self, ("by", "log", "up_to", "constant"))):
+            raise InvalidInputError(f"{told[0]} is for the swarm plot: leave it out, or give --kind swarm")
+        check_threshold(self.below)
         if self.border and self.kind != "area":
             raise InvalidInputError("--border is drawn over the learnable area: give --kind area")
         if self.border and not self.border.exists():
@@ -73,20 +80,40 @@ class Plot(Stored, Writing):
                     f"--border {self.border} is missing, and a table of trials does not tell how to compute it: give --out DIR"
                 )
 
-    def _draw(self, rows: list[Row]) -> None:
+    def _name(self) -> Path:
+        """A name that differs where the figure does."""
+        where = self.csv or self.out
+        study = (
+            where.stem if self.csv and where.stem != "trials" else (where.parent if self.csv else where).resolve().name
+        )
+        values = {name: getattr(self, name) for name in ("by", "up_to", "constant", "below", "border")}
+        told = [f"{name}-{value}" for name, value in values.items() if value != getattr(Plot, name)]
+        loss = self.loss if self.loss != Plot.loss else None
+        return figure_name(self.kind, study, *told, loss, "log" if self.log else None)
+
+    def _draw(self, rows: list[Row], output: Path) -> None:
+        source = f"from {self.csv.name}" if self.csv else protocol_words([config for config, _ in self.studies()])
+        about = {"loss": self.loss, "about": source}
         if self.kind == "swarm":
             from optim_study.plots import save_swarm
 
-            save_swarm(rows, self.output, loss=self.loss, log=self.log, constant=self.constant)
+            swarm = {
+                "by": self.by,
+                "log": self.log,
+                "constant": self.constant,
+                "below": self.below,
+                "up_to": self.up_to,
+            }
+            save_swarm(rows, output, **about, **swarm)
         elif self.kind == "map":
-            from optim_study.plots import plot_map
+            from optim_study.map_plot import plot_map
 
-            save_figure(self.output, lambda: plot_map(rows, loss=self.loss))
+            save_figure(output, lambda: plot_map(rows, **about))
         else:
             from optim_study.area_plot import plot_area
 
             border = self._border() if self.border else []
-            save_figure(self.output, lambda: plot_area(rows, border=border, loss=self.loss, below=self.below))
+            save_figure(output, lambda: plot_area(rows, border=border, below=self.below, **about))
 
     def _border(self) -> list:
         from optim_study.border import border_points, read_border, write_border
@@ -100,7 +127,7 @@ class Plot(Stored, Writing):
                     write_border(points, self.border)
         return points
 
-    def _print(self, rows: list[Row]) -> None:
+    def _print(self, rows: list[Row], output: Path) -> None:
         count = learnable_area if self.kind == "area" else training_shares
         if self.json:
             print_json([asdict(found) | {"share": found.share} for found in count(rows, self.loss, self.below)])
@@ -108,7 +135,7 @@ class Plot(Stored, Writing):
             print(area_table(learnable_area(rows, self.loss, self.below), self.below), end="\n\n")
         else:
             print_shares(rows, self.loss, self.below)
-        print(f"figure: {self.output}", file=sys.stderr if self.json else sys.stdout)
+        print(f"figure: {output}", file=sys.stderr if self.json else sys.stdout)
 
 
 def _escape(model, config: StudyConfig) -> Callable[[float], float]:

@@ -1,6 +1,6 @@
-"""The swarm plot (figure 4 of Zilly et al. 2017) and the map that shows why, from rows alone: no torch, no optuna.
+"""The swarm plot (figure 4 of Zilly et al. 2017), from rows alone: no torch, no optuna.
 
-Every `plot_*` draws into axes or a figure of its own and returns them.
+Every `plot_*` draws into axes of its own and returns them; every `draw_*` makes a whole figure.
 """
 
 import warnings
@@ -11,126 +11,205 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+from matplotlib.patches import Patch
 
-from optim_study.results import Row, by_network
-from rhn.engine.curves import Objective
+from optim_study.captions import study_about, study_title
+from optim_study.columns import Column, Swarm, swarm
+from optim_study.results import Row
 from rhn.errors import InvalidInputError
-from rhn.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, our_style, save_figure
+from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, our_style, save_figure, titled
+from rhn.ticks import in_inches, legend_columns, plain_log_ticks
 
 COLORS = {"rhn": BLUE, "dt-rnn": RED, "dts-rnn": GREEN, "rnn": ORANGE, "lstm": PURPLE, "gru": SKY}
-OTHERS = ("#000000", ORANGE, PURPLE, SKY, "#F0E442")
+OTHERS = ("#000000", ORANGE, PURPLE, SKY, "#7F6A2E", GREY)
 LABELS = {"train": "best training NLL (nats a frame)", "valid": "best validation NLL (nats a frame)"}
+DASHES = {"constant": "--", "learned": "-.", "below": ":"}
 SIZES = np.arange(5, 1.2, -0.25)  # points; rather than smaller ones, a wider figure
 DRAWN = 2.6  # smaller points are drawn at this size, so that neighbours overlap by half at most
 SMALL_SIZES = np.arange(5, 0.9, -0.25)
-COLUMN_INCHES = 1.1
+COLUMN_INCHES, ROW_INCHES = 1.1, 4.6
+MOST_COLUMNS = 12  # of a row, unless a group alone has more
+SMALL = 7  # points, of numbers within the axes
+LINE = 1.35  # times the size of type: the height of a line of it
 
 
-def plot_swarm(
-    rows: Sequence[Row],
-    *,
-    loss: Objective = "train",
-    log: bool = False,
-    constant: float | None = None,
-    ax: Axes | None = None,
-) -> Axes:
-    """A column for each architecture and depth, a point for each trial at its loss, a black tick at the median, a cross over those that
+def plot_swarm(rows: Sequence[Row], *, log: bool = False, ax: Axes | None = None, **options) -> Axes:
+    """A column for each architecture and depth, a point for each trial at its loss, a black line at the median, a cross over those that
     diverged. Every point has a place of its own, apart from its neighbours; without `ax` the figure is widened if need be.
 
-    constant: loss of the best constant output, a dashed line; None: the training loss that the rows tell, if they tell one.
+    options: those of `optim_study.columns.swarm`: `by`, `loss`, `constant`, `below`, `up_to`. What is above the axis is counted.
 
     Raises InvalidInputError where there is nothing to draw, or, with `ax`, where it is too small for all points.
     """
-    groups = _groups(rows)
-    if constant is None and loss == "train" and len(told := {row.constant_nll for row in rows}) == 1:
-        (constant,) = told
-    if ax is not None:
-        _draw_swarm(ax, groups, loss, log, constant, SMALL_SIZES)
-        return ax
-    width = max(4.0, COLUMN_INCHES * len(groups) + 1)
-    for factor, sizes in [*((k, SIZES) for k in (1, 1.3, 1.7)), *((k, SMALL_SIZES) for k in (1.7, 3, 5))]:
-        with our_style(), suppress(InvalidInputError):
-            ax = Figure(figsize=(width * factor, 5.5), layout="constrained").subplots()
-            _draw_swarm(ax, groups, loss, log, constant, sizes)
-            return ax
-    most = max(map(len, groups.values()))
-    raise InvalidInputError(f"{most} trials in a column are too many for a swarm plot: draw the map instead")
+    found = swarm(rows, **options)
+    if ax is None:
+        return _roomy([found.groups], found, log).axes[0]
+    _draw_row(ax, found.groups, found, log, SMALL_SIZES)
+    return ax
 
 
-def plot_map(rows: Sequence[Row], *, loss: Objective = "train", figure: Figure | None = None) -> Figure:
-    """A panel for each network: learning rate against initial standard deviation, the colour the loss, diverged trials crossed.
+def draw_swarm(rows: Sequence[Row], *, log: bool | None = None, about: str = "", **options) -> Figure:
+    """The default figure: groups of columns in rows of at most 12 columns, and a title.
 
-    The colours, the same in all panels, end a little above the median loss: what is worse than most shares the last one.
+    log: a log axis; None: where the worst loss drawn is more than ten times the best.
+    about: what the rows do not tell: the study's settings and where the rows come from.
+    options: as of `plot_swarm`.
     """
-    figure, panels = network_panels(rows, figure)
-    losses = np.array([row.loss(loss) for row in rows])
-    colors = Normalize(losses.min(), 1.05 * np.median(losses))
-    for (arch, depth), (ax, trials) in panels.items():
-        points = _map_panel(ax, trials, loss, colors)
-        ax.set_title(f"{arch}, depth {depth}", fontsize=9)
-    figure.colorbar(
-        points, ax=figure.axes, extend="max" if losses.max() > colors.vmax else "neither", label=LABELS[loss]
-    )
-    return figure
+    found = swarm(rows, **options)
+    log = bool(found.values.max() > 10 * found.values.min()) if log is None else log
+    words = "every trial's loss, by " + {"arch": "architecture", "depth": "recurrence depth"}[found.by]
+    return _roomy(_rows(found.groups), found, log, (study_title(rows, words), study_about(rows, about)))
 
 
-def network_panels(
-    rows: Sequence[Row], figure: Figure | None = None, *, extra_height: float = 0
-) -> tuple[Figure, dict[tuple[str, int], tuple[Axes, list[Row]]]]:
-    """A figure with a panel for each network, learning rate against initial standard deviation, and by network its axes and trials.
-
-    Raises InvalidInputError where there is no trial.
-    """
-    groups = _groups(rows)
-    archs, depths = list(dict.fromkeys(arch for arch, _ in groups)), sorted({depth for _, depth in groups})
-    size = 2.3 * len(depths) + 1.4, 2.1 * len(archs) + 0.7 + extra_height
-    figure = figure or Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(len(archs), len(depths), sharex=True, sharey=True, squeeze=False)
-    for i, arch in enumerate(archs):
-        for j, depth in enumerate(depths):
-            axes[i, j].set(xscale="log", yscale="log", visible=(arch, depth) in groups)
-    figure.supxlabel("learning rate", fontsize=9)
-    figure.supylabel("initial standard deviation", fontsize=9)
-    return figure, {(a, d): (axes[archs.index(a), depths.index(d)], trials) for (a, d), trials in groups.items()}
-
-
-def save_swarm(
-    rows: Sequence[Row], path: Path, *, loss: Objective = "train", log: bool | None = None, **options
-) -> None:
-    """Writes the swarm plot, with the options of `plot_swarm`; `log` None: a log axis where the worst loss is more than three times
-    the best.
+def save_swarm(rows: Sequence[Row], path: Path, **options) -> None:
+    """Writes `draw_swarm`.
 
     Raises InvalidInputError for nothing to draw, OutputError where the file cannot be written.
     """
-    losses = [row.loss(loss) for row in rows]
-    log = bool(losses) and max(losses) > 3 * min(losses) if log is None else log
-    save_figure(path, lambda: plot_swarm(rows, loss=loss, log=log, **options).figure)
+    save_figure(path, lambda: draw_swarm(rows, **options))
 
 
-def _groups(rows: Sequence[Row]) -> dict[tuple[str, int], list[Row]]:
-    if not rows:
-        raise InvalidInputError("there is no complete trial to draw")
-    return by_network(rows)
+def colors_of(networks: Iterable[tuple[str, int]]) -> dict[str, str]:
+    """Architecture -> colour, for all architectures among these (architecture, depth)."""
+    archs = list(dict.fromkeys(arch for arch, _ in networks))
+    free = iter([c for c in OTHERS if c not in {COLORS.get(arch) for arch in archs}] * len(archs))
+    return {arch: COLORS.get(arch) or next(free) for arch in archs}
 
 
-def _draw_swarm(ax: Axes, groups, loss: Objective, log: bool, constant: float | None, sizes: np.ndarray) -> None:
-    columns = [[row.loss(loss) for row in trials] for trials in groups.values()]
-    colors = colors_of(groups)
-    palette = [colors[arch] for arch, _ in groups]
-    _prepare_axes(ax, columns + [[constant]] * (constant is not None), loss, log)
-    ax.set_xlim(-0.5, len(columns) - 0.5)
-    if constant is not None:
-        label = f"best constant output ({constant:.2f})"
-        ax.axhline(constant, gid="constant", label=label, color="0.35", linewidth=1, linestyle="--", zorder=0.8)
-    _label(ax, groups, colors)
-    size, points = _largest_points(ax, columns, palette, sizes)
+def _rows(groups: Sequence[tuple[Column, ...]], most: int = MOST_COLUMNS) -> list[list[tuple[Column, ...]]]:
+    """Groups in as few rows of at most so many columns as will do, and these about equally long."""
+    rows = _packed(groups, most)
+    shortest = next(k for k in range(1, most + 1) if len(_packed(groups, k)) == len(rows))
+    return _packed(groups, shortest)
+
+
+def _packed(groups: Sequence[tuple[Column, ...]], most: int) -> list[list[tuple[Column, ...]]]:
+    rows: list[list[tuple[Column, ...]]] = [[]]
+    for group in groups:
+        if rows[-1] and sum(map(len, rows[-1])) + len(group) > most:
+            rows.append([])
+        rows[-1].append(group)
+    return rows
+
+
+def _roomy(rows: Sequence[Sequence[tuple[Column, ...]]], found: Swarm, log: bool, title: tuple[str, str] | None = None):
+    """The figure at the least width at which every point has its place."""
+    columns = max(sum(map(len, row)) for row in rows)
+    width, height = max(6.0, COLUMN_INCHES * columns + 1), ROW_INCHES * len(rows) + 0.9
+    for factor, sizes in [*((k, SIZES) for k in (1, 1.3, 1.7)), *((k, SMALL_SIZES) for k in (1.7, 3, 5))]:
+        with our_style(), suppress(InvalidInputError):
+            figure = Figure(figsize=(width * factor, height), layout="constrained")
+            if title:
+                titled(figure, *title)
+            axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+            for ax, row in zip(axes, rows, strict=True):
+                _prepare(ax, row, found, log, legend=ax is axes[0])
+                ax.set_xlabel(ax.get_xlabel() if ax is axes[-1] else "")
+            for ax, row in zip(axes, rows, strict=True):
+                _draw_points(ax, row, found, sizes)
+            return figure
+    most = max(len(column.shown) for column in found.columns)
+    raise InvalidInputError(f"{most} trials in a column are too many for a swarm plot: draw the map instead")
+
+
+def _draw_row(ax: Axes, groups, found: Swarm, log: bool, sizes: np.ndarray) -> None:
+    _prepare(ax, groups, found, log, legend=True)
+    _draw_points(ax, groups, found, sizes)
+
+
+def _prepare(ax: Axes, groups: Sequence[tuple[Column, ...]], found: Swarm, log: bool, *, legend: bool) -> None:
+    """All but the points: where these find room depends on the axes' scale, limits and size."""
+    count = sum(map(len, groups))
+    ax.set(xlim=(-0.5, count - 0.5), ylabel=LABELS[found.loss])
+    for k in range(1, count, 2):
+        ax.axvspan(k - 0.5, k + 0.5, color="0.965", linewidth=0, zorder=0)
+    for name, (level, label) in found.levels.items():
+        style = {"linestyle": DASHES[name], "color": "0.25", "linewidth": 1, "zorder": 0.8}
+        ax.axhline(level, gid=name, label=label, **style)
+    if legend:
+        _legend(ax, found)
+    _name_columns(ax, groups, found)
+    ax.figure.draw_without_rendering()  # a layout gives the axes their size
+    _limits(ax, groups, found, log)
+    ax.grid(axis="y", color="0.92", linewidth=0.6)
+    ax.set_axisbelow(True)
+
+
+def _name_columns(ax: Axes, groups: Sequence[tuple[Column, ...]], found: Swarm) -> None:
+    """Below each column what it is and how many trials it has; below each group its architecture or depth."""
+    inches, size = ax.get_window_extent().width / ax.figure.dpi / sum(map(len, groups)), 8
+    inner = [str(c.depth) if found.by == "arch" else c.arch for group in groups for c in group]
+    inner = [in_inches(name, 0.85 * inches, size) for name in inner]
+    lines = max(name.count("\n") for name in inner)
+    columns = [column for group in groups for column in group]
+    names = [f"{name}\nn = {c.trials}" for name, c in zip(inner, columns, strict=True)]
+    ax.set_xticks(range(len(names)), names, fontsize=size)
+    ends = np.cumsum([0, *map(len, groups)])
+    for end in ends[1:-1]:
+        ax.axvline(end - 0.5, color="0.6", linewidth=0.8)
+    outer = [group[0].arch if found.by == "arch" else f"depth {group[0].depth}" for group in groups]
+    outer = [in_inches(n, 0.85 * inches * len(g), 9) for n, g in zip(outer, groups, strict=True)]
+    ax.xaxis.remove_overlapping_locs = False  # a group's middle may be a column's
+    ax.set_xticks((ends[:-1] + ends[1:] - 1) / 2, outer, minor=True, fontsize=9, fontweight="bold")
+    ax.tick_params(axis="x", which="minor", length=0, pad=6 + LINE * size * (2 + lines))
+    kind = (
+        "recurrence depth, and below architecture" if found.by == "arch" else "architecture, and below recurrence depth"
+    )
+    ax.set_xlabel(f"{kind} (n: trials; at the lowest point: its loss)")
+
+
+def _legend(ax: Axes, found: Swarm) -> None:
+    handles = [Line2D([], [], color="black", linewidth=1.2, marker="<", markersize=5, label="median")]
+    if any(row.diverged for column in found.columns for row in column.shown):
+        handles.append(Line2D([], [], marker="x", linestyle="", color="black", label="diverged"))
+    handles += [line for line in ax.lines if line.get_gid() in DASHES]
+    if found.ceiling is not None:
+        handles.append(Patch(facecolor="0.88", label=f"above {found.ceiling:g}: counted, not drawn (×: diverged)"))
+    columns = legend_columns((handle.get_label() for handle in handles), ax.figure.get_figwidth() - 1)
+    ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns)
+
+
+def _limits(ax: Axes, groups, found: Swarm, log: bool) -> None:
+    """All that is drawn, room for the best loss below it, and above it a strip for what is only counted."""
+    inches = ax.get_window_extent().height / ax.figure.dpi
+    values = np.append(found.values, [level for level, _ in found.levels.values()])
+    low, high = float(values.min()), float(found.ceiling or values.max())
+    to, back = (np.log, np.exp) if log and low > 0 else (np.asarray, np.asarray)
+    below = min(0.2, 2 * LINE * SMALL / 72 / inches)
+    crossed = any(column.above_diverged for column in found.columns)
+    above = 0.03 if found.ceiling is None else min(0.3, ((3 if crossed else 2) * LINE * SMALL + 4) / 72 / inches)
+    span = float(to(high) - to(low)) or 0.1 * abs(float(to(high))) or 1.0
+    unit = span / (1 - above - below)
+    ax.set_yscale("log" if to is np.log else "linear")
+    ax.set_ylim(float(back(to(low) - below * unit)), float(back(to(low) - below * unit + unit)))
+    if to is np.log:
+        plain_log_ticks(ax.yaxis)
+    ax.set_yticks([tick for tick in ax.get_yticks() if back(to(low) - below * unit) <= tick <= high])
+    if found.ceiling is None:
+        return
+    ax.axhspan(found.ceiling, ax.get_ylim()[1], facecolor="0.88", linewidth=0, zorder=0.5)
+    for k, column in enumerate(column for group in groups for column in group):
+        if column.above:
+            crosses = f"\n{column.above_diverged} ×" if column.above_diverged else ""
+            style = {"ha": "center", "va": "top", "fontsize": SMALL, "linespacing": 1.1, "gid": "above"}
+            ax.annotate(f"{column.above}\nabove{crosses}", (k, 1), (0, -2), ax.get_xaxis_transform(),
+                        textcoords="offset points", **style)  # fmt: skip
+
+
+def _draw_points(ax: Axes, groups: Sequence[tuple[Column, ...]], found: Swarm, sizes: np.ndarray) -> None:
+    columns = [column for group in groups for column in group]
+    values = [[row.loss(found.loss) for row in column.shown] for column in columns]
+    colors = colors_of((column.arch, column.depth) for column in found.columns)
+    palette = [colors[column.arch] for column, own in zip(columns, values, strict=True) if own]
+    size, points = _largest_points(ax, values, palette, sizes)
     for collection in points:
         collection.set(sizes=[max(size, DRAWN) ** 2], alpha=1.0 if size >= DRAWN else 0.75)
-    _mark(ax, groups, points, columns, size)
+    places = iter(points)
+    for k, (column, own) in enumerate(zip(columns, values, strict=True)):
+        if own:
+            _mark(ax, k, column, next(places), found, size)
 
 
 def _largest_points(ax: Axes, columns: list[list[float]], palette: list[str], sizes: np.ndarray) -> tuple[float, list]:
@@ -142,39 +221,26 @@ def _largest_points(ax: Axes, columns: list[list[float]], palette: list[str], si
             collection.remove()
         return found
 
+    if not palette:
+        return float(sizes[0]), []
     largest = bisect_left(range(len(sizes)), True, key=all_placed)
     if largest == len(sizes):
         raise InvalidInputError("the axes are too narrow to draw every point: use a wider figure")
     return float(sizes[largest]), _place(ax, columns, palette, sizes[largest])[0]
 
 
-def _prepare_axes(ax: Axes, columns: list[list[float]], loss: Objective, log: bool) -> None:
-    """Scale and limits come first: where points find room depends on both."""
-    values = np.concatenate(columns)
-    if log:
-        ax.set_yscale("log")
-        _plain_log_ticks(ax.yaxis)
-        margin = max((values.max() / values.min()) ** 0.05, 1.01)
-        ax.set_ylim(values.min() / margin, values.max() * margin)
-    else:
-        margin = 0.05 * np.ptp(values) or 0.05 * abs(values.max()) or 1.0
-        ax.set_ylim(values.min() - margin, values.max() + margin)
-    ax.set_ylabel(LABELS[loss])
-    ax.grid(axis="y", color="0.92", linewidth=0.6)
-    ax.set_axisbelow(True)
-
-
 def _place(ax: Axes, columns: list[list[float]], palette: list[str], size: float) -> tuple[list, bool]:
     """Draws all points at this size and keeps them where they were put: a collection a column, and whether all found a place."""
     import seaborn
 
-    before, kept = set(ax.collections), {"xlim": ax.get_xlim(), "ylim": ax.get_ylim(), "ylabel": ax.get_ylabel()}
+    kept = {"xlim": ax.get_xlim(), "ylim": ax.get_ylim(), "xlabel": ax.get_xlabel(), "ylabel": ax.get_ylabel()}
+    before = set(ax.collections)
     x, y = np.repeat(np.arange(len(columns)), list(map(len, columns))), np.concatenate(columns)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         style = {"palette": palette, "size": size, "linewidth": 0, "legend": False}
         seaborn.swarmplot(x=x, y=y, hue=x, ax=ax, native_scale=True, warn_thresh=0, **style)
-        ax.set(xlabel="recurrence depth", **kept)
+        ax.set(**kept)
         ax.figure.draw_without_rendering()  # seaborn moves the points apart, and complains, when they are drawn
     points = [collection for collection in ax.collections if collection not in before]
     for collection in points:
@@ -182,47 +248,19 @@ def _place(ax: Axes, columns: list[list[float]], palette: list[str], size: float
     return points, not any("cannot be placed" in str(w.message) for w in caught)
 
 
-def _mark(ax: Axes, groups, collections: list, columns: list[list[float]], size: float) -> None:
-    """Medians, and crosses over what diverged."""
-    for k, (trials, points) in enumerate(zip(groups.values(), collections, strict=True)):
-        middle = np.median(columns[k])
-        ax.plot([k + 0.36, k + 0.44], [middle, middle], gid="median", color="black", linewidth=1, zorder=0.9)
-        ax.plot(k + 0.44, middle, "<", color="black", markersize=4, zorder=6)
-        where = np.asarray(points.get_offsets())[[row.diverged for row in trials]]
-        ax.plot(*where.T, "x", color="black", markersize=size + 1.5, markeredgewidth=0.8, zorder=6, gid="diverged")
-
-
-def _label(ax: Axes, groups, colors: dict[str, str]) -> None:
-    archs, depths = zip(*groups, strict=True)
-    ax.set_xticks(range(len(groups)), map(str, depths))
-    for arch in list(colors)[1:]:
-        ax.axvline(archs.index(arch) - 0.5, color="0.8", linewidth=0.8)
-    handles = [Line2D([], [], marker="o", linestyle="", color=color, label=arch) for arch, color in colors.items()]
-    handles.append(Line2D([], [], color="black", linewidth=1.2, marker="<", markersize=5, label="median"))
-    if any(row.diverged for trials in groups.values() for row in trials):
-        handles.append(Line2D([], [], marker="x", linestyle="", color="black", label="diverged"))
-    handles += [line for line in ax.lines if line.get_gid() == "constant"]
-    columns = max(1, int(ax.figure.get_figwidth() / 1.8))
-    ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns)
-
-
-def _map_panel(ax: Axes, trials: list[Row], loss: Objective, norm: Normalize):
-    where = np.array([(row.learning_rate, row.init_std) for row in trials]).reshape(-1, 2).T
-    losses, ended = [row.loss(loss) for row in trials], np.array([row.diverged for row in trials], dtype=bool)
-    ax.plot(*where[:, ended], "x", color="black", markersize=5, markeredgewidth=0.8)
-    return ax.scatter(*where, c=losses, norm=norm, cmap="viridis_r", s=18, edgecolor="0.3", linewidth=0.3)
-
-
-def colors_of(networks: Iterable[tuple[str, int]]) -> dict[str, str]:
-    """Architecture -> colour, for all architectures among these (architecture, depth)."""
-    archs = list(dict.fromkeys(arch for arch, _ in networks))
-    free = iter([c for c in OTHERS if c not in {COLORS.get(arch) for arch in archs}] * len(archs))
-    return {arch: COLORS.get(arch) or next(free) for arch in archs}
-
-
-def _plain_log_ticks(axis) -> None:
-    """7, 8, 9, 10, 20, ... instead of powers of ten: losses span less than a decade."""
-    axis.set_major_locator(LogLocator(10, subs=(1, 2, 3, 5, 7)))
-    axis.set_minor_locator(LogLocator(10, subs=range(1, 10)))
-    axis.set_major_formatter(ScalarFormatter())
-    axis.set_minor_formatter(NullFormatter())
+def _mark(ax: Axes, k: int, column: Column, points, found: Swarm, size: float) -> None:
+    """The median across the column, the best loss below its lowest point, crosses over what diverged."""
+    if found.ceiling is None or column.median <= found.ceiling:
+        ax.plot([k - 0.45, k + 0.4], [column.median] * 2, gid="median", color="black", linewidth=1, zorder=0.9)
+        ax.plot(k + 0.42, column.median, "<", color="black", markersize=4, zorder=6)
+    style = {"ha": "center", "va": "top", "fontsize": SMALL, "gid": "best", "zorder": 7, "textcoords": "offset points"}
+    paper = {"facecolor": "white", "alpha": 0.7, "pad": 0.5, "linewidth": 0}
+    ax.annotate(
+        f"{column.best:{'.2f' if column.best >= 0.01 else '.2g'}}",
+        (k, column.best),
+        (0, -0.5 * size - 3),
+        bbox=paper,
+        **style,
+    )
+    where = np.asarray(points.get_offsets())[[row.diverged for row in column.shown]]
+    ax.plot(*where.T, "x", color="black", markersize=size + 1.5, markeredgewidth=0.8, zorder=6, gid="diverged")

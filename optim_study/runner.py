@@ -51,6 +51,7 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
         OutputError: the folder, the disk or the storage cannot be written.
         Interrupted: Ctrl-C; everything is saved.
     """
+    from optim_study.captions import protocol_words
     from optim_study.plots import save_swarm
 
     studies = config.studies(load_corpus(config.data).checksum)
@@ -60,7 +61,7 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
     rows = stored_rows(kept, storage)
     csv, figure = out / "trials.csv", out / "swarm.png"
     write_csv(rows, csv)
-    save_swarm(rows, figure, loss=config.objective)
+    save_swarm(rows, figure, loss=config.objective, about=protocol_words(kept))
     names = [study.name for study in studies]
     own = [row for row in rows if f"{row.arch}-depth{row.depth}" in names]
     return Results(rows=own, csv=csv, figure=figure, best={name: best_checkpoint(out, name) for name in names})

@@ -1,10 +1,12 @@
 """What figures of this toolkit share: their colours, their style, and how they are written."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from rhn.files import atomic_path
 from rhn.made import command, made_with
@@ -16,6 +18,7 @@ BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"  # Okabe a
 PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#666666"
 SUFFIXES = (".png", ".svg", ".pdf")
 TITLE_SIZE, CHARACTERS_AN_INCH = 10, 13  # of titles, at that size
+LONGEST_NAME = 100  # characters of a figure's default name
 STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -48,6 +51,19 @@ def save_figure(path: Path, draw: Callable[[], "Figure"], **options) -> None:
     with our_style(), atomic_path(path) as temporary:
         figure = draw()
         figure.savefig(temporary, metadata=metadata(figure, path.suffix.lower()), **options)
+
+
+def figure_name(*words: object) -> Path:
+    """The default name of a figure, from all that changes it; words that are None or empty say nothing.
+
+    >>> str(figure_name("swarm", "small", None, "by-depth"))
+    'swarm-small-by-depth.png'
+    """
+    told = "-".join(str(word) for word in words if word not in (None, ""))
+    name = re.sub(r"[^\w.-]+", "-", told)
+    if len(name.encode()) > LONGEST_NAME or name != told:
+        name = f"{name.encode()[:LONGEST_NAME].decode(errors='ignore')}-{crc32(told.encode(errors='replace')):08x}"
+    return Path(f"{name.lstrip('.-')}.png")
 
 
 def titled(figure: "Figure | SubFigure", title: str, about: str = "", **options) -> None:

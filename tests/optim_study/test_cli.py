@@ -140,7 +140,9 @@ def test_status_best_and_export_agree(finished, capsys):
         assert best["checkpoint"] == str(finished / study["study"] / "best.safetensors")
 
 
-@pytest.mark.parametrize("words", [["--kind", "swarm"], ["--kind", "map"], ["--loss", "valid", "--log"]])
+@pytest.mark.parametrize(
+    "words", [["--kind", "swarm"], ["--kind", "map"], ["--loss", "valid", "--log", "--by", "depth"]]
+)
 def test_plot_draws_from_the_run_and_from_its_csv(finished, words, tmp_path, capsys):
     printed = []
     for source in (["--out", finished], ["--csv", finished / "trials.csv"]):
@@ -171,7 +173,8 @@ def test_plot_draws_from_the_run_and_from_its_csv(finished, words, tmp_path, cap
         (["plot", "--csv", "missing.csv"], "cannot read missing.csv"),
         (["plot", "--output", "figure.txt"], "ending in .png"),
         (["plot", "--output", "no/folder.png"], "does not exist"),
-        (["plot", "--kind", "map", "--log"], "--log and --constant are for the swarm plot"),
+        (["plot", "--below", "0"], "the threshold is 0.0"),
+        (["plot", "--kind", "map", "--log"], "--log is for the swarm plot"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2_and_makes_no_files(words, message, tmp_path, capsys):

@@ -3,13 +3,18 @@
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from test_trial_results import PLATEAU, network, row
 
-from optim_study.plots import COLORS, plot_map, plot_swarm
+from optim_study.columns import swarm as columns_of
+from optim_study.map_plot import bias_bins, plot_map
+from optim_study.plots import COLORS, draw_swarm, plot_swarm
 from optim_study.results import by_network, write_csv
 from rhn.errors import InvalidInputError
 
@@ -44,12 +49,14 @@ def drawn(ax, columns) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("log", [False, True])
-def test_every_trial_is_a_point_at_its_loss_and_none_hides_another(rows, swarm, log):
+def test_every_trial_below_the_ceiling_is_a_point_at_its_loss_and_the_others_are_counted(rows, swarm, log):
     ax = plot_swarm(rows, log=True) if log else swarm
     groups, columns = by_network(rows), drawn(ax, 12)
     to_pixels = ax.transData.transform
     for k, (trials, points) in enumerate(zip(groups.values(), columns, strict=True)):
-        np.testing.assert_allclose(points[:, 1], [r.best_train_nll for r in trials], rtol=1e-9)
+        np.testing.assert_allclose(
+            points[:, 1], [r.best_train_nll for r in trials if r.best_train_nll <= 14], rtol=1e-9
+        )
         assert (np.abs(points[:, 0] - k) <= 0.5).all(), "a column's points stay in it"
         pixels = to_pixels(points)
         apart = np.linalg.norm(pixels[:, None] - pixels[None], axis=-1) + 1e9 * np.eye(len(points))
@@ -57,7 +64,42 @@ def test_every_trial_is_a_point_at_its_loss_and_none_hides_another(rows, swarm, 
         assert apart.min() > 0.45 * size, "at least half of every point is seen"
     assert ax.get_yscale() == ("log" if log else "linear")
     low, high = ax.get_ylim()
-    assert low < 7 and high > 60.5
+    assert low < 7 and 14 < high < 16, "those that diverged leave the rest its room"
+    above = [sum(r.best_train_nll > 14 for r in trials) for trials in groups.values()]
+    assert [t.get_text() for t in ax.texts if t.get_gid() == "above"] == [f"{n}\nabove\n{n} ×" for n in above if n]
+    best = [t.get_text() for t in ax.texts if t.get_gid() == "best"]
+    assert best == [f"{min(r.best_train_nll for r in trials):.2f}" for trials in groups.values()]
+
+
+def test_where_the_axis_ends(rows):
+    assert columns_of(rows).ceiling == 14.0, "a quarter above the constant output"
+    assert columns_of(rows, up_to=20).ceiling == 20 and columns_of(rows, up_to=np.inf).ceiling is None
+    assert columns_of(network("rhn", 1, [60.5] * 3)).ceiling is None, "where all are above, all are drawn"
+    assert columns_of(network("rhn", 1, [8.0, 9.0, 30.0], constant_nll=None)).ceiling == 11.0
+    for options, why in (
+        ({"up_to": 5}, "every loss is above 5"),
+        ({"up_to": -1}, "inf to draw all"),
+        ({"constant": 0}, "constant"),
+    ):
+        with pytest.raises(InvalidInputError, match=why):
+            columns_of(rows, **options)
+
+
+def test_columns_are_grouped_by_depth_or_by_architecture(rows):
+    names = {by: [t.get_text() for t in plot_swarm(rows, by=by).get_xticklabels()] for by in ("arch", "depth")}
+    assert names["arch"] == [f"{depth}\nn = 60" for _ in range(3) for depth in (1, 2, 4, 6)]
+    assert names["depth"] == [f"{arch}\nn = 60" for _ in range(4) for arch in ("rhn", "dt-rnn", "dts-rnn")]
+    ax = plot_swarm(rows, by="depth")
+    assert [t.get_text() for t in ax.get_xticklabels(minor=True)] == [f"depth {d}" for d in (1, 2, 4, 6)]
+    order = [(c.arch, c.depth) for c in columns_of(rows, by="depth").columns]
+    assert order == sorted(by_network(rows), key=lambda network: network[1])
+
+
+def test_many_columns_stand_in_rows_of_their_groups(rows):
+    many = [replace(r, arch=arch) for arch in "abcde" for r in rows if r.arch == "rhn" and r.trial < 9]
+    figure = draw_swarm(many, about="seed 0")
+    assert [len(ax.get_xticks()) for ax in figure.axes] == [12, 8]
+    assert "20 networks" in figure.get_suptitle() and "seed 0" in figure.get_suptitle()
 
 
 def test_saving_moves_no_point_and_warns_of_nothing(swarm, tmp_path):
@@ -67,12 +109,12 @@ def test_saving_moves_no_point_and_warns_of_nothing(swarm, tmp_path):
         warnings.simplefilter("error")
         ax.figure.savefig(tmp_path / "swarm.png", dpi=50)
         ax.figure.savefig(tmp_path / "swarm.pdf")
-    np.testing.assert_array_equal(before, drawn(ax, 12))
+    np.testing.assert_array_equal(np.concatenate(before), np.concatenate(drawn(ax, 12)))
 
 
-def test_diverged_trials_are_crossed_medians_are_ticks_and_colours_are_the_architectures(rows, swarm):
-    ax = swarm
-    groups = by_network(rows)
+def test_diverged_trials_are_crossed_medians_are_lines_and_colours_are_the_architectures(rows):
+    rows = [replace(r, best_train_nll=13.9) if r.diverged else r for r in rows]
+    ax, groups = plot_swarm(rows), by_network(rows)
     crosses = [line.get_xydata() for line in ax.lines if line.get_gid() == "diverged"]
     medians = [line.get_ydata()[0] for line in ax.lines if line.get_gid() == "median"]
     for trials, points, cross, median in zip(groups.values(), drawn(ax, 12), crosses, medians, strict=True):
@@ -80,11 +122,18 @@ def test_diverged_trials_are_crossed_medians_are_ticks_and_colours_are_the_archi
         assert median == np.median([r.best_train_nll for r in trials])
     colors = [c.get_facecolor()[0] for c in ax.collections]
     assert len({tuple(c) for c in colors[:4]}) == 1 and len({tuple(c) for c in colors}) == 3
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "2", "4", "6"] * 3
+    across = {
+        line.get_gid(): set(line.get_ydata()) for line in ax.lines if line.get_gid() in ("constant", "learned", "below")
+    }
+    assert across == {"constant": {11.16}, "learned": {0.9 * 11.16}, "below": {9.5}}
     legend = {text.get_text() for text in ax.get_legend().get_texts()}
-    assert legend == {"rhn", "dt-rnn", "dts-rnn", "median", "diverged", "best constant output (11.16)"}
-    (constant,) = [line for line in ax.lines if line.get_gid() == "constant"]
-    assert set(constant.get_ydata()) == {11.16}
+    assert legend == {
+        "median",
+        "diverged",
+        "best constant output (11.16)",
+        "10 % below it (10.04)",
+        "counts as trained (below 9.5)",
+    }
 
 
 def test_the_constant_output_is_drawn_where_it_is_known():
@@ -98,6 +147,7 @@ def test_the_constant_output_is_drawn_where_it_is_known():
     ]:
         ax = plot_swarm(rows, **options)
         assert any(line.get_gid() == "constant" for line in ax.lines) == there
+        assert any(line.get_gid() == "learned" for line in ax.lines) == there
 
 
 def test_a_column_in_which_all_trials_are_tied_is_drawn_whole():
@@ -116,20 +166,31 @@ def test_axes_of_the_users_own_are_drawn_into_or_refused(rows):
 
 
 def test_the_map_shows_every_setting_in_its_panel(rows):
+    rows = [replace(r, transform_bias=-(r.trial % 4)) for r in rows]
     figure = plot_map(rows)
     panels = [ax for ax in figure.axes if ax.get_title()]
     assert len(panels) == 12
     for ax, ((arch, depth), trials) in zip(panels, by_network(rows).items(), strict=True):
-        assert ax.get_title() == f"{arch}, depth {depth}" and ax.get_xscale() == ax.get_yscale() == "log"
-        (points,) = ax.collections
-        np.testing.assert_array_equal(points.get_offsets(), [(r.learning_rate, r.init_std) for r in trials])
-        np.testing.assert_array_equal(points.get_array(), [r.best_train_nll for r in trials])
-        assert len(ax.lines[0].get_xdata()) == sum(r.diverged for r in trials)
+        assert ax.get_title() == f"{arch}, depth {depth}, n = 60" and ax.get_xscale() == ax.get_yscale() == "log"
+        for points, bias in zip(ax.collections, (-3, -2, -1, 0), strict=True):
+            own = [r for r in trials if r.transform_bias == bias]
+            np.testing.assert_array_equal(points.get_offsets(), [(r.learning_rate, r.init_std) for r in own])
+            np.testing.assert_array_equal(points.get_array(), [r.best_train_nll for r in own])
+        assert len({points.get_paths()[0].vertices.tobytes() for points in ax.collections}) == 4, "a symbol a bias"
+        assert sum(len(line.get_xdata()) for line in ax.lines) == sum(r.diverged for r in trials)
     assert len({(ax.collections[0].norm.vmin, ax.collections[0].norm.vmax) for ax in panels}) == 1
+    (legend,) = figure.legends
+    assert [t.get_text() for t in legend.get_texts()] == ["-3", "-2", "-1", "0", "diverged"]
+
+
+@given(st.lists(st.floats(-9, 9), min_size=1))
+def test_every_bias_has_one_symbol(biases):
+    bins = bias_bins(biases)
+    assert len(bins) <= 5 and all(sum(low <= bias <= high for low, high in bins) == 1 for bias in biases)
 
 
 def test_nothing_to_draw_is_said():
-    for draw in (plot_swarm, plot_map):
+    for draw in (plot_swarm, draw_swarm, plot_map):
         with pytest.raises(InvalidInputError, match="no complete trial"):
             draw([])
 

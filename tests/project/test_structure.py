@@ -23,6 +23,7 @@ ROOMS = """
     rhn.addresses rhn.errors rhn.lazy rhn.safe_path rhn.statistics rhn.version rhn.cell_names
     rhn.fields rhn.files rhn.interrupts rhn.made rhn.reading
     rhn.figures
+    rhn.ticks
     rhn.data
     rhn.kernels
     rhn.cells

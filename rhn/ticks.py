@@ -1,0 +1,54 @@
+"""Numbers along logarithmic axes as people write them, and names and legends that fit where they stand."""
+
+from collections.abc import Iterable
+from itertools import accumulate, pairwise
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+from rhn.figures import drawable
+
+if TYPE_CHECKING:
+    from matplotlib.axis import Axis
+
+LETTER = 0.6  # width of a letter, in sizes of its type
+
+
+def plain_log_ticks(axis: "Axis") -> None:
+    """A logarithmic axis with plain numbers: of many decades powers of ten, of few also 2 and 5, within one equal steps."""
+    import numpy as np
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+    low, high = axis.get_view_interval()
+    decades = np.log10(high / low)
+    subs = (1, 2, 5) if decades < 3 else (1,)
+    axis.set_major_locator(MaxNLocator(7) if decades < 0.8 else LogLocator(10, subs=subs, numticks=12))
+    axis.set_minor_locator(NullLocator() if decades < 0.8 else LogLocator(10, subs=range(1, 10), numticks=12))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def in_inches(name: str, inches: float, size: float) -> str:
+    """A name as a figure can show it, in lines so short that type of this size (points) keeps within a width.
+
+    >>> in_inches("a-long-name", 0.6, 9)
+    'a-long-\\nname'
+    """
+    shown = drawable(name).replace(r"\$", "$")  # an escaped sign must not be cut in two
+    lines = wrap(shown, max(3, int(72 * inches / (LETTER * size)))) or [shown]
+    return "\n".join(lines).replace("$", r"\$")
+
+
+def legend_columns(labels: Iterable[str], inches: float, size: float = 8) -> int:
+    """In how many columns the entries of a legend fit beside each other.
+
+    >>> legend_columns(["median", "best constant output (11.16)"], 6), legend_columns(["median", "diverged"], 1)
+    (2, 1)
+    """
+    widths = [(LETTER * size * len(label) + 5 * size) / 72 for label in labels]  # with the handle and the gap
+
+    def width(columns: int) -> float:
+        whole, more = divmod(len(widths), columns)  # the first columns have one more, as in matplotlib
+        ends = [0, *accumulate(whole + (k < more) for k in range(columns))]
+        return sum(max(widths[start:end]) for start, end in pairwise(ends))
+
+    return next((columns for columns in range(len(widths), 1, -1) if width(columns) <= inches), 1)

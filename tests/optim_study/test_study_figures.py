@@ -1,0 +1,72 @@
+"""The figures of studies can be read, whatever the study."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from readable import readable
+from test_trial_results import PLATEAU, network, row
+
+from optim_study.area_plot import plot_area
+from optim_study.border import BorderPoint
+from optim_study.map_plot import plot_map
+from optim_study.plots import draw_swarm
+from rhn.figures import our_style
+
+LONG = "my_cells.of_a_very_long_name:TheCellOfMine"  # 42 characters
+
+
+def trials(arch, depth, count, **changes):
+    rng = np.random.default_rng(depth)
+    losses = np.where(rng.random(count) < 0.5, PLATEAU, rng.uniform(0.2, 40, count))
+    settings = zip(losses, 10 ** rng.uniform(-4, 0, count), 10 ** rng.uniform(-8, 0, count), strict=True)
+    return [
+        row(
+            arch,
+            depth,
+            n,
+            float(loss),
+            learning_rate=rate,
+            init_std=std,
+            transform_bias=-float(n % 4),
+            diverged=loss > 30,
+            **changes,
+        )
+        for n, (loss, rate, std) in enumerate(settings)
+    ]
+
+
+STUDIES = {
+    "one trial": network("rhn", 1, [8.0]),
+    "all diverged": network("rhn", 6, [60.5] * 9, diverged=True),
+    "30 columns": [
+        r for arch in ("rhn", "dt-rnn", "dts-rnn", "lstm", LONG) for d in range(1, 7) for r in trials(arch, d, 12)
+    ],
+    "a long name": trials(LONG, 10, 60) + trials("rhn", 2, 60),
+    "a name in signs": trials("模型-$x$", 2, 9),
+    "tiny and huge losses": network("rhn", 1, [1e-9, 1e-3, 5.0]) + network("rnn", 1, [1e9, 1e12], diverged=True),
+    "no constant": [replace(r, constant_nll=None) for r in trials("rhn", 4, 60)],
+    "nine biases": [replace(r, transform_bias=r.trial / 7) for r in trials("rhn", 4, 60)],
+    "four schemes": [
+        replace(r, init_scheme=s) for s in ("gaussian", "scaled", "orthogonal", "identity") for r in trials("rhn", 4, 9)
+    ],
+}
+ABOUT = "learning rate 0.0001 to 1; standard deviation 1e-08 to 0.01; 0.05 times the paper's parameters; seed 0; chorales 0123456789ab"
+BORDER = [
+    BorderPoint(arch="rhn", depth=4, init_scheme=scheme, transform_bias=-3.0, init_std=std, learning_rate=0.01)
+    for scheme in ("gaussian", "identity", "scaled")
+    for std in (1e-4, 0.1)
+]
+
+
+@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("options", [{}, {"by": "depth", "log": True}, {"loss": "valid", "up_to": np.inf}], ids=str)
+def test_a_swarm_can_be_read(study, options):
+    readable(draw_swarm(STUDIES[study], about=ABOUT, **options))
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_map_and_an_area_can_be_read(study):
+    with our_style():
+        readable(plot_map(STUDIES[study], about=ABOUT))
+        readable(plot_area(STUDIES[study], about=ABOUT, border=BORDER))
