@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rhn.cells import Initialization
 from rhn.cells.base import positive
+from rhn.errors import InvalidInputError
 from rhn.kernels.bernoulli import frame_nll, output_nll
 from rhn.models.building import Network, draw
 
@@ -67,13 +68,22 @@ class PolyphonicModel(Network):
     def forward(self, frames: Tensor, targets: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Logits (T, B, output_size) for frames (T, B, input_size): entry t is the prediction of frame t + 1.
 
-        With targets (T, B, output_size) and their mask (T, B), 1 or 0 in their dtype: the sum of all losses instead, in nats, float64.
+        With targets (T, B, output_size), and where the mask (T, B) says which frames are real, 1 or 0: the sum of all losses instead,
+        in nats, float64. Raises InvalidInputError where a shape does not fit.
         """
         x = frames
         for cell in self.cells:
             x, _ = cell(x)
         if targets is None:
             return self.output(x)
+        mask = x.new_ones(x.shape[:-1]) if mask is None else mask
+        for name, given, shape in (
+            ("targets", targets, (*x.shape[:-1], self.output_size)),
+            ("mask", mask, x.shape[:-1]),
+        ):
+            if given.shape != shape:
+                raise InvalidInputError(f"{name} of shape {tuple(given.shape)}: expected {tuple(shape)}, as frames")
+        targets, mask = targets.to(x.dtype), mask.to(x.dtype)
         return output_nll(x, self.output.weight, self.output.bias, targets, mask, precision=self.precision)
 
     def nll(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -50,7 +50,9 @@ class _Tensor(ctypes.Structure):
 
 
 def call(name: str, K: int, sizes: tuple[int, ...], tensors: list[Tensor | None], *extra: Tensor) -> None:
-    """Run a kernel of the library for K models. Tensors are contiguous, (K, ...), or (1, ...) where the models share one."""
+    """Run a kernel of the library for K models. Tensors are contiguous float32 on the CPU, (K, ...), or (1, ...) where the models
+    share one; raises TypeError for others, whose memory would be read, or written to, as what it is not.
+    """
     size = (ctypes.c_long * len(sizes))(*sizes)
     pointers = (_Tensor * len(tensors))(*map(_described, tensors))
     if _call_all(name, K, (size, pointers, *(ctypes.c_void_p(t.data_ptr()) for t in extra))):
@@ -70,6 +72,11 @@ def _call_all(name: str, K: int, arguments: tuple) -> int:
 def _described(t: Tensor | None) -> _Tensor:
     if t is None:
         return _Tensor(None, 0)
+    if t.dtype != torch.float32 or not t.is_cpu or not t.is_contiguous():
+        how = "" if t.is_contiguous() else ", not contiguous"
+        raise TypeError(
+            f"a compiled kernel was given {t.dtype} on {t.device}{how}: expected contiguous float32 on the CPU"
+        )
     return _Tensor(t.data_ptr(), t.stride(0) if t.shape[0] > 1 else 0)
 
 

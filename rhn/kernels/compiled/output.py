@@ -15,8 +15,8 @@ from rhn.kernels.ensemble import Kernel, stack_size
 def output_forward(y, W, b, frames, mask, *, gradients: bool):
     """(totals (K,) float64, and where they are wanted their gradients in y (K, T, n, rows), W and b)."""
     K, (T, B, n), keys = stack_size(y, W, b, frames, mask), y.shape[1:], W.shape[1]
-    totals, filled = torch.empty(K, dtype=torch.float64), padded(B)
-    out = [torch.empty(K, *shape) for shape in ((T, n, filled), (keys, n), (keys,))] if gradients else [None] * 3
+    totals, filled = y.new_empty(K, dtype=torch.float64), padded(B)
+    out = [y.new_empty(K, *shape) for shape in ((T, n, filled), (keys, n), (keys,))] if gradients else [None] * 3
     inputs = [lanes(y), W.contiguous(), b.contiguous(), lanes(frames), F.pad(mask, (0, filled - B)).contiguous()]
     call("rhn_bernoulli", K, (T, B, n, keys, 1, 0, 0), [*inputs, *out], totals)
     return (totals, *out) if gradients else (totals,)

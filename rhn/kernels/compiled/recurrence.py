@@ -3,7 +3,6 @@
 `keep` says whether what the backward pass needs is kept; without it a forward pass needs next to no memory.
 """
 
-import torch
 from torch import Tensor
 
 from rhn.kernels.compiled.call import LANES, call, lanes, padded, rows
@@ -50,7 +49,7 @@ def _backward(name: str, grad: Tensor, needs, tensors, residuals, flags: tuple[i
     dx = x.new_empty(K, T, m, padded(B)) if needs[0] else None
     ds0 = x.new_empty(K, n, padded(B))
     weights = [None if t is None else t.contiguous() for t in (W, R, b, *S)]
-    gradients = [None if t is None else torch.empty(K, *t.shape[1:]) for t in weights]
+    gradients = [None if t is None else t.new_empty(K, *t.shape[1:]) for t in weights]
     inputs = [x.contiguous(), lanes(s0), *weights, y.contiguous(), kept.contiguous(), lanes(grad)]
     call(name, K, (T, B, m, n, L, *flags), [*inputs, dx, ds0, *gradients])
     return None if dx is None else rows(dx, B).contiguous(), rows(ds0, B).contiguous(), *gradients

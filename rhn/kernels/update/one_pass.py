@@ -55,7 +55,7 @@ def _kind(weights: Weights, gradients: Weights) -> str | None:
 
 
 def _squares_compiled(w: Tensor, g: Tensor, decay: float) -> Tensor:
-    totals = torch.empty(len(g), dtype=torch.float64)
+    totals = g.new_empty(len(g), dtype=torch.float64)
     call("rhn_squares", len(g), _sizes(g), [g, w if decay else None, g.new_tensor([[decay]])], totals)
     return totals
 

@@ -11,6 +11,7 @@ from torch.func import grad_and_value, vmap
 from rhn.kernels import bernoulli
 from rhn.kernels.compiled import call
 from rhn.kernels.compiled.build import library
+from rhn.models import PolyphonicModel
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no compiled kernels: no C compiler, or RHN_COMPILED=0")
 
@@ -172,3 +173,24 @@ def test_what_the_compiled_kernels_do_not_have_runs_in_python(change, calls, mon
     wanted = case.reference(*arguments.values(), **masks, **case.options)
     assert bool(calls) == (change == "none")
     torch.testing.assert_close(states, wanted)
+
+
+def test_gradients_do_not_depend_on_torch_s_default_type():
+    model = PolyphonicModel("rhn", hidden_size=8, depth=2, dtype=torch.float32)
+    frames = (torch.rand(5, 3, 88) < 0.2).float()
+    wanted = torch.autograd.grad(model(frames[:-1], frames[1:]), [*model.parameters()])
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = torch.autograd.grad(model(frames[:-1], frames[1:]), [*model.parameters()])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(map(torch.equal, found, wanted))
+
+
+@pytest.mark.parametrize(
+    "wrong", [torch.zeros(1, 4, dtype=torch.float64), torch.zeros(1, 4, 2).mT], ids=["type", "layout"]
+)
+def test_memory_that_is_not_what_a_kernel_reads_is_refused(wrong, calls):
+    with pytest.raises(TypeError, match="expected contiguous float32 on the CPU"):
+        call.call("rhn_squares", 1, (4, 0, 0, 0, 0, 0, 0), [wrong, None, torch.zeros(1, 1)], torch.zeros(1))
+    assert not calls

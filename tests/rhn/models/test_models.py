@@ -105,6 +105,23 @@ def test_padding_costs_nothing_and_changes_nothing():
     torch.testing.assert_close(nll[:3, 1], m.nll(x[:4, 1:2])[:, 0])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_a_whole_loss_is_the_sum_over_real_frames_whatever_says_which_these_are(dtype):
+    m, x = model(dtype=dtype), frames(dtype=dtype)
+    real = torch.arange(6).unsqueeze(1) < torch.tensor([6, 4, 2])
+    nll = frame_nll(m(x[:-1]), x[1:]).double()
+    for mask, wanted in ((None, nll), (real, nll[real]), (real.to(dtype), nll[real])):
+        assert m(x[:-1], x[1:], mask).item() == pytest.approx(wanted.sum().item(), rel=1e-6)
+        assert m(x[:-1], x[1:].bool(), mask).item() == pytest.approx(wanted.sum().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(("name", "wrong"), [("targets", torch.ones(5, 3, 88)), ("mask", torch.ones(5, 3))])
+def test_targets_and_masks_that_do_not_fit_are_refused(name, wrong):
+    x = frames()
+    with pytest.raises(InvalidInputError, match=f"{name} of shape"):
+        model()(x[:-1], **{"targets": x[1:], name: wrong})
+
+
 def test_a_second_layer_runs_on_the_outputs_of_the_first():
     m, x = model("gru", layers=2), frames()
     y, _ = m.cells[0](x)
