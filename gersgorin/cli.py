@@ -28,7 +28,8 @@ def plot(options: Options) -> None:
 
     import torch
 
-    from gersgorin.comparing.asked import figure_name, many_runs, settled
+    from gersgorin.comparing.asked import many_runs, settled
+    from gersgorin.comparing.naming import figure_name
     from gersgorin.comparing.panels import panels
     from gersgorin.comparing.runs import measure_along, panel_ensemble
     from gersgorin.large.asked import leading_part
@@ -67,6 +68,7 @@ def plot(options: Options) -> None:
 
 def _plot_recording(options: Options) -> None:
     """Draw and print what was recorded through a training."""
+    from gersgorin.comparing.naming import recording_name
     from gersgorin.recording import Recording, recording_table
 
     others = {f.name for f in fields(options)} - {"record", "animate", "output", "force", "json"}
@@ -79,7 +81,7 @@ def _plot_recording(options: Options) -> None:
         raise InvalidInputError(
             f"the folder {options.record} holds no {path.name}: expected that of a training with rhn train --record N"
         )
-    figure = options.output or Path(f"gersgorin-{options.record.resolve().stem}.png")
+    figure = options.output or Path(recording_name(options.record))
     animation = _checked_figure(options, figure)
     recording = Recording.load(path)
 
@@ -180,12 +182,13 @@ def _draw(options: Options, records, outputs, report) -> None:
 
     figure, animation, data = outputs
     shown = [*records[1::-1], *records[2:]] if options.compare_init else records  # before training, then after
+    discs = {"show_discs": options.show_discs}
     if many_runs(options):
         save_figure(figure, lambda: draw_ensembles(shown))
     else:
-        save_figure(figure, lambda: draw_run(records[0]) if len(records) == 1 else draw_comparison(shown))
+        save_figure(figure, lambda: draw_run(*shown, **discs) if len(shown) == 1 else draw_comparison(shown, **discs))
     if animation:
-        save_animation(records[0], animation, progress=report("animation"))
+        save_animation(records[0], animation, **discs, progress=report("animation"))
         print(f"animation: {animation}", file=sys.stderr)
     for record, path in zip(records, data, strict=False):
         record.save(path)

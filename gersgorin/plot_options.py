@@ -72,6 +72,8 @@ class Options(Writing):
     discs: Literal["row", "column", "both"] = "row"
     """Which discs to draw and to speak of; both: the spectrum lies where the two unions overlap. The paper's row discs are the
     column discs here: it prints the transpose."""
+    show_discs: bool = False
+    """Draw every single disc too, as a thin circle."""
     compare: str | None = None
     """More networks, comma-separated, in panels at one scale: cells (rnn,lstm,package.module:factory); or what varies of the one
     cell, as depth=1,2,5 or hidden-size=, init=, seed=, bias= (of an RHN's transform gate, an LSTM's forget gate); or files of

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from gersgorin.comparing.variants import Variants, file_name, parse_variants
+from gersgorin.comparing.variants import Variants, parse_variants
 from rhn.checkpoints import read_metadata, weights_file
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.options import check_least, given_flags
 
 MOST_RUNS = 1000
-ABOUT_ONE_RUN = ("animate", "leading", "lyapunov", "fixed_points", "certify", "verified", "pseudospectra")
+ABOUT_ONE_RUN = ("animate", "leading", "lyapunov", "fixed_points", "certify", "verified", "pseudospectra", "show_discs")
 
 
 def settled(options):
@@ -32,18 +32,6 @@ def settled(options):
 def many_runs(options) -> bool:
     """Whether medians and bands over several runs are asked for, be they one."""
     return options.sequences is not None or options.seeds is not None
-
-
-def figure_name(options, variants: Variants | None) -> str:
-    """The figure's name where none is given: it says what is shown."""
-    words = ["gersgorin", options.checkpoint.stem if options.checkpoint else options.module or options.cell or "rhn"]
-    words += ["before-after"] * options.compare_init + [f"depth{options.depth}"] * ((options.depth or 1) > 1)
-    words += ["vs", *variants.words] if variants else []
-    read = options.text or options.input
-    words += [f"{options.sequences}-of"] * (options.sequences is not None)
-    words.append("test" if read is None and options.sequences is not None else read.stem if read else options.chorale)
-    words += [f"{options.seeds}-seeds"] * (options.seeds is not None)
-    return file_name([*words[:-1], words[-1].lower()]) + ".png"
 
 
 def what_it_reads(path: Path) -> tuple:

@@ -60,7 +60,7 @@ def plot_bands(
     return ax
 
 
-def draw_comparison(records: list[SpectrumRecord]) -> Figure:
+def draw_comparison(records: list[SpectrumRecord], *, show_discs: bool = False) -> Figure:
     """Networks side by side on one sequence: spectra of its middle step at one scale, and below them all of them over time."""
     step = len(records[0].norm) // 2
     common, names = told_apart([record.title for record in records])
@@ -80,7 +80,7 @@ def draw_comparison(records: list[SpectrumRecord]) -> Figure:
     grid = top.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     limit = spectrum_limit(records)
     for ax, record, title in zip(grid.flat, records, titles, strict=False):
-        plot_spectrum(record, step, limit=limit, ax=ax)
+        plot_spectrum(record, step, limit=limit, show_discs=show_discs, ax=ax)
         magnify_spectrum(record, step, ax)
         ax.set_title(title, pad=10)  # above what the magnifying glass says
     for ax in grid.flat[len(records) :]:

@@ -9,7 +9,6 @@ a.safetensors,runs/depth6            trained weights: files, or folders of runs
 import math
 import os
 import re
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ from pathlib import Path
 from rhn.errors import InvalidInputError
 from rhn.fields import check_seed
 
-LONGEST_NAME = 120
 MOST = 24
 WEIGHTS = "best.safetensors"  # of a run's folder
 STATES = (".pt", ".pth", ".bin", ".ckpt")  # what a state_dict is commonly called
@@ -89,16 +87,6 @@ def short_names(paths: list[Path]) -> list[str]:
     head = _shared(parts, shortest)
     tail = _shared([names[::-1] for names in parts], shortest - head)
     return ["/".join(names[head : len(names) - tail]) for names in parts]
-
-
-def file_name(words: list[str]) -> str:
-    """Words as the name of a file, without what a name cannot hold; a long one is cut, and ends in what tells it from others.
-
-    >>> file_name(["gersgorin", "rhn", "vs", "a.b:make", "bwv269"])
-    'gersgorin-rhn-vs-a.b-make-bwv269'
-    """
-    name = re.sub(r"[^\w.-]+", "-", re.sub(r"\s", "", "-".join(words)))
-    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}-{zlib.crc32(name.encode()):08x}"
 
 
 def _shared(parts: list[tuple], most: int) -> int:

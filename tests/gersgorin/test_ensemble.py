@@ -125,7 +125,10 @@ def test_the_command_takes_the_test_split_and_seeds(results):
     alone = results("--chorale", second.name, "--seed", 4, "--steps", 40)["steps"]
     found = Ensemble.load("many.npz")
     assert found.reach[3].tolist() == [step["reach"] for step in alone]
-    assert result["figure"] == "gersgorin-rhn-2-of-test-2-seeds.png" and Path(result["figure"]).exists()
+    assert (
+        result["figure"] == "gersgorin-rhn-4-units-seed3-2-of-test-2-seeds-steps40.png"
+        and Path(result["figure"]).exists()
+    )
 
 
 def test_bands_of_each_where_networks_are_compared(results):

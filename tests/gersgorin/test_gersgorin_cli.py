@@ -90,8 +90,8 @@ def test_the_default_run_writes_a_figure_and_says_where(tmp_path, capsys):
     assert "Over 1 step " in capsys.readouterr().out
     assert run("--cell", "rhn", "--depth", "5", "--steps", "7") == 0
     out = capsys.readouterr().out
-    assert (tmp_path / "gersgorin-rhn-depth5-bwv269.png").stat().st_size > 10_000
-    assert out.rstrip().endswith("figure: gersgorin-rhn-depth5-bwv269.png")
+    assert (tmp_path / "gersgorin-rhn-depth5-bwv269-steps7.png").stat().st_size > 10_000
+    assert out.rstrip().endswith("figure: gersgorin-rhn-depth5-bwv269-steps7.png")
     assert "spectral radius" in out and "half-life" in out and "Over 7 steps" in out
 
 
@@ -129,7 +129,7 @@ def test_a_checkpoint_is_drawn(results):
     save_checkpoint("folder/best.safetensors", RHN(88, 6, 3))
     result = results("--checkpoint", "folder", "--steps", "5")
     assert (result["cell"], result["depth"], result["hidden_size"]) == ("rhn", 3, 6)
-    assert result["figure"] == "gersgorin-folder-bwv269.png"
+    assert result["figure"] == "gersgorin-folder-bwv269-steps5.png"
 
 
 @pytest.mark.parametrize("reads", ["chorales", "a text"])
@@ -194,7 +194,7 @@ def test_a_language_model_runs_along_a_text_and_its_figure_says_so(results):
     model = language_model().double()
     result = results(*NOVEL, "--steps", "7", "--save-data", "text.npz")
     assert (result["cell"], result["depth"], result["chorale"]) == ("rhn", 2, "novel.txt")
-    assert result["figure"] == "gersgorin-language-novel.png" and Path(result["figure"]).stat().st_size > 10_000
+    assert result["figure"] == "gersgorin-language-novel-steps7.png" and Path(result["figure"]).stat().st_size > 10_000
     x = model.embedding[[0, 2, 4, 0, 3, 1, 0]]  # the cat sees the dog <eos> the
     assert radii(result) == expected_radii(model.cells[0], x)
     record = SpectrumRecord.load("text.npz")

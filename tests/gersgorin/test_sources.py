@@ -35,7 +35,11 @@ def test_a_cell_runs_along_the_numbers_of_a_file_and_nothing_speaks_of_quarter_n
     np.save("sine.npy", SINE.astype(np.float32))
     assert main(["--cell", "lstm", "--input", "sine.npy", "--hidden-size", "5", "--save-data", "d.npz", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["chorale"], found["unit"], found["figure"]) == ("sine.npy", "steps", "gersgorin-lstm-sine.png")
+    assert (found["chorale"], found["unit"], found["figure"]) == (
+        "sine.npy",
+        "steps",
+        "gersgorin-lstm-5-units-sine.png",
+    )
     cell = LSTM(1, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x = torch.from_numpy(SINE.astype(np.float32)).double()[:, None]
     A = temporal_jacobian(cell, x, trajectory(cell, x)[:-1])
