@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import jacfwd, jacrev, vmap
 
+from gersgorin.grad_mode import with_gradients
 from gersgorin.stepping import (
     Step,
     check_next,
@@ -249,8 +250,8 @@ def _layerwise(cell, jacobian: Callable, x: Tensor, s: Tensor) -> Callable[[Tens
 
 def _last_shortcut(cell, x: Tensor, s: Tensor) -> int:
     """The last layer, counted from 0, that reads the state before the step besides the one it is given; 0 where none does."""
-    x, s = x.new_zeros(x.shape[-1]), s.new_zeros(s.shape[-1])
-    with torch.enable_grad():
+    with with_gradients():
+        x, s = x.new_zeros(x.shape[-1]), s.new_zeros(s.shape[-1])
         y = s.clone().requires_grad_()
         for layer in reversed(range(1, cell.depth)):
             out = cell.run_layer(layer, x, s, y)

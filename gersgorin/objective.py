@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import check_weights
+from gersgorin.grad_mode import with_gradients
 from gersgorin.losses import Loss, OutputLoss, best_constant, curvature, frame_costs, resolve_loss
 from gersgorin.sequences import read_probe
 from rhn.errors import USERS_FAULT, InvalidInputError
@@ -50,6 +51,7 @@ class Objective:
             targets never change, or the loss is not finite.
     """
 
+    @with_gradients()
     def __init__(
         self, model: nn.Module, sequences: Any, loss: str | Loss | None = None, *, second_derivatives: bool = False
     ):
@@ -64,7 +66,8 @@ class Objective:
                 f"the ids are {inputs.min()} to {inputs.max()}: expected 0 to {model.vocabulary_size - 1}"
             )
         device = next(self.model.parameters()).device
-        self.inputs, self.targets, self.mask = inputs.to(device), targets.to(device), mask.to(device)
+        # copies: the caller's may change, or be made in inference mode
+        self.inputs, self.targets, self.mask = (t.to(device, copy=True) for t in (inputs, targets, mask))
         self._all_real = bool(mask.all())
         with torch.no_grad():
             outputs = self._run(self.inputs)
@@ -102,6 +105,7 @@ class Objective:
         """The mean over all real frames, a scalar."""
         return self.frame_losses(outputs).sum() / self.mask.sum()
 
+    @with_gradients()
     def gradients(self) -> tuple[float, dict[str, Tensor]]:
         """(Mean loss, its gradient in every trained parameter); zero in one that the loss does not depend on."""
         parameters = self.parameters
@@ -187,7 +191,13 @@ class Objective:
 def _prepared(model: nn.Module, second_derivatives: bool) -> nn.Module:
     """A copy in float64 and evaluation mode."""
     _require_finite(model)
-    copied = copy.deepcopy(model)
+    try:
+        copied = copy.deepcopy(model)
+    except (
+        Exception
+    ) as error:  # what torch or a user's module says to being copied, as of one that keeps a tensor with a graph
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InvalidInputError(f"{type(model).__name__} cannot be copied to be looked at: {reason}") from error
     for module in copied.modules():
         if getattr(module, "precision", "float32") != "float32":
             module.precision = "float32"

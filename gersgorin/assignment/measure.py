@@ -19,10 +19,12 @@ from torch import nn
 
 from gersgorin.assignment.record import Credit
 from gersgorin.assignment.unrolled import Unrolled
+from gersgorin.grad_mode import with_gradients
 from gersgorin.losses import Loss
 from gersgorin.objective import Objective
 
 
+@with_gradients()
 def credit(model: nn.Module, x: Any, targets: Any, *, loss: str | Loss | None = None, unit: str = "steps") -> Credit:
     """Measure credit over time, in float64, along the model's run over x.
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin.discs import Discs
+from gersgorin.grad_mode import with_gradients
 from gersgorin.large.limits import check_room, memory_bound
 from gersgorin.large.products import StepJacobian
 from gersgorin.stepping import Step
@@ -15,6 +16,7 @@ BLOCK_BYTES = 256 << 20  # larger blocks gain nothing
 KEPT = 4  # copies of a block: the rows, their moduli, what is left of the reverse pass
 
 
+@with_gradients()
 def discs_by_blocks(
     cell: nn.Module | Step, x: Tensor, s: Tensor, axis: str = "row", *, memory_limit: float | None = None
 ) -> Discs:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gersgorin.grad_mode import with_gradients
 from gersgorin.large.discs import write
 from gersgorin.large.limits import check_room, memory_bound
 from gersgorin.large.products import StepJacobian
@@ -28,6 +29,7 @@ WRITTEN = 2  # matrices that must fit for one to be written: it and blocks of it
 Product = Callable[[Tensor], Tensor]
 
 
+@with_gradients()
 def leading_eigenvalues(
     cell: nn.Module | Step,
     x: Tensor,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gersgorin.discs import Discs, gersgorin_discs
 from gersgorin.dynamics import running_log_norms
+from gersgorin.grad_mode import with_gradients
 from gersgorin.jacobian import trajectory
 from gersgorin.large.discs import both_discs, write
 from gersgorin.large.leading import arnoldi, basis_bytes, by_arnoldi, check_count, leading_of
@@ -47,6 +48,7 @@ class _Run(Sequence):
         return A.forward, A.backward
 
 
+@with_gradients()
 @torch.no_grad()
 def streamed_log_norms(
     cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None, *, seed: int = 0, tol: float = TOLERANCE
@@ -72,6 +74,7 @@ def streamed_log_norms(
     return torch.tensor([*product_log_norms(run, states[0], seed=seed, tol=tol)], dtype=torch.float64)
 
 
+@with_gradients()
 @torch.no_grad()
 @one_thread()
 def measure_leading(

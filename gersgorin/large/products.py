@@ -43,8 +43,8 @@ class StepJacobian:
         self.name = name_of(cell)
         self.dense = hasattr(cell, "jacobian")  # what has a closed form is no sparse step of a user's own
         with torch.enable_grad():
-            self._s = s.detach().clone().requires_grad_()
-            self._after = step(x.detach(), self._s)
+            self._s = s.detach().clone().requires_grad_()  # clones: what was made in inference mode has no gradient
+            self._after = step(x.detach().clone(), self._s)
         if not self._after.requires_grad:
             raise InvalidInputError(f"{self.name} gives no gradient to its state: expected differentiable operations")
         self._weights = self._pulled = None

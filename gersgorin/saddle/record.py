@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from gersgorin.grad_mode import with_gradients
 from gersgorin.losses import Loss
 from gersgorin.objective import Objective
 from gersgorin.saddle.curvature import Curvature, lowest_curvature
@@ -75,10 +76,12 @@ class Plateau:
         return self.lowest.value
 
     @cached_property
+    @with_gradients()
     def lowest(self) -> Curvature:
         """The most negative curvature with its direction: `lowest.overlap` is its share in each matrix. About 50 Hessian products."""
         return lowest_curvature(self.objective.with_second_derivatives())
 
+    @with_gradients()
     def escape(
         self, learning_rate: float, momentum: float = 0.9, *, until: float = math.inf, most: int = 800
     ) -> Trajectory:

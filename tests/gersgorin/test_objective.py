@@ -198,3 +198,10 @@ def broken(value):
 def test_bad_input_is_one_sentence(model, sequences, loss, said):
     with pytest.raises(InvalidInputError, match=said):
         Objective(model, sequences, loss)
+
+
+def test_a_model_that_keeps_a_graph_is_refused_in_a_sentence():
+    model, frames = PolyphonicModel(hidden_size=2), torch.ones(3, 1, 88)
+    model.kept = model(frames)
+    with pytest.raises(InvalidInputError, match="PolyphonicModel cannot be copied to be looked at"):
+        Objective(model, frames)

@@ -1,0 +1,53 @@
+"""What differentiates does so for every caller: evaluation code often has gradients turned off."""
+
+import numpy as np
+import pytest
+import torch
+
+from gersgorin import credit, discs_by_blocks, layer_jacobians, leading_eigenvalues, plateau, streamed_log_norms
+from rhn.cells import DTSRNN
+from rhn.models import PolyphonicModel
+
+CELL = DTSRNN(3, 6, 3, dtype=torch.float64, init="gaussian:0.4", generator=torch.Generator().manual_seed(0))
+MODEL = PolyphonicModel(
+    hidden_size=4, input_size=3, output_size=3, init="gaussian:0.3", generator=torch.Generator().manual_seed(0)
+)
+
+
+def runs():
+    """Inputs (T, m), a state (N,) and frames (T, B, m), made where they are asked for."""
+    generator = torch.Generator().manual_seed(1)
+    x, s = torch.randn(5, 3, generator=generator).double(), torch.randn(6, generator=generator).double()
+    return x, s, (torch.rand(7, 2, 3, generator=generator) < 0.5).double()
+
+
+def of_a_plateau():
+    found = plateau(MODEL, runs()[2])
+    return found.order, found.curvature, found.escape_epochs(0.1)
+
+
+MEASURES = {
+    "layers by autograd": lambda: torch.cat(
+        [J.detach().flatten() for J in layer_jacobians(CELL, *at_a_step(), method="jacrev")]
+    ),
+    "leading eigenvalues": lambda: leading_eigenvalues(CELL, *at_a_step(), 2),
+    "discs by blocks": lambda: discs_by_blocks(CELL, *at_a_step()).radii,
+    "products with vectors": lambda: streamed_log_norms(CELL, runs()[0]),
+    "plateau": of_a_plateau,
+    "credit": lambda: credit(MODEL, runs()[2][:-1], runs()[2][1:]).lost,
+}
+
+
+def at_a_step():
+    x, s, _ = runs()
+    return x[0], s
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode], ids=lambda mode: mode.__name__)
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_measure_is_the_same_where_the_caller_turned_gradients_off(name, mode):
+    wanted = MEASURES[name]()
+    with mode():
+        found = MEASURES[name]()
+        assert not torch.is_grad_enabled()
+    np.testing.assert_allclose(np.asarray(found), np.asarray(wanted), rtol=1e-9, atol=1e-12)
