@@ -11,6 +11,7 @@ Legend: m inputs, N = state_size (n units, an LSTM's state has 2n), L layers.
 import functools
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import jacfwd, jacrev, vmap
@@ -260,15 +261,15 @@ def _last_shortcut(cell, x: Tensor, s: Tensor) -> int:
     return 0
 
 
-def _flatten(x: Tensor, s: Tensor) -> tuple[torch.Size, Tensor, Tensor]:
+def _flatten(x: Tensor, s: Tensor) -> tuple[tuple[int, ...], Tensor, Tensor]:
     """(leading dimensions, x (N, m), s (N, n))."""
     if not (isinstance(x, Tensor) and isinstance(s, Tensor)):
         raise InvalidInputError(f"x is {type(x).__name__} and s {type(s).__name__}: expected torch tensors")
     if x.dim() == 0 or s.dim() == 0:
         raise InvalidInputError(f"x has shape {tuple(x.shape)} and s {tuple(s.shape)}: expected (..., m) and (..., n)")
     try:
-        lead = torch.broadcast_shapes(x.shape[:-1], s.shape[:-1])
-    except RuntimeError:
+        lead = np.broadcast_shapes(x.shape[:-1], s.shape[:-1])  # torch's own would import its compiler
+    except ValueError:
         shapes = f"x {tuple(x.shape)} and s {tuple(s.shape)}"
         raise InvalidInputError(f"the leading dimensions of {shapes} do not broadcast") from None
     return lead, *(v.expand(*lead, v.shape[-1]).reshape(-1, v.shape[-1]) for v in (x, s))

@@ -181,7 +181,7 @@ class Objective:
             return None
         outputs = self._run(self.inputs)
         slope = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0), dtype=outputs.dtype).to(outputs)
-        found = torch.autograd.grad(outputs, list(likely.values()), slope, allow_unused=True)
+        found = torch.autograd.grad((outputs * slope).sum(), list(likely.values()), allow_unused=True)
         total = slope.sum((0, 1))
         return next(
             (name for name, g in zip(likely, found, strict=True) if g is not None and torch.allclose(g, total)), None

@@ -22,7 +22,7 @@ from gersgorin.dynamics import finite_time_exponent
 from gersgorin.jacobian import input_jacobian, partial_jacobians, temporal_jacobian, trajectory
 from gersgorin.objective import Objective
 from gersgorin.spectrum import one_thread
-from gersgorin.stepping import converted
+from gersgorin.stepping import Step, converted
 from gersgorin.watch import recurrent_cells, seen_by
 from rhn.cells import Cell
 from rhn.errors import InvalidInputError
@@ -67,9 +67,22 @@ def layer_gains(cell: nn.Module, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
     Raises InvalidInputError for a cell of several layers that does not say what each of them does.
     """
     layers = partial_jacobians(cell, x, s)
-    first = (lambda x, s: cell.run_layer(0, x, s, s)) if len(layers) > 1 else cell
-    inputs = itertools.accumulate(layers[1:], lambda B, J: J @ B, initial=input_jacobian(first, x, s))
+    if len(layers) > 1:
+        first = (_by_rows if isinstance(cell, Cell) else input_jacobian)(lambda x, s: cell.run_layer(0, x, s, s), x, s)
+    else:
+        first = input_jacobian(cell, x, s)
+    inputs = itertools.accumulate(layers[1:], lambda B, J: J @ B, initial=first)
     return tuple(torch.stack([torch.linalg.matrix_norm(J, 2) for J in matrices], -1) for matrices in (inputs, layers))
+
+
+@torch.enable_grad()
+def _by_rows(step: Step, x: Tensor, s: Tensor) -> Tensor:
+    """As `input_jacobian`, of a step that takes batches: a copy of x for every row, so that nothing of torch.func is needed, which
+    imports torch's compiler for half a second."""
+    N = s.shape[-1]
+    copies = x.unsqueeze(-2).repeat_interleave(N, -2).requires_grad_()
+    rows = step(copies, s.unsqueeze(-2).expand(*s.shape[:-1], N, N))
+    return torch.autograd.grad(rows.diagonal(dim1=-2, dim2=-1).sum(), copies)[0]
 
 
 def _cells(objective: Objective) -> Iterator[tuple[str, nn.Module, Tensor]]:

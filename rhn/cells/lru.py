@@ -20,6 +20,7 @@ Norm bound:  max |lambda| < 1, which is the norm itself
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -113,11 +114,11 @@ class LRU(LoopedCell):
             torch.diag(b), (0, 0, 0, p - q)
         )  # (p, q): what the imaginary parts do to the real ones, but for the sign
         A = torch.cat((torch.cat((torch.diag(a), -B), 1), torch.cat((B.mT, torch.diag(a[:q])), 1)))
-        return A.expand(*torch.broadcast_shapes(x.shape[:-1], s.shape[:-1]), -1, -1)
+        return A.expand(*np.broadcast_shapes(x.shape[:-1], s.shape[:-1]), -1, -1)
 
     def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """ds'/dx (..., n, m), see above."""
-        return self.driven_weight().expand(*torch.broadcast_shapes(x.shape[:-1], s.shape[:-1]), -1, -1)
+        return self.driven_weight().expand(*np.broadcast_shapes(x.shape[:-1], s.shape[:-1]), -1, -1)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         """||ds'/ds||_2, the same for all inputs and states."""

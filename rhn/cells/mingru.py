@@ -11,6 +11,7 @@ Input:       diag((g - s) z (1 - z)) W_z + diag(z) W_g
 Norm bound:  1, which gates that shut come near
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -58,7 +59,7 @@ class MinGRU(LoopedCell):
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """ds'/ds (..., n, n), see above."""
         z, _ = self._driven_by(x)
-        return torch.diag_embed(1 - z).expand(*torch.broadcast_shapes(z.shape, s.shape), -1)
+        return torch.diag_embed(1 - z).expand(*np.broadcast_shapes(z.shape, s.shape), -1)
 
     def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """ds'/dx (..., n, m), see above."""

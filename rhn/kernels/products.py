@@ -5,6 +5,7 @@ numbers are the same bits alone or in a stack. Large float32 products on a CPU g
 (`rhn.kernels.packed`); everything else is one batched product. With precision "mixed" all go to `rhn.kernels.mixed`.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,7 +42,7 @@ def input_gradient(dz: Tensor, W: Tensor, like: Tensor, precision: str = "float3
 def weight_gradient(dz: Tensor, inputs: Tensor, precision: str = "float32") -> Tensor:
     """dz' inputs, summed over all rows N: (..., N, g), (..., N, k) -> (..., g, k); leading axes broadcast."""
     (N, g), k = dz.shape[-2:], inputs.shape[-1]
-    batch = torch.broadcast_shapes(dz.shape[:-2], inputs.shape[:-2])
+    batch = np.broadcast_shapes(dz.shape[:-2], inputs.shape[:-2])  # torch's own imports its compiler, half a second
     if precision == "mixed":
         dz, inputs = mixed.half(dz, mixed.GRADIENT_SCALE), mixed.half(inputs)
     dz, inputs = (t.expand(*batch, *t.shape[-2:]).flatten(0, -3) for t in (dz, inputs))

@@ -20,6 +20,13 @@ from rhn.kernels.bernoulli import frame_nll, output_nll
 from rhn.models.building import Network, draw
 
 
+class _Drawn(nn.Linear):
+    """A linear layer whose weights somebody else draws; torch's `skip_init` would import its compiler, half a second."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
 class PolyphonicModel(Network):
     """A stack of recurrent cells with a linear output.
 
@@ -62,7 +69,7 @@ class PolyphonicModel(Network):
         input_size, output_size = positive("input_size", input_size), positive("output_size", output_size)
         super().__init__(cell, input_size, hidden_size, depth, layers, init, generator, options, where)
         self.input_size, self.output_size = input_size, output_size
-        self.output = nn.utils.skip_init(nn.Linear, hidden_size, self.output_size, **where)
+        self.output = _Drawn(hidden_size, self.output_size, **where)
         draw(self.output, self.init, generator)
 
     def forward(self, frames: Tensor, targets: Tensor | None = None, mask: Tensor | None = None) -> Tensor:

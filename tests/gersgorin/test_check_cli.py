@@ -168,3 +168,17 @@ def test_help_has_examples_and_loads_nothing_heavy():
     code = "import sys, gersgorin.check_cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "gersgorin-check ptb-sota --text" in done.stdout and done.stdout.endswith("False\n")
+
+
+def test_a_check_does_not_wait_for_torchs_compiler(tmp_path):
+    """Half a second and more, which a few functions of torch import it for."""
+    words = ["--cell", "rhn", "--depth", "2", "--hidden-size", "4", "--input", "x.npy", "--epochs", "2"]
+    program = f"""
+import sys
+import numpy as np
+from gersgorin.check_cli import main
+np.save("x.npy", np.random.default_rng(0).random((2, 9, 3)))
+assert main({words}) == 0
+assert not {{"sympy", "torch._dynamo"}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
