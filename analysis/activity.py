@@ -58,6 +58,8 @@ class GateActivity:
     """Mean gate of each unit, (L, n)."""
     unit_switching: np.ndarray
     """Mean absolute change of each unit's gate from one step to the next, (L, n) in 0..1; NaN where no sequence has two."""
+    about: str = ""
+    """How the network and the data came to be, under the figure's title."""
 
     @property
     def layers(self) -> int:
@@ -98,7 +100,7 @@ class GateActivity:
         return {"layers": self.layers, "sequences": sequences}
 
     def plot(self, ax=None):
-        """Layers x time, white at 0 to red at 1, several sequences one after another; returns the Axes."""
+        """Layers x time, white the least gate, red the greatest, several sequences one after another; returns the Axes."""
         from analysis.plots import plot_gates
 
         return plot_gates(self, ax=ax)
@@ -117,7 +119,12 @@ class GateActivity:
         """Write to .npz, single units and bar lines too (`load` reads it), or to .csv (`to_csv`)."""
         if Path(path).suffix.lower() == ".csv":
             return self.to_csv(path)
-        arrays = {"labels": np.array(self.labels), "unit_mean": self.unit_mean, "unit_switching": self.unit_switching}
+        arrays = {
+            "labels": np.array(self.labels),
+            "about": np.array(self.about),
+            "unit_mean": self.unit_mean,
+            "unit_switching": self.unit_switching,
+        }
         for i, s in enumerate(self.sequences):
             arrays |= {f"sequence{i}.{name}": np.asarray(value) for name, value in vars(s).items()}
         return write_arrays(path, arrays)
@@ -130,6 +137,7 @@ class GateActivity:
             values = [{f: arrays[f"sequence{i}.{f}"] for f in fields} for i in range(count)]
             units = {name: arrays[name] for name in ("unit_mean", "unit_switching")}
             labels = tuple(arrays["labels"].tolist())
+            about = arrays["about"].item() if "about" in arrays.files else ""
         scalars = ("name", "bars_from_score")
         sequences = (SequenceActivity(**{f: v.item() if f in scalars else v for f, v in s.items()}) for s in values)
-        return cls(labels=labels, sequences=tuple(sequences), **units)
+        return cls(labels=labels, sequences=tuple(sequences), about=about, **units)

@@ -1,14 +1,13 @@
 """`rhn-analyze`: when the transform gates of a trained network open, and how much it needs each layer."""
 
-import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from rhn.command import own_cell, print_json, progress_bars, resolve_device, run_command
 from rhn.errors import InvalidInputError
-from rhn.figures import SUFFIXES, save_figure
+from rhn.figures import SUFFIXES, figure_name, save_figure
 from rhn.files import check_output
 from rhn.options import Device, File, Trained, Writing, check_least, given_flags
 from rhn.parsing import Commands, parse
@@ -48,6 +47,7 @@ class Common(Trained, Writing):
     def run(self) -> None:
         from analysis import plots
         from rhn.engine.numerics import keep_memory
+        from rhn.provenance import words_of_checkpoint
 
         text = _reads_text(self)
         split = self.split or self.splits[text]
@@ -57,8 +57,10 @@ class Common(Trained, Writing):
         model, sequences = _text(self, split) if text else _music(self, split)
         with progress_bars() as report, own_cell(self.cell):
             record, table = self.measure(model, sequences, split, device=device, progress=report(self.name))
-        title = f"{_called(self.checkpoint)}: {_about(model)}"
-        save_figure(figure, lambda: plots.draw(record, title=title))
+        source = self.data.name if self.data else ("its text" if text else "chorales")
+        record = replace(record, about=f"{words_of_checkpoint(self.checkpoint)}; {split} split of {source}")
+        title, how = f"{_about(model)} ({_called(self.checkpoint)})", self.drawn()
+        save_figure(figure, lambda: plots.draw(record, title=title, **how))
         if data:
             record.save(data)
         if self.json:
@@ -66,10 +68,17 @@ class Common(Trained, Writing):
         else:
             print(table, f"figure: {figure}", sep="\n")
 
+    def drawn(self) -> dict:
+        """Options of the figure."""
+        return {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Gates(Common):
-    """Transform gates over time: layers x time, white 0 to red 1, a panel a chorale or excerpt (figure 5b of the paper)."""
+    """Transform gates over time: layers x time, white to red, a panel a chorale or excerpt (figure 5b of the paper)."""
+
+    full_scale: bool = False
+    """White is 0 and red is 1; default: the least and the greatest mean gate that is drawn."""
 
     excerpts: tuple[int, ...] = ()
     """Of a text: the tokens where excerpts begin, counted from 0; default: four, evenly spread over the split."""
@@ -77,6 +86,9 @@ class Gates(Common):
     """Of a text: tokens of an excerpt (default 60)."""
 
     name, splits, most = "gates", ("test", "valid"), SHOWN
+
+    def drawn(self) -> dict:
+        return {"limits": (0.0, 1.0)} if self.full_scale else {}
 
     def chosen_text(self, corpus, split: str) -> list:
         """Parts of the text to look at."""
@@ -162,14 +174,21 @@ def _reads_text(options: Gates | LesionCommand) -> bool:
 
 def _outputs(options: Common, split: str) -> tuple[Path, Path | None]:
     """Paths of the figure and of the numbers, seen to be writable before any work."""
-    figure = options.output
-    if figure is None:
-        words = [options.name, options.checkpoint.stem, getattr(options, "mode", None), split, *options.chorales[:4]]
-        words += map(str, getattr(options, "excerpts", ())[:4])
-        figure = Path(re.sub(r"[^\w.-]+", "-", "-".join(word.lower() for word in words if word)) + ".png")
-    data = options.save_data
+    figure, data = options.output or _named(options, split), options.save_data
     check_output(figure, SUFFIXES, force=options.force)
     return figure, data and check_output(data, (".csv", ".npz"), force=options.force)
+
+
+def _named(options: Common, split: str) -> Path:
+    """A name that differs where the figure does."""
+    words = [options.name, _called(options.checkpoint), getattr(options, "mode", None), split, *options.chorales]
+    words += [options.data and options.data.stem]
+    for name in ("excerpts", "length", "max_tokens", "together", "pairs", "units", "seed", "full_scale"):
+        value = getattr(options, name, None)
+        if value and not isinstance(value, tuple):
+            words += [name] if value is True else [f"{name}-{value}"]
+        words += [name, *value] if value and isinstance(value, tuple) else []
+    return figure_name(*words)
 
 
 def _text(options: Gates | LesionCommand, split: str):

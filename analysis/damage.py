@@ -12,7 +12,7 @@ import numpy as np
 from rhn.files import write_arrays, write_csv
 from rhn.reading import arrays_of
 
-ABOUT = ("mode", "split", "baseline", "sequences", "frames", "step")  # of a LesionTable, beside its rows
+ABOUT = ("mode", "split", "baseline", "sequences", "frames", "step", "about")  # of a LesionTable, beside its rows
 KINDS = {
     "layers": "layer",
     "pairs": "pair",
@@ -70,6 +70,8 @@ class LesionTable:
     also take the input away."""
     step: str = "frame"
     """What a step is: "frame" or "token"."""
+    about: str = ""
+    """How the network and the data came to be, under the figure's title."""
 
     def by_damage(self, kind: str = "layers") -> list[LesionRow]:
         """Rows of one kind, the most harmful first."""
@@ -83,8 +85,8 @@ class LesionTable:
         return {"mode": self.mode, "split": self.split, "baseline": self.baseline, "layers": layers} | extra
 
     def plot(self, ax=None):
-        """Lesioned layer against loss with intervals, the unlesioned loss as a dashed line (figure 6); returns the Axes."""
-        from analysis.plots import plot_lesions
+        """Lesioned layer against damage, with intervals (figure 6); returns the Axes."""
+        from analysis.lesion_plots import plot_lesions
 
         return plot_lesions(self, ax=ax)
 
@@ -114,7 +116,7 @@ class LesionTable:
     def load(cls, path: str | Path) -> "LesionTable":
         """Read what `save` wrote as .npz; raises DataError where the file is something else."""
         with arrays_of(path, "rhn-analyze lesion --save-data FILE.npz") as arrays:
-            about = {name: arrays[name].item() for name in ABOUT}
+            about = {name: arrays[name].item() for name in ABOUT if name in arrays.files or name != "about"}
             kinds = [kind for kind in KINDS if f"{kind}.label" in arrays.files]  # a file may be older than a kind
             rows = {kind: _rows({f: arrays[f"{kind}.{f}"].tolist() for f in ROW}) for kind in kinds}
         return cls(**about, **rows)

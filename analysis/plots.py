@@ -1,9 +1,8 @@
-"""Figures from records, without torch: gate activity as figure 5(b) and lesions as figure 6 of Zilly et al. (2017).
+"""The activity of transform gates as figures, from records alone: no torch. Figure 5(b) of Zilly et al. (2017).
 
 Every `plot_*` draws into the axes it is given and returns them; every `draw_*` makes a whole figure.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,42 +13,77 @@ from matplotlib.figure import Figure
 
 from analysis.activity import GateActivity, SequenceActivity
 from analysis.damage import LesionTable
-from rhn.figures import BLUE, GREY, ORANGE, drawable
+from analysis.lesion_plots import draw_lesions
+from rhn.figures import BLUE, GREEN, GREY, ORANGE, RED, drawable, titled
+from rhn.ticks import every_label, in_inches, legend_columns
 
 GATES = LinearSegmentedColormap.from_list("transform gate", ["#ffffff", "#ff0000"])  # gaps show the axes' grey
 CLOSED_TO_OPEN = {"below 0.1": "#ffffff", "between": "#ff9999", "above 0.9": "#ff0000"}
 GAP = 2  # steps between sequences that share their axes
+COLOURS, DASHES = (BLUE, ORANGE, GREEN, RED), ("-", "--")
+LEGEND = {"title_fontsize": 8, "alignment": "left"}
+NEAREST_BARS = 3  # points between lines of bars; where they would be nearer they are left out
+NARROWEST = 0.5  # points that a step is wide; where it would be narrower, steps are averaged
+LONGEST_NAME = 20  # characters of a sequence's name in a legend
 TICK_SIZE = 6  # points, of the tokens on a time axis
 LONGEST = 12  # characters of a word on a time axis
 TIME = {"frame": "quarter notes", "token": "tokens"}
 VISIBLE = {"\n": "↵", " ": "␣"}
 
 
-def plot_gates(record: GateActivity, ax: Axes | None = None, *, steps: int = 0) -> Axes:
+def plot_gates(
+    record: GateActivity, ax: Axes | None = None, *, steps: int = 0, limits: tuple[float, float] | None = None
+) -> Axes:
     """Layers x time, thin lines where bars begin; of a single sequence the tokens below, where they fit.
 
-    Several sequences follow one another, with a grey gap between them and their names above. The axis has at least `steps` steps.
+    Several sequences follow one another, with a grey gap between them and their names above. The axis has at least `steps` steps. Of a
+    long run each column is the mean of some steps, and bars too near to be told apart are left out.
+    limits: the gates that are drawn white and red; None: the least and the greatest of the record.
     """
-    ax = ax or Figure(figsize=(9, 0.9 + 0.22 * record.layers), layout="constrained").subplots()
+    ax = ax or Figure(figsize=(9, 1.2 + 0.22 * record.layers), layout="constrained").subplots()
     gap, parts, start = np.full((record.layers, GAP), np.nan), [], 0
+    total = sum(s.steps + GAP for s in record.sequences) - GAP
+    room = 72 * (ax.figure.figure.get_figwidth() - 2) / max(total, steps)  # points a step
     for s in record.sequences:
         parts += [s.activity, gap]
-        for bar in s.bars:
+        for bar in s.bars if len(s.bars) * NEAREST_BARS <= room * s.steps else ():
             ax.axvline(start + bar, color=GREY, linewidth=0.5, alpha=0.6, zorder=2)
         if len(record.sequences) > 1:
-            place = start + s.steps / 2, record.layers + 0.55
-            ax.text(*place, drawable(s.name), ha="center", va="bottom", fontsize=8)
+            place, name = (start + s.steps / 2, record.layers + 0.55), in_inches(s.name, room * s.steps / 72, 8)
+            ax.text(*place, name, ha="center", va="bottom", fontsize=8)
         start += s.steps + GAP
-    total, shown = start - GAP, {"cmap": GATES, "vmin": 0, "vmax": 1, "origin": "lower", "interpolation": "nearest"}
-    extent = (0, total, 0.5, record.layers + 0.5)
-    ax.imshow(np.concatenate(parts[:-1], 1), aspect="auto", extent=extent, **shown)
+    (low, high), each = limits or gate_limits(record), max(1, round(NARROWEST / room))
+    values = averaged(np.concatenate(parts[:-1], 1), each)
+    extent = (0, values.shape[1] * each, 0.5, record.layers + 0.5)
+    shown = {"cmap": GATES, "vmin": low, "vmax": high, "origin": "lower", "interpolation": "nearest"}
+    ax.imshow(values, aspect="auto", extent=extent, **shown)
     _layer_ticks(record.labels, ax)
-    ax.set_facecolor("#eeeeee")  # beyond the end: white is a closed gate
+    ax.set_facecolor("#eeeeee")  # beyond the end: white is the least gate
     ax.set(xlim=(0, max(total, steps)), xlabel=_time_label(record), ylabel="layer")
     if len(record.sequences) == 1:
-        ax.set_title(drawable(s.name), loc="left")
+        ax.set_title(in_inches(s.name, ax.figure.figure.get_figwidth() - 2, 9), loc="left")
         _token_ticks(s, max(total, steps), ax)
     return ax
+
+
+def averaged(values: np.ndarray, each: int) -> np.ndarray:
+    """Means of so many neighbouring steps, (L, T) to (L, T / each) rounded up; NaN where there is none.
+
+    >>> averaged(np.array([[1.0, 3.0, 5.0]]), 2)
+    array([[2., 5.]])
+    """
+    L, T = values.shape
+    padded = np.full((L, -(-T // each), each), np.nan)
+    padded.reshape(L, -1)[:, :T] = values
+    counts = np.isfinite(padded).sum(-1)
+    return np.divide(np.nansum(padded, -1), counts, out=np.full(counts.shape, np.nan), where=counts > 0)
+
+
+def gate_limits(record: GateActivity) -> tuple[float, float]:
+    """The least and the greatest mean gate of a record, from 0 to 1 where they are the same."""
+    values = np.concatenate([s.activity for s in record.sequences], axis=1)
+    low, high = (float(f(values)) for f in (np.nanmin, np.nanmax)) if np.isfinite(values).any() else (0.0, 0.0)
+    return (low, high) if high > low else (0.0, 1.0)
 
 
 def plot_saturation(record: GateActivity, ax: Axes | None = None) -> Axes:
@@ -61,122 +95,75 @@ def plot_saturation(record: GateActivity, ax: Axes | None = None) -> Axes:
         left = left + share
     ax.set(xlim=(0, 1), ylabel="layer", xlabel="share of gates, over units and time")
     _layer_ticks(record.labels, ax)
-    ax.set_title("transform gates", loc="left")
-    ax.legend(loc="lower left", bbox_to_anchor=(0.35, 1.0), ncols=3, columnspacing=1, handlelength=1)
+    ax.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        ncols=3,
+        columnspacing=1,
+        handlelength=1,
+        title="transform gates",
+        **LEGEND,
+    )
     return ax
 
 
 def plot_effective_depth(record: GateActivity, ax: Axes | None = None) -> Axes:
-    """Sum of the layers' mean gates over time, a line a sequence."""
-    ax = ax or Figure(figsize=(7, 2.2), layout="constrained").subplots()
-    for sequence in record.sequences[:8]:
-        times = np.arange(sequence.steps) + 0.5
-        ax.step(times, sequence.effective_depth, where="mid", linewidth=1, label=drawable(sequence.name))
-    highest = max(sequence.effective_depth.max() for sequence in record.sequences[:8])
-    ax.set(ylim=(0, 1.1 * highest or 1), xlabel=f"time ({TIME[record.step]})", ylabel="sum of mean gates")
-    ax.set_title("effective depth", loc="left")
-    tight = {"columnspacing": 0.8, "handlelength": 0.8, "handletextpad": 0.4}
-    ax.legend(loc="lower right", bbox_to_anchor=(1.02, 1.0), ncols=4, **tight)
+    """Sum of the layers' mean gates over time, a line a sequence (of at most eight)."""
+    ax = ax or Figure(figsize=(7, 2.4), layout="constrained").subplots()
+    for k, sequence in enumerate(record.sequences[:8]):
+        times, style = np.arange(sequence.steps) + 0.5, {"color": COLOURS[k % 4], "linestyle": DASHES[k // 4 % 2]}
+        name = drawable(
+            sequence.name if len(sequence.name) <= LONGEST_NAME else sequence.name[: LONGEST_NAME - 1] + "…"
+        )
+        ax.step(times, sequence.effective_depth, where="mid", linewidth=1, label=name, **style)
+        if sequence.steps == 1:
+            ax.plot(times, sequence.effective_depth, "o", markersize=4, color=COLOURS[k % 4])
+    highest = max(float(np.nan_to_num(sequence.effective_depth).max()) for sequence in record.sequences[:8])
+    ax.set(
+        ylim=(0, 1.1 * highest or 1),
+        xlabel=f"time ({TIME[record.step]})",
+        ylabel="effective depth\n(sum of mean gates)",
+    )
+    labels = ax.get_legend_handles_labels()[1]
+    columns = legend_columns(labels, 0.9 * ax.get_window_extent().width / ax.figure.dpi)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, columnspacing=1, handlelength=1.6)
     return ax
 
 
-def draw(record: GateActivity | LesionTable, *, title: str = "") -> Figure:
-    """The default figure of a record."""
-    return (draw_gates if isinstance(record, GateActivity) else draw_lesions)(record, title=title)
+def draw(record: GateActivity | LesionTable, *, title: str = "", **options) -> Figure:
+    """The default figure of a record; title: what network it is; options: `draw_gates`'s."""
+    return (draw_gates if isinstance(record, GateActivity) else draw_lesions)(record, title=title, **options)
 
 
-def draw_gates(record: GateActivity, *, title: str = "") -> Figure:
-    """The default figure: a panel a sequence with a shared colour bar; below, effective depth and the distribution over units."""
+def draw_gates(record: GateActivity, *, title: str = "", limits: tuple[float, float] | None = None) -> Figure:
+    """The default figure: a panel a sequence with a shared colour bar; below, effective depth and the distribution over units.
+
+    limits: as of `plot_gates`, the same in all panels.
+    """
     words = max((len(_shown(word)) for s in record.sequences for word in s.symbols.tolist()), default=0)
     S, tall = len(record.sequences), 0.55 + 0.16 * record.layers + 0.05 * words
-    figure = Figure(figsize=(9, S * tall + 2.8), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(S * tall + 0.4, 2.4))
-    panels = np.atleast_1d(top.subplots(S, 1))
+    figure = Figure(figsize=(9, S * tall + 4), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=(S * tall + 1, 3))
+    titled(figure, f"Transform gates{f' of {drawable(title)}' if title else ''}", drawable(record.about))
+    panels, limits = np.atleast_1d(top.subplots(S, 1)), limits or gate_limits(record)
     for ax, sequence in zip(panels, record.sequences, strict=True):
-        plot_gates(replace(record, sequences=(sequence,)), ax, steps=max(s.steps for s in record.sequences))
+        alone = replace(record, sequences=(sequence,))
+        plot_gates(alone, ax, steps=max(s.steps for s in record.sequences), limits=limits)
         ax.set_xlabel(_time_label(record) if ax is panels[-1] else "")
-        ax.spines[["top", "right"]].set_visible(False)
     shrink = min(1.0, 2.2 / (S * tall))
-    top.colorbar(panels[0].images[0], ax=panels.tolist(), label="mean transform gate", shrink=shrink)
-    if title:
-        top.suptitle(drawable(title), fontsize=11)
-    left, right = bottom.subplots(1, 2, width_ratios=(1.6, 1))
+    top.colorbar(
+        panels[0].images[0], ax=panels.tolist(), label="mean transform gate\nof a layer's units", shrink=shrink
+    )
+    left, right = bottom.subplots(1, 2, width_ratios=(1.4, 1))
     plot_effective_depth(record, left)
     plot_saturation(record, right)
     return figure
 
 
-def plot_lesions(table: LesionTable, ax: Axes | None = None) -> Axes:
-    """Loss with each layer lesioned, with the interval of its damage; dashed the unlesioned loss; diamonds the blind controls."""
-    ax = ax or Figure(figsize=(5, 3.4), layout="constrained").subplots()
-    place = {row.layers: x for x, row in enumerate(table.layers, start=1)}
-    _points(table, table.layers, list(place.values()), ax, fmt="o", color=BLUE, label=f"lesioned ({table.mode})")
-    controls = [row for row in table.controls if row.layers in place]
-    if controls:
-        at, words = [place[row.layers] + 0.2 for row in controls], "layer kept, input removed (blind)"
-        _points(table, controls, at, ax, fmt="D", color=ORANGE, label=words, mfc="white")
-    ax.axhline(table.baseline, color="black", linewidth=1, linestyle=(0, (4, 3)), label="unlesioned", zorder=0)
-    ax.set_xticks(list(place.values()), [row.label for row in table.layers])
-    ax.set(xlim=(0.5, len(place) + 0.5), xlabel="lesioned layer")
-    ax.set_ylabel(f"loss{f' on {table.split}' if table.split else ''} (nats a {table.step})")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend()
-    return ax
-
-
-def plot_pairs(table: LesionTable, ax: Axes | None = None) -> Axes:
-    """Damage of every pair of layers; on the diagonal that of the layer alone."""
-    ax = ax or Figure(figsize=(4, 3.4), layout="constrained").subplots()
-    index = {row.layers[0]: k for k, row in enumerate(table.layers)}
-    damage = np.full((len(index), len(index)), np.nan)
-    for row in (*table.layers, *table.pairs):
-        i, j = index[row.layers[0]], index[row.layers[-1]]
-        damage[i, j] = damage[j, i] = row.delta
-    image = ax.imshow(damage, origin="lower", cmap="viridis", vmin=min(0.0, np.nanmin(damage)))
-    names = [row.label for row in table.layers]
-    every = _every(names, ax, across=True)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_ticks(range(0, len(names), every), names[::every])
-        axis.set_label_text("layer")
-    ax.set_title(f"damage of two layers (nats a {table.step})", loc="left")
-    ax.figure.colorbar(image, ax=ax)
-    return ax
-
-
-def plot_units(table: LesionTable, ax: Axes | None = None) -> Axes:
-    """Damage of every single unit, within each layer the most harmful first."""
-    ax = ax or Figure(figsize=(5, 3.4), layout="constrained").subplots()
-    for row in table.layers:
-        deltas = sorted((u.delta for u in table.units if u.layers == row.layers), reverse=True)
-        ax.plot(np.arange(1, len(deltas) + 1), deltas, linewidth=1.2, label=f"layer {row.label}")
-    ax.axhline(0, color="black", linewidth=1, linestyle=(0, (4, 3)))
-    ax.set(xscale="log", xlabel="unit, by damage", ylabel=f"damage of one unit (nats a {table.step})")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(ncols=math.ceil(len(table.layers) / 8))
-    return ax
-
-
-def draw_lesions(table: LesionTable, *, title: str = "") -> Figure:
-    """The default figure: figure 6, beside it pairs and units where they were measured."""
-    extra = [plot for plot, rows in ((plot_pairs, table.pairs), (plot_units, table.units)) if rows]
-    figure = Figure(figsize=(5.2 + 4.6 * len(extra), 3.6), layout="constrained")
-    for plot, ax in zip((plot_lesions, *extra), np.atleast_1d(figure.subplots(1, 1 + len(extra))), strict=True):
-        plot(table, ax)
-    if title:
-        figure.suptitle(drawable(title), fontsize=11)
-    return figure
-
-
 def _layer_ticks(labels: Sequence[str], ax: Axes) -> None:
     """The layers' labels beside layers 1..L."""
-    every = _every(labels, ax)
+    every = every_label(labels, ax)
     ax.set_yticks(range(1, len(labels) + 1, every), labels[::every])
-
-
-def _every(labels: Sequence[str], ax: Axes, *, across: bool = False) -> int:
-    """1 where an axes' height has room for all labels, 2 where for every second one, ...; `across`: written side by side."""
-    size = ax.yaxis.label.get_fontsize() * (0.75 * max(map(len, labels)) if across else 1)
-    return math.ceil(size * len(labels) * ax.figure.dpi / 72 / ax.get_window_extent().height)
 
 
 def _token_ticks(sequence: SequenceActivity, total: int, ax: Axes) -> None:
@@ -202,11 +189,3 @@ def _time_label(record: GateActivity) -> str:
     by_score = {s.bars_from_score for s in record.sequences}
     lines = {True: "the score's bars", False: "every 4 quarter notes"}
     return f"time (quarter notes; lines: {' or '.join(lines[k] for k in sorted(by_score, reverse=True))})"
-
-
-def _points(table: LesionTable, rows, at: list[float], ax: Axes, **style) -> None:
-    """Losses with the intervals of their damage, put on the unlesioned loss."""
-    loss = np.array([row.loss for row in rows])
-    ends = np.array([(row.low, row.high) for row in rows]).reshape(-1, 2) + table.baseline
-    errors = np.nan_to_num(np.clip(np.stack((loss - ends[:, 0], ends[:, 1] - loss)), 0, None))
-    ax.errorbar(at, loss, yerr=errors, markersize=5, linewidth=1.2, capsize=3, **style)

@@ -1,6 +1,7 @@
 """Numbers along logarithmic axes as people write them, and names and legends that fit where they stand."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 from rhn.figures import drawable
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.axis import Axis
 
 LETTER = 0.6  # width of a letter, in sizes of its type
@@ -25,6 +27,13 @@ def plain_log_ticks(axis: "Axis") -> None:
     axis.set_minor_locator(NullLocator() if decades < 0.8 else LogLocator(10, subs=range(1, 10), numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+def every_label(labels: Sequence[str], ax: "Axes", *, across: bool = False) -> int:
+    """1 where an axes has room for all labels, 2 where for every second one, ...: one above another, or `across` beside each other."""
+    size, box = ax.yaxis.label.get_fontsize(), ax.get_window_extent()
+    each, room = (LETTER * (max(map(len, labels)) + 2), box.width) if across else (1.2, box.height)
+    return math.ceil(each * size * len(labels) * ax.figure.dpi / 72 / room)
 
 
 def in_inches(name: str, inches: float, size: float) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +42,8 @@ def result(capsys) -> dict:
 def test_gates_of_four_test_chorales_by_default(capsys):
     assert run("gates", "best.safetensors") == 0
     out = capsys.readouterr().out
-    assert all(piece.name in out for piece in chorales().test[:4]) and out.endswith("figure: gates-best-test.png\n")
-    assert Path("gates-best-test.png").stat().st_size > 10_000
+    assert all(piece.name in out for piece in chorales().test[:4]) and re.search(r"figure: gates-\S+-test.png\n$", out)
+    assert Path(out.split()[-1]).stat().st_size > 10_000
 
 
 def test_gates_of_chorales_by_place_and_name(capsys):
@@ -116,17 +117,17 @@ def test_the_cell_alone_has_gates(capsys):
 @pytest.mark.parametrize(
     ("checkpoint", "title"),
     [
-        ("runs/depth3/best.safetensors", "depth3: RHN"),
-        ("runs/depth3/last.safetensors", "depth3: RHN"),
-        ("runs/twins/seed-1/best.safetensors", "twins, seed-1: RHN"),
-        ("runs/mine.safetensors", "mine: RHN"),
+        ("runs/depth3/best.safetensors", "depth3"),
+        ("runs/depth3/last.safetensors", "depth3"),
+        ("runs/twins/seed-1/best.safetensors", "twins, seed-1"),
+        ("runs/mine.safetensors", "mine"),
     ],
 )
 def test_figures_are_titled_by_the_run_where_the_checkpoint_s_name_says_nothing(checkpoint, title):
     Path(checkpoint).parent.mkdir(parents=True)
     Path("best.safetensors").rename(checkpoint)
     assert run("gates", checkpoint, "--chorales", "0", "--output", "figure.svg") == 0
-    assert f"<!-- {title}, depth 3, 7 units -->" in Path("figure.svg").read_text()
+    assert f"<!-- Transform gates of RHN, depth 3, 7 units ({title})" in Path("figure.svg").read_text()
 
 
 # ---- language models ------------------------------------------------------------------------------
@@ -140,8 +141,8 @@ def test_gates_of_four_excerpts_of_the_validation_text_by_default(capsys):
     Path("long.txt").write_text(sentences(1500))
     assert run("gates", "text.safetensors", "--data", "long.txt", "--save-data", "gates.csv") == 0
     out = capsys.readouterr().out
-    assert "mean change a token" in out and out.endswith("figure: gates-text-valid.png\n")
-    assert Path("gates-text-valid.png").stat().st_size > 10_000
+    assert "mean change a token" in out and out.endswith("figure: gates-text-valid-long.png\n")
+    assert Path("gates-text-valid-long.png").stat().st_size > 10_000
     with Path("gates.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len({row["sequence"] for row in rows}) == 4 and len(rows) == 4 * 60 * 3
@@ -153,7 +154,7 @@ def test_gates_where_excerpts_are_named(capsys):
     assert run("gates", "text.safetensors", "--data", "novel.txt", *words) == 0
     found = result(capsys)
     assert [(s["name"], s["steps"]) for s in found["sequences"]] == [("test-5", 12), ("test-40", 12)]
-    assert Path("gates-text-test-5-40.png").exists()
+    assert Path("gates-text-test-novel-excerpts-5-40-length-12.png").exists()
 
 
 def test_lesions_of_the_beginning_of_a_text_cut_into_sequences(capsys):

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from networks import network, rolls
 
 from analysis import GateActivity, LesionTable, SequenceActivity, gate_activity, lesion
-from analysis.damage import reading
-from analysis.plots import draw_gates, draw_lesions, plot_effective_depth
+from analysis.damage import LesionRow, reading
+from analysis.lesion_plots import draw_lesions
+from analysis.plots import draw_gates, plot_effective_depth, plot_gates
 from analysis.tables import lesion_table
 from rhn.errors import DataError
 
@@ -84,7 +85,7 @@ def activity_of(activity: np.ndarray) -> GateActivity:
 
 def test_known_cells_have_known_colours():
     figure = Figure(figsize=(4, 2), dpi=100)
-    ax = activity_of(np.array([[0.0, 1.0, 0.5, 0.0], [1.0, 0.0, 0.0, 0.5]])).plot(figure.subplots())
+    ax = plot_gates(activity_of(np.array([[0.0, 1.0, 0.5, 0.0], [1.0, 0.0, 0.0, 0.5]])), figure.subplots())
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())
@@ -102,7 +103,12 @@ def test_sequences_share_an_axes_with_a_gap_and_a_scale(gates):
     ax = gates.plot()
     (image,) = ax.images
     drawn = image.get_array()
-    assert image.get_clim() == (0, 1) and drawn.shape == (3, 6 + 2 + 9) and drawn.mask[:, 6:8].all()
+    every = np.concatenate([s.activity for s in gates.sequences], 1)
+    assert image.get_clim() == (every.min(), every.max()) and plot_gates(gates, limits=(0, 1)).images[0].get_clim() == (
+        0,
+        1,
+    )
+    assert drawn.shape == (3, 6 + 2 + 9) and drawn.mask[:, 6:8].all()
     assert np.array_equal(drawn[:, :6], gates.sequences[0].activity)
     assert {text.get_text() for text in ax.texts} == {"sequence 1", "sequence 2"}
 
@@ -145,17 +151,36 @@ def test_pairs_and_units_of_a_deep_network_fit_their_panels():
     assert len(units.get_legend().get_texts()) == 20 and legend.height < units.get_window_extent().height
 
 
-def test_figure_six_shows_losses_intervals_the_unlesioned_line_and_the_control(table):
+def test_figure_six_shows_damage_intervals_and_the_control(table):
     ax = table.plot()
     layers, blind = ax.containers
     points, _, (intervals,) = layers.lines
-    assert points.get_ydata().tolist() == [row.loss for row in table.layers]
+    assert points.get_ydata().tolist() == [row.delta for row in table.layers]
     for segment, row in zip(intervals.get_segments(), table.layers, strict=True):
-        assert segment[:, 1] == pytest.approx([table.baseline + row.low, table.baseline + row.high])
-    assert blind.lines[0].get_ydata().tolist() == [table.controls[0].loss]
-    dashed = next(line for line in ax.lines if line.get_label() == "unlesioned")
-    assert set(dashed.get_ydata()) == {table.baseline} and dashed.get_linestyle() == "--"
+        assert segment[:, 1] == pytest.approx([row.low, row.high])
+    assert blind.lines[0].get_ydata().tolist() == [table.controls[0].delta]
+    assert f"above the unlesioned {table.baseline:.4g}" in ax.get_ylabel()
     assert len([ax for ax in draw_lesions(table).axes if ax.get_label() != "<colorbar>"]) == 3
+
+
+@pytest.mark.parametrize(("low", "scale"), [(1e-3, "log"), (-2.0, "symlog"), (0.0, "symlog")])
+def test_damage_stands_on_a_logarithmic_axis_that_reaches_below_0_where_it_must(low, scale):
+    rows = [
+        LesionRow(label=str(k), layers=(k,), unit=None, loss=9.0, delta=d, low=low, high=d + 1)
+        for k, d in ((1, 30), (2, 0.5))
+    ]
+    table = LesionTable(mode="bias", split="", baseline=8.5, sequences=3, frames=9, layers=tuple(rows))
+    ax = table.plot()
+    assert ax.get_yscale() == scale and ax.get_ylim()[0] < low and ax.get_ylim()[1] > 31
+
+
+def test_steps_too_narrow_to_be_seen_are_averaged():
+    known = np.array([np.arange(40_000) % 2, np.ones(40_000)])
+    (image,) = plot_gates(activity_of(known)).images
+    drawn, (left, right, *_) = np.asarray(image.get_array()), image.get_extent()
+    each = round(40_000 / drawn.shape[1])
+    assert each > 10 and (left, right) == (0, drawn.shape[1] * each) and np.allclose(drawn[1], 1)
+    assert np.allclose(drawn[0, :-1], 0.5, atol=0.5 / each + 1e-9)
 
 
 def test_a_single_sequence_is_drawn_and_printed_without_an_interval():

@@ -9,7 +9,8 @@ from networks import GATED, SUBJECTS, UNGATED, WORDS, language_network, name, ro
 
 from analysis import Excerpt, GateActivity, Lesion, LesionTable, excerpts, gate_activity, lesion, lesioned, stretches
 from analysis.damage import reading
-from analysis.plots import draw_gates, draw_lesions
+from analysis.lesion_plots import draw_lesions
+from analysis.plots import draw_gates
 from analysis.tables import gates_table, lesion_table
 from rhn.data.text import Tokens, Vocabulary
 from rhn.errors import DataError, InvalidInputError
@@ -86,7 +87,7 @@ def test_a_record_of_a_text_is_drawn_again_without_the_network(gates, tmp_path):
     table = lesion(language_network(), PARTS, split="valid")
     assert LesionTable.load(table.save(tmp_path / "lesions.npz")) == table and table.step == "token"
     assert "27 predicted tokens, nats a token" in lesion_table(table) and "nats a token" in reading(table)
-    assert draw_lesions(table).axes[0].get_ylabel() == "loss on valid (nats a token)"
+    assert draw_lesions(table).axes[0].get_ylabel().startswith("damage on valid (nats a token)\n")
 
 
 def test_words_stand_below_their_gates(gates):

@@ -1,0 +1,73 @@
+"""The figures of gates and lesions can be read, whatever the network and the sequence."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from networks import network, rolls
+from readable import readable
+from test_analysis_records import activity_of
+
+from analysis import gate_activity, lesion
+from analysis.plots import draw
+from rhn.figures import our_style
+
+LONG = "a name of forty characters, $signs$ and 字"
+TITLE = "RHN, 2 cells, depth 10, 830 units (a-run-with-a-long-name, seed-12)"
+ABOUT = (
+    "a-run/best.safetensors: gaussian:0.008342, transform bias -2, seed 0, trial 11, epoch 40; train split of chorales"
+)
+
+
+def named(record, name=LONG):
+    return replace(
+        record, sequences=tuple(replace(s, name=f"{k} {name}") for k, s in enumerate(record.sequences)), about=ABOUT
+    )
+
+
+GATES = {
+    "one layer, one step": activity_of(np.array([[0.3]])),
+    "10 layers": gate_activity(network(depth=10, hidden_size=3), rolls(60, 39, 5, 80)),
+    "12 sequences": gate_activity(network(), rolls(*[9] * 12)),
+    "a long run": gate_activity(network(), rolls(4000)),
+    "closed": activity_of(np.zeros((6, 50))),
+    "nothing finite": activity_of(np.full((3, 50), np.nan)),
+}
+
+
+def lesions(*lengths, depth=3, **asked):
+    return replace(lesion(network(depth=depth, hidden_size=3), rolls(*lengths), split="train", **asked), about=ABOUT)
+
+
+def times(table, factor):
+    """The table with every damage so much greater."""
+    rows = [
+        replace(r, delta=abs(r.delta) * factor, low=abs(r.low) * factor, high=abs(r.high) * factor)
+        for r in table.layers
+    ]
+    return replace(table, layers=tuple(rows), controls=())
+
+
+LESIONS = {
+    "one layer, one sequence": lesions(9, depth=1),
+    "all measured": lesions(6, 9, 12, pairs=True, units=True, together=(1, 3)),
+    "20 layers": lesions(6, 9, depth=20, pairs=True, units=True, together=(1, 5, 9, 13, 20)),
+    "blind": lesions(6, 9, mode="blind"),
+    "tiny": times(lesions(6, 9), 1e-9),
+    "huge": times(lesions(6, 9), 1e9),
+    "nothing finite": times(lesions(6, 9), np.nan),
+}
+
+
+@pytest.mark.parametrize("record", GATES)
+def test_gates_can_be_read(record):
+    with our_style():
+        readable(draw(named(GATES[record]), title=TITLE))
+        readable(GATES[record].plot().figure)
+
+
+@pytest.mark.parametrize("record", LESIONS)
+def test_lesions_can_be_read(record):
+    with our_style():
+        readable(draw(LESIONS[record], title=TITLE))
+        readable(LESIONS[record].plot().figure)
