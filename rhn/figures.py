@@ -73,7 +73,8 @@ def titled(figure: "Figure | SubFigure", title: str, about: str = "", **options)
     options: those of `Figure.suptitle`.
     """
     width = figure.bbox.width / figure.figure.dpi * CHARACTERS_AN_INCH
-    lines = wrap(title, int(width)) + wrap("; ".join(filter(None, (about, made_with()))), int(width))
+    told = (title, "; ".join(filter(None, (about, made_with()))))
+    lines = [line for words in told for line in wrap(words, int(width), break_on_hyphens=False)]
     figure.suptitle("\n".join(lines), **{"fontsize": TITLE_SIZE} | options)
 
 

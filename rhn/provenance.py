@@ -1,5 +1,6 @@
 """How a network came to be, for the second line of a figure's title: how and from which seed it was drawn, or what training."""
 
+import re
 from pathlib import Path
 
 from torch import nn
@@ -47,9 +48,14 @@ def named_file(path: Path) -> str:
 
 def _start(values: dict) -> list[str]:
     """Initialisation and the biases among the options, of those that are told."""
-    said = [str(values["init"])[:SHOWN]] if values.get("init") else []
+    said = [_short(str(values["init"])[:SHOWN])] if values.get("init") else []
     biases = {name: values.get(name) for name in values["options"] if name.endswith("_bias")}
     return said + [f"{name.replace('_', ' ')} {v:g}" for name, v in biases.items() if isinstance(v, int | float)]
+
+
+def _short(words: str) -> str:
+    """Words with their long numbers to four digits."""
+    return re.sub(r"\d\.\d{4,}(e-?\d+)?", lambda found: f"{float(found[0]):.4g}", words)
 
 
 def _whole(value) -> bool:
