@@ -80,15 +80,17 @@ class Beside:
             progress = report(f"Lyapunov exponents of {record.title}")
             options = {"warmup": len(x) if self.repeat > 1 else 0, "seed": self.seed, "progress": progress}
             spectrum = lyapunov_spectrum(cell, x.repeat(self.repeat, 1), self.lyapunov, **options)
-            self.spectra.append(replace(spectrum, title=record.title, unit=record.unit))
+            self.spectra.append(replace(spectrum, title=record.title, unit=record.unit, about=record.about))
         if self.starts is not None:
             progress = report(f"fixed points of {record.title}")
             options = {"at_least_one": False, "progress": progress}
             found = fixed_points(cell, x.mean(0), self._starts(cell, x), **options)
-            self.points.append(replace(found, title=f"{record.title}, input held at the mean of {record.along}"))
+            title = f"{record.title}, input held at the mean of {record.along}"
+            self.points.append(replace(found, title=title, about=record.about))
         if self.certify:
             progress = report(f"bounds of {record.title}")
-            self.bounds.append(certified_bounds(cell, x, title=record.title, unit=record.unit, progress=progress))
+            bounds = certified_bounds(cell, x, title=record.title, unit=record.unit, progress=progress)
+            self.bounds.append(replace(bounds, about=record.about))
         if self.verify:
             self.verified.append(verify_run(cell, x, report(f"enclosures of {record.title}")))
         if self.pseudospectra:

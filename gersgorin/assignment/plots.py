@@ -4,43 +4,52 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from gersgorin.assignment.record import Credit
-from rhn.figures import BLUE, GREY, ORANGE
+from gersgorin.looks import complete, legend_below, wrapped
+from gersgorin.shown import Shown, laid_out, own_axes
+from rhn.figures import BLUE, GREY, ORANGE, drawable, our_style, titled
 
 DECADES = 8  # of a heat map's scale: what is smaller by more is shown as nothing
 SMALLEST = 1e-6  # part of the gradient that is drawn
+TITLE = "Credit over time: which losses reach which states"
 SCALE = r"$\log_{10}\,\|\partial L_{t_2} / \partial y_{t_1}\|$"
 TRUNCATION = 35  # steps back, those of the paper's language models
 
 
+@our_style()
 def plot_credit(record: Credit, ax: Axes | None = None, *, top: float | None = None) -> Axes:
     """log10 ||dL[t2]/dy[t1]|| as a heat map, t1 to the right and t2 upwards, on a scale that ends at `top` (None: the largest)."""
-    alone = ax is None
-    ax = ax or Figure(figsize=(4.6, 4), layout="constrained").subplots()
+    alone, ax = ax is None, own_axes(5.2, 4.6) if ax is None else ax
     top, values = decades([record]) if top is None else top, np.full_like(record.norms, np.nan)
     np.log10(record.norms, out=values, where=record.norms > 0)
     image = ax.imshow(values, origin="lower", cmap="viridis", vmin=top - DECADES, vmax=top, interpolation="none")
     unit = _unit(record)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(5, integer=True))
     ax.set(xlabel=rf"state $t_1${unit}", ylabel=rf"loss $t_2${unit}")
     if alone:
         ax.figure.colorbar(image, ax=ax, label=SCALE, extend="min")
+        complete(ax, TITLE)
     return ax
 
 
+@our_style()
 def plot_lags(record: Credit, ax: Axes | None = None) -> Axes:
     """By lag: its share of the gradient, and what is lost where errors go back no further."""
-    ax = ax or Figure(figsize=(4.6, 3), layout="constrained").subplots()
+    alone, ax = ax is None, own_axes(5.2, 4) if ax is None else ax
     lags = np.arange(len(record.lag_share))
     ax.plot(lags, record.lag_norm, color=BLUE, label=r"norm of the lag's part, $\|g_k\| / \|g\|$")
     ax.plot(lags, record.lost, color=ORANGE, linestyle="--", label="lost beyond this lag")
     if len(lags) > TRUNCATION:
-        ax.axvline(TRUNCATION, color=GREY, linestyle=":", linewidth=1)
+        ax.axvline(TRUNCATION, color=GREY, linestyle=":", linewidth=1, label=f"{TRUNCATION} steps")
     ax.set(
         xlabel=rf"lag $k = t_2 - t_1${_unit(record)}", xlim=(0, max(1, len(lags) - 1)), yscale="log", ylim=(SMALLEST, 2)
     )
-    return ax
+    ax.set_ylabel("part of the gradient's norm")
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    return complete(ax, TITLE) if alone else ax
 
 
 def decades(records: list[Credit]) -> float:
@@ -49,19 +58,27 @@ def decades(records: list[Credit]) -> float:
     return float(np.ceil(np.log10(largest))) if largest > 0 else 0.0
 
 
-def draw_credit(records: Mapping[str, Credit]) -> Figure:
-    """Moments of a training side by side: heat maps on one scale, and under them what each lag is worth."""
-    figure = Figure(figsize=(1.2 + 3.1 * len(records), 6), layout="constrained")
-    upper, lower = figure.subplots(2, len(records), squeeze=False, sharex=True, sharey="row", height_ratios=(1.5, 1))
+@our_style()
+def draw_credit(records: Mapping[str, Credit], title: str = TITLE, about: str = "") -> Shown:
+    """Moments of a training side by side: heat maps on one scale, and under them what each lag is worth.
+
+    title, about: of the figure, what it shows and how the network came to be.
+    """
+    figure = Shown(figsize=(max(6.5, 1.6 + 3.2 * len(records)), 7.2), layout="constrained")
+    upper, lower = figure.subplots(2, len(records), squeeze=False, height_ratios=(1.4, 1))
     top = decades([*records.values()])
-    for above, below, (title, record) in zip(upper, lower, records.items(), strict=True):
-        plot_credit(record, above, top=top).set_title(f"{title}\nloss {record.loss:.2f} {record.loss_unit}")
-        plot_lags(record, below).set_title(
-            f"lost beyond {TRUNCATION} steps: {record.lost_beyond(TRUNCATION):.2g}", loc="left"
-        )
+    for k, (above, below, (name, record)) in enumerate(zip(upper, lower, records.items(), strict=True)):
+        plot_credit(record, above, top=top).set_title(f"{wrapped(name, 34)}\nloss {record.loss:.3g} {record.loss_unit}")
+        long = len(record.lost) > TRUNCATION
+        lost = f"beyond {TRUNCATION} steps {record.lost_beyond(TRUNCATION):.2g} of it is lost" if long else ""
+        plot_lags(record, below).set_title(lost)
+        if k:
+            above.set_ylabel("")
+            below.set_ylabel("")
     figure.colorbar(upper[-1].images[0], ax=upper, label=SCALE, extend="min")
-    lower[0].legend(loc="upper right")
-    return figure
+    legend_below(figure, lower[:1])
+    titled(figure, drawable(title), drawable(about))
+    return laid_out(figure)
 
 
 def _unit(record: Credit) -> str:

@@ -33,6 +33,8 @@ class CertifiedBounds:
     kinds: tuple[str, ...] = KINDS
     unit: str = "steps"
     """What a step is, for the axis of time."""
+    about: str = ""
+    """How network and sequence came to be, under a figure's title."""
 
     @property
     def steps(self) -> int:

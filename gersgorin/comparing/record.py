@@ -4,8 +4,9 @@ Legend: R runs, each a network on a sequence; T steps of the longest run. Runs m
 over the runs that have a step t, and `runs_at` says how many these are.
 """
 
+import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from rhn.reading import arrays_of
 
 KEPT = ("spectral_radius", "norm", "reach", "log_norm_product")  # one number a step, as `SpectrumRecord` has them
 TOLD = (*KEPT, "finite_time_exponent")
-ABOUT = ("cell", "depth", "hidden_size", "title", "along", "unit", "discs")
+ABOUT = ("cell", "depth", "hidden_size", "title", "along", "unit", "discs", "about")
 BAND = (0.1, 0.9)  # four of five runs are within
 
 
@@ -48,6 +49,8 @@ class Ensemble:
     """How far the discs reach from 0, (R, T)."""
     log_norm_product: np.ndarray
     """log ||dy[t+1]/dy[0]||_2, (R, T)."""
+    about: str = ""
+    """How the networks and what they read came to be, under a figure's title: "uniform:0.04, transform bias -2"."""
 
     @classmethod
     def of(cls, runs: Iterable[tuple[str, int, dict[str, np.ndarray]]], **about) -> "Ensemble":
@@ -124,16 +127,20 @@ class Ensemble:
     def load(cls, path: str | Path) -> "Ensemble":
         """Read what `save` wrote as .npz; raises DataError where the file is something else."""
         with arrays_of(path, "gersgorin-plot --sequences N --save-data FILE.npz") as arrays:
-            values = {f.name: arrays[f.name] if f.type is np.ndarray else arrays[f.name].item() for f in fields(cls)}
+            told = [f for f in fields(cls) if f.name in arrays or f.default is MISSING]  # files of before have less
+            values = {f.name: arrays[f.name] if f.type is np.ndarray else arrays[f.name].item() for f in told}
         return cls(**values)
 
 
 def quantile(values: np.ndarray, share: float) -> float:
     """Linear between the sorted values, as `numpy.quantile`; but half way to minus infinity is minus infinity, not NaN.
+    Of nothing it is NaN.
 
     >>> quantile(np.array([3.0, 1.0, 2.0, 10.0]), 0.5), quantile(np.array([-np.inf, -np.inf, 0.0]), 0.25)
     (2.5, -inf)
     """
+    if not len(values):
+        return math.nan
     place = share * (len(values) - 1)
     lower, upper = np.sort(values)[[int(np.floor(place)), int(np.ceil(place))]]
     return float(lower if np.isinf(lower) else lower + place % 1 * (upper - lower))

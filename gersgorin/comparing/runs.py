@@ -101,8 +101,16 @@ def panel_ensemble(panel: Panel, sources: Sequence[Source], *, first_seed: int, 
                     )
                 progress(k * len(sources) + j + 1, total)
 
-    about = _about(panel.subject.cell, panel.subject.name, panel.title)
+    about = _about(panel.subject.cell, panel.subject.name, panel.title) | {"about": _made(panel, sources, first_seed)}
     return Ensemble.of(runs(), unit=sources[0].unit, along=spoken_sources(sources), discs=discs, **about)
+
+
+def _made(panel: Panel, sources: Sequence[Source], first_seed: int) -> str:
+    """How a panel's networks, and a lone sequence, came to be."""
+    words, last = panel.subject.made, first_seed + len(panel.subjects) - 1
+    if last > first_seed:
+        words = words.replace(f"seed {first_seed}", f"seeds {first_seed} to {last}")
+    return "; ".join(filter(None, (words, sources[0].about * (len(sources) == 1))))
 
 
 def measure_along(

@@ -36,6 +36,8 @@ class FixedPoints:
     """The constant input (m,)."""
     title: str = ""
     """What a figure calls the cell and its input."""
+    about: str = ""
+    """How network and sequence came to be, under a figure's title."""
 
     @property
     def wider(self) -> float:

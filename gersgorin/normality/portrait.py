@@ -36,6 +36,8 @@ class Pseudospectra:
     """Complex, (S, N), the largest modulus first."""
     to_circle: np.ndarray
     """The least eps whose pseudospectrum reaches the unit circle, (S,), from points on it: never too small, but for rounding."""
+    about: str = ""
+    """How network and sequence came to be, under a figure's title."""
 
     def summary(self) -> dict:
         """A JSON object of the numbers that tell; the grid is drawn."""
@@ -73,7 +75,8 @@ def measure_pseudospectra(
         progress(k + 1, len(steps))
     sigma, on_circle = np.split(np.stack(found), [side**2], axis=1)
     grid = sigma.reshape(len(steps), side, side)
-    return Pseudospectra(record.title, np.array(steps), axis, grid, record.eigenvalues[steps], on_circle.min(1))
+    values, to_circle = record.eigenvalues[steps], on_circle.min(1)
+    return Pseudospectra(record.title, np.array(steps), axis, grid, values, to_circle, record.about)
 
 
 def pseudospectra_table(found: Pseudospectra) -> str:

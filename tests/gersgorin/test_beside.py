@@ -109,7 +109,7 @@ def test_convergence_ends_at_the_exponents(spectra):
     assert [line.get_ydata()[-1] for line in several.lines[:-1]] == [s.exponents[0] for s in spectra]
     assert all(line.get_xdata()[-1] == 300 for line in one.lines[:-1])
     assert one.get_xlabel() == "steps counted"
-    assert draw_lyapunov(spectra, "noise").get_suptitle() == "Lyapunov exponents on noise"
+    assert draw_lyapunov(spectra, "noise").get_suptitle().startswith("Lyapunov exponents on noise\n")
 
 
 def test_points_lie_where_the_axes_say_and_kinds_look_different():
@@ -123,7 +123,7 @@ def test_points_lie_where_the_axes_say_and_kinds_look_different():
     assert saddle.get_xdata()[0] == pytest.approx(x, abs=2) and saddle.get_ydata()[0] == pytest.approx(y, abs=2)
     axes, shares = principal_axes(points.starts)
     np.testing.assert_allclose(searched.get_xdata(), (points.starts - points.starts.mean(0)) @ axes[0])
-    assert 0.8 < shares[0] < 0.95 and ax.get_xlabel().endswith(f"({shares[0]:.0%})")
+    assert 0.8 < shares[0] < 0.95 and ax.get_xlabel().endswith(f"({shares[0]:.0%} of their variance)")
     drawn = plot_point_spectra(points).lines[1]
     np.testing.assert_array_equal(drawn.get_xdata(), points.eigenvalues[0].real)
     slow = replace(points, is_slow=np.array([True]))

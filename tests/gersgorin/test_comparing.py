@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from matplotlib import rc_context
 
 from gersgorin.cli import main
-from gersgorin.comparing.plots import COLOURS, DASHES, draw_comparison
+from gersgorin.comparing.plots import draw_comparison
 from gersgorin.comparing.variants import MOST, Variants, parse_variants
+from gersgorin.looks import line_style
 from gersgorin.measuring import measure_spectrum
 from gersgorin.record import SpectrumRecord
 from rhn.cells import RHN, RNN
@@ -168,7 +169,7 @@ def test_panels_can_be_read(count):
 
 
 def test_lines_differ_in_colour_or_dashes():
-    assert len({(COLOURS[k % len(COLOURS)], DASHES[k % len(DASHES)]) for k in range(28)}) == 28
+    assert len({str(line_style(k)) for k in range(28)}) == 28
 
 
 def language_models() -> None:

@@ -1,0 +1,109 @@
+"""What figures of several networks, layers or moments share: lines told apart without colour, names in lines, what titles say once.
+
+Without torch.
+"""
+
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+from gersgorin.plots import entries
+from gersgorin.shown import laid_out
+from rhn.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, drawable, titled
+
+COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "black")
+DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # 7 and 4: the first 28 lines differ from each other
+MARKERS = "osD^vPX*"
+
+
+class Named(NamedTuple):
+    """How several runs are called in one figure."""
+
+    common: str
+    """What their titles share."""
+    about: str
+    """What is shared of how they were made."""
+    names: list[str]
+    """What is left of each."""
+
+
+def line_style(k: int) -> dict:
+    """Colour and dashes of the k-th of several lines."""
+    return {"color": COLOURS[k % len(COLOURS)], "linestyle": DASHES[k % len(DASHES)]}
+
+
+def shade_style(k: int, count: int) -> dict:
+    """Shade, from dark to light, and dashes of the k-th of lines that have an order: layers, lengths."""
+    return {"color": colormaps["viridis"](0.9 * k / max(1, count - 1)), "linestyle": DASHES[k % len(DASHES)]}
+
+
+def wrapped(name: str, width: int, lines: int = 3) -> str:
+    """A name as a figure can show it, in lines of at most so many characters; what is too long loses its end."""
+    found = textwrap.wrap(drawable(name), width)
+    if len(found) > lines:
+        found[lines - 1 :] = [found[lines - 1][: width - 4].rstrip() + " ..."]
+    return "\n".join(found)
+
+
+def told_apart(titles: Sequence[str], abouts: Sequence[str] = ()) -> Named:
+    """What titles, and what is said of how the networks were made, have in common, and what is left of each.
+
+    Alone, all is common. What a title says already is not said again.
+
+    >>> told_apart(["rhn, depth 1, 64 units", "rhn, depth 5, 64 units"], ["seed 0; bwv269", "seed 0; bwv269"])
+    Named(common='rhn, 64 units', about='seed 0, bwv269', names=['depth 1', 'depth 5'])
+    >>> told_apart(["rhn, depth 5, 64 units", "irnn, 64 units"], ["bias -2, seed 0", "seed 0"])
+    Named(common='64 units', about='seed 0', names=['rhn, depth 5, bias -2', 'irnn'])
+    """
+    heads = [_words(title) for title in titles]
+    tails = [
+        [word for word in _words(about) if word not in head]
+        for head, about in zip(heads, abouts or [""] * len(heads), strict=True)
+    ]
+    wholes = [head + tail for head, tail in zip(heads, tails, strict=True)]
+    shared = [word for word in wholes[0] if all(word in whole for whole in wholes)]
+    left = [[word for word in whole if word not in shared] for whole in wholes]
+    said = [word for word in tails[0] if word in shared]
+    if len(wholes) > 1 and not all(left):
+        return Named("", ", ".join(said), [", ".join(head) for head in heads])
+    common = [word for word in heads[0] if word in shared]
+    return Named(", ".join(common), ", ".join(said), [", ".join(words) for words in left])
+
+
+def titled_all(figure: Figure, named: Named, what: str) -> None:
+    """The title of a figure of several runs: what they share and what is shown, then how they were made."""
+    what = drawable(what)
+    titled(figure, f"{named.common}, {what}" if named.common else what[:1].upper() + what[1:], named.about)
+
+
+def complete(ax: Axes, title: str, about: str = "", *, columns: int = 2) -> Axes:
+    """Axes that are a figure of their own: its title, and a legend below."""
+    legend_below(ax.figure, [ax], columns=columns)
+    titled(ax.figure, drawable(title), drawable(about))
+    laid_out(ax.figure)
+    return ax
+
+
+def legend_beside(ax: Axes, **options) -> None:
+    """A legend to the right of axes, which it does not touch, where there is anything to tell apart."""
+    handles, labels = entries(ax)
+    if len(labels) > 1:
+        place = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "handlelength": 3}
+        ax.legend(handles, [wrapped(label, 28, 2) for label in labels], **place | options)
+
+
+def legend_below(figure: Figure | SubFigure, panels: Iterable[Axes], *, columns: int = 4) -> None:
+    """One legend under a figure, in which everything stands once that its panels show."""
+    pairs = {label: handle for ax in panels for handle, label in zip(*entries(ax), strict=True)}
+    if pairs:
+        place = {"loc": "outside lower center", "ncols": min(columns, len(pairs)), "handlelength": 3}
+        figure.legend(pairs.values(), pairs.keys(), **place)
+
+
+def _words(title: str) -> list[str]:
+    return [word for word in re.split(r"[,;:] ", drawable(title)) if word]
