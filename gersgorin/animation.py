@@ -1,12 +1,14 @@
 """Spectra that move along a run, as .gif or .mp4, without torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL.Image import Image, Quantize, fromarray
 
-from gersgorin.plots import entries, plot_products, plot_spectrum, plot_suggested, spectrum_limit
+from gersgorin.plots import crowd, entries, plot_crowd, plot_products, plot_spectrum, plot_suggested, spectrum_limit
 from gersgorin.record import SpectrumRecord
 from gersgorin.shown import Shown, laid_out
 from rhn.figures import drawable, our_style, titled
@@ -14,6 +16,7 @@ from rhn.files import atomic_path
 
 FRAMES_PER_SECOND = 6
 MOST_FRAMES = 240
+DPI = 90
 
 
 @our_style()
@@ -29,23 +32,31 @@ def save_animation(
 
 
 def moving_run(record: SpectrumRecord, *, show_discs: bool = False) -> tuple[Figure, Callable[[int], None], int]:
-    """(A figure, draw(frame), which changes it, how many frames there are): a step's spectrum beside both stories over time."""
-    figure, T = Shown(figsize=(10.5, 5.4), layout="constrained"), len(record.norm)
+    """(A figure, draw(frame), which changes it, how many frames there are): a step's spectrum beside both stories over time.
+
+    Spectra that are a crowd at every step are enlarged too, all in one window.
+    """
+    limit, T = spectrum_limit([record]), len(record.norm)
+    around = crowd(record.eigenvalues, limit)
+    figure = Shown(figsize=(10.5, 5.4 + 2 * (around is not None)), layout="constrained")
     titled(figure, drawable(record.heading), drawable(record.about))
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.3))
-    ax, (upper, lower) = left.subplots(), right.subplots(2, 1, sharex=True)
+    ax, *larger = left.subplots(1 + (around is not None), 1, squeeze=False)[:, 0]
+    upper, lower = right.subplots(2, 1, sharex=True)
     for panel, plot in ((upper, plot_suggested), (lower, plot_products)):
         plot(record, panel)
         panel.set_title(panel.get_title(), loc="left")
         panel.set_title("")
     now = [panel.axvline(0, color="black", linewidth=1) for panel in (upper, lower)]
     moments = np.unique(np.linspace(0, T - 1, min(T, MOST_FRAMES)).round().astype(int))
-    limit = spectrum_limit([record])
 
     def draw(frame: int) -> None:
         step = int(moments[frame])
         ax.clear()
         plot_spectrum(record, step, limit=limit, show_discs=show_discs, ax=ax).set_title(f"step {step} of 0 to {T - 1}")
+        for panel in larger:
+            panel.clear()
+            plot_crowd(record, step, ax, panel, around)
         for line in now:
             line.set_xdata([step + 0.5, step + 0.5])
 
@@ -58,13 +69,33 @@ def moving_run(record: SpectrumRecord, *, show_discs: bool = False) -> tuple[Fig
 
 def write_animation(figure: Figure, draw: Callable[[int], None], frames: int, path: Path, *, progress) -> Path:
     """Write draw(0), ..., draw(frames - 1), which change the figure, into a .gif or .mp4; atomic. Raises OutputError."""
-    from matplotlib.animation import FFMpegWriter, FuncAnimation, PillowWriter  # only few need them
+    from matplotlib.animation import FFMpegWriter  # only few need it
 
     draw(0)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once: nothing jumps, and a frame takes a third of the time
-    moving = FuncAnimation(figure, draw, frames=frames, init_func=lambda: None)
-    writer = (FFMpegWriter if path.suffix == ".mp4" else PillowWriter)(fps=FRAMES_PER_SECOND)
     with atomic_path(path) as temporary:
-        moving.save(str(temporary), writer=writer, dpi=90, progress_callback=lambda k, total: progress(k + 1, total))
+        if path.suffix == ".gif":
+            pictures = _pictures(figure, draw, frames, progress)
+            next(pictures).save(
+                temporary, "GIF", save_all=True, append_images=pictures, duration=1000 // FRAMES_PER_SECOND, loop=0
+            )
+            return path
+        writer = FFMpegWriter(fps=FRAMES_PER_SECOND)
+        with writer.saving(figure, str(temporary), dpi=DPI):
+            for frame in range(frames):
+                draw(frame)
+                writer.grab_frame()
+                progress(frame + 1, frames)
     return path
+
+
+def _pictures(figure: Figure, draw: Callable[[int], None], frames: int, progress) -> Iterator[Image]:
+    """The frames one by one, each in the 255 colours that cover its own best: white stays white."""
+    figure.set_dpi(DPI)
+    canvas = FigureCanvasAgg(figure)
+    for frame in range(frames):
+        draw(frame)
+        canvas.draw()
+        yield fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(255, Quantize.MAXCOVERAGE)
+        progress(frame + 1, frames)

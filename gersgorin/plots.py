@@ -81,10 +81,15 @@ def plot_spectrum(
     return ax
 
 
-def plot_crowd(record: SpectrumRecord, step: int, panel: Axes, ax: Axes) -> Axes:
-    """The eigenvalues of a step, where they are a crowd in its panel, enlarged; of no crowd an empty place is left."""
+def plot_crowd(
+    record: SpectrumRecord, step: int, panel: Axes, ax: Axes, around: tuple[float, float] | None = None
+) -> Axes:
+    """The eigenvalues of a step, where they are a crowd in its panel, enlarged; of no crowd an empty place is left.
+
+    around: the window, as `crowd` finds it; None: that of this step.
+    """
     width = np.ptp(panel.get_xlim()) / 2
-    around = crowd(record, step, width)
+    around = around or crowd(record.eigenvalues[step], width)
     if around is None:
         ax.set_axis_off()
         return ax
@@ -125,10 +130,9 @@ def magnify_spectrum(record: SpectrumRecord, step: int, ax: Axes) -> None:
     ax.indicate_inset_zoom(glass, edgecolor=GREY, linewidth=0.6)
 
 
-def crowd(record: SpectrumRecord, step: int, limit: float) -> tuple[float, float] | None:
-    """(Middle, half the width) of a square around the eigenvalues of a step, where they are a crowd in a panel that ends at `limit`."""
-    values = record.eigenvalues[step]
-    values = values[np.isfinite(values)]
+def crowd(eigenvalues: np.ndarray, limit: float) -> tuple[float, float] | None:
+    """(Middle, half the width) of a square around eigenvalues that are a crowd in a panel that ends at `limit`; None of others."""
+    values = eigenvalues[np.isfinite(eigenvalues)]
     if not len(values):
         return None
     middle, spread = (values.real.max() + values.real.min()) / 2, max(np.ptp(values.real), np.ptp(values.imag)) / 2

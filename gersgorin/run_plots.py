@@ -29,7 +29,7 @@ def draw_run(record: SpectrumRecord, *, show_discs: bool = False) -> Shown:
     """
     limit = spectrum_limit([record])
     steps = distinct_steps(record, limit)
-    crowded = any(crowd(record, step, limit) for step in steps)
+    crowded = any(crowd(record.eigenvalues[step], limit) for step in steps)
     heights = (4.1 + 2.6 * (crowded and len(steps) > 2), 4.3)
     figure = Shown(figsize=(11, sum(heights)), layout="constrained")
     titled(figure, drawable(record.heading), drawable(record.about))
