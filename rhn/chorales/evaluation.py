@@ -33,7 +33,7 @@ def evaluate(model: nn.Module, pieces: Sequence[np.ndarray], *, device: torch.de
 
     Raises DataError where no piece has two frames.
     """
-    stack = Stack.of([model], device)
+    stack = Stack.measured(model, device)
     batches = evaluation_batches(pieces, device=device, dtype=stack.dtype)
     with exact():
         return Evaluation(mean_nll(stack, batches).item(), predicted_frames(batches))

@@ -44,7 +44,7 @@ def sample_chorale(
     opening = OPENINGS[torch.randint(len(OPENINGS), (), generator=generator)]
     frames = torch.zeros(BEATS * bars, KEYS, dtype=dtype)
     frames[0, [pitch - LOWEST_PITCH for pitch in opening]] = 1
-    model, states = copy.deepcopy(model).to(dtype), [None] * model.layers
+    model, states = copy.deepcopy(model).to(dtype).eval(), [None] * model.layers
     with torch.no_grad():
         for t in range(1, len(frames)):
             x = frames[t - 1].view(1, 1, KEYS)

@@ -43,6 +43,13 @@ class Stack:
             {name: t for name, t in stacked.items() if name not in trained},
         )
 
+    @classmethod
+    def measured(cls, model: nn.Module, device: torch.device | str = "cpu") -> "Stack":
+        """A copy of one model in evaluation mode, whatever mode the model is in: a cell of the user's may have dropout of its own."""
+        stack = cls.of([model], device)
+        stack.skeleton.eval()
+        return stack
+
     def __len__(self) -> int:
         return len(next(iter(self.weights.values())))
 

@@ -29,6 +29,8 @@ ROWS = 100  # of the training text; fewer where it is short
 SEGMENTS = 2000  # of each of these rows at most: all of Penn Treebank in segments of 5
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()  # whatever the caller, an evaluation, has turned off
 def dynamic_score(
     model: nn.Module,
     tokens: Tokens,
@@ -57,7 +59,7 @@ def dynamic_score(
         raise InvalidInputError(f"the learning rate is {learning_rate}, expected 0 or more")
     if not 0 <= decay <= 1:
         raise InvalidInputError(f"the decay is {decay}, expected 0 to 1: the share of a change that is taken back")
-    text, model = tokens.rows(1), copy.deepcopy(model).to(device)
+    text, model = tokens.rows(1), copy.deepcopy(model).to(device).eval()
     parameters = [p for p in model.parameters() if p.requires_grad]
     train = training_rows(train_tokens, max(1, min(ROWS, len(train_tokens) // (segment + 1))), segment)
     rates = _rates(model, parameters, train, segment, learning_rate, decay)

@@ -55,7 +55,7 @@ def score(
     check_temperature(temperature)
     rows = tokens.rows(batch_size)
     read = functools.partial(read_window, temperature=temperature)
-    nll = stack_nll(Stack.of([model], device), rows, read, progress=progress)
+    nll = stack_nll(Stack.measured(model, device), rows, read, progress=progress)
     return Score(nll.item(), batch_size * (rows.shape[1] - 1))
 
 
@@ -98,8 +98,11 @@ def text_windows(rows: Tokens, window: int, device: torch.device | str = "cpu") 
 
 
 def zero_states(stack: Stack, rows: int) -> States:
-    """States before anything was read, (K, B, state_size) for each cell."""
-    sizes = [cell.state_size for cell in stack.skeleton.cells]
+    """States before anything was read, (K, B, state_size) for each cell; raises InvalidInputError for one that tells no size."""
+    sizes = [getattr(cell, "state_size", None) for cell in stack.skeleton.cells]
+    if None in sizes:
+        cell = type(stack.skeleton.cells[sizes.index(None)]).__name__
+        raise InvalidInputError(f"{cell} does not tell its state_size: give it one, or write it as a rhn.cells.Cell")
     return tuple(torch.zeros(len(stack), rows, n, device=stack.device, dtype=stack.dtype) for n in sizes)
 
 

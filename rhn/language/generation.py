@@ -6,6 +6,8 @@ The model first reads the prompt. Without one it reads a newline, which ends wha
 where its vocabulary has no newline. `<unk>`, which stands for a word that is not known, is never drawn.
 """
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -50,7 +52,7 @@ def generate(
         )
     if vocabulary.unknown is not None and len(vocabulary) == 1:
         raise InvalidInputError("the vocabulary has `<unk>` only, expected a word that can be drawn")
-    generator = torch.Generator().manual_seed(seed)
+    generator, model = torch.Generator().manual_seed(seed), copy.deepcopy(model).eval()
     text = vocabulary.encode(prompt).tolist()
     unread, end = list(text), len(text) + length
     if not text:

@@ -131,7 +131,7 @@ def _checked(model, tokens: Tokens, samples: int, rows: int, seed: int, temperat
     """(samples, rows, text (1, N), model on the device), or InvalidInputError."""
     check_temperature(temperature)
     check_seed(seed)
-    return positive("samples", samples), positive("rows", rows), tokens.rows(1), copy.deepcopy(model).to(device)
+    return positive("samples", samples), positive("rows", rows), tokens.rows(1), copy.deepcopy(model).to(device).eval()
 
 
 @torch.no_grad()

@@ -45,7 +45,7 @@ def scores_at(
         reading = model(window[:-1], states)
         return torch.stack([token_nll(reading.logits / t, window[1:]) for t in temperatures]), reading.states
 
-    nll = stack_nll(Stack.of([model], device), rows, read, progress=progress)
+    nll = stack_nll(Stack.measured(model, device), rows, read, progress=progress)
     return [Score(each, batch_size * (rows.shape[1] - 1)) for each in nll[0].tolist()]
 
 

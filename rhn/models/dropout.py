@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rhn.cells.base import Cell
 from rhn.cells.masks import CellMasks, check_masks
 from rhn.errors import InvalidInputError
 
@@ -37,6 +38,11 @@ class Dropout:
         for name in ("embedding", "input", "hidden", "output", "candidate"):
             if not 0 <= getattr(self, name) < 1:
                 raise InvalidInputError(f"the {name} dropout is {getattr(self, name)}, expected 0 or more and below 1")
+
+    @property
+    def of_cells(self) -> bool:
+        """Whether anything is dropped within the cells."""
+        return any((self.input, self.hidden, self.candidate))
 
 
 class Masks(NamedTuple):
@@ -66,6 +72,9 @@ def draw_masks(model: nn.Module, tokens: Tensor, dropout: Dropout, generator: to
     embedding = None if words is None else words.gather(1, tokens.t().to(words.device)).t()
     cells = []
     for cell in model.cells:
+        if not dropout.of_cells:  # then a cell need not tell what it would be asked for below
+            cells.append(CellMasks())
+            continue
         J = cell.blocks if dropout.gate_masks == "separate" else 1
         inputs, states = draw(dropout.input, J, B, cell.input_size), draw(dropout.hidden, J, B, n)
         cells.append(CellMasks(inputs, states, draw(dropout.candidate, B, n)))
@@ -74,6 +83,14 @@ def draw_masks(model: nn.Module, tokens: Tensor, dropout: Dropout, generator: to
 
 def require_masks(model: nn.Module, dropout: Dropout) -> None:
     """Raise InvalidInputError where a cell of a `LanguageModel` cannot take the masks of these rates."""
+    if not dropout.of_cells:
+        return
+    for cell in model.cells:
+        if not isinstance(cell, Cell):
+            raise InvalidInputError(
+                f"{type(cell).__name__} takes no dropout masks: set drop_input, drop_hidden and drop_candidate to 0, or write it as a "
+                "rhn.cells.Cell"
+            )
     weight = model.embedding
     tokens = torch.zeros(1, 1, dtype=torch.int64, device=weight.device)
     masks = draw_masks(model, tokens, dropout, torch.Generator(weight.device).manual_seed(0))

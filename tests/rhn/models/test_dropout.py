@@ -6,9 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rhn.cells.masks import CellMasks
+from rhn.chorales.evaluation import evaluate
+from rhn.chorales.sampling import sample_chorale
+from rhn.data.text import Tokens, Vocabulary
 from rhn.errors import InvalidInputError
-from rhn.models import LanguageModel
-from rhn.models.dropout import Dropout, Masks, draw_masks
+from rhn.language.dynamic import dynamic_score
+from rhn.language.evaluation import score
+from rhn.language.generation import generate
+from rhn.language.monte_carlo import monte_carlo_score
+from rhn.language.temperature import scores_at
+from rhn.models import LanguageModel, PolyphonicModel
+from rhn.models.dropout import Dropout, Masks, draw_masks, require_masks
 
 
 def model(cell="rhn", **options):
@@ -85,3 +93,49 @@ def test_a_masked_word_is_no_input_and_a_masked_output_no_information():
     blind = net(tokens, masks=Masks(None, (CellMasks(),) * 2, torch.zeros(1, 6, dtype=torch.float64)))
     assert torch.equal(blind.logits, net.output_bias.expand_as(blind.logits))
     assert torch.equal(blind.outputs, net(tokens).outputs)
+
+
+class Plain(torch.nn.Module):
+    """A user's cell that tells nothing but its state's size, with a dropout of its own."""
+
+    def __init__(self, input_size, hidden_size, depth=1, *, device=None, dtype=None):
+        super().__init__()
+        self.inner = torch.nn.Linear(input_size, hidden_size, device=device, dtype=dtype)
+        self.drop, self.state_size = torch.nn.Dropout(0.5), hidden_size
+
+    def forward(self, x, s=None):
+        y = torch.tanh(self.inner(x)).cumsum(0) + (0 if s is None else s)
+        return self.drop(y), y[-1]
+
+
+def test_a_cell_that_knows_no_masks_is_asked_for_nothing_unless_it_is_to_be_masked():
+    require_masks(model(Plain), Dropout(embedding=0.5, output=0.5))
+    assert draw(Dropout(output=0.5), of=model(Plain))[1].cells == Masks.none(2).cells
+    with pytest.raises(InvalidInputError, match=r"Plain takes no dropout masks: set drop_input, .* rhn.cells.Cell"):
+        require_masks(model(Plain), Dropout(hidden=0.5))
+
+
+def composer(training):
+    made = PolyphonicModel(Plain, hidden_size=4, init="scaled", generator=torch.Generator().manual_seed(0))
+    return made.train(training)
+
+
+TEXT = Tokens(torch.arange(60).numpy() ** 2 % 11)
+MEASURES = {
+    "score": lambda m: score(m, TEXT).nll,
+    "at temperatures": lambda m: [each.nll for each in scores_at(m, TEXT, [0.9, 1.1])],
+    "dynamic": lambda m: dynamic_score(m, TEXT, TEXT, segment=4).nll,
+    "monte carlo": lambda m: monte_carlo_score(m, TEXT, Dropout(), samples=2).nll,
+    "generation": lambda m: generate(m, Vocabulary("characters", tuple("abcdefghijk")), prompt="a", length=40),
+    "chorales": lambda m: evaluate(composer(m.training), [torch.ones(5, 88).numpy()]).nll,
+    "a chorale": lambda m: sample_chorale(composer(m.training), bars=2).tolist(),
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_model_in_training_mode_is_measured_without_dropout_and_left_in_it(name):
+    trained = model(Plain)
+    with torch.inference_mode():
+        found = MEASURES[name](trained)
+    assert trained.training
+    assert found == MEASURES[name](trained.eval())
