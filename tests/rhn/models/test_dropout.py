@@ -126,7 +126,9 @@ MEASURES = {
     "at temperatures": lambda m: [each.nll for each in scores_at(m, TEXT, [0.9, 1.1])],
     "dynamic": lambda m: dynamic_score(m, TEXT, TEXT, segment=4).nll,
     "monte carlo": lambda m: monte_carlo_score(m, TEXT, Dropout(), samples=2).nll,
-    "generation": lambda m: generate(m, Vocabulary("characters", tuple("abcdefghijk")), prompt="a", length=40),
+    "generation": lambda m: generate(
+        m, Vocabulary("characters", tuple("abcdefghijk")), prompt="a", length=40, temperature=1e-3
+    ),
     "chorales": lambda m: evaluate(composer(m.training), [torch.ones(5, 88).numpy()]).nll,
     "a chorale": lambda m: sample_chorale(composer(m.training), bars=2).tolist(),
 }
