@@ -1,10 +1,9 @@
 """`gersgorin-check`: will this network train? Asked before its first step."""
 
-import sys
 from dataclasses import dataclass
 from typing import Annotated
 
-from rhn.command import own_cell, print_json, run_command
+from rhn.command import own_cell, print_json, run_command, status_line
 from rhn.errors import InvalidInputError
 from rhn.fields import check_seed
 from rhn.options import Arg, File, check_least, given_flags
@@ -85,7 +84,7 @@ def run(options: Options) -> None:
     from gersgorin.preflight.subject import subject_of
 
     own = options.module or (options.cell if options.cell and ":" in options.cell else None)
-    with _said_on_a_terminal() as say, own_cell(own):
+    with status_line() as say, own_cell(own):
         say("data and network")
         subject = subject_of(options)
         if options.seeds > 1 and not subject.many:
@@ -127,24 +126,6 @@ def _check(options: Options) -> None:
     check_least(options, depth=1, hidden_size=1, batch_size=1, seeds=1)
     if options.seeds > MOST_SEEDS:
         raise InvalidInputError(f"--seeds is {options.seeds}, expected at most {MOST_SEEDS}")
-
-
-def _said_on_a_terminal():
-    """say(words): a line on stderr that tells what is being done and goes away; nothing where stderr is not a terminal."""
-    import contextlib
-
-    @contextlib.contextmanager
-    def saying():
-        from rich.console import Console
-
-        console = Console(stderr=True)
-        if not sys.stderr.isatty():
-            yield lambda words: None
-            return
-        with console.status("") as status:
-            yield status.update
-
-    return saying()
 
 
 if __name__ == "__main__":

@@ -14,12 +14,11 @@ from dataclasses import dataclass, field
 from optim_study.plan import Planned
 from optim_study.results import Counts
 from optim_study.worker import Begun, Claimed, EpochDone, Event, Finished
-from rhn.engine.time_left import duration, lines_of, rate_words
+from rhn.engine.time_left import LINE_SECONDS, duration, lines_of, rate_words
 
 FIRST_EPOCHS = 3  # epochs of a worker after which its speed counts
 FIRST_SECONDS = 1.0  # and the time they took: events from other machines come in bundles
 POLL_SECONDS = 3.0  # how often the storage is asked for what others did
-LINE_SECONDS = 60.0  # without a terminal: a line at least so often
 
 
 @dataclass

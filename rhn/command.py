@@ -12,6 +12,8 @@ from pathlib import Path
 
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.files import finite_json
+from rhn.progress import progress_bars as progress_bars
+from rhn.progress import status_line as status_line
 
 
 def run_command(main: Callable[[], None]) -> int:
@@ -90,21 +92,6 @@ def own_cell(name: str | None) -> Iterator[None]:
         if name is None or isinstance(error, RhnError):
             raise
         raise InvalidInputError(f"{name} does not run: {type(error).__name__}: {error}") from error
-
-
-@contextlib.contextmanager
-def progress_bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
-    """report(title) -> callback(done, total): bars on stderr for what takes long; nothing where stderr is not a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bars:
-
-        def report(title: str) -> Callable[[int, int], None]:
-            task = bars.add_task(title, total=None)
-            return lambda done, total: bars.update(task, completed=done, total=total)
-
-        yield report
 
 
 def print_json(value) -> None:

@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterator
 from rhn.chorales.config import ChoraleConfig
 from rhn.chorales.loop import Training
 from rhn.engine.curves import best_epoch
-from rhn.engine.time_left import Speed, duration, lines_of, rate_words
-
-LINE_SECONDS = 60.0  # without a terminal: a line at most so often
+from rhn.engine.time_left import LINE_SECONDS, Speed, duration, lines_of, rate_words
 
 
 @contextlib.contextmanager
@@ -61,5 +59,6 @@ class Lines:
             yield f"{self._config.epochs} epochs: {rate}, at most {left} left"
         elif not self._live and self._clock() - self._said >= LINE_SECONDS:
             train, valid = training.curve(0)[-1]
-            yield f"epoch {training.epoch}/{self._config.epochs}  train {train:.3f}  valid {valid:.3f} nats/frame  {rate}  {left} left"
+            losses = f"train {train:.3f}  valid {valid:.3f} nats/frame"
+            yield lines_of(f"epoch {training.epoch}/{self._config.epochs}  {losses}  {rate}  {left} left")
             self._said = self._clock()

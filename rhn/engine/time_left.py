@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 SETTLED = 3  # units after which a speed counts
+FIRST_LINE = 5.0  # seconds after which long work speaks where there is no terminal
+LINE_SECONDS = 30.0  # and again so often
 
 
 @dataclass

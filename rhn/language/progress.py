@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from rhn.engine.time_left import Speed, duration, lines_of, rate_words
+from rhn.engine.time_left import LINE_SECONDS, Speed, duration, lines_of, rate_words
 from rhn.errors import InvalidInputError
 from rhn.language.config import LanguageConfig
 from rhn.language.loop import Training
@@ -65,21 +65,34 @@ def tensorboard_writer(folder: Path | None) -> Iterator[Callable[[int, dict], No
 
 
 class _Lines:
-    """A line an epoch on stderr, and at the beginning what computes the recurrence, how fast, and how long it will take."""
+    """A line an epoch on stderr, in long ones also now and then; at the beginning what computes the recurrence, how fast, and how long
+    it will take."""
 
     def __init__(self, config: LanguageConfig, seeds: Sequence[int], name: str):
         self._epochs, self._several, self._name = config.epochs, len(seeds) > 1, name
-        self._start = _Start(config, lambda line: print(line, file=sys.stderr))
+        self._said = time.monotonic()
+        self._start = _Start(config, self._say)
 
     def unit(self, training: Training) -> None:
         self._start.unit(training)
+        epoch, done, windows = training.position
+        if training.finished or not done or time.monotonic() - self._said < LINE_SECONDS:
+            return
+        left, (nll, _) = self._start.left(training), training.running()
+        loss = f"{measure(nll, self._name):.4g} {self._name.replace('_per_', '/')}"
+        words = f"epoch {epoch}/{self._epochs}  step {done}/{windows}  {loss}"
+        self._say(words if left is None else f"{words}  {duration(left)} left")
 
     def epoch(self, seed: int, line: dict) -> None:
         of = f"seed {seed}  " if self._several else ""
         losses = "  ".join(f"{split} {line[f'{split}_{self._name}']:.4g}" for split in ("train", "valid"))
         rate = f"rate {line['learning_rate']:.4g}  gradient {line['gradient_norm']:.3g}"
         told = f"{of}epoch {line['epoch']}/{self._epochs}  {losses} {self._name.replace('_per_', '/')}  {rate}"
-        print(lines_of(told), file=sys.stderr)
+        self._say(lines_of(told))
+
+    def _say(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+        self._said = time.monotonic()
 
 
 class _Bar:
@@ -116,21 +129,26 @@ class _Start:
 
     def __init__(self, config: LanguageConfig, say: Callable[[str], None]):
         self._epochs, self._say, self._speed = config.epochs, say, Speed(time.monotonic)
-        self._begun, self._told = None, False
+        self._begun, self._told, self._windows = None, False, 0
 
     def unit(self, training: Training) -> None:
-        if training.finished or self._told:
+        if training.finished:
             return
         if self._begun is None:
             self._say(lines_of(f"recurrence: {training.pace()}"))
             self._begun = time.monotonic()
             return
-        epoch, done, windows = training.position
-        self._speed.reached(training.steps)
-        epoch_ended = not done
-        if self._speed.rate is None or (time.monotonic() - self._begun < FIRST_SECONDS and not epoch_ended):
+        _, done, windows = training.position
+        self._windows += 1
+        self._speed.reached(self._windows)
+        epoch_ended, left = not done, self.left(training)
+        if self._told or left is None or (time.monotonic() - self._begun < FIRST_SECONDS and not epoch_ended):
             return
-        left = self._speed.left((self._epochs - epoch + 1) * windows - done)
         rate = rate_words(self._speed.rate, "windows")
         self._say(f"{windows} windows an epoch: {rate}, {self._epochs} epochs: about {duration(left)} left")
         self._told = True
+
+    def left(self, training: Training) -> float | None:
+        """Seconds; None while unknown."""
+        epoch, done, windows = training.position
+        return self._speed.left((self._epochs - epoch + 1) * windows - done)

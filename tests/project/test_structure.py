@@ -37,6 +37,7 @@ ROOMS = """
     rhn.report
     rhn.plots
     rhn.options
+    rhn.progress
     rhn.parsing rhn.command
     rhn.commands gersgorin analysis optim_study
     optim_study.plot_command optim_study.record_command gersgorin.report

@@ -1,0 +1,62 @@
+"""What long work says where stderr is no terminal."""
+
+import contextlib
+import time
+
+import pytest
+
+from rhn import progress
+from rhn.progress import Lines, progress_bars, status_line
+
+
+def test_lines_tell_of_the_task_at_work_its_share_and_the_time_left():
+    now = [0.0]
+    lines = Lines(lambda: now[0])
+    assert lines.line() is None
+    first, second = lines.task("spectra"), lines.task("animation")
+    now[0] = 12.0
+    assert lines.line() == "animation: 12 s so far"
+    second(0, 0)  # a download of unknown length
+    assert lines.line() == "animation: 12 s so far"
+    first(1, 4)
+    assert lines.line() == "spectra: 25 %, about 36 s left"
+    first(4, 4)
+    assert lines.line() == "spectra: 100 %"
+
+
+@pytest.mark.parametrize("context", [progress_bars, status_line])
+def test_without_a_terminal_a_line_comes_now_and_then_even_from_the_middle_of_a_call(context, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "FIRST_LINE", 0.01)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.01)
+    said, deadline = "", time.monotonic() + 60
+    with context() as report:
+        report("a long one")
+        while said.count("a long one: 0 s so far\n") < 2 and time.monotonic() < deadline:
+            said += capsys.readouterr().err
+    assert said.count("a long one: 0 s so far\n") >= 2
+
+
+def test_what_is_quickly_done_says_nothing(capsys):
+    with progress_bars() as report:
+        report("a short one")(1, 2)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_stderr_that_takes_nothing_stops_no_work(monkeypatch):
+    tried = []
+
+    class Gone:
+        isatty = staticmethod(lambda: False)
+
+        def write(self, text):
+            tried.append(text)
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(progress, "FIRST_LINE", 0.0)
+    monkeypatch.setattr("sys.stderr", Gone())
+    deadline = time.monotonic() + 60
+    with contextlib.ExitStack() as ending:
+        ending.enter_context(progress_bars())("work")(1, 2)
+        while not tried and time.monotonic() < deadline:
+            time.sleep(0.001)
+    assert tried
