@@ -177,7 +177,8 @@ def norm_bound(cell: nn.Module, state_bound: float = 1.0) -> Tensor:
     """
     cell = converted(cell)
     if not hasattr(cell, "norm_bound"):
-        raise InvalidInputError(f"{name_of(cell)} has no norm_bound(state_bound): give the cell a method of that name")
+        said = f"{name_of(cell)} has no norm_bound(state_bound): give the cell a method of that name"
+        raise InvalidInputError(said + in_a_module(cell))
     if not state_bound >= 0:
         raise InvalidInputError(f"state_bound must be a number of at least 0, got {state_bound}")
     with torch.no_grad():

@@ -15,8 +15,12 @@ from gersgorin import (
     Recorder,
     analyze,
     certified_bounds,
+    ensemble,
     fixed_points,
+    layer_jacobians,
+    leading_eigenvalues,
     lyapunov_spectrum,
+    norm_bound,
     recurrent_part,
     temporal_jacobian,
     trajectory,
@@ -370,8 +374,16 @@ def test_a_whole_network_in_a_cells_place_is_told_of_its_recurrent_part(network)
     module, x = NETWORKS[network](), torch.zeros(6, 3, dtype=torch.float64)
     s = torch.zeros(5, dtype=torch.float64)
     calls = [lambda: temporal_jacobian(module, x, s), lambda: fixed_points(module, x[0], s[None])]
+    calls += [
+        lambda: norm_bound(module),
+        lambda: layer_jacobians(module, x, s),
+        lambda: leading_eigenvalues(module, x[0], s, 2),
+    ]
     for function in (lyapunov_spectrum, trajectory, certified_bounds):
         calls += [lambda f=function: f(module, x), lambda f=function: f(module, x, s0=s)]
     for call in calls:
-        with pytest.raises(InvalidInputError, match=r"gersgorin\.recurrent_part\(module, x\)"):
+        with pytest.raises(InvalidInputError, match=r"gersgorin\.recurrent_part\(module, x\)") as said:
             call()
+        assert "\n" not in str(said.value)
+    if network != "tuple":  # which reads a step at a time
+        assert len(ensemble(module, x[None]).sequence) == 1  # a sequence says what the cell reads
