@@ -3,21 +3,24 @@
 Every `plot_*` draws into the axes it is given and returns them; every `draw_*` makes a whole figure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FormatStrFormatter, LogFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from rhn.cell_names import CELL_NAMES
-from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, drawable
+from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, drawable, titled
 from rhn.published import PTB_BY_DEPTH, PTB_WORDS
 from rhn.report import Curves, DepthPoint, sizes
+from rhn.run_words import shared
+from rhn.ticks import in_inches, legend_columns, plain_log_ticks
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)
 MARKERS = "osD^vP*"
+NAME_INCHES = 2.2  # of a name in a legend
 LABELS = {"perplexity": "perplexity", "bits_per_character": "bits a character", "nll": "nats a frame"}
 PUBLISHED = {"rhn": "valid", "rhn, tied": "valid_tied"}  # the paper's series, and where `DepthRow` has them
 # our cells of one layer a step: `Cell.deep` says which they are, but needs torch
@@ -25,46 +28,66 @@ WITHOUT_DEPTH = {*CELL_NAMES} - {"dt-rnn", "dts-rnn", "rhn"}
 
 
 def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
-    """Training (dashed) and validation (solid) over epochs, a colour a training; a point at the best epoch."""
-    ax = ax or Figure(figsize=(6, 3.4), layout="constrained").subplots()
+    """Training (dashed) and validation (solid) over epochs on a logarithmic axis, a colour a training; a symbol at the best epoch."""
+    ax = ax or Figure(figsize=(8, _height(curves)), layout="constrained").subplots()
+    handles = [Line2D([], [], color=GREY, linewidth=1.4, label="validation; symbol: its best epoch")]
+    handles.append(Line2D([], [], color=GREY, linewidth=1, linestyle="--", label=_training_words(curves)))
     for k, c in enumerate(curves):
-        colour = COLOURS[k % len(COLOURS)]
-        ax.plot(c.epochs, c.train, linestyle="--", linewidth=1, color=colour, alpha=0.7)
-        ax.plot(c.epochs, c.valid, linewidth=1.4, color=colour, label=drawable(c.name))
-        ax.plot(*c.best, "o", color=colour, markersize=4)
-    measure = curves[0].measure
-    ax.set(xlabel="epoch", ylabel=LABELS[measure])
-    if measure == "perplexity":  # of the first epochs it is many times that of the last
+        colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
+        alone = "." if len(c.epochs) == 1 else ""  # of one epoch there is no line
+        ax.plot(c.epochs, c.train, linestyle="--", linewidth=1, color=colour, alpha=0.7, marker=alone)
+        ax.plot(c.epochs, c.valid, linewidth=1.4, color=colour)
+        ax.plot(*c.best, marker, color=colour, markersize=5)
+        epoch, best = c.best
+        label = f"{in_inches(c.name, NAME_INCHES, 8)}\n{best:.4g} at epoch {epoch}"
+        handles.append(Line2D([], [], color=colour, linewidth=1.4, marker=marker, markersize=5, label=label))
+    ax.set(xlabel="epoch", ylabel=LABELS[curves[0].measure])
+    if min(np.nanmin(np.append(c.train, c.valid)) for c in curves) > 0:
         ax.set_yscale("log")
-        ax.yaxis.set_major_formatter(FormatStrFormatter("%g"))
-        ax.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
+        plain_log_ticks(ax.yaxis)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_title("validation (solid), training with dropout (dashed)", loc="left")
-    ax.legend()
+    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1))
     return ax
 
 
 def plot_learning_rate(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
     """The learning rate over epochs."""
-    ax = ax or Figure(figsize=(6, 1.6), layout="constrained").subplots()
+    ax = ax or Figure(figsize=(6, 1.8), layout="constrained").subplots()
     for k, c in enumerate(curves):
         if c.learning_rate is not None:
-            ax.plot(c.epochs, c.learning_rate, linewidth=1.2, color=COLOURS[k % len(COLOURS)], label=drawable(c.name))
+            alone = "." if len(c.epochs) == 1 else ""
+            ax.plot(c.epochs, c.learning_rate, linewidth=1.2, color=COLOURS[k % len(COLOURS)], marker=alone)
     ax.set(xlabel="epoch", ylabel="learning rate", yscale="log")
+    plain_log_ticks(ax.yaxis)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return ax
 
 
 def draw_curves(curves: Sequence[Curves]) -> Figure:
-    """Losses, and below them the learning rate where it is known."""
-    if all(c.learning_rate is None for c in curves):
-        figure = Figure(figsize=(6, 3.4), layout="constrained")
+    """Losses, and below them the learning rate where it is known; the title says what the trainings have in common."""
+    rates = any(c.learning_rate is not None for c in curves)
+    figure = Figure(figsize=(8, _height(curves) + 1.6 * rates), layout="constrained")
+    networks = list(dict.fromkeys(c.told.network for c in curves))
+    what = networks[0] if len(networks) == 1 and networks[0] else f"{len(curves)} training{'s' * (len(curves) > 1)}"
+    titled(figure, f"Training curves: {drawable(what)}", drawable(shared([c.told.facts for c in curves])))
+    if not rates:
         plot_curves(curves, figure.subplots())
         return figure
-    figure = Figure(figsize=(6, 4.8), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     plot_curves(curves, top).set_xlabel("")
     plot_learning_rate(curves, bottom)
     return figure
+
+
+def _height(curves: Sequence[Curves]) -> float:
+    """Inches that the legend needs, or that a figure has anyway."""
+    return max(4.0, 1.6 + 0.16 * sum(2 + len(c.name) // 24 for c in curves))
+
+
+def _training_words(curves: Sequence[Curves]) -> str:
+    """What the dashed lines are."""
+    dropped = [c.told.dropout for c in curves]
+    return "training" + (", with dropout" if all(dropped) else ", some with dropout" if any(dropped) else "")
 
 
 def plot_depth(points: Sequence[DepthPoint], ax: Axes | None = None) -> Axes:
@@ -80,17 +103,17 @@ def plot_depth(points: Sequence[DepthPoint], ax: Axes | None = None) -> Axes:
         means = [float(np.mean(p.valid)) for p in members]
         if members[0].cell in WITHOUT_DEPTH:
             for mean in means:
-                words = f"{drawable(label)} ({mean:.1f})"
+                words = f"{in_inches(label, NAME_INCHES, 8)} ({mean:.1f})"
                 legend.append(ax.axhline(mean, linestyle=":", linewidth=1.2, color=colour, label=words))
             continue
         line = {"color": colour, "linewidth": 1.2, "linestyle": "-" if len(members) > 1 else "none"}
         ax.plot([p.depth for p in members], means, **line)
         for p in members:
             ax.plot([p.depth] * len(p.valid), p.valid, marker, markersize=4, color=colour)
-        legend.append(Line2D([], [], marker=marker, markersize=4, label=drawable(label), **line))
+        legend.append(Line2D([], [], marker=marker, markersize=4, label=in_inches(label, NAME_INCHES, 8), **line))
     _depth_axis(ax, max(p.depth for p in points))
-    ax.set_title(f"trained here\n{sizes(points)}", loc="left")
-    ax.legend(handles=legend)
+    ax.set_title(f"trained here: {sizes(points)}", loc="left", wrap=True)
+    _legend_below(ax, legend)
     return ax
 
 
@@ -103,14 +126,17 @@ def plot_published(ax: Axes | None = None) -> Axes:
         ax.plot(depths, values, f"{MARKERS[k]}-", color=COLOURS[k], linewidth=1.2, markersize=4, label=label)
     _depth_axis(ax, max(depths))
     units = sorted(row.units for row in PTB_BY_DEPTH)
-    ax.set_title(f"Zilly et al. (2017)\n{units[0]:,} to {units[-1]:,} units, {PTB_WORDS:,} words", loc="left")
-    ax.legend()
+    ax.set_title(f"Zilly et al. (2017): {units[0]:,} to {units[-1]:,} units, {PTB_WORDS:,} words", loc="left")
+    _legend_below(ax, ax.get_legend_handles_labels()[0])
     return ax
 
 
 def draw_depth(points: Sequence[DepthPoint]) -> Figure:
     """Figure 5(a) of these trainings, beside the paper's: equal heights are equal changes relative to a panel's lowest perplexity."""
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    entries = len({(_series(p), p.cell in WITHOUT_DEPTH and p.depth) for p in points})
+    figure = Figure(figsize=(10, 4.4 + 0.2 * entries), layout="constrained")
+    about = f"Penn Treebank; {_most(p.epochs for p in points)}; trained here: symbols are seeds, lines their means"
+    titled(figure, "Best validation perplexity by recurrence depth", about)
     left, right = figure.subplots(1, 2)
     axes = plot_depth(points, left), plot_published(right)
     drawn = [np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines]) for ax in axes]
@@ -121,6 +147,15 @@ def draw_depth(points: Sequence[DepthPoint]) -> Figure:
     words = f"each vertical axis spans 0 to {100 * (span - 1):.0f} % above the lowest value in its panel"
     figure.supxlabel(words, fontsize=8)
     return figure
+
+
+def _legend_below(ax: Axes, handles: Sequence) -> None:
+    columns = legend_columns((handle.get_label() for handle in handles), ax.get_window_extent().width / ax.figure.dpi)
+    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns)
+
+
+def _most(epochs: Iterable[int]) -> str:
+    return f"at most {max(epochs)} epochs"
 
 
 def _series(point: DepthPoint) -> str:

@@ -15,6 +15,7 @@ from rhn.fields import fits
 from rhn.language.config import LanguageConfig
 from rhn.published import PTB_BY_DEPTH, PTB_WORDS
 from rhn.reading import MOST_TEXT, json_value, read_json, read_text_file, require_file
+from rhn.run_words import UNTOLD, Told, told_of
 
 MEASURES = ("perplexity", "bits_per_character", "nll")
 
@@ -30,6 +31,8 @@ class Curves:
     valid: np.ndarray
     learning_rate: np.ndarray | None
     """None for trainings whose learning rate does not change."""
+    told: Told = UNTOLD
+    """What its folder says of it."""
 
     @property
     def best(self) -> tuple[int, float]:
@@ -85,7 +88,9 @@ def read_curves(run: Path) -> list[Curves]:
     if not files:
         raise DataError(f"{run} holds no training: there is no metrics.jsonl in it; `rhn train` writes one")
     name = run.resolve().name
-    return [_curves(file, name if file.parent == run else f"{name}, {file.parent.name}") for file in files]
+    if files[0].parent == run:
+        return [_curves(files[0], name, told_of(run))]
+    return [_curves(file, f"{name}, {file.parent.name}", told_of(run, _seed(file.parent))) for file in files]
 
 
 def read_depth(runs: Iterable[Path]) -> list[DepthPoint]:
@@ -137,7 +142,7 @@ def depth_rows(points: Iterable[DepthPoint]) -> list[dict]:
     ]
 
 
-def _curves(file: Path, name: str) -> Curves:
+def _curves(file: Path, name: str, told: Told) -> Curves:
     lines = _lines(file)
     measure = next((m for m in MEASURES if all(f"{split}_{m}" in line for line in lines for split in _SPLITS)), None)
     if measure is None or not all("epoch" in line for line in lines):
@@ -146,7 +151,7 @@ def _curves(file: Path, name: str) -> Curves:
     epochs, train, valid, *rates = (_column(lines, name, file) for name in names)
     if not np.isfinite(valid).any():
         raise DataError(f"{file} has no finite validation loss: that training diverged in its first epoch")
-    return Curves(name, measure, epochs.astype(int), train, valid, *(rates or [None]))
+    return Curves(name, measure, epochs.astype(int), train, valid, *(rates or [None]), told)
 
 
 def _column(lines: list[dict], name: str, file: Path) -> np.ndarray:
@@ -158,6 +163,12 @@ def _column(lines: list[dict], name: str, file: Path) -> np.ndarray:
         if not fits(value, float | None):
             raise DataError(f"{file}, line {k}: {name} is {value!r:.60}, expected a number or null")
     return np.array([line.get(name) for line in lines], dtype=float)
+
+
+def _seed(home: Path) -> int | None:
+    """Of seed-3: 3."""
+    number = home.name.rpartition("-")[2]
+    return int(number) if number.isdecimal() and len(number) < 20 else None
 
 
 def _lines(file: Path) -> list[dict]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from rhn.figures import SUFFIXES, save_figure
+from rhn.figures import SUFFIXES, figure_name, save_figure
 from rhn.files import check_output, check_writable, write_csv
 from rhn.options import Arg, File, Writing
 
@@ -18,12 +18,12 @@ class Report(Writing):
     depth: bool = False
     """Of trainings on Penn Treebank: best validation perplexity by recurrence depth, beside the paper's numbers."""
     output: File = None
-    """Figure to write, .png, .svg or .pdf (default: curves.png or depth.png in the current folder)."""
+    """Figure to write, .png, .svg or .pdf (default: a telling name in the current folder, such as curves-RUN.png)."""
     csv: File = None
     """Also write the numbers."""
 
     def run(self) -> None:
-        output = self.output or Path("depth.png" if self.depth else "curves.png")
+        output = self.output or figure_name("depth" if self.depth else "curves", *(_called(run) for run in self.runs))
         check_output(output, SUFFIXES, force=self.force)
         if self.csv:
             check_writable(self.csv, force=self.force)
@@ -60,3 +60,8 @@ class Report(Writing):
             found = row["epochs"], f"{row['valid_perplexity']:.2f}", paper, row["run"]
             print(line(row["cell"], "yes" if row["tied"] else "no", *size, *text, *found))
         return rows, lambda: plots.draw_depth(points)
+
+
+def _called(run: Path) -> str:
+    """What a default name calls a run."""
+    return run.stem if run.suffix == ".csv" else run.resolve().name

@@ -34,6 +34,7 @@ ROOMS = """
     rhn.chorales rhn.language
     rhn.published
     rhn.presets
+    rhn.run_words
     rhn.report
     rhn.plots
     rhn.options

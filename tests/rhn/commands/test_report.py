@@ -5,10 +5,12 @@ import json
 from dataclasses import replace
 
 import pytest
+from readable import readable
 
 from rhn import cli, plots
 from rhn.cells import CELLS
 from rhn.errors import DataError, InvalidInputError
+from rhn.figures import our_style
 from rhn.published import PTB_BY_DEPTH
 from rhn.report import read_curves, read_depth, require_one_measure, sizes
 
@@ -155,6 +157,59 @@ def test_the_curves_drawn_are_the_curves_read(run):
     assert drawn == [[10.0, 8.0, 9.0], [9.0, 7.0, 8.0], [7.0], [10.0, 9.0, 8.5], [9.0, 8.0, 7.5], [7.5]]
 
 
+def test_dropout_is_named_where_it_is_used_and_the_title_says_what_trainings_share(run):
+    shape = {"depth": 5, "hidden_size": 200, "init": "uniform:0.04", "transform_bias": -2.0}
+    one, two = run("one", [9.0, 7.0], drop_input=0.75, **shape), run("two", [9.0], seed=1, drop_input=0.0, **shape)
+
+    def drawn(*runs):
+        figure = plots.draw_curves([c for folder in runs for c in read_curves(folder)])
+        return figure.get_suptitle(), [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+
+    assert [drawn(*runs)[1][1] for runs in ([one], [two], [one, two])] == [
+        "training, with dropout",
+        "training",
+        "training, some with dropout",
+    ]
+    title, legend = drawn(one, two)
+    assert (
+        "rhn, depth 5, 200 units" in title and "uniform:0.04; transform bias -2.0; ptb" in title and "seed" not in title
+    )
+    assert "seed 1" in drawn(two)[0] and legend[2] == "one\n7 at epoch 2"
+
+
+LONG = "a-run-of-sixty-characters-and-more-whose-name-goes-on-and-on-$x$"
+TRAININGS = {
+    "one epoch": ("short", [9.0]),
+    "many seeds": (LONG, *[[1e3, 90 + k, 50.0 + k] for k in range(12)]),
+    "tiny and huge": ("wild", [1e30, None, 1e-9]),
+    "half a point apart": ("near", [8.0 + 0.001 * k for k in range(9)]),
+}
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+@pytest.mark.parametrize("rate", [0.2, None])
+def test_curves_can_be_read(name, rate, run):
+    curves = read_curves(run(*TRAININGS[name], rate=rate, measure="nll", data="d387295bfe1434ed47e88f4", init_std=0.05))
+    with our_style():
+        readable(plots.draw_curves(curves))
+        readable(plots.plot_curves(curves).figure)
+
+
+@pytest.mark.parametrize(
+    "cells", [["rhn"], ["rhn", "lstm", "dt-rnn", "my_cells.of_a_very_long_name:TheCellOfMine", "gru", "rnn"]]
+)
+@pytest.mark.parametrize("depths", [[1], range(1, 11)])
+def test_the_depth_figure_can_be_read(cells, depths, run):
+    runs = [
+        run(f"{cell}-{d}-{t}", [90.0 - d], [95.0 - 2 * d], cell=cell, depth=d, tied=t)
+        for cell in cells
+        for d in ([1] if cell in plots.WITHOUT_DEPTH else depths)
+        for t in (False, True)
+    ]
+    with our_style():
+        readable(plots.draw_depth(read_depth(runs)))
+
+
 def test_the_cells_drawn_as_lines_across_are_those_without_depth():
     assert {key for key, cell in CELLS.items() if not cell.deep} == plots.WITHOUT_DEPTH
 
@@ -206,7 +261,7 @@ def test_the_depths_are_printed_in_order_beside_the_paper_s_and_drawn(run, tmp_p
         ["20", "all", "all", "2", "75.50", "69.7", "deep"],
         ["20", "all", "all", "1", "75.00", "l"],
     ]
-    assert (tmp_path / "depth.png").stat().st_size > 5000
+    assert (tmp_path / "depth-l-deep-a.png").stat().st_size > 5000
     assert len((tmp_path / "depth.csv").read_text().splitlines()) == 4
 
 
