@@ -1,5 +1,6 @@
 """What a run will do is known before: its networks, its devices, and what fused trials take of memory, which is obeyed."""
 
+import json
 import subprocess
 import sys
 
@@ -45,7 +46,28 @@ print(peak, memory(meta_model(config), trials, 100 * 32, "cpu"))
 def test_the_estimate_is_near_the_measured_peak(arch, depth, scale, trials):
     words = [sys.executable, "-c", MEASURE, arch, str(depth), str(scale), str(trials)]
     peak, estimate = map(int, subprocess.run(words, check=True, capture_output=True, text=True).stdout.split())
-    assert 0.7 < estimate / peak < 2.0, f"{in_words(peak)} measured, {in_words(estimate)} estimated"
+    assert 0.8 < estimate / peak < 1.5, f"{in_words(peak)} measured, {in_words(estimate)} estimated"
+
+
+COMMAND = """
+import re, sys
+from pathlib import Path
+from optim_study.cli import main
+code = main(sys.argv[1:])
+print(code, 1024 * int(re.search("VmHWM:(.*)kB", Path("/proc/self/status").read_text())[1]), file=sys.stderr)
+"""
+
+
+def test_the_plan_of_many_fused_trials_is_near_the_peak_of_the_whole_command(tiny_data, tmp_path):
+    """VmHWM is the process's own since its exec, whatever this one has grown to."""
+    words = f"run --arch rhn --depth 2 --preset smoke --epochs 2 --trials 150 --fuse 150 --jobs 1 --data {tiny_data}".split()
+    words = [sys.executable, "-c", COMMAND, *words, "--out", str(tmp_path / "out")]
+    planned = json.loads(subprocess.run([*words, "--dry-run", "--json"], check=True, capture_output=True).stdout)
+    said = subprocess.run(words, check=True, capture_output=True, text=True).stderr.splitlines()[-1]
+    code, peak = map(int, said.split())
+    estimate = planned[0]["memory_bytes"]
+    assert code == 0
+    assert 0.85 < estimate / peak < 1.15, f"{in_words(peak)} measured, {in_words(estimate)} planned"
 
 
 @pytest.fixture(scope="module")
