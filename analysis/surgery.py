@@ -137,7 +137,8 @@ def changes(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> d
             else:
                 _set_gate(layer, blocks(layer.bias), units, torch.logit(mean).clamp(SHUT, -SHUT))
         else:
-            _set_gate(layer, blocks(layer.bias), units, torch.tensor(SHUT if lesion.mode == "bias" else -SHUT))
+            bias = blocks(layer.bias)
+            _set_gate(layer, bias, units, bias.new_tensor(SHUT if lesion.mode == "bias" else -SHUT))
     return changed
 
 

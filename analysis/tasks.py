@@ -108,4 +108,4 @@ def task_of(model: nn.Module) -> Music | Text:
 
 def side_by_side(sequences: Sequence[np.ndarray]) -> Tensor:
     """Sequences (T_i, ...) as one tensor (T, B, ...), with zeros after their ends."""
-    return pad_sequence([torch.tensor(np.asarray(sequence)) for sequence in sequences])
+    return pad_sequence([torch.tensor(np.asarray(sequence), device="cpu") for sequence in sequences])

@@ -185,7 +185,7 @@ def norm_bound(cell: nn.Module, state_bound: float = 1.0) -> Tensor:
         bound = cell.norm_bound(float(state_bound))
     if not isinstance(bound, Tensor | float | int):
         raise InvalidInputError(f"{name_of(cell)}.norm_bound must return one number, got {type(bound).__name__}")
-    return torch.as_tensor(bound)
+    return bound if isinstance(bound, Tensor) else torch.tensor(bound)
 
 
 def _matrices(cell, x: Tensor, s: Tensor, name: str, by_autograd, method: str | None, chunk_size: int | None) -> list:

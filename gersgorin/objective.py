@@ -180,7 +180,9 @@ class Objective:
         if not likely:
             return None
         outputs = self._run(self.inputs)
-        slope = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0), dtype=outputs.dtype).to(outputs)
+        slope = torch.randn(
+            outputs.shape, generator=torch.Generator().manual_seed(0), dtype=outputs.dtype, device="cpu"
+        ).to(outputs)
         found = torch.autograd.grad((outputs * slope).sum(), list(likely.values()), allow_unused=True)
         total = slope.sum((0, 1))
         return next(
@@ -245,16 +247,16 @@ def _require_recurrence(model: nn.Module, run: Callable[[Tensor], Tensor], input
     generator = torch.Generator().manual_seed(0)
     x = torch.cat([inputs, inputs])[:4] if len(inputs) < 4 else inputs[:4]
     if x.is_floating_point():  # of ordinary size: units that large inputs saturate would show nothing
-        x = torch.rand(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+        x = torch.rand(x.shape, generator=generator, dtype=x.dtype, device="cpu").to(x.device)
     first, last = x.clone(), x.clone()
     for changed, place in ((first, 0), (last, -1)):
-        other = torch.rand(x[place].shape, generator=generator, dtype=torch.float64).to(x.device)
+        other = torch.rand(x[place].shape, generator=generator, dtype=torch.float64, device="cpu").to(x.device)
         changed[place] = other if x.is_floating_point() else (x[place] == 0).long()
     before = copy.deepcopy(model.state_dict())
     try:
         with torch.no_grad():
             for p in model.parameters():
-                draw = torch.randn(p.shape, generator=generator, dtype=torch.float64)
+                draw = torch.randn(p.shape, generator=generator, dtype=torch.float64, device="cpu")
                 p.copy_(draw / math.sqrt(p.shape[-1] if p.dim() > 1 else 1))
             plain, changed_first, changed_last = run(x), run(first), run(last)
     finally:

@@ -71,7 +71,7 @@ def _read(given: Any, name: str, ids: bool, least: int = 1) -> tuple[Tensor, Ten
         )
     values = _numbers(given, name, ids, (1, 2) if ids else (2, 3), layout, least)
     values = values.unsqueeze(1) if values.dim() == (1 if ids else 2) else values
-    return values, torch.ones(values.shape[:2], dtype=torch.bool)
+    return values, torch.ones(values.shape[:2], dtype=torch.bool, device="cpu")
 
 
 def _pad(pieces: list[Tensor], name: str) -> tuple[Tensor, Tensor]:
@@ -83,14 +83,14 @@ def _pad(pieces: list[Tensor], name: str) -> tuple[Tensor, Tensor]:
             f"{name}: the pieces have frames of {sorted({p.shape[-1] for p in pieces})} numbers, expected equally many"
         )
     padded = torch.nn.utils.rnn.pad_sequence(pieces)
-    lengths = torch.tensor([len(piece) for piece in pieces])
-    return padded, torch.arange(len(padded)).unsqueeze(1) < lengths
+    lengths = torch.tensor([len(piece) for piece in pieces], device="cpu")
+    return padded, torch.arange(len(padded), device="cpu").unsqueeze(1) < lengths
 
 
 def _numbers(given: Any, name: str, ids: bool, dims: tuple[int, ...], layout: str, least: int) -> Tensor:
     """Finite numbers as a tensor of one of these numbers of dimensions: int64 for ids, float64 for frames."""
     try:
-        values = given.detach().cpu() if isinstance(given, Tensor) else torch.as_tensor(np.array(given))
+        values = given.detach().cpu() if isinstance(given, Tensor) else torch.from_numpy(np.array(given))
     except (TypeError, ValueError, RuntimeError):
         raise InvalidInputError(
             f"{name}: {type(given).__name__} given, expected an array of numbers {layout}"

@@ -24,8 +24,8 @@ def positions_of(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
     (tensor([0, 4, 8]), tensor([0, 1, 0]))
     """
     T, B = x.shape[:2]
-    steps = torch.linspace(0, T - 1, min(count, T), dtype=torch.float64).round().long()
-    return steps, torch.arange(len(steps)) % B
+    steps = torch.linspace(0, T - 1, min(count, T), dtype=torch.float64, device="cpu").round().long()
+    return steps, torch.arange(len(steps), device="cpu") % B
 
 
 @torch.no_grad()

@@ -71,7 +71,7 @@ def streamed_log_norms(
     if not torch.isfinite(states).all():
         raise InvalidInputError("a state of the run is NaN or infinite: use smaller weights or another s0")
     run = _Run(converted(cell), x, states[:-1])
-    return torch.tensor([*product_log_norms(run, states[0], seed=seed, tol=tol)], dtype=torch.float64)
+    return torch.tensor([*product_log_norms(run, states[0], seed=seed, tol=tol)], dtype=torch.float64, device="cpu")
 
 
 @with_gradients()
@@ -125,7 +125,11 @@ def measure_leading(
         norm, _, v = largest_singular_value(forward, backward, v + 0.1 * _start(v, seed))
         values = _leading(A, forward, k, bound, seed)
         measured.append(
-            (values, torch.tensor(norm, dtype=torch.float64), *(part for d in circles for part in (d.centers, d.radii)))
+            (
+                values,
+                torch.tensor(norm, dtype=torch.float64, device="cpu"),
+                *(part for d in circles for part in (d.centers, d.radii)),
+            )
         )
         progress(t + 1, total)
         return matrix
@@ -179,5 +183,7 @@ def _discs(M: Tensor) -> Iterator[Discs]:
 
 def _start(like: Tensor, seed: int) -> Tensor:
     """A random unit vector."""
-    v = torch.randn(len(like), generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(like)
+    v = torch.randn(len(like), generator=torch.Generator().manual_seed(seed), dtype=torch.float64, device="cpu").to(
+        like
+    )
     return v / v.norm()

@@ -84,7 +84,7 @@ def product_log_norms(
     generator = torch.Generator().manual_seed(seed)
 
     def disturbed(v: Tensor | float, scale: float) -> Tensor:
-        noise = torch.randn(len(like), generator=generator, dtype=torch.float64).to(like)
+        noise = torch.randn(len(like), generator=generator, dtype=torch.float64, device="cpu").to(like)
         return v + noise * (scale / noise.norm())
 
     u = v = disturbed(0.0, 1.0)
@@ -118,7 +118,7 @@ def _of_chain(
 
 
 def _combined(directions: list[Tensor], weights: np.ndarray) -> Tensor:
-    return torch.stack(directions, 1) @ torch.as_tensor(weights).to(directions[0])
+    return torch.stack(directions, 1) @ torch.as_tensor(weights, device=directions[0].device).to(directions[0])
 
 
 def _new_direction(v: Tensor, others: list[Tensor]) -> tuple[Tensor, float]:

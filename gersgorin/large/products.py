@@ -80,7 +80,7 @@ class StepJacobian:
             self._weights = torch.zeros_like(self._after, requires_grad=True)
             self._pulled = self._pull(self._weights, create_graph=True)
         generator = torch.Generator().manual_seed(0)
-        u, v = torch.randn(2, self.size, generator=generator, dtype=torch.float64).to(self.like)
+        u, v = torch.randn(2, self.size, generator=generator, dtype=torch.float64, device="cpu").to(self.like)
         Av, uA = self.forward(v), self.backward(u)
         close = torch.finfo(v.dtype).eps ** 0.5 * (u.norm() * Av.norm() + uA.norm() * v.norm())
         if (u @ Av - uA @ v).abs() > close:

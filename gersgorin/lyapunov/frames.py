@@ -15,7 +15,7 @@ from gersgorin.lyapunov.tangents import Tangent
 
 def random_frame(N: int, k: int, generator: torch.Generator, like: Tensor) -> Tensor:
     """k random orthonormal directions (N, k); the first of them do not depend on k."""
-    columns = [torch.randn(N, generator=generator, dtype=torch.float64) for _ in range(k)]
+    columns = [torch.randn(N, generator=generator, dtype=torch.float64, device="cpu") for _ in range(k)]
     return torch.linalg.qr(torch.stack(columns, 1).to(like))[0]
 
 

@@ -51,7 +51,9 @@ def kreiss_constant(A: Tensor, *, continuous: bool = False) -> Tensor:
     values = eigenvalues(divided(stack, unit)) * unit[..., 0]
     edge = values.real.amax(-1) if continuous else values.abs().amax(-1) - 1
     reach = numerical_abscissa(stack) if continuous else numerical_radius(stack, 32) - 1
-    found = torch.ones(A.shape[:-2], dtype=torch.float64)  # where the numerical range does not reach out, nothing grows
+    found = torch.ones(
+        A.shape[:-2], dtype=torch.float64, device="cpu"
+    )  # where the numerical range does not reach out, nothing grows
     with one_thread():
         for index in map(tuple, (reach > 0).nonzero()):
             out = min(float(edge[index]), LARGEST)
@@ -73,7 +75,7 @@ def _rounding(A: Tensor) -> float:
 
 def _stays_outside(A: Tensor, spectrum: Tensor, edge: float, continuous: bool) -> bool:
     """Whether all matrices that differ by rounding have an eigenvalue outside: none has one on a curve before the outermost of A."""
-    whole = torch.linspace(-1, 1, AROUND_ALL, dtype=torch.float64)
+    whole = torch.linspace(-1, 1, AROUND_ALL, dtype=torch.float64, device="cpu")
     for share in CURVES:
         if continuous:
             places = torch.cat([whole * min(2 * _norm(A), LARGEST), spectrum.imag.clamp(-LARGEST, LARGEST)])
@@ -95,17 +97,17 @@ def _search(A: Tensor, spectrum: Tensor, continuous: bool) -> float:
         z = torch.complex(distance, p) if continuous else torch.polar(1 + distance, p)
         return distance / (smallest_singular_values(A, z) + rounding)  # what is found holds whatever rounding did
 
-    u = torch.linspace(math.log(NEAREST * norm), math.log(4 * norm), DISTANCES, dtype=torch.float64)
+    u = torch.linspace(math.log(NEAREST * norm), math.log(4 * norm), DISTANCES, dtype=torch.float64, device="cpu")
     mirrored = 1 if A.is_complex() else 0  # a real matrix's values mirror at the real axis
     reach = norm if continuous else math.pi
-    p = torch.linspace(-mirrored * reach, reach, PLACES, dtype=torch.float64)
+    p = torch.linspace(-mirrored * reach, reach, PLACES, dtype=torch.float64, device="cpu")
     outermost = spectrum[(spectrum.real if continuous else spectrum.abs()).argsort(descending=True)[:OUTERMOST]]
     peaks = outermost.imag if continuous else outermost.angle()  # the resolvent is large near the eigenvalues
     p = torch.cat([p, peaks if mirrored else peaks.abs()]).double().unique()
     u_width, p_width = float(u[1] - u[0]), reach * (1 + mirrored) / (PLACES - 1)
     u, p = (t.flatten() for t in torch.meshgrid(u, p, indexing="ij"))
     values = value(u, p)
-    offsets = torch.linspace(-1, 1, AROUND, dtype=torch.float64)
+    offsets = torch.linspace(-1, 1, AROUND, dtype=torch.float64, device="cpu")
     du, dp = (t.flatten() for t in torch.meshgrid(offsets, offsets, indexing="ij"))
     for _ in range(ROUNDS):
         best = values.topk(min(BEST, len(values))).indices

@@ -78,7 +78,7 @@ def numerical_radius(A: Tensor, angles: int = 128) -> Tensor:
     with one_thread():
         norm = torch.linalg.matrix_norm(region.A, 2)
     farthest = np.abs(support_corners(region.support.cpu().double().numpy())).max(-1)
-    return torch.minimum(torch.as_tensor(farthest).to(norm), norm) * unit
+    return torch.minimum(torch.as_tensor(farthest, device=norm.device).to(norm), norm) * unit
 
 
 def _scaled(A: Tensor) -> tuple[Tensor, Tensor]:

@@ -91,12 +91,12 @@ def _by_schur(A: Tensor, z: Tensor) -> Tensor:
 
 def _by_lanczos(T: Tensor, z: Tensor) -> Tensor:
     """sigma_min(z_k - T), (p,), of a triangle whose norm is about 1."""
-    n, values, waiting = len(T), torch.full(z.shape, torch.nan, dtype=torch.float64), torch.arange(len(z))
+    n, values, waiting = len(T), z.real.new_full(z.shape, torch.nan), torch.arange(len(z), device="cpu")
     T, adjoint = T.contiguous(), T.mH.contiguous()
     pivots = z - T.diagonal()[:, None]
     inverse = 1 / torch.where(pivots.abs() < torch.finfo(torch.float64).eps, torch.finfo(torch.float64).eps, pivots)
     generator = torch.Generator().manual_seed(n)
-    start = torch.randn(n, 1, dtype=torch.complex128, generator=generator)
+    start = torch.randn(n, 1, dtype=torch.complex128, generator=generator, device="cpu")
     q = (start / torch.linalg.vector_norm(start)).repeat(1, len(z))
     before, beta, tridiagonal = torch.zeros_like(q), z.real.new_zeros(len(z)), Tridiagonal(len(z))
     for _ in range(STEPS):
@@ -158,7 +158,7 @@ def _by_decomposition(T: Tensor, z: Tensor) -> Tensor:
 
 def _checked_points(grid: Tensor | np.ndarray) -> Tensor:
     try:
-        z = torch.as_tensor(grid).detach().cpu().to(torch.complex128)
+        z = torch.as_tensor(grid, device="cpu").detach().to(torch.complex128).resolve_conj()
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidInputError(f"grid: expected complex numbers of any shape, got {type(grid).__name__}") from error
     if not torch.isfinite(torch.view_as_real(z)).all():

@@ -21,7 +21,7 @@ class Tridiagonal:
     def __init__(self, p: int) -> None:
         self.alphas: list[Tensor] = []
         self.betas: list[Tensor] = []
-        self.largest = torch.zeros(p, dtype=torch.float64)
+        self.largest = torch.zeros(p, dtype=torch.float64, device="cpu")
 
     def __getitem__(self, index: Tensor) -> "Tridiagonal":
         some = Tridiagonal(0)

@@ -68,5 +68,5 @@ def _product(slopes: tuple[Tensor, ...], weights: dict[str, Tensor], vector: np.
 
 def _split(vector: np.ndarray, weights: dict[str, Tensor]) -> list[Tensor]:
     """One long vector as tensors of the shapes of the weights."""
-    whole = torch.as_tensor(vector).split([p.numel() for p in weights.values()])
+    whole = torch.as_tensor(vector, device="cpu").split([p.numel() for p in weights.values()])
     return [part.view_as(p).to(p) for part, p in zip(whole, weights.values(), strict=True)]

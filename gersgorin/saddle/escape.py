@@ -140,7 +140,9 @@ class _Run:
         self.longest = SHORTEST
         self.length, self.singles, self.patience = SHORTEST, 0, SHORTEST
         self.point = self._look()
-        signs = torch.randn(self.point.errors.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        signs = torch.randn(
+            self.point.errors.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu"
+        )
         self.signs = signs.to(self.point.errors.device)
 
     def values(self) -> list[Tensor]:

@@ -105,5 +105,5 @@ class AntisymmetricRNN(LoopedCell):
     def _start(self, generator: torch.Generator | None) -> None:
         """Where the scheme says how large a matrix is, that of M: each number is multiplied with one of n."""
         if self.init.scheme in BY_FAN_IN:
-            draw = torch.randn(self.weight_hh.shape, generator=generator, dtype=torch.float64)
+            draw = torch.randn(self.weight_hh.shape, generator=generator, dtype=torch.float64, device="cpu")
             self.weight_hh.copy_(draw * self.init.scale / math.sqrt(self.hidden_size))

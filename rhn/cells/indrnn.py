@@ -60,4 +60,4 @@ class IndRNN(LoopedCell):
         return self.weight_hh.abs().max()
 
     def _start(self, generator: torch.Generator | None) -> None:
-        self.weight_hh.copy_(torch.rand(self.hidden_size, generator=generator, dtype=torch.float64))
+        self.weight_hh.copy_(torch.rand(self.hidden_size, generator=generator, dtype=torch.float64, device="cpu"))

@@ -1,5 +1,5 @@
 """How weights start: the paper's schemes and the usual ones, drawn on the CPU from an explicit generator so that every device and dtype
-starts alike.
+starts alike, whatever torch's default device is.
 
 | scheme         | weights                                               | biases             | used by                             |
 |----------------|-------------------------------------------------------|--------------------|-------------------------------------|
@@ -78,7 +78,7 @@ class Initialization:
 
         recurrent: indices of the parts (G n, n) of it that are recurrent matrices, for `orthogonal`.
         """
-        draw = torch.empty(like.shape, dtype=torch.float64)
+        draw = torch.empty(like.shape, dtype=torch.float64, device="cpu")
         if self.scheme == "uniform":
             draw.uniform_(-self.scale, self.scale, generator=generator)
         elif self.scheme in BY_FAN_IN:
@@ -96,8 +96,10 @@ class Initialization:
     def bias(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
         """A bias of the shape and dtype of `like`."""
         if self.constant is not None:
-            return torch.full(like.shape, self.constant, dtype=like.dtype)
-        return self.weight(like, generator) if self.scheme == "uniform" else torch.zeros(like.shape, dtype=like.dtype)
+            return torch.full(like.shape, self.constant, dtype=like.dtype, device="cpu")
+        if self.scheme == "uniform":
+            return self.weight(like, generator)
+        return torch.zeros(like.shape, dtype=like.dtype, device="cpu")
 
 
 def draw(

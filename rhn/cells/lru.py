@@ -78,7 +78,8 @@ class LRU(LoopedCell):
 
     def _start(self, generator: torch.Generator | None) -> None:
         """The ring, see above."""
-        modulus, phase = torch.rand(2, len(self.nu), dtype=torch.float64, generator=generator).clamp_(min=1e-12)
+        draw = torch.rand(2, len(self.nu), dtype=torch.float64, generator=generator, device="cpu")
+        modulus, phase = draw.clamp_(min=1e-12)
         squared = self.r_min**2 + (self.r_max**2 - self.r_min**2) * modulus  # uniform on the ring's area
         self.nu.copy_(torch.log(-torch.log(squared) / 2))
         self.theta.copy_(torch.log(self.max_phase * phase)[: len(self.theta)])

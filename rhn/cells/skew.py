@@ -32,7 +32,7 @@ def skew(w: Tensor, n: int) -> Tensor:
 
 def entries(M: Tensor) -> Tensor:
     """w (n (n - 1) / 2,) of an antisymmetric matrix."""
-    rows, columns = torch.tril_indices(*M.shape, -1)
+    rows, columns = torch.tril_indices(*M.shape, -1, device=M.device)
     return M[rows, columns]
 
 
@@ -48,7 +48,7 @@ def stacked_rotation(w: Tensor, n: int) -> Tensor:
 
 def random_rotation(n: int, generator: torch.Generator | None) -> Tensor:
     """w (n (n - 1) / 2,) in float64 of a uniform (Haar) rotation: its logarithm, with angles within pi."""
-    Q = haar(torch.randn(n, n, generator=generator, dtype=torch.float64))
+    Q = haar(torch.randn(n, n, generator=generator, dtype=torch.float64, device="cpu"))
     Q[:, 0] *= torch.linalg.det(Q).sign()
     values, vectors = torch.linalg.eig(Q)
     M = (vectors * values.log() @ torch.linalg.inv(vectors)).real

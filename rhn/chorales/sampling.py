@@ -41,10 +41,10 @@ def sample_chorale(
     if not 0 < temperature < float("inf"):
         raise InvalidInputError(f"the temperature must be above 0, got {temperature}")
     generator = torch.Generator().manual_seed(seed)
-    opening = OPENINGS[torch.randint(len(OPENINGS), (), generator=generator)]
-    frames = torch.zeros(BEATS * bars, KEYS, dtype=dtype)
+    opening = OPENINGS[torch.randint(len(OPENINGS), (), generator=generator, device="cpu")]
+    frames = torch.zeros(BEATS * bars, KEYS, dtype=dtype, device="cpu")
     frames[0, [pitch - LOWEST_PITCH for pitch in opening]] = 1
-    model, states = copy.deepcopy(model).to(dtype).eval(), [None] * model.layers
+    model, states = copy.deepcopy(model).to("cpu", dtype).eval(), [None] * model.layers
     with torch.no_grad():
         for t in range(1, len(frames)):
             x = frames[t - 1].view(1, 1, KEYS)

@@ -26,7 +26,10 @@ def exact(threads: int = 1) -> Iterator[None]:
     most = os.cpu_count() or 1
     if not 1 <= threads <= most:
         raise InvalidInputError(f"{threads} threads were asked for, expected 1 to {most}, the CPUs of this machine")
-    before, flushed = torch.get_num_threads(), torch.tensor([1e-40], dtype=torch.float32).mul(1).item() == 0
+    before, flushed = (
+        torch.get_num_threads(),
+        torch.tensor([1e-40], dtype=torch.float32, device="cpu").mul(1).item() == 0,
+    )
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     try:

@@ -57,7 +57,11 @@ def generate(
     unread, end = list(text), len(text) + length
     if not text:
         newline = vocabulary.index.get(NEWLINE[vocabulary.unit])
-        text += [] if newline is not None else [_draw(torch.zeros(len(vocabulary)), vocabulary, None, generator)]
+        text += (
+            []
+            if newline is not None
+            else [_draw(torch.zeros(len(vocabulary), device="cpu"), vocabulary, None, generator)]
+        )
         unread = text or [newline]
     states = None
     while len(text) < end:
@@ -77,7 +81,7 @@ def _draw(
 ) -> int:
     """A symbol other than `<unk>`, of logits (V,)."""
     if vocabulary.unknown is not None:
-        logits = logits.index_fill(0, torch.tensor(vocabulary.unknown), -torch.inf)
+        logits = logits.index_fill(0, torch.tensor(vocabulary.unknown, device=logits.device), -torch.inf)
     if top_k is not None:
         kept = logits.topk(min(top_k, len(logits)))
         logits = torch.full_like(logits, -torch.inf).scatter(0, kept.indices, kept.values)

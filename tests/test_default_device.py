@@ -1,0 +1,72 @@
+"""Torch's default device, which a user may set, decides nothing where a device is given or told by a tensor."""
+
+import numpy as np
+import pytest
+import torch
+
+import gersgorin
+from analysis import gate_activity, lesion
+from gersgorin.inclusion import INCLUSION_SETS
+from rhn.cells import CELLS
+from rhn.chorales.evaluation import evaluate
+from rhn.chorales.sampling import sample_chorale
+from rhn.data.text import Tokens, Vocabulary
+from rhn.language.dynamic import dynamic_score
+from rhn.language.evaluation import score
+from rhn.language.generation import generate
+from rhn.language.monte_carlo import monte_carlo_score
+from rhn.models import LanguageModel, PolyphonicModel
+from rhn.models.dropout import Dropout
+
+GENERATOR = torch.Generator().manual_seed(0)
+CELL = CELLS["rhn"](3, 5, 2, init="gaussian:0.3", generator=GENERATOR, dtype=torch.float64)
+X, A = torch.randn(9, 3, generator=GENERATOR).double(), 2 * torch.randn(4, 4, generator=GENERATOR).double()
+FRAMES = (torch.rand(9, 3, 5, generator=GENERATOR) < 0.4).double()
+SMALL = PolyphonicModel(hidden_size=4, input_size=5, output_size=5, init="scaled", generator=GENERATOR)
+COMPOSER = PolyphonicModel(hidden_size=4, generator=GENERATOR)
+PIECES = [np.eye(9, 88, k, dtype=np.uint8) for k in range(4)]
+WRITER = LanguageModel(vocabulary_size=5, hidden_size=6, generator=GENERATOR)
+TEXT = Tokens(np.arange(60) ** 2 % 5)
+SEEN, S = (CELL, X), torch.zeros(5, dtype=torch.float64)
+
+
+def of_a_plateau():
+    found = gersgorin.plateau(SMALL, FRAMES.numpy())
+    return found.curvature, found.escape_epochs(0.1)
+
+
+MEASURES = {
+    "numerical radius": lambda: gersgorin.numerical_radius(A),
+    "kreiss": lambda: [gersgorin.kreiss_constant(0.2 * A, continuous=c) for c in (False, True)],
+    "pseudospectrum": lambda: gersgorin.pseudospectrum(A, A[0]),
+    "outlines": lambda: [made(A).area(9) for made in INCLUSION_SETS.values()],
+    "lyapunov": lambda: gersgorin.lyapunov_spectrum(*SEEN, 2),
+    "norms by vectors": lambda: gersgorin.streamed_log_norms(*SEEN),
+    "leading": lambda: gersgorin.leading_eigenvalues(CELL, X[0], S, 2),
+    "plateau": of_a_plateau,
+    "credit": lambda: gersgorin.credit(SMALL, FRAMES[:-1], FRAMES[1:]),
+    "pieces": lambda: gersgorin.check(SMALL, [FRAMES[:, 0], FRAMES[:5, 1]], learning_rate=0.1),
+    "analyze": lambda: gersgorin.analyze(SMALL, FRAMES.float()),
+    "recorder": lambda: gersgorin.Recorder(SMALL, FRAMES.float()),
+    "gates": lambda: gate_activity(COMPOSER, PIECES),
+    "lesions": lambda: [lesion(COMPOSER, PIECES, mode) for mode in ("bias", "carry", "mean")],
+    "chorales": lambda: (evaluate(COMPOSER, PIECES), sample_chorale(COMPOSER, bars=2)),
+    "texts": lambda: (score(WRITER, TEXT), dynamic_score(WRITER, TEXT, TEXT)),
+    "samples": lambda: monte_carlo_score(WRITER, TEXT, Dropout(hidden=0.2), samples=2),
+    "words": lambda: generate(WRITER, Vocabulary("words", ("a", "b", "<eos>", "c", "<unk>"))),
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_measure_runs_where_its_tensors_are(name):
+    with torch.device("meta"):  # of which no number can be read
+        MEASURES[name]()
+
+
+@pytest.mark.parametrize("key", CELLS)
+@pytest.mark.parametrize("init", ["orthogonal", "uniform:0.1"])
+def test_weights_are_drawn_on_the_cpu(key, init):
+    with torch.device("meta"):
+        found = CELLS[key](3, 4, init=init, device="cpu", generator=torch.Generator().manual_seed(1))
+    wanted = CELLS[key](3, 4, init=init, generator=torch.Generator().manual_seed(1))
+    assert all(map(torch.equal, found.parameters(), wanted.parameters()))
