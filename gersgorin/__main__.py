@@ -6,6 +6,6 @@ from rhn.safe_path import leave_current_folder
 
 leave_current_folder()
 
-from gersgorin.cli import main  # noqa: E402
+from rhn.entry import enter  # noqa: E402
 
-sys.exit(main())
+sys.exit(enter("gersgorin.cli"))

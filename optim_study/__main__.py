@@ -6,7 +6,7 @@ from rhn.safe_path import leave_current_folder
 
 leave_current_folder()
 
-from optim_study.cli import main  # noqa: E402
+from rhn.entry import enter  # noqa: E402
 
 if __name__ == "__main__":  # a spawned worker imports this module too
-    sys.exit(main())
+    sys.exit(enter("optim_study.cli"))

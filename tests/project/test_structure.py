@@ -20,7 +20,7 @@ HEAVY = ("matplotlib", "seaborn", "optuna", "music21", "pandas", "rich")
 
 # From the lowest room to the highest: a module imports its own room and lower ones. Rooms on one line do not know each other.
 ROOMS = """
-    rhn.addresses rhn.errors rhn.lazy rhn.safe_path rhn.statistics rhn.version rhn.cell_names
+    rhn.addresses rhn.entry rhn.errors rhn.lazy rhn.safe_path rhn.statistics rhn.version rhn.cell_names
     rhn.fields rhn.files rhn.interrupts rhn.made rhn.reading
     rhn.figures
     rhn.ticks
@@ -43,6 +43,7 @@ ROOMS = """
     rhn.commands gersgorin analysis optim_study
     optim_study.plot_command optim_study.record_command gersgorin.report
     rhn.cli gersgorin.cli gersgorin.check_cli gersgorin.report_cli analysis.cli optim_study.cli
+    gersgorin.entry analysis.entry optim_study.entry
     rhn.__main__ gersgorin.__main__ analysis.__main__ optim_study.__main__
 """
 ACROSS = {("rhn.commands.recording", "gersgorin")}  # commands that use a package of their own row, inside functions

@@ -1,0 +1,8 @@
+"""Where `optim-study` begins."""
+
+from rhn.entry import enter
+
+
+def study() -> int:
+    """`optim-study`."""
+    return enter("optim_study.cli")

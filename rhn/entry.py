@@ -1,0 +1,52 @@
+"""Where every command begins: Ctrl-C ends it in a word and with exit code 130 from the first moment on, imports included.
+
+An exception in the middle of an import may end as another one (NumPy reports a broken installation) or be lost in a callback. So
+Ctrl-C waits until no import is going on. This module itself imports next to nothing: what is loaded before it cannot be guarded.
+"""
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+INTERRUPTED = 130
+AGAIN = 0.05  # seconds after which a Ctrl-C comes again that fell into an import
+
+
+def enter(module: str) -> int:
+    """Load the command that a module's `main` is, and run it; returns its exit code."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # under `nohup ... &` nobody asks for an end
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        from importlib import import_module
+
+        return import_module(module).main()
+    except KeyboardInterrupt:  # before the command itself could tell it, or once more while it did
+        print("interrupted", file=sys.stderr, flush=True)
+        return INTERRUPTED
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done: only Python itself still has to end
+
+
+def rhn() -> int:
+    """`rhn`."""
+    return enter("rhn.cli")
+
+
+def interrupt(signum: int, frame: FrameType | None) -> None:
+    """What Ctrl-C does: raise KeyboardInterrupt, as soon as no import is going on."""
+    if not _imports(frame):
+        raise KeyboardInterrupt
+    again = threading.Timer(AGAIN, os.kill, (os.getpid(), signal.SIGINT))
+    again.daemon = True
+    again.start()
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether some caller of this frame is the import system."""
+    while frame:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
