@@ -1,5 +1,6 @@
 """Spectra that move along a run, as .gif or .mp4, without torch."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from PIL.Image import Image, Quantize, fromarray
 from gersgorin.plots import crowd, entries, plot_crowd, plot_products, plot_spectrum, plot_suggested, spectrum_limit
 from gersgorin.record import SpectrumRecord
 from gersgorin.shown import Shown, laid_out
+from rhn.errors import OutputError
 from rhn.figures import drawable, our_style, titled
-from rhn.files import atomic_path
+from rhn.files import atomic_path, check_output
 
 FRAMES_PER_SECOND = 6
 MOST_FRAMES = 240
@@ -21,12 +23,15 @@ DPI = 90
 
 @our_style()
 def save_animation(
-    record: SpectrumRecord, path: Path, *, show_discs: bool = False, progress=lambda done, total: None
+    record: SpectrumRecord, path: str | Path, *, show_discs: bool = False, progress=lambda done, total: None
 ) -> Path:
     """Draw every step of the record, of very many those of 240 moments, into a .gif or .mp4; atomic.
 
-    progress: called with (frames done, frames in all). Raises OutputError where it cannot be written.
+    progress: called with (frames done, frames in all). Raises OutputError where it cannot be written, or for .mp4 without ffmpeg.
     """
+    path = check_output(path, (".gif", ".mp4"), force=True)
+    if path.suffix == ".mp4" and shutil.which("ffmpeg") is None:
+        raise OutputError(f"cannot write {path}: ffmpeg, which makes .mp4, is not installed; name a .gif")
     figure, draw, frames = moving_run(record, show_discs=show_discs)
     return write_animation(figure, draw, frames, path, progress=progress)
 

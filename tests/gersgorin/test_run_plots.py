@@ -13,6 +13,7 @@ from gersgorin.plots import plot_spectrum, spectrum_limit
 from gersgorin.run_plots import apart, distinct_steps, draw_run
 from gersgorin.statements import of_matrices
 from rhn.cells import LSTM, RHN, RNN
+from rhn.errors import RhnError
 from rhn.figures import our_style
 from tests.readable import drawn_texts, readable
 
@@ -117,3 +118,17 @@ def test_of_a_long_run_an_animation_has_240_moments(records, tmp_path):
     assert frames[-1] == (9, 9)
     long = measured(cell(RNN, 1), 500)
     assert moving_run(long)[2] == 240
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("a.png", "expected a name ending in"), ("a.mp4", "ffmpeg"), ("none/a.gif", "none")]
+)
+def test_an_animation_that_cannot_be_written_is_refused(records, tmp_path, monkeypatch, name, said):
+    monkeypatch.setattr("shutil.which", lambda program: None)
+    with pytest.raises(RhnError, match=said):
+        save_animation(records["one unit"], tmp_path / name)
+
+
+def test_a_step_that_is_not_there_is_refused(records):
+    with pytest.raises(RhnError, match="steps 0 to 29"):
+        plot_spectrum(records["usual"], 30)
