@@ -108,28 +108,6 @@ def plot_crowd(
     return ax
 
 
-def magnify_spectrum(record: SpectrumRecord, step: int, ax: Axes) -> None:
-    """A crowd of eigenvalues too small to be seen gets a magnifying glass in the panel's upper left corner."""
-    values = record.eigenvalues[step]
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return
-    middle, spread = (values.real.max() + values.real.min()) / 2, max(np.ptp(values.real), np.ptp(values.imag)) / 2
-    width = np.ptp(ax.get_xlim()) / 2
-    if spread > width / 6 or spread < 1e-6 * width:
-        return
-    glass = ax.inset_axes((0.02, 0.62, 0.36, 0.36))
-    around = record.range_outline(step)
-    glass.plot(around.real, around.imag, **RANGE_STYLE)
-    glass.plot(values.real, values.imag, ".", color=RED, markersize=3)
-    half = 1.25 * spread
-    glass.set(xlim=(middle - half, middle + half), ylim=(-half, half), xticks=[], yticks=[], aspect="equal")
-    glass.set_title(f"x{width / half:.0f}", fontsize=7, pad=1)
-    for spine in glass.spines.values():
-        spine.set(visible=True, color=GREY, linewidth=0.6)
-    ax.indicate_inset_zoom(glass, edgecolor=GREY, linewidth=0.6)
-
-
 def crowd(eigenvalues: np.ndarray, limit: float) -> tuple[float, float] | None:
     """(Middle, half the width) of a square around eigenvalues that are a crowd in a panel that ends at `limit`; None of others."""
     values = eigenvalues[np.isfinite(eigenvalues)]

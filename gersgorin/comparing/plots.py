@@ -75,7 +75,7 @@ def draw_comparison(records: list[SpectrumRecord], *, show_discs: bool = False) 
     below them all of them over time."""
     T, limit = len(records[0].norm), spectrum_limit(records)
     step, named = T // 2, told_apart([record.title for record in records], [record.about for record in records])
-    crowded = any(crowd(record, step, limit) for record in records)
+    crowded = any(crowd(record.eigenvalues[step], limit) for record in records)
     rows = math.ceil(len(records) / IN_A_ROW)
     columns = math.ceil(len(records) / rows)
     width = max(9.0, 1.0 + 2.6 * columns)
