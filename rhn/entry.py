@@ -16,12 +16,16 @@ AGAIN = 0.05  # seconds after which a Ctrl-C comes again that fell into an impor
 
 def enter(module: str) -> int:
     """Load the command that a module's `main` is, and run it; returns its exit code."""
+    interrupt = Interrupt()
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # under `nohup ... &` nobody asks for an end
         signal.signal(signal.SIGINT, interrupt)
     try:
         from importlib import import_module
 
-        return import_module(module).main()
+        main = import_module(module).main
+        if interrupt.pending:
+            raise KeyboardInterrupt
+        return main()
     except KeyboardInterrupt:  # before the command itself could tell it, or once more while it did
         print("interrupted", file=sys.stderr, flush=True)
         return INTERRUPTED
@@ -34,13 +38,20 @@ def rhn() -> int:
     return enter("rhn.cli")
 
 
-def interrupt(signum: int, frame: FrameType | None) -> None:
+class Interrupt:
     """What Ctrl-C does: raise KeyboardInterrupt, as soon as no import is going on."""
-    if not _imports(frame):
-        raise KeyboardInterrupt
-    again = threading.Timer(AGAIN, os.kill, (os.getpid(), signal.SIGINT))
-    again.daemon = True
-    again.start()
+
+    def __init__(self) -> None:
+        self.pending = False
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        self.pending = _imports(frame)
+        if self.pending:
+            again = threading.Timer(AGAIN, os.kill, (os.getpid(), signal.SIGINT))
+            again.daemon = True
+            again.start()
+        else:
+            raise KeyboardInterrupt
 
 
 def _imports(frame: FrameType | None) -> bool:
