@@ -84,6 +84,13 @@ class GateActivity:
         )
         return np.stack((closed, 1 - closed - opened, opened), 1)
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The least and the greatest mean gate, for a scale of colours; 0 and 1 where they are the same."""
+        values = np.concatenate([s.activity for s in self.sequences], axis=1)
+        values = values[np.isfinite(values)]
+        return (float(values.min()), float(values.max())) if values.size and np.ptp(values) > 0 else (0.0, 1.0)
+
     def most_switching(self, count: int = 5) -> list[tuple[str, int, float]]:
         """(layer's label, unit from 1, mean absolute change a step) of the units that switch most, the first one most of all."""
         order = np.argsort(-self.unit_switching, axis=None, kind="stable")[:count]

@@ -52,7 +52,7 @@ def plot_gates(
             place, name = (start + s.steps / 2, record.layers + 0.55), in_inches(s.name, room * s.steps / 72, 8)
             ax.text(*place, name, ha="center", va="bottom", fontsize=8)
         start += s.steps + GAP
-    (low, high), each = limits or gate_limits(record), max(1, round(NARROWEST / room))
+    (low, high), each = limits or record.limits, max(1, round(NARROWEST / room))
     values = averaged(np.concatenate(parts[:-1], 1), each)
     extent = (0, values.shape[1] * each, 0.5, record.layers + 0.5)
     shown = {"cmap": GATES, "vmin": low, "vmax": high, "origin": "lower", "interpolation": "nearest"}
@@ -77,13 +77,6 @@ def averaged(values: np.ndarray, each: int) -> np.ndarray:
     padded.reshape(L, -1)[:, :T] = values
     counts = np.isfinite(padded).sum(-1)
     return np.divide(np.nansum(padded, -1), counts, out=np.full(counts.shape, np.nan), where=counts > 0)
-
-
-def gate_limits(record: GateActivity) -> tuple[float, float]:
-    """The least and the greatest mean gate of a record, from 0 to 1 where they are the same."""
-    values = np.concatenate([s.activity for s in record.sequences], axis=1)
-    low, high = (float(f(values)) for f in (np.nanmin, np.nanmax)) if np.isfinite(values).any() else (0.0, 0.0)
-    return (low, high) if high > low else (0.0, 1.0)
 
 
 def plot_saturation(record: GateActivity, ax: Axes | None = None) -> Axes:
@@ -145,7 +138,7 @@ def draw_gates(record: GateActivity, *, title: str = "", limits: tuple[float, fl
     figure = Figure(figsize=(9, S * tall + 4), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(S * tall + 1, 3))
     titled(figure, f"Transform gates{f' of {drawable(title)}' if title else ''}", drawable(record.about))
-    panels, limits = np.atleast_1d(top.subplots(S, 1)), limits or gate_limits(record)
+    panels, limits = np.atleast_1d(top.subplots(S, 1)), limits or record.limits
     for ax, sequence in zip(panels, record.sequences, strict=True):
         alone = replace(record, sequences=(sequence,))
         plot_gates(alone, ax, steps=max(s.steps for s in record.sequences), limits=limits)

@@ -30,12 +30,20 @@ class Column:
     trials: int
     shown: tuple[Row, ...]
     """Those that are drawn: their loss is not above the axis."""
-    above: int
-    """How many are not."""
-    above_diverged: int
-    """How many of these diverged."""
+    hidden: tuple[Row, ...]
+    """The others."""
     median: float
     best: float
+
+    @property
+    def above(self) -> int:
+        """How many are not drawn."""
+        return len(self.hidden)
+
+    @property
+    def above_diverged(self) -> int:
+        """How many of these diverged."""
+        return sum(row.diverged for row in self.hidden)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,14 +132,12 @@ def _ceiling(values: np.ndarray, constant: float | None, up_to: float | None) ->
 def _column(arch: str, depth: int, trials: list[Row], loss: Objective, ceiling: float | None) -> Column:
     losses = np.array([row.loss(loss) for row in trials])
     above = losses > (np.inf if ceiling is None else ceiling)
-    diverged = np.array([row.diverged for row in trials])
     return Column(
         arch=arch,
         depth=depth,
         trials=len(trials),
         shown=tuple(row for row, hidden in zip(trials, above, strict=True) if not hidden),
-        above=int(above.sum()),
-        above_diverged=int((above & diverged).sum()),
+        hidden=tuple(row for row, hidden in zip(trials, above, strict=True) if hidden),
         median=float(np.median(losses)),
         best=float(losses.min()),
     )

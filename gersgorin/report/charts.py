@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.activity import SequenceActivity
+from analysis.activity import GateActivity
 from analysis.damage import LesionTable
 from gersgorin.lyapunov.record import LyapunovSpectrum
 from gersgorin.record import SpectrumRecord
-from gersgorin.report.page import Chart, plain
+from gersgorin.report.page import Chart, log_axis, plain
 from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
 from rhn.report import Curves
 
@@ -123,34 +123,41 @@ def exponents_chart(found: LyapunovSpectrum) -> Chart:
     return Chart(caption=caption, traces=[trace], layout=layout)
 
 
-def gates_chart(sequence: SequenceActivity, labels: Sequence[str], step: str, time: str) -> Chart:
-    """Mean transform gate of each layer at every step: white 0, red 1 (figure 5b of the paper)."""
+def gates_chart(found: GateActivity, time: str) -> Chart:
+    """Mean transform gate of each layer at every step of a sequence (figure 5b of the paper): white the least, red the greatest."""
+    (sequence,), (low, high) = found.sequences, found.limits
     steps = [f"{t}: {s}" for t, s in enumerate(sequence.symbols)] or [str(t) for t in range(sequence.steps)]
     row = [plain(s) for s in steps]
     trace = {
         "type": "heatmap",
         "z": sequence.activity.tolist(),
-        "y": [f"layer {plain(label)}" for label in labels],
-        "text": [row] * len(labels),
-        "zmin": 0,
-        "zmax": 1,
+        "y": [f"layer {plain(label)}" for label in found.labels],
+        "text": [row] * found.layers,
+        "zmin": low,
+        "zmax": high,
         "colorscale": GATE_SCALE,
         "colorbar": {"title": {"text": "gate"}, "thickness": 12},
-        "hovertemplate": "%{y}, " + step + " %{text}<br>mean gate %{z:.3f}<extra></extra>",
+        "hovertemplate": "%{y}, " + found.step + " %{text}<br>mean gate %{z:.3f}<extra></extra>",
     }
     layout = {"xaxis": {"title": {"text": plain(time)}}, "yaxis": {"title": {"text": ""}}}
     caption = (
-        f"Transform gates along {plain_caption(sequence.name)}: mean over the units, white shut (0), red open (1)."
+        f"Transform gates along {plain_caption(sequence.name)}: mean over the units, white the least ({low:.2g}), red the most open "
+        f"({high:.2g}); 0 is shut, 1 open."
     )
     return Chart(caption=caption, traces=[trace], layout=layout, tall=True)
 
 
 def lesions_chart(found: LesionTable) -> Chart:
-    """What each layer's lesion costs, with its interval."""
-    rows = [*found.layers, *found.controls]
-    names = [f"layer {r.label}" for r in found.layers] + [f"layer {r.label}: blind" for r in found.controls]
+    """What each layer's lesion costs, with its interval; on a logarithmic axis where all of it is above 0."""
+    rows = [*found.layers, *found.together, *found.controls]
+    names = [f"layer {r.label}" for r in (*found.layers, *found.together)]
+    names += [f"layer {r.label}: blind" for r in found.controls]
+    damaged = len(rows) - len(found.controls)
+    ends = np.array([(r.delta, r.low, r.high) for r in rows])
+    log = bool(np.nanmin(ends) > 0) if np.isfinite(ends).any() else False
     trace = {
-        "type": "bar",
+        "type": "scatter",
+        "mode": "markers",
         "x": [plain(name) for name in names],
         "y": [r.delta for r in rows],
         "error_y": {
@@ -158,35 +165,48 @@ def lesions_chart(found: LesionTable) -> Chart:
             "arrayminus": [r.delta - r.low for r in rows],
             "color": GREY,
         },
-        "marker": {"color": [BLUE] * len(found.layers) + [ORANGE] * len(found.controls)},
+        "marker": {
+            "color": [BLUE] * damaged + [ORANGE] * len(found.controls),
+            "symbol": ["circle"] * damaged + ["diamond-open"] * len(found.controls),
+            "size": 9,
+        },
         "hovertemplate": "%{x}: %{y:+.4g}<extra></extra>",
     }
-    layout = {"xaxis": {"title": {"text": ""}}, "yaxis": {"title": {"text": f"damage (nats a {found.step})"}}}
+    scale = log_axis(np.nanmin(ends), np.nanmax(ends)) if log else {"type": "linear"}
+    layout = {
+        "xaxis": {"title": {"text": ""}},
+        "yaxis": {"title": {"text": f"damage (nats a {found.step})"}, **scale},
+    }
+    layout |= {} if log else {"shapes": [_level(0)]}
     caption = (
-        f"Loss without a layer less the loss of the whole network ({found.baseline:.4g} nats a {found.step}), with 95 % intervals over "
-        f"{found.sequences} sequences; orange: the layer is kept, its input removed."
+        f"Damage: the loss without a layer less that of the whole network ({found.baseline:.4g} nats a {found.step}), with 95 % "
+        f"intervals over {found.sequences} sequences; orange diamonds: the layer is kept, its input removed."
     )
     return Chart(caption=caption, traces=[trace], layout=layout)
 
 
 def curves_chart(curves: Sequence[Curves], measure: str) -> Chart:
-    """Training (dotted) and validation over epochs, a colour a seed."""
+    """Training (dotted) and validation over epochs, a colour a seed, a symbol at the best epoch."""
     traces = []
     for k, c in enumerate(curves):
         colour, epochs = COLOURS[k % len(COLOURS)], c.epochs.tolist()
-        name = plain(c.name)
+        name, dropped = plain(c.name), " (with dropout)" if c.told.dropout else ""
         traces.append(_line(epochs, c.valid.tolist(), f"{name}, validation", colour, "%{y:.5g}"))
-        traces.append(_line(epochs, c.train.tolist(), f"{name}, training", colour, "%{y:.5g}", dash="dot"))
+        traces.append(_line(epochs, c.train.tolist(), f"{name}, training{dropped}", colour, "%{y:.5g}", dash="dot"))
+        epoch, best = c.best
+        mark = {"type": "scatter", "mode": "markers", "x": [epoch], "y": [best], "marker": {"color": colour, "size": 9}}
+        traces.append(
+            mark | {"hovertemplate": f"{name}: best, epoch {epoch}: {best:.5g}<extra></extra>", "showlegend": False}
+        )
     values = np.concatenate([(c.train, c.valid) for c in curves], axis=None)
-    wide = np.nanmin(values) > 0 and np.nanmax(values) > 3 * np.nanmin(values)
+    scale = log_axis(np.nanmin(values), np.nanmax(values)) if np.nanmin(values) > 0 else {"type": "linear"}
     layout = {
         "xaxis": {"title": {"text": "epoch"}},
-        "yaxis": {"title": {"text": measure}, "type": "log" if wide else "linear"},
+        "yaxis": {"title": {"text": measure}, **scale},
         "showlegend": True,
     }
-    return Chart(
-        caption="Validation (solid) and training (dotted) over epochs.", traces=traces, layout=layout, tall=True
-    )
+    caption = "Validation (solid; a dot at its best epoch) and training (dotted) over epochs."
+    return Chart(caption=caption, traces=traces, layout=layout, tall=True)
 
 
 def plain_caption(name: str) -> str:

@@ -106,7 +106,7 @@ def _gates(read: Read, time: str, progress) -> Section:
     return Section(
         title="Transform gates",
         words=[words],
-        charts=[charts.gates_chart(sequence, found.labels, found.step, time)],
+        charts=[charts.gates_chart(replace(found, sequences=(sequence,)), time)],
         tables=[table],
     )
 

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import html
 import importlib.util
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -106,6 +107,21 @@ def plain(text) -> str:
     '&lt;b&gt;a &amp; b'
     """
     return html.escape(_cut(" ".join(str(text).split())))
+
+
+def log_axis(low: float, high: float) -> dict:
+    """A logarithmic axis from one number to another, both above 0, with plain numbers along it.
+
+    >>> log_axis(3, 40)["tickvals"]
+    [2.0, 5.0, 10.0, 20.0, 50.0]
+    """
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if len(decades) < 5 else (1,)
+    every = 1 + len(decades) // 12
+    ticks = [float(f"{step}e{decade}") for decade in decades[::every] for step in steps]
+    last = next((k for k, tick in enumerate(ticks) if tick >= high), len(ticks) - 1)
+    ticks = [tick for tick in ticks[: last + 1] if tick * 2 >= low]
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
 def shown(value) -> str:

@@ -4,11 +4,10 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import fields
 
-import numpy as np
-
 from gersgorin.report.about import ABOUT, values_table
-from gersgorin.report.page import Chart, Section, Table, plain
-from optim_study.plots import colors_of
+from gersgorin.report.page import Section, Table
+from gersgorin.report.study_charts import map_charts, map_words, swarm_chart
+from optim_study.columns import By, swarm
 from optim_study.protocol import SharedSettings, StudyConfig
 from optim_study.results import Row, by_network
 from optim_study.shares import BELOW, summary, training_shares
@@ -17,9 +16,6 @@ from rhn.errors import DataError
 from rhn.options import flag
 
 BEST_TRIALS = 5  # of each network
-ROWS = 60  # of points above one another, in a column of the swarm
-WIDEST, STEP = 0.42, 0.06  # half a column's width, whose neighbours are 1 away, and the least distance of two points
-LOSSES = {"train": "best training loss (nats a frame)", "valid": "best validation loss (nats a frame)"}
 SETTINGS = ("learning_rate", "init_scheme", "init_std", "transform_bias")
 FEW = 30  # trials of a network, below which the shares say little
 
@@ -99,97 +95,18 @@ def _shares(rows: Sequence[Row], loss: Objective) -> Section:
 
 
 def _swarm(rows: Sequence[Row], loss: Objective) -> Section:
-    groups = by_network(rows)
-    colours, values = colors_of(groups), np.array([row.loss(loss) for row in rows])
-    log = values.max() > 3 * values.min()
-    ends = np.log(values) if log else values
-    height = (np.ptp(ends) or 1.0) / ROWS
-    traces = []
-    for column, ((arch, _), trials) in enumerate(groups.items()):
-        y = np.array([row.loss(loss) for row in trials])
-        x = column + swarm_offsets(np.log(y) if log else y, height)
-        marker = {"color": colours[arch], "size": 7, "symbol": ["x" if row.diverged else "circle" for row in trials]}
-        traces.append(_points(x, y, marker, trials, loss))
-        middle = float(np.median(y))
-        ends_of_tick = {"x": [column - 0.3, column + 0.3], "y": [middle, middle]}
-        traces.append({"type": "scatter", "mode": "lines", "line": {"color": "#888888", "width": 2}, **ends_of_tick})
-        traces[-1]["hovertemplate"] = "median %{y:.4g}<extra></extra>"
-    names = [plain(f"{arch} {depth}") for arch, depth in groups]
-    layout = {
-        "xaxis": {
-            "tickvals": list(range(len(names))),
-            "ticktext": names,
-            "range": [-0.6, len(names) - 0.4],
-            "tickangle": -45,
-        },
-        "yaxis": {"title": {"text": LOSSES[loss]}, "type": "log" if log else "linear"},
-    }
-    layout["shapes"], constant = [_across(BELOW, "dot")], f" Dotted: {BELOW:g}, below which a trial counts as trained."
-    told = {row.constant_nll for row in rows}
-    if loss == "train" and len(told) == 1 and (level := told.pop()) is not None:
-        layout["shapes"].append(_across(level, "dash"))
-        constant += f" Dashed: the best constant output, {level:.4g}."
-    caption = f"A point a trial, a column a network and depth; a grey tick at the median, crosses for trials that diverged.{constant}"
-    return Section(title="Swarm", charts=[Chart(caption=caption, traces=traces, layout=layout, tall=True)])
+    charts = [swarm_chart(swarm(rows, loss=loss, by=by)) for by in _groupings(rows)]
+    return Section(title="Swarm", charts=charts)
 
 
-def swarm_offsets(y: np.ndarray, height: float) -> np.ndarray:
-    """Places of a column's points beside its middle, (n,) within WIDEST: each as near to it as points within `height` let it.
-
-    >>> swarm_offsets(np.array([0.0, 0.0, 0.5, 5.0]), 1.0).tolist()
-    [0.0, 0.06, -0.06, 0.0]
-    """
-    places = sorted(np.arange(-int(WIDEST / STEP), int(WIDEST / STEP) + 1), key=lambda k: (abs(k), -k))
-    last, offsets = dict.fromkeys(places, -np.inf), np.zeros(len(y))
-    for i in np.argsort(y, kind="stable"):
-        place = next((k for k in places if y[i] - last[k] > height), min(places, key=last.__getitem__))
-        last[place], offsets[i] = y[i], STEP * place
-    return offsets
-
-
-def _across(level: float, dash: str) -> dict:
-    line = {"color": "ink", "width": 1, "dash": dash}
-    return {
-        "type": "line",
-        "xref": "paper",
-        "x0": 0,
-        "x1": 1,
-        "y0": level,
-        "y1": level,
-        "line": line,
-        "layer": "between",
-    }
+def _groupings(rows: Sequence[Row]) -> list[By]:
+    """By architecture; and by depth where that is another order."""
+    several = len({row.arch for row in rows}) > 1 and len({row.depth for row in rows}) > 1
+    return ["arch", "depth"] if several else ["arch"]
 
 
 def _map(rows: Sequence[Row], loss: Objective) -> Section:
-    values = np.array([row.loss(loss) for row in rows])
-    least, most = float(values.min()), float(max(values.min() * 1.01, 1.05 * np.median(values)))
-    charts = []
-    for (arch, depth), trials in by_network(rows).items():
-        marker = {
-            "color": [row.loss(loss) for row in trials],
-            "cmin": least,
-            "cmax": most,
-            "colorscale": "Viridis",
-            "reversescale": True,
-            "size": 9,
-            "symbol": ["x" if row.diverged else "circle" for row in trials],
-            "colorbar": {"thickness": 10, "title": {"text": "loss"}},
-        }
-        x, y = (np.array([getattr(row, name) for row in trials]) for name in ("learning_rate", "init_std"))
-        layout = {
-            "xaxis": {"title": {"text": "learning rate"}, "type": "log", "dtick": 1, "exponentformat": "power"},
-            "yaxis": {
-                "title": {"text": "initial standard deviation"},
-                "type": "log",
-                "dtick": 2,
-                "exponentformat": "power",
-            },
-        }
-        traces = [_points(x, y, marker, trials, loss)]
-        charts.append(Chart(caption=f"{arch}, depth {depth}", traces=traces, layout=layout))
-    words = f"Where in the space of settings a trial trains; colours end at {most:.4g}, a little above the median; crosses: diverged."
-    return Section(title="Map", words=[words], charts=charts)
+    return Section(title="Map", words=[map_words(rows, loss)], charts=map_charts(rows, loss))
 
 
 def _best(rows: Sequence[Row], loss: Objective) -> Section:
@@ -211,15 +128,3 @@ def _best(rows: Sequence[Row], loss: Objective) -> Section:
     columns = ["network", "trial", "train", "valid", "test", "learning rate", "scheme", "std", "bias", "epochs"]
     caption = f"The best {BEST_TRIALS} of each network, losses in nats a frame"
     return Section(title="The best trials", tables=[Table(caption=caption, columns=columns, rows=table)])
-
-
-def _points(x: np.ndarray, y: np.ndarray, marker: dict, trials: Sequence[Row], loss: Objective) -> dict:
-    """Trials that say what they are when pointed at."""
-    said = [
-        plain(f"{r.arch}, depth {r.depth}, trial {r.trial}")
-        + f"<br>loss {r.loss(loss):.4g}, {r.epochs} epochs{', diverged' if r.diverged else ''}"
-        + f"<br>learning rate {r.learning_rate:.3g}, bias {r.transform_bias:g}<br>{plain(r.init_scheme)}, std {r.init_std:.3g}"
-        for r in trials
-    ]
-    points = {"type": "scatter", "mode": "markers", "x": x.tolist(), "y": y.tolist(), "marker": marker}
-    return points | {"text": said, "hovertemplate": "%{text}<extra></extra>"}

@@ -4,6 +4,7 @@ import html
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ pytest.importorskip("plotly", reason="plotly is not installed")
 from gersgorin import analyze
 from gersgorin.report.about import flat
 from gersgorin.report.page import Chart, Page, Section, Table, page_html, write_page
-from gersgorin.report.study import study_command, swarm_offsets
+from gersgorin.report.study import study_command
+from gersgorin.report.study_charts import map_charts, swarm_chart, swarm_offsets
 from gersgorin.report_cli import main
 from optim_study.cli import COMMANDS
+from optim_study.columns import swarm
 from optim_study.presets import small
 from optim_study.results import read_csv
 from rhn.cells import RNN
@@ -29,6 +32,7 @@ from rhn.models import PolyphonicModel
 from rhn.parsing import parse
 from rhn.statistics import exact_interval
 
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=alert(1)>&{{7*7}}"
 
 
@@ -227,6 +231,24 @@ def test_points_of_a_swarm_do_not_stand_on_one_another():
     assert near.sum() == len(y) and np.abs(x).max() <= 0.42
 
 
+def test_the_charts_of_a_study_say_where_its_axis_ends_and_which_symbol_is_which_bias():
+    rows = read_csv(RESULTS / "2026-11-20-small-study.csv")
+    chart = swarm_chart(swarm(rows, constant=11.163, by="depth"))
+    assert chart.layout["xaxis"]["ticktext"][:4] == ["rhn 1 (60)", "dt-rnn 1 (60)", "dts-rnn 1 (60)", "rhn 2 (60)"]
+    assert chart.layout["yaxis"]["range"][1] < 15 and "above 14" in chart.caption
+    above = [int(a["text"].removeprefix("↑")) for a in chart.layout["annotations"]]
+    assert sum(above) == sum(row.best_train_nll > 14 for row in rows) and "↑22" in str(chart.layout["annotations"])
+    levels = {
+        trace["name"]: trace["y"][0] for trace in chart.traces if trace["mode"] == "lines" and trace["name"] != "median"
+    }
+    assert list(levels.values()) == [11.163, pytest.approx(10.0467), 9.5] and "10 % below it (10.05)" in levels
+    assert sum(len(trace["y"]) for trace in chart.traces if trace["mode"] == "markers") == len(rows) == 720
+    first, *_ = map_charts(rows, "train")
+    biases = [row.transform_bias for row in rows if (row.arch, row.depth) == ("rhn", 1)]
+    symbols = dict(zip((-3, -2, -1, 0), ("circle", "square", "triangle-up", "diamond"), strict=True))
+    assert first.traces[0]["marker"]["symbol"] == [symbols[bias] for bias in biases]
+
+
 def test_the_command_of_a_study_makes_the_same_studies():
     asked = small(
         arch=("dts-rnn",), depth=(2, 4), skip="last", init_std=(1e-6, 0.3), init_schemes=("identity",), seed=3
@@ -245,7 +267,7 @@ def test_a_training_of_two_seeds_on_a_text(tmp_path):
     assert main([str(tmp_path / "run"), "-o", str(tmp_path / "page.html"), "--steps", "6", "--lesions"]) == 0
     _, charts, page = parts(tmp_path / "page.html")
     valid = [json.loads((tmp_path / f"run/seed-{k}/metrics.jsonl").read_text())["valid_perplexity"] for k in (0, 1)]
-    assert len(charts[0]["data"]) == 4 and f"run/seed-{int(valid[1] < valid[0])}/best.safetensors" in page
+    assert len(charts[0]["data"]) == 6 and f"run/seed-{int(valid[1] < valid[0])}/best.safetensors" in page
     (gates,) = (chart["data"][0] for chart in charts if chart["data"][0]["type"] == "heatmap")
     assert [word.split(": ")[1] for word in gates["text"][0]] == (["the", "cat", "sees", "the", "dog", "&lt;eos&gt;"])
     assert "predicted tokens" in page and "time step (tokens)" in str(charts)
