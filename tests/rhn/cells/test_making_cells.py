@@ -1,0 +1,161 @@
+"""Making, copying and describing cells; sizes, names and inputs that do not fit are refused in a sentence."""
+
+import copy
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from cases import SHALLOW_CASES, assert_close, inputs
+
+from rhn.cells import CELLS, DTRNN, DTSRNN, GRU, LSTM, RHN, Cell, resolve_cell
+from rhn.errors import InvalidInputError
+
+shallow = pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
+
+
+# ---- a torch module like any other ---------------------------------------------------------------
+
+
+@shallow
+def test_state_dict_deepcopy_pickle_dtype_and_config(case):
+    cell = case.build()
+    x, _ = inputs(cell, 3, 2)
+    other = case.plain()
+    assert not torch.equal(other(x)[0], cell(x)[0])
+    other.load_state_dict(cell.state_dict())
+    copies = [other, copy.deepcopy(cell), pickle.loads(pickle.dumps(cell))]
+    for twin in copies:
+        assert torch.equal(twin(x)[0], cell(x)[0])
+        assert twin.config() == cell.config()
+        assert repr(twin) == repr(cell)
+    single = copy.deepcopy(cell).to(torch.float32)
+    assert {p.dtype for p in single.parameters()} == {torch.float32}
+    assert_close(single(x.float())[0].double(), cell(x)[0], 1e-5, "float32")
+    with torch.no_grad():
+        next(copies[1].parameters()).zero_()
+    assert next(cell.parameters()).any(), "a deep copy shares nothing"
+    unusual = case.plain(init="gaussian:0.123", batch_first=True, kernel="reference")
+    twin = type(cell)(**unusual.config())
+    assert twin.config() == unusual.config()
+    assert [(n, p.shape) for n, p in twin.named_parameters()] == [(n, p.shape) for n, p in cell.named_parameters()]
+
+
+@shallow
+def test_the_meta_device_needs_no_memory_and_no_random_numbers(case):
+    before = torch.get_rng_state()
+    cell = case.plain(10, 10**5, device="meta")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(p.is_meta for p in cell.parameters())
+    small = case.plain(3, 4, device="meta")
+    assert isinstance(small, Cell) and (small.input_size, small.hidden_size, small.depth) == (3, 4, case.depth)
+    first, *others = [name for name, _ in small.named_parameters()]
+    assert first == "weight_ih" and (others[0] == "weight_hh" or "weight_hh" not in others)
+    x = torch.empty(5, 2, 3, dtype=torch.float64, device="meta")
+    assert small(x)[0].shape == (5, 2, 4)
+    real = small.to_empty(device="cpu")
+    real.reset_parameters(torch.Generator().manual_seed(3))
+    wanted = case.plain(3, 4, generator=torch.Generator().manual_seed(3))
+    assert all(torch.equal(p, q) for p, q in zip(real.parameters(), wanted.parameters(), strict=True))
+
+
+def test_extra_repr_tells_the_configuration():
+    options = "coupled=True, transform_bias=-2.0, activation='tanh', gate_constant=0.0"
+    assert repr(RHN(88, 64, 5)) == f"RHN(88, 64, depth=5, init='uniform:0.04', {options})"
+    assert "batch_first=True" in repr(LSTM(3, 4, batch_first=True))
+    assert "kernel='reference'" in repr(GRU(3, 4, kernel="reference"))
+
+
+# ---- what is refused, and how --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", CELLS)
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ((0, 4), "input_size must be a whole number of at least 1, got 0"),
+        ((3, 0), "hidden_size must be .* got 0"),
+        ((3, -4), "hidden_size must be .* got -4"),
+        ((3, 4.0), "hidden_size must be .* got 4.0"),
+        ((3, "4"), "hidden_size must be .* got '4'"),
+        ((True, 4), "input_size must be .* got True"),
+        ((3, 4, 0), "depth must be .* got 0"),
+    ],
+)
+def test_sizes_are_whole_numbers_of_at_least_one(key, sizes, message):
+    with pytest.raises(InvalidInputError, match=message):
+        CELLS[key](*sizes)
+
+
+def test_sizes_may_be_numpys():
+    config = RHN(np.int64(3), np.int32(4), np.int8(2)).config()
+    assert [type(config[name]) for name in ("input_size", "hidden_size", "depth")] == [int, int, int]
+
+
+@pytest.mark.parametrize("key", [key for key in CELLS if key not in ("dt-rnn", "dts-rnn", "rhn")])
+def test_cells_without_recurrence_depth_say_so(key):
+    with pytest.raises(InvalidInputError, match="has no recurrence depth: depth must be 1, got 3"):
+        CELLS[key](3, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: RHN(3, 4, kernel="fast"), "unknown kernel 'fast'"),
+        (lambda: RHN(3, 4, init="xavier"), "unknown initialisation 'xavier'"),
+        (lambda: RHN(3, 4, activation="gelu"), "unknown activation 'gelu': expected 'tanh' or 'relu' or"),
+        (lambda: RHN(3, 4, gate_constant=float("inf")), "gate_constant must be a finite number, got inf"),
+        (lambda: DTRNN(3, 4, nonlinearity="gelu"), "unknown nonlinearity 'gelu'"),
+        (lambda: DTSRNN(3, 4, 2, skip="first"), "unknown skip 'first'"),
+        (lambda: resolve_cell("rnh"), "unknown cell 'rnh'; did you mean"),
+        (lambda: resolve_cell("DT_RNN "), "did you mean 'dt-rnn'"),
+        (lambda: resolve_cell("no.such.module:Cell"), "cannot load the cell 'no.such.module:Cell'"),
+        (lambda: resolve_cell("math:nothing"), "cannot load the cell"),
+        (lambda: resolve_cell("math:pi"), "is not callable"),
+    ],
+)
+def test_unknown_names_are_refused_with_the_known_ones(build, message):
+    with pytest.raises(InvalidInputError, match=message):
+        build()
+
+
+def test_resolve_cell_finds_ours_and_a_users():
+    assert resolve_cell("rhn") is RHN
+    assert resolve_cell("math:pow") is math.pow
+
+
+@pytest.mark.parametrize("kernel", ["manual", "reference"])
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda c: c(torch.zeros(3)), r"x has shape \(3,\): expected \(T, B, 3\) or \(T, 3\)"),
+        (lambda c: c(torch.zeros(5, 2, 4)), r"x has shape \(5, 2, 4\): expected \(T, B, 3\)"),
+        (lambda c: c(torch.zeros(0, 2, 3)), "no time steps"),
+        (lambda c: c(torch.zeros(5, 2, 3).double()), r"x is torch.float64, the weights are torch.float32: convert one"),
+        (lambda c: c(torch.zeros(5, 2, 3), torch.zeros(3, 4)), r"of shape \(3, 4\): expected .* of shape \(2, 4\)"),
+        (lambda c: c(torch.zeros(5, 3), torch.zeros(1, 4)), r"of shape \(1, 4\): expected .* of shape \(4,\)"),
+        (lambda c: c(torch.zeros(5, 2, 3), torch.zeros(2, 4).double()), "s0 is torch.float64"),
+        (lambda c: c(torch.zeros(5, 2, 3), mask=torch.ones(2, 5) > 0), r"mask has shape \(2, 5\): expected \(5, 2\)"),
+        (lambda c: c(torch.zeros(5, 3), mask=torch.ones(5, 1) > 0), r"mask has shape \(5, 1\): expected \(5,\)"),
+        (lambda c: c(torch.zeros(5, 2, 3), mask=torch.ones(5, 2)), "mask is torch.float32.*expected torch.bool"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_the_callers_layout(call, message, kernel):
+    with pytest.raises(InvalidInputError, match=message):
+        call(RHN(3, 4, 2, kernel=kernel))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda c: c(torch.zeros(3)), r"x has shape \(3,\): expected \(B, T, 3\)"),
+        (lambda c: c(torch.zeros(2, 5, 7)), r"x has shape \(2, 5, 7\): expected \(B, T, 3\)"),
+        (lambda c: c(torch.zeros(2, 0, 3)), "no time steps"),
+        (lambda c: c(torch.zeros(2, 5, 3), torch.zeros(5, 4)), r"expected .* of shape \(2, 4\)"),
+        (lambda c: c(torch.zeros(2, 5, 3), mask=torch.ones(2) > 0), r"mask has shape \(2,\): expected \(2, 5\)"),
+    ],
+)
+def test_what_does_not_fit_is_said_with_batch_first_too(call, message):
+    with pytest.raises(InvalidInputError, match=message):
+        call(LSTM(3, 2, batch_first=True))
