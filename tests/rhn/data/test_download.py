@@ -169,21 +169,21 @@ class Hostile(http.server.BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize(
     ("path", "reason"),
-    dict(
-        endless="more than 1048576 bytes",
-        claims="more than 1048576 bytes",
-        words="gave a file with checksum",
-        digits="gave a file with checksum",
-        short="ended after 65536 of 70000 bytes",
-        loop="infinite loop",
-        file="not allowed",
-        ftp="sends on to ftp:",
-        brackets="Invalid IPv6",
-        port="cannot be fetched",
-        nowhere="302",
-        error="500",
-        status="99",
-    ).items(),
+    {
+        "endless": "more than 1048576 bytes",
+        "claims": "more than 1048576 bytes",
+        "words": "gave a file with checksum",
+        "digits": "gave a file with checksum",
+        "short": "ended after 65536 of 70000 bytes",
+        "loop": "infinite loop",
+        "file": "not allowed",
+        "ftp": "sends on to ftp:",
+        "brackets": "Invalid IPv6",
+        "port": "cannot be fetched",
+        "nowhere": "302",
+        "error": "500",
+        "status": "99",
+    }.items(),
 )
 def test_a_server_that_is_not_what_it_should_be_is_named_and_leaves_nothing(path, reason, server, publish, tmp_path):
     server.RequestHandlerClass = Hostile
