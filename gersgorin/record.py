@@ -4,14 +4,14 @@ Legend: T steps, counted from 0; N state entries; L layers with a transform gate
 """
 
 import math
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from gersgorin._outline import support_corners
 from rhn.files import write_arrays, write_json
-from rhn.reading import arrays_of
+from rhn.reading import arrays_of, values_of
 
 DISC_WORDS = {"row": "row discs", "column": "column discs", "both": "row and column discs where they overlap"}
 MEASURES = {  # one number a step, and what a table calls it
@@ -182,9 +182,9 @@ class SpectrumRecord:
     def load(cls, path: str | Path) -> "SpectrumRecord":
         """Read what `save` wrote as .npz; raises DataError where the file is something else."""
         with arrays_of(path, "gersgorin-plot --save-data FILE.npz") as arrays:
-            told = [f for f in fields(cls) if f.name in arrays or f.default is MISSING]  # files of before have less
-            values = {f.name: arrays[f.name] if f.type is np.ndarray else arrays[f.name].item() for f in told}
-        return cls(**values)
+            unknown = np.full((len(arrays["norm"]), 1), np.nan)
+            older = {"support": unknown, "departure_from_normality": unknown[:, 0], "kreiss_constant": unknown[:, 0]}
+            return cls(**values_of(cls, older | dict(arrays)))  # files of older versions have less
 
 
 def time_label(unit: str) -> str:

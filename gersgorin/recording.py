@@ -10,7 +10,7 @@ import numpy as np
 
 from rhn.errors import DataError
 from rhn.files import write_arrays
-from rhn.reading import arrays_of
+from rhn.reading import arrays_of, values_of
 
 WRITER = "gersgorin.Recorder(path=FILE.npz) or rhn train --record"
 MEASURES = {  # one number a measurement: the mean over positions, layers or weights; and what a table calls it
@@ -115,26 +115,29 @@ class Recording:
     def load(cls, path: str | Path) -> "Recording":
         """Read what `save` wrote; raises DataError where the file is something else."""
         with arrays_of(path, WRITER) as arrays:
-            known = [f for f in fields(cls) if f.name != "probe" or f.name in arrays]
-            values = {f.name: arrays[f.name] if f.type is np.ndarray else arrays[f.name].item() for f in known}
+            values = values_of(cls, arrays)
         if not _fit(values):
-            raise DataError(f"{path} is not a record written by {WRITER}: its arrays do not fit one another")
+            raise DataError(
+                f"{path} is not a record written by {WRITER}: its arrays do not fit one another or exceed {LARGEST:g}"
+            )
         return cls(**values)
 
 
 MOMENTS = [f.name for f in fields(Recording) if f.type is np.ndarray and f.name != "parameters"]
 
 
+LARGEST = 1e100  # beyond anything that float32 measures; the axes of a figure end at 1e308
 AXES = {"step": 1, "loss": 1, "exponent": 1, "state_gain": 3, "gate": 3}  # dimensions of the others: 2
 
 
 def _fit(values: dict) -> bool:
-    """Whether these arrays are those of a recording: numbers, of at least one moment, and of as many everywhere."""
+    """Whether these arrays are those of a recording: numbers that can be drawn, of at least one moment, and of as many everywhere."""
     arrays = [values[name] for name in MOMENTS]
     return (
         all(values[name].ndim == AXES.get(name, 2) and values[name].dtype.kind in "fciu" for name in MOMENTS)
         and {len(array) for array in arrays} == {max(1, len(arrays[0]))}
         and len({values[name].shape for name in ("eigenvalues", "centers", "radii")}) == 1
+        and all(np.abs(values[name][np.isfinite(values[name])]).max(initial=0) <= LARGEST for name in MOMENTS)
         and {values[name].shape[1:] for name in ("gradient_norm", "relative_rate")} == {values["parameters"].shape}
     )
 

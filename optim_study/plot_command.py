@@ -10,7 +10,7 @@ from optim_study.area import area_table, learnable_area
 from optim_study.captions import protocol_words
 from optim_study.columns import By
 from optim_study.protocol import StudyConfig
-from optim_study.results import Row, read_csv
+from optim_study.results import Row, check_settings, read_csv
 from optim_study.shares import BELOW, check_threshold, share_table, summary, training_shares
 from optim_study.stored import Stored
 from rhn.command import print_json, progress_bars
@@ -64,6 +64,8 @@ class Plot(Stored, Writing):
         self._check()
         output = check_output(self.output or self._name(), SUFFIXES, force=self.force)
         rows = self.rows() if self.csv is None else read_csv(self.csv)
+        if self.kind != "swarm":
+            check_settings(rows)
         self._draw(rows, output)
         self._print(rows, output)
 

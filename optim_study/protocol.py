@@ -19,7 +19,7 @@ import numpy as np
 
 from rhn.engine.curves import Objective
 from rhn.errors import DataError, InvalidInputError
-from rhn.fields import require
+from rhn.fields import LARGEST_FLOAT, LARGEST_INIT, require
 from rhn.options import Arg
 from rhn.presets import PARAMETERS_PER_LAYER
 
@@ -36,6 +36,8 @@ Where the paper leaves a choice, this study takes it so:
 
 MOST_TRIALS = 100_000  # a study's settings and rows are held in memory
 LARGEST_SCALE = 1e6
+LOWEST = 1e-30  # of learning rates and deviations: float32 has no room for what is computed with smaller ones
+HIGHEST = {"learning_rate": LARGEST_FLOAT, "init_std": LARGEST_INIT}
 SCHEMES = ("gaussian", "scaled", "orthogonal", "identity")
 """Ways to start the weights, see `rhn.cells.init`."""
 OF_ONE_SIZE = ("scaled", "orthogonal")
@@ -106,10 +108,12 @@ class SharedSettings:
         require(self, "objective", self.objective in ("train", "valid"), "'train' or 'valid'")
         for name in ("learning_rate", "init_std"):
             low, high = getattr(self, name)
-            if not 0 < low <= high < math.inf:
-                raise InvalidInputError(f"the range of {name} is {low} to {high}, expected 0 < low <= high < infinity")
+            if not LOWEST <= low <= high <= HIGHEST[name]:
+                raise InvalidInputError(
+                    f"the range of {name} is {low} to {high}, expected {LOWEST:g} <= low <= high <= {HIGHEST[name]:g}"
+                )
         biases = self.transform_bias
-        if not biases or len(set(biases)) < len(biases) or not all(map(math.isfinite, biases)):
+        if not biases or len(set(biases)) < len(biases) or not all(abs(bias) <= LARGEST_FLOAT for bias in biases):
             raise InvalidInputError(f"the transform biases are {list(biases)}, expected different finite numbers")
         schemes = tuple(scheme for words in self.init_schemes for scheme in words.split(","))
         if not schemes or len(set(schemes)) < len(schemes) or not set(schemes) <= set(SCHEMES):

@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args, get_type_hints
 
-from optim_study.protocol import OF_ONE_SIZE, SCHEMES, StudyConfig
+from optim_study.protocol import HIGHEST, LOWEST, OF_ONE_SIZE, SCHEMES, StudyConfig
 from rhn.engine.curves import Objective
 from rhn.errors import DataError
 from rhn.files import atomic_path
@@ -134,6 +134,15 @@ def read_csv(path: Path) -> list[Row]:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is no table of trials: {error}") from error
+
+
+def check_settings(rows: Iterable[Row]) -> None:
+    """Raise DataError for settings that no study has and no logarithmic axis can show, as a table from elsewhere may hold."""
+    for row in rows:
+        for name, highest in HIGHEST.items():
+            if not LOWEST <= (value := getattr(row, name)) <= highest:
+                where = f"trial {row.trial} of {row.arch} at depth {row.depth}"
+                raise DataError(f"{where} has {name} {value}, expected {LOWEST:g} to {highest:g}")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence]) -> str:

@@ -10,6 +10,10 @@ from rhn.errors import InvalidInputError
 
 _hints = cache(get_type_hints)
 LARGEST = 2**63 - 1  # of whole numbers: no tensor has more of anything
+LARGEST_FLOAT = (
+    1e30  # of numbers that networks compute with: beyond, float32 has no room for their squares and soon not for them
+)
+LARGEST_INIT = 1e6  # of initial weights: beyond, a network starts with overflow
 
 
 def check_fields(config) -> None:

@@ -156,6 +156,13 @@ def check_least(options, **least: float) -> None:
             raise InvalidInputError(f"{flag(name)} is {value}, expected {bound} or more")
 
 
+def check_most(options, **most: float) -> None:
+    """Raise InvalidInputError where an option, by its field's name, was given and is more than that."""
+    for name, bound in most.items():
+        if (value := getattr(options, name, None)) is not None and not value <= bound:
+            raise InvalidInputError(f"{flag(name)} is {value}, expected {bound} or less")
+
+
 def field_docs(kind: type) -> dict[str, str]:
     """The texts below the fields of a dataclass and of those it inherits from; "{cells}" stands for the names of our cells.
 

@@ -9,9 +9,11 @@ import re
 import stat
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 from rhn.errors import DataError, RhnError
+from rhn.fields import expected, fits
 
 MOST_TEXT = 2**28  # bytes of a table or of JSON: a million lines
 MOST_ARRAYS = 2**32  # bytes that the arrays of a record unpack to
@@ -56,6 +58,25 @@ def _whole_number(word: str) -> int:
     if len(word) > MOST_DIGITS:
         raise ValueError(f"it holds a number of {len(word)} digits, expected at most {MOST_DIGITS}")
     return int(word)
+
+
+def values_of(kind: type, arrays: Mapping) -> dict:
+    """The fields of a dataclass of arrays, texts and numbers, from arrays by their names; those with a default may be missing.
+
+    Raises KeyError for one that is missing, ValueError for a text or a number that is none.
+    """
+    import numpy as np
+
+    values = {}
+    for f in fields(kind):
+        if f.name not in arrays and f.default is not MISSING:  # files of before have less
+            continue
+        values[f.name] = arrays[f.name]
+        if f.type is not np.ndarray:
+            values[f.name] = value = values[f.name].item()
+            if not fits(value, f.type):
+                raise ValueError(f"{f.name} is {value!r:.60}, expected {expected(f.type)}")
+    return values
 
 
 @contextlib.contextmanager

@@ -1,12 +1,12 @@
 """What `gersgorin.credit` measures: a record of NumPy arrays, from which every figure is made, without torch."""
 
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from rhn.files import write_arrays, write_json
-from rhn.reading import arrays_of
+from rhn.reading import arrays_of, values_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,5 +52,4 @@ class Credit:
     def load(cls, path: str | Path) -> "Credit":
         """Read what `save` wrote as .npz; raises DataError where the file is something else."""
         with arrays_of(path, "Credit.save") as arrays:
-            told = [f for f in fields(cls) if f.name in arrays or f.default is MISSING]  # files of before have less
-            return cls(**{f.name: arrays[f.name] if f.type is np.ndarray else arrays[f.name].item() for f in told})
+            return cls(**values_of(cls, arrays))

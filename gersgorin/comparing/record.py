@@ -6,7 +6,7 @@ over the runs that have a step t, and `runs_at` says how many these are.
 
 import math
 from collections.abc import Iterable
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from gersgorin.record import SpectrumRecord
 from rhn.errors import InvalidInputError
 from rhn.files import write_arrays, write_json
-from rhn.reading import arrays_of
+from rhn.reading import arrays_of, values_of
 
 KEPT = ("spectral_radius", "norm", "reach", "log_norm_product")  # one number a step, as `SpectrumRecord` has them
 TOLD = (*KEPT, "finite_time_exponent")
@@ -127,9 +127,7 @@ class Ensemble:
     def load(cls, path: str | Path) -> "Ensemble":
         """Read what `save` wrote as .npz; raises DataError where the file is something else."""
         with arrays_of(path, "gersgorin-plot --sequences N --save-data FILE.npz") as arrays:
-            told = [f for f in fields(cls) if f.name in arrays or f.default is MISSING]  # files of before have less
-            values = {f.name: arrays[f.name] if f.type is np.ndarray else arrays[f.name].item() for f in told}
-        return cls(**values)
+            return cls(**values_of(cls, arrays))
 
 
 def quantile(values: np.ndarray, share: float) -> float:

@@ -221,8 +221,9 @@ def _builder(model: Callable, cell: str, options: dict, asked: Asked) -> Callabl
         try:
             return model(cell, generator=generator, **options)
         except RuntimeError as error:  # torch's, for sizes beyond any memory
-            reason = next(iter(str(error).splitlines()), "")
-            raise InvalidInputError(f"{cell} with {options['hidden_size']} units cannot be built: {reason}") from error
+            raise InvalidInputError(
+                f"{cell} with {options['hidden_size']} units is beyond the memory of this machine: use a smaller hidden size or depth"
+            ) from error
 
     return build
 

@@ -33,6 +33,7 @@ from rhn.cells.base import Cell, Gates, spectral_norm
 from rhn.cells.layers import GateBlocks, Layer, Part
 from rhn.cells.masks import CellMasks, apply_input_mask
 from rhn.errors import InvalidInputError
+from rhn.fields import LARGEST_FLOAT
 from rhn.kernels.activations import ACTIVATIONS
 from rhn.kernels.highway.reference import highway_layer
 from rhn.kernels.mixed import PRECISIONS
@@ -74,8 +75,10 @@ class RHN(Cell):
         self.coupled, self.gate_constant = bool(coupled), float(gate_constant)
         self.transform_bias = None if transform_bias is None else float(transform_bias)
         for name in ("transform_bias", "gate_constant"):
-            if not math.isfinite(getattr(self, name) or 0):
-                raise InvalidInputError(f"{name} must be a finite number, got {getattr(self, name)}")
+            if not abs(getattr(self, name) or 0) <= LARGEST_FLOAT:
+                raise InvalidInputError(
+                    f"{name} must be a finite number of at most {LARGEST_FLOAT:g}, got {getattr(self, name)}"
+                )
         if activation not in ACTIVATIONS:
             raise InvalidInputError(
                 f"unknown activation {activation!r}: expected {' or '.join(map(repr, ACTIVATIONS))}"

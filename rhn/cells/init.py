@@ -30,8 +30,8 @@ import torch
 from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError
+from rhn.fields import LARGEST_INIT
 
-LARGEST_SCALE = 1e30  # beyond, sums of squares overflow in float64 long before anything is learnt
 DEFAULT_SCALE = {"uniform": 0.04, "gaussian": 0.01, "identity": 1e-3, "scaled": 1.0, "orthogonal": 1.0}
 BY_FAN_IN = ("scaled", "orthogonal")
 
@@ -60,13 +60,17 @@ class Initialization:
                 raise ValueError
             value = float(scale) if scale else DEFAULT_SCALE[scheme]
             constant = float(biases.removeprefix("bias:")) if comma else None
-            if not 0 <= value <= LARGEST_SCALE or not abs(constant or 0) <= LARGEST_SCALE:
+            if not 0 <= value < math.inf or not math.isfinite(constant or 0):
                 raise ValueError
         except ValueError:
             raise InvalidInputError(
                 f"unknown initialisation {text!r}: expected gaussian:STD, uniform:A, identity[:STD], scaled[:GAIN] or "
                 "orthogonal[:GAIN], for example gaussian:0.01, and for constant biases ,bias:B"
             ) from None
+        if max(value, abs(constant or 0)) > LARGEST_INIT:
+            raise InvalidInputError(
+                f"the initialisation {text!r:.60} is out of range: expected a scale and a bias of at most {LARGEST_INIT:g}"
+            )
         return cls(scheme, value, constant)
 
     def __str__(self) -> str:

@@ -1,10 +1,9 @@
 """The configuration of a training on the chorales. Complete ones by name are in `rhn.presets.chorales`."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
-from rhn.fields import check_fields, require
+from rhn.fields import LARGEST_FLOAT, LARGEST_INIT, check_fields, require
 
 SMALLEST_MIXED = 1e-4  # float16 has its 11 bits from 6e-5 on
 
@@ -52,13 +51,15 @@ class ChoraleConfig:
             require(self, name, getattr(self, name) >= 1, "1 or more")
         require(self, "seed", self.seed >= 0, "0 or more")
         for name in ("learning_rate", "init_std"):
-            require(self, name, 0 < getattr(self, name) < math.inf, "a number above 0")
+            most = LARGEST_INIT if name == "init_std" else LARGEST_FLOAT
+            require(self, name, 0 < getattr(self, name) <= most, f"a number above 0, at most {most:g}")
         enough = self.precision != "mixed" or self.init_std >= SMALLEST_MIXED
         require(
             self, "init_std", enough, f"{SMALLEST_MIXED:g} or more with precision mixed, whose float16 ends at 6e-8"
         )
         require(self, "momentum", 0 <= self.momentum < 1, "0 or more and less than 1")
-        require(self, "transform_bias", math.isfinite(self.transform_bias or 0), "a finite number")
+        finite = abs(self.transform_bias or 0) <= LARGEST_FLOAT
+        require(self, "transform_bias", finite, f"a number of at most {LARGEST_FLOAT:g}")
 
     @property
     def cell_options(self) -> dict:

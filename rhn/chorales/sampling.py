@@ -32,7 +32,8 @@ def sample_chorale(
 ) -> np.ndarray:
     """Frames (4 bars, 88) uint8 of a new chorale, with one to four keys in each.
 
-    Raises InvalidInputError for a model of other than 88 keys, fewer than one bar, or a temperature that is not positive.
+    Raises InvalidInputError for a model of other than 88 keys or whose output is not finite, fewer than one bar, or a temperature that
+    is not positive.
     """
     if (model.input_size, model.output_size) != (KEYS, KEYS):
         raise InvalidInputError(f"the model has {model.input_size} inputs, expected a model of the piano's {KEYS} keys")
@@ -50,7 +51,13 @@ def sample_chorale(
             x = frames[t - 1].view(1, 1, KEYS)
             for layer, cell in enumerate(model.cells):
                 x, states[layer] = cell(x, states[layer])
-            frames[t] = _draw(model.output(x).flatten() / temperature, generator)
+            logits = model.output(x).flatten()
+            if not torch.isfinite(logits).all():
+                raise InvalidInputError(
+                    f"the model's output is no longer finite after {t} frames: its weights are too large, as after a "
+                    "training that diverged"
+                )
+            frames[t] = _draw(logits / temperature, generator)
     return frames.to(torch.uint8).numpy()
 
 

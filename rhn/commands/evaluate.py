@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from rhn.command import print_json, progress_bars, resolve_device
 from rhn.errors import InvalidInputError
 from rhn.fields import check_seed
-from rhn.options import Arg, Device, Trained, check_least, given_flags
+from rhn.options import Arg, Device, Trained, check_least, check_most, given_flags
 
+MOST_SAMPLES = 100_000  # of --mc: each reads the whole text
 TEXT_OPTIONS = ("batch_size", "temperature", "mc", "mc_official", "dynamic", "max_tokens", "seed")
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ class Evaluate(Trained):
                 "give a number, or leave it out"
             )
         check_least(self, mc=1, mc_official=1, batch_size=1, max_tokens=2)
+        check_most(self, mc=MOST_SAMPLES, mc_official=MOST_SAMPLES)
         check_seed(self.seed)
 
     def _score(self, trained: "TrainedText", corpus, device: str, temperature: float, progress):

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from rhn.options import Arg, Trained
+from rhn.options import Arg, Trained, check_most
+
+MOST_TOKENS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,7 @@ class Generate(Trained):
     """Seed of the choices."""
 
     def run(self) -> None:
+        check_most(self, length=MOST_TOKENS)
         from rhn.language.generation import generate
         from rhn.language.trained import load_text_model
 

@@ -6,7 +6,9 @@ from typing import Annotated
 
 from rhn.fields import check_seed
 from rhn.files import check_output
-from rhn.options import Arg, Trained, Writing
+from rhn.options import Arg, Trained, Writing, check_most
+
+MOST_BARS = 10_000  # hours of music, minutes to write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,7 @@ class Sample(Trained, Writing):
         from rhn.models import PolyphonicModel
 
         check_seed(self.seed)
+        check_most(self, bars=MOST_BARS)
         check_output(self.output, SUFFIXES, force=self.force)
         model = load_model(self.checkpoint, self.cell, PolyphonicModel)
         frames = sample_chorale(model, bars=self.bars, temperature=self.temperature, seed=self.seed)

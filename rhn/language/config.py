@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
 
 from rhn.data.sets import TEXT_SETS
-from rhn.fields import check_fields, require
+from rhn.fields import LARGEST_FLOAT, check_fields, require
 
 if TYPE_CHECKING:
     from rhn.models.dropout import Dropout
@@ -109,15 +109,18 @@ class LanguageConfig:
             value = getattr(self, name)
             require(self, name, value is None or value >= least, f"{least} or more, or None")
         for name in ("weight_decay", "activation_regularization", "temporal_activation_regularization"):
-            require(self, name, 0 <= getattr(self, name) < math.inf, "0 or more")
+            require(self, name, 0 <= getattr(self, name) <= LARGEST_FLOAT, f"0 to {LARGEST_FLOAT:g}")
         for name in ("learning_rate", "gradient_norm"):
-            require(self, name, 0 < getattr(self, name) < math.inf, "a number above 0")
+            require(
+                self, name, 0 < getattr(self, name) <= LARGEST_FLOAT, f"a number above 0, at most {LARGEST_FLOAT:g}"
+            )
         require(self, "lr_decay", 1 <= self.lr_decay < math.inf, "1 or more: the learning rate is divided by it")
         require(self, "decay_after", self.decay_after >= 0, "0 or more")
         require(self, "seed", self.seed >= 0, "0 or more")
         require(self, "reset_probability", 0 <= self.reset_probability <= 1, "a probability")
         for name in ("transform_bias", "gate_constant"):
-            require(self, name, math.isfinite(getattr(self, name) or 0), "a finite number")
+            finite = abs(getattr(self, name) or 0) <= LARGEST_FLOAT
+            require(self, name, finite, f"a number of at most {LARGEST_FLOAT:g}")
         fits = not self.tied or self.embedding_size in (None, self.hidden_size)
         require(self, "embedding_size", fits, f"{self.hidden_size}, the hidden size, where the weights are tied")
         _ = self.dropout, Initialization.parse(self.init)  # which raise where a rate or the scheme is none

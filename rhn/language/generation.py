@@ -40,7 +40,8 @@ def generate(
         seed: the same text for the same seed.
 
     Raises:
-        InvalidInputError: an argument is out of range, a symbol of the prompt is not in the vocabulary, or that is of another model.
+        InvalidInputError: an argument is out of range, a symbol of the prompt is not in the vocabulary, that is of another model, or
+            the model's output is not finite.
     """
     check_temperature(temperature)
     check_seed(seed)
@@ -67,7 +68,13 @@ def generate(
     while len(text) < end:
         reading = model(torch.tensor(unread, device=model.embedding.device).unsqueeze(1), states)
         states = reading.states
-        unread = [_draw(reading.logits[-1, 0].double().cpu(), vocabulary, top_k, generator, temperature)]
+        logits = reading.logits[-1, 0].double().cpu()
+        if not torch.isfinite(logits).all():
+            raise InvalidInputError(
+                f"the model's output is no longer finite after {len(text)} tokens: its weights are too large, as after a "
+                "training that diverged"
+            )
+        unread = [_draw(logits, vocabulary, top_k, generator, temperature)]
         text += unread
     return vocabulary.decode(text)
 

@@ -22,7 +22,7 @@ class Network(nn.Module):
     where: device and dtype.
 
     A cell that takes `init` and `generator` gets them and draws its own weights; otherwise they are drawn here. Raises
-    InvalidInputError for an unknown cell, or a size or option that it does not have.
+    InvalidInputError for an unknown cell, one that is batch_first, or a size or option that it does not have.
     """
 
     sizes: tuple[str, ...]
@@ -123,6 +123,8 @@ def _build(name, factory, input_size, hidden_size, depth, init, generator, keywo
         raise InvalidInputError(f"the cell {name!r} cannot be built: {error}") from error
     if isinstance(cell, nn.RNNBase | nn.RNNCellBase):
         cell = from_torch(cell)
+    if getattr(cell, "batch_first", False):
+        raise InvalidInputError(f"the cell {name!r} is batch_first, and a network reads (T, B, m): leave that out")
     if not draws:
         told = init.scheme == "orthogonal" and isinstance(cell, Cell)
         draw(cell, init, generator, recurrent=recurrent_parts(cell) if told else ())

@@ -272,9 +272,11 @@ def test_a_file_holds_all_of_it_without_pickle_and_other_files_are_refused(tmp_p
     np.savez(tmp_path / "words.npz", **asdict(recording) | {"loss": recording.loss.astype(str)})
     np.savez(tmp_path / "flat.npz", **asdict(recording) | {"gate": recording.loss})
     np.savez(tmp_path / "none.npz", **asdict(recording.until(-1)))
+    np.savez(tmp_path / "huge.npz", **asdict(recording) | {"radii": recording.radii * 0 + 1e308})
+    np.savez(tmp_path / "late.npz", **asdict(recording) | {"training_seconds": "two"})
     np.savez(tmp_path / "other.npz", a=np.ones(3))
     (tmp_path / "torn.npz").write_bytes((tmp_path / "r.npz").read_bytes()[:200])
-    for name in ("short", "words", "flat", "none", "other", "torn"):
+    for name in ("short", "words", "flat", "none", "huge", "late", "other", "torn"):
         with pytest.raises(DataError, match="not a record written by"):
             Recording.load(tmp_path / f"{name}.npz")
 

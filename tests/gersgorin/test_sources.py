@@ -12,12 +12,12 @@ from gersgorin import analyze, temporal_jacobian, trajectory
 from gersgorin.cli import main
 from gersgorin.input_files import read_numbers
 from gersgorin.overview_plots import draw_overview
-from gersgorin.record import SpectrumRecord
+from gersgorin.record import SpectrumRecord, reading
 from gersgorin.run_plots import draw_run
 from gersgorin.sources import Source
 from rhn.cells import LSTM, RHN
 from rhn.checkpoints import save_checkpoint
-from rhn.errors import RhnError
+from rhn.errors import DataError, RhnError
 
 SINE = np.sin(np.arange(12) / 3)
 
@@ -76,6 +76,23 @@ def test_records_of_before_units_were_kept_can_be_read():
     del arrays["unit"]
     np.savez("old.npz", **arrays)
     assert SpectrumRecord.load("old.npz").unit == "steps"
+
+
+def test_records_of_before_the_numerical_range_have_nan_for_it_and_older_ones_say_what_they_lack():
+    record = analyze(RHN(1, 4), SINE[:, None]).spectrum
+    arrays = dict(np.load(record.save("new.npz")))
+    for name in ("support", "departure_from_normality", "kreiss_constant"):
+        del arrays[name]
+    np.savez("old.npz", **arrays)
+    old = SpectrumRecord.load("old.npz")
+    assert np.isnan(old.numerical_radius).all() and len(old.steps()) == 12
+    assert reading(old) == reading(record).partition(" At step")[0]
+    np.savez("older.npz", **{name: array for name, array in arrays.items() if name != "eigenvalue_condition"})
+    with pytest.raises(DataError, match="it lacks eigenvalue_condition, as files of other versions may"):
+        SpectrumRecord.load("older.npz")
+    np.savez("other.npz", **arrays | {"depth": "deep"})
+    with pytest.raises(DataError, match="depth is 'deep', expected a whole number"):
+        SpectrumRecord.load("other.npz")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Tables of trials, and what is read from them: exact shares and tests."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from optim_study.protocol import SCHEMES
-from optim_study.results import COLUMNS, Row, by_network, csv_text, read_csv, write_csv
+from optim_study.results import COLUMNS, Row, by_network, check_settings, csv_text, read_csv, write_csv
 from optim_study.shares import holm, share_table, summary, training_shares
 from rhn.errors import DataError, InvalidInputError
 
@@ -95,6 +96,14 @@ def test_a_malformed_table_is_refused_with_its_place(tmp_path, content, message)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError, match=message):
         read_csv(path)
+
+
+@pytest.mark.parametrize("setting", [{"learning_rate": 1e-320}, {"learning_rate": 0.0}, {"init_std": 1e30}])
+def test_settings_that_no_axis_can_show_are_named(setting):
+    ((name, value),) = setting.items()
+    check_settings([row()])
+    with pytest.raises(DataError, match=re.escape(f"trial 0 of rhn at depth 1 has {name} {value}, expected 1e-30 to")):
+        check_settings([row(), row(**setting)])
 
 
 def test_networks_keep_their_order_and_sort_depths_and_trials():

@@ -1,5 +1,8 @@
 """A sampled chorale is four singable voices, the same for the same seed, and the file says what was sampled."""
 
+import copy
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -91,6 +94,11 @@ def test_what_cannot_be_sampled_is_refused(options, message, model):
         sample_chorale(model, **options)
     with pytest.raises(InvalidInputError, match="88 keys"):
         sample_chorale(PolyphonicModel("rnn", hidden_size=2, input_size=5))
+    overflowing = copy.deepcopy(model)
+    with torch.no_grad():
+        overflowing.output.weight.fill_(math.inf)
+    with pytest.raises(InvalidInputError, match="no longer finite after 1 frames: its weights are too large"):
+        sample_chorale(overflowing)
 
 
 def test_a_file_that_cannot_be_written_is_told_before_the_work(tmp_path):

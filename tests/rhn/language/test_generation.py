@@ -114,6 +114,15 @@ def test_arguments_out_of_range_are_refused(options, message):
         generate(random_model(LETTERS), LETTERS, **options)
 
 
+def test_weights_that_overflow_are_told():
+    model = random_model(LETTERS)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.fill_(math.inf)
+    with pytest.raises(InvalidInputError, match="no longer finite after 1 tokens: its weights are too large"):
+        generate(model, LETTERS, prompt="a", length=5)
+
+
 def test_the_vocabulary_of_another_model_is_refused():
     with pytest.raises(InvalidInputError, match="the vocabulary has 5 symbols, expected the model's 4"):
         generate(random_model(UNENDING), LETTERS)

@@ -154,6 +154,8 @@ def test_the_generator_alone_decides_the_initial_weights():
         ({"cell": "lstm", "depth": 2}, "no recurrence depth"),
         ({"cell": "dt-rnn", "transform_bias": -1.0}, "cannot be built: .*transform_bias"),
         ({"cell": "no_such_module:Cell"}, "cannot load the cell"),
+        ({"cell": "gru", "batch_first": True}, r"'gru' is batch_first, and a network reads \(T, B, m\)"),
+        ({"cell": "rhn", "batch_first": True}, "is batch_first"),
     ],
 )
 def test_what_cannot_be_built_is_refused(options, message):
