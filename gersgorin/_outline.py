@@ -41,9 +41,12 @@ def discs_outline(centers: np.ndarray, radii: np.ndarray, points: int) -> list[n
     lines (a power diagram on the axis), found in one pass over the centers in ascending order.
     """
     scale = binary_scale(float((np.abs(centers) + radii).max()))  # squares then neither overflow nor underflow
-    order = np.lexsort((radii, centers))
+    centers, radii = centers / scale, radii / scale
+    order = np.lexsort(
+        (radii, centers)
+    )  # of the quotients: centers that differ by less than the least number are then equal
     envelope: list[tuple[float, float, float]] = []  # center, radius, and the x from which this disc is the highest
-    for c, r in zip((centers[order] / scale).tolist(), (radii[order] / scale).tolist(), strict=True):
+    for c, r in zip(centers[order].tolist(), radii[order].tolist(), strict=True):
         while envelope:
             c0, r0, start0 = envelope[-1]
             # where the squared heights are equal; of equal centers the last has the largest radius and hides the others

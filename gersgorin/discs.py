@@ -119,7 +119,7 @@ class Discs:
             got = tuple(self.centers.shape[:-1])
             raise InvalidInputError(f"{method}: expected one matrix's discs, got a batch {got}; pick one: discs[0]")
         double = torch.promote_types(self.centers.dtype, torch.float64)
-        return self.centers.detach().cpu().to(double).numpy(), self.radii.detach().cpu().double().numpy()
+        return self.centers.detach().cpu().to(double).numpy(force=True), self.radii.detach().cpu().double().numpy()
 
 
 def gersgorin_discs(A: Tensor, axis: str = "row") -> Discs:

@@ -153,19 +153,20 @@ def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> T
     elif s0.dim() != 2 or len(s0) != x.shape[1]:
         raise InvalidInputError(f"s0 has shape {tuple(s0.shape)}: expected ({x.shape[1]}, state_size)")
     if hasattr(cell, "states"):
-        if type(cell).states is Cell.states:  # which repeats a user's step
+        if type(cell).states is Cell.states and len(s0):  # which repeats a user's step
             try_step(cell, cell.step, x[0, 0], s0[0])
         after = cell.states(x, s0)
         check_next(cell, after, s0.expand(len(x), *s0.shape))
         states = torch.cat((s0.unsqueeze(0), after))
     else:
         step, one = step_of(cell), len(s0) == 1  # one row goes without the cost of vmap
-        try_step(cell, step, x[0, 0], s0[0])
+        if len(s0):
+            try_step(cell, step, x[0, 0], s0[0])
         step, x, rows = (step, x[:, 0], [s0[0]]) if one else (vmap(step), x, [s0])
         for x_t in x:
             rows.append(step(x_t, rows[-1]))
             check_next(cell, rows[-1], rows[0])
-        states = torch.stack(rows).reshape(-1, *s0.shape)
+        states = torch.stack(rows).reshape(len(rows), *s0.shape)
     return states.squeeze(1) if unbatched else states
 
 

@@ -113,7 +113,7 @@ def _converged(solve: Callable, by_numpy: Callable, stack: Tensor) -> list[Tenso
     except torch.linalg.LinAlgError:
         pass
     try:
-        found = by_numpy(stack.numpy())
+        found = by_numpy(stack.numpy(force=True))
     except np.linalg.LinAlgError:
         raise InvalidInputError(
             "A: the eigenvalues did not converge; scale the matrix, or add a little noise"

@@ -19,7 +19,7 @@ class Credit:
     loss: float
     """The mean loss, in `loss_unit`."""
     norms: np.ndarray
-    """norms[t2, t1] = ||dL[t2]/dy[t1]||_2, the root mean square over the sequences, in nats; 0 where t1 > t2. (T, T)"""
+    """norms[t2, t1] = ||dL[t2]/dy[t1]||_2, root mean square over sequences, L in the unit of the loss; 0 where t1 > t2. (T, T)"""
     gradient_norm: float
     """||g||_2 of the mean loss in all parameters of the recurrence: of the cells, not of the embedding or the output.
     What is frozen does not count; of torch.nn's cells each of the two biases does."""

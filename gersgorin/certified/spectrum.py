@@ -110,4 +110,4 @@ def _exact(A) -> np.ndarray:
     check_square(A)
     if A.dim() != 2:
         raise InvalidInputError(f"A: expected one matrix (n, n), got shape {tuple(A.shape)}: take one of them")
-    return A.detach().cpu().to(torch.complex128 if A.is_complex() else torch.float64).numpy()
+    return A.detach().cpu().to(torch.complex128 if A.is_complex() else torch.float64).numpy(force=True)

@@ -98,13 +98,13 @@ def _search(A: Tensor, spectrum: Tensor, continuous: bool) -> float:
         return distance / (smallest_singular_values(A, z) + rounding)  # what is found holds whatever rounding did
 
     u = torch.linspace(math.log(NEAREST * norm), math.log(4 * norm), DISTANCES, dtype=torch.float64, device="cpu")
-    mirrored = 1 if A.is_complex() else 0  # a real matrix's values mirror at the real axis
+    below = 1 if A.is_complex() else 0  # whether it looks there too: a real matrix's values mirror at the real axis
     reach = norm if continuous else math.pi
-    p = torch.linspace(-mirrored * reach, reach, PLACES, dtype=torch.float64, device="cpu")
+    p = torch.linspace(-below * reach, reach, PLACES, dtype=torch.float64, device="cpu")
     outermost = spectrum[(spectrum.real if continuous else spectrum.abs()).argsort(descending=True)[:OUTERMOST]]
     peaks = outermost.imag if continuous else outermost.angle()  # the resolvent is large near the eigenvalues
-    p = torch.cat([p, peaks if mirrored else peaks.abs()]).double().unique()
-    u_width, p_width = float(u[1] - u[0]), reach * (1 + mirrored) / (PLACES - 1)
+    p = torch.cat([p, peaks if below else peaks.abs()]).double().unique()
+    u_width, p_width = float(u[1] - u[0]), reach * (1 + below) / (PLACES - 1)
     u, p = (t.flatten() for t in torch.meshgrid(u, p, indexing="ij"))
     values = value(u, p)
     offsets = torch.linspace(-1, 1, AROUND, dtype=torch.float64, device="cpu")

@@ -36,7 +36,8 @@ class Network(nn.Module):
         factory = resolve_cell(cell) if isinstance(cell, str) else cell
         if not isinstance(cell, str):
             ours = (name for name, known in CELLS.items() if known is cell)
-            cell = next(ours, None) or f"{cell.__module__}:{cell.__qualname__}"
+            named = cell if hasattr(cell, "__qualname__") else type(cell)  # a functools.partial has no name of its own
+            cell = next(ours, None) or f"{named.__module__}:{named.__qualname__}"
         self.cell = cell
         self.hidden_size, self.depth, self.layers, self.precision = hidden_size, depth, layers, "float32"
         self.init, self.options = Initialization.parse(init), options

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from matrices import MATRICES, grcar, jordan, shuffled, square_matrices
 
+from gersgorin.certified.spectrum import verified_eigenvalues
 from gersgorin.discs import Discs, default_tolerance, gersgorin_discs
+from gersgorin.normality.resolvent import pseudospectrum
 from gersgorin.spectrum import eigenvalue_conditions, eigenvalues
 from rhn.errors import InvalidInputError
 
@@ -110,6 +112,7 @@ def test_known_components():
 
 
 @given(disc_lists)
+@example([(0.0, 1.0), (2.0, 0.0), (5e-324, 0.0)])  # two centers that are one once they are scaled
 def test_the_outline_is_the_upper_envelope(pairs):
     discs = discs_of(pairs)
     centers, radii = discs.centers.numpy(), discs.radii.numpy()
@@ -156,3 +159,13 @@ def test_areas_and_an_isolated_point_which_is_a_curve_while_an_inner_one_is_not(
 def test_refused_with_a_sentence(call, message):
     with pytest.raises(InvalidInputError, match=message):
         call()
+
+
+def test_a_conjugate_transpose_which_torch_does_not_write_down_is_a_matrix_as_any():
+    A = torch.tensor([[1, 2j], [0.5, 3 + 1j]], dtype=torch.complex128)
+    written = A.mH.resolve_conj()
+    assert gersgorin_discs(A.mH).components() == gersgorin_discs(written).components()
+    found, wanted = verified_eigenvalues(A.mH), verified_eigenvalues(written)
+    assert np.array_equal(found.centers, wanted.centers)
+    assert np.array_equal(found.radii, wanted.radii)
+    assert torch.equal(pseudospectrum(A.mH, A[0].conj()), pseudospectrum(written, A[0].conj().resolve_conj()))

@@ -238,3 +238,14 @@ def test_a_layer_s_gain_holds_the_state_before_the_step_fixed():
     cell = DTSRNN(3, 5, 3, init="gaussian:0.1", dtype=torch.float64)  # without input and state every slope is 1
     found = state_gains(cell, torch.zeros(2, 3, dtype=torch.float64), torch.zeros(2, 5, dtype=torch.float64))
     assert_close(found, torch.linalg.matrix_norm(cell.weight_hh, 2).expand(2, 3), 1e-12, "gains")
+
+
+def test_no_sequences_have_no_states():
+    class Own(nn.Module):
+        state_size = 4
+
+        def step(self, x, s):
+            return torch.tanh(s + x.sum(-1, keepdim=True))
+
+    for cell, s0 in ((RHN(3, 4), None), (Own(), None), (lambda x, s: s, torch.zeros(0, 4))):
+        assert trajectory(cell, torch.zeros(5, 0, 3), s0).shape == (6, 0, 4)

@@ -1,5 +1,6 @@
 """The polyphonic model is its equation, predicts from the past alone, stacks, and survives a checkpoint."""
 
+import functools
 import json
 
 import numpy as np
@@ -127,6 +128,13 @@ def test_a_second_layer_runs_on_the_outputs_of_the_first():
     y, _ = m.cells[0](x)
     y, _ = m.cells[1](y)
     torch.testing.assert_close(m(x), m.output(y))
+
+
+def test_a_factory_without_a_name_of_its_own_builds_the_same_model():
+    made = model(functools.partial(CELLS["rhn"], coupled=False))
+    x = frames()
+    assert torch.equal(made(x), model(coupled=False)(x))
+    assert made.config()["cell"] == "functools:partial"
 
 
 def test_the_generator_alone_decides_the_initial_weights():
