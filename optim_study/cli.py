@@ -10,7 +10,7 @@ from optim_study.protocol import READINGS
 from optim_study.record_command import Record
 from optim_study.results import counts, csv_text, stored_rows, table
 from optim_study.slurm import Resources, slurm_script
-from optim_study.stored import Stored
+from optim_study.stored import Stored, interrupted
 from rhn.addresses import without_password
 from rhn.command import print_json, run_command
 from rhn.errors import InvalidInputError
@@ -125,23 +125,32 @@ class Worker:
 
 @dataclass(frozen=True, kw_only=True)
 class Status(Stored):
-    """How far each study is."""
+    """How far each study is: its trials that are complete, worked on now, or begun and left."""
 
     json: bool = False
     """Print one JSON list."""
 
     def run(self) -> None:
         rows = [
-            {"study": c.name, "arch": c.label, "depth": c.depth} | asdict(counts(c, storage))
+            {"study": c.name, "arch": c.label, "depth": c.depth}
+            | _worked_on(asdict(counts(c, storage)), interrupted(c, storage))
             for c, storage in self.studies()
         ]
         if self.json:
             return print_json(rows)
+        states = ("running", "interrupted", "diverged")
         lines = [
-            (r["study"], f"{r['complete']} of {r['trials']}", r["running"], r["diverged"], _number(r["best"], ".3f"))
+            (
+                r["study"],
+                f"{r['complete']} of {r['trials']}",
+                *(r[state] for state in states),
+                _number(r["best"], ".3f"),
+            )
             for r in rows
         ]
-        print(table(("study", "complete", "running", "diverged", "best"), lines))
+        print(table(("study", "complete", *states, "best"), lines))
+        if any(r["interrupted"] for r in rows):
+            print("interrupted: begun, and nobody works on them now; the command that began the run goes on")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +218,11 @@ COMMANDS = Commands(
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     return run_command(lambda: parse(COMMANDS, args, prog="optim-study").run())
+
+
+def _worked_on(counts: dict, interrupted: int) -> dict:
+    """What is begun, in two: what somebody works on, and what nobody does."""
+    return counts | {"running": counts["running"] - interrupted, "interrupted": interrupted}
 
 
 def _number(value: float | None, form: str) -> str:

@@ -8,6 +8,7 @@ from optuna.trial import TrialState
 
 from optim_study.shared_study import open_study, stored_configs
 from optim_study.storage import Storage, open_storage
+from optim_study.stored import interrupted
 from rhn.errors import DataError, InvalidInputError, OutputError
 
 
@@ -129,3 +130,17 @@ def test_an_output_folder_that_is_a_file_is_one_sentence(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
         open_storage(None, tmp_path / "out")
+
+
+def test_a_begun_trial_is_interrupted_when_nobody_holds_it(out, storage):
+    opened(config(), out, storage)
+    looking = open_storage(storage, out)
+    assert interrupted(config(), looking) == 0
+    study = open_study(config(), out, open_storage(storage, out))
+    assert len(study.claim(3)) == 3
+    assert interrupted(config(), looking) == 0
+    study.close()
+    assert interrupted(config(), looking) == 3
+    again = open_study(config(), out, open_storage(storage, out))
+    assert [claim.number for claim in again.claim(4)] == [0, 1, 2, 3], "looking keeps no lock"
+    again.close()
