@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gersgorin._outline import discs_outline
 from gersgorin.record import SpectrumRecord
-from gersgorin.shown import label_axes, laid_out, own_axes, plain_numbers
+from gersgorin.shown import ink, label_axes, laid_out, own_axes, plain_numbers
 from rhn.errors import InvalidInputError
 from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawable, our_style, titled
 
@@ -69,7 +69,9 @@ def plot_spectrum(
         ax.plot(around.real, around.imag, **RANGE_STYLE, label="numerical range")
     values = record.eigenvalues[step]
     ax.plot(values.real, values.imag, ".", color=RED, markersize=4, label=record.which_eigenvalues, zorder=4)
-    ax.plot(CIRCLE.real, CIRCLE.imag, **DASHED, linewidth=1, label="unit circle", zorder=5)  # above the dots
+    ax.plot(
+        CIRCLE.real, CIRCLE.imag, **DASHED | {"color": ink(ax)}, linewidth=1, label="unit circle", zorder=5
+    )  # above the dots
     ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
     label_axes(ax, "real part", "imaginary part")
     plain_numbers(ax)
@@ -156,7 +158,7 @@ def plot_suggested(record: SpectrumRecord, ax: Axes | None = None) -> Axes:
     curve(record.spectral_radius, color=RED, linewidth=1.4, label="spectral radius")
     if record.transform_gate.size:
         curve(record.transform_gate.mean(1), color=GREEN, linewidth=1.2, linestyle="-.", label="mean transform gate")
-    ax.axhline(1, **DASHED, linewidth=0.8)
+    ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8)
     ax.set(xlim=(0, T), title="What single steps suggest")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     label_axes(ax, record.time_label, "value at one step")
@@ -170,8 +172,8 @@ def plot_products(record: SpectrumRecord, ax: Axes | None = None, *, exponent_ax
     alone, ax = ax is None, own_axes(8, 3.4) if ax is None else ax
     t, finite = np.arange(1, len(record.norm) + 1), np.isfinite(record.log_norm_product)
     decades = np.where(finite, record.log_norm_product, np.nan) / np.log(10)
-    ax.plot(np.r_[0, t], np.r_[0, decades], color="black", linewidth=1.4, label="norm of dy[t]/dy[0]")
-    ax.axhline(0, **DASHED, linewidth=0.8)
+    ax.plot(np.r_[0, t], np.r_[0, decades], color=ink(ax), linewidth=1.4, label="norm of dy[t]/dy[0]")
+    ax.axhline(0, **DASHED | {"color": ink(ax)}, linewidth=0.8)
     ax.set(xlim=(0, len(t)), title="What the products of the steps do")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     label_axes(ax, record.time_label, r"$\log_{10}\,\|\partial y_t/\partial y_0\|$")

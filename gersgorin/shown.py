@@ -36,6 +36,11 @@ def laid_out(figure: Shown) -> Shown:
     return figure
 
 
+def ink(ax: Axes):
+    """The colour of the axes' own lines: black, or in a user's dark style what can be seen there."""
+    return ax.spines["bottom"].get_edgecolor()
+
+
 def plain_numbers(ax: Axes) -> None:
     """Numbers that are very large or small each with its own power of ten, rather than one power in a corner, where titles are."""
     for axis, (low, high) in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
 import gersgorin
 from gersgorin.animation import moving_run, save_animation
@@ -132,3 +134,17 @@ def test_an_animation_that_cannot_be_written_is_refused(records, tmp_path, monke
 def test_a_step_that_is_not_there_is_refused(records):
     with pytest.raises(RhnError, match="steps 0 to 29"):
         plot_spectrum(records["usual"], 30)
+
+
+def test_a_users_axes_keep_their_look_and_lines_are_seen_on_them(records):
+    import matplotlib
+
+    with matplotlib.rc_context({"font.size": 13}):
+        matplotlib.style.use("dark_background")
+        size = matplotlib.rcParams["font.size"]
+        for plot in (plot_spectrum, gersgorin.plot_products):
+            ax = Figure().subplots()
+            assert plot(records["usual"], ax=ax) is ax and ax.get_title() and ax.get_xlabel() and ax.get_ylabel()
+            colors = {to_hex(line.get_color()) for line in ax.lines}
+            assert "#ffffff" in colors and "#000000" not in colors
+            assert matplotlib.rcParams["font.size"] == size and ax.xaxis.label.get_size() == size
