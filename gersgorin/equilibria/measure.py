@@ -64,23 +64,18 @@ def fixed_points(
         raise InvalidInputError(
             "the step gives NaN or infinity at a start: expected finite states; use smaller weights"
         )
-    (B, N), parts = starts.shape, []
-    size = max(1, BLOCK // (N * N))
-    low, high = starts.amin(0), starts.amax(0)
-    wider = margin * (high - low).max().clamp(min=1)
-    limits = {"low": low - wider, "high": high + wider, "tolerance": tolerance, "iterations": iterations}
-    for begin in range(0, B, size):
-        parts.append(search(step, jacobian, starts[begin : begin + size], **limits))
-        progress(min(begin + size, B), B)
-    ends = Ends(*(torch.cat(each) for each in zip(*parts, strict=True)))
+    size, wider = max(1, BLOCK // starts.shape[1] ** 2), margin * (starts.amax(0) - starts.amin(0)).max().clamp(min=1)
+    limits = {
+        "low": starts.amin(0) - wider,
+        "high": starts.amax(0) + wider,
+        "tolerance": tolerance,
+        "iterations": iterations,
+    }
+    ends = _searched(lambda part: search(step, jacobian, part, **limits), starts, size, progress)
     fixed = ends.speeds <= tolerance
     slow = ~fixed & ends.flat & (ends.speeds <= SLOW * speed_at_starts.median())
     if at_least_one and not (fixed | slow).any():
-        raise InvalidInputError(
-            f"no fixed point was found in the box of the starts, wider all around by {float(wider):.3g} (margin = {margin:g}): the "
-            f"least |F(s) - s| that {B} start(s) led to in {iterations} iterations is {float(ends.speeds.min()):.3g}, expected "
-            f"{tolerance:g}; give other starts, a larger margin or a larger tolerance"
-        )
+        raise _none_found(ends, float(wider), margin, iterations, tolerance)
     states, speeds, counts = zip(*(_points(ends, group, apart) for group in (fixed, slow)), strict=True)
     points = torch.cat(states)
     spectra = (
@@ -98,6 +93,25 @@ def fixed_points(
         margin=float(margin),
         input=None if given is None else given.cpu().numpy(),
     )
+
+
+def _none_found(ends: Ends, wider: float, margin: float, iterations: int, tolerance: float) -> InvalidInputError:
+    return InvalidInputError(
+        f"no fixed point was found in the box of the starts, wider all around by {wider:.3g} (margin = {margin:g}): the least "
+        f"|F(s) - s| that {len(ends.speeds)} start(s) led to in {iterations} iterations is {float(ends.speeds.min()):.3g}, expected "
+        f"{tolerance:g}; give other starts, a larger margin or a larger tolerance"
+    )
+
+
+def _searched(
+    search: Callable[[Tensor], Ends], starts: Tensor, size: int, progress: Callable[[int, int], None]
+) -> Ends:
+    """Where the searches from all starts (B, N) end, so many at once."""
+    parts = []
+    for part in starts.split(size):
+        parts.append(search(part))
+        progress(sum(len(done.speeds) for done in parts), len(starts))
+    return Ends(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
 
 def _points(ends: Ends, group: Tensor, apart: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -95,15 +95,9 @@ def check(
     if found.outlook.ended == "diverged" and build is not None:
         progress("another draw")
         found = replace(found, again=_again(build, own, sequences, loss, training))
-    if not suggest or not _worrying(found):
-        return found
-    tried = []
-    for change in changes(model, training, diverged=found.outlook.ended == "diverged"):
-        progress(change.words)
-        other = own if change.model is model else plateau(change.model, sequences, loss)
-        outlook = measure(other, change.training, looks=FEW_LOOKS if _is_large(model) else None).outlook
-        tried.append(Suggestion(change=change.words, option=change.option, outlook=outlook))
-    return replace(found, suggestions=tuple(sorted(tried, key=_promise)))
+    if suggest and _worrying(found):
+        found = replace(found, suggestions=_suggestions(model, own, found, sequences, loss, progress))
+    return found
 
 
 def measure(found: Plateau, training: Training, looks: int | None = None) -> Check:
@@ -135,6 +129,19 @@ def measure(found: Plateau, training: Training, looks: int | None = None) -> Che
         weight_scale=weight_scale(objective.model),
         unlike=reason,
     )
+
+
+def _suggestions(
+    model: nn.Module, own: Plateau, found: Check, sequences, loss, progress: Callable[[str], None]
+) -> tuple[Suggestion, ...]:
+    """What could be changed, each measured as the network was, the most promising first."""
+    tried = []
+    for change in changes(model, found.training, diverged=found.outlook.ended == "diverged"):
+        progress(change.words)
+        other = own if change.model is model else plateau(change.model, sequences, loss)
+        outlook = measure(other, change.training, looks=FEW_LOOKS if _is_large(model) else None).outlook
+        tried.append(Suggestion(change=change.words, option=change.option, outlook=outlook))
+    return tuple(sorted(tried, key=_promise))
 
 
 def _again(build: Callable[[int], nn.Module], own: Plateau, sequences, loss, training: Training) -> str | None:
