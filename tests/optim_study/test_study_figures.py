@@ -10,7 +10,7 @@ from test_trial_results import PLATEAU, network, row
 from optim_study.area_plot import plot_area
 from optim_study.border import BorderPoint
 from optim_study.map_plot import plot_map
-from optim_study.plots import draw_swarm
+from optim_study.plots import draw_swarm, plot_swarm
 from rhn.figures import our_style
 
 LONG = "my_cells.of_a_very_long_name:TheCellOfMine"  # 42 characters
@@ -63,6 +63,7 @@ BORDER = [
 @pytest.mark.parametrize("options", [{}, {"by": "depth", "log": True}, {"loss": "valid", "up_to": np.inf}], ids=str)
 def test_a_swarm_can_be_read(study, options):
     readable(draw_swarm(STUDIES[study], about=ABOUT, **options))
+    readable(plot_swarm(STUDIES[study][:60], log=True).figure)
 
 
 @pytest.mark.parametrize("study", STUDIES)
