@@ -93,11 +93,16 @@ def draw(networks: Sequence[Network]):
     """Learned or not by delay and learning rate, and predicted against observed shares; a Figure."""
     from matplotlib.figure import Figure
 
-    from rhn.figures import BLUE, GREY, ORANGE
+    from rhn.figures import BLUE, GREY, ORANGE, titled
 
     study, others = _study(networks), _others(networks)
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    figure = Figure(figsize=(10, 4), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
+    titled(
+        figure,
+        "What the delay on the plateau says about learning",
+        f"{len(networks)} networks; learned: best training loss below 0.9 of the best constant output's; orange: no delay, as told",
+    )
     for axes, group, title in ((left, study, "study (made from)"), (middle, others, "new networks (judged by)")):
         for learned, colour, label in ((False, GREY, "did not learn"), (True, BLUE, "learned")):
             chosen = [n for n in group if n.learned is learned]
@@ -108,12 +113,13 @@ def draw(networks: Sequence[Network]):
                 c=colour,
                 label=label,
                 alpha=0.6,
-                linewidths=0,
+                linewidths=1 if label == "learned" else 0.6,
+                marker="o" if label == "learned" else "x",
             )
         axes.axvline(0, color=ORANGE, lw=1)
         axes.set(yscale="log", title=title, xlabel="delay: log10(predicted / given epochs)")
     left.set_ylabel("learning rate")
-    left.legend(loc="lower right")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     bins = fit(study)
     for group, colour, label in ((study, GREY, "study"), (others, BLUE, "new")):
         for expected, share, low, high, _ in _shares(bins, group):

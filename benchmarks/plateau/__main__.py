@@ -26,10 +26,12 @@ class Options:
 
     example:
       python -m benchmarks.plateau --study runs/small --out docs/results --jobs 2
+      python -m benchmarks.plateau --out docs/results
     """
 
-    study: Annotated[Path, Arg("DIR")]
-    """Folder of a run of the small preset: optim-study run --arch all --preset small --out DIR."""
+    study: Annotated[Path | None, Arg("DIR")] = None
+    """Folder of a run of the small preset: optim-study run --arch all --preset small --out DIR. Without it only the
+    figure is drawn, from the table of predictions in --out."""
     out: Annotated[Path, Arg("DIR")]
     """Folder of the tables and the figure; it must exist. A table of predictions that is there is gone on with."""
     jobs: int = 1
@@ -44,6 +46,9 @@ def measure(options: Options) -> None:
 
     if not options.out.is_dir():
         raise OutputError(f"cannot write to {options.out}: it is not a folder; create it first")
+    table = options.out / f"{NAME}-trials.csv"
+    if options.study is None:
+        return save_figure(table.with_suffix(".png"), lambda: draw_predictions(trials.read(table)))
     if not any((options.study / config.name / "trials").is_dir() for config in trials.studies()):
         raise DataError(f"{options.study} holds no study of the small preset: expected folders like rhn-depth1/trials")
     torch.set_num_threads(1)
@@ -55,13 +60,12 @@ def measure(options: Options) -> None:
     starts = causes.starts()
     _write(options.out / f"{NAME}-starts.csv", starts)
     print_table(starts)
-    table = options.out / f"{NAME}-trials.csv"
     trials.predict_all(options.study, table, options.jobs)
     rows = trials.read(table)
     trials.write(table, rows)
     print_table(summary(rows))
     print_table([overall(rows)])
-    save_figure(options.out / f"{NAME}-trials.png", lambda: draw_predictions(rows))
+    save_figure(table.with_suffix(".png"), lambda: draw_predictions(rows))
     identity = causes.integrators()
     _write(options.out / f"{NAME}-identity.csv", identity)
     print_table(identity)

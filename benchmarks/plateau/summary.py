@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from benchmarks.plateau.trials import ARCHITECTURES, Prediction, groups
-from rhn.figures import GREY
+from rhn.figures import GREY, titled
 
 NEVER = 400  # where the figure puts what is not predicted within twice the epochs
 
@@ -81,7 +81,7 @@ def _group(arch: str, depth: int, rows: list[Prediction]) -> Group:
 
 def draw_predictions(rows: Sequence[Prediction]) -> Figure:
     """Predicted against observed epoch, a panel an architecture; above, the trials that did not leave."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
     shown = [arch for arch in ARCHITECTURES if any(row.arch == arch for row in rows)]
     axes = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
     for ax, arch in zip(axes, shown, strict=True):
@@ -111,6 +111,12 @@ def draw_predictions(rows: Sequence[Prediction]) -> Figure:
         ax.set_yticks([3, 10, 30, 100, 300], ["3", "10", "30", "100", "not in 120"])
         ax.set_xticks([3, 10, 30, 120, NEVER], ["3", "10", "30", "120", "later"])
         ax.minorticks_off()
+    title = "When networks leave the plateau: predicted from the first weights, and observed"
+    titled(
+        figure,
+        title,
+        f"{len(rows)} trials of the small study, at most 120 epochs; dashed: as predicted; dotted: the last epoch",
+    )
     axes[0].set_ylabel("observed epoch of leaving")
-    axes[-1].legend(loc="lower right")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
