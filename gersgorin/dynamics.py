@@ -106,12 +106,14 @@ def lyapunov_exponents(A: Tensor) -> Tensor:
     """
     check_square(A, steps=1)
     Q = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
-    total = A.new_zeros(A.shape[1:-1], dtype=A.real.dtype)
+    total = A.new_zeros(
+        A.shape[1:-1], dtype=torch.float64
+    )  # in float32 a long sum would lose small terms, always the same way
     with one_thread():
         for step in A.detach():
             Q, R = torch.linalg.qr(step @ Q)
             total += R.diagonal(dim1=-2, dim2=-1).abs().log()
-    return (total / len(A)).sort(-1, descending=True).values
+    return (total / len(A)).to(A.real.dtype).sort(-1, descending=True).values
 
 
 def half_life(exponent: Tensor | float) -> Tensor:

@@ -69,7 +69,7 @@ def lyapunov_spectrum(
     maps = tangent_maps(cell, x, s)
     for _, _, turned in growth(itertools.islice(maps, warmup), Q, every):
         Q = turned
-    lengths, sums, done, reported = [0], [torch.zeros(k, dtype=s.dtype, device=s.device)], warmup, 0
+    lengths, sums, done, reported = [0], [torch.zeros(k, dtype=torch.float64, device=s.device)], warmup, 0
     ends = _ends(T - warmup, every)
     for count, logs, _ in growth(maps, Q, every):
         lengths[-1] += count
@@ -81,7 +81,7 @@ def lyapunov_spectrum(
         if done - reported >= 100 or done == T:
             progress(done, T)
             reported = done
-    return _record(np.array(lengths), torch.stack(sums).double().cpu().numpy(), N, warmup, every)
+    return _record(np.array(lengths), torch.stack(sums).cpu().numpy(), N, warmup, every)
 
 
 def _record(lengths: np.ndarray, sums: np.ndarray, N: int, warmup: int, every: int) -> LyapunovSpectrum:

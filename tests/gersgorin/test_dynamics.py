@@ -138,3 +138,10 @@ def test_refused_with_a_sentence(function):
         function(torch.full((2, 3, 3), torch.nan))
     with pytest.raises(InvalidInputError, match=r"shape \(time, \.\.\., n, n\), got shape \(3, 3\)"):
         function(torch.zeros(3, 3))
+
+
+def test_exponents_of_long_runs_in_single_precision_are_not_lost_in_their_sum():
+    A = torch.tensor([[1.001]]).expand(20_000, 1, 1)
+    found = lyapunov_exponents(A)
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(A[0].double().log().item(), rel=1e-5)
