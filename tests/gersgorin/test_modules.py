@@ -14,13 +14,6 @@ from torch import nn
 from gersgorin import (
     Recorder,
     analyze,
-    certified_bounds,
-    ensemble,
-    fixed_points,
-    layer_jacobians,
-    leading_eigenvalues,
-    lyapunov_spectrum,
-    norm_bound,
     recurrent_part,
     temporal_jacobian,
     trajectory,
@@ -30,7 +23,6 @@ from gersgorin.modules import build_module, load_weights
 from gersgorin.watch import Watched
 from rhn.cells import from_torch, stack_from_torch
 from rhn.errors import CheckpointError, InvalidInputError
-from rhn.models import PolyphonicModel
 
 T, M = 9, 3
 CODE = """
@@ -351,39 +343,3 @@ def test_a_state_too_large_for_the_memory_is_refused_before_the_work(own, capsys
 def test_python_takes_names_of_parts_too():
     with pytest.raises(InvalidInputError, match="did you mean '0'"):
         Watched(nn.Sequential(nn.GRU(3, 4)), submodule="00")
-
-
-NETWORKS = {
-    "sequential": lambda: nn.Sequential(nn.Linear(3, 3), nn.LSTM(3, 5)).double(),
-    "tuple": lambda: WithState().double(),
-    "polyphonic": lambda: PolyphonicModel("gru", input_size=3, output_size=3, hidden_size=5).double(),
-}
-
-
-class WithState(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.rnn = nn.GRU(3, 5)
-
-    def forward(self, x, state=None):
-        return self.rnn(x.view(1, -1), None if state is None else state.view(1, -1))
-
-
-@pytest.mark.parametrize("network", NETWORKS)
-def test_a_whole_network_in_a_cells_place_is_told_of_its_recurrent_part(network):
-    module, x = NETWORKS[network](), torch.zeros(6, 3, dtype=torch.float64)
-    s = torch.zeros(5, dtype=torch.float64)
-    calls = [lambda: temporal_jacobian(module, x, s), lambda: fixed_points(module, x[0], s[None])]
-    calls += [
-        lambda: norm_bound(module),
-        lambda: layer_jacobians(module, x, s),
-        lambda: leading_eigenvalues(module, x[0], s, 2),
-    ]
-    for function in (lyapunov_spectrum, trajectory, certified_bounds):
-        calls += [lambda f=function: f(module, x), lambda f=function: f(module, x, s0=s)]
-    for call in calls:
-        with pytest.raises(InvalidInputError, match=r"gersgorin\.recurrent_part\(module, x\)") as said:
-            call()
-        assert "\n" not in str(said.value)
-    if network != "tuple":  # which reads a step at a time
-        assert len(ensemble(module, x[None]).sequence) == 1  # a sequence says what the cell reads
