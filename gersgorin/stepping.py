@@ -62,7 +62,7 @@ def state_size_of(cell) -> int:
 
 
 def check_sizes(cell, step: Step, x: Tensor, s: Tensor) -> None:
-    """A cell that knows its sizes says what does not fit, for x (..., m) and s (..., N), before torch does."""
+    """Raise InvalidInputError, for a cell that knows its sizes, where x (..., m) or s (..., N) does not fit: before torch does."""
     owner = getattr(step, "__self__", None)
     sizes = getattr(owner, "input_size", None), getattr(owner, "state_size", None)
     if not isinstance(owner, nn.Module) or None in sizes:

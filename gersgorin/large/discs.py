@@ -41,7 +41,10 @@ def discs_by_blocks(
 
 
 def both_discs(A: StepJacobian, bound: int) -> tuple[Discs, Discs]:
-    """Row discs and column discs, in one pass over the rows, within a bound of bytes."""
+    """Row discs and column discs, in one pass over the rows, within a bound of bytes.
+
+    Raises InvalidInputError for a Jacobian that is not finite, or where not even a row is within the bound.
+    """
     centers, by_row, by_column = torch.empty_like(A.like), torch.empty_like(A.like), torch.zeros_like(A.like)
     for rows, block in row_blocks(A, bound):
         here = torch.arange(len(block), device=block.device)

@@ -87,7 +87,7 @@ def leading_of(A: StepJacobian, k: int, bound: int, **how) -> Tensor:
 def arnoldi(
     product: Product, like: Tensor, k: int, *, tol: float = 0.0, seed: int = 0, restarts: int = RESTARTS
 ) -> Tensor:
-    """As `leading_eigenvalues`, of any real A given as v -> A v for v like a vector (N,), k <= N - 3."""
+    """As `leading_eigenvalues`, errors too, of any real A given as v -> A v for v like a vector (N,), k <= N - 3."""
     from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigs
 
     N, dtype = len(like), np.dtype(str(like.dtype).removeprefix("torch."))
@@ -123,7 +123,7 @@ def by_arnoldi(k: int, N: int) -> bool:
 
 
 def check_count(k: int, N: int) -> int:
-    """k, seen to be a number of eigenvalues that a matrix of N rows has."""
+    """k, seen to be a number of eigenvalues that a matrix of N rows has; raises InvalidInputError where it is none."""
     if type(k) is not int or not 1 <= k <= N:
         raise InvalidInputError(f"k is {k!r}: expected how many of the {N} eigenvalues, a whole number from 1 to {N}")
     return k

@@ -169,7 +169,10 @@ def outlook_of(escape_epochs: float, epochs: float, ended: str, *, known: bool) 
 
 
 def chorale_probe(model: nn.Module, corpus=None) -> torch.Tensor:
-    """Excerpts of the chorales to train on, (T, B, 88): pieces evenly spaced, each from another place on; fewer for a large network."""
+    """Excerpts of the chorales to train on, (T, B, 88): pieces evenly spaced, each from another place on; fewer for a large network.
+
+    Raises DataError where no chorale is long enough.
+    """
     from rhn.data import chorales
 
     T, B = (FEW_FRAMES, FEW_PIECES) if _is_large(model) else (FRAMES, PIECES)

@@ -100,7 +100,7 @@ class Cell(nn.Module):
 
     @property
     def precision(self) -> str:
-        """See the class's `precision`."""
+        """See the class's `precision`; setting it raises InvalidInputError for one that the cell with its kernel has not."""
         return self._precision
 
     @precision.setter
@@ -142,7 +142,8 @@ class Cell(nn.Module):
     def run_layer(self, layer: int, x: Tensor, s: Tensor, y: Tensor) -> Tensor:
         """What a layer, counted from 0, makes of s (..., state_size), in plain operations; y is the state before the step.
 
-        A layer that is carried gives s instead; entry i of a state belongs to unit i modulo n.
+        A layer that is carried gives s instead; entry i of a state belongs to unit i modulo n. Raises NotImplementedError for a cell
+        of several layers that does not define it, see `runs_layers`.
         """
         if self.depth > 1:
             raise NotImplementedError(
@@ -199,7 +200,7 @@ class Cell(nn.Module):
         return (outputs.transpose(0, 1) if self.batch_first else outputs), last
 
     def check(self, x: Tensor, s0: Tensor | None, batch_first: bool = False) -> None:
-        """Say what does not fit, in the caller's own layout."""
+        """Raise InvalidInputError that says what does not fit, in the caller's own layout: shapes, types, no time steps."""
         if x.dim() not in (2, 3) or x.shape[-1] != self.input_size:
             batched = f"({'B, T' if batch_first else 'T, B'}, {self.input_size})"
             raise InvalidInputError(f"x has shape {tuple(x.shape)}: expected {batched} or (T, {self.input_size})")

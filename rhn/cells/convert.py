@@ -30,7 +30,7 @@ def from_torch(module: nn.Module) -> Cell:
 
 
 def layer_from_torch(module: nn.Module, layer: int) -> Cell:
-    """As `from_torch`, one layer, counted from 0, of a module that may have several."""
+    """As `from_torch`, errors too: one layer, counted from 0, of a module that may have several."""
     ours = _ours(module)
     if ours is None:
         raise InvalidInputError(

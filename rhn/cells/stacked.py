@@ -93,6 +93,7 @@ class Stack(Cell):
         return torch.cat(rows, -2)
 
     def config(self) -> dict:
+        """Raises InvalidInputError: a stack has no file of its own."""
         raise InvalidInputError("a Stack is a view of several cells: save each of them, or the model that they are in")
 
     def _layers(self, x: Tensor, s: Tensor) -> Iterator[tuple[Cell, Tensor, Tensor, Tensor]]:

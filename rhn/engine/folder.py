@@ -14,7 +14,10 @@ from rhn.reading import read_json
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """The folder, made where it was missing, for this process alone; what killed ones left half written is removed."""
+    """The folder, made where it was missing, for this process alone; what killed ones left half written is removed.
+
+    Raises OutputError where it cannot be made or written to, or another process has it.
+    """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("a")  # a file of the user's keeps what is in it
