@@ -86,6 +86,8 @@ def _lesions(model: nn.Module, mode: str, pairs: bool, units: bool, together: Se
         raise InvalidInputError(
             f"mode {mode!r} cannot lesion layer {missing[0]}: expected among {', '.join(map(str, layers))}"
         )
+    if len(set(together)) == 1:
+        raise InvalidInputError(f"layer {together[0]} alone was to be lesioned together: expected two layers or more")
     sizes = {layer: every[layer - 1].cell.hidden_size for layer in layers}
     return {
         "controls": [Lesion("blind", (layer,)) for layer in lesioned_layers(model, "blind") if mode != "blind"],

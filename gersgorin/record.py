@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gersgorin._outline import support_corners
+from rhn.figures import drawable
 from rhn.files import write_arrays, write_json
 from rhn.reading import arrays_of, values_of
 
@@ -193,7 +194,7 @@ def time_label(unit: str) -> str:
     >>> time_label("tokens"), time_label("steps")
     ('time step (tokens)', 'time step')
     """
-    return "time step" if unit == "steps" else f"time step ({unit})"
+    return "time step" if unit == "steps" else f"time step ({drawable(unit)})"
 
 
 def shown_steps(T: int, panels: int = 4) -> list[int]:

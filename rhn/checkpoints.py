@@ -159,6 +159,10 @@ def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, Tenso
         there = False
     if not there:
         raise CheckpointError(f"there is no checkpoint at {path}")
+    if not _is_text(str(path)):
+        raise CheckpointError(
+            f"{path} has a name that is not UTF-8, and the reader of .safetensors takes no other: rename it"
+        )
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             text = (file.metadata() or {}).get("rhn")
@@ -197,6 +201,13 @@ def _compare(path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> Non
             raise CheckpointError(f"{path}: {name} has shape {shape}, its header promises {promised}")
         if not torch.isfinite(t).all():
             raise CheckpointError(f"{path}: {name} holds NaN or infinity: the training that wrote it had diverged")
+
+
+def _is_text(name: str) -> bool:
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:  # bytes of a file's name that stand for no character
+        return False
 
 
 def _few(names: Iterable[str]) -> str:

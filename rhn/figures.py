@@ -50,6 +50,7 @@ def save_figure(path: Path, draw: Callable[[], "Figure"], **options) -> None:
     """
     with our_style(), atomic_path(path) as temporary:
         figure = draw()
+        _keep_mathematics_that_is(figure)
         figure.savefig(temporary, metadata=metadata(figure, path.suffix.lower()), **options)
 
 
@@ -75,7 +76,7 @@ def titled(figure: "Figure | SubFigure", title: str, about: str = "", **options)
     width = figure.bbox.width / figure.figure.dpi * CHARACTERS_AN_INCH
     told = (title, "; ".join(filter(None, (about, made_with()))))
     lines = [line for words in told for line in wrap(words, int(width), break_on_hyphens=False)]
-    figure.suptitle("\n".join(lines), **{"fontsize": TITLE_SIZE} | options)
+    figure.suptitle("\n".join(map(drawable, lines)), **{"fontsize": TITLE_SIZE} | options)
 
 
 def metadata(figure: "Figure", suffix: str) -> dict[str, str | None]:
@@ -94,7 +95,7 @@ def metadata(figure: "Figure", suffix: str) -> dict[str, str | None]:
 def drawable(text: str) -> str:
     r"""A user's text as a figure can show it: characters that the font lacks as Python writes them, dollars not as mathematics.
 
-    Names of files, data and architectures go through it wherever they are drawn.
+    Names of files, data and architectures go through it wherever they are drawn; `titled` sees to it. Twice is as once.
 
     >>> print(drawable("naïve 字 $x$"))
     naïve \u5b57 \$x\$
@@ -105,4 +106,19 @@ def drawable(text: str) -> str:
     shown = (
         c if c.isprintable() and font.get_char_index(ord(c)) else c.encode("unicode_escape").decode() for c in text
     )
-    return "".join(shown).replace("$", r"\$")
+    return re.sub(r"(?<!\\)\$", r"\\$", "".join(shown))
+
+
+def _keep_mathematics_that_is(figure: "Figure") -> None:
+    """Texts between dollars that are no mathematics are shown as they stand: no name of a user's keeps a figure from being drawn."""
+    from matplotlib.cbook import is_math_text
+    from matplotlib.mathtext import MathTextParser
+    from matplotlib.text import Text
+
+    parser = MathTextParser("path")
+    for text in figure.findobj(Text):
+        try:
+            for line in filter(is_math_text, text.get_text().split("\n")):
+                parser.parse(line)
+        except ValueError:
+            text.set_parse_math(False)

@@ -115,6 +115,8 @@ def _read(
     for option in declared:
         for part in option.parts:
             if isinstance(value := given.get(part.name), list):
+                if not value:  # of "--", which argparse takes for an end and drops
+                    raise _refusal(f"{part if part.positional else part.flag} expects a value, got '--'", prog)
                 several = part.item[1] is not None
                 given[part.name] = tuple(value) if several else value[0]
                 unknown += [] if several else map(str, value[1:])

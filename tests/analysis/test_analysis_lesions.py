@@ -259,6 +259,8 @@ def test_what_cannot_be_measured_is_refused():
         lesion(model, [])
     with pytest.raises(InvalidInputError, match="'bias' cannot lesion layer 4: expected among 1, 2, 3"):
         lesion(model, PIECES, together=(1, 4))
+    with pytest.raises(InvalidInputError, match="layer 2 alone was to be lesioned together"):
+        lesion(model, PIECES, together=(2, 2))
     with pytest.raises(InvalidInputError, match="holds NaN"):
         lesion(model, [np.full((5, 88), np.nan)])
     with torch.no_grad():

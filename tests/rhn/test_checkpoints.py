@@ -139,3 +139,9 @@ save_checkpoint({str(path)!r}, RNN(2, 3), epoch=2)
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
     assert read_metadata(path)["metadata"] == {"epoch": 1}
     load_checkpoint(path)
+
+
+def test_a_name_that_no_reader_takes_is_told(tmp_path):
+    path = save_checkpoint(tmp_path / os.fsdecode(b"\xff.safetensors"), RHN(2, 3))
+    with pytest.raises(CheckpointError, match=r"a name that is not UTF-8.*rename it"):
+        load_checkpoint(path)

@@ -100,3 +100,20 @@ def test_a_file_that_is_there_is_written_over_only_by_force(tmp_path, monkeypatc
     Path("x.npz").write_bytes(b"data")
     assert gersgorin_plot.main([*PLOT[1][:-1], *data]) == 2
     assert Path("x.npz").read_bytes() == b"data" and not Path("new.png").exists()
+
+
+def test_what_is_no_mathematics_is_shown_as_it_stands(tmp_path):
+    def draw():
+        figure = simple()
+        figure.axes[0].set(title="of $\\frac$", xlabel=r"$\log_{10} x$")
+        figures.titled(figure, "a$b$ and $\\frac$, \udcff", "text a$b$.txt")
+        return figure
+
+    for suffix in figures.SUFFIXES:
+        figures.save_figure(tmp_path / f"figure{suffix}", draw)
+    assert "text a$b$.txt" in str(Image.open(tmp_path / "figure.png").text)
+
+
+def test_a_drawable_name_stays_as_it_is():
+    for name in ("a$b$.txt", "naïve 字", r"\$", "\udcff"):
+        assert figures.drawable(figures.drawable(name)) == figures.drawable(name)

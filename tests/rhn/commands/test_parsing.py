@@ -120,6 +120,7 @@ def test_words_are_read_as_the_types_of_the_fields(words, values):
         ("plot --range 1", "--range expects 2 values (see tool plot --help)"),
         ("plot --rate", "--rate expects one value (see tool plot --help)"),
         ("plot --rate --log", "--rate expects one value (see tool plot --help)"),
+        ("plot --rate=--", "--rate expects a value, got '--' (see tool plot --help)"),
         ("plot --log=1", "--log takes no value, got '1' (see tool plot --help)"),
         ("plot --rat 1", "--rat is no option; perhaps you meant --rate (see tool plot --help)"),
         ("plot -x", "-x is no option (see tool plot --help)"),
