@@ -98,6 +98,9 @@ class _Run:
             metrics=metrics | ({"test_nll": finite_json(self._test_nll())} if self.finished else {}),
         )
 
+    def leave(self) -> None:
+        """Nothing: there is a best epoch from the start, the one before training."""
+
     def arrays(self) -> Mapping[str, object]:
         state = self.training.state(0)
         return {**state.arrays, "curve": state.curve}

@@ -99,11 +99,12 @@ def _train_text(config: LanguageConfig, seeds: Sequence[int], options: "Train | 
     found = [
         {
             "seed": result.seed,
-            "checkpoint": result.checkpoint if result.best_epoch else None,
+            "checkpoint": result.checkpoint if Path(result.checkpoint).exists() else None,
             "best_epoch": result.best_epoch,
             f"train_{name}": measure(result.train_nll, name),
             f"valid_{name}": measure(result.valid_nll, name),
             "epochs": result.epochs,
+            "steps": list(result.steps),
             "finished": result.finished,
             "diverged": result.diverged,
         }
@@ -130,12 +131,26 @@ def _told(show: Callable, recorders: "Recorders | None") -> dict[str, Callable]:
 
 def _print_texts(found: list[dict], name: str) -> None:
     words = name.replace("_", " ").replace("bits per", "bits a")
-    print(f"{'seed':>4} {'epochs':>7} {'best':>5} {'train':>10} {'valid':>10}   {words} at the best epoch")
+    if any(row["best_epoch"] for row in found):
+        print(f"{'seed':>4} {'epochs':>7} {'best':>5} {'train':>10} {'valid':>10}   {words} at the best epoch")
     for row in found:
-        losses = [f"{row[f'{split}_{name}']:.4f}" if row["best_epoch"] else "-" for split in ("train", "valid")]
-        counts = f"{row['seed']:>4} {row['epochs']:>7} {row['best_epoch'] or '-':>5}"
         diverged = f"   diverged: {row['diverged']}" if row["diverged"] else ""
-        print(f"{counts} {losses[0]:>10} {losses[1]:>10}{diverged}")
+        if row["best_epoch"]:
+            losses = f"{row[f'train_{name}']:>10.4f} {row[f'valid_{name}']:>10.4f}"
+            print(f"{row['seed']:>4} {row['epochs']:>7} {row['best_epoch']:>5} {losses}{diverged}")
+        else:
+            print(f"seed {row['seed']}: no epoch has ended, {_unfinished(row)}{diverged}")
     for row in found:
         if row["checkpoint"]:
             print(f"next: rhn evaluate {shlex.quote(str(Path(row['checkpoint']).parent))} --split test")
+
+
+def _unfinished(row: dict) -> str:
+    """How far a training is that has ended no epoch."""
+    done, steps = row["steps"]
+    kept = (
+        f"{row['checkpoint']} holds the weights of now, not validated"
+        if row["checkpoint"]
+        else "there is no checkpoint"
+    )
+    return f"{done} of {steps} steps of the first are done; {kept}"

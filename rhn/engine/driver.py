@@ -65,6 +65,9 @@ class Run(Protocol):
     def keep(self, ended: bool) -> None:
         """Write the checkpoints; `ended`: an epoch has just ended."""
 
+    def leave(self) -> None:
+        """Called where the training stops before its end, when all is saved: write what there would be nothing of else."""
+
     def arrays(self) -> Mapping[str, object]:
         """All that going on needs, by name."""
 
@@ -126,6 +129,8 @@ def drive(
             if stop or now > next_save or run.finished or (ended and run.saves_every_epoch):
                 save(ended)
                 next_save = time.monotonic() + (time.monotonic() - now) / SAVE_SHARE
+            if stop and not run.finished:
+                run.leave()
             if interrupt.pending:
                 raise Interrupted(
                     f"stopped after epoch {run.epochs}, saved; rhn resume {shlex.quote(str(folder))} goes on"

@@ -33,10 +33,14 @@ class Result:
 
     seed: int
     checkpoint: str
+    """Of the best epoch; where none has ended, of the weights as they were when the training stopped."""
     best_epoch: int
+    """0 where none has ended."""
     train_nll: float
     valid_nll: float
     epochs: int
+    steps: tuple[int, int]
+    """Done of the epoch that it is in, and how many there are in it."""
     finished: bool
     """False where time ran out first."""
     diverged: str | None
@@ -105,6 +109,13 @@ class _Run:
                 self._checkpoint(seed, "best.safetensors", lines[-1])
         self._end_speed()
 
+    def leave(self) -> None:
+        """Before the first epoch ends there is no best one: its checkpoint is of the weights of now, which nobody has validated."""
+        _, done, windows = self.training.position
+        for seed in self.training.live if done else ():
+            if not self.training.curve(seed):
+                self._checkpoint(seed, "best.safetensors", {"epoch": 0, "step": done, "steps_an_epoch": windows})
+
     def arrays(self) -> Mapping[str, object]:
         return self.training.arrays()
 
@@ -115,7 +126,8 @@ class _Run:
             self._best_epoch(seed),
         )
         losses = curve[best - 1][:2] if best else (math.nan, math.nan)
-        return Result(seed, path, best, *losses, len(curve), self.finished, self.training.diverged.get(seed))
+        steps = self.training.position[1:]
+        return Result(seed, path, best, *losses, len(curve), steps, self.finished, self.training.diverged.get(seed))
 
     def _best_epoch(self, seed: int) -> int:
         """The first epoch, from 1, with the least validation loss; 0 where there is none."""

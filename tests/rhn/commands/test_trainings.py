@@ -73,6 +73,18 @@ def test_time_that_runs_out_is_no_failure_and_more_epochs_can_be_asked_for(task,
     assert_same_run(tmp_path, trained(task))
 
 
+def test_what_is_stopped_in_its_first_epoch_has_a_checkpoint_that_says_so(prose, trained, answer, tmp_path, capsys):
+    assert prose.train(tmp_path, "--max-minutes", 0) == 0
+    said = capsys.readouterr().out
+    assert "seed 0: no epoch has ended, 1 of " in said and "holds the weights of now, not validated" in said
+    assert "nan" not in said and " - " not in said
+    made = read_metadata(tmp_path / "best.safetensors")["metadata"]["metrics"]
+    assert made["epoch"] == 0 and made["step"] == 1 < made["steps_an_epoch"]
+    assert answer("evaluate", tmp_path, "--json")["tokens"] > 0
+    assert prose.train(tmp_path) == 0
+    assert_same_run(tmp_path, trained(prose))
+
+
 def test_one_epoch_is_one(music, tmp_path, capsys):
     assert music.train(tmp_path, "--epochs", 1) == 0
     assert "done after 1 epoch; the best" in capsys.readouterr().out
