@@ -18,6 +18,7 @@ from rhn.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, drawable, titled
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "black")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # 7 and 4: the first 28 lines differ from each other
+HANDLE, LETTERS = 0.7, 14  # of a legend: inches beside a text, letters in an inch
 MARKERS = "osD^vPX*"
 
 
@@ -43,8 +44,13 @@ def shade_style(k: int, count: int) -> dict:
 
 
 def wrapped(name: str, width: int, lines: int = 3) -> str:
-    """A name as a figure can show it, in lines of at most so many characters; what is too long loses its end."""
-    found = textwrap.wrap(drawable(name), width)
+    """A user's name as a figure can show it, in lines of at most so many characters; what is too long loses its end."""
+    return folded(drawable(name), width, lines)
+
+
+def folded(text: str, width: int, lines: int = 3) -> str:
+    """A text of ours, which may hold mathematics, likewise."""
+    found = textwrap.wrap(text, width)
     if len(found) > lines:
         found[lines - 1 :] = [found[lines - 1][: width - 4].rstrip() + " ..."]
     return "\n".join(found)
@@ -77,14 +83,15 @@ def told_apart(titles: Sequence[str], abouts: Sequence[str] = ()) -> Named:
 
 def titled_all(figure: Figure, named: Named, what: str) -> None:
     """The title of a figure of several runs: what they share and what is shown, then how they were made."""
-    what = drawable(what)
-    titled(figure, f"{named.common}, {what}" if named.common else what[:1].upper() + what[1:], named.about)
+    title = f"{named.common}, {what}" if named.common else what[:1].upper() + what[1:]
+    titled(figure, drawable(title), drawable(named.about))
 
 
 def complete(ax: Axes, title: str, about: str = "", *, columns: int = 2) -> Axes:
     """Axes that are a figure of their own: its title, and a legend below."""
     legend_below(ax.figure, [ax], columns=columns)
     titled(ax.figure, drawable(title), drawable(about))
+    ax.figure.get_layout_engine().set(w_pad=0.08)  # inches: a heat map's labels need them
     laid_out(ax.figure)
     return ax
 
@@ -94,16 +101,20 @@ def legend_beside(ax: Axes, **options) -> None:
     handles, labels = entries(ax)
     if len(labels) > 1:
         place = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "handlelength": 3}
-        ax.legend(handles, [wrapped(label, 28, 2) for label in labels], **place | options)
+        ax.legend(handles, [folded(label, 28, 2) for label in labels], **place | options)
 
 
 def legend_below(figure: Figure | SubFigure, panels: Iterable[Axes], *, columns: int = 4) -> None:
-    """One legend under a figure, in which everything stands once that its panels show."""
+    """One legend under a figure, in which everything stands once that its panels show, in as many columns as there is room for."""
     pairs = {label: handle for ax in panels for handle, label in zip(*entries(ax), strict=True)}
     if pairs:
-        place = {"loc": "outside lower center", "ncols": min(columns, len(pairs)), "handlelength": 3}
-        figure.legend(pairs.values(), pairs.keys(), **place)
+        room = figure.bbox.width / figure.figure.dpi
+        labels = [folded(label, int((room - 2 * HANDLE) * LETTERS), 2) for label in pairs]
+        longest = max(len(line) for label in labels for line in label.splitlines())
+        fitting = max(1, int(room / (longest / LETTERS + HANDLE)))
+        place = {"loc": "outside lower center", "ncols": min(columns, len(pairs), fitting), "handlelength": 3}
+        figure.legend(pairs.values(), labels, **place)
 
 
 def _words(title: str) -> list[str]:
-    return [word for word in re.split(r"[,;:] ", drawable(title)) if word]
+    return [word for word in re.split(r"[,;:] ", title) if word]

@@ -3,72 +3,87 @@
 Every `plot_*` draws into the axes it is given and returns them. Bands show the spread over the positions of the probe.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from gersgorin._outline import discs_outline
 from gersgorin.animation import write_animation
+from gersgorin.looks import DASHES, complete, legend_below, legend_beside, shade_style
 from gersgorin.plots import CIRCLE, DASHED
 from gersgorin.recording import MEASURES, Recording
+from gersgorin.shown import Shown, laid_out, own_axes, plain_numbers
 from rhn.errors import DataError
-from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, our_style
+from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawable, our_style, titled
 
 MOST_FRAMES = 240  # of an animation
 MOST_LINES = 8  # of a panel
+STEPS = "steps of training"
 
 
+@our_style()
 def plot_measures(recording: Recording, names: dict[str, str], ax: Axes | None = None) -> Axes:
     """Measures by name (see `MEASURES`) in these colours: their means over the probe's positions, and their spread as bands."""
-    ax = ax or Figure(figsize=(5, 2.5)).subplots()
-    for name, color in names.items():
-        values = getattr(recording, name)
-        ax.plot(recording.step, recording.mean(name), color=color, label=MEASURES[name], **_dots(recording))
+    alone, ax = ax is None, own_axes(6, 4) if ax is None else ax
+    for k, (name, color) in enumerate(names.items()):
+        values, style = getattr(recording, name), {"color": color, "linestyle": DASHES[k % len(DASHES)]}
+        ax.plot(recording.step, recording.mean(name), label=MEASURES[name], **style, **_dots(recording))
         if values.ndim > 1:
-            ax.fill_between(recording.step, values.min(1), values.max(1), color=color, alpha=0.2, linewidth=0)
-    return ax
+            label = f"{MEASURES[name]}, min to max over the probe"
+            ax.fill_between(
+                recording.step, values.min(1), values.max(1), color=color, alpha=0.2, linewidth=0, label=label
+            )
+    return _finished(recording, ax, alone)
 
 
+@our_style()
 def plot_layers(recording: Recording, name: str, ax: Axes | None = None) -> Axes:
     """A line a layer of "state_gain" or "gate", means over the probe's positions."""
-    ax = ax or Figure(figsize=(5, 2.5)).subplots()
+    alone, ax = ax is None, own_axes(6, 4) if ax is None else ax
     values = getattr(recording, name).mean(1)
-    for k, color in enumerate(_shades(values.shape[1])):
-        ax.plot(recording.step, values[:, k], color=color, label=f"layer {k + 1}", **_dots(recording))
-    return ax
+    for k, layer in enumerate(values.T):
+        ax.plot(recording.step, layer, label=f"layer {k + 1}", **shade_style(k, values.shape[1]), **_dots(recording))
+    return _finished(recording, ax, alone)
 
 
+@our_style()
 def plot_weights(recording: Recording, name: str, ax: Axes | None = None) -> Axes:
     """A line a weight of "gradient_norm" or "relative_rate", on a log scale: of matrices, and of many those with the largest values."""
-    ax = ax or Figure(figsize=(5, 2.5)).subplots()
+    alone, ax = ax is None, own_axes(6, 4) if ax is None else ax
     values, labels = getattr(recording, name), _short_names(recording.parameters.tolist())
     values = np.where((values > 0) & ["bias" not in label for label in labels], values, np.nan)
     largest = np.nan_to_num(values).max(0)
     shown = np.sort(np.argsort(-largest)[: min(MOST_LINES, np.count_nonzero(largest))])
-    for k, color in zip(shown, _shades(len(shown)), strict=True):
-        ax.plot(recording.step, values[:, k], color=color, label=labels[k], **_dots(recording))
-    ax.set_yscale("log")
-    return ax
+    for place, k in enumerate(shown):
+        style = shade_style(place, len(shown))
+        ax.plot(recording.step, values[:, k], label=drawable(labels[k]), **style, **_dots(recording))
+    if len(shown):
+        _log_axis(ax)
+    return _finished(recording, ax, alone)
 
 
+@our_style()
 def plot_moment(recording: Recording, k: int, ax: Axes | None = None, *, limit: float | None = None) -> Axes:
     """Spectrum and row discs in the middle of the probe at the k-th measurement, and the unit circle."""
-    ax = ax or Figure(figsize=(4, 4)).subplots()
+    alone, ax = ax is None, own_axes(4.6, 5.2) if ax is None else ax
     values, limit = recording.eigenvalues[k], limit or moment_limit(recording)
     if np.isfinite(values).all():
-        for polygon in discs_outline(recording.centers[k], recording.radii[k], 65):
-            ax.plot(polygon.real, polygon.imag, color=BLUE, linewidth=1.2)
+        for j, polygon in enumerate(discs_outline(recording.centers[k], recording.radii[k], 65)):
+            label = "union of the row discs" if j == 0 else None
+            ax.plot(polygon.real, polygon.imag, color=BLUE, linewidth=1.2, label=label)
             ax.fill(polygon.real, polygon.imag, color=BLUE, alpha=0.1, linewidth=0)
-        ax.plot(values.real, values.imag, ".", color=RED, markersize=4, zorder=4)
+        ax.plot(values.real, values.imag, ".", color=RED, markersize=4, zorder=4, label="eigenvalues")
         reach = float((np.abs(recording.centers[k]) + recording.radii[k]).max())
         if reach > limit:
-            ax.text(0.03, 0.95, f"discs reach {reach:.3g}", transform=ax.transAxes, fontsize=8)
-    ax.plot(CIRCLE.real, CIRCLE.imag, **DASHED, linewidth=0.8, zorder=3)
+            ax.text(0.03, 0.95, f"discs reach {reach:.3g}", va="top", transform=ax.transAxes, fontsize=8)
+    ax.plot(CIRCLE.real, CIRCLE.imag, **DASHED, linewidth=0.8, zorder=5, label="unit circle")
     ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", title=f"step {recording.step[k]}")
-    return ax
+    ax.set(xlabel="real part", ylabel="imaginary part")
+    plain_numbers(ax)
+    return complete(ax, f"{recording.title}: one step in the middle of the probe", _about(recording)) if alone else ax
 
 
 def moment_limit(recording: Recording) -> float:
@@ -78,7 +93,8 @@ def moment_limit(recording: Recording) -> float:
     return 1.08 * max(radius, min(reach, 2 * radius))
 
 
-def draw_recording(recording: Recording) -> Figure:
+@our_style()
+def draw_recording(recording: Recording) -> Shown:
     """The spectrum at four moments, and under it a panel a quantity over the steps of training, those that were measured.
 
     Raises DataError where nothing was.
@@ -86,44 +102,61 @@ def draw_recording(recording: Recording) -> Figure:
     panels = _panels(recording)
     if not panels:
         raise DataError("the record holds no finite number: there is nothing to draw, record the training anew")
-    figure = Figure(figsize=(11, 11), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 2.6))
+    rows = -(-len(panels) // 2)
+    heights = (4.2, 2 * rows)
+    figure = Shown(figsize=(12, sum(heights)), layout="constrained")
+    titled(figure, drawable(f"{recording.title}, through training"), _about(recording))
+    top, bottom = figure.subfigures(2, 1, height_ratios=heights)
     moments = sorted({round(k * (len(recording) - 1) / 3) for k in range(4)})
-    for ax, k in zip(np.atleast_1d(top.subplots(1, len(moments), sharex=True, sharey=True)), moments, strict=True):
-        plot_moment(recording, k, ax)
-    top.suptitle(f"{recording.title}: eigenvalues and discs of one step, in the middle of the probe", fontsize=11)
-    grid = bottom.subplots(-(-len(panels) // 2), 2, sharex=True, squeeze=False)
+    places = top.subplots(1, len(moments), sharex=True, sharey=True, squeeze=False)[0]
+    for ax, k in zip(places, moments, strict=True):
+        plot_moment(recording, k, ax).label_outer()
+    legend_below(top, places)
+    top.suptitle("Eigenvalues and discs of one step, in the middle of the probe", fontsize=9)
+    grid = bottom.subplots(rows, 2, sharex=True, squeeze=False)
     for ax, (title, draw) in zip(grid.flat, panels.items(), strict=False):
         draw(ax)
         ax.set_title(title, loc="left")
-        if len(ax.get_legend_handles_labels()[0]) > 1:
-            ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7)
+        legend_beside(ax, fontsize=7)
     for ax in grid.flat[len(panels) :]:
         ax.set_axis_off()
-    for column, ax in enumerate(grid[-1]):
-        last = ax if len(panels) > (len(grid) - 1) * 2 + column else grid[-2, column]
-        last.set_xlabel("steps of training")
+    for column in range(min(2, len(panels))):
+        last = grid[(len(panels) - 1 - column) // 2, column]
+        last.set_xlabel(STEPS)
         last.tick_params(labelbottom=True)
-    return figure
+    return laid_out(figure)
 
 
 @our_style()
 def save_recording_animation(recording: Recording, path: Path, *, progress=lambda done, total: None) -> Path:
     """The spectrum moving through the training, beside its radius and bulk, into a .gif or .mp4; atomic. Raises OutputError."""
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
-    plot_measures(recording, {"radius": RED, "bulk": ORANGE}, right)
-    right.legend(loc="best")
-    right.set(xlabel="steps of training", title=recording.title)
-    now = right.axvline(recording.step[0], color=GREY, linewidth=1)
+    figure, draw, frames = moving_recording(recording)
+    return write_animation(figure, draw, frames, path, progress=progress)
+
+
+def moving_recording(recording: Recording) -> tuple[Shown, Callable[[int], None], int]:
+    """(A figure, draw(frame), which changes it, how many frames there are): spectra of the measurements, beside radius and bulk."""
+    figure = Shown(figsize=(10.5, 5), layout="constrained")
+    titled(figure, drawable(f"{recording.title}, through training"), _about(recording))
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.25))
+    ax, beside = left.subplots(), right.subplots()
+    plot_measures(recording, {"radius": RED, "bulk": ORANGE}, beside)
+    beside.set(xlabel=STEPS, ylabel="value of one step")
+    now = beside.axvline(recording.step[0], color=GREY, linewidth=1)
     moments = np.unique(np.linspace(0, len(recording) - 1, min(len(recording), MOST_FRAMES)).round().astype(int))
+    known = np.isfinite(recording.eigenvalues).all(1)
 
     def draw(frame: int) -> None:
-        left.clear()
-        plot_moment(recording, moments[frame], left)
-        now.set_xdata([recording.step[moments[frame]]] * 2)
+        ax.clear()
+        k = int(moments[frame])
+        plot_moment(recording, k, ax)
+        now.set_xdata([recording.step[k]] * 2)
 
-    return write_animation(figure, draw, len(moments), path, progress=progress)
+    draw(int(np.argmax(known[moments])))  # for the legend: a measurement with everything
+    legend_below(left, [ax], columns=3)
+    legend_below(right, [beside], columns=2)
+    draw(0)
+    return laid_out(figure), draw, len(moments)
 
 
 def _panels(recording: Recording) -> dict:
@@ -139,10 +172,7 @@ def _panels(recording: Recording) -> dict:
         plot_measures(recording, {"loss": "black"}, ax)
         known = recording.loss[np.isfinite(recording.loss)]
         if 0 < 3 * known.min() < known.max():
-            ax.set_yscale("log")
-            ax.yaxis.set_major_formatter("{x:g}")
-            ax.yaxis.set_minor_formatter("{x:g}")
-            ax.tick_params(which="minor", labelsize=6)
+            _log_axis(ax)
 
     panels = {
         "loss": ("Loss", loss),
@@ -163,8 +193,29 @@ def _dots(recording: Recording) -> dict:
     return {"linewidth": 1.2, "marker": "." if len(recording) < 40 else None, "markersize": 3}
 
 
-def _shades(count: int) -> np.ndarray:
-    return colormaps["viridis"](np.linspace(0, 0.9, max(count, 1)))[:count]
+def _log_axis(ax: Axes) -> None:
+    """A logarithmic axis with a few numbers, also within a decade."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+    ax.yaxis.set_major_formatter("{x:.3g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _finished(recording: Recording, ax: Axes, alone: bool) -> Axes:
+    """With whole steps and plain numbers; alone, with title, axis and legend."""
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    if ax.get_yscale() == "linear":
+        plain_numbers(ax)
+    if not alone:
+        return ax
+    ax.set(xlabel=STEPS, ylabel="mean over the probe")
+    return complete(ax, f"{recording.title}, through training", _about(recording))
+
+
+def _about(recording: Recording) -> str:
+    """How it was measured."""
+    positions = recording.radius.shape[1]
+    return f"measured every {recording.every} steps of training, at {positions} position{'s' * (positions != 1)} of the probe"
 
 
 def _short_names(names: list[str]) -> list[str]:

@@ -34,7 +34,7 @@ def draw_run(record: SpectrumRecord, *, show_discs: bool = False) -> Shown:
     figure = Shown(figsize=(11, sum(heights)), layout="constrained")
     titled(figure, drawable(record.heading), drawable(record.about))
     top, bottom = figure.subfigures(2, 1, height_ratios=heights)
-    _spectra(record, steps, limit, crowded, show_discs, top)
+    plot_steps(record, steps, limit, crowded, show_discs, top)
     grid = bottom.subplots(2, 2, sharex="col", width_ratios=(1, 0.3))
     for (ax, beside), plot in zip(grid, (plot_suggested, plot_products), strict=True):
         plot(record, ax)
@@ -76,7 +76,7 @@ def apart(record: SpectrumRecord, one: int, other: int) -> float:
     return float(np.nanmax([*moved, np.abs(record.support[one] - record.support[other]).max()]))
 
 
-def _spectra(
+def plot_steps(
     record: SpectrumRecord, steps: dict[int, str], limit: float, crowded: bool, show_discs: bool, top: SubFigure
 ) -> None:
     """A panel a step; a crowd of eigenvalues is enlarged beside it where there is room, else below."""

@@ -10,8 +10,10 @@ from torch import Tensor
 from gersgorin.jacobian import temporal_jacobian
 from gersgorin.measuring import measure_spectrum
 from gersgorin.record import SpectrumRecord
+from gersgorin.sources import chorale_source
 from rhn.cells import IRNN, RHN, RNN
 from rhn.data import chorale
+from rhn.provenance import words_of_new
 
 CHORALE = "bwv269"
 KEYS, UNITS = 88, 64
@@ -41,10 +43,14 @@ def of_matrices(matrices: Tensor, title: str, **options) -> SpectrumRecord:
     )
 
 
-def on_chorale(cell: torch.nn.Module, title: str) -> SpectrumRecord:
-    """A record of a float64 cell on the gallery's chorale."""
-    x = torch.as_tensor(chorale(CHORALE)).double()
-    return measure_spectrum(cell, x, name=title, chorale=CHORALE, title=title)
+def on_chorale(cell: torch.nn.Module, title: str, seed: int = 0, more: str = "") -> SpectrumRecord:
+    """A record of a float64 cell, drawn from the seed, on the gallery's chorale; more: what else was done to it."""
+    source = chorale_source(chorale(CHORALE))
+    x, about = (
+        torch.as_tensor(source.values).double(),
+        "; ".join(filter(None, (words_of_new(cell, seed), more, source.about))),
+    )
+    return measure_spectrum(cell, x, name=title, chorale=CHORALE, title=title, about=about)
 
 
 def depth_5() -> SpectrumRecord:
@@ -77,7 +83,10 @@ def moving_spectra(seed: int = 0) -> list[SpectrumRecord]:
     with torch.no_grad():
         for cell in cells.values():
             cell.weight_ih *= 10
-    return [on_chorale(cell, name) for name, cell in cells.items()]
+    return [
+        on_chorale(cell, f"{name}, {UNITS} units", seed, "input weights ten times as large")
+        for name, cell in cells.items()
+    ]
 
 
 def mean_eigenvalue(record: SpectrumRecord) -> np.ndarray:

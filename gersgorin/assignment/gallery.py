@@ -105,11 +105,20 @@ def draw(options: Options) -> None:
         raise OutputError(f"cannot write to {options.out}: it is not a folder; create it first")
     records = measured(chorales(), configuration(options.epochs, options.seed))
     path = options.out / "credit.png"
-    save_figure(path, lambda: draw_credit(records), dpi=110)
+    save_figure(path, lambda: draw_credit(records, about=_about(options)), dpi=110)
     print(f"{'lost where errors go back at most':34}" + "".join(f"{lag:>9}" for lag in LAGS) + "   steps")
     for title, record in records.items():
         print(f"{title:34}" + "".join(f"{record.lost_beyond(lag):9.2g}" for lag in LAGS))
     print(path)
+
+
+def _about(options: Options) -> str:
+    config = configuration(options.epochs, options.seed)
+    network = f"{config.cell}, depth {config.depth}, {config.hidden_size} units, gaussian:{config.init_std:g}"
+    return (
+        f"{network}, transform bias {config.transform_bias:g}, seed {config.seed}, learning rate {config.learning_rate:g}; "
+        f"{PIECES} training chorales rebuilt from music21's scores"
+    )
 
 
 def main(args: list[str] | None = None) -> int:

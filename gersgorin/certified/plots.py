@@ -61,7 +61,7 @@ def plot_bounds_by_window(bounds: CertifiedBounds, ax: Axes | None = None) -> Ax
     ax.axhline(0, **DASHED, linewidth=0.8, label="neither grows nor vanishes")
     ends = bounds.upper[:3, :, -1] / bounds.steps
     ax.set(ylim=_around(np.r_[0, bounds.measured_exponent, ends[np.isfinite(ends)]]))  # the others may leave by far
-    ax.set_xticks(places, bounds.lengths, rotation=35, ha="right")
+    ax.set_xticks(places, bounds.lengths, rotation=90)
     ax.set(xlabel="windows of", ylabel="certified exponent (1/step)", title="how long a window it takes")
     plain_numbers(ax)
     return _complete(bounds, ax) if alone else ax

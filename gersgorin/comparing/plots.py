@@ -14,11 +14,11 @@ from matplotlib.patches import Patch
 
 from gersgorin.comparing.record import BAND, Ensemble
 from gersgorin.comparing.words import seeds_of
-from gersgorin.looks import complete, legend_below, line_style, titled_all, told_apart, wrapped
+from gersgorin.looks import complete, folded, legend_below, line_style, titled_all, told_apart, wrapped
 from gersgorin.plots import DASHED, crowd, plot_crowd, plot_spectrum, spectrum_limit
 from gersgorin.record import SpectrumRecord, time_label
 from gersgorin.shown import Shown, laid_out, own_axes, plain_numbers
-from rhn.figures import GREY, our_style
+from rhn.figures import GREY, drawable, our_style
 
 IN_A_ROW = 4  # panels of spectra, at most
 SAID = "the median, and bands that four of five keep to"
@@ -48,7 +48,7 @@ def plot_bands(
         if measure == "log_norm_product":  # of no steps: the identity
             t, low, median, high = np.r_[0, t], *(np.r_[0, values] for values in (low, median, high))
         shown, style = np.isfinite(median), line_style(k)
-        label = labels[k] if k < len(labels) else None
+        label = drawable(labels[k]) if k < len(labels) else None
         dot = "." if len(t) == 1 else None
         ax.plot(t[shown], median[shown], linewidth=1.3, marker=dot, label=label, **style)
         if not shown.all() and shown.any():
@@ -145,4 +145,4 @@ def _over_time(ensembles: list[Ensemble], names: list[str], figure: Figure | Sub
     if crossed:
         handles, labels = [*handles, crossed[0]], [*labels, "the product is zero from here"]
     if handles:
-        figure.legend(handles, [wrapped(label, 26) for label in labels], loc="outside right center", handlelength=3)
+        figure.legend(handles, [folded(label, 26) for label in labels], loc="outside right center", handlelength=3)

@@ -10,7 +10,7 @@ from gersgorin.looks import COLOURS, MARKERS, complete, legend_beside, line_styl
 from gersgorin.lyapunov.record import LyapunovSpectrum
 from gersgorin.plots import DASHED
 from gersgorin.shown import Shown, laid_out, own_axes, plain_numbers
-from rhn.figures import our_style
+from rhn.figures import drawable, our_style
 
 CURVES = 8  # of one run: more cannot be told apart
 RATE = "exponent (1/step)"
@@ -45,8 +45,10 @@ def plot_convergence(spectra: Sequence[LyapunovSpectrum], ax: Axes | None = None
             ax.plot(spectrum.curve_steps, _finite(spectrum.curve[:, i]), linewidth=1.3, label=label, **style)
     else:
         for i, spectrum in enumerate(spectra):
-            style = line_style(i) | {"marker": MARKERS[i % len(MARKERS)], "markevery": 0.2, "markersize": 3.5}
-            ax.plot(spectrum.curve_steps, _finite(spectrum.curve[:, 0]), label=_name(spectrum), **style)
+            known = np.isfinite(spectrum.curve[:, 0])
+            style = line_style(i) | {"marker": MARKERS[i % len(MARKERS)], "markersize": 3.5}
+            style |= {"markevery": 0.2} if known.sum() > 1 else {}
+            ax.plot(spectrum.curve_steps[known], spectrum.curve[known, 0], label=_name(spectrum), **style)
     ax.axhline(0, **DASHED, linewidth=0.8)
     unit, what = spectra[0].unit, "the largest one" if len(spectra) > 1 else "the leading ones"
     ax.set(xlabel="steps counted" if unit == "steps" else f"steps counted ({unit})", ylabel=RATE)
@@ -82,4 +84,4 @@ def _finite(values: np.ndarray) -> np.ndarray:
 def _name(spectrum: LyapunovSpectrum) -> str:
     dimension = spectrum.kaplan_yorke
     more = "" if np.isnan(dimension) or dimension == 0 else f", dimension {dimension:.2f}"
-    return f"{spectrum.title}{more}" or "one run"
+    return drawable(f"{spectrum.title}{more}") or "one run"

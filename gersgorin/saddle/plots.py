@@ -4,64 +4,71 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from gersgorin.saddle.sweeps import GateSweep, RateSweep
-from rhn.figures import BLUE, GREEN, GREY, ORANGE, RED
+from gersgorin.looks import DASHES, MARKERS, complete, legend_beside
+from gersgorin.saddle.sweeps import PIECES, UNITS, GateSweep, RateSweep
+from gersgorin.shown import Shown, laid_out, own_axes
+from rhn.figures import BLUE, GREEN, GREY, ORANGE, RED, our_style, titled
 
 COLOURS = (BLUE, GREEN, ORANGE, RED)
+BOX = 1e-8, 1e-2  # standard deviations that the paper searches
+RATE = "relative rate of learning on the plateau"
+OPENING = "An RHN whose gates open becomes a deep transition"
+PROBED = f"{UNITS} units, seed 1, probed with {PIECES} training chorales"
 NAMES = {"rhn": "RHN", "dt-rnn": "deep transition (DT-RNN)"}
 
 
+@our_style()
 def plot_rate_sweep(sweep: RateSweep, ax: Axes | None = None) -> Axes:
-    """Rates against standard deviations, a line a depth, its order written at its end."""
-    ax = ax or Figure(figsize=(4, 3.4)).subplots()
-    for depth, rates, orders, colour in zip(sweep.depths, sweep.rates, sweep.orders, COLOURS, strict=False):
-        ax.plot(sweep.stds, rates, color=colour, linewidth=2, label=f"depth {depth}: slope {_slope(orders):.0f}")
-    ax.set(xscale="log", yscale="log", title=NAMES.get(sweep.cell, sweep.cell))
-    ax.set(xlabel="standard deviation of the initial weights")
-    return ax
+    """Rates against standard deviations, a line a depth, its order in the legend."""
+    alone, ax = ax is None, own_axes(5, 4.4) if ax is None else ax
+    for k, (depth, rates, orders) in enumerate(zip(sweep.depths, sweep.rates, sweep.orders, strict=True)):
+        label = f"depth {depth}: slope {_slope(orders):.0f}"
+        ax.plot(sweep.stds, rates, label=label, linewidth=2, **_style(k))
+    ax.set(xscale="log", yscale="log" if (sweep.rates > 0).any() else "linear", title=NAMES.get(sweep.cell, sweep.cell))
+    ax.set(xlabel="standard deviation of the initial weights", ylabel=RATE)
+    return complete(ax, "Rates of learning on the plateau", PROBED) if alone else ax
 
 
-def draw_rate_sweeps(sweeps: Sequence[RateSweep]) -> Figure:
+@our_style()
+def draw_rate_sweeps(sweeps: Sequence[RateSweep]) -> Shown:
     """Several cells side by side at one scale."""
-    figure = Figure(figsize=(8, 3.7), layout="constrained")
-    axes = figure.subplots(1, len(sweeps), sharey=True)
-    for ax, sweep in zip(axes, sweeps, strict=True):
-        plot_rate_sweep(sweep, ax).axvspan(1e-8, 1e-2, color=GREY, alpha=0.1, linewidth=0)
-        ax.set_ylim(1e-42, 1e2)
-        ax.legend(loc="lower right")
-        ax.text(1.4e-8, 3, "the paper's search box", color=GREY, fontsize=8)
-    axes[0].set_ylabel("relative rate of learning on the plateau")
-    return figure
+    figure = Shown(figsize=(2 + 4.6 * len(sweeps), 4.4), layout="constrained")
+    axes = figure.subplots(1, len(sweeps), sharey=True, squeeze=False)[0]
+    for k, (ax, sweep) in enumerate(zip(axes, sweeps, strict=True)):
+        plot_rate_sweep(sweep, ax).axvspan(*BOX, color=GREY, alpha=0.1, linewidth=0, label="the paper's search box")
+        ax.set_ylabel(RATE if k == 0 else "")
+        legend_beside(ax)
+    title = "The smaller the weights of deep transitions, the slower they learn; those of RHNs do not mind"
+    titled(figure, title, PROBED)
+    return laid_out(figure)
 
 
+@our_style()
 def plot_gate_sweep(sweep: GateSweep, ax: Axes | None = None) -> Axes:
     """Slopes of the output matrix's rate against the transform gates' bias: measured as points, predicted as lines."""
-    ax = ax or Figure(figsize=(5.5, 3.6)).subplots()
-    for depth, slopes, predicted, colour in zip(sweep.depths, sweep.slopes, sweep.predicted, COLOURS, strict=False):
-        ax.plot(sweep.biases, predicted, color=colour, linewidth=1.5)
-        ax.plot(sweep.biases, slopes, "o", color=colour, markersize=4, label=f"depth {depth}")
-    ax.axvline(sweep.border, color=GREY, linestyle="--", linewidth=1)
-    ax.annotate(
-        r"$c = t\,\sigma\sqrt{n}$",
-        (sweep.border, ax.get_ylim()[1]),
-        (-6, -8),
-        "data",
-        "offset points",
-        ha="right",
-        color=GREY,
-    )
+    alone, ax = ax is None, own_axes(6.4, 5) if ax is None else ax
+    for k, (depth, slopes, predicted) in enumerate(zip(sweep.depths, sweep.slopes, sweep.predicted, strict=True)):
+        style = _style(k)
+        ax.plot(sweep.biases, predicted, linewidth=1.5, label=f"depth {depth}, predicted", **style)
+        marker, color = MARKERS[k % len(MARKERS)], style["color"]
+        ax.plot(sweep.biases, slopes, marker, color=color, markersize=4, label=f"depth {depth}, measured")
+    ax.axvline(sweep.border, color=GREY, linestyle="--", linewidth=1, label=r"$c = t\,\sigma\sqrt{n}$")
     ax.set(xlabel="bias of the transform gates", ylabel="d log rate / d log standard deviation")
-    ax.legend(title="points: measured, lines: predicted", loc="upper left")
-    return ax
+    return complete(ax, OPENING, f"standard deviation {sweep.std:g}, {PROBED}") if alone else ax
 
 
-def draw_gate_sweep(sweep: GateSweep) -> Figure:
+@our_style()
+def draw_gate_sweep(sweep: GateSweep) -> Shown:
     """One panel."""
-    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
-    plot_gate_sweep(sweep, figure.subplots())
-    return figure
+    figure = Shown(figsize=(8.4, 4.4), layout="constrained")
+    legend_beside(plot_gate_sweep(sweep, figure.subplots()))
+    titled(figure, OPENING, f"standard deviation {sweep.std:g}, {PROBED}")
+    return laid_out(figure)
+
+
+def _style(k: int) -> dict:
+    return {"color": COLOURS[k % len(COLOURS)], "linestyle": DASHES[k % len(DASHES)]}
 
 
 def _slope(orders: np.ndarray) -> float:

@@ -1,0 +1,235 @@
+"""Every public figure can be read, whatever was measured: no text is cut off or lies on another, no legend covers anything."""
+
+import ast
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gersgorin import Recorder, analyze, certified_bounds, ensemble, fixed_points, gallery, lyapunov_spectrum
+from gersgorin.comparing.plots import PANELS
+from gersgorin.looks import told_apart, wrapped
+from gersgorin.measuring import measure_spectrum
+from gersgorin.normality.portrait import measure_pseudospectra
+from gersgorin.recording_plots import moving_recording
+from gersgorin.saddle.sweeps import GateSweep, RateSweep
+from rhn.cells import LSTM, RHN, RNN
+from rhn.figures import drawable, our_style
+from rhn.made import made_with
+from rhn.models import PolyphonicModel
+from tests.readable import readable
+
+ROOT = Path(import_module("gersgorin").__file__).parent
+LONG = "a_run_with_$a_name_of_forty_characters_ä: rhn, depth 10, 1024 units"
+MADE = "gaussian:0.05, transform bias -2, seed 4294967295; train-217 of the chorales in the-original-file-of-chorales.pickle"
+ALONG = "sequence a-file-with-a-name-of-forty-characters.csv"
+SIZES = ("one", "ten")  # of one step and one unit; eleven networks with long names
+
+
+def public_figures() -> set[str]:
+    """module.name of every public plot_* and draw_* of the package that gives axes or a figure."""
+    found = set()
+    for path in ROOT.rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            named = isinstance(node, ast.FunctionDef) and node.name.startswith(("plot_", "draw_"))
+            if named and node.returns is not None and ast.unparse(node.returns) in ("Axes", "Figure", "Shown"):
+                found.add(".".join((*path.relative_to(ROOT).with_suffix("").parts, node.name)))
+    return found
+
+
+def nan(record):
+    """The record with NaN for all that was measured."""
+    kept = (
+        "steps",
+        "step",
+        "starts",
+        "curve_steps",
+        "axis",
+        "window_steps",
+        "seed",
+        "is_slow",
+        "found_from",
+        "path_lengths",
+    )
+    arrays = {
+        k: v for k, v in vars(record).items() if isinstance(v, np.ndarray) and v.dtype.kind in "fc" and k not in kept
+    }
+    return replace(record, **{name: np.full_like(value, np.nan) for name, value in arrays.items()})
+
+
+def cells(size: str) -> list:
+    generator = torch.Generator().manual_seed(1)
+    about = {"init": "gaussian:0.6", "dtype": torch.float64, "generator": generator}
+    if size == "one":
+        return [RNN(5, 1, **about)]
+    few = [RHN(5, 8, 3, **about), RNN(5, 8, **about), LSTM(5, 4, **about)]
+    return few if size == "few" else [RHN(5, 4, 10, **about), *few, *few, *few]
+
+
+@pytest.fixture(scope="module", params=(*SIZES, "NaN"))
+def size(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def x(size):
+    steps = 1 if size == "one" else 12
+    return torch.rand(steps, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.fixture(scope="module")
+def networks(size):
+    return cells("few" if size == "NaN" else size)
+
+
+@pytest.fixture(scope="module")
+def runs(size, x, networks):
+    """What was measured of every network."""
+
+    def about(k: int) -> dict:
+        title = f"{type(networks[k]).__name__.lower()}, 8 units" if size != "ten" else f"{LONG}, number {k}"
+        return {"title": title, "about": MADE.replace("-2", str(-k)) if size == "ten" else "seed 0"}
+
+    spectra = [
+        measure_spectrum(cell, x, name="cell", chorale=ALONG[9:], reads="sequence", unit="0.1 s", **about(k))
+        for k, cell in enumerate(networks)
+    ]
+    long = x.repeat(30, 1)
+    found = {
+        "spectra": spectra,
+        "ensembles": [
+            replace(ensemble([cell] * 2, [x, x[: len(x) // 2 + 1]]), **about(k)) for k, cell in enumerate(networks)
+        ],
+        "lyapunov": [replace(lyapunov_spectrum(c, long, c.state_size), **about(k)) for k, c in enumerate(networks)],
+        "points": [
+            replace(fixed_points(c, x.mean(0), torch.zeros(3, c.state_size).double(), at_least_one=False), **about(k))
+            for k, c in enumerate(networks)
+        ],
+        "bounds": [replace(certified_bounds(c, x, title=""), **about(k)) for k, c in enumerate(networks)],
+        "portraits": [
+            measure_pseudospectra(c, x, record, side=21) for c, record in zip(networks, spectra, strict=True)
+        ],
+    }
+    return {name: [nan(one) for one in many] for name, many in found.items()} if size == "NaN" else found
+
+
+@pytest.fixture(scope="module")
+def training(size):
+    """A recording and an analysis of a small model."""
+    depth, units = (1, 1) if size == "one" else (10 if size == "ten" else 2, 5)
+    generator = torch.Generator().manual_seed(0)
+    model = PolyphonicModel("rhn", hidden_size=units, depth=depth, input_size=4, output_size=4, generator=generator)
+    frames = torch.rand(2 if size == "one" else 9, 3, 4, generator=generator)
+    recorder, optimizer = Recorder(model, frames[:, 0], every=1), torch.optim.SGD(model.parameters(), 0.5)
+    for _ in range(0 if size == "one" else 6):
+        optimizer.zero_grad()
+        loss = model.nll(frames).mean()
+        loss.backward()
+        optimizer.step()
+        recorder.step(loss)
+    recording, found = replace(recorder.recording, title=LONG), analyze(model, frames)
+    if size == "NaN":
+        lost = nan(recording)
+        recording = replace(lost, loss=recording.loss, radius=recording.radius)
+        found = replace(nan(found), spectrum=nan(found.spectrum), credit=nan(found.credit))
+    return recording, found
+
+
+def sweeps(size: str) -> tuple[RateSweep, GateSweep]:
+    depths, values = ((1,), np.array([1e-3])) if size == "one" else ((1, 2, 4, 6), np.logspace(-8, -1, 5))
+    table = np.array([[1e-3 * v ** (d - 1) for v in values] for d in depths]) * (np.nan if size == "NaN" else 1)
+    return RateSweep("dt-rnn", depths, values, table, table), GateSweep(
+        depths, np.log(values), 1e-3, table, table, table
+    )
+
+
+FIGURES = {  # what each is drawn from
+    "assignment.plots.draw_credit": lambda draw, runs, training, size: draw(
+        {f"{k}, {LONG}": training[1].credit for k in range(3)}
+    ),
+    "assignment.plots.plot_credit": lambda draw, runs, training, size: draw(training[1].credit),
+    "assignment.plots.plot_lags": lambda draw, runs, training, size: draw(training[1].credit),
+    "certified.plots.draw_bounds": lambda draw, runs, training, size: draw(runs["bounds"], ALONG),
+    "certified.plots.plot_bounds_by_window": lambda draw, runs, training, size: draw(runs["bounds"][0]),
+    "certified.plots.plot_bounds_over_time": lambda draw, runs, training, size: draw(runs["bounds"][0]),
+    "comparing.plots.draw_comparison": lambda draw, runs, training, size: draw(runs["spectra"]),
+    "comparing.plots.draw_ensembles": lambda draw, runs, training, size: draw(runs["ensembles"]),
+    "comparing.plots.plot_bands": lambda draw, runs, training, size: [
+        draw(runs["ensembles"][:3], measure, labels=["one", "two", LONG]) for measure in PANELS
+    ],
+    "equilibria.plots.draw_fixed_points": lambda draw, runs, training, size: draw(runs["points"]),
+    "equilibria.plots.plot_fixed_points": lambda draw, runs, training, size: draw(runs["points"][0]),
+    "equilibria.plots.plot_point_spectra": lambda draw, runs, training, size: draw(runs["points"][0]),
+    "lyapunov.plots.draw_lyapunov": lambda draw, runs, training, size: [
+        draw(runs["lyapunov"], ALONG),
+        draw(runs["lyapunov"][:1]),
+    ],
+    "lyapunov.plots.plot_convergence": lambda draw, runs, training, size: [
+        draw(runs["lyapunov"][:1]),
+        draw(runs["lyapunov"][:4]),
+    ],
+    "lyapunov.plots.plot_lyapunov": lambda draw, runs, training, size: draw(runs["lyapunov"][:4]),
+    "normality.plots.draw_pseudospectra": lambda draw, runs, training, size: draw(runs["portraits"], ALONG),
+    "normality.plots.plot_pseudospectrum": lambda draw, runs, training, size: draw(runs["portraits"][0], 0),
+    "overview_plots.draw_overview": lambda draw, runs, training, size: draw(training[1]),
+    "overview_plots.plot_gains": lambda draw, runs, training, size: draw(training[1]),
+    "overview_plots.plot_gates": lambda draw, runs, training, size: draw(training[1]),
+    "overview_plots.plot_rates": lambda draw, runs, training, size: draw(training[1].plateau),
+    "plots.plot_products": lambda draw, runs, training, size: draw(runs["spectra"][0]),
+    "plots.plot_spectrum": lambda draw, runs, training, size: draw(runs["spectra"][0]),
+    "plots.plot_suggested": lambda draw, runs, training, size: draw(runs["spectra"][0]),
+    "recording_plots.draw_recording": lambda draw, runs, training, size: draw(training[0]),
+    "recording_plots.plot_layers": lambda draw, runs, training, size: draw(training[0], "state_gain"),
+    "recording_plots.plot_measures": lambda draw, runs, training, size: draw(
+        training[0], {"radius": "red", "bulk": "blue"}
+    ),
+    "recording_plots.plot_moment": lambda draw, runs, training, size: draw(training[0], 0),
+    "recording_plots.plot_weights": lambda draw, runs, training, size: draw(training[0], "relative_rate"),
+    "run_plots.draw_run": lambda draw, runs, training, size: draw(runs["spectra"][0]),
+    "saddle.plots.draw_gate_sweep": lambda draw, runs, training, size: draw(sweeps(size)[1]),
+    "saddle.plots.draw_rate_sweeps": lambda draw, runs, training, size: draw([sweeps(size)[0]] * 2),
+    "saddle.plots.plot_gate_sweep": lambda draw, runs, training, size: draw(sweeps(size)[1]),
+    "saddle.plots.plot_rate_sweep": lambda draw, runs, training, size: draw(sweeps(size)[0]),
+}
+INSIDE = {"plots.plot_crowd", "gallery.plot_eigenvalues"}  # drawn only as part of others
+
+
+def test_every_public_figure_is_in_the_list():
+    rest = public_figures() - set(FIGURES) - INSIDE
+    assert {name for name in rest if not name.startswith("gallery.draw_")} == set() and set(FIGURES) <= public_figures()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_can_be_read(name, runs, training, size):
+    module, _, function = name.rpartition(".")
+    drawn = FIGURES[name](getattr(import_module(f"gersgorin.{module}"), function), runs, training, size)
+    for one in drawn if isinstance(drawn, list) else [drawn]:
+        figure = one.get_figure(root=True)
+        with our_style():
+            readable(figure)
+        assert made_with() in " ".join(figure.get_suptitle().split())
+
+
+def test_a_moment_of_a_training_can_be_read(training):
+    figure, draw, frames = moving_recording(training[0])
+    draw(frames - 1)
+    with our_style():
+        readable(figure)
+
+
+@pytest.mark.parametrize("name", [name for name in gallery.GALLERY if not name.startswith("plateau")])
+def test_a_picture_of_the_gallery_can_be_read(name):
+    with our_style():
+        readable(gallery.GALLERY[name]())
+
+
+def test_names_say_once_what_is_shared_and_keep_within_their_lines():
+    same = told_apart(["rhn, 6 units"] * 2, ["seed 0; bwv269", "seed 1; bwv269"])
+    assert same == ("rhn, 6 units", "bwv269", ["seed 0", "seed 1"])
+    assert told_apart(["rnn, seed 3"], ["seed 3, bias 1"]) == ("rnn, seed 3", "bias 1", [""])
+    assert told_apart(["a, b", "a"]) == ("", "", ["a, b", "a"])
+    assert wrapped("x" * 50, 10, 2).splitlines() == ["x" * 10, "x" * 6 + " ..."]
+    assert drawable("$") in wrapped("$x", 10)
