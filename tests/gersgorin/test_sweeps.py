@@ -26,5 +26,5 @@ def test_an_rhn_whose_gates_open_becomes_a_deep_transition_where_it_is_predicted
     np.testing.assert_allclose(sweep.slopes[:, [0, -1]], [[0, 0], [0, 3]], atol=0.05)
     assert predicted_slope(4, sweep.border, sweep.std / 1e3) == pytest.approx(0, abs=1e-3)
     (ax,) = draw_gate_sweep(sweep).axes
-    points = [line for line in ax.get_lines() if line.get_marker() == "o"]
+    points = [line for line in ax.get_lines() if line.get_linestyle() == "None"]
     assert [list(line.get_ydata()) for line in points] == sweep.slopes.tolist()
