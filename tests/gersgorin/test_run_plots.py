@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -148,3 +149,10 @@ def test_a_users_axes_keep_their_look_and_lines_are_seen_on_them(records):
             colors = {to_hex(line.get_color()) for line in ax.lines}
             assert "#ffffff" in colors and "#000000" not in colors
             assert matplotlib.rcParams["font.size"] == size and ax.xaxis.label.get_size() == size
+
+
+def test_numbers_of_any_size_stand_at_their_ticks_not_a_power_of_ten_in_a_corner(records):
+    figure = draw_run(records["huge"])
+    drawn_texts(figure)
+    corners = [axis.get_offset_text().get_text() for ax in figure.findobj(Axes) for axis in (ax.xaxis, ax.yaxis)]
+    assert len(corners) >= 12 and not any(corners)
