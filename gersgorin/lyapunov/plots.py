@@ -28,7 +28,8 @@ def plot_lyapunov(spectra: Sequence[LyapunovSpectrum], ax: Axes | None = None) -
         values = spectrum.exponents[finite]
         ax.errorbar(number[finite], values, bars, markersize=3.5, capsize=2, label=_name(spectrum), **style)
     ax.axhline(0, **DASHED, linewidth=0.8)
-    ax.set(xlabel="number of the exponent", ylabel=RATE, title="mean growth rates, bars of two standard errors")
+    told = ", bars of two standard errors" if any(spectrum.tells_errors for spectrum in spectra) else ""
+    ax.set(xlabel="number of the exponent", ylabel=RATE, title=f"mean growth rates{told}")
     ax.set_xlim(0.5, 0.5 + max(len(spectrum.exponents) for spectrum in spectra))
     return _finished(spectra, ax, alone)
 

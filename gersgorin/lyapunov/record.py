@@ -47,6 +47,11 @@ class LyapunovSpectrum:
         return len(self.exponents) == self.state_size
 
     @property
+    def tells_errors(self) -> bool:
+        """Whether the run was long enough for standard errors."""
+        return not np.isnan(self.standard_errors).all()
+
+    @property
     def sum(self) -> float:
         """Sum of the k exponents: the mean log growth a step of k-dimensional volumes."""
         return float(self.exponents.sum())

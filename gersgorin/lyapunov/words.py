@@ -2,8 +2,6 @@
 
 import math
 
-import numpy as np
-
 from gersgorin.lyapunov.record import LyapunovSpectrum
 
 LISTED = 6
@@ -13,8 +11,7 @@ def lyapunov_table(spectrum: LyapunovSpectrum) -> str:
     """The first exponents with their errors, what they come to, and from how many steps they are."""
     counted = f"{spectrum.steps} step{'s' * (spectrum.steps > 1)}"
     warmup = f" after {spectrum.warmup} that are not counted" if spectrum.warmup else ""
-    short = np.isnan(spectrum.standard_errors).all()
-    errors = "too short a run for standard errors" if short else "+- standard error (two of them: 95 %)"
+    errors = "+- standard error (two of them: 95 %)" if spectrum.tells_errors else "too short a run for standard errors"
     lines = [f"Lyapunov exponents a step, from {counted}{warmup}; {errors}"]
     pairs = list(zip(spectrum.exponents, spectrum.standard_errors, strict=True))
     for i, (value, error) in enumerate(pairs[:LISTED], start=1):

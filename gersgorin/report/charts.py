@@ -119,7 +119,8 @@ def exponents_chart(found: LyapunovSpectrum) -> Chart:
         "yaxis": {"title": {"text": "growth a step (natural log)"}},
         "shapes": [_level(0)],
     }
-    caption = f"Leading Lyapunov exponents over {found.steps} steps, with two standard errors; below 0 changes die out."
+    errors = ", with two standard errors" if found.tells_errors else ""
+    caption = f"Leading Lyapunov exponents over {found.steps} steps{errors}; below 0 changes die out."
     return Chart(caption=caption, traces=[trace], layout=layout)
 
 

@@ -11,6 +11,7 @@ from gersgorin import kaplan_yorke_dimension, lyapunov_exponents, lyapunov_spect
 from gersgorin.lyapunov import tangents
 from gersgorin.lyapunov.errors import standard_errors
 from gersgorin.lyapunov.frames import growth, random_frame
+from gersgorin.lyapunov.plots import plot_lyapunov
 from gersgorin.lyapunov.words import lyapunov_table
 from rhn.cells import LSTM, RNN, CoRNN
 from rhn.errors import InvalidInputError
@@ -160,6 +161,7 @@ def test_a_run_too_short_says_nothing_of_its_errors(steps, every, told):
     found = lyapunov_spectrum(lambda x, s: x.exp() * s, x, s0=torch.zeros(1, dtype=d), every=every)
     assert np.isfinite(found.standard_errors).all() == told == ("+-" in lyapunov_table(found))
     assert told != ("too short a run for standard errors" in lyapunov_table(found))
+    assert told == ("standard errors" in plot_lyapunov([found]).get_title())
 
 
 def test_standard_errors_count_what_has_not_settled():
