@@ -15,7 +15,7 @@ import ast
 import contextlib
 import inspect
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -44,6 +44,8 @@ class Fields:
     kinds: tuple[type, ...]
     shown: Callable[[dict], Any]
     """From all that was given: the configuration whose values `--help` shows, or None where there is none."""
+    lacking: Callable[[Any], Collection[str]] = lambda config: ()
+    """The fields of that configuration that say nothing in it, and are not shown."""
 
 
 File = Annotated[Path | None, Arg("FILE")]

@@ -171,7 +171,8 @@ def _options_help(options: type, declared: list[Option], given: dict, prog: str)
             _add(parser, option, help=_with_default(text, None if option.default is False else option.default))
         elif (config := option.fields.shown(given)) is not None:
             group, texts = parser.add_argument_group("configuration", text), field_docs(type(config))
-            for part in options_of(type(config)):
+            lacking = option.fields.lacking(config)
+            for part in (part for part in options_of(type(config)) if part.name not in lacking):
                 help = _with_default(texts.get(part.name, ""), getattr(config, part.name))
                 _add(group, part, pair=True, help=help)
     parser.add_argument(*HELP, action="store_true", help="Show this and exit.")

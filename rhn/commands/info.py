@@ -1,8 +1,11 @@
 """`rhn info`: what runs here, and what does not, and why."""
 
 import contextlib
+import functools
 import platform
+import shutil
 import sys
+import textwrap
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -37,14 +40,15 @@ class Info:
             print_json({"versions": python | versions, "devices": found, "kernels": rows})
             return
         given = (f"{name} {number or 'is not installed'}" for name, number in versions.items())
-        print(", ".join([f"Python {platform.python_version()}", *given]))
+        wrapped = functools.partial(textwrap.fill, width=min(100, shutil.get_terminal_size((80, 24)).columns))
+        print(wrapped(", ".join([f"Python {platform.python_version()}", *given])))
         for device in found:
-            print(f"{device['name']:<8}{device['model']}; {device['details']}")
-        width = 2 + max(len(kernel.purpose) for kernel in kernels)
-        print(f"\n{'kernel':<22}{'device':<8}{'for':<{width}}used")
+            print(wrapped(f"{device['name']:<8}{device['model']}; {device['details']}", subsequent_indent=" " * 8))
+        print(f"\n{'kernel':<22}{'device':<8}used")
         for kernel in kernels:
             used = "yes" if kernel.used else f"no: {kernel.reason}"
-            print(f"{kernel.name:<22}{kernel.device:<8}{kernel.purpose:<{width}}{used}")
+            print(wrapped(f"{kernel.name:<22}{kernel.device:<8}{used}", subsequent_indent=" " * 30))
+            print(wrapped(f"for {kernel.purpose}", initial_indent="  ", subsequent_indent="    "))
 
 
 def version(package: str) -> str | None:

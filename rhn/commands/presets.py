@@ -2,12 +2,31 @@
 
 import inspect
 import itertools
+import shutil
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rhn.command import print_json
+from rhn.engine.time_left import duration
 
-WIDTH = 100
+WIDTH = 100  # of lines, at most
+HEADS = {
+    "name": "preset",
+    "cell": "cell",
+    "parameters": "size",
+    "depth": "depth",
+    "layers": "layers",
+    "hidden_size": "units",
+    "tied": "tied",
+    "published_test": "paper",
+    "seconds_here": "here",
+}
+OF_THE_TABLE = ("cell", "layers")
+NOTE = (
+    "size: parameters. paper: the published test result, perplexity of words or bits a character. here: about how long all epochs take "
+    "on this CPU with torch's threads, from a matrix product measured now (its order of magnitude; a GPU is much faster)."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,41 +34,71 @@ class Presets:
     """List the presets of `rhn train`."""
 
     json: bool = False
-    """Print a JSON list: name, parameters, depth, hidden_size, tied, published_test."""
+    """Print a JSON list: name, parameters, depth, hidden_size, tied, published_test, seconds_here."""
 
     def run(self) -> None:
+        from rhn.commands.cost import measured_rate, seconds_here
         from rhn.presets import PRESETS, parameters, preset
         from rhn.published import published_test
 
+        rate, columns = measured_rate(), min(WIDTH, shutil.get_terminal_size((80, 24)).columns)
         configs = {name: preset(name) for name in PRESETS}
         rows = [
             {
                 "name": name,
+                "cell": config.cell,
                 "parameters": parameters(config),
                 "depth": config.depth,
+                "layers": getattr(config, "layers", 1),
                 "hidden_size": config.hidden_size,
                 "tied": getattr(config, "tied", False),
                 "published_test": published_test(name),
+                "seconds_here": seconds_here(config, rate),
             }
             for name, config in configs.items()
         ]
         if self.json:
-            print_json(rows)
+            print_json([{name: value for name, value in row.items() if name not in OF_THE_TABLE} for row in rows])
             return
-        width = max(map(len, PRESETS)) + 1
-        sizes = f"{'parameters':>10}{'depth':>7}{'layers':>8}{'units':>7}{'tied':>6}{'paper':>7}"
-        print(f"{'preset':<{width}}{'data':<8}{'cell':<8}{sizes}")
-        for row, config in zip(rows, configs.values(), strict=True):
-            names = f"{row['name']:<{width}}{getattr(config, 'corpus', 'jsb'):<8}{config.cell:<8}{row['parameters'] / 1e6:>9.2f}M"
-            sizes = f"{row['depth']:>7}{getattr(config, 'layers', 1):>8}{row['hidden_size']:>7}"
-            test = row["published_test"]
-            paper = "" if test is None else f"{test:.1f}" if test > 10 else f"{test:.2f}"
-            print(f"{names}{sizes}{'yes' if row['tied'] else 'no':>6}{paper:>7}".rstrip())
-        print("\npaper: the published test result, perplexity of words or bits a character\n")
+        for line in _table(rows, columns):
+            print(line)
+        print(f"\n{textwrap.fill(NOTE, columns)}\n")
         for what, group in itertools.groupby(PRESETS, key=lambda name: _what(PRESETS[name])):
             first, *others = group
             names = f"{first} to {others[-1]}" if others else first
-            print(textwrap.fill(f"{names}: {what}", WIDTH, subsequent_indent="  "))
+            print(textwrap.fill(f"{names}: {what}", columns, subsequent_indent="  "))
+
+
+def _table(rows: list[dict], columns: int) -> Iterator[str]:
+    """The presets in lines of so many characters; what is said least by leaves first where they are few."""
+    cells = [[_shown(name, row[name]) for name in HEADS] for row in rows]
+    widths = {
+        name: max(map(len, (head, *column)))
+        for (name, head), column in zip(HEADS.items(), zip(*cells, strict=True), strict=True)
+    }
+    left = ["tied", "layers", "cell", "depth", "hidden_size"]
+    while left and sum(widths.values()) + len(widths) - 1 > columns:
+        del widths[left.pop(0)]
+    for line in (HEADS, *(dict(zip(HEADS, row, strict=True)) for row in cells)):
+        words = [
+            f"{line[name]:<{w}}" if name in ("name", "cell") else f"{line[name]:>{w}}" for name, w in widths.items()
+        ]
+        yield " ".join(words).rstrip()
+
+
+def _shown(name: str, value) -> str:
+    if value is None:
+        return ""
+    match name:
+        case "parameters":
+            return f"{value / 1e6:.2f}M"
+        case "tied":
+            return "yes" if value else "no"
+        case "published_test":
+            return f"{value:.1f}" if value > 10 else f"{value:.2f}"
+        case "seconds_here":
+            return duration(value)
+    return str(value)
 
 
 def _what(make) -> str:

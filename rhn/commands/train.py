@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
-from rhn.commands.starting import read_config, starting_point
+from rhn.commands.starting import lacking, read_config, starting_point
 from rhn.commands.training import text_corpus, train
 from rhn.errors import InvalidInputError
 from rhn.fields import check_seed
@@ -69,7 +69,7 @@ class Train:
     """Print the whole configuration as JSON, which --config reads; train nothing. What differs from the preset goes to stderr."""
     json: bool = False
     """Print the result as one JSON object."""
-    settings: Annotated[dict, Fields((LanguageConfig, ChoraleConfig), _start)] = field(default_factory=dict)
+    settings: Annotated[dict, Fields((LanguageConfig, ChoraleConfig), _start, lacking)] = field(default_factory=dict)
     """The fields of the preset's configuration, with its values."""
 
     def run(self) -> None:

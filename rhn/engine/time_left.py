@@ -43,14 +43,17 @@ def lines_of(text: str) -> str:
 
 def duration(seconds: float) -> str:
     """
-    >>> duration(42), duration(60 * 38), duration(3600 * 5.25), duration(86400 * 3)
-    ('42 s', '38 min', '5.2 h', '3 days')
+    >>> duration(42), duration(60 * 38), duration(3600 * 5.25), duration(86400 * 3), duration(86400 * 1400)
+    ('42 s', '38 min', '5.2 h', '3 days', '4 years')
     """
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:
         return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    days = seconds / 86400
+    return f"{days:.0f} days" if days < 2 * 365 else f"{days / 365:.0f} years"
 
 
 def rate_words(rate: float, unit: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rhn import cli
+from rhn.commands.cost import seconds_here
 from rhn.errors import InvalidInputError
 from rhn.language.build import build_model
 from rhn.presets import PRESETS, ChoraleConfig, LanguageConfig, preset
@@ -29,7 +30,7 @@ def test_every_preset_is_complete_and_listed(listed):
     for name, row in listed.items():
         config = preset(name)
         assert isinstance(config, ChoraleConfig if name.startswith("jsb") else LanguageConfig)
-        assert list(row) == ["name", "parameters", "depth", "hidden_size", "tied", "published_test"]
+        assert list(row) == ["name", "parameters", "depth", "hidden_size", "tied", "published_test", "seconds_here"]
         assert (row["depth"], row["hidden_size"]) == (config.depth, config.hidden_size)
         assert row["tied"] is getattr(config, "tied", False)
 
@@ -43,8 +44,24 @@ def test_the_table_has_a_line_for_each_preset(capsys):
     assert cli.main(["presets"]) == 0
     header, *rows = capsys.readouterr().out.partition("\n\n")[0].splitlines()
     assert [row.split()[0] for row in rows] == list(PRESETS)
-    assert header.split()[4:] == ["depth", "layers", "units", "tied", "paper"]
-    assert max(map(len, [header, *rows])) <= 100
+    assert header.split() == ["preset", "cell", "size", "depth", "layers", "units", "tied", "paper", "here"]
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_the_list_fits_the_terminal(columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert cli.main(["presets"]) == 0 and cli.main(["info"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert max(map(len, said)) <= min(columns, 100) and " here" in said[0]
+
+
+def test_time_here_follows_epochs_weights_and_tokens():
+    small, rate = preset("ptb-depth-5-tied"), 1e11
+    assert seconds_here(replace(small, epochs=2), rate) == pytest.approx(2 * 6 * 22.02e6 * 929_589 / 5e10, rel=1e-3)
+    assert seconds_here(small, rate / 2) == 2 * seconds_here(small, rate)
+    looked_up = seconds_here(replace(small, tied=False), rate) / seconds_here(small, rate)
+    assert looked_up == pytest.approx(1, rel=1e-3), "an embedding that is only looked up costs nothing"
+    assert 60 < seconds_here(preset("jsb-depth-6"), rate) < 3600
 
 
 @pytest.mark.parametrize(

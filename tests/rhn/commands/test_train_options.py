@@ -26,13 +26,23 @@ def shown(capsys, *words) -> str:
     return " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("name", ["jsb-depth-6", "ptb-sota"])
-def test_every_field_of_a_configuration_is_an_option_with_the_preset_s_value(name, capsys):
-    text = shown(capsys, "train", name)
-    for field, value in asdict(preset(name)).items():
+@pytest.mark.parametrize(
+    ("words", "without"),
+    [
+        ("jsb-depth-6", {"skip"}),
+        ("jsb-depth-6 --cell dts-rnn", {"transform_bias"}),
+        ("jsb-depth-1 --cell lstm", {"skip", "transform_bias", "depth"}),
+        ("ptb-sota", {"skip", "unit"}),
+    ],
+)
+def test_every_setting_that_a_training_has_is_an_option_with_its_value(words, without, configuration, capsys):
+    text, found = shown(capsys, "train", *words.split()), set()
+    for field, value in configuration(*words.split()).items():
         said = "None (default):" if value is None else f"(default: {value})"
         flag = rf"(no-)?{field.replace('_', '-')}\b"
-        assert any(said in option for option in text.split(" --") if re.match(flag, option)), field
+        if not any(said in option for option in text.split(" --") if re.match(flag, option)):
+            found.add(field)
+    assert found == without
 
 
 @pytest.mark.parametrize("command", ["train", "train ptb-sota", "evaluate", "generate", "resume"])
