@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from gersgorin.certified.record import CertifiedBounds
 from gersgorin.looks import complete, legend_beside, shade_style, titled_all, told_apart, wrapped
@@ -44,6 +45,7 @@ def plot_bounds_over_time(bounds: CertifiedBounds, ax: Axes | None = None) -> Ax
     ax.set(ylim=_around(shown / decade))  # the lower bound may leave by far
     ax.set(xlim=(0, T), xlabel=time_label(bounds.unit), ylabel=r"$\log_{10}\,\|\partial y_t/\partial y_0\|$")
     ax.set_title("what windows of several lengths certify")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     plain_numbers(ax)
     return _complete(bounds, ax) if alone else ax
 
