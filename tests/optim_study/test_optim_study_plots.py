@@ -93,6 +93,8 @@ def test_columns_are_grouped_by_depth_or_by_architecture(rows):
     assert [t.get_text() for t in ax.get_xticklabels(minor=True)] == [f"depth {d}" for d in (1, 2, 4, 6)]
     order = [(c.arch, c.depth) for c in columns_of(rows, by="depth").columns]
     assert order == sorted(by_network(rows), key=lambda network: network[1])
+    uneven = columns_of(network("rhn", 4, [8.0]) + network("rnn", 1, [8.0]), by="depth").columns
+    assert [column.depth for column in uneven] == [1, 4]
 
 
 def test_many_columns_stand_in_rows_of_their_groups(rows):
