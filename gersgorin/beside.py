@@ -104,9 +104,9 @@ class Beside:
         states = trajectory(cell, x)
         whole = min(self.starts, len(states))
         some = states[torch.arange(whole, device=x.device) * len(states) // whole]
-        generator, more = torch.Generator().manual_seed(self.seed), self.starts - whole
-        first, second = torch.randint(len(states), (2, more), generator=generator).to(x.device)
-        share = torch.rand(more, 1, generator=generator, dtype=torch.float64).to(states)
+        generator, more = torch.Generator("cpu").manual_seed(self.seed), self.starts - whole
+        first, second = torch.randint(len(states), (2, more), generator=generator, device="cpu").to(x.device)
+        share = torch.rand(more, 1, generator=generator, dtype=torch.float64, device="cpu").to(states)
         return torch.cat((some, share * states[first] + (1 - share) * states[second]))
 
     def draw(self, along: str) -> None:

@@ -100,6 +100,9 @@ def plot_crowd(
         ax.plot(edge.real, edge.imag, **RANGE_STYLE)
     values, (middle, half) = record.eigenvalues[step], around
     ax.plot(values.real, values.imag, ".", color=RED, markersize=4)
+    arc = np.exp(1j * np.arcsin(min(1, half)) * np.linspace(-1, 1, 201))  # of the unit circle, as high as the window
+    for side in (arc, -arc):
+        ax.plot(side.real, side.imag, **DASHED | {"color": ink(ax)}, linewidth=1, zorder=5)
     limits = {"xlim": (middle - half, middle + half), "ylim": (-half, half)}
     ax.set(**limits, aspect="equal", xlabel="real part", title=f"{width / half:.3g} times larger")
     for axis in (ax.xaxis, ax.yaxis):

@@ -214,9 +214,9 @@ def _worrying(found: Check) -> bool:
 
 
 def _promise(suggestion: Suggestion) -> tuple[float, float]:
-    """Sorts the best first."""
+    """Sorts the best first, and last what was not followed."""
     outlook = suggestion.outlook
-    return -(outlook.probability or 0.0), outlook.escape_epochs
+    return -(outlook.probability or 0.0), math.inf if math.isnan(outlook.escape_epochs) else outlook.escape_epochs
 
 
 def name_of(model: nn.Module) -> str:

@@ -85,7 +85,8 @@ def follow(
 
     `Trajectory.ended` says how it ended. The objective's network is left as it was.
     """
-    goal = LEFT * objective.best_constant()[1]
+    best = objective.best_constant()[1]
+    goal = min(LEFT * best, (2 - LEFT) * best)  # below it also where a loss of the user's is negative
     run = _Run(objective, learning_rate, momentum)
     before, rows, moving = run.values(), [run.row()], True
     try:

@@ -59,7 +59,10 @@ class Initialization:
             if scheme not in DEFAULT_SCALE:
                 raise ValueError
             value = float(scale) if scale else DEFAULT_SCALE[scheme]
-            constant = float(biases.removeprefix("bias:")) if comma else None
+            word, _, bias = biases.partition(":")
+            if comma and word != "bias":
+                raise ValueError
+            constant = float(bias) if comma else None
             if not 0 <= value < math.inf or not math.isfinite(constant or 0):
                 raise ValueError
         except ValueError:

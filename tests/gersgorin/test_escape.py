@@ -67,6 +67,14 @@ def test_small_learning_rates_need_time_in_inverse_proportion():
     assert record.escape_epochs(1e-3, batches=7) == pytest.approx(record.escape_epochs(1e-3) / 7)
 
 
+def test_a_loss_below_zero_is_left_below_its_constant_too():
+    def loss(z, t):
+        return torch.nn.functional.binary_cross_entropy_with_logits(z, t, reduction="none").sum(-1) - 1000
+
+    way = plateau(network("rhn", 1, "gaussian:1e-3"), frames(B=24), loss).escape(1.0)
+    assert way.goal < way.loss[0] and len(way.steps) > 1
+
+
 def test_zero_weights_never_leave_and_a_trained_network_has_left():
     x = frames(B=24)
     assert plateau(network("rhn", 2, "gaussian:0"), x).escape_epochs(0.1) == math.inf
