@@ -16,12 +16,8 @@ _logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 POLL_SECONDS = 0.5
-RETRIES = (
-    0.0,
-    0.5,
-    1.0,
-    2.0,
-)  # seconds before each, where the server does take connections: it has cut this one, or has just come back
+# seconds before each retry where the server does take connections: it has cut this one, or has just come back
+RETRIES = (0.0, 0.5, 1.0, 2.0)
 
 
 class Patience:
