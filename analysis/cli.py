@@ -1,5 +1,12 @@
 """`rhn-analyze`: when the transform gates of a trained network open, and how much it needs each layer."""
 
+if __name__ == "__main__":  # first of all: Ctrl-C is a word during the imports too
+    import sys
+
+    from rhn.entry import enter
+
+    sys.exit(enter("analysis.cli"))
+
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -234,7 +241,3 @@ def _about(model) -> str:
     cells = list({place.name: place.cell for place in places(model)}.values())
     several, depth = [f"{len(cells)} cells"] * (len(cells) > 1), [f"depth {cells[0].depth}"] * cells[0].deep
     return ", ".join([type(cells[0]).__name__, *several, *depth, f"{cells[0].hidden_size} units"])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,5 +1,12 @@
 """`gersgorin-check`: will this network train? Asked before its first step."""
 
+if __name__ == "__main__":  # first of all: Ctrl-C is a word during the imports too
+    import sys
+
+    from rhn.entry import enter
+
+    sys.exit(enter("gersgorin.check_cli"))
+
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -126,7 +133,3 @@ def _check(options: Options) -> None:
     check_least(options, depth=1, hidden_size=1, batch_size=1, seeds=1)
     if options.seeds > MOST_SEEDS:
         raise InvalidInputError(f"--seeds is {options.seeds}, expected at most {MOST_SEEDS}")
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,5 +1,12 @@
 """`gersgorin-plot`: the spectrum and the discs of a recurrent cell running on a real chorale, on a text or on a user's numbers."""
 
+if __name__ == "__main__":  # first of all: Ctrl-C is a word during the imports too
+    import sys
+
+    from rhn.entry import enter
+
+    sys.exit(enter("gersgorin.cli"))
+
 import shutil
 import sys
 from dataclasses import fields

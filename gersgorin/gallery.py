@@ -3,6 +3,13 @@
 Every picture is a function of no arguments; the numbers it shows are those of `gersgorin.statements`.
 """
 
+if __name__ == "__main__":  # first of all: Ctrl-C is a word during the imports too
+    import sys
+
+    from rhn.entry import enter
+
+    sys.exit(enter("gersgorin.gallery"))
+
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -206,7 +213,3 @@ def draw_gallery(options: Options) -> None:
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     return run_command(lambda: draw_gallery(parse(Options, args, prog="python -m gersgorin.gallery")))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,5 +1,12 @@
 """`gersgorin-report`: one page about a network, its training or a study."""
 
+if __name__ == "__main__":  # first of all: Ctrl-C is a word during the imports too
+    import sys
+
+    from rhn.entry import enter
+
+    sys.exit(enter("gersgorin.report_cli"))
+
 import datetime
 import sys
 from dataclasses import dataclass
@@ -74,7 +81,3 @@ def report(options: Options) -> None:
     print(
         f"report: {options.output} ({options.output.stat().st_size / 1e6:.1f} MB, of which 4.8 are the charting library)"
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

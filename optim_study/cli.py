@@ -1,5 +1,12 @@
 """`optim-study`: run the study, look at it, and join it from elsewhere."""
 
+if __name__ == "__main__":  # first of all: Ctrl-C is a word during the imports too
+    import sys
+
+    from rhn.entry import enter
+
+    sys.exit(enter("optim_study.cli"))
+
 import sys
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Literal

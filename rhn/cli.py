@@ -1,5 +1,12 @@
 """`rhn`: train a model of chorales or of text, evaluate it, let it compose or write."""
 
+if __name__ == "__main__":  # first of all: Ctrl-C is a word during the imports too
+    import sys
+
+    from rhn.entry import enter
+
+    sys.exit(enter("rhn.cli"))
+
 import sys
 
 from rhn.command import run_command
@@ -41,7 +48,3 @@ examples:
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     return run_command(lambda: parse(COMMANDS, args, prog="rhn").run())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -27,6 +27,7 @@ def enter(module: str) -> int:
             raise KeyboardInterrupt
         return main()
     except KeyboardInterrupt:  # before the command itself could tell it, or once more while it did
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the word is said once, however often one presses
         print("interrupted", file=sys.stderr, flush=True)
         return INTERRUPTED
     finally:

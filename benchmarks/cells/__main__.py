@@ -1,5 +1,12 @@
 """`python -m benchmarks.cells`: the numbers, tables and figure of docs/results/2026-11-20-cells.md."""
 
+if __name__ == "__main__":  # first of all: Ctrl-C is a word during the imports too
+    import sys
+
+    from rhn.entry import enter
+
+    sys.exit(enter("benchmarks.cells.__main__"))
+
 import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -70,7 +77,3 @@ def compare(options: Options) -> None:
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     return run_command(lambda: compare(parse(Options, args, prog="python -m benchmarks.cells")))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

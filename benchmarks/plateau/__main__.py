@@ -1,5 +1,12 @@
 """`python -m benchmarks.plateau`: all numbers, tables and figures of docs/results/2026-11-20-plateau.md."""
 
+if __name__ == "__main__":  # first of all: Ctrl-C is a word during the imports too
+    import sys
+
+    from rhn.entry import enter
+
+    sys.exit(enter("benchmarks.plateau.__main__"))
+
 import csv
 import math
 import sys
@@ -96,7 +103,3 @@ def _text(value) -> str:
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     return run_command(lambda: measure(parse(Options, args, prog="python -m benchmarks.plateau")))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

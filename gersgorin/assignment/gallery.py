@@ -4,6 +4,13 @@ A small RHN with small first weights learns the chorales. It is on the plateau w
 constant, and leaves it where it is `LEFT` nats a frame lower. Credit is measured on the first frames of training chorales.
 """
 
+if __name__ == "__main__":  # first of all: Ctrl-C is a word during the imports too
+    import sys
+
+    from rhn.entry import enter
+
+    sys.exit(enter("gersgorin.assignment.gallery"))
+
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +131,3 @@ def _about(options: Options) -> str:
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     return run_command(lambda: draw(parse(Options, args, prog="python -m gersgorin.assignment.gallery")))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

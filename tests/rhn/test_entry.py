@@ -17,8 +17,21 @@ ENTRIES = [
     "optim_study.entry:study",
 ]
 PRESSES = "import builtins, os, signal\nusual = builtins.__import__\n"
-PRESSES += "def pressing(name, *rest):\n    if name == 'argparse': os.kill(os.getpid(), signal.SIGINT)\n"
-PRESSES += "    return usual(name, *rest)\nbuiltins.__import__ = pressing\n"
+PRESSES += "def pressing(name, *rest, **named):\n    if name == 'argparse': os.kill(os.getpid(), signal.SIGINT)\n"
+PRESSES += "    return usual(name, *rest, **named)\nbuiltins.__import__ = pressing\n"
+MODULES = [
+    *(
+        "rhn",
+        "gersgorin",
+        "analysis",
+        "optim_study",
+        "rhn.cli",
+        "gersgorin.cli",
+        "gersgorin.check_cli",
+        "gersgorin.report_cli",
+    ),
+    *("analysis.cli", "optim_study.cli", "gersgorin.gallery", "gersgorin.assignment.gallery", "benchmarks.cells"),
+]
 FRAGILE = "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n    [n for n in range(1000)]\n"
 FRAGILE += "except BaseException as error:\n    raise ImportError('the installation is broken') from error\n"
 
@@ -33,6 +46,13 @@ def started(code: str, cwd: Path) -> subprocess.CompletedProcess:
 def test_ctrl_c_while_a_command_is_loaded_is_a_word(entry, tmp_path):
     module, _, function = entry.partition(":")
     done = started(f"import sys\nfrom {module} import {function}\n{PRESSES}sys.exit({function}())", tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_ctrl_c_while_a_module_is_loaded_as_a_command_is_a_word(module, tmp_path):
+    runs = f"import runpy, rhn.entry\n{PRESSES}runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    done = started(runs, tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 

@@ -106,7 +106,10 @@ def test_cells_without_recurrence_depth_say_so(key):
         (lambda: RHN(3, 4, init="xavier"), "unknown initialisation 'xavier'"),
         (lambda: RHN(3, 4, init="uniform:0.04,0.5"), "constant biases ,bias:B"),
         (lambda: RHN(3, 4, activation="gelu"), "unknown activation 'gelu': expected 'tanh' or 'relu' or"),
-        (lambda: RHN(3, 4, gate_constant=float("inf")), "gate_constant must be a finite number of at most 1e.30, got inf"),
+        (
+            lambda: RHN(3, 4, gate_constant=float("inf")),
+            "gate_constant must be a finite number of at most 1e.30, got inf",
+        ),
         (lambda: DTRNN(3, 4, nonlinearity="gelu"), "unknown nonlinearity 'gelu'"),
         (lambda: DTSRNN(3, 4, 2, skip="first"), "unknown skip 'first'"),
         (lambda: resolve_cell("rnh"), "unknown cell 'rnh'; did you mean"),
