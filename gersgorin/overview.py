@@ -14,7 +14,7 @@ Legend: T steps, L layers of a step.
 import base64
 import html
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,8 +27,10 @@ from gersgorin.losses import Loss
 from gersgorin.measuring import check_memory, measure_spectrum
 from gersgorin.record import MEASURES, SpectrumRecord, reading
 from gersgorin.saddle.record import Plateau, plateau
+from gersgorin.sources import chorale_source
 from gersgorin.spectrum import one_thread
 from gersgorin.watch import Watched
+from rhn.data import Piece
 from rhn.models import LanguageModel, PolyphonicModel
 
 if TYPE_CHECKING:
@@ -139,8 +141,10 @@ def analyze(
     watched = Watched(module, layer, submodule)
     cell, inputs = watched.cell, watched.inputs(x)[:, 0]
     check_memory(cell, len(inputs), inputs.dtype, str(inputs.device))
-    about = {"name": type(cell).__name__, "title": watched.title, "chorale": "1", "reads": "sequence", "unit": unit}
-    spectrum = measure_spectrum(cell, inputs, **about)
+    told = {"name": type(cell).__name__, "title": watched.title, "chorale": "1", "reads": "sequence", "unit": unit}
+    data = chorale_source(x).about if isinstance(x, Piece) else ""
+    about = "; ".join(filter(None, (watched.made, data)))
+    spectrum = measure_spectrum(cell, inputs, **told, about=about)
     input_gain, state_gain = _gains(cell, inputs)
     if not isinstance(module, PolyphonicModel | LanguageModel) and loss is None:
         return Analysis(spectrum=spectrum, input_gain=input_gain, state_gain=state_gain)
@@ -150,7 +154,7 @@ def analyze(
         input_gain=input_gain,
         state_gain=state_gain,
         plateau=plateau(module, pair, loss),
-        credit=credit(module, *pair, loss=loss, unit=unit),
+        credit=replace(credit(module, *pair, loss=loss, unit=unit), about=about),
     )
 
 

@@ -52,6 +52,8 @@ class Recorder:
         layer: which recurrent cell, counted from 1, where the module has several; each layer of torch.nn's counts. None: the first,
             of torch.nn's with the joint state of all its layers.
         submodule: the part of the module in which to look, by its name in `named_modules`: "encoder.rnn".
+        about: how the training came to be, for figures: "orthogonal:1, seed 0; sums of two numbers". None: what the file that is
+            continued says, or what the cell was built with, where it is one of ours.
 
     Raises:
         InvalidInputError: the module has no such cell, or the probe does not fit, is not finite, or leads to states that are not;
@@ -73,6 +75,7 @@ class Recorder:
         positions: int = POSITIONS,
         layer: int | None = None,
         submodule: str | None = None,
+        about: str | None = None,
     ):
         for name, value, least in (("every", every, 1), ("positions", positions, 1), ("start", start, 0)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -88,6 +91,8 @@ class Recorder:
         self._begun = time.perf_counter()
         self._shapes: dict[str, tuple[int, ...]] = {}  # of the arrays that a look gives, known from the first one
         self._before = self._continued(start)
+        said = self._before.about if self._before else ""
+        self._about = (said or self._watched.made) if about is None else str(about)
         if self._before is None:
             self.measure(start, loss)
         else:
@@ -157,6 +162,7 @@ class Recorder:
             title=self._watched.title,
             every=self._every,
             probe=self._read,
+            about=self._about,
             parameters=np.array(list(weights_of(self._module))),
             measuring_seconds=self._measuring + (before.measuring_seconds if before else 0.0),
             training_seconds=seconds - self._measuring + (before.training_seconds if before else 0.0),

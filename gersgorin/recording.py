@@ -74,6 +74,8 @@ class Recording:
     """What the rest took meanwhile."""
     probe: str = ""
     """A digest of the probe's numbers; "" where it was not kept."""
+    about: str = ""
+    """How the training came to be, for figures: initialisation, biases, seed, data."""
 
     def __len__(self) -> int:
         return len(self.step)

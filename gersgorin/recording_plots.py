@@ -213,9 +213,10 @@ def _finished(recording: Recording, ax: Axes, alone: bool) -> Axes:
 
 
 def _about(recording: Recording) -> str:
-    """How it was measured."""
+    """How it came to be, and how it was measured."""
     positions = recording.radius.shape[1]
-    return f"measured every {recording.every} steps of training, at {positions} position{'s' * (positions != 1)} of the probe"
+    how = f"measured every {recording.every} steps of training, at {positions} position{'s' * (positions != 1)} of the probe"
+    return drawable("; ".join(filter(None, (recording.about, how))))
 
 
 def _short_names(names: list[str]) -> list[str]:

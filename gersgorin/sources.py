@@ -116,15 +116,20 @@ def read_source(asked: Asked) -> Source:
 
 def chorale_source(piece: Piece, data: Path | None = None) -> Source:
     """A chorale as the sets of this toolkit have it; data: the original file it was read from."""
-    origin = f"of the chorales {'of music21 ' + music21_version() if data is None else 'in ' + data.name}"
-    about = {"kind": "chorale", "unit": "quarter notes", "about": f"{piece.label} {origin}"}
+    about = {"kind": "chorale", "unit": "quarter notes", "about": f"{piece.label} of {chorales_origin(data)}"}
     return Source(name=piece.name, values=np.asarray(piece), **about)
+
+
+def chorales_origin(data: Path | None = None) -> str:
+    """Which chorales: "the chorales of music21 10.5.1"; data: the original file they were read from."""
+    return f"the chorales {'of music21 ' + music21_version() if data is None else 'in ' + data.name}"
 
 
 def read_sources(asked: Asked, count: int) -> list[Source]:
     """The first `count` sequences: chorales of the test split, those of a user's file, or successive parts of a text.
 
-    Each at most so long as asked; those that end before stay as they are. Raises DataError, or InvalidInputError where there are fewer.
+    Each is at most so long as asked, those that end before stay as they are; `about` is that of all. Raises DataError, or
+    InvalidInputError where there are fewer.
     """
     if asked.text is not None:
         steps = asked.steps or TEXT_STEPS
@@ -139,6 +144,9 @@ def read_sources(asked: Asked, count: int) -> list[Source]:
 
         pieces, where = chorales(asked.data).test, "the test split"
         found = [chorale_source(piece[: asked.steps], asked.data) for piece in pieces[:count]]
+        if count > 1:
+            about = f"first {count} of {where} of {chorales_origin(asked.data)}"
+            found = [replace(source, about=about) for source in found]
     if len(found) < count:
         raise InvalidInputError(f"--sequences {count}: {where} has {len(found)}, expected at most so many")
     return found

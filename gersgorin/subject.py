@@ -156,7 +156,15 @@ def watched_cell(watched: Watched, name: str, label: str = "") -> Subject:
         watched.module.to(device=device, dtype=dtype)
         return watched.cell
 
-    return Subject(name, build, watched.cell, label, watched.title, lambda sequence: _given_in(watched, sequence))
+    return Subject(
+        name,
+        build,
+        watched.cell,
+        label,
+        watched.title,
+        lambda sequence: _given_in(watched, sequence),
+        watched.made,
+    )
 
 
 def _given_in(watched: Watched, sequence: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from gersgorin._validate import check_weights
 from rhn.cells import Cell, layer_from_torch, stack_from_torch
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
+from rhn.provenance import words_of_built
 
 TORCH_CELLS = (nn.RNNBase, nn.RNNCellBase)
 
@@ -73,15 +74,13 @@ class Watched:
     @property
     def title(self) -> str:
         """What a figure calls the cell: "RHN, depth 5, 64 units", "encoder.rnn: LSTM, 2 layers, 64 units"."""
-        depth, size = getattr(self._cell, "depth", 1), getattr(self._cell, "hidden_size", None)
-        several, words = layers_of(self._cell), []
-        if several > 1:
-            words = [f"{several} layers" if self._layer is None else f"layer {self._layer + 1} of {several}"]
-        words += [f"depth {depth}"] * (depth > 1)
-        title = ", ".join(
-            [type(self._cell).__name__, *words, *[f"{size} unit{'s' * (size != 1)}"] * (size is not None)]
-        )
+        title = cell_title(self._cell, self._layer)
         return f"{self._part}: {title}" if self._part else title
+
+    @property
+    def made(self) -> str:
+        """What the cell was built with, where it is one of ours: "built with uniform:0.04, transform bias -2"."""
+        return words_of_built(self._cell)
 
     @property
     def batch_first(self) -> bool:
@@ -157,6 +156,16 @@ class Watched:
         if x.dim() not in (2, 3) or x.shape[-1] != m:
             raise InvalidInputError(f"{self.title} reads {tuple(x.shape)}: expected (T, {m}) or (T, B, {m})")
         return x.unsqueeze(1) if x.dim() == 2 else x
+
+
+def cell_title(cell: nn.Module, layer: int | None = None) -> str:
+    """What a figure calls a cell, or one of its layers, counted from 0: "LSTM, layer 1 of 2, 64 units"."""
+    depth, size = getattr(cell, "depth", 1), getattr(cell, "hidden_size", None)
+    several, words = layers_of(cell), []
+    if several > 1:
+        words = [f"{several} layers" if layer is None else f"layer {layer + 1} of {several}"]
+    words += [f"depth {depth}"] * (depth > 1)
+    return ", ".join([type(cell).__name__, *words, *[f"{size} unit{'s' * (size != 1)}"] * (size is not None)])
 
 
 def recurrent_part(

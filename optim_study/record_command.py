@@ -60,17 +60,20 @@ def record_trial(config: StudyConfig, row: Row, path: Path, every: int, data: Pa
     import torch
 
     from optim_study.trainer import TorchTrainer, load_corpus
-    from rhn.commands.recording import Recorders
+    from rhn.commands.recording import Recorders, probed
+    from rhn.provenance import words_of_built
 
     number = row.trial
     training = TorchTrainer(data).start(config, {number: config.settings(number)}, {})
-    probe = torch.as_tensor(np.asarray(load_corpus(data).valid[0])).float()
+    corpus, study = load_corpus(data), f"trial {number} of the study of seed {config.seed}"
+    probe = torch.as_tensor(np.asarray(corpus.valid[0])).float()
     recorders = Recorders(
         every,
         probe,
         lambda trial: path,
         networks=lambda training: {number: training.model(number)},
         loss=lambda model: model.nll(probe).mean(),
+        about=lambda trial, model: "; ".join((words_of_built(model.cells[0]), study, probed(corpus))),
     )
     with closing(recorders):
         recorders.unit(training)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
+from rhn.cells import Cell
 from rhn.checkpoints import read_metadata, weights_file
 
 SHOWN = 40  # characters of what a file says of itself, which anybody may have written
@@ -18,6 +19,18 @@ def words_of_new(cell: nn.Module, seed: int) -> str:
     ('uniform:0.04, transform bias -2, seed 0', 'orthogonal:1, seed 7')
     """
     return ", ".join([*_start(vars(cell) | {"options": getattr(cell, "options", ())}), f"seed {seed}"])
+
+
+def words_of_built(cell: nn.Module) -> str:
+    """Of a cell of ours, whatever weights it has by now: the initialisation and the biases it was built with; "" where none are known.
+
+    >>> from rhn.cells import RHN
+    >>> words_of_built(RHN(3, 4)), words_of_built(nn.LSTM(3, 4))
+    ('built with uniform:0.04, transform bias -2', '')
+    """
+    if not isinstance(cell, Cell) or getattr(cell, "converted", False):
+        return ""
+    return "built with " + ", ".join(_start(vars(cell) | {"options": cell.options}))
 
 
 def words_of_checkpoint(path: Path) -> str:

@@ -22,6 +22,7 @@ from torch import nn
 
 from gersgorin.assignment.measure import credit
 from gersgorin.assignment.record import Credit
+from gersgorin.sources import chorales_origin
 from rhn.chorales.baseline import constant_output_nll
 from rhn.chorales.build import build_model
 from rhn.chorales.config import ChoraleConfig
@@ -124,7 +125,7 @@ def _about(options: Options) -> str:
     network = f"{config.cell}, depth {config.depth}, {config.hidden_size} units, gaussian:{config.init_std:g}"
     return (
         f"{network}, transform bias {config.transform_bias:g}, seed {config.seed}, learning rate {config.learning_rate:g}; "
-        f"{PIECES} training chorales rebuilt from music21's scores"
+        f"{PIECES} training pieces of {chorales_origin()}"
     )
 
 

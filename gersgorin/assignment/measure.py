@@ -11,6 +11,7 @@ that goes back at most k steps gets g[0] + ... + g[k] of it. See `gersgorin.assi
 Legend: T frames, y[t] the state after the recurrence has read frame t; of stacked cells the states of all of them.
 """
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from gersgorin.assignment.unrolled import Unrolled
 from gersgorin.grad_mode import with_gradients
 from gersgorin.losses import Loss
 from gersgorin.objective import Objective
+from gersgorin.watch import cell_title, recurrent_cells
+from rhn.provenance import words_of_built
 
 
 @with_gradients()
@@ -47,7 +50,7 @@ def credit(model: nn.Module, x: Any, targets: Any, *, loss: str | Loss | None = 
     present = objective.mask.sum(1)  # sequences that have this frame
     squares = sum(each.square().sum((2, 3)) for each in adjoints) * objective.mask.sum() ** 2
     norms = (squares / present.unsqueeze(1)).sqrt()
-    T = len(norms)
+    T, cells = len(norms), recurrent_cells(model)
     whole = run.gradient([each.sum(0) for each in adjoints])
     rest, along = torch.zeros_like(whole), whole / whole.norm() ** 2
     lag_norm, lag_share, lost = np.empty((3, T))
@@ -66,6 +69,8 @@ def credit(model: nn.Module, x: Any, targets: Any, *, loss: str | Loss | None = 
         path_lengths=path_lengths([*run.cells.values()], T),
         unit=unit,
         loss_unit=objective.loss.unit,
+        title=" + ".join(f"{n} x {name}" if n > 1 else name for name, n in Counter(map(cell_title, cells)).items()),
+        about=" + ".join(dict.fromkeys(filter(None, map(words_of_built, cells)))),
     )
 
 

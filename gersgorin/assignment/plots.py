@@ -31,7 +31,7 @@ def plot_credit(record: Credit, ax: Axes | None = None, *, top: float | None = N
     ax.set(xlabel=rf"state $t_1${unit}", ylabel=rf"loss $t_2${unit}")
     if alone:
         ax.figure.colorbar(image, ax=ax, label=SCALE, extend="min")
-        complete(ax, TITLE)
+        complete(ax, _title(record), record.about)
     return ax
 
 
@@ -49,7 +49,7 @@ def plot_lags(record: Credit, ax: Axes | None = None) -> Axes:
     )
     ax.set_ylabel("part of the gradient's norm")
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    return complete(ax, TITLE) if alone else ax
+    return complete(ax, _title(record), record.about) if alone else ax
 
 
 def decades(records: list[Credit]) -> float:
@@ -62,7 +62,7 @@ def decades(records: list[Credit]) -> float:
 def draw_credit(records: Mapping[str, Credit], title: str = TITLE, about: str = "") -> Shown:
     """Moments of a training side by side: heat maps on one scale, and under them what each lag is worth.
 
-    title, about: of the figure, what it shows and how the network came to be.
+    title, about: of the figure, what it shows and how the network came to be; "" for what all records say of that.
     """
     figure = Shown(figsize=(max(6.5, 1.6 + 3.2 * len(records)), 7.2), layout="constrained")
     upper, lower = figure.subplots(2, len(records), squeeze=False, height_ratios=(1.4, 1))
@@ -77,8 +77,13 @@ def draw_credit(records: Mapping[str, Credit], title: str = TITLE, about: str = 
             below.set_ylabel("")
     figure.colorbar(upper[-1].images[0], ax=upper, label=SCALE, extend="min")
     legend_below(figure, lower[:1])
-    titled(figure, drawable(title), drawable(about))
+    said = {", ".join(filter(None, (record.title, record.about))) for record in records.values()}
+    titled(figure, drawable(title), drawable(about or (said.pop() if len(said) == 1 else "")))
     return laid_out(figure)
+
+
+def _title(record: Credit) -> str:
+    return f"{record.title}, {TITLE[0].lower()}{TITLE[1:]}" if record.title else TITLE
 
 
 def _unit(record: Credit) -> str:

@@ -35,6 +35,10 @@ class Credit:
     """Of time, of one frame: "quarter notes", "tokens"; "steps" where nothing is known of it."""
     loss_unit: str = "nats a frame"
     """Of the loss."""
+    title: str = ""
+    """What a figure calls the recurrence: "RHN, depth 3, 64 units", "2 x LSTM, 8 units"; "" where it was not kept."""
+    about: str = ""
+    """How it came to be, for figures: initialisation, biases, data."""
 
     def lost_beyond(self, steps: int) -> float:
         """What is lost where errors go back at most so many steps; 0 where that is the whole sequence."""

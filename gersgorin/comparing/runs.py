@@ -101,16 +101,18 @@ def panel_ensemble(panel: Panel, sources: Sequence[Source], *, first_seed: int, 
                     )
                 progress(k * len(sources) + j + 1, total)
 
-    about = _about(panel.subject.cell, panel.subject.name, panel.title) | {"about": _made(panel, sources, first_seed)}
+    about = _about(panel.subject.cell, panel.subject.name, panel.title) | {
+        "about": _made(panel, sources[0], first_seed)
+    }
     return Ensemble.of(runs(), unit=sources[0].unit, along=spoken_sources(sources), discs=discs, **about)
 
 
-def _made(panel: Panel, sources: Sequence[Source], first_seed: int) -> str:
-    """How a panel's networks, and a lone sequence, came to be."""
+def _made(panel: Panel, source: Source, first_seed: int) -> str:
+    """How a panel's networks, and what they read, came to be."""
     words, last = panel.subject.made, first_seed + len(panel.subjects) - 1
     if last > first_seed:
         words = words.replace(f"seed {first_seed}", f"seeds {first_seed} to {last}")
-    return "; ".join(filter(None, (words, sources[0].about * (len(sources) == 1))))
+    return "; ".join(filter(None, (words, source.about)))
 
 
 def measure_along(

@@ -48,6 +48,7 @@ def layer_from_torch(module: nn.Module, layer: int) -> Cell:
     if ours is RNN:
         keywords["nonlinearity"] = module.nonlinearity
     cell = ours(w_ih.shape[1], module.hidden_size, **keywords)
+    cell.converted = True  # `init` says nothing of where these weights come from
     with torch.no_grad():
         for name, weight in weights.items():
             cell.get_parameter(name).copy_(weight)

@@ -37,6 +37,8 @@ def chorale_recorders(
     import numpy as np
     import torch
 
+    from rhn.provenance import words_of_new
+
     if every is None:
         yield None
         return
@@ -48,9 +50,15 @@ def chorale_recorders(
             lambda seed: folder / NAME,
             networks=lambda training: {config.seed: training.model(0)},
             loss=lambda model: model.nll(probe).mean(),
+            about=lambda seed, model: f"{words_of_new(model.cells[0], seed)}; {probed(corpus)}",
         )
     ) as recorders:
         yield recorders
+
+
+def probed(corpus: "Corpus") -> str:
+    """What networks are trained on, and what the probe is, in words."""
+    return f"{corpus.source}; probe {corpus.valid[0].label}"
 
 
 @contextlib.contextmanager
@@ -66,6 +74,7 @@ def text_recorders(
     import torch
 
     from rhn.engine.folder import homes
+    from rhn.provenance import words_of_new
 
     if every is None:
         yield None
@@ -78,6 +87,9 @@ def text_recorders(
             lambda seed: homes(folder, seeds)[seed] / NAME,
             networks=lambda training: {seed: training.model(seed) for seed in training.live},
             loss=lambda model: model(ids[:-1], targets=ids[1:]).nll.mean(),
+            about=lambda seed, model: (
+                f"{words_of_new(model.cells[0], seed)}; {corpus.name}, its validation text as the probe"
+            ),
             tensorboard=tensorboard,
         )
     ) as recorders:
@@ -94,6 +106,7 @@ class Recorders:
         path: of a seed, the file that is written.
         networks: of a training its live networks as they are now, by seed.
         loss: of a network on the probe.
+        about: of a seed and its network, how they came to be, for figures.
         tensorboard: a folder for scalars, or None.
     """
 
@@ -105,10 +118,11 @@ class Recorders:
         *,
         networks: Callable[[Any], Mapping[int, "nn.Module"]],
         loss: Callable[["nn.Module"], "Tensor"],
+        about: Callable[[int, "nn.Module"], str],
         tensorboard: Path | None = None,
     ):
         self._every, self._probe, self._path = every, probe, path
-        self._networks, self._loss, self._tensorboard = networks, loss, tensorboard
+        self._networks, self._loss, self._about, self._tensorboard = networks, loss, about, tensorboard
         self._recorders, self._models, self._steps = {}, {}, 0
 
     def unit(self, training: Any) -> None:
@@ -138,6 +152,7 @@ class Recorders:
         self._models[seed] = copy.deepcopy(network)
         loss, board = self._look(seed, network), self._tensorboard and self._tensorboard / f"record-{seed}"
         options = {"path": self._path(seed), "start": self._steps, "loss": loss, "tensorboard": board}
+        options["about"] = self._about(seed, network)
         self._recorders[seed] = Recorder(self._models[seed], self._probe, self._every, **options)
 
     def _look(self, seed: int, network: "nn.Module") -> float:

@@ -20,6 +20,7 @@ from gersgorin.measuring import measure_spectrum
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorales
+from rhn.data.scores import music21_version
 from rhn.errors import InvalidInputError
 from rhn.figures import STYLE
 from tests.readable import readable
@@ -124,6 +125,8 @@ def test_the_command_takes_the_test_split_and_seeds(results):
     ]
     alone = results("--chorale", second.name, "--seed", 4, "--steps", 40)["steps"]
     found = Ensemble.load("many.npz")
+    origin = f"the chorales of music21 {music21_version()}"
+    assert found.about == f"uniform:0.04, transform bias -2, seeds 3 to 4; first 2 of the test split of {origin}"
     assert found.reach[3].tolist() == [step["reach"] for step in alone]
     assert (
         result["figure"] == "gersgorin-rhn-4-units-seed3-2-of-test-2-seeds-steps40.png"

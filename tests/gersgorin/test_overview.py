@@ -9,9 +9,12 @@ import torch
 from torch import nn
 
 from gersgorin import analyze, credit, input_jacobian, layer_jacobians, plateau, trajectory
+from gersgorin.assignment.plots import draw_credit, plot_credit
 from gersgorin.measuring import measure_spectrum
 from gersgorin.overview_plots import plot_gains, plot_gates, plot_rates
+from gersgorin.sources import chorales_origin
 from rhn.cells import LSTM, RHN, from_torch
+from rhn.data import chorale
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 
@@ -60,6 +63,19 @@ def test_a_cell_alone_has_spectra_gains_and_gates_as_direct_calls_give_them(cell
     assert rows["2-norm"]["largest"] == pytest.approx(spectrum.norm.max())
     assert ("state gain, layer 3" in rows) == ("transform gate, layer 3" in rows) == isinstance(cell, RHN)
     assert "the gradient's norm" in found.summary()
+
+
+def test_figures_say_what_the_model_was_built_with_and_what_it_reads():
+    found = analyze(
+        PolyphonicModel("rhn", hidden_size=6, depth=3, init="gaussian:0.3", layers=2), chorale("bwv269")[:9]
+    )
+    built = "built with gaussian:0.3, transform bias -2"
+    assert found.spectrum.about == f"{built}; valid-4 of {chorales_origin()}" == found.credit.about
+    for figure in (found.plot(), draw_credit({"now": found.credit})):
+        assert built in " ".join(figure.get_suptitle().split())
+    title = plot_credit(found.credit).figure.get_suptitle()
+    assert title.startswith("2 x RHN, depth 3, 6 units, credit") and built in title
+    assert analyze(from_torch(nn.LSTM(m, 5)), frames(T)).spectrum.about == ""  # its weights are torch's
 
 
 def test_a_model_with_a_loss_has_its_plateau_and_credit_too():

@@ -10,7 +10,14 @@ import torch
 from gersgorin import Recorder, Recording
 from gersgorin.cli import main
 from gersgorin.recording import MOMENTS
-from gersgorin.recording_plots import draw_recording, plot_layers, plot_measures, plot_moment, plot_weights
+from gersgorin.recording_plots import (
+    draw_recording,
+    moving_recording,
+    plot_layers,
+    plot_measures,
+    plot_moment,
+    plot_weights,
+)
 from rhn.models import PolyphonicModel
 
 
@@ -46,6 +53,17 @@ def test_panels_show_the_recording(recording):
     assert not any("bias" in name for name in shown)
     values = plot_moment(recording, 3).lines[1]
     assert np.array_equal(values.get_xdata() + 1j * values.get_ydata(), recording.eigenvalues[3])
+
+
+def test_titles_say_how_the_training_came_to_be(recording, tmp_path):
+    moving = moving_recording(replace(recording, about="seed 7; my data"))[0]
+    for figure in (draw_recording(replace(recording, about="seed 7; my data")), moving):
+        assert "\nseed 7; my data; measured every 2 steps" in figure.get_suptitle()
+    assert recording.about == "built with gaussian:0.01, transform bias -2"
+    with np.load(replace(recording, about="new").save(tmp_path / "new.npz")) as arrays:
+        assert arrays["about"] == "new"
+        np.savez(tmp_path / "old.npz", **{name: arrays[name] for name in arrays if name != "about"})
+    assert Recording.load(tmp_path / "old.npz").about == "" and Recording.load(tmp_path / "new.npz").about == "new"
 
 
 def test_what_was_not_measured_has_no_panel(recording):

@@ -208,4 +208,5 @@ def test_the_best_trial_is_recorded_while_it_trains_once_more_to_the_same_bits(f
     reached, stored = re.search(r"best ([\d.]+) \(in the study ([\d.]+)\)", line).groups()
     recording = Recording.load(finished / "rhn-depth2" / "record.npz")
     assert reached == stored and len(recording) == 5 and recording.step[0] == 0
+    assert re.match(r"built with gaussian:.*; trial \d+ of the study of seed \d+; .*; probe valid-", recording.about)
     assert run(*words, "--data", tiny_data, "--depth", 9) == 2 and "no complete trial" in capsys.readouterr().err

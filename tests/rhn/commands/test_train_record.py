@@ -63,6 +63,15 @@ def test_a_killed_training_s_record_goes_on_without_gaps_or_double_entries(task,
     assert_same_record(record(killed), record(whole))
 
 
+def test_a_record_says_how_the_training_came_to_be(task, tmp_path):
+    words = ("--init-std", "0.02") if task.name == "chorales" else ("--init", "uniform:0.07")
+    assert task.train(tmp_path / "run", "--seed", "5", "--epochs", "1", "--record", "50", *words) == 0
+    start = "gaussian:0.02" if task.name == "chorales" else "uniform:0.07"
+    data = "probe valid-" if task.name == "chorales" else "text, its validation text"
+    about = record(tmp_path / "run").about
+    assert about.startswith(start) and ", seed 5; " in about and data in about
+
+
 def test_each_seed_has_a_record_of_its_own(prose, tmp_path):
     assert prose.train(tmp_path / "run", "--seeds", "2", "--record", "20", "--epochs", "1") == 0
     first, second = (record(tmp_path / "run" / f"seed-{seed}") for seed in (0, 1))
