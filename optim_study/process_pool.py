@@ -38,6 +38,7 @@ class Processes:
     def __init__(self, places: Sequence[str]):
         self.places = places
         self._workers: list[_Worker] = []
+        self._started_tracker = getattr(resource_tracker._resource_tracker, "_fd", None) is None
 
     def start(self, job: Job, number: int) -> None:
         context = multiprocessing.get_context("spawn")
@@ -67,16 +68,23 @@ class Processes:
             with suppress(ProcessLookupError):
                 os.kill(worker.process.pid, signal.SIGINT)
         try:
-            for worker in self._workers:
+            while self._workers:
+                worker = self._workers[-1]
                 with suppress(EOFError, OSError):
                     while worker.pipe.recv():  # or it could not write
                         pass
-                worker.process.join()
+                self._ended(worker)
         except KeyboardInterrupt:
-            for worker in self._workers:
-                worker.process.kill()
-                worker.process.join()
+            while self._workers:
+                self._workers[-1].process.kill()
+                self._ended(self._workers[-1])
             raise
+
+    def close(self) -> None:
+        """Once all workers have ended: end what Python started beside them, which otherwise outlives this process by a moment."""
+        tracker = resource_tracker._resource_tracker  # its `_stop` has no public name
+        if self._started_tracker and not self._workers and hasattr(tracker, "_stop"):
+            tracker._stop()
 
     def _ended(self, worker: _Worker) -> Ended:
         worker.pipe.close()

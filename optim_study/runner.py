@@ -5,7 +5,7 @@ optim_study.run(optim_study.smoke(arch=("rhn",), out=Path("runs/smoke")))
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,7 +128,8 @@ def work_on(
 def engine_of(config: WorkSettings) -> Iterator[Engine]:
     """Where the workers run, while it is used."""
     if config.engine == "processes":
-        yield Processes(devices(config))
+        with closing(Processes(devices(config))) as engine:
+            yield engine
         return
     from optim_study.ray_pool import ray_tasks
 

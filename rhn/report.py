@@ -17,6 +17,7 @@ from rhn.published import PTB_BY_DEPTH, PTB_WORDS
 from rhn.reading import MOST_TEXT, json_value, read_json, read_text_file, require_file
 from rhn.run_words import UNTOLD, Told, told_of
 
+NO_EPOCH = "has not ended its first epoch, so there are no losses yet: if it was stopped, `rhn resume` goes on with it"
 MEASURES = ("perplexity", "bits_per_character", "nll")
 
 
@@ -86,6 +87,8 @@ def read_curves(run: Path) -> list[Curves]:
     """The curves of every seed of a training; raises DataError where its folder holds none."""
     files = [run / "metrics.jsonl"] if (run / "metrics.jsonl").is_file() else sorted(run.glob("seed-*/metrics.jsonl"))
     if not files:
+        if (run / "config.json").is_file():
+            raise DataError(f"the training in {run} {NO_EPOCH}")
         raise DataError(f"{run} holds no training: there is no metrics.jsonl in it; `rhn train` writes one")
     name = run.resolve().name
     if files[0].parent == run:
@@ -185,7 +188,7 @@ def _lines(file: Path) -> list[dict]:
     except ValueError as error:
         raise DataError(f"{file}, line {len(lines) + 1} is damaged: {error}") from error
     if not lines:
-        raise DataError(f"{file} holds no epoch yet")
+        raise DataError(f"{file} is empty: the training {NO_EPOCH}")
     return lines
 
 

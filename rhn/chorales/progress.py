@@ -56,7 +56,7 @@ class Lines:
         left = duration(self._speed.left(self._config.epochs - training.epoch))
         rate = rate_words(self._speed.rate, "epochs")
         if not told:
-            yield f"{self._config.epochs} epochs: {rate}, at most {left} left"
+            yield lines_of(f"{self._config.epochs} epochs: {rate}, at most {left} left")
         elif not self._live and self._clock() - self._said >= LINE_SECONDS:
             train, valid = training.curve(0)[-1]
             losses = f"train {train:.3f}  valid {valid:.3f} nats/frame"

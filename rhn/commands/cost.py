@@ -6,9 +6,13 @@ are 25 GFLOP/s, 5,900 of it with 100 units 40, 0.34 epochs a second of jsb-depth
 """
 
 import time
+from typing import TYPE_CHECKING
 
 from rhn.data.sets import TEXT_SETS
 from rhn.presets import ChoraleConfig, LanguageConfig, parameters
+
+if TYPE_CHECKING:
+    from rhn.data.text import TextCorpus
 
 OPERATIONS = 6  # a weight and token
 REACHED = 0.5  # of the rate of a matrix product
@@ -17,9 +21,13 @@ PADDED = 1.5  # frames computed for each real one, and the losses of both splits
 SIZE, SECONDS = 512, 0.1
 
 
-def seconds_here(config: ChoraleConfig | LanguageConfig, rate: float) -> float:
-    """Seconds of all epochs at a rate of so many operations a second in matrix products."""
-    return OPERATIONS * _weights(config) * _tokens(config) * config.epochs / (REACHED * rate)
+def seconds_here(config: ChoraleConfig | LanguageConfig, rate: float, text: "TextCorpus | None" = None) -> float:
+    """Seconds of all epochs at a rate of so many operations a second in matrix products.
+
+    text: what is read, where it is not a published text in full.
+    """
+    words, tokens = (None, _tokens(config)) if text is None else (len(text.vocabulary), len(text.train))
+    return OPERATIONS * _weights(config, words) * tokens * config.epochs / (REACHED * rate)
 
 
 def measured_rate() -> float:
@@ -34,12 +42,12 @@ def measured_rate() -> float:
     return 2 * SIZE**3 / best
 
 
-def _weights(config: ChoraleConfig | LanguageConfig) -> int:
+def _weights(config: ChoraleConfig | LanguageConfig, words: int | None) -> int:
     """Those that are multiplied with, for each token."""
-    total = parameters(config)
+    total = parameters(config, words)
     if isinstance(config, ChoraleConfig) or config.tied:
         return total
-    words = TEXT_SETS[config.corpus].counts["vocabulary"]
+    words = words or TEXT_SETS[config.corpus].counts["vocabulary"]
     return total - words * (config.embedding_size or min(config.hidden_size, words))
 
 

@@ -2,6 +2,7 @@
 
 import math
 import shlex
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rhn.commands.train import Train
     from rhn.data.text import TextCorpus
 
+WORTH_SAYING = 60.0  # seconds: a training that takes less needs no estimate from its size
 ONE_THREAD = 500  # hidden units below which a second thread costs more than it brings
 
 
@@ -55,6 +57,7 @@ def _train_chorales(config: ChoraleConfig, options: "Train | Resume", shared: di
     from rhn.data import chorales
 
     corpus = chorales(options.data)
+    _say_how_long(config, options, shared["device"], threads=1)
     with (
         chorale_recorders(options.record, config, options.out, corpus) as recorders,
         training_progress(config) as show,
@@ -82,6 +85,7 @@ def _train_text(config: LanguageConfig, seeds: Sequence[int], options: "Train | 
     if threads is None:
         threads = 1 if config.hidden_size < ONE_THREAD else torch.get_num_threads()
     corpus = text_corpus(config, options.data)
+    _say_how_long(config, options, shared["device"], threads, len(seeds), corpus)
     name = measure_name(corpus.vocabulary)
     board = out / "tensorboard" if options.tensorboard else None
     with (
@@ -115,6 +119,28 @@ def _train_text(config: LanguageConfig, seeds: Sequence[int], options: "Train | 
     else:
         _print_texts(found, name)
     return all(result.finished for result in results)
+
+
+def _say_how_long(
+    config: LanguageConfig | ChoraleConfig,
+    options: "Train | Resume",
+    device: str,
+    threads: int,
+    seeds: int = 1,
+    text: "TextCorpus | None" = None,
+) -> None:
+    """Before the first step of a new training on the CPU, which may itself take minutes: about how long all of them will."""
+    from rhn.commands.cost import measured_rate, seconds_here
+    from rhn.engine.numerics import exact
+    from rhn.engine.time_left import duration
+
+    if device != "cpu" or (options.out / "state.safetensors").exists():
+        return
+    with exact(threads):
+        seconds = seeds * seconds_here(config, measured_rate(), text)
+    if seconds >= WORTH_SAYING:
+        most = f"all {config.epochs} epochs take about {duration(seconds)} on this CPU"
+        print(f"{most}, judged by their size", file=sys.stderr, flush=True)
 
 
 def _told(show: Callable, recorders: "Recorders | None") -> dict[str, Callable]:

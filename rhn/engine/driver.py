@@ -161,6 +161,9 @@ def _begin(run: Run, folder: Path, config, fixed: Mapping[str, object], free: Ma
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is of another training ({error}): put its own back, or give another --out") from error
+    if before is not None and not run.epochs:
+        how = "it begins again" if saved is None else "it goes on from its last save"
+        _logger.warning("the training in %s was stopped before its first epoch ended: %s", folder, how)
     return saved is None
 
 

@@ -1,5 +1,7 @@
 """How fast a training goes and how long it still takes, told from its first epochs."""
 
+import os
+import sys
 import textwrap
 import time
 from collections.abc import Callable
@@ -37,8 +39,16 @@ class Speed:
 
 
 def lines_of(text: str) -> str:
-    """The text in lines of 80 characters at most, all but the first indented."""
-    return textwrap.fill(text, 80, subsequent_indent="  ")
+    """The text in lines of 80 characters at most, fewer where the terminal of stderr has fewer; all but the first indented."""
+    return textwrap.fill(text, terminal_columns(), subsequent_indent="  ")
+
+
+def terminal_columns(most: int = 80) -> int:
+    """How many characters stderr's terminal shows in a line; `most` where it is none, or shows more."""
+    try:
+        return min(most, os.get_terminal_size(sys.stderr.fileno()).columns) or most
+    except (AttributeError, OSError, ValueError):  # no terminal, or a stream without a file
+        return most
 
 
 def duration(seconds: float) -> str:

@@ -1,6 +1,7 @@
 """How a language model's training is doing: kernel, speed, time left; a line an epoch, on a terminal one that moves; TensorBoard."""
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from rhn.language.loop import Training
 from rhn.language.losses import measure
 
 FIRST_SECONDS = 20.0  # after which the time left is told
+WORTH_SAYING = 60.0  # seconds left: before the first steps are timed, less is not told
 PAUSE = 0.5  # seconds between two looks at the losses: on a GPU each waits for all work before it
 
 
@@ -81,7 +83,7 @@ class _Lines:
         left, (nll, _) = self._start.left(training), training.running()
         loss = f"{measure(nll, self._name):.4g} {self._name.replace('_per_', '/')}"
         words = f"epoch {epoch}/{self._epochs}  step {done}/{windows}  {loss}"
-        self._say(words if left is None else f"{words}  {duration(left)} left")
+        self._say(lines_of(words if left is None else f"{words}  {duration(left)} left"))
 
     def epoch(self, seed: int, line: dict) -> None:
         of = f"seed {seed}  " if self._several else ""
@@ -135,20 +137,27 @@ class _Start:
         if training.finished:
             return
         if self._begun is None:
-            self._say(lines_of(f"recurrence: {training.pace()}"))
+            pace = training.pace()
+            self._say(lines_of(f"recurrence: {pace}"))
             self._begun = time.monotonic()
+            if not math.isnan(pace.step) and (seconds := pace.step * self._windows_left(training)) >= WORTH_SAYING:
+                self._say(lines_of(f"about {duration(seconds)} left, judged by the gradients of one window"))
             return
-        _, done, windows = training.position
+        windows = training.position[2]
         self._windows += 1
         self._speed.reached(self._windows)
-        epoch_ended, left = not done, self.left(training)
+        epoch_ended, left = not training.position[1], self.left(training)
         if self._told or left is None or (time.monotonic() - self._begun < FIRST_SECONDS and not epoch_ended):
             return
         rate = rate_words(self._speed.rate, "windows")
-        self._say(f"{windows} windows an epoch: {rate}, {self._epochs} epochs: about {duration(left)} left")
+        told = f"{windows} windows an epoch: {rate}, {self._epochs} epochs: about {duration(left)} left"
+        self._say(lines_of(told))
         self._told = True
 
     def left(self, training: Training) -> float | None:
         """Seconds; None while unknown."""
+        return self._speed.left(self._windows_left(training))
+
+    def _windows_left(self, training: Training) -> int:
         epoch, done, windows = training.position
-        return self._speed.left((self._epochs - epoch + 1) * windows - done)
+        return (self._epochs - epoch + 1) * windows - done

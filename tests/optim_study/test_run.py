@@ -75,6 +75,28 @@ def wait_until_saved(process: subprocess.Popen, out: Path) -> None:
     assert process.poll() is None, process.communicate()
 
 
+def in_session(number: int) -> list[str]:
+    """The commands of a session's processes."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            state, _, _, session = (process / "stat").read_text().rpartition(")")[2].split()[:4]
+            if int(session) == number and state != "Z":
+                found.append((process / "cmdline").read_text())
+    return found
+
+
+def test_nothing_outlives_a_run_with_several_workers(tiny_data, tmp_path):
+    words = ["run", "--preset", "smoke", "--arch", "rhn", "--jobs", "2", "--out", tmp_path, "--data", tiny_data]
+    given = [sys.executable, "-m", "optim_study", *map(str, words), "--device", "cpu"]
+    process = subprocess.Popen(given, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
+    wait_until_saved(process, tmp_path)
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate()
+    assert process.returncode == 130
+    assert in_session(process.pid) == []
+
+
 # configurations
 
 

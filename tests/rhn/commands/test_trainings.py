@@ -1,6 +1,7 @@
 """`rhn train` and `rhn resume`, of chorales and of texts alike: killed, stopped, prolonged, and what they print."""
 
 import json
+import re
 import shutil
 import signal
 import sys
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 
 from rhn import cli
 from rhn.checkpoints import read_metadata
+from rhn.commands import cost
 from rhn.engine.state import read_state, write_state
 from rhn.language import progress
 
@@ -45,13 +47,18 @@ def test_a_killed_training_goes_on_to_the_same_bits(task, until, tmp_path):
     assert_same_run(killed, whole)
 
 
-def test_a_training_killed_before_its_first_epoch_knows_where_its_data_is(task, until, tmp_path):
+def test_a_training_killed_before_its_first_epoch_says_so_and_knows_where_its_data_is(
+    task, until, tmp_path, capsys, caplog
+):
     config = tmp_path / "run" / "config.json"
     words = [word if word != str(task.data) else task.data.name for word in task.command(tmp_path / "run")]
     process = until(words, config, 1, cwd=task.data.parent)
     process.kill()
     process.communicate()
+    assert cli.main(["report", str(tmp_path / "run"), "--output", str(tmp_path / "curves.png")]) == 2
+    assert "has not ended its first epoch, so there are no losses yet" in capsys.readouterr().err
     assert cli.main(["resume", str(tmp_path / "run")]) == 0  # from another folder
+    assert f"the training in {tmp_path / 'run'} was stopped before its first epoch ended: it " in caplog.text
     assert metrics(tmp_path / "run")[-1]["epoch"] == 3
 
 
@@ -83,6 +90,14 @@ def test_what_is_stopped_in_its_first_epoch_has_a_checkpoint_that_says_so(prose,
     assert answer("evaluate", tmp_path, "--json")["tokens"] > 0
     assert prose.train(tmp_path) == 0
     assert_same_run(tmp_path, trained(prose))
+
+
+def test_a_long_training_says_how_long_before_its_first_step(task, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cost, "measured_rate", lambda: 1.0)
+    assert task.train(tmp_path, "--max-minutes", 0) == 0
+    assert re.match(r"all 3 epochs take about [\d.]+ \w+ on this CPU, judged by their size\n", capsys.readouterr().err)
+    assert task.train(tmp_path, "--max-minutes", 0) == 0
+    assert "judged by their size" not in capsys.readouterr().err, "less is left, and the speed is soon known"
 
 
 def test_one_epoch_is_one(music, tmp_path, capsys):

@@ -1,9 +1,13 @@
 """The line on a terminal says how fast tokens are really read."""
 
+import os
 import re
+from pathlib import Path
 
 import pytest
 
+from rhn.engine.pace import Pace
+from rhn.engine.time_left import lines_of
 from rhn.language import progress
 from rhn.language.config import LanguageConfig
 from rhn.language.loop import Training
@@ -52,6 +56,24 @@ def test_the_speed_is_of_the_tokens_that_all_seeds_have_read_since_the_line_befo
     recurrence, left = screen.lines
     assert re.match(r"recurrence: \d+ % of a step; ", recurrence)
     assert left.startswith(f"{len(first)} windows an epoch: 1 windows/s, 2 epochs: about ")
+
+
+def test_large_models_have_an_estimate_before_their_first_step(monkeypatch, capsys):
+    training, pace = Training(CONFIG, small_corpus(), seeds=(0,)), Pace("a kernel", step=1800.0, recurrence=900.0)
+    monkeypatch.setattr(training, "pace", lambda: pace)
+    progress._Lines(CONFIG, (0,), "perplexity").unit(training)
+    _, left = capsys.readouterr().err.splitlines()
+    hours = 2 * training.position[2] * 1800 / 3600
+    assert left == f"about {hours:.1f} h left, judged by the gradients of one window"
+
+
+@pytest.mark.parametrize("columns", [40, 60, 200])
+def test_lines_are_no_wider_than_the_terminal(columns, monkeypatch):
+    monkeypatch.setattr("os.get_terminal_size", lambda file: os.terminal_size((columns, 24)))
+    with Path(os.devnull).open("w") as numbered:
+        monkeypatch.setattr("sys.stderr", numbered)
+        lines = lines_of("word " * 60).splitlines()
+    assert max(map(len, lines)) in range(min(columns, 80) - 5, min(columns, 80) + 1)
 
 
 @pytest.mark.parametrize("name", ["perplexity", "bits_per_character"])
