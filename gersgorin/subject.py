@@ -95,8 +95,8 @@ def new_cell(
         return factory(input_size, hidden_size, depth, generator=generator, device=device, dtype=dtype, **options)
 
     try:
-        cell = build("meta", torch.float64)
-        return Subject(name, build, cell, made=words_of_new(cell, seed))
+        subject = Subject(name, build, build("meta", torch.float64))
+        return replace(subject, made=words_of_new(subject.cell, seed))
     except RhnError:
         raise
     except USERS_FAULT as error:  # whatever a user's cell raises; torch's own for sizes beyond any storage

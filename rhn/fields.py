@@ -10,9 +10,7 @@ from rhn.errors import InvalidInputError
 
 _hints = cache(get_type_hints)
 LARGEST = 2**63 - 1  # of whole numbers: no tensor has more of anything
-LARGEST_FLOAT = (
-    1e30  # of numbers that networks compute with: beyond, float32 has no room for their squares and soon not for them
-)
+LARGEST_FLOAT = 3e38  # of numbers that networks compute with: float32 holds no larger ones
 LARGEST_INIT = 1e6  # of initial weights: beyond, a network starts with overflow
 
 

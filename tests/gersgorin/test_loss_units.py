@@ -42,4 +42,4 @@ def test_a_loss_is_told_in_its_unit(model, x, loss, unit):
     assert f"best constant output, {found.constant_loss:.4g} {unit}, " in analyze(model, x, loss=loss).summary()
     record = credit(model, x[:-1], x[1:], loss=loss)
     (title,) = {ax.get_title() for ax in draw_credit({"now": record}).axes} - {""}
-    assert title == f"now\nloss {record.loss:.2f} {unit}"
+    assert title == f"now\nloss {record.loss:.3g} {unit}"

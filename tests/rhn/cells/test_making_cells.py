@@ -108,7 +108,7 @@ def test_cells_without_recurrence_depth_say_so(key):
         (lambda: RHN(3, 4, activation="gelu"), "unknown activation 'gelu': expected 'tanh' or 'relu' or"),
         (
             lambda: RHN(3, 4, gate_constant=float("inf")),
-            "gate_constant must be a finite number of at most 1e.30, got inf",
+            "gate_constant must be a finite number of at most 3e.38, got inf",
         ),
         (lambda: DTRNN(3, 4, nonlinearity="gelu"), "unknown nonlinearity 'gelu'"),
         (lambda: DTSRNN(3, 4, 2, skip="first"), "unknown skip 'first'"),
