@@ -7,6 +7,9 @@ if __name__ == "__main__":  # first of all: Ctrl-C is a word during the imports 
 
     sys.exit(enter("gersgorin.check_cli"))
 
+import shutil
+import sys
+import textwrap
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -18,6 +21,7 @@ from rhn.parsing import parse
 
 OF_NEW_NETWORKS = ("depth", "hidden_size", "init", "transform_bias")
 MOST_SEEDS = 100
+VALUES = 15  # characters before a summary's values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +114,7 @@ def run(options: Options) -> None:
             name=subject.name,
             progress=say,
         )
-    print_json(found.to_json()) if options.json else print(found.summary())
+    print_json(found.to_json()) if options.json else print(_fitted(found.summary()))
 
 
 def _check(options: Options) -> None:
@@ -133,3 +137,13 @@ def _check(options: Options) -> None:
     check_least(options, depth=1, hidden_size=1, batch_size=1, seeds=1)
     if options.seeds > MOST_SEEDS:
         raise InvalidInputError(f"--seeds is {options.seeds}, expected at most {MOST_SEEDS}")
+
+
+def _fitted(text: str) -> str:
+    """The summary, on a terminal in lines that fit it: what goes on stands below the values."""
+    if not sys.stdout.isatty():
+        return text
+    columns = max(40, shutil.get_terminal_size().columns)
+    head, *lines = text.splitlines()
+    below = [textwrap.fill(line, columns, subsequent_indent=" " * VALUES, drop_whitespace=True) for line in lines]
+    return "\n".join([textwrap.fill(head, columns), *below])

@@ -37,8 +37,9 @@ def _protocol(config: StudyConfig) -> list[str]:
 
 def _starts(rows: Sequence[Row]) -> str:
     schemes = list(dict.fromkeys(row.init_scheme for row in rows))
-    biases = [row.transform_bias for row in rows]
-    return f"{', '.join(schemes)} starts, transform bias {_range(biases)}" if rows else ""
+    biases = [row.transform_bias for row in rows if row.transform_bias is not None]
+    gates = f", transform bias {_range(biases)}" if biases else ""
+    return f"{', '.join(schemes)} starts{gates}" if rows else ""
 
 
 def _range(values: Sequence[float]) -> str:

@@ -72,7 +72,7 @@ class Run:
             return
         results = runner.run(config)
         if self.json:
-            print_json([asdict(row) for row in results.rows])
+            print_json([row.told() for row in results.rows])
         else:
             print_shares(results.rows, config.objective)
             for path in results.best.values():
@@ -175,7 +175,7 @@ class Best(Stored):
             if trials := stored_rows([config], storage):
                 row = min(trials, key=lambda row: (row.loss(config.objective), row.trial))
                 path = best_checkpoint(self.out, config.name)
-                rows.append({"study": config.name} | asdict(row) | {"checkpoint": str(path) if path.exists() else None})
+                rows.append({"study": config.name} | row.told() | {"checkpoint": str(path) if path.exists() else None})
         if self.json:
             return print_json(rows)
         columns = {
@@ -204,7 +204,7 @@ class Export(Stored):
 
     def run(self) -> None:
         rows = self.rows()
-        print_json([asdict(row) for row in rows]) if self.format == "json" else print(csv_text(rows), end="")
+        print_json([row.told() for row in rows]) if self.format == "json" else print(csv_text(rows), end="")
 
 
 COMMANDS = Commands(

@@ -20,6 +20,7 @@ from rhn.figures import titled
 from rhn.ticks import in_inches, legend_columns
 
 MARKERS = "os^Dv"
+NO_GATES = "P"  # the symbol of cells without transform gates
 PANEL_INCHES = 2.3
 
 
@@ -40,30 +41,33 @@ def plot_map(
     colors = Normalize(losses.min(), 1.05 * np.median(losses))
     bins = bias_bins([row.transform_bias for row in rows])
     for (arch, depth), (ax, trials) in panels.items():
-        for marker, (low, high) in zip(MARKERS, bins, strict=False):
-            own = [row for row in trials if low <= row.transform_bias <= high]
+        gated = trials[0].transform_bias is not None
+        for marker, (low, high) in zip(MARKERS, bins, strict=False) if gated else [(NO_GATES, (None, None))]:
+            own = [row for row in trials if low <= row.transform_bias <= high] if gated else trials
             points = _draw_points(ax, own, loss, colors, marker)
         ax.set_title(panel_title(f"{arch}, depth {depth}, n = {len(trials)}"), fontsize=9)
     worse = "max" if losses.max() > colors.vmax else "neither"
     label = LABELS[loss] + ("\nthe last colour: worse than most" if worse == "max" else "")
     figure.colorbar(points, ax=figure.axes, extend=worse, label=label)
-    title = "initial transform bias (cells without gates ignore it)"
-    legend_below(figure, _handles(bins, rows), title=title, title_fontsize=8)
+    if handles := _handles(bins, rows):
+        legend_below(figure, handles, title="initial transform bias" if bins else None, title_fontsize=8)
     titled(
         figure, study_title(rows, "the loss by learning rate and initial standard deviation"), study_about(rows, about)
     )
     return figure
 
 
-def bias_bins(biases: Sequence[float], most: int = len(MARKERS)) -> list[tuple[float, float]]:
-    """(Lowest, highest) of each symbol's transform biases: the values themselves, or where there are many, bins equally full.
+def bias_bins(biases: Sequence[float | None], most: int = len(MARKERS)) -> list[tuple[float, float]]:
+    """(Lowest, highest) of each symbol's transform biases: the values themselves, or where there are many, bins equally full. None,
+    of cells without transform gates, is in no bin.
 
     >>> bias_bins([0.0, -1.0, -1.0])
     [(-1.0, -1.0), (0.0, 0.0)]
     >>> bias_bins([0, 1, 2, 3], most=2)
     [(0.0, 1.0), (2.0, 3.0)]
     """
-    parts = np.array_split(np.unique(biases) + 0.0, min(most, len(set(biases))))
+    values = np.unique([bias for bias in biases if bias is not None]) + 0.0
+    parts = np.array_split(values, min(most, len(values))) if len(values) else []
     return [(float(part[0]), float(part[-1])) for part in parts]
 
 
@@ -122,6 +126,8 @@ def _handles(bins: Sequence[tuple[float, float]], rows: Sequence[Row]) -> list[L
         Line2D([], [], marker=marker, label=bias_words(*ends), **style)
         for marker, ends in zip(MARKERS, bins, strict=False)
     ]
+    if bins and any(row.transform_bias is None for row in rows):
+        handles.append(Line2D([], [], marker=NO_GATES, label="no gates", **style))
     if any(row.diverged for row in rows):
         handles.append(Line2D([], [], marker="x", linestyle="", color="black", label="diverged"))
     return handles

@@ -12,6 +12,7 @@ Measured on a CPU, whole commands: of small networks (rhn, depth 2, 2,824 parame
 """
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from optim_study.protocol import StudyConfig
 from optim_study.results import counts, table
 from optim_study.storage import Storage, open_storage
 from optim_study.trainer import hidden_size, load_corpus
+from rhn.cell_names import lacking
 from rhn.command import resolve_device
 from rhn.engine.memory import free_memory, in_words, part_size, step_bytes, weight_bytes
 from rhn.errors import InvalidInputError
@@ -62,7 +64,7 @@ class Planned:
         return {
             "study": self.config.name,
             "arch": self.config.label,
-            "depth": self.config.depth,
+            "depth": None if "depth" in lacking(self.config.label) else self.config.depth,
             "hidden_size": self.hidden_size,
             "parameters": self.parameters,
             "budget": self.config.budget,
@@ -111,12 +113,23 @@ def plan(
     return [planned(study) for study in studies]
 
 
-def plan_table(rows: Sequence[dict]) -> str:
-    """What a run is going to do (`Planned.row`), as text."""
-    header = ("study", "units", "parameters", "budget", "trials", "complete", "fused", "memory/worker")
-    forms = {"study": "", "hidden_size": "", "parameters": ",", "budget": ",", "trials": "", "complete": "", "fuse": ""}
-    lines = [[*(format(r[n], form) for n, form in forms.items()), in_words(r["memory_bytes"])] for r in rows]
-    return table(header, lines)
+def plan_table(rows: Sequence[dict], columns: float = math.inf) -> str:
+    """What a run is going to do (`Planned.row`), as text; where that is wider than so many characters, without what says least."""
+    names = {"study": "study", "units": "hidden_size", "parameters": "parameters", "budget": "budget"}
+    names |= {"trials": "trials", "complete": "complete", "fused": "fuse", "memory/worker": "memory_bytes"}
+    left = ["budget", "complete", "fused", "parameters"]
+    while True:
+        lines = [[_cell(name, r[name]) for name in names.values()] for r in rows]
+        told = table(tuple(names), lines)
+        if not left or max(map(len, told.splitlines())) <= columns:
+            return told
+        del names[left.pop(0)]
+
+
+def _cell(name: str, value) -> str:
+    return (
+        in_words(value) if name == "memory_bytes" else f"{value:,}" if name in ("parameters", "budget") else str(value)
+    )
 
 
 def devices(config: WorkSettings) -> list[str]:

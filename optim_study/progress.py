@@ -135,7 +135,7 @@ class Display:
                 self._print_lines(now)
         if not self._estimated and self._progress.rate is not None:
             self._estimated = True
-            self._console.print(estimate_line(self._progress), highlight=False, soft_wrap=True)
+            self._console.print(lines_of(estimate_line(self._progress)), highlight=False, soft_wrap=True)
 
     def finish(self) -> None:
         """Once all is done."""
@@ -173,7 +173,7 @@ def displayed(progress: Progress, poll: Callable[[], dict[str, Counts]], *, quie
 def estimate_line(progress: Progress) -> str:
     """How long it should take here, once the first epochs have shown it."""
     return (
-        f"{progress.trials - progress.complete} trials should take {duration(progress.seconds_left())} at most here, measured on the\n"
+        f"{progress.trials - progress.complete} trials should take {duration(progress.seconds_left())} at most here, measured on the "
         f"first epochs of {progress.jobs} worker{'s' * (progress.jobs > 1)}; trials that stop early make it shorter"
     )
 

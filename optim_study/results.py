@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args, get_type_hints
 
 from optim_study.protocol import HIGHEST, LOWEST, OF_ONE_SIZE, SCHEMES, StudyConfig
+from rhn.cell_names import lacking
 from rhn.engine.curves import Objective
 from rhn.errors import DataError
 from rhn.files import atomic_path
@@ -36,7 +37,8 @@ class Row:
     init_scheme: str = "gaussian"
     init_std: float
     """Of the recurrent weights: of `scaled` and `orthogonal` ones 1 / sqrt(hidden_size)."""
-    transform_bias: float
+    transform_bias: float | None
+    """None: its cell has no such gates."""
     hidden_size: int
     best_train_nll: float
     best_valid_nll: float
@@ -51,6 +53,14 @@ class Row:
     """When its training loss came 2 % below the constant output's, see `optim_study.trainer.Outcome`; None: never, or not known."""
     diverged: bool
 
+    def __post_init__(self):
+        if "transform_bias" in lacking(self.arch):  # drawn for every trial, and used by none of these
+            object.__setattr__(self, "transform_bias", None)
+
+    def told(self) -> dict:
+        """The columns as tables tell them: a setting that the cell does not have is None."""
+        return asdict(self) | dict.fromkeys(lacking(self.arch))
+
     def loss(self, which: Objective) -> float:
         """The best training or validation loss."""
         return self.best_train_nll if which == "train" else self.best_valid_nll
@@ -60,6 +70,8 @@ COLUMNS = tuple(field.name for field in fields(Row))
 _TYPES = {name: (get_args(hint) or (hint,))[0] for name, hint in get_type_hints(Row).items()}
 _LATER = {field.name for field in fields(Row) if field.default is not MISSING}
 """Columns that older tables lack."""
+_ABSENT = {"depth": 1, "transform_bias": None}
+"""What is meant where a table tells nothing of a setting, because the cell does not have it."""
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -108,7 +120,7 @@ def csv_text(rows: Iterable[Row]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
+    writer.writerows(row.told() for row in rows)
     return text.getvalue()
 
 
@@ -178,6 +190,9 @@ def _row(values: Mapping[str, str | None], place: str) -> Row:
     for name, kind in _TYPES.items():
         text = (values.get(name) or "").strip()
         if not text and name in _LATER:
+            continue
+        if not text and name in lacking(values.get("arch") or ""):
+            parsed[name] = _ABSENT[name]
             continue
         try:
             parsed[name] = _BOOLEANS[text.lower()] if kind is bool else kind(text)

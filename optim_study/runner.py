@@ -20,6 +20,7 @@ from optim_study.storage import Storage, open_existing, open_storage
 from optim_study.trainer import TorchTrainer, load_corpus
 from optim_study.worker import WorkOptions
 from optim_study.worker_pool import Engine, Job, work_in, work_through
+from rhn.engine.time_left import terminal_columns
 from rhn.errors import InvalidInputError
 from rhn.interrupts import Interrupted
 
@@ -188,7 +189,7 @@ def _made(
     storage = storage or open_storage(config.storage, config.folder, config.wait_storage)
     for study in studies:
         open_study(study, config.folder, storage).close()
-    _say(plan_table([p.row() for p in planned]), quiet)
+    _say(plan_table([p.row() for p in planned], terminal_columns(120)), quiet)
     return planned, storage
 
 

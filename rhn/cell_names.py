@@ -18,3 +18,17 @@ CELL_NAMES = (
     "cornn",
     "leaky",
 )
+
+DEEP = ("dt-rnn", "dts-rnn", "rhn")  # have a recurrence depth
+GATED = ("rhn",)  # have a bias of transform gates
+
+
+def lacking(name: str) -> set[str]:
+    """Which of depth and transform_bias a cell does not have; nothing is known of the user's own.
+
+    >>> sorted(lacking("lstm")), lacking("dts-rnn-skip-last"), lacking("my_cells:Mine")
+    (['depth', 'transform_bias'], {'transform_bias'}, set())
+    """
+    own = max((cell for cell in CELL_NAMES if f"{name}-".startswith(f"{cell}-")), key=len, default=None)
+    found = (("depth", DEEP), ("transform_bias", GATED)) if own else ()
+    return {setting for setting, cells in found if own not in cells}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rhn.cell_names import lacking
 from rhn.errors import RhnError
 from rhn.reading import read_json
 
@@ -50,13 +51,17 @@ def _network(config: dict) -> str:
         return ""
     words = [_short(config["cell"])]
     words += [f"{config['layers']} layers"] if config.get("layers") not in (None, 1) else []
-    words += [f"depth {_short(config['depth'])}"] if "depth" in config else []
+    words += [f"depth {_short(config['depth'])}"] if "depth" in config.keys() - lacking(_short(config["cell"])) else []
     return ", ".join(words + ([f"{_short(config['hidden_size'])} units"] if "hidden_size" in config else []))
 
 
 def _facts(config: dict, seed: int | None) -> list[str]:
     init = config.get("init") or (f"gaussian:{config['init_std']}" if "init_std" in config else None)
-    named = {"transform bias": config.get("transform_bias"), "learning rate": config.get("learning_rate")}
+    gated = "transform_bias" not in lacking(_short(config.get("cell", "")))
+    named = {
+        "transform bias": config.get("transform_bias") if gated else None,
+        "learning rate": config.get("learning_rate"),
+    }
     facts = [_short(init)] if init else []
     facts += [f"{name} {_short(value)}" for name, value in named.items() if value is not None]
     seed = config.get("seed") if seed is None else seed

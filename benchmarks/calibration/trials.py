@@ -123,9 +123,9 @@ def full_size(table: Path, epochs: int = 1000, most: int = 15) -> Iterator[Netwo
 
 
 def _of_row(row) -> dict:
-    names = ("arch", "depth", "trial", "hidden_size", "init_std", "transform_bias", "learning_rate")
+    names = ("arch", "depth", "trial", "hidden_size", "init_std", "learning_rate")
     same = {name: getattr(row, name) for name in (*names, "best_train_nll", "constant_nll")}
-    return same | {"init_scheme": row.init_scheme or "gaussian"}
+    return same | {"transform_bias": row.transform_bias or 0.0, "init_scheme": row.init_scheme or "gaussian"}
 
 
 def _batches(batch_size: int) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gersgorin.report.page import Section, Table, shown
+from rhn.cell_names import lacking
 from rhn.checkpoints import read_metadata
 
 LEFT_OUT = ("vocabulary",)  # thousands of words
@@ -27,7 +28,8 @@ def _in_words(header: dict) -> str:
     config, made = header["config"], header.get("metadata")
     made = made if isinstance(made, dict) else {}
     how = {**_dict(made.get("study")), **_dict(made.get("train")), **_dict(made.get("settings"))}
-    words = [", ".join(f"{name.replace('_', ' ')} {shown(config[name])}" for name in NETWORK if name in config)]
+    told = [name for name in NETWORK if name in config and name not in lacking(str(config.get("cell")))]
+    words = [", ".join(f"{name.replace('_', ' ')} {shown(config[name])}" for name in told)]
     words += [", ".join(f"{name.replace('_', ' ')} {shown(how[name])}" for name in TRAINING if name in how)]
     results = {**_dict(made.get("metrics")), **_dict(made.get("outcome"))}
     words += [", ".join(f"{k.replace('_', ' ')} {shown(v)}" for k, v in results.items() if _is_number(v))]

@@ -11,6 +11,7 @@ from optim_study.columns import By, swarm
 from optim_study.protocol import SharedSettings, StudyConfig
 from optim_study.results import Row, by_network
 from optim_study.shares import BELOW, summary, training_shares
+from rhn.cell_names import lacking
 from rhn.engine.curves import Objective
 from rhn.errors import DataError
 from rhn.options import flag
@@ -53,9 +54,12 @@ def _about(configs: Sequence[StudyConfig], rows: Sequence[Row]) -> Section:
     done = {network: len(trials) for network, trials in by_network(rows).items()}
     counts = ", ".join(f"{c.name} {done.get((c.label, c.depth), 0)} of {c.trials}" for c in configs)
     first = configs[0]
+    spans = (("learning rate", first.learning_rate), ("initial standard deviation", first.init_std))
+    drawn = [f"{name} ({low:g} to {high:g})" for name, (low, high) in spans]
+    if not all("transform_bias" in lacking(config.label) for config in configs):
+        drawn.append(f"transform bias ({', '.join(f'{bias:g}' for bias in first.transform_bias)})")
     words = [
-        f"Random search over learning rate ({first.learning_rate[0]:g} to {first.learning_rate[1]:g}), initial standard deviation "
-        f"({first.init_std[0]:g} to {first.init_std[1]:g}) and transform bias ({', '.join(f'{b:g}' for b in first.transform_bias)}); "
+        f"Random search over {', '.join(drawn[:-1])} and {drawn[-1]}; "
         f"at most {first.epochs} epochs a trial, budgets of {first.budget_scale:g} times the paper's, seed {first.seed}.",
         f"Finished trials: {counts}.",
     ]
@@ -113,7 +117,7 @@ def _best(rows: Sequence[Row], loss: Objective) -> Section:
     table = []
     for (arch, depth), trials in by_network(rows).items():
         for row in sorted(trials, key=lambda row: (row.loss(loss), row.trial))[:BEST_TRIALS]:
-            settings = [getattr(row, name) for name in SETTINGS]
+            settings = ["" if (value := getattr(row, name)) is None else value for name in SETTINGS]
             table.append(
                 [
                     f"{arch}, depth {depth}",

@@ -79,6 +79,9 @@ def swarm_chart(found: Swarm) -> Chart:
     return Chart(caption=caption, traces=traces, layout=layout, tall=True)
 
 
+NO_GATES = "cross"  # the symbol of cells without transform gates
+
+
 def map_charts(rows: Sequence[Row], loss: Objective) -> list[Chart]:
     """A chart for each network: learning rate and initial standard deviation, the colour the loss, the symbol the transform bias."""
     values, bins = np.array([row.loss(loss) for row in rows]), bias_bins([row.transform_bias for row in rows])
@@ -116,9 +119,10 @@ def map_words(rows: Sequence[Row], loss: Objective) -> str:
     bins = bias_bins([row.transform_bias for row in rows])
     symbols = ", ".join(f"{sign} {bias_words(*ends)}" for sign, ends in zip(SYMBOLS.values(), bins, strict=False))
     end = map_end(np.array([row.loss(loss) for row in rows]))
+    shown = f"; the symbol its transform bias, of cells with gates: {symbols}" if bins else ""
     return (
         f"Where in the space of settings a trial trains. The colour is its {LOSSES[loss]}, which ends at {end:.4g}, a little above the "
-        f"median; the symbol its transform bias, of cells with gates: {symbols}. Red crosses: diverged."
+        f"median{shown}. Red crosses: diverged."
     )
 
 
@@ -146,14 +150,20 @@ def points(x: np.ndarray, y: np.ndarray, marker: dict, trials: Sequence[Row], lo
     said = [
         plain(f"{r.arch}, depth {r.depth}, trial {r.trial}")
         + f"<br>loss {r.loss(loss):.4g}, {r.epochs} epochs{', diverged' if r.diverged else ''}"
-        + f"<br>learning rate {r.learning_rate:.3g}, bias {r.transform_bias:g}<br>{plain(r.init_scheme)}, std {r.init_std:.3g}"
+        + f"<br>learning rate {r.learning_rate:.3g}{_bias(r)}<br>{plain(r.init_scheme)}, std {r.init_std:.3g}"
         for r in trials
     ]
     trace = {"type": "scatter", "mode": "markers", "x": x.tolist(), "y": y.tolist(), "marker": marker}
     return trace | {"text": said, "hovertemplate": "%{text}<extra></extra>", "showlegend": False}
 
 
-def _symbol(bias: float, bins: Sequence[tuple[float, float]]) -> str:
+def _bias(row: Row) -> str:
+    return "" if row.transform_bias is None else f", bias {row.transform_bias:g}"
+
+
+def _symbol(bias: float | None, bins: Sequence[tuple[float, float]]) -> str:
+    if bias is None:
+        return NO_GATES
     return next(name for name, (low, high) in zip(SYMBOLS, bins, strict=False) if low <= bias <= high)
 
 

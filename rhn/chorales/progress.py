@@ -15,18 +15,20 @@ from rhn.engine.time_left import LINE_SECONDS, Speed, duration, lines_of, rate_w
 def training_progress(config: ChoraleConfig) -> Iterator[Callable[[Training], None]]:
     """What to call with the training at its start and after every epoch."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
-    columns = (TextColumn("epoch"), MofNCompleteColumn(), BarColumn(20), TextColumn("{task.description}"))
-    columns += (TimeRemainingColumn(),)
+    words = TextColumn("{task.description}", table_column=Column(overflow="fold"))  # a narrow terminal gets two lines
+    columns = (words, TextColumn("left"), TimeRemainingColumn())
     console, live = Console(stderr=True), sys.stderr.isatty()
     with Progress(*columns, console=console, disable=not live) as bar:
-        task, lines = bar.add_task("", total=config.epochs), Lines(config, live)  # before the first epoch no losses
+        task, lines = bar.add_task(f"epoch 0/{config.epochs}", total=config.epochs), Lines(config, live)
 
         def show(training: Training) -> None:
             curve = training.curve(0)
             (train, valid), best = curve[-1], best_epoch(curve, config.objective)
-            words = f"train {train:.3f}  valid {valid:.3f} nats/frame  best epoch {best}"
+            epochs = f"epoch {training.epoch}/{config.epochs}"
+            words = f"{epochs}  train {train:.3f}  valid {valid:.3f} nats/frame  best epoch {best}"
             bar.update(task, completed=training.epoch, description=words)
             for line in lines.of(training):
                 console.print(line, highlight=False, soft_wrap=True)

@@ -132,15 +132,15 @@ def _say_how_long(
     """Before the first step of a new training on the CPU, which may itself take minutes: about how long all of them will."""
     from rhn.commands.cost import measured_rate, seconds_here
     from rhn.engine.numerics import exact
-    from rhn.engine.time_left import duration
+    from rhn.engine.time_left import duration, lines_of
 
     if device != "cpu" or (options.out / "state.safetensors").exists():
         return
     with exact(threads):
         seconds = seeds * seconds_here(config, measured_rate(), text)
     if seconds >= WORTH_SAYING:
-        most = f"all {config.epochs} epochs take about {duration(seconds)} on this CPU"
-        print(f"{most}, judged by their size", file=sys.stderr, flush=True)
+        told = f"all {config.epochs} epochs take about {duration(seconds)} on this CPU, judged by their size"
+        print(lines_of(told), file=sys.stderr, flush=True)
 
 
 def _told(show: Callable, recorders: "Recorders | None") -> dict[str, Callable]:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from test_trial_results import PLATEAU, network, row
 
 from optim_study.columns import swarm as columns_of
@@ -174,15 +175,21 @@ def test_the_map_shows_every_setting_in_its_panel(rows):
     assert len(panels) == 12
     for ax, ((arch, depth), trials) in zip(panels, by_network(rows).items(), strict=True):
         assert ax.get_title() == f"{arch}, depth {depth}, n = 60" and ax.get_xscale() == ax.get_yscale() == "log"
-        for points, bias in zip(ax.collections, (-3, -2, -1, 0), strict=True):
+        biases = (-3, -2, -1, 0) if arch == "rhn" else (None,)
+        for points, bias in zip(ax.collections, biases, strict=True):
             own = [r for r in trials if r.transform_bias == bias]
             np.testing.assert_array_equal(points.get_offsets(), [(r.learning_rate, r.init_std) for r in own])
             np.testing.assert_array_equal(points.get_array(), [r.best_train_nll for r in own])
-        assert len({points.get_paths()[0].vertices.tobytes() for points in ax.collections}) == 4, "a symbol a bias"
+        assert len({points.get_paths()[0].vertices.tobytes() for points in ax.collections}) == len(biases)
         assert sum(len(line.get_xdata()) for line in ax.lines) == sum(r.diverged for r in trials)
     assert len({(ax.collections[0].norm.vmin, ax.collections[0].norm.vmax) for ax in panels}) == 1
     (legend,) = figure.legends
-    assert [t.get_text() for t in legend.get_texts()] == ["-3", "-2", "-1", "0", "diverged"]
+    assert [t.get_text() for t in legend.get_texts()] == ["-3", "-2", "-1", "0", "no gates", "diverged"]
+
+
+def test_the_map_of_cells_without_gates_says_nothing_of_their_bias(rows):
+    figure = plot_map([replace(r, diverged=False) for r in rows if r.arch == "dt-rnn"])
+    assert figure.legends == [] and not any("bias" in text.get_text() for text in figure.findobj(Text))
 
 
 @given(st.lists(st.floats(-9, 9), min_size=1))

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from optim_study.plan import SHARE, devices, fused, memory, meta_model, plan
+from optim_study.plan import SHARE, devices, fused, memory, meta_model, plan, plan_table
 from optim_study.presets import WorkSettings, paper
 from optim_study.protocol import StudyConfig
 from rhn.engine.memory import in_words
@@ -138,3 +138,11 @@ def test_the_papers_study_has_the_papers_networks():
         "dts-rnn": [308, 287, 280, 277],
         "dts-rnn-skip-last": [308, 287, 328, 345],
     }
+
+
+@pytest.mark.parametrize("columns", [45, 60, 78])
+def test_the_plan_fits_a_narrow_terminal(columns):
+    row = {"study": "rhn-depth10", "hidden_size": 250, "parameters": 1_500_000, "budget": 1_500_000, "trials": 60}
+    row |= {"complete": 0, "fuse": 15, "memory_bytes": 1 << 30}
+    whole, narrow = plan_table([row]).splitlines(), plan_table([row], columns).splitlines()
+    assert len(whole[0]) > columns >= len(narrow[0]) and narrow[0].startswith("study")

@@ -70,6 +70,16 @@ def test_a_table_of_an_earlier_version_lacks_what_it_did_not_know():
     assert rows[0].best_train_nll == 8.907453928186852 and rows[0].test_nll == 9.07093758781067
 
 
+def test_what_a_cell_does_not_have_is_empty_in_a_table(tmp_path):
+    rows = [row("rhn", 2), row("dts-rnn-skip-last", 2), row("lstm", 1), row("my_cells:Mine", 2)]
+    lines = [line.split(",") for line in csv_text(rows).splitlines()[1:]]
+    found = [(line[COLUMNS.index("depth")], line[COLUMNS.index("transform_bias")]) for line in lines]
+    assert found == [("2", "-1.0"), ("2", ""), ("", ""), ("2", "-1.0")]
+    assert [r.told()["depth"] for r in rows] == [2, 2, None, 2]
+    write_csv(rows, tmp_path / "trials.csv")
+    assert read_csv(tmp_path / "trials.csv") == rows
+
+
 @given(rows)
 def test_a_table_comes_back_to_the_bit(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("csv") / "trials.csv"

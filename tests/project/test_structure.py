@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from setuptools import find_packages
 
-from rhn.cell_names import CELL_NAMES
+from rhn.cell_names import CELL_NAMES, lacking
 from rhn.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -142,8 +142,12 @@ def test_only_the_four_packages_are_installed():
 
 def test_the_light_list_of_cells_is_that_of_the_registry():
     from rhn.cells import CELLS
+    from rhn.models import accepts
 
     assert tuple(CELLS) == CELL_NAMES
+    for name, cell in CELLS.items():
+        has = {"depth": getattr(cell, "deep", True), "transform_bias": accepts(cell, "transform_bias")}
+        assert lacking(name) == {setting for setting, there in has.items() if not there}
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -13,6 +13,7 @@ from rhn.errors import DataError, InvalidInputError
 from rhn.figures import our_style
 from rhn.published import PTB_BY_DEPTH
 from rhn.report import read_curves, read_depth, require_one_measure, sizes
+from rhn.run_words import told_of
 
 
 @pytest.fixture
@@ -276,3 +277,13 @@ def test_the_depths_are_printed_in_order_beside_the_paper_s_and_drawn(run, tmp_p
 def test_a_report_that_cannot_be_made_gets_one_sentence(options, message, run, refused):
     folder = run("one", [9.0])
     refused(["report", *(folder if word == "RUN" else word for word in options)], message)
+
+
+@pytest.mark.parametrize(
+    ("cell", "network", "facts"),
+    [("lstm", "lstm, 5 units", ()), ("rhn", "rhn, depth 1, 5 units", ("transform bias -1.0",))],
+)
+def test_titles_leave_out_settings_that_a_cell_does_not_have(cell, network, facts, tmp_path):
+    (tmp_path / "config.json").write_text(f'{{"cell": "{cell}", "depth": 1, "hidden_size": 5, "transform_bias": -1.0}}')
+    told = told_of(tmp_path)
+    assert (told.network, told.facts) == (network, facts)
