@@ -1,6 +1,8 @@
 """The table and the figure of docs/results/2026-11-20-certified.md: `python -m benchmarks.certified RUNS`, see certified.sh."""
 
 import argparse
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,10 +11,13 @@ from benchmarks.__main__ import environment
 from gersgorin import CertifiedBounds, certified_bounds
 from gersgorin.certified.plots import draw_bounds
 from gersgorin.certified.verify import verify_run
+from gersgorin.sources import chorale_source
 from rhn.checkpoints import load_model
 from rhn.data import chorale
 from rhn.engine.initial import initial_model
 from rhn.figures import save_figure
+from rhn.made import remember_command
+from rhn.provenance import words_of_checkpoint
 
 NAME, CHORALE = "2026-11-20-certified", "bwv269"
 LENGTHS = ("1 layer", "1 step", "4 steps", "16 steps", "64 steps")
@@ -25,14 +30,17 @@ def main() -> None:
     parser.add_argument("runs", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     options = parser.parse_args()
-    x, lines, shown = torch.as_tensor(chorale(CHORALE)).double(), [HEAD, ["---"] * len(HEAD)], []
+    remember_command("python -m benchmarks.certified", sys.argv[1:])
+    piece, lines, shown = chorale(CHORALE), [HEAD, ["---"] * len(HEAD)], []
+    x = torch.as_tensor(piece).double()
     for path in sorted(options.runs.glob("*/best.safetensors")):
         for when, model in (("new", initial_model(path, 0)[0]), ("trained", load_model(path))):
             cell, title = model.double().cells[0], f"{path.parent.name}, {when}"
             bounds = certified_bounds(cell, x, title=title, unit="quarter notes")
             run = verify_run(cell, x)
             lines.append([*row(bounds), int(run.none_outside.sum()), int((run.outside > 0).sum())])
-            shown += [bounds] * (when == "trained" and path.parent.name in ("gru-1", "rhn-5"))
+            if when == "trained" and path.parent.name in ("gru-1", "rhn-5"):
+                shown.append(replace(bounds, about=f"{words_of_checkpoint(path)}; {chorale_source(piece).about}"))
     table = "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
     (options.out / f"{NAME}-table.md").write_text(f"{table}\n\n{environment('cpu')}\n")
     print(table)

@@ -10,6 +10,7 @@ The task (D. Sussillo, O. Barak 2013): at a step in four each of three inputs is
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,6 +27,7 @@ from gersgorin import fixed_points, trajectory
 from gersgorin.equilibria.plots import draw_fixed_points
 from rhn.figures import save_figure
 from rhn.files import atomic_path
+from rhn.made import remember_command
 
 BITS, UNITS, UPDATES, STARTS, SEED = 3, 16, 1500, 512, 0
 NEAR = 1e-2  # an end this near to one of our points is that point
@@ -95,7 +97,8 @@ def compared(rnn: nn.RNNBase, error: float) -> tuple[list[str], object]:
     for name, search in searches().items():
         ends, taken = timed(lambda search=search: search(rnn, x, starts))
         lines.append(row(name, ends, ours.states, rnn, x, taken, seconds))
-    return lines, replace(ours, title=f"three bits in {UNITS} units ({type(rnn).__name__}), no input")
+    about = f"torch's own start, seed {SEED}; {UPDATES} updates by Adam; searched from {STARTS} states, no input"
+    return lines, replace(ours, title=f"{type(rnn).__name__}, {UNITS} units, holding three bits", about=about)
 
 
 def row(name: str, ends: np.ndarray, ours: np.ndarray, rnn, x: Tensor, seconds: float, our_seconds: float) -> str:
@@ -123,6 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("prefix", type=Path)
     prefix = parser.parse_args().prefix
+    remember_command("python -m benchmarks.flip_flop", sys.argv[1:])
     torch.set_num_threads(1)
     tables, records = [], []
     for kind in (nn.GRU, nn.RNN):

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from gersgorin import Recorder, Recording, finite_time_exponent, spectral_radius, temporal_jacobian, trajectory
+from gersgorin.sources import chorales_origin
 from rhn.cells import hidden_size_for_budget
 from rhn.chorales.batches import training_batches
 from rhn.chorales.evaluation import evaluate
@@ -28,6 +29,7 @@ from rhn.engine.numerics import keep_memory
 from rhn.engine.seeds import weights_generator
 from rhn.figures import BLUE, GREEN, ORANGE, PURPLE, RED, save_figure, titled
 from rhn.files import write_csv, write_json
+from rhn.made import remember_command
 from rhn.models import PolyphonicModel
 
 TARGET = 9.5  # nats a frame on the validation pieces; a constant output reaches 11.2
@@ -53,6 +55,7 @@ SETTINGS = {
     "gru": Setting("gaussian:0.1", 0.01, GREEN),
     "lstm": Setting("gaussian:0.1", 0.01, PURPLE),
 }
+DASHES = ("-", "--", "-.", ":", (0, (7, 2, 1, 2, 1, 2)))  # a cell each, in that order
 MEASURES = {
     "radius_mean": "spectral radius, mean",
     "radius_std": "spectral radius, standard deviation over a piece",
@@ -147,7 +150,9 @@ def draw(rows: list[dict], records: dict[tuple[str, int], Recording]) -> Figure:
     """Above, what happens on the way down in validation loss; below, untrained and matched networks, a dot a seed."""
     figure = Figure(figsize=(13, 7), layout="constrained")
     upper, lower = figure.subplots(2, 4)
-    about = f"{PARAMETERS:,} parameters, depth 1, Adam to a validation loss of {TARGET} nats a frame; {PIECES} validation chorales"
+    starts = ", ".join(f"{cell} {setting.init}" for cell, setting in SETTINGS.items())
+    how = f"{PARAMETERS:,} parameters, depth 1, seeds 0 to {SEEDS - 1}, Adam to a validation loss of {TARGET} nats a frame"
+    about = f"{how}; {starts} (rhn: transform bias -1); {PIECES} validation pieces of {chorales_origin()}"
     titled(figure, "Spectra on the way to equal validation loss: a tanh RNN and gated cells", about)
     ways = {
         "spectral radius, mean": lambda r: r.radius.mean(1),
@@ -158,9 +163,11 @@ def draw(rows: list[dict], records: dict[tuple[str, int], Recording]) -> Figure:
     for ax, (title, of) in zip(upper, ways.items(), strict=True):
         for (cell, seed), record in records.items():
             label = cell if seed == 0 else None
-            ax.plot(record.loss, of(record), color=SETTINGS[cell].color, linewidth=1, label=label)
+            style = {"color": SETTINGS[cell].color, "linestyle": DASHES[list(SETTINGS).index(cell)]}
+            ax.plot(record.loss, of(record), **style, linewidth=1, label=label)
         ax.set(xlim=(12, TARGET - 0.1), xlabel="validation loss (nats a frame)", title=title)
-    upper[0].legend(title="a line a seed")
+    shown = upper[0].get_legend_handles_labels()
+    figure.legend(*shown, title="above: a line a seed", loc="outside lower center", ncols=len(SETTINGS), handlelength=3)
     names = ("radius_mean", "radius_std", "bulk_std", "exponent")
     for ax, name in zip(lower, names, strict=True):
         for place, (cell, setting) in enumerate(SETTINGS.items()):
@@ -181,4 +188,5 @@ def _spread(values: list[float]) -> str:
 
 
 if __name__ == "__main__":
+    remember_command("python -m benchmarks.section4", sys.argv[1:])
     main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -44,7 +44,9 @@ def main() -> None:
     from gersgorin.calibration import FILE
     from rhn.figures import save_figure
     from rhn.files import write_json
+    from rhn.made import remember_command
 
+    remember_command("python -m benchmarks.calibration", sys.argv[1:])
     table = options.out / f"{NAME}.csv"
     networks = read_networks(table) if options.study is None else _measured(options, table)
     write_json(options.json or FILE, calibrate(networks, made_by()), indent=1)

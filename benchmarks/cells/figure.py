@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from benchmarks.cells.networks import Network
 from benchmarks.cells.studies import Study
 from benchmarks.cells.summary import MOMENTS, of, ranked
+from gersgorin.sources import chorales_origin
 from rhn.figures import BLUE, GREEN, GREY, ORANGE, titled
 
 COLORS = dict(zip(MOMENTS, (ORANGE, GREEN, BLUE), strict=True))
@@ -57,7 +58,7 @@ def draw(studies: Mapping[str, Study], networks: Mapping[str, Sequence[Network]]
         Line2D([], [], color=c, marker="o", linestyle="", markersize=size, label=w) for w, (c, size) in points.items()
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
-    titled(figure, title, "random search of 60 settings a cell, at most 120 epochs, seed 0; chorales of music21")
+    titled(figure, title, f"random search of 60 settings a cell, at most 120 epochs, seed 0; {chorales_origin()}")
     figure.get_layout_engine().set(wspace=0.03)
     return figure
 

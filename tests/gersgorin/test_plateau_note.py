@@ -7,6 +7,9 @@ import pytest
 
 from benchmarks.plateau.summary import draw_predictions, summary
 from benchmarks.plateau.trials import Prediction, read, write
+from rhn.figures import our_style
+from rhn.made import made_with
+from tests.readable import readable
 
 LEFT = Prediction("rhn", 4, 0, 0.1, 1e-3, -2.0, 20, 120, 40, 20.0, "left", 0.0, 0.01)
 ROWS = [
@@ -35,7 +38,11 @@ def test_groups_count_hits_misses_and_false_alarms():
     assert (deep.left, deep.false_alarms) == (0, 0) and math.isnan(deep.median_ratio)
 
 
-def test_the_figure_shows_every_trial():
-    axes = draw_predictions(ROWS).axes
+def test_the_figure_shows_every_trial_and_can_be_read():
+    with our_style():
+        figure = draw_predictions(ROWS)
+        readable(figure)
+    assert "\n6 trials of the small study" in figure.get_suptitle() and made_with() in figure.get_suptitle()
+    axes = figure.axes
     assert [ax.get_title() for ax in axes] == ["rhn", "dt-rnn"]
     assert sum(len(line.get_xdata()) for line in axes[0].get_lines() if line.get_linestyle() == "None") == 5

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import asdict, replace
-from io import BytesIO
 
 import numpy as np
 import pytest
@@ -16,8 +15,11 @@ from optim_study.runner import run
 from rhn.cells import CELLS
 from rhn.data import chorales
 from rhn.errors import DataError, InvalidInputError
+from rhn.figures import our_style
 from rhn.files import write_json
+from rhn.made import made_with
 from rhn.models import PolyphonicModel
+from tests.readable import readable
 from tests.rhn.pieces import shortest_chorales
 
 NETWORK = networks.Network(
@@ -88,8 +90,10 @@ def test_the_tables_rank_by_the_mean_over_seeds_and_count_what_left():
 
 
 def test_the_figure_shows_every_setting_and_every_network():
-    drawn = figure.draw(*of_two_cells(), "title")
-    drawn.savefig(BytesIO())
+    with our_style():
+        drawn = figure.draw(*of_two_cells(), "title")
+        readable(drawn)
+    assert drawn.get_suptitle().startswith("title\nrandom search") and made_with() in drawn.get_suptitle()
     axes = drawn.axes
     assert [label.get_text() for label in axes[0].get_yticklabels()] == ["lru, 11 units", "rnn, 11 units"]
     dots = [[line.get_xdata() for line in ax.get_lines() if line.get_marker() == "o"] for ax in axes]
