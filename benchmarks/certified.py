@@ -12,6 +12,7 @@ from gersgorin import CertifiedBounds, certified_bounds
 from gersgorin.certified.plots import draw_bounds
 from gersgorin.certified.verify import verify_run
 from gersgorin.sources import chorale_source
+from gersgorin.watch import cell_title
 from rhn.checkpoints import load_model
 from rhn.data import chorale
 from rhn.engine.initial import initial_model
@@ -40,7 +41,8 @@ def main() -> None:
             run = verify_run(cell, x)
             lines.append([*row(bounds), int(run.none_outside.sum()), int((run.outside > 0).sum())])
             if when == "trained" and path.parent.name in ("gru-1", "rhn-5"):
-                shown.append(replace(bounds, about=f"{words_of_checkpoint(path)}; {chorale_source(piece).about}"))
+                about = f"{words_of_checkpoint(path)}; {chorale_source(piece).about}"
+                shown.append(replace(bounds, title=cell_title(cell), about=about))
     table = "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
     (options.out / f"{NAME}-table.md").write_text(f"{table}\n\n{environment('cpu')}\n")
     print(table)

@@ -196,7 +196,8 @@ def _dots(recording: Recording) -> dict:
 def _log_axis(ax: Axes) -> None:
     """A logarithmic axis with a few numbers, also within a decade."""
     ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+    bottom, top = ax.get_ylim()
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if top < 100 * bottom else (1,), numticks=6))
     ax.yaxis.set_major_formatter("{x:.3g}")
     ax.yaxis.set_minor_formatter(NullFormatter())
 

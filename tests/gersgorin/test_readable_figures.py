@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from gersgorin import Recorder, analyze, certified_bounds, ensemble, fixed_points, gallery, lyapunov_spectrum
+from gersgorin import (
+    Recorder,
+    analyze,
+    certified_bounds,
+    ensemble,
+    fixed_points,
+    gallery,
+    lyapunov_spectrum,
+    statements,
+)
 from gersgorin.comparing.plots import PANELS
 from gersgorin.looks import told_apart, wrapped
 from gersgorin.measuring import measure_spectrum
@@ -17,6 +26,7 @@ from gersgorin.normality.portrait import measure_pseudospectra
 from gersgorin.recording_plots import moving_recording
 from gersgorin.saddle.sweeps import GateSweep, RateSweep
 from rhn.cells import LSTM, RHN, RNN
+from rhn.data import chorale
 from rhn.figures import drawable, our_style
 from rhn.made import made_with
 from rhn.models import PolyphonicModel
@@ -221,7 +231,8 @@ def test_a_moment_of_a_training_can_be_read(training):
 
 
 @pytest.mark.parametrize("name", [name for name in gallery.GALLERY if not name.startswith("plateau")])
-def test_a_picture_of_the_gallery_can_be_read(name):
+def test_a_picture_of_the_gallery_can_be_read(name, monkeypatch):
+    monkeypatch.setattr(statements, "chorale", lambda name: chorale(name)[:12])  # long enough for every text
     with our_style():
         readable(gallery.GALLERY[name]())
 

@@ -18,7 +18,9 @@ from gersgorin.recording_plots import (
     plot_moment,
     plot_weights,
 )
+from rhn.figures import our_style
 from rhn.models import PolyphonicModel
+from tests.readable import readable
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +66,13 @@ def test_titles_say_how_the_training_came_to_be(recording, tmp_path):
         assert arrays["about"] == "new"
         np.savez(tmp_path / "old.npz", **{name: arrays[name] for name in arrays if name != "about"})
     assert Recording.load(tmp_path / "old.npz").about == "" and Recording.load(tmp_path / "new.npz").about == "new"
+
+
+def test_numbers_of_a_log_axis_stand_apart_over_many_decades(recording):
+    norms = np.full_like(recording.gradient_norm, 1.0) * np.logspace(-4, 0.5, len(recording))[:, None]
+    wide = replace(recording, gradient_norm=norms, relative_rate=norms)
+    with our_style():
+        readable(draw_recording(wide))
 
 
 def test_what_was_not_measured_has_no_panel(recording):
