@@ -19,6 +19,7 @@ from optim_study.plots import colors_of
 from optim_study.protocol import OF_ONE_SIZE, SCHEMES
 from optim_study.results import Row
 from optim_study.shares import BELOW
+from rhn.cell_names import with_depth
 from rhn.engine.curves import Objective
 from rhn.figures import titled
 
@@ -52,7 +53,7 @@ def plot_area(
         _draw_trials(ax, trials, learned, colors[network[0]])
         _draw_border(ax, [point for point in border if (point.arch, point.depth) == network])
         ax.set(**_limits(rows))  # points that are drawn a little aside do not count for the axes' own
-        ax.set_title(panel_title(f"{network[0]}, depth {network[1]}: {sum(learned)} of {len(trials)}"), fontsize=9)
+        ax.set_title(panel_title(f"{with_depth(*network)}: {sum(learned)} of {len(trials)}"), fontsize=9)
     schemes = {row.init_scheme for row in rows}
     legend_below(figure, _handles(schemes, border, below))
     titled(figure, study_title(rows, "which settings train"), study_about(rows, about))

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from optim_study.captions import study_about, study_title
 from optim_study.plots import LABELS
 from optim_study.results import Row, by_network
+from rhn.cell_names import with_depth
 from rhn.engine.curves import Objective
 from rhn.errors import InvalidInputError
 from rhn.figures import titled
@@ -45,7 +46,7 @@ def plot_map(
         for marker, (low, high) in zip(MARKERS, bins, strict=False) if gated else [(NO_GATES, (None, None))]:
             own = [row for row in trials if low <= row.transform_bias <= high] if gated else trials
             points = _draw_points(ax, own, loss, colors, marker)
-        ax.set_title(panel_title(f"{arch}, depth {depth}, n = {len(trials)}"), fontsize=9)
+        ax.set_title(panel_title(f"{with_depth(arch, depth)}, n = {len(trials)}"), fontsize=9)
     worse = "max" if losses.max() > colors.vmax else "neither"
     label = LABELS[loss] + ("\nthe last colour: worse than most" if worse == "max" else "")
     figure.colorbar(points, ax=figure.axes, extend=worse, label=label)

@@ -23,6 +23,15 @@ DEEP = ("dt-rnn", "dts-rnn", "rhn")  # have a recurrence depth
 GATED = ("rhn",)  # have a bias of transform gates
 
 
+def with_depth(name: str, depth: int) -> str:
+    """What titles call a network.
+
+    >>> with_depth("rhn", 4), with_depth("lstm", 1)
+    ('rhn, depth 4', 'lstm')
+    """
+    return name if "depth" in lacking(name) else f"{name}, depth {depth}"
+
+
 def lacking(name: str) -> set[str]:
     """Which of depth and transform_bias a cell does not have; nothing is known of the user's own.
 

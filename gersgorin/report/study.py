@@ -11,7 +11,7 @@ from optim_study.columns import By, swarm
 from optim_study.protocol import SharedSettings, StudyConfig
 from optim_study.results import Row, by_network
 from optim_study.shares import BELOW, summary, training_shares
-from rhn.cell_names import lacking
+from rhn.cell_names import lacking, with_depth
 from rhn.engine.curves import Objective
 from rhn.errors import DataError
 from rhn.options import flag
@@ -84,7 +84,7 @@ def _shares(rows: Sequence[Row], loss: Objective) -> Section:
         "p (Holm)",
     ]
     table = [
-        [f"{s.arch}, depth {s.depth}", s.hidden_size, s.trials, s.diverged, s.best, s.median, s.below]
+        [with_depth(s.arch, s.depth), s.hidden_size, s.trials, s.diverged, s.best, s.median, s.below]
         + [100 * share for share in (s.share, *s.interval)]
         + [s.p_holm]
         for s in found
@@ -120,7 +120,7 @@ def _best(rows: Sequence[Row], loss: Objective) -> Section:
             settings = ["" if (value := getattr(row, name)) is None else value for name in SETTINGS]
             table.append(
                 [
-                    f"{arch}, depth {depth}",
+                    with_depth(arch, depth),
                     row.trial,
                     row.best_train_nll,
                     row.best_valid_nll,

@@ -9,6 +9,7 @@ from optim_study.columns import Swarm
 from optim_study.map_plot import bias_bins, bias_words
 from optim_study.plots import colors_of
 from optim_study.results import Row, by_network
+from rhn.cell_names import with_depth
 from rhn.engine.curves import Objective
 from rhn.figures import RED
 
@@ -110,7 +111,7 @@ def map_charts(rows: Sequence[Row], loss: Objective) -> list[Chart]:
             "xaxis": {"title": {"text": "learning rate"}, "dtick": 1, **power},
             "yaxis": {"title": {"text": "initial standard deviation"}, "dtick": 2, **power},
         }
-        charts.append(Chart(caption=f"{arch}, depth {depth}, n = {len(trials)}", traces=traces, layout=layout))
+        charts.append(Chart(caption=f"{with_depth(arch, depth)}, n = {len(trials)}", traces=traces, layout=layout))
     return charts
 
 
@@ -148,7 +149,7 @@ def swarm_offsets(y: np.ndarray, height: float) -> np.ndarray:
 def points(x: np.ndarray, y: np.ndarray, marker: dict, trials: Sequence[Row], loss: Objective) -> dict:
     """Trials that say what they are when pointed at."""
     said = [
-        plain(f"{r.arch}, depth {r.depth}, trial {r.trial}")
+        plain(f"{with_depth(r.arch, r.depth)}, trial {r.trial}")
         + f"<br>loss {r.loss(loss):.4g}, {r.epochs} epochs{', diverged' if r.diverged else ''}"
         + f"<br>learning rate {r.learning_rate:.3g}{_bias(r)}<br>{plain(r.init_scheme)}, std {r.init_std:.3g}"
         for r in trials

@@ -11,6 +11,7 @@ from scipy.stats import binom
 from optim_study.protocol import SCHEMES
 from optim_study.results import COLUMNS, Row, by_network, check_settings, csv_text, read_csv, write_csv
 from optim_study.shares import holm, share_table, summary, training_shares
+from rhn.cell_names import with_depth
 from rhn.errors import DataError, InvalidInputError
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
@@ -76,6 +77,7 @@ def test_what_a_cell_does_not_have_is_empty_in_a_table(tmp_path):
     found = [(line[COLUMNS.index("depth")], line[COLUMNS.index("transform_bias")]) for line in lines]
     assert found == [("2", "-1.0"), ("2", ""), ("", ""), ("2", "-1.0")]
     assert [r.told()["depth"] for r in rows] == [2, 2, None, 2]
+    assert [with_depth(r.arch, r.depth) for r in rows[1:3]] == ["dts-rnn-skip-last, depth 2", "lstm"]
     write_csv(rows, tmp_path / "trials.csv")
     assert read_csv(tmp_path / "trials.csv") == rows
 
