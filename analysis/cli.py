@@ -235,9 +235,10 @@ def _called(checkpoint: Path) -> str:
 
 
 def _about(model) -> str:
-    """What a figure calls the network: "RHN, depth 6, 262 units"."""
+    """What a figure calls the network: "rhn, depth 6, 262 units"."""
     from analysis.layers import places
+    from rhn.cells import name_of_cell
 
     cells = list({place.name: place.cell for place in places(model)}.values())
     several, depth = [f"{len(cells)} cells"] * (len(cells) > 1), [f"depth {cells[0].depth}"] * cells[0].deep
-    return ", ".join([type(cells[0]).__name__, *several, *depth, f"{cells[0].hidden_size} units"])
+    return ", ".join([name_of_cell(cells[0]), *several, *depth, f"{cells[0].hidden_size} units"])

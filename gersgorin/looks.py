@@ -8,12 +8,14 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from gersgorin.plots import entries
 from gersgorin.shown import laid_out
+from rhn.errors import InvalidInputError
 from rhn.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, drawable, titled
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "black")
@@ -31,6 +33,14 @@ class Named(NamedTuple):
     """What is shared of how they were made."""
     names: list[str]
     """What is left of each."""
+
+
+def as_list(records) -> list:
+    """One record, or several, as a list; raises InvalidInputError where there is none."""
+    found = list(records) if isinstance(records, Iterable) else [records]
+    if not found:
+        raise InvalidInputError("there is nothing to draw: expected at least one record")
+    return found
 
 
 def line_style(k: int) -> dict:
@@ -110,10 +120,15 @@ def legend_below(figure: Figure | SubFigure, panels: Iterable[Axes], *, columns:
     if pairs:
         room = figure.bbox.width / figure.figure.dpi
         labels = [folded(label, int((room - 2 * HANDLE) * LETTERS), 2) for label in pairs]
-        longest = max(len(line) for label in labels for line in label.splitlines())
-        fitting = max(1, int(room / (longest / LETTERS + HANDLE)))
-        place = {"loc": "outside lower center", "ncols": min(columns, len(pairs), fitting), "handlelength": 3}
+        widths = [HANDLE + max(map(len, label.splitlines())) / LETTERS for label in labels]
+        fitting = (n for n in range(min(columns, len(widths)), 1, -1) if _width(widths, n) <= room)
+        place = {"loc": "outside lower center", "ncols": next(fitting, 1), "handlelength": 3}
         figure.legend(pairs.values(), labels, **place)
+
+
+def _width(widths: list[float], columns: int) -> float:
+    """Of a legend in so many columns, which are filled one after the other, each as wide as its widest entry."""
+    return sum(max(part) for part in np.array_split(widths, columns))
 
 
 def _words(title: str) -> list[str]:

@@ -27,10 +27,17 @@ WRAPPED = ("state_dict", "model_state_dict", "model")  # where trainings keep th
 PREFIXES = ("module.", "_orig_mod.")  # of what DataParallel and torch.compile wrap
 
 
-def build_module(
+def build_module(name: str, **options) -> nn.Module:
+    """The module that a factory gives, see `drawn_module`."""
+    return drawn_module(name, **options)[0]
+
+
+def drawn_module(
     name: str, *, input_size: int | None, hidden_size: int | None = None, seed: int = 0, weights: Path | None = None
-) -> nn.Module:
-    """The module that a factory gives, its first weights drawn from a seed; torch's random numbers are left as they were.
+) -> tuple[nn.Module, bool]:
+    """(The module that a factory gives, its first weights drawn from a seed; whether they were, or it draws them in a way of its own).
+
+    Torch's random numbers are left as they were.
 
     input_size: what it is to read, where it takes such an argument; hidden_size: likewise, None where the user says nothing.
     weights: a file that says how large torch.nn's own modules are to be; nothing else of it is used here.
@@ -52,7 +59,10 @@ def build_module(
             if "hidden_size" in takes:
                 _check_memory(name, lambda: found(**keywords))
             torch.default_generator.manual_seed(seed)
+            before = torch.default_generator.get_state()
             module = found if isinstance(found, nn.Module) else found(**keywords)
+            same_seed = torch.default_generator.initial_seed() == seed
+            drawn = same_seed and not torch.equal(before, torch.default_generator.get_state())
     except RhnError:
         raise
     except USERS_FAULT as error:  # whatever a user's factory raises
@@ -62,7 +72,7 @@ def build_module(
         raise InvalidInputError(f"{name} gives a {type(module).__name__}: expected a torch.nn.Module")
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module.parameters()):
         raise InvalidInputError(f"{name} has weights of no size yet: run it once in its factory")
-    return module
+    return module, drawn
 
 
 def load_weights(module: nn.Module, path: Path) -> None:

@@ -57,7 +57,7 @@ class Analysis:
 
     @property
     def title(self) -> str:
-        """What was analysed: "RHN, depth 3, 64 units, 60 steps"."""
+        """What was analysed: "rhn, depth 3, 64 units, 60 steps"."""
         return f"{self.spectrum.title}, {len(self.input_gain)} steps"
 
     def table(self) -> list[dict]:

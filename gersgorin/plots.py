@@ -59,7 +59,8 @@ def plot_spectrum(
         for k, polygon in enumerate(discs_outline(centers, radii, 65)):
             label = f"union of the {axis} discs" if k == 0 else None
             ax.plot(polygon.real, polygon.imag, linewidth=1.2, label=label, **style)
-        ax.plot(centers, np.zeros_like(centers), "|", color=style["color"], markersize=5, alpha=0.6)
+        label = None if heights else "disc centres"  # of rows and columns the same
+        ax.plot(centers, np.zeros_like(centers), "|", color=style["color"], markersize=5, alpha=0.6, label=label)
         if show_discs:
             _draw_discs(centers, radii, style, f"each {axis} disc", ax)
         heights.append((centers, radii))

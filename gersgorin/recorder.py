@@ -180,7 +180,9 @@ class Recorder:
         if not start or self._path is None or not self._path.exists():
             return None
         found = Recording.load(self._path)
-        if found.title != self._watched.title or found.parameters.tolist() != list(weights_of(self._module)):
+        if _plain(found.title) != _plain(self._watched.title) or found.parameters.tolist() != list(
+            weights_of(self._module)
+        ):
             raise DataError(f"{self._path} was recorded of another network ({found.title}): give another path")
         shapes = {name: getattr(found, name).shape[1:] for name in self._look()}
         if shapes != self._shapes or found.probe not in ("", self._read):
@@ -191,6 +193,11 @@ class Recorder:
             )
         found = found.until(start)
         return found if len(found) else None
+
+
+def _plain(title: str) -> str:
+    """A title whichever way it writes the cell: as its class, as former files do, or as commands do."""
+    return title.lower().replace("-", "")
 
 
 def _number(loss: Tensor | np.ndarray | float | None) -> np.ndarray:

@@ -76,12 +76,11 @@ def plot_moment(recording: Recording, k: int, ax: Axes | None = None, *, limit: 
             ax.plot(polygon.real, polygon.imag, color=BLUE, linewidth=1.2, label=label)
             ax.fill(polygon.real, polygon.imag, color=BLUE, alpha=0.1, linewidth=0)
         ax.plot(values.real, values.imag, ".", color=RED, markersize=4, zorder=4, label="eigenvalues")
-        reach = float((np.abs(recording.centers[k]) + recording.radii[k]).max())
-        if reach > limit:
-            ax.text(0.03, 0.95, f"discs reach {reach:.3g}", va="top", transform=ax.transAxes, fontsize=8)
     ax.plot(CIRCLE.real, CIRCLE.imag, **DASHED, linewidth=0.8, zorder=5, label="unit circle")
-    ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", title=f"step {recording.step[k]}")
+    ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
     ax.set(xlabel="real part", ylabel="imaginary part")
+    reach = float((np.abs(recording.centers[k]) + recording.radii[k]).max())
+    ax.set_title(f"step {recording.step[k]}" + f", discs reach {reach:.3g}" * (limit < reach < np.inf))
     plain_numbers(ax)
     return complete(ax, f"{recording.title}: one step in the middle of the probe", _about(recording)) if alone else ax
 
@@ -194,7 +193,7 @@ def _dots(recording: Recording) -> dict:
 
 
 def _log_axis(ax: Axes) -> None:
-    """A logarithmic axis with a few numbers, also within a decade."""
+    """A logarithmic axis with a few numbers, also within a decade; over many they are those of decades alone."""
     ax.set_yscale("log")
     bottom, top = ax.get_ylim()
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if top < 100 * bottom else (1,), numticks=6))
@@ -216,7 +215,11 @@ def _finished(recording: Recording, ax: Axes, alone: bool) -> Axes:
 def _about(recording: Recording) -> str:
     """How it came to be, and how it was measured."""
     positions = recording.radius.shape[1]
-    how = f"measured every {recording.every} steps of training, at {positions} position{'s' * (positions != 1)} of the probe"
+    exact = not (
+        recording.step[:-1] % max(1, recording.every)
+    ).any()  # the last is often that at the end of the training
+    every = f"every {recording.every} steps" if exact else f"about every {recording.every} steps"  # where epochs end
+    how = f"measured {every} of training, at {positions} position{'s' * (positions != 1)} of the probe"
     return drawable("; ".join(filter(None, (recording.about, how))))
 
 

@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 
+from gersgorin.looks import legend_below
 from gersgorin.plots import (
     crowd,
     entries,
@@ -96,8 +97,7 @@ def plot_steps(
         row[0].set_ylabel("imaginary part")
         for ax in row[1:]:
             ax.set_ylabel("")
-    handles, labels = panels[0].get_legend_handles_labels()
-    top.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    legend_below(top, panels[:1], columns=8)
 
 
 def _entitle(record: SpectrumRecord, step: int, remark: str, ax: Axes) -> None:

@@ -94,7 +94,8 @@ class Source:
         if steps > self.steps:
             counted = COUNTED[self.kind]
             raise InvalidInputError(f"--steps {steps} is beyond the end of {self.name}: it has {self.steps} {counted}")
-        return replace(self, values=self.values[..., :steps, :] if self.values.ndim > 1 else self.values[:steps])
+        values = self.values[..., :steps, :] if self.values.ndim > 1 else self.values[:steps]
+        return replace(self, values=values, about=_cut(self, steps))
 
 
 def read_source(asked: Asked) -> Source:
@@ -112,6 +113,13 @@ def read_source(asked: Asked) -> Source:
 
     frames = chorale(asked.chorale, asked.data)
     return chorale_source(frames, asked.data).cut(asked.steps)
+
+
+def _cut(source: Source, steps: int) -> str:
+    """Where a source comes from of which only the first steps are read."""
+    if steps >= source.steps:
+        return source.about
+    return f"first {steps} of {source.steps} {COUNTED[source.kind]}{' of ' * bool(source.about)}{source.about}"
 
 
 def chorale_source(piece: Piece, data: Path | None = None) -> Source:
@@ -143,9 +151,11 @@ def read_sources(asked: Asked, count: int) -> list[Source]:
         from rhn.data import chorales
 
         pieces, where = chorales(asked.data).test, "the test split"
-        found = [chorale_source(piece[: asked.steps], asked.data) for piece in pieces[:count]]
+        whole = [chorale_source(piece, asked.data) for piece in pieces[:count]]
+        found = [source.cut(asked.steps and min(asked.steps, source.steps)) for source in whole]
         if count > 1:
-            about = f"first {count} of {where} of {chorales_origin(asked.data)}"
+            most = f"at most {asked.steps} steps of each of the " if asked.steps else ""
+            about = f"{most}first {count} of {where} of {chorales_origin(asked.data)}"
             found = [replace(source, about=about) for source in found]
     if len(found) < count:
         raise InvalidInputError(f"--sequences {count}: {where} has {len(found)}, expected at most so many")
@@ -175,4 +185,4 @@ def _text(asked: Asked) -> Source:
 
     vocabulary = load_text_model(asked.checkpoint, asked.cell).vocabulary
     ids = first_tokens(asked.text, vocabulary, asked.steps or TEXT_STEPS)
-    return Source(name=asked.text.name, kind="text", values=ids, unit="tokens")
+    return Source(name=asked.text.name, kind="text", values=ids, unit="tokens", about=f"first {len(ids)} tokens")

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gersgorin.modules import build_module, load_weights
+from gersgorin.modules import drawn_module, load_weights
 from gersgorin.stepping import state_size_of
 from gersgorin.watch import Watched, seen_by
-from rhn.cells import CELLS, is_known, resolve_cell
+from rhn.cells import is_known, name_of_cell, resolve_cell
 from rhn.checkpoints import load_model
 from rhn.engine.initial import initial_model
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
@@ -140,11 +140,12 @@ def module_cells(
     found = []
     for file in (weights, None) if fresh else (weights,):
         sizes = {"input_size": input_size, "hidden_size": hidden_size, "weights": weights}
-        module = build_module(name, seed=seed, **sizes)
+        module, drawn = drawn_module(name, seed=seed, **sizes)
         if file is not None:
             load_weights(module, file)
-        label = "" if not fresh else "after training" if file else f"fresh weights (seed {seed})"
-        made = f"seed {seed}" if file is None else named_file(file)
+        fresh_label = f"fresh weights{f' (seed {seed})' * drawn}"
+        label = "" if not fresh else "after training" if file else fresh_label
+        made = f"seed {seed}" * drawn if file is None else named_file(file)
         found.append(replace(watched_cell(Watched(module, layer, submodule), name, label), made=made))
     return found
 
@@ -200,7 +201,7 @@ def _cell_of(model: nn.Module, path: Path, label: str, layer: int, own: str | No
     if not 1 <= layer <= len(cells):
         raise InvalidInputError(f"--layer {layer}: {path} has {len(cells)} stacked cell(s), expected 1 to {len(cells)}")
     cell = cells[layer - 1]
-    name = own or next((key for key, factory in CELLS.items() if type(cell) is factory), type(cell).__name__)
+    name = own or name_of_cell(cell)
     which = f"cell {layer} of {len(cells)}" if len(cells) > 1 else ""
 
     def build(device: str, dtype: torch.dtype) -> nn.Module:

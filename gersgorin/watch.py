@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import check_weights
-from rhn.cells import Cell, layer_from_torch, stack_from_torch
+from rhn.cells import Cell, layer_from_torch, name_of_cell, stack_from_torch
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.provenance import words_of_built
 
@@ -73,7 +73,7 @@ class Watched:
 
     @property
     def title(self) -> str:
-        """What a figure calls the cell: "RHN, depth 5, 64 units", "encoder.rnn: LSTM, 2 layers, 64 units"."""
+        """What a figure calls the cell: "rhn, depth 5, 64 units", "encoder.rnn: LSTM, 2 layers, 64 units"."""
         title = cell_title(self._cell, self._layer)
         return f"{self._part}: {title}" if self._part else title
 
@@ -165,7 +165,7 @@ def cell_title(cell: nn.Module, layer: int | None = None) -> str:
     if several > 1:
         words = [f"{several} layers" if layer is None else f"layer {layer + 1} of {several}"]
     words += [f"depth {depth}"] * (depth > 1)
-    return ", ".join([type(cell).__name__, *words, *[f"{size} unit{'s' * (size != 1)}"] * (size is not None)])
+    return ", ".join([name_of_cell(cell), *words, *[f"{size} unit{'s' * (size != 1)}"] * (size is not None)])
 
 
 def recurrent_part(

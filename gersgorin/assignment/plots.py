@@ -1,13 +1,13 @@
 """Figures of credit over time, from records alone: who reaches whom, and what each lag is worth."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from gersgorin.assignment.record import Credit
-from gersgorin.looks import complete, legend_below, wrapped
+from gersgorin.looks import as_list, complete, legend_below, wrapped
 from gersgorin.shown import Shown, laid_out, own_axes
 from rhn.figures import BLUE, GREY, ORANGE, drawable, our_style, titled
 
@@ -59,16 +59,21 @@ def decades(records: list[Credit]) -> float:
 
 
 @our_style()
-def draw_credit(records: Mapping[str, Credit], title: str = TITLE, about: str = "") -> Shown:
+def draw_credit(
+    records: Credit | Sequence[Credit] | Mapping[str, Credit], title: str = TITLE, about: str = ""
+) -> Shown:
     """Moments of a training side by side: heat maps on one scale, and under them what each lag is worth.
 
+    records: one, or several with their names; without names they are counted.
     title, about: of the figure, what it shows and how the network came to be; "" for what all records say of that.
     """
+    records = records if isinstance(records, Mapping) else _counted(as_list(records))
     figure = Shown(figsize=(max(6.5, 1.6 + 3.2 * len(records)), 7.2), layout="constrained")
     upper, lower = figure.subplots(2, len(records), squeeze=False, height_ratios=(1.4, 1))
     top = decades([*records.values()])
     for k, (above, below, (name, record)) in enumerate(zip(upper, lower, records.items(), strict=True)):
-        plot_credit(record, above, top=top).set_title(f"{wrapped(name, 34)}\nloss {record.loss:.3g} {record.loss_unit}")
+        loss = f"loss {record.loss:.3g} {record.loss_unit}"
+        plot_credit(record, above, top=top).set_title("\n".join(filter(None, (wrapped(name, 34), loss))))
         long = len(record.lost) > TRUNCATION
         lost = f"beyond {TRUNCATION} steps {record.lost_beyond(TRUNCATION):.2g} of it is lost" if long else ""
         plot_lags(record, below).set_title(lost)
@@ -80,6 +85,11 @@ def draw_credit(records: Mapping[str, Credit], title: str = TITLE, about: str = 
     said = {", ".join(filter(None, (record.title, record.about))) for record in records.values()}
     titled(figure, drawable(title), drawable(about or (said.pop() if len(said) == 1 else "")))
     return laid_out(figure)
+
+
+def _counted(records: list[Credit]) -> dict[str, Credit]:
+    """By names that count them; alone, without one."""
+    return {f"{k} of {len(records)}" * (len(records) > 1): record for k, record in enumerate(records, start=1)}
 
 
 def _title(record: Credit) -> str:

@@ -36,7 +36,7 @@ class Credit:
     loss_unit: str = "nats a frame"
     """Of the loss."""
     title: str = ""
-    """What a figure calls the recurrence: "RHN, depth 3, 64 units", "2 x LSTM, 8 units"; "" where it was not kept."""
+    """What a figure calls the recurrence: "rhn, depth 3, 64 units", "2 x lstm, 8 units"; "" where it was not kept."""
     about: str = ""
     """How it came to be, for figures: initialisation, biases, data."""
 

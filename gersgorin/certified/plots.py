@@ -1,11 +1,13 @@
 """What windows certify, drawn: bounds over time beside the measured norm, and each kind of bound by the window's length."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from gersgorin.certified.record import CertifiedBounds
-from gersgorin.looks import complete, legend_beside, shade_style, titled_all, told_apart, wrapped
+from gersgorin.looks import as_list, complete, legend_beside, shade_style, titled_all, told_apart, wrapped
 from gersgorin.plots import DASHED
 from gersgorin.record import time_label
 from gersgorin.shown import Shown, laid_out, own_axes, plain_numbers
@@ -70,8 +72,9 @@ def plot_bounds_by_window(bounds: CertifiedBounds, ax: Axes | None = None) -> Ax
 
 
 @our_style()
-def draw_bounds(runs: list[CertifiedBounds], along: str) -> Shown:
-    """A row a network: its bounds over time, and how long a window they take."""
+def draw_bounds(runs: CertifiedBounds | Sequence[CertifiedBounds], along: str = "") -> Shown:
+    """A row a network, of one or several: its bounds over time, and how long a window they take; along: what was read."""
+    runs = as_list(runs)
     named = told_apart([bounds.title for bounds in runs], [bounds.about for bounds in runs])
     figure = Shown(figsize=(13.5, 0.8 + 3.6 * len(runs)), layout="constrained")
     for pair, bounds, name in zip(figure.subplots(len(runs), 2, squeeze=False), runs, named.names, strict=True):
@@ -79,7 +82,7 @@ def draw_bounds(runs: list[CertifiedBounds], along: str) -> Shown:
             plot(bounds, ax)
             ax.set_title("\n".join(filter(None, (wrapped(name, 60), ax.get_title()))))
             legend_beside(ax)
-    titled_all(figure, named, f"certified bounds of the gradient on {along}, rounding counted in")
+    titled_all(figure, named, f"certified bounds of the gradient{' on ' * bool(along)}{along}, rounding counted in")
     return laid_out(figure)
 
 

@@ -14,10 +14,11 @@ from matplotlib.patches import Patch
 
 from gersgorin.comparing.record import BAND, Ensemble
 from gersgorin.comparing.words import seeds_of
-from gersgorin.looks import complete, folded, legend_below, line_style, titled_all, told_apart, wrapped
+from gersgorin.looks import as_list, complete, folded, legend_below, line_style, titled_all, told_apart, wrapped
 from gersgorin.plots import DASHED, crowd, plot_crowd, plot_spectrum, spectrum_limit
 from gersgorin.record import SpectrumRecord, time_label
 from gersgorin.shown import Shown, laid_out, own_axes, plain_numbers
+from rhn.errors import InvalidInputError
 from rhn.figures import GREY, drawable, our_style
 
 IN_A_ROW = 4  # panels of spectra, at most
@@ -33,12 +34,29 @@ PANELS = {  # what each of the panels over time shows, and how its values are wr
 
 @our_style()
 def plot_bands(
-    ensembles: Sequence[Ensemble], measure: str, ax: Axes | None = None, *, labels: Sequence[str] = ()
+    ensembles: Ensemble | Sequence[Ensemble],
+    measure: str = "log_norm_product",
+    ax: Axes | None = None,
+    *,
+    labels: Sequence[str] = (),
 ) -> Axes:
-    """A measure over time: the median of each ensemble, within the band that four of five of its runs keep to.
+    """A measure over time: the median of one ensemble or of each of several, within the band that four of five of its runs keep to.
 
     A product that is zero ends its line with a cross: its logarithm is minus infinity from there.
+
+    Args:
+        ensembles: see `gersgorin.ensemble`.
+        measure: "spectral_radius", "reach", "log_norm_product" or "finite_time_exponent".
+        ax: axes to draw into.
+        labels: what a legend calls them; none: in a figure of its own what tells them apart.
+
+    Raises InvalidInputError for another measure.
     """
+    ensembles = as_list(ensembles)
+    if measure not in PANELS:
+        raise InvalidInputError(f"measure is {measure!r}, expected one of {', '.join(PANELS)}")
+    named = told_apart([e.title for e in ensembles], [e.about for e in ensembles])
+    labels = labels or (named.names if ax is None else ())
     alone, ax = ax is None, own_axes(6, 3.4) if ax is None else ax
     scale = np.log(10) if measure == "log_norm_product" else 1.0
     of_products = measure in ("log_norm_product", "finite_time_exponent")
@@ -63,16 +81,16 @@ def plot_bands(
     else:
         plain_numbers(ax)
     if alone:
-        named = told_apart([e.title for e in ensembles], [e.about for e in ensembles])
         ax.set_xlabel(time_label(ensembles[0].unit))
         complete(ax, f"{named.common or 'networks'}, {ensembles[0].along}: {SAID}", named.about)
     return ax
 
 
 @our_style()
-def draw_comparison(records: list[SpectrumRecord], *, show_discs: bool = False) -> Shown:
+def draw_comparison(records: SpectrumRecord | Sequence[SpectrumRecord], *, show_discs: bool = False) -> Shown:
     """Networks side by side on one sequence: spectra of its middle step at one scale, enlarged where they are much smaller than it, and
     below them all of them over time."""
+    records = as_list(records)
     T, limit = len(records[0].norm), spectrum_limit(records)
     step, named = T // 2, told_apart([record.title for record in records], [record.about for record in records])
     crowded = any(crowd(record.eigenvalues[step], limit) for record in records)
@@ -95,7 +113,7 @@ def draw_comparison(records: list[SpectrumRecord], *, show_discs: bool = False) 
             plot_crowd(record, step, ax, panel)
         for panel in (ax, *larger):
             panel.set(xlabel="real part", ylabel="imaginary part" if column == 0 else "")
-    legend_below(top, grid.flat, columns=5)
+    legend_below(top, grid.flat, columns=8)
     more = ", and enlarged" if crowded else ""
     titled_all(figure, named, f"on {records[0].along}: spectra of step {step} of 0 to {T - 1} at one scale{more}")
     _over_time([Ensemble.of_record(record) for record in records], named.names, bottom)
@@ -103,8 +121,9 @@ def draw_comparison(records: list[SpectrumRecord], *, show_discs: bool = False) 
 
 
 @our_style()
-def draw_ensembles(ensembles: list[Ensemble]) -> Shown:
+def draw_ensembles(ensembles: Ensemble | Sequence[Ensemble]) -> Shown:
     """Medians and bands over many runs, one colour a kind of network."""
+    ensembles = as_list(ensembles)
     named, first = told_apart([e.title for e in ensembles], [e.about for e in ensembles]), ensembles[0]
     figure, several = Shown(figsize=(11, 6.8), layout="constrained"), len(ensembles) > 1
     _over_time(ensembles, named.names if several else [], figure)
@@ -116,7 +135,7 @@ def draw_ensembles(ensembles: list[Ensemble]) -> Shown:
 def _panel_title(record: SpectrumRecord, name: str, columns: int) -> str:
     exponent = f"exponent {record.finite_time_exponent[-1]:.3g} a step"
     leading = [record.which_eigenvalues] * bool(record.leading)
-    return "\n".join([wrapped(name, 60 // columns + 12), exponent, *leading])
+    return "\n".join([*filter(None, [wrapped(name, 60 // columns + 12)]), exponent, *leading])
 
 
 def _spans_decades(several: Sequence[np.ndarray]) -> bool:

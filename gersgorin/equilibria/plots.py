@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gersgorin.equilibria.record import FixedPoints
 from gersgorin.equilibria.words import LISTED
-from gersgorin.looks import complete, legend_below, titled_all, told_apart, wrapped
+from gersgorin.looks import as_list, complete, legend_below, titled_all, told_apart, wrapped
 from gersgorin.plots import CIRCLE, DASHED
 from gersgorin.shown import Shown, laid_out, own_axes, plain_numbers
 from rhn.figures import BLUE, GREEN, GREY, ORANGE, RED, our_style
@@ -73,8 +73,9 @@ def plot_point_spectra(points: FixedPoints, ax: Axes | None = None) -> Axes:
 
 
 @our_style()
-def draw_fixed_points(cells: Sequence[FixedPoints]) -> Shown:
-    """Both side by side, a row a cell."""
+def draw_fixed_points(cells: FixedPoints | Sequence[FixedPoints]) -> Shown:
+    """The points of one cell or several and the spectra there side by side, a row a cell."""
+    cells = as_list(cells)
     named = told_apart([points.title for points in cells], [points.about for points in cells])
     figure = Shown(figsize=(10, 0.6 + 4.6 * len(cells)), layout="constrained")
     rows = np.atleast_1d(figure.subfigures(len(cells), 1))

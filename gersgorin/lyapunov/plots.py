@@ -6,7 +6,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from gersgorin.looks import COLOURS, MARKERS, complete, legend_beside, line_style, shade_style, titled_all, told_apart
+from gersgorin.looks import (
+    COLOURS,
+    MARKERS,
+    as_list,
+    complete,
+    legend_beside,
+    line_style,
+    shade_style,
+    titled_all,
+    told_apart,
+)
 from gersgorin.lyapunov.record import LyapunovSpectrum
 from gersgorin.plots import DASHED
 from gersgorin.shown import Shown, laid_out, own_axes, plain_numbers
@@ -17,8 +27,10 @@ RATE = "exponent (1/step)"
 
 
 @our_style()
-def plot_lyapunov(spectra: Sequence[LyapunovSpectrum], ax: Axes | None = None) -> Axes:
-    """The exponents of each run against their number, with bars of two standard errors; lost directions are left out."""
+def plot_lyapunov(spectra: LyapunovSpectrum | Sequence[LyapunovSpectrum], ax: Axes | None = None) -> Axes:
+    """The exponents of one run, or of each of several, against their number, with bars of two standard errors; lost directions are
+    left out."""
+    spectra = as_list(spectra)
     alone, ax = ax is None, own_axes(5.5, 4.2) if ax is None else ax
     for i, spectrum in enumerate(spectra):
         number = 1 + np.arange(len(spectrum.exponents))
@@ -35,8 +47,9 @@ def plot_lyapunov(spectra: Sequence[LyapunovSpectrum], ax: Axes | None = None) -
 
 
 @our_style()
-def plot_convergence(spectra: Sequence[LyapunovSpectrum], ax: Axes | None = None) -> Axes:
+def plot_convergence(spectra: LyapunovSpectrum | Sequence[LyapunovSpectrum], ax: Axes | None = None) -> Axes:
     """Running estimates against the steps counted: of one run its first eight exponents, of several the largest of each."""
+    spectra = as_list(spectra)
     alone, ax = ax is None, own_axes(5.5, 4.2) if ax is None else ax
     if len(spectra) == 1:
         (spectrum,) = spectra
@@ -59,8 +72,9 @@ def plot_convergence(spectra: Sequence[LyapunovSpectrum], ax: Axes | None = None
 
 
 @our_style()
-def draw_lyapunov(spectra: Sequence[LyapunovSpectrum], along: str = "") -> Shown:
-    """Both side by side."""
+def draw_lyapunov(spectra: LyapunovSpectrum | Sequence[LyapunovSpectrum], along: str = "") -> Shown:
+    """Of one run or several, the exponents and how they settled side by side; along: what the title says was read."""
+    spectra = as_list(spectra)
     figure = Shown(figsize=(11, 4.2 + 0.25 * max(0, len(spectra) - 4)), layout="constrained")
     left, right = figure.subplots(1, 2)
     plot_lyapunov(spectra, left)

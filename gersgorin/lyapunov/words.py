@@ -4,7 +4,7 @@ import math
 
 from gersgorin.lyapunov.record import LyapunovSpectrum
 
-LISTED = 6
+LISTED = 8  # of more the first so many, and the last one
 
 
 def lyapunov_table(spectrum: LyapunovSpectrum) -> str:
@@ -14,10 +14,13 @@ def lyapunov_table(spectrum: LyapunovSpectrum) -> str:
     errors = "+- standard error (two of them: 95 %)" if spectrum.tells_errors else "too short a run for standard errors"
     lines = [f"Lyapunov exponents a step, from {counted}{warmup}; {errors}"]
     pairs = list(zip(spectrum.exponents, spectrum.standard_errors, strict=True))
-    for i, (value, error) in enumerate(pairs[:LISTED], start=1):
-        lines.append(f"{f'exponent {i}':<26}{value:>11.4g}" + ("" if math.isnan(error) else f"  +- {error:.2g}"))
-    if len(pairs) > LISTED:
-        lines.append(f"{f'exponent {len(pairs)}':<26}{pairs[-1][0]:>11.4g}")
+    left_out = range(LISTED, len(pairs) - 1)
+    for i, (value, error) in enumerate(pairs):
+        if i not in left_out:
+            told = "" if math.isnan(error) else f"  +- {error:.2g}"
+            lines.append(f"{f'exponent {i + 1}':<26}{value:>11.4g}{told}")
+        elif i == LISTED:
+            lines.append("...")
     which = "all" if spectrum.complete else f"these {len(pairs)} of {spectrum.state_size}"
     lines.append(f"{'sum':<26}{spectrum.sum:>11.4g}  of {which}")
     dimension = spectrum.kaplan_yorke

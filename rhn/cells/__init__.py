@@ -20,7 +20,7 @@ from rhn.cells.masks import CellMasks
 from rhn.cells.mgu import MGU
 from rhn.cells.mingru import MinGRU
 from rhn.cells.orthogonal import OrthogonalRNN
-from rhn.cells.registry import CELLS, is_known, resolve_cell
+from rhn.cells.registry import CELLS, is_known, name_of_cell, resolve_cell
 from rhn.cells.slstm import SLSTM
 from rhn.cells.stacked import Stack, stack_from_torch
 from rhn.cells.transition import DTRNN, DTSRNN, IRNN, RNN
@@ -56,6 +56,7 @@ __all__ = [
     "hidden_size_for_budget",
     "is_known",
     "layer_from_torch",
+    "name_of_cell",
     "num_parameters",
     "resolve_cell",
     "stack_from_torch",

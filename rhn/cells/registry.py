@@ -49,6 +49,15 @@ def is_known(name: str) -> bool:
     return name in CELLS or name in TORCH_CELLS
 
 
+def name_of_cell(cell: Any) -> str:
+    """What `CELLS` calls a cell; of another module its class's name.
+
+    >>> name_of_cell(DTRNN(3, 4))
+    'dt-rnn'
+    """
+    return next((name for name, factory in CELLS.items() if type(cell) is factory), type(cell).__name__)
+
+
 def resolve_cell(name: str) -> Callable[..., Cell]:
     """The cell called `name` in `CELLS`, one of torch.nn's in our form, or a user's own as `package.module:factory`.
 

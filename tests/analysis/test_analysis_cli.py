@@ -127,7 +127,7 @@ def test_figures_are_titled_by_the_run_where_the_checkpoint_s_name_says_nothing(
     Path(checkpoint).parent.mkdir(parents=True)
     Path("best.safetensors").rename(checkpoint)
     assert run("gates", checkpoint, "--chorales", "0", "--output", "figure.svg") == 0
-    assert f"<!-- Transform gates of RHN, depth 3, 7 units ({title})" in Path("figure.svg").read_text()
+    assert f"<!-- Transform gates of rhn, depth 3, 7 units ({title})" in Path("figure.svg").read_text()
 
 
 # ---- language models ------------------------------------------------------------------------------

@@ -135,6 +135,9 @@ def test_points_lie_where_the_axes_say_and_kinds_look_different():
 def test_words(spectra):
     table = lyapunov_table(spectra[0])
     assert "from 300 steps;" in table and f"{spectra[0].exponents[9]:.4g}" in table and "of all" in table
+    shown = [line.split() for line in table.splitlines()[1:-2]]
+    assert [words[1] for words in shown if words != ["..."]] == [*"12345678", "10"] and ["..."] in shown
+    assert all("+-" in words for words in shown if words != ["..."])
     growing = lyapunov_spectrum(lambda x, s: 2 * s, torch.zeros(9, 1), 1, s0=torch.zeros(2))
     assert "needs more exponents" in lyapunov_table(growing) and "of these 1 of 2" in lyapunov_table(growing)
     many = fixed_points(lambda s: s, None, torch.arange(20.0, dtype=d).unsqueeze(1))

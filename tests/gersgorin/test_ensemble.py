@@ -126,7 +126,10 @@ def test_the_command_takes_the_test_split_and_seeds(results):
     alone = results("--chorale", second.name, "--seed", 4, "--steps", 40)["steps"]
     found = Ensemble.load("many.npz")
     origin = f"the chorales of music21 {music21_version()}"
-    assert found.about == f"uniform:0.04, transform bias -2, seeds 3 to 4; first 2 of the test split of {origin}"
+    assert (
+        found.about
+        == f"uniform:0.04, transform bias -2, seeds 3 to 4; at most 40 steps of each of the first 2 of the test split of {origin}"
+    )
     assert found.reach[3].tolist() == [step["reach"] for step in alone]
     assert (
         result["figure"] == "gersgorin-rhn-4-units-seed3-2-of-test-2-seeds-steps40.png"

@@ -36,7 +36,7 @@ def test_a_cell_by_name_is_what_the_command_measures(capsys):
     told = ["--depth", "2", "--hidden-size", "6", "--init", "gaussian:0.3", "--seed", "4", "--steps", "5"]
     result = command(capsys, *told, "--chorale", "bwv66.6")
     assert numbers(found) == result["steps"] and found.title == "rhn, depth 2, 6 units"
-    assert found.about.startswith("gaussian:0.3, transform bias -2, seed 4; train-")
+    assert found.about.startswith("gaussian:0.3, transform bias -2, seed 4; first 5 of 37 frames of train-")
 
 
 def test_a_checkpoint_is_what_the_command_measures(capsys):
@@ -44,7 +44,9 @@ def test_a_checkpoint_is_what_the_command_measures(capsys):
     path = save_checkpoint("trained.safetensors", RHN(88, 6, 3), **about)
     found = gersgorin.measure(path, steps=5)
     assert numbers(found) == command(capsys, "--checkpoint", str(path), "--steps", "5")["steps"]
-    assert found.about.startswith("trained.safetensors: uniform:0.04, transform bias -2, seed 7, epoch 12; valid-")
+    assert found.about.startswith(
+        "trained.safetensors: uniform:0.04, transform bias -2, seed 7, epoch 12; first 5 of 85 frames of valid-"
+    )
 
 
 def test_a_module_reads_as_in_analyze_and_is_left_as_it_was():

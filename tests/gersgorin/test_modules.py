@@ -19,7 +19,7 @@ from gersgorin import (
     trajectory,
 )
 from gersgorin.cli import main
-from gersgorin.modules import build_module, load_weights
+from gersgorin.modules import build_module, drawn_module, load_weights
 from gersgorin.watch import Watched
 from rhn.cells import from_torch, stack_from_torch
 from rhn.errors import CheckpointError, InvalidInputError
@@ -343,3 +343,21 @@ def test_a_state_too_large_for_the_memory_is_refused_before_the_work(own, capsys
 def test_python_takes_names_of_parts_too():
     with pytest.raises(InvalidInputError, match="did you mean '0'"):
         Watched(nn.Sequential(nn.GRU(3, 4)), submodule="00")
+
+
+def test_the_seed_is_told_where_it_drew_the_weights(tmp_path, monkeypatch):
+    code = """
+import torch
+def drawn(input_size):
+    return torch.nn.GRU(input_size, 3)
+def its_own(input_size):
+    torch.manual_seed(7)
+    return torch.nn.GRU(input_size, 3)
+def fixed(input_size):
+    return WEIGHTS
+WEIGHTS = torch.nn.GRU(2, 3)
+"""
+    (tmp_path / "whose_seed.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    told = {name: drawn_module(f"whose_seed:{name}", input_size=2, seed=3)[1] for name in ("drawn", "its_own", "fixed")}
+    assert told == {"drawn": True, "its_own": False, "fixed": False}

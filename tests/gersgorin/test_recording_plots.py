@@ -137,3 +137,17 @@ def test_bad_input_is_one_sentence(words, said, recording, tmp_path, capsys, mon
     assert main(["--record", *words]) == 2
     err = capsys.readouterr().err
     assert said in err and err.startswith("error: ") and err.count("\n") == 1
+
+
+def test_how_far_discs_reach_stands_above_the_panel(recording):
+    far = plot_moment(replace(recording, radii=recording.radii + 9), 0)
+    assert far.get_title().startswith("step 0, discs reach 9.") and not far.texts
+    assert plot_moment(recording, 0).get_title() == "step 0"
+
+
+def test_the_words_say_how_often_it_was_measured_and_what_the_commands_call_the_cell(recording):
+    ends = replace(recording, step=np.array([0, 21, 42, 63, 84, 105]), every=20)
+    assert "; measured about every 20 steps of training" in draw_recording(ends).get_suptitle()
+    last = replace(recording, step=np.array([0, 2, 4, 6, 8, 9]))
+    assert "; measured every 2 steps of training" in draw_recording(last).get_suptitle()
+    assert recording.title == "rhn, depth 2, 6 units"
