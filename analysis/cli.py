@@ -18,6 +18,7 @@ from rhn.figures import SUFFIXES, figure_name, save_figure
 from rhn.files import check_output
 from rhn.options import Device, File, Trained, Writing, check_least, given_flags
 from rhn.parsing import Commands, parse
+from rhn.wording import counted
 
 DESCRIPTION = """What trained networks do: the activity of their transform gates, and the damage of lesions.
 
@@ -241,4 +242,4 @@ def _about(model) -> str:
 
     cells = list({place.name: place.cell for place in places(model)}.values())
     several, depth = [f"{len(cells)} cells"] * (len(cells) > 1), [f"depth {cells[0].depth}"] * cells[0].deep
-    return ", ".join([name_of_cell(cells[0]), *several, *depth, f"{cells[0].hidden_size} units"])
+    return ", ".join([name_of_cell(cells[0]), *several, *depth, counted(cells[0].hidden_size, "unit")])

@@ -20,6 +20,7 @@ from benchmarks import (  # noqa: F401 - they enrol themselves
 )
 from benchmarks.registry import BENCHMARKS
 from benchmarks.timing import paired
+from rhn.wording import counted
 
 
 def environment(device: str) -> str:
@@ -28,7 +29,7 @@ def environment(device: str) -> str:
     where = (
         torch.cuda.get_device_name()
         if device == "cuda"
-        else f"{cores} cores, {torch.get_num_threads()} torch thread(s)"
+        else f"{cores} cores, {counted(torch.get_num_threads(), 'torch thread')}"
     )
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
     return f"{datetime.date.today().isoformat()}, {platform.system()} {platform.machine()}, {where}, {versions}"

@@ -44,6 +44,5 @@ with gersgorin.Recorder(model, probe, every=100, path="run.npz") as recorder:
         recorder.step(loss)
 
 for row in recorder.recording.rows():
-    print(
-        f"step {row['step']:>3}  loss {row['loss']:.3f}  exponent {row['exponent']:+.3f}  spectral radius {row['radius']:.3f}"
-    )
+    loss = "  -  " if row["step"] == 0 else f"{row['loss']:.3f}"  # before training no batch has been judged
+    print(f"step {row['step']:>3}  loss {loss}  exponent {row['exponent']:+.3f}  spectral radius {row['radius']:.3f}")

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError
+from rhn.wording import counted
 
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
@@ -28,7 +29,7 @@ def check_square(A: Tensor, *, smallest: int = 1, steps: int | None = None) -> T
     if A.dim() < 2 + (steps is not None) or shape[-1] != shape[-2]:
         raise InvalidInputError(f"A: expected square matrices of shape {layout}, got shape {shape}")
     if shape[-1] < smallest or (steps is not None and shape[0] < steps):
-        least = f"n >= {smallest}" + (f" and at least {steps} step(s)" if steps else "")
+        least = f"n >= {smallest}" + (f" and at least {counted(steps, 'step')}" if steps else "")
         raise InvalidInputError(f"A: expected {layout} with {least}, got shape {shape}")
     # one bad entry makes the sum bad, in a seventh of the time; finite entries may do so too, by overflow
     if not torch.isfinite(A.sum()) and (bad := int((~torch.isfinite(A)).sum())):

@@ -32,6 +32,7 @@ from gersgorin.spectrum import one_thread
 from gersgorin.watch import Watched
 from rhn.data import Piece
 from rhn.models import LanguageModel, PolyphonicModel
+from rhn.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,7 +59,7 @@ class Analysis:
     @property
     def title(self) -> str:
         """What was analysed: "rhn, depth 3, 64 units, 60 steps"."""
-        return f"{self.spectrum.title}, {len(self.input_gain)} steps"
+        return f"{self.spectrum.title}, {counted(len(self.input_gain), 'step')}"
 
     def table(self) -> list[dict]:
         """A row a quantity: {"quantity", "first", "middle", "last", "mean", "least", "largest"} over the steps."""
@@ -190,17 +191,23 @@ def _sentences(found: Analysis) -> list[str]:
         order = flat.order if flat.integer_order is None else flat.integer_order
         order = "unknown" if np.isnan(order) else f"{order:.3g}"
         sentences.append(
-            f"At the best constant output, {flat.loss:.4g} {flat.objective.loss.unit}, {flat.fastest} learns fastest, at a relative "
-            f"rate of {flat.rates[flat.fastest]:.3g}; the order of that plateau is {order}."
+            f"At the best constant output for {_these(flat)} alone, {flat.loss:.4g} {flat.objective.loss.unit}, {flat.fastest} "
+            f"learns fastest, at a relative rate of {flat.rates[flat.fastest]:.3g}; the order of that plateau is {order}."
         )
     if (given := found.credit) is not None:
         half = min(len(given.lost) - 1, int(np.searchsorted(np.cumsum(given.lag_share), 0.5)))
         lost = given.lost_beyond(10)
         sentences.append(
-            f"Half of the recurrence's gradient comes from states at most {half} step(s) back; errors that go back at most 10 steps "
-            f"lose {100 * lost:.3g} % of it."
+            f"Half of the recurrence's gradient comes from states at most {counted(half, 'step')} back; errors that go back "
+            f"at most 10 steps lose {100 * lost:.3g} % of it."
         )
     return sentences
+
+
+def _these(flat: Plateau) -> str:
+    """What the constant is the best for; on other sequences another one is, at another loss."""
+    several = flat.objective.mask.shape[1]
+    return "this sequence" if several == 1 else f"these {several} sequences"
 
 
 def _listed(values: np.ndarray) -> str:

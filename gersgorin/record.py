@@ -13,6 +13,7 @@ from gersgorin._outline import support_corners
 from rhn.figures import drawable
 from rhn.files import write_arrays, write_json
 from rhn.reading import arrays_of, values_of
+from rhn.wording import counted
 
 DISC_WORDS = {"row": "row discs", "column": "column discs", "both": "row and column discs where they overlap"}
 MEASURES = {  # one number a step, and what a table calls it
@@ -95,8 +96,7 @@ class SpectrumRecord:
     @property
     def which_eigenvalues(self) -> str:
         """What they are called: "eigenvalues", "the 32 leading eigenvalues"."""
-        plural = "s" * (self.leading != 1)
-        return f"the {self.leading} leading eigenvalue{plural}" if self.leading else "eigenvalues"
+        return f"the {counted(self.leading, 'leading eigenvalue')}" if self.leading else "eigenvalues"
 
     @property
     def heading(self) -> str:
@@ -228,7 +228,7 @@ def reading(record: SpectrumRecord) -> str:
         discs = f"{which} reach {reach:.3g} from 0 and so would allow growth, but {none} leaves the unit circle"
     else:
         discs = f"{which}, which reach {reach:.3g} from 0, keep every eigenvalue inside the unit circle"
-    words = f"Over {T} step{'s' * (T > 1)} {does}; {discs}."
+    words = f"Over {counted(T, 'step')} {does}; {discs}."
     words += _misleading(record) + _not_found(record)
     worst = float(record.eigenvalue_condition.max())
     if worst * np.finfo(record.eigenvalues.dtype).eps * float(record.norm.max()) > ROUNDING_SHOWN:

@@ -11,6 +11,7 @@ import numpy as np
 from rhn.errors import DataError
 from rhn.files import write_arrays
 from rhn.reading import arrays_of, values_of
+from rhn.wording import counted
 
 WRITER = "gersgorin.Recorder(path=FILE.npz) or rhn train --record"
 MEASURES = {  # one number a measurement: the mean over positions, layers or weights; and what a table calls it
@@ -147,7 +148,9 @@ def _fit(values: dict) -> bool:
 def recording_table(recording: Recording) -> str:
     """The first and the last measurement and two between, quantity by quantity, in plain text."""
     shown = sorted({round(k * (len(recording) - 1) / 3) for k in range(4)})
-    lines = [f"{recording.title}, {len(recording)} measurements over {recording.step[-1]} steps of training"]
+    lines = [
+        f"{recording.title}, {counted(len(recording), 'measurement')} over {counted(recording.step[-1], 'step')} of training"
+    ]
     lines.append(f"{'':<22}" + "".join(f"{f'step {recording.step[k]}':>13}" for k in shown))
     for name, label in MEASURES.items():
         values = recording.mean(name)

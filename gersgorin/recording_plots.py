@@ -18,6 +18,7 @@ from gersgorin.recording import MEASURES, Recording
 from gersgorin.shown import Shown, laid_out, own_axes, plain_numbers
 from rhn.errors import DataError
 from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawable, our_style, titled
+from rhn.wording import counted
 
 MOST_FRAMES = 240  # of an animation
 MOST_LINES = 8  # of a panel
@@ -219,7 +220,7 @@ def _about(recording: Recording) -> str:
         recording.step[:-1] % max(1, recording.every)
     ).any()  # the last is often that at the end of the training
     every = f"every {recording.every} steps" if exact else f"about every {recording.every} steps"  # where epochs end
-    how = f"measured {every} of training, at {positions} position{'s' * (positions != 1)} of the probe"
+    how = f"measured {every} of training, at {counted(positions, 'position')} of the probe"
     return drawable("; ".join(filter(None, (recording.about, how))))
 
 

@@ -56,12 +56,12 @@ def distinct_steps(record: SpectrumRecord, limit: float) -> dict[int, str]:
         like = next((other for other in kept if apart(record, other, step) <= near), None)
         kept.setdefault(step if like is None else like, []).extend([step] * (like is not None))
     if len(kept) > 1 or T == 1:
-        return {step: f"so are {_listed(others)}" if others else "" for step, others in kept.items()}
+        return {step: f"like it: {_listed(others)}" if others else "" for step, others in kept.items()}
     distances = [apart(record, 0, step) for step in range(T)]
     farthest = int(np.argmax(distances))
     if distances[farthest] <= near:
         return {0: f"steps 0 to {T - 1} look alike"}
-    return {0: f"so are {_listed(kept[0])}", farthest: "the one that differs most"}
+    return {0: f"like it: {_listed(kept[0])}", farthest: "the one that differs most"}
 
 
 def apart(record: SpectrumRecord, one: int, other: int) -> float:

@@ -19,6 +19,7 @@ from rhn.engine.initial import initial_model
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.models import LanguageModel
 from rhn.provenance import named_file, words_of_checkpoint, words_of_new
+from rhn.wording import counted
 
 KEYS = 88  # inputs: the keys of a chorale's frames
 
@@ -60,7 +61,7 @@ class Subject:
         words = [
             self.name,
             *[f"depth {depth}"] * (depth > 1),
-            *[f"{size} unit{'s' * (size != 1)}"] * (size is not None),
+            *[counted(size, "unit")] * (size is not None),
         ]
         return ": ".join(filter(None, (self.label, self.called or ", ".join(words))))
 
@@ -199,7 +200,9 @@ def _cell_of(model: nn.Module, path: Path, label: str, layer: int, own: str | No
         what = "a chorale's keys" if inputs == KEYS else "as many as the sequence has"
         raise InvalidInputError(f"{path}: expected a recurrent cell with {inputs} inputs ({what}), found {found}")
     if not 1 <= layer <= len(cells):
-        raise InvalidInputError(f"--layer {layer}: {path} has {len(cells)} stacked cell(s), expected 1 to {len(cells)}")
+        raise InvalidInputError(
+            f"--layer {layer}: {path} has {counted(len(cells), 'stacked cell')}, expected 1 to {len(cells)}"
+        )
     cell = cells[layer - 1]
     name = own or name_of_cell(cell)
     which = f"cell {layer} of {len(cells)}" if len(cells) > 1 else ""

@@ -17,6 +17,7 @@ from gersgorin._validate import check_weights
 from rhn.cells import Cell, layer_from_torch, name_of_cell, stack_from_torch
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.provenance import words_of_built
+from rhn.wording import counted
 
 TORCH_CELLS = (nn.RNNBase, nn.RNNCellBase)
 
@@ -51,7 +52,9 @@ class Watched:
             )
         places = [(place, k) for place, cell in enumerate(cells) for k in range(layers_of(cell))]
         if layer is not None and (not isinstance(layer, int) or not 1 <= layer <= len(places)):
-            raise InvalidInputError(f"layer is {layer}: the module has {len(places)} recurrent cell(s), counted from 1")
+            raise InvalidInputError(
+                f"layer is {layer}: the module has {counted(len(places), 'recurrent cell')}, counted from 1"
+            )
         check_weights(part)
         try:
             self.module = copy.deepcopy(self._original).double().eval()
@@ -165,7 +168,7 @@ def cell_title(cell: nn.Module, layer: int | None = None) -> str:
     if several > 1:
         words = [f"{several} layers" if layer is None else f"layer {layer + 1} of {several}"]
     words += [f"depth {depth}"] * (depth > 1)
-    return ", ".join([name_of_cell(cell), *words, *[f"{size} unit{'s' * (size != 1)}"] * (size is not None)])
+    return ", ".join([name_of_cell(cell), *words, *[counted(size, "unit")] * (size is not None)])
 
 
 def recurrent_part(

@@ -125,7 +125,7 @@ def read_border(path: Path) -> list[BorderPoint]:
             reader = csv.DictReader(file)
             rows = list(reader)
         if missing := [name for name in hints if name not in (reader.fieldnames or ())]:
-            raise ValueError(f"it lacks the column(s) {', '.join(missing)}")
+            raise ValueError(f"it lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}")
         return [BorderPoint(**{name: _value(row[name], hint) for name, hint in hints.items()}) for row in rows]
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error

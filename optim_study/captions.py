@@ -19,7 +19,9 @@ def study_title(rows: Sequence[Row], shows: str) -> str:
 def study_about(rows: Sequence[Row], told: str = "") -> str:
     """Sizes and lengths that the rows tell, and what else is told of them."""
     units, epochs = [row.hidden_size for row in rows], max((row.epochs for row in rows), default=0)
-    return "; ".join(filter(None, (f"{_range(units)} units", f"at most {epochs} epochs", _starts(rows), told)))
+    return "; ".join(
+        filter(None, (f"{_range(units)} units", f"at most {_count(epochs, 'epoch')}", _starts(rows), told))
+    )
 
 
 def protocol_words(configs: Sequence[StudyConfig]) -> str:

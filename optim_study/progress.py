@@ -15,6 +15,7 @@ from optim_study.plan import Planned
 from optim_study.results import Counts
 from optim_study.worker import Begun, Claimed, EpochDone, Event, Finished
 from rhn.engine.time_left import LINE_SECONDS, duration, lines_of, rate_words
+from rhn.wording import counted
 
 FIRST_EPOCHS = 3  # epochs of a worker after which its speed counts
 FIRST_SECONDS = 1.0  # and the time they took: events from other machines come in bundles
@@ -174,7 +175,7 @@ def estimate_line(progress: Progress) -> str:
     """How long it should take here, once the first epochs have shown it."""
     return (
         f"{progress.trials - progress.complete} trials should take {duration(progress.seconds_left())} at most here, measured on the "
-        f"first epochs of {progress.jobs} worker{'s' * (progress.jobs > 1)}; trials that stop early make it shorter"
+        f"first epochs of {counted(progress.jobs, 'worker')}; trials that stop early make it shorter"
     )
 
 

@@ -140,7 +140,9 @@ def read_csv(path: Path) -> list[Row]:
             reader = csv.DictReader(file)
             missing = [name for name in COLUMNS if name not in {*(reader.fieldnames or ()), *_LATER}]
             if missing:
-                raise DataError(f"{path} is no table of trials: it lacks the column(s) {', '.join(missing)}")
+                raise DataError(
+                    f"{path} is no table of trials: it lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}"
+                )
             return [_row(values, f"{path}, line {reader.line_num}") for values in reader]
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error

@@ -17,6 +17,7 @@ from rhn.published import PTB_BY_DEPTH, PTB_WORDS
 from rhn.report import Curves, DepthPoint, sizes
 from rhn.run_words import shared
 from rhn.ticks import in_inches, legend_columns, plain_log_ticks
+from rhn.wording import counted
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)
 MARKERS = "osD^vP*"
@@ -68,7 +69,7 @@ def draw_curves(curves: Sequence[Curves]) -> Figure:
     rates = any(c.learning_rate is not None for c in curves)
     figure = Figure(figsize=(8, _height(curves) + 1.6 * rates), layout="constrained")
     networks = list(dict.fromkeys(c.told.network for c in curves))
-    what = networks[0] if len(networks) == 1 and networks[0] else f"{len(curves)} training{'s' * (len(curves) > 1)}"
+    what = networks[0] if len(networks) == 1 and networks[0] else counted(len(curves), "training")
     titled(figure, f"Training curves: {drawable(what)}", drawable(shared([c.told.facts for c in curves])))
     if not rates:
         plot_curves(curves, figure.subplots())
@@ -155,7 +156,7 @@ def _legend_below(ax: Axes, handles: Sequence) -> None:
 
 
 def _most(epochs: Iterable[int]) -> str:
-    return f"at most {max(epochs)} epochs"
+    return f"at most {counted(max(epochs), 'epoch')}"
 
 
 def _series(point: DepthPoint) -> str:

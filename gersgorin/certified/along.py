@@ -24,6 +24,7 @@ from gersgorin.certified.windows import windows
 from gersgorin.jacobian import layer_jacobians, temporal_jacobian, trajectory
 from gersgorin.spectrum import one_thread
 from rhn.errors import InvalidInputError
+from rhn.wording import counted
 
 BLOCK = 1 << 22  # numbers of Jacobians computed at once
 SAMPLES = 16  # steps on which norms are tried out
@@ -155,4 +156,4 @@ def _tells_its_layers(cell, x: Tensor, s: Tensor) -> bool:
 
 
 def _words(n: int, unit: str) -> str:
-    return f"{n} {unit}{'s' * (n > 1)}"
+    return counted(n, unit)

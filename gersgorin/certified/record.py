@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gersgorin.certified.kinds import KINDS
+from rhn.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,7 @@ class CertifiedBounds:
         }
 
     def __repr__(self) -> str:
-        return "\n".join([f"{self.title}, {self.steps} steps", certified_table(self)])
+        return "\n".join([f"{self.title}, {counted(self.steps, 'step')}", certified_table(self)])
 
 
 def certified_table(bounds: CertifiedBounds) -> str:
@@ -125,7 +126,7 @@ def certified_table(bounds: CertifiedBounds) -> str:
 def certified_sentence(bounds: CertifiedBounds) -> str:
     """What the bounds say, in a sentence: how long a window it takes."""
     T, measured, w = bounds.steps, bounds.measured_exponent, bounds.certifying
-    over = f"over {T} step{'s' * (T > 1)}"
+    over = f"over {counted(T, 'step')}"
     if w is not None and np.isneginf(bounds.exponent[w]):
         return f"Certified: {over} the gradient vanishes entirely, by windows of {bounds.lengths[w]}."
     if w is not None:

@@ -19,6 +19,7 @@ from gersgorin.subject import Subject
 from gersgorin.watch import Watched
 from rhn.command import own_cell
 from rhn.errors import InvalidInputError
+from rhn.wording import counted
 
 Progress = Callable[[int, int], None]
 Run = tuple[str, int, dict[str, np.ndarray]]  # see `Ensemble.of`
@@ -65,7 +66,7 @@ def ensemble(
     modules = [modules] if isinstance(modules, nn.Module) else modules
     sequences = [sequences] if getattr(sequences, "ndim", 3) == 2 else list(sequences)
     total = len(modules) * len(sequences) if hasattr(modules, "__len__") else 0
-    about = {"unit": unit, "discs": discs, "along": f"{len(sequences)} sequence{'s' * (len(sequences) > 1)}"}
+    about = {"unit": unit, "discs": discs, "along": counted(len(sequences), "sequence")}
 
     def runs() -> Iterator[Run]:
         for k, module in enumerate(modules):

@@ -4,6 +4,7 @@ import numpy as np
 
 from gersgorin.comparing.record import BAND, Ensemble, quantile
 from gersgorin.record import DISC_WORDS, MEASURES
+from rhn.wording import counted
 
 COLUMNS = {"median": 0.5, "10 %": BAND[0], "90 %": BAND[1], "least": 0.0, "largest": 1.0}
 
@@ -47,17 +48,13 @@ def _does(exponents: np.ndarray) -> str:
 
 def seeds_of(found: Ensemble) -> str:
     """How many networks there are: "5 seeds"."""
-    return _counted(len(set(found.seed.tolist())), "seed")
+    return counted(len(set(found.seed.tolist())), "seed")
 
 
 def _runs(found: Ensemble) -> str:
     steps = sorted(found.steps.tolist())
-    lasting = f"{steps[0]} to {steps[-1]} steps" if steps[0] < steps[-1] else _counted(steps[0], "step")
-    return f"{seeds_of(found)}, {_counted(len(steps), 'run')} of {lasting}"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
+    lasting = f"{steps[0]} to {steps[-1]} steps" if steps[0] < steps[-1] else counted(steps[0], "step")
+    return f"{seeds_of(found)}, {counted(len(steps), 'run')} of {lasting}"
 
 
 def _half_life(exponent: float) -> str:

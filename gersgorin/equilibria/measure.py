@@ -12,6 +12,7 @@ from gersgorin.jacobian import temporal_jacobian, trajectory
 from gersgorin.spectrum import eigenvalues, one_thread
 from gersgorin.stepping import Step, converted
 from rhn.errors import InvalidInputError
+from rhn.wording import counted
 
 BLOCK = 1 << 18  # entries of Jacobians held at once: about what a core's cache holds
 SLOW = 0.01  # of the median speed at the starts
@@ -98,8 +99,8 @@ def fixed_points(
 def _none_found(ends: Ends, wider: float, margin: float, iterations: int, tolerance: float) -> InvalidInputError:
     return InvalidInputError(
         f"no fixed point was found in the box of the starts, wider all around by {wider:.3g} (margin = {margin:g}): the least "
-        f"|F(s) - s| that {len(ends.speeds)} start(s) led to in {iterations} iterations is {float(ends.speeds.min()):.3g}, expected "
-        f"{tolerance:g}; give other starts, a larger margin or a larger tolerance"
+        f"|F(s) - s| that {counted(len(ends.speeds), 'start')} led to in {counted(iterations, 'iteration')} is "
+        f"{float(ends.speeds.min()):.3g}, expected {tolerance:g}; give other starts, a larger margin or a larger tolerance"
     )
 
 

@@ -3,6 +3,7 @@
 import math
 
 from gersgorin.equilibria.record import FixedPoints
+from rhn.wording import counted
 
 LISTED = 8  # points that are told, and whose spectra are drawn
 
@@ -10,7 +11,7 @@ LISTED = 8  # points that are told, and whose spectra are drawn
 def fixed_points_table(points: FixedPoints) -> str:
     """A line a point, the first eight of them."""
     fixed, slow = int((~points.is_slow).sum()), int(points.is_slow.sum())
-    counts = f"{fixed} fixed point{'s' * (fixed != 1)}, {slow} slow"
+    counts = f"{counted(fixed, 'fixed point')}, {slow} slow"
     lines = [f"{counts}, from {len(points.starts)} starts ({points.lost} led to none): {points.title}".rstrip(": ")]
     if not len(points.states):
         box = f"none was found in the box of the starts, wider all around by {points.wider:.3g}"

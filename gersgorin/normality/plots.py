@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import BoundaryNorm
+from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.ticker import MaxNLocator
 
 from gersgorin.looks import complete, legend_below, titled_all, told_apart, wrapped
@@ -14,6 +15,9 @@ from gersgorin.plots import CIRCLE, DASHED
 from gersgorin.shown import Shown, laid_out, own_axes, plain_numbers
 from rhn.figures import RED, our_style
 
+CURVES = ListedColormap(
+    colormaps["viridis"](np.linspace(0, 0.8, 256))
+)  # without its yellow, which white paper swallows
 LEVELS = 10  # curves at the most
 CHANGE = r"$\log_{10}\,\epsilon$, the norm of a change"
 
@@ -29,7 +33,7 @@ def plot_pseudospectrum(
         heights = np.log10(found.sigma[k])
     heights = np.maximum(heights, levels[0] - 9)  # an eigenvalue on the grid has none
     if (heights >= levels[0]).any():
-        ax.contour(found.axis, found.axis, heights, levels=levels, cmap="viridis", norm=_colours(levels), linewidths=1)
+        ax.contour(found.axis, found.axis, heights, levels=levels, cmap=CURVES, norm=_colours(levels), linewidths=1)
     values = found.eigenvalues[k]
     ax.plot(values.real, values.imag, ".", color=RED, markersize=4, label="eigenvalues")
     ax.plot(CIRCLE.real, CIRCLE.imag, **DASHED, linewidth=1, label="unit circle")
@@ -40,7 +44,7 @@ def plot_pseudospectrum(
     plain_numbers(ax)
     if alone:
         ax.set(xlabel="real part", ylabel="imaginary part")
-        ax.figure.colorbar(ScalarMappable(_colours(levels), "viridis"), ax=ax, ticks=levels, label=CHANGE)
+        ax.figure.colorbar(ScalarMappable(_colours(levels), CURVES), ax=ax, ticks=levels, label=CHANGE)
         complete(ax, f"{found.title}: pseudospectra of one step", found.about)
     return ax
 
@@ -69,7 +73,7 @@ def draw_pseudospectra(several: Sequence[Pseudospectra], along: str) -> Shown:
             ax.set_xlabel("real part")
         row[0].set_ylabel("\n".join(filter(None, (wrapped(name, 26, 2), "imaginary part"))))
     bar = figure.colorbar(
-        ScalarMappable(_colours(levels), "viridis"), ax=grid, shrink=0.8 / len(several) ** 0.5, ticks=levels
+        ScalarMappable(_colours(levels), CURVES), ax=grid, shrink=0.8 / len(several) ** 0.5, ticks=levels
     )
     bar.set_label(CHANGE)
     legend_below(figure, grid[0, :1])

@@ -28,6 +28,7 @@ from gersgorin.saddle.record import Plateau, plateau
 from gersgorin.spectrum import one_thread
 from rhn.engine.curves import LEFT
 from rhn.errors import DataError, InvalidInputError
+from rhn.wording import counted
 
 PIECES, FRAMES = 32, 13  # of the chorales that rates are measured on
 LARGE, FEW_PIECES, FEW_FRAMES = 20_000, 8, 9  # of a network with more parameters: a tenth of the work
@@ -223,5 +224,5 @@ def name_of(model: nn.Module) -> str:
     """ "dt-rnn, depth 6, 64 units"."""
     cell, depth, units = (getattr(model, name, None) for name in ("cell", "depth", "hidden_size"))
     words = [cell if isinstance(cell, str) else type(model).__name__]
-    words += [f"depth {depth}"] * ((depth or 1) > 1) + [f"{units} units"] * (units is not None)
+    words += [f"depth {depth}"] * ((depth or 1) > 1) + [counted(units, "unit")] * (units is not None)
     return ", ".join(words)

@@ -21,6 +21,7 @@ from rhn.checkpoints import load_model, read_metadata
 from rhn.errors import DataError, InvalidInputError
 from rhn.language.config import LanguageConfig
 from rhn.models import LanguageModel, PolyphonicModel, accepts
+from rhn.wording import counted
 
 KEYS, UNITS = 88, 64
 WINDOW, TEXT_ROWS = 35, 20  # of a new language model's training
@@ -230,4 +231,4 @@ def _builder(model: Callable, cell: str, options: dict, asked: Asked) -> Callabl
 
 def _title(cell: str, options: dict) -> str:
     depth = f", depth {options['depth']}" if options["depth"] > 1 else ""
-    return f"{cell}{depth}, {options['hidden_size']} units"
+    return f"{cell}{depth}, {counted(options['hidden_size'], 'unit')}"

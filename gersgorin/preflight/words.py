@@ -4,6 +4,8 @@ import math
 import statistics
 from typing import TYPE_CHECKING
 
+from rhn.wording import counted
+
 if TYPE_CHECKING:
     from gersgorin.preflight.record import Check, Outlook, Suggestion
 
@@ -63,7 +65,7 @@ def in_epochs(epochs: float) -> str:
     if epochs >= LARGE:
         return f"10^{round(math.log10(epochs))} epochs"
     whole = max(1, round(epochs))
-    return f"{whole} epoch" + "s" * (whole > 1)
+    return counted(whole, "epoch")
 
 
 def summary(check: "Check") -> str:
@@ -72,9 +74,10 @@ def summary(check: "Check") -> str:
     lines = [
         check.verdict,
         "",
-        f"training       SGD, learning rate {t.learning_rate:g}, momentum {t.momentum:g}, {t.epochs} epochs of {t.batches} batches",
-        f"plateau        {check.constant_loss:.4g} {check.loss_unit}, what a constant output reaches; it starts at "
-        f"{check.first_loss:.4g}",
+        f"training       SGD, learning rate {t.learning_rate:g}, momentum {t.momentum:g}, {counted(t.epochs, 'epoch')} of "
+        f"{counted(t.batches, 'batch', 'batches')}",
+        f"plateau        {check.constant_loss:.4g} {check.loss_unit}, what a constant output reaches on these "
+        f"sequences; it starts at {check.first_loss:.4g}",
         f"order          {_order(check.order)}"
         + (f", recurrent weights of {check.weight_scale:.3g}" if check.weight_scale else ""),
         f"leaves after   {leaves(o).removeprefix('leaves after ')}",
@@ -87,7 +90,7 @@ def summary(check: "Check") -> str:
             f"{gains.cell}",
             f"  input gain   {_row(gains.input_gain)}",
             f"  state gain   {_row(gains.state_gain)}",
-            f"  exponent     {_spread(gains.exponents)}, {gains.exponent_steps} steps",
+            f"  exponent     {_spread(gains.exponents)}, {counted(gains.exponent_steps, 'step')}",
             f"  saturated    outputs {gains.saturated_outputs:.0%}{gates}",
         ]
     if check.suggestions:
@@ -99,8 +102,9 @@ def _spread(exponents) -> str:
     """Mean and standard deviation over sequences."""
     finite = [float(e) for e in exponents if math.isfinite(e)]
     if len(finite) < len(exponents):
-        return f"not finite in {len(exponents) - len(finite)} of {len(exponents)} sequences"
-    return f"{statistics.fmean(finite):.3g} +- {statistics.pstdev(finite):.1g} over {len(finite)} sequences"
+        return f"not finite in {len(exponents) - len(finite)} of {counted(len(exponents), 'sequence')}"
+    spread = f" +- {statistics.pstdev(finite):.1g}" if len(finite) > 1 else ""  # one tells none
+    return f"{statistics.fmean(finite):.3g}{spread} over {counted(len(finite), 'sequence')}"
 
 
 def _how_often(check: "Check") -> str:

@@ -14,6 +14,7 @@ from gersgorin.record import SpectrumRecord
 from gersgorin.report.page import Chart, log_axis, plain
 from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
 from rhn.report import Curves
+from rhn.wording import counted
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)
 MOST_DISCS = 150  # circles of one panel
@@ -120,7 +121,7 @@ def exponents_chart(found: LyapunovSpectrum) -> Chart:
         "shapes": [_level(0)],
     }
     errors = ", with two standard errors" if found.tells_errors else ""
-    caption = f"Leading Lyapunov exponents over {found.steps} steps{errors}; below 0 changes die out."
+    caption = f"Leading Lyapunov exponents over {counted(found.steps, 'step')}{errors}; below 0 changes die out."
     return Chart(caption=caption, traces=[trace], layout=layout)
 
 
@@ -181,7 +182,7 @@ def lesions_chart(found: LesionTable) -> Chart:
     layout |= {} if log else {"shapes": [_level(0)]}
     caption = (
         f"Damage: the loss without a layer less that of the whole network ({found.baseline:.4g} nats a {found.step}), with 95 % "
-        f"intervals over {found.sequences} sequences; orange diamonds: the layer is kept, its input removed."
+        f"intervals over {counted(found.sequences, 'sequence')}; orange diamonds: the layer is kept, its input removed."
     )
     return Chart(caption=caption, traces=[trace], layout=layout)
 

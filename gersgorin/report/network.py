@@ -21,6 +21,7 @@ from gersgorin.watch import recurrent_part
 from rhn.chorales.evaluation import corpus_of
 from rhn.errors import DataError, InvalidInputError
 from rhn.models import LanguageModel
+from rhn.wording import counted
 
 EXPONENTS, READINGS = 8, 6  # of which the first is not counted
 QUICK = 2e7  # weights x lesioned networks x sequences: about half a minute
@@ -88,7 +89,7 @@ def _exponents(read: Read, progress) -> Section:
     T = len(inputs)
     x = inputs[:, 0].repeat(READINGS, 1)
     found = lyapunov_spectrum(cell, x, min(EXPONENTS, cell.state_size), warmup=T, progress=progress)
-    words = f"The sequence is read {READINGS} times over, {T} steps each, of which the first reading is not counted."
+    words = f"The sequence is read {READINGS} times over, {counted(T, 'step')} each, of which the first reading is not counted."
     return Section(title="Lyapunov exponents", words=[words], charts=[charts.exponents_chart(found)])
 
 
@@ -129,9 +130,8 @@ def _lesions(read: Read, asked: Asked, anyway: bool, progress) -> Section:
     kinds = {"": found.layers, ": blind": found.controls}
     rows = [[f"layer {r.label}{kind}", r.loss, r.delta, r.low, r.high] for kind, rs in kinds.items() for r in rs]
     columns = ["lesioned", "loss", "damage", "95 % from", "to"]
-    about = (
-        f"{found.mode} lesions on {found.sequences} sequences of {split}, {found.frames} predicted {found.step}s (nats)"
-    )
+    judged = counted(found.frames, f"predicted {found.step}")
+    about = f"{found.mode} lesions on {counted(found.sequences, 'sequence')} of {split}, {judged} (nats)"
     return Section(
         title="Lesions",
         words=[lesion_reading(found)],

@@ -15,6 +15,7 @@ from rhn.cell_names import lacking, with_depth
 from rhn.engine.curves import Objective
 from rhn.errors import DataError
 from rhn.options import flag
+from rhn.wording import counted
 
 BEST_TRIALS = 5  # of each network
 SETTINGS = ("learning_rate", "init_scheme", "init_std", "transform_bias")
@@ -60,7 +61,7 @@ def _about(configs: Sequence[StudyConfig], rows: Sequence[Row]) -> Section:
         drawn.append(f"transform bias ({', '.join(f'{bias:g}' for bias in first.transform_bias)})")
     words = [
         f"Random search over {', '.join(drawn[:-1])} and {drawn[-1]}; "
-        f"at most {first.epochs} epochs a trial, budgets of {first.budget_scale:g} times the paper's, seed {first.seed}.",
+        f"at most {counted(first.epochs, 'epoch')} a trial, budgets of {first.budget_scale:g} times the paper's, seed {first.seed}.",
         f"Finished trials: {counts}.",
     ]
     words.append(f"Run it again: {study_command(configs)}")

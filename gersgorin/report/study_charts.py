@@ -12,6 +12,7 @@ from optim_study.results import Row, by_network
 from rhn.cell_names import with_depth
 from rhn.engine.curves import Objective
 from rhn.figures import RED
+from rhn.wording import counted
 
 ROWS = 60  # of points above one another, in a column of the swarm
 WIDEST, STEP = 0.42, 0.06  # half a column's width, whose neighbours are 1 away, and the least distance of two points
@@ -150,7 +151,7 @@ def points(x: np.ndarray, y: np.ndarray, marker: dict, trials: Sequence[Row], lo
     """Trials that say what they are when pointed at."""
     said = [
         plain(f"{with_depth(r.arch, r.depth)}, trial {r.trial}")
-        + f"<br>loss {r.loss(loss):.4g}, {r.epochs} epochs{', diverged' if r.diverged else ''}"
+        + f"<br>loss {r.loss(loss):.4g}, {counted(r.epochs, 'epoch')}{', diverged' if r.diverged else ''}"
         + f"<br>learning rate {r.learning_rate:.3g}{_bias(r)}<br>{plain(r.init_scheme)}, std {r.init_std:.3g}"
         for r in trials
     ]

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from rhn.command import print_json
+from rhn.wording import counted
 
 PACKAGES = ("rhn-toolkit", "torch", "numpy", "triton")
 
@@ -72,7 +73,7 @@ def devices() -> list[dict[str, str]]:
     """The CPU and every GPU: name, model, details."""
     import torch
 
-    found = [{"name": "cpu", "model": cpu_model(), "details": f"{torch.get_num_threads()} torch thread(s)"}]
+    found = [{"name": "cpu", "model": cpu_model(), "details": f"{counted(torch.get_num_threads(), 'torch thread')}"}]
     for i in range(torch.cuda.device_count()):
         p = torch.cuda.get_device_properties(i)
         details = f"{p.multi_processor_count} multiprocessors, {p.total_memory / 2**30:.0f} GiB, compute capability {p.major}.{p.minor}"

@@ -12,6 +12,7 @@ from rhn.command import print_json, resolve_device
 from rhn.commands.recording import chorale_recorders, text_recorders
 from rhn.options import check_least
 from rhn.presets import ChoraleConfig, LanguageConfig
+from rhn.wording import counted
 
 if TYPE_CHECKING:
     from rhn.commands.recording import Recorders
@@ -67,7 +68,7 @@ def _train_chorales(config: ChoraleConfig, options: "Train | Resume", shared: di
         print_json(asdict(result))
         return result.finished
     stopped = "diverged" if result.diverged else "done" if result.finished else "stopped"
-    epochs = f"{result.epochs} epoch{'s' * (result.epochs != 1)}"
+    epochs = counted(result.epochs, "epoch")
     print(f"{stopped} after {epochs}; the best is epoch {result.best_epoch}, in nats a frame:")
     print(f"train {result.train_nll:.4f}   valid {result.valid_nll:.4f}   test {result.test_nll:.4f}")
     print(f"checkpoint: {result.checkpoint}")

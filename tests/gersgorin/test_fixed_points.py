@@ -90,7 +90,7 @@ def test_the_ghost_of_a_lost_pair_is_slow_and_not_fixed():
     ghost = fixed_points(lambda s: s + 0.002 + s * s, None, starts)
     assert ghost.is_slow.tolist() == [True] and ghost.kinds == ["slow, neutral"] and ghost.found_from.tolist() == [3]
     assert abs(ghost.states[0, 0]) < 1e-4 and ghost.residuals[0] == ghost.least_residual == pytest.approx(0.002)
-    with pytest.raises(InvalidInputError, match=r"the least \|F\(s\) - s\| that 3 start\(s\) led to .* is 0.5"):
+    with pytest.raises(InvalidInputError, match=r"the least \|F\(s\) - s\| that 3 starts led to .* is 0.5"):
         fixed_points(lambda s: s + 0.5 + s * s, None, starts)
 
 

@@ -274,7 +274,7 @@ def spoiled():
         (["--text", "novel.txt"], "a new cell is none"),
         (["--checkpoint", "chorales.safetensors", "--text", "novel.txt"], "holds none"),
         ([*NOVEL, "--chorale", "bwv66.6"], "--chorale is for chorales"),
-        ([*NOVEL, "--layer", "2"], "has 1 stacked cell(s), expected 1 to 1"),
+        ([*NOVEL, "--layer", "2"], "has 1 stacked cell, expected 1 to 1"),
         ([*NOVEL, "--layer", "0"], "expected 1 to 1"),
         ([*NOVEL, "--steps", "5000"], "it has 240 tokens"),
         ([*LANGUAGE, "--text", "nowhere.txt"], "nowhere.txt cannot be read"),

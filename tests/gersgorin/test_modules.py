@@ -294,7 +294,7 @@ def test_weights_that_do_not_fit_or_do_more_are_refused_and_change_nothing(own):
         ("--module {}:Seq2Seq --submodule dcor", "no submodule 'dcor': did you mean 'decoder'"),
         ("--module {}:Seq2Seq --submodule dean", "no submodule 'dean': it has encoder, encoder.rnn, decoder"),
         ("--module {}:Seq2Seq --submodule encoder.scale", "Linear has no recurrent cell"),
-        ("--module {}:Seq2Seq --layer 4", "layer is 4: the module has 3 recurrent cell(s)"),
+        ("--module {}:Seq2Seq --layer 4", "layer is 4: the module has 3 recurrent cells"),
         ("--module {}:Seq2Seqs", "cannot load the module"),
         ("--module nothing", "names no module: expected package.module:factory"),
         ("--module {}:both_ways", "expected one direction and no projection"),

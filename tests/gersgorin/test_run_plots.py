@@ -95,7 +95,7 @@ def test_a_step_between_those_looked_at_is_drawn_where_it_alone_differs(records)
     values[3] += 0.2
     record = replace(alike, eigenvalues=values)
     assert apart(record, 0, 3) == pytest.approx(0.2, rel=0.3) and apart(record, 2, 2) == 0
-    assert distinct_steps(record, 1.08) == {0: "so are 6, 13 and 19", 3: "the one that differs most"}
+    assert distinct_steps(record, 1.08) == {0: "like it: 6, 13 and 19", 3: "the one that differs most"}
 
 
 def test_each_disc_can_be_drawn_and_the_unit_circle_is_above_the_dots(records):

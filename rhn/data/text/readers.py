@@ -21,6 +21,7 @@ from rhn.data.text.numbering import build_vocabulary, id_table, require_equal
 from rhn.data.text.unpack import file_digest
 from rhn.data.text.vocabulary import Unit, Vocabulary
 from rhn.errors import DataError, InvalidInputError
+from rhn.wording import counted
 
 FOREIGN = 0.2  # share of unknown words above which a text is hardly one for a vocabulary
 
@@ -68,7 +69,7 @@ def read_text(
     for split, text in zip(SPLITS, codes.texts, strict=True):
         if len(text) < 2:
             raise DataError(
-                f"{place}: its {split} split has {len(text)} token(s), expected at least 2; take a longer text"
+                f"{place}: its {split} split has {counted(len(text), 'token')}, expected at least 2; take a longer text"
             )
     counts = codes.counts()
     if vocabulary is None:
