@@ -12,6 +12,8 @@ import numpy as np
 from rhn.files import write_arrays, write_csv
 from rhn.reading import arrays_of
 
+LEAST_SPAN = 0.1  # of mean gates, from one end of a scale of colours to the other
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SequenceActivity:
@@ -86,10 +88,17 @@ class GateActivity:
 
     @property
     def limits(self) -> tuple[float, float]:
-        """The least and the greatest mean gate, for a scale of colours; 0 and 1 where they are the same."""
+        """The ends of a scale of colours within 0..1: the least and the greatest mean gate, or where they are nearer than `LEAST_SPAN`,
+        so much about their middle, as small differences are not to look like great ones; 0 and 1 where no gate is finite."""
         values = np.concatenate([s.activity for s in self.sequences], axis=1)
         values = values[np.isfinite(values)]
-        return (float(values.min()), float(values.max())) if values.size and np.ptp(values) > 0 else (0.0, 1.0)
+        if not values.size:
+            return 0.0, 1.0
+        low, high = float(values.min()), float(values.max())
+        if high - low >= LEAST_SPAN:
+            return low, high
+        low = min(max((low + high - LEAST_SPAN) / 2, 0.0), 1.0 - LEAST_SPAN)
+        return low, low + LEAST_SPAN
 
     def most_switching(self, count: int = 5) -> list[tuple[str, int, float]]:
         """(layer's label, unit from 1, mean absolute change a step) of the units that switch most, the first one most of all."""

@@ -14,7 +14,7 @@ from typing import Literal
 
 from rhn.command import own_cell, print_json, progress_bars, resolve_device, run_command
 from rhn.errors import InvalidInputError
-from rhn.figures import SUFFIXES, figure_name, save_figure
+from rhn.figures import SUFFIXES, figure_name, place, save_figure
 from rhn.files import check_output
 from rhn.options import Device, File, Trained, Writing, check_least, given_flags
 from rhn.parsing import Commands, parse
@@ -86,7 +86,7 @@ class Gates(Common):
     """Transform gates over time: layers x time, white to red, a panel a chorale or excerpt (figure 5b of the paper)."""
 
     full_scale: bool = False
-    """White is 0 and red is 1; default: the least and the greatest mean gate that is drawn."""
+    """White is 0 and red is 1; default: the least and the greatest mean gate that is drawn, at least 0.1 apart."""
 
     excerpts: tuple[int, ...] = ()
     """Of a text: the tokens where excerpts begin, counted from 0; default: four, evenly spread over the split."""
@@ -189,12 +189,13 @@ def _outputs(options: Common, split: str) -> tuple[Path, Path | None]:
 
 def _named(options: Common, split: str) -> Path:
     """A name that differs where the figure does."""
-    words = [options.name, _called(options.checkpoint), getattr(options, "mode", None), split, *options.chorales]
-    words += [options.data and options.data.stem]
+    called = [_called(options.checkpoint), _place(options.checkpoint)]
+    words = [options.name, *called, getattr(options, "mode", None), split, *options.chorales]
+    words += [options.data and options.data.stem, options.data and place(options.data)]
     for name in ("excerpts", "length", "max_tokens", "together", "pairs", "units", "seed", "full_scale"):
         value = getattr(options, name, None)
         if value and not isinstance(value, tuple):
-            words += [name] if value is True else [f"{name}-{value}"]
+            words += [name.replace("_", "-")] if value is True else [f"{name.replace('_', '-')}-{value}"]
         words += [name, *value] if value and isinstance(value, tuple) else []
     return figure_name(*words)
 
@@ -233,6 +234,14 @@ def _called(checkpoint: Path) -> str:
     if checkpoint.stem not in ("best", "last") or not folder.name:
         return checkpoint.stem
     return f"{folder.parent.name}, {folder.name}" if folder.name.startswith("seed-") else folder.name
+
+
+def _place(checkpoint: Path) -> str | None:
+    """What tells a checkpoint from others that are called the same; None for one in the current folder, or a run's best in runs/."""
+    run = checkpoint.resolve().parent
+    if checkpoint.stem == "last":
+        return "-".join(filter(None, ("last", place(run))))
+    return place(checkpoint if checkpoint.stem != "best" else run.parent if run.name.startswith("seed-") else run)
 
 
 def _about(model) -> str:

@@ -137,9 +137,10 @@ def reading(table: LesionTable) -> str:
     if better:
         words += f"; without layer {', '.join(better)} the network does better"
     for control, beyond in zip(table.controls, table.beyond_blind, strict=False):
+        interval = f" ({beyond.low:+.3g} to {beyond.high:+.3g})" if math.isfinite(beyond.low) else ""
         words += (
             f". Losing its input alone would cost layer {control.label} {control.delta:.3g}: "
-            f"its lesion costs {beyond.delta:+.3g} ({beyond.low:+.3g} to {beyond.high:+.3g}) beyond being blind"
+            f"its lesion costs {beyond.delta:+.3g}{interval} beyond being blind"
         )
     return words + "."
 

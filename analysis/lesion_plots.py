@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, SymmetricalLogLocato
 from analysis.damage import LesionRow, LesionTable
 from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, drawable, titled
 from rhn.ticks import every_label, legend_columns, plain_log_ticks
+from rhn.wording import counted
 
 COLOURS, DASHES = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY), ("-", "--", "-.", ":")
 DECADES = 2  # that a symmetric logarithmic axis shows beside its linear part
@@ -73,7 +74,7 @@ def plot_units(table: LesionTable, ax: Axes | None = None) -> Axes:
         deltas = sorted((u.delta for u in table.units if u.layers == row.layers), reverse=True)
         style = {
             "color": COLOURS[k % len(COLOURS)],
-            "linestyle": DASHES[k // len(COLOURS) % len(DASHES)],
+            "linestyle": DASHES[k % len(DASHES)],
             "linewidth": 1.2,
         }
         ax.plot(np.arange(1, len(deltas) + 1), deltas, label=f"layer {row.label}", **style)
@@ -101,9 +102,7 @@ def draw_lesions(table: LesionTable, *, title: str = "") -> Figure:
 
 
 def _about(table: LesionTable) -> str:
-    measured = (
-        f"{table.sequences:,} sequence{'' if table.sequences == 1 else 's'}, {table.frames:,} predicted {table.step}s"
-    )
+    measured = f"{counted(table.sequences, 'sequence')}, {counted(table.frames, f'predicted {table.step}')}"
     return "; ".join(filter(None, (drawable(table.about), measured)))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from analysis.activity import GateActivity, SequenceActivity
 from analysis.damage import LesionTable
@@ -20,7 +21,8 @@ from rhn.ticks import every_label, in_inches, legend_columns
 GATES = LinearSegmentedColormap.from_list("transform gate", ["#ffffff", "#ff0000"])  # gaps show the axes' grey
 CLOSED_TO_OPEN = {"below 0.1": "#ffffff", "between": "#ff9999", "above 0.9": "#ff0000"}
 GAP = 2  # steps between sequences that share their axes
-COLOURS, DASHES = (BLUE, ORANGE, GREEN, RED), ("-", "--")
+COLOURS, MARKERS = (BLUE, ORANGE, GREEN, RED), "osD^"
+DASHES = ("-", (0, (5, 1)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 2)), (0, (1, 2)), (0, (8, 1, 1, 1)), (0, (8, 2)))
 LEGEND = {"title_fontsize": 8, "alignment": "left"}
 NEAREST_BARS = 3  # points between lines of bars; where they would be nearer they are left out
 NARROWEST = 0.5  # points that a step is wide; where it would be narrower, steps are averaged
@@ -38,7 +40,7 @@ def plot_gates(
 
     Several sequences follow one another, with a grey gap between them and their names above. The axis has at least `steps` steps. Of a
     long run each column is the mean of some steps, and bars too near to be told apart are left out.
-    limits: the gates that are drawn white and red; None: the least and the greatest of the record.
+    limits: the gates that are drawn white and red; None: `GateActivity.limits`.
     """
     ax = ax or Figure(figsize=(9, 1.2 + 0.22 * record.layers), layout="constrained").subplots()
     gap, parts, start = np.full((record.layers, GAP), np.nan), [], 0
@@ -58,6 +60,7 @@ def plot_gates(
     shown = {"cmap": GATES, "vmin": low, "vmax": high, "origin": "lower", "interpolation": "nearest"}
     ax.imshow(values, aspect="auto", extent=extent, **shown)
     _layer_ticks(record.labels, ax)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_facecolor("#eeeeee")  # beyond the end: white is the least gate
     ax.set(xlim=(0, max(total, steps)), xlabel=_time_label(record), ylabel="layer")
     if len(record.sequences) == 1:
@@ -104,22 +107,23 @@ def plot_effective_depth(record: GateActivity, ax: Axes | None = None) -> Axes:
     """Sum of the layers' mean gates over time, a line a sequence (of at most eight)."""
     ax = ax or Figure(figsize=(7, 2.4), layout="constrained").subplots()
     for k, sequence in enumerate(record.sequences[:8]):
-        times, style = np.arange(sequence.steps) + 0.5, {"color": COLOURS[k % 4], "linestyle": DASHES[k // 4 % 2]}
+        times, style = np.arange(sequence.steps) + 0.5, {"color": COLOURS[k % 4], "linestyle": DASHES[k]}
         name = drawable(
             sequence.name if len(sequence.name) <= LONGEST_NAME else sequence.name[: LONGEST_NAME - 1] + "…"
         )
         ax.step(times, sequence.effective_depth, where="mid", linewidth=1, label=name, **style)
         if sequence.steps == 1:
-            ax.plot(times, sequence.effective_depth, "o", markersize=4, color=COLOURS[k % 4])
+            ax.plot(times, sequence.effective_depth, MARKERS[k % 4], markersize=4, color=COLOURS[k % 4])
     highest = max(float(np.nan_to_num(sequence.effective_depth).max()) for sequence in record.sequences[:8])
     ax.set(
         ylim=(0, 1.1 * highest or 1),
         xlabel=f"time ({TIME[record.step]})",
         ylabel="effective depth\n(sum of mean gates)",
     )
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     labels = ax.get_legend_handles_labels()[1]
     columns = legend_columns(labels, 0.9 * ax.get_window_extent().width / ax.figure.dpi)
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, columnspacing=1, handlelength=1.6)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, columnspacing=1, handlelength=2.4)
     return ax
 
 

@@ -4,6 +4,7 @@ import math
 
 from analysis.activity import GateActivity
 from analysis.damage import LesionRow, LesionTable, reading
+from rhn.wording import counted
 
 SHOWN_UNITS = 10
 
@@ -29,10 +30,10 @@ def gates_table(record: GateActivity) -> str:
 def lesion_table(table: LesionTable) -> str:
     """Rows sorted by damage, layers first, then the controls, pairs and single units; in nats a predicted step."""
     where = f" on {table.split}" if table.split else ""
-    lines = [
-        f"lesions ({table.mode}){where}: {table.sequences} sequences, {table.frames} predicted {table.step}s, nats a {table.step}"
-    ]
-    lines.append(f"{'lesioned':<20}{'loss':>10}{'damage':>10}   95 % interval")
+    measured = f"{counted(table.sequences, 'sequence')}, {counted(table.frames, f'predicted {table.step}')}"
+    lines = [f"lesions ({table.mode}){where}: {measured}, nats a {table.step}"]
+    sure = any(math.isfinite(row.low) for row in table.layers)
+    lines.append(f"{'lesioned':<20}{'loss':>10}{'damage':>10}" + "   95 % interval" * sure)
     lines.append(f"{'nothing':<20}{table.baseline:>10.4f}")
     lines += [_line(f"layer {row.label}", row) for row in table.by_damage()]
     lines += [_line(f"layer {row.label}: blind", row) for row in table.controls]
@@ -41,11 +42,14 @@ def lesion_table(table: LesionTable) -> str:
     lines += [_line(f"layer {row.label}", row) for row in table.by_damage("units")[:SHOWN_UNITS]]
     if len(table.units) > SHOWN_UNITS:
         lines.append(f"... and {len(table.units) - SHOWN_UNITS} more units (--save-data FILE.csv has all)")
-    lines.append(
-        f"Intervals are over the {table.sequences} sequences, of this one network: they do not say how another training would differ."
-    )
+    if sure:
+        over = f"Intervals are over the {table.sequences} sequences, of this one network"
+        lines.append(f"{over}: they do not say how another training would differ.")
+    else:
+        lines.append("There are no intervals: they are over sequences, and one says nothing about others.")
     return "\n".join([*lines, reading(table)])
 
 
 def _line(name: str, row: LesionRow) -> str:
-    return f"{name:<20}{row.loss:>10.4f}{row.delta:>+10.4f}   {row.low:+.4f} to {row.high:+.4f}"
+    interval = f"   {row.low:+.4f} to {row.high:+.4f}" if math.isfinite(row.low) else ""
+    return f"{name:<20}{row.loss:>10.4f}{row.delta:>+10.4f}{interval}"

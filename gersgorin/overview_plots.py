@@ -30,6 +30,7 @@ def plot_gains(found: "Analysis", ax: Axes | None = None) -> Axes:
     ax.plot(found.input_gain, color=GREEN, linestyle="--", label="input", **dot)
     _plot_layers(found.state_gain, ax)
     ax.set(xlim=(0, len(found.input_gain) - 1 or 1), xlabel=found.spectrum.time_label, ylabel="2-norm")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _finished(found, ax, alone)
 
 
@@ -40,6 +41,7 @@ def plot_gates(found: "Analysis", ax: Axes | None = None) -> Axes:
     gates = found.spectrum.transform_gate
     _plot_layers(gates, ax)
     ax.set(xlim=(0, len(gates) - 1 or 1), ylim=(0, 1), xlabel=found.spectrum.time_label, ylabel="open (0 to 1)")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _finished(found, ax, alone)
 
 

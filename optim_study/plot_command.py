@@ -16,7 +16,7 @@ from optim_study.stored import Stored
 from rhn.command import print_json, progress_bars
 from rhn.engine.curves import Objective
 from rhn.errors import InvalidInputError
-from rhn.figures import SUFFIXES, figure_name, save_figure
+from rhn.figures import SUFFIXES, figure_name, place, save_figure
 from rhn.files import check_output
 from rhn.options import Arg, File, Writing, given_flags
 
@@ -84,14 +84,13 @@ class Plot(Stored, Writing):
 
     def _name(self) -> Path:
         """A name that differs where the figure does."""
-        where = self.csv or self.out
-        study = (
-            where.stem if self.csv and where.stem != "trials" else (where.parent if self.csv else where).resolve().name
-        )
+        table = self.csv and self.csv.stem != "trials"
+        where = self.csv if table else (self.csv.parent if self.csv else self.out).resolve()
+        study = where.stem if table else where.name
         values = {name: getattr(self, name) for name in ("by", "up_to", "constant", "below", "border")}
-        told = [f"{name}-{value}" for name, value in values.items() if value != getattr(Plot, name)]
+        told = [f"{name.replace('_', '-')}-{_word(v)}" for name, v in values.items() if v != getattr(Plot, name)]
         loss = self.loss if self.loss != Plot.loss else None
-        return figure_name(self.kind, study, *told, loss, "log" if self.log else None)
+        return figure_name(self.kind, study, place(where), *told, loss, "log" if self.log else None)
 
     def _draw(self, rows: list[Row], output: Path) -> None:
         source = f"from {self.csv.name}" if self.csv else protocol_words([config for config, _ in self.studies()])
@@ -138,6 +137,11 @@ class Plot(Stored, Writing):
         else:
             print_shares(rows, self.loss, self.below)
         print(f"figure: {output}", file=sys.stderr if self.json else sys.stdout)
+
+
+def _word(value) -> str:
+    """A value in a name: 12.0 as 12, but no two numbers alike."""
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
 def _escape(model, config: StudyConfig) -> Callable[[float], float]:

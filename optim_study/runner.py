@@ -69,8 +69,11 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
 
 
 def _require_own_folder(out: Path) -> None:
-    """Raise InvalidInputError where the run would overwrite a table or a figure that no run has written."""
+    """Raise InvalidInputError where the run would work in the folder of a training, or overwrite a table or a figure that no run has
+    written."""
     ours = (out / "journal.log").exists() or any(out.glob("*/trials"))
+    if not ours and ((out / "config.json").exists() or any(out.glob("seed-*/metrics.jsonl"))):
+        raise InvalidInputError(f"{out} holds a training: give another --out, the folder of a study or a new one")
     if not ours and (found := [name for name in ("trials.csv", "swarm.png") if (out / name).exists()]):
         raise InvalidInputError(f"{out} holds {' and '.join(found)} but no study: give another --out")
 
@@ -98,6 +101,7 @@ def join(config: WorkSettings, *, only: Sequence[str] | None = None, quiet: bool
 
     Raises what `run` raises.
     """
+    _require_own_folder(config.folder)
     storage = open_existing(config.storage, config.folder, config.wait_storage)
     studies = [study for study in stored_configs(storage) if only is None or {study.arch, study.label} & set(only)]
     if not studies:

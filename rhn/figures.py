@@ -67,6 +67,13 @@ def figure_name(*words: object) -> Path:
     return Path(f"{name.lstrip('.-')}.png")
 
 
+def place(path: Path) -> str | None:
+    """What tells a file or folder, in a default name, from others that are called the same: a checksum of where it is; None in the
+    current folder, and in runs/ there."""
+    home, usual = path.resolve().parent, (Path.cwd(), Path("runs").resolve())
+    return None if home in usual or path.resolve() in usual else f"{crc32(str(home).encode(errors='replace')):08x}"
+
+
 def titled(figure: "Figure | SubFigure", title: str, about: str = "", **options) -> None:
     """The figure's title: what it shows, and below, wrapped to its width, how that was made, with our version.
 

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from gersgorin.comparing.record import BAND, Ensemble
 from gersgorin.comparing.words import seeds_of
@@ -76,6 +77,7 @@ def plot_bands(
             ax.fill_between(t[shown], floor[shown], high[shown], color=style["color"], alpha=0.15, linewidth=0)
     ax.axhline(0 if of_products else 1, **DASHED, linewidth=0.8)
     ax.set(xlim=(0, max(e.norm.shape[1] for e in ensembles)), ylabel=PANELS[measure])
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if not of_products and _spans_decades([line.get_ydata() for line in ax.lines]):
         ax.set_yscale("log")
     else:
@@ -154,6 +156,7 @@ def _over_time(ensembles: list[Ensemble], names: list[str], figure: Figure | Sub
         for counts in {tuple(ensemble.runs_at) for ensemble in ensembles}:
             ax.step(np.arange(len(counts)), counts, where="post", color=GREY)
         ax.set(ylim=(0, None), ylabel="runs")
+        ax.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     for ax in grid[-1]:
         ax.set_xlabel(time_label(ensembles[0].unit))
     handles, labels = grid[0, 0].get_legend_handles_labels()

@@ -126,7 +126,7 @@ def exponents_chart(found: LyapunovSpectrum) -> Chart:
 
 
 def gates_chart(found: GateActivity, time: str) -> Chart:
-    """Mean transform gate of each layer at every step of a sequence (figure 5b of the paper): white the least, red the greatest."""
+    """Mean transform gate of each layer at every step of a sequence (figure 5b of the paper), from white to red."""
     (sequence,), (low, high) = found.sequences, found.limits
     steps = [f"{t}: {s}" for t, s in enumerate(sequence.symbols)] or [str(t) for t in range(sequence.steps)]
     row = [plain(s) for s in steps]
@@ -143,8 +143,8 @@ def gates_chart(found: GateActivity, time: str) -> Chart:
     }
     layout = {"xaxis": {"title": {"text": plain(time)}}, "yaxis": {"title": {"text": ""}}}
     caption = (
-        f"Transform gates along {plain_caption(sequence.name)}: mean over the units, white the least ({low:.2g}), red the most open "
-        f"({high:.2g}); 0 is shut, 1 open."
+        f"Transform gates along {plain_caption(sequence.name)}: mean over the units, white is {low:.3g}, red {high:.3g}; 0 is "
+        "shut, 1 open."
     )
     return Chart(caption=caption, traces=[trace], layout=layout, tall=True)
 
@@ -180,9 +180,11 @@ def lesions_chart(found: LesionTable) -> Chart:
         "yaxis": {"title": {"text": f"damage (nats a {found.step})"}, **scale},
     }
     layout |= {} if log else {"shapes": [_level(0)]}
+    several = f"with 95 % intervals over {found.sequences} sequences"
+    intervals = several if found.sequences > 1 else "of one sequence, so without intervals"
     caption = (
-        f"Damage: the loss without a layer less that of the whole network ({found.baseline:.4g} nats a {found.step}), with 95 % "
-        f"intervals over {counted(found.sequences, 'sequence')}; orange diamonds: the layer is kept, its input removed."
+        f"Damage: the loss without a layer less that of the whole network ({found.baseline:.4g} nats a {found.step}), {intervals}; "
+        "orange diamonds: the layer is kept, its input removed."
     )
     return Chart(caption=caption, traces=[trace], layout=layout)
 

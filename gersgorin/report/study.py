@@ -37,7 +37,7 @@ def best_study(rows: Sequence[Row], configs: Sequence[StudyConfig]) -> StudyConf
 
 
 def study_command(configs: Sequence[StudyConfig]) -> str:
-    """The command of studies of one protocol, as a run makes them."""
+    """The command of studies of one protocol, as a run makes them, in a folder that is not theirs."""
     first, words = configs[0], []
     for f in fields(SharedSettings):
         value = getattr(first, f.name)
@@ -48,7 +48,7 @@ def study_command(configs: Sequence[StudyConfig]) -> str:
         [str(each) for each in dict.fromkeys(values)]
         for values in zip(*((c.arch, c.depth) for c in configs), strict=True)
     )
-    return shlex.join(["optim-study", "run", "--arch", *archs, "--depth", *depths, *skip, *words])
+    return shlex.join(["optim-study", "run", "--arch", *archs, "--depth", *depths, *skip, *words, "--out", "runs/again"])
 
 
 def _about(configs: Sequence[StudyConfig], rows: Sequence[Row]) -> Section:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from rhn.figures import SUFFIXES, figure_name, save_figure
+from rhn.figures import SUFFIXES, figure_name, place, save_figure
 from rhn.files import check_output, check_writable, write_csv
 from rhn.options import Arg, File, Writing
 
@@ -23,7 +23,8 @@ class Report(Writing):
     """Also write the numbers."""
 
     def run(self) -> None:
-        output = self.output or figure_name("depth" if self.depth else "curves", *(_called(run) for run in self.runs))
+        named = [word for run in self.runs for word in (_called(run), place(run))]
+        output = self.output or figure_name("depth" if self.depth else "curves", *named)
         check_output(output, SUFFIXES, force=self.force)
         if self.csv:
             check_writable(self.csv, force=self.force)

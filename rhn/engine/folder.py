@@ -32,9 +32,13 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def require_own_folder(folder: Path) -> None:
-    """Raise InvalidInputError where a training would overwrite what is not a training's, such as the best network of a study."""
+    """Raise InvalidInputError where a training would work in the folder of a study, or overwrite what is not a training's, such as the
+    best network of one."""
+    trained = (folder / "config.json").exists()
+    if not trained and ((folder / "journal.log").exists() or any(folder.glob("*-depth*/trials"))):
+        raise InvalidInputError(f"{folder} holds a study: give another --out, the folder of a training or a new one")
     names = ("best.safetensors", "last.safetensors", "state.safetensors", "metrics.jsonl")
-    if found := [name for name in names if (folder / name).exists() and not (folder / "config.json").exists()]:
+    if found := [name for name in names if (folder / name).exists() and not trained]:
         raise InvalidInputError(
             f"{folder} holds {' and '.join(found)} but no config.json of a training: expected a new folder, "
             "or one that a training has made; give another --out"

@@ -11,7 +11,7 @@ from networks import network, rolls
 
 from analysis import GateActivity, LesionTable, SequenceActivity, gate_activity, lesion
 from analysis.damage import LesionRow, reading
-from analysis.lesion_plots import draw_lesions
+from analysis.lesion_plots import draw_lesions, plot_units
 from analysis.plots import draw_gates, plot_effective_depth, plot_gates
 from analysis.tables import lesion_table
 from rhn.errors import DataError
@@ -99,15 +99,29 @@ def test_known_cells_have_known_colours():
     assert colour(1, 2) == pytest.approx((255, 127, 127), abs=1) == colour(2, 3)
 
 
+@pytest.mark.parametrize(
+    ("values", "ends"),
+    [((0.4997, 0.5004), (0.45, 0.55)), ((0, 0.01), (0, 0.1)), ((1, 1), (0.9, 1)), ((0.2, 0.7), (0.2, 0.7))],
+)
+def test_small_differences_of_gates_are_not_stretched_over_all_colours(values, ends):
+    record = activity_of(np.array([values, values], float))
+    assert record.limits == pytest.approx(ends, abs=1e-4)
+    assert (record.limits[0] <= min(values)) and max(values) <= record.limits[1]
+
+
+def test_lines_of_sequences_and_of_layers_differ_in_their_dashes():
+    several = gate_activity(network(), rolls(*[9] * 8)), lesion(network(), rolls(5, 7), units=True)
+    for ax, lines in ((plot_effective_depth(several[0]), 8), (plot_units(several[1]), 3)):
+        named = [line for line in ax.lines if not line.get_label().startswith("_")]
+        assert len({line._dash_pattern[1] and tuple(line._dash_pattern[1]) for line in named}) == len(named) == lines
+
+
 def test_sequences_share_an_axes_with_a_gap_and_a_scale(gates):
     ax = gates.plot()
     (image,) = ax.images
     drawn = image.get_array()
-    every = np.concatenate([s.activity for s in gates.sequences], 1)
-    assert image.get_clim() == (every.min(), every.max()) and plot_gates(gates, limits=(0, 1)).images[0].get_clim() == (
-        0,
-        1,
-    )
+    assert image.get_clim() == gates.limits
+    assert plot_gates(gates, limits=(0, 1)).images[0].get_clim() == (0, 1)
     assert drawn.shape == (3, 6 + 2 + 9) and drawn.mask[:, 6:8].all()
     assert np.array_equal(drawn[:, :6], gates.sequences[0].activity)
     assert {text.get_text() for text in ax.texts} == {"sequence 1", "sequence 2"}
@@ -187,7 +201,12 @@ def test_a_single_sequence_is_drawn_and_printed_without_an_interval():
     alone = lesion(network(), rolls(9))
     assert all(np.isnan(row.low) for row in alone.layers)
     alone.plot()
-    assert "nan to" in lesion_table(alone) and "interval holds" not in reading(alone)
+    assert "beyond being blind" in reading(alone) and "interval holds" not in reading(alone)
+    assert (
+        "nan" not in lesion_table(alone)
+        and "no intervals" in lesion_table(alone)
+        and "1 sequence," in lesion_table(alone)
+    )
 
 
 def test_the_table_is_sorted_by_damage_and_names_what_is_beyond_blindness(table):

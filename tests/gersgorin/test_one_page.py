@@ -256,7 +256,7 @@ def test_the_command_of_a_study_makes_the_same_studies():
     configs = asked.studies("checksum")
     command = study_command(configs)
     found = parse(COMMANDS, command.split()[1:], prog="optim-study").config()
-    assert found.studies("checksum") == configs
+    assert found.studies("checksum") == configs and found.folder == Path("runs/again")
 
 
 def test_a_training_of_two_seeds_on_a_text(tmp_path):

@@ -142,6 +142,16 @@ def test_a_table_that_no_run_has_written_is_not_overwritten(tiny):
     assert [path.name for path in config.folder.iterdir()] == ["trials.csv"]
 
 
+def test_a_study_does_not_work_in_the_folder_of_a_training(tiny):
+    config = tiny(arch=("dt-rnn",))
+    config.folder.mkdir(parents=True, exist_ok=True)
+    (config.folder / "config.json").write_text("{}")
+    for work in (run, optim_study.create, optim_study.join):
+        with pytest.raises(InvalidInputError, match="holds a training: give another --out"):
+            work(config, quiet=True)
+    assert [path.name for path in config.folder.iterdir()] == ["config.json"]
+
+
 def test_presets_are_complete_and_give_way_to_what_is_given():
     assert (small().trials, small().epochs, small(epochs=5).epochs) == (60, 120, 5)
     assert smoke().folder == Path("runs/all") and paper(arch=("a.b:C",)).folder == Path("runs/a.b.C")

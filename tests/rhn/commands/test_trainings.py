@@ -166,6 +166,14 @@ def test_what_a_study_made_is_not_overwritten(music, trained, tmp_path, refused)
     ]
 
 
+@pytest.mark.parametrize("file", ["journal.log", "rhn-depth2/trials/0001.json"])
+def test_no_training_works_in_the_folder_of_a_study(file, music, tmp_path, refused):
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text("{}")
+    refused(music.command(tmp_path), "holds a study: give another --out")
+    assert not (tmp_path / "config.json").exists()
+
+
 def test_seeds_side_by_side_have_the_numbers_that_each_has_alone(prose, trained, answer, tmp_path):
     found = answer(*prose.command(tmp_path / "out", "--seeds", 2, "--json"))["seeds"]
     assert [row["seed"] for row in found] == [0, 1]
