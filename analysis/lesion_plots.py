@@ -14,7 +14,6 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, SymmetricalLogLocato
 from analysis.damage import LesionRow, LesionTable
 from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, drawable, titled
 from rhn.ticks import every_label, legend_columns, plain_log_ticks
-from rhn.wording import counted
 
 COLOURS, DASHES = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY), ("-", "--", "-.", ":")
 DECADES = 2  # that a symmetric logarithmic axis shows beside its linear part
@@ -102,7 +101,9 @@ def draw_lesions(table: LesionTable, *, title: str = "") -> Figure:
 
 
 def _about(table: LesionTable) -> str:
-    measured = f"{counted(table.sequences, 'sequence')}, {counted(table.frames, f'predicted {table.step}')}"
+    measured = (
+        f"{table.sequences:,} sequence{'' if table.sequences == 1 else 's'}, {table.frames:,} predicted {table.step}s"
+    )
     return "; ".join(filter(None, (drawable(table.about), measured)))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated
 
 from rhn.command import own_cell, progress_bars, run_command
+from rhn.figures import figure_name, place
 from rhn.files import check_output
 from rhn.made import command, made_with
 from rhn.options import Arg, File, Writing, check_least
@@ -35,8 +36,8 @@ class Options(Writing):
 
     about: Annotated[Path, Arg("CHECKPOINT|RUN|STUDY", positional=True)]
     """A file of weights, the folder of a training, or the folder of a study."""
-    output: Annotated[Path, Arg("FILE", short="-o")] = Path("report.html")
-    """The page to write, .html."""
+    output: Annotated[Path | None, Arg("FILE", short="-o")] = None
+    """The page to write, .html (default: a telling name in the current folder, such as report-depth6.html)."""
     cell: str | None = None
     """The cell of a checkpoint with a cell of your own, as package.module:factory."""
     chorale: str = "bwv269"
@@ -65,7 +66,7 @@ def report(options: Options) -> None:
     from gersgorin.report.page import require_libraries, write_page
 
     require_libraries()
-    check_output(options.output, (".html", ".htm"), force=options.force)
+    output = check_output(options.output or _named(options), (".html", ".htm"), force=options.force)
     check_least(options, steps=2)
 
     from gersgorin.report.making import page_about
@@ -77,7 +78,15 @@ def report(options: Options) -> None:
     with progress_bars() as progress, own_cell(options.cell):
         asked = Asked(checkpoint=options.about, **given)
         page = page_about(asked, storage=options.storage, lesions=options.lesions, made=made, progress=progress)
-    write_page(page, options.output)
-    print(
-        f"report: {options.output} ({options.output.stat().st_size / 1e6:.1f} MB, of which 4.8 are the charting library)"
-    )
+    write_page(page, output)
+    print(f"report: {output} ({output.stat().st_size / 1e6:.1f} MB, of which 4.8 are the charting library)")
+
+
+def _named(options: Options) -> Path:
+    """A name that differs where the page does."""
+    about = options.about.parent if options.about.stem == "best" else options.about
+    chorale = options.chorale if options.chorale != Options.chorale else None
+    files = [path for path in (options.text, options.input, options.data) if path]
+    words = [word for path in (about, *files) for word in (path.resolve().name.removesuffix(path.suffix), place(path))]
+    steps, lesions = options.steps and f"steps-{options.steps}", "lesions" if options.lesions else None
+    return figure_name("report", *words, options.cell, chorale, steps, lesions).with_suffix(".html")

@@ -55,7 +55,7 @@ class Swarm:
     groups: tuple[tuple[Column, ...], ...]
     """The columns of each architecture, or of each depth."""
     constant: float | None
-    """Training loss of the best constant output."""
+    """Loss of the best constant output; None: not known."""
     below: float
     """A trial counts as trained below."""
     ceiling: float | None
@@ -70,6 +70,14 @@ class Swarm:
     def values(self) -> np.ndarray:
         """All losses that are drawn."""
         return np.array([row.loss(self.loss) for column in self.columns for row in column.shown])
+
+    @property
+    def without_constant(self) -> str:
+        """Why there is no line at the loss of the best constant output; empty where there is one."""
+        if self.constant is not None:
+            return ""
+        why = "trials tell its training loss alone" if self.loss == "valid" else "these trials do not tell it"
+        return f"no line at the best constant output: {why}"
 
     @property
     def levels(self) -> dict[str, tuple[float, str]]:

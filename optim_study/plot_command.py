@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from optim_study.area import area_table, learnable_area
 from optim_study.captions import protocol_words
-from optim_study.columns import By
+from optim_study.columns import By, swarm
 from optim_study.protocol import StudyConfig
 from optim_study.results import Row, check_settings, read_csv
 from optim_study.shares import BELOW, check_threshold, share_table, summary, training_shares
@@ -53,8 +53,8 @@ class Plot(Stored, Writing):
     below: float = BELOW
     """A trial counts as trained below so many nats a frame."""
     constant: Annotated[float | None, Arg("NLL")] = None
-    """Training loss of the best constant output, a line in the swarm plot; where not given the table says it, if it is not an old one
-    (11.163 for the rebuilt chorales)."""
+    """Loss of the best constant output, a line in the swarm plot, and one 10 % below it. Where not given, the trials tell that of
+    training (11.163 for the rebuilt chorales), but not of validation, nor do tables of early versions."""
     output: File = None
     """Figure to write, .png, .svg or .pdf (default: a telling name in the current folder, such as swarm-small-by-depth.png)."""
     json: bool = False
@@ -98,14 +98,8 @@ class Plot(Stored, Writing):
         if self.kind == "swarm":
             from optim_study.plots import save_swarm
 
-            swarm = {
-                "by": self.by,
-                "log": self.log,
-                "constant": self.constant,
-                "below": self.below,
-                "up_to": self.up_to,
-            }
-            save_swarm(rows, output, **about, **swarm)
+            asked = {name: getattr(self, name) for name in ("by", "log", "constant", "below", "up_to")}
+            save_swarm(rows, output, **about, **asked)
         elif self.kind == "map":
             from optim_study.map_plot import plot_map
 
@@ -136,6 +130,8 @@ class Plot(Stored, Writing):
             print(area_table(learnable_area(rows, self.loss, self.below), self.below), end="\n\n")
         else:
             print_shares(rows, self.loss, self.below)
+        if self.kind == "swarm" and (why := swarm(rows, loss=self.loss, constant=self.constant).without_constant):
+            print(f"{why} (--constant NLL draws it)", file=sys.stderr)
         print(f"figure: {output}", file=sys.stderr if self.json else sys.stdout)
 
 

@@ -60,6 +60,7 @@ def draw_swarm(rows: Sequence[Row], *, log: bool | None = None, about: str = "",
     found = swarm(rows, **options)
     log = bool(found.values.max() > 10 * found.values.min()) if log is None else log
     words = "every trial's loss, by " + {"arch": "architecture", "depth": "recurrence depth"}[found.by]
+    about = "; ".join(filter(None, (about, found.without_constant)))
     return _roomy(_rows(found.groups), found, log, (study_title(rows, words), study_about(rows, about)))
 
 
@@ -161,7 +162,9 @@ def _name_columns(ax: Axes, groups: Sequence[tuple[Column, ...]], found: Swarm) 
 
 
 def _legend(ax: Axes, found: Swarm) -> None:
-    handles = [Line2D([], [], color="black", linewidth=1.2, marker="<", markersize=5, label="median")]
+    handles = []
+    if any(_median_is_drawn(column, found) for column in found.columns):
+        handles.append(Line2D([], [], color="black", linewidth=1.2, marker="<", markersize=5, label="median"))
     if any(row.diverged for column in found.columns for row in column.shown):
         handles.append(Line2D([], [], marker="x", linestyle="", color="black", label="diverged"))
     handles += [line for line in ax.lines if line.get_gid() in DASHES]
@@ -250,7 +253,7 @@ def _place(ax: Axes, columns: list[list[float]], palette: list[str], size: float
 
 def _mark(ax: Axes, k: int, column: Column, points, found: Swarm, size: float) -> None:
     """The median across the column, the best loss below its lowest point, crosses over what diverged."""
-    if found.ceiling is None or column.median <= found.ceiling:
+    if _median_is_drawn(column, found):
         ax.plot([k - 0.45, k + 0.4], [column.median] * 2, gid="median", color="black", linewidth=1, zorder=0.9)
         ax.plot(k + 0.42, column.median, "<", color="black", markersize=4, zorder=6)
     style = {"ha": "center", "va": "top", "fontsize": SMALL, "gid": "best", "zorder": 7, "textcoords": "offset points"}
@@ -264,3 +267,7 @@ def _mark(ax: Axes, k: int, column: Column, points, found: Swarm, size: float) -
     )
     where = np.asarray(points.get_offsets())[[row.diverged for row in column.shown]]
     ax.plot(*where.T, "x", color="black", markersize=size + 1.5, markeredgewidth=0.8, zorder=6, gid="diverged")
+
+
+def _median_is_drawn(column: Column, found: Swarm) -> bool:
+    return found.ceiling is None or column.median <= found.ceiling

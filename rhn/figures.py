@@ -68,10 +68,14 @@ def figure_name(*words: object) -> Path:
 
 
 def place(path: Path) -> str | None:
-    """What tells a file or folder, in a default name, from others that are called the same: a checksum of where it is; None in the
+    """What tells a file or folder, in a default name, from others that are called the same: a checksum of its path; None in the
     current folder, and in runs/ there."""
     home, usual = path.resolve().parent, (Path.cwd(), Path("runs").resolve())
-    return None if home in usual or path.resolve() in usual else f"{crc32(str(home).encode(errors='replace')):08x}"
+    return (
+        None
+        if home in usual or path.resolve() in usual
+        else f"{crc32(str(path.resolve()).encode(errors='replace')):08x}"
+    )
 
 
 def titled(figure: "Figure | SubFigure", title: str, about: str = "", **options) -> None:

@@ -21,6 +21,7 @@ from rhn.wording import counted
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)
 MARKERS = "osD^vP*"
+FAR = 1.5  # times the greatest later loss: the least one before training that is not drawn
 NAME_INCHES = 2.2  # of a name in a legend
 LABELS = {"perplexity": "perplexity", "bits_per_character": "bits a character", "nll": "nats a frame"}
 PUBLISHED = {"rhn": "valid", "rhn, tied": "valid_tied"}  # the paper's series, and where `DepthRow` has them
@@ -29,19 +30,28 @@ WITHOUT_DEPTH = {*CELL_NAMES} - {"dt-rnn", "dts-rnn", "rhn"}
 
 
 def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
-    """Training (dashed) and validation (solid) over epochs on a logarithmic axis, a colour a training; a symbol at the best epoch."""
+    """Training (dashed) and validation (solid) over epochs on a logarithmic axis, a colour a training; a symbol at the best epoch.
+
+    Losses before training, at epoch 0, are said instead of drawn where they would take most of the axis.
+    """
     ax = ax or Figure(figsize=(8, _height(curves)), layout="constrained").subplots()
     handles = [Line2D([], [], color=GREY, linewidth=1.4, label="validation; symbol: its best epoch")]
     handles.append(Line2D([], [], color=GREY, linewidth=1, linestyle="--", label=_training_words(curves)))
+    untrained, networks = _far_above(curves), {c.told.network for c in curves}
     for k, c in enumerate(curves):
+        drawn = c.epochs > 0 if untrained else c.epochs >= 0
         colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
-        alone = "." if len(c.epochs) == 1 else ""  # of one epoch there is no line
-        ax.plot(c.epochs, c.train, linestyle="--", linewidth=1, color=colour, alpha=0.7, marker=alone)
-        ax.plot(c.epochs, c.valid, linewidth=1.4, color=colour)
+        alone = "." if drawn.sum() == 1 else ""  # of one epoch there is no line
+        ax.plot(c.epochs[drawn], c.train[drawn], linestyle="--", linewidth=1, color=colour, alpha=0.7, marker=alone)
+        ax.plot(c.epochs[drawn], c.valid[drawn], linewidth=1.4, color=colour)
         ax.plot(*c.best, marker, color=colour, markersize=5)
         epoch, best = c.best
-        label = f"{in_inches(c.name, NAME_INCHES, 8)}\n{best:.4g} at epoch {epoch}"
+        names = [c.name, c.told.network] if len(networks) > 1 and c.told.network else [c.name]
+        label = "\n".join([*(in_inches(name, NAME_INCHES, 8) for name in names), f"{best:.4g} at epoch {epoch}"])
         handles.append(Line2D([], [], color=colour, linewidth=1.4, marker=marker, markersize=5, label=label))
+    if untrained:
+        words = f"above the axis: before training,\nat epoch 0 ({'' if len(curves) == 1 else 'up to '}{untrained:.3g})"
+        handles.append(Line2D([], [], linestyle="", label=words))
     ax.set(xlabel="epoch", ylabel=LABELS[curves[0].measure])
     if min(np.nanmin(np.append(c.train, c.valid)) for c in curves) > 0:
         ax.set_yscale("log")
@@ -82,7 +92,19 @@ def draw_curves(curves: Sequence[Curves]) -> Figure:
 
 def _height(curves: Sequence[Curves]) -> float:
     """Inches that the legend needs, or that a figure has anyway."""
-    return max(4.0, 1.6 + 0.16 * sum(2 + len(c.name) // 24 for c in curves))
+    several = len({c.told.network for c in curves}) > 1
+    lines = sum(2 + len(c.name) // 24 + several * (1 + len(c.told.network) // 24) for c in curves)
+    return max(4.0, 1.6 + 0.16 * (lines + 2))
+
+
+def _far_above(curves: Sequence[Curves]) -> float | None:
+    """The greatest loss at epoch 0, before training, where it is far above all later ones; else None."""
+    first = np.concatenate([np.append(c.train[c.epochs == 0], c.valid[c.epochs == 0]) for c in curves])
+    later = np.concatenate([np.append(c.train[c.epochs > 0], c.valid[c.epochs > 0]) for c in curves])
+    first, later = first[np.isfinite(first)], later[np.isfinite(later)]
+    if not (first.size and later.size) or any(c.best[0] == 0 for c in curves):
+        return None
+    return float(first.max()) if first.max() > FAR * later.max() else None
 
 
 def _training_words(curves: Sequence[Curves]) -> str:

@@ -48,7 +48,9 @@ def study_command(configs: Sequence[StudyConfig]) -> str:
         [str(each) for each in dict.fromkeys(values)]
         for values in zip(*((c.arch, c.depth) for c in configs), strict=True)
     )
-    return shlex.join(["optim-study", "run", "--arch", *archs, "--depth", *depths, *skip, *words, "--out", "runs/again"])
+    return shlex.join(
+        ["optim-study", "run", "--arch", *archs, "--depth", *depths, *skip, *words, "--out", "runs/again"]
+    )
 
 
 def _about(configs: Sequence[StudyConfig], rows: Sequence[Row]) -> Section:

@@ -202,7 +202,7 @@ def test_gates_and_lesions_on_the_penn_treebank(capsys):
         assert arrays["sequence0.symbols"][:4].tolist() == ["consumers", "may", "want", "to"]
     capsys.readouterr()
     assert run("lesion", "ptb.safetensors", "--data", PTB, "--max-tokens", "1000") == 0
-    assert "5 sequences, 1,000 predicted tokens" in capsys.readouterr().out
+    assert "5 sequences, 1000 predicted tokens" in capsys.readouterr().out
 
 
 # ---- bad input ------------------------------------------------------------------------------------

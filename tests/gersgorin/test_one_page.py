@@ -14,7 +14,7 @@ from browser import chromium
 pytest.importorskip("jinja2", reason="Jinja2 is not installed")
 pytest.importorskip("plotly", reason="plotly is not installed")
 
-from gersgorin import analyze
+from gersgorin import analyze, report_cli
 from gersgorin.report.about import flat
 from gersgorin.report.page import Chart, Page, Section, Table, page_html, write_page
 from gersgorin.report.study import study_command
@@ -127,6 +127,14 @@ def test_bad_input_is_one_sentence(words, said, tmp_path, monkeypatch, capsys):
     assert main(words) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+def test_a_page_without_a_name_is_called_after_what_it_is_about(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = [["runs/a"], ["other/a"], ["runs/a", "--steps", "5"], ["runs/a", "--lesions"], ["runs/a/last.safetensors"]]
+    names = [report_cli._named(parse(report_cli.Options, words, prog="x")).name for words in asked]
+    assert names[0] == "report-a.html" and len(set(names)) == len(names)
+    assert report_cli._named(parse(report_cli.Options, ["runs/a/best.safetensors"], prog="x")).name == "report-a.html"
 
 
 def test_without_the_libraries_it_says_what_to_install(monkeypatch, capsys):

@@ -151,6 +151,15 @@ def test_the_constant_output_is_drawn_where_it_is_known():
         ax = plot_swarm(rows, **options)
         assert any(line.get_gid() == "constant" for line in ax.lines) == there
         assert any(line.get_gid() == "learned" for line in ax.lines) == there
+        title = draw_swarm(rows, **options).get_suptitle().replace("\n", " ")
+        assert ("no line at the best constant output" in title) != there
+
+
+def test_the_legend_names_the_median_where_one_is_drawn():
+    for losses, there in (([8.0, 9.0, 20.0], True), ([8.0, 20.0, 30.0], False)):
+        ax = plot_swarm(network("rhn", 1, losses))
+        assert ("median" in [text.get_text() for text in ax.get_legend().get_texts()]) == there
+        assert any(line.get_gid() == "median" for line in ax.lines) == there
 
 
 def test_a_column_in_which_all_trials_are_tied_is_drawn_whole():

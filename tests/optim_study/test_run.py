@@ -146,7 +146,7 @@ def test_a_study_does_not_work_in_the_folder_of_a_training(tiny):
     config = tiny(arch=("dt-rnn",))
     config.folder.mkdir(parents=True, exist_ok=True)
     (config.folder / "config.json").write_text("{}")
-    for work in (run, optim_study.create, optim_study.join):
+    for work in (run, create, join):
         with pytest.raises(InvalidInputError, match="holds a training: give another --out"):
             work(config, quiet=True)
     assert [path.name for path in config.folder.iterdir()] == ["config.json"]

@@ -30,6 +30,13 @@ def drawn(path: Path, monkeypatch) -> bytes:
     return path.read_bytes()
 
 
+def test_a_default_name_tells_folders_of_one_name_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plain, *others = [("dt", "runs/dt", "./dt", tmp_path / "runs" / "dt"), "o2/dt", "../dt", "runs/runs/dt"]
+    assert {figures.place(Path(path)) for path in plain} == {None}
+    assert len({figures.place(Path(path)) for path in others} | {None}) == 4
+
+
 @pytest.mark.parametrize("suffix", figures.SUFFIXES)
 def test_a_figure_says_its_title_its_command_and_its_version_and_has_the_same_bytes_again(
     tmp_path, monkeypatch, suffix

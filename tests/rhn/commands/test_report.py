@@ -158,6 +158,25 @@ def test_the_curves_drawn_are_the_curves_read(run):
     assert drawn == [[10.0, 8.0, 9.0], [9.0, 7.0, 8.0], [7.0], [10.0, 9.0, 8.5], [9.0, 8.0, 7.5], [7.5]]
 
 
+def test_the_loss_before_training_is_said_where_it_would_take_most_of_the_axis(run):
+    def curves(*losses):
+        (found,) = read_curves(run(f"run-{losses[0]:g}", list(losses)))
+        return replace(found, epochs=found.epochs - 1)  # as trainings on the chorales count
+
+    ax = plots.plot_curves([curves(60.0, 12.0, 8.0)])
+    assert [line.get_ydata().tolist() for line in ax.lines[:2]] == [[13.0, 9.0], [12.0, 8.0]] and ax.get_ylim()[1] < 20
+    assert "before training,\nat epoch 0 (61)" in ax.get_legend().get_texts()[-1].get_text()
+    for kept in ([12.5, 12.0, 8.0], [8.0, 12.0, 9.0], [61.0]):
+        assert plots.plot_curves([curves(*kept)]).lines[1].get_ydata().tolist() == kept
+
+
+def test_different_networks_are_told_in_the_legend(run):
+    runs = run("a", [9.0, 7.0], hidden_size=20), run("b", [9.0, 7.0], cell="lstm", hidden_size=30)
+    legend = plots.plot_curves([c for folder in runs for c in read_curves(folder)]).get_legend().get_texts()
+    assert "rhn, depth 1, 20 units" in legend[2].get_text().replace("\n", " ")
+    assert "lstm, 30 units" in legend[3].get_text().replace("\n", " ")
+
+
 def test_dropout_is_named_where_it_is_used_and_the_title_says_what_trainings_share(run):
     shape = {"depth": 5, "hidden_size": 200, "init": "uniform:0.04", "transform_bias": -2.0}
     one, two = run("one", [9.0, 7.0], drop_input=0.75, **shape), run("two", [9.0], seed=1, drop_input=0.0, **shape)
