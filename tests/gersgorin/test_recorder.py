@@ -1,7 +1,7 @@
 """`Recorder` measures through a training what direct calls measure, and the training does not notice."""
 
 import copy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from gersgorin import (
 from gersgorin.jacobian import partial_jacobians
 from gersgorin.recorder import LONGEST_UNSAVED
 from gersgorin.recording import Recording, recording_table
-from rhn.cells import CELLS, from_torch
+from rhn.cells import CELLS, DTRNN, from_torch
 from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.models import LanguageModel, PolyphonicModel
 from tests.cases import SHALLOW_CASES
@@ -257,6 +257,14 @@ def test_a_training_that_goes_on_appends_without_double_entries(tmp_path):
     with pytest.raises(DataError, match="was recorded every 2 steps, not 3: give every=2 or another path"):
         Recorder(model, frames(3, T), every=3, path=path, start=2)
     assert Recorder(nn.GRU(m, n), frames(T), path=path).recording.step.tolist() == [0]  # a new training begins anew
+
+
+def test_a_file_that_calls_the_cell_by_its_class_goes_on_as_the_same_network(tmp_path):
+    path, cell = tmp_path / "run.npz", DTRNN(m, n, 2)
+    recorder = Recorder(cell, frames(T), path=path)
+    assert recorder.recording.title == f"dt-rnn, depth 2, {n} units"
+    replace(recorder.recording, title=f"DTRNN, depth 2, {n} units").save(path)
+    assert Recorder(cell, frames(T), path=path, start=1).recording.title == recorder.recording.title
 
 
 def test_a_file_holds_all_of_it_without_pickle_and_other_files_are_refused(tmp_path):
