@@ -60,6 +60,8 @@ class GateActivity:
     """Mean gate of each unit, (L, n)."""
     unit_switching: np.ndarray
     """Mean absolute change of each unit's gate from one step to the next, (L, n) in 0..1; NaN where no sequence has two."""
+    gate_name: str = "transform gate"
+    """What the cell's literature calls them: an LSTM's are its input gates."""
     about: str = ""
     """How the network and the data came to be, under the figure's title."""
 
@@ -138,6 +140,7 @@ class GateActivity:
         arrays = {
             "labels": np.array(self.labels),
             "about": np.array(self.about),
+            "gate_name": np.array(self.gate_name),
             "unit_mean": self.unit_mean,
             "unit_switching": self.unit_switching,
         }
@@ -153,7 +156,7 @@ class GateActivity:
             values = [{f: arrays[f"sequence{i}.{f}"] for f in fields} for i in range(count)]
             units = {name: arrays[name] for name in ("unit_mean", "unit_switching")}
             labels = tuple(arrays["labels"].tolist())
-            about = arrays["about"].item() if "about" in arrays.files else ""
+            told = {name: arrays[name].item() for name in ("about", "gate_name") if name in arrays.files}
         scalars = ("name", "bars_from_score")
         sequences = (SequenceActivity(**{f: v.item() if f in scalars else v for f, v in s.items()}) for s in values)
-        return cls(labels=labels, sequences=tuple(sequences), about=about, **units)
+        return cls(labels=labels, sequences=tuple(sequences), **told, **units)

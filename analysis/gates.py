@@ -69,7 +69,10 @@ def gate_activity(
         progress(len(measured), len(sequences))
     switching = changes / pairs if pairs else np.full_like(changes, np.nan)
     in_order = tuple(measured[i] for i in range(len(sequences)))
-    return GateActivity(labels=labels, sequences=in_order, unit_mean=means / steps, unit_switching=switching)
+    name = places(model)[0].cell.gate_name
+    return GateActivity(
+        labels=labels, sequences=in_order, unit_mean=means / steps, unit_switching=switching, gate_name=name
+    )
 
 
 def unit_means(

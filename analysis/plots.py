@@ -97,7 +97,7 @@ def plot_saturation(record: GateActivity, ax: Axes | None = None) -> Axes:
         ncols=3,
         columnspacing=1,
         handlelength=1,
-        title="transform gates",
+        title=f"{record.gate_name}s",
         **LEGEND,
     )
     return ax
@@ -141,7 +141,7 @@ def draw_gates(record: GateActivity, *, title: str = "", limits: tuple[float, fl
     S, tall = len(record.sequences), 0.55 + 0.16 * record.layers + 0.05 * words
     figure = Figure(figsize=(9, S * tall + 4), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(S * tall + 1, 3))
-    titled(figure, f"Transform gates{f' of {drawable(title)}' if title else ''}", drawable(record.about))
+    titled(figure, f"{_capital(record.gate_name)}s{f' of {drawable(title)}' if title else ''}", drawable(record.about))
     panels, limits = np.atleast_1d(top.subplots(S, 1)), limits or record.limits
     for ax, sequence in zip(panels, record.sequences, strict=True):
         alone = replace(record, sequences=(sequence,))
@@ -149,7 +149,7 @@ def draw_gates(record: GateActivity, *, title: str = "", limits: tuple[float, fl
         ax.set_xlabel(_time_label(record) if ax is panels[-1] else "")
     shrink = min(1.0, 2.2 / (S * tall))
     top.colorbar(
-        panels[0].images[0], ax=panels.tolist(), label="mean transform gate\nof a layer's units", shrink=shrink
+        panels[0].images[0], ax=panels.tolist(), label=f"mean {record.gate_name}\nof a layer's units", shrink=shrink
     )
     left, right = bottom.subplots(1, 2, width_ratios=(1.4, 1))
     plot_effective_depth(record, left)
@@ -172,6 +172,10 @@ def _token_ticks(sequence: SequenceActivity, total: int, ax: Axes) -> None:
     turned = 90 if max(map(len, shown)) > 2 else 0
     ax.set_xticks(np.arange(sequence.steps) + 0.5, shown, rotation=turned, fontsize=TICK_SIZE)
     ax.tick_params(axis="x", length=0, pad=1)
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _shown(symbol: str) -> str:

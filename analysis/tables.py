@@ -13,7 +13,10 @@ def gates_table(record: GateActivity) -> str:
     """A row a layer: mean gate in each sequence and over all of them, and how its gates are distributed; then the busiest units."""
     shown = record.sequences[:6]
     width = max(10, *(len(s.name) + 2 for s in shown))
-    lines = ["mean transform gate (0 closed, 1 open)", f"{'layer':<8}" + "".join(f"{s.name:>{width}}" for s in shown)]
+    lines = [
+        f"mean {record.gate_name} (0 closed, 1 open)",
+        f"{'layer':<8}" + "".join(f"{s.name:>{width}}" for s in shown),
+    ]
     lines[-1] += f"{'all':>8}   {'below 0.1':>9} {'between':>9} {'above 0.9':>9}"
     for l in reversed(range(record.layers)):
         means = "".join(f"{s.mean_by_layer[l]:>{width}.3f}" for s in shown)

@@ -160,6 +160,7 @@ def described(
         "title": title or name,
         "discs": discs,
         "about": about,
+        "gate_name": getattr(cell, "gate_name", "transform gate"),
         "transform_gate": _mean_transform_gates(cell, x, s, name),
     } | dict(zip(("row_centers", "row_radii", "column_centers", "column_radii"), circles, strict=True))
 

@@ -65,7 +65,7 @@ class Analysis:
         """A row a quantity: {"quantity", "first", "middle", "last", "mean", "least", "largest"} over the steps."""
         series = {label: getattr(self.spectrum, name) for name, label in MEASURES.items()}
         series["input gain"] = self.input_gain
-        layers = {"state gain": self.state_gain, "transform gate": self.spectrum.transform_gate}
+        layers = {"state gain": self.state_gain, self.spectrum.gate_name: self.spectrum.transform_gate}
         for label, values in layers.items():
             several = values.shape[1] > 1
             series |= {f"{label}, layer {k + 1}" if several else label: row for k, row in enumerate(values.T)}
@@ -186,7 +186,9 @@ def _sentences(found: Analysis) -> list[str]:
         f"with a gain of {layers} (2-norms, means over the steps).",
     ]
     if spectrum.transform_gate.size:
-        sentences.append(f"Its transform gates are open by {_listed(spectrum.transform_gate.mean(0))} on average.")
+        sentences.append(
+            f"Its {spectrum.gate_name}s are open by {_listed(spectrum.transform_gate.mean(0))} on average."
+        )
     if (flat := found.plateau) is not None:
         order = flat.order if flat.integer_order is None else flat.integer_order
         order = "unknown" if np.isnan(order) else f"{order:.3g}"

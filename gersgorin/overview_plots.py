@@ -69,7 +69,7 @@ def draw_overview(found: "Analysis") -> Shown:
         "Gains within a step": lambda ax: plot_gains(found, ax),
     }
     if record.transform_gate.size:
-        panels["Transform gates"] = lambda ax: plot_gates(found, ax)
+        panels[f"{record.gate_name[:1].upper()}{record.gate_name[1:]}s"] = lambda ax: plot_gates(found, ax)
     if found.credit is not None:
         panels["Credit: which losses reach which states"] = lambda ax: _credit(found, ax)
     if found.plateau is not None:

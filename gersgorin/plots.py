@@ -105,7 +105,7 @@ def plot_crowd(
     for side in (arc, -arc):
         ax.plot(side.real, side.imag, **DASHED | {"color": ink(ax)}, linewidth=1, zorder=5)
     limits = {"xlim": (middle - half, middle + half), "ylim": (-half, half)}
-    ax.set(**limits, aspect="equal", xlabel="real part", title=f"{width / half:.3g} times larger")
+    ax.set(**limits, aspect="equal", xlabel="real part", title=f"{float(f'{width / half:.3g}'):,.6g} times larger")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(4, min_n_ticks=2))
     plain_numbers(ax)
@@ -161,7 +161,9 @@ def plot_suggested(record: SpectrumRecord, ax: Axes | None = None) -> Axes:
         curve(record.numerical_radius, **RANGE_STYLE, label="numerical radius")
     curve(record.spectral_radius, color=RED, linewidth=1.4, label="spectral radius")
     if record.transform_gate.size:
-        curve(record.transform_gate.mean(1), color=GREEN, linewidth=1.2, linestyle="-.", label="mean transform gate")
+        curve(
+            record.transform_gate.mean(1), color=GREEN, linewidth=1.2, linestyle="-.", label=f"mean {record.gate_name}"
+        )
     ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8)
     ax.set(xlim=(0, T), title="What single steps suggest")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))

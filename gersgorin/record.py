@@ -75,6 +75,8 @@ class SpectrumRecord:
     """Of time, of one step: "quarter notes", "tokens", "0.1 s"; "steps" where nothing is known of it."""
     discs: str = "row"
     """Which discs its numbers, words and figures speak of: "row", "column", or "both" (the spectrum lies in both unions)."""
+    gate_name: str = "transform gate"
+    """What the cell's literature calls that gate: an LSTM's is its input gate."""
     about: str = ""
     """How network and sequence came to be, under a figure's title: "uniform:0.04, seed 0; train-41 of the chorales of ..."."""
 

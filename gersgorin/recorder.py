@@ -163,6 +163,7 @@ class Recorder:
             every=self._every,
             probe=self._read,
             about=self._about,
+            gate_name=getattr(self._watched.cell, "gate_name", "transform gate"),
             parameters=np.array(list(weights_of(self._module))),
             measuring_seconds=self._measuring + (before.measuring_seconds if before else 0.0),
             training_seconds=seconds - self._measuring + (before.training_seconds if before else 0.0),

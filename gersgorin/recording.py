@@ -75,6 +75,8 @@ class Recording:
     """What the rest took meanwhile."""
     probe: str = ""
     """A digest of the probe's numbers; "" where it was not kept."""
+    gate_name: str = "transform gate"
+    """What the cell's literature calls the gate of `gate`."""
     about: str = ""
     """How the training came to be, for figures: initialisation, biases, seed, data."""
 
@@ -152,7 +154,7 @@ def recording_table(recording: Recording) -> str:
         f"{recording.title}, {counted(len(recording), 'measurement')} over {counted(recording.step[-1], 'step')} of training"
     ]
     lines.append(f"{'':<22}" + "".join(f"{f'step {recording.step[k]}':>13}" for k in shown))
-    for name, label in MEASURES.items():
+    for name, label in (MEASURES | {"gate": f"{recording.gate_name}s"}).items():
         values = recording.mean(name)
         if np.isfinite(values).any():
             lines.append(f"{label:<22}" + "".join(f"{values[k]:>13.4g}" for k in shown))

@@ -181,7 +181,7 @@ def _panels(recording: Recording) -> dict:
         "exponent": ("Finite-time exponent (1/step)", exponent),
         "input_gain": ("Input gain ||ds'/dx||", lambda ax: plot_measures(recording, {"input_gain": GREEN}, ax)),
         "state_gain": ("State gain of each layer", lambda ax: plot_layers(recording, "state_gain", ax)),
-        "gate": ("Mean transform gate of each layer", lambda ax: plot_layers(recording, "gate", ax)),
+        "gate": (f"Mean {recording.gate_name} of each layer", lambda ax: plot_layers(recording, "gate", ax)),
         "gradient_norm": ("Gradient norms", lambda ax: plot_weights(recording, "gradient_norm", ax)),
         "relative_rate": ("Relative rates ||dL/dW|| / ||W||", lambda ax: plot_weights(recording, "relative_rate", ax)),
     }

@@ -143,7 +143,8 @@ def gates_chart(found: GateActivity, time: str) -> Chart:
     }
     layout = {"xaxis": {"title": {"text": plain(time)}}, "yaxis": {"title": {"text": ""}}}
     caption = (
-        f"Transform gates along {plain_caption(sequence.name)}: mean over the units, white is {low:.3g}, red {high:.3g}; 0 is "
+        f"{found.gate_name[:1].upper()}{found.gate_name[1:]}s along {plain_caption(sequence.name)}: "
+        f"mean over the units, white is {low:.3g}, red {high:.3g}; 0 is "
         "shut, 1 open."
     )
     return Chart(caption=caption, traces=[trace], layout=layout, tall=True)

@@ -103,7 +103,7 @@ def _gates(read: Read, time: str, progress) -> Section:
         for label, mean, shares in zip(found.labels, found.mean_by_layer, found.saturation, strict=True)
     ]
     words = f"Effective depth, the layers' worth of gates open at a step: {sequence.effective_depth.mean():.3g} of {found.layers}."
-    table = Table(caption="How far the transform gates are open", columns=columns, rows=rows)
+    table = Table(caption=f"How far the {found.gate_name}s are open", columns=columns, rows=rows)
     return Section(
         title="Transform gates",
         words=[words],

@@ -58,6 +58,7 @@ class Cell(nn.Module):
     deep = True
     options: tuple[str, ...] = ()  # constructor keywords beyond the common ones, kept in checkpoints
     blocks = 1  # G, gate blocks stacked in the weights
+    gate_name = "transform gate"  # what its own literature calls the t of its `gates`
     masks: tuple[str, ...] = ()  # dropout masks that `states` takes besides the input's: "state", "candidate"
     separate_masks = False  # whether each gate block may have input and state masks of its own
     precisions: tuple[str, ...] = ("float32",)  # what its hand-derived kernel offers

@@ -62,6 +62,7 @@ class LSTM(_Gated):
     blocks = 4
     options = ("forget_bias",)
     gate = GateBlocks(0, carry=1)
+    gate_name = "input gate"
 
     def __init__(self, input_size, hidden_size, depth=1, *, forget_bias=None, **keywords):
         self.forget_bias = None if forget_bias is None else float(forget_bias)
@@ -126,6 +127,7 @@ class GRU(_Gated):
     blocks = 3
     options = ("update_bias",)
     gate = GateBlocks(1, opens=False)
+    gate_name = "1 - update gate"
 
     def __init__(self, input_size, hidden_size, depth=1, *, update_bias=None, **keywords):
         self.update_bias = None if update_bias is None else float(update_bias)

@@ -27,6 +27,7 @@ class MGU(LoopedCell):
 
     blocks = 2
     options = ("forget_bias",)
+    gate_name = "forget gate"
     masks = ("state",)
 
     def __init__(self, input_size, hidden_size, depth=1, *, forget_bias=None, **keywords):

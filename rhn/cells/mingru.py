@@ -29,6 +29,7 @@ class MinGRU(LoopedCell):
 
     blocks = 2
     options = ("update_bias",)
+    gate_name = "update gate"
     recurrent_shape = None
 
     def __init__(self, input_size, hidden_size, depth=1, *, update_bias=None, **keywords):

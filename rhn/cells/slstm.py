@@ -58,6 +58,7 @@ class SLSTM(LoopedCell):
 
     blocks = 4
     options = ("forget_bias",)
+    gate_name = "normalised input gate"
     masks = ("state",)
     carries = True
 

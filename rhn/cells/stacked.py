@@ -44,6 +44,7 @@ class Stack(Cell):
                 raise InvalidInputError(f"cannot stack {given}: expected as many")
         super().__init__(cells[0].input_size, cells[-1].hidden_size, batch_first=batch_first)
         self.cells = nn.ModuleList(cells)
+        self.gate_name = cells[0].gate_name
         self.sizes = [cell.state_size for cell in cells]
 
     @property

@@ -161,3 +161,14 @@ def test_a_cell_without_a_bound_has_none():
 def test_the_sentence_says_what_the_products_do(log_norms, words):
     record = replace(of_matrices(torch.ones(2, 1, 1), "ones"), log_norm_product=np.array(log_norms))
     assert words in reading(record)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("lstm", "input gate"), ("gru", "1 - update gate"), ("rhn", "transform gate")]
+)
+def test_a_gate_is_called_as_its_cell_calls_it(kind, name):
+    import gersgorin
+
+    record = gersgorin.measure(kind, "bwv66.6", hidden_size=4, steps=3)
+    labels = gersgorin.plot_suggested(record).get_legend_handles_labels()[1]
+    assert record.gate_name == name and f"mean {name}" in labels
