@@ -19,6 +19,7 @@ from torch.func import jacfwd, jacrev, vmap
 from gersgorin.grad_mode import with_gradients
 from gersgorin.stepping import (
     Step,
+    check_method,
     check_next,
     check_sizes,
     converted,
@@ -182,11 +183,13 @@ def norm_bound(cell: nn.Module, state_bound: float = 1.0) -> Tensor:
         raise InvalidInputError(said + in_a_module(cell))
     if not state_bound >= 0:
         raise InvalidInputError(f"state_bound must be a number of at least 0, got {state_bound}")
+    check_method(cell, "norm_bound", "(state_bound)")
     with torch.no_grad():
         bound = cell.norm_bound(float(state_bound))
-    if not isinstance(bound, Tensor | float | int):
-        raise InvalidInputError(f"{name_of(cell)}.norm_bound must return one number, got {type(bound).__name__}")
-    return bound if isinstance(bound, Tensor) else torch.tensor(bound)
+    if not isinstance(bound, Tensor | float | int) or (isinstance(bound, Tensor) and bound.numel() != 1):
+        got = f"a tensor {tuple(bound.shape)}" if isinstance(bound, Tensor) else type(bound).__name__
+        raise InvalidInputError(f"{name_of(cell)}: norm_bound(state_bound) must return one number, got {got}")
+    return bound.reshape(()) if isinstance(bound, Tensor) else torch.tensor(bound)
 
 
 def _matrices(cell, x: Tensor, s: Tensor, name: str, by_autograd, method: str | None, chunk_size: int | None) -> list:
@@ -194,6 +197,8 @@ def _matrices(cell, x: Tensor, s: Tensor, name: str, by_autograd, method: str | 
     by_autograd(step, jacrev or jacfwd), a function of one x (m,) and one s (N,) that gives a list of them."""
     cell = converted(cell)
     step, closed_form = step_of(cell), getattr(cell, name, None)
+    if closed_form is not None:
+        check_method(cell, name, "(x, s)")
     if method is None:
         method = "analytic" if closed_form else "jacrev"
     if method not in METHODS:

@@ -14,6 +14,7 @@ from gersgorin.normality.kreiss import kreiss_constant
 from gersgorin.normality.measures import departure
 from gersgorin.record import SpectrumRecord, shown_steps
 from gersgorin.spectrum import eigenvalue_conditions, one_thread
+from gersgorin.stepping import check_method, converted
 from rhn.cells import Gates
 from rhn.engine.memory import free_memory, in_words
 from rhn.errors import InvalidInputError
@@ -56,7 +57,10 @@ def states_before(cell: nn.Module, x: Tensor, *, name: str, along: str) -> Tenso
     """The state before each step of a run over x (T, m) from a zero state, (T, N); raises InvalidInputError where one is not finite."""
     states = trajectory(cell, x)
     if not torch.isfinite(states).all():
-        raise InvalidInputError(f"{name}: a state is NaN or infinite along {along}: the weights are too large to run")
+        raise InvalidInputError(
+            f"{name}: a state is NaN or infinite along {along}: "
+            f"its weights are too large to run, or its step(x, s) computes something that is not finite"
+        )
     return states[:-1]
 
 
@@ -114,10 +118,9 @@ def measure_spectrum(
     values, worst, support, departures, norms, *circles = (
         torch.cat(parts).cpu().numpy() for parts in zip(*measured, strict=True)
     )
-    try:
+    bound = torch.tensor(torch.nan)
+    if hasattr(converted(cell), "norm_bound"):
         bound = norm_bound(cell, state_bound=float(s.abs().max()))
-    except InvalidInputError:
-        bound = torch.tensor(torch.nan)
     told = {"chorale": chorale, "reads": reads, "unit": unit, "title": title, "discs": discs, "about": about}
     return SpectrumRecord(
         **described(cell, x, s, circles, name=name, **told),
@@ -167,6 +170,8 @@ def described(
 
 def _mean_transform_gates(cell: nn.Module, x: Tensor, s: Tensor, name: str) -> np.ndarray:
     """Of each layer that has one, at each step, (T, L); raises InvalidInputError for a cell whose gates are none."""
+    if hasattr(cell, "gates"):
+        check_method(cell, "gates", "(x, s)")
     gates = cell.gates(x, s) if hasattr(cell, "gates") else Gates()
     if not isinstance(gates, Gates):
         raise InvalidInputError(f"{name}: gates(x, s) must return rhn.cells.Gates, got {type(gates).__name__}")

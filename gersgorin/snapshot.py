@@ -37,7 +37,10 @@ def snapshot(cell: nn.Module, x: Tensor, positions: int) -> dict[str, np.ndarray
     """
     states = trajectory(cell, x)
     if not torch.isfinite(states).all():
-        raise InvalidInputError("a state is NaN or infinite along the probe: the weights are too large to run")
+        raise InvalidInputError(
+            "a state is NaN or infinite along the probe: the weights are too large to run, or the cell's step computes something "
+            "that is not finite"
+        )
     where = positions_of(x, positions)
     x_p, s_p = x[where], states[where]
     A = temporal_jacobian(cell, x_p, s_p)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gersgorin.watch import recurrent_cells
 from rhn.cells import stack_from_torch
-from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
+from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
 
 Step = Callable[[Tensor, Tensor], Tensor]
 
@@ -75,17 +75,28 @@ def check_sizes(cell, step: Step, x: Tensor, s: Tensor) -> None:
         raise InvalidInputError(f"x ends in {x.shape[-1]} and s in {s.shape[-1]}: {expected}")
 
 
+def check_method(cell, name: str, arguments: str) -> None:
+    """Raise InvalidInputError where what a cell calls `name` is no method."""
+    if not callable(found := getattr(cell, name)):
+        raise InvalidInputError(f"{name_of(cell)}: {name} must be a method {name}{arguments}, got {found!r:.40}")
+
+
 def try_step(cell, step: Step, x: Tensor, s: Tensor) -> None:
     """Take one step from an input (m,) and a state (N,) and see that it gives the next state; raises InvalidInputError."""
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            before = s._version
             after = step(x, s)
+            if s._version != before:
+                raise InvalidInputError(
+                    f"{name_of(cell)}: step(x, s) changes the state it is given in place: expected a new tensor"
+                )
     except RhnError as error:
         if not (hint := in_a_module(cell)):
             raise
         raise InvalidInputError(f"{error}{hint}") from error
     except USERS_FAULT as error:  # whatever a user's step raises
-        raise InvalidInputError(
+        raise UsersCodeError(
             f"{name_of(cell)} takes no step from an input {tuple(x.shape)} and a state {tuple(s.shape)}: "
             f"{type(error).__name__}: {error}{in_a_module(cell)}"
         ) from error
@@ -99,4 +110,8 @@ def check_next(cell, after, s: Tensor) -> None:
         raise InvalidInputError(
             f"{name_of(cell)} must return one state of {s.shape[-1]} entries, as many as it was given, but returns {got}"
             f"{in_a_module(cell)}"
+        )
+    if not after.is_floating_point():
+        raise InvalidInputError(
+            f"{name_of(cell)}: step(x, s) must return a floating state, as it was given ({s.dtype}), got {after.dtype}"
         )

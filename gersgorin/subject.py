@@ -101,7 +101,8 @@ def new_cell(
     except RhnError:
         raise
     except USERS_FAULT as error:  # whatever a user's cell raises; torch's own for sizes beyond any storage
-        raise InvalidInputError(f"cannot build {name} with {hidden_size} units, depth {depth}: {error}") from error
+        said = error if is_known(name) else f"{type(error).__name__}: {error}"
+        raise InvalidInputError(f"cannot build {name} with {hidden_size} units, depth {depth}: {said}") from error
 
 
 def checkpoint_cells(

@@ -19,6 +19,7 @@ from optim_study.storage import open_storage
 from optim_study.trainer import Trainer
 from optim_study.worker import Event, Finished, Saved, WorkOptions, work
 from rhn.errors import RhnError
+from rhn.users_code import own_cell, users_frames
 
 _logger = logging.getLogger(__name__)
 
@@ -83,7 +84,8 @@ def work_through(job: Job, on_event: Callable[[Event], None], worker: int = 0) -
             study = open_study(config, job.out, storage, grown=True)
             try:
                 options = replace(job.options, fuse=job.fuse[config.name], wait=wait)
-                _work_within_memory(study, job.trainers[worker], options, on_event)
+                with own_cell(config.arch):
+                    _work_within_memory(study, job.trainers[worker], options, on_event)
             finally:
                 study.close()
 
@@ -121,7 +123,11 @@ def serve(job: Job, number: int, tell: Callable[[Told], None]) -> int:
         work_through(job, tell, number)
         return 0
     except RhnError as error:
-        tell(RhnError(str(error)))
+        told = RhnError(str(error))
+        told.frames = users_frames(error)
+        tell(told)
+    except SystemExit as leaving:  # out of a user's cell
+        tell(RuntimeError(f"a worker was left by sys.exit({leaving.code!r})"))
     except Exception:
         tell(RuntimeError(f"a worker failed:\n{traceback.format_exc()}"))
     finally:

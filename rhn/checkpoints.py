@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from rhn.cells import CELLS
 from rhn.cells.registry import is_known, resolve_cell
-from rhn.errors import CheckpointError, InvalidInputError
+from rhn.errors import CheckpointError, InvalidInputError, UsersCodeError
 from rhn.files import atomic_path
 from rhn.version import __version__
 
@@ -82,7 +82,7 @@ def load_checkpoint(path: str | Path, *, factory: Callable[..., nn.Module] | Non
         _compare(path, _tensors(empty), tensors)
         with torch.random.fork_rng(devices=[]):  # building draws initial weights: leave the caller's generator alone
             model = build(**config, dtype=next(iter(tensors.values())).dtype)
-    except CheckpointError:
+    except (CheckpointError, UsersCodeError):
         raise
     except Exception as error:  # whatever a constructor makes of a lie
         reason = next(iter(str(error).splitlines()), type(error).__name__)  # torch appends its C++ stack

@@ -9,7 +9,7 @@ if __name__ == "__main__":  # first of all: Ctrl-C is a word during the imports 
 
 import sys
 
-from rhn.command import run_command
+from rhn.command import own_cell, run_command
 from rhn.commands.data import Get, Show
 from rhn.commands.evaluate import Evaluate
 from rhn.commands.generate import Generate
@@ -47,4 +47,12 @@ examples:
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return run_command(lambda: parse(COMMANDS, args, prog="rhn").run())
+    return run_command(lambda: _run(args))
+
+
+def _run(args: list[str] | None) -> None:
+    command = parse(COMMANDS, args, prog="rhn")
+    with own_cell(
+        getattr(command, "cell", None)
+    ):  # of a trained network; a training itself guards the cell of its configuration
+        command.run()

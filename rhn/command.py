@@ -7,13 +7,15 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
+from rhn.errors import Answered, InvalidInputError, RhnError
 from rhn.files import finite_json
 from rhn.progress import progress_bars as progress_bars
 from rhn.progress import status_line as status_line
+from rhn.users_code import own_cell as own_cell
+from rhn.users_code import users_frames
 
 
 def run_command(main: Callable[[], None]) -> int:
@@ -27,7 +29,14 @@ def run_command(main: Callable[[], None]) -> int:
         main()
         sys.stdout.flush()
     except RhnError as error:
-        return _refused(str(error))
+        return _refused(str(error), users_frames(error))
+    except Answered:
+        raise
+    except SystemExit as leaving:  # out of code of the user's own: nothing that was asked for is done
+        called = f"sys.exit({leaving.code!r:.80})"
+        return _refused(
+            f"{called} was called in the middle of the work: expected code that returns", users_frames(leaving)
+        )
     except KeyboardInterrupt as interrupt:
         _tell(str(interrupt) or "interrupted")
         return 130
@@ -59,8 +68,8 @@ def _check_current_folder() -> None:
         raise InvalidInputError("the current folder no longer exists: go to another one first, as in `cd ~`") from None
 
 
-def _refused(sentence: str) -> int:
-    _tell(f"error: {' '.join(sentence.split())}")
+def _refused(sentence: str, frames: Sequence[str] = ()) -> int:
+    _tell("\n".join((f"error: {' '.join(sentence.split())}", *frames)))
     return 2
 
 
@@ -81,17 +90,6 @@ def resolve_device(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise InvalidInputError("--device cuda: torch sees no CUDA device here; use --device cpu")
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-@contextlib.contextmanager
-def own_cell(name: str | None) -> Iterator[None]:
-    """Within, what a cell of the user's own raises is bad input; `name` is None for the cells that are ours."""
-    try:
-        yield
-    except USERS_FAULT as error:
-        if name is None or isinstance(error, RhnError):
-            raise
-        raise InvalidInputError(f"{name} does not run: {type(error).__name__}: {error}") from error
 
 
 def print_json(value) -> None:

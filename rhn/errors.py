@@ -12,6 +12,10 @@ class InvalidInputError(RhnError, ValueError):
     """A value from outside is unusable: a size, a shape, a name, a matrix with NaN."""
 
 
+class UsersCodeError(InvalidInputError):
+    """Code of the user's own fails: a cell, a module, a factory of theirs."""
+
+
 class DataError(RhnError):
     """A data set is missing, empty, damaged or not what its name says."""
 
@@ -38,6 +42,10 @@ class NotConvergedError(RhnError):
     def __init__(self, message: str, found=None) -> None:
         super().__init__(message)
         self.found = found
+
+
+class Answered(SystemExit):
+    """A command has said what it was asked for (`--help`, `--version`) and ends: the one exit that is a success."""
 
 
 USERS_FAULT = (Exception, SystemExit)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, dataclass
 from typing import Any, TypeVar
 
-from rhn.errors import InvalidInputError
+from rhn.errors import Answered, InvalidInputError
 from rhn.made import remember_command
 from rhn.options import Option, field_docs, options_of
 from rhn.version import __version__
@@ -204,4 +204,4 @@ def _print_version(prog: str) -> None:
 
 def _print_and_exit(text: str) -> None:
     print(text, end="")
-    raise SystemExit(0)
+    raise Answered(0)

@@ -7,7 +7,7 @@ from torch import nn
 
 from rhn.cells.base import positive
 from rhn.cells.registry import resolve_cell
-from rhn.errors import InvalidInputError
+from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 
 LARGEST_BUDGET = 10**12
 
@@ -42,8 +42,11 @@ def hidden_size_for_budget(
         try:
             network = factory(input_size, n, depth, device="meta", **options)
             return num_parameters(network) + (n + 1) * output_size
-        except (TypeError, AttributeError) as error:
-            raise InvalidInputError(f"the parameters of the cell {cell!r} cannot be counted: {error}") from error
+        except RhnError:
+            raise
+        except USERS_FAULT as error:  # whatever a user's cell raises
+            said = f"the parameters of the cell {cell!r} cannot be counted: {type(error).__name__}: {error}"
+            raise InvalidInputError(said) from error
 
     if size(1) > budget:
         raise InvalidInputError(

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rhn.command import print_json, resolve_device
+from rhn.command import own_cell, print_json, resolve_device
 from rhn.commands.recording import chorale_recorders, text_recorders
 from rhn.options import check_least
 from rhn.presets import ChoraleConfig, LanguageConfig
@@ -35,10 +35,11 @@ def train(config: LanguageConfig | ChoraleConfig, seeds: Sequence[int], options:
         "about": {"path": None if options.data is None else str(options.data.absolute())},
     }
     keep_memory()
-    if isinstance(config, LanguageConfig):
-        finished = _train_text(config, seeds, options, shared)
-    else:
-        finished = _train_chorales(config, options, shared)
+    with own_cell(config.cell):
+        if isinstance(config, LanguageConfig):
+            finished = _train_text(config, seeds, options, shared)
+        else:
+            finished = _train_chorales(config, options, shared)
     if not finished and not options.json:
         print(f"time ran out; rhn resume {shlex.quote(str(options.out))} goes on")
 

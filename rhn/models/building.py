@@ -10,7 +10,7 @@ from rhn.cells import CELLS, Cell, Initialization, from_torch, is_known, resolve
 from rhn.cells.base import positive
 from rhn.cells.init import draw
 from rhn.cells.layers import recurrent_parts
-from rhn.errors import USERS_FAULT, InvalidInputError
+from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
 
 MAX_LAYERS = 64  # a file may not ask for more: building each costs time before its sizes can be compared
 
@@ -120,8 +120,14 @@ def _build(name, factory, input_size, hidden_size, depth, init, generator, keywo
     keywords = keywords | ({"init": init, "generator": generator} if draws else {})
     try:
         cell = factory(input_size, hidden_size, depth, **keywords)
-    except TypeError as error:
-        raise InvalidInputError(f"the cell {name!r} cannot be built: {error}") from error
+    except RhnError:
+        raise
+    except USERS_FAULT as error:  # whatever a user's cell raises
+        if isinstance(error, TypeError):
+            raise InvalidInputError(f"the cell {name!r} cannot be built: {error}") from error
+        if factory in CELLS.values():
+            raise
+        raise UsersCodeError(f"the cell {name!r} cannot be built: {type(error).__name__}: {error}") from error
     if isinstance(cell, nn.RNNBase | nn.RNNCellBase):
         cell = from_torch(cell)
     if getattr(cell, "batch_first", False):
@@ -129,7 +135,7 @@ def _build(name, factory, input_size, hidden_size, depth, init, generator, keywo
     if not draws:
         told = init.scheme == "orthogonal" and isinstance(cell, Cell)
         draw(cell, init, generator, recurrent=recurrent_parts(cell) if told else ())
-    if not ours:
+    if factory not in CELLS.values():
         _try(name, cell, input_size, hidden_size)
     return cell
 
@@ -147,6 +153,7 @@ def _try(name: str, cell: nn.Module, input_size: int, hidden_size: int) -> None:
             outputs, _ = cell(like.new_zeros(2, 1, input_size))
             shape = tuple(outputs.shape)
     except USERS_FAULT as error:  # whatever a user's cell raises
-        raise InvalidInputError(f"the cell {name!r} does not run, expected {expected}: {error}") from error
+        said = f"{type(error).__name__}: {error}"
+        raise UsersCodeError(f"the cell {name!r} does not run, expected {expected}: {said}") from error
     if shape != (2, 1, hidden_size):
         raise InvalidInputError(f"the cell {name!r} gives outputs {shape} for T = 2, B = 1: expected {expected}")

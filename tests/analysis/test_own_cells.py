@@ -118,7 +118,9 @@ def test_a_cell_that_breaks_is_one_sentence(folder, capsys):
     for words in (("gates",), ("lesion", "--mode", "mean")):
         assert main([*words, "m.safetensors", "--cell", "my_module:Broken", "--chorales", "0", "1"]) == 2
         error = capsys.readouterr().err
-        assert "my_module:Broken does not run: ZeroDivisionError" in error and error.count("\n") == 1
+        sentence, *frames = error.splitlines()
+        assert "my_module:Broken does not run: ZeroDivisionError in gates" in sentence
+        assert [frame.split(",")[2] for frame in frames] == [" in gates"]
 
 
 def test_a_cell_that_says_nothing_can_be_carried_and_no_more(tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ def with_method(name, method):
     return type("Mine", (Own,), {name: method})
 
 
-def leave(*arguments):
+def leave(*arguments, **keywords):
     sys.exit(0)
 
 
@@ -42,7 +42,13 @@ CASES = {
         with_method("jacobian", lambda self, x, s: torch.full((*s.shape, 4), torch.nan, dtype=s.dtype)),
         "NaN",
     ),
-    "exits at once": (with_method("__init__", leave), "cannot build"),
+    "gates are none": (with_method("gates", 5), r"mine: Mine: gates must be a method gates\(x, s\), got 5"),
+    "bound is none": (with_method("norm_bound", "x"), "norm_bound must be a method"),
+    "bound is a word": (with_method("norm_bound", lambda self, bound: "x"), "must return one number, got str"),
+    "in place": (with_method("step", lambda self, x, s: s.add_(1)), "in place: expected a new tensor"),
+    "complex": (with_method("step", lambda self, x, s: s + 1j), "must return a floating state"),
+    "NaN": (with_method("step", lambda self, x, s: s * torch.nan), "or its step.* not finite"),
+    "exits at once": (with_method("__init__", leave), "cannot build .*SystemExit: 0"),
     "no cell": (lambda *a, **k: 5, "builds a int"),
 }
 
@@ -61,3 +67,21 @@ def test_what_is_wrong_is_one_sentence(case, tmp_path, monkeypatch, capsys):
 def test_a_name_that_is_none_is_told(name, capsys):
     assert main(["--cell", name]) == 2
     assert "expected package.module:factory" in capsys.readouterr().err
+
+
+def test_the_users_own_frames_follow_the_sentence(tmp_path, monkeypatch, capsys):
+    (tmp_path / "failing_cells.py").write_text(
+        "from tests_of_users_cells import Own\n"
+        "class Raising(Own):\n"
+        "    def step(self, x, s):\n"
+        "        return self.deeper()\n"
+        "    def deeper(self):\n"
+        "        return 1 / 0\n"
+    )
+    monkeypatch.setitem(sys.modules, "tests_of_users_cells", sys.modules[__name__])
+    monkeypatch.chdir(tmp_path)
+    assert main(["--cell", "failing_cells:Raising", "--hidden-size", "4", "--steps", "3"]) == 2
+    sentence, *frames = capsys.readouterr().err.splitlines()
+    assert sentence.startswith("error: failing_cells:Raising: Raising takes no step ")
+    file = tmp_path / "failing_cells.py"
+    assert frames == [f'  File "{file}", line {n}, in {name}' for n, name in ((4, "step"), (6, "deeper"))]

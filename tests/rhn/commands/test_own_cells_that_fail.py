@@ -1,0 +1,42 @@
+"""A cell of the user's own that raises or leaves, in the commands: exit code 2 and its own frames, never a success."""
+
+import sys
+
+import pytest
+
+from rhn import cells
+from rhn.checkpoints import save_checkpoint
+from rhn.cli import main
+from rhn.command import run_command
+from rhn.models import PolyphonicModel
+
+
+def leave(*arguments, **keywords):
+    sys.exit(0)
+
+
+def fail(*arguments, **keywords):
+    raise ValueError("not today")
+
+
+class Leaving(cells.RNN):
+    forward = leave
+
+
+@pytest.mark.parametrize("cell", ["leave", "fail", "Leaving"])
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_a_failing_cell_is_refused(command, cell, tmp_path, capsys):
+    path = save_checkpoint(tmp_path / "mine.safetensors", PolyphonicModel("rnn", hidden_size=3))
+    where = {"train": ["jsb-depth-1", "--out", str(tmp_path / "out")], "evaluate": [str(path)]}[command]
+    assert main([command, *where, "--cell", f"{__name__}:{cell}"]) == 2
+    sentence, *frames = capsys.readouterr().err.splitlines()
+    assert f"{__name__}:{cell}" in sentence and "mine.safetensors" not in sentence
+    assert ("ValueError: not today" if cell == "fail" else "SystemExit: 0") in sentence
+    assert frames[-1].startswith(f'  File "{__file__}", line ')
+
+
+def test_no_exit_but_that_of_help_is_a_success(capsys):
+    assert run_command(leave) == 2
+    assert "sys.exit(0)" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
