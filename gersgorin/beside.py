@@ -23,9 +23,13 @@ from gersgorin.lyapunov.record import LyapunovSpectrum
 from gersgorin.lyapunov.words import lyapunov_table
 from gersgorin.normality.portrait import Pseudospectra, measure_pseudospectra, pseudospectra_table
 from gersgorin.record import SpectrumRecord
+from rhn.engine.memory import in_words
 from rhn.errors import InvalidInputError
 from rhn.figures import save_figure
 from rhn.files import check_writable
+
+FRAMES = 6  # arrays (N, K) at once: directions, their image, and what QR makes of it
+SEARCHED = 8  # arrays (starts, N) at once
 
 Report = Callable[[str], Callable[[int, int], None]]
 
@@ -67,12 +71,29 @@ class Beside:
         names += ["bounds"] * self.certify + ["pseudospectra"] * self.pseudospectra
         return [self.figure.with_stem(f"{self.figure.stem}-{name}") for name in names]
 
-    def check(self, cells: Sequence[tuple[str, nn.Module]]) -> None:
-        """Raise InvalidInputError for a cell (by its name) with fewer state entries than exponents were asked for."""
+    def check(self, cells: Sequence[tuple[str, nn.Module]], inputs: tuple[int, int], memory: float) -> None:
+        """Raise InvalidInputError for a cell (by its name) with fewer state entries than exponents were asked for, and for what does
+        not fit the memory (bytes), of inputs (T, m)."""
         for name, cell in cells:
             if self.lyapunov is not None and not 1 <= self.lyapunov <= cell.state_size:
                 expected = f"the state of {name} has {cell.state_size} entries, expected 1 to {cell.state_size}"
                 raise InvalidInputError(f"--lyapunov {self.lyapunov}: {expected}")
+            self._check_memory(cell.state_size, *inputs, memory)
+
+    def _check_memory(self, N: int, T: int, m: int, memory: float) -> None:
+        """Counted in float64: of a run its inputs and which are finite, of directions a few frames, of starts what a search keeps."""
+        if self.lyapunov is not None:
+            need = 10 * self.repeat * T * m + 8 * FRAMES * N * self.lyapunov
+            if need > memory:
+                raise InvalidInputError(
+                    f"--lyapunov {self.lyapunov} --repeat {self.repeat}: {self.repeat * T:,} steps need about {in_words(need)} of "
+                    f"memory, {in_words(memory)} are available: give a smaller --repeat or fewer exponents"
+                )
+        if self.starts is not None and (need := 8 * SEARCHED * N * self.starts) > memory:
+            raise InvalidInputError(
+                f"--fixed-points {self.starts}: so many states of {N} entries need about {in_words(need)} of memory, "
+                f"{in_words(memory)} are available: give fewer"
+            )
 
     def measure(self, cell: nn.Module, x: Tensor, record: SpectrumRecord, report: Report) -> SpectrumRecord:
         """Of one cell on its inputs x (T, m), beside its record; returns that, with radii rounded up where it is verified."""

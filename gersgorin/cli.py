@@ -18,8 +18,10 @@ from rhn.errors import InvalidInputError
 from rhn.fields import check_seed
 from rhn.figures import SUFFIXES, save_figure
 from rhn.files import check_output, check_writable
-from rhn.options import check_least, given_flags
+from rhn.options import check_least, check_most, given_flags
 from rhn.parsing import parse
+
+MOST_STARTS = 100_000  # of --fixed-points: each is a search of its own
 
 
 def main(args: list[str] | None = None) -> int:
@@ -49,8 +51,8 @@ def plot(options: Options) -> None:
     sources = [read_source(options)] if options.sequences is None else read_sources(options, options.sequences)
     shown = panels(options, variants, sources[0].input_size, options.seeds or 1)
     outputs = figure, animation, _data_files(options, len(shown))
-    beside = _beside(options, figure, shown)
     device, dtype = resolve_device(options.device), getattr(torch, options.dtype)
+    beside = _beside(options, figure, shown, sources[0], device)
     steps = 0 if many_runs(options) else sources[0].steps
     leading = [leading_part(options, panel.subject, steps, dtype, device) for panel in shown]
     how = {"device": device, "dtype": dtype, "discs": options.discs}
@@ -123,6 +125,7 @@ def _check_options(options: Options) -> None:
     _check_read(options)
     check_seed(options.seed)
     check_least(options, steps=1, lyapunov=1, repeat=1, fixed_points=1)
+    check_most(options, fixed_points=MOST_STARTS)
     if options.lyapunov is None and (given := given_flags(options, ("repeat",))):
         raise InvalidInputError(f"{given[0]} says how long the run of --lyapunov K is: add that, or leave it out")
 
@@ -169,15 +172,18 @@ def _checked_figure(options: Options, figure: Path) -> Path | None:
     return check_writable(figure.with_suffix(".mp4" if shutil.which("ffmpeg") else ".gif"), force=options.force)
 
 
-def _beside(options: Options, figure: Path, shown):
+def _beside(options: Options, figure: Path, shown, source, device: str):
     """What is measured beside the spectra, checked."""
     from gersgorin.beside import Beside
+    from gersgorin.measuring import memory_there
 
     asked = {"certify": options.certify, "verify": options.verified, "pseudospectra": options.pseudospectra}
     beside = Beside(
         options.lyapunov, options.repeat, options.fixed_points, figure, options.seed, options.force, **asked
     )
-    beside.check([(panel.title, panel.subject.cell) for panel in shown])
+    free = memory_there(device, None if options.memory_limit is None else options.memory_limit * 2**30)
+    inputs = source.steps, source.input_size or 0
+    beside.check([(panel.title, panel.subject.cell) for panel in shown], inputs, free)
     return beside
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -54,7 +54,7 @@ class _Journal(JournalFileBackend):
         A last line cut short is left to whoever appends next. Raises ValueError for a whole line that is no JSON object.
         """
         first, offset = self._place if self._place[0] <= log_number_from else (0, 0)
-        with self.path.open("rb") as file:
+        with self._opened() as file:
             file.seek(offset)
             for number, line in enumerate(file, first):
                 if not line.endswith(b"\n"):
@@ -65,6 +65,12 @@ class _Journal(JournalFileBackend):
                     if not isinstance(log := json.loads(line), dict):
                         raise ValueError("expected a JSON object")
                     yield log
+
+    def _opened(self) -> BinaryIO:
+        try:
+            return self.path.open("rb")
+        except OSError as error:
+            raise DataError(f"{self.path} cannot be read: {error.strerror or error}") from error
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         try:

@@ -181,16 +181,17 @@ def estimate_line(progress: Progress) -> str:
 
 def study_line(progress: Progress, planned: Planned) -> str:
     """`rhn-depth4: 12 of 60 done, 15 running, 1 diverged, best 7.132`, and below it
-    `  5.2 epochs/s; at most 12 min left, 35 min in all`"""
+    `  5.2 epochs/s; at most 12 min left, 35 min with the other studies`, where others are still to be done"""
     c = progress.counts[planned.config.name]
     best = "" if c.best is None else f", best {c.best:.3f}"
     line = f"{planned.config.name}: {c.complete} of {c.trials} done, {c.running} running, {c.diverged} diverged{best}"
     if progress.rate is None or c.complete == c.trials:
         return line
-    left, in_all = duration(progress.seconds_left(planned)), duration(progress.seconds_left())
+    left, all_left = progress.seconds_left(planned), progress.seconds_left()
+    others = f", {duration(all_left)} with the other studies" if all_left > left else ""
     speed = progress.epochs_a_second(planned.config.name)
     pace = "" if speed is None else f"{rate_words(speed, 'epochs')}; "
-    return f"{line}\n  {pace}at most {left} left, {in_all} in all"
+    return f"{line}\n  {pace}at most {duration(left)} left{others}"
 
 
 def live_table(progress: Progress):

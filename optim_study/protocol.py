@@ -25,13 +25,18 @@ from rhn.presets import PARAMETERS_PER_LAYER
 
 READINGS = """\
 Where the paper leaves a choice, this study takes it so:
-- the budget of 150,000 parameters a layer counts all of them, the output layer and the biases included;
-- the loss is a mean over the predicted frames of a batch: a sum over them would need learning rates about 1,800 times smaller;
+- the budget of 150,000 parameters a layer counts all of them, the output layer
+  and the biases included;
+- the loss is a mean over the predicted frames of a batch: a sum over them would
+  need learning rates about 1,800 times smaller;
 - biases start at zero, but for the transform gates' of an RHN;
-- sequences are sorted by length once and cut into fixed batches; the order of the batches changes every epoch;
+- sequences are sorted by length once and cut into fixed batches; the order of
+  the batches changes every epoch;
 - the first frame of a sequence is not predicted;
-- a trial whose loss overflows even before training has diverged at epoch 0, with the loss of an output of zeros;
-- DT(S)-RNN: a shortcut to every layer from the second on (--skip last: to the last layer alone)."""
+- a trial whose loss overflows even before training has diverged at epoch 0,
+  with the loss of an output of zeros;
+- DT(S)-RNN: a shortcut to every layer from the second on (--skip last: to the
+  last layer alone)."""
 
 
 MOST_TRIALS = 100_000  # a study's settings and rows are held in memory

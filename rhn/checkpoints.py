@@ -152,18 +152,22 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
 def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, Tensor]]:
     path = weights_file(path)
     try:
-        there = stat.S_ISREG(path.stat().st_mode)
+        mode = path.stat().st_mode
+        there, regular = not stat.S_ISDIR(mode), stat.S_ISREG(mode)
     except PermissionError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
     except (OSError, ValueError):  # nothing there, or no name that anything could have
         there = False
     if not there:
         raise CheckpointError(f"there is no checkpoint at {path}")
+    if not regular:
+        raise CheckpointError(f"{path} is a pipe, a device or a socket: expected a .safetensors file")
     if not _is_text(str(path)):
         raise CheckpointError(
             f"{path} has a name that is not UTF-8, and the reader of .safetensors takes no other: rename it"
         )
     try:
+        path.open("rb").close()  # of a file that may not be read, the line below says that there is none
         with safe_open(path, framework="pt", device="cpu") as file:
             text = (file.metadata() or {}).get("rhn")
             tensors = {name: file.get_tensor(name) for name in file.keys()} if weights else {}  # noqa: SIM118

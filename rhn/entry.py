@@ -4,6 +4,7 @@ An exception in the middle of an import may end as another one (NumPy reports a 
 Ctrl-C waits until no import is going on. This module itself imports next to nothing: what is loaded before it cannot be guarded.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -25,13 +26,28 @@ def enter(module: str) -> int:
         main = import_module(module).main
         if interrupt.pending:
             raise KeyboardInterrupt
-        return main()
+        code = main()
     except KeyboardInterrupt:  # before the command itself could tell it, or once more while it did
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the word is said once, however often one presses
         print("interrupted", file=sys.stderr, flush=True)
-        return INTERRUPTED
+        code = INTERRUPTED
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done: only Python itself still has to end
+    if code == INTERRUPTED:
+        _leave(code)
+    return code
+
+
+def _leave(code: int) -> None:
+    """End the process, with what was to be done at its end, but without taking the interpreter down: threads of libraries that were
+    interrupted in the middle may still run, and abort the process when their interpreter is gone."""
+    import atexit
+
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or nobody reads it any more
+            stream.flush()
+    os._exit(code)
 
 
 def rhn() -> int:

@@ -8,7 +8,9 @@ import difflib
 import functools
 import inspect
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, dataclass
 from typing import Any, TypeVar
@@ -152,7 +154,7 @@ def _leaves(options: "type | Commands", prog: str) -> Iterator[tuple[str, type]]
 
 
 def _commands_help(commands: Commands, prog: str) -> str:
-    parser = _parser(usage=f"{prog} COMMAND [options]", description=commands.about)
+    parser = _parser(usage=f"{prog} COMMAND [options]", description=_wrapped(commands.about))
     group = parser.add_argument_group("commands", f"{prog} COMMAND --help says more of each.")
     for name, kind in commands.by_name.items():
         about = kind.about if isinstance(kind, Commands) else inspect.getdoc(kind)
@@ -164,7 +166,7 @@ def _options_help(options: type, declared: list[Option], given: dict, prog: str)
     """The help of a command, with the values of the configuration that the given words ask for."""
     words = [str(o) if o.required else f"[{o}]" for o in declared if o.required or o.positional]
     usage, docs = " ".join([prog, *words, "[options]"]), field_docs(options)
-    parser = _parser(usage=usage, description=inspect.getdoc(options))
+    parser = _parser(usage=usage, description=_wrapped(inspect.getdoc(options)))
     for option in declared:
         text = docs.get(option.name, "")
         if not option.fields:
@@ -186,6 +188,13 @@ def _with_default(text: str, value) -> str:
         return text.replace("None:", "None (default):")
     shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
     return f"{text.removesuffix('.')} (default: {shown})"
+
+
+def _wrapped(text: str) -> str:
+    """Paragraphs in lines as wide as the terminal, as argparse has the options; what holds indented lines, as examples do, stays."""
+    width = shutil.get_terminal_size().columns - 2
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(p if "\n  " in p else textwrap.fill(" ".join(p.split()), width) for p in paragraphs)
 
 
 def _dashed(word: str) -> str:

@@ -59,12 +59,12 @@ def _train_chorales(config: ChoraleConfig, options: "Train | Resume", shared: di
     from rhn.data import chorales
 
     corpus = chorales(options.data)
-    _say_how_long(config, options, shared["device"], threads=1)
+    say = _how_long(config, options, shared["device"], threads=1)
     with (
         chorale_recorders(options.record, config, options.out, corpus) as recorders,
         training_progress(config) as show,
     ):
-        result = train(config, corpus, options.out, **shared, **_told(show, recorders))
+        result = train(config, corpus, options.out, **shared, **_told(show, recorders, say))
     if options.json:
         print_json(asdict(result))
         return result.finished
@@ -87,7 +87,7 @@ def _train_text(config: LanguageConfig, seeds: Sequence[int], options: "Train | 
     if threads is None:
         threads = 1 if config.hidden_size < ONE_THREAD else torch.get_num_threads()
     corpus = text_corpus(config, options.data)
-    _say_how_long(config, options, shared["device"], threads, len(seeds), corpus)
+    say = _how_long(config, options, shared["device"], threads, len(seeds), corpus)
     name = measure_name(corpus.vocabulary)
     board = out / "tensorboard" if options.tensorboard else None
     with (
@@ -100,7 +100,7 @@ def _train_text(config: LanguageConfig, seeds: Sequence[int], options: "Train | 
             write(seed, line)
             show.epoch(seed, line)
 
-        shared |= {"seeds": seeds, "threads": threads, "on_epoch": on_epoch, **_told(show.unit, recorders)}
+        shared |= {"seeds": seeds, "threads": threads, "on_epoch": on_epoch, **_told(show.unit, recorders, say)}
         results = train(config, corpus, out, **shared)
     found = [
         {
@@ -123,38 +123,46 @@ def _train_text(config: LanguageConfig, seeds: Sequence[int], options: "Train | 
     return all(result.finished for result in results)
 
 
-def _say_how_long(
+def _how_long(
     config: LanguageConfig | ChoraleConfig,
     options: "Train | Resume",
     device: str,
     threads: int,
     seeds: int = 1,
     text: "TextCorpus | None" = None,
-) -> None:
-    """Before the first step of a new training on the CPU, which may itself take minutes: about how long all of them will."""
-    from rhn.commands.cost import measured_rate, seconds_here
-    from rhn.engine.numerics import exact
-    from rhn.engine.time_left import duration, lines_of
-
+) -> Callable[[], None]:
+    """What says, before the first step of a new training on the CPU, which may itself take minutes, about how long all will take."""
     if device != "cpu" or (options.out / "state.safetensors").exists():
-        return
-    with exact(threads):
-        seconds = seeds * seconds_here(config, measured_rate(), text)
-    if seconds >= WORTH_SAYING:
-        told = f"all {config.epochs} epochs take about {duration(seconds)} on this CPU, judged by their size"
-        print(lines_of(told), file=sys.stderr, flush=True)
+        return lambda: None
+
+    def say() -> None:
+        from rhn.commands.cost import measured_rate, seconds_here
+        from rhn.engine.numerics import exact
+        from rhn.engine.time_left import duration, lines_of
+
+        with exact(threads):
+            seconds = seeds * seconds_here(config, measured_rate(), text)
+        if seconds >= WORTH_SAYING:
+            told = f"all {config.epochs} epochs take about {duration(seconds)} on this CPU, judged by their size"
+            print(lines_of(told), file=sys.stderr, flush=True)
+
+    return say
 
 
-def _told(show: Callable, recorders: "Recorders | None") -> dict[str, Callable]:
-    """What the driver calls after every unit, and before every save."""
-    if recorders is None:
-        return {"on_unit": show}
+def _told(show: Callable, recorders: "Recorders | None", begin: Callable[[], None]) -> dict[str, Callable]:
+    """What the driver calls after every unit, and before every save; `begin` before all, when nothing more is refused."""
+    begun = False
 
     def on_unit(training) -> None:
-        recorders.unit(training)
+        nonlocal begun
+        if not begun:
+            begun = True
+            begin()
+        if recorders is not None:
+            recorders.unit(training)
         show(training)
 
-    return {"on_unit": on_unit, "on_save": recorders.save}
+    return {"on_unit": on_unit} | ({} if recorders is None else {"on_save": recorders.save})
 
 
 def _print_texts(found: list[dict], name: str) -> None:

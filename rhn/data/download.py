@@ -78,12 +78,14 @@ def _get_file(file: PublishedFile, path: Path, progress: Progress | None) -> Pat
 
 
 def _download(address: str, file: PublishedFile, path: Path, progress: Progress | None) -> None:
-    show, done = progress(file.name) if progress else lambda done, total: None, 0
+    show, done, total = progress(file.name) if progress else lambda done, total: None, 0, 0
     with atomic_path(path) as temporary, temporary.open("wb") as target:
         for block, total in _blocks(address, file.most):
             target.write(block)
             done += len(block)
             show(done, max(done, total))
+        if not done:
+            raise DataError(f"{address} answered without a file: its answer is empty")
         if done < total:
             raise DataError(f"{address} ended after {done} of {total} bytes")
         target.flush()
@@ -111,8 +113,8 @@ def _blocks(address: str, most: int) -> Iterator[tuple[bytes, int]]:
                     raise TimeoutError(f"it took longer than {LONGEST} seconds")
                 yield block, total
     except Exception as error:  # whatever a server that is not what it should be makes urllib raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{address} cannot be fetched ({reason})") from error
+        reason = "".join(c if c.isprintable() else "?" for c in " ".join(str(error).split())) or type(error).__name__
+        raise DataError(f"{address} cannot be fetched ({reason:.200})") from error
 
 
 class _OnlyWeb(urllib.request.HTTPRedirectHandler):

@@ -49,7 +49,9 @@ def read_original(path: Path) -> Corpus:
         rolls = _rolls(READERS[suffix](path.read_bytes()))
     except RecursionError:
         raise DataError(f"{path} does not hold chorales: its lists are nested too deeply") from None
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
         raise DataError(f"{path} does not hold chorales: {error}") from error
     names = {(row.split, row.index): row.name for row in rows()}
     if names.keys() != rolls.keys():

@@ -52,6 +52,19 @@ def test_json_tells_what_the_functions_find(capsys):
     }
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["--lyapunov", 3, "--repeat", 10**9], "--repeat 1000000000: 12,000,000,000 steps need about"),
+        (["--fixed-points", 10**9], "--fixed-points is 1000000000, expected 100000 or less"),
+        (["--fixed-points", 10**5, "--memory-limit", 0.03], "so many states of 6 entries need about 37 MiB"),
+    ],
+)
+def test_what_the_memory_does_not_hold_is_refused_before_the_work(asked, said, capsys):
+    assert run(*SMALL, *asked) == 2
+    assert said in capsys.readouterr().err and not list(Path().iterdir())
+
+
 def test_the_table_tells_from_how_many_steps_and_names_every_figure(capsys):
     assert run(*SMALL, "--lyapunov", 6, "--repeat", 1, "--fixed-points", 3, "--output", "a.png") == 0
     out = capsys.readouterr().out

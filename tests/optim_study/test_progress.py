@@ -48,7 +48,7 @@ def test_the_time_left_follows_from_the_first_epochs():
     progress.counts[name] = Counts(trials=10, complete=1, running=4, diverged=1, best=7.12345)
     assert study_line(progress, one) == (
         "rhn-depth4: 1 of 10 done, 4 running, 1 diverged, best 7.123\n"
-        f"  0.5 epochs/s; at most {duration((900 - 16) / 5)} left, {duration((884 + 2000) / 5)} in all"
+        f"  0.5 epochs/s; at most {duration((900 - 16) / 5)} left, {duration((884 + 2000) / 5)} with the other studies"
     )
 
 

@@ -227,3 +227,35 @@ def test_a_folder_that_cannot_be_made_and_an_unknown_set_are_named(tmp_path):
 def test_penn_treebank_has_the_checksums_that_fetching_demands(treebank):
     for file in TEXT_SETS["ptb"].files:
         assert f"md5:{hashlib.md5((treebank / file.name).read_bytes()).hexdigest()}" == file.checksum
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "200 OK"])
+def test_an_answer_without_a_file_is_told(status, publish, tmp_path):
+    with answering(f"HTTP/1.1 {status}\r\nConnection: close\r\n\r\n".encode()) as address:
+        publish("ptb", {"one": CONTENT}, address)
+        with pytest.raises(DataError, match="its answer is empty"):
+            get("ptb", tmp_path / "ptb")
+
+
+def test_what_is_no_answer_reaches_no_terminal_as_it_is(publish, tmp_path):
+    with answering(b"\x1b[2J\x07" + b"x" * 5000 + b"\r\n\r\n") as address:
+        publish("ptb", {"one": CONTENT}, address)
+        with pytest.raises(DataError) as error:
+            get("ptb", tmp_path / "ptb")
+    assert str(error.value).isprintable() and len(str(error.value)) < 1000
+
+
+@contextlib.contextmanager
+def answering(answer: bytes):
+    """The address of a server that gives one answer, these bytes."""
+
+    def serve():
+        with contextlib.suppress(OSError):
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(2**16)
+                connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/one"
