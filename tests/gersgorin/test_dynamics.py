@@ -91,7 +91,7 @@ def test_no_steps():
     torch.testing.assert_close(P * log_scale.exp()[:, None, None], torch.eye(3).expand(2, 3, 3))
     assert cumulative_log_norms(torch.zeros(0, 2, 3, 3)).shape == (0, 2)
     for function in (finite_time_exponent, lyapunov_exponents):
-        with pytest.raises(InvalidInputError, match=r"at least 1 step\(s\), got shape \(0, 3, 3\)"):
+        with pytest.raises(InvalidInputError, match=r"at least 1 step, got shape \(0, 3, 3\)"):
             function(torch.zeros(0, 3, 3))
 
 

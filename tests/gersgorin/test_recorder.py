@@ -331,7 +331,7 @@ def test_scalars_are_written_where_tensorboard_is_and_otherwise_its_absence_said
         (nn.GRU(m, n), frames(T), {"positions": 0}, "positions is 0"),
         (nn.GRU(m, n), frames(T), {"loss": "abc"}, "the loss is 'abc': expected one number"),
         (nn.GRU(m, n), frames(T), {"loss": torch.ones(3)}, r"the loss is of shape \(3,\): expected one number"),
-        (nn.GRU(m, n), frames(T), {"layer": 2}, r"has 1 recurrent cell\(s\)"),
+        (nn.GRU(m, n), frames(T), {"layer": 2}, r"has 1 recurrent cell,"),
         (nn.GRU(m, n, 2, bidirectional=True), frames(T), {}, "expected one direction"),
         (nn.LSTM(m, n, proj_size=2), frames(T), {}, "no projection"),
         (nn.Linear(m, n), frames(T), {}, "has no recurrent cell"),
