@@ -331,7 +331,9 @@ def test_what_is_no_network_is_one_sentence(own, args, words, capsys):
     torch.save({}, "weights.pt")
     assert main([*args.format(own).split(), "--input", "x.npy"]) == 2
     err = capsys.readouterr().err
-    assert words.replace("{}", own) in err and err.startswith("error: ") and err.count("\n") == 1
+    sentence, *frames = err.splitlines()
+    assert words.replace("{}", own) in sentence and sentence.startswith("error: ")
+    assert all(f"{own}.py" in frame for frame in frames)
 
 
 def test_a_state_too_large_for_the_memory_is_refused_before_the_work(own, capsys, monkeypatch):
