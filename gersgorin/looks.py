@@ -75,10 +75,12 @@ def told_apart(titles: Sequence[str], abouts: Sequence[str] = ()) -> Named:
     Named(common='rhn, 64 units', about='seed 0, bwv269', names=['depth 1', 'depth 5'])
     >>> told_apart(["rhn, depth 5, 64 units", "irnn, 64 units"], ["bias -2, seed 0", "seed 0"])
     Named(common='64 units', about='seed 0', names=['rhn, depth 5, bias -2', 'irnn'])
+    >>> told_apart(["rnn, init scaled:1", "rhn: rhn"], ["scaled:1", "rhn/best.safetensors"]).names
+    ['rnn, init scaled:1', 'rhn']
     """
-    heads = [_words(title) for title in titles]
+    heads = [list(dict.fromkeys(_words(title))) for title in titles]
     tails = [
-        [word for word in _words(about) if word not in head]
+        [word for word in _words(about) if not {word, f"init {word}", word.removesuffix("/best.safetensors")} & {*head}]
         for head, about in zip(heads, abouts or [""] * len(heads), strict=True)
     ]
     wholes = [head + tail for head, tail in zip(heads, tails, strict=True)]
