@@ -242,7 +242,7 @@ def _layerwise(cell, jacobian: Callable, x: Tensor, s: Tensor) -> Callable[[Tens
     def run(layer: int, x: Tensor, s: Tensor, v: Tensor) -> Tensor:
         """What a layer makes of v: its state, or up to the last shortcut (state, s)."""
         y = v[-len(s) :] if layer <= last else s
-        out = cell.run_layer(layer, x, v[: len(s)], y)
+        out = step_of(cell)(x, v) if cell.depth == 1 else cell.run_layer(layer, x, v[: len(s)], y)
         return torch.cat((out, y)) if layer < last else out
 
     def matrices(x: Tensor, s: Tensor) -> list[Tensor]:

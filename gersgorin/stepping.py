@@ -84,10 +84,11 @@ def check_method(cell, name: str, arguments: str) -> None:
 def try_step(cell, step: Step, x: Tensor, s: Tensor) -> None:
     """Take one step from an input (m,) and a state (N,) and see that it gives the next state; raises InvalidInputError."""
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            before = s._version
-            after = step(x, s)
-            if s._version != before:
+        with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
+            given = s.clone()  # inference tensors count no versions
+            before = given._version
+            after = step(x, given)
+            if given._version != before:
                 raise InvalidInputError(
                     f"{name_of(cell)}: step(x, s) changes the state it is given in place: expected a new tensor"
                 )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from rhn.cells.derived import forget_derived
 from rhn.cells.init import BY_FAN_IN, Initialization, draw
 from rhn.cells.layers import Layer, recurrent_parts
 from rhn.cells.masks import CellMasks, apply_input_mask, check_masks
@@ -40,6 +41,9 @@ class Gates:
 class Cell(nn.Module):
     """A recurrent cell run over time as a module.
 
+    A subclass of a finished cell that defines `step` anew inherits neither its closed forms nor its kernel: what it does not define
+    itself comes from its step. `gates` and `run_layer` may be parts of that step, and stay.
+
     Args:
         input_size: m, at least 1.
         hidden_size: n, at least 1.
@@ -64,6 +68,11 @@ class Cell(nn.Module):
     precisions: tuple[str, ...] = ("float32",)  # what its hand-derived kernel offers
     # whether the candidate's recurrent matrices start near the identity under any scheme of small noise
     starts_at_identity = False
+
+    def __init_subclass__(cls, **keywords) -> None:
+        super().__init_subclass__(**keywords)
+        if "step" in cls.__dict__:
+            forget_derived(cls, Cell)
 
     def __init__(
         self,

@@ -4,11 +4,14 @@ A cell of this kind says `update`, and `recurrent_weights` where its weights are
 One whose matrices all take the state of n entries, or what gates leave of it, may name "state" in its `masks`.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rhn.cells.base import Cell
+from rhn.cells.derived import forget_derived
 from rhn.cells.layers import Layer, Part
 from rhn.cells.masks import CellMasks, apply_input_mask, check_masks
 from rhn.kernels.carried import carried
@@ -22,6 +25,11 @@ class LoopedCell(Cell):
     deep = False
     biased = True
     carries = False  # see `Layer`
+
+    def __init_subclass__(cls, **keywords) -> None:
+        super().__init_subclass__(**keywords)
+        if "update" in cls.__dict__:
+            forget_derived(cls, LoopedCell)
 
     def __init__(self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None, **common):
         super().__init__(input_size, hidden_size, depth, **common)
@@ -84,6 +92,8 @@ class LoopedCell(Cell):
     def layers(self) -> tuple[Layer]:
         return (Layer(input=Part("weight_ih"), recurrent=Part("weight_hh"), bias=Part("bias"), carries=self.carries),)
 
-    def layer_jacobians(self, x: Tensor, s: Tensor) -> list[Tensor]:
-        """The one layer's is the step's (..., state_size, state_size)."""
-        return [self.jacobian(x, s)]
+    @property
+    def layer_jacobians(self) -> Callable[[Tensor, Tensor], list[Tensor]]:
+        """The one layer's is the step's (..., state_size, state_size), where the cell has a closed form of it."""
+        jacobian = self.jacobian
+        return lambda x, s: [jacobian(x, s)]

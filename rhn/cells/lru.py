@@ -108,6 +108,8 @@ class LRU(LoopedCell):
         run = kernels.turned_scan_reference if self.kernel == "reference" else kernels.turned_scan
         return run(x, s0, self.driven_weight(), *self.eigenvalues())
 
+    layer_jacobians = LoopedCell.layer_jacobians
+
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """ds'/ds (..., n, n), see above."""
         (a, b), (p, q) = self.eigenvalues(), (len(self.nu), len(self.theta))

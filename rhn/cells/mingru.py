@@ -57,6 +57,8 @@ class MinGRU(LoopedCell):
         z, g = self._driven_by(x)
         return Gates((g,), (z,), (1 - z,), (self.step(x, s),))
 
+    layer_jacobians = LoopedCell.layer_jacobians
+
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """ds'/ds (..., n, n), see above."""
         z, _ = self._driven_by(x)

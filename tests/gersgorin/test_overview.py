@@ -143,7 +143,7 @@ def test_the_network_is_left_as_it_was():
         (lambda x, s: s, frames(T), {}, "a bare function tells neither"),
         (nn.Linear(m, m), frames(T), {}, "has no recurrent cell"),
         (RHN(m, 5), frames(T) * torch.nan, {}, "NaN or infinite"),
-        (Exploding(m, 5), frames(T), {}, "a state is NaN or infinite along sequence 1: the weights"),
+        (Exploding(m, 5), frames(T), {}, "a state is NaN or infinite along sequence 1: its weights"),
         (RHN(m, 5), torch.rand(T, m + 1), {}, r"expected \(T, 4\)"),
         (model(), torch.ones(T, m), {}, "the same at every frame"),
         (Tagger(), frames(T, 2), {"loss": "huber"}, "huber"),
