@@ -12,6 +12,7 @@ import numpy as np
 from rhn.files import write_arrays, write_csv
 from rhn.reading import arrays_of
 
+COLUMNS = ("sequence", "layer", "step", "activity", "open", "closed")  # of a table
 LEAST_SPAN = 0.1  # of mean gates, from one end of a scale of colours to the other
 
 
@@ -131,7 +132,7 @@ class GateActivity:
             for l, label in enumerate(self.labels)
             for step in range(s.steps)
         )
-        return write_csv(path, ("sequence", "layer", "step", "activity", "open", "closed"), rows)
+        return write_csv(path, COLUMNS, rows)
 
     def save(self, path: str | Path) -> Path:
         """Write to .npz, single units and bar lines too (`load` reads it), or to .csv (`to_csv`)."""

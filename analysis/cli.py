@@ -95,6 +95,13 @@ class Gates(Common):
 
     name, splits, most = "gates", ("test", "valid"), SHOWN
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of the table that --save-data writes."""
+        from analysis.activity import COLUMNS
+
+        return COLUMNS
+
     def drawn(self) -> dict:
         return {"limits": (0.0, 1.0)} if self.full_scale else {}
 
@@ -140,6 +147,13 @@ class LesionCommand(Common):
 
     name, splits, most = "lesion", ("train", "valid"), None
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of the table that --save-data writes."""
+        from analysis.damage import COLUMNS
+
+        return COLUMNS
+
     def chosen_text(self, corpus, split: str) -> list:
         from analysis.texts import stretches
 
@@ -184,7 +198,7 @@ def _outputs(options: Common, split: str) -> tuple[Path, Path | None]:
     """Paths of the figure and of the numbers, seen to be writable before any work."""
     figure, data = options.output or _named(options, split), options.save_data
     check_output(figure, SUFFIXES, force=options.force)
-    return figure, data and check_output(data, (".csv", ".npz"), force=options.force)
+    return figure, data and check_output(data, (".csv", ".npz"), force=options.force, columns=options.columns)
 
 
 def _named(options: Common, split: str) -> Path:

@@ -21,6 +21,7 @@ KINDS = {
     "controls": "blind",
     "beyond_blind": "beyond blind",
 }
+COLUMNS = ("kind", "mode", "split", "label", "unit", "loss", "delta", "low", "high")  # of a table
 ROW = ("label", "layers", "unit", "loss", "delta", "low", "high")
 
 
@@ -92,14 +93,13 @@ class LesionTable:
 
     def to_csv(self, path: str | Path) -> Path:
         """A row a lesioned network; the first one, of kind "unlesioned", is the baseline."""
-        header = ("kind", "mode", "split", "label", "unit", "loss", "delta", "low", "high")
         rows = [("unlesioned", self.mode, self.split, "", "", self.baseline, 0.0, 0.0, 0.0)]
         for rows_of, kind in KINDS.items():
             rows += [
                 (kind, self.mode, self.split, r.label, r.unit or "", r.loss, r.delta, r.low, r.high)
                 for r in getattr(self, rows_of)
             ]
-        return write_csv(path, header, rows)
+        return write_csv(path, COLUMNS, rows)
 
     def save(self, path: str | Path) -> Path:
         """Write to .csv (`to_csv`) or .npz: the same columns as arrays."""

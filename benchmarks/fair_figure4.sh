@@ -20,6 +20,6 @@ for trials in ${TRIALS:-20 40 60 80}; do
 done
 "$python" -m benchmarks.fair_figure4 "$out/trials.csv" | tee "$out/pooled.txt"
 for kind in swarm map; do
-    "$python" -m optim_study plot --out "$out" --kind "$kind" --force --output "$out/$kind.png"
+    "$python" -m optim_study plot --out "$out" --kind "$kind" --output "$out/$kind.png"
 done
-"$python" -m optim_study plot --out "$out" --kind area --border "$out/border.csv" --force --output "$out/area.png" | tee "$out/area.txt"
+"$python" -m optim_study plot --out "$out" --kind area --border "$out/border.csv" --output "$out/area.png" | tee "$out/area.txt"

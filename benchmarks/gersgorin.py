@@ -142,7 +142,7 @@ def _(device):
 
     environment["PYTHONPATH"] = os.pathsep.join([str(Path.cwd()), environment.get("PYTHONPATH", "")])
     return (
-        process("-m", "gersgorin", "--cell", "rhn", "--depth", "5", "--force"),
+        process("-m", "gersgorin", "--cell", "rhn", "--depth", "5"),
         process("-c", "import torch, matplotlib.pyplot, music21"),
     )
 

@@ -102,8 +102,8 @@ say "a: the whole study"
 if [ ! -e "$results/study-lesion.csv" ]; then
     within "$python" -m optim_study run --arch all "${study[@]}" --device "$device" --out "$runs/study" --save-seconds 30
     "$python" -m optim_study export --out "$runs/study" >"$results/study.csv"
-    "$python" -m optim_study plot --out "$runs/study" --force --output "$results/study-swarm.png" | tee "$results/study-trained.txt"
-    "$python" -m optim_study plot --out "$runs/study" --kind map --force --output "$results/study-map.png"
+    "$python" -m optim_study plot --out "$runs/study" --output "$results/study-swarm.png" | tee "$results/study-trained.txt"
+    "$python" -m optim_study plot --out "$runs/study" --kind map --output "$results/study-map.png"
     "$python" -m optim_study best --out "$runs/study" --json >"$results/study-best.json"
     best=$("$python" - "$results/study-best.json" <<'PY'
 import json, sys
@@ -113,8 +113,8 @@ print(next(row["checkpoint"] for row in best if row["arch"] == "rhn" and row["de
 PY
     )
     cp "$best" "$results/study-rhn-depth6.safetensors"
-    "$python" -m analysis.cli gates "$best" --force --output "$results/study-gates.png" --save-data "$results/study-gates.csv"
-    "$python" -m analysis.cli lesion "$best" --force --output "$results/study-lesion.png" --save-data "$results/study-lesion.csv"
+    "$python" -m analysis.cli gates "$best" --output "$results/study-gates.png" --save-data "$results/study-gates.csv"
+    "$python" -m analysis.cli lesion "$best" --output "$results/study-lesion.png" --save-data "$results/study-lesion.csv"
 fi
 
 if [ -n "$ptb" ]; then
@@ -127,7 +127,7 @@ if [ -n "$ptb" ]; then
     for depth in "${depths[@]}"; do
         training "ptb-depth-$depth" "ptb-depth-$depth" --data "$ptb"
         evaluated "ptb-depth-$depth"
-        "$python" -m rhn report --depth "$runs"/ptb-depth-* --force --output "$results/ptb-depth.png" --csv "$results/ptb-depth.csv"
+        "$python" -m rhn report --depth "$runs"/ptb-depth-* --output "$results/ptb-depth.png" --csv "$results/ptb-depth.csv"
     done
 
     say "d: dropout rates of ptb-modern"

@@ -15,6 +15,7 @@ from gersgorin.shown import Shown, laid_out
 from rhn.errors import OutputError
 from rhn.figures import drawable, our_style, titled
 from rhn.files import atomic_path, check_output
+from rhn.made import made_with
 
 FRAMES_PER_SECOND = 6
 MOST_FRAMES = 240
@@ -83,10 +84,10 @@ def write_animation(figure: Figure, draw: Callable[[int], None], frames: int, pa
         if path.suffix == ".gif":
             pictures = _pictures(figure, draw, frames, progress)
             next(pictures).save(
-                temporary, "GIF", save_all=True, append_images=pictures, duration=1000 // FRAMES_PER_SECOND, loop=0
+                temporary, "GIF", save_all=True, append_images=pictures, duration=1000 // FRAMES_PER_SECOND, loop=0, comment=made_with()
             )
             return path
-        writer = FFMpegWriter(fps=FRAMES_PER_SECOND)
+        writer = FFMpegWriter(fps=FRAMES_PER_SECOND, metadata={"comment": made_with()})
         with writer.saving(figure, str(temporary), dpi=DPI):
             for frame in range(frames):
                 draw(frame)

@@ -11,7 +11,7 @@ import numpy as np
 
 from gersgorin._outline import support_corners
 from rhn.figures import drawable
-from rhn.files import write_arrays, write_json
+from rhn.files import write_arrays, write_record
 from rhn.reading import arrays_of, values_of
 from rhn.wording import counted
 
@@ -178,7 +178,7 @@ class SpectrumRecord:
             return write_arrays(path, values)
         values["eigenvalues"] = np.stack((self.eigenvalues.real, self.eigenvalues.imag), -1)
         values = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
-        write_json(path, values | {"steps": self.steps()})
+        write_record(path, values | {"steps": self.steps()})
         return path
 
     @classmethod

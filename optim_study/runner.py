@@ -14,7 +14,7 @@ from optim_study.presets import RunConfig, WorkSettings
 from optim_study.process_pool import Processes
 from optim_study.progress import Progress, displayed
 from optim_study.protocol import StudyConfig
-from optim_study.results import Counts, Row, counts, stored_rows, write_csv
+from optim_study.results import COLUMNS, Counts, Row, counts, stored_rows, write_csv
 from optim_study.shared_study import open_study, stored_configs
 from optim_study.storage import Storage, open_existing, open_storage
 from optim_study.trainer import TorchTrainer, load_corpus
@@ -23,6 +23,7 @@ from optim_study.worker_pool import Engine, Job, work_in, work_through
 from rhn.engine.time_left import terminal_columns
 from rhn.errors import InvalidInputError
 from rhn.interrupts import Interrupted
+from rhn.made import made_by_us
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +75,14 @@ def _require_own_folder(out: Path) -> None:
     ours = (out / "journal.log").exists() or any(out.glob("*/trials"))
     if not ours and ((out / "config.json").exists() or any(out.glob("seed-*/metrics.jsonl"))):
         raise InvalidInputError(f"{out} holds a training: give another --out, the folder of a study or a new one")
-    if not ours and (found := [name for name in ("trials.csv", "swarm.png") if (out / name).exists()]):
+    made = {"trials.csv": COLUMNS, "swarm.png": ()}
+    if not ours and (found := [name for name in made if (out / name).exists()]):
         raise InvalidInputError(f"{out} holds {' and '.join(found)} but no study: give another --out")
+    for name, columns in made.items():
+        if (out / name).exists() and not made_by_us(out / name, columns):
+            raise InvalidInputError(
+                f"{out / name} was not made by this toolkit, and the run would write over it: move it elsewhere"
+            )
 
 
 def dry_run(config: RunConfig) -> list[Planned]:

@@ -11,10 +11,12 @@ import os
 import re
 import secrets
 import stat
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rhn.errors import OutputError
+from rhn.made import made_by_us, made_with
 
 _MARK = "rhn-partial"  # in the name of every temporary file, and in nobody else's
 
@@ -60,6 +62,11 @@ def writing(path: str | Path) -> Iterator[None]:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+def write_record(path: str | Path, values: Mapping) -> None:
+    """Write the values of a record as one JSON object that says which version made it, atomically. Raises OutputError."""
+    write_json(path, {"made_with": made_with()} | values)
+
+
 def write_json(path: str | Path, value, *, indent: int | None = None) -> None:
     """Write a value as one JSON text, atomically; what is not finite becomes null. Raises OutputError."""
     with atomic_path(path) as temporary:
@@ -76,11 +83,14 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence])
 
 
 def write_arrays(path: str | Path, arrays: Mapping) -> Path:
-    """Write arrays by name as .npz, atomically. Raises OutputError."""
+    """Write arrays by name as .npz, with our version as the archive's comment, atomically. Raises OutputError."""
     import numpy as np
 
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)
+    with atomic_path(path) as temporary:
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)
+        with zipfile.ZipFile(temporary, "a") as archive:
+            archive.comment = made_with().encode()
     return Path(path)
 
 
@@ -97,14 +107,17 @@ def finite_json(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def check_writable(path: str | Path, *, force: bool = True) -> Path:
+def check_writable(path: str | Path, *, force: bool = True, columns: Sequence[str] = ()) -> Path:
     """The path of a file to be written later; raises OutputError now where its folder is missing or cannot be written to.
 
-    force: whether a file that is there may be written over; where not, it is refused.
+    force: whether any file that is there may be written over; otherwise only one that this toolkit made, see `made_by_us`.
+    columns: the header of a table to be written.
     """
     path = _file(path)
-    if not force and path.exists():
-        raise OutputError(f"{path} exists already: name another file, or write over it with --force")
+    if not force and path.exists() and not made_by_us(path, columns):
+        raise OutputError(
+            f"{path} exists already and was not made by this toolkit: name another file, or write over it with --force"
+        )
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
     probe = _temporary(path)
@@ -119,12 +132,12 @@ def check_writable(path: str | Path, *, force: bool = True) -> Path:
     return path
 
 
-def check_output(path: str | Path, suffixes: Sequence[str], *, force: bool = True) -> Path:
+def check_output(path: str | Path, suffixes: Sequence[str], *, force: bool = True, columns: Sequence[str] = ()) -> Path:
     """As `check_writable`, of a path that must end in one of these; raises OutputError."""
     if Path(path).suffix.lower() not in suffixes:
         expected = " or ".join(filter(None, (", ".join(suffixes[:-1]), suffixes[-1])))
         raise OutputError(f"cannot write {path}: expected a name ending in {expected}")
-    return check_writable(path, force=force)
+    return check_writable(path, force=force, columns=columns)
 
 
 def _temporary(path: Path) -> Path:

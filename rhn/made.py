@@ -1,12 +1,29 @@
-"""What a file of results says of how it was made: the command of this process, and the version."""
+"""Which command and version made a file: the words for its metadata, and how they are found there again."""
 
+import csv
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from rhn.addresses import without_password
 from rhn.version import __version__
 
 _command: list[str] = []
+_NAME = b"rhn-toolkit "
+_SEARCHED = 2**16  # bytes at each end of a file
+_MARKS = {  # what a file that this toolkit made holds near its beginning or its end
+    ".png": b"tEXtSoftware\0" + _NAME,
+    ".svg": b"<dc:title>" + _NAME,
+    ".pdf": b"/Creator (" + _NAME,
+    ".gif": _NAME,  # a comment
+    ".mp4": _NAME,  # a comment
+    ".html": b'<meta name="generator" content="' + _NAME,
+    ".htm": b'<meta name="generator" content="' + _NAME,
+    ".json": b'{"made_with": "' + _NAME,
+    ".npz": _NAME,  # the comment of the archive
+    ".mid": _NAME,  # a text event
+    ".musicxml": b"<software>" + _NAME,
+}
 
 
 def remember_command(prog: str, words: Sequence[str]) -> None:
@@ -23,3 +40,22 @@ def command() -> str | None:
 def made_with() -> str:
     """ "rhn-toolkit 0.2.0", for titles and metadata."""
     return f"rhn-toolkit {__version__}"
+
+
+def made_by_us(path: Path, columns: Sequence[str] = ()) -> bool:
+    """Whether a file's own metadata say that this toolkit made it; False for a file that cannot be read.
+
+    columns: for a table (.csv), which has no metadata: the header that this toolkit writes there.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_SEARCHED)
+            file.seek(max(0, path.stat().st_size - _SEARCHED))
+            tail = file.read(_SEARCHED)
+    except OSError:
+        return False
+    if path.suffix.lower() == ".csv":
+        first = head.split(b"\n", 1)[0].decode(errors="replace").strip()
+        return bool(columns) and next(csv.reader([first]), []) == list(columns)
+    mark = _MARKS.get(path.suffix.lower())
+    return mark is not None and (mark in head or mark in tail)

@@ -68,7 +68,7 @@ class Writing:
     """The option of every command that writes files of results."""
 
     force: bool = False
-    """Write over files that are there already."""
+    """Write over files that this toolkit did not make; its own are drawn anew."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rhn.files import write_arrays, write_json
+from rhn.files import write_arrays, write_record
 from rhn.reading import arrays_of, values_of
 
 
@@ -49,7 +49,7 @@ class Credit:
         path, values = Path(path), asdict(self)
         if path.suffix != ".json":
             return write_arrays(path, values)
-        write_json(path, {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()})
+        write_record(path, {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()})
         return path
 
     @classmethod

@@ -13,7 +13,7 @@ import numpy as np
 
 from gersgorin.record import SpectrumRecord
 from rhn.errors import InvalidInputError
-from rhn.files import write_arrays, write_json
+from rhn.files import write_arrays, write_record
 from rhn.reading import arrays_of, values_of
 
 KEPT = ("spectral_radius", "norm", "reach", "log_norm_product")  # one number a step, as `SpectrumRecord` has them
@@ -120,7 +120,7 @@ class Ensemble:
         if path.suffix != ".json":
             return write_arrays(path, values)
         values = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
-        write_json(path, values | {"steps": self.rows()})
+        write_record(path, values | {"steps": self.rows()})
         return path
 
     @classmethod

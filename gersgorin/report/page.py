@@ -16,6 +16,7 @@ from pathlib import Path
 
 from rhn.errors import InvalidInputError
 from rhn.files import atomic_path, finite_json
+from rhn.made import made_with
 
 NEEDED = {"jinja2": "Jinja2", "plotly": "plotly"}
 LONGEST = 200  # characters of a value; what is longer is cut, with dots
@@ -96,7 +97,7 @@ def page_html(page: Page) -> str:
     scripts = [script.replace("</script", "<\\/script") for script in (get_plotlyjs(), _part("page.js"))]
     charts = finite_json([{"data": c.traces, "layout": c.layout} for s in page.sections for c in s.charts])
     return environment.from_string(_part("page.html")).render(
-        page=page, style=_part("page.css"), scripts=scripts, hashes=[_checksum(s) for s in scripts], charts=charts
+        page=page, made_with=made_with(), style=_part("page.css"), scripts=scripts, hashes=[_checksum(s) for s in scripts], charts=charts
     )
 
 

@@ -19,6 +19,7 @@ import torch
 from rhn.data.corpus import KEYS, LOWEST_PITCH
 from rhn.errors import InvalidInputError
 from rhn.files import atomic_path, check_output
+from rhn.made import made_with
 from rhn.models import PolyphonicModel
 
 SUFFIXES = (".mid", ".musicxml")
@@ -66,7 +67,10 @@ def write_chorale(frames: np.ndarray, path: str | Path) -> Path:
     path = check_output(path, SUFFIXES)
     score = _score(voices(frames))
     with atomic_path(path) as temporary:
-        score.write("midi" if path.suffix.lower() == ".mid" else "musicxml", fp=temporary)
+        if path.suffix.lower() == ".mid":
+            _write_midi(score, temporary)
+        else:
+            score.write("musicxml", fp=temporary)
     return path
 
 
@@ -93,9 +97,11 @@ def _draw(logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def _score(parts: list[list[int]]):
-    from music21 import clef, instrument, meter, note, stream  # here, because it takes seconds to import
+    from music21 import clef, instrument, metadata, meter, note, stream  # here, because it takes seconds to import
 
     score = stream.Score()
+    score.metadata = metadata.Metadata()
+    score.metadata.software = (made_with(),)
     for name, pitches in zip(VOICES, parts, strict=True):
         part = stream.Part(id=name)
         part.append([instrument.fromString(name), clef.BassClef() if name in VOICES[2:] else clef.TrebleClef()])
@@ -104,6 +110,20 @@ def _score(parts: list[list[int]]):
             part.append(note.Note(pitch, quarterLength=beats))
         score.insert(0, part)
     return score
+
+
+def _write_midi(score, path: Path) -> None:
+    """As music21 does it, with our version as a text event at the beginning."""
+    from music21 import midi
+
+    file = midi.translate.streamToMidiFile(score)
+    track = file.tracks[0]
+    text = midi.MidiEvent(track, type=midi.MetaEvents.TEXT_EVENT)
+    text.data = made_with().encode()
+    track.events[:0] = [midi.DeltaTime(track), text]
+    file.open(path, "wb")
+    file.write()
+    file.close()
 
 
 def _held(pitches: Sequence[int]) -> list[tuple[int, int]]:

@@ -27,8 +27,10 @@ class Report(Writing):
         output = self.output or figure_name("depth" if self.depth else "curves", *named)
         check_output(output, SUFFIXES, force=self.force)
         if self.csv:
-            check_writable(self.csv, force=self.force)
+            check_writable(self.csv)
         rows, draw = self._depth() if self.depth else self._curves()
+        if self.csv:
+            check_writable(self.csv, force=self.force, columns=list(rows[0]))
         if self.csv:
             write_csv(self.csv, list(rows[0]), (row.values() for row in rows))
         save_figure(output, draw)

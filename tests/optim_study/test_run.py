@@ -142,6 +142,19 @@ def test_a_table_that_no_run_has_written_is_not_overwritten(tiny):
     assert [path.name for path in config.folder.iterdir()] == ["trials.csv"]
 
 
+def test_a_run_that_goes_on_draws_its_own_files_anew_and_no_others(tiny):
+    config = tiny(arch=("rnn",), trials=1, epochs=1)
+    results = run(config, quiet=True)
+    run(config, quiet=True)
+    for path in (results.csv, results.figure):
+        made, mine = path.read_bytes(), b"arch,remarks\nrnn,mine\n"
+        path.write_bytes(mine)
+        with pytest.raises(InvalidInputError, match=f"{path.name} was not made by this toolkit"):
+            run(config, quiet=True)
+        assert path.read_bytes() == mine
+        path.write_bytes(made)
+
+
 def test_a_study_does_not_work_in_the_folder_of_a_training(tiny):
     config = tiny(arch=("dt-rnn",))
     config.folder.mkdir(parents=True, exist_ok=True)

@@ -3,15 +3,21 @@
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
 from gersgorin import cli as gersgorin_plot
 from rhn import figures, made
+from rhn.errors import OutputError
+from rhn.figures import our_style
+from rhn.files import check_writable, write_csv
 from tests.readable import drawn_texts, readable
 
 PLOT = ("gersgorin-plot", ["--cell", "rnn", "--hidden-size", "3", "--input", "x.npy", "--output"])
@@ -94,7 +100,7 @@ def test_what_cannot_be_read_is_found():
         readable(over, least=1)
 
 
-def test_a_file_that_is_there_is_written_over_only_by_force(tmp_path, monkeypatch, capsys):
+def test_a_file_of_somebody_else_is_written_over_only_by_force(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     np.save("x.npy", np.ones((4, 2)))
     Path("mine.png").write_bytes(b"dear to me")
@@ -124,3 +130,60 @@ def test_what_is_no_mathematics_is_shown_as_it_stands(tmp_path):
 def test_a_drawable_name_stays_as_it_is():
     for name in ("a$b$.txt", "naïve 字", r"\$", "\udcff"):
         assert figures.drawable(figures.drawable(name)) == figures.drawable(name)
+
+
+SMALL = ["--cell", "rnn", "--hidden-size", "3", "--input", "x.npy"]
+
+
+def made_by_hand(path: Path) -> None:
+    """A file of a user's own, as other programs write it."""
+    if path.suffix in (".png", ".gif"):
+        Image.new("RGB", (8, 8)).save(path)
+    elif path.suffix == ".npz":
+        np.savez(path, x=np.ones(2))
+    else:
+        path.write_text("rhn-toolkit")
+
+
+@pytest.mark.parametrize("suffix", figures.SUFFIXES)
+def test_a_figure_of_this_toolkit_is_drawn_anew_and_any_other_is_refused(tmp_path, monkeypatch, suffix):
+    ours, other = tmp_path / f"ours{suffix}", tmp_path / f"other{suffix}"
+    drawn(ours, monkeypatch)
+    with our_style():
+        simple().savefig(other)
+    assert check_writable(ours, force=False) == ours
+    with pytest.raises(OutputError, match="was not made by this toolkit"):
+        check_writable(other, force=False)
+
+
+def test_the_main_command_works_twice_with_everything_it_writes(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.ones((4, 2)))
+    for data in ("numbers.npz", "numbers.json"):
+        words = [*SMALL, "--output", "a.png", "--animate", "--lyapunov", "2", "--save-data", data]
+        for _ in range(2):
+            assert gersgorin_plot.main(words) == 0, capsys.readouterr().err
+    for path in sorted(tmp_path.glob("*.*")):
+        if path.name != "x.npy":
+            made_by_hand(path)
+            assert gersgorin_plot.main([*words[:-1], f"numbers{path.suffix}" if path.stem == "numbers" else data]) == 2
+            assert f"{path.name} exists already" in capsys.readouterr().err
+            path.unlink()
+
+
+@given(
+    st.binary(max_size=200).filter(lambda content: b"rhn-toolkit " not in content),
+    st.sampled_from([".png", ".svg", ".pdf", ".gif", ".npz", ".json"]),
+)
+def test_a_damaged_or_hostile_file_is_not_ours(content, suffix):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"file{suffix}")
+        path.write_bytes(b"\x89PNG\r\n\x1a\n\xff\xff\xff\xfftEXt" + content)
+        assert not made.made_by_us(path)
+
+
+def test_a_table_is_ours_by_its_header(tmp_path):
+    path = tmp_path / "table.csv"
+    write_csv(path, ("layer", "loss, in nats"), [(1, 2.0)])
+    assert made.made_by_us(path, ("layer", "loss, in nats"))
+    assert not made.made_by_us(path, ("layer",)) and not made.made_by_us(path)

@@ -10,6 +10,7 @@ from cases import randomize
 
 from rhn.chorales.sampling import BEATS, LOWEST_PITCH, OPENINGS, sample_chorale, voices, write_chorale
 from rhn.errors import InvalidInputError, OutputError
+from rhn.made import made_by_us
 from rhn.models import PolyphonicModel
 
 
@@ -75,7 +76,9 @@ def test_the_file_sounds_as_sampled(suffix, model, tmp_path):
     from music21 import converter
 
     frames = sample_chorale(model, bars=3)
-    score = converter.parse(write_chorale(frames, tmp_path / f"chorale{suffix}"))
+    path = write_chorale(frames, tmp_path / f"chorale{suffix}")
+    assert made_by_us(path)
+    score = converter.parse(path)
     assert len(score.parts) == 4
     sounding = [set() for _ in frames]
     for note in score.flatten().notes:
