@@ -97,7 +97,12 @@ def page_html(page: Page) -> str:
     scripts = [script.replace("</script", "<\\/script") for script in (get_plotlyjs(), _part("page.js"))]
     charts = finite_json([{"data": c.traces, "layout": c.layout} for s in page.sections for c in s.charts])
     return environment.from_string(_part("page.html")).render(
-        page=page, made_with=made_with(), style=_part("page.css"), scripts=scripts, hashes=[_checksum(s) for s in scripts], charts=charts
+        page=page,
+        made_with=made_with(),
+        style=_part("page.css"),
+        scripts=scripts,
+        hashes=[_checksum(s) for s in scripts],
+        charts=charts,
     )
 
 
