@@ -1,31 +1,32 @@
-"""The shared library of `kernels.c`: compiled once a machine by its own C compiler, kept in the user's cache folder.
+"""Compile `kernels.c` once a machine with its own C compiler, and load it from the user's cache folder.
 
 The file's name carries a hash of the sources, the flags, and what the compiler says of itself and of this CPU, so that nothing stale is
-ever loaded. A compiled file ends in the SHA-256 of what is before it; what does not match is compiled again. It is written as a whole
-(temporary file, rename), so two processes at once leave one whole file. The folder belongs to the user alone: where it cannot, as in a
-home that is read only, each process compiles for itself. Where nothing can be compiled the kernels in Python are used.
+ever loaded. A new library is tried in a process of its own before it is kept, see `cache`. Where it cannot be kept, as in a home
+that is read only, each process compiles for itself. Where nothing can be compiled the kernels in Python are used.
 """
 
+import contextlib
 import ctypes
 import functools
 import hashlib
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
-import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from rhn.errors import OutputError
-from rhn.files import atomic_path
+from rhn.kernels.compiled.cache import keep, load_kept, private_folder, remove_abandoned, temporary_folder
 
 SWITCH = "RHN_COMPILED"
 _SOURCES = Path(__file__).parent
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-std=gnu11", "-shared", "-fPIC")
-_DIGEST = hashlib.sha256().digest_size
+# loads a library that may end the process, and looks up its functions
+_TRIAL = "import ctypes, os, sys; [getattr(ctypes.CDLL(sys.argv[1]), name) for name in sys.argv[2:]]; os._exit(0)"
 
 _logger = logging.getLogger(__name__)
 
@@ -66,18 +67,28 @@ def _compiler() -> str:
 
 
 def _load(compiler: str) -> ctypes.CDLL:
-    name = f"kernels-{_key(compiler)}.so"
-    folder = user_cache_path("rhn", appauthor=False) / "compiled"
+    """The kept library, or a new one. What was kept without one of our functions is compiled again."""
+    name, path = f"kernels-{_key(compiler)}.so", user_cache_path("rhn", appauthor=False) / "compiled"
     try:
-        if _is_private(folder):
-            return _whole(folder / name) or _build(compiler, folder / name)
-    except (OSError, OutputError) as error:
-        _logger.debug("cannot keep compiled code in %s: %s", folder, error)
+        with private_folder(path) as folder:
+            kept = load_kept(folder, name)
+            if kept is None or not all(hasattr(kept, function) for function in _functions()):
+                remove_abandoned(folder)
+                with _compiled(compiler, path) as file:
+                    keep(folder, name, file.read_bytes())
+                kept = load_kept(folder, name)
+        if kept is not None:
+            return kept
+        reason = f"{name} changed as it was written"
+    except (OSError, CompileError) as error:
+        reason = error
     try:
-        with tempfile.TemporaryDirectory(prefix="rhn-") as temporary:
-            return _build(compiler, Path(temporary, name))
-    except (OSError, OutputError) as error:
-        raise CompileError(f"it cannot be kept ({error})") from error
+        with _compiled(compiler) as file:
+            loaded = ctypes.CDLL(str(file))
+    except OSError as error:
+        raise CompileError(f"there is no place for compiled code ({error})") from error
+    _logger.warning("Compiled code cannot be kept in %s (%s): every process compiles its own", path, reason)
+    return loaded
 
 
 def _key(compiler: str) -> str:
@@ -88,33 +99,26 @@ def _key(compiler: str) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
-def _is_private(folder: Path) -> bool:
-    """Make the folder; whether it is ours, and nobody else can write to it."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    status = folder.stat()
-    return status.st_uid == os.getuid() and not status.st_mode & 0o022
+def _functions() -> list[str]:
+    """The names of the functions in the sources."""
+    sources = "".join(path.read_text() for path in _SOURCES.glob("*.[ch]"))
+    return re.findall(r"^int (rhn_\w+)\(", sources, re.MULTILINE)
 
 
-def _whole(path: Path) -> ctypes.CDLL | None:
-    """The library at this path; None where there is none, or where it is damaged."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    if hashlib.sha256(content[:-_DIGEST]).digest() != content[-_DIGEST:]:
-        return None
-    try:
-        return ctypes.CDLL(str(path))
-    except OSError:
-        return None
+@contextlib.contextmanager
+def _compiled(compiler: str, parent: Path | None = None) -> Iterator[Path]:
+    """A new library, in a temporary folder within `parent`.
 
-
-def _build(compiler: str, path: Path) -> ctypes.CDLL:
-    with atomic_path(path) as temporary:
-        _run(compiler, *_FLAGS, str(_SOURCES / "kernels.c"), "-o", str(temporary))
-        with temporary.open("ab") as file:
-            file.write(hashlib.sha256(temporary.read_bytes()).digest())
-    return ctypes.CDLL(str(path))
+    Another process loads it first: what a compiler leaves where the disk is full kills the process that loads it.
+    """
+    with temporary_folder(parent) as folder:
+        path = folder / "kernels.so"
+        _run(compiler, *_FLAGS, str(_SOURCES / "kernels.c"), "-o", str(path))
+        try:
+            _run(sys.executable, "-I", "-S", "-c", _TRIAL, str(path), *_functions())
+        except CompileError as error:
+            raise CompileError(f"{compiler} made a library that cannot be used: {error}") from error
+        yield path
 
 
 def _run(compiler: str, *arguments: str) -> bytes:

@@ -1,8 +1,13 @@
 """The compiled library is made once, is never trusted when damaged, and is never needed."""
 
+import errno
+import hashlib
 import logging
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -16,6 +21,7 @@ def home(tmp_path, monkeypatch):
     """A cache folder of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv(build.SWITCH, raising=False)
+    monkeypatch.setattr(build, "_FLAGS", ("-O0", *build._FLAGS[1:]))  # compiles in a fifth of the time
     return tmp_path / "rhn" / "compiled"
 
 
@@ -61,7 +67,7 @@ def test_a_damaged_file_is_compiled_again(home, compiler, compilations, damage):
     path.unlink()  # the loaded library is mapped: its file must not be written to
     path.write_bytes(damage(whole))
     assert build._load(compiler).rhn_lanes() == 32
-    assert len(compilations) == 2 and build._whole(path) is not None
+    assert len(compilations) == 2 and path.read_bytes()[-32:] == whole[-32:]
 
 
 def test_other_sources_make_another_file(home, compiler, monkeypatch):
@@ -72,7 +78,7 @@ def test_other_sources_make_another_file(home, compiler, monkeypatch):
 
 @pytest.mark.parametrize("obstacle", ["a file", "open to others"])
 def test_where_nothing_can_be_kept_a_process_compiles_for_itself(home, compiler, compilations, obstacle):
-    home.parent.mkdir()
+    home.parent.mkdir(mode=0o700)
     if obstacle == "a file":
         home.touch()
     else:
@@ -113,3 +119,127 @@ def test_a_compiler_that_fails_is_done_without(home, tmp_path, monkeypatch, capl
 def test_the_environment_can_switch_it_off(monkeypatch):
     monkeypatch.setenv(build.SWITCH, "0")
     assert build.library.__wrapped__() is None
+
+
+def another_user_s(path):
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    os.chown(path, 65534, 65534, follow_symlinks=False)
+
+
+def prepared(home, compiler):
+    """The kept library, which this process did not load under that name before."""
+    build._load(compiler)
+    (path,) = kept(home)
+    return path
+
+
+@pytest.mark.parametrize("parent", ["belongs to another user", "other users can write to"])
+def test_below_a_folder_that_others_can_change_nothing_is_kept_or_loaded(
+    tmp_path, compiler, monkeypatch, caplog, parent
+):
+    shared = tmp_path / "shared"
+    home = shared / "cache" / "rhn" / "compiled"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(shared / "cache"))
+    prepared(home, compiler)
+    if parent == "belongs to another user":
+        another_user_s(shared)
+    else:
+        shared.chmod(0o777)
+    before = {path: path.stat().st_mtime_ns for path in (*kept(home), home)}
+    assert build._load(compiler).rhn_lanes() == 32
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    (record,) = caplog.records
+    assert record.levelname == "WARNING" and parent in record.message and str(shared) in record.message
+
+
+def test_a_folder_with_the_sticky_bit_is_as_safe_as_tmp(tmp_path, compiler, compilations, monkeypatch):
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o1777)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "shared" / "mine"))
+    for _ in range(2):
+        build._load(compiler)
+    assert len(compilations) == 1
+
+
+@pytest.mark.parametrize(
+    "kind", ["another user's", "open to others", "link", "pipe", "device", "folder of another process", "too large"]
+)
+def test_what_is_no_library_of_this_user_is_not_loaded(home, compiler, compilations, kind):
+    """Each of them holds the very library, or would wait for ever or fill the memory."""
+    path = prepared(home, compiler)
+    aside = home / "aside"
+    path.rename(aside)
+    if kind == "pipe":
+        os.mkfifo(path, 0o600)
+    elif kind in ("link", "device"):
+        path.symlink_to(aside if kind == "link" else "/dev/zero")
+    elif kind == "folder of another process":
+        path.mkdir()
+    elif kind == "too large":
+        path.touch()
+        os.truncate(path, 2**40)
+    else:
+        shutil.copy(aside, path)
+        another_user_s(path) if kind == "another user's" else path.chmod(0o666)
+    assert build._load(compiler).rhn_lanes() == 32
+    assert len(compilations) >= 2
+    assert path.is_dir() or (path.stat().st_uid == os.geteuid() and path.lstat().st_mode & 0o777 == 0o600)
+
+
+@pytest.mark.parametrize("size", [None, 8192, 0], ids=["lacks functions", "truncated", "empty"])
+def test_a_library_that_cannot_be_used_is_refused_and_never_kept(home, tmp_path, compiler, monkeypatch, size):
+    """The compiler is content with itself."""
+    source, library, fake = (tmp_path / name for name in ("empty.c", "empty.so", "fake-cc"))
+    source.write_text("int rhn_lanes(void) { return 32; } char filling[100000] = {1};")
+    subprocess.run([compiler, "-shared", "-fPIC", source, "-o", library], check=True)
+    if size is not None:
+        os.truncate(library, size)
+    fake.write_text(f'#!/bin/sh\ncase "$*" in *-E*) echo;; *) for OUT; do :; done; cp {library} "$OUT";; esac\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("CC", str(fake))
+    code = PROBE.replace("from", "import logging; logging.basicConfig(level='INFO'); from", 1)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]
+    assert done.stderr.count("made a library that cannot be used") == 1
+    assert kept(home) == []
+
+
+def test_a_kept_library_that_lacks_functions_is_compiled_again(home, compiler, compilations, monkeypatch):
+    path = prepared(home, compiler)
+    other = home / "other.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-x", "c", os.devnull, "-o", other], check=True)
+    content = other.read_bytes()
+    other.unlink()
+    path.unlink()
+    path.write_bytes(content + hashlib.sha256(content).digest())
+    path.chmod(0o600)
+    assert build._load(compiler).rhn_lanes() == 32
+    assert len(compilations) == 2
+
+
+def test_a_full_disk_of_the_cache_is_told_once_and_the_temporary_folder_used(home, compiler, monkeypatch, caplog):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(build, "keep", full)
+    assert build.library.__wrapped__().rhn_lanes() == 32
+    (record,) = caplog.records
+    assert record.levelname == "WARNING" and "No space left on device" in record.message
+
+
+def test_what_killed_compilers_left_is_removed_an_hour_later(home, tmp_path, compiler, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    home.mkdir(parents=True)
+    home.chmod(0o700)
+    left = [home / ".kernels-0123.rhn-partial-01234567.so", home / "rhn-compile-abcd_123"]
+    recent, own = home / ".kernels-0123.rhn-partial-76543210.so", home / "rhn-compiled-by-me"
+    for path in (left[0], recent):
+        path.touch()
+    for path in (left[1], own):
+        path.mkdir()
+        (path / "kernels.so").touch()
+    for path in (*left, own):
+        os.utime(path, (0, 0))
+    build._load(compiler)
+    assert not any(path.exists() for path in left) and recent.exists() and own.exists()
