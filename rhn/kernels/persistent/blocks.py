@@ -1,4 +1,4 @@
-"""What the persistent kernels share on the device: the barrier of a model's blocks, and the tiles of their products.
+"""What the persistent kernels share on the device: the barrier of a model's blocks, the tiles of their products, tanh and sigmoid.
 
 Proven under Triton's interpreter and compiled for sm_90; the barrier and the products are those of a prototype that ran on an H200,
 this code has not yet run on a GPU.
@@ -61,3 +61,53 @@ def place(C, groups):
     """(model, group of batch rows, block within them) of this program."""
     pid = tl.program_id(0)
     return (pid // (C * groups)).to(tl.int64), pid // C % groups, pid % C
+
+
+# tanh and sigmoid with a relative error of a few roundings, subnormal numbers included; NaN stays NaN. `2 sigmoid(2 z) - 1` has an
+# absolute error of 1e-7 and returns 0 for smaller states. Polynomials: Cephes (Moshier), as in `rhn/kernels/compiled/lanes.h`.
+
+
+@triton.jit
+def exp_negative(x):
+    """exp(x) for x <= 0."""
+    x = tl.where(x < -104.0, -104.0, x)
+    shifted = x * 1.44269504088896341 + 12582912.0  # the nearest integer is in the last bits
+    whole = shifted - 12582912.0
+    r = x - whole * 0.693359375
+    r = r - whole * -2.12194440e-4
+    p = 1.9875691500e-4 * r + 1.3981999507e-3
+    p = p * r + 8.3334519073e-3
+    p = p * r + 4.1665795894e-2
+    p = p * r + 1.6666665459e-1
+    p = p * r + 5.0000001201e-1
+    p = p * (r * r) + r + 1.0
+    power = shifted.to(tl.int32, bitcast=True) - 0x4B400000  # from -150 to 0: in two factors, each a normal number
+    half = power >> 1
+    return p * power_of_two(half) * power_of_two(power - half)
+
+
+@triton.jit
+def power_of_two(exponent):
+    """2^exponent for int32 exponents of normal numbers."""
+    return ((exponent + 127) << 23).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def sigmoid(z):
+    e = exp_negative(-tl.abs(z))
+    return tl.where(z < 0, e, 1.0) / (1.0 + e)
+
+
+@triton.jit
+def tanh(z):
+    size = tl.abs(z)
+    near = tl.where(size < 0.625, z, 0.0)
+    z2 = near * near
+    p = -5.70498872745e-3 * z2 + 2.06390887954e-2
+    p = p * z2 - 5.37397155531e-2
+    p = p * z2 + 1.33314422036e-1
+    p = p * z2 - 3.33332819422e-1
+    small = p * z2 * near + near
+    e = exp_negative(-2.0 * size)
+    large = (1.0 - e) / (1.0 + e)
+    return tl.where(size < 0.625, small, tl.where(z < 0, -large, large))

@@ -12,7 +12,7 @@ S[:, l, t] and SH[:, l, :, t] are what enters layer l at time t; the caller has 
 import triton
 import triton.language as tl
 
-from rhn.kernels.persistent.blocks import APART, columns_of, meet, place, product, rows_of
+from rhn.kernels.persistent.blocks import APART, columns_of, meet, place, product, rows_of, sigmoid, tanh
 
 
 @triton.jit(do_not_specialize=["T"])  # windows have many lengths
@@ -76,8 +76,8 @@ def highway_forward_kernel(
             else:
                 zh = product(rows_of(operand, K0, K1, K2), wh, zh)
                 zt = product(rows_of(operand + (T + 1) * R * KP, K0, K1, K2), wt, zt)
-            h = 2 * tl.sigmoid(2 * zh) - 1
-            gate = tl.sigmoid(zt)
+            h = tanh(zh)
+            gate = sigmoid(zt)
             gates = A + ((layer * T + t) * B + row) * G * n + unit
             tl.store(gates, h.to(A.dtype.element_ty), mask=own)
             tl.store(gates + n, gate.to(A.dtype.element_ty), mask=own)
@@ -91,7 +91,7 @@ def highway_forward_kernel(
                     zc = product(a, wc, zc)
                 else:
                     zc = product(rows_of(operand + 2 * (T + 1) * R * KP, K0, K1, K2), wc, zc)
-                carry = tl.sigmoid(zc)
+                carry = sigmoid(zc)
                 tl.store(gates + 2 * n, carry.to(A.dtype.element_ty), mask=own)
                 s = h * gate + s * carry
             tl.store(S + ((below * (T + 1) + after) * B + row) * n + unit, s, mask=own)

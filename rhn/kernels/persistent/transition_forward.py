@@ -9,7 +9,7 @@ Shapes, contiguous (legend in `highway_forward.py`, G = 1; L' layers have a shor
 import triton
 import triton.language as tl
 
-from rhn.kernels.persistent.blocks import APART, columns_of, meet, place, product, rows_of
+from rhn.kernels.persistent.blocks import APART, columns_of, meet, place, product, rows_of, tanh
 
 
 @triton.jit(do_not_specialize=["T"])  # windows have many lengths
@@ -60,7 +60,7 @@ def transition_forward_kernel(
                     y = rows_of(SH + (t * R + row) * KP, K0, K1, K2)
                     skip = PS + (layer - first_skip) * KP * KP + unit * KP
                     z = product(y, columns_of(skip, 1, unit < KP, K0, K1, K2), z)
-            s = 2 * tl.sigmoid(2 * z) - 1
+            s = tanh(z)
             tl.store(S + ((below * (T + 1) + after) * B + row) * n + unit, s, mask=own)
             if MASK:
                 s *= tl.load(SM + row * n + unit, mask=own, other=0.0)
