@@ -19,6 +19,7 @@ from torch import Tensor
 from rhn.kernels.compiled.call import refusal
 from rhn.kernels.compiled.output import OUTPUT
 from rhn.kernels.ensemble import Kernel, recurrence, stack_size
+from rhn.kernels.mixed import require_representable
 from rhn.kernels.products import input_gradient, input_product, weight_gradient
 
 
@@ -50,6 +51,8 @@ def output_nll_reference(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: 
 
 def mixed_forward(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: Tensor):
     """(totals (K,) float64, logits (K, T, B, keys))."""
+    for what, operand in (("the states", y), ("the weights", W)):
+        require_representable(what, operand, 1)
     z = input_product(y, W, b, stack_size(y, W, b, frames, mask), "mixed")
     return (_nll(z, frames) * mask).flatten(1).sum(1, dtype=torch.float64), z
 

@@ -21,6 +21,7 @@ from rhn.kernels.compiled.call import refusal, unusual
 from rhn.kernels.compiled.recurrence import HIGHWAY as COMPILED
 from rhn.kernels.ensemble import Kernel, recurrence, stack_size
 from rhn.kernels.masked import Mask, masked, state_gradients, state_products, state_weight_gradient
+from rhn.kernels.mixed import GRADIENT_SCALE, require_gradients, require_operands, rescaled
 from rhn.kernels.persistent.highway import PERSISTENT_HIGHWAY, refuses
 from rhn.kernels.products import input_gradient, input_product, stages, weight_gradient, workspace
 from rhn.kernels.routes import Way, routed
@@ -77,9 +78,12 @@ def highway_forward(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool
             else:
                 torch.mul(h, gate[..., :n], out=out)
                 out.addcmul_(s, Cs[layer][t])
+    if precision == "mixed":
+        require_operands(x, W, R, S)
     return S[:, 0, 1:].clone(), S, A
 
 
+@rescaled
 def highway_backward(grad, needs, inputs, residuals, *, coupled: bool, activation: str, precision: str):
     """Gradients of (x, s0, W, R, b), each with a leading axis of K."""
     (x, _, W, R, _, state_mask, candidate_mask), (S, A) = inputs, residuals
@@ -101,6 +105,8 @@ def highway_backward(grad, needs, inputs, residuals, *, coupled: bool, activatio
             carried = Cs[layer][t - start].mul_(ds)
             ds = back.into(carried, layer, Ds[layer][t], carried)
     dz = D.flatten(2, 3)
+    if precision == "mixed":
+        require_gradients(D.unflatten(-1, (gn // n, n)).movedim(4, 2), GRADIENT_SCALE)
     return (
         input_gradient(dz[:, 0], W, x, precision) if needs[0] else None,
         ds,

@@ -6,7 +6,7 @@ Same signature as `rhn.kernels.highway.manual`'s pair. Triton is imported with t
 import torch
 
 from rhn.kernels.ensemble import Kernel, stack_size
-from rhn.kernels.mixed import GRADIENT_SCALE
+from rhn.kernels.mixed import GRADIENT_SCALE, require_operands, rescaled
 from rhn.kernels.persistent import operands
 from rhn.kernels.persistent.device import TOO_LARGE, compare, unsuited
 from rhn.kernels.persistent.launch import counters, launch
@@ -52,9 +52,12 @@ def highway_forward(
         J=J,
         CANDIDATE=CM is not None,
     )
+    if precision == "mixed":
+        require_operands(x, W, R, S)
     return S[:, 0, 1:].clone(), S, A, SH, operands.kept(P, K)
 
 
+@rescaled
 def highway_backward(grad, needs, inputs, residuals, *, coupled=True, activation="tanh", precision="mixed"):
     """Gradients of (x, s0, W, R, b), each with a leading axis of K."""
     from rhn.kernels.persistent.highway_backward import highway_backward_kernel
@@ -79,6 +82,8 @@ def highway_backward(grad, needs, inputs, residuals, *, coupled=True, activation
         J=J,
         CANDIDATE=CM is not None,
     )
+    if precision == "mixed":
+        operands.require_gradients(DZ, B, R, grad)
     dx, dW = operands.input_gradients(DZ[:, 0], x, W, needs[0])
     return dx, DS, dW, operands.weight_gradient(DZ, SH, n), operands.bias_gradient(DZ, n)
 

@@ -68,6 +68,13 @@ def weight_gradient(dz: Tensor, SH: Tensor, n: int) -> Tensor:
     return product.view(K, L, G, KP, KP)[..., :n, :n].reshape(K, L, G * n, n)
 
 
+def require_gradients(dz: Tensor, batch: int, R: Tensor, grad: Tensor) -> None:
+    """Raise InvalidInputError if float16 operands dz (K, L, T, R, G, KP) lost gradients; without them there would be no zeros."""
+    given = grad.flatten(1).any(1) & R.flatten(2).any(2).all(1)
+    real = dz[:, :, :, :batch, :, : R.shape[-1]].movedim(4, 2)
+    mixed.require_gradients(real, 1.0, zero=given.view(-1, 1, 1))
+
+
 def bias_gradient(dz: Tensor, n: int) -> Tensor:
     """db (K, L, G n) from the operands dz (K, L, T, R, G, KP)."""
     return (dz.sum((2, 3), dtype=torch.float32)[..., :n] / GRADIENT_SCALE).flatten(2)

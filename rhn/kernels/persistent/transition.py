@@ -8,7 +8,7 @@ import itertools
 import torch
 
 from rhn.kernels.ensemble import Kernel, stack_size
-from rhn.kernels.mixed import GRADIENT_SCALE
+from rhn.kernels.mixed import GRADIENT_SCALE, require_operands, rescaled
 from rhn.kernels.persistent import operands
 from rhn.kernels.persistent.device import TOO_LARGE, compare, unsuited
 from rhn.kernels.persistent.launch import counters, launch
@@ -43,9 +43,12 @@ def transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity="tanh", pr
         SKIP=S is not None,
         MASK=SM is not None,
     )
+    if precision == "mixed":
+        require_operands(x, W, R, Y, S)
     return Y[:, 0, 1:].clone(), Y, SH, *(operands.kept(M, K) for M in (P, PS) if M is not None)
 
 
+@rescaled
 def transition_backward(grad, needs, inputs, residuals, *, nonlinearity="tanh", precision="mixed"):
     """Gradients of (x, s0, W, R, b) and of S where there is one, each with a leading axis of K."""
     from rhn.kernels.persistent.transition_backward import transition_backward_kernel
@@ -72,6 +75,8 @@ def transition_backward(grad, needs, inputs, residuals, *, nonlinearity="tanh", 
         SKIP=S is not None,
         MASK=SM is not None,
     )
+    if precision == "mixed":
+        operands.require_gradients(DZ, B, R, grad)
     dx, dW = operands.input_gradients(DZ[:, 0], x, W, needs[0])
     dR, db = operands.weight_gradient(DZ, SH, n), operands.bias_gradient(DZ, n)
     if S is None:

@@ -18,6 +18,8 @@ CHUNK = 1 << 22  # logits of a model at once: 16 MiB of float32
 def softmax_nll_forward(y: Tensor, U: Tensor, b: Tensor, targets: Tensor):
     """(nll (K, T, B), gradient in the logits (K, T B, V) in float16)."""
     K, (T, B), V = stack_size(y, U, b, targets), y.shape[1:3], U.shape[1]
+    for what, operand in (("the states", y), ("the weights", U)):
+        mixed.require_representable(what, operand, 1)
     rows, columns = half(y.flatten(1, 2)).expand(K, -1, -1), half(U).transpose(1, 2).expand(K, -1, -1)
     places, bias = targets.flatten(1, 2).unsqueeze(-1).expand(K, -1, -1), b.unsqueeze(1)
     nll, dz = y.new_empty(K, T * B), y.new_empty(K, T * B, V, dtype=torch.float16)

@@ -15,6 +15,7 @@ from rhn.kernels.compiled.call import refusal, unusual
 from rhn.kernels.compiled.recurrence import DEEP_TRANSITION as COMPILED
 from rhn.kernels.ensemble import Kernel, recurrence, stack_size
 from rhn.kernels.masked import state_gradients, state_products, state_weight_gradient
+from rhn.kernels.mixed import GRADIENT_SCALE, require_gradients, require_operands, rescaled
 from rhn.kernels.persistent.transition import PERSISTENT_TRANSITION, refuses
 from rhn.kernels.products import input_gradient, input_product, stages, weight_gradient, workspace
 from rhn.kernels.routes import Way, routed
@@ -60,9 +61,12 @@ def deep_transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str,
             if layer >= first_skip:
                 skip.into(z, layer - first_skip, y, z)
             apply_(z)
+    if precision == "mixed":
+        require_operands(x, W, R, Y, S)
     return Y[:, 0, 1:].clone(), Y
 
 
+@rescaled
 def deep_transition_backward(grad, needs, inputs, residuals, *, nonlinearity: str, precision: str):
     """Gradients of (x, s0, W, R, b) and of S where there is one, each with a leading axis of K."""
     (x, _, W, R, _, S, state_mask), (Y,) = inputs, residuals
@@ -83,6 +87,8 @@ def deep_transition_backward(grad, needs, inputs, residuals, *, nonlinearity: st
                 skip.into(dy, layer - first_skip, stage, dy)
             ds = back.into(torch.empty_like(ds) if layer else dy, layer, stage, torch.zeros_like(dy) if layer else dy)
     dz = D.flatten(2, 3)
+    if precision == "mixed":
+        require_gradients(D.unsqueeze(2), GRADIENT_SCALE)
     return (
         input_gradient(dz[:, 0], W, x, precision) if needs[0] else None,
         dy,

@@ -9,7 +9,10 @@ import pytest
 import torch
 from cases import KERNELS
 
+from rhn.cells import RHN
 from rhn.errors import InvalidInputError
+from rhn.kernels import softmax_nll
+from rhn.kernels.bernoulli import output_nll
 from rhn.kernels.ensemble import recurrence
 from rhn.kernels.highway.manual import HIGHWAY
 from rhn.kernels.persistent.highway import PERSISTENT_HIGHWAY
@@ -76,12 +79,20 @@ def judged(name: str, std: float, depth: int, precision: str, persistent: bool) 
 
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
-every_depth = pytest.mark.parametrize("depth", [2, 4, 6])
-every_std = pytest.mark.parametrize("std", [1e-4, 1e-6, 1e-8])
+every_size = pytest.mark.parametrize(
+    ("depth", "std"),
+    [
+        *((2, 1e-4), (2, 1e-8), (4, 1e-6), (6, 1e-4)),
+        *(
+            pytest.param(*size, marks=pytest.mark.chaos)
+            for size in ((2, 1e-6), (4, 1e-4), (4, 1e-8), (6, 1e-6), (6, 1e-8))
+        ),
+    ],
+)
+UNIT_GAIN = N**-0.5
 
 
-@every_std
-@every_depth
+@every_size
 @every_network
 def test_tiny_states_and_their_gradients_survive_in_float32_and_tf32(name, depth, std):
     judged(name, std, depth, "float32", persistent=False)
@@ -91,18 +102,53 @@ def test_tiny_states_and_their_gradients_survive_in_float32_and_tf32(name, depth
 
 
 @pytest.mark.parametrize("persistent", [False, True], ids=["hand-derived", "persistent"])
-@pytest.mark.parametrize("std", [1.0, 0.1, 1e-3, 1e-4, 1e-8])
-@every_depth
+@pytest.mark.parametrize(
+    ("depth", "std"),
+    [
+        *((2, UNIT_GAIN), (2, 1e-3), (2, 1e-8), (4, 1e-4)),
+        *(
+            pytest.param(depth, std, marks=pytest.mark.chaos)
+            for depth in (4, 6)
+            for std in (UNIT_GAIN, 0.1, 1e-2, 1e-3)
+        ),
+    ],
+)
 @every_network
 def test_mixed_precision_is_right_or_refuses(name, depth, std, persistent):
     if persistent:
         if "relu" in name:
             pytest.skip("the persistent kernel has tanh only")
         pytest.importorskip("triton", reason="Triton is not installed")
-    std = std if std < 1 else 1 / N**0.5
+    refusal = ""
     try:
         judged(name, std, depth, "mixed", persistent)
-    except InvalidInputError as refusal:
-        assert "float16" in str(refusal) and std < 0.1
-    else:
-        assert std > 1e-8
+    except InvalidInputError as error:
+        refusal = str(error)
+    assert ("float16" in refusal) or std > 1e-8
+    assert not refusal or std < 0.1
+
+
+def test_mixed_precision_refuses_one_vanishing_model_of_a_stack_and_says_what_to_do():
+    cells = [RHN(M, N, 2, precision="mixed") for _ in range(2)]
+    with torch.no_grad():
+        for p in cells[1].parameters():
+            p.mul_(1e-8)
+    stack, _ = torch.func.stack_module_state(cells)
+    x = torch.randn(T, B, M)
+    with pytest.raises(InvalidInputError, match=r"would lose the weights of this network: .*; use precision 'tf32' or"):
+        torch.func.vmap(lambda weights: torch.func.functional_call(cells[0], weights, x)[0])(stack)
+
+
+@pytest.mark.parametrize("size", [2.0**-100, 2.0**-20, 2.0**60])
+def test_the_size_of_a_gradient_does_not_matter_in_mixed_precision(size):
+    cell, x = RHN(M, N, 3, precision="mixed"), torch.randn(T, B, M)
+    grads = [torch.autograd.grad((factor * cell(x)[0]).sum(), cell.weight_hh)[0] for factor in (1.0, size)]
+    assert torch.equal(grads[1] / size, grads[0])
+
+
+def test_the_output_layers_refuse_vanishing_states_in_mixed_precision():
+    y, W, b = 1e-8 * torch.randn(T, B, N), torch.randn(7, N), torch.zeros(7)
+    with pytest.raises(InvalidInputError, match="would lose the states"):
+        softmax_nll(y, W, b, torch.zeros(T, B, dtype=torch.int64), precision="mixed")
+    with pytest.raises(InvalidInputError, match="would lose the states"):
+        output_nll(y, W, b, torch.zeros(T, B, 7), torch.ones(T, B), precision="mixed")
