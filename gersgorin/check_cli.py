@@ -44,13 +44,14 @@ class Options:
     preset: Annotated[str | None, Arg("PRESET", positional=True)] = None
     """A preset of `rhn train`, with its network and its training."""
     cell: str | None = None
-    """{cells}, or your own as package.module:factory (default rhn)."""
+    """{cells}, torch.nn:LSTM and the like, or your own as package.module:factory (default rhn)."""
     depth: int | None = None
     """Recurrence depth, layers within a step (default 1)."""
     hidden_size: int | None = None
     """Hidden units (default 64)."""
     init: str | None = None
-    """gaussian:STD, uniform:A, identity[:STD], scaled[:GAIN] or orthogonal[:GAIN] (default gaussian:0.01)."""
+    """How new weights start: gaussian:STD, uniform:A, identity[:STD], scaled[:GAIN] or orthogonal[:GAIN] (default: as each cell starts
+    by itself: uniform:0.04; irnn: identity; torch.nn's cells as in torch, uniform within 1/sqrt(units))."""
     transform_bias: float | None = None
     """Start of an RHN's transform-gate bias (default -2)."""
     checkpoint: File = None

@@ -50,7 +50,8 @@ class Options(Writing):
     """With --checkpoint or --module: which of several recurrent cells or layers, counted from 1 (default: the first cell, of a
     module's with all its layers)."""
     init: str | None = None
-    """gaussian:STD, uniform:A, identity[:STD], scaled[:GAIN] or orthogonal[:GAIN] (default uniform:0.04; irnn: identity)."""
+    """How new weights start: gaussian:STD, uniform:A, identity[:STD], scaled[:GAIN] or orthogonal[:GAIN] (default: as each cell starts
+    by itself: uniform:0.04; irnn: identity; torch.nn's cells as in torch, uniform within 1/sqrt(units))."""
     transform_bias: float | None = None
     """Start of an RHN's transform-gate bias (default -2)."""
     chorale: str = "bwv269"

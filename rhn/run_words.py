@@ -56,7 +56,7 @@ def _network(config: dict) -> str:
 
 
 def _facts(config: dict, seed: int | None) -> list[str]:
-    init = config.get("init") or (f"gaussian:{config['init_std']}" if "init_std" in config else None)
+    init = config.get("init") or (f"gaussian:{config['init_std']}" if config.get("init_std") else None)
     gated = "transform_bias" not in lacking(_short(config.get("cell", "")))
     named = {
         "transform bias": config.get("transform_bias") if gated else None,

@@ -208,7 +208,7 @@ def _windows(corpus, rows: int, window: int) -> int:
 
 
 def _cell_options(cell: str, asked: Asked) -> dict:
-    options = {} if asked.init is None else {"init": asked.init}
+    options: dict = {"init": asked.init}
     if asked.transform_bias is not None:
         if is_known(cell) and not accepts(resolve_cell(cell), "transform_bias"):
             raise InvalidInputError(f"--transform-bias is for cells with transform gates (rhn), not for {cell}")

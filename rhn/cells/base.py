@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rhn.cells.derived import forget_derived
-from rhn.cells.init import BY_FAN_IN, Initialization, draw
+from rhn.cells.init import BY_FAN_IN, OWN, Initialization, draw
 from rhn.cells.layers import Layer, recurrent_parts
 from rhn.cells.masks import CellMasks, apply_input_mask, check_masks
 from rhn.errors import InvalidInputError
@@ -80,7 +80,7 @@ class Cell(nn.Module):
         hidden_size: int,
         depth: int = 1,
         *,
-        init: str | Initialization = "uniform:0.04",
+        init: str | Initialization = OWN,
         batch_first: bool = False,
         kernel: str = "manual",
         precision: str = "float32",

@@ -108,8 +108,12 @@ def as_in_torch(theirs: type[nn.Module]) -> Callable[..., Cell]:
     ours = OURS[theirs]
 
     def build(input_size, hidden_size, depth=1, *, init=None, generator=None, **keywords) -> Cell:
-        init = init or f"uniform:{positive('hidden_size', hidden_size) ** -0.5!r}"
+        init = init or own_init(hidden_size)
         return ours(input_size, hidden_size, depth, init=init, generator=generator, **keywords)
 
+    def own_init(hidden_size: int) -> str:
+        return f"uniform:{positive('hidden_size', hidden_size) ** -0.5!r}"
+
+    build.own_init = own_init
     build.__name__, build.options, build.deep = theirs.__name__, ours.options, ours.deep
     return build

@@ -33,6 +33,7 @@ from rhn.errors import InvalidInputError
 from rhn.fields import LARGEST_INIT
 
 DEFAULT_SCALE = {"uniform": 0.04, "gaussian": 0.01, "identity": 1e-3, "scaled": 1.0, "orthogonal": 1.0}
+OWN = "uniform:0.04"  # of our cells, where nobody says
 BY_FAN_IN = ("scaled", "orthogonal")
 
 

@@ -11,7 +11,8 @@ def build_model(config: ChoraleConfig) -> PolyphonicModel:
 
     Raises InvalidInputError where the cell does not have what is asked for, or the memory free does not hold it.
     """
-    options = {"hidden_size": config.hidden_size, "depth": config.depth, "init": f"gaussian:{config.init_std!r}"}
+    init = None if config.init_std is None else f"gaussian:{config.init_std!r}"
+    options = {"hidden_size": config.hidden_size, "depth": config.depth, "init": init}
     options |= {"generator": weights_generator(config.seed, config.cell, config.depth)} | config.cell_options
     model = build_if_it_fits(lambda where: PolyphonicModel(config.cell, device=where, **options), config.cell)
     model.use_precision(config.precision)

@@ -24,8 +24,8 @@ class ChoraleConfig:
     """Hidden units."""
     learning_rate: float
     """Step size of SGD, for a loss in nats a frame."""
-    init_std: float
-    """Standard deviation of the Gaussian initial weights."""
+    init_std: float | None
+    """Standard deviation of the Gaussian initial weights. None: as the cell starts by itself (the presets with torch.nn's cells)."""
     transform_bias: float | None
     """Initial bias of the transform gates. None: they start at zero, or the cell has no such gates."""
     skip: Literal["all", "last"] = "all"
@@ -51,9 +51,9 @@ class ChoraleConfig:
             require(self, name, getattr(self, name) >= 1, "1 or more")
         require(self, "seed", self.seed >= 0, "0 or more")
         for name in ("learning_rate", "init_std"):
-            most = LARGEST_INIT if name == "init_std" else LARGEST_FLOAT
-            require(self, name, 0 < getattr(self, name) <= most, f"a number above 0, at most {most:g}")
-        enough = self.precision != "mixed" or self.init_std >= SMALLEST_MIXED
+            most, value = LARGEST_INIT if name == "init_std" else LARGEST_FLOAT, getattr(self, name)
+            require(self, name, value is None or 0 < value <= most, f"a number above 0, at most {most:g}")
+        enough = self.precision != "mixed" or self.init_std is None or self.init_std >= SMALLEST_MIXED
         require(
             self, "init_std", enough, f"{SMALLEST_MIXED:g} or more with precision mixed, whose float16 ends at 6e-8"
         )

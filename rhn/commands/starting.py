@@ -33,7 +33,7 @@ def starting_point(name: str | None, file: Path | None, cell: str | None) -> Cho
         kind = type(preset(name))
     _check(given, kind, file)
     if cell is not None:
-        given |= {"cell": cell, **_without_options(cell, kind)}
+        given = _own_start(cell, kind) | given | {"cell": cell, **_without_options(cell, kind)}
     elif "cell" in given:
         given = _without_options(own, kind) | given
     if name is not None:
@@ -72,6 +72,13 @@ def _check(given: dict, kind: type, file: Path | None) -> None:
             raise InvalidInputError(f"{file}: a {kind.__name__} has no field {name!r}{hint}")
         if not fits(value, hints[name]):
             raise InvalidInputError(f"{file}: {name} is {json.dumps(value)}, expected {expected(hints[name])}")
+
+
+def _own_start(cell: str, kind: type) -> dict:
+    """torch.nn's cells start as torch does in a language model too, unless a file says otherwise."""
+    from rhn.cells import resolve_cell
+
+    return {"init": None} if kind is LanguageConfig and hasattr(resolve_cell(cell), "own_init") else {}
 
 
 def _without_options(cell: str, kind: type) -> dict:

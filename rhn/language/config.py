@@ -41,9 +41,9 @@ class LanguageConfig:
     """Numbers a token. None: the hidden size, or the vocabulary's size where that is smaller and the weights are not tied."""
     coupled: bool = True
     """Carry gates are 1 minus the transform gates (rhn)."""
-    init: str = "uniform:0.04"
+    init: str | None = "uniform:0.04"
     """How weights and biases start: uniform:A, gaussian:STD, identity[:STD], scaled[:GAIN] or orthogonal[:GAIN]; ,bias:B after it
-    starts all biases at B."""
+    starts all biases at B. None: as the cell starts by itself (torch.nn's cells where nothing is given)."""
     transform_bias: float | None = -2.0
     """Initial bias of the transform gates. None: they start as `init` says, or the cell has no such gates."""
     gate_constant: float = 0.0
@@ -123,7 +123,7 @@ class LanguageConfig:
             require(self, name, finite, f"a number of at most {LARGEST_FLOAT:g}")
         fits = not self.tied or self.embedding_size in (None, self.hidden_size)
         require(self, "embedding_size", fits, f"{self.hidden_size}, the hidden size, where the weights are tied")
-        _ = self.dropout, Initialization.parse(self.init)  # which raise where a rate or the scheme is none
+        _ = self.dropout, self.init is None or Initialization.parse(self.init)  # which raise where a rate or the scheme is none
 
     @property
     def dropout(self) -> "Dropout":

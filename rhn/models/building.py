@@ -1,14 +1,15 @@
 """What every model is built of: a stack of recurrent cells, ours or the user's, with weights drawn in a fixed order."""
 
+import contextlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
 
 from rhn.cells import CELLS, Cell, Initialization, from_torch, is_known, resolve_cell
 from rhn.cells.base import positive
-from rhn.cells.init import draw
+from rhn.cells.init import OWN, draw
 from rhn.cells.layers import recurrent_parts
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
 
@@ -21,7 +22,8 @@ class Network(nn.Module):
     sizes: the names of the constructor's arguments beside cell, init and options.
     where: device and dtype.
 
-    A cell that takes `init` and `generator` gets them and draws its own weights; otherwise they are drawn here. Raises
+    A cell that takes `init` and `generator` gets them and draws its own weights; otherwise they are drawn here, and left as the cell
+    has drawn them where init is None: then every cell starts in its own way, and the other weights likewise (`own_init`). Raises
     InvalidInputError for an unknown cell, one that is batch_first, or a size or option that it does not have.
     """
 
@@ -40,9 +42,11 @@ class Network(nn.Module):
             cell = next(ours, None) or f"{named.__module__}:{named.__qualname__}"
         self.cell = cell
         self.hidden_size, self.depth, self.layers, self.precision = hidden_size, depth, layers, "float32"
-        self.init, self.options = Initialization.parse(init), options
+        own = init is None
+        self.init = Initialization.parse(own_init(factory, hidden_size) if own else init)
+        self.options, self._own_start = options, own and not _draws(factory)
         self.cells = nn.ModuleList(
-            _build(self.cell, factory, m, hidden_size, depth, self.init, generator, options | where)
+            _build(self.cell, factory, m, hidden_size, depth, self.init, generator, options | where, own=own)
             for m in [input_size] + [hidden_size] * (layers - 1)
         )
 
@@ -68,7 +72,7 @@ class Network(nn.Module):
         return {
             "cell": self.cell,
             **{name: getattr(self, name) for name in self.sizes},
-            "init": str(self.init),
+            "init": None if self._own_start else str(self.init),
             **{name: getattr(cell, name, self.options.get(name)) for name in options},
         }
 
@@ -83,6 +87,18 @@ def accepts(factory: Callable, keyword: str) -> bool:
     (True, False)
     """
     return keyword in inspect.signature(factory).parameters or keyword in getattr(factory, "options", ())
+
+
+def own_init(factory: Callable, hidden_size: int) -> str:
+    """The scheme by which a cell starts where nobody says; of a user's cell that has none, that of our cells.
+
+    >>> own_init(CELLS["rhn"], 64), own_init(resolve_cell("torch.nn:LSTM"), 4)
+    ('uniform:0.04', 'uniform:0.5')
+    """
+    if hasattr(factory, "own_init"):
+        return factory.own_init(hidden_size)
+    told = inspect.signature(factory).parameters.get("init")
+    return told.default if told and isinstance(told.default, str | Initialization) else OWN
 
 
 def bias_option(cell: str, transform_bias: float | None) -> dict[str, float | None]:
@@ -114,12 +130,12 @@ def from_file(model: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     return build
 
 
-def _build(name, factory, input_size, hidden_size, depth, init, generator, keywords) -> nn.Module:
-    ours = isinstance(factory, type) and issubclass(factory, tuple(CELLS.values()))
-    draws = ours or (accepts(factory, "init") and accepts(factory, "generator"))
+def _build(name, factory, input_size, hidden_size, depth, init, generator, keywords, *, own: bool) -> nn.Module:
+    draws = _draws(factory)
     keywords = keywords | ({"init": init, "generator": generator} if draws else {})
     try:
-        cell = factory(input_size, hidden_size, depth, **keywords)
+        with _seeded(generator if own and not draws else None):
+            cell = factory(input_size, hidden_size, depth, **keywords)
     except RhnError:
         raise
     except USERS_FAULT as error:  # whatever a user's cell raises
@@ -132,12 +148,29 @@ def _build(name, factory, input_size, hidden_size, depth, init, generator, keywo
         cell = from_torch(cell)
     if getattr(cell, "batch_first", False):
         raise InvalidInputError(f"the cell {name!r} is batch_first, and a network reads (T, B, m): leave that out")
-    if not draws:
+    if not draws and not own:
         told = init.scheme == "orthogonal" and isinstance(cell, Cell)
         draw(cell, init, generator, recurrent=recurrent_parts(cell) if told else ())
     if factory not in CELLS.values():
         _try(name, cell, input_size, hidden_size)
     return cell
+
+
+def _draws(factory: Callable) -> bool:
+    """Whether a cell draws its weights by a scheme and a generator that it is given."""
+    ours = isinstance(factory, type) and issubclass(factory, tuple(CELLS.values()))
+    return ours or (accepts(factory, "init") and accepts(factory, "generator"))
+
+
+@contextlib.contextmanager
+def _seeded(generator: torch.Generator | None) -> Iterator[None]:
+    """Within, torch's own random numbers follow from the generator; without one they are left alone."""
+    if generator is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device="cpu")))
+        yield
 
 
 def _try(name: str, cell: nn.Module, input_size: int, hidden_size: int) -> None:

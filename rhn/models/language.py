@@ -47,7 +47,7 @@ class LanguageModel(Network):
         vocabulary_size: V.
         embedding_size: E. None: the official code's rule, V where the weights are not tied and V < n, otherwise n.
         tied: the output uses the embedding's weights; needs E = n.
-        init: how all weights start, biases included; see `rhn.cells.init`.
+        init: how all weights start, biases included; see `rhn.cells.init`. None: as the cell starts by itself.
 
     Raises:
         InvalidInputError: an unknown cell, or a size or option that it does not have.
@@ -65,7 +65,7 @@ class LanguageModel(Network):
         layers: int = 1,
         embedding_size: int | None = None,
         tied: bool = False,
-        init: str | Initialization = "uniform:0.04",
+        init: str | Initialization | None = "uniform:0.04",
         generator: torch.Generator | None = None,
         device=None,
         dtype=None,

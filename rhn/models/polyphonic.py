@@ -36,7 +36,7 @@ class PolyphonicModel(Network):
         depth: L, the recurrence depth of each cell.
         input_size, output_size: keys of a frame.
         layers: how many cells are stacked, each on the outputs of the one below.
-        init: how the weights start, the output layer's too; see `rhn.cells.init`.
+        init: how the weights start, the output layer's too; see `rhn.cells.init`. None: as the cell starts by itself.
         generator: CPU generator that they are drawn from (torch's default one where None).
         options: the cell's own, for example transform_bias=-2.0.
 
@@ -59,7 +59,7 @@ class PolyphonicModel(Network):
         input_size: int = 88,
         output_size: int = 88,
         layers: int = 1,
-        init: str | Initialization = "gaussian:0.01",
+        init: str | Initialization | None = "gaussian:0.01",
         generator: torch.Generator | None = None,
         device=None,
         dtype=None,

@@ -27,7 +27,7 @@ def jsb_depth(depth: int, cell: str = "rhn") -> ChoraleConfig:
         depth=layers,
         hidden_size=hidden_size_for_budget(cell, PARAMETERS_PER_LAYER * depth, layers),
         learning_rate=0.05 if cell in WITHOUT_GATES else 0.2,  # found by trial; those diverge at 0.2
-        init_std=0.05,
+        init_std=None if hasattr(factory, "own_init") else 0.05,
         transform_bias=-1.0 if accepts(factory, "transform_bias") else None,
     )
 

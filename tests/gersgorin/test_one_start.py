@@ -1,0 +1,94 @@
+"""A cell starts alike in every command: as it does by itself, torch.nn's as torch does, unless --init says otherwise."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gersgorin.check_cli import Options as CheckOptions
+from gersgorin.cli import main as plot
+from gersgorin.plot_options import Options as PlotOptions
+from gersgorin.preflight.subject import subject_of
+from rhn.chorales.build import build_model
+from rhn.cli import main as rhn
+from rhn.models import LanguageModel, PolyphonicModel
+from rhn.options import field_docs
+from rhn.presets import preset
+
+UNITS = 16
+LIMIT = UNITS**-0.5  # within which torch draws
+
+
+class OwnCell(nn.GRU):
+    """A cell of a user's that takes no scheme, with weights that it draws as constants."""
+
+    def __init__(self, input_size, hidden_size, depth=1, device=None, dtype=None):
+        super().__init__(input_size, hidden_size, device=device, dtype=dtype)
+        for p in self.parameters():
+            nn.init.constant_(p, 0.125)
+
+
+def largest(module: nn.Module) -> float:
+    return max(p.abs().max().item() for p in module.parameters())
+
+
+@pytest.fixture
+def x(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.random.default_rng(0).random((6, 3)))
+
+
+def checked(*, init: str | None = None, cell: str = "torch.nn:LSTM") -> nn.Module:
+    options = CheckOptions(cell=cell, hidden_size=UNITS, input=Path("x.npy"), init=init)
+    return subject_of(options).build(0)
+
+
+def test_torch_s_cells_start_as_torch_does_in_plot_check_and_train(x, capsys):
+    model = checked()
+    assert 0.9 * LIMIT < largest(model.cells) <= LIMIT and 0.8 * LIMIT < largest(model.output) <= LIMIT
+    assert plot(["--cell", "torch.nn:LSTM", "--hidden-size", str(UNITS), "--input", "x.npy", "--json"]) == 0
+    radius = json.loads(capsys.readouterr().out)["steps"][0]["spectral_radius"]
+    assert (
+        plot(
+            ["--cell", "lstm", "--hidden-size", str(UNITS), "--input", "x.npy", "--init", f"uniform:{LIMIT}", "--json"]
+        )
+        == 0
+    )
+    assert radius == json.loads(capsys.readouterr().out)["steps"][0]["spectral_radius"]
+    trained = build_model(preset("jsb-depth-1", "torch.nn:GRU"))
+    assert 0.9 * trained.hidden_size**-0.5 < largest(trained.cells) <= trained.hidden_size**-0.5
+
+
+def test_a_language_model_of_torch_s_cell_starts_so_too_unless_told(capsys):
+    for words, init in (([], None), (["--init", "gaussian:0.1"], "gaussian:0.1")):
+        assert rhn(["train", "ptb-sota", "--cell", "torch.nn:LSTM", "--depth", "1", *words, "--print-config"]) == 0
+        assert json.loads(capsys.readouterr().out)["init"] == init
+    model = LanguageModel("torch.nn:LSTM", vocabulary_size=50, hidden_size=UNITS, init=None)
+    assert 0.9 * LIMIT < largest(model) <= LIMIT
+
+
+@pytest.mark.parametrize("cell", ["rhn", "lstm"])
+def test_check_and_plot_draw_the_same_cell_where_nothing_is_said(x, cell):
+    given, default = checked(cell=cell, init="uniform:0.04"), checked(cell=cell)
+    assert all(torch.equal(p, q) for p, q in zip(given.parameters(), default.parameters(), strict=True))
+    said = [field_docs(options)["init"] for options in (CheckOptions, PlotOptions)]
+    assert said[0] == said[1] and "uniform:0.04" in said[0]
+
+
+def test_a_cell_of_a_user_s_own_keeps_its_start_and_the_seed_decides_what_it_draws():
+    def network(factory, seed):
+        return PolyphonicModel(factory, hidden_size=4, init=None, generator=torch.Generator().manual_seed(seed))
+
+    assert (network(OwnCell, 0).cells[0].weight_hh == 0.125).all()
+    assert network(OwnCell, 0).config()["init"] is None
+    gru = lambda m, n, depth, **where: nn.GRU(m, n, **where)  # noqa: E731
+    one, again, other = (network(gru, seed).cells[0].weight_hh for seed in (0, 0, 1))
+    assert torch.equal(one, again) and not torch.equal(one, other)
+
+
+def test_presets_keep_the_start_that_they_name():
+    assert preset("jsb-depth-2").init_std == preset("jsb-depth-2", "lstm").init_std == 0.05
+    assert preset("ptb-sota").init == "uniform:0.04"
