@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gersgorin.result import Result
 from rhn.files import write_arrays, write_csv
 from rhn.reading import arrays_of
 
@@ -16,8 +17,8 @@ COLUMNS = ("sequence", "layer", "step", "activity", "open", "closed")  # of a ta
 LEAST_SPAN = 0.1  # of mean gates, from one end of a scale of colours to the other
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SequenceActivity:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SequenceActivity(Result):
     """The transform gates along one sequence."""
 
     name: str
@@ -50,8 +51,8 @@ class SequenceActivity:
         return self.activity.sum(0)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class GateActivity:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class GateActivity(Result):
     """The transform gates of a network along some sequences, and how its single units behave over all of them."""
 
     labels: tuple[str, ...]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gersgorin.result import Result
 from rhn.files import write_arrays, write_csv
 from rhn.reading import arrays_of
 
@@ -47,8 +48,8 @@ class LesionRow:
         return about | {"loss": self.loss, "delta": self.delta, "low": self.low, "high": self.high}
 
 
-@dataclass(frozen=True, kw_only=True)
-class LesionTable:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class LesionTable(Result):
     """The loss of a network with each layer lesioned in turn; every tuple of rows in the order of the layers."""
 
     mode: str

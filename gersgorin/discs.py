@@ -20,11 +20,12 @@ from torch import Tensor
 
 from gersgorin._outline import discs_outline, polygon_area
 from gersgorin._validate import check_square
+from gersgorin.result import Result
 from rhn.errors import InvalidInputError
 
 
-@dataclass(frozen=True, eq=False)
-class Discs:
+@dataclass(frozen=True, eq=False, repr=False)
+class Discs(Result):
     """A union of n discs for each matrix of a batch: centers (..., n) real or complex, radii (..., n) real.
 
     discs[k] are those of a part of the batch, by any index of the leading dimensions.

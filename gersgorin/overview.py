@@ -15,12 +15,14 @@ import base64
 import html
 import io
 from dataclasses import dataclass, replace
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gersgorin import result
 from gersgorin.assignment.measure import Credit, credit
 from gersgorin.jacobian import input_jacobian, state_gains, trajectory
 from gersgorin.losses import Loss
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLOCK = 1 << 22  # numbers of Jacobians worked on at once
+MOST_ROWS = 15  # of the table, where it is printed
 COLUMNS = ("first", "middle", "last", "mean", "least", "largest")
 
 
@@ -85,11 +88,15 @@ class Analysis:
             return draw_overview(self)
 
     def __repr__(self) -> str:
-        wide = max(len(row["quantity"]) for row in self.table())
-        lines = [self.title, " " * wide + "".join(f"{name:>11}" for name in COLUMNS)]
-        for row in self.table():
+        rows = self.table()
+        wide = max(len(row["quantity"]) for row in rows)
+        shown = rows if len(rows) <= MOST_ROWS else rows[: MOST_ROWS - 1]
+        lines = [self.title[: result.COLUMNS], " " * wide + "".join(f"{name:>11}" for name in COLUMNS)]
+        for row in shown:
             lines.append(f"{row['quantity']:<{wide}}" + "".join(f"{row[name]:>11.4g}" for name in COLUMNS))
-        return "\n".join([*lines, self.summary()])
+        lines += [f"and {counted(len(rows) - len(shown), 'row')} more, see table()"] * (len(rows) > len(shown))
+        left = result.LINES - len(lines)
+        return "\n".join([*lines, *wrap(self.summary(), result.COLUMNS, max_lines=left, placeholder=" ...")])
 
     def _repr_html_(self) -> str:
         """The table, the sentences and the figure, for a notebook; nothing outside it is referred to."""

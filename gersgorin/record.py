@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gersgorin._outline import support_corners
+from gersgorin.result import Result
 from rhn.figures import drawable
 from rhn.files import write_arrays, write_record
 from rhn.reading import arrays_of, values_of
@@ -32,8 +33,8 @@ ROUNDING = 1e-9  # what may lie beyond the unit circle and still be on it: an or
 ROUNDING_SHOWN = 1e-3  # of the unit circle's radius: what rounding must be able to move before the words speak of it
 
 
-@dataclass(frozen=True, kw_only=True)
-class SpectrumRecord:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class SpectrumRecord(Result):
     """One-step spectra and discs of dy[t+1]/dy[t], and what their product does, at every step t = 0..T-1."""
 
     cell: str

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gersgorin.result import Result
 from rhn.errors import DataError
 from rhn.files import write_arrays
 from rhn.reading import arrays_of, values_of
@@ -28,8 +29,8 @@ MEASURES = {  # one number a measurement: the mean over positions, layers or wei
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recording:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Recording(Result):
     """A cell on one probe sequence at M moments of its training; what could not be measured is NaN.
 
     Spectra are those of the temporal Jacobian of one step, at P positions spread over the probe.

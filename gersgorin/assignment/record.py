@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
+from gersgorin.result import Result
 from rhn.files import write_arrays, write_record
 from rhn.reading import arrays_of, values_of
 
 
-@dataclass(frozen=True, kw_only=True)
-class Credit:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Credit(Result):
     """The credit of one run, T frames: g is the gradient of the mean loss, g[k] its part of lag k; see `gersgorin.assignment.measure`.
 
     All shares are NaN where the gradient is zero.

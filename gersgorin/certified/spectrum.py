@@ -18,13 +18,14 @@ from gersgorin.certified.arb import LARGEST, flint_discs, has_flint
 from gersgorin.certified.eigen import float64_discs, is_isolated, touching
 from gersgorin.certified.rounding import UNIT, above, modulus_above, scaled
 from gersgorin.discs import Discs, gersgorin_discs
+from gersgorin.result import Result
 from rhn.errors import InvalidInputError
 
 METHODS = ("float64", "flint")
 
 
-@dataclass(frozen=True, kw_only=True)
-class VerifiedEigenvalues:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class VerifiedEigenvalues(Result):
     """n discs; each connected set of k discs holds exactly k eigenvalues, counted with their multiplicity."""
 
     centers: np.ndarray

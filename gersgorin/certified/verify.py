@@ -11,13 +11,14 @@ from gersgorin.certified.rounding import UNIT
 from gersgorin.certified.spectrum import verified_eigenvalues
 from gersgorin.jacobian import temporal_jacobian, trajectory
 from gersgorin.record import SpectrumRecord
+from gersgorin.result import Result
 from gersgorin.spectrum import one_thread
 
 BLOCK = 1 << 22  # numbers of Jacobians computed at once
 
 
-@dataclass(frozen=True, kw_only=True)
-class VerifiedRun:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class VerifiedRun(Result):
     """What is certain of the eigenvalues of a run's Jacobians, read as exact float64 matrices; (T,) each."""
 
     outside: np.ndarray

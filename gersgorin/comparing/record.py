@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from gersgorin.record import SpectrumRecord
+from gersgorin.result import Result
 from rhn.errors import InvalidInputError
 from rhn.files import write_arrays, write_record
 from rhn.reading import arrays_of, values_of
@@ -22,8 +23,8 @@ ABOUT = ("cell", "depth", "hidden_size", "title", "along", "unit", "discs", "abo
 BAND = (0.1, 0.9)  # four of five runs are within
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ensemble:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Ensemble(Result):
     """What each of R runs did at every step t = 0..T-1; arrays (R, T) are NaN beyond a run's own end."""
 
     cell: str

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gersgorin.result import Result
+
 NEUTRAL = 1e-6  # how near the unit circle an eigenvalue is called neither stable nor unstable
 
 
-@dataclass(frozen=True, kw_only=True)
-class FixedPoints:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class FixedPoints(Result):
     """Where a step under constant input stands still, where it is slow, and its spectrum there; P may be 0."""
 
     states: np.ndarray

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gersgorin.result import Result
 
-@dataclass(frozen=True, kw_only=True)
-class LyapunovSpectrum:
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class LyapunovSpectrum(Result):
     """The k leading exponents of one run, how sure they are, and how they came about."""
 
     exponents: np.ndarray

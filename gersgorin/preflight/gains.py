@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from gersgorin.dynamics import finite_time_exponent
 from gersgorin.jacobian import input_jacobian, partial_jacobians, temporal_jacobian, trajectory
 from gersgorin.objective import Objective
+from gersgorin.result import Result
 from gersgorin.spectrum import one_thread
 from gersgorin.stepping import Step, converted
 from gersgorin.watch import recurrent_cells, seen_by
@@ -34,8 +35,8 @@ SHORTEST = 10  # steps of an exponent, whatever they cost
 NEAR_ONE, NEAR_ZERO = 0.99, 0.01
 
 
-@dataclass(frozen=True)
-class Gains:
+@dataclass(frozen=True, repr=False)
+class Gains(Result):
     """What one cell of a network does; arrays are NumPy's float64."""
 
     cell: str

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from gersgorin.preflight.words import summary, verdict
+from gersgorin.result import Result
 from rhn.errors import InvalidInputError
 from rhn.files import finite_json
 
@@ -64,8 +65,8 @@ class Suggestion:
     outlook: Outlook
 
 
-@dataclass(frozen=True, kw_only=True)
-class Check:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Check(Result):
     """All that was found. `verdict` is one sentence, `summary()` a page, `to_json()` what the command prints."""
 
     name: str

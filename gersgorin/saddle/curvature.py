@@ -12,14 +12,15 @@ import torch
 from torch import Tensor
 
 from gersgorin.objective import Objective
+from gersgorin.result import Result
 from gersgorin.saddle.matrices import matrices
 from gersgorin.saddle.rates import put_at_constant
 
 TOLERANCE = 1e-4
 
 
-@dataclass(frozen=True)
-class Curvature:
+@dataclass(frozen=True, repr=False)
+class Curvature(Result):
     """The lowest eigenvalue of the Hessian."""
 
     value: float

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from gersgorin.objective import Objective
+from gersgorin.result import Result
 from gersgorin.saddle.matrices import matrices
 from gersgorin.saddle.momentum import block, relax
 from rhn.engine.curves import LEFT
@@ -41,8 +42,8 @@ ROUNDING = 100 * 2.0**-52  # of each frame's error, with random signs: a gradien
 GROWS = 1e-3  # part of itself by which the loss may be higher at a block's end than at its start
 
 
-@dataclass(frozen=True)
-class Trajectory:
+@dataclass(frozen=True, repr=False)
+class Trajectory(Result):
     """What SGD on the probe goes through, a row each time that it was looked at; the first is the start."""
 
     steps: np.ndarray

@@ -11,6 +11,7 @@ from torch import nn
 from gersgorin.grad_mode import with_gradients
 from gersgorin.losses import Loss
 from gersgorin.objective import Objective
+from gersgorin.result import Result
 from gersgorin.saddle.curvature import Curvature, lowest_curvature
 from gersgorin.saddle.escape import FOREVER, Trajectory, follow
 from gersgorin.saddle.matrices import matrices
@@ -38,8 +39,8 @@ def plateau(model: nn.Module, sequences: Any, loss: str | Loss | None = None) ->
     return Plateau(loss=objective.best_constant()[1], rates=rates.own, slopes=rates.slopes, objective=objective)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plateau:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Plateau(Result):
     """The plateau of one network on its sequences and loss."""
 
     loss: float

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from gersgorin.result import Result
 from gersgorin.saddle.rates import TENTH
 from gersgorin.saddle.record import Plateau, plateau
 from rhn.data import chorales
@@ -29,8 +30,8 @@ BIASES = tuple(float(b) for b in range(-8, 13))
 CROSSING_STD = 1e-3
 
 
-@dataclass(frozen=True)
-class RateSweep:
+@dataclass(frozen=True, repr=False)
+class RateSweep(Result):
     """Rates of a cell's networks: the fastest matrix's, (depths, stds), and the orders at each."""
 
     cell: str
@@ -40,8 +41,8 @@ class RateSweep:
     orders: np.ndarray
 
 
-@dataclass(frozen=True)
-class GateSweep:
+@dataclass(frozen=True, repr=False)
+class GateSweep(Result):
     """RHNs of some depths as the transform gates' bias grows: the output matrix's slope and rate, (depths, biases)."""
 
     depths: tuple[int, ...]

@@ -1,0 +1,76 @@
+"""Every result, printed, fits a screen and says what it holds."""
+
+from dataclasses import is_dataclass
+
+import numpy as np
+import pytest
+import torch
+
+import gersgorin
+from gersgorin.result import COLUMNS, LINES, in_short
+from rhn.cells import RHN, RNN
+from rhn.models import PolyphonicModel
+
+g = torch.Generator().manual_seed(0)
+x = torch.randn(30, 3, dtype=torch.float64, generator=g)
+
+
+def recorded():
+    with gersgorin.Recorder(RNN(3, 5, generator=g), x.float()) as recorder:
+        return recorder.recording
+
+
+@pytest.fixture(scope="module")
+def results() -> dict:
+    cell, deep = RNN(3, 5, dtype=torch.float64, generator=g), RHN(3, 6, 10, dtype=torch.float64, generator=g)
+    model = PolyphonicModel("rnn", hidden_size=5, input_size=3, output_size=3, generator=g)
+    frames = (torch.rand(9, 1, 3, generator=g) > 0.5).float()
+    A = torch.rand(4, 5, 5, generator=g)
+    plateau = gersgorin.plateau(model, frames)
+    return {
+        "measure": gersgorin.measure(cell, x),
+        "analyze": gersgorin.analyze(deep, x),
+        "analyze a model": gersgorin.analyze(model, frames),
+        "ensemble": gersgorin.ensemble(cell, x),
+        "plateau": plateau,
+        "escape": plateau.escape(0.1, 0.9, until=20),
+        "credit": gersgorin.credit(model, frames[:-1], frames[1:]),
+        "lyapunov_spectrum": gersgorin.lyapunov_spectrum(cell, x, 2),
+        "fixed_points": gersgorin.fixed_points(cell, x[0], torch.zeros(4, 5, dtype=torch.float64)),
+        "certified_bounds": gersgorin.certified_bounds(cell, x),
+        "recording": recorded(),
+        "check": gersgorin.check(model, frames, learning_rate=0.1, epochs=3),
+        "gersgorin_discs": gersgorin.gersgorin_discs(A),
+        "verified_eigenvalues": gersgorin.verified_eigenvalues(A[0].double()),
+    }
+
+
+NAMES = (
+    "measure, analyze, analyze a model, ensemble, plateau, escape, credit, lyapunov_spectrum, fixed_points, certified_bounds, "
+    "recording, check, gersgorin_discs, verified_eigenvalues"
+).split(", ")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_result_fits_a_screen(results, name):
+    lines = repr(results[name]).split("\n")
+    assert len(lines) <= LINES and max(map(len, lines)) <= COLUMNS, repr(results[name])[:3000]
+    assert str(results[name]).count("\n") < LINES
+
+
+def test_no_public_dataclass_prints_its_arrays():
+    public = [getattr(gersgorin, name) for name in gersgorin.__all__]
+    for kind in filter(is_dataclass, public):
+        assert "__repr__" not in vars(kind) or kind.__repr__.__module__.startswith("gersgorin"), kind
+
+
+def test_a_value_is_told_in_a_line():
+    told = [np.array([1.0, np.nan, -3.0]), torch.zeros(2, 0), np.array(["a", "b"]), torch.ones(2, dtype=torch.bfloat16)]
+    assert [in_short(value) for value in told] == [
+        "float64 (3,), -3 to 1, 1 not finite",
+        "float32 (2, 0)",
+        "texts (2,)",
+        "float32 (2,), 1 to 1",
+    ]
+    assert in_short(torch.tensor([3 + 4j])) == "complex64 (1,), moduli 5 to 5"
+    assert len(in_short("a\n" * 1000)) < 100 and "\n" not in in_short("a\nb")
