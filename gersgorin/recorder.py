@@ -18,6 +18,7 @@ steps from one measurement to the next; for larger networks take more steps.
 import math
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,13 +27,17 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin.recording import MEASURES, MOMENTS, Recording
-from gersgorin.snapshot import gradient_norms, snapshot, weights_of
+from gersgorin.snapshot import gradient_norms, has_gradients, snapshot, weights_of
 from gersgorin.watch import Watched
 from rhn.errors import DataError, InvalidInputError
 from rhn.files import check_output
 
 POSITIONS = 4
 SAVE_SHARE = 0.01  # of the time may go into writing the file anew,
+NO_GRADIENTS = (
+    "recorder.step found no gradients (all are None or zero) and records them as missing: call it after loss.backward() and before "
+    "optimizer.zero_grad()"
+)
 LONGEST_UNSAVED = 10.0  # but after so many seconds it is written all the same
 
 
@@ -88,7 +93,7 @@ class Recorder:
         self._write_scalars = _scalar_writer(tensorboard)
         self._rows: list[dict] = []
         self._steps, self._measuring, self._next_save = start, 0.0, 0.0
-        self._begun = time.perf_counter()
+        self._begun, self._warned = time.perf_counter(), False
         self._shapes: dict[str, tuple[int, ...]] = {}  # of the arrays that a look gives, known from the first one
         self._before = self._continued(start)
         said = self._before.about if self._before else ""
@@ -105,9 +110,15 @@ class Recorder:
         self.close()
 
     def step(self, loss: Tensor | float | None = None) -> None:
-        """Count a step of training; at every N-th one measure, with the gradients that stand in `.grad`."""
+        """Count a step of training; at every N-th one measure, with the gradients that stand in `.grad`.
+
+        Call it between `loss.backward()` and `optimizer.zero_grad()`; elsewhere it warns once, and records the gradients as missing.
+        """
         self._steps += 1
         if self._steps % self._every == 0:
+            if not self._warned and not has_gradients(self._module):
+                self._warned = True
+                warnings.warn(NO_GRADIENTS, stacklevel=2)
             self.measure(self._steps, loss)
 
     def measure(self, step: int, loss: Tensor | float | None = None) -> None:
@@ -124,6 +135,8 @@ class Recorder:
                 raise
             found = {name: np.full(shape, np.nan) for name, shape in self._shapes.items()}
         norms, rates = gradient_norms(self._module)
+        if not has_gradients(self._module):
+            norms, rates = np.full_like(norms, np.nan), np.full_like(rates, np.nan)
         now = time.perf_counter()
         self._rows.append(
             {"step": np.array(step), "loss": loss, **found} | {"gradient_norm": norms, "relative_rate": rates}

@@ -83,6 +83,13 @@ def weights_of(module: nn.Module) -> dict[str, tuple[nn.Parameter, int | None]]:
 
 
 @torch.no_grad()
+def has_gradients(module: nn.Module) -> bool:
+    """Whether a gradient other than zero stands in a parameter's `.grad`; of a module without trained parameters True."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    return not trained or any((p.grad.to_dense() != 0).any().item() for p in trained if p.grad is not None)
+
+
+@torch.no_grad()
 def gradient_norms(module: nn.Module) -> tuple[np.ndarray, np.ndarray]:
     """(||dL/dW||, ||dL/dW|| / ||W||) of every weight of `weights_of`, (K,) each: NaN without a gradient, or where W is zero."""
     weights, norms = [], []

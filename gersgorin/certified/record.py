@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gersgorin.certified.kinds import KINDS
+from gersgorin.result import fitted
 from rhn.wording import counted
 
 
@@ -106,7 +107,7 @@ class CertifiedBounds:
         }
 
     def __repr__(self) -> str:
-        return "\n".join([f"{self.title}, {counted(self.steps, 'step')}", certified_table(self)])
+        return fitted(f"{self.title}, {counted(self.steps, 'step')}\n{certified_table(self)}")
 
 
 def certified_table(bounds: CertifiedBounds) -> str:

@@ -1,6 +1,7 @@
 """`Recorder` measures through a training what direct calls measure, and the training does not notice."""
 
 import copy
+import warnings
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -352,3 +353,26 @@ def test_nan_weights_and_files_that_cannot_be_written_are_refused_before_trainin
     nn.init.constant_(model.weight_hh_l0, torch.nan)
     with pytest.raises(InvalidInputError, match="weight_hh_l0 are NaN or infinite"):
         Recorder(model, frames(T))
+
+
+@pytest.mark.parametrize("to_none", [True, False])
+def test_a_step_after_zero_grad_warns_once_and_records_no_gradients(to_none):
+    def trained(*, late: bool) -> Recording:
+        model = Looped()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        with Recorder(model, frames(T), every=1) as recorder:
+            for k in range(3):
+                model(frames(T, 4, seed=k)).square().mean().backward()
+                optimizer.step()
+                if late:
+                    optimizer.zero_grad(set_to_none=to_none)
+                recorder.step()
+                optimizer.zero_grad(set_to_none=to_none)
+        return recorder.recording
+
+    with pytest.warns(UserWarning, match=r"after loss.backward\(\) and before optimizer.zero_grad\(\)") as told:
+        late = trained(late=True)
+    assert len(told) == 1
+    assert np.isnan(late.gradient_norm).all() and np.isnan(late.relative_rate).all()
+    with warnings.catch_warnings(action="error"):
+        assert (trained(late=False).gradient_norm[1:] > 0).all()

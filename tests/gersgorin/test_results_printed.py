@@ -45,10 +45,22 @@ def results() -> dict:
     }
 
 
-NAMES = (
-    "measure, analyze, analyze a model, ensemble, plateau, escape, credit, lyapunov_spectrum, fixed_points, certified_bounds, "
-    "recording, check, gersgorin_discs, verified_eigenvalues"
-).split(", ")
+NAMES = [
+    "measure",
+    "analyze",
+    "analyze a model",
+    "ensemble",
+    "plateau",
+    "escape",
+    "credit",
+    "lyapunov_spectrum",
+    "fixed_points",
+    "certified_bounds",
+    "recording",
+    "check",
+    "gersgorin_discs",
+    "verified_eigenvalues",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
