@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gersgorin.result import Result
 from rhn.files import write_arrays, write_csv
 from rhn.reading import arrays_of
+from rhn.result import Result
 
 COLUMNS = ("sequence", "layer", "step", "activity", "open", "closed")  # of a table
 LEAST_SPAN = 0.1  # of mean gates, from one end of a scale of colours to the other

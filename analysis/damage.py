@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gersgorin.result import Result
 from rhn.files import write_arrays, write_csv
 from rhn.reading import arrays_of
+from rhn.result import Result
 
 ABOUT = ("mode", "split", "baseline", "sequences", "frames", "step", "about")  # of a LesionTable, beside its rows
 KINDS = {

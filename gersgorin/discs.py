@@ -20,8 +20,8 @@ from torch import Tensor
 
 from gersgorin._outline import discs_outline, polygon_area
 from gersgorin._validate import check_square
-from gersgorin.result import Result
 from rhn.errors import InvalidInputError
+from rhn.result import Result
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin import result
 from gersgorin.assignment.measure import Credit, credit
 from gersgorin.jacobian import input_jacobian, state_gains, trajectory
 from gersgorin.losses import Loss
@@ -32,6 +31,7 @@ from gersgorin.saddle.record import Plateau, plateau
 from gersgorin.sources import chorale_source
 from gersgorin.spectrum import one_thread
 from gersgorin.watch import Watched
+from rhn import result
 from rhn.data import Piece
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.wording import counted

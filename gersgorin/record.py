@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from gersgorin._outline import support_corners
-from gersgorin.result import Result
 from rhn.figures import drawable
 from rhn.files import write_arrays, write_record
 from rhn.reading import arrays_of, values_of
+from rhn.result import Result
 from rhn.wording import counted
 
 DISC_WORDS = {"row": "row discs", "column": "column discs", "both": "row and column discs where they overlap"}

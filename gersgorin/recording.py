@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gersgorin.result import Result
 from rhn.errors import DataError
 from rhn.files import write_arrays
 from rhn.reading import arrays_of, values_of
+from rhn.result import Result
 from rhn.wording import counted
 
 WRITER = "gersgorin.Recorder(path=FILE.npz) or rhn train --record"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gersgorin.result import Result
 from rhn.files import write_arrays, write_record
 from rhn.reading import arrays_of, values_of
+from rhn.result import Result
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gersgorin.certified.kinds import KINDS
-from gersgorin.result import fitted
+from rhn.result import fitted
 from rhn.wording import counted
 
 

@@ -18,8 +18,8 @@ from gersgorin.certified.arb import LARGEST, flint_discs, has_flint
 from gersgorin.certified.eigen import float64_discs, is_isolated, touching
 from gersgorin.certified.rounding import UNIT, above, modulus_above, scaled
 from gersgorin.discs import Discs, gersgorin_discs
-from gersgorin.result import Result
 from rhn.errors import InvalidInputError
+from rhn.result import Result
 
 METHODS = ("float64", "flint")
 

@@ -11,8 +11,8 @@ from gersgorin.certified.rounding import UNIT
 from gersgorin.certified.spectrum import verified_eigenvalues
 from gersgorin.jacobian import temporal_jacobian, trajectory
 from gersgorin.record import SpectrumRecord
-from gersgorin.result import Result
 from gersgorin.spectrum import one_thread
+from rhn.result import Result
 
 BLOCK = 1 << 22  # numbers of Jacobians computed at once
 

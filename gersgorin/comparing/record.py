@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from gersgorin.record import SpectrumRecord
-from gersgorin.result import Result
 from rhn.errors import InvalidInputError
 from rhn.files import write_arrays, write_record
 from rhn.reading import arrays_of, values_of
+from rhn.result import Result
 
 KEPT = ("spectral_radius", "norm", "reach", "log_norm_product")  # one number a step, as `SpectrumRecord` has them
 TOLD = (*KEPT, "finite_time_exponent")

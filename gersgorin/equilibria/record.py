@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gersgorin.result import Result
+from rhn.result import Result
 
 NEUTRAL = 1e-6  # how near the unit circle an eigenvalue is called neither stable nor unstable
 

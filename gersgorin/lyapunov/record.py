@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gersgorin.result import Result
+from rhn.result import Result
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gersgorin.jacobian import temporal_jacobian, trajectory
 from gersgorin.normality.resolvent import pseudospectrum
 from gersgorin.record import SpectrumRecord, shown_steps
-from gersgorin.result import Result
+from rhn.result import Result
 
 SIDE, SMALL = 101, 128  # points along a side of the grid for states that are small, half of them for others
 CIRCLE_POINTS = 181  # on the upper half of the unit circle

@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from gersgorin.dynamics import finite_time_exponent
 from gersgorin.jacobian import input_jacobian, partial_jacobians, temporal_jacobian, trajectory
 from gersgorin.objective import Objective
-from gersgorin.result import Result
 from gersgorin.spectrum import one_thread
 from gersgorin.stepping import Step, converted
 from gersgorin.watch import recurrent_cells, seen_by
 from rhn.cells import Cell
 from rhn.errors import InvalidInputError
+from rhn.result import Result
 
 POSITIONS = 3  # where gains are measured
 STATES_HELD = 1 << 22  # numbers of Jacobians that exponents are made of

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from gersgorin.preflight.words import summary, verdict
-from gersgorin.result import Result
 from rhn.errors import InvalidInputError
 from rhn.files import finite_json
+from rhn.result import Result
 
 if TYPE_CHECKING:
     from gersgorin.preflight.gains import Gains

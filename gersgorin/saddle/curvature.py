@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from gersgorin.objective import Objective
-from gersgorin.result import Result
 from gersgorin.saddle.matrices import matrices
 from gersgorin.saddle.rates import put_at_constant
+from rhn.result import Result
 
 TOLERANCE = 1e-4
 

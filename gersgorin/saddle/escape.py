@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from gersgorin.objective import Objective
-from gersgorin.result import Result
 from gersgorin.saddle.matrices import matrices
 from gersgorin.saddle.momentum import block, relax
 from rhn.engine.curves import LEFT
+from rhn.result import Result
 
 FOREVER = 10**60  # steps: far beyond what any training takes, and within float64
 AIM, WORST = 0.4, 0.8  # by which part the gradient may change over a block: aimed at, and accepted

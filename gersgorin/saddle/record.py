@@ -11,12 +11,12 @@ from torch import nn
 from gersgorin.grad_mode import with_gradients
 from gersgorin.losses import Loss
 from gersgorin.objective import Objective
-from gersgorin.result import Result
 from gersgorin.saddle.curvature import Curvature, lowest_curvature
 from gersgorin.saddle.escape import FOREVER, Trajectory, follow
 from gersgorin.saddle.matrices import matrices
 from gersgorin.saddle.rates import measure_rates, nearest_integer
 from rhn.errors import InvalidInputError
+from rhn.result import Result
 
 
 def plateau(model: nn.Module, sequences: Any, loss: str | Loss | None = None) -> "Plateau":

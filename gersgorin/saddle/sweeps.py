@@ -18,11 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from gersgorin.result import Result
 from gersgorin.saddle.rates import TENTH
 from gersgorin.saddle.record import Plateau, plateau
 from rhn.data import chorales
 from rhn.models import PolyphonicModel
+from rhn.result import Result
 
 UNITS, PIECES, FRAMES = 32, 16, 24
 DEPTHS = (1, 2, 4, 6)

@@ -20,7 +20,7 @@ HEAVY = ("matplotlib", "seaborn", "optuna", "music21", "pandas", "rich")
 
 # From the lowest room to the highest: a module imports its own room and lower ones. Rooms on one line do not know each other.
 ROOMS = """
-    rhn.addresses rhn.entry rhn.errors rhn.lazy rhn.safe_path rhn.statistics rhn.version rhn.wording rhn.cell_names
+    rhn.addresses rhn.result rhn.entry rhn.errors rhn.lazy rhn.safe_path rhn.statistics rhn.version rhn.wording rhn.cell_names
     rhn.fields rhn.interrupts rhn.made rhn.users_code
     rhn.files
     rhn.reading
