@@ -25,6 +25,7 @@ from rhn.cells.layers import Layer, Part
 from rhn.cells.looped import LoopedCell
 from rhn.cells.skew import skew
 from rhn.errors import InvalidInputError
+from rhn.kernels.activations import sigmoid_derivative, tanh_derivative
 from rhn.kernels.looped import product
 
 
@@ -66,26 +67,26 @@ class AntisymmetricRNN(LoopedCell):
     def recurrent_weights(self) -> tuple[Tensor]:
         return (self.recurrent_matrix(),)
 
-    def _activations(self, u: Tensor, s: Tensor, B: Tensor) -> tuple[Tensor, Tensor | None]:
-        """h and the gate z, None where there is none (..., n)."""
+    def _pre_activations(self, u: Tensor, s: Tensor, B: Tensor) -> list[Tensor]:
+        """Those of the gate, where there is one, and of h, each (..., n)."""
         v = product(s, B)
-        if not self.gated:
-            return torch.tanh(u + v), None
-        z, h = u.chunk(2, -1)
-        return torch.tanh(h + v), torch.sigmoid(z + v)
+        return [block + v for block in u.chunk(self.blocks, -1)]
 
     def update(self, u: Tensor, s: Tensor, B: Tensor) -> Tensor:
-        h, z = self._activations(u, s, B)
-        return s + self.step_size * (h if z is None else z * h)
+        *gate, h = self._pre_activations(u, s, B)
+        h = torch.tanh(h)
+        return s + self.step_size * (torch.sigmoid(gate[0]) * h if gate else h)
 
     def layers(self) -> tuple[Layer]:
         return (Layer(input=Part("weight_ih"), bias=Part("bias"), carries=True),)
 
     def _slopes(self, x: Tensor, s: Tensor) -> tuple[Tensor, ...]:
         """eps times the derivative of z * h by each block of pre-activations (..., n): the gate's first, where there is one."""
-        h, z = self._activations(F.linear(x, self.weight_ih, self.bias), s, self.recurrent_matrix())
-        slope = 1 - h * h
-        return tuple(self.step_size * k for k in ((slope,) if z is None else (h * z * (1 - z), z * slope)))
+        *gate, h = self._pre_activations(F.linear(x, self.weight_ih, self.bias), s, self.recurrent_matrix())
+        slopes = [tanh_derivative(h)]
+        if gate:
+            slopes = [torch.tanh(h) * sigmoid_derivative(gate[0]), torch.sigmoid(gate[0]) * slopes[0]]
+        return tuple(self.step_size * k for k in slopes)
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """ds'/ds (..., n, n), see above."""

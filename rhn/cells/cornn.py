@@ -26,6 +26,7 @@ from torch import Tensor
 from rhn.cells.base import spectral_norm
 from rhn.cells.looped import LoopedCell
 from rhn.errors import InvalidInputError
+from rhn.kernels.activations import tanh_derivative
 from rhn.kernels.looped import product
 
 
@@ -64,8 +65,8 @@ class CoRNN(LoopedCell):
 
     def _drive(self, x: Tensor, s: Tensor) -> Tensor:
         """dt (1 - h^2) (..., n, 1)."""
-        h = torch.tanh(F.linear(x, self.weight_ih, self.bias) + F.linear(s, self.weight_hh))
-        return (self.dt * (1 - h * h)).unsqueeze(-1)
+        z = F.linear(x, self.weight_ih, self.bias) + F.linear(s, self.weight_hh)
+        return (self.dt * tanh_derivative(z)).unsqueeze(-1)
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """d(y', z')/d(y, z) (..., 2n, 2n), see above."""

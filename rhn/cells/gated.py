@@ -23,6 +23,7 @@ from rhn import kernels
 from rhn.cells.base import Cell, Gates, spectral_norm
 from rhn.cells.layers import GateBlocks, Layer, Part
 from rhn.cells.masks import CellMasks, apply_input_mask
+from rhn.kernels.activations import sigmoid_derivative, tanh_derivative
 from rhn.kernels.gated.reference import gru_recurrent_bias, gru_step, lstm_step
 
 
@@ -72,9 +73,13 @@ class LSTM(_Gated):
     def state_size(self) -> int:
         return 2 * self.hidden_size
 
+    def _pre_activations(self, x: Tensor, h: Tensor) -> Tensor:
+        """Of the blocks i, f, g, o (..., 4n)."""
+        return F.linear(x, self.weight_ih, self.bias) + F.linear(h, self.weight_hh)
+
     def _step(self, x: Tensor, s: Tensor):
         h, c = s.chunk(2, -1)
-        return lstm_step(F.linear(x, self.weight_ih, self.bias) + F.linear(h, self.weight_hh), c)
+        return lstm_step(self._pre_activations(x, h), c)
 
     def step(self, x: Tensor, s: Tensor) -> Tensor:
         h, c, _ = self._step(x, s)
@@ -91,23 +96,28 @@ class LSTM(_Gated):
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """d(h', c')/d(h, c) (..., 2n, 2n), see above."""
-        _, c_new, (_, f, _, o) = step = self._step(x, s)
-        u = torch.tanh(c_new)
-        by_c = torch.cat((torch.diag_embed(o * (1 - u * u) * f), torch.diag_embed(f)), -2)
-        return torch.cat((self._driven(step, s, self.weight_hh), by_c), -1)
+        _, c_new, (_, f, _, o) = self._step(x, s)
+        by_c = torch.cat((torch.diag_embed(o * tanh_derivative(c_new) * f), torch.diag_embed(f)), -2)
+        return torch.cat((self._driven(x, s, self.weight_hh), by_c), -1)
 
     def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """d(h', c')/dx (..., 2n, m), see above."""
-        return self._driven(self._step(x, s), s, self.weight_ih)
+        return self._driven(x, s, self.weight_ih)
 
-    def _driven(self, step: tuple, s: Tensor, M: Tensor) -> Tensor:
+    def _driven(self, x: Tensor, s: Tensor, M: Tensor) -> Tensor:
         """What M (4n, k), a change of the pre-activations, does to (h', c') at fixed c: (..., 2n, k)."""
-        c, (_, c_new, (i, f, g, o)) = s[..., self.hidden_size :], step
-        M_i, M_f, M_g, M_o = M.chunk(4)
-        u = torch.tanh(c_new)
-        slopes = (c * f * (1 - f), M_f), (g * i * (1 - i), M_i), (i * (1 - g * g), M_g)
+        h, c = s.chunk(2, -1)
+        z = self._pre_activations(x, h)
+        (z_i, z_f, z_g, z_o), (M_i, M_f, M_g, M_o) = z.chunk(4, -1), M.chunk(4)
+        _, c_new, (i, _, g, o) = lstm_step(z, c)
+        slopes = (
+            (c * sigmoid_derivative(z_f), M_f),
+            (g * sigmoid_derivative(z_i), M_i),
+            (i * tanh_derivative(z_g), M_g),
+        )
         k = sum(slope.unsqueeze(-1) * block for slope, block in slopes)
-        dh = (o * (1 - u * u)).unsqueeze(-1) * k + (u * o * (1 - o)).unsqueeze(-1) * M_o
+        by_o = torch.tanh(c_new) * sigmoid_derivative(z_o)
+        dh = (o * tanh_derivative(c_new)).unsqueeze(-1) * k + by_o.unsqueeze(-1) * M_o
         return torch.cat((dh, k), -2)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
@@ -136,12 +146,12 @@ class GRU(_Gated):
     def _add_parameters(self, where: dict) -> None:
         self.bias_hn = nn.Parameter(torch.empty(self.hidden_size, **where))
 
-    def _step(self, x: Tensor, s: Tensor):
-        u, v = F.linear(x, self.weight_ih, self.bias), F.linear(s, self.weight_hh, gru_recurrent_bias(self.bias_hn))
-        return *gru_step(u, v, s), v[..., 2 * self.hidden_size :]
+    def _products(self, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """W x + b and R h + (0, 0, q), each (..., 3n)."""
+        return F.linear(x, self.weight_ih, self.bias), F.linear(s, self.weight_hh, gru_recurrent_bias(self.bias_hn))
 
     def step(self, x: Tensor, s: Tensor) -> Tensor:
-        return self._step(x, s)[0]
+        return gru_step(*self._products(x, s), s)[0]
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
         x, (_, state, candidate) = apply_input_mask(x, dropout)
@@ -149,25 +159,27 @@ class GRU(_Gated):
         return run(x, s0, self.weight_ih, self.weight_hh, self.bias, self.bias_hn, state, candidate)
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
-        h, (_, z, n), _ = self._step(x, s)
+        h, (_, z, n) = gru_step(*self._products(x, s), s)
         return Gates((n,), (1 - z,), (z,), (h,))
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """dh'/dh (..., n, n), see above."""
-        step = self._step(x, s)
-        _, (r, z, _), _ = step
-        return self._driven(step, s, self.weight_hh, r) + torch.diag_embed(z)
+        _, (r, z, _) = gru_step(*self._products(x, s), s)
+        return self._driven(x, s, self.weight_hh, r) + torch.diag_embed(z)
 
     def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """dh'/dx (..., n, m), see above."""
-        return self._driven(self._step(x, s), s, self.weight_ih, 1)
+        return self._driven(x, s, self.weight_ih, 1)
 
-    def _driven(self, step: tuple, s: Tensor, M: Tensor, reset: Tensor | int) -> Tensor:
+    def _driven(self, x: Tensor, s: Tensor, M: Tensor, reset: Tensor | int) -> Tensor:
         """What M (3n, k), a change of the pre-activations whose block n is multiplied by `reset`, does to h': (..., n, k)."""
-        (_, (r, z, n), v), (M_r, M_z, M_n) = step, M.chunk(3)
-        slope = (1 - z) * (1 - n * n)
-        change = ((s - n) * z * (1 - z)).unsqueeze(-1) * M_z
-        return change + (slope * reset).unsqueeze(-1) * M_n + (slope * v * r * (1 - r)).unsqueeze(-1) * M_r
+        (u_r, u_z, u_n), (v_r, v_z, v) = (each.chunk(3, -1) for each in self._products(x, s))
+        z_r, z_z, (M_r, M_z, M_n) = u_r + v_r, u_z + v_z, M.chunk(3)
+        z_n = u_n + torch.sigmoid(z_r) * v
+        slope = torch.sigmoid(-z_z) * tanh_derivative(z_n)
+        change = ((s - torch.tanh(z_n)) * sigmoid_derivative(z_z)).unsqueeze(-1) * M_z
+        by_r = slope * v * sigmoid_derivative(z_r)
+        return change + (slope * reset).unsqueeze(-1) * M_n + by_r.unsqueeze(-1) * M_r
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         """A bound on ||dh'/dh||_2 over all inputs and all states with entries within state_bound, see above."""

@@ -34,7 +34,7 @@ from rhn.cells.layers import GateBlocks, Layer, Part
 from rhn.cells.masks import CellMasks, apply_input_mask
 from rhn.errors import InvalidInputError
 from rhn.fields import LARGEST_FLOAT
-from rhn.kernels.activations import ACTIVATIONS
+from rhn.kernels.activations import ACTIVATIONS, sigmoid_derivative
 from rhn.kernels.highway.reference import highway_layer
 from rhn.kernels.mixed import PRECISIONS
 
@@ -103,12 +103,14 @@ class RHN(Cell):
         n, rows = self.hidden_size, self.bias.shape[-1]
         return self.bias + F.pad(self.bias.new_full((n,), self.gate_constant), (n, rows - 2 * n))
 
+    def _pre_activations(self, layer: int, x: Tensor, s: Tensor) -> Tensor:
+        """z_l (..., G n)."""
+        z = F.linear(s, self.weight_hh[layer], self.biases()[layer])
+        return z + F.linear(x, self.weight_ih) if layer == 0 else z
+
     def _layer(self, layer: int, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(s_l, h_l, t_l, c_l)."""
-        z = F.linear(s, self.weight_hh[layer], self.biases()[layer])
-        if layer == 0:
-            z = z + F.linear(x, self.weight_ih)
-        return highway_layer(z, s, self.coupled, activation=self.activation)
+        return highway_layer(self._pre_activations(layer, x, s), s, self.coupled, activation=self.activation)
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
         layers = []
@@ -141,34 +143,38 @@ class RHN(Cell):
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """dy'/dy (..., n, n), see above."""
-        return functools.reduce(lambda A, J: J @ A, self._layer_jacobians(self.gates(x, s), s))
+        return functools.reduce(lambda A, J: J @ A, self._layer_jacobians(x, s))
 
     def layer_jacobians(self, x: Tensor, s: Tensor) -> list[Tensor]:
         """J_1..J_L, ds_l/ds_{l-1} (..., n, n) each, see above."""
-        return [*self._layer_jacobians(self.gates(x, s), s)]
+        return [*self._layer_jacobians(x, s)]
 
     def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """dy'/dx (..., n, m), see above."""
-        g = self.gates(x, s)
-        B = self._driven(g, 0, s, self.weight_ih)
-        return functools.reduce(lambda A, J: J @ A, self._layer_jacobians(g, s, first=1), B)
+        B = self._driven(self._pre_activations(0, x, s), s, self.weight_ih)
+        return functools.reduce(lambda A, J: J @ A, self._layer_jacobians(x, s, first=1), B)
 
-    def _layer_jacobians(self, g: Gates, s: Tensor, first: int = 0) -> Iterator[Tensor]:
+    def _layer_jacobians(self, x: Tensor, s: Tensor, first: int = 0) -> Iterator[Tensor]:
         """J_l of the layers from `first` on, counted from 0, one at a time."""
-        for layer in range(first, self.depth):
-            J = self._driven(g, layer, g.states[layer - 1] if layer else s, self.weight_hh[layer])
-            J.diagonal(dim1=-2, dim2=-1).add_(g.c[layer])
-            yield J
+        n = self.hidden_size
+        for layer in range(self.depth):
+            z = self._pre_activations(layer, x, s)
+            if layer >= first:
+                J = self._driven(z, s, self.weight_hh[layer])
+                J.diagonal(dim1=-2, dim2=-1).add_(torch.sigmoid(-z[..., n:] if self.coupled else z[..., 2 * n :]))
+                yield J
+            s = highway_layer(z, s, self.coupled, activation=self.activation)[0]
 
-    def _driven(self, g: Gates, layer: int, s: Tensor, M: Tensor) -> Tensor:
-        """What M (G n, k), a change of a layer's pre-activations, does to its output (..., n, k); s is the layer's input state."""
-        (h, t, c), (M_H, M_T, *M_C) = (each[layer] for each in (g.h, g.t, g.c)), M.split(self.hidden_size)
-        slope = t * (1 - t)
+    def _driven(self, z: Tensor, s: Tensor, M: Tensor) -> Tensor:
+        """What M (G n, k), a change of a layer's pre-activations z, does to its output (..., n, k); s is the layer's input state."""
+        f, (z_H, z_T, *z_C) = ACTIVATIONS[self.activation], z.split(self.hidden_size, -1)
+        M_H, M_T, *M_C = M.split(self.hidden_size)
+        h, slope = f.function(z_H), sigmoid_derivative(z_T)
         if self.coupled:
             change = ((h - s) * slope).unsqueeze(-1) * M_T
         else:
-            change = (h * slope).unsqueeze(-1) * M_T + (s * c * (1 - c)).unsqueeze(-1) * M_C[0]
-        return torch.addcmul(change, (t * ACTIVATIONS[self.activation].slope(h)).unsqueeze(-1), M_H)
+            change = (h * slope).unsqueeze(-1) * M_T + (s * sigmoid_derivative(z_C[0])).unsqueeze(-1) * M_C[0]
+        return torch.addcmul(change, (torch.sigmoid(z_T) * f.derivative(z_H)).unsqueeze(-1), M_H)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         """A bound on ||dy'/dy||_2 over all inputs and all states with entries within state_bound, see above."""

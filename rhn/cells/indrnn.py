@@ -11,6 +11,7 @@ Start: u is uniform in [0, 1], whatever draws the other weights (section 4.1: in
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rhn.cells.layers import Layer, Part
@@ -45,7 +46,8 @@ class IndRNN(LoopedCell):
         return (Layer(**parts, output=self.nonlinearity),)
 
     def _slope(self, x: Tensor, s: Tensor) -> Tensor:
-        return ACTIVATIONS[self.nonlinearity].slope(self.step(x, s))
+        z = F.linear(x, self.weight_ih, self.bias) + times(s, self.weight_hh)
+        return ACTIVATIONS[self.nonlinearity].derivative(z)
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """ds'/ds (..., n, n), diagonal, see above."""

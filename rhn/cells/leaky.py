@@ -19,6 +19,7 @@ from torch import Tensor
 from rhn.cells.base import spectral_norm
 from rhn.cells.looped import LoopedCell
 from rhn.errors import InvalidInputError
+from rhn.kernels.activations import tanh_derivative
 from rhn.kernels.looped import product
 
 
@@ -54,8 +55,7 @@ class LeakyRNN(LoopedCell):
     def _slope(self, x: Tensor, s: Tensor) -> Tensor:
         """a (1 - h^2) (..., n, 1)."""
         u = F.linear(x, self.weight_ih, self.bias)
-        h = torch.tanh(u + product(s, self.weight_hh))
-        return (self.leak * (1 - h * h)).unsqueeze(-1)
+        return (self.leak * tanh_derivative(u + product(s, self.weight_hh))).unsqueeze(-1)
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """ds'/ds (..., n, n), see above."""

@@ -19,6 +19,7 @@ from torch import Tensor
 from rhn.cells.base import Gates, spectral_norm
 from rhn.cells.layers import GateBlocks, Layer, Part
 from rhn.cells.looped import LoopedCell
+from rhn.kernels.activations import sigmoid_derivative, tanh_derivative
 from rhn.kernels.looped import product
 
 
@@ -47,20 +48,24 @@ class MGU(LoopedCell):
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """ds'/ds (..., n, n), see above."""
-        gates = self.gates(x, s)
-        (f,), (R_f, R_g) = gates.t, self.weight_hh.chunk(2)
-        return self._driven(gates, s, R_f, R_g * f.unsqueeze(-2)) + torch.diag_embed(1 - f)
+        (z_f, _), (R_f, R_g) = self._pre_activations(x, s), self.weight_hh.chunk(2)
+        R_g = R_g * torch.sigmoid(z_f).unsqueeze(-2)
+        return self._driven(x, s, R_f, R_g) + torch.diag_embed(torch.sigmoid(-z_f))
 
     def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """ds'/dx (..., n, m), see above."""
-        return self._driven(self.gates(x, s), s, *self.weight_ih.chunk(2))
+        return self._driven(x, s, *self.weight_ih.chunk(2))
 
-    def _driven(self, gates: Gates, s: Tensor, M_f: Tensor, M_g: Tensor) -> Tensor:
+    def _pre_activations(self, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        return _pre_activations(F.linear(x, self.weight_ih, self.bias), s, self.weight_hh)
+
+    def _driven(self, x: Tensor, s: Tensor, M_f: Tensor, M_g: Tensor) -> Tensor:
         """What a change M_f, M_g (..., n, k) of the pre-activations, the gate's effect on the candidate apart, does to s'."""
-        (g,), (f,), R_g = gates.h, gates.t, self.weight_hh.chunk(2)[1]
-        slope = f * (1 - f)
+        (z_f, z_g), R_g = self._pre_activations(x, s), self.weight_hh.chunk(2)[1]
+        slope = sigmoid_derivative(z_f)
         through = M_g + R_g @ ((s * slope).unsqueeze(-1) * M_f)
-        return ((g - s) * slope).unsqueeze(-1) * M_f + (f * (1 - g * g)).unsqueeze(-1) * through
+        by_f, by_g = (torch.tanh(z_g) - s) * slope, torch.sigmoid(z_f) * tanh_derivative(z_g)
+        return by_f.unsqueeze(-1) * M_f + by_g.unsqueeze(-1) * through
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         """A bound on ||ds'/ds||_2 over all inputs and all states with entries within state_bound, see above."""
@@ -77,7 +82,13 @@ class MGU(LoopedCell):
 
 def _update(u: Tensor, s: Tensor, R: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(s', f, g), each (..., n), from u = W x + b (..., 2n)."""
-    (u_f, u_g), (R_f, R_g) = u.chunk(2, -1), R.chunk(2, -2)
-    f = torch.sigmoid(u_f + product(s, R_f))
-    g = torch.tanh(u_g + product(f * s, R_g))
+    z_f, z_g = _pre_activations(u, s, R)
+    f, g = torch.sigmoid(z_f), torch.tanh(z_g)
     return (1 - f) * s + f * g, f, g
+
+
+def _pre_activations(u: Tensor, s: Tensor, R: Tensor) -> tuple[Tensor, Tensor]:
+    """Those of f and g, each (..., n)."""
+    (u_f, u_g), (R_f, R_g) = u.chunk(2, -1), R.chunk(2, -2)
+    z_f = u_f + product(s, R_f)
+    return z_f, u_g + product(torch.sigmoid(z_f) * s, R_g)

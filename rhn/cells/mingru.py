@@ -21,6 +21,7 @@ from rhn.cells.base import Gates
 from rhn.cells.layers import GateBlocks, Layer, Part
 from rhn.cells.looped import LoopedCell
 from rhn.cells.masks import CellMasks, apply_input_mask, check_masks
+from rhn.kernels.activations import sigmoid_derivative
 from rhn.kernels.scans.reference import gated_step
 
 
@@ -49,25 +50,25 @@ class MinGRU(LoopedCell):
         return run(x, s0, self.weight_ih, self.bias)
 
     def _driven_by(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(z, g), each (..., n)."""
-        u_z, g = F.linear(x, self.weight_ih, self.bias).chunk(2, -1)
-        return torch.sigmoid(u_z), g
+        """(W_z x + b_z, g), each (..., n)."""
+        return F.linear(x, self.weight_ih, self.bias).chunk(2, -1)
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
-        z, g = self._driven_by(x)
+        u_z, g = self._driven_by(x)
+        z = torch.sigmoid(u_z)
         return Gates((g,), (z,), (1 - z,), (self.step(x, s),))
 
     layer_jacobians = LoopedCell.layer_jacobians
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """ds'/ds (..., n, n), see above."""
-        z, _ = self._driven_by(x)
-        return torch.diag_embed(1 - z).expand(*np.broadcast_shapes(z.shape, s.shape), -1)
+        u_z, _ = self._driven_by(x)
+        return torch.diag_embed(torch.sigmoid(-u_z)).expand(*np.broadcast_shapes(u_z.shape, s.shape), -1)
 
     def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """ds'/dx (..., n, m), see above."""
-        (z, g), (W_z, W_g) = self._driven_by(x), self.weight_ih.chunk(2)
-        return ((g - s) * z * (1 - z)).unsqueeze(-1) * W_z + z.unsqueeze(-1) * W_g
+        (u_z, g), (W_z, W_g) = self._driven_by(x), self.weight_ih.chunk(2)
+        return ((g - s) * sigmoid_derivative(u_z)).unsqueeze(-1) * W_z + torch.sigmoid(u_z).unsqueeze(-1) * W_g
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         """A bound on ||ds'/ds||_2 over all inputs and states: 1, whatever the weights."""

@@ -20,6 +20,7 @@ from rhn.cells.layers import Layer, Part
 from rhn.cells.looped import LoopedCell
 from rhn.cells.skew import random_rotation, rotation, stacked_rotation
 from rhn.errors import InvalidInputError
+from rhn.kernels.activations import tanh_derivative
 from rhn.kernels.looped import plus, product
 
 NONLINEARITIES = ("modrelu", "tanh")
@@ -73,8 +74,7 @@ class OrthogonalRNN(LoopedCell):
         """k (..., n, 1)."""
         z = F.linear(x, self.weight_ih) + F.linear(s, self.recurrent_matrix())
         if self.nonlinearity == "tanh":
-            h = torch.tanh(z + self.bias)
-            return (1 - h * h).unsqueeze(-1)
+            return tanh_derivative(z + self.bias).unsqueeze(-1)
         return (z.abs() + self.bias > 0).to(z.dtype).unsqueeze(-1)
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:

@@ -35,22 +35,25 @@ from torch import Tensor
 
 from rhn.cells.base import Gates
 from rhn.cells.looped import LoopedCell
+from rhn.kernels.activations import tanh_derivative
 from rhn.kernels.looped import product
 
 
 class _Step(NamedTuple):
-    """All (..., n); `input` and `forget` are I and F above, `gap` is d."""
+    """All (..., n); `input` and `forget` are I and F above, `gap` is d, the last three pre-activations."""
 
     h: Tensor
     c: Tensor
     n: Tensor
     m: Tensor
-    f: Tensor
     z: Tensor
     o: Tensor
     input: Tensor
     forget: Tensor
     gap: Tensor
+    of_f: Tensor
+    of_z: Tensor
+    of_o: Tensor
 
 
 class SLSTM(LoopedCell):
@@ -108,12 +111,12 @@ class SLSTM(LoopedCell):
         """What M (4n, k), a change of the pre-activations, does to (h', c', n', m') at fixed (c, n, m): (..., 4n, k)."""
         M_i, M_f, M_z, M_o = M.chunk(4)
         c_by_gap, n_by_gap, rises = (d.unsqueeze(-1) for d in self._by_gap(step, s))
-        kept = (1 - step.f).unsqueeze(-1) * M_f
+        kept = torch.sigmoid(-step.of_f).unsqueeze(-1) * M_f
         gap = M_i - kept
-        dc = c_by_gap * gap + (step.input * (1 - step.z**2)).unsqueeze(-1) * M_z
+        dc = c_by_gap * gap + (step.input * tanh_derivative(step.of_z)).unsqueeze(-1) * M_z
         dn, dm = n_by_gap * gap, kept + rises * gap
         columns = _Step(*(t.unsqueeze(-1) for t in step))
-        dh = _output(columns, dc, dn) + columns.h * (1 - columns.o) * M_o
+        dh = _output(columns, dc, dn) + columns.h * torch.sigmoid(-columns.of_o) * M_o
         return torch.cat((dh, dc, dn, dm), -2)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
@@ -131,12 +134,12 @@ class SLSTM(LoopedCell):
 def _update(u: Tensor, s: Tensor, R: Tensor) -> _Step:
     """The step from u = W x + b (..., 4n)."""
     h, c, n, m = s.chunk(4, -1)
-    i, f, z, o = (u + product(h, R)).chunk(4, -1)
-    kept, z, o = torch.where(n == 0, -math.inf, F.logsigmoid(f) + m), torch.tanh(z), torch.sigmoid(o)
+    i, of_f, of_z, of_o = (u + product(h, R)).chunk(4, -1)
+    kept, z, o = torch.where(n == 0, -math.inf, F.logsigmoid(of_f) + m), torch.tanh(of_z), torch.sigmoid(of_o)
     m = torch.maximum(kept, i)
     new, forget = torch.exp(i - m), torch.exp(kept - m)
     c, n = forget * c + new * z, forget * n + new
-    return _Step(o * c / n, c, n, m, torch.sigmoid(f), z, o, new, forget, i - kept)
+    return _Step(o * c / n, c, n, m, z, o, new, forget, i - kept, of_f, of_z, of_o)
 
 
 def _output(step: _Step, dc: Tensor, dn: Tensor, dm: Tensor | None = None) -> Tensor:

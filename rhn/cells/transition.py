@@ -72,21 +72,26 @@ class DTRNN(Cell):
         """The first layer with a shortcut, from 0; L where none has one."""
         return self.depth - self._shortcuts
 
-    def _states(self, x: Tensor, y: Tensor) -> list[Tensor]:
-        """s_1..s_L (..., n)."""
-        s, states = y, []
+    def _derivatives(self, x: Tensor, y: Tensor) -> list[Tensor]:
+        """The diagonals of D_1..D_L as columns (..., n, 1)."""
+        s, derivatives = y, []
         for layer in range(self.depth):
-            s = self.run_layer(layer, x, s, y)
-            states.append(s)
-        return states
+            z = self._pre_activations(layer, x, s, y)
+            derivatives.append(ACTIVATIONS[self.nonlinearity].derivative(z).unsqueeze(-1))
+            s = NONLINEARITIES[self.nonlinearity](z)
+        return derivatives
 
     def run_layer(self, layer: int, x: Tensor, s: Tensor, y: Tensor) -> Tensor:
+        return NONLINEARITIES[self.nonlinearity](self._pre_activations(layer, x, s, y))
+
+    def _pre_activations(self, layer: int, x: Tensor, s: Tensor, y: Tensor) -> Tensor:
+        """z_l (..., n)."""
         z = F.linear(s, self.weight_hh[layer], self.bias[layer])
         if layer == 0:
             z = F.linear(x, self.weight_ih) + z
         if layer >= self._first_skip:
             z = z + F.linear(y, self.weight_skip[layer - self._first_skip])
-        return NONLINEARITIES[self.nonlinearity](z)
+        return z
 
     def layers(self) -> tuple[Layer, ...]:
         first_skip = self._first_skip
@@ -102,7 +107,10 @@ class DTRNN(Cell):
         )
 
     def step(self, x: Tensor, s: Tensor) -> Tensor:
-        return self._states(x, s)[-1]
+        y = s
+        for layer in range(self.depth):
+            s = self.run_layer(layer, x, s, y)
+        return s
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
         x, masks = apply_input_mask(x, dropout)
@@ -115,18 +123,17 @@ class DTRNN(Cell):
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """dy'/dy (..., n, n), see above."""
         P = None
-        for layer, out in enumerate(self._states(x, s)):
+        for layer, D in enumerate(self._derivatives(x, s)):
             R = self.weight_hh[layer]
             inner = R if P is None else R @ P
             if layer >= self._first_skip:
                 inner = inner + self.weight_skip[layer - self._first_skip]
-            P = ACTIVATIONS[self.nonlinearity].slope(out).unsqueeze(-1) * inner
+            P = D * inner
         return P
 
     def layer_jacobians(self, x: Tensor, s: Tensor) -> list[Tensor]:
         """The L matrices whose product, the last one first, is dy'/dy, see above: (..., n, n) each, or 2n where y is carried along."""
-        L, n, slope = self.depth, self.hidden_size, ACTIVATIONS[self.nonlinearity].slope
-        D = [slope(out).unsqueeze(-1) for out in self._states(x, s)]
+        L, n, D = self.depth, self.hidden_size, self._derivatives(x, s)
         J = [d * R for d, R in zip(D, self.weight_hh, strict=True)]
         if self._shortcuts:
             I = torch.eye(n, dtype=s.dtype, device=s.device).expand_as(J[0])
@@ -137,9 +144,9 @@ class DTRNN(Cell):
 
     def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """dy'/dx (..., n, m), see above."""
-        slope, B = ACTIVATIONS[self.nonlinearity].slope, self.weight_ih
-        for layer, out in enumerate(self._states(x, s)):
-            B = slope(out).unsqueeze(-1) * (self.weight_hh[layer] @ B if layer else B)
+        B = self.weight_ih
+        for layer, D in enumerate(self._derivatives(x, s)):
+            B = D * (self.weight_hh[layer] @ B if layer else B)
         return B
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:

@@ -1,4 +1,8 @@
-"""The nonlinearities of a recurrence's candidate state, h = f(z), with f' as a function of h."""
+"""The nonlinearities of a recurrence's candidate state, h = f(z), with f' as a function of h or of z.
+
+Training takes the first, which is cheap. The Jacobians take the second, which is accurate: 1 - h^2 has no digits left where tanh
+rounds to 1, from |z| = 9 on in float32 and 19 in float64.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,7 +14,7 @@ from torch import Tensor
 class Activation(NamedTuple):
     """One nonlinearity.
 
-    function: z -> h;  in_place: the same, into z;  inverse: h -> z;  slope: h -> f'(z) (relu: 0 at 0)
+    function: z -> h;  in_place: the same, into z;  inverse: h -> z;  slope: h -> f'(z);  derivative: z -> f'(z) (relu: 0 at 0)
     steepest: the largest f'(z);  bound: the largest |h|
     """
 
@@ -18,13 +22,38 @@ class Activation(NamedTuple):
     in_place: Callable[[Tensor], Tensor]
     inverse: Callable[[Tensor], Tensor]
     slope: Callable[[Tensor], Tensor]
+    derivative: Callable[[Tensor], Tensor]
     steepest: float
     bound: float
 
 
+def sigmoid_derivative(z: Tensor) -> Tensor:
+    """The derivative of the logistic function, accurate to a few units in the last place down to the smallest normal number.
+
+    >>> sigmoid_derivative(torch.tensor([0.0, 60.0]))
+    tensor([2.5000e-01, 8.7565e-27])
+    """
+    return torch.sigmoid(z) * torch.sigmoid(-z)
+
+
+def tanh_derivative(z: Tensor) -> Tensor:
+    """The derivative of tanh, 1 / cosh(z)^2, equally accurate.
+
+    >>> tanh_derivative(torch.tensor([0.0, 30.0]))
+    tensor([1.0000e+00, 3.5026e-26])
+    """
+    return 4 * sigmoid_derivative(2 * z)
+
+
+def _is_positive(v: Tensor) -> Tensor:
+    return (v > 0).to(v.dtype)
+
+
 ACTIVATIONS = {
-    "tanh": Activation(torch.tanh, torch.tanh_, torch.atanh, lambda h: 1 - h * h, 1.0, 1.0),
-    "relu": Activation(torch.relu, torch.relu_, lambda h: h, lambda h: (h > 0).to(h.dtype), 1.0, float("inf")),
-    "sigmoid": Activation(torch.sigmoid, torch.sigmoid_, torch.logit, lambda h: h * (1 - h), 0.25, 1.0),
-    "linear": Activation(lambda z: z, lambda z: z, lambda h: h, torch.ones_like, 1.0, float("inf")),
+    "tanh": Activation(torch.tanh, torch.tanh_, torch.atanh, lambda h: 1 - h * h, tanh_derivative, 1.0, 1.0),
+    "relu": Activation(torch.relu, torch.relu_, lambda h: h, _is_positive, _is_positive, 1.0, float("inf")),
+    "sigmoid": Activation(
+        torch.sigmoid, torch.sigmoid_, torch.logit, lambda h: h * (1 - h), sigmoid_derivative, 0.25, 1.0
+    ),
+    "linear": Activation(lambda z: z, lambda z: z, lambda h: h, torch.ones_like, torch.ones_like, 1.0, float("inf")),
 }
