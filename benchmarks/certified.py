@@ -9,8 +9,8 @@ import torch
 
 from benchmarks.__main__ import environment
 from gersgorin import CertifiedBounds, certified_bounds
-from gersgorin.certified.plots import draw_bounds
-from gersgorin.certified.verify import verify_run
+from gersgorin.bounds.eigenvalues import verify_run
+from gersgorin.bounds.plots import draw_bounds
 from gersgorin.sources import chorale_source
 from gersgorin.watch import cell_title
 from rhn.checkpoints import load_model

@@ -11,9 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gersgorin.certified.along import certified_bounds
-from gersgorin.certified.record import CertifiedBounds, certified_table
-from gersgorin.certified.verify import VerifiedRun, rounded_outwards, verify_run
+from gersgorin.bounds.eigenvalues import VerifiedRun, rounded_outwards, verify_run
+from gersgorin.bounds.gradient import CertifiedBounds, certified_bounds, certified_table
 from gersgorin.equilibria.measure import fixed_points
 from gersgorin.equilibria.record import FixedPoints
 from gersgorin.equilibria.words import fixed_points_table
@@ -132,7 +131,7 @@ class Beside:
 
     def draw(self, along: str) -> None:
         """Write the figures."""
-        from gersgorin.certified.plots import draw_bounds
+        from gersgorin.bounds.plots import draw_bounds
         from gersgorin.equilibria.plots import draw_fixed_points
         from gersgorin.lyapunov.plots import draw_lyapunov
         from gersgorin.normality.plots import draw_pseudospectra

@@ -11,11 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matrices import REAL_MATRICES, square_matrices
 
-from gersgorin.certified.along import bounds_of, certified_bounds
-from gersgorin.certified.enclosed import Enclosed, exactly, product, times
-from gersgorin.certified.kinds import KINDS, numerical_radius_above
-from gersgorin.certified.norms import norm_above, norm_below, smallest_singular_value_below
-from gersgorin.certified.record import certified_sentence
+from gersgorin.bounds.gradient import bounds_of, certified_bounds, certified_sentence
+from gersgorin.bounds.kinds import KINDS, numerical_radius_above
+from gersgorin.bounds.products import (
+    Enclosed,
+    exactly,
+    norm_above,
+    norm_below,
+    product,
+    smallest_singular_value_below,
+    times,
+)
 from gersgorin.dynamics import cumulative_log_norms
 from gersgorin.jacobian import layer_jacobians, temporal_jacobian, trajectory
 from rhn.cells import RHN, RNN

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from gersgorin.certified.along import certified_bounds
-from gersgorin.certified.plots import plot_bounds_by_window, plot_bounds_over_time
-from gersgorin.certified.record import certified_sentence, certified_table
+from gersgorin.bounds.gradient import certified_bounds, certified_sentence, certified_table
+from gersgorin.bounds.plots import plot_bounds_by_window, plot_bounds_over_time
 from gersgorin.cli import main
 from rhn.cells import GRU, RHN
 

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from matrices import MATRICES, grcar, jordan, shuffled, square_matrices
 
-from gersgorin.certified.spectrum import verified_eigenvalues
+from gersgorin.bounds.eigenvalues import verified_eigenvalues
 from gersgorin.discs import Discs, default_tolerance, gersgorin_discs
 from gersgorin.normality.resolvent import pseudospectrum
 from gersgorin.spectrum import eigenvalue_conditions, eigenvalues

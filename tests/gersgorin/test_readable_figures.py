@@ -161,9 +161,9 @@ FIGURES = {  # what each is drawn from
     ),
     "assignment.plots.plot_credit": lambda draw, runs, training, size: draw(training[1].credit),
     "assignment.plots.plot_lags": lambda draw, runs, training, size: draw(training[1].credit),
-    "certified.plots.draw_bounds": lambda draw, runs, training, size: draw(runs["bounds"], ALONG),
-    "certified.plots.plot_bounds_by_window": lambda draw, runs, training, size: draw(runs["bounds"][0]),
-    "certified.plots.plot_bounds_over_time": lambda draw, runs, training, size: draw(runs["bounds"][0]),
+    "bounds.plots.draw_bounds": lambda draw, runs, training, size: draw(runs["bounds"], ALONG),
+    "bounds.plots.plot_bounds_by_window": lambda draw, runs, training, size: draw(runs["bounds"][0]),
+    "bounds.plots.plot_bounds_over_time": lambda draw, runs, training, size: draw(runs["bounds"][0]),
     "comparing.plots.draw_comparison": lambda draw, runs, training, size: draw(runs["spectra"]),
     "comparing.plots.draw_ensembles": lambda draw, runs, training, size: draw(runs["ensembles"]),
     "comparing.plots.plot_bands": lambda draw, runs, training, size: [

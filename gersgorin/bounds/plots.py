@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from gersgorin.certified.record import CertifiedBounds
+from gersgorin.bounds.gradient import CertifiedBounds
 from gersgorin.looks import as_list, complete, legend_beside, shade_style, titled_all, told_apart, wrapped
 from gersgorin.plots import DASHED
 from gersgorin.record import time_label

@@ -1,0 +1,1 @@
+"""Bounds with rounding counted in, always outwards: theorems about the matrices given."""
