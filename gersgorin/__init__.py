@@ -29,7 +29,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "assignment.plots": ("draw_credit", "plot_credit"),
         "assignment.record": ("Credit",),
         "bounds.eigenvalues": ("VerifiedEigenvalues", "verified_discs", "verified_eigenvalues"),
-        "bounds.gradient": ("CertifiedBounds", "certified_bounds"),
+        "bounds.gradient": ("NormBounds", "norm_bounds"),
         "bounds.plots": ("draw_bounds", "plot_bounds_over_time"),
         "comparing.plots": ("draw_comparison", "draw_ensembles", "plot_bands"),
         "comparing.record": ("Ensemble",),

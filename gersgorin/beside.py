@@ -1,4 +1,4 @@
-"""What `gersgorin-plot` measures beside the spectra where it is asked: --lyapunov, --fixed-points, --certify, --verified,
+"""What `gersgorin-plot` measures beside the spectra where it is asked: --lyapunov, --fixed-points, --norm-bounds, --verified,
 --pseudospectra.
 
 Each has lines in the table and a key in the JSON; all but --verified have a figure of their own beside the first.
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin.bounds.eigenvalues import VerifiedRun, rounded_outwards, verify_run
-from gersgorin.bounds.gradient import CertifiedBounds, certified_bounds, certified_table
+from gersgorin.bounds.gradient import NormBounds, bounds_table, norm_bounds
 from gersgorin.equilibria.measure import fixed_points
 from gersgorin.equilibria.record import FixedPoints
 from gersgorin.equilibria.words import fixed_points_table
@@ -48,7 +48,7 @@ class Beside:
     seed: int = 0
     force: bool = True
     """Whether figures that are there may be written over."""
-    certify: bool = False
+    norm_bounds: bool = False
     """Whether the gradient's norm is to be bounded."""
     verify: bool = False
     """Whether the eigenvalues are to be enclosed."""
@@ -56,7 +56,7 @@ class Beside:
     """Whether how sensitive the spectra of a few steps are is to be seen."""
     spectra: list[LyapunovSpectrum] = field(default_factory=list)
     points: list[FixedPoints] = field(default_factory=list)
-    bounds: list[CertifiedBounds] = field(default_factory=list)
+    bounds: list[NormBounds] = field(default_factory=list)
     verified: list[VerifiedRun] = field(default_factory=list)
     portraits: list[Pseudospectra] = field(default_factory=list)
 
@@ -67,7 +67,7 @@ class Beside:
     def figures(self) -> list[Path]:
         """The figures to come, each of all cells."""
         names = ["lyapunov"] * (self.lyapunov is not None) + ["fixed-points"] * (self.starts is not None)
-        names += ["bounds"] * self.certify + ["pseudospectra"] * self.pseudospectra
+        names += ["bounds"] * self.norm_bounds + ["pseudospectra"] * self.pseudospectra
         return [self.figure.with_stem(f"{self.figure.stem}-{name}") for name in names]
 
     def check(self, cells: Sequence[tuple[str, nn.Module]], inputs: tuple[int, int], memory: float) -> None:
@@ -107,9 +107,9 @@ class Beside:
             found = fixed_points(cell, x.mean(0), self._starts(cell, x), **options)
             title = f"{record.title}, input held at the mean of {record.along}"
             self.points.append(replace(found, title=title, about=record.about))
-        if self.certify:
+        if self.norm_bounds:
             progress = report(f"bounds of {record.title}")
-            bounds = certified_bounds(cell, x, title=record.title, unit=record.unit, progress=progress)
+            bounds = norm_bounds(cell, x, title=record.title, unit=record.unit, progress=progress)
             self.bounds.append(replace(bounds, about=record.about))
         if self.verify:
             self.verified.append(verify_run(cell, x, report(f"enclosures of {record.title}")))
@@ -151,7 +151,7 @@ class Beside:
         """What is told of a cell, counted from 0, under its table."""
         told = [lyapunov_table(spectrum) for spectrum in self.spectra[cell : cell + 1]]
         told += [fixed_points_table(points) for points in self.points[cell : cell + 1]]
-        told += [certified_table(bounds) for bounds in self.bounds[cell : cell + 1]]
+        told += [bounds_table(bounds) for bounds in self.bounds[cell : cell + 1]]
         told += [str(run) for run in self.verified[cell : cell + 1]]
         return told + [pseudospectra_table(found) for found in self.portraits[cell : cell + 1]]
 
@@ -160,7 +160,7 @@ class Beside:
         found = {
             "lyapunov": self.spectra,
             "fixed_points": self.points,
-            "certified": self.bounds,
+            "norm_bounds": self.bounds,
             "verified": self.verified,
             "pseudospectra": self.portraits,
         }

@@ -177,7 +177,7 @@ def _beside(options: Options, figure: Path, shown, source, device: str):
     from gersgorin.beside import Beside
     from gersgorin.measuring import memory_there
 
-    asked = {"certify": options.certify, "verify": options.verified, "pseudospectra": options.pseudospectra}
+    asked = {"norm_bounds": options.norm_bounds, "verify": options.verified, "pseudospectra": options.pseudospectra}
     beside = Beside(
         options.lyapunov, options.repeat, options.fixed_points, figure, options.seed, options.force, **asked
     )

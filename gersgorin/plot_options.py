@@ -24,7 +24,7 @@ class Options(Writing):
       gersgorin-plot --cell my_package.cells:MyCell --hidden-size 32 --json
       gersgorin-plot --cell my_package.cells:MyCell --checkpoint runs/mine/best.safetensors
       gersgorin-plot --cell rhn --compare lstm --lyapunov 20 --fixed-points 50
-      gersgorin-plot --cell gru --init uniform:0.3 --certify
+      gersgorin-plot --cell gru --init uniform:0.3 --norm-bounds
       gersgorin-plot --cell rhn --compare rnn --pseudospectra
       gersgorin-plot --cell lstm --hidden-size 830 --leading 32 --steps 20
       gersgorin-plot --record runs/depth6 --animate
@@ -94,9 +94,9 @@ class Options(Writing):
     fixed_points: int | None = None
     """Also the fixed points under constant input, the mean of the sequence, searched from N states of the run, in a figure of its own
     (NAME-fixed-points)."""
-    certify: bool = False
-    """Also bound the gradient's norm along the run, from above and below, by products of 1, 2, 4, ... layers and steps, rounding
-    counted in: a certified half-life beside the measured one, in a figure of its own (NAME-bounds)."""
+    norm_bounds: bool = False
+    """Also bound the gradient's norm along the run, from above and below, by products of 1, 2, 4, ... layers and steps of the Jacobians
+    as computed: a bound on the half-life beside the measured one, in a figure of its own (NAME-bounds)."""
     verified: bool = False
     """Also enclose every eigenvalue in a disc that holds it whatever rounding did, say what is certain of the unit circle, and round
     Gersgorin's radii up. Where float64 leaves it open, python-flint is asked if it is installed."""

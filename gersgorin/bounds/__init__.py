@@ -1,1 +1,1 @@
-"""Bounds with rounding counted in, always outwards: theorems about the matrices given."""
+"""Bounds of given matrices and of their products, with all rounding counted in, outwards."""

@@ -1,4 +1,10 @@
-"""Discs that hold the eigenvalues of a float64 matrix for certain, from float64 arithmetic alone.
+"""Verified eigenvalues: for each a disc that holds it whatever rounding did, of the matrix as given, and along a run.
+
+>>> found = verified_eigenvalues([[2.0, 1.0], [0.0, 3.0]])
+>>> sorted(found.centers.real.round(12).tolist()), bool(found.radii.max() < 1e-13), found.clusters.tolist()
+([2.0, 3.0], True, [1, 1])
+
+The discs are theorems about the float64 matrix A, its entries read as exact. What rounding did to these entries is not covered.
 
 Eigenvectors. Let A X be nearly X D, R nearly X^-1, W = A X - X D and E = I - R X. Then X^-1 A X = D + (I - E)^-1 R W,
 entry by entry within |R W| + |E (I - E)^-1| |R W| of D. Gersgorin's theorem on its rows gives a disc about each d_i, and
@@ -13,17 +19,8 @@ move such eigenvalues.
 
 Discs. Else the row or column discs of A itself. Of what holds, the discs are taken whose largest radius is least.
 
-The same discs by python-flint, whose ball arithmetic (Arb, F. Johansson) works at any precision: where float64 leaves clusters.
-
-The one door to python-flint, an optional package: `pip install rhn-toolkit[verified]`.
-
-Verified eigenvalues: a disc for each, in which it lies for certain, whatever rounding did.
-
->>> found = verified_eigenvalues([[2.0, 1.0], [0.0, 3.0]])
->>> sorted(found.centers.real.round(12).tolist()), bool(found.radii.max() < 1e-13), found.clusters.tolist()
-([2.0, 3.0], True, [1, 1])
-
-Where the eigenvalues of every step of a run are for certain: inside the unit circle, outside it, or left open by rounding.
+python-flint (optional: `pip install rhn-toolkit[verified]`). Ball arithmetic of any precision (Arb, F. Johansson) gives the same discs
+where float64 leaves clusters.
 """
 
 import importlib.util
@@ -211,11 +208,11 @@ class VerifiedEigenvalues(Result):
 def verified_eigenvalues(
     A: Tensor | np.ndarray, *, method: Literal["float64", "flint"] | None = None
 ) -> VerifiedEigenvalues:
-    """Discs that hold the eigenvalues of one matrix for certain; its entries are read as exact.
+    """Discs that hold the eigenvalues of the matrix as given for certain: its entries are read as exact.
 
     Args:
         A: (n, n) real or complex, a tensor, an array or rows of numbers.
-        method: "float64" (`certified.eigen`), "flint" (python-flint, at the precision it takes), or None: float64, and flint where that
+        method: "float64" (`float64_discs`), "flint" (python-flint, at the precision it takes), or None: float64, and flint where that
             leaves clusters, python-flint is installed and n is at most 128.
 
     Raises:
@@ -240,9 +237,9 @@ def verified_eigenvalues(
 
 
 def verified_discs(A: Tensor, axis: str = "row") -> Discs:
-    """Gersgorin's discs of A (..., n, n) in float64 with radii rounded up: at least the exact sums, at most a few roundings more.
+    """Gersgorin's discs of the matrices A (..., n, n) as given, in float64 with radii rounded up: at least the exact sums.
 
-    The centres are exact. Arguments and errors as for `gersgorin.gersgorin_discs`.
+    The radii are at most a few roundings larger, the centres exact. Arguments and errors as for `gersgorin.gersgorin_discs`.
 
     >>> discs = verified_discs(torch.tensor([[1.0, 0.1, 0.2], [0.0, 2.0, 0.0], [0.0, 0.0, 3.0]], dtype=torch.float64))
     >>> 0 <= discs.radii[0] - (0.1 + 0.2) < 1e-14

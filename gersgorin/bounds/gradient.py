@@ -1,12 +1,10 @@
-"""What the windows of a run certify of its gradient: numbers, without torch.
+"""Bound the norm of the product of a run's Jacobians, by products of windows of 1, 2, 4, ... layers and steps.
+
+The bounds are theorems about the matrices that the cell's Jacobians are computed to be, float64 or float32: all that is done with them
+afterwards is counted in. What rounding did to the states and to the entries of the Jacobians themselves is not covered. How much that
+is, against runs in 60 digits, is measured by `python -m benchmarks.bounds_in_digits`.
 
 Legend: T steps; W window lengths, the shortest first; the kinds of bound are those of `kinds.py`. Logarithms are natural.
-
-From a cell and a run to `CertifiedBounds`: the Jacobians are computed in blocks, and only products of windows are kept.
-
-The certificate is one about the float64 (or float32) matrices that the cell's Jacobians are computed to be: all that is
-done with them afterwards is counted in. What rounding did to the states and to the entries of the Jacobians themselves,
-about n roundings each, is not.
 """
 
 import functools
@@ -19,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin.bounds.kinds import KINDS, Ledger, Weighted, added, diagonal_norm, numerical_radius_above, quadratic_norm
+from gersgorin.bounds.kinds import KINDS, Ledger, Weighted, added, diagonal_norm, quadratic_norm
 from gersgorin.bounds.products import Enclosed, exactly, windows
 from gersgorin.bounds.rounding import scaled, sum_of_logs_above
 from gersgorin.jacobian import layer_jacobians, temporal_jacobian, trajectory
@@ -30,8 +28,11 @@ from rhn.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True)
-class CertifiedBounds:
-    """Bounds on log ||dy[t]/dy[0]||_2, t = 1..T, that hold for the float64 Jacobians whatever rounding did."""
+class NormBounds:
+    """Bounds on log ||dy[t]/dy[0]||_2, t = 1..T, of the products of the Jacobians as computed.
+
+    The rounding of these products is counted in, that of the Jacobians themselves is not covered.
+    """
 
     title: str
     lengths: tuple[str, ...]
@@ -41,14 +42,14 @@ class CertifiedBounds:
     upper: np.ndarray
     """(kinds, W, T), at time t from windows of up to that length; inf where a kind says nothing."""
     lower: np.ndarray
-    """(W, T); -inf where the product may be zero for all that is certified."""
+    """(W, T); -inf where none is known: the product may be zero."""
     log_norm: np.ndarray
-    """What was measured: log ||dy[t]/dy[0]||_2 in plain float64, (T,)."""
-    numerical_radius: np.ndarray
-    """At least w(A[t]) of each step, (T,): a run that stayed at step t has ||A^k|| <= 2 w^k."""
+    """What was measured: log ||dy[t]/dy[0]||_2 in plain float64, (T,); -inf where the product as computed is zero."""
     log_condition: dict[str, float]
     """What changing to each fixed norm costs once a run, log cond(S); without the norms that were not found."""
     kinds: tuple[str, ...] = KINDS
+    dtype: str = "float64"
+    """In which the Jacobians were computed."""
     unit: str = "steps"
     """What a step is, for the axis of time."""
     about: str = ""
@@ -60,13 +61,21 @@ class CertifiedBounds:
         return len(self.log_norm)
 
     @property
+    def scope(self) -> str:
+        """What the bounds are bounds of."""
+        return (
+            f"Bounds of the products of the {self.dtype} Jacobians as computed; "
+            "the rounding of the Jacobians themselves is not covered"
+        )
+
+    @property
     def best(self) -> np.ndarray:
         """The smallest upper bound of any kind, (W, T)."""
         return self.upper.min(0)
 
     @property
     def exponent(self) -> np.ndarray:
-        """The certified exponent of the whole run for each window length, (W,), per step: the measured one is not above it."""
+        """The upper bound on the exponent of the whole run for each window length, (W,), per step: the measured one is not above it."""
         return self.best[:, -1] / self.steps
 
     @property
@@ -81,7 +90,7 @@ class CertifiedBounds:
 
     @property
     def half_life(self) -> np.ndarray:
-        """Steps in which the gradient is certain to halve on average, (W,); inf where no shrinking is certified."""
+        """Upper bounds on the half-life, (W,), in steps on average over the run; inf where the bound does not shrink."""
         return np.array([_half_life(exponent) for exponent in self.exponent])
 
     @property
@@ -90,19 +99,19 @@ class CertifiedBounds:
         return [self.kinds[k] for k in self.upper[:, :, -1].argmin(0)]
 
     @property
-    def certifying(self) -> int | None:
-        """The first window length that certifies that the gradient shrinks over the run; None where none does."""
+    def sufficient(self) -> int | None:
+        """The first window length whose bound shrinks over the run; None where none does."""
         found = np.flatnonzero(self.exponent < 0)
         return int(found[0]) if len(found) else None
 
     def rows(self) -> list[dict]:
-        """One row a window length, as `gersgorin-plot --certify --json` prints them."""
+        """One row a window length, as `gersgorin-plot --norm-bounds --json` prints them."""
         return [
             {
                 "window": words,
                 "window_steps": int(self.window_steps[w]),
-                "certified_exponent": float(self.exponent[w]),
-                "certified_half_life": float(self.half_life[w]),
+                "exponent_bound": float(self.exponent[w]),
+                "half_life_bound": float(self.half_life[w]),
                 "above_measured": float(self.exponent[w]) - self.measured_exponent,
                 "lower_exponent": float(self.lower_exponent[w]),
                 "bound": self.binding[w],
@@ -114,49 +123,52 @@ class CertifiedBounds:
     def summary(self) -> dict:
         """A JSON object of the numbers that tell."""
         return {
+            "about": f"{self.scope}.",
             "measured_exponent": self.measured_exponent,
             "measured_half_life": _half_life(self.measured_exponent),
-            "certifying_window": None if self.certifying is None else self.lengths[self.certifying],
-            "largest_numerical_radius": float(self.numerical_radius.max()),
+            "sufficient_window": None if self.sufficient is None else self.lengths[self.sufficient],
             "log_condition": self.log_condition,
             "windows": self.rows(),
         }
 
     def __repr__(self) -> str:
-        return fitted(f"{self.title}, {counted(self.steps, 'step')}\n{certified_table(self)}")
+        return fitted(f"{self.title}, {counted(self.steps, 'step')}\n{bounds_table(self)}")
 
 
-def certified_table(bounds: CertifiedBounds) -> str:
-    """The exponents and half-lives that each window length certifies, and what they say, in plain text."""
+def bounds_table(bounds: NormBounds) -> str:
+    """The bounds on exponents and half-lives by window length, and what they mean, in plain text."""
     lines = [f"{'windows of':<14}{'exponent <=':>13}{'half-life <=':>13}{'exponent >=':>13}   by"]
     for row in bounds.rows():
-        numbers = (row["certified_exponent"], row["certified_half_life"], row["lower_exponent"])
-        lines.append(f"{row['window']:<14}" + "".join(f"{v:>13.4g}" for v in numbers) + f"   {row['bound']}")
-    life = _half_life(bounds.measured_exponent)
-    lines.append(f"{'measured':<14}{bounds.measured_exponent:>13.4g}{life:>13.4g}")
-    lines.append(
-        f"held at any one step: ||A^k|| <= 2 w^k, numerical radius w up to {bounds.numerical_radius.max():.4g}"
-    )
-    return "\n".join([*lines, certified_sentence(bounds)])
+        numbers = (row["exponent_bound"], row["half_life_bound"], row["lower_exponent"])
+        lines.append(f"{row['window']:<14}" + "".join(_cell(v) for v in numbers) + f"   {row['bound']}")
+    lines.append(f"{'measured':<14}{_cell(bounds.measured_exponent)}{_cell(_half_life(bounds.measured_exponent))}")
+    return "\n".join([*lines, f"{bounds.scope}.", bounds_sentence(bounds)])
 
 
-def certified_sentence(bounds: CertifiedBounds) -> str:
-    """What the bounds say, in a sentence: how long a window it takes."""
-    T, measured, w = bounds.steps, bounds.measured_exponent, bounds.certifying
+def bounds_sentence(bounds: NormBounds) -> str:
+    """What the bounds mean, in a sentence: how long a window it takes."""
+    T, measured, w = bounds.steps, bounds.measured_exponent, bounds.sufficient
     over = f"over {counted(T, 'step')}"
-    if w is not None and np.isneginf(bounds.exponent[w]):
-        return f"Certified: {over} the gradient vanishes entirely, by windows of {bounds.lengths[w]}."
+    if np.isneginf(measured):
+        return (
+            f"The product as computed is zero {over}. A zero Jacobian may be a rounded one and counts as one rounding unit: "
+            f"the norm is at most e^{bounds.best[-1, -1]:.3g}."
+        )
     if w is not None:
         return (
-            f"Certified: {over} the gradient halves, on average, at least every {bounds.half_life[w]:.3g} steps, by windows of "
+            f"Bounded: {over} the gradient halves, on average, at least every {bounds.half_life[w]:.3g} steps, by windows of "
             f"{bounds.lengths[w]} ({bounds.binding[w]}); measured {_half_life(measured):.3g}, by the longest windows "
             f"{bounds.half_life[-1]:.3g}."
         )
     if bounds.lower_exponent.max() >= 0:
-        return f"Certified: {over} the gradient does not vanish; its measured exponent is {measured:.3g} a step."
+        return f"Bounded: {over} the gradient does not vanish; its measured exponent is {measured:.3g} a step."
     if measured < 0:
-        return f"No window certifies that the gradient vanishes {over}: rounding leaves it open."
-    return f"No window certifies that the gradient vanishes {over}; by the measured exponent, {measured:.3g} a step, it does not."
+        return f"No window bounds the gradient below its start {over}: rounding leaves it open."
+    return f"No window bounds the gradient below its start {over}; its measured exponent is {measured:.3g} a step."
+
+
+def _cell(value: float) -> str:
+    return f"{'-' if np.isneginf(value) else format(value, '.4g'):>13}"
 
 
 def _half_life(exponent: float) -> float:
@@ -170,7 +182,7 @@ Steps = Callable[[], Iterator[list[np.ndarray]]]
 
 @torch.no_grad()
 @one_thread()
-def certified_bounds(
+def norm_bounds(
     cell: nn.Module | Callable,
     x: Tensor,
     s0: Tensor | None = None,
@@ -179,8 +191,10 @@ def certified_bounds(
     title: str | None = None,
     unit: str = "steps",
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> CertifiedBounds:
-    """Certified bounds on ||dy_t/dy_0|| along a run, from windows of 1, 2, 4, ... layers and steps.
+) -> NormBounds:
+    """Bounds on ||dy_t/dy_0|| along a run, from windows of 1, 2, 4, ... layers and steps, of the Jacobians as computed.
+
+    The rounding of the products is counted in. The rounding of the Jacobians themselves, and of the states, is not covered.
 
     Args:
         cell: what `gersgorin.temporal_jacobian` takes.
@@ -192,7 +206,7 @@ def certified_bounds(
     Raises:
         InvalidInputError: shapes do not fit, or a state or Jacobian is not finite.
 
-    >>> half = certified_bounds(lambda x, s: 0.5 * s.flip(-1), torch.zeros(4, 1).double(), torch.ones(2).double())
+    >>> half = norm_bounds(lambda x, s: 0.5 * s.flip(-1), torch.zeros(4, 1).double(), torch.ones(2).double())
     >>> half.lengths, half.half_life.round(6), half.lower_exponent.round(6)
     (('1 step', '2 steps', '4 steps'), array([1., 1., 1.]), array([-0.693147, -0.693147, -0.693147]))
     """
@@ -201,9 +215,7 @@ def certified_bounds(
         raise InvalidInputError(f"x: expected a tensor (T, m) of one sequence, got {shape}")
     s = trajectory(cell, x, s0)[:-1]
     if not torch.isfinite(s).all():
-        raise InvalidInputError(
-            "a state is NaN or infinite along the run: the weights are too large to certify anything"
-        )
+        raise InvalidInputError("a state is NaN or infinite along the run: the weights are too large for any bound")
     by_layers = layers and _tells_its_layers(cell, x, s)
 
     def steps() -> Iterator[list[np.ndarray]]:
@@ -212,24 +224,39 @@ def certified_bounds(
             found = layer_jacobians(cell, x_t, s_t) if by_layers else [temporal_jacobian(cell, x_t, s_t)]
             yield from zip(*(J.double().cpu().numpy() for J in found), strict=True)
 
-    return bounds_of(steps, len(x), title=title or type(cell).__name__, unit=unit, progress=progress)
+    return bounds_of(
+        steps,
+        len(x),
+        title=title or type(cell).__name__,
+        unit=unit,
+        dtype=f"{s.dtype}".rpartition(".")[2],
+        progress=progress,
+    )
 
 
 def bounds_of(
-    steps: Steps, T: int, *, title: str = "", unit: str = "steps", progress=lambda done, total: None
-) -> CertifiedBounds:
+    steps: Steps,
+    T: int,
+    *,
+    title: str = "",
+    unit: str = "steps",
+    dtype: str = "float64",
+    progress=lambda done, total: None,
+) -> NormBounds:
     """The bounds of a run whose Jacobians `steps()` gives from the beginning, T times the layers' matrices, the first layer first.
+
+    `dtype`: in which these were computed; its rounding unit is what a zero counts as.
 
     Raises InvalidInputError for entries that are NaN or infinite.
     """
-    norms = _fixed_norms(steps, T)
-    along, within, log_norm, radius = Ledger(norms), [], np.empty(T), np.empty(T)
+    norms, zero = _fixed_norms(steps, T), float(torch.finfo(getattr(torch, dtype)).eps) / 2
+    along, within, log_norm = Ledger(norms, zero), [], np.empty(T)
     product, exponent = None, 0
 
     def step_products() -> Iterator[Enclosed]:
         nonlocal product, exponent
         for t, layers in enumerate(steps()):
-            ledger = Ledger(norms, first=t == 0)
+            ledger = Ledger(norms, zero, first=t == 0)
             for window in windows(map(exactly, layers)):
                 ledger.add(window)
             within.append(ledger)
@@ -238,15 +265,14 @@ def bounds_of(
             exponent += shift + step.exponent
             with np.errstate(divide="ignore"):
                 log_norm[t] = np.log(np.linalg.norm(product, 2)) + exponent * math.log(2)
-            radius[t] = numerical_radius_above(step)
             progress(t + 1, T)
             yield step
 
     for window in windows(step_products()):
         along.add(window, known=within[-1].sums[-1] if window.level == 0 else None)
     lengths, upper, lower = _tables(within, along, T)
-    constants = [0.0, *(norm.log_condition if norm else 0.0 for norm in norms), 0.0, 0.0]
-    return CertifiedBounds(
+    constants = [0.0, *(norm.log_condition if norm else 0.0 for norm in norms)]
+    return NormBounds(
         title=title,
         unit=unit,
         lengths=tuple(_words(n, unit) for n, unit in lengths),
@@ -254,8 +280,8 @@ def bounds_of(
         upper=sum_of_logs_above(upper, np.array(constants)[:, None, None]),
         lower=lower,
         log_norm=log_norm,
-        numerical_radius=radius,
-        log_condition={kind: norm.log_condition for kind, norm in zip(KINDS[1:3], norms, strict=True) if norm},
+        dtype=dtype,
+        log_condition={kind: norm.log_condition for kind, norm in zip(KINDS[1:], norms, strict=True) if norm},
     )
 
 
@@ -274,7 +300,7 @@ def _fixed_norms(steps: Steps, T: int) -> tuple[Weighted | None, Weighted | None
     mean, modulus, samples = 0.0, 0.0, []
     for t, layers in enumerate(steps()):
         if not all(np.isfinite(J).all() for J in layers):
-            raise InvalidInputError(f"the Jacobian of step {t} holds NaN or infinity: nothing can be certified of it")
+            raise InvalidInputError(f"the Jacobian of step {t} holds NaN or infinity: no bound exists")
         A = functools.reduce(lambda P, J: J @ P, layers)
         mean, modulus = mean + A / T, modulus + np.abs(A) / T
         if t % max(1, -(-T // SAMPLES)) == 0:

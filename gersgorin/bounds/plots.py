@@ -1,4 +1,4 @@
-"""What windows certify, drawn: bounds over time beside the measured norm, and each kind of bound by the window's length."""
+"""Plot the bounds of a run's products: over time beside the measured norm, and each kind by the window's length."""
 
 from collections.abc import Sequence
 
@@ -6,26 +6,24 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from gersgorin.bounds.gradient import CertifiedBounds
+from gersgorin.bounds.gradient import NormBounds
 from gersgorin.looks import as_list, complete, legend_beside, shade_style, titled_all, told_apart, wrapped
 from gersgorin.plots import DASHED
 from gersgorin.record import time_label
 from gersgorin.shown import Shown, laid_out, own_axes, plain_numbers
-from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, our_style
+from rhn.figures import BLUE, GREEN, GREY, ORANGE, our_style
 
 KIND_STYLES = {
     "norm": {"color": BLUE, "marker": "o"},
     "diagonal norm": {"color": ORANGE, "marker": "s", "linestyle": "--"},
     "quadratic norm": {"color": GREEN, "marker": "D", "linestyle": "--"},
-    "numerical radius": {"color": PURPLE, "marker": "v", "linestyle": ":"},
-    "logarithmic norm": {"color": RED, "marker": "^", "linestyle": ":"},
 }
 SHOWN = 6  # window lengths in one panel over time
 
 
 @our_style()
-def plot_bounds_over_time(bounds: CertifiedBounds, ax: Axes | None = None) -> Axes:
-    """Certified upper and lower bounds on the norm of dy[t]/dy[0] from windows of several lengths, and the norm measured."""
+def plot_bounds_over_time(bounds: NormBounds, ax: Axes | None = None) -> Axes:
+    """Upper and lower bounds on the norm of dy[t]/dy[0] from windows of several lengths, and the norm measured."""
     alone, ax = ax is None, own_axes(7, 5) if ax is None else ax
     T, decade = bounds.steps, np.log(10)
     chosen = sorted({round(k) for k in np.linspace(0, len(bounds.lengths) - 1, SHOWN)})
@@ -46,15 +44,15 @@ def plot_bounds_over_time(bounds: CertifiedBounds, ax: Axes | None = None) -> Ax
     ]
     ax.set(ylim=_around(shown / decade))  # the lower bound may leave by far
     ax.set(xlim=(0, T), xlabel=time_label(bounds.unit), ylabel=r"$\log_{10}\,\|\partial y_t/\partial y_0\|$")
-    ax.set_title("what windows of several lengths certify")
+    ax.set_title("bounds by windows of several lengths")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     plain_numbers(ax)
     return _complete(bounds, ax) if alone else ax
 
 
 @our_style()
-def plot_bounds_by_window(bounds: CertifiedBounds, ax: Axes | None = None) -> Axes:
-    """The exponent over the whole run that each kind of bound certifies, against the length of the windows."""
+def plot_bounds_by_window(bounds: NormBounds, ax: Axes | None = None) -> Axes:
+    """Each kind of upper bound on the exponent over the whole run, against the length of the windows."""
     alone, ax = ax is None, own_axes(7, 5) if ax is None else ax
     places = np.arange(len(bounds.lengths))
     for kind, values in zip(bounds.kinds, bounds.upper[:, :, -1] / bounds.steps, strict=True):
@@ -63,16 +61,16 @@ def plot_bounds_by_window(bounds: CertifiedBounds, ax: Axes | None = None) -> Ax
             ax.plot(places[finite], values[finite], linewidth=1.2, markersize=4, label=kind, **KIND_STYLES[kind])
     ax.axhline(bounds.measured_exponent, color="black", linewidth=1.6, label="measured")
     ax.axhline(0, **DASHED, linewidth=0.8, label="neither grows nor vanishes")
-    ends = bounds.upper[:3, :, -1] / bounds.steps
-    ax.set(ylim=_around(np.r_[0, bounds.measured_exponent, ends[np.isfinite(ends)]]))  # the others may leave by far
+    ends = bounds.upper[:, :, -1] / bounds.steps
+    ax.set(ylim=_around(np.r_[0, bounds.measured_exponent, ends[np.isfinite(ends)]]))
     ax.set_xticks(places, bounds.lengths, rotation=90)
-    ax.set(xlabel="windows of", ylabel="certified exponent (1/step)", title="how long a window it takes")
+    ax.set(xlabel="windows of", ylabel="bound on the exponent (1/step)", title="how long a window it takes")
     plain_numbers(ax)
     return _complete(bounds, ax) if alone else ax
 
 
 @our_style()
-def draw_bounds(runs: CertifiedBounds | Sequence[CertifiedBounds], along: str = "") -> Shown:
+def draw_bounds(runs: NormBounds | Sequence[NormBounds], along: str = "") -> Shown:
     """A row a network, of one or several: its bounds over time, and how long a window they take; along: what was read."""
     runs = as_list(runs)
     named = told_apart([bounds.title for bounds in runs], [bounds.about for bounds in runs])
@@ -82,12 +80,17 @@ def draw_bounds(runs: CertifiedBounds | Sequence[CertifiedBounds], along: str = 
             plot(bounds, ax)
             ax.set_title("\n".join(filter(None, (wrapped(name, 60), ax.get_title()))))
             legend_beside(ax)
-    titled_all(figure, named, f"certified bounds of the gradient{' on ' * bool(along)}{along}, rounding counted in")
+    titled_all(figure, named, _what(runs[0], f" on {along}" if along else ""))
     return laid_out(figure)
 
 
-def _complete(bounds: CertifiedBounds, ax: Axes) -> Axes:
-    return complete(ax, f"{bounds.title}: certified bounds of the gradient", bounds.about, columns=3)
+def _what(bounds: NormBounds, along: str = "") -> str:
+    products = f"bounds of the products of the {bounds.dtype} Jacobians as computed{along}"
+    return f"{products}; the rounding of the Jacobians themselves is not covered"
+
+
+def _complete(bounds: NormBounds, ax: Axes) -> Axes:
+    return complete(ax, wrapped(f"{bounds.title}: {_what(bounds)}", 90), bounds.about, columns=3)
 
 
 def _around(values: np.ndarray) -> tuple[float, float]:

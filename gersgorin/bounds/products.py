@@ -1,25 +1,23 @@
-"""Rigorous bounds on the largest and the smallest singular value of a matrix, close to what an SVD computes.
+"""Singular values and products of float64 matrices, bounded with all rounding counted in.
 
-Upper. Let V hold approximate right singular vectors, B = M V. Then ||M|| <= ||B|| / sigma_min(V); ||B||^2 is at most the row-sum norm
-of B^T B, which is nearly diagonal, and sigma_min(V)^2 >= 1 - ||V^T V - I||. Any V gives a true bound, a good one a close bound
-(S. Rump, "Verified bounds for singular values", BIT 51, 2011).
+Singular values, nearly as close as an SVD computes them. Upper: let V hold approximate right singular vectors, B = M V. Then
+||M|| <= ||B|| / sigma_min(V); ||B||^2 is at most the row-sum norm of B^T B, which is nearly diagonal, and
+sigma_min(V)^2 >= 1 - ||V^T V - I||. Any V gives a true bound, a good one a close bound (S. Rump, "Verified bounds for singular values",
+BIT 51, 2011).
 
-Lower. ||M|| >= |M v| / |v| for any v. And sigma_min(M) = 1 / ||M^-1|| >= (1 - a) / ||R|| for an approximate inverse R
+Lower: ||M|| >= |M v| / |v| for any v. And sigma_min(M) = 1 / ||M^-1|| >= (1 - a) / ||R|| for an approximate inverse R
 with ||I - R M|| <= a < 1.
 
+Products are P = (middle + E) 2^exponent, ||E||_F <= error. One number bounds the error (N. Higham, "Accuracy and Stability of Numerical
+Algorithms", 2002, section 3.5). Interval arithmetic entry by entry would be looser: |A_T| ... |A_1|, which carries its radii, grows
+where A_T ... A_1 does not (the wrapping effect).
+
+Windows are the products of 1, 2, 4, 8, ... consecutive factors, made as the factors come, with memory for log2 of their number. Those
+of 2^k factors begin at multiples of 2^k; the last one may be shorter, and the last level is the product of all. Each is the product of
+two windows of the level below, so that its rounding error grows with the norms of those halves, which may be small where the factors
+themselves are large.
+
 Legend: M (m, n) float64, read as exact.
-
-Products of float64 matrices with what rounding may have done to them: P = (middle + E) 2^exponent, ||E||_F <= error.
-
-One number bounds the error (N. Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 3.5). Interval
-arithmetic entry by entry would be looser here: |A_T| ... |A_1|, which carries its radii, grows where A_T ... A_1 does
-not (the wrapping effect).
-
-The products of all windows of 1, 2, 4, 8, ... consecutive factors, as the factors come, with memory for log2 of their number.
-
-Windows of 2^k factors begin at multiples of 2^k; the last one may be shorter, and the last level is the product of all. Each is the
-product of two windows of the level below, so that its rounding error grows with the norms of those halves, which may be small where the
-factors themselves are large.
 """
 
 import math
@@ -87,7 +85,7 @@ def norm_below(M: np.ndarray) -> float:
 
 
 def smallest_singular_value_below(M: np.ndarray) -> float:
-    """At most the smallest singular value of M (n, n); 0 where none above zero can be certified, and for m != n.
+    """At most the smallest singular value of M (n, n); 0 where no bound above zero is found, and for m != n.
 
     >>> 1 - smallest_singular_value_below(np.array([[0.0, -1.0], [1.0, 0.0]])) < 1e-14
     True

@@ -10,7 +10,7 @@ from rhn.errors import CheckpointError, InvalidInputError
 from rhn.options import check_least, given_flags
 
 MOST_RUNS = 1000
-ABOUT_ONE_RUN = ("animate", "leading", "lyapunov", "fixed_points", "certify", "verified", "pseudospectra", "show_discs")
+ABOUT_ONE_RUN = ("animate", "leading", "lyapunov", "fixed_points", "norm_bounds", "verified", "pseudospectra", "show_discs")
 
 
 def settled(options):

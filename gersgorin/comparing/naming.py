@@ -43,7 +43,7 @@ MEASURED = {
     "lyapunov": "lyapunov{}",
     "repeat": "repeat{}",
     "fixed_points": "fixed-points{}",
-    "certify": "certify",
+    "norm_bounds": "bounded",
     "verified": "verified",
     "pseudospectra": "pseudospectra",
 }

@@ -14,7 +14,7 @@ from rhn.options import given_flags
 GIB = 1 << 30
 COUNT = 32  # eigenvalues, where nothing is said
 LEAST = 1000  # vectors to work in
-WHOLE = ("certify", "verified", "pseudospectra")  # what is made of whole Jacobians
+WHOLE = ("norm_bounds", "verified", "pseudospectra")  # what is made of whole Jacobians
 
 
 @dataclass(frozen=True)

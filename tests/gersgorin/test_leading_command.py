@@ -115,7 +115,7 @@ def test_a_step_at_which_no_eigenvalue_is_found_does_not_end_the_run(dtype, monk
         ("--leading 41", "--leading 41: the state of rhn, 40 units has 40 entries, expected 1 to 40"),
         ("--leading 0", "--leading 0: the state of"),
         ("--memory-limit nan", "--memory-limit is nan: expected a number of GiB above 0"),
-        ("--leading 3 --certify", "--certify needs whole Jacobians, which --leading leaves out"),
+        ("--leading 3 --norm-bounds", "--norm-bounds needs whole Jacobians, which --leading leaves out"),
         (
             "--memory-limit 0.01 --verified",
             "--verified needs whole Jacobians, which rhn, 40 units has too little memory for",

@@ -49,7 +49,7 @@ POOL = {
     "lyapunov": st.integers(1, 20),
     "repeat": st.integers(1, 9),
     "fixed_points": st.integers(1, 20),
-    "certify": st.just(True),
+    "norm_bounds": st.just(True),
     "pseudospectra": st.just(True),
     "memory_limit": st.floats(0.1, 99),
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from benchmarks import certified, flip_flop, section4
+from benchmarks import flip_flop, norm_bounds, section4
 from benchmarks.calibration import report
 from benchmarks.calibration.trials import read_networks
 from gersgorin.equilibria.plots import draw_fixed_points
@@ -67,11 +67,11 @@ def test_bounds_of_trained_cells(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
         save_checkpoint(tmp_path / name / "best.safetensors", model, train={"seed": 4}, metrics={"epoch": 9})
     drawn = []
-    monkeypatch.setattr(certified, "save_figure", lambda path, draw: drawn.append(draw()))
-    monkeypatch.setattr(sys, "argv", ["certified", str(tmp_path), "--out", str(tmp_path)])
-    monkeypatch.setattr(certified, "chorale", lambda name: chorale(name)[:12])
-    certified.main()
-    assert command() == f"python -m benchmarks.certified {tmp_path} --out {tmp_path}"
+    monkeypatch.setattr(norm_bounds, "save_figure", lambda path, draw: drawn.append(draw()))
+    monkeypatch.setattr(sys, "argv", ["norm_bounds", str(tmp_path), "--out", str(tmp_path)])
+    monkeypatch.setattr(norm_bounds, "chorale", lambda name: chorale(name)[:12])
+    norm_bounds.main()
+    assert command() == f"python -m benchmarks.norm_bounds {tmp_path} --out {tmp_path}"
     remember_command("", [])
     assert "gaussian:0.3" in told(drawn[0]) and "valid-4 of the chorales" in told(drawn[0])
 

@@ -20,7 +20,7 @@ def records() -> dict:
     return {
         "lyapunov": gersgorin.lyapunov_spectrum(cell, x, 2),
         "fixed_points": gersgorin.fixed_points(cell, x[0], torch.zeros(4, 5, dtype=torch.float64)),
-        "bounds": gersgorin.certified_bounds(cell, x),
+        "bounds": gersgorin.norm_bounds(cell, x),
         "ensembles": gersgorin.ensemble(cell, x),
         "comparison": gersgorin.measure(cell, x),
         "credit": gersgorin.credit(model, frames[:-1], frames[1:]),

@@ -12,12 +12,12 @@ import torch
 from gersgorin import (
     Recorder,
     analyze,
-    certified_bounds,
     ensemble,
     fixed_points,
     gallery,
     lyapunov_spectrum,
     measuring,
+    norm_bounds,
 )
 from gersgorin.comparing.plots import PANELS
 from gersgorin.looks import told_apart, wrapped
@@ -117,7 +117,7 @@ def runs(size, x, networks):
             replace(fixed_points(c, x.mean(0), torch.zeros(3, c.state_size).double(), at_least_one=False), **about(k))
             for k, c in enumerate(networks)
         ],
-        "bounds": [replace(certified_bounds(c, x, title=""), **about(k)) for k, c in enumerate(networks)],
+        "bounds": [replace(norm_bounds(c, x, title=""), **about(k)) for k, c in enumerate(networks)],
         "portraits": [
             measure_pseudospectra(c, x, record, side=21) for c, record in zip(networks, spectra, strict=True)
         ],

@@ -1,4 +1,4 @@
-"""`gersgorin-plot --certify`: bounds beside the spectra, in the table, the JSON and a figure of their own."""
+"""`gersgorin-plot --norm-bounds`: bounds beside the spectra, in the table, the JSON and a figure of their own."""
 
 import json
 from dataclasses import replace
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from gersgorin.bounds.gradient import certified_bounds, certified_sentence, certified_table
+from gersgorin.bounds.gradient import bounds_sentence, bounds_table, norm_bounds
 from gersgorin.bounds.plots import plot_bounds_by_window, plot_bounds_over_time
 from gersgorin.cli import main
 from rhn.cells import GRU, RHN
@@ -24,25 +24,28 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
 def bounds():
     torch.manual_seed(1)
     x = torch.rand(13, 4, dtype=torch.float64)
-    return certified_bounds(RHN(4, 7, 3, init="uniform:0.4", dtype=torch.float64), x, title="rhn")
+    return norm_bounds(RHN(4, 7, 3, init="uniform:0.4", dtype=torch.float64), x, title="rhn")
 
 
-def test_every_network_gets_a_certificate(tmp_path, capsys):
-    assert main(["--cell", "rhn", "--depth", "3", "--compare", "gru", "--certify", "--json", *SMALL]) == 0
+def test_every_network_gets_bounds(tmp_path, capsys):
+    assert main(["--cell", "rhn", "--depth", "3", "--compare", "gru", "--norm-bounds", "--json", *SMALL]) == 0
     assert len([path for path in tmp_path.glob("*-bounds.png") if path.stat().st_size > 10_000]) == 1
     result = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     for found in (result, *result["compare"]):
-        certified, measured = found["certified"], found["steps"][-1]["finite_time_exponent"]
-        assert certified["measured_exponent"] == pytest.approx(measured)
-        for row in certified["windows"]:
-            assert row["certified_exponent"] >= measured >= row["lower_exponent"] or row["lower_exponent"] is None
-    assert [row["window"] for row in result["certified"]["windows"]][:3] == ["1 layer", "2 layers", "1 step"]
+        bounds, measured = found["norm_bounds"], found["steps"][-1]["finite_time_exponent"]
+        assert bounds["measured_exponent"] == pytest.approx(measured)
+        assert bounds["about"].startswith(
+            "Bounds of the products of the float64 Jacobians as computed; the rounding of the"
+        )
+        for row in bounds["windows"]:
+            assert row["exponent_bound"] >= measured >= row["lower_exponent"] or row["lower_exponent"] is None
+    assert [row["window"] for row in result["norm_bounds"]["windows"]][:3] == ["1 layer", "2 layers", "1 step"]
 
 
 def test_without_the_option_there_is_no_figure_and_no_word_of_it(tmp_path, capsys):
     assert main(SMALL) == 0
-    assert "certif" not in capsys.readouterr().out.lower() and not list(tmp_path.glob("*bounds*"))
-    assert main([*SMALL, "--certify", "--output", "f.svg"]) == 0
+    assert "bounds of" not in capsys.readouterr().out.lower() and not list(tmp_path.glob("*bounds*"))
+    assert main([*SMALL, "--norm-bounds", "--output", "f.svg"]) == 0
     out = capsys.readouterr().out
     assert "windows of" in out and out.rstrip().endswith("figure: f-bounds.svg")
 
@@ -64,7 +67,7 @@ def test_verified_says_what_is_certain_and_rounds_the_discs_outwards(capsys):
 
 def test_a_figure_that_cannot_be_written_is_refused_before_the_work(tmp_path, capsys):
     (tmp_path / "f-bounds.png").mkdir()
-    assert main([*SMALL, "--certify", "--output", "f.png"]) == 2
+    assert main([*SMALL, "--norm-bounds", "--output", "f.png"]) == 2
     assert "f-bounds.png" in capsys.readouterr().err and not (tmp_path / "f.png").exists()
 
 
@@ -81,19 +84,19 @@ def test_the_figure_shows_the_numbers(bounds):
 
 
 def test_the_sentence_says_what_holds(bounds):
-    assert bounds.certifying is not None and "halves, on average, at least every" in certified_sentence(bounds)
+    assert bounds.sufficient is not None and "halves, on average, at least every" in bounds_sentence(bounds)
     grown = replace(bounds, upper=bounds.upper + 999, lower=bounds.lower + 999, log_norm=bounds.log_norm + 999)
-    assert "does not vanish" in certified_sentence(grown) and np.isinf(grown.half_life).all()
+    assert "does not vanish" in bounds_sentence(grown) and np.isinf(grown.half_life).all()
     loose = replace(bounds, upper=bounds.upper + 999)
-    assert "rounding leaves it open" in certified_sentence(loose) and loose.certifying is None
-    lines = certified_table(bounds).splitlines()
+    assert "rounding leaves it open" in bounds_sentence(loose) and loose.sufficient is None
+    lines = bounds_table(bounds).splitlines()
     assert (
         len(lines) == len(bounds.lengths) + 4 and lines[1].startswith("1 layer ") and lines[-3].startswith("measured")
     )
-    assert lines[-1] == certified_sentence(bounds) and lines[-1] in repr(bounds)
+    assert lines[-1] == bounds_sentence(bounds) and lines[-1] in repr(bounds)
 
 
-def test_a_long_run_certifies_what_no_single_step_does():
+def test_long_windows_bound_what_no_single_step_does():
     cell = GRU(3, 24, init="uniform:0.6", generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    found = certified_bounds(cell, torch.ones(60, 3, dtype=torch.float64))
-    assert found.upper[0, 0, -1] > 0 > found.exponent[-1] and 0 < found.certifying < len(found.lengths) - 1
+    found = norm_bounds(cell, torch.ones(60, 3, dtype=torch.float64))
+    assert found.upper[0, 0, -1] > 0 > found.exponent[-1] and 0 < found.sufficient < len(found.lengths) - 1

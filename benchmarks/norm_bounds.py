@@ -1,4 +1,4 @@
-"""The table and the figure of docs/results/2026-11-20-certified.md: `python -m benchmarks.certified RUNS`, see certified.sh."""
+"""The table and the figure of docs/results/2026-11-20-norm-bounds.md: `python -m benchmarks.norm_bounds RUNS`, see norm_bounds.sh."""
 
 import argparse
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.__main__ import environment
-from gersgorin import CertifiedBounds, certified_bounds
+from gersgorin import NormBounds, norm_bounds
 from gersgorin.bounds.eigenvalues import verify_run
 from gersgorin.bounds.plots import draw_bounds
 from gersgorin.sources import chorale_source
@@ -20,24 +20,24 @@ from rhn.figures import save_figure
 from rhn.made import remember_command
 from rhn.provenance import words_of_checkpoint
 
-NAME, CHORALE = "2026-11-20-certified", "bwv269"
+NAME, CHORALE = "2026-11-20-norm-bounds", "bwv269"
 LENGTHS = ("1 layer", "1 step", "4 steps", "16 steps", "64 steps")
 HEAD = ("network", "measured", *LENGTHS, "windows it takes", "steps with all eigenvalues inside", "with some outside")
 
 
 def main() -> None:
     """Measure every run of the folder before and after its training; write the table, print it, draw two of them."""
-    parser = argparse.ArgumentParser(description="Certified half-lives of trained cells along a chorale.")
+    parser = argparse.ArgumentParser(description="Bounds on the half-lives of trained cells along a chorale.")
     parser.add_argument("runs", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     options = parser.parse_args()
-    remember_command("python -m benchmarks.certified", sys.argv[1:])
+    remember_command("python -m benchmarks.norm_bounds", sys.argv[1:])
     piece, lines, shown = chorale(CHORALE), [HEAD, ["---"] * len(HEAD)], []
     x = torch.as_tensor(piece).double()
     for path in sorted(options.runs.glob("*/best.safetensors")):
         for when, model in (("new", initial_model(path, 0)[0]), ("trained", load_model(path))):
             cell, title = model.double().cells[0], f"{path.parent.name}, {when}"
-            bounds = certified_bounds(cell, x, title=title, unit="quarter notes")
+            bounds = norm_bounds(cell, x, title=title, unit="quarter notes")
             run = verify_run(cell, x)
             lines.append([*row(bounds), int(run.none_outside.sum()), int((run.outside > 0).sum())])
             if when == "trained" and path.parent.name in ("gru-1", "rhn-5"):
@@ -49,12 +49,12 @@ def main() -> None:
     save_figure(options.out / f"{NAME}.png", lambda: draw_bounds(shown, f"chorale {CHORALE}"))
 
 
-def row(bounds: CertifiedBounds) -> list[str]:
-    """Half-lives in steps, measured and certified by windows of some lengths, and the first windows that certify one."""
+def row(bounds: NormBounds) -> list[str]:
+    """Half-lives in steps, measured and bounded by windows of some lengths, and the first windows whose bound shrinks."""
     life = dict(zip(bounds.lengths, bounds.half_life, strict=True))
     lives = [f"{life[words]:.3g}" if words in life else "" for words in LENGTHS]
     measured = bounds.summary()["measured_half_life"]
-    takes = "none" if bounds.certifying is None else bounds.lengths[bounds.certifying]
+    takes = "none" if bounds.sufficient is None else bounds.lengths[bounds.sufficient]
     return [bounds.title, f"{measured:.3g}", *lives, takes]
 
 

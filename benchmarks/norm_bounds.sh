@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# How long a window certifies that a gradient vanishes, as docs/results/2026-11-20-certified.md tells: networks of 48 units, before and
+# How long a window bounds a gradient that vanishes, as docs/results/2026-11-20-norm-bounds.md tells: networks of 48 units, before and
 # after 100 epochs on chorales, along one chorale. Two minutes of one idle core.
-#   bash benchmarks/certified.sh OUT [RESULTS]
+#   bash benchmarks/norm_bounds.sh OUT [RESULTS]
 # OUT      folder of the trainings
 # RESULTS  existing folder of the note's table and figure (default: docs/results)
 set -eu
@@ -13,4 +13,4 @@ for run in rnn:1 gru:1 lstm:1 rhn:1 rhn:5; do
     [ -e "$out/$cell-$depth/best.safetensors" ] ||
         nice "$python" -m rhn train "jsb-depth-$depth" --cell "$cell" --hidden-size 48 --epochs 100 --out "$out/$cell-$depth"
 done
-nice "$python" -m benchmarks.certified "$out" --out "$results"
+nice "$python" -m benchmarks.norm_bounds "$out" --out "$results"
