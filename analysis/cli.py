@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from rhn.command import own_cell, print_json, progress_bars, resolve_device, run_command
+from rhn.command import own_cell, print_json, progress_bars, resolve_device, run_command, status_line
 from rhn.errors import InvalidInputError
 from rhn.figures import SUFFIXES, figure_name, place, save_figure
 from rhn.files import check_output
@@ -68,7 +68,9 @@ class Common(Trained, Writing):
         source = self.data.name if self.data else ("its text" if text else "chorales")
         record = replace(record, about=f"{words_of_checkpoint(self.checkpoint)}; {split} split of {source}")
         title, how = f"{_about(model)} ({_called(self.checkpoint)})", self.drawn()
-        save_figure(figure, lambda: plots.draw(record, title=title, **how))
+        with status_line() as say:
+            say("drawing")
+            save_figure(figure, lambda: plots.draw(record, title=title, **how))
         if data:
             record.save(data)
         if self.json:

@@ -4,6 +4,7 @@ Legend: T frames of a sequence (quarter notes), B sequences of a batch.
 """
 
 import contextlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,17 +58,19 @@ def chosen(corpus: Corpus, split: str, names: Sequence[str]) -> list[Piece]:
     """
     pieces = getattr(corpus, split)
     return [
-        _numbered(pieces, split, name) if name.isdecimal() else lookup([*pieces, *corpus.pieces], name)
+        _numbered(pieces, split, int(name))
+        if re.fullmatch("[0-9]{1,9}", name)
+        else lookup([*pieces, *corpus.pieces], name)
         for name in names
     ]
 
 
-def _numbered(pieces: Sequence[Piece], split: str, number: str) -> Piece:
+def _numbered(pieces: Sequence[Piece], split: str, number: int) -> Piece:
     for piece in pieces:
-        if piece.index == int(number):
+        if piece.index == number:
             return piece
     last = max(piece.index for piece in pieces) if pieces else -1
-    if int(number) <= last:
+    if number <= last:
         raise InvalidInputError(
             f"chorale {split}-{number} is missing: it has no counterpart among music21's Bach scores"
         )

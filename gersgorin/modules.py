@@ -15,11 +15,13 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from rhn.cells.base import require_possible
 from rhn.cells.convert import OURS
 from rhn.cells.registry import import_named
 from rhn.checkpoints import weights_file
 from rhn.engine.memory import free_memory, in_words
 from rhn.errors import USERS_FAULT, CheckpointError, InvalidInputError, RhnError
+from rhn.wording import first_line
 
 COPIES = 2  # of the weights, one of them to be looked at in float64
 UNITS = 64  # of a factory that needs to be told how many
@@ -52,6 +54,7 @@ def drawn_module(
     if takes.get("hidden_size") and hidden_size is None:
         sizes["hidden_size"] = UNITS
     keywords = {key: value for key, value in sizes.items() if key in takes and value is not None}
+    require_possible(input_size or 1, hidden_size or 1)
     if weights is not None and hidden_size is None and _is_torchs(found):
         keywords |= sizes_in(read_state(weights_file(weights)))
     try:
@@ -67,7 +70,9 @@ def drawn_module(
         raise
     except USERS_FAULT as error:  # whatever a user's factory raises
         expected = "expected a factory without arguments, or of input_size and hidden_size"
-        raise InvalidInputError(f"cannot build {name}: {type(error).__name__}: {error}; {expected}") from error
+        raise InvalidInputError(
+            f"cannot build {name}: {type(error).__name__}: {first_line(error)}; {expected}"
+        ) from error
     if not isinstance(module, nn.Module):
         raise InvalidInputError(f"{name} gives a {type(module).__name__}: expected a torch.nn.Module")
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module.parameters()):
@@ -88,6 +93,10 @@ def load_weights(module: nn.Module, path: Path) -> None:
         words = [f"lacks {_few(missing)}"] * bool(missing) + [f"has an unknown {_few(unknown)}"] * bool(unknown)
         raise CheckpointError(f"{path} does not fit {type(module).__name__}: it {' and '.join(words)}")
     for name, t in found.items():
+        if kind := _unusual(t):
+            raise CheckpointError(
+                f"{path}: {name} is {kind}, expected dense real numbers: convert it before torch.save"
+            )
         if t.shape != expected[name].shape:
             shapes = f"{name} of shape {tuple(t.shape)}, expected {tuple(expected[name].shape)}"
             raise CheckpointError(f"{path} does not fit {type(module).__name__}: it has {shapes}")
@@ -115,7 +124,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             "torch.save(model.state_dict(), FILE) writes, or .safetensors"
         ) from error
     except Exception as error:  # whatever torch makes of a damaged file
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise CheckpointError(f"{path} is no whole file of weights (truncated or damaged): {reason}") from error
     candidates = [found, *(found.get(key) for key in WRAPPED if isinstance(found, Mapping))]
     state = next((each for each in candidates if _is_state(each)), None)
@@ -171,6 +180,18 @@ def _arguments(name: str, factory) -> dict[str, bool]:
         return {}
     taken = (name for name in ("input_size", "hidden_size") if name in parameters)
     return {name: parameters[name].default is inspect.Parameter.empty for name in taken}
+
+
+def _unusual(t: Tensor) -> str | None:
+    """What a tensor is, if it does not hold dense real numbers."""
+    kinds = {
+        "on the meta device": t.is_meta,
+        "quantised": t.is_quantized,
+        "nested": t.is_nested,
+        "complex": t.is_complex(),
+    }
+    sparse = {str(t.layout).removeprefix("torch."): not t.is_nested and t.layout != torch.strided}
+    return next((kind for kind, is_so in (kinds | sparse).items() if is_so), None)
 
 
 def _is_state(value) -> bool:

@@ -14,12 +14,13 @@ from gersgorin.modules import drawn_module, load_weights
 from gersgorin.stepping import state_size_of
 from gersgorin.watch import Watched, seen_by
 from rhn.cells import is_known, name_of_cell, resolve_cell
+from rhn.cells.base import require_possible
 from rhn.checkpoints import load_model
 from rhn.engine.initial import initial_model
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.models import LanguageModel
 from rhn.provenance import named_file, words_of_checkpoint, words_of_new
-from rhn.wording import counted
+from rhn.wording import counted, first_line
 
 KEYS = 88  # inputs: the keys of a chorale's frames
 
@@ -95,13 +96,15 @@ def new_cell(
         generator = torch.Generator().manual_seed(seed)
         return factory(input_size, hidden_size, depth, generator=generator, device=device, dtype=dtype, **options)
 
+    if isinstance(hidden_size, int) and isinstance(depth, int):
+        require_possible(input_size, hidden_size, depth)
     try:
         subject = Subject(name, build, build("meta", torch.float64))
         return replace(subject, made=words_of_new(subject.cell, seed))
     except RhnError:
         raise
     except USERS_FAULT as error:  # whatever a user's cell raises; torch's own for sizes beyond any storage
-        said = error if is_known(name) else f"{type(error).__name__}: {error}"
+        said = first_line(error) if is_known(name) else f"{type(error).__name__}: {first_line(error)}"
         raise InvalidInputError(f"cannot build {name} with {hidden_size} units, depth {depth}: {said}") from error
 
 

@@ -6,7 +6,9 @@ a machine that vanished when the keepalives fail. A cut connection drops the loc
 every lock is found lost at once.
 """
 
+import functools
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -24,14 +26,29 @@ from rhn.errors import InvalidInputError, OutputError
 _logger = logging.getLogger(__name__)
 
 KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}  # seconds, seconds, tries
+EXPECTED = "expected postgresql://user:password@host:port/database"
 _MUTEX = -1  # beside the trial numbers 0, 1, 2, ...
 
 
 def patience_with(url: str, seconds: float) -> Patience:
-    """To wait so long in all for the server at `postgresql+psycopg://user:password@host:port/database`; raises InvalidInputError for
-    an address that cannot be read."""
-    server = psycopg.conninfo.make_conninfo(**_arguments(_address(url))).encode()
-    return Patience(seconds, lambda: psycopg.pq.PGconn.ping(server) == psycopg.pq.Ping.OK)
+    """To wait so long in all for the server at `postgresql+psycopg://user:password@host:port/database`.
+
+    Raises InvalidInputError for an address that no server can have: it is not waited for.
+    """
+    arguments = _arguments(_address(url))
+    try:
+        server = psycopg.conninfo.make_conninfo(**arguments).encode()
+    except psycopg.Error as error:
+        raise InvalidInputError(f"the storage address cannot be used ({reason(error)}), {EXPECTED}") from None
+    ping = functools.partial(psycopg.pq.PGconn.ping, server)
+    found = ping()
+    if found == psycopg.pq.Ping.NO_ATTEMPT:
+        said = psycopg.pq.PGconn.connect(server).error_message.decode(errors="replace").strip()
+        raise InvalidInputError(f"the storage address cannot be used ({said}), {EXPECTED}")
+    named = any(name in arguments or f"PG{name.upper()}" in os.environ for name in ("host", "hostaddr", "service"))
+    if found == psycopg.pq.Ping.NO_RESPONSE and not named:
+        raise InvalidInputError(f"the storage address names no host, and no server answers on this machine: {EXPECTED}")
+    return Patience(seconds, lambda: ping() == psycopg.pq.Ping.OK)
 
 
 class PostgresLocks:
@@ -139,9 +156,12 @@ def _address(url: str) -> URL:
     try:
         address = make_url(url)
     except (SQLAlchemyError, ValueError):
-        raise InvalidInputError(
-            "the storage address cannot be read, expected postgresql://user:password@host:port/database"
-        ) from None
+        raise InvalidInputError(f"the storage address cannot be read, {EXPECTED}") from None
     if "@" in (address.host or ""):  # which the server's answer would show, with the end of the password
         raise InvalidInputError("the storage address holds two @: write an @ within the user or the password as %40")
+    asked = address.query.get("port", ())
+    ports = [asked] if isinstance(asked, str) else [*asked]
+    for port in [str(address.port)] * (address.port is not None) + [p for each in ports for p in each.split(",") if p]:
+        if not (port.isascii() and port.isdigit() and 1 <= int(port[:9]) <= 65535):
+            raise InvalidInputError(f"the storage address has the port {port:.20}: expected a number from 1 to 65535")
     return address

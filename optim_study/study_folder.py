@@ -24,6 +24,7 @@ from optim_study.locks import make_folder
 from optim_study.trainer import Outcome
 from rhn.engine.state import TrialState, read_state, read_state_metadata, write_state
 from rhn.errors import DamagedError, DataError
+from rhn.fields import check_fields
 from rhn.files import remove_leftovers, write_json
 from rhn.reading import read_json, require_file
 
@@ -89,8 +90,12 @@ class StudyFolder:
             content = read_json(path)
             if content[_FINGERPRINT] != self._fingerprint:
                 return None
-            curve = [[math.nan if loss is None else loss for loss in losses] for losses in content["curve"]]
-            return Record(Outcome(**content["outcome"]), np.array(curve, dtype=np.float64))
+            losses = [[math.nan if loss is None else loss for loss in pair] for pair in content["curve"]]
+            outcome, curve = Outcome(**content["outcome"]), np.array(losses, dtype=np.float64)
+            check_fields(outcome)
+            if curve.ndim != 2 or curve.shape[1] != 2:
+                raise ValueError(f"its curve has shape {curve.shape}, expected (epochs + 1, 2)")
+            return Record(outcome, curve)
         except FileNotFoundError:
             return None
         except OSError as error:

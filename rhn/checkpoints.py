@@ -23,6 +23,7 @@ from rhn.cells.registry import is_known, resolve_cell
 from rhn.errors import CheckpointError, InvalidInputError, UsersCodeError
 from rhn.files import atomic_path
 from rhn.version import __version__
+from rhn.wording import first_line
 
 FORMAT = 1
 BEST = "best.safetensors"
@@ -85,8 +86,7 @@ def load_checkpoint(path: str | Path, *, factory: Callable[..., nn.Module] | Non
     except (CheckpointError, UsersCodeError):
         raise
     except Exception as error:  # whatever a constructor makes of a lie
-        reason = next(iter(str(error).splitlines()), type(error).__name__)  # torch appends its C++ stack
-        raise CheckpointError(f"{path}: its configuration does not describe a {name}: {reason}") from error
+        raise CheckpointError(f"{path}: its configuration does not describe a {name}: {first_line(error)}") from error
     with torch.no_grad():
         for key, t in _tensors(model).items():
             t.copy_(tensors[key])
@@ -181,9 +181,11 @@ def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, Tenso
         header = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: its header is not JSON ({error})") from error
-    kinds = {"class": str, "config": dict}
+    kinds = {"class": str, "config": dict, "metadata": dict}
     if not isinstance(header, dict) or not all(isinstance(header.get(key), kind) for key, kind in kinds.items()):
-        raise CheckpointError(f"{path}: its header does not say which class it holds and with what configuration")
+        raise CheckpointError(
+            f"{path}: its header does not say which class it holds, with what configuration and metadata"
+        )
     found = header.get("format")
     if found is not FORMAT:
         raise CheckpointError(f"{path} has format {found!r}, this version reads {FORMAT}: update the toolkit")

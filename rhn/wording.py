@@ -1,4 +1,4 @@
-"""Words that depend on a number."""
+"""Words that depend on a number, and words of an error."""
 
 
 def counted(count: int, what: str, several: str | None = None) -> str:
@@ -8,3 +8,12 @@ def counted(count: int, what: str, several: str | None = None) -> str:
     ('1 step', '0 steps', '2 batches')
     """
     return f"{count} {what if count == 1 else several or f'{what}s'}"
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without the frames of C++ that torch adds; its kind where it says nothing.
+
+    >>> first_line(RuntimeError("too large\\nException raised from malloc")), first_line(ValueError())
+    ('too large', 'ValueError')
+    """
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -18,6 +18,7 @@ from rhn.cells.init import BY_FAN_IN, OWN, Initialization, draw
 from rhn.cells.layers import Layer, recurrent_parts
 from rhn.cells.masks import CellMasks, apply_input_mask, check_masks
 from rhn.errors import InvalidInputError
+from rhn.fields import LARGEST
 
 MAX_DEPTH = 10_000  # each layer costs time before its sizes can be compared with the memory
 
@@ -96,6 +97,7 @@ class Cell(nn.Module):
                 f"{type(self).__name__} has no recurrence depth: depth must be 1, got {depth}; "
                 "for deep transitions use dt-rnn, dts-rnn or rhn"
             )
+        require_possible(self.input_size, self.hidden_size, self.depth)
         if kernel not in ("manual", "reference"):
             raise InvalidInputError(f"unknown kernel {kernel!r}: expected 'manual' or 'reference'")
         self.init = Initialization.parse(init)
@@ -276,6 +278,14 @@ def positive(name: str, value: int) -> int:
     if number < 1 or isinstance(value, bool):
         raise InvalidInputError(f"{name} must be a whole number of at least 1, got {value!r}")
     return number
+
+
+def require_possible(input_size: int, hidden_size: int, depth: int = 1) -> None:
+    """Raise InvalidInputError for sizes whose weights have more bytes than any address: torch says it with its C++ stack."""
+    if depth * hidden_size * max(hidden_size, input_size) > LARGEST // 64:  # 8 bytes, and at most 8 gate blocks
+        raise InvalidInputError(
+            f"a network of input_size {input_size} and hidden_size {hidden_size} is beyond any memory: use smaller sizes"
+        )
 
 
 def lengths_of(mask: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from rhn.cells.base import positive
 from rhn.cells.init import OWN, draw
 from rhn.cells.layers import recurrent_parts
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
+from rhn.wording import first_line
 
 MAX_LAYERS = 64  # a file may not ask for more: building each costs time before its sizes can be compared
 
@@ -140,10 +141,12 @@ def _build(name, factory, input_size, hidden_size, depth, init, generator, keywo
         raise
     except USERS_FAULT as error:  # whatever a user's cell raises
         if isinstance(error, TypeError):
-            raise InvalidInputError(f"the cell {name!r} cannot be built: {error}") from error
+            raise InvalidInputError(f"the cell {name!r} cannot be built: {first_line(error)}") from error
         if factory in CELLS.values():
             raise
-        raise UsersCodeError(f"the cell {name!r} cannot be built: {type(error).__name__}: {error}") from error
+        raise UsersCodeError(
+            f"the cell {name!r} cannot be built: {type(error).__name__}: {first_line(error)}"
+        ) from error
     if isinstance(cell, nn.RNNBase | nn.RNNCellBase):
         cell = from_torch(cell)
     if getattr(cell, "batch_first", False):

@@ -283,3 +283,10 @@ def test_help_has_examples(capsys):
     with pytest.raises(SystemExit) as leaving:
         run("--help")
     assert leaving.value.code == 0 and "rhn-analyze lesion" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("digits", [5000, 10, 2])
+def test_a_chorale_of_a_number_that_no_split_has_is_one_sentence(digits, capsys):
+    assert run("gates", "best.safetensors", "--chorales", "9" * digits) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "no chorale" in error and len(error) < 300

@@ -308,6 +308,7 @@ def test_weights_that_do_not_fit_or_do_more_are_refused_and_change_nothing(own):
         ("--module {}:huge", "cannot build {}:huge"),
         ("--module {}:Lazy", "has weights of no size yet"),
         ("--module torch.nn:LSTM --hidden-size 1000000", "torch.nn:LSTM needs about"),
+        (f"--module torch.nn:LSTM --hidden-size {2**62}", "beyond any memory"),
         ("--module {}:made --hidden-size 5", "takes no hidden_size"),
         ("--module {}:Pair", "Pair has the state_size (4, 4): expected a whole number, the length of one state tensor"),
         (
@@ -363,3 +364,22 @@ WEIGHTS = torch.nn.GRU(2, 3)
     monkeypatch.chdir(tmp_path)
     told = {name: drawn_module(f"whose_seed:{name}", input_size=2, seed=3)[1] for name in ("drawn", "its_own", "fixed")}
     assert told == {"drawn": True, "its_own": False, "fixed": False}
+
+
+@pytest.mark.parametrize("kind", ["complex", "sparse", "meta", "quantised", "nested"])
+@pytest.mark.filterwarnings("ignore")
+def test_weights_that_are_not_dense_real_numbers_are_refused(kind, tmp_path):
+    module = nn.GRU(3, 4)
+    state = module.state_dict()
+    whole = state["weight_hh_l0"].clone()
+    state["weight_hh_l0"] = {
+        "complex": lambda: whole * 1j,
+        "sparse": whole.to_sparse,
+        "meta": lambda: whole.to("meta"),
+        "quantised": lambda: torch.quantize_per_tensor(whole, 0.1, 0, torch.qint8),
+        "nested": lambda: torch.nested.nested_tensor([whole]),
+    }[kind]()
+    torch.save(state, tmp_path / "weights.pt")
+    with pytest.raises(CheckpointError, match=r"weight_hh_l0 is .* expected dense real numbers"):
+        load_weights(module, tmp_path / "weights.pt")
+    assert all(torch.isfinite(p).all() for p in module.parameters())

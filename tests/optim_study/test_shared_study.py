@@ -1,3 +1,4 @@
+import re
 import sys
 
 import optuna
@@ -104,6 +105,26 @@ def test_other_storages_are_refused_with_the_two_that_are_not(url, out):
     assert "secret" not in str(refusal.value) and not out.exists()
     with pytest.raises(InvalidInputError, match="cannot be read, expected postgresql"):
         open_storage("postgresql+psycopg://host:port/db", out)
+
+
+@pytest.mark.parametrize(
+    ("rest", "reason"),
+    [
+        ("127.0.0.1/db?colour=red", 'invalid connection option "colour"'),
+        ("127.0.0.1:1/db?sslmode=maybe", "maybe"),
+        ("host:99999999/db", "port 99999999"),
+        ("host:0/db", "port 0"),
+        ("host/db?port=65536", "port 65536"),
+        ("me:secret@:5432/db", "names no host"),
+    ],
+)
+def test_an_address_that_no_server_can_have_is_refused_without_a_wait(rest, reason, out, monkeypatch):
+    for name in ("PGHOST", "PGHOSTADDR", "PGSERVICE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("optim_study.patience._sleep", lambda seconds: pytest.fail("it waits"))
+    with pytest.raises(InvalidInputError, match=re.escape(reason)) as refusal:
+        open_storage(f"postgresql://{rest}", out, wait=300)
+    assert "secret" not in str(refusal.value) and "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("kind", ["postgres", "postgresql", "postgresql+psycopg"])

@@ -116,6 +116,21 @@ def test_a_damaged_record_counts_as_absent(folder, content, caplog):
     assert "0007.json is damaged" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"curve": {}}, {"curve": []}, {"curve": [1.0, 2.0]}, {"curve": [["a", "b"]]}, {"outcome": {"test_nll": "low"}}],
+    ids=str,
+)
+def test_a_record_of_other_types_counts_as_absent(folder, changes, caplog):
+    folder.save_record(7, Record(OUTCOME, state().curve))
+    path = folder.folder / "trials" / "0007.json"
+    content = json.loads(path.read_text())
+    outcome = content["outcome"] | changes.get("outcome", {})
+    path.write_text(json.dumps(content | changes | {"outcome": outcome}))
+    assert folder.load_record(7) is None
+    assert "0007.json is damaged" in caplog.text
+
+
 def test_a_finished_trial_leaves_its_record_alone(folder):
     folder.save_state(7, state())
     folder.save_state(70, state())

@@ -86,6 +86,7 @@ HEADERS = [
     ({"class": "os.system"}, "holds a os.system, none of ours"),
     *[({"class": value}, "does not say which class") for value in (5, None, ["RHN"])],
     *[({"config": value}, "does not say which class") for value in ([], "rm -rf")],
+    *[({"metadata": value}, "does not say which class") for value in ([], "text", 3, None)],
     *[({"format": value}, f"has format {value!r}") for value in (2, None, "1")],
 ]
 
