@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, SymmetricalLogLocato
 
 from analysis.damage import LesionRow, LesionTable
 from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, drawable, titled
-from rhn.ticks import every_label, legend_columns, plain_log_ticks
+from rhn.ticks import STEPS, enclosing, every_label, legend_columns, log_ends, plain_log_ticks
 
 COLOURS, DASHES = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY), ("-", "--", "-.", ":")
 DECADES = 2  # that a symmetric logarithmic axis shows beside its linear part
@@ -120,14 +120,20 @@ def _damage_axis(axis, values: Sequence[float]) -> None:
     finite = np.array([value for value in values if math.isfinite(value)])
     if not finite.size or not finite.any():
         return
-    if finite.min() > 0:
+    low, high = float(finite.min()), float(finite.max())
+    if low > 0:
         axis.axes.set_yscale("log")
-        axis.axes.set_ylim(finite.min() / 1.3, finite.max() * 1.3)
+        axis.axes.set_ylim(*log_ends(low, high))
         plain_log_ticks(axis)
         return
-    threshold = 10.0 ** (math.floor(math.log10(np.abs(finite).max())) - DECADES + 1)
+    threshold = 10.0 ** (math.floor(math.log10(max(high, -low))) - DECADES + 1)
     axis.axes.set_yscale("symlog", linthresh=threshold)
-    axis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=threshold))
+    axis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=threshold, subs=STEPS))
+    top, bottom = (
+        enclosing(threshold, max(threshold, size))[1] if size > 0.1 * threshold else 0.3 * threshold
+        for size in (high, -low)
+    )
+    axis.axes.set_ylim(-bottom, top)
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
     axis.axes.axhline(0, color=GREY, linewidth=0.8, zorder=0)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
 
+STEPS = (1, 2, 5)  # of numbers along a logarithmic axis
+FEW = 0.8  # decades, in which numbers stand in equal steps
 LETTER = 0.6  # width of a letter, in sizes of its type
 
 
@@ -22,11 +24,37 @@ def plain_log_ticks(axis: "Axis") -> None:
 
     low, high = axis.get_view_interval()
     decades = np.log10(high / low)
-    subs = (1, 2, 5) if decades < 3 else (1,)
-    axis.set_major_locator(MaxNLocator(7) if decades < 0.8 else LogLocator(10, subs=subs, numticks=12))
-    axis.set_minor_locator(NullLocator() if decades < 0.8 else LogLocator(10, subs=range(1, 10), numticks=12))
+    subs = STEPS if decades < 3 else (1,)
+    axis.set_major_locator(MaxNLocator(7) if decades < FEW else LogLocator(10, subs=subs, numticks=12))
+    axis.set_minor_locator(NullLocator() if decades < FEW else LogLocator(10, subs=range(1, 10), numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+def log_ends(low: float, high: float) -> tuple[float, float]:
+    """Where a logarithmic axis ends whose numbers, by `plain_log_ticks`, enclose all values from low to high, above 0."""
+    from matplotlib.ticker import MaxNLocator
+
+    low, high = low / 1.05, high * 1.05
+    ticks = MaxNLocator(7).tick_values(low, high)
+    if ticks[0] > 0 and math.log10(ticks[-1] / ticks[0]) < FEW:
+        return float(ticks[0]), float(ticks[-1])
+    ends = enclosing(low, high)
+    return ends if FEW <= math.log10(ends[1] / ends[0]) < 3 else enclosing(low, high, (1,))
+
+
+def enclosing(low: float, high: float, steps: Sequence[int] = STEPS) -> tuple[float, float]:
+    """The numbers 1, 2 and 5 times a power of ten (or of other steps) next below low and above high, both above 0.
+
+    >>> enclosing(3, 70), enclosing(3, 70, (1,)), enclosing(0.2, 0.2)
+    ((2.0, 100.0), (1.0, 100.0), (0.2, 0.2))
+    """
+    numbers = [
+        float(f"{step}e{power}")
+        for power in range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
+        for step in steps
+    ]
+    return max(n for n in numbers if n <= low), min(n for n in numbers if n >= high)
 
 
 def every_label(labels: Sequence[str], ax: "Axes", *, across: bool = False) -> int:

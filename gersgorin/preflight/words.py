@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from gersgorin.preflight.record import Check, Outlook, Suggestion
 
 LARGE = 1e5  # from here on a number of epochs is told as a power of ten
-GOOD = 0.5
+GOOD, MUCH = 0.5, 2.0  # probability that is enough; factor that is told as a help where it is not
 STAYS = {
     "never": "will sit on the plateau for ever",
     "waiting": "will still be on the plateau when its training ends",
@@ -37,9 +37,9 @@ def verdict(check: "Check") -> str:
     if not math.isfinite(escape):
         start = f"{STAYS[check.outlook.ended]}{_how_often(check)} ({_why(check)})"
     elif escape > epochs:
-        start = f"will sit on the plateau for about {in_epochs(escape)}, and has {epochs} ({_why(check)})"
+        start = f"will sit on the plateau for about {in_epochs(escape, epochs)}, and has {epochs} ({_why(check)})"
     else:
-        start = f"should leave the plateau after about {in_epochs(escape)} of {epochs} ({_why(check)})"
+        start = f"should leave the plateau after about {in_epochs(escape, epochs)} of {epochs} ({_why(check)})"
     if check.unlike:
         then = f"whether it learns is not known, because it {check.unlike}"
     else:
@@ -51,21 +51,24 @@ def verdict(check: "Check") -> str:
 
 def leaves(outlook: "Outlook") -> str:
     """When a network leaves the plateau, or why it is not seen to."""
+    if outlook.escape_epochs == 0:
+        return "has left already"
     if not math.isfinite(outlook.escape_epochs):
         return NOT_LEFT.get(outlook.ended, "not within its training")
     return f"leaves after {in_epochs(outlook.escape_epochs)}"
 
 
-def in_epochs(epochs: float) -> str:
-    """A finite time in words.
+def in_epochs(epochs: float, beside: int | None = None) -> str:
+    """A finite time in words; with more digits where these would put it on the other side of a number that stands beside it.
 
-    >>> in_epochs(0.3), in_epochs(17.6), in_epochs(3e12)
-    ('1 epoch', '18 epochs', '10^12 epochs')
+    >>> in_epochs(0.3), in_epochs(17.6), in_epochs(3e12), in_epochs(300.2, 300)
+    ('1 epoch', '18 epochs', '10^12 epochs', '300.2 epochs')
     """
-    if epochs >= LARGE:
-        return f"10^{round(math.log10(epochs))} epochs"
-    whole = max(1, round(epochs))
-    return counted(whole, "epoch")
+    power = round(math.log10(epochs)) if epochs >= LARGE else None
+    rounded = max(1, round(epochs)) if power is None else 10**power
+    if beside is not None and (rounded > beside) != (epochs > beside):
+        return f"{epochs:.9g} epochs"
+    return counted(rounded, "epoch") if power is None else f"10^{power} epochs"
 
 
 def summary(check: "Check") -> str:
@@ -118,32 +121,43 @@ def _how_often(check: "Check") -> str:
 
 
 def _why(check: "Check") -> str:
-    scale = "" if check.weight_scale is None else f" at recurrent weights of {check.weight_scale:.1g}"
+    comma = "," * math.isnan(check.order)  # after the reason why it is not known
+    scale = "" if check.weight_scale is None else f"{comma} at recurrent weights of {check.weight_scale:.1g}"
     return f"order {_order(check.order)}{scale}"
 
 
 def _order(order: float) -> str:
     """As a whole number where it is near to one."""
     if math.isnan(order):
-        return "unknown, its rates are below all numbers or it has no output bias,"
+        return "unknown, its rates are below all numbers or it has no output bias"
     return f"{round(order)}" if abs(order - round(order)) <= 0.05 else f"{order:.1f}"
 
 
 def _advice(check: "Check") -> str:
     """What helps, of what was tried; nothing where nothing was."""
-    if not check.suggestions:
+    followed = [s for s in check.suggestions if s.outlook.ended != "unfollowed"]
+    if not followed:
         return ""
-    helpful = [s for s in check.suggestions if _helps(s, check)]
-    if not helpful:
-        return "; nothing that was tried helps"
-    return "; " + ", or ".join(map(_tried, helpful[:2]))
+    if enough := [s for s in followed if _is_enough(s.outlook, check)]:
+        return "; " + ", or ".join(map(_tried, enough[:2]))
+    if better := [s for s in followed if _is_better(s.outlook, check.outlook)]:
+        return f"; what was tried is not enough, the best of it: {_tried(better[0])}"
+    return "; nothing that was tried helps"
 
 
-def _helps(suggestion: "Suggestion", check: "Check") -> bool:
-    new, old = suggestion.outlook, check.outlook
+def _is_enough(new: "Outlook", check: "Check") -> bool:
+    """Whether a changed network is expected to learn, and more so than the network as it is."""
+    old = check.outlook
     if new.probability is not None and old.probability is not None:
-        return new.probability >= max(GOOD, old.probability)
+        return new.probability >= GOOD and new.probability > old.probability
     return new.escape_epochs <= check.training.epochs < old.escape_epochs
+
+
+def _is_better(new: "Outlook", old: "Outlook") -> bool:
+    """Whether a change helps much though not enough: the probability doubles, or the time on the plateau halves."""
+    if new.probability is not None and old.probability is not None:
+        return new.probability >= MUCH * old.probability
+    return math.isfinite(new.escape_epochs) and new.escape_epochs <= old.escape_epochs / MUCH
 
 
 def _tried(suggestion: "Suggestion") -> str:

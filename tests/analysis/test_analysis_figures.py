@@ -71,3 +71,33 @@ def test_lesions_can_be_read(record):
     with our_style():
         readable(draw(LESIONS[record], title=TITLE))
         readable(LESIONS[record].plot().figure)
+
+
+AXES = (
+    (45.2, 3.1, 0.02, -0.01, 0.6, 7.3),
+    (0.3, 0.2, 0.0),
+    (-4.0, 70.0, 0.5),
+    (39.0, 72.0, 54.0),
+    (40.0, 41.0),
+    (1e-4, 0.03, 6.0),
+    (21.0, 90.0),
+    (-3.0, -0.2),
+)
+
+
+@pytest.mark.parametrize("damages", AXES, ids=str)
+def test_the_labels_of_the_damage_axis_enclose_its_values(damages):
+    table = lesions(6, 9, 12, depth=len(damages))
+    rows = [
+        replace(r, delta=d, low=d - 0.2 * abs(d), high=d + 0.2 * abs(d))
+        for r, d in zip(table.layers, damages, strict=True)
+    ]
+    with our_style():
+        ax = replace(table, layers=tuple(rows), controls=()).plot()
+        readable(ax.figure)
+        low, high = ax.get_ylim()
+        labelled = [tick for tick in ax.get_yticks() if low - 1e-9 * abs(low) <= tick <= high + 1e-9 * abs(high)]
+    values = [end for row in rows for end in (row.low, row.high)]
+    assert low <= min(values) and max(values) <= high
+    hair = 0.1 * min(abs(tick) for tick in labelled if tick)  # about 0, where the axis is linear
+    assert max(labelled) + hair >= max(values) and min(labelled) - hair <= min(values), (labelled, values)
