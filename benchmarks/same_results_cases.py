@@ -1,0 +1,383 @@
+"""The cases of `same_results.py`, by the names that the packages have now: command lines, calls, and the files they read.
+
+After a change of names edit this file: a case keeps its name, and what it runs must stay the same.
+"""
+
+import contextlib
+import tempfile
+from dataclasses import asdict, replace
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+import gersgorin as g
+from rhn.cells import CELLS, GRU, LSTM, RHN, RNN
+from rhn.checkpoints import save_checkpoint
+from rhn.data.text import Vocabulary
+from rhn.engine.seeds import weights_generator
+from rhn.language.build import build_model
+from rhn.language.config import LanguageConfig
+from rhn.models import LanguageModel, PolyphonicModel
+
+COMMANDS = {
+    "plot": "gersgorin.cli:main",
+    "check": "gersgorin.check_cli:main",
+    "report": "gersgorin.report_cli:main",
+    "train": "rhn.cli:main",
+    "analyze": "analysis.cli:main",
+}
+
+OWN_NETWORKS = '''
+import torch
+from torch import nn
+from rhn.cells import Cell
+
+class TwoLayers(nn.Module):
+    """Two layers of an LSTM, batch first, between linear ones."""
+    def __init__(self, input_size=3):
+        super().__init__()
+        torch.manual_seed(5)
+        self.encoder = nn.Sequential(nn.Linear(input_size, 4), nn.Tanh())
+        self.rnn, self.output = nn.LSTM(4, 4, num_layers=2, batch_first=True), nn.Linear(4, input_size)
+    def forward(self, x):
+        return self.output(self.rnn(self.encoder(x))[0])
+
+class Loop(nn.Module):
+    """A loop of its own over a GRUCell, time first."""
+    def __init__(self, input_size=3, hidden_size=5):
+        super().__init__()
+        torch.manual_seed(6)
+        self.part, self.output = nn.ModuleDict({"cell": nn.GRUCell(input_size, hidden_size)}), nn.Linear(hidden_size, input_size)
+    def forward(self, x):
+        state, states = None, []
+        for frame in x:
+            state = self.part["cell"](frame, state)
+            states.append(state)
+        return self.output(torch.stack(states))
+
+class Leaking(Cell):
+    """A cell that tells only its step."""
+    deep = False
+    def __init__(self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None, **common):
+        super().__init__(input_size, hidden_size, depth, **common)
+        draw = lambda *size: 0.4 * torch.randn(*size, generator=generator, device=device, dtype=dtype)
+        self.weight, self.back = nn.Parameter(draw(hidden_size, input_size)), nn.Parameter(draw(hidden_size, hidden_size))
+    def step(self, x, s):
+        return 0.5 * s + 0.5 * torch.tanh(x @ self.weight.T + s @ self.back.T)
+'''
+WORDS = Vocabulary("words", ("the", "<eos>", "cat", "dog", "sees", "<unk>"))
+LANGUAGE = LanguageConfig(corpus="text", cell="rhn", hidden_size=6, depth=2, seed=3, init="uniform:0.4")
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Numbers in float64 that are the same on every machine."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def cell_of(kind, *sizes: int, scale: float = 8.0, **options):
+    """A cell of ours in float64, its matrices `scale` times as large as new ones, so that something happens."""
+    cell = kind(*sizes, dtype=torch.float64, generator=torch.Generator().manual_seed(1), **options)
+    with torch.no_grad():
+        for p in cell.parameters():
+            if p.ndim > 1:
+                p *= scale
+    return cell
+
+
+def model_of(cell: str = "rhn", **options) -> PolyphonicModel:
+    """A small model of 3 inputs and outputs."""
+    options = {"hidden_size": 4, "input_size": 3, "output_size": 3, "init": "gaussian:0.3"} | options
+    return PolyphonicModel(cell, generator=torch.Generator().manual_seed(2), **options)
+
+
+def rolls(T: int = 9, B: int = 3, m: int = 3) -> torch.Tensor:
+    """Frames of zeros and ones, (T, B, m)."""
+    return (noise(T, B, m, seed=4) > 0.3).float()
+
+
+def recording(path: Path | None = None):
+    """A Recorder over six steps of SGD, without the times that it took."""
+    torch.manual_seed(0)
+    model = model_of(depth=2)
+    optimizer = torch.optim.SGD(model.parameters(), 0.5)
+    recorder = g.Recorder(model, rolls(7, 1)[:, 0], every=2, about="a short training")
+    for _ in range(6):
+        loss = model.nll(rolls()).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        recorder.step(loss)
+    found = replace(recorder.recording, measuring_seconds=0.25, training_seconds=1.0)
+    return found if path is None else found.save(path)
+
+
+def write_inputs(folder: Path) -> None:
+    """Files that the cases read: arrays, a text, weights, modules, a recording."""
+    folder.mkdir(parents=True)
+    (folder / "own_networks.py").write_text(OWN_NETWORKS)
+    (folder / "novel.txt").write_text("the cat sees the dog\nthe dog sees the bird\n" * 20)
+    (folder / "text.txt").write_text("the cat sat on the mat and the dog saw the cat run\n" * 100)
+    np.save(folder / "x.npy", noise(8, 3).numpy())
+    np.save(folder / "sequences.npy", noise(4, 7, 3, seed=1).numpy())
+    np.savez(folder / "named.npz", x=noise(8, 3).numpy(), unit="0.1 s", name="weather", names=["wet", "warm", "windy"])
+    np.savetxt(folder / "x.csv", noise(9, 2, seed=2).numpy(), delimiter=",")
+    torch.manual_seed(8)
+    torch.save(nn.LSTM(3, 5).state_dict(), folder / "weights.pt")
+    save_checkpoint(folder / "alone.safetensors", cell_of(LSTM, 88, 5))
+    _write_pair(folder, "language", build_model(replace(LANGUAGE, layers=1), len(WORDS)), asdict(LANGUAGE), WORDS)
+    model = PolyphonicModel("rhn", hidden_size=6, depth=2, generator=weights_generator(3, "rhn", 2))
+    _write_pair(folder, "trained", model, {"seed": 3, "cell": "rhn", "depth": 2, "init": "uniform:0.04"})
+    recording(folder / "record.npz")
+
+
+def _write_pair(folder: Path, name: str, model: nn.Module, train: dict, vocabulary=None) -> None:
+    about = {"train": train} | ({"vocabulary": vocabulary.to_json()} if vocabulary else {})
+    save_checkpoint(folder / f"{name}-new.safetensors", model, **about)
+    with torch.no_grad():
+        model.cells[0].weight_hh += 0.5 * noise(*model.cells[0].weight_hh.shape).float()
+    save_checkpoint(folder / f"{name}.safetensors", model, **about)
+
+
+PLOTS = """
+default: --cell rhn --depth 5
+chorale: --cell gru --hidden-size 6 --chorale bwv66.6 --init gaussian:0.3 --seed 3
+chorale-of-split: --cell rhn --hidden-size 5 --chorale test-0 --transform-bias -4 --dtype float32 --steps 9
+discs-column: --cell lstm SMALL --discs column --show-discs
+discs-both: --cell rnn SMALL --discs both --init orthogonal:1.1
+cell-own: --cell own_networks:Leaking SMALL --lyapunov 2 --certify
+compare-cells: --cell rhn --depth 2 --compare rnn,lstm,irnn SMALL
+compare-depth: --compare depth=1,2,5 SMALL
+compare-init: --cell rnn --compare init=identity,gaussian:0.5,scaled SMALL
+compare-bias: --compare bias=-1,-4 SMALL
+compare-bias-lstm: --cell lstm --compare bias=0,2 SMALL
+compare-seed: --cell gru --compare seed=1,2 SMALL
+compare-size: --cell gru --compare hidden-size=4,7 --steps 5
+compare-files: --compare trained-new.safetensors,trained.safetensors --steps 6
+compare-many: --cell rhn --compare bias=-1,-4 --hidden-size 5 --sequences 3 --seeds 2 --steps 6
+sequences: --cell rhn --depth 2 --hidden-size 5 --sequences 4
+seeds: --cell lstm --seeds 3 SMALL
+sequences-of-input: --cell lstm --hidden-size 5 --input sequences.npy --sequences 3
+sequences-of-text: --checkpoint language.safetensors --text novel.txt --sequences 3 --steps 8
+checkpoint: --checkpoint trained.safetensors --steps 8
+checkpoint-of-a-cell: --checkpoint alone.safetensors --steps 5
+before-training: --checkpoint trained.safetensors --compare-init --steps 8 --fixed-points 6
+language: --checkpoint language.safetensors --text novel.txt --steps 12
+language-before-training: --checkpoint language.safetensors --compare-init --text novel.txt --steps 9
+input-npy: --cell rhn --depth 2 --hidden-size 5 --input x.npy --unit ms
+input-npz: --cell gru --hidden-size 5 --input named.npz
+input-csv: --cell mingru --hidden-size 5 --input x.csv --steps 6
+module-torch: --module torch.nn:LSTM --checkpoint weights.pt --input x.npy
+module-two-layers: --module own_networks:TwoLayers --input x.npy --lyapunov 3
+module-second-layer: --module own_networks:TwoLayers --layer 2 --input x.npy
+module-part: --module own_networks:Loop --submodule part.cell --input x.npy --steps 6
+lyapunov: --cell rnn --hidden-size 6 --init gaussian:0.5 --steps 12 --lyapunov 4 --repeat 5
+lyapunov-compare: --cell rhn --depth 2 --compare lstm SMALL --lyapunov 2 --fixed-points 5
+fixed-points: --cell rnn --hidden-size 4 --init gaussian:1 --steps 12 --fixed-points 20
+certify: --cell gru --hidden-size 6 --init uniform:0.3 --steps 9 --certify
+certify-layers: --cell rhn --depth 3 --hidden-size 5 --compare rnn --steps 6 --certify
+verified: --cell rnn --init gaussian:0.6 SMALL --verified
+verified-compare: --cell rhn --compare dt-rnn SMALL --verified --certify
+pseudospectra: --cell rnn --init gaussian:0.6 SMALL --pseudospectra
+pseudospectra-compare: --cell rhn --depth 2 --compare lstm SMALL --pseudospectra
+leading: --cell lstm --hidden-size 40 --init gaussian:0.3 --leading 4 --steps 4
+leading-compare: --cell rnn --compare gru --hidden-size 30 --init gaussian:0.4 --leading 3 --steps 4
+animate: --cell rhn --hidden-size 4 --steps 3 --animate
+record: --record record.npz
+record-of-training: --record run
+"""
+CHECKS = """
+dt-rnn: --cell dt-rnn --depth 6 TINY --epochs 400
+rhn: --cell rhn --depth 2 TINY --seeds 2 --transform-bias -1
+lstm: --cell lstm --hidden-size 6 --init gaussian:0.1 --learning-rate 0.1 --epochs 20
+preset: jsb-depth-1 --cell gru --epochs 7 --batches 3
+text: --cell rhn --depth 2 --hidden-size 6 --init uniform:0.1 --text text.txt --epochs 3
+input: --cell rnn --hidden-size 5 --input sequences.npy --init gaussian:0.1 --epochs 50 --seeds 2
+module: --module own_networks:Loop --input sequences.npy --epochs 30
+checkpoint: --checkpoint trained.safetensors --epochs 10
+"""
+REPORTS = """
+checkpoint: trained.safetensors --steps 8
+language: language.safetensors --text novel.txt --steps 9
+training: run --steps 8
+"""
+ANALYSES = """
+gates: gates trained.safetensors --chorales bwv269 bwv66.6
+lesion: lesion trained.safetensors --split test --pairs
+"""
+SHORT = {"SMALL": "--hidden-size 6 --steps 5", "TINY": "--hidden-size 8 --init gaussian:1e-4 --learning-rate 0.1"}
+TRAINING = "train jsb-depth-2 --hidden-size 6 --epochs 2 --device cpu --out run --record 5"  # where a case reads run
+
+
+def command_lines() -> dict[str, tuple[str, str]]:
+    """{case: (command, its options)} of the tables, and of every cell of the registry."""
+    kinds = [*CELLS, "torch.nn:RNN", "torch.nn:LSTM", "torch.nn:GRU", "torch.nn:GRUCell"]
+    lines = {f"plot-cell-{kind.replace(':', '-')}": ("plot", f"--cell {kind} SMALL") for kind in kinds}
+    for kind in ("dt-rnn", "dts-rnn", "rhn"):
+        lines |= {f"plot-cell-{kind}-depth{k}": ("plot", f"--cell {kind} --depth {k} SMALL") for k in (2, 5)}
+    for command, table in {"plot": PLOTS, "check": CHECKS, "report": REPORTS, "analyze": ANALYSES}.items():
+        rows = [line.split(": ", 1) for line in table.strip().splitlines()]
+        lines |= {f"{command}-{name}": (command, words) for name, words in rows}
+    whole = {name: " ".join(SHORT.get(word, word) for word in words.split()) for name, (_, words) in lines.items()}
+    return {name: (command, whole[name]) for name, (command, _) in lines.items()}
+
+
+COMMAND_LINES = command_lines()
+
+
+def frames(T: int = 10, m: int = 3) -> torch.Tensor:
+    """Inputs (T, m)."""
+    return noise(T, m, seed=3)
+
+
+def drawn(result, draw: str):
+    """A result, and the figure that a function draws of it."""
+    return {"result": result, "figure": getattr(g, draw)(result)}
+
+
+def analysis(*arguments, **options) -> dict:
+    found = g.analyze(*arguments, **options)
+    return {"fields": found, "table": found.table(), "words": found.summary(), "figure": found.plot()}
+
+
+def checked(model, **options) -> dict:
+    found = g.check(model, rolls(), learning_rate=0.1, **options)
+    return {"json": found.to_json(), "words": found.summary()}
+
+
+def matrices() -> dict:
+    """What is computed of matrices alone."""
+    A = noise(3, 5, 5, seed=9) / 2
+    names = "eigenvalues eigenvalue_conditions spectral_radius departure_from_normality numerical_abscissa numerical_radius "
+    names += (
+        "jacobian_product cumulative_log_norms finite_time_exponent lyapunov_exponents gersgorin_discs verified_discs"
+    )
+    found = {name: getattr(g, name)(A) for name in names.split()}
+    found |= {"columns": g.gersgorin_discs(A, "column"), "kreiss": [g.kreiss_constant(B) for B in A / 3]}
+    axis = torch.linspace(-2, 2, 7, dtype=torch.float64)
+    found |= {"pseudospectrum": g.pseudospectrum(A[0], axis + 1j * axis[:, None]), "half_life": g.half_life(-0.1)}
+    return found | {"verified": [g.verified_eigenvalues(B, method="float64") for B in A]}
+
+
+def inclusion() -> dict:
+    """All inclusion sets of one matrix: what they hold, and their outlines."""
+    sets, A = import_module("gersgorin.inclusion").INCLUSION_SETS, noise(6, 6, seed=9) / 2
+    z = torch.linspace(-4, 4, 33, dtype=torch.float64)
+    return {name: {"holds": build(A).contains(z), "outline": build(A).outline(17)} for name, build in sets.items()}
+
+
+def paper() -> dict:
+    """The figures of the paper's claims."""
+    gallery, sweeps = import_module("gersgorin.gallery"), import_module("gersgorin.saddle.sweeps")
+    figures = {name: draw() for name, draw in gallery.GALLERY.items() if not name.startswith("plateau")}
+    figures["rates"] = sweeps.sweep_rates("dt-rnn", (1, 4), (1e-6, 1e-3))
+    return figures | {"gates": sweeps.sweep_gates((1, 4), (-8.0, 6.0))}
+
+
+def steps_of(cell) -> dict:
+    """What is computed of single steps, with and without their matrices."""
+    x = frames()
+    s = g.trajectory(cell, x).detach()
+    found = {
+        name: getattr(g, name)(cell, x, s[:-1]) for name in ("temporal_jacobian", "input_jacobian", "layer_jacobians")
+    }
+    found |= {axis: g.discs_by_blocks(cell, x[4], s[4], axis) for axis in ("row", "column")}
+    found |= {"leading": g.leading_eigenvalues(cell, x[4], s[4], 2), "log_norms": g.streamed_log_norms(cell, x)}
+    return found | {"states": s}
+
+
+def plateau() -> dict:
+    """A plateau with what takes longer."""
+    found = g.plateau(model_of("dt-rnn", depth=3, init="gaussian:1e-2"), rolls())
+    lowest = {"curvature": found.curvature, "overlap": found.lowest.overlap}
+    return {"plateau": found, "order": found.order, **lowest, "escape": found.escape(0.5, until=200.0)}
+
+
+def objective() -> dict:
+    """A loss of a model, its gradients and its best constant."""
+    found = g.Objective(model_of("lstm"), rolls())
+    loss, gradients = found.gradients()
+    return {"loss": loss, "gradients": gradients, "frames": found.frame_losses(), "constant": found.best_constant()}
+
+
+def words_credit():
+    ids = torch.tensor([0, 2, 4, 0, 3, 1, 0, 2])[:, None]
+    return g.credit(seeded(LanguageModel, "gru", vocabulary_size=5, hidden_size=4), ids[:-1], ids[1:])
+
+
+def extract() -> list:
+    cell, x = g.recurrent_part(seeded(nn.LSTM, 3, 4), frames().float())
+    return [type(cell).__name__, x]
+
+
+def henon(s: torch.Tensor) -> torch.Tensor:
+    return torch.stack((1 - 1.4 * s[..., 0] ** 2 + s[..., 1], 0.3 * s[..., 0]), -1)
+
+
+def seeded(build, *arguments, **options):
+    torch.manual_seed(7)
+    return build(*arguments, **options)
+
+
+def own(name: str) -> nn.Module:
+    return getattr(import_module("own_networks"), name)()
+
+
+RATES = {"warmup": 20, "every": 3}
+CALLS = {
+    "measure": lambda: g.measure("rhn", frames(), depth=2, hidden_size=6, init="gaussian:0.4"),
+    "measure-chorale": lambda: g.measure("lstm", "bwv66.6", hidden_size=5, steps=7, discs="both"),
+    "measure-module": lambda: g.measure(own("TwoLayers"), frames().float()),
+    "measure-leading": lambda: g.measure("gru", frames(5), hidden_size=30, leading=3),
+    "measure-file": lambda: drawn(g.measure("./trained.safetensors", steps=6), "draw_run"),
+    "analyze-cell": lambda: analysis(cell_of(RHN, 3, 6, 2), frames()),
+    "analyze-model": lambda: analysis(model_of(depth=2), rolls()),
+    "analyze-own": lambda: analysis(own("Loop"), rolls(), loss="squared"),
+    "analyze-torch": lambda: analysis(seeded(nn.GRU, 3, 4, num_layers=2), frames().float()),
+    "steps-rhn": lambda: steps_of(cell_of(RHN, 3, 6, 2)),
+    "steps-lstm": lambda: steps_of(cell_of(LSTM, 3, 4)),
+    "steps-callable": lambda: g.temporal_jacobian(lambda x, s: torch.tanh(s.flip(-1) + x), frames(4), noise(4, 3)),
+    "matrices": matrices,
+    "inclusion": inclusion,
+    "paper": paper,
+    "lyapunov": lambda: drawn(g.lyapunov_spectrum(cell_of(RNN, 3, 5), frames(300), **RATES), "draw_lyapunov"),
+    "lyapunov-map": lambda: g.lyapunov_spectrum(henon, None, s0=noise(2) / 10, steps=200),
+    "fixed-points": lambda: drawn(g.fixed_points(cell_of(RNN, 3, 4), frames()[0], noise(12, 4)), "draw_fixed_points"),
+    "fixed-points-gru": lambda: g.fixed_points(cell_of(GRU, 3, 4), frames()[0], noise(6, 4)),
+    "bounds": lambda: drawn(g.certified_bounds(cell_of(RHN, 3, 5, 3), frames(), unit="ms"), "draw_bounds"),
+    "bounds-lstm": lambda: g.certified_bounds(cell_of(LSTM, 3, 4), frames(), layers=False),
+    "ensemble": lambda: drawn(g.ensemble([cell_of(RNN, 3, 5), cell_of(RHN, 3, 5)], noise(3, 8, 3)), "draw_ensembles"),
+    "credit": lambda: drawn(g.credit(model_of(depth=2), rolls()[:-1], rolls()[1:]), "draw_credit"),
+    "credit-words": words_credit,
+    "credit-own": lambda: g.credit(own("Loop"), rolls(), rolls(), loss="squared"),
+    "plateau": plateau,
+    "objective": objective,
+    "check": lambda: checked(model_of("dt-rnn", depth=3), epochs=50),
+    "check-own": lambda: checked(own("Loop"), loss="squared"),
+    "recorder": lambda: drawn(recording(), "draw_recording"),
+    "extract": extract,
+}
+
+
+def fixtures(folder: Path) -> int:
+    """Write a small file of each kind that this version can save, for tests/gersgorin/test_old_files.py."""
+    folder, x = folder.absolute(), noise(6, 3)
+    folder.mkdir(parents=True, exist_ok=True)
+    spectra = g.measure("rhn", x, depth=2, hidden_size=4, init="gaussian:0.4")
+    many = g.ensemble([cell_of(RNN, 3, 4), cell_of(RNN, 3, 4, scale=20.0)], [x, x[:4]])
+    given = g.credit(model_of(depth=2), rolls(7)[:-1], rolls(7)[1:])
+    for name, result in {"spectra": spectra, "ensemble": many, "credit": given}.items():
+        for suffix in (".npz", ".json"):
+            result.save(folder / f"{name}{suffix}")
+    g.measure("gru", x, hidden_size=4, leading=2).save(folder / "spectra-leading.npz")
+    recording(folder / "recording.npz")
+    with tempfile.TemporaryDirectory() as work, contextlib.chdir(work):
+        write_inputs(Path("inputs"))
+        for words in (
+            "gates inputs/trained.safetensors --chorales bwv269",
+            "lesion inputs/trained.safetensors --split test",
+        ):
+            import_module("analysis.cli").main([*words.split(), "--save-data", str(folder / f"{words.split()[0]}.npz")])
+    return 0
