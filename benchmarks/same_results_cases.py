@@ -147,7 +147,7 @@ chorale: --cell gru --hidden-size 6 --chorale bwv66.6 --init gaussian:0.3 --seed
 chorale-of-split: --cell rhn --hidden-size 5 --chorale test-0 --transform-bias -4 --dtype float32 --steps 9
 discs-column: --cell lstm SMALL --discs column --show-discs
 discs-both: --cell rnn SMALL --discs both --init orthogonal:1.1
-cell-own: --cell own_networks:Leaking SMALL --lyapunov 2 --certify
+cell-own: --cell own_networks:Leaking SMALL --lyapunov 2 --norm-bounds
 compare-cells: --cell rhn --depth 2 --compare rnn,lstm,irnn SMALL
 compare-depth: --compare depth=1,2,5 SMALL
 compare-init: --cell rnn --compare init=identity,gaussian:0.5,scaled SMALL
@@ -176,10 +176,10 @@ module-part: --module own_networks:Loop --submodule part.cell --input x.npy --st
 lyapunov: --cell rnn --hidden-size 6 --init gaussian:0.5 --steps 12 --lyapunov 4 --repeat 5
 lyapunov-compare: --cell rhn --depth 2 --compare lstm SMALL --lyapunov 2 --fixed-points 5
 fixed-points: --cell rnn --hidden-size 4 --init gaussian:1 --steps 12 --fixed-points 20
-certify: --cell gru --hidden-size 6 --init uniform:0.3 --steps 9 --certify
-certify-layers: --cell rhn --depth 3 --hidden-size 5 --compare rnn --steps 6 --certify
+certify: --cell gru --hidden-size 6 --init uniform:0.3 --steps 9 --norm-bounds
+certify-layers: --cell rhn --depth 3 --hidden-size 5 --compare rnn --steps 6 --norm-bounds
 verified: --cell rnn --init gaussian:0.6 SMALL --verified
-verified-compare: --cell rhn --compare dt-rnn SMALL --verified --certify
+verified-compare: --cell rhn --compare dt-rnn SMALL --verified --norm-bounds
 pseudospectra: --cell rnn --init gaussian:0.6 SMALL --pseudospectra
 pseudospectra-compare: --cell rhn --depth 2 --compare lstm SMALL --pseudospectra
 leading: --cell lstm --hidden-size 40 --init gaussian:0.3 --leading 4 --steps 4
@@ -346,8 +346,8 @@ CALLS = {
     "lyapunov-map": lambda: g.lyapunov_spectrum(henon, None, s0=noise(2) / 10, steps=200),
     "fixed-points": lambda: drawn(g.fixed_points(cell_of(RNN, 3, 4), frames()[0], noise(12, 4)), "draw_fixed_points"),
     "fixed-points-gru": lambda: g.fixed_points(cell_of(GRU, 3, 4), frames()[0], noise(6, 4)),
-    "bounds": lambda: drawn(g.certified_bounds(cell_of(RHN, 3, 5, 3), frames(), unit="ms"), "draw_bounds"),
-    "bounds-lstm": lambda: g.certified_bounds(cell_of(LSTM, 3, 4), frames(), layers=False),
+    "bounds": lambda: drawn(g.norm_bounds(cell_of(RHN, 3, 5, 3), frames(), unit="ms"), "draw_bounds"),
+    "bounds-lstm": lambda: g.norm_bounds(cell_of(LSTM, 3, 4), frames(), layers=False),
     "ensemble": lambda: drawn(g.ensemble([cell_of(RNN, 3, 5), cell_of(RHN, 3, 5)], noise(3, 8, 3)), "draw_ensembles"),
     "credit": lambda: drawn(g.credit(model_of(depth=2), rolls()[:-1], rolls()[1:]), "draw_credit"),
     "credit-words": words_credit,
