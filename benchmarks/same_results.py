@@ -239,7 +239,7 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
     known = np.isfinite(a)
     if not np.array_equal(a[~known], b[~known], equal_nan=True) or not np.isfinite(b[known]).all():
         return np.inf
-    apart = np.abs(a - b)[known].max(initial=0.0)
+    apart = np.abs(a[known] - b[known]).max(initial=0.0)
     relative = float(apart / max(np.abs(a[known]).max(initial=0.0), np.finfo(float).tiny))
     return min(relative, CLOSE) if apart < ROUNDING else relative
 
