@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The checks that need a GPU, in 8 minutes at most: tests marked `gpu`, then as many benchmarks as fit, all output into one folder. Runs from the source tree with
+# The checks that need a GPU, in 8 minutes at most: the self-checks of the kernels, tests marked `gpu` (kernels first), then as many benchmarks as fit, all output into one folder. Runs from the source tree with
 # any Python that has torch; wheels for what that Python lacks may lie in .carry/wheels (pip download -d .carry/wheels ...).
 set -u
 out=${1:-gpu-results}
@@ -18,8 +18,8 @@ print("device", torch.cuda.get_device_name() if torch.cuda.is_available() else "
 raise SystemExit(0 if torch.cuda.is_available() else 2)
 PY
 [ "${PIPESTATUS[0]}" -eq 0 ] || { echo "gpu-check needs a CUDA device" >&2; exit 2; }
-"$python" -m rhn info 2>&1 | tee "$out/info.txt"
-timeout 360 "$python" -m pytest -q -m gpu -p no:cacheprovider --durations=10 tests 2>&1 | tee "$out/tests.txt"
+timeout 100 "$python" -m rhn info 2>&1 | tee "$out/info.txt"
+timeout $((400 - SECONDS)) "$python" -m pytest -q -m gpu -p no:cacheprovider --durations=10 tests/rhn/kernels tests 2>&1 | tee "$out/tests.txt"
 tests=${PIPESTATUS[0]}
 [ "$tests" -eq 5 ] && tests=0 # no test was marked: nothing failed
 timeout $((470 - SECONDS)) "$python" -m benchmarks --device cuda 2>&1 | tee "$out/benchmarks.txt"

@@ -33,7 +33,7 @@ class Info:
 
         versions, found = {name: version(name) for name in PACKAGES}, devices()
         if any(device["name"] != "cpu" for device in found):
-            print("checking the kernels on each GPU, up to a minute the first time ...", file=sys.stderr)
+            print("checking the kernels on each GPU, a few minutes the first time ...", file=sys.stderr)
         kernels = kernel_states()
         if self.json:
             python = {"python": platform.python_version()}

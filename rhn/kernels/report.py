@@ -32,7 +32,7 @@ class KernelState:
 
 
 def kernel_states() -> list[KernelState]:
-    """All ways, the devices one after another. On a GPU the persistent kernels are compiled and checked first: some seconds."""
+    """All ways, the devices one after another. On a GPU the persistent kernels are compiled and checked first: minutes."""
     without_compiler = build.missing() if build.library() is None else None
     states = [
         KernelState("hand-derived", "cpu", "every cell", None),
@@ -54,8 +54,11 @@ def kernel_states() -> list[KernelState]:
             ("transition", "rnn, dt-rnn, dts-rnn", transition.check),
         ):
             for precision in DTYPES:
+                limits = ", weights and states above 2e-5" if precision == "mixed" else ""
                 reason = refusal(name, precision, device, check)
-                states.append(KernelState(f"persistent {name}", str(device), f"{cells}, precision {precision}", reason))
+                states.append(
+                    KernelState(f"persistent {name}", str(device), f"{cells}, precision {precision}{limits}", reason)
+                )
     for device in [CPU, *devices]:
         reason = without_compiler if device == CPU else refusal("update", "float32", device, one_pass.check)
         states.append(KernelState("one-pass update", str(device), "clipping and steps of language models", reason))

@@ -3,12 +3,14 @@
 Same signature as `rhn.kernels.highway.manual`'s pair. Triton is imported with the first call.
 """
 
+from typing import NamedTuple
+
 import torch
 
 from rhn.kernels.ensemble import Kernel, stack_size
 from rhn.kernels.mixed import GRADIENT_SCALE, require_operands, rescaled
 from rhn.kernels.persistent import operands
-from rhn.kernels.persistent.device import TOO_LARGE, compare, unsuited
+from rhn.kernels.persistent.device import TOO_LARGE, compare, refusal, unsuited
 from rhn.kernels.persistent.launch import counters, launch
 from rhn.kernels.persistent.shapes import Work, fits, spread_on
 
@@ -92,24 +94,59 @@ def refuses(
     x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool, activation: str, precision: str
 ) -> str | None:
     """Why these kernels do not compute a call, None where they do: mixed or tf32, tanh, a GPU that they fit and that was checked."""
-    if why := unsuited("highway", precision, activation, x.device, check):
+    if why := unsuited(precision, activation, x.device):
         return why
     K, n, G = stack_size(x, s0, W, R, b, state_mask, candidate_mask), R.shape[3], R.shape[2] // R.shape[3]
     work = Work("forward", K, n, G, x.shape[2], operands.DTYPES[precision].itemsize)
-    return None if fits(x.device, work, steps=x.shape[1], layers=R.shape[1]) else TOO_LARGE
+    if not fits(x.device, work, steps=x.shape[1], layers=R.shape[1]):
+        return TOO_LARGE
+    masks = 0 if state_mask is None else state_mask.shape[1]
+    shape = Shape(K, n, x.shape[2], min(2, R.shape[1]), coupled, masks, candidate_mask is not None)
+    return refusal("highway", precision, x.device, check, shape)
 
 
-def check(device: torch.device, precision: str, n: int = 130) -> float:
-    """The largest relative error of a small case on a device, many blocks a model, against the float32 kernel."""
+class Shape(NamedTuple):
+    """What decides which code a call runs, and on how many blocks."""
+
+    models: int
+    n: int
+    batch: int
+    layers: int
+    coupled: bool
+    state_masks: int
+    candidate_mask: bool
+
+
+SHAPES = (
+    Shape(2, 130, 20, 2, True, 0, False),
+    Shape(3, 300, 40, 2, False, 3, True),
+    Shape(150, 70, 33, 1, True, 1, False),
+)
+"""Both networks, masks, one chunk of units and several, one group of rows and several."""
+
+
+def check(device: torch.device, precision: str, *shapes: Shape) -> float:
+    """The largest relative error of a few steps against the float32 kernel, with tiny weights too unless float16 loses them."""
     from rhn.kernels.highway.manual import MANUAL
 
-    K, T, B, L = 2, 5, 20, 2
-    g = torch.Generator().manual_seed(0)
-    shapes = ((1, T, B, 9), (K, B, n), (K, 2 * n, 9), (K, L, 2 * n, n), (K, L, 2 * n))
-    scales = (1.0, 0.5, 0.3, n**-0.5, 0.3)
-    tensors = [(torch.randn(s, generator=g) * f).to(device) for s, f in zip(shapes, scales, strict=True)]
-    tensors += [torch.ones(1, 1, B, n, device=device), None]
-    return compare(PERSISTENT_HIGHWAY, MANUAL, tensors, coupled=True, activation="tanh", precision=precision)
+    errors = []
+    for shape in shapes or SHAPES:
+        options = {"coupled": shape.coupled, "activation": "tanh", "precision": precision}
+        for size in (1.0, 1e-4) if precision == "tf32" else (1.0,):
+            errors.append(compare(PERSISTENT_HIGHWAY, MANUAL, _example(shape, size, device), **options))
+    return max(errors)
+
+
+def _example(shape: Shape, size: float, device: torch.device) -> list:
+    """Tensors of three steps, the weights times `size`."""
+    g, T, m = torch.Generator().manual_seed(0), 3, 9
+    K, n, B, L, coupled, J, candidate = shape
+    rows = (2 if coupled else 3) * n
+    sizes = ((1, T, B, m), (K, B, n), (K, rows, m), (K, L, rows, n), (K, L, rows))
+    scales = (1.0, 0.5 * size, 0.3 * size, size * n**-0.5, 0.3 * size)
+    tensors = [(torch.randn(s, generator=g) * f).to(device) for s, f in zip(sizes, scales, strict=True)]
+    masks = [2.0 * (torch.rand(s, generator=g) < 0.5) for s in ((1, J, B, n), (1, B, n))]
+    return [*tensors, masks[0].to(device) if J else None, masks[1].to(device) if candidate else None]
 
 
 PERSISTENT_HIGHWAY = Kernel("persistent highway", highway_forward, highway_backward)

@@ -4,13 +4,14 @@ Same signature as `rhn.kernels.transition.manual`'s pair. Triton is imported wit
 """
 
 import itertools
+from typing import NamedTuple
 
 import torch
 
 from rhn.kernels.ensemble import Kernel, stack_size
 from rhn.kernels.mixed import GRADIENT_SCALE, require_operands, rescaled
 from rhn.kernels.persistent import operands
-from rhn.kernels.persistent.device import TOO_LARGE, compare, unsuited
+from rhn.kernels.persistent.device import TOO_LARGE, compare, refusal, unsuited
 from rhn.kernels.persistent.launch import counters, launch
 from rhn.kernels.persistent.shapes import Work, fits, spread_on
 
@@ -87,23 +88,51 @@ def transition_backward(grad, needs, inputs, residuals, *, nonlinearity="tanh", 
 
 def refuses(x, s0, W, R, b, S, state_mask, *, nonlinearity: str, precision: str) -> str | None:
     """Why these kernels do not compute a call, None where they do: mixed or tf32, tanh, a GPU that they fit and that was checked."""
-    if why := unsuited("transition", precision, nonlinearity, x.device, check):
+    if why := unsuited(precision, nonlinearity, x.device):
         return why
     K, operand = stack_size(x, s0, W, R, b, S, state_mask), operands.DTYPES[precision].itemsize
-    work = Work("forward", K, R.shape[3], 1, x.shape[2], operand, S is not None)
-    return None if fits(x.device, work, steps=x.shape[1], layers=R.shape[1]) else TOO_LARGE
+    n, B, L = R.shape[3], x.shape[2], R.shape[1]
+    if not fits(x.device, Work("forward", K, n, 1, B, operand, S is not None), steps=x.shape[1], layers=L):
+        return TOO_LARGE
+    shape = Shape(K, n, B, min(3, L), S is not None, state_mask is not None)
+    return refusal("transition", precision, x.device, check, shape)
 
 
-def check(device: torch.device, precision: str, n: int = 130) -> float:
-    """The largest relative error of a small case on a device, many blocks a model, against the float32 kernel."""
+class Shape(NamedTuple):
+    """What decides which code a call runs, and on how many blocks."""
+
+    models: int
+    n: int
+    batch: int
+    layers: int
+    skips: bool
+    mask: bool
+
+
+SHAPES = (Shape(2, 130, 20, 3, True, False), Shape(3, 300, 40, 2, False, True), Shape(150, 70, 33, 2, True, True))
+"""With shortcuts and without, masks, one chunk of units and several, one group of rows and several."""
+
+
+def check(device: torch.device, precision: str, *shapes: Shape) -> float:
+    """The largest relative error of a few steps against the float32 kernel, with tiny weights too unless float16 loses them."""
     from rhn.kernels.transition.manual import MANUAL
 
-    K, T, B, L = 2, 5, 20, 3
-    g = torch.Generator().manual_seed(0)
-    shapes = ((1, T, B, 9), (K, B, n), (K, n, 9), (K, L, n, n), (K, L, n), (K, L - 1, n, n))
-    scales = (1.0, 0.5, 0.3, n**-0.5, 0.3, n**-0.5)
-    tensors = [(torch.randn(s, generator=g) * f).to(device) for s, f in zip(shapes, scales, strict=True)]
-    return compare(PERSISTENT_TRANSITION, MANUAL, [*tensors, None], nonlinearity="tanh", precision=precision)
+    options, errors = {"nonlinearity": "tanh", "precision": precision}, []
+    for shape in shapes or SHAPES:
+        for size in (1.0, 1e-4) if precision == "tf32" else (1.0,):
+            errors.append(compare(PERSISTENT_TRANSITION, MANUAL, _example(shape, size, device), **options))
+    return max(errors)
+
+
+def _example(shape: Shape, size: float, device: torch.device) -> list:
+    """Tensors of three steps, the weights times `size`."""
+    g, T, m = torch.Generator().manual_seed(0), 3, 9
+    K, n, B, L, skips, mask = shape
+    sizes = ((1, T, B, m), (K, B, n), (K, n, m), (K, L, n, n), (K, L, n), (K, L - 1, n, n))
+    scales = (1.0, 0.5 * size, 0.3 * size, size * n**-0.5, 0.3 * size, size * n**-0.5)
+    *tensors, S = ((torch.randn(s, generator=g) * f).to(device) for s, f in zip(sizes, scales, strict=True))
+    state_mask = (2.0 * (torch.rand(1, 1, B, n, generator=g) < 0.5)).to(device)
+    return [*tensors, S if skips and L > 1 else None, state_mask if mask else None]
 
 
 PERSISTENT_TRANSITION = Kernel("persistent deep transition", transition_forward, transition_backward)

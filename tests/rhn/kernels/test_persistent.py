@@ -11,8 +11,6 @@ from torch.func import grad_and_value, vmap
 from rhn.kernels import highway, highway_reference
 from rhn.kernels.ensemble import recurrence
 from rhn.kernels.persistent import device, operands, shapes
-from rhn.kernels.persistent import highway as highway_module
-from rhn.kernels.persistent import transition as transition_module
 from rhn.kernels.persistent.highway import PERSISTENT_HIGHWAY
 from rhn.kernels.persistent.launch import launch
 from rhn.kernels.persistent.transition import PERSISTENT_TRANSITION
@@ -106,13 +104,16 @@ def test_a_block_that_has_one_chunk_takes_its_weights_ahead(case, monkeypatch):
 @interpreted
 def test_mixed_precision_goes_through_them_where_nothing_is_missing(monkeypatch):
     monkeypatch.setattr(device, "missing", lambda device: None)
-    monkeypatch.setattr(device, "_CHECKED", {("highway", "mixed", torch.device("cpu")): None})
+    monkeypatch.setattr(device, "_CHECKED", {})
     launched = []
     monkeypatch.setattr(
         "rhn.kernels.persistent.highway.launch",
         lambda kernel, *rest, **more: launched.append(kernel) or launch(kernel, *rest, **more),
     )
     arguments = [t.float() for t in ROWS["highway"].arguments(2, 3, 4, 5, 2).values()]
+    highway(*arguments, precision="mixed")
+    assert len(launched) == 3, "both passes of the check, and the call"
+    launched.clear()
     with listening() as told:
         states = highway(*arguments, precision="mixed")
     assert recurrence_words(told, arguments[0].device, "mixed") == "persistent Triton kernel, mixed"
@@ -131,12 +132,6 @@ def test_weights_are_padded_once_for_both_passes(case, monkeypatch):
     assert len(padded) == len(set(padded)), "R once, and S once where there are shortcuts"
 
 
-@interpreted
-@pytest.mark.parametrize("module", [highway_module, transition_module])
-def test_the_check_of_a_right_kernel_goes_well(module):
-    assert 1e-5 < module.check(torch.device("cpu"), "mixed", n=7) < ERROR["mixed"]
-
-
 def test_a_kernel_that_fails_its_check_is_not_used_and_says_so_once(monkeypatch):
     monkeypatch.setattr(device, "missing", lambda device: None)
     cpu, asked = torch.device("cpu"), []
@@ -151,9 +146,12 @@ def test_a_kernel_that_fails_its_check_is_not_used_and_says_so_once(monkeypatch)
         assert "no such launch" in device.refusal("sieve", "mixed", cpu, raising)
     assert "no such launch" in device.refusal("sieve", "mixed", cpu, raising)
     assert asked == [cpu]
-    for error in (0.5, float("nan")):
+    for error in (0.5, float("nan"), float("inf")):
         with pytest.warns(UserWarning, match="is off by"):
             device.refusal(f"wrong by {error}", "tf32", cpu, lambda where, precision, error=error: error)
+    with pytest.warns(UserWarning, match="is off by"):
+        device.refusal("wrong for seven", "tf32", cpu, lambda where, precision, units: 1.0, 7)
+    assert device.refusal("wrong for seven", "tf32", cpu, lambda where, precision, units: 0.0, 8) is None
     assert device.refusal("right", "tf32", cpu, lambda where, precision: 1e-3) is None
     monkeypatch.undo()
     assert device.refusal("right", "tf32", cpu, raising) == "it needs a CUDA device"

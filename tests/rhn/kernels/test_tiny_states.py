@@ -24,6 +24,7 @@ ROWS = {case.name: case for case in KERNELS}
 NETWORKS = ("highway", "highway-uncoupled", "deep-transition", "deep-transition-skip-all", "deep-transition-relu")
 SMALLEST_NORMAL = torch.finfo(torch.float32).tiny
 LARGEST_ERROR = {"float32": 1e-4, "tf32": 1e-3, "mixed": 5e-3}
+ON_A_GPU = 5e-3  # operands of 11 bits, as in mixed precision; the interpreter has 24
 
 
 def arguments(name: str, std: float, depth: int) -> dict[str, torch.Tensor]:
@@ -42,10 +43,10 @@ def results(function, tensors: dict, dtype: torch.dtype, **options) -> dict[str,
     """States and the gradients of a projection of them, in float64."""
     leaves = {key: None if t is None else t.to(dtype).requires_grad_() for key, t in tensors.items()}
     states = function(*leaves.values(), **options)
-    w = torch.linspace(-1, 1, states.numel()).view_as(states)
+    w = torch.linspace(-1, 1, states.numel(), device=states.device).view_as(states)
     present = {key: t for key, t in leaves.items() if t is not None}
     gradients = torch.autograd.grad((states * w.to(dtype)).sum(), list(present.values()))
-    return {key: t.double() for key, t in zip(("states", *present), (states.detach(), *gradients), strict=True)}
+    return {key: t.double().cpu() for key, t in zip(("states", *present), (states.detach(), *gradients), strict=True)}
 
 
 def error(name: str, found: torch.Tensor, exact: torch.Tensor) -> float:
@@ -70,12 +71,13 @@ def kernel(name: str, persistent: bool):
     return lambda *tensors, **more: recurrence(chosen, *tensors, None, **options, **more)
 
 
-def judged(name: str, std: float, depth: int, precision: str, persistent: bool) -> None:
+def judged(name: str, std: float, depth: int, precision: str, persistent: bool, where: str = "cpu") -> None:
     tensors, case = arguments(name, std, depth), ROWS[name]
     exact = results(case.reference, tensors, torch.float64, **case.options)
+    tensors = {key: None if t is None else t.to(where) for key, t in tensors.items()}
     found = results(kernel(name, persistent), tensors, torch.float32, precision=precision)
     errors = {key: error(key, found[key], exact[key]) for key in exact}
-    assert max(errors.values()) < LARGEST_ERROR[precision], errors
+    assert max(errors.values()) < (LARGEST_ERROR[precision] if where == "cpu" else ON_A_GPU), errors
 
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
@@ -98,7 +100,16 @@ def test_tiny_states_and_their_gradients_survive_in_float32_and_tf32(name, depth
     judged(name, std, depth, "float32", persistent=False)
     if "relu" not in name:
         pytest.importorskip("triton", reason="Triton is not installed")
-        judged(name, std, depth, "tf32", persistent=True)
+        if not torch.cuda.is_available():
+            judged(name, std, depth, "tf32", persistent=True)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("std", [1e-4, 1e-6, 1e-8])
+@pytest.mark.parametrize("depth", [2, 4, 6])
+@pytest.mark.parametrize("name", [name for name in NETWORKS if "relu" not in name])
+def test_on_a_gpu_tiny_states_and_their_gradients_survive_in_tf32(name, depth, std):
+    judged(name, std, depth, "tf32", persistent=True, where="cuda")
 
 
 @pytest.mark.parametrize("persistent", [False, True], ids=["hand-derived", "persistent"])
@@ -119,6 +130,8 @@ def test_mixed_precision_is_right_or_refuses(name, depth, std, persistent):
         if "relu" in name:
             pytest.skip("the persistent kernel has tanh only")
         pytest.importorskip("triton", reason="Triton is not installed")
+    if persistent and torch.cuda.is_available():
+        pytest.skip("there is a GPU: the kernel needs it")
     refusal = ""
     try:
         judged(name, std, depth, "mixed", persistent)
