@@ -1,12 +1,37 @@
-"""What every public function of this package asks of its matrices, checked once where they enter."""
+"""What every public function of this package asks of its numbers and matrices, checked once where they enter."""
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rhn.cells.base import not_dense_real
 from rhn.errors import InvalidInputError
 from rhn.wording import counted
 
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+
+
+def real_tensor(name: str, value: Any) -> Tensor:
+    """The value as a tensor, if it is a dense tensor of real numbers or a NumPy array of such; both may be of any shape and precision.
+
+    >>> real_tensor("x", np.ones(2)).dtype
+    torch.float64
+
+    Raises:
+        InvalidInputError: complex, sparse, quantised or nested numbers, a tensor on the meta device, anything else.
+    """
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        try:
+            return torch.from_numpy(np.array(value))
+        except TypeError:  # numbers of a width that torch has not
+            value = value.dtype
+    kind = not_dense_real(value) if isinstance(value, Tensor) else getattr(value, "dtype", type(value).__name__)
+    if kind is not None:
+        raise InvalidInputError(f"{name} is {kind}: expected a dense tensor or a NumPy array of real numbers")
+    # a tensor made in inference mode has no gradient, a copy of it has
+    return value.clone() if value.is_inference() and not torch.is_inference_mode_enabled() else value
 
 
 def check_square(A: Tensor, *, smallest: int = 1, steps: int | None = None) -> Tensor:
@@ -23,6 +48,8 @@ def check_square(A: Tensor, *, smallest: int = 1, steps: int | None = None) -> T
     """
     if not isinstance(A, Tensor):
         raise InvalidInputError(f"A: expected a torch.Tensor, got {type(A).__name__}; use torch.as_tensor")
+    if (kind := not_dense_real(A)) not in (None, "complex"):
+        raise InvalidInputError(f"A is {kind}: expected a dense tensor")
     if A.dtype not in DTYPES:
         raise InvalidInputError(f"A: expected float32 or float64 (or complex), got {A.dtype}; use A.double()")
     shape, layout = tuple(A.shape), "(..., n, n)" if steps is None else "(time, ..., n, n)"
@@ -55,8 +82,17 @@ def divided(A: Tensor, unit: Tensor | float) -> Tensor:
 
 def check_weights(module: nn.Module) -> None:
     """Raise InvalidInputError, naming them, where weights of a module are NaN or infinite."""
+    check_gradients(module)
     bad = [name for name, p in module.named_parameters() if not torch.isfinite(p).all()]
     if bad:
         raise InvalidInputError(
             f"{type(module).__name__}: the weights {', '.join(bad[:3])} are NaN or infinite, expected finite numbers"
+        )
+
+
+def check_gradients(cell) -> None:
+    """Raise InvalidInputError where the weights of a module cannot have gradients, because they were made in inference mode."""
+    if isinstance(cell, nn.Module) and any(p.is_inference() for p in cell.parameters()):
+        raise InvalidInputError(
+            f"{type(cell).__name__} was made in torch.inference_mode(), so that its weights have no gradients: make it outside"
         )

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import jacfwd, jacrev, vmap
 
+from gersgorin._validate import real_tensor
 from gersgorin.grad_mode import with_gradients
 from gersgorin.stepping import (
     Step,
@@ -60,6 +61,7 @@ def temporal_jacobian(
     [[0.0, 2.0], [2.0, 0.0]]
     """
     by_autograd = lambda step, jacobian: lambda x, s: [jacobian(step, argnums=1)(x, s)]  # noqa: E731
+    x, s = real_tensor("x", x), real_tensor("s", s)
     (A,) = _matrices(cell, x, s, "jacobian", by_autograd, method, chunk_size)
     return _of_shape(A, cell, s, columns=s.shape[-1])
 
@@ -74,7 +76,8 @@ def input_jacobian(
     >>> input_jacobian(lambda x, s: s + x[0] * x[1], torch.tensor([3.0, 5.0]), torch.zeros(1)).tolist()
     [[5.0, 3.0]]
     """
-    if isinstance(x, Tensor) and not x.is_floating_point():
+    x, s = real_tensor("x", x), real_tensor("s", s)
+    if not x.is_floating_point():
         raise InvalidInputError(f"x is {x.dtype}: expected floating point, what a derivative can be taken of")
     by_autograd = lambda step, jacobian: lambda x, s: [jacobian(step, argnums=0)(x, s)]  # noqa: E731
     (B,) = _matrices(cell, x, s, "input_jacobian", by_autograd, method, chunk_size)
@@ -103,7 +106,7 @@ def layer_jacobians(
     >>> layer_jacobians(step, torch.zeros(1), torch.zeros(2)).tolist()
     [[[0.0, 2.0], [2.0, 0.0]]]
     """
-    cell = converted(cell)
+    cell, x, s = converted(cell), real_tensor("x", x), real_tensor("s", s)
     depth = getattr(cell, "depth", 1)
     if depth == 1:
         return temporal_jacobian(cell, x, s, method=method, chunk_size=chunk_size).unsqueeze(0)
@@ -139,7 +142,8 @@ def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> T
     s0 (B, state_size) is zero where None; a bare callable needs it, because it does not tell its state's size.
     Raises InvalidInputError where shapes do not fit.
     """
-    cell = converted(cell)
+    cell, x = converted(cell), real_tensor("x", x)
+    s0 = None if s0 is None else real_tensor("s0", s0)
     unbatched = x.dim() == 2
     if unbatched:
         x, s0 = x.unsqueeze(1), None if s0 is None else s0.unsqueeze(0)
@@ -183,8 +187,8 @@ def norm_bound(cell: nn.Module, state_bound: float = 1.0) -> Tensor:
     if not hasattr(cell, "norm_bound"):
         said = f"{name_of(cell)} has no norm_bound(state_bound): give the cell a method of that name"
         raise InvalidInputError(said + in_a_module(cell))
-    if not state_bound >= 0:
-        raise InvalidInputError(f"state_bound must be a number of at least 0, got {state_bound}")
+    if not isinstance(state_bound, int | float) or not state_bound >= 0:
+        raise InvalidInputError(f"state_bound must be a number of at least 0, got {state_bound!r:.40}")
     check_method(cell, "norm_bound", "(state_bound)")
     with torch.no_grad():
         bound = cell.norm_bound(float(state_bound))
@@ -272,8 +276,6 @@ def _last_shortcut(cell, x: Tensor, s: Tensor) -> int:
 
 def _flatten(x: Tensor, s: Tensor) -> tuple[tuple[int, ...], Tensor, Tensor]:
     """(leading dimensions, x (N, m), s (N, n))."""
-    if not (isinstance(x, Tensor) and isinstance(s, Tensor)):
-        raise InvalidInputError(f"x is {type(x).__name__} and s {type(s).__name__}: expected torch tensors")
     if x.dim() == 0 or s.dim() == 0:
         raise InvalidInputError(f"x has shape {tuple(x.shape)} and s {tuple(s.shape)}: expected (..., m) and (..., n)")
     try:

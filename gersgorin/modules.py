@@ -15,7 +15,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from rhn.cells.base import require_possible
+from rhn.cells.base import not_dense_real, require_possible
 from rhn.cells.convert import OURS
 from rhn.cells.registry import import_named
 from rhn.checkpoints import weights_file
@@ -93,7 +93,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
         words = [f"lacks {_few(missing)}"] * bool(missing) + [f"has an unknown {_few(unknown)}"] * bool(unknown)
         raise CheckpointError(f"{path} does not fit {type(module).__name__}: it {' and '.join(words)}")
     for name, t in found.items():
-        if kind := _unusual(t):
+        if kind := not_dense_real(t):
             raise CheckpointError(
                 f"{path}: {name} is {kind}, expected dense real numbers: convert it before torch.save"
             )
@@ -180,18 +180,6 @@ def _arguments(name: str, factory) -> dict[str, bool]:
         return {}
     taken = (name for name in ("input_size", "hidden_size") if name in parameters)
     return {name: parameters[name].default is inspect.Parameter.empty for name in taken}
-
-
-def _unusual(t: Tensor) -> str | None:
-    """What a tensor is, if it does not hold dense real numbers."""
-    kinds = {
-        "on the meta device": t.is_meta,
-        "quantised": t.is_quantized,
-        "nested": t.is_nested,
-        "complex": t.is_complex(),
-    }
-    sparse = {str(t.layout).removeprefix("torch."): not t.is_nested and t.layout != torch.strided}
-    return next((kind for kind, is_so in (kinds | sparse).items() if is_so), None)
 
 
 def _is_state(value) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gersgorin._validate import real_tensor
 from gersgorin.comparing.asked import what_it_reads
 from gersgorin.comparing.runs import measure_along
 from gersgorin.input_files import SUFFIXES
@@ -25,7 +26,7 @@ from gersgorin.subject import Subject, checkpoint_cells, new_cell, watched_cell
 from gersgorin.watch import Watched
 from rhn.data import Piece
 from rhn.errors import InvalidInputError
-from rhn.fields import check_seed
+from rhn.fields import check_seed, fits
 from rhn.options import check_least
 
 NEW = ("depth", "hidden_size", "init", "transform_bias")  # of cells by name alone
@@ -93,8 +94,11 @@ def measure(
         raise InvalidInputError(f"discs is {discs!r}, expected one of {', '.join(DISC_WORDS)}")
     new = dict(zip(NEW, (depth, hidden_size, init, transform_bias), strict=True))
     file, asked = _checkpoint(network), _Asked(steps=steps, unit=unit)
+    if not fits(steps, int | None):
+        raise InvalidInputError(f"steps is {steps!r:.40}: expected a whole number of at least 1")
     check_least(asked, steps=1)
     check_seed(seed)
+    _check_place(device, dtype)
     if isinstance(network, str) and file is None:
         source = _source(x, asked)
         subject = new_cell(network, seed=seed, input_size=source.input_size, **new)
@@ -112,6 +116,16 @@ def measure(
         check_memory(subject.cell, source.steps, dtype, device)
     how = {"device": device, "dtype": dtype, "discs": discs, "leading": part, "progress": progress}
     return measure_along(source, subject, subject.build(device, dtype), title=subject.title, **how)[1]
+
+
+def _check_place(device: str, dtype: torch.dtype) -> None:
+    """Raise InvalidInputError where a device is not on this machine, or nothing is measured in a dtype."""
+    if dtype not in (torch.float32, torch.float64):
+        raise InvalidInputError(f"dtype is {dtype!r:.40}: expected torch.float64 or torch.float32")
+    try:
+        torch.empty(1, device=torch.device(device)).item()
+    except (RuntimeError, AssertionError, TypeError) as error:  # whatever torch says of a device that it does not have
+        raise InvalidInputError(f"device is {device!r:.40}: expected 'cpu' or a GPU of this machine, 'cuda'") from error
 
 
 def _checkpoint(network) -> Path | None:
@@ -157,7 +171,7 @@ def _source(x, asked: _Asked, text: bool = False) -> Source:
 
 def _numbers(x: Tensor | np.ndarray, ids: bool) -> Source:
     """Numbers of the caller's, (T, m) or (T,), or ids of tokens (T,)."""
-    values = x.detach().cpu().numpy() if isinstance(x, Tensor) else x
+    values = real_tensor("x", x).detach().cpu().numpy()
     if (
         values.size == 0
         or values.dtype.kind not in ("iu" if ids else "biuf")

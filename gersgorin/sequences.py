@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gersgorin._validate import real_tensor
 from rhn.errors import InvalidInputError
 
 
@@ -90,7 +91,9 @@ def _pad(pieces: list[Tensor], name: str) -> tuple[Tensor, Tensor]:
 def _numbers(given: Any, name: str, ids: bool, dims: tuple[int, ...], layout: str, least: int) -> Tensor:
     """Finite numbers as a tensor of one of these numbers of dimensions: int64 for ids, float64 for frames."""
     try:
-        values = given.detach().cpu() if isinstance(given, Tensor) else torch.from_numpy(np.array(given))
+        values = (
+            real_tensor(name, given).detach().cpu() if isinstance(given, Tensor) else torch.from_numpy(np.array(given))
+        )
     except (TypeError, ValueError, RuntimeError):
         raise InvalidInputError(
             f"{name}: {type(given).__name__} given, expected an array of numbers {layout}"

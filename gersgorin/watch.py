@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin._validate import check_weights
+from gersgorin._validate import check_weights, real_tensor
 from rhn.cells import Cell, layer_from_torch, name_of_cell, stack_from_torch
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.provenance import words_of_built
@@ -135,12 +135,11 @@ class Watched:
 
     def _checked(self, probe: Tensor | np.ndarray) -> Tensor:
         """The probe on the device of the weights, its numbers in float64."""
-        if isinstance(probe, np.ndarray) and probe.dtype.kind in "biuf":
-            probe = torch.from_numpy(np.array(probe))
-        if not isinstance(probe, Tensor) or probe.numel() == 0 or probe.dim() == 0:
-            got = f"shape {tuple(probe.shape)}" if isinstance(probe, Tensor) else type(probe).__name__
+        probe = real_tensor("the probe", probe)
+        if probe.numel() == 0 or probe.dim() == 0:
             raise InvalidInputError(
-                f"the probe is to be a tensor or array (T, m), (T, B, m) or ids (T, B) that is not empty, got {got}"
+                "the probe is to be a tensor or array (T, m), (T, B, m) or ids (T, B) that is not empty, got shape "
+                f"{tuple(probe.shape)}"
             )
         like = next(self.module.parameters(), probe)
         if probe.dtype == torch.int64 and not self.alone:
@@ -234,8 +233,10 @@ def layers_of(cell: nn.Module) -> int:
 
 def part_of(module: nn.Module, name: str | None) -> nn.Module:
     """The submodule of this name, as `named_modules` has them, or the module; raises InvalidInputError with the nearest names."""
-    if not name:
+    if name is None or name == "":
         return module
+    if not isinstance(name, str):
+        raise InvalidInputError(f"submodule is {name!r:.40}: expected a name in named_modules, such as 'encoder.rnn'")
     parts = dict(module.named_modules())
     if name in parts:
         return parts[name]

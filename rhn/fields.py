@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from functools import cache
+from numbers import Integral
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Literal, get_args, get_origin, get_type_hints
@@ -31,8 +32,8 @@ def require(config, name: str, holds: bool, expected: str) -> None:
 
 def check_seed(seed: int) -> None:
     """Raise InvalidInputError unless every generator takes this seed."""
-    if not 0 <= seed <= LARGEST:
-        raise InvalidInputError(f"the seed is {seed}, expected a whole number from 0 to {LARGEST}")
+    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed <= LARGEST:
+        raise InvalidInputError(f"the seed is {seed!r:.60}, expected a whole number from 0 to {LARGEST}")
 
 
 def fits(value, hint) -> bool:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gersgorin._validate import real_tensor
 from gersgorin.bounds.kinds import KINDS, Ledger, Weighted, added, diagonal_norm, quadratic_norm
 from gersgorin.bounds.products import Enclosed, exactly, windows
 from gersgorin.bounds.rounding import scaled, sum_of_logs_above
@@ -210,9 +211,9 @@ def norm_bounds(
     >>> half.lengths, half.half_life.round(6), half.lower_exponent.round(6)
     (('1 step', '2 steps', '4 steps'), array([1., 1., 1.]), array([-0.693147, -0.693147, -0.693147]))
     """
-    if not isinstance(x, Tensor) or x.dim() != 2:
-        shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-        raise InvalidInputError(f"x: expected a tensor (T, m) of one sequence, got {shape}")
+    x = real_tensor("x", x)
+    if x.dim() != 2:
+        raise InvalidInputError(f"x: expected a tensor (T, m) of one sequence, got {tuple(x.shape)}")
     s = trajectory(cell, x, s0)[:-1]
     if not torch.isfinite(s).all():
         raise InvalidInputError("a state is NaN or infinite along the run: the weights are too large for any bound")

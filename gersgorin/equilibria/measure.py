@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gersgorin._validate import real_tensor
 from gersgorin.equilibria.record import FixedPoints
 from gersgorin.equilibria.search import Ends, distinct, search
 from gersgorin.jacobian import temporal_jacobian, trajectory
@@ -56,7 +57,9 @@ def fixed_points(
     >>> points.states.round(4).ravel().tolist(), points.kinds
     ([-0.9575, 0.0, 0.9575], ['stable', 'unstable', 'stable'])
     """
-    given, (cell, x) = x, _with_input(cell, x, starts)
+    starts = real_tensor("starts", starts)
+    given = x = None if x is None else real_tensor("x", x)
+    cell, x = _with_input(cell, x, starts)
     tolerance = _check(x, starts, tolerance, iterations, apart=apart, margin=margin)
     step = lambda s: trajectory(cell, x.expand(1, len(s), -1), s)[1]  # noqa: E731
     jacobian = lambda s: temporal_jacobian(cell, x, s)  # noqa: E731
@@ -131,15 +134,15 @@ def _with_input(cell, x: Tensor | None, starts: Tensor) -> tuple[nn.Module | Ste
         return converted(cell), x
     if not callable(cell):
         raise InvalidInputError(f"without x, expected a callable f(s), got {type(cell).__name__}")
-    return (lambda x, s: cell(s)), starts.new_zeros(1) if isinstance(starts, Tensor) else torch.zeros(1)
+    return (lambda x, s: cell(s)), starts.new_zeros(1)
 
 
 def _check(x: Tensor, starts: Tensor, tolerance: float | None, iterations: int, **positive: float) -> float:
     """The tolerance, the default one where None."""
     for name, given, dims, layout in (("x", x, 1, "(m,)"), ("starts", starts, 2, "(B, N)")):
-        if not isinstance(given, Tensor) or given.dim() != dims or given.numel() == 0:
-            what = f"shape {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
-            raise InvalidInputError(f"{name}: expected a tensor {layout} with at least one entry, got {what}")
+        if given.dim() != dims or given.numel() == 0:
+            shape = tuple(given.shape)
+            raise InvalidInputError(f"{name}: expected a tensor {layout} with at least one entry, got shape {shape}")
         if bad := int((~torch.isfinite(given)).sum()):
             raise InvalidInputError(
                 f"{name}: {bad} of {given.numel()} numbers are NaN or infinite, expected finite ones"

@@ -36,8 +36,8 @@ def discs_by_blocks(
     """
     if axis not in ("row", "column"):
         raise InvalidInputError(f"axis: expected 'row' or 'column', got {axis!r}")
-    bound = memory_bound(memory_limit, getattr(s, "device", torch.device("cpu")).type)
-    return both_discs(StepJacobian(cell, x, s), bound)[axis == "column"]
+    A = StepJacobian(cell, x, s)
+    return both_discs(A, memory_bound(memory_limit, A.like.device.type))[axis == "column"]
 
 
 def both_discs(A: StepJacobian, bound: int) -> tuple[Discs, Discs]:

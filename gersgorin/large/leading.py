@@ -20,6 +20,7 @@ from gersgorin.large.products import StepJacobian
 from gersgorin.spectrum import eigenvalues, largest_first
 from gersgorin.stepping import Step
 from rhn.errors import InvalidInputError, NotConvergedError
+from rhn.fields import check_seed
 
 RESTARTS = 300
 LEAST_BASIS = 80
@@ -65,8 +66,9 @@ def leading_eigenvalues(
     >>> leading_eigenvalues(lambda x, s: A @ s, torch.zeros(1), torch.zeros(6, dtype=torch.float64), 2).real.round(decimals=6)
     tensor([5., 4.], dtype=torch.float64)
     """
+    check_seed(seed)
     A = StepJacobian(cell, x, s)
-    bound = memory_bound(memory_limit, s.device.type)
+    bound = memory_bound(memory_limit, A.like.device.type)
     return leading_of(A, check_count(k, A.size), bound, tol=tol, seed=seed, restarts=restarts)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gersgorin._validate import check_gradients, real_tensor
 from gersgorin.discs import Discs, gersgorin_discs
 from gersgorin.dynamics import running_log_norms
 from gersgorin.grad_mode import with_gradients
@@ -28,6 +29,7 @@ from gersgorin.record import SpectrumRecord
 from gersgorin.spectrum import one_thread
 from gersgorin.stepping import Step, converted
 from rhn.errors import InvalidInputError, NotConvergedError
+from rhn.fields import check_seed
 
 WRITTEN = 17  # matrices held at once where a step's is written: A, the product, what is made of them; as measured
 
@@ -67,6 +69,9 @@ def streamed_log_norms(
     >>> streamed_log_norms(lambda x, s: x * s, torch.tensor([[2.0], [0.5], [4.0]]), torch.ones(3)).exp().round(decimals=4)
     tensor([2., 1., 4.], dtype=torch.float64)
     """
+    check_seed(seed)
+    check_gradients(cell)
+    x = real_tensor("x", x)
     states = trajectory(cell, x, s0)
     if not torch.isfinite(states).all():
         raise InvalidInputError("a state of the run is NaN or infinite: use smaller weights or another s0")

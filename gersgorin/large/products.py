@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from gersgorin._validate import check_gradients, real_tensor
 from gersgorin.stepping import Step, check_sizes, converted, name_of, step_of, try_step
 from rhn.errors import InvalidInputError
 
@@ -30,9 +31,11 @@ class StepJacobian:
     def __init__(self, cell: nn.Module | Step, x: Tensor, s: Tensor) -> None:
         cell = converted(cell)
         step = step_of(cell)
+        x, s = real_tensor("x", x), real_tensor("s", s)
+        check_gradients(cell)
         for name, v in (("x", x), ("s", s)):
-            if not isinstance(v, Tensor) or v.dim() != 1 or not v.is_floating_point() or not torch.isfinite(v).all():
-                got = f"{v.dtype} of shape {tuple(v.shape)}" if isinstance(v, Tensor) else type(v).__name__
+            if v.dim() != 1 or not v.is_floating_point() or not torch.isfinite(v).all():
+                got = f"{v.dtype} of shape {tuple(v.shape)}"
                 raise InvalidInputError(
                     f"{name} is {got}: expected a finite floating-point vector, one input, one state"
                 )

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gersgorin._validate import real_tensor
 from gersgorin.lyapunov.errors import standard_errors
 from gersgorin.lyapunov.frames import growth, random_frame
 from gersgorin.lyapunov.record import LyapunovSpectrum
@@ -18,6 +19,7 @@ from gersgorin.lyapunov.tangents import tangent_maps
 from gersgorin.spectrum import one_thread
 from gersgorin.stepping import Step, converted, in_a_module, state_size_of, step_of
 from rhn.errors import InvalidInputError
+from rhn.fields import check_seed
 
 PIECES = 240  # of the run, whose growth is kept: the points of the convergence curve, and what blocks are made of
 
@@ -64,6 +66,7 @@ def lyapunov_spectrum(
     T, N = len(x), len(s)
     k = _count("k", N if k is None else k, 1, N, f"the state has {N} entries")
     every = _count("every", every, 1, T, f"the run has {T} steps")
+    check_seed(seed)
     warmup = _count("warmup", warmup, 0, T - 1, f"the run has {T} steps, and at least one is to be counted")
     Q = random_frame(N, k, torch.Generator().manual_seed(seed), s)
     maps = tangent_maps(cell, x, s)
@@ -108,9 +111,11 @@ def _ends(T: int, every: int) -> list[int]:
 
 def _run_of(cell, x: Tensor | None, s0: Tensor | None, steps: int | None) -> tuple[nn.Module | Step, Tensor, Tensor]:
     """(step of an input and a state, inputs (T, m), first state (N,)), checked."""
-    if s0 is not None and not (isinstance(s0, Tensor) and s0.dim() == 1 and s0.is_floating_point() and len(s0)):
-        what = f"{s0.dtype} of shape {tuple(s0.shape)}" if isinstance(s0, Tensor) else type(s0).__name__
-        raise InvalidInputError(f"s0 is {what}: expected a floating-point tensor (N,), one state")
+    s0 = None if s0 is None else real_tensor("s0", s0)
+    if s0 is not None and not (s0.dim() == 1 and s0.is_floating_point() and len(s0)):
+        raise InvalidInputError(
+            f"s0 is {s0.dtype} of shape {tuple(s0.shape)}: expected a floating-point tensor (N,), one state"
+        )
     if x is None:
         if s0 is None or not callable(cell):
             raise InvalidInputError("without x, expected a callable f(s) and s0 (N,), the state it begins with")
@@ -118,9 +123,9 @@ def _run_of(cell, x: Tensor | None, s0: Tensor | None, steps: int | None) -> tup
         return (lambda x, s: cell(s)), s0.new_zeros(1, 1).expand(steps, 1), s0
     if steps is not None:
         raise InvalidInputError("steps is for a map without input: x says how many there are")
-    if not isinstance(x, Tensor) or x.dim() != 2 or len(x) == 0:
-        what = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-        raise InvalidInputError(f"x: expected a tensor (T, m) with at least one step, got {what}")
+    x = real_tensor("x", x)
+    if x.dim() != 2 or len(x) == 0:
+        raise InvalidInputError(f"x: expected a tensor (T, m) with at least one step, got shape {tuple(x.shape)}")
     if bad := int((~torch.isfinite(x)).sum()):
         raise InvalidInputError(f"x: {bad} of {x.numel()} numbers are NaN or infinite, expected finite ones")
     cell = converted(cell)

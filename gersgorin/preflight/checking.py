@@ -78,13 +78,14 @@ def check(
     training = Training(learning_rate=learning_rate, momentum=momentum, epochs=epochs)
     if build is not None:
         model = build(0)
-    if sequences is None:
-        sequences, usual = chorale_probe(model), chorale_batches()
-    else:
-        usual = _batches(sequences)
-    training = replace(training, batches=usual if batches is None else batches)
+    chorales = sequences is None
+    if chorales:
+        sequences = chorale_probe(model)
     progress("the plateau")
     own = plateau(model, sequences, loss)
+    if batches is None:
+        batches = chorale_batches() if chorales else _batches(sequences)
+    training = replace(training, batches=batches)
     progress("the way off the plateau")
     found = replace(measure(own, training), name=name or name_of(model))
     progress("gains and exponents")

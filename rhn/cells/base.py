@@ -186,6 +186,8 @@ class Cell(nn.Module):
             InvalidInputError: a shape or dtype does not fit, a mask has a gap, or the cell cannot take a dropout mask.
         """
         self.check(x, s0, self.batch_first)
+        if mask is not None and (not isinstance(mask, Tensor) or not_dense_real(mask)):
+            raise InvalidInputError(f"mask is {type(mask).__name__}: expected a dense torch.bool tensor")
         if mask is not None and mask.shape != x.shape[:-1]:
             raise InvalidInputError(f"mask has shape {tuple(mask.shape)}: expected {tuple(x.shape[:-1])}, as x")
         unbatched = x.dim() == 2
@@ -197,6 +199,8 @@ class Cell(nn.Module):
             x = x.transpose(0, 1)
             mask = None if mask is None else mask.transpose(0, 1)
         s0 = x.new_zeros(x.shape[1], self.state_size) if s0 is None else s0
+        if not isinstance(dropout, CellMasks | None):
+            raise InvalidInputError(f"dropout is a {type(dropout).__name__}: expected rhn.cells.CellMasks")
         if dropout is not None:
             check_masks(dropout, self, x.shape[1], x.dtype)
         x, rest = apply_input_mask(x, dropout)
@@ -213,6 +217,11 @@ class Cell(nn.Module):
 
     def check(self, x: Tensor, s0: Tensor | None, batch_first: bool = False) -> None:
         """Raise InvalidInputError that says what does not fit, in the caller's own layout: shapes, types, no time steps."""
+        given = {"x": x} if s0 is None else {"x": x, "s0": s0}
+        for name, t in given.items():
+            kind = not_dense_real(t) if isinstance(t, Tensor) else type(t).__name__
+            if kind not in (None, "on the meta device"):
+                raise InvalidInputError(f"{name} is {kind}: expected a dense torch.Tensor of real numbers")
         if x.dim() not in (2, 3) or x.shape[-1] != self.input_size:
             batched = f"({'B, T' if batch_first else 'T, B'}, {self.input_size})"
             raise InvalidInputError(f"x has shape {tuple(x.shape)}: expected {batched} or (T, {self.input_size})")
@@ -223,6 +232,13 @@ class Cell(nn.Module):
         if x.dtype != weight.dtype:
             raise InvalidInputError(
                 f"x is {x.dtype}, the weights are {weight.dtype}: convert one, for example x.to({weight.dtype})"
+            )
+        if any(t.device != weight.device for t in given.values()):
+            places = ", ".join(f"{name} is on {t.device}" for name, t in given.items())
+            raise InvalidInputError(f"{places}, the weights are on {weight.device}: move them to one device")
+        if torch.is_grad_enabled() and weight.requires_grad and any(t.is_inference() for t in given.values()):
+            raise InvalidInputError(
+                f"{' or '.join(given)} was made in torch.inference_mode() and has no gradients: give x.clone()"
             )
         if self.precision != "float32" and x.dtype != torch.float32:
             raise InvalidInputError(
@@ -278,6 +294,15 @@ def positive(name: str, value: int) -> int:
     if number < 1 or isinstance(value, bool):
         raise InvalidInputError(f"{name} must be a whole number of at least 1, got {value!r}")
     return number
+
+
+def not_dense_real(t: Tensor) -> str | None:
+    """What a tensor is, in words, if its numbers are not dense, real and in memory."""
+    if t.is_nested:
+        return "nested"
+    kinds = {"on the meta device": t.is_meta, "quantised": t.is_quantized, "complex": t.is_complex()}
+    kinds["sparse"] = t.layout != torch.strided
+    return next((kind for kind, is_so in kinds.items() if is_so), None)
 
 
 def require_possible(input_size: int, hidden_size: int, depth: int = 1) -> None:

@@ -1,0 +1,121 @@
+"""Every function that takes numbers refuses what are none in one sentence, and takes NumPy's arrays as tensors."""
+
+import numpy as np
+import pytest
+import torch
+
+import gersgorin
+from rhn.cells import RHN
+from rhn.errors import RhnError
+from rhn.models import PolyphonicModel
+
+T, M, N = 6, 3, 4
+X, S = torch.rand(T, M, dtype=torch.float64), torch.rand(T, N, dtype=torch.float64)
+CELL = RHN(M, N, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+MODEL = PolyphonicModel("rhn", hidden_size=4, depth=1, generator=torch.Generator().manual_seed(0))
+FRAMES = (torch.rand(T, 88, generator=torch.Generator().manual_seed(1)) < 0.3).double()
+
+WRONG = {
+    "nothing": lambda x: None,
+    "text": lambda x: "numbers",
+    "object": lambda x: object(),
+    "set": lambda x: {1.0},
+    "complex": lambda x: x + 1j,
+    "complex array": lambda x: x.numpy() + 1j,
+    "array of objects": lambda x: np.array([object()] * len(x)),
+    "array of texts": lambda x: np.full(x.shape, "a"),
+    "sparse": lambda x: x.to_sparse(),
+    "compressed": lambda x: x.reshape(len(x), -1).to_sparse_csr(),
+    "meta": lambda x: x.to("meta"),
+    "quantised": lambda x: torch.quantize_per_tensor(x.float(), 0.1, 0, torch.quint8),
+    "nested": lambda x: torch.nested.nested_tensor([x, x]),
+}
+# name -> (function of the numbers, numbers that it takes, kinds of WRONG that it takes)
+TAKERS = {
+    "trajectory: x": (lambda x: gersgorin.trajectory(CELL, x), X, ()),
+    "trajectory: s0": (lambda s: gersgorin.trajectory(CELL, X, s), S[0], ("nothing",)),
+    "temporal_jacobian: x": (lambda x: gersgorin.temporal_jacobian(CELL, x, S), X, ()),
+    "temporal_jacobian: s": (lambda s: gersgorin.temporal_jacobian(CELL, X, s), S, ()),
+    "input_jacobian: x": (lambda x: gersgorin.input_jacobian(CELL, x, S), X, ()),
+    "input_jacobian: s": (lambda s: gersgorin.input_jacobian(CELL, X, s), S, ()),
+    "layer_jacobians: x": (lambda x: gersgorin.layer_jacobians(CELL, x, S, method="jacrev"), X, ()),
+    "layer_jacobians: s": (lambda s: gersgorin.layer_jacobians(CELL, X, s, method="jacrev"), S, ()),
+    "lyapunov_spectrum: x": (lambda x: gersgorin.lyapunov_spectrum(CELL, x), X, ()),
+    "lyapunov_spectrum: s0": (lambda s: gersgorin.lyapunov_spectrum(CELL, X, s0=s), S[0], ("nothing",)),
+    "fixed_points: x": (lambda x: gersgorin.fixed_points(CELL, x, S), X[0], ()),
+    "fixed_points: starts": (lambda s: gersgorin.fixed_points(CELL, X[0], s), S, ()),
+    "leading_eigenvalues: x": (lambda x: gersgorin.leading_eigenvalues(CELL, x, S[0], 1), X[0], ()),
+    "leading_eigenvalues: s": (lambda s: gersgorin.leading_eigenvalues(CELL, X[0], s, 1), S[0], ()),
+    "streamed_log_norms: x": (lambda x: gersgorin.streamed_log_norms(CELL, x), X, ()),
+    "discs_by_blocks: s": (lambda s: gersgorin.discs_by_blocks(CELL, X[0], s), S[0], ()),
+    "norm_bounds: x": (lambda x: gersgorin.norm_bounds(CELL, x), X, ()),
+    "recurrent_part": (lambda x: gersgorin.recurrent_part(CELL, x)[1], X, ()),
+    "analyze": (lambda x: gersgorin.analyze(CELL, x).spectrum.eigenvalues, X, ()),
+    "measure": (lambda x: gersgorin.measure(CELL, x).eigenvalues, X, ()),
+    "measure by name": (lambda x: gersgorin.measure("rhn", x, hidden_size=4).eigenvalues, X, ("nothing",)),
+    "credit": (lambda x: gersgorin.credit(MODEL, x, FRAMES[1:]).lag_share, FRAMES[:-1], ()),
+    "plateau": (lambda x: gersgorin.plateau(MODEL, x).loss, FRAMES, ()),
+    "check": (lambda x: gersgorin.check(MODEL, x, learning_rate=0.1), FRAMES, ("nothing",)),
+    "Objective": (lambda x: gersgorin.Objective(MODEL, x).mean_loss(), FRAMES, ()),
+}
+wherever = pytest.mark.parametrize("taker", TAKERS)
+
+
+@wherever
+@pytest.mark.filterwarnings("ignore:.*(prototype|beta|quant)")
+def test_what_are_no_real_numbers_is_refused_in_one_sentence(taker):
+    function, numbers, taken = TAKERS[taker]
+    wrong = {}
+    for kind, made in WRONG.items():
+        if kind in taken or (kind == "compressed" and numbers.dim() == 1):
+            continue
+        try:
+            function(made(numbers))
+            wrong[kind] = "accepted"
+        except RhnError as error:
+            if "\n" in str(error):
+                wrong[kind] = str(error)
+        except Exception as error:
+            wrong[kind] = f"{type(error).__name__}: {error}"
+    assert not wrong
+
+
+@wherever
+def test_an_array_is_taken_as_a_tensor(taker):
+    function, numbers, _ = TAKERS[taker]
+    ours, theirs = (function(each) for each in (numbers, numbers.numpy()))
+    assert repr(ours) == repr(theirs)
+
+
+NAMES = {
+    "device": ["cpux", "cuda:99", None, 5, ""],
+    "dtype": ["float32", torch.float16, torch.int64, None],
+    "seed": ["a", None, -1, 2**70, 1.5, True],
+    "steps": ["a", 1.5, 0],
+    "hidden_size": ["a", 1.5, 0, 2**62],
+}
+
+
+@pytest.mark.parametrize("option", NAMES)
+def test_an_option_that_is_none_is_refused_in_one_sentence(option):
+    for value in NAMES[option]:
+        with pytest.raises(RhnError) as refusal:
+            gersgorin.measure("rhn", X, **{"hidden_size": 4, option: value})
+        assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("function", [gersgorin.lyapunov_spectrum, gersgorin.streamed_log_norms])
+def test_a_seed_that_is_none_is_refused_in_one_sentence(function):
+    for seed in NAMES["seed"]:
+        with pytest.raises(RhnError, match="the seed is"):
+            function(CELL, X, seed=seed)
+
+
+def test_inputs_made_in_inference_mode_are_measured_and_weights_refused():
+    with torch.inference_mode():
+        x, cell = X.clone(), RHN(M, N, 2, dtype=torch.float64)
+    assert torch.equal(gersgorin.input_jacobian(CELL, x, S), gersgorin.input_jacobian(CELL, X, S))
+    assert torch.equal(gersgorin.streamed_log_norms(CELL, x), gersgorin.streamed_log_norms(CELL, X))
+    for function in (gersgorin.analyze, gersgorin.measure, gersgorin.streamed_log_norms):
+        with pytest.raises(RhnError, match=r"made in torch\.inference_mode"):
+            function(cell, X)
