@@ -21,7 +21,7 @@ from optim_study.trainer import TorchTrainer, load_corpus
 from optim_study.worker import WorkOptions
 from optim_study.worker_pool import Engine, Job, work_in, work_through
 from rhn.engine.time_left import terminal_columns
-from rhn.errors import InvalidInputError
+from rhn.errors import DataError, InvalidInputError
 from rhn.interrupts import Interrupted
 from rhn.made import made_by_us
 
@@ -49,7 +49,7 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
     Raises:
         InvalidInputError: an unknown architecture, a study there with another protocol or data set, a folder of something else, more
             memory than there is.
-        DataError: the chorales cannot be read, or the storage is damaged.
+        DataError: the chorales cannot be read, the storage is damaged, or something else has ended a trial of it.
         OutputError: the folder, the disk or the storage cannot be written.
         Interrupted: Ctrl-C; everything is saved.
     """
@@ -64,6 +64,7 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
     csv, figure = out / "trials.csv", out / "swarm.png"
     write_csv(rows, csv)
     save_swarm(rows, figure, loss=config.objective, about=protocol_words(kept))
+    _require_complete(studies, storage)
     names = [study.name for study in studies]
     own = [row for row in rows if f"{row.arch}-depth{row.depth}" in names]
     return Results(rows=own, csv=csv, figure=figure, best={name: best_checkpoint(out, name) for name in names})
@@ -121,6 +122,7 @@ def join(config: WorkSettings, *, only: Sequence[str] | None = None, quiet: bool
                 f"study {study.name} trains a cell of somebody's own: name the architectures to join (--arch {study.arch})"
             )
     work_on(studies, config, storage, quiet=quiet)
+    _require_complete(studies, storage)
 
 
 def work_on(
@@ -184,6 +186,19 @@ def _work(planned: Sequence[Planned], config: WorkSettings, engine: Engine, stor
 def _unfinished(studies: Sequence[StudyConfig], storage: Storage) -> bool:
     """Whether trials that were asked for are not complete; those by which others extend a study meanwhile do not count."""
     return any(t.number < s.trials for s in studies for t in storage.trials(s.name, "WAITING", "RUNNING"))
+
+
+def _require_complete(studies: Sequence[StudyConfig], storage: Storage) -> None:
+    """Raise DataError, naming them, where trials were ended by something else: Optuna starts no trial again that is marked so."""
+    for study in studies:
+        ended = [t for t in storage.trials(study.name, "FAIL", "PRUNED") if t.number < study.trials]
+        if ended:
+            which = ", ".join(f"{trial.number} ({trial.state})" for trial in ended[:5])
+            raise DataError(
+                f"trials of study {study.name} were ended by something else than optim-study and cannot run again: {which}"
+                f"{' and others' if len(ended) > 5 else ''}; all others are complete; restore the journal or database from a copy, "
+                "or begin anew with another --out"
+            )
 
 
 def _made(

@@ -71,7 +71,7 @@ class StoredTrial:
     id: int
     """Its key in the storage."""
     state: str
-    """WAITING, RUNNING or COMPLETE."""
+    """WAITING, RUNNING or COMPLETE; FAIL or PRUNED where something else has ended it."""
     parameters: Mapping[str, float | str]
     results: Mapping[str, Any]
     """Fields of its `Outcome`, once it is complete."""

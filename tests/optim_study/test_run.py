@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import config as numpy_config
-from helpers import wait_for
+from helpers import stock_storage, wait_for
 from numpy_swarm import NumpyTrainer
+from optuna.trial import TrialState
 
 import optim_study
 from optim_study import RunConfig, paper, run, small, smoke
@@ -379,3 +380,16 @@ def test_too_many_fused_trials_are_halved_until_they_fit(tmp_path, caplog):
     work_through(job, lambda event: claimed.append(len(event.epochs)) if isinstance(event, Claimed) else None)
     assert claimed == [8, 4, 2, 2, 2, 2]
     assert re.findall(r"going on with (\d)", caplog.text) == ["4", "2"]
+
+
+def test_a_trial_that_something_else_has_ended_is_named_after_all_others_are_done(tiny):
+    """As by a dashboard. Optuna changes no trial that has ended."""
+    config = tiny(arch=("rnn",), trials=3)
+    create(config, quiet=True)
+    storage = stock_storage(None, config.out)
+    (study,) = storage.get_all_studies()
+    storage.set_trial_state_values(storage.get_trial_id_from_study_id_trial_number(study._study_id, 1), TrialState.FAIL)
+    for start in (lambda: run(config, quiet=True), lambda: join(config, quiet=True)):
+        with pytest.raises(DataError, match=r"cannot run again: 1 \(FAIL\); all others are complete"):
+            start()
+    assert len((config.out / "trials.csv").read_text().splitlines()) == 3
