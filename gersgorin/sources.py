@@ -17,6 +17,7 @@ from rhn.data.text import Vocabulary
 from rhn.data.text.vocabulary import split_words
 from rhn.errors import DataError, InvalidInputError
 from rhn.reading import require_file
+from rhn.wording import first_line
 
 READ = 1 << 20  # bytes of a text: more tokens than Jacobians can be held
 TEXT_STEPS = 100
@@ -173,7 +174,7 @@ def first_tokens(path: Path, vocabulary: Vocabulary, count: int) -> np.ndarray:
         if vocabulary.unit != "bytes":
             symbols = codecs.getincrementaldecoder("utf-8")().decode(symbols, final=len(symbols) < READ)
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as a text: {error}") from error
+        raise DataError(f"{path} cannot be read as a text: {first_line(error)}") from error
     ids = vocabulary.encode((split_words(symbols) if vocabulary.unit == "words" else symbols)[:count])
     if len(ids) == 0:
         raise DataError(f"{path} holds no tokens: expected a text")

@@ -16,6 +16,7 @@ from rhn.language.config import LanguageConfig
 from rhn.published import PTB_BY_DEPTH, PTB_WORDS
 from rhn.reading import MOST_TEXT, json_value, read_json, read_text_file, require_file
 from rhn.run_words import UNTOLD, Told, told_of
+from rhn.wording import first_line
 
 NO_EPOCH = "has not ended its first epoch, so there are no losses yet: if it was stopped, `rhn resume` goes on with it"
 MEASURES = ("perplexity", "bits_per_character", "nll")
@@ -202,7 +203,7 @@ def _point(run: Path) -> DepthPoint:
         LanguageConfig(corpus=told["corpus"], **shape)
         text = str(told["text"])
     except (OSError, ValueError, KeyError, TypeError, InvalidInputError) as error:
-        raise DataError(f"{run / 'config.json'} does not say what was trained ({error})") from error
+        raise DataError(f"{run / 'config.json'} does not say what was trained ({first_line(error)})") from error
     if told["corpus"] != "ptb":
         raise DataError(
             f"{run} was trained on {told['corpus']!r}, and the paper's perplexities by depth are Penn Treebank's: "

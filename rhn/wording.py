@@ -11,9 +11,9 @@ def counted(count: int, what: str, several: str | None = None) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without the frames of C++ that torch adds; its kind where it says nothing.
+    """What an error says, without its number and without the frames of C++ that torch adds; its kind where it says nothing.
 
     >>> first_line(RuntimeError("too large\\nException raised from malloc")), first_line(ValueError())
     ('too large', 'ValueError')
     """
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    return next(iter(str(getattr(error, "strerror", None) or error).splitlines()), type(error).__name__)

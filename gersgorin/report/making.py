@@ -15,6 +15,7 @@ from optim_study.stored import Stored
 from rhn.checkpoints import BEST
 from rhn.errors import CheckpointError, DataError, InvalidInputError
 from rhn.reading import read_json
+from rhn.wording import first_line
 
 
 def page_about(asked: Asked, *, storage: str | None, lesions: bool, made: str, progress: Progress) -> Page:
@@ -47,7 +48,7 @@ def _training(asked: Asked, lesions: bool, progress: Progress) -> list[Section]:
     try:
         config = read_json(run / "config.json")
     except (OSError, ValueError) as error:
-        raise DataError(f"{run / 'config.json'} does not say what was trained ({error})") from error
+        raise DataError(f"{run / 'config.json'} does not say what was trained ({first_line(error)})") from error
     again = (
         f"Train it again: {shlex.join(['rhn', 'train', '--config', str(run / 'config.json'), '--out', 'runs/again'])}"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.files import atomic_path, finite_json, remove_leftovers, write_json, writing
 from rhn.reading import read_json
+from rhn.wording import first_line
 
 
 @contextlib.contextmanager
@@ -114,7 +115,7 @@ def _read(path: Path) -> dict | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}): give another --out") from error
+        raise DataError(f"{path} cannot be read ({first_line(error)}): give another --out") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} is damaged (expected an object, found {content!r:.60}): give another --out")
     return content

@@ -275,6 +275,7 @@ def spoiled():
         (["--data", "bomb.pickle"], "bomb.pickle"),
         (LANGUAGE, "holds a language model, which reads a text: add --text FILE"),
         (["--text", "novel.txt"], "a new cell is none"),
+        ([*LANGUAGE, "--text", "nope"], "nope cannot be read as a text: No such file or directory"),
         (["--checkpoint", "chorales.safetensors", "--text", "novel.txt"], "holds none"),
         ([*NOVEL, "--chorale", "bwv66.6"], "--chorale is for chorales"),
         ([*NOVEL, "--layer", "2"], "has 1 stacked cell, expected 1 to 1"),
