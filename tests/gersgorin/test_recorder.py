@@ -326,7 +326,7 @@ def test_scalars_are_written_where_tensorboard_is_and_otherwise_its_absence_said
         (nn.GRU(m, n), frames(T).log() * torch.inf, {}, "NaN or infinite numbers"),
         (nn.GRU(m, n), torch.rand(T, m + 1), {}, r"expected \(T, 5\) or \(T, B, 5\)"),
         (nn.GRU(m, n), torch.rand(0, m), {}, "not empty"),
-        (nn.GRU(m, n), [[1.0] * m], {}, "got list"),
+        (nn.GRU(m, n), [[1.0] * m], {}, "the probe is list: expected a dense tensor"),
         (nn.GRU(m, n), frames(T), {"every": 0}, "every is 0, expected a whole number of 1 or more"),
         (nn.GRU(m, n), frames(T), {"every": 2.5}, "every is 2.5"),
         (nn.GRU(m, n), frames(T), {"positions": 0}, "positions is 0"),
