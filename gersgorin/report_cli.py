@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Annotated
 
 from rhn.command import own_cell, progress_bars, run_command
+from rhn.errors import InvalidInputError
 from rhn.figures import figure_name, place
 from rhn.files import check_output
 from rhn.made import command, made_with
-from rhn.options import Arg, File, Writing, check_least
+from rhn.options import Arg, File, Writing, check_least, given_flags
 from rhn.parsing import parse
+
+GIVEN = ("cell", "module", "submodule", "chorale", "data", "text", "input", "steps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,7 @@ class Options(Writing):
       gersgorin-report runs/ptb --text novel.txt --steps 50
       gersgorin-report runs/all --output study.html
       gersgorin-report runs/mine --cell my_package.cells:MyCell
+      gersgorin-report weights.pt --module my_package.models:make --input x.npy
     """
 
     about: Annotated[Path, Arg("CHECKPOINT|RUN|STUDY", positional=True)]
@@ -40,6 +44,11 @@ class Options(Writing):
     """The page to write, .html (default: a telling name in the current folder, such as report-depth6.html)."""
     cell: str | None = None
     """The cell of a checkpoint with a cell of your own, as package.module:factory."""
+    module: str | None = None
+    """A torch module of your own, package.module:factory, whose weights the file holds: .safetensors, or a state_dict that torch.save
+    wrote. As for gersgorin-plot."""
+    submodule: str | None = None
+    """With --module: the part of it in which to look, by name, such as encoder.rnn."""
     chorale: str = "bwv269"
     """The chorale along which everything is measured, by name (bwv66.6) or by its place in the split (test-0)."""
     data: File = None
@@ -68,14 +77,18 @@ def report(options: Options) -> None:
     require_libraries()
     output = check_output(options.output or _named(options), (".html", ".htm"), force=options.force)
     check_least(options, steps=2)
+    if options.submodule and not options.module:
+        raise InvalidInputError("--submodule names a part of --module package.module:factory: add that")
+    if options.module and (given := given_flags(options, ("cell", "text", "storage"))):
+        raise InvalidInputError(f"{given[0]} does not go with --module, whose code says what it is: leave one out")
 
     from gersgorin.report.making import page_about
     from gersgorin.report.reading import Asked
 
-    given = {name: getattr(options, name) for name in ("cell", "chorale", "data", "text", "input", "steps")}
+    given = {name: getattr(options, name) for name in GIVEN}
     today = datetime.datetime.now(datetime.UTC).date()
     made = f"Made by {command()} ({made_with()}) on {today}."
-    with progress_bars() as progress, own_cell(options.cell):
+    with progress_bars() as progress, own_cell(options.module or options.cell):
         asked = Asked(checkpoint=options.about, **given)
         page = page_about(asked, storage=options.storage, lesions=options.lesions, made=made, progress=progress)
     write_page(page, output)
@@ -89,4 +102,5 @@ def _named(options: Options) -> Path:
     files = [path for path in (options.text, options.input, options.data) if path]
     words = [word for path in (about, *files) for word in (path.resolve().name.removesuffix(path.suffix), place(path))]
     steps, lesions = options.steps and f"steps-{options.steps}", "lesions" if options.lesions else None
-    return figure_name("report", *words, options.cell, chorale, steps, lesions).with_suffix(".html")
+    own = options.cell or options.module, options.submodule
+    return figure_name("report", *words, *own, chorale, steps, lesions).with_suffix(".html")

@@ -28,6 +28,10 @@ from rhn.wording import first_line
 FORMAT = 1
 BEST = "best.safetensors"
 KINDS = {"LanguageModel": "a language model (rhn generate)", "PolyphonicModel": "a model of chorales (rhn sample)"}
+WITHOUT_NETWORK = (
+    "which does not say what network it is of: give --module package.module:factory (gersgorin-plot, gersgorin-check, "
+    "gersgorin-report), or keep the network with rhn.checkpoints.save_checkpoint"
+)
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -174,9 +178,13 @@ def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, Tenso
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
     except (SafetensorError, ValueError, RuntimeError) as error:
+        if _of_torch_save(path):
+            raise CheckpointError(f"{path} is a torch.save file, {WITHOUT_NETWORK}") from error
         raise CheckpointError(f"{path} is not a whole .safetensors file (truncated or damaged): {error}") from error
     if text is None:
-        raise CheckpointError(f"{path} was not written by this toolkit: its header has no 'rhn' entry")
+        raise CheckpointError(
+            f"{path} was not written by this toolkit: its header has no 'rhn' entry; it is a file of weights {WITHOUT_NETWORK}"
+        )
     try:
         header = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -190,6 +198,12 @@ def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, Tenso
     if found is not FORMAT:
         raise CheckpointError(f"{path} has format {found!r}, this version reads {FORMAT}: update the toolkit")
     return header, tensors
+
+
+def _of_torch_save(path: Path) -> bool:
+    """Whether a file begins as torch.save's do: a zip archive, or in older versions a pickle."""
+    with path.open("rb") as file:
+        return file.read(4).startswith((b"PK\3\4", b"\x80\2"))
 
 
 def _compare(path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:

@@ -4,9 +4,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from gersgorin.modules import read_state
 from gersgorin.report.page import Section, Table, shown
 from rhn.cell_names import lacking
-from rhn.checkpoints import read_metadata
+from rhn.checkpoints import read_metadata, weights_file
 
 LEFT_OUT = ("vocabulary",)  # thousands of words
 MOST_ROWS, DEEPEST = 400, 8
@@ -21,6 +22,16 @@ def checkpoint_section(path: Path) -> Section:
     told = {"file": str(path), "holds": header["class"], "network": header["config"]}
     told |= {"versions": header.get("versions"), "made": header.get("metadata")}
     return Section(title=ABOUT, words=[_in_words(header)], tables=[values_table(told, "All that the file says")])
+
+
+def weights_section(asked) -> Section:
+    """What a file of weights for a user's module holds; raises CheckpointError."""
+    state = read_state(weights_file(asked.checkpoint))
+    count = sum(t.numel() for t in state.values())
+    told = {"module": asked.module, "file": str(asked.checkpoint)}
+    told |= {"tensors": {name: "x".join(map(str, t.shape)) for name, t in state.items()}}
+    words = f"{asked.module}, with the {count:,} numbers of {asked.checkpoint.name}, which does not say how they were trained."
+    return Section(title=ABOUT, words=[words], tables=[values_table(told, "All that the file says")])
 
 
 def _in_words(header: dict) -> str:

@@ -5,7 +5,7 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
-from gersgorin.report.about import ABOUT, checkpoint_section, values_table
+from gersgorin.report.about import ABOUT, checkpoint_section, values_table, weights_section
 from gersgorin.report.network import Progress, network_sections
 from gersgorin.report.page import Page, Section
 from gersgorin.report.reading import Asked
@@ -21,6 +21,13 @@ from rhn.wording import first_line
 def page_about(asked: Asked, *, storage: str | None, lesions: bool, made: str, progress: Progress) -> Page:
     """The page about what the user named, `asked.checkpoint`; raises an `RhnError` where it is none of the three."""
     path = asked.checkpoint
+    if asked.module is not None:
+        about = {
+            "title": f"Report: {path.name}",
+            "subtitle": f"{asked.module}, with weights from a file.",
+            "made": made,
+        }
+        return Page(sections=[weights_section(asked), *network_sections(asked, lesions, progress)], **about)
     if not os.path.isdir(path) and storage is None:  # noqa: PTH112 (Path.is_dir raises for a name too long)
         about = {"title": f"Report: {path.name}", "subtitle": "A network, from its file of weights.", "made": made}
         return Page(sections=_checkpoint(asked, lesions, progress), **about)

@@ -7,7 +7,9 @@ import numpy as np
 from torch import nn
 
 from analysis.texts import Excerpt
+from gersgorin.modules import build_module, load_weights
 from gersgorin.sources import TEXT_STEPS, Source, first_tokens, read_source
+from gersgorin.watch import part_of
 from rhn.checkpoints import load_model
 from rhn.data.corpus import KEYS
 from rhn.errors import InvalidInputError
@@ -25,6 +27,8 @@ class Asked:
     text: Path | None = None
     input: Path | None = None
     unit: str | None = None
+    module: str | None = None
+    submodule: str | None = None
     steps: int | None = None
 
 
@@ -40,6 +44,8 @@ class Read:
 
 def read_network(asked: Asked) -> Read:
     """The network of a checkpoint with a sequence; raises CheckpointError, DataError or InvalidInputError."""
+    if asked.module is not None:
+        return _module(asked)
     model = load_model(asked.checkpoint, asked.cell)
     if isinstance(model, LanguageModel):
         return _text(asked, model)
@@ -52,6 +58,14 @@ def read_network(asked: Asked) -> Read:
         )
     source = read_source(asked)
     return Read(model=model, source=source, sequence=np.asarray(source.sequence()))
+
+
+def _module(asked: Asked) -> Read:
+    """A module of the user's, or a part of it, with the weights of the file."""
+    source = read_source(asked)
+    module = build_module(asked.module, input_size=source.input_size, weights=asked.checkpoint)
+    load_weights(module, asked.checkpoint)
+    return Read(model=part_of(module, asked.submodule), source=source, sequence=np.asarray(source.sequence()))
 
 
 def _text(asked: Asked, model: LanguageModel) -> Read:

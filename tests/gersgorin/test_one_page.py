@@ -14,7 +14,10 @@ from browser import chromium
 pytest.importorskip("jinja2", reason="Jinja2 is not installed")
 pytest.importorskip("plotly", reason="plotly is not installed")
 
+from analysis.cli import main as analyze_command
 from gersgorin import analyze, report_cli
+from gersgorin.cli import main as plot
+from gersgorin.modules import build_module
 from gersgorin.report.about import flat
 from gersgorin.report.page import Chart, Page, Section, Table, page_html, write_page
 from gersgorin.report.study import study_command
@@ -304,3 +307,40 @@ def test_what_is_nested_without_end_is_left_out():
     for _ in range(5000):
         deep, long = {"x": deep}, [long]
     assert [row[1] for row in flat({"a": deep, "b": long, "c": 1})] == ["...", "...", "1"]
+
+
+OWN_MODULE = """
+from torch import nn
+
+class Tagger(nn.Module):
+    def __init__(self, input_size, hidden_size=5):
+        super().__init__()
+        self.rnn, self.out = nn.GRU(input_size, hidden_size, batch_first=True), nn.Linear(hidden_size, 2)
+
+    def forward(self, x):
+        return self.out(self.rnn(x)[0])
+"""
+
+
+def test_a_module_of_a_user_s_own_is_reported_from_a_file_of_torch_save(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("own_tagger.py").write_text(OWN_MODULE)
+    np.save("x.npy", np.random.default_rng(0).random((12, 3)))
+    torch.save(build_module("own_tagger:Tagger", input_size=3).state_dict(), "w.pt")
+    assert main(["w.pt", "--module", "own_tagger:Tagger", "--input", "x.npy", "-o", "own.html"]) == 0, (
+        capsys.readouterr().err
+    )
+    titles, charts, text = parts(Path("own.html"))
+    assert "Spectra" in titles and "In words" in titles and charts and "own_tagger:Tagger" in text
+    assert main(["w.pt", "--module", "own_tagger:Tagger", "--cell", "rnn"]) == 2
+    assert "does not go with --module" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_file_of_torch_save_is_never_called_damaged(tmp_path, capsys, old):
+    path = str(tmp_path / "w.pt")
+    torch.save(torch.nn.GRU(3, 4).state_dict(), path, _use_new_zipfile_serialization=not old)
+    for command, words in ((main, [path]), (analyze_command, ["gates", path]), (plot, ["--checkpoint", path])):
+        assert command(words) == 2
+        said = capsys.readouterr().err
+        assert "is a torch.save file" in said and "--module" in said and "damaged" not in said
