@@ -211,16 +211,8 @@ def shown_steps(T: int, panels: int = 4) -> list[int]:
 
 def reading(record: SpectrumRecord) -> str:
     """One plain sentence that reads the numbers: what the products do, and what the discs would have allowed."""
-    T, exponent, life = len(record.norm), float(record.finite_time_exponent[-1]), record.half_life
+    T, does = len(record.norm), gradient_words(record)
     reach, radius = float(record.reach.max()), float(np.fmax.reduce(record.spectral_radius))
-    if exponent == -math.inf:
-        does = "the gradient vanishes entirely"
-    elif abs(exponent) < 1e-6:
-        does = "the gradient keeps its norm"
-    elif exponent < 0:
-        does = f"the gradient's norm halves every {life:.3g} steps"
-    else:
-        does = f"the gradient's norm doubles every {-life:.3g} steps"
     which = f"the {DISC_WORDS[record.discs]}"
     if math.isnan(radius):
         discs = f"{which} reach {reach:.3g} from 0"
@@ -237,6 +229,20 @@ def reading(record: SpectrumRecord) -> str:
     if worst * np.finfo(record.eigenvalues.dtype).eps * float(record.norm.max()) > ROUNDING_SHOWN:
         words += f" Rounding alone may move an eigenvalue by more than {ROUNDING_SHOWN:g}: its condition is up to {worst:.2g}."
     return words
+
+
+def gradient_words(record: SpectrumRecord) -> str:
+    """What the products of the steps do: "the gradient's norm halves every 1.22 steps"."""
+    exponent, life = float(record.finite_time_exponent[-1]), record.half_life
+    if exponent == -math.inf:
+        return "the gradient vanishes entirely"
+    if abs(exponent) < 1e-6:
+        return "the gradient keeps its norm"
+    return (
+        f"the gradient's norm halves every {life:.3g} steps"
+        if exponent < 0
+        else f"the gradient's norm doubles every {-life:.3g} steps"
+    )
 
 
 def _not_found(record: SpectrumRecord) -> str:

@@ -127,8 +127,9 @@ def _handles(bins: Sequence[tuple[float, float]], rows: Sequence[Row]) -> list[L
         Line2D([], [], marker=marker, label=bias_words(*ends), **style)
         for marker, ends in zip(MARKERS, bins, strict=False)
     ]
-    if bins and any(row.transform_bias is None for row in rows):
-        handles.append(Line2D([], [], marker=NO_GATES, label="no gates", **style))
+    if any(row.transform_bias is None for row in rows):
+        label = "no gates" if bins else "a trial, of a cell without gates"
+        handles.append(Line2D([], [], marker=NO_GATES, label=label, **style))
     if any(row.diverged for row in rows):
         handles.append(Line2D([], [], marker="x", linestyle="", color="black", label="diverged"))
     return handles

@@ -28,6 +28,7 @@ from rhn.wording import first_line
 FORMAT = 1
 BEST = "best.safetensors"
 KINDS = {"LanguageModel": "a language model (rhn generate)", "PolyphonicModel": "a model of chorales (rhn sample)"}
+OLD_TORCH = b"\x80\2\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # the pickled magic number that older files of torch.save begin with
 WITHOUT_NETWORK = (
     "which does not say what network it is of: give --module package.module:factory (gersgorin-plot, gersgorin-check, "
     "gersgorin-report), or keep the network with rhn.checkpoints.save_checkpoint"
@@ -203,7 +204,7 @@ def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, Tenso
 def _of_torch_save(path: Path) -> bool:
     """Whether a file begins as torch.save's do: a zip archive, or in older versions a pickle."""
     with path.open("rb") as file:
-        return file.read(4).startswith((b"PK\3\4", b"\x80\2"))
+        return file.read(len(OLD_TORCH)).startswith((b"PK\3\4", OLD_TORCH))
 
 
 def _compare(path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:

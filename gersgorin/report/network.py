@@ -13,7 +13,7 @@ from analysis.lesions import lesion
 from analysis.texts import stretches
 from gersgorin.lyapunov.measure import lyapunov_spectrum
 from gersgorin.overview import COLUMNS, Analysis, analyze
-from gersgorin.record import shown_steps
+from gersgorin.record import gradient_words, shown_steps
 from gersgorin.report import charts
 from gersgorin.report.page import Section, Table
 from gersgorin.report.reading import Asked, Read, read_network
@@ -75,7 +75,11 @@ def _attempt(title: str, measured: Callable[[], Section]) -> Section:
 def _in_words(found: Analysis) -> Section:
     rows = [[row["quantity"], *(row[name] for name in COLUMNS)] for row in found.table()]
     table = Table(caption=f"{found.title}, along {found.spectrum.along}", columns=["quantity", *COLUMNS], rows=rows)
-    return Section(title="In words", words=[found.summary()], tables=[table])
+    T, radius = len(found.input_gain), float(np.nanmax(found.spectrum.spectral_radius))
+    verdict = (
+        f"Over {counted(T, 'step')} {gradient_words(found.spectrum)}; the spectral radius is {radius:.3g} at most."
+    )
+    return Section(title="In words", verdict=verdict, words=[found.summary()], tables=[table])
 
 
 def _spectra(spectrum) -> Section:

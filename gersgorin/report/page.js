@@ -52,6 +52,13 @@
   for (const table of document.querySelectorAll("table"))
     [...table.querySelectorAll("th")].forEach((head, column) =>
       head.firstElementChild.addEventListener("click", () => sort(table, column, head)));
+  function hint() {
+    for (const part of document.querySelectorAll(".table"))
+      part.querySelector(".hint").hidden = part.scrollWidth <= part.clientWidth;
+  }
+
+  hint();
+  window.addEventListener("resize", hint);
   dark.addEventListener("change", () => draw(false));
   window.addEventListener("beforeprint", () => {
     for (const folded of document.querySelectorAll("details")) folded.open = true;

@@ -56,6 +56,8 @@ class Section:
     title: str
     words: Sequence[str] = ()
     """A paragraph each."""
+    verdict: str = ""
+    """What of it the page says first, in a line or two."""
     charts: Sequence[Chart] = ()
     tables: Sequence[Table] = ()
 
@@ -69,6 +71,11 @@ class Page:
     sections: Sequence[Section]
     made: str
     """How the page was made: command, version, day."""
+
+    @property
+    def verdict(self) -> str:
+        """The first paragraph: about three lines of a phone."""
+        return " ".join(section.verdict for section in self.sections if section.verdict)
 
 
 def require_libraries() -> None:

@@ -93,11 +93,16 @@ def _shares(rows: Sequence[Row], loss: Objective) -> Section:
         for s in found
     ]
     words = summary(found).splitlines()
+    trained, trials = sum(s.below for s in found), sum(s.trials for s in found)
+    verdict = f"{trained} of {counted(trials, 'trial')} of {counted(len(found), 'network')} train (below {BELOW:g} nats a frame)."
     if (least := min(s.trials for s in found)) < FEW:
         words.append(f"With as few as {least} trials a network these shares are hardly known, as the intervals say.")
     caption = "Settings that train, with exact intervals; p: Fisher's exact test against the RHN of the depth, by Holm's method"
     return Section(
-        title="How many settings train", words=words, tables=[Table(caption=caption, columns=columns, rows=table)]
+        title="How many settings train",
+        verdict=verdict,
+        words=words,
+        tables=[Table(caption=caption, columns=columns, rows=table)],
     )
 
 

@@ -85,9 +85,13 @@ NO_GATES = "cross"  # the symbol of cells without transform gates
 
 
 def map_charts(rows: Sequence[Row], loss: Objective) -> list[Chart]:
-    """A chart for each network: learning rate and initial standard deviation, the colour the loss, the symbol the transform bias."""
+    """A chart for each network: learning rate and initial standard deviation, the colour the loss, the symbol the transform bias.
+
+    Axes and colours are the same in all of them.
+    """
     values, bins = np.array([row.loss(loss) for row in rows]), bias_bins([row.transform_bias for row in rows])
     least, most = float(values.min()), map_end(values)
+    limits = [_log_limits([getattr(row, name) for row in rows]) for name in ("learning_rate", "init_std")]
     charts = []
     for (arch, depth), trials in by_network(rows).items():
         marker = {
@@ -109,8 +113,8 @@ def map_charts(rows: Sequence[Row], loss: Objective) -> list[Chart]:
             traces.append(points(x[ended], y[ended], crosses, [row for row in trials if row.diverged], loss))
         power = {"type": "log", "exponentformat": "power"}
         layout = {
-            "xaxis": {"title": {"text": "learning rate"}, "dtick": 1, **power},
-            "yaxis": {"title": {"text": "initial standard deviation"}, "dtick": 2, **power},
+            "xaxis": {"title": {"text": "learning rate"}, "dtick": 1, "range": limits[0], **power},
+            "yaxis": {"title": {"text": "initial standard deviation"}, "dtick": 2, "range": limits[1], **power},
         }
         charts.append(Chart(caption=f"{with_depth(arch, depth)}, n = {len(trials)}", traces=traces, layout=layout))
     return charts
@@ -121,11 +125,20 @@ def map_words(rows: Sequence[Row], loss: Objective) -> str:
     bins = bias_bins([row.transform_bias for row in rows])
     symbols = ", ".join(f"{sign} {bias_words(*ends)}" for sign, ends in zip(SYMBOLS.values(), bins, strict=False))
     end = map_end(np.array([row.loss(loss) for row in rows]))
+    without = any(row.transform_bias is None for row in rows)
+    symbols += ", ✚ no gates" * without
     shown = f"; the symbol its transform bias, of cells with gates: {symbols}" if bins else ""
     return (
         f"Where in the space of settings a trial trains. The colour is its {LOSSES[loss]}, which ends at {end:.4g}, a little above the "
-        f"median{shown}. Red crosses: diverged."
+        f"median{shown}.{' Red crosses: diverged.' * any(row.diverged for row in rows)}"
     )
+
+
+def _log_limits(values: Sequence[float]) -> list[float]:
+    """Both ends of a logarithmic axis, in powers of ten, a little beyond all values."""
+    low, high = float(np.log10(min(values))), float(np.log10(max(values)))
+    margin = 0.05 * (high - low) or 0.5
+    return [low - margin, high + margin]
 
 
 def map_end(values: np.ndarray) -> float:

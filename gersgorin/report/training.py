@@ -19,8 +19,12 @@ def training_section(run: Path) -> Section:
         f"{c.name}: {c.best[1]:.5g} {measure} on validation, its best, at epoch {c.best[0]} of {c.epochs[-1]}."
         for c in curves
     ]
+    best = min(curves, key=lambda c: c.best[1])
+    verdict = f"Validation: {best.best[1]:.4g} {measure} at epoch {best.best[0]} of {best.epochs[-1]}."
     table = Table(caption=f"In {measure}", columns=columns, rows=rows)
-    return Section(title="Training", words=words, charts=[curves_chart(curves, measure)], tables=[table])
+    return Section(
+        title="Training", verdict=verdict, words=words, charts=[curves_chart(curves, measure)], tables=[table]
+    )
 
 
 def best_seed(run: Path) -> Path:

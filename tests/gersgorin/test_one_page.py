@@ -21,7 +21,7 @@ from gersgorin.modules import build_module
 from gersgorin.report.about import flat
 from gersgorin.report.page import Chart, Page, Section, Table, page_html, write_page
 from gersgorin.report.study import study_command
-from gersgorin.report.study_charts import map_charts, swarm_chart, swarm_offsets
+from gersgorin.report.study_charts import SYMBOLS, map_charts, map_words, swarm_chart, swarm_offsets
 from gersgorin.report_cli import main
 from optim_study.cli import COMMANDS
 from optim_study.columns import swarm
@@ -344,3 +344,38 @@ def test_a_file_of_torch_save_is_never_called_damaged(tmp_path, capsys, old):
         assert command(words) == 2
         said = capsys.readouterr().err
         assert "is a torch.save file" in said and "--module" in said and "damaged" not in said
+
+
+def test_the_maps_of_a_study_share_their_axes_and_explain_every_mark():
+    rows = read_csv(RESULTS / "2026-11-20-small-study.csv")
+    shown = map_charts(rows, "train")
+    for axis, name in (("xaxis", "learning_rate"), ("yaxis", "init_std")):
+        (low, high), *others = [chart.layout[axis]["range"] for chart in shown]
+        assert others == [[low, high]] * (len(shown) - 1)
+        assert all(low < np.log10(getattr(row, name)) < high for row in rows)
+    drawn = {symbol for chart in shown for symbol in chart.traces[0]["marker"]["symbol"]}
+    words = map_words(rows, "train")
+    assert drawn == {*list(SYMBOLS)[:4], "cross"} and "✚ no gates" in words
+    assert ("Red crosses" in words) == any(row.diverged for row in rows)
+
+
+def test_the_page_begins_with_a_short_verdict(page):
+    first = re.search('<p class="verdict">(.*?)</p>', parts(page)[2], re.DOTALL)
+    said = html.unescape(first[1])
+    assert len(said) < 160 and "Validation: " in said and "Over 12 steps the gradient" in said
+    assert parts(page)[2].index('class="verdict"') == parts(page)[2].index("<p") + len("<p ")
+
+
+def test_a_wide_table_on_a_phone_says_that_it_scrolls(page, browser):
+    def hints(width: int) -> list[tuple[bool, bool]]:
+        phone = browser.new_page(viewport={"width": width, "height": 844})
+        phone.goto(page.as_uri())
+        wide_and_said = "[t.scrollWidth > t.clientWidth, !t.querySelector('.hint').hidden]"
+        found = phone.evaluate(f"[...document.querySelectorAll('details[open] .table')].map(t => {wide_and_said})")
+        assert phone.evaluate("document.documentElement.scrollWidth") <= width
+        phone.close()
+        return found
+
+    narrow = hints(390)
+    assert any(wide for wide, _ in narrow) and all(wide == said for wide, said in narrow)
+    assert not any(said for _, said in hints(1400))

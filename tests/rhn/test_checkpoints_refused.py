@@ -199,8 +199,8 @@ def test_loading_runs_nothing(tmp_path):
 
     (tmp_path / "a.safetensors").write_bytes(pickle.dumps(Payload()))
     torch.save({"weight_ih": Payload()}, tmp_path / "b.safetensors")
-    for name in ("a", "b"):
-        refused(tmp_path / f"{name}.safetensors", match=r"is not a whole \.safetensors file")
+    for name, words in (("a", r"is not a whole \.safetensors file"), ("b", "is a torch.save file")):
+        refused(tmp_path / f"{name}.safetensors", match=words)
     assert not witness.exists()
 
 
