@@ -1,5 +1,6 @@
 """`rhn-analyze` as its users meet it."""
 
+import contextlib
 import csv
 import json
 import re
@@ -290,3 +291,10 @@ def test_a_chorale_of_a_number_that_no_split_has_is_one_sentence(digits, capsys)
     assert run("gates", "best.safetensors", "--chorales", "9" * digits) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and "no chorale" in error and len(error) < 300
+
+
+def test_what_is_drawn_long_is_said(monkeypatch):
+    said = []
+    monkeypatch.setattr("analysis.cli.status_line", lambda: contextlib.nullcontext(said.append))
+    assert run("gates", "best.safetensors", "--chorales", "0") == 0
+    assert said == ["drawing"]
