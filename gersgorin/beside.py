@@ -21,6 +21,7 @@ from gersgorin.lyapunov.measure import lyapunov_spectrum
 from gersgorin.lyapunov.record import LyapunovSpectrum
 from gersgorin.lyapunov.words import lyapunov_table
 from gersgorin.normality.portrait import Pseudospectra, measure_pseudospectra, pseudospectra_table
+from gersgorin.own_loop import OwnLoop
 from gersgorin.record import SpectrumRecord
 from rhn.engine.memory import in_words
 from rhn.errors import InvalidInputError
@@ -94,12 +95,13 @@ class Beside:
                 f"{in_words(memory)} are available: give fewer"
             )
 
-    def measure(self, cell: nn.Module, x: Tensor, record: SpectrumRecord, report: Report) -> SpectrumRecord:
+    def measure(self, cell: nn.Module | OwnLoop, x: Tensor, record: SpectrumRecord, report: Report) -> SpectrumRecord:
         """Of one cell on its inputs x (T, m), beside its record; returns that, with radii rounded up where it is verified."""
         if self.lyapunov is not None:
             progress = report(f"Lyapunov exponents of {record.title}")
             options = {"warmup": len(x) if self.repeat > 1 else 0, "seed": self.seed, "progress": progress}
-            spectrum = lyapunov_spectrum(cell, x.repeat(self.repeat, 1), self.lyapunov, **options)
+            again = cell.repeated(self.repeat) if isinstance(cell, OwnLoop) else cell
+            spectrum = lyapunov_spectrum(again, x.repeat(self.repeat, 1), self.lyapunov, **options)
             self.spectra.append(replace(spectrum, title=record.title, unit=record.unit, about=record.about))
         if self.starts is not None:
             progress = report(f"fixed points of {record.title}")

@@ -65,10 +65,10 @@ def plot(options: Options) -> None:
                 continue
             cell = subject.build(device, dtype)
             with own_cell(subject.name if subject.own else None):
-                x, record = measure_along(
+                run, x, record = measure_along(
                     sources[0], subject, cell, title=panel.title, leading=part, progress=progress, **how
                 )
-                record = beside.measure(cell, x, record, report)
+                record = beside.measure(run, x, record, report)
             records.append(record)
         _draw(options, records, outputs, report)
         beside.draw(records[0].along)

@@ -28,6 +28,7 @@ from gersgorin.stepping import (
     name_of,
     state_size_of,
     step_of,
+    transformed,
     try_step,
 )
 from rhn.cells import Cell
@@ -170,9 +171,10 @@ def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> T
         if len(s0):
             try_step(cell, step, x[0, 0], s0[0])
         step, x, rows = (step, x[:, 0], [s0[0]]) if one else (vmap(step), x, [s0])
-        for x_t in x:
-            rows.append(step(x_t, rows[-1]))
-            check_next(cell, rows[-1], rows[0])
+        with transformed(cell):
+            for x_t in x:
+                rows.append(step(x_t, rows[-1]))
+                check_next(cell, rows[-1], rows[0])
         states = torch.stack(rows).reshape(len(rows), *s0.shape)
     return states.squeeze(1) if unbatched else states
 
@@ -224,7 +226,8 @@ def _matrices(cell, x: Tensor, s: Tensor, name: str, by_autograd, method: str | 
         if len(rows_s):
             try_step(cell, step, rows_x[0], rows_s[0])
         jacobian = {"jacrev": jacrev, "jacfwd": jacfwd}[method]
-        matrices = vmap(by_autograd(step, jacobian), chunk_size=chunk_size)(rows_x, rows_s)
+        with transformed(cell):
+            matrices = vmap(by_autograd(step, jacobian), chunk_size=chunk_size)(rows_x, rows_s)
     return [J.reshape(*lead, *J.shape[1:]) if isinstance(J, Tensor) else J for J in matrices]
 
 

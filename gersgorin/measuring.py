@@ -9,13 +9,12 @@ from torch import Tensor, nn
 from gersgorin.discs import gersgorin_discs
 from gersgorin.dynamics import running_log_norms
 from gersgorin.inclusion.numerical_range import support_function
-from gersgorin.jacobian import norm_bound, temporal_jacobian, trajectory
 from gersgorin.normality.kreiss import kreiss_constant
 from gersgorin.normality.measures import departure
+from gersgorin.own_loop import OwnLoop
 from gersgorin.record import SpectrumRecord, shown_steps
+from gersgorin.run import Run, run_of
 from gersgorin.spectrum import eigenvalue_conditions, one_thread
-from gersgorin.stepping import check_method, converted
-from rhn.cells import Gates
 from rhn.engine.memory import free_memory, in_words
 from rhn.errors import InvalidInputError
 
@@ -53,21 +52,21 @@ def memory_kept(cell: nn.Module, steps: int, dtype: torch.dtype) -> int:
     return dtype.itemsize * (sum(p.numel() for p in cell.parameters()) + KEPT * steps * cell.state_size)
 
 
-def states_before(cell: nn.Module, x: Tensor, *, name: str, along: str) -> Tensor:
-    """The state before each step of a run over x (T, m) from a zero state, (T, N); raises InvalidInputError where one is not finite."""
-    states = trajectory(cell, x)
-    if not torch.isfinite(states).all():
+def finite_run(cell: nn.Module | OwnLoop, x: Tensor, *, name: str, along: str) -> Run | OwnLoop:
+    """The run of a cell over x (T, m) from a zero state; raises InvalidInputError where a state is not finite."""
+    run = run_of(cell, x)
+    if not torch.isfinite(run.states).all():
         raise InvalidInputError(
             f"{name}: a state is NaN or infinite along {along}: "
             f"its weights are too large to run, or its step(x, s) computes something that is not finite"
         )
-    return states[:-1]
+    return run
 
 
 @torch.no_grad()
 @one_thread()  # two threads on small matrices gain little on an idle machine and lose much on a busy one
 def measure_spectrum(
-    cell: nn.Module,
+    cell: nn.Module | OwnLoop,
     x: Tensor,
     *,
     name: str,
@@ -82,7 +81,7 @@ def measure_spectrum(
     """Run a cell over x (T, m) from a zero state and measure every step.
 
     Args:
-        cell: one of ours, a torch.nn cell or a module with `step(x, s)` and `state_size`.
+        cell: one of ours, a torch.nn cell, a module with `step(x, s)` and `state_size`, or a module's own loop.
         x: inputs (T, m) in the dtype and on the device of the cell's weights.
         name, chorale, title: what the record calls the cell, the sequence and the run.
         reads: what the sequence is, "chorale", "text" or just a "sequence".
@@ -94,15 +93,15 @@ def measure_spectrum(
     Raises:
         InvalidInputError: shapes do not fit, or a state or Jacobian is not finite.
     """
-    s = states_before(cell, x, name=name, along=f"{reads} {chorale}".strip())
-    T, N = s.shape
+    run = finite_run(cell, x, name=name, along=f"{reads} {chorale}".strip())
+    T, N = len(run), run.state_size
     block = max(1, BLOCK // (N * N))
     shown, kreiss, measured = shown_steps(T), {}, []
 
     def steps() -> Iterator[Tensor]:
         for start in range(0, T, block):
             now = slice(start, start + block)
-            A = temporal_jacobian(cell, x[now], s[now])
+            A = run.jacobians(now)
             rows, columns = gersgorin_discs(A), gersgorin_discs(A, axis="column")  # which refuse what is not finite
             norms = torch.linalg.matrix_norm(A, 2)
             values, conditions = eigenvalue_conditions(A)
@@ -118,12 +117,10 @@ def measure_spectrum(
     values, worst, support, departures, norms, *circles = (
         torch.cat(parts).cpu().numpy() for parts in zip(*measured, strict=True)
     )
-    bound = torch.tensor(torch.nan)
-    if hasattr(converted(cell), "norm_bound"):
-        bound = norm_bound(cell, state_bound=float(s.abs().max()))
+    bound = run.norm_bound()
     told = {"chorale": chorale, "reads": reads, "unit": unit, "title": title, "discs": discs, "about": about}
     return SpectrumRecord(
-        **described(cell, x, s, circles, name=name, **told),
+        **described(run, circles, name=name, **told),
         eigenvalues=values,
         eigenvalue_condition=worst,
         norm=norms,
@@ -136,9 +133,7 @@ def measure_spectrum(
 
 
 def described(
-    cell: nn.Module,
-    x: Tensor,
-    s: Tensor,
+    run: Run | OwnLoop,
     circles: Iterable[np.ndarray],
     *,
     name: str,
@@ -153,10 +148,11 @@ def described(
 
     circles: centres and radii of the row discs, then of the column discs, (T, N) each.
     """
+    cell = run if isinstance(run, OwnLoop) else run.cell
     return {
         "cell": name,
         "depth": getattr(cell, "depth", 1),
-        "hidden_size": getattr(cell, "hidden_size", s.shape[-1]),
+        "hidden_size": getattr(cell, "hidden_size", run.state_size),
         "chorale": chorale,
         "reads": reads,
         "unit": UNITS.get(reads, "steps") if unit is None else unit,
@@ -164,16 +160,11 @@ def described(
         "discs": discs,
         "about": about,
         "gate_name": getattr(cell, "gate_name", "transform gate"),
-        "transform_gate": _mean_transform_gates(cell, x, s, name),
+        "transform_gate": _mean_transform_gates(run),
     } | dict(zip(("row_centers", "row_radii", "column_centers", "column_radii"), circles, strict=True))
 
 
-def _mean_transform_gates(cell: nn.Module, x: Tensor, s: Tensor, name: str) -> np.ndarray:
-    """Of each layer that has one, at each step, (T, L); raises InvalidInputError for a cell whose gates are none."""
-    if hasattr(cell, "gates"):
-        check_method(cell, "gates", "(x, s)")
-    gates = cell.gates(x, s) if hasattr(cell, "gates") else Gates()
-    if not isinstance(gates, Gates):
-        raise InvalidInputError(f"{name}: gates(x, s) must return rhn.cells.Gates, got {type(gates).__name__}")
-    means = [t.mean(-1) for t in gates.t]
-    return (torch.stack(means, 1) if means else x.new_empty(len(x), 0)).cpu().numpy()
+def _mean_transform_gates(run: Run | OwnLoop) -> np.ndarray:
+    """Of each layer that has one, at each step, (T, L)."""
+    means = [t.mean(-1) for t in run.gates().t]
+    return (torch.stack(means, 1) if means else run.states.new_empty(len(run), 0)).cpu().numpy()

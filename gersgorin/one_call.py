@@ -20,6 +20,7 @@ from gersgorin.input_files import SUFFIXES
 from gersgorin.large.asked import Leading
 from gersgorin.large.limits import SHARE
 from gersgorin.measuring import check_memory, memory_there
+from gersgorin.own_loop import OwnLoop
 from gersgorin.record import DISC_WORDS, SpectrumRecord
 from gersgorin.sources import Source, chorale_source, read_source
 from gersgorin.subject import Subject, checkpoint_cells, new_cell, watched_cell
@@ -115,7 +116,7 @@ def measure(
     else:
         check_memory(subject.cell, source.steps, dtype, device)
     how = {"device": device, "dtype": dtype, "discs": discs, "leading": part, "progress": progress}
-    return measure_along(source, subject, subject.build(device, dtype), title=subject.title, **how)[1]
+    return measure_along(source, subject, subject.build(device, dtype), title=subject.title, **how)[-1]
 
 
 def _check_place(device: str, dtype: torch.dtype) -> None:
@@ -145,9 +146,11 @@ def _in_module(watched: Watched, x, asked: _Asked) -> tuple[Subject, Source]:
     subject = watched_cell(watched, type(watched.cell).__name__)
     if not isinstance(x, Tensor | np.ndarray) or isinstance(x, Piece):
         return subject, _source(x, asked)
-    seen = watched.inputs(x)[:, 0].cpu().numpy()
-    source = replace(_source(seen, asked), name=_shape(x))
-    return replace(subject, inputs=lambda sequence: sequence), source
+    cell, seen = watched.along(x, 0)
+    source = replace(_source(seen.detach().cpu().numpy(), asked), name=_shape(x))
+    if not isinstance(cell, OwnLoop):
+        return replace(subject, inputs=lambda sequence: sequence), source
+    return replace(subject, inputs=lambda sequence: watched.along(x, 0)[0].until(len(sequence))), source
 
 
 def _source(x, asked: _Asked, text: bool = False) -> Source:

@@ -23,10 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin.assignment.measure import Credit, credit
-from gersgorin.jacobian import input_jacobian, state_gains, trajectory
 from gersgorin.losses import Loss
 from gersgorin.measuring import check_memory, measure_spectrum
+from gersgorin.own_loop import OwnLoop
 from gersgorin.record import MEASURES, SpectrumRecord, reading
+from gersgorin.run import run_of
 from gersgorin.saddle.record import Plateau, plateau
 from gersgorin.sources import chorale_source
 from gersgorin.spectrum import one_thread
@@ -147,11 +148,18 @@ def analyze(
     ((20,), (20, 2))
     """
     watched = Watched(module, layer, submodule)
-    cell, inputs = watched.cell, watched.inputs(x)[:, 0]
-    check_memory(cell, len(inputs), inputs.dtype, str(inputs.device))
-    told = {"name": type(cell).__name__, "title": watched.title, "chorale": "1", "reads": "sequence", "unit": unit}
+    cell, inputs = watched.along(x, 0)
+    check_memory(watched.cell, len(inputs), inputs.dtype, str(inputs.device))
+    told = {
+        "name": type(watched.cell).__name__,
+        "title": watched.title,
+        "chorale": "1",
+        "reads": "sequence",
+        "unit": unit,
+    }
     data = chorale_source(x).about if isinstance(x, Piece) else ""
-    about = "; ".join(filter(None, (watched.made, data)))
+    own = cell.about if isinstance(cell, OwnLoop) else ""
+    about = "; ".join(filter(None, (own, watched.made, data)))
     spectrum = measure_spectrum(cell, inputs, **told, about=about)
     input_gain, state_gain = _gains(cell, inputs)
     if not isinstance(module, PolyphonicModel | LanguageModel) and loss is None:
@@ -168,14 +176,15 @@ def analyze(
 
 @torch.no_grad()
 @one_thread()
-def _gains(cell: nn.Module, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def _gains(cell: nn.Module | OwnLoop, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """2-norms (T,) of the input's Jacobians and (T, L) of the layers', along a run over x (T, m)."""
-    s = trajectory(cell, x)[:-1]
-    block = max(1, BLOCK // s.shape[-1] ** 2)
+    run = run_of(cell, x)
+    block = max(1, BLOCK // run.state_size**2)
     inputs, layers = [], []
-    for x_t, s_t in zip(x.split(block), s.split(block), strict=True):
-        inputs.append(torch.linalg.matrix_norm(input_jacobian(cell, x_t, s_t), 2))
-        layers.append(state_gains(cell, x_t, s_t))
+    for start in range(0, len(run), block):
+        now = slice(start, start + block)
+        inputs.append(torch.linalg.matrix_norm(run.input_jacobians(now), 2))
+        layers.append(run.state_gains(now))
     return torch.cat(inputs).cpu().numpy(), torch.cat(layers).cpu().numpy()
 
 

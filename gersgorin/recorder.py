@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gersgorin.own_loop import OwnLoop
 from gersgorin.recording import MEASURES, MOMENTS, Recording
 from gersgorin.snapshot import gradient_norms, has_gradients, snapshot, weights_of
 from gersgorin.watch import Watched
@@ -92,6 +93,7 @@ class Recorder:
         self._read = self._watched.digest(probe)
         self._write_scalars = _scalar_writer(tensorboard)
         self._rows: list[dict] = []
+        self._own = ""  # what figures say of a module's own loop
         self._steps, self._measuring, self._next_save = start, 0.0, 0.0
         self._begun, self._warned = time.perf_counter(), False
         self._shapes: dict[str, tuple[int, ...]] = {}  # of the arrays that a look gives, known from the first one
@@ -175,7 +177,7 @@ class Recorder:
             title=self._watched.title,
             every=self._every,
             probe=self._read,
-            about=self._about,
+            about=self._about if self._own in self._about else "; ".join(filter(None, (self._own, self._about))),
             gate_name=getattr(self._watched.cell, "gate_name", "transform gate"),
             parameters=np.array(list(weights_of(self._module))),
             measuring_seconds=self._measuring + (before.measuring_seconds if before else 0.0),
@@ -185,7 +187,9 @@ class Recorder:
 
     def _look(self) -> dict[str, np.ndarray]:
         """What the copy of the cell does now; raises InvalidInputError where that is not finite."""
-        found = snapshot(self._watched.cell, self._watched.inputs(self._probe), self._positions)
+        cell, inputs = self._watched.along(self._probe)
+        self._own = cell.about if isinstance(cell, OwnLoop) else ""
+        found = snapshot(cell, inputs, self._positions)
         self._shapes = {name: value.shape for name, value in found.items()}
         return found
 

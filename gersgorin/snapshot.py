@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from gersgorin.discs import gersgorin_discs
 from gersgorin.dynamics import finite_time_exponent
-from gersgorin.jacobian import input_jacobian, state_gains, temporal_jacobian, trajectory
+from gersgorin.own_loop import OwnLoop
+from gersgorin.run import run_of
 from gersgorin.spectrum import eigenvalues, one_thread
 from rhn.cells import Cell
 from rhn.errors import InvalidInputError
@@ -30,32 +31,29 @@ def positions_of(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 @one_thread()
-def snapshot(cell: nn.Module, x: Tensor, positions: int) -> dict[str, np.ndarray]:
+def snapshot(cell: nn.Module | OwnLoop, x: Tensor, positions: int) -> dict[str, np.ndarray]:
     """Spectra, discs, gains and gates of single steps, and the exponent of the product of the first ones, as `Recording` names them.
 
     x: (T, B, m), in the cell's dtype. Raises InvalidInputError where states or Jacobians are not finite.
     """
-    states = trajectory(cell, x)
-    if not torch.isfinite(states).all():
+    run = run_of(cell, x)
+    if not torch.isfinite(run.states).all():
         raise InvalidInputError(
             "a state is NaN or infinite along the probe: the weights are too large to run, or the cell's step computes something "
             "that is not finite"
         )
     where = positions_of(x, positions)
-    x_p, s_p = x[where], states[where]
-    A = temporal_jacobian(cell, x_p, s_p)
+    A = run.jacobians(where)
     values, discs, middle = eigenvalues(A, workers=1), gersgorin_discs(A), len(A) // 2
-    gates = [t.mean(-1) for t in cell.gates(x_p, s_p).t] if hasattr(cell, "gates") else []
+    gates = [t.mean(-1) for t in run.gates(where).t]
     found = {
         "radius": values[:, 0].abs(),
         "bulk": discs.centers.mean(-1),
         "reach": discs.norm,
-        "input_gain": torch.linalg.matrix_norm(input_jacobian(cell, x_p, s_p), 2),
-        "state_gain": state_gains(cell, x_p, s_p),
+        "input_gain": torch.linalg.matrix_norm(run.input_jacobians(where), 2),
+        "state_gain": run.state_gains(where),
         "gate": torch.stack(gates, -1) if gates else A.new_empty(len(A), 0),
-        "exponent": finite_time_exponent(
-            temporal_jacobian(cell, x[:EXPONENT_STEPS, 0], states[:-1, 0][:EXPONENT_STEPS])
-        ),
+        "exponent": finite_time_exponent(run.jacobians((slice(EXPONENT_STEPS), 0))),
         "eigenvalues": values[middle],
         "centers": discs.centers[middle],
         "radii": discs.radii[middle],

@@ -1,11 +1,14 @@
 """How a cell of ours, one of torch.nn's, a user's module or a bare function takes one step, and what is asked of it."""
 
 import inspect
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from gersgorin.own_loop import OwnLoop
 from gersgorin.watch import recurrent_cells
 from rhn.cells import stack_from_torch
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
@@ -15,6 +18,8 @@ Step = Callable[[Tensor, Tensor], Tensor]
 
 def converted(cell):
     """torch.nn's recurrent modules as our cells, several layers as a stack (CUDA's own have no vmap rule); all else as it is."""
+    if isinstance(cell, OwnLoop):
+        raise InvalidInputError(f"{name_of(cell)} {OwnLoop.no_step}")
     return stack_from_torch(cell) if isinstance(cell, nn.RNNBase | nn.RNNCellBase) else cell
 
 
@@ -46,7 +51,7 @@ def in_a_module(cell) -> str:
 
 def name_of(cell) -> str:
     """What a message calls a cell."""
-    return type(cell).__name__ if isinstance(cell, nn.Module) else getattr(cell, "__name__", repr(cell))
+    return type(cell).__name__ if isinstance(cell, nn.Module | OwnLoop) else getattr(cell, "__name__", repr(cell))
 
 
 def state_size_of(cell) -> int:
@@ -102,6 +107,21 @@ def try_step(cell, step: Step, x: Tensor, s: Tensor) -> None:
             f"{type(error).__name__}: {error}{in_a_module(cell)}"
         ) from error
     check_next(cell, after, s)
+
+
+@contextmanager
+def transformed(cell) -> Iterator[None]:
+    """Within the block a step is batched or differentiated by torch.func: say so where it does what that cannot follow."""
+    try:
+        yield
+    except RuntimeError as error:
+        said = str(error).split(". ")[0].split("\n")[0]
+        if not re.search(r"vmap|in-?place|functorch|does not require grad|backward through the graph", str(error)):
+            raise
+        raise UsersCodeError(
+            f"{name_of(cell)} cannot be differentiated, or run on several sequences at once: {said}; write its step with new tensors, "
+            "without operations in place and branches on numbers"
+        ) from error
 
 
 def check_next(cell, after, s: Tensor) -> None:

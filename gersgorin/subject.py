@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin.modules import drawn_module, load_weights
+from gersgorin.own_loop import OwnLoop
 from gersgorin.stepping import state_size_of
 from gersgorin.watch import Watched, seen_by
 from rhn.cells import is_known, name_of_cell, resolve_cell
@@ -39,8 +40,8 @@ class Subject:
     """What sets it apart from others of its name."""
     called: str = ""
     """What a figure calls it without the label; "" for its name and sizes."""
-    inputs: Callable[[Tensor], Tensor] = lambda sequence: sequence
-    """What the built cell sees of a sequence: (T, m), in its dtype."""
+    inputs: Callable[[Tensor], Tensor | OwnLoop] = lambda sequence: sequence
+    """What the built cell sees of a sequence: (T, m), in its dtype; or its module's own loop along it."""
     made: str = ""
     """How its weights came to be, in words."""
 
@@ -49,6 +50,11 @@ class Subject:
             kind = type(self.cell).__name__
             raise InvalidInputError(f"{self.name} builds a {kind} without state_size: see rhn.cells.Cell")
         state_size_of(self.cell)
+
+    def along(self, cell: nn.Module, sequence: Tensor) -> tuple[nn.Module | OwnLoop, Tensor]:
+        """(The built cell, or the own loop around it; what it reads (T, m)) along a sequence."""
+        seen = self.inputs(sequence)
+        return (seen, seen.inputs) if isinstance(seen, OwnLoop) else (cell, seen)
 
     @property
     def own(self) -> bool:
@@ -173,8 +179,9 @@ def watched_cell(watched: Watched, name: str, label: str = "") -> Subject:
     )
 
 
-def _given_in(watched: Watched, sequence: Tensor) -> Tensor:
-    """What a cell (T, m) reads when its module reads a sequence, laid out in the way in which the cell takes most steps.
+def _given_in(watched: Watched, sequence: Tensor) -> Tensor | OwnLoop:
+    """What a cell (T, m) reads when its module reads a sequence, laid out in the way in which the cell takes most steps; or the
+    module's own loop.
 
     Whole numbers, one a step, are ids of tokens for a module with an nn.Embedding.
     """
@@ -189,12 +196,13 @@ def _given_in(watched: Watched, sequence: Tensor) -> Tensor:
         if found and x is sequence:
             break  # without a batch only where nothing else runs
         try:
-            found.append(watched.inputs(x)[:, 0])
+            found.append((len(watched.inputs(x)), x))
         except InvalidInputError as error:
             errors.append(error)
     if not found:
         raise errors[0]
-    return max(found, key=len)
+    cell, inputs = watched.along(max(found, key=lambda each: each[0])[1], 0)
+    return cell if isinstance(cell, OwnLoop) else inputs
 
 
 def _cell_of(model: nn.Module, path: Path, label: str, layer: int, own: str | None, inputs: int | None) -> Subject:

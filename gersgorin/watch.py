@@ -7,13 +7,15 @@ Legend: T steps, B sequences, m inputs of the cell. A module is a cell of ours, 
 import copy
 import difflib
 import hashlib
-import itertools
+import inspect
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import check_weights, real_tensor
+from gersgorin.calls import watched_calls
+from gersgorin.own_loop import OwnLoop, followed
 from rhn.cells import Cell, layer_from_torch, name_of_cell, stack_from_torch
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.provenance import words_of_built
@@ -44,11 +46,11 @@ class Watched:
             )
         self._original = getattr(module, "_orig_mod", module)  # what torch.compile wraps
         self._part, part = submodule, part_of(self._original, submodule)
-        cells = recurrent_cells(part)
+        cells = recurrent_cells(part) or [part] * bool(submodule and is_hand_written(part))
         if not cells:
             raise InvalidInputError(
                 f"{type(part).__name__} has no recurrent cell: expected one of rhn.cells, torch.nn's RNN, LSTM or GRU, "
-                "or a module with step(x, s) and state_size"
+                f"or a module with step(x, s) and state_size{_hand_written_parts(part)}"
             )
         places = [(place, k) for place, cell in enumerate(cells) for k in range(layers_of(cell))]
         if layer is not None and (not isinstance(layer, int) or not 1 <= layer <= len(places)):
@@ -57,14 +59,16 @@ class Watched:
             )
         check_weights(part)
         try:
-            self.module = copy.deepcopy(self._original).double().eval()
+            with torch.inference_mode(False):  # so that the copy can be differentiated
+                self.module = copy.deepcopy(self._original).double().eval()
         except Exception as error:  # what torch or a user's module says to being copied
             raise InvalidInputError(f"{type(module).__name__} cannot be copied to be looked at: {error}") from error
         for part in self.module.modules():
             if getattr(part, "precision", "float32") != "float32":
                 part.precision = "float32"
         place, self._layer = (0, None) if layer is None else places[layer - 1]
-        self._cell = recurrent_cells(part_of(self.module, submodule))[place]
+        part = part_of(self.module, submodule)
+        self._cell = (recurrent_cells(part) or [_with_step(part)])[place]
         _ = self.cell  # refuses what cannot be converted
 
     @property
@@ -115,6 +119,26 @@ class Watched:
             below = layer_from_torch(self._cell, k)
             x = below.outputs_of(below.states(x, x.new_zeros(x.shape[1], below.state_size)))
         return x
+
+    def along(self, probe: Tensor | np.ndarray, sequence: int | None = None) -> tuple[nn.Module | OwnLoop, Tensor]:
+        """(The cell, its `inputs`) when the module reads a probe; (the module's own loop, its inputs) where more happens than the cell.
+
+        sequence: which of the B sequences alone, None for all. Raises InvalidInputError also for a loop that cannot be followed.
+        """
+        inputs = self.inputs(probe)
+        loop = None if self.alone else self._followed(probe)
+        if loop is None:
+            return self.cell, inputs if sequence is None else inputs[:, sequence]
+        if self._layer is not None and layers_of(self._cell) > 1:
+            raise InvalidInputError(
+                f"all layers of {self.title.split(',')[0]} are one state of its module's own loop: leave layer out"
+            )
+        loop = loop if sequence is None else loop.sequence(sequence)
+        return loop, loop.inputs
+
+    def _followed(self, probe: Tensor | np.ndarray) -> OwnLoop | None:
+        others = [cell for cell in recurrent_cells(self.module) if cell is not self._cell]
+        return followed(self._cell, self.module, self._checked(probe), others)
 
     def digest(self, probe: Tensor | np.ndarray) -> str:
         """What tells probes apart: their shape and numbers, in 16 letters. Raises InvalidInputError as `inputs`."""
@@ -172,31 +196,21 @@ def cell_title(cell: nn.Module, layer: int | None = None) -> str:
 
 def recurrent_part(
     module: nn.Module, x: Tensor | np.ndarray, layer: int | None = None, submodule: str | None = None
-) -> tuple[nn.Module, Tensor]:
+) -> tuple[nn.Module | OwnLoop, Tensor]:
     """(The recurrent cell in a module, what it reads (T, B, m) when the module reads x): for every function that takes a cell.
 
     Both in float64 and of a copy; arguments and errors as for `Watched` and its `inputs`.
+
+    A module that calls its cell in a loop of its own, with more between two calls than the cell does, gives (an `OwnLoop`, its inputs):
+    `states`, `jacobians()` and `sequence(row)` of the real loop. Functions of a run take it in a cell's place (`lyapunov_spectrum`,
+    `norm_bounds`); functions of a step from any state, such as `fixed_points`, refuse it.
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.LSTM(3, 4, num_layers=2))
     >>> cell, inputs = recurrent_part(model, torch.zeros(5, 1, 2))
     >>> cell.state_size, inputs.shape
     (16, torch.Size([5, 1, 3]))
     """
-    watched = Watched(module, layer, submodule)
-    return watched.cell, watched.inputs(x)
-
-
-def calls_of(part: nn.Module, module: nn.Module, x: Tensor) -> list[tuple]:
-    """The arguments of each call of a part of a module when the module reads x."""
-    seen = []
-    hook = part.register_forward_pre_hook(
-        lambda part, args, kwargs: seen.append((*args, *kwargs.values())), with_kwargs=True
-    )
-    try:
-        module(x)
-    finally:
-        hook.remove()
-    return seen
+    return Watched(module, layer, submodule).along(x)
 
 
 def seen_by(cell: nn.Module, module: nn.Module, x: Tensor) -> Tensor:
@@ -206,7 +220,7 @@ def seen_by(cell: nn.Module, module: nn.Module, x: Tensor) -> Tensor:
     the other; called without its state once more it begins anew, which is left out. Raises InvalidInputError where it is not called,
     or with something else than tensors; whatever the module raises goes on.
     """
-    seen = _until_it_begins_anew(calls_of(cell, module, x))
+    seen = [call.x for call in watched_calls([cell], module, x)[0]]
     if not seen:
         raise InvalidInputError(
             f"{type(module).__name__} does not call its {type(cell).__name__} when it reads a sequence"
@@ -217,8 +231,10 @@ def seen_by(cell: nn.Module, module: nn.Module, x: Tensor) -> Tensor:
         raise InvalidInputError(
             f"{type(module).__name__} calls its {type(cell).__name__} with a {type(seen[0]).__name__}: expected a tensor"
         )
-    a_step_each = isinstance(cell, nn.RNNCellBase) or (
-        len(seen) > 1 and seen[0].dim() == 2 and not isinstance(cell, nn.RNNBase)
+    a_step_each = (
+        isinstance(cell, nn.RNNCellBase)
+        or is_hand_written(cell)
+        or (len(seen) > 1 and seen[0].dim() == 2 and not isinstance(cell, nn.RNNBase))
     )
     if a_step_each:
         return torch.stack(seen)
@@ -246,10 +262,48 @@ def part_of(module: nn.Module, name: str | None) -> nn.Module:
     raise InvalidInputError(f"{type(module).__name__} has no submodule {name!r}: {hint}")
 
 
-def _until_it_begins_anew(calls: list[tuple]) -> list:
-    """The first argument, an input, of the first call and of those after it that were given a state too."""
-    later = itertools.takewhile(lambda call: len(call) > 1 and call[1] is not None, calls[1:])
-    return [call[0] for call in (*calls[:1], *later)]
+def is_hand_written(part: nn.Module) -> bool:
+    """Whether a module can be a cell written by hand: with forward(x, h) and hidden_size."""
+    size = getattr(part, "hidden_size", None)
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        return False
+    if isinstance(part, (*TORCH_CELLS, Cell)) or hasattr(type(part), "step"):
+        return False
+    try:
+        inspect.signature(part.forward).bind(None, None)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _hand_written_parts(module: nn.Module) -> str:
+    """What to do about cells written by hand, as the end of a sentence."""
+    names = [name for name, part in module.named_modules() if is_hand_written(part)]
+    if not names:
+        return ""
+    how = (
+        f"name it by submodule={names[0]!r} (--submodule {names[0]})"
+        if names[0]
+        else "call that step, and give it state_size"
+    )
+    return f"; {names[0] or type(module).__name__} has forward(x, h) and hidden_size: {how}"
+
+
+def _with_step(cell: nn.Module) -> nn.Module:
+    """A cell written by hand, given the step and state_size that its forward(x, h) and hidden_size mean."""
+
+    def step(x: Tensor, s: Tensor) -> Tensor:
+        after = cell(x.reshape(-1, x.shape[-1]), s.reshape(-1, cell.state_size))
+        if not isinstance(after, Tensor) or after.shape != (s.numel() // cell.state_size, cell.state_size):
+            got = f"a tensor {tuple(after.shape)}" if isinstance(after, Tensor) else f"a {type(after).__name__}"
+            raise InvalidInputError(
+                f"{type(cell).__name__}.forward(x, h) returns {got}: expected the next state alone, (B, {cell.state_size}); return "
+                "that, or give the cell step(x, s) and state_size"
+            )
+        return after.reshape(s.shape)
+
+    cell.step, cell.state_size = step, cell.hidden_size
+    return cell
 
 
 def _unpacked(x, batch_first: bool):

@@ -48,8 +48,9 @@ from gersgorin.bounds.rounding import (
     sum_above,
 )
 from gersgorin.discs import Discs, gersgorin_discs
-from gersgorin.jacobian import temporal_jacobian, trajectory
+from gersgorin.own_loop import OwnLoop
 from gersgorin.record import SpectrumRecord
+from gersgorin.run import run_of
 from gersgorin.spectrum import one_thread
 from rhn.errors import InvalidInputError
 from rhn.result import Result
@@ -306,13 +307,13 @@ class VerifiedRun(Result):
 @torch.no_grad()
 @one_thread()
 def verify_run(
-    cell: nn.Module, x: Tensor, progress: Callable[[int, int], None] = lambda done, total: None
+    cell: nn.Module | OwnLoop, x: Tensor, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> VerifiedRun:
     """Verified eigenvalues of each step of a run over x (T, m) from the zero state; by python-flint where float64 leaves it open."""
-    s, rows = trajectory(cell, x)[:-1], []
-    block = max(1, BLOCK // s.shape[-1] ** 2)
-    for x_t, s_t in zip(x.split(block), s.split(block), strict=True):
-        for A in temporal_jacobian(cell, x_t, s_t):
+    run, rows = run_of(cell, x), []
+    block = max(1, BLOCK // run.state_size**2)
+    for start in range(0, len(run), block):
+        for A in run.jacobians(slice(start, start + block)):
             found = verified_eigenvalues(A, method="float64")
             if not found.none_outside and not found.outside:
                 found = verified_eigenvalues(A)

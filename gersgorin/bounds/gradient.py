@@ -21,7 +21,9 @@ from gersgorin._validate import real_tensor
 from gersgorin.bounds.kinds import KINDS, Ledger, Weighted, added, diagonal_norm, quadratic_norm
 from gersgorin.bounds.products import Enclosed, exactly, windows
 from gersgorin.bounds.rounding import scaled, sum_of_logs_above
-from gersgorin.jacobian import layer_jacobians, temporal_jacobian, trajectory
+from gersgorin.jacobian import layer_jacobians
+from gersgorin.own_loop import OwnLoop
+from gersgorin.run import run_of
 from gersgorin.spectrum import one_thread
 from rhn.errors import InvalidInputError
 from rhn.result import fitted
@@ -184,7 +186,7 @@ Steps = Callable[[], Iterator[list[np.ndarray]]]
 @torch.no_grad()
 @one_thread()
 def norm_bounds(
-    cell: nn.Module | Callable,
+    cell: nn.Module | Callable | OwnLoop,
     x: Tensor,
     s0: Tensor | None = None,
     *,
@@ -198,7 +200,7 @@ def norm_bounds(
     The rounding of the products is counted in. The rounding of the Jacobians themselves, and of the states, is not covered.
 
     Args:
-        cell: what `gersgorin.temporal_jacobian` takes.
+        cell: what `gersgorin.temporal_jacobian` takes, or a module's own loop (see `gersgorin.recurrent_part`).
         x: inputs (T, m). s0: the first state (n,); zero where None, which a bare callable does not allow.
         layers: also windows of the layers within a step, of a cell that tells its layers' Jacobians.
         title, unit: what the record calls the run and one step of it ("quarter notes").
@@ -214,20 +216,22 @@ def norm_bounds(
     x = real_tensor("x", x)
     if x.dim() != 2:
         raise InvalidInputError(f"x: expected a tensor (T, m) of one sequence, got {tuple(x.shape)}")
-    s = trajectory(cell, x, s0)[:-1]
+    run = run_of(cell, x, s0)
+    s = run.states[:-1]
     if not torch.isfinite(s).all():
         raise InvalidInputError("a state is NaN or infinite along the run: the weights are too large for any bound")
-    by_layers = layers and _tells_its_layers(cell, x, s)
+    by_layers = layers and not isinstance(run, OwnLoop) and _tells_its_layers(cell, x, s)
 
     def steps() -> Iterator[list[np.ndarray]]:
         block = max(1, BLOCK // (s.shape[-1] ** 2 * max(1, getattr(cell, "depth", 1))))
-        for x_t, s_t in zip(x.split(block), s.split(block), strict=True):
-            found = layer_jacobians(cell, x_t, s_t) if by_layers else [temporal_jacobian(cell, x_t, s_t)]
+        for start in range(0, len(run), block):
+            now = slice(start, start + block)
+            found = layer_jacobians(cell, x[now], s[now]) if by_layers else [run.jacobians(now)]
             yield from zip(*(J.double().cpu().numpy() for J in found), strict=True)
 
     return bounds_of(
         steps,
-        len(x),
+        len(run),
         title=title or type(cell).__name__,
         unit=unit,
         dtype=f"{s.dtype}".rpartition(".")[2],

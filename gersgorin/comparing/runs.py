@@ -13,6 +13,7 @@ from gersgorin.comparing.steps import AXES, measure_steps
 from gersgorin.large.asked import Leading
 from gersgorin.large.measure import measure_leading
 from gersgorin.measuring import check_memory, measure_spectrum
+from gersgorin.own_loop import OwnLoop
 from gersgorin.record import SpectrumRecord
 from gersgorin.sources import Source
 from gersgorin.subject import Subject
@@ -75,9 +76,9 @@ def ensemble(
             if k == 0:
                 about.update(_about(cell, name, title or watched.title))
             for j, sequence in enumerate(sequences):
-                x = watched.inputs(sequence)[:, 0]
+                along, x = watched.along(sequence, 0)
                 check_memory(cell, 0, x.dtype, str(x.device))
-                yield str(j + 1), k, measure_steps(cell, x, name=name, along=f"sequence {j + 1}", discs=discs)
+                yield str(j + 1), k, measure_steps(along, x, name=name, along=f"sequence {j + 1}", discs=discs)
                 progress(k * len(sequences) + j + 1, total)
 
     found = list(runs())
@@ -93,12 +94,12 @@ def panel_ensemble(panel: Panel, sources: Sequence[Source], *, first_seed: int, 
             cell = subject.build(how["device"], how["dtype"])
             for j, source in enumerate(sources):
                 with own_cell(subject.name if subject.own else None):
-                    x = _seen(source, subject, how["device"], how["dtype"])
+                    run, x = _seen(source, subject, cell, how["device"], how["dtype"])
                     along = f"{source.kind} {source.label}"
                     yield (
                         source.label,
                         first_seed + k,
-                        measure_steps(cell, x, name=subject.name, along=along, discs=discs),
+                        measure_steps(run, x, name=subject.name, along=along, discs=discs),
                     )
                 progress(k * len(sources) + j + 1, total)
 
@@ -125,22 +126,25 @@ def measure_along(
     dtype: torch.dtype,
     leading: Leading | None,
     **about,
-) -> tuple[Tensor, SpectrumRecord]:
-    """What a network of the command's sees of a source, (T, m), and what it does: all of it, or of a large state the leading part.
+) -> tuple[nn.Module | OwnLoop, Tensor, SpectrumRecord]:
+    """(The cell, or the own loop around it; what it sees of a source (T, m); what it does): of a large state the leading part.
 
     about: see `measure_spectrum`."""
-    x = _seen(source, subject, device, dtype)
+    cell, x = _seen(source, subject, cell, device, dtype)
+    own = cell.about if isinstance(cell, OwnLoop) else ""
     along = {"chorale": source.first_label, "reads": source.kind, "unit": source.unit}
-    along["about"] = "; ".join(filter(None, (subject.made, source.about)))
+    along["about"] = "; ".join(filter(None, (own, subject.made, source.about)))
     if leading is None:
-        return x, measure_spectrum(cell, x, name=subject.name, **along, **about)
+        return cell, x, measure_spectrum(cell, x, name=subject.name, **along, **about)
     how = {"memory_limit": leading.memory, "seed": leading.seed}
-    return x, measure_leading(cell, x, leading.count, name=subject.name, **along, **how, **about)
+    return cell, x, measure_leading(cell, x, leading.count, name=subject.name, **along, **how, **about)
 
 
-def _seen(source: Source, subject: Subject, device: str, dtype: torch.dtype) -> Tensor:
+def _seen(
+    source: Source, subject: Subject, cell: nn.Module, device: str, dtype: torch.dtype
+) -> tuple[nn.Module | OwnLoop, Tensor]:
     values = source.sequence()
-    return subject.inputs(torch.as_tensor(values, device=device).to(dtype if values.ndim > 1 else torch.int64))
+    return subject.along(cell, torch.as_tensor(values, device=device).to(dtype if values.ndim > 1 else torch.int64))
 
 
 def _about(cell: nn.Module, name: str, title: str) -> dict:

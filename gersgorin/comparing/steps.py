@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from gersgorin.comparing.record import KEPT
 from gersgorin.discs import gersgorin_discs
 from gersgorin.dynamics import running_log_norms
-from gersgorin.jacobian import temporal_jacobian
-from gersgorin.measuring import BLOCK, states_before
+from gersgorin.measuring import BLOCK, finite_run
+from gersgorin.own_loop import OwnLoop
 from gersgorin.spectrum import eigenvalue_conditions, one_thread
 
 AXES = {"row": ("row",), "column": ("column",), "both": ("row", "column")}
@@ -18,17 +18,17 @@ AXES = {"row": ("row",), "column": ("column",), "both": ("row", "column")}
 
 @torch.no_grad()
 @one_thread()
-def measure_steps(cell: nn.Module, x: Tensor, *, name: str, along: str, discs: str) -> dict[str, np.ndarray]:
+def measure_steps(cell: nn.Module | OwnLoop, x: Tensor, *, name: str, along: str, discs: str) -> dict[str, np.ndarray]:
     """Run a cell over x (T, m) from a zero state: the measures of `KEPT`, (T,) each, equal to those of `measure_spectrum`.
 
     name, along: of the cell and the sequence, for errors. Raises InvalidInputError as there.
     """
-    s = states_before(cell, x, name=name, along=along)
-    block, measured = max(1, BLOCK // s.shape[-1] ** 2), []
+    run = finite_run(cell, x, name=name, along=along)
+    block, measured = max(1, BLOCK // run.state_size**2), []
 
     def steps() -> Iterator[Tensor]:
-        for x_t, s_t in zip(x.split(block), s.split(block), strict=True):
-            A = temporal_jacobian(cell, x_t, s_t)
+        for start in range(0, len(run), block):
+            A = run.jacobians(slice(start, start + block))
             leading = eigenvalue_conditions(A)[0][:, 0]  # as `measure_spectrum` has them, to the last bit
             reaches = [
                 disc.centers.abs() + disc.radii for disc in (gersgorin_discs(A, axis=axis) for axis in AXES[discs])

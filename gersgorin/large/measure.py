@@ -24,7 +24,8 @@ from gersgorin.large.leading import arnoldi, basis_bytes, by_arnoldi, check_coun
 from gersgorin.large.limits import check_room, memory_bound
 from gersgorin.large.norms import DIRECTIONS, TOLERANCE, Product, largest_singular_value, product_log_norms
 from gersgorin.large.products import StepJacobian
-from gersgorin.measuring import described, states_before
+from gersgorin.measuring import described, finite_run
+from gersgorin.own_loop import OwnLoop
 from gersgorin.record import SpectrumRecord
 from gersgorin.spectrum import one_thread
 from gersgorin.stepping import Step, converted
@@ -112,7 +113,12 @@ def measure_leading(
         InvalidInputError: as `measure_spectrum`; k out of range; beyond the memory limit.
         NotConvergedError: a norm did not converge.
     """
-    s = states_before(cell, x, name=name, along=f"{reads} {chorale}".strip())
+    if isinstance(cell, OwnLoop):
+        raise InvalidInputError(
+            f"{name} is followed through its own loop, by whole Jacobians: leave --leading out, or give it more memory"
+        )
+    run = finite_run(cell, x, name=name, along=f"{reads} {chorale}".strip())
+    s = run.states[:-1]
     (T, N), bound = s.shape, memory_bound(memory_limit, x.device.type)
     k = check_count(k, N)
     vectors = basis_bytes(s[0], k) + 2 * min(DIRECTIONS, N) * s[0].nbytes
@@ -152,7 +158,7 @@ def measure_leading(
     nothing = np.full(T, np.nan)
     told = {"chorale": chorale, "reads": reads, "unit": unit, "title": title, "discs": discs, "about": about}
     return SpectrumRecord(
-        **described(cell, x, s, circles, name=name, **told),
+        **described(run, circles, name=name, **told),
         eigenvalues=values,
         eigenvalue_condition=nothing,
         norm=norms,

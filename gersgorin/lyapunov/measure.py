@@ -16,6 +16,7 @@ from gersgorin.lyapunov.errors import standard_errors
 from gersgorin.lyapunov.frames import growth, random_frame
 from gersgorin.lyapunov.record import LyapunovSpectrum
 from gersgorin.lyapunov.tangents import tangent_maps
+from gersgorin.own_loop import OwnLoop
 from gersgorin.spectrum import one_thread
 from gersgorin.stepping import Step, converted, in_a_module, state_size_of, step_of
 from rhn.errors import InvalidInputError
@@ -27,7 +28,7 @@ PIECES = 240  # of the run, whose growth is kept: the points of the convergence 
 @torch.no_grad()
 @one_thread()
 def lyapunov_spectrum(
-    cell: nn.Module | Step | Callable[[Tensor], Tensor],
+    cell: nn.Module | Step | Callable[[Tensor], Tensor] | OwnLoop,
     x: Tensor | None,
     k: int | None = None,
     *,
@@ -42,6 +43,7 @@ def lyapunov_spectrum(
 
     Args:
         cell: as for `temporal_jacobian`; an LSTM's state is its joint (h, c). With x = None a map f(s) -> s' that has no input.
+            Or a module's own loop along one sequence (see `gersgorin.recurrent_part`).
         x: inputs (T, m).
         k: how many, at most the N entries of a state; all where None. For k = N the sum is the mean of log |det A[t]|, exactly.
         s0: the state to begin with, (N,); zero where None, for what tells its state_size.
@@ -62,14 +64,17 @@ def lyapunov_spectrum(
     >>> np.exp(spectrum.exponents).round(2), round(spectrum.sum, 9)
     (array([2. , 0.5]), 0.0)
     """
-    cell, x, s = _run_of(cell, x, s0, steps)
+    own = isinstance(cell, OwnLoop)
+    x, s = (cell.inputs, cell.states[0]) if own else (x, s0)
+    if not own:
+        cell, x, s = _run_of(cell, x, s0, steps)
     T, N = len(x), len(s)
     k = _count("k", N if k is None else k, 1, N, f"the state has {N} entries")
     every = _count("every", every, 1, T, f"the run has {T} steps")
     check_seed(seed)
     warmup = _count("warmup", warmup, 0, T - 1, f"the run has {T} steps, and at least one is to be counted")
     Q = random_frame(N, k, torch.Generator().manual_seed(seed), s)
-    maps = tangent_maps(cell, x, s)
+    maps = cell.tangent_maps() if own else tangent_maps(cell, x, s)
     for _, _, turned in growth(itertools.islice(maps, warmup), Q, every):
         Q = turned
     lengths, sums, done, reported = [0], [torch.zeros(k, dtype=torch.float64, device=s.device)], warmup, 0

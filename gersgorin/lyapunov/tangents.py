@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import jvp, vmap
 
 from gersgorin.jacobian import layer_jacobians, temporal_jacobian, trajectory
-from gersgorin.stepping import Step
+from gersgorin.stepping import Step, transformed
 from rhn.errors import InvalidInputError
 
 BLOCK = 1 << 21  # entries of Jacobians, or of states, held at once
@@ -65,4 +65,5 @@ def _through(factors: tuple[Tensor, ...], Q: Tensor) -> Tensor:
 
 def _forward_mode(step: Step, x: Tensor, s: Tensor, Q: Tensor) -> Tensor:
     """ds'/ds Q without the Jacobian."""
-    return vmap(lambda q: jvp(lambda s: step(x, s), (s,), (q,))[1], in_dims=1, out_dims=1)(Q)
+    with transformed(step):
+        return vmap(lambda q: jvp(lambda s: step(x, s), (s,), (q,))[1], in_dims=1, out_dims=1)(Q)

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin.jacobian import temporal_jacobian, trajectory
 from gersgorin.normality.resolvent import pseudospectrum
+from gersgorin.own_loop import OwnLoop
 from gersgorin.record import SpectrumRecord, shown_steps
+from gersgorin.run import run_of
 from rhn.result import Result
 
 SIDE, SMALL = 101, 128  # points along a side of the grid for states that are small, half of them for others
@@ -50,7 +51,7 @@ class Pseudospectra(Result):
 
 @torch.no_grad()
 def measure_pseudospectra(
-    cell: nn.Module,
+    cell: nn.Module | OwnLoop,
     x: Tensor,
     record: SpectrumRecord,
     *,
@@ -63,8 +64,7 @@ def measure_pseudospectra(
     or 51 where the state has more than 128 entries. `progress` is called with (steps done, steps in all).
     """
     steps = shown_steps(len(x))
-    states = trajectory(cell, x)
-    A = temporal_jacobian(cell, x[steps], states[steps])
+    A = run_of(cell, x).jacobians(steps)
     side = side or (SIDE if A.shape[-1] <= SMALL else SIDE // 2 + 1)
     half = 1.15 * max(1, float(record.numerical_radius[steps].max())) * np.linspace(0, 1, side // 2 + 1)
     axis = np.concatenate([-half[:0:-1], half])  # mirrors to the last bit: half of the points are then computed

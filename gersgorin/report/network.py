@@ -13,6 +13,7 @@ from analysis.lesions import lesion
 from analysis.texts import stretches
 from gersgorin.lyapunov.measure import lyapunov_spectrum
 from gersgorin.overview import COLUMNS, Analysis, analyze
+from gersgorin.own_loop import OwnLoop
 from gersgorin.record import gradient_words, shown_steps
 from gersgorin.report import charts
 from gersgorin.report.page import Section, Table
@@ -61,6 +62,8 @@ def _analysis(read: Read) -> Analysis:
         return analyze(read.model, x, unit=read.source.unit)
     except InvalidInputError:
         cell, inputs = recurrent_part(read.model, x)
+        if isinstance(cell, OwnLoop):
+            raise
         return analyze(cell, inputs[:, 0], unit=read.source.unit)
 
 
@@ -92,6 +95,8 @@ def _exponents(read: Read, progress) -> Section:
     cell, inputs = recurrent_part(read.model, torch.as_tensor(np.asarray(read.sequence)))
     T = len(inputs)
     x = inputs[:, 0].repeat(READINGS, 1)
+    if isinstance(cell, OwnLoop):
+        cell = cell.repeated(READINGS).sequence(0)
     found = lyapunov_spectrum(cell, x, min(EXPONENTS, cell.state_size), warmup=T, progress=progress)
     words = f"The sequence is read {READINGS} times over, {counted(T, 'step')} each, of which the first reading is not counted."
     return Section(title="Lyapunov exponents", words=[words], charts=[charts.exponents_chart(found)])

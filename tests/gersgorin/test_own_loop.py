@@ -1,0 +1,481 @@
+"""A module that calls its cell in a loop of its own is measured as that loop: every number is that of a hand-written f(x, s)."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.func import jacrev
+
+from gersgorin import (
+    Recorder,
+    analyze,
+    cumulative_log_norms,
+    ensemble,
+    fixed_points,
+    lyapunov_exponents,
+    lyapunov_spectrum,
+    measure,
+    norm_bounds,
+    recurrent_part,
+    temporal_jacobian,
+    trajectory,
+)
+from gersgorin.cli import main
+from rhn.cells import from_torch
+from rhn.errors import InvalidInputError
+
+T, M, N = 9, 3, 5
+CODE = """
+import torch
+from torch import nn
+
+class Loop(nn.Module):
+    '''Reads (T, B, m) and calls its cell once a frame, with something in between.'''
+    cell_kind, width = nn.GRUCell, 0
+    def __init__(self, input_size=3, hidden_size=5):
+        super().__init__()
+        self.cell = self.cell_kind(input_size + self.width, hidden_size)
+        self.norm, self.out = nn.LayerNorm(hidden_size), nn.Linear(hidden_size, 2)
+        self.project = nn.Linear(hidden_size, hidden_size)
+        for p in self.parameters():
+            nn.init.normal_(p, std=0.7)
+    def start(self, x):
+        return torch.zeros(x.shape[1], self.cell.hidden_size, dtype=x.dtype)
+    def forward(self, x):
+        h, seen = self.start(x), torch.zeros(*x.shape[:2], 2, dtype=x.dtype)
+        for t, e in enumerate(x):
+            h = self.next(e, h)
+            seen[t] = self.out(h[0] if isinstance(h, tuple) else h)
+        return seen
+
+class Norm(Loop):
+    def next(self, e, h):
+        return self.norm(self.cell(e, h))
+
+class FromNothing(Norm):
+    def start(self, x):
+        return None
+
+class Residual(Loop):
+    def next(self, e, h):
+        return h + 0.3 * self.cell(e, h)
+
+class Projected(Loop):
+    def next(self, e, h):
+        return self.project(self.cell(e, h))
+
+class Twice(Loop):
+    def next(self, e, h):
+        return self.cell(e, self.cell(e, h))
+
+class Feedback(Loop):
+    width = 2
+    def next(self, e, h):
+        return self.cell(torch.cat((e, self.out(h)), -1), h)
+
+class UnnormedFeedback(Loop):
+    '''What is fed back is not what goes into the cell, but both follow from what came out of it.'''
+    width = 2
+    def forward(self, x):
+        h, y = self.start(x), torch.zeros(x.shape[1], 2, dtype=x.dtype)
+        for e in x:
+            h = self.cell(torch.cat((e, y), -1), h)
+            y, h = self.out(h), self.norm(h)
+        return y
+
+class NormedLSTM(Loop):
+    cell_kind = nn.LSTMCell
+    def start(self, x):
+        return super().start(x), super().start(x)
+    def next(self, e, s):
+        h, c = self.cell(e, s)
+        return self.norm(h), c
+
+class SharedStart(NormedLSTM):
+    def start(self, x):
+        return super().start(x)[:1] * 2
+
+class StepwiseGRU(Loop):
+    cell_kind = nn.GRU
+    def start(self, x):
+        return super().start(x)[None]
+    def next(self, e, h):
+        return self.norm(self.cell(e[None], h)[1])
+
+class TwoCells(Loop):
+    '''Cells one above the other; the lower one reads what the upper one said before.'''
+    width = 5
+    def __init__(self, input_size=3, hidden_size=5):
+        super().__init__(input_size, hidden_size)
+        self.upper = nn.GRUCell(hidden_size, hidden_size)
+    def forward(self, x):
+        h, g = self.start(x), self.start(x)
+        for e in x:
+            h = self.cell(torch.cat((e, g), -1), h)
+            g = self.upper(h, g)
+        return g
+
+class Plain(Loop):
+    def next(self, e, h):
+        return self.cell(e, h)
+
+class PlainLSTM(Plain):
+    cell_kind = nn.LSTMCell
+    def start(self, x):
+        return None
+
+class PlainInPlace(Plain):
+    def forward(self, x):
+        h = self.start(x)
+        for e in x:
+            h.copy_(self.cell(e, h))
+        return h
+
+class Teacher(Plain):
+    '''Reads the frame before beside each frame.'''
+    width = 3
+    def forward(self, x):
+        return super().forward(torch.cat((x, torch.cat((x[:1], x[:-1]))), -1))
+
+class InPlace(Loop):
+    def next(self, e, h):
+        new = self.cell(e, h)
+        h.copy_(new)
+        return self.norm(h)
+
+class Lagged(Loop):
+    '''Adds the state of three frames before.'''
+    def forward(self, x):
+        states = [self.start(x)]
+        for t, e in enumerate(x):
+            h = self.cell(e, states[-1])
+            states.append(self.norm(h + (states[t - 2] if t >= 2 else 0)))
+        return states[-1]
+
+class Detached(Loop):
+    def next(self, e, h):
+        return self.norm(self.cell(e, h)).detach()
+
+class Mixing(Loop):
+    '''Norms over the rows of the batch.'''
+    def next(self, e, h):
+        h = self.cell(e, h)
+        return h - h.mean(0) if len(h) > 1 else self.norm(h)
+
+class Noisy(Loop):
+    '''Goes through NumPy.'''
+    def next(self, e, h):
+        return torch.from_numpy(self.cell(e, h).numpy() * 2)
+
+class Windows(Loop):
+    cell_kind = nn.GRU
+    def forward(self, x):
+        _, h = self.cell(x[:4])
+        return self.cell(x[4:], self.norm(h))[0]
+
+class OwnGRUCell(nn.Module):
+    '''A cell written by hand: no step, no state_size.'''
+    def __init__(self, input_size, hidden_size):
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.both = nn.Linear(input_size + hidden_size, hidden_size)
+    def forward(self, x, h):
+        return torch.tanh(self.both(torch.cat((x, h), 1)))
+
+class HandWritten(Plain):
+    cell_kind = OwnGRUCell
+
+class NormedHandWritten(Norm):
+    cell_kind = OwnGRUCell
+
+class Answers(OwnGRUCell):
+    def forward(self, x, h):
+        h = super().forward(x, h)
+        return h, h
+
+class GivesTwo(Loop):
+    cell_kind = Answers
+    def next(self, e, h):
+        return self.cell(e, h)[1]
+"""
+NAMES = {}
+exec(compile(CODE, "own_loops.py", "exec"), NAMES)
+
+
+def network(kind: str) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return NAMES[kind](M, N).double()
+
+
+def frames(*lead) -> torch.Tensor:
+    return torch.randn(*lead, M, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+class Around(nn.Module):
+    """A module that reads what another one makes of it."""
+
+    def __init__(self, model, read):
+        super().__init__()
+        self.model, self.read = model, read
+
+    def forward(self, x):
+        return self.read(self.model, x)
+
+
+def by_step(model, e, s):
+    """f(x, s) of a loop whose state is what goes into the cell, for one row."""
+    return model.next(e[None], s[None])[0]
+
+
+def lstm_step(model, e, s):
+    h, c = model.next(e[None], tuple(part[None] for part in s.chunk(2)))
+    return torch.cat((h[0], c[0]))
+
+
+def gru_step(model, e, s):
+    return model.next(e[None], s[None, None])[0, 0]
+
+
+def two_cells_step(model, e, s):
+    h, g = s.chunk(2)
+    h = model.cell(torch.cat((e, g))[None], h[None])
+    return torch.cat((h[0], model.upper(h, g[None])[0]))
+
+
+KINDS = {
+    "Norm": by_step,
+    "FromNothing": by_step,
+    "Residual": by_step,
+    "Projected": by_step,
+    "Twice": by_step,
+    "Feedback": by_step,
+    "NormedLSTM": lstm_step,
+    "SharedStart": lstm_step,
+    "StepwiseGRU": gru_step,
+    "TwoCells": two_cells_step,
+}
+
+
+def truth(kind: str, x: torch.Tensor) -> torch.Tensor:
+    """The Jacobians of f(x, s) along x (T, m): all but that of the last frame, whose state never goes into the cell."""
+    model, step = network(kind), KINDS[kind]
+    s, found = x.new_zeros(2 * N if kind in ("NormedLSTM", "SharedStart", "TwoCells") else N), []
+    for e in x[:-1]:
+        found.append(jacrev(lambda s, e=e: step(model, e, s))(s).detach())
+        s = step(model, e, s).detach()
+    return torch.stack(found)
+
+
+def radius(A):
+    return pytest.approx(torch.linalg.eigvals(A).abs().amax(-1).numpy(), rel=1e-9)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("gersgorin.cli.save_figure", lambda path, draw: None)
+    monkeypatch.setattr("gersgorin.beside.save_figure", lambda path, draw: None)
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "SharedStart"])
+def test_every_number_is_that_of_the_hand_written_step(kind):
+    x = frames(T, 1)
+    A = truth(kind, x[:, 0])
+    found = analyze(network(kind), x).spectrum
+    assert found.spectral_radius == radius(A)
+    assert found.norm == pytest.approx(torch.linalg.matrix_norm(A, 2).numpy(), rel=1e-9)
+    assert found.log_norm_product == pytest.approx(cumulative_log_norms(A).numpy(), rel=1e-9, abs=1e-9)
+
+
+def test_the_gain_of_the_input_is_that_of_the_loop():
+    x, model = frames(T, 1), network("Norm")
+    loop, _ = recurrent_part(model, x)
+    B = [jacrev(lambda e, s=s: by_step(model, e, s))(e) for e, s in zip(x[:-1, 0], loop.states[:-1, 0], strict=True)]
+    found = analyze(model, x)
+    assert found.input_gain == pytest.approx(torch.linalg.matrix_norm(torch.stack(B), 2).detach().numpy(), rel=1e-9)
+    assert found.state_gain[:, 0] == pytest.approx(found.spectrum.norm, rel=1e-9)
+    assert np.isnan(found.spectrum.norm_bound) and "own loop: 8 steps" in found.spectrum.about
+
+
+def test_where_what_goes_in_does_not_close_what_comes_out_may():
+    x, model = frames(T, 1), network("UnnormedFeedback")
+    s, A = x.new_zeros(N), []
+    for t, e in enumerate(x[:, 0]):
+
+        def step(s, e=e, t=t):
+            y, h = (s.new_zeros(2), s) if t == 0 else (model.out(s), model.norm(s))
+            return model.cell(torch.cat((e, y))[None], h[None])[0]
+
+        A.append(jacrev(step)(s).detach())
+        s = step(s).detach()
+    assert analyze(model, x).spectrum.spectral_radius == radius(torch.stack(A))
+
+
+def test_the_first_step_is_left_out_where_two_states_begin_as_one_tensor():
+    x = frames(T, 1)
+    assert analyze(network("SharedStart"), x).spectrum.spectral_radius == radius(truth("SharedStart", x[:, 0])[1:])
+
+
+@pytest.mark.parametrize("kind", ["Plain", "PlainLSTM", "PlainInPlace", "Teacher"])
+def test_a_plain_loop_stays_its_cell_to_the_bit(kind):
+    model, x = network(kind), frames(T, 2)
+    cell, inputs = recurrent_part(model, x)
+    theirs = from_torch(model.cell)
+    read = torch.cat((x, torch.cat((x[:1], x[:-1]))), -1) if kind == "Teacher" else x
+    assert type(cell) is type(theirs) and torch.equal(inputs, read)
+    for found, alone in (
+        (analyze(model, x), analyze(model.cell, read)),
+        (Recorder(model, x), Recorder(model.cell, read)),
+    ):
+        numbers = [
+            (each.spectrum.norm, each.input_gain) if hasattr(each, "spectrum") else (each.recording.radius,)
+            for each in (found, alone)
+        ]
+        assert all(np.array_equal(a, b) for a, b in zip(*numbers, strict=True))
+
+
+def test_rows_of_a_batch_are_measured_apart_and_mixed_ones_refused():
+    x = frames(T, 3)
+    loop, inputs = recurrent_part(network("Norm"), x)
+    assert loop.states.shape == (T, 3, N) and inputs.shape == (T - 1, 3, M)
+    for row in range(3):
+        assert torch.allclose(loop.sequence(row).jacobians(), truth("Norm", x[:, row]), rtol=1e-9, atol=1e-12)
+    with pytest.raises(InvalidInputError, match=r"rows of the batch act on one another.*one sequence at a time"):
+        analyze(network("Mixing"), x)
+    analyze(network("Mixing"), x[:, :1])
+
+
+def test_layouts_passes_and_modes_of_gradients_change_nothing():
+    x, model = frames(T, 1), network("Norm")
+    expected = radius(truth("Norm", x[:, 0]))
+    with torch.inference_mode():
+        assert analyze(model, x).spectrum.spectral_radius == expected
+    assert analyze(model.requires_grad_(False), x).spectrum.spectral_radius == expected
+    model = network("Norm")
+    batch_first, twice = (
+        Around(model, lambda model, x: model(x.transpose(0, 1))),
+        Around(model, lambda model, x: model(x) + model(2 * x)),
+    )
+    assert analyze(batch_first, x.transpose(0, 1)).spectrum.spectral_radius == expected
+    assert analyze(twice, x).spectrum.spectral_radius == expected  # the second reading begins anew
+    found = ensemble([model, model], [x])
+    assert found.spectral_radius[0] == expected
+
+
+def test_measure_and_the_recorder_follow_the_loop():
+    x, model = frames(T, 1), network("Norm")
+    A = truth("Norm", x[:, 0])
+    assert measure(model, x).spectral_radius == radius(A)
+    assert measure(model, x, steps=4).spectral_radius == radius(A[:4])
+    assert measure(model, x, dtype=torch.float32).spectral_radius == pytest.approx(
+        torch.linalg.eigvals(A).abs().amax(-1).numpy(), rel=1e-3
+    )
+    recorder = Recorder(model, x, every=1)
+    assert recorder.recording.radius[0] == radius(A[[0, 2, 5, 7]])
+    assert recorder.recording.exponent[0] == pytest.approx(float(cumulative_log_norms(A)[-1]) / len(A), rel=1e-9)
+    with torch.no_grad():
+        model.cell.weight_hh.mul_(2)
+    recorder.measure(1)
+    assert (recorder.recording.radius[1] != recorder.recording.radius[0]).all()
+
+
+def test_the_command_follows_the_loop(folder, capsys):
+    Path("own_loops.py").write_text(CODE)
+    np.save("x.npy", frames(T).numpy())
+    torch.save(network("Norm").state_dict(), "w.pt")
+    run = ["--module", "own_loops:Norm", "--checkpoint", "w.pt", "--input", "x.npy"]
+    A = truth("Norm", frames(T))
+    assert main([*run, "--json", "--lyapunov", "2", "--norm-bounds", "--verified", "--pseudospectra"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert np.array([step["spectral_radius"] for step in found["steps"]]) == radius(A)
+    assert found["lyapunov"]["exponents"] == pytest.approx(lyapunov_exponents(A)[:2].tolist(), rel=0.5)
+    assert main([*run, "--lyapunov", "2", "--repeat", "3", "--output", "again.png"]) == 0
+    assert main([*run, "--fixed-points", "4", "--output", "points.png"]) == 2
+    assert "its own loop, which takes no step from another state" in capsys.readouterr().err
+    assert main([*run, "--leading", "2", "--output", "leading.png"]) == 2
+    assert "leave --leading out" in capsys.readouterr().err
+
+
+def test_exponents_and_bounds_are_those_of_the_loop():
+    x = frames(T, 1)
+    loop, inputs = recurrent_part(network("Residual"), x)
+    A = truth("Residual", x[:, 0])
+    loop = loop.sequence(0)
+    assert lyapunov_spectrum(loop, inputs[:, 0]).sum == pytest.approx(
+        float(torch.linalg.slogdet(A).logabsdet.mean()), rel=1e-9
+    )
+    assert norm_bounds(loop, inputs[:, 0]).log_norm == pytest.approx(cumulative_log_norms(A).numpy(), rel=1e-9)
+    for refused in (
+        lambda: temporal_jacobian(loop, inputs[:, 0], loop.states[:-1]),
+        lambda: trajectory(loop, inputs[:, 0]),
+        lambda: fixed_points(loop, inputs[0, 0], loop.states),
+    ):
+        with pytest.raises(InvalidInputError, match="takes no step from another state"):
+            refused()
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("Lagged", "a path around the state of its GRUCell: the state 3 frames before acts on it directly"),
+        ("Detached", "is cut off from the one before: a detach"),
+        ("InPlace", "modified by an inplace operation.*write the loop with new tensors"),
+        ("Noisy", "numpy.*write the loop with new tensors"),
+        ("Windows", "changes the state of its GRU between calls of several frames: expected one frame a call"),
+    ],
+)
+def test_a_loop_that_cannot_be_followed_is_one_sentence(kind, words, folder, capsys):
+    with pytest.raises(InvalidInputError, match=words):
+        analyze(network(kind), frames(T, 1))
+    Path("own_loops.py").write_text(CODE)
+    np.save("x.npy", frames(T).numpy())
+    assert main(["--module", f"own_loops:{kind}", "--input", "x.npy"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_cell_written_by_hand_is_taken_where_it_is_named(folder, capsys):
+    x, model = frames(T, 1), network("HandWritten")
+    with pytest.raises(InvalidInputError, match=r"cell has forward\(x, h\) .* by submodule='cell'"):
+        analyze(model, x)
+    step = lambda e, s: model.cell(e[None], s[None])[0]  # noqa: E731
+    states = trajectory(step, x, x.new_zeros(1, N))[:-1, 0]
+    A = temporal_jacobian(step, x[:, 0], states).detach()
+    assert analyze(model, x, submodule="cell").spectrum.spectral_radius == radius(A)
+    assert Recorder(model, x, submodule="cell").recording.radius[0] == radius(A[[0, 3, 5, 8]])
+    KINDS["NormedHandWritten"] = by_step
+    normed = truth("NormedHandWritten", x[:, 0])
+    assert analyze(network("NormedHandWritten"), x, submodule="cell").spectrum.spectral_radius == radius(normed)
+    with pytest.raises(InvalidInputError, match=r"Answers.forward\(x, h\) returns a tuple.*expected the next state"):
+        analyze(network("GivesTwo"), x, submodule="cell")
+    Path("own_loops.py").write_text(CODE)
+    np.save("x.npy", frames(T).numpy())
+    torch.save(model.state_dict(), "w.pt")
+    run = ["--module", "own_loops:HandWritten", "--checkpoint", "w.pt", "--input", "x.npy", "--submodule", "cell"]
+    assert main([*run, "--json", "--fixed-points", "3"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert np.array([step["spectral_radius"] for step in found["steps"]]) == radius(A)
+
+
+class Mixer(nn.Module):
+    """As RWKV: its state is changed in place, part by part."""
+
+    def __init__(self):
+        super().__init__()
+        self.state_size, self.weight = 2 * N, nn.Parameter(torch.eye(N) * 0.5)
+
+    def step(self, x, s):
+        new = torch.zeros(2 * N, dtype=x.dtype)
+        new[:N] = s[:N] @ self.weight + x.sum()
+        new[N:] = s[N:] * 0.5
+        return new
+
+
+@pytest.mark.parametrize("use", [analyze, lambda cell, x: lyapunov_spectrum(cell.double(), x, 2), Recorder])
+def test_a_step_with_operations_in_place_is_one_sentence(use):
+    with pytest.raises(InvalidInputError, match=r"Mixer.*in.?place.*write its step with new tensors"):
+        use(Mixer(), frames(T))
