@@ -84,13 +84,7 @@ def write_animation(figure: Figure, draw: Callable[[int], None], frames: int, pa
         if path.suffix == ".gif":
             pictures = _pictures(figure, draw, frames, progress)
             next(pictures).save(
-                temporary,
-                "GIF",
-                save_all=True,
-                append_images=pictures,
-                duration=1000 // FRAMES_PER_SECOND,
-                loop=0,
-                comment=made_with(),
+                temporary, "GIF", save_all=True, append_images=pictures, duration=1000 // FRAMES_PER_SECOND, loop=0, comment=made_with()
             )
             return path
         writer = FFMpegWriter(fps=FRAMES_PER_SECOND, metadata={"comment": made_with()})
