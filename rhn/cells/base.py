@@ -87,6 +87,7 @@ class Cell(nn.Module):
         precision: str = "float32",
     ):
         super().__init__()
+        self._weight_shapes: dict[str, torch.Size] = {}
         self.input_size = positive("input_size", input_size)
         self.hidden_size = positive("hidden_size", hidden_size)
         self.depth = positive("depth", depth)
@@ -138,6 +139,7 @@ class Cell(nn.Module):
 
         A cell of one's own may leave `dropout` out as long as it names no `masks`.
         """
+        self.check_call(x, s0)
         x, rest = apply_input_mask(x, dropout)
         check_masks(rest, self, x.shape[1], x.dtype)
         states = itertools.accumulate(x, lambda s, x_t: self.step(x_t, s), initial=s0)
@@ -249,8 +251,28 @@ class Cell(nn.Module):
                 f"s0 is {s0.dtype} of shape {tuple(s0.shape)}: expected {x.dtype} of shape {(*rows, self.state_size)}"
             )
 
+    def check_call(self, x: Tensor, s0: Tensor) -> None:
+        """Raise InvalidInputError unless x (T, B, m) and s0 (B, state_size) fit the cell, and its weights too.
+
+        `states` begins with it. A weight may have been replaced, also by `torch.func.functional_call`, by one of another shape than
+        those that `reset_parameters` was called with. One row of s0 may stand for all.
+        """
+        for name, shape in self._weight_shapes.items():
+            weight = self._parameters.get(name)
+            if weight is not None and weight.shape != shape:
+                raise InvalidInputError(
+                    f"{name} of the {type(self).__name__} has shape {tuple(weight.shape)}: expected {tuple(shape)} for "
+                    f"input_size={self.input_size}, hidden_size={self.hidden_size}, depth={self.depth}"
+                )
+        if x.dim() != 3 or x.shape[-1] != self.input_size or len(x) == 0:
+            raise InvalidInputError(f"x has shape {tuple(x.shape)}: expected (T, B, {self.input_size})")
+        B, size = x.shape[1], self.state_size
+        if tuple(s0.shape) not in ((B, size), (1, size), (size,)):
+            raise InvalidInputError(f"s0 has shape {tuple(s0.shape)}: expected {(B, size)}")
+
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw new weights by the cell's initialisation scheme, in the order of `named_parameters`."""
+        self._weight_shapes = {name: p.shape for name, p in self._parameters.items() if p is not None}
         if any(p.is_meta for p in self.parameters()):
             return
         scheme = self.init.scheme

@@ -86,6 +86,7 @@ class LSTM(_Gated):
         return torch.cat((h, c), -1)
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
+        self.check_call(x, s0)
         x, (_, state, candidate) = apply_input_mask(x, dropout)
         run = kernels.lstm if self.kernel == "manual" else kernels.lstm_reference
         return run(x, s0, self.weight_ih, self.weight_hh, self.bias, state, candidate)
@@ -154,6 +155,7 @@ class GRU(_Gated):
         return gru_step(*self._products(x, s), s)[0]
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
+        self.check_call(x, s0)
         x, (_, state, candidate) = apply_input_mask(x, dropout)
         run = kernels.gru if self.kernel == "manual" else kernels.gru_reference
         return run(x, s0, self.weight_ih, self.weight_hh, self.bias, self.bias_hn, state, candidate)

@@ -131,6 +131,7 @@ class RHN(Cell):
         return self.gates(x, s).states[-1]
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
+        self.check_call(x, s0)
         x, (separate, state, candidate) = apply_input_mask(x, dropout)
         W = self.weight_ih
         if separate is not None:  # all W_j (x * m_j) in one product

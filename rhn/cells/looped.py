@@ -78,6 +78,7 @@ class LoopedCell(Cell):
         return self.update(F.linear(x, *self.input_weights()), s, *self.recurrent_weights())
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
+        self.check_call(x, s0)
         x, rest = apply_input_mask(x, dropout)
         check_masks(rest, self, x.shape[1], x.dtype)
         options = {"update": self.update, "state_mask": rest.state}

@@ -103,6 +103,7 @@ class LRU(LoopedCell):
         return turned_step(F.linear(x, self.driven_weight()), s, *self.eigenvalues())
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
+        self.check_call(x, s0)
         x, rest = apply_input_mask(x, dropout)
         check_masks(rest, self, x.shape[1], x.dtype)
         run = kernels.turned_scan_reference if self.kernel == "reference" else kernels.turned_scan

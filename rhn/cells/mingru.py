@@ -44,6 +44,7 @@ class MinGRU(LoopedCell):
         return gated_step(F.linear(x, self.weight_ih, self.bias), s)
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
+        self.check_call(x, s0)
         x, rest = apply_input_mask(x, dropout)
         check_masks(rest, self, x.shape[1], x.dtype)
         run = kernels.gated_scan_reference if self.kernel == "reference" else kernels.gated_scan

@@ -113,6 +113,7 @@ class DTRNN(Cell):
         return s
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
+        self.check_call(x, s0)
         x, masks = apply_input_mask(x, dropout)
         weights = (self.weight_ih, self.weight_hh, self.bias, *((self.weight_skip,) if self._shortcuts else ()))
         options = {"state_mask": masks.state, "nonlinearity": self.nonlinearity}

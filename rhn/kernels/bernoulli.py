@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rhn.kernels import validation
 from rhn.kernels.compiled.call import refusal
 from rhn.kernels.compiled.output import OUTPUT
 from rhn.kernels.ensemble import Kernel, recurrence, stack_size
@@ -37,15 +38,19 @@ def output_nll(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: Tensor, *,
     """The sum over all frames of an output layer's losses, in nats, float64: y (T, B, n), W (keys, n), b (keys,), frames (T, B, keys),
     mask (T, B) in y's dtype. Where compiled kernels are used, and with precision "mixed", it has first derivatives alone.
     """
-    if precision == "mixed":
-        return recurrence(OUTPUT_MIXED, y, W, b, frames, mask)
-    if refusal(y, y.shape[-1]) is None:
-        return recurrence(OUTPUT, y, W, b, frames, mask, gradients=torch.is_grad_enabled())
-    return output_nll_reference(y, W, b, frames, mask)
+    tensors = validation.OUTPUT.validate(y, W, b, frames, mask)
+    validation.validate_precision(precision, y)
+    if not validation.is_traced(y):
+        if precision == "mixed":
+            return recurrence(OUTPUT_MIXED, *tensors)
+        if refusal(y, y.shape[-1]) is None:
+            return recurrence(OUTPUT, *tensors, gradients=torch.is_grad_enabled())
+    return output_nll_reference(*tensors)
 
 
 def output_nll_reference(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
     """The same by the book."""
+    y, W, b, frames, mask = validation.OUTPUT.validate(y, W, b, frames, mask)
     return frame_nll(F.linear(y, W, b), frames, mask).sum(dtype=torch.float64)
 
 

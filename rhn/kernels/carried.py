@@ -11,6 +11,8 @@ Backward:  dz = (1 - h^2) D' ds',  ds = C' ds' + R' dz. With a dropout mask what
 import torch
 from torch import Tensor
 
+from rhn.errors import InvalidInputError
+from rhn.kernels import validation
 from rhn.kernels.ensemble import Kernel, recurrence, stack_size
 from rhn.kernels.masked import masked_linear, state_gradients, state_products, state_weight_gradient
 from rhn.kernels.products import input_gradient, input_product, weight_gradient, workspace
@@ -22,7 +24,10 @@ def carried(
     x: Tensor, s0: Tensor, W: Tensor, b: Tensor, R: Tensor, state_mask: Tensor | None = None, *, C: tuple, D: Numbers
 ) -> Tensor:
     """States s[1..T] (T, B, p n); same arguments and values as `carried_reference`. The mask has no gradient."""
-    return recurrence(CARRIED, x, s0, W, b, R, state_mask, C=C, D=D)
+    tensors = _validated(x, s0, W, b, R, state_mask, C=C, D=D)
+    if validation.is_traced(x):
+        return carried_reference(*tensors, C=C, D=D)
+    return recurrence(CARRIED, *tensors, C=C, D=D)
 
 
 def carried_reference(
@@ -32,12 +37,20 @@ def carried_reference(
 
     C: p rows of p numbers. D: p numbers. A mask is for p = 1.
     """
-    s, states = s0, []
+    x, s, W, b, R, state_mask = _validated(x, s0, W, b, R, state_mask, C=C, D=D)
+    states = []
     for x_t in x:
         h = torch.tanh(x_t @ W.T + masked_linear(s, R, b, state_mask))
         s = _mixed(C, s) + torch.cat([d * h for d in D], -1)
         states.append(s)
     return torch.stack(states)
+
+
+def _validated(*tensors: Tensor | None, C: tuple, D: Numbers) -> list[Tensor | None]:
+    p = len(D)
+    if p == 0 or [len(row) for row in C] != [p] * p:
+        raise InvalidInputError(f"C has rows of {[len(row) for row in C]} numbers, D has {p}: expected {p} rows of {p}")
+    return validation.CARRIED.validate(*tensors, p=p)
 
 
 def carried_forward(x, s0, W, b, R, state_mask, *, C: tuple, D: Numbers) -> tuple[Tensor, Tensor, Tensor]:

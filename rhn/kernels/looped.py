@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rhn.kernels import validation
 from rhn.kernels.ensemble import Kernel, recurrence, stack_size
 from rhn.kernels.products import ALIGNMENT, input_gradient, input_product, weight_gradient
 
@@ -37,6 +38,10 @@ def looped(
     x: Tensor, s0: Tensor, W: Tensor, b: Tensor, *weights: Tensor, update: Update, state_mask: Tensor | None = None
 ) -> Tensor:
     """States s[1..T] (T, B, state_size); same arguments and values as `looped_reference`. The mask has no gradient."""
+    x, s0, W, b, state_mask = validation.LOOPED.validate(x, s0, W, b, state_mask)
+    validation.validate_weights(LOOPED.name, x, weights)
+    if validation.is_traced(x):
+        return looped_reference(x, s0, W, b, *weights, update=update, state_mask=state_mask)
     return recurrence(LOOPED, x, s0, W, b, *weights, state_mask, update=update)
 
 
@@ -44,8 +49,9 @@ def looped_reference(
     x: Tensor, s0: Tensor, W: Tensor, b: Tensor, *weights: Tensor, update: Update, state_mask: Tensor | None = None
 ) -> Tensor:
     """States s[1..T] (T, B, state_size) of one model, for x (T, B, m), s0 (B, state_size), W (G n, m), b (G n,), mask (1, B, k)."""
+    x, s, W, b, state_mask = validation.LOOPED.validate(x, s0, W, b, state_mask)
     weights = _masked(weights, None if state_mask is None else state_mask.squeeze(0), matrix=2)
-    s, states = s0, []
+    states = []
     for x_t in x:
         s = update(F.linear(x_t, W, b), s, *weights)
         states.append(s)

@@ -30,29 +30,27 @@ INLINE double bernoulli_frame(long keys, int gradients, float *z, const float *x
     return total;
 }
 
-/* Sizes: inputs n, units keys. data: y (T, n, rows), W (keys, n), b (keys), targets (T, keys, rows), mask (T, rows), the totals as
-   doubles; and, unless NULL, to be written: dy (T, n, rows), dW, db. */
-int rhn_bernoulli(const Sizes *size, const Tensor *data, double *totals, long begin, long end)
+int rhn_bernoulli(const struct rhn_bernoulli *args, long begin, long end)
 {
-    long T = size->steps, n = size->inputs, keys = size->units, rows = padded_rows(size->batch);
-    long gradients = data[5].data != NULL, chunk = steps_at_once(T, 2 * keys * LANES);
+    long T = args->T, n = args->n, keys = args->keys, rows = padded_rows(args->B);
+    long gradients = args->dy.data != NULL, chunk = steps_at_once(T, 2 * keys * LANES);
     Memory memory;
     if (!reserve(&memory, chunk * keys * LANES + keys * n + keys * VL + 128)) return 1;
     float *Z = take(&memory, chunk * keys * LANES), *Wt = take(&memory, keys * n), *sums = take(&memory, keys * VL);
     for (long k = begin; k < end; k++) {
-        const float *W = of(data, 1, k), *b = of(data, 2, k);
+        const float *W = of(args->W, k), *b = of(args->b, k);
         double total = 0;
         if (gradients) {
             transpose(keys, n, W, Wt, keys);
-            memset(of(data, 6, k), 0, keys * n * sizeof(float)), memset(sums, 0, keys * VL * sizeof(float));
+            memset(of(args->dW, k), 0, keys * n * sizeof(float)), memset(sums, 0, keys * VL * sizeof(float));
         }
         for (long row = 0; row < rows; row += LANES)
             for (long start = 0; start < T; start += chunk) {
                 long steps = T - start < chunk ? T - start : chunk;
-                const float *y = of(data, 0, k) + start * n * rows + row;
+                const float *y = of(args->y, k) + start * n * rows + row;
                 for (long t = start; t < start + steps; t++) {
-                    const float *y_t = y + (t - start) * n * rows, *x = of(data, 3, k) + t * keys * rows + row;
-                    const float *mask = of(data, 4, k) + t * rows + row;
+                    const float *y_t = y + (t - start) * n * rows, *x = of(args->frames, k) + t * keys * rows + row;
+                    const float *mask = of(args->mask, k) + t * rows + row;
                     float *z = Z + (t - start) * keys * LANES;
                     product(keys, n, W, n, y_t, rows, z, LANES, b);
                     if (!gradients) {
@@ -60,15 +58,15 @@ int rhn_bernoulli(const Sizes *size, const Tensor *data, double *totals, long be
                         continue;
                     }
                     total += bernoulli_frame(keys, 1, z, x, rows, mask, (v *)sums);
-                    float *dy = of(data, 5, k) + t * n * rows + row;
+                    float *dy = of(args->dy, k) + t * n * rows + row;
                     for (long j = 0; j < n; j++) EACH_VECTOR(l) store(dy + j * rows + l, all(0));
                     product(n, keys, Wt, keys, z, LANES, dy, rows, NULL);
                 }
-                if (gradients) outer(keys, n, steps, Z, LANES, keys * LANES, y, rows, n * rows, of(data, 6, k), n);
+                if (gradients) outer(keys, n, steps, Z, LANES, keys * LANES, y, rows, n * rows, of(args->dW, k), n);
             }
-        totals[k] = total;
+        args->totals[k] = total;
         if (gradients)
-            for (long i = 0; i < keys; i++) of(data, 7, k)[i] = sum_of(load(sums + i * VL));
+            for (long i = 0; i < keys; i++) of(args->db, k)[i] = sum_of(load(sums + i * VL));
     }
     free(memory.block);
     return 0;

@@ -5,15 +5,18 @@ A compiled kernel keeps rows side by side, (..., units, rows), rows filled up to
 """
 
 import ctypes
+import functools
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rhn.errors import InvalidInputError
+from rhn.kernels.compiled.arguments import LANES, functions
 from rhn.kernels.compiled.build import library, missing
 
-LANES = 32
 SMALL, LARGE = 64, 700
 
 
@@ -45,39 +48,48 @@ def unusual(*masks: Tensor | None, activation: str = "tanh", precision: str = "f
     return None if precision == "float32" else f"precision {precision}"
 
 
-class _Tensor(ctypes.Structure):
-    _fields_ = (("data", ctypes.c_void_p), ("stride", ctypes.c_long))
+def call(name: str, K: int, **arguments: Tensor | float | None) -> None:
+    """Run a function of the library for K models; its arguments are those of the struct of its name in `arguments.h`.
 
-
-def call(name: str, K: int, sizes: tuple[int, ...], tensors: list[Tensor | None], *extra: Tensor) -> None:
-    """Run a kernel of the library for K models. Tensors are contiguous float32 on the CPU, (K, ...), or (1, ...) where the models
-    share one; raises TypeError for others, whose memory would be read, or written to, as what it is not.
+    Tensors are contiguous float32 on the CPU, (K, ...), or (1, ...) where the models share one they only read. Raises TypeError or
+    ValueError for others, whose memory would be read or written beyond its end, and InvalidInputError where operations are recorded:
+    what is written here would be missing from the record.
     """
-    size = (ctypes.c_long * len(sizes))(*sizes)
-    pointers = (_Tensor * len(tensors))(*map(_described, tensors))
-    if _call_all(name, K, (size, pointers, *(ctypes.c_void_p(t.data_ptr()) for t in extra))):
+    tensors = {name: t for name, t in arguments.items() if t is None or isinstance(t, Tensor)}
+    if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None:
+        raise InvalidInputError(
+            f"the compiled kernel {name} cannot be recorded: trace the forward pass too, or build the cell with kernel='reference'"
+        )
+    tensors = {name: t if t is None else _settled(t) for name, t in tensors.items()}
+    struct = functions()[name].pack(K, {name: n for name, n in arguments.items() if name not in tensors}, tensors)
+    if _call_all(name, K, struct):
         raise MemoryError(f"there is not enough memory for {name.removeprefix('rhn_')} of {K} models")
 
 
-def _call_all(name: str, K: int, arguments: tuple) -> int:
+def _settled(t: Tensor) -> Tensor:
+    """A tensor whose numbers are in its memory: gradients may be views that stand for their negative, or zeros without memory."""
+    if t.is_neg():
+        return t.resolve_neg()
+    return torch.zeros(t.shape, dtype=t.dtype, device=t.device) if t._is_zerotensor() else t
+
+
+@functools.cache
+def _function(loaded: ctypes.CDLL, name: str) -> Callable[..., int]:
+    """A function of a library, with the types of its arguments."""
+    function = getattr(loaded, name)
+    function.argtypes = (ctypes.POINTER(functions()[name].struct), ctypes.c_long, ctypes.c_long)
+    function.restype = ctypes.c_int
+    return function
+
+
+def _call_all(name: str, K: int, struct: ctypes.Structure) -> int:
     """Share the models among threads; 0 unless memory was short."""
-    function, parts = getattr(library(), name), min(torch.get_num_threads(), K)
-    bounds = [ctypes.c_long(K * i // parts) for i in range(parts + 1)]
+    function, parts = _function(library(), name), min(torch.get_num_threads(), K)
+    bounds = [K * i // parts for i in range(parts + 1)]
     if parts == 1:
-        return function(*arguments, *bounds)
+        return function(struct, *bounds)
     with ThreadPoolExecutor(parts) as pool:  # fresh ones, which inherit how this thread treats denormal numbers
-        return max(pool.map(lambda i: function(*arguments, *bounds[i : i + 2]), range(parts)))
-
-
-def _described(t: Tensor | None) -> _Tensor:
-    if t is None:
-        return _Tensor(None, 0)
-    if t.dtype != torch.float32 or not t.is_cpu or not t.is_contiguous():
-        how = "" if t.is_contiguous() else ", not contiguous"
-        raise TypeError(
-            f"a compiled kernel was given {t.dtype} on {t.device}{how}: expected contiguous float32 on the CPU"
-        )
-    return _Tensor(t.data_ptr(), t.stride(0) if t.shape[0] > 1 else 0)
+        return max(pool.map(lambda i: function(struct, *bounds[i : i + 2]), range(parts)))
 
 
 def padded(rows: int) -> int:

@@ -18,26 +18,25 @@ INLINE void highway_gates(long n, int coupled, const float *s, long lds, float *
         }
 }
 
-/* data: x (T, B, m), s0 (n, rows), W, R, b; to be written: y (T, n, rows) and, unless NULL, gates (rows / 32, T, L, G n, 32). */
-int rhn_highway_forward(const Sizes *size, const Tensor *data, long begin, long end)
+int rhn_highway_forward(const struct rhn_highway_forward *args, long begin, long end)
 {
-    long T = size->steps, B = size->batch, m = size->inputs, n = size->units, L = size->layers, rows = padded_rows(B);
-    long g = (size->coupled ? 2 : 3) * n, width = PADDED(g), stage = g * LANES, keep = data[6].data != NULL;
-    Inputs inputs = open_inputs(&data[0], T, B, m);
+    long T = args->T, B = args->B, m = args->m, n = args->n, L = args->L, rows = padded_rows(B);
+    long g = args->G * n, coupled = args->G == 2, width = PADDED(g), stage = g * LANES, keep = args->gates.data != NULL;
+    Inputs inputs = open_inputs(&args->x, T, B, m);
     Memory memory;
     if (!reserve(&memory, (m + 1 + LANES) * width + stage + 2 * n * LANES + 128)) return 1;
     float *Wt = take(&memory, m * width), *b = take(&memory, width), *scratch = take(&memory, LANES * width);
     float *own = take(&memory, stage), *states = take(&memory, 2 * n * LANES);
     for (long k = begin; k < end; k++) {
-        const float *W = of(data, 2, k), *R = of(data, 3, k), *bias = of(data, 4, k);
+        const float *W = of(args->W, k), *R = of(args->R, k), *bias = of(args->b, k);
         const Input *in = input_of(&inputs, k, W, g);
         if (!in) break;
         InputWeights input = {in, B, m, g, width, W, b, Wt, scratch};
         transpose(g, m, W, Wt, width);
         memcpy(b, bias, g * sizeof(float));
         for (long row = 0; row < B; row += LANES) {
-            const float *s = of(data, 1, k) + row;
-            float *a = keep ? of(data, 6, k) + row * T * L * g : own, *y = of(data, 5, k) + row;
+            const float *s = of(args->s0, k) + row;
+            float *a = keep ? of(args->gates, k) + row * T * L * g : own, *y = of(args->y, k) + row;
             long lds = rows;
             for (long t = 0; t < T; t++, y += n * rows)
                 for (long l = 0; l < L; l++, a += keep ? stage : 0) {
@@ -45,7 +44,7 @@ int rhn_highway_forward(const Sizes *size, const Tensor *data, long begin, long 
                     product(g, n, R + l * g * n, n, s, lds, a, LANES, l ? bias + l * g : NULL);
                     float *out = l + 1 < L ? states + l % 2 * n * LANES : y;
                     long ldo = l + 1 < L ? LANES : rows;
-                    if (size->coupled)
+                    if (coupled)
                         highway_gates(n, 1, s, lds, a, out, ldo);
                     else
                         highway_gates(n, 0, s, lds, a, out, ldo);
@@ -92,13 +91,12 @@ INLINE void highway_states(long n, long L, int coupled, const float *a, const fl
         }
 }
 
-/* data: as above, gates included; the gradient of y (T, n, rows); to be written: dx (T, m, rows) or NULL, ds0 (n, rows), dW, dR, db. */
-int rhn_highway_backward(const Sizes *size, const Tensor *data, long begin, long end)
+int rhn_highway_backward(const struct rhn_highway_backward *args, long begin, long end)
 {
-    long T = size->steps, B = size->batch, m = size->inputs, n = size->units, L = size->layers, rows = padded_rows(B);
-    long blocks = size->coupled ? 2 : 3, g = blocks * n, width = PADDED(g), stage = g * LANES, layer_states = n * LANES;
+    long T = args->T, B = args->B, m = args->m, n = args->n, L = args->L, rows = padded_rows(B);
+    long g = args->G * n, coupled = args->G == 2, width = PADDED(g), stage = g * LANES, layer_states = n * LANES;
     long chunk = steps_at_once(T, L * (stage + layer_states));
-    Inputs inputs = open_inputs(&data[0], T, B, m);
+    Inputs inputs = open_inputs(&args->x, T, B, m);
     Memory memory;
     if (!reserve(&memory, (m + LANES) * width + L * g * (VL + n) + layer_states
                  + chunk * L * (stage + layer_states) + 128)) return 1;
@@ -106,13 +104,13 @@ int rhn_highway_backward(const Sizes *size, const Tensor *data, long begin, long
     float *Rt = take(&memory, L * g * n), *ds = take(&memory, layer_states);
     float *D = take(&memory, chunk * L * stage), *S = take(&memory, chunk * L * layer_states);
     for (long k = begin; k < end; k++) {
-        const float *R = of(data, 3, k);
-        float *dR = of(data, 11, k), *db = of(data, 12, k);
-        const Input *in = input_of(&inputs, k, of(data, 2, k), g);
+        const float *R = of(args->R, k);
+        float *dR = of(args->dR, k), *db = of(args->db, k);
+        const Input *in = input_of(&inputs, k, of(args->W, k), g);
         if (!in) break;
-        InputWeights input = {in, B, m, g, width, of(data, 2, k), NULL, NULL, scratch};
+        InputWeights input = {in, B, m, g, width, of(args->W, k), NULL, NULL, scratch};
         memset(dWt, 0, m * width * sizeof(float)), memset(sums, 0, L * g * VL * sizeof(float));
-        memset(of(data, 10, k), 0, g * m * sizeof(float));
+        memset(of(args->dW, k), 0, g * m * sizeof(float));
         memset(dR, 0, L * g * n * sizeof(float));
         for (long l = 0; l < L; l++) transpose(g, n, R + l * g * n, Rt + l * g * n, g);
         for (long row = 0; row < B; row += LANES) {
@@ -120,30 +118,30 @@ int rhn_highway_backward(const Sizes *size, const Tensor *data, long begin, long
             for (long stop = T; stop > 0; stop -= chunk) {
                 long start = stop > chunk ? stop - chunk : 0;
                 for (long t = stop - 1; t >= start; t--) {
-                    const float *a = of(data, 6, k) + (row * T + t * LANES) * L * g, *dy = of(data, 7, k) + t * n * rows + row;
-                    const float *before = t ? of(data, 5, k) + (t - 1) * n * rows + row : of(data, 1, k) + row;
+                    const float *a = of(args->gates, k) + (row * T + t * LANES) * L * g, *dy = of(args->dy, k) + t * n * rows + row;
+                    const float *before = t ? of(args->y, k) + (t - 1) * n * rows + row : of(args->s0, k) + row;
                     float *s = S + (t - start) * L * layer_states, *d = D + (t - start) * L * stage;
                     add_rows(n, dy, rows, ds);
-                    if (size->coupled) highway_states(n, L, 1, a, before, rows, s);
+                    if (coupled) highway_states(n, L, 1, a, before, rows, s);
                     else highway_states(n, L, 0, a, before, rows, s);
                     for (long l = L - 1; l >= 0; l--) {
                         float *dz = d + l * stage;
                         v *db_l = (v *)(sums + l * g * VL);
-                        if (size->coupled) highway_derivatives(n, 1, s + l * layer_states, a + l * stage, ds, dz, db_l);
+                        if (coupled) highway_derivatives(n, 1, s + l * layer_states, a + l * stage, ds, dz, db_l);
                         else highway_derivatives(n, 0, s + l * layer_states, a + l * stage, ds, dz, db_l);
                         product(n, g, Rt + l * g * n, g, dz, LANES, ds, LANES, NULL);
                     }
-                    if (data[8].data) input_derivative(&input, d, of(data, 8, k) + t * m * rows + row, rows);
+                    if (args->dx.data) input_derivative(&input, d, of(args->dx, k) + t * m * rows + row, rows);
                 }
-                input_gradients(&input, start, stop, row, D, L * stage, dWt, of(data, 10, k));
+                input_gradients(&input, start, stop, row, D, L * stage, dWt, of(args->dW, k));
                 for (long l = 0; l < L; l++)
                     outer(g, n, stop - start, D + l * stage, LANES, L * stage, S + l * layer_states, LANES,
                           L * layer_states, dR + l * g * n, n);
             }
-            put_rows(n, ds, of(data, 9, k) + row, rows);
+            put_rows(n, ds, of(args->ds0, k) + row, rows);
         }
         for (long i = 0; i < L * g; i++) db[i] = sum_of(load(sums + i * VL));
-        finish_input_gradients(&input, dWt, db, of(data, 10, k));
+        finish_input_gradients(&input, dWt, db, of(args->dW, k));
     }
     int failed = close_inputs(&inputs);
     free(memory.block);

@@ -74,13 +74,13 @@ static Inputs open_inputs(const Tensor *x, long T, long B, long m)
 static const Input *input_of(Inputs *all, long model, const float *W, long g)
 {
     long owner = all->x->stride ? model : 0, rows = all->T * all->B, m = all->m;
-    const float *x = of(all->x, 0, model);
+    const float *x = of(*all->x, model);
     if (all->owner != owner) {
         free_input(&all->sparse), free_input(&all->dense);
         all->owner = owner, all->count = 0;
         for (long i = 0; i < rows * m; i++) all->count += x[i] != 0.0f;
     }
-    int few = 4 * all->count <= rows * m && all_finite(W, g * m);
+    int few = 4 * all->count <= rows * m && m <= INT_MAX && all_finite(W, g * m);
     Input *in = few ? &all->sparse : &all->dense;
     if (in->first || in->lanes) return in;
     int whole = few ? list_input(in, x, rows, m, all->count) : spread_input(in, x, all->T, all->B, m);

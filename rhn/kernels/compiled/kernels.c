@@ -2,6 +2,8 @@
 
 #include "lanes.h"
 
+#include "arguments.h"
+
 #define CHUNK_BYTES (512 << 10)
 #include "recurrence.h"
 

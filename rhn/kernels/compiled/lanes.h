@@ -4,6 +4,7 @@
    for all rows. So a product takes one weight at a time, multiplied with the lanes of one unit. What is computed for a model depends on
    its own numbers alone, in one fixed order. */
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 

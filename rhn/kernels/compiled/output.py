@@ -17,8 +17,10 @@ def output_forward(y, W, b, frames, mask, *, gradients: bool):
     K, (T, B, n), keys = stack_size(y, W, b, frames, mask), y.shape[1:], W.shape[1]
     totals, filled = y.new_empty(K, dtype=torch.float64), padded(B)
     out = [y.new_empty(K, *shape) for shape in ((T, n, filled), (keys, n), (keys,))] if gradients else [None] * 3
-    inputs = [lanes(y), W.contiguous(), b.contiguous(), lanes(frames), F.pad(mask, (0, filled - B)).contiguous()]
-    call("rhn_bernoulli", K, (T, B, n, keys, 1, 0, 0), [*inputs, *out], totals)
+    inputs = {"y": lanes(y), "W": W.contiguous(), "b": b.contiguous(), "frames": lanes(frames)}
+    inputs["mask"] = F.pad(mask, (0, filled - B)).contiguous()
+    dy, dW, db = out
+    call("rhn_bernoulli", K, T=T, B=B, n=n, keys=keys, **inputs, dy=dy, dW=dW, db=db, totals=totals)
     return (totals, *out) if gradients else (totals,)
 
 

@@ -1,17 +1,7 @@
-/* What the recurrences share: how they are called, the models' tensors, rows copied and added. */
+/* What the recurrences share: the models' tensors, rows copied and added. */
 
-typedef struct {
-    long steps, batch, inputs, units, layers;
-    long coupled; /* highway: whether c = 1 - t; transition: whether f is relu */
-    long skips; /* transition: how many of the last layers have a shortcut */
-} Sizes;
-
-typedef struct {
-    float *data;
-    long stride; /* numbers from one model to the next; 0: they share it */
-} Tensor;
-
-INLINE float *of(const Tensor *data, int which, long model) { return data[which].data + model * data[which].stride; }
+/* A tensor of one model; NULL where it is absent. */
+INLINE float *of(Tensor tensor, long model) { return tensor.data ? tensor.data + model * tensor.stride : NULL; }
 INLINE long padded_rows(long batch) { return (batch + LANES - 1) / LANES * LANES; }
 
 /* Steps whose gradients are kept before they go into the weights': as many as stay near, and not so few that sums are cut short. */

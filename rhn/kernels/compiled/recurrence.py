@@ -11,48 +11,85 @@ from rhn.kernels.ensemble import Kernel, stack_size
 
 def highway_forward(x, s0, W, R, b, *, coupled: bool, keep: bool):
     """(states (K, T, B, n), the same side by side, gates); the last two where they are kept."""
-    return _forward("rhn_highway_forward", (x, s0, W, R, b), R.shape[2], (int(coupled), 0), keep)
+    y, gates = _outputs(stack_size(x, s0, W, R, b), x, R, keep)
+    inputs = _contiguous(x=x, W=W, R=R, b=b)
+    call("rhn_highway_forward", len(y), **_sizes(x, R), G=_gates(coupled), **inputs, s0=lanes(s0), y=y, gates=gates)
+    return _kept(y, gates, x.shape[2])
 
 
 def highway_backward(grad, needs, inputs, residuals, *, coupled: bool, keep: bool):
     """Gradients of (x, s0, W, R, b), each with a leading axis of K."""
-    return _backward("rhn_highway_backward", grad, needs, inputs, residuals, (int(coupled), 0))
+    (x, s0, W, R, b), (y, gates) = inputs, residuals
+    inputs = _contiguous(x=x, W=W, R=R, y=y, gates=gates)
+    results = _gradients(len(y), x, needs[0], s0, W=W, R=R, b=b)
+    call(
+        "rhn_highway_backward",
+        len(y),
+        **_sizes(x, R),
+        G=_gates(coupled),
+        **inputs,
+        s0=lanes(s0),
+        dy=lanes(grad),
+        **results,
+    )
+    return _as_usual(x.shape[2], **results)
 
 
 def transition_forward(x, s0, W, R, b, S, *, relu: bool, keep: bool):
     """(states (K, T, B, n), the same side by side, what every layer gives); the last two where they are kept."""
-    skips = 0 if S is None else S.shape[1]
-    return _forward("rhn_transition_forward", (x, s0, W, R, b, S), R.shape[2], (int(relu), skips), keep)
+    y, outputs = _outputs(stack_size(x, s0, W, R, b, S), x, R, keep)
+    inputs, sizes = _contiguous(x=x, W=W, R=R, b=b, S=S), _sizes(x, R) | _forms(relu, S)
+    call("rhn_transition_forward", len(y), **sizes, **inputs, s0=lanes(s0), y=y, outputs=outputs)
+    return _kept(y, outputs, x.shape[2])
 
 
 def transition_backward(grad, needs, inputs, residuals, *, relu: bool, keep: bool):
     """Gradients of (x, s0, W, R, b) and of S where there is one, each with a leading axis of K."""
-    S = inputs[5]
-    skips = 0 if S is None else S.shape[1]
-    return _backward("rhn_transition_backward", grad, needs, inputs, residuals, (int(relu), skips))
+    (x, s0, W, R, b, S), (y, outputs) = inputs, residuals
+    inputs, sizes = _contiguous(x=x, W=W, R=R, S=S, y=y, outputs=outputs), _sizes(x, R) | _forms(relu, S)
+    results = _gradients(len(y), x, needs[0], s0, W=W, R=R, b=b, S=S)
+    call("rhn_transition_backward", len(y), **sizes, **inputs, s0=lanes(s0), dy=lanes(grad), **results)
+    return _as_usual(x.shape[2], **results)
 
 
-def _forward(name: str, tensors: tuple[Tensor | None, ...], stage: int, flags: tuple[int, int], keep: bool):
-    x, s0, *weights = tensors
-    K, (T, B), (L, _, n) = stack_size(*tensors), x.shape[1:3], weights[1].shape[1:]
-    y = x.new_empty(K, T, n, padded(B))
-    kept = x.new_empty(K, padded(B) // LANES, T, L, stage, LANES) if keep else None
-    inputs = [x.contiguous(), lanes(s0), *(None if t is None else t.contiguous() for t in weights)]
-    call(name, K, (T, B, x.shape[-1], n, L, *flags), [*inputs, y, kept])
-    states = rows(y, B)
-    return (states.clone(), y, kept) if keep else (states,)
+def _sizes(x: Tensor, R: Tensor) -> dict[str, int]:
+    (T, B, m), (L, _, n) = x.shape[1:], R.shape[1:]
+    return {"T": T, "B": B, "m": m, "n": n, "L": L}
 
 
-def _backward(name: str, grad: Tensor, needs, tensors, residuals, flags: tuple[int, int]):
-    (x, s0, W, R, b, *S), (y, kept) = tensors, residuals
-    K, (T, B, m), (L, _, n) = len(y), x.shape[1:], R.shape[1:]
-    dx = x.new_empty(K, T, m, padded(B)) if needs[0] else None
-    ds0 = x.new_empty(K, n, padded(B))
-    weights = [None if t is None else t.contiguous() for t in (W, R, b, *S)]
-    gradients = [None if t is None else t.new_empty(K, *t.shape[1:]) for t in weights]
-    inputs = [x.contiguous(), lanes(s0), *weights, y.contiguous(), kept.contiguous(), lanes(grad)]
-    call(name, K, (T, B, m, n, L, *flags), [*inputs, dx, ds0, *gradients])
-    return None if dx is None else rows(dx, B).contiguous(), rows(ds0, B).contiguous(), *gradients
+def _gates(coupled: bool) -> int:
+    return 2 if coupled else 3
+
+
+def _forms(relu: bool, S: Tensor | None) -> dict[str, int]:
+    return {"relu": int(relu), "shortcuts": 0 if S is None else S.shape[1]}
+
+
+def _contiguous(**tensors: Tensor | None) -> dict[str, Tensor | None]:
+    return {name: None if t is None else t.contiguous() for name, t in tensors.items()}
+
+
+def _outputs(K: int, x: Tensor, R: Tensor, keep: bool) -> tuple[Tensor, Tensor | None]:
+    """Room for the states side by side, and for what all layers give where it is kept."""
+    (T, B), (L, g, n) = x.shape[1:3], R.shape[1:]
+    filled = padded(B)
+    return x.new_empty(K, T, n, filled), x.new_empty(K, filled // LANES, T, L, g, LANES) if keep else None
+
+
+def _kept(y: Tensor, kept: Tensor | None, B: int) -> tuple[Tensor, ...]:
+    return (rows(y, B),) if kept is None else (rows(y, B).clone(), y, kept)
+
+
+def _gradients(K: int, x: Tensor, of_x: bool, s0: Tensor, **weights: Tensor | None) -> dict[str, Tensor | None]:
+    """Room for the gradients of x, where it is wanted, s0 and the weights."""
+    (T, B, m), n = x.shape[1:], s0.shape[-1]
+    states = {"dx": x.new_empty(K, T, m, padded(B)) if of_x else None, "ds0": x.new_empty(K, n, padded(B))}
+    return states | {f"d{name}": None if t is None else t.new_empty(K, *t.shape[1:]) for name, t in weights.items()}
+
+
+def _as_usual(B: int, dx: Tensor | None, ds0: Tensor, **weights: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The gradients in the layout that others have, in the order of the arguments."""
+    return None if dx is None else rows(dx, B).contiguous(), rows(ds0, B).contiguous(), *weights.values()
 
 
 HIGHWAY = Kernel("highway", highway_forward, highway_backward)

@@ -11,27 +11,25 @@ INLINE void activate(long n, int relu, float *z, float *copy, long ldc)
         }
 }
 
-/* data: x (T, B, m), s0 (n, rows), W, R, b, S or NULL; to be written: y (T, n, rows) and, unless NULL, what all layers give
-   (rows / 32, T, L, n, 32). */
-int rhn_transition_forward(const Sizes *size, const Tensor *data, long begin, long end)
+int rhn_transition_forward(const struct rhn_transition_forward *args, long begin, long end)
 {
-    long T = size->steps, B = size->batch, m = size->inputs, n = size->units, L = size->layers, rows = padded_rows(B);
-    long width = PADDED(n), stage = n * LANES, keep = data[7].data != NULL, first_skip = L - size->skips;
-    Inputs inputs = open_inputs(&data[0], T, B, m);
+    long T = args->T, B = args->B, m = args->m, n = args->n, L = args->L, rows = padded_rows(B);
+    long width = PADDED(n), stage = n * LANES, keep = args->outputs.data != NULL, first_skip = L - args->shortcuts;
+    Inputs inputs = open_inputs(&args->x, T, B, m);
     Memory memory;
     if (!reserve(&memory, (m + 1 + LANES) * width + 2 * stage + 128)) return 1;
     float *Wt = take(&memory, m * width), *b = take(&memory, width), *scratch = take(&memory, LANES * width);
     float *own = take(&memory, 2 * stage);
     for (long k = begin; k < end; k++) {
-        const float *W = of(data, 2, k), *R = of(data, 3, k), *bias = of(data, 4, k);
+        const float *W = of(args->W, k), *R = of(args->R, k), *bias = of(args->b, k);
         const Input *in = input_of(&inputs, k, W, n);
         if (!in) break;
         InputWeights input = {in, B, m, n, width, W, b, Wt, scratch};
         transpose(n, m, W, Wt, width);
         memcpy(b, bias, n * sizeof(float));
         for (long row = 0; row < B; row += LANES) {
-            const float *before = of(data, 1, k) + row;
-            float *kept = keep ? of(data, 7, k) + row * T * L * n : NULL, *y = of(data, 6, k) + row;
+            const float *before = of(args->s0, k) + row;
+            float *kept = keep ? of(args->outputs, k) + row * T * L * n : NULL, *y = of(args->y, k) + row;
             for (long t = 0; t < T; t++, before = y, y += n * rows) {
                 const float *s = before;
                 long lds = rows;
@@ -40,9 +38,9 @@ int rhn_transition_forward(const Sizes *size, const Tensor *data, long begin, lo
                     if (l == 0) input_product(&input, t, row, z);
                     product(n, n, R + l * n * n, n, s, lds, z, LANES, l ? bias + l * n : NULL);
                     if (l >= first_skip)
-                        product(n, n, of(data, 5, k) + (l - first_skip) * n * n, n, before, rows, z, LANES, NULL);
+                        product(n, n, of(args->S, k) + (l - first_skip) * n * n, n, before, rows, z, LANES, NULL);
                     float *copy = l + 1 < L ? NULL : y;
-                    if (size->coupled) activate(n, 1, z, copy, rows);
+                    if (args->relu) activate(n, 1, z, copy, rows);
                     else activate(n, 0, z, copy, rows);
                     s = z, lds = LANES;
                 }
@@ -65,14 +63,12 @@ INLINE void transition_derivatives(long n, int relu, const float *out, const flo
         }
 }
 
-/* data: as above, kept states included; the gradient of y (T, n, rows); to be written: dx (T, m, rows) or NULL, ds0 (n, rows), dW, dR,
-   db, dS or NULL. */
-int rhn_transition_backward(const Sizes *size, const Tensor *data, long begin, long end)
+int rhn_transition_backward(const struct rhn_transition_backward *args, long begin, long end)
 {
-    long T = size->steps, B = size->batch, m = size->inputs, n = size->units, L = size->layers, rows = padded_rows(B);
-    long width = PADDED(n), stage = n * LANES, skips = size->skips, first_skip = L - skips, square = n * n;
+    long T = args->T, B = args->B, m = args->m, n = args->n, L = args->L, rows = padded_rows(B);
+    long width = PADDED(n), stage = n * LANES, skips = args->shortcuts, first_skip = L - skips, square = n * n;
     long chunk = steps_at_once(T, (L + 1) * stage);
-    Inputs inputs = open_inputs(&data[0], T, B, m);
+    Inputs inputs = open_inputs(&args->x, T, B, m);
     Memory memory;
     if (!reserve(&memory, (m + LANES) * width + L * n * VL + (L + skips) * square + (2 + chunk * (L + 1)) * stage + 256)) return 1;
     float *dWt = take(&memory, m * width), *scratch = take(&memory, LANES * width), *sums = take(&memory, L * n * VL);
@@ -80,17 +76,17 @@ int rhn_transition_backward(const Sizes *size, const Tensor *data, long begin, l
     float *dy = take(&memory, stage), *ds = take(&memory, stage), *D = take(&memory, chunk * L * stage);
     float *Y = take(&memory, chunk * stage);
     for (long k = begin; k < end; k++) {
-        const float *R = of(data, 3, k), *states = of(data, 7, k);
-        float *dR = of(data, 12, k), *db = of(data, 13, k), *dS = skips ? of(data, 14, k) : NULL;
-        const Input *in = input_of(&inputs, k, of(data, 2, k), n);
+        const float *R = of(args->R, k), *states = of(args->outputs, k);
+        float *dR = of(args->dR, k), *db = of(args->db, k), *dS = skips ? of(args->dS, k) : NULL;
+        const Input *in = input_of(&inputs, k, of(args->W, k), n);
         if (!in) break;
-        InputWeights input = {in, B, m, n, width, of(data, 2, k), NULL, NULL, scratch};
+        InputWeights input = {in, B, m, n, width, of(args->W, k), NULL, NULL, scratch};
         memset(dWt, 0, m * width * sizeof(float)), memset(sums, 0, L * n * VL * sizeof(float));
-        memset(of(data, 11, k), 0, n * m * sizeof(float));
+        memset(of(args->dW, k), 0, n * m * sizeof(float));
         memset(dR, 0, L * square * sizeof(float));
         if (skips) memset(dS, 0, skips * square * sizeof(float));
         for (long l = 0; l < L; l++) transpose(n, n, R + l * square, Rt + l * square, n);
-        for (long l = 0; l < skips; l++) transpose(n, n, of(data, 5, k) + l * square, St + l * square, n);
+        for (long l = 0; l < skips; l++) transpose(n, n, of(args->S, k) + l * square, St + l * square, n);
         for (long row = 0; row < B; row += LANES) {
             const float *kept = states + row * T * L * n;
             memset(dy, 0, stage * sizeof(float));
@@ -99,23 +95,23 @@ int rhn_transition_backward(const Sizes *size, const Tensor *data, long begin, l
                 for (long t = stop - 1; t >= start; t--) {
                     float *d = D + (t - start) * L * stage;
                     memcpy(ds, dy, stage * sizeof(float)), memset(dy, 0, stage * sizeof(float));
-                    add_rows(n, of(data, 8, k) + t * n * rows + row, rows, ds);
+                    add_rows(n, of(args->dy, k) + t * n * rows + row, rows, ds);
                     for (long l = L - 1; l >= 0; l--) {
                         float *dz = d + l * stage, *below = l ? ds : dy;
                         v *db_l = (v *)(sums + l * n * VL);
-                        if (size->coupled) transition_derivatives(n, 1, kept + (t * L + l) * stage, ds, dz, db_l);
+                        if (args->relu) transition_derivatives(n, 1, kept + (t * L + l) * stage, ds, dz, db_l);
                         else transition_derivatives(n, 0, kept + (t * L + l) * stage, ds, dz, db_l);
                         if (l >= first_skip)
                             product(n, n, St + (l - first_skip) * square, n, dz, LANES, dy, LANES, NULL);
                         if (l) memset(ds, 0, stage * sizeof(float));
                         product(n, n, Rt + l * square, n, dz, LANES, below, LANES, NULL);
                     }
-                    const float *before = t ? of(data, 6, k) + (t - 1) * n * rows + row : of(data, 1, k) + row;
+                    const float *before = t ? of(args->y, k) + (t - 1) * n * rows + row : of(args->s0, k) + row;
                     for (long i = 0; i < n; i++)
                         EACH_VECTOR(l) store(Y + ((t - start) * n + i) * LANES + l, load(before + i * rows + l));
-                    if (data[9].data) input_derivative(&input, d, of(data, 9, k) + t * m * rows + row, rows);
+                    if (args->dx.data) input_derivative(&input, d, of(args->dx, k) + t * m * rows + row, rows);
                 }
-                input_gradients(&input, start, stop, row, D, L * stage, dWt, of(data, 11, k));
+                input_gradients(&input, start, stop, row, D, L * stage, dWt, of(args->dW, k));
                 for (long l = 0; l < L; l++) {
                     const float *s = l ? kept + (start * L + l - 1) * stage : Y;
                     const float *dz = D + l * stage;
@@ -124,10 +120,10 @@ int rhn_transition_backward(const Sizes *size, const Tensor *data, long begin, l
                         outer(n, n, stop - start, dz, LANES, L * stage, Y, LANES, stage, dS + (l - first_skip) * square, n);
                 }
             }
-            put_rows(n, dy, of(data, 10, k) + row, rows);
+            put_rows(n, dy, of(args->ds0, k) + row, rows);
         }
         for (long i = 0; i < L * n; i++) db[i] = sum_of(load(sums + i * VL));
-        finish_input_gradients(&input, dWt, db, of(data, 11, k));
+        finish_input_gradients(&input, dWt, db, of(args->dW, k));
     }
     int failed = close_inputs(&inputs);
     free(memory.block);

@@ -2,13 +2,13 @@
 
 #define SUMS 32
 
-/* Sizes: steps N. data: gradients and, unless NULL, weights (N); numbers (1): decay. sums: of (gradient + decay weight)^2, as doubles. */
-int rhn_squares(const Sizes *size, const Tensor *data, double *totals, long begin, long end)
+/* The sum of (gradient + decay weight)^2 of each model. */
+int rhn_squares(const struct rhn_squares *args, long begin, long end)
 {
-    long N = size->steps;
-    float decay = *of(data, 2, 0);
+    long N = args->numbers;
+    float decay = args->decay;
     for (long k = begin; k < end; k++) {
-        const float *g = of(data, 0, k), *w = data[1].data ? of(data, 1, k) : NULL;
+        const float *g = of(args->gradients, k), *w = of(args->weights, k);
         double sums[SUMS] = {0}, total = 0;
         for (long start = 0; start < N; start += SUMS) {
             long count = N - start < SUMS ? N - start : SUMS;
@@ -26,20 +26,19 @@ int rhn_squares(const Sizes *size, const Tensor *data, double *totals, long begi
                 }
         }
         for (int i = 0; i < SUMS; i++) total += sums[i];
-        totals[k] = total;
+        args->totals[k] = total;
     }
     return 0;
 }
 
-/* Sizes: steps N. data: weights (N), which change, gradients (N), factors (2): of the gradient, of the weights afterwards (0, 1:
-   leave this model as it is); numbers (1): decay. */
-int rhn_descend(const Sizes *size, const Tensor *data, long begin, long end)
+/* factors: of the gradient, of the weights afterwards (0, 1: leave this model as it is). */
+int rhn_descend(const struct rhn_descend *args, long begin, long end)
 {
-    long N = size->steps;
-    float decay = *of(data, 3, 0);
+    long N = args->numbers;
+    float decay = args->decay;
     for (long k = begin; k < end; k++) {
-        float *w = of(data, 0, k);
-        const float *g = of(data, 1, k), *factors = of(data, 2, k);
+        float *w = of(args->weights, k);
+        const float *g = of(args->gradients, k), *factors = of(args->factors, k);
         float rate = factors[0], keep = factors[1];
         if (rate == 0 && keep == 1) continue;
         if (decay == 0 && keep == 1)

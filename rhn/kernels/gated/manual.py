@@ -7,7 +7,9 @@ one weight-gradient product after it. With dropout masks, the gates' buffers hol
 import torch
 from torch import Tensor
 
+from rhn.kernels import validation
 from rhn.kernels.ensemble import Kernel, recurrence, stack_size
+from rhn.kernels.gated.reference import gru_reference, lstm_reference
 from rhn.kernels.masked import Mask, masked
 from rhn.kernels.products import input_gradient, input_product, weight_gradient, workspace
 
@@ -16,7 +18,8 @@ def lstm(
     x: Tensor, s0: Tensor, W: Tensor, R: Tensor, b: Tensor, state_mask: Mask = None, candidate_mask: Mask = None
 ) -> Tensor:
     """States cat(h, c) (T, B, 2n); same arguments and values as `lstm_reference`. Masks have no gradient."""
-    return recurrence(LSTM, x, s0, W, R, b, state_mask, candidate_mask)
+    tensors = validation.LSTM.validate(x, s0, W, R, b, state_mask, candidate_mask)
+    return lstm_reference(*tensors) if validation.is_traced(x) else recurrence(LSTM, *tensors)
 
 
 def gru(
@@ -30,7 +33,8 @@ def gru(
     candidate_mask: Mask = None,
 ) -> Tensor:
     """States (T, B, n); same arguments and values as `gru_reference`. Masks have no gradient."""
-    return recurrence(GRU, x, s0, W, R, b, q, state_mask, candidate_mask)
+    tensors = validation.GRU.validate(x, s0, W, R, b, q, state_mask, candidate_mask)
+    return gru_reference(*tensors) if validation.is_traced(x) else recurrence(GRU, *tensors)
 
 
 def lstm_forward(x, s0, W, R, b, state_mask, candidate_mask):

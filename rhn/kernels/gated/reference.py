@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rhn.kernels.masked import Mask, masked, masked_linear
+from rhn.kernels.validation import GRU, LSTM
 
 
 def lstm_step(z: Tensor, c: Tensor, candidate_mask: Mask = None) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
@@ -44,6 +45,7 @@ def lstm_reference(
     x: Tensor, s0: Tensor, W: Tensor, R: Tensor, b: Tensor, state_mask: Mask = None, candidate_mask: Mask = None
 ) -> Tensor:
     """States cat(h, c) (T, B, 2n) from x (T, B, m) and s0 (B, 2n), with masks of h and g or none."""
+    x, s0, W, R, b, state_mask, candidate_mask = LSTM.validate(x, s0, W, R, b, state_mask, candidate_mask)
     (h, c), states = s0.chunk(2, -1), []
     for x_t in x:
         h, c, _ = lstm_step(F.linear(x_t, W, b) + masked_linear(h, R, None, state_mask), c, candidate_mask)
@@ -62,7 +64,8 @@ def gru_reference(
     candidate_mask: Mask = None,
 ) -> Tensor:
     """States (T, B, n) from x (T, B, m) and s0 (B, n), with masks of h and n or none."""
-    h, states = s0, []
+    x, h, W, R, b, q, state_mask, candidate_mask = GRU.validate(x, s0, W, R, b, q, state_mask, candidate_mask)
+    states = []
     for x_t in x:
         v = masked_linear(h, R, gru_recurrent_bias(q), state_mask)
         h, _ = gru_step(F.linear(x_t, W, b), v, h, candidate_mask)

@@ -15,11 +15,12 @@ S[:, l, t] is the state that enters layer l at time t, and S[:, 0, t + 1] is y[t
 import torch
 from torch import Tensor
 
-from rhn.kernels import told
+from rhn.kernels import told, validation
 from rhn.kernels.activations import ACTIVATIONS
 from rhn.kernels.compiled.call import refusal, unusual
 from rhn.kernels.compiled.recurrence import HIGHWAY as COMPILED
 from rhn.kernels.ensemble import Kernel, recurrence, stack_size
+from rhn.kernels.highway.reference import highway_reference
 from rhn.kernels.masked import Mask, masked, state_gradients, state_products, state_weight_gradient
 from rhn.kernels.mixed import GRADIENT_SCALE, require_gradients, require_operands, rescaled
 from rhn.kernels.persistent.highway import PERSISTENT_HIGHWAY, refuses
@@ -47,7 +48,11 @@ def highway(
     With precision "mixed" (float32 tensors) the operands of every matrix product are float16, see `rhn.kernels.mixed`; on a GPU that
     fits one persistent kernel a pass computes it, see `rhn.kernels.persistent`.
     """
-    tensors = x, s0, W, R, b, state_mask, candidate_mask
+    tensors = validation.HIGHWAY.validate(x, s0, W, R, b, state_mask, candidate_mask, G=2 if coupled else 3)
+    validation.validate_choice("activation", activation, ACTIVATIONS)
+    validation.validate_precision(precision, x)
+    if validation.is_traced(x):
+        return highway_reference(*tensors, coupled=coupled, activation=activation)
     more = unusual(state_mask, candidate_mask, activation=activation, precision=precision)
     if told.tell(told.COMPILED, refusal(x, *R.shape[:-4:-2], more)) is None:
         return recurrence(COMPILED, *tensors[:5], coupled=coupled, keep=torch.is_grad_enabled())

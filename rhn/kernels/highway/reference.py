@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rhn.kernels.activations import ACTIVATIONS
 from rhn.kernels.masked import Mask, masked, masked_linear
+from rhn.kernels.validation import HIGHWAY, validate_choice
 
 
 def highway_layer(
@@ -40,7 +41,10 @@ def highway_reference(
     activation: str = "tanh",
 ) -> Tensor:
     """States y[1..T] (T, B, n) from x (T, B, m) and s0 (B, n), with masks m (J, B, n) of the state and m' (B, n) of h, or none."""
-    s, states = s0, []
+    validate_choice("activation", activation, ACTIVATIONS)
+    tensors = HIGHWAY.validate(x, s0, W, R, b, state_mask, candidate_mask, G=2 if coupled else 3)
+    x, s, W, R, b, state_mask, candidate_mask = tensors
+    states = []
     for x_t in x:
         for layer in range(R.shape[0]):
             z = masked_linear(s, R[layer], b[layer], state_mask)

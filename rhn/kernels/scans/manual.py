@@ -11,18 +11,22 @@ Buffers are (K, T, B, .), see `products.workspace`.
 import torch
 from torch import Tensor
 
+from rhn.kernels import validation
 from rhn.kernels.ensemble import Kernel, recurrence, stack_size
 from rhn.kernels.products import input_gradient, input_product, weight_gradient, workspace
+from rhn.kernels.scans.reference import gated_scan_reference, turned_scan_reference
 
 
 def gated_scan(x: Tensor, s0: Tensor, W: Tensor, b: Tensor) -> Tensor:
     """States (T, B, n); same arguments and values as `gated_scan_reference`."""
-    return recurrence(GATED_SCAN, x, s0, W, b)
+    tensors = validation.GATED_SCAN.validate(x, s0, W, b)
+    return gated_scan_reference(*tensors) if validation.is_traced(x) else recurrence(GATED_SCAN, *tensors)
 
 
 def turned_scan(x: Tensor, s0: Tensor, W: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """States (T, B, n); same arguments and values as `turned_scan_reference`."""
-    return recurrence(TURNED_SCAN, x, s0, W, a, b)
+    tensors = validation.TURNED_SCAN.validate(x, s0, W, a, b)
+    return turned_scan_reference(*tensors) if validation.is_traced(x) else recurrence(TURNED_SCAN, *tensors)
 
 
 def gated_forward(x, s0, W, b):

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rhn.kernels.validation import GATED_SCAN, TURNED_SCAN
+
 
 def gated_step(u: Tensor, s: Tensor) -> Tensor:
     """s' (..., n) from u = W x + b (..., 2n) and s (..., n)."""
@@ -31,7 +33,8 @@ def turned_step(u: Tensor, s: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 def gated_scan_reference(x: Tensor, s0: Tensor, W: Tensor, b: Tensor) -> Tensor:
     """States (T, B, n) from x (T, B, m) and s0 (B, n)."""
-    s, states = s0, []
+    x, s, W, b = GATED_SCAN.validate(x, s0, W, b)
+    states = []
     for x_t in x:
         s = gated_step(F.linear(x_t, W, b), s)
         states.append(s)
@@ -40,7 +43,8 @@ def gated_scan_reference(x: Tensor, s0: Tensor, W: Tensor, b: Tensor) -> Tensor:
 
 def turned_scan_reference(x: Tensor, s0: Tensor, W: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """States (T, B, n) from x (T, B, m) and s0 (B, n)."""
-    s, states = s0, []
+    x, s, W, a, b = TURNED_SCAN.validate(x, s0, W, a, b)
+    states = []
     for x_t in x:
         s = turned_step(F.linear(x_t, W), s, a, b)
         states.append(s)

@@ -6,14 +6,20 @@ backward pass needs:  d nll / dz = p - [v = target].
 
 from torch import Tensor
 
+from rhn.kernels import validation
 from rhn.kernels.ensemble import Kernel, recurrence, stack_size
 from rhn.kernels.products import input_gradient, input_product, weight_gradient
 from rhn.kernels.softmax.mixed import SOFTMAX_NLL_MIXED
+from rhn.kernels.softmax.reference import softmax_nll_reference
 
 
 def softmax_nll(y: Tensor, U: Tensor, b: Tensor, targets: Tensor, *, precision: str = "float32") -> Tensor:
     """-log P(target), (T, B); same arguments and values as `softmax_nll_reference`. For "mixed" see `mixed.py` beside this."""
-    return recurrence(SOFTMAX_NLL_MIXED if precision == "mixed" else SOFTMAX_NLL, y, U, b, targets)
+    tensors = validation.SOFTMAX.validate(y, U, b, targets)
+    validation.validate_precision(precision, y)
+    if validation.is_traced(y):
+        return softmax_nll_reference(*tensors)
+    return recurrence(SOFTMAX_NLL_MIXED if precision == "mixed" else SOFTMAX_NLL, *tensors)
 
 
 def softmax_nll_forward(y: Tensor, U: Tensor, b: Tensor, targets: Tensor):

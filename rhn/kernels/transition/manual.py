@@ -9,7 +9,7 @@ With a dropout mask both are multiplied by it, see `rhn.kernels.masked`.
 import torch
 from torch import Tensor
 
-from rhn.kernels import told
+from rhn.kernels import told, validation
 from rhn.kernels.activations import ACTIVATIONS
 from rhn.kernels.compiled.call import refusal, unusual
 from rhn.kernels.compiled.recurrence import DEEP_TRANSITION as COMPILED
@@ -19,6 +19,7 @@ from rhn.kernels.mixed import GRADIENT_SCALE, require_gradients, require_operand
 from rhn.kernels.persistent.transition import PERSISTENT_TRANSITION, refuses
 from rhn.kernels.products import input_gradient, input_product, stages, weight_gradient, workspace
 from rhn.kernels.routes import Way, routed
+from rhn.kernels.transition.reference import NONLINEARITIES, deep_transition_reference
 
 
 def deep_transition(
@@ -37,9 +38,14 @@ def deep_transition(
 
     `precision` as for the highway: with "mixed" the operands of every matrix product are float16.
     """
+    x, s0, W, R, b, S, state_mask = tensors = validation.DEEP_TRANSITION.validate(x, s0, W, R, b, S, state_mask)
+    validation.validate_choice("nonlinearity", nonlinearity, NONLINEARITIES)
+    validation.validate_precision(precision, x)
+    if validation.is_traced(x):
+        return deep_transition_reference(*tensors, nonlinearity=nonlinearity)
     if told.tell(told.COMPILED, refusal(x, *R.shape[:-4:-2], unusual(state_mask, precision=precision))) is None:
         return recurrence(COMPILED, x, s0, W, R, b, S, relu=nonlinearity == "relu", keep=torch.is_grad_enabled())
-    return recurrence(DEEP_TRANSITION, x, s0, W, R, b, S, state_mask, nonlinearity=nonlinearity, precision=precision)
+    return recurrence(DEEP_TRANSITION, *tensors, nonlinearity=nonlinearity, precision=precision)
 
 
 def deep_transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str, precision: str):

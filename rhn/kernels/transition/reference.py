@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rhn.kernels.activations import ACTIVATIONS
 from rhn.kernels.masked import masked_linear
+from rhn.kernels.validation import DEEP_TRANSITION, validate_choice
 
 NONLINEARITIES = {name: ACTIVATIONS[name].function for name in ("tanh", "relu")}
 
@@ -30,9 +31,11 @@ def deep_transition_reference(
     nonlinearity: str = "tanh",
 ) -> Tensor:
     """States y[1..T] (T, B, n) from x (T, B, m) and s0 (B, n), with a mask (1, B, n) of the state or none."""
+    validate_choice("nonlinearity", nonlinearity, NONLINEARITIES)
+    x, y, W, R, b, S, state_mask = DEEP_TRANSITION.validate(x, s0, W, R, b, S, state_mask)
     f, L = NONLINEARITIES[nonlinearity], R.shape[0]
     first_skip = L - (0 if S is None else S.shape[0])
-    y, states = s0, []
+    states = []
     for x_t in x:
         s = f(F.linear(x_t, W) + masked_linear(y, R[0], b[0], state_mask))
         for layer in range(1, L):

@@ -13,10 +13,12 @@ from rhn.kernels.persistent.device import disuse, refusal, relative_error
 from rhn.kernels.persistent.launch import start
 from rhn.kernels.routes import LaunchError
 from rhn.kernels.update.reference import Weights, descend_reference, gradient_norm_reference
+from rhn.kernels.validation import is_traced, validate_update
 
 
 def gradient_norm(weights: Weights, gradients: Weights, decay: float = 0.0) -> Tensor:
     """(K,) float64; same arguments and values as `gradient_norm_reference`."""
+    validate_update(weights, gradients)
     kind = _kind(weights, gradients)
     if kind is None:
         return gradient_norm_reference(weights, gradients, decay)
@@ -39,6 +41,7 @@ def descend(
     shrink: float = 0.0,
 ) -> None:
     """Change the weights in place; same arguments as `descend_reference`."""
+    validate_update(weights, gradients, rate=rate, scale=scale, taken=taken)
     kind = _kind(weights, gradients)
     if kind is None:
         return descend_reference(weights, gradients, rate, scale, taken, decay=decay, shrink=shrink)
@@ -59,7 +62,9 @@ def _kind(weights: Weights, gradients: Weights) -> str | None:
     """The device's type where there is a kernel for it and these tensors, None where there is none."""
     tensors = [*weights.values(), *gradients.values()]
     device = tensors[0].device
-    if any(t.dtype != torch.float32 for t in tensors) or not all(w.is_contiguous() for w in weights.values()):
+    if any(t.dtype != torch.float32 or t.is_neg() or is_traced(t) for t in tensors):
+        return None
+    if not all(w.is_contiguous() for w in weights.values()):
         return None
     if device.type == "cpu":
         return "cpu" if library() is not None else None
@@ -68,16 +73,22 @@ def _kind(weights: Weights, gradients: Weights) -> str | None:
 
 def _squares_compiled(w: Tensor, g: Tensor, decay: float) -> Tensor:
     totals = g.new_empty(len(g), dtype=torch.float64)
-    call("rhn_squares", len(g), _sizes(g), [g, w if decay else None, g.new_tensor([[decay]])], totals)
+    weights = w.view(len(w), -1) if decay else None
+    call(
+        "rhn_squares",
+        len(g),
+        numbers=g[0].numel(),
+        decay=decay,
+        gradients=g.view(len(g), -1),
+        weights=weights,
+        totals=totals,
+    )
     return totals
 
 
 def _step_compiled(w: Tensor, g: Tensor, factors: Tensor, decay: float) -> None:
-    call("rhn_descend", len(w), _sizes(w), [w, g, factors, g.new_tensor([[decay]])])
-
-
-def _sizes(t: Tensor) -> tuple[int, ...]:
-    return (t[0].numel(), 0, 0, 0, 0, 0, 0)
+    tensors = {"weights": w.view(len(w), -1), "gradients": g.view(len(g), -1), "factors": factors}
+    call("rhn_descend", len(w), numbers=w[0].numel(), decay=decay, **tensors)
 
 
 def _squares_triton(w: Tensor, g: Tensor, decay: float) -> Tensor:

@@ -1,0 +1,315 @@
+"""No kernel reads or writes beyond its tensors, whatever it is given: a wrong input is refused, or has the reference's result."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from cases import KERNELS
+from test_kernels import value_and_gradients
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
+from torch.fx.experimental.proxy_tensor import make_fx
+from wrong_inputs import VIEWS
+
+from rhn import kernels
+from rhn.cells import CELLS, RHN
+from rhn.errors import InvalidInputError
+from rhn.kernels import bernoulli
+from rhn.kernels.compiled import build, call, output, recurrence
+from rhn.kernels.compiled.arguments import functions
+from rhn.kernels.update import descend, gradient_norm, one_pass
+from rhn.kernels.validation import HIGHWAY
+
+SWEEP = Path(__file__).with_name("wrong_inputs.py")
+SIZES = {"T": 3, "B": 5, "m": 4, "n": 7, "L": 3}
+CASES = {case.name: case for case in KERNELS}
+TRACED = ("highway", "deep-transition-skip-all", "lstm", "gru", "carried", "looped", "gated-scan", "turned-scan")
+compiled = pytest.mark.skipif(build.library() is None, reason="no compiled kernels: no C compiler, or RHN_COMPILED=0")
+
+
+def arguments(name: str = "highway", **changes) -> dict:
+    return CASES[name].arguments(*(SIZES | changes).values(), dtype=torch.float32)
+
+
+def test_every_wrong_tensor_is_refused_or_has_the_reference_s_result():
+    """In a process of its own, because what is not refused may end it; after a crash the sweep goes on behind it."""
+    failures, first = [], 0
+    while len(failures) < 10:
+        command = [sys.executable, "-W", "ignore", SWEEP, str(first)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        lines = done.stdout.splitlines()
+        failures += [line for line in lines if not line.endswith(": ok")]
+        if done.returncode == 0:
+            assert len(lines) + first > 3000
+            break
+        assert lines, done.stderr
+        failures[-1:] = [f"{lines[-1]} ended the process with {done.returncode}: {done.stderr[-300:]}"]
+        first = int(lines[-1].split()[0]) + 1
+    assert not failures, "\n".join(failures)
+
+
+@pytest.fixture
+def guarded(monkeypatch):
+    """Every tensor of a compiled call lies between guards: NaN that would spread from reads, and that no write may change.
+
+    The names of the functions that were called.
+    """
+    names, original = [], call.call
+
+    def within_guards(t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        buffer = torch.full((t.numel() + 128,), torch.nan, dtype=t.dtype)
+        inner = buffer[64:-64].view(t.shape)
+        inner.copy_(t)
+        return buffer, inner
+
+    def run(name, K, **given):
+        names.append(name)
+        tensors = {key: within_guards(t) for key, t in given.items() if isinstance(t, torch.Tensor)}
+        original(name, K, **given | {key: inner for key, (_, inner) in tensors.items()})
+        for key, (buffer, inner) in tensors.items():
+            assert buffer[:64].isnan().all() and buffer[-64:].isnan().all(), f"{name} wrote beyond {key}"
+            written = key == "totals" or functions()[name].tensors[key].written
+            assert written or torch.equal(inner, given[key]), f"{name} wrote to {key}"
+            given[key].copy_(inner)
+
+    for module in (recurrence, output, one_pass):
+        monkeypatch.setattr(module, "call", run)
+    return names
+
+
+@compiled
+@pytest.mark.parametrize("name", ["highway", "highway-uncoupled", "deep-transition-skip-all", "deep-transition-relu"])
+@pytest.mark.parametrize("size", [(1, 1, 1, 1, 1), (3, 31, 2, 15, 2), (2, 33, 17, 17, 3), (9, 64, 5, 3, 4)], ids=str)
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+def test_compiled_recurrences_keep_within_their_tensors(name, size, sparse, guarded):
+    case = CASES[name]
+    given = case.arguments(*size, dtype=torch.float32)
+    if sparse:
+        given["x"] *= torch.rand_like(given["x"]) < 0.1
+    ours, truth = (value_and_gradients(f, given, **case.options) for f in (case.manual, case.reference))
+    assert len(guarded) == 2
+    torch.testing.assert_close(ours, truth, rtol=1e-3, atol=1e-4)
+
+
+@compiled
+@pytest.mark.parametrize(("T", "B", "n", "keys"), [(1, 1, 1, 1), (3, 33, 7, 88), (2, 31, 3, 127), (70, 32, 17, 300)])
+def test_the_compiled_output_keeps_within_its_tensors(T, B, n, keys, guarded):
+    given = {"y": (T, B, n), "W": (keys, n), "b": (keys,), "frames": (T, B, keys), "mask": (T, B)}
+    given = {name: torch.randn(shape) for name, shape in given.items()}
+    results = []
+    for function in (bernoulli.output_nll, bernoulli.output_nll_reference):
+        leaves = [given[name].clone().requires_grad_() for name in ("y", "W", "b")]
+        total = function(*leaves, given["frames"], given["mask"])
+        results.append([total, *torch.autograd.grad(total, leaves)])
+    assert guarded == ["rhn_bernoulli"]
+    torch.testing.assert_close(*results, rtol=1e-3, atol=1e-3)
+
+
+@compiled
+@pytest.mark.parametrize("numbers", [1, 31, 32, 33])
+def test_the_compiled_update_keeps_within_its_tensors(numbers, guarded):
+    w, g, one = torch.randn(2, numbers), torch.randn(2, numbers), torch.ones(2)
+    assert gradient_norm({"p": w}, {"p": g}, 0.1).isfinite().all()
+    descend({"p": w}, {"p": g}, one, one, one.bool(), decay=0.1)
+    assert w.isfinite().all() and guarded == ["rhn_squares", "rhn_descend"]
+
+
+@compiled
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gradients": torch.zeros(1, 4, dtype=torch.float64)}, "expected contiguous float32"),
+        ({"gradients": torch.zeros(1, 4, 2).mT}, "expected contiguous float32"),
+        ({"gradients": torch.zeros(1, 3)}, r"has shape \(1, 3\): expected \(1, 4\)"),
+        ({"gradients": None}, "gradients of rhn_squares is missing"),
+        ({"totals": torch.zeros(2, dtype=torch.float64)}, "expected float64"),
+        ({"numbers": 5}, "expected \\(1, 5\\)"),
+    ],
+)
+def test_a_function_of_the_library_gets_the_tensors_that_its_header_declares(change, message):
+    usual = {"numbers": 4, "decay": 0.0, "gradients": torch.zeros(1, 4), "weights": None}
+    usual["totals"] = torch.zeros(1, dtype=torch.float64)
+    call.call("rhn_squares", 1, **usual)
+    with pytest.raises((TypeError, ValueError), match=message):
+        call.call("rhn_squares", 1, **usual | change)
+
+
+@compiled
+def test_every_function_of_the_library_is_declared():
+    assert len(functions()) == 7
+    assert all(hasattr(build.library(), name) for name in functions())
+
+
+@pytest.mark.parametrize("row", [lambda s: s[:1], lambda s: s[0]], ids=["(1, n)", "(n,)"])
+@pytest.mark.parametrize("name", ["highway", "lstm", "carried", "gated-scan"])
+def test_one_initial_state_stands_for_all_rows_and_has_a_gradient_of_its_own_shape(name, row):
+    case, given = CASES[name], arguments(name)
+    given["s0"] = row(given["s0"]).clone()
+    ours, truth = (value_and_gradients(f, given, **case.options) for f in (case.manual, case.reference))
+    assert ours[1]["s0"].shape == given["s0"].shape
+    torch.testing.assert_close(ours, truth, rtol=1e-3, atol=1e-5)
+
+
+def test_a_refusal_names_the_tensor_and_the_shape_that_was_expected():
+    given = arguments() | {"W": torch.zeros(7, 4)}
+    with pytest.raises(InvalidInputError) as error:
+        kernels.highway(*given.values())
+    assert str(error.value) == "W of the highway kernel has shape (7, 4): expected (G*n, m) = (14, 4)"
+
+
+@pytest.mark.parametrize(
+    ("run", "options"),
+    [
+        (kernels.highway, {"activation": "softmax"}),
+        (kernels.highway, {"precision": "float8"}),
+        (kernels.highway_reference, {"activation": "softmax"}),
+        (kernels.deep_transition, {"nonlinearity": "sigmoid"}),
+        (kernels.deep_transition, {"precision": "fp16"}),
+        (kernels.deep_transition_reference, {"nonlinearity": "sigmoid"}),
+    ],
+)
+def test_an_unknown_name_is_refused(run, options):
+    given = arguments("highway" if "highway" in run.__name__ else "deep-transition")
+    with pytest.raises(InvalidInputError, match="unknown"):
+        run(*given.values(), **options)
+
+
+def test_a_precision_that_needs_float32_is_refused_for_others():
+    given = {name: t.double() for name, t in arguments().items()}
+    with pytest.raises(InvalidInputError, match="runs in torch.float32"):
+        kernels.highway(*given.values(), precision="mixed")
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_where_operations_are_recorded_the_record_has_the_result_for_other_inputs(name):
+    case, given = CASES[name], arguments(name)
+    others = [t * 0.5 for t in given.values()]
+
+    def total(*tensors):
+        return torch.func.grad(lambda *a: case.manual(*a, **case.options).square().sum())(*tensors)
+
+    def truth(*tensors):
+        return torch.func.grad(lambda *a: case.reference(*a, **case.options).square().sum())(*tensors)
+
+    torch.testing.assert_close(make_fx(total)(*given.values())(*others), truth(*others), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_pretended_tensors_have_pretended_results(name):
+    case = CASES[name]
+    with FakeTensorMode() as mode:
+        fake = [mode.from_tensor(t) for t in arguments(name).values()]
+    states = case.manual(*fake, **case.options)
+    assert states.shape == case.reference(*arguments(name).values(), **case.options).shape
+    meta = [t.to("meta") for t in arguments(name).values()]
+    assert case.manual(*meta, **case.options).is_meta
+
+
+@compiled
+def test_a_backward_pass_alone_cannot_be_recorded():
+    x, *others = arguments().values()
+    x.requires_grad_()
+    states = kernels.highway(x, *others)
+    with pytest.raises(InvalidInputError, match="trace the forward pass too"):
+        make_fx(lambda g: torch.autograd.grad(states, x, g))(torch.ones_like(states))
+
+
+@compiled
+@pytest.mark.parametrize("view", [*VIEWS, "without memory"])
+@pytest.mark.parametrize("name", ["highway", "deep-transition"])
+def test_a_gradient_may_be_any_view(name, view):
+    given = arguments(name)
+    grad = torch.randn(SIZES["T"], SIZES["B"], SIZES["n"])
+    grad = torch._efficientzerotensor(grad.shape) if view == "without memory" else VIEWS[view](grad)
+    results = []
+    for function in (CASES[name].manual, CASES[name].reference):
+        leaves = [t.clone().requires_grad_() for t in given.values()]
+        dense = grad if function is CASES[name].manual else grad + 0
+        results.append(torch.autograd.grad(function(*leaves, **CASES[name].options), leaves, dense))
+    torch.testing.assert_close(*results, rtol=1e-3, atol=1e-5)
+
+
+REPLACED: dict[str, Callable] = {
+    "another depth": lambda: RHN(4, 7, depth=3),
+    "more units": lambda: RHN(4, 70, depth=5),
+    "more inputs": lambda: RHN(40, 7, depth=5),
+    "one gate more": lambda: RHN(4, 7, depth=5, coupled=False),
+}
+
+
+@pytest.mark.parametrize("other", REPLACED)
+@pytest.mark.parametrize("kernel", ["manual", "reference"])
+def test_weights_of_another_cell_are_refused_however_they_come(other, kernel):
+    cell, weights = RHN(4, 7, depth=5, kernel=kernel), dict(REPLACED[other]().named_parameters())
+    x, s0 = torch.randn(3, 5, 4), torch.zeros(5, 7)
+    with pytest.raises(InvalidInputError, match="expected"):
+        functional_call(cell, weights, (x,))
+    with pytest.raises(InvalidInputError, match="expected"):
+        torch.func.vmap(lambda w: functional_call(cell, w, (x,)))(
+            {k: p.expand(2, *p.shape) for k, p in weights.items()}
+        )
+    for name, weight in weights.items():
+        setattr(cell, name, nn.Parameter(weight.detach()))
+    with pytest.raises(InvalidInputError, match="expected"):
+        cell.states(x, s0)
+
+
+@pytest.mark.parametrize("key", CELLS)
+def test_states_of_a_cell_refuse_inputs_of_another_size(key):
+    cell = CELLS[key](4, 7)
+    x, s0 = torch.randn(3, 5, 4), torch.ones(5, cell.state_size)
+    assert cell.states(x, s0).shape == (3, 5, cell.state_size)
+    for bad_x, bad_s0 in (
+        (x[..., :3], s0), (torch.cat((x, x), -1), s0), (x, s0[:, :3]), (x, torch.cat((s0, s0))), (x[:0], s0), (x[0], s0)
+    ):  # fmt: skip
+        with pytest.raises(InvalidInputError, match="has shape"):
+            cell.states(bad_x, bad_s0)
+
+
+def test_validation_returns_valid_tensors_as_they_are():
+    given = [*arguments().values(), None, None]
+    assert all(a is b for a, b in zip(HIGHWAY.validate(*given, G=2), given, strict=True))
+
+
+@pytest.fixture
+def sanitizing(tmp_path) -> dict[str, str]:
+    """An environment in which the library is built with the address and undefined-behaviour sanitizers."""
+    gcc = shutil.which(os.environ.get("CC", "gcc"))
+    if gcc is None:
+        pytest.skip("no gcc")
+    found = subprocess.run(
+        [gcc, "-print-file-name=libasan.so"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    if "/" not in found:
+        pytest.skip(f"{gcc} has no address sanitizer")
+    compiler = tmp_path / "cc"
+    compiler.write_text(
+        f'#!/bin/sh\nexec {gcc} "$@" -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all\n'
+    )
+    compiler.chmod(0o755)
+    options = "detect_leaks=0:allocator_may_return_null=1:abort_on_error=0:exitcode=99"
+    return os.environ | {
+        "CC": str(compiler),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "LD_PRELOAD": found,
+        "ASAN_OPTIONS": options,
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+    }
+
+
+@pytest.mark.chaos
+def test_the_sanitizers_find_nothing_in_the_kernels(sanitizing):
+    probe = "from rhn.kernels.compiled.build import library; print(library() is not None)"
+    done = subprocess.run([sys.executable, "-c", probe], env=sanitizing, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["True"], done.stderr
+    here = Path(__file__).parent
+    files = [here / name for name in ("test_compiled.py", "test_update.py", "test_memory.py")]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not chaos", "-p", "no:cacheprovider", *files]
+    done = subprocess.run(command, env=sanitizing, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
