@@ -33,7 +33,7 @@ test: $(VENV)/.dev ## set up and run all tests
 	CI=1 $(BIN)/ruff check .
 	CI=1 $(BIN)/python -m pytest -n 2 -q -m 'not chaos and not docs'
 
-test-chaos: $(VENV)/.dev ## long tests: kills, database outages, full and vanished disks
+test-chaos: $(VENV)/.dev ## long tests: kills, database outages, full and vanished disks, C code under sanitizers
 	$(BIN)/python -m pytest -q -m chaos
 
 lint: $(VENV)/.dev ## ruff: check and format

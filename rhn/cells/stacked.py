@@ -61,8 +61,9 @@ class Stack(Cell):
 
     def states(self, x: Tensor, s0: Tensor, dropout=None) -> Tensor:
         """All states (T, B, N) after s0 (B, N), for x (T, B, m), layer by layer."""
+        self.check_call(x, s0)
         found = []
-        for cell, start in zip(self.cells, s0.split(self.sizes, -1), strict=True):
+        for cell, start in zip(self.cells, s0.expand(x.shape[1], -1).split(self.sizes, -1), strict=True):
             found.append(cell.states(x, start.contiguous()))
             x = found[-1][..., : cell.hidden_size].contiguous()
         return torch.cat(found, -1)

@@ -10,7 +10,8 @@ Legend, here and in every file below:
 Both versions have the same signature and the same values; the second hoists the input product out of the time loop, has a
 hand-derived backward that ends in one weight-gradient product over all time steps, and a `vmap` rule that turns K stacked models
 into one kernel call. Where the shapes suit, `compiled` (on a CPU, C) and `persistent` (on a GPU, Triton) take its place: the same
-interface, the whole loop over time in one call. Second derivatives and forward-mode need the reference (`kernel="reference"` in the
+interface, the whole loop over time in one call. `validation` says which tensors each of them accepts, once for all
+implementations. Second derivatives and forward-mode need the reference (`kernel="reference"` in the
 cells).
 """
 

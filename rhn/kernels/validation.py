@@ -1,4 +1,4 @@
-"""What every kernel accepts: its tensors by name and shape, compared once, before anything is computed and before a pointer leaves Python.
+"""What every kernel accepts: its tensors by name and shape, compared once, before a pointer leaves Python.
 
     HIGHWAY = Signature("highway", {"x": "T B m", "s0": "B n", "W": "G*n m", ...}, sizes_from=("x", "R"), ...)
     x, s0, W, R, b, *masks = HIGHWAY.validate(x, s0, W, R, b, state_mask, candidate_mask, G=2)
@@ -300,7 +300,7 @@ def _described(t) -> str:
 def is_traced(like: Tensor) -> bool:
     """Whether operations on a tensor are recorded or only pretended: then there is no memory that a compiled kernel may read.
 
-    So under `make_fx`, `FakeTensorMode`, `torch.jit.trace`, on the meta device, and for tensors of classes with operations of their own.
+    So under `make_fx`, `FakeTensorMode`, `torch.jit.trace`, on the meta device, and for tensor classes with their own operations.
     """
     kind = type(like)
     return (

@@ -46,7 +46,7 @@ class Function:
     tensors: dict[str, Argument]
 
     def pack(self, K: int, numbers: dict[str, float], tensors: dict[str, Tensor | None]) -> ctypes.Structure:
-        """The struct for K models. Raises ValueError or TypeError for tensors that the function would read or write beyond their end."""
+        """The struct for K models. Raises TypeError or ValueError for a tensor that is not as declared."""
         sizes = numbers | {"K": K}
         if "B" in numbers:
             blocks = -(-numbers["B"] // LANES)

@@ -1,6 +1,6 @@
 """Wrong and unusual tensors for every kernel, judged by the reference. Run as a program: a crash then ends only this process.
 
-python wrong_inputs.py FIRST        prints "<number> <case>" before each case from number FIRST on, and " ok" or " <what is wrong>" after it
+python wrong_inputs.py FIRST        from case FIRST on: "<number> <case>: ok", or what is wrong; the name is printed first
 """
 
 import sys
