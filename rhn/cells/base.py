@@ -264,6 +264,9 @@ class Cell(nn.Module):
                     f"{name} of the {type(self).__name__} has shape {tuple(weight.shape)}: expected {tuple(shape)} for "
                     f"input_size={self.input_size}, hidden_size={self.hidden_size}, depth={self.depth}"
                 )
+        for name, t in (("x", x), ("s0", s0)):
+            if not isinstance(t, Tensor):
+                raise InvalidInputError(f"{name} is {type(t).__name__}: expected a tensor")
         if x.dim() != 3 or x.shape[-1] != self.input_size or len(x) == 0:
             raise InvalidInputError(f"x has shape {tuple(x.shape)}: expected (T, B, {self.input_size})")
         B, size = x.shape[1], self.state_size

@@ -40,7 +40,7 @@ def output_nll(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: Tensor, *,
     """
     tensors = validation.OUTPUT.validate(y, W, b, frames, mask)
     validation.validate_precision(precision, y)
-    if not validation.is_traced(y):
+    if not validation.is_traced(*tensors):
         if precision == "mixed":
             return recurrence(OUTPUT_MIXED, *tensors)
         if refusal(y, y.shape[-1]) is None:

@@ -25,7 +25,7 @@ def carried(
 ) -> Tensor:
     """States s[1..T] (T, B, p n); same arguments and values as `carried_reference`. The mask has no gradient."""
     tensors = _validated(x, s0, W, b, R, state_mask, C=C, D=D)
-    if validation.is_traced(x):
+    if validation.is_traced(*tensors):
         return carried_reference(*tensors, C=C, D=D)
     return recurrence(CARRIED, *tensors, C=C, D=D)
 

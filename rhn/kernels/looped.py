@@ -40,7 +40,7 @@ def looped(
     """States s[1..T] (T, B, state_size); same arguments and values as `looped_reference`. The mask has no gradient."""
     x, s0, W, b, state_mask = validation.LOOPED.validate(x, s0, W, b, state_mask)
     validation.validate_weights(LOOPED.name, x, weights)
-    if validation.is_traced(x):
+    if validation.is_traced(x, s0, W, b, *weights, state_mask):
         return looped_reference(x, s0, W, b, *weights, update=update, state_mask=state_mask)
     return recurrence(LOOPED, x, s0, W, b, *weights, state_mask, update=update)
 

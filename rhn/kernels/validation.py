@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NoReturn
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError
 from rhn.kernels.mixed import PRECISIONS
@@ -297,15 +297,12 @@ def _described(t) -> str:
     return f"of shape {tuple(t.shape)} on {t.device}" if isinstance(t, Tensor) else type(t).__name__
 
 
-def is_traced(like: Tensor) -> bool:
-    """Whether operations on a tensor are recorded or only pretended: then there is no memory that a compiled kernel may read.
+def is_traced(*tensors: Tensor | None) -> bool:
+    """Whether operations on the tensors are recorded or only pretended: then there is no memory that a compiled kernel may read.
 
     So under `make_fx`, `FakeTensorMode`, `torch.jit.trace`, on the meta device, and for tensor classes with their own operations.
     """
-    kind = type(like)
-    return (
-        torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._get_tracing_state() is not None
-        or like.is_meta
-        or (kind is not Tensor and kind.__torch_dispatch__ is not Tensor.__torch_dispatch__)
-    )
+    if torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() is not None or tensors[0].is_meta:
+        return True
+    kinds = {type(t) for t in tensors if t is not None} - {Tensor, nn.Parameter}
+    return any(kind.__torch_dispatch__ is not Tensor.__torch_dispatch__ for kind in kinds)

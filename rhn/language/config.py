@@ -123,7 +123,10 @@ class LanguageConfig:
             require(self, name, finite, f"a number of at most {LARGEST_FLOAT:g}")
         fits = not self.tied or self.embedding_size in (None, self.hidden_size)
         require(self, "embedding_size", fits, f"{self.hidden_size}, the hidden size, where the weights are tied")
-        _ = self.dropout, self.init is None or Initialization.parse(self.init)  # which raise where a rate or the scheme is none
+        _ = (
+            self.dropout,
+            self.init is None or Initialization.parse(self.init),
+        )  # which raise where a rate or the scheme is none
 
     @property
     def dropout(self) -> "Dropout":

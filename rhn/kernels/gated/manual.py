@@ -19,7 +19,7 @@ def lstm(
 ) -> Tensor:
     """States cat(h, c) (T, B, 2n); same arguments and values as `lstm_reference`. Masks have no gradient."""
     tensors = validation.LSTM.validate(x, s0, W, R, b, state_mask, candidate_mask)
-    return lstm_reference(*tensors) if validation.is_traced(x) else recurrence(LSTM, *tensors)
+    return lstm_reference(*tensors) if validation.is_traced(*tensors) else recurrence(LSTM, *tensors)
 
 
 def gru(
@@ -34,7 +34,7 @@ def gru(
 ) -> Tensor:
     """States (T, B, n); same arguments and values as `gru_reference`. Masks have no gradient."""
     tensors = validation.GRU.validate(x, s0, W, R, b, q, state_mask, candidate_mask)
-    return gru_reference(*tensors) if validation.is_traced(x) else recurrence(GRU, *tensors)
+    return gru_reference(*tensors) if validation.is_traced(*tensors) else recurrence(GRU, *tensors)
 
 
 def lstm_forward(x, s0, W, R, b, state_mask, candidate_mask):

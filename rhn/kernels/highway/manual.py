@@ -51,7 +51,7 @@ def highway(
     tensors = validation.HIGHWAY.validate(x, s0, W, R, b, state_mask, candidate_mask, G=2 if coupled else 3)
     validation.validate_choice("activation", activation, ACTIVATIONS)
     validation.validate_precision(precision, x)
-    if validation.is_traced(x):
+    if validation.is_traced(*tensors):
         return highway_reference(*tensors, coupled=coupled, activation=activation)
     more = unusual(state_mask, candidate_mask, activation=activation, precision=precision)
     if told.tell(told.COMPILED, refusal(x, *R.shape[:-4:-2], more)) is None:

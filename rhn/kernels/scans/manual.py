@@ -20,13 +20,13 @@ from rhn.kernels.scans.reference import gated_scan_reference, turned_scan_refere
 def gated_scan(x: Tensor, s0: Tensor, W: Tensor, b: Tensor) -> Tensor:
     """States (T, B, n); same arguments and values as `gated_scan_reference`."""
     tensors = validation.GATED_SCAN.validate(x, s0, W, b)
-    return gated_scan_reference(*tensors) if validation.is_traced(x) else recurrence(GATED_SCAN, *tensors)
+    return gated_scan_reference(*tensors) if validation.is_traced(*tensors) else recurrence(GATED_SCAN, *tensors)
 
 
 def turned_scan(x: Tensor, s0: Tensor, W: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """States (T, B, n); same arguments and values as `turned_scan_reference`."""
     tensors = validation.TURNED_SCAN.validate(x, s0, W, a, b)
-    return turned_scan_reference(*tensors) if validation.is_traced(x) else recurrence(TURNED_SCAN, *tensors)
+    return turned_scan_reference(*tensors) if validation.is_traced(*tensors) else recurrence(TURNED_SCAN, *tensors)
 
 
 def gated_forward(x, s0, W, b):

@@ -17,7 +17,7 @@ def softmax_nll(y: Tensor, U: Tensor, b: Tensor, targets: Tensor, *, precision: 
     """-log P(target), (T, B); same arguments and values as `softmax_nll_reference`. For "mixed" see `mixed.py` beside this."""
     tensors = validation.SOFTMAX.validate(y, U, b, targets)
     validation.validate_precision(precision, y)
-    if validation.is_traced(y):
+    if validation.is_traced(*tensors):
         return softmax_nll_reference(*tensors)
     return recurrence(SOFTMAX_NLL_MIXED if precision == "mixed" else SOFTMAX_NLL, *tensors)
 

@@ -41,7 +41,7 @@ def deep_transition(
     x, s0, W, R, b, S, state_mask = tensors = validation.DEEP_TRANSITION.validate(x, s0, W, R, b, S, state_mask)
     validation.validate_choice("nonlinearity", nonlinearity, NONLINEARITIES)
     validation.validate_precision(precision, x)
-    if validation.is_traced(x):
+    if validation.is_traced(*tensors):
         return deep_transition_reference(*tensors, nonlinearity=nonlinearity)
     if told.tell(told.COMPILED, refusal(x, *R.shape[:-4:-2], unusual(state_mask, precision=precision))) is None:
         return recurrence(COMPILED, x, s0, W, R, b, S, relu=nonlinearity == "relu", keep=torch.is_grad_enabled())
