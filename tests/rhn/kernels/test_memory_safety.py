@@ -290,7 +290,7 @@ def sanitizing(tmp_path) -> dict[str, str]:
         pytest.skip(f"{gcc} has no address sanitizer")
     compiler = tmp_path / "cc"
     compiler.write_text(
-        f'#!/bin/sh\nexec {gcc} "$@" -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all\n'
+        f'#!/bin/sh\nexec {gcc} "$@" -O2 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all\n'
     )
     compiler.chmod(0o755)
     options = "detect_leaks=0:allocator_may_return_null=1:abort_on_error=0:exitcode=99"
