@@ -73,22 +73,19 @@ def _kind(weights: Weights, gradients: Weights) -> str | None:
 
 def _squares_compiled(w: Tensor, g: Tensor, decay: float) -> Tensor:
     totals = g.new_empty(len(g), dtype=torch.float64)
-    weights = w.view(len(w), -1) if decay else None
-    call(
-        "rhn_squares",
-        len(g),
-        numbers=g[0].numel(),
-        decay=decay,
-        gradients=g.view(len(g), -1),
-        weights=weights,
-        totals=totals,
-    )
+    tensors = {"gradients": _flat(g), "weights": _flat(w) if decay else None}
+    call("rhn_squares", len(g), numbers=g[0].numel(), decay=decay, **tensors, totals=totals)
     return totals
 
 
 def _step_compiled(w: Tensor, g: Tensor, factors: Tensor, decay: float) -> None:
-    tensors = {"weights": w.view(len(w), -1), "gradients": g.view(len(g), -1), "factors": factors}
+    tensors = {"weights": _flat(w), "gradients": _flat(g), "factors": factors}
     call("rhn_descend", len(w), numbers=w[0].numel(), decay=decay, **tensors)
+
+
+def _flat(t: Tensor) -> Tensor:
+    """(K, numbers), a view."""
+    return t.view(len(t), t[0].numel())
 
 
 def _squares_triton(w: Tensor, g: Tensor, decay: float) -> Tensor:
