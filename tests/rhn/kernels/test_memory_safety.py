@@ -297,7 +297,7 @@ def sanitizing(tmp_path) -> dict[str, str]:
     return os.environ | {
         "CC": str(compiler),
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
-        "LD_PRELOAD": found,
+        "LD_PRELOAD": f"{found}:libstdc++.so.6",  # whose exceptions the sanitizer intercepts
         "ASAN_OPTIONS": options,
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
