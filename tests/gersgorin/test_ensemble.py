@@ -109,7 +109,7 @@ def test_no_more_than_a_block_of_jacobians_is_alive_at_once(monkeypatch):
         return A
 
     monkeypatch.setattr("gersgorin.comparing.steps.BLOCK", 2 * 6**2)
-    monkeypatch.setattr("gersgorin.comparing.steps.temporal_jacobian", jacobian)
+    monkeypatch.setattr("gersgorin.run.temporal_jacobian", jacobian)
     cells, pieces = networks(2), sequences(3, 4, 5)
     in_blocks = ensemble(cells, pieces)
     assert len(made) == 2 * (2 + 2 + 3)
