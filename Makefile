@@ -44,8 +44,8 @@ bench: $(VENV)/.dev ## ratios against what you would otherwise use (FULL=1 for m
 	$(BIN)/python -m benchmarks $(if $(FULL),--full)
 
 figures: $(VENV)/.base ## draw the gallery and the pictures of README and docs
-	$(BIN)/python -m gersgorin.gallery --out docs/figures
-	$(BIN)/python -m gersgorin.assignment.gallery --out docs/figures
+	$(BIN)/python -m gersgorin.paper.figures --out docs/figures
+	$(BIN)/python -m gersgorin.paper.credit --out docs/figures
 
 $(VENV)/.docs: $(VENV)/.base
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'

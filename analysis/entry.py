@@ -1,4 +1,4 @@
-"""Where `rhn-analyze` begins."""
+"""Entry points of `rhn-analyze` and `gersgorin-report`."""
 
 from rhn.entry import enter
 
@@ -6,3 +6,8 @@ from rhn.entry import enter
 def analyze() -> int:
     """`rhn-analyze`."""
     return enter("analysis.cli")
+
+
+def report() -> int:
+    """`gersgorin-report`."""
+    return enter("analysis.report.cli")

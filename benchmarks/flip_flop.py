@@ -24,7 +24,7 @@ from benchmarks.__main__ import environment
 from benchmarks.dynamics import has_original, original_fixed_points
 from benchmarks.procedures import fixed_points_by_adam
 from gersgorin import fixed_points, trajectory
-from gersgorin.equilibria.plots import draw_fixed_points
+from gersgorin.analyses.fixed_points import draw_fixed_points
 from rhn.figures import save_figure
 from rhn.files import atomic_path
 from rhn.made import remember_command

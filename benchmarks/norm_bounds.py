@@ -9,10 +9,10 @@ import torch
 
 from benchmarks.__main__ import environment
 from gersgorin import NormBounds, norm_bounds
-from gersgorin.bounds.eigenvalues import verify_run
-from gersgorin.bounds.plots import draw_bounds
-from gersgorin.sources import chorale_source
-from gersgorin.watch import cell_title
+from gersgorin.analyses.bounds import draw_bounds
+from gersgorin.analyses.enclosures import verify_run
+from gersgorin.data import chorale_source
+from gersgorin.extract import cell_title
 from rhn.checkpoints import load_model
 from rhn.data import chorale
 from rhn.engine.initial import initial_model

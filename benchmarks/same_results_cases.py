@@ -23,9 +23,9 @@ from rhn.language.config import LanguageConfig
 from rhn.models import LanguageModel, PolyphonicModel
 
 COMMANDS = {
-    "plot": "gersgorin.cli:main",
-    "check": "gersgorin.check_cli:main",
-    "report": "gersgorin.report_cli:main",
+    "plot": "gersgorin.cli.plot:main",
+    "check": "gersgorin.cli.check:main",
+    "report": "analysis.report.cli:main",
     "train": "rhn.cli:main",
     "analyze": "analysis.cli:main",
 }
@@ -263,14 +263,14 @@ def matrices() -> dict:
 
 def inclusion() -> dict:
     """All inclusion sets of one matrix: what they hold, and their outlines."""
-    sets, A = import_module("gersgorin.inclusion").INCLUSION_SETS, noise(6, 6, seed=9) / 2
+    sets, A = import_module("gersgorin.linalg.inclusion").INCLUSION_SETS, noise(6, 6, seed=9) / 2
     z = torch.linspace(-4, 4, 33, dtype=torch.float64)
     return {name: {"holds": build(A).contains(z), "outline": build(A).outline(17)} for name, build in sets.items()}
 
 
 def paper() -> dict:
     """The figures of the paper's claims."""
-    gallery, sweeps = import_module("gersgorin.gallery"), import_module("gersgorin.saddle.sweeps")
+    gallery, sweeps = import_module("gersgorin.paper.figures"), import_module("gersgorin.paper.saddle")
     figures = {name: draw() for name, draw in gallery.GALLERY.items() if not name.startswith("plateau")}
     figures["rates"] = sweeps.sweep_rates("dt-rnn", (1, 4), (1e-6, 1e-3))
     return figures | {"gates": sweeps.sweep_gates((1, 4), (-8.0, 6.0))}

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from gersgorin import Recorder, Recording, finite_time_exponent, spectral_radius, temporal_jacobian, trajectory
-from gersgorin.sources import chorales_origin
+from gersgorin.data import chorales_origin
 from rhn.cells import hidden_size_for_budget
 from rhn.chorales.batches import training_batches
 from rhn.chorales.evaluation import evaluate

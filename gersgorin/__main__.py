@@ -8,4 +8,4 @@ leave_current_folder()
 
 from rhn.entry import enter  # noqa: E402
 
-sys.exit(enter("gersgorin.cli"))
+sys.exit(enter("gersgorin.cli.plot"))

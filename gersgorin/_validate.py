@@ -1,5 +1,10 @@
-"""What every public function of this package asks of its numbers and matrices, checked once where they enter."""
+"""What every public function of this package asks of its numbers and matrices, checked once where they enter.
 
+Measures that differentiate, for callers that have turned gradients off: evaluations run under `no_grad` or `inference_mode`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -96,3 +101,13 @@ def check_gradients(cell) -> None:
         raise InvalidInputError(
             f"{type(cell).__name__} was made in torch.inference_mode(), so that its weights have no gradients: make it outside"
         )
+
+
+@contextmanager
+def with_gradients() -> Iterator[None]:
+    """Within the block, or a function that this decorates, torch computes gradients; afterwards all is as the caller had it.
+
+    Tensors made in inference mode have none even here: a clone has.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        yield

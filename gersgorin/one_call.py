@@ -14,17 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import real_tensor
-from gersgorin.comparing.asked import what_it_reads
-from gersgorin.comparing.runs import measure_along
-from gersgorin.input_files import SUFFIXES
-from gersgorin.large.asked import Leading
-from gersgorin.large.limits import SHARE
-from gersgorin.measuring import check_memory, memory_there
+from gersgorin.analyses.leading import Leading
+from gersgorin.analyses.spectra import DISC_WORDS, SpectrumRecord, check_memory, memory_there
+from gersgorin.comparison.runs import measure_along
+from gersgorin.comparison.variants import what_it_reads
+from gersgorin.data import SUFFIXES, Source, chorale_source, read_source
+from gersgorin.extract import Watched
+from gersgorin.networks import Subject, checkpoint_cells, new_cell, watched_cell
+from gersgorin.operators import SHARE
 from gersgorin.own_loop import OwnLoop
-from gersgorin.record import DISC_WORDS, SpectrumRecord
-from gersgorin.sources import Source, chorale_source, read_source
-from gersgorin.subject import Subject, checkpoint_cells, new_cell, watched_cell
-from gersgorin.watch import Watched
 from rhn.data import Piece
 from rhn.errors import InvalidInputError
 from rhn.fields import check_seed, fits
@@ -36,7 +34,7 @@ CHORALE = "bwv269"
 
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
-    """What is read, as `gersgorin.sources.Asked` has it."""
+    """What is read, as `gersgorin.data.Asked` has it."""
 
     chorale: str = CHORALE
     data: Path | None = None

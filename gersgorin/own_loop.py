@@ -1,4 +1,8 @@
-"""The loop of a module that calls its recurrent cell itself: the states that go into the cell, and the derivatives from frame to frame.
+"""The calls of a recurrent cell while its module reads a sequence, and whether anything happens between them that the cell does not do.
+
+Legend: T frames, B sequences.
+
+The loop of a module that calls its recurrent cell itself: the states that go into the cell, and the derivatives from frame to frame.
 
     h = norm(cell(e, h))          something is done to the state between two calls
     h = cell(cat(e, out(h)), h)   what came out is read again
@@ -19,6 +23,8 @@ import copy
 import functools
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,22 +32,148 @@ from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from gersgorin.calls import (
-    Call,
-    by_rows,
-    first_sequence,
-    frames_of,
-    passes_its_state_on,
-    random_numbers_kept,
-    reads_what_it_gave,
-    rows_of,
-    state_in,
-    watched_calls,
-)
-from gersgorin.grad_mode import with_gradients
+from gersgorin._validate import with_gradients
 from rhn.cells import Gates
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
 from rhn.wording import counted
+
+
+@dataclass
+class Call:
+    """One call of a cell."""
+
+    x: Any
+    """The input, as the module gave it."""
+    state: list
+    """The parts of the state that it gave, as they are in the graph; none where it gave no state."""
+    before: list
+    """Their values."""
+    after: Any = None
+    """The values of the state that came out."""
+
+
+def watched_calls(cells: list[nn.Module], module: nn.Module, x: Tensor, begin=None, end=None) -> list[list[Call]]:
+    """The calls of each of some cells when the module reads x, up to where a cell begins anew.
+
+    begin(which cell, which call, call): what the cell is to be called with instead. end(which cell, which call, output): what it is to
+    give instead. None changes nothing.
+    """
+    found: list[list[Call]] = [[] for _ in cells]
+
+    def before(k, cell, args, kwargs):
+        given = (*args, *kwargs.values())
+        state = tree_leaves(given[1]) if len(given) > 1 and given[1] is not None else []
+        call = Call(given[0], state, [_value(part) for part in state])
+        found[k].append(call)
+        instead = begin and begin(k, len(found[k]) - 1, call)
+        return (instead, {}) if instead else None
+
+    def after(k, cell, args, output):
+        state = state_in(cell, output, found[k][-1].state)
+        found[k][-1].after = tree_map(_value, state)
+        return end and end(k, len(found[k]) - 1, output)
+
+    hooks = []
+    for k, cell in enumerate(cells):
+        hooks.append(cell.register_forward_pre_hook(functools.partial(before, k), with_kwargs=True))
+        hooks.append(cell.register_forward_hook(functools.partial(after, k)))
+    try:
+        module(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [[*calls[:1], *itertools.takewhile(lambda call: call.state, calls[1:])] for calls in found]
+
+
+def random_numbers_kept(x: Tensor):
+    """A block after which torch's random numbers, also of the device of x, are as they were."""
+    return torch.random.fork_rng(devices=[x.device] if x.is_cuda else [])
+
+
+def first_sequence(calls: list[Call], frames: int) -> list[Call]:
+    """The calls up to where, after whole frames, a cell is given its first state anew."""
+    for j in range(frames, len(calls), frames):
+        first, given, came = calls[0].before, calls[j].before, tree_leaves(calls[j - 1].after)
+        anew = (
+            all(_equal(a, b) for a, b in zip(first, given, strict=True)) if first else not any(b.any() for b in given)
+        )
+        if anew and not all(_equal(a, b) for a, b in zip(came, given, strict=False)):
+            return calls[:j]
+    return calls
+
+
+def passes_its_state_on(calls: list[Call]) -> bool:
+    """Whether each call is given the state that came out of the one before, to the bit."""
+    for one, other in itertools.pairwise(calls):
+        gave, given = tree_leaves(one.after), other.before
+        if len(gave) != len(given) or not all(_equal(a, b) for a, b in zip(gave, given, strict=True)):
+            return False
+    return True
+
+
+def reads_what_it_gave(cell: nn.Module, module: nn.Module, x: Tensor, calls: list[Call]) -> bool:
+    """Whether what comes out of the cell's first call changes what it reads later."""
+    generator = torch.Generator().manual_seed(0)
+
+    def moved(part):
+        if not isinstance(part, Tensor) or not part.is_floating_point():
+            return part
+        return part + torch.rand(part.shape, generator=generator, dtype=torch.float64, device="cpu").to(part)
+
+    with torch.no_grad(), random_numbers_kept(x):
+        (again,) = watched_calls(
+            [cell], module, x, end=lambda k, j, output: tree_map(moved, output) if j == 0 else None
+        )
+    return len(again) != len(calls) or not all(_equal(a.x, b.x) for a, b in zip(calls, again, strict=True))
+
+
+def frames_of(cell: nn.Module, calls: list[Call], x: Tensor) -> tuple[int, int | None]:
+    """(The frames that x holds, 0 where the calls are no multiple of them; the axis that they are on, None where two may be it)."""
+    axes = [0, 1] if x.dim() > 2 or (x.dim() == 2 and not x.is_floating_point()) else [0]
+    rows = rows_of(cell, calls[1].state)
+    axes = [axis for axis in axes if len(axes) == 1 or x.shape[1 - axis] == rows] or axes
+    for axis in axes:
+        if x.shape[axis] > 1 and len(calls) % x.shape[axis] == 0:
+            return x.shape[axis], axis if len(axes) == 1 else None
+    return 0, None
+
+
+def state_in(cell: nn.Module, output: Any, like: list) -> Any:
+    """The part of a cell's output that is its state: all of it, or the second of two."""
+    second = output[1] if isinstance(output, tuple | list) and len(output) > 1 else output
+    if not like:
+        return output if isinstance(cell, nn.RNNCellBase) else second
+    shapes = [getattr(part, "shape", None) for part in tree_leaves(output)]
+    return output if shapes == [getattr(part, "shape", None) for part in like] else second
+
+
+def rows_of(cell: nn.Module, state: list[Tensor]) -> int:
+    """B; 1 without a batch."""
+    part, layers = state[0], int(isinstance(cell, nn.RNNBase))
+    return part.shape[layers] if part.dim() > 1 + layers else 1
+
+
+def by_rows(cell: nn.Module) -> Callable[[Tensor, int], Tensor]:
+    """What makes (..., B, n) of a part of a cell's state behind so many leading dimensions."""
+    layers = int(isinstance(cell, nn.RNNBase))
+
+    def flat(part: Tensor, lead: int) -> Tensor:
+        if part.dim() == lead + layers + 1:
+            part = part.unsqueeze(lead + layers)
+        return part.movedim(lead + layers, lead).flatten(lead + 1)
+
+    return flat
+
+
+def _value(part):
+    return part.detach().clone() if isinstance(part, Tensor) else part
+
+
+def _equal(a, b) -> bool:
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
+        return a is b
+    return a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all())
+
 
 COMPARED = 8  # calls: a chaotic loop may go apart by rounding after more
 NEW_TENSORS = {

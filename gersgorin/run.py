@@ -9,9 +9,18 @@ Legend: T steps, B sequences, m inputs, N entries of a state, L layers of a step
 import torch
 from torch import Tensor, nn
 
-from gersgorin.jacobian import input_jacobian, norm_bound, state_gains, temporal_jacobian, trajectory
+from gersgorin.jacobian import (
+    Step,
+    check_method,
+    converted,
+    input_jacobian,
+    name_of,
+    norm_bound,
+    state_gains,
+    temporal_jacobian,
+    trajectory,
+)
 from gersgorin.own_loop import OwnLoop
-from gersgorin.stepping import Step, check_method, converted, name_of
 from rhn.cells import Gates
 from rhn.errors import InvalidInputError
 

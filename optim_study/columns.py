@@ -17,7 +17,8 @@ from rhn.errors import InvalidInputError
 
 By = Literal["arch", "depth"]
 LEARNED = 0.9
-"""A loss of this part of the best constant output's, 10 % less, is not its: a network has begun to learn (`gersgorin.calibration`)."""
+"""A loss of this part of the best constant output's, 10 % less, is not its: a network has begun to learn
+(`gersgorin.checking.calibration`)."""
 HEADROOM = 1.25  # times the constant output's loss: the end of the axis
 
 

@@ -28,7 +28,9 @@ from rhn.wording import first_line
 FORMAT = 1
 BEST = "best.safetensors"
 KINDS = {"LanguageModel": "a language model (rhn generate)", "PolyphonicModel": "a model of chorales (rhn sample)"}
-OLD_TORCH = b"\x80\2\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # the pickled magic number that older files of torch.save begin with
+OLD_TORCH = (
+    b"\x80\2\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # the pickled magic number that older files of torch.save begin with
+)
 WITHOUT_NETWORK = (
     "which does not say what network it is of: give --module package.module:factory (gersgorin-plot, gersgorin-check, "
     "gersgorin-report), or keep the network with rhn.checkpoints.save_checkpoint"

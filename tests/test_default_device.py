@@ -6,7 +6,7 @@ import torch
 
 import gersgorin
 from analysis import gate_activity, lesion
-from gersgorin.inclusion import INCLUSION_SETS
+from gersgorin.linalg.inclusion import INCLUSION_SETS
 from rhn.cells import CELLS
 from rhn.chorales.evaluation import evaluate
 from rhn.chorales.sampling import sample_chorale

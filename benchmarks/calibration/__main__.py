@@ -3,7 +3,7 @@
     bash benchmarks/calibration.sh runs/calibration
     python -m benchmarks.calibration --study runs/small --new runs/calibration --out docs/results
 
-Writes gersgorin/calibration.json, and in --out the table of all networks with what was measured of them (which is also the cache of the
+Writes gersgorin/checking/calibration.json, and in --out the table of all networks with what was measured of them (also the cache of the
 measurements), the tables of the note as Markdown, and the figure. Only networks of the study make the calibration.
 """
 
@@ -41,7 +41,7 @@ def main() -> None:
 
     from benchmarks.calibration.report import calibrate, draw, tables
     from benchmarks.calibration.trials import read_networks
-    from gersgorin.calibration import FILE
+    from gersgorin.checking.calibration import FILE
     from rhn.figures import save_figure
     from rhn.files import write_json
     from rhn.made import remember_command

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.calibration.trials import Network
-from gersgorin.calibration import Bin, delay_of, isotonic_bins
+from gersgorin.checking.calibration import Bin, delay_of, isotonic_bins
 from rhn.statistics import exact_interval
 
 SHALLOW = 2

@@ -26,7 +26,7 @@ SIZE_MARGIN, EPOCH_MARGIN = 2.0, 10.0
 
 
 def calibrate(networks: Sequence[Network], made_by: dict) -> dict:
-    """What `gersgorin.calibration` loads: bins of the study alone; limits and trust from all networks."""
+    """What `gersgorin.checking.calibration` loads: bins of the study alone; limits and trust from all networks."""
     study, others = _study(networks), _others(networks)
     bins = fit(study)
     by_arch = {arch: _judgement(bins, group) for arch, group in groups(others, lambda n: n.arch).items()}

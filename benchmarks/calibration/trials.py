@@ -43,7 +43,7 @@ class Network:
     escape_epochs: float = math.nan
     """What was predicted of it."""
     ended: str = ""
-    """How the predicted way ended: left, never, diverged or unsettled (`gersgorin.saddle.escape.Trajectory`)."""
+    """How the predicted way ended: left, never, diverged or unsettled (`gersgorin.analyses.escape.Trajectory`)."""
     order: float = math.nan
     fastest_rate: float = math.nan
     """Of all matrices, on the plateau."""
@@ -71,7 +71,7 @@ class Network:
 
     @property
     def kind(self) -> str:
-        """As `gersgorin.preflight.domain.kind_of` has it."""
+        """As `gersgorin.checking.calibration.kind_of` has it."""
         gates = " open" if self.arch == "rhn" and self.transform_bias > 0 else ""
         return f"{self.arch} {self.init_scheme}{gates}"
 
@@ -129,7 +129,7 @@ def _of_row(row) -> dict:
 
 
 def _batches(batch_size: int) -> int:
-    from gersgorin.preflight.checking import chorale_batches
+    from gersgorin.checking.checking import chorale_batches
 
     return chorale_batches(batch_size=batch_size)
 
@@ -156,10 +156,10 @@ def measure_one(network: Network) -> Network:
     """The network with what a check measures of it."""
     import torch
 
-    from gersgorin.preflight.checking import chorale_probe
-    from gersgorin.preflight.domain import weight_scale
-    from gersgorin.preflight.gains import measure_gains
-    from gersgorin.saddle.record import plateau
+    from gersgorin.analyses.plateau import plateau
+    from gersgorin.checking.calibration import weight_scale
+    from gersgorin.checking.checking import chorale_probe
+    from gersgorin.checking.gains import measure_gains
 
     torch.set_num_threads(1)
     model = build(network)

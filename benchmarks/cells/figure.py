@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from benchmarks.cells.networks import Network
 from benchmarks.cells.studies import Study
 from benchmarks.cells.summary import MOMENTS, of, ranked
-from gersgorin.sources import chorales_origin
+from gersgorin.data import chorales_origin
 from rhn.figures import BLUE, GREEN, GREY, ORANGE, titled
 
 COLORS = dict(zip(MOMENTS, (ORANGE, GREEN, BLUE), strict=True))

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from gersgorin import plateau
+from gersgorin.analyses.plateau import put_at_constant
 from gersgorin.objective import Objective
-from gersgorin.saddle.rates import put_at_constant
-from gersgorin.saddle.sweeps import probe
+from gersgorin.paper.saddle import probe
 from rhn.chorales.baseline import constant_output_nll
 from rhn.chorales.loop import Training
 from rhn.data import chorales

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from gersgorin.analyses.plateau import put_at_constant, rates_at_constant
 from gersgorin.objective import Objective
-from gersgorin.saddle.rates import put_at_constant, rates_at_constant
-from gersgorin.saddle.sweeps import UNITS, measure, probe
+from gersgorin.paper.saddle import UNITS, measure, probe
 from rhn.cells import CELLS
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel

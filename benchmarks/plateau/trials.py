@@ -1,7 +1,7 @@
 """Predicted against observed: the epoch at which each trial of a study leaves the plateau.
 
 Observed: the first epoch whose training loss is below 0.98 of the constant output's. Predicted: from the network as it was before its
-training, drawn anew from its seed, on a probe of 32 training chorales; see `gersgorin.saddle.escape`.
+training, drawn anew from its seed, on a probe of 32 training chorales; see `gersgorin.analyses.escape`.
 """
 
 import csv

@@ -23,10 +23,10 @@ NAME = "record.npz"
 
 def recorded_every(folder: Path) -> int | None:
     """After how many steps the training in a folder was measured; None where it was not. Raises DataError for a damaged record."""
-    from gersgorin.recording import Recording
+    from rhn.plugins import plugin
 
     paths = sorted([*folder.glob(NAME), *folder.glob(f"seed-*/{NAME}")])
-    return Recording.load(paths[0]).every if paths else None
+    return plugin("recording").load(paths[0]).every if paths else None
 
 
 @contextlib.contextmanager
@@ -147,13 +147,13 @@ class Recorders:
             recorder.close()
 
     def _begin(self, seed: int, network: "nn.Module") -> None:
-        from gersgorin import Recorder
+        from rhn.plugins import plugin
 
         self._models[seed] = copy.deepcopy(network)
         loss, board = self._look(seed, network), self._tensorboard and self._tensorboard / f"record-{seed}"
         options = {"path": self._path(seed), "start": self._steps, "loss": loss, "tensorboard": board}
         options["about"] = self._about(seed, network)
-        self._recorders[seed] = Recorder(self._models[seed], self._probe, self._every, **options)
+        self._recorders[seed] = plugin("recorder")(self._models[seed], self._probe, self._every, **options)
 
     def _look(self, seed: int, network: "nn.Module") -> float:
         """Bring the network's weights, and the gradients of the probe's loss, into the model that is measured; that loss."""

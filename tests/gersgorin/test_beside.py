@@ -9,11 +9,15 @@ import pytest
 import torch
 
 from gersgorin import fixed_points, lyapunov_spectrum
-from gersgorin.cli import main
-from gersgorin.equilibria.plots import draw_fixed_points, plot_fixed_points, plot_point_spectra, principal_axes
-from gersgorin.equilibria.words import fixed_points_table
-from gersgorin.lyapunov.plots import draw_lyapunov, plot_convergence, plot_lyapunov
-from gersgorin.lyapunov.words import lyapunov_table
+from gersgorin.analyses.fixed_points import (
+    draw_fixed_points,
+    fixed_points_table,
+    plot_fixed_points,
+    plot_point_spectra,
+    principal_axes,
+)
+from gersgorin.analyses.lyapunov import draw_lyapunov, lyapunov_table, plot_convergence, plot_lyapunov
+from gersgorin.cli.plot import main
 from rhn.cells import LSTM, RNN
 from rhn.data import chorale
 

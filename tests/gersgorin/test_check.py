@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from gersgorin import Objective, check, finite_time_exponent, temporal_jacobian, trajectory
-from gersgorin.calibration import load_calibration
-from gersgorin.preflight.checking import chorale_batches, chorale_probe
-from gersgorin.preflight.domain import unlike
-from gersgorin.preflight.gains import layer_gains, measure_gains
-from gersgorin.preflight.record import Training
+from gersgorin.checking.calibration import load_calibration, unlike
+from gersgorin.checking.checking import chorale_batches, chorale_probe
+from gersgorin.checking.gains import layer_gains, measure_gains
+from gersgorin.checking.verdict import Training
 from rhn.cells import CELLS, DTRNN
 from rhn.chorales.batches import training_batches
 from rhn.data import chorales
@@ -103,7 +102,7 @@ def test_a_network_that_is_not_seen_to_leave_says_why(stuck, ended, said):
 
 
 def test_the_way_of_a_very_large_network_is_not_followed(monkeypatch):
-    monkeypatch.setattr("gersgorin.preflight.checking.TOO_LARGE", 100)
+    monkeypatch.setattr("gersgorin.checking.checking.TOO_LARGE", 100)
     found = check(model(**QUICK), learning_rate=0.1)
     assert math.isnan(found.escape_epochs) and found.probability is None and found.suggestions == ()
     assert found.to_json()["escape_epochs"] is None and found.order == pytest.approx(0, abs=0.05)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from gersgorin.check_cli import main
-from gersgorin.modules import build_module
+from gersgorin.cli.check import main
+from gersgorin.networks import build_module
 from rhn.checkpoints import save_checkpoint
 from rhn.models import PolyphonicModel
 
@@ -165,7 +165,7 @@ def test_arrays_that_say_nothing_are_refused(capsys, tmp_path, array, says):
 
 
 def test_help_has_examples_and_loads_nothing_heavy():
-    code = "import sys, gersgorin.check_cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    code = "import sys, gersgorin.cli.check as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "gersgorin-check ptb-sota --text" in done.stdout and done.stdout.endswith("False\n")
 
@@ -176,7 +176,7 @@ def test_a_check_does_not_wait_for_torchs_compiler(tmp_path):
     program = f"""
 import sys
 import numpy as np
-from gersgorin.check_cli import main
+from gersgorin.cli.check import main
 np.save("x.npy", np.random.default_rng(0).random((2, 9, 3)))
 assert main({words}) == 0
 assert not {{"sympy", "torch._dynamo"}} & set(sys.modules)

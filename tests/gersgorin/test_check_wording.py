@@ -7,8 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from gersgorin.preflight.record import Check, Outlook, Suggestion, Training
-from gersgorin.preflight.words import NOT_LEFT, STAYS
+from gersgorin.checking.verdict import NOT_LEFT, STAYS, Check, Outlook, Suggestion, Training
 
 DANGLING = re.compile(r",[),.;]|, ?$|\( |\(\)| [,.;)]|;;|nan\b|\binf\b|: ?[;.,]|  ")
 

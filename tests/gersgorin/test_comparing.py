@@ -10,12 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import rc_context
 
-from gersgorin.cli import main
-from gersgorin.comparing.plots import draw_comparison
-from gersgorin.comparing.variants import MOST, Variants, parse_variants
-from gersgorin.looks import line_style
-from gersgorin.measuring import measure_spectrum
-from gersgorin.record import SpectrumRecord
+from gersgorin.analyses.spectra import SpectrumRecord, measure_spectrum
+from gersgorin.cli.plot import main
+from gersgorin.comparison.plots import draw_comparison
+from gersgorin.comparison.variants import MOST, Variants, parse_variants
+from gersgorin.plotting.spectra import line_style
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.data.text import Vocabulary

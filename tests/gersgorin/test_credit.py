@@ -9,7 +9,7 @@ from cases import assert_close, randomize
 from torch import nn
 
 from gersgorin import credit, path_lengths
-from gersgorin.assignment.unrolled import Unrolled
+from gersgorin.analyses.credit import Unrolled
 from gersgorin.objective import Objective
 from rhn.cells import (
     DTRNN,

@@ -7,9 +7,8 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from gersgorin.assignment import gallery
-from gersgorin.assignment.plots import DECADES, draw_credit, plot_credit, plot_lags
-from gersgorin.assignment.record import Credit
+from gersgorin.analyses.credit import DECADES, Credit, draw_credit, plot_credit, plot_lags
+from gersgorin.paper import credit as gallery
 from rhn.errors import DataError
 from tests.rhn.pieces import shortest_chorales
 

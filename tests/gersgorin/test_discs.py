@@ -7,10 +7,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from matrices import MATRICES, grcar, jordan, shuffled, square_matrices
 
-from gersgorin.bounds.eigenvalues import verified_eigenvalues
-from gersgorin.discs import Discs, default_tolerance, gersgorin_discs
-from gersgorin.normality.resolvent import pseudospectrum
-from gersgorin.spectrum import eigenvalue_conditions, eigenvalues
+from gersgorin.analyses.enclosures import verified_eigenvalues
+from gersgorin.linalg.discs import Discs, default_tolerance, gersgorin_discs
+from gersgorin.linalg.eigenvalues import eigenvalue_conditions, eigenvalues
+from gersgorin.linalg.pseudospectra import pseudospectrum
 from rhn.errors import InvalidInputError
 
 disc_lists = st.lists(

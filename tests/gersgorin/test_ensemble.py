@@ -11,12 +11,11 @@ import torch
 from matplotlib import rc_context
 
 from gersgorin import Ensemble, ensemble
-from gersgorin.cli import main
-from gersgorin.comparing.plots import draw_ensembles, plot_bands
-from gersgorin.comparing.record import KEPT, TOLD
-from gersgorin.comparing.words import ensemble_reading
+from gersgorin.analyses.spectra import measure_spectrum
+from gersgorin.cli.plot import main
+from gersgorin.comparison.plots import draw_ensembles, ensemble_reading, plot_bands
+from gersgorin.comparison.runs import KEPT, TOLD
 from gersgorin.jacobian import temporal_jacobian
-from gersgorin.measuring import measure_spectrum
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorales
@@ -108,7 +107,7 @@ def test_no_more_than_a_block_of_jacobians_is_alive_at_once(monkeypatch):
         made.append(weakref.ref(A))
         return A
 
-    monkeypatch.setattr("gersgorin.comparing.steps.BLOCK", 2 * 6**2)
+    monkeypatch.setattr("gersgorin.comparison.runs.BLOCK", 2 * 6**2)
     monkeypatch.setattr("gersgorin.run.temporal_jacobian", jacobian)
     cells, pieces = networks(2), sequences(3, 4, 5)
     in_blocks = ensemble(cells, pieces)

@@ -8,9 +8,9 @@ import torch
 from chains import frames, network
 
 from gersgorin import plateau
+from gersgorin.analyses import escape
+from gersgorin.analyses.escape import block, relax
 from gersgorin.objective import Objective
-from gersgorin.saddle import escape
-from gersgorin.saddle.momentum import block, relax
 from rhn.errors import InvalidInputError
 
 

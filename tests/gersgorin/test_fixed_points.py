@@ -9,8 +9,8 @@ import torch
 from cases import SHALLOW_CASES, inputs, randomize
 
 from gersgorin import fixed_points, temporal_jacobian, trajectory
-from gersgorin.equilibria import measure
-from gersgorin.equilibria.search import distinct
+from gersgorin.analyses import fixed_points as measure
+from gersgorin.analyses.fixed_points import distinct
 from rhn.cells import RNN
 from rhn.errors import InvalidInputError
 

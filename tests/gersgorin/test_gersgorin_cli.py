@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from gersgorin.cli import main
+from gersgorin.analyses.spectra import SpectrumRecord
+from gersgorin.cli.plot import main
+from gersgorin.data import READ, first_tokens
 from gersgorin.jacobian import temporal_jacobian, trajectory
-from gersgorin.record import SpectrumRecord
-from gersgorin.run_plots import draw_run
-from gersgorin.sources import READ, first_tokens
+from gersgorin.plotting.spectra import draw_run
 from rhn.cells import CELLS, RHN
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorale

@@ -11,10 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matrices import MATRICES, REAL_MATRICES, outside_by, square_matrices
 
-from gersgorin.discs import gersgorin_discs
-from gersgorin.inclusion import INCLUSION_SETS, BlockGersgorin, Brauer, MinimalGersgorin, NumericalRange, Ostrowski
-from gersgorin.normality.resolvent import pseudospectrum
-from gersgorin.spectrum import eigenvalues
+from gersgorin.linalg.discs import gersgorin_discs
+from gersgorin.linalg.eigenvalues import eigenvalues
+from gersgorin.linalg.inclusion import (
+    INCLUSION_SETS,
+    BlockGersgorin,
+    Brauer,
+    MinimalGersgorin,
+    NumericalRange,
+    Ostrowski,
+)
+from gersgorin.linalg.pseudospectra import pseudospectrum
 from rhn.errors import InvalidInputError
 
 SETS = {"row discs": gersgorin_discs, "column discs": partial(gersgorin_discs, axis="column"), **INCLUSION_SETS}

@@ -19,8 +19,7 @@ from gersgorin import (
     temporal_jacobian,
     trajectory,
 )
-from gersgorin.large.norms import largest_singular_value, product_log_norms
-from gersgorin.large.products import Produced, StepJacobian
+from gersgorin.operators import Produced, StepJacobian, largest_singular_value, product_log_norms
 from rhn.cells import LSTM, RHN, RNN
 from rhn.errors import InvalidInputError, NotConvergedError
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from gersgorin.animation import save_animation
-from gersgorin.cli import main
-from gersgorin.large import leading, measure
-from gersgorin.large.measure import WRITTEN, measure_leading
-from gersgorin.large.products import Produced
-from gersgorin.measuring import measure_spectrum
-from gersgorin.record import SpectrumRecord, reading
-from gersgorin.run_plots import draw_run
-from gersgorin.tables import summary_table
+from gersgorin import operators as leading
+from gersgorin.analyses import leading as measure
+from gersgorin.analyses.leading import WRITTEN, measure_leading
+from gersgorin.analyses.spectra import SpectrumRecord, measure_spectrum, reading
+from gersgorin.cli.beside import summary_table
+from gersgorin.cli.plot import main
+from gersgorin.operators import Produced
+from gersgorin.plotting.animation import save_animation
+from gersgorin.plotting.spectra import draw_run
 from rhn.cells import LSTM
 
 d = torch.float64

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gersgorin import analyze, check, credit
-from gersgorin.assignment.plots import draw_credit
+from gersgorin.analyses.credit import draw_credit
 from rhn.models import LanguageModel, PolyphonicModel
 
 

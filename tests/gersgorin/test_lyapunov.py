@@ -8,11 +8,8 @@ import torch
 from cases import SHALLOW_CASES, inputs
 
 from gersgorin import kaplan_yorke_dimension, lyapunov_exponents, lyapunov_spectrum, temporal_jacobian, trajectory
-from gersgorin.lyapunov import tangents
-from gersgorin.lyapunov.errors import standard_errors
-from gersgorin.lyapunov.frames import growth, random_frame
-from gersgorin.lyapunov.plots import plot_lyapunov
-from gersgorin.lyapunov.words import lyapunov_table
+from gersgorin.analyses import lyapunov as tangents
+from gersgorin.analyses.lyapunov import growth, lyapunov_table, plot_lyapunov, random_frame, standard_errors
 from rhn.cells import LSTM, RNN, CoRNN
 from rhn.errors import InvalidInputError
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import gersgorin
-from gersgorin.cli import main
+from gersgorin.cli.plot import main
 from rhn.cells import RHN
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorale

@@ -18,9 +18,9 @@ from gersgorin import (
     temporal_jacobian,
     trajectory,
 )
-from gersgorin.cli import main
-from gersgorin.modules import build_module, drawn_module, load_weights
-from gersgorin.watch import Watched
+from gersgorin.cli.plot import main
+from gersgorin.extract import Watched
+from gersgorin.networks import build_module, drawn_module, load_weights
 from rhn.cells import from_torch, stack_from_torch
 from rhn.errors import CheckpointError, InvalidInputError
 
@@ -143,7 +143,7 @@ def huge(): return nn.LSTM(3, 10**12)
 def own(tmp_path, monkeypatch) -> str:
     """The name of a module of the user's in the current folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("gersgorin.cli.save_figure", lambda path, draw: None)  # pictures have tests of their own
+    monkeypatch.setattr("gersgorin.cli.plot.save_figure", lambda path, draw: None)  # pictures have tests of their own
     name = f"own_{uuid.uuid4().hex[:8]}"
     Path(f"{name}.py").write_text(CODE)
     np.save("x.npy", torch.rand(T, M, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).numpy())
@@ -338,7 +338,7 @@ def test_what_is_no_network_is_one_sentence(own, args, words, capsys):
 
 
 def test_a_state_too_large_for_the_memory_is_refused_before_the_work(own, capsys, monkeypatch):
-    monkeypatch.setattr("gersgorin.measuring.free_memory", lambda device: 1000)
+    monkeypatch.setattr("gersgorin.analyses.spectra.free_memory", lambda device: 1000)
     assert main(["--module", f"{own}:made", "--input", "x.npy"]) == 2
     assert "a state of 4 over 9 steps needs about" in capsys.readouterr().err
 

@@ -7,10 +7,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from gersgorin.comparing.asked import settled
-from gersgorin.comparing.naming import figure_name, named, recording_name
-from gersgorin.comparing.variants import Variants
-from gersgorin.plot_options import Options
+from gersgorin.cli.naming import figure_name, named, recording_name
+from gersgorin.cli.plot import Options
+from gersgorin.comparison.variants import Variants, settled
 
 NUMBERS = st.floats(-9, 9, allow_subnormal=False)
 STEMS = st.sampled_from(["best", "lstm", "rhn", "rhn-depth5", "weights", "a b", "bwv269", "Weights", "x" * 150])

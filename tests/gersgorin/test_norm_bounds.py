@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matrices import REAL_MATRICES, square_matrices
 
-from gersgorin.bounds.gradient import bounds_of, bounds_sentence, bounds_table, norm_bounds
-from gersgorin.bounds.products import (
+from gersgorin.analyses.bounds import bounds_of, bounds_sentence, bounds_table, norm_bounds
+from gersgorin.jacobian import layer_jacobians, temporal_jacobian, trajectory
+from gersgorin.linalg.balls import (
     Enclosed,
     norm_above,
     norm_below,
@@ -20,8 +21,7 @@ from gersgorin.bounds.products import (
     smallest_singular_value_below,
     times,
 )
-from gersgorin.dynamics import cumulative_log_norms
-from gersgorin.jacobian import layer_jacobians, temporal_jacobian, trajectory
+from gersgorin.linalg.products import cumulative_log_norms
 from rhn.cells import RHN, RNN
 from rhn.data import chorale
 from rhn.errors import InvalidInputError

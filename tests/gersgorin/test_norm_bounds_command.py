@@ -7,9 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from gersgorin.bounds.gradient import bounds_sentence, bounds_table, norm_bounds
-from gersgorin.bounds.plots import plot_bounds_by_window, plot_bounds_over_time
-from gersgorin.cli import main
+from gersgorin.analyses.bounds import (
+    bounds_sentence,
+    bounds_table,
+    norm_bounds,
+    plot_bounds_by_window,
+    plot_bounds_over_time,
+)
+from gersgorin.cli.plot import main
 from rhn.cells import GRU, RHN
 
 SMALL = ["--hidden-size", "6", "--steps", "9"]

@@ -17,9 +17,9 @@ from gersgorin import (
     pseudospectrum,
     spectral_radius,
 )
-from gersgorin.inclusion import NumericalRange
-from gersgorin.normality import resolvent
-from gersgorin.normality.tridiagonal import Tridiagonal
+from gersgorin.linalg import pseudospectra as resolvent
+from gersgorin.linalg.inclusion import NumericalRange
+from gersgorin.linalg.pseudospectra import Tridiagonal
 from rhn.errors import InvalidInputError
 
 rng = np.random.default_rng(11)

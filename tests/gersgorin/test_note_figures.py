@@ -9,7 +9,7 @@ from torch import nn
 from benchmarks import flip_flop, norm_bounds, section4
 from benchmarks.calibration import report
 from benchmarks.calibration.trials import read_networks
-from gersgorin.equilibria.plots import draw_fixed_points
+from gersgorin.analyses.fixed_points import draw_fixed_points
 from gersgorin.recording import Recording
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorale

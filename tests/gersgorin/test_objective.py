@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from scipy.optimize import minimize
 from torch import nn
 
-from gersgorin.losses import CLIP
-from gersgorin.objective import Objective
+from gersgorin.objective import CLIP, Objective
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 

@@ -15,14 +15,14 @@ pytest.importorskip("jinja2", reason="Jinja2 is not installed")
 pytest.importorskip("plotly", reason="plotly is not installed")
 
 from analysis.cli import main as analyze_command
-from gersgorin import analyze, report_cli
-from gersgorin.cli import main as plot
-from gersgorin.modules import build_module
-from gersgorin.report.about import flat
-from gersgorin.report.page import Chart, Page, Section, Table, page_html, write_page
-from gersgorin.report.study import study_command
-from gersgorin.report.study_charts import SYMBOLS, map_charts, map_words, swarm_chart, swarm_offsets
-from gersgorin.report_cli import main
+from analysis.report import cli as report_cli
+from analysis.report.cli import main
+from analysis.report.network import flat
+from analysis.report.page import Chart, Page, Section, Table, page_html, write_page
+from analysis.report.study import SYMBOLS, map_charts, map_words, study_command, swarm_chart, swarm_offsets
+from gersgorin import analyze
+from gersgorin.cli.plot import main as plot
+from gersgorin.networks import build_module
 from optim_study.cli import COMMANDS
 from optim_study.columns import swarm
 from optim_study.presets import small

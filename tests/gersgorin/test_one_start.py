@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from gersgorin.check_cli import Options as CheckOptions
-from gersgorin.cli import main as plot
-from gersgorin.plot_options import Options as PlotOptions
-from gersgorin.preflight.subject import subject_of
+from gersgorin.cli.check import Options as CheckOptions
+from gersgorin.cli.check import subject_of
+from gersgorin.cli.plot import Options as PlotOptions
+from gersgorin.cli.plot import main as plot
 from rhn.chorales.build import build_model
 from rhn.cli import main as rhn
 from rhn.models import LanguageModel, PolyphonicModel

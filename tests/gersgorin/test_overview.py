@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from gersgorin import analyze, credit, input_jacobian, layer_jacobians, plateau, trajectory
-from gersgorin.assignment.plots import draw_credit, plot_credit
-from gersgorin.measuring import measure_spectrum
-from gersgorin.overview_plots import plot_gains, plot_gates, plot_rates
-from gersgorin.sources import chorales_origin
+from gersgorin.analyses.credit import draw_credit, plot_credit
+from gersgorin.analyses.overview import plot_gains, plot_gates, plot_rates
+from gersgorin.analyses.spectra import measure_spectrum
+from gersgorin.data import chorales_origin
 from rhn.cells import LSTM, RHN, from_torch
 from rhn.data import chorale
 from rhn.errors import InvalidInputError

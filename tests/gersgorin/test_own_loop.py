@@ -23,7 +23,7 @@ from gersgorin import (
     temporal_jacobian,
     trajectory,
 )
-from gersgorin.cli import main
+from gersgorin.cli.plot import main
 from rhn.cells import from_torch
 from rhn.errors import InvalidInputError
 
@@ -277,8 +277,8 @@ def radius(A):
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("gersgorin.cli.save_figure", lambda path, draw: None)
-    monkeypatch.setattr("gersgorin.beside.save_figure", lambda path, draw: None)
+    monkeypatch.setattr("gersgorin.cli.plot.save_figure", lambda path, draw: None)
+    monkeypatch.setattr("gersgorin.cli.beside.save_figure", lambda path, draw: None)
     return tmp_path
 
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from gersgorin import gallery, statements
-from gersgorin.discs import gersgorin_discs
 from gersgorin.jacobian import temporal_jacobian
-from gersgorin.spectrum import eigenvalues
+from gersgorin.linalg.discs import gersgorin_discs
+from gersgorin.linalg.eigenvalues import eigenvalues
+from gersgorin.paper import claims as statements
+from gersgorin.paper import figures as gallery
 from rhn.cells import RHN
 from rhn.data import chorale
 

@@ -8,8 +8,8 @@ from chains import frames, network
 from torch import nn
 
 from gersgorin import plateau
+from gersgorin.analyses.plateau import put_at_constant
 from gersgorin.objective import Objective
-from gersgorin.saddle.rates import put_at_constant
 from rhn.cells import CELLS
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel

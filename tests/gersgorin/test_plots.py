@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from gersgorin.animation import save_animation
-from gersgorin.measuring import measure_spectrum
-from gersgorin.plots import plot_products, plot_spectrum, plot_suggested, spectrum_limit
-from gersgorin.record import shown_steps
-from gersgorin.statements import of_matrices
+from gersgorin.analyses.spectra import measure_spectrum, shown_steps
+from gersgorin.paper.claims import of_matrices
+from gersgorin.plotting.animation import save_animation
+from gersgorin.plotting.spectra import plot_products, plot_spectrum, plot_suggested, spectrum_limit
 from rhn.cells import RHN, RNN
 
 

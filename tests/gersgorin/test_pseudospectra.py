@@ -7,11 +7,16 @@ import pytest
 import torch
 
 from gersgorin import pseudospectrum, temporal_jacobian, trajectory
-from gersgorin.cli import main
-from gersgorin.measuring import measure_spectrum
-from gersgorin.normality.plots import curve_levels, draw_pseudospectra, plot_pseudospectrum
-from gersgorin.normality.portrait import measure_pseudospectra, pseudospectra_table
-from gersgorin.statements import Linear
+from gersgorin.analyses.pseudospectra import (
+    curve_levels,
+    draw_pseudospectra,
+    measure_pseudospectra,
+    plot_pseudospectrum,
+    pseudospectra_table,
+)
+from gersgorin.analyses.spectra import measure_spectrum
+from gersgorin.cli.plot import main
+from gersgorin.paper.claims import Linear
 from rhn.cells import RNN
 
 SMALL = ["--hidden-size", "6", "--steps", "9"]

@@ -9,22 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from gersgorin import (
-    Recorder,
-    analyze,
-    ensemble,
-    fixed_points,
-    gallery,
-    lyapunov_spectrum,
-    measuring,
-    norm_bounds,
-)
-from gersgorin.comparing.plots import PANELS
-from gersgorin.looks import told_apart, wrapped
-from gersgorin.measuring import measure_spectrum
-from gersgorin.normality.portrait import measure_pseudospectra
-from gersgorin.recording_plots import moving_recording
-from gersgorin.saddle.sweeps import GateSweep, RateSweep
+from gersgorin import Recorder, analyze, ensemble, fixed_points, lyapunov_spectrum, norm_bounds
+from gersgorin.analyses import spectra as measuring
+from gersgorin.analyses.pseudospectra import measure_pseudospectra
+from gersgorin.analyses.spectra import measure_spectrum
+from gersgorin.comparison.plots import PANELS
+from gersgorin.paper import figures as gallery
+from gersgorin.paper.saddle import GateSweep, RateSweep
+from gersgorin.plotting.spectra import told_apart, wrapped
+from gersgorin.recording import moving_recording
 from rhn.cells import LSTM, RHN, RNN
 from rhn.figures import drawable, our_style
 from rhn.made import made_with
@@ -156,59 +149,59 @@ def sweeps(size: str) -> tuple[RateSweep, GateSweep]:
 
 
 FIGURES = {  # what each is drawn from
-    "assignment.plots.draw_credit": lambda draw, runs, training, size: draw(
+    "analyses.credit.draw_credit": lambda draw, runs, training, size: draw(
         {f"{k}, {LONG}": training[1].credit for k in range(3)}
     ),
-    "assignment.plots.plot_credit": lambda draw, runs, training, size: draw(training[1].credit),
-    "assignment.plots.plot_lags": lambda draw, runs, training, size: draw(training[1].credit),
-    "bounds.plots.draw_bounds": lambda draw, runs, training, size: draw(runs["bounds"], ALONG),
-    "bounds.plots.plot_bounds_by_window": lambda draw, runs, training, size: draw(runs["bounds"][0]),
-    "bounds.plots.plot_bounds_over_time": lambda draw, runs, training, size: draw(runs["bounds"][0]),
-    "comparing.plots.draw_comparison": lambda draw, runs, training, size: draw(runs["spectra"]),
-    "comparing.plots.draw_ensembles": lambda draw, runs, training, size: draw(runs["ensembles"]),
-    "comparing.plots.plot_bands": lambda draw, runs, training, size: [
+    "analyses.credit.plot_credit": lambda draw, runs, training, size: draw(training[1].credit),
+    "analyses.credit.plot_lags": lambda draw, runs, training, size: draw(training[1].credit),
+    "analyses.bounds.draw_bounds": lambda draw, runs, training, size: draw(runs["bounds"], ALONG),
+    "analyses.bounds.plot_bounds_by_window": lambda draw, runs, training, size: draw(runs["bounds"][0]),
+    "analyses.bounds.plot_bounds_over_time": lambda draw, runs, training, size: draw(runs["bounds"][0]),
+    "comparison.plots.draw_comparison": lambda draw, runs, training, size: draw(runs["spectra"]),
+    "comparison.plots.draw_ensembles": lambda draw, runs, training, size: draw(runs["ensembles"]),
+    "comparison.plots.plot_bands": lambda draw, runs, training, size: [
         draw(runs["ensembles"][:3], measure, labels=["one", "two", LONG]) for measure in PANELS
     ],
-    "equilibria.plots.draw_fixed_points": lambda draw, runs, training, size: draw(runs["points"]),
-    "equilibria.plots.plot_fixed_points": lambda draw, runs, training, size: draw(runs["points"][0]),
-    "equilibria.plots.plot_point_spectra": lambda draw, runs, training, size: draw(runs["points"][0]),
-    "lyapunov.plots.draw_lyapunov": lambda draw, runs, training, size: [
+    "analyses.fixed_points.draw_fixed_points": lambda draw, runs, training, size: draw(runs["points"]),
+    "analyses.fixed_points.plot_fixed_points": lambda draw, runs, training, size: draw(runs["points"][0]),
+    "analyses.fixed_points.plot_point_spectra": lambda draw, runs, training, size: draw(runs["points"][0]),
+    "analyses.lyapunov.draw_lyapunov": lambda draw, runs, training, size: [
         draw(runs["lyapunov"], ALONG),
         draw(runs["lyapunov"][:1]),
     ],
-    "lyapunov.plots.plot_convergence": lambda draw, runs, training, size: [
+    "analyses.lyapunov.plot_convergence": lambda draw, runs, training, size: [
         draw(runs["lyapunov"][:1]),
         draw(runs["lyapunov"][:4]),
     ],
-    "lyapunov.plots.plot_lyapunov": lambda draw, runs, training, size: draw(runs["lyapunov"][:4]),
-    "normality.plots.draw_pseudospectra": lambda draw, runs, training, size: draw(runs["portraits"], ALONG),
-    "normality.plots.plot_pseudospectrum": lambda draw, runs, training, size: draw(runs["portraits"][0], 0),
-    "overview_plots.draw_overview": lambda draw, runs, training, size: draw(training[1]),
-    "overview_plots.plot_gains": lambda draw, runs, training, size: draw(training[1]),
-    "overview_plots.plot_gates": lambda draw, runs, training, size: draw(training[1]),
-    "overview_plots.plot_rates": lambda draw, runs, training, size: draw(training[1].plateau),
-    "plots.plot_products": lambda draw, runs, training, size: draw(runs["spectra"][0]),
-    "plots.plot_spectrum": lambda draw, runs, training, size: draw(runs["spectra"][0]),
-    "plots.plot_suggested": lambda draw, runs, training, size: draw(runs["spectra"][0]),
-    "recording_plots.draw_recording": lambda draw, runs, training, size: draw(training[0]),
-    "recording_plots.plot_layers": lambda draw, runs, training, size: draw(training[0], "state_gain"),
-    "recording_plots.plot_measures": lambda draw, runs, training, size: draw(
-        training[0], {"radius": "red", "bulk": "blue"}
-    ),
-    "recording_plots.plot_moment": lambda draw, runs, training, size: draw(training[0], 0),
-    "recording_plots.plot_weights": lambda draw, runs, training, size: draw(training[0], "relative_rate"),
-    "run_plots.draw_run": lambda draw, runs, training, size: draw(runs["spectra"][0]),
-    "saddle.plots.draw_gate_sweep": lambda draw, runs, training, size: draw(sweeps(size)[1]),
-    "saddle.plots.draw_rate_sweeps": lambda draw, runs, training, size: draw([sweeps(size)[0]] * 2),
-    "saddle.plots.plot_gate_sweep": lambda draw, runs, training, size: draw(sweeps(size)[1]),
-    "saddle.plots.plot_rate_sweep": lambda draw, runs, training, size: draw(sweeps(size)[0]),
+    "analyses.lyapunov.plot_lyapunov": lambda draw, runs, training, size: draw(runs["lyapunov"][:4]),
+    "analyses.pseudospectra.draw_pseudospectra": lambda draw, runs, training, size: draw(runs["portraits"], ALONG),
+    "analyses.pseudospectra.plot_pseudospectrum": lambda draw, runs, training, size: draw(runs["portraits"][0], 0),
+    "analyses.overview.draw_overview": lambda draw, runs, training, size: draw(training[1]),
+    "analyses.overview.plot_gains": lambda draw, runs, training, size: draw(training[1]),
+    "analyses.overview.plot_gates": lambda draw, runs, training, size: draw(training[1]),
+    "analyses.overview.plot_rates": lambda draw, runs, training, size: draw(training[1].plateau),
+    "plotting.spectra.plot_products": lambda draw, runs, training, size: draw(runs["spectra"][0]),
+    "plotting.spectra.plot_spectrum": lambda draw, runs, training, size: draw(runs["spectra"][0]),
+    "plotting.spectra.plot_suggested": lambda draw, runs, training, size: draw(runs["spectra"][0]),
+    "recording.draw_recording": lambda draw, runs, training, size: draw(training[0]),
+    "recording.plot_layers": lambda draw, runs, training, size: draw(training[0], "state_gain"),
+    "recording.plot_measures": lambda draw, runs, training, size: draw(training[0], {"radius": "red", "bulk": "blue"}),
+    "recording.plot_moment": lambda draw, runs, training, size: draw(training[0], 0),
+    "recording.plot_weights": lambda draw, runs, training, size: draw(training[0], "relative_rate"),
+    "plotting.spectra.draw_run": lambda draw, runs, training, size: draw(runs["spectra"][0]),
+    "paper.saddle.draw_gate_sweep": lambda draw, runs, training, size: draw(sweeps(size)[1]),
+    "paper.saddle.draw_rate_sweeps": lambda draw, runs, training, size: draw([sweeps(size)[0]] * 2),
+    "paper.saddle.plot_gate_sweep": lambda draw, runs, training, size: draw(sweeps(size)[1]),
+    "paper.saddle.plot_rate_sweep": lambda draw, runs, training, size: draw(sweeps(size)[0]),
 }
-INSIDE = {"plots.plot_crowd", "gallery.plot_eigenvalues"}  # drawn only as part of others
+INSIDE = {"plotting.spectra.plot_crowd", "paper.figures.plot_eigenvalues"}  # drawn only as part of others
 
 
 def test_every_public_figure_is_in_the_list():
     rest = public_figures() - set(FIGURES) - INSIDE
-    assert {name for name in rest if not name.startswith("gallery.draw_")} == set() and set(FIGURES) <= public_figures()
+    assert {name for name in rest if not name.startswith("paper.figures.draw_")} == set() and set(
+        FIGURES
+    ) <= public_figures()
 
 
 @pytest.mark.parametrize("name", FIGURES)

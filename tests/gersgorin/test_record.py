@@ -18,10 +18,9 @@ from gersgorin import (
     temporal_jacobian,
     trajectory,
 )
-from gersgorin.measuring import measure_spectrum
-from gersgorin.record import SpectrumRecord, reading
-from gersgorin.statements import of_matrices
-from gersgorin.tables import summary_table
+from gersgorin.analyses.spectra import SpectrumRecord, measure_spectrum, reading
+from gersgorin.cli.beside import summary_table
+from gersgorin.paper.claims import of_matrices
 from rhn.cells import RHN
 from rhn.errors import DataError, InvalidInputError
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from gersgorin import Recorder, Recording
-from gersgorin.cli import main
-from gersgorin.recording import MOMENTS
-from gersgorin.recording_plots import (
+from gersgorin.cli.plot import main
+from gersgorin.recording import (
+    MOMENTS,
     draw_recording,
     moving_recording,
     plot_layers,

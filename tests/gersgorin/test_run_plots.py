@@ -10,11 +10,10 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 import gersgorin
-from gersgorin.animation import moving_run, save_animation
-from gersgorin.measuring import measure_spectrum
-from gersgorin.plots import plot_spectrum, spectrum_limit
-from gersgorin.run_plots import apart, distinct_steps, draw_run
-from gersgorin.statements import of_matrices
+from gersgorin.analyses.spectra import measure_spectrum
+from gersgorin.paper.claims import of_matrices
+from gersgorin.plotting.animation import moving_run, save_animation
+from gersgorin.plotting.spectra import apart, distinct_steps, draw_run, plot_spectrum, spectrum_limit
 from rhn.cells import LSTM, RHN, RNN
 from rhn.errors import RhnError
 from rhn.figures import our_style

@@ -9,12 +9,11 @@ import pytest
 import torch
 
 from gersgorin import analyze, temporal_jacobian, trajectory
-from gersgorin.cli import main
-from gersgorin.input_files import read_numbers
-from gersgorin.overview_plots import draw_overview
-from gersgorin.record import SpectrumRecord, reading
-from gersgorin.run_plots import draw_run
-from gersgorin.sources import Source
+from gersgorin.analyses.overview import draw_overview
+from gersgorin.analyses.spectra import SpectrumRecord, reading
+from gersgorin.cli.plot import main
+from gersgorin.data import Source, read_numbers
+from gersgorin.plotting.spectra import draw_run
 from rhn.cells import LSTM, RHN
 from rhn.checkpoints import save_checkpoint
 from rhn.errors import DataError, RhnError
@@ -213,7 +212,7 @@ def test_what_cannot_be_read_is_one_sentence_and_nothing_is_unpickled(args, word
 def test_what_is_larger_than_the_memory_is_refused_unread(monkeypatch):
     spoiled()
     for name, words in (("sine.npy", " bytes, more than"), ("names.npz", "more than the memory")):
-        monkeypatch.setattr("gersgorin.input_files.free_memory", lambda: 100)
+        monkeypatch.setattr("gersgorin.data.free_memory", lambda: 100)
         with pytest.raises(RhnError, match=words):
             read_numbers(Path(name))
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from gersgorin.saddle.plots import draw_gate_sweep, draw_rate_sweeps
-from gersgorin.saddle.sweeps import predicted_slope, sweep_gates, sweep_rates
+from gersgorin.paper.saddle import draw_gate_sweep, draw_rate_sweeps, predicted_slope, sweep_gates, sweep_rates
 from rhn.figures import BLUE, GREEN
 
 

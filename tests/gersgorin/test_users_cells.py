@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from gersgorin.cli import main
+from gersgorin.cli.plot import main
 from rhn.cells import Cell
 
 

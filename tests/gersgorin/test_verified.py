@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from matrices import MATRICES, REAL_MATRICES, grcar, square_matrices
 
 from gersgorin import VerifiedEigenvalues, verified_discs, verified_eigenvalues
-from gersgorin.bounds.eigenvalues import has_flint, rounded_outwards, verify_run
+from gersgorin.analyses.enclosures import has_flint, rounded_outwards, verify_run
+from gersgorin.analyses.spectra import measure_spectrum
 from gersgorin.jacobian import temporal_jacobian, trajectory
-from gersgorin.measuring import measure_spectrum
 from rhn.cells import RHN, RNN
 from rhn.errors import InvalidInputError
 
@@ -216,6 +216,6 @@ def test_refused_with_a_sentence(A, words):
 def test_unknown_and_missing_methods_are_refused(monkeypatch):
     with pytest.raises(InvalidInputError, match="unknown method 'exact': expected one of float64, flint"):
         verified_eigenvalues(np.eye(2), method="exact")
-    monkeypatch.setattr("gersgorin.bounds.eigenvalues.has_flint", lambda: False)
+    monkeypatch.setattr("gersgorin.analyses.enclosures.has_flint", lambda: False)
     with pytest.raises(InvalidInputError, match="python-flint is not installed"):
         verified_eigenvalues(np.eye(2), method="flint")

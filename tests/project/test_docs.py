@@ -24,9 +24,9 @@ NAMES = [str(page.relative_to(ROOT / "docs")) for page in PAGES]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 MAINS = {
     "rhn": "rhn.cli",
-    "gersgorin-plot": "gersgorin.cli",
-    "gersgorin-check": "gersgorin.check_cli",
-    "gersgorin-report": "gersgorin.report_cli",
+    "gersgorin-plot": "gersgorin.cli.plot",
+    "gersgorin-check": "gersgorin.cli.check",
+    "gersgorin-report": "analysis.report.cli",
     "rhn-analyze": "analysis.cli",
     "optim-study": "optim_study.cli",
 }

@@ -10,9 +10,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ENTRIES = [
     "rhn.entry:rhn",
-    "gersgorin.entry:plot",
-    "gersgorin.entry:check",
-    "gersgorin.entry:report",
+    "gersgorin.cli.entry:plot",
+    "gersgorin.cli.entry:check",
+    "gersgorin.cli.entry:report",
     "analysis.entry:analyze",
     "optim_study.entry:study",
 ]
@@ -26,11 +26,11 @@ MODULES = [
         "analysis",
         "optim_study",
         "rhn.cli",
-        "gersgorin.cli",
-        "gersgorin.check_cli",
-        "gersgorin.report_cli",
+        "gersgorin.cli.plot",
+        "gersgorin.cli.check",
+        "analysis.report.cli",
     ),
-    *("analysis.cli", "optim_study.cli", "gersgorin.gallery", "gersgorin.assignment.gallery", "benchmarks.cells"),
+    *("analysis.cli", "optim_study.cli", "gersgorin.paper.figures", "gersgorin.paper.credit", "benchmarks.cells"),
 ]
 FRAGILE = "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n    [n for n in range(1000)]\n"
 FRAGILE += "except BaseException as error:\n    raise ImportError('the installation is broken') from error\n"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
-from gersgorin import cli as gersgorin_plot
+from gersgorin.cli import plot as gersgorin_plot
 from rhn import figures, made
 from rhn.errors import OutputError
 from rhn.figures import our_style
@@ -55,7 +55,7 @@ def test_a_figure_says_its_title_its_command_and_its_version_and_has_the_same_by
     assert drawn(path, monkeypatch) == first
 
 
-@pytest.mark.parametrize("command", ["gersgorin.cli", "optim_study.cli"])
+@pytest.mark.parametrize("command", ["gersgorin.cli.plot", "optim_study.cli"])
 def test_the_command_is_the_one_that_was_typed(command):
     code = f"from {command} import main; from rhn.made import command; print(main(['no', 'su ch'])); print(command())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

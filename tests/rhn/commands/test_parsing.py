@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gersgorin import check_cli, plot_options
+from gersgorin.cli import check as check_cli
+from gersgorin.cli import plot as plot_options
 from optim_study.presets import RunConfig
 from rhn.cells import CELLS
 from rhn.chorales.config import ChoraleConfig

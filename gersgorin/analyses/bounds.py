@@ -1,0 +1,623 @@
+"""What bounds the norm of a run's product, given the products of its windows, and the sum of these bounds along the run.
+
+For M_1, ..., M_k with dy_T/dy_0 = M_k ... M_1, windows of any lengths:
+
+norm               ||M_k ... M_1|| <= prod ||M_i||, in the 2-norm.
+diagonal,          <= cond(S) prod ||S M_i S^-1||, for any invertible S, because S^-1 S between the factors is the identity: one
+quadratic norm     condition number is paid for the whole run, not one a window (R. Horn, C. Johnson, "Matrix Analysis", 2013,
+                   section 5.6). Products of different matrices allow this for any one norm, fixed for the run.
+and from below     ||M_k ... M_1|| >= sigma_min(M_k) ... sigma_min(M_2) ||M_1||: it cannot vanish faster than that.
+
+The fixed norms |S v| are found from the Jacobians themselves:
+
+diagonal    S of powers of two that balances the mean of |A_t| (E. Osborne, 1960; LAPACK's gebal): nothing is rounded.
+quadratic   S^T S = P solves P = I + M^T P M (Lyapunov's equation) for the mean Jacobian M over slightly more than its
+            spectral radius: in this norm M is hardly larger than that radius, and steps near the mean are not either.
+
+Rounding: S and an approximate inverse R are float64 matrices, read as exact, with ||R S - I|| and ||S R - I|| <= defect.
+Then ||S M S^-1|| <= ||S M R|| / (1 - defect), and cond(S) <= ||S|| ||R|| / (1 - defect).
+
+A product that is exactly zero counts as one rounding unit, 2^-53 or 2^-24, because a Jacobian may be zero only by rounding or by
+underflow. No upper bound is minus infinity.
+
+Numerical radii (||M|| <= 2 w(M)) and logarithmic norms (G. Dahlquist, 1958) bound products too, but never better than the norm.
+
+Bound the norm of the product of a run's Jacobians, by products of windows of 1, 2, 4, ... layers and steps.
+
+The bounds are theorems about the matrices that the cell's Jacobians are computed to be, float64 or float32: all that is done with them
+afterwards is counted in. What rounding did to the states and to the entries of the Jacobians themselves is not covered. How much that
+is, against runs in 60 digits, is measured by `python -m benchmarks.bounds_in_digits`.
+
+Legend: T steps; W window lengths, the shortest first; the kinds of bound are those of `kinds.py`. Logarithms are natural.
+
+Plot the bounds of a run's products: over time beside the measured norm, and each kind by the window's length.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+
+import numpy as np
+import scipy.linalg
+import torch
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor, nn
+
+from gersgorin._validate import real_tensor
+from gersgorin.analyses.spectra import time_label
+from gersgorin.jacobian import layer_jacobians
+from gersgorin.linalg.balls import (
+    UNIT,
+    Enclosed,
+    Window,
+    above,
+    exactly,
+    identity_distance,
+    log_above,
+    log_below,
+    norm_above,
+    norm_below,
+    scaled,
+    smallest_singular_value_below,
+    sum_of_logs_above,
+    times,
+    windows,
+)
+from gersgorin.linalg.eigenvalues import one_thread
+from gersgorin.own_loop import OwnLoop
+from gersgorin.plotting.figure import Shown, laid_out, own_axes, plain_numbers
+from gersgorin.plotting.spectra import (
+    DASHED,
+    as_list,
+    complete,
+    legend_beside,
+    shade_style,
+    titled_all,
+    told_apart,
+    wrapped,
+)
+from gersgorin.run import run_of
+from rhn.errors import InvalidInputError
+from rhn.figures import BLUE, GREEN, GREY, ORANGE, our_style
+from rhn.result import fitted
+from rhn.wording import counted
+
+OVER_THE_RADIUS = (1.01, 1.05, 1.2, 1.5)  # what the mean Jacobian's spectral radius is divided by more than, in trials
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """The vector norm |S v|."""
+
+    S: np.ndarray
+    R: np.ndarray
+    """About S^-1."""
+    defect: float
+    """At least ||R S - I||_2 and ||S R - I||_2; less than 1."""
+
+    @property
+    def log_condition(self) -> float:
+        """At least log cond(S)."""
+        return log_above(above(above(norm_above(self.S) * norm_above(self.R)) / (1 - self.defect), 2))
+
+    @cached_property
+    def _exact(self) -> tuple[Enclosed, Enclosed]:
+        return exactly(self.S), exactly(self.R)
+
+    def log_norm(self, M: Enclosed) -> float:
+        """At least log ||S M S^-1||_2."""
+        S, R = self._exact
+        inside = times(times(S, M), R)
+        return log_above(above(inside.norm / (1 - self.defect), 2), inside.exponent)
+
+
+def diagonal_norm(mean_modulus: np.ndarray) -> Weighted | None:
+    """The norm that balances the mean of |A_t| (n, n); None where the Euclidean norm does already."""
+    scaling = scipy.linalg.matrix_balance(mean_modulus, permute=False, separate=True)[1][0]
+    exact = np.isfinite(scaling).all() and (np.frexp(scaling)[0] == 0.5).all()
+    if not exact or (scaling == scaling[0]).all():
+        return None
+    return Weighted(np.diag(1 / scaling), np.diag(scaling), 0.0)  # powers of two: exact
+
+
+def quadratic_norm(steps: np.ndarray, mean: np.ndarray) -> Weighted | None:
+    """Of the norms for a few distances from the mean Jacobian's spectral radius, the best for some of the steps (k, n, n); or None.
+
+    The mean (n, n) is that of the whole run.
+    """
+    radius = np.abs(np.linalg.eigvals(mean)).max()
+    if not radius > 0:
+        return None
+    found = [norm for factor in OVER_THE_RADIUS if (norm := _lyapunov_norm(mean / (factor * radius))) is not None]
+    return min(found, key=lambda norm: _mean_log_norm(norm, steps), default=None)
+
+
+def _lyapunov_norm(M: np.ndarray) -> Weighted | None:
+    """|S v| with S^T S = I + M^T S^T S M, for spectral radius < 1; None where rounding spoils it."""
+    try:
+        P = scipy.linalg.solve_discrete_lyapunov(M.T, np.eye(len(M)), method="bilinear")
+        S = scipy.linalg.cholesky((P + P.T) / 2)
+        R = scipy.linalg.solve_triangular(S, np.eye(len(S)))
+    except (np.linalg.LinAlgError, ValueError):
+        return None
+    defect = max(identity_distance(R, S), identity_distance(S, R))
+    return Weighted(S, R, float(defect)) if defect < 0.5 else None
+
+
+def _mean_log_norm(norm: Weighted, steps: np.ndarray) -> float:
+    """How the norm does on some steps, roughly (this decides nothing but the choice)."""
+    sizes = np.linalg.norm(norm.S @ steps @ norm.R, 2, axis=(1, 2))
+    return math.inf if not np.isfinite(sizes).all() else float(np.log(sizes + 1e-300).mean())
+
+
+KINDS = ("norm", "diagonal norm", "quadratic norm")
+
+
+def log_bounds(M: Enclosed, norms: tuple[Weighted | None, Weighted | None], unit: float) -> np.ndarray:
+    """For each of the KINDS at least the log of a window's factor, (3,); inf where it says nothing of this matrix.
+
+    `norms`: the diagonal and the quadratic one, or None. Their condition numbers are to be added once a run.
+    `unit`: what zero counts as.
+    """
+    if M.is_zero:
+        return np.array([log_above(unit), *(math.inf if norm is None else log_above(unit) for norm in norms)])
+    found = [log_above(M.norm, M.exponent)]
+    found += [norm.log_norm(M) if norm is not None and _fits(norm, M) else math.inf for norm in norms]
+    return np.array(found)
+
+
+def log_below_of(M: Enclosed, *, first: bool) -> float:
+    """At most the log of the norm of a run's first window, or of the smallest singular value of a later one; -inf for 0."""
+    size = norm_below(M.middle) if first else smallest_singular_value_below(M.middle)
+    return log_below(max(0.0, (size - M.error) * (1 - 4 * UNIT)), M.exponent)
+
+
+def _fits(norm: Weighted, M: Enclosed) -> bool:
+    return M.middle.shape == norm.S.shape
+
+
+Bounds = tuple[np.ndarray, float]
+NOTHING: Bounds = (np.zeros(len(KINDS)), 0.0)
+
+
+class Ledger:
+    """The bounds that the windows of each level give."""
+
+    def __init__(self, norms: tuple[Weighted | None, Weighted | None], unit: float, *, first: bool = True):
+        """`unit`: what a product of zero counts as. `first`: whether the run begins here."""
+        self.norms, self.unit, self.first = norms, unit, first
+        self.of_window: dict[tuple[int, int], Bounds] = {}
+        self.sums: list[Bounds] = []
+        """Of each level's windows so far: logs of the upper bounds (3,), that of the lower one."""
+
+    def add(self, window: Window, known: Bounds | None = None) -> None:
+        """Enter a window, after its halves; `known`: its bounds, where they need not be computed."""
+        bounds = self.of_window[window.level, window.start] = known or self._bounds(window)
+        if window.level == len(self.sums):
+            self.sums.append(NOTHING)
+        self.sums[window.level] = added(self.sums[window.level], bounds)
+
+    def over_time(self, level: int, T: int) -> list[Bounds]:
+        """The bounds at t = 1..T from windows of up to 2^level factors."""
+        found, whole, longest = [], NOTHING, 2**level
+        for t in range(1, T):
+            start = t // longest * longest
+            if start == t:
+                whole = added(whole, self.of_window[level, start - longest])
+            total = whole
+            for shorter in reversed(range(level)):
+                if t - start >= 2**shorter:
+                    total = added(total, self.of_window[shorter, start])
+                    start += 2**shorter
+            found.append(total)
+        return [*found, self.sums[level]]  # its last window may be a shorter one
+
+    def _bounds(self, window: Window) -> Bounds:
+        """Those of the product itself, or those of its halves together where these are sharper (rounding)."""
+        middle = window.start + 2 ** (window.level - 1) if window.level else window.stop
+        if window.level and middle >= window.stop:
+            return self.of_window[window.level - 1, window.start]  # carried up as it is
+        upper = log_bounds(window.product, self.norms, self.unit)
+        lower = log_below_of(window.product, first=self.first and window.start == 0)
+        if window.level:
+            halves = added(*(self.of_window[window.level - 1, start] for start in (window.start, middle)))
+            upper, lower = np.minimum(upper, halves[0]), max(lower, halves[1])
+        return upper, lower
+
+
+def added(first: Bounds, second: Bounds) -> Bounds:
+    """The sum of two logs of bounds, rounded outwards."""
+    return sum_of_logs_above(first[0], second[0]), math.nextafter(first[1] + second[1], -math.inf)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormBounds:
+    """Bounds on log ||dy[t]/dy[0]||_2, t = 1..T, of the products of the Jacobians as computed.
+
+    The rounding of these products is counted in, that of the Jacobians themselves is not covered.
+    """
+
+    title: str
+    lengths: tuple[str, ...]
+    """The window lengths in words, (W,): "1 layer", "2 layers", "1 step", ..., "85 steps"."""
+    window_steps: np.ndarray
+    """The same in steps, (W,); 0 for windows of layers within a step."""
+    upper: np.ndarray
+    """(kinds, W, T), at time t from windows of up to that length; inf where a kind says nothing."""
+    lower: np.ndarray
+    """(W, T); -inf where none is known: the product may be zero."""
+    log_norm: np.ndarray
+    """What was measured: log ||dy[t]/dy[0]||_2 in plain float64, (T,); -inf where the product as computed is zero."""
+    log_condition: dict[str, float]
+    """What changing to each fixed norm costs once a run, log cond(S); without the norms that were not found."""
+    kinds: tuple[str, ...] = KINDS
+    dtype: str = "float64"
+    """In which the Jacobians were computed."""
+    unit: str = "steps"
+    """What a step is, for the axis of time."""
+    about: str = ""
+    """How network and sequence came to be, under a figure's title."""
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return len(self.log_norm)
+
+    @property
+    def scope(self) -> str:
+        """What the bounds are bounds of."""
+        return (
+            f"Bounds of the products of the {self.dtype} Jacobians as computed; "
+            "the rounding of the Jacobians themselves is not covered"
+        )
+
+    @property
+    def best(self) -> np.ndarray:
+        """The smallest upper bound of any kind, (W, T)."""
+        return self.upper.min(0)
+
+    @property
+    def exponent(self) -> np.ndarray:
+        """The upper bound on the exponent of the whole run for each window length, (W,), per step: the measured one is not above it."""
+        return self.best[:, -1] / self.steps
+
+    @property
+    def lower_exponent(self) -> np.ndarray:
+        """The exponent that the measured one is not below, (W,), per step."""
+        return self.lower[:, -1] / self.steps
+
+    @property
+    def measured_exponent(self) -> float:
+        """log ||dy[T]/dy[0]||_2 / T."""
+        return float(self.log_norm[-1] / self.steps)
+
+    @property
+    def half_life(self) -> np.ndarray:
+        """Upper bounds on the half-life, (W,), in steps on average over the run; inf where the bound does not shrink."""
+        return np.array([_half_life(exponent) for exponent in self.exponent])
+
+    @property
+    def binding(self) -> list[str]:
+        """The kind that binds best for each window length, (W,)."""
+        return [self.kinds[k] for k in self.upper[:, :, -1].argmin(0)]
+
+    @property
+    def sufficient(self) -> int | None:
+        """The first window length whose bound shrinks over the run; None where none does."""
+        found = np.flatnonzero(self.exponent < 0)
+        return int(found[0]) if len(found) else None
+
+    def rows(self) -> list[dict]:
+        """One row a window length, as `gersgorin-plot --norm-bounds --json` prints them."""
+        return [
+            {
+                "window": words,
+                "window_steps": int(self.window_steps[w]),
+                "exponent_bound": float(self.exponent[w]),
+                "half_life_bound": float(self.half_life[w]),
+                "above_measured": float(self.exponent[w]) - self.measured_exponent,
+                "lower_exponent": float(self.lower_exponent[w]),
+                "bound": self.binding[w],
+                "exponents": {k: float(v) / self.steps for k, v in zip(self.kinds, self.upper[:, w, -1], strict=True)},
+            }
+            for w, words in enumerate(self.lengths)
+        ]
+
+    def summary(self) -> dict:
+        """A JSON object of the numbers that tell."""
+        return {
+            "about": f"{self.scope}.",
+            "measured_exponent": self.measured_exponent,
+            "measured_half_life": _half_life(self.measured_exponent),
+            "sufficient_window": None if self.sufficient is None else self.lengths[self.sufficient],
+            "log_condition": self.log_condition,
+            "windows": self.rows(),
+        }
+
+    def __repr__(self) -> str:
+        return fitted(f"{self.title}, {counted(self.steps, 'step')}\n{bounds_table(self)}")
+
+
+def bounds_table(bounds: NormBounds) -> str:
+    """The bounds on exponents and half-lives by window length, and what they mean, in plain text."""
+    lines = [f"{'windows of':<14}{'exponent <=':>13}{'half-life <=':>13}{'exponent >=':>13}   by"]
+    for row in bounds.rows():
+        numbers = (row["exponent_bound"], row["half_life_bound"], row["lower_exponent"])
+        lines.append(f"{row['window']:<14}" + "".join(_cell(v) for v in numbers) + f"   {row['bound']}")
+    lines.append(f"{'measured':<14}{_cell(bounds.measured_exponent)}{_cell(_half_life(bounds.measured_exponent))}")
+    return "\n".join([*lines, f"{bounds.scope}.", bounds_sentence(bounds)])
+
+
+def bounds_sentence(bounds: NormBounds) -> str:
+    """What the bounds mean, in a sentence: how long a window it takes."""
+    T, measured, w = bounds.steps, bounds.measured_exponent, bounds.sufficient
+    over = f"over {counted(T, 'step')}"
+    if np.isneginf(measured):
+        return (
+            f"The product as computed is zero {over}. A zero Jacobian may be a rounded one and counts as one rounding unit: "
+            f"the norm is at most e^{bounds.best[-1, -1]:.3g}."
+        )
+    if w is not None:
+        return (
+            f"Bounded: {over} the gradient halves, on average, at least every {bounds.half_life[w]:.3g} steps, by windows of "
+            f"{bounds.lengths[w]} ({bounds.binding[w]}); measured {_half_life(measured):.3g}, by the longest windows "
+            f"{bounds.half_life[-1]:.3g}."
+        )
+    if bounds.lower_exponent.max() >= 0:
+        return f"Bounded: {over} the gradient does not vanish; its measured exponent is {measured:.3g} a step."
+    if measured < 0:
+        return f"No window bounds the gradient below its start {over}: rounding leaves it open."
+    return f"No window bounds the gradient below its start {over}; its measured exponent is {measured:.3g} a step."
+
+
+def _cell(value: float) -> str:
+    return f"{'-' if np.isneginf(value) else format(value, '.4g'):>13}"
+
+
+def _half_life(exponent: float) -> float:
+    return -math.log(2) / exponent if exponent < 0 else math.inf
+
+
+BLOCK = 1 << 22  # numbers of Jacobians computed at once
+SAMPLES = 16  # steps on which norms are tried out
+Steps = Callable[[], Iterator[list[np.ndarray]]]
+
+
+@torch.no_grad()
+@one_thread()
+def norm_bounds(
+    cell: nn.Module | Callable | OwnLoop,
+    x: Tensor,
+    s0: Tensor | None = None,
+    *,
+    layers: bool = True,
+    title: str | None = None,
+    unit: str = "steps",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> NormBounds:
+    """Bounds on ||dy_t/dy_0|| along a run, from windows of 1, 2, 4, ... layers and steps, of the Jacobians as computed.
+
+    The rounding of the products is counted in. The rounding of the Jacobians themselves, and of the states, is not covered.
+
+    Args:
+        cell: what `gersgorin.temporal_jacobian` takes, or a module's own loop (see `gersgorin.recurrent_part`).
+        x: inputs (T, m). s0: the first state (n,); zero where None, which a bare callable does not allow.
+        layers: also windows of the layers within a step, of a cell that tells its layers' Jacobians.
+        title, unit: what the record calls the run and one step of it ("quarter notes").
+        progress: called with (steps done, steps in all).
+
+    Raises:
+        InvalidInputError: shapes do not fit, or a state or Jacobian is not finite.
+
+    >>> half = norm_bounds(lambda x, s: 0.5 * s.flip(-1), torch.zeros(4, 1).double(), torch.ones(2).double())
+    >>> half.lengths, half.half_life.round(6), half.lower_exponent.round(6)
+    (('1 step', '2 steps', '4 steps'), array([1., 1., 1.]), array([-0.693147, -0.693147, -0.693147]))
+    """
+    x = real_tensor("x", x)
+    if x.dim() != 2:
+        raise InvalidInputError(f"x: expected a tensor (T, m) of one sequence, got {tuple(x.shape)}")
+    run = run_of(cell, x, s0)
+    s = run.states[:-1]
+    if not torch.isfinite(s).all():
+        raise InvalidInputError("a state is NaN or infinite along the run: the weights are too large for any bound")
+    by_layers = layers and not isinstance(run, OwnLoop) and _tells_its_layers(cell, x, s)
+
+    def steps() -> Iterator[list[np.ndarray]]:
+        block = max(1, BLOCK // (s.shape[-1] ** 2 * max(1, getattr(cell, "depth", 1))))
+        for start in range(0, len(run), block):
+            now = slice(start, start + block)
+            found = layer_jacobians(cell, x[now], s[now]) if by_layers else [run.jacobians(now)]
+            yield from zip(*(J.double().cpu().numpy() for J in found), strict=True)
+
+    return bounds_of(
+        steps,
+        len(run),
+        title=title or type(cell).__name__,
+        unit=unit,
+        dtype=f"{s.dtype}".rpartition(".")[2],
+        progress=progress,
+    )
+
+
+def bounds_of(
+    steps: Steps,
+    T: int,
+    *,
+    title: str = "",
+    unit: str = "steps",
+    dtype: str = "float64",
+    progress=lambda done, total: None,
+) -> NormBounds:
+    """The bounds of a run whose Jacobians `steps()` gives from the beginning, T times the layers' matrices, the first layer first.
+
+    `dtype`: in which these were computed; its rounding unit is what a zero counts as.
+
+    Raises InvalidInputError for entries that are NaN or infinite.
+    """
+    norms, zero = _fixed_norms(steps, T), float(torch.finfo(getattr(torch, dtype)).eps) / 2
+    along, within, log_norm = Ledger(norms, zero), [], np.empty(T)
+    product, exponent = None, 0
+
+    def step_products() -> Iterator[Enclosed]:
+        nonlocal product, exponent
+        for t, layers in enumerate(steps()):
+            ledger = Ledger(norms, zero, first=t == 0)
+            for window in windows(map(exactly, layers)):
+                ledger.add(window)
+            within.append(ledger)
+            step = window.product
+            product, shift = scaled(step.middle if product is None else step.middle @ product)
+            exponent += shift + step.exponent
+            with np.errstate(divide="ignore"):
+                log_norm[t] = np.log(np.linalg.norm(product, 2)) + exponent * math.log(2)
+            progress(t + 1, T)
+            yield step
+
+    for window in windows(step_products()):
+        along.add(window, known=within[-1].sums[-1] if window.level == 0 else None)
+    lengths, upper, lower = _tables(within, along, T)
+    constants = [0.0, *(norm.log_condition if norm else 0.0 for norm in norms)]
+    return NormBounds(
+        title=title,
+        unit=unit,
+        lengths=tuple(_words(n, unit) for n, unit in lengths),
+        window_steps=np.array([n if unit == "step" else 0 for n, unit in lengths]),
+        upper=sum_of_logs_above(upper, np.array(constants)[:, None, None]),
+        lower=lower,
+        log_norm=log_norm,
+        dtype=dtype,
+        log_condition={kind: norm.log_condition for kind, norm in zip(KINDS[1:], norms, strict=True) if norm},
+    )
+
+
+def _tables(within: list[Ledger], along: Ledger, T: int) -> tuple[list[tuple[int, str]], np.ndarray, np.ndarray]:
+    """The window lengths, and the bounds (kinds, W, T) and (W, T) at the ends of the steps."""
+    layered, levels = len(within[0].sums) - 1, len(along.sums)
+    lengths = [(2**k, "layer") for k in range(layered)] + [(min(2**k, T), "step") for k in range(levels)]
+    rows = [list(accumulate((ledger.sums[k] for ledger in within), added)) for k in range(layered)]
+    rows += [along.over_time(k, T) for k in range(levels)]
+    upper = np.array([[bounds[0] for bounds in row] for row in rows])
+    return lengths, upper.transpose(2, 0, 1), np.array([[bounds[1] for bounds in row] for row in rows])
+
+
+def _fixed_norms(steps: Steps, T: int) -> tuple[Weighted | None, Weighted | None]:
+    """A diagonal and a quadratic norm found from the whole run, or None; checks every entry on the way."""
+    mean, modulus, samples = 0.0, 0.0, []
+    for t, layers in enumerate(steps()):
+        if not all(np.isfinite(J).all() for J in layers):
+            raise InvalidInputError(f"the Jacobian of step {t} holds NaN or infinity: no bound exists")
+        A = functools.reduce(lambda P, J: J @ P, layers)
+        mean, modulus = mean + A / T, modulus + np.abs(A) / T
+        if t % max(1, -(-T // SAMPLES)) == 0:
+            samples.append(A)
+    if not np.isfinite(modulus).all() or not modulus.any():
+        return None, None
+    return diagonal_norm(modulus), quadratic_norm(np.stack(samples), mean)
+
+
+def _tells_its_layers(cell, x: Tensor, s: Tensor) -> bool:
+    try:
+        layer_jacobians(cell, x[:1], s[:1])
+    except InvalidInputError:
+        return False
+    return True
+
+
+def _words(n: int, unit: str) -> str:
+    return counted(n, unit)
+
+
+KIND_STYLES = {
+    "norm": {"color": BLUE, "marker": "o"},
+    "diagonal norm": {"color": ORANGE, "marker": "s", "linestyle": "--"},
+    "quadratic norm": {"color": GREEN, "marker": "D", "linestyle": "--"},
+}
+SHOWN = 6  # window lengths in one panel over time
+
+
+@our_style()
+def plot_bounds_over_time(bounds: NormBounds, ax: Axes | None = None) -> Axes:
+    """Upper and lower bounds on the norm of dy[t]/dy[0] from windows of several lengths, and the norm measured."""
+    alone, ax = ax is None, own_axes(7, 5) if ax is None else ax
+    T, decade = bounds.steps, np.log(10)
+    chosen = sorted({round(k) for k in np.linspace(0, len(bounds.lengths) - 1, SHOWN)})
+    for k, w in enumerate(chosen):
+        t, upper = _ends(bounds.best[w])
+        style, label = shade_style(k, len(chosen)), f"at most: {bounds.lengths[w]}"
+        ax.plot(t, upper / decade, linewidth=1.2, label=label, **style)
+    step = next(w for w in chosen if bounds.window_steps[w])
+    t, lower = _ends(bounds.lower[step])
+    if len(t) > 1:
+        style, label = {"color": GREY, "linewidth": 2.2, "alpha": 0.6}, f"at least: {bounds.lengths[step]}"
+        ax.plot(t, lower / decade, label=label, **style)
+    t, log_norm = _ends(bounds.log_norm)
+    ax.plot(t, log_norm / decade, color="black", linewidth=1.6, label="measured")
+    ax.axhline(0, **DASHED, linewidth=0.8)
+    shown = np.r_[
+        0, bounds.log_norm[np.isfinite(bounds.log_norm)], bounds.best[chosen][np.isfinite(bounds.best[chosen])]
+    ]
+    ax.set(ylim=_around(shown / decade))  # the lower bound may leave by far
+    ax.set(xlim=(0, T), xlabel=time_label(bounds.unit), ylabel=r"$\log_{10}\,\|\partial y_t/\partial y_0\|$")
+    ax.set_title("bounds by windows of several lengths")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    plain_numbers(ax)
+    return _complete(bounds, ax) if alone else ax
+
+
+@our_style()
+def plot_bounds_by_window(bounds: NormBounds, ax: Axes | None = None) -> Axes:
+    """Each kind of upper bound on the exponent over the whole run, against the length of the windows."""
+    alone, ax = ax is None, own_axes(7, 5) if ax is None else ax
+    places = np.arange(len(bounds.lengths))
+    for kind, values in zip(bounds.kinds, bounds.upper[:, :, -1] / bounds.steps, strict=True):
+        finite = np.isfinite(values)
+        if finite.any():
+            ax.plot(places[finite], values[finite], linewidth=1.2, markersize=4, label=kind, **KIND_STYLES[kind])
+    ax.axhline(bounds.measured_exponent, color="black", linewidth=1.6, label="measured")
+    ax.axhline(0, **DASHED, linewidth=0.8, label="neither grows nor vanishes")
+    ends = bounds.upper[:, :, -1] / bounds.steps
+    ax.set(ylim=_around(np.r_[0, bounds.measured_exponent, ends[np.isfinite(ends)]]))
+    ax.set_xticks(places, bounds.lengths, rotation=90)
+    ax.set(xlabel="windows of", ylabel="bound on the exponent (1/step)", title="how long a window it takes")
+    plain_numbers(ax)
+    return _complete(bounds, ax) if alone else ax
+
+
+@our_style()
+def draw_bounds(runs: NormBounds | Sequence[NormBounds], along: str = "") -> Shown:
+    """A row a network, of one or several: its bounds over time, and how long a window they take; along: what was read."""
+    runs = as_list(runs)
+    named = told_apart([bounds.title for bounds in runs], [bounds.about for bounds in runs])
+    figure = Shown(figsize=(13.5, 0.8 + 3.6 * len(runs)), layout="constrained")
+    for pair, bounds, name in zip(figure.subplots(len(runs), 2, squeeze=False), runs, named.names, strict=True):
+        for ax, plot in zip(pair, (plot_bounds_over_time, plot_bounds_by_window), strict=True):
+            plot(bounds, ax)
+            ax.set_title("\n".join(filter(None, (wrapped(name, 60), ax.get_title()))))
+            legend_beside(ax)
+    titled_all(figure, named, _what(runs[0], f" on {along}" if along else ""))
+    return laid_out(figure)
+
+
+def _what(bounds: NormBounds, along: str = "") -> str:
+    products = f"bounds of the products of the {bounds.dtype} Jacobians as computed{along}"
+    return f"{products}; the rounding of the Jacobians themselves is not covered"
+
+
+def _complete(bounds: NormBounds, ax: Axes) -> Axes:
+    return complete(ax, wrapped(f"{bounds.title}: {_what(bounds)}", 90), bounds.about, columns=3)
+
+
+def _around(values: np.ndarray) -> tuple[float, float]:
+    finite = values[np.isfinite(values)] if np.isfinite(values).any() else np.zeros(1)
+    margin = 0.08 * float(np.ptp(finite)) or 1.0
+    return float(finite.min()) - margin, float(finite.max()) + margin
+
+
+def _ends(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Times and values where there are any, from 0 at time 0."""
+    known = np.flatnonzero(np.isfinite(values))
+    return np.r_[0, known + 1], np.r_[0.0, values[known]]

@@ -1,0 +1,417 @@
+"""What `gersgorin.credit` measures: a record of NumPy arrays, from which every figure is made, without torch.
+
+A network unrolled in time, one step after another, so that what every step contributed to a gradient can be told apart.
+
+A parameter of a recurrence is used at every step. With y[t] the state after step t and L[t] the loss of frame t (Zilly et al. 2017,
+equation 1),
+
+    dL/dtheta = sum over t2 of sum over t1 <= t2 of   (dL[t2]/dy[t1])  (dy[t1]/dtheta with y[t1 - 1] held fixed)
+
+The left factor is an `adjoint`; the right one is the derivative of a single step, and all steps are taken in one batch. Several stacked
+cells have such a sum each.
+
+Legend: T frames, B sequences, N entries of a cell's state.
+
+Credit over time, measured: how much of every frame's loss reaches every earlier state, and which lags the gradient is made of.
+
+    record = credit(model, x, targets)
+    record.norms[t2, t1]    || dL[t2] / dy[t1] ||
+    record.lag_share[k]     the part of the recurrence's gradient that pairs with t2 - t1 = k contribute
+
+Equation 1 of the paper (Zilly et al. 2017) writes the gradient as a sum over pairs: the loss of frame t2 reaches the parameters through
+each step t1 <= t2. With g[k] the sum over all pairs of lag k = t2 - t1, the gradient is g = g[0] + ... + g[T - 1], and backpropagation
+that goes back at most k steps gets g[0] + ... + g[k] of it. See `gersgorin.analyses.credit`.
+
+Legend: T frames, y[t] the state after the recurrence has read frame t; of stacked cells the states of all of them.
+
+Figures of credit over time, from records alone: who reaches whom, and what each lag is worth.
+"""
+
+import types
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor, nn
+
+from gersgorin._validate import with_gradients
+from gersgorin.extract import cell_title, recurrent_cells
+from gersgorin.objective import Loss, Objective
+from gersgorin.plotting.figure import Shown, laid_out, own_axes
+from gersgorin.plotting.spectra import as_list, complete, legend_below, wrapped
+from rhn.cells import Cell, layer_from_torch, weights_of_torch
+from rhn.errors import InvalidInputError
+from rhn.figures import BLUE, GREY, ORANGE, drawable, our_style, titled
+from rhn.files import write_arrays, write_record
+from rhn.provenance import words_of_built
+from rhn.reading import arrays_of, values_of
+from rhn.result import Result
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Credit(Result):
+    """The credit of one run, T frames: g is the gradient of the mean loss, g[k] its part of lag k; see `gersgorin.analyses.credit`.
+
+    All shares are NaN where the gradient is zero.
+    """
+
+    loss: float
+    """The mean loss, in `loss_unit`."""
+    norms: np.ndarray
+    """norms[t2, t1] = ||dL[t2]/dy[t1]||_2, root mean square over sequences, L in the unit of the loss; 0 where t1 > t2. (T, T)"""
+    gradient_norm: float
+    """||g||_2 of the mean loss in all parameters of the recurrence: of the cells, not of the embedding or the output.
+    What is frozen does not count; of torch.nn's cells each of the two biases does."""
+    lag_norm: np.ndarray
+    """||g[k]|| / ||g||, (T,). Lags that work against each other add up to more than 1."""
+    lag_share: np.ndarray
+    """<g[k], g> / ||g||^2, (T,): they add up to 1; below 0 where a lag works against the whole."""
+    lost: np.ndarray
+    """||g - (g[0] + ... + g[k])|| / ||g||, (T,): what is lost of the gradient where errors go back at most k steps."""
+    path_lengths: np.ndarray
+    """The least and the largest number of nonlinear layers between y[t1] and L[t2] at lag k, (T, 2); see `path_lengths`."""
+    unit: str = "steps"
+    """Of time, of one frame: "quarter notes", "tokens"; "steps" where nothing is known of it."""
+    loss_unit: str = "nats a frame"
+    """Of the loss."""
+    title: str = ""
+    """What a figure calls the recurrence: "rhn, depth 3, 64 units", "2 x lstm, 8 units"; "" where it was not kept."""
+    about: str = ""
+    """How it came to be, for figures: initialisation, biases, data."""
+
+    def lost_beyond(self, steps: int) -> float:
+        """What is lost where errors go back at most so many steps; 0 where that is the whole sequence."""
+        return float(self.lost[min(steps, len(self.lost) - 1)])
+
+    def save(self, path: str | Path) -> Path:
+        """Write to .npz, without pickle, or to .json (what is not finite becomes null); atomic. Raises OutputError."""
+        path, values = Path(path), asdict(self)
+        if path.suffix != ".json":
+            return write_arrays(path, values)
+        write_record(path, {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()})
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Credit":
+        """Read what `save` wrote as .npz; raises DataError where the file is something else."""
+        with arrays_of(path, "Credit.save") as arrays:
+            return cls(**values_of(cls, arrays))
+
+
+TORCHS = nn.RNNBase | nn.RNNCellBase
+
+
+class Unrolled:
+    """One run of an objective's model over its probe, step by step. It changes the objective's model, which is a copy of the user's.
+
+    cells: by name, in the model's order, the lowest of a stack first; parameters: theirs that are trained, by name.
+
+    Raises:
+        InvalidInputError: no recurrent cell, one whose `step` does not run once a frame, or one number as the loss of all frames.
+    """
+
+    def __init__(self, objective: Objective):
+        for name, module in [*objective.model.named_modules()]:
+            if isinstance(module, TORCHS) and name:
+                objective.model.set_submodule(name, _StandIn(module))
+        cells = {k: m for k, m in objective.model.named_modules() if hasattr(m, "step") and hasattr(m, "state_size")}
+        runs = {name: _watch(cell) for name, cell in cells.items()}
+        losses = objective.frame_losses()
+        running = _outermost([name for name, run in runs.items() if run.states])
+        self.cells, self._runs = {name: cells[name] for name in running}, [runs[name] for name in running]
+        self._check(objective, losses)
+        self.losses = losses / objective.mask.sum()
+        inside = {id(p) for cell in self.cells.values() for p in cell.parameters()}
+        self.parameters = {name: p for name, p in objective.parameters.items() if id(p) in inside}
+        if not self.parameters:
+            raise InvalidInputError(
+                "the recurrence has no trained parameter: expected some whose requires_grad is True"
+            )
+        self._outputs = [run.all_at_once() for run in self._runs]
+
+    def adjoints(self) -> list[Tensor]:
+        """For each cell the derivatives of every frame's loss in every state, [t2, t1, b] = dL[t2, b]/dy[t1, b], (T, T, B, N).
+
+        L is the mean loss's part of that frame and sequence: all of them add up to the mean loss.
+        """
+        states = [y for run in self._runs for y in run.states]
+        T = len(self.losses)
+        one_by_one = torch.eye(T, dtype=self.losses.dtype, device=self.losses.device)
+        found = torch.autograd.grad(
+            self.losses.sum(1), states, one_by_one, is_grads_batched=True, retain_graph=True, allow_unused=True
+        )
+        found = [y.new_zeros(T, *y.shape) if g is None else g for g, y in zip(found, states, strict=True)]
+        return [torch.stack(found[start : start + T], 1) for start in range(0, len(found), T)]
+
+    def gradient(self, adjoints: list[Tensor]) -> Tensor:
+        """What single steps add to the gradient, all parameters as one vector, for an adjoint (T, B, N) of each cell's states."""
+        weights = [*self.parameters.values()]
+        found = torch.autograd.grad(
+            self._outputs, weights, adjoints, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        return torch.cat([g.flatten() for g in found])
+
+    def _check(self, objective: Objective, losses: Tensor) -> None:
+        T, B = losses.shape
+        if losses.stride() == (0, 0) and losses.numel() > 1:
+            raise InvalidInputError(
+                f"the loss {objective.loss.name} is one number for all frames: expected one for each frame, (T, B)"
+            )
+        if not self.cells:
+            raise InvalidInputError(
+                f"{type(objective.model).__name__} runs no cell of ours or of torch.nn, nor another with step(x, s) and state_size"
+            )
+        for name, run in zip(self.cells, self._runs, strict=True):
+            if len(run.states) != T or any(y.shape[:-1] != (B,) for y in run.states):
+                raise InvalidInputError(
+                    f"{name or 'the model'} took {len(run.states)} steps of states {tuple(run.states[0].shape)} for {T} frames of "
+                    f"{B} sequences: expected its forward to call step(x, s) once for each frame, all sequences together"
+                )
+
+
+class _Steps:
+    """Stands in for a cell's `step` and remembers what it was given and what it made."""
+
+    def __init__(self, step):
+        self._step, self._given, self.states = step, [], []
+
+    def __call__(self, x: Tensor, s: Tensor) -> Tensor:
+        self._given.append((x.detach(), s.detach()))
+        self.states.append(self._step(x, s))
+        return self.states[-1]
+
+    def all_at_once(self) -> Tensor:
+        """The same states (T, B, N), but each step from a state before it that is held fixed."""
+        return self._step(*map(torch.stack, zip(*self._given, strict=True)))
+
+
+def _watch(cell: nn.Module) -> _Steps:
+    """Make a cell run step by step, and watch it."""
+    steps = cell.step = _Steps(cell.step)
+    if isinstance(cell, Cell):
+        cell.states = types.MethodType(Cell.states, cell)
+    return steps
+
+
+def _outermost(names: list[str]) -> list[str]:
+    """Without modules inside others of these: they only do a part of the outer one's step.
+
+    >>> _outermost(["cell", "cell.inner", "cells"])
+    ['cell', 'cells']
+    """
+    return [
+        name for name in names if not any(name.startswith(f"{outer}.".lstrip(".")) for outer in names if outer != name)
+    ]
+
+
+class _StandIn(nn.Module):
+    """Our form of a torch.nn RNN, LSTM or GRU, a cell a layer, or of their *Cell form, called as torch's is, on torch's own parameters.
+
+    So the gradient is in those of them that are trained, and in each of torch's two biases.
+    """
+
+    def __init__(self, theirs: nn.Module):
+        super().__init__()
+        self._single, layers = isinstance(theirs, nn.RNNCellBase), range(getattr(theirs, "num_layers", 1))
+        self.cells = nn.ModuleList(layer_from_torch(theirs, k) for k in layers)
+        for k, cell in enumerate(self.cells):
+            cell.theirs, cell.batch_first = theirs, False
+            for name, weight in weights_of_torch(theirs, k).items():
+                shape = cell.get_parameter(name).shape
+                delattr(cell, name)
+                setattr(cell, name, weight.view(shape))
+        self._pair, self._batch_first = cell.state_size != cell.hidden_size, getattr(theirs, "batch_first", False)
+
+    def forward(self, x: Tensor, state=None):
+        s = torch.cat(state, -1) if self._pair and state is not None else state
+        if self._single:
+            (cell,) = self.cells
+            s = cell.step(x, x.new_zeros(*x.shape[:-1], cell.state_size) if s is None else s)
+            return s.chunk(2, -1) if self._pair else s
+        x, last = x.transpose(0, 1) if self._batch_first and x.dim() == 3 else x, []
+        for k, cell in enumerate(self.cells):
+            x, after = cell(x, None if s is None else s[k])
+            last.append(after)
+        s = torch.stack(last)
+        outputs = x.transpose(0, 1) if self._batch_first and x.dim() == 3 else x
+        return outputs, s.chunk(2, -1) if self._pair else s
+
+
+@with_gradients()
+def credit(model: nn.Module, x: Any, targets: Any, *, loss: str | Loss | None = None, unit: str = "steps") -> Credit:
+    """Measure credit over time, in float64, along the model's run over x.
+
+    Args:
+        model: a `PolyphonicModel`, a `LanguageModel`, or any module whose recurrence is a cell of ours, one of torch.nn's (each of its
+            layers counts as one, of one direction), or a module with `step(x, s)` and `state_size` whose forward calls it once a frame.
+        x: frames (T, B, m) or (T, m), ids (T, B) or (T,), or a list of pieces; targets: likewise, what the model is to predict at
+            each frame of x, for the next frame x = frames[:-1], targets = frames[1:].
+        loss: see `gersgorin.objective.Objective`; frame by frame.
+        unit: of one frame, for the axes of time: "quarter notes", "tokens", "0.1 s".
+
+    Time T single backward passes at once; memory T^2 B N numbers, N entries of the state: 0.2 GB for T = 300, N = 262.
+
+    Raises:
+        InvalidInputError: as `Objective`; no cell is found; or the loss is one number for all frames.
+    """
+    objective = Objective(model, (x, targets), loss)
+    run = Unrolled(objective)
+    adjoints = run.adjoints()
+    present = objective.mask.sum(1)  # sequences that have this frame
+    squares = sum(each.square().sum((2, 3)) for each in adjoints) * objective.mask.sum() ** 2
+    norms = (squares / present.unsqueeze(1)).sqrt()
+    T, cells = len(norms), recurrent_cells(model)
+    whole = run.gradient([each.sum(0) for each in adjoints])
+    rest, along = torch.zeros_like(whole), whole / whole.norm() ** 2
+    lag_norm, lag_share, lost = np.empty((3, T))
+    for lag in reversed(range(T)):
+        lost[lag] = rest.norm() / whole.norm()
+        part = run.gradient([_at_lag(each, lag) for each in adjoints])
+        lag_norm[lag], lag_share[lag] = part.norm() / whole.norm(), part @ along
+        rest += part
+    return Credit(
+        loss=run.losses.sum().item(),
+        norms=norms.numpy(force=True),
+        gradient_norm=whole.norm().item(),
+        lag_norm=lag_norm,
+        lag_share=lag_share,
+        lost=lost,
+        path_lengths=path_lengths([*run.cells.values()], T),
+        unit=unit,
+        loss_unit=objective.loss.unit,
+        title=" + ".join(f"{n} x {name}" if n > 1 else name for name, n in Counter(map(cell_title, cells)).items()),
+        about=" + ".join(dict.fromkeys(filter(None, map(words_of_built, cells)))),
+    )
+
+
+def path_lengths(cells: list[nn.Module], lags: int) -> np.ndarray:
+    """The least and the largest number of nonlinear layers between y[t1] and L[t2], for lags t2 - t1 = 0..lags - 1: (lags, 2).
+
+    As in the paper's figure 1, for stacked cells, the lowest first. What a gate carries, or a state that is carried without one, passes
+    a layer without a nonlinearity, and a shortcut the layers before it; a cell that does not describe its `layers()` has neither. The
+    output layer is not counted.
+
+    >>> from rhn.cells import DTRNN, RHN
+    >>> path_lengths([DTRNN(1, 1, 3)], 3).tolist(), path_lengths([RHN(1, 1, 3)], 3).tolist()
+    ([[0, 0], [3, 3], [6, 6]], [[0, 0], [0, 3], [0, 6]])
+    """
+    steps, entries = zip(*map(_shortest, cells), strict=True)
+    depths = [getattr(cell, "depth", 1) for cell in cells]
+    k = np.arange(lags)
+    least = np.min([k * min(steps[c:]) + sum(entries[c + 1 :]) for c in range(len(cells))], axis=0)
+    return np.stack([least, k * max(depths) + sum(depths[1:])], axis=1)
+
+
+def _shortest(cell: nn.Module) -> tuple[int, int]:
+    """The least number of nonlinear layers on the way from a cell's state, and from its input, to its next state."""
+    layers = cell.layers() if hasattr(cell, "layers") else (None,) * getattr(cell, "depth", 1)
+    from_state, from_input = 0, 0
+    for place, layer in enumerate(layers):
+        nonlinear = int(getattr(layer, "gate", None) is None and not getattr(layer, "carries", False))
+        if getattr(layer, "skip", None) is not None:
+            from_state = 0
+        from_state, from_input = from_state + nonlinear, from_input + (nonlinear if place else 1)
+    return from_state, from_input
+
+
+def _at_lag(adjoints: torch.Tensor, lag: int) -> torch.Tensor:
+    """From [t2, t1, b] the adjoints of states t1 (T, B, N) of the losses `lag` frames later, 0 where there are none."""
+    T, picked = len(adjoints), torch.zeros_like(adjoints[0])
+    t1 = torch.arange(T - lag, device=adjoints.device)
+    picked[: T - lag] = adjoints[t1 + lag, t1]
+    return picked
+
+
+DECADES = 8  # of a heat map's scale: what is smaller by more is shown as nothing
+SMALLEST = 1e-6  # part of the gradient that is drawn
+TITLE = "Credit over time: which losses reach which states"
+SCALE = r"$\log_{10}\,\|\partial L_{t_2} / \partial y_{t_1}\|$"
+TRUNCATION = 35  # steps back, those of the paper's language models
+
+
+@our_style()
+def plot_credit(record: Credit, ax: Axes | None = None, *, top: float | None = None) -> Axes:
+    """log10 ||dL[t2]/dy[t1]|| as a heat map, t1 to the right and t2 upwards, on a scale that ends at `top` (None: the largest)."""
+    alone, ax = ax is None, own_axes(5.2, 4.6) if ax is None else ax
+    top, values = decades([record]) if top is None else top, np.full_like(record.norms, np.nan)
+    np.log10(record.norms, out=values, where=record.norms > 0)
+    image = ax.imshow(values, origin="lower", cmap="viridis", vmin=top - DECADES, vmax=top, interpolation="none")
+    unit = _unit(record)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.set(xlabel=rf"state $t_1${unit}", ylabel=rf"loss $t_2${unit}")
+    if alone:
+        ax.figure.colorbar(image, ax=ax, label=SCALE, extend="min")
+        complete(ax, _title(record), record.about)
+    return ax
+
+
+@our_style()
+def plot_lags(record: Credit, ax: Axes | None = None) -> Axes:
+    """By lag: its share of the gradient, and what is lost where errors go back no further."""
+    alone, ax = ax is None, own_axes(5.2, 4) if ax is None else ax
+    lags = np.arange(len(record.lag_share))
+    ax.plot(lags, record.lag_norm, color=BLUE, label=r"norm of the lag's part, $\|g_k\| / \|g\|$")
+    ax.plot(lags, record.lost, color=ORANGE, linestyle="--", label="lost beyond this lag")
+    if len(lags) > TRUNCATION:
+        ax.axvline(TRUNCATION, color=GREY, linestyle=":", linewidth=1, label=f"{TRUNCATION} steps")
+    ax.set(
+        xlabel=rf"lag $k = t_2 - t_1${_unit(record)}", xlim=(0, max(1, len(lags) - 1)), yscale="log", ylim=(SMALLEST, 2)
+    )
+    ax.set_ylabel("part of the gradient's norm")
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    return complete(ax, _title(record), record.about) if alone else ax
+
+
+def decades(records: list[Credit]) -> float:
+    """The largest log10 norm among the records, rounded up to a whole decade; 0 where there is nothing but zeros."""
+    largest = max(float(record.norms.max()) for record in records)
+    return float(np.ceil(np.log10(largest))) if largest > 0 else 0.0
+
+
+@our_style()
+def draw_credit(
+    records: Credit | Sequence[Credit] | Mapping[str, Credit], title: str = TITLE, about: str = ""
+) -> Shown:
+    """Moments of a training side by side: heat maps on one scale, and under them what each lag is worth.
+
+    records: one, or several with their names; without names they are counted.
+    title, about: of the figure, what it shows and how the network came to be; "" for what all records say of that.
+    """
+    records = records if isinstance(records, Mapping) else _counted(as_list(records))
+    figure = Shown(figsize=(max(6.5, 1.6 + 3.2 * len(records)), 7.2), layout="constrained")
+    upper, lower = figure.subplots(2, len(records), squeeze=False, height_ratios=(1.4, 1))
+    top = decades([*records.values()])
+    for k, (above, below, (name, record)) in enumerate(zip(upper, lower, records.items(), strict=True)):
+        loss = f"loss {record.loss:.3g} {record.loss_unit}"
+        plot_credit(record, above, top=top).set_title("\n".join(filter(None, (wrapped(name, 34), loss))))
+        long = len(record.lost) > TRUNCATION
+        lost = f"beyond {TRUNCATION} steps {record.lost_beyond(TRUNCATION):.2g} of it is lost" if long else ""
+        plot_lags(record, below).set_title(lost)
+        if k:
+            above.set_ylabel("")
+            below.set_ylabel("")
+    figure.colorbar(upper[-1].images[0], ax=upper, label=SCALE, extend="min")
+    legend_below(figure, lower[:1])
+    said = {", ".join(filter(None, (record.title, record.about))) for record in records.values()}
+    titled(figure, drawable(title), drawable(about or (said.pop() if len(said) == 1 else "")))
+    return laid_out(figure)
+
+
+def _counted(records: list[Credit]) -> dict[str, Credit]:
+    """By names that count them; alone, without one."""
+    return {f"{k} of {len(records)}" * (len(records) > 1): record for k, record in enumerate(records, start=1)}
+
+
+def _title(record: Credit) -> str:
+    return f"{record.title}, {TITLE[0].lower()}{TITLE[1:]}" if record.title else TITLE
+
+
+def _unit(record: Credit) -> str:
+    return "" if record.unit == "steps" else f" ({record.unit})"

@@ -1,0 +1,267 @@
+"""How fast a network learns at the constant output, and how that depends on the size of its weights.
+
+With small weights every network first learns its output bias and then stands at the loss of the best constant output, beside a saddle
+of the loss at zero weights. There
+
+    rate of a matrix M = ||dL/dM|| / ||M||            (1 / unit of gradient flow's time)
+
+says in how much time gradient flow changes it by as much as it is. Where the loss near the saddle is a product of P matrices, the rate
+goes with the scale of the weights to the power P - 2: that power is the `order` here, measured as the slope of log rate against log
+scale between the network's own scale and a tenth of it. 0: a saddle of second order, which is left exponentially, in a time that is
+logarithmic in the scale (Saxe et al. 2014). Above: a flatter one, which takes a power of 1 / scale.
+
+Why these two scales: the slope is to say something of this network, so one is its own; the other is towards the saddle, where the slope
+becomes an integer, and one decade is enough for the mean slope to be that integer wherever the network is near the saddle at all.
+Where it is not, no integer is near, and none is claimed.
+
+The way down from the plateau: the most negative curvature of the loss there, and which matrices its direction is made of.
+
+The Hessian is that of all weights but the output bias, which is where it has to be. It is never formed: Lanczos' method (ARPACK) needs
+its products with vectors, each a derivative of a derivative (Pearlmutter 1994). Near a saddle of order P - 2 the eigenvalue is as small
+as the rates are; it is looked for in units of the Hessian's own size, because ARPACK takes what is below 1e-11 for zero.
+
+`gersgorin.plateau`: from a model, its sequences and its loss to what is known of its plateau.
+"""
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gersgorin._validate import with_gradients
+from gersgorin.analyses.escape import FOREVER, Trajectory, follow, identities, matrices
+from gersgorin.objective import Loss, Objective
+from rhn.errors import InvalidInputError
+from rhn.result import Result
+
+TENTH = 0.1
+NEAR = 0.05  # a slope so near to an integer is called one
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Relative rates by matrix, at the network's own scale and at a tenth of it."""
+
+    own: dict[str, float]
+    tenth: dict[str, float]
+
+    @property
+    def slopes(self) -> dict[str, float]:
+        """d log rate / d log scale of every matrix; NaN where a rate is 0."""
+        return {name: _slope(rate, self.tenth[name]) for name, rate in self.own.items()}
+
+
+def measure_rates(objective: Objective) -> Rates:
+    """The rates of an objective's network, which is left as it was; frozen parameters count as those that do not move."""
+    parameters = objective.parameters
+    before = {name: p.detach().clone() for name, p in parameters.items()}
+    centres = identities(before)
+    try:
+        own = rates_at_constant(objective)
+        with torch.no_grad():
+            for name, centre in centres.items():
+                parameters[name].copy_(centre + TENTH * (before[name] - centre))
+        return Rates(own, rates_at_constant(objective))
+    finally:
+        with torch.no_grad():
+            for name, p in parameters.items():
+                p.copy_(before[name])
+
+
+def rates_at_constant(objective: Objective) -> dict[str, float]:
+    """||dL/dM|| / ||M|| of every matrix, with the output bias put where the mean output is the best constant one.
+
+    A matrix of zeros has the rate infinity where its gradient is not zero, and 0 where it is. A network without an output bias is taken
+    as it is.
+    """
+    put_at_constant(objective)
+    slopes = matrices(objective.gradients()[1])
+    return {
+        name: _ratio(float(slopes[name].norm()), float(M.norm())) for name, M in matrices(objective.parameters).items()
+    }
+
+
+def put_at_constant(objective: Objective) -> None:
+    """Move the output bias so that the mean output over the real frames is the best constant output."""
+    if objective.output_bias is None:
+        return
+    with torch.no_grad():
+        mean = objective.outputs()[objective.mask].mean(0)
+        objective.parameters[objective.output_bias].add_(objective.best_constant()[0] - mean)
+
+
+def nearest_integer(order: float) -> int | None:
+    """The integer within 0.05 of a slope, if there is one.
+
+    >>> nearest_integer(2.98), nearest_integer(2.5)
+    (3, None)
+    """
+    return round(order) if math.isfinite(order) and abs(order - round(order)) <= NEAR else None
+
+
+def _slope(own: float, tenth: float) -> float:
+    usable = 0 < own < math.inf and 0 < tenth < math.inf
+    return math.log(own / tenth) / -math.log(TENTH) if usable else math.nan
+
+
+def _ratio(slope: float, size: float) -> float:
+    return slope / size if size else (math.inf if slope else 0.0)
+
+
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, repr=False)
+class Curvature(Result):
+    """The lowest eigenvalue of the Hessian."""
+
+    value: float
+    """1 / time of gradient flow: a direction of curvature -c grows as exp(c t). NaN where it was not found."""
+    overlap: dict[str, float]
+    """The share of the eigenvector, in squares, that is in each matrix; the rest, of 1, is in biases."""
+
+
+def lowest_curvature(objective: Objective) -> Curvature:
+    """At the constant output; the objective must have been made with `second_derivatives`, and is left as it was."""
+    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+
+    bias = objective.parameters.get(objective.output_bias)
+    before = None if bias is None else bias.detach().clone()
+    put_at_constant(objective)
+    weights = {name: p for name, p in objective.parameters.items() if name != objective.output_bias}
+    try:
+        slopes = torch.autograd.grad(
+            objective.mean_loss(), list(weights.values()), create_graph=True, allow_unused=True, materialize_grads=True
+        )
+        start = np.random.default_rng(0).standard_normal(sum(p.numel() for p in weights.values()))
+        size = max(np.linalg.norm(_product(slopes, weights, start)) / np.linalg.norm(start), np.finfo(float).tiny)
+        operator = LinearOperator(
+            (start.size, start.size), lambda v: _product(slopes, weights, v.ravel()) / size, dtype=float
+        )
+        (value,), vectors = eigsh(operator, 1, which="SA", v0=start, tol=TOLERANCE, maxiter=50)
+    except ArpackNoConvergence:
+        return Curvature(np.nan, dict.fromkeys(matrices(weights), np.nan))
+    finally:
+        if before is not None:
+            bias.data.copy_(before)
+    parts = dict(zip(weights, _split(vectors[:, 0], weights), strict=True))
+    return Curvature(float(value * size), {name: float(v.square().sum()) for name, v in matrices(parts).items()})
+
+
+def _product(slopes: tuple[Tensor, ...], weights: dict[str, Tensor], vector: np.ndarray) -> np.ndarray:
+    """Hessian times vector: the gradient of the slope along the vector."""
+    along = sum((g * v).sum() for g, v in zip(slopes, _split(vector, weights), strict=True))
+    if not along.requires_grad:
+        return np.zeros_like(vector)
+    parts = torch.autograd.grad(
+        along, list(weights.values()), retain_graph=True, allow_unused=True, materialize_grads=True
+    )
+    return torch.cat([part.flatten() for part in parts]).cpu().numpy()
+
+
+def _split(vector: np.ndarray, weights: dict[str, Tensor]) -> list[Tensor]:
+    """One long vector as tensors of the shapes of the weights."""
+    whole = torch.as_tensor(vector, device="cpu").split([p.numel() for p in weights.values()])
+    return [part.view_as(p).to(p) for part, p in zip(whole, weights.values(), strict=True)]
+
+
+def plateau(model: nn.Module, sequences: Any, loss: str | Loss | None = None) -> "Plateau":
+    """Measure the plateau that a network stands on, or would, with its output at the best constant.
+
+    Args:
+        model, sequences, loss: as for `gersgorin.Objective`: a model with an output, what it reads, and what it is judged by.
+
+    Returns:
+        A record with `loss`, `rates`, `slopes`, `order`, and what takes longer and is measured when it is asked for: `curvature` and
+        `escape_epochs(learning_rate, momentum, batches)`. The model is left as it was; what is done to it later changes nothing.
+
+    Raises:
+        InvalidInputError: as for `gersgorin.Objective`, and for a model without a trained matrix.
+    """
+    objective = Objective(model, sequences, loss)
+    if not matrices(objective.parameters):
+        raise InvalidInputError("the model has no trained matrix: leave one that requires gradients")
+    rates = measure_rates(objective)
+    return Plateau(loss=objective.best_constant()[1], rates=rates.own, slopes=rates.slopes, objective=objective)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Plateau(Result):
+    """The plateau of one network on its sequences and loss."""
+
+    loss: float
+    """Of the best constant output on these sequences, in the objective's `loss.unit`: what the plateau lies at."""
+    rates: dict[str, float]
+    """||dL/dM|| / ||M|| of every matrix M at the constant output, by name, the layers of a stack apart."""
+    slopes: dict[str, float]
+    """d log rate / d log scale of all weights, by matrix; NaN where a rate is below all numbers."""
+    objective: Objective = field(repr=False, compare=False)
+    """The network with its sequences and loss, from which the rest is measured when it is asked for."""
+
+    @property
+    def fastest(self) -> str:
+        """The matrix of the highest rate."""
+        return max(self.rates, key=lambda name: self.rates[name])
+
+    @property
+    def order(self) -> float:
+        """The slope of the fastest matrix: 0 on a plateau that is left exponentially, P - 2 beside a product of P small matrices.
+
+        NaN for a network without a trained output bias: it does not come to the constant output, and its rates, told as they are, are
+        no plateau's.
+        """
+        return math.nan if self.objective.output_bias is None else self.slopes[self.fastest]
+
+    @property
+    def integer_order(self) -> int | None:
+        """The integer within 0.05 of the order; None where there is none."""
+        return nearest_integer(self.order)
+
+    @property
+    def curvature(self) -> float:
+        """The most negative curvature at the constant output, 1 / time of gradient flow: along it weights grow as exp(-curvature t)."""
+        return self.lowest.value
+
+    @cached_property
+    @with_gradients()
+    def lowest(self) -> Curvature:
+        """The most negative curvature with its direction: `lowest.overlap` is its share in each matrix. About 50 Hessian products."""
+        return lowest_curvature(self.objective.with_second_derivatives())
+
+    @with_gradients()
+    def escape(
+        self, learning_rate: float, momentum: float = 0.9, *, until: float = math.inf, most: int = 800
+    ) -> Trajectory:
+        """How training leaves the plateau, or does not: SGD from the network's real start, output bias included.
+
+        It is followed for at most `until` steps, each on the whole probe: the noise of minibatches is left out. One to four hundred
+        gradients are usual, and at most `most` are taken.
+
+        Raises InvalidInputError for a learning rate outside [1e-12, 1e12], where rounding decides, a momentum outside [0, 1), or steps
+        that are no number above 0.
+        """
+        if not (_is_number(learning_rate) and 1e-12 <= learning_rate <= 1e12):
+            raise InvalidInputError(f"the learning rate is {learning_rate!r}, expected a number above 0, 1e-12 to 1e12")
+        if not (_is_number(momentum) and 0 <= momentum < 1):
+            raise InvalidInputError(f"the momentum is {momentum!r}, expected 0 or more and less than 1")
+        if not (_is_number(until) and until > 0):
+            raise InvalidInputError(f"`until` is {until!r}, expected a number of steps above 0, or infinity")
+        return follow(self.objective, float(learning_rate), float(momentum), until=min(until, FOREVER), most=most)
+
+    def escape_epochs(self, learning_rate: float, momentum: float = 0.9, batches: int = 1) -> float:
+        """Epochs of `batches` steps until the loss is below 0.98 of the constant output's; infinity where it never is.
+
+        Raises InvalidInputError as `escape`, and for fewer than one batch.
+        """
+        if not (_is_number(batches) and 1 <= batches < math.inf):
+            raise InvalidInputError(f"there are {batches!r} batches an epoch, expected 1 or more")
+        return self.escape(learning_rate, momentum).leaves_after / batches
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

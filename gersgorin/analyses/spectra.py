@@ -1,0 +1,438 @@
+"""What was measured along one run of a cell: a record of NumPy arrays, from which every figure and table is made, without torch.
+
+Legend: T steps, counted from 0; N state entries; L layers with a transform gate (0 where the cell has none).
+
+From a cell and a sequence of inputs to a `SpectrumRecord`: Jacobians, spectra, discs, norms and products along the run.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gersgorin.linalg.discs import gersgorin_discs
+from gersgorin.linalg.eigenvalues import eigenvalue_conditions, one_thread
+from gersgorin.linalg.inclusion import support_function
+from gersgorin.linalg.normality import departure, kreiss_constant
+from gersgorin.linalg.outlines import support_corners
+from gersgorin.linalg.products import running_log_norms
+from gersgorin.own_loop import OwnLoop
+from gersgorin.run import Run, run_of
+from rhn.engine.memory import free_memory, in_words
+from rhn.errors import InvalidInputError
+from rhn.figures import drawable
+from rhn.files import write_arrays, write_record
+from rhn.reading import arrays_of, values_of
+from rhn.result import Result
+from rhn.wording import counted
+
+DISC_WORDS = {"row": "row discs", "column": "column discs", "both": "row and column discs where they overlap"}
+MEASURES = {  # one number a step, and what a table calls it
+    "spectral_radius": "spectral radius",
+    "numerical_radius": "numerical radius",
+    "norm": "2-norm",
+    "departure_from_normality": "departure from normality",
+    "eigenvalue_condition": "eigenvalue condition",
+    "reach": "reach of the discs",
+    "looseness": "looseness (reach/radius)",
+    "rightmost_disc": "rightmost disc edge",
+    "discs_inside_unit_circle": "discs inside unit circle",
+    "finite_time_exponent": "finite-time exponent",
+}
+ROUNDING = 1e-9  # what may lie beyond the unit circle and still be on it: an orthogonal cell's eigenvalues do
+ROUNDING_SHOWN = 1e-3  # of the unit circle's radius: what rounding must be able to move before the words speak of it
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class SpectrumRecord(Result):
+    """One-step spectra and discs of dy[t+1]/dy[t], and what their product does, at every step t = 0..T-1."""
+
+    cell: str
+    depth: int
+    hidden_size: int
+    chorale: str
+    """Name of the sequence: a chorale's, or a text's."""
+    title: str
+    """What a figure calls this run."""
+    eigenvalues: np.ndarray
+    """Complex, (T, N), the largest modulus first; of a large state the leading ones, (T, k), those that were not found NaN."""
+    eigenvalue_condition: np.ndarray
+    """The largest condition of an eigenvalue, (T,): rounding moves it by about eps * norm times this; 1 at the least."""
+    row_centers: np.ndarray
+    """(T, N)"""
+    row_radii: np.ndarray
+    """(T, N)"""
+    column_centers: np.ndarray
+    """(T, N)"""
+    column_radii: np.ndarray
+    """(T, N)"""
+    norm: np.ndarray
+    """2-norm of each step's Jacobian, (T,)."""
+    support: np.ndarray
+    """How far each step's numerical range reaches in directions that share a full turn equally, (T, angles): see `range_outline`."""
+    departure_from_normality: np.ndarray
+    """Henrici's, relative to the Frobenius norm, (T,): 0 where a step is normal, 1 where it is nilpotent."""
+    kreiss_constant: np.ndarray
+    """A lower bound on by how much the powers of a step grow, (T,): inf where without end, NaN at steps where it was not looked for."""
+    norm_bound: np.ndarray
+    """A bound on `norm` over all inputs and all states as large as this run's, 0-dim; NaN where the cell has none."""
+    log_norm_product: np.ndarray
+    """log ||dy[t+1]/dy[0]||_2, (T,)."""
+    transform_gate: np.ndarray
+    """Mean over the units of each layer's transform gate, (T, L)."""
+    reads: str = "chorale"
+    """What the sequence is: "chorale", "text" or just a "sequence"."""
+    unit: str = "steps"
+    """Of time, of one step: "quarter notes", "tokens", "0.1 s"; "steps" where nothing is known of it."""
+    discs: str = "row"
+    """Which discs its numbers, words and figures speak of: "row", "column", or "both" (the spectrum lies in both unions)."""
+    gate_name: str = "transform gate"
+    """What the cell's literature calls that gate: an LSTM's is its input gate."""
+    about: str = ""
+    """How network and sequence came to be, under a figure's title: "uniform:0.04, seed 0; train-41 of the chorales of ..."."""
+
+    @property
+    def along(self) -> str:
+        """What a figure calls the sequence: "chorale bwv269"."""
+        return f"{self.reads} {self.chorale}"
+
+    @property
+    def time_label(self) -> str:
+        """What the axis of time says: "time step (quarter notes)", or "time step" where the unit is not known."""
+        return time_label(self.unit)
+
+    @property
+    def leading(self) -> int | None:
+        """How many leading eigenvalues were looked for; None for whole spectra, without which other measures are NaN."""
+        return self.eigenvalues.shape[1] if np.isnan(self.eigenvalue_condition).all() else None
+
+    @property
+    def which_eigenvalues(self) -> str:
+        """What they are called: "eigenvalues", "the 32 leading eigenvalues"."""
+        return f"the {counted(self.leading, 'leading eigenvalue')}" if self.leading else "eigenvalues"
+
+    @property
+    def heading(self) -> str:
+        """What a figure is of: "rhn, 830 units on chorale bwv269, the 32 leading eigenvalues of 830"."""
+        more = f", {self.which_eigenvalues} of {self.row_centers.shape[1]}" if self.leading else ""
+        return f"{self.title} on {self.along}{more}"
+
+    @property
+    def spectral_radius(self) -> np.ndarray:
+        """Largest modulus of an eigenvalue, (T,)."""
+        return np.abs(self.eigenvalues[:, 0])
+
+    @property
+    def numerical_radius(self) -> np.ndarray:
+        """A bound from above on the largest modulus in each step's numerical range, (T,): between the spectral radius and the norm."""
+        return np.minimum(np.abs(support_corners(self.support)).max(1), self.norm)
+
+    def range_outline(self, step: int) -> np.ndarray:
+        """The polygon around a step's numerical range: its corners, complex, the first one twice."""
+        corners = support_corners(self.support[step])
+        return np.append(corners, corners[:1])
+
+    @property
+    def disc_sets(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Centres and radii, (T, N) each, of the discs it speaks of: {"row": ...}, {"column": ...} or both."""
+        axes = ("row", "column") if self.discs == "both" else (self.discs,)
+        return {axis: (getattr(self, f"{axis}_centers"), getattr(self, f"{axis}_radii")) for axis in axes}
+
+    @property
+    def rightmost_disc(self) -> np.ndarray:
+        """Right edge of the rightmost disc, max(centre + radius), (T,); of both unions the smaller edge."""
+        return np.min([(centers + radii).max(1) for centers, radii in self.disc_sets.values()], axis=0)
+
+    @property
+    def reach(self) -> np.ndarray:
+        """How far the discs reach from the origin, max(|centre| + radius), (T,); of both unions the smaller reach."""
+        return np.min([(np.abs(centers) + radii).max(1) for centers, radii in self.disc_sets.values()], axis=0)
+
+    @property
+    def looseness(self) -> np.ndarray:
+        """Reach / spectral radius, (T,), at least 1 (less is rounding); inf where the radius is 0, NaN where the reach is 0 too."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.maximum(self.reach / self.spectral_radius, 1)
+
+    @property
+    def discs_inside_unit_circle(self) -> np.ndarray:
+        """Share (0..1) of the discs that lie inside the unit circle, (T,); of both unions the larger share."""
+        return np.max([(np.abs(c) + r <= 1).mean(1) for c, r in self.disc_sets.values()], axis=0)
+
+    @property
+    def finite_time_exponent(self) -> np.ndarray:
+        """log ||dy[t+1]/dy[0]||_2 / (t + 1), (T,): the worst perturbation's mean growth a step."""
+        return self.log_norm_product / np.arange(1, len(self.norm) + 1)
+
+    @property
+    def half_life(self) -> float:
+        """Steps in which a gradient over the whole run halves; negative: it doubles in that many."""
+        exponent = float(self.finite_time_exponent[-1])
+        return math.inf if exponent == 0 else -math.log(2) / exponent
+
+    def steps(self) -> list[dict]:
+        """One row of numbers a step, as `gersgorin-plot --json` prints them."""
+        names, bound = ("log_norm_product", *MEASURES, "kreiss_constant"), float(self.norm_bound)
+        rows = zip(*(getattr(self, name).tolist() for name in names), strict=True)
+        return [{"step": t, "norm_bound": bound} | dict(zip(names, row, strict=True)) for t, row in enumerate(rows)]
+
+    def summary(self, figure: str | None = None) -> dict:
+        """The JSON object of `gersgorin-plot --json`."""
+        about = {name: getattr(self, name) for name in ("cell", "depth", "hidden_size", "chorale", "unit", "discs")}
+        about |= {"leading_eigenvalues": self.leading} if self.leading else {}
+        return about | {"figure": figure, "steps": self.steps()}
+
+    def save(self, path: str | Path) -> Path:
+        """Write to .npz (complex eigenvalue arrays, no pickle) or .json (eigenvalues as [real, imaginary]); atomic."""
+        path, values = Path(path), asdict(self)
+        if path.suffix != ".json":
+            return write_arrays(path, values)
+        values["eigenvalues"] = np.stack((self.eigenvalues.real, self.eigenvalues.imag), -1)
+        values = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
+        write_record(path, values | {"steps": self.steps()})
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> "SpectrumRecord":
+        """Read what `save` wrote as .npz; raises DataError where the file is something else."""
+        with arrays_of(path, "gersgorin-plot --save-data FILE.npz") as arrays:
+            unknown = np.full((len(arrays["norm"]), 1), np.nan)
+            older = {"support": unknown, "departure_from_normality": unknown[:, 0], "kreiss_constant": unknown[:, 0]}
+            return cls(**values_of(cls, older | dict(arrays)))  # files of older versions have less
+
+
+def time_label(unit: str) -> str:
+    """What an axis of time says where steps have this unit.
+
+    >>> time_label("tokens"), time_label("steps")
+    ('time step (tokens)', 'time step')
+    """
+    return "time step" if unit == "steps" else f"time step ({drawable(unit)})"
+
+
+def shown_steps(T: int, panels: int = 4) -> list[int]:
+    """A few steps spread over the run, the first and the last among them.
+
+    >>> shown_steps(33), shown_steps(2)
+    ([0, 11, 21, 32], [0, 1])
+    """
+    return sorted({round(k * (T - 1) / max(1, panels - 1)) for k in range(panels)})
+
+
+def reading(record: SpectrumRecord) -> str:
+    """One plain sentence that reads the numbers: what the products do, and what the discs would have allowed."""
+    T, does = len(record.norm), gradient_words(record)
+    reach, radius = float(record.reach.max()), float(np.fmax.reduce(record.spectral_radius))
+    which = f"the {DISC_WORDS[record.discs]}"
+    if math.isnan(radius):
+        discs = f"{which} reach {reach:.3g} from 0"
+    elif radius > 1 + ROUNDING:
+        discs = f"{which} reach {reach:.3g} from 0 and some eigenvalues leave the unit circle (spectral radius up to {radius:.3g})"
+    elif reach > 1 + ROUNDING:
+        none = "no eigenvalue that was found" if np.isnan(record.eigenvalues).any() else "no eigenvalue"
+        discs = f"{which} reach {reach:.3g} from 0 and so would allow growth, but {none} leaves the unit circle"
+    else:
+        discs = f"{which}, which reach {reach:.3g} from 0, keep every eigenvalue inside the unit circle"
+    words = f"Over {counted(T, 'step')} {does}; {discs}."
+    words += _misleading(record) + _not_found(record)
+    worst = float(record.eigenvalue_condition.max())
+    if worst * np.finfo(record.eigenvalues.dtype).eps * float(record.norm.max()) > ROUNDING_SHOWN:
+        words += f" Rounding alone may move an eigenvalue by more than {ROUNDING_SHOWN:g}: its condition is up to {worst:.2g}."
+    return words
+
+
+def gradient_words(record: SpectrumRecord) -> str:
+    """What the products of the steps do: "the gradient's norm halves every 1.22 steps"."""
+    exponent, life = float(record.finite_time_exponent[-1]), record.half_life
+    if exponent == -math.inf:
+        return "the gradient vanishes entirely"
+    if abs(exponent) < 1e-6:
+        return "the gradient keeps its norm"
+    return (
+        f"the gradient's norm halves every {life:.3g} steps"
+        if exponent < 0
+        else f"the gradient's norm doubles every {-life:.3g} steps"
+    )
+
+
+def _not_found(record: SpectrumRecord) -> str:
+    """At how many steps some of the leading eigenvalues, or all, were not found."""
+    missing = np.isnan(record.eigenvalues).sum(1)
+    if not missing.any():
+        return ""
+    most, none = f"up to {missing.max()} of {record.which_eigenvalues}", np.count_nonzero(missing == record.leading)
+    where = f" (at {none} none was found)" if none else ""
+    return f" At {np.count_nonzero(missing)} of {len(missing)} steps {most} did not converge, and larger ones may be among them{where}."
+
+
+def _misleading(record: SpectrumRecord) -> str:
+    """How far the spectrum of a single step misleads: at the step, of those looked at, whose powers grow most."""
+    growth = np.fmax(record.kreiss_constant, record.norm)  # both are reached by the powers: the second by the first
+    if np.isnan(record.kreiss_constant).all():
+        return ""
+    step = int(np.nanargmax(np.where(np.isnan(record.kreiss_constant), np.nan, growth)))
+    radius, numerical, norm = (float(v[step]) for v in (record.spectral_radius, record.numerical_radius, record.norm))
+    if math.isinf(growth[step]):
+        powers = "its powers grow without end"
+    elif growth[step] > 1 + 1e-6:
+        decay = " before they decay" if radius < 1 else ""  # at 1 or beyond, rounding leaves open whether they do
+        powers = f"its powers grow at least to {growth[step]:.3g}{decay}"
+    else:
+        powers = "its powers never grow"
+    return f" At step {step} the spectral radius is {radius:.3g}, the numerical radius {numerical:.3g}, the norm {norm:.3g}: {powers}."
+
+
+UNITS = {"chorale": "quarter notes", "text": "tokens"}
+SMALL = 256  # entries of a state, up to which what is costly takes but a moment
+# support lines of a numerical range, of which a quarter is solved for; half as many where a state is not small
+ANGLES = 32
+BLOCK = 1 << 22  # numbers of Jacobians worked on at once
+KEPT = 8  # numbers of each entry of the state at each step: states, eigenvalues, discs
+
+
+def check_memory(cell: nn.Module, steps: int, dtype: torch.dtype, device: str, limit: float | None = None) -> None:
+    """Raise InvalidInputError where the weights, the spectra of a run and blocks of Jacobians do not fit the limit: bytes, or None for
+    the free memory."""
+    need, have = memory_needed(cell, steps, dtype), memory_there(device, limit)
+    if need > have:
+        raise InvalidInputError(
+            f"a state of {cell.state_size} over {steps} steps needs about {in_words(need)} of memory, {in_words(have)} are available: "
+            "use a smaller --hidden-size or fewer --steps"
+        )
+
+
+def memory_there(device: str, limit: float | None) -> float:
+    """Bytes: the limit, or what is free where None."""
+    return free_memory(device) if limit is None else limit
+
+
+def memory_needed(cell: nn.Module, steps: int, dtype: torch.dtype) -> int:
+    """Bytes, about: of the weights, what a record keeps of every step, and a block of Jacobians with what is made of it."""
+    return memory_kept(cell, steps, dtype) + dtype.itemsize * 12 * max(BLOCK, cell.state_size**2)
+
+
+def memory_kept(cell: nn.Module, steps: int, dtype: torch.dtype) -> int:
+    """Bytes, about: of the weights and of what a record keeps of every step."""
+    return dtype.itemsize * (sum(p.numel() for p in cell.parameters()) + KEPT * steps * cell.state_size)
+
+
+def finite_run(cell: nn.Module | OwnLoop, x: Tensor, *, name: str, along: str) -> Run | OwnLoop:
+    """The run of a cell over x (T, m) from a zero state; raises InvalidInputError where a state is not finite."""
+    run = run_of(cell, x)
+    if not torch.isfinite(run.states).all():
+        raise InvalidInputError(
+            f"{name}: a state is NaN or infinite along {along}: "
+            f"its weights are too large to run, or its step(x, s) computes something that is not finite"
+        )
+    return run
+
+
+@torch.no_grad()
+@one_thread()  # two threads on small matrices gain little on an idle machine and lose much on a busy one
+def measure_spectrum(
+    cell: nn.Module | OwnLoop,
+    x: Tensor,
+    *,
+    name: str,
+    chorale: str,
+    reads: str = "chorale",
+    unit: str | None = None,
+    title: str | None = None,
+    discs: str = "row",
+    about: str = "",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> SpectrumRecord:
+    """Run a cell over x (T, m) from a zero state and measure every step.
+
+    Args:
+        cell: one of ours, a torch.nn cell, a module with `step(x, s)` and `state_size`, or a module's own loop.
+        x: inputs (T, m) in the dtype and on the device of the cell's weights.
+        name, chorale, title: what the record calls the cell, the sequence and the run.
+        reads: what the sequence is, "chorale", "text" or just a "sequence".
+        unit: of one step; None: "quarter notes" of a chorale, "tokens" of a text, else "steps".
+        discs: which discs the record is to speak of, "row", "column" or "both"; it holds all of them.
+        about: how the cell and the sequence came to be, for figures.
+        progress: called with (steps done, steps in all).
+
+    Raises:
+        InvalidInputError: shapes do not fit, or a state or Jacobian is not finite.
+    """
+    run = finite_run(cell, x, name=name, along=f"{reads} {chorale}".strip())
+    T, N = len(run), run.state_size
+    block = max(1, BLOCK // (N * N))
+    shown, kreiss, measured = shown_steps(T), {}, []
+
+    def steps() -> Iterator[Tensor]:
+        for start in range(0, T, block):
+            now = slice(start, start + block)
+            A = run.jacobians(now)
+            rows, columns = gersgorin_discs(A), gersgorin_discs(A, axis="column")  # which refuse what is not finite
+            norms = torch.linalg.matrix_norm(A, 2)
+            values, conditions = eigenvalue_conditions(A)
+            support = support_function(A.cpu(), ANGLES if N <= SMALL else ANGLES // 2)
+            normal = values, conditions.amax(-1), support, departure(A, values, relative=True), norms
+            measured.append((*normal, rows.centers, rows.radii, columns.centers, columns.radii))
+            if N <= SMALL:  # else it takes more than a moment
+                kreiss.update({t: float(kreiss_constant(A[t - start])) for t in shown if start <= t < start + block})
+            progress(min(start + block, T), T)
+            yield from A
+
+    log_norms = torch.stack(list(running_log_norms(steps())))
+    values, worst, support, departures, norms, *circles = (
+        torch.cat(parts).cpu().numpy() for parts in zip(*measured, strict=True)
+    )
+    bound = run.norm_bound()
+    told = {"chorale": chorale, "reads": reads, "unit": unit, "title": title, "discs": discs, "about": about}
+    return SpectrumRecord(
+        **described(run, circles, name=name, **told),
+        eigenvalues=values,
+        eigenvalue_condition=worst,
+        norm=norms,
+        support=support,
+        departure_from_normality=departures,
+        kreiss_constant=np.array([kreiss.get(t, np.nan) for t in range(T)]),
+        norm_bound=bound.cpu().numpy(),
+        log_norm_product=log_norms.cpu().numpy(),
+    )
+
+
+def described(
+    run: Run | OwnLoop,
+    circles: Iterable[np.ndarray],
+    *,
+    name: str,
+    chorale: str,
+    reads: str,
+    unit: str | None,
+    title: str | None,
+    discs: str,
+    about: str,
+) -> dict:
+    """Fields of a `SpectrumRecord` that do not depend on how its spectra are found; arguments as for `measure_spectrum`.
+
+    circles: centres and radii of the row discs, then of the column discs, (T, N) each.
+    """
+    cell = run if isinstance(run, OwnLoop) else run.cell
+    return {
+        "cell": name,
+        "depth": getattr(cell, "depth", 1),
+        "hidden_size": getattr(cell, "hidden_size", run.state_size),
+        "chorale": chorale,
+        "reads": reads,
+        "unit": UNITS.get(reads, "steps") if unit is None else unit,
+        "title": title or name,
+        "discs": discs,
+        "about": about,
+        "gate_name": getattr(cell, "gate_name", "transform gate"),
+        "transform_gate": _mean_transform_gates(run),
+    } | dict(zip(("row_centers", "row_radii", "column_centers", "column_radii"), circles, strict=True))
+
+
+def _mean_transform_gates(run: Run | OwnLoop) -> np.ndarray:
+    """Of each layer that has one, at each step, (T, L)."""
+    means = [t.mean(-1) for t in run.gates().t]
+    return (torch.stack(means, 1) if means else run.states.new_empty(len(run), 0)).cpu().numpy()

@@ -1,0 +1,226 @@
+"""Will it train? A preflight: what a network does before its first step of training, and how often networks like it learned.
+
+    check(model, learning_rate=0.1, epochs=400)                      on the chorales
+    check(model, x, learning_rate=0.1, loss="squared", epochs=50)    on your own sequences
+
+It composes what others measure: the plateau and the time to leave it (`gersgorin.plateau`), gains, exponents and saturation
+(`gains.py`), and looks up how often such networks of the small study learned (`calibration`). Every suggestion is the same measure of
+the changed network, never a rule of thumb.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from gersgorin.analyses.plateau import Plateau, plateau
+from gersgorin.checking.calibration import delay_of, load_calibration, unlike, weight_scale
+from gersgorin.checking.gains import measure_gains
+from gersgorin.checking.verdict import Check, Outlook, Suggestion, Training, changes
+from gersgorin.linalg.eigenvalues import one_thread
+from gersgorin.objective import Loss, Objective
+from rhn.engine.curves import LEFT
+from rhn.errors import DataError, InvalidInputError
+from rhn.wording import counted
+
+PIECES, FRAMES = 32, 13  # of the chorales that rates are measured on
+LARGE, FEW_PIECES, FEW_FRAMES = 20_000, 8, 9  # of a network with more parameters: a tenth of the work
+TOO_LARGE = 2_000_000  # with more parameters the way off the plateau is not followed: a gradient takes a second
+FEW_LOOKS = 150  # gradients to try a change of a large network with
+ROWS = 32  # sequences a batch, where nobody says
+LIKELY = 0.8  # from here on nothing is suggested
+
+
+@one_thread()  # two threads on small matrices gain little on an idle machine and lose much on a busy one
+def check(
+    model: nn.Module | Callable[[int], nn.Module],
+    sequences: Any = None,
+    *,
+    learning_rate: float,
+    momentum: float = 0.9,
+    epochs: int = 300,
+    batches: int | None = None,
+    seeds: int = 1,
+    loss: str | Loss | None = None,
+    suggest: bool = True,
+    name: str | None = None,
+    progress: Callable[[str], None] = lambda doing: None,
+) -> Check:
+    """Measure a network before it is trained, and say what is to be expected.
+
+    Args:
+        model: a `PolyphonicModel`, a `LanguageModel` or a module of your own with an output, or build(seed) -> one of them.
+        sequences: what it reads, as `gersgorin.plateau` takes them; None: some of the chorales.
+        learning_rate, momentum: of SGD on the mean loss of a frame.
+        epochs: how long it is to be trained.
+        batches: steps of SGD an epoch; None: batches of 32 sequences, of all chorales where these are read.
+        seeds: gains and exponents of so many networks, build(0), build(1), ...; more than one needs such a function.
+        loss: as in `gersgorin.plateau`; None for the model's own.
+        suggest: where it may not learn, try what could be changed.
+        name: what to call it; None: made from the model.
+        progress: called with what is being done, in words.
+
+    Raises:
+        InvalidInputError: weights or sequences are not finite, empty or constant, their width does not fit, the model is no
+            recurrence, its loss is not finite, or a number of the training is out of range.
+    """
+    build = model if callable(model) and not isinstance(model, nn.Module) else None
+    if seeds != 1 and (build is None or seeds < 1):
+        expected = "1: a single network was given, several need build(seed)" if build is None else "1 or more"
+        raise InvalidInputError(f"seeds is {seeds}, expected {expected}")
+    training = Training(learning_rate=learning_rate, momentum=momentum, epochs=epochs)
+    if build is not None:
+        model = build(0)
+    chorales = sequences is None
+    if chorales:
+        sequences = chorale_probe(model)
+    progress("the plateau")
+    own = plateau(model, sequences, loss)
+    if batches is None:
+        batches = chorale_batches() if chorales else _batches(sequences)
+    training = replace(training, batches=batches)
+    progress("the way off the plateau")
+    found = replace(measure(own, training), name=name or name_of(model))
+    progress("gains and exponents")
+    cells = measure_gains(own.objective)
+    for seed in range(1, seeds):
+        progress(f"gains of seed {seed}")
+        cells += measure_gains(Objective(build(seed), sequences, loss))
+    found = replace(found, cells=tuple(cells))
+    if found.outlook.ended == "diverged" and build is not None:
+        progress("another draw")
+        found = replace(found, again=_again(build, own, sequences, loss, training))
+    if suggest and _worrying(found):
+        found = replace(found, suggestions=_suggestions(model, own, found, sequences, loss, progress))
+    return found
+
+
+def measure(found: Plateau, training: Training, looks: int | None = None) -> Check:
+    """What is expected of one network, from its plateau; without gains, exponents and suggestions.
+
+    looks: gradients that the way off the plateau may cost; a network that is not away by then counts as one that stays.
+    """
+    objective = found.objective
+    with torch.no_grad():
+        first_loss = objective.mean_loss().item()
+    reason, has_left = unlike(objective, training, first_loss, found.loss), first_loss < LEFT * found.loss
+    if has_left:
+        escape, ended = 0.0, "left"
+    elif sum(p.numel() for p in objective.parameters.values()) > TOO_LARGE:
+        escape, ended, reason = math.nan, "unfollowed", reason or "was not followed (too many parameters)"
+    else:
+        limits = {} if looks is None else {"until": training.epochs * training.batches, "most": looks}
+        way = found.escape(training.learning_rate, training.momentum, **limits)
+        escape, ended = way.leaves_after / training.batches, way.ended
+    return Check(
+        name=name_of(objective.model),
+        training=training,
+        outlook=outlook_of(escape, training.epochs, ended, known=reason is None),
+        order=found.order,
+        rates=dict(found.rates),
+        constant_loss=found.loss,
+        first_loss=first_loss,
+        loss_unit=objective.loss.unit,
+        weight_scale=weight_scale(objective.model),
+        unlike=reason,
+    )
+
+
+def _suggestions(
+    model: nn.Module, own: Plateau, found: Check, sequences, loss, progress: Callable[[str], None]
+) -> tuple[Suggestion, ...]:
+    """What could be changed, each measured as the network was, the most promising first."""
+    tried = []
+    for change in changes(model, found.training, diverged=found.outlook.ended == "diverged"):
+        progress(change.words)
+        other = own if change.model is model else plateau(change.model, sequences, loss)
+        outlook = measure(other, change.training, looks=FEW_LOOKS if _is_large(model) else None).outlook
+        tried.append(Suggestion(change=change.words, option=change.option, outlook=outlook))
+    return tuple(sorted(tried, key=_promise))
+
+
+def _again(build: Callable[[int], nn.Module], own: Plateau, sequences, loss, training: Training) -> str | None:
+    """How the way of another draw of the weights ends; None where every draw is the same."""
+    other = plateau(build(1), sequences, loss)
+    weights = [list(each.objective.parameters.values()) for each in (own, other)]
+    if all(torch.equal(p, q) for p, q in zip(*weights, strict=True)):
+        return None
+    return measure(other, training, looks=FEW_LOOKS if _is_large(other.objective.model) else None).outlook.ended
+
+
+def outlook_of(escape_epochs: float, epochs: float, ended: str, *, known: bool) -> Outlook:
+    """What the calibration says of a network that stays so long on the plateau of a training of so many epochs."""
+    if not known:
+        return Outlook(escape_epochs=escape_epochs, ended=ended, probability=None, interval=None)
+    like = load_calibration().look_up(delay_of(escape_epochs, epochs))
+    return Outlook(
+        escape_epochs=escape_epochs,
+        ended=ended,
+        probability=like.probability,
+        interval=like.interval,
+        networks=like.networks,
+        learned=like.learned,
+    )
+
+
+def chorale_probe(model: nn.Module, corpus=None) -> torch.Tensor:
+    """Excerpts of the chorales to train on, (T, B, 88): pieces evenly spaced, each from another place on; fewer for a large network.
+
+    Raises DataError where no chorale is long enough.
+    """
+    from rhn.data import chorales
+
+    T, B = (FEW_FRAMES, FEW_PIECES) if _is_large(model) else (FRAMES, PIECES)
+    pieces = [piece for piece in (corpus or chorales(progress=False)).train if len(piece) >= T]
+    if not pieces:
+        raise DataError(f"no chorale to train on has {T} frames")
+    chosen = [np.asarray(pieces[k]) for k in np.linspace(0, len(pieces) - 1, B).astype(int)]
+    starts = [(5 * k) % (len(piece) - T + 1) for k, piece in enumerate(chosen)]
+    cut = [piece[start : start + T] for start, piece in zip(starts, chosen, strict=True)]
+    return torch.from_numpy(np.stack(cut, 1)).double()
+
+
+def _is_large(model: nn.Module) -> bool:
+    return sum(p.numel() for p in model.parameters()) > LARGE
+
+
+def chorale_batches(corpus=None, batch_size: int = ROWS) -> int:
+    """Steps of SGD an epoch over the chorales."""
+    from rhn.data import chorales
+
+    return -(-len((corpus or chorales(progress=False)).train) // batch_size)
+
+
+def _batches(sequences: Any) -> int:
+    """Batches of `ROWS` sequences, of what a user gave."""
+    first = sequences[0] if isinstance(sequences, tuple) else sequences
+    if isinstance(first, list):
+        count = len(first)
+    else:
+        shape = np.shape(first)
+        count = shape[1] if len(shape) == 3 or (len(shape) == 2 and "int" in str(getattr(first, "dtype", ""))) else 1
+    return max(1, -(-count // ROWS))
+
+
+def _worrying(found: Check) -> bool:
+    if found.probability is None:
+        return found.escape_epochs > found.training.epochs
+    return found.probability < LIKELY
+
+
+def _promise(suggestion: Suggestion) -> tuple[float, float]:
+    """Sorts the best first, and last what was not followed."""
+    outlook = suggestion.outlook
+    return -(outlook.probability or 0.0), math.inf if math.isnan(outlook.escape_epochs) else outlook.escape_epochs
+
+
+def name_of(model: nn.Module) -> str:
+    """ "dt-rnn, depth 6, 64 units"."""
+    cell, depth, units = (getattr(model, name, None) for name in ("cell", "depth", "hidden_size"))
+    words = [cell if isinstance(cell, str) else type(model).__name__]
+    words += [f"depth {depth}"] * ((depth or 1) > 1) + [counted(units, "unit")] * (units is not None)
+    return ", ".join(words)

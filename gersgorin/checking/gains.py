@@ -1,0 +1,144 @@
+"""What a network does to signals before it is trained: gains within a step, growth over many, saturation. A check's second opinion.
+
+    input gain of layer l     ||ds_l/dx||, how far the input gets within a step: the first to vanish in a deep transition
+    state gain of layer l     ||ds_l/ds_{l-1}||, with the state before the step held fixed where a layer also sees that
+    exponent                  log ||dy[T]/dy[0]|| / T along each sequence, what many steps do together
+    saturation                the share of outputs beyond 0.99, and of gates below 0.01 or above 0.99: there, slopes vanish
+
+All in float64, along sequences that the network reads from a zero state. Norms are 2-norms, averaged over a few positions.
+
+Legend: T steps, B sequences, m inputs of a cell, N its state_size, L its depth.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gersgorin.extract import recurrent_cells, seen_by
+from gersgorin.jacobian import Step, converted, input_jacobian, partial_jacobians, temporal_jacobian, trajectory
+from gersgorin.linalg.eigenvalues import one_thread
+from gersgorin.linalg.products import finite_time_exponent
+from gersgorin.objective import Objective
+from rhn.cells import Cell
+from rhn.errors import InvalidInputError
+from rhn.result import Result
+
+POSITIONS = 3  # where gains are measured
+STATES_HELD = 1 << 22  # numbers of Jacobians that exponents are made of
+PRODUCTS = 2e11  # multiplications that exponents may cost
+SHORTEST = 10  # steps of an exponent, whatever they cost
+NEAR_ONE, NEAR_ZERO = 0.99, 0.01
+
+
+@dataclass(frozen=True, repr=False)
+class Gains(Result):
+    """What one cell of a network does; arrays are NumPy's float64."""
+
+    cell: str
+    """Its name within the network: "cells.0"."""
+    input_gain: np.ndarray
+    """(L,); empty where a deep cell does not say what one of its layers does."""
+    state_gain: np.ndarray
+    """(L,); likewise."""
+    exponents: np.ndarray
+    """(sequences,), a step; -inf where every perturbation dies."""
+    exponent_steps: int
+    """T of the exponents."""
+    saturated_outputs: float
+    """Share of outputs of the cell beyond +-0.99."""
+    saturated_gates: float | None
+    """Share of gates outside 0.01 to 0.99; None where it has none."""
+
+
+@torch.no_grad()
+@one_thread()
+def measure_gains(objective: Objective) -> list[Gains]:
+    """The gains of every cell of a network on its probe; a cell needs `step(x, s)` and `state_size`, or to be torch.nn's."""
+    return [_gains(*found) for found in _cells(objective)]
+
+
+def layer_gains(cell: nn.Module, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    """(Input gain, state gain) of each layer, (..., L) each, for x (..., m) and s (..., N).
+
+    Raises InvalidInputError for a cell of several layers that does not say what each of them does.
+    """
+    layers = partial_jacobians(cell, x, s)
+    if len(layers) > 1:
+        first = (_by_rows if isinstance(cell, Cell) else input_jacobian)(lambda x, s: cell.run_layer(0, x, s, s), x, s)
+    else:
+        first = input_jacobian(cell, x, s)
+    inputs = itertools.accumulate(layers[1:], lambda B, J: J @ B, initial=first)
+    return tuple(torch.stack([torch.linalg.matrix_norm(J, 2) for J in matrices], -1) for matrices in (inputs, layers))
+
+
+@torch.enable_grad()
+def _by_rows(step: Step, x: Tensor, s: Tensor) -> Tensor:
+    """As `input_jacobian`, of a step that takes batches: a copy of x for every row, so that nothing of torch.func is needed, which
+    imports torch's compiler for half a second."""
+    N = s.shape[-1]
+    copies = x.unsqueeze(-2).repeat_interleave(N, -2).requires_grad_()
+    rows = step(copies, s.unsqueeze(-2).expand(*s.shape[:-1], N, N))
+    return torch.autograd.grad(rows.diagonal(dim1=-2, dim2=-1).sum(), copies)[0]
+
+
+def _cells(objective: Objective) -> Iterator[tuple[str, nn.Module, Tensor]]:
+    """(Name, cell in our form, the inputs (T, B, m) that it sees) of each recurrence that the network is made of."""
+    model = objective.model
+    names = {module: name for name, module in model.named_modules()}
+    for cell in recurrent_cells(model):
+        if isinstance(cell, nn.RNNBase) and (cell.bidirectional or cell.proj_size):
+            continue
+        try:
+            x = seen_by(cell, model, objective.inputs)
+        except InvalidInputError:  # one that this network does not run
+            continue
+        yield names[cell] or type(cell).__name__, converted(cell), x
+
+
+def _gains(name: str, cell: nn.Module, x: Tensor) -> Gains:
+    states = trajectory(cell, x)
+    s = states[:-1]
+    steps, sequences = _affordable(cell, x)
+    A = (temporal_jacobian(cell, x[:steps, b], s[:steps, b]) for b in range(sequences))
+    exponents = [finite_time_exponent(each).item() for each in A]
+    n = getattr(cell, "hidden_size", states.shape[-1])
+    outputs = (cell.outputs_of(states[1:]) if isinstance(cell, Cell) else states[1:, ..., :n]).abs()
+    return Gains(
+        cell=name,
+        **_layer_gains(cell, x, s),
+        exponents=np.array(exponents),
+        exponent_steps=steps,
+        saturated_outputs=(outputs > NEAR_ONE).double().mean().item(),
+        saturated_gates=_saturated_gates(cell, x, s),
+    )
+
+
+def _layer_gains(cell: nn.Module, x: Tensor, s: Tensor) -> dict[str, np.ndarray]:
+    depth = getattr(cell, "depth", 1)
+    if depth > 1 and not getattr(cell, "runs_layers", hasattr(cell, "run_layer")):
+        return {"input_gain": np.empty(0), "state_gain": np.empty(0)}
+    T, B = x.shape[:2]
+    places = np.unique(np.linspace(min(1, T * B - 1), T * B - 1, POSITIONS).astype(int))
+    at = torch.as_tensor(places, device=x.device)
+    inputs, states = layer_gains(cell, x.reshape(T * B, -1)[at], s.reshape(T * B, -1)[at])
+    return {"input_gain": inputs.mean(0).cpu().numpy(), "state_gain": states.mean(0).cpu().numpy()}
+
+
+def _affordable(cell: nn.Module, x: Tensor) -> tuple[int, int]:
+    """(Steps, sequences) of the exponents, so that a large network takes seconds and not minutes."""
+    (T, B), N = x.shape[:2], cell.state_size
+    most = max(1, int(min(STATES_HELD / N**2, PRODUCTS / (N**3 * (getattr(cell, "depth", 1) + 1)))))
+    steps = min(T, max(SHORTEST, most // B))
+    return steps, max(1, min(B, most // steps))
+
+
+def _saturated_gates(cell: nn.Module, x: Tensor, s: Tensor) -> float | None:
+    gates = cell.gates(x, s) if hasattr(cell, "gates") else ()
+    if not len(gates):
+        return None
+    both = torch.stack([*gates.t, *gates.c])
+    return ((both < NEAR_ZERO) | (both > NEAR_ONE)).double().mean().item()

@@ -1,0 +1,380 @@
+"""What a check found: the training that was asked about, what is expected of it, and the numbers behind that. No torch.
+
+What a check found, in words: one sentence, and a page.
+
+What could be changed in a network or its training so that it learns: candidates only, each is to be measured.
+"""
+
+import math
+import statistics
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from rhn.errors import InvalidInputError
+from rhn.files import finite_json
+from rhn.models import LanguageModel, PolyphonicModel
+from rhn.result import Result
+from rhn.wording import counted
+
+if TYPE_CHECKING:
+    from gersgorin.checking.gains import Gains
+
+MOST = 10**9  # batches or epochs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a network is going to be trained, by SGD on the mean loss of a frame. Raises InvalidInputError."""
+
+    learning_rate: float
+    momentum: float = 0.9
+    epochs: int = 300
+    batches: int = 1
+    """Steps of SGD an epoch."""
+
+    def __post_init__(self):
+        for name, fits, expected in (
+            ("learning_rate", lambda v: 0 < v < math.inf, "a number above 0"),
+            ("momentum", lambda v: 0 <= v < 1, "0 or more and less than 1"),
+            ("epochs", lambda v: 1 <= v <= MOST and v == int(v), "a whole number of at least 1"),
+            ("batches", lambda v: 1 <= v <= MOST and v == int(v), "a whole number of at least 1"),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not fits(value):
+                raise InvalidInputError(f"the {name.replace('_', ' ')} is {value}, expected {expected}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """What is expected of one network under one training."""
+
+    escape_epochs: float
+    """Epochs on the plateau; infinite where it is not seen to leave."""
+    ended: str
+    """How the way off the plateau ended, see `gersgorin.analyses.escape.Trajectory`."""
+    probability: float | None
+    """That it learns: that its loss gets a tenth below the best constant output's. None: not known."""
+    interval: tuple[float, float] | None
+    """Exact, 95 %, of the share of study networks like it that learned."""
+    networks: int = 0
+    """How many those are."""
+    learned: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suggestion:
+    """A change, and what is expected of the changed network."""
+
+    change: str
+    """In words, with the option's name: "initialise with 1/sqrt(n) (init scaled)"."""
+    option: dict[str, Any]
+    """What to give instead: {"init": "scaled"}."""
+    outlook: Outlook
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Check(Result):
+    """All that was found. `verdict` is one sentence, `summary()` a page, `to_json()` what the command prints."""
+
+    name: str
+    training: Training
+    outlook: Outlook
+    order: float
+    """Of the plateau: how steeply the rate of learning falls with the scale of all weights."""
+    rates: dict[str, float]
+    """||dL/dW|| / ||W|| on the plateau, by matrix."""
+    constant_loss: float
+    """What a network reaches that ignores its input."""
+    first_loss: float
+    """What it has before training."""
+    weight_scale: float | None
+    """Root mean square of the recurrent weights."""
+    unlike: str | None
+    """Why the probability is not known; None where it is."""
+    loss_unit: str = "nats a frame"
+    """Of both losses."""
+    again: str | None = None
+    """Where it diverged when followed: how another draw of its weights ended, as `Outlook.ended`; None where none was followed."""
+    cells: "tuple[Gains, ...]" = ()
+    """Gains, exponents and saturation, one for each cell and seed."""
+    suggestions: tuple[Suggestion, ...] = ()
+
+    @property
+    def probability(self) -> float | None:
+        return self.outlook.probability
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        return self.outlook.interval
+
+    @property
+    def escape_epochs(self) -> float:
+        return self.outlook.escape_epochs
+
+    @property
+    def verdict(self) -> str:
+        """One plain sentence."""
+        return verdict(self)
+
+    def summary(self) -> str:
+        """The verdict and the numbers behind it, as text."""
+        return summary(self)
+
+    def to_json(self) -> dict:
+        """Everything, JSON-ready: what is not finite is None."""
+        content = {"verdict": self.verdict, "probability": self.probability, "interval": self.interval}
+        content |= {"escape_epochs": self.escape_epochs, "order": self.order, "rates": self.rates, "name": self.name}
+        content |= {
+            "ended": self.outlook.ended,
+            "another_draw_ended": self.again,
+            "study_networks": self.outlook.networks,
+            "study_learned": self.outlook.learned,
+        }
+        content |= {
+            name: getattr(self, name) for name in ("unlike", "constant_loss", "first_loss", "loss_unit", "weight_scale")
+        }
+        content |= asdict(self.training)
+        content["cells"] = [
+            {name: value.tolist() if hasattr(value, "tolist") else value for name, value in vars(cell).items()}
+            for cell in self.cells
+        ]
+        content["suggestions"] = [
+            {"change": s.change, "option": s.option} | asdict(s.outlook) for s in self.suggestions
+        ]
+        return finite_json(content)
+
+
+LARGE = 1e5  # from here on a number of epochs is told as a power of ten
+GOOD, MUCH = 0.5, 2.0  # probability that is enough; factor that is told as a help where it is not
+STAYS = {
+    "never": "will sit on the plateau for ever",
+    "waiting": "will still be on the plateau when its training ends",
+    "unsettled": "is not seen to leave the plateau, where its loss neither falls nor comes to rest",
+    "diverged": "may diverge before it leaves the plateau",
+    "unfollowed": "has too many parameters for its way off the plateau to be followed",
+}
+NOT_LEFT = {
+    "unfollowed": "not followed",
+    "never": "never leaves",
+    "diverged": "diverged when followed",
+    "unsettled": "not seen to leave, its loss does not settle",
+}
+
+
+def verdict(check: "Check") -> str:
+    """One plain sentence: how long on the plateau and why, how often networks like it learned, and what to change."""
+    escape, epochs = check.escape_epochs, check.training.epochs
+    if escape == 0:
+        return (
+            f"{check.name}: has left the plateau already, with {check.first_loss:.4g} {check.loss_unit} against the "
+            f"{check.constant_loss:.4g} of a constant output; what comes after is not known."
+        )
+    if not math.isfinite(escape):
+        start = f"{STAYS[check.outlook.ended]}{_how_often(check)} ({_why(check)})"
+    elif escape > epochs:
+        start = f"will sit on the plateau for about {in_epochs(escape, epochs)}, and has {epochs} ({_why(check)})"
+    else:
+        start = f"should leave the plateau after about {in_epochs(escape, epochs)} of {epochs} ({_why(check)})"
+    if check.unlike:
+        then = f"whether it learns is not known, because it {check.unlike}"
+    else:
+        o = check.outlook
+        low, high = (100 * bound for bound in o.interval)
+        then = f"of {o.networks} study networks like it {o.learned} learned ({low:.0f} to {high:.0f} %)"
+    return f"{check.name}: {start}; {then}{_advice(check)}."
+
+
+def leaves(outlook: "Outlook") -> str:
+    """When a network leaves the plateau, or why it is not seen to."""
+    if outlook.escape_epochs == 0:
+        return "has left already"
+    if not math.isfinite(outlook.escape_epochs):
+        return NOT_LEFT.get(outlook.ended, "not within its training")
+    return f"leaves after {in_epochs(outlook.escape_epochs)}"
+
+
+def in_epochs(epochs: float, beside: int | None = None) -> str:
+    """A finite time in words; with more digits where these would put it on the other side of a number that stands beside it.
+
+    >>> in_epochs(0.3), in_epochs(17.6), in_epochs(3e12), in_epochs(300.2, 300)
+    ('1 epoch', '18 epochs', '10^12 epochs', '300.2 epochs')
+    """
+    power = round(math.log10(epochs)) if epochs >= LARGE else None
+    rounded = max(1, round(epochs)) if power is None else 10**power
+    if beside is not None and (rounded > beside) != (epochs > beside):
+        return f"{epochs:.9g} epochs"
+    return counted(rounded, "epoch") if power is None else f"10^{power} epochs"
+
+
+def summary(check: "Check") -> str:
+    """The verdict, then the numbers behind it."""
+    t, o = check.training, check.outlook
+    lines = [
+        check.verdict,
+        "",
+        f"training       SGD, learning rate {t.learning_rate:g}, momentum {t.momentum:g}, {counted(t.epochs, 'epoch')} of "
+        f"{counted(t.batches, 'batch', 'batches')}",
+        f"plateau        {check.constant_loss:.4g} {check.loss_unit}, what a constant output reaches on these "
+        f"sequences; it starts at {check.first_loss:.4g}",
+        f"order          {_order(check.order)}"
+        + (f", recurrent weights of {check.weight_scale:.3g}" if check.weight_scale else ""),
+        f"leaves after   {leaves(o).removeprefix('leaves after ')}",
+        "probability    " + ("not known" if o.probability is None else _probability(o)),
+        "rates          " + ", ".join(f"{name} {rate:.1e}" for name, rate in check.rates.items()),
+    ]
+    for gains in check.cells:
+        gates = "" if gains.saturated_gates is None else f", gates {gains.saturated_gates:.0%}"
+        lines += [
+            f"{gains.cell}",
+            f"  input gain   {_row(gains.input_gain)}",
+            f"  state gain   {_row(gains.state_gain)}",
+            f"  exponent     {_spread(gains.exponents)}, {counted(gains.exponent_steps, 'step')}",
+            f"  saturated    outputs {gains.saturated_outputs:.0%}{gates}",
+        ]
+    if check.suggestions:
+        lines += ["", "tried instead", *(f"  {_tried(s)}" for s in check.suggestions)]
+    return "\n".join(lines)
+
+
+def _spread(exponents) -> str:
+    """Mean and standard deviation over sequences."""
+    finite = [float(e) for e in exponents if math.isfinite(e)]
+    if len(finite) < len(exponents):
+        return f"not finite in {len(exponents) - len(finite)} of {counted(len(exponents), 'sequence')}"
+    spread = f" +- {statistics.pstdev(finite):.1g}" if len(finite) > 1 else ""  # one tells none
+    return f"{statistics.fmean(finite):.3g}{spread} over {counted(len(finite), 'sequence')}"
+
+
+def _how_often(check: "Check") -> str:
+    """Of a network that diverged when it was followed: of how many runs that is said, as one alone may be chance."""
+    if check.outlook.ended != "diverged":
+        return ""
+    if check.again is None:
+        return ", as the one run did that was followed"
+    both = check.again == "diverged"
+    return f", as {'both runs' if both else 'one of two runs'} did that were followed, each with another draw of its weights"
+
+
+def _why(check: "Check") -> str:
+    comma = "," * math.isnan(check.order)  # after the reason why it is not known
+    scale = "" if check.weight_scale is None else f"{comma} at recurrent weights of {check.weight_scale:.1g}"
+    return f"order {_order(check.order)}{scale}"
+
+
+def _order(order: float) -> str:
+    """As a whole number where it is near to one."""
+    if math.isnan(order):
+        return "unknown, its rates are below all numbers or it has no output bias"
+    return f"{round(order)}" if abs(order - round(order)) <= 0.05 else f"{order:.1f}"
+
+
+def _advice(check: "Check") -> str:
+    """What helps, of what was tried; nothing where nothing was."""
+    followed = [s for s in check.suggestions if s.outlook.ended != "unfollowed"]
+    if not followed:
+        return ""
+    if enough := [s for s in followed if _is_enough(s.outlook, check)]:
+        return "; " + ", or ".join(map(_tried, enough[:2]))
+    if better := [s for s in followed if _is_better(s.outlook, check.outlook)]:
+        return f"; what was tried is not enough, the best of it: {_tried(better[0])}"
+    return "; nothing that was tried helps"
+
+
+def _is_enough(new: "Outlook", check: "Check") -> bool:
+    """Whether a changed network is expected to learn, and more so than the network as it is."""
+    old = check.outlook
+    if new.probability is not None and old.probability is not None:
+        return new.probability >= GOOD and new.probability > old.probability
+    return new.escape_epochs <= check.training.epochs < old.escape_epochs
+
+
+def _is_better(new: "Outlook", old: "Outlook") -> bool:
+    """Whether a change helps much though not enough: the probability doubles, or the time on the plateau halves."""
+    if new.probability is not None and old.probability is not None:
+        return new.probability >= MUCH * old.probability
+    return math.isfinite(new.escape_epochs) and new.escape_epochs <= old.escape_epochs / MUCH
+
+
+def _tried(suggestion: "Suggestion") -> str:
+    o = suggestion.outlook
+    options = ", ".join(f"--{name.replace('_', '-')} {value}" for name, value in suggestion.option.items())
+    likely = "" if o.probability is None else f", probability {o.probability:.2f}"
+    return f"{suggestion.change} ({options}: {leaves(o)}{likely})"
+
+
+def _probability(o: "Outlook") -> str:
+    low, high = o.interval
+    return f"{o.probability:.2f} ({low:.2f} to {high:.2f}): {o.learned} of {o.networks} study networks like it learned"
+
+
+def _row(values) -> str:
+    return (
+        " ".join(f"{value:.2g}" for value in values)
+        if len(values)
+        else "the cell does not say what one of its layers does"
+    )
+
+
+FASTER = 3.0  # factor on the learning rate
+SLOWER = 3.0, 10.0  # what it is divided by where the network diverged
+HIGHEST_RATE = 0.5
+GATED = "rhn"
+WITHOUT_GATES = ("rnn", "irnn", "dt-rnn", "dts-rnn")
+MOSTLY_CLOSED = -2.0
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change: what it is in words, what to give instead, and the changed network and training."""
+
+    words: str
+    option: dict[str, Any]
+    model: nn.Module
+    training: Training
+
+
+def changes(model: nn.Module, training: Training, *, diverged: bool = False) -> Iterator[Change]:
+    """Ways to help a network off its plateau, one thing each; a module of the user's own can only be trained otherwise.
+
+    diverged: whether it did when it was followed; then no larger learning rate is tried, whatever chance would make of it, but smaller.
+    """
+    if isinstance(model, PolyphonicModel | LanguageModel):
+        yield from _of_networks(model, training)
+    given = training.learning_rate
+    rates = [given / by for by in SLOWER] if diverged else [min(FASTER * given, HIGHEST_RATE)]
+    for rate in (float(f"{rate:.1g}") for rate in rates):
+        if diverged or rate > given:
+            words = f"a learning rate of {rate:.3g}"
+            yield Change(words, {"learning_rate": rate}, model, replace(training, learning_rate=rate))
+
+
+def _of_networks(model: PolyphonicModel | LanguageModel, training: Training) -> Iterator[Change]:
+    config = model.config()
+    if model.init.scheme not in ("scaled", "orthogonal"):
+        yield Change("initialise with 1/sqrt(n)", {"init": "scaled"}, _rebuilt(model, init="scaled"), training)
+    if model.cell in WITHOUT_GATES:
+        gated = type(model)(**_for_cell(model, config, GATED), generator=_generator())
+        yield Change("use gates", {"cell": GATED}, gated, training)
+    if (config.get("transform_bias") or 0) > MOSTLY_CLOSED and "transform_bias" in config:
+        closed = _rebuilt(model, transform_bias=MOSTLY_CLOSED)
+        yield Change(
+            f"start with a transform bias of {MOSTLY_CLOSED:g}", {"transform_bias": MOSTLY_CLOSED}, closed, training
+        )
+
+
+def _rebuilt(model: nn.Module, **changed) -> nn.Module:
+    return type(model)(**model.config() | changed, generator=_generator())
+
+
+def _for_cell(model: nn.Module, config: dict, cell: str) -> dict:
+    """The configuration with another cell: sizes and initialisation stay, the options of the old cell go."""
+    names = ("init", *type(model).sizes)
+    return {"cell": cell} | {name: config[name] for name in names}
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)

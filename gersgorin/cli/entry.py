@@ -1,0 +1,13 @@
+"""Entry points of the commands."""
+
+from rhn.entry import enter
+
+
+def plot() -> int:
+    """`gersgorin-plot`."""
+    return enter("gersgorin.cli.plot")
+
+
+def check() -> int:
+    """`gersgorin-check`."""
+    return enter("gersgorin.cli.check")

@@ -1,0 +1,355 @@
+"""A user's file of numbers as sequences: NumPy's .npy and .npz, or .csv. Nothing in it is ever unpickled.
+
+    .npy   (T,) one input, (T, m), or several sequences (S, T, m)
+    .npz   such an array called `x`, or the first one; beside it, as text, `unit` of a step, `names` of the inputs, `name` of the data
+    .csv   a row a step, a column an input; a first row of words names them. A first column called time or t, as in "time (s)", is no
+           input: it says how long a step is
+
+Legend: S sequences, T steps, m inputs of a step.
+
+What a network reads: a chorale, the beginning of a text, or the numbers of a user's file, each with its name and its unit of time.
+
+Legend: S sequences, T steps, m inputs of a step.
+"""
+
+import codecs
+import csv
+import re
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from rhn.data import Piece
+from rhn.data.scores import music21_version
+from rhn.data.text import Vocabulary
+from rhn.data.text.vocabulary import split_words
+from rhn.engine.memory import free_memory, in_words
+from rhn.errors import DataError, InvalidInputError
+from rhn.reading import require_file
+from rhn.wording import first_line
+
+SUFFIXES = (".npy", ".npz", ".csv")
+EXPECTED = "expected numbers of shape (T,), (T, m) or (S, T, m), real ones"
+TIME = re.compile(r"(?:time|t)\s*(?:[\[(]\s*(.*?)\s*[\])])?", re.IGNORECASE)
+EVEN = 1e-4  # of a step: steps whose lengths differ by less are of one length
+ABOUT = ("unit", "names", "name")  # arrays of an .npz file that say what the others are
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """What a file holds."""
+
+    values: np.ndarray
+    """float64 (T, m) or (S, T, m), finite."""
+    unit: str | None = None
+    """Of one step."""
+    names: tuple[str, ...] = ()
+    """Of the m inputs."""
+    name: str | None = None
+    """Of the data, where the file says it."""
+    whole: bool = False
+    """Whether the file holds integers and not other numbers."""
+
+
+def read_numbers(path: Path) -> Numbers:
+    """The sequences of a file.
+
+    Raises DataError for one that is missing, damaged or empty, or holds anything but finite real numbers of such shapes;
+    InvalidInputError for another kind of file.
+    """
+    reader = {".npy": _npy, ".npz": _npz, ".csv": _csv}.get(path.suffix.lower())
+    if reader is None:
+        raise InvalidInputError(f"{path} is no file of numbers: expected a name ending in {', '.join(SUFFIXES)}")
+    try:
+        if (size := require_file(path).stat().st_size) > free_memory():
+            raise DataError(
+                f"{path} has {in_words(size)}, more than the memory that is free: cut it into smaller files"
+            )
+        found = reader(path)
+    except DataError:
+        raise
+    except Exception as error:  # whatever NumPy makes of a damaged or hostile file
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DataError(f"{path} cannot be read as numbers: {reason}") from error
+    if found.names and len(found.names) != found.values.shape[-1]:
+        names, m = ", ".join(found.names), found.values.shape[-1]
+        raise DataError(f"{path} names {len(found.names)} inputs ({names}), its sequences have {m}: expected as many")
+    return found
+
+
+def _npy(path: Path) -> Numbers:
+    with path.open("rb") as file:
+        array = np.load(file, allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{path} holds several arrays under the name of one: call it .npz")
+    return Numbers(values=_sequences(path, array), whole=array.dtype.kind in "iu")
+
+
+def _npz(path: Path) -> Numbers:
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path} is not a whole .npz file: expected one that numpy.savez wrote")
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > free_memory():
+        raise DataError(
+            f"{path} unpacks to {in_words(size)}, more than the memory that is free: cut it into smaller files"
+        )
+    with np.load(path, allow_pickle=False) as arrays:
+        data = [key for key in arrays.files if key not in ABOUT]
+        if not data:
+            raise DataError(f"{path} holds no array of numbers: {EXPECTED}, called x")
+        array = arrays["x" if "x" in data else data[0]]
+        said = {key: np.asarray(arrays[key]).astype(str).ravel().tolist() for key in ABOUT if key in arrays.files}
+    unit, name = (next(iter(said.get(key, [])), None) for key in ("unit", "name"))
+    names = tuple(said.get("names", ()))
+    return Numbers(values=_sequences(path, array), unit=unit, name=name, names=names, whole=array.dtype.kind in "iu")
+
+
+def _csv(path: Path) -> Numbers:
+    lines = [(k, line) for k, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1) if line.strip()]
+    if not lines:
+        raise DataError(f"{path} is empty: expected a row a step and a column an input")
+    delimiter = _delimiter(lines[0][1])
+    if delimiter == ";":  # where a comma may be the decimal point
+        lines = [(k, line.replace(",", ".")) for k, line in lines]
+    first = _words(lines[0][1], delimiter)
+    header = () if all(map(_is_number, first)) else tuple(word.strip("# ") for word in first)
+    body = lines[bool(header) :]
+    if not body:
+        raise DataError(f"{path} holds a row of names and no numbers: expected a row a step")
+    try:
+        table = np.loadtxt([line for _, line in body], delimiter=delimiter, comments=None, quotechar='"', ndmin=2)
+    except ValueError as error:
+        raise DataError(f"{path}: {_culprit(body, delimiter, len(first)) or error}") from None
+    if table.shape[1] != len(first):
+        raise DataError(
+            f"{path} names {len(first)} columns and has {table.shape[1]}: expected a row of numbers each step"
+        )
+    timed = TIME.fullmatch(header[0]) if header else None
+    if timed is None:
+        return Numbers(values=_sequences(path, table), names=header)
+    unit = _unit(path, table[:, 0], timed[1])
+    return Numbers(values=_sequences(path, table[:, 1:]), unit=unit, names=header[1:])
+
+
+def _delimiter(line: str) -> str | None:
+    """What stands between the columns: ; or a tab or a comma, else white space (None) where that makes numbers of the first row."""
+    found = next((mark for mark in ";\t," if mark in line), None)
+    return found or (None if all(map(_is_number, line.split())) else ",")
+
+
+def _words(line: str, delimiter: str | None) -> list[str]:
+    return line.split() if delimiter is None else next(csv.reader([line], delimiter=delimiter))
+
+
+def _culprit(lines: list[tuple[int, str]], delimiter: str | None, columns: int) -> str | None:
+    """What is wrong in the first line that is."""
+    for k, line in lines:
+        words = _words(line, delimiter)
+        if len(words) != columns:
+            return f"line {k} has {len(words)} columns, expected {columns} as in the first"
+        if bad := [word for word in words if not word.strip() or not _is_number(word)]:
+            return f"line {k} has {bad[0]!r:.40} in column {words.index(bad[0]) + 1}, expected a number"
+    return None
+
+
+def _unit(path: Path, times: np.ndarray, unit: str | None) -> str | None:
+    """How long a step is, in words: "s", "0.1 s"; None where times tell no one length."""
+    lengths = np.diff(times)
+    if not np.isfinite(times).all() or (lengths <= 0).any():
+        raise DataError(f"{path}: the times in its first column do not increase from row to row: put them in order")
+    if len(lengths) == 0 or np.ptp(lengths) > EVEN * lengths.mean():
+        return None
+    length = f"{lengths.mean():.4g}"
+    return unit if length == "1" else f"{length} {unit or 'time units'}"
+
+
+def _sequences(path: Path, array: np.ndarray) -> np.ndarray:
+    """The array as (T, m) or (S, T, m) of float64; raises DataError where it is something else."""
+    if array.dtype.kind not in "biuf" or not 1 <= array.ndim <= 3 or array.size == 0:
+        raise DataError(f"{path} holds {array.dtype} of shape {array.shape}: {EXPECTED}")
+    values = array.astype(np.float64)
+    if bad := int((~np.isfinite(values)).sum()):
+        raise DataError(f"{path}: {bad} of {values.size} numbers are NaN or infinite, expected finite ones")
+    return values[:, None] if values.ndim == 1 else values
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word.strip() or "nan")
+    except ValueError:
+        return False
+    return True
+
+
+READ = 1 << 20  # bytes of a text: more tokens than Jacobians can be held
+TEXT_STEPS = 100
+MOST_NAMES = 4  # of inputs, that a figure's title holds
+COUNTED = {"chorale": "frames", "text": "tokens", "sequence": "steps"}
+
+
+class Asked(Protocol):
+    """The options that say what is read; None for what was not given."""
+
+    chorale: str
+    data: Path | None
+    text: Path | None
+    input: Path | None
+    unit: str | None
+    steps: int | None
+    checkpoint: Path | None
+    cell: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One sequence, or several of one length."""
+
+    name: str
+    """A chorale's, or the file's."""
+    kind: str
+    """"chorale", "text" or "sequence"."""
+    values: np.ndarray
+    """Numbers (T, m), of several sequences (S, T, m), or ids of tokens (T,), int64."""
+    unit: str = "steps"
+    """Of time, of one step: "quarter notes", "tokens", "0.1 s"; "steps" where nothing is known of it."""
+    names: tuple[str, ...] = ()
+    """Of the m inputs, where they are told."""
+
+    part: int | None = None
+    """Which of several of its name, counted from 1."""
+    about: str = ""
+    """Where it comes from, for the second line of a figure's title: "train-41 of the chorales of music21 10.5.1"."""
+
+    @property
+    def label(self) -> str:
+        """The name with those of the inputs where they are few, and its part: "lorenz.csv (x, y, z), part 2"."""
+        names = f" ({', '.join(self.names)})" if 0 < len(self.names) <= MOST_NAMES else ""
+        return f"{self.name}{names}" + (f", part {self.part}" if self.part else "")
+
+    @property
+    def first_label(self) -> str:
+        """What `sequence()` is called: "lorenz.npz, the first of 20"."""
+        return self.label if self.count == 1 else f"{self.label}, the first of {self.count}"
+
+    @property
+    def count(self) -> int:
+        """S."""
+        return len(self.values) if self.values.ndim == 3 else 1
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return self.values.shape[-2] if self.values.ndim > 1 else len(self.values)
+
+    @property
+    def input_size(self) -> int | None:
+        """m; None for ids of tokens."""
+        return self.values.shape[-1] if self.values.ndim > 1 else None
+
+    def sequence(self, k: int = 0) -> np.ndarray:
+        """The k-th sequence, (T, m) or ids (T,)."""
+        return self.values[k] if self.values.ndim == 3 else self.values
+
+    def cut(self, steps: int | None) -> "Source":
+        """Only the first steps, or all where None; raises InvalidInputError where there are not so many."""
+        if steps is None:
+            return self
+        if steps > self.steps:
+            counted = COUNTED[self.kind]
+            raise InvalidInputError(f"--steps {steps} is beyond the end of {self.name}: it has {self.steps} {counted}")
+        values = self.values[..., :steps, :] if self.values.ndim > 1 else self.values[:steps]
+        return replace(self, values=values, about=_cut(self, steps))
+
+
+def read_source(asked: Asked) -> Source:
+    """What the options say, cut to their steps; raises DataError or InvalidInputError."""
+    if asked.text is not None:
+        return _text(asked).cut(asked.steps)
+    if asked.input is not None:
+        numbers = read_numbers(asked.input)
+        unit = asked.unit or numbers.unit or "steps"
+        name = numbers.name or asked.input.name
+        about = f"{asked.input.name}, {' x '.join(map(str, numbers.values.shape))} numbers"
+        source = Source(name=name, kind="sequence", values=numbers.values, unit=unit, names=numbers.names, about=about)
+        return source.cut(asked.steps)
+    from rhn.data import chorale
+
+    frames = chorale(asked.chorale, asked.data)
+    return chorale_source(frames, asked.data).cut(asked.steps)
+
+
+def _cut(source: Source, steps: int) -> str:
+    """Where a source comes from of which only the first steps are read."""
+    if steps >= source.steps:
+        return source.about
+    return f"first {steps} of {source.steps} {COUNTED[source.kind]}{' of ' * bool(source.about)}{source.about}"
+
+
+def chorale_source(piece: Piece, data: Path | None = None) -> Source:
+    """A chorale as the sets of this toolkit have it; data: the original file it was read from."""
+    about = {"kind": "chorale", "unit": "quarter notes", "about": f"{piece.label} of {chorales_origin(data)}"}
+    return Source(name=piece.name, values=np.asarray(piece), **about)
+
+
+def chorales_origin(data: Path | None = None) -> str:
+    """Which chorales: "the chorales of music21 10.5.1"; data: the original file they were read from."""
+    return f"the chorales {'of music21 ' + music21_version() if data is None else 'in ' + data.name}"
+
+
+def read_sources(asked: Asked, count: int) -> list[Source]:
+    """The first `count` sequences: chorales of the test split, those of a user's file, or successive parts of a text.
+
+    Each is at most so long as asked, those that end before stay as they are; `about` is that of all. Raises DataError, or
+    InvalidInputError where there are fewer.
+    """
+    if asked.text is not None:
+        steps = asked.steps or TEXT_STEPS
+        whole = read_source(replace(asked, steps=count * steps))
+        return [replace(whole, values=ids, part=k + 1) for k, ids in enumerate(whole.values.reshape(-1, steps))]
+    if asked.input is not None:
+        whole = read_source(asked)
+        where, parts = whole.name, range(min(count, whole.count))
+        found = [replace(whole, values=whole.sequence(k), part=k + 1) for k in parts]
+    else:
+        from rhn.data import chorales
+
+        pieces, where = chorales(asked.data).test, "the test split"
+        whole = [chorale_source(piece, asked.data) for piece in pieces[:count]]
+        found = [source.cut(asked.steps and min(asked.steps, source.steps)) for source in whole]
+        if count > 1:
+            most = f"at most {asked.steps} steps of each of the " if asked.steps else ""
+            about = f"{most}first {count} of {where} of {chorales_origin(asked.data)}"
+            found = [replace(source, about=about) for source in found]
+    if len(found) < count:
+        raise InvalidInputError(f"--sequences {count}: {where} has {len(found)}, expected at most so many")
+    return found
+
+
+def first_tokens(path: Path, vocabulary: Vocabulary, count: int) -> np.ndarray:
+    """Ids of the first tokens of a text file, (count,) or fewer where it ends before.
+
+    Raises DataError for a file that is empty, cannot be read or is not UTF-8, InvalidInputError for a symbol outside the vocabulary.
+    """
+    try:
+        with require_file(path).open("rb") as file:
+            symbols = file.read(READ)
+        if vocabulary.unit != "bytes":
+            symbols = codecs.getincrementaldecoder("utf-8")().decode(symbols, final=len(symbols) < READ)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as a text: {first_line(error)}") from error
+    ids = vocabulary.encode((split_words(symbols) if vocabulary.unit == "words" else symbols)[:count])
+    if len(ids) == 0:
+        raise DataError(f"{path} holds no tokens: expected a text")
+    return ids
+
+
+def _text(asked: Asked) -> Source:
+    from rhn.language.trained import load_text_model
+
+    vocabulary = load_text_model(asked.checkpoint, asked.cell).vocabulary
+    ids = first_tokens(asked.text, vocabulary, asked.steps or TEXT_STEPS)
+    return Source(name=asked.text.name, kind="text", values=ids, unit="tokens", about=f"first {len(ids)} tokens")

@@ -1,1 +1,0 @@
-"""Fixed points of a step under constant input, and the spectra at them."""

@@ -1,0 +1,319 @@
+"""Which recurrent cell a module has, and what that cell sees when the whole module reads a sequence.
+
+Legend: T steps, B sequences, m inputs of the cell. A module is a cell of ours, one of torch.nn's recurrent modules, a user's cell (with
+`step` and `state_size`, see `rhn.cells.Cell`), or anything that has one of them inside.
+"""
+
+import copy
+import difflib
+import hashlib
+import inspect
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gersgorin._validate import check_weights, real_tensor
+from gersgorin.own_loop import OwnLoop, followed, watched_calls
+from rhn.cells import Cell, layer_from_torch, name_of_cell, stack_from_torch
+from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
+from rhn.provenance import words_of_built
+from rhn.wording import counted
+
+TORCH_CELLS = (nn.RNNBase, nn.RNNCellBase)
+
+
+class Watched:
+    """A copy of a module in float64 and evaluation mode, of which one recurrent cell is looked at: nothing happens to the original.
+
+    Args:
+        module: see above; whatever weights it has when `refresh` is called are looked at.
+        layer: which of its recurrent cells, counted from 1, where it has several; each layer of torch.nn's modules counts. None: the
+            first, with all its layers as one.
+        submodule: the part of the module in which to look, by its name in `named_modules`: "encoder.rnn".
+
+    Raises:
+        InvalidInputError: the module is none, has no such part, no recurrent cell or not so many, one that goes both ways or projects,
+            or weights that are NaN or infinite.
+    """
+
+    def __init__(self, module: nn.Module, layer: int | None = None, submodule: str | None = None):
+        if not isinstance(module, nn.Module):
+            raise InvalidInputError(
+                f"expected a torch module with a recurrent cell, got {getattr(module, '__name__', type(module).__name__)}: "
+                "a bare function tells neither its state's size nor its weights; write it as a rhn.cells.Cell"
+            )
+        self._original = getattr(module, "_orig_mod", module)  # what torch.compile wraps
+        self._part, part = submodule, part_of(self._original, submodule)
+        cells = recurrent_cells(part) or [part] * bool(submodule and is_hand_written(part))
+        if not cells:
+            raise InvalidInputError(
+                f"{type(part).__name__} has no recurrent cell: expected one of rhn.cells, torch.nn's RNN, LSTM or GRU, "
+                f"or a module with step(x, s) and state_size{_hand_written_parts(part)}"
+            )
+        places = [(place, k) for place, cell in enumerate(cells) for k in range(layers_of(cell))]
+        if layer is not None and (not isinstance(layer, int) or not 1 <= layer <= len(places)):
+            raise InvalidInputError(
+                f"layer is {layer}: the module has {counted(len(places), 'recurrent cell')}, counted from 1"
+            )
+        check_weights(part)
+        try:
+            with torch.inference_mode(False):  # so that the copy can be differentiated
+                self.module = copy.deepcopy(self._original).double().eval()
+        except Exception as error:  # what torch or a user's module says to being copied
+            raise InvalidInputError(f"{type(module).__name__} cannot be copied to be looked at: {error}") from error
+        for part in self.module.modules():
+            if getattr(part, "precision", "float32") != "float32":
+                part.precision = "float32"
+        place, self._layer = (0, None) if layer is None else places[layer - 1]
+        part = part_of(self.module, submodule)
+        self._cell = (recurrent_cells(part) or [_with_step(part)])[place]
+        _ = self.cell  # refuses what cannot be converted
+
+    @property
+    def cell(self) -> nn.Module:
+        """The cell with the copy's weights; one of torch.nn's in our form."""
+        if not isinstance(self._cell, TORCH_CELLS):
+            return self._cell
+        return stack_from_torch(self._cell) if self._layer is None else layer_from_torch(self._cell, self._layer)
+
+    @property
+    def title(self) -> str:
+        """What a figure calls the cell: "rhn, depth 5, 64 units", "encoder.rnn: LSTM, 2 layers, 64 units"."""
+        title = cell_title(self._cell, self._layer)
+        return f"{self._part}: {title}" if self._part else title
+
+    @property
+    def made(self) -> str:
+        """What the cell was built with, where it is one of ours: "built with uniform:0.04, transform bias -2"."""
+        return words_of_built(self._cell)
+
+    @property
+    def batch_first(self) -> bool:
+        """Whether the cell reads (B, T, m): the module around it then likely does too."""
+        return bool(getattr(self._cell, "batch_first", False))
+
+    @property
+    def alone(self) -> bool:
+        """Whether the module is the cell itself."""
+        return self._cell is self.module
+
+    def refresh(self) -> None:
+        """Take the weights and buffers that the original has now."""
+        self.module.load_state_dict(self._original.state_dict())
+
+    @torch.no_grad()
+    def inputs(self, probe: Tensor | np.ndarray) -> Tensor:
+        """What the cell sees, (T, B, m) in float64, when the module reads `probe`, which is laid out as the module takes it.
+
+        A cell itself reads (T, m), (T, B, m), or (B, T, m) where it is `batch_first`. Numbers of int64 are ids of tokens; they may be
+        (T,) for a module that takes (T, B). Hidden states that a module hands to its cell are not looked at. Torch's random numbers
+        are left as they were.
+
+        Raises InvalidInputError for a probe that is not finite or does not fit.
+        """
+        probe = self._checked(probe)
+        x = self._checked_inputs(self._time_first(probe) if self.alone else self._seen(probe))
+        for k in range(self._layer or 0):
+            below = layer_from_torch(self._cell, k)
+            x = below.outputs_of(below.states(x, x.new_zeros(x.shape[1], below.state_size)))
+        return x
+
+    def along(self, probe: Tensor | np.ndarray, sequence: int | None = None) -> tuple[nn.Module | OwnLoop, Tensor]:
+        """(The cell, its `inputs`) when the module reads a probe; (the module's own loop, its inputs) where more happens than the cell.
+
+        sequence: which of the B sequences alone, None for all. Raises InvalidInputError also for a loop that cannot be followed.
+        """
+        inputs = self.inputs(probe)
+        loop = None if self.alone else self._followed(probe)
+        if loop is None:
+            return self.cell, inputs if sequence is None else inputs[:, sequence]
+        if self._layer is not None and layers_of(self._cell) > 1:
+            raise InvalidInputError(
+                f"all layers of {self.title.split(',')[0]} are one state of its module's own loop: leave layer out"
+            )
+        loop = loop if sequence is None else loop.sequence(sequence)
+        return loop, loop.inputs
+
+    def _followed(self, probe: Tensor | np.ndarray) -> OwnLoop | None:
+        others = [cell for cell in recurrent_cells(self.module) if cell is not self._cell]
+        return followed(self._cell, self.module, self._checked(probe), others)
+
+    def digest(self, probe: Tensor | np.ndarray) -> str:
+        """What tells probes apart: their shape and numbers, in 16 letters. Raises InvalidInputError as `inputs`."""
+        values = self._checked(probe).cpu().numpy()
+        return hashlib.sha256(f"{values.dtype}{values.shape}".encode() + values.tobytes()).hexdigest()[:16]
+
+    def _seen(self, probe: Tensor) -> Tensor:
+        """What the cell reads when the module reads the probe."""
+        try:
+            with torch.random.fork_rng(devices=[probe.device] if probe.is_cuda else []):
+                return seen_by(self._cell, self.module, probe)
+        except RhnError:
+            raise
+        except USERS_FAULT as error:  # whatever a user's module raises
+            raise InvalidInputError(
+                f"{type(self.module).__name__} does not run on the probe {tuple(probe.shape)}: {error}"
+            ) from error
+
+    def _checked(self, probe: Tensor | np.ndarray) -> Tensor:
+        """The probe on the device of the weights, its numbers in float64."""
+        probe = real_tensor("the probe", probe)
+        if probe.numel() == 0 or probe.dim() == 0:
+            raise InvalidInputError(
+                "the probe is to be a tensor or array (T, m), (T, B, m) or ids (T, B) that is not empty, got shape "
+                f"{tuple(probe.shape)}"
+            )
+        like = next(self.module.parameters(), probe)
+        if probe.dtype == torch.int64 and not self.alone:
+            return (probe.unsqueeze(1) if probe.dim() == 1 else probe).to(like.device)
+        if not torch.isfinite(probe).all():
+            bad = int((~torch.isfinite(probe)).sum())
+            raise InvalidInputError(f"the probe holds {bad} NaN or infinite numbers, expected finite ones")
+        return probe.to(like.device, like.dtype if like.is_floating_point() else torch.float64)
+
+    def _time_first(self, x: Tensor) -> Tensor:
+        return x.transpose(0, 1) if x.dim() == 3 and self.batch_first else x
+
+    def _checked_inputs(self, x: Tensor) -> Tensor:
+        """(T, B, m)."""
+        m = getattr(self._cell, "input_size", x.shape[-1])
+        if x.dim() not in (2, 3) or x.shape[-1] != m:
+            raise InvalidInputError(f"{self.title} reads {tuple(x.shape)}: expected (T, {m}) or (T, B, {m})")
+        return x.unsqueeze(1) if x.dim() == 2 else x
+
+
+def cell_title(cell: nn.Module, layer: int | None = None) -> str:
+    """What a figure calls a cell, or one of its layers, counted from 0: "LSTM, layer 1 of 2, 64 units"."""
+    depth, size = getattr(cell, "depth", 1), getattr(cell, "hidden_size", None)
+    several, words = layers_of(cell), []
+    if several > 1:
+        words = [f"{several} layers" if layer is None else f"layer {layer + 1} of {several}"]
+    words += [f"depth {depth}"] * (depth > 1)
+    return ", ".join([name_of_cell(cell), *words, *[counted(size, "unit")] * (size is not None)])
+
+
+def recurrent_part(
+    module: nn.Module, x: Tensor | np.ndarray, layer: int | None = None, submodule: str | None = None
+) -> tuple[nn.Module | OwnLoop, Tensor]:
+    """(The recurrent cell in a module, what it reads (T, B, m) when the module reads x): for every function that takes a cell.
+
+    Both in float64 and of a copy; arguments and errors as for `Watched` and its `inputs`.
+
+    A module that calls its cell in a loop of its own, with more between two calls than the cell does, gives (an `OwnLoop`, its inputs):
+    `states`, `jacobians()` and `sequence(row)` of the real loop. Functions of a run take it in a cell's place (`lyapunov_spectrum`,
+    `norm_bounds`); functions of a step from any state, such as `fixed_points`, refuse it.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.LSTM(3, 4, num_layers=2))
+    >>> cell, inputs = recurrent_part(model, torch.zeros(5, 1, 2))
+    >>> cell.state_size, inputs.shape
+    (16, torch.Size([5, 1, 3]))
+    """
+    return Watched(module, layer, submodule).along(x)
+
+
+def seen_by(cell: nn.Module, module: nn.Module, x: Tensor) -> Tensor:
+    """What a recurrent cell in a module reads when the module reads x: (T, B, m), or (T, m) where it is given that.
+
+    A cell that is called once a step, or with a few steps at a time, each time with its state, has read what it was given one after
+    the other; called without its state once more it begins anew, which is left out. Raises InvalidInputError where it is not called,
+    or with something else than tensors; whatever the module raises goes on.
+    """
+    seen = [call.x for call in watched_calls([cell], module, x)[0]]
+    if not seen:
+        raise InvalidInputError(
+            f"{type(module).__name__} does not call its {type(cell).__name__} when it reads a sequence"
+        )
+    batch_first = getattr(cell, "batch_first", False)
+    seen = [_unpacked(each, batch_first) for each in seen]
+    if not all(isinstance(each, Tensor) for each in seen):
+        raise InvalidInputError(
+            f"{type(module).__name__} calls its {type(cell).__name__} with a {type(seen[0]).__name__}: expected a tensor"
+        )
+    a_step_each = (
+        isinstance(cell, nn.RNNCellBase)
+        or is_hand_written(cell)
+        or (len(seen) > 1 and seen[0].dim() == 2 and not isinstance(cell, nn.RNNBase))
+    )
+    if a_step_each:
+        return torch.stack(seen)
+    whole = torch.cat(seen, 1 if batch_first and seen[0].dim() == 3 else 0)
+    return whole.transpose(0, 1) if batch_first and whole.dim() == 3 else whole
+
+
+def layers_of(cell: nn.Module) -> int:
+    """How many layers one of torch.nn's modules has; 1 for all else."""
+    return cell.num_layers if isinstance(cell, nn.RNNBase) else 1
+
+
+def part_of(module: nn.Module, name: str | None) -> nn.Module:
+    """The submodule of this name, as `named_modules` has them, or the module; raises InvalidInputError with the nearest names."""
+    if name is None or name == "":
+        return module
+    if not isinstance(name, str):
+        raise InvalidInputError(f"submodule is {name!r:.40}: expected a name in named_modules, such as 'encoder.rnn'")
+    parts = dict(module.named_modules())
+    if name in parts:
+        return parts[name]
+    near = difflib.get_close_matches(name, parts, 3, cutoff=0.6)
+    names = near or [k for k, part in parts.items() if k and recurrent_cells(part)][:8] or [k for k in parts if k][:8]
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"it has {', '.join(names) or 'no parts'}"
+    raise InvalidInputError(f"{type(module).__name__} has no submodule {name!r}: {hint}")
+
+
+def is_hand_written(part: nn.Module) -> bool:
+    """Whether a module can be a cell written by hand: with forward(x, h) and hidden_size."""
+    size = getattr(part, "hidden_size", None)
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        return False
+    if isinstance(part, (*TORCH_CELLS, Cell)) or hasattr(type(part), "step"):
+        return False
+    try:
+        inspect.signature(part.forward).bind(None, None)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _hand_written_parts(module: nn.Module) -> str:
+    """What to do about cells written by hand, as the end of a sentence."""
+    names = [name for name, part in module.named_modules() if is_hand_written(part)]
+    if not names:
+        return ""
+    how = (
+        f"name it by submodule={names[0]!r} (--submodule {names[0]})"
+        if names[0]
+        else "call that step, and give it state_size"
+    )
+    return f"; {names[0] or type(module).__name__} has forward(x, h) and hidden_size: {how}"
+
+
+def _with_step(cell: nn.Module) -> nn.Module:
+    """A cell written by hand, given the step and state_size that its forward(x, h) and hidden_size mean."""
+
+    def step(x: Tensor, s: Tensor) -> Tensor:
+        after = cell(x.reshape(-1, x.shape[-1]), s.reshape(-1, cell.state_size))
+        if not isinstance(after, Tensor) or after.shape != (s.numel() // cell.state_size, cell.state_size):
+            got = f"a tensor {tuple(after.shape)}" if isinstance(after, Tensor) else f"a {type(after).__name__}"
+            raise InvalidInputError(
+                f"{type(cell).__name__}.forward(x, h) returns {got}: expected the next state alone, (B, {cell.state_size}); return "
+                "that, or give the cell step(x, s) and state_size"
+            )
+        return after.reshape(s.shape)
+
+    cell.step, cell.state_size = step, cell.hidden_size
+    return cell
+
+
+def _unpacked(x, batch_first: bool):
+    return nn.utils.rnn.pad_packed_sequence(x, batch_first)[0] if isinstance(x, nn.utils.rnn.PackedSequence) else x
+
+
+def recurrent_cells(module: nn.Module) -> list[nn.Module]:
+    """The recurrent cells in a module, itself included, in its order; not those that are parts of another."""
+    found: list[nn.Module] = []
+    for part in module.modules():
+        ours = isinstance(part, Cell) or (hasattr(part, "step") and hasattr(part, "state_size"))
+        if (ours or isinstance(part, TORCH_CELLS)) and not any(part in other.modules() for other in found):
+            found.append(part)
+    return found

@@ -1,0 +1,407 @@
+"""What all inclusion sets share: a region of the complex plane, made from a matrix's entries, that holds its spectrum.
+
+A new set is one file with one class and one row in `INCLUSION_SETS`; the row enrols it in the tests. The class derives
+from `InclusionSet` and says which points belong (`_contains`); outline and area follow from that by bisection.
+
+Brauer's ovals of Cassini: |z - a_ii| |z - a_jj| <= r_i r_j for at least one pair i != j.
+
+A. Brauer, 1947; R. Varga, "Geršgorin and His Circles", 2004, chapter 2. The union lies inside Geršgorin's row discs. A
+1 x 1 matrix has no pair: its set is the entry.
+
+Varga's minimal Geršgorin set: the intersection of the row discs of X^-1 A X over all positive diagonal X.
+
+R. Varga, "Geršgorin and His Circles", 2004, chapter 4. It is the least that diagonal scaling can reach, and the set of
+all eigenvalues of matrices with A's diagonal and entries at most A's elsewhere, in modulus; so it lies inside Brauer's
+ovals. Its columns' set is the same. z is outside exactly if M(z) = diag |z - a_ii| - |A off the diagonal| is a
+nonsingular M-matrix, that is, if M(z) x = 1 has a positive solution x (then x scales z out of every disc).
+
+Ostrowski's discs: row and column sums mixed, |z - a_ii| <= r_i^alpha c_i^(1 - alpha) for at least one i; Geršgorin's too.
+
+A. Ostrowski, "Über das Nichtverschwinden einer Klasse von Determinanten und die Lokalisierung der charakteristischen
+Wurzeln von Matrizen", 1951. alpha = 1 gives Geršgorin's row discs, alpha = 0 his column discs (`gersgorin.gersgorin_discs`
+says more of them); between them a disc with an empty row or column shrinks to its center.
+
+The numerical range (field of values) {x* A x : |x| = 1}, enclosed by support lines.
+
+For each angle t the range lies in the half-plane Re(e^-it z) <= h(t), h(t) the largest eigenvalue of the Hermitian part
+of e^-it A (R. Horn, C. Johnson, "Topics in Matrix Analysis", 1991, chapter 1). The polygon that these half-planes leave
+holds the range, and so the spectrum. It is convex; for a normal matrix the range is the spectrum's convex hull. For
+dense random matrices, whose discs are far too large, it is close: at n = 64 its area is a fortieth of the discs'.
+
+Block Geršgorin: whole blocks of rows instead of rows, their norms instead of moduli.
+
+For a partition of the state into blocks, every eigenvalue z satisfies, for at least one block i,
+
+    sigma_min(A_ii - z) <= sum over j != i of ||A_ij||_2
+
+(D. Feingold, R. Varga, "Block diagonally dominant matrices and generalizations of the Gerschgorin circle theorem", 1962; the left
+side is 1 / ||(A_ii - z)^-1||_2). Blocks of one row give Geršgorin's row discs; one block of all gives, with tol = eps, the
+eps-pseudospectrum. Between them: sharp where the coupling within blocks is strong and that between them weak, as that of h and c of an
+LSTM, position and velocity of a coRNN. Where the couplings are alike it may be larger than the discs: a norm counts every direction.
+
+Not by layers: of a step A = F_L ... F_1, the block cyclic matrix of the F_l has the L-th roots of A's eigenvalues as its spectrum,
+but its diagonal blocks are zero. Its block set, at the best scaling of the blocks, is the disc |z|^L <= ||F_L||_2 ... ||F_1||_2, and
+||A||_2 is never larger.
+
+Regions of the complex plane that hold a matrix's spectrum, one a file; `INCLUSION_SETS` names them all.
+"""
+
+import cmath
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, partial
+from itertools import accumulate, pairwise
+from numbers import Integral
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gersgorin._validate import check_square
+from gersgorin.linalg.discs import Discs, off_diagonal_sums, points_and_tolerance
+from gersgorin.linalg.eigenvalues import one_thread
+from gersgorin.linalg.outlines import binary_scale, polygon_area, sampled_outline, support_corners
+from gersgorin.linalg.pseudospectra import smallest_singular_values
+from rhn.errors import InvalidInputError
+
+
+class InclusionSet(ABC):
+    """A set that holds every eigenvalue of each matrix of A (..., n, n), real or complex. No gradient flows through.
+
+    Attributes:
+        A: the matrices, (..., n, n).
+        centers: their diagonals, (..., n); they belong to every set but that of blocks.
+        norm: the larger of row-sum and column-sum norm, (...,); every set lies in the disc |z| <= norm.
+
+    Raises:
+        InvalidInputError: A is not square, not floating point, or holds NaN or infinity.
+    """
+
+    def __init__(self, A: Tensor) -> None:
+        self.A = check_square(A).detach()
+        self.centers = self.A.diagonal(dim1=-2, dim2=-1)
+        moduli = self.A.abs()
+        self.norm = torch.maximum(moduli.sum(-1).amax(-1), moduli.sum(-2).amax(-1))
+
+    def contains(self, z: Tensor, tol: float | Tensor | None = None) -> Tensor:
+        """Whether points belong to the set of some matrix whose entries differ from A's by at most `tol` / n.
+
+        Computed eigenvalues are those of such a matrix (see `gersgorin.linalg.discs`). For the discs it enlarges each radius by `tol`.
+
+        Args:
+            z: (..., k) real or complex, leading dimensions broadcast against the batch; a scalar counts as k = 1.
+            tol: absolute, a number or (...,); default 10 n eps `norm`; 0 is the strict test.
+
+        Returns:
+            (..., k) bool.
+        """
+        z, tol = points_and_tolerance(z, tol, self.centers, self.norm)
+        return self._contains(z, tol[..., None])
+
+    @abstractmethod
+    def _contains(self, z: Tensor, tol: Tensor) -> Tensor:
+        """As `contains`, for a tensor z (..., k) and a tol that broadcasts against it."""
+
+    def outline(self, points: int = 65) -> list[np.ndarray]:
+        """The boundary of the set (`tol` = 0) as closed polygons, one for each component, from left to right.
+
+        Here for real matrices, by bisection: above each x of the axis their sets are an interval that starts there, or
+        empty. Takes `points` x-values a component, so narrower features blur, and components that near may be joined.
+
+        Returns:
+            Complex vectors, the first point equal to the last.
+
+        Raises:
+            InvalidInputError: a complex matrix, a batch, or points < 3.
+        """
+        self._check_outline(points)
+        if self.A.is_complex():
+            raise InvalidInputError(f"outline: expected a real matrix, got {self.A.dtype}: the curve would not mirror")
+        scale = binary_scale(float(self.norm))
+        strict = torch.zeros(1, dtype=torch.float64, device=self.A.device)
+
+        def inside(z: np.ndarray) -> np.ndarray:
+            return self._contains(torch.as_tensor(scale * z, device=self.A.device), strict).cpu().numpy()
+
+        centers = self.centers.cpu().double().numpy() / scale
+        return [scale * polygon for polygon in sampled_outline(inside, centers, points)]
+
+    def area(self, points: int = 65) -> float:
+        """The area of the set, as that of the polygons of `outline(points)`."""
+        return polygon_area(self.outline(points))
+
+    def _check_outline(self, points: int) -> None:
+        if self.A.dim() != 2:
+            raise InvalidInputError(f"outline: expected one matrix (n, n), got a batch {tuple(self.A.shape)}; pick one")
+        if points < 3:
+            raise InvalidInputError(f"points: expected at least 3, got {points}")
+
+    def _distances(self, z: Tensor) -> Tensor:
+        """|z - a_ii|, (..., k, n)."""
+        return (z[..., None] - self.centers[..., None, :]).abs()
+
+
+class Brauer(InclusionSet):
+    """The union of the n (n - 1) / 2 ovals of Cassini of the rows.
+
+    >>> A = torch.tensor([[0.0, 2.0], [0.5, 0.0]])  # one oval, the unit disc
+    >>> Brauer(A).contains(torch.tensor([1.0, 1.01]))
+    tensor([ True, False])
+    """
+
+    def _contains(self, z: Tensor, tol: Tensor) -> Tensor:
+        n = self.A.shape[-1]
+        radii = off_diagonal_sums(self.A, "row") + tol * (n - 1) / n
+        distances = (self._distances(z) - tol[..., None] / n).clamp(min=0)
+        # a pair holds z if the product of its two ratios distance / radius is at most 1, so the two smallest decide
+        ratios = torch.where(distances > 0, distances / radii[..., None, :], 0)
+        smallest = ratios.topk(min(n, 2), dim=-1, largest=False).values
+        return (smallest[..., 0] == 0) | ((smallest.prod(-1) <= 1) if n > 1 else False)
+
+
+CHUNK = 2**22  # entries of the stack of M(z) held at a time: 32 MiB in float64
+
+
+class MinimalGersgorin(InclusionSet):
+    """The minimal Geršgorin set; a point costs one n x n linear solve.
+
+    >>> A = torch.tensor([[0.0, 8.0], [0.125, 0.0]])  # scaled by x = (8, 1): [[0, 1], [1, 0]]
+    >>> MinimalGersgorin(A).contains(torch.tensor([1.0, 1.01]))
+    tensor([ True, False])
+    """
+
+    def _contains(self, z: Tensor, tol: Tensor) -> Tensor:
+        n = self.A.shape[-1]
+        unit = torch.where(self.norm > 0, self.norm, 1)[..., None]  # x is then far from overflow
+        diagonal = (self._distances(z) - tol[..., None] / n) / unit[..., None]
+        off_diagonal = (self.A.abs() + tol[..., None] / n) / unit[..., None]
+        off_diagonal = off_diagonal.masked_fill(torch.eye(n, dtype=torch.bool, device=self.A.device), 0)
+        with one_thread():
+            parts = [
+                _is_m_matrix(torch.diag_embed(part) - off_diagonal[..., None, :, :])
+                for part in diagonal.split(max(1, CHUNK // n**2), dim=-2)
+            ]
+        return ~torch.cat(parts, dim=-1)
+
+
+def _is_m_matrix(M: Tensor) -> Tensor:
+    """Whether each M (..., n, n), nowhere positive off its diagonal, is a nonsingular M-matrix: M^-1 1 is positive."""
+    x, singular = torch.linalg.solve_ex(M, torch.ones_like(M[..., 0]))
+    return (singular == 0) & (x > 0).all(-1)
+
+
+class Ostrowski(InclusionSet):
+    """The union of Ostrowski's discs, 0 <= alpha <= 1.
+
+    >>> import torch
+    >>> Ostrowski(torch.tensor([[0.0, 2.0], [0.5, 0.0]])).radii().round(decimals=4)  # sqrt(2 * 0.5)
+    tensor([1., 1.])
+    """
+
+    def __init__(self, A: Tensor, alpha: float = 0.5) -> None:
+        super().__init__(A)
+        if not 0 <= alpha <= 1:
+            raise InvalidInputError(f"alpha: expected a number from 0 to 1, got {alpha}")
+        self.alpha = alpha
+
+    def radii(self, extra: Tensor | float = 0.0) -> Tensor:
+        """The radii, (..., n), when every row and column sum is larger by `extra` (broadcast against them)."""
+        rows, columns = off_diagonal_sums(self.A, "row") + extra, off_diagonal_sums(self.A, "column") + extra
+        return rows**self.alpha * columns ** (1 - self.alpha)
+
+    def _contains(self, z: Tensor, tol: Tensor) -> Tensor:
+        n = self.A.shape[-1]
+        reach = tol / n + self.radii(tol * (n - 1) / n)
+        return (self._distances(z) <= reach[..., None, :]).any(-1)
+
+    def outline(self, points: int = 65) -> list[np.ndarray]:
+        """The exact arcs of the union; arguments, result and errors as for `Discs.outline`."""
+        return Discs(self.centers, self.radii()).outline(points)
+
+
+class NumericalRange(InclusionSet):
+    """The polygon of `angles` support lines around the numerical range; costs angles / 2 Hermitian eigenproblems, half if A is real.
+
+    The polygon around a disc has pi^2 / (3 angles^2) more area than the disc: 0.02 % by default.
+
+    Raises:
+        InvalidInputError: as `InclusionSet`; or an odd number of angles, or fewer than 4.
+
+    >>> A = torch.tensor([[0.0, 2.0], [0.0, 0.0]])  # its range is the unit disc
+    >>> NumericalRange(A).contains(torch.tensor([1.0, 1.01, 0.999j]))
+    tensor([ True, False,  True])
+    """
+
+    def __init__(self, A: Tensor, angles: int = 128) -> None:
+        super().__init__(A)
+        if angles < 4 or angles % 2:
+            raise InvalidInputError(f"angles: expected an even number, at least 4, got {angles}")
+        self.angles = torch.arange(angles, dtype=self.norm.dtype, device=A.device) * (2 * torch.pi / angles)
+
+    @cached_property
+    def support(self) -> Tensor:
+        """h(t) at each angle t, (..., angles) real."""
+        with one_thread():
+            return support_function(self.A, len(self.angles))
+
+    def _contains(self, z: Tensor, tol: Tensor) -> Tensor:
+        along = (z[..., None] * torch.exp(-1j * self.angles)).real
+        return (along <= self.support[..., None, :] + tol[..., None]).all(-1)
+
+    def outline(self, points: int = 65) -> list[np.ndarray]:
+        """The polygon of 2 (points - 1) support lines, for real and complex matrices: corners, the first one twice."""
+        self._check_outline(points)
+        angles = 2 * (points - 1)
+        around = self if angles == len(self.angles) else NumericalRange(self.A, angles)
+        corners = support_corners(around.support.cpu().double().numpy())
+        return [np.append(corners, corners[:1])]
+
+
+def support_function(A: Tensor, angles: int) -> Tensor:
+    """h at the angles t = 0, step, ... of a full turn in equal steps, (..., angles) real, of checked A (..., n, n).
+
+    h(t + pi) is minus the least eigenvalue at t. The range of a real matrix mirrors at the real axis: a quarter of the turn is enough.
+    """
+    half = angles // 2
+    solved = half if A.is_complex() else half // 2 + 1
+    parts = []
+    for k in range(solved):
+        B = A * cmath.exp(-2j * cmath.pi * k / angles) if A.is_complex() or k else A
+        parts.append(torch.linalg.eigvalsh((B + B.mH) / 2)[..., [-1, 0]])
+    largest, least = torch.stack(parts, -1).unbind(-2)
+    if A.is_complex():
+        return torch.cat([largest, -least], -1)
+    below = -least[..., : half + 1 - solved].flip(-1)  # h(pi - t) = h(pi + t)
+    upper = torch.cat([largest, below], -1)  # t = 0 ... pi
+    return torch.cat([upper, upper[..., 1:-1].flip(-1)], -1)
+
+
+CHUNK_blocks = 2**18  # entries of the stack of A_ii - z held at a time: 4 MiB
+
+
+class BlockGersgorin(InclusionSet):
+    """The block Geršgorin set of a partition; a point costs a singular value decomposition of each block.
+
+    Unlike the other sets it need not hold the diagonal's entries, nor reach down to the real axis.
+
+    Args:
+        A: (..., n, n).
+        sizes: of the blocks, in the order of the state; they sum up to n. Default: two halves, the (h, c) of an LSTM.
+
+    Raises:
+        InvalidInputError: as `InclusionSet`; or the sizes are not whole numbers from 1 that sum up to n.
+
+    >>> A = torch.tensor([[0.0, -1.0, 0.1, 0.0], [1.0, 0.0, 0.0, 0.1], [0.0, 0.0, 3.0, 0.0], [0.0, 0.0, 0.0, 3.0]])
+    >>> BlockGersgorin(A).contains(torch.tensor([1j, 1.09j, 1.11j, 0, 3]))  # discs of radius 0.1 around i and -i, and the point 3
+    tensor([ True,  True, False, False,  True])
+    """
+
+    def __init__(self, A: Tensor, sizes: Sequence[int] | None = None) -> None:
+        super().__init__(A)
+        n = A.shape[-1]
+        if sizes is None:
+            sizes = [n] if n == 1 else [n - n // 2, n // 2]
+        if not isinstance(sizes, Iterable):
+            raise InvalidInputError(f"sizes: expected a list of whole numbers that sum up to {n}, got {sizes!r}")
+        sizes = list(sizes)
+        if not all(isinstance(s, Integral) and s >= 1 for s in sizes) or sum(sizes) != n:
+            raise InvalidInputError(f"sizes: expected whole numbers from 1 that sum up to {n}, got {sizes}")
+        self.sizes = tuple(map(int, sizes))
+        self._parts = [slice(*ends) for ends in pairwise(accumulate(self.sizes, initial=0))]
+
+    @property
+    def reaches(self) -> Tensor:
+        """sum over j != i of ||A_ij||_2 for each block i, (..., blocks)."""
+        with one_thread():
+            norms = [
+                [torch.linalg.matrix_norm(self.A[..., i, j], 2) for j in self._parts if j != i] for i in self._parts
+            ]
+        zero = torch.zeros_like(self.norm)
+        return torch.stack([sum(row, start=zero) for row in norms], -1)
+
+    def _contains(self, z: Tensor, tol: Tensor) -> Tensor:
+        # a change of each entry by up to tol / n changes a block of p x q by up to tol sqrt(p q) / n
+        roots, n = np.sqrt(self.sizes), self.A.shape[-1]
+        inside = torch.zeros((), dtype=torch.bool, device=self.A.device)
+        for part, reach, root in zip(self._parts, self.reaches.unbind(-1), roots, strict=True):
+            distance = _block_distances(self.A[..., part, part], z)
+            inside = inside | (distance <= reach[..., None] + tol * (root * roots.sum() / n))
+        return inside
+
+    def outline(self, points: int = 65) -> list[np.ndarray]:
+        """The boundary as closed polygons, for real and complex matrices, on a grid of (2 points - 1)^2 points.
+
+        Around the set clockwise, around its holes counterclockwise. A component smaller than the grid's mesh is drawn as the disc that
+        it holds around an eigenvalue of its block, a point where that block stands alone. Needs contourpy, which comes with matplotlib.
+        """
+        self._check_outline(points)
+        from contourpy import contour_generator  # few need it
+
+        scale = binary_scale(float(self.norm)) if self.norm > 0 else 1.0
+        double = torch.complex128 if self.A.is_complex() else torch.float64
+        blocks = [self.A[part, part].cpu().to(double) / scale for part in self._parts]
+        reaches = (self.reaches.cpu().double() / scale).tolist()
+        x, y = _grid(blocks, reaches, points)
+        z = torch.from_numpy((x + 1j * y[:, None]).ravel())
+        with one_thread():
+            heights = [smallest_singular_values(block, z).numpy() - r for block, r in zip(blocks, reaches, strict=True)]
+        height = np.min(heights, axis=0).reshape(len(y), len(x))
+        curves = [curve[:, 0] + 1j * curve[:, 1] for curve in contour_generator(x, y, height).lines(0.0)]
+        for block, reach in zip(blocks, reaches, strict=True):
+            for value in torch.linalg.eigvals(block).tolist():
+                i, j = np.searchsorted(y, value.imag), np.searchsorted(x, value.real)
+                if (height[i - 1 : i + 1, j - 1 : j + 1] > 0).all():
+                    curves.append(value + reach * np.exp(-2j * np.pi * np.arange(points + 1) / points))
+        curves = [np.append(curve[:-1], curve[0]) for curve in curves]  # equal to the last bit
+        return [scale * curve for curve in sorted(curves, key=lambda curve: curve.real.min())]
+
+    def area(self, points: int = 65) -> float:
+        """The area of the set, that of its holes left out, as that of the polygons of `outline(points)`."""
+        return 0.0 - float(sum((curve[:-1].conj() * curve[1:]).imag.sum() / 2 for curve in self.outline(points)))
+
+
+def _block_distances(block: Tensor, z: Tensor) -> Tensor:
+    """sigma_min(block - z), (..., k), of blocks (..., p, p) at points (..., k)."""
+    p = block.shape[-1]
+    if p == 1:
+        return (z - block[..., 0]).abs()
+    identity = torch.eye(p, dtype=block.dtype, device=block.device)
+    with one_thread():
+        parts = [
+            torch.linalg.svdvals(block[..., None, :, :] - part[..., None, None] * identity)[..., -1]
+            for part in z.split(max(1, CHUNK_blocks // p**2), dim=-1)
+        ]
+    return torch.cat(parts, -1)
+
+
+def _grid(blocks: list[Tensor], reaches: list[float], points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Axes, (2 points - 1,) each, of a box around the set: a point of it is at most a block's reach from its numerical range."""
+    sides = np.max([support_function(b, 4).numpy() + r for b, r in zip(blocks, reaches, strict=True)], axis=0)
+    right, top, left, bottom = sides + 0.05 * max(float(np.ptp(sides)), 0.1)
+    if not blocks[0].is_complex():
+        half = np.linspace(0, top, points)
+        return np.linspace(-left, right, 2 * points - 1), np.concatenate(
+            [-half[:0:-1], half]
+        )  # mirrors to the last bit
+    return np.linspace(-left, right, 2 * points - 1), np.linspace(-bottom, top, 2 * points - 1)
+
+
+INCLUSION_SETS: dict[str, Callable[..., InclusionSet]] = {
+    "gersgorin-row": partial(Ostrowski, alpha=1),
+    "gersgorin-column": partial(Ostrowski, alpha=0),
+    "ostrowski": Ostrowski,
+    "brauer": Brauer,
+    "minimal": MinimalGersgorin,
+    "numerical-range": NumericalRange,
+    "block-halves": BlockGersgorin,
+}
+
+__all__ = [
+    "INCLUSION_SETS",
+    "BlockGersgorin",
+    "Brauer",
+    "InclusionSet",
+    "MinimalGersgorin",
+    "NumericalRange",
+    "Ostrowski",
+]

@@ -1,0 +1,198 @@
+"""One number for a matrix that says how its norm, its numerical range and its spectrum differ; all three agree if it is normal.
+
+    departure from normality (P. Henrici, 1962)   sqrt(||A||_F^2 - sum |lambda_i|^2): Frobenius norm of T - diag(T), A = Q T Q*
+    numerical radius                              max |z|, z in the numerical range {x* A x : |x| = 1}
+    numerical abscissa                            max Re z there: the growth rate of exp(tA) at t = 0
+
+rho(A) <= r(A) <= ||A||_2 <= 2 r(A), and r(A^k) <= r(A)^k (R. Horn, C. Johnson, "Topics in Matrix Analysis", 1991, chapter 1): powers
+of A are at most 2 r(A)^k, whatever its eigenvectors.
+
+Shapes: A (..., n, n), results (...,) real. Unit: the matrix's. No gradient flows through.
+
+Kreiss' constant: by how much the powers of a matrix grow before they decay, from its resolvent.
+
+    discrete     K(A) = sup over |z| > 1 of (|z| - 1) ||(z - A)^-1||        K <= sup_k ||A^k|| <= e n K
+    continuous   K(A) = sup over Re z > 0 of Re z ||(z - A)^-1||            K <= sup_t ||exp(tA)|| <= e n K
+
+(H.-O. Kreiss, 1962; M. Spijker, 1991; L. Trefethen, M. Embree, "Spectra and Pseudospectra", 2005, chapters 14 and 18.) Any point z
+gives a value that K is not below. So what a search finds is a lower bound, of K and of what the powers reach: certain, but for
+rounding. The search looks at a grid of distances from the boundary (logarithmic) and places along it, then nearer and nearer
+around the best points.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gersgorin._validate import binary_units, check_square, divided
+from gersgorin.linalg.eigenvalues import eigenvalues, one_thread
+from gersgorin.linalg.inclusion import NumericalRange
+from gersgorin.linalg.outlines import support_corners
+from gersgorin.linalg.pseudospectra import smallest_singular_values
+
+
+def departure_from_normality(A: Tensor, *, relative: bool = False) -> Tensor:
+    """Henrici's departure, (...,); relative: divided by ||A||_F, between 0 (normal) and 1 (nilpotent), 0 for A = 0.
+
+    A difference of squares: known to about sqrt(n eps) ||A||_F, 1e-7 in float64.
+
+    Raises:
+        InvalidInputError: A is not square, not floating point, or holds NaN or infinity.
+
+    >>> departure_from_normality(torch.tensor([[1.0, 3.0], [0.0, 2.0]]))
+    tensor(3.0000)
+    """
+    check_square(A)
+    A, unit = _scaled(A)
+    found = departure(A, eigenvalues(A), relative=relative)
+    return found if relative else found * unit
+
+
+def departure(A: Tensor, values: Tensor, *, relative: bool) -> Tensor:
+    """The same of a checked A whose eigenvalues (..., n) are known."""
+    unit = A.abs().amax((-2, -1))
+    unit = torch.where(unit > 0, unit, 1)
+    whole = torch.linalg.matrix_norm(A / unit[..., None, None])
+    normal = torch.linalg.vector_norm(values / unit[..., None], dim=-1)
+    found = ((whole - normal) * (whole + normal)).clamp(min=0).sqrt()
+    return found / torch.where(whole > 0, whole, 1) if relative else found * unit
+
+
+def numerical_abscissa(A: Tensor) -> Tensor:
+    """The largest real part of the numerical range, (...,): the largest eigenvalue of (A + A*) / 2.
+
+    d/dt ||exp(tA)|| at t = 0; also called the logarithmic 2-norm. Errors as for `departure_from_normality`.
+
+    >>> numerical_abscissa(torch.tensor([[-1.0, 4.0], [0.0, -1.0]]))
+    tensor(1.)
+    """
+    check_square(A)
+    A, unit = _scaled(A)
+    with one_thread():
+        return torch.linalg.eigvalsh((A + A.mH) / 2)[..., -1] * unit
+
+
+def numerical_radius(A: Tensor, angles: int = 128) -> Tensor:
+    """A bound from above on the largest modulus in the numerical range, (...,): the farthest corner of its support lines.
+
+    Above the radius by at most a factor 1 / cos(pi / angles), 3e-4 by default, and never above ||A||_2.
+
+    Raises:
+        InvalidInputError: as for `departure_from_normality`; or an odd number of angles, or fewer than 4.
+
+    >>> numerical_radius(torch.tensor([[0.0, 2.0], [0.0, 0.0]]))  # its range is the unit disc
+    tensor(1.0003)
+    """
+    check_square(A)
+    A, unit = _scaled(A)
+    region = NumericalRange(A, angles)
+    with one_thread():
+        norm = torch.linalg.matrix_norm(region.A, 2)
+    farthest = np.abs(support_corners(region.support.cpu().double().numpy())).max(-1)
+    return torch.minimum(torch.as_tensor(farthest, device=norm.device).to(norm), norm) * unit
+
+
+def _scaled(A: Tensor) -> tuple[Tensor, Tensor]:
+    """A with entries near 1, and the powers of two (...,) it was divided by."""
+    unit = binary_units(A.detach())
+    return divided(A.detach(), unit), unit[..., 0, 0]
+
+
+DISTANCES, PLACES = 12, 16  # of the first grid
+OUTERMOST = 12  # eigenvalues, those nearest the boundary or beyond, at whose places too the grid looks
+NEAREST = 1e-6  # distance from the boundary, of the matrix's norm
+AROUND_ALL = 65  # points along the whole of a curve, beside those at the eigenvalues' places
+CURVES = (0.5, 0.9, 0.1, 0.0)  # where they are looked for, between the boundary and the outermost eigenvalue
+LARGEST = 1e300  # numbers beyond are taken for it
+BEST, AROUND, ROUNDS = 2, 7, 3  # points gone on from, side of the grid around each, how often; each a third as wide
+
+
+def kreiss_constant(A: Tensor, *, continuous: bool = False) -> Tensor:
+    """A lower bound on Kreiss' constant, (...,) float64 on the CPU, at least 1, usually exact to three digits.
+
+    inf where an eigenvalue lies outside the unit circle (continuous: right of the imaginary axis) whatever rounding does: beyond a
+    wider circle (line) through no eigenvalue of any matrix within n eps ||A||, as sigma_min(z - A) along it shows. Then powers grow
+    without end. Takes some hundred points of a pseudospectrum a matrix.
+
+    Args:
+        A: (..., n, n), real or complex; no gradient flows through.
+        continuous: of exp(tA) instead of powers.
+
+    Raises:
+        InvalidInputError: A is not square, not floating point, or holds NaN or infinity.
+
+    >>> kreiss_constant(torch.tensor([[0.5, 0.0], [0.0, -0.9]]))  # normal
+    tensor(1., dtype=torch.float64)
+    """
+    check_square(A)
+    stack = A.detach().cpu().to(torch.complex128 if A.is_complex() else torch.float64)
+    unit = binary_units(stack)
+    values = eigenvalues(divided(stack, unit)) * unit[..., 0]
+    edge = values.real.amax(-1) if continuous else values.abs().amax(-1) - 1
+    reach = numerical_abscissa(stack) if continuous else numerical_radius(stack, 32) - 1
+    found = torch.ones(
+        A.shape[:-2], dtype=torch.float64, device="cpu"
+    )  # where the numerical range does not reach out, nothing grows
+    with one_thread():
+        for index in map(tuple, (reach > 0).nonzero()):
+            out = min(float(edge[index]), LARGEST)
+            grows = out > 0 and _stays_outside(stack[index], values[index], out, continuous)
+            found[index] = torch.inf if grows else _search(stack[index], values[index], continuous)
+    return found
+
+
+def _norm(A: Tensor) -> float:
+    """Frobenius', within what logarithms and products below can take."""
+    unit = binary_units(A)
+    return min(float(torch.linalg.matrix_norm(divided(A, unit)) * unit), LARGEST)
+
+
+def _rounding(A: Tensor) -> float:
+    """By how much, in norm, computed numbers are those of another matrix."""
+    return len(A) * torch.finfo(torch.float64).eps * _norm(A)
+
+
+def _stays_outside(A: Tensor, spectrum: Tensor, edge: float, continuous: bool) -> bool:
+    """Whether all matrices that differ by rounding have an eigenvalue outside: none has one on a curve before the outermost of A."""
+    whole = torch.linspace(-1, 1, AROUND_ALL, dtype=torch.float64, device="cpu")
+    for share in CURVES:
+        if continuous:
+            places = torch.cat([whole * min(2 * _norm(A), LARGEST), spectrum.imag.clamp(-LARGEST, LARGEST)])
+            z = torch.complex(torch.full_like(places, share * edge), places)
+        else:
+            places = torch.cat([whole * math.pi, spectrum.angle()])
+            z = torch.polar(torch.full_like(places, 1 + share * edge), places)
+        if float(smallest_singular_values(A, z).min()) > _rounding(A):
+            return True
+    return False
+
+
+def _search(A: Tensor, spectrum: Tensor, continuous: bool) -> float:
+    """The largest value found; log distances u and places p are searched, z = (1 + e^u) e^ip or e^u + ip."""
+    norm, rounding = _norm(A), _rounding(A)
+
+    def value(u: Tensor, p: Tensor) -> Tensor:
+        distance = u.exp()
+        z = torch.complex(distance, p) if continuous else torch.polar(1 + distance, p)
+        return distance / (smallest_singular_values(A, z) + rounding)  # what is found holds whatever rounding did
+
+    u = torch.linspace(math.log(NEAREST * norm), math.log(4 * norm), DISTANCES, dtype=torch.float64, device="cpu")
+    below = 1 if A.is_complex() else 0  # whether it looks there too: a real matrix's values mirror at the real axis
+    reach = norm if continuous else math.pi
+    p = torch.linspace(-below * reach, reach, PLACES, dtype=torch.float64, device="cpu")
+    outermost = spectrum[(spectrum.real if continuous else spectrum.abs()).argsort(descending=True)[:OUTERMOST]]
+    peaks = outermost.imag if continuous else outermost.angle()  # the resolvent is large near the eigenvalues
+    p = torch.cat([p, peaks if below else peaks.abs()]).double().unique()
+    u_width, p_width = float(u[1] - u[0]), reach * (1 + below) / (PLACES - 1)
+    u, p = (t.flatten() for t in torch.meshgrid(u, p, indexing="ij"))
+    values = value(u, p)
+    offsets = torch.linspace(-1, 1, AROUND, dtype=torch.float64, device="cpu")
+    du, dp = (t.flatten() for t in torch.meshgrid(offsets, offsets, indexing="ij"))
+    for _ in range(ROUNDS):
+        best = values.topk(min(BEST, len(values))).indices
+        u, p = (u[best, None] + u_width * du).flatten(), (p[best, None] + p_width * dp).flatten()
+        values = value(u, p)  # the centre of each small grid is the point it goes on from
+        u_width, p_width = u_width / 3, p_width / 3
+    return max(1.0, float(values.max()))

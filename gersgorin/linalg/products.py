@@ -1,0 +1,153 @@
+"""What many steps do together: products of temporal Jacobians, their norms and exponents, without over- or underflow.
+
+Spectra of single steps do not compose: [[0, 2], [0, 0]] and its transpose have spectral radius 0 each and a product of
+radius 4; diag(2, 0) and diag(0, 2) have radius 2 each and the product 0. What a gradient feels over T steps is the norm
+of dy[T]/dy[0] = A[T-1] ... A[0].
+
+Every factor and every partial product is scaled by powers of two, counted as integers: nothing overflows, and scaling
+adds no rounding.
+
+Shapes: A (T, ..., n, n), time first, A[t] = dy[t+1]/dy[t]. Units: logarithms are natural, exponents are per step. No
+gradient flows through.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from gersgorin._validate import check_square
+from gersgorin.linalg.eigenvalues import one_thread
+
+
+def jacobian_product(A: Tensor) -> tuple[Tensor, Tensor]:
+    """The product of all steps, dy[T]/dy[0] = A[T-1] ... A[0] = P exp(log_scale).
+
+    Args:
+        A: (T, ..., n, n). T = 0 gives the empty product, the identity.
+
+    Returns:
+        P (..., n, n), its largest modulus of an entry in [1/2, 1), or P = 0; log_scale (...,) real and finite, 0 where
+        P = 0. Entries smaller than P's largest by more than the type's range are lost.
+
+    Raises:
+        InvalidInputError: A is not (T, ..., n, n), not floating point, or holds NaN or infinity.
+
+    >>> P, log_scale = jacobian_product(torch.full((5000, 1, 1), 32.0))
+    >>> float(P), round(float(log_scale / math.log(2)))  # 32^5000 = 2^25000
+    (0.5, 25001)
+    """
+    check_square(A, steps=0)
+    for product in _prefix_products(A, A.new_empty(A.shape[1:])):  # noqa: B007 - the last one is wanted
+        pass
+    return product
+
+
+def cumulative_log_norms(A: Tensor) -> Tensor:
+    """log ||dy[t+1]/dy[0]||_2 for t = 0..T-1, (T, ...) real; -inf where the product is zero. T = 0 gives (0, ...).
+
+    Arguments and errors as for `jacobian_product`.
+
+    >>> cumulative_log_norms(torch.tensor([2.0, 0.5, 4.0]).reshape(3, 1, 1)).exp().round(decimals=4)
+    tensor([2., 1., 4.])
+    """
+    check_square(A, steps=0)
+    products = _prefix_products(A, A.new_empty(A.shape[1:]))
+    return torch.stack([_log_norm(*product) for product in products])[1:]
+
+
+def spectral_norm(P: Tensor) -> Tensor:
+    """||P||_2 (...,) of P (..., n, n)."""
+    with one_thread():
+        return torch.linalg.matrix_norm(P, 2)
+
+
+def running_log_norms(steps: Iterable[Tensor], norm: Callable[[Tensor], Tensor] = spectral_norm) -> Iterator[Tensor]:
+    """What `cumulative_log_norms` has of t = 0, 1, ..., of Jacobians (..., n, n) that come one by one; none of them is kept.
+
+    `norm`: how the norm of a partial product is found.
+
+    >>> [round(float(log), 4) for log in running_log_norms(torch.tensor([2.0, 0.5, 4.0]).reshape(3, 1, 1))]
+    [0.6931, 0.0, 1.3863]
+    """
+    steps = iter(steps)
+    for first in steps:
+        products = _prefix_products(itertools.chain((first,), steps), first)
+        yield from (_log_norm(*product, norm) for product in itertools.islice(products, 1, None))
+
+
+def finite_time_exponent(A: Tensor) -> Tensor:
+    """log ||A[T-1] ... A[0]||_2 / T, (...,) real: the worst perturbation's mean growth a step; -inf where all vanish.
+
+    Raises:
+        InvalidInputError: as `jacobian_product`; or T = 0.
+
+    >>> A = torch.tensor([[0.0, 2.0], [0.0, 0.0]])
+    >>> finite_time_exponent(torch.stack([A, A.T])).exp().round(decimals=4)  # radius 0 each, yet it doubles each step
+    tensor(2.)
+    """
+    check_square(A, steps=1)
+    return _log_norm(*jacobian_product(A)) / len(A)
+
+
+def lyapunov_exponents(A: Tensor) -> Tensor:
+    """The n mean growth rates, (..., n) real, descending, per step: a QR decomposition each step keeps them apart.
+
+    A[t] Q[t-1] = Q[t] R[t] with Q[-1] = I; the exponents are the means over t of log |R[t]_ii| (G. Benettin et al.,
+    1980). Their sum is the mean of log |det A[t]|. A direction that is lost has the exponent -inf.
+
+    Raises:
+        InvalidInputError: as `jacobian_product`; or T = 0.
+
+    >>> lyapunov_exponents(torch.diag(torch.tensor([0.5, 2.0])).expand(9, 2, 2)).exp()
+    tensor([2.0000, 0.5000])
+    """
+    check_square(A, steps=1)
+    Q = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+    total = A.new_zeros(
+        A.shape[1:-1], dtype=torch.float64
+    )  # in float32 a long sum would lose small terms, always the same way
+    with one_thread():
+        for step in A.detach():
+            Q, R = torch.linalg.qr(step @ Q)
+            total += R.diagonal(dim1=-2, dim2=-1).abs().log()
+    return (total / len(A)).to(A.real.dtype).sort(-1, descending=True).values
+
+
+def half_life(exponent: Tensor | float) -> Tensor:
+    """Steps until a gradient whose norm grows by exp(exponent) a step has half of it: -log 2 / exponent, same shape.
+
+    Negative for a growing gradient: it doubles in that many steps. inf for exponent 0; 0 for -inf, a zero product.
+
+    >>> half_life(torch.tensor([-math.log(2) / 10, 0.0, math.log(2)]))
+    tensor([10., inf, -1.])
+    """
+    exponent = torch.as_tensor(exponent)
+    return torch.where(exponent == 0, torch.inf, -math.log(2) / exponent)
+
+
+def _prefix_products(A: Iterable[Tensor], like: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """For t = 0..T, A[t-1] ... A[0] as `jacobian_product` returns it; the first one is the identity, like one of the steps."""
+    P = (torch.eye(like.shape[-1], dtype=like.dtype, device=like.device) / 2).expand(like.shape)
+    exponent = torch.ones(like.shape[:-2], dtype=torch.int64, device=like.device)
+    yield P, exponent.to(like.real.dtype) * math.log(2)
+    for step in A:
+        step, step_exponent = _scaled(step.detach())
+        P, product_exponent = _scaled(step @ P)
+        exponent = torch.where((P == 0).all(-1).all(-1), 0, exponent + step_exponent + product_exponent)
+        yield P, exponent.to(like.real.dtype) * math.log(2)
+
+
+def _scaled(M: Tensor) -> tuple[Tensor, Tensor]:
+    """M 2^-e and integers e (...,) that bring the largest modulus of an entry into [1/2, 1); e = 0 where M is zero."""
+    largest = M.abs().amax((-2, -1))
+    limit = math.frexp(torch.finfo(largest.dtype).max)[1] - 2  # 2^-e itself neither overflows nor becomes subnormal
+    exponent = torch.frexp(largest).exponent.clamp(-limit, limit)
+    return M * torch.exp2(-exponent.to(largest.dtype))[..., None, None], exponent
+
+
+def _log_norm(P: Tensor, log_scale: Tensor, norm: Callable[[Tensor], Tensor] = spectral_norm) -> Tensor:
+    """log ||P exp(log_scale)||_2, (...,)."""
+    return norm(P).log() + log_scale

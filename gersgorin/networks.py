@@ -1,0 +1,421 @@
+"""A user's own network, `package.module:factory`, with weights from a file: what it needs to be looked at as our cells are.
+
+A factory is called without arguments, or with those of input_size and hidden_size that it takes, and gives a torch module. Weights are
+names and tensors, from .safetensors or from a state_dict that torch.save wrote; of a pickle nothing but tensors is ever loaded.
+
+What `gersgorin-plot` looks at: new cells by name, a cell of a checkpoint or of a user's module, checked before memory is taken.
+
+Legend: T steps; m inputs of a cell; a sequence is numbers (T, m), as a chorale has them, or for a language model ids of tokens (T,).
+"""
+
+import inspect
+import pickle
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from gersgorin.extract import Watched, seen_by
+from gersgorin.jacobian import state_size_of
+from gersgorin.own_loop import OwnLoop
+from rhn.cells import is_known, name_of_cell, resolve_cell
+from rhn.cells.base import not_dense_real, require_possible
+from rhn.cells.convert import OURS
+from rhn.cells.registry import import_named
+from rhn.checkpoints import load_model, weights_file
+from rhn.engine.initial import initial_model
+from rhn.engine.memory import free_memory, in_words
+from rhn.errors import USERS_FAULT, CheckpointError, InvalidInputError, RhnError
+from rhn.models import LanguageModel
+from rhn.provenance import named_file, words_of_checkpoint, words_of_new
+from rhn.wording import counted, first_line
+
+COPIES = 2  # of the weights, one of them to be looked at in float64
+UNITS = 64  # of a factory that needs to be told how many
+WRAPPED = ("state_dict", "model_state_dict", "model")  # where trainings keep the weights among other things
+PREFIXES = ("module.", "_orig_mod.")  # of what DataParallel and torch.compile wrap
+
+
+def build_module(name: str, **options) -> nn.Module:
+    """The module that a factory gives, see `drawn_module`."""
+    return drawn_module(name, **options)[0]
+
+
+def drawn_module(
+    name: str, *, input_size: int | None, hidden_size: int | None = None, seed: int = 0, weights: Path | None = None
+) -> tuple[nn.Module, bool]:
+    """(The module that a factory gives, its first weights drawn from a seed; whether they were, or it draws them in a way of its own).
+
+    Torch's random numbers are left as they were.
+
+    input_size: what it is to read, where it takes such an argument; hidden_size: likewise, None where the user says nothing.
+    weights: a file that says how large torch.nn's own modules are to be; nothing else of it is used here.
+
+    Raises InvalidInputError where there is no such factory, or it raises, needs other arguments, or gives no module.
+    """
+    found = import_named(name, "module")
+    takes = {} if isinstance(found, nn.Module) else _arguments(name, found)
+    if hidden_size is not None and "hidden_size" not in takes:
+        raise InvalidInputError(f"--hidden-size {hidden_size}: {name} takes no hidden_size; leave it out")
+    sizes = {"input_size": input_size, "hidden_size": hidden_size}
+    if takes.get("hidden_size") and hidden_size is None:
+        sizes["hidden_size"] = UNITS
+    keywords = {key: value for key, value in sizes.items() if key in takes and value is not None}
+    require_possible(input_size or 1, hidden_size or 1)
+    if weights is not None and hidden_size is None and _is_torchs(found):
+        keywords |= sizes_in(read_state(weights_file(weights)))
+    try:
+        with torch.random.fork_rng(devices=[]):
+            if "hidden_size" in takes:
+                _check_memory(name, lambda: found(**keywords))
+            torch.default_generator.manual_seed(seed)
+            before = torch.default_generator.get_state()
+            module = found if isinstance(found, nn.Module) else found(**keywords)
+            same_seed = torch.default_generator.initial_seed() == seed
+            drawn = same_seed and not torch.equal(before, torch.default_generator.get_state())
+    except RhnError:
+        raise
+    except USERS_FAULT as error:  # whatever a user's factory raises
+        expected = "expected a factory without arguments, or of input_size and hidden_size"
+        raise InvalidInputError(
+            f"cannot build {name}: {type(error).__name__}: {first_line(error)}; {expected}"
+        ) from error
+    if not isinstance(module, nn.Module):
+        raise InvalidInputError(f"{name} gives a {type(module).__name__}: expected a torch.nn.Module")
+    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module.parameters()):
+        raise InvalidInputError(f"{name} has weights of no size yet: run it once in its factory")
+    return module, drawn
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Give a module the weights of a file, all of them and no others; it stays as it is where they do not fit.
+
+    Raises CheckpointError for a file that is missing or damaged, asks for more than tensors, does not fit the module's names and
+    shapes, or holds NaN.
+    """
+    expected, path = module.state_dict(), weights_file(path)
+    found = _without_prefix(read_state(path), expected)
+    missing, unknown = expected.keys() - found.keys(), found.keys() - expected.keys()
+    if missing or unknown:
+        words = [f"lacks {_few(missing)}"] * bool(missing) + [f"has an unknown {_few(unknown)}"] * bool(unknown)
+        raise CheckpointError(f"{path} does not fit {type(module).__name__}: it {' and '.join(words)}")
+    for name, t in found.items():
+        if kind := not_dense_real(t):
+            raise CheckpointError(
+                f"{path}: {name} is {kind}, expected dense real numbers: convert it before torch.save"
+            )
+        if t.shape != expected[name].shape:
+            shapes = f"{name} of shape {tuple(t.shape)}, expected {tuple(expected[name].shape)}"
+            raise CheckpointError(f"{path} does not fit {type(module).__name__}: it has {shapes}")
+        if not torch.isfinite(t).all():
+            raise CheckpointError(f"{path}: {name} holds NaN or infinity: the training that wrote it had diverged")
+    module.load_state_dict(found)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Tensors by name, on the CPU, of a .safetensors file or of a state_dict, alone or in what a training saved beside it.
+
+    Raises CheckpointError.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no file of weights at {path}")
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt", device="cpu") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        with warnings.catch_warnings(action="ignore"):  # of pickles of other protocols
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} asks for more than tensors, and nothing else is unpickled: expected what "
+            "torch.save(model.state_dict(), FILE) writes, or .safetensors"
+        ) from error
+    except Exception as error:  # whatever torch makes of a damaged file
+        reason = first_line(error)
+        raise CheckpointError(f"{path} is no whole file of weights (truncated or damaged): {reason}") from error
+    candidates = [found, *(found.get(key) for key in WRAPPED if isinstance(found, Mapping))]
+    state = next((each for each in candidates if _is_state(each)), None)
+    if state is None:
+        said = f"keys {_few(map(str, found))}" if isinstance(found, Mapping) else f"a {type(found).__name__}"
+        raise CheckpointError(f"{path} holds {said}: expected a state_dict, alone or under {' or '.join(WRAPPED)}")
+    return dict(state)
+
+
+def sizes_in(state: Mapping[str, Tensor]) -> dict[str, int | bool]:
+    """What torch.nn's RNN, LSTM or GRU (or one of their cells) with these weights were built with; nothing where they are others'.
+
+    >>> sizes_in(nn.LSTM(3, 5, num_layers=2, bias=False).state_dict())
+    {'input_size': 3, 'hidden_size': 5, 'bias': False, 'num_layers': 2}
+    """
+    found = re.findall(r"^weight_ih(_l\d+)?$", "\n".join(state), re.MULTILINE)
+    if not found or f"weight_hh{found[0]}" not in state:
+        return {}
+    shapes = [tuple(state[f"{name}{found[0]}"].shape) for name in ("weight_ih", "weight_hh")]
+    if not all(len(shape) == 2 for shape in shapes):
+        return {}
+    sizes = {"input_size": shapes[0][1], "hidden_size": shapes[1][1], "bias": f"bias_hh{found[0]}" in state}
+    several = {"num_layers": len(found)} if found[0] else {}
+    return sizes | several | ({"bidirectional": True} if any(name.endswith("_reverse") for name in state) else {})
+
+
+def _is_torchs(factory) -> bool:
+    return any(getattr(factory, "__init__", None) is theirs.__init__ for theirs in OURS)
+
+
+def _check_memory(name: str, build: Callable[[], nn.Module]) -> None:
+    """Build without memory first, where a factory can be run so: raise InvalidInputError for weights that do not fit."""
+    try:
+        with torch.device("meta"):
+            need = COPIES * sum(8 * p.numel() for p in build().parameters())
+    except Exception:  # it needs numbers, or what it raises is told when it is built in earnest
+        return
+    if need > (have := free_memory()):
+        raise InvalidInputError(
+            f"{name} needs about {in_words(need)} of memory, {in_words(have)} are available: use a smaller --hidden-size"
+        )
+
+
+def _arguments(name: str, factory) -> dict[str, bool]:
+    """Which of the two sizes a factory takes, and whether it needs to be told."""
+    if not callable(factory):
+        raise InvalidInputError(f"{name} is a {type(factory).__name__}: expected a module, or what builds one")
+    if _is_torchs(factory):  # whose signature does not say it
+        return {"input_size": True, "hidden_size": True}
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # one that does not tell its arguments
+        return {}
+    taken = (name for name in ("input_size", "hidden_size") if name in parameters)
+    return {name: parameters[name].default is inspect.Parameter.empty for name in taken}
+
+
+def _is_state(value) -> bool:
+    return isinstance(value, Mapping) and bool(value) and all(isinstance(t, Tensor) for t in value.values())
+
+
+def _without_prefix(found: dict[str, Tensor], expected: Mapping) -> dict[str, Tensor]:
+    """Without what wrappers put before every name, unless the module has it too."""
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in found) and not any(name.startswith(prefix) for name in expected):
+            found = {name.removeprefix(prefix): t for name, t in found.items()}
+    return found
+
+
+def _few(names: Iterable[str]) -> str:
+    names = sorted(names)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+KEYS = 88  # inputs: the keys of a chorale's frames
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A cell to come."""
+
+    name: str
+    """Its registry key, `package.module:factory`, or class name."""
+    build: Callable[[str, torch.dtype], nn.Module]
+    """build(device, dtype) -> cell."""
+    cell: nn.Module
+    """The cell before it is built; a new one is on the "meta" device, where it takes no memory."""
+    label: str = ""
+    """What sets it apart from others of its name."""
+    called: str = ""
+    """What a figure calls it without the label; "" for its name and sizes."""
+    inputs: Callable[[Tensor], Tensor | OwnLoop] = lambda sequence: sequence
+    """What the built cell sees of a sequence: (T, m), in its dtype; or its module's own loop along it."""
+    made: str = ""
+    """How its weights came to be, in words."""
+
+    def __post_init__(self):
+        if not hasattr(self.cell, "state_size"):
+            kind = type(self.cell).__name__
+            raise InvalidInputError(f"{self.name} builds a {kind} without state_size: see rhn.cells.Cell")
+        state_size_of(self.cell)
+
+    def along(self, cell: nn.Module, sequence: Tensor) -> tuple[nn.Module | OwnLoop, Tensor]:
+        """(The built cell, or the own loop around it; what it reads (T, m)) along a sequence."""
+        seen = self.inputs(sequence)
+        return (seen, seen.inputs) if isinstance(seen, OwnLoop) else (cell, seen)
+
+    @property
+    def own(self) -> bool:
+        """Whether the cell's code is the user's."""
+        return ":" in self.name and not is_known(self.name)
+
+    @property
+    def title(self) -> str:
+        """What a figure calls the cell: "rhn, depth 5, 64 units", after its label where it has one."""
+        depth, size = getattr(self.cell, "depth", 1), getattr(self.cell, "hidden_size", None)
+        words = [
+            self.name,
+            *[f"depth {depth}"] * (depth > 1),
+            *[counted(size, "unit")] * (size is not None),
+        ]
+        return ": ".join(filter(None, (self.label, self.called or ", ".join(words))))
+
+
+def new_cell(
+    name: str,
+    *,
+    depth: int | None,
+    hidden_size: int | None,
+    seed: int,
+    input_size: int = KEYS,
+    compared: bool = False,
+    **options,
+) -> Subject:
+    """A cell with fresh weights, of depth 1 and 64 units where these are None. Other options of None are left to the cell.
+
+    `compared` cells take what applies to them of options meant for another: depth 1 where they have none, and no transform bias.
+    Raises InvalidInputError for an unknown name or sizes and options the cell does not have.
+    """
+    factory = resolve_cell(name)
+    depth, hidden_size = 1 if depth is None else depth, 64 if hidden_size is None else hidden_size
+    options = {k: v for k, v in options.items() if v is not None}
+    if compared and not getattr(factory, "deep", True):
+        depth = 1
+    if "transform_bias" in options and is_known(name) and "transform_bias" not in getattr(factory, "options", ()):
+        if not compared:
+            raise InvalidInputError(f"--transform-bias is for cells with transform gates (rhn), not for {name}")
+        del options["transform_bias"]
+
+    def build(device: str, dtype: torch.dtype) -> nn.Module:
+        generator = torch.Generator().manual_seed(seed)
+        return factory(input_size, hidden_size, depth, generator=generator, device=device, dtype=dtype, **options)
+
+    if isinstance(hidden_size, int) and isinstance(depth, int):
+        require_possible(input_size, hidden_size, depth)
+    try:
+        subject = Subject(name, build, build("meta", torch.float64))
+        return replace(subject, made=words_of_new(subject.cell, seed))
+    except RhnError:
+        raise
+    except USERS_FAULT as error:  # whatever a user's cell raises; torch's own for sizes beyond any storage
+        said = first_line(error) if is_known(name) else f"{type(error).__name__}: {first_line(error)}"
+        raise InvalidInputError(f"cannot build {name} with {hidden_size} units, depth {depth}: {said}") from error
+
+
+def checkpoint_cells(
+    path: Path, layer: int | None, own: str | None, *, input_size: int | None = KEYS, before: int | None = None
+) -> list[Subject]:
+    """A recurrent cell of a checkpoint, counted from 1 where several are stacked (None: the first); `own` names the user's.
+
+    With `before`, it stands before its training too: with its own first weights, or where the file does not tell them with
+    those drawn from this seed. Raises CheckpointError, or InvalidInputError where there is no such cell, or the network reads
+    neither tokens nor so many inputs.
+    """
+    models, made = {"" if before is None else "after training": load_model(path, own)}, words_of_checkpoint(path)
+    if before is not None:
+        model, known = initial_model(path, before, own)
+        models["before training" if known else f"fresh weights (seed {before})"] = model
+    return [
+        replace(_cell_of(model, path, label, 1 if layer is None else layer, own, input_size), made=made)
+        for label, model in models.items()
+    ]
+
+
+def module_cells(
+    name: str,
+    *,
+    weights: Path | None,
+    submodule: str | None,
+    layer: int | None,
+    input_size: int | None,
+    hidden_size: int | None,
+    seed: int,
+    fresh: bool = False,
+) -> list[Subject]:
+    """A recurrent cell of the module that `package.module:factory` gives, see `gersgorin.extract.Watched`; `fresh`: as it starts, too.
+
+    Raises InvalidInputError or CheckpointError as `build_module`, `load_weights` and `Watched` do.
+    """
+    found = []
+    for file in (weights, None) if fresh else (weights,):
+        sizes = {"input_size": input_size, "hidden_size": hidden_size, "weights": weights}
+        module, drawn = drawn_module(name, seed=seed, **sizes)
+        if file is not None:
+            load_weights(module, file)
+        fresh_label = f"fresh weights{f' (seed {seed})' * drawn}"
+        label = "" if not fresh else "after training" if file else fresh_label
+        made = f"seed {seed}" * drawn if file is None else named_file(file)
+        found.append(replace(watched_cell(Watched(module, layer, submodule), name, label), made=made))
+    return found
+
+
+def watched_cell(watched: Watched, name: str, label: str = "") -> Subject:
+    """The cell in a module of the user's."""
+
+    def build(device: str, dtype: torch.dtype) -> nn.Module:
+        watched.module.to(device=device, dtype=dtype)
+        return watched.cell
+
+    return Subject(
+        name,
+        build,
+        watched.cell,
+        label,
+        watched.title,
+        lambda sequence: _given_in(watched, sequence),
+        watched.made,
+    )
+
+
+def _given_in(watched: Watched, sequence: Tensor) -> Tensor | OwnLoop:
+    """What a cell (T, m) reads when its module reads a sequence, laid out in the way in which the cell takes most steps; or the
+    module's own loop.
+
+    Whole numbers, one a step, are ids of tokens for a module with an nn.Embedding.
+    """
+    if watched.alone:
+        return watched.inputs(sequence)[:, 0]
+    embeds = any(isinstance(part, nn.Embedding) for part in watched.module.modules())
+    if embeds and sequence.shape[-1] == 1 and (sequence == sequence.round()).all():
+        sequence = sequence[:, 0].long()
+    found, errors = [], []
+    layouts = [sequence.unsqueeze(batch) for batch in ((0, 1) if watched.batch_first else (1, 0))]
+    for x in (*layouts, sequence):
+        if found and x is sequence:
+            break  # without a batch only where nothing else runs
+        try:
+            found.append((len(watched.inputs(x)), x))
+        except InvalidInputError as error:
+            errors.append(error)
+    if not found:
+        raise errors[0]
+    cell, inputs = watched.along(max(found, key=lambda each: each[0])[1], 0)
+    return cell if isinstance(cell, OwnLoop) else inputs
+
+
+def _cell_of(model: nn.Module, path: Path, label: str, layer: int, own: str | None, inputs: int | None) -> Subject:
+    cells = [module for module in model.modules() if hasattr(module, "step") and hasattr(module, "state_size")]
+    if not cells or not (isinstance(model, LanguageModel) or cells[0].input_size == inputs):
+        found = ", ".join(f"{type(c).__name__} of {c.input_size} inputs" for c in cells) or "none with step(x, s)"
+        what = "a chorale's keys" if inputs == KEYS else "as many as the sequence has"
+        raise InvalidInputError(f"{path}: expected a recurrent cell with {inputs} inputs ({what}), found {found}")
+    if not 1 <= layer <= len(cells):
+        raise InvalidInputError(
+            f"--layer {layer}: {path} has {counted(len(cells), 'stacked cell')}, expected 1 to {len(cells)}"
+        )
+    cell = cells[layer - 1]
+    name = own or name_of_cell(cell)
+    which = f"cell {layer} of {len(cells)}" if len(cells) > 1 else ""
+
+    def build(device: str, dtype: torch.dtype) -> nn.Module:
+        model.to(device=device, dtype=dtype)
+        return cell
+
+    label = ", ".join(filter(None, (label, which)))
+    return Subject(name, build, cell, label, inputs=lambda sequence: _seen_by(cell, model, sequence))
+
+
+@torch.no_grad()
+def _seen_by(cell: nn.Module, model: nn.Module, sequence: Tensor) -> Tensor:
+    """The inputs (T, m) of a cell when the whole network reads a sequence."""
+    return seen_by(cell, model, sequence.unsqueeze(1)).squeeze(1)

@@ -1,0 +1,148 @@
+"""The paper's statements (Zilly et al. 2017, arXiv 1607.03474) as numbers: what the gallery draws and its test asserts.
+
+Every function takes no data and has its seed inside.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gersgorin.analyses.spectra import SpectrumRecord, measure_spectrum
+from gersgorin.data import chorale_source
+from gersgorin.jacobian import temporal_jacobian
+from rhn.cells import IRNN, RHN, RNN
+from rhn.data import chorale
+from rhn.provenance import words_of_new
+
+CHORALE = "bwv269"
+KEYS, UNITS = 88, 64
+
+
+def seeded(seed: int = 0) -> dict:
+    """Keywords of a float64 cell whose weights are drawn from a generator of its own."""
+    return {"dtype": torch.float64, "generator": torch.Generator().manual_seed(seed)}
+
+
+class Linear(torch.nn.Module):
+    """s' = A s, where the input of a step is its matrix A (n, n), flattened."""
+
+    def __init__(self, state_size: int):
+        super().__init__()
+        self.state_size = state_size
+
+    def forward(self, x, s):
+        return (x.unflatten(-1, (self.state_size, self.state_size)) * s.unsqueeze(-2)).sum(-1)
+
+
+def of_matrices(matrices: Tensor, title: str, **options) -> SpectrumRecord:
+    """A record of bare matrices (T, n, n), one a step."""
+    cell = Linear(matrices.shape[-1])
+    return measure_spectrum(
+        cell, matrices.flatten(1), name="linear", chorale="none", reads="sequence", title=title, **options
+    )
+
+
+def on_chorale(cell: torch.nn.Module, title: str, seed: int = 0, more: str = "") -> SpectrumRecord:
+    """A record of a float64 cell, drawn from the seed, on the gallery's chorale; more: what else was done to it."""
+    source = chorale_source(chorale(CHORALE))
+    x, about = (
+        torch.as_tensor(source.values).double(),
+        "; ".join(filter(None, (words_of_new(cell, seed), more, source.about))),
+    )
+    return measure_spectrum(cell, x, name=title, chorale=CHORALE, title=title, about=about)
+
+
+def depth_5() -> SpectrumRecord:
+    """What `gersgorin-plot --cell rhn --depth 5` measures."""
+    return on_chorale(RHN(KEYS, UNITS, 5, **seeded()), "rhn, depth 5, 64 units")
+
+
+def initialisations() -> list[SpectrumRecord]:
+    """Figure 2: an RNN with small random weights (discs centred near 0) and one with identity initialisation (near 1)."""
+    names = {"small random weights": "gaussian:0.02", "identity initialisation": "identity:0.005"}
+    return [on_chorale(RNN(KEYS, UNITS, init=init, **seeded()), name) for name, init in names.items()]
+
+
+def gate_limits() -> list[SpectrumRecord]:
+    """The two limits of section 4: gates closed (A = I, every radius 0) and open (the spectrum of H')."""
+    names = {"closed gates: c = 1, t = 0": -40.0, "open gates: c = 0, t = 1": 40.0}
+    return [
+        on_chorale(RHN(KEYS, UNITS, transform_bias=bias, init="gaussian:0.05", **seeded()), name)
+        for name, bias in names.items()
+    ]
+
+
+def moving_spectra(seed: int = 0) -> list[SpectrumRecord]:
+    """Section 4, what moves from step to step in an RNN, an IRNN and an RHN, their input weights ten times those drawn."""
+    cells = {
+        "rnn": RNN(KEYS, UNITS, init="gaussian:0.1", **seeded(seed)),
+        "irnn": IRNN(KEYS, UNITS, **seeded(seed)),
+        "rhn": RHN(KEYS, UNITS, init="gaussian:0.1", transform_bias=-1.0, **seeded(seed)),
+    }
+    with torch.no_grad():
+        for cell in cells.values():
+            cell.weight_ih *= 10
+    return [
+        on_chorale(cell, f"{name}, {UNITS} units", seed, "input weights ten times as large")
+        for name, cell in cells.items()
+    ]
+
+
+def mean_eigenvalue(record: SpectrumRecord) -> np.ndarray:
+    """Trace / N of each step's Jacobian, (T,): where the bulk of the spectrum is."""
+    return record.row_centers.mean(1)
+
+
+def gaussian_matrix(n: int, std: float = 0.05) -> Tensor:
+    """n x n; the mean radius of its row discs is about (n - 1) std sqrt(2 / pi), its spectral radius about std sqrt(n)."""
+    generator = torch.Generator().manual_seed(n)
+    return std * torch.randn(n, n, dtype=torch.float64, generator=generator)
+
+
+def counterexamples() -> list[SpectrumRecord]:
+    """Spectra of single steps do not compose: radius 0 each and a growing product; radius 2 each and a product of 0."""
+    N, D = torch.tensor([[[0.0, 2.0], [0.0, 0.0]], [[2.0, 0.0], [0.0, 0.0]]], dtype=torch.float64)
+    return [
+        of_matrices(torch.stack([N, N.T] * 5), "spectral radius 0 at every step"),
+        of_matrices(torch.stack([D, D.flip(0, 1)] * 5), "spectral radius 2 at every step"),
+    ]
+
+
+def rhn_jacobian() -> Tensor:
+    """The Jacobian of an RHN (depth 2, 24 units) at the first step, with weights large enough to tell inclusion sets apart."""
+    cell = RHN(KEYS, 24, 2, init="gaussian:0.25", transform_bias=0.0, **seeded())
+    x = torch.as_tensor(chorale(CHORALE))[0].double()
+    return temporal_jacobian(cell, x, torch.zeros(24, dtype=torch.float64)).detach()
+
+
+def equation_14(cell: RHN, x: Tensor, s: Tensor, *, printed: bool) -> Tensor:
+    """The matrix (n, n) whose row discs equation 14 is, for one uncoupled highway layer, x (m,), s (n,): for each i
+
+        |z - c_i - H'_ii t_i - C'_ii s_i - T'_ii h_i| <= sum over j != i of |H'_ij t_i + C'_ij s_i + T'_ij h_i|
+
+    printed: H' = R_H^T diag[tanh'(z_H)], C' and T' likewise, as equations 11 to 13 have them. Otherwise their transposes,
+    with which it is the Jacobian.
+    """
+    gates = cell.gates(x, s)
+    h, t, c = gates.h[0], gates.t[0], gates.c[0]
+    A, slopes, factors = c.diag(), (1 - h * h, t * (1 - t), c * (1 - c)), (t, h, s)
+    for R, slope, factor in zip(cell.weight_hh[0].chunk(3), slopes, factors, strict=True):
+        derivative = slope.unsqueeze(-1) * R  # [i, j] = d h_i / d s_j, and so for t and c
+        A = A + factor.unsqueeze(-1) * (derivative.mT if printed else derivative)
+    return A
+
+
+@torch.no_grad()
+def random_layers(count: int = 2000, n: int = 4) -> tuple[Tensor, Tensor]:
+    """Jacobians of random highway layers, and the matrices of equation 14 as printed, (count, n, n) each.
+
+    All recurrent weights and biases are standard normal, the input is 0, the state is tanh of a standard normal vector.
+    """
+    generator = torch.Generator().manual_seed(14)
+    cell, x, matrices = RHN(1, n, coupled=False, **seeded()), torch.zeros(1, dtype=torch.float64), []
+    for _ in range(count):
+        for p in cell.parameters():
+            p.normal_(generator=generator)
+        s = torch.randn(n, dtype=torch.float64, generator=generator).tanh()
+        matrices.append(torch.stack((temporal_jacobian(cell, x, s), equation_14(cell, x, s, printed=True))))
+    return tuple(torch.stack(matrices, 1))

@@ -1,0 +1,222 @@
+"""The paper's statements as pictures: `python -m gersgorin.paper.figures --out docs/figures` (or `make figures`).
+
+Every picture is a function of no arguments; the numbers it shows are those of `gersgorin.paper.claims`.
+"""
+
+if __name__ == "__main__":  # first of all: Ctrl-C is a word during the imports too
+    import sys
+
+    from rhn.entry import enter
+
+    sys.exit(enter("gersgorin.paper.figures"))
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gersgorin.comparison.plots import draw_comparison
+from gersgorin.data import chorale_source
+from gersgorin.linalg.discs import gersgorin_discs
+from gersgorin.linalg.eigenvalues import eigenvalues, spectral_radius
+from gersgorin.linalg.inclusion import INCLUSION_SETS
+from gersgorin.paper import claims as statements
+from gersgorin.paper.saddle import draw_gate_sweep, draw_rate_sweeps, sweep_gates, sweep_rates
+from gersgorin.plotting.figure import Shown, laid_out
+from gersgorin.plotting.spectra import (
+    CIRCLE,
+    DASHED,
+    draw_run,
+    legend_below,
+    legend_beside,
+    line_style,
+    plot_products,
+    plot_spectrum,
+    spectrum_limit,
+    told_apart,
+)
+from rhn.command import run_command
+from rhn.data import chorale
+from rhn.errors import OutputError
+from rhn.figures import BLUE, GREEN, RED, save_figure, titled
+from rhn.options import Arg
+from rhn.parsing import parse
+
+
+def draw_initialisations() -> Figure:
+    """One disc of each, highlighted, as in the paper's figure 2."""
+    figure = Shown(figsize=(9, 5.2), layout="constrained")
+    records = statements.initialisations()
+    named = told_apart([record.title for record in records], [record.about for record in records])
+    axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    for ax, record, name in zip(axes, records, named.names, strict=True):
+        plot_spectrum(record, 0, limit=2.2, ax=ax).set_title(name)
+        center, radius = record.row_centers[0, 0], record.row_radii[0, 0]
+        circle = center + radius * CIRCLE
+        ax.plot(circle.real, circle.imag, color=GREEN, linestyle="-.", linewidth=1.5, label="one disc")
+    legend_below(figure, axes, columns=5)
+    title = f"Identity initialisation moves the discs to 1: an RNN of {statements.UNITS} units, step 0 of {records[0].along}"
+    return _finished(figure, title, named.about)
+
+
+def draw_gate_limits() -> Figure:
+    """Both limits at the first step."""
+    figure = Shown(figsize=(9, 5.4), layout="constrained")
+    records = statements.gate_limits()
+    named = told_apart([record.title for record in records], [record.about for record in records])
+    axes = figure.subplots(1, 2)
+    for ax, record, name in zip(axes, records, named.names, strict=True):
+        plot_spectrum(record, 0, limit=max(1.4, spectrum_limit([record])), ax=ax).set_title(name)
+    legend_below(figure, axes, columns=5)
+    title = f"Closed gates carry the state, open ones transform it: an RHN of {statements.UNITS} units, step 0 of {records[0].along}"
+    return _finished(figure, title, named.about)
+
+
+def draw_moving_spectra() -> Figure:
+    """Every step's eigenvalues over one another, coloured by time; below, bulk and radius over time at one scale."""
+    figure = Shown(figsize=(11, 7.6), layout="constrained")
+    records = statements.moving_spectra()
+    named = told_apart([record.title for record in records], [record.about for record in records])
+    grid = figure.subplots(2, len(records), sharex="row", sharey="row", height_ratios=(1.5, 1))
+    for (upper, lower), record, name in zip(grid.T, records, named.names, strict=True):
+        T, N = record.eigenvalues.shape
+        values, time = record.eigenvalues.ravel(), np.repeat(np.arange(T), N)
+        dots = upper.scatter(values.real, values.imag, c=time, s=3, cmap="viridis", linewidths=0, rasterized=True)
+        upper.plot(CIRCLE.real, CIRCLE.imag, **DASHED, linewidth=1)
+        upper.set(title=name, aspect="equal", xlabel="real part", xlim=(-1.1, 1.1), ylim=(-1.1, 1.1))
+        bulk, radius = statements.mean_eigenvalue(record), record.spectral_radius
+        lower.plot(radius, color=RED, label="spectral radius")
+        lower.plot(bulk, color=BLUE, linestyle="--", label="trace / n, the mean eigenvalue")
+        lower.set_title(f"the radius moves by {np.ptp(radius):.3f}, the mean by {np.ptp(bulk):.3f}")
+        lower.set(xlabel=record.time_label, ylim=(-0.1, 1.2))
+    grid[0, 0].set_ylabel("imaginary part")
+    grid[1, 0].set_ylabel("value at one step")
+    figure.colorbar(dots, ax=grid[0], label=records[0].time_label)
+    legend_below(figure, grid[1])
+    title = f"What moves from step to step: the spectra of all {T} steps of {records[0].along}, {named.common}"
+    return _finished(figure, title, named.about)
+
+
+def draw_radii() -> Figure:
+    """Section 4: at a fixed standard deviation the radii grow with the matrix."""
+    figure = Shown(figsize=(7.5, 4.2), layout="constrained")
+    ax, sizes = figure.subplots(), [8, 16, 32, 64, 128, 256, 512]
+    matrices = [statements.gaussian_matrix(n) for n in sizes]
+    mean_radii = [gersgorin_discs(A).radii.mean() for A in matrices]
+    ax.plot(sizes, mean_radii, "o-", color=BLUE, label="mean radius of the discs")
+    ax.plot(sizes, [spectral_radius(A) for A in matrices], "s--", color=RED, label="spectral radius")
+    ax.axhline(1, **DASHED, linewidth=1, label="1")
+    ax.set(xscale="log", yscale="log", xlabel="units n", ylabel="of one matrix, n x n")
+    ax.set_xticks(sizes, [str(n) for n in sizes])
+    ax.minorticks_off()
+    legend_beside(ax)
+    return _finished(figure, "Discs grow with the matrix, faster than its spectrum", "gaussian:0.05, seeds n")
+
+
+def draw_counterexamples() -> Figure:
+    """Single steps above, their product below."""
+    figure = Shown(figsize=(9, 7.4), layout="constrained")
+    grid = figure.subplots(2, 2, height_ratios=(1.4, 1))
+    for (upper, lower), record in zip(grid.T, statements.counterexamples(), strict=True):
+        plot_spectrum(record, 0, limit=2.4, ax=upper).set_title(record.title)
+        plot_products(record, lower, exponent_axis=False).set_title("what the product does")
+        lower.set(xlabel="time step", ylim=(-0.3, 3.3))
+    legend_below(figure, grid.T.flat, columns=5)
+    title = "Spectra of single steps do not tell what their products do: two matrices in turn, 2 x 2"
+    return _finished(figure, title, "chosen, not drawn")
+
+
+def draw_equation_14() -> Figure:
+    """A random highway layer whose eigenvalues leave the discs of equation 14 as printed, and those with the transposes."""
+    jacobians, printed = statements.random_layers()
+    spectra = eigenvalues(jacobians)
+    first = int((~gersgorin_discs(printed).contains(spectra)).any(-1).nonzero()[0])
+    figure = Shown(figsize=(9, 5.2), layout="constrained")
+    titles = {"equation 14 as printed": printed, "with the transposes of H', C', T'": jacobians}
+    axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    for ax, (title, matrices) in zip(axes, titles.items(), strict=True):
+        for k, curve in enumerate(gersgorin_discs(matrices[first]).outline()):
+            style = {"facecolor": f"{BLUE}26", "edgecolor": BLUE, "linewidth": 1.2}
+            ax.fill(curve.real, curve.imag, label=None if k else "union of the discs", **style)
+        plot_eigenvalues(ax, spectra[first])
+        ax.plot(CIRCLE.real, CIRCLE.imag, **DASHED, linewidth=1, label="unit circle")
+        ax.set_title(title)
+        ax.label_outer()
+    legend_below(figure, axes)
+    title = "Equation 14 needs the transposes: discs and eigenvalues of one highway layer of 4 units"
+    return _finished(figure, title, f"standard normal weights, seed 14, layer {first} of {len(spectra)}")
+
+
+def draw_inclusion_sets() -> Figure:
+    """Every inclusion set of `gersgorin.linalg.inclusion` around one RHN Jacobian."""
+    A = statements.rhn_jacobian()
+    figure = Shown(figsize=(9, 5.6), layout="constrained")
+    ax = figure.subplots()
+    for i, (name, inclusion) in enumerate(INCLUSION_SETS.items()):
+        region = inclusion(A)
+        for k, polygon in enumerate(region.outline()):
+            label = f"{name} (area {region.area():.2f})" if k == 0 else None
+            ax.plot(polygon.real, polygon.imag, linewidth=1.4, label=label, **line_style(i))
+    plot_eigenvalues(ax, eigenvalues(A))
+    legend_beside(ax)
+    title = f"Sets that hold every eigenvalue: an RHN, depth 2, 24 units, step 0 of chorale {statements.CHORALE}"
+    return _finished(
+        figure, title, f"gaussian:0.25, transform bias 0, seed 0; {chorale_source(chorale(statements.CHORALE)).about}"
+    )
+
+
+def _finished(figure: Shown, title: str, about: str) -> Shown:
+    titled(figure, title, about)
+    return laid_out(figure)
+
+
+def plot_eigenvalues(ax: Axes, values) -> None:
+    """Points of the complex plane, at one scale for both axes."""
+    ax.plot(values.real, values.imag, ".", color=RED, label="eigenvalues")
+    ax.set(aspect="equal", xlabel="real part", ylabel="imaginary part")
+
+
+GALLERY: dict[str, Callable[[], Figure]] = {
+    "rhn-depth5": lambda: draw_run(statements.depth_5()),
+    "initialisations": draw_initialisations,
+    "gate-limits": draw_gate_limits,
+    "radii-grow": draw_radii,
+    "moving-spectra": draw_moving_spectra,
+    "moving-spectra-over-time": lambda: draw_comparison(statements.moving_spectra()),
+    "counterexamples": draw_counterexamples,
+    "equation-14": draw_equation_14,
+    "inclusion-sets": draw_inclusion_sets,
+    "plateau-rates": lambda: draw_rate_sweeps([sweep_rates("dt-rnn"), sweep_rates("rhn")]),
+    "plateau-gates": lambda: draw_gate_sweep(sweep_gates()),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Draw the paper's statements.
+
+    example:
+      python -m gersgorin.paper.figures --out docs/figures
+    """
+
+    out: Annotated[Path, Arg("DIR")]
+    """Folder of the pictures; it must exist."""
+
+
+def draw_gallery(options: Options) -> None:
+    """Draw every picture into the folder and say where each one is."""
+    if not options.out.is_dir():
+        raise OutputError(f"cannot write to {options.out}: it is not a folder; create it first")
+    for name, draw in GALLERY.items():
+        path = options.out / f"{name}.png"
+        save_figure(path, draw, dpi=110)
+        print(path)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    return run_command(lambda: draw_gallery(parse(Options, args, prog="python -m gersgorin.paper.figures")))

@@ -1,0 +1,177 @@
+"""What the order of the saddle does to many networks: rates against the size of the weights, orders as the gates of an RHN open.
+
+Networks of 32 units on the chorales' 88 keys, probed with the beginnings of 16 training chorales; nothing is trained. Why the slopes
+are what they are is derived in docs/results/2026-11-20-plateau.md; the part that is used here: near zero weights a layer of an RHN is
+s -> (c I + t R) s, t = sigmoid(b), c = 1 - t, and a matrix R of n x n independent entries of standard deviation std makes it, in root
+mean square over the draws,
+
+    gain = sqrt(c^2 + t^2 n std^2)
+
+times as long. The input passes L - 1 such layers, so the output matrix's rate goes as gain^(L - 1): from constant, where c is the
+larger, to std^(L - 1), where t std sqrt(n) is: the gates' bias decides, and the border is b = -log(std sqrt(n)).
+
+Figures of the plateau's records.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+
+from gersgorin.analyses.plateau import TENTH, Plateau, plateau
+from gersgorin.plotting.figure import Shown, laid_out, own_axes
+from gersgorin.plotting.spectra import DASHES, MARKERS, complete, legend_beside
+from rhn.data import chorales
+from rhn.figures import BLUE, GREEN, GREY, ORANGE, RED, our_style, titled
+from rhn.models import PolyphonicModel
+from rhn.result import Result
+
+UNITS, PIECES, FRAMES = 32, 16, 24
+DEPTHS = (1, 2, 4, 6)
+BIASES = tuple(float(b) for b in range(-8, 13))
+CROSSING_STD = 1e-3
+
+
+@dataclass(frozen=True, repr=False)
+class RateSweep(Result):
+    """Rates of a cell's networks: the fastest matrix's, (depths, stds), and the orders at each."""
+
+    cell: str
+    depths: tuple[int, ...]
+    stds: np.ndarray
+    rates: np.ndarray
+    orders: np.ndarray
+
+
+@dataclass(frozen=True, repr=False)
+class GateSweep(Result):
+    """RHNs of some depths as the transform gates' bias grows: the output matrix's slope and rate, (depths, biases)."""
+
+    depths: tuple[int, ...]
+    biases: np.ndarray
+    std: float
+    slopes: np.ndarray
+    predicted: np.ndarray
+    """The slopes, from the gain."""
+    rates: np.ndarray
+
+    @property
+    def border(self) -> float:
+        """The bias at which the transformed path becomes as strong as the carried one: c = t std sqrt(n)."""
+        return -math.log(self.std * math.sqrt(UNITS))
+
+
+def sweep_rates(cell: str, depths: Sequence[int] = DEPTHS, stds: Sequence[float] | None = None) -> RateSweep:
+    """Rates against the standard deviation of Gaussian weights, from 1e-8 to 1e-1 where none are given."""
+    stds = np.logspace(-8, -1, 15) if stds is None else np.array(stds)
+    measured = [[measure(cell, depth, std) for std in stds] for depth in depths]
+    rates = np.array([[p.rates[p.fastest] for p in row] for row in measured])
+    return RateSweep(cell, tuple(depths), stds, rates, np.array([[p.order for p in row] for row in measured]))
+
+
+def sweep_gates(depths: Sequence[int] = DEPTHS, biases: Sequence[float] = BIASES) -> GateSweep:
+    """RHNs as their gates open, with the prediction."""
+    measured = [[measure("rhn", depth, CROSSING_STD, transform_bias=b) for b in biases] for depth in depths]
+    predicted = [[predicted_slope(depth, b, CROSSING_STD) for b in biases] for depth in depths]
+    slopes, rates = (
+        np.array([[getattr(p, name)["output.weight"] for p in row] for row in measured]) for name in ("slopes", "rates")
+    )
+    return GateSweep(tuple(depths), np.array(biases), CROSSING_STD, slopes, np.array(predicted), rates)
+
+
+def predicted_slope(depth: int, bias: float, std: float, units: int = UNITS) -> float:
+    """The mean slope of gain^(L - 1) between a standard deviation and a tenth of it.
+
+    >>> predicted_slope(6, -8.0, 1e-3) < 0.01, predicted_slope(6, 30.0, 1e-3) > 4.99
+    (True, True)
+    """
+    t = 1 / (1 + math.exp(-bias))
+
+    def log_gain(s: float) -> float:
+        return 0.5 * math.log((1 - t) ** 2 + t * t * units * s * s)
+
+    return (depth - 1) * (log_gain(std) - log_gain(TENTH * std)) / -math.log(TENTH)
+
+
+def measure(cell: str, depth: int, std: float, **options) -> Plateau:
+    """The plateau of one network, its weights drawn from seed 1."""
+    generator = torch.Generator().manual_seed(1)
+    scheme = "identity" if cell == "irnn" else "gaussian"
+    model = PolyphonicModel(
+        cell, hidden_size=UNITS, depth=depth, init=f"{scheme}:{float(std)!r}", generator=generator, **options
+    )
+    return plateau(model, probe())
+
+
+def probe() -> list[np.ndarray]:
+    """The beginnings of training chorales, evenly from the list."""
+    pieces = [piece for piece in chorales(progress=False).train if len(piece) >= FRAMES]
+    return [np.asarray(piece)[:FRAMES] for piece in pieces[:: len(pieces) // PIECES][:PIECES]]
+
+
+COLOURS = (BLUE, GREEN, ORANGE, RED)
+BOX = 1e-8, 1e-2  # standard deviations that the paper searches
+RATE = "relative rate of learning on the plateau"
+OPENING = "An RHN whose gates open becomes a deep transition"
+PROBED = f"{UNITS} units, seed 1, probed with {PIECES} training chorales"
+NAMES = {"rhn": "RHN", "dt-rnn": "deep transition (DT-RNN)"}
+
+
+@our_style()
+def plot_rate_sweep(sweep: RateSweep, ax: Axes | None = None) -> Axes:
+    """Rates against standard deviations, a line a depth, its order in the legend."""
+    alone, ax = ax is None, own_axes(5, 4.4) if ax is None else ax
+    for k, (depth, rates, orders) in enumerate(zip(sweep.depths, sweep.rates, sweep.orders, strict=True)):
+        label = f"depth {depth}: slope {_slope(orders):.0f}"
+        ax.plot(sweep.stds, rates, label=label, linewidth=2, **_style(k))
+    ax.set(xscale="log", yscale="log" if (sweep.rates > 0).any() else "linear", title=NAMES.get(sweep.cell, sweep.cell))
+    ax.set(xlabel="standard deviation of the initial weights", ylabel=RATE)
+    return complete(ax, "Rates of learning on the plateau", PROBED) if alone else ax
+
+
+@our_style()
+def draw_rate_sweeps(sweeps: Sequence[RateSweep]) -> Shown:
+    """Several cells side by side at one scale."""
+    figure = Shown(figsize=(2 + 4.6 * len(sweeps), 4.4), layout="constrained")
+    axes = figure.subplots(1, len(sweeps), sharey=True, squeeze=False)[0]
+    for k, (ax, sweep) in enumerate(zip(axes, sweeps, strict=True)):
+        plot_rate_sweep(sweep, ax).axvspan(*BOX, color=GREY, alpha=0.1, linewidth=0, label="the paper's search box")
+        ax.set_ylabel(RATE if k == 0 else "")
+        legend_beside(ax)
+    title = "The smaller the weights of deep transitions, the slower they learn; those of RHNs do not mind"
+    titled(figure, title, PROBED)
+    return laid_out(figure)
+
+
+@our_style()
+def plot_gate_sweep(sweep: GateSweep, ax: Axes | None = None) -> Axes:
+    """Slopes of the output matrix's rate against the transform gates' bias: measured as points, predicted as lines."""
+    alone, ax = ax is None, own_axes(6.4, 5) if ax is None else ax
+    for k, (depth, slopes, predicted) in enumerate(zip(sweep.depths, sweep.slopes, sweep.predicted, strict=True)):
+        style = _style(k)
+        ax.plot(sweep.biases, predicted, linewidth=1.5, label=f"depth {depth}, predicted", **style)
+        marker, color = MARKERS[k % len(MARKERS)], style["color"]
+        ax.plot(sweep.biases, slopes, marker, color=color, markersize=4, label=f"depth {depth}, measured")
+    ax.axvline(sweep.border, color=GREY, linestyle="--", linewidth=1, label=r"$c = t\,\sigma\sqrt{n}$")
+    ax.set(xlabel="bias of the transform gates", ylabel="d log rate / d log standard deviation")
+    return complete(ax, OPENING, f"standard deviation {sweep.std:g}, {PROBED}") if alone else ax
+
+
+@our_style()
+def draw_gate_sweep(sweep: GateSweep) -> Shown:
+    """One panel."""
+    figure = Shown(figsize=(8.4, 4.4), layout="constrained")
+    legend_beside(plot_gate_sweep(sweep, figure.subplots()))
+    titled(figure, OPENING, f"standard deviation {sweep.std:g}, {PROBED}")
+    return laid_out(figure)
+
+
+def _style(k: int) -> dict:
+    return {"color": COLOURS[k % len(COLOURS)], "linestyle": DASHES[k % len(DASHES)]}
+
+
+def _slope(orders: np.ndarray) -> float:
+    return abs(float(np.nanmedian(orders)))
