@@ -1,4 +1,4 @@
-"""How far `gersgorin.norm_bounds` can be below the truth, as docs/guides/bounds.md reports it: `python -m benchmarks.bounds_in_digits`.
+"""How far `gersgorin.bounds` can be below the truth, as docs/guides/bounds.md reports it: `python -m benchmarks.bounds_in_digits`.
 
 60 tanh networks, each over one run, against the product of the Jacobians of the same run in 60 digits. Ten seconds of one idle core.
 """
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from benchmarks.__main__ import environment
-from gersgorin import norm_bounds
+from gersgorin import bounds
 from rhn.cells import RNN
 
 NETWORKS = 60
@@ -23,10 +23,10 @@ def main() -> None:
     for dtype in (torch.float64, torch.float32):
         networks = [network(seed, dtype) for seed in range(NETWORKS)]
         exact = np.array([exact_log_norm(cell, x) for cell, x in networks])
-        for name, bounded in (("closed form", norm_bounds), ("torch's", without_closed_form)):
-            bounds = [bounded(cell, x) for cell, x in networks]
-            below = exact - [each.best[-1, -1] for each in bounds]
-            off = np.abs(exact - [each.log_norm[-1] for each in bounds])
+        for name, bounded in (("closed form", bounds), ("torch's", without_closed_form)):
+            found = [bounded(cell, x) for cell, x in networks]
+            below = exact - [each.best[-1, -1] for each in found]
+            off = np.abs(exact - [each.log_norm[-1] for each in found])
             zero = np.isinf(off)
             numbers = (
                 f"{(below > 0).sum()} of {NETWORKS}",
@@ -48,7 +48,7 @@ def network(seed: int, dtype: torch.dtype) -> tuple[RNN, torch.Tensor]:
 
 def without_closed_form(cell: RNN, x: torch.Tensor):
     """The bounds with Jacobians by autograd, as of a user's own step; torch's derivative of tanh is 1 - h^2."""
-    return norm_bounds(lambda x, s: cell.step(x, s), x, x.new_zeros(cell.state_size))
+    return bounds(lambda x, s: cell.step(x, s), x, x.new_zeros(cell.state_size))
 
 
 def exact_log_norm(cell: RNN, x: torch.Tensor) -> float:

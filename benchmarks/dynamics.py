@@ -13,7 +13,7 @@ from benchmarks.procedures import (
     three_bits,
 )
 from benchmarks.registry import benchmark
-from gersgorin import eigenvalues, fixed_points, gersgorin_discs, lyapunov_spectrum
+from gersgorin import eigenvalues, fixed_points, gersgorin_discs, lyapunov
 
 STARTS = 512
 
@@ -59,7 +59,7 @@ for n, T in ((64, 200), (256, 50)):
     def _(device, n=n, T=T):
         rnn, x = torch.nn.RNN(8, n, dtype=torch.float64), torch.randn(T, 8, dtype=torch.float64)
         others = exponents_by_autograd, exponents_by_diagonals
-        return (lambda: lyapunov_spectrum(rnn, x)), *((lambda f=f: f(rnn, x)) for f in others)
+        return (lambda: lyapunov(rnn, x)), *((lambda f=f: f(rnn, x)) for f in others)
 
     @benchmark(
         f"10 Lyapunov exponents of a GRU n={n} T={T}",
@@ -69,7 +69,7 @@ for n, T in ((64, 200), (256, 50)):
     )
     def _(device, n=n, T=T):
         rnn, x = torch.nn.GRU(8, n, dtype=torch.float64), torch.randn(T, 8, dtype=torch.float64)
-        return (lambda: lyapunov_spectrum(rnn, x, 10)), (lambda: exponents_by_autograd(rnn, x, 10))
+        return (lambda: lyapunov(rnn, x, 10)), (lambda: exponents_by_autograd(rnn, x, 10))
 
 
 @benchmark("row discs of (64, 64, 64) float64", "NumPy loops over the entries", 10.0, pairs=5)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
+import gersgorin
 from benchmarks.__main__ import environment
-from gersgorin import NormBounds, norm_bounds
+from gersgorin import NormBounds
 from gersgorin.analyses.bounds import draw_bounds
 from gersgorin.analyses.enclosures import verify_run
 from gersgorin.data import chorale_source
@@ -37,7 +38,7 @@ def main() -> None:
     for path in sorted(options.runs.glob("*/best.safetensors")):
         for when, model in (("new", initial_model(path, 0)[0]), ("trained", load_model(path))):
             cell, title = model.double().cells[0], f"{path.parent.name}, {when}"
-            bounds = norm_bounds(cell, x, title=title, unit="quarter notes")
+            bounds = gersgorin.bounds(cell, x, title=title, unit="quarter notes")
             run = verify_run(cell, x)
             lines.append([*row(bounds), int(run.none_outside.sum()), int((run.outside > 0).sum())])
             if when == "trained" and path.parent.name in ("gru-1", "rhn-5"):

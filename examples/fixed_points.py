@@ -17,7 +17,7 @@ for row in found.points():
         f"eigenvalue {row['spectral_radius']:.3f}, time constant {row['slowest_time_constant']:.2f} steps"
     )
 
-free = gersgorin.lyapunov_spectrum(
+free = gersgorin.lyapunov(
     lambda s: torch.tanh(2 * s), None, s0=torch.tensor([0.1], dtype=torch.float64), steps=2000, warmup=100
 )
 print(f"Lyapunov exponent of a run: {free.exponents[0]:.4f}, log of the eigenvalue where it ends")

@@ -9,7 +9,7 @@ from rhn.data import chorale
 x = torch.as_tensor(chorale("bwv269")).double()[:40]
 cell = GRU(88, 24, init="uniform:0.3", generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
-bounds = gersgorin.norm_bounds(cell, x, title="GRU, 24 units", unit="quarter notes")
+bounds = gersgorin.bounds(cell, x, title="GRU, 24 units", unit="quarter notes")
 print(bounds)
 
 A = gersgorin.temporal_jacobian(cell, x, gersgorin.trajectory(cell, x)[:-1])

@@ -28,8 +28,8 @@ found = gersgorin.analyze(model, x)
 print(found.title)
 print(found.summary())
 
-whole, what_it_reads = gersgorin.recurrent_part(model, x)
+whole, what_it_reads = gersgorin.extract_cell(model, x)
 for layer in (1, 2):
-    cell, read = gersgorin.recurrent_part(model, x, layer=layer)
+    cell, read = gersgorin.extract_cell(model, x, layer=layer)
     A = gersgorin.temporal_jacobian(cell, read, gersgorin.trajectory(cell, read)[:-1])
     print(f"layer {layer}: mean spectral radius {gersgorin.spectral_radius(A).mean():.3f}")

@@ -5,12 +5,12 @@ eigenvalues(A), gersgorin_discs(A)          where one step's gradient could go
 numerical_radius, departure_from_normality, kreiss_constant, pseudospectrum    how far the spectrum alone misleads
 jacobian_product(A), finite_time_exponent   what many steps together do
 input_jacobian, layer_jacobians             within one step: from its input, and through each of its layers
-lyapunov_spectrum(cell, x, k)               their mean growth rates along a long run, without keeping a Jacobian
+lyapunov(cell, x, k)               their mean growth rates along a long run, without keeping a Jacobian
 leading_eigenvalues, discs_by_blocks, streamed_log_norms    of states too large for whole Jacobians, by products with vectors
 fixed_points(cell, x, starts)               where a step under constant input stands still, and its spectrum there
 credit(model, x, targets)                   which earlier steps the gradient of each frame's loss reaches, and how strongly
-ensemble(models, sequences)                 medians and bands of many runs: seeds, sequences
-recurrent_part(model, x)                    the cell in any module and what it reads there, for the functions that take a cell
+compare(models, sequences)                 medians and bands of many runs: seeds, sequences
+extract_cell(model, x)                    the cell in any module and what it reads there, for the functions that take a cell
 measure("rhn", depth=5)                     what the command gersgorin-plot measures, as numbers
 plot_spectrum(found), draw_run(found), ...  what it draws
 analyze(model_or_cell, x)                   all of this in one object; Recorder: through a training
@@ -24,7 +24,7 @@ from rhn.version import __version__ as __version__
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "analyses.bounds": ("NormBounds", "draw_bounds", "norm_bounds", "plot_bounds_over_time"),
+        "analyses.bounds": ("NormBounds", "draw_bounds", "bounds", "plot_bounds_over_time"),
         "analyses.credit": ("Credit", "credit", "draw_credit", "path_lengths", "plot_credit"),
         "analyses.enclosures": ("VerifiedEigenvalues", "verified_discs", "verified_eigenvalues"),
         "analyses.fixed_points": ("FixedPoints", "draw_fixed_points", "fixed_points", "plot_fixed_points"),
@@ -33,16 +33,16 @@ __all__, __getattr__, __dir__ = lazy_names(
             "LyapunovSpectrum",
             "draw_lyapunov",
             "kaplan_yorke_dimension",
-            "lyapunov_spectrum",
+            "lyapunov",
             "plot_lyapunov",
         ),
         "analyses.overview": ("Analysis", "analyze"),
         "analyses.plateau": ("Plateau", "plateau"),
-        "analyses.spectra": ("SpectrumRecord",),
+        "analyses.spectra": ("Spectra",),
         "checking.checking": ("check",),
         "comparison.plots": ("draw_comparison", "draw_ensembles", "plot_bands"),
-        "comparison.runs": ("Ensemble", "ensemble"),
-        "extract": ("recurrent_part",),
+        "comparison.runs": ("Comparison", "compare"),
+        "extract": ("extract_cell",),
         "jacobian": ("input_jacobian", "layer_jacobians", "norm_bound", "temporal_jacobian", "trajectory"),
         "linalg.discs": ("Discs", "gersgorin_discs"),
         "linalg.eigenvalues": ("eigenvalue_conditions", "eigenvalues", "spectral_radius"),

@@ -18,10 +18,10 @@ import re
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
+from gersgorin.options import DataOptions
 from rhn.data import Piece
 from rhn.data.scores import music21_version
 from rhn.data.text import Vocabulary
@@ -191,19 +191,6 @@ MOST_NAMES = 4  # of inputs, that a figure's title holds
 COUNTED = {"chorale": "frames", "text": "tokens", "sequence": "steps"}
 
 
-class Asked(Protocol):
-    """The options that say what is read; None for what was not given."""
-
-    chorale: str
-    data: Path | None
-    text: Path | None
-    input: Path | None
-    unit: str | None
-    steps: int | None
-    checkpoint: Path | None
-    cell: str | None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """One sequence, or several of one length."""
@@ -265,21 +252,24 @@ class Source:
         return replace(self, values=values, about=_cut(self, steps))
 
 
-def read_source(asked: Asked) -> Source:
-    """What the options say, cut to their steps; raises DataError or InvalidInputError."""
-    if asked.text is not None:
-        return _text(asked).cut(asked.steps)
-    if asked.input is not None:
-        numbers = read_numbers(asked.input)
-        unit = asked.unit or numbers.unit or "steps"
-        name = numbers.name or asked.input.name
-        about = f"{asked.input.name}, {' x '.join(map(str, numbers.values.shape))} numbers"
+def read_source(data: DataOptions, *, text_of: Path | None = None, cell: str | None = None) -> Source:
+    """The data that options name, cut to their steps. Raises DataError or InvalidInputError.
+
+    text_of: the checkpoint of a language model, whose vocabulary reads `data.input` as a text; cell: the name of its own cell.
+    """
+    if text_of is not None:
+        return _text(data, text_of, cell).cut(data.steps)
+    if data.input is not None:
+        numbers = read_numbers(data.input)
+        name = numbers.name or data.input.name
+        about = f"{data.input.name}, {' x '.join(map(str, numbers.values.shape))} numbers"
+        unit = numbers.unit or "steps"
         source = Source(name=name, kind="sequence", values=numbers.values, unit=unit, names=numbers.names, about=about)
-        return source.cut(asked.steps)
+        return source.cut(data.steps)
     from rhn.data import chorale
 
-    frames = chorale(asked.chorale, asked.data)
-    return chorale_source(frames, asked.data).cut(asked.steps)
+    frames = chorale(data.chorale, data.data)
+    return chorale_source(frames, data.data).cut(data.steps)
 
 
 def _cut(source: Source, steps: int) -> str:
@@ -300,29 +290,30 @@ def chorales_origin(data: Path | None = None) -> str:
     return f"the chorales {'of music21 ' + music21_version() if data is None else 'in ' + data.name}"
 
 
-def read_sources(asked: Asked, count: int) -> list[Source]:
-    """The first `count` sequences: chorales of the test split, those of a user's file, or successive parts of a text.
+def read_sources(
+    data: DataOptions, count: int, *, text_of: Path | None = None, cell: str | None = None
+) -> list[Source]:
+    """The first `count` sequences: chorales of the test split, sequences of a file, or successive parts of a text.
 
-    Each is at most so long as asked, those that end before stay as they are; `about` is that of all. Raises DataError, or
-    InvalidInputError where there are fewer.
+    Each has at most `data.steps` steps; `about` describes all of them. Raises DataError, or InvalidInputError if there are fewer.
     """
-    if asked.text is not None:
-        steps = asked.steps or TEXT_STEPS
-        whole = read_source(replace(asked, steps=count * steps))
+    if text_of is not None:
+        steps = data.steps or TEXT_STEPS
+        whole = read_source(replace(data, steps=count * steps), text_of=text_of, cell=cell)
         return [replace(whole, values=ids, part=k + 1) for k, ids in enumerate(whole.values.reshape(-1, steps))]
-    if asked.input is not None:
-        whole = read_source(asked)
+    if data.input is not None:
+        whole = read_source(data)
         where, parts = whole.name, range(min(count, whole.count))
         found = [replace(whole, values=whole.sequence(k), part=k + 1) for k in parts]
     else:
         from rhn.data import chorales
 
-        pieces, where = chorales(asked.data).test, "the test split"
-        whole = [chorale_source(piece, asked.data) for piece in pieces[:count]]
-        found = [source.cut(asked.steps and min(asked.steps, source.steps)) for source in whole]
+        pieces, where = chorales(data.data).test, "the test split"
+        whole = [chorale_source(piece, data.data) for piece in pieces[:count]]
+        found = [source.cut(data.steps and min(data.steps, source.steps)) for source in whole]
         if count > 1:
-            most = f"at most {asked.steps} steps of each of the " if asked.steps else ""
-            about = f"{most}first {count} of {where} of {chorales_origin(asked.data)}"
+            most = f"at most {data.steps} steps of each of the " if data.steps else ""
+            about = f"{most}first {count} of {where} of {chorales_origin(data.data)}"
             found = [replace(source, about=about) for source in found]
     if len(found) < count:
         raise InvalidInputError(f"--sequences {count}: {where} has {len(found)}, expected at most so many")
@@ -347,9 +338,9 @@ def first_tokens(path: Path, vocabulary: Vocabulary, count: int) -> np.ndarray:
     return ids
 
 
-def _text(asked: Asked) -> Source:
+def _text(data: DataOptions, checkpoint: Path, cell: str | None) -> Source:
     from rhn.language.trained import load_text_model
 
-    vocabulary = load_text_model(asked.checkpoint, asked.cell).vocabulary
-    ids = first_tokens(asked.text, vocabulary, asked.steps or TEXT_STEPS)
-    return Source(name=asked.text.name, kind="text", values=ids, unit="tokens", about=f"first {len(ids)} tokens")
+    vocabulary = load_text_model(checkpoint, cell).vocabulary
+    ids = first_tokens(data.input, vocabulary, data.steps or TEXT_STEPS)
+    return Source(name=data.input.name, kind="text", values=ids, unit="tokens", about=f"first {len(ids)} tokens")

@@ -193,7 +193,7 @@ def cell_title(cell: nn.Module, layer: int | None = None) -> str:
     return ", ".join([name_of_cell(cell), *words, *[counted(size, "unit")] * (size is not None)])
 
 
-def recurrent_part(
+def extract_cell(
     module: nn.Module, x: Tensor | np.ndarray, layer: int | None = None, submodule: str | None = None
 ) -> tuple[nn.Module | OwnLoop, Tensor]:
     """(The recurrent cell in a module, what it reads (T, B, m) when the module reads x): for every function that takes a cell.
@@ -201,11 +201,11 @@ def recurrent_part(
     Both in float64 and of a copy; arguments and errors as for `Watched` and its `inputs`.
 
     A module that calls its cell in a loop of its own, with more between two calls than the cell does, gives (an `OwnLoop`, its inputs):
-    `states`, `jacobians()` and `sequence(row)` of the real loop. Functions of a run take it in a cell's place (`lyapunov_spectrum`,
-    `norm_bounds`); functions of a step from any state, such as `fixed_points`, refuse it.
+    `states`, `jacobians()` and `sequence(row)` of the real loop. Functions of a run take it in a cell's place (`lyapunov`,
+    `bounds`); functions of a step from any state, such as `fixed_points`, refuse it.
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.LSTM(3, 4, num_layers=2))
-    >>> cell, inputs = recurrent_part(model, torch.zeros(5, 1, 2))
+    >>> cell, inputs = extract_cell(model, torch.zeros(5, 1, 2))
     >>> cell.state_size, inputs.shape
     (16, torch.Size([5, 1, 3]))
     """

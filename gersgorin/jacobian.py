@@ -60,7 +60,7 @@ def in_a_module(cell) -> str:
     """Of a network that has a recurrent cell inside: how to come by that, as the end of a sentence; "" of all else."""
     if not isinstance(cell, nn.Module) or hasattr(cell, "step") or not recurrent_cells(cell):
         return ""
-    return "; for the recurrent cell in it, and what that reads, see gersgorin.recurrent_part(module, x)"
+    return "; for the recurrent cell in it, and what that reads, see gersgorin.extract_cell(module, x)"
 
 
 def name_of(cell) -> str:

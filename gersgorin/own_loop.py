@@ -33,6 +33,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from gersgorin._validate import with_gradients
+from gersgorin.run import Label, Run
 from rhn.cells import Gates
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
 from rhn.wording import counted
@@ -187,17 +188,17 @@ NEW_TENSORS = {
 }
 
 
-class OwnLoop:
+class OwnLoop(Run):
     """One run of a module's own loop; analyses read states and Jacobians from it, as from the run of a cell.
 
     It knows the loop only along this run: there is no step that could be taken from another state.
     """
 
     no_step = "follows a module through its own loop, which takes no step from another state: write the loop as a rhn.cells.Cell"
-    depth = 1
+    depth = 1  # the loop is one layer, whatever the cell has
 
     def __init__(self, cell: nn.Module, nodes: list["_Node"], inputs: list["_Node"], about: str):
-        self.cell, self.about = cell, about
+        self.cell, self.label = cell, Label(about=about)
         self.states = torch.stack([node.value for node in nodes])
         """(T + 1, B, N); of one sequence (T + 1, N)."""
         self.inputs = torch.stack([node.value for node in inputs[: len(nodes) - 1]])
@@ -206,23 +207,10 @@ class OwnLoop:
         self._places = torch.arange(len(self) * self.states.shape[1]).reshape(len(self), -1)
         self._again: Callable[[int], OwnLoop] | None = None
 
-    def __len__(self) -> int:
-        return len(self.states) - 1
-
     @property
-    def state_size(self) -> int:
-        """N."""
-        return self.states.shape[-1]
-
-    @property
-    def hidden_size(self) -> int:
-        """Units of the cell."""
-        return getattr(self.cell, "hidden_size", self.state_size)
-
-    @property
-    def gate_name(self) -> str:
-        """What the cell's literature calls its gate."""
-        return getattr(self.cell, "gate_name", "transform gate")
+    def about(self) -> str:
+        """How the loop is followed, in words."""
+        return self.label.about
 
     def sequence(self, row: int) -> "OwnLoop":
         """One of the B sequences alone."""

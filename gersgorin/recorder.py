@@ -30,13 +30,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gersgorin.cell_run import run_of
 from gersgorin.extract import Watched
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.eigenvalues import eigenvalues, one_thread
 from gersgorin.linalg.products import finite_time_exponent
 from gersgorin.own_loop import OwnLoop
 from gersgorin.recording import MEASURES, MOMENTS, Recording
-from gersgorin.run import run_of
 from rhn.cells import Cell
 from rhn.errors import DataError, InvalidInputError
 from rhn.files import check_output

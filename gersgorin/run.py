@@ -1,40 +1,66 @@
-"""A recurrence along a sequence: its states and the derivatives of its steps, which every analysis reads from here.
+"""A recurrence along one sequence: states and Jacobians, computed once, from which every analysis reads.
 
-    Run(cell, x)     a cell, taken step by step from its own closed forms or by autograd
-    OwnLoop          a module that calls its cell in a loop of its own (`gersgorin.own_loop`), with the same attributes and methods
+    CellRun (`gersgorin.cell_run`)   a cell, from its closed forms or by autograd
+    OwnLoop (`gersgorin.own_loop`)   a module that calls its cell in a loop of its own
 
 Legend: T steps, B sequences, m inputs, N entries of a state, L layers of a step.
 """
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
-from gersgorin.jacobian import (
-    Step,
-    check_method,
-    converted,
-    input_jacobian,
-    name_of,
-    norm_bound,
-    state_gains,
-    temporal_jacobian,
-    trajectory,
-)
-from gersgorin.own_loop import OwnLoop
 from rhn.cells import Gates
 from rhn.errors import InvalidInputError
 
+BLOCK = 1 << 22  # numbers of Jacobians computed at once
+KEPT = 1 << 25  # numbers of Jacobians kept for the next analysis
+
+UNITS = {"chorale": "quarter notes", "text": "tokens"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    """Names of a run for figures, tables and messages."""
+
+    name: str = ""
+    """Of the cell: its registry key or its class."""
+    title: str = ""
+    """Of the network: "rhn, depth 5, 64 units"."""
+    sequence: str = ""
+    """Of the sequence: "bwv269"."""
+    reads: str = "sequence"
+    """Kind of the sequence: "chorale", "text" or "sequence"."""
+    unit: str = ""
+    """Of one step: "0.1 s"; "" for the usual one of its kind."""
+    about: str = ""
+    """Initialisation, seed and data, for the second line of a figure's title."""
+
+    @property
+    def along(self) -> str:
+        """The sequence with its kind: "chorale bwv269"."""
+        return f"{self.reads} {self.sequence}".strip()
+
+    @property
+    def time_unit(self) -> str:
+        """Unit of one step: "quarter notes", "tokens", "steps"."""
+        return self.unit or UNITS.get(self.reads, "steps")
+
 
 class Run:
-    """A cell along x (T, B, m) or (T, m), from the state s0, or from zero.
+    """States and derivatives of one run. Subclasses set `cell`, `inputs`, `states` and define the derivatives.
 
-    An index `at` picks positions of x: steps, or (steps, sequences).
+    cell: what is called at every step. inputs: what it reads, (T, B, m) or (T, m). states: (T + 1, B, N) or (T + 1, N), the first one
+    before the run. An index `at` picks positions of the inputs: steps, or (steps, sequences).
     """
 
-    def __init__(self, cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None):
-        self.cell, self.inputs = cell, x
-        self.states = trajectory(cell, x, s0)
-        """(T + 1, B, N) or (T + 1, N), the first one before the run."""
+    cell: nn.Module | Callable
+    inputs: Tensor
+    states: Tensor
+    label: Label = Label()
+    _kept: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.states) - 1
@@ -44,40 +70,75 @@ class Run:
         """N."""
         return self.states.shape[-1]
 
+    @property
+    def hidden_size(self) -> int:
+        """Units of the cell; N for a cell without that number."""
+        return getattr(self.cell, "hidden_size", self.state_size)
+
+    @property
+    def depth(self) -> int:
+        """L."""
+        return getattr(self.cell, "depth", 1)
+
+    @property
+    def gate_name(self) -> str:
+        """Name of the gate in the cell's literature."""
+        return getattr(self.cell, "gate_name", "transform gate")
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Fields `title`, `about` and `unit` of a result of this run."""
+        return {"title": self.label.title, "about": self.label.about, "unit": self.label.time_unit}
+
+    def require_finite(self) -> "Run":
+        """The run itself. Raises InvalidInputError for NaN or infinite states."""
+        if not torch.isfinite(self.states).all():
+            raise InvalidInputError(
+                f"{self.label.name or 'the cell'}: a state is NaN or infinite along {self.label.along}: its weights are too large "
+                "to run, or its step(x, s) computes something that is not finite"
+            )
+        return self
+
+    def slices(self) -> Iterator[slice]:
+        """Consecutive steps, as many at once as Jacobians fit into a block."""
+        size = max(1, BLOCK // self.state_size**2)
+        for start in range(0, len(self), size):
+            yield slice(start, min(start + size, len(self)))
+
+    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        """(steps, their Jacobians (steps, N, N)) of one sequence; kept for the next call if all of them are small enough."""
+        if self._kept is not None:
+            yield from ((now, self._kept[now]) for now in self.slices())
+            return
+        keep, parts = len(self) * self.state_size**2 <= KEPT, []
+        for now in self.slices():
+            A = self.jacobians(now)
+            if keep:
+                parts.append(A)
+            yield now, A
+        if keep:
+            self._kept = torch.cat(parts)
+
     def jacobians(self, at=slice(None)) -> Tensor:
         """d s[t+1] / d s[t], (..., N, N)."""
-        return temporal_jacobian(self.cell, *self._at(at))
+        raise NotImplementedError
 
     def input_jacobians(self, at=slice(None)) -> Tensor:
         """d s[t+1] / d x[t], (..., N, m)."""
-        return input_jacobian(self.cell, *self._at(at))
+        raise NotImplementedError
 
     def state_gains(self, at=slice(None)) -> Tensor:
         """2-norms of the layers' Jacobians, (..., L)."""
-        return state_gains(self.cell, *self._at(at))
+        raise NotImplementedError
 
     def gates(self, at=slice(None)) -> Gates:
-        """What the gates of each layer did; empty for a cell that does not tell. Raises InvalidInputError for gates that are none."""
-        if not hasattr(self.cell, "gates"):
-            return Gates()
-        check_method(self.cell, "gates", "(x, s)")
-        gates = self.cell.gates(*self._at(at))
-        if not isinstance(gates, Gates):
-            raise InvalidInputError(
-                f"{name_of(self.cell)}: gates(x, s) must return rhn.cells.Gates, got {type(gates).__name__}"
-            )
-        return gates
+        """Gates of each layer; empty for a cell without gates."""
+        return Gates()
 
     def norm_bound(self) -> Tensor:
-        """A bound on the norm of every Jacobian at states as large as those of the run; NaN for a cell without one."""
-        if not hasattr(converted(self.cell), "norm_bound"):
-            return torch.tensor(torch.nan)
-        return norm_bound(self.cell, state_bound=float(self.states[:-1].abs().max()))
+        """A bound on the norm of every Jacobian at states as large as those of the run; NaN if there is none."""
+        return torch.tensor(torch.nan)
 
-    def _at(self, at) -> tuple[Tensor, Tensor]:
-        return self.inputs[at], self.states[:-1][at]
-
-
-def run_of(cell: nn.Module | Step | OwnLoop, x: Tensor, s0: Tensor | None = None) -> Run | OwnLoop:
-    """The run of a cell over x; an own loop is one already."""
-    return cell if isinstance(cell, OwnLoop) else Run(cell, x, s0)
+    def repeated(self, times: int) -> "Run":
+        """The run over the sequence, read several times without a break."""
+        raise NotImplementedError

@@ -84,6 +84,8 @@ class Option:
     """Or MISSING."""
     arg: Arg | None
     fields: Fields | None
+    group: str | None = None
+    """Heading of the option in `--help`: the `group` of the dataclass that declares it."""
 
     @property
     def flag(self) -> str:
@@ -137,7 +139,10 @@ class Option:
 def options_of(kind: type) -> list[Option]:
     """The options that a dataclass declares."""
     hints = get_type_hints(kind, include_extras=True)
-    return [_option(field, hints[field.name]) for field in fields(kind)]
+    groups = {
+        name: vars(base).get("group") for base in reversed(kind.__mro__) for name in inspect.get_annotations(base)
+    }
+    return [_option(field, hints[field.name], groups[field.name]) for field in fields(kind)]
 
 
 def flag(name: str) -> str:
@@ -171,8 +176,10 @@ def field_docs(kind: type) -> dict[str, str]:
     >>> field_docs(Option)
     {'kind': 'Its type, without None and what annotates it.', 'optional': 'Whether its type has None.', 'default': 'Or MISSING.'}
     """
-    docs = {}
+    docs = {f.name: f.metadata["help"] for f in fields(kind) if "help" in f.metadata}
     for base in filter(is_dataclass, reversed(kind.__mro__)):
+        if any("help" in f.metadata for f in fields(base) if f.name in base.__annotations__):
+            continue  # made by make_dataclass: there is no source to read
         body = ast.parse(inspect.getsource(base)).body[0].body
         for declared, text in itertools.pairwise(body):
             match declared, text:
@@ -181,7 +188,7 @@ def field_docs(kind: type) -> dict[str, str]:
     return docs
 
 
-def _option(field, hint) -> Option:
+def _option(field, hint, group: str | None = None) -> Option:
     parts = _parts(get_args(hint)[0] if get_origin(hint) is Annotated else hint)
     marks = {type(mark): mark for mark in getattr(hint, "__metadata__", ())}
     return Option(
@@ -191,6 +198,7 @@ def _option(field, hint) -> Option:
         default=field.default if field.default_factory is MISSING else field.default_factory(),
         arg=marks.get(Arg),
         fields=marks.get(Fields),
+        group=group,
     )
 
 

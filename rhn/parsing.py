@@ -167,10 +167,12 @@ def _options_help(options: type, declared: list[Option], given: dict, prog: str)
     words = [str(o) if o.required else f"[{o}]" for o in declared if o.required or o.positional]
     usage, docs = " ".join([prog, *words, "[options]"]), field_docs(options)
     parser = _parser(usage=usage, description=_wrapped(inspect.getdoc(options)))
+    groups = {name: parser.add_argument_group(name) for name in dict.fromkeys(o.group for o in declared if o.group)}
     for option in declared:
         text = docs.get(option.name, "")
         if not option.fields:
-            _add(parser, option, help=_with_default(text, None if option.default is False else option.default))
+            default = None if option.default is False else option.default
+            _add(groups.get(option.group, parser), option, help=_with_default(text, default))
         elif (config := option.fields.shown(given)) is not None:
             group, texts = parser.add_argument_group("configuration", text), field_docs(type(config))
             lacking = option.fields.lacking(config)

@@ -1,23 +1,44 @@
-"""The base of every result: printed, it fits a screen. Without torch."""
+"""The base class of results: print, tabulate, plot, save and load the numbers of one analysis. Without torch.
 
+A result is a frozen dataclass of NumPy arrays, numbers, texts, dictionaries of them, or None:
+
+    @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+    class Gains(Result, kind="gains"):
+        input: np.ndarray
+        def summary(self): ...          # a few lines of text, which a command prints
+        def table(self): ...            # rows of numbers
+        def plot(self, ax=None): ...    # matplotlib axes
+"""
+
+import base64
+import html
+import io
+import json
 import reprlib
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from pathlib import Path
 from textwrap import wrap
+from typing import Any, ClassVar, Self, get_args, get_type_hints
 
 import numpy as np
 
+from rhn.errors import DataError
+from rhn.files import write_arrays, write_record
+from rhn.reading import arrays_of, read_json
+
 LINES, COLUMNS = 24, 100  # of a screen
+KIND = "kind"  # key of a file that names the class
 
 _short = reprlib.Repr()
 _short.maxdict, _short.maxlist, _short.maxtuple, _short.maxstring, _short.maxother = 3, 4, 4, 90, 90
 
 
-class Result:
+class OneScreen:
     """A dataclass of numbers whose `repr` shows arrays by their shape and range; for `@dataclass(repr=False)`.
 
-    >>> from dataclasses import dataclass
     >>> @dataclass(repr=False)
-    ... class Found(Result):
+    ... class Found(OneScreen):
     ...     title: str
     ...     norm: np.ndarray
     >>> Found("rhn, depth 5", np.linspace(0.5, 2, 85))
@@ -35,6 +56,169 @@ class Result:
         lines = [line if len(line) <= COLUMNS else line[: COLUMNS - 3] + "..." for line in lines]
         lines += [f"  and {len(left_out)} more: {', '.join(left_out)}"[:COLUMNS]] * bool(left_out)
         return "\n".join([type(self).__name__, *lines])
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Result(OneScreen):
+    """The numbers that one analysis found, and how they came about."""
+
+    kinds: ClassVar[dict[str, type["Result"]]] = {}
+    kind: ClassVar[str] = ""
+    """Name of the class in files."""
+
+    title: str = ""
+    """Network, and sequence if it matters: "rhn, depth 5, 64 units"."""
+    about: str = ""
+    """Initialisation, seed and data, for the second line of a figure's title."""
+
+    def __init_subclass__(cls, kind: str = "", **keywords):
+        super().__init_subclass__(**keywords)
+        if kind:
+            cls.kind = kind
+            Result.kinds[kind] = cls
+
+    def summary(self) -> str:
+        """The numbers as a few lines of text."""
+        raise NotImplementedError
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row of numbers for each step, point or quantity."""
+        raise NotImplementedError
+
+    def plot(self, ax=None):
+        """Draw into matplotlib axes, or into a figure of its own; returns the axes."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """All numbers, ready for JSON; complex numbers as [real, imaginary]."""
+        return {name: _plain(value) for name, value in self._saved().items()}
+
+    def save(self, path: str | Path) -> Path:
+        """Write to .npz (arrays, no pickle), or to .json; atomic. Raises OutputError."""
+        path = Path(path)
+        if path.suffix.lower() == ".json":
+            write_record(path, {KIND: self.kind} | {k: _plain(v) for k, v in self._saved().items()})
+            return path
+        return write_arrays(path, {KIND: np.array(self.kind)} | {k: _array(v) for k, v in self._saved().items()})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a file that `save` wrote. Raises DataError for any other file."""
+        found = load(path, kinds=[k for k in Result.kinds.values() if issubclass(k, cls)] or None)
+        if not isinstance(found, cls):
+            raise DataError(
+                f"{path} holds the result {found.kind!r}: expected {cls.kind or 'another'!r}; see gersgorin.load"
+            )
+        return found
+
+    def _saved(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("saved", True)}
+
+    def __repr__(self) -> str:
+        """The summary, at most one screen of it."""
+        if type(self).summary is Result.summary:
+            return super().__repr__()
+        lines = fitted("\n".join(filter(None, (self.title, self.summary())))).split("\n")
+        return "\n".join(lines if len(lines) <= LINES else [*lines[: LINES - 1], "..."])
+
+    def _repr_html_(self) -> str:
+        """The summary and the figure, for a notebook; refers to nothing outside."""
+        from rhn.figures import our_style
+
+        picture = io.BytesIO()
+        with our_style():
+            self.plot().figure.figure.savefig(picture, format="png", dpi=90)
+        encoded = base64.b64encode(picture.getvalue()).decode()
+        return f'<pre>{html.escape(repr(self))}</pre><img alt="figure" src="data:image/png;base64,{encoded}">'
+
+
+def load(path: str | Path, kinds: Iterable[type[Result]] | None = None) -> Result:
+    """Read a result from .npz or .json; the file says which kind it is, of version 0.2 its arrays do.
+
+    kinds: the classes that it can be; None: all that are imported. Raises DataError for a file that holds none of them.
+    """
+    path, kinds = Path(path), list(Result.kinds.values() if kinds is None else kinds)
+    writer = "the save() of a result"
+    if path.suffix.lower() == ".json":
+        values = read_json(path)
+        try:
+            return _built(_kind_of(values, kinds), values, _from_json)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path} was not written by {writer}: {error}") from error
+    with arrays_of(path, writer) as arrays:
+        return _built(_kind_of(arrays, kinds), arrays, _from_array)
+
+
+def _kind_of(values: Mapping, kinds: list[type[Result]]) -> type[Result]:
+    """The class that a file names, or else the one of whose fields it has most."""
+    if KIND in values:
+        name = str(values[KIND])
+        if name not in Result.kinds:
+            raise ValueError(f"it holds {name!r:.40}, expected one of {', '.join(sorted(Result.kinds))}")
+        return Result.kinds[name]
+    fitting = [kind for kind in kinds if (needed := _needed(kind)) and needed <= set(values)]
+    if not fitting:
+        raise KeyError(min((sorted(_needed(k) - set(values)) for k in kinds), key=len, default=[KIND])[0])
+    return max(fitting, key=lambda kind: len(_needed(kind)))
+
+
+def _needed(kind: type[Result]) -> set[str]:
+    return {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
+
+
+def _built(kind: type[Result], values: Mapping, read) -> Result:
+    hints = get_type_hints(kind)
+    given = [f for f in fields(kind) if f.name in values or f.name in _needed(kind)]
+    return kind(**{f.name: read(values[f.name], f, hints[f.name]) for f in given})
+
+
+def _from_array(array: np.ndarray, field: Field, hint: Any) -> Any:
+    """A field's value from its array in an .npz file."""
+    kinds = get_args(hint) or (hint,)
+    if array.ndim == 0 and array.dtype.kind == "U" and str not in kinds:
+        return _from_json(json.loads(array.item()), field, hint)
+    return array if np.ndarray in kinds else _checked(array.item(), kinds, field.name)
+
+
+def _from_json(value: Any, field: Field, hint: Any) -> Any:
+    """A field's value from JSON, where null is NaN in arrays."""
+    kinds = get_args(hint) or (hint,)
+    if value is None and type(None) in kinds:
+        return None
+    if np.ndarray in kinds:
+        texts = isinstance(value, list) and value and isinstance(value[0], str)
+        array = np.array(value) if texts else np.array(value, dtype=float)
+        if field.metadata.get("complex"):
+            return array[..., 0] + 1j * array[..., 1]
+        return array
+    if value is None and float in kinds:
+        return float("nan")
+    return _checked(value, kinds, field.name)
+
+
+def _checked(value: Any, kinds: tuple, name: str) -> Any:
+    expected = tuple(getattr(kind, "__origin__", kind) for kind in kinds)
+    if not isinstance(value, expected + (int,) * (float in expected)):
+        raise ValueError(f"{name} is {value!r:.60}, expected {' or '.join(kind.__name__ for kind in expected)}")
+    return value
+
+
+def _array(value: Any) -> np.ndarray:
+    """A field's value as an array of an .npz file; what is no array, number or text is JSON."""
+    return np.array(json.dumps(_plain(value))) if isinstance(value, dict | list | tuple | None) else np.asarray(value)
+
+
+def _plain(value: Any) -> Any:
+    """A field's value as JSON has it."""
+    if isinstance(value, np.ndarray):
+        return (np.stack((value.real, value.imag), -1) if np.iscomplexobj(value) else value).tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {str(key): _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value.to_dict() if isinstance(value, Result) else value
 
 
 def fitted(text: str) -> str:

@@ -40,7 +40,7 @@ MEASURES = {
     "kreiss": lambda: [gersgorin.kreiss_constant(0.2 * A, continuous=c) for c in (False, True)],
     "pseudospectrum": lambda: gersgorin.pseudospectrum(A, A[0]),
     "outlines": lambda: [made(A).area(9) for made in INCLUSION_SETS.values()],
-    "lyapunov": lambda: gersgorin.lyapunov_spectrum(*SEEN, 2),
+    "lyapunov": lambda: gersgorin.lyapunov(*SEEN, 2),
     "norms by vectors": lambda: gersgorin.streamed_log_norms(*SEEN),
     "leading": lambda: gersgorin.leading_eigenvalues(CELL, X[0], S, 2),
     "plateau": of_a_plateau,

@@ -11,7 +11,7 @@ from analysis.activity import GateActivity
 from analysis.damage import LesionTable
 from analysis.report.page import Chart, log_axis, plain
 from gersgorin.analyses.lyapunov import LyapunovSpectrum
-from gersgorin.analyses.spectra import SpectrumRecord
+from gersgorin.analyses.spectra import Spectra
 from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
 from rhn.report import Curves
 from rhn.wording import counted
@@ -21,7 +21,7 @@ MOST_DISCS = 150  # circles of one panel
 GATE_SCALE = [[0, "#ffffff"], [0.5, "#ef8a62"], [1, "#b2182b"]]
 
 
-def spectrum_chart(record: SpectrumRecord, step: int) -> Chart:
+def spectrum_chart(record: Spectra, step: int) -> Chart:
     """Eigenvalues, discs and the unit circle of one step."""
     (axis, (centers, radii)), *_ = record.disc_sets.items()
     values, centers, radii = record.eigenvalues[step], centers[step], radii[step]
@@ -50,7 +50,7 @@ def spectrum_chart(record: SpectrumRecord, step: int) -> Chart:
     return Chart(caption=caption, traces=[dots], layout=layout)
 
 
-def products_chart(record: SpectrumRecord) -> Chart:
+def products_chart(record: Spectra) -> Chart:
     """How the gradient's norm and the one-step measures move along the run."""
     T = len(record.norm)
     steps = list(range(T))
@@ -68,7 +68,7 @@ def products_chart(record: SpectrumRecord) -> Chart:
     return Chart(caption=caption, traces=traces, layout=layout)
 
 
-def steps_chart(record: SpectrumRecord) -> Chart:
+def steps_chart(record: Spectra) -> Chart:
     """Spectral radius, norm and reach of the discs at every step."""
     steps = list(range(len(record.norm)))
     shown = {"spectral radius": (record.spectral_radius, RED), "2-norm": (record.norm, ORANGE)}

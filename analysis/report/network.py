@@ -20,11 +20,11 @@ from analysis.lesions import lesion
 from analysis.report import charts
 from analysis.report.page import Section, Table, shown
 from analysis.texts import Excerpt, stretches
-from gersgorin.analyses.lyapunov import lyapunov_spectrum
+from gersgorin.analyses.lyapunov import lyapunov
 from gersgorin.analyses.overview import COLUMNS, Analysis, analyze
 from gersgorin.analyses.spectra import gradient_words, shown_steps
 from gersgorin.data import TEXT_STEPS, Source, first_tokens, read_source
-from gersgorin.extract import part_of, recurrent_part
+from gersgorin.extract import extract_cell, part_of
 from gersgorin.networks import build_module, load_weights, read_state
 from gersgorin.own_loop import OwnLoop
 from rhn.cell_names import lacking
@@ -219,7 +219,7 @@ def _analysis(read: Read) -> Analysis:
     try:
         return analyze(read.model, x, unit=read.source.unit)
     except InvalidInputError:
-        cell, inputs = recurrent_part(read.model, x)
+        cell, inputs = extract_cell(read.model, x)
         if isinstance(cell, OwnLoop):
             raise
         return analyze(cell, inputs[:, 0], unit=read.source.unit)
@@ -250,12 +250,12 @@ def _spectra(spectrum) -> Section:
 
 
 def _exponents(read: Read, progress) -> Section:
-    cell, inputs = recurrent_part(read.model, torch.as_tensor(np.asarray(read.sequence)))
+    cell, inputs = extract_cell(read.model, torch.as_tensor(np.asarray(read.sequence)))
     T = len(inputs)
     x = inputs[:, 0].repeat(READINGS, 1)
     if isinstance(cell, OwnLoop):
         cell = cell.repeated(READINGS).sequence(0)
-    found = lyapunov_spectrum(cell, x, min(EXPONENTS, cell.state_size), warmup=T, progress=progress)
+    found = lyapunov(cell, x, min(EXPONENTS, cell.state_size), warmup=T, progress=progress)
     words = f"The sequence is read {READINGS} times over, {counted(T, 'step')} each, of which the first reading is not counted."
     return Section(title="Lyapunov exponents", words=[words], charts=[charts.exponents_chart(found)])
 

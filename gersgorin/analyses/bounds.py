@@ -49,6 +49,7 @@ from torch import Tensor, nn
 
 from gersgorin._validate import real_tensor
 from gersgorin.analyses.spectra import time_label
+from gersgorin.cell_run import run_of
 from gersgorin.jacobian import layer_jacobians
 from gersgorin.linalg.balls import (
     UNIT,
@@ -80,7 +81,6 @@ from gersgorin.plotting.spectra import (
     told_apart,
     wrapped,
 )
-from gersgorin.run import run_of
 from rhn.errors import InvalidInputError
 from rhn.figures import BLUE, GREEN, GREY, ORANGE, our_style
 from rhn.result import fitted
@@ -389,7 +389,7 @@ Steps = Callable[[], Iterator[list[np.ndarray]]]
 
 @torch.no_grad()
 @one_thread()
-def norm_bounds(
+def bounds(
     cell: nn.Module | Callable | OwnLoop,
     x: Tensor,
     s0: Tensor | None = None,
@@ -404,7 +404,7 @@ def norm_bounds(
     The rounding of the products is counted in. The rounding of the Jacobians themselves, and of the states, is not covered.
 
     Args:
-        cell: what `gersgorin.temporal_jacobian` takes, or a module's own loop (see `gersgorin.recurrent_part`).
+        cell: what `gersgorin.temporal_jacobian` takes, or a module's own loop (see `gersgorin.extract_cell`).
         x: inputs (T, m). s0: the first state (n,); zero where None, which a bare callable does not allow.
         layers: also windows of the layers within a step, of a cell that tells its layers' Jacobians.
         title, unit: what the record calls the run and one step of it ("quarter notes").
@@ -413,7 +413,7 @@ def norm_bounds(
     Raises:
         InvalidInputError: shapes do not fit, or a state or Jacobian is not finite.
 
-    >>> half = norm_bounds(lambda x, s: 0.5 * s.flip(-1), torch.zeros(4, 1).double(), torch.ones(2).double())
+    >>> half = bounds(lambda x, s: 0.5 * s.flip(-1), torch.zeros(4, 1).double(), torch.ones(2).double())
     >>> half.lengths, half.half_life.round(6), half.lower_exponent.round(6)
     (('1 step', '2 steps', '4 steps'), array([1., 1., 1.]), array([-0.693147, -0.693147, -0.693147]))
     """

@@ -35,7 +35,8 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
 from gersgorin._validate import check_square
-from gersgorin.analyses.spectra import SpectrumRecord
+from gersgorin.analyses.spectra import Spectra
+from gersgorin.cell_run import run_of
 from gersgorin.linalg.balls import (
     UNIT,
     above,
@@ -51,7 +52,6 @@ from gersgorin.linalg.balls import (
 from gersgorin.linalg.discs import Discs, gersgorin_discs
 from gersgorin.linalg.eigenvalues import one_thread
 from gersgorin.own_loop import OwnLoop
-from gersgorin.run import run_of
 from rhn.errors import InvalidInputError
 from rhn.result import Result
 
@@ -323,7 +323,7 @@ def verify_run(
     return VerifiedRun(outside=outside, none_outside=none_outside, radius=radius, cluster=cluster)
 
 
-def rounded_outwards(record: SpectrumRecord) -> SpectrumRecord:
+def rounded_outwards(record: Spectra) -> Spectra:
     """The same record with the discs' radii rounded up: at least the exact sums of the matrices that were measured."""
     factor = 1 + (record.row_radii.shape[1] + 4) * 2 * float(np.finfo(record.row_radii.dtype).eps)
     grown = {

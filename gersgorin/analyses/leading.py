@@ -1,4 +1,4 @@
-"""What of a network `gersgorin-plot` measures: all of it, or where it is asked or nothing else fits the memory, the leading part.
+"""Leading eigenvalues of large states by products with vectors.
 
 A run of a cell whose state is large: of each step the k leading eigenvalues, all discs and the norm, and the norms of the products.
 
@@ -10,24 +10,20 @@ Two ways, by what fits the bound on memory; neither keeps more than one Jacobian
 Legend: T steps; m inputs; N entries of a state; k eigenvalues.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import check_gradients, real_tensor, with_gradients
-from gersgorin.analyses.spectra import SpectrumRecord, check_memory, described, finite_run, memory_kept, memory_there
+from gersgorin.analyses.spectra import Spectra, described
 from gersgorin.jacobian import Step, converted, trajectory
 from gersgorin.linalg.discs import Discs, gersgorin_discs
 from gersgorin.linalg.eigenvalues import one_thread
 from gersgorin.linalg.products import running_log_norms
-from gersgorin.networks import Subject
 from gersgorin.operators import (
     DIRECTIONS,
-    SHARE,
     TOLERANCE,
     Product,
     StepJacobian,
@@ -44,51 +40,11 @@ from gersgorin.operators import (
     write,
 )
 from gersgorin.own_loop import OwnLoop
+from gersgorin.run import Run
 from rhn.errors import InvalidInputError, NotConvergedError
 from rhn.fields import check_seed
-from rhn.options import given_flags
 
-GIB = 1 << 30
-COUNT = 32  # eigenvalues, where nothing is said
-LEAST = 1000  # vectors to work in
-WHOLE = ("norm_bounds", "verified", "pseudospectra")  # what is made of whole Jacobians
-
-
-@dataclass(frozen=True)
-class Leading:
-    """How the leading part of a network is looked for."""
-
-    count: int
-    """Eigenvalues."""
-    memory: float
-    """Bytes to work in, beside the weights and the record."""
-    seed: int
-
-
-def leading_part(options, subject: Subject, steps: int, dtype: torch.dtype, device: str) -> Leading | None:
-    """None: whole spectra. Raises InvalidInputError where neither way is open; steps: of which a record is kept, 0 for many runs."""
-    limit, cell = options.memory_limit, subject.cell
-    if limit is not None and not 0 < limit < math.inf:
-        raise InvalidInputError(f"--memory-limit is {limit}: expected a number of GiB above 0")
-    limit = None if limit is None else limit * GIB
-    room = (SHARE if limit is None else 1) * memory_there(device, limit) - memory_kept(cell, steps, dtype)
-    if options.leading is None:
-        try:
-            check_memory(cell, steps, dtype, device, limit)
-            return None
-        except InvalidInputError:
-            if steps == 0 or room < LEAST * cell.state_size * dtype.itemsize:
-                raise
-    if given := given_flags(options, WHOLE):
-        why = "--leading leaves out" if options.leading is not None else f"{subject.title} has too little memory for"
-        raise InvalidInputError(f"{given[0]} needs whole Jacobians, which {why}: leave it out")
-    N = cell.state_size
-    count = min(COUNT, N) if options.leading is None else options.leading
-    if not 1 <= count <= N:
-        raise InvalidInputError(f"--leading {count}: the state of {subject.title} has {N} entries, expected 1 to {N}")
-    return Leading(count, max(1, room), options.seed)
-
-
+COUNT = 32  # eigenvalues if whole Jacobians do not fit
 WRITTEN = 17  # matrices held at once where a step's is written: A, the product, what is made of them; as measured
 
 
@@ -141,41 +97,32 @@ def streamed_log_norms(
 @torch.no_grad()
 @one_thread()
 def measure_leading(
-    cell: nn.Module,
-    x: Tensor,
+    run: Run,
     k: int,
     *,
-    name: str,
-    chorale: str,
-    reads: str = "chorale",
-    unit: str | None = None,
-    title: str | None = None,
     discs: str = "row",
-    about: str = "",
     memory_limit: float | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> SpectrumRecord:
-    """As `measure_spectrum`, with the k leading eigenvalues alone, and without what needs all of them or a whole matrix: the numerical
-    range, conditions, the departure from normality, Kreiss' constant and the cell's norm bound are NaN.
+) -> Spectra:
+    """The k leading eigenvalues of every step, all discs, norms and products.
 
-    An eigenvalue that does not converge is NaN.
+    NaN where all eigenvalues or whole matrices would be needed: the numerical range, conditions, the departure from normality, Kreiss'
+    constant and the cell's norm bound. An eigenvalue that does not converge is NaN.
 
     Args:
-        memory_limit: bytes, about, of Jacobians and the work space of the measurement, beside the weights, the record, and what Python
-            and torch take; half of what is free where None.
+        memory_limit: bytes, about, for Jacobians and work space; half of what is free if None.
         seed: of the vectors that searches begin with.
 
     Raises:
-        InvalidInputError: as `measure_spectrum`; k out of range; beyond the memory limit.
+        InvalidInputError: as `of_run` of spectra; k out of range; beyond the memory limit; a run without a step.
         NotConvergedError: a norm did not converge.
     """
-    if isinstance(cell, OwnLoop):
+    if isinstance(run, OwnLoop):
         raise InvalidInputError(
-            f"{name} is followed through its own loop, by whole Jacobians: leave --leading out, or give it more memory"
+            f"{run.label.name} is followed through its own loop, by whole Jacobians: leave --leading out, or give it more memory"
         )
-    run = finite_run(cell, x, name=name, along=f"{reads} {chorale}".strip())
-    s = run.states[:-1]
+    cell, x, s = run.cell, run.inputs, run.require_finite().states[:-1]
     (T, N), bound = s.shape, memory_bound(memory_limit, x.device.type)
     k = check_count(k, N)
     vectors = basis_bytes(s[0], k) + 2 * min(DIRECTIONS, N) * s[0].nbytes
@@ -213,9 +160,8 @@ def measure_leading(
             progress(T + len(logs), total)
     values, norms, *circles = (torch.stack(parts).cpu().numpy() for parts in zip(*measured, strict=True))
     nothing = np.full(T, np.nan)
-    told = {"chorale": chorale, "reads": reads, "unit": unit, "title": title, "discs": discs, "about": about}
-    return SpectrumRecord(
-        **described(run, circles, name=name, **told),
+    return Spectra(
+        **described(run, circles, discs),
         eigenvalues=values,
         eigenvalue_condition=nothing,
         norm=norms,

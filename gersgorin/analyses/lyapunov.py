@@ -36,7 +36,7 @@ A frame of k directions flattens: all of them turn to the one that grows fastest
 upright again, A[t] ... A[t'] Q = Q' R, and log |R_ii| is what the i-th one grew by. The sum over i is the growth of the frame's
 volume, exactly: for a full frame the sum of log |det A|, whatever the frame.
 
-`gersgorin.lyapunov_spectrum`: from a cell, or any step, and its inputs to its leading Lyapunov exponents.
+`gersgorin.lyapunov`: from a cell, or any step, and its inputs to its leading Lyapunov exponents.
 
 Nothing grows with the length of the run but the inputs that were given: Jacobians are multiplied and forgotten
 (`gersgorin.analyses.lyapunov`), growth is added up in at most 240 blocks.
@@ -288,7 +288,7 @@ PIECES = 240  # of the run, whose growth is kept: the points of the convergence 
 
 @torch.no_grad()
 @one_thread()
-def lyapunov_spectrum(
+def lyapunov(
     cell: nn.Module | Step | Callable[[Tensor], Tensor] | OwnLoop,
     x: Tensor | None,
     k: int | None = None,
@@ -304,7 +304,7 @@ def lyapunov_spectrum(
 
     Args:
         cell: as for `temporal_jacobian`; an LSTM's state is its joint (h, c). With x = None a map f(s) -> s' that has no input.
-            Or a module's own loop along one sequence (see `gersgorin.recurrent_part`).
+            Or a module's own loop along one sequence (see `gersgorin.extract_cell`).
         x: inputs (T, m).
         k: how many, at most the N entries of a state; all where None. For k = N the sum is the mean of log |det A[t]|, exactly.
         s0: the state to begin with, (N,); zero where None, for what tells its state_size.
@@ -321,7 +321,7 @@ def lyapunov_spectrum(
         InvalidInputError: k, warmup or every out of range, shapes that do not fit, a state that is no tensor, NaN or infinite.
 
     >>> A = torch.tensor([[0.5, 1.0], [0.0, 2.0]], dtype=torch.float64)
-    >>> spectrum = lyapunov_spectrum(lambda s: A @ s, None, s0=torch.zeros(2, dtype=torch.float64), steps=1000)
+    >>> spectrum = lyapunov(lambda s: A @ s, None, s0=torch.zeros(2, dtype=torch.float64), steps=1000)
     >>> np.exp(spectrum.exponents).round(2), round(spectrum.sum, 9)
     (array([2. , 0.5]), 0.0)
     """

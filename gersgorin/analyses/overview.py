@@ -2,7 +2,7 @@
 
     found = analyze(model, x)
     found                       in a notebook: a table, sentences and the figure
-    found.spectrum              eigenvalues, discs, products and exponents of every step (a SpectrumRecord)
+    found.spectrum              eigenvalues, discs, products and exponents of every step (a Spectra)
     found.input_gain            2-norm of d s'/d x at every step
     found.state_gain            2-norm of each layer's Jacobian
     found.plateau               rates and order at the constant output, for a model with a loss (see gersgorin.plateau)
@@ -31,7 +31,8 @@ from torch import Tensor, nn
 
 from gersgorin.analyses.credit import SCALE, Credit, credit, plot_credit
 from gersgorin.analyses.plateau import Plateau, plateau
-from gersgorin.analyses.spectra import MEASURES, SpectrumRecord, check_memory, measure_spectrum, reading
+from gersgorin.analyses.spectra import MEASURES, Spectra, check_memory, measure_spectra, reading
+from gersgorin.cell_run import run_of
 from gersgorin.data import chorale_source
 from gersgorin.extract import Watched
 from gersgorin.linalg.eigenvalues import one_thread
@@ -50,7 +51,6 @@ from gersgorin.plotting.spectra import (
     spectrum_limit,
     wrapped,
 )
-from gersgorin.run import run_of
 from rhn import result
 from rhn.data import Piece
 from rhn.figures import BLUE, GREEN, drawable, our_style, titled
@@ -71,7 +71,7 @@ COLUMNS = ("first", "middle", "last", "mean", "least", "largest")
 class Analysis:
     """What `analyze` found; every part is a record of numbers of its own."""
 
-    spectrum: SpectrumRecord
+    spectrum: Spectra
     """Spectra, discs, norms, products, exponents and gates along the first sequence."""
     input_gain: np.ndarray
     """2-norm of d s'/d x, (T,)."""
@@ -181,7 +181,7 @@ def analyze(
     data = chorale_source(x).about if isinstance(x, Piece) else ""
     own = cell.about if isinstance(cell, OwnLoop) else ""
     about = "; ".join(filter(None, (own, watched.made, data)))
-    spectrum = measure_spectrum(cell, inputs, **told, about=about)
+    spectrum = measure_spectra(cell, inputs, **told, about=about)
     input_gain, state_gain = _gains(cell, inputs)
     if not isinstance(module, PolyphonicModel | LanguageModel) and loss is None:
         return Analysis(spectrum=spectrum, input_gain=input_gain, state_gain=state_gain)

@@ -2,27 +2,28 @@
 
 Legend: T steps, counted from 0; N state entries; L layers with a transform gate (0 where the cell has none).
 
-From a cell and a sequence of inputs to a `SpectrumRecord`: Jacobians, spectra, discs, norms and products along the run.
+From a cell and a sequence of inputs to a `Spectra`: Jacobians, spectra, discs, norms and products along the run.
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gersgorin.jacobian import Step
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.eigenvalues import eigenvalue_conditions, one_thread
 from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.normality import departure, kreiss_constant
 from gersgorin.linalg.outlines import support_corners
 from gersgorin.linalg.products import running_log_norms
-from gersgorin.own_loop import OwnLoop
-from gersgorin.run import Run, run_of
-from rhn.engine.memory import free_memory, in_words
+from gersgorin.resolve import open_run
+from gersgorin.run import Run
 from rhn.errors import InvalidInputError
 from rhn.figures import drawable
 from rhn.files import write_arrays, write_record
@@ -48,7 +49,7 @@ ROUNDING_SHOWN = 1e-3  # of the unit circle's radius: what rounding must be able
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class SpectrumRecord(Result):
+class Spectra(Result):
     """One-step spectra and discs of dy[t+1]/dy[t], and what their product does, at every step t = 0..T-1."""
 
     cell: str
@@ -197,7 +198,7 @@ class SpectrumRecord(Result):
         return path
 
     @classmethod
-    def load(cls, path: str | Path) -> "SpectrumRecord":
+    def load(cls, path: str | Path) -> "Spectra":
         """Read what `save` wrote as .npz; raises DataError where the file is something else."""
         with arrays_of(path, "gersgorin-plot --save-data FILE.npz") as arrays:
             unknown = np.full((len(arrays["norm"]), 1), np.nan)
@@ -223,7 +224,7 @@ def shown_steps(T: int, panels: int = 4) -> list[int]:
     return sorted({round(k * (T - 1) / max(1, panels - 1)) for k in range(panels)})
 
 
-def reading(record: SpectrumRecord) -> str:
+def reading(record: Spectra) -> str:
     """One plain sentence that reads the numbers: what the products do, and what the discs would have allowed."""
     T, does = len(record.norm), gradient_words(record)
     reach, radius = float(record.reach.max()), float(np.fmax.reduce(record.spectral_radius))
@@ -245,7 +246,7 @@ def reading(record: SpectrumRecord) -> str:
     return words
 
 
-def gradient_words(record: SpectrumRecord) -> str:
+def gradient_words(record: Spectra) -> str:
     """What the products of the steps do: "the gradient's norm halves every 1.22 steps"."""
     exponent, life = float(record.finite_time_exponent[-1]), record.half_life
     if exponent == -math.inf:
@@ -259,7 +260,7 @@ def gradient_words(record: SpectrumRecord) -> str:
     )
 
 
-def _not_found(record: SpectrumRecord) -> str:
+def _not_found(record: Spectra) -> str:
     """At how many steps some of the leading eigenvalues, or all, were not found."""
     missing = np.isnan(record.eigenvalues).sum(1)
     if not missing.any():
@@ -269,7 +270,7 @@ def _not_found(record: SpectrumRecord) -> str:
     return f" At {np.count_nonzero(missing)} of {len(missing)} steps {most} did not converge, and larger ones may be among them{where}."
 
 
-def _misleading(record: SpectrumRecord) -> str:
+def _misleading(record: Spectra) -> str:
     """How far the spectrum of a single step misleads: at the step, of those looked at, whose powers grow most."""
     growth = np.fmax(record.kreiss_constant, record.norm)  # both are reached by the powers: the second by the first
     if np.isnan(record.kreiss_constant).all():
@@ -286,90 +287,78 @@ def _misleading(record: SpectrumRecord) -> str:
     return f" At step {step} the spectral radius is {radius:.3g}, the numerical radius {numerical:.3g}, the norm {norm:.3g}: {powers}."
 
 
-UNITS = {"chorale": "quarter notes", "text": "tokens"}
 SMALL = 256  # entries of a state, up to which what is costly takes but a moment
 # support lines of a numerical range, of which a quarter is solved for; half as many where a state is not small
 ANGLES = 32
-BLOCK = 1 << 22  # numbers of Jacobians worked on at once
-KEPT = 8  # numbers of each entry of the state at each step: states, eigenvalues, discs
 
 
-def check_memory(cell: nn.Module, steps: int, dtype: torch.dtype, device: str, limit: float | None = None) -> None:
-    """Raise InvalidInputError where the weights, the spectra of a run and blocks of Jacobians do not fit the limit: bytes, or None for
-    the free memory."""
-    need, have = memory_needed(cell, steps, dtype), memory_there(device, limit)
-    if need > have:
-        raise InvalidInputError(
-            f"a state of {cell.state_size} over {steps} steps needs about {in_words(need)} of memory, {in_words(have)} are available: "
-            "use a smaller --hidden-size or fewer --steps"
-        )
+def spectra(
+    network: "str | Path | nn.Module | Step | Run" = "rhn",
+    x: "str | Path | Tensor | np.ndarray | None" = None,
+    *,
+    discs: str = "row",
+    leading: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    **options,
+) -> Spectra:
+    """Measure every step of a run: spectra, discs, norms, products. The network is left as it was.
+
+    Args:
+        network, x, options: as for `gersgorin.open_run`: depth, hidden_size, init, transform_bias, seed of a cell by name; layer,
+            submodule; steps, unit; device, dtype.
+        discs: the discs that numbers and figures are about, "row", "column" or "both".
+        leading: compute only so many eigenvalues of largest modulus, for large states.
+        progress: called with (steps done, steps in all).
+
+    Raises:
+        InvalidInputError, DataError, CheckpointError: network or data do not exist, cannot be read, or do not fit each other.
+
+    >>> found = spectra("rhn", torch.rand(20, 3), depth=2, hidden_size=8)
+    >>> found.eigenvalues.shape, found.title
+    ((20, 8), 'rhn, depth 2, 8 units')
+    """
+    run = open_run(network, x, whole=leading is None, **options)
+    return of_run(run, discs=discs, leading=leading, progress=progress)
 
 
-def memory_there(device: str, limit: float | None) -> float:
-    """Bytes: the limit, or what is free where None."""
-    return free_memory(device) if limit is None else limit
+def of_run(
+    run: Run,
+    *,
+    discs: Literal["row", "column", "both"] = "row",
+    leading: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Spectra:
+    """Measure every step of a run.
 
+    Args:
+        discs: discs of the rows, of the columns, or where both unions overlap.
+        leading: compute only the K eigenvalues of largest modulus, for large states.
+        progress: called with (steps done, steps in all).
 
-def memory_needed(cell: nn.Module, steps: int, dtype: torch.dtype) -> int:
-    """Bytes, about: of the weights, what a record keeps of every step, and a block of Jacobians with what is made of it."""
-    return memory_kept(cell, steps, dtype) + dtype.itemsize * 12 * max(BLOCK, cell.state_size**2)
+    Raises:
+        InvalidInputError: a state or Jacobian is not finite, or an argument is out of range.
+    """
+    if discs not in DISC_WORDS:
+        raise InvalidInputError(f"discs is {discs!r}, expected one of {', '.join(DISC_WORDS)}")
+    if leading is None:
+        return measure_spectra(run, discs=discs, progress=progress)
+    from gersgorin.analyses.leading import measure_leading
 
-
-def memory_kept(cell: nn.Module, steps: int, dtype: torch.dtype) -> int:
-    """Bytes, about: of the weights and of what a record keeps of every step."""
-    return dtype.itemsize * (sum(p.numel() for p in cell.parameters()) + KEPT * steps * cell.state_size)
-
-
-def finite_run(cell: nn.Module | OwnLoop, x: Tensor, *, name: str, along: str) -> Run | OwnLoop:
-    """The run of a cell over x (T, m) from a zero state; raises InvalidInputError where a state is not finite."""
-    run = run_of(cell, x)
-    if not torch.isfinite(run.states).all():
-        raise InvalidInputError(
-            f"{name}: a state is NaN or infinite along {along}: "
-            f"its weights are too large to run, or its step(x, s) computes something that is not finite"
-        )
-    return run
+    return measure_leading(run, leading, discs=discs, progress=progress)
 
 
 @torch.no_grad()
 @one_thread()  # two threads on small matrices gain little on an idle machine and lose much on a busy one
-def measure_spectrum(
-    cell: nn.Module | OwnLoop,
-    x: Tensor,
-    *,
-    name: str,
-    chorale: str,
-    reads: str = "chorale",
-    unit: str | None = None,
-    title: str | None = None,
-    discs: str = "row",
-    about: str = "",
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> SpectrumRecord:
-    """Run a cell over x (T, m) from a zero state and measure every step.
-
-    Args:
-        cell: one of ours, a torch.nn cell, a module with `step(x, s)` and `state_size`, or a module's own loop.
-        x: inputs (T, m) in the dtype and on the device of the cell's weights.
-        name, chorale, title: what the record calls the cell, the sequence and the run.
-        reads: what the sequence is, "chorale", "text" or just a "sequence".
-        unit: of one step; None: "quarter notes" of a chorale, "tokens" of a text, else "steps".
-        discs: which discs the record is to speak of, "row", "column" or "both"; it holds all of them.
-        about: how the cell and the sequence came to be, for figures.
-        progress: called with (steps done, steps in all).
-
-    Raises:
-        InvalidInputError: shapes do not fit, or a state or Jacobian is not finite.
-    """
-    run = finite_run(cell, x, name=name, along=f"{reads} {chorale}".strip())
+def measure_spectra(
+    run: Run, *, discs: str = "row", progress: Callable[[int, int], None] = lambda done, total: None
+) -> Spectra:
+    """The spectra of a run from whole Jacobians; arguments and errors as for `of_run`."""
+    run.require_finite()
     T, N = len(run), run.state_size
-    block = max(1, BLOCK // (N * N))
     shown, kreiss, measured = shown_steps(T), {}, []
 
     def steps() -> Iterator[Tensor]:
-        for start in range(0, T, block):
-            now = slice(start, start + block)
-            A = run.jacobians(now)
+        for now, A in run.blocks():
             rows, columns = gersgorin_discs(A), gersgorin_discs(A, axis="column")  # which refuse what is not finite
             norms = torch.linalg.matrix_norm(A, 2)
             values, conditions = eigenvalue_conditions(A)
@@ -377,62 +366,44 @@ def measure_spectrum(
             normal = values, conditions.amax(-1), support, departure(A, values, relative=True), norms
             measured.append((*normal, rows.centers, rows.radii, columns.centers, columns.radii))
             if N <= SMALL:  # else it takes more than a moment
-                kreiss.update({t: float(kreiss_constant(A[t - start])) for t in shown if start <= t < start + block})
-            progress(min(start + block, T), T)
+                kreiss.update({t: float(kreiss_constant(A[t - now.start])) for t in shown if now.start <= t < now.stop})
+            progress(now.stop, T)
             yield from A
 
     log_norms = torch.stack(list(running_log_norms(steps())))
     values, worst, support, departures, norms, *circles = (
         torch.cat(parts).cpu().numpy() for parts in zip(*measured, strict=True)
     )
-    bound = run.norm_bound()
-    told = {"chorale": chorale, "reads": reads, "unit": unit, "title": title, "discs": discs, "about": about}
-    return SpectrumRecord(
-        **described(run, circles, name=name, **told),
+    return Spectra(
+        **described(run, circles, discs),
         eigenvalues=values,
         eigenvalue_condition=worst,
         norm=norms,
         support=support,
         departure_from_normality=departures,
         kreiss_constant=np.array([kreiss.get(t, np.nan) for t in range(T)]),
-        norm_bound=bound.cpu().numpy(),
+        norm_bound=run.norm_bound().cpu().numpy(),
         log_norm_product=log_norms.cpu().numpy(),
     )
 
 
-def described(
-    run: Run | OwnLoop,
-    circles: Iterable[np.ndarray],
-    *,
-    name: str,
-    chorale: str,
-    reads: str,
-    unit: str | None,
-    title: str | None,
-    discs: str,
-    about: str,
-) -> dict:
-    """Fields of a `SpectrumRecord` that do not depend on how its spectra are found; arguments as for `measure_spectrum`.
+def described(run: Run, circles: Iterable[np.ndarray], discs: str) -> dict:
+    """Fields of `Spectra` that do not depend on how its spectra are found.
 
     circles: centres and radii of the row discs, then of the column discs, (T, N) each.
     """
-    cell = run if isinstance(run, OwnLoop) else run.cell
+    label, means = run.label, [t.mean(-1) for t in run.gates().t]
+    gates = torch.stack(means, 1) if means else run.states.new_empty(len(run), 0)
     return {
-        "cell": name,
-        "depth": getattr(cell, "depth", 1),
-        "hidden_size": getattr(cell, "hidden_size", run.state_size),
-        "chorale": chorale,
-        "reads": reads,
-        "unit": UNITS.get(reads, "steps") if unit is None else unit,
-        "title": title or name,
+        "cell": label.name,
+        "depth": run.depth,
+        "hidden_size": run.hidden_size,
+        "chorale": label.sequence,
+        "reads": label.reads,
+        "unit": label.time_unit,
+        "title": label.title or label.name,
         "discs": discs,
-        "about": about,
-        "gate_name": getattr(cell, "gate_name", "transform gate"),
-        "transform_gate": _mean_transform_gates(run),
+        "about": label.about,
+        "gate_name": run.gate_name,
+        "transform_gate": gates.cpu().numpy(),
     } | dict(zip(("row_centers", "row_radii", "column_centers", "column_radii"), circles, strict=True))
-
-
-def _mean_transform_gates(run: Run | OwnLoop) -> np.ndarray:
-    """Of each layer that has one, at each step, (T, L)."""
-    means = [t.mean(-1) for t in run.gates().t]
-    return (torch.stack(means, 1) if means else run.states.new_empty(len(run), 0)).cpu().numpy()

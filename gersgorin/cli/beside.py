@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin.analyses.bounds import NormBounds, bounds_table, norm_bounds
+from gersgorin.analyses.bounds import NormBounds, bounds_table
+from gersgorin.analyses.bounds import bounds as bound_run
 from gersgorin.analyses.enclosures import VerifiedRun, rounded_outwards, verify_run
 from gersgorin.analyses.fixed_points import FixedPoints, fixed_points, fixed_points_table
-from gersgorin.analyses.lyapunov import LyapunovSpectrum, lyapunov_spectrum, lyapunov_table
+from gersgorin.analyses.lyapunov import LyapunovSpectrum, lyapunov, lyapunov_table
 from gersgorin.analyses.pseudospectra import Pseudospectra, measure_pseudospectra, pseudospectra_table
-from gersgorin.analyses.spectra import DISC_WORDS, MEASURES, SpectrumRecord, shown_steps
+from gersgorin.analyses.spectra import DISC_WORDS, MEASURES, Spectra, shown_steps
 from gersgorin.jacobian import trajectory
 from gersgorin.own_loop import OwnLoop
 from rhn.engine.memory import in_words
@@ -30,7 +31,7 @@ from rhn.files import check_writable
 from rhn.wording import counted
 
 
-def summary_table(record: SpectrumRecord) -> str:
+def summary_table(record: Spectra) -> str:
     """A few steps of the run and the mean over all of them, quantity by quantity, in plain text."""
     T, steps = len(record.norm), shown_steps(len(record.norm))
     lines = [f"{record.title}, {record.along}, {counted(T, 'step')}, {DISC_WORDS[record.discs]}"]
@@ -39,7 +40,7 @@ def summary_table(record: SpectrumRecord) -> str:
     lines.append(f"{'':<26}" + "".join(f"{f'step {t}':>11}" for t in steps) + f"{'mean':>11}")
     for name, label in MEASURES.items():
         values = getattr(record, name)
-        if np.isnan(values).all():  # not measured: see `SpectrumRecord.leading`
+        if np.isnan(values).all():  # not measured: see `Spectra.leading`
             continue
         mean = [] if name == "finite_time_exponent" else [np.nanmean(values)]
         lines.append(f"{label:<26}" + "".join(map(_cell, [*values[steps], *mean])))
@@ -131,13 +132,13 @@ class Beside:
                 f"{in_words(memory)} are available: give fewer"
             )
 
-    def measure(self, cell: nn.Module | OwnLoop, x: Tensor, record: SpectrumRecord, report: Report) -> SpectrumRecord:
+    def measure(self, cell: nn.Module | OwnLoop, x: Tensor, record: Spectra, report: Report) -> Spectra:
         """Of one cell on its inputs x (T, m), beside its record; returns that, with radii rounded up where it is verified."""
         if self.lyapunov is not None:
             progress = report(f"Lyapunov exponents of {record.title}")
             options = {"warmup": len(x) if self.repeat > 1 else 0, "seed": self.seed, "progress": progress}
             again = cell.repeated(self.repeat) if isinstance(cell, OwnLoop) else cell
-            spectrum = lyapunov_spectrum(again, x.repeat(self.repeat, 1), self.lyapunov, **options)
+            spectrum = lyapunov(again, x.repeat(self.repeat, 1), self.lyapunov, **options)
             self.spectra.append(replace(spectrum, title=record.title, unit=record.unit, about=record.about))
         if self.starts is not None:
             progress = report(f"fixed points of {record.title}")
@@ -147,7 +148,7 @@ class Beside:
             self.points.append(replace(found, title=title, about=record.about))
         if self.norm_bounds:
             progress = report(f"bounds of {record.title}")
-            bounds = norm_bounds(cell, x, title=record.title, unit=record.unit, progress=progress)
+            bounds = bound_run(cell, x, title=record.title, unit=record.unit, progress=progress)
             self.bounds.append(replace(bounds, about=record.about))
         if self.verify:
             self.verified.append(verify_run(cell, x, report(f"enclosures of {record.title}")))

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from gersgorin.analyses.spectra import DISC_WORDS, MEASURES, SpectrumRecord, time_label
-from gersgorin.comparison.runs import BAND, Ensemble, quantile
+from gersgorin.analyses.spectra import DISC_WORDS, MEASURES, Spectra, time_label
+from gersgorin.comparison.runs import BAND, Comparison, quantile
 from gersgorin.plotting.figure import Shown, laid_out, own_axes, plain_numbers
 from gersgorin.plotting.spectra import (
     DASHED,
@@ -40,7 +40,7 @@ from rhn.wording import counted
 COLUMNS = {"median": 0.5, "10 %": BAND[0], "90 %": BAND[1], "least": 0.0, "largest": 1.0}
 
 
-def ensemble_table(found: Ensemble) -> str:
+def ensemble_table(found: Comparison) -> str:
     """Quantity by quantity, the median, band and extremes over the runs: of each run its mean, of exponents that of its last step."""
     lines = [f"{found.title}, {found.along}, {_runs(found)}, {DISC_WORDS[found.discs]}"]
     lines.append(f"{'of each run the mean':<26}" + "".join(f"{name:>11}" for name in COLUMNS))
@@ -51,7 +51,7 @@ def ensemble_table(found: Ensemble) -> str:
     return "\n".join(lines)
 
 
-def ensemble_reading(found: Ensemble) -> str:
+def ensemble_reading(found: Comparison) -> str:
     """Plain sentences: what the products do, what the discs would have allowed, and whether weights or sequences matter more."""
     exponents, R = found.last_exponent, len(found.seed)
     low, median, high = (quantile(exponents, share) for share in (BAND[0], 0.5, BAND[1]))
@@ -77,12 +77,12 @@ def _does(exponents: np.ndarray) -> str:
     return f"{'grows' if growing else 'shrinks'}{' in every run' if R > 1 else ''}"
 
 
-def seeds_of(found: Ensemble) -> str:
+def seeds_of(found: Comparison) -> str:
     """How many networks there are: "5 seeds"."""
     return counted(len(set(found.seed.tolist())), "seed")
 
 
-def _runs(found: Ensemble) -> str:
+def _runs(found: Comparison) -> str:
     steps = sorted(found.steps.tolist())
     lasting = f"{steps[0]} to {steps[-1]} steps" if steps[0] < steps[-1] else counted(steps[0], "step")
     return f"{seeds_of(found)}, {counted(len(steps), 'run')} of {lasting}"
@@ -113,7 +113,7 @@ PANELS = {  # what each of the panels over time shows, and how its values are wr
 
 @our_style()
 def plot_bands(
-    ensembles: Ensemble | Sequence[Ensemble],
+    ensembles: Comparison | Sequence[Comparison],
     measure: str = "log_norm_product",
     ax: Axes | None = None,
     *,
@@ -124,7 +124,7 @@ def plot_bands(
     A product that is zero ends its line with a cross: its logarithm is minus infinity from there.
 
     Args:
-        ensembles: see `gersgorin.ensemble`.
+        ensembles: see `gersgorin.compare`.
         measure: "spectral_radius", "reach", "log_norm_product" or "finite_time_exponent".
         ax: axes to draw into.
         labels: what a legend calls them; none: in a figure of its own what tells them apart.
@@ -167,7 +167,7 @@ def plot_bands(
 
 
 @our_style()
-def draw_comparison(records: SpectrumRecord | Sequence[SpectrumRecord], *, show_discs: bool = False) -> Shown:
+def draw_comparison(records: Spectra | Sequence[Spectra], *, show_discs: bool = False) -> Shown:
     """Networks side by side on one sequence: spectra of its middle step at one scale, enlarged where they are much smaller than it, and
     below them all of them over time."""
     records = as_list(records)
@@ -196,12 +196,12 @@ def draw_comparison(records: SpectrumRecord | Sequence[SpectrumRecord], *, show_
     legend_below(top, grid.flat, columns=8)
     more = ", and enlarged" if crowded else ""
     titled_all(figure, named, f"on {records[0].along}: spectra of step {step} of 0 to {T - 1} at one scale{more}")
-    _over_time([Ensemble.of_record(record) for record in records], named.names, bottom)
+    _over_time([Comparison.of_record(record) for record in records], named.names, bottom)
     return laid_out(figure)
 
 
 @our_style()
-def draw_ensembles(ensembles: Ensemble | Sequence[Ensemble]) -> Shown:
+def draw_ensembles(ensembles: Comparison | Sequence[Comparison]) -> Shown:
     """Medians and bands over many runs, one colour a kind of network."""
     ensembles = as_list(ensembles)
     named, first = told_apart([e.title for e in ensembles], [e.about for e in ensembles]), ensembles[0]
@@ -212,7 +212,7 @@ def draw_ensembles(ensembles: Ensemble | Sequence[Ensemble]) -> Shown:
     return laid_out(figure)
 
 
-def _panel_title(record: SpectrumRecord, name: str, columns: int) -> str:
+def _panel_title(record: Spectra, name: str, columns: int) -> str:
     exponent = f"exponent {record.finite_time_exponent[-1]:.3g} a step"
     leading = [record.which_eigenvalues] * bool(record.leading)
     return "\n".join([*filter(None, [wrapped(name, 60 // columns + 12)]), exponent, *leading])
@@ -224,7 +224,7 @@ def _spans_decades(several: Sequence[np.ndarray]) -> bool:
     return bool(len(values) and values.min() > 0 and math.log10(values.max() / values.min()) > DECADES)
 
 
-def _over_time(ensembles: list[Ensemble], names: list[str], figure: Figure | SubFigure) -> None:
+def _over_time(ensembles: list[Comparison], names: list[str], figure: Figure | SubFigure) -> None:
     """All measures on one time axis, with one legend beside them, and how many runs there are where they end at different steps."""
     counted = any(len(set(ensemble.steps)) > 1 for ensemble in ensembles)
     grid = figure.subplots(2 + counted, 2, sharex=True, height_ratios=(1, 1, *[0.35] * counted))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin.analyses.leading import Leading, measure_leading
-from gersgorin.analyses.spectra import BLOCK, SpectrumRecord, check_memory, finite_run, measure_spectrum
+from gersgorin.analyses.spectra import BLOCK, Spectra, check_memory, finite_run, measure_spectra
 from gersgorin.comparison.variants import Panel
 from gersgorin.data import Source
 from gersgorin.extract import Watched
@@ -34,14 +34,14 @@ from rhn.reading import arrays_of, values_of
 from rhn.result import Result
 from rhn.wording import counted
 
-KEPT = ("spectral_radius", "norm", "reach", "log_norm_product")  # one number a step, as `SpectrumRecord` has them
+KEPT = ("spectral_radius", "norm", "reach", "log_norm_product")  # one number a step, as `Spectra` has them
 TOLD = (*KEPT, "finite_time_exponent")
 ABOUT = ("cell", "depth", "hidden_size", "title", "along", "unit", "discs", "about")
 BAND = (0.1, 0.9)  # four of five runs are within
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Ensemble(Result):
+class Comparison(Result):
     """What each of R runs did at every step t = 0..T-1; arrays (R, T) are NaN beyond a run's own end."""
 
     cell: str
@@ -71,7 +71,7 @@ class Ensemble(Result):
     """How the networks and what they read came to be, under a figure's title: "uniform:0.04, transform bias -2"."""
 
     @classmethod
-    def of(cls, runs: Iterable[tuple[str, int, dict[str, np.ndarray]]], **about) -> "Ensemble":
+    def of(cls, runs: Iterable[tuple[str, int, dict[str, np.ndarray]]], **about) -> "Comparison":
         """From runs, made one by one: (name of the sequence, seed or place of the network, the measures of `KEPT`, (T_i,) each).
 
         about: all other fields. Raises InvalidInputError where there is no run.
@@ -84,7 +84,7 @@ class Ensemble(Result):
         return cls(sequence=np.array(names), seed=np.array(seeds), **tables, **about)
 
     @classmethod
-    def of_record(cls, record: SpectrumRecord) -> "Ensemble":
+    def of_record(cls, record: Spectra) -> "Comparison":
         """The one run that a record is of."""
         run = record.chorale, 0, {name: getattr(record, name) for name in KEPT}
         return cls.of([run], **{name: getattr(record, name) for name in ABOUT})
@@ -142,7 +142,7 @@ class Ensemble(Result):
         return path
 
     @classmethod
-    def load(cls, path: str | Path) -> "Ensemble":
+    def load(cls, path: str | Path) -> "Comparison":
         """Read what `save` wrote as .npz; raises DataError where the file is something else."""
         with arrays_of(path, "gersgorin-plot --sequences N --save-data FILE.npz") as arrays:
             return cls(**values_of(cls, arrays))
@@ -176,7 +176,7 @@ AXES = {"row": ("row",), "column": ("column",), "both": ("row", "column")}
 @torch.no_grad()
 @one_thread()
 def measure_steps(cell: nn.Module | OwnLoop, x: Tensor, *, name: str, along: str, discs: str) -> dict[str, np.ndarray]:
-    """Run a cell over x (T, m) from a zero state: the measures of `KEPT`, (T,) each, equal to those of `measure_spectrum`.
+    """Run a cell over x (T, m) from a zero state: the measures of `KEPT`, (T,) each, equal to those of `measure_spectra`.
 
     name, along: of the cell and the sequence, for errors. Raises InvalidInputError as there.
     """
@@ -186,7 +186,7 @@ def measure_steps(cell: nn.Module | OwnLoop, x: Tensor, *, name: str, along: str
     def steps() -> Iterator[Tensor]:
         for start in range(0, len(run), block):
             A = run.jacobians(slice(start, start + block))
-            leading = eigenvalue_conditions(A)[0][:, 0]  # as `measure_spectrum` has them, to the last bit
+            leading = eigenvalue_conditions(A)[0][:, 0]  # as `measure_spectra` has them, to the last bit
             reaches = [
                 disc.centers.abs() + disc.radii for disc in (gersgorin_discs(A, axis=axis) for axis in AXES[discs])
             ]
@@ -201,10 +201,10 @@ def measure_steps(cell: nn.Module | OwnLoop, x: Tensor, *, name: str, along: str
 
 
 Progress = Callable[[int, int], None]
-Run = tuple[str, int, dict[str, np.ndarray]]  # see `Ensemble.of`
+Run = tuple[str, int, dict[str, np.ndarray]]  # see `Comparison.of`
 
 
-def ensemble(
+def compare(
     modules: nn.Module | Iterable[nn.Module],
     sequences: Tensor | np.ndarray | Sequence[Tensor | np.ndarray],
     *,
@@ -214,7 +214,7 @@ def ensemble(
     unit: str = "steps",
     discs: str = "row",
     progress: Progress = lambda done, total: None,
-) -> Ensemble:
+) -> Comparison:
     """Medians and bands of what networks do over sequences, in float64: every network on every sequence.
 
     Args:
@@ -231,7 +231,7 @@ def ensemble(
         InvalidInputError: no module or no sequence, or what `gersgorin.analyze` refuses.
 
     >>> from rhn.cells import RNN
-    >>> found = ensemble([RNN(3, 8), RNN(3, 8)], torch.rand(5, 20, 3))
+    >>> found = compare([RNN(3, 8), RNN(3, 8)], torch.rand(5, 20, 3))
     >>> found.spectral_radius.shape, int(found.runs_at[0])
     ((10, 20), 10)
     """
@@ -260,10 +260,12 @@ def ensemble(
                 progress(k * len(sequences) + j + 1, total)
 
     found = list(runs())
-    return Ensemble.of(found, **about)
+    return Comparison.of(found, **about)
 
 
-def panel_ensemble(panel: Panel, sources: Sequence[Source], *, first_seed: int, progress: Progress, **how) -> Ensemble:
+def panel_ensemble(
+    panel: Panel, sources: Sequence[Source], *, first_seed: int, progress: Progress, **how
+) -> Comparison:
     """What a panel's networks do over all sequences; `first_seed` is that of its first network; how: see `measure_along`."""
     total, discs = len(panel.subjects) * len(sources), how["discs"]
 
@@ -284,7 +286,7 @@ def panel_ensemble(panel: Panel, sources: Sequence[Source], *, first_seed: int, 
     about = _about(panel.subject.cell, panel.subject.name, panel.title) | {
         "about": _made(panel, sources[0], first_seed)
     }
-    return Ensemble.of(runs(), unit=sources[0].unit, along=spoken_sources(sources), discs=discs, **about)
+    return Comparison.of(runs(), unit=sources[0].unit, along=spoken_sources(sources), discs=discs, **about)
 
 
 def _made(panel: Panel, source: Source, first_seed: int) -> str:
@@ -304,16 +306,16 @@ def measure_along(
     dtype: torch.dtype,
     leading: Leading | None,
     **about,
-) -> tuple[nn.Module | OwnLoop, Tensor, SpectrumRecord]:
+) -> tuple[nn.Module | OwnLoop, Tensor, Spectra]:
     """(The cell, or the own loop around it; what it sees of a source (T, m); what it does): of a large state the leading part.
 
-    about: see `measure_spectrum`."""
+    about: see `measure_spectra`."""
     cell, x = _seen(source, subject, cell, device, dtype)
     own = cell.about if isinstance(cell, OwnLoop) else ""
     along = {"chorale": source.first_label, "reads": source.kind, "unit": source.unit}
     along["about"] = "; ".join(filter(None, (own, subject.made, source.about)))
     if leading is None:
-        return cell, x, measure_spectrum(cell, x, name=subject.name, **along, **about)
+        return cell, x, measure_spectra(cell, x, name=subject.name, **along, **about)
     how = {"memory_limit": leading.memory, "seed": leading.seed}
     return cell, x, measure_leading(cell, x, leading.count, name=subject.name, **along, **how, **about)
 

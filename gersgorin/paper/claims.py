@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin.analyses.spectra import SpectrumRecord, measure_spectrum
+from gersgorin.analyses.spectra import Spectra, measure_spectra
 from gersgorin.data import chorale_source
 from gersgorin.jacobian import temporal_jacobian
 from rhn.cells import IRNN, RHN, RNN
@@ -34,36 +34,36 @@ class Linear(torch.nn.Module):
         return (x.unflatten(-1, (self.state_size, self.state_size)) * s.unsqueeze(-2)).sum(-1)
 
 
-def of_matrices(matrices: Tensor, title: str, **options) -> SpectrumRecord:
+def of_matrices(matrices: Tensor, title: str, **options) -> Spectra:
     """A record of bare matrices (T, n, n), one a step."""
     cell = Linear(matrices.shape[-1])
-    return measure_spectrum(
+    return measure_spectra(
         cell, matrices.flatten(1), name="linear", chorale="none", reads="sequence", title=title, **options
     )
 
 
-def on_chorale(cell: torch.nn.Module, title: str, seed: int = 0, more: str = "") -> SpectrumRecord:
+def on_chorale(cell: torch.nn.Module, title: str, seed: int = 0, more: str = "") -> Spectra:
     """A record of a float64 cell, drawn from the seed, on the gallery's chorale; more: what else was done to it."""
     source = chorale_source(chorale(CHORALE))
     x, about = (
         torch.as_tensor(source.values).double(),
         "; ".join(filter(None, (words_of_new(cell, seed), more, source.about))),
     )
-    return measure_spectrum(cell, x, name=title, chorale=CHORALE, title=title, about=about)
+    return measure_spectra(cell, x, name=title, chorale=CHORALE, title=title, about=about)
 
 
-def depth_5() -> SpectrumRecord:
+def depth_5() -> Spectra:
     """What `gersgorin-plot --cell rhn --depth 5` measures."""
     return on_chorale(RHN(KEYS, UNITS, 5, **seeded()), "rhn, depth 5, 64 units")
 
 
-def initialisations() -> list[SpectrumRecord]:
+def initialisations() -> list[Spectra]:
     """Figure 2: an RNN with small random weights (discs centred near 0) and one with identity initialisation (near 1)."""
     names = {"small random weights": "gaussian:0.02", "identity initialisation": "identity:0.005"}
     return [on_chorale(RNN(KEYS, UNITS, init=init, **seeded()), name) for name, init in names.items()]
 
 
-def gate_limits() -> list[SpectrumRecord]:
+def gate_limits() -> list[Spectra]:
     """The two limits of section 4: gates closed (A = I, every radius 0) and open (the spectrum of H')."""
     names = {"closed gates: c = 1, t = 0": -40.0, "open gates: c = 0, t = 1": 40.0}
     return [
@@ -72,7 +72,7 @@ def gate_limits() -> list[SpectrumRecord]:
     ]
 
 
-def moving_spectra(seed: int = 0) -> list[SpectrumRecord]:
+def moving_spectra(seed: int = 0) -> list[Spectra]:
     """Section 4, what moves from step to step in an RNN, an IRNN and an RHN, their input weights ten times those drawn."""
     cells = {
         "rnn": RNN(KEYS, UNITS, init="gaussian:0.1", **seeded(seed)),
@@ -88,7 +88,7 @@ def moving_spectra(seed: int = 0) -> list[SpectrumRecord]:
     ]
 
 
-def mean_eigenvalue(record: SpectrumRecord) -> np.ndarray:
+def mean_eigenvalue(record: Spectra) -> np.ndarray:
     """Trace / N of each step's Jacobian, (T,): where the bulk of the spectrum is."""
     return record.row_centers.mean(1)
 
@@ -99,7 +99,7 @@ def gaussian_matrix(n: int, std: float = 0.05) -> Tensor:
     return std * torch.randn(n, n, dtype=torch.float64, generator=generator)
 
 
-def counterexamples() -> list[SpectrumRecord]:
+def counterexamples() -> list[Spectra]:
     """Spectra of single steps do not compose: radius 0 each and a growing product; radius 2 each and a product of 0."""
     N, D = torch.tensor([[[0.0, 2.0], [0.0, 0.0]], [[2.0, 0.0], [0.0, 0.0]]], dtype=torch.float64)
     return [

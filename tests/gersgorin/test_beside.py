@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gersgorin import fixed_points, lyapunov_spectrum
+from gersgorin import fixed_points, lyapunov
 from gersgorin.analyses.fixed_points import (
     draw_fixed_points,
     fixed_points_table,
@@ -41,9 +41,9 @@ def test_json_tells_what_the_functions_find(capsys):
     x = torch.as_tensor(chorale("bwv269"))[:12].double()
     for cell, told in ((LSTM, printed), (RNN, printed["compare"][0])):
         built = cell(88, 6, dtype=d, generator=torch.Generator().manual_seed(2))
-        wanted = lyapunov_spectrum(built, x.repeat(4, 1), 3, warmup=12, seed=2)
-        lyapunov, points = told["lyapunov"], told["fixed_points"]
-        assert lyapunov["exponents"] == wanted.exponents.tolist() and lyapunov["steps"] == 36
+        wanted = lyapunov(built, x.repeat(4, 1), 3, warmup=12, seed=2)
+        spectrum, points = told["lyapunov"], told["fixed_points"]
+        assert spectrum["exponents"] == wanted.exponents.tolist() and spectrum["steps"] == 36
         assert lyapunov["unit"] == "quarter notes" and lyapunov["curve"]["steps"][-1] == 36
         (point,) = points["points"]
         state = torch.tensor(point["state"], dtype=d)
@@ -107,7 +107,7 @@ def spectra():
     g = torch.Generator().manual_seed(0)
     cells = [RNN(3, n, init="gaussian:0.8", dtype=d, generator=g) for n in (10, 4)]
     x = torch.randn(300, 3, dtype=d, generator=g)
-    return [replace(lyapunov_spectrum(cell, x), title=f"{cell.hidden_size} units") for cell in cells]
+    return [replace(lyapunov(cell, x), title=f"{cell.hidden_size} units") for cell in cells]
 
 
 def test_exponents_are_drawn_with_two_standard_errors(spectra):
@@ -155,7 +155,7 @@ def test_words(spectra):
     shown = [line.split() for line in table.splitlines()[1:-2]]
     assert [words[1] for words in shown if words != ["..."]] == [*"12345678", "10"] and ["..."] in shown
     assert all("+-" in words for words in shown if words != ["..."])
-    growing = lyapunov_spectrum(lambda x, s: 2 * s, torch.zeros(9, 1), 1, s0=torch.zeros(2))
+    growing = lyapunov(lambda x, s: 2 * s, torch.zeros(9, 1), 1, s0=torch.zeros(2))
     assert "needs more exponents" in lyapunov_table(growing) and "of these 1 of 2" in lyapunov_table(growing)
     many = fixed_points(lambda s: s, None, torch.arange(20.0, dtype=d).unsqueeze(1))
     assert "and 12 more" in fixed_points_table(many) and "never" in fixed_points_table(many)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import rc_context
 
-from gersgorin.analyses.spectra import SpectrumRecord, measure_spectrum
+from gersgorin.analyses.spectra import Spectra, measure_spectra
 from gersgorin.cli.plot import main
 from gersgorin.comparison.plots import draw_comparison
 from gersgorin.comparison.variants import MOST, Variants, parse_variants
@@ -149,7 +149,7 @@ def test_what_cannot_be_compared_is_one_sentence(args, words, capsys, tmp_path, 
 def records(count: int) -> list:
     x = torch.rand(6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     return [
-        measure_spectrum(
+        measure_spectra(
             (RHN, RNN)[k % 2](5, 6, init=f"gaussian:{0.05 * (k + 1)}", dtype=torch.float64),
             x,
             name="cell",
@@ -210,4 +210,4 @@ def test_one_network_by_two_paths_is_one_and_a_cell_s_name_stays_a_cell_s(result
     assert "expected at least two files" in capsys.readouterr().err
     titled = results("--checkpoint", "rnn", "--compare", "rhn", "--save-data", "d.npz", small=["--steps", "2"])
     assert len(titled) == 2
-    assert [SpectrumRecord.load(f"d{k}.npz").title for k in ("", "-2")] == ["rnn: rhn, 6 units", "rhn, 64 units"]
+    assert [Spectra.load(f"d{k}.npz").title for k in ("", "-2")] == ["rnn: rhn, 6 units", "rhn, 64 units"]

@@ -10,8 +10,8 @@ import pytest
 import torch
 from matplotlib import rc_context
 
-from gersgorin import Ensemble, ensemble
-from gersgorin.analyses.spectra import measure_spectrum
+from gersgorin import Comparison, compare
+from gersgorin.analyses.spectra import measure_spectra
 from gersgorin.cli.plot import main
 from gersgorin.comparison.plots import draw_ensembles, ensemble_reading, plot_bands
 from gersgorin.comparison.runs import KEPT, TOLD
@@ -56,7 +56,7 @@ def sequences(*lengths: int) -> list[torch.Tensor]:
 @pytest.mark.parametrize("discs", ["row", "column", "both"])
 def test_one_sequence_and_one_network_are_the_plain_measurement_exactly(discs):
     (cell,), (x,) = networks(1), sequences(7)
-    alone, found = measure_spectrum(cell, x, name="RHN", chorale="1", discs=discs), ensemble(cell, x, discs=discs)
+    alone, found = measure_spectra(cell, x, name="RHN", chorale="1", discs=discs), compare(cell, x, discs=discs)
     assert found.runs_at.tolist() == [1] * 7
     for name in TOLD:
         for share in (0, 0.1, 0.5, 0.9, 1):
@@ -65,8 +65,8 @@ def test_one_sequence_and_one_network_are_the_plain_measurement_exactly(discs):
 
 def test_quantiles_are_numpy_s_over_the_runs_that_have_the_step():
     cells, pieces = networks(), sequences(4, 7, 5)
-    found = ensemble(cells, pieces)
-    alone = [measure_spectrum(cell, x, name="RHN", chorale="1") for cell in cells for x in pieces]
+    found = compare(cells, pieces)
+    alone = [measure_spectra(cell, x, name="RHN", chorale="1") for cell in cells for x in pieces]
     assert found.runs_at.tolist() == [9] * 4 + [6] + [3] * 2
     assert found.last_exponent.tolist() == [record.finite_time_exponent[-1] for record in alone]
     for name in TOLD:
@@ -80,7 +80,7 @@ def test_quantiles_are_numpy_s_over_the_runs_that_have_the_step():
 def test_a_product_that_is_zero_has_a_median_and_ends_its_line():
     dead = RNN(5, 6, nonlinearity="relu", init="gaussian:0.5", dtype=torch.float64)
     torch.nn.init.constant_(dead.bias, -100.0)
-    found = ensemble([*networks(2), dead, dead], sequences(5))
+    found = compare([*networks(2), dead, dead], sequences(5))
     low, median, high = (found.quantile("log_norm_product", share)[-1] for share in (0.1, 0.5, 0.9))
     assert low == median == -np.inf < high < np.inf
     ax = plot_bands([found], "log_norm_product")
@@ -89,8 +89,8 @@ def test_a_product_that_is_zero_has_a_median_and_ends_its_line():
 
 
 def test_the_record_is_written_and_read(tmp_path):
-    found = ensemble(networks(2), sequences(3, 5), title="mine", unit="days", discs="both")
-    again = Ensemble.load(found.save(tmp_path / "many.npz"))
+    found = compare(networks(2), sequences(3, 5), title="mine", unit="days", discs="both")
+    again = Comparison.load(found.save(tmp_path / "many.npz"))
     assert (again.title, again.unit, again.along) == ("mine", "days", "2 sequences")
     assert all(np.array_equal(getattr(again, name), getattr(found, name), equal_nan=True) for name in KEPT)
     told = json.loads(found.save(tmp_path / "many.json").read_text(), parse_constant=pytest.fail)
@@ -110,10 +110,10 @@ def test_no_more_than_a_block_of_jacobians_is_alive_at_once(monkeypatch):
     monkeypatch.setattr("gersgorin.comparison.runs.BLOCK", 2 * 6**2)
     monkeypatch.setattr("gersgorin.run.temporal_jacobian", jacobian)
     cells, pieces = networks(2), sequences(3, 4, 5)
-    in_blocks = ensemble(cells, pieces)
+    in_blocks = compare(cells, pieces)
     assert len(made) == 2 * (2 + 2 + 3)
     monkeypatch.undo()
-    assert np.allclose(in_blocks.log_norm_product, ensemble(cells, pieces).log_norm_product, rtol=1e-12, equal_nan=True)
+    assert np.allclose(in_blocks.log_norm_product, compare(cells, pieces).log_norm_product, rtol=1e-12, equal_nan=True)
 
 
 def test_the_command_takes_the_test_split_and_seeds(results):
@@ -123,7 +123,7 @@ def test_the_command_takes_the_test_split_and_seeds(results):
         (piece.name, seed) for seed in (3, 4) for piece in (first, second)
     ]
     alone = results("--chorale", second.name, "--seed", 4, "--steps", 40)["steps"]
-    found = Ensemble.load("many.npz")
+    found = Comparison.load("many.npz")
     origin = f"the chorales of music21 {music21_version()}"
     assert (
         found.about
@@ -181,18 +181,18 @@ def test_what_many_runs_cannot_be_is_one_sentence(args, words, capsys, tmp_path)
 def test_in_python_too_what_cannot_run_is_refused():
     for networks_given, read in ((networks(1), []), ([], sequences(3))):
         with pytest.raises(InvalidInputError, match="there is nothing to run"):
-            ensemble(networks_given, read)
+            compare(networks_given, read)
     with pytest.raises(InvalidInputError, match="NoneType and list given"):
-        ensemble(None, [])
+        compare(None, [])
     with pytest.raises(InvalidInputError, match="discs is 'rows', expected one of row, column, both"):
-        ensemble(networks(1), sequences(3), discs="rows")
+        compare(networks(1), sequences(3), discs="rows")
     with pytest.raises(InvalidInputError, match="NaN"):
-        ensemble(networks(1), [torch.full((3, 5), torch.nan)])
+        compare(networks(1), [torch.full((3, 5), torch.nan)])
 
 
 def test_bands_can_be_read():
     pieces = sequences(9, 12, 20)
-    found = [ensemble(networks(2), pieces, title=f"rhn, number {k} of a long name, 6 units") for k in range(10)]
+    found = [compare(networks(2), pieces, title=f"rhn, number {k} of a long name, 6 units") for k in range(10)]
     with rc_context(STYLE):
         for many in (found[:1], found):
             readable(draw_ensembles(many), least=30)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gersgorin.analyses.spectra import SpectrumRecord
+from gersgorin.analyses.spectra import Spectra
 from gersgorin.cli.plot import main
 from gersgorin.data import READ, first_tokens
 from gersgorin.jacobian import temporal_jacobian, trajectory
@@ -198,7 +198,7 @@ def test_a_language_model_runs_along_a_text_and_its_figure_says_so(results):
     assert result["figure"] == "gersgorin-language-novel-steps7.png" and Path(result["figure"]).stat().st_size > 10_000
     x = model.embedding[[0, 2, 4, 0, 3, 1, 0]]  # the cat sees the dog <eos> the
     assert radii(result) == expected_radii(model.cells[0], x)
-    record = SpectrumRecord.load("text.npz")
+    record = Spectra.load("text.npz")
     assert record.along == "text novel.txt"
     labels = [ax.get_xlabel() for ax in draw_run(record).get_axes()]
     assert "time step (tokens)" in labels and "time step (quarter notes)" not in labels

@@ -11,7 +11,7 @@ import torch
 from gersgorin import operators as leading
 from gersgorin.analyses import leading as measure
 from gersgorin.analyses.leading import WRITTEN, measure_leading
-from gersgorin.analyses.spectra import SpectrumRecord, measure_spectrum, reading
+from gersgorin.analyses.spectra import Spectra, measure_spectra, reading
 from gersgorin.cli.beside import summary_table
 from gersgorin.cli.plot import main
 from gersgorin.operators import Produced
@@ -32,7 +32,7 @@ def test_the_record_is_that_of_whole_jacobians(written):
     n, k = 150, 6
     cell = LSTM(4, n // 2, init="gaussian:0.3", dtype=d, generator=torch.Generator().manual_seed(2))
     x = torch.randn(5, 4, dtype=d, generator=torch.Generator().manual_seed(3))
-    whole = measure_spectrum(cell, x, name="lstm", chorale="x")
+    whole = measure_spectra(cell, x, name="lstm", chorale="x")
     matrix = n * n * 8
     with Produced() as produced:
         found = measure_leading(cell, x, k, name="lstm", chorale="x", memory_limit=matrix * (WRITTEN if written else 9))
@@ -59,7 +59,7 @@ def test_the_command_tells_the_leading_part_of_what_it_tells_without(tmp_path, m
     assert plot("--leading", "1", "--save-data", "x.npz") == 0
     out = capsys.readouterr().out
     assert "row discs; the 1 leading eigenvalue of 40" in out and "nan" not in out and "bound on the 2-norm" not in out
-    record = SpectrumRecord.load("x.npz")
+    record = Spectra.load("x.npz")
     assert record.leading == 1 and "the 1 leading eigenvalue of 40" in draw_run(record).get_suptitle()
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from cases import SHALLOW_CASES, inputs
 
-from gersgorin import kaplan_yorke_dimension, lyapunov_exponents, lyapunov_spectrum, temporal_jacobian, trajectory
+from gersgorin import kaplan_yorke_dimension, lyapunov, lyapunov_exponents, temporal_jacobian, trajectory
 from gersgorin.analyses import lyapunov as tangents
 from gersgorin.analyses.lyapunov import growth, lyapunov_table, plot_lyapunov, random_frame, standard_errors
 from rhn.cells import LSTM, RNN, CoRNN
@@ -45,7 +45,7 @@ def by_loops(A: np.ndarray, Q: np.ndarray) -> np.ndarray:
 
 
 def test_henons_map():
-    found = lyapunov_spectrum(henon, None, s0=ZERO, steps=30_000, warmup=500, every=2)
+    found = lyapunov(henon, None, s0=ZERO, steps=30_000, warmup=500, every=2)
     np.testing.assert_allclose(found.exponents, (0.419, -1.623), atol=0.02)
     assert found.sum == pytest.approx(math.log(0.3), abs=1e-10)
     assert found.kaplan_yorke == pytest.approx(1.258, abs=0.01)
@@ -53,14 +53,14 @@ def test_henons_map():
 
 
 def test_lorenzs_flow_by_runge_kutta():
-    found = lyapunov_spectrum(lorenz, None, s0=torch.ones(3, dtype=d), steps=30_000, warmup=2_000, every=5)
+    found = lyapunov(lorenz, None, s0=torch.ones(3, dtype=d), steps=30_000, warmup=2_000, every=5)
     np.testing.assert_allclose(found.exponents / 0.01, (0.906, 0, -14.572), atol=0.02)
     assert found.sum / 0.01 == pytest.approx(-13.6667, abs=1e-3)
     assert found.kaplan_yorke == pytest.approx(2.062, abs=0.002)
 
 
 def test_the_logistic_map():
-    found = lyapunov_spectrum(lambda s: 4 * s * (1 - s), None, s0=torch.tensor([0.3], dtype=d), steps=20_000)
+    found = lyapunov(lambda s: 4 * s * (1 - s), None, s0=torch.tensor([0.3], dtype=d), steps=20_000)
     assert found.exponents[0] == pytest.approx(math.log(2), abs=0.005)
 
 
@@ -69,10 +69,10 @@ def test_a_linear_system_has_its_log_moduli_and_a_rotation_none():
     A = torch.randn(12, 12, dtype=d, generator=g)
     moduli = np.log(np.sort(np.abs(np.linalg.eigvals(A.numpy())))[::-1])
     start = torch.zeros(12, dtype=d)
-    found = lyapunov_spectrum(lambda s: A @ s, None, 4, s0=start, steps=3000, warmup=500)
+    found = lyapunov(lambda s: A @ s, None, 4, s0=start, steps=3000, warmup=500)
     np.testing.assert_allclose(found.exponents, moduli[:4], atol=2e-3)
     Q = torch.linalg.qr(A).Q
-    still = lyapunov_spectrum(lambda s: Q @ s, None, s0=start, steps=100)
+    still = lyapunov(lambda s: Q @ s, None, s0=start, steps=100)
     np.testing.assert_allclose(still.exponents, 0, atol=1e-13)
 
 
@@ -86,7 +86,7 @@ def test_every_cell_and_every_way_gives_what_dense_jacobians_give(case, monkeypa
     A = temporal_jacobian(cell, x, before).detach().numpy()
     N = cell.state_size
     frame = random_frame(N, N, torch.Generator().manual_seed(3), s)
-    whole = lyapunov_spectrum(cell, x, s0=s[0], seed=3)
+    whole = lyapunov(cell, x, s0=s[0], seed=3)
     rounded = case.key == "slstm"  # its steps lose a direction a unit, but for rounding
     told = (
         N if whole.sum > -math.inf and not rounded else 1
@@ -98,10 +98,10 @@ def test_every_cell_and_every_way_gives_what_dense_jacobians_give(case, monkeypa
     monkeypatch.setattr(tangents, "BLOCK", 3 * N * N)  # in pieces
     for way, small in ((cell, 0), (cell.step, 0), (cell.step, N)):  # closed form, forward mode, Jacobians by autograd
         monkeypatch.setattr(tangents, "SMALL", small)
-        found = lyapunov_spectrum(way, x, 1, s0=s[0], seed=3, warmup=5)
+        found = lyapunov(way, x, 1, s0=s[0], seed=3, warmup=5)
         np.testing.assert_allclose(found.exponents, one, atol=1e-10)
         assert not found.complete and math.isnan(found.kaplan_yorke) == (one[0] >= 0)
-    by_autograd = lyapunov_spectrum(cell.step, x, s0=s[0], seed=3, every=2)
+    by_autograd = lyapunov(cell.step, x, s0=s[0], seed=3, every=2)
     np.testing.assert_allclose(by_autograd.exponents[:told], whole.exponents[:told], atol=1e-6)
 
 
@@ -117,7 +117,7 @@ def test_growth_from_the_identity_is_the_public_functions(every):
 @pytest.mark.parametrize("theirs", [torch.nn.LSTM, torch.nn.GRUCell])
 def test_torchs_modules_are_read_with_their_joint_state(theirs):
     module, x = theirs(3, 4, dtype=d), torch.randn(30, 3, dtype=d)
-    found = lyapunov_spectrum(module, x)
+    found = lyapunov(module, x)
     N = 8 if theirs is torch.nn.LSTM else 4
     A = temporal_jacobian(module, x, trajectory(module, x)[:-1]).detach()
     assert found.state_size == len(found.exponents) == N
@@ -128,7 +128,7 @@ def test_standard_errors_tell_the_spread_over_runs():
     runs = []
     for seed in range(60):
         x = torch.randn(400, 1, dtype=d, generator=torch.Generator().manual_seed(seed))
-        runs.append(lyapunov_spectrum(lambda x, s: x.exp() * s, x, s0=torch.zeros(1, dtype=d)))
+        runs.append(lyapunov(lambda x, s: x.exp() * s, x, s0=torch.zeros(1, dtype=d)))
     errors = [run.standard_errors[0] for run in runs]
     assert (
         1 / 20 < np.mean(errors) < 1.4 / 20
@@ -155,7 +155,7 @@ def test_two_standard_errors_cover_the_exponent_of_short_runs_and_of_long_memori
 @pytest.mark.parametrize(("steps", "every", "told"), [(20, 1, True), (19, 1, False), (20, 2, True), (40, 5, False)])
 def test_a_run_too_short_says_nothing_of_its_errors(steps, every, told):
     x = torch.randn(steps, 1, dtype=d, generator=torch.Generator().manual_seed(0))
-    found = lyapunov_spectrum(lambda x, s: x.exp() * s, x, s0=torch.zeros(1, dtype=d), every=every)
+    found = lyapunov(lambda x, s: x.exp() * s, x, s0=torch.zeros(1, dtype=d), every=every)
     assert np.isfinite(found.standard_errors).all() == told == ("+-" in lyapunov_table(found))
     assert told != ("too short a run for standard errors" in lyapunov_table(found))
     assert told == ("standard errors" in plot_lyapunov([found]).get_title())
@@ -163,17 +163,17 @@ def test_a_run_too_short_says_nothing_of_its_errors(steps, every, told):
 
 def test_standard_errors_count_what_has_not_settled():
     trend = torch.linspace(0, 1, 400, dtype=d).unsqueeze(1)
-    found = lyapunov_spectrum(lambda x, s: x.exp() * s, trend, s0=torch.zeros(1, dtype=d))
+    found = lyapunov(lambda x, s: x.exp() * s, trend, s0=torch.zeros(1, dtype=d))
     assert found.standard_errors[0] > 0.25  # its halves grow by 0.25 and 0.75 a step
     cell = CoRNN(8, 16, dtype=d, generator=torch.Generator().manual_seed(0))
     x = (torch.rand(60, 8, generator=torch.Generator().manual_seed(1)) < 0.1).to(d)
-    runs = [lyapunov_spectrum(cell, x.repeat(k, 1), 1, warmup=60) for k in (3, 10, 40)]
+    runs = [lyapunov(cell, x.repeat(k, 1), 1, warmup=60) for k in (3, 10, 40)]
     values, errors = (np.array([getattr(r, name)[0] for r in runs]) for name in ("exponents", "standard_errors"))
     assert np.all(np.abs(np.diff(values)) < 4 * errors[1:]), (values, errors)
 
 
 def test_a_lost_direction_and_a_single_step():
-    found = lyapunov_spectrum(lambda s: s * torch.tensor([2.0, 0.0], dtype=d), None, s0=ZERO, steps=1)
+    found = lyapunov(lambda s: s * torch.tensor([2.0, 0.0], dtype=d), None, s0=ZERO, steps=1)
     assert found.exponents[0] > -1 and found.exponents[1] == -math.inf and np.isnan(found.standard_errors).all()
 
 
@@ -210,11 +210,11 @@ X = torch.zeros(5, 3, dtype=d)
 )
 def test_bad_input_is_one_sentence(arguments, words):
     with pytest.raises(InvalidInputError, match=words):
-        lyapunov_spectrum(**{"cell": RNN(3, 2, dtype=d), "x": X} | arguments)
+        lyapunov(**{"cell": RNN(3, 2, dtype=d), "x": X} | arguments)
 
 
 def test_progress_ends_at_the_last_step():
     seen = []
     cell = LSTM(3, 2, dtype=d)
-    lyapunov_spectrum(cell, X.repeat(100, 1), 1, progress=lambda done, total: seen.append((done, total)))
+    lyapunov(cell, X.repeat(100, 1), 1, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(100 * k, 500) for k in range(1, 6)]

@@ -14,7 +14,7 @@ from torch import nn
 from gersgorin import (
     Recorder,
     analyze,
-    recurrent_part,
+    extract_cell,
     temporal_jacobian,
     trajectory,
 )
@@ -187,7 +187,7 @@ def test_a_cell_in_a_loop_or_called_in_windows_reads_one_sequence(own, capsys):
     run = ["--module", f"{own}:OneByOne", "--input", "x.npy"]
     assert radii(capsys, *run) == expected(from_torch(model.cell), x)
     shared = build_module(f"{own}:Shared", input_size=M).double()
-    cell, inputs = recurrent_part(shared, x[:, None])
+    cell, inputs = extract_cell(shared, x[:, None])
     assert torch.equal(inputs[:, 0], x)
     assert torch.equal(cell.cells[1].weight_hh, shared.rnn.weight_hh_l1)
     single = analyze(model, x).spectrum.spectral_radius.tolist()
@@ -198,7 +198,7 @@ def test_ids_of_tokens_and_packed_sequences_reach_the_cell(own, capsys):
     model = build_module(f"{own}:Words", input_size=1).double()
     embedded = model.embedding(torch.from_numpy(np.load("ids.npy")))
     assert radii(capsys, "--module", f"{own}:Words", "--input", "ids.npy") == expected(from_torch(model.rnn), embedded)
-    cell, inputs = recurrent_part(model, np.load("ids.npy"))
+    cell, inputs = extract_cell(model, np.load("ids.npy"))
     assert torch.equal(inputs[:, 0], embedded) and torch.equal(cell.weight_hh, model.rnn.weight_hh_l0)
 
 

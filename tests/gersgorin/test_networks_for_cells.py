@@ -5,13 +5,13 @@ import torch
 from torch import nn
 
 from gersgorin import (
-    ensemble,
+    bounds,
+    compare,
     fixed_points,
     layer_jacobians,
     leading_eigenvalues,
-    lyapunov_spectrum,
+    lyapunov,
     norm_bound,
-    norm_bounds,
     temporal_jacobian,
     trajectory,
 )
@@ -44,11 +44,11 @@ def test_a_whole_network_in_a_cells_place_is_told_of_its_recurrent_part(network)
         lambda: layer_jacobians(module, x, s),
         lambda: leading_eigenvalues(module, x[0], s, 2),
     ]
-    for function in (lyapunov_spectrum, trajectory, norm_bounds):
+    for function in (lyapunov, trajectory, bounds):
         calls += [lambda f=function: f(module, x), lambda f=function: f(module, x, s0=s)]
     for call in calls:
-        with pytest.raises(InvalidInputError, match=r"gersgorin\.recurrent_part\(module, x\)") as said:
+        with pytest.raises(InvalidInputError, match=r"gersgorin\.extract_cell\(module, x\)") as said:
             call()
         assert "\n" not in str(said.value)
     if network != "tuple":  # which reads a step at a time
-        assert len(ensemble(module, x[None]).sequence) == 1  # a sequence says what the cell reads
+        assert len(compare(module, x[None]).sequence) == 1  # a sequence says what the cell reads

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matrices import REAL_MATRICES, square_matrices
 
-from gersgorin.analyses.bounds import bounds_of, bounds_sentence, bounds_table, norm_bounds
+from gersgorin.analyses.bounds import bounds, bounds_of, bounds_sentence, bounds_table
 from gersgorin.jacobian import layer_jacobians, temporal_jacobian, trajectory
 from gersgorin.linalg.balls import (
     Enclosed,
@@ -159,7 +159,7 @@ def test_saturated_units_over_eight_steps_keep_their_gradient(scale):
         z = W * mp.matrix(row) + R * s + b.T
         largest = max(largest, *z.apply(abs))
         s, product = z.apply(mp.tanh), mp.diag([mp.sech(v) ** 2 for v in z]) * R * product
-    exact, found = float(mp.log(singular_values(product)[0])), norm_bounds(cell, x)
+    exact, found = float(mp.log(singular_values(product)[0])), bounds(cell, x)
     assert largest > 9 and exact < -10
     assert found.log_norm[-1] == pytest.approx(exact, abs=1e-6) and found.best[-1, -1] == pytest.approx(exact, abs=1e-6)
 
@@ -168,7 +168,7 @@ def test_saturated_units_over_eight_steps_keep_their_gradient(scale):
 def test_along_a_run_of_every_cell(case):
     cell, x = case.plain(3, 4), torch.rand(11, 3, dtype=torch.float64)
     randomize(cell, 3, gain=0.8)
-    found = norm_bounds(cell, x)
+    found = bounds(cell, x)
     with torch.no_grad():
         A = temporal_jacobian(cell, x, trajectory(cell, x)[:-1])
     measured = cumulative_log_norms(A).numpy()
@@ -185,7 +185,7 @@ def test_along_a_run_of_every_cell(case):
 def test_layers_of_a_real_run_against_sixty_digits():
     cell = RHN(88, 5, 3, init="uniform:0.5", dtype=torch.float64)
     x = torch.as_tensor(chorale("bwv66.6"))[:6].double()
-    found = norm_bounds(cell, x)
+    found = bounds(cell, x)
     with torch.no_grad():
         layers = layer_jacobians(cell, x, trajectory(cell, x)[:-1]).numpy()  # (L, T, N, N)
     exact = exact_log_norms(layers.swapaxes(0, 1).reshape(-1, 5, 5))[2::3]
@@ -198,8 +198,8 @@ def test_layers_of_a_real_run_against_sixty_digits():
 def test_refused_with_a_sentence():
     x = torch.zeros(3, 2, dtype=torch.float64)
     with pytest.raises(InvalidInputError, match=r"expected a tensor \(T, m\) of one sequence, got \(3, 1, 2\)"):
-        norm_bounds(RNN(2, 3, dtype=torch.float64), x[:, None])
+        bounds(RNN(2, 3, dtype=torch.float64), x[:, None])
     with pytest.raises(InvalidInputError, match="a state is NaN or infinite"):
-        norm_bounds(lambda x, s: s / 0, x, torch.ones(2).double())
+        bounds(lambda x, s: s / 0, x, torch.ones(2).double())
     with pytest.raises(InvalidInputError, match="step 1 holds NaN"):
         bounded(np.array([np.eye(2), np.full((2, 2), np.nan)]))

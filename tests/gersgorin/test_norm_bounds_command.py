@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+import gersgorin
 from gersgorin.analyses.bounds import (
     bounds_sentence,
     bounds_table,
-    norm_bounds,
     plot_bounds_by_window,
     plot_bounds_over_time,
 )
@@ -29,7 +29,7 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
 def bounds():
     torch.manual_seed(1)
     x = torch.rand(13, 4, dtype=torch.float64)
-    return norm_bounds(RHN(4, 7, 3, init="uniform:0.4", dtype=torch.float64), x, title="rhn")
+    return gersgorin.bounds(RHN(4, 7, 3, init="uniform:0.4", dtype=torch.float64), x, title="rhn")
 
 
 def test_every_network_gets_bounds(tmp_path, capsys):
@@ -103,5 +103,5 @@ def test_the_sentence_says_what_holds(bounds):
 
 def test_long_windows_bound_what_no_single_step_does():
     cell = GRU(3, 24, init="uniform:0.6", generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    found = norm_bounds(cell, torch.ones(60, 3, dtype=torch.float64))
+    found = gersgorin.bounds(cell, torch.ones(60, 3, dtype=torch.float64))
     assert found.upper[0, 0, -1] > 0 > found.exponent[-1] and 0 < found.sufficient < len(found.lengths) - 1

@@ -8,12 +8,12 @@ import pytest
 
 from analysis.activity import GateActivity
 from analysis.damage import LesionTable
-from gersgorin import Credit, Ensemble, Recording, SpectrumRecord
+from gersgorin import Comparison, Credit, Recording, Spectra
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "results-0.2"
 FILES = {
     "spectra.npz": (
-        SpectrumRecord,
+        Spectra,
         lambda found: {
             "title": (found.title, "rhn, depth 2, 4 units"),
             "about": (found.about, "gaussian:0.4, transform bias -2, seed 0"),
@@ -26,7 +26,7 @@ FILES = {
         },
     ),
     "spectra-leading.npz": (
-        SpectrumRecord,
+        Spectra,
         lambda found: {
             "leading": (found.leading, 2),
             "radius": (found.spectral_radius[[0, -1]], [0.5137358018240911, 0.5016519586991673]),
@@ -34,7 +34,7 @@ FILES = {
         },
     ),
     "ensemble.npz": (
-        Ensemble,
+        Comparison,
         lambda found: {
             "along": (found.along, "2 sequences"),
             "steps": (found.steps, [6, 4, 6, 4]),

@@ -18,10 +18,10 @@ def records() -> dict:
     model = PolyphonicModel("rnn", hidden_size=5, input_size=3, output_size=3, generator=g)
     frames = (torch.rand(9, 1, 3, generator=g) > 0.5).float()
     return {
-        "lyapunov": gersgorin.lyapunov_spectrum(cell, x, 2),
+        "lyapunov": gersgorin.lyapunov(cell, x, 2),
         "fixed_points": gersgorin.fixed_points(cell, x[0], torch.zeros(4, 5, dtype=torch.float64)),
-        "bounds": gersgorin.norm_bounds(cell, x),
-        "ensembles": gersgorin.ensemble(cell, x),
+        "bounds": gersgorin.bounds(cell, x),
+        "ensembles": gersgorin.compare(cell, x),
         "comparison": gersgorin.measure(cell, x),
         "credit": gersgorin.credit(model, frames[:-1], frames[1:]),
     }
@@ -42,7 +42,7 @@ def test_axes_take_one_record_too(records):
     assert len(gersgorin.plot_lyapunov(records["lyapunov"]).containers) == 1
     ax = gersgorin.plot_bands(records["ensembles"])
     assert ax.get_ylabel() == PANELS["log_norm_product"]
-    other = gersgorin.ensemble(RNN(3, 6, dtype=torch.float64, generator=g), x)
+    other = gersgorin.compare(RNN(3, 6, dtype=torch.float64, generator=g), x)
     (legend,) = gersgorin.plot_bands([records["ensembles"], other]).figure.legends
     assert len(legend.get_texts()) == 2
     with pytest.raises(InvalidInputError, match="expected one of spectral_radius"):

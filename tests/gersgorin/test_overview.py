@@ -11,7 +11,7 @@ from torch import nn
 from gersgorin import analyze, credit, input_jacobian, layer_jacobians, plateau, trajectory
 from gersgorin.analyses.credit import draw_credit, plot_credit
 from gersgorin.analyses.overview import plot_gains, plot_gates, plot_rates
-from gersgorin.analyses.spectra import measure_spectrum
+from gersgorin.analyses.spectra import measure_spectra
 from gersgorin.data import chorales_origin
 from rhn.cells import LSTM, RHN, from_torch
 from rhn.data import chorale
@@ -50,7 +50,7 @@ def test_a_cell_alone_has_spectra_gains_and_gates_as_direct_calls_give_them(cell
     found, ours = analyze(cell, x), ours.double()
     x0 = x[:, 0].double()
     s = trajectory(ours, x0)[:-1].detach()
-    spectrum = measure_spectrum(ours, x0, name="cell", chorale="1")
+    spectrum = measure_spectra(ours, x0, name="cell", chorale="1")
     assert found.spectrum.eigenvalues == pytest.approx(spectrum.eigenvalues)
     assert found.spectrum.half_life == pytest.approx(spectrum.half_life)
     assert found.input_gain == pytest.approx(torch.linalg.matrix_norm(input_jacobian(ours, x0, s), 2).detach().numpy())

@@ -12,14 +12,14 @@ from torch.func import jacrev
 from gersgorin import (
     Recorder,
     analyze,
+    bounds,
+    compare,
     cumulative_log_norms,
-    ensemble,
+    extract_cell,
     fixed_points,
+    lyapunov,
     lyapunov_exponents,
-    lyapunov_spectrum,
     measure,
-    norm_bounds,
-    recurrent_part,
     temporal_jacobian,
     trajectory,
 )
@@ -294,7 +294,7 @@ def test_every_number_is_that_of_the_hand_written_step(kind):
 
 def test_the_gain_of_the_input_is_that_of_the_loop():
     x, model = frames(T, 1), network("Norm")
-    loop, _ = recurrent_part(model, x)
+    loop, _ = extract_cell(model, x)
     B = [jacrev(lambda e, s=s: by_step(model, e, s))(e) for e, s in zip(x[:-1, 0], loop.states[:-1, 0], strict=True)]
     found = analyze(model, x)
     assert found.input_gain == pytest.approx(torch.linalg.matrix_norm(torch.stack(B), 2).detach().numpy(), rel=1e-9)
@@ -324,7 +324,7 @@ def test_the_first_step_is_left_out_where_two_states_begin_as_one_tensor():
 @pytest.mark.parametrize("kind", ["Plain", "PlainLSTM", "PlainInPlace", "Teacher"])
 def test_a_plain_loop_stays_its_cell_to_the_bit(kind):
     model, x = network(kind), frames(T, 2)
-    cell, inputs = recurrent_part(model, x)
+    cell, inputs = extract_cell(model, x)
     theirs = from_torch(model.cell)
     read = torch.cat((x, torch.cat((x[:1], x[:-1]))), -1) if kind == "Teacher" else x
     assert type(cell) is type(theirs) and torch.equal(inputs, read)
@@ -341,7 +341,7 @@ def test_a_plain_loop_stays_its_cell_to_the_bit(kind):
 
 def test_rows_of_a_batch_are_measured_apart_and_mixed_ones_refused():
     x = frames(T, 3)
-    loop, inputs = recurrent_part(network("Norm"), x)
+    loop, inputs = extract_cell(network("Norm"), x)
     assert loop.states.shape == (T, 3, N) and inputs.shape == (T - 1, 3, M)
     for row in range(3):
         assert torch.allclose(loop.sequence(row).jacobians(), truth("Norm", x[:, row]), rtol=1e-9, atol=1e-12)
@@ -363,7 +363,7 @@ def test_layouts_passes_and_modes_of_gradients_change_nothing():
     )
     assert analyze(batch_first, x.transpose(0, 1)).spectrum.spectral_radius == expected
     assert analyze(twice, x).spectrum.spectral_radius == expected  # the second reading begins anew
-    found = ensemble([model, model], [x])
+    found = compare([model, model], [x])
     assert found.spectral_radius[0] == expected
 
 
@@ -403,13 +403,11 @@ def test_the_command_follows_the_loop(folder, capsys):
 
 def test_exponents_and_bounds_are_those_of_the_loop():
     x = frames(T, 1)
-    loop, inputs = recurrent_part(network("Residual"), x)
+    loop, inputs = extract_cell(network("Residual"), x)
     A = truth("Residual", x[:, 0])
     loop = loop.sequence(0)
-    assert lyapunov_spectrum(loop, inputs[:, 0]).sum == pytest.approx(
-        float(torch.linalg.slogdet(A).logabsdet.mean()), rel=1e-9
-    )
-    assert norm_bounds(loop, inputs[:, 0]).log_norm == pytest.approx(cumulative_log_norms(A).numpy(), rel=1e-9)
+    assert lyapunov(loop, inputs[:, 0]).sum == pytest.approx(float(torch.linalg.slogdet(A).logabsdet.mean()), rel=1e-9)
+    assert bounds(loop, inputs[:, 0]).log_norm == pytest.approx(cumulative_log_norms(A).numpy(), rel=1e-9)
     for refused in (
         lambda: temporal_jacobian(loop, inputs[:, 0], loop.states[:-1]),
         lambda: trajectory(loop, inputs[:, 0]),
@@ -475,7 +473,7 @@ class Mixer(nn.Module):
         return new
 
 
-@pytest.mark.parametrize("use", [analyze, lambda cell, x: lyapunov_spectrum(cell.double(), x, 2), Recorder])
+@pytest.mark.parametrize("use", [analyze, lambda cell, x: lyapunov(cell.double(), x, 2), Recorder])
 def test_a_step_with_operations_in_place_is_one_sentence(use):
     with pytest.raises(InvalidInputError, match=r"Mixer.*in.?place.*write its step with new tensors"):
         use(Mixer(), frames(T))

@@ -11,7 +11,7 @@ from benchmarks.procedures import (
     fixed_points_by_adam,
     three_bits,
 )
-from gersgorin import fixed_points, gersgorin_discs, lyapunov_spectrum
+from gersgorin import fixed_points, gersgorin_discs, lyapunov
 
 d = torch.float64
 
@@ -32,7 +32,7 @@ def test_adams_points_are_the_same_27():
 @pytest.mark.parametrize("theirs", [exponents_by_autograd, exponents_by_diagonals])
 def test_exponents_are_the_same(theirs):
     rnn, x = torch.nn.RNN(3, 6, dtype=d), torch.randn(4000, 3, dtype=d)
-    found = lyapunov_spectrum(rnn, x)  # from other directions than theirs: equal in the long run
+    found = lyapunov(rnn, x)  # from other directions than theirs: equal in the long run
     np.testing.assert_allclose(theirs(rnn, x), found.exponents, atol=3e-3)
     assert float(theirs(rnn, x).sum()) == pytest.approx(found.sum, abs=1e-10)
     assert exponents_by_autograd(rnn, x[:9], 2).shape == (2,)

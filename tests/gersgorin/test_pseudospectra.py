@@ -14,7 +14,7 @@ from gersgorin.analyses.pseudospectra import (
     plot_pseudospectrum,
     pseudospectra_table,
 )
-from gersgorin.analyses.spectra import measure_spectrum
+from gersgorin.analyses.spectra import measure_spectra
 from gersgorin.cli.plot import main
 from gersgorin.paper.claims import Linear
 from rhn.cells import RNN
@@ -23,7 +23,7 @@ SMALL = ["--hidden-size", "6", "--steps", "9"]
 
 
 def portrait(cell, x, **options):
-    record = measure_spectrum(cell, x, name="cell", chorale="noise")
+    record = measure_spectra(cell, x, name="cell", chorale="noise")
     return measure_pseudospectra(cell, x, record, side=21, **options), record
 
 

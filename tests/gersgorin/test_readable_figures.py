@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from gersgorin import Recorder, analyze, ensemble, fixed_points, lyapunov_spectrum, norm_bounds
+from gersgorin import Recorder, analyze, bounds, compare, fixed_points, lyapunov
 from gersgorin.analyses import spectra as measuring
 from gersgorin.analyses.pseudospectra import measure_pseudospectra
-from gersgorin.analyses.spectra import measure_spectrum
+from gersgorin.analyses.spectra import measure_spectra
 from gersgorin.comparison.plots import PANELS
 from gersgorin.paper import figures as gallery
 from gersgorin.paper.saddle import GateSweep, RateSweep
@@ -96,21 +96,21 @@ def runs(size, x, networks):
         return {"title": title, "about": MADE.replace("-2", str(-k)) if size == "ten" else "seed 0"}
 
     spectra = [
-        measure_spectrum(cell, x, name="cell", chorale=ALONG[9:], reads="sequence", unit="0.1 s", **about(k))
+        measure_spectra(cell, x, name="cell", chorale=ALONG[9:], reads="sequence", unit="0.1 s", **about(k))
         for k, cell in enumerate(networks)
     ]
     long = x.repeat(30, 1)
     found = {
         "spectra": spectra,
         "ensembles": [
-            replace(ensemble([cell] * 2, [x, x[: len(x) // 2 + 1]]), **about(k)) for k, cell in enumerate(networks)
+            replace(compare([cell] * 2, [x, x[: len(x) // 2 + 1]]), **about(k)) for k, cell in enumerate(networks)
         ],
-        "lyapunov": [replace(lyapunov_spectrum(c, long, c.state_size), **about(k)) for k, c in enumerate(networks)],
+        "lyapunov": [replace(lyapunov(c, long, c.state_size), **about(k)) for k, c in enumerate(networks)],
         "points": [
             replace(fixed_points(c, x.mean(0), torch.zeros(3, c.state_size).double(), at_least_one=False), **about(k))
             for k, c in enumerate(networks)
         ],
-        "bounds": [replace(norm_bounds(c, x, title=""), **about(k)) for k, c in enumerate(networks)],
+        "bounds": [replace(bounds(c, x, title=""), **about(k)) for k, c in enumerate(networks)],
         "portraits": [
             measure_pseudospectra(c, x, record, side=21) for c, record in zip(networks, spectra, strict=True)
         ],

@@ -18,21 +18,21 @@ from gersgorin import (
     temporal_jacobian,
     trajectory,
 )
-from gersgorin.analyses.spectra import SpectrumRecord, measure_spectrum, reading
+from gersgorin.analyses.spectra import Spectra, measure_spectra, reading
 from gersgorin.cli.beside import summary_table
 from gersgorin.paper.claims import of_matrices
 from rhn.cells import RHN
 from rhn.errors import DataError, InvalidInputError
 
 
-def record_of(cell, T=6, **options) -> SpectrumRecord:
+def record_of(cell, T=6, **options) -> Spectra:
     x = torch.rand(T, cell.input_size, dtype=torch.float64)
-    return measure_spectrum(cell, x, name="cell", chorale="noise", **options)
+    return measure_spectra(cell, x, name="cell", chorale="noise", **options)
 
 
 def test_every_number_is_what_its_name_says():
     cell, x = RHN(5, 7, 2, init="gaussian:0.5", dtype=torch.float64), torch.rand(4, 5, dtype=torch.float64)
-    record = measure_spectrum(cell, x, name="rhn", chorale="noise")
+    record = measure_spectra(cell, x, name="rhn", chorale="noise")
     A = temporal_jacobian(cell, x, trajectory(cell, x)[:-1]).detach().numpy()
     product = np.eye(7)
     for t in range(4):
@@ -124,7 +124,7 @@ def test_rounding_is_spoken_of_where_it_shows():
 
 def test_files_need_no_pickle_keep_complex_eigenvalues_and_are_strict_json(tmp_path):
     record = record_of(RHN(5, 7, 3, init="gaussian:0.4", dtype=torch.float64))
-    again = SpectrumRecord.load(record.save(tmp_path / "r.npz"))
+    again = Spectra.load(record.save(tmp_path / "r.npz"))
     with np.load(tmp_path / "r.npz", allow_pickle=False) as arrays:
         assert arrays["eigenvalues"].dtype == np.complex128
     assert (
@@ -133,7 +133,7 @@ def test_files_need_no_pickle_keep_complex_eigenvalues_and_are_strict_json(tmp_p
     data = json.loads(record.save(tmp_path / "r.json").read_text(), parse_constant=pytest.fail)
     assert np.array(data["eigenvalues"]).shape == (6, 7, 2) and len(data["steps"]) == 6
     with pytest.raises(DataError, match="not a record"):
-        SpectrumRecord.load(tmp_path / "r.json")
+        Spectra.load(tmp_path / "r.json")
 
 
 def test_states_that_overflow_are_refused():

@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 import gersgorin
-from gersgorin.analyses.spectra import measure_spectrum
+from gersgorin.analyses.spectra import measure_spectra
 from gersgorin.paper.claims import of_matrices
 from gersgorin.plotting.animation import moving_run, save_animation
 from gersgorin.plotting.spectra import apart, distinct_steps, draw_run, plot_spectrum, spectrum_limit
@@ -29,7 +29,7 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def measured(cell, T: int, **about):
-    return measure_spectrum(cell, torch.rand(T, 5, dtype=torch.float64, generator=seeded(2)), **WORDS | about)
+    return measure_spectra(cell, torch.rand(T, 5, dtype=torch.float64, generator=seeded(2)), **WORDS | about)
 
 
 def cell(kind, *sizes, init="gaussian:0.6"):

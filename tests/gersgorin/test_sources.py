@@ -10,7 +10,7 @@ import torch
 
 from gersgorin import analyze, temporal_jacobian, trajectory
 from gersgorin.analyses.overview import draw_overview
-from gersgorin.analyses.spectra import SpectrumRecord, reading
+from gersgorin.analyses.spectra import Spectra, reading
 from gersgorin.cli.plot import main
 from gersgorin.data import Source, read_numbers
 from gersgorin.plotting.spectra import draw_run
@@ -44,7 +44,7 @@ def test_a_cell_runs_along_the_numbers_of_a_file_and_nothing_speaks_of_quarter_n
     A = temporal_jacobian(cell, x, trajectory(cell, x)[:-1])
     expected = torch.linalg.eigvals(A).abs().amax(-1).tolist()
     assert [step["spectral_radius"] for step in found["steps"]] == pytest.approx(expected)
-    record = SpectrumRecord.load("d.npz")
+    record = Spectra.load("d.npz")
     assert record.along == "sequence sine.npy" and record.time_label == "time step"
     assert "time step" in labels(draw_run(record))
 
@@ -56,7 +56,7 @@ def test_a_table_names_its_inputs_and_its_times_say_how_long_a_step_is(capsys):
     for network in (["--hidden-size", "4"], ["--checkpoint", "two.safetensors"]):
         args = [*network, "--input", "fall.csv", "--steps", "6", "--save-data", "d.npz", "--compare", "rnn", "--json"]
         assert main([*args, "--force"]) == 0 and len(json.loads(capsys.readouterr().out)["steps"]) == 6
-        record = SpectrumRecord.load("d.npz")
+        record = Spectra.load("d.npz")
         assert record.along == "sequence fall.csv (speed, height)" and record.time_label == "time step (0.1 s)"
         assert "time step (0.1 s)" in labels(draw_run(record))
     assert main(["--input", "fall.csv", "--unit", "days", "--hidden-size", "4", "--json", "--force"]) == 0
@@ -74,7 +74,7 @@ def test_records_of_before_units_were_kept_can_be_read():
     arrays = dict(np.load("new.npz"))
     del arrays["unit"]
     np.savez("old.npz", **arrays)
-    assert SpectrumRecord.load("old.npz").unit == "steps"
+    assert Spectra.load("old.npz").unit == "steps"
 
 
 def test_records_of_before_the_numerical_range_have_nan_for_it_and_older_ones_say_what_they_lack():
@@ -83,15 +83,15 @@ def test_records_of_before_the_numerical_range_have_nan_for_it_and_older_ones_sa
     for name in ("support", "departure_from_normality", "kreiss_constant"):
         del arrays[name]
     np.savez("old.npz", **arrays)
-    old = SpectrumRecord.load("old.npz")
+    old = Spectra.load("old.npz")
     assert np.isnan(old.numerical_radius).all() and len(old.steps()) == 12
     assert reading(old) == reading(record).partition(" At step")[0]
     np.savez("older.npz", **{name: array for name, array in arrays.items() if name != "eigenvalue_condition"})
     with pytest.raises(DataError, match="it lacks eigenvalue_condition, as files of other versions may"):
-        SpectrumRecord.load("older.npz")
+        Spectra.load("older.npz")
     np.savez("other.npz", **arrays | {"depth": "deep"})
     with pytest.raises(DataError, match="depth is 'deep', expected a whole number"):
-        SpectrumRecord.load("other.npz")
+        Spectra.load("other.npz")
 
 
 @pytest.mark.parametrize(

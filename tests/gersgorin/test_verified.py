@@ -12,7 +12,7 @@ from matrices import MATRICES, REAL_MATRICES, grcar, square_matrices
 
 from gersgorin import VerifiedEigenvalues, verified_discs, verified_eigenvalues
 from gersgorin.analyses.enclosures import has_flint, rounded_outwards, verify_run
-from gersgorin.analyses.spectra import measure_spectrum
+from gersgorin.analyses.spectra import measure_spectra
 from gersgorin.jacobian import temporal_jacobian, trajectory
 from rhn.cells import RHN, RNN
 from rhn.errors import InvalidInputError
@@ -168,7 +168,7 @@ def test_discs_are_rounded_outwards_and_by_little(A, axis):
 def test_the_discs_of_a_record_are_rounded_outwards(dtype):
     cell = RHN(5, 9, 2, init="gaussian:0.5", dtype=dtype)
     x = torch.rand(6, 5, dtype=dtype)
-    before = measure_spectrum(cell, x, name="rhn", chorale="noise")
+    before = measure_spectra(cell, x, name="rhn", chorale="noise")
     after = rounded_outwards(before)
     with torch.no_grad():
         A = temporal_jacobian(cell, x, trajectory(cell, x)[:-1])

@@ -40,16 +40,16 @@ TAKERS = {
     "input_jacobian: s": (lambda s: gersgorin.input_jacobian(CELL, X, s), S, ()),
     "layer_jacobians: x": (lambda x: gersgorin.layer_jacobians(CELL, x, S, method="jacrev"), X, ()),
     "layer_jacobians: s": (lambda s: gersgorin.layer_jacobians(CELL, X, s, method="jacrev"), S, ()),
-    "lyapunov_spectrum: x": (lambda x: gersgorin.lyapunov_spectrum(CELL, x), X, ()),
-    "lyapunov_spectrum: s0": (lambda s: gersgorin.lyapunov_spectrum(CELL, X, s0=s), S[0], ("nothing",)),
+    "lyapunov: x": (lambda x: gersgorin.lyapunov(CELL, x), X, ()),
+    "lyapunov: s0": (lambda s: gersgorin.lyapunov(CELL, X, s0=s), S[0], ("nothing",)),
     "fixed_points: x": (lambda x: gersgorin.fixed_points(CELL, x, S), X[0], ()),
     "fixed_points: starts": (lambda s: gersgorin.fixed_points(CELL, X[0], s), S, ()),
     "leading_eigenvalues: x": (lambda x: gersgorin.leading_eigenvalues(CELL, x, S[0], 1), X[0], ()),
     "leading_eigenvalues: s": (lambda s: gersgorin.leading_eigenvalues(CELL, X[0], s, 1), S[0], ()),
     "streamed_log_norms: x": (lambda x: gersgorin.streamed_log_norms(CELL, x), X, ()),
     "discs_by_blocks: s": (lambda s: gersgorin.discs_by_blocks(CELL, X[0], s), S[0], ()),
-    "norm_bounds: x": (lambda x: gersgorin.norm_bounds(CELL, x), X, ()),
-    "recurrent_part": (lambda x: gersgorin.recurrent_part(CELL, x)[1], X, ()),
+    "norm_bounds: x": (lambda x: gersgorin.bounds(CELL, x), X, ()),
+    "extract_cell": (lambda x: gersgorin.extract_cell(CELL, x)[1], X, ()),
     "analyze": (lambda x: gersgorin.analyze(CELL, x).spectrum.eigenvalues, X, ()),
     "measure": (lambda x: gersgorin.measure(CELL, x).eigenvalues, X, ()),
     "measure by name": (lambda x: gersgorin.measure("rhn", x, hidden_size=4).eigenvalues, X, ("nothing",)),
@@ -104,7 +104,7 @@ def test_an_option_that_is_none_is_refused_in_one_sentence(option):
         assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("function", [gersgorin.lyapunov_spectrum, gersgorin.streamed_log_norms])
+@pytest.mark.parametrize("function", [gersgorin.lyapunov, gersgorin.streamed_log_norms])
 def test_a_seed_that_is_none_is_refused_in_one_sentence(function):
     for seed in NAMES["seed"]:
         with pytest.raises(RhnError, match="the seed is"):

@@ -1,0 +1,68 @@
+"""Norms of the products A[t] ... A[0] of a run's Jacobians, and the mean growth rate that they imply.
+
+One-step spectra do not compose: the norm of a product is what a gradient over many steps is multiplied by.
+
+Legend: T steps.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from gersgorin._result import Result, result
+from gersgorin.linalg.products import running_log_norms
+from gersgorin.run import Run
+from rhn.wording import counted
+
+
+@result
+class Products(Result, kind="products"):
+    """log ||ds[t+1]/ds[0]||_2 of one run, and its rate."""
+
+    log_norm: np.ndarray
+    """log ||A[t] ... A[0]||_2, natural logarithm, (T,); -inf from where the product is zero."""
+    unit: str = "steps"
+    """Of one step."""
+
+    @property
+    def exponent(self) -> np.ndarray:
+        """Mean growth rate of the worst perturbation a step, log_norm[t] / (t + 1), (T,)."""
+        return self.log_norm / np.arange(1, len(self.log_norm) + 1)
+
+    @property
+    def half_life(self) -> float:
+        """Steps in which the gradient over the whole run halves; negative if it doubles in that many."""
+        exponent = float(self.exponent[-1])
+        return math.inf if exponent == 0 else -math.log(2) / exponent
+
+    def summary(self) -> str:
+        """Two lines: the norm of the whole product, and the half-life."""
+        T, norm = len(self.log_norm), float(self.log_norm[-1]) / math.log(10)
+        what = "half-life" if self.half_life >= 0 else "doubling time"
+        return f"log10 ||ds[{T}]/ds[0]|| {norm:.4g} over {counted(T, 'step')}\ngradient's {what} {abs(self.half_life):.4g} steps"
+
+    def table(self) -> list[dict]:
+        """One row a step: step, log_norm, exponent."""
+        rows = zip(self.log_norm.tolist(), self.exponent.tolist(), strict=True)
+        return [{"step": t, "log_norm": log, "exponent": rate} for t, (log, rate) in enumerate(rows)]
+
+    def plot(self, ax=None):
+        """The norm over time on a log scale, and the exponent on a second axis."""
+        from gersgorin.plotting.spectra import plot_growth
+
+        return plot_growth(self.log_norm, ax, unit=self.unit, heading=self.title, about=self.about)
+
+
+@torch.no_grad()
+def of_run(run: Run, *, progress: Callable[[int, int], None] = lambda done, total: None) -> Products:
+    """The norms of the Jacobian products along a run."""
+
+    def steps():
+        for now, A in run.blocks():
+            yield from A
+            progress(now.stop, len(run))
+
+    logs = torch.stack(list(running_log_norms(steps())))
+    return Products(log_norm=logs.cpu().numpy(), **run.labels)

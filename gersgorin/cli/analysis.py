@@ -1,0 +1,48 @@
+"""`gersgorin lyapunov`, `gersgorin bounds`, ...: the subcommand that every row of `ANALYSES` has."""
+
+from dataclasses import field, make_dataclass
+from functools import lru_cache
+
+from gersgorin.analyses import Analysis
+from gersgorin.cli.output import Outputs
+from gersgorin.options import DataOptions, NetworkOptions, OutputOptions
+from rhn.command import own_cell, print_json, progress_bars, resolve_device
+from rhn.parsing import parse
+
+
+def main_of(row: Analysis, words: list[str]) -> None:
+    """Run the subcommand of an analysis."""
+    run_analysis(row, parse(options_of(row), words, prog=f"gersgorin {row.command}", once=True))
+
+
+@lru_cache
+def options_of(row: Analysis) -> type:
+    """The dataclass of a subcommand's options: those that all share, and the keyword arguments of its function."""
+    own = [(name, kind, field(default=default, metadata={"help": text})) for name, kind, default, text in row.options()]
+    example = f"examples:\n  gersgorin {row.command} --cell rhn --depth 5\n  gersgorin {row.command} --checkpoint runs/mine --json"
+    bases = (OutputOptions, DataOptions, NetworkOptions)
+    space = {"__doc__": f"{row.about}.\n\n{example}", "group": row.command}
+    return make_dataclass(f"{row.name.title()}Options", own, bases=bases, namespace=space, frozen=True, kw_only=True)
+
+
+def run_analysis(row: Analysis, options) -> None:
+    """Resolve network and data, compute, draw, write and print."""
+    from gersgorin.cli.naming import default_figure
+    from gersgorin.resolve import objective_of_options, run_of_options
+
+    outputs = Outputs.of(options, default_figure(row.command, options))
+    own = {name: getattr(options, name) for name, *_ in row.options()}
+    device = resolve_device(options.device)
+    with progress_bars() as report, own_cell(options.module or options.cell):
+        if row.needs == "objective":
+            result = row(objective_of_options(options), **own)
+        else:
+            run = run_of_options(options, options, device=device)
+            result = row(run, **own, progress=report(f"{row.command} of {run.title}"))
+    outputs.write(result)
+    if options.json:
+        print_json(
+            {"title": result.title, "about": result.about, "figure": str(outputs.figure), row.name: result.to_dict()}
+        )
+    else:
+        print(result.title, result.summary(), f"figure: {outputs.figure}", sep="\n")

@@ -1,0 +1,57 @@
+"""`gersgorin`: one subcommand for each question; `gersgorin-plot` and `gersgorin-check` are two of them."""
+
+if __name__ == "__main__":  # before the other imports, so that Ctrl-C during them ends in one word
+    import sys
+
+    from rhn.entry import enter
+
+    sys.exit(enter("gersgorin.cli.main"))
+
+import importlib
+import sys
+
+from gersgorin.analyses import ANALYSES
+from rhn.command import run_command
+from rhn.errors import InvalidInputError
+from rhn.plugins import plugin
+from rhn.version import __version__
+
+COMMANDS = {  # name: (module with main(args), one line)
+    "plot": ("gersgorin.cli.plot", "Draw spectra, Geršgorin discs and Jacobian products along a sequence"),
+    "check": ("gersgorin.cli.check", "Predict whether a network will train, before the first step"),
+    "compare": ("gersgorin.cli.compare", "Compare cells, depths, initialisations, seeds or checkpoints"),
+    "recording": ("gersgorin.cli.recording", "Draw what was recorded during a training"),
+    "report": ("", "Write one HTML page about a network, a training or a study"),
+}
+REPORTS = "gersgorin.report"  # entry points of packages above this one
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run a subcommand; returns its exit code."""
+    words = list(map(str, sys.argv[1:] if args is None else args))
+    name, rest = (words[0], words[1:]) if words else (None, [])
+    if name == "report":
+        return plugin("report")(rest)
+    if name in COMMANDS:
+        return importlib.import_module(COMMANDS[name][0]).main(rest)
+    row = next((row for row in ANALYSES.values() if row.command == name), None)
+    if row is not None and name != "spectra":  # which `plot` shows
+        from gersgorin.cli.analysis import main_of
+
+        return run_command(lambda: main_of(row, rest))
+    return run_command(lambda: _help(name))
+
+
+def _help(name: str | None) -> None:
+    """Print the subcommands, or raise InvalidInputError for a word that is none."""
+    lines = {command: about for command, (_, about) in COMMANDS.items()}
+    lines |= {row.command: row.about for row in ANALYSES.values() if row.name != "spectra"}
+    if name == "--version":
+        print(f"gersgorin {__version__}")
+    elif name in ("-h", "--help"):
+        print("usage: gersgorin COMMAND [options]\n\nSpectra, products and trainability of recurrent networks.\n")
+        print(*(f"  {command:<15} {about}" for command, about in lines.items()), sep="\n")
+        print("\n`gersgorin COMMAND --help` shows the options and examples of a command.")
+    else:
+        said = "a command is missing" if name is None else f"{name!r} is no command"
+        raise InvalidInputError(f"{said}, expected one of {', '.join(lines)} (see gersgorin --help)")

@@ -1,0 +1,65 @@
+"""Options that commands and Python functions share: which network, which data, where the results go."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from rhn.options import Arg, Device, File, Writing
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """Which network."""
+
+    group = "network"
+
+    cell: str | None = None
+    """{cells}, torch.nn:LSTM, or package.module:factory (default rhn)."""
+    depth: int | None = None
+    """Recurrence depth of a new cell (default 1)."""
+    hidden_size: int | None = None
+    """Hidden units of a new cell (default 64)."""
+    init: str | None = None
+    """uniform:A, gaussian:STD, identity, scaled or orthogonal[:GAIN] (default: the cell's)."""
+    transform_bias: float | None = None
+    """Initial transform-gate bias of an RHN (default -2)."""
+    seed: int = 0
+    """Seed of the initial weights."""
+    checkpoint: File = None
+    """Trained weights: a file or the folder of a run. With --module: its state_dict."""
+    module: str | None = None
+    """Your module, package.module:factory; its first recurrent cell is analysed."""
+    submodule: str | None = None
+    """Part of --module that holds the cell, such as encoder.rnn."""
+    layer: int | None = None
+    """Which of several recurrent cells, counted from 1 (default: the first)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Which data."""
+
+    group = "data"
+
+    chorale: str = "bwv269"
+    """A chorale by name (bwv66.6) or place in the split (test-0)."""
+    input: File = None
+    """Your data instead: .npy, .npz or .csv (T, m) or (S, T, m); a text for a language model."""
+    steps: int | None = None
+    """Read the first N steps (default: all, of a text 100)."""
+    data: File = None
+    """Original chorales (.json, .pickle) instead of those rebuilt from music21."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions(Writing):
+    """Where the results go."""
+
+    group = "output"
+
+    output: Annotated[tuple[Path, ...], Arg("FILE")] = ()
+    """Files to write: a figure (.png, .svg, .pdf), numbers (.npz, .json), an animation (.gif, .mp4)."""
+    json: bool = False
+    """Print one JSON object instead of text."""
+    device: Device = "auto"
+    """Device of the Jacobians; eigenvalues are computed on the CPU."""

@@ -1,0 +1,272 @@
+"""Resolve what a user names into a `Run` of one recurrent cell along one sequence; for commands and for Python.
+
+network   a cell's name, a checkpoint or the folder of a run, a torch module, a step f(x, s); on the command line also a module by
+          its name
+data      a chorale's name, a file of numbers or a text, an array or a tensor
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gersgorin._validate import real_tensor
+from gersgorin.cell_run import CellRun
+from gersgorin.data import SUFFIXES, Source, chorale_source, read_source
+from gersgorin.extract import Watched
+from gersgorin.networks import Subject, checkpoint_cells, module_cells, new_cell, watched_cell
+from gersgorin.options import DataOptions, NetworkOptions
+from gersgorin.own_loop import OwnLoop
+from gersgorin.run import BLOCK, Label, Run
+from rhn.checkpoints import read_metadata
+from rhn.data import Piece
+from rhn.engine.memory import free_memory, in_words
+from rhn.errors import CheckpointError, InvalidInputError
+from rhn.fields import check_seed, fits
+from rhn.options import check_least, given_flags
+
+NEW_CELL = ("depth", "hidden_size", "init", "transform_bias")  # options of cells by name
+KEPT = 8  # numbers that a result keeps of each entry of the state at each step
+
+
+def open_run(
+    network: "str | Path | nn.Module | Callable | Run" = "rhn",
+    x: "str | Path | Tensor | np.ndarray | None" = None,
+    *,
+    depth: int | None = None,
+    hidden_size: int | None = None,
+    init: str | None = None,
+    transform_bias: float | None = None,
+    seed: int = 0,
+    layer: int | None = None,
+    submodule: str | None = None,
+    steps: int | None = None,
+    unit: str | None = None,
+    dtype: torch.dtype = torch.float64,
+    device: str = "cpu",
+    whole: bool = True,
+) -> Run:
+    """The run of a network over data, from the zero state; a `Run` is returned as it is.
+
+    Args:
+        network: a cell by name ("rhn", "torch.nn:LSTM", "my_package.cells:MyCell"), a checkpoint (a file or the folder of a training),
+            or a torch module with a recurrent cell, of which a copy is used.
+        x: a chorale by name ("bwv66.6", "test-0"), a file of numbers (.npy, .npz, .csv), for a language model a text, or what the
+            network takes: (T, m), ids of tokens (T,); of several sequences the first. None: the chorale bwv269.
+        depth, hidden_size, init, transform_bias, seed: of a cell by name.
+        layer, submodule: which recurrent cell of a module or checkpoint; see `gersgorin.extract_cell`.
+        steps: read only the first steps.
+        unit: of one step, for the axes of time, such as "0.1 s"; None: that of the data.
+        dtype, device: of states and Jacobians.
+        whole: whether whole Jacobians will be asked for, whose memory is checked.
+
+    Raises:
+        InvalidInputError, DataError, CheckpointError: network or data do not exist, cannot be read, or do not fit each other.
+    """
+    if isinstance(network, Run):
+        return network
+    if not fits(steps, int | None):
+        raise InvalidInputError(f"steps is {steps!r:.40}: expected a whole number of at least 1")
+    new = dict(zip(NEW_CELL, (depth, hidden_size, init, transform_bias), strict=True))
+    data, file = DataOptions(steps=steps), _checkpoint(network)
+    check_least(data, steps=1)
+    check_seed(seed)
+    _check_place(device, dtype)
+    if isinstance(network, str) and file is None:
+        source = _source(x, data)
+        subject = new_cell(network, seed=seed, input_size=source.input_size, **new)
+    elif given := [name for name, value in new.items() if value is not None]:
+        raise InvalidInputError(f"{given[0]} is for a new cell by its name, this network says what it is: leave it out")
+    elif file:
+        text = file if is_language_model(file) else None
+        source = _source(x, data, text)
+        subject = checkpoint_cells(file, layer, None, input_size=source.input_size)[0]
+    else:
+        subject, source = _in_module(Watched(network, layer, submodule), x, data)
+    source = replace(source, unit=unit or source.unit)
+    if whole:
+        check_memory(subject.cell, source.steps, dtype, device)
+    return run_along(subject, source, device=device, dtype=dtype)
+
+
+def run_along(subject: Subject, source: Source, *, device: str, dtype: torch.dtype, title: str | None = None) -> Run:
+    """The run of a resolved network over the first sequence of a source."""
+    cell = subject.build(device, dtype)
+    values = source.sequence()
+    cell, x = subject.along(cell, torch.as_tensor(values, device=device).to(dtype if values.ndim > 1 else torch.int64))
+    own = cell.about if isinstance(cell, OwnLoop) else ""
+    label = Label(
+        name=subject.name,
+        title=title or subject.title,
+        sequence=source.first_label,
+        reads=source.kind,
+        unit=source.unit,
+        about="; ".join(filter(None, (own, subject.made, source.about))),
+    )
+    return labelled(cell, x, label)
+
+
+def labelled(cell: "nn.Module | OwnLoop", x: Tensor, label: Label) -> Run:
+    """The run of a cell over x, or an own loop, with its names."""
+    if not isinstance(cell, OwnLoop):
+        return CellRun(cell, x, label=label)
+    cell.label = label
+    return cell
+
+
+def network_of_options(options: NetworkOptions, input_size: int | None) -> Subject:
+    """The network that a command's options name. Raises InvalidInputError or CheckpointError."""
+    check_network_options(options)
+    if options.module:
+        known = {"submodule": options.submodule, "layer": options.layer, "input_size": input_size}
+        known |= {"hidden_size": options.hidden_size, "seed": options.seed}
+        return module_cells(options.module, weights=options.checkpoint, **known)[0]
+    if options.checkpoint:
+        return checkpoint_cells(options.checkpoint, options.layer, options.cell, input_size=input_size)[0]
+    given = {name: getattr(options, name) for name in (*NEW_CELL, "seed")}
+    return new_cell(options.cell or "rhn", **given, **({} if input_size is None else {"input_size": input_size}))
+
+
+def source_of_options(network: NetworkOptions, data: DataOptions) -> Source:
+    """The data that a command's options name. Raises InvalidInputError or DataError."""
+    check_least(data, steps=1)
+    if data.input and (given := given_flags(data, ("chorale", "data"))):
+        raise InvalidInputError(f"--input and {given[0]} are two things to read: give one")
+    if network.checkpoint and not network.module and is_language_model(network.checkpoint):
+        if data.input is None or given_flags(data, ("chorale", "data")):
+            raise InvalidInputError(
+                f"{network.checkpoint} holds a language model, which reads a text: give --input FILE"
+            )
+        return read_source(data, text_of=network.checkpoint, cell=network.cell)
+    return read_source(data)
+
+
+def run_of_options(network: NetworkOptions, data: DataOptions, *, device: str, whole: bool = True) -> Run:
+    """The run that a command's options name, in float64. Raises RhnError."""
+    source = source_of_options(network, data)
+    subject = network_of_options(network, source.input_size)
+    if whole:
+        check_memory(subject.cell, source.steps, torch.float64, device)
+    return run_along(subject, source, device=device, dtype=torch.float64)
+
+
+def check_network_options(options: NetworkOptions) -> None:
+    """Raise InvalidInputError for options of the network that exclude each other."""
+    new = given_flags(options, NEW_CELL)
+    if options.module:
+        if given := given_flags(options, ("cell",)) or [f for f in new if f != "--hidden-size"]:
+            raise InvalidInputError(f"{given[0]} does not go with --module, whose code says what it is: leave one out")
+    elif options.submodule:
+        raise InvalidInputError("--submodule names a part of --module package.module:factory: add that")
+    elif options.checkpoint and new:
+        raise InvalidInputError(f"{', '.join(new)} cannot be given with --checkpoint: the file says what the cell is")
+    if not options.checkpoint and not options.module and (given := given_flags(options, ("layer",))):
+        raise InvalidInputError(f"{given[0]} is for --checkpoint FILE, not for a new cell")
+    check_seed(options.seed)
+
+
+def is_language_model(path: Path) -> bool:
+    """Whether a checkpoint holds a language model. Raises CheckpointError."""
+    try:
+        return read_metadata(path)["class"] == "LanguageModel"
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error}; for weights of a module of your own add --module package.module:factory"
+        ) from error
+
+
+def check_memory(cell: nn.Module, steps: int, dtype: torch.dtype, device: str, limit: float | None = None) -> None:
+    """Raise InvalidInputError if weights, results and blocks of Jacobians exceed the limit in bytes, or if None the free memory."""
+    need = memory_kept(cell, steps, dtype) + dtype.itemsize * 12 * max(BLOCK, cell.state_size**2)
+    have = memory_there(device, limit)
+    if need > have:
+        raise InvalidInputError(
+            f"a state of {cell.state_size} over {steps} steps needs about {in_words(need)} of memory, {in_words(have)} are available: "
+            "use a smaller --hidden-size or fewer --steps"
+        )
+
+
+def memory_kept(cell: nn.Module, steps: int, dtype: torch.dtype) -> int:
+    """Bytes, about, of the weights and of what a result keeps of every step."""
+    return dtype.itemsize * (sum(p.numel() for p in cell.parameters()) + KEPT * steps * cell.state_size)
+
+
+def memory_there(device: str, limit: float | None) -> float:
+    """The limit in bytes, or the free memory if None."""
+    return free_memory(device) if limit is None else limit
+
+
+def _check_place(device: str, dtype: torch.dtype) -> None:
+    """Raise InvalidInputError where a device is not on this machine, or nothing is measured in a dtype."""
+    if dtype not in (torch.float32, torch.float64):
+        raise InvalidInputError(f"dtype is {dtype!r:.40}: expected torch.float64 or torch.float32")
+    try:
+        torch.empty(1, device=torch.device(device)).item()
+    except (RuntimeError, AssertionError, TypeError) as error:  # whatever torch says of a device that it does not have
+        raise InvalidInputError(f"device is {device!r:.40}: expected 'cpu' or a GPU of this machine, 'cuda'") from error
+
+
+def _checkpoint(network) -> Path | None:
+    """The file or folder that is meant, or None: a cell's name has neither a folder nor that suffix."""
+    if isinstance(network, str) and not network.endswith(".safetensors") and "/" not in network:
+        return None
+    if isinstance(network, str | Path):
+        return Path(network)
+    if isinstance(network, nn.Module):
+        return None
+    kind = type(network).__name__
+    raise InvalidInputError(f"network is a {kind}: expected a cell's name, a checkpoint or a torch module")
+
+
+def _in_module(watched: Watched, x, data: DataOptions) -> tuple[Subject, Source]:
+    """The cell of a module, and what is read: by the module, or where x is given as numbers, by the cell when the module reads them."""
+    subject = watched_cell(watched, type(watched.cell).__name__)
+    if not isinstance(x, Tensor | np.ndarray) or isinstance(x, Piece):
+        return subject, _source(x, data)
+    cell, seen = watched.along(x, 0)
+    source = replace(_source(seen.detach().cpu().numpy(), data), name=_shape(x))
+    if not isinstance(cell, OwnLoop):
+        return replace(subject, inputs=lambda sequence: sequence), source
+    return replace(subject, inputs=lambda sequence: watched.along(x, 0)[0].until(len(sequence))), source
+
+
+def _source(x, data: DataOptions, text: Path | None = None) -> Source:
+    """What is read, by a language model a text; see `open_run`."""
+    if isinstance(x, Piece):
+        source = chorale_source(x).cut(data.steps)
+    elif isinstance(x, Tensor | np.ndarray):
+        source = _numbers(x, text is not None).cut(data.steps)
+    elif x is not None and not isinstance(x, str | Path):
+        raise InvalidInputError(f"x is a {type(x).__name__}: expected a chorale's name, a file, or numbers (T, m)")
+    elif text is not None:
+        if x is None:
+            raise InvalidInputError(f"{text} holds a language model: give it a text file, or ids of tokens")
+        source = read_source(replace(data, input=Path(x)), text_of=text)
+    elif isinstance(x, Path) or str(x).lower().endswith(SUFFIXES):
+        source = read_source(replace(data, input=Path(x)))
+    else:
+        source = read_source(data if x is None else replace(data, chorale=x))
+    return source
+
+
+def _numbers(x: Tensor | np.ndarray, ids: bool) -> Source:
+    """Numbers of the caller's, (T, m) or (T,), or ids of tokens (T,)."""
+    values = real_tensor("x", x).detach().cpu().numpy()
+    if (
+        values.size == 0
+        or values.dtype.kind not in ("iu" if ids else "biuf")
+        or values.ndim not in ((1,) if ids else (1, 2))
+    ):
+        wanted = "ids of tokens (T,), integers" if ids else "real numbers (T, m) or (T,)"
+        raise InvalidInputError(f"x is {values.dtype} of shape {values.shape}: expected {wanted}")
+    if not np.isfinite(values).all():
+        raise InvalidInputError(f"x holds {np.count_nonzero(~np.isfinite(values))} NaN or infinite numbers")
+    return Source(name=_shape(x), kind="sequence", values=values if ids else values.reshape(len(values), -1))
+
+
+def _shape(x: Tensor | np.ndarray) -> str:
+    """As in "sequence of 85 x 88"."""
+    return f"of {' x '.join(map(str, x.shape))}"
