@@ -142,3 +142,12 @@ class Run:
     def repeated(self, times: int) -> "Run":
         """The run over the sequence, read several times without a break."""
         raise NotImplementedError
+
+
+def shown_steps(T: int, panels: int = 4) -> list[int]:
+    """A few steps spread over the run, the first and the last among them.
+
+    >>> shown_steps(33), shown_steps(2)
+    ([0, 11, 21, 32], [0, 1])
+    """
+    return sorted({round(k * (T - 1) / max(1, panels - 1)) for k in range(panels)})

@@ -120,6 +120,15 @@ def drawable(text: str) -> str:
     return re.sub(r"(?<!\\)\$", r"\\$", "".join(shown))
 
 
+def time_label(unit: str) -> str:
+    """What an axis of time says where steps have this unit.
+
+    >>> time_label("tokens"), time_label("steps")
+    ('time step (tokens)', 'time step')
+    """
+    return "time step" if unit == "steps" else f"time step ({drawable(unit)})"
+
+
 def _keep_mathematics_that_is(figure: "Figure") -> None:
     """Texts between dollars that are no mathematics are shown as they stand: no name of a user's keeps a figure from being drawn."""
     from matplotlib.cbook import is_math_text

@@ -22,11 +22,12 @@ from analysis.report.page import Section, Table, shown
 from analysis.texts import Excerpt, stretches
 from gersgorin.analyses.lyapunov import lyapunov
 from gersgorin.analyses.overview import COLUMNS, Analysis, analyze
-from gersgorin.analyses.spectra import gradient_words, shown_steps
+from gersgorin.analyses.spectra import gradient_words
 from gersgorin.data import TEXT_STEPS, Source, first_tokens, read_source
 from gersgorin.extract import extract_cell, part_of
 from gersgorin.networks import build_module, load_weights, read_state
 from gersgorin.own_loop import OwnLoop
+from gersgorin.run import shown_steps
 from rhn.cell_names import lacking
 from rhn.checkpoints import load_model, read_metadata, weights_file
 from rhn.chorales.evaluation import corpus_of

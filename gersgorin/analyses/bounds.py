@@ -48,7 +48,6 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from gersgorin._validate import real_tensor
-from gersgorin.analyses.spectra import time_label
 from gersgorin.cell_run import run_of
 from gersgorin.jacobian import layer_jacobians
 from gersgorin.linalg.balls import (
@@ -82,7 +81,7 @@ from gersgorin.plotting.spectra import (
     wrapped,
 )
 from rhn.errors import InvalidInputError
-from rhn.figures import BLUE, GREEN, GREY, ORANGE, our_style
+from rhn.figures import BLUE, GREEN, GREY, ORANGE, our_style, time_label
 from rhn.result import fitted
 from rhn.wording import counted
 

@@ -4,16 +4,17 @@ Legend: T steps, L layers of a step, s_l the state after layer l.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from gersgorin._result import Result, result
 from gersgorin.linalg.eigenvalues import one_thread
 from gersgorin.run import Run
+from rhn.result import Result
 
 
-@result
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Gains(Result, kind="gains"):
     """2-norms of the Jacobians of the input and of each layer."""
 
@@ -44,7 +45,8 @@ class Gains(Result, kind="gains"):
         """One line for the input and one for each layer over time."""
         from gersgorin.plotting.spectra import plot_layers
 
-        return plot_layers({"input": self.input}, self.layers, "2-norm", ax, result=self)
+        names = {"unit": self.unit, "title": self.title, "about": self.about}
+        return plot_layers({"input": self.input}, self.layers, "2-norm", ax, **names)
 
 
 @torch.no_grad()

@@ -4,15 +4,16 @@ Legend: T steps, L layers with a gate.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from gersgorin._result import Result, result
 from gersgorin.run import Run
+from rhn.result import Result
 
 
-@result
+@dataclass(frozen=True, kw_only=True, repr=False)
 class GateActivity(Result, kind="gates"):
     """Mean over the units of each layer's gate, 0 closed to 1 open."""
 
@@ -40,7 +41,8 @@ class GateActivity(Result, kind="gates"):
         """One line for each layer over time."""
         from gersgorin.plotting.spectra import plot_layers
 
-        return plot_layers({}, self.mean, "open (0 to 1)", ax, result=self, limits=(0, 1))
+        names = {"unit": self.unit, "title": self.title, "about": self.about}
+        return plot_layers({}, self.mean, "open (0 to 1)", ax, limits=(0, 1), **names)
 
 
 @torch.no_grad()

@@ -7,17 +7,18 @@ Legend: T steps.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from gersgorin._result import Result, result
 from gersgorin.linalg.products import running_log_norms
 from gersgorin.run import Run
+from rhn.result import Result
 from rhn.wording import counted
 
 
-@result
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Products(Result, kind="products"):
     """log ||ds[t+1]/ds[0]||_2 of one run, and its rate."""
 
@@ -52,7 +53,7 @@ class Products(Result, kind="products"):
         """The norm over time on a log scale, and the exponent on a second axis."""
         from gersgorin.plotting.spectra import plot_growth
 
-        return plot_growth(self.log_norm, ax, unit=self.unit, heading=self.title, about=self.about)
+        return plot_growth(self.log_norm, ax, unit=self.unit, title=self.title, about=self.about)
 
 
 @torch.no_grad()

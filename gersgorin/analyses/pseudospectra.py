@@ -20,12 +20,13 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
-from gersgorin.analyses.spectra import Spectra, shown_steps
+from gersgorin.analyses.spectra import Spectra
 from gersgorin.cell_run import run_of
 from gersgorin.linalg.pseudospectra import pseudospectrum
 from gersgorin.own_loop import OwnLoop
 from gersgorin.plotting.figure import Shown, laid_out, own_axes, plain_numbers
 from gersgorin.plotting.spectra import CIRCLE, DASHED, complete, legend_below, titled_all, told_apart, wrapped
+from gersgorin.run import shown_steps
 from rhn.figures import RED, our_style
 from rhn.result import Result
 

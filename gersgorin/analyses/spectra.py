@@ -23,9 +23,9 @@ from gersgorin.linalg.normality import departure, kreiss_constant
 from gersgorin.linalg.outlines import support_corners
 from gersgorin.linalg.products import running_log_norms
 from gersgorin.resolve import open_run
-from gersgorin.run import Run
+from gersgorin.run import Run, shown_steps
 from rhn.errors import InvalidInputError
-from rhn.figures import drawable
+from rhn.figures import time_label
 from rhn.files import write_arrays, write_record
 from rhn.reading import arrays_of, values_of
 from rhn.result import Result
@@ -204,24 +204,6 @@ class Spectra(Result):
             unknown = np.full((len(arrays["norm"]), 1), np.nan)
             older = {"support": unknown, "departure_from_normality": unknown[:, 0], "kreiss_constant": unknown[:, 0]}
             return cls(**values_of(cls, older | dict(arrays)))  # files of older versions have less
-
-
-def time_label(unit: str) -> str:
-    """What an axis of time says where steps have this unit.
-
-    >>> time_label("tokens"), time_label("steps")
-    ('time step (tokens)', 'time step')
-    """
-    return "time step" if unit == "steps" else f"time step ({drawable(unit)})"
-
-
-def shown_steps(T: int, panels: int = 4) -> list[int]:
-    """A few steps spread over the run, the first and the last among them.
-
-    >>> shown_steps(33), shown_steps(2)
-    ([0, 11, 21, 32], [0, 1])
-    """
-    return sorted({round(k * (T - 1) / max(1, panels - 1)) for k in range(panels)})
 
 
 def reading(record: Spectra) -> str:

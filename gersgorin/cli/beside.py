@@ -21,9 +21,10 @@ from gersgorin.analyses.enclosures import VerifiedRun, rounded_outwards, verify_
 from gersgorin.analyses.fixed_points import FixedPoints, fixed_points, fixed_points_table
 from gersgorin.analyses.lyapunov import LyapunovSpectrum, lyapunov, lyapunov_table
 from gersgorin.analyses.pseudospectra import Pseudospectra, measure_pseudospectra, pseudospectra_table
-from gersgorin.analyses.spectra import DISC_WORDS, MEASURES, Spectra, shown_steps
+from gersgorin.analyses.spectra import DISC_WORDS, MEASURES, Spectra
 from gersgorin.jacobian import trajectory
 from gersgorin.own_loop import OwnLoop
+from gersgorin.run import shown_steps
 from rhn.engine.memory import in_words
 from rhn.errors import InvalidInputError
 from rhn.figures import save_figure

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from gersgorin.analyses.spectra import DISC_WORDS, MEASURES, Spectra, time_label
+from gersgorin.analyses.spectra import DISC_WORDS, MEASURES, Spectra
 from gersgorin.comparison.runs import BAND, Comparison, quantile
 from gersgorin.plotting.figure import Shown, laid_out, own_axes, plain_numbers
 from gersgorin.plotting.spectra import (
@@ -34,7 +34,7 @@ from gersgorin.plotting.spectra import (
     wrapped,
 )
 from rhn.errors import InvalidInputError
-from rhn.figures import GREY, drawable, our_style
+from rhn.figures import GREY, drawable, our_style, time_label
 from rhn.wording import counted
 
 COLUMNS = {"median": 0.5, "10 %": BAND[0], "90 %": BAND[1], "least": 0.0, "largest": 1.0}

@@ -9,7 +9,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL.Image import Image, Quantize, fromarray
 
-from gersgorin.analyses.spectra import Spectra
 from gersgorin.plotting.figure import Shown, laid_out
 from gersgorin.plotting.spectra import (
     crowd,
@@ -24,6 +23,7 @@ from rhn.errors import OutputError
 from rhn.figures import drawable, our_style, titled
 from rhn.files import atomic_path, check_output
 from rhn.made import made_with
+from rhn.result import Result
 
 FRAMES_PER_SECOND = 6
 MOST_FRAMES = 240
@@ -32,7 +32,7 @@ DPI = 90
 
 @our_style()
 def save_animation(
-    record: Spectra, path: str | Path, *, show_discs: bool = False, progress=lambda done, total: None
+    record: Result, path: str | Path, *, show_discs: bool = False, progress=lambda done, total: None
 ) -> Path:
     """Draw every step of the record, of very many those of 240 moments, into a .gif or .mp4; atomic.
 
@@ -45,7 +45,7 @@ def save_animation(
     return write_animation(figure, draw, frames, path, progress=progress)
 
 
-def moving_run(record: Spectra, *, show_discs: bool = False) -> tuple[Figure, Callable[[int], None], int]:
+def moving_run(record: Result, *, show_discs: bool = False) -> tuple[Figure, Callable[[int], None], int]:
     """(A figure, draw(frame), which changes it, how many frames there are): a step's spectrum beside both stories over time.
 
     Spectra that are a crowd at every step are enlarged too, all in one window.

@@ -23,11 +23,12 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Circle
 from matplotlib.ticker import MaxNLocator
 
-from gersgorin.analyses.spectra import Spectra, shown_steps
 from gersgorin.linalg.outlines import discs_outline
 from gersgorin.plotting.figure import Shown, ink, label_axes, laid_out, own_axes, plain_numbers
+from gersgorin.run import shown_steps
 from rhn.errors import InvalidInputError
-from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, drawable, our_style, titled
+from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, drawable, our_style, time_label, titled
+from rhn.result import Result
 
 CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 181))
 DASHED = {"color": "black", "linestyle": (0, (4, 3))}
@@ -38,7 +39,7 @@ CROWDED = 1 / 6  # of a panel's half width: a spectrum within less is shown enla
 
 @our_style()
 def plot_spectrum(
-    record: Spectra,
+    record: Result,
     step: int | None = None,
     *,
     limit: float | None = None,
@@ -97,7 +98,7 @@ def plot_spectrum(
     return ax
 
 
-def plot_crowd(record: Spectra, step: int, panel: Axes, ax: Axes, around: tuple[float, float] | None = None) -> Axes:
+def plot_crowd(record: Result, step: int, panel: Axes, ax: Axes, around: tuple[float, float] | None = None) -> Axes:
     """The eigenvalues of a step, where they are a crowd in its panel, enlarged; of no crowd an empty place is left.
 
     around: the window, as `crowd` finds it; None: that of this step.
@@ -134,12 +135,12 @@ def crowd(eigenvalues: np.ndarray, limit: float) -> tuple[float, float] | None:
     return (middle, 1.25 * spread) if 1e-6 * limit < spread < CROWDED * limit else None
 
 
-def widest_step(record: Spectra) -> int:
+def widest_step(record: Result) -> int:
     """The step with the largest spectral radius, of those where it is known."""
     return int(np.argmax(np.nan_to_num(record.spectral_radius, nan=-1)))
 
 
-def spectrum_limit(records: list[Spectra]) -> float:
+def spectrum_limit(records: list[Result]) -> float:
     """Half the width of panels that show every disc and numerical range of the records, and the unit circle, at one scale."""
     edges = [np.abs(c) + r for record in records for c, r in record.disc_sets.values()]
     edges += [record.numerical_radius for record in records if not record.leading]
@@ -148,7 +149,7 @@ def spectrum_limit(records: list[Spectra]) -> float:
 
 
 @our_style()
-def plot_suggested(record: Spectra, ax: Axes | None = None) -> Axes:
+def plot_suggested(record: Result, ax: Axes | None = None) -> Axes:
     """Over time, what one step's discs suggest: disc centres and right edges, numerical and spectral radius, mean transform gates."""
     alone, ax = ax is None, own_axes(8, 3.4) if ax is None else ax
     T = len(record.norm)
@@ -184,7 +185,7 @@ def plot_suggested(record: Spectra, ax: Axes | None = None) -> Axes:
 
 
 @our_style()
-def plot_products(record: Spectra, ax: Axes | None = None, *, exponent_axis: bool = True) -> Axes:
+def plot_products(record: Result, ax: Axes | None = None, *, exponent_axis: bool = True) -> Axes:
     """Over time, what the products do: ||dy[t]/dy[0]|| on a log scale and, on a second axis, the finite-time exponent."""
     alone, ax = ax is None, own_axes(8, 3.4) if ax is None else ax
     t, finite = np.arange(1, len(record.norm) + 1), np.isfinite(record.log_norm_product)
@@ -220,7 +221,7 @@ def entries(ax: Axes) -> tuple[list, list]:
     return [handle for handle, _ in pairs], [label for _, label in pairs]
 
 
-def _complete(record: Spectra, ax: Axes) -> Axes:
+def _complete(record: Result, ax: Axes) -> Axes:
     """Axes that are a figure of their own: its title, and a legend below."""
     handles, labels = entries(ax)
     columns = 2 if ax.figure.get_figwidth() < 6 else 3
@@ -377,7 +378,7 @@ ALIKE = 0.02  # of a panel's half width: what is nearer cannot be told apart
 
 
 @our_style()
-def draw_run(record: Spectra, *, show_discs: bool = False) -> Shown:
+def draw_run(record: Result, *, show_discs: bool = False) -> Shown:
     """The default figure: spectra in their discs at a few steps of the run, and under them both stories on one time axis.
 
     Of steps whose panels look alike one is drawn. show_discs: each disc too, as a thin circle.
@@ -402,7 +403,7 @@ def draw_run(record: Spectra, *, show_discs: bool = False) -> Shown:
     return laid_out(figure)
 
 
-def distinct_steps(record: Spectra, limit: float) -> dict[int, str]:
+def distinct_steps(record: Result, limit: float) -> dict[int, str]:
     """Steps to draw in panels that end at `limit`, and what to say of those that look like one of them."""
     T, near = len(record.norm), ALIKE * limit
     candidates, kept = shown_steps(T), {0: []}
@@ -418,7 +419,7 @@ def distinct_steps(record: Spectra, limit: float) -> dict[int, str]:
     return {0: f"like it: {_listed(kept[0])}", farthest: "the one that differs most"}
 
 
-def apart(record: Spectra, one: int, other: int) -> float:
+def apart(record: Result, one: int, other: int) -> float:
     """How far apart the panels of two steps are: the most by which a dot, the discs or the numerical range have moved."""
     a, b = (values[np.isfinite(values)] for values in record.eigenvalues[[one, other]])
     if bool(len(a)) != bool(len(b)):
@@ -432,7 +433,7 @@ def apart(record: Spectra, one: int, other: int) -> float:
 
 
 def plot_steps(
-    record: Spectra, steps: dict[int, str], limit: float, crowded: bool, show_discs: bool, top: SubFigure
+    record: Result, steps: dict[int, str], limit: float, crowded: bool, show_discs: bool, top: SubFigure
 ) -> None:
     """A panel a step; a crowd of eigenvalues is enlarged beside it where there is room, else below."""
     beside = crowded and len(steps) <= 2
@@ -454,7 +455,7 @@ def plot_steps(
     legend_below(top, panels[:1], columns=8)
 
 
-def _entitle(record: Spectra, step: int, remark: str, ax: Axes) -> None:
+def _entitle(record: Result, step: int, remark: str, ax: Axes) -> None:
     """The step, and in small type its numbers."""
     radius, reach, loose = (float(v[step]) for v in (record.spectral_radius, record.reach, record.looseness))
     numbers = f"radius {radius:.3g}, reach {reach:.3g}, looseness {loose:.3g}".replace("nan", "unknown")
@@ -468,3 +469,48 @@ def _listed(steps: list[int]) -> str:
     """ "28", "28 and 56", "28, 56 and 84"."""
     *most, last = map(str, steps)
     return f"{', '.join(most)} and {last}" if most else last
+
+
+@our_style()
+def plot_layers(
+    lines: dict[str, np.ndarray],
+    layers: np.ndarray,
+    ylabel: str,
+    ax: Axes | None = None,
+    *,
+    unit: str = "steps",
+    title: str = "",
+    about: str = "",
+    limits: tuple[float, float] | None = None,
+) -> Axes:
+    """Named lines (T,) and one line for each layer (T, L) over time."""
+    alone, ax = ax is None, own_axes(6, 4) if ax is None else ax
+    T = len(layers)
+    dot = {"marker": "."} if T == 1 else {}
+    for name, values in lines.items():
+        ax.plot(values, color=GREEN, linestyle="--", label=name, **dot)
+    for k, values in enumerate(layers.T):
+        ax.plot(values, linewidth=1.3, label=f"layer {k + 1}", **shade_style(k, layers.shape[1]), **dot)
+    ax.set(xlim=(0, T - 1 or 1), ylim=limits, xlabel=time_label(unit), ylabel=ylabel)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    plain_numbers(ax)
+    return complete(ax, title, about, columns=4) if alone else ax
+
+
+@our_style()
+def plot_growth(
+    log_norm: np.ndarray, ax: Axes | None = None, *, unit: str = "steps", title: str = "", about: str = ""
+) -> Axes:
+    """||ds[t]/ds[0]|| over time on a log scale, from its natural logarithm (T,)."""
+    alone, ax = ax is None, own_axes(6, 4) if ax is None else ax
+    t, finite = np.arange(1, len(log_norm) + 1), np.isfinite(log_norm)
+    decades = np.where(finite, log_norm, np.nan) / np.log(10)
+    ax.plot(np.r_[0, t], np.r_[0, decades], color=ink(ax), linewidth=1.4, label="norm of ds[t]/ds[0]")
+    ax.axhline(0, **DASHED | {"color": ink(ax)}, linewidth=0.8)
+    ax.set(xlim=(0, len(t)), xlabel=time_label(unit), ylabel=r"$\log_{10}\,\|\partial s_t/\partial s_0\|$")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    plain_numbers(ax)
+    if (zero := np.isneginf(log_norm)).any():
+        place = {"xy": (t[zero][0], 0), "xytext": (0, 4), "textcoords": "offset points"}
+        ax.annotate("the product is zero from here", **place, fontsize=8, color=GREY)
+    return complete(ax, title, about) if alone else ax

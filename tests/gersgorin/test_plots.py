@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from gersgorin.analyses.spectra import measure_spectra, shown_steps
+from gersgorin.analyses.spectra import measure_spectra
 from gersgorin.paper.claims import of_matrices
 from gersgorin.plotting.animation import save_animation
 from gersgorin.plotting.spectra import plot_products, plot_spectrum, plot_suggested, spectrum_limit
+from gersgorin.run import shown_steps
 from rhn.cells import RHN, RNN
 
 
