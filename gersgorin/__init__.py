@@ -28,7 +28,6 @@ __all__, __getattr__, __dir__ = lazy_names(
         "analyses.credit": ("Credit", "credit", "draw_credit", "path_lengths", "plot_credit"),
         "analyses.enclosures": ("VerifiedEigenvalues", "verified_discs", "verified_eigenvalues"),
         "analyses.fixed_points": ("FixedPoints", "draw_fixed_points", "fixed_points", "plot_fixed_points"),
-        "analyses.leading": ("streamed_log_norms",),
         "analyses.lyapunov": (
             "LyapunovSpectrum",
             "draw_lyapunov",

@@ -178,9 +178,10 @@ def field_docs(kind: type) -> dict[str, str]:
     """
     docs = {f.name: f.metadata["help"] for f in fields(kind) if "help" in f.metadata}
     for base in filter(is_dataclass, reversed(kind.__mro__)):
-        if any("help" in f.metadata for f in fields(base) if f.name in base.__annotations__):
-            continue  # made by make_dataclass: there is no source to read
-        body = ast.parse(inspect.getsource(base)).body[0].body
+        try:
+            body = ast.parse(inspect.getsource(base)).body[0].body
+        except OSError:  # made by make_dataclass
+            continue
         for declared, text in itertools.pairwise(body):
             match declared, text:
                 case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(said))):

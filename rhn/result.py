@@ -99,7 +99,7 @@ class Result(OneScreen):
         if path.suffix.lower() == ".json":
             write_record(path, {KIND: self.kind} | {k: _plain(v) for k, v in self._saved().items()})
             return path
-        return write_arrays(path, {KIND: np.array(self.kind)} | {k: _array(v) for k, v in self._saved().items()})
+        return write_arrays(path, {KIND: np.array(self.kind)} | {k: _as_array(v) for k, v in self._saved().items()})
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -203,7 +203,7 @@ def _checked(value: Any, kinds: tuple, name: str) -> Any:
     return value
 
 
-def _array(value: Any) -> np.ndarray:
+def _as_array(value: Any) -> np.ndarray:
     """A field's value as an array of an .npz file; what is no array, number or text is JSON."""
     return np.array(json.dumps(_plain(value))) if isinstance(value, dict | list | tuple | None) else np.asarray(value)
 

@@ -159,7 +159,7 @@ def plot(options: Options) -> None:
 
     import torch
 
-    from gersgorin.analyses.leading import leading_part
+    from gersgorin.analyses.spectra import leading_part
     from gersgorin.cli.naming import figure_name
     from gersgorin.comparison.runs import measure_along, panel_ensemble
     from gersgorin.comparison.variants import many_runs, panels, settled

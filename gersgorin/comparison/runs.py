@@ -17,8 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin.analyses.leading import Leading, measure_leading
-from gersgorin.analyses.spectra import BLOCK, Spectra, check_memory, finite_run, measure_spectra
+from gersgorin.analyses.spectra import (
+    BLOCK,
+    Leading,
+    Spectra,
+    check_memory,
+    finite_run,
+    measure_leading,
+    measure_spectra,
+)
 from gersgorin.comparison.variants import Panel
 from gersgorin.data import Source
 from gersgorin.extract import Watched
