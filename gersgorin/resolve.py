@@ -88,11 +88,18 @@ def open_run(
         subject, source = _in_module(Watched(network, layer, submodule), x, data)
     source = replace(source, unit=unit or source.unit)
     if whole:
-        check_memory(subject.cell, source.steps, dtype, device)
+        check_memory(subject.cell, source.steps, device, dtype)
     return run_along(subject, source, device=device, dtype=dtype)
 
 
-def run_along(subject: Subject, source: Source, *, device: str, dtype: torch.dtype, title: str | None = None) -> Run:
+def run_along(
+    subject: Subject,
+    source: Source,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float64,
+    title: str | None = None,
+) -> Run:
     """The run of a resolved network over the first sequence of a source."""
     cell = subject.build(device, dtype)
     values = source.sequence()
@@ -149,8 +156,8 @@ def run_of_options(network: NetworkOptions, data: DataOptions, *, device: str, w
     source = source_of_options(network, data)
     subject = network_of_options(network, source.input_size)
     if whole:
-        check_memory(subject.cell, source.steps, torch.float64, device)
-    return run_along(subject, source, device=device, dtype=torch.float64)
+        check_memory(subject.cell, source.steps, device)
+    return run_along(subject, source, device=device)
 
 
 def check_network_options(options: NetworkOptions) -> None:
@@ -178,25 +185,16 @@ def is_language_model(path: Path) -> bool:
         ) from error
 
 
-def check_memory(cell: nn.Module, steps: int, dtype: torch.dtype, device: str, limit: float | None = None) -> None:
-    """Raise InvalidInputError if weights, results and blocks of Jacobians exceed the limit in bytes, or if None the free memory."""
-    need = memory_kept(cell, steps, dtype) + dtype.itemsize * 12 * max(BLOCK, cell.state_size**2)
-    have = memory_there(device, limit)
+def check_memory(cell: nn.Module, steps: int, device: str = "cpu", dtype: torch.dtype = torch.float64) -> None:
+    """Raise InvalidInputError if weights, results and blocks of Jacobians exceed the free memory."""
+    kept = sum(p.numel() for p in cell.parameters()) + KEPT * steps * cell.state_size
+    need = dtype.itemsize * (kept + 12 * max(BLOCK, cell.state_size**2))
+    have = free_memory(device)
     if need > have:
         raise InvalidInputError(
             f"a state of {cell.state_size} over {steps} steps needs about {in_words(need)} of memory, {in_words(have)} are available: "
             "use a smaller --hidden-size or fewer --steps"
         )
-
-
-def memory_kept(cell: nn.Module, steps: int, dtype: torch.dtype) -> int:
-    """Bytes, about, of the weights and of what a result keeps of every step."""
-    return dtype.itemsize * (sum(p.numel() for p in cell.parameters()) + KEPT * steps * cell.state_size)
-
-
-def memory_there(device: str, limit: float | None) -> float:
-    """The limit in bytes, or the free memory if None."""
-    return free_memory(device) if limit is None else limit
 
 
 def _check_place(device: str, dtype: torch.dtype) -> None:

@@ -38,5 +38,9 @@ class Outputs:
     def write(self, result) -> None:
         """Draw the figure and save the numbers."""
         save_figure(self.figure, lambda: result.plot().figure.figure)
+        self.write_numbers(result)
+
+    def write_numbers(self, result) -> None:
+        """Save the numbers."""
         for path in self.numbers:
             result.save(path)

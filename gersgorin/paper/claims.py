@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from gersgorin.analyses.spectra import Spectra, measure_spectra
+from gersgorin.cell_run import CellRun
 from gersgorin.data import chorale_source
 from gersgorin.jacobian import temporal_jacobian
+from gersgorin.run import Label
 from rhn.cells import IRNN, RHN, RNN
 from rhn.data import chorale
 from rhn.provenance import words_of_new
@@ -35,21 +37,17 @@ class Linear(torch.nn.Module):
 
 
 def of_matrices(matrices: Tensor, title: str, **options) -> Spectra:
-    """A record of bare matrices (T, n, n), one a step."""
-    cell = Linear(matrices.shape[-1])
-    return measure_spectra(
-        cell, matrices.flatten(1), name="linear", chorale="none", reads="sequence", title=title, **options
-    )
+    """The spectra of bare matrices (T, n, n), one a step."""
+    label = Label(name="linear", title=title, sequence="none")
+    return measure_spectra(CellRun(Linear(matrices.shape[-1]), matrices.flatten(1), label=label), **options)
 
 
 def on_chorale(cell: torch.nn.Module, title: str, seed: int = 0, more: str = "") -> Spectra:
-    """A record of a float64 cell, drawn from the seed, on the gallery's chorale; more: what else was done to it."""
+    """The spectra of a float64 cell, drawn from the seed, on the gallery's chorale; more: other changes to the cell."""
     source = chorale_source(chorale(CHORALE))
-    x, about = (
-        torch.as_tensor(source.values).double(),
-        "; ".join(filter(None, (words_of_new(cell, seed), more, source.about))),
-    )
-    return measure_spectra(cell, x, name=title, chorale=CHORALE, title=title, about=about)
+    about = "; ".join(filter(None, (words_of_new(cell, seed), more, source.about)))
+    label = Label(name=title, title=title, sequence=CHORALE, reads="chorale", about=about)
+    return measure_spectra(CellRun(cell, torch.as_tensor(source.values).double(), label=label))
 
 
 def depth_5() -> Spectra:
