@@ -1,4 +1,4 @@
-"""`python -m gersgorin` is `gersgorin-plot`."""
+"""`python -m gersgorin` is `gersgorin`."""
 
 import sys
 
@@ -8,4 +8,4 @@ leave_current_folder()
 
 from rhn.entry import enter  # noqa: E402
 
-sys.exit(enter("gersgorin.cli.plot"))
+sys.exit(enter("gersgorin.cli.main"))

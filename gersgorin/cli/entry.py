@@ -3,6 +3,11 @@
 from rhn.entry import enter
 
 
+def main() -> int:
+    """`gersgorin`."""
+    return enter("gersgorin.cli.main")
+
+
 def plot() -> int:
     """`gersgorin-plot`."""
     return enter("gersgorin.cli.plot")

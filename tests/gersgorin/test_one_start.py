@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from gersgorin.cli.check import Options as CheckOptions
-from gersgorin.cli.check import subject_of
+from gersgorin.checking.subject import subject_of
+from gersgorin.cli.check import CheckOptions
 from gersgorin.cli.plot import Options as PlotOptions
 from gersgorin.cli.plot import main as plot
 from rhn.chorales.build import build_model
