@@ -28,15 +28,18 @@ def options_of(row: Analysis) -> type:
 def run_analysis(row: Analysis, options) -> None:
     """Resolve network and data, compute, draw, write and print."""
     from gersgorin.cli.naming import default_figure
-    from gersgorin.resolve import objective_of_options, run_of_options
 
     outputs = Outputs.of(options, default_figure(row.command, options))
     own = {name: getattr(options, name) for name, *_ in row.options()}
     device = resolve_device(options.device)
     with progress_bars() as report, own_cell(options.module or options.cell):
         if row.needs == "objective":
+            from gersgorin.resolve import objective_of_options
+
             result = row(objective_of_options(options), **own)
         else:
+            from gersgorin.resolve import run_of_options
+
             run = run_of_options(options, options, device=device)
             result = row(run, **own, progress=report(f"{row.command} of {run.title}"))
     outputs.write(result)

@@ -63,6 +63,17 @@ def figure_name(options, variants: Variants | None) -> str:
     )
 
 
+def default_figure(command: str, options) -> str:
+    """The default name of a figure of `gersgorin COMMAND`: "gersgorin-lyapunov-rhn-depth5-bwv269.png"."""
+    given = _given(options)
+    network, reads = options.checkpoint or options.module or options.cell or "rhn", options.input or options.chorale
+    what = {"cell", "checkpoint", "module", "input", "chorale", "data", *NETWORK}
+    more = [f"{name.replace('_', '-')}{_word(value)}" for name, value in given.items() if name not in what]
+    plain = not given.keys() & {"checkpoint", "module", "submodule", "input", "data"} and _plain_network(options)
+    words = ["gersgorin", command, _word(network), *_words(given, NETWORK), _word(reads), *more]
+    return named(words, "" if plain else repr(sorted(given.items())))
+
+
 def recording_name(path: Path) -> str:
     """The default name of the figure of a recording: the file's, or that of the folder it is in."""
     run = path.parent if path.name == "record.npz" and path.parent.name else path
