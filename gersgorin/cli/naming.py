@@ -70,7 +70,7 @@ def default_figure(command: str, options) -> str:
     what = {"cell", "checkpoint", "module", "input", "chorale", "data", *NETWORK}
     more = [f"{name.replace('_', '-')}{_word(value)}" for name, value in given.items() if name not in what]
     plain = not given.keys() & {"checkpoint", "module", "submodule", "input", "data"} and _plain_network(options)
-    words = ["gersgorin", command, _word(network), *_words(given, NETWORK), _word(reads), *more]
+    words = ["gersgorin", *([command] if command else []), _word(network), *_words(given, NETWORK), _word(reads), *more]
     return named(words, "" if plain else repr(sorted(given.items())))
 
 
