@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.registry import benchmark
 from gersgorin import Recorder, eigenvalues, pseudospectrum, temporal_jacobian, verified_eigenvalues
-from gersgorin.analyses.enclosures import has_flint
+from gersgorin.linalg.enclosures import has_flint
 from rhn.cells import RHN
 from rhn.models import PolyphonicModel
 

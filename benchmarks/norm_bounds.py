@@ -9,9 +9,9 @@ import torch
 
 import gersgorin
 from benchmarks.__main__ import environment
-from gersgorin import NormBounds
-from gersgorin.analyses.bounds import draw_bounds
-from gersgorin.analyses.enclosures import verify_run
+from gersgorin.analyses import enclosures
+from gersgorin.analyses.bounds import NormBounds, draw_bounds
+from gersgorin.cell_run import CellRun
 from gersgorin.data import chorale_source
 from gersgorin.extract import cell_title
 from rhn.checkpoints import load_model
@@ -39,7 +39,7 @@ def main() -> None:
         for when, model in (("new", initial_model(path, 0)[0]), ("trained", load_model(path))):
             cell, title = model.double().cells[0], f"{path.parent.name}, {when}"
             bounds = gersgorin.bounds(cell, x, title=title, unit="quarter notes")
-            run = verify_run(cell, x)
+            run = enclosures.of_run(CellRun(cell, x))
             lines.append([*row(bounds), int(run.none_outside.sum()), int((run.outside > 0).sum())])
             if when == "trained" and path.parent.name in ("gru-1", "rhn-5"):
                 about = f"{words_of_checkpoint(path)}; {chorale_source(piece).about}"
@@ -54,7 +54,7 @@ def row(bounds: NormBounds) -> list[str]:
     """Half-lives in steps, measured and bounded by windows of some lengths, and the first windows whose bound shrinks."""
     life = dict(zip(bounds.lengths, bounds.half_life, strict=True))
     lives = [f"{life[words]:.3g}" if words in life else "" for words in LENGTHS]
-    measured = bounds.summary()["measured_half_life"]
+    measured = bounds.to_dict()["measured_half_life"]
     takes = "none" if bounds.sufficient is None else bounds.lengths[bounds.sufficient]
     return [bounds.title, f"{measured:.3g}", *lives, takes]
 

@@ -24,9 +24,9 @@ from rhn.version import __version__ as __version__
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "analyses.bounds": ("NormBounds", "draw_bounds", "bounds", "plot_bounds_over_time"),
+        "analyses.bounds": ("bounds",),
         "analyses.credit": ("Credit", "credit", "draw_credit", "path_lengths", "plot_credit"),
-        "analyses.enclosures": ("VerifiedEigenvalues", "verified_discs", "verified_eigenvalues"),
+        "linalg.enclosures": ("VerifiedEigenvalues", "verified_discs", "verified_eigenvalues"),
         "analyses.fixed_points": ("FixedPoints", "draw_fixed_points", "fixed_points", "plot_fixed_points"),
         "analyses.lyapunov": (
             "LyapunovSpectrum",
@@ -44,7 +44,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "extract": ("extract_cell",),
         "jacobian": ("input_jacobian", "layer_jacobians", "norm_bound", "temporal_jacobian", "trajectory"),
         "linalg.discs": ("Discs", "gersgorin_discs"),
-        "linalg.eigenvalues": ("eigenvalue_conditions", "eigenvalues", "spectral_radius"),
+        "linalg.spectrum": ("eigenvalue_conditions", "eigenvalues", "spectral_radius"),
         "linalg.normality": ("departure_from_normality", "kreiss_constant", "numerical_abscissa", "numerical_radius"),
         "linalg.products": (
             "cumulative_log_norms",

@@ -42,7 +42,7 @@ from torch.utils._pytree import tree_leaves
 from gersgorin._validate import check_gradients, real_tensor, with_gradients
 from gersgorin.jacobian import Step, check_sizes, converted, name_of, step_of, try_step
 from gersgorin.linalg.discs import Discs
-from gersgorin.linalg.eigenvalues import eigenvalues, largest_first
+from gersgorin.linalg.spectrum import eigenvalues, largest_first
 from rhn.engine.memory import free_memory, in_words
 from rhn.errors import InvalidInputError, NotConvergedError
 from rhn.fields import check_seed

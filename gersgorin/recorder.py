@@ -33,8 +33,8 @@ from torch import Tensor, nn
 from gersgorin.cell_run import run_of
 from gersgorin.extract import Watched
 from gersgorin.linalg.discs import gersgorin_discs
-from gersgorin.linalg.eigenvalues import eigenvalues, one_thread
 from gersgorin.linalg.products import finite_time_exponent
+from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.own_loop import OwnLoop
 from gersgorin.recording import MEASURES, MOMENTS, Recording
 from rhn.cells import Cell

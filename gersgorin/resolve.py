@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from gersgorin._validate import real_tensor
 from gersgorin.cell_run import CellRun
 from gersgorin.data import SUFFIXES, Source, chorale_source, read_source
-from gersgorin.extract import Watched
+from gersgorin.extract import TORCH_CELLS, Watched
+from gersgorin.jacobian import in_a_module
 from gersgorin.networks import Subject, checkpoint_cells, module_cells, new_cell, watched_cell
 from gersgorin.options import DataOptions, NetworkOptions
 from gersgorin.own_loop import OwnLoop
@@ -90,6 +91,19 @@ def open_run(
     if whole:
         check_memory(subject.cell, source.steps, device, dtype)
     return run_along(subject, source, device=device, dtype=dtype)
+
+
+def run_of_network(network, x=None, s0: Tensor | None = None, **options) -> Run:
+    """The run of a cell, or of a step f(x, s), over numbers x (T, m) as they are; of anything else, that of `open_run`."""
+    is_cell = callable(network) and (isinstance(network, TORCH_CELLS) or not in_a_module(network))
+    if not isinstance(network, Run) and is_cell and isinstance(x, Tensor | np.ndarray) and not options:
+        x = real_tensor("x", x)
+        if x.dim() != 2:
+            raise InvalidInputError(f"x: expected a tensor (T, m) of one sequence, got {tuple(x.shape)}")
+        return CellRun(network, x, s0)
+    if s0 is not None:
+        raise InvalidInputError("s0 is the first state of a cell with inputs x (T, m): leave it out")
+    return open_run(network, x, **options)
 
 
 def run_along(

@@ -19,7 +19,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from textwrap import wrap
-from typing import Any, ClassVar, Self, get_args, get_type_hints
+from types import UnionType
+from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -174,7 +175,7 @@ def _built(kind: type[Result], values: Mapping, read) -> Result:
 
 def _from_array(array: np.ndarray, field: Field, hint: Any) -> Any:
     """A field's value from its array in an .npz file."""
-    kinds = get_args(hint) or (hint,)
+    kinds = _types(hint)
     if array.ndim == 0 and array.dtype.kind == "U" and str not in kinds:
         return _from_json(json.loads(array.item()), field, hint)
     return array if np.ndarray in kinds else _checked(array.item(), kinds, field.name)
@@ -182,7 +183,7 @@ def _from_array(array: np.ndarray, field: Field, hint: Any) -> Any:
 
 def _from_json(value: Any, field: Field, hint: Any) -> Any:
     """A field's value from JSON, where null is NaN in arrays."""
-    kinds = get_args(hint) or (hint,)
+    kinds = _types(hint)
     if value is None and type(None) in kinds:
         return None
     if np.ndarray in kinds:
@@ -197,10 +198,16 @@ def _from_json(value: Any, field: Field, hint: Any) -> Any:
 
 
 def _checked(value: Any, kinds: tuple, name: str) -> Any:
-    expected = tuple(getattr(kind, "__origin__", kind) for kind in kinds)
-    if not isinstance(value, expected + (int,) * (float in expected)):
-        raise ValueError(f"{name} is {value!r:.60}, expected {' or '.join(kind.__name__ for kind in expected)}")
+    value = tuple(value) if tuple in kinds and isinstance(value, list) else value
+    if not isinstance(value, kinds + (int,) * (float in kinds)):
+        raise ValueError(f"{name} is {value!r:.60}, expected {' or '.join(kind.__name__ for kind in kinds)}")
     return value
+
+
+def _types(hint: Any) -> tuple[type, ...]:
+    """The types of a field: int and None of `int | None`, dict of `dict[str, float]`."""
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    return tuple(get_origin(kind) or kind for kind in kinds)
 
 
 def _as_array(value: Any) -> np.ndarray:

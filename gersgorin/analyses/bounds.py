@@ -1,20 +1,23 @@
-"""What bounds the norm of a run's product, given the products of its windows, and the sum of these bounds along the run.
+"""Bound the norm of the product of a run's Jacobians, from products of windows of 1, 2, 4, ... layers and steps.
 
 For M_1, ..., M_k with dy_T/dy_0 = M_k ... M_1, windows of any lengths:
 
 norm               ||M_k ... M_1|| <= prod ||M_i||, in the 2-norm.
-diagonal,          <= cond(S) prod ||S M_i S^-1||, for any invertible S, because S^-1 S between the factors is the identity: one
-quadratic norm     condition number is paid for the whole run, not one a window (R. Horn, C. Johnson, "Matrix Analysis", 2013,
-                   section 5.6). Products of different matrices allow this for any one norm, fixed for the run.
-and from below     ||M_k ... M_1|| >= sigma_min(M_k) ... sigma_min(M_2) ||M_1||: it cannot vanish faster than that.
+diagonal,          <= cond(S) prod ||S M_i S^-1||, for any invertible S, because S^-1 S between the factors is the identity: the run
+quadratic norm     pays for one condition number, not one a window (R. Horn, C. Johnson, "Matrix Analysis", 2013, section 5.6).
+                   For products of different matrices, S must be the same along the run.
+from below         ||M_k ... M_1|| >= sigma_min(M_k) ... sigma_min(M_2) ||M_1||: it cannot vanish faster than that.
 
-The fixed norms |S v| are found from the Jacobians themselves:
+The norms |S v| come from the Jacobians themselves:
 
 diagonal    S of powers of two that balances the mean of |A_t| (E. Osborne, 1960; LAPACK's gebal): nothing is rounded.
-quadratic   S^T S = P solves P = I + M^T P M (Lyapunov's equation) for the mean Jacobian M over slightly more than its
+quadratic   S^T S = P solves P = I + M^T P M (Lyapunov's equation), M the mean Jacobian divided by slightly more than its
             spectral radius: in this norm M is hardly larger than that radius, and steps near the mean are not either.
 
-Rounding: S and an approximate inverse R are float64 matrices, read as exact, with ||R S - I|| and ||S R - I|| <= defect.
+The bounds are theorems about the Jacobians as computed, in float64 or float32; all rounding of the products is counted. The rounding of
+the states and of the entries of the Jacobians is not covered: `python -m benchmarks.bounds_in_digits` measures it in 60 digits.
+
+Rounding of S: S and an approximate inverse R are float64 matrices, read as exact, with ||R S - I|| and ||S R - I|| <= defect.
 Then ||S M S^-1|| <= ||S M R|| / (1 - defect), and cond(S) <= ||S|| ||R|| / (1 - defect).
 
 A product that is exactly zero counts as one rounding unit, 2^-53 or 2^-24, because a Jacobian may be zero only by rounding or by
@@ -22,23 +25,15 @@ underflow. No upper bound is minus infinity.
 
 Numerical radii (||M|| <= 2 w(M)) and logarithmic norms (G. Dahlquist, 1958) bound products too, but never better than the norm.
 
-Bound the norm of the product of a run's Jacobians, by products of windows of 1, 2, 4, ... layers and steps.
-
-The bounds are theorems about the matrices that the cell's Jacobians are computed to be, float64 or float32: all that is done with them
-afterwards is counted in. What rounding did to the states and to the entries of the Jacobians themselves is not covered. How much that
-is, against runs in 60 digits, is measured by `python -m benchmarks.bounds_in_digits`.
-
-Legend: T steps; W window lengths, the shortest first; the kinds of bound are those of `kinds.py`. Logarithms are natural.
-
-Plot the bounds of a run's products: over time beside the measured norm, and each kind by the window's length.
+Legend: T steps; W window lengths, the shortest first. Logarithms are natural.
 """
 
-import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, reduce
 from itertools import accumulate
+from pathlib import Path
 
 import numpy as np
 import scipy.linalg
@@ -47,9 +42,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
-from gersgorin._validate import real_tensor
-from gersgorin.cell_run import run_of
-from gersgorin.jacobian import layer_jacobians
+from gersgorin.jacobian import Step, layer_jacobians
 from gersgorin.linalg.balls import (
     UNIT,
     Enclosed,
@@ -67,7 +60,7 @@ from gersgorin.linalg.balls import (
     times,
     windows,
 )
-from gersgorin.linalg.eigenvalues import one_thread
+from gersgorin.linalg.spectrum import one_thread
 from gersgorin.own_loop import OwnLoop
 from gersgorin.plotting.figure import Shown, laid_out, own_axes, plain_numbers
 from gersgorin.plotting.spectra import (
@@ -80,12 +73,16 @@ from gersgorin.plotting.spectra import (
     told_apart,
     wrapped,
 )
+from gersgorin.resolve import run_of_network
+from gersgorin.run import BLOCK, Run
 from rhn.errors import InvalidInputError
 from rhn.figures import BLUE, GREEN, GREY, ORANGE, our_style, time_label
-from rhn.result import fitted
+from rhn.result import Result
 from rhn.wording import counted
 
-OVER_THE_RADIUS = (1.01, 1.05, 1.2, 1.5)  # what the mean Jacobian's spectral radius is divided by more than, in trials
+KINDS = ("norm", "diagonal norm", "quadratic norm")
+SAMPLES = 16  # steps on which the quadratic norms are compared
+OVER_THE_RADIUS = (1.01, 1.05, 1.2, 1.5)  # trials: M is the mean Jacobian over its spectral radius times this
 
 
 @dataclass(frozen=True)
@@ -115,7 +112,7 @@ class Weighted:
 
 
 def diagonal_norm(mean_modulus: np.ndarray) -> Weighted | None:
-    """The norm that balances the mean of |A_t| (n, n); None where the Euclidean norm does already."""
+    """The norm that balances the mean of |A_t| (n, n); None if it is the Euclidean one."""
     scaling = scipy.linalg.matrix_balance(mean_modulus, permute=False, separate=True)[1][0]
     exact = np.isfinite(scaling).all() and (np.frexp(scaling)[0] == 0.5).all()
     if not exact or (scaling == scaling[0]).all():
@@ -124,10 +121,7 @@ def diagonal_norm(mean_modulus: np.ndarray) -> Weighted | None:
 
 
 def quadratic_norm(steps: np.ndarray, mean: np.ndarray) -> Weighted | None:
-    """Of the norms for a few distances from the mean Jacobian's spectral radius, the best for some of the steps (k, n, n); or None.
-
-    The mean (n, n) is that of the whole run.
-    """
+    """The best norm for some of the steps (k, n, n), over trials with the mean (n, n) of the whole run; None if there is none."""
     radius = np.abs(np.linalg.eigvals(mean)).max()
     if not radius > 0:
         return None
@@ -136,7 +130,7 @@ def quadratic_norm(steps: np.ndarray, mean: np.ndarray) -> Weighted | None:
 
 
 def _lyapunov_norm(M: np.ndarray) -> Weighted | None:
-    """|S v| with S^T S = I + M^T S^T S M, for spectral radius < 1; None where rounding spoils it."""
+    """|S v| with S^T S = I + M^T S^T S M, for spectral radius < 1; None if rounding makes S nearly singular."""
     try:
         P = scipy.linalg.solve_discrete_lyapunov(M.T, np.eye(len(M)), method="bilinear")
         S = scipy.linalg.cholesky((P + P.T) / 2)
@@ -148,25 +142,21 @@ def _lyapunov_norm(M: np.ndarray) -> Weighted | None:
 
 
 def _mean_log_norm(norm: Weighted, steps: np.ndarray) -> float:
-    """How the norm does on some steps, roughly (this decides nothing but the choice)."""
+    """Mean log norm of some steps; approximate, because it only ranks the trials."""
     sizes = np.linalg.norm(norm.S @ steps @ norm.R, 2, axis=(1, 2))
     return math.inf if not np.isfinite(sizes).all() else float(np.log(sizes + 1e-300).mean())
 
 
-KINDS = ("norm", "diagonal norm", "quadratic norm")
-
-
 def log_bounds(M: Enclosed, norms: tuple[Weighted | None, Weighted | None], unit: float) -> np.ndarray:
-    """For each of the KINDS at least the log of a window's factor, (3,); inf where it says nothing of this matrix.
+    """At least the log of a window's norm in each of the KINDS, (3,); inf for a kind that bounds nothing here.
 
-    `norms`: the diagonal and the quadratic one, or None. Their condition numbers are to be added once a run.
-    `unit`: what zero counts as.
+    norms: the diagonal and the quadratic one, or None; their condition numbers are added once a run. unit: the value of a zero product.
     """
     if M.is_zero:
         return np.array([log_above(unit), *(math.inf if norm is None else log_above(unit) for norm in norms)])
-    found = [log_above(M.norm, M.exponent)]
-    found += [norm.log_norm(M) if norm is not None and _fits(norm, M) else math.inf for norm in norms]
-    return np.array(found)
+    fits = [norm is not None and norm.S.shape == M.middle.shape for norm in norms]
+    others = [norm.log_norm(M) if fit else math.inf for norm, fit in zip(norms, fits, strict=True)]
+    return np.array([log_above(M.norm, M.exponent), *others])
 
 
 def log_below_of(M: Enclosed, *, first: bool) -> float:
@@ -175,26 +165,22 @@ def log_below_of(M: Enclosed, *, first: bool) -> float:
     return log_below(max(0.0, (size - M.error) * (1 - 4 * UNIT)), M.exponent)
 
 
-def _fits(norm: Weighted, M: Enclosed) -> bool:
-    return M.middle.shape == norm.S.shape
-
-
 Bounds = tuple[np.ndarray, float]
 NOTHING: Bounds = (np.zeros(len(KINDS)), 0.0)
 
 
-class Ledger:
-    """The bounds that the windows of each level give."""
+class WindowBounds:
+    """Accumulate the bounds from the windows of each level."""
 
     def __init__(self, norms: tuple[Weighted | None, Weighted | None], unit: float, *, first: bool = True):
-        """`unit`: what a product of zero counts as. `first`: whether the run begins here."""
+        """unit: the value of a zero product. first: whether the run begins here."""
         self.norms, self.unit, self.first = norms, unit, first
         self.of_window: dict[tuple[int, int], Bounds] = {}
         self.sums: list[Bounds] = []
-        """Of each level's windows so far: logs of the upper bounds (3,), that of the lower one."""
+        """For each level, sums over its windows so far: logs of the upper bounds (3,), log of the lower one."""
 
     def add(self, window: Window, known: Bounds | None = None) -> None:
-        """Enter a window, after its halves; `known`: its bounds, where they need not be computed."""
+        """Add a window, after its halves; known: its bounds if they are computed already."""
         bounds = self.of_window[window.level, window.start] = known or self._bounds(window)
         if window.level == len(self.sums):
             self.sums.append(NOTHING)
@@ -216,10 +202,10 @@ class Ledger:
         return [*found, self.sums[level]]  # its last window may be a shorter one
 
     def _bounds(self, window: Window) -> Bounds:
-        """Those of the product itself, or those of its halves together where these are sharper (rounding)."""
+        """The bounds of the product, or the sums of those of its halves if rounding makes them sharper."""
         middle = window.start + 2 ** (window.level - 1) if window.level else window.stop
         if window.level and middle >= window.stop:
-            return self.of_window[window.level - 1, window.start]  # carried up as it is
+            return self.of_window[window.level - 1, window.start]  # the same window as on the level below
         upper = log_bounds(window.product, self.norms, self.unit)
         lower = log_below_of(window.product, first=self.first and window.start == 0)
         if window.level:
@@ -233,33 +219,30 @@ def added(first: Bounds, second: Bounds) -> Bounds:
     return sum_of_logs_above(first[0], second[0]), math.nextafter(first[1] + second[1], -math.inf)
 
 
-@dataclass(frozen=True, kw_only=True)
-class NormBounds:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class NormBounds(Result, kind="bounds"):
     """Bounds on log ||dy[t]/dy[0]||_2, t = 1..T, of the products of the Jacobians as computed.
 
-    The rounding of these products is counted in, that of the Jacobians themselves is not covered.
+    The rounding of these products is counted, that of the Jacobians themselves is not covered.
     """
 
-    title: str
     lengths: tuple[str, ...]
-    """The window lengths in words, (W,): "1 layer", "2 layers", "1 step", ..., "85 steps"."""
+    """The window lengths as texts, (W,): "1 layer", "2 layers", "1 step", ..., "85 steps"."""
     window_steps: np.ndarray
     """The same in steps, (W,); 0 for windows of layers within a step."""
     upper: np.ndarray
-    """(kinds, W, T), at time t from windows of up to that length; inf where a kind says nothing."""
+    """(kinds, W, T), at time t from windows of up to that length; inf for a kind that bounds nothing."""
     lower: np.ndarray
-    """(W, T); -inf where none is known: the product may be zero."""
+    """(W, T); -inf if none is known: the product may be zero."""
     log_norm: np.ndarray
-    """What was measured: log ||dy[t]/dy[0]||_2 in plain float64, (T,); -inf where the product as computed is zero."""
+    """The measured log ||dy[t]/dy[0]||_2 in plain float64, (T,); -inf if the product as computed is zero."""
     log_condition: dict[str, float]
-    """What changing to each fixed norm costs once a run, log cond(S); without the norms that were not found."""
+    """log cond(S) of each fixed norm, which the bound of a run contains once; without the norms that do not exist."""
     kinds: tuple[str, ...] = KINDS
     dtype: str = "float64"
-    """In which the Jacobians were computed."""
+    """Of the Jacobians."""
     unit: str = "steps"
-    """What a step is, for the axis of time."""
-    about: str = ""
-    """How network and sequence came to be, under a figure's title."""
+    """Of one step, for the axis of time."""
 
     @property
     def steps(self) -> int:
@@ -268,7 +251,7 @@ class NormBounds:
 
     @property
     def scope(self) -> str:
-        """What the bounds are bounds of."""
+        """The matrices that the bounds are theorems about, in one sentence."""
         return (
             f"Bounds of the products of the {self.dtype} Jacobians as computed; "
             "the rounding of the Jacobians themselves is not covered"
@@ -281,12 +264,12 @@ class NormBounds:
 
     @property
     def exponent(self) -> np.ndarray:
-        """The upper bound on the exponent of the whole run for each window length, (W,), per step: the measured one is not above it."""
+        """Upper bounds on the exponent of the whole run for each window length, (W,), per step."""
         return self.best[:, -1] / self.steps
 
     @property
     def lower_exponent(self) -> np.ndarray:
-        """The exponent that the measured one is not below, (W,), per step."""
+        """Lower bounds on the exponent of the whole run, (W,), per step."""
         return self.lower[:, -1] / self.steps
 
     @property
@@ -296,22 +279,22 @@ class NormBounds:
 
     @property
     def half_life(self) -> np.ndarray:
-        """Upper bounds on the half-life, (W,), in steps on average over the run; inf where the bound does not shrink."""
+        """Upper bounds on the half-life, (W,), in steps on average over the run; inf for a bound that does not shrink."""
         return np.array([_half_life(exponent) for exponent in self.exponent])
 
     @property
     def binding(self) -> list[str]:
-        """The kind that binds best for each window length, (W,)."""
+        """The kind of the smallest bound for each window length, (W,)."""
         return [self.kinds[k] for k in self.upper[:, :, -1].argmin(0)]
 
     @property
     def sufficient(self) -> int | None:
-        """The first window length whose bound shrinks over the run; None where none does."""
+        """The first window length whose bound shrinks over the run; None if there is none."""
         found = np.flatnonzero(self.exponent < 0)
         return int(found[0]) if len(found) else None
 
-    def rows(self) -> list[dict]:
-        """One row a window length, as `gersgorin-plot --norm-bounds --json` prints them."""
+    def table(self) -> list[dict]:
+        """One row for each window length: bounds on exponent and half-life, and the exponent from each kind."""
         return [
             {
                 "window": words,
@@ -326,51 +309,51 @@ class NormBounds:
             for w, words in enumerate(self.lengths)
         ]
 
-    def summary(self) -> dict:
-        """A JSON object of the numbers that tell."""
+    def to_dict(self) -> dict:
+        """The numbers over the whole run; those of every step are in the file that `save` writes."""
         return {
             "about": f"{self.scope}.",
             "measured_exponent": self.measured_exponent,
             "measured_half_life": _half_life(self.measured_exponent),
             "sufficient_window": None if self.sufficient is None else self.lengths[self.sufficient],
             "log_condition": self.log_condition,
-            "windows": self.rows(),
+            "windows": self.table(),
         }
 
-    def __repr__(self) -> str:
-        return fitted(f"{self.title}, {counted(self.steps, 'step')}\n{bounds_table(self)}")
+    def summary(self) -> str:
+        """The table of exponents and half-lives by window length, and a sentence that reads it."""
+        lines = [f"{'windows of':<14}{'exponent <=':>13}{'half-life <=':>13}{'exponent >=':>13}   by"]
+        for row in self.table():
+            numbers = (row["exponent_bound"], row["half_life_bound"], row["lower_exponent"])
+            lines.append(f"{row['window']:<14}" + "".join(_cell(v) for v in numbers) + f"   {row['bound']}")
+        measured = self.measured_exponent
+        lines.append(f"{'measured':<14}{_cell(measured)}{_cell(_half_life(measured))}")
+        return "\n".join([*lines, f"{self.scope}.", self.sentence()])
 
+    def sentence(self) -> str:
+        """Whether the gradient vanishes for certain, and from windows of which length on."""
+        T, measured, w = self.steps, self.measured_exponent, self.sufficient
+        over = f"over {counted(T, 'step')}"
+        if np.isneginf(measured):
+            return (
+                f"The product as computed is zero {over}. A zero Jacobian may be a rounded one and counts as one rounding unit: "
+                f"the norm is at most e^{self.best[-1, -1]:.3g}."
+            )
+        if w is not None:
+            return (
+                f"Bounded: {over} the gradient halves, on average, at least every {self.half_life[w]:.3g} steps, by windows of "
+                f"{self.lengths[w]} ({self.binding[w]}); measured {_half_life(measured):.3g}, by the longest windows "
+                f"{self.half_life[-1]:.3g}."
+            )
+        if self.lower_exponent.max() >= 0:
+            return f"Bounded: {over} the gradient does not vanish; its measured exponent is {measured:.3g} a step."
+        if measured < 0:
+            return f"No window bounds the gradient below its start {over}: rounding leaves it open."
+        return f"No window bounds the gradient below its start {over}; its measured exponent is {measured:.3g} a step."
 
-def bounds_table(bounds: NormBounds) -> str:
-    """The bounds on exponents and half-lives by window length, and what they mean, in plain text."""
-    lines = [f"{'windows of':<14}{'exponent <=':>13}{'half-life <=':>13}{'exponent >=':>13}   by"]
-    for row in bounds.rows():
-        numbers = (row["exponent_bound"], row["half_life_bound"], row["lower_exponent"])
-        lines.append(f"{row['window']:<14}" + "".join(_cell(v) for v in numbers) + f"   {row['bound']}")
-    lines.append(f"{'measured':<14}{_cell(bounds.measured_exponent)}{_cell(_half_life(bounds.measured_exponent))}")
-    return "\n".join([*lines, f"{bounds.scope}.", bounds_sentence(bounds)])
-
-
-def bounds_sentence(bounds: NormBounds) -> str:
-    """What the bounds mean, in a sentence: how long a window it takes."""
-    T, measured, w = bounds.steps, bounds.measured_exponent, bounds.sufficient
-    over = f"over {counted(T, 'step')}"
-    if np.isneginf(measured):
-        return (
-            f"The product as computed is zero {over}. A zero Jacobian may be a rounded one and counts as one rounding unit: "
-            f"the norm is at most e^{bounds.best[-1, -1]:.3g}."
-        )
-    if w is not None:
-        return (
-            f"Bounded: {over} the gradient halves, on average, at least every {bounds.half_life[w]:.3g} steps, by windows of "
-            f"{bounds.lengths[w]} ({bounds.binding[w]}); measured {_half_life(measured):.3g}, by the longest windows "
-            f"{bounds.half_life[-1]:.3g}."
-        )
-    if bounds.lower_exponent.max() >= 0:
-        return f"Bounded: {over} the gradient does not vanish; its measured exponent is {measured:.3g} a step."
-    if measured < 0:
-        return f"No window bounds the gradient below its start {over}: rounding leaves it open."
-    return f"No window bounds the gradient below its start {over}; its measured exponent is {measured:.3g} a step."
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """The bounds over time; without axes also each kind by window length, in a second panel."""
+        return draw_bounds(self).axes[0] if ax is None else plot_bounds_over_time(self, ax)
 
 
 def _cell(value: float) -> str:
@@ -381,32 +364,27 @@ def _half_life(exponent: float) -> float:
     return -math.log(2) / exponent if exponent < 0 else math.inf
 
 
-BLOCK = 1 << 22  # numbers of Jacobians computed at once
-SAMPLES = 16  # steps on which norms are tried out
 Steps = Callable[[], Iterator[list[np.ndarray]]]
 
 
-@torch.no_grad()
-@one_thread()
 def bounds(
-    cell: nn.Module | Callable | OwnLoop,
-    x: Tensor,
+    network: "str | Path | nn.Module | Step | Run" = "rhn",
+    x: "str | Path | Tensor | np.ndarray | None" = None,
     s0: Tensor | None = None,
     *,
     layers: bool = True,
     title: str | None = None,
-    unit: str = "steps",
+    unit: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    **options,
 ) -> NormBounds:
     """Bounds on ||dy_t/dy_0|| along a run, from windows of 1, 2, 4, ... layers and steps, of the Jacobians as computed.
 
-    The rounding of the products is counted in. The rounding of the Jacobians themselves, and of the states, is not covered.
-
     Args:
-        cell: what `gersgorin.temporal_jacobian` takes, or a module's own loop (see `gersgorin.extract_cell`).
-        x: inputs (T, m). s0: the first state (n,); zero where None, which a bare callable does not allow.
-        layers: also windows of the layers within a step, of a cell that tells its layers' Jacobians.
-        title, unit: what the record calls the run and one step of it ("quarter notes").
+        network, x, options: as for `gersgorin.open_run`. A cell, or a step f(x, s), with inputs x (T, m) is used as it is.
+        s0: the first state (n,) of a cell; zero if None, which a bare step does not allow.
+        layers: also windows of the layers within a step, for a cell that has the Jacobians of its layers.
+        title: of the network. unit: of one step ("quarter notes").
         progress: called with (steps done, steps in all).
 
     Raises:
@@ -416,58 +394,54 @@ def bounds(
     >>> half.lengths, half.half_life.round(6), half.lower_exponent.round(6)
     (('1 step', '2 steps', '4 steps'), array([1., 1., 1.]), array([-0.693147, -0.693147, -0.693147]))
     """
-    x = real_tensor("x", x)
-    if x.dim() != 2:
-        raise InvalidInputError(f"x: expected a tensor (T, m) of one sequence, got {tuple(x.shape)}")
-    run = run_of(cell, x, s0)
-    s = run.states[:-1]
-    if not torch.isfinite(s).all():
-        raise InvalidInputError("a state is NaN or infinite along the run: the weights are too large for any bound")
-    by_layers = layers and not isinstance(run, OwnLoop) and _tells_its_layers(cell, x, s)
+    found = of_run(run_of_network(network, x, s0, **options), layers, progress=progress)
+    return replace(found, title=title or found.title, unit=unit or found.unit)
+
+
+@torch.no_grad()
+@one_thread()
+def of_run(
+    run: Run, layers: bool = True, *, progress: Callable[[int, int], None] = lambda done, total: None
+) -> NormBounds:
+    """Bounds on the norms of the Jacobian products along a run.
+
+    Args:
+        layers: also windows of the layers within a step.
+        progress: called with (steps done, steps in all).
+
+    Raises:
+        InvalidInputError: a state or Jacobian is not finite.
+    """
+    s = run.require_finite().states[:-1]
+    by_layers = layers and not isinstance(run, OwnLoop) and _has_layer_jacobians(run)
 
     def steps() -> Iterator[list[np.ndarray]]:
-        block = max(1, BLOCK // (s.shape[-1] ** 2 * max(1, getattr(cell, "depth", 1))))
-        for start in range(0, len(run), block):
-            now = slice(start, start + block)
-            found = layer_jacobians(cell, x[now], s[now]) if by_layers else [run.jacobians(now)]
+        for found in _layers_of_blocks(run) if by_layers else ([A] for _, A in run.blocks()):
             yield from zip(*(J.double().cpu().numpy() for J in found), strict=True)
 
-    return bounds_of(
-        steps,
-        len(run),
-        title=title or type(cell).__name__,
-        unit=unit,
-        dtype=f"{s.dtype}".rpartition(".")[2],
-        progress=progress,
-    )
+    return bounds_of(steps, len(run), dtype=f"{s.dtype}".rpartition(".")[2], progress=progress, **run.labels)
 
 
 def bounds_of(
-    steps: Steps,
-    T: int,
-    *,
-    title: str = "",
-    unit: str = "steps",
-    dtype: str = "float64",
-    progress=lambda done, total: None,
+    steps: Steps, T: int, *, dtype: str = "float64", progress=lambda done, total: None, **labels: str
 ) -> NormBounds:
-    """The bounds of a run whose Jacobians `steps()` gives from the beginning, T times the layers' matrices, the first layer first.
+    """The bounds of T steps; `steps()` starts the run anew and yields each step's layer Jacobians, the first layer first.
 
-    `dtype`: in which these were computed; its rounding unit is what a zero counts as.
+    dtype: of the Jacobians; a zero product counts as its rounding unit. labels: title, unit and about of the result.
 
     Raises InvalidInputError for entries that are NaN or infinite.
     """
     norms, zero = _fixed_norms(steps, T), float(torch.finfo(getattr(torch, dtype)).eps) / 2
-    along, within, log_norm = Ledger(norms, zero), [], np.empty(T)
+    along, within, log_norm = WindowBounds(norms, zero), [], np.empty(T)
     product, exponent = None, 0
 
     def step_products() -> Iterator[Enclosed]:
         nonlocal product, exponent
         for t, layers in enumerate(steps()):
-            ledger = Ledger(norms, zero, first=t == 0)
+            inside = WindowBounds(norms, zero, first=t == 0)
             for window in windows(map(exactly, layers)):
-                ledger.add(window)
-            within.append(ledger)
+                inside.add(window)
+            within.append(inside)
             step = window.product
             product, shift = scaled(step.middle if product is None else step.middle @ product)
             exponent += shift + step.exponent
@@ -478,38 +452,39 @@ def bounds_of(
 
     for window in windows(step_products()):
         along.add(window, known=within[-1].sums[-1] if window.level == 0 else None)
-    lengths, upper, lower = _tables(within, along, T)
+    lengths, upper, lower = _over_time(within, along, T)
     constants = [0.0, *(norm.log_condition if norm else 0.0 for norm in norms)]
     return NormBounds(
-        title=title,
-        unit=unit,
-        lengths=tuple(_words(n, unit) for n, unit in lengths),
-        window_steps=np.array([n if unit == "step" else 0 for n, unit in lengths]),
+        lengths=tuple(counted(n, of) for n, of in lengths),
+        window_steps=np.array([n if of == "step" else 0 for n, of in lengths]),
         upper=sum_of_logs_above(upper, np.array(constants)[:, None, None]),
         lower=lower,
         log_norm=log_norm,
         dtype=dtype,
         log_condition={kind: norm.log_condition for kind, norm in zip(KINDS[1:], norms, strict=True) if norm},
+        **labels,
     )
 
 
-def _tables(within: list[Ledger], along: Ledger, T: int) -> tuple[list[tuple[int, str]], np.ndarray, np.ndarray]:
+def _over_time(
+    within: list[WindowBounds], along: WindowBounds, T: int
+) -> tuple[list[tuple[int, str]], np.ndarray, np.ndarray]:
     """The window lengths, and the bounds (kinds, W, T) and (W, T) at the ends of the steps."""
     layered, levels = len(within[0].sums) - 1, len(along.sums)
     lengths = [(2**k, "layer") for k in range(layered)] + [(min(2**k, T), "step") for k in range(levels)]
-    rows = [list(accumulate((ledger.sums[k] for ledger in within), added)) for k in range(layered)]
+    rows = [list(accumulate((inside.sums[k] for inside in within), added)) for k in range(layered)]
     rows += [along.over_time(k, T) for k in range(levels)]
     upper = np.array([[bounds[0] for bounds in row] for row in rows])
     return lengths, upper.transpose(2, 0, 1), np.array([[bounds[1] for bounds in row] for row in rows])
 
 
 def _fixed_norms(steps: Steps, T: int) -> tuple[Weighted | None, Weighted | None]:
-    """A diagonal and a quadratic norm found from the whole run, or None; checks every entry on the way."""
+    """A diagonal and a quadratic norm for the whole run, or None. Raises InvalidInputError for entries that are not finite."""
     mean, modulus, samples = 0.0, 0.0, []
     for t, layers in enumerate(steps()):
         if not all(np.isfinite(J).all() for J in layers):
             raise InvalidInputError(f"the Jacobian of step {t} holds NaN or infinity: no bound exists")
-        A = functools.reduce(lambda P, J: J @ P, layers)
+        A = reduce(lambda P, J: J @ P, layers)
         mean, modulus = mean + A / T, modulus + np.abs(A) / T
         if t % max(1, -(-T // SAMPLES)) == 0:
             samples.append(A)
@@ -518,16 +493,20 @@ def _fixed_norms(steps: Steps, T: int) -> tuple[Weighted | None, Weighted | None
     return diagonal_norm(modulus), quadratic_norm(np.stack(samples), mean)
 
 
-def _tells_its_layers(cell, x: Tensor, s: Tensor) -> bool:
+def _has_layer_jacobians(run: Run) -> bool:
     try:
-        layer_jacobians(cell, x[:1], s[:1])
+        layer_jacobians(run.cell, run.inputs[:1], run.states[:1])
     except InvalidInputError:
         return False
     return True
 
 
-def _words(n: int, unit: str) -> str:
-    return counted(n, unit)
+def _layers_of_blocks(run: Run) -> Iterator[Tensor]:
+    """The layers' Jacobians (L, steps, N, N) of consecutive steps."""
+    size = max(1, BLOCK // (run.state_size**2 * max(1, run.depth)))
+    for start in range(0, len(run), size):
+        now = slice(start, min(start + size, len(run)))
+        yield layer_jacobians(run.cell, run.inputs[now], run.states[:-1][now])
 
 
 KIND_STYLES = {
@@ -540,7 +519,7 @@ SHOWN = 6  # window lengths in one panel over time
 
 @our_style()
 def plot_bounds_over_time(bounds: NormBounds, ax: Axes | None = None) -> Axes:
-    """Upper and lower bounds on the norm of dy[t]/dy[0] from windows of several lengths, and the norm measured."""
+    """Upper and lower bounds on the norm of dy[t]/dy[0] from windows of several lengths, and the measured norm."""
     alone, ax = ax is None, own_axes(7, 5) if ax is None else ax
     T, decade = bounds.steps, np.log(10)
     chosen = sorted({round(k) for k in np.linspace(0, len(bounds.lengths) - 1, SHOWN)})
@@ -588,7 +567,7 @@ def plot_bounds_by_window(bounds: NormBounds, ax: Axes | None = None) -> Axes:
 
 @our_style()
 def draw_bounds(runs: NormBounds | Sequence[NormBounds], along: str = "") -> Shown:
-    """A row a network, of one or several: its bounds over time, and how long a window they take; along: what was read."""
+    """A row for each network: its bounds over time, and by window length; along: name of the sequence."""
     runs = as_list(runs)
     named = told_apart([bounds.title for bounds in runs], [bounds.about for bounds in runs])
     figure = Shown(figsize=(13.5, 0.8 + 3.6 * len(runs)), layout="constrained")
@@ -617,6 +596,6 @@ def _around(values: np.ndarray) -> tuple[float, float]:
 
 
 def _ends(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Times and values where there are any, from 0 at time 0."""
+    """Finite values and their times, from 0 at time 0."""
     known = np.flatnonzero(np.isfinite(values))
     return np.r_[0, known + 1], np.r_[0.0, values[known]]

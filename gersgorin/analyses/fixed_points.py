@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 from gersgorin._validate import real_tensor
 from gersgorin.jacobian import Step, converted, temporal_jacobian, trajectory
-from gersgorin.linalg.eigenvalues import eigenvalues, one_thread
+from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.plotting.figure import Shown, laid_out, own_axes, plain_numbers
 from gersgorin.plotting.spectra import CIRCLE, DASHED, as_list, complete, legend_below, titled_all, told_apart, wrapped
 from rhn.errors import InvalidInputError

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from gersgorin.linalg.eigenvalues import one_thread
+from gersgorin.linalg.spectrum import one_thread
 from gersgorin.run import Run
 from rhn.result import Result
 

@@ -72,7 +72,7 @@ from gersgorin.jacobian import (
     trajectory,
     transformed,
 )
-from gersgorin.linalg.eigenvalues import one_thread
+from gersgorin.linalg.spectrum import one_thread
 from gersgorin.own_loop import OwnLoop
 from gersgorin.plotting.figure import Shown, laid_out, own_axes, plain_numbers
 from gersgorin.plotting.spectra import (

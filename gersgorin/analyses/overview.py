@@ -35,7 +35,7 @@ from gersgorin.analyses.spectra import MEASURES, Spectra, check_memory, measure_
 from gersgorin.cell_run import run_of
 from gersgorin.data import chorale_source
 from gersgorin.extract import Watched
-from gersgorin.linalg.eigenvalues import one_thread
+from gersgorin.linalg.spectrum import one_thread
 from gersgorin.objective import Loss
 from gersgorin.own_loop import OwnLoop
 from gersgorin.plotting.figure import Shown, laid_out, own_axes, plain_numbers

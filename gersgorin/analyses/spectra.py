@@ -29,11 +29,11 @@ from torch import Tensor, nn
 from gersgorin._validate import check_gradients, real_tensor, with_gradients
 from gersgorin.jacobian import Step, converted, trajectory
 from gersgorin.linalg.discs import Discs, gersgorin_discs
-from gersgorin.linalg.eigenvalues import eigenvalue_conditions, one_thread
 from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.normality import departure, kreiss_constant
 from gersgorin.linalg.outlines import support_corners
 from gersgorin.linalg.products import running_log_norms
+from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
 from gersgorin.operators import (
     DIRECTIONS,
     TOLERANCE,

@@ -21,7 +21,7 @@ from gersgorin.analyses.plateau import Plateau, plateau
 from gersgorin.checking.calibration import delay_of, load_calibration, unlike, weight_scale
 from gersgorin.checking.gains import measure_gains
 from gersgorin.checking.verdict import Check, Outlook, Suggestion, Training, changes
-from gersgorin.linalg.eigenvalues import one_thread
+from gersgorin.linalg.spectrum import one_thread
 from gersgorin.objective import Loss, Objective
 from rhn.engine.curves import LEFT
 from rhn.errors import DataError, InvalidInputError

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from gersgorin.extract import recurrent_cells, seen_by
 from gersgorin.jacobian import Step, converted, input_jacobian, partial_jacobians, temporal_jacobian, trajectory
-from gersgorin.linalg.eigenvalues import one_thread
 from gersgorin.linalg.products import finite_time_exponent
+from gersgorin.linalg.spectrum import one_thread
 from gersgorin.objective import Objective
 from rhn.cells import Cell
 from rhn.errors import InvalidInputError

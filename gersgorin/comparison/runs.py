@@ -30,8 +30,8 @@ from gersgorin.comparison.variants import Panel
 from gersgorin.data import Source
 from gersgorin.extract import Watched
 from gersgorin.linalg.discs import gersgorin_discs
-from gersgorin.linalg.eigenvalues import eigenvalue_conditions, one_thread
 from gersgorin.linalg.products import running_log_norms
+from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
 from gersgorin.networks import Subject
 from gersgorin.own_loop import OwnLoop
 from rhn.command import own_cell

@@ -1,1 +1,30 @@
-""""""
+"""Functions of matrices: spectra, inclusion sets, verified enclosures, normality, pseudospectra, and products along a run."""
+
+from rhn.lazy import lazy_names
+
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "discs": ("Discs", "gersgorin_discs"),
+        "enclosures": ("VerifiedEigenvalues", "verified_discs", "verified_eigenvalues"),
+        "inclusion": (
+            "INCLUSION_SETS",
+            "BlockGersgorin",
+            "Brauer",
+            "InclusionSet",
+            "MinimalGersgorin",
+            "NumericalRange",
+            "Ostrowski",
+        ),
+        "normality": ("departure_from_normality", "kreiss_constant", "numerical_abscissa", "numerical_radius"),
+        "products": (
+            "cumulative_log_norms",
+            "finite_time_exponent",
+            "half_life",
+            "jacobian_product",
+            "lyapunov_exponents",
+        ),
+        "pseudospectra": ("pseudospectrum",),
+        "spectrum": ("eigenvalue_conditions", "eigenvalues", "spectral_radius"),
+    },
+)

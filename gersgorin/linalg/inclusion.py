@@ -59,9 +59,9 @@ from torch import Tensor
 
 from gersgorin._validate import check_square
 from gersgorin.linalg.discs import Discs, off_diagonal_sums, points_and_tolerance
-from gersgorin.linalg.eigenvalues import one_thread
 from gersgorin.linalg.outlines import binary_scale, polygon_area, sampled_outline, support_corners
 from gersgorin.linalg.pseudospectra import smallest_singular_values
+from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import InvalidInputError
 
 

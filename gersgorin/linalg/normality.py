@@ -27,10 +27,10 @@ import torch
 from torch import Tensor
 
 from gersgorin._validate import binary_units, check_square, divided
-from gersgorin.linalg.eigenvalues import eigenvalues, one_thread
 from gersgorin.linalg.inclusion import NumericalRange
 from gersgorin.linalg.outlines import support_corners
 from gersgorin.linalg.pseudospectra import smallest_singular_values
+from gersgorin.linalg.spectrum import eigenvalues, one_thread
 
 
 def departure_from_normality(A: Tensor, *, relative: bool = False) -> Tensor:

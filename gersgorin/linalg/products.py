@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from gersgorin._validate import check_square
-from gersgorin.linalg.eigenvalues import one_thread
+from gersgorin.linalg.spectrum import one_thread
 
 
 def jacobian_product(A: Tensor) -> tuple[Tensor, Tensor]:

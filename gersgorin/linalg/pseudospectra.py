@@ -29,8 +29,8 @@ import torch
 from torch import Tensor
 
 from gersgorin._validate import check_square, divided
-from gersgorin.linalg.eigenvalues import one_thread
 from gersgorin.linalg.outlines import binary_scale
+from gersgorin.linalg.spectrum import one_thread
 from rhn.engine.memory import free_memory, in_words
 from rhn.errors import InvalidInputError
 

@@ -22,8 +22,8 @@ from matplotlib.figure import Figure
 from gersgorin.comparison.plots import draw_comparison
 from gersgorin.data import chorale_source
 from gersgorin.linalg.discs import gersgorin_discs
-from gersgorin.linalg.eigenvalues import eigenvalues, spectral_radius
 from gersgorin.linalg.inclusion import INCLUSION_SETS
+from gersgorin.linalg.spectrum import eigenvalues, spectral_radius
 from gersgorin.paper import claims as statements
 from gersgorin.paper.saddle import draw_gate_sweep, draw_rate_sweeps, sweep_gates, sweep_rates
 from gersgorin.plotting.figure import Shown, laid_out

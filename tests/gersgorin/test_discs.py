@@ -7,10 +7,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from matrices import MATRICES, grcar, jordan, shuffled, square_matrices
 
-from gersgorin.analyses.enclosures import verified_eigenvalues
 from gersgorin.linalg.discs import Discs, default_tolerance, gersgorin_discs
-from gersgorin.linalg.eigenvalues import eigenvalue_conditions, eigenvalues
+from gersgorin.linalg.enclosures import verified_eigenvalues
 from gersgorin.linalg.pseudospectra import pseudospectrum
+from gersgorin.linalg.spectrum import eigenvalue_conditions, eigenvalues
 from rhn.errors import InvalidInputError
 
 disc_lists = st.lists(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from matrices import MATRICES, REAL_MATRICES, square_matrices
 
 from gersgorin import cumulative_log_norms, finite_time_exponent, half_life, jacobian_product, lyapunov_exponents
-from gersgorin.linalg.eigenvalues import eigenvalue_conditions, eigenvalues
+from gersgorin.linalg.spectrum import eigenvalue_conditions, eigenvalues
 from rhn.errors import InvalidInputError
 
 FUNCTIONS = (jacobian_product, cumulative_log_norms, finite_time_exponent, lyapunov_exponents)

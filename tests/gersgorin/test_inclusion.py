@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from matrices import MATRICES, REAL_MATRICES, outside_by, square_matrices
 
 from gersgorin.linalg.discs import gersgorin_discs
-from gersgorin.linalg.eigenvalues import eigenvalues
 from gersgorin.linalg.inclusion import (
     INCLUSION_SETS,
     BlockGersgorin,
@@ -22,6 +21,7 @@ from gersgorin.linalg.inclusion import (
     Ostrowski,
 )
 from gersgorin.linalg.pseudospectra import pseudospectrum
+from gersgorin.linalg.spectrum import eigenvalues
 from rhn.errors import InvalidInputError
 
 SETS = {"row discs": gersgorin_discs, "column discs": partial(gersgorin_discs, axis="column"), **INCLUSION_SETS}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matrices import REAL_MATRICES, square_matrices
 
-from gersgorin.analyses.bounds import bounds, bounds_of, bounds_sentence, bounds_table
+from gersgorin.analyses.bounds import bounds, bounds_of
 from gersgorin.jacobian import layer_jacobians, temporal_jacobian, trajectory
 from gersgorin.linalg.balls import (
     Enclosed,
@@ -125,7 +125,7 @@ def test_a_fixed_norm_finds_what_the_euclidean_one_cannot_see():
     found = bounded(np.stack([A] * 64))
     euclidean, diagonal, quadratic = found.upper[:, 0, -1] / 64
     assert euclidean > 2 and diagonal < 0.3 and quadratic < -0.5
-    assert found.sufficient == 0 and "halves, on average, at least every" in bounds_sentence(found)
+    assert found.sufficient == 0 and "halves, on average, at least every" in found.sentence()
 
 
 def test_what_underflows_overflows_or_vanishes():
@@ -142,7 +142,7 @@ def test_a_product_of_zero_counts_as_one_rounding_unit(dtype, unit):
     np.testing.assert_allclose(nothing.best[:, -1], math.log(unit))
     assert nothing.lower_exponent.max() == -math.inf == nothing.measured_exponent  # the product as computed is zero
     assert (nothing.best[:, 0] >= 0).all()  # the first step still keeps it
-    told = bounds_table(nothing)
+    told = nothing.summary()
     assert "inf" not in told and "vanishes" not in told and f"at most e^{math.log(unit):.3g}" in told
     assert f"the {dtype} Jacobians as computed" in told
 

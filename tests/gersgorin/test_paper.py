@@ -8,7 +8,7 @@ import torch
 
 from gersgorin.jacobian import temporal_jacobian
 from gersgorin.linalg.discs import gersgorin_discs
-from gersgorin.linalg.eigenvalues import eigenvalues
+from gersgorin.linalg.spectrum import eigenvalues
 from gersgorin.paper import claims as statements
 from gersgorin.paper import figures as gallery
 from rhn.cells import RHN

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from matrices import MATRICES, square_matrices
 from scipy.optimize import linear_sum_assignment
 
-from gersgorin.linalg.eigenvalues import eigenvalue_conditions, eigenvalues, spectral_radius
+from gersgorin.linalg.spectrum import eigenvalue_conditions, eigenvalues, spectral_radius
 from rhn.errors import InvalidInputError
 
 DEFECTIVE = {"jordan_of_rotations"}  # blocks of 4: rounding moves eigenvalues by eps^(1/4) = 1e-4
