@@ -1,4 +1,4 @@
-"""`gersgorin-plot --norm-bounds`: bounds beside the spectra, in the table, the JSON and a figure of their own."""
+"""`gersgorin bounds` and `gersgorin enclosures`: text, JSON, figures and saved numbers."""
 
 import json
 from dataclasses import replace
@@ -8,14 +8,13 @@ import pytest
 import torch
 
 import gersgorin
-from gersgorin.analyses.bounds import (
-    bounds_sentence,
-    bounds_table,
-    plot_bounds_by_window,
-    plot_bounds_over_time,
-)
-from gersgorin.cli.plot import main
+from gersgorin.analyses.bounds import NormBounds, plot_bounds_by_window, plot_bounds_over_time
+from gersgorin.analyses.enclosures import Enclosures
+from gersgorin.analyses.spectra import spectra
+from gersgorin.cli.main import main
+from gersgorin.resolve import open_run
 from rhn.cells import GRU, RHN
+from rhn.result import load
 
 SMALL = ["--hidden-size", "6", "--steps", "9"]
 
@@ -32,48 +31,66 @@ def bounds():
     return gersgorin.bounds(RHN(4, 7, 3, init="uniform:0.4", dtype=torch.float64), x, title="rhn")
 
 
-def test_every_network_gets_bounds(tmp_path, capsys):
-    assert main(["--cell", "rhn", "--depth", "3", "--compare", "gru", "--norm-bounds", "--json", *SMALL]) == 0
-    assert len([path for path in tmp_path.glob("*-bounds.png") if path.stat().st_size > 10_000]) == 1
+@pytest.mark.parametrize(("words", "first"), [(("rhn", "--depth", "3"), "1 layer"), (("gru",), "1 step")])
+def test_the_command_bounds_the_measured_exponent(words, first, tmp_path, capsys):
+    assert main(["bounds", "--cell", *words, "--json", *SMALL]) == 0
     result = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
-    for found in (result, *result["compare"]):
-        bounds, measured = found["norm_bounds"], found["steps"][-1]["finite_time_exponent"]
-        assert bounds["measured_exponent"] == pytest.approx(measured)
-        assert bounds["about"].startswith(
-            "Bounds of the products of the float64 Jacobians as computed; the rounding of the"
-        )
-        for row in bounds["windows"]:
-            assert row["exponent_bound"] >= measured >= row["lower_exponent"] or row["lower_exponent"] is None
-    assert [row["window"] for row in result["norm_bounds"]["windows"]][:3] == ["1 layer", "2 layers", "1 step"]
-
-
-def test_without_the_option_there_is_no_figure_and_no_word_of_it(tmp_path, capsys):
-    assert main(SMALL) == 0
-    assert "bounds of" not in capsys.readouterr().out.lower() and not list(tmp_path.glob("*bounds*"))
-    assert main([*SMALL, "--norm-bounds", "--output", "f.svg"]) == 0
-    out = capsys.readouterr().out
-    assert "windows of" in out and out.rstrip().endswith("figure: f-bounds.svg")
-
-
-def test_verified_says_what_is_certain_and_rounds_the_discs_outwards(capsys):
-    plain, verified = [], []
-    for words, found in (([], plain), (["--verified"], verified)):
-        assert main(["--cell", "rnn", "--compare", "irnn", *SMALL, *words, "--json", "--force"]) == 0
-        result = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
-        found += [result, *result["compare"]]
-    assert (
-        plain[0]["steps"][0]["reach"] < verified[0]["steps"][0]["reach"] < plain[0]["steps"][0]["reach"] * (1 + 1e-13)
+    assert [path.stat().st_size > 10_000 for path in tmp_path.glob("*bounds*.png")] == [True]
+    measured = spectra(words[0], depth=3 if len(words) > 1 else None, hidden_size=6, steps=9)
+    bounds = result["bounds"]
+    assert bounds["measured_exponent"] == pytest.approx(float(measured.finite_time_exponent[-1]))
+    assert bounds["about"].startswith(
+        "Bounds of the products of the float64 Jacobians as computed; the rounding of the"
     )
-    assert "verified" not in plain[0] and verified[0]["verified"]["none_outside"] == 9
-    assert verified[1]["verified"]["some_outside"] + verified[1]["verified"]["none_outside"] <= 9
-    assert main(["--cell", "rnn", *SMALL, "--verified"]) == 0
+    assert bounds["windows"][0]["window"] == first
+    for row in bounds["windows"]:
+        assert row["lower_exponent"] is None or row["lower_exponent"] <= bounds["measured_exponent"]
+        assert row["exponent_bound"] >= bounds["measured_exponent"]
+
+
+def test_the_command_prints_the_table_and_saves_the_numbers(capsys):
+    assert main(["bounds", *SMALL, "--output", "f.svg", "f.npz"]) == 0
+    found = load("f.npz")
+    assert isinstance(found, NormBounds) and found.title == "rhn, 6 units" and found.unit == "quarter notes"
+    out = capsys.readouterr().out
+    assert "windows of" in out and found.sentence() in out and out.rstrip().endswith("figure: f.svg")
+
+
+def test_a_network_by_name_and_a_cell_have_the_same_bounds(tmp_path):
+    run = open_run("rhn", torch.rand(9, 4), hidden_size=5, depth=2)
+    by_run, by_cell = gersgorin.bounds(run), gersgorin.bounds(run.cell, run.inputs)
+    np.testing.assert_array_equal(by_run.upper, by_cell.upper)
+    by_run.save(tmp_path / "b.npz")
+    again = NormBounds.load(tmp_path / "b.npz")
+    assert again.lengths == by_run.lengths and again.log_condition == by_run.log_condition
+    assert again.summary() == by_run.summary()
+
+
+def test_enclosures_along_a_run(capsys):
+    assert main(["enclosures", "--cell", "rnn", *SMALL, "--json", "--output", "f.png", "f.npz"]) == 0
+    result = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["enclosures"]
+    assert result["none_outside"] == 9 and result["some_outside"] == 0
+    found = Enclosures.load("f.npz")
+    assert found.table()[-1] == {"step": 8, "outside": 0, "none_outside": True} | {
+        "radius": found.radius[-1],
+        "cluster": 1,
+    }
+    assert main(["enclosures", "--cell", "rnn", *SMALL]) == 0
     assert "Verified: no eigenvalue outside the unit circle at all 9 steps" in capsys.readouterr().out
 
 
-def test_a_figure_that_cannot_be_written_is_refused_before_the_work(tmp_path, capsys):
-    (tmp_path / "f-bounds.png").mkdir()
-    assert main([*SMALL, "--norm-bounds", "--output", "f.png"]) == 2
-    assert "f-bounds.png" in capsys.readouterr().err and not (tmp_path / "f.png").exists()
+def test_the_figure_of_enclosures_marks_the_open_steps():
+    counts, none = np.array([0, 2, 0]), np.array([True, False, False])
+    found = Enclosures(outside=counts, none_outside=none, radius=np.ones(3), cluster=np.ones(3, int))
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in found.plot().lines}
+    assert drawn == {"outside for certain": [[0, 0], [1, 2], [2, 0]], "left open by rounding": [[2, 0]]}
+
+
+@pytest.mark.parametrize("command", ["bounds", "enclosures"])
+def test_a_figure_that_cannot_be_written_is_refused_before_the_work(command, tmp_path, capsys):
+    (tmp_path / "f.png").mkdir()
+    assert main([command, *SMALL, "--output", "f.png"]) == 2
+    assert "f.png" in capsys.readouterr().err
 
 
 def test_the_figure_shows_the_numbers(bounds):
@@ -86,19 +103,20 @@ def test_the_figure_shows_the_numbers(bounds):
     drawn = {line.get_label(): line.get_ydata() for line in ax.lines}
     np.testing.assert_allclose(drawn["norm"], bounds.upper[0, :, -1] / 13)
     assert [label.get_text() for label in ax.get_xticklabels()] == list(bounds.lengths)
+    assert len(bounds.plot().figure.axes) == 2 and bounds.plot(ax) is ax
 
 
 def test_the_sentence_says_what_holds(bounds):
-    assert bounds.sufficient is not None and "halves, on average, at least every" in bounds_sentence(bounds)
+    assert bounds.sufficient is not None and "halves, on average, at least every" in bounds.sentence()
     grown = replace(bounds, upper=bounds.upper + 999, lower=bounds.lower + 999, log_norm=bounds.log_norm + 999)
-    assert "does not vanish" in bounds_sentence(grown) and np.isinf(grown.half_life).all()
+    assert "does not vanish" in grown.sentence() and np.isinf(grown.half_life).all()
     loose = replace(bounds, upper=bounds.upper + 999)
-    assert "rounding leaves it open" in bounds_sentence(loose) and loose.sufficient is None
-    lines = bounds_table(bounds).splitlines()
+    assert "rounding leaves it open" in loose.sentence() and loose.sufficient is None
+    lines = bounds.summary().splitlines()
     assert (
         len(lines) == len(bounds.lengths) + 4 and lines[1].startswith("1 layer ") and lines[-3].startswith("measured")
     )
-    assert lines[-1] == bounds_sentence(bounds) and lines[-1] in " ".join(repr(bounds).split())
+    assert lines[-1] == bounds.sentence() and lines[-1] in " ".join(repr(bounds).split())
 
 
 def test_long_windows_bound_what_no_single_step_does():
