@@ -201,6 +201,13 @@ def test_where_operations_are_recorded_the_record_has_the_result_for_other_input
 
 
 @pytest.mark.parametrize("name", TRACED)
+def test_sizes_may_be_symbols_while_operations_are_recorded(name):
+    case, given = CASES[name], [*arguments(name).values()]
+    record = make_fx(lambda *tensors: case.manual(*tensors, **case.options), tracing_mode="symbolic")(*given)
+    torch.testing.assert_close(record(*given), case.reference(*given, **case.options), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", TRACED)
 def test_pretended_tensors_have_pretended_results(name):
     case = CASES[name]
     with FakeTensorMode() as mode:
