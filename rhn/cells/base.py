@@ -254,8 +254,8 @@ class Cell(nn.Module):
     def check_call(self, x: Tensor, s0: Tensor) -> None:
         """Raise InvalidInputError unless x (T, B, m) and s0 (B, state_size) fit the cell, and its weights too.
 
-        `states` begins with it. A weight may have been replaced, also by `torch.func.functional_call`, by one of another shape than
-        those that `reset_parameters` was called with. One row of s0 may stand for all.
+        `states` begins with it. A weight may have been replaced, also by `torch.func.functional_call`, by one of another type, or of
+        another shape than those that `reset_parameters` was called with. One row of s0 may stand for all.
         """
         for name, shape in self._weight_shapes.items():
             weight = self._parameters.get(name)
@@ -263,6 +263,11 @@ class Cell(nn.Module):
                 raise InvalidInputError(
                     f"{name} of the {type(self).__name__} has shape {tuple(weight.shape)}: expected {tuple(shape)} for "
                     f"input_size={self.input_size}, hidden_size={self.hidden_size}, depth={self.depth}"
+                )
+            if weight is not None and torch.is_grad_enabled() and weight.is_inference():
+                raise InvalidInputError(
+                    f"{name} of the {type(self).__name__} was made in torch.inference_mode() and has no gradients: make the cell "
+                    "outside of it, or call it in torch.no_grad()"
                 )
         for name, t in (("x", x), ("s0", s0)):
             if not isinstance(t, Tensor):
@@ -272,6 +277,12 @@ class Cell(nn.Module):
         B, size = x.shape[1], self.state_size
         if tuple(s0.shape) not in ((B, size), (1, size), (size,)):
             raise InvalidInputError(f"s0 has shape {tuple(s0.shape)}: expected {(B, size)}")
+        for name in self._weight_shapes:
+            weight = self._parameters.get(name)
+            if weight is not None and weight.dtype != x.dtype:
+                raise InvalidInputError(
+                    f"{name} of the {type(self).__name__} is {weight.dtype}, x is {x.dtype}: convert one of them"
+                )
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw new weights by the cell's initialisation scheme, in the order of `named_parameters`."""

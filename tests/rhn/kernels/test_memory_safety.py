@@ -267,6 +267,16 @@ def test_weights_of_another_cell_are_refused_however_they_come(other, kernel):
         cell.states(x, s0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex64], ids=str)
+@pytest.mark.parametrize("kernel", ["manual", "reference"])
+@pytest.mark.parametrize("key", ["rhn", "indrnn", "mgu", "lru"])
+def test_a_weight_of_another_type_is_refused(key, kernel, dtype):
+    cell = CELLS[key](4, 7, kernel=kernel)
+    for name, weight in cell.named_parameters():
+        with pytest.raises(InvalidInputError, match=f"{dtype}"):
+            functional_call(cell, {name: weight.to(dtype)}, (torch.randn(3, 5, 4),))
+
+
 @pytest.mark.parametrize("key", CELLS)
 def test_states_of_a_cell_refuse_inputs_of_another_size(key):
     cell = CELLS[key](4, 7)
