@@ -69,6 +69,7 @@ class Cell(nn.Module):
     precisions: tuple[str, ...] = ("float32",)  # what its hand-derived kernel offers
     # whether the candidate's recurrent matrices start near the identity under any scheme of small noise
     starts_at_identity = False
+    diagonal = False  # whether each unit sees its own state only: the recurrent weights are n numbers, not n x n
 
     def __init_subclass__(cls, **keywords) -> None:
         super().__init_subclass__(**keywords)
@@ -98,7 +99,7 @@ class Cell(nn.Module):
                 f"{type(self).__name__} has no recurrence depth: depth must be 1, got {depth}; "
                 "for deep transitions use dt-rnn, dts-rnn or rhn"
             )
-        require_possible(self.input_size, self.hidden_size, self.depth)
+        require_possible(self.input_size, self.hidden_size, self.depth, diagonal=self.diagonal)
         if kernel not in ("manual", "reference"):
             raise InvalidInputError(f"unknown kernel {kernel!r}: expected 'manual' or 'reference'")
         self.init = Initialization.parse(init)
@@ -341,9 +342,10 @@ def not_dense_real(t: Tensor) -> str | None:
     return next((kind for kind, is_so in kinds.items() if is_so), None)
 
 
-def require_possible(input_size: int, hidden_size: int, depth: int = 1) -> None:
+def require_possible(input_size: int, hidden_size: int, depth: int = 1, *, diagonal: bool = False) -> None:
     """Raise InvalidInputError for sizes whose weights have more bytes than any address: torch says it with its C++ stack."""
-    if depth * hidden_size * max(hidden_size, input_size) > LARGEST // 64:  # 8 bytes, and at most 8 gate blocks
+    columns = input_size if diagonal else max(hidden_size, input_size)
+    if depth * hidden_size * columns > LARGEST // 64:  # 8 bytes, and at most 8 gate blocks
         raise InvalidInputError(
             f"a network of input_size {input_size} and hidden_size {hidden_size} is beyond any memory: use smaller sizes"
         )
