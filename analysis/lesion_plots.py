@@ -130,7 +130,7 @@ def _damage_axis(axis, values: Sequence[float]) -> None:
     axis.axes.set_yscale("symlog", linthresh=threshold)
     axis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=threshold, subs=STEPS))
     top, bottom = (
-        enclosing(threshold, max(threshold, size))[1] if size > 0.1 * threshold else 0.3 * threshold
+        enclosing(threshold, max(threshold, 1.05 * size))[1] if size > 0.1 * threshold else 0.3 * threshold
         for size in (high, -low)
     )
     axis.axes.set_ylim(-bottom, top)

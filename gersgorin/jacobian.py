@@ -307,6 +307,8 @@ def norm_bound(cell: nn.Module, state_bound: float = 1.0) -> Tensor:
     if not hasattr(cell, "norm_bound"):
         said = f"{name_of(cell)} has no norm_bound(state_bound): give the cell a method of that name"
         raise InvalidInputError(said + in_a_module(cell))
+    if isinstance(state_bound, Tensor) and state_bound.numel() == 1:
+        state_bound = state_bound.item()
     if not isinstance(state_bound, int | float) or not state_bound >= 0:
         raise InvalidInputError(f"state_bound must be a number of at least 0, got {state_bound!r:.40}")
     check_method(cell, "norm_bound", "(state_bound)")

@@ -231,7 +231,9 @@ def _plain(value: Any) -> Any:
 def fitted(text: str) -> str:
     """A text in lines that fit a screen."""
     return "\n".join(
-        part for line in text.split("\n") for part in (wrap(line, COLUMNS) if len(line) > COLUMNS else [line])
+        part
+        for line in text.split("\n")
+        for part in (wrap(line, COLUMNS, break_on_hyphens=False) if len(line) > COLUMNS else [line])
     )
 
 

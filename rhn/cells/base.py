@@ -69,6 +69,7 @@ class Cell(nn.Module):
     precisions: tuple[str, ...] = ("float32",)  # what its hand-derived kernel offers
     # whether the candidate's recurrent matrices start near the identity under any scheme of small noise
     starts_at_identity = False
+    diagonal = False  # whether each unit sees its own state only: the recurrent weights are n numbers, not n x n
 
     def __init_subclass__(cls, **keywords) -> None:
         super().__init_subclass__(**keywords)
@@ -98,7 +99,7 @@ class Cell(nn.Module):
                 f"{type(self).__name__} has no recurrence depth: depth must be 1, got {depth}; "
                 "for deep transitions use dt-rnn, dts-rnn or rhn"
             )
-        require_possible(self.input_size, self.hidden_size, self.depth)
+        require_possible(self.input_size, self.hidden_size, self.depth, diagonal=self.diagonal)
         if kernel not in ("manual", "reference"):
             raise InvalidInputError(f"unknown kernel {kernel!r}: expected 'manual' or 'reference'")
         self.init = Initialization.parse(init)
@@ -254,8 +255,8 @@ class Cell(nn.Module):
     def check_call(self, x: Tensor, s0: Tensor) -> None:
         """Raise InvalidInputError unless x (T, B, m) and s0 (B, state_size) fit the cell, and its weights too.
 
-        `states` begins with it. A weight may have been replaced, also by `torch.func.functional_call`, by one of another shape than
-        those that `reset_parameters` was called with. One row of s0 may stand for all.
+        `states` begins with it. A weight may have been replaced, also by `torch.func.functional_call`, by one of another type, or of
+        another shape than those that `reset_parameters` was called with. One row of s0 may stand for all.
         """
         for name, shape in self._weight_shapes.items():
             weight = self._parameters.get(name)
@@ -263,6 +264,11 @@ class Cell(nn.Module):
                 raise InvalidInputError(
                     f"{name} of the {type(self).__name__} has shape {tuple(weight.shape)}: expected {tuple(shape)} for "
                     f"input_size={self.input_size}, hidden_size={self.hidden_size}, depth={self.depth}"
+                )
+            if weight is not None and torch.is_grad_enabled() and weight.is_inference():
+                raise InvalidInputError(
+                    f"{name} of the {type(self).__name__} was made in torch.inference_mode() and has no gradients: make the cell "
+                    "outside of it, or call it in torch.no_grad()"
                 )
         for name, t in (("x", x), ("s0", s0)):
             if not isinstance(t, Tensor):
@@ -272,6 +278,12 @@ class Cell(nn.Module):
         B, size = x.shape[1], self.state_size
         if tuple(s0.shape) not in ((B, size), (1, size), (size,)):
             raise InvalidInputError(f"s0 has shape {tuple(s0.shape)}: expected {(B, size)}")
+        for name in self._weight_shapes:
+            weight = self._parameters.get(name)
+            if weight is not None and weight.dtype != x.dtype:
+                raise InvalidInputError(
+                    f"{name} of the {type(self).__name__} is {weight.dtype}, x is {x.dtype}: convert one of them"
+                )
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw new weights by the cell's initialisation scheme, in the order of `named_parameters`."""
@@ -330,9 +342,10 @@ def not_dense_real(t: Tensor) -> str | None:
     return next((kind for kind, is_so in kinds.items() if is_so), None)
 
 
-def require_possible(input_size: int, hidden_size: int, depth: int = 1) -> None:
+def require_possible(input_size: int, hidden_size: int, depth: int = 1, *, diagonal: bool = False) -> None:
     """Raise InvalidInputError for sizes whose weights have more bytes than any address: torch says it with its C++ stack."""
-    if depth * hidden_size * max(hidden_size, input_size) > LARGEST // 64:  # 8 bytes, and at most 8 gate blocks
+    columns = input_size if diagonal else max(hidden_size, input_size)
+    if depth * hidden_size * columns > LARGEST // 64:  # 8 bytes, and at most 8 gate blocks
         raise InvalidInputError(
             f"a network of input_size {input_size} and hidden_size {hidden_size} is beyond any memory: use smaller sizes"
         )

@@ -27,6 +27,7 @@ class IndRNN(LoopedCell):
     """Independently recurrent network. Weights: weight_ih (n, m), weight_hh (n,), the u above, bias (n,)."""
 
     options = ("nonlinearity",)
+    diagonal = True
 
     def __init__(self, input_size, hidden_size, depth=1, *, nonlinearity="relu", **keywords):
         if nonlinearity not in NONLINEARITIES:

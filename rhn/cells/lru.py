@@ -48,6 +48,7 @@ class LRU(LoopedCell):
 
     biased = False
     recurrent_shape = None
+    diagonal = True
     options = ("r_min", "r_max", "max_phase")
 
     def __init__(

@@ -32,6 +32,7 @@ class MinGRU(LoopedCell):
     options = ("update_bias",)
     gate_name = "update gate"
     recurrent_shape = None
+    diagonal = True
 
     def __init__(self, input_size, hidden_size, depth=1, *, update_bias=None, **keywords):
         self.update_bias = None if update_bias is None else float(update_bias)

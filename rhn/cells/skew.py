@@ -68,7 +68,7 @@ def _backward(grad, needs, inputs, residuals) -> tuple[Tensor]:
     """The upper right block of exp([[M', G], [0, M']]) (Najfeld and Havel 1995)."""
     (M,), n = inputs, grad.shape[-1]
     blocks = []
-    for m, g in zip(M, grad, strict=True):
+    for m, g in zip(M.expand(grad.shape), grad, strict=True):
         below = torch.cat((torch.zeros_like(m), m.T), 1)
         blocks.append(torch.matrix_exp(torch.cat((torch.cat((m.T, g), 1), below)))[:n, n:])
     return (torch.stack(blocks),)

@@ -94,7 +94,11 @@ class Signature:
             out.append(t.resolve_neg() if t.is_neg() else t), shapes.append(t.shape)
         if not dtype.is_floating_point:
             self._refuse(self._shapes[0][0], f"is {dtype}", "floating-point numbers")
-        place, shape = self._check_shapes(tuple(shapes), tuple(sizes.items()))
+        found, known = tuple(shapes), tuple(sizes.items())
+        try:
+            place, shape = self._check_shapes(found, known)
+        except TypeError:  # sizes that are symbols, as while operations are recorded, cannot be looked up
+            place, shape = self._compare_shapes(found, known)
         if shape is not None:
             out[place] = out[place].expand(shape)
         return out

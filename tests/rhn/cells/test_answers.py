@@ -165,6 +165,12 @@ def test_the_rotation_is_that_of_torchs_own_parametrization(n):
         assert_close(gradient, entries(wanted), 1e-11, "gradient")
 
 
+def test_one_rotation_has_several_gradients_at_once():
+    w, G = built("orthogonal", 3, 5).weight_hh.detach(), torch.randn(4, 5, 5, dtype=torch.float64)
+    pulled = [torch.func.vmap(torch.func.vjp(lambda w, f=f: f(w, 5), w)[1])(G)[0] for f in (stacked_rotation, rotation)]
+    assert_close(*pulled, 1e-12, "gradient")
+
+
 @pytest.mark.parametrize("f", ["modrelu", "tanh"])
 def test_training_leaves_the_recurrent_matrix_orthogonal_and_no_gradient_grows(f):
     cell = CELLS["orthogonal"](3, 16, nonlinearity=f, dtype=torch.float64)

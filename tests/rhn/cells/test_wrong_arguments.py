@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rhn.cells import LSTM, RHN
+from rhn.cells import CELLS, LSTM, RHN
 from rhn.errors import InvalidInputError
 
 X = torch.rand(6, 3)
@@ -42,3 +42,14 @@ def test_inputs_made_in_inference_mode_are_refused_where_gradients_are_taken():
         cell(x)
     with torch.no_grad():
         assert torch.equal(cell(x)[0], inside)
+
+
+@pytest.mark.parametrize("key", ["rhn", "lstm", "antisymmetric", "orthogonal"])
+def test_a_cell_made_in_inference_mode_is_refused_where_gradients_are_taken(key):
+    with torch.inference_mode():
+        cell = CELLS[key](3, 4)
+        inside = cell(X)[0]
+    with pytest.raises(InvalidInputError, match=r"made in torch\.inference_mode"):
+        cell(X)
+    with torch.no_grad():
+        assert torch.equal(cell(X)[0], inside)

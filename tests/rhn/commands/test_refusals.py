@@ -139,7 +139,7 @@ def test_python_m_of_the_other_commands_imports_nothing_of_the_current_folder(ho
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("rhn train jsb-depth-1 --out run --hidden-size 1000000000", "of memory"),
+        ("rhn train jsb-depth-1 --out run --hidden-size 1000000000", "beyond any memory"),
         ("rhn train jsb-depth-1 --out run --hidden-size 10000000000000", "beyond any memory"),
         ("rhn train jsb-depth-1 --out run --depth 10000000", "at most 10000"),
         ("gersgorin --depth 10000000 --hidden-size 4", "at most 10000"),

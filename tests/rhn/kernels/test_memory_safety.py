@@ -201,6 +201,13 @@ def test_where_operations_are_recorded_the_record_has_the_result_for_other_input
 
 
 @pytest.mark.parametrize("name", TRACED)
+def test_sizes_may_be_symbols_while_operations_are_recorded(name):
+    case, given = CASES[name], [*arguments(name).values()]
+    record = make_fx(lambda *tensors: case.manual(*tensors, **case.options), tracing_mode="symbolic")(*given)
+    torch.testing.assert_close(record(*given), case.reference(*given, **case.options), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", TRACED)
 def test_pretended_tensors_have_pretended_results(name):
     case = CASES[name]
     with FakeTensorMode() as mode:
@@ -258,6 +265,16 @@ def test_weights_of_another_cell_are_refused_however_they_come(other, kernel):
         setattr(cell, name, nn.Parameter(weight.detach()))
     with pytest.raises(InvalidInputError, match="expected"):
         cell.states(x, s0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex64], ids=str)
+@pytest.mark.parametrize("kernel", ["manual", "reference"])
+@pytest.mark.parametrize("key", ["rhn", "indrnn", "mgu", "lru"])
+def test_a_weight_of_another_type_is_refused(key, kernel, dtype):
+    cell = CELLS[key](4, 7, kernel=kernel)
+    for name, weight in cell.named_parameters():
+        with pytest.raises(InvalidInputError, match=f"{dtype}"):
+            functional_call(cell, {name: weight.to(dtype)}, (torch.randn(3, 5, 4),))
 
 
 @pytest.mark.parametrize("key", CELLS)
