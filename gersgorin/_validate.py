@@ -1,7 +1,4 @@
-"""What every public function of this package asks of its numbers and matrices, checked once where they enter.
-
-Measures that differentiate, for callers that have turned gradients off: evaluations run under `no_grad` or `inference_mode`.
-"""
+"""Validate arrays, matrices and modules at public functions; enable gradients for callers that have turned them off."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +16,7 @@ DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
 
 def real_tensor(name: str, value: Any) -> Tensor:
-    """The value as a tensor, if it is a dense tensor of real numbers or a NumPy array of such; both may be of any shape and precision.
+    """Return a dense real tensor or NumPy array, of any shape and precision, as a tensor.
 
     >>> real_tensor("x", np.ones(2)).dtype
     torch.float64
@@ -30,7 +27,7 @@ def real_tensor(name: str, value: Any) -> Tensor:
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         try:
             return torch.from_numpy(np.array(value))
-        except TypeError:  # numbers of a width that torch has not
+        except TypeError:  # a width that torch does not have
             value = value.dtype
     kind = not_dense_real(value) if isinstance(value, Tensor) else getattr(value, "dtype", type(value).__name__)
     if kind is not None:
@@ -40,12 +37,12 @@ def real_tensor(name: str, value: Any) -> Tensor:
 
 
 def check_square(A: Tensor, *, smallest: int = 1, steps: int | None = None) -> Tensor:
-    """Return A if it is a stack of finite square matrices of floating point.
+    """Return A if it is a stack of finite square floating-point matrices.
 
     Args:
         A: (..., n, n), real or complex.
         smallest: the least n.
-        steps: the least T of a sequence (T, ..., n, n); None where A need not be one.
+        steps: the least T of a sequence (T, ..., n, n); None for a stack of any shape.
 
     Raises:
         InvalidInputError: not a tensor; a dtype other than float32, float64, complex64, complex128; another shape; too
@@ -63,14 +60,14 @@ def check_square(A: Tensor, *, smallest: int = 1, steps: int | None = None) -> T
     if shape[-1] < smallest or (steps is not None and shape[0] < steps):
         least = f"n >= {smallest}" + (f" and at least {counted(steps, 'step')}" if steps else "")
         raise InvalidInputError(f"A: expected {layout} with {least}, got shape {shape}")
-    # one bad entry makes the sum bad, in a seventh of the time; finite entries may do so too, by overflow
+    # the sum is a quick test (a seventh of the time), but finite entries may overflow too
     if not torch.isfinite(A.sum()) and (bad := int((~torch.isfinite(A)).sum())):
         raise InvalidInputError(f"A: expected finite entries, got {bad} of {A.numel()} NaN or infinite")
     return A
 
 
 def binary_units(A: Tensor) -> Tensor:
-    """For each matrix of A the power of two that brings its largest entry into [1, 2), (..., 1, 1); 1 for zero. Dividing is exact."""
+    """The power of two that scales the largest entry of each matrix into [1, 2), (..., 1, 1); 1 for zero. Division is exact."""
     parts = torch.view_as_real(A.resolve_conj()).abs().amax(-1) if A.is_complex() else A.abs()
     largest = parts.amax((-2, -1), keepdim=True)
     unit = torch.exp2((torch.frexp(largest).exponent - 1).to(largest.dtype))
@@ -78,7 +75,7 @@ def binary_units(A: Tensor) -> Tensor:
 
 
 def divided(A: Tensor, unit: Tensor | float) -> Tensor:
-    """A / unit for a real unit, part by part: dividing complex numbers, torch takes the reciprocal of it, which may overflow."""
+    """A / unit for a real unit, by real and imaginary parts: torch's complex division takes a reciprocal, which may overflow."""
     if not A.is_complex():
         return A / unit
     unit = unit[..., None] if isinstance(unit, Tensor) else unit
@@ -86,7 +83,7 @@ def divided(A: Tensor, unit: Tensor | float) -> Tensor:
 
 
 def check_weights(module: nn.Module) -> None:
-    """Raise InvalidInputError, naming them, where weights of a module are NaN or infinite."""
+    """Raise InvalidInputError with their names if weights of a module are NaN or infinite."""
     check_gradients(module)
     bad = [name for name, p in module.named_parameters() if not torch.isfinite(p).all()]
     if bad:
@@ -96,18 +93,18 @@ def check_weights(module: nn.Module) -> None:
 
 
 def check_gradients(cell) -> None:
-    """Raise InvalidInputError where the weights of a module cannot have gradients, because they were made in inference mode."""
+    """Raise InvalidInputError if the weights of a module cannot have gradients because they were made in inference mode."""
     if isinstance(cell, nn.Module) and any(p.is_inference() for p in cell.parameters()):
         raise InvalidInputError(
-            f"{type(cell).__name__} was made in torch.inference_mode(), so that its weights have no gradients: make it outside"
+            f"{type(cell).__name__} was made in torch.inference_mode(), so its weights have no gradients: make it outside"
         )
 
 
 @contextmanager
 def with_gradients() -> Iterator[None]:
-    """Within the block, or a function that this decorates, torch computes gradients; afterwards all is as the caller had it.
+    """Context manager and decorator: torch computes gradients inside; the caller's mode is restored afterwards.
 
-    Tensors made in inference mode have none even here: a clone has.
+    Tensors made in inference mode have no gradients even here; clones have.
     """
     with torch.inference_mode(False), torch.enable_grad():
         yield

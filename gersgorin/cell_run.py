@@ -58,7 +58,7 @@ class CellRun(Run):
         return norm_bound(self.cell, state_bound=float(self.states[:-1].abs().max()))
 
     def repeated(self, times: int) -> "CellRun":
-        """The run over the sequence, read several times without a break."""
+        """The run over several repetitions of the sequence."""
         if times == 1:
             return self
         return CellRun(self.cell, self.inputs.repeat(times, *[1] * (self.inputs.dim() - 1)), self._s0, self.label)

@@ -1,13 +1,9 @@
-"""A user's file of numbers as sequences: NumPy's .npy and .npz, or .csv. Nothing in it is ever unpickled.
+"""Read sequences with their names and units: chorales, texts, and files of numbers. Nothing is unpickled.
 
     .npy   (T,) one input, (T, m), or several sequences (S, T, m)
     .npz   such an array called `x`, or the first one; beside it, as text, `unit` of a step, `names` of the inputs, `name` of the data
     .csv   a row a step, a column an input; a first row of words names them. A first column called time or t, as in "time (s)", is no
-           input: it says how long a step is
-
-Legend: S sequences, T steps, m inputs of a step.
-
-What a network reads: a chorale, the beginning of a text, or the numbers of a user's file, each with its name and its unit of time.
+           input: it gives the length of a step
 
 Legend: S sequences, T steps, m inputs of a step.
 """
@@ -34,13 +30,13 @@ from rhn.wording import first_line
 SUFFIXES = (".npy", ".npz", ".csv")
 EXPECTED = "expected numbers of shape (T,), (T, m) or (S, T, m), real ones"
 TIME = re.compile(r"(?:time|t)\s*(?:[\[(]\s*(.*?)\s*[\])])?", re.IGNORECASE)
-EVEN = 1e-4  # of a step: steps whose lengths differ by less are of one length
-ABOUT = ("unit", "names", "name")  # arrays of an .npz file that say what the others are
+EVEN = 1e-4  # relative difference of step lengths that count as equal
+ABOUT = ("unit", "names", "name")  # arrays of an .npz file that describe the others
 
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
-    """What a file holds."""
+    """Contents of a file."""
 
     values: np.ndarray
     """float64 (T, m) or (S, T, m), finite."""
@@ -49,15 +45,15 @@ class Numbers:
     names: tuple[str, ...] = ()
     """Of the m inputs."""
     name: str | None = None
-    """Of the data, where the file says it."""
+    """Of the data, if the file has one."""
     whole: bool = False
-    """Whether the file holds integers and not other numbers."""
+    """True if the file holds integers."""
 
 
 def read_numbers(path: Path) -> Numbers:
-    """The sequences of a file.
+    """Read the sequences of a file.
 
-    Raises DataError for one that is missing, damaged or empty, or holds anything but finite real numbers of such shapes;
+    Raises DataError for a file that is missing, damaged or empty, or that holds anything but finite real numbers of these shapes;
     InvalidInputError for another kind of file.
     """
     reader = {".npy": _npy, ".npz": _npz, ".csv": _csv}.get(path.suffix.lower())
@@ -71,7 +67,7 @@ def read_numbers(path: Path) -> Numbers:
         found = reader(path)
     except DataError:
         raise
-    except Exception as error:  # whatever NumPy makes of a damaged or hostile file
+    except Exception as error:  # any error of NumPy at a damaged or hostile file
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise DataError(f"{path} cannot be read as numbers: {reason}") from error
     if found.names and len(found.names) != found.values.shape[-1]:
@@ -113,7 +109,7 @@ def _csv(path: Path) -> Numbers:
     if not lines:
         raise DataError(f"{path} is empty: expected a row a step and a column an input")
     delimiter = _delimiter(lines[0][1])
-    if delimiter == ";":  # where a comma may be the decimal point
+    if delimiter == ";":  # a comma may then be the decimal point
         lines = [(k, line.replace(",", ".")) for k, line in lines]
     first = _words(lines[0][1], delimiter)
     header = () if all(map(_is_number, first)) else tuple(word.strip("# ") for word in first)
@@ -136,7 +132,7 @@ def _csv(path: Path) -> Numbers:
 
 
 def _delimiter(line: str) -> str | None:
-    """What stands between the columns: ; or a tab or a comma, else white space (None) where that makes numbers of the first row."""
+    """Delimiter of the columns: ; or a tab or a comma, else white space (None) if that splits the first row into numbers."""
     found = next((mark for mark in ";\t," if mark in line), None)
     return found or (None if all(map(_is_number, line.split())) else ",")
 
@@ -146,7 +142,7 @@ def _words(line: str, delimiter: str | None) -> list[str]:
 
 
 def _culprit(lines: list[tuple[int, str]], delimiter: str | None, columns: int) -> str | None:
-    """What is wrong in the first line that is."""
+    """Describe the first bad line; None if there is none."""
     for k, line in lines:
         words = _words(line, delimiter)
         if len(words) != columns:
@@ -157,7 +153,7 @@ def _culprit(lines: list[tuple[int, str]], delimiter: str | None, columns: int) 
 
 
 def _unit(path: Path, times: np.ndarray, unit: str | None) -> str | None:
-    """How long a step is, in words: "s", "0.1 s"; None where times tell no one length."""
+    """Length of a step in words: "s", "0.1 s"; None if the steps have different lengths."""
     lengths = np.diff(times)
     if not np.isfinite(times).all() or (lengths <= 0).any():
         raise DataError(f"{path}: the times in its first column do not increase from row to row: put them in order")
@@ -168,7 +164,7 @@ def _unit(path: Path, times: np.ndarray, unit: str | None) -> str | None:
 
 
 def _sequences(path: Path, array: np.ndarray) -> np.ndarray:
-    """The array as (T, m) or (S, T, m) of float64; raises DataError where it is something else."""
+    """The array as (T, m) or (S, T, m) of float64. Raises DataError for anything else."""
     if array.dtype.kind not in "biuf" or not 1 <= array.ndim <= 3 or array.size == 0:
         raise DataError(f"{path} holds {array.dtype} of shape {array.shape}: {EXPECTED}")
     values = array.astype(np.float64)
@@ -185,9 +181,9 @@ def _is_number(word: str) -> bool:
     return True
 
 
-READ = 1 << 20  # bytes of a text: more tokens than Jacobians can be held
+READ = 1 << 20  # bytes of a text: more tokens than any memory holds Jacobians
 TEXT_STEPS = 100
-MOST_NAMES = 4  # of inputs, that a figure's title holds
+MOST_NAMES = 4  # names of inputs in a figure's title
 COUNTED = {"chorale": "frames", "text": "tokens", "sequence": "steps"}
 
 
@@ -202,24 +198,24 @@ class Source:
     values: np.ndarray
     """Numbers (T, m), of several sequences (S, T, m), or ids of tokens (T,), int64."""
     unit: str = "steps"
-    """Of time, of one step: "quarter notes", "tokens", "0.1 s"; "steps" where nothing is known of it."""
+    """Of one step: "quarter notes", "tokens", "0.1 s"; "steps" if unknown."""
     names: tuple[str, ...] = ()
-    """Of the m inputs, where they are told."""
+    """Of the m inputs, if known."""
 
     part: int | None = None
     """Which of several of its name, counted from 1."""
     about: str = ""
-    """Where it comes from, for the second line of a figure's title: "train-41 of the chorales of music21 10.5.1"."""
+    """Origin, for the second line of a figure's title: "train-41 of the chorales of music21 10.5.1"."""
 
     @property
     def label(self) -> str:
-        """The name with those of the inputs where they are few, and its part: "lorenz.csv (x, y, z), part 2"."""
+        """The name, the names of the inputs if they are few, and the part: "lorenz.csv (x, y, z), part 2"."""
         names = f" ({', '.join(self.names)})" if 0 < len(self.names) <= MOST_NAMES else ""
         return f"{self.name}{names}" + (f", part {self.part}" if self.part else "")
 
     @property
     def first_label(self) -> str:
-        """What `sequence()` is called: "lorenz.npz, the first of 20"."""
+        """Label of `sequence()`: "lorenz.npz, the first of 20"."""
         return self.label if self.count == 1 else f"{self.label}, the first of {self.count}"
 
     @property
@@ -242,7 +238,7 @@ class Source:
         return self.values[k] if self.values.ndim == 3 else self.values
 
     def cut(self, steps: int | None) -> "Source":
-        """Only the first steps, or all where None; raises InvalidInputError where there are not so many."""
+        """The first steps, or all for None. Raises InvalidInputError if there are fewer."""
         if steps is None:
             return self
         if steps > self.steps:
@@ -253,7 +249,7 @@ class Source:
 
 
 def read_source(data: DataOptions, *, text_of: Path | None = None, cell: str | None = None) -> Source:
-    """The data that options name, cut to their steps. Raises DataError or InvalidInputError.
+    """Read the data of options, cut to their steps. Raises DataError or InvalidInputError.
 
     text_of: the checkpoint of a language model, whose vocabulary reads `data.input` as a text; cell: the name of its own cell.
     """
@@ -273,20 +269,20 @@ def read_source(data: DataOptions, *, text_of: Path | None = None, cell: str | N
 
 
 def _cut(source: Source, steps: int) -> str:
-    """Where a source comes from of which only the first steps are read."""
+    """Origin of the first steps of a source."""
     if steps >= source.steps:
         return source.about
     return f"first {steps} of {source.steps} {COUNTED[source.kind]}{' of ' * bool(source.about)}{source.about}"
 
 
 def chorale_source(piece: Piece, data: Path | None = None) -> Source:
-    """A chorale as the sets of this toolkit have it; data: the original file it was read from."""
+    """A chorale of the sets of this toolkit; data: the original file it was read from."""
     about = {"kind": "chorale", "unit": "quarter notes", "about": f"{piece.label} of {chorales_origin(data)}"}
     return Source(name=piece.name, values=np.asarray(piece), **about)
 
 
 def chorales_origin(data: Path | None = None) -> str:
-    """Which chorales: "the chorales of music21 10.5.1"; data: the original file they were read from."""
+    """Name of the set: "the chorales of music21 10.5.1"; data: the original file it was read from."""
     return f"the chorales {'of music21 ' + music21_version() if data is None else 'in ' + data.name}"
 
 
@@ -316,12 +312,12 @@ def read_sources(
             about = f"{most}first {count} of {where} of {chorales_origin(data.data)}"
             found = [replace(source, about=about) for source in found]
     if len(found) < count:
-        raise InvalidInputError(f"--sequences {count}: {where} has {len(found)}, expected at most so many")
+        raise InvalidInputError(f"--sequences {count}: {where} has {len(found)}, expected at most that number")
     return found
 
 
 def first_tokens(path: Path, vocabulary: Vocabulary, count: int) -> np.ndarray:
-    """Ids of the first tokens of a text file, (count,) or fewer where it ends before.
+    """Ids of the first tokens of a text file, (count,) or fewer if it ends before.
 
     Raises DataError for a file that is empty, cannot be read or is not UTF-8, InvalidInputError for a symbol outside the vocabulary.
     """

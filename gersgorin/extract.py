@@ -1,4 +1,4 @@
-"""Which recurrent cell a module has, and what that cell sees when the whole module reads a sequence.
+"""Find the recurrent cell in a module, and record its inputs while the module reads a sequence.
 
 Legend: T steps, B sequences, m inputs of the cell. A module is a cell of ours, one of torch.nn's recurrent modules, a user's cell (with
 `step` and `state_size`, see `rhn.cells.Cell`), or anything that has one of them inside.
@@ -24,24 +24,24 @@ TORCH_CELLS = (nn.RNNBase, nn.RNNCellBase)
 
 
 class Watched:
-    """A copy of a module in float64 and evaluation mode, of which one recurrent cell is looked at: nothing happens to the original.
+    """One recurrent cell of a module, in a float64 copy in evaluation mode; the original is not changed.
 
     Args:
-        module: see above; whatever weights it has when `refresh` is called are looked at.
-        layer: which of its recurrent cells, counted from 1, where it has several; each layer of torch.nn's modules counts. None: the
-            first, with all its layers as one.
-        submodule: the part of the module in which to look, by its name in `named_modules`: "encoder.rnn".
+        module: see above; `refresh` copies its present weights.
+        layer: one of several recurrent cells, counted from 1; each layer of torch.nn's modules counts. None: the first, with all its
+            layers as one.
+        submodule: the part of the module to search, by its name in `named_modules`: "encoder.rnn".
 
     Raises:
-        InvalidInputError: the module is none, has no such part, no recurrent cell or not so many, one that goes both ways or projects,
-            or weights that are NaN or infinite.
+        InvalidInputError: not a module; no such part, no recurrent cell or too few; a bidirectional or projected cell; weights that
+            are NaN or infinite.
     """
 
     def __init__(self, module: nn.Module, layer: int | None = None, submodule: str | None = None):
         if not isinstance(module, nn.Module):
             raise InvalidInputError(
                 f"expected a torch module with a recurrent cell, got {getattr(module, '__name__', type(module).__name__)}: "
-                "a bare function tells neither its state's size nor its weights; write it as a rhn.cells.Cell"
+                "a bare function has no state size and no weights; write it as a rhn.cells.Cell"
             )
         self._original = getattr(module, "_orig_mod", module)  # what torch.compile wraps
         self._part, part = submodule, part_of(self._original, submodule)
@@ -60,8 +60,8 @@ class Watched:
         try:
             with torch.inference_mode(False):  # so that the copy can be differentiated
                 self.module = copy.deepcopy(self._original).double().eval()
-        except Exception as error:  # what torch or a user's module says to being copied
-            raise InvalidInputError(f"{type(module).__name__} cannot be copied to be looked at: {error}") from error
+        except Exception as error:  # from torch or a user's module
+            raise InvalidInputError(f"{type(module).__name__} cannot be copied: {error}") from error
         for part in self.module.modules():
             if getattr(part, "precision", "float32") != "float32":
                 part.precision = "float32"
@@ -79,23 +79,23 @@ class Watched:
 
     @property
     def title(self) -> str:
-        """What a figure calls the cell: "rhn, depth 5, 64 units", "encoder.rnn: LSTM, 2 layers, 64 units"."""
+        """Title of figures: "rhn, depth 5, 64 units", "encoder.rnn: LSTM, 2 layers, 64 units"."""
         title = cell_title(self._cell, self._layer)
         return f"{self._part}: {title}" if self._part else title
 
     @property
     def made(self) -> str:
-        """What the cell was built with, where it is one of ours: "built with uniform:0.04, transform bias -2"."""
+        """Configuration of a cell of `rhn`: "built with uniform:0.04, transform bias -2"; "" for other cells."""
         return words_of_built(self._cell)
 
     @property
     def batch_first(self) -> bool:
-        """Whether the cell reads (B, T, m): the module around it then likely does too."""
+        """True if the cell reads (B, T, m); the module around it then usually does too."""
         return bool(getattr(self._cell, "batch_first", False))
 
     @property
     def alone(self) -> bool:
-        """Whether the module is the cell itself."""
+        """True if the module is the cell itself."""
         return self._cell is self.module
 
     def refresh(self) -> None:
@@ -104,11 +104,11 @@ class Watched:
 
     @torch.no_grad()
     def inputs(self, probe: Tensor | np.ndarray) -> Tensor:
-        """What the cell sees, (T, B, m) in float64, when the module reads `probe`, which is laid out as the module takes it.
+        """Inputs of the cell, (T, B, m) in float64, while the module reads `probe` in the layout that the module expects.
 
-        A cell itself reads (T, m), (T, B, m), or (B, T, m) where it is `batch_first`. Numbers of int64 are ids of tokens; they may be
-        (T,) for a module that takes (T, B). Hidden states that a module hands to its cell are not looked at. Torch's random numbers
-        are left as they were.
+        A bare cell reads (T, m), (T, B, m), or (B, T, m) if it is `batch_first`. int64 numbers are ids of tokens; they may be (T,) for
+        a module that takes (T, B). Hidden states that the module passes to its cell are ignored. The state of torch's random
+        generator does not change.
 
         Raises InvalidInputError for a probe that is not finite or does not fit.
         """
@@ -120,9 +120,9 @@ class Watched:
         return x
 
     def along(self, probe: Tensor | np.ndarray, sequence: int | None = None) -> tuple[nn.Module | OwnLoop, Tensor]:
-        """(The cell, its `inputs`) when the module reads a probe; (the module's own loop, its inputs) where more happens than the cell.
+        """(The cell, its `inputs`) while the module reads a probe, or (the module's own loop, its inputs).
 
-        sequence: which of the B sequences alone, None for all. Raises InvalidInputError also for a loop that cannot be followed.
+        sequence: one of the B sequences, None for all. Raises InvalidInputError also for a loop that cannot be followed.
         """
         inputs = self.inputs(probe)
         loop = None if self.alone else self._followed(probe)
@@ -140,12 +140,12 @@ class Watched:
         return followed(self._cell, self.module, self._checked(probe), others)
 
     def digest(self, probe: Tensor | np.ndarray) -> str:
-        """What tells probes apart: their shape and numbers, in 16 letters. Raises InvalidInputError as `inputs`."""
+        """Hash of a probe's shape and numbers, 16 letters. Raises InvalidInputError as `inputs`."""
         values = self._checked(probe).cpu().numpy()
         return hashlib.sha256(f"{values.dtype}{values.shape}".encode() + values.tobytes()).hexdigest()[:16]
 
     def _seen(self, probe: Tensor) -> Tensor:
-        """What the cell reads when the module reads the probe."""
+        """Inputs of the cell while the module reads the probe."""
         try:
             with torch.random.fork_rng(devices=[probe.device] if probe.is_cuda else []):
                 return seen_by(self._cell, self.module, probe)
@@ -161,8 +161,7 @@ class Watched:
         probe = real_tensor("the probe", probe)
         if probe.numel() == 0 or probe.dim() == 0:
             raise InvalidInputError(
-                "the probe is to be a tensor or array (T, m), (T, B, m) or ids (T, B) that is not empty, got shape "
-                f"{tuple(probe.shape)}"
+                f"expected a probe (T, m), (T, B, m) or ids (T, B) that is not empty, got shape {tuple(probe.shape)}"
             )
         like = next(self.module.parameters(), probe)
         if probe.dtype == torch.int64 and not self.alone:
@@ -184,7 +183,7 @@ class Watched:
 
 
 def cell_title(cell: nn.Module, layer: int | None = None) -> str:
-    """What a figure calls a cell, or one of its layers, counted from 0: "LSTM, layer 1 of 2, 64 units"."""
+    """Title of a cell, or of one of its layers counted from 0: "LSTM, layer 1 of 2, 64 units"."""
     depth, size = getattr(cell, "depth", 1), getattr(cell, "hidden_size", None)
     several, words = layers_of(cell), []
     if several > 1:
@@ -196,13 +195,13 @@ def cell_title(cell: nn.Module, layer: int | None = None) -> str:
 def extract_cell(
     module: nn.Module, x: Tensor | np.ndarray, layer: int | None = None, submodule: str | None = None
 ) -> tuple[nn.Module | OwnLoop, Tensor]:
-    """(The recurrent cell in a module, what it reads (T, B, m) when the module reads x): for every function that takes a cell.
+    """Return (the recurrent cell of a module, its inputs (T, B, m) while the module reads x), for functions that take a cell.
 
-    Both in float64 and of a copy; arguments and errors as for `Watched` and its `inputs`.
+    Both are float64 copies; arguments and errors as for `Watched` and its `inputs`.
 
-    A module that calls its cell in a loop of its own, with more between two calls than the cell does, gives (an `OwnLoop`, its inputs):
-    `states`, `jacobians()` and `sequence(row)` of the real loop. Functions of a run take it in a cell's place (`lyapunov`,
-    `bounds`); functions of a step from any state, such as `fixed_points`, refuse it.
+    If a module calls its cell in a loop and changes states or inputs between the calls, the result is (an `OwnLoop`, its inputs), with
+    `states`, `jacobians()` and `sequence(row)` of that loop. Functions of a run accept it in place of a cell (`lyapunov`, `bounds`);
+    functions of a step from any state, such as `fixed_points`, refuse it.
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.LSTM(3, 4, num_layers=2))
     >>> cell, inputs = extract_cell(model, torch.zeros(5, 1, 2))
@@ -213,11 +212,11 @@ def extract_cell(
 
 
 def seen_by(cell: nn.Module, module: nn.Module, x: Tensor) -> Tensor:
-    """What a recurrent cell in a module reads when the module reads x: (T, B, m), or (T, m) where it is given that.
+    """Inputs of a recurrent cell while its module reads x: (T, B, m), or (T, m) if the module passes no batch.
 
-    A cell that is called once a step, or with a few steps at a time, each time with its state, has read what it was given one after
-    the other; called without its state once more it begins anew, which is left out. Raises InvalidInputError where it is not called,
-    or with something else than tensors; whatever the module raises goes on.
+    The inputs of several calls are joined along time if each call after the first passes a state. A later call without a state starts
+    a new sequence and is ignored. Raises InvalidInputError if the cell is not called, or if its input is not a tensor. Errors of the
+    module itself pass through.
     """
     seen = [call.x for call in watched_calls([cell], module, x)[0]]
     if not seen:
@@ -242,12 +241,12 @@ def seen_by(cell: nn.Module, module: nn.Module, x: Tensor) -> Tensor:
 
 
 def layers_of(cell: nn.Module) -> int:
-    """How many layers one of torch.nn's modules has; 1 for all else."""
+    """Number of layers of a torch.nn module; 1 for all else."""
     return cell.num_layers if isinstance(cell, nn.RNNBase) else 1
 
 
 def part_of(module: nn.Module, name: str | None) -> nn.Module:
-    """The submodule of this name, as `named_modules` has them, or the module; raises InvalidInputError with the nearest names."""
+    """The submodule of this name in `named_modules`; None or "": the module. Raises InvalidInputError with the nearest names."""
     if name is None or name == "":
         return module
     if not isinstance(name, str):
@@ -262,7 +261,7 @@ def part_of(module: nn.Module, name: str | None) -> nn.Module:
 
 
 def is_hand_written(part: nn.Module) -> bool:
-    """Whether a module can be a cell written by hand: with forward(x, h) and hidden_size."""
+    """True if a module looks like a handwritten cell: forward(x, h) and hidden_size."""
     size = getattr(part, "hidden_size", None)
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
         return False
@@ -276,7 +275,7 @@ def is_hand_written(part: nn.Module) -> bool:
 
 
 def _hand_written_parts(module: nn.Module) -> str:
-    """What to do about cells written by hand, as the end of a sentence."""
+    """Hint at handwritten cells in a module, as the end of a sentence; "" if there are none."""
     names = [name for name, part in module.named_modules() if is_hand_written(part)]
     if not names:
         return ""
@@ -289,15 +288,15 @@ def _hand_written_parts(module: nn.Module) -> str:
 
 
 def _with_step(cell: nn.Module) -> nn.Module:
-    """A cell written by hand, given the step and state_size that its forward(x, h) and hidden_size mean."""
+    """Add `step` and `state_size` to a handwritten cell, from its forward(x, h) and hidden_size."""
 
     def step(x: Tensor, s: Tensor) -> Tensor:
         after = cell(x.reshape(-1, x.shape[-1]), s.reshape(-1, cell.state_size))
         if not isinstance(after, Tensor) or after.shape != (s.numel() // cell.state_size, cell.state_size):
             got = f"a tensor {tuple(after.shape)}" if isinstance(after, Tensor) else f"a {type(after).__name__}"
             raise InvalidInputError(
-                f"{type(cell).__name__}.forward(x, h) returns {got}: expected the next state alone, (B, {cell.state_size}); return "
-                "that, or give the cell step(x, s) and state_size"
+                f"{type(cell).__name__}.forward(x, h) returns {got}: expected only the next state, (B, {cell.state_size}); return "
+                "that, or add step(x, s) and state_size to the cell"
             )
         return after.reshape(s.shape)
 
@@ -310,7 +309,7 @@ def _unpacked(x, batch_first: bool):
 
 
 def recurrent_cells(module: nn.Module) -> list[nn.Module]:
-    """The recurrent cells in a module, itself included, in its order; not those that are parts of another."""
+    """The recurrent cells of a module, itself included, in the order of `modules()`; without cells inside other cells."""
     found: list[nn.Module] = []
     for part in module.modules():
         ours = isinstance(part, Cell) or (hasattr(part, "step") and hasattr(part, "state_size"))

@@ -1,6 +1,4 @@
-"""How a cell of ours, one of torch.nn's, a user's module or a bare function takes one step, and what is asked of it.
-
-Jacobians of one step s' = f(x, s): of the whole step, of its input, of each layer in it; and the states along which to take them.
+"""Jacobians of one step s' = f(x, s) of a cell, a torch.nn module or a function; states of a run; validation of cells.
 
     temporal_jacobian   A[..., i, j] = d s'_i / d s_j
     input_jacobian      B[..., i, j] = d s'_i / d x_j
@@ -31,25 +29,25 @@ Step = Callable[[Tensor, Tensor], Tensor]
 
 
 def converted(cell):
-    """torch.nn's recurrent modules as our cells, several layers as a stack (CUDA's own have no vmap rule); all else as it is."""
+    """Convert torch.nn's recurrent modules to our cells, several layers to a stack (CUDA's own have no vmap rule)."""
     if isinstance(cell, OwnLoop):
         raise InvalidInputError(f"{name_of(cell)} {OwnLoop.no_step}")
     return stack_from_torch(cell) if isinstance(cell, nn.RNNBase | nn.RNNCellBase) else cell
 
 
 def step_of(cell) -> Step:
-    """What takes one step; raises InvalidInputError for something that is no function of an input and a state."""
+    """The step function of a cell. Raises InvalidInputError for anything but a function of an input and a state."""
     if not callable(cell):
         raise InvalidInputError(f"expected a cell or a callable f(x, s), got {name_of(cell)}")
     step = getattr(cell, "step", cell)
     try:
         signature = inspect.signature(step.forward if isinstance(step, nn.Module) else step)
-    except ValueError:  # a built-in function that does not tell its arguments
+    except ValueError:  # a built-in function without a signature
         return step
     try:
         signature.bind(None, None)
     except TypeError as error:
-        expected = "is to be called as f(x, s), an input and a state"
+        expected = "must take f(x, s), an input and a state"
         raise InvalidInputError(
             f"{name_of(cell)} {expected}, but takes {signature}: {error}{in_a_module(cell)}"
         ) from None
@@ -57,31 +55,31 @@ def step_of(cell) -> Step:
 
 
 def in_a_module(cell) -> str:
-    """Of a network that has a recurrent cell inside: how to come by that, as the end of a sentence; "" of all else."""
+    """Hint at `extract_cell` for a network with a recurrent cell inside, as the end of a sentence; else ""."""
     if not isinstance(cell, nn.Module) or hasattr(cell, "step") or not recurrent_cells(cell):
         return ""
-    return "; for the recurrent cell in it, and what that reads, see gersgorin.extract_cell(module, x)"
+    return "; for the recurrent cell in it and its inputs use gersgorin.extract_cell(module, x)"
 
 
 def name_of(cell) -> str:
-    """What a message calls a cell."""
+    """Name of a cell in messages."""
     return type(cell).__name__ if isinstance(cell, nn.Module | OwnLoop) else getattr(cell, "__name__", repr(cell))
 
 
 def state_size_of(cell) -> int:
-    """The length of a cell's state; raises InvalidInputError for a cell that has no state of one tensor."""
+    """The length of a cell's state. Raises InvalidInputError for a cell whose state is not one tensor."""
     size = getattr(cell, "state_size", None)
     if isinstance(size, int) and not isinstance(size, bool) and size > 0:
         return size
-    said = "does not tell its state_size" if size is None else f"has the state_size {size!r:.40}"
+    said = "has no state_size" if size is None else f"has the state_size {size!r:.40}"
     raise InvalidInputError(
-        f"{name_of(cell)} {said}: expected a whole number, the length of one state tensor; several parts of a state are "
-        "joined, as an LSTM's torch.cat((h, c), -1)"
+        f"{name_of(cell)} {said}: expected a whole number, the length of one state tensor; join several parts of a state, "
+        "such as an LSTM's, by torch.cat((h, c), -1)"
     )
 
 
 def check_sizes(cell, step: Step, x: Tensor, s: Tensor) -> None:
-    """Raise InvalidInputError, for a cell that knows its sizes, where x (..., m) or s (..., N) does not fit: before torch does."""
+    """Raise InvalidInputError if x (..., m) or s (..., N) does not fit a cell with known sizes."""
     owner = getattr(step, "__self__", None)
     sizes = getattr(owner, "input_size", None), getattr(owner, "state_size", None)
     if not isinstance(owner, nn.Module) or None in sizes:
@@ -95,13 +93,13 @@ def check_sizes(cell, step: Step, x: Tensor, s: Tensor) -> None:
 
 
 def check_method(cell, name: str, arguments: str) -> None:
-    """Raise InvalidInputError where what a cell calls `name` is no method."""
+    """Raise InvalidInputError if the attribute `name` of a cell is no method."""
     if not callable(found := getattr(cell, name)):
         raise InvalidInputError(f"{name_of(cell)}: {name} must be a method {name}{arguments}, got {found!r:.40}")
 
 
 def try_step(cell, step: Step, x: Tensor, s: Tensor) -> None:
-    """Take one step from an input (m,) and a state (N,) and see that it gives the next state; raises InvalidInputError."""
+    """Take one step from an input (m,) and a state (N,) and validate the next state. Raises InvalidInputError."""
     try:
         with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
             given = s.clone()  # inference tensors count no versions
@@ -109,7 +107,7 @@ def try_step(cell, step: Step, x: Tensor, s: Tensor) -> None:
             after = step(x, given)
             if given._version != before:
                 raise InvalidInputError(
-                    f"{name_of(cell)}: step(x, s) changes the state it is given in place: expected a new tensor"
+                    f"{name_of(cell)}: step(x, s) changes its state in place: expected a new tensor"
                 )
     except RhnError as error:
         if not (hint := in_a_module(cell)):
@@ -125,7 +123,7 @@ def try_step(cell, step: Step, x: Tensor, s: Tensor) -> None:
 
 @contextmanager
 def transformed(cell) -> Iterator[None]:
-    """Within the block a step is batched or differentiated by torch.func: say so where it does what that cannot follow."""
+    """Turn errors of torch.func at operations that it cannot batch or differentiate into UsersCodeError."""
     try:
         yield
     except RuntimeError as error:
@@ -139,16 +137,16 @@ def transformed(cell) -> Iterator[None]:
 
 
 def check_next(cell, after, s: Tensor) -> None:
-    """Raise InvalidInputError unless a step from s, or several, gave one tensor as large."""
+    """Raise InvalidInputError unless a step from states s returned one tensor of the same shape."""
     if not isinstance(after, Tensor) or after.shape != s.shape:
         got = f"a tensor {tuple(after.shape)}" if isinstance(after, Tensor) else type(after).__name__
         raise InvalidInputError(
-            f"{name_of(cell)} must return one state of {s.shape[-1]} entries, as many as it was given, but returns {got}"
+            f"{name_of(cell)} must return one state of {s.shape[-1]} entries, as many as its argument has, but returns {got}"
             f"{in_a_module(cell)}"
         )
     if not after.is_floating_point():
         raise InvalidInputError(
-            f"{name_of(cell)}: step(x, s) must return a floating state, as it was given ({s.dtype}), got {after.dtype}"
+            f"{name_of(cell)}: step(x, s) must return a floating state, as its argument ({s.dtype}), got {after.dtype}"
         )
 
 
@@ -162,12 +160,12 @@ def temporal_jacobian(
 
     Args:
         cell: one of our cells, a torch.nn RNN/GRU/LSTM or its *Cell form (converted; an LSTM's state is cat(h, c), that of several
-            layers theirs one after the other, the lowest first), or any callable f(x, s) -> s' of one input (m,), one state (n,).
+            layers is joined, the lowest first), or any callable f(x, s) -> s' of one input (m,), one state (n,).
         x: inputs (..., m). s: states (..., n); leading dimensions broadcast.
-        method: "analytic" (closed form, the default where the cell has one), "jacrev" (the default otherwise) or "jacfwd".
-            The closed forms take derivatives from pre-activations, to a few units in the last place. The other two are torch's own,
-            whose tanh' = 1 - h^2 has no digits left where tanh is saturated, from |z| = 9 on in float32 and 19 in float64.
-        chunk_size: how many of the leading positions to work on at once, to bound memory; all where None.
+        method: "analytic" (closed form, the default if the cell has one), "jacrev" (the default otherwise) or "jacfwd".
+            The closed forms take derivatives from pre-activations, to a few units in the last place. The other two are torch's own;
+            their tanh' = 1 - h^2 has no digits left if tanh is saturated, from |z| = 9 on in float32 and 19 in float64.
+        chunk_size: leading positions per batch, to bound memory; None: all at once.
 
     Returns:
         A (..., n, n) in the dtype of s.
@@ -188,7 +186,7 @@ def temporal_jacobian(
 def input_jacobian(
     cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None, chunk_size: int | None = None
 ) -> Tensor:
-    """d s' / d x of one step (..., N, m), batched over any leading dimensions: how strongly the input reaches the state.
+    """d s' / d x of one step (..., N, m), batched over any leading dimensions.
 
     Arguments and errors as for `temporal_jacobian`; x must be floating point.
 
@@ -197,7 +195,7 @@ def input_jacobian(
     """
     x, s = real_tensor("x", x), real_tensor("s", s)
     if not x.is_floating_point():
-        raise InvalidInputError(f"x is {x.dtype}: expected floating point, what a derivative can be taken of")
+        raise InvalidInputError(f"x is {x.dtype}: expected floating point, which has a derivative")
     by_autograd = lambda step, jacobian: lambda x, s: [jacobian(step, argnums=0)(x, s)]  # noqa: E731
     (B,) = _matrices(cell, x, s, "input_jacobian", by_autograd, method, chunk_size)
     return _of_shape(B, cell, s, columns=x.shape[-1])
@@ -208,18 +206,18 @@ def layer_jacobians(
 ) -> Tensor | list[Tensor]:
     """The Jacobian of each layer within one step, first layer first; J_L ... J_1 is the temporal Jacobian.
 
-    What a layer hands to the next is its state s_l (..., N). Where a later layer also reads s, the state before the step (the
-    shortcuts of a DT(S)-RNN), it hands on both, (s_l, s): the first of these Jacobians is then (2N, N), those between (2N, 2N) and
-    that of the last layer with a shortcut (N, 2N). Without s beside it the chain rule would not close.
+    A layer passes its state s_l (..., N) to the next. If a later layer also reads s, the state before the step (the shortcuts of a
+    DT(S)-RNN), it passes both, (s_l, s): the first of these Jacobians is then (2N, N), those between (2N, 2N) and that of the last
+    layer with a shortcut (N, 2N). Without s the chain rule would not close.
 
-    Arguments and errors as for `temporal_jacobian`. Closed form: the cell's `layer_jacobians(x, s)`; autograd asks its `run_layer`.
-    What has one layer, as any callable without a `depth`, gives its temporal Jacobian.
+    Arguments and errors as for `temporal_jacobian`. Closed form: the cell's `layer_jacobians(x, s)`; autograd uses its `run_layer`.
+    A cell of one layer, or a callable without a `depth`, gives its temporal Jacobian.
 
     Returns:
         One tensor (L, ..., N, N), or with shortcuts a list of L matrices (..., rows, columns).
 
     Raises:
-        InvalidInputError: also for a cell of several layers that does not say what each of them does.
+        InvalidInputError: also for a cell of several layers without `run_layer` and `layer_jacobians`.
 
     >>> step = lambda x, s: 2 * s.flip(-1)
     >>> layer_jacobians(step, torch.zeros(1), torch.zeros(2)).tolist()
@@ -242,7 +240,7 @@ def layer_jacobians(
 
 
 def partial_jacobians(cell: nn.Module | Step, x: Tensor, s: Tensor) -> Tensor:
-    """ds_l/ds_{l-1} of each layer alone, (L, ..., N, N), with the state before the step held fixed where a layer also reads that.
+    """ds_l/ds_{l-1} of each layer, (L, ..., N, N); the state before the step is held fixed if a layer also reads it.
 
     Without shortcuts these are the `layer_jacobians`; arguments and errors as there.
     """
@@ -251,15 +249,15 @@ def partial_jacobians(cell: nn.Module | Step, x: Tensor, s: Tensor) -> Tensor:
 
 
 def state_gains(cell: nn.Module | Step, x: Tensor, s: Tensor) -> Tensor:
-    """||ds_l/ds_{l-1}||_2 of each layer alone, (..., L); see `partial_jacobians`."""
+    """||ds_l/ds_{l-1}||_2 of each layer, (..., L); see `partial_jacobians`."""
     return torch.linalg.matrix_norm(partial_jacobians(cell, x, s), 2).movedim(0, -1)
 
 
 def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> Tensor:
     """The states (T + 1, B, state_size) of a run over x (T, B, m), s0 first; (T + 1, state_size) for unbatched x (T, m).
 
-    s0 (B, state_size) is zero where None; a bare callable needs it, because it does not tell its state's size.
-    Raises InvalidInputError where shapes do not fit.
+    s0 (B, state_size): None for zero; required for a bare callable, which has no state_size.
+    Raises InvalidInputError if shapes do not fit.
     """
     cell, x = converted(cell), real_tensor("x", x)
     s0 = None if s0 is None else real_tensor("s0", s0)
@@ -270,8 +268,8 @@ def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> T
         raise InvalidInputError(f"x has shape {tuple(x.shape)}: expected (T, B, m) or (T, m) with at least one step")
     if s0 is None:
         if not hasattr(cell, "state_size"):
-            step_of(cell)  # a whole network is no step, whatever the state
-            said = f"{name_of(cell)} does not tell its state_size: pass s0, (B, state_size)"
+            step_of(cell)  # raises for a whole network
+            said = f"{name_of(cell)} has no state_size: pass s0, (B, state_size)"
             raise InvalidInputError(said + in_a_module(cell))
         s0 = x.new_zeros(x.shape[1], state_size_of(cell))
     if hasattr(cell, "check"):
@@ -279,13 +277,13 @@ def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> T
     elif s0.dim() != 2 or len(s0) != x.shape[1]:
         raise InvalidInputError(f"s0 has shape {tuple(s0.shape)}: expected ({x.shape[1]}, state_size)")
     if hasattr(cell, "states"):
-        if type(cell).states is Cell.states and len(s0):  # which repeats a user's step
+        if type(cell).states is Cell.states and len(s0):  # which repeats the user's step
             try_step(cell, cell.step, x[0, 0], s0[0])
         after = cell.states(x, s0)
         check_next(cell, after, s0.expand(len(x), *s0.shape))
         states = torch.cat((s0.unsqueeze(0), after))
     else:
-        step, one = step_of(cell), len(s0) == 1  # one row goes without the cost of vmap
+        step, one = step_of(cell), len(s0) == 1  # one row needs no vmap
         if len(s0):
             try_step(cell, step, x[0, 0], s0[0])
         step, x, rows = (step, x[:, 0], [s0[0]]) if one else (vmap(step), x, [s0])
@@ -298,14 +296,14 @@ def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> T
 
 
 def norm_bound(cell: nn.Module, state_bound: float = 1.0) -> Tensor:
-    """A bound on ||d s'/d s||_2 over all inputs and over all states whose entries are within +-state_bound (0-dim tensor).
+    """Bound ||d s'/d s||_2 over all inputs and over all states with entries within +-state_bound (0-dim tensor).
 
-    Each cell's own formula stands beside its equation, in `rhn.cells`; for the RNN it is gamma sigma_max(R), gamma = max |f'|
+    The formula of each cell is beside its equation in `rhn.cells`; for the RNN it is gamma sigma_max(R), gamma = max |f'|
     (Pascanu et al. 2013; Zilly et al. 2017, section 3). Raises InvalidInputError for a cell without one.
     """
     cell = converted(cell)
     if not hasattr(cell, "norm_bound"):
-        said = f"{name_of(cell)} has no norm_bound(state_bound): give the cell a method of that name"
+        said = f"{name_of(cell)} has no norm_bound(state_bound): add that method to the cell"
         raise InvalidInputError(said + in_a_module(cell))
     if isinstance(state_bound, Tensor) and state_bound.numel() == 1:
         state_bound = state_bound.item()
@@ -321,8 +319,10 @@ def norm_bound(cell: nn.Module, state_bound: float = 1.0) -> Tensor:
 
 
 def _matrices(cell, x: Tensor, s: Tensor, name: str, by_autograd, method: str | None, chunk_size: int | None) -> list:
-    """The matrices (..., rows, columns) that a cell's closed form called `name` gives, one or a list of them; or
-    by_autograd(step, jacrev or jacfwd), a function of one x (m,) and one s (N,) that gives a list of them."""
+    """The matrices (..., rows, columns) of a cell's closed form `name`, or by autograd.
+
+    by_autograd(step, jacrev or jacfwd) returns a function of one x (m,) and one s (N,).
+    """
     cell = converted(cell)
     step, closed_form = step_of(cell), getattr(cell, name, None)
     if closed_form is not None:
@@ -352,24 +352,24 @@ def _matrices(cell, x: Tensor, s: Tensor, name: str, by_autograd, method: str | 
 
 
 def _of_shape(A, cell, s: Tensor, columns: int) -> Tensor:
-    """A (..., N, columns), checked: a user's step may return anything."""
+    """Validate the shape of A (..., N, columns): a user's step may return anything."""
     N = s.shape[-1]
     if not isinstance(A, Tensor) or A.shape[-2:] != (N, columns):
-        raise InvalidInputError(f"{name_of(cell)} must return one state of {N} entries, as many as it was given")
+        raise InvalidInputError(f"{name_of(cell)} must return one state of {N} entries, as many as its argument has")
     return A
 
 
 def _layerwise(cell, jacobian: Callable, x: Tensor, s: Tensor) -> Callable[[Tensor, Tensor], list[Tensor]]:
-    """A function of one x (m,) and one s (N,) that gives the layers' Jacobians, from what `run_layer` does."""
+    """A function of one x (m,) and one s (N,) that returns the layers' Jacobians, from `run_layer`."""
     if not getattr(cell, "runs_layers", hasattr(cell, "run_layer")):
         raise InvalidInputError(
-            f"{name_of(cell)} does not say what one of its {cell.depth} layers does: "
+            f"{name_of(cell)} has {cell.depth} layers without a method for one of them: "
             "define run_layer(layer, x, s, y) or layer_jacobians(x, s)"
         )
     last = _last_shortcut(cell, x, s)
 
     def run(layer: int, x: Tensor, s: Tensor, v: Tensor) -> Tensor:
-        """What a layer makes of v: its state, or up to the last shortcut (state, s)."""
+        """Output of a layer for v: its state, or up to the last shortcut (state, s)."""
         y = v[-len(s) :] if layer <= last else s
         out = step_of(cell)(x, v) if cell.depth == 1 else cell.run_layer(layer, x, v[: len(s)], y)
         return torch.cat((out, y)) if layer < last else out
@@ -386,7 +386,7 @@ def _layerwise(cell, jacobian: Callable, x: Tensor, s: Tensor) -> Callable[[Tens
 
 
 def _last_shortcut(cell, x: Tensor, s: Tensor) -> int:
-    """The last layer, counted from 0, that reads the state before the step besides the one it is given; 0 where none does."""
+    """The last layer, counted from 0, that reads the state before the step besides its own input; 0 if none does."""
     with with_gradients():
         x, s = x.new_zeros(x.shape[-1]), s.new_zeros(s.shape[-1])
         y = s.clone().requires_grad_()

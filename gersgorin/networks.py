@@ -1,11 +1,9 @@
-"""A user's own network, `package.module:factory`, with weights from a file: what it needs to be looked at as our cells are.
+"""Build or load networks: new cells by name, cells of checkpoints, and modules of the user with weights from a file.
 
-A factory is called without arguments, or with those of input_size and hidden_size that it takes, and gives a torch module. Weights are
-names and tensors, from .safetensors or from a state_dict that torch.save wrote; of a pickle nothing but tensors is ever loaded.
+A user's factory, `package.module:factory`, is called without arguments, or with input_size and hidden_size if it takes them, and
+returns a torch module. Weights come from .safetensors or from a state_dict that torch.save wrote; only tensors are unpickled.
 
-What `gersgorin-plot` looks at: new cells by name, a cell of a checkpoint or of a user's module, checked before memory is taken.
-
-Legend: T steps; m inputs of a cell; a sequence is numbers (T, m), as a chorale has them, or for a language model ids of tokens (T,).
+Legend: T steps; m inputs of a cell; a sequence is numbers (T, m), or ids of tokens (T,) for a language model.
 """
 
 import inspect
@@ -35,28 +33,28 @@ from rhn.models import LanguageModel
 from rhn.provenance import named_file, words_of_checkpoint, words_of_new
 from rhn.wording import counted, first_line
 
-COPIES = 2  # of the weights, one of them to be looked at in float64
-UNITS = 64  # of a factory that needs to be told how many
-WRAPPED = ("state_dict", "model_state_dict", "model")  # where trainings keep the weights among other things
-PREFIXES = ("module.", "_orig_mod.")  # of what DataParallel and torch.compile wrap
+COPIES = 2  # of the weights: the module and its float64 copy
+UNITS = 64  # if a factory requires a hidden_size
+WRAPPED = ("state_dict", "model_state_dict", "model")  # keys of the weights in files of trainings
+PREFIXES = ("module.", "_orig_mod.")  # of names wrapped by DataParallel and torch.compile
 
 
 def build_module(name: str, **options) -> nn.Module:
-    """The module that a factory gives, see `drawn_module`."""
+    """The module of a factory; see `drawn_module`."""
     return drawn_module(name, **options)[0]
 
 
 def drawn_module(
     name: str, *, input_size: int | None, hidden_size: int | None = None, seed: int = 0, weights: Path | None = None
 ) -> tuple[nn.Module, bool]:
-    """(The module that a factory gives, its first weights drawn from a seed; whether they were, or it draws them in a way of its own).
+    """Return (the module of a factory with initial weights drawn from a seed, True if the seed decided them).
 
-    Torch's random numbers are left as they were.
+    The state of torch's random generator does not change.
 
-    input_size: what it is to read, where it takes such an argument; hidden_size: likewise, None where the user says nothing.
-    weights: a file that says how large torch.nn's own modules are to be; nothing else of it is used here.
+    input_size, hidden_size: passed if the factory takes them; hidden_size None: not given by the user.
+    weights: a file from which the sizes of torch.nn's modules are read; its numbers are not used here.
 
-    Raises InvalidInputError where there is no such factory, or it raises, needs other arguments, or gives no module.
+    Raises InvalidInputError if there is no such factory, or if it raises, requires other arguments, or returns no module.
     """
     found = import_named(name, "module")
     takes = {} if isinstance(found, nn.Module) else _arguments(name, found)
@@ -86,16 +84,16 @@ def drawn_module(
             f"cannot build {name}: {type(error).__name__}: {first_line(error)}; {expected}"
         ) from error
     if not isinstance(module, nn.Module):
-        raise InvalidInputError(f"{name} gives a {type(module).__name__}: expected a torch.nn.Module")
+        raise InvalidInputError(f"{name} returns a {type(module).__name__}: expected a torch.nn.Module")
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module.parameters()):
         raise InvalidInputError(f"{name} has weights of no size yet: run it once in its factory")
     return module, drawn
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
-    """Give a module the weights of a file, all of them and no others; it stays as it is where they do not fit.
+    """Load all weights of a module from a file; the module does not change if they do not fit.
 
-    Raises CheckpointError for a file that is missing or damaged, asks for more than tensors, does not fit the module's names and
+    Raises CheckpointError for a file that is missing or damaged, contains more than tensors, does not match the module's names and
     shapes, or holds NaN.
     """
     expected, path = module.state_dict(), weights_file(path)
@@ -118,7 +116,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Tensors by name, on the CPU, of a .safetensors file or of a state_dict, alone or in what a training saved beside it.
+    """Tensors by name, on the CPU, from a .safetensors file, a state_dict, or a training's file with a state_dict in it.
 
     Raises CheckpointError.
     """
@@ -128,7 +126,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt", device="cpu") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        with warnings.catch_warnings(action="ignore"):  # of pickles of other protocols
+        with warnings.catch_warnings(action="ignore"):  # about pickles of other protocols
             found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
@@ -147,7 +145,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def sizes_in(state: Mapping[str, Tensor]) -> dict[str, int | bool]:
-    """What torch.nn's RNN, LSTM or GRU (or one of their cells) with these weights were built with; nothing where they are others'.
+    """Arguments of the torch.nn RNN, LSTM, GRU or cell that these weights belong to; empty for other modules.
 
     >>> sizes_in(nn.LSTM(3, 5, num_layers=2, bias=False).state_dict())
     {'input_size': 3, 'hidden_size': 5, 'bias': False, 'num_layers': 2}
@@ -168,11 +166,11 @@ def _is_torchs(factory) -> bool:
 
 
 def _check_memory(name: str, build: Callable[[], nn.Module]) -> None:
-    """Build without memory first, where a factory can be run so: raise InvalidInputError for weights that do not fit."""
+    """Raise InvalidInputError if the weights exceed the free memory; counted on the "meta" device if the factory can run there."""
     try:
         with torch.device("meta"):
             need = COPIES * sum(8 * p.numel() for p in build().parameters())
-    except Exception:  # it needs numbers, or what it raises is told when it is built in earnest
+    except Exception:  # the real build reports its errors
         return
     if need > (have := free_memory()):
         raise InvalidInputError(
@@ -181,14 +179,14 @@ def _check_memory(name: str, build: Callable[[], nn.Module]) -> None:
 
 
 def _arguments(name: str, factory) -> dict[str, bool]:
-    """Which of the two sizes a factory takes, and whether it needs to be told."""
+    """The sizes that a factory takes, each with True if it is required."""
     if not callable(factory):
         raise InvalidInputError(f"{name} is a {type(factory).__name__}: expected a module, or what builds one")
-    if _is_torchs(factory):  # whose signature does not say it
+    if _is_torchs(factory):  # their signatures hide the arguments
         return {"input_size": True, "hidden_size": True}
     try:
         parameters = inspect.signature(factory).parameters
-    except (TypeError, ValueError):  # one that does not tell its arguments
+    except (TypeError, ValueError):  # built-in functions have no signature
         return {}
     taken = (name for name in ("input_size", "hidden_size") if name in parameters)
     return {name: parameters[name].default is inspect.Parameter.empty for name in taken}
@@ -199,7 +197,7 @@ def _is_state(value) -> bool:
 
 
 def _without_prefix(found: dict[str, Tensor], expected: Mapping) -> dict[str, Tensor]:
-    """Without what wrappers put before every name, unless the module has it too."""
+    """Remove the prefixes of wrappers from all names, unless the names of the module have them too."""
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in found) and not any(name.startswith(prefix) for name in expected):
             found = {name.removeprefix(prefix): t for name, t in found.items()}
@@ -216,7 +214,7 @@ KEYS = 88  # inputs: the keys of a chorale's frames
 
 @dataclass(frozen=True)
 class Subject:
-    """A cell to come."""
+    """A cell and how to build it."""
 
     name: str
     """Its registry key, `package.module:factory`, or class name."""
@@ -225,13 +223,13 @@ class Subject:
     cell: nn.Module
     """The cell before it is built; a new one is on the "meta" device, where it takes no memory."""
     label: str = ""
-    """What sets it apart from others of its name."""
+    """Distinguishes it from others of its name."""
     called: str = ""
-    """What a figure calls it without the label; "" for its name and sizes."""
+    """Its title without the label; "" for its name and sizes."""
     inputs: Callable[[Tensor], Tensor | OwnLoop] = lambda sequence: sequence
-    """What the built cell sees of a sequence: (T, m), in its dtype; or its module's own loop along it."""
+    """Inputs of the built cell along a sequence, (T, m) in its dtype; or its module's own loop."""
     made: str = ""
-    """How its weights came to be, in words."""
+    """Origin of its weights, in words."""
 
     def __post_init__(self):
         if not hasattr(self.cell, "state_size"):
@@ -240,18 +238,18 @@ class Subject:
         state_size_of(self.cell)
 
     def along(self, cell: nn.Module, sequence: Tensor) -> tuple[nn.Module | OwnLoop, Tensor]:
-        """(The built cell, or the own loop around it; what it reads (T, m)) along a sequence."""
+        """Return (the built cell or the own loop around it, its inputs (T, m)) along a sequence."""
         seen = self.inputs(sequence)
         return (seen, seen.inputs) if isinstance(seen, OwnLoop) else (cell, seen)
 
     @property
     def own(self) -> bool:
-        """Whether the cell's code is the user's."""
+        """True if the cell is the user's code."""
         return ":" in self.name and not is_known(self.name)
 
     @property
     def title(self) -> str:
-        """What a figure calls the cell: "rhn, depth 5, 64 units", after its label where it has one."""
+        """Title of figures: the label, if there is one, and "rhn, depth 5, 64 units"."""
         depth, size = getattr(self.cell, "depth", 1), getattr(self.cell, "hidden_size", None)
         words = [
             self.name,
@@ -271,10 +269,10 @@ def new_cell(
     compared: bool = False,
     **options,
 ) -> Subject:
-    """A cell with fresh weights, of depth 1 and 64 units where these are None. Other options of None are left to the cell.
+    """A new cell, of depth 1 and 64 units by default. Other options of None are left to the cell.
 
-    `compared` cells take what applies to them of options meant for another: depth 1 where they have none, and no transform bias.
-    Raises InvalidInputError for an unknown name or sizes and options the cell does not have.
+    `compared` cells ignore options that do not apply to them: the depth of a cell without depth, and the transform bias.
+    Raises InvalidInputError for an unknown name, or for sizes and options that the cell does not have.
     """
     factory = resolve_cell(name)
     depth, hidden_size = 1 if depth is None else depth, 64 if hidden_size is None else hidden_size
@@ -297,7 +295,7 @@ def new_cell(
         return replace(subject, made=words_of_new(subject.cell, seed))
     except RhnError:
         raise
-    except USERS_FAULT as error:  # whatever a user's cell raises; torch's own for sizes beyond any storage
+    except USERS_FAULT as error:  # any error of a user's cell; torch's own for sizes beyond any storage
         said = first_line(error) if is_known(name) else f"{type(error).__name__}: {first_line(error)}"
         raise InvalidInputError(f"cannot build {name} with {hidden_size} units, depth {depth}: {said}") from error
 
@@ -305,11 +303,10 @@ def new_cell(
 def checkpoint_cells(
     path: Path, layer: int | None, own: str | None, *, input_size: int | None = KEYS, before: int | None = None
 ) -> list[Subject]:
-    """A recurrent cell of a checkpoint, counted from 1 where several are stacked (None: the first); `own` names the user's.
+    """A recurrent cell of a checkpoint; layer: counted from 1 if cells are stacked (None: the first); own: name of the user's cell.
 
-    With `before`, it stands before its training too: with its own first weights, or where the file does not tell them with
-    those drawn from this seed. Raises CheckpointError, or InvalidInputError where there is no such cell, or the network reads
-    neither tokens nor so many inputs.
+    before: return the cell before its training too, with the initial weights that the file describes, or with weights drawn from this
+    seed. Raises CheckpointError; InvalidInputError if there is no such cell, or if its network reads other inputs.
     """
     models, made = {"" if before is None else "after training": load_model(path, own)}, words_of_checkpoint(path)
     if before is not None:
@@ -332,9 +329,9 @@ def module_cells(
     seed: int,
     fresh: bool = False,
 ) -> list[Subject]:
-    """A recurrent cell of the module that `package.module:factory` gives, see `gersgorin.extract.Watched`; `fresh`: as it starts, too.
+    """A recurrent cell of the module of `package.module:factory`, see `gersgorin.extract.Watched`; fresh: return the untrained one too.
 
-    Raises InvalidInputError or CheckpointError as `build_module`, `load_weights` and `Watched` do.
+    Raises InvalidInputError or CheckpointError as `build_module`, `load_weights` and `Watched`.
     """
     found = []
     for file in (weights, None) if fresh else (weights,):
@@ -350,7 +347,7 @@ def module_cells(
 
 
 def watched_cell(watched: Watched, name: str, label: str = "") -> Subject:
-    """The cell in a module of the user's."""
+    """The cell of a user's module."""
 
     def build(device: str, dtype: torch.dtype) -> nn.Module:
         watched.module.to(device=device, dtype=dtype)
@@ -368,10 +365,10 @@ def watched_cell(watched: Watched, name: str, label: str = "") -> Subject:
 
 
 def _given_in(watched: Watched, sequence: Tensor) -> Tensor | OwnLoop:
-    """What a cell (T, m) reads when its module reads a sequence, laid out in the way in which the cell takes most steps; or the
-    module's own loop.
+    """Inputs (T, m) of a cell while its module reads a sequence, or the module's own loop.
 
-    Whole numbers, one a step, are ids of tokens for a module with an nn.Embedding.
+    Of the layouts that the module accepts, the one with the most steps is used. Whole numbers, one a step, are ids of tokens for a
+    module with an nn.Embedding.
     """
     if watched.alone:
         return watched.inputs(sequence)[:, 0]
@@ -382,7 +379,7 @@ def _given_in(watched: Watched, sequence: Tensor) -> Tensor | OwnLoop:
     layouts = [sequence.unsqueeze(batch) for batch in ((0, 1) if watched.batch_first else (1, 0))]
     for x in (*layouts, sequence):
         if found and x is sequence:
-            break  # without a batch only where nothing else runs
+            break  # without a batch only if no other layout runs
         try:
             found.append((len(watched.inputs(x)), x))
         except InvalidInputError as error:

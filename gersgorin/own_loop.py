@@ -1,20 +1,16 @@
-"""The calls of a recurrent cell while its module reads a sequence, and whether anything happens between them that the cell does not do.
+"""Differentiate the loop of a module that calls its recurrent cell itself and changes states or inputs between the calls.
 
-Legend: T frames, B sequences.
+    h = norm(cell(e, h))          changes the state between two calls
+    h = cell(cat(e, out(h)), h)   reads an output of the cell again
+    h = cell(e, cell(e, h))       calls the cell several times a frame
 
-The loop of a module that calls its recurrent cell itself: the states that go into the cell, and the derivatives from frame to frame.
+The Jacobian of the bare cell is not that of such a loop. The state of the loop is the state argument of the first call of a frame, and
+one step leads to the first call of the next frame:
 
-    h = norm(cell(e, h))          something is done to the state between two calls
-    h = cell(cat(e, out(h)), h)   what came out is read again
-    h = cell(e, cell(e, h))       several calls a frame
+    A[t, i, j] = d s[t+1]_i / d s[t]_j      by autograd, through all operations of the module in between
 
-The Jacobian of the bare cell is not that of such a loop. Its state is what goes into the first call of a frame, and one step leads to
-the first call of the next frame:
-
-    A[t, i, j] = d s[t+1]_i / d s[t]_j      by autograd, through everything that the module does in between
-
-T frames give T - 1 steps: the state after the last frame never goes into the cell. The states are seen to be all that the loop
-carries: d s[T-1] / d s[t], which passes through no other state, must be A[T-2] ... A[t].
+T frames give T - 1 steps: the state after the last frame is never an argument of the cell. A test confirms that these states are the
+complete state of the loop: the total derivative d s[T-1] / d s[t] must equal A[T-2] ... A[t].
 
 Legend: T steps (one less than frames), B sequences, m inputs, N entries of the state.
 """
@@ -44,20 +40,20 @@ class Call:
     """One call of a cell."""
 
     x: Any
-    """The input, as the module gave it."""
+    """The input argument."""
     state: list
-    """The parts of the state that it gave, as they are in the graph; none where it gave no state."""
+    """The parts of the state argument, as tensors of the graph; empty for a call without a state."""
     before: list
     """Their values."""
     after: Any = None
-    """The values of the state that came out."""
+    """The values of the state that the cell returned."""
 
 
 def watched_calls(cells: list[nn.Module], module: nn.Module, x: Tensor, begin=None, end=None) -> list[list[Call]]:
-    """The calls of each of some cells when the module reads x, up to where a cell begins anew.
+    """Record the calls of cells while the module reads x, up to the first later call without a state.
 
-    begin(which cell, which call, call): what the cell is to be called with instead. end(which cell, which call, output): what it is to
-    give instead. None changes nothing.
+    begin(cell number, call number, call): replacement of the arguments. end(cell number, call number, output): replacement of the
+    output. None changes nothing.
     """
     found: list[list[Call]] = [[] for _ in cells]
 
@@ -87,12 +83,12 @@ def watched_calls(cells: list[nn.Module], module: nn.Module, x: Tensor, begin=No
 
 
 def random_numbers_kept(x: Tensor):
-    """A block after which torch's random numbers, also of the device of x, are as they were."""
+    """Context manager that restores torch's random state, also that of the device of x."""
     return torch.random.fork_rng(devices=[x.device] if x.is_cuda else [])
 
 
 def first_sequence(calls: list[Call], frames: int) -> list[Call]:
-    """The calls up to where, after whole frames, a cell is given its first state anew."""
+    """The calls up to the next one, after whole frames, that has the first state again."""
     for j in range(frames, len(calls), frames):
         first, given, came = calls[0].before, calls[j].before, tree_leaves(calls[j - 1].after)
         anew = (
@@ -104,7 +100,7 @@ def first_sequence(calls: list[Call], frames: int) -> list[Call]:
 
 
 def passes_its_state_on(calls: list[Call]) -> bool:
-    """Whether each call is given the state that came out of the one before, to the bit."""
+    """True if the state argument of each call equals the state returned by the call before, to the bit."""
     for one, other in itertools.pairwise(calls):
         gave, given = tree_leaves(one.after), other.before
         if len(gave) != len(given) or not all(_equal(a, b) for a, b in zip(gave, given, strict=True)):
@@ -113,7 +109,7 @@ def passes_its_state_on(calls: list[Call]) -> bool:
 
 
 def reads_what_it_gave(cell: nn.Module, module: nn.Module, x: Tensor, calls: list[Call]) -> bool:
-    """Whether what comes out of the cell's first call changes what it reads later."""
+    """True if later inputs of the cell depend on the output of its first call."""
     generator = torch.Generator().manual_seed(0)
 
     def moved(part):
@@ -129,7 +125,7 @@ def reads_what_it_gave(cell: nn.Module, module: nn.Module, x: Tensor, calls: lis
 
 
 def frames_of(cell: nn.Module, calls: list[Call], x: Tensor) -> tuple[int, int | None]:
-    """(The frames that x holds, 0 where the calls are no multiple of them; the axis that they are on, None where two may be it)."""
+    """Return (number of frames in x, 0 if the number of calls is no multiple of it; their axis, None if two are possible)."""
     axes = [0, 1] if x.dim() > 2 or (x.dim() == 2 and not x.is_floating_point()) else [0]
     rows = rows_of(cell, calls[1].state)
     axes = [axis for axis in axes if len(axes) == 1 or x.shape[1 - axis] == rows] or axes
@@ -155,7 +151,7 @@ def rows_of(cell: nn.Module, state: list[Tensor]) -> int:
 
 
 def by_rows(cell: nn.Module) -> Callable[[Tensor, int], Tensor]:
-    """What makes (..., B, n) of a part of a cell's state behind so many leading dimensions."""
+    """Return a function (part of a state, leading dimensions) -> (..., B, n)."""
     layers = int(isinstance(cell, nn.RNNBase))
 
     def flat(part: Tensor, lead: int) -> Tensor:
@@ -176,7 +172,7 @@ def _equal(a, b) -> bool:
     return a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
-COMPARED = 8  # calls: a chaotic loop may go apart by rounding after more
+COMPARED = 8  # calls; in a chaotic loop rounding separates later ones
 NEW_TENSORS = {
     getattr(owner, name)
     for owner, names in (
@@ -191,7 +187,7 @@ NEW_TENSORS = {
 class OwnLoop(Run):
     """One run of a module's own loop; analyses read states and Jacobians from it, as from the run of a cell.
 
-    It knows the loop only along this run: there is no step that could be taken from another state.
+    The loop is recorded along this run only, so there is no step from another state.
     """
 
     no_step = "follows a module through its own loop, which takes no step from another state: write the loop as a rhn.cells.Cell"
@@ -202,18 +198,18 @@ class OwnLoop(Run):
         self.states = torch.stack([node.value for node in nodes])
         """(T + 1, B, N); of one sequence (T + 1, N)."""
         self.inputs = torch.stack([node.value for node in inputs[: len(nodes) - 1]])
-        """What the cell reads, (T, B, m), of one sequence (T, m); of several calls a frame one after the other."""
+        """Inputs of the cell, (T, B, m), of one sequence (T, m); those of several calls a frame are joined."""
         self._nodes, self._inputs = nodes, inputs
         self._places = torch.arange(len(self) * self.states.shape[1]).reshape(len(self), -1)
         self._again: Callable[[int], OwnLoop] | None = None
 
     @property
     def about(self) -> str:
-        """How the loop is followed, in words."""
+        """Description of the loop: steps, frames, calls."""
         return self.label.about
 
     def sequence(self, row: int) -> "OwnLoop":
-        """One of the B sequences alone."""
+        """One of the B sequences."""
         one = copy.copy(self)
         one.states, one.inputs, one._places = self.states[:, row], self.inputs[:, row], self._places[:, row]
         again = self._again
@@ -221,17 +217,19 @@ class OwnLoop(Run):
         return one
 
     def until(self, steps: int) -> "OwnLoop":
-        """The first steps alone."""
+        """The first steps."""
         some = copy.copy(self)
         some.states, some.inputs, some._places = self.states[: steps + 1], self.inputs[:steps], self._places[:steps]
         return some
 
     def repeated(self, times: int) -> "OwnLoop":
-        """The loop when the module reads the sequence so often, one after the other."""
+        """The loop over several repetitions of the sequence."""
         if times == 1:
             return self
         if self._again is None:
-            raise InvalidInputError("the module cannot read its sequence several times: its frames are not told apart")
+            raise InvalidInputError(
+                "the module cannot read its sequence several times: the axis of its frames is ambiguous"
+            )
         return self._again(times)
 
     def jacobians(self, at=slice(None)) -> Tensor:
@@ -239,7 +237,7 @@ class OwnLoop(Run):
         return self._derivatives(at, lambda t: self._nodes[t])
 
     def input_jacobians(self, at=slice(None)) -> Tensor:
-        """d s[t+1] / d x[t] (..., N, m) likewise, of what the cell reads."""
+        """d s[t+1] / d x[t] (..., N, m) of the cell's inputs, at an index as for `jacobians`."""
         return self._derivatives(at, lambda t: self._inputs[t])
 
     def state_gains(self, at=slice(None)) -> Tensor:
@@ -247,7 +245,7 @@ class OwnLoop(Run):
         return torch.linalg.matrix_norm(self.jacobians(at), 2).unsqueeze(-1)
 
     def gates(self, at=slice(None)) -> Gates:
-        """None are told: those of the cell are not all that is done to the state."""
+        """Empty: the gates of the cell do not describe the loop."""
         return Gates()
 
     def norm_bound(self) -> Tensor:
@@ -269,17 +267,17 @@ class OwnLoop(Run):
 
 
 def followed(cell: nn.Module, module: nn.Module, x: Tensor, others: list[nn.Module]) -> OwnLoop | None:
-    """The own loop around a cell when its module reads x; None where nothing happens between its calls that the cell does not do.
+    """Record the loop around a cell while its module reads x; None if the module only passes the cell's states on.
 
     Args:
         cell: a part of the module, called with an input and a state.
-        module: in evaluation mode; it is run a few times.
-        x: what the module takes, with finite numbers.
-        others: further recurrent cells in the module, which may share a loop with this one.
+        module: in evaluation mode; it runs a few times.
+        x: an input of the module with finite numbers.
+        others: further recurrent cells of the module, which may share a loop with this one.
 
     Raises:
-        InvalidInputError: the loop cannot be differentiated, carries more from frame to frame than states of cells, mixes sequences, or
-            has no second frame.
+        InvalidInputError: the loop cannot be differentiated, has more state than its cells, mixes sequences, or has no second
+            frame.
     """
     names = type(module).__name__, type(cell).__name__
     with torch.no_grad(), random_numbers_kept(x):
@@ -290,7 +288,7 @@ def followed(cell: nn.Module, module: nn.Module, x: Tensor, others: list[nn.Modu
     if not all(isinstance(v, Tensor) for call in calls for v in (call.x, *call.state)):
         if passes_its_state_on(calls):
             return None
-        raise InvalidInputError(f"{names[0]} gives its {names[1]} something else than tensors in a loop of its own")
+        raise InvalidInputError(f"{names[0]} calls its {names[1]} in a loop with something else than tensors")
     frames, axis = frames_of(cell, calls, x)
     if frames in (0, len(calls)) and passes_its_state_on(calls) and not reads_what_it_gave(cell, module, x, calls):
         return None
@@ -305,7 +303,7 @@ def followed(cell: nn.Module, module: nn.Module, x: Tensor, others: list[nn.Modu
         loop = _differentiated([cell, *others], module, x, seen, a_frame)
     except RhnError:
         raise
-    except USERS_FAULT as error:  # whatever a user's module, or torch on its operations, raises
+    except USERS_FAULT as error:  # errors of a user's module, or of torch at its operations
         raise UsersCodeError(
             f"{names[0]} cannot be followed through its own loop around {names[1]}: {str(error).split('. ')[0]}; "
             "write the loop with new tensors and operations of torch that have gradients"
@@ -316,18 +314,16 @@ def followed(cell: nn.Module, module: nn.Module, x: Tensor, others: list[nn.Modu
 
 
 class _Node:
-    """Tensors in the graph of a run, as one array (B, N) that can be differentiated, and differentiated by.
+    """Tensors in the graph of a run as one array (B, N): a variable of derivatives and a function to differentiate.
 
-    Where one of them follows from another, as an LSTM's normed h from its c, derivatives by each hold the others fixed.
+    If one of them is computed from another, such as an LSTM's normed h from its c, derivatives by each hold the others fixed.
     """
 
     def __init__(self, parts: list[tuple[Tensor, Callable[[Tensor, int], Tensor]]]):
-        """parts: each with what makes (..., B, n) of it, behind so many leading dimensions."""
+        """parts: tensors, each with its function of `by_rows`."""
         self.edges = [get_gradient_edge(part) if part.requires_grad else None for part, _ in parts]
         self._shapes, self._flat = [part.shape for part, _ in parts], [flat for _, flat in parts]
-        self._parts = [
-            torch.cat([flat(part, 0)], -1) for part, flat in parts
-        ]  # as they are now: a module may write into them
+        self._parts = [torch.cat([flat(part, 0)], -1) for part, flat in parts]  # copies: a module may write into them
         self._join()
 
     def _join(self) -> None:
@@ -336,7 +332,7 @@ class _Node:
 
     @classmethod
     def joint(cls, nodes: list["_Node"]) -> "_Node":
-        """Several nodes as one."""
+        """Join several nodes."""
         joint = copy.copy(nodes[0])
         for name in ("edges", "_shapes", "_flat", "_parts"):
             setattr(joint, name, [each for node in nodes for each in getattr(node, name)])
@@ -345,11 +341,11 @@ class _Node:
 
     @functools.cached_property
     def twice(self) -> bool:
-        """Whether two of the tensors are one, so that no derivative tells them apart."""
+        """True if two of the tensors are the same one, so that their derivatives cannot be separated."""
         return len({(edge.node, edge.output_nr) for edge in self.edges if edge}) < sum(map(bool, self.edges))
 
     def jacobian(self, of: "_Node") -> Tensor:
-        """d self / d of, (B, N, M): all sequences at once, because none acts on another."""
+        """d self / d of, (B, N, M), of all sequences at once: they are independent."""
         B, N = self.value.shape
         w = torch.eye(N, dtype=self.value.dtype, device=self.value.device).unsqueeze(1).expand(N, B, N)
         try:
@@ -367,13 +363,13 @@ class _Node:
         ]
 
     def reaches(self, before: "_Node") -> bool:
-        """Whether a gradient goes from here back to that node."""
+        """True if this node depends on that one in the graph."""
         edges = [edge for edge in before.edges if edge is not None]
         return any(g is not None for g in _gradients(self.y, edges, torch.ones_like(self.value)))
 
     @functools.cached_property
     def _within(self) -> list[tuple[int, list[int]]]:
-        """(A part, the parts that it follows from), the latest first."""
+        """Pairs (a part, the parts that it is computed from), the latest first."""
         known = [k for k, edge in enumerate(self.edges) if edge is not None]
         made = {
             k: -1 if self.edges[k].node.name().endswith("AccumulateGrad") else self.edges[k].node._sequence_nr()
@@ -387,7 +383,7 @@ class _Node:
         return [(k, others) for k, others in found if others]
 
     def _apart(self, gradients: list[Tensor | None], w: Tensor) -> list[Tensor]:
-        """Gradients by each part (..., B, n), with the others held fixed, from those that go through the others too."""
+        """Gradients by each part (..., B, n) with the others held fixed, from total gradients."""
         lead = w.shape[:-2]
         found = [
             flat(self.value.new_zeros(*lead, *shape) if g is None else g, len(lead))
@@ -408,7 +404,7 @@ def _gradients(y: Tensor, edges: list, w: Tensor) -> tuple[Tensor | None, ...]:
 
 
 class _WithGradients(TorchFunctionMode):
-    """New tensors of a module are part of the graph: what it does to a first state of zeros before its cell is called counts too."""
+    """Make new tensors of a module part of the graph, so that operations on a first state of zeros are differentiated too."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         found = function(*args, **(kwargs or {}))
@@ -426,7 +422,7 @@ class _WithGradients(TorchFunctionMode):
 def _differentiated(
     cells: list[nn.Module], module: nn.Module, x: Tensor, seen: list[list[Call]], a_frame: int
 ) -> OwnLoop:
-    """The run once more, with its graph, from the first candidate for its state that closes."""
+    """Run the module with gradients and return the loop for the first candidate of its state that is complete."""
     frames = len(seen[0]) // a_frame
     sharing = [k for k, calls in enumerate(seen) if calls and len(calls) % frames == 0]
     before: dict[int, list[_Node]] = {k: [] for k in sharing}
@@ -458,7 +454,7 @@ def _differentiated(
         for p in parameters:
             p.requires_grad_()
         given = x.detach().clone().requires_grad_().clone() if x.is_floating_point() else x
-        without_cudnn = torch.backends.cudnn.flags(enabled=False)  # whose cells have no gradient in evaluation mode
+        without_cudnn = torch.backends.cudnn.flags(enabled=False)  # its cells have no gradient in evaluation mode
         with random_numbers_kept(x), _WithGradients(), without_cudnn:
             watched_calls(cells, module, given, begin, end)
     finally:
@@ -476,39 +472,39 @@ def _differentiated(
         if lag is None:
             steps = range(first, first + len(nodes) - 1)
             inputs = [_Node(_once(read[0][t * a_frame : (t + 1) * a_frame])) for t in steps]
-            return OwnLoop(cells[0], nodes, inputs, _told(len(nodes) - 1, frames, a_frame, names[1]))
+            return OwnLoop(cells[0], nodes, inputs, _description(len(nodes) - 1, frames, a_frame, names[1]))
         lags.append(lag)
     raise InvalidInputError(
         f"{names[0]} has a path around the state of its {names[1]}: the state {counted(lags[0], 'frame')} before acts on it directly; "
-        "write the loop as one rhn.cells.Cell, whose state is all that it carries from frame to frame"
+        "write the loop as one rhn.cells.Cell with the complete state"
     )
 
 
-def _told(steps: int, frames: int, a_frame: int, cell: str) -> str:
-    """What figures say of a loop."""
+def _description(steps: int, frames: int, a_frame: int, cell: str) -> str:
+    """Description of a loop in figures."""
     calls = f", {a_frame} calls of {cell} each" if a_frame > 1 else ""
     return f"own loop: {counted(steps, 'step')} between {counted(frames, 'frame')}{calls}"
 
 
 def _one_sequence(nodes: list[_Node], names: tuple[str, str]) -> list[_Node]:
-    """The states up to where the loop begins anew; raises InvalidInputError where one is cut off from the one before."""
+    """The states up to the next sequence. Raises InvalidInputError if a state does not depend on the one before."""
     if len(nodes) < 2 or any(node.twice for node in nodes):
-        raise InvalidInputError(f"{names[0]} gives its {names[1]} one tensor as two parts of its state: give it two")
+        raise InvalidInputError(f"{names[0]} passes its {names[1]} one tensor as two parts of its state: pass two")
     for t in range(1, len(nodes)):
         if not nodes[t].reaches(nodes[t - 1]):
             if t > 1 and torch.equal(nodes[t].value, nodes[0].value):
                 return nodes[:t]
             raise InvalidInputError(
                 f"{names[0]}: the state of its {names[1]} at frame {t} is cut off from the one before: a detach(), no_grad() or "
-                "conversion in the loop; leave it out while the loop is looked at"
+                "conversion in the loop; leave it out for the analysis"
             )
     return nodes
 
 
 def _open_lag(nodes: list[_Node], names: tuple[str, str]) -> int | None:
-    """None where all gradients pass through every state; else the least lag of a path around one, counted from the last state.
+    """None if every path of gradients passes through all states; else the least lag of a path around one, from the last state.
 
-    Raises InvalidInputError where sequences act on one another.
+    Raises InvalidInputError if sequences act on one another.
     """
     last, earlier = nodes[-1], nodes[:-1]
     generator = torch.Generator().manual_seed(0)
@@ -529,7 +525,7 @@ def _open_lag(nodes: list[_Node], names: tuple[str, str]) -> int | None:
 
 
 def _check_same(module: nn.Module, cell: nn.Module, calls: list[Call], nodes: list[_Node]) -> None:
-    """Raise InvalidInputError where the run with gradients, from states of zeros where none is given, went another way."""
+    """Raise InvalidInputError if the run with gradients, which starts from zeros if no state is given, has other states."""
     for k, (call, node) in enumerate(zip(calls[1:], nodes[1:], strict=False)):
         known = _Node([(part, by_rows(cell)) for part in call.before]).value
         if not torch.isfinite(known).all():
@@ -538,11 +534,11 @@ def _check_same(module: nn.Module, cell: nn.Module, calls: list[Call], nodes: li
             )
         if k < COMPARED and not torch.allclose(known, node.value, rtol=1e-3, atol=1e-5):
             raise InvalidInputError(
-                f"{type(module).__name__} runs through other states when its {type(cell).__name__} is given a first state of zeros, or "
-                "when it runs again: give a first state, and draw no random numbers in evaluation mode"
+                f"{type(module).__name__} has other states when its {type(cell).__name__} starts from a state of zeros, or "
+                "when it runs again: pass a first state, and draw no random numbers in evaluation mode"
             )
 
 
 def _once(read: list[tuple]) -> list[tuple]:
-    """What the calls of a frame read, without what they read again."""
+    """The inputs of the calls of a frame, each tensor once."""
     return [pair for k, pair in enumerate(read) if all(pair[0] is not other for other, _ in read[:k])]

@@ -1,7 +1,6 @@
-"""Resolve what a user names into a `Run` of one recurrent cell along one sequence; for commands and for Python.
+"""Open networks and data, named by options or passed as objects, as a `Run`; for commands and for Python.
 
-network   a cell's name, a checkpoint or the folder of a run, a torch module, a step f(x, s); on the command line also a module by
-          its name
+network   a cell's name, a checkpoint or the folder of a training, a torch module; on the command line also a module by its name
 data      a chorale's name, a file of numbers or a text, an array or a tensor
 """
 
@@ -30,7 +29,7 @@ from rhn.fields import check_seed, fits
 from rhn.options import check_least, given_flags
 
 NEW_CELL = ("depth", "hidden_size", "init", "transform_bias")  # options of cells by name
-KEPT = 8  # numbers that a result keeps of each entry of the state at each step
+KEPT = 8  # numbers in a result for each entry of the state at each step
 
 
 def open_run(
@@ -54,15 +53,15 @@ def open_run(
 
     Args:
         network: a cell by name ("rhn", "torch.nn:LSTM", "my_package.cells:MyCell"), a checkpoint (a file or the folder of a training),
-            or a torch module with a recurrent cell, of which a copy is used.
-        x: a chorale by name ("bwv66.6", "test-0"), a file of numbers (.npy, .npz, .csv), for a language model a text, or what the
-            network takes: (T, m), ids of tokens (T,); of several sequences the first. None: the chorale bwv269.
+            or a torch module with a recurrent cell, which is copied.
+        x: a chorale by name ("bwv66.6", "test-0"), a file of numbers (.npy, .npz, .csv), for a language model a text, or an
+            input of the network: (T, m), ids of tokens (T,); of several sequences the first is read. None: the chorale bwv269.
         depth, hidden_size, init, transform_bias, seed: of a cell by name.
-        layer, submodule: which recurrent cell of a module or checkpoint; see `gersgorin.extract_cell`.
+        layer, submodule: select a recurrent cell of a module or checkpoint; see `gersgorin.extract_cell`.
         steps: read only the first steps.
         unit: of one step, for the axes of time, such as "0.1 s"; None: that of the data.
         dtype, device: of states and Jacobians.
-        whole: whether whole Jacobians will be asked for, whose memory is checked.
+        whole: check that whole Jacobians fit into memory.
 
     Raises:
         InvalidInputError, DataError, CheckpointError: network or data do not exist, cannot be read, or do not fit each other.
@@ -80,7 +79,7 @@ def open_run(
         source = _source(x, data)
         subject = new_cell(network, seed=seed, input_size=source.input_size, **new)
     elif given := [name for name, value in new.items() if value is not None]:
-        raise InvalidInputError(f"{given[0]} is for a new cell by its name, this network says what it is: leave it out")
+        raise InvalidInputError(f"{given[0]} is for a new cell by its name, not for this network: leave it out")
     elif file:
         text = file if is_language_model(file) else None
         source = _source(x, data, text)
@@ -179,24 +178,22 @@ def check_network_options(options: NetworkOptions) -> None:
     new = given_flags(options, NEW_CELL)
     if options.module:
         if given := given_flags(options, ("cell",)) or [f for f in new if f != "--hidden-size"]:
-            raise InvalidInputError(f"{given[0]} does not go with --module, whose code says what it is: leave one out")
+            raise InvalidInputError(f"{given[0]} cannot be given with --module, whose code decides it: leave one out")
     elif options.submodule:
         raise InvalidInputError("--submodule names a part of --module package.module:factory: add that")
     elif options.checkpoint and new:
-        raise InvalidInputError(f"{', '.join(new)} cannot be given with --checkpoint: the file says what the cell is")
+        raise InvalidInputError(f"{', '.join(new)} cannot be given with --checkpoint: the file describes the cell")
     if not options.checkpoint and not options.module and (given := given_flags(options, ("layer",))):
         raise InvalidInputError(f"{given[0]} is for --checkpoint FILE, not for a new cell")
     check_seed(options.seed)
 
 
 def is_language_model(path: Path) -> bool:
-    """Whether a checkpoint holds a language model. Raises CheckpointError."""
+    """True if a checkpoint holds a language model. Raises CheckpointError."""
     try:
         return read_metadata(path)["class"] == "LanguageModel"
     except CheckpointError as error:
-        raise CheckpointError(
-            f"{error}; for weights of a module of your own add --module package.module:factory"
-        ) from error
+        raise CheckpointError(f"{error}; for weights of your own module add --module package.module:factory") from error
 
 
 def check_memory(cell: nn.Module, steps: int, device: str = "cpu", dtype: torch.dtype = torch.float64) -> None:
@@ -212,17 +209,17 @@ def check_memory(cell: nn.Module, steps: int, device: str = "cpu", dtype: torch.
 
 
 def _check_place(device: str, dtype: torch.dtype) -> None:
-    """Raise InvalidInputError where a device is not on this machine, or nothing is measured in a dtype."""
+    """Raise InvalidInputError if the device is not on this machine or the dtype is not supported."""
     if dtype not in (torch.float32, torch.float64):
         raise InvalidInputError(f"dtype is {dtype!r:.40}: expected torch.float64 or torch.float32")
     try:
         torch.empty(1, device=torch.device(device)).item()
-    except (RuntimeError, AssertionError, TypeError) as error:  # whatever torch says of a device that it does not have
+    except (RuntimeError, AssertionError, TypeError) as error:  # the several errors of torch for a missing device
         raise InvalidInputError(f"device is {device!r:.40}: expected 'cpu' or a GPU of this machine, 'cuda'") from error
 
 
 def _checkpoint(network) -> Path | None:
-    """The file or folder that is meant, or None: a cell's name has neither a folder nor that suffix."""
+    """The path of a checkpoint, or None: the name of a cell has neither a folder nor that suffix."""
     if isinstance(network, str) and not network.endswith(".safetensors") and "/" not in network:
         return None
     if isinstance(network, str | Path):
@@ -234,7 +231,7 @@ def _checkpoint(network) -> Path | None:
 
 
 def _in_module(watched: Watched, x, data: DataOptions) -> tuple[Subject, Source]:
-    """The cell of a module, and what is read: by the module, or where x is given as numbers, by the cell when the module reads them."""
+    """The cell of a module and its data: x itself, or the inputs of the cell if x is an array."""
     subject = watched_cell(watched, type(watched.cell).__name__)
     if not isinstance(x, Tensor | np.ndarray) or isinstance(x, Piece):
         return subject, _source(x, data)
@@ -246,7 +243,7 @@ def _in_module(watched: Watched, x, data: DataOptions) -> tuple[Subject, Source]
 
 
 def _source(x, data: DataOptions, text: Path | None = None) -> Source:
-    """What is read, by a language model a text; see `open_run`."""
+    """The data x of `open_run`; text: the checkpoint of a language model."""
     if isinstance(x, Piece):
         source = chorale_source(x).cut(data.steps)
     elif isinstance(x, Tensor | np.ndarray):
@@ -265,7 +262,7 @@ def _source(x, data: DataOptions, text: Path | None = None) -> Source:
 
 
 def _numbers(x: Tensor | np.ndarray, ids: bool) -> Source:
-    """Numbers of the caller's, (T, m) or (T,), or ids of tokens (T,)."""
+    """An array of the caller: numbers (T, m) or (T,), or ids of tokens (T,)."""
     values = real_tensor("x", x).detach().cpu().numpy()
     if (
         values.size == 0
@@ -280,5 +277,5 @@ def _numbers(x: Tensor | np.ndarray, ids: bool) -> Source:
 
 
 def _shape(x: Tensor | np.ndarray) -> str:
-    """As in "sequence of 85 x 88"."""
+    """Shape in words: "of 85 x 88"."""
     return f"of {' x '.join(map(str, x.shape))}"

@@ -1,4 +1,4 @@
-"""A recurrence along one sequence: states and Jacobians, computed once, from which every analysis reads.
+"""Base class of runs: states and Jacobians of a recurrence along one sequence, computed once for all analyses.
 
     CellRun (`gersgorin.cell_run`)   a cell, from its closed forms or by autograd
     OwnLoop (`gersgorin.own_loop`)   a module that calls its cell in a loop of its own
@@ -16,7 +16,7 @@ from rhn.cells import Gates
 from rhn.errors import InvalidInputError
 
 BLOCK = 1 << 22  # numbers of Jacobians computed at once
-KEPT = 1 << 25  # numbers of Jacobians kept for the next analysis
+KEPT = 1 << 25  # most numbers of Jacobians that a run stores
 
 UNITS = {"chorale": "quarter notes", "text": "tokens"}
 
@@ -53,7 +53,7 @@ class Run:
     """States and derivatives of one run. Subclasses set `cell`, `inputs`, `states` and define the derivatives.
 
     cell: what is called at every step. inputs: what it reads, (T, B, m) or (T, m). states: (T + 1, B, N) or (T + 1, N), the first one
-    before the run. An index `at` picks positions of the inputs: steps, or (steps, sequences).
+    before the run. An index `at` selects positions of the inputs: steps, or (steps, sequences).
     """
 
     cell: nn.Module | Callable
@@ -106,7 +106,7 @@ class Run:
             yield slice(start, min(start + size, len(self)))
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """(steps, their Jacobians (steps, N, N)) of one sequence; kept for the next call if all of them are small enough."""
+        """Yield (steps, their Jacobians (steps, N, N)) of one sequence; stored for the next call if all of them are small enough."""
         if self._kept is not None:
             yield from ((now, self._kept[now]) for now in self.slices())
             return
@@ -140,7 +140,7 @@ class Run:
         return torch.tensor(torch.nan)
 
     def repeated(self, times: int) -> "Run":
-        """The run over the sequence, read several times without a break."""
+        """The run over several repetitions of the sequence."""
         raise NotImplementedError
 
 

@@ -1,17 +1,15 @@
-"""How often networks like this one learned: the counts that a check's probability is read off.
+"""Empirical calibration of the check: how the share of networks that learned depends on the predicted time on the plateau.
 
-`calibration.json` is made by `python -m benchmarks.calibration` from the trials of the small study, whose initial networks are rebuilt
-and measured as a check measures them. Trials are put in order by one number,
+`python -m benchmarks.calibration` writes `calibration.json` from the trials of the small study; their initial networks are rebuilt and
+measured as in a check. Trials are ordered by one number,
 
     delay = log10(predicted epochs on the plateau / epochs of the training)
 
-and cut into bins whose shares of trials that learned fall with the delay (isotonic regression; Ayer et al. 1955): no model of two
-parameters says more, and every bin keeps its counts. Learned: the best training loss is a tenth below the best constant output's.
+and cut into bins whose shares of trials that learned fall with the delay (isotonic regression; Ayer et al. 1955). A trial has learned
+if its best training loss is a tenth below that of the best constant output.
 
 A bin's interval is the exact binomial one of 95 % (Clopper and Pearson), its probability (learned + 1/2) / (networks + 1), which is
-never 0 or 1 (Jeffreys' prior).
-
-Whether a network is like those that the calibration was made of and judged by; where it is not, a check knows no probability.
+never 0 or 1 (Jeffreys' prior). There is no probability for networks unlike those that were calibrated or validated (`unlike`).
 """
 
 import json
@@ -33,7 +31,7 @@ from rhn.statistics import exact_interval
 
 FILE = Path(__file__).with_name("calibration.json")
 NEVER = 300.0
-"""The delay of a network that stays for ever, so that it is a number."""
+"""Finite delay of a network that never leaves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +39,7 @@ class Bin:
     """Study networks of one range of delays."""
 
     least: float
-    """Delays from here on; -infinity in the first bin."""
+    """Least delay; -infinity in the first bin."""
     networks: int
     learned: int
 
@@ -56,19 +54,19 @@ class Bin:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """The bins, what networks they are of, and how well they told of networks that they were not made from."""
+    """The bins, their kinds of networks, and their validation on other networks."""
 
     bins: tuple[Bin, ...]
     kinds: tuple[str, ...]
     """Of the networks in the bins: "dt-rnn gaussian"."""
     limits: Mapping[str, tuple[float, float]]
-    """Of each quantity, the least and greatest of the networks that were fitted or judged."""
+    """(Least, greatest) value of each quantity among calibrated and validated networks."""
     judged: Mapping[str, Mapping]
-    """By kind of network, "dt-rnn scaled": networks, learned, expected (the sum of their probabilities), trusted."""
+    """Validation by kind of network, "dt-rnn scaled": networks, learned, expected (the sum of their probabilities), trusted."""
     made_by: Mapping
 
     def look_up(self, delay: float) -> Bin:
-        """The bin of a delay; raises DataError for none at all."""
+        """The bin of a delay. Raises DataError for NaN."""
         if math.isnan(delay):
             raise DataError("the delay is NaN: expected a number")
         return max((b for b in self.bins if b.least <= min(delay, NEVER)), key=lambda b: b.least)
@@ -85,14 +83,14 @@ def delay_of(escape_epochs: float, epochs: float) -> float:
 
 
 def isotonic_bins(delays: Sequence[float], learned: Sequence[bool], least_networks: int) -> tuple[Bin, ...]:
-    """Bins of at least so many networks (as far as there are), whose shares never rise with the delay: pool adjacent violators.
+    """Bins of at least `least_networks`, with shares that never rise with the delay: pool adjacent violators.
 
     >>> [(b.networks, b.learned) for b in isotonic_bins([-1, -2, 0, 1, 2], [True, True, False, True, False], 1)]
     [(2, 2), (2, 1), (1, 0)]
     """
     blocks: list[list[float]] = []  # [least delay, networks, learned]
     for delay, success in sorted(zip(delays, map(bool, learned), strict=True)):
-        if blocks and blocks[-1][0] == delay:  # equal delays cannot be told apart
+        if blocks and blocks[-1][0] == delay:  # equal delays share a block
             blocks[-1] = [delay, blocks[-1][1] + 1, blocks[-1][2] + success]
         else:
             blocks.append([delay, 1, int(success)])
@@ -113,7 +111,7 @@ def isotonic_bins(delays: Sequence[float], learned: Sequence[bool], least_networ
 
 @cache
 def load_calibration(path: Path = FILE) -> Calibration:
-    """The calibration in a file; raises DataError where it is none."""
+    """Read the calibration of a file. Raises DataError if it is none."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         bins = tuple(Bin(**b | {"least": -math.inf if b["least"] is None else b["least"]}) for b in stored["bins"])
@@ -129,7 +127,7 @@ def _share(block: Sequence[float]) -> float:
 
 
 def _join(blocks: list[list[float]], first: int) -> None:
-    """Make one block of two neighbours."""
+    """Merge two neighbours."""
     (least, networks, learned), (_, more, more_learned) = blocks[first : first + 2]
     blocks[first : first + 2] = [[least, networks + more, learned + more_learned]]
 
@@ -141,18 +139,18 @@ USUAL = {"coupled": True, "activation": "tanh", "gate_constant": 0.0, "skip": "a
 
 
 def unlike(objective: Objective, training: Training, first_loss: float, constant_loss: float) -> str | None:
-    """What sets a network or its training apart from all that is known, as the end of "it ..."; None where nothing does."""
+    """Difference from all calibrated and validated networks and trainings, as the end of "it ..."; None if there is none."""
     return _other_task(objective, constant_loss) or _other_network(objective.model, training, first_loss, constant_loss)
 
 
 def kind_of(model: nn.Module) -> str:
-    """A cell of the registry with the scheme of its weights, "dt-rnn scaled", as the calibration's table of judged networks has it."""
+    """Name of a cell with the scheme of its weights, "dt-rnn scaled"; a key of `Calibration.judged`."""
     cell = next((name for name, factory in CELLS.items() if type(model.cells[0]) is factory), model.cell)
     return f"{cell} {model.init.scheme}" + " open" * ((getattr(model.cells[0], "transform_bias", 0) or 0) > 0)
 
 
 def weight_scale(model: nn.Module) -> float | None:
-    """Root mean square of the recurrent weights of all cells, as far as they say which these are; None where none does."""
+    """Root mean square of the recurrent weights of all cells with `layers()`; None if there is no such cell."""
     squares, count = 0.0, 0
     for cell in model.modules():
         if not isinstance(cell, Cell):
@@ -193,7 +191,7 @@ def _other_network(model: PolyphonicModel, training: Training, first_loss: float
 
 
 def _beyond(known: Calibration, training: Training, sizes: dict[str, float]) -> str | None:
-    """The first quantity that is outside the range of all that was fitted or judged."""
+    """The first quantity outside the range of the calibration, in words."""
     values = sizes | {name: getattr(training, name) for name in ("learning_rate", "momentum", "epochs")}
     for name, (low, high) in known.limits.items():
         if name in values and not low <= values[name] <= high:

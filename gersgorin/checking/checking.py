@@ -1,11 +1,11 @@
-"""Will it train? A preflight: what a network does before its first step of training, and how often networks like it learned.
+"""Predict before the first step whether a network will train, and suggest changes.
 
     check(model, learning_rate=0.1, epochs=400)                      on the chorales
     check(model, x, learning_rate=0.1, loss="squared", epochs=50)    on your own sequences
 
-It composes what others measure: the plateau and the time to leave it (`gersgorin.plateau`), gains, exponents and saturation
-(`gains.py`), and looks up how often such networks of the small study learned (`calibration`). Every suggestion is the same measure of
-the changed network, never a rule of thumb.
+A check combines the plateau and the time to leave it (`gersgorin.plateau`), gains, exponents and saturation (`gains.py`), and the share
+of similar networks of the small study that learned (`calibration.py`). Every suggestion comes from the same measurement of the changed
+network, never from a rule of thumb.
 """
 
 import math
@@ -27,12 +27,12 @@ from rhn.engine.curves import LEFT
 from rhn.errors import DataError, InvalidInputError
 from rhn.wording import counted
 
-PIECES, FRAMES = 32, 13  # of the chorales that rates are measured on
-LARGE, FEW_PIECES, FEW_FRAMES = 20_000, 8, 9  # of a network with more parameters: a tenth of the work
-TOO_LARGE = 2_000_000  # with more parameters the way off the plateau is not followed: a gradient takes a second
-FEW_LOOKS = 150  # gradients to try a change of a large network with
-ROWS = 32  # sequences a batch, where nobody says
-LIKELY = 0.8  # from here on nothing is suggested
+PIECES, FRAMES = 32, 13  # of the probe from the chorales
+LARGE, FEW_PIECES, FEW_FRAMES = 20_000, 8, 9  # probe of a network with more parameters: a tenth of the work
+TOO_LARGE = 2_000_000  # parameters; beyond, the escape is not simulated: a gradient takes a second
+FEW_LOOKS = 150  # gradients for each suggestion of a large network
+ROWS = 32  # sequences per batch by default
+LIKELY = 0.8  # least probability at which no changes are suggested
 
 
 @one_thread()  # two threads on small matrices gain little on an idle machine and lose much on a busy one
@@ -50,23 +50,23 @@ def check(
     name: str | None = None,
     progress: Callable[[str], None] = lambda doing: None,
 ) -> Check:
-    """Measure a network before it is trained, and say what is to be expected.
+    """Measure a network before training and predict whether it will learn.
 
     Args:
-        model: a `PolyphonicModel`, a `LanguageModel` or a module of your own with an output, or build(seed) -> one of them.
-        sequences: what it reads, as `gersgorin.plateau` takes them; None: some of the chorales.
+        model: a `PolyphonicModel`, a `LanguageModel` or your own module with an output, or build(seed) -> one of them.
+        sequences: its data, as for `gersgorin.plateau`; None: some of the chorales.
         learning_rate, momentum: of SGD on the mean loss of a frame.
-        epochs: how long it is to be trained.
-        batches: steps of SGD an epoch; None: batches of 32 sequences, of all chorales where these are read.
-        seeds: gains and exponents of so many networks, build(0), build(1), ...; more than one needs such a function.
+        epochs: length of the training.
+        batches: steps of SGD per epoch; None: batches of 32 sequences, of all chorales if `sequences` is None.
+        seeds: number of networks build(0), build(1), ... for gains and exponents; more than one requires such a function.
         loss: as in `gersgorin.plateau`; None for the model's own.
-        suggest: where it may not learn, try what could be changed.
-        name: what to call it; None: made from the model.
-        progress: called with what is being done, in words.
+        suggest: if it may not learn, test changes.
+        name: title of the network; None: derived from the model.
+        progress: called with a description of each part.
 
     Raises:
-        InvalidInputError: weights or sequences are not finite, empty or constant, their width does not fit, the model is no
-            recurrence, its loss is not finite, or a number of the training is out of range.
+        InvalidInputError: weights or sequences are not finite, empty or constant, their width does not fit, the model has no
+            recurrent cell, its loss is not finite, or a number of the training is out of range.
     """
     build = model if callable(model) and not isinstance(model, nn.Module) else None
     if seeds != 1 and (build is None or seeds < 1):
@@ -100,9 +100,9 @@ def check(
 
 
 def measure(found: Plateau, training: Training, looks: int | None = None) -> Check:
-    """What is expected of one network, from its plateau; without gains, exponents and suggestions.
+    """Predict from the plateau of one network; without gains, exponents and suggestions.
 
-    looks: gradients that the way off the plateau may cost; a network that is not away by then counts as one that stays.
+    looks: most gradients of the simulated escape; a network that has not left by then counts as one that stays.
     """
     objective = found.objective
     with torch.no_grad():
@@ -133,7 +133,7 @@ def measure(found: Plateau, training: Training, looks: int | None = None) -> Che
 def _suggestions(
     model: nn.Module, own: Plateau, found: Check, sequences, loss, progress: Callable[[str], None]
 ) -> tuple[Suggestion, ...]:
-    """What could be changed, each measured as the network was, the most promising first."""
+    """Changes, each measured like the network itself, the most promising first."""
     tried = []
     for change in changes(model, found.training, diverged=found.outlook.ended == "diverged"):
         progress(change.words)
@@ -144,7 +144,7 @@ def _suggestions(
 
 
 def _again(build: Callable[[int], nn.Module], own: Plateau, sequences, loss, training: Training) -> str | None:
-    """How the way of another draw of the weights ends; None where every draw is the same."""
+    """Result of the simulated escape with other initial weights; None if every seed gives the same weights."""
     other = plateau(build(1), sequences, loss)
     weights = [list(each.objective.parameters.values()) for each in (own, other)]
     if all(torch.equal(p, q) for p, q in zip(*weights, strict=True)):
@@ -153,7 +153,7 @@ def _again(build: Callable[[int], nn.Module], own: Plateau, sequences, loss, tra
 
 
 def outlook_of(escape_epochs: float, epochs: float, ended: str, *, known: bool) -> Outlook:
-    """What the calibration says of a network that stays so long on the plateau of a training of so many epochs."""
+    """Prediction of the calibration for a time on the plateau and a length of training."""
     if not known:
         return Outlook(escape_epochs=escape_epochs, ended=ended, probability=None, interval=None)
     like = load_calibration().look_up(delay_of(escape_epochs, epochs))
@@ -168,9 +168,9 @@ def outlook_of(escape_epochs: float, epochs: float, ended: str, *, known: bool) 
 
 
 def chorale_probe(model: nn.Module, corpus=None) -> torch.Tensor:
-    """Excerpts of the chorales to train on, (T, B, 88): pieces evenly spaced, each from another place on; fewer for a large network.
+    """Excerpts of the training chorales, (T, B, 88), from evenly spaced pieces and different frames; fewer for a large network.
 
-    Raises DataError where no chorale is long enough.
+    Raises DataError if no chorale is long enough.
     """
     from rhn.data import chorales
 
@@ -189,14 +189,14 @@ def _is_large(model: nn.Module) -> bool:
 
 
 def chorale_batches(corpus=None, batch_size: int = ROWS) -> int:
-    """Steps of SGD an epoch over the chorales."""
+    """Steps of SGD per epoch of the chorales."""
     from rhn.data import chorales
 
     return -(-len((corpus or chorales(progress=False)).train) // batch_size)
 
 
 def _batches(sequences: Any) -> int:
-    """Batches of `ROWS` sequences, of what a user gave."""
+    """Batches of `ROWS` sequences in the user's data."""
     first = sequences[0] if isinstance(sequences, tuple) else sequences
     if isinstance(first, list):
         count = len(first)
@@ -213,7 +213,7 @@ def _worrying(found: Check) -> bool:
 
 
 def _promise(suggestion: Suggestion) -> tuple[float, float]:
-    """Sorts the best first, and last what was not followed."""
+    """Sort key: the best first, those without a simulated escape last."""
     outlook = suggestion.outlook
     return -(outlook.probability or 0.0), math.inf if math.isnan(outlook.escape_epochs) else outlook.escape_epochs
 

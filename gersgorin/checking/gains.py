@@ -1,11 +1,11 @@
-"""What a network does to signals before it is trained: gains within a step, growth over many, saturation. A check's second opinion.
+"""Signal propagation in an untrained network: gains within a step, growth over many steps, saturation.
 
-    input gain of layer l     ||ds_l/dx||, how far the input gets within a step: the first to vanish in a deep transition
-    state gain of layer l     ||ds_l/ds_{l-1}||, with the state before the step held fixed where a layer also sees that
-    exponent                  log ||dy[T]/dy[0]|| / T along each sequence, what many steps do together
-    saturation                the share of outputs beyond 0.99, and of gates below 0.01 or above 0.99: there, slopes vanish
+    input gain of layer l     ||ds_l/dx|| within a step: the first to vanish in a deep transition
+    state gain of layer l     ||ds_l/ds_{l-1}||, with the state before the step held fixed if a layer also reads it
+    exponent                  log ||dy[T]/dy[0]|| / T along each sequence
+    saturation                the share of outputs beyond 0.99, and of gates below 0.01 or above 0.99, where slopes vanish
 
-All in float64, along sequences that the network reads from a zero state. Norms are 2-norms, averaged over a few positions.
+All in float64, along sequences from a zero state. Norms are 2-norms, averaged over a few positions.
 
 Legend: T steps, B sequences, m inputs of a cell, N its state_size, L its depth.
 """
@@ -27,44 +27,44 @@ from rhn.cells import Cell
 from rhn.errors import InvalidInputError
 from rhn.result import Result
 
-POSITIONS = 3  # where gains are measured
-STATES_HELD = 1 << 22  # numbers of Jacobians that exponents are made of
-PRODUCTS = 2e11  # multiplications that exponents may cost
-SHORTEST = 10  # steps of an exponent, whatever they cost
+POSITIONS = 3  # steps of the gains
+STATES_HELD = 1 << 22  # most numbers of Jacobians for exponents
+PRODUCTS = 2e11  # most multiplications for exponents
+SHORTEST = 10  # fewest steps of an exponent, at any cost
 NEAR_ONE, NEAR_ZERO = 0.99, 0.01
 
 
 @dataclass(frozen=True, repr=False)
 class Gains(Result):
-    """What one cell of a network does; arrays are NumPy's float64."""
+    """Gains, exponents and saturation of one cell; arrays are float64."""
 
     cell: str
-    """Its name within the network: "cells.0"."""
+    """Name within the network: "cells.0"."""
     input_gain: np.ndarray
-    """(L,); empty where a deep cell does not say what one of its layers does."""
+    """(L,); empty for a deep cell without `run_layer`."""
     state_gain: np.ndarray
     """(L,); likewise."""
     exponents: np.ndarray
-    """(sequences,), a step; -inf where every perturbation dies."""
+    """(sequences,), per step; -inf if every perturbation vanishes."""
     exponent_steps: int
     """T of the exponents."""
     saturated_outputs: float
     """Share of outputs of the cell beyond +-0.99."""
     saturated_gates: float | None
-    """Share of gates outside 0.01 to 0.99; None where it has none."""
+    """Share of gates outside 0.01 to 0.99; None for a cell without gates."""
 
 
 @torch.no_grad()
 @one_thread()
 def measure_gains(objective: Objective) -> list[Gains]:
-    """The gains of every cell of a network on its probe; a cell needs `step(x, s)` and `state_size`, or to be torch.nn's."""
+    """Gains of every cell of a network on its probe: cells of torch.nn, or with `step(x, s)` and `state_size`."""
     return [_gains(*found) for found in _cells(objective)]
 
 
 def layer_gains(cell: nn.Module, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
     """(Input gain, state gain) of each layer, (..., L) each, for x (..., m) and s (..., N).
 
-    Raises InvalidInputError for a cell of several layers that does not say what each of them does.
+    Raises InvalidInputError for a cell of several layers without `run_layer` and `layer_jacobians`.
     """
     layers = partial_jacobians(cell, x, s)
     if len(layers) > 1:
@@ -77,8 +77,8 @@ def layer_gains(cell: nn.Module, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.enable_grad()
 def _by_rows(step: Step, x: Tensor, s: Tensor) -> Tensor:
-    """As `input_jacobian`, of a step that takes batches: a copy of x for every row, so that nothing of torch.func is needed, which
-    imports torch's compiler for half a second."""
+    """`input_jacobian` of a step that takes batches, with a copy of x for every row; torch.func would import torch's compiler, half a
+    second."""
     N = s.shape[-1]
     copies = x.unsqueeze(-2).repeat_interleave(N, -2).requires_grad_()
     rows = step(copies, s.unsqueeze(-2).expand(*s.shape[:-1], N, N))
@@ -86,7 +86,7 @@ def _by_rows(step: Step, x: Tensor, s: Tensor) -> Tensor:
 
 
 def _cells(objective: Objective) -> Iterator[tuple[str, nn.Module, Tensor]]:
-    """(Name, cell in our form, the inputs (T, B, m) that it sees) of each recurrence that the network is made of."""
+    """Yield (name, cell in our form, its inputs (T, B, m)) of each recurrent cell of the network."""
     model = objective.model
     names = {module: name for name, module in model.named_modules()}
     for cell in recurrent_cells(model):
@@ -94,7 +94,7 @@ def _cells(objective: Objective) -> Iterator[tuple[str, nn.Module, Tensor]]:
             continue
         try:
             x = seen_by(cell, model, objective.inputs)
-        except InvalidInputError:  # one that this network does not run
+        except InvalidInputError:  # a cell that the network does not call
             continue
         yield names[cell] or type(cell).__name__, converted(cell), x
 
@@ -129,7 +129,7 @@ def _layer_gains(cell: nn.Module, x: Tensor, s: Tensor) -> dict[str, np.ndarray]
 
 
 def _affordable(cell: nn.Module, x: Tensor) -> tuple[int, int]:
-    """(Steps, sequences) of the exponents, so that a large network takes seconds and not minutes."""
+    """(Steps, sequences) of the exponents; limited so that a large network takes seconds."""
     (T, B), N = x.shape[:2], cell.state_size
     most = max(1, int(min(STATES_HELD / N**2, PRODUCTS / (N**3 * (getattr(cell, "depth", 1) + 1)))))
     steps = min(T, max(SHORTEST, most // B))

@@ -1,4 +1,4 @@
-"""Resolve the network, data and training that `gersgorin check` is asked about: a preset, a checkpoint, a module or a new cell.
+"""Build the network, data and training of `gersgorin check` from its options: a preset, a checkpoint, a module or a new cell.
 
 Legend: T frames or tokens, B rows, m numbers of a frame.
 """
@@ -24,9 +24,9 @@ from rhn.models import LanguageModel, PolyphonicModel, accepts
 from rhn.wording import counted
 
 KEYS, UNITS = 88, 64
-WINDOW, TEXT_ROWS = 35, 20  # of a new language model's training
-TOKENS = 20  # of a text that a row of the probe has
-PROBE_ROWS, FEW_ROWS, LARGE = 16, 4, 2_000_000  # rows of the probe; of a model of more than so many parameters
+WINDOW, TEXT_ROWS = 35, 20  # training of a new language model
+TOKENS = 20  # of a text in a row of the probe
+PROBE_ROWS, FEW_ROWS, LARGE = 16, 4, 2_000_000  # rows of the probe, of a large model, parameters of a large model
 TRAINING = {"learning_rate": 0.1, "momentum": 0.9, "epochs": 300}
 
 
@@ -36,17 +36,17 @@ class Subject:
 
     name: str
     build: Callable[[int], nn.Module]
-    """build(seed) -> the network; seed 0 is the first that is looked at."""
+    """build(seed) -> the network; the first has seed 0."""
     sequences: Any
     loss: str | None
     training: dict[str, float]
-    """learning_rate, momentum, epochs, batches, where the command does not say otherwise."""
+    """Defaults of learning_rate, momentum, epochs, batches."""
     many: bool = True
-    """Whether other seeds give other networks."""
+    """True if other seeds give other networks."""
 
 
 def subject_of(asked: Any) -> Subject:
-    """The network, its sequences and its training; raises RhnError."""
+    """The network, its sequences and its training. Raises RhnError."""
     if asked.module:
         return _of_module(asked)
     if asked.checkpoint:
@@ -75,7 +75,7 @@ def _new(asked: Any) -> Subject:
 
 
 def _of_module(asked: Any) -> Subject:
-    """A module of the user's, or a part of it, that gives outputs (T, B, m) for inputs (T, B, m), the next frames."""
+    """A user's module, or a part of it, that predicts the next frames (T, B, m) from frames (T, B, m)."""
     frames = None if asked.input is None else read_frames(asked.input)
     sizes = {"input_size": KEYS if frames is None else frames.shape[-1], "hidden_size": asked.hidden_size}
 
@@ -132,7 +132,7 @@ def _preset(asked: Any) -> Subject:
 
 def _stored(asked: Any) -> Subject:
     model = load_model(asked.checkpoint, asked.cell)
-    told = (read_metadata(asked.checkpoint).get("metadata") or {}).get("train") or {}
+    stored_training = (read_metadata(asked.checkpoint).get("metadata") or {}).get("train") or {}
     name = asked.checkpoint.name
     if isinstance(model, LanguageModel):
         from rhn.language.trained import load_text_model
@@ -148,14 +148,14 @@ def _stored(asked: Any) -> Subject:
         raise InvalidInputError(f"--text is for language models, and {asked.checkpoint} holds none")
     if not isinstance(model, PolyphonicModel):
         kind = type(model).__name__
-        raise InvalidInputError(f"{asked.checkpoint} holds a {kind} alone: expected a network with an output")
+        raise InvalidInputError(f"{asked.checkpoint} holds only a {kind}: expected a network with an output")
     frames, batches = (read_frames(asked.input), {}) if asked.input else _chorales(model, asked, ROWS)
-    known = {key: told[key] for key in TRAINING if isinstance(told.get(key), int | float)}
+    known = {key: value for key in TRAINING if isinstance(value := stored_training.get(key), int | float)}
     return Subject(name, lambda seed: model, frames, None, TRAINING | {"batches": 1} | batches | known, many=False)
 
 
 def read_frames(path: Path) -> torch.Tensor:
-    """Frames (T, m), or of several sequences (T, S, m), of a file of numbers; raises DataError or InvalidInputError."""
+    """Read frames (T, m), or several sequences (T, S, m), from a file of numbers. Raises DataError or InvalidInputError."""
     frames = torch.from_numpy(read_numbers(path).values)
     return frames.transpose(0, 1) if frames.dim() == 3 else frames
 
@@ -202,7 +202,7 @@ def _builder(model: Callable, cell: str, options: dict, asked: Any) -> Callable[
         generator = torch.Generator().manual_seed(asked.seed + seed)
         try:
             return model(cell, generator=generator, **options)
-        except RuntimeError as error:  # torch's, for sizes beyond any memory
+        except RuntimeError as error:  # of torch, for sizes beyond any memory
             raise InvalidInputError(
                 f"{cell} with {options['hidden_size']} units is beyond the memory of this machine: use a smaller hidden size or depth"
             ) from error

@@ -1,9 +1,4 @@
-"""What a check found: the training that was asked about, what is expected of it, and the numbers behind that. No torch.
-
-What a check found, in words: one sentence, and a page.
-
-What could be changed in a network or its training so that it learns: candidates only, each is to be measured.
-"""
+"""Result of a check: prediction, numbers, suggestions and their text; candidates for changes of a network or its training."""
 
 import math
 import statistics
@@ -28,13 +23,13 @@ MOST = 10**9  # batches or epochs
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How a network is going to be trained, by SGD on the mean loss of a frame. Raises InvalidInputError."""
+    """Settings of a training by SGD on the mean loss of a frame. Raises InvalidInputError."""
 
     learning_rate: float
     momentum: float = 0.9
     epochs: int = 300
     batches: int = 1
-    """Steps of SGD an epoch."""
+    """Steps of SGD per epoch."""
 
     def __post_init__(self):
         for name, fits, expected in (
@@ -50,55 +45,55 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Outlook:
-    """What is expected of one network under one training."""
+    """Prediction for one network and one training."""
 
     escape_epochs: float
-    """Epochs on the plateau; infinite where it is not seen to leave."""
+    """Epochs on the plateau; infinite if the simulation does not leave it."""
     ended: str
-    """How the way off the plateau ended, see `gersgorin.analyses.escape.Trajectory`."""
+    """Result of the simulated escape, see `gersgorin.analyses.escape.Trajectory`."""
     probability: float | None
-    """That it learns: that its loss gets a tenth below the best constant output's. None: not known."""
+    """Of learning: a loss a tenth below that of the best constant output. None: not known."""
     interval: tuple[float, float] | None
-    """Exact, 95 %, of the share of study networks like it that learned."""
+    """Exact 95 % interval of the share of similar study networks that learned."""
     networks: int = 0
-    """How many those are."""
+    """Number of similar study networks."""
     learned: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suggestion:
-    """A change, and what is expected of the changed network."""
+    """A change and the prediction for the changed network."""
 
     change: str
-    """In words, with the option's name: "initialise with 1/sqrt(n) (init scaled)"."""
+    """In words: "initialise with 1/sqrt(n)"."""
     option: dict[str, Any]
-    """What to give instead: {"init": "scaled"}."""
+    """The changed options: {"init": "scaled"}."""
     outlook: Outlook
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Check(Result):
-    """All that was found. `verdict` is one sentence, `summary()` a page, `to_json()` what the command prints."""
+    """Result of `check`: `verdict` is one sentence, `summary()` a page, `to_json()` the output of --json."""
 
     name: str
     training: Training
     outlook: Outlook
     order: float
-    """Of the plateau: how steeply the rate of learning falls with the scale of all weights."""
+    """Of the plateau: the power of the weights' scale at which the rate of learning falls."""
     rates: dict[str, float]
     """||dL/dW|| / ||W|| on the plateau, by matrix."""
     constant_loss: float
-    """What a network reaches that ignores its input."""
+    """Loss of the best constant output."""
     first_loss: float
-    """What it has before training."""
+    """Loss before training."""
     weight_scale: float | None
     """Root mean square of the recurrent weights."""
     unlike: str | None
-    """Why the probability is not known; None where it is."""
+    """Reason of an unknown probability; None if it is known."""
     loss_unit: str = "nats a frame"
     """Of both losses."""
     again: str | None = None
-    """Where it diverged when followed: how another draw of its weights ended, as `Outlook.ended`; None where none was followed."""
+    """After a divergence: `Outlook.ended` of a second simulation with other initial weights; else None."""
     cells: "tuple[Gains, ...]" = ()
     """Gains, exponents and saturation, one for each cell and seed."""
     suggestions: tuple[Suggestion, ...] = ()
@@ -125,7 +120,7 @@ class Check(Result):
         return summary(self)
 
     def to_json(self) -> dict:
-        """Everything, JSON-ready: what is not finite is None."""
+        """All numbers for JSON; None if not finite."""
         content = {"verdict": self.verdict, "probability": self.probability, "interval": self.interval}
         content |= {"escape_epochs": self.escape_epochs, "order": self.order, "rates": self.rates, "name": self.name}
         content |= {
@@ -148,8 +143,8 @@ class Check(Result):
         return finite_json(content)
 
 
-LARGE = 1e5  # from here on a number of epochs is told as a power of ten
-GOOD, MUCH = 0.5, 2.0  # probability that is enough; factor that is told as a help where it is not
+LARGE = 1e5  # epochs; from here on written as a power of ten
+GOOD, MUCH = 0.5, 2.0  # probability of a sufficient change; factor of a helpful one
 STAYS = {
     "never": "will sit on the plateau for ever",
     "waiting": "will still be on the plateau when its training ends",
@@ -166,7 +161,7 @@ NOT_LEFT = {
 
 
 def verdict(check: "Check") -> str:
-    """One plain sentence: how long on the plateau and why, how often networks like it learned, and what to change."""
+    """One sentence: time on the plateau and its reason, share of similar networks that learned, best changes."""
     escape, epochs = check.escape_epochs, check.training.epochs
     if escape == 0:
         return (
@@ -189,7 +184,7 @@ def verdict(check: "Check") -> str:
 
 
 def leaves(outlook: "Outlook") -> str:
-    """When a network leaves the plateau, or why it is not seen to."""
+    """Time of the escape in words, or the reason why there is none."""
     if outlook.escape_epochs == 0:
         return "has left already"
     if not math.isfinite(outlook.escape_epochs):
@@ -198,7 +193,7 @@ def leaves(outlook: "Outlook") -> str:
 
 
 def in_epochs(epochs: float, beside: int | None = None) -> str:
-    """A finite time in words; with more digits where these would put it on the other side of a number that stands beside it.
+    """A finite time in words; with more digits if rounding would change its order relative to `beside`.
 
     >>> in_epochs(0.3), in_epochs(17.6), in_epochs(3e12), in_epochs(300.2, 300)
     ('1 epoch', '18 epochs', '10^12 epochs', '300.2 epochs')
@@ -245,12 +240,12 @@ def _spread(exponents) -> str:
     finite = [float(e) for e in exponents if math.isfinite(e)]
     if len(finite) < len(exponents):
         return f"not finite in {len(exponents) - len(finite)} of {counted(len(exponents), 'sequence')}"
-    spread = f" +- {statistics.pstdev(finite):.1g}" if len(finite) > 1 else ""  # one tells none
+    spread = f" +- {statistics.pstdev(finite):.1g}" if len(finite) > 1 else ""
     return f"{statistics.fmean(finite):.3g}{spread} over {counted(len(finite), 'sequence')}"
 
 
 def _how_often(check: "Check") -> str:
-    """Of a network that diverged when it was followed: of how many runs that is said, as one alone may be chance."""
+    """Number of simulations that diverged, in words; "" if the first did not."""
     if check.outlook.ended != "diverged":
         return ""
     if check.again is None:
@@ -260,20 +255,20 @@ def _how_often(check: "Check") -> str:
 
 
 def _why(check: "Check") -> str:
-    comma = "," * math.isnan(check.order)  # after the reason why it is not known
+    comma = "," * math.isnan(check.order)  # after the reason of an unknown order
     scale = "" if check.weight_scale is None else f"{comma} at recurrent weights of {check.weight_scale:.1g}"
     return f"order {_order(check.order)}{scale}"
 
 
 def _order(order: float) -> str:
-    """As a whole number where it is near to one."""
+    """The order in words, as a whole number if it is near one."""
     if math.isnan(order):
         return "unknown, its rates are below all numbers or it has no output bias"
     return f"{round(order)}" if abs(order - round(order)) <= 0.05 else f"{order:.1f}"
 
 
 def _advice(check: "Check") -> str:
-    """What helps, of what was tried; nothing where nothing was."""
+    """The best changes, as the end of a sentence; "" if none were tried."""
     followed = [s for s in check.suggestions if s.outlook.ended != "unfollowed"]
     if not followed:
         return ""
@@ -285,7 +280,7 @@ def _advice(check: "Check") -> str:
 
 
 def _is_enough(new: "Outlook", check: "Check") -> bool:
-    """Whether a changed network is expected to learn, and more so than the network as it is."""
+    """True if the changed network will probably learn, and more probably than the original."""
     old = check.outlook
     if new.probability is not None and old.probability is not None:
         return new.probability >= GOOD and new.probability > old.probability
@@ -293,7 +288,7 @@ def _is_enough(new: "Outlook", check: "Check") -> bool:
 
 
 def _is_better(new: "Outlook", old: "Outlook") -> bool:
-    """Whether a change helps much though not enough: the probability doubles, or the time on the plateau halves."""
+    """True if the probability doubles, or the time on the plateau halves."""
     if new.probability is not None and old.probability is not None:
         return new.probability >= MUCH * old.probability
     return math.isfinite(new.escape_epochs) and new.escape_epochs <= old.escape_epochs / MUCH
@@ -320,7 +315,7 @@ def _row(values) -> str:
 
 
 FASTER = 3.0  # factor on the learning rate
-SLOWER = 3.0, 10.0  # what it is divided by where the network diverged
+SLOWER = 3.0, 10.0  # divisors of the learning rate after a divergence
 HIGHEST_RATE = 0.5
 GATED = "rhn"
 WITHOUT_GATES = ("rnn", "irnn", "dt-rnn", "dts-rnn")
@@ -329,7 +324,7 @@ MOSTLY_CLOSED = -2.0
 
 @dataclass(frozen=True)
 class Change:
-    """One change: what it is in words, what to give instead, and the changed network and training."""
+    """One change: in words, as options, and the changed network and training."""
 
     words: str
     option: dict[str, Any]
@@ -338,9 +333,9 @@ class Change:
 
 
 def changes(model: nn.Module, training: Training, *, diverged: bool = False) -> Iterator[Change]:
-    """Ways to help a network off its plateau, one thing each; a module of the user's own can only be trained otherwise.
+    """Candidates for changes, one option each; for a user's module only the learning rate.
 
-    diverged: whether it did when it was followed; then no larger learning rate is tried, whatever chance would make of it, but smaller.
+    diverged: the simulation diverged: try smaller learning rates instead of a larger one.
     """
     if isinstance(model, PolyphonicModel | LanguageModel):
         yield from _of_networks(model, training)

@@ -1,6 +1,6 @@
-"""The paper's statements (Zilly et al. 2017, arXiv 1607.03474) as numbers: what the gallery draws and its test asserts.
+"""The paper's statements (Zilly et al. 2017, arXiv 1607.03474) as numbers, for the gallery and its tests.
 
-Every function takes no data and has its seed inside.
+Seeds and data are fixed inside each function.
 """
 
 import numpy as np
@@ -21,12 +21,12 @@ KEYS, UNITS = 88, 64
 
 
 def seeded(seed: int = 0) -> dict:
-    """Keywords of a float64 cell whose weights are drawn from a generator of its own."""
+    """Keyword arguments of a float64 cell with its own random generator."""
     return {"dtype": torch.float64, "generator": torch.Generator().manual_seed(seed)}
 
 
 class Linear(torch.nn.Module):
-    """s' = A s, where the input of a step is its matrix A (n, n), flattened."""
+    """s' = A s; the input of a step is its matrix A (n, n), flattened."""
 
     def __init__(self, state_size: int):
         super().__init__()
@@ -51,7 +51,7 @@ def on_chorale(cell: torch.nn.Module, title: str, seed: int = 0, more: str = "")
 
 
 def depth_5() -> Spectra:
-    """What `gersgorin-plot --cell rhn --depth 5` measures."""
+    """The spectra of `gersgorin plot --cell rhn --depth 5`."""
     return on_chorale(RHN(KEYS, UNITS, 5, **seeded()), "rhn, depth 5, 64 units")
 
 
@@ -71,7 +71,7 @@ def gate_limits() -> list[Spectra]:
 
 
 def moving_spectra(seed: int = 0) -> list[Spectra]:
-    """Section 4, what moves from step to step in an RNN, an IRNN and an RHN, their input weights ten times those drawn."""
+    """Section 4: changes from step to step in an RNN, an IRNN and an RHN, with ten times larger input weights."""
     cells = {
         "rnn": RNN(KEYS, UNITS, init="gaussian:0.1", **seeded(seed)),
         "irnn": IRNN(KEYS, UNITS, **seeded(seed)),
@@ -87,7 +87,7 @@ def moving_spectra(seed: int = 0) -> list[Spectra]:
 
 
 def mean_eigenvalue(record: Spectra) -> np.ndarray:
-    """Trace / N of each step's Jacobian, (T,): where the bulk of the spectrum is."""
+    """Trace / N of each step's Jacobian, (T,): the centre of the spectrum."""
     return record.row_centers.mean(1)
 
 
@@ -107,19 +107,19 @@ def counterexamples() -> list[Spectra]:
 
 
 def rhn_jacobian() -> Tensor:
-    """The Jacobian of an RHN (depth 2, 24 units) at the first step, with weights large enough to tell inclusion sets apart."""
+    """The Jacobian of an RHN (depth 2, 24 units) at the first step, with weights so large that the inclusion sets differ visibly."""
     cell = RHN(KEYS, 24, 2, init="gaussian:0.25", transform_bias=0.0, **seeded())
     x = torch.as_tensor(chorale(CHORALE))[0].double()
     return temporal_jacobian(cell, x, torch.zeros(24, dtype=torch.float64)).detach()
 
 
 def equation_14(cell: RHN, x: Tensor, s: Tensor, *, printed: bool) -> Tensor:
-    """The matrix (n, n) whose row discs equation 14 is, for one uncoupled highway layer, x (m,), s (n,): for each i
+    """The matrix (n, n) with the row discs of equation 14, for one uncoupled highway layer, x (m,), s (n,): for each i
 
         |z - c_i - H'_ii t_i - C'_ii s_i - T'_ii h_i| <= sum over j != i of |H'_ij t_i + C'_ij s_i + T'_ij h_i|
 
-    printed: H' = R_H^T diag[tanh'(z_H)], C' and T' likewise, as equations 11 to 13 have them. Otherwise their transposes,
-    with which it is the Jacobian.
+    printed: H' = R_H^T diag[tanh'(z_H)], C' and T' likewise, as in equations 11 to 13. Otherwise their transposes, which give the
+    Jacobian.
     """
     gates = cell.gates(x, s)
     h, t, c = gates.h[0], gates.t[0], gates.c[0]

@@ -1,10 +1,10 @@
-"""Credit over time at three moments of a training: `python -m gersgorin.paper.credit --out docs/figures`.
+"""Draw credit over time at three moments of a training: `python -m gersgorin.paper.credit --out docs/figures`.
 
-A small RHN with small first weights learns the chorales. It is on the plateau where its training loss is nearest to that of the best
-constant, and leaves it where it is `LEFT` nats a frame lower. Credit is measured on the first frames of training chorales.
+A small RHN with small initial weights learns the chorales. It is on the plateau when its training loss is nearest to that of the best
+constant, and leaves it when the loss is `LEFT` nats a frame lower. Credit is measured on the first frames of training chorales.
 """
 
-if __name__ == "__main__":  # first of all: Ctrl-C is a word during the imports too
+if __name__ == "__main__":  # before the imports, so that Ctrl-C prints one word
     import sys
 
     from rhn.entry import enter
@@ -33,7 +33,7 @@ from rhn.options import Arg, check_least
 from rhn.parsing import parse
 
 LEFT = 1.0
-FRAMES, PIECES = 65, 24  # of the chorales on which credit is measured
+FRAMES, PIECES = 65, 24  # of the chorales for credit
 LAGS = (0, 1, 5, 10, 20, 35)
 
 
@@ -50,7 +50,7 @@ class Options:
     epochs: int = 100
     """Epochs of training."""
     seed: int = 0
-    """Seed of the first weights and of the order of batches."""
+    """Seed of the initial weights and of the order of batches."""
 
 
 def configuration(epochs: int, seed: int) -> ChoraleConfig:
@@ -60,7 +60,7 @@ def configuration(epochs: int, seed: int) -> ChoraleConfig:
 
 
 def moments(losses: np.ndarray, constant: float) -> dict[str, int]:
-    """From training losses after epochs 0, 1, ...: the epochs of the three moments.
+    """Epochs of the three moments, from training losses after epochs 0, 1, ....
 
     Raises InvalidInputError for a training that has not left the plateau, or only with its last epoch.
 
@@ -78,7 +78,7 @@ def moments(losses: np.ndarray, constant: float) -> dict[str, int]:
 
 
 def snapshots(config: ChoraleConfig, corpus: Corpus) -> tuple[list[nn.Module], np.ndarray]:
-    """(The network with its best weights so far after epochs 0, 1, ..., its training losses)."""
+    """Return (the network with its best weights so far after epochs 0, 1, ..., its training losses)."""
     training = Training({0: build_model(config)}, {0: config.learning_rate}, corpus, config)
     models = [training.best_model(0)]
     with training_progress(config) as show:
@@ -90,7 +90,7 @@ def snapshots(config: ChoraleConfig, corpus: Corpus) -> tuple[list[nn.Module], n
 
 
 def measured(corpus: Corpus, config: ChoraleConfig) -> dict[str, Credit]:
-    """The records of the three moments, by a title that says the epoch."""
+    """The results of the three moments, by a title with the epoch."""
     models, losses = snapshots(config, corpus)
     found = moments(losses, constant_output_nll(corpus))
     long = [np.asarray(piece)[:FRAMES] for piece in corpus.train if len(piece) >= FRAMES][:PIECES]

@@ -1,9 +1,9 @@
-"""The paper's statements as pictures: `python -m gersgorin.paper.figures --out docs/figures` (or `make figures`).
+"""Draw the gallery of the paper's statements: `python -m gersgorin.paper.figures --out docs/figures` (or `make figures`).
 
-Every picture is a function of no arguments; the numbers it shows are those of `gersgorin.paper.claims`.
+Every picture is a function without arguments; its numbers come from `gersgorin.paper.claims`.
 """
 
-if __name__ == "__main__":  # first of all: Ctrl-C is a word during the imports too
+if __name__ == "__main__":  # before the imports, so that Ctrl-C prints one word
     import sys
 
     from rhn.entry import enter
@@ -48,7 +48,7 @@ from rhn.parsing import parse
 
 
 def draw_initialisations() -> Figure:
-    """One disc of each, highlighted, as in the paper's figure 2."""
+    """Draw the discs of two initialisations, one disc highlighted, as in the paper's figure 2."""
     figure = Shown(figsize=(9, 5.2), layout="constrained")
     records = statements.initialisations()
     named = told_apart([record.title for record in records], [record.about for record in records])
@@ -64,7 +64,7 @@ def draw_initialisations() -> Figure:
 
 
 def draw_gate_limits() -> Figure:
-    """Both limits at the first step."""
+    """Draw closed and open gates at the first step."""
     figure = Shown(figsize=(9, 5.4), layout="constrained")
     records = statements.gate_limits()
     named = told_apart([record.title for record in records], [record.about for record in records])
@@ -77,7 +77,7 @@ def draw_gate_limits() -> Figure:
 
 
 def draw_moving_spectra() -> Figure:
-    """Every step's eigenvalues over one another, coloured by time; below, bulk and radius over time at one scale."""
+    """Draw the eigenvalues of all steps, coloured by time; below, mean and radius over time at one scale."""
     figure = Shown(figsize=(11, 7.6), layout="constrained")
     records = statements.moving_spectra()
     named = told_apart([record.title for record in records], [record.about for record in records])
@@ -102,7 +102,7 @@ def draw_moving_spectra() -> Figure:
 
 
 def draw_radii() -> Figure:
-    """Section 4: at a fixed standard deviation the radii grow with the matrix."""
+    """Draw section 4: at a fixed standard deviation the radii grow with the matrix."""
     figure = Shown(figsize=(7.5, 4.2), layout="constrained")
     ax, sizes = figure.subplots(), [8, 16, 32, 64, 128, 256, 512]
     matrices = [statements.gaussian_matrix(n) for n in sizes]
@@ -118,7 +118,7 @@ def draw_radii() -> Figure:
 
 
 def draw_counterexamples() -> Figure:
-    """Single steps above, their product below."""
+    """Draw single steps above, their product below."""
     figure = Shown(figsize=(9, 7.4), layout="constrained")
     grid = figure.subplots(2, 2, height_ratios=(1.4, 1))
     for (upper, lower), record in zip(grid.T, statements.counterexamples(), strict=True):
@@ -131,7 +131,7 @@ def draw_counterexamples() -> Figure:
 
 
 def draw_equation_14() -> Figure:
-    """A random highway layer whose eigenvalues leave the discs of equation 14 as printed, and those with the transposes."""
+    """Draw a random highway layer with eigenvalues outside the discs of equation 14 as printed, and the discs with the transposes."""
     jacobians, printed = statements.random_layers()
     spectra = eigenvalues(jacobians)
     first = int((~gersgorin_discs(printed).contains(spectra)).any(-1).nonzero()[0])
@@ -152,7 +152,7 @@ def draw_equation_14() -> Figure:
 
 
 def draw_inclusion_sets() -> Figure:
-    """Every inclusion set of `gersgorin.linalg.inclusion` around one RHN Jacobian."""
+    """Draw every inclusion set of `gersgorin.linalg.inclusion` around one RHN Jacobian."""
     A = statements.rhn_jacobian()
     figure = Shown(figsize=(9, 5.6), layout="constrained")
     ax = figure.subplots()
@@ -175,7 +175,7 @@ def _finished(figure: Shown, title: str, about: str) -> Shown:
 
 
 def plot_eigenvalues(ax: Axes, values) -> None:
-    """Points of the complex plane, at one scale for both axes."""
+    """Draw points of the complex plane, at one scale for both axes."""
     ax.plot(values.real, values.imag, ".", color=RED, label="eigenvalues")
     ax.set(aspect="equal", xlabel="real part", ylabel="imaginary part")
 
@@ -208,7 +208,7 @@ class Options:
 
 
 def draw_gallery(options: Options) -> None:
-    """Draw every picture into the folder and say where each one is."""
+    """Draw every picture into the folder and print its path."""
     if not options.out.is_dir():
         raise OutputError(f"cannot write to {options.out}: it is not a folder; create it first")
     for name, draw in GALLERY.items():

@@ -1,16 +1,13 @@
-"""What the order of the saddle does to many networks: rates against the size of the weights, orders as the gates of an RHN open.
+"""Learning rates on the plateau of many networks: against the scale of the weights, and against the gate bias of RHNs.
 
-Networks of 32 units on the chorales' 88 keys, probed with the beginnings of 16 training chorales; nothing is trained. Why the slopes
-are what they are is derived in docs/results/2026-11-20-plateau.md; the part that is used here: near zero weights a layer of an RHN is
-s -> (c I + t R) s, t = sigmoid(b), c = 1 - t, and a matrix R of n x n independent entries of standard deviation std makes it, in root
-mean square over the draws,
+Untrained networks of 32 units on the chorales' 88 keys, probed with the beginnings of 16 training chorales. The slopes are derived in
+docs/results/2026-11-20-plateau.md. Near zero weights a layer of an RHN is s -> (c I + t R) s, t = sigmoid(b), c = 1 - t. If R has
+n x n independent entries of standard deviation std, the root mean square of its gain is
 
     gain = sqrt(c^2 + t^2 n std^2)
 
-times as long. The input passes L - 1 such layers, so the output matrix's rate goes as gain^(L - 1): from constant, where c is the
-larger, to std^(L - 1), where t std sqrt(n) is: the gates' bias decides, and the border is b = -log(std sqrt(n)).
-
-Figures of the plateau's records.
+The input passes L - 1 such layers, so the rate of the output matrix grows as gain^(L - 1): constant if c is larger, std^(L - 1) if
+t std sqrt(n) is larger. The border is the gate bias b = -log(std sqrt(n)).
 """
 
 import math
@@ -37,7 +34,7 @@ CROSSING_STD = 1e-3
 
 @dataclass(frozen=True, repr=False)
 class RateSweep(Result):
-    """Rates of a cell's networks: the fastest matrix's, (depths, stds), and the orders at each."""
+    """Rates of the fastest matrix and orders of the plateau, (depths, stds) each."""
 
     cell: str
     depths: tuple[int, ...]
@@ -48,24 +45,24 @@ class RateSweep(Result):
 
 @dataclass(frozen=True, repr=False)
 class GateSweep(Result):
-    """RHNs of some depths as the transform gates' bias grows: the output matrix's slope and rate, (depths, biases)."""
+    """Slope and rate of the output matrix of RHNs against the bias of the transform gates, (depths, biases)."""
 
     depths: tuple[int, ...]
     biases: np.ndarray
     std: float
     slopes: np.ndarray
     predicted: np.ndarray
-    """The slopes, from the gain."""
+    """The slopes predicted by the gain."""
     rates: np.ndarray
 
     @property
     def border(self) -> float:
-        """The bias at which the transformed path becomes as strong as the carried one: c = t std sqrt(n)."""
+        """The bias of equal gains on the transform and carry paths: c = t std sqrt(n)."""
         return -math.log(self.std * math.sqrt(UNITS))
 
 
 def sweep_rates(cell: str, depths: Sequence[int] = DEPTHS, stds: Sequence[float] | None = None) -> RateSweep:
-    """Rates against the standard deviation of Gaussian weights, from 1e-8 to 1e-1 where none are given."""
+    """Rates against the standard deviation of Gaussian weights, by default from 1e-8 to 1e-1."""
     stds = np.logspace(-8, -1, 15) if stds is None else np.array(stds)
     measured = [[measure(cell, depth, std) for std in stds] for depth in depths]
     rates = np.array([[p.rates[p.fastest] for p in row] for row in measured])
@@ -73,7 +70,7 @@ def sweep_rates(cell: str, depths: Sequence[int] = DEPTHS, stds: Sequence[float]
 
 
 def sweep_gates(depths: Sequence[int] = DEPTHS, biases: Sequence[float] = BIASES) -> GateSweep:
-    """RHNs as their gates open, with the prediction."""
+    """Measured and predicted slopes of RHNs against the gate bias."""
     measured = [[measure("rhn", depth, CROSSING_STD, transform_bias=b) for b in biases] for depth in depths]
     predicted = [[predicted_slope(depth, b, CROSSING_STD) for b in biases] for depth in depths]
     slopes, rates = (
@@ -97,7 +94,7 @@ def predicted_slope(depth: int, bias: float, std: float, units: int = UNITS) -> 
 
 
 def measure(cell: str, depth: int, std: float, **options) -> Plateau:
-    """The plateau of one network, its weights drawn from seed 1."""
+    """The plateau of one network with seed 1."""
     generator = torch.Generator().manual_seed(1)
     scheme = "identity" if cell == "irnn" else "gaussian"
     model = PolyphonicModel(
@@ -107,13 +104,13 @@ def measure(cell: str, depth: int, std: float, **options) -> Plateau:
 
 
 def probe() -> list[np.ndarray]:
-    """The beginnings of training chorales, evenly from the list."""
+    """The beginnings of evenly spaced training chorales."""
     pieces = [piece for piece in chorales(progress=False).train if len(piece) >= FRAMES]
     return [np.asarray(piece)[:FRAMES] for piece in pieces[:: len(pieces) // PIECES][:PIECES]]
 
 
 COLOURS = (BLUE, GREEN, ORANGE, RED)
-BOX = 1e-8, 1e-2  # standard deviations that the paper searches
+BOX = 1e-8, 1e-2  # range of standard deviations in the paper's search
 RATE = "relative rate of learning on the plateau"
 OPENING = "An RHN whose gates open becomes a deep transition"
 PROBED = f"{UNITS} units, seed 1, probed with {PIECES} training chorales"
@@ -122,7 +119,7 @@ NAMES = {"rhn": "RHN", "dt-rnn": "deep transition (DT-RNN)"}
 
 @our_style()
 def plot_rate_sweep(sweep: RateSweep, ax: Axes | None = None) -> Axes:
-    """Rates against standard deviations, a line a depth, its order in the legend."""
+    """Draw rates against standard deviations, a line per depth, with the order in the legend."""
     alone, ax = ax is None, own_axes(5, 4.4) if ax is None else ax
     for k, (depth, rates, orders) in enumerate(zip(sweep.depths, sweep.rates, sweep.orders, strict=True)):
         label = f"depth {depth}: slope {_slope(orders):.0f}"
@@ -134,7 +131,7 @@ def plot_rate_sweep(sweep: RateSweep, ax: Axes | None = None) -> Axes:
 
 @our_style()
 def draw_rate_sweeps(sweeps: Sequence[RateSweep]) -> Shown:
-    """Several cells side by side at one scale."""
+    """Draw several cells side by side at one scale."""
     figure = Shown(figsize=(2 + 4.6 * len(sweeps), 4.4), layout="constrained")
     axes = figure.subplots(1, len(sweeps), sharey=True, squeeze=False)[0]
     for k, (ax, sweep) in enumerate(zip(axes, sweeps, strict=True)):
@@ -148,7 +145,7 @@ def draw_rate_sweeps(sweeps: Sequence[RateSweep]) -> Shown:
 
 @our_style()
 def plot_gate_sweep(sweep: GateSweep, ax: Axes | None = None) -> Axes:
-    """Slopes of the output matrix's rate against the transform gates' bias: measured as points, predicted as lines."""
+    """Draw slopes of the output matrix's rate against the gate bias: measured as points, predicted as lines."""
     alone, ax = ax is None, own_axes(6.4, 5) if ax is None else ax
     for k, (depth, slopes, predicted) in enumerate(zip(sweep.depths, sweep.slopes, sweep.predicted, strict=True)):
         style = _style(k)
@@ -162,7 +159,7 @@ def plot_gate_sweep(sweep: GateSweep, ax: Axes | None = None) -> Axes:
 
 @our_style()
 def draw_gate_sweep(sweep: GateSweep) -> Shown:
-    """One panel."""
+    """Draw the sweep in one panel."""
     figure = Shown(figsize=(8.4, 4.4), layout="constrained")
     legend_beside(plot_gate_sweep(sweep, figure.subplots()))
     titled(figure, OPENING, f"standard deviation {sweep.std:g}, {PROBED}")

@@ -1,4 +1,4 @@
-"""Spectra that move along a run, as .gif or .mp4, without torch."""
+"""Animate the spectra along a run, as .gif or .mp4."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -34,9 +34,9 @@ DPI = 90
 def save_animation(
     record: Result, path: str | Path, *, show_discs: bool = False, progress=lambda done, total: None
 ) -> Path:
-    """Draw every step of the record, of very many those of 240 moments, into a .gif or .mp4; atomic.
+    """Draw every step of the result, at most 240 evenly spaced ones, into a .gif or .mp4; atomic.
 
-    progress: called with (frames done, frames in all). Raises OutputError where it cannot be written, or for .mp4 without ffmpeg.
+    progress: called with (frames done, frames in all). Raises OutputError if it cannot be written, or for .mp4 without ffmpeg.
     """
     path = check_output(path, (".gif", ".mp4"), force=True)
     if path.suffix == ".mp4" and shutil.which("ffmpeg") is None:
@@ -46,9 +46,9 @@ def save_animation(
 
 
 def moving_run(record: Result, *, show_discs: bool = False) -> tuple[Figure, Callable[[int], None], int]:
-    """(A figure, draw(frame), which changes it, how many frames there are): a step's spectrum beside both stories over time.
+    """Return (a figure, draw(frame), which changes it, the number of frames): a spectrum beside the curves over time.
 
-    Spectra that are a crowd at every step are enlarged too, all in one window.
+    If the eigenvalues of every step are crowded, a second panel enlarges them, with one window for all steps.
     """
     limit, T = spectrum_limit([record]), len(record.norm)
     around = crowd(record.eigenvalues, limit)
@@ -83,7 +83,7 @@ def moving_run(record: Result, *, show_discs: bool = False) -> tuple[Figure, Cal
 
 def write_animation(figure: Figure, draw: Callable[[int], None], frames: int, path: Path, *, progress) -> Path:
     """Write draw(0), ..., draw(frames - 1), which change the figure, into a .gif or .mp4; atomic. Raises OutputError."""
-    from matplotlib.animation import FFMpegWriter  # only few need it
+    from matplotlib.animation import FFMpegWriter  # a slow import
 
     draw(0)
     figure.draw_without_rendering()

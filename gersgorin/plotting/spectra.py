@@ -1,13 +1,7 @@
-"""Figures from records, without torch: spectra in their discs, and over time what the discs suggest beside what the products do.
+"""Draw spectra in their discs, curves over time, and the default figure of a run; line styles, names and legends for all figures.
 
-Every `plot_*` draws into the axes it is given, or a figure of its own, in our style, and returns the axes. Line styles and markers
-differ where colours do.
-
-What figures of several networks, layers or moments share: lines told apart without colour, names in lines, what titles say once.
-
-Without torch.
-
-The figure of one run, without torch: its spectra at a few steps that differ, and under them both stories on one time axis.
+Every `plot_*` draws into the given axes, or into a new figure, in our style, and returns the axes. Lines of different colours also
+differ in dashes or markers. Titles contain the words that several runs share, legends the others. Nothing here imports torch.
 """
 
 import re
@@ -34,7 +28,7 @@ CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 181))
 DASHED = {"color": "black", "linestyle": (0, (4, 3))}
 RANGE_STYLE = {"color": PURPLE, "linestyle": (0, (1, 1)), "linewidth": 1.4}
 DISC_STYLES = {"row": {"color": BLUE, "linestyle": "-"}, "column": {"color": ORANGE, "linestyle": "--"}}
-CROWDED = 1 / 6  # of a panel's half width: a spectrum within less is shown enlarged too
+CROWDED = 1 / 6  # of a panel's half width; a smaller spectrum is also shown enlarged
 
 
 @our_style()
@@ -46,18 +40,18 @@ def plot_spectrum(
     show_discs: bool = False,
     ax: Axes | None = None,
 ) -> Axes:
-    """Eigenvalues of one step, the outlines of its numerical range and of the unions of the record's discs, and the unit circle.
+    """Draw the eigenvalues of one step, the outlines of its numerical range and of the unions of discs, and the unit circle.
 
-    Where the spectrum can be is shaded: the union of the discs, or for a record of both the intersection of the two unions.
+    The inclusion set is shaded: the union of the discs, or with row and column discs the intersection of the two unions.
 
     Args:
-        record: see `gersgorin.measure`.
-        step: counted from 0; None: that with the largest spectral radius.
-        limit: half the width of the panel, around 0; None: so that the panel of every step has room in it.
-        show_discs: each disc too, as a thin circle.
+        record: see `gersgorin.spectra`.
+        step: counted from 0; None: the one with the largest spectral radius.
+        limit: half the width of the panel, around 0; None: large enough for all steps.
+        show_discs: draw each disc too, as a thin circle.
         ax: axes to draw into.
 
-    Raises InvalidInputError for a step that the record does not have.
+    Raises InvalidInputError for a step outside the run.
     """
     T = len(record.norm)
     step = widest_step(record) if step is None else step
@@ -73,7 +67,7 @@ def plot_spectrum(
         for k, polygon in enumerate(discs_outline(centers, radii, 65)):
             label = f"union of the {axis} discs" if k == 0 else None
             ax.plot(polygon.real, polygon.imag, linewidth=1.2, label=label, **style)
-        label = None if heights else "disc centres"  # of rows and columns the same
+        label = None if heights else "disc centres"  # equal for rows and columns
         ax.plot(centers, np.zeros_like(centers), "|", color=style["color"], markersize=5, alpha=0.6, label=label)
         if show_discs:
             _draw_discs(centers, radii, style, f"each {axis} disc", ax)
@@ -99,9 +93,9 @@ def plot_spectrum(
 
 
 def plot_crowd(record: Result, step: int, panel: Axes, ax: Axes, around: tuple[float, float] | None = None) -> Axes:
-    """The eigenvalues of a step, where they are a crowd in its panel, enlarged; of no crowd an empty place is left.
+    """Draw the eigenvalues of a step enlarged if they are crowded in its panel; else hide the axes.
 
-    around: the window, as `crowd` finds it; None: that of this step.
+    around: the window, see `crowd`; None: that of this step.
     """
     width = np.ptp(panel.get_xlim()) / 2
     around = around or crowd(record.eigenvalues[step], width)
@@ -127,7 +121,7 @@ def plot_crowd(record: Result, step: int, panel: Axes, ax: Axes, around: tuple[f
 
 
 def crowd(eigenvalues: np.ndarray, limit: float) -> tuple[float, float] | None:
-    """(Middle, half the width) of a square around eigenvalues that are a crowd in a panel that ends at `limit`; None of others."""
+    """(Centre, half the width) of a square around eigenvalues that are crowded in a panel of half width `limit`; else None."""
     values = eigenvalues[np.isfinite(eigenvalues)]
     if not len(values):
         return None
@@ -136,12 +130,12 @@ def crowd(eigenvalues: np.ndarray, limit: float) -> tuple[float, float] | None:
 
 
 def widest_step(record: Result) -> int:
-    """The step with the largest spectral radius, of those where it is known."""
+    """The step with the largest known spectral radius."""
     return int(np.argmax(np.nan_to_num(record.spectral_radius, nan=-1)))
 
 
 def spectrum_limit(records: list[Result]) -> float:
-    """Half the width of panels that show every disc and numerical range of the records, and the unit circle, at one scale."""
+    """Half the width of panels that contain all discs and numerical ranges of the results, and the unit circle."""
     edges = [np.abs(c) + r for record in records for c, r in record.disc_sets.values()]
     edges += [record.numerical_radius for record in records if not record.leading]
     known = [float(edge[np.isfinite(edge)].max(initial=1)) for edge in edges]
@@ -150,12 +144,12 @@ def spectrum_limit(records: list[Result]) -> float:
 
 @our_style()
 def plot_suggested(record: Result, ax: Axes | None = None) -> Axes:
-    """Over time, what one step's discs suggest: disc centres and right edges, numerical and spectral radius, mean transform gates."""
+    """Draw properties of single steps over time: disc centres and right edges, numerical and spectral radius, mean gates."""
     alone, ax = ax is None, own_axes(8, 3.4) if ax is None else ax
     T = len(record.norm)
     t = np.arange(T + 1)
 
-    def held(values: np.ndarray) -> np.ndarray:  # at the T + 1 ends of the steps: each until the next
+    def held(values: np.ndarray) -> np.ndarray:  # each value until the next step
         return np.append(values, values[-1:])
 
     def band(values: np.ndarray, color: str, alpha: float, label: str) -> None:
@@ -186,7 +180,7 @@ def plot_suggested(record: Result, ax: Axes | None = None) -> Axes:
 
 @our_style()
 def plot_products(record: Result, ax: Axes | None = None, *, exponent_axis: bool = True) -> Axes:
-    """Over time, what the products do: ||dy[t]/dy[0]|| on a log scale and, on a second axis, the finite-time exponent."""
+    """Draw the products over time: ||dy[t]/dy[0]|| on a log scale and, on a second axis, the finite-time exponent."""
     alone, ax = ax is None, own_axes(8, 3.4) if ax is None else ax
     t, finite = np.arange(1, len(record.norm) + 1), np.isfinite(record.log_norm_product)
     decades = np.where(finite, record.log_norm_product, np.nan) / np.log(10)
@@ -214,7 +208,7 @@ def plot_products(record: Result, ax: Axes | None = None, *, exponent_axis: bool
 
 
 def entries(ax: Axes) -> tuple[list, list]:
-    """Handles and labels of a legend for axes and a second axis drawn over them."""
+    """Handles and labels of a legend for axes and their twin."""
     shared = [a for a in ax.figure.axes if a is ax or a in ax.get_shared_x_axes().get_siblings(ax)]
     shared = [a for a in shared if a.get_subplotspec() == ax.get_subplotspec()]
     pairs = [pair for a in shared for pair in zip(*a.get_legend_handles_labels(), strict=True)]
@@ -222,7 +216,7 @@ def entries(ax: Axes) -> tuple[list, list]:
 
 
 def _complete(record: Result, ax: Axes) -> Axes:
-    """Axes that are a figure of their own: its title, and a legend below."""
+    """Add title and legend to axes that are the only ones of their figure."""
     handles, labels = entries(ax)
     columns = 2 if ax.figure.get_figwidth() < 6 else 3
     ax.figure.legend(handles, labels, loc="outside lower center", ncols=columns)
@@ -232,7 +226,7 @@ def _complete(record: Result, ax: Axes) -> Axes:
 
 
 def _shade(discs: list[tuple[np.ndarray, np.ndarray]], ax: Axes) -> None:
-    """Where every one of the unions of discs is."""
+    """Shade the intersection of the unions of discs."""
     if not discs:
         return
     ends = max((c - r).min() for c, r in discs), min((c + r).max() for c, r in discs)
@@ -244,7 +238,7 @@ def _shade(discs: list[tuple[np.ndarray, np.ndarray]], ax: Axes) -> None:
 
 
 def _draw_discs(centers: np.ndarray, radii: np.ndarray, style: dict, label: str, ax: Axes) -> None:
-    """Thin circles, the more of them the fainter."""
+    """Draw thin circles, fainter if there are many."""
     look = {"edgecolor": style["color"], "linestyle": style["linestyle"], "linewidth": 0.5}
     alpha = float(np.clip(4 / np.sqrt(len(centers)), 0.12, 0.7))
     circles = [Circle((c, 0), r) for c, r in zip(centers, radii, strict=True)]
@@ -261,21 +255,21 @@ MARKERS = "osD^vPX*"
 
 
 class Named(NamedTuple):
-    """How several runs are called in one figure."""
+    """Names of several runs in one figure."""
 
     common: str
-    """What their titles share."""
+    """The words that their titles share."""
     about: str
-    """What is shared of how they were made."""
+    """The words that their descriptions share."""
     names: list[str]
-    """What is left of each."""
+    """The other words of each."""
 
 
 def as_list(records) -> list:
-    """One record, or several, as a list; raises InvalidInputError where there is none."""
+    """One result or several as a list. Raises InvalidInputError for none."""
     found = list(records) if isinstance(records, Iterable) else [records]
     if not found:
-        raise InvalidInputError("there is nothing to draw: expected at least one record")
+        raise InvalidInputError("there is nothing to draw: expected at least one result")
     return found
 
 
@@ -290,12 +284,12 @@ def shade_style(k: int, count: int) -> dict:
 
 
 def wrapped(name: str, width: int, lines: int = 3) -> str:
-    """A user's name as a figure can show it, in lines of at most so many characters; what is too long loses its end."""
+    """Fold a user's name into lines of at most `width` characters, without markup; cut what is too long."""
     return folded(drawable(name), width, lines)
 
 
 def folded(text: str, width: int, lines: int = 3) -> str:
-    """A text of ours, which may hold mathematics, likewise."""
+    """Fold a text of ours, which may contain mathematics."""
     found = textwrap.wrap(text, width)
     if len(found) > lines:
         found[lines - 1 :] = [found[lines - 1][: width - 4].rstrip() + " ..."]
@@ -303,9 +297,9 @@ def folded(text: str, width: int, lines: int = 3) -> str:
 
 
 def told_apart(titles: Sequence[str], abouts: Sequence[str] = ()) -> Named:
-    """What titles, and what is said of how the networks were made, have in common, and what is left of each.
+    """Split titles and descriptions into the words that all share and the other words of each.
 
-    Alone, all is common. What a title says already is not said again.
+    All words of a single run are common. Words of the title are not repeated from the description.
 
     >>> told_apart(["rhn, depth 1, 64 units", "rhn, depth 5, 64 units"], ["seed 0; bwv269", "seed 0; bwv269"])
     Named(common='rhn, 64 units', about='seed 0, bwv269', names=['depth 1', 'depth 5'])
@@ -330,22 +324,22 @@ def told_apart(titles: Sequence[str], abouts: Sequence[str] = ()) -> Named:
 
 
 def titled_all(figure: Figure, named: Named, what: str) -> None:
-    """The title of a figure of several runs: what they share and what is shown, then how they were made."""
+    """Set the title of a figure of several runs: the common words and the quantity, then the common description."""
     title = f"{named.common}, {what}" if named.common else what[:1].upper() + what[1:]
     titled(figure, drawable(title), drawable(named.about))
 
 
 def complete(ax: Axes, title: str, about: str = "", *, columns: int = 2) -> Axes:
-    """Axes that are a figure of their own: its title, and a legend below."""
+    """Add a title and a legend to axes that are the only ones of their figure."""
     legend_below(ax.figure, [ax], columns=columns)
     titled(ax.figure, drawable(title), drawable(about))
-    ax.figure.get_layout_engine().set(w_pad=0.08)  # inches: a heat map's labels need them
+    ax.figure.get_layout_engine().set(w_pad=0.08)  # inches, for the labels of a heat map
     laid_out(ax.figure)
     return ax
 
 
 def legend_beside(ax: Axes, **options) -> None:
-    """A legend to the right of axes, which it does not touch, where there is anything to tell apart."""
+    """Add a legend at the right of axes with more than one line."""
     handles, labels = entries(ax)
     if len(labels) > 1:
         place = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "handlelength": 3}
@@ -353,7 +347,7 @@ def legend_beside(ax: Axes, **options) -> None:
 
 
 def legend_below(figure: Figure | SubFigure, panels: Iterable[Axes], *, columns: int = 4) -> None:
-    """One legend under a figure, in which everything stands once that its panels show, in as many columns as there is room for."""
+    """Add one legend of all panels below a figure, in as many columns as fit."""
     pairs = {label: handle for ax in panels for handle, label in zip(*entries(ax), strict=True)}
     if pairs:
         room = figure.bbox.width / figure.figure.dpi
@@ -365,7 +359,7 @@ def legend_below(figure: Figure | SubFigure, panels: Iterable[Axes], *, columns:
 
 
 def _width(widths: list[float], columns: int) -> float:
-    """Of a legend in so many columns, which are filled one after the other, each as wide as its widest entry."""
+    """Width of a legend with this number of columns, each as wide as its widest entry."""
     return sum(max(part) for part in np.array_split(widths, columns))
 
 
@@ -374,14 +368,14 @@ def _words(title: str) -> list[str]:
 
 
 WIDE = 45  # characters of small type above a panel
-ALIKE = 0.02  # of a panel's half width: what is nearer cannot be told apart
+ALIKE = 0.02  # of a panel's half width; smaller differences are invisible
 
 
 @our_style()
 def draw_run(record: Result, *, show_discs: bool = False) -> Shown:
-    """The default figure: spectra in their discs at a few steps of the run, and under them both stories on one time axis.
+    """Draw the default figure: spectra and discs at a few steps, and below them single steps and products over time.
 
-    Of steps whose panels look alike one is drawn. show_discs: each disc too, as a thin circle.
+    Steps with similar panels are drawn once. show_discs: draw each disc too, as a thin circle.
     """
     limit = spectrum_limit([record])
     steps = distinct_steps(record, limit)
@@ -396,7 +390,7 @@ def draw_run(record: Result, *, show_discs: bool = False) -> Shown:
         plot(record, ax)
         ax.set_title(ax.get_title(), loc="left")
         ax.set_title("")
-        for step in steps:  # where the panels above were taken
+        for step in steps:  # the steps of the panels above
             ax.axvline(step, color=GREY, linewidth=0.6, linestyle=":", zorder=0)
         beside.set_axis_off()
         beside.legend(*entries(ax), loc="center left", bbox_to_anchor=(0, 0.5), borderaxespad=0)
@@ -404,7 +398,7 @@ def draw_run(record: Result, *, show_discs: bool = False) -> Shown:
 
 
 def distinct_steps(record: Result, limit: float) -> dict[int, str]:
-    """Steps to draw in panels that end at `limit`, and what to say of those that look like one of them."""
+    """Steps to draw in panels of half width `limit`, each with a remark on similar steps."""
     T, near = len(record.norm), ALIKE * limit
     candidates, kept = shown_steps(T), {0: []}
     for step in candidates[1:]:
@@ -420,7 +414,7 @@ def distinct_steps(record: Result, limit: float) -> dict[int, str]:
 
 
 def apart(record: Result, one: int, other: int) -> float:
-    """How far apart the panels of two steps are: the most by which a dot, the discs or the numerical range have moved."""
+    """Distance between the panels of two steps: the largest move of an eigenvalue, a disc or the numerical range."""
     a, b = (values[np.isfinite(values)] for values in record.eigenvalues[[one, other]])
     if bool(len(a)) != bool(len(b)):
         return np.inf
@@ -435,7 +429,7 @@ def apart(record: Result, one: int, other: int) -> float:
 def plot_steps(
     record: Result, steps: dict[int, str], limit: float, crowded: bool, show_discs: bool, top: SubFigure
 ) -> None:
-    """A panel a step; a crowd of eigenvalues is enlarged beside it where there is room, else below."""
+    """Draw a panel per step; crowded eigenvalues are enlarged beside it if there is room, else below."""
     beside = crowded and len(steps) <= 2
     shape = (1, 2 * len(steps)) if beside else (1 + crowded, len(steps))
     grid = top.subplots(*shape, squeeze=False)
@@ -456,7 +450,7 @@ def plot_steps(
 
 
 def _entitle(record: Result, step: int, remark: str, ax: Axes) -> None:
-    """The step, and in small type its numbers."""
+    """Title a panel with its step and, in small type, its numbers."""
     radius, reach, loose = (float(v[step]) for v in (record.spectral_radius, record.reach, record.looseness))
     numbers = f"radius {radius:.3g}, reach {reach:.3g}, looseness {loose:.3g}".replace("nan", "unknown")
     if len(numbers) > WIDE:
@@ -483,7 +477,7 @@ def plot_layers(
     about: str = "",
     limits: tuple[float, float] | None = None,
 ) -> Axes:
-    """Named lines (T,) and one line for each layer (T, L) over time."""
+    """Draw named lines (T,) and one line per layer (T, L) over time."""
     alone, ax = ax is None, own_axes(6, 4) if ax is None else ax
     T = len(layers)
     dot = {"marker": "."} if T == 1 else {}
@@ -501,7 +495,7 @@ def plot_layers(
 def plot_growth(
     log_norm: np.ndarray, ax: Axes | None = None, *, unit: str = "steps", title: str = "", about: str = ""
 ) -> Axes:
-    """||ds[t]/ds[0]|| over time on a log scale, from its natural logarithm (T,)."""
+    """Draw ||ds[t]/ds[0]|| over time on a log scale, from its natural logarithm (T,)."""
     alone, ax = ax is None, own_axes(6, 4) if ax is None else ax
     t, finite = np.arange(1, len(log_norm) + 1), np.isfinite(log_norm)
     decades = np.where(finite, log_norm, np.nan) / np.log(10)

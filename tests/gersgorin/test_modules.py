@@ -301,7 +301,7 @@ def test_weights_that_do_not_fit_or_do_more_are_refused_and_change_nothing(own):
         ("--module {}:projected", "expected one direction and no projection"),
         ("--module {}:Otherwise", "cannot convert Otherwise: expected torch.nn's RNN, LSTM, GRU or one of their cells"),
         ("--module {}:narrow", "GRU, 4 units reads (9, 3): expected (T, 2)"),
-        ("--module {}:a_dict", "gives a dict: expected a torch.nn.Module"),
+        ("--module {}:a_dict", "returns a dict: expected a torch.nn.Module"),
         ("--module {}:number", "is a int: expected a module, or what builds one"),
         ("--module {}:fails", "KeyError: 'weight'; expected a factory without arguments"),
         ("--module {}:needs", "expected a factory without arguments, or of input_size and hidden_size"),
@@ -313,9 +313,9 @@ def test_weights_that_do_not_fit_or_do_more_are_refused_and_change_nothing(own):
         ("--module {}:Pair", "Pair has the state_size (4, 4): expected a whole number, the length of one state tensor"),
         (
             "--module {}:Nothing",
-            "Nothing must return one state of 4 entries, as many as it was given, but returns NoneType",
+            "Nothing must return one state of 4 entries, as many as its argument has, but returns NoneType",
         ),
-        ("--module {}:Two", "Two must return one state of 4 entries, as many as it was given, but returns tuple"),
+        ("--module {}:Two", "Two must return one state of 4 entries, as many as its argument has, but returns tuple"),
         ("--module {}:Longer", "but returns a tensor (8,)"),
         ("--module {}:Raises", "ValueError: not today"),
         ("--module {}:Infinite", "Infinite: the weights weight are NaN or infinite"),
@@ -325,7 +325,7 @@ def test_weights_that_do_not_fit_or_do_more_are_refused_and_change_nothing(own):
         ("--module {}:made --compare depth=1,2", "is for new cells: {}:made says"),
         ("--module {}:made --compare-init", "--compare-init is for --checkpoint FILE"),
         ("--submodule rnn", "--submodule names a part of --module"),
-        ("--checkpoint weights.pt", "for weights of a module of your own add --module"),
+        ("--checkpoint weights.pt", "for weights of your own module add --module"),
     ],
 )
 def test_what_is_no_network_is_one_sentence(own, args, words, capsys):

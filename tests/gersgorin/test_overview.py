@@ -140,7 +140,7 @@ def test_the_network_is_left_as_it_was():
 @pytest.mark.parametrize(
     ("module", "x", "options", "words"),
     [
-        (lambda x, s: s, frames(T), {}, "a bare function tells neither"),
+        (lambda x, s: s, frames(T), {}, "a bare function has no state size"),
         (nn.Linear(m, m), frames(T), {}, "has no recurrent cell"),
         (RHN(m, 5), frames(T) * torch.nan, {}, "NaN or infinite"),
         (Exploding(m, 5), frames(T), {}, "a state is NaN or infinite along sequence 1: its weights"),
