@@ -43,6 +43,6 @@ with gersgorin.Recorder(model, probe, every=100, path="run.npz") as recorder:
         optimizer.step()
         recorder.step(loss)
 
-for row in recorder.recording.rows():
+for row in recorder.recording.table():
     loss = "  -  " if row["step"] == 0 else f"{row['loss']:.3f}"  # before training no batch has been judged
     print(f"step {row['step']:>3}  loss {loss}  exponent {row['exponent']:+.3f}  spectral radius {row['radius']:.3f}")

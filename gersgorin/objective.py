@@ -39,6 +39,7 @@ Legend: T predicted frames, B sequences, K outputs.
 
 import copy
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -49,8 +50,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gersgorin._validate import check_weights, real_tensor, with_gradients
+from gersgorin.extract import cell_title, recurrent_cells
+from gersgorin.run import Label
 from rhn.errors import USERS_FAULT, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
+from rhn.provenance import words_of_built
 
 CLIP = 1e-4
 UNBOUNDED = 1e6  # a constant output so far from zero is no best one
@@ -332,6 +336,7 @@ class Objective:
         _require_recurrence(self.model, self._run, self.inputs)
         self.output_size = outputs.shape[-1]
         self.output_bias = self._find_output_bias()
+        self.label = label_of(model)
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -445,6 +450,15 @@ class Objective:
         return next(
             (name for name, g in zip(likely, found, strict=True) if g is not None and torch.allclose(g, total)), None
         )
+
+
+def label_of(model: nn.Module) -> Label:
+    """What figures call a model: its cells, "2 x lstm, 8 units", and how their weights were drawn."""
+    cells = recurrent_cells(model)
+    return Label(
+        title=" + ".join(f"{n} x {name}" if n > 1 else name for name, n in Counter(map(cell_title, cells)).items()),
+        about=" + ".join(dict.fromkeys(filter(None, map(words_of_built, cells)))),
+    )
 
 
 def _prepared(model: nn.Module, second_derivatives: bool) -> nn.Module:

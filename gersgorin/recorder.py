@@ -1,22 +1,20 @@
-"""What is measured at one moment of a training: of a cell on a probe, and of a module's gradients.
-
-Legend: T steps, B sequences, P positions, N state entries, L layers, K weights (a layer's apart).
-
-`Recorder`: the spectra, gains and gates of a recurrent cell through any training, measured every so many steps.
+"""`Recorder`: measure the spectra, gains and gates of a recurrent cell, and its gradients, every so many steps of any training.
 
     with Recorder(model, probe, every=100, path="run.npz") as recorder:
         for x, y in batches:
             loss = criterion(model(x), y)
             loss.backward()
             optimizer.step()
-            recorder.step(loss)          # beside the gradients as they stand
+            recorder.step(loss)          # with the present gradients
             optimizer.zero_grad()
-    recorder.recording                   # a Recording; `gersgorin-plot --record run.npz` draws it
+    recorder.recording                   # a Recording; `gersgorin recording run.npz` draws it
 
-A measurement looks at a copy of the model in float64 and evaluation mode: the training with a recorder is the same, bit for bit, as
-without. Single steps are measured at a few positions spread over the probe, the product of steps over its first 32. What that costs
-grows with the cube of the state's size, a step of training with its square: about 5 % of the time at 64 units and the default of 100
-steps from one measurement to the next; for larger networks take more steps.
+A measurement uses a copy of the model in float64 and evaluation mode: training with a recorder gives the same bits as without. Single
+steps are measured at a few positions spread over the probe, the product of steps over its first 32. The cost grows with the cube of
+the state's size, a step of training with its square: about 5 % of the time at 64 units and the default of 100 steps from one
+measurement to the next. Use more steps for larger networks.
+
+Legend: T steps, B sequences, P positions, N state entries, L layers, K weights (a layer's apart).
 """
 
 import math
@@ -108,7 +106,7 @@ def weights_of(module: nn.Module) -> dict[str, tuple[nn.Parameter, int | None]]:
 
 @torch.no_grad()
 def has_gradients(module: nn.Module) -> bool:
-    """Whether a gradient other than zero stands in a parameter's `.grad`; of a module without trained parameters True."""
+    """Whether any parameter has a nonzero `.grad`; True for a module without trained parameters."""
     trained = [p for p in module.parameters() if p.requires_grad]
     return not trained or any((p.grad.to_dense() != 0).any().item() for p in trained if p.grad is not None)
 
@@ -136,12 +134,12 @@ def _norm(t: Tensor) -> Tensor:
 
 
 POSITIONS = 4
-SAVE_SHARE = 0.01  # of the time may go into writing the file anew,
+SAVE_SHARE = 0.01  # largest share of the time for writing the file anew
+LONGEST_UNSAVED = 10.0  # seconds after which the file is written in any case
 NO_GRADIENTS = (
     "recorder.step found no gradients (all are None or zero) and records them as missing: call it after loss.backward() and before "
     "optimizer.zero_grad()"
 )
-LONGEST_UNSAVED = 10.0  # but after so many seconds it is written all the same
 
 
 class Recorder:
@@ -195,10 +193,10 @@ class Recorder:
         self._read = self._watched.digest(probe)
         self._write_scalars = _scalar_writer(tensorboard)
         self._rows: list[dict] = []
-        self._own = ""  # what figures say of a module's own loop
+        self._own = ""  # remark on a module's own loop in figures
         self._steps, self._measuring, self._next_save = start, 0.0, 0.0
         self._begun, self._warned = time.perf_counter(), False
-        self._shapes: dict[str, tuple[int, ...]] = {}  # of the arrays that a look gives, known from the first one
+        self._shapes: dict[str, tuple[int, ...]] = {}  # of the arrays of a measurement, from the first one
         self._before = self._continued(start)
         said = self._before.about if self._before else ""
         self._about = (said or self._watched.made) if about is None else str(about)
@@ -226,7 +224,7 @@ class Recorder:
             self.measure(self._steps, loss)
 
     def measure(self, step: int, loss: Tensor | float | None = None) -> None:
-        """Measure now, as after so many steps, whatever `every` says; once states are no longer finite all numbers are NaN."""
+        """Measure now, after so many steps, independently of `every`; numbers of states that are not finite are NaN."""
         loss = _number(loss)
         if next((p.is_cuda for p in self._module.parameters()), False):
             torch.cuda.synchronize()  # else the training's own work would count as measuring
@@ -261,7 +259,7 @@ class Recorder:
         self._next_save = now + min((now - begun) / SAVE_SHARE, LONGEST_UNSAVED)
 
     def close(self) -> None:
-        """Write the file a last time and say on stderr what measuring cost."""
+        """Write the file a last time and print the cost of measuring to stderr."""
         self.save()
         recording = self.recording
         where = "" if self._path is None else f"; {self._path}"
@@ -273,7 +271,7 @@ class Recorder:
 
     @property
     def recording(self) -> Recording:
-        """What has been measured so far."""
+        """The measurements so far."""
         seconds, before = time.perf_counter() - self._begun, self._before
         return Recording(
             title=self._watched.title,
@@ -288,7 +286,7 @@ class Recorder:
         )
 
     def _look(self) -> dict[str, np.ndarray]:
-        """What the copy of the cell does now; raises InvalidInputError where that is not finite."""
+        """Measure the copy of the cell. Raises InvalidInputError for numbers that are not finite."""
         cell, inputs = self._watched.along(self._probe)
         self._own = cell.about if isinstance(cell, OwnLoop) else ""
         found = snapshot(cell, inputs, self._positions)
@@ -296,7 +294,7 @@ class Recorder:
         return found
 
     def _continued(self, start: int) -> Recording | None:
-        """What the file holds of the steps done before; None where there is nothing to continue."""
+        """The file's measurements of the steps done before; None for a new file."""
         if not start or self._path is None or not self._path.exists():
             return None
         found = Recording.load(self._path)
@@ -316,7 +314,7 @@ class Recorder:
 
 
 def _plain(title: str) -> str:
-    """A title whichever way it writes the cell: as its class, as former files do, or as commands do."""
+    """A title without the differences between files of earlier versions, which name the class, and commands."""
     return title.lower().replace("-", "")
 
 
@@ -329,7 +327,7 @@ def _number(loss: Tensor | np.ndarray | float | None) -> np.ndarray:
 
 
 def _scalar_writer(folder: str | Path | None) -> Callable[[int, dict], None]:
-    """What to call with (step, measurement): writes means as scalars for TensorBoard, or nothing where there is no folder."""
+    """A function of (step, measurement) that writes means as scalars for TensorBoard, or nothing without a folder."""
     if folder is None:
         return lambda step, row: None
     try:

@@ -1,14 +1,12 @@
-"""What was measured through a training: a record of NumPy arrays, from which every figure and table is made, without torch.
-
-Legend: M measurements, P positions of the probe sequence, N state entries, L layers of a step, K weights (a layer's apart).
-
-Figures of a training from its `Recording`, without torch: a panel a quantity over the steps of training, and the moving spectrum.
+"""Hold and draw the spectra, gains, gates and gradients of a cell through its training, as `Recorder` measures them. Without torch.
 
 Every `plot_*` draws into the axes it is given and returns them. Bands show the spread over the positions of the probe.
+
+Legend: M measurements, P positions of the probe sequence, N state entries, L layers of a step, K weights (a layer's apart).
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +19,9 @@ from gersgorin.plotting.figure import Shown, laid_out, own_axes, plain_numbers
 from gersgorin.plotting.spectra import CIRCLE, DASHED, DASHES, complete, legend_below, legend_beside, shade_style
 from rhn.errors import DataError
 from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawable, our_style, titled
-from rhn.files import write_arrays
-from rhn.reading import arrays_of, values_of
 from rhn.result import Result
 from rhn.wording import counted
 
-WRITER = "gersgorin.Recorder(path=FILE.npz) or rhn train --record"
 MEASURES = {  # one number a measurement: the mean over positions, layers or weights; and what a table calls it
     "loss": "loss",
     "radius": "spectral radius",
@@ -42,14 +37,14 @@ MEASURES = {  # one number a measurement: the mean over positions, layers or wei
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Recording(Result):
-    """A cell on one probe sequence at M moments of its training; what could not be measured is NaN.
+class Recording(Result, kind="recording"):
+    """A cell on one probe sequence at M moments of its training; missing measurements are NaN.
 
     Spectra are those of the temporal Jacobian of one step, at P positions spread over the probe.
     """
 
-    title: str
-    """What a figure calls the cell."""
+    writer = "gersgorin.Recorder(path=FILE.npz) or rhn train --record"
+
     every: int
     """Steps of training from one measurement to the next."""
     parameters: np.ndarray
@@ -72,7 +67,7 @@ class Recording(Result):
     """Mean over the units of each layer's transform gate, (M, P, layers with gates)."""
     exponent: np.ndarray
     """log ||d s[T]/d s[0]|| / T along the probe's first sequence, (M,); T is 32, or its length where that is less."""
-    eigenvalues: np.ndarray
+    eigenvalues: np.ndarray = field(metadata={"complex": True})
     """Complex, (M, N): of one position, in the middle of the probe, the largest modulus first."""
     centers: np.ndarray
     """Centres of the row discs at that position, (M, N)."""
@@ -83,15 +78,13 @@ class Recording(Result):
     relative_rate: np.ndarray
     """Gradient norm / norm of the weight, (M, K); NaN for a weight that is zero."""
     measuring_seconds: float = 0.0
-    """What measuring cost in all."""
+    """Time of all measurements."""
     training_seconds: float = 0.0
-    """What the rest took meanwhile."""
+    """All other time meanwhile."""
     probe: str = ""
-    """A digest of the probe's numbers; "" where it was not kept."""
+    """A digest of the probe's numbers; "" if it was not kept."""
     gate_name: str = "transform gate"
-    """What the cell's literature calls the gate of `gate`."""
-    about: str = ""
-    """How the training came to be, for figures: initialisation, biases, seed, data."""
+    """Name of the gate of `gate` in the cell's literature."""
 
     def __len__(self) -> int:
         return len(self.step)
@@ -109,7 +102,7 @@ class Recording(Result):
         return np.divide(total, count, out=np.full(len(self), np.nan), where=count > 0)
 
     def until(self, step: int) -> "Recording":
-        """What was measured up to this step of training."""
+        """The measurements up to this step of training."""
         kept = self.step <= step
         return replace(self, **{name: getattr(self, name)[kept] for name in MOMENTS})
 
@@ -117,39 +110,47 @@ class Recording(Result):
         """The arrays of each measurement by name."""
         return [{name: getattr(self, name)[k] for name in MOMENTS} for k in range(len(self))]
 
-    def rows(self) -> list[dict]:
-        """One row of numbers a measurement, as `gersgorin-plot --record FILE --json` prints them."""
+    def table(self) -> list[dict]:
+        """One row of means a measurement, in the order of `MEASURES`."""
         columns = {name: self.mean(name).tolist() for name in MEASURES}
         return [
             {"step": int(step)} | {name: values[k] for name, values in columns.items()}
             for k, step in enumerate(self.step)
         ]
 
-    def save(self, path: str | Path) -> Path:
-        """Write to .npz, atomically and without pickle. Raises OutputError."""
-        return write_arrays(path, asdict(self))
+    def summary(self) -> str:
+        """The first and the last measurement and two between, quantity by quantity, and the time that measuring took."""
+        shown = sorted({round(k * (len(self) - 1) / 3) for k in range(4)})
+        measured = f"{counted(len(self), 'measurement')} over {counted(self.step[-1], 'step')} of training"
+        lines = [f"{self.title}, {measured}", f"{'':<22}" + "".join(f"{f'step {self.step[k]}':>13}" for k in shown)]
+        for name, label in (MEASURES | {"gate": f"{self.gate_name}s"}).items():
+            values = self.mean(name)
+            if np.isfinite(values).any():
+                lines.append(f"{label:<22}" + "".join(f"{values[k]:>13.4g}" for k in shown))
+        seconds = f"{self.measuring_seconds:.2f} s, {100 * self.share:.2g} % of the time between measurements"
+        return "\n".join([*lines, f"measuring took {seconds}"])
 
-    @classmethod
-    def load(cls, path: str | Path) -> "Recording":
-        """Read what `save` wrote; raises DataError where the file is something else."""
-        with arrays_of(path, WRITER) as arrays:
-            values = values_of(cls, arrays)
-        if not _fit(values):
-            raise DataError(
-                f"{path} is not a record written by {WRITER}: its arrays do not fit one another or exceed {LARGEST:g}"
-            )
-        return cls(**values)
+    def to_dict(self) -> dict:
+        """The title, the interval and cost of measuring, and one row a measurement."""
+        return {"title": self.title, "every": self.every, "share": self.share, "steps": self.table()}
+
+    def plot(self, ax=None):
+        """Spectral radius and bulk over the training; in a figure of its own all that was measured."""
+        return draw_recording(self).axes[0] if ax is None else plot_measures(self, {"radius": RED, "bulk": ORANGE}, ax)
+
+    def validate(self) -> None:
+        """Raise ValueError unless all arrays are numbers that can be drawn, of the same measurements."""
+        if not _fit(vars(self)):
+            raise ValueError(f"its arrays do not fit one another or exceed {LARGEST:g}")
 
 
 MOMENTS = [f.name for f in fields(Recording) if f.type is np.ndarray and f.name != "parameters"]
-
-
-LARGEST = 1e100  # beyond anything that float32 measures; the axes of a figure end at 1e308
+LARGEST = 1e100  # beyond any measurement in float32; the axes of a figure end at 1e308
 AXES = {"step": 1, "loss": 1, "exponent": 1, "state_gain": 3, "gate": 3}  # dimensions of the others: 2
 
 
 def _fit(values: dict) -> bool:
-    """Whether these arrays are those of a recording: numbers that can be drawn, of at least one moment, and of as many everywhere."""
+    """Whether arrays are those of a recording: numbers that can be drawn, of the same one or more measurements."""
     arrays = [values[name] for name in MOMENTS]
     return (
         all(values[name].ndim == AXES.get(name, 2) and values[name].dtype.kind in "fciu" for name in MOMENTS)
@@ -158,21 +159,6 @@ def _fit(values: dict) -> bool:
         and all(np.abs(values[name][np.isfinite(values[name])]).max(initial=0) <= LARGEST for name in MOMENTS)
         and {values[name].shape[1:] for name in ("gradient_norm", "relative_rate")} == {values["parameters"].shape}
     )
-
-
-def recording_table(recording: Recording) -> str:
-    """The first and the last measurement and two between, quantity by quantity, in plain text."""
-    shown = sorted({round(k * (len(recording) - 1) / 3) for k in range(4)})
-    lines = [
-        f"{recording.title}, {counted(len(recording), 'measurement')} over {counted(recording.step[-1], 'step')} of training"
-    ]
-    lines.append(f"{'':<22}" + "".join(f"{f'step {recording.step[k]}':>13}" for k in shown))
-    for name, label in (MEASURES | {"gate": f"{recording.gate_name}s"}).items():
-        values = recording.mean(name)
-        if np.isfinite(values).any():
-            lines.append(f"{label:<22}" + "".join(f"{values[k]:>13.4g}" for k in shown))
-    seconds = f"{recording.measuring_seconds:.2f} s, {100 * recording.share:.2g} % of the time between measurements"
-    return "\n".join([*lines, f"measuring took {seconds}"])
 
 
 MOST_FRAMES = 240  # of an animation
@@ -315,7 +301,7 @@ def moving_recording(recording: Recording) -> tuple[Shown, Callable[[int], None]
 
 
 def _panels(recording: Recording) -> dict:
-    """What to draw under which title: every quantity of which anything is known."""
+    """A function that draws by title, for every quantity with finite values."""
 
     def radius(ax: Axes) -> None:
         plot_measures(recording, {"radius": RED, "bulk": ORANGE}, ax).axhline(1, **DASHED, linewidth=0.8)
@@ -358,7 +344,7 @@ def _log_axis(ax: Axes) -> None:
 
 
 def _finished(recording: Recording, ax: Axes, alone: bool) -> Axes:
-    """With whole steps and plain numbers; alone, with title, axis and legend."""
+    """Whole steps and plain numbers; on axes of its own title, labels and legend too."""
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if ax.get_yscale() == "linear":
         plain_numbers(ax)
@@ -369,7 +355,7 @@ def _finished(recording: Recording, ax: Axes, alone: bool) -> Axes:
 
 
 def _about(recording: Recording) -> str:
-    """How it came to be, and how it was measured."""
+    """The origin of the training, and the interval of measuring."""
     positions = recording.radius.shape[1]
     exact = not (
         recording.step[:-1] % max(1, recording.every)
@@ -380,7 +366,7 @@ def _about(recording: Recording) -> str:
 
 
 def _short_names(names: list[str]) -> list[str]:
-    """Names without the beginning that cells of a lone layer of our models share.
+    """Names without the prefix that cells of models of one layer share.
 
     >>> _short_names(["cells.0.bias[1]", "output.weight"]), _short_names(["cells.0.bias", "cells.1.bias"])
     (['bias[1]', 'output.weight'], ['cells.0.bias', 'cells.1.bias'])

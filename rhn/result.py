@@ -15,12 +15,12 @@ import html
 import io
 import json
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from textwrap import wrap
 from types import UnionType
-from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -66,6 +66,10 @@ class Result(OneScreen):
     kinds: ClassVar[dict[str, type["Result"]]] = {}
     kind: ClassVar[str] = ""
     """Name of the class in files."""
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Fields that files of earlier versions call otherwise: {name now: name then}."""
+    writer: ClassVar[str] = "the save() of a result"
+    """What writes such files, for messages."""
 
     title: str = ""
     """Network, and sequence if it matters: "rhn, depth 5, 64 units"."""
@@ -98,9 +102,11 @@ class Result(OneScreen):
         """Write to .npz (arrays, no pickle), or to .json; atomic. Raises OutputError."""
         path = Path(path)
         if path.suffix.lower() == ".json":
-            write_record(path, {KIND: self.kind} | {k: _plain(v) for k, v in self._saved().items()})
+            saved = {name: _plain(value) for name, value in self._saved().items()}
+            write_record(path, {KIND: self.kind} | saved | self.derived())
             return path
-        return write_arrays(path, {KIND: np.array(self.kind)} | {k: _as_array(v) for k, v in self._saved().items()})
+        saved = {name: _as_array(value) for name, value in self._saved().items() if value is not None}
+        return write_arrays(path, {KIND: np.array(self.kind)} | saved)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -112,6 +118,18 @@ class Result(OneScreen):
             )
         return found
 
+    def derived(self) -> dict[str, Any]:
+        """Numbers computed from the fields that .json files hold too."""
+        return {}
+
+    def validate(self) -> None:
+        """Raise ValueError for fields that do not fit each other; called for what a file held."""
+
+    @classmethod
+    def updated(cls, values: Mapping) -> Mapping:
+        """The fields in a file by their present names, with what earlier versions left out."""
+        return dict(values) | {new: values[old] for new, old in cls.renamed.items() if old in values}
+
     def _saved(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("saved", True)}
 
@@ -119,7 +137,8 @@ class Result(OneScreen):
         """The summary, at most one screen of it."""
         if type(self).summary is Result.summary:
             return super().__repr__()
-        lines = fitted("\n".join(filter(None, (self.title, self.summary())))).split("\n")
+        summary = self.summary()
+        lines = fitted(summary if summary.startswith(self.title) else f"{self.title}\n{summary}").split("\n")
         return "\n".join(lines if len(lines) <= LINES else [*lines[: LINES - 1], "..."])
 
     def _repr_html_(self) -> str:
@@ -139,13 +158,14 @@ def load(path: str | Path, kinds: Iterable[type[Result]] | None = None) -> Resul
     kinds: the classes that it can be; None: all that are imported. Raises DataError for a file that holds none of them.
     """
     path, kinds = Path(path), list(Result.kinds.values() if kinds is None else kinds)
-    writer = "the save() of a result"
+    writer = kinds[0].writer if len(kinds) == 1 else Result.writer
     if path.suffix.lower() == ".json":
         values = read_json(path)
         try:
             return _built(_kind_of(values, kinds), values, _from_json)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{path} was not written by {writer}: {error}") from error
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else error
+            raise DataError(f"{path} is not a record written by {writer}: {reason}") from error
     with arrays_of(path, writer) as arrays:
         return _built(_kind_of(arrays, kinds), arrays, _from_array)
 
@@ -157,25 +177,31 @@ def _kind_of(values: Mapping, kinds: list[type[Result]]) -> type[Result]:
         if name not in Result.kinds:
             raise ValueError(f"it holds {name!r:.40}, expected one of {', '.join(sorted(Result.kinds))}")
         return Result.kinds[name]
-    fitting = [kind for kind in kinds if (needed := _needed(kind)) and needed <= set(values)]
+    lacking = {kind: sorted(_needed(kind) - kind.updated(values).keys()) for kind in kinds if _needed(kind)}
+    fitting = [kind for kind, names in lacking.items() if not names]
     if not fitting:
-        raise KeyError(min((sorted(_needed(k) - set(values)) for k in kinds), key=len, default=[KIND])[0])
+        raise KeyError(min(lacking.values(), key=len, default=[KIND])[0])
     return max(fitting, key=lambda kind: len(_needed(kind)))
 
 
 def _needed(kind: type[Result]) -> set[str]:
+    """The fields that every file of a class holds: those without a default."""
     return {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
 
 
-def _built(kind: type[Result], values: Mapping, read) -> Result:
-    hints = get_type_hints(kind)
-    given = [f for f in fields(kind) if f.name in values or f.name in _needed(kind)]
-    return kind(**{f.name: read(values[f.name], f, hints[f.name]) for f in given})
+def _built(kind: type[Result], values: Mapping, read: Callable) -> Result:
+    values, hints, needed = kind.updated(values), get_type_hints(kind), _needed(kind)
+    given = [f for f in fields(kind) if f.metadata.get("saved", True) and (f.name in values or f.name in needed)]
+    result = kind(**{f.name: read(values[f.name], f, hints[f.name]) for f in given})
+    result.validate()
+    return result
 
 
 def _from_array(array: np.ndarray, field: Field, hint: Any) -> Any:
     """A field's value from its array in an .npz file."""
-    kinds = _types(hint)
+    kinds = _kinds(hint)
+    if np.ndarray in kinds and array.dtype.kind != "U":
+        return array
     if array.ndim == 0 and array.dtype.kind == "U" and str not in kinds:
         return _from_json(json.loads(array.item()), field, hint)
     return array if np.ndarray in kinds else _checked(array.item(), kinds, field.name)
@@ -183,36 +209,44 @@ def _from_array(array: np.ndarray, field: Field, hint: Any) -> Any:
 
 def _from_json(value: Any, field: Field, hint: Any) -> Any:
     """A field's value from JSON, where null is NaN in arrays."""
-    kinds = _types(hint)
+    kinds = _kinds(hint)
     if value is None and type(None) in kinds:
         return None
     if np.ndarray in kinds:
-        texts = isinstance(value, list) and value and isinstance(value[0], str)
-        array = np.array(value) if texts else np.array(value, dtype=float)
-        if field.metadata.get("complex"):
-            return array[..., 0] + 1j * array[..., 1]
-        return array
+        array = np.array(value)
+        array = array.astype(float) if array.dtype == object else array
+        return array[..., 0] + 1j * array[..., 1] if field.metadata.get("complex") else array
     if value is None and float in kinds:
         return float("nan")
+    if get_origin(hint) is dict and isinstance(value, dict):
+        return {key: _from_json(part, field, get_args(hint)[1]) for key, part in value.items()}
+    if tuple in kinds and isinstance(value, list):
+        return tuple(value)
     return _checked(value, kinds, field.name)
 
 
-def _checked(value: Any, kinds: tuple, name: str) -> Any:
-    value = tuple(value) if tuple in kinds and isinstance(value, list) else value
-    if not isinstance(value, kinds + (int,) * (float in kinds)):
+def _kinds(hint: Any) -> tuple[type, ...]:
+    """The classes of the values that an annotation allows.
+
+    >>> _kinds(dict[str, float] | None), _kinds(Literal["row", "column"])
+    ((<class 'dict'>, <class 'NoneType'>), (<class 'str'>,))
+    """
+    if get_origin(hint) in (Union, UnionType):
+        return tuple(kind for part in get_args(hint) for kind in _kinds(part))
+    if get_origin(hint) is Literal:
+        return tuple({type(value): None for value in get_args(hint)})
+    return (get_origin(hint) or hint,)
+
+
+def _checked(value: Any, kinds: tuple[type, ...], name: str) -> Any:
+    if Any not in kinds and not isinstance(value, kinds + (int,) * (float in kinds)):
         raise ValueError(f"{name} is {value!r:.60}, expected {' or '.join(kind.__name__ for kind in kinds)}")
     return value
 
 
-def _types(hint: Any) -> tuple[type, ...]:
-    """The types of a field: int and None of `int | None`, dict of `dict[str, float]`."""
-    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    return tuple(get_origin(kind) or kind for kind in kinds)
-
-
 def _as_array(value: Any) -> np.ndarray:
     """A field's value as an array of an .npz file; what is no array, number or text is JSON."""
-    return np.array(json.dumps(_plain(value))) if isinstance(value, dict | list | tuple | None) else np.asarray(value)
+    return np.array(json.dumps(_plain(value))) if isinstance(value, dict | list | tuple) else np.asarray(value)
 
 
 def _plain(value: Any) -> Any:

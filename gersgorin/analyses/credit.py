@@ -1,37 +1,24 @@
-"""What `gersgorin.credit` measures: a record of NumPy arrays, from which every figure is made, without torch.
+"""Measure and draw credit over time: which earlier states the loss of each frame reaches, and which lags make up the gradient.
 
-A network unrolled in time, one step after another, so that what every step contributed to a gradient can be told apart.
+    found = credit(model, x, targets)
+    found.norms[t2, t1]    || dL[t2] / dy[t1] ||
+    found.lag_share[k]     the share of the recurrence's gradient from pairs with t2 - t1 = k
 
-A parameter of a recurrence is used at every step. With y[t] the state after step t and L[t] the loss of frame t (Zilly et al. 2017,
-equation 1),
+A parameter of a recurrence is used at every step. With y[t] the state after step t (of stacked cells the states of all of them) and
+L[t] the loss of frame t (Zilly et al. 2017, equation 1),
 
-    dL/dtheta = sum over t2 of sum over t1 <= t2 of   (dL[t2]/dy[t1])  (dy[t1]/dtheta with y[t1 - 1] held fixed)
+    g = dL/dtheta = sum over t2 of sum over t1 <= t2 of   (dL[t2]/dy[t1])  (dy[t1]/dtheta with y[t1 - 1] held fixed)
 
-The left factor is an `adjoint`; the right one is the derivative of a single step, and all steps are taken in one batch. Several stacked
-cells have such a sum each.
+The left factor is an `adjoint`; the right one is the derivative of a single step, and all steps are taken in one batch. With g[k] the
+sum over all pairs of lag k = t2 - t1, the gradient is g = g[0] + ... + g[T - 1], and backpropagation truncated after k steps gives
+g[0] + ... + g[k].
 
 Legend: T frames, B sequences, N entries of a cell's state.
-
-Credit over time, measured: how much of every frame's loss reaches every earlier state, and which lags the gradient is made of.
-
-    record = credit(model, x, targets)
-    record.norms[t2, t1]    || dL[t2] / dy[t1] ||
-    record.lag_share[k]     the part of the recurrence's gradient that pairs with t2 - t1 = k contribute
-
-Equation 1 of the paper (Zilly et al. 2017) writes the gradient as a sum over pairs: the loss of frame t2 reaches the parameters through
-each step t1 <= t2. With g[k] the sum over all pairs of lag k = t2 - t1, the gradient is g = g[0] + ... + g[T - 1], and backpropagation
-that goes back at most k steps gets g[0] + ... + g[k] of it. See `gersgorin.analyses.credit`.
-
-Legend: T frames, y[t] the state after the recurrence has read frame t; of stacked cells the states of all of them.
-
-Figures of credit over time, from records alone: who reaches whom, and what each lag is worth.
 """
 
 import types
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,24 +28,21 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
-from gersgorin.extract import cell_title, recurrent_cells
 from gersgorin.objective import Loss, Objective
 from gersgorin.plotting.figure import Shown, laid_out, own_axes
 from gersgorin.plotting.spectra import as_list, complete, legend_below, wrapped
 from rhn.cells import Cell, layer_from_torch, weights_of_torch
 from rhn.errors import InvalidInputError
 from rhn.figures import BLUE, GREY, ORANGE, drawable, our_style, titled
-from rhn.files import write_arrays, write_record
-from rhn.provenance import words_of_built
-from rhn.reading import arrays_of, values_of
 from rhn.result import Result
+from rhn.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Credit(Result):
-    """The credit of one run, T frames: g is the gradient of the mean loss, g[k] its part of lag k; see `gersgorin.analyses.credit`.
+class Credit(Result, kind="credit"):
+    """The credit of one run, T frames: g is the gradient of the mean loss, g[k] its part of lag k.
 
-    All shares are NaN where the gradient is zero.
+    All shares are NaN if the gradient is zero.
     """
 
     loss: float
@@ -71,37 +55,43 @@ class Credit(Result):
     lag_norm: np.ndarray
     """||g[k]|| / ||g||, (T,). Lags that work against each other add up to more than 1."""
     lag_share: np.ndarray
-    """<g[k], g> / ||g||^2, (T,): they add up to 1; below 0 where a lag works against the whole."""
+    """<g[k], g> / ||g||^2, (T,): they add up to 1; negative for a lag that works against the whole."""
     lost: np.ndarray
-    """||g - (g[0] + ... + g[k])|| / ||g||, (T,): what is lost of the gradient where errors go back at most k steps."""
+    """||g - (g[0] + ... + g[k])|| / ||g||, (T,): the part of the gradient lost by truncation after k steps."""
     path_lengths: np.ndarray
     """The least and the largest number of nonlinear layers between y[t1] and L[t2] at lag k, (T, 2); see `path_lengths`."""
     unit: str = "steps"
-    """Of time, of one frame: "quarter notes", "tokens"; "steps" where nothing is known of it."""
+    """Of one frame: "quarter notes", "tokens"; "steps" if unknown."""
     loss_unit: str = "nats a frame"
     """Of the loss."""
-    title: str = ""
-    """What a figure calls the recurrence: "rhn, depth 3, 64 units", "2 x lstm, 8 units"; "" where it was not kept."""
-    about: str = ""
-    """How it came to be, for figures: initialisation, biases, data."""
 
     def lost_beyond(self, steps: int) -> float:
-        """What is lost where errors go back at most so many steps; 0 where that is the whole sequence."""
+        """The part of the gradient lost by truncation after so many steps; 0 beyond the whole sequence."""
         return float(self.lost[min(steps, len(self.lost) - 1)])
 
-    def save(self, path: str | Path) -> Path:
-        """Write to .npz, without pickle, or to .json (what is not finite becomes null); atomic. Raises OutputError."""
-        path, values = Path(path), asdict(self)
-        if path.suffix != ".json":
-            return write_arrays(path, values)
-        write_record(path, {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()})
-        return path
+    @property
+    def half(self) -> int:
+        """The lag up to which the shares add up to half of the gradient."""
+        return min(len(self.lost) - 1, int(np.searchsorted(np.cumsum(self.lag_share), 0.5)))
 
-    @classmethod
-    def load(cls, path: str | Path) -> "Credit":
-        """Read what `save` wrote as .npz; raises DataError where the file is something else."""
-        with arrays_of(path, "Credit.save") as arrays:
-            return cls(**values_of(cls, arrays))
+    def summary(self) -> str:
+        """One sentence: how far back the gradient comes from, and the loss by truncation."""
+        return (
+            f"Half of the recurrence's gradient comes from states at most {counted(self.half, 'step')} back; errors that go back "
+            f"at most 10 steps lose {100 * self.lost_beyond(10):.3g} % of it."
+        )
+
+    def table(self) -> list[dict]:
+        """One row a lag: norm and share of its part of the gradient, the part lost beyond it, least and most layers between."""
+        columns = self.lag_norm.tolist(), self.lag_share.tolist(), self.lost.tolist(), self.path_lengths.tolist()
+        return [
+            {"lag": k, "norm": norm, "share": share, "lost": lost, "least_layers": least, "most_layers": most}
+            for k, (norm, share, lost, (least, most)) in enumerate(zip(*columns, strict=True))
+        ]
+
+    def plot(self, ax=None):
+        """The heat map of the norms; in a figure of its own with the shares of the lags below."""
+        return draw_credit(self).axes[0] if ax is None else plot_credit(self, ax)
 
 
 TORCHS = nn.RNNBase | nn.RNNCellBase
@@ -261,12 +251,19 @@ def credit(model: nn.Module, x: Any, targets: Any, *, loss: str | Loss | None = 
         InvalidInputError: as `Objective`; no cell is found; or the loss is one number for all frames.
     """
     objective = Objective(model, (x, targets), loss)
+    objective.label = replace(objective.label, unit=unit)
+    return of_objective(objective)
+
+
+@with_gradients()
+def of_objective(objective: Objective, *, progress: Callable[[int, int], None] = lambda done, total: None) -> Credit:
+    """Measure the credit over time of a model on its sequences."""
     run = Unrolled(objective)
     adjoints = run.adjoints()
     present = objective.mask.sum(1)  # sequences that have this frame
     squares = sum(each.square().sum((2, 3)) for each in adjoints) * objective.mask.sum() ** 2
     norms = (squares / present.unsqueeze(1)).sqrt()
-    T, cells = len(norms), recurrent_cells(model)
+    T = len(norms)
     whole = run.gradient([each.sum(0) for each in adjoints])
     rest, along = torch.zeros_like(whole), whole / whole.norm() ** 2
     lag_norm, lag_share, lost = np.empty((3, T))
@@ -275,6 +272,7 @@ def credit(model: nn.Module, x: Any, targets: Any, *, loss: str | Loss | None = 
         part = run.gradient([_at_lag(each, lag) for each in adjoints])
         lag_norm[lag], lag_share[lag] = part.norm() / whole.norm(), part @ along
         rest += part
+        progress(T - lag, T)
     return Credit(
         loss=run.losses.sum().item(),
         norms=norms.numpy(force=True),
@@ -283,10 +281,10 @@ def credit(model: nn.Module, x: Any, targets: Any, *, loss: str | Loss | None = 
         lag_share=lag_share,
         lost=lost,
         path_lengths=path_lengths([*run.cells.values()], T),
-        unit=unit,
+        unit=objective.label.time_unit,
         loss_unit=objective.loss.unit,
-        title=" + ".join(f"{n} x {name}" if n > 1 else name for name, n in Counter(map(cell_title, cells)).items()),
-        about=" + ".join(dict.fromkeys(filter(None, map(words_of_built, cells)))),
+        title=objective.label.title,
+        about=objective.label.about,
     )
 
 

@@ -43,7 +43,7 @@ from torch import Tensor
 
 from gersgorin.objective import Objective
 from rhn.engine.curves import LEFT
-from rhn.result import Result
+from rhn.result import OneScreen
 
 
 def matrices(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -160,7 +160,7 @@ GROWS = 1e-3  # part of itself by which the loss may be higher at a block's end 
 
 
 @dataclass(frozen=True, repr=False)
-class Trajectory(Result):
+class Trajectory(OneScreen):
     """What SGD on the probe goes through, a row each time that it was looked at; the first is the start."""
 
     steps: np.ndarray

@@ -1,29 +1,26 @@
-"""How fast a network learns at the constant output, and how that depends on the size of its weights.
+"""Measure the plateau of a network with small weights: how fast it learns at the best constant output, and what leads off it.
 
-With small weights every network first learns its output bias and then stands at the loss of the best constant output, beside a saddle
-of the loss at zero weights. There
+Such a network first learns its output bias and then stays at the loss of the best constant output, beside a saddle of the loss at zero
+weights. There
 
     rate of a matrix M = ||dL/dM|| / ||M||            (1 / unit of gradient flow's time)
 
-says in how much time gradient flow changes it by as much as it is. Where the loss near the saddle is a product of P matrices, the rate
-goes with the scale of the weights to the power P - 2: that power is the `order` here, measured as the slope of log rate against log
-scale between the network's own scale and a tenth of it. 0: a saddle of second order, which is left exponentially, in a time that is
-logarithmic in the scale (Saxe et al. 2014). Above: a flatter one, which takes a power of 1 / scale.
+is the inverse of the time in which gradient flow changes M by its own size. If the loss near the saddle is a product of P matrices,
+the rate is proportional to the scale of the weights to the power P - 2. That power is the `order`, measured as the slope of log rate
+against log scale between the network's own scale and a tenth of it. Order 0: a saddle of second order, left exponentially, in a time
+logarithmic in the scale (Saxe et al. 2014). Higher orders: flatter saddles, left in a time that is a power of 1 / scale.
 
-Why these two scales: the slope is to say something of this network, so one is its own; the other is towards the saddle, where the slope
-becomes an integer, and one decade is enough for the mean slope to be that integer wherever the network is near the saddle at all.
-Where it is not, no integer is near, and none is claimed.
+The own scale makes the slope a property of this network; a tenth of it lies towards the saddle, where the slope becomes an integer. A
+slope near no integer means that the network is not near the saddle, and then no integer is reported.
 
-The way down from the plateau: the most negative curvature of the loss there, and which matrices its direction is made of.
-
-The Hessian is that of all weights but the output bias, which is where it has to be. It is never formed: Lanczos' method (ARPACK) needs
-its products with vectors, each a derivative of a derivative (Pearlmutter 1994). Near a saddle of order P - 2 the eigenvalue is as small
-as the rates are; it is looked for in units of the Hessian's own size, because ARPACK takes what is below 1e-11 for zero.
-
-`gersgorin.plateau`: from a model, its sequences and its loss to what is known of its plateau.
+`Plateau.lowest` is the most negative curvature of the loss there, with its direction. The Hessian is that of all weights except the
+output bias, which is at its optimum. Lanczos' method (ARPACK) only needs Hessian-vector products, each a derivative of a derivative
+(Pearlmutter 1994). Near a saddle of order P - 2 the eigenvalue is as small as the rates. ARPACK takes values below 1e-11 for zero, so
+it gets the Hessian in units of its own size.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Real
@@ -31,16 +28,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
 from gersgorin.analyses.escape import FOREVER, Trajectory, follow, identities, matrices
 from gersgorin.objective import Loss, Objective
+from gersgorin.plotting.figure import own_axes
+from gersgorin.plotting.spectra import complete, wrapped
 from rhn.errors import InvalidInputError
-from rhn.result import Result
+from rhn.figures import BLUE, our_style
+from rhn.result import OneScreen, Result
 
 TENTH = 0.1
-NEAR = 0.05  # a slope so near to an integer is called one
+TOLERANCE = 1e-4  # relative, of the lowest eigenvalue
+NEAR = 0.05  # largest distance of a slope from the integer that is reported for it
+RATES = "Rates of learning at the constant output"
 
 
 @dataclass(frozen=True)
@@ -113,11 +116,8 @@ def _ratio(slope: float, size: float) -> float:
     return slope / size if size else (math.inf if slope else 0.0)
 
 
-TOLERANCE = 1e-4
-
-
 @dataclass(frozen=True, repr=False)
-class Curvature(Result):
+class Curvature(OneScreen):
     """The lowest eigenvalue of the Hessian."""
 
     value: float
@@ -170,38 +170,24 @@ def _split(vector: np.ndarray, weights: dict[str, Tensor]) -> list[Tensor]:
     return [part.view_as(p).to(p) for part, p in zip(whole, weights.values(), strict=True)]
 
 
-def plateau(model: nn.Module, sequences: Any, loss: str | Loss | None = None) -> "Plateau":
-    """Measure the plateau that a network stands on, or would, with its output at the best constant.
-
-    Args:
-        model, sequences, loss: as for `gersgorin.Objective`: a model with an output, what it reads, and what it is judged by.
-
-    Returns:
-        A record with `loss`, `rates`, `slopes`, `order`, and what takes longer and is measured when it is asked for: `curvature` and
-        `escape_epochs(learning_rate, momentum, batches)`. The model is left as it was; what is done to it later changes nothing.
-
-    Raises:
-        InvalidInputError: as for `gersgorin.Objective`, and for a model without a trained matrix.
-    """
-    objective = Objective(model, sequences, loss)
-    if not matrices(objective.parameters):
-        raise InvalidInputError("the model has no trained matrix: leave one that requires gradients")
-    rates = measure_rates(objective)
-    return Plateau(loss=objective.best_constant()[1], rates=rates.own, slopes=rates.slopes, objective=objective)
-
-
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Plateau(Result):
+class Plateau(Result, kind="plateau"):
     """The plateau of one network on its sequences and loss."""
 
     loss: float
-    """Of the best constant output on these sequences, in the objective's `loss.unit`: what the plateau lies at."""
+    """Of the best constant output on these sequences, in `loss_unit`: the height of the plateau."""
     rates: dict[str, float]
     """||dL/dM|| / ||M|| of every matrix M at the constant output, by name, the layers of a stack apart."""
     slopes: dict[str, float]
-    """d log rate / d log scale of all weights, by matrix; NaN where a rate is below all numbers."""
-    objective: Objective = field(repr=False, compare=False)
-    """The network with its sequences and loss, from which the rest is measured when it is asked for."""
+    """d log rate / d log scale of all weights, by matrix; NaN for a rate of 0."""
+    loss_unit: str = "nats a frame"
+    """Of the loss."""
+    sequences: int = 1
+    """Number of sequences that the constant output is the best for."""
+    output_bias: bool = True
+    """Whether the network has a trained output bias, without which it does not reach the constant output."""
+    objective: Objective | None = field(default=None, repr=False, compare=False, metadata={"saved": False})
+    """The network with its sequences and loss, for the curvature and the escape; not in files."""
 
     @property
     def fastest(self) -> str:
@@ -212,15 +198,40 @@ class Plateau(Result):
     def order(self) -> float:
         """The slope of the fastest matrix: 0 on a plateau that is left exponentially, P - 2 beside a product of P small matrices.
 
-        NaN for a network without a trained output bias: it does not come to the constant output, and its rates, told as they are, are
-        no plateau's.
+        NaN for a network without a trained output bias: it does not reach the constant output, so its rates are not those of a plateau.
         """
-        return math.nan if self.objective.output_bias is None else self.slopes[self.fastest]
+        return self.slopes[self.fastest] if self.output_bias else math.nan
 
     @property
     def integer_order(self) -> int | None:
         """The integer within 0.05 of the order; None where there is none."""
         return nearest_integer(self.order)
+
+    def summary(self) -> str:
+        """One sentence: the loss of the constant, the fastest matrix with its rate, and the order."""
+        order = self.order if self.integer_order is None else self.integer_order
+        order = "unknown" if math.isnan(order) else f"{order:.3g}"
+        these = "this sequence" if self.sequences == 1 else f"these {self.sequences} sequences"
+        return (
+            f"At the best constant output for {these} alone, {self.loss:.4g} {self.loss_unit}, {self.fastest} learns fastest, at a "
+            f"relative rate of {self.rates[self.fastest]:.3g}; the order of that plateau is {order}."
+        )
+
+    def table(self) -> list[dict]:
+        """One row a matrix: its name, its relative rate, and the slope of log rate against log scale."""
+        return [{"matrix": name, "rate": rate, "slope": self.slopes[name]} for name, rate in self.rates.items()]
+
+    def plot(self, ax=None):
+        """The relative rates, a bar a matrix, on a log scale."""
+        return plot_rates(self, ax)
+
+    @property
+    def _network(self) -> Objective:
+        if self.objective is None:
+            raise InvalidInputError(
+                "a plateau from a file holds no network: compute it anew with gersgorin.plateau for its curvature and its escape"
+            )
+        return self.objective
 
     @property
     def curvature(self) -> float:
@@ -231,7 +242,7 @@ class Plateau(Result):
     @with_gradients()
     def lowest(self) -> Curvature:
         """The most negative curvature with its direction: `lowest.overlap` is its share in each matrix. About 50 Hessian products."""
-        return lowest_curvature(self.objective.with_second_derivatives())
+        return lowest_curvature(self._network.with_second_derivatives())
 
     @with_gradients()
     def escape(
@@ -251,7 +262,7 @@ class Plateau(Result):
             raise InvalidInputError(f"the momentum is {momentum!r}, expected 0 or more and less than 1")
         if not (_is_number(until) and until > 0):
             raise InvalidInputError(f"`until` is {until!r}, expected a number of steps above 0, or infinity")
-        return follow(self.objective, float(learning_rate), float(momentum), until=min(until, FOREVER), most=most)
+        return follow(self._network, float(learning_rate), float(momentum), until=min(until, FOREVER), most=most)
 
     def escape_epochs(self, learning_rate: float, momentum: float = 0.9, batches: int = 1) -> float:
         """Epochs of `batches` steps until the loss is below 0.98 of the constant output's; infinity where it never is.
@@ -261,6 +272,55 @@ class Plateau(Result):
         if not (_is_number(batches) and 1 <= batches < math.inf):
             raise InvalidInputError(f"there are {batches!r} batches an epoch, expected 1 or more")
         return self.escape(learning_rate, momentum).leaves_after / batches
+
+
+@our_style()
+def plot_rates(plateau: Plateau, ax: Axes | None = None) -> Axes:
+    """Relative rates of learning at the constant output, a bar a matrix, on a log scale."""
+    alone, ax = ax is None, own_axes(6, 4) if ax is None else ax
+    rates = {name: rate for name, rate in plateau.rates.items() if rate > 0}
+    ax.barh([wrapped(name, 30, 2) for name in rates], list(rates.values()), color=BLUE)
+    if rates:
+        ends = np.floor(np.log10(min(rates.values()))), np.ceil(np.log10(max(rates.values())) + 1e-9)
+        ax.set(xscale="log", xlim=(10 ** ends[0], 10 ** ends[1]))
+    ax.invert_yaxis()
+    ax.set(xlabel="relative rate ||dL/dW|| / ||W||")
+    return complete(ax, RATES, plateau.title) if alone else ax
+
+
+def plateau(model: nn.Module, sequences: Any, loss: str | Loss | None = None) -> Plateau:
+    """Measure the plateau that a network stands on, or would, with its output at the best constant.
+
+    Args:
+        model, sequences, loss: as for `gersgorin.Objective`: a model with an output, its sequences and its loss.
+
+    Returns:
+        `loss`, `rates`, `slopes`, `order`, and what is computed at the first access because it takes longer: `curvature` and
+        `escape_epochs(learning_rate, momentum, batches)`. The model is left as it was; later changes of it have no effect.
+
+    Raises:
+        InvalidInputError: as for `gersgorin.Objective`, and for a model without a trained matrix.
+    """
+    return of_objective(Objective(model, sequences, loss))
+
+
+def of_objective(objective: Objective, *, progress: Callable[[int, int], None] = lambda done, total: None) -> Plateau:
+    """Measure the rates of learning of a model at the best constant output for its sequences."""
+    if not matrices(objective.parameters):
+        raise InvalidInputError("the model has no trained matrix: leave one that requires gradients")
+    rates = measure_rates(objective)
+    progress(1, 1)
+    return Plateau(
+        loss=objective.best_constant()[1],
+        rates=rates.own,
+        slopes=rates.slopes,
+        loss_unit=objective.loss.unit,
+        sequences=objective.mask.shape[1],
+        output_bias=objective.output_bias is not None,
+        objective=objective,
+        title=objective.label.title,
+        about=objective.label.about,
+    )
 
 
 def _is_number(value: Any) -> bool:

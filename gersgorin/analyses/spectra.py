@@ -1,24 +1,17 @@
-"""What was measured along one run of a cell: a record of NumPy arrays, from which every figure and table is made, without torch.
+"""Spectra and Geršgorin discs of every step of a run, and what the products of its Jacobians do.
 
-Legend: T steps, counted from 0; N state entries; L layers with a transform gate (0 where the cell has none).
+`spectra` resolves a network and data, `of_run` measures a `Run`: from whole Jacobians, or of a large state the k leading eigenvalues
+by products with vectors:
 
-From a cell and a sequence of inputs to a `Spectra`: Jacobians, spectra, discs, norms and products along the run.
+    one matrix fits the memory    each step's Jacobian is written by blocks of rows, measured, multiplied to the product and dropped
+    it does not                   products with vectors for eigenvalues and norms, blocks of rows for discs
 
-Leading eigenvalues of large states by products with vectors.
-
-A run of a cell whose state is large: of each step the k leading eigenvalues, all discs and the norm, and the norms of the products.
-
-Two ways, by what fits the bound on memory; neither keeps more than one Jacobian at a time:
-
-    one matrix fits     each step's Jacobian is written by blocks of rows, measured, multiplied to the product and forgotten
-    it does not         nothing but vectors: products with them for eigenvalues and norms, blocks of rows for discs
-
-Legend: T steps; m inputs; N entries of a state; k eigenvalues.
+Legend: T steps, counted from 0; m inputs; N entries of a state; k eigenvalues; L layers with a gate.
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -57,8 +50,6 @@ from gersgorin.run import Run, shown_steps
 from rhn.errors import InvalidInputError, NotConvergedError
 from rhn.fields import check_seed
 from rhn.figures import time_label
-from rhn.files import write_arrays, write_record
-from rhn.reading import arrays_of, values_of
 from rhn.result import Result
 from rhn.wording import counted
 
@@ -80,7 +71,7 @@ ROUNDING_SHOWN = 1e-3  # of the unit circle's radius: what rounding must be able
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Spectra(Result):
+class Spectra(Result, kind="spectra"):
     """One-step spectra and discs of dy[t+1]/dy[t], and what their product does, at every step t = 0..T-1."""
 
     cell: str
@@ -90,7 +81,7 @@ class Spectra(Result):
     """Name of the sequence: a chorale's, or a text's."""
     title: str
     """What a figure calls this run."""
-    eigenvalues: np.ndarray
+    eigenvalues: np.ndarray = field(metadata={"complex": True})
     """Complex, (T, N), the largest modulus first; of a large state the leading ones, (T, k), those that were not found NaN."""
     eigenvalue_condition: np.ndarray
     """The largest condition of an eigenvalue, (T,): rounding moves it by about eps * norm times this; 1 at the least."""
@@ -206,35 +197,65 @@ class Spectra(Result):
         exponent = float(self.finite_time_exponent[-1])
         return math.inf if exponent == 0 else -math.log(2) / exponent
 
-    def steps(self) -> list[dict]:
-        """One row of numbers a step, as `gersgorin-plot --json` prints them."""
+    def summary(self) -> str:
+        """A few steps quantity by quantity, and one sentence that reads them."""
+        return f"{summary_table(self)}\n{reading(self)}"
+
+    def table(self) -> list[dict]:
+        """One row of numbers a step."""
         names, bound = ("log_norm_product", *MEASURES, "kreiss_constant"), float(self.norm_bound)
         rows = zip(*(getattr(self, name).tolist() for name in names), strict=True)
         return [{"step": t, "norm_bound": bound} | dict(zip(names, row, strict=True)) for t, row in enumerate(rows)]
 
-    def summary(self, figure: str | None = None) -> dict:
-        """The JSON object of `gersgorin-plot --json`."""
+    def plot(self, ax=None):
+        """Eigenvalues, discs and numerical range of the step with the largest spectral radius."""
+        from gersgorin.plotting.spectra import plot_spectrum
+
+        return plot_spectrum(self, ax=ax)
+
+    def to_dict(self) -> dict:
+        """Names and one row a step; `save` writes the eigenvalues and discs too."""
         about = {name: getattr(self, name) for name in ("cell", "depth", "hidden_size", "chorale", "unit", "discs")}
         about |= {"leading_eigenvalues": self.leading} if self.leading else {}
-        return about | {"figure": figure, "steps": self.steps()}
+        return about | {"steps": self.table()}
 
-    def save(self, path: str | Path) -> Path:
-        """Write to .npz (complex eigenvalue arrays, no pickle) or .json (eigenvalues as [real, imaginary]); atomic."""
-        path, values = Path(path), asdict(self)
-        if path.suffix != ".json":
-            return write_arrays(path, values)
-        values["eigenvalues"] = np.stack((self.eigenvalues.real, self.eigenvalues.imag), -1)
-        values = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
-        write_record(path, values | {"steps": self.steps()})
-        return path
+    def derived(self) -> dict:
+        """The rows of `table`."""
+        return {"steps": self.table()}
 
-    @classmethod
-    def load(cls, path: str | Path) -> "Spectra":
-        """Read what `save` wrote as .npz; raises DataError where the file is something else."""
-        with arrays_of(path, "gersgorin-plot --save-data FILE.npz") as arrays:
-            unknown = np.full((len(arrays["norm"]), 1), np.nan)
-            older = {"support": unknown, "departure_from_normality": unknown[:, 0], "kreiss_constant": unknown[:, 0]}
-            return cls(**values_of(cls, older | dict(arrays)))  # files of older versions have less
+
+def summary_table(record: Spectra) -> str:
+    """A few steps of the run and the mean over all of them, quantity by quantity, in plain text."""
+    T, steps = len(record.norm), shown_steps(len(record.norm))
+    lines = [f"{record.title}, {record.along}, {counted(T, 'step')}, {DISC_WORDS[record.discs]}"]
+    if record.leading:
+        lines[0] += f"; {record.which_eigenvalues} of {record.row_centers.shape[1]}"
+    lines.append(f"{'':<26}" + "".join(f"{f'step {t}':>11}" for t in steps) + f"{'mean':>11}")
+    for name, label in MEASURES.items():
+        values = getattr(record, name)
+        if np.isnan(values).all():  # not measured: see `Spectra.leading`
+            continue
+        mean = [] if name == "finite_time_exponent" else [np.nanmean(values)]
+        lines.append(f"{label:<26}" + "".join(map(_cell, [*values[steps], *mean])))
+    kreiss = record.kreiss_constant[steps]
+    if not np.isnan(kreiss).all():
+        shown = "".join(f"{'' if math.isnan(k) else f'{k:.4g}':>11}" for k in kreiss)
+        lines.append(f"{'Kreiss constant, at least':<26}{shown}")
+    bound, about = float(record.norm_bound), "for any input and any state within this run's range"
+    if math.isnan(bound):
+        bound, about = "none", "the cell has no norm_bound"
+    else:
+        bound = f"{bound:.4g}"
+    if not record.leading:
+        lines.append(f"{'bound on the 2-norm':<26}{bound:>11}  {about}")
+    life = "gradient's half-life" if record.half_life >= 0 else "gradient's doubling time"
+    lines.append(f"{life:<26}{abs(record.half_life):>11.4g}  steps, by the exponent at the last step")
+    return "\n".join(lines)
+
+
+def _cell(value: float) -> str:
+    """What was not found, as eigenvalues may, is a dash."""
+    return f"{'-':>11}" if math.isnan(value) else f"{value:>11.4g}"
 
 
 def reading(record: Spectra) -> str:

@@ -33,8 +33,10 @@ def test_a_record_is_written_and_read(record, tmp_path):
     nothing = replace(record, lag_norm=np.full(4, np.nan))
     told = json.loads(nothing.save(tmp_path / "credit.json").read_text())
     assert told["lag_norm"] == [None] * 4 and told["norms"] == record.norms.tolist() and told["loss"] == 9.5
-    with pytest.raises(DataError, match="is not a record written by Credit"):
-        Credit.load(tmp_path / "credit.json")
+    np.testing.assert_array_equal(Credit.load(tmp_path / "credit.json").lag_norm, nothing.lag_norm)
+    (tmp_path / "other.json").write_text('{"loss": 1}')
+    with pytest.raises(DataError, match="is not a record written by .*: it lacks 'gradient_norm'"):
+        Credit.load(tmp_path / "other.json")
 
 
 def test_the_heat_map_is_the_logarithm_of_the_norms_with_nothing_above_the_diagonal(record):

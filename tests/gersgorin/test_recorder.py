@@ -20,7 +20,7 @@ from gersgorin import (
 )
 from gersgorin.jacobian import partial_jacobians
 from gersgorin.recorder import LONGEST_UNSAVED
-from gersgorin.recording import Recording, recording_table
+from gersgorin.recording import Recording
 from rhn.cells import CELLS, DTRNN, from_torch
 from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.models import LanguageModel, PolyphonicModel
@@ -202,7 +202,7 @@ def test_a_training_that_diverges_is_recorded_as_nan():
         model.weight_hh_l0.fill_(torch.nan)
     recorder.step(torch.tensor(torch.nan))
     assert np.isfinite(recorder.recording.radius[0]).all() and np.isnan(recorder.recording.radius[1]).all()
-    assert "nan" in recording_table(recorder.recording)
+    assert "nan" in recorder.recording.summary()
 
 
 def test_the_file_is_whole_while_the_training_runs_and_when_a_write_is_killed(tmp_path, monkeypatch):
@@ -276,7 +276,7 @@ def test_a_file_holds_all_of_it_without_pickle_and_other_files_are_refused(tmp_p
     again = Recording.load(tmp_path / "r.npz")
     for name, value in asdict(recording).items():
         assert np.array_equal(getattr(again, name), value, equal_nan=np.asarray(value).dtype.kind in "fc")
-    assert [row["step"] for row in again.rows()] == [0, 2, 4]
+    assert [row["step"] for row in again.table()] == [0, 2, 4]
     np.savez(tmp_path / "short.npz", **asdict(recording) | {"radius": recording.radius[:1]})
     np.savez(tmp_path / "words.npz", **asdict(recording) | {"loss": recording.loss.astype(str)})
     np.savez(tmp_path / "flat.npz", **asdict(recording) | {"gate": recording.loss})

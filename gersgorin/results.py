@@ -1,0 +1,33 @@
+"""The classes of all results, and `load`, which reads any of them from the file that its `save` wrote."""
+
+from importlib import import_module
+from pathlib import Path
+
+from rhn import result
+from rhn.lazy import lazy_names
+from rhn.result import Result as Result
+
+HOMES = {
+    "analyses.bounds": ("NormBounds",),
+    "analyses.credit": ("Credit",),
+    "analyses.fixed_points": ("FixedPoints",),
+    "analyses.gains": ("Gains",),
+    "analyses.gates": ("GateActivity",),
+    "analyses.lyapunov": ("LyapunovSpectrum",),
+    "analyses.overview": ("Overview",),
+    "analyses.plateau": ("Plateau",),
+    "analyses.products": ("Products",),
+    "analyses.pseudospectra": ("Pseudospectra",),
+    "analyses.spectra": ("Spectra",),
+    "comparison.runs": ("Comparison",),
+    "recording": ("Recording",),
+}
+
+__all__, __getattr__, __dir__ = lazy_names("gersgorin", HOMES)
+
+
+def load(path: str | Path) -> Result:
+    """Read a result of any kind from .npz or .json, also of version 0.2. Raises DataError for other files."""
+    for home in HOMES:
+        import_module(f"gersgorin.{home}")
+    return result.load(path)
