@@ -29,7 +29,7 @@ from rhn.checkpoints import load_model, weights_file
 from rhn.engine.initial import initial_model
 from rhn.engine.memory import free_memory, in_words
 from rhn.errors import USERS_FAULT, CheckpointError, InvalidInputError, RhnError
-from rhn.models import LanguageModel
+from rhn.models import LanguageModel, PolyphonicModel, accepts
 from rhn.provenance import named_file, words_of_checkpoint, words_of_new
 from rhn.wording import counted, first_line
 
@@ -298,6 +298,32 @@ def new_cell(
     except USERS_FAULT as error:  # any error of a user's cell; torch's own for sizes beyond any storage
         said = first_line(error) if is_known(name) else f"{type(error).__name__}: {first_line(error)}"
         raise InvalidInputError(f"cannot build {name} with {hidden_size} units, depth {depth}: {said}") from error
+
+
+def new_model(
+    options, model: Callable[..., nn.Module] = PolyphonicModel, **sizes: int
+) -> tuple[str, Callable[[int], nn.Module]]:
+    """(Title, build) of a model with an output around the new cell of a command's options; build(k) draws weights from seed + k.
+
+    sizes: of input and output, or of the vocabulary. Raises InvalidInputError for an option that the cell does not have.
+    """
+    cell, units, depth = options.cell or "rhn", options.hidden_size or 64, options.depth or 1
+    given = {"hidden_size": units, "depth": depth, "init": options.init, **sizes}
+    if options.transform_bias is not None:
+        if is_known(cell) and not accepts(resolve_cell(cell), "transform_bias"):
+            raise InvalidInputError(f"--transform-bias is for cells with transform gates (rhn), not for {cell}")
+        given["transform_bias"] = options.transform_bias
+
+    def build(seed: int) -> nn.Module:
+        generator = torch.Generator().manual_seed(options.seed + seed)
+        try:
+            return model(cell, generator=generator, **given)
+        except RuntimeError as error:  # of torch, for sizes beyond any memory
+            raise InvalidInputError(
+                f"{cell} with {units} units is beyond the memory of this machine: use a smaller hidden size or depth"
+            ) from error
+
+    return f"{cell}{f', depth {depth}' * (depth > 1)}, {counted(units, 'unit')}", build
 
 
 def checkpoint_cells(

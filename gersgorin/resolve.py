@@ -15,18 +15,31 @@ from torch import Tensor, nn
 from gersgorin._validate import real_tensor
 from gersgorin.cell_run import CellRun
 from gersgorin.data import SUFFIXES, Source, chorale_source, read_source
-from gersgorin.extract import TORCH_CELLS, Watched
+from gersgorin.extract import TORCH_CELLS, Watched, part_of
 from gersgorin.jacobian import in_a_module
-from gersgorin.networks import Subject, checkpoint_cells, module_cells, new_cell, watched_cell
+from gersgorin.networks import (
+    KEYS,
+    Subject,
+    build_module,
+    checkpoint_cells,
+    load_weights,
+    module_cells,
+    new_cell,
+    new_model,
+    watched_cell,
+)
+from gersgorin.objective import Objective
 from gersgorin.options import DataOptions, NetworkOptions
 from gersgorin.own_loop import OwnLoop
 from gersgorin.run import BLOCK, Label, Run
-from rhn.checkpoints import read_metadata
+from rhn.checkpoints import load_model, read_metadata
 from rhn.data import Piece
 from rhn.engine.memory import free_memory, in_words
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.fields import check_seed, fits
+from rhn.models import LanguageModel, PolyphonicModel
 from rhn.options import check_least, given_flags
+from rhn.provenance import words_of_checkpoint, words_of_new
 
 NEW_CELL = ("depth", "hidden_size", "init", "transform_bias")  # options of cells by name
 KEPT = 8  # numbers in a result for each entry of the state at each step
@@ -171,6 +184,36 @@ def run_of_options(network: NetworkOptions, data: DataOptions, *, device: str, w
     if whole:
         check_memory(subject.cell, source.steps, device)
     return run_along(subject, source, device=device)
+
+
+def objective_of_options(options, *, device: str = "cpu") -> Objective:
+    """The model with an output that a command's options name, and the next frames of their data as its targets. Raises RhnError."""
+    check_network_options(options)
+    if options.layer is not None:
+        raise InvalidInputError(
+            "--layer names one recurrent cell, and the whole network is analysed here: leave it out"
+        )
+    source = source_of_options(options, options)
+    values, width = torch.as_tensor(source.values), source.input_size or KEYS
+    frames = values.transpose(0, 1) if values.dim() == 3 else values
+    loss, made = "squared" if options.input else "bernoulli", ""
+    if options.module:
+        module = build_module(options.module, input_size=width, hidden_size=options.hidden_size, seed=options.seed)
+        if options.checkpoint:
+            load_weights(module, options.checkpoint)
+        model = part_of(module, options.submodule)
+    elif options.checkpoint:
+        model, loss, made = load_model(options.checkpoint, options.cell), None, words_of_checkpoint(options.checkpoint)
+        if not isinstance(model, PolyphonicModel | LanguageModel):
+            kind = type(model).__name__
+            raise InvalidInputError(f"{options.checkpoint} holds a {kind} alone: expected a network with an output")
+    else:
+        model = new_model(options, input_size=width, output_size=width)[1](0)
+        made = words_of_new(model.cells[0], options.seed)
+    objective = Objective(model.to(device), frames, loss)
+    about = "; ".join(filter(None, (made or objective.label.about, source.about)))
+    objective.label = replace(objective.label, sequence=source.label, reads=source.kind, unit=source.unit, about=about)
+    return objective
 
 
 def check_network_options(options: NetworkOptions) -> None:

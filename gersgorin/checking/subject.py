@@ -15,15 +15,13 @@ from torch import nn
 from gersgorin.checking.checking import ROWS, chorale_batches, chorale_probe
 from gersgorin.data import read_numbers
 from gersgorin.extract import part_of
-from gersgorin.networks import build_module, load_weights
-from rhn.cells import is_known, resolve_cell
+from gersgorin.networks import build_module, load_weights, new_model
 from rhn.checkpoints import load_model, read_metadata
 from rhn.errors import DataError, InvalidInputError
 from rhn.language.config import LanguageConfig
-from rhn.models import LanguageModel, PolyphonicModel, accepts
-from rhn.wording import counted
+from rhn.models import LanguageModel, PolyphonicModel
 
-KEYS, UNITS = 88, 64
+KEYS = 88
 WINDOW, TEXT_ROWS = 35, 20  # training of a new language model
 TOKENS = 20  # of a text in a row of the probe
 PROBE_ROWS, FEW_ROWS, LARGE = 16, 4, 2_000_000  # rows of the probe, of a large model, parameters of a large model
@@ -55,23 +53,18 @@ def subject_of(asked: Any) -> Subject:
 
 
 def _new(asked: Any) -> Subject:
-    cell = asked.cell or "rhn"
-    options = {"hidden_size": asked.hidden_size or UNITS, "depth": asked.depth or 1} | _cell_options(cell, asked)
     if asked.input is not None:
         frames = read_frames(asked.input)
-        width = {"input_size": frames.shape[-1], "output_size": frames.shape[-1]}
-        training = TRAINING | _batches(frames, asked)
-        return Subject(
-            _title(cell, options), _builder(PolyphonicModel, cell, options | width, asked), frames, "squared", training
-        )
+        title, build = new_model(asked, input_size=frames.shape[-1], output_size=frames.shape[-1])
+        return Subject(title, build, frames, "squared", TRAINING | _batches(frames, asked))
     if asked.text is not None:
         corpus = _read_text(asked.text, "words", None)
-        build = _builder(LanguageModel, cell, options | {"vocabulary_size": len(corpus.vocabulary)}, asked)
+        title, build = new_model(asked, LanguageModel, vocabulary_size=len(corpus.vocabulary))
         training = TRAINING | {"batches": _windows(corpus, asked.batch_size or TEXT_ROWS, WINDOW)}
-        return Subject(_title(cell, options), build, _tokens(corpus, build(0)), None, training)
-    build = _builder(PolyphonicModel, cell, options, asked)
+        return Subject(title, build, _tokens(corpus, build(0)), None, training)
+    title, build = new_model(asked)
     frames, training = _chorales(build(0), asked, ROWS)
-    return Subject(_title(cell, options), build, frames, None, TRAINING | training)
+    return Subject(title, build, frames, None, TRAINING | training)
 
 
 def _of_module(asked: Any) -> Subject:
@@ -186,30 +179,3 @@ def _tokens(corpus, model: nn.Module) -> torch.Tensor:
 
 def _windows(corpus, rows: int, window: int) -> int:
     return max(1, (len(corpus.train) // rows - 1) // window)
-
-
-def _cell_options(cell: str, asked: Any) -> dict:
-    options: dict = {"init": asked.init}
-    if asked.transform_bias is not None:
-        if is_known(cell) and not accepts(resolve_cell(cell), "transform_bias"):
-            raise InvalidInputError(f"--transform-bias is for cells with transform gates (rhn), not for {cell}")
-        options["transform_bias"] = asked.transform_bias
-    return options
-
-
-def _builder(model: Callable, cell: str, options: dict, asked: Any) -> Callable[[int], nn.Module]:
-    def build(seed: int) -> nn.Module:
-        generator = torch.Generator().manual_seed(asked.seed + seed)
-        try:
-            return model(cell, generator=generator, **options)
-        except RuntimeError as error:  # of torch, for sizes beyond any memory
-            raise InvalidInputError(
-                f"{cell} with {options['hidden_size']} units is beyond the memory of this machine: use a smaller hidden size or depth"
-            ) from error
-
-    return build
-
-
-def _title(cell: str, options: dict) -> str:
-    depth = f", depth {options['depth']}" if options["depth"] > 1 else ""
-    return f"{cell}{depth}, {counted(options['hidden_size'], 'unit')}"

@@ -36,7 +36,7 @@ def run_analysis(row: Analysis, options) -> None:
         if row.needs == "objective":
             from gersgorin.resolve import objective_of_options
 
-            objective = objective_of_options(options)
+            objective = objective_of_options(options, device=device)
             result = row(objective, **own, progress=report(f"{row.command} of {objective.label.title}"))
         else:
             from gersgorin.resolve import run_of_options

@@ -26,7 +26,6 @@ from rhn.errors import InvalidInputError
 from rhn.figures import save_figure
 from rhn.files import check_writable
 
-
 FRAMES = 6  # arrays (N, K) at once: directions, their image, and what QR makes of it
 SEARCHED = 8  # arrays (starts, N) at once
 

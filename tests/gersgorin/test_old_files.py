@@ -9,6 +9,7 @@ import pytest
 from analysis.activity import GateActivity
 from analysis.damage import LesionTable
 from gersgorin import Comparison, Credit, Recording, Spectra
+from gersgorin.results import load
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "results-0.2"
 FILES = {
@@ -33,6 +34,15 @@ FILES = {
             "half-life": (found.half_life, 1.024574839381422),
         },
     ),
+    "spectra.json": (
+        Spectra,
+        lambda found: {
+            "title": (found.title, "rhn, depth 2, 4 units"),
+            "kind": (found.eigenvalues.dtype.kind, "c"),
+            "radius": (found.spectral_radius[[0, -1]], [0.8799042303204162, 0.8045861143979512]),
+            "half-life": (found.half_life, 3.682868347050043),
+        },
+    ),
     "ensemble.npz": (
         Comparison,
         lambda found: {
@@ -48,6 +58,14 @@ FILES = {
             "loss": (found.loss, 2.0761645202187777),
             "unit": (found.loss_unit, "nats a frame"),
             "norm": (found.gradient_norm, 0.02214240296494808),
+            "share": (found.lag_share[[0, -1]], [0.5347025044757769, 0.01895512315214465]),
+            "paths": (found.path_lengths[-1], [0, 10]),
+        },
+    ),
+    "credit.json": (
+        Credit,
+        lambda found: {
+            "loss": (found.loss, 2.0761645202187777),
             "share": (found.lag_share[[0, -1]], [0.5347025044757769, 0.01895512315214465]),
             "paths": (found.path_lengths[-1], [0, 10]),
         },
@@ -89,6 +107,13 @@ def test_a_file_is_loaded_with_its_numbers(name):
             np.testing.assert_allclose(found, expected, rtol=1e-12, err_msg=what)
         else:
             assert found == expected, what
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, (kind, _) in FILES.items() if kind in (Spectra, Comparison, Credit, Recording)]
+)
+def test_a_file_of_unknown_kind_is_recognised(name):
+    assert type(load(FOLDER / name)) is FILES[name][0]
 
 
 @pytest.mark.parametrize("name", ["spectra", "ensemble", "credit"])

@@ -1,4 +1,4 @@
-"""The figures of a recording show it, and `gersgorin-plot --record FILE` draws and prints it."""
+"""The figures of a recording show it, and `gersgorin recording FILE` draws and prints it."""
 
 import json
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gersgorin import Recorder, Recording
-from gersgorin.cli.plot import main
+from gersgorin.cli.recording import main
 from gersgorin.recording import (
     MOMENTS,
     draw_recording,
@@ -95,15 +95,14 @@ def test_the_command_draws_animates_and_prints(recording, tmp_path, capsys, monk
 
     monkeypatch.chdir(tmp_path)
     recording.save("run.npz")
-    assert main(["--record", "run.npz"]) == 0
+    assert main(["run.npz"]) == 0
     out = capsys.readouterr().out
     assert out.rstrip().endswith("figure: gersgorin-run.png") and "6 measurements over 10 steps" in out
     (tmp_path / "folder").mkdir()
     recording.save("folder/record.npz")
-    assert main(["--record", "folder"]) == 0
+    assert main(["folder"]) == 0
     assert capsys.readouterr().out.rstrip().endswith("figure: gersgorin-folder.png")
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    assert main(["--record", "run.npz", "--animate", "--output", "r.pdf", "--json"]) == 0
+    assert main(["run.npz", "--output", "r.pdf", "r.gif", "again.npz", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert answer["figure"] == "r.pdf" and answer["every"] == 2
     assert answer["steps"][0]["loss"] is None and answer["steps"][5]["radius"] == pytest.approx(
@@ -111,13 +110,13 @@ def test_the_command_draws_animates_and_prints(recording, tmp_path, capsys, monk
     )
     with Image.open("r.gif") as image:
         assert image.n_frames == 6
+    assert Recording.load("again.npz").summary() == recording.summary()
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["run.npz", "--cell", "rnn"], "--cell does not go with --record"),
-        (["run.npz", "--discs", "both"], "--discs does not go with --record"),
+        (["run.npz", "--cell", "rnn"], "--cell"),
         (["run.npz", "--output", "figure.bmp"], "expected a name ending in .png"),
         (["nowhere.npz"], "nowhere.npz does not exist: expected a record written by gersgorin.Recorder"),
         (["."], "the folder . holds no record.npz: expected"),
@@ -134,9 +133,16 @@ def test_bad_input_is_one_sentence(words, said, recording, tmp_path, capsys, mon
     (tmp_path / "words.txt").write_text("no arrays")
     lost = {name: getattr(recording, name) * np.nan for name in MOMENTS if name != "step"}
     replace(recording, **lost).save("lost.npz")
-    assert main(["--record", *words]) == 2
+    assert main(words) == 2
     err = capsys.readouterr().err
     assert said in err and err.startswith("error: ") and err.count("\n") == 1
+
+
+def test_a_recording_is_read_from_json_too(recording, tmp_path):
+    again = Recording.load(recording.save(tmp_path / "run.json"))
+    for name in MOMENTS:
+        np.testing.assert_array_equal(getattr(again, name), getattr(recording, name), err_msg=name)
+    assert again.parameters.tolist() == recording.parameters.tolist() and again.summary() == recording.summary()
 
 
 def test_how_far_discs_reach_stands_above_the_panel(recording):

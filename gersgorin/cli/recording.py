@@ -1,0 +1,61 @@
+"""`gersgorin recording`: draw and print what was recorded through a training."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from gersgorin.cli.output import Outputs
+from rhn.command import print_json, progress_bars, run_command
+from rhn.errors import InvalidInputError
+from rhn.options import Arg, Writing
+from rhn.parsing import parse
+
+FILE = "record.npz"  # of a training with `rhn train --record N`, in its folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordingOptions(Writing):
+    """Spectra, gains, gates and gradients over the steps of a training that `rhn train --record N` or gersgorin.Recorder recorded.
+
+    examples:
+      gersgorin recording runs/depth6
+      gersgorin recording run.npz --output training.pdf training.gif
+    """
+
+    path: Annotated[Path, Arg("PATH", positional=True)]
+    """The file of the recording, or the folder of the training."""
+    output: Annotated[tuple[Path, ...], Arg("FILE")] = ()
+    """Files to write: a figure (.png, .svg, .pdf), numbers (.npz, .json), an animation (.gif, .mp4)."""
+    json: bool = False
+    """Print one JSON object instead of text."""
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    return run_command(lambda: run(parse(RecordingOptions, args, prog="gersgorin recording", once=True)))
+
+
+def run(options: RecordingOptions) -> None:
+    """Check the files, then load, draw, write and print."""
+    from gersgorin.cli.naming import recording_name
+
+    path = options.path / FILE if options.path.is_dir() else options.path
+    if path != options.path and not path.exists():
+        raise InvalidInputError(
+            f"the folder {options.path} holds no {FILE}: expected that of a training with rhn train --record N"
+        )
+    outputs = Outputs.of(options, recording_name(options.path), animated=True)
+
+    from gersgorin.recording import Recording, save_recording_animation
+
+    recording = Recording.load(path)
+    outputs.write(recording)
+    if outputs.animation:
+        with progress_bars() as report:
+            save_recording_animation(recording, outputs.animation, progress=report("animation"))
+        print(f"animation: {outputs.animation}", file=sys.stderr)
+    if options.json:
+        print_json(recording.to_dict() | {"figure": str(outputs.figure)})
+    else:
+        print(recording.summary(), f"figure: {outputs.figure}", sep="\n")
