@@ -43,6 +43,7 @@ from rhn.provenance import words_of_checkpoint, words_of_new
 
 NEW_CELL = ("depth", "hidden_size", "init", "transform_bias")  # options of cells by name
 KEPT = 8  # numbers in a result for each entry of the state at each step
+VECTORS = 1000  # of the state, at least, in searches for leading eigenvalues
 
 
 def open_run(
@@ -74,7 +75,7 @@ def open_run(
         steps: read only the first steps.
         unit: of one step, for the axes of time, such as "0.1 s"; None: that of the data.
         dtype, device: of states and Jacobians.
-        whole: check that whole Jacobians fit into memory.
+        whole: check that whole Jacobians fit into memory, and not only the weights.
 
     Raises:
         InvalidInputError, DataError, CheckpointError: network or data do not exist, cannot be read, or do not fit each other.
@@ -100,8 +101,7 @@ def open_run(
     else:
         subject, source = _in_module(Watched(network, layer, submodule), x, data)
     source = replace(source, unit=unit or source.unit)
-    if whole:
-        check_memory(subject.cell, source.steps, device, dtype)
+    check_memory(subject.cell, source.steps, device, dtype, whole=whole)
     return run_along(subject, source, device=device, dtype=dtype)
 
 
@@ -181,8 +181,7 @@ def run_of_options(network: NetworkOptions, data: DataOptions, *, device: str, w
     """The run that a command's options name, in float64. Raises RhnError."""
     source = source_of_options(network, data)
     subject = network_of_options(network, source.input_size)
-    if whole:
-        check_memory(subject.cell, source.steps, device)
+    check_memory(subject.cell, source.steps, device, whole=whole)
     return run_along(subject, source, device=device)
 
 
@@ -239,10 +238,16 @@ def is_language_model(path: Path) -> bool:
         raise CheckpointError(f"{error}; for weights of your own module add --module package.module:factory") from error
 
 
-def check_memory(cell: nn.Module, steps: int, device: str = "cpu", dtype: torch.dtype = torch.float64) -> None:
-    """Raise InvalidInputError if weights, results and blocks of Jacobians exceed the free memory."""
+def check_memory(
+    cell: nn.Module, steps: int, device: str = "cpu", dtype: torch.dtype = torch.float64, *, whole: bool = True
+) -> None:
+    """Raise InvalidInputError if weights, results and work space exceed the free memory.
+
+    whole: the work space is blocks of Jacobians; otherwise it is vectors.
+    """
     kept = sum(p.numel() for p in cell.parameters()) + KEPT * steps * cell.state_size
-    need = dtype.itemsize * (kept + 12 * max(BLOCK, cell.state_size**2))
+    work = 12 * max(BLOCK, cell.state_size**2) if whole else VECTORS * cell.state_size
+    need = dtype.itemsize * (kept + work)
     have = free_memory(device)
     if need > have:
         raise InvalidInputError(

@@ -6,7 +6,11 @@ import torch
 
 import gersgorin
 from analysis import gate_activity, lesion
+from gersgorin.analyses.spectra import streamed_log_norms
 from gersgorin.linalg.inclusion import INCLUSION_SETS
+from gersgorin.linalg.normality import kreiss_constant, numerical_radius
+from gersgorin.linalg.pseudospectra import pseudospectrum
+from gersgorin.operators import leading_eigenvalues
 from rhn.cells import CELLS
 from rhn.chorales.evaluation import evaluate
 from rhn.chorales.sampling import sample_chorale
@@ -36,13 +40,13 @@ def of_a_plateau():
 
 
 MEASURES = {
-    "numerical radius": lambda: gersgorin.numerical_radius(A),
-    "kreiss": lambda: [gersgorin.kreiss_constant(0.2 * A, continuous=c) for c in (False, True)],
-    "pseudospectrum": lambda: gersgorin.pseudospectrum(A, A[0]),
+    "numerical radius": lambda: numerical_radius(A),
+    "kreiss": lambda: [kreiss_constant(0.2 * A, continuous=c) for c in (False, True)],
+    "pseudospectrum": lambda: pseudospectrum(A, A[0]),
     "outlines": lambda: [made(A).area(9) for made in INCLUSION_SETS.values()],
     "lyapunov": lambda: gersgorin.lyapunov(*SEEN, 2),
-    "norms by vectors": lambda: gersgorin.streamed_log_norms(*SEEN),
-    "leading": lambda: gersgorin.leading_eigenvalues(CELL, X[0], S, 2),
+    "norms by vectors": lambda: streamed_log_norms(*SEEN),
+    "leading": lambda: leading_eigenvalues(CELL, X[0], S, 2),
     "plateau": of_a_plateau,
     "credit": lambda: gersgorin.credit(SMALL, FRAMES[:-1], FRAMES[1:]),
     "pieces": lambda: gersgorin.check(SMALL, [FRAMES[:, 0], FRAMES[:5, 1]], learning_rate=0.1),

@@ -60,6 +60,7 @@ def plot(options: PlotOptions) -> None:
             check_memory(subject.cell, source.steps, device)
         except InvalidInputError:
             leading = min(COUNT, subject.cell.state_size)
+    check_memory(subject.cell, source.steps, device, whole=leading is None)
     with progress_bars() as report, own_cell(subject.name if subject.own else None):
         run = run_along(subject, source, device=device)
         found = of_run(run, discs=options.discs, leading=leading, progress=report(f"spectra of {run.label.title}"))

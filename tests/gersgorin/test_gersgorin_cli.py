@@ -1,6 +1,5 @@
 """`gersgorin-plot` as its users meet it: in process for most, as a real process where that is the point."""
 
-import copy
 import json
 import math
 import pickle
@@ -18,7 +17,7 @@ from gersgorin.cli.plot import main
 from gersgorin.data import READ, first_tokens
 from gersgorin.jacobian import temporal_jacobian, trajectory
 from gersgorin.plotting.spectra import draw_run
-from rhn.cells import CELLS, RHN
+from rhn.cells import RHN
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorale
 from rhn.data.text import Vocabulary
@@ -31,7 +30,7 @@ from rhn.models import PolyphonicModel
 SMALL = ["--hidden-size", "6", "--steps", "5"]
 WORDS = Vocabulary("words", ("the", "<eos>", "cat", "dog", "sees", "<unk>"))
 CONFIG = LanguageConfig(corpus="text", cell="rhn", hidden_size=6, depth=2, seed=3, init="uniform:0.4")
-README = Path(__file__).parents[2] / "README.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "own-cell.md"
 BROKEN = """
 class Failing(MinimalCell):
     def gates(self, x, s):
@@ -76,7 +75,7 @@ def language_model(layers: int = 1):
 
 
 LANGUAGE = ["--checkpoint", "language.safetensors"]
-NOVEL = [*LANGUAGE, "--text", "novel.txt"]
+NOVEL = [*LANGUAGE, "--input", "novel.txt"]
 
 
 def expected_radii(cell, x) -> list[float]:
@@ -86,17 +85,17 @@ def expected_radii(cell, x) -> list[float]:
 
 
 def test_the_default_run_writes_a_figure_and_says_where(tmp_path, capsys):
-    assert run("--hidden-size", "4", "--steps", "1") == 0
+    assert run("--hidden-size", "4", "--steps", "1", "--output", "one.png") == 0
     assert "Over 1 step " in capsys.readouterr().out
-    assert run("--cell", "rhn", "--depth", "5", "--steps", "7") == 0
+    assert run("--cell", "rhn", "--depth", "5") == 0
     out = capsys.readouterr().out
-    assert (tmp_path / "gersgorin-rhn-depth5-bwv269-steps7.png").stat().st_size > 10_000
-    assert out.rstrip().endswith("figure: gersgorin-rhn-depth5-bwv269-steps7.png")
-    assert "spectral radius" in out and "half-life" in out and "Over 7 steps" in out
+    assert (tmp_path / "gersgorin-rhn-depth5-bwv269.png").stat().st_size > 10_000
+    assert out.rstrip().endswith("figure: gersgorin-rhn-depth5-bwv269.png")
+    assert "spectral radius" in out and "half-life" in out and "Over 85 steps" in out
 
 
-@pytest.mark.parametrize("cell", [*CELLS, *(f"torch.nn:{name}" for name in ("RNN", "LSTM", "GRU", "GRUCell"))])
-def test_every_cell_prints_its_numbers(cell, results):
+@pytest.mark.parametrize("cell", ["rhn", "lstm", "slstm", "irnn", "torch.nn:LSTM", "torch.nn:GRUCell"])
+def test_every_kind_of_cell_prints_its_numbers(cell, results):
     result = results("--cell", cell, *SMALL)
     assert set(result) == {"cell", "depth", "hidden_size", "chorale", "unit", "discs", "figure", "steps"}
     assert result["cell"] == cell and [s["step"] for s in result["steps"]] == [0, 1, 2, 3, 4]
@@ -118,49 +117,27 @@ def test_numbers_speak_of_the_discs_that_are_asked_for(results):
     assert reach["row"] != reach["column"] and reach["both"] == min(reach["row"], reach["column"])
 
 
-def test_compare_draws_one_figure_lists_the_others_and_keeps_their_numbers(tmp_path, results):
-    result = results("--cell", "rhn", "--depth", "2", "--compare", "rnn,lstm", "--save-data", "d.npz", *SMALL)
-    assert [(r["cell"], r["depth"]) for r in result["compare"]] == [("rnn", 1), ("lstm", 1)]
-    assert Path(result["figure"]).exists() and len(list(tmp_path.glob("*.npz"))) == 3
-
-
 def test_a_checkpoint_is_drawn(results):
     Path("folder").mkdir()
     save_checkpoint("folder/best.safetensors", RHN(88, 6, 3))
     result = results("--checkpoint", "folder", "--steps", "5")
     assert (result["cell"], result["depth"], result["hidden_size"]) == ("rhn", 3, 6)
-    assert result["figure"] == "gersgorin-folder-bwv269-steps5.png"
-
-
-@pytest.mark.parametrize("reads", ["chorales", "a text"])
-def test_a_trained_network_stands_beside_its_own_first_weights(reads, results):
-    if reads == "a text":
-        born, words = language_model(), ["--text", "novel.txt", "--steps", "5"]
-        about = {"train": asdict(CONFIG), "vocabulary": WORDS.to_json()}
-    else:
-        born = PolyphonicModel("rhn", hidden_size=6, depth=2, generator=weights_generator(3, "rhn", 2))
-        about, words = {"train": {"seed": 3, "cell": "rhn", "depth": 2}}, ["--steps", "5"]
-    trained = copy.deepcopy(born)
-    with torch.no_grad():
-        trained.cells[0].weight_hh += 0.5
-    save_checkpoint("born.safetensors", born, **about)
-    save_checkpoint("trained.safetensors", trained, **about)
-    result = results("--checkpoint", "trained.safetensors", "--compare-init", *words)
-    alone = results("--checkpoint", "born.safetensors", *words)["steps"]
-    assert result["compare"][0]["steps"] == alone != result["steps"]
+    assert result["figure"].startswith("gersgorin-folder-") and Path(result["figure"]).exists()
 
 
 def test_the_original_chorales_can_be_read_instead(original_chorales, results):
     assert len(results("--data", original_chorales, "--chorale", "test-0", *SMALL)["steps"]) == 5
 
 
-def test_animate_writes_the_moving_spectrum(tmp_path):
-    assert run("--animate", "--output", "still.pdf", "--hidden-size", "4", "--steps", "3") == 0
-    assert [p.suffix for p in tmp_path.glob("still.*") if p.suffix in (".gif", ".mp4")]
+def test_output_names_a_figure_numbers_and_an_animation(tmp_path):
+    assert run(*SMALL, "--output", "still.pdf", "moving.gif", "numbers.npz", "numbers.json") == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"still.pdf", "moving.gif", "numbers.npz", "numbers.json"}
+    assert Spectra.load("numbers.npz").eigenvalues.shape == (5, 6)
+    assert len(json.loads(Path("numbers.json").read_text(), parse_constant=pytest.fail)["norm"]) == 5
 
 
-def test_readme_s_cell_new_and_trained(tmp_path, results, capsys):
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+def test_the_guide_s_cell_new_and_trained(tmp_path, results, capsys):
+    blocks = re.findall(r"```python[^\n]*\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     code = next(block for block in blocks if "class MinimalCell" in block)
     (tmp_path / "own_cell_to_plot.py").write_text(code + BROKEN)
     mine = "own_cell_to_plot:MinimalCell"
@@ -172,11 +149,10 @@ def test_readme_s_cell_new_and_trained(tmp_path, results, capsys):
         model.cells[0].weight += 0.1
     save_checkpoint("mine.safetensors", model, train=train)
     save_checkpoint("alone.safetensors", model.cells[0])
-    result = results("--checkpoint", "mine.safetensors", "--cell", mine, "--compare-init", "--steps", "5")
+    trained = results("--checkpoint", "mine.safetensors", "--cell", mine, "--steps", "5")
     x = torch.as_tensor(chorale("bwv269"))[:5].double()
-    assert radii(result) == expected_radii(model.double().cells[0], x) != radii(result["compare"][0])
-    alone = results("--checkpoint", "alone.safetensors", "--cell", mine, "--compare-init", "--steps", "5")
-    assert radii(alone) == radii(result) != radii(alone["compare"][0])
+    assert radii(trained) == expected_radii(model.double().cells[0], x) != radii(result)
+    assert radii(results("--checkpoint", "alone.safetensors", "--cell", mine, "--steps", "5")) == radii(trained)
     for words, said in {
         ("--cell", "own_cell_to_plot:Yours"): "cannot load the cell",
         ("--cell", "own_cell_to_plot:Failing"): "ValueError: not today",
@@ -193,9 +169,9 @@ def test_readme_s_cell_new_and_trained(tmp_path, results, capsys):
 
 def test_a_language_model_runs_along_a_text_and_its_figure_says_so(results):
     model = language_model().double()
-    result = results(*NOVEL, "--steps", "7", "--save-data", "text.npz")
+    result = results(*NOVEL, "--steps", "7", "--output", "text.png", "text.npz")
     assert (result["cell"], result["depth"], result["chorale"]) == ("rhn", 2, "novel.txt")
-    assert result["figure"] == "gersgorin-language-novel-steps7.png" and Path(result["figure"]).stat().st_size > 10_000
+    assert result["figure"] == "text.png" and Path("text.png").stat().st_size > 10_000
     x = model.embedding[[0, 2, 4, 0, 3, 1, 0]]  # the cat sees the dog <eos> the
     assert radii(result) == expected_radii(model.cells[0], x)
     record = Spectra.load("text.npz")
@@ -244,7 +220,7 @@ def spoiled():
     save_checkpoint("nan.safetensors", cell)
     Path("bomb.pickle").write_bytes(pickle.dumps(Bomb()))
     Path("empty.txt").write_text("")
-    for name in ("an.gif", "an.mp4", "d-2.npz", "folder.png"):
+    for name in ("an.gif", "d.npz", "folder.png"):
         Path(name).mkdir()
 
 
@@ -264,25 +240,26 @@ def spoiled():
         (["--steps", "0"], "--steps is 0, expected 1 or more"),
         (["--init", "normal"], "expected gaussian:STD"),
         (["--seed", "99999999999999999999"], "--seed expects a whole number of at most"),
-        (["--compare", "rnn,foo"], "unknown cell 'foo'"),
-        (["--compare-init"], "--compare-init is for --checkpoint"),
         (["--output", "figure.bmp"], "expected a name ending in .png"),
-        (["--animate", "--output", "an.png"], "it is a folder"),
-        (["--save-data", "numbers.pkl"], "expected a name ending in .npz"),
-        (["--compare", "rnn", "--save-data", "d.npz"], "it is a folder"),
+        (["--output", "numbers.pkl"], ", .npz, .json, .gif or .mp4"),
+        (["--output", "an.png", "an.gif"], "it is a folder"),
+        (["--output", "d.npz"], "it is a folder"),
+        (["--output", "one.png", "two.svg"], "--output names 2 figures"),
+        (["--leading", "0"], "a whole number from 1 to 64"),
+        (["--compare", "rnn"], "--compare is no option"),
         (["--checkpoint", "nan.safetensors"], "NaN"),
         (["--checkpoint", "chorales.safetensors", "--depth", "4"], "--depth cannot be given with --checkpoint"),
         (["--data", "bomb.pickle"], "bomb.pickle"),
-        (LANGUAGE, "holds a language model, which reads a text: add --text FILE"),
-        (["--text", "novel.txt"], "a new cell is none"),
-        ([*LANGUAGE, "--text", "nope"], "nope cannot be read as a text: No such file or directory"),
-        (["--checkpoint", "chorales.safetensors", "--text", "novel.txt"], "holds none"),
-        ([*NOVEL, "--chorale", "bwv66.6"], "--chorale is for chorales"),
+        (LANGUAGE, "holds a language model, which reads a text: give --input FILE"),
+        ([*LANGUAGE, "--chorale", "bwv66.6"], "which reads a text: give --input FILE"),
+        ([*NOVEL, "--chorale", "bwv66.6"], "--input and --chorale are two things to read"),
+        (["--input", "novel.txt"], "novel.txt is no file of numbers"),
+        (["--checkpoint", "chorales.safetensors", "--input", "novel.txt"], "novel.txt is no file of numbers"),
+        ([*LANGUAGE, "--input", "nope"], "nope cannot be read as a text: No such file or directory"),
         ([*NOVEL, "--layer", "2"], "has 1 stacked cell, expected 1 to 1"),
         ([*NOVEL, "--layer", "0"], "expected 1 to 1"),
         ([*NOVEL, "--steps", "5000"], "it has 240 tokens"),
-        ([*LANGUAGE, "--text", "nowhere.txt"], "nowhere.txt cannot be read"),
-        ([*LANGUAGE, "--text", "empty.txt"], "holds no tokens"),
+        ([*LANGUAGE, "--input", "empty.txt"], "holds no tokens"),
     ],
 )
 def test_bad_input_is_one_sentence_exit_2_and_no_figure(args, words, capsys, tmp_path):
@@ -302,7 +279,7 @@ def test_an_unwritable_output_is_refused_before_the_work(monkeypatch, capsys):
 
 
 def test_as_a_process_results_go_to_stdout_and_errors_to_stderr():
-    command = [sys.executable, "-m", "gersgorin", "--json", *SMALL]
+    command = [sys.executable, "-m", "gersgorin", "plot", "--json", *SMALL]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["cell"] == "rhn" and done.stderr == ""
     failed = subprocess.run([*command, "--cell", "nope"], capture_output=True, text=True, check=False)

@@ -11,13 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from gersgorin import (
-    Recorder,
-    analyze,
-    extract_cell,
-    temporal_jacobian,
-    trajectory,
-)
+from gersgorin import Recorder, extract_cell, spectra, temporal_jacobian, trajectory
 from gersgorin.cli.plot import main
 from gersgorin.extract import Watched
 from gersgorin.networks import build_module, drawn_module, load_weights
@@ -143,7 +137,7 @@ def huge(): return nn.LSTM(3, 10**12)
 def own(tmp_path, monkeypatch) -> str:
     """The name of a module of the user's in the current folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("gersgorin.cli.plot.save_figure", lambda path, draw: None)  # pictures have tests of their own
+    monkeypatch.setattr("rhn.figures.save_figure", lambda path, draw: None)  # pictures have tests of their own
     name = f"own_{uuid.uuid4().hex[:8]}"
     Path(f"{name}.py").write_text(CODE)
     np.save("x.npy", torch.rand(T, M, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).numpy())
@@ -170,13 +164,13 @@ def test_a_part_of_a_larger_module_is_looked_at_along_what_it_reads_there(own, c
     assert radii(capsys, *run) == radii(capsys, *run, "--submodule", "encoder.rnn") == expected(stack, y)
     assert radii(capsys, *run, "--layer", 3) == radii(capsys, *run, "--submodule", "decoder")
     decoded, _ = model.encoder["rnn"](y)
-    found = radii(capsys, *run, "--submodule", "decoder", "--save-data", "d.npz")
+    found = radii(capsys, *run, "--submodule", "decoder")
     assert found == expected(from_torch(model.decoder), decoded)
-    upper = analyze(model, x[None], layer=2).spectrum
+    upper = spectra(model, x[None], layer=2)
     assert upper.title == "LSTM, layer 2 of 2, 4 units" and radii(capsys, *run, "--layer", 2) == expected(
         Watched(model, 2).cell, Watched(model, 2).inputs(x[None])[:, 0]
     )
-    part = analyze(model, x[None], submodule="decoder").spectrum
+    part = spectra(model, x[None], submodule="decoder")
     assert part.title == "decoder: GRUCell, 4 units" and part.spectral_radius == pytest.approx(found)
     assert Recorder(model, x[None], submodule="decoder").recording.title == part.title
 
@@ -190,8 +184,8 @@ def test_a_cell_in_a_loop_or_called_in_windows_reads_one_sequence(own, capsys):
     cell, inputs = extract_cell(shared, x[:, None])
     assert torch.equal(inputs[:, 0], x)
     assert torch.equal(cell.cells[1].weight_hh, shared.rnn.weight_hh_l1)
-    single = analyze(model, x).spectrum.spectral_radius.tolist()
-    assert radii(capsys, *run, "--dtype", "float32") == pytest.approx(single, rel=1e-4)
+    single = spectra(model, x, dtype=torch.float32).spectral_radius
+    assert single.dtype == np.float32 and radii(capsys, *run) == pytest.approx(single.tolist(), rel=1e-4)
 
 
 def test_ids_of_tokens_and_packed_sequences_reach_the_cell(own, capsys):
@@ -226,10 +220,6 @@ def test_weights_of_every_common_kind_of_file_are_the_module_s(own, capsys):
     assert radii(capsys, *run) != wanted
     for file in ("a.safetensors", "b.pt", "c.ckpt", "d.bin"):
         assert radii(capsys, *run, "--checkpoint", file) == wanted, file
-    assert main([*run, "--checkpoint", "b.pt", "--compare-init", "--json"]) == 0
-    after = json.loads(capsys.readouterr().out)
-    assert [s["spectral_radius"] for s in after["compare"][0]["steps"]] == radii(capsys, *run)
-    assert main([*run, "--compare", "b.pt,a.safetensors"]) == 0 and main([*run, "--compare", "rnn,lstm"]) == 0
 
 
 @pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
@@ -322,8 +312,6 @@ def test_weights_that_do_not_fit_or_do_more_are_refused_and_change_nothing(own):
         ("--module {}:Idle", "Idle does not call its GRU when it reads a sequence"),
         ("--module {}:made --cell rhn", "--cell does not go with --module"),
         ("--module {}:made --depth 2", "--depth does not go with --module"),
-        ("--module {}:made --compare depth=1,2", "is for new cells: {}:made says"),
-        ("--module {}:made --compare-init", "--compare-init is for --checkpoint FILE"),
         ("--submodule rnn", "--submodule names a part of --module"),
         ("--checkpoint weights.pt", "for weights of your own module add --module"),
     ],
@@ -338,7 +326,7 @@ def test_what_is_no_network_is_one_sentence(own, args, words, capsys):
 
 
 def test_a_state_too_large_for_the_memory_is_refused_before_the_work(own, capsys, monkeypatch):
-    monkeypatch.setattr("gersgorin.analyses.spectra.free_memory", lambda device: 1000)
+    monkeypatch.setattr("gersgorin.resolve.free_memory", lambda device: 1000)
     assert main(["--module", f"{own}:made", "--input", "x.npy"]) == 2
     assert "a state of 4 over 9 steps needs about" in capsys.readouterr().err
 

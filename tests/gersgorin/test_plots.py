@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from gersgorin.analyses.spectra import measure_spectra
+from gersgorin.cell_run import CellRun
 from gersgorin.paper.claims import of_matrices
 from gersgorin.plotting.animation import save_animation
 from gersgorin.plotting.spectra import plot_products, plot_spectrum, plot_suggested, spectrum_limit
-from gersgorin.run import shown_steps
+from gersgorin.run import Label, shown_steps
 from rhn.cells import RHN, RNN
 
 
@@ -19,7 +20,9 @@ def records():
     torch.manual_seed(2)
     x = torch.rand(9, 5, dtype=torch.float64)
     cells = RHN(5, 8, 2, init="gaussian:0.6", dtype=torch.float64), RNN(5, 8, init="gaussian:0.6", dtype=torch.float64)
-    return [measure_spectra(cell, x, name=type(cell).__name__, chorale="noise") for cell in cells]
+    return [
+        measure_spectra(CellRun(cell, x, label=Label(name=type(cell).__name__, sequence="noise"))) for cell in cells
+    ]
 
 
 def line(ax, label):

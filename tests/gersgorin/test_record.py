@@ -18,21 +18,23 @@ from gersgorin import (
     temporal_jacobian,
     trajectory,
 )
-from gersgorin.analyses.spectra import Spectra, measure_spectra, reading
-from gersgorin.cli.beside import summary_table
+from gersgorin.analyses.spectra import Spectra, measure_spectra, reading, spectra
+from gersgorin.cell_run import CellRun
 from gersgorin.paper.claims import of_matrices
+from gersgorin.plotting.spectra import plot_suggested
+from gersgorin.run import Label
 from rhn.cells import RHN
 from rhn.errors import DataError, InvalidInputError
 
 
 def record_of(cell, T=6, **options) -> Spectra:
     x = torch.rand(T, cell.input_size, dtype=torch.float64)
-    return measure_spectra(cell, x, name="cell", chorale="noise", **options)
+    return measure_spectra(CellRun(cell, x, label=Label(name="cell", sequence="noise")), **options)
 
 
 def test_every_number_is_what_its_name_says():
     cell, x = RHN(5, 7, 2, init="gaussian:0.5", dtype=torch.float64), torch.rand(4, 5, dtype=torch.float64)
-    record = measure_spectra(cell, x, name="rhn", chorale="noise")
+    record = measure_spectra(CellRun(cell, x))
     A = temporal_jacobian(cell, x, trajectory(cell, x)[:-1]).detach().numpy()
     product = np.eye(7)
     for t in range(4):
@@ -80,11 +82,11 @@ def test_words_and_numbers_speak_of_the_same_discs():
         assert record.reach == pytest.approx(reach[discs]) and record.rightmost_disc == pytest.approx(reach[discs])
         assert record.discs_inside_unit_circle.tolist() == inside[discs]
         assert record.looseness == pytest.approx(reach[discs] / record.spectral_radius)
-        table = summary_table(record).splitlines()
+        table = record.summary().splitlines()
         assert table[0].endswith(f", 2 steps, {words}")
         assert f"the {words} reach {max(reach[discs]):.3g} from 0" in reading(record)
         assert next(row for row in table if row.startswith("reach")).split()[4:6] == [f"{r:.4g}" for r in reach[discs]]
-        assert record.summary()["discs"] == discs and record.steps()[1]["reach"] == pytest.approx(reach[discs][1])
+        assert record.to_dict()["discs"] == discs and record.table()[1]["reach"] == pytest.approx(reach[discs][1])
 
 
 def test_eigenvalues_on_the_unit_circle_up_to_rounding_have_not_left_it():
@@ -108,11 +110,11 @@ def test_the_sentence_says_how_far_the_spectrum_of_one_step_misleads():
     jordan = torch.diag(torch.full((30,), 0.5)) + torch.diag(torch.ones(29), 1)
     record = of_matrices(jordan[None], "thirty")
     assert record.kreiss_constant[0] > 2e6 and f"at least to {record.kreiss_constant[0]:.3g} before" in reading(record)
-    assert f"{record.kreiss_constant[0]:.4g}" in summary_table(record)
+    assert f"{record.kreiss_constant[0]:.4g}" in record.summary()
     beyond = replace(record, eigenvalues=record.eigenvalues + 2)  # as computed, and within rounding
     assert f"grow at least to {record.kreiss_constant[0]:.3g}. " in reading(beyond)
     unknown = replace(record, kreiss_constant=np.array([np.nan]))
-    assert "powers" not in reading(unknown) and "Kreiss" not in summary_table(unknown)
+    assert "powers" not in reading(unknown) and "Kreiss" not in unknown.summary()
 
 
 def test_rounding_is_spoken_of_where_it_shows():
@@ -128,7 +130,7 @@ def test_files_need_no_pickle_keep_complex_eigenvalues_and_are_strict_json(tmp_p
     with np.load(tmp_path / "r.npz", allow_pickle=False) as arrays:
         assert arrays["eigenvalues"].dtype == np.complex128
     assert (
-        repr(again.steps()) == repr(record.steps()) and again.title == record.title
+        repr(again.table()) == repr(record.table()) and again.title == record.title
     )  # NaN where it looked for nothing
     data = json.loads(record.save(tmp_path / "r.json").read_text(), parse_constant=pytest.fail)
     assert np.array(data["eigenvalues"]).shape == (6, 7, 2) and len(data["steps"]) == 6
@@ -145,7 +147,7 @@ def test_states_that_overflow_are_refused():
 
 def test_a_cell_without_a_bound_has_none():
     record = of_matrices(torch.rand(2, 3, 3), "bare")
-    assert math.isnan(float(record.norm_bound)) and "none" in summary_table(record)
+    assert math.isnan(float(record.norm_bound)) and "none" in record.summary()
 
 
 @pytest.mark.parametrize(
@@ -166,8 +168,6 @@ def test_the_sentence_says_what_the_products_do(log_norms, words):
     ("kind", "name"), [("lstm", "input gate"), ("gru", "1 - update gate"), ("rhn", "transform gate")]
 )
 def test_a_gate_is_called_as_its_cell_calls_it(kind, name):
-    import gersgorin
-
-    record = gersgorin.measure(kind, "bwv66.6", hidden_size=4, steps=3)
-    labels = gersgorin.plot_suggested(record).get_legend_handles_labels()[1]
+    record = spectra(kind, "bwv66.6", hidden_size=4, steps=3)
+    labels = plot_suggested(record).get_legend_handles_labels()[1]
     assert record.gate_name == name and f"mean {name}" in labels

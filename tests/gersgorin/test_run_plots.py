@@ -9,17 +9,26 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-import gersgorin
 from gersgorin.analyses.spectra import measure_spectra
+from gersgorin.cell_run import CellRun
 from gersgorin.paper.claims import of_matrices
 from gersgorin.plotting.animation import moving_run, save_animation
-from gersgorin.plotting.spectra import apart, distinct_steps, draw_run, plot_spectrum, spectrum_limit
+from gersgorin.plotting.spectra import (
+    apart,
+    distinct_steps,
+    draw_run,
+    plot_products,
+    plot_spectrum,
+    plot_suggested,
+    spectrum_limit,
+)
+from gersgorin.run import Label
 from rhn.cells import LSTM, RHN, RNN
 from rhn.errors import RhnError
 from rhn.figures import our_style
 from tests.readable import drawn_texts, readable
 
-WORDS = {"name": "cell", "chorale": "a-file-with-a-name-of-forty-characters.csv", "reads": "sequence", "unit": "0.1 s"}
+LABEL = Label(name="cell", sequence="a-file-with-a-name-of-forty-characters.csv", reads="sequence", unit="0.1 s")
 LONG = "my_package.with_long_names:MyVeryOwnRecurrentCell, depth 10, 1024 units"
 ABOUT = "gaussian:0.05, transform bias -2, seed 4294967295; train-217 of the chorales in the-original-file-of-chorales.pickle"
 
@@ -28,8 +37,9 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def measured(cell, T: int, **about):
-    return measure_spectra(cell, torch.rand(T, 5, dtype=torch.float64, generator=seeded(2)), **WORDS | about)
+def measured(cell, T: int, discs: str = "row", **about):
+    x = torch.rand(T, 5, dtype=torch.float64, generator=seeded(2))
+    return measure_spectra(CellRun(cell, x, label=replace(LABEL, **about)), discs=discs)
 
 
 def cell(kind, *sizes, init="gaussian:0.6"):
@@ -66,7 +76,7 @@ NAMES = ("usual", "one step", "two steps", "one unit", "deep, long names", "untr
 def test_every_figure_of_a_run_is_readable(records, name):
     record = records[name]
     readable(draw_run(record, show_discs=True))
-    for plot in (gersgorin.plot_spectrum, gersgorin.plot_suggested, gersgorin.plot_products):
+    for plot in (plot_spectrum, plot_suggested, plot_products):
         readable(plot(record).figure)
     with our_style():
         figure, draw, frames = moving_run(record)
@@ -76,7 +86,7 @@ def test_every_figure_of_a_run_is_readable(records, name):
 
 def test_the_title_tells_what_is_shown_and_how_it_was_made(records):
     title = " ".join(draw_run(records["deep, long names"]).get_suptitle().split())
-    assert all(words in title for words in (LONG, WORDS["chorale"], ABOUT, "rhn-toolkit"))
+    assert all(words in title for words in (LONG, LABEL.sequence, ABOUT, "rhn-toolkit"))
     assert title == " ".join(moving_run(records["deep, long names"])[0].get_suptitle().split())
 
 
@@ -109,7 +119,7 @@ def test_each_disc_can_be_drawn_and_the_unit_circle_is_above_the_dots(records):
 
 
 def test_in_a_notebook_axes_show_their_figure(records):
-    for shown in (gersgorin.plot_spectrum(records["usual"]), draw_run(records["usual"])):
+    for shown in (plot_spectrum(records["usual"]), draw_run(records["usual"])):
         assert shown._repr_png_().startswith(b"\x89PNG")
 
 
@@ -142,7 +152,7 @@ def test_a_users_axes_keep_their_look_and_lines_are_seen_on_them(records):
     with matplotlib.rc_context({"font.size": 13}):
         matplotlib.style.use("dark_background")
         size = matplotlib.rcParams["font.size"]
-        for plot in (plot_spectrum, gersgorin.plot_products):
+        for plot in (plot_spectrum, plot_products):
             ax = Figure().subplots()
             assert plot(records["usual"], ax=ax) is ax and ax.get_title() and ax.get_xlabel() and ax.get_ylabel()
             colors = {to_hex(line.get_color()) for line in ax.lines}

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gersgorin import analyze, temporal_jacobian, trajectory
-from gersgorin.analyses.overview import draw_overview
+from gersgorin import spectra, temporal_jacobian, trajectory
 from gersgorin.analyses.spectra import Spectra, reading
 from gersgorin.cli.plot import main
 from gersgorin.data import Source, read_numbers
@@ -32,13 +31,10 @@ def labels(figure) -> set[str]:
 
 def test_a_cell_runs_along_the_numbers_of_a_file_and_nothing_speaks_of_quarter_notes(capsys):
     np.save("sine.npy", SINE.astype(np.float32))
-    assert main(["--cell", "lstm", "--input", "sine.npy", "--hidden-size", "5", "--save-data", "d.npz", "--json"]) == 0
+    words = ["--cell", "lstm", "--input", "sine.npy", "--hidden-size", "5", "--output", "d.png", "d.npz", "--json"]
+    assert main(words) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["chorale"], found["unit"], found["figure"]) == (
-        "sine.npy",
-        "steps",
-        "gersgorin-lstm-5-units-sine.png",
-    )
+    assert (found["chorale"], found["unit"]) == ("sine.npy", "steps")
     cell = LSTM(1, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x = torch.from_numpy(SINE.astype(np.float32)).double()[:, None]
     A = temporal_jacobian(cell, x, trajectory(cell, x)[:-1])
@@ -54,22 +50,21 @@ def test_a_table_names_its_inputs_and_its_times_say_how_long_a_step_is(capsys):
     Path("fall.csv").write_text(f"time (s),speed,height\n{rows}\n")
     save_checkpoint("two.safetensors", RHN(2, 4))
     for network in (["--hidden-size", "4"], ["--checkpoint", "two.safetensors"]):
-        args = [*network, "--input", "fall.csv", "--steps", "6", "--save-data", "d.npz", "--compare", "rnn", "--json"]
-        assert main([*args, "--force"]) == 0 and len(json.loads(capsys.readouterr().out)["steps"]) == 6
+        args = [*network, "--input", "fall.csv", "--steps", "6", "--output", "d.png", "d.npz", "--json"]
+        assert main(args) == 0 and len(json.loads(capsys.readouterr().out)["steps"]) == 6
         record = Spectra.load("d.npz")
         assert record.along == "sequence fall.csv (speed, height)" and record.time_label == "time step (0.1 s)"
         assert "time step (0.1 s)" in labels(draw_run(record))
-    assert main(["--input", "fall.csv", "--unit", "days", "--hidden-size", "4", "--json", "--force"]) == 0
-    assert json.loads(capsys.readouterr().out)["unit"] == "days"
+    assert spectra("rhn", "fall.csv", hidden_size=4, unit="days").unit == "days"
 
 
-def test_an_analysis_says_what_its_steps_are():
-    figures = [draw_overview(analyze(RHN(1, 4), SINE[:, None], **unit)) for unit in ({}, {"unit": "days"})]
+def test_a_figure_says_what_the_steps_are():
+    figures = [draw_run(spectra(RHN(1, 4), SINE[:, None], **unit)) for unit in ({}, {"unit": "days"})]
     assert "time step" in labels(figures[0]) and "time step (days)" in labels(figures[1])
 
 
 def test_records_of_before_units_were_kept_can_be_read():
-    record = analyze(RHN(1, 4), SINE[:, None], unit="days").spectrum
+    record = spectra(RHN(1, 4), SINE[:, None], unit="days")
     record.save("new.npz")
     arrays = dict(np.load("new.npz"))
     del arrays["unit"]
@@ -78,13 +73,13 @@ def test_records_of_before_units_were_kept_can_be_read():
 
 
 def test_records_of_before_the_numerical_range_have_nan_for_it_and_older_ones_say_what_they_lack():
-    record = analyze(RHN(1, 4), SINE[:, None]).spectrum
+    record = spectra(RHN(1, 4), SINE[:, None])
     arrays = dict(np.load(record.save("new.npz")))
     for name in ("support", "departure_from_normality", "kreiss_constant"):
         del arrays[name]
     np.savez("old.npz", **arrays)
     old = Spectra.load("old.npz")
-    assert np.isnan(old.numerical_radius).all() and len(old.steps()) == 12
+    assert np.isnan(old.numerical_radius).all() and len(old.table()) == 12
     assert reading(old) == reading(record).partition(" At step")[0]
     np.savez("older.npz", **{name: array for name, array in arrays.items() if name != "eigenvalue_condition"})
     with pytest.raises(DataError, match="it lacks eigenvalue_condition, as files of other versions may"):
@@ -215,7 +210,3 @@ def test_what_is_larger_than_the_memory_is_refused_unread(monkeypatch):
         monkeypatch.setattr("gersgorin.data.free_memory", lambda: 100)
         with pytest.raises(RhnError, match=words):
             read_numbers(Path(name))
-
-
-def test_a_unit_belongs_to_a_file(capsys):
-    assert main(["--unit", "s"]) == 2 and "--unit says what a step of --input FILE is" in capsys.readouterr().err

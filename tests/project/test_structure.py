@@ -28,10 +28,10 @@ LEVELS_TEXT = """
     rhn.engine rhn.chorales rhn.language rhn.presets rhn.published rhn.progress rhn.parsing rhn.command
     rhn.run_words rhn.report rhn.plots rhn.commands rhn.cli rhn.__main__
     gersgorin._validate gersgorin.linalg
-    gersgorin.data gersgorin.extract gersgorin.jacobian gersgorin.networks gersgorin.objective gersgorin.operators gersgorin.own_loop \
-        gersgorin.run
-    gersgorin.analyses gersgorin.checking gersgorin.comparison gersgorin.one_call gersgorin.plotting \
-        gersgorin.recorder gersgorin.recording
+    gersgorin.cell_run gersgorin.data gersgorin.extract gersgorin.jacobian gersgorin.networks gersgorin.objective gersgorin.operators \
+        gersgorin.options gersgorin.own_loop gersgorin.resolve gersgorin.run
+    gersgorin.analyses gersgorin.checking gersgorin.comparison gersgorin.plotting gersgorin.recorder gersgorin.recording \
+        gersgorin.results
     gersgorin.paper gersgorin.cli gersgorin.__main__
     optim_study
     analysis
@@ -99,6 +99,7 @@ def test_no_modules_of_gersgorin_import_each_other_in_a_circle():
 
 COMMANDS = [
     "rhn.cli",
+    "gersgorin.cli.main",
     "gersgorin.cli.plot",
     "gersgorin.cli.check",
     "analysis.report.cli",

@@ -10,13 +10,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ENTRIES = [
     "rhn.entry:rhn",
+    "gersgorin.cli.entry:main",
     "gersgorin.cli.entry:plot",
     "gersgorin.cli.entry:check",
-    "gersgorin.cli.entry:report",
+    "analysis.entry:report",
     "analysis.entry:analyze",
     "optim_study.entry:study",
 ]
-PRESSES = "import builtins, os, signal\nusual = builtins.__import__\n"
+PRESSES = "import builtins, os, signal, sys\nsys.argv[1:] = ['plot']\nusual = builtins.__import__\n"
 PRESSES += "def pressing(name, *rest, **named):\n    if name == 'argparse': os.kill(os.getpid(), signal.SIGINT)\n"
 PRESSES += "    return usual(name, *rest, **named)\nbuiltins.__import__ = pressing\n"
 MODULES = [
@@ -26,6 +27,7 @@ MODULES = [
         "analysis",
         "optim_study",
         "rhn.cli",
+        "gersgorin.cli.main",
         "gersgorin.cli.plot",
         "gersgorin.cli.check",
         "analysis.report.cli",

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gersgorin.cli import check as check_cli
-from gersgorin.cli import plot as plot_options
+from gersgorin.cli.check import CheckOptions
+from gersgorin.cli.plot import PlotOptions
 from optim_study.presets import RunConfig
 from rhn.cells import CELLS
 from rhn.chorales.config import ChoraleConfig
@@ -162,7 +162,7 @@ def test_help_shows_the_commands_the_options_and_their_real_defaults(capsys):
     assert "--units N Units of a layer. None (default): as many as fit. --file PATH A file (default: data.csv)." in none
 
 
-@pytest.mark.parametrize("kind", [ChoraleConfig, LanguageConfig, RunConfig, plot_options.Options, check_cli.Options])
+@pytest.mark.parametrize("kind", [ChoraleConfig, LanguageConfig, RunConfig, PlotOptions, CheckOptions])
 def test_help_names_every_cell_of_the_registry(kind):
     docs = field_docs(kind)
     assert docs["arch" if kind is RunConfig else "cell"].startswith(", ".join(CELLS))

@@ -142,9 +142,9 @@ def test_python_m_of_the_other_commands_imports_nothing_of_the_current_folder(ho
         ("rhn train jsb-depth-1 --out run --hidden-size 1000000000", "beyond any memory"),
         ("rhn train jsb-depth-1 --out run --hidden-size 10000000000000", "beyond any memory"),
         ("rhn train jsb-depth-1 --out run --depth 10000000", "at most 10000"),
-        ("gersgorin --depth 10000000 --hidden-size 4", "at most 10000"),
-        (f"gersgorin --steps {'9' * 400}", "one of 400 digits"),
-        (f"gersgorin --steps {'9' * 5000}", "one of 5000 digits"),
+        ("gersgorin plot --depth 10000000 --hidden-size 4", "at most 10000"),
+        (f"gersgorin plot --steps {'9' * 400}", "one of 400 digits"),
+        (f"gersgorin plot --steps {'9' * 5000}", "one of 5000 digits"),
         ("optim_study run --preset smoke --out run --jobs 100000000", "expected at most 1024"),
         ("optim_study run --preset smoke --out run --trials 100000000", "100000 or fewer"),
         ("optim_study run --preset smoke --out run --budget-scale 1e308", "at most 1e+06"),
@@ -160,13 +160,14 @@ def test_python_m_of_the_other_commands_imports_nothing_of_the_current_folder(ho
         ("rhn train ptb-depth-1 --out run --init gaussian:1e29", "expected a scale and a bias of at most 1e+06"),
         ("rhn sample run --output o.mid --bars 20000000", "expected 10000 or less"),
         ("rhn generate run --length 1000000000", "expected 1000000 or less"),
-        ("gersgorin --hidden-size 4 --init gaussian:1e29", "expected a scale and a bias of at most 1e+06"),
-        ("gersgorin --hidden-size 4 --transform-bias 1e300", "at most 3e+38"),
+        ("gersgorin plot --hidden-size 4 --init gaussian:1e29", "expected a scale and a bias of at most 1e+06"),
+        ("gersgorin plot --hidden-size 4 --transform-bias 1e300", "at most 3e+38"),
     ],
 )
 def test_what_no_machine_can_hold_is_refused_at_once(words, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     package, *args = words.split()
-    assert importlib.import_module(f"{package}.cli").main(args) == 2
+    module = {"gersgorin": "gersgorin.cli.main"}.get(package, f"{package}.cli")
+    assert importlib.import_module(module).main(args) == 2
     assert said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

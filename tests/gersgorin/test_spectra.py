@@ -1,4 +1,4 @@
-"""`gersgorin.measure` finds what the command and `analyze` find, whatever way the network and its input are given."""
+"""`gersgorin.spectra` finds what the command and `analyze` find, whatever way the network and its input are given."""
 
 import json
 
@@ -23,7 +23,7 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
 
 def numbers(found) -> list:
     """Of every step, None for what is NaN."""
-    return finite_json(found.steps())
+    return finite_json(found.table())
 
 
 def command(capsys, *args: str) -> dict:
@@ -32,7 +32,7 @@ def command(capsys, *args: str) -> dict:
 
 
 def test_a_cell_by_name_is_what_the_command_measures(capsys):
-    found = gersgorin.measure("rhn", "bwv66.6", depth=2, hidden_size=6, init="gaussian:0.3", seed=4, steps=5)
+    found = gersgorin.spectra("rhn", "bwv66.6", depth=2, hidden_size=6, init="gaussian:0.3", seed=4, steps=5)
     told = ["--depth", "2", "--hidden-size", "6", "--init", "gaussian:0.3", "--seed", "4", "--steps", "5"]
     result = command(capsys, *told, "--chorale", "bwv66.6")
     assert numbers(found) == result["steps"] and found.title == "rhn, depth 2, 6 units"
@@ -42,7 +42,7 @@ def test_a_cell_by_name_is_what_the_command_measures(capsys):
 def test_a_checkpoint_is_what_the_command_measures(capsys):
     about = {"train": {"seed": 7}, "metrics": {"epoch": 12}}
     path = save_checkpoint("trained.safetensors", RHN(88, 6, 3), **about)
-    found = gersgorin.measure(path, steps=5)
+    found = gersgorin.spectra(path, steps=5)
     assert numbers(found) == command(capsys, "--checkpoint", str(path), "--steps", "5")["steps"]
     assert found.about.startswith(
         "trained.safetensors: uniform:0.04, transform bias -2, seed 7, epoch 12; first 5 of 85 frames of valid-"
@@ -52,10 +52,10 @@ def test_a_checkpoint_is_what_the_command_measures(capsys):
 def test_a_module_reads_as_in_analyze_and_is_left_as_it_was():
     model = nn.Sequential(nn.Linear(3, 4), nn.LSTM(4, 5, num_layers=2))
     x = torch.rand(7, 2, 3)
-    found = gersgorin.measure(model, x, discs="column")
+    found = gersgorin.spectra(model, x, discs="column")
     as_analyzed = numbers(gersgorin.analyze(model, x).spectrum)
     assert numbers(found) != as_analyzed  # of other discs
-    assert numbers(gersgorin.measure(model, x)) == as_analyzed
+    assert numbers(gersgorin.spectra(model, x)) == as_analyzed
     assert found.heading == "LSTM, 2 layers, 5 units on sequence of 7 x 2 x 3" and found.discs == "column"
     assert model[0].weight.dtype == torch.float32
 
@@ -63,11 +63,11 @@ def test_a_module_reads_as_in_analyze_and_is_left_as_it_was():
 def test_numbers_pieces_and_files_are_read_alike():
     piece = chorale("bwv269")[:6]
     np.save("x.npy", np.asarray(piece, dtype=float))
-    ways = [gersgorin.measure("gru", x, hidden_size=4) for x in (piece, torch.tensor(np.asarray(piece)), "x.npy")]
+    ways = [gersgorin.spectra("gru", x, hidden_size=4) for x in (piece, torch.tensor(np.asarray(piece)), "x.npy")]
     assert numbers(ways[0]) == numbers(ways[1]) == numbers(ways[2])
     assert [way.along for way in ways] == ["chorale bwv269", "sequence of 6 x 88", "sequence x.npy"]
     assert [way.unit for way in ways] == ["quarter notes", "steps", "steps"]
-    wave = gersgorin.measure("gru", np.sin(np.arange(9.0)), hidden_size=4, unit="0.1 s")
+    wave = gersgorin.spectra("gru", np.sin(np.arange(9.0)), hidden_size=4, unit="0.1 s")
     assert wave.eigenvalues.shape == (9, 4) and wave.time_label == "time step (0.1 s)"
 
 
@@ -88,5 +88,5 @@ def test_numbers_pieces_and_files_are_read_alike():
 )
 def test_what_cannot_be_measured_is_told_in_a_sentence(given, said):
     with pytest.raises(RhnError) as raised:
-        gersgorin.measure(**given)
+        gersgorin.spectra(**given)
     assert said in str(raised.value)
