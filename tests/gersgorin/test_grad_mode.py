@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from gersgorin import credit, discs_by_blocks, layer_jacobians, leading_eigenvalues, plateau, streamed_log_norms
+from gersgorin import credit, layer_jacobians, plateau
+from gersgorin.analyses.spectra import streamed_log_norms
+from gersgorin.operators import discs_by_blocks, leading_eigenvalues
 from rhn.cells import DTSRNN
 from rhn.models import PolyphonicModel
 

@@ -9,12 +9,12 @@ from gersgorin import (
     compare,
     fixed_points,
     layer_jacobians,
-    leading_eigenvalues,
     lyapunov,
-    norm_bound,
     temporal_jacobian,
     trajectory,
 )
+from gersgorin.jacobian import norm_bound
+from gersgorin.operators import leading_eigenvalues
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 

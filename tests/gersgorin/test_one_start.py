@@ -10,7 +10,7 @@ from torch import nn
 
 from gersgorin.checking.subject import subject_of
 from gersgorin.cli.check import CheckOptions
-from gersgorin.cli.plot import Options as PlotOptions
+from gersgorin.cli.plot import PlotOptions
 from gersgorin.cli.plot import main as plot
 from rhn.chorales.build import build_model
 from rhn.cli import main as rhn

@@ -14,16 +14,15 @@ from gersgorin import (
     analyze,
     bounds,
     compare,
-    cumulative_log_norms,
     extract_cell,
     fixed_points,
     lyapunov,
-    lyapunov_exponents,
-    measure,
+    spectra,
     temporal_jacobian,
     trajectory,
 )
-from gersgorin.cli.plot import main
+from gersgorin.cli.main import main
+from gersgorin.linalg.products import cumulative_log_norms, lyapunov_exponents
 from rhn.cells import from_torch
 from rhn.errors import InvalidInputError
 
@@ -277,8 +276,8 @@ def radius(A):
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("gersgorin.cli.plot.save_figure", lambda path, draw: None)
-    monkeypatch.setattr("gersgorin.cli.beside.save_figure", lambda path, draw: None)
+    monkeypatch.setattr("rhn.figures.save_figure", lambda path, draw: None)
+    monkeypatch.setattr("gersgorin.cli.output.save_figure", lambda path, draw: None)
     return tmp_path
 
 
@@ -286,7 +285,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 def test_every_number_is_that_of_the_hand_written_step(kind):
     x = frames(T, 1)
     A = truth(kind, x[:, 0])
-    found = analyze(network(kind), x).spectrum
+    found = spectra(network(kind), x)
     assert found.spectral_radius == radius(A)
     assert found.norm == pytest.approx(torch.linalg.matrix_norm(A, 2).numpy(), rel=1e-9)
     assert found.log_norm_product == pytest.approx(cumulative_log_norms(A).numpy(), rel=1e-9, abs=1e-9)
@@ -298,8 +297,8 @@ def test_the_gain_of_the_input_is_that_of_the_loop():
     B = [jacrev(lambda e, s=s: by_step(model, e, s))(e) for e, s in zip(x[:-1, 0], loop.states[:-1, 0], strict=True)]
     found = analyze(model, x)
     assert found.input_gain == pytest.approx(torch.linalg.matrix_norm(torch.stack(B), 2).detach().numpy(), rel=1e-9)
-    assert found.state_gain[:, 0] == pytest.approx(found.spectrum.norm, rel=1e-9)
-    assert np.isnan(found.spectrum.norm_bound) and "own loop: 8 steps" in found.spectrum.about
+    assert found.state_gain[:, 0] == pytest.approx(spectra(model, x).norm, rel=1e-9)
+    assert np.isnan(spectra(model, x).norm_bound) and "own loop: 8 steps" in found.about
 
 
 def test_where_what_goes_in_does_not_close_what_comes_out_may():
@@ -313,12 +312,12 @@ def test_where_what_goes_in_does_not_close_what_comes_out_may():
 
         A.append(jacrev(step)(s).detach())
         s = step(s).detach()
-    assert analyze(model, x).spectrum.spectral_radius == radius(torch.stack(A))
+    assert spectra(model, x).spectral_radius == radius(torch.stack(A))
 
 
 def test_the_first_step_is_left_out_where_two_states_begin_as_one_tensor():
     x = frames(T, 1)
-    assert analyze(network("SharedStart"), x).spectrum.spectral_radius == radius(truth("SharedStart", x[:, 0])[1:])
+    assert spectra(network("SharedStart"), x).spectral_radius == radius(truth("SharedStart", x[:, 0])[1:])
 
 
 @pytest.mark.parametrize("kind", ["Plain", "PlainLSTM", "PlainInPlace", "Teacher"])
@@ -333,7 +332,7 @@ def test_a_plain_loop_stays_its_cell_to_the_bit(kind):
         (Recorder(model, x), Recorder(model.cell, read)),
     ):
         numbers = [
-            (each.spectrum.norm, each.input_gain) if hasattr(each, "spectrum") else (each.recording.radius,)
+            (each.recording.radius,) if isinstance(each, Recorder) else (each.input_gain, each.state_gain)
             for each in (found, alone)
         ]
         assert all(np.array_equal(a, b) for a, b in zip(*numbers, strict=True))
@@ -346,33 +345,33 @@ def test_rows_of_a_batch_are_measured_apart_and_mixed_ones_refused():
     for row in range(3):
         assert torch.allclose(loop.sequence(row).jacobians(), truth("Norm", x[:, row]), rtol=1e-9, atol=1e-12)
     with pytest.raises(InvalidInputError, match=r"rows of the batch act on one another.*one sequence at a time"):
-        analyze(network("Mixing"), x)
-    analyze(network("Mixing"), x[:, :1])
+        spectra(network("Mixing"), x)
+    spectra(network("Mixing"), x[:, :1])
 
 
 def test_layouts_passes_and_modes_of_gradients_change_nothing():
     x, model = frames(T, 1), network("Norm")
     expected = radius(truth("Norm", x[:, 0]))
     with torch.inference_mode():
-        assert analyze(model, x).spectrum.spectral_radius == expected
-    assert analyze(model.requires_grad_(False), x).spectrum.spectral_radius == expected
+        assert spectra(model, x).spectral_radius == expected
+    assert spectra(model.requires_grad_(False), x).spectral_radius == expected
     model = network("Norm")
     batch_first, twice = (
         Around(model, lambda model, x: model(x.transpose(0, 1))),
         Around(model, lambda model, x: model(x) + model(2 * x)),
     )
-    assert analyze(batch_first, x.transpose(0, 1)).spectrum.spectral_radius == expected
-    assert analyze(twice, x).spectrum.spectral_radius == expected  # the second reading begins anew
+    assert spectra(batch_first, x.transpose(0, 1)).spectral_radius == expected
+    assert spectra(twice, x).spectral_radius == expected  # the second reading begins anew
     found = compare([model, model], [x])
     assert found.spectral_radius[0] == expected
 
 
-def test_measure_and_the_recorder_follow_the_loop():
+def test_spectra_and_the_recorder_follow_the_loop():
     x, model = frames(T, 1), network("Norm")
     A = truth("Norm", x[:, 0])
-    assert measure(model, x).spectral_radius == radius(A)
-    assert measure(model, x, steps=4).spectral_radius == radius(A[:4])
-    assert measure(model, x, dtype=torch.float32).spectral_radius == pytest.approx(
+    assert spectra(model, x).spectral_radius == radius(A)
+    assert spectra(model, x, steps=4).spectral_radius == radius(A[:4])
+    assert spectra(model, x, dtype=torch.float32).spectral_radius == pytest.approx(
         torch.linalg.eigvals(A).abs().amax(-1).numpy(), rel=1e-3
     )
     recorder = Recorder(model, x, every=1)
@@ -443,11 +442,11 @@ def test_a_cell_written_by_hand_is_taken_where_it_is_named(folder, capsys):
     step = lambda e, s: model.cell(e[None], s[None])[0]  # noqa: E731
     states = trajectory(step, x, x.new_zeros(1, N))[:-1, 0]
     A = temporal_jacobian(step, x[:, 0], states).detach()
-    assert analyze(model, x, submodule="cell").spectrum.spectral_radius == radius(A)
+    assert spectra(model, x, submodule="cell").spectral_radius == radius(A)
     assert Recorder(model, x, submodule="cell").recording.radius[0] == radius(A[[0, 3, 5, 8]])
     KINDS["NormedHandWritten"] = by_step
     normed = truth("NormedHandWritten", x[:, 0])
-    assert analyze(network("NormedHandWritten"), x, submodule="cell").spectrum.spectral_radius == radius(normed)
+    assert spectra(network("NormedHandWritten"), x, submodule="cell").spectral_radius == radius(normed)
     with pytest.raises(InvalidInputError, match=r"Answers.forward\(x, h\) returns a tuple.*expected the next state"):
         analyze(network("GivesTwo"), x, submodule="cell")
     Path("own_loops.py").write_text(CODE)

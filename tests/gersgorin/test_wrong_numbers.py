@@ -5,6 +5,9 @@ import pytest
 import torch
 
 import gersgorin
+from gersgorin.analyses.spectra import streamed_log_norms
+from gersgorin.objective import Objective
+from gersgorin.operators import discs_by_blocks, leading_eigenvalues
 from rhn.cells import RHN
 from rhn.errors import RhnError
 from rhn.models import PolyphonicModel
@@ -44,19 +47,19 @@ TAKERS = {
     "lyapunov: s0": (lambda s: gersgorin.lyapunov(CELL, X, s0=s), S[0], ("nothing",)),
     "fixed_points: x": (lambda x: gersgorin.fixed_points(CELL, x, S), X[0], ()),
     "fixed_points: starts": (lambda s: gersgorin.fixed_points(CELL, X[0], s), S, ()),
-    "leading_eigenvalues: x": (lambda x: gersgorin.leading_eigenvalues(CELL, x, S[0], 1), X[0], ()),
-    "leading_eigenvalues: s": (lambda s: gersgorin.leading_eigenvalues(CELL, X[0], s, 1), S[0], ()),
-    "streamed_log_norms: x": (lambda x: gersgorin.streamed_log_norms(CELL, x), X, ()),
-    "discs_by_blocks: s": (lambda s: gersgorin.discs_by_blocks(CELL, X[0], s), S[0], ()),
-    "norm_bounds: x": (lambda x: gersgorin.bounds(CELL, x), X, ()),
+    "leading_eigenvalues: x": (lambda x: leading_eigenvalues(CELL, x, S[0], 1), X[0], ()),
+    "leading_eigenvalues: s": (lambda s: leading_eigenvalues(CELL, X[0], s, 1), S[0], ()),
+    "streamed_log_norms: x": (lambda x: streamed_log_norms(CELL, x), X, ()),
+    "discs_by_blocks: s": (lambda s: discs_by_blocks(CELL, X[0], s), S[0], ()),
+    "bounds: x": (lambda x: gersgorin.bounds(CELL, x), X, ()),
     "extract_cell": (lambda x: gersgorin.extract_cell(CELL, x)[1], X, ()),
-    "analyze": (lambda x: gersgorin.analyze(CELL, x).spectrum.eigenvalues, X, ()),
-    "measure": (lambda x: gersgorin.measure(CELL, x).eigenvalues, X, ()),
-    "measure by name": (lambda x: gersgorin.measure("rhn", x, hidden_size=4).eigenvalues, X, ("nothing",)),
+    "analyze": (lambda x: gersgorin.analyze(CELL, x).input_gain, X, ()),
+    "spectra": (lambda x: gersgorin.spectra(CELL, x).eigenvalues, X, ()),
+    "spectra by name": (lambda x: gersgorin.spectra("rhn", x, hidden_size=4).eigenvalues, X, ("nothing",)),
     "credit": (lambda x: gersgorin.credit(MODEL, x, FRAMES[1:]).lag_share, FRAMES[:-1], ()),
     "plateau": (lambda x: gersgorin.plateau(MODEL, x).loss, FRAMES, ()),
     "check": (lambda x: gersgorin.check(MODEL, x, learning_rate=0.1), FRAMES, ("nothing",)),
-    "Objective": (lambda x: gersgorin.Objective(MODEL, x).mean_loss(), FRAMES, ()),
+    "Objective": (lambda x: Objective(MODEL, x).mean_loss(), FRAMES, ()),
 }
 wherever = pytest.mark.parametrize("taker", TAKERS)
 
@@ -100,11 +103,11 @@ NAMES = {
 def test_an_option_that_is_none_is_refused_in_one_sentence(option):
     for value in NAMES[option]:
         with pytest.raises(RhnError) as refusal:
-            gersgorin.measure("rhn", X, **{"hidden_size": 4, option: value})
+            gersgorin.spectra("rhn", X, **{"hidden_size": 4, option: value})
         assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("function", [gersgorin.lyapunov, gersgorin.streamed_log_norms])
+@pytest.mark.parametrize("function", [gersgorin.lyapunov, streamed_log_norms])
 def test_a_seed_that_is_none_is_refused_in_one_sentence(function):
     for seed in NAMES["seed"]:
         with pytest.raises(RhnError, match="the seed is"):
@@ -115,7 +118,7 @@ def test_inputs_made_in_inference_mode_are_measured_and_weights_refused():
     with torch.inference_mode():
         x, cell = X.clone(), RHN(M, N, 2, dtype=torch.float64)
     assert torch.equal(gersgorin.input_jacobian(CELL, x, S), gersgorin.input_jacobian(CELL, X, S))
-    assert torch.equal(gersgorin.streamed_log_norms(CELL, x), gersgorin.streamed_log_norms(CELL, X))
-    for function in (gersgorin.analyze, gersgorin.measure, gersgorin.streamed_log_norms):
+    assert torch.equal(streamed_log_norms(CELL, x), streamed_log_norms(CELL, X))
+    for function in (gersgorin.analyze, gersgorin.spectra, streamed_log_norms):
         with pytest.raises(RhnError, match=r"made in torch\.inference_mode"):
             function(cell, X)
