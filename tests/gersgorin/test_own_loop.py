@@ -383,20 +383,25 @@ def test_spectra_and_the_recorder_follow_the_loop():
     assert (recorder.recording.radius[1] != recorder.recording.radius[0]).all()
 
 
-def test_the_command_follows_the_loop(folder, capsys):
+def test_the_commands_follow_the_loop(folder, capsys):
     Path("own_loops.py").write_text(CODE)
     np.save("x.npy", frames(T).numpy())
     torch.save(network("Norm").state_dict(), "w.pt")
-    run = ["--module", "own_loops:Norm", "--checkpoint", "w.pt", "--input", "x.npy"]
+    run = ["--module", "own_loops:Norm", "--checkpoint", "w.pt", "--input", "x.npy", "--json"]
     A = truth("Norm", frames(T))
-    assert main([*run, "--json", "--lyapunov", "2", "--norm-bounds", "--verified", "--pseudospectra"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert np.array([step["spectral_radius"] for step in found["steps"]]) == radius(A)
-    assert found["lyapunov"]["exponents"] == pytest.approx(lyapunov_exponents(A)[:2].tolist(), rel=0.5)
-    assert main([*run, "--lyapunov", "2", "--repeat", "3", "--output", "again.png"]) == 0
-    assert main([*run, "--fixed-points", "4", "--output", "points.png"]) == 2
+
+    def found(*words) -> dict:
+        assert main([*words, *run]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    assert np.array([step["spectral_radius"] for step in found("plot")["steps"]]) == radius(A)
+    exponents = found("lyapunov", "--count", "2", "--repeat", "1")["lyapunov"]["exponents"]
+    assert exponents == pytest.approx(lyapunov_exponents(A)[:2].tolist(), rel=0.5)
+    for words in (["lyapunov", "--repeat", "3"], ["bounds"], ["enclosures"], ["pseudospectra"], ["gains"]):
+        found(*words)
+    assert main(["fixed-points", *run]) == 2
     assert "its own loop, which takes no step from another state" in capsys.readouterr().err
-    assert main([*run, "--leading", "2", "--output", "leading.png"]) == 2
+    assert main(["plot", *run, "--leading", "2"]) == 2
     assert "leave --leading out" in capsys.readouterr().err
 
 
@@ -431,7 +436,7 @@ def test_a_loop_that_cannot_be_followed_is_one_sentence(kind, words, folder, cap
         analyze(network(kind), frames(T, 1))
     Path("own_loops.py").write_text(CODE)
     np.save("x.npy", frames(T).numpy())
-    assert main(["--module", f"own_loops:{kind}", "--input", "x.npy"]) == 2
+    assert main(["plot", "--module", f"own_loops:{kind}", "--input", "x.npy"]) == 2
     assert "Traceback" not in capsys.readouterr().err
 
 
@@ -453,9 +458,10 @@ def test_a_cell_written_by_hand_is_taken_where_it_is_named(folder, capsys):
     np.save("x.npy", frames(T).numpy())
     torch.save(model.state_dict(), "w.pt")
     run = ["--module", "own_loops:HandWritten", "--checkpoint", "w.pt", "--input", "x.npy", "--submodule", "cell"]
-    assert main([*run, "--json", "--fixed-points", "3"]) == 0
+    assert main(["plot", *run, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert np.array([step["spectral_radius"] for step in found["steps"]]) == radius(A)
+    assert main(["fixed-points", *run, "--starts", "3"]) == 0
 
 
 class Mixer(nn.Module):
