@@ -35,7 +35,7 @@ __all__, __getattr__, __dir__ = lazy_names(
             "lyapunov",
             "plot_lyapunov",
         ),
-        "analyses.overview": ("Analysis", "analyze"),
+        "analyses.overview": ("Overview", "analyze"),
         "analyses.plateau": ("Plateau", "plateau"),
         "analyses.spectra": ("Spectra", "spectra"),
         "checking.checking": ("check",),

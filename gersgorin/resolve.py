@@ -28,7 +28,7 @@ from gersgorin.networks import (
     new_model,
     watched_cell,
 )
-from gersgorin.objective import Objective
+from gersgorin.objective import Loss, Objective
 from gersgorin.options import DataOptions, NetworkOptions
 from gersgorin.own_loop import OwnLoop
 from gersgorin.run import BLOCK, Label, Run
@@ -183,6 +183,21 @@ def run_of_options(network: NetworkOptions, data: DataOptions, *, device: str, w
     subject = network_of_options(network, source.input_size)
     check_memory(subject.cell, source.steps, device, whole=whole)
     return run_along(subject, source, device=device)
+
+
+def open_objective(
+    model: nn.Module,
+    x: "str | Path | Tensor | np.ndarray | None" = None,
+    targets: "Tensor | np.ndarray | None" = None,
+    loss: str | Loss | None = None,
+    *,
+    label: Label,
+) -> Objective:
+    """A model with its loss on data, and with the unit and origin of a run over them; without targets on the next frames."""
+    x = x if isinstance(x, Tensor | np.ndarray) else torch.as_tensor(_source(x, DataOptions()).sequence())
+    objective = Objective(model, (x[:-1], x[1:]) if targets is None else (x, targets), loss)
+    objective.label = replace(label, title=objective.label.title)
+    return objective
 
 
 def objective_of_options(options, *, device: str = "cpu") -> Objective:

@@ -133,6 +133,15 @@ class Result(OneScreen):
     def _saved(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("saved", True)}
 
+    @classmethod
+    def _of_file(cls, values: Mapping, read: Callable) -> Self:
+        """The result whose fields a file holds; read(value, field, hint) converts one of them."""
+        values, hints, needed = cls.updated(values), get_type_hints(cls), _needed(cls)
+        given = [f for f in fields(cls) if f.metadata.get("saved", True) and (f.name in values or f.name in needed)]
+        result = cls(**{f.name: read(values[f.name], f, hints[f.name]) for f in given})
+        result.validate()
+        return result
+
     def __repr__(self) -> str:
         """The summary, at most one screen of it."""
         if type(self).summary is Result.summary:
@@ -162,12 +171,12 @@ def load(path: str | Path, kinds: Iterable[type[Result]] | None = None) -> Resul
     if path.suffix.lower() == ".json":
         values = read_json(path)
         try:
-            return _built(_kind_of(values, kinds), values, _from_json)
+            return _kind_of(values, kinds)._of_file(values, _from_json)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else error
             raise DataError(f"{path} is not a record written by {writer}: {reason}") from error
     with arrays_of(path, writer) as arrays:
-        return _built(_kind_of(arrays, kinds), arrays, _from_array)
+        return _kind_of(arrays, kinds)._of_file(arrays, _from_array)
 
 
 def _kind_of(values: Mapping, kinds: list[type[Result]]) -> type[Result]:
@@ -187,14 +196,6 @@ def _kind_of(values: Mapping, kinds: list[type[Result]]) -> type[Result]:
 def _needed(kind: type[Result]) -> set[str]:
     """The fields that every file of a class holds: those without a default."""
     return {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
-
-
-def _built(kind: type[Result], values: Mapping, read: Callable) -> Result:
-    values, hints, needed = kind.updated(values), get_type_hints(kind), _needed(kind)
-    given = [f for f in fields(kind) if f.metadata.get("saved", True) and (f.name in values or f.name in needed)]
-    result = kind(**{f.name: read(values[f.name], f, hints[f.name]) for f in given})
-    result.validate()
-    return result
 
 
 def _from_array(array: np.ndarray, field: Field, hint: Any) -> Any:

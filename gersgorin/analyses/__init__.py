@@ -81,6 +81,18 @@ def register_analysis(row: Analysis) -> Analysis:
     return row
 
 
+def listing() -> str:
+    """The table as Markdown, for the documentation."""
+    head = ["| command | what it computes | part of `analyze` |", "|---|---|---|"]
+    return "\n".join(
+        head
+        + [
+            f"| `gersgorin {'plot' if row.name == 'spectra' else row.command}` | {row.about} | {'yes' if row.default else 'by name'} |"
+            for row in ANALYSES.values()
+        ]
+    )
+
+
 def _rows(*rows: Analysis) -> dict[str, Analysis]:
     return {row.name: row for row in rows}
 

@@ -10,8 +10,9 @@ from torch import nn
 
 from gersgorin import analyze, credit, input_jacobian, layer_jacobians, plateau, trajectory
 from gersgorin.analyses.credit import draw_credit, plot_credit
-from gersgorin.analyses.overview import plot_gains, plot_gates, plot_rates
+from gersgorin.analyses.overview import Overview
 from gersgorin.analyses.spectra import measure_spectra
+from gersgorin.cell_run import CellRun, run_of
 from gersgorin.data import chorales_origin
 from rhn.cells import LSTM, RHN, from_torch
 from rhn.data import chorale
@@ -50,16 +51,16 @@ def test_a_cell_alone_has_spectra_gains_and_gates_as_direct_calls_give_them(cell
     found, ours = analyze(cell, x), ours.double()
     x0 = x[:, 0].double()
     s = trajectory(ours, x0)[:-1].detach()
-    spectrum = measure_spectra(ours, x0, name="cell", chorale="1")
-    assert found.spectrum.eigenvalues == pytest.approx(spectrum.eigenvalues)
-    assert found.spectrum.half_life == pytest.approx(spectrum.half_life)
-    assert found.input_gain == pytest.approx(torch.linalg.matrix_norm(input_jacobian(ours, x0, s), 2).detach().numpy())
+    spectrum = measure_spectra(run_of(ours, x0))
+    assert found.spectra.eigenvalues == pytest.approx(spectrum.eigenvalues)
+    assert found.spectra.half_life == pytest.approx(spectrum.half_life)
+    assert found.gains.input == pytest.approx(torch.linalg.matrix_norm(input_jacobian(ours, x0, s), 2).detach().numpy())
     layers = [torch.linalg.matrix_norm(J, 2) for J in layer_jacobians(ours, x0, s)]
-    assert found.state_gain == pytest.approx(torch.stack(layers, -1).detach().numpy())
+    assert found.gains.layers == pytest.approx(torch.stack(layers, -1).detach().numpy())
     assert found.plateau is None and found.credit is None
     rows = {row["quantity"]: row for row in found.table()}
     assert rows["spectral radius"]["last"] == pytest.approx(spectrum.spectral_radius[-1])
-    assert rows["input gain"]["mean"] == pytest.approx(found.input_gain.mean())
+    assert rows["input gain"]["mean"] == pytest.approx(found.gains.input.mean())
     assert rows["2-norm"]["largest"] == pytest.approx(spectrum.norm.max())
     assert ("state gain, layer 3" in rows) == ("transform gate, layer 3" in rows) == isinstance(cell, RHN)
     assert "the gradient's norm" in found.summary()
@@ -70,18 +71,20 @@ def test_figures_say_what_the_model_was_built_with_and_what_it_reads():
         PolyphonicModel("rhn", hidden_size=6, depth=3, init="gaussian:0.3", layers=2), chorale("bwv269")[:9]
     )
     built = "built with gaussian:0.3, transform bias -2"
-    assert found.spectrum.about == f"{built}; valid-4 of {chorales_origin()}" == found.credit.about
+    assert found.spectra.about == f"{built}; valid-4 of {chorales_origin()}" == found.credit.about
     for figure in (found.plot(), draw_credit({"now": found.credit})):
         assert built in " ".join(figure.get_suptitle().split())
     title = plot_credit(found.credit).figure.get_suptitle()
     assert title.startswith("2 x rhn, depth 3, 6 units, credit") and built in title
-    assert analyze(from_torch(nn.LSTM(m, 5)), frames(T)).spectrum.about == ""  # its weights are torch's
+    assert analyze(from_torch(nn.LSTM(m, 5)), frames(T)).spectra.about == ""  # its weights are torch's
 
 
 def test_a_model_with_a_loss_has_its_plateau_and_credit_too():
     net, x = model(), frames(T, 2)
     found = analyze(net, x)
-    assert found.plateau == plateau(net, x) and found.plateau.order == pytest.approx(plateau(net, x).order)
+    direct = plateau(net, x)
+    assert (found.plateau.rates, found.plateau.slopes, found.plateau.loss) == (direct.rates, direct.slopes, direct.loss)
+    assert found.plateau.order == pytest.approx(plateau(net, x).order)
     assert np.array_equal(found.credit.norms, credit(net, x[:-1], x[1:]).norms)
     assert found.plateau.fastest in found.summary() and "errors that go back at most 10 steps" in found.summary()
     words = LanguageModel("lstm", vocabulary_size=7, hidden_size=5)
@@ -99,8 +102,9 @@ def test_it_says_itself_in_text_and_in_html_that_needs_nothing_else():
     net.cells[0].__class__ = type("R<b>N", (RHN,), {})  # a user's class may have any name
     found = analyze(net, frames(T))
     text, page = repr(found), found._repr_html_()
-    assert text.startswith("R<b>N, depth 3, 6 units, 12 steps") and found.summary()[:300] in " ".join(text.split())
-    assert all(row["quantity"] in text for row in found.table())
+    assert text.startswith("R<b>N, depth 3, 6 units, 12 steps")
+    assert found.summary().split()[:150] == text.split()[:150]  # the lines are folded
+    assert all(row["quantity"] in found.summary() for row in found.table()[:14])
     opened = []
 
     class Reader(HTMLParser):
@@ -109,17 +113,41 @@ def test_it_says_itself_in_text_and_in_html_that_needs_nothing_else():
             assert not any(re.match("https?:|//", value or "") for _, value in attributes)
 
     Reader().feed(page)
-    assert opened.count("b") == 1 and opened.count("img") == 1 and opened.count("tr") == 1 + len(found.table())
+    assert opened == ["pre", "img"]
     assert "data:image/png;base64,iVBOR" in page and "R&lt;b&gt;N" in page
+
+
+def test_more_analyses_are_computed_by_name_on_the_same_jacobians(monkeypatch):
+    cell, computed = RHN(m, 6, 3), []
+    jacobians = CellRun.jacobians
+    monkeypatch.setattr(CellRun, "jacobians", lambda self, *at: computed.append(self) or jacobians(self, *at))
+    found = analyze(cell, frames(T), analyses=("bounds",))
+    assert [*found.results] == ["spectra", "products", "gains", "gates", "bounds"] and found.lyapunov is None
+    assert len(computed) <= 2  # blocks are kept
+    assert set(found.to_dict()) == set(found.results)
+    with pytest.raises(InvalidInputError, match="there is no analysis 'lyapunow': expected one of spectra, "):
+        analyze(cell, frames(T), analyses=("lyapunow",))
+    with pytest.raises(AttributeError):
+        found.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".json"])
+def test_all_parts_are_saved_in_one_file(suffix, tmp_path):
+    found = analyze(model(), frames(T))
+    again = Overview.load(found.save(tmp_path / f"found{suffix}"))
+    assert repr(again) == repr(found) and again.table() == found.table() and [*again.results] == [*found.results]
+    assert again.plateau.rates == found.plateau.rates and np.array_equal(again.credit.norms, found.credit.norms)
+    with pytest.raises(InvalidInputError, match="a plateau from a file holds no network"):
+        again.plateau.escape(0.1)
 
 
 def test_the_figure_shows_what_there_is():
     found = analyze(model(), frames(T))
-    gains, gates = plot_gains(found), plot_gates(found)
-    assert np.array_equal(gains.lines[0].get_ydata(), found.input_gain)
-    assert np.array_equal(gains.lines[3].get_ydata(), found.state_gain[:, 2])
-    assert np.array_equal(gates.lines[1].get_ydata(), found.spectrum.transform_gate[:, 1])
-    assert [bar.get_width() for bar in plot_rates(found.plateau).patches] == list(found.plateau.rates.values())
+    gains, gates = found.gains.plot(), found.gates.plot()
+    assert np.array_equal(gains.lines[0].get_ydata(), found.gains.input)
+    assert np.array_equal(gains.lines[3].get_ydata(), found.gains.layers[:, 2])
+    assert np.array_equal(gates.lines[1].get_ydata(), found.gates.mean[:, 1])
+    assert [bar.get_width() for bar in found.plateau.plot().patches] == list(found.plateau.rates.values())
     titles = {ax.get_title(loc="left") for ax in found.plot().get_axes()}
     alone = {ax.get_title(loc="left") for ax in analyze(nn.RNN(m, 5), frames(T)).plot().get_axes()}
     assert titles - alone == {
@@ -140,10 +168,10 @@ def test_the_network_is_left_as_it_was():
 @pytest.mark.parametrize(
     ("module", "x", "options", "words"),
     [
-        (lambda x, s: s, frames(T), {}, "a bare function has no state size"),
+        (lambda x, s: s, frames(T), {}, "network is a function: expected a cell"),
         (nn.Linear(m, m), frames(T), {}, "has no recurrent cell"),
         (RHN(m, 5), frames(T) * torch.nan, {}, "NaN or infinite"),
-        (Exploding(m, 5), frames(T), {}, "a state is NaN or infinite along sequence 1: its weights"),
+        (Exploding(m, 5), frames(T), {}, "a state is NaN or infinite along sequence of 12 x 4: its weights"),
         (RHN(m, 5), torch.rand(T, m + 1), {}, r"expected \(T, 4\)"),
         (model(), torch.ones(T, m), {}, "the same at every frame"),
         (Tagger(), frames(T, 2), {"loss": "huber"}, "huber"),

@@ -1,0 +1,149 @@
+"""Each row of the table of analyses has one result that prints, tabulates, draws, saves and loads; a new row is found everywhere."""
+
+import json
+import sys
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+from gersgorin import analyze
+from gersgorin.analyses import ANALYSES, Analysis, listing, register_analysis
+from gersgorin.analyses.overview import Overview
+from gersgorin.cell_run import CellRun
+from gersgorin.cli.main import main
+from gersgorin.objective import Objective
+from gersgorin.results import load
+from gersgorin.run import Label
+from rhn.cells import RHN
+from rhn.models import PolyphonicModel
+
+OWN = '''
+"""Count the steps of a run."""
+
+from dataclasses import dataclass
+
+from rhn.result import Result
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Steps(Result, kind="steps"):
+    """The number of steps, so many times."""
+
+    count: int
+
+    def summary(self):
+        return f"{self.count} steps"
+
+    def table(self):
+        return [{"count": self.count}]
+
+    def plot(self, ax=None):
+        import matplotlib.pyplot as plt
+
+        ax = plt.figure().subplots() if ax is None else ax
+        ax.bar(["steps"], [self.count])
+        return ax
+
+
+def of_run(run, *, times: int = 1, progress=lambda done, total: None):
+    """Count the steps of a run.
+
+    Args:
+        times: factor of the number.
+    """
+    return Steps(count=times * len(run), title=run.label.title)
+'''
+
+
+@pytest.fixture
+def a_new_analysis(tmp_path, monkeypatch):
+    (tmp_path / "counting.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    yield register_analysis(
+        Analysis(name="steps_taken", function="counting:of_run", about="Number of the steps", default=True)
+    )
+    del ANALYSES["steps_taken"]
+    sys.modules.pop("counting", None)
+
+
+@pytest.fixture(scope="module")
+def subjects():
+    generator = torch.Generator().manual_seed(0)
+    cell = RHN(3, 5, 2, init="gaussian:0.4", dtype=torch.float64, generator=generator)
+    x = torch.rand(12, 3, dtype=torch.float64, generator=generator)
+    model = PolyphonicModel("rhn", hidden_size=5, input_size=3, output_size=3, generator=generator)
+    return {
+        "run": CellRun(cell, x, label=Label(name="rhn", title="rhn, depth 2, 5 units", sequence="noise")),
+        "objective": Objective(model, (x > 0.5).float()),
+    }
+
+
+@pytest.fixture(scope="module", params=ANALYSES)
+def result(request, subjects):
+    row = ANALYSES[request.param]
+    done = []
+    found = row(subjects[row.needs], progress=lambda step, steps: done.append((step, steps)))
+    assert done and done[-1][0] == done[-1][1]
+    return found
+
+
+def test_a_result_is_printed(result):
+    assert result.title and isinstance(result.summary(), str) and result.summary()
+    assert repr(result).count("\n") < 24 and max(map(len, repr(result).split("\n"))) <= 100
+
+
+def test_a_result_is_a_table(result):
+    rows = result.table()
+    assert rows and all(row.keys() == rows[0].keys() for row in rows)
+    assert all(isinstance(value, int | float | str | dict | None) for row in rows for value in row.values())
+
+
+def test_a_result_is_drawn_into_given_axes_or_its_own(result):
+    assert result.plot().figure.figure.get_axes()
+    ax = plt.figure().subplots()
+    assert result.plot(ax) is ax and (ax.lines or ax.images or ax.patches or ax.collections)
+    plt.close("all")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".json"])
+def test_a_result_is_the_same_after_saving_and_loading(result, suffix, tmp_path):
+    again = type(result).load(result.save(tmp_path / f"result{suffix}"))
+    assert type(load(tmp_path / f"result{suffix}")) is type(result)
+    assert again.summary() == result.summary() and again.title == result.title
+    for one, other in zip(again.table(), result.table(), strict=True):
+        for name, value in one.items():
+            np.testing.assert_equal(value, other[name], err_msg=name)
+    json.dumps(result.to_dict())
+    assert again.to_dict().keys() == result.to_dict().keys()
+
+
+def test_a_new_analysis_is_a_subcommand_with_its_options(a_new_analysis, capsys):
+    command = ["steps-taken", "--cell", "rnn", "--hidden-size", "4", "--steps", "7"]
+    assert main([*command, "--times", "2"]) == 0
+    assert "14 steps" in capsys.readouterr().out
+    assert main([*command, "--json", "--force"]) == 0
+    assert json.loads(capsys.readouterr().out)["steps_taken"] == {"title": "rnn, 4 units", "about": "", "count": 7}
+    assert main(["--help"]) == 0 and "Number of the steps" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["steps-taken", "--help"])
+    assert "Factor of the number" in capsys.readouterr().out
+
+
+def test_a_new_analysis_is_part_of_analyze_and_of_its_files(a_new_analysis, tmp_path):
+    found = analyze(RHN(3, 5, 2), torch.rand(9, 3))
+    assert found.steps_taken.count == 9 and "9 steps" in found.summary().split("\n")
+    assert found.to_dict()["steps_taken"]["count"] == 9
+    assert "Number of the steps" in {ax.get_title(loc="left") for ax in found.plot().get_axes()}
+    assert Overview.load(found.save(tmp_path / "found.npz")).steps_taken.count == 9
+
+
+def test_a_new_analysis_is_listed_in_the_documentation(a_new_analysis):
+    assert "| `gersgorin steps-taken` | Number of the steps | yes |" in listing().split("\n")
+
+
+def test_a_name_is_given_once(a_new_analysis):
+    with pytest.raises(ValueError, match="there is an analysis 'steps_taken' already"):
+        register_analysis(a_new_analysis)
