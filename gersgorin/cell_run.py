@@ -1,22 +1,32 @@
 """The run of a cell: states by its own recurrence, derivatives from its closed forms or by autograd."""
 
+import functools
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
+from torch.func import jvp, vmap
 
 from gersgorin.jacobian import (
     Step,
     check_method,
     converted,
     input_jacobian,
+    layer_jacobians,
     name_of,
     norm_bound,
     state_gains,
     temporal_jacobian,
     trajectory,
+    transformed,
 )
-from gersgorin.run import Label, Run
+from gersgorin.run import Label, Run, Tangent
 from rhn.cells import Gates
 from rhn.errors import InvalidInputError
+
+BLOCK = 1 << 21  # numbers of Jacobians held at once by `tangent_maps`
+LONGEST = 4096  # steps of such a block: autograd holds several times as much
+SMALL = 100  # entries of a state up to which Jacobians by autograd are cheaper than products step by step
 
 
 class CellRun(Run):
@@ -63,8 +73,44 @@ class CellRun(Run):
             return self
         return CellRun(self.cell, self.inputs.repeat(times, *[1] * (self.inputs.dim() - 1)), self._s0, self.label)
 
+    def starting_at(self, s0: Tensor) -> "CellRun":
+        """The same run from another state (N,)."""
+        return CellRun(self.cell, self.inputs, s0, self.label)
+
+    def tangent_maps(self) -> Iterator[Tangent]:
+        """The maps Q (N, k) -> A[t] Q of one sequence; only a block of Jacobians is held at once.
+
+        A cell with closed forms maps Q through the Jacobians of its layers, one after the other. Any other cell has the Jacobians of
+        a block by autograd, or for a large state a forward-mode product for each column of Q.
+        """
+        cell, N = converted(self.cell), self.state_size
+        closed_form = hasattr(cell, "jacobian")
+        if N > SMALL and not closed_form:
+            step = getattr(cell, "step", cell)
+            yield from (functools.partial(_pushed, step, x, s) for x, s in zip(*self._at(slice(None)), strict=True))
+            return
+        size = min(LONGEST, max(1, BLOCK // (N * N * getattr(cell, "depth", 1))))
+        for start in range(0, len(self), size):
+            x, s = self._at(slice(start, start + size))
+            if hasattr(cell, "layer_jacobians"):
+                layers = layer_jacobians(cell, x, s)
+            else:
+                layers = [temporal_jacobian(cell, x, s, method=None if closed_form else "jacfwd")]
+            yield from (functools.partial(_through, matrices) for matrices in zip(*layers, strict=True))
+
     def _at(self, at) -> tuple[Tensor, Tensor]:
         return self.inputs[at], self.states[:-1][at]
+
+
+def _through(layers: tuple[Tensor, ...], Q: Tensor) -> Tensor:
+    """J_L ... J_1 Q."""
+    return functools.reduce(lambda Q, J: J @ Q, layers, Q)
+
+
+def _pushed(step: Step, x: Tensor, s: Tensor, Q: Tensor) -> Tensor:
+    """ds'/ds Q by forward mode, without the Jacobian."""
+    with transformed(step):
+        return vmap(lambda q: jvp(lambda s: step(x, s), (s,), (q,))[1], in_dims=1, out_dims=1)(Q)
 
 
 def run_of(cell: "nn.Module | Step | Run", x: Tensor | None = None, s0: Tensor | None = None) -> Run:

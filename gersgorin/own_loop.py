@@ -252,6 +252,14 @@ class OwnLoop(Run):
         """NaN: a cell's bound does not hold for the loop around it."""
         return torch.tensor(torch.nan)
 
+    def starting_at(self, s0: Tensor) -> Run:
+        """Raise InvalidInputError: only the module itself sets its first state."""
+        raise InvalidInputError("the module's own loop begins where the module does: leave s0 out")
+
+    def any_step(self) -> nn.Module:
+        """Raise InvalidInputError: the cell alone is not a step of the loop."""
+        raise InvalidInputError(f"this run {self.no_step}")
+
     def tangent_maps(self) -> Iterator[Callable[[Tensor], Tensor]]:
         """Q -> A[t] Q of one sequence, step by step."""
         for t in range(len(self)):

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from gersgorin._validate import real_tensor
 from gersgorin.cell_run import CellRun
 from gersgorin.data import SUFFIXES, Source, chorale_source, read_source
-from gersgorin.extract import TORCH_CELLS, Watched, part_of
-from gersgorin.jacobian import in_a_module
+from gersgorin.extract import TORCH_CELLS, Watched, cell_title, part_of
+from gersgorin.jacobian import in_a_module, name_of
 from gersgorin.networks import (
     KEYS,
     Subject,
@@ -106,16 +106,35 @@ def open_run(
 
 
 def run_of_network(network, x=None, s0: Tensor | None = None, **options) -> Run:
-    """The run of a cell, or of a step f(x, s), over numbers x (T, m) as they are; of anything else, that of `open_run`."""
+    """The run of a cell, or of a step f(x, s), over numbers x (T, m) as they are; of anything else, that of `open_run`.
+
+    s0: the first state (N,); None: zero.
+    """
+    s0 = None if s0 is None else check_state(s0)
+    options = {name: value for name, value in options.items() if value is not None}
     is_cell = callable(network) and (isinstance(network, TORCH_CELLS) or not in_a_module(network))
-    if not isinstance(network, Run) and is_cell and isinstance(x, Tensor | np.ndarray) and not options:
-        x = real_tensor("x", x)
-        if x.dim() != 2:
-            raise InvalidInputError(f"x: expected a tensor (T, m) of one sequence, got {tuple(x.shape)}")
-        return CellRun(network, x, s0)
-    if s0 is not None:
-        raise InvalidInputError("s0 is the first state of a cell with inputs x (T, m): leave it out")
-    return open_run(network, x, **options)
+    if isinstance(network, Run) or not is_cell or not isinstance(x, Tensor | np.ndarray) or options:
+        run = open_run(network, x, **options)
+        return run if s0 is None else run.starting_at(s0.to(run.states))
+    x = real_tensor("x", x)
+    if x.dim() != 2:
+        raise InvalidInputError(f"x: expected a tensor (T, m) of one sequence, got {tuple(x.shape)}")
+    if bad := int((~torch.isfinite(x)).sum()):
+        raise InvalidInputError(f"x: {bad} of {x.numel()} numbers are NaN or infinite, expected finite ones")
+    return CellRun(network, x, s0, label_of_cell(network))
+
+
+def check_state(s0) -> Tensor:
+    """The state. Raises InvalidInputError unless it is a floating-point tensor (N,)."""
+    s0 = real_tensor("s0", s0)
+    if s0.dim() != 1 or not s0.is_floating_point() or not len(s0):
+        raise InvalidInputError(f"s0 is {s0.dtype} of shape {tuple(s0.shape)}: expected one state (N,), floating point")
+    return s0
+
+
+def label_of_cell(cell: nn.Module | Callable) -> Label:
+    """The names of a cell that is given directly; a function has no title."""
+    return Label(name=name_of(cell), title=cell_title(cell) if isinstance(cell, nn.Module) else "")
 
 
 def run_along(

@@ -18,6 +18,8 @@ from rhn.errors import InvalidInputError
 BLOCK = 1 << 22  # numbers of Jacobians computed at once
 KEPT = 1 << 25  # most numbers of Jacobians that a run stores
 
+Tangent = Callable[[Tensor], Tensor]
+
 UNITS = {"chorale": "quarter notes", "text": "tokens"}
 
 
@@ -42,6 +44,11 @@ class Label:
     def along(self) -> str:
         """The sequence with its kind: "chorale bwv269"."""
         return f"{self.reads} {self.sequence}".strip()
+
+    @property
+    def heading(self) -> str:
+        """The network and the sequence: "rhn, depth 5, 64 units on chorale bwv269"."""
+        return f"{self.title} on {self.along}" if self.sequence else self.title
 
     @property
     def time_unit(self) -> str:
@@ -142,6 +149,18 @@ class Run:
     def repeated(self, times: int) -> "Run":
         """The run over several repetitions of the sequence."""
         raise NotImplementedError
+
+    def starting_at(self, s0: Tensor) -> "Run":
+        """The same run from another state. Raises InvalidInputError for a run that has one first state only."""
+        raise NotImplementedError
+
+    def tangent_maps(self) -> Iterator[Tangent]:
+        """The maps Q (N, k) -> A[t] Q of one sequence, for t = 0..T-1; A[t] is the Jacobian of step t."""
+        raise NotImplementedError
+
+    def any_step(self) -> nn.Module | Callable:
+        """The cell, whose step can start from any state. Raises InvalidInputError for a run without such a cell."""
+        return self.cell
 
 
 def shown_steps(T: int, panels: int = 4) -> list[int]:

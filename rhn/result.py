@@ -216,7 +216,9 @@ def _from_json(value: Any, field: Field, hint: Any) -> Any:
     if np.ndarray in kinds:
         array = np.array(value)
         array = array.astype(float) if array.dtype == object else array
-        return array[..., 0] + 1j * array[..., 1] if field.metadata.get("complex") else array
+        if field.metadata.get("complex"):
+            return array[..., 0] + 1j * array[..., 1] if array.size else array.astype(complex)
+        return array
     if value is None and float in kinds:
         return float("nan")
     if get_origin(hint) is dict and isinstance(value, dict):

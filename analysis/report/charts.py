@@ -120,7 +120,7 @@ def exponents_chart(found: LyapunovSpectrum) -> Chart:
         "yaxis": {"title": {"text": "growth a step (natural log)"}},
         "shapes": [_level(0)],
     }
-    errors = ", with two standard errors" if found.tells_errors else ""
+    errors = ", with two standard errors" if found.has_standard_errors else ""
     caption = f"Leading Lyapunov exponents over {counted(found.steps, 'step')}{errors}; below 0 changes die out."
     return Chart(caption=caption, traces=[trace], layout=layout)
 

@@ -1,31 +1,24 @@
-"""Fixed points as numbers, without torch.
+"""Fixed points of one step under constant input: the states that stay where they are, and the spectra there.
 
-Legend: P points, fixed ones first, those that most starts led to before others; N entries of a state; B starts.
-
-Zeros of r(s) = F(s) - s from many starts at once, by Levenberg-Marquardt steps on the speed q = |r|^2 / 2.
-
-D. Sussillo and O. Barak (Neural Computation 25, 2013) minimise q by its gradient; with the Jacobian J = dF/ds - 1 at hand each
+Zeros of r(s) = F(s) - s are searched from many starts at once, by Levenberg-Marquardt steps on the speed q = |r|^2 / 2.
+D. Sussillo and O. Barak (Neural Computation 25, 2013) minimise q by its gradient. Here the Jacobian J = dF/ds - 1 is known, and each
 start takes the step d of
 
     (J' J + l |r| 1) d = -J' r
 
 which far from a zero is a short step down the slope of q, and near one is Newton's: the number of correct digits about doubles. A
-step that does not lower the speed is not taken, and l grows fourfold; one that does divides it by eight. Minima of q above zero, where
-J' r = 0 with r != 0, are found by the same steps. The search is kept in a box: where gates saturate far outside what a run can reach,
-the speed falls below every tolerance, and nothing stands still there.
+step that does not lower the speed is rejected, and l grows fourfold; an accepted step divides it by eight. The same steps find minima
+of q above zero, where J' r = 0 with r != 0: slow points. The search stays in a box. Far outside the states of a run, gates saturate and
+the speed falls below every tolerance although nothing stands still there.
 
-Shapes: s, r (B, N), J (B, N, N), a row a start. Starts are independent: what one does moves no other.
-
-`gersgorin.fixed_points`: from a cell and a constant input to the states that stay where they are.
-
-Fixed points in plain text.
-
-Fixed points drawn from their record: where they lie among the states they were searched from, and their spectra.
+Legend: B starts; N entries of a state; P points, fixed before slow ones, those from most starts first; m inputs.
+Starts are independent of each other.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -35,70 +28,80 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from gersgorin._validate import real_tensor
+from gersgorin.extract import recurrent_cells
 from gersgorin.jacobian import Step, converted, temporal_jacobian, trajectory
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.plotting.figure import Shown, laid_out, own_axes, plain_numbers
 from gersgorin.plotting.spectra import CIRCLE, DASHED, as_list, complete, legend_below, titled_all, told_apart, wrapped
+from gersgorin.resolve import run_of_network
+from gersgorin.run import Run
+from rhn.engine.memory import free_memory, in_words
 from rhn.errors import InvalidInputError
+from rhn.fields import check_seed
 from rhn.figures import BLUE, GREEN, GREY, ORANGE, RED, our_style
 from rhn.result import Result
 from rhn.wording import counted
 
-NEUTRAL = 1e-6  # how near the unit circle an eigenvalue is called neither stable nor unstable
+STARTS = 50
+SEARCHED = 8  # arrays (B, N) that a search holds
+NEUTRAL = 1e-6  # largest distance from the unit circle of a neutral eigenvalue
+FIRST_DAMPING, MOST_DAMPING = 0.1, 1e12
+FLAT = 1e-7  # |J' r| / |r| at a minimum of the speed
+BLOCK = 1 << 18  # entries of Jacobians held at once: about what a core's cache holds
+SLOW = 0.01  # of the median speed at the starts
+TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
+LISTED = 8  # points in the summary and in the figure of spectra
+KINDS = {"stable": (GREEN, "o"), "neutral": (BLUE, "s"), "saddle": (ORANGE, "D"), "unstable": (RED, "^")}
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class FixedPoints(Result):
-    """Where a step under constant input stands still, where it is slow, and its spectrum there; P may be 0."""
+class FixedPoints(Result, kind="fixed_points"):
+    """Fixed and slow points of one step under constant input, and their spectra; P may be 0."""
 
     states: np.ndarray
     """(P, N)"""
     residuals: np.ndarray
     """|F(s) - s|_2, (P,)."""
     is_slow: np.ndarray
-    """(P,) bool: no fixed point, but a minimum of |F(s) - s| at most a hundredth of what it is at the median start."""
-    eigenvalues: np.ndarray
+    """(P,) bool: no fixed point, but a minimum of |F(s) - s| at most a hundredth of its median over the starts."""
+    eigenvalues: np.ndarray = field(metadata={"complex": True})
     """Of dF/ds at each point, (P, N) complex, the largest modulus first."""
     found_from: np.ndarray
-    """How many starts led to each point, (P,)."""
+    """Number of starts that led to each point, (P,)."""
     starts: np.ndarray
     """(B, N)"""
     least_residual: float
-    """The least |F(s) - s|_2 that any start led to."""
+    """The least |F(s) - s|_2 of all ends of the search."""
     tolerance: float
     """Largest residual of a fixed point."""
     margin: float = 0.5
-    """Points were searched for in the box of the starts, wider all around by this share of its largest side (at least of 1)."""
+    """The search stays in the box of the starts, wider all around by this share of its largest side (at least of 1)."""
     input: np.ndarray | None = None
     """The constant input (m,)."""
-    title: str = ""
-    """What a figure calls the cell and its input."""
-    about: str = ""
-    """How network and sequence came to be, under a figure's title."""
 
     @property
     def wider(self) -> float:
-        """By how much the box that was searched is wider than that of the starts, all around."""
+        """Distance from the box of the starts to that of the search."""
         return self.margin * max(1.0, float(np.ptp(self.starts, axis=0).max()))
 
     @property
     def lost(self) -> int:
-        """How many starts led to no point."""
+        """Number of starts that led to no point."""
         return len(self.starts) - int(self.found_from.sum())
 
     @property
     def unstable(self) -> np.ndarray:
-        """How many eigenvalues lie outside the unit circle, (P,)."""
-        return (np.abs(self.eigenvalues) > 1 + NEUTRAL).sum(1)
+        """Number of eigenvalues outside the unit circle, (P,)."""
+        return (np.abs(self.eigenvalues) > 1 + NEUTRAL).sum(-1)
 
     @property
     def neutral(self) -> np.ndarray:
-        """How many lie on it, up to 1e-6, (P,): along those directions the linear part does not decide."""
-        return (np.abs(np.abs(self.eigenvalues) - 1) <= NEUTRAL).sum(1)
+        """Number of eigenvalues on it, up to 1e-6, (P,): along those directions the linear part does not decide."""
+        return (np.abs(np.abs(self.eigenvalues) - 1) <= NEUTRAL).sum(-1)
 
     @property
     def time_constants(self) -> np.ndarray:
-        """-1 / log |eigenvalue| in steps, (P, N): a deviation falls to 1/e in so many; negative where it grows, inf on the circle."""
+        """-1 / log |eigenvalue| in steps, (P, N): a deviation falls to 1/e in so many; negative if it grows, inf on the circle."""
         with np.errstate(divide="ignore"):
             logs = np.log(np.abs(self.eigenvalues))
             return np.where(logs == 0, np.inf, -1 / logs)
@@ -106,17 +109,39 @@ class FixedPoints(Result):
     @property
     def kinds(self) -> list[str]:
         """A word for each point: "stable", "saddle", "unstable" (in all directions), "neutral" (undecided), with "slow, " before."""
-        words = []
-        for slow, unstable, neutral in zip(self.is_slow, self.unstable, self.neutral, strict=True):
-            if unstable:
-                word = "unstable" if unstable == self.states.shape[1] else "saddle"
+        words, all_unstable, all_neutral = [], self.unstable, self.neutral
+        for p, slow in enumerate(self.is_slow):
+            if all_unstable[p]:
+                word = "unstable" if all_unstable[p] == self.states.shape[1] else "saddle"
             else:
-                word = "neutral" if neutral else "stable"
+                word = "neutral" if all_neutral[p] else "stable"
             words.append("slow, " + word if slow else word)
         return words
 
-    def points(self) -> list[dict]:
-        """One row of numbers a point."""
+    def summary(self) -> str:
+        """A line for each of the first eight points."""
+        slow = np.count_nonzero(self.is_slow)
+        fixed = len(self.is_slow) - slow
+        lines = [
+            f"{counted(fixed, 'fixed point')}, {slow} slow, from {counted(len(self.starts), 'start')} ({self.lost} led to none)"
+        ]
+        if not len(self.states):
+            box = f"none was found in the box of the starts, wider all around by {self.wider:.3g}"
+            return f"{lines[0]}\n{box}; the least |F(s) - s| that a start led to is {self.least_residual:.3g}"
+        lines.append(f"{'':<20}{'starts':>8}{'residual':>11}{'unstable':>10}{'radius':>9}  slowest time constant")
+        for row in self.table()[:LISTED]:
+            time = row["slowest_time_constant"]
+            steps = "never" if math.isinf(time) else f"{abs(time):.4g} steps{' (grows)' * (time < 0)}"
+            numbers = (
+                f"{row['found_from']:>8}{row['residual']:>11.2g}{row['unstable']:>10}{row['spectral_radius']:>9.4f}"
+            )
+            lines.append(f"{row['kind']:<20}{numbers}  {steps}")
+        if len(self.states) > LISTED:
+            lines.append(f"and {len(self.states) - LISTED} more (all of them with --json)")
+        return "\n".join(lines)
+
+    def table(self) -> list[dict]:
+        """One row a point."""
         return [
             {
                 "kind": kind,
@@ -133,26 +158,33 @@ class FixedPoints(Result):
             for p, kind in enumerate(self.kinds)
         ]
 
-    def summary(self) -> dict:
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """The points among the starts; without axes also their spectra, in a figure with two panels."""
+        return plot_fixed_points(self, ax) if ax is not None else draw_fixed_points(self).axes[0]
+
+    def to_dict(self) -> dict:
         """JSON-ready."""
-        about = {"title": self.title, "starts": len(self.starts), "lost": self.lost}
-        about |= {"least_residual": self.least_residual, "tolerance": self.tolerance, "margin": self.margin}
-        return about | {"input": None if self.input is None else self.input.tolist(), "points": self.points()}
-
-
-FIRST_DAMPING, MOST_DAMPING = 0.1, 1e12
-FLAT = 1e-7  # |J' r| / |r|, what a unit step along the slope could take off the speed: below, a minimum is reached
+        return {
+            "title": self.title,
+            "starts": len(self.starts),
+            "lost": self.lost,
+            "least_residual": self.least_residual,
+            "tolerance": self.tolerance,
+            "margin": self.margin,
+            "input": None if self.input is None else self.input.tolist(),
+            "points": self.table(),
+        }
 
 
 class Ends(NamedTuple):
-    """Where the search from each of B starts ended."""
+    """Ends of the searches from B starts."""
 
     states: Tensor
     """(B, N)"""
     speeds: Tensor
     """|F(s) - s|_2, (B,)."""
     flat: Tensor
-    """Whether q has no slope there any more, (B,) bool."""
+    """Whether the slope of q is zero, (B,) bool."""
 
 
 def search(
@@ -169,7 +201,7 @@ def search(
 
     Args:
         step: F, (b, N) -> (b, N). jacobian: dF/ds, (b, N) -> (b, N, N). s: the starts (B, N), finite.
-        low, high: (N,), the box that a step must not leave.
+        low, high: (N,), corners of the box of the search.
     """
     s, r = s.clone(), step(s) - s
     speed, damping = _norm(r), s.new_full((len(s),), FIRST_DAMPING)
@@ -196,9 +228,9 @@ def search(
 
 
 def distinct(states: Tensor, order: Tensor, apart: float) -> tuple[Tensor, Tensor]:
-    """(the rows (P,) of distinct states, which of them (B,) each state is).
+    """(rows (P,) of distinct states, index of the one (B,) that equals each state).
 
-    Taken in the order given, a state is new if in some entry it differs by more than apart (1 + its largest entry) from all before it.
+    In the given order, a state is new if some entry differs by more than apart (1 + its largest entry) from all earlier ones.
     """
     which, kept = torch.full((len(states),), -1, device=states.device), []
     for row in order.tolist():
@@ -214,15 +246,120 @@ def _norm(v: Tensor) -> Tensor:
     return torch.linalg.vector_norm(v, dim=-1)
 
 
-BLOCK = 1 << 18  # entries of Jacobians held at once: about what a core's cache holds
-SLOW = 0.01  # of the median speed at the starts
-TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
+@torch.no_grad()
+def fixed_points(
+    network: "str | Path | nn.Module | Step | Callable[[Tensor], Tensor] | Run" = "rhn",
+    x: "str | Path | Tensor | np.ndarray | None" = None,
+    starts: Tensor | int = STARTS,
+    *,
+    tolerance: float | None = None,
+    apart: float = 1e-4,
+    iterations: int = 200,
+    margin: float = 0.5,
+    at_least_one: bool = True,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    **options,
+) -> FixedPoints:
+    """The fixed points F(s) = s of one step under a constant input, as far as a search from some starts finds them, and their spectra.
+
+    Points outside the box of the starts (see `margin`) are not found, nor necessarily all within it.
+
+    Args:
+        network: a cell or step f(x, s) with x (m,) and starts (B, N), in the dtype of the starts; a map f(s) without x; or any network
+            of `gersgorin.open_run`.
+        x: the constant input (m,); or a sequence as for `open_run`, whose mean is the input.
+        starts: states (B, N) to search from, or their number: that many states of the run (Sussillo and Barak 2013), evenly spread,
+            and beyond its length random points between two of them.
+        tolerance: largest |F(s) - s|_2 of a fixed point; None: 1e-10 in float64 and 1e-5 in float32.
+        apart: two points are one if no entry differs by more than this times 1 + the largest entry.
+        iterations: most steps of the search (`gersgorin.analyses.fixed_points`) from a start.
+        margin: the search stays in the box of the starts, wider by this share of its largest side (at least of 1) all around.
+        at_least_one: whether to raise an error if there is none; otherwise the result may hold no point.
+        seed: of the random points, and of the weights of a cell by name.
+        progress: called with (starts done, starts in all).
+        options: further ones of `open_run`: depth, hidden_size, layer, submodule, steps, dtype, device, ...
+
+    Raises:
+        InvalidInputError: no start led to a fixed or slow point (the message has box and least speed); shapes that do not fit, a step
+            whose state is not one tensor, NaN or infinity, a module's own loop.
+
+    >>> points = fixed_points(lambda s: torch.tanh(2 * s), starts=torch.tensor([[-3.0], [0.1], [2.0]]).double())
+    >>> points.states.round(4).ravel().tolist(), points.kinds
+    ([-0.9575, 0.0, 0.9575], ['stable', 'unstable', 'stable'])
+    """
+    search = {"tolerance": tolerance, "apart": apart, "iterations": iterations, "margin": margin}
+    search |= {"at_least_one": at_least_one, "progress": progress}
+    if not isinstance(starts, int) and _is_one_step(network, x):
+        return _found(network, x, starts, **search)
+    new = {"seed": seed} if isinstance(network, str) else {}
+    return _along(run_of_network(network, x, **new, **options), starts, seed, **search)
+
+
+@torch.no_grad()
+def of_run(
+    run: Run,
+    *,
+    starts: int = STARTS,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> FixedPoints:
+    """The fixed points of a run's cell under the mean input; there may be none.
+
+    Args:
+        starts: number of states to search from, spread over the run.
+        seed: of the initial weights, and of starts beyond the run's length.
+        progress: called with (starts done, starts in all).
+
+    Raises:
+        InvalidInputError: an argument out of range, more than the memory holds, a state that is not finite, a module's own loop.
+    """
+    return _along(run, starts, seed, at_least_one=False, progress=progress)
+
+
+def _is_one_step(network, x) -> bool:
+    """Whether a network takes a constant input (m,), or none."""
+    if isinstance(network, str | Path | Run):
+        return False
+    if x is None:
+        return not isinstance(network, nn.Module) or not recurrent_cells(network)
+    return not isinstance(x, str | Path) and np.ndim(x) < 2
+
+
+def _along(run: Run, starts: Tensor | int, seed: int, **search) -> FixedPoints:
+    """The fixed points of a run's cell under its mean input."""
+    cell = run.any_step()
+    if isinstance(starts, int):
+        starts = _spread(run.require_finite().states, starts, seed)
+    found = _found(cell, run.inputs.mean(0), starts, **search)
+    return replace(
+        found, title=f"{run.label.title}, input held at the mean of {run.label.along}", about=run.label.about
+    )
+
+
+def _spread(states: Tensor, count: int, seed: int) -> Tensor:
+    """Evenly spread states of a run (T + 1, N); beyond that number also random points between two of them."""
+    check_seed(seed)
+    if count < 1:
+        raise InvalidInputError(f"starts is {count}: expected at least 1")
+    need, have = SEARCHED * states[0].nbytes * count, free_memory(states.device.type)
+    if need > have:
+        raise InvalidInputError(
+            f"{count:,} starts of {states.shape[-1]} entries need about {in_words(need)} of memory, {in_words(have)} are available: "
+            "give fewer starts"
+        )
+    whole = min(count, len(states))
+    some = states[torch.arange(whole, device=states.device) * len(states) // whole]
+    generator, more = torch.Generator("cpu").manual_seed(seed), count - whole
+    first, second = torch.randint(len(states), (2, more), generator=generator, device="cpu").to(states.device)
+    share = torch.rand(more, 1, generator=generator, dtype=torch.float64, device="cpu").to(states)
+    return torch.cat((some, share * states[first] + (1 - share) * states[second]))
 
 
 @torch.no_grad()
 @one_thread()
-def fixed_points(
-    cell: nn.Module | Step | Callable[[Tensor], Tensor],
+def _found(
+    cell: nn.Module | Step,
     x: Tensor | None,
     starts: Tensor,
     *,
@@ -230,32 +367,10 @@ def fixed_points(
     apart: float = 1e-4,
     iterations: int = 200,
     margin: float = 0.5,
-    at_least_one: bool = True,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    at_least_one: bool,
+    progress: Callable[[int, int], None],
 ) -> FixedPoints:
-    """The fixed points F(s) = s of one step under a constant input that a search from these starts leads to, and their spectra.
-
-    Points outside the box of the starts (see `margin`) are not found, nor need all within it be.
-
-    Args:
-        cell: as for `temporal_jacobian`; with x = None a map f(s) -> s' that has no input.
-        x: the constant input (m,).
-        starts: states (B, N) to search from; those of a `trajectory` are usual (Sussillo and Barak 2013). Their dtype is worked in.
-        tolerance: a fixed point has |F(s) - s|_2 at most this; 1e-10 in float64 and 1e-5 in float32 where None.
-        apart: points are one where no entry differs by more than this times 1 + the largest entry.
-        iterations: at most so many steps of the search (`gersgorin.analyses.fixed_points`) a start.
-        margin: the search stays in the box of the starts, wider by this share of its largest side (at least of 1) all around.
-        at_least_one: whether it is an error that none was found; otherwise the record may hold no point.
-        progress: called with (starts done, starts in all).
-
-    Raises:
-        InvalidInputError: no start led to a fixed or slow point (the message tells box and least speed); shapes that do not fit, a step
-            whose state is no tensor, NaN or infinity.
-
-    >>> points = fixed_points(lambda s: torch.tanh(2 * s), None, torch.tensor([[-3.0], [0.1], [2.0]]).double())
-    >>> points.states.round(4).ravel().tolist(), points.kinds
-    ([-0.9575, 0.0, 0.9575], ['stable', 'unstable', 'stable'])
-    """
+    """The fixed points of a cell, a step f(x, s), or with x = None a map f(s)."""
     starts = real_tensor("starts", starts)
     given = x = None if x is None else real_tensor("x", x)
     cell, x = _with_input(cell, x, starts)
@@ -309,7 +424,7 @@ def _none_found(ends: Ends, wider: float, margin: float, iterations: int, tolera
 def _searched(
     search: Callable[[Tensor], Ends], starts: Tensor, size: int, progress: Callable[[int, int], None]
 ) -> Ends:
-    """Where the searches from all starts (B, N) end, so many at once."""
+    """The ends of the searches from all starts (B, N), `size` at once."""
     parts = []
     for part in starts.split(size):
         parts.append(search(part))
@@ -328,7 +443,7 @@ def _points(ends: Ends, group: Tensor, apart: float) -> tuple[Tensor, Tensor, Te
 
 
 def _with_input(cell, x: Tensor | None, starts: Tensor) -> tuple[nn.Module | Step, Tensor]:
-    """A step of an input and a state, also of a map that has no input."""
+    """A step of an input and a state; a map f(s) gets an input that it ignores."""
     if x is not None:
         return converted(cell), x
     if not callable(cell):
@@ -337,7 +452,7 @@ def _with_input(cell, x: Tensor | None, starts: Tensor) -> tuple[nn.Module | Ste
 
 
 def _check(x: Tensor, starts: Tensor, tolerance: float | None, iterations: int, **positive: float) -> float:
-    """The tolerance, the default one where None."""
+    """The tolerance, by default that of the dtype. Raises InvalidInputError."""
     for name, given, dims, layout in (("x", x, 1, "(m,)"), ("starts", starts, 2, "(B, N)")):
         if given.dim() != dims or given.numel() == 0:
             shape = tuple(given.shape)
@@ -357,42 +472,17 @@ def _check(x: Tensor, starts: Tensor, tolerance: float | None, iterations: int, 
     return float(tolerance)
 
 
-LISTED = 8  # points that are told, and whose spectra are drawn
-
-
-def fixed_points_table(points: FixedPoints) -> str:
-    """A line a point, the first eight of them."""
-    fixed, slow = int((~points.is_slow).sum()), int(points.is_slow.sum())
-    counts = f"{counted(fixed, 'fixed point')}, {slow} slow"
-    lines = [f"{counts}, from {len(points.starts)} starts ({points.lost} led to none): {points.title}".rstrip(": ")]
-    if not len(points.states):
-        box = f"none was found in the box of the starts, wider all around by {points.wider:.3g}"
-        return f"{lines[0]}\n{box}; the least |F(s) - s| that a start led to is {points.least_residual:.3g}"
-    lines.append(f"{'':<20}{'starts':>8}{'residual':>11}{'unstable':>10}{'radius':>9}  slowest time constant")
-    for row in points.points()[:LISTED]:
-        time = row["slowest_time_constant"]
-        steps = "never" if math.isinf(time) else f"{abs(time):.4g} steps{' (grows)' * (time < 0)}"
-        numbers = f"{row['found_from']:>8}{row['residual']:>11.2g}{row['unstable']:>10}{row['spectral_radius']:>9.4f}"
-        lines.append(f"{row['kind']:<20}{numbers}  {steps}")
-    if len(points.states) > LISTED:
-        lines.append(f"and {len(points.states) - LISTED} more (all of them with --json)")
-    return "\n".join(lines)
-
-
-KINDS = {"stable": (GREEN, "o"), "neutral": (BLUE, "s"), "saddle": (ORANGE, "D"), "unstable": (RED, "^")}
-
-
 @our_style()
 def plot_fixed_points(points: FixedPoints, ax: Axes | None = None) -> Axes:
-    """The points over the states the search began from, on the two directions in which those states vary most.
+    """Project points and starts onto the two directions in which the starts vary most.
 
-    Slow points are hollow. An axis says what share of the starts' variance lies along it.
+    Slow points are hollow. The label of an axis has its share of the starts' variance.
     """
     alone, ax = ax is None, own_axes(5, 5) if ax is None else ax
     axes, share = principal_axes(points.starts)
     middle = points.starts.mean(0)
     x, y = ((points.starts - middle) @ axes.T).T
-    ax.plot(x, y, ".", color=GREY, markersize=3, alpha=0.6, label="states it was searched from")
+    ax.plot(x, y, ".", color=GREY, markersize=3, alpha=0.6, label="starts of the search")
     for kind, (color, marker) in KINDS.items():
         for slow in (False, True):
             of_kind = [p for p, name in enumerate(points.kinds) if name == f"{'slow, ' * slow}{kind}"]
@@ -402,12 +492,12 @@ def plot_fixed_points(points: FixedPoints, ax: Axes | None = None) -> Axes:
                 style = {"color": color, "markerfacecolor": face, "markersize": 7, "zorder": 3}
                 ax.plot(x, y, marker, label=f"{kind}{' (slow)' * slow}: {len(of_kind)}", **style)
     if not len(points.states):
-        ax.plot([], [], " ", label=f"none was found in their box, wider by {points.wider:.3g}")
+        ax.plot([], [], " ", label=f"no point in their box, wider by {points.wider:.3g}")
     first, second = (
         f"{which} principal axis ({part:.0%} of their variance)"
         for which, part in zip(("first", "second"), share, strict=True)
     )
-    ax.set(xlabel=first, ylabel=second, title="among the states they were searched from")
+    ax.set(xlabel=first, ylabel=second, title="among the starts of the search")
     ax.margins(0.08)
     plain_numbers(ax)
     return (
@@ -417,7 +507,7 @@ def plot_fixed_points(points: FixedPoints, ax: Axes | None = None) -> Axes:
 
 @our_style()
 def plot_point_spectra(points: FixedPoints, ax: Axes | None = None) -> Axes:
-    """The eigenvalues at the first eight points in the complex plane, with the unit circle, coloured by the kind of point."""
+    """Plot the eigenvalues at the first eight points, coloured by the kind of point, with the unit circle."""
     alone, ax = ax is None, own_axes(4.6, 5.2) if ax is None else ax
     ax.plot(CIRCLE.real, CIRCLE.imag, **DASHED, linewidth=1, label="unit circle")
     shown = points.eigenvalues[:LISTED]
@@ -440,7 +530,7 @@ def plot_point_spectra(points: FixedPoints, ax: Axes | None = None) -> Axes:
 
 @our_style()
 def draw_fixed_points(cells: FixedPoints | Sequence[FixedPoints]) -> Shown:
-    """The points of one cell or several and the spectra there side by side, a row a cell."""
+    """Draw the points of one cell or several beside their spectra, a row a cell."""
     cells = as_list(cells)
     named = told_apart([points.title for points in cells], [points.about for points in cells])
     figure = Shown(figsize=(10, 0.6 + 4.6 * len(cells)), layout="constrained")

@@ -1,15 +1,14 @@
-"""The pseudospectra of a few steps of a run on one grid, as numbers: what `gersgorin-plot --pseudospectra` draws and tells.
+"""Pseudospectra of a few steps of a run: how far small changes of a Jacobian move its eigenvalues.
 
-sigma_min(z - A) <= eps: some change of A of norm eps has the eigenvalue z. Where the curve of a small eps passes the unit circle,
-so can an eigenvalue, however far inside the spectrum is; that eps is the distance to instability (C. Van Loan, 1985).
+z is an eigenvalue of A + E for some change E of norm eps if and only if sigma_min(z - A) <= eps. If the curve of a small eps crosses
+the unit circle, so can an eigenvalue, however far inside the spectrum is; that eps is the distance to instability (C. Van Loan, 1985).
 
-Legend: S steps shown, N state entries, a grid of (side, side) points.
-
-Pseudospectra drawn: curves of equal eps around the spectrum, with the unit circle that an eigenvalue must not pass.
+Legend: S steps shown, N entries of a state, a grid of (side, side) points.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,101 +19,152 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
-from gersgorin.analyses.spectra import Spectra
-from gersgorin.cell_run import run_of
+from gersgorin.analyses.spectra import ANGLES, SMALL
+from gersgorin.jacobian import Step
+from gersgorin.linalg.inclusion import support_function
+from gersgorin.linalg.outlines import support_corners
 from gersgorin.linalg.pseudospectra import pseudospectrum
-from gersgorin.own_loop import OwnLoop
+from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.plotting.figure import Shown, laid_out, own_axes, plain_numbers
-from gersgorin.plotting.spectra import CIRCLE, DASHED, complete, legend_below, titled_all, told_apart, wrapped
-from gersgorin.run import shown_steps
+from gersgorin.plotting.spectra import (
+    CIRCLE,
+    DASHED,
+    as_list,
+    complete,
+    legend_below,
+    titled_all,
+    told_apart,
+    wrapped,
+)
+from gersgorin.resolve import run_of_network
+from gersgorin.run import Run, shown_steps
+from rhn.errors import InvalidInputError
 from rhn.figures import RED, our_style
 from rhn.result import Result
 
-SIDE, SMALL = 101, 128  # points along a side of the grid for states that are small, half of them for others
+SIDE, WHOLE = 101, 128  # points along a side of the grid up to so many entries of a state, half of them beyond
 CIRCLE_POINTS = 181  # on the upper half of the unit circle
+CURVES = ListedColormap(colormaps["viridis"](np.linspace(0, 0.8, 256)))  # without its yellow, invisible on white paper
+LEVELS = 10  # curves at most
+CHANGE = r"$\log_{10}\,\epsilon$, the norm of a change"
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Pseudospectra(Result):
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Pseudospectra(Result, kind="pseudospectra"):
     """sigma_min(z - A) around the spectra of a few steps of one run."""
 
-    title: str
     steps: np.ndarray
-    """Which steps, (S,)."""
+    """Numbers of the steps, (S,)."""
     axis: np.ndarray
     """Real parts, and imaginary parts, of the grid, (side,)."""
     sigma: np.ndarray
     """(S, side, side): a row an imaginary part, a column a real part."""
-    eigenvalues: np.ndarray
+    eigenvalues: np.ndarray = field(metadata={"complex": True})
     """Complex, (S, N), the largest modulus first."""
     to_circle: np.ndarray
-    """The least eps whose pseudospectrum reaches the unit circle, (S,), from points on it: never too small, but for rounding."""
-    about: str = ""
-    """How network and sequence came to be, under a figure's title."""
+    """The least eps whose pseudospectrum reaches the unit circle, (S,), over points on it: from above, but for rounding."""
 
-    def summary(self) -> dict:
-        """A JSON object of the numbers that tell; the grid is drawn."""
-        spectra = 1 - np.abs(self.eigenvalues[:, 0])
-        rows = zip(self.steps.tolist(), self.to_circle.tolist(), spectra.tolist(), strict=True)
-        names = ("step", "epsilon_to_circle", "spectrum_to_circle")
-        return {"grid": self.sigma.shape[1:], "steps": [dict(zip(names, row, strict=True)) for row in rows]}
+    def summary(self) -> str:
+        """One line a step: how small a change of its Jacobian moves an eigenvalue onto the unit circle."""
+        lines = []
+        for row in self.table():
+            away = row["spectrum_to_circle"]
+            place = f"{away:.3g} inside it" if away > 0 else f"{-away:.3g} outside"
+            lines.append(
+                f"step {row['step']:<5} a change of norm {row['epsilon_to_circle']:.3g} puts an eigenvalue on the unit circle; "
+                f"the largest is {place}"
+            )
+        return "\n".join(lines)
+
+    def table(self) -> list[dict]:
+        """One row a step: step, epsilon_to_circle, spectrum_to_circle (negative outside the circle)."""
+        away = 1 - np.abs(self.eigenvalues[:, 0])
+        rows = zip(self.steps.tolist(), self.to_circle.tolist(), away.tolist(), strict=True)
+        return [dict(zip(("step", "epsilon_to_circle", "spectrum_to_circle"), row, strict=True)) for row in rows]
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """The step whose eigenvalues a change moves onto the circle most easily; without axes a figure of all steps."""
+        if ax is None:
+            return draw_pseudospectra(self).axes[0]
+        return plot_pseudospectrum(self, int(self.to_circle.argmin()), ax=ax)
+
+    def to_dict(self) -> dict:
+        """JSON-ready, without the grid's numbers."""
+        return {"grid": self.sigma.shape[1:], "steps": self.table()}
+
+
+def pseudospectra(
+    network: "str | Path | nn.Module | Step | Run" = "rhn",
+    x: "str | Path | Tensor | np.ndarray | None" = None,
+    *,
+    s0: Tensor | None = None,
+    side: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    **options,
+) -> Pseudospectra:
+    """The pseudospectra of four steps of a run, or fewer of a shorter one, on one grid.
+
+    Args:
+        network, x: a cell or step f(x, s) with a tensor (T, m), or any network and data of `gersgorin.open_run`.
+        s0: the first state (N,); None: zero.
+        side: points along a side of the grid, an odd number; None: 101, or 51 for a state of more than 128 entries.
+        progress: called with (steps done, steps in all).
+        options: further ones of `open_run`: depth, hidden_size, layer, submodule, seed, steps, dtype, device, ...
+
+    Raises:
+        InvalidInputError: side out of range, a state or Jacobian that is not finite, network and data that do not fit.
+
+    >>> found = pseudospectra(lambda x, s: x * s, torch.full((9, 2), 0.75), s0=torch.ones(2))
+    >>> found.steps.tolist(), found.to_circle.round(9).tolist()
+    ([0, 3, 5, 8], [0.25, 0.25, 0.25, 0.25])
+    """
+    return measure_pseudospectra(run_of_network(network, x, s0, **options), side=side, progress=progress)
+
+
+def of_run(run: Run, *, progress: Callable[[int, int], None] = lambda done, total: None) -> Pseudospectra:
+    """The pseudospectra of a few steps of a run."""
+    return measure_pseudospectra(run, progress=progress)
 
 
 @torch.no_grad()
+@one_thread()
 def measure_pseudospectra(
-    cell: nn.Module | OwnLoop,
-    x: Tensor,
-    record: Spectra,
-    *,
-    side: int | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    run: Run, *, side: int | None = None, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Pseudospectra:
-    """The pseudospectra at the shown steps of a cell's run over x (T, m), of which `record` holds the spectra.
-
-    The grid holds the unit circle and the numerical range of every shown step; `side` points, an odd number, by default 101,
-    or 51 where the state has more than 128 entries. `progress` is called with (steps done, steps in all).
-    """
-    steps = shown_steps(len(x))
-    A = run_of(cell, x).jacobians(steps)
-    side = side or (SIDE if A.shape[-1] <= SMALL else SIDE // 2 + 1)
-    half = 1.15 * max(1, float(record.numerical_radius[steps].max())) * np.linspace(0, 1, side // 2 + 1)
+    """The pseudospectra of a run on a grid around the unit circle and the numerical ranges; arguments as for `pseudospectra`."""
+    if side is not None and (type(side) is not int or side < 3 or side % 2 == 0):
+        raise InvalidInputError(f"side is {side!r}: expected an odd number of at least 3")
+    steps = shown_steps(len(run.require_finite()))
+    A = run.jacobians(steps).detach()
+    N = A.shape[-1]
+    side = side or (SIDE if N <= WHOLE else SIDE // 2 + 1)
+    support = support_function(A.cpu(), ANGLES if N <= SMALL else ANGLES // 2).numpy()
+    norms = torch.linalg.matrix_norm(A, 2).cpu().numpy()
+    numerical_radius = np.minimum(np.abs(support_corners(support)).max(1), norms).max()
+    half = 1.15 * max(1, float(numerical_radius)) * np.linspace(0, 1, side // 2 + 1)
     axis = np.concatenate([-half[:0:-1], half])  # mirrors to the last bit: half of the points are then computed
     circle = np.exp(1j * np.linspace(0, np.pi, CIRCLE_POINTS))
-    points = np.concatenate([(axis + 1j * axis[:, None]).ravel(), circle])
-    found = []
+    points, found = np.concatenate([(axis + 1j * axis[:, None]).ravel(), circle]), []
     for k, one in enumerate(A):
-        found.append(pseudospectrum(one, points).numpy())
+        found.append(pseudospectrum(one, points).cpu().numpy())
         progress(k + 1, len(steps))
     sigma, on_circle = np.split(np.stack(found), [side**2], axis=1)
-    grid = sigma.reshape(len(steps), side, side)
-    values, to_circle = record.eigenvalues[steps], on_circle.min(1)
-    return Pseudospectra(record.title, np.array(steps), axis, grid, values, to_circle, record.about)
-
-
-def pseudospectra_table(found: Pseudospectra) -> str:
-    """What the table of a run says of it: how small a change of a step moves an eigenvalue onto the unit circle."""
-    lines = []
-    for step, eps, values in zip(found.steps, found.to_circle, found.eigenvalues, strict=True):
-        away = 1 - abs(values[0])
-        where = f"{away:.3g} inside it" if away > 0 else f"{-away:.3g} outside"
-        lines.append(
-            f"step {step:<5} a change of norm {eps:.3g} puts an eigenvalue on the unit circle; the largest is {where}"
-        )
-    return "\n".join(["pseudospectra", *lines])
-
-
-CURVES = ListedColormap(
-    colormaps["viridis"](np.linspace(0, 0.8, 256))
-)  # without its yellow, which white paper swallows
-LEVELS = 10  # curves at the most
-CHANGE = r"$\log_{10}\,\epsilon$, the norm of a change"
+    return Pseudospectra(
+        title=run.label.heading,
+        about=run.label.about,
+        steps=np.array(steps),
+        axis=axis,
+        sigma=sigma.reshape(len(steps), side, side),
+        eigenvalues=eigenvalues(A).cpu().numpy(),
+        to_circle=on_circle.min(1),
+    )
 
 
 @our_style()
 def plot_pseudospectrum(
     found: Pseudospectra, k: int, *, levels: np.ndarray | None = None, ax: Axes | None = None
 ) -> Axes:
-    """The k-th step shown: the boundaries of its eps-pseudospectra for eps = 10^level, eigenvalues and the unit circle."""
+    """Plot the boundaries of the eps-pseudospectra of the k-th step for eps = 10^level, eigenvalues and the unit circle."""
     alone, ax = ax is None, own_axes(5.6, 5.4) if ax is None else ax
     levels = curve_levels([found]) if levels is None else levels
     with np.errstate(divide="ignore"):
@@ -138,7 +188,7 @@ def plot_pseudospectrum(
 
 
 def curve_levels(several: Sequence[Pseudospectra]) -> np.ndarray:
-    """Equally spaced logarithms of eps, of a plain step, that show most of every grid: ascending."""
+    """Logarithms of eps, ascending in equal round steps, that cover most of every grid."""
     with np.errstate(divide="ignore"):
         heights = np.log10(np.concatenate([found.sigma.ravel() for found in several]))
     known = heights[np.isfinite(heights)]
@@ -148,8 +198,9 @@ def curve_levels(several: Sequence[Pseudospectra]) -> np.ndarray:
 
 
 @our_style()
-def draw_pseudospectra(several: Sequence[Pseudospectra], along: str) -> Shown:
-    """A row of panels a cell, a column a step, all with the same curves."""
+def draw_pseudospectra(several: Pseudospectra | Sequence[Pseudospectra], along: str = "") -> Shown:
+    """Draw a row of panels for each cell, a panel for each step, all with the same curves; along: the sequence, for the title."""
+    several = as_list(several)
     columns = max(len(found.steps) for found in several)
     named = told_apart([found.title for found in several], [found.about for found in several])
     figure = Shown(figsize=(max(6.0, 1.6 + 2.7 * columns), 1.4 + 2.9 * len(several)), layout="constrained")
@@ -165,11 +216,11 @@ def draw_pseudospectra(several: Sequence[Pseudospectra], along: str) -> Shown:
     )
     bar.set_label(CHANGE)
     legend_below(figure, grid[0, :1])
-    titled_all(figure, named, f"pseudospectra of single steps on {along}")
+    titled_all(figure, named, f"pseudospectra of single steps{f' on {along}' if along else ''}")
     return laid_out(figure)
 
 
 def _colours(levels: np.ndarray) -> BoundaryNorm:
-    """Of the curves, each in the middle of its colour."""
+    """Colours of the curves: each curve in the middle of its colour."""
     half = (levels[1] - levels[0]) / 2
     return BoundaryNorm(np.append(levels - half, levels[-1] + half), 256)

@@ -96,7 +96,7 @@ def test_the_ghost_of_a_lost_pair_is_slow_and_not_fixed():
 
 def test_kinds_counts_and_time_constants_of_known_eigenvalues():
     A = torch.tensor([0.5, 2.0, -1.0, 0.0], dtype=d).diag()
-    (found,) = (points := fixed_points(lambda s: A @ s, None, 0.3 * torch.ones(1, 4, dtype=d))).points()
+    (found,) = (points := fixed_points(lambda s: A @ s, None, 0.3 * torch.ones(1, 4, dtype=d))).table()
     assert (found["kind"], found["unstable"], found["neutral"], found["spectral_radius"]) == ("saddle", 1, 1, 2)
     np.testing.assert_allclose(points.time_constants[0], [-1 / math.log(2), np.inf, 1 / math.log(2), 0], atol=1e-12)
     line = fixed_points(lambda s: torch.cat((s[:1], 0.5 * s[1:])), None, normal(9, 2))  # a line of them
@@ -127,6 +127,22 @@ def test_the_search_stays_in_the_box_of_the_starts():
         fixed_points(far, None, starts, margin=0.9)
 
 
+def test_a_sequence_gives_the_mean_input_and_the_starts():
+    cell = RNN(3, 6, init="gaussian:1.2", dtype=d, generator=torch.Generator().manual_seed(3))
+    x = normal(50, 3)
+    found = fixed_points(cell, x, 17)
+    wanted = fixed_points(cell, x.mean(0), trajectory(cell, x)[torch.arange(17) * 51 // 17])
+    np.testing.assert_array_equal(found.states, wanted.states)
+    np.testing.assert_array_equal(found.input, x.mean(0))
+    more = fixed_points(cell, x, 60).starts
+    np.testing.assert_array_equal(more[:51], trajectory(cell, x).detach())
+    assert len(np.unique(more, axis=0)) == 60 and np.ptp(more[51:], 0).max() <= np.ptp(more[:51], 0).max()
+    given = fixed_points(cell, x, found.starts)
+    np.testing.assert_array_equal(given.states, found.states)
+    with pytest.raises(InvalidInputError, match="starts is 0: expected at least 1"):
+        fixed_points(cell, x, 0)
+
+
 def test_distinct_states_are_taken_in_their_order():
     states = torch.tensor([[0.0], [1.0], [1.00005], [-0.00005], [5.0]])
     kept, which = distinct(states, torch.tensor([3, 2, 1, 0, 4]), 1e-4)
@@ -139,9 +155,8 @@ X, S = torch.zeros(3, dtype=d), torch.zeros(4, 2, dtype=d)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"x": X[None]}, r"x: expected a tensor \(m,\)"),
         ({"x": X * torch.inf}, "x: 3 of 3 numbers are NaN"),
-        ({"x": None, "cell": 3}, "expected a callable"),
+        ({"x": None, "network": 3}, "expected a callable"),
         ({"starts": S[0]}, r"starts: expected a tensor \(B, N\)"),
         ({"starts": S[:0]}, "at least one entry"),
         ({"starts": S * torch.nan}, "starts: 8 of 8 numbers"),
@@ -151,11 +166,11 @@ X, S = torch.zeros(3, dtype=d), torch.zeros(4, 2, dtype=d)
         ({"iterations": 2.5}, "iterations is 2.5"),
         ({"margin": 0}, "margin is 0"),
         ({"apart": math.nan}, "apart is nan"),
-        ({"cell": lambda x, s: (s, s)}, "must return one state of 2 entries"),
-        ({"cell": lambda x, s: s[:1]}, "must return one state of 2 entries"),
-        ({"cell": lambda x, s: s / 0}, "NaN or infinity at a start"),
+        ({"network": lambda x, s: (s, s)}, "must return one state of 2 entries"),
+        ({"network": lambda x, s: s[:1]}, "must return one state of 2 entries"),
+        ({"network": lambda x, s: s / 0}, "NaN or infinity at a start"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments, words):
     with pytest.raises(InvalidInputError, match=words):
-        fixed_points(**{"cell": RNN(3, 2, dtype=d), "x": X, "starts": S} | arguments)
+        fixed_points(**{"network": RNN(3, 2, dtype=d), "x": X, "starts": S} | arguments)

@@ -10,8 +10,7 @@ import torch
 
 from gersgorin import operators as leading
 from gersgorin.analyses import leading as measure
-from gersgorin.analyses.spectra import WRITTEN, Spectra, measure_leading, measure_spectra, reading
-from gersgorin.cli.beside import summary_table
+from gersgorin.analyses.spectra import WRITTEN, Spectra, measure_leading, measure_spectra, reading, summary_table
 from gersgorin.cli.plot import main
 from gersgorin.operators import Produced
 from gersgorin.plotting.animation import save_animation

@@ -7,9 +7,8 @@ import pytest
 import torch
 from cases import SHALLOW_CASES, inputs
 
-from gersgorin import kaplan_yorke_dimension, lyapunov, lyapunov_exponents, temporal_jacobian, trajectory
-from gersgorin.analyses import lyapunov as tangents
-from gersgorin.analyses.lyapunov import growth, lyapunov_table, plot_lyapunov, random_frame, standard_errors
+from gersgorin import cell_run, kaplan_yorke_dimension, lyapunov, lyapunov_exponents, temporal_jacobian, trajectory
+from gersgorin.analyses.lyapunov import growth, plot_lyapunov, random_frame, standard_errors
 from rhn.cells import LSTM, RNN, CoRNN
 from rhn.errors import InvalidInputError
 
@@ -95,9 +94,9 @@ def test_every_cell_and_every_way_gives_what_dense_jacobians_give(case, monkeypa
     assert rounded or whole.sum == pytest.approx(np.linalg.slogdet(A).logabsdet.mean(), abs=1e-10)
     assert whole.complete and whole.steps == 40
     one = by_loops(A[5:], np.linalg.qr(np.linalg.multi_dot([*A[4::-1], frame.numpy()[:, :1]]))[0])
-    monkeypatch.setattr(tangents, "BLOCK", 3 * N * N)  # in pieces
+    monkeypatch.setattr(cell_run, "BLOCK", 3 * N * N)  # in pieces
     for way, small in ((cell, 0), (cell.step, 0), (cell.step, N)):  # closed form, forward mode, Jacobians by autograd
-        monkeypatch.setattr(tangents, "SMALL", small)
+        monkeypatch.setattr(cell_run, "SMALL", small)
         found = lyapunov(way, x, 1, s0=s[0], seed=3, warmup=5)
         np.testing.assert_allclose(found.exponents, one, atol=1e-10)
         assert not found.complete and math.isnan(found.kaplan_yorke) == (one[0] >= 0)
@@ -156,8 +155,8 @@ def test_two_standard_errors_cover_the_exponent_of_short_runs_and_of_long_memori
 def test_a_run_too_short_says_nothing_of_its_errors(steps, every, told):
     x = torch.randn(steps, 1, dtype=d, generator=torch.Generator().manual_seed(0))
     found = lyapunov(lambda x, s: x.exp() * s, x, s0=torch.zeros(1, dtype=d), every=every)
-    assert np.isfinite(found.standard_errors).all() == told == ("+-" in lyapunov_table(found))
-    assert told != ("too short a run for standard errors" in lyapunov_table(found))
+    assert np.isfinite(found.standard_errors).all() == told == ("+-" in found.summary())
+    assert told != ("too short a run for standard errors" in found.summary())
     assert told == ("standard errors" in plot_lyapunov([found]).get_title())
 
 
@@ -192,25 +191,24 @@ X = torch.zeros(5, 3, dtype=d)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"k": 3}, "k is 3: the state has 2 entries; expected a whole number, 1 to 2"),
-        ({"k": 0}, "k is 0"),
+        ({"count": 3}, "count is 3: the state has 2 entries; expected a whole number, 1 to 2"),
+        ({"count": 0}, "count is 0"),
         ({"every": 6}, "every is 6: the run has 5 steps"),
         ({"warmup": 5}, "at least one is to be counted"),
         ({"x": X[:0]}, "at least one step"),
         ({"x": X * torch.nan}, "15 of 15 numbers are NaN"),
-        ({"x": None}, r"expected a callable f\(s\) and s0"),
+        ({"x": None, "network": lambda s: s}, r"expected a callable f\(s\) and s0"),
         ({"x": None, "s0": ZERO}, "steps is None"),
-        ({"steps": 4}, "for a map without input"),
-        ({"cell": lambda x, s: s}, "pass s0"),
-        ({"cell": lambda x, s: s, "s0": [0.0]}, "s0 is list"),
-        ({"cell": lambda x, s: (s, s), "s0": ZERO}, "must return one state of 2 entries"),
-        ({"cell": lambda x, s: s[:1], "s0": ZERO}, "must return one state of 2 entries"),
-        ({"cell": lambda x, s: (s + 3) ** 9, "s0": ZERO}, "NaN or infinite after step 3 of 5"),
+        ({"network": lambda x, s: s}, "pass s0"),
+        ({"network": lambda x, s: s, "s0": [0.0]}, "s0 is list"),
+        ({"network": lambda x, s: (s, s), "s0": ZERO}, "must return one state of 2 entries"),
+        ({"network": lambda x, s: s[:1], "s0": ZERO}, "must return one state of 2 entries"),
+        ({"network": lambda x, s: (s + 3) ** 9, "s0": ZERO}, "a state is NaN or infinite"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments, words):
     with pytest.raises(InvalidInputError, match=words):
-        lyapunov(**{"cell": RNN(3, 2, dtype=d), "x": X} | arguments)
+        lyapunov(**{"network": RNN(3, 2, dtype=d), "x": X} | arguments)
 
 
 def test_progress_ends_at_the_last_step():

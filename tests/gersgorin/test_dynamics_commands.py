@@ -1,0 +1,224 @@
+"""`gersgorin lyapunov`, `fixed-points` and `pseudospectra`: they print what the functions find and draw what was measured."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gersgorin import fixed_points, lyapunov
+from gersgorin.analyses.fixed_points import (
+    FixedPoints,
+    draw_fixed_points,
+    plot_fixed_points,
+    plot_point_spectra,
+    principal_axes,
+)
+from gersgorin.analyses.lyapunov import LyapunovSpectrum, draw_lyapunov, plot_convergence, plot_lyapunov
+from gersgorin.analyses.pseudospectra import Pseudospectra, pseudospectra
+from gersgorin.cli.main import main
+from gersgorin.resolve import open_run
+from rhn.cells import LSTM, RNN
+from rhn.data import chorale
+
+d = torch.float64
+SMALL = ["--hidden-size", "6", "--steps", "12"]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*args) -> int:
+    return main([str(a) for a in args])
+
+
+def printed(capsys) -> dict:
+    return json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize("cell", [LSTM, RNN])
+def test_json_is_what_the_functions_find(cell, capsys):
+    network = ["--cell", cell.__name__.lower(), *SMALL, "--seed", 2, "--json"]
+    x = torch.as_tensor(chorale("bwv269"))[:12].double()
+    built = cell(88, 6, dtype=d, generator=torch.Generator().manual_seed(2))
+    wanted = lyapunov(built, x.repeat(4, 1), 3, warmup=12, seed=2)
+    assert run("lyapunov", "--count", 3, "--repeat", 4, *network) == 0
+    spectrum = printed(capsys)["lyapunov"]
+    assert spectrum["exponents"] == wanted.exponents.tolist() and spectrum["steps"] == 36
+    assert spectrum["unit"] == "quarter notes" and spectrum["curve"]["steps"][-1] == 36
+    assert run("fixed-points", "--starts", 20, *network) == 0
+    points = printed(capsys)["fixed_points"]
+    (point,) = points["points"]
+    state = torch.tensor(point["state"], dtype=d)
+    torch.testing.assert_close(built.step(x.mean(0), state).detach(), state, rtol=0, atol=1e-10)
+    assert points["starts"] == point["found_from"] == 20 and point["kind"] == "stable"
+
+
+def test_json_of_pseudospectra(capsys):
+    assert run("pseudospectra", "--cell", "gru", *SMALL, "--json", "--output", "f.png") == 0
+    result = printed(capsys)
+    assert Path(result["figure"]).stat().st_size > 10_000
+    rows = result["pseudospectra"]["steps"]
+    assert [row["step"] for row in rows] == [0, 4, 7, 11] and result["pseudospectra"]["grid"] == [101, 101]
+    for row in rows:
+        assert 0 < row["epsilon_to_circle"] <= row["spectrum_to_circle"] * (1 + 1e-2)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("lyapunov --repeat 1", ["from 12 steps;", "of all", "figure: a.png"]),
+        ("fixed-points --starts 3", ["1 fixed point, 0 slow, from 3 starts (0 led to none)", "figure: a.png"]),
+        ("pseudospectra", ["a change of norm", "figure: a.png"]),
+    ],
+)
+def test_the_table_and_the_figure(command, words, capsys):
+    assert run(*command.split(), *SMALL, "--output", "a.png", "b.npz", "c.json") == 0
+    out = capsys.readouterr().out
+    assert all(part in out for part in words) and out.startswith("rhn, 6 units")
+    assert sorted(path.name for path in Path().iterdir()) == ["a.png", "b.npz", "c.json"]
+    kind = {"l": LyapunovSpectrum, "f": FixedPoints, "p": Pseudospectra}[command[0]]
+    for path in ("b.npz", "c.json"):
+        found = kind.load(path)
+        assert found.summary() in out and found.title in out
+        assert found.plot().figure.figure.get_suptitle()
+
+
+def test_defaults_of_the_commands(capsys):
+    assert run("lyapunov", "--cell", "rnn", "--steps", 4, "--hidden-size", 12, "--json") == 0
+    found = printed(capsys)["lyapunov"]
+    assert len(found["exponents"]) == 10 and found["steps"] == 9 * 4 and found["warmup"] == 4
+    assert run("fixed-points", *SMALL, "--json") == 0
+    assert printed(capsys)["fixed_points"]["starts"] == 50
+
+
+def test_a_network_without_a_fixed_point(capsys):
+    network = ["--cell", "irnn", "--init", "identity:1e-3", *SMALL, "--output", "a.png", "b.json"]
+    assert run("fixed-points", "--starts", 4, *network) == 0
+    out = capsys.readouterr().out
+    assert "0 fixed points, 0 slow, from 4 starts (4 led to none)" in out and "the least |F(s) - s|" in out
+    found = FixedPoints.load("b.json")
+    assert found.kinds == found.table() == [] and found.summary() in out
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("lyapunov --count 7", "count is 7: the state has 6 entries; expected a whole number, 1 to 6"),
+        ("lyapunov --count 0", "count is 0"),
+        ("lyapunov --repeat 0", "repeat is 0"),
+        ("lyapunov --count 3 --repeat 1000000000", "12,000,000,000 steps need about"),
+        ("fixed-points --starts 0", "starts is 0: expected at least 1"),
+        ("fixed-points --starts 1000000000000", "starts of 6 entries need about"),
+    ],
+)
+def test_bad_input_is_one_sentence_exit_2_and_no_figure(command, words, capsys):
+    assert run(*command.split(), *SMALL) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err and captured.err.count("\n") == 1 and not captured.out
+    assert not [*Path().iterdir()]
+
+
+LOOP = """
+import torch
+from torch import nn
+
+class Normed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell, self.norm = nn.GRUCell(3, 5), nn.LayerNorm(5)
+
+    def forward(self, x):
+        h = x.new_zeros(x.shape[1], 5)
+        for e in x:
+            h = self.norm(self.cell(e, h))
+        return h
+"""
+
+
+def test_a_modules_own_loop(capsys, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path().resolve()))
+    Path("looping.py").write_text(LOOP)
+    np.save("x.npy", np.random.default_rng(0).standard_normal((9, 3)))
+    network = ["--module", "looping:Normed", "--input", "x.npy", "--json"]
+    assert run("lyapunov", "--repeat", 2, *network) == 0
+    found = printed(capsys)["lyapunov"]
+    assert found["steps"] == 9 and found["warmup"] == 8 and len(found["exponents"]) == 5
+    assert run("pseudospectra", *network) == 0
+    assert [row["step"] for row in printed(capsys)["pseudospectra"]["steps"]] == [0, 2, 5, 7]
+    assert run("fixed-points", *network) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "takes no step from another state: write the loop as a rhn.cells.Cell" in error
+
+
+@pytest.mark.parametrize("function", [lyapunov, fixed_points, pseudospectra])
+def test_networks_by_name_modules_and_runs_are_the_same(function):
+    options = {"hidden_size": 6, "depth": 2, "steps": 25}
+    by_name = function("rhn", "bwv269", **options)
+    of_run = function(open_run("rhn", "bwv269", **options))
+    assert by_name.to_dict() == of_run.to_dict() and by_name.title.startswith("rhn, depth 2, 6 units")
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.GRU(4, 5)).double()
+    assert "GRU, 5 units" in function(model, torch.rand(8, 3, dtype=d)).title
+
+
+@pytest.fixture(scope="module")
+def spectra():
+    g = torch.Generator().manual_seed(0)
+    cells = [RNN(3, n, init="gaussian:0.8", dtype=d, generator=g) for n in (10, 4)]
+    x = torch.randn(300, 3, dtype=d, generator=g)
+    return [replace(lyapunov(cell, x), title=f"{cell.hidden_size} units") for cell in cells]
+
+
+def test_exponents_are_drawn_with_two_standard_errors(spectra):
+    ax = plot_lyapunov(spectra)
+    for spectrum, (points, _, (bars,)) in zip(spectra, ax.containers, strict=True):
+        np.testing.assert_array_equal(points.get_ydata(), spectrum.exponents)
+        lengths = [np.ptp(segment[:, 1]) for segment in bars.get_segments()]
+        np.testing.assert_allclose(lengths, 4 * spectrum.standard_errors)
+    lost = replace(spectra[1], exponents=np.array([0.1, -0.2, -np.inf, -np.inf]))
+    assert len(plot_lyapunov([lost]).containers[0][0].get_ydata()) == 2
+
+
+def test_convergence_ends_at_the_exponents(spectra):
+    one, several = plot_convergence(spectra[:1]), plot_convergence(spectra)
+    assert [line.get_ydata()[-1] for line in one.lines[:-1]] == spectra[0].exponents[:8].tolist()
+    assert [line.get_ydata()[-1] for line in several.lines[:-1]] == [s.exponents[0] for s in spectra]
+    assert all(line.get_xdata()[-1] == 300 for line in one.lines[:-1])
+    assert one.get_xlabel() == "steps counted"
+    assert draw_lyapunov(spectra, "noise").get_suptitle().startswith("Lyapunov exponents on noise\n")
+
+
+def test_points_lie_where_the_axes_say_and_kinds_look_different():
+    A = torch.tensor([1.5, 0.5, 0.2], dtype=d).diag()
+    starts = torch.randn(30, 3, dtype=d, generator=torch.Generator().manual_seed(1)) * torch.tensor([1.0, 9.0, 3.0])
+    points = fixed_points(lambda s: A @ s, None, starts)
+    ax = plot_fixed_points(points)
+    searched, saddle = ax.lines
+    assert saddle.get_label() == "saddle: 1" and len(searched.get_xdata()) == 30
+    x, y = (-starts.mean(0).numpy())[[1, 2]]
+    assert saddle.get_xdata()[0] == pytest.approx(x, abs=2) and saddle.get_ydata()[0] == pytest.approx(y, abs=2)
+    axes, shares = principal_axes(points.starts)
+    np.testing.assert_allclose(searched.get_xdata(), (points.starts - points.starts.mean(0)) @ axes[0])
+    assert 0.8 < shares[0] < 0.95 and ax.get_xlabel().endswith(f"({shares[0]:.0%} of their variance)")
+    drawn = plot_point_spectra(points).lines[1]
+    np.testing.assert_array_equal(drawn.get_xdata(), points.eigenvalues[0].real)
+    slow = replace(points, is_slow=np.array([True]))
+    assert plot_fixed_points(slow).lines[1].get_markerfacecolor() == "none"
+    assert len(draw_fixed_points([points, slow]).subfigs) == 2
+    assert principal_axes(np.ones((4, 1)))[0].shape == (2, 1)
+
+
+def test_words(spectra):
+    table = spectra[0].summary()
+    assert "from 300 steps;" in table and f"{spectra[0].exponents[9]:.4g}" in table and "of all" in table
+    shown = [line.split() for line in table.splitlines()[1:-2]]
+    assert [words[1] for words in shown if words != ["..."]] == [*"12345678", "10"] and ["..."] in shown
+    assert all("+-" in words for words in shown if words != ["..."])
+    growing = lyapunov(lambda x, s: 2 * s, torch.zeros(9, 1), 1, s0=torch.zeros(2))
+    assert "needs more exponents" in growing.summary() and "of these 1 of 2" in growing.summary()
+    many = fixed_points(lambda s: s, None, torch.arange(20.0, dtype=d).unsqueeze(1))
+    assert "and 12 more" in many.summary() and "never" in many.summary()
