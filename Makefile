@@ -24,10 +24,10 @@ $(VENV)/.dev: $(VENV)/.base
 	@touch $@
 
 demo: $(VENV)/.base ## set up and run the main job: spectrum and discs of a depth-5 RHN on a chorale, new and trained
-	$(BIN)/gersgorin-plot --cell rhn --depth 5
+	$(BIN)/gersgorin plot --cell rhn --depth 5
 	@echo "training a small depth-5 RHN on the chorales, about 20 seconds ..."
 	$(BIN)/rhn train jsb-depth-5 --hidden-size 48 --epochs 50 --out runs/demo
-	$(BIN)/gersgorin-plot --checkpoint runs/demo/best.safetensors --compare-init --output gersgorin-demo-before-after.png
+	$(BIN)/gersgorin compare init --checkpoint runs/demo --output gersgorin-demo-before-after.png
 
 test: $(VENV)/.dev ## set up and run all tests
 	CI=1 $(BIN)/ruff check .

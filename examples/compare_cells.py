@@ -1,4 +1,4 @@
-"""Cells at equal numbers of parameters, new and over several draws and chorales: how fast does each one's gradient vanish?"""
+"""Compare how fast gradients vanish in new cells with equal numbers of parameters, over several seeds and chorales."""
 
 import numpy as np
 import torch

@@ -1,7 +1,7 @@
-"""The fixed points of a network that holds a bit, and how fast it returns to them.
+"""Find the fixed points of a network that stores one bit, and its time constants there.
 
-One unit with a strong weight on itself, s' = tanh(2 s + x), has three without input: two stable, one at 0 between them. A trained
-network is looked at in the same way, from states of its own runs (`gersgorin.trajectory`).
+One unit with a strong weight on itself, s' = tanh(2 s + x), has three without input: two stable ones, and an unstable one at 0. For a
+trained network search from states of its runs (`gersgorin.trajectory`).
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""A whole network that is not ours: its recurrent part is found, and everything measured of it on data of one's own."""
+"""Analyse your own module on your own data: extract its recurrent cell and measure it."""
 
 import torch
 from torch import nn
@@ -7,7 +7,7 @@ import gersgorin
 
 
 class Forecaster(nn.Module):
-    """Two numbers a step are predicted from those before, by two layers of GRU behind an encoder."""
+    """Predict two numbers per step by an encoder and two layers of GRU."""
 
     def __init__(self):
         super().__init__()
@@ -28,8 +28,7 @@ found = gersgorin.analyze(model, x)
 print(found.title)
 print(found.summary())
 
-whole, what_it_reads = gersgorin.extract_cell(model, x)
 for layer in (1, 2):
     cell, read = gersgorin.extract_cell(model, x, layer=layer)
     A = gersgorin.temporal_jacobian(cell, read, gersgorin.trajectory(cell, read)[:-1])
-    print(f"layer {layer}: mean spectral radius {gersgorin.spectral_radius(A).mean():.3f}")
+    print(f"layer {layer}: mean spectral radius {gersgorin.linalg.spectral_radius(A).mean():.3f}")

@@ -1,6 +1,6 @@
 """A training of one's own in plain PyTorch, watched by a Recorder: does an LSTM learn to repeat what it saw ten steps ago?
 
-Writes run.npz; `gersgorin-plot --record run.npz` draws it.
+Writes run.npz; `gersgorin recording run.npz` draws it.
 """
 
 import torch
