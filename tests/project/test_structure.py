@@ -161,12 +161,24 @@ def test_every_pin_is_one_version_and_no_text_names_a_registry():
             assert not re.search(r"index-url|pypi\.(org|python)|pythonhosted", (ROOT / name).read_text()), name
 
 
-def test_the_code_in_readme_runs(tmp_path, monkeypatch):
+def test_the_code_in_readme_runs_and_prints_what_is_shown(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) >= 3
-    names = {}
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)
-    cell = names["MinimalCell"](88, 6)
-    assert cell(names["x"].float())[0].shape == (len(names["x"]), 6)
+    (found,) = re.findall(r"```python\n(.*?)```\n\n((?:    .*\n)+)", (ROOT / "README.md").read_text(), re.DOTALL)
+    code, shown = found
+    exec(compile(code, "README.md", "exec"), {})
+    assert (tmp_path / "lstm.png").stat().st_size > 0
+    printed = _without_digits(capsys.readouterr().out)
+    for part in shown.split("..."):
+        for line in filter(str.strip, part.splitlines()):
+            assert _without_digits(line) in printed, line
+
+
+def _without_digits(text: str) -> str:
+    """The words of a text; numbers may differ in their last digits from machine to machine."""
+    return " ".join(re.sub(r"-?[\d.]+(e[+-]?\d+)?", "#", text).split())
+
+
+def test_readme_fits_one_screen_a_purpose():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 120
+    assert len(text.split()) <= 700
