@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from benchmarks.registry import benchmark
-from gersgorin import leading_eigenvalues, temporal_jacobian
+from gersgorin import temporal_jacobian
+from gersgorin.operators import leading_eigenvalues
 from rhn.cells import LSTM, RHN, RNN
 
 for name, kind, n, depth, k, floor in (

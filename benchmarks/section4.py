@@ -17,8 +17,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from gersgorin import Recorder, Recording, finite_time_exponent, spectral_radius, temporal_jacobian, trajectory
+from gersgorin import Recorder, temporal_jacobian, trajectory
 from gersgorin.data import chorales_origin
+from gersgorin.linalg.products import finite_time_exponent
+from gersgorin.linalg.spectrum import spectral_radius
+from gersgorin.recording import Recording
 from rhn.cells import hidden_size_for_budget
 from rhn.chorales.batches import training_batches
 from rhn.chorales.evaluation import evaluate

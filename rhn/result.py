@@ -11,6 +11,7 @@ A result is a frozen dataclass of NumPy arrays, numbers, texts, dictionaries of 
 """
 
 import base64
+import contextlib
 import html
 import io
 import json
@@ -204,7 +205,8 @@ def _from_array(array: np.ndarray, field: Field, hint: Any) -> Any:
     if np.ndarray in kinds and array.dtype.kind != "U":
         return array
     if array.ndim == 0 and array.dtype.kind == "U" and str not in kinds:
-        return _from_json(json.loads(array.item()), field, hint)
+        with contextlib.suppress(json.JSONDecodeError):
+            return _from_json(json.loads(array.item()), field, hint)
     return array if np.ndarray in kinds else _checked(array.item(), kinds, field.name)
 
 

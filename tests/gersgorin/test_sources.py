@@ -85,7 +85,7 @@ def test_records_of_before_the_numerical_range_have_nan_for_it_and_older_ones_sa
     with pytest.raises(DataError, match="it lacks eigenvalue_condition"):
         Spectra.load("older.npz")
     np.savez("other.npz", **arrays | {"depth": "deep"})
-    with pytest.raises(DataError, match="depth is 'deep', expected a whole number"):
+    with pytest.raises(DataError, match="depth is 'deep', expected int"):
         Spectra.load("other.npz")
 
 
