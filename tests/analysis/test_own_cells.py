@@ -19,7 +19,7 @@ from rhn.checkpoints import load_checkpoint, save_checkpoint
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel, with_cell
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "own-cell.md"
 PIECES = rolls(9, 4, 6)
 
 
@@ -49,8 +49,8 @@ class ByLayer(Silent):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with README's cell as my_module.py, found by no other import path."""
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    """A folder with the guide's cell as my_module.py, found by no other import path."""
+    blocks = re.findall(r"```python[^\n]*\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     (tmp_path / "my_module.py").write_text(next(block for block in blocks if "class MinimalCell" in block))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", str(tmp_path))])
