@@ -8,8 +8,8 @@ from rhn.options import Arg, Device, File, Writing
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkOptions:
-    """Which network."""
+class NewOrTrained:
+    """A new cell, trained weights, or a module."""
 
     group = "network"
 
@@ -31,6 +31,14 @@ class NetworkOptions:
     """Your module, package.module:factory; its first recurrent cell is analysed."""
     submodule: str | None = None
     """Part of --module that holds the cell, such as encoder.rnn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions(NewOrTrained):
+    """Which network, and which of its cells."""
+
+    group = "network"
+
     layer: int | None = None
     """Which of several recurrent cells, counted from 1 (default: the first)."""
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gersgorin._validate import real_tensor
 from gersgorin.cell_run import CellRun
-from gersgorin.data import SUFFIXES, Source, chorale_source, read_source
+from gersgorin.data import SUFFIXES, Source, chorale_source, read_source, read_sources
 from gersgorin.extract import TORCH_CELLS, Watched, cell_title, part_of
 from gersgorin.jacobian import in_a_module, name_of
 from gersgorin.networks import (
@@ -29,7 +29,7 @@ from gersgorin.networks import (
     watched_cell,
 )
 from gersgorin.objective import Loss, Objective
-from gersgorin.options import DataOptions, NetworkOptions
+from gersgorin.options import DataOptions, NetworkOptions, NewOrTrained
 from gersgorin.own_loop import OwnLoop
 from gersgorin.run import BLOCK, Label, Run
 from rhn.checkpoints import load_model, read_metadata
@@ -182,18 +182,26 @@ def network_of_options(options: NetworkOptions, input_size: int | None) -> Subje
     return new_cell(options.cell or "rhn", **given, **({} if input_size is None else {"input_size": input_size}))
 
 
-def source_of_options(network: NetworkOptions, data: DataOptions) -> Source:
+def source_of_options(network: NewOrTrained, data: DataOptions) -> Source:
     """The data that a command's options name. Raises InvalidInputError or DataError."""
+    return read_source(data, **_text_reader(network, data))
+
+
+def sources_of_options(network: NewOrTrained, data: DataOptions, count: int) -> list[Source]:
+    """The first sequences that a command's options name, as `read_sources`. Raises InvalidInputError or DataError."""
+    return read_sources(data, count, **_text_reader(network, data))
+
+
+def _text_reader(network: NewOrTrained, data: DataOptions) -> dict:
+    """Arguments `text_of` and `cell` of `read_source` for a language model; none for other networks."""
     check_least(data, steps=1)
     if data.input and (given := given_flags(data, ("chorale", "data"))):
         raise InvalidInputError(f"--input and {given[0]} are two things to read: give one")
-    if network.checkpoint and not network.module and is_language_model(network.checkpoint):
-        if data.input is None or given_flags(data, ("chorale", "data")):
-            raise InvalidInputError(
-                f"{network.checkpoint} holds a language model, which reads a text: give --input FILE"
-            )
-        return read_source(data, text_of=network.checkpoint, cell=network.cell)
-    return read_source(data)
+    if not network.checkpoint or network.module or not is_language_model(network.checkpoint):
+        return {}
+    if data.input is None or given_flags(data, ("chorale", "data")):
+        raise InvalidInputError(f"{network.checkpoint} holds a language model, which reads a text: give --input FILE")
+    return {"text_of": network.checkpoint, "cell": network.cell}
 
 
 def run_of_options(network: NetworkOptions, data: DataOptions, *, device: str, whole: bool = True) -> Run:
@@ -249,7 +257,7 @@ def objective_of_options(options, *, device: str = "cpu") -> Objective:
     return objective
 
 
-def check_network_options(options: NetworkOptions) -> None:
+def check_network_options(options: NewOrTrained) -> None:
     """Raise InvalidInputError for options of the network that exclude each other."""
     new = given_flags(options, NEW_CELL)
     if options.module:

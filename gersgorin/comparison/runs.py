@@ -1,109 +1,93 @@
-"""Many runs of one kind of network as numbers: what each did at every step, and medians and bands over all of them. Without torch.
+"""Compare networks along many sequences: at each step the median and the 10 to 90 % band of spectra, discs and products.
 
-Legend: R runs, each a network on a sequence; T steps of the longest run. Runs may be of different lengths: a statistic of step t is
-over the runs that have a step t, and `runs_at` says how many these are.
-
-One run, of which only a few numbers of each step are kept: Jacobians come in blocks, are measured and multiplied, and let go.
-
-Many runs, one after another, of each of which a few numbers a step are kept; and one of the command's, measured in full.
+Legend: R runs, each of one network along one sequence; T steps of the longest run. Runs can differ in length: a statistic of step t is
+over the runs that have this step.
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin.analyses.spectra import (
-    BLOCK,
-    Leading,
-    Spectra,
-    check_memory,
-    finite_run,
-    measure_leading,
-    measure_spectra,
-)
+from gersgorin.analyses.spectra import DISC_WORDS, MEASURES, Spectra
 from gersgorin.comparison.variants import Panel
 from gersgorin.data import Source
 from gersgorin.extract import Watched
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.products import running_log_norms
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
-from gersgorin.networks import Subject
-from gersgorin.own_loop import OwnLoop
+from gersgorin.resolve import check_memory, labelled, run_along
+from gersgorin.run import Label, Run
 from rhn.command import own_cell
 from rhn.errors import InvalidInputError
-from rhn.files import write_arrays, write_record
-from rhn.reading import arrays_of, values_of
 from rhn.result import Result
 from rhn.wording import counted
 
-KEPT = ("spectral_radius", "norm", "reach", "log_norm_product")  # one number a step, as `Spectra` has them
-TOLD = (*KEPT, "finite_time_exponent")
+KEPT = ("spectral_radius", "norm", "reach", "log_norm_product")  # of each step, named as in `Spectra`
+TABULATED = (*KEPT, "finite_time_exponent")
 ABOUT = ("cell", "depth", "hidden_size", "title", "along", "unit", "discs", "about")
-BAND = (0.1, 0.9)  # four of five runs are within
+BAND = (0.1, 0.9)  # quantiles: four of five runs are between
+COLUMNS = {"median": 0.5, "10 %": BAND[0], "90 %": BAND[1], "least": 0.0, "largest": 1.0}
+AXES = {"row": ("row",), "column": ("column",), "both": ("row", "column")}
+
+Progress = Callable[[int, int], None]
+Measured = tuple[str, int, dict[str, np.ndarray]]  # name of the sequence, seed of the network, the measures of `KEPT`
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Comparison(Result):
-    """What each of R runs did at every step t = 0..T-1; arrays (R, T) are NaN beyond a run's own end."""
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Comparison(Result, kind="comparison"):
+    """R runs step by step: arrays (R, T), NaN after the end of a run."""
 
     cell: str
     depth: int
     hidden_size: int
-    title: str
-    """What figures call these runs."""
     along: str
-    """What they were along: "chorale bwv269", "20 chorales"."""
+    """The sequences: "chorale bwv269", "20 chorales"."""
     unit: str
-    """Of time, of one step: "quarter notes"."""
+    """Of one step: "quarter notes"."""
     discs: str
-    """Which discs `reach` is of, "row", "column" or "both"."""
+    """Discs that `reach` is about: "row", "column" or "both"."""
     sequence: np.ndarray
-    """Names of the runs' sequences, (R,)."""
+    """Name of the sequence of each run, (R,)."""
     seed: np.ndarray
-    """Which network each run is of, (R,): the seed of its first weights, or its place among the networks."""
+    """Network of each run, (R,): the seed of its first weights, or its place among the networks."""
     spectral_radius: np.ndarray
     """(R, T)"""
     norm: np.ndarray
     """2-norm of each step's Jacobian, (R, T)."""
     reach: np.ndarray
-    """How far the discs reach from 0, (R, T)."""
+    """Largest distance of a point of the discs from 0, (R, T)."""
     log_norm_product: np.ndarray
     """log ||dy[t+1]/dy[0]||_2, (R, T)."""
-    about: str = ""
-    """How the networks and what they read came to be, under a figure's title: "uniform:0.04, transform bias -2"."""
 
     @classmethod
-    def of(cls, runs: Iterable[tuple[str, int, dict[str, np.ndarray]]], **about) -> "Comparison":
-        """From runs, made one by one: (name of the sequence, seed or place of the network, the measures of `KEPT`, (T_i,) each).
-
-        about: all other fields. Raises InvalidInputError where there is no run.
-        """
+    def of(cls, runs: Iterable[Measured], **fields) -> "Comparison":
+        """Collect runs, computed one by one; fields: all others. Raises InvalidInputError if there is no run."""
         runs = list(runs)
         if not runs:
             raise InvalidInputError("there is nothing to run: expected at least one network and one sequence")
         names, seeds, measured = zip(*runs, strict=True)
         tables = {name: _padded([measures[name] for measures in measured]) for name in KEPT}
-        return cls(sequence=np.array(names), seed=np.array(seeds), **tables, **about)
+        return cls(sequence=np.array(names), seed=np.array(seeds), **tables, **fields)
 
     @classmethod
-    def of_record(cls, record: Spectra) -> "Comparison":
-        """The one run that a record is of."""
-        run = record.chorale, 0, {name: getattr(record, name) for name in KEPT}
-        return cls.of([run], **{name: getattr(record, name) for name in ABOUT})
+    def of_spectra(cls, spectra: Spectra) -> "Comparison":
+        """The one run of these spectra."""
+        run = spectra.chorale, 0, {name: getattr(spectra, name) for name in KEPT}
+        return cls.of([run], **{name: getattr(spectra, name) for name in ABOUT})
 
     @property
     def steps(self) -> np.ndarray:
-        """Steps that each run has, (R,)."""
+        """Number of steps of each run, (R,)."""
         return (~np.isnan(self.norm)).sum(1)
 
     @property
     def runs_at(self) -> np.ndarray:
-        """Runs that have a step t, (T,)."""
+        """Number of runs that have step t, (T,)."""
         return (~np.isnan(self.norm)).sum(0)
 
     @property
@@ -113,51 +97,77 @@ class Comparison(Result):
 
     @property
     def last_exponent(self) -> np.ndarray:
-        """Each run's exponent at its own last step, (R,)."""
+        """Exponent of each run at its last step, (R,)."""
         return self.finite_time_exponent[np.arange(len(self.steps)), self.steps - 1]
 
     def quantile(self, name: str, share: float) -> np.ndarray:
-        """Of a measure of `TOLD`, over the runs at each step, (T,); 0.5 is the median, 0 and 1 are the extremes."""
+        """Quantile of a measure of `TABULATED` over the runs at each step, (T,); 0.5 is the median, 0 and 1 are the extremes."""
         return np.array([quantile(column[~np.isnan(column)], share) for column in getattr(self, name).T])
 
-    def rows(self) -> list[dict]:
-        """One row a step: how many runs have it, and each measure's median, band and extremes."""
+    def table(self) -> list[dict]:
+        """One row a step: the number of runs, and for each measure median, band and extremes."""
         shares = {"median": 0.5, "p10": BAND[0], "p90": BAND[1], "min": 0.0, "max": 1.0}
-        tables = {name: {key: self.quantile(name, q).tolist() for key, q in shares.items()} for name in TOLD}
+        tables = {name: {key: self.quantile(name, q).tolist() for key, q in shares.items()} for name in TABULATED}
         return [
             {"step": t, "runs": int(runs)}
             | {name: {key: values[t] for key, values in table.items()} for name, table in tables.items()}
             for t, runs in enumerate(self.runs_at)
         ]
 
-    def summary(self, figure: str | None = None) -> dict:
-        """The JSON object of `gersgorin-plot --sequences N --json`."""
-        about = {name: getattr(self, name) for name in ABOUT}
+    def to_dict(self) -> dict[str, Any]:
+        """Names, one entry for each run, and the rows of the table."""
         of_each = zip(
             self.sequence.tolist(), self.seed.tolist(), self.steps.tolist(), self.last_exponent.tolist(), strict=True
         )
         runs = [dict(zip(("sequence", "seed", "steps", "exponent"), run, strict=True)) for run in of_each]
-        return about | {"figure": figure, "runs": runs, "steps": self.rows()}
+        return {name: getattr(self, name) for name in ABOUT} | {"runs": runs, "steps": self.table()}
 
-    def save(self, path: str | Path) -> Path:
-        """Write to .npz (arrays, no pickle) or .json (with the medians and bands); atomic."""
-        path, values = Path(path), asdict(self)
-        if path.suffix != ".json":
-            return write_arrays(path, values)
-        values = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
-        write_record(path, values | {"steps": self.rows()})
-        return path
+    def summary(self) -> str:
+        """A table of each quantity's median, band and extremes over the runs, and a few sentences about it."""
+        steps = sorted(self.steps.tolist())
+        lengths = f"{steps[0]} to {steps[-1]} steps" if steps[0] < steps[-1] else counted(steps[0], "step")
+        runs = f"{self.networks}, {counted(len(steps), 'run')} of {lengths}"
+        lines = [f"{self.title}, {self.along}, {runs}, {DISC_WORDS[self.discs]}"]
+        lines.append(f"{'of each run the mean':<26}" + "".join(f"{name:>11}" for name in COLUMNS))
+        rows = {MEASURES[name]: np.nanmean(getattr(self, name), 1) for name in ("spectral_radius", "norm", "reach")}
+        rows["exponent at its last step"] = self.last_exponent
+        for label, values in rows.items():
+            lines.append(f"{label:<26}" + "".join(f"{quantile(values, share):>11.4g}" for share in COLUMNS.values()))
+        return "\n".join([*lines, self._reading()])
 
-    @classmethod
-    def load(cls, path: str | Path) -> "Comparison":
-        """Read what `save` wrote as .npz; raises DataError where the file is something else."""
-        with arrays_of(path, "gersgorin-plot --sequences N --save-data FILE.npz") as arrays:
-            return cls(**values_of(cls, arrays))
+    def plot(self, ax=None):
+        """The norm of the products over time: median and band."""
+        from gersgorin.comparison.plots import plot_bands
+
+        return plot_bands(self, ax=ax)
+
+    @property
+    def networks(self) -> str:
+        """The number of networks: "5 seeds"."""
+        return counted(len(set(self.seed.tolist())), "seed")
+
+    def _reading(self) -> str:
+        """Growth or decay of the products, growth that the discs allow, and the spread between seeds and sequences."""
+        exponents, R = self.last_exponent, len(self.seed)
+        low, median, high = (quantile(exponents, share) for share in (BAND[0], 0.5, BAND[1]))
+        reach, radius = (int((np.nanmax(values, 1) > 1).sum()) for values in (self.reach, self.spectral_radius))
+        words = [
+            f"The gradient's norm {_direction(exponents)}: its exponent is {median:.3g} a step in the median{_half_life(median)}, "
+            f"{low:.3g} to {high:.3g} in four of five runs.",
+            f"The {DISC_WORDS[self.discs]} would allow growth in {reach} of {R} runs, an eigenvalue leaves the unit circle in {radius}.",
+        ]
+        seeds, sequences = _spread(exponents, self.seed), _spread(exponents, self.sequence)
+        if seeds is not None and sequences is not None:
+            words.append(
+                f"The exponent's standard deviation is {seeds:.2g} between seeds and {sequences:.2g} between sequences "
+                "(of the means over the others)."
+            )
+        return " ".join(words)
 
 
 def quantile(values: np.ndarray, share: float) -> float:
-    """Linear between the sorted values, as `numpy.quantile`; but half way to minus infinity is minus infinity, not NaN.
-    Of nothing it is NaN.
+    """Linear between the sorted values, as `numpy.quantile`; but half way to minus infinity is minus infinity instead of NaN.
+    Of no values it is NaN.
 
     >>> quantile(np.array([3.0, 1.0, 2.0, 10.0]), 0.5), quantile(np.array([-np.inf, -np.inf, 0.0]), 0.25)
     (2.5, -inf)
@@ -169,35 +179,116 @@ def quantile(values: np.ndarray, share: float) -> float:
     return float(lower if np.isinf(lower) else lower + place % 1 * (upper - lower))
 
 
-def _padded(rows: list[np.ndarray]) -> np.ndarray:
-    """(R, T) of rows of R lengths, NaN after their ends."""
-    table = np.full((len(rows), max(map(len, rows))), np.nan)
-    for k, row in enumerate(rows):
-        table[k, : len(row)] = row
-    return table
+def compare(
+    networks: nn.Module | Iterable[nn.Module],
+    sequences: Tensor | np.ndarray | Sequence[Tensor | np.ndarray],
+    *,
+    title: str | None = None,
+    labels: Sequence[str] | None = None,
+    layer: int | None = None,
+    submodule: str | None = None,
+    unit: str = "steps",
+    discs: str = "row",
+    progress: Progress = lambda done, total: None,
+) -> Comparison:
+    """Medians and bands over the runs of every network along every sequence, in float64.
+
+    Args:
+        networks: torch modules with a recurrent cell, or one of them. They can come from a generator, one by one.
+        sequences: (S, T, m), one (T, m), or a list of them, which can differ in length; or what the modules take.
+        title: name of these runs in figures; None: that of the first network.
+        labels: names of the sequences; None: 1, 2, 3, ...
+        layer, submodule: which recurrent cell of each module; see `gersgorin.extract_cell`.
+        unit: of one step, for the axes of time: "quarter notes", "0.1 s".
+        discs: the discs that `reach` is about, "row", "column" or "both".
+        progress: called with (runs done, runs in all; 0 if their number is unknown).
+
+    Raises:
+        InvalidInputError: no network or no sequence, a module without a recurrent cell, or a sequence that does not fit it.
+
+    >>> from rhn.cells import RNN
+    >>> found = compare([RNN(3, 8), RNN(3, 8)], torch.rand(5, 20, 3))
+    >>> found.spectral_radius.shape, int(found.runs_at[0])
+    ((10, 20), 10)
+    """
+    if not isinstance(networks, Iterable | nn.Module) or not isinstance(sequences, Iterable):
+        kinds = f"{type(networks).__name__} and {type(sequences).__name__}"
+        raise InvalidInputError(
+            f"{kinds} given: expected a torch module or several, and sequences (S, T, m) or a list of them"
+        )
+    if discs not in AXES:
+        raise InvalidInputError(f"discs is {discs!r}, expected one of {', '.join(AXES)}")
+    networks = [networks] if isinstance(networks, nn.Module) else networks
+    sequences = [sequences] if getattr(sequences, "ndim", 3) == 2 else list(sequences)
+    labels = [str(j + 1) for j in range(len(sequences))] if labels is None else list(labels)
+    if len(labels) != len(sequences):
+        raise InvalidInputError(f"there are {len(labels)} labels for {len(sequences)} sequences: expected one each")
+    total = len(networks) * len(sequences) if hasattr(networks, "__len__") else 0
+    fields = {"unit": unit, "discs": discs, "along": counted(len(sequences), "sequence")}
+
+    def runs() -> Iterator[Measured]:
+        for k, network in enumerate(networks):
+            watched = Watched(network, layer, submodule)
+            name = type(watched.cell).__name__
+            if k == 0:
+                fields.update(_sizes(watched.cell), cell=name, title=title or watched.title)
+            for j, (sequence, label) in enumerate(zip(sequences, labels, strict=True)):
+                cell, x = watched.along(sequence, 0)
+                check_memory(watched.cell, 0, str(x.device), x.dtype)
+                run = labelled(cell, x, Label(name=name, sequence=label))
+                yield label, k, measure_run(run, discs)
+                progress(k * len(sequences) + j + 1, total)
+
+    found = list(runs())
+    return Comparison.of(found, **fields)
 
 
-AXES = {"row": ("row",), "column": ("column",), "both": ("row", "column")}
+def compare_seeds(
+    panel: Panel, sources: Sequence[Source], *, first_seed: int, device: str, progress: Progress
+) -> Comparison:
+    """Medians and bands of a panel's networks along all sequences; first_seed: that of its first network."""
+    total, subject = len(panel.subjects) * len(sources), panel.subject
+
+    def runs() -> Iterator[Measured]:
+        for k, subject in enumerate(panel.subjects):
+            check_memory(subject.cell, 0, device)
+            for j, source in enumerate(sources):
+                with own_cell(subject.name if subject.own else None):
+                    run = run_along(subject, source, device=device)
+                    yield source.label, first_seed + k, measure_run(run, "row")
+                progress(k * len(sources) + j + 1, total)
+
+    last_seed, about = first_seed + len(panel.subjects) - 1, subject.made
+    if last_seed > first_seed:
+        about = about.replace(f"seed {first_seed}", f"seeds {first_seed} to {last_seed}")
+    return Comparison.of(
+        runs(),
+        **_sizes(subject.cell),
+        cell=subject.name,
+        title=panel.title,
+        about="; ".join(filter(None, (about, sources[0].about))),
+        unit=sources[0].unit,
+        along=_along(sources),
+        discs="row",
+    )
 
 
 @torch.no_grad()
 @one_thread()
-def measure_steps(cell: nn.Module | OwnLoop, x: Tensor, *, name: str, along: str, discs: str) -> dict[str, np.ndarray]:
-    """Run a cell over x (T, m) from a zero state: the measures of `KEPT`, (T,) each, equal to those of `measure_spectra`.
+def measure_run(run: Run, discs: str) -> dict[str, np.ndarray]:
+    """The measures of `KEPT` of a run, (T,) each, with the numbers of `gersgorin.spectra`. Raises InvalidInputError as there.
 
-    name, along: of the cell and the sequence, for errors. Raises InvalidInputError as there.
+    Holds the Jacobians of one block at a time, because nothing else reads them.
     """
-    run = finite_run(cell, x, name=name, along=along)
-    block, measured = max(1, BLOCK // run.state_size**2), []
+    run.require_finite()
+    measured = []
 
     def steps() -> Iterator[Tensor]:
-        for start in range(0, len(run), block):
-            A = run.jacobians(slice(start, start + block))
-            leading = eigenvalue_conditions(A)[0][:, 0]  # as `measure_spectra` has them, to the last bit
-            reaches = [
-                disc.centers.abs() + disc.radii for disc in (gersgorin_discs(A, axis=axis) for axis in AXES[discs])
-            ]
-            reach = torch.stack([reach.amax(-1) for reach in reaches]).amin(0)
+        for now in run.slices():
+            A = run.jacobians(now)
+            leading = eigenvalue_conditions(A)[0][:, 0]  # the solver of `measure_spectra`, for the same last digits
+            circles = (gersgorin_discs(A, axis=axis) for axis in AXES[discs])
+            reach = torch.stack([(c.centers.abs() + c.radii).amax(-1) for c in circles]).amin(0)
             measured.append((leading, torch.linalg.matrix_norm(A, 2), reach))
             yield from A
 
@@ -207,143 +298,42 @@ def measure_steps(cell: nn.Module | OwnLoop, x: Tensor, *, name: str, along: str
     return dict(zip(KEPT, (np.abs(leading), *others), strict=True))
 
 
-Progress = Callable[[int, int], None]
-Run = tuple[str, int, dict[str, np.ndarray]]  # see `Comparison.of`
+def _padded(rows: list[np.ndarray]) -> np.ndarray:
+    """(R, T) from rows of R lengths, NaN after their ends."""
+    table = np.full((len(rows), max(map(len, rows))), np.nan)
+    for k, row in enumerate(rows):
+        table[k, : len(row)] = row
+    return table
 
 
-def compare(
-    modules: nn.Module | Iterable[nn.Module],
-    sequences: Tensor | np.ndarray | Sequence[Tensor | np.ndarray],
-    *,
-    title: str | None = None,
-    layer: int | None = None,
-    submodule: str | None = None,
-    unit: str = "steps",
-    discs: str = "row",
-    progress: Progress = lambda done, total: None,
-) -> Comparison:
-    """Medians and bands of what networks do over sequences, in float64: every network on every sequence.
-
-    Args:
-        modules: a network, or several that differ in their weights: what `gersgorin.analyze` takes. They may be made one by one.
-        sequences: (S, T, m), one (T, m), or a list of them, which may be of different lengths; or whatever each module takes.
-        title: what figures call these runs; None: what the first network is.
-        layer: which recurrent cell, counted from 1, where a module has several. None: the first, with all its layers.
-        submodule: the part of a module in which to look, by its name in `named_modules`.
-        unit: of one step, for the axes of time: "quarter notes", "0.1 s".
-        discs: which discs `reach` is of, "row", "column" or "both".
-        progress: called with (runs done, runs in all, or 0 where that is not known).
-
-    Raises:
-        InvalidInputError: no module or no sequence, or what `gersgorin.analyze` refuses.
-
-    >>> from rhn.cells import RNN
-    >>> found = compare([RNN(3, 8), RNN(3, 8)], torch.rand(5, 20, 3))
-    >>> found.spectral_radius.shape, int(found.runs_at[0])
-    ((10, 20), 10)
-    """
-    if not isinstance(modules, Iterable | nn.Module) or not isinstance(sequences, Iterable):
-        kinds = f"{type(modules).__name__} and {type(sequences).__name__}"
-        raise InvalidInputError(
-            f"{kinds} given: expected a torch module or several, and sequences (S, T, m) or a list of them"
-        )
-    if discs not in AXES:
-        raise InvalidInputError(f"discs is {discs!r}, expected one of {', '.join(AXES)}")
-    modules = [modules] if isinstance(modules, nn.Module) else modules
-    sequences = [sequences] if getattr(sequences, "ndim", 3) == 2 else list(sequences)
-    total = len(modules) * len(sequences) if hasattr(modules, "__len__") else 0
-    about = {"unit": unit, "discs": discs, "along": counted(len(sequences), "sequence")}
-
-    def runs() -> Iterator[Run]:
-        for k, module in enumerate(modules):
-            watched = Watched(module, layer, submodule)
-            cell, name = watched.cell, type(watched.cell).__name__
-            if k == 0:
-                about.update(_about(cell, name, title or watched.title))
-            for j, sequence in enumerate(sequences):
-                along, x = watched.along(sequence, 0)
-                check_memory(cell, 0, x.dtype, str(x.device))
-                yield str(j + 1), k, measure_steps(along, x, name=name, along=f"sequence {j + 1}", discs=discs)
-                progress(k * len(sequences) + j + 1, total)
-
-    found = list(runs())
-    return Comparison.of(found, **about)
+def _sizes(cell: nn.Module) -> dict[str, int]:
+    return {"depth": getattr(cell, "depth", 1), "hidden_size": getattr(cell, "hidden_size", cell.state_size)}
 
 
-def panel_ensemble(
-    panel: Panel, sources: Sequence[Source], *, first_seed: int, progress: Progress, **how
-) -> Comparison:
-    """What a panel's networks do over all sequences; `first_seed` is that of its first network; how: see `measure_along`."""
-    total, discs = len(panel.subjects) * len(sources), how["discs"]
-
-    def runs() -> Iterator[Run]:
-        for k, subject in enumerate(panel.subjects):
-            cell = subject.build(how["device"], how["dtype"])
-            for j, source in enumerate(sources):
-                with own_cell(subject.name if subject.own else None):
-                    run, x = _seen(source, subject, cell, how["device"], how["dtype"])
-                    along = f"{source.kind} {source.label}"
-                    yield (
-                        source.label,
-                        first_seed + k,
-                        measure_steps(run, x, name=subject.name, along=along, discs=discs),
-                    )
-                progress(k * len(sources) + j + 1, total)
-
-    about = _about(panel.subject.cell, panel.subject.name, panel.title) | {
-        "about": _made(panel, sources[0], first_seed)
-    }
-    return Comparison.of(runs(), unit=sources[0].unit, along=spoken_sources(sources), discs=discs, **about)
-
-
-def _made(panel: Panel, source: Source, first_seed: int) -> str:
-    """How a panel's networks, and what they read, came to be."""
-    words, last = panel.subject.made, first_seed + len(panel.subjects) - 1
-    if last > first_seed:
-        words = words.replace(f"seed {first_seed}", f"seeds {first_seed} to {last}")
-    return "; ".join(filter(None, (words, source.about)))
-
-
-def measure_along(
-    source: Source,
-    subject: Subject,
-    cell: nn.Module,
-    *,
-    device: str,
-    dtype: torch.dtype,
-    leading: Leading | None,
-    **about,
-) -> tuple[nn.Module | OwnLoop, Tensor, Spectra]:
-    """(The cell, or the own loop around it; what it sees of a source (T, m); what it does): of a large state the leading part.
-
-    about: see `measure_spectra`."""
-    cell, x = _seen(source, subject, cell, device, dtype)
-    own = cell.about if isinstance(cell, OwnLoop) else ""
-    along = {"chorale": source.first_label, "reads": source.kind, "unit": source.unit}
-    along["about"] = "; ".join(filter(None, (own, subject.made, source.about)))
-    if leading is None:
-        return cell, x, measure_spectra(cell, x, name=subject.name, **along, **about)
-    how = {"memory_limit": leading.memory, "seed": leading.seed}
-    return cell, x, measure_leading(cell, x, leading.count, name=subject.name, **along, **how, **about)
-
-
-def _seen(
-    source: Source, subject: Subject, cell: nn.Module, device: str, dtype: torch.dtype
-) -> tuple[nn.Module | OwnLoop, Tensor]:
-    values = source.sequence()
-    return subject.along(cell, torch.as_tensor(values, device=device).to(dtype if values.ndim > 1 else torch.int64))
-
-
-def _about(cell: nn.Module, name: str, title: str) -> dict:
-    size = getattr(cell, "hidden_size", cell.state_size)
-    return {"cell": name, "title": title, "depth": getattr(cell, "depth", 1), "hidden_size": size}
-
-
-def spoken_sources(sources: Sequence[Source]) -> str:
-    """What is read, in words: "20 chorales", "5 parts of text novel.txt"."""
+def _along(sources: Sequence[Source]) -> str:
+    """The sequences in words: "20 chorales", "5 parts of novel.txt"."""
     first, count = sources[0], len(sources)
     if count == 1:
         return f"{first.kind} {first.label}"
     if first.kind == "chorale":
         return f"the first {count} chorales of the test split"
     return f"{count} {'parts' if first.kind == 'text' else 'sequences'} of {replace(first, part=None).label}"
+
+
+def _direction(exponents: np.ndarray) -> str:
+    growing, R = int((exponents > 0).sum()), len(exponents)
+    if 0 < growing < R:
+        return f"grows in {growing} of {R} runs and shrinks in the others"
+    return f"{'grows' if growing else 'shrinks'}{' in every run' if R > 1 else ''}"
+
+
+def _half_life(exponent: float) -> str:
+    if not np.isfinite(exponent) or abs(exponent) < 1e-6:
+        return ""
+    return f" (it {'halves' if exponent < 0 else 'doubles'} every {np.log(2) / abs(exponent):.3g} steps)"
+
+
+def _spread(values: np.ndarray, groups: np.ndarray) -> float | None:
+    """Standard deviation of the means of the groups; None for one group, or for a mean that is not finite."""
+    means = [values[groups == group].mean() for group in dict.fromkeys(groups.tolist())]
+    return float(np.std(means, ddof=1)) if len(means) > 1 and np.isfinite(means).all() else None

@@ -1,0 +1,165 @@
+"""`gersgorin compare`: cells, depths, initialisations, seeds or trained weights side by side, or medians over many runs."""
+
+if __name__ == "__main__":  # before the other imports, so that Ctrl-C during them ends in one word
+    import sys
+
+    from rhn.entry import enter
+
+    sys.exit(enter("gersgorin.cli.compare"))
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+from gersgorin.analyses import ANALYSES, Analysis
+from gersgorin.cli.output import Outputs
+from gersgorin.options import DataOptions, NewOrTrained, OutputOptions
+from rhn.command import own_cell, print_json, progress_bars, resolve_device, run_command
+from rhn.errors import InvalidInputError
+from rhn.figures import save_figure
+from rhn.files import check_writable
+from rhn.options import Arg, check_least, check_most, given_flags
+from rhn.parsing import parse
+
+MOST_RUNS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(OutputOptions, DataOptions, NewOrTrained):
+    """Compare networks along a sequence, or over many sequences and seeds.
+
+    examples:
+      gersgorin compare irnn,rhn --cell rnn --chorale bwv66.6
+      gersgorin compare depth=1,2,5,10 --analysis lyapunov
+      gersgorin compare bias=-1,-2,-4 --cell rhn --sequences 20 --seeds 5
+      gersgorin compare runs/depth2,runs/depth6
+      gersgorin compare init --checkpoint runs/depth6 --output trained.pdf
+    """
+
+    group = "comparison"
+
+    variants: Annotated[str | None, Arg("VARIANTS", positional=True)] = None
+    """Cells (rnn,lstm), values of one option (depth=1,2,5, hidden-size=, init=, bias=, seed=), trained weights
+    (runs/a,runs/b), or init: --checkpoint before its training."""
+    analysis: str = "spectra"
+    """Analysis to compare: a command of gersgorin --help."""
+    sequences: int | None = None
+    """Medians over the first N chorales of the test split, or sequences of --input."""
+    seeds: int | None = None
+    """Medians over K draws of the initial weights, from --seed on."""
+
+    @property
+    def many(self) -> bool:
+        """Whether to compute medians over many runs."""
+        return self.sequences is not None or self.seeds is not None
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    return run_command(lambda: compare(parse(CompareOptions, args, prog="gersgorin compare", once=True)))
+
+
+def compare(options: CompareOptions) -> None:
+    """Resolve networks and data, compute, draw, write and print."""
+    row = _analysis(options)
+
+    from gersgorin.cli.naming import default_figure
+    from gersgorin.comparison.plots import draw_bands, draw_comparison, draw_results
+    from gersgorin.comparison.runs import compare_seeds
+    from gersgorin.comparison.variants import FILES, panels, parse_variants
+    from gersgorin.resolve import source_of_options, sources_of_options
+
+    variants = None if options.variants is None else parse_variants(options.variants)
+    if variants is not None and variants.kind == FILES and not options.checkpoint:
+        first, *others = variants.values
+        options = replace(options, checkpoint=Path(first), variants=",".join(others))
+    _check(options)
+    outputs = Outputs.of(options, default_figure("" if row.name == "spectra" else row.command, options))
+    if options.sequences is None:
+        sources = [source_of_options(options, options)]
+    else:
+        sources = sources_of_options(options, options, options.sequences)
+    shown = panels(options, variants, sources[0].input_size, options.seeds or 1)
+    numbers = [_numbered(path, k, options.force) for path in outputs.numbers for k in range(len(shown))]
+    device = resolve_device(options.device)
+    with progress_bars() as report:
+        if options.many:
+            how = {"first_seed": options.seed, "device": device}
+            results = [compare_seeds(p, sources, **how, progress=report(f"runs of {p.title}")) for p in shown]
+        else:
+            results = [_result(row, panel, sources[0], device, report) for panel in shown]
+    drawn = [*results[1::-1], *results[2:]] if options.variants == "init" else results  # before training, then after
+    if options.many:
+        save_figure(outputs.figure, lambda: draw_bands(drawn))
+    elif row.name == "spectra":
+        save_figure(outputs.figure, lambda: draw_comparison(drawn))
+    else:
+        along = f"{sources[0].kind} {sources[0].first_label}"
+        save_figure(outputs.figure, lambda: draw_results(drawn, along))
+    for path, result in zip(numbers, results * len(outputs.numbers), strict=True):
+        result.save(path)
+    _print(options, row, results, outputs.figure)
+
+
+def _analysis(options: CompareOptions) -> Analysis:
+    """The row of --analysis. Raises InvalidInputError for a name that is none, or an analysis that needs a loss."""
+    rows = {row.command: row for row in ANALYSES.values() if row.needs == "run"}
+    name = options.analysis.replace("_", "-")
+    if name not in rows:
+        raise InvalidInputError(f"--analysis {options.analysis}: expected one of {', '.join(rows)}")
+    return rows[name]
+
+
+def _check(options: CompareOptions) -> None:
+    """Raise InvalidInputError for options that contradict each other."""
+    check_least(options, sequences=1, seeds=1)
+    check_most(options, sequences=MOST_RUNS, seeds=MOST_RUNS)
+    if options.variants is None and not options.many:
+        raise InvalidInputError("there is nothing to compare: name VARIANTS (see gersgorin compare --help), or give --seeds")
+    if options.many and options.analysis != "spectra":
+        raise InvalidInputError("medians over many runs are of the spectra: leave --analysis out")
+    if options.sequences is not None and (given := given_flags(options, ("chorale",))):
+        raise InvalidInputError(f"--sequences and {given[0]} are two things to read: give one")
+    if options.seeds is not None and (trained := options.checkpoint):
+        raise InvalidInputError(f"--seeds draws new weights, those of {trained} are trained: leave it out")
+    if options.seeds is not None and (options.variants or "").startswith("seed="):
+        raise InvalidInputError("seed=... shows each seed and --seeds their median: give one")
+
+
+def _numbered(path: Path, k: int, force: bool) -> Path:
+    """The file of the k-th network: data.npz, data-2.npz, data-3.npz, ..."""
+    return check_writable(path if k == 0 else path.with_stem(f"{path.stem}-{k + 1}"), force=force)
+
+
+def _result(row: Analysis, panel, source, device: str, report):
+    """The analysis of one network along a sequence; of spectra the leading part if whole ones do not fit the memory."""
+    from gersgorin.analyses.spectra import COUNT
+    from gersgorin.resolve import check_memory, run_along
+
+    subject, own = panel.subject, {}
+    try:
+        check_memory(subject.cell, source.steps, device)
+    except InvalidInputError:
+        if row.name != "spectra":
+            raise
+        own = {"leading": min(COUNT, subject.cell.state_size)}
+    with own_cell(subject.name if subject.own else None):
+        run = run_along(subject, source, device=device, title=panel.title)
+        return row(run, **own, progress=report(f"{row.command} of {panel.title}"))
+
+
+def _print(options: CompareOptions, row: Analysis, results: Sequence, figure: Path) -> None:
+    """Print each result, then the figure; with --json the first result, with the others under "compare"."""
+    of_spectra = row.name == "spectra"
+    if options.json:
+        first, *others = (
+            {"figure": str(figure)}
+            | (found.to_dict() if of_spectra else {"title": found.title, "about": found.about, row.name: found.to_dict()})
+            for found in results
+        )
+        print_json(first | ({"compare": others} if others else {}))
+        return
+    for found in results:
+        print(*[found.title] * (not of_spectra), found.summary(), sep="\n", end="\n\n")
+    print(f"figure: {figure}")
