@@ -120,7 +120,11 @@ class Comparison(Result, kind="comparison"):
             self.sequence.tolist(), self.seed.tolist(), self.steps.tolist(), self.last_exponent.tolist(), strict=True
         )
         runs = [dict(zip(("sequence", "seed", "steps", "exponent"), run, strict=True)) for run in of_each]
-        return {name: getattr(self, name) for name in ABOUT} | {"runs": runs, "steps": self.table()}
+        return {name: getattr(self, name) for name in ABOUT} | {"runs": runs} | self.derived()
+
+    def derived(self) -> dict[str, Any]:
+        """The rows of the table, which files in JSON hold too."""
+        return {"steps": self.table()}
 
     def summary(self) -> str:
         """A table of each quantity's median, band and extremes over the runs, and a few sentences about it."""

@@ -12,9 +12,11 @@ from matplotlib import rc_context
 
 from gersgorin import Comparison, compare
 from gersgorin.analyses.spectra import measure_spectra
-from gersgorin.cli.plot import main
-from gersgorin.comparison.plots import draw_ensembles, ensemble_reading, plot_bands
-from gersgorin.comparison.runs import KEPT, TOLD
+from gersgorin.cell_run import CellRun
+from gersgorin.cli.compare import main
+from gersgorin.cli.plot import main as plot
+from gersgorin.comparison.plots import draw_bands, plot_bands
+from gersgorin.comparison.runs import KEPT, TABULATED
 from gersgorin.jacobian import temporal_jacobian
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint
@@ -34,10 +36,21 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
 
 @pytest.fixture
 def results(capsys):
-    """Runs the command with --json; what it prints."""
+    """Runs `gersgorin compare` with --json and returns its object."""
 
     def read(*args) -> dict:
         assert main([*map(str, args), *SMALL, "--json", "--force"]) == 0
+        return json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+
+    return read
+
+
+@pytest.fixture
+def plotted(capsys):
+    """Runs `gersgorin plot` with --json and returns its object."""
+
+    def read(*args) -> dict:
+        assert plot([*map(str, args), *SMALL, "--json", "--force"]) == 0
         return json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
 
     return read
@@ -56,9 +69,9 @@ def sequences(*lengths: int) -> list[torch.Tensor]:
 @pytest.mark.parametrize("discs", ["row", "column", "both"])
 def test_one_sequence_and_one_network_are_the_plain_measurement_exactly(discs):
     (cell,), (x,) = networks(1), sequences(7)
-    alone, found = measure_spectra(cell, x, name="RHN", chorale="1", discs=discs), compare(cell, x, discs=discs)
+    alone, found = measure_spectra(CellRun(cell, x), discs=discs), compare(cell, x, discs=discs)
     assert found.runs_at.tolist() == [1] * 7
-    for name in TOLD:
+    for name in TABULATED:
         for share in (0, 0.1, 0.5, 0.9, 1):
             assert np.array_equal(found.quantile(name, share), getattr(alone, name))
 
@@ -66,13 +79,13 @@ def test_one_sequence_and_one_network_are_the_plain_measurement_exactly(discs):
 def test_quantiles_are_numpy_s_over_the_runs_that_have_the_step():
     cells, pieces = networks(), sequences(4, 7, 5)
     found = compare(cells, pieces)
-    alone = [measure_spectra(cell, x, name="RHN", chorale="1") for cell in cells for x in pieces]
+    alone = [measure_spectra(CellRun(cell, x)) for cell in cells for x in pieces]
     assert found.runs_at.tolist() == [9] * 4 + [6] + [3] * 2
     assert found.last_exponent.tolist() == [record.finite_time_exponent[-1] for record in alone]
-    for name in TOLD:
+    for name in TABULATED:
         for t in range(7):
             values = [getattr(record, name)[t] for record in alone if len(record.norm) > t]
-            row = found.rows()[t][name]
+            row = found.table()[t][name]
             expected = np.quantile(values, [0.5, 0.1, 0.9, 0, 1])
             assert [row[key] for key in ("median", "p10", "p90", "min", "max")] == pytest.approx(expected, rel=1e-14)
 
@@ -85,7 +98,7 @@ def test_a_product_that_is_zero_has_a_median_and_ends_its_line():
     assert low == median == -np.inf < high < np.inf
     ax = plot_bands([found], "log_norm_product")
     assert [line.get_marker() for line in ax.lines].count("x") == 1
-    assert "exponent is -inf a step" in ensemble_reading(found)
+    assert "exponent is -inf a step" in found.summary()
 
 
 def test_the_record_is_written_and_read(tmp_path):
@@ -107,8 +120,8 @@ def test_no_more_than_a_block_of_jacobians_is_alive_at_once(monkeypatch):
         made.append(weakref.ref(A))
         return A
 
-    monkeypatch.setattr("gersgorin.comparison.runs.BLOCK", 2 * 6**2)
-    monkeypatch.setattr("gersgorin.run.temporal_jacobian", jacobian)
+    monkeypatch.setattr("gersgorin.run.BLOCK", 2 * 6**2)
+    monkeypatch.setattr("gersgorin.cell_run.temporal_jacobian", jacobian)
     cells, pieces = networks(2), sequences(3, 4, 5)
     in_blocks = compare(cells, pieces)
     assert len(made) == 2 * (2 + 2 + 3)
@@ -116,13 +129,13 @@ def test_no_more_than_a_block_of_jacobians_is_alive_at_once(monkeypatch):
     assert np.allclose(in_blocks.log_norm_product, compare(cells, pieces).log_norm_product, rtol=1e-12, equal_nan=True)
 
 
-def test_the_command_takes_the_test_split_and_seeds(results):
-    result = results("--sequences", 2, "--seeds", 2, "--steps", 40, "--seed", 3, "--save-data", "many.npz")
+def test_the_command_takes_the_test_split_and_seeds(results, plotted):
+    result = results("--sequences", 2, "--seeds", 2, "--steps", 40, "--seed", 3, "--output", "many.npz")
     first, second = chorales(progress=False).test[:2]
     assert [(run["sequence"], run["seed"]) for run in result["runs"]] == [
         (piece.name, seed) for seed in (3, 4) for piece in (first, second)
     ]
-    alone = results("--chorale", second.name, "--seed", 4, "--steps", 40)["steps"]
+    alone = plotted("--chorale", second.name, "--seed", 4, "--steps", 40)["steps"]
     found = Comparison.load("many.npz")
     origin = f"the chorales of music21 {music21_version()}"
     assert (
@@ -130,17 +143,15 @@ def test_the_command_takes_the_test_split_and_seeds(results):
         == f"uniform:0.04, transform bias -2, seeds 3 to 4; at most 40 steps of each of the first 2 of the test split of {origin}"
     )
     assert found.reach[3].tolist() == [step["reach"] for step in alone]
-    assert (
-        result["figure"] == "gersgorin-rhn-4-units-seed3-2-of-test-2-seeds-steps40.png"
-        and Path(result["figure"]).exists()
-    )
+    assert result["figure"] == "gersgorin-rhn-hidden-size4-seed3-steps40-sequences2-seeds2-test.png"
+    assert Path(result["figure"]).exists()
 
 
-def test_bands_of_each_where_networks_are_compared(results):
-    result = results("--compare", "depth=1,2", "--seeds", 3, "--steps", 5)
+def test_bands_of_each_if_networks_are_compared(results, plotted):
+    result = results("depth=1,2", "--seeds", 3, "--steps", 5)
     both = [result, *result.pop("compare")]
     for depth, found in zip((1, 2), both, strict=True):
-        alone = [results("--depth", depth, "--seed", seed, "--steps", 5)["steps"][-1]["norm"] for seed in range(3)]
+        alone = [plotted("--depth", depth, "--seed", seed, "--steps", 5)["steps"][-1]["norm"] for seed in range(3)]
         assert found["steps"][-1]["norm"]["median"] == pytest.approx(np.median(alone), rel=1e-14)
 
 
@@ -150,7 +161,7 @@ def test_sequences_of_a_file_and_a_checkpoint(capsys):
     assert main(["--checkpoint", "trained.safetensors", "--input", "mine.npy", "--sequences", "2"]) == 0
     out = capsys.readouterr().out
     assert "2 sequences of mine.npy, 1 seed, 2 runs of 6 steps" in out and "every run" in out
-    assert "trained-2-of-mine.png" in out
+    assert "gersgorin-trained-sequences2-mine.png" in out
 
 
 @pytest.mark.parametrize(
@@ -158,24 +169,32 @@ def test_sequences_of_a_file_and_a_checkpoint(capsys):
     [
         (["--sequences", "0"], "--sequences is 0, expected 1 or more"),
         (["--seeds", "0"], "--seeds is 0, expected 1 or more"),
-        (["--seeds", "1000000000"], "--seeds is 1000000000, expected at most 1000"),
+        (["--seeds", "1000000000"], "--seeds is 1000000000, expected 1000 or less"),
         (["--sequences", "1000"], "the test split has 77, expected at most that number"),
         (["--sequences", "4", "--input", "mine.npy"], "mine.npy has 3, expected at most that number"),
         (["--sequences", "2", "--chorale", "bwv66.6"], "two things to read"),
         (["--seeds", "2", "--checkpoint", "trained.safetensors"], "those of trained.safetensors are trained"),
-        (["--seeds", "2", "--compare", "seed=0,1"], "give one"),
-        (["--seeds", "2", "--animate"], "--animate is about one run"),
-        (["--sequences", "2", "--pseudospectra"], "--pseudospectra is about one run"),
+        (["seed=0,1", "--seeds", "2"], "give one"),
+        (["--sequences", "2", "--analysis", "pseudospectra"], "medians over many runs are of the spectra"),
+        ([], "there is nothing to compare: name VARIANTS"),
         (["--seeds", "2", "--seed", str(2**63 - 1)], "expected a whole number from 0"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_many_runs_cannot_be_is_one_sentence(args, words, capsys, tmp_path):
+def test_many_runs_that_cannot_be_are_one_sentence(args, words, capsys, tmp_path):
     save_checkpoint("trained.safetensors", networks(1)[0])
     np.save("mine.npy", torch.stack(sequences(6, 6, 6)).numpy())
     assert main(args) == 2
     err = capsys.readouterr().err
     assert words in err and err.count("\n") == 1 and not [*tmp_path.glob("*.png")]
+
+
+def test_the_sequences_have_the_names_they_are_given():
+    found = compare(networks(2), sequences(3, 4), labels=["short", "long"])
+    assert found.sequence.tolist() == ["short", "long"] * 2
+    assert [run["sequence"] for run in found.to_dict()["runs"]] == ["short", "long"] * 2
+    with pytest.raises(InvalidInputError, match="there are 1 labels for 2 sequences"):
+        compare(networks(2), sequences(3, 4), labels=["short"])
 
 
 def test_in_python_too_what_cannot_run_is_refused():
@@ -195,4 +214,4 @@ def test_bands_can_be_read():
     found = [compare(networks(2), pieces, title=f"rhn, number {k} of a long name, 6 units") for k in range(10)]
     with rc_context(STYLE):
         for many in (found[:1], found):
-            readable(draw_ensembles(many), least=30)
+            readable(draw_bands(many), least=30)
