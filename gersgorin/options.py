@@ -22,7 +22,7 @@ class NewOrTrained:
     init: str | None = None
     """uniform:A, gaussian:STD, identity, scaled or orthogonal[:GAIN] (default: the cell's)."""
     transform_bias: float | None = None
-    """Initial transform-gate bias of an RHN (default -2)."""
+    """Initial gate bias of an RHN (default -2)."""
     seed: int = 0
     """Seed of the initial weights."""
     checkpoint: File = None
@@ -30,7 +30,7 @@ class NewOrTrained:
     module: str | None = None
     """Your module, package.module:factory; its first recurrent cell is analysed."""
     submodule: str | None = None
-    """Part of --module that holds the cell, such as encoder.rnn."""
+    """Part of --module with the cell, such as encoder.rnn."""
 
 
 @dataclass(frozen=True, kw_only=True)

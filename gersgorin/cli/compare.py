@@ -30,7 +30,7 @@ class CompareOptions(OutputOptions, DataOptions, NewOrTrained):
     """Compare networks along a sequence, or over many sequences and seeds.
 
     examples:
-      gersgorin compare irnn,rhn --cell rnn --chorale bwv66.6
+      gersgorin compare irnn,rhn --cell rnn
       gersgorin compare depth=1,2,5,10 --analysis lyapunov
       gersgorin compare bias=-1,-2,-4 --cell rhn --sequences 20 --seeds 5
       gersgorin compare runs/depth2,runs/depth6
@@ -40,14 +40,14 @@ class CompareOptions(OutputOptions, DataOptions, NewOrTrained):
     group = "comparison"
 
     variants: Annotated[str | None, Arg("VARIANTS", positional=True)] = None
-    """Cells (rnn,lstm), values of one option (depth=1,2,5, hidden-size=, init=, bias=, seed=), trained weights
-    (runs/a,runs/b), or init: --checkpoint before its training."""
+    """Cells (rnn,lstm), values of an option (depth=1,2,5, hidden-size=, init=, bias=, seed=), files (runs/a,runs/b),
+    or init: --checkpoint before its training."""
     analysis: str = "spectra"
-    """Analysis to compare: a command of gersgorin --help."""
+    """An analysis of gersgorin --help."""
     sequences: int | None = None
-    """Medians over the first N chorales of the test split, or sequences of --input."""
+    """Medians over N chorales, or N sequences of --input."""
     seeds: int | None = None
-    """Medians over K draws of the initial weights, from --seed on."""
+    """Medians over K draws of the weights, from --seed on."""
 
     @property
     def many(self) -> bool:

@@ -1,4 +1,4 @@
-"""What `--compare` asks for, which panels follow, and that ten of them can be read."""
+"""`gersgorin compare`: the grammar of its variants, the networks they name, and figures of ten of them."""
 
 import json
 from dataclasses import asdict, replace
@@ -10,17 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import rc_context
 
+from gersgorin.analyses import ANALYSES
 from gersgorin.analyses.spectra import Spectra, measure_spectra
-from gersgorin.cli.plot import main
-from gersgorin.comparison.plots import draw_comparison
+from gersgorin.cell_run import CellRun
+from gersgorin.cli.compare import CompareOptions, main
+from gersgorin.cli.plot import main as plot
+from gersgorin.comparison.plots import draw_comparison, draw_results
 from gersgorin.comparison.variants import MOST, Variants, parse_variants
 from gersgorin.plotting.spectra import line_style
+from gersgorin.run import Label
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.data.text import Vocabulary
 from rhn.figures import STYLE
 from rhn.language.build import build_model
 from rhn.language.config import LanguageConfig
+from rhn.options import options_of
 from tests.readable import readable
 
 SMALL = ["--hidden-size", "4", "--steps", "4"]
@@ -28,11 +33,11 @@ SMALL = ["--hidden-size", "4", "--steps", "4"]
 
 @pytest.fixture
 def results(tmp_path, monkeypatch, capsys):
-    """Runs the command with --json in a folder of its own; the networks that it printed, the first one first."""
+    """Runs a command with --json in a folder of its own and returns the networks that it printed, the first one first."""
     monkeypatch.chdir(tmp_path)
 
-    def read(*args, small=SMALL) -> list[dict]:
-        assert main([*map(str, args), *small, "--json", "--force"]) == 0
+    def read(*args, small=SMALL, command=main) -> list[dict]:
+        assert command([*map(str, args), *small, "--json", "--force"]) == 0
         first = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
         return [first, *first.pop("compare", [])]
 
@@ -46,7 +51,7 @@ def exponents(result: dict) -> list[float]:
 @given(st.lists(st.integers(1, MOST), min_size=1))
 def test_whole_numbers_come_back_each_once_and_in_order(depths):
     found = parse_variants("depth=" + ",".join(map(str, depths)))
-    assert found == Variants("depth", tuple(dict.fromkeys(depths)))
+    assert found == Variants("depth=", tuple(dict.fromkeys(depths)))
 
 
 @given(
@@ -58,20 +63,21 @@ def test_an_initialisation_keeps_the_comma_before_its_bias(schemes):
 
 
 def test_kinds_and_their_synonyms():
-    assert parse_variants("transform-bias=-1,-2.5") == parse_variants("bias=-1, -2.5") == Variants("bias", (-1.0, -2.5))
-    assert parse_variants("hidden-size=8") == parse_variants("Hidden_Size=8") == Variants("hidden_size", (8,))
+    assert parse_variants("transform-bias=-1,-2.5") == parse_variants("bias=-1, -2.5") == Variants("transform_bias=", (-1.0, -2.5))
+    assert parse_variants("hidden-size=8") == parse_variants("Hidden_Size=8") == Variants("hidden_size=", (8,))
     assert parse_variants("irnn,a.b:make") == Variants("cell", ("irnn", "a.b:make"))
     assert parse_variants("runs/lr=0.1,b.safetensors").kind == "checkpoint"
     assert parse_variants("init=orthogonal,orthogonal:1").values == ("orthogonal:1",)
+    assert parse_variants("init") == Variants("init")
 
 
 @pytest.mark.parametrize(
     ("args", "shown"),
     [
-        (["--compare", "depth=1,3"], [1, 3]),
-        (["--depth", "2", "--compare", "depth=1,3"], [2, 1, 3]),
-        (["--cell", "irnn", "--compare", "rnn,irnn"], ["rnn", "irnn"]),
-        (["--compare", "rnn"], ["rhn", "rnn"]),
+        (["depth=1,3"], [1, 3]),
+        (["--depth", "2", "depth=1,3"], [2, 1, 3]),
+        (["rnn,irnn", "--cell", "irnn"], ["rnn", "irnn"]),
+        (["rnn"], ["rhn", "rnn"]),
     ],
 )
 def test_the_network_of_the_options_is_first_unless_it_is_among_the_others(results, args, shown):
@@ -79,7 +85,7 @@ def test_the_network_of_the_options_is_first_unless_it_is_among_the_others(resul
 
 
 @pytest.mark.parametrize(
-    ("cell", "compare", "alone"),
+    ("cell", "variants", "alone"),
     [
         ("rhn", "depth=1,2", ["--depth", "2"]),
         ("rhn", "bias=-2,-4", ["--transform-bias", "-4"]),
@@ -87,17 +93,41 @@ def test_the_network_of_the_options_is_first_unless_it_is_among_the_others(resul
         ("gru", "seed=0,7", ["--seed", "7"]),
     ],
 )
-def test_what_varies_is_measured_as_if_it_were_alone(results, cell, compare, alone):
-    base, other = results("--cell", cell, "--compare", compare)
+def test_each_variant_has_the_numbers_of_a_run_by_itself(results, cell, variants, alone):
+    base, other = results("--cell", cell, variants)
     named = {"figure": base["figure"]}
-    assert base == results("--cell", cell)[0] | named
-    assert other == results("--cell", cell, *alone)[0] | named
+    assert base == results("--cell", cell, command=plot)[0] | named
+    assert other == results("--cell", cell, *alone, command=plot)[0] | named
     assert exponents(base) != exponents(other)
 
 
 def test_of_an_lstm_the_forget_gate_s_bias_varies(results):
-    grows = [exponents(result)[-1] for result in results("--cell", "lstm", "--compare", "bias=0,2,4")]
+    grows = [exponents(result)[-1] for result in results("--cell", "lstm", "bias=0,2,4")]
     assert len(grows) == 4 and sorted(grows[1:]) == grows[1:]  # the first has its biases as drawn
+
+
+def test_init_is_the_checkpoint_before_its_training(results):
+    cell = RHN(88, 4, generator=torch.Generator().manual_seed(5), init="gaussian:0.3")
+    save_checkpoint("trained.safetensors", cell)
+    small = ["--steps", "4"]
+    after, before = results("init", "--checkpoint", "trained.safetensors", "--seed", 7, small=small)
+    (alone,) = results("--checkpoint", "trained.safetensors", small=small, command=plot)
+    assert exponents(after) == exponents(alone) != exponents(before)
+    (fresh,) = results("--init", "gaussian:0.3", "--seed", 7, command=plot)
+    assert exponents(before) == pytest.approx(exponents(fresh), rel=1e-5)  # in float32
+
+
+@pytest.mark.parametrize("analysis", ["gains", "products"])
+def test_any_analysis_of_a_run_is_compared(results, capsys, analysis):
+    one, two = results("depth=1,2", "--analysis", analysis, "--output", "a.png", "a.json", "a.npz")
+    assert [found["title"] for found in (one, two)] == ["rhn, 4 units, depth 1", "rhn, depth 2, 4 units"]
+    kind = ANALYSES[analysis].load().__annotations__["return"]
+    for found, name in ((one, "a"), (two, "a-2")):
+        assert kind.load(f"{name}.npz").to_dict() == kind.load(f"{name}.json").to_dict() == found[analysis]
+    assert main(["depth=1,2", "--analysis", analysis, *SMALL, "--force"]) == 0
+    printed = capsys.readouterr().out
+    assert kind.load("a.npz").summary() in printed and kind.load("a-2.npz").summary() in printed
+    assert f"figure: gersgorin-rhn-hidden-size4-steps4-vs-depth-1-2-bwv269-{analysis}.png" in printed
 
 
 def test_files_beside_each_other(results):
@@ -105,11 +135,9 @@ def test_files_beside_each_other(results):
         Path("runs", name).mkdir(parents=True)
         generator = torch.Generator().manual_seed(seed)
         save_checkpoint(f"runs/{name}/best.safetensors", RHN(88, 6, 2 + seed, generator=generator))
-    one, two = results("--compare", "runs/one,runs/two/best.safetensors", small=["--steps", "4"])
+    one, two = results("runs/one,runs/two/best.safetensors", small=["--steps", "4"])
     assert [one["depth"], two["depth"]] == [2, 3]
-    again = results(
-        "--checkpoint", "runs/two", "--compare", "runs/one,runs/one/best.safetensors", small=["--steps", "4"]
-    )
+    again = results("runs/one,runs/one/best.safetensors", "--checkpoint", "runs/two", small=["--steps", "4"])
     assert [exponents(result) for result in again] == [exponents(two), exponents(one)]
     assert again[0]["figure"] != one["figure"]
 
@@ -117,44 +145,50 @@ def test_files_beside_each_other(results):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["depth=1,two"], "--compare depth=two: expected whole numbers of at least 1"),
-        (["depth=0"], "expected whole numbers of at least 1"),
-        (["depth="], "expected whole numbers of at least 1"),
-        (["seed=99999999999999999999"], "expected a whole number from 0"),
-        (["bias=nan"], "--compare bias=nan: expected finite numbers"),
+        (["depth=1,two"], "depth=two: expects a whole number, got 'two'"),
+        (["depth=0"], "depth"),
+        (["depth="], "a value is missing"),
+        (["seed=99999999999999999999"], "expects a whole number of at most"),
+        (["bias=nan"], "bias=nan: expected finite numbers"),
         (["init=normal"], "expected gaussian:STD"),
         (["width=3"], "width cannot vary; expected cells (rnn,lstm)"),
-        (["depth=1,seed=2"], "expected one kind of thing that varies"),
-        (["rnn,depth=2"], "expected one kind of thing that varies"),
+        (["depth=1,seed=2"], "expected one kind of variant"),
+        (["rnn,depth=2"], "expected one kind of variant"),
         (["rnn,a.safetensors"], "a.safetensors is a file and rnn a cell"),
         (["rnn,,lstm"], "a value is missing"),
-        (["seed=" + ",".join(map(str, range(30)))], "with 30 values: expected at most 24"),
-        (["depth=1"], "--compare depth=1: nothing to compare with: expected something else than rhn, 4 units, depth 1"),
-        (["rhn"], "expected something else than rhn"),
-        (["nowhere.safetensors"], "expected at least two files"),
+        (["seed=" + ",".join(map(str, range(30)))], "30 variants are too many for one figure: expected at most 24"),
+        (["depth=1"], "there is nothing to compare with rhn, 4 units, depth 1: name another variant"),
+        (["rhn"], "nothing to compare with rhn"),
+        (["init"], "init is the network of --checkpoint FILE before its training: add that"),
+        (["nowhere.safetensors"], "nowhere.safetensors"),
         (["bias=1", "--cell", "rnn"], "cells with gates whose bias can be set"),
         (["depth=2", "--cell", "lstm"], "LSTM has no recurrence depth"),
-        (["depth=2", "--checkpoint", "nowhere.safetensors"], "--compare depth=... is for new cells"),
+        (["depth=2", "--checkpoint", "one.safetensors"], "depth=... is for new cells: one.safetensors says"),
+        (["depth=1,2", "--analysis", "plateau"], "--analysis plateau: expected one of spectra, products"),
+        (["depth=1,2", "--layer", "2"], "--layer is no option"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_compared_is_one_sentence(args, words, capsys, tmp_path, monkeypatch):
+def test_a_comparison_that_cannot_be_is_one_sentence(args, words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    small = [] if "--checkpoint" in args or args[0].endswith("safetensors") else SMALL
-    assert main(["--compare", *args, *small]) == 2
+    if "one.safetensors" in args:
+        save_checkpoint("one.safetensors", RHN(88, 4))
+    before = [*tmp_path.iterdir()]
+    small = [] if before or args[0].endswith("safetensors") else SMALL
+    assert main([*args, *small]) == 2
     captured = capsys.readouterr()
-    assert words in captured.err and captured.err.count("\n") == 1 and not captured.out and not [*tmp_path.iterdir()]
+    assert words in captured.err and captured.err.count("\n") == 1
+    assert not captured.out and [*tmp_path.iterdir()] == before
 
 
-def records(count: int) -> list:
+def runs(count: int) -> list[CellRun]:
     x = torch.rand(6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    title = "number {} with a name as long as those of folders become, rhn, 6 units"
     return [
-        measure_spectra(
+        CellRun(
             (RHN, RNN)[k % 2](5, 6, init=f"gaussian:{0.05 * (k + 1)}", dtype=torch.float64),
             x,
-            name="cell",
-            chorale="noise",
-            title=f"number {k} with a name as long as those of folders become, rhn, 6 units",
+            label=Label(name="cell", sequence="noise", title=title.format(k)),
         )
         for k in range(count)
     ]
@@ -163,8 +197,26 @@ def records(count: int) -> list:
 @pytest.mark.parametrize("count", [2, 5, 7, 10])
 def test_panels_can_be_read(count):
     with rc_context(STYLE):
-        figure = draw_comparison(records(count))
+        figure = draw_comparison([measure_spectra(run) for run in runs(count)])
         readable(figure, least=30)
+
+
+def test_panels_of_any_result_can_be_read_and_share_their_limits():
+    results = [ANALYSES["gains"](run) for run in runs(5)]
+    with rc_context(STYLE):
+        figure = draw_results(results, "sequence noise")
+        readable(figure, least=30)
+    panels = [ax for ax in figure.axes if ax.lines]
+    assert len(panels) == 5 and len({ax.get_ylim() for ax in panels}) == 1
+
+
+def test_the_help_has_twenty_options_on_one_page(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    declared = [option for option in options_of(CompareOptions) if not option.positional]
+    assert len(declared) == 20
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert len(capsys.readouterr().out.splitlines()) <= 60
 
 
 def test_lines_differ_in_colour_or_dashes():
@@ -184,30 +236,29 @@ def language_models() -> None:
 
 def test_language_models_of_one_vocabulary_are_compared_along_a_text(results, capsys):
     language_models()
-    text = ["--text", "novel.txt"]
-    both = results("--compare", "one.safetensors,two.safetensors", *text, small=["--steps", "7"])
+    text = ["--input", "novel.txt"]
+    both = results("one.safetensors,two.safetensors", *text, small=["--steps", "7"])
     assert len(both) == 2 and both[1]["chorale"] == "novel.txt"
     (parts,) = results("--checkpoint", "one.safetensors", *text, "--sequences", 3, small=["--steps", "7"])
     assert [run["sequence"] for run in parts["runs"]] == [f"novel.txt, part {k}" for k in (1, 2, 3)]
     assert parts["along"] == "3 parts of novel.txt" and parts["runs"][0]["exponent"] == exponents(both[0])[-1]
     for args, said in {
-        (
-            "--compare",
-            "one.safetensors,other.safetensors",
-        ): "expected networks that read numbers, or language models of one",
-        ("--checkpoint", "one.safetensors", "--compare", "rnn"): "--compare is for chorales",
+        ("one.safetensors,other.safetensors",): "expected networks that read numbers, or language models of one",
+        ("rnn", "--checkpoint", "one.safetensors"): "new cells cannot read the text",
         ("--checkpoint", "one.safetensors", "--sequences", "40"): "--steps 4000 is beyond the end of novel.txt",
     }.items():
         assert main([*args, *text]) == 2
         assert said in capsys.readouterr().err
+    assert main(["one.safetensors,two.safetensors"]) == 2
+    assert "holds a language model, which reads a text: give --input FILE" in capsys.readouterr().err
 
 
 def test_one_network_by_two_paths_is_one_and_a_cell_s_name_stays_a_cell_s(results, capsys):
     Path("rnn").mkdir()
     save_checkpoint("rnn/best.safetensors", RHN(88, 6))
     assert parse_variants("rnn,lstm").kind == "cell" and parse_variants("rnn/").kind == "checkpoint"
-    assert main(["--compare", "rnn/,rnn/best.safetensors"]) == 2
-    assert "expected at least two files" in capsys.readouterr().err
-    titled = results("--checkpoint", "rnn", "--compare", "rhn", "--save-data", "d.npz", small=["--steps", "2"])
+    assert main(["rnn/,rnn/best.safetensors", "--steps", "2"]) == 2
+    assert "there is nothing to compare with rnn: rhn, 6 units" in capsys.readouterr().err
+    titled = results("rhn", "--checkpoint", "rnn", "--output", "d.npz", small=["--steps", "2"])
     assert len(titled) == 2
     assert [Spectra.load(f"d{k}.npz").title for k in ("", "-2")] == ["rnn: rhn, 6 units", "rhn, 64 units"]
