@@ -40,14 +40,14 @@ class CompareOptions(OutputOptions, DataOptions, NewOrTrained):
     group = "comparison"
 
     variants: Annotated[str | None, Arg("VARIANTS", positional=True)] = None
-    """Cells (rnn,lstm), values of an option (depth=1,2,5, hidden-size=, init=, bias=, seed=), files (runs/a,runs/b),
-    or init: --checkpoint before its training."""
+    """Cells (rnn,lstm), values of an option (depth=1,2, hidden-size=, init=, bias=, seed=), files (runs/a,runs/b), or
+    init: before training."""
     analysis: str = "spectra"
     """An analysis of gersgorin --help."""
     sequences: int | None = None
-    """Medians over N chorales, or N sequences of --input."""
+    """Medians over N chorales or sequences of --input."""
     seeds: int | None = None
-    """Medians over K draws of the weights, from --seed on."""
+    """Medians over K draws of the weights, from --seed."""
 
     @property
     def many(self) -> bool:

@@ -110,6 +110,8 @@ def _value(kind: str, word: str):
         raise InvalidInputError(f"{kind}={word}: {error}") from None
     if value is None or not math.isfinite(value):
         raise InvalidInputError(f"{kind}={word}: expected finite numbers")
+    if option.name == "seed":
+        check_seed(value)
     return value
 
 

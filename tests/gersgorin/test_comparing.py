@@ -149,6 +149,7 @@ def test_files_beside_each_other(results):
         (["depth=0"], "depth"),
         (["depth="], "a value is missing"),
         (["seed=99999999999999999999"], "expects a whole number of at most"),
+        (["seed=0,-1"], "expected a whole number from 0"),
         (["bias=nan"], "bias=nan: expected finite numbers"),
         (["init=normal"], "expected gaussian:STD"),
         (["width=3"], "width cannot vary; expected cells (rnn,lstm)"),
