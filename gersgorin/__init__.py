@@ -39,7 +39,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "analyses.plateau": ("Plateau", "plateau"),
         "analyses.spectra": ("Spectra", "spectra"),
         "checking.checking": ("check",),
-        "comparison.plots": ("draw_comparison", "draw_ensembles", "plot_bands"),
+        "comparison.plots": ("draw_comparison", "draw_bands", "plot_bands"),
         "comparison.runs": ("Comparison", "compare"),
         "extract": ("extract_cell",),
         "jacobian": ("input_jacobian", "layer_jacobians", "norm_bound", "temporal_jacobian", "trajectory"),

@@ -51,7 +51,7 @@ class CompareOptions(OutputOptions, DataOptions, NewOrTrained):
 
     @property
     def many(self) -> bool:
-        """Whether to compute medians over many runs."""
+        """True for medians over many runs."""
         return self.sequences is not None or self.seeds is not None
 
 
@@ -116,7 +116,9 @@ def _check(options: CompareOptions) -> None:
     check_least(options, sequences=1, seeds=1)
     check_most(options, sequences=MOST_RUNS, seeds=MOST_RUNS)
     if options.variants is None and not options.many:
-        raise InvalidInputError("there is nothing to compare: name VARIANTS (see gersgorin compare --help), or give --seeds")
+        raise InvalidInputError(
+            "there is nothing to compare: name VARIANTS (see gersgorin compare --help), or give --seeds"
+        )
     if options.many and options.analysis != "spectra":
         raise InvalidInputError("medians over many runs are of the spectra: leave --analysis out")
     if options.sequences is not None and (given := given_flags(options, ("chorale",))):
@@ -155,7 +157,11 @@ def _print(options: CompareOptions, row: Analysis, results: Sequence, figure: Pa
     if options.json:
         first, *others = (
             {"figure": str(figure)}
-            | (found.to_dict() if of_spectra else {"title": found.title, "about": found.about, row.name: found.to_dict()})
+            | (
+                found.to_dict()
+                if of_spectra
+                else {"title": found.title, "about": found.about, row.name: found.to_dict()}
+            )
             for found in results
         )
         print_json(first | ({"compare": others} if others else {}))

@@ -1,8 +1,8 @@
 """Default file names of figures: the network, the given options and the data, joined by dashes.
 
-    gersgorin-rhn-depth5-bwv269.png
-    gersgorin-lstm-seed3-steps20-bwv66.6-lyapunov.png
-    gersgorin-rhn-vs-depth-1-2-5-test.png
+gersgorin-rhn-depth5-bwv269.png
+gersgorin-lstm-seed3-steps20-bwv66.6-lyapunov.png
+gersgorin-rhn-vs-depth-1-2-5-test.png
 """
 
 import re

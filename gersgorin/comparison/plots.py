@@ -148,7 +148,7 @@ def draw_bands(comparisons: Comparison | Sequence[Comparison]) -> Shown:
 
 @our_style()
 def draw_results(results: Sequence[Result], along: str) -> Shown:
-    """The plot of each result in a panel of its own, all with the same limits.
+    """The plot of each result in its own panel, all with the same limits.
 
     along: the sequence, for the title.
     """

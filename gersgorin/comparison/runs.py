@@ -158,7 +158,8 @@ class Comparison(Result, kind="comparison"):
         words = [
             f"The gradient's norm {_direction(exponents)}: its exponent is {median:.3g} a step in the median{_half_life(median)}, "
             f"{low:.3g} to {high:.3g} in four of five runs.",
-            f"The {DISC_WORDS[self.discs]} would allow growth in {reach} of {R} runs, an eigenvalue leaves the unit circle in {radius}.",
+            f"The {DISC_WORDS[self.discs]} would allow growth in {reach} of {R} runs, an eigenvalue leaves the unit circle in "
+            f"{radius}.",
         ]
         seeds, sequences = _spread(exponents, self.seed), _spread(exponents, self.sequence)
         if seeds is not None and sequences is not None:

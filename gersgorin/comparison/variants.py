@@ -1,10 +1,10 @@
 """Variants of a network for `gersgorin compare`: parse the words that name them, and resolve each to a network.
 
-    rnn,irnn,package.module:factory      cells
-    depth=1,2,5,10                       an option of new cells, with all other options equal
-    init=orthogonal,uniform:0.04,bias:0  a comma before "bias:" belongs to the value
-    a.safetensors,runs/depth6            trained weights: files, or folders of runs
-    init                                 the network of a checkpoint before its training
+rnn,irnn,package.module:factory      cells
+depth=1,2,5,10                       an option of new cells, with all other options equal
+init=orthogonal,uniform:0.04,bias:0  a comma before "bias:" belongs to the value
+a.safetensors,runs/depth6            trained weights: files, or folders of runs
+init                                 the network of a checkpoint before its training
 """
 
 import argparse
@@ -125,7 +125,7 @@ def _each_once(text: str, values: list) -> tuple:
 
 
 def _is_file(word: str) -> bool:
-    """Whether a word names weights; the name of a cell does not, even beside a folder of that name."""
+    """True for a word that names weights; the name of a cell does not, even beside a folder of that name."""
     if word.endswith((".safetensors", *STATES)) or os.sep in word:
         return True
     return not is_known(word) and os.path.exists(os.path.join(word, BEST))  # noqa: PTH110, PTH118 (Path raises for long names)
@@ -178,7 +178,9 @@ def _check(options: NewOrTrained, variants: Variants, input_size: int | None) ->
     if variants.option and trained:
         raise InvalidInputError(f"{variants.kind}... is for new cells: {trained} says what its cell is")
     if variants.kind == CELL and input_size is None:
-        raise InvalidInputError(f"new cells cannot read the text that {options.checkpoint} reads: name files of weights")
+        raise InvalidInputError(
+            f"new cells cannot read the text that {options.checkpoint} reads: name files of weights"
+        )
     if variants.kind == FILES and not options.module:
         for other in variants.values:
             if _vocabulary(other) != _vocabulary(options.checkpoint):
@@ -227,9 +229,7 @@ def _varied(name: str, given: dict, variants: Variants) -> Iterator[tuple[str, S
         yield subject.title + f", {argument.replace('_', ' ')} {words}" * in_title, subject
 
 
-def _trained(
-    options: NewOrTrained, variants: Variants | None, input_size: int | None
-) -> Iterator[tuple[str, Subject]]:
+def _trained(options: NewOrTrained, variants: Variants | None, input_size: int | None) -> Iterator[tuple[str, Subject]]:
     """The network of the options with its weights, with those before its training, or with those of other files."""
     kind = variants.kind if variants else None
     files, size = [options.checkpoint], {"input_size": input_size}

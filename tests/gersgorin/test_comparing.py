@@ -63,7 +63,11 @@ def test_an_initialisation_keeps_the_comma_before_its_bias(schemes):
 
 
 def test_kinds_and_their_synonyms():
-    assert parse_variants("transform-bias=-1,-2.5") == parse_variants("bias=-1, -2.5") == Variants("transform_bias=", (-1.0, -2.5))
+    assert (
+        parse_variants("transform-bias=-1,-2.5")
+        == parse_variants("bias=-1, -2.5")
+        == Variants("transform_bias=", (-1.0, -2.5))
+    )
     assert parse_variants("hidden-size=8") == parse_variants("Hidden_Size=8") == Variants("hidden_size=", (8,))
     assert parse_variants("irnn,a.b:make") == Variants("cell", ("irnn", "a.b:make"))
     assert parse_variants("runs/lr=0.1,b.safetensors").kind == "checkpoint"

@@ -158,7 +158,7 @@ FIGURES = {  # what each is drawn from
     "analyses.bounds.plot_bounds_by_window": lambda draw, runs, training, size: draw(runs["bounds"][0]),
     "analyses.bounds.plot_bounds_over_time": lambda draw, runs, training, size: draw(runs["bounds"][0]),
     "comparison.plots.draw_comparison": lambda draw, runs, training, size: draw(runs["spectra"]),
-    "comparison.plots.draw_ensembles": lambda draw, runs, training, size: draw(runs["ensembles"]),
+    "comparison.plots.draw_bands": lambda draw, runs, training, size: draw(runs["ensembles"]),
     "comparison.plots.plot_bands": lambda draw, runs, training, size: [
         draw(runs["ensembles"][:3], measure, labels=["one", "two", LONG]) for measure in PANELS
     ],
