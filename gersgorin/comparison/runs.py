@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from gersgorin.analyses.spectra import DISC_WORDS, MEASURES, Spectra
@@ -20,10 +22,13 @@ from gersgorin.extract import Watched
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.products import running_log_norms
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
+from gersgorin.plotting.figure import own_axes, plain_numbers
+from gersgorin.plotting.spectra import DASHED, as_list, complete, line_style, told_apart
 from gersgorin.resolve import check_memory, labelled, run_along
 from gersgorin.run import Label, Run
 from rhn.command import own_cell
 from rhn.errors import InvalidInputError
+from rhn.figures import drawable, our_style, time_label
 from rhn.result import Result
 from rhn.wording import counted
 
@@ -32,6 +37,14 @@ TABULATED = (*KEPT, "finite_time_exponent")
 ABOUT = ("cell", "depth", "hidden_size", "title", "along", "unit", "discs", "about")
 BAND = (0.1, 0.9)  # quantiles: four of five runs are between
 COLUMNS = {"median": 0.5, "10 %": BAND[0], "90 %": BAND[1], "least": 0.0, "largest": 1.0}
+BANDS = "the median, and bands that four of five keep to"
+DECADES = 1.5  # range of values from which an axis is logarithmic
+PANELS = {  # measures over time, and the labels of their axes
+    "spectral_radius": "spectral radius of a step",
+    "reach": "reach of a step's discs from 0",
+    "log_norm_product": r"$\log_{10}\,\|\partial y_t/\partial y_0\|$",
+    "finite_time_exponent": "exponent (1/step)",
+}
 AXES = {"row": ("row",), "column": ("column",), "both": ("row", "column")}
 
 Progress = Callable[[int, int], None]
@@ -141,8 +154,6 @@ class Comparison(Result, kind="comparison"):
 
     def plot(self, ax=None):
         """The norm of the products over time: median and band."""
-        from gersgorin.comparison.plots import plot_bands
-
         return plot_bands(self, ax=ax)
 
     @property
@@ -301,6 +312,67 @@ def measure_run(run: Run, discs: str) -> dict[str, np.ndarray]:
     columns = *(torch.cat(parts) for parts in zip(*measured, strict=True)), log_norms
     leading, *others = (column.cpu().numpy() for column in columns)
     return dict(zip(KEPT, (np.abs(leading), *others), strict=True))
+
+
+@our_style()
+def plot_bands(
+    comparisons: Comparison | Sequence[Comparison],
+    measure: str = "log_norm_product",
+    ax: Axes | None = None,
+    *,
+    labels: Sequence[str] = (),
+) -> Axes:
+    """A measure over time: the median of each comparison, within the 10 to 90 % band of its runs.
+
+    The line of a product that is zero ends with a cross, because its logarithm is minus infinity.
+
+    Args:
+        comparisons: one or several; see `gersgorin.compare`.
+        measure: "spectral_radius", "reach", "log_norm_product" or "finite_time_exponent".
+        ax: axes to draw into.
+        labels: names for the legend; none: in a figure of its own the differences of their titles.
+
+    Raises InvalidInputError for another measure.
+    """
+    comparisons = as_list(comparisons)
+    if measure not in PANELS:
+        raise InvalidInputError(f"measure is {measure!r}, expected one of {', '.join(PANELS)}")
+    named = told_apart([c.title for c in comparisons], [c.about for c in comparisons])
+    labels = labels or (named.names if ax is None else ())
+    alone, ax = ax is None, own_axes(6, 3.4) if ax is None else ax
+    scale = np.log(10) if measure == "log_norm_product" else 1.0
+    of_products = measure in ("log_norm_product", "finite_time_exponent")
+    for k, comparison in enumerate(comparisons):
+        low, median, high = (comparison.quantile(measure, share) / scale for share in (BAND[0], 0.5, BAND[1]))
+        t = np.arange(len(median)) + of_products  # a product is over t steps, all else is of step t
+        if measure == "log_norm_product":  # of no steps: the identity
+            t, low, median, high = np.r_[0, t], *(np.r_[0, values] for values in (low, median, high))
+        shown, style = np.isfinite(median), line_style(k)
+        label = drawable(labels[k]) if k < len(labels) else None
+        dot = "." if len(t) == 1 else None
+        ax.plot(t[shown], median[shown], linewidth=1.3, marker=dot, label=label, **style)
+        if not shown.all() and shown.any():
+            ax.plot(t[shown][-1], median[shown][-1], "x", color=style["color"], markersize=6)
+        if len(comparison.seed) > 1:
+            floor = np.where(np.isneginf(low), median, low)  # a band has a lower edge where four of five have a product
+            ax.fill_between(t[shown], floor[shown], high[shown], color=style["color"], alpha=0.15, linewidth=0)
+    ax.axhline(0 if of_products else 1, **DASHED, linewidth=0.8)
+    ax.set(xlim=(0, max(c.norm.shape[1] for c in comparisons)), ylabel=PANELS[measure])
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if not of_products and _spans_decades([line.get_ydata() for line in ax.lines]):
+        ax.set_yscale("log")
+    else:
+        plain_numbers(ax)
+    if alone:
+        ax.set_xlabel(time_label(comparisons[0].unit))
+        complete(ax, f"{named.common or 'networks'}, {comparisons[0].along}: {BANDS}", named.about)
+    return ax
+
+
+def _spans_decades(several: Sequence[np.ndarray]) -> bool:
+    values = np.concatenate([np.asarray(values, dtype=float) for values in several])
+    values = values[np.isfinite(values)]
+    return bool(len(values) and values.min() > 0 and math.log10(values.max() / values.min()) > DECADES)
 
 
 def _padded(rows: list[np.ndarray]) -> np.ndarray:

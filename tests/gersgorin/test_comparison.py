@@ -15,8 +15,8 @@ from gersgorin.analyses.spectra import measure_spectra
 from gersgorin.cell_run import CellRun
 from gersgorin.cli.compare import main
 from gersgorin.cli.plot import main as plot
-from gersgorin.comparison.plots import draw_bands, plot_bands
-from gersgorin.comparison.runs import KEPT, TABULATED
+from gersgorin.comparison.plots import draw_bands
+from gersgorin.comparison.runs import KEPT, TABULATED, plot_bands
 from gersgorin.jacobian import temporal_jacobian
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint

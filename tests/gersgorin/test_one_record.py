@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import gersgorin
-from gersgorin.comparison.plots import PANELS
+from gersgorin.comparison.runs import PANELS
 from rhn.cells import RNN
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel

@@ -13,7 +13,7 @@ from gersgorin import Recorder, analyze, bounds, compare, fixed_points, lyapunov
 from gersgorin.analyses import spectra as measuring
 from gersgorin.analyses.pseudospectra import measure_pseudospectra
 from gersgorin.analyses.spectra import measure_spectra
-from gersgorin.comparison.plots import PANELS
+from gersgorin.comparison.runs import PANELS
 from gersgorin.paper import figures as gallery
 from gersgorin.paper.saddle import GateSweep, RateSweep
 from gersgorin.plotting.spectra import told_apart, wrapped
@@ -159,7 +159,7 @@ FIGURES = {  # what each is drawn from
     "analyses.bounds.plot_bounds_over_time": lambda draw, runs, training, size: draw(runs["bounds"][0]),
     "comparison.plots.draw_comparison": lambda draw, runs, training, size: draw(runs["spectra"]),
     "comparison.plots.draw_bands": lambda draw, runs, training, size: draw(runs["ensembles"]),
-    "comparison.plots.plot_bands": lambda draw, runs, training, size: [
+    "comparison.runs.plot_bands": lambda draw, runs, training, size: [
         draw(runs["ensembles"][:3], measure, labels=["one", "two", LONG]) for measure in PANELS
     ],
     "analyses.fixed_points.draw_fixed_points": lambda draw, runs, training, size: draw(runs["points"]),
