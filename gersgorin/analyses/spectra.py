@@ -10,7 +10,7 @@ Legend: T steps, counted from 0; m inputs; N entries of a state; k eigenvalues; 
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -19,36 +19,32 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin._validate import check_gradients, real_tensor, with_gradients
-from gersgorin.jacobian import Step, converted, trajectory
-from gersgorin.linalg.discs import Discs, gersgorin_discs
+from gersgorin._validate import with_gradients
+from gersgorin.jacobian import Step
+from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.normality import departure, kreiss_constant
 from gersgorin.linalg.outlines import support_corners
 from gersgorin.linalg.products import running_log_norms
-from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
+from gersgorin.linalg.spectrum import eigenvalue_conditions, eigenvalues, one_thread
 from gersgorin.operators import (
-    DIRECTIONS,
-    TOLERANCE,
     Product,
     StepJacobian,
     arnoldi,
-    basis_bytes,
+    basis,
     both_discs,
     by_arnoldi,
     check_count,
     check_room,
     largest_singular_value,
-    leading_of,
     memory_bound,
     product_log_norms,
-    write,
+    products_along,
 )
 from gersgorin.own_loop import OwnLoop
 from gersgorin.resolve import open_run
 from gersgorin.run import Run, shown_steps
 from rhn.errors import InvalidInputError, NotConvergedError
-from rhn.fields import check_seed
 from rhn.figures import time_label
 from rhn.result import Result
 from rhn.wording import counted
@@ -450,52 +446,7 @@ def described(run: Run, circles: Iterable[np.ndarray], discs: str) -> dict:
 
 
 COUNT = 32  # eigenvalues if whole Jacobians do not fit
-WRITTEN = 17  # matrices held at once where a step's is written: A, the product, what is made of them; as measured
-
-
-class _Run(Sequence):
-    """The products with A[t] of a run, made anew when they are asked for: (forward, backward) of step t."""
-
-    def __init__(self, cell: nn.Module | Step, x: Tensor, states: Tensor) -> None:
-        self.cell, self.x, self.states = cell, x, states
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return _Run(self.cell, self.x[index], self.states[index])
-        A = StepJacobian(self.cell, self.x[index], self.states[index])
-        return A.forward, A.backward
-
-
-@with_gradients()
-@torch.no_grad()
-def streamed_log_norms(
-    cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None, *, seed: int = 0, tol: float = TOLERANCE
-) -> Tensor:
-    """log ||ds[t+1]/ds[0]||_2 for t = 0..T-1, (T,) float64: what `cumulative_log_norms` finds from Jacobians, without any.
-
-    Args:
-        cell: as for `temporal_jacobian`. x: inputs (T, m). s0: the state to begin with, (N,); zero where None.
-        seed: of the directions that the search begins with. tol: see `gersgorin.operators.largest_singular_value`.
-
-    Raises:
-        InvalidInputError: what `temporal_jacobian` refuses. NotConvergedError: a norm that does not settle.
-
-    Takes a few passes forward and back for every step: their number grows with the square of T.
-
-    >>> streamed_log_norms(lambda x, s: x * s, torch.tensor([[2.0], [0.5], [4.0]]), torch.ones(3)).exp().round(decimals=4)
-    tensor([2., 1., 4.], dtype=torch.float64)
-    """
-    check_seed(seed)
-    check_gradients(cell)
-    x = real_tensor("x", x)
-    states = trajectory(cell, x, s0)
-    if not torch.isfinite(states).all():
-        raise InvalidInputError("a state of the run is NaN or infinite: use smaller weights or another s0")
-    run = _Run(converted(cell), x, states[:-1])
-    return torch.tensor([*product_log_norms(run, states[0], seed=seed, tol=tol)], dtype=torch.float64, device="cpu")
+WRITTEN = 17  # matrices held at once if Jacobians are computed as matrices: A, the product, their decompositions
 
 
 @with_gradients()
@@ -515,12 +466,14 @@ def measure_leading(
     NaN where all eigenvalues or whole matrices would be needed: the numerical range, conditions, the departure from normality, Kreiss'
     constant and the cell's norm bound. An eigenvalue that does not converge is NaN.
 
+    Each Jacobian is a matrix, of which only the current one is kept, or if that does not fit the memory, an operator.
+
     Args:
-        memory_limit: bytes, about, for Jacobians and work space; half of what is free if None.
-        seed: of the vectors that searches begin with.
+        memory_limit: bytes, about, for Jacobians and work space; half of the free memory if None.
+        seed: of the first vectors of ARPACK.
 
     Raises:
-        InvalidInputError: as `of_run` of spectra; k out of range; beyond the memory limit; a run without a step.
+        InvalidInputError: as `of_run` of spectra; k out of range; beyond the memory limit; an own loop.
         NotConvergedError: a norm did not converge.
     """
     if isinstance(run, OwnLoop):
@@ -529,41 +482,37 @@ def measure_leading(
         )
     cell, x, s = run.cell, run.inputs, run.require_finite().states[:-1]
     (T, N), bound = s.shape, memory_bound(memory_limit, x.device.type)
-    k = check_count(k, N)
-    vectors = basis_bytes(s[0], k) + 2 * min(DIRECTIONS, N) * s[0].nbytes
-    check_room(vectors, bound, f"the search for {k} eigenvalues of {N}", "raise --memory-limit, or ask for fewer")
-    written = WRITTEN * N * s[0].nbytes <= bound
-    measured, v = [], _start(s[0], seed)
-    total = T if written else 2 * T
+    check_count(k, N)
+    vectors = 2 * basis(k, N) * s[0].nbytes
+    check_room(vectors, bound, f"the search for {k} eigenvalues of {N}", "give it more memory, or ask for fewer")
+    as_matrix = WRITTEN * N * s[0].nbytes <= bound
+    total, measured = T if as_matrix else 2 * T, []
 
     def measure(t: int) -> Tensor | None:
-        nonlocal v
         A = StepJacobian(cell, x[t], s[t])
-        matrix = write(A, bound // 2) if written else None
-        forward, backward = (A.forward, A.backward) if matrix is None else _products(matrix)
-        circles = both_discs(A, bound) if matrix is None else _discs(matrix)
-        norm, _, v = largest_singular_value(forward, backward, v + 0.1 * _start(v, seed))
-        values = _leading(A, forward, k, bound, seed)
-        measured.append(
-            (
-                values,
-                torch.tensor(norm, dtype=torch.float64, device="cpu"),
-                *(part for d in circles for part in (d.centers, d.radii)),
-            )
-        )
+        M = A.matrix(bound // 2) if as_matrix else None
+        forward, backward = (A.forward, A.backward) if M is None else _products(M)
+        circles = both_discs(A, bound) if M is None else [gersgorin_discs(M, axis=axis) for axis in ("row", "column")]
+        norm, _ = largest_singular_value(forward, backward, A.like, seed=seed)
+        if by_arnoldi(k, N):
+            values = _leading(forward, A.like, k, seed)
+        else:
+            values = eigenvalues(A.matrix(bound // 2) if M is None else M)[:k].cpu()
+        measured.append((values.numpy(), norm, *(part.cpu().numpy() for d in circles for part in (d.centers, d.radii))))
         progress(t + 1, total)
-        return matrix
+        return M
 
-    if written:
-        logs = [float(log) for log in running_log_norms((measure(t) for t in range(T)), lambda P: _norm(P, v))]
+    if as_matrix:
+        products = running_log_norms((measure(t) for t in range(T)), lambda P: _norm(P, seed))
+        logs = [float(log) for log in products]
     else:
+        logs = []
         for t in range(T):
             measure(t)
-        logs = []
-        for log in product_log_norms(_Run(cell, x, s), s[0], seed=seed):
+        for log in product_log_norms(products_along(cell, x, s), T, s[0], seed=seed):
             logs.append(log)
             progress(T + len(logs), total)
-    values, norms, *circles = (torch.stack(parts).cpu().numpy() for parts in zip(*measured, strict=True))
+    values, norms, *circles = (np.stack(parts) for parts in zip(*measured, strict=True))
     nothing = np.full(T, np.nan)
     return Spectra(
         **described(run, circles, discs),
@@ -578,31 +527,19 @@ def measure_leading(
     )
 
 
-def _leading(A: StepJacobian, forward: Product, k: int, bound: int, seed: int) -> Tensor:
-    """(k,) eigenvalues, those that were not found NaN."""
+def _leading(forward: Product, like: Tensor, k: int, seed: int) -> Tensor:
+    """(k,) eigenvalues, NaN for those that did not converge."""
     try:
-        return (arnoldi(forward, A.like, k, seed=seed) if by_arnoldi(k, A.size) else leading_of(A, k, bound)).cpu()
+        return arnoldi(forward, like, k, seed=seed)
     except NotConvergedError as error:
-        found = A.like.new_full((k,), np.nan).to(torch.promote_types(A.like.dtype, torch.complex32))
+        found = torch.full((k,), torch.nan, dtype=torch.promote_types(like.dtype, torch.complex32), device="cpu")
         found[: len(error.found)] = error.found[:k]
-        return found.cpu()
+        return found
 
 
 def _products(M: Tensor) -> tuple[Product, Product]:
     return (lambda v: M @ v), (lambda u: u @ M)
 
 
-def _norm(P: Tensor, start: Tensor) -> Tensor:
-    return torch.tensor(largest_singular_value(*_products(P), start)[0], dtype=torch.float64, device=P.device)
-
-
-def _discs(M: Tensor) -> Iterator[Discs]:
-    return (gersgorin_discs(M, axis=axis) for axis in ("row", "column"))
-
-
-def _start(like: Tensor, seed: int) -> Tensor:
-    """A random unit vector."""
-    v = torch.randn(len(like), generator=torch.Generator().manual_seed(seed), dtype=torch.float64, device="cpu").to(
-        like
-    )
-    return v / v.norm()
+def _norm(P: Tensor, seed: int) -> Tensor:
+    return torch.tensor(largest_singular_value(*_products(P), P[0], seed=seed)[0], dtype=torch.float64, device=P.device)
