@@ -33,6 +33,7 @@ Product = Callable[[Tensor], Tensor]
 RESTARTS = 300  # of ARPACK, at most
 LEAST_BASIS = 80  # vectors, for eigenvalues
 NORM_BASIS = 16  # vectors, for a norm
+SMALL = 32  # entries of a state, up to which a norm is that of the matrix
 TOLERANCE = 1e-10  # of a norm, relative
 ROW_COPIES = 16  # vectors of N that a reverse pass and the sums hold for each row of a block, about
 BLOCK_BYTES = 256 << 20  # larger blocks are no faster
@@ -240,19 +241,22 @@ def largest_singular_value(
     from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, svds
 
     N = len(like)
-    v = torch.randn(N, generator=torch.Generator().manual_seed(seed), dtype=torch.float64, device="cpu").to(like)
+    if N <= SMALL:  # fewer products than ARPACK needs
+        A = torch.stack([forward(column).double() for column in torch.eye(N, dtype=like.dtype, device=like.device)], 1)
+        u, sigma, _ = torch.linalg.svd(A)
+        return float(sigma[0]), u[:, 0].to(like) * bool(sigma[0])
+    v = torch.randn(N, generator=torch.Generator().manual_seed(seed), dtype=torch.float64, device="cpu")
     v = v / v.norm()
-    after = forward(v)
-    size = float(after.norm())
-    if N == 1 or not size:
-        return size, after / (size or 1)
+    size = float(forward(v.to(like)).double().norm())
+    if not size:  # only a zero matrix maps a random vector to zero
+        return 0.0, torch.zeros_like(like)
     products = (_of_arrays(product, like, scale) for product, scale in ((forward, size), (backward, size)))
     matvec, rmatvec = products  # of A / size, whose squares neither overflow nor underflow
     A = LinearOperator((N, N), matvec=matvec, rmatvec=rmatvec, dtype=np.float64)
     # ARPACK solves for A^T A, and SciPy squares its tolerance
     tol = math.sqrt(2 * max(tol, 10 * torch.finfo(like.dtype).eps))
     try:
-        u, sigma, _ = svds(A, 1, v0=v.double().cpu().numpy(), tol=tol, ncv=min(N, NORM_BASIS), maxiter=restarts)
+        u, sigma, _ = svds(A, 1, v0=v.numpy(), tol=tol, ncv=min(N, NORM_BASIS), maxiter=restarts)
     except ArpackNoConvergence as error:
         raise NotConvergedError(
             f"the norm of {N} columns is at least {size:.6g} but did not converge in {restarts} restarts: use a larger tol",

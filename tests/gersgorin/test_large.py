@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse
 import scipy.sparse.linalg
 import torch
+from allocations import Allocations
 from cases import SHALLOW_CASES, inputs
 
 from gersgorin import (
@@ -15,11 +16,17 @@ from gersgorin import (
     eigenvalues,
     gersgorin_discs,
     leading_eigenvalues,
-    streamed_log_norms,
     temporal_jacobian,
     trajectory,
 )
-from gersgorin.operators import Produced, StepJacobian, largest_singular_value, product_log_norms
+from gersgorin.operators import (
+    ROW_COPIES,
+    StepJacobian,
+    largest_singular_value,
+    product_log_norms,
+    products_along,
+    streamed_log_norms,
+)
 from rhn.cells import LSTM, RHN, RNN
 from rhn.errors import InvalidInputError, NotConvergedError
 
@@ -60,10 +67,10 @@ def test_leading_eigenvalues_are_lapacks(kind, n, depth, limit):
     cell, x, s = small(kind, n, depth)
     wanted = eigenvalues(temporal_jacobian(cell, x, s))
     for k in (1, 7, 8):  # 7 and 8: one of them parts two conjugates
-        with Produced() as produced:
+        with Allocations() as allocated:
             found = leading_eigenvalues(cell, x, s, k, memory_limit=limit and limit * s.nbytes * len(s))
         torch.testing.assert_close(found, wanted[:k], rtol=0, atol=1e-9)
-        assert (produced.largest < s.nbytes * len(s)) == (limit is not None)
+        assert (allocated.largest < s.nbytes * len(s)) == (limit is not None)
 
 
 @pytest.mark.parametrize(("kind", "n", "depth"), [(RNN, 90, 1), (RHN, 40, 3), (LSTM, 50, 1)])
@@ -104,14 +111,13 @@ def test_what_does_not_converge_is_told_with_what_did():
 @pytest.mark.parametrize("rows", [1, 7, 64, 1000])
 def test_discs_by_blocks_are_those_of_the_matrix_within_the_bound(axis, rows):
     cell, x, s = small(RHN, 120, 2)
-    A = StepJacobian(cell, x, s)
-    bound = rows * (A.row_bytes() + 4 * s.nbytes)
+    bound = rows * ROW_COPIES * s.nbytes
     wanted = gersgorin_discs(temporal_jacobian(cell, x, s).detach(), axis)
-    with Produced() as produced:
+    with Allocations() as allocated:
         found = discs_by_blocks(cell, x, s, axis, memory_limit=bound)
     torch.testing.assert_close(found.centers, wanted.centers)
     torch.testing.assert_close(found.radii, wanted.radii)
-    assert produced.largest <= bound
+    assert allocated.largest <= bound
 
 
 def test_no_radius_is_lost_near_closed_gates():
@@ -123,10 +129,10 @@ def test_no_radius_is_lost_near_closed_gates():
 def test_norms_of_products_are_those_of_whole_jacobians(n, T, gain):
     A = torch.stack([gain * of(n, seed) for seed in range(T)])
     steps = [(lambda v, M=M: M @ v, lambda u, M=M: M.T @ u) for M in A]
-    found = torch.tensor([*product_log_norms(steps, A[0, 0])], dtype=d)
+    found = torch.tensor([*product_log_norms(steps.__getitem__, T, A[0, 0])], dtype=d)
     torch.testing.assert_close(found, cumulative_log_norms(A), rtol=0, atol=1e-9)
     steps[T // 2] = (torch.zeros_like, torch.zeros_like)
-    found = torch.tensor([*product_log_norms(steps, A[0, 0])])
+    found = torch.tensor([*product_log_norms(steps.__getitem__, T, A[0, 0])])
     assert torch.isfinite(found).sum() == T // 2 and (found[T // 2 :] == -math.inf).all()
 
 
@@ -137,10 +143,30 @@ def test_along_a_run_of_a_cell():
     torch.testing.assert_close(streamed_log_norms(cell, x.double()), wanted, rtol=0, atol=1e-9)
 
 
-def test_a_norm_that_does_not_settle_is_told_as_a_bound_from_below():
+def test_a_run_that_does_not_fit_the_block_of_kept_steps(monkeypatch):
+    cell, x = RNN(4, 12, init="gaussian:0.4", dtype=d, generator=torch.Generator().manual_seed(2)), torch.rand(9, 4)
+    wanted = streamed_log_norms(cell, x.double())
+    monkeypatch.setattr("gersgorin.operators.BLOCK_BYTES", 1)
+    assert products_along(cell, x.double(), trajectory(cell, x.double())).cache_parameters()["maxsize"] == 1
+    assert torch.equal(streamed_log_norms(cell, x.double()), wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, d], ids=str)
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+@pytest.mark.parametrize("n", [1, 2, 7, 300])
+def test_norms_are_lapacks(n, scale, dtype):
+    """Scales whose squares no float32 holds."""
+    A = (scale * of(n)).to(dtype)
+    found, u = largest_singular_value(lambda v: A @ v, lambda u: A.T @ u, A[0])
+    wanted = float(torch.linalg.matrix_norm(A.double(), 2))
+    assert found == pytest.approx(wanted, rel=1e-10 if dtype == d else 2e-6)
+    assert float((A.T @ u).double().norm()) == pytest.approx(wanted, rel=1e-3) and float(u.norm()) == pytest.approx(1)
+
+
+def test_a_norm_that_does_not_converge_has_a_lower_bound():
     A = of(200)
-    with pytest.raises(NotConvergedError, match="did not settle in 3 directions") as caught:
-        largest_singular_value(lambda v: A @ v, lambda u: A.T @ u, A[0], most=3)
+    with pytest.raises(NotConvergedError, match="did not converge in 1 restarts") as caught:
+        largest_singular_value(lambda v: A @ v, lambda u: A.T @ u, A[0], restarts=1)
     assert 0 < caught.value.found <= np.linalg.norm(A, 2)
 
 
@@ -178,10 +204,10 @@ def test_a_sparse_reservoir_of_ten_thousand_units():
     slope = cell.leak * (1 - np.tanh(cell.matrix @ s.numpy()) ** 2)
     A = (1 - cell.leak) * scipy.sparse.eye_array(n) + scipy.sparse.diags_array(slope) @ cell.matrix
     wanted = scipy.sparse.linalg.eigs(A.tocsr(), k + 1, v0=np.ones(n), return_eigenvectors=False)
-    with Produced() as produced:
+    with Allocations() as allocated:
         found = leading_eigenvalues(cell, x, s, k, memory_limit=50e6)
     np.testing.assert_allclose(found, wanted[np.argsort(-np.abs(wanted))][:k], rtol=1e-9)
-    assert produced.largest <= 8 * 12 * n
+    assert allocated.largest <= 8 * 12 * n
 
 
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
