@@ -1,4 +1,4 @@
-"""`gersgorin-plot --leading`: the record of a large state, what the command tells of it, and eigenvalues that were not found."""
+"""`gersgorin plot --leading`: the spectra of a large state, and eigenvalues that did not converge."""
 
 import functools
 import json
@@ -7,15 +7,26 @@ import math
 import numpy as np
 import pytest
 import torch
+from allocations import Allocations
 
-from gersgorin import operators as leading
-from gersgorin.analyses import leading as measure
-from gersgorin.analyses.spectra import WRITTEN, Spectra, measure_leading, measure_spectra, reading, summary_table
+from gersgorin import operators
+from gersgorin.analyses import spectra as module
+from gersgorin.analyses.spectra import (
+    WRITTEN,
+    Spectra,
+    measure_leading,
+    measure_spectra,
+    of_run,
+    reading,
+    summary_table,
+)
+from gersgorin.cell_run import CellRun
 from gersgorin.cli.plot import main
-from gersgorin.operators import Produced
 from gersgorin.plotting.animation import save_animation
 from gersgorin.plotting.spectra import draw_run
+from gersgorin.resolve import open_run
 from rhn.cells import LSTM
+from rhn.errors import InvalidInputError
 
 d = torch.float64
 
@@ -29,16 +40,15 @@ def test_the_record_is_that_of_whole_jacobians(written):
     """By one written matrix at a time, and by vectors alone, of which none is as large as a matrix."""
     n, k = 150, 6
     cell = LSTM(4, n // 2, init="gaussian:0.3", dtype=d, generator=torch.Generator().manual_seed(2))
-    x = torch.randn(5, 4, dtype=d, generator=torch.Generator().manual_seed(3))
-    whole = measure_spectra(cell, x, name="lstm", chorale="x")
-    matrix = n * n * 8
-    with Produced() as produced:
-        found = measure_leading(cell, x, k, name="lstm", chorale="x", memory_limit=matrix * (WRITTEN if written else 9))
+    run = CellRun(cell, torch.randn(5, 4, dtype=d, generator=torch.Generator().manual_seed(3)))
+    whole, matrix = measure_spectra(run), n * n * 8
+    with Allocations() as allocated:
+        found = measure_leading(run, k, memory_limit=matrix * (WRITTEN if written else 9))
     np.testing.assert_allclose(found.eigenvalues, whole.eigenvalues[:, :k], atol=1e-10)
     for name in ("row_centers", "row_radii", "column_centers", "column_radii", "norm", "log_norm_product"):
         np.testing.assert_allclose(getattr(found, name), getattr(whole, name), rtol=0, atol=1e-10, err_msg=name)
     np.testing.assert_array_equal(found.reach.round(9), whole.reach.round(9))
-    assert produced.largest <= 9 * matrix and np.isnan(found.norm_bound)
+    assert allocated.largest <= 9 * matrix and np.isnan(found.norm_bound)
 
 
 def plot(*words) -> int:
@@ -54,28 +64,26 @@ def test_the_command_tells_the_leading_part_of_what_it_tells_without(tmp_path, m
     for name in ("spectral_radius", "norm", "reach", "rightmost_disc", "log_norm_product", "finite_time_exponent"):
         assert [s[name] for s in part["steps"]] == pytest.approx([s[name] for s in whole["steps"]], abs=1e-9), name
     assert {s["eigenvalue_condition"] for s in part["steps"]} == {None}
-    assert plot("--leading", "1", "--save-data", "x.npz") == 0
+    assert plot("--leading", "1", "--output", "x.npz") == 0
     out = capsys.readouterr().out
     assert "row discs; the 1 leading eigenvalue of 40" in out and "nan" not in out and "bound on the 2-norm" not in out
     record = Spectra.load("x.npz")
     assert record.leading == 1 and "the 1 leading eigenvalue of 40" in draw_run(record).get_suptitle()
 
 
-def test_what_does_not_fit_goes_the_other_way_by_itself(tmp_path, monkeypatch, capsys):
+def test_a_state_whose_jacobians_do_not_fit_the_memory_has_leading_eigenvalues(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert plot("--memory-limit", "0.01", "--compare", "lstm") == 0
-    out = capsys.readouterr().out
-    assert "the 32 leading eigenvalues of 40\n" in out and "the 32 leading eigenvalues of 80\n" in out
-    assert plot("--memory-limit", "0.0001") == 2  # nor does that
-    assert capsys.readouterr().err.startswith("error: a state of 40 over 6 steps needs about")
+    monkeypatch.setattr("gersgorin.resolve.free_memory", lambda device: 10 << 20)
+    assert plot("--cell", "lstm") == 0
+    assert "the 32 leading eigenvalues of 80\n" in capsys.readouterr().out
 
 
 def test_eigenvalues_that_were_not_found_are_spoken_of_and_left_out_of_the_figure(monkeypatch):
-    monkeypatch.setattr(measure, "arnoldi", functools.partial(measure.arnoldi, restarts=1))
+    monkeypatch.setattr(module, "arnoldi", functools.partial(operators.arnoldi, restarts=1))
     A = torch.block_diag(torch.linspace(1.5, 1.2, 5, dtype=d).diag(), of(400))
     cell = torch.nn.Module()
     cell.step, cell.state_size = (lambda x, s: A @ s + x[0]), len(A)
-    record = measure_leading(cell, torch.zeros(2, 1, dtype=d), 20, name="a", chorale="b")
+    record = of_run(CellRun(cell, torch.zeros(2, 1, dtype=d)), leading=20)
     missing = np.isnan(record.eigenvalues).sum(1)
     assert missing[0] > 0 and record.spectral_radius[0] == pytest.approx(1.5)
     assert f"At 2 of 2 steps up to {missing.max()} of the 20 leading eigenvalues did not converge" in reading(record)
@@ -84,13 +92,13 @@ def test_eigenvalues_that_were_not_found_are_spoken_of_and_left_out_of_the_figur
 
 @pytest.mark.parametrize("dtype", [torch.float32, d], ids=str)
 def test_a_step_at_which_no_eigenvalue_is_found_does_not_end_the_run(dtype, monkeypatch, tmp_path):
-    monkeypatch.setattr(measure, "arnoldi", functools.partial(leading.arnoldi, restarts=1))
+    monkeypatch.setattr(module, "arnoldi", functools.partial(operators.arnoldi, restarts=1))
     A = torch.block_diag(torch.linspace(1.5, 1.2, 5, dtype=d).diag(), of(400)).to(dtype)
     cell = torch.nn.Module()
     cell.state_size = len(A)
     cell.step = lambda x, s: x[0] * (A @ s) + (1 - x[0]) * torch.roll(s, 1)  # the second: all of one modulus
     x = torch.tensor([[1], [0], [1]], dtype=dtype)
-    record = measure_leading(cell, x, 20, name="a", chorale="b")
+    record = of_run(CellRun(cell, x), leading=20)
     assert np.isnan(record.eigenvalues).all(1).tolist() == [False, True, False]
     np.testing.assert_allclose(record.spectral_radius, [1.5, math.nan, 1.5], rtol=1e-5)
     assert np.isfinite(record.norm).all() and np.isfinite(record.log_norm_product).all()
@@ -101,27 +109,24 @@ def test_a_step_at_which_no_eigenvalue_is_found_does_not_end_the_run(dtype, monk
     assert json.loads((tmp_path / "x.json").read_text())["steps"][1]["spectral_radius"] is None
     draw_run(record).canvas.draw()
     save_animation(record, tmp_path / "x.gif")
-    nothing = measure_leading(cell, 0 * x, 20, name="a", chorale="b")
+    nothing = of_run(CellRun(cell, 0 * x), leading=20)
     assert np.isnan(nothing.eigenvalues).all()
     assert "the row discs reach 1 from 0. At 3 of 3" in reading(nothing) and "radius" not in summary_table(nothing)
     draw_run(nothing).canvas.draw()
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        ("--leading 41", "--leading 41: the state of rhn, 40 units has 40 entries, expected 1 to 40"),
-        ("--leading 0", "--leading 0: the state of"),
-        ("--memory-limit nan", "--memory-limit is nan: expected a number of GiB above 0"),
-        ("--leading 3 --norm-bounds", "--norm-bounds needs whole Jacobians, which --leading leaves out"),
-        (
-            "--memory-limit 0.01 --verified",
-            "--verified needs whole Jacobians, which rhn, 40 units has too little memory for",
-        ),
-        ("--leading 3 --seeds 2", "--leading is about one run"),
-    ],
+    ("k", "says"), [(41, "k is 41: expected how many of the 40 eigenvalues"), (0, "k is 0: expected how many")]
 )
-def test_what_the_command_cannot_do_is_one_sentence(words, says, capsys):
-    assert plot(*words.split()) == 2
+def test_a_number_of_eigenvalues_that_no_step_has_is_one_sentence(k, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert plot("--leading", str(k)) == 2
     err = capsys.readouterr().err
     assert says in err and err.startswith("error: ") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("limit", [99, 1e5])
+def test_too_little_memory_is_one_sentence(limit):
+    run = open_run("rnn", torch.zeros(2, 3), hidden_size=300)
+    with pytest.raises(InvalidInputError, match=r"needs about .* of memory, the bound is"):
+        measure_leading(run, 30, memory_limit=limit)
