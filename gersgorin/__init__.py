@@ -55,7 +55,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         ),
         "linalg.pseudospectra": ("pseudospectrum",),
         "objective": ("Objective",),
-        "operators": ("discs_by_blocks", "leading_eigenvalues", "streamed_log_norms"),
+        "operators": ("discs_by_blocks", "leading_eigenvalues"),
         "plotting.animation": ("save_animation",),
         "plotting.spectra": ("draw_run", "plot_products", "plot_spectrum", "plot_suggested"),
         "recorder": ("Recorder",),

@@ -418,7 +418,7 @@ def _of_arrays(product: Product, like: Tensor, scale: float = 1.0) -> Callable[[
     """v -> A v / scale for NumPy vectors. Raises InvalidInputError if the result is not finite."""
 
     def matvec(v: np.ndarray) -> np.ndarray:
-        found = product(torch.as_tensor(v.reshape(-1)).to(like)).cpu().numpy()
+        found = product(torch.as_tensor(v.reshape(-1), device=like.device).to(like)).cpu().numpy()
         if not np.isfinite(found).all():
             raise InvalidInputError("the Jacobian is NaN or infinite: use smaller weights or another state")
         return found / scale if scale != 1 else found

@@ -6,11 +6,10 @@ import torch
 
 import gersgorin
 from analysis import gate_activity, lesion
-from gersgorin.analyses.spectra import streamed_log_norms
 from gersgorin.linalg.inclusion import INCLUSION_SETS
 from gersgorin.linalg.normality import kreiss_constant, numerical_radius
 from gersgorin.linalg.pseudospectra import pseudospectrum
-from gersgorin.operators import leading_eigenvalues
+from gersgorin.operators import leading_eigenvalues, streamed_log_norms
 from rhn.cells import CELLS
 from rhn.chorales.evaluation import evaluate
 from rhn.chorales.sampling import sample_chorale

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from gersgorin import credit, layer_jacobians, plateau
-from gersgorin.analyses.spectra import streamed_log_norms
-from gersgorin.operators import discs_by_blocks, leading_eigenvalues
+from gersgorin.operators import discs_by_blocks, leading_eigenvalues, streamed_log_norms
 from rhn.cells import DTSRNN
 from rhn.models import PolyphonicModel
 

@@ -5,9 +5,8 @@ import pytest
 import torch
 
 import gersgorin
-from gersgorin.analyses.spectra import streamed_log_norms
 from gersgorin.objective import Objective
-from gersgorin.operators import discs_by_blocks, leading_eigenvalues
+from gersgorin.operators import discs_by_blocks, leading_eigenvalues, streamed_log_norms
 from rhn.cells import RHN
 from rhn.errors import RhnError
 from rhn.models import PolyphonicModel
