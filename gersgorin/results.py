@@ -10,6 +10,7 @@ from rhn.result import Result as Result
 HOMES = {
     "analyses.bounds": ("NormBounds",),
     "analyses.credit": ("Credit",),
+    "analyses.enclosures": ("Enclosures",),
     "analyses.fixed_points": ("FixedPoints",),
     "analyses.gains": ("Gains",),
     "analyses.gates": ("GateActivity",),
