@@ -25,7 +25,7 @@ from rhn.cells import Gates
 from rhn.errors import InvalidInputError
 
 BLOCK = 1 << 21  # numbers of Jacobians held at once by `tangent_maps`
-LONGEST = 4096  # steps of such a block: autograd holds several times as much
+LONGEST = 4096  # steps of a block; autograd holds several times its numbers
 SMALL = 100  # entries of a state up to which Jacobians by autograd are cheaper than products step by step
 
 

@@ -101,7 +101,7 @@ class FixedPoints(Result, kind="fixed_points"):
 
     @property
     def time_constants(self) -> np.ndarray:
-        """-1 / log |eigenvalue| in steps, (P, N): a deviation falls to 1/e in so many; negative if it grows, inf on the circle."""
+        """-1 / log |eigenvalue|, steps in which a deviation falls to 1/e, (P, N); negative if it grows, inf on the circle."""
         with np.errstate(divide="ignore"):
             logs = np.log(np.abs(self.eigenvalues))
             return np.where(logs == 0, np.inf, -1 / logs)
@@ -152,8 +152,6 @@ class FixedPoints(Result, kind="fixed_points"):
                 "neutral": int(self.neutral[p]),
                 "spectral_radius": float(np.abs(self.eigenvalues[p, 0])),
                 "slowest_time_constant": float(self.time_constants[p, 0]),
-                "state": self.states[p].tolist(),
-                "eigenvalues": np.stack((self.eigenvalues[p].real, self.eigenvalues[p].imag), -1).tolist(),
             }
             for p, kind in enumerate(self.kinds)
         ]
@@ -163,7 +161,9 @@ class FixedPoints(Result, kind="fixed_points"):
         return plot_fixed_points(self, ax) if ax is not None else draw_fixed_points(self).axes[0]
 
     def to_dict(self) -> dict:
-        """JSON-ready."""
+        """JSON-ready; of each point also its state, and its eigenvalues as [real, imaginary]."""
+        spectra = np.stack((self.eigenvalues.real, self.eigenvalues.imag), -1)
+        arrays = zip(self.table(), self.states.tolist(), spectra.tolist(), strict=True)
         return {
             "title": self.title,
             "starts": len(self.starts),
@@ -172,7 +172,7 @@ class FixedPoints(Result, kind="fixed_points"):
             "tolerance": self.tolerance,
             "margin": self.margin,
             "input": None if self.input is None else self.input.tolist(),
-            "points": self.table(),
+            "points": [row | {"state": state, "eigenvalues": values} for row, state, values in arrays],
         }
 
 
@@ -197,7 +197,7 @@ def search(
     tolerance: float,
     iterations: int,
 ) -> Ends:
-    """Follow every start until |F(s) - s|_2 <= tolerance, to a minimum of q above that, or for so many iterations.
+    """Follow every start until |F(s) - s|_2 <= tolerance or to a minimum of q, for a number of iterations at most.
 
     Args:
         step: F, (b, N) -> (b, N). jacobian: dF/ds, (b, N) -> (b, N, N). s: the starts (B, N), finite.
@@ -318,7 +318,7 @@ def of_run(
 
 
 def _is_one_step(network, x) -> bool:
-    """Whether a network takes a constant input (m,), or none."""
+    """Whether x is one constant input (m,), or None for a map without input."""
     if isinstance(network, str | Path | Run):
         return False
     if x is None:

@@ -100,7 +100,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     @property
     def complete(self) -> bool:
-        """Whether these are all exponents, k = N: their sum is then the mean of log |det A[t]|."""
+        """Whether k = N; the sum is then the mean of log |det A[t]|."""
         return len(self.exponents) == self.state_size
 
     @property
@@ -303,7 +303,7 @@ def random_frame(N: int, k: int, generator: torch.Generator, like: Tensor) -> Te
 
 
 def growth(maps: Iterable[Tangent], Q: Tensor, every: int = 1) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """(steps since the last one, log |R_ii| (k,), the new Q) after every so many maps, and after the last."""
+    """(number of maps, log |R_ii| (k,), the new Q) for each QR decomposition: one after `every` maps, and one after the last."""
     steps = 0
     for step in maps:
         Q = step(Q)

@@ -42,7 +42,8 @@ from rhn.errors import InvalidInputError
 from rhn.figures import RED, our_style
 from rhn.result import Result
 
-SIDE, WHOLE = 101, 128  # points along a side of the grid up to so many entries of a state, half of them beyond
+SIDE = 101  # points along a side of the grid
+WHOLE = 128  # entries of a state up to which the grid has all of them, half of them beyond
 CIRCLE_POINTS = 181  # on the upper half of the unit circle
 CURVES = ListedColormap(colormaps["viridis"](np.linspace(0, 0.8, 256)))  # without its yellow, invisible on white paper
 LEVELS = 10  # curves at most
