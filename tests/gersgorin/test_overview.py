@@ -100,7 +100,7 @@ def test_it_says_itself_in_text_and_in_html_that_needs_nothing_else():
     found = analyze(net, frames(T))
     text, page = repr(found), found._repr_html_()
     assert text.startswith("R<b>N, depth 3, 6 units, 12 steps") and found.summary()[:300] in " ".join(text.split())
-    assert all(row["quantity"] in text for row in found.table())
+    assert all(row["quantity"] in text for row in found.table()[:8])  # as many as a screen has room for
     opened = []
 
     class Reader(HTMLParser):
