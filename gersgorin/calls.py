@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from rhn.errors import InvalidInputError
+
 
 @dataclass
 class Call:
@@ -103,15 +105,48 @@ def reads_what_it_gave(cell: nn.Module, module: nn.Module, x: Tensor, calls: lis
     return len(again) != len(calls) or not all(_equal(a.x, b.x) for a, b in zip(calls, again, strict=True))
 
 
-def frames_of(cell: nn.Module, calls: list[Call], x: Tensor) -> tuple[int, int | None]:
-    """(The frames that x holds, 0 where the calls are no multiple of them; the axis that they are on, None where two may be it)."""
+def frames_of(cell: nn.Module, module: nn.Module, calls: list[Call], x: Tensor) -> tuple[int, int | None]:
+    """(The frames that x holds, 0 where the calls do not follow them; the axis that they are on, None where two may be it).
+
+    Several calls a frame are seen by what they read: the last frame must change none of the calls before its own. Raises
+    InvalidInputError where every frame changes the first call.
+    """
     axes = [0, 1] if x.dim() > 2 or (x.dim() == 2 and not x.is_floating_point()) else [0]
     rows = rows_of(cell, calls[1].state)
     axes = [axis for axis in axes if len(axes) == 1 or x.shape[1 - axis] == rows] or axes
-    for axis in axes:
-        if x.shape[axis] > 1 and len(calls) % x.shape[axis] == 0:
-            return x.shape[axis], axis if len(axes) == 1 else None
+    whole, several = next((axis for axis in axes if 1 < x.shape[axis] == len(calls)), None), False
+    if whole is not None:
+        return len(calls), whole if len(axes) == 1 else None
+    calls = first_sequence(calls, 1)  # a module that reads one sequence after the other
+    for axis in (*axes, *(axis for axis in range(x.dim()) if axis not in axes and x.shape[axis] == len(calls))):
+        frames = x.shape[axis]
+        if frames == 1 or len(calls) % frames:
+            continue
+        changed = _first_changed_by_last_frame(cell, module, calls, x, axis)
+        if changed is None or len(calls) - len(calls) // frames <= changed < len(calls):
+            return frames, axis if len(axes) == 1 else None
+        several = several or changed == 0
+    if several:
+        kind = type(module).__name__
+        raise InvalidInputError(
+            f"{kind} calls its {type(cell).__name__} {len(calls)} times, and all of its input acts on the first call: how many calls "
+            "belong to a frame cannot be told; write the loop as one rhn.cells.Cell"
+        )
     return 0, None
+
+
+def _first_changed_by_last_frame(
+    cell: nn.Module, module: nn.Module, calls: list[Call], x: Tensor, axis: int
+) -> int | None:
+    """The first call that reads something else when the last entry of x on an axis is another; None where none can be."""
+    other, last = x.clone(), x.select(axis, -1)
+    other.select(axis, -1).copy_(last + 1 if x.is_floating_point() else torch.where(last == x.max(), x.min(), x.max()))
+    if torch.equal(other, x):
+        return None
+    with torch.no_grad(), random_numbers_kept(x):
+        (again,) = watched_calls([cell], module, other)
+    pairs = zip(calls, again, strict=False)
+    return next((k for k, (one, new) in enumerate(pairs) if not _equal(one.x, new.x)), len(calls))
 
 
 def state_in(cell: nn.Module, output: Any, like: list) -> Any:

@@ -171,7 +171,7 @@ def followed(cell: nn.Module, module: nn.Module, x: Tensor, others: list[nn.Modu
         if passes_its_state_on(calls):
             return None
         raise InvalidInputError(f"{names[0]} gives its {names[1]} something else than tensors in a loop of its own")
-    frames, axis = frames_of(cell, calls, x)
+    frames, axis = frames_of(cell, module, calls, x)
     if frames in (0, len(calls)) and passes_its_state_on(calls) and not reads_what_it_gave(cell, module, x, calls):
         return None
     if any(call.x.numel() != rows_of(cell, call.state) * call.x.shape[-1] for call in calls[1:]):

@@ -76,6 +76,26 @@ class Feedback(Loop):
     def next(self, e, h):
         return self.cell(torch.cat((e, self.out(h)), -1), h)
 
+class TwoReadings(Norm):
+    def forward(self, x):
+        return super().forward(torch.cat((x, x)))
+
+class ChannelsFirst(Norm):
+    '''Reads (B, m, T).'''
+    def forward(self, x):
+        return super().forward(x.permute(2, 0, 1))
+
+class RowByRow(Norm):
+    '''Reads (B, T, m), one sequence after the other.'''
+    def forward(self, x):
+        for row in x:
+            seen = super().forward(row[:, None])
+        return seen
+
+class Centred(Twice):
+    def forward(self, x):
+        return super().forward(x - x.mean(0))
+
 class UnnormedFeedback(Loop):
     '''What is fed back is not what goes into the cell, but both follow from what came out of it.'''
     width = 2
@@ -321,6 +341,22 @@ def test_the_first_step_is_left_out_where_two_states_begin_as_one_tensor():
     assert analyze(network("SharedStart"), x).spectrum.spectral_radius == radius(truth("SharedStart", x[:, 0])[1:])
 
 
+@pytest.mark.parametrize(
+    ("kind", "read", "frames_read"),
+    [
+        ("TwoReadings", lambda x: x, lambda x: torch.cat((x, x))),
+        ("ChannelsFirst", lambda x: x.permute(1, 2, 0), lambda x: x),
+        ("RowByRow", lambda x: x.transpose(0, 1), lambda x: x),
+    ],
+)
+def test_calls_are_counted_by_the_frames_that_they_read(kind, read, frames_read):
+    """Not by sizes of x that happen to divide them: 6 frames of 3 inputs, 2 sequences."""
+    x = frames(6, 2)
+    loop, _ = recurrent_part(network(kind), read(x))
+    A = truth("Norm", frames_read(x)[:, 0])
+    torch.testing.assert_close(loop.sequence(0).jacobians(), A)
+
+
 @pytest.mark.parametrize("kind", ["Plain", "PlainLSTM", "PlainInPlace", "Teacher"])
 def test_a_plain_loop_stays_its_cell_to_the_bit(kind):
     model, x = network(kind), frames(T, 2)
@@ -426,6 +462,7 @@ def test_exponents_and_bounds_are_those_of_the_loop():
         ("Detached", "is cut off from the one before: a detach"),
         ("InPlace", "modified by an inplace operation.*write the loop with new tensors"),
         ("Noisy", "numpy.*write the loop with new tensors"),
+        ("Centred", "how many calls belong to a frame cannot be told"),
         ("Windows", "changes the state of its GRU between calls of several frames: expected one frame a call"),
     ],
 )
