@@ -59,9 +59,9 @@ def _analysis(read: Read) -> Analysis:
     """Of the whole network; of its cell alone where the sequence has no plateau, as one that never changes."""
     x = torch.as_tensor(np.asarray(read.sequence))
     try:
-        return analyze(read.model, x, unit=read.source.unit)
+        return analyze(read.model, x, submodule=read.submodule, unit=read.source.unit)
     except InvalidInputError:
-        cell, inputs = recurrent_part(read.model, x)
+        cell, inputs = recurrent_part(read.model, x, submodule=read.submodule)
         if isinstance(cell, OwnLoop):
             raise
         return analyze(cell, inputs[:, 0], unit=read.source.unit)
@@ -92,7 +92,8 @@ def _spectra(spectrum) -> Section:
 
 
 def _exponents(read: Read, progress) -> Section:
-    cell, inputs = recurrent_part(read.model, torch.as_tensor(np.asarray(read.sequence)))
+    x = torch.as_tensor(np.asarray(read.sequence))
+    cell, inputs = recurrent_part(read.model, x, submodule=read.submodule)
     T = len(inputs)
     x = inputs[:, 0].repeat(READINGS, 1)
     if isinstance(cell, OwnLoop):

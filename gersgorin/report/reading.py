@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import nn
 
 from analysis.texts import Excerpt
 from gersgorin.modules import build_module, load_weights
 from gersgorin.sources import TEXT_STEPS, Source, first_tokens, read_source
-from gersgorin.watch import part_of
+from gersgorin.subject import laid_out
+from gersgorin.watch import Watched
 from rhn.checkpoints import load_model
 from rhn.data.corpus import KEYS
 from rhn.errors import InvalidInputError
@@ -39,7 +41,9 @@ class Read:
     model: nn.Module
     source: Source
     sequence: np.ndarray
-    """As both packages take it: numbers (T, m), or an `Excerpt` of ids (T,)."""
+    """As both packages take it: numbers (T, m), or an `Excerpt` of ids (T,); for a user's module, laid out as that takes it."""
+    submodule: str | None = None
+    """The part of the module in which to look; None for all of it."""
 
 
 def read_network(asked: Asked) -> Read:
@@ -61,11 +65,12 @@ def read_network(asked: Asked) -> Read:
 
 
 def _module(asked: Asked) -> Read:
-    """A module of the user's, or a part of it, with the weights of the file."""
+    """A module of the user's with the weights of the file."""
     source = read_source(asked)
     module = build_module(asked.module, input_size=source.input_size, weights=asked.checkpoint)
     load_weights(module, asked.checkpoint)
-    return Read(model=part_of(module, asked.submodule), source=source, sequence=np.asarray(source.sequence()))
+    sequence = laid_out(Watched(module, submodule=asked.submodule), torch.as_tensor(source.sequence()))
+    return Read(model=module, source=source, sequence=sequence.numpy(), submodule=asked.submodule)
 
 
 def _text(asked: Asked, model: LanguageModel) -> Read:
