@@ -19,7 +19,7 @@ from gersgorin.own_loop import OwnLoop, followed
 from rhn.cells import Cell, layer_from_torch, name_of_cell, stack_from_torch
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.provenance import words_of_built
-from rhn.wording import counted
+from rhn.wording import counted, first_line
 
 TORCH_CELLS = (nn.RNNBase, nn.RNNCellBase)
 
@@ -154,7 +154,7 @@ class Watched:
             raise
         except USERS_FAULT as error:  # whatever a user's module raises
             raise InvalidInputError(
-                f"{type(self.module).__name__} does not run on the probe {tuple(probe.shape)}: {error}"
+                f"{type(self.module).__name__} does not run on the probe {tuple(probe.shape)}: {first_line(error)}"
             ) from error
 
     def _checked(self, probe: Tensor | np.ndarray) -> Tensor:
