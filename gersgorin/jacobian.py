@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import jacfwd, jacrev, vmap
 
-from gersgorin._validate import real_tensor
+from gersgorin._validate import check_gradients, real_tensor
 from gersgorin.grad_mode import with_gradients
 from gersgorin.stepping import (
     Step,
@@ -206,6 +206,8 @@ def _matrices(cell, x: Tensor, s: Tensor, name: str, by_autograd, method: str | 
     """The matrices (..., rows, columns) that a cell's closed form called `name` gives, one or a list of them; or
     by_autograd(step, jacrev or jacfwd), a function of one x (m,) and one s (N,) that gives a list of them."""
     cell = converted(cell)
+    if torch.is_grad_enabled():
+        check_gradients(cell)
     step, closed_form = step_of(cell), getattr(cell, name, None)
     if closed_form is not None:
         check_method(cell, name, "(x, s)")

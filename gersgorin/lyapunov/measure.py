@@ -139,6 +139,8 @@ def _run_of(cell, x: Tensor | None, s0: Tensor | None, steps: int | None) -> tup
             step_of(cell)  # a whole network is no step, whatever the state
             raise InvalidInputError(f"the step does not tell its state_size: pass s0, (N,){in_a_module(cell)}")
         s0 = x.new_zeros(state_size_of(cell))
+    if s0.dtype not in (torch.float32, torch.float64):
+        raise InvalidInputError(f"the state is {s0.dtype}, as x or s0: expected torch.float32 or torch.float64")
     return cell, x, s0
 
 
