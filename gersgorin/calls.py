@@ -4,6 +4,7 @@ Legend: T frames, B sequences.
 """
 
 import functools
+import inspect
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,9 +38,11 @@ def watched_calls(cells: list[nn.Module], module: nn.Module, x: Tensor, begin=No
     give instead. None changes nothing.
     """
     found: list[list[Call]] = [[] for _ in cells]
+    signatures = [inspect.signature(cell.forward) for cell in cells]
 
     def before(k, cell, args, kwargs):
-        given = (*args, *kwargs.values())
+        bound = signatures[k].bind(*args, **kwargs)
+        given = (*bound.args, *bound.kwargs.values())
         state = tree_leaves(given[1]) if len(given) > 1 and given[1] is not None else []
         call = Call(given[0], state, [_value(part) for part in state])
         found[k].append(call)

@@ -67,6 +67,10 @@ class Projected(Loop):
     def next(self, e, h):
         return self.project(self.cell(e, h))
 
+class Named(Loop):
+    def next(self, e, h):
+        return self.project(self.cell(hx=h, input=e))
+
 class Twice(Loop):
     def next(self, e, h):
         return self.cell(e, self.cell(e, h))
@@ -271,6 +275,7 @@ KINDS = {
     "FromNothing": by_step,
     "Residual": by_step,
     "Projected": by_step,
+    "Named": by_step,
     "Twice": by_step,
     "Feedback": by_step,
     "NormedLSTM": lstm_step,
