@@ -18,7 +18,7 @@ from gersgorin.own_loop import OwnLoop, followed, watched_calls
 from rhn.cells import Cell, layer_from_torch, name_of_cell, stack_from_torch
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.provenance import words_of_built
-from rhn.wording import counted
+from rhn.wording import counted, first_line
 
 TORCH_CELLS = (nn.RNNBase, nn.RNNCellBase)
 
@@ -153,7 +153,7 @@ class Watched:
             raise
         except USERS_FAULT as error:  # whatever a user's module raises
             raise InvalidInputError(
-                f"{type(self.module).__name__} does not run on the probe {tuple(probe.shape)}: {error}"
+                f"{type(self.module).__name__} does not run on the probe {tuple(probe.shape)}: {first_line(error)}"
             ) from error
 
     def _checked(self, probe: Tensor | np.ndarray) -> Tensor:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import jacfwd, jacrev, vmap
 
-from gersgorin._validate import real_tensor, with_gradients
+from gersgorin._validate import check_gradients, real_tensor, with_gradients
 from gersgorin.extract import recurrent_cells
 from gersgorin.own_loop import OwnLoop
 from rhn.cells import Cell, stack_from_torch
@@ -324,6 +324,8 @@ def _matrices(cell, x: Tensor, s: Tensor, name: str, by_autograd, method: str | 
     by_autograd(step, jacrev or jacfwd) returns a function of one x (m,) and one s (N,).
     """
     cell = converted(cell)
+    if torch.is_grad_enabled():
+        check_gradients(cell)
     step, closed_form = step_of(cell), getattr(cell, name, None)
     if closed_form is not None:
         check_method(cell, name, "(x, s)")

@@ -391,13 +391,21 @@ def watched_cell(watched: Watched, name: str, label: str = "") -> Subject:
 
 
 def _given_in(watched: Watched, sequence: Tensor) -> Tensor | OwnLoop:
-    """Inputs (T, m) of a cell while its module reads a sequence, or the module's own loop.
-
-    Of the layouts that the module accepts, the one with the most steps is used. Whole numbers, one a step, are ids of tokens for a
-    module with an nn.Embedding.
-    """
+    """Inputs (T, m) of a cell while its module reads a sequence, or the module's own loop."""
     if watched.alone:
         return watched.inputs(sequence)[:, 0]
+    cell, inputs = watched.along(laid_out(watched, sequence), 0)
+    return cell if isinstance(cell, OwnLoop) else inputs
+
+
+def laid_out(watched: Watched, sequence: Tensor) -> Tensor:
+    """A sequence (T, m) in the layout of a module: a batch of one, time or batch first, or without a batch.
+
+    Of the layouts that the module accepts, the one with the most steps is used. Whole numbers, one a step, are ids of tokens for a
+    module with an nn.Embedding. Raises InvalidInputError if no layout runs.
+    """
+    if watched.alone:
+        return sequence
     embeds = any(isinstance(part, nn.Embedding) for part in watched.module.modules())
     if embeds and sequence.shape[-1] == 1 and (sequence == sequence.round()).all():
         sequence = sequence[:, 0].long()
@@ -412,8 +420,7 @@ def _given_in(watched: Watched, sequence: Tensor) -> Tensor | OwnLoop:
             errors.append(error)
     if not found:
         raise errors[0]
-    cell, inputs = watched.along(max(found, key=lambda each: each[0])[1], 0)
-    return cell if isinstance(cell, OwnLoop) else inputs
+    return max(found, key=lambda each: each[0])[1]
 
 
 def _cell_of(model: nn.Module, path: Path, label: str, layer: int, own: str | None, inputs: int | None) -> Subject:

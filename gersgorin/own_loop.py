@@ -17,6 +17,7 @@ Legend: T steps (one less than frames), B sequences, m inputs, N entries of the 
 
 import copy
 import functools
+import inspect
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -56,9 +57,11 @@ def watched_calls(cells: list[nn.Module], module: nn.Module, x: Tensor, begin=No
     output. None changes nothing.
     """
     found: list[list[Call]] = [[] for _ in cells]
+    signatures = [inspect.signature(cell.forward) for cell in cells]
 
     def before(k, cell, args, kwargs):
-        given = (*args, *kwargs.values())
+        bound = signatures[k].bind(*args, **kwargs)
+        given = (*bound.args, *bound.kwargs.values())
         state = tree_leaves(given[1]) if len(given) > 1 and given[1] is not None else []
         call = Call(given[0], state, [_value(part) for part in state])
         found[k].append(call)
@@ -124,15 +127,48 @@ def reads_what_it_gave(cell: nn.Module, module: nn.Module, x: Tensor, calls: lis
     return len(again) != len(calls) or not all(_equal(a.x, b.x) for a, b in zip(calls, again, strict=True))
 
 
-def frames_of(cell: nn.Module, calls: list[Call], x: Tensor) -> tuple[int, int | None]:
-    """Return (number of frames in x, 0 if the number of calls is no multiple of it; their axis, None if two are possible)."""
+def frames_of(cell: nn.Module, module: nn.Module, calls: list[Call], x: Tensor) -> tuple[int, int | None]:
+    """Return (number of frames in x, 0 if the calls do not follow them; their axis, None if two are possible).
+
+    Several calls a frame are recognised by their inputs: the last frame must change no call before its own. Raises InvalidInputError if
+    every frame changes the first call.
+    """
     axes = [0, 1] if x.dim() > 2 or (x.dim() == 2 and not x.is_floating_point()) else [0]
     rows = rows_of(cell, calls[1].state)
     axes = [axis for axis in axes if len(axes) == 1 or x.shape[1 - axis] == rows] or axes
-    for axis in axes:
-        if x.shape[axis] > 1 and len(calls) % x.shape[axis] == 0:
-            return x.shape[axis], axis if len(axes) == 1 else None
+    whole, several = next((axis for axis in axes if 1 < x.shape[axis] == len(calls)), None), False
+    if whole is not None:
+        return len(calls), whole if len(axes) == 1 else None
+    calls = first_sequence(calls, 1)  # a module that reads one sequence after the other
+    for axis in (*axes, *(axis for axis in range(x.dim()) if axis not in axes and x.shape[axis] == len(calls))):
+        frames = x.shape[axis]
+        if frames == 1 or len(calls) % frames:
+            continue
+        changed = _first_changed_by_last_frame(cell, module, calls, x, axis)
+        if changed is None or len(calls) - len(calls) // frames <= changed < len(calls):
+            return frames, axis if len(axes) == 1 else None
+        several = several or changed == 0
+    if several:
+        kind = type(module).__name__
+        raise InvalidInputError(
+            f"{kind} calls its {type(cell).__name__} {len(calls)} times, and all of its input acts on the first call: how many calls "
+            "belong to a frame cannot be told; write the loop as one rhn.cells.Cell"
+        )
     return 0, None
+
+
+def _first_changed_by_last_frame(
+    cell: nn.Module, module: nn.Module, calls: list[Call], x: Tensor, axis: int
+) -> int | None:
+    """The first call whose input changes with the last entry of x on an axis; None if that entry cannot be changed."""
+    other, last = x.clone(), x.select(axis, -1)
+    other.select(axis, -1).copy_(last + 1 if x.is_floating_point() else torch.where(last == x.max(), x.min(), x.max()))
+    if torch.equal(other, x):
+        return None
+    with torch.no_grad(), random_numbers_kept(x):
+        (again,) = watched_calls([cell], module, other)
+    pairs = zip(calls, again, strict=False)
+    return next((k for k, (one, new) in enumerate(pairs) if not _equal(one.x, new.x)), len(calls))
 
 
 def state_in(cell: nn.Module, output: Any, like: list) -> Any:
@@ -297,7 +333,7 @@ def followed(cell: nn.Module, module: nn.Module, x: Tensor, others: list[nn.Modu
         if passes_its_state_on(calls):
             return None
         raise InvalidInputError(f"{names[0]} calls its {names[1]} in a loop with something else than tensors")
-    frames, axis = frames_of(cell, calls, x)
+    frames, axis = frames_of(cell, module, calls, x)
     if frames in (0, len(calls)) and passes_its_state_on(calls) and not reads_what_it_gave(cell, module, x, calls):
         return None
     if any(call.x.numel() != rows_of(cell, call.state) * call.x.shape[-1] for call in calls[1:]):

@@ -259,6 +259,8 @@ def _measured(run: Run, count: int | None, *, warmup: int, every: int, seed: int
         raise InvalidInputError(
             f"the run has {run.states.shape[1]} sequences: expected one; an OwnLoop has sequence(row)"
         )
+    if run.states.dtype not in (torch.float32, torch.float64):
+        raise InvalidInputError(f"the state is {run.states.dtype}: expected torch.float32 or torch.float64")
     T, N = len(run), run.state_size
     k = _checked("count", N if count is None else count, 1, N, f"the state has {N} entries")
     every = _checked("every", every, 1, T, f"the run has {T} steps")

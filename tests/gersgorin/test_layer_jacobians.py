@@ -172,7 +172,10 @@ class Wrong(Silent):
         (lambda c, x, s: input_jacobian(torch.nn.Linear(3, 4), x, s), r"Linear must take f\(x, s\)"),
         (lambda c, x, s: layer_jacobians(torch.nn.Linear(3, 4), x, s), "too many positional arguments"),
         (lambda c, x, s: layer_jacobians("rhn", x, s), "expected a cell or a callable"),
-        (lambda c, x, s: layer_jacobians(Silent(3, 4, 2), x, s), "Silent has 2 layers without a method for one of them"),
+        (
+            lambda c, x, s: layer_jacobians(Silent(3, 4, 2), x, s),
+            "Silent has 2 layers without a method for one of them",
+        ),
         (lambda c, x, s: layer_jacobians(Wrong(3, 4, 2), x, s), "expected 2 whose product is"),
         (lambda c, x, s: layer_jacobians(GRU(3, 4), x[:, :1], s), "GRU expects 3 inputs"),
     ],

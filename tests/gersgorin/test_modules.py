@@ -371,3 +371,17 @@ def test_weights_that_are_not_dense_real_numbers_are_refused(kind, tmp_path):
     with pytest.raises(CheckpointError, match=r"weight_hh_l0 is .* expected dense real numbers"):
         load_weights(module, tmp_path / "weights.pt")
     assert all(torch.isfinite(p).all() for p in module.parameters())
+
+
+def test_what_a_module_says_of_a_sequence_is_one_line():
+    class Loud(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.GRU(3, 4)
+
+        def forward(self, x):
+            raise RuntimeError("it cannot read this\n  File nowhere, line 1")
+
+    with pytest.raises(InvalidInputError, match="it cannot read this") as refusal:
+        gersgorin.analyze(Loud(), torch.zeros(4, 1, 3))
+    assert "\n" not in str(refusal.value)

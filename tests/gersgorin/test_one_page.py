@@ -319,6 +319,25 @@ class Tagger(nn.Module):
 
     def forward(self, x):
         return self.out(self.rnn(x)[0])
+
+class Cell(nn.Module):
+    def __init__(self, input_size, hidden_size):
+        super().__init__()
+        self.hidden_size, self.read, self.go = hidden_size, nn.Linear(input_size, hidden_size), nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, x, h):
+        return (self.read(x) + self.go(h)).tanh()
+
+class Normed(nn.Module):
+    def __init__(self, input_size, hidden_size=5):
+        super().__init__()
+        self.rec, self.norm = Cell(input_size, hidden_size), nn.LayerNorm(hidden_size)
+
+    def forward(self, x):
+        h = x.new_zeros(x.shape[1], self.rec.hidden_size)
+        for e in x:
+            h = self.norm(self.rec(e, h))
+        return h
 """
 
 
@@ -332,6 +351,11 @@ def test_a_module_of_a_user_s_own_is_reported_from_a_file_of_torch_save(tmp_path
     )
     titles, charts, text = parts(Path("own.html"))
     assert "Spectra" in titles and "In words" in titles and charts and "own_tagger:Tagger" in text
+    torch.save(build_module("own_tagger:Normed", input_size=3).state_dict(), "n.pt")
+    words = ["n.pt", "--module", "own_tagger:Normed", "--submodule", "rec", "--input", "x.npy", "-o", "normed.html"]
+    assert main(words) == 0, capsys.readouterr().err
+    titles, charts, text = parts(Path("normed.html"))
+    assert "Lyapunov exponents" in titles and charts and "11 steps" in text
     assert main(["w.pt", "--module", "own_tagger:Tagger", "--cell", "rnn"]) == 2
     assert "does not go with --module" in capsys.readouterr().err
 

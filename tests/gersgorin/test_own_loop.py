@@ -66,6 +66,10 @@ class Projected(Loop):
     def next(self, e, h):
         return self.project(self.cell(e, h))
 
+class Named(Loop):
+    def next(self, e, h):
+        return self.project(self.cell(hx=h, input=e))
+
 class Twice(Loop):
     def next(self, e, h):
         return self.cell(e, self.cell(e, h))
@@ -74,6 +78,26 @@ class Feedback(Loop):
     width = 2
     def next(self, e, h):
         return self.cell(torch.cat((e, self.out(h)), -1), h)
+
+class TwoReadings(Norm):
+    def forward(self, x):
+        return super().forward(torch.cat((x, x)))
+
+class ChannelsFirst(Norm):
+    '''Reads (B, m, T).'''
+    def forward(self, x):
+        return super().forward(x.permute(2, 0, 1))
+
+class RowByRow(Norm):
+    '''Reads (B, T, m), one sequence after the other.'''
+    def forward(self, x):
+        for row in x:
+            seen = super().forward(row[:, None])
+        return seen
+
+class Centred(Twice):
+    def forward(self, x):
+        return super().forward(x - x.mean(0))
 
 class UnnormedFeedback(Loop):
     '''What is fed back is not what goes into the cell, but both follow from what came out of it.'''
@@ -250,6 +274,7 @@ KINDS = {
     "FromNothing": by_step,
     "Residual": by_step,
     "Projected": by_step,
+    "Named": by_step,
     "Twice": by_step,
     "Feedback": by_step,
     "NormedLSTM": lstm_step,
@@ -318,6 +343,22 @@ def test_where_what_goes_in_does_not_close_what_comes_out_may():
 def test_the_first_step_is_left_out_where_two_states_begin_as_one_tensor():
     x = frames(T, 1)
     assert spectra(network("SharedStart"), x).spectral_radius == radius(truth("SharedStart", x[:, 0])[1:])
+
+
+@pytest.mark.parametrize(
+    ("kind", "read", "frames_read"),
+    [
+        ("TwoReadings", lambda x: x, lambda x: torch.cat((x, x))),
+        ("ChannelsFirst", lambda x: x.permute(1, 2, 0), lambda x: x),
+        ("RowByRow", lambda x: x.transpose(0, 1), lambda x: x),
+    ],
+)
+def test_calls_are_counted_by_the_frames_that_they_read(kind, read, frames_read):
+    """Not by sizes of x that happen to divide them: 6 frames of 3 inputs, 2 sequences."""
+    x = frames(6, 2)
+    loop, _ = extract_cell(network(kind), read(x))
+    A = truth("Norm", frames_read(x)[:, 0])
+    torch.testing.assert_close(loop.sequence(0).jacobians(), A)
 
 
 @pytest.mark.parametrize("kind", ["Plain", "PlainLSTM", "PlainInPlace", "Teacher"])
@@ -428,6 +469,7 @@ def test_exponents_and_bounds_are_those_of_the_loop():
         ("Detached", "is cut off from the one before: a detach"),
         ("InPlace", "modified by an inplace operation.*write the loop with new tensors"),
         ("Noisy", "numpy.*write the loop with new tensors"),
+        ("Centred", "how many calls belong to a frame cannot be told"),
         ("Windows", "changes the state of its GRU between calls of several frames: expected one frame a call"),
     ],
 )

@@ -7,7 +7,7 @@ import torch
 import gersgorin
 from gersgorin.objective import Objective
 from gersgorin.operators import discs_by_blocks, leading_eigenvalues, streamed_log_norms
-from rhn.cells import RHN
+from rhn.cells import LSTM, RHN
 from rhn.errors import RhnError
 from rhn.models import PolyphonicModel
 
@@ -115,9 +115,17 @@ def test_a_seed_that_is_none_is_refused_in_one_sentence(function):
 
 def test_inputs_made_in_inference_mode_are_measured_and_weights_refused():
     with torch.inference_mode():
-        x, cell = X.clone(), RHN(M, N, 2, dtype=torch.float64)
+        x, cell, lstm = X.clone(), RHN(M, N, 2, dtype=torch.float64), LSTM(M, N, dtype=torch.float64)
     assert torch.equal(gersgorin.input_jacobian(CELL, x, S), gersgorin.input_jacobian(CELL, X, S))
     assert torch.equal(streamed_log_norms(CELL, x), streamed_log_norms(CELL, X))
     for function in (gersgorin.analyze, gersgorin.spectra, streamed_log_norms):
         with pytest.raises(RhnError, match=r"made in torch\.inference_mode"):
             function(cell, X)
+    with pytest.raises(RhnError, match=r"made in torch\.inference_mode"):
+        gersgorin.temporal_jacobian(lstm, X, torch.zeros(T, 2 * N, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float16, torch.bool], ids=str)
+def test_exponents_refuse_numbers_of_no_precision_for_products(dtype):
+    with pytest.raises(RhnError, match=f"the state is {dtype}"):
+        gersgorin.lyapunov(CELL, X.to(dtype))
