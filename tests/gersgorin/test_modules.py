@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from gersgorin import Recorder, extract_cell, spectra, temporal_jacobian, trajectory
+from gersgorin import Recorder, analyze, extract_cell, spectra, temporal_jacobian, trajectory
 from gersgorin.cli.plot import main
 from gersgorin.extract import Watched
 from gersgorin.networks import build_module, drawn_module, load_weights
@@ -383,5 +383,5 @@ def test_what_a_module_says_of_a_sequence_is_one_line():
             raise RuntimeError("it cannot read this\n  File nowhere, line 1")
 
     with pytest.raises(InvalidInputError, match="it cannot read this") as refusal:
-        gersgorin.analyze(Loud(), torch.zeros(4, 1, 3))
+        analyze(Loud(), torch.zeros(4, 1, 3))
     assert "\n" not in str(refusal.value)
