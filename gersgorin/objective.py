@@ -14,9 +14,9 @@
 | squared     | sum over k of (z_k - target_k)^2 / 2             | the mean target                            |
 | your own    | loss(outputs, targets)                           | by minimising it over one output           |
 
-All but your own are in nats (the squared loss: of a Gaussian of variance 1, less its constant). A key that never sounds in the sequences,
-or a symbol that never occurs, would have log odds of minus infinity: the share of a key is kept within `CLIP` of 0 and 1, that of a
-symbol above `CLIP` / K.
+All but your own are in nats (the squared loss: of a Gaussian of variance 1, less its constant). A key that never sounds in the
+sequences, or a symbol that never occurs, would have log odds of minus infinity: the share of a key is kept within `CLIP` of 0 and 1,
+that of a symbol above `CLIP` / K.
 
 **Sequences**: frames are numbers, (T, B, m), (T, m) or a list of pieces (T_i, m); ids are whole numbers, (T, B), (T,) or a list of
 (T_i,). The targets of a sequence are its own next frames: T frames give T - 1 predictions. A pair (x, targets) gives both. Pieces of
