@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from gersgorin import Recorder, Recording
+from gersgorin import Recorder
 from gersgorin.cli.recording import main
 from gersgorin.recording import (
     MOMENTS,
+    Recording,
     draw_recording,
     moving_recording,
     plot_layers,
