@@ -11,14 +11,14 @@ import numpy as np
 
 from rhn.files import write_arrays, write_csv
 from rhn.reading import arrays_of
-from rhn.result import Result
+from rhn.result import OneScreen, Result
 
 COLUMNS = ("sequence", "layer", "step", "activity", "open", "closed")  # of a table
 LEAST_SPAN = 0.1  # of mean gates, from one end of a scale of colours to the other
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class SequenceActivity(Result):
+class SequenceActivity(OneScreen):
     """The transform gates along one sequence."""
 
     name: str

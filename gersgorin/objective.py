@@ -1,40 +1,35 @@
-"""What an output is judged by, frame by frame, and the best output that is the same for every frame.
-
-| loss        | a frame costs                                    | the best constant output                  |
-|-------------|--------------------------------------------------|-------------------------------------------|
-| bernoulli   | -sum over k of log P(target_k), P = sigmoid(z_k) | log odds of each key's share of the frames |
-| categorical | -log softmax(z)[target]                          | log of each symbol's share of the frames   |
-| squared     | sum over k of (z_k - target_k)^2 / 2             | the mean target                           |
-| your own    | loss(outputs, targets)                           | by minimising it over one output          |
-
-In nats (the squared loss: of a Gaussian of variance 1, less its constant), but for your own; each says its `unit`. A key that never
-sounds in the sequences would have log odds of minus infinity, as a symbol that never occurs: a key's share is kept within `CLIP` of 0
-and 1, a symbol's above `CLIP` / K.
-
-Legend: T frames, B sequences, K outputs; outputs z (T, B, K); targets (T, B, K), or (T, B) int64 of the categorical loss; mask (T, B)
-bool, True at real frames.
-
-What a user gives as sequences, as one batch: inputs, targets, and a mask of what is real.
-
-Frames are numbers, (T, B, m), (T, m) or a list of pieces (T_i, m); ids are whole numbers, (T, B), (T,) or a list of (T_i,).
-Alone, a sequence's targets are its own next frames: T frames give T - 1 predictions. A pair (x, targets) says both. Pieces of unequal
-lengths are padded with zeros at the end, nothing is cut; padding never enters a loss, and no real frame comes after it.
-
-A model with an output, probe sequences and a loss, made one thing: what can be asked of a network before, and while, it is trained.
+"""`Objective`: a copy of a model with an output, probe sequences and a loss, with loss, gradients and the best constant output.
 
     objective = Objective(model, sequences, loss)
     objective.mean_loss()                  in `loss.unit`, a float64 scalar with its graph
     objective.gradients()                  (loss, {name: dL/dW})
-    objective.set_output(constant)         the output bias put at a constant output
+    objective.best_constant()              (the constant output of the least loss, that loss)
 
-The model is a copy in float64 and evaluation mode, so that nothing happens to the caller's; `refresh` reads the weights anew.
+**Losses**, one number for each frame:
 
-Which models: `PolyphonicModel` on frames, `LanguageModel` on ids, or any module that gives outputs (T, B, K), or (outputs, state), for
-inputs (T, B, m) or ids (T, B). It must be a recurrence: with weights redrawn at an ordinary size (normal, standard deviation
-1 / sqrt(columns), because at the weights as they are the effect may be below all numbers) its last output has to change with its first
-input, and its first output must not change with its last input.
+| loss        | cost of a frame                                  | best constant output                       |
+|-------------|--------------------------------------------------|--------------------------------------------|
+| bernoulli   | -sum over k of log P(target_k), P = sigmoid(z_k) | log odds of each key's share of the frames |
+| categorical | -log softmax(z)[target]                          | log of each symbol's share of the frames   |
+| squared     | sum over k of (z_k - target_k)^2 / 2             | the mean target                            |
+| your own    | loss(outputs, targets)                           | by minimising it over one output           |
 
-Legend: T predicted frames, B sequences, K outputs.
+All but your own are in nats (the squared loss: of a Gaussian of variance 1, less its constant). A key that never sounds in the
+sequences, or a symbol that never occurs, would have log odds of minus infinity: the share of a key is kept within `CLIP` of 0 and 1,
+that of a symbol above `CLIP` / K.
+
+**Sequences**: frames are numbers, (T, B, m), (T, m) or a list of pieces (T_i, m); ids are whole numbers, (T, B), (T,) or a list of
+(T_i,). The targets of a sequence are its own next frames: T frames give T - 1 predictions. A pair (x, targets) gives both. Pieces of
+unequal lengths are padded with zeros at the end; padding never enters a loss, and no real frame comes after it.
+
+**Models**: `PolyphonicModel` on frames, `LanguageModel` on ids, or any module with outputs (T, B, K), or (outputs, state), for inputs
+(T, B, m) or ids (T, B). The model must be a recurrence: with weights drawn at an ordinary size (normal, standard deviation
+1 / sqrt(columns), because effects of the present weights may be below all numbers) its last output has to change with its first
+input, and its first output must not change with its last input. The copy is in float64 and evaluation mode; `refresh` reads the
+weights of the original anew.
+
+Legend: T predicted frames, B sequences, K outputs; outputs z (T, B, K); targets (T, B, K), or (T, B) int64 for the categorical loss;
+mask (T, B) bool, True at real frames.
 """
 
 import copy
@@ -72,7 +67,7 @@ class OutputLoss:
     slope: Callable[[Tensor], Tensor] | None = None
     """Second derivatives of a frame's cost in each of its outputs; None: they are taken by autograd."""
     unit: str = "nats a frame"
-    """What follows the number where the mean loss is told."""
+    """Of the mean loss."""
 
 
 def resolve_loss(loss: str | Loss) -> OutputLoss:
@@ -340,7 +335,7 @@ class Objective:
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
-        """What is trained, by name; the copy's own, so that their values may be changed."""
+        """The trained parameters of the copy by name; their values may be changed."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def refresh(self) -> None:
@@ -355,7 +350,7 @@ class Objective:
         return other
 
     def outputs(self) -> Tensor:
-        """What the model makes of the probe, (T, B, K)."""
+        """The outputs of the model on the probe, (T, B, K)."""
         return self._run(self.inputs)
 
     def frame_losses(self, outputs: Tensor | None = None) -> Tensor:
@@ -453,7 +448,7 @@ class Objective:
 
 
 def label_of(model: nn.Module) -> Label:
-    """What figures call a model: its cells, "2 x lstm, 8 units", and how their weights were drawn."""
+    """The title of a model in figures, "2 x lstm, 8 units", and the initialisation of its cells."""
     cells = recurrent_cells(model)
     return Label(
         title=" + ".join(f"{n} x {name}" if n > 1 else name for name, n in Counter(map(cell_title, cells)).items()),
@@ -466,11 +461,9 @@ def _prepared(model: nn.Module, second_derivatives: bool) -> nn.Module:
     _require_finite(model)
     try:
         copied = copy.deepcopy(model)
-    except (
-        Exception
-    ) as error:  # what torch or a user's module says to being copied, as of one that keeps a tensor with a graph
+    except Exception as error:  # any error of torch or of a user's module, such as one that keeps a tensor with a graph
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InvalidInputError(f"{type(model).__name__} cannot be copied to be looked at: {reason}") from error
+        raise InvalidInputError(f"{type(model).__name__} cannot be copied: {reason}") from error
     for module in copied.modules():
         if getattr(module, "precision", "float32") != "float32":
             module.precision = "float32"
@@ -495,7 +488,7 @@ def _own_loss(model: nn.Module) -> str:
 
 
 def _kinds(model: nn.Module, sequences: Any, loss: OutputLoss) -> tuple[bool, bool]:
-    """Whether inputs, and targets, are ids."""
+    """(True for inputs that are ids, True for targets that are)."""
     if isinstance(model, PolyphonicModel | LanguageModel):
         ids = isinstance(model, LanguageModel)
         return ids, ids if loss.constant is None else loss.name == "categorical"
@@ -505,7 +498,7 @@ def _kinds(model: nn.Module, sequences: Any, loss: OutputLoss) -> tuple[bool, bo
 
 
 def _whole(values: Any) -> bool:
-    """Whether these are ids: integers in a list, or in a list of lists, or an integer type; of 8 bits they are frames of 0 and 1."""
+    """True for ids: integers in a list, or in a list of lists, or an integer type of more than the 8 bits of frames of 0 and 1."""
     for _ in range(2):
         values = values[0] if isinstance(values, list) and values else values
     return type(values) is int or str(getattr(values, "dtype", "")).endswith(("int16", "int32", "int64"))

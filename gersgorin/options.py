@@ -20,7 +20,7 @@ class NewOrTrained:
     hidden_size: int | None = None
     """Hidden units of a new cell (default 64)."""
     init: str | None = None
-    """uniform:A, gaussian:STD, identity, scaled or orthogonal[:GAIN] (default: the cell's)."""
+    """gaussian:STD, uniform:A, identity, scaled or orthogonal[:GAIN] (default: uniform:0.04 or the cell's)."""
     transform_bias: float | None = None
     """Initial gate bias of an RHN (default -2)."""
     seed: int = 0

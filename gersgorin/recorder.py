@@ -1,4 +1,4 @@
-"""`Recorder`: measure the spectra, gains and gates of a recurrent cell, and its gradients, every so many steps of any training.
+"""`Recorder`: measure the spectra, gains, gates and gradients of a recurrent cell at regular steps of any training.
 
     with Recorder(model, probe, every=100, path="run.npz") as recorder:
         for x, y in batches:
@@ -106,7 +106,7 @@ def weights_of(module: nn.Module) -> dict[str, tuple[nn.Parameter, int | None]]:
 
 @torch.no_grad()
 def has_gradients(module: nn.Module) -> bool:
-    """Whether any parameter has a nonzero `.grad`; True for a module without trained parameters."""
+    """True if any parameter has a nonzero `.grad`, and for a module without trained parameters."""
     trained = [p for p in module.parameters() if p.requires_grad]
     return not trained or any((p.grad.to_dense() != 0).any().item() for p in trained if p.grad is not None)
 
@@ -134,7 +134,7 @@ def _norm(t: Tensor) -> Tensor:
 
 
 POSITIONS = 4
-SAVE_SHARE = 0.01  # largest share of the time for writing the file anew
+SAVE_SHARE = 0.01  # largest share of the time for writing the file
 LONGEST_UNSAVED = 10.0  # seconds after which the file is written in any case
 NO_GRADIENTS = (
     "recorder.step found no gradients (all are None or zero) and records them as missing: call it after loss.backward() and before "
@@ -224,7 +224,7 @@ class Recorder:
             self.measure(self._steps, loss)
 
     def measure(self, step: int, loss: Tensor | float | None = None) -> None:
-        """Measure now, after so many steps, independently of `every`; numbers of states that are not finite are NaN."""
+        """Measure now, after this number of steps, independently of `every`; states that are not finite give NaN."""
         loss = _number(loss)
         if next((p.is_cuda for p in self._module.parameters()), False):
             torch.cuda.synchronize()  # else the training's own work would count as measuring

@@ -135,7 +135,7 @@ class Recording(Result, kind="recording"):
         return {"title": self.title, "every": self.every, "share": self.share, "steps": self.table()}
 
     def plot(self, ax=None):
-        """Spectral radius and bulk over the training; in a figure of its own all that was measured."""
+        """Spectral radius and bulk over the training; without axes a figure of all measurements."""
         return draw_recording(self).axes[0] if ax is None else plot_measures(self, {"radius": RED, "bulk": ORANGE}, ax)
 
     def validate(self) -> None:
@@ -150,7 +150,7 @@ AXES = {"step": 1, "loss": 1, "exponent": 1, "state_gain": 3, "gate": 3}  # dime
 
 
 def _fit(values: dict) -> bool:
-    """Whether arrays are those of a recording: numbers that can be drawn, of the same one or more measurements."""
+    """True for arrays of a recording: numbers that can be drawn, of the same measurements, at least one."""
     arrays = [values[name] for name in MOMENTS]
     return (
         all(values[name].ndim == AXES.get(name, 2) and values[name].dtype.kind in "fciu" for name in MOMENTS)
@@ -335,7 +335,7 @@ def _dots(recording: Recording) -> dict:
 
 
 def _log_axis(ax: Axes) -> None:
-    """A logarithmic axis with a few numbers, also within a decade; over many they are those of decades alone."""
+    """A logarithmic axis with a few numbers, also within a decade; over many decades only their powers of 10."""
     ax.set_yscale("log")
     bottom, top = ax.get_ylim()
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if top < 100 * bottom else (1,), numticks=6))
@@ -344,7 +344,7 @@ def _log_axis(ax: Axes) -> None:
 
 
 def _finished(recording: Recording, ax: Axes, alone: bool) -> Axes:
-    """Whole steps and plain numbers; on axes of its own title, labels and legend too."""
+    """Set ticks to whole steps and plain numbers; for a separate figure also title, labels and legend."""
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if ax.get_yscale() == "linear":
         plain_numbers(ax)

@@ -100,7 +100,7 @@ class Result(OneScreen):
         return {name: _plain(value) for name, value in self._saved().items()}
 
     def save(self, path: str | Path) -> Path:
-        """Write to .npz (arrays, no pickle), or to .json; atomic. Raises OutputError."""
+        """Write to .npz (arrays, no pickle), or to .json, in which NaN and infinity become null; atomic. Raises OutputError."""
         path = Path(path)
         if path.suffix.lower() == ".json":
             saved = {name: _plain(value) for name, value in self._saved().items()}

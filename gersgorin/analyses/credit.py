@@ -90,7 +90,7 @@ class Credit(Result, kind="credit"):
         ]
 
     def plot(self, ax=None):
-        """The heat map of the norms; in a figure of its own with the shares of the lags below."""
+        """The heat map of the norms; without axes a figure with the shares of the lags below."""
         return draw_credit(self).axes[0] if ax is None else plot_credit(self, ax)
 
 
@@ -140,7 +140,7 @@ class Unrolled:
         return [torch.stack(found[start : start + T], 1) for start in range(0, len(found), T)]
 
     def gradient(self, adjoints: list[Tensor]) -> Tensor:
-        """What single steps add to the gradient, all parameters as one vector, for an adjoint (T, B, N) of each cell's states."""
+        """The part of the gradient from single steps, all parameters in one vector, for an adjoint (T, B, N) of each cell's states."""
         weights = [*self.parameters.values()]
         found = torch.autograd.grad(
             self._outputs, weights, adjoints, retain_graph=True, allow_unused=True, materialize_grads=True

@@ -1,35 +1,43 @@
-"""The matrices of a network, a layer apart, and the network with all of them made smaller.
+"""Follow SGD with momentum off the plateau: the time of the escape from a few gradients, however many steps it takes.
 
-A parameter of three dimensions is a stack of matrices, one a layer: `weight_hh[2]` is the third. The gate blocks that a matrix stacks
-stay together: a step moves all of them, the fastest is what leaves the plateau, and taking them apart would change a relative rate by
-at most the square root of their number. Biases are no matrices, and are not made smaller: a gate's bias is part of what the gate is,
-and so is a weight of one dimension, what a unit keeps of its own state (an IndRNN's).
+Single steps are taken as they are while a step changes the gradient. On the plateau the gradient stays nearly the same for N steps, N
+up to 10^12 and more, which are taken at once as a block.
 
-"Smaller" is nearer to zero, but for a square block that starts at the identity: it is what is added to the identity that is small.
-Which one a block is nearer to says its trace: ||M - I||^2 < ||M||^2 where the mean of the diagonal is above 1/2.
-
-N steps of SGD with momentum as one, for a gradient that is known in advance.
+**N steps in closed form.** For a gradient g[0], ..., g[N-1] that is known in advance, SGD with learning rate eta and momentum mu is
 
     v[j+1] = mu v[j] + g[j]        theta[j+1] = theta[j] - eta v[j+1]
 
-Everything here is exact for its g: constant, growing linearly (g[j] = j / N), or the error of an output bias, which its own steps bring
-to zero. So N may be 1 or 10^40. For each, how far theta has gone (the sum of v, to be multiplied by -eta) and v after the N steps.
+The response of a block is the sum of v[1..N], by which -eta theta moves, and v[N]. `block` has it in closed form for an initial
+velocity, V; for a constant gradient, C; and for one that grows linearly, g[j] = j/N, R (sums of geometric series). `relax` has it for
+the error of an output bias, which its own steps reduce.
 
-The way off the plateau: SGD with momentum from the network's real start, in few gradients however many steps it takes.
+**The error of a block** (Heun's method). With g the gradient at the start, h at the end of the block that g alone would give, and for
+each parameter p
 
-While a step changes the gradient it is taken as it is. On the plateau the gradient stays nearly the same for N steps, which may be 10
-or 10^12: then they are taken as one (`gersgorin.analyses.escape`), by Heun's method: the gradient at the end is looked at too, grows
-linearly in between, and where it differs too much from that at the start the block is made shorter.
+    w_p = V v_p + C g_p            d_p = R (h_p - g_p)            theta_p <- theta_p - eta (w_p + d_p)
 
-One part of the gradient falls within a block, whatever the weights do: the mean error of each output,
+    r_p = eta ||w_p|| / (||theta_p|| + eta ||w_p||)               its relative move
+    c_p = 2 ||d_p|| / ||w_p|| min(1, r_p / SMALL_MOVE)            the relative change of its gradient (R/C is about 1/2)
+    c   = max of c_p over all p with r_p >= DECISIVE_MOVE max r
 
-    delta_k = sum over frames of dL/dz_k                 z (T, B, K) the outputs
+A block with c <= LARGEST_CHANGE that does not raise the loss is accepted, and the next one has the length N TARGET_CHANGE / c.
+Otherwise the block is tried again with fewer steps.
 
-which the output bias brings to zero at the rate eta a_k, a_k = d delta_k / d b_k. What the bias sees of it over the N steps has a
-closed form; divided by what a constant error would do it is the mean error of the block, which is sent backwards through the network
-in the place of the error at its start. A part of the gradient that is no more than rounding counts as zero: over 10^13 steps it would
-move the weights. Where other weights do a part of the bias's work the error falls faster, by a factor `share` that is read off
-from how far the mean output really went.
+**The error of the output bias.** One part of the gradient falls within a block whatever the weights do, the mean error of each output,
+
+    delta_k = sum over frames of dL/dz_k                          z (T, B, K) the outputs
+
+The output bias brings it to zero at the rate eta a_k, a_k = d delta_k / d b_k. The sum of delta_k over the N steps has a closed form;
+divided by C it is the mean error of the block, which replaces the error at its start in the backward pass. If other weights share the
+work of the bias, the error falls faster by a factor `share`, the quotient of the measured and the expected change of the mean output.
+
+**Rounding.** Over 10^13 steps rounding errors of a gradient would move the weights. In a block of ROUNDING_STEPS or more a gradient not
+larger than the one of random errors of relative size ROUNDING counts as zero.
+
+**Matrices and scale.** A parameter of three dimensions is a stack of matrices, one a layer: `weight_hh[2]` is the third. The gates
+in one matrix stay together, which changes a relative rate by at most the square root of their number. Biases are not matrices and are
+not scaled, nor is a weight of one dimension such as the recurrent weight of an IndRNN. Matrices are scaled about zero. Square blocks
+nearer to the identity, ||M - I|| < ||M|| (the mean of the diagonal is above 1/2), are scaled about the identity.
 """
 
 import math
@@ -45,6 +53,17 @@ from gersgorin.objective import Objective
 from rhn.engine.curves import LEFT
 from rhn.result import OneScreen
 
+MOST_STEPS = 10**60  # far beyond any training, and within float64
+TARGET_CHANGE, LARGEST_CHANGE = 0.4, 0.8  # relative change of the gradient over a block: wanted, and accepted
+SHORTEST_BLOCK = 4  # steps; fewer are taken one by one, because a block costs two gradients
+LARGEST_GROWTH = 4.0  # length of a block / length of the last one
+DECISIVE_MOVE = 0.1  # relative move / the largest one; parameters below do not decide on the length of a block
+SMALL_MOVE = 5e-3  # relative move below which a larger change of the gradient is accepted, in proportion
+SPEEDUP = 1000  # longest block / present one from which the network counts as leaving
+ROUNDING_STEPS = 10**6  # length of a block from which rounding errors matter
+ROUNDING = 100 * 2.0**-52  # relative, of the error of each frame
+LOSS_INCREASE = 1e-3  # largest relative increase of the loss over a block
+
 
 def matrices(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
     """Views of the matrices among these parameters, by name, the layers of a stack apart.
@@ -56,7 +75,7 @@ def matrices(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def identities(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
-    """For each parameter that has matrices, what these are scaled about: the identity at square blocks near to it, zero elsewhere."""
+    """The centre of scaling of each parameter that has matrices: the identity for square blocks near to it, zero elsewhere."""
     centres = {name: torch.zeros_like(p) for name, p in parameters.items() if is_weight(name, p)}
     for name, M in matrices(centres).items():
         values, (rows, columns) = matrices(parameters)[name], M.shape
@@ -67,7 +86,7 @@ def identities(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def is_weight(name: str, p: Tensor) -> bool:
-    """Whether a parameter is of matrices: of two dimensions or more, and not called a bias (some stack a bias a layer)."""
+    """True for a parameter of two or more dimensions whose name is not that of a bias (some cells stack a bias a layer)."""
     return p.dim() >= 2 and "bias" not in name
 
 
@@ -83,7 +102,7 @@ def _parts(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
 
 
 class Response(NamedTuple):
-    """What N steps make of a part of the gradient: the sum of v[1..N], and v[N]."""
+    """The response of N steps to a part of the gradient: the sum of v[1..N], and v[N]."""
 
     sum: float | Tensor
     last: float | Tensor
@@ -114,7 +133,7 @@ def block(N: int, mu: float) -> Block:
 
 
 def relax(error: Tensor, velocity: Tensor, rate: Tensor, N: int, mu: float) -> tuple[Response, Tensor, Tensor]:
-    """N steps of a bias b whose gradient is `error` and falls by `rate` (eta times a second derivative) times each step's v.
+    """N steps of a bias whose gradient is `error` and falls by `rate` (eta times a second derivative) times v at every step.
 
     Returns:
         The response, from a velocity of zero, to the errors of these steps; the error and the bias's velocity after them.
@@ -125,9 +144,7 @@ def relax(error: Tensor, velocity: Tensor, rate: Tensor, N: int, mu: float) -> t
     after = _power(row, N) @ torch.stack((error, velocity), -1).unsqueeze(-1)
     error_after, velocity_after = after[..., 0, 0], after[..., 1, 0]
     steps = block(N, mu)
-    slow = (
-        rate * float(N) < 1e-7
-    )  # the error hardly falls: it is a constant gradient, and the quotient below would be rounding
+    slow = rate * float(N) < 1e-7  # a constant gradient, for which the quotient below would be dominated by rounding
     total = (error - error_after) / rate.clamp_min(1e-300) - steps.velocity.sum * velocity
     last = velocity_after - steps.velocity.last * velocity
     response = Response(
@@ -146,22 +163,9 @@ def _power(A: Tensor, N: int) -> Tensor:
     return result
 
 
-FOREVER = 10**60  # steps: far beyond what any training takes, and within float64
-AIM, WORST = 0.4, 0.8  # by which part the gradient may change over a block: aimed at, and accepted
-SHORTEST = 4  # steps that a block is worth its two gradients for
-LONGER = 4.0  # a block is at most so many times as long as the last one
-IMPORTANT = 0.1  # parameters that move, relative to their size, by less than this part of the fastest do not decide
-# a parameter that moves by less than this part of its size may see its gradient change by more, in proportion
-STILL = 5e-3
-SUDDEN = 1000  # a block so many times shorter than the longest says that the network is leaving
-LONG = 10**6  # steps, in which rounding may add up to something
-ROUNDING = 100 * 2.0**-52  # of each frame's error, with random signs: a gradient below what this gives is none
-GROWS = 1e-3  # part of itself by which the loss may be higher at a block's end than at its start
-
-
 @dataclass(frozen=True, repr=False)
 class Trajectory(OneScreen):
-    """What SGD on the probe goes through, a row each time that it was looked at; the first is the start."""
+    """The course of SGD on the probe, one entry for each gradient computed; the first is the start."""
 
     steps: np.ndarray
     """Steps of SGD done."""
@@ -172,15 +176,19 @@ class Trajectory(OneScreen):
     goal: float
     """The loss below which the plateau is left."""
     ended: Literal["left", "leaving", "waiting", "never", "diverged", "unsettled"]
-    """leaving: the gradients that were allowed ran out while everything changed within a thousandth of the time that it had stood
-    still, so that the time to leave is known but for that; waiting: not within the steps that were asked about, or that were done when
-    the gradients ran out with the loss at rest: it takes more than `steps[-1]`; never: nothing but the output bias moves any more, or
-    not in 10^60 steps; diverged: the loss is no longer finite; unsettled: the loss neither fell nor came to rest in as many gradients
-    as were allowed, as where the learning rate is too high."""
+    """The reason for the end:
+
+    left         the loss is below the goal
+    leaving      the budget of gradients ran out during the escape; its time is accurate to about 0.1 %
+    waiting      the steps, or the gradients with the loss at rest, ran out: the escape takes more than `steps[-1]`
+    never        only the output bias moves, or 10^60 steps were not enough
+    diverged     the loss is not finite
+    unsettled    the gradients ran out while the loss neither fell nor came to rest, as for a learning rate that is too high
+    """
 
     @property
     def leaves_after(self) -> float:
-        """Steps until the loss is below the goal, linear between two looks; infinity where it is not."""
+        """Steps until the loss is below the goal, by linear interpolation; infinity if it never is."""
         if self.ended == "leaving":
             return float(self.steps[-1])
         if self.ended != "left":
@@ -196,15 +204,15 @@ def follow(
     learning_rate: float,
     momentum: float,
     *,
-    until: float = FOREVER,
+    until: float = MOST_STEPS,
     most: int = 800,
 ) -> Trajectory:
-    """SGD on the whole probe at every step, from where an objective's network stands until it has left the plateau.
+    """Follow SGD on the whole probe, from the present weights of an objective's network until it has left the plateau.
 
-    `Trajectory.ended` says how it ended. The objective's network is left as it was.
+    until: steps at most; most: gradients at most. The network is left as it was.
     """
     best = objective.best_constant()[1]
-    goal = min(LEFT * best, (2 - LEFT) * best)  # below it also where a loss of the user's is negative
+    goal = min(LEFT * best, (2 - LEFT) * best)  # below it for negative losses too
     run = _Run(objective, learning_rate, momentum)
     before, rows, moving = run.values(), [run.row()], True
     try:
@@ -225,19 +233,19 @@ def follow(
 
 
 def _unfinished(run: "_Run", moving: bool, until: float, late: np.ndarray) -> str:
-    """Why it ended before the loss was below the goal, see `Trajectory.ended`; `late`: losses of the latter half of the looks."""
-    if not moving or run.steps >= FOREVER:
+    """`Trajectory.ended` of a run that did not reach the goal; `late`: the latter half of its losses."""
+    if not moving or run.steps >= MOST_STEPS:
         return "never"
     if run.steps >= until:
         return "waiting"
-    if SUDDEN * run.length < run.longest:
+    if SPEEDUP * run.length < run.longest:
         return "leaving"
-    return "waiting" if np.ptp(late) <= GROWS * abs(late[-1]) else "unsettled"
+    return "waiting" if np.ptp(late) <= LOSS_INCREASE * abs(late[-1]) else "unsettled"
 
 
 @dataclass(frozen=True)
 class _Point:
-    """The network at one moment: outputs with their graph, dL/dz of every frame less the mean error's part, and the mean error (K,)."""
+    """The network at one moment: loss, outputs with their graph, dL/dz of every frame without the mean error, the mean error (K,)."""
 
     loss: float
     outputs: Tensor
@@ -256,8 +264,8 @@ class _Run:
         self.mask, self.frames = objective.mask.unsqueeze(-1), int(objective.mask.sum())
         self.velocity = [torch.zeros_like(p) for p in self.parameters.values()]
         self.steps, self.looks, self.share = 0, 0, 1.0
-        self.longest = SHORTEST
-        self.length, self.singles, self.patience = SHORTEST, 0, SHORTEST
+        self.longest = SHORTEST_BLOCK
+        self.length, self.singles, self.patience = SHORTEST_BLOCK, 0, SHORTEST_BLOCK
         self.point = self._look()
         signs = torch.randn(
             self.point.errors.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu"
@@ -276,7 +284,7 @@ class _Run:
         return self.steps, self.point.loss, {name: float(M.norm()) for name, M in matrices(self.parameters).items()}
 
     def advance(self) -> bool:
-        """A step, or a block of them; False where nothing but the output bias moves."""
+        """Take a step or a block of steps; False if only the output bias moves."""
         if self.singles > 0 or not self._block(self.length):
             self.singles -= 1
             return self._single()
@@ -293,11 +301,11 @@ class _Run:
         return any(bool(v.any()) for k, v in enumerate(self.velocity) if k != self.bias)
 
     def _block(self, N: int) -> bool:
-        """N steps at once, or fewer; False, with nothing done, where fewer than SHORTEST would be."""
+        """Take N steps at once, or fewer; False, without any step, if they would be fewer than SHORTEST_BLOCK."""
         start, values = self.point, self.values()
         rate = (self.eta * self.share * self._curvature(start)).clamp_max(1)
         drift = torch.zeros_like(rate) if self.bias is None else self.velocity[self.bias]
-        while N >= SHORTEST:
+        while N >= SHORTEST_BLOCK:
             steps = block(N, self.mu)
             seen, left, drift_after = relax(start.mean_error, drift, rate, N, self.mu)
             mean_error = seen.sum / steps.constant.sum
@@ -310,7 +318,7 @@ class _Run:
             grown = [steps.ramp.sum * (h - g) for g, h in zip(first, second, strict=True)]
             self._update_share(start, end, seen.sum)
             change = self._change(values, went, grown)
-            if change <= WORST and self._falls(start, end):
+            if change <= LARGEST_CHANGE and self._falls(start, end):
                 self.put([p - self.eta * (w + d) for p, w, d in zip(values, went, grown, strict=True)])
                 self.velocity = [
                     steps.velocity.last * v + steps.constant.last * g + steps.ramp.last * (h - g)
@@ -319,14 +327,16 @@ class _Run:
                 if self.bias is not None:
                     self.velocity[self.bias] = drift_after
                 self.steps, self.longest = self.steps + N, max(N, self.longest)
-                self.length = min(FOREVER, max(SHORTEST, int(N * min(LONGER, AIM / max(change, 1e-9)))))
-                self.patience = SHORTEST
+                self.length = min(
+                    MOST_STEPS, max(SHORTEST_BLOCK, int(N * min(LARGEST_GROWTH, TARGET_CHANGE / max(change, 1e-9))))
+                )
+                self.patience = SHORTEST_BLOCK
                 self.point = self._look()
                 return any(bool(w.any()) for k, w in enumerate(went) if k != self.bias)
-            N = int(N * min(0.5, max(0.1, 0.7 * AIM / max(change, 1e-9))))
+            N = int(N * min(0.5, max(0.1, 0.7 * TARGET_CHANGE / max(change, 1e-9))))
             self.put(values)
             start = self._look()
-        self.point, self.length = start, SHORTEST
+        self.point, self.length = start, SHORTEST_BLOCK
         self.singles = self.patience = min(2 * self.patience, 32)
         return False
 
@@ -341,13 +351,10 @@ class _Run:
         return _Point(loss.item(), outputs, errors - self.mask * mean_error / self.frames, mean_error, mean_output)
 
     def _gradients(self, point: _Point, mean_error: Tensor, N: int = 1) -> list[Tensor]:
-        """The gradient in every parameter with another mean error in the place of the point's own.
-
-        Over a long block rounding would move weights: a parameter's gradient that is no more than rounding is zero.
-        """
+        """The gradient in every parameter, with this mean error instead of the one of the point; rounding errors count as zero."""
         cotangent = point.errors + self.mask * mean_error / self.frames
         gradient = self._backward(point, cotangent)
-        if N >= LONG:
+        if N >= ROUNDING_STEPS:
             noise = self._backward(point, ROUNDING * cotangent.abs() * self.signs)
             gradient = [g if g.norm() > n.norm() else torch.zeros_like(g) for g, n in zip(gradient, noise, strict=True)]
         if self.bias is not None:
@@ -357,29 +364,29 @@ class _Run:
     def _backward(self, point: _Point, cotangent: Tensor) -> list[Tensor]:
         weights = list(self.parameters.values())
         options = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
-        # not grad(outputs, weights, cotangent), for which torch imports its compiler, half a second; to the bit the same
+        # the same bits as grad(outputs, weights, cotangent), for which torch would import its compiler
         return list(torch.autograd.grad((point.outputs * cotangent).sum(), weights, **options))
 
     def _curvature(self, point: _Point) -> Tensor:
-        """a (K,), see above; zero where there is no output bias."""
+        """a (K,), see above; zero without an output bias."""
         if self.bias is None:
             return torch.zeros_like(point.mean_error)
         return self.objective.curvature_in_outputs(point.outputs.detach())
 
     def _change(self, values: list[Tensor], went: list[Tensor], grown: list[Tensor]) -> float:
-        """By which part the gradient changed over the block, the largest among the parameters that move."""
+        """The relative change c of the gradient over the block, see above."""
         moved = [self.eta * float(w.norm()) for w in went]
         relative = [m / (float(p.norm()) + m) if m else 0.0 for m, p in zip(moved, values, strict=True)]
         changes = [
-            2 * float(d.norm() / w.norm()) * min(1.0, r / STILL)
+            2 * float(d.norm() / w.norm()) * min(1.0, r / SMALL_MOVE)
             for d, w, r in zip(grown, went, relative, strict=True)
-            if r and r >= IMPORTANT * max(relative)
+            if r and r >= DECISIVE_MOVE * max(relative)
         ]
         return max(changes, default=0.0)
 
     def _falls(self, start: _Point, end: _Point) -> bool:
-        """Whether the loss does not grow over a block, as it does where steps are too long for the loss's curvature."""
-        return end.loss <= start.loss + GROWS * abs(start.loss)
+        """True if the loss does not grow over a block, as with steps too long for the curvature of the loss."""
+        return end.loss <= start.loss + LOSS_INCREASE * abs(start.loss)
 
     def _update_share(self, start: _Point, end: _Point, went: Tensor) -> None:
         expected = self.eta * float(went.norm())

@@ -32,7 +32,7 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
-from gersgorin.analyses.escape import FOREVER, Trajectory, follow, identities, matrices
+from gersgorin.analyses.escape import MOST_STEPS, Trajectory, follow, identities, matrices
 from gersgorin.objective import Loss, Objective
 from gersgorin.plotting.figure import own_axes
 from gersgorin.plotting.spectra import complete, wrapped
@@ -248,10 +248,10 @@ class Plateau(Result, kind="plateau"):
     def escape(
         self, learning_rate: float, momentum: float = 0.9, *, until: float = math.inf, most: int = 800
     ) -> Trajectory:
-        """How training leaves the plateau, or does not: SGD from the network's real start, output bias included.
+        """Follow SGD from the present weights, output bias included, until it has left the plateau.
 
-        It is followed for at most `until` steps, each on the whole probe: the noise of minibatches is left out. One to four hundred
-        gradients are usual, and at most `most` are taken.
+        At most `until` steps, each on the whole probe, without the noise of minibatches. 100 to 400 gradients are usual, at most `most`
+        are computed.
 
         Raises InvalidInputError for a learning rate outside [1e-12, 1e12], where rounding decides, a momentum outside [0, 1), or steps
         that are no number above 0.
@@ -262,10 +262,10 @@ class Plateau(Result, kind="plateau"):
             raise InvalidInputError(f"the momentum is {momentum!r}, expected 0 or more and less than 1")
         if not (_is_number(until) and until > 0):
             raise InvalidInputError(f"`until` is {until!r}, expected a number of steps above 0, or infinity")
-        return follow(self._network, float(learning_rate), float(momentum), until=min(until, FOREVER), most=most)
+        return follow(self._network, float(learning_rate), float(momentum), until=min(until, MOST_STEPS), most=most)
 
     def escape_epochs(self, learning_rate: float, momentum: float = 0.9, batches: int = 1) -> float:
-        """Epochs of `batches` steps until the loss is below 0.98 of the constant output's; infinity where it never is.
+        """Epochs of `batches` steps until the loss is below 0.98 of the one of the constant output; infinity if it never is.
 
         Raises InvalidInputError as `escape`, and for fewer than one batch.
         """

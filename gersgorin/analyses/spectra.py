@@ -75,8 +75,6 @@ class Spectra(Result, kind="spectra"):
     hidden_size: int
     chorale: str
     """Name of the sequence: a chorale's, or a text's."""
-    title: str
-    """What a figure calls this run."""
     eigenvalues: np.ndarray = field(metadata={"complex": True})
     """Complex, (T, N), the largest modulus first; of a large state the leading ones, (T, k), those that were not found NaN."""
     eigenvalue_condition: np.ndarray
@@ -96,47 +94,45 @@ class Spectra(Result, kind="spectra"):
     departure_from_normality: np.ndarray
     """Henrici's, relative to the Frobenius norm, (T,): 0 where a step is normal, 1 where it is nilpotent."""
     kreiss_constant: np.ndarray
-    """A lower bound on by how much the powers of a step grow, (T,): inf where without end, NaN at steps where it was not looked for."""
+    """A lower bound on the growth of the powers of a step, (T,): inf for growth without end, NaN at steps without a search."""
     norm_bound: np.ndarray
-    """A bound on `norm` over all inputs and all states as large as this run's, 0-dim; NaN where the cell has none."""
+    """A bound on `norm` over all inputs and all states as large as those of this run, 0-dim; NaN for a cell without one."""
     log_norm_product: np.ndarray
     """log ||dy[t+1]/dy[0]||_2, (T,)."""
     transform_gate: np.ndarray
     """Mean over the units of each layer's transform gate, (T, L)."""
     reads: str = "chorale"
-    """What the sequence is: "chorale", "text" or just a "sequence"."""
+    """Kind of the sequence: "chorale", "text" or "sequence"."""
     unit: str = "steps"
-    """Of time, of one step: "quarter notes", "tokens", "0.1 s"; "steps" where nothing is known of it."""
+    """Of one step: "quarter notes", "tokens", "0.1 s"; "steps" if unknown."""
     discs: str = "row"
-    """Which discs its numbers, words and figures speak of: "row", "column", or "both" (the spectrum lies in both unions)."""
+    """The discs in its numbers, texts and figures: "row", "column", or "both" (the spectrum lies in both unions)."""
     gate_name: str = "transform gate"
-    """What the cell's literature calls that gate: an LSTM's is its input gate."""
-    about: str = ""
-    """How network and sequence came to be, under a figure's title: "uniform:0.04, seed 0; train-41 of the chorales of ..."."""
+    """Its name in the cell's literature: an LSTM's is the input gate."""
 
     @property
     def along(self) -> str:
-        """What a figure calls the sequence: "chorale bwv269"."""
+        """The sequence with its kind: "chorale bwv269"."""
         return f"{self.reads} {self.chorale}"
 
     @property
     def time_label(self) -> str:
-        """What the axis of time says: "time step (quarter notes)", or "time step" where the unit is not known."""
+        """Label of the axis of time: "time step (quarter notes)", or "time step" if the unit is not known."""
         return time_label(self.unit)
 
     @property
     def leading(self) -> int | None:
-        """How many leading eigenvalues were looked for; None for whole spectra, without which other measures are NaN."""
+        """Number of leading eigenvalues that were searched; None for whole spectra, without which other measures are NaN."""
         return self.eigenvalues.shape[1] if np.isnan(self.eigenvalue_condition).all() else None
 
     @property
     def which_eigenvalues(self) -> str:
-        """What they are called: "eigenvalues", "the 32 leading eigenvalues"."""
+        """Their name in texts: "eigenvalues", "the 32 leading eigenvalues"."""
         return f"the {counted(self.leading, 'leading eigenvalue')}" if self.leading else "eigenvalues"
 
     @property
     def heading(self) -> str:
-        """What a figure is of: "rhn, 830 units on chorale bwv269, the 32 leading eigenvalues of 830"."""
+        """Title of a figure: "rhn, 830 units on chorale bwv269, the 32 leading eigenvalues of 830"."""
         more = f", {self.which_eigenvalues} of {self.row_centers.shape[1]}" if self.leading else ""
         return f"{self.title} on {self.along}{more}"
 
@@ -168,7 +164,7 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def reach(self) -> np.ndarray:
-        """How far the discs reach from the origin, max(|centre| + radius), (T,); of both unions the smaller reach."""
+        """Reach of the discs from the origin, max(|centre| + radius), (T,); of both unions the smaller reach."""
         return np.min([(np.abs(centers) + radii).max(1) for centers, radii in self.disc_sets.values()], axis=0)
 
     @property
@@ -257,7 +253,7 @@ def summary_table(record: Spectra) -> str:
 
 
 def _cell(value: float) -> str:
-    """What was not found, as eigenvalues may, is a dash."""
+    """A number in its column; a dash for NaN."""
     return f"{'-':>11}" if math.isnan(value) else f"{value:>11.4g}"
 
 

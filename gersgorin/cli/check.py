@@ -39,7 +39,7 @@ class CheckedNetwork:
     hidden_size: int | None = None
     """Hidden units of a new cell (default 64)."""
     init: str | None = None
-    """gaussian:STD, uniform:A, identity, scaled or orthogonal[:GAIN] (default: the cell's)."""
+    """gaussian:STD, uniform:A, identity, scaled or orthogonal[:GAIN] (default: uniform:0.04 or the cell's)."""
     transform_bias: float | None = None
     """Initial transform-gate bias of an RHN (default -2)."""
     seed: int = 0

@@ -8,6 +8,7 @@ from typing import Annotated
 from gersgorin.cli.output import Outputs
 from rhn.command import print_json, progress_bars, run_command
 from rhn.errors import InvalidInputError
+from rhn.figures import figure_name, place
 from rhn.options import Arg, Writing
 from rhn.parsing import parse
 
@@ -38,14 +39,12 @@ def main(args: list[str] | None = None) -> int:
 
 def run(options: RecordingOptions) -> None:
     """Check the files, then load, draw, write and print."""
-    from gersgorin.cli.naming import recording_name
-
     path = options.path / FILE if options.path.is_dir() else options.path
     if path != options.path and not path.exists():
         raise InvalidInputError(
             f"the folder {options.path} holds no {FILE}: expected that of a training with rhn train --record N"
         )
-    outputs = Outputs.of(options, recording_name(options.path), animated=True)
+    outputs = Outputs.of(options, default_figure(options.path), animated=True)
 
     from gersgorin.recording import Recording, save_recording_animation
 
@@ -59,3 +58,13 @@ def run(options: RecordingOptions) -> None:
         print_json(recording.to_dict() | {"figure": str(outputs.figure)})
     else:
         print(recording.summary(), f"figure: {outputs.figure}", sep="\n")
+
+
+def default_figure(path: Path) -> str:
+    """The name of the figure of a recording: that of its file, or of the folder of its training.
+
+    >>> default_figure(Path("runs/depth6")), default_figure(Path("run.npz"))
+    ('gersgorin-depth6.png', 'gersgorin-run.png')
+    """
+    training = path.parent if path.name == FILE and path.parent.name else path
+    return str(figure_name("gersgorin", training.name.removesuffix(".npz"), place(training)))

@@ -98,7 +98,7 @@ def test_a_result_is_printed(result):
 def test_a_result_is_a_table(result):
     rows = result.table()
     assert rows and all(row.keys() == rows[0].keys() for row in rows)
-    assert all(isinstance(value, int | float | str | dict | None) for row in rows for value in row.values())
+    json.dumps(rows)  # numbers, texts, lists and dictionaries of them
 
 
 def test_a_result_is_drawn_into_given_axes_or_its_own(result):
@@ -112,10 +112,14 @@ def test_a_result_is_drawn_into_given_axes_or_its_own(result):
 def test_a_result_is_the_same_after_saving_and_loading(result, suffix, tmp_path):
     again = type(result).load(result.save(tmp_path / f"result{suffix}"))
     assert type(load(tmp_path / f"result{suffix}")) is type(result)
-    assert again.summary() == result.summary() and again.title == result.title
+    assert again.title == result.title and again.about == result.about
+    assert suffix == ".json" or again.summary() == result.summary()
     for one, other in zip(again.table(), result.table(), strict=True):
-        for name, value in one.items():
-            np.testing.assert_equal(value, other[name], err_msg=name)
+        for name, value in other.items():
+            lost = (
+                suffix == ".json" and isinstance(value, float) and not np.isfinite(value)
+            )  # null in JSON, NaN when loaded
+            np.testing.assert_equal(one[name], np.nan if lost else value, err_msg=name)
     json.dumps(result.to_dict())
     assert again.to_dict().keys() == result.to_dict().keys()
 

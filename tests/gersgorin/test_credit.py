@@ -8,8 +8,8 @@ import torch
 from cases import assert_close, randomize
 from torch import nn
 
-from gersgorin import credit, path_lengths
-from gersgorin.analyses.credit import Unrolled
+from gersgorin import credit
+from gersgorin.analyses.credit import Unrolled, path_lengths
 from gersgorin.objective import Objective
 from rhn.cells import (
     DTRNN,

@@ -89,7 +89,7 @@ def test_zero_weights_never_leave_and_a_trained_network_has_left():
 
 def test_a_block_is_its_single_steps(monkeypatch):
     """With blocks forbidden every step is SGD's own, so the losses are equal; the model stays as it was."""
-    monkeypatch.setattr(escape, "SHORTEST", 10**9)
+    monkeypatch.setattr(escape, "SHORTEST_BLOCK", 10**9)
     model, x = network("dt-rnn", 2, "gaussian:0.1"), frames(B=24)
     before = model.output.bias.clone()
     way = plateau(model, x).escape(0.1)

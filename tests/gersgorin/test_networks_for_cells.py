@@ -1,5 +1,6 @@
 """A whole network given where a cell is expected: one sentence tells how to come by the cell and what it reads."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -7,9 +8,11 @@ from torch import nn
 from gersgorin import (
     bounds,
     compare,
+    extract_cell,
     fixed_points,
     layer_jacobians,
     lyapunov,
+    spectra,
     temporal_jacobian,
     trajectory,
 )
@@ -35,20 +38,28 @@ class WithState(nn.Module):
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_a_whole_network_in_a_cells_place_is_told_of_its_recurrent_part(network):
+def test_functions_of_a_step_refuse_a_whole_network_and_name_extract_cell(network):
     module, x = NETWORKS[network](), torch.zeros(6, 3, dtype=torch.float64)
     s = torch.zeros(5, dtype=torch.float64)
-    calls = [lambda: temporal_jacobian(module, x, s), lambda: fixed_points(module, x[0], s[None])]
-    calls += [
-        lambda: norm_bound(module),
+    for call in (
+        lambda: temporal_jacobian(module, x, s),
         lambda: layer_jacobians(module, x, s),
         lambda: leading_eigenvalues(module, x[0], s, 2),
-    ]
-    for function in (lyapunov, trajectory, bounds):
-        calls += [lambda f=function: f(module, x), lambda f=function: f(module, x, s0=s)]
-    for call in calls:
+        lambda: norm_bound(module),
+        lambda: trajectory(module, x),
+        lambda: trajectory(module, x, s0=s),
+        lambda: fixed_points(module, x[0], s[None]),
+    ):
         with pytest.raises(InvalidInputError, match=r"gersgorin\.extract_cell\(module, x\)") as said:
             call()
         assert "\n" not in str(said.value)
-    if network != "tuple":  # which reads a step at a time
-        assert len(compare(module, x[None]).sequence) == 1  # a sequence says what the cell reads
+
+
+@pytest.mark.parametrize("network", ["sequential", "polyphonic"])
+def test_functions_of_a_run_take_a_whole_network(network):
+    module, x = NETWORKS[network](), torch.rand(6, 3, dtype=torch.float64)
+    cell, read = extract_cell(module, x)
+    assert np.array_equal(spectra(module, x).norm, spectra(cell, read[:, 0]).norm)
+    assert np.array_equal(lyapunov(module, x).exponents, lyapunov(cell, read[:, 0]).exponents)
+    assert np.array_equal(bounds(module, x).best, bounds(cell, read[:, 0]).best)
+    assert len(compare(module, x[None]).sequence) == 1

@@ -8,8 +8,7 @@ import pytest
 
 from analysis.activity import GateActivity
 from analysis.damage import LesionTable
-from gersgorin import Comparison, Credit, Recording, Spectra
-from gersgorin.results import load
+from gersgorin.results import Comparison, Credit, Recording, Spectra, load
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "results-0.2"
 FILES = {

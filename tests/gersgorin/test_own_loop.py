@@ -321,9 +321,9 @@ def test_the_gain_of_the_input_is_that_of_the_loop():
     loop, _ = extract_cell(model, x)
     B = [jacrev(lambda e, s=s: by_step(model, e, s))(e) for e, s in zip(x[:-1, 0], loop.states[:-1, 0], strict=True)]
     found = analyze(model, x)
-    assert found.input_gain == pytest.approx(torch.linalg.matrix_norm(torch.stack(B), 2).detach().numpy(), rel=1e-9)
-    assert found.state_gain[:, 0] == pytest.approx(spectra(model, x).norm, rel=1e-9)
-    assert np.isnan(spectra(model, x).norm_bound) and "own loop: 8 steps" in found.about
+    assert found.gains.input == pytest.approx(torch.linalg.matrix_norm(torch.stack(B), 2).detach().numpy(), rel=1e-9)
+    assert found.gains.layers[:, 0] == pytest.approx(found.spectra.norm, rel=1e-9)
+    assert np.isnan(found.spectra.norm_bound) and "own loop: 8 steps" in found.about
 
 
 def test_where_what_goes_in_does_not_close_what_comes_out_may():
@@ -373,7 +373,7 @@ def test_a_plain_loop_stays_its_cell_to_the_bit(kind):
         (Recorder(model, x), Recorder(model.cell, read)),
     ):
         numbers = [
-            (each.recording.radius,) if isinstance(each, Recorder) else (each.input_gain, each.state_gain)
+            (each.recording.radius,) if isinstance(each, Recorder) else (each.spectra.norm, each.gains.input)
             for each in (found, alone)
         ]
         assert all(np.array_equal(a, b) for a, b in zip(*numbers, strict=True))
@@ -436,7 +436,7 @@ def test_the_commands_follow_the_loop(folder, capsys):
         return json.loads(capsys.readouterr().out)
 
     assert np.array([step["spectral_radius"] for step in found("plot")["steps"]]) == radius(A)
-    exponents = found("lyapunov", "--count", "2", "--repeat", "1")["lyapunov"]["exponents"]
+    exponents = found("lyapunov", "--count", "2")["lyapunov"]["exponents"]
     assert exponents == pytest.approx(lyapunov_exponents(A)[:2].tolist(), rel=0.5)
     for words in (["lyapunov", "--repeat", "3"], ["bounds"], ["enclosures"], ["pseudospectra"], ["gains"]):
         found(*words)
@@ -494,7 +494,7 @@ def test_a_cell_written_by_hand_is_taken_where_it_is_named(folder, capsys):
     KINDS["NormedHandWritten"] = by_step
     normed = truth("NormedHandWritten", x[:, 0])
     assert spectra(network("NormedHandWritten"), x, submodule="cell").spectral_radius == radius(normed)
-    with pytest.raises(InvalidInputError, match=r"Answers.forward\(x, h\) returns a tuple.*expected the next state"):
+    with pytest.raises(InvalidInputError, match=r"Answers.forward\(x, h\) returns a tuple: expected only the next state"):
         analyze(network("GivesTwo"), x, submodule="cell")
     Path("own_loops.py").write_text(CODE)
     np.save("x.npy", frames(T).numpy())

@@ -9,16 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from gersgorin import (
-    Recorder,
-    finite_time_exponent,
-    gersgorin_discs,
-    input_jacobian,
-    spectral_radius,
-    temporal_jacobian,
-    trajectory,
-)
+from gersgorin import Recorder, gersgorin_discs, input_jacobian, temporal_jacobian, trajectory
 from gersgorin.jacobian import partial_jacobians
+from gersgorin.linalg.products import finite_time_exponent
+from gersgorin.linalg.spectrum import spectral_radius
 from gersgorin.recorder import LONGEST_UNSAVED
 from gersgorin.recording import Recording
 from rhn.cells import CELLS, DTRNN, from_torch

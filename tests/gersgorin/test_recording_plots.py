@@ -2,15 +2,17 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from gersgorin import Recorder, Recording
-from gersgorin.cli.recording import main
+from gersgorin import Recorder
+from gersgorin.cli.recording import default_figure, main
 from gersgorin.recording import (
     MOMENTS,
+    Recording,
     draw_recording,
     moving_recording,
     plot_layers,
@@ -111,6 +113,12 @@ def test_the_command_draws_animates_and_prints(recording, tmp_path, capsys, monk
     with Image.open("r.gif") as image:
         assert image.n_frames == 6
     assert Recording.load("again.npz").summary() == recording.summary()
+
+
+def test_figures_of_two_folders_of_the_same_name_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {default_figure(path) for path in (Path("a/run/record.npz"), Path("b/run/record.npz"), Path("run"))}
+    assert len(names) == 3 and "gersgorin-run.png" in names and all(name.startswith("gersgorin-run") for name in names)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ TAKERS = {
     "discs_by_blocks: s": (lambda s: discs_by_blocks(CELL, X[0], s), S[0], ()),
     "bounds: x": (lambda x: gersgorin.bounds(CELL, x), X, ()),
     "extract_cell": (lambda x: gersgorin.extract_cell(CELL, x)[1], X, ()),
-    "analyze": (lambda x: gersgorin.analyze(CELL, x).input_gain, X, ()),
+    "analyze": (lambda x: gersgorin.analyze(CELL, x).gains.input, X, ()),
     "spectra": (lambda x: gersgorin.spectra(CELL, x).eigenvalues, X, ()),
     "spectra by name": (lambda x: gersgorin.spectra("rhn", x, hidden_size=4).eigenvalues, X, ("nothing",)),
     "credit": (lambda x: gersgorin.credit(MODEL, x, FRAMES[1:]).lag_share, FRAMES[:-1], ()),
