@@ -20,6 +20,7 @@ import functools
 import inspect
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,11 +79,23 @@ def watched_calls(cells: list[nn.Module], module: nn.Module, x: Tensor, begin=No
         hooks.append(cell.register_forward_pre_hook(functools.partial(before, k), with_kwargs=True))
         hooks.append(cell.register_forward_hook(functools.partial(after, k)))
     try:
-        module(x)
+        with _default_dtype(next(cells[0].parameters(), x).dtype):
+            module(x)
     finally:
         for hook in hooks:
             hook.remove()
     return [[*calls[:1], *itertools.takewhile(lambda call: call.state, calls[1:])] for calls in found]
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Give new tensors without a dtype, such as a first state torch.zeros(B, n), the dtype of the copied weights."""
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(dtype if dtype.is_floating_point else usual)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(usual)
 
 
 def random_numbers_kept(x: Tensor):

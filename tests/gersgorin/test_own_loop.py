@@ -494,7 +494,9 @@ def test_a_cell_written_by_hand_is_taken_where_it_is_named(folder, capsys):
     KINDS["NormedHandWritten"] = by_step
     normed = truth("NormedHandWritten", x[:, 0])
     assert spectra(network("NormedHandWritten"), x, submodule="cell").spectral_radius == radius(normed)
-    with pytest.raises(InvalidInputError, match=r"Answers.forward\(x, h\) returns a tuple: expected only the next state"):
+    with pytest.raises(
+        InvalidInputError, match=r"Answers.forward\(x, h\) returns a tuple: expected only the next state"
+    ):
         analyze(network("GivesTwo"), x, submodule="cell")
     Path("own_loops.py").write_text(CODE)
     np.save("x.npy", frames(T).numpy())
@@ -524,3 +526,29 @@ class Mixer(nn.Module):
 def test_a_step_with_operations_in_place_is_one_sentence(use):
     with pytest.raises(InvalidInputError, match=r"Mixer.*in.?place.*write its step with new tensors"):
         use(Mixer(), frames(T))
+
+
+class Zeros(nn.Module):
+    """A loop that begins at torch.zeros(B, n), in torch's default dtype."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell, self.norm = nn.GRUCell(3, 4), nn.LayerNorm(4)
+
+    def forward(self, x):
+        h, out = torch.zeros(x.shape[1], 4), []
+        for frame in x:
+            h = self.norm(self.cell(frame, h))
+            out.append(h)
+        return torch.stack(out)
+
+
+def test_a_first_state_of_the_default_dtype_is_followed():
+    x, module = torch.randn(6, 2, 3), Zeros()
+    loop, _ = extract_cell(module, x)
+    double = Zeros().double()
+    after = torch.func.jacrev(lambda h: double.norm(double.cell(x[1, :1].double(), h)))
+    expected = after(loop.states[1, :1])[0, :, 0]
+    torch.testing.assert_close(loop.sequence(0).jacobians()[1], expected)
+    assert torch.get_default_dtype() == torch.float32
