@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import fields
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -108,18 +109,20 @@ def test_a_result_is_drawn_into_given_axes_or_its_own(result):
     plt.close("all")
 
 
+def has_infinite_numbers(result) -> bool:
+    values = (getattr(result, field.name) for field in fields(result))
+    return any(np.isinf(value).any() for value in values if isinstance(value, np.ndarray) and value.dtype.kind in "fc")
+
+
 @pytest.mark.parametrize("suffix", [".npz", ".json"])
 def test_a_result_is_the_same_after_saving_and_loading(result, suffix, tmp_path):
     again = type(result).load(result.save(tmp_path / f"result{suffix}"))
     assert type(load(tmp_path / f"result{suffix}")) is type(result)
     assert again.title == result.title and again.about == result.about
-    assert suffix == ".json" or again.summary() == result.summary()
-    for one, other in zip(again.table(), result.table(), strict=True):
-        for name, value in other.items():
-            lost = (
-                suffix == ".json" and isinstance(value, float) and not np.isfinite(value)
-            )  # null in JSON, NaN when loaded
-            np.testing.assert_equal(one[name], np.nan if lost else value, err_msg=name)
+    if suffix == ".npz" or not has_infinite_numbers(result):  # JSON has none
+        assert again.summary() == result.summary()
+        for one, other in zip(again.table(), result.table(), strict=True):
+            np.testing.assert_equal(one, other)
     json.dumps(result.to_dict())
     assert again.to_dict().keys() == result.to_dict().keys()
 
