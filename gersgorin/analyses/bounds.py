@@ -331,7 +331,7 @@ class NormBounds(Result, kind="bounds"):
         return "\n".join([*lines, f"{self.scope}.", self.sentence()])
 
     def sentence(self) -> str:
-        """Whether the gradient vanishes for certain, and from windows of which length on."""
+        """A sentence: the shortest windows that bound the gradient below its start, or that none do."""
         T, measured, w = self.steps, self.measured_exponent, self.sufficient
         over = f"over {counted(T, 'step')}"
         if np.isneginf(measured):
@@ -425,7 +425,7 @@ def of_run(
 def bounds_of(
     steps: Steps, T: int, *, dtype: str = "float64", progress=lambda done, total: None, **labels: str
 ) -> NormBounds:
-    """The bounds of T steps; `steps()` starts the run anew and yields each step's layer Jacobians, the first layer first.
+    """The bounds of T steps; `steps()` yields the layer Jacobians of each step from the first on, the first layer first.
 
     dtype: of the Jacobians; a zero product counts as its rounding unit. labels: title, unit and about of the result.
 

@@ -1,32 +1,25 @@
-"""Upper bounds on what float64 arithmetic computes: every number that leaves this file is at least the exact one.
+"""Bounds on norms, singular values and products of float64 matrices, with all rounding counted.
 
-In round to nearest an operation is off by at most u = 2^-53 of its result, or where it underflows by at most 2^-1022 (which also
-covers processors told to flush small numbers to zero). A sum of k products, in any order, with or without fused multiply-add, is off
+Rounding. In round to nearest an operation is off by at most u = 2^-53 of its result, or in underflow by at most 2^-1022 (which also
+covers processors that flush small numbers to zero). A sum of k products, in any order, with or without fused multiply-add, is off
 by at most gamma_k = k u / (1 - k u) times the same sum of moduli (N. Higham, "Accuracy and Stability of Numerical Algorithms", 2002,
-section 3.1). The matrix products of NumPy's BLAS are such sums; those of Strassen's method would not be.
-
-Legend: matrices are float64 or complex128 arrays (..., rows, columns); "nonnegative" ones hold moduli and errors.
-
-Singular values and products of float64 matrices, bounded with all rounding counted in.
+section 3.1). The matrix products of NumPy's BLAS are such sums; those of Strassen's method would not be. Functions named `..._above`
+return at least the exact number, those named `..._below` at most.
 
 Singular values, nearly as close as an SVD computes them. Upper: let V hold approximate right singular vectors, B = M V. Then
 ||M|| <= ||B|| / sigma_min(V); ||B||^2 is at most the row-sum norm of B^T B, which is nearly diagonal, and
 sigma_min(V)^2 >= 1 - ||V^T V - I||. Any V gives a true bound, a good one a close bound (S. Rump, "Verified bounds for singular values",
-BIT 51, 2011).
-
-Lower: ||M|| >= |M v| / |v| for any v. And sigma_min(M) = 1 / ||M^-1|| >= (1 - a) / ||R|| for an approximate inverse R
+BIT 51, 2011). Lower: ||M|| >= |M v| / |v| for any v. And sigma_min(M) = 1 / ||M^-1|| >= (1 - a) / ||R|| for an approximate inverse R
 with ||I - R M|| <= a < 1.
 
-Products are P = (middle + E) 2^exponent, ||E||_F <= error. One number bounds the error (N. Higham, "Accuracy and Stability of Numerical
-Algorithms", 2002, section 3.5). Interval arithmetic entry by entry would be looser: |A_T| ... |A_1|, which carries its radii, grows
-where A_T ... A_1 does not (the wrapping effect).
+Products are P = (middle + E) 2^exponent, ||E||_F <= error: one number bounds the error (Higham, section 3.5). Interval arithmetic entry
+by entry would be looser: |A_T| ... |A_1|, which carries its radii, grows where A_T ... A_1 does not (the wrapping effect).
 
-Windows are the products of 1, 2, 4, 8, ... consecutive factors, made as the factors come, with memory for log2 of their number. Those
-of 2^k factors begin at multiples of 2^k; the last one may be shorter, and the last level is the product of all. Each is the product of
-two windows of the level below, so that its rounding error grows with the norms of those halves, which may be small where the factors
-themselves are large.
+Windows are the products of 1, 2, 4, 8, ... consecutive factors, with memory for log2 of their number. Those of 2^k factors begin at
+multiples of 2^k; the last one may be shorter, and the last level is the product of all. Each is the product of two windows of the level
+below, so that its rounding error grows with the norms of those halves, which may be small even if the factors are large.
 
-Legend: M (m, n) float64, read as exact.
+Legend: matrices are float64 or complex128 arrays (..., rows, columns), read as exact; "nonnegative" ones hold moduli and errors.
 """
 
 import math
@@ -240,7 +233,7 @@ class Enclosed:
 
     @property
     def is_zero(self) -> bool:
-        """Whether it is the zero matrix for certain."""
+        """True for the zero matrix, without an error."""
         return self.error == 0 and not self.middle.any()
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Geršgorin's discs: where the eigenvalues of a matrix can be, from its entries alone.
+"""Geršgorin's discs: regions that hold the eigenvalues of a matrix, from its entries only.
 
 Every eigenvalue lies in the union over i of the discs |z - a_ii| <= r_i, with r_i the sum over j != i of |a_ij| (rows)
 or of |a_ji| (columns): S. Geršgorin, 1931; R. Varga, "Geršgorin and His Circles", 2004, theorems 1.1 and 1.6. With
@@ -53,7 +53,7 @@ class Discs(Result):
         return (self.centers.abs() + self.radii <= 1).to(self.radii.dtype).mean(-1)
 
     def contains(self, z: Tensor, tol: float | Tensor | None = None) -> Tensor:
-        """Whether each point lies in the union of the discs, their radii enlarged by `tol`.
+        """True for points in the union of the discs, their radii enlarged by `tol`.
 
         Args:
             z: (..., k) real or complex, leading dimensions broadcast against the batch; a scalar counts as k = 1.

@@ -1,49 +1,13 @@
-"""What all inclusion sets share: a region of the complex plane, made from a matrix's entries, that holds its spectrum.
+"""Inclusion sets: regions of the complex plane that hold the spectrum of a matrix, by formulas of its entries.
 
-A new set is one file with one class and one row in `INCLUSION_SETS`; the row enrols it in the tests. The class derives
-from `InclusionSet` and says which points belong (`_contains`); outline and area follow from that by bisection.
+Ostrowski          |z - a_ii| <= r_i^alpha c_i^(1 - alpha) for at least one i; alpha = 1 and 0 are Geršgorin's row and column discs
+Brauer             ovals of Cassini, |z - a_ii| |z - a_jj| <= r_i r_j for at least one pair i != j
+MinimalGersgorin   the intersection of the row discs of X^-1 A X over all positive diagonal X
+NumericalRange     {x* A x : |x| = 1}, enclosed by support lines
+BlockGersgorin     blocks of rows instead of rows, their norms instead of moduli
 
-Brauer's ovals of Cassini: |z - a_ii| |z - a_jj| <= r_i r_j for at least one pair i != j.
-
-A. Brauer, 1947; R. Varga, "Geršgorin and His Circles", 2004, chapter 2. The union lies inside Geršgorin's row discs. A
-1 x 1 matrix has no pair: its set is the entry.
-
-Varga's minimal Geršgorin set: the intersection of the row discs of X^-1 A X over all positive diagonal X.
-
-R. Varga, "Geršgorin and His Circles", 2004, chapter 4. It is the least that diagonal scaling can reach, and the set of
-all eigenvalues of matrices with A's diagonal and entries at most A's elsewhere, in modulus; so it lies inside Brauer's
-ovals. Its columns' set is the same. z is outside exactly if M(z) = diag |z - a_ii| - |A off the diagonal| is a
-nonsingular M-matrix, that is, if M(z) x = 1 has a positive solution x (then x scales z out of every disc).
-
-Ostrowski's discs: row and column sums mixed, |z - a_ii| <= r_i^alpha c_i^(1 - alpha) for at least one i; Geršgorin's too.
-
-A. Ostrowski, "Über das Nichtverschwinden einer Klasse von Determinanten und die Lokalisierung der charakteristischen
-Wurzeln von Matrizen", 1951. alpha = 1 gives Geršgorin's row discs, alpha = 0 his column discs (`gersgorin.gersgorin_discs`
-says more of them); between them a disc with an empty row or column shrinks to its center.
-
-The numerical range (field of values) {x* A x : |x| = 1}, enclosed by support lines.
-
-For each angle t the range lies in the half-plane Re(e^-it z) <= h(t), h(t) the largest eigenvalue of the Hermitian part
-of e^-it A (R. Horn, C. Johnson, "Topics in Matrix Analysis", 1991, chapter 1). The polygon that these half-planes leave
-holds the range, and so the spectrum. It is convex; for a normal matrix the range is the spectrum's convex hull. For
-dense random matrices, whose discs are far too large, it is close: at n = 64 its area is a fortieth of the discs'.
-
-Block Geršgorin: whole blocks of rows instead of rows, their norms instead of moduli.
-
-For a partition of the state into blocks, every eigenvalue z satisfies, for at least one block i,
-
-    sigma_min(A_ii - z) <= sum over j != i of ||A_ij||_2
-
-(D. Feingold, R. Varga, "Block diagonally dominant matrices and generalizations of the Gerschgorin circle theorem", 1962; the left
-side is 1 / ||(A_ii - z)^-1||_2). Blocks of one row give Geršgorin's row discs; one block of all gives, with tol = eps, the
-eps-pseudospectrum. Between them: sharp where the coupling within blocks is strong and that between them weak, as that of h and c of an
-LSTM, position and velocity of a coRNN. Where the couplings are alike it may be larger than the discs: a norm counts every direction.
-
-Not by layers: of a step A = F_L ... F_1, the block cyclic matrix of the F_l has the L-th roots of A's eigenvalues as its spectrum,
-but its diagonal blocks are zero. Its block set, at the best scaling of the blocks, is the disc |z|^L <= ||F_L||_2 ... ||F_1||_2, and
-||A||_2 is never larger.
-
-Regions of the complex plane that hold a matrix's spectrum, one a file; `INCLUSION_SETS` names them all.
+r_i and c_i are the sums of moduli off the diagonal in row and column i. Each class names its source. A new set is a class that defines
+`_contains` and a row in `INCLUSION_SETS`, which the tests read; outline and area follow by bisection.
 """
 
 import cmath
@@ -84,7 +48,7 @@ class InclusionSet(ABC):
         self.norm = torch.maximum(moduli.sum(-1).amax(-1), moduli.sum(-2).amax(-1))
 
     def contains(self, z: Tensor, tol: float | Tensor | None = None) -> Tensor:
-        """Whether points belong to the set of some matrix whose entries differ from A's by at most `tol` / n.
+        """True for points in the set of some matrix whose entries differ from A's by at most `tol` / n.
 
         Computed eigenvalues are those of such a matrix (see `gersgorin.linalg.discs`). For the discs it enlarges each radius by `tol`.
 
@@ -100,7 +64,7 @@ class InclusionSet(ABC):
 
     @abstractmethod
     def _contains(self, z: Tensor, tol: Tensor) -> Tensor:
-        """As `contains`, for a tensor z (..., k) and a tol that broadcasts against it."""
+        """The same for a tensor z (..., k) and a tol that broadcasts against it."""
 
     def outline(self, points: int = 65) -> list[np.ndarray]:
         """The boundary of the set (`tol` = 0) as closed polygons, one for each component, from left to right.
@@ -144,6 +108,9 @@ class InclusionSet(ABC):
 class Brauer(InclusionSet):
     """The union of the n (n - 1) / 2 ovals of Cassini of the rows.
 
+    A. Brauer, 1947; R. Varga, "Geršgorin and His Circles", 2004, chapter 2. The union lies inside Geršgorin's row discs. A 1 x 1 matrix
+    has no pair: its set is the entry.
+
     >>> A = torch.tensor([[0.0, 2.0], [0.5, 0.0]])  # one oval, the unit disc
     >>> Brauer(A).contains(torch.tensor([1.0, 1.01]))
     tensor([ True, False])
@@ -163,7 +130,12 @@ CHUNK = 2**22  # entries of the stack of M(z) held at a time: 32 MiB in float64
 
 
 class MinimalGersgorin(InclusionSet):
-    """The minimal Geršgorin set; a point costs one n x n linear solve.
+    """Varga's minimal Geršgorin set; a point costs one n x n linear solve.
+
+    R. Varga, "Geršgorin and His Circles", 2004, chapter 4. It is the least that diagonal scaling can reach, and the set of
+    all eigenvalues of matrices with A's diagonal and entries at most A's elsewhere, in modulus; so it lies inside Brauer's
+    ovals. Its columns' set is the same. z is outside exactly if M(z) = diag |z - a_ii| - |A off the diagonal| is a
+    nonsingular M-matrix, that is, if M(z) x = 1 has a positive solution x (then x scales z out of every disc).
 
     >>> A = torch.tensor([[0.0, 8.0], [0.125, 0.0]])  # scaled by x = (8, 1): [[0, 1], [1, 0]]
     >>> MinimalGersgorin(A).contains(torch.tensor([1.0, 1.01]))
@@ -185,13 +157,16 @@ class MinimalGersgorin(InclusionSet):
 
 
 def _is_m_matrix(M: Tensor) -> Tensor:
-    """Whether each M (..., n, n), nowhere positive off its diagonal, is a nonsingular M-matrix: M^-1 1 is positive."""
+    """True for each nonsingular M-matrix M (..., n, n), nowhere positive off its diagonal: M^-1 1 is positive."""
     x, singular = torch.linalg.solve_ex(M, torch.ones_like(M[..., 0]))
     return (singular == 0) & (x > 0).all(-1)
 
 
 class Ostrowski(InclusionSet):
     """The union of Ostrowski's discs, 0 <= alpha <= 1.
+
+    A. Ostrowski, "Über das Nichtverschwinden einer Klasse von Determinanten und die Lokalisierung der charakteristischen
+    Wurzeln von Matrizen", 1951. For 0 < alpha < 1, a disc with an empty row or column shrinks to its center.
 
     >>> import torch
     >>> Ostrowski(torch.tensor([[0.0, 2.0], [0.5, 0.0]])).radii().round(decimals=4)  # sqrt(2 * 0.5)
@@ -221,6 +196,11 @@ class Ostrowski(InclusionSet):
 
 class NumericalRange(InclusionSet):
     """The polygon of `angles` support lines around the numerical range; costs angles / 2 Hermitian eigenproblems, half if A is real.
+
+    For each angle t the range lies in the half-plane Re(e^-it z) <= h(t), h(t) the largest eigenvalue of the Hermitian part of e^-it A
+    (R. Horn, C. Johnson, "Topics in Matrix Analysis", 1991, chapter 1). The polygon that these half-planes leave holds the range, and
+    so the spectrum. It is convex; for a normal matrix the range is the spectrum's convex hull. For dense random matrices, whose discs
+    are far too large, it is close: at n = 64 its area is a fortieth of the discs'.
 
     The polygon around a disc has pi^2 / (3 angles^2) more area than the disc: 0.02 % by default.
 
@@ -276,11 +256,24 @@ def support_function(A: Tensor, angles: int) -> Tensor:
     return torch.cat([upper, upper[..., 1:-1].flip(-1)], -1)
 
 
-CHUNK_blocks = 2**18  # entries of the stack of A_ii - z held at a time: 4 MiB
+BLOCK_CHUNK = 2**18  # entries of the stack of A_ii - z held at a time: 4 MiB
 
 
 class BlockGersgorin(InclusionSet):
     """The block Geršgorin set of a partition; a point costs a singular value decomposition of each block.
+
+    For a partition of the state into blocks, every eigenvalue z satisfies, for at least one block i,
+
+        sigma_min(A_ii - z) <= sum over j != i of ||A_ij||_2
+
+    (D. Feingold, R. Varga, "Block diagonally dominant matrices and generalizations of the Gerschgorin circle theorem", 1962; the left
+    side is 1 / ||(A_ii - z)^-1||_2). Blocks of one row give Geršgorin's row discs; one block of all gives, with tol = eps, the
+    eps-pseudospectrum. The set is sharp if the coupling within blocks is strong and that between them weak, as for h and c of an LSTM,
+    position and velocity of a coRNN. It may be larger than the discs if the couplings are alike: a norm counts every direction.
+
+    Layers make no useful blocks: of a step A = F_L ... F_1, the block cyclic matrix of the F_l has the L-th roots of A's eigenvalues as
+    its spectrum, but its diagonal blocks are zero. Its block set, at the best scaling of the blocks, is the disc
+    |z|^L <= ||F_L||_2 ... ||F_1||_2, and ||A||_2 is never larger.
 
     Unlike the other sets it need not hold the diagonal's entries, nor reach down to the real axis.
 
@@ -369,7 +362,7 @@ def _block_distances(block: Tensor, z: Tensor) -> Tensor:
     with one_thread():
         parts = [
             torch.linalg.svdvals(block[..., None, :, :] - part[..., None, None] * identity)[..., -1]
-            for part in z.split(max(1, CHUNK_blocks // p**2), dim=-1)
+            for part in z.split(max(1, BLOCK_CHUNK // p**2), dim=-1)
         ]
     return torch.cat(parts, -1)
 

@@ -1,23 +1,20 @@
-"""One number for a matrix that says how its norm, its numerical range and its spectrum differ; all three agree if it is normal.
+"""Measures of non-normality: how far norm, numerical range and powers of a matrix differ from what its spectrum suggests.
 
     departure from normality (P. Henrici, 1962)   sqrt(||A||_F^2 - sum |lambda_i|^2): Frobenius norm of T - diag(T), A = Q T Q*
     numerical radius                              max |z|, z in the numerical range {x* A x : |x| = 1}
     numerical abscissa                            max Re z there: the growth rate of exp(tA) at t = 0
+    Kreiss' constant of powers                    K(A) = sup over |z| > 1 of (|z| - 1) ||(z - A)^-1||
+    Kreiss' constant of exp(tA)                   K(A) = sup over Re z > 0 of Re z ||(z - A)^-1||
 
 rho(A) <= r(A) <= ||A||_2 <= 2 r(A), and r(A^k) <= r(A)^k (R. Horn, C. Johnson, "Topics in Matrix Analysis", 1991, chapter 1): powers
-of A are at most 2 r(A)^k, whatever its eigenvectors.
+of A are at most 2 r(A)^k, whatever its eigenvectors. For a normal matrix, rho, r and ||A||_2 agree.
+
+K <= sup_k ||A^k|| <= e n K, and K <= sup_t ||exp(tA)|| <= e n K (H.-O. Kreiss, 1962; M. Spijker, 1991; L. Trefethen, M. Embree,
+"Spectra and Pseudospectra", 2005, chapters 14 and 18). The value at any point z is a lower bound of
+K, and so of the largest power, up to rounding. The search evaluates a grid of distances from the boundary (logarithmic) and places
+along it, then finer grids around the best points.
 
 Shapes: A (..., n, n), results (...,) real. Unit: the matrix's. No gradient flows through.
-
-Kreiss' constant: by how much the powers of a matrix grow before they decay, from its resolvent.
-
-    discrete     K(A) = sup over |z| > 1 of (|z| - 1) ||(z - A)^-1||        K <= sup_k ||A^k|| <= e n K
-    continuous   K(A) = sup over Re z > 0 of Re z ||(z - A)^-1||            K <= sup_t ||exp(tA)|| <= e n K
-
-(H.-O. Kreiss, 1962; M. Spijker, 1991; L. Trefethen, M. Embree, "Spectra and Pseudospectra", 2005, chapters 14 and 18.) Any point z
-gives a value that K is not below. So what a search finds is a lower bound, of K and of what the powers reach: certain, but for
-rounding. The search looks at a grid of distances from the boundary (logarithmic) and places along it, then nearer and nearer
-around the best points.
 """
 
 import math
@@ -101,12 +98,12 @@ def _scaled(A: Tensor) -> tuple[Tensor, Tensor]:
 
 
 DISTANCES, PLACES = 12, 16  # of the first grid
-OUTERMOST = 12  # eigenvalues, those nearest the boundary or beyond, at whose places too the grid looks
+OUTERMOST = 12  # eigenvalues nearest the boundary or beyond, whose places are in the grid
 NEAREST = 1e-6  # distance from the boundary, of the matrix's norm
-AROUND_ALL = 65  # points along the whole of a curve, beside those at the eigenvalues' places
-CURVES = (0.5, 0.9, 0.1, 0.0)  # where they are looked for, between the boundary and the outermost eigenvalue
-LARGEST = 1e300  # numbers beyond are taken for it
-BEST, AROUND, ROUNDS = 2, 7, 3  # points gone on from, side of the grid around each, how often; each a third as wide
+AROUND_ALL = 65  # points along a curve, besides those at the eigenvalues' places
+CURVES = (0.5, 0.9, 0.1, 0.0)  # places between the boundary and the outermost eigenvalue
+LARGEST = 1e300  # larger numbers are clipped
+BEST, AROUND, ROUNDS = 2, 7, 3  # best points, side of the grid around each, rounds; each round is a third as wide
 
 
 def kreiss_constant(A: Tensor, *, continuous: bool = False) -> Tensor:
@@ -155,7 +152,7 @@ def _rounding(A: Tensor) -> float:
 
 
 def _stays_outside(A: Tensor, spectrum: Tensor, edge: float, continuous: bool) -> bool:
-    """Whether all matrices that differ by rounding have an eigenvalue outside: none has one on a curve before the outermost of A."""
+    """True if every matrix within rounding of A has an eigenvalue outside: none has one on a curve before the outermost of A."""
     whole = torch.linspace(-1, 1, AROUND_ALL, dtype=torch.float64, device="cpu")
     for share in CURVES:
         if continuous:
@@ -176,7 +173,7 @@ def _search(A: Tensor, spectrum: Tensor, continuous: bool) -> float:
     def value(u: Tensor, p: Tensor) -> Tensor:
         distance = u.exp()
         z = torch.complex(distance, p) if continuous else torch.polar(1 + distance, p)
-        return distance / (smallest_singular_values(A, z) + rounding)  # what is found holds whatever rounding did
+        return distance / (smallest_singular_values(A, z) + rounding)  # a lower bound in spite of rounding
 
     u = torch.linspace(math.log(NEAREST * norm), math.log(4 * norm), DISTANCES, dtype=torch.float64, device="cpu")
     below = 1 if A.is_complex() else 0  # whether it looks there too: a real matrix's values mirror at the real axis
@@ -193,6 +190,6 @@ def _search(A: Tensor, spectrum: Tensor, continuous: bool) -> float:
     for _ in range(ROUNDS):
         best = values.topk(min(BEST, len(values))).indices
         u, p = (u[best, None] + u_width * du).flatten(), (p[best, None] + p_width * dp).flatten()
-        values = value(u, p)  # the centre of each small grid is the point it goes on from
+        values = value(u, p)  # the centre of each small grid is one of the best points
         u_width, p_width = u_width / 3, p_width / 3
     return max(1.0, float(values.max()))

@@ -27,7 +27,7 @@ def binary_scale(size: float) -> float:
 
 
 def support_corners(support: np.ndarray) -> np.ndarray:
-    """Where neighbouring lines Re(e^-it z) = h(t) meet, t = 0, step, ... in equal steps of a full turn; h and corners (..., angles)."""
+    """The intersections of neighbouring lines Re(e^-it z) = h(t), t in equal steps of a full turn; h and corners (..., angles)."""
     angles = support.shape[-1]
     step = 2 * np.pi / angles
     sideways = (np.roll(support, -1, -1) - support * np.cos(step)) / np.sin(step)
@@ -71,7 +71,7 @@ def discs_outline(centers: np.ndarray, radii: np.ndarray, points: int) -> list[n
 
 
 def sampled_outline(inside: Callable[[np.ndarray], np.ndarray], centers: np.ndarray, points: int) -> list[np.ndarray]:
-    """The outline of a set within |z| < 2 that is known by its membership function alone, by bisection.
+    """The outline of a set within |z| < 2 from its membership function, by bisection.
 
     Args:
         inside: complex (k,) -> bool (k,); above each x the set is an interval from the real axis, or empty.

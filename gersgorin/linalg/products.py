@@ -1,8 +1,8 @@
-"""What many steps do together: products of temporal Jacobians, their norms and exponents, without over- or underflow.
+"""Products of the Jacobians of many steps, their norms and exponents, without over- or underflow.
 
 Spectra of single steps do not compose: [[0, 2], [0, 0]] and its transpose have spectral radius 0 each and a product of
-radius 4; diag(2, 0) and diag(0, 2) have radius 2 each and the product 0. What a gradient feels over T steps is the norm
-of dy[T]/dy[0] = A[T-1] ... A[0].
+radius 4; diag(2, 0) and diag(0, 2) have radius 2 each and the product 0. Over T steps a gradient grows by at most the norm of
+dy[T]/dy[0] = A[T-1] ... A[0].
 
 Every factor and every partial product is scaled by powers of two, counted as integers: nothing overflows, and scaling
 adds no rounding.
@@ -65,9 +65,9 @@ def spectral_norm(P: Tensor) -> Tensor:
 
 
 def running_log_norms(steps: Iterable[Tensor], norm: Callable[[Tensor], Tensor] = spectral_norm) -> Iterator[Tensor]:
-    """What `cumulative_log_norms` has of t = 0, 1, ..., of Jacobians (..., n, n) that come one by one; none of them is kept.
+    """log ||dy[t+1]/dy[0]||_2 for t = 0, 1, ..., of Jacobians (..., n, n) from an iterable; keeps none of them.
 
-    `norm`: how the norm of a partial product is found.
+    norm: of a partial product.
 
     >>> [round(float(log), 4) for log in running_log_norms(torch.tensor([2.0, 0.5, 4.0]).reshape(3, 1, 1))]
     [0.6931, 0.0, 1.3863]

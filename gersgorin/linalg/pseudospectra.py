@@ -1,14 +1,4 @@
-"""The largest eigenvalue of symmetric tridiagonal matrices that grow by a row and a column a step, as Lanczos' method makes them.
-
-Many matrices at once, (p,). The pivots of x - T in Gaussian elimination are
-
-    d_1 = x - alpha_1,    d_i = x - alpha_i - beta_{i-1}^2 / d_{i-1},
-
-all positive exactly if x is above every eigenvalue, and their product is the characteristic polynomial. Newton's method on
-it falls from any such x to the largest eigenvalue. There 1 / d_k' is the square of the last entry of its eigenvector
-(B. Parlett, "The Symmetric Eigenvalue Problem", 1998, section 7.9), and so tells Lanczos' residual.
-
-Pseudospectra: the smallest singular value of z - A at many points z, by one Schur form and triangular solves.
+"""Pseudospectra: the smallest singular value of z - A at many points z, by one Schur form and triangular solves.
 
 The eps-pseudospectrum of A is the set of z with sigma_min(z - A) <= eps: the eigenvalues of all A + E with ||E||_2 <= eps
 (L. Trefethen, M. Embree, "Spectra and Pseudospectra", 2005). With A = Q T Q*, T triangular, sigma_min(z - A) =
@@ -16,8 +6,17 @@ sigma_min(z - T), and 1 / sigma_min^2 is the largest eigenvalue of (z - T)^-1 (z
 4 to 20 steps of two triangular solves each (S. Lui, "Computation of pseudospectra by continuation", 1997). Here thousands
 of points take their steps side by side: a row of the solve is one product of matrices over all of them.
 
-A value so found is that of a vector, so never below the true one but for rounding. Where Lanczos' method has not
-converged, or has overflowed, a singular value decomposition gives the value.
+A value so found is that of a vector, so never below the true one but for rounding. If Lanczos' method does not converge, or overflows,
+a singular value decomposition gives the value.
+
+Lanczos' method needs the largest eigenvalue of symmetric tridiagonal matrices that grow by a row and a column a step (`Tridiagonal`,
+for all points at once). The pivots of x - T in Gaussian elimination are
+
+    d_1 = x - alpha_1,    d_i = x - alpha_i - beta_{i-1}^2 / d_{i-1},
+
+all positive exactly if x is above every eigenvalue, and their product is the characteristic polynomial. Newton's method on it falls
+from any such x to the largest eigenvalue. There 1 / d_k' is the square of the last entry of its eigenvector, which gives Lanczos'
+residual (B. Parlett, "The Symmetric Eigenvalue Problem", 1998, section 7.9).
 
 Shapes: T (n, n) complex upper triangular, z (p,) complex, vectors of all points (n, p), side by side.
 """
@@ -123,7 +122,7 @@ def smallest_singular_values(A: Tensor, z: Tensor) -> Tensor:
     """sigma_min(z_k - A), (p,) float64, for one checked float64 matrix A (n, n), real or complex, and points z (p,) complex128."""
     size = min(float(A.abs().sum(-1).max()), sys.float_info.max)
     found = z.abs()
-    near = found <= FAR * size  # from afar, A is not to be told from zero
+    near = found <= FAR * size  # for farther points A is zero to rounding
     if size > 0 and near.any():
         found[near] = _near(A, z[near], binary_scale(size))
     return found

@@ -1,4 +1,4 @@
-"""Eigenvalues of batches of non-symmetric matrices: one single-threaded LAPACK call a core.
+"""Eigenvalues, their conditions and the spectral radius of batches of matrices: one single-threaded LAPACK call a core.
 
 No library has a batched non-symmetric eigensolver on a GPU, and two LAPACK threads on one small matrix gain at most a
 tenth on an idle machine and lose a factor of ten to three hundred on a busy one (measured at n = 64 to 830). So a batch
@@ -123,7 +123,7 @@ def _converged(solve: Callable, by_numpy: Callable, stack: Tensor) -> list[Tenso
 
 
 def _by_chunks(solve: Callable[[Tensor], Tensor | tuple[Tensor, ...]], A: Tensor, workers: int | None) -> list[Tensor]:
-    """What `solve` makes of (batch, n, n), for all matrices of A on the CPU, each result (..., n)."""
+    """Results (..., n) of `solve`, a function of (batch, n, n), for all matrices of A on the CPU."""
     check_square(A, smallest=0)
     if workers is not None and not (isinstance(workers, int) and workers >= 1):
         raise InvalidInputError(f"workers: expected a whole number of at least 1, got {workers}")

@@ -1,7 +1,10 @@
 """Each row of the table of analyses has one result that prints, tabulates, draws, saves and loads; a new row is found everywhere."""
 
 import json
+import runpy
 import sys
+from dataclasses import fields
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 import torch
 
 from gersgorin import analyze
-from gersgorin.analyses import ANALYSES, Analysis, listing, register_analysis
+from gersgorin.analyses import ANALYSES, Analysis, register_analysis
 from gersgorin.analyses.overview import Overview
 from gersgorin.cell_run import CellRun
 from gersgorin.cli.main import main
@@ -19,6 +22,7 @@ from gersgorin.run import Label
 from rhn.cells import RHN
 from rhn.models import PolyphonicModel
 
+ROOT = Path(__file__).parents[2]
 OWN = '''
 """Count the steps of a run."""
 
@@ -108,18 +112,20 @@ def test_a_result_is_drawn_into_given_axes_or_its_own(result):
     plt.close("all")
 
 
+def has_infinite_numbers(result) -> bool:
+    values = (getattr(result, field.name) for field in fields(result))
+    return any(np.isinf(value).any() for value in values if isinstance(value, np.ndarray) and value.dtype.kind in "fc")
+
+
 @pytest.mark.parametrize("suffix", [".npz", ".json"])
 def test_a_result_is_the_same_after_saving_and_loading(result, suffix, tmp_path):
     again = type(result).load(result.save(tmp_path / f"result{suffix}"))
     assert type(load(tmp_path / f"result{suffix}")) is type(result)
     assert again.title == result.title and again.about == result.about
-    assert suffix == ".json" or again.summary() == result.summary()
-    for one, other in zip(again.table(), result.table(), strict=True):
-        for name, value in other.items():
-            lost = (
-                suffix == ".json" and isinstance(value, float) and not np.isfinite(value)
-            )  # null in JSON, NaN when loaded
-            np.testing.assert_equal(one[name], np.nan if lost else value, err_msg=name)
+    if suffix == ".npz" or not has_infinite_numbers(result):  # JSON has none
+        assert again.summary() == result.summary()
+        for one, other in zip(again.table(), result.table(), strict=True):
+            np.testing.assert_equal(one, other)
     json.dumps(result.to_dict())
     assert again.to_dict().keys() == result.to_dict().keys()
 
@@ -145,7 +151,9 @@ def test_a_new_analysis_is_part_of_analyze_and_of_its_files(a_new_analysis, tmp_
 
 
 def test_a_new_analysis_is_listed_in_the_documentation(a_new_analysis):
-    assert "| `gersgorin steps-taken` | Number of the steps | yes |" in listing().split("\n")
+    page = (ROOT / "docs/api/gersgorin.md").read_text()
+    filled = runpy.run_path(str(ROOT / "docs/analyses.py"))["on_page_markdown"](page)
+    assert "| `gersgorin steps-taken` | Number of the steps | yes |" in filled.split("\n")
 
 
 def test_a_name_is_given_once(a_new_analysis):

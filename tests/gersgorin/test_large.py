@@ -1,4 +1,4 @@
-"""Large states: what is found by products with vectors is what whole Jacobians and LAPACK give, within the memory allowed."""
+"""Large states: products with vectors give the numbers of whole Jacobians and LAPACK, within the memory limit."""
 
 import math
 
@@ -63,7 +63,7 @@ def test_products_with_every_cells_jacobian(case):
 @pytest.mark.parametrize("limit", [None, 1.9], ids=["written", "vectors"])
 @pytest.mark.parametrize(("kind", "n", "depth"), [(RNN, 200, 1), (RHN, 200, 3), (LSTM, 100, 1)])
 def test_leading_eigenvalues_are_lapacks(kind, n, depth, limit):
-    """Where two matrices fit the memory, by one that is written; where they do not, by vectors alone."""
+    """By a matrix if two of them fit the memory, by vectors only if not."""
     cell, x, s = small(kind, n, depth)
     wanted = eigenvalues(temporal_jacobian(cell, x, s))
     for k in (1, 7, 8):  # 7 and 8: one of them parts two conjugates
@@ -180,7 +180,7 @@ def test_a_highway_of_830_units():
 
 
 class Reservoir(torch.nn.Module):
-    """A leaky echo state network of one's own: its recurrent matrix is sparse, and a few units hold on to themselves."""
+    """A leaky echo state network with a sparse recurrent matrix, of which a few units keep their state."""
 
     def __init__(self, n, each, leak):
         super().__init__()

@@ -1,16 +1,20 @@
 """The plateau at a constant output: its rates are gradients, its order the integer that the network's products of matrices make it."""
 
+import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from chains import frames, network
 from torch import nn
 
-from gersgorin import plateau
-from gersgorin.analyses.plateau import put_at_constant
+from gersgorin import credit, plateau
+from gersgorin.analyses.plateau import Plateau, put_at_constant
+from gersgorin.cli.main import main
 from gersgorin.objective import Objective
-from rhn.cells import CELLS
+from rhn.cells import CELLS, RHN
+from rhn.checkpoints import save_checkpoint
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel
 
@@ -160,3 +164,59 @@ def test_a_loss_without_a_gradient_or_a_least_value_is_refused(loss, said):
 def test_bad_input_is_one_sentence():
     with pytest.raises(InvalidInputError, match="same at every frame"):
         plateau(network("rhn"), torch.zeros(5, 2, 5))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".json"])
+def test_a_plateau_from_a_file_has_its_rates_and_order_but_no_network(suffix, tmp_path):
+    found = plateau(network("dt-rnn", 3), frames())
+    again = Plateau.load(found.save(tmp_path / f"plateau{suffix}"))
+    assert (again.rates, again.slopes, again.loss) == (found.rates, found.slopes, found.loss)
+    assert again.integer_order == 2 and again.fastest == found.fastest and again.summary() == found.summary()
+    for ask in (lambda: again.curvature, lambda: again.escape(0.1), lambda: again.escape_epochs(0.1)):
+        with pytest.raises(InvalidInputError, match=r"holds no network: compute it anew with gersgorin.plateau"):
+            ask()
+
+
+@pytest.fixture
+def in_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def answer(capsys, command, *words) -> dict:
+    assert main([command, *words, "--json", "--force"]) == 0
+    return json.loads(capsys.readouterr().out)[command]
+
+
+def test_the_command_takes_a_new_cell_a_checkpoint_and_a_module_with_their_loss(in_a_folder, capsys):
+    np.save("x.npy", frames(B=2).numpy().swapaxes(0, 1))
+    piece = frames(B=2)
+    new = network("rhn", 2, "uniform:0.3").float()
+    save_checkpoint("model.safetensors", new)
+    found = answer(capsys, "plateau", "--checkpoint", "model.safetensors", "--input", "x.npy")
+    assert found["rates"] == pytest.approx(plateau(new, piece).rates) and found["sequences"] == 2
+    fresh = answer(capsys, "plateau", "--cell", "rhn", "--depth", "2", "--hidden-size", "8", "--input", "x.npy")
+    assert fresh["loss_unit"].startswith("squared error") and fresh["title"] == "rhn, depth 2, 8 units"
+    assert fresh["about"] == "uniform:0.04, transform bias -2, seed 0; x.npy, 2 x 12 x 5 numbers"
+    credits = answer(capsys, "credit", "--checkpoint", "model.safetensors", "--input", "x.npy")
+    assert credits["lag_share"] == pytest.approx(credit(new, piece[:-1], piece[1:]).lag_share.tolist())
+    assert answer(capsys, "plateau", "--hidden-size", "4", "--steps", "9")["loss_unit"] == "nats a frame"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--checkpoint", "cell.safetensors"], "cell.safetensors holds a RHN alone: expected a network with an output"),
+        (["--layer", "2", "--checkpoint", "cell.safetensors"], "--layer names one recurrent cell"),
+        (
+            ["--cell", "lstm", "--transform-bias", "-1"],
+            "--transform-bias is for cells with transform gates (rhn), not for lstm",
+        ),
+        (["--module", "torch.nn:LSTM"], "the targets have 88 numbers a frame and the outputs 64: expected as many"),
+    ],
+)
+def test_a_command_that_has_no_loss_is_refused_in_one_sentence(words, said, in_a_folder, capsys):
+    save_checkpoint("cell.safetensors", RHN(88, 4))
+    assert main(["plateau", *words]) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.startswith("error: ") and err.count("\n") == 1
