@@ -57,7 +57,8 @@ def watched_calls(cells: list[nn.Module], module: nn.Module, x: Tensor, begin=No
     hooks = []
     for k, cell in enumerate(cells):
         hooks.append(cell.register_forward_pre_hook(functools.partial(before, k), with_kwargs=True))
-        hooks.append(cell.register_forward_hook(functools.partial(after, k)))
+        # first of all hooks: what others make of the output, the cell does not
+        hooks.append(cell.register_forward_hook(functools.partial(after, k), prepend=True))
     try:
         module(x)
     finally:
