@@ -77,7 +77,8 @@ def watched_calls(cells: list[nn.Module], module: nn.Module, x: Tensor, begin=No
     hooks = []
     for k, cell in enumerate(cells):
         hooks.append(cell.register_forward_pre_hook(functools.partial(before, k), with_kwargs=True))
-        hooks.append(cell.register_forward_hook(functools.partial(after, k)))
+        # before all other hooks: the cell does not make what they make of its output
+        hooks.append(cell.register_forward_hook(functools.partial(after, k), prepend=True))
     try:
         with _default_dtype(next(cells[0].parameters(), x).dtype):
             module(x)

@@ -70,6 +70,13 @@ class Named(Loop):
     def next(self, e, h):
         return self.project(self.cell(hx=h, input=e))
 
+class Hooked(Loop):
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.cell.register_forward_hook(lambda cell, given, h: 1.5 * h)
+    def next(self, e, h):
+        return self.cell(e, h)
+
 class Twice(Loop):
     def next(self, e, h):
         return self.cell(e, self.cell(e, h))
@@ -275,6 +282,7 @@ KINDS = {
     "Residual": by_step,
     "Projected": by_step,
     "Named": by_step,
+    "Hooked": by_step,
     "Twice": by_step,
     "Feedback": by_step,
     "NormedLSTM": lstm_step,
