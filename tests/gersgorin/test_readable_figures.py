@@ -157,7 +157,9 @@ FIGURES = {  # what each is drawn from
     "analyses.bounds.plot_bounds_over_time": lambda draw, runs, training, size: draw(runs["bounds"][0]),
     "comparison.plots.draw_comparison": lambda draw, runs, training, size: draw(runs["spectra"]),
     "comparison.plots.draw_bands": lambda draw, runs, training, size: draw(runs["ensembles"]),
-    "comparison.plots.draw_results": lambda draw, runs, training, size: draw(runs["spectra"], "sequence noise"),
+    "comparison.plots.draw_results": lambda draw, runs, training, size: draw(
+        runs["spectra"], [found.title for found in runs["spectra"]], "sequence noise"
+    ),
     "comparison.runs.plot_bands": lambda draw, runs, training, size: [
         draw(runs["ensembles"][:3], measure, labels=["one", "two", LONG]) for measure in PANELS
     ],
