@@ -59,7 +59,9 @@ def run_case(name: str, words: str) -> dict:
     before = set(Path.cwd().rglob("*"))
     if name in ("plot", "analyze") and "--record" not in words:
         words += ["--device", "cpu", "--save-data", "data.npz"]
-    if name != "check":
+    if name == "compare":
+        words += ["--device", "cpu", "--output", "figure.png", "data.npz"]
+    elif name != "check":
         words += ["--output", "page.html" if name == "report" else "figure.png"]
     text, figures = _run(main, words)
     found, written = {"text": Lines(text), "figure": figures}, sorted(set(Path.cwd().rglob("*")) - before)

@@ -24,6 +24,7 @@ from rhn.models import LanguageModel, PolyphonicModel
 
 COMMANDS = {
     "plot": "gersgorin.cli.plot:main",
+    "compare": "gersgorin.cli.compare:main",
     "check": "gersgorin.cli.check:main",
     "report": "analysis.report.cli:main",
     "train": "rhn.cli:main",
@@ -148,24 +149,9 @@ chorale-of-split: --cell rhn --hidden-size 5 --chorale test-0 --transform-bias -
 discs-column: --cell lstm SMALL --discs column --show-discs
 discs-both: --cell rnn SMALL --discs both --init orthogonal:1.1
 cell-own: --cell own_networks:Leaking SMALL --lyapunov 2 --norm-bounds
-compare-cells: --cell rhn --depth 2 --compare rnn,lstm,irnn SMALL
-compare-depth: --compare depth=1,2,5 SMALL
-compare-init: --cell rnn --compare init=identity,gaussian:0.5,scaled SMALL
-compare-bias: --compare bias=-1,-4 SMALL
-compare-bias-lstm: --cell lstm --compare bias=0,2 SMALL
-compare-seed: --cell gru --compare seed=1,2 SMALL
-compare-size: --cell gru --compare hidden-size=4,7 --steps 5
-compare-files: --compare trained-new.safetensors,trained.safetensors --steps 6
-compare-many: --cell rhn --compare bias=-1,-4 --hidden-size 5 --sequences 3 --seeds 2 --steps 6
-sequences: --cell rhn --depth 2 --hidden-size 5 --sequences 4
-seeds: --cell lstm --seeds 3 SMALL
-sequences-of-input: --cell lstm --hidden-size 5 --input sequences.npy --sequences 3
-sequences-of-text: --checkpoint language.safetensors --text novel.txt --sequences 3 --steps 8
 checkpoint: --checkpoint trained.safetensors --steps 8
 checkpoint-of-a-cell: --checkpoint alone.safetensors --steps 5
-before-training: --checkpoint trained.safetensors --compare-init --steps 8 --fixed-points 6
 language: --checkpoint language.safetensors --text novel.txt --steps 12
-language-before-training: --checkpoint language.safetensors --compare-init --text novel.txt --steps 9
 input-npy: --cell rhn --depth 2 --hidden-size 5 --input x.npy --unit ms
 input-npz: --cell gru --hidden-size 5 --input named.npz
 input-csv: --cell mingru --hidden-size 5 --input x.csv --steps 6
@@ -187,6 +173,23 @@ leading-compare: --cell rnn --compare gru --hidden-size 30 --init gaussian:0.4 -
 animate: --cell rhn --hidden-size 4 --steps 3 --animate
 record: --record record.npz
 record-of-training: --record run
+"""
+COMPARISONS = """
+compare-cells: rnn,lstm,irnn --cell rhn --depth 2 SMALL
+compare-depth: depth=1,2,5 SMALL
+compare-init: init=identity,gaussian:0.5,scaled --cell rnn SMALL
+compare-bias: bias=-1,-4 SMALL
+compare-bias-lstm: bias=0,2 --cell lstm SMALL
+compare-seed: seed=1,2 --cell gru SMALL
+compare-size: hidden-size=4,7 --cell gru --steps 5
+compare-files: trained-new.safetensors,trained.safetensors --steps 6
+compare-many: bias=-1,-4 --cell rhn --hidden-size 5 --sequences 3 --seeds 2 --steps 6
+sequences: --cell rhn --depth 2 --hidden-size 5 --sequences 4
+seeds: --cell lstm --seeds 3 SMALL
+sequences-of-input: --cell lstm --hidden-size 5 --input sequences.npy --sequences 3
+sequences-of-text: --checkpoint language.safetensors --input novel.txt --sequences 3 --steps 8
+before-training: init --checkpoint trained.safetensors --steps 8
+language-before-training: init --checkpoint language.safetensors --input novel.txt --steps 9
 """
 CHECKS = """
 dt-rnn: --cell dt-rnn --depth 6 TINY --epochs 400
@@ -217,9 +220,11 @@ def command_lines() -> dict[str, tuple[str, str]]:
     lines = {f"plot-cell-{kind.replace(':', '-')}": ("plot", f"--cell {kind} SMALL") for kind in kinds}
     for kind in ("dt-rnn", "dts-rnn", "rhn"):
         lines |= {f"plot-cell-{kind}-depth{k}": ("plot", f"--cell {kind} --depth {k} SMALL") for k in (2, 5)}
-    for command, table in {"plot": PLOTS, "check": CHECKS, "report": REPORTS, "analyze": ANALYSES}.items():
+    tables = {"plot": PLOTS, "compare": COMPARISONS, "check": CHECKS, "report": REPORTS, "analyze": ANALYSES}
+    for command, table in tables.items():
         rows = [line.split(": ", 1) for line in table.strip().splitlines()]
-        lines |= {f"{command}-{name}": (command, words) for name, words in rows}
+        before = "plot" if command == "compare" else command  # the command that had these options
+        lines |= {f"{before}-{name}": (command, words) for name, words in rows}
     whole = {name: " ".join(SHORT.get(word, word) for word in words.split()) for name, (_, words) in lines.items()}
     return {name: (command, whole[name]) for name, (command, _) in lines.items()}
 
@@ -235,6 +240,12 @@ def frames(T: int = 10, m: int = 3) -> torch.Tensor:
 def drawn(result, draw: str):
     """A result, and the figure that a function draws of it."""
     return {"result": result, "figure": getattr(g, draw)(result)}
+
+
+def compared() -> dict:
+    """Two networks over three sequences, and their figure."""
+    found = g.compare([cell_of(RNN, 3, 5), cell_of(RHN, 3, 5)], noise(3, 8, 3))
+    return {"result": found, "figure": import_module("gersgorin.comparison.plots").draw_bands(found)}
 
 
 def analysis(*arguments, **options) -> dict:
@@ -348,7 +359,7 @@ CALLS = {
     "fixed-points-gru": lambda: g.fixed_points(cell_of(GRU, 3, 4), frames()[0], noise(6, 4)),
     "bounds": lambda: drawn(g.norm_bounds(cell_of(RHN, 3, 5, 3), frames(), unit="ms"), "draw_bounds"),
     "bounds-lstm": lambda: g.norm_bounds(cell_of(LSTM, 3, 4), frames(), layers=False),
-    "ensemble": lambda: drawn(g.ensemble([cell_of(RNN, 3, 5), cell_of(RHN, 3, 5)], noise(3, 8, 3)), "draw_ensembles"),
+    "ensemble": lambda: compared(),
     "credit": lambda: drawn(g.credit(model_of(depth=2), rolls()[:-1], rolls()[1:]), "draw_credit"),
     "credit-words": words_credit,
     "credit-own": lambda: g.credit(own("Loop"), rolls(), rolls(), loss="squared"),
@@ -366,7 +377,7 @@ def fixtures(folder: Path) -> int:
     folder, x = folder.absolute(), noise(6, 3)
     folder.mkdir(parents=True, exist_ok=True)
     spectra = g.measure("rhn", x, depth=2, hidden_size=4, init="gaussian:0.4")
-    many = g.ensemble([cell_of(RNN, 3, 4), cell_of(RNN, 3, 4, scale=20.0)], [x, x[:4]])
+    many = g.compare([cell_of(RNN, 3, 4), cell_of(RNN, 3, 4, scale=20.0)], [x, x[:4]])
     given = g.credit(model_of(depth=2), rolls(7)[:-1], rolls(7)[1:])
     for name, result in {"spectra": spectra, "ensemble": many, "credit": given}.items():
         for suffix in (".npz", ".json"):

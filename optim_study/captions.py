@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from optim_study.protocol import StudyConfig
 from optim_study.results import Row
+from rhn.cell_names import with_depth
+from rhn.engine.curves import Objective
 
 
 def study_title(rows: Sequence[Row], shows: str) -> str:
@@ -21,6 +23,16 @@ def study_about(rows: Sequence[Row], told: str = "") -> str:
     units, epochs = [row.hidden_size for row in rows], max((row.epochs for row in rows), default=0)
     return "; ".join(
         filter(None, (f"{_range(units)} units", f"at most {_count(epochs, 'epoch')}", _starts(rows), told))
+    )
+
+
+def trial_words(row: Row, loss: Objective) -> str:
+    """One trial in a tooltip: what it was, its loss and its settings."""
+    ended = ", diverged" if row.diverged else ""
+    bias = "" if row.transform_bias is None else f", transform bias {row.transform_bias:g}"
+    return (
+        f"{with_depth(row.arch, row.depth)}, trial {row.trial}: loss {row.loss(loss):.4g}, {_count(row.epochs, 'epoch')}{ended}\n"
+        f"learning rate {row.learning_rate:.3g}{bias}\n{row.init_scheme}, standard deviation {row.init_std:.3g}"
     )
 
 

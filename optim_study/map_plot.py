@@ -11,13 +11,13 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from optim_study.captions import study_about, study_title
+from optim_study.captions import study_about, study_title, trial_words
 from optim_study.plots import LABELS
 from optim_study.results import Row, by_network
 from rhn.cell_names import with_depth
 from rhn.engine.curves import Objective
 from rhn.errors import InvalidInputError
-from rhn.figures import titled
+from rhn.figures import set_tooltips, titled
 from rhn.ticks import in_inches, legend_columns
 
 MARKERS = "os^Dv"
@@ -118,7 +118,9 @@ def _draw_points(ax: Axes, trials: Sequence[Row], loss: Objective, norm: Normali
     losses, ended = [row.loss(loss) for row in trials], np.array([row.diverged for row in trials], dtype=bool)
     ax.plot(*where[:, ended], "x", color="black", markersize=5, markeredgewidth=0.8)
     style = {"norm": norm, "cmap": "viridis_r", "s": 18, "edgecolor": "0.3", "linewidth": 0.3}
-    return ax.scatter(*where, c=losses, marker=marker, **style)
+    points = ax.scatter(*where, c=losses, marker=marker, **style)
+    set_tooltips(points, (trial_words(row, loss) for row in trials))
+    return points
 
 
 def _handles(bins: Sequence[tuple[float, float]], rows: Sequence[Row]) -> list[Line2D]:

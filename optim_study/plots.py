@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from optim_study.captions import study_about, study_title
+from optim_study.captions import study_about, study_title, trial_words
 from optim_study.columns import Column, Swarm, swarm
 from optim_study.results import Row
 from rhn.errors import InvalidInputError
-from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, our_style, save_figure, titled
+from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, our_style, save_figure, set_tooltips, titled
 from rhn.ticks import in_inches, legend_columns, plain_log_ticks
 
 COLORS = {"rhn": BLUE, "dt-rnn": RED, "dts-rnn": GREEN, "rnn": ORANGE, "lstm": PURPLE, "gru": SKY}
@@ -212,7 +212,9 @@ def _draw_points(ax: Axes, groups: Sequence[tuple[Column, ...]], found: Swarm, s
     places = iter(points)
     for k, (column, own) in enumerate(zip(columns, values, strict=True)):
         if own:
-            _mark(ax, k, column, next(places), found, size)
+            drawn = next(places)
+            set_tooltips(drawn, (trial_words(row, found.loss) for row in column.shown))
+            _mark(ax, k, column, drawn, found, size)
 
 
 def _largest_points(ax: Axes, columns: list[list[float]], palette: list[str], sizes: np.ndarray) -> tuple[float, list]:

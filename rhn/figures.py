@@ -1,7 +1,8 @@
 """What figures of this toolkit share: their colours, their style, and how they are written."""
 
+import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import wrap
@@ -52,6 +53,24 @@ def save_figure(path: Path, draw: Callable[[], "Figure"], **options) -> None:
         figure = draw()
         _keep_mathematics_that_is(figure)
         figure.savefig(temporary, metadata=metadata(figure, path.suffix.lower()), **options)
+
+
+def svg_text(draw: Callable[[], "Figure"]) -> str:
+    """Draw in our style, as SVG whose words are text, on a transparent ground."""
+    import matplotlib
+
+    picture = io.StringIO()
+    with our_style():
+        figure = draw()
+        _keep_mathematics_that_is(figure)
+        matplotlib.rcParams["svg.fonttype"] = "none"
+        figure.savefig(picture, format="svg", facecolor="none", metadata={"Date": None})
+    return picture.getvalue()
+
+
+def set_tooltips(artist, texts: Iterable[str]) -> None:
+    """Texts that a report shows when the reader points at an artist: one for all of it, or one for each of its points."""
+    artist.tooltips = list(texts)
 
 
 def figure_name(*words: object) -> Path:

@@ -42,8 +42,9 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
         drawn = c.epochs > 0 if untrained else c.epochs >= 0
         colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
         alone = "." if drawn.sum() == 1 else ""  # of one epoch there is no line
-        ax.plot(c.epochs[drawn], c.train[drawn], linestyle="--", linewidth=1, color=colour, alpha=0.7, marker=alone)
-        ax.plot(c.epochs[drawn], c.valid[drawn], linewidth=1.4, color=colour)
+        ax.plot(c.epochs[drawn], c.train[drawn], linestyle="--", linewidth=1, color=colour, alpha=0.7, marker=alone,
+                label=f"{c.name}, training")  # fmt: skip
+        ax.plot(c.epochs[drawn], c.valid[drawn], linewidth=1.4, color=colour, label=f"{c.name}, validation")
         ax.plot(*c.best, marker, color=colour, markersize=5)
         epoch, best = c.best
         names = [c.name, c.told.network] if len(networks) > 1 and c.told.network else [c.name]

@@ -1,1 +1,1 @@
-""""""
+"""Reports: one HTML page about a network, a training or a study, from results and their figures."""

@@ -65,9 +65,8 @@ def compare(options: CompareOptions) -> None:
     row = _analysis(options)
 
     from gersgorin.cli.naming import default_figure
-    from gersgorin.comparison.plots import draw_bands, draw_comparison, draw_results
     from gersgorin.comparison.runs import compare_seeds
-    from gersgorin.comparison.variants import FILES, panels, parse_variants
+    from gersgorin.comparison.variants import BEFORE, FILES, panels, parse_variants
     from gersgorin.resolve import source_of_options, sources_of_options
 
     variants = None if options.variants is None else parse_variants(options.variants)
@@ -89,14 +88,10 @@ def compare(options: CompareOptions) -> None:
             results = [compare_seeds(p, sources, **how, progress=report(f"runs of {p.title}")) for p in shown]
         else:
             results = [_result(row, panel, sources[0], device, report) for panel in shown]
-    drawn = [*results[1::-1], *results[2:]] if options.variants == "init" else results  # before training, then after
-    if options.many:
-        save_figure(outputs.figure, lambda: draw_bands(drawn))
-    elif row.name == "spectra":
-        save_figure(outputs.figure, lambda: draw_comparison(drawn))
-    else:
-        along = f"{sources[0].kind} {sources[0].first_label}"
-        save_figure(outputs.figure, lambda: draw_results(drawn, along))
+    pairs = list(zip(results, (panel.title for panel in shown), strict=True))
+    if variants is not None and variants.kind == BEFORE:
+        pairs[:2] = pairs[1::-1]  # before training, then after
+    _draw(options, row, pairs, sources[0], outputs.figure)
     for path, result in zip(numbers, results * len(outputs.numbers), strict=True):
         result.save(path)
     _print(options, row, results, outputs.figure)
@@ -149,6 +144,20 @@ def _result(row: Analysis, panel, source, device: str, report):
     with own_cell(subject.name if subject.own else None):
         run = run_along(subject, source, device=device, title=panel.title)
         return row(run, **own, progress=report(f"{row.command} of {panel.title}"))
+
+
+def _draw(options: CompareOptions, row: Analysis, pairs: list[tuple], source, figure: Path) -> None:
+    """Write the figure of (result, title of its network), one pair for each network."""
+    from gersgorin.comparison.plots import draw_bands, draw_comparison, draw_results
+
+    results, titles = zip(*pairs, strict=True)
+    if options.many:
+        save_figure(figure, lambda: draw_bands(results))
+    elif row.name == "spectra":
+        save_figure(figure, lambda: draw_comparison(results))
+    else:
+        along = f"{source.kind} {source.first_label}"
+        save_figure(figure, lambda: draw_results(results, titles, along))
 
 
 def _print(options: CompareOptions, row: Analysis, results: Sequence, figure: Path) -> None:

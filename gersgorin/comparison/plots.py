@@ -27,7 +27,7 @@ from gersgorin.plotting.spectra import (
     told_apart,
     wrapped,
 )
-from rhn.figures import GREY, our_style, time_label
+from rhn.figures import GREY, drawable, our_style, time_label
 from rhn.result import Result
 
 IN_A_ROW = 4  # panels of spectra, at most
@@ -80,17 +80,21 @@ def draw_bands(comparisons: Comparison | Sequence[Comparison]) -> Shown:
 
 
 @our_style()
-def draw_results(results: Sequence[Result], along: str) -> Shown:
+def draw_results(results: Sequence[Result], titles: Sequence[str], along: str) -> Shown:
     """The plot of each result in its own panel, all with the same limits.
 
-    along: the sequence, for the title.
+    titles: of the networks; along: the sequence, for the title of the figure.
     """
-    named = told_apart([result.title for result in results], [result.about for result in results])
+    named = told_apart(titles, [result.about for result in results])
     columns = math.ceil(len(results) / math.ceil(len(results) / (IN_A_ROW - 1)))
     rows = math.ceil(len(results) / columns)
     figure = Shown(figsize=(max(6.0, 4.2 * columns), 3.6 * rows + 1), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flat
     panels = [result.plot(ax) for result, ax in zip(results, axes, strict=False)]
+    for result, ax in zip(results, panels, strict=True):
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            if label == drawable(result.title):  # the panel has a title
+                handle.set_label("")
     for ax in axes[len(results) :]:
         ax.set_axis_off()
     for ax, name in zip(panels, named.names, strict=True):

@@ -121,6 +121,26 @@ def test_init_is_the_checkpoint_before_its_training(results):
     assert exponents(before) == pytest.approx(exponents(fresh), rel=1e-5)  # in float32
 
 
+def test_a_module_is_compared_with_other_weights_with_cells_and_with_its_start(results):
+    Path("own_module_to_compare.py").write_text(
+        "import torch\ndef make(input_size, hidden_size):\n    return torch.nn.GRU(input_size, hidden_size)\n"
+    )
+    weights = []
+    for seed, name in enumerate(("one.pt", "two.pt")):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            weights.append(torch.nn.GRU(88, 4).state_dict())
+        torch.save(weights[-1], name)
+    module = ["--module", "own_module_to_compare:make"]
+    one, two = results("one.pt,two.pt", *module)
+    assert exponents(one) == exponents(results(*module, "--checkpoint", "one.pt", command=plot)[0])
+    assert exponents(two) == exponents(results(*module, "--checkpoint", "two.pt", command=plot)[0])
+    after, before = results("init", *module, "--checkpoint", "one.pt", "--seed", 3)
+    assert exponents(after) == exponents(one)
+    assert exponents(before) == exponents(results(*module, "--seed", 3, command=plot)[0])
+    assert [found["cell"] for found in results("rnn,lstm", *module)][1:] == ["rnn", "lstm"]
+
+
 @pytest.mark.parametrize("analysis", ["gains", "products"])
 def test_any_analysis_of_a_run_is_compared(results, capsys, analysis):
     one, two = results("depth=1,2", "--analysis", analysis, "--output", "a.png", "a.json", "a.npz")
@@ -207,9 +227,10 @@ def test_panels_can_be_read(count):
 
 
 def test_panels_of_any_result_can_be_read_and_share_their_limits():
-    results = [ANALYSES["gains"](run) for run in runs(5)]
+    along = runs(5)
+    results = [ANALYSES["gains"](run) for run in along]
     with rc_context(STYLE):
-        figure = draw_results(results, "sequence noise")
+        figure = draw_results(results, [run.label.title for run in along], "sequence noise")
         readable(figure, least=30)
     panels = [ax for ax in figure.axes if ax.lines]
     assert len(panels) == 5 and len({ax.get_ylim() for ax in panels}) == 1

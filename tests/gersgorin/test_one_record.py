@@ -1,10 +1,13 @@
 """Each figure takes what the function of its name measured: one record as well as a list of them."""
 
+from importlib import import_module
+
 import pytest
 import torch
 
 import gersgorin
-from gersgorin.comparison.runs import PANELS
+from gersgorin.analyses.lyapunov import plot_lyapunov
+from gersgorin.comparison.runs import PANELS, plot_bands
 from rhn.cells import RNN
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
@@ -22,14 +25,25 @@ def records() -> dict:
         "fixed_points": gersgorin.fixed_points(cell, x[0], torch.zeros(4, 5, dtype=torch.float64)),
         "bounds": gersgorin.bounds(cell, x),
         "ensembles": gersgorin.compare(cell, x),
-        "comparison": gersgorin.measure(cell, x),
+        "comparison": gersgorin.spectra(cell, x),
         "credit": gersgorin.credit(model, frames[:-1], frames[1:]),
     }
 
 
-@pytest.mark.parametrize("name", ["lyapunov", "fixed_points", "bounds", "ensembles", "comparison", "credit"])
+DRAW = {
+    "lyapunov": "analyses.lyapunov.draw_lyapunov",
+    "fixed_points": "analyses.fixed_points.draw_fixed_points",
+    "bounds": "analyses.bounds.draw_bounds",
+    "ensembles": "comparison.plots.draw_bands",
+    "comparison": "comparison.plots.draw_comparison",
+    "credit": "analyses.credit.draw_credit",
+}
+
+
+@pytest.mark.parametrize("name", DRAW)
 def test_one_record_is_drawn_as_a_list_of_it(name, records):
-    draw, record = getattr(gersgorin, f"draw_{name}"), records[name]
+    module, _, function = DRAW[name].rpartition(".")
+    draw, record = getattr(import_module(f"gersgorin.{module}"), function), records[name]
     alone, listed = draw(record), draw([record])
     assert alone.get_suptitle() == listed.get_suptitle() and "on ," not in alone.get_suptitle()
     assert [ax.get_title() for ax in alone.axes] == [ax.get_title() for ax in listed.axes]
@@ -39,11 +53,11 @@ def test_one_record_is_drawn_as_a_list_of_it(name, records):
 
 
 def test_axes_take_one_record_too(records):
-    assert len(gersgorin.plot_lyapunov(records["lyapunov"]).containers) == 1
-    ax = gersgorin.plot_bands(records["ensembles"])
+    assert len(plot_lyapunov(records["lyapunov"]).containers) == 1
+    ax = plot_bands(records["ensembles"])
     assert ax.get_ylabel() == PANELS["log_norm_product"]
     other = gersgorin.compare(RNN(3, 6, dtype=torch.float64, generator=g), x)
-    (legend,) = gersgorin.plot_bands([records["ensembles"], other]).figure.legends
+    (legend,) = plot_bands([records["ensembles"], other]).figure.legends
     assert len(legend.get_texts()) == 2
     with pytest.raises(InvalidInputError, match="expected one of spectral_radius"):
-        gersgorin.plot_bands(records["ensembles"], "radius")
+        plot_bands(records["ensembles"], "radius")

@@ -13,11 +13,13 @@ from gersgorin import Recorder, analyze, bounds, compare, fixed_points, lyapunov
 from gersgorin.analyses import spectra as measuring
 from gersgorin.analyses.pseudospectra import measure_pseudospectra
 from gersgorin.analyses.spectra import measure_spectra
+from gersgorin.cell_run import CellRun
 from gersgorin.comparison.runs import PANELS
 from gersgorin.paper import figures as gallery
 from gersgorin.paper.saddle import GateSweep, RateSweep
 from gersgorin.plotting.spectra import told_apart, wrapped
 from gersgorin.recording import moving_recording
+from gersgorin.run import Label
 from rhn.cells import LSTM, RHN, RNN
 from rhn.figures import drawable, our_style
 from rhn.made import made_with
@@ -95,13 +97,11 @@ def runs(size, x, networks):
         title = f"{type(networks[k]).__name__.lower()}, 8 units" if size != "ten" else f"{LONG}, number {k}"
         return {"title": title, "about": MADE.replace("-2", str(-k)) if size == "ten" else "seed 0"}
 
-    spectra = [
-        measure_spectra(cell, x, name="cell", chorale=ALONG[9:], reads="sequence", unit="0.1 s", **about(k))
-        for k, cell in enumerate(networks)
-    ]
+    label = {"name": "cell", "sequence": ALONG[9:], "reads": "sequence", "unit": "0.1 s"}
+    along = [CellRun(cell, x, label=Label(**label, **about(k))) for k, cell in enumerate(networks)]
     long = x.repeat(30, 1)
     found = {
-        "spectra": spectra,
+        "spectra": [measure_spectra(run) for run in along],
         "ensembles": [
             replace(compare([cell] * 2, [x, x[: len(x) // 2 + 1]]), **about(k)) for k, cell in enumerate(networks)
         ],
@@ -110,10 +110,8 @@ def runs(size, x, networks):
             replace(fixed_points(c, x.mean(0), torch.zeros(3, c.state_size).double(), at_least_one=False), **about(k))
             for k, c in enumerate(networks)
         ],
-        "bounds": [replace(bounds(c, x, title=""), **about(k)) for k, c in enumerate(networks)],
-        "portraits": [
-            measure_pseudospectra(c, x, record, side=21) for c, record in zip(networks, spectra, strict=True)
-        ],
+        "bounds": [replace(bounds(c, x), **about(k)) for k, c in enumerate(networks)],
+        "portraits": [measure_pseudospectra(run, side=21) for run in along],
     }
     return {name: [nan(one) for one in many] for name, many in found.items()} if size == "NaN" else found
 
@@ -136,7 +134,7 @@ def training(size):
     if size == "NaN":
         lost = nan(recording)
         recording = replace(lost, loss=recording.loss, radius=recording.radius)
-        found = replace(nan(found), spectrum=nan(found.spectrum), credit=nan(found.credit))
+        found = replace(found, results={name: nan(result) for name, result in found.results.items()})
     return recording, found
 
 
@@ -159,7 +157,9 @@ FIGURES = {  # what each is drawn from
     "analyses.bounds.plot_bounds_over_time": lambda draw, runs, training, size: draw(runs["bounds"][0]),
     "comparison.plots.draw_comparison": lambda draw, runs, training, size: draw(runs["spectra"]),
     "comparison.plots.draw_bands": lambda draw, runs, training, size: draw(runs["ensembles"]),
-    "comparison.plots.draw_results": lambda draw, runs, training, size: draw(runs["spectra"], "sequence noise"),
+    "comparison.plots.draw_results": lambda draw, runs, training, size: draw(
+        runs["spectra"], [found.title for found in runs["spectra"]], "sequence noise"
+    ),
     "comparison.runs.plot_bands": lambda draw, runs, training, size: [
         draw(runs["ensembles"][:3], measure, labels=["one", "two", LONG]) for measure in PANELS
     ],
@@ -178,9 +178,13 @@ FIGURES = {  # what each is drawn from
     "analyses.pseudospectra.draw_pseudospectra": lambda draw, runs, training, size: draw(runs["portraits"], ALONG),
     "analyses.pseudospectra.plot_pseudospectrum": lambda draw, runs, training, size: draw(runs["portraits"][0], 0),
     "analyses.overview.draw_overview": lambda draw, runs, training, size: draw(training[1]),
-    "analyses.overview.plot_gains": lambda draw, runs, training, size: draw(training[1]),
-    "analyses.overview.plot_gates": lambda draw, runs, training, size: draw(training[1]),
-    "analyses.overview.plot_rates": lambda draw, runs, training, size: draw(training[1].plateau),
+    "analyses.plateau.plot_rates": lambda draw, runs, training, size: draw(training[1].plateau),
+    "plotting.spectra.plot_growth": lambda draw, runs, training, size: draw(
+        training[1].products.log_norm, title=LONG, about=training[1].about
+    ),
+    "plotting.spectra.plot_layers": lambda draw, runs, training, size: draw(
+        {"input": training[1].gains.input}, training[1].gains.layers, "2-norm", title=LONG, about=training[1].about
+    ),
     "plotting.spectra.plot_products": lambda draw, runs, training, size: draw(runs["spectra"][0]),
     "plotting.spectra.plot_spectrum": lambda draw, runs, training, size: draw(runs["spectra"][0]),
     "plotting.spectra.plot_suggested": lambda draw, runs, training, size: draw(runs["spectra"][0]),

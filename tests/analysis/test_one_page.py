@@ -4,33 +4,38 @@ import html
 import json
 import re
 import shutil
+from functools import partial
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
 from browser import chromium
-
-pytest.importorskip("jinja2", reason="Jinja2 is not installed")
-pytest.importorskip("plotly", reason="plotly is not installed")
+from matplotlib.figure import Figure
 
 from analysis.cli import main as analyze_command
 from analysis.report import cli as report_cli
 from analysis.report.cli import main
+from analysis.report.folders import study_command
 from analysis.report.network import flat
-from analysis.report.page import Chart, Page, Section, Table, page_html, write_page
-from analysis.report.study import SYMBOLS, map_charts, map_words, study_command, swarm_chart, swarm_offsets
-from gersgorin import analyze
+from analysis.report.page import Page, Section, Table, page_html, picture, write_page
+from gersgorin.analyses import ANALYSES, Analysis
+from gersgorin.analyses.products import Products
+from gersgorin.cli.main import main as gersgorin
 from gersgorin.cli.plot import main as plot
 from gersgorin.networks import build_module
+from gersgorin.resolve import open_run
+from optim_study.captions import trial_words
 from optim_study.cli import COMMANDS
-from optim_study.columns import swarm
+from optim_study.map_plot import plot_map
+from optim_study.plots import draw_swarm
 from optim_study.presets import small
 from optim_study.results import read_csv
 from rhn.cells import RNN
-from rhn.checkpoints import load_checkpoint, save_checkpoint
+from rhn.checkpoints import save_checkpoint
 from rhn.cli import main as rhn
-from rhn.data import chorale
+from rhn.figures import set_tooltips
 from rhn.models import PolyphonicModel
 from rhn.parsing import parse
 from rhn.statistics import exact_interval
@@ -65,24 +70,39 @@ def browser():
     playwright.stop()
 
 
-def parts(path) -> tuple[list[str], list[dict], str]:
-    """Titles of the sections, charts, and the text without scripts."""
-    text = path.read_text()
-    charts = json.loads(re.search(r'id="charts">(.*?)</script>', text, re.DOTALL)[1])
-    return re.findall("<h2>(.*?)</h2>", text), charts, re.sub("<script.*?</script>", "", text, flags=re.DOTALL)
+def parts(path) -> tuple[list[str], list[str], str]:
+    """Titles of the sections, figures, and the text without script and style."""
+    text = re.sub("<(script|style).*?</\\1>", "", path.read_text(), flags=re.DOTALL)
+    figures = re.findall("<svg.*?</svg>", text, re.DOTALL)
+    return list(map(html.unescape, re.findall("<h2>(.*?)</h2>", text))), figures, text
 
 
-def test_a_training_is_reported_with_its_curve_and_its_best_network(page, run):
-    titles, charts, text = parts(page)
-    expected = ["What it is and how it was made", "Training", "In words", "Spectra", "Gradients over time"]
-    assert titles == [*expected, "Within a step", "Lyapunov exponents", "Transform gates", "Lesions"]
+def tips(svg: str) -> list[str]:
+    return [html.unescape(title) for title in re.findall("<title>(.*?)</title>", svg, re.DOTALL)]
+
+
+DEFAULT = [row.about for row in ANALYSES.values() if row.default]
+
+
+def test_a_training_is_reported_with_its_curve_and_every_default_analysis(page, run):
+    titles, figures, text = parts(page)
+    assert titles == ["What it is and how it was made", "Training", *DEFAULT, "Gates by layer and step", "Lesions"]
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
-    assert charts[0]["data"][0]["y"][-1] == last["valid_nll"] and f"{last['valid_nll']:.5g} nats a frame" in text
-    found = analyze(load_checkpoint(run), torch.as_tensor(chorale("bwv269")[:12]), unit="quarter notes")
-    assert found.summary() in html.unescape(text)
-    dots = charts[1]["data"][0]
-    assert sorted(dots["x"]) == pytest.approx(sorted(found.spectrum.eigenvalues[0].real))
-    assert len(charts) == 1 + 4 + 2 + 1 + 1 + 1 + 1 and "gersgorin-report" in text and "seed 0" in text
+    assert f"{last['valid_nll']:.5g} nats a frame" in text
+    opened_run = open_run(run, "bwv269", steps=12)
+    for row in ANALYSES.values():
+        if row.default and row.needs == "run":
+            result = row(opened_run)
+            assert all(html.escape(line) in text for line in result.summary().splitlines()), row.name
+            first = [v for v in result.table()[0].values() if isinstance(v, float)]
+            assert all(f'data-value="{v}"' in text for v in first if np.isfinite(v)), row.name
+    assert len(figures) == 1 + len(DEFAULT) + 2 and "gersgorin report" in text and "seed 0" in text
+    assert {"tiny, training", "tiny, validation"} <= set(tips(figures[0]))
+    assert path_size(page) < 1e6
+
+
+def path_size(path: Path) -> int:
+    return path.stat().st_size
 
 
 def test_a_bare_checkpoint_is_reported_and_what_it_lacks_is_said(tmp_path):
@@ -90,7 +110,7 @@ def test_a_bare_checkpoint_is_reported_and_what_it_lacks_is_said(tmp_path):
     assert main([str(tmp_path / "cell.safetensors"), "-o", str(tmp_path / "page.html"), "--steps", "6"]) == 0
     titles, _, text = parts(tmp_path / "page.html")
     assert "Training" not in titles and "Not measured: RNN has no transform gates" in text
-    assert "a RNN alone predicts nothing" in text
+    assert "has no loss" in text and "The cell has no gates." in text
 
 
 def test_what_files_say_stays_text(tmp_path, browser):
@@ -103,15 +123,41 @@ def test_what_files_say_stays_text(tmp_path, browser):
     assert opened(browser, path).title() == "Report: <b>&.safetensors"
 
 
-def test_texts_of_charts_have_no_way_out_of_them(tmp_path, browser):
-    chart = Chart(caption=HOSTILE, traces=[{"type": "bar", "x": [HOSTILE], "y": [1.0]}], layout={"xaxis": {}})
+def bars(*names: str) -> Figure:
+    """A figure with these names in its title, its legend, its ticks and its tooltips."""
+    figure = Figure()
+    ax = figure.subplots()
+    ax.bar(names, range(1, len(names) + 1))
+    ax.plot(range(len(names)), label=names[0])
+    ax.set_title(names[0])
+    ax.legend()
+    set_tooltips(ax.scatter(range(len(names)), range(len(names)), s=[5 + k for k in range(len(names))]), names)
+    return figure
+
+
+def test_texts_of_figures_and_tables_have_no_way_out_of_them(tmp_path, browser):
+    shown = picture(lambda: bars(HOSTILE, "]]>&<b>"), HOSTILE)
     table = Table(caption=HOSTILE, columns=[HOSTILE], rows=[[HOSTILE], [float("nan")]])
-    write_page(
-        Page(title="safe", subtitle="", made="", sections=[Section(title=HOSTILE, charts=[chart], tables=[table])]),
-        tmp_path / "page.html",
+    section = Section(
+        title=HOSTILE, text=[HOSTILE, f"a   {HOSTILE}"], verdict=HOSTILE, pictures=[shown], tables=[table]
     )
+    write_page(Page(title="safe", subtitle=HOSTILE, made=HOSTILE, sections=[section]), tmp_path / "page.html")
     page = opened(browser, tmp_path / "page.html")
     assert page.title() == "safe" and page.evaluate("document.querySelectorAll('img').length") == 0
+    assert page.evaluate("document.querySelectorAll('script').length") == 1
+    assert HOSTILE in page.evaluate("[...document.querySelectorAll('svg title')].map(t => t.textContent)")
+
+
+def test_every_point_has_its_own_tooltip_and_no_two_figures_share_an_id():
+    shown = [picture(partial(bars, "one", "two", "three")) for _ in range(2)]
+    text = page_html(Page(title="t", subtitle="", sections=[Section(title="s", pictures=shown)]))
+    first, second = re.findall("<svg.*?</svg>", text, re.DOTALL)
+    assert tips(first) == tips(second) and {"one", "two", "three"} <= set(tips(first))
+    ids = [re.findall('\\bid="(.*?)"', svg) for svg in (first, second)]
+    used = [re.findall('#([^") ]+)', " ".join(re.findall('(?:href="|url\\()[^")]*', svg))) for svg in (first, second)]
+    assert ids[0] and not set(ids[0]) & set(ids[1]) and len(set(ids[0])) == len(ids[0])
+    assert all(set(refs) <= set(own) for refs, own in zip(used, ids, strict=True))
+    ElementTree.fromstring(first)
 
 
 @pytest.mark.parametrize(
@@ -134,38 +180,80 @@ def test_bad_input_is_one_sentence(words, said, tmp_path, monkeypatch, capsys):
 
 def test_a_page_without_a_name_is_called_after_what_it_is_about(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    asked = [["runs/a"], ["other/a"], ["runs/a", "--steps", "5"], ["runs/a", "--lesions"], ["runs/a/last.safetensors"]]
-    names = [report_cli._named(parse(report_cli.Options, words, prog="x")).name for words in asked]
+    asked = [
+        ["runs/a"],
+        ["other/a"],
+        ["runs/a", "--steps", "5"],
+        ["runs/a", "--lesions"],
+        ["runs/a", "--also", "bounds"],
+        ["runs/a/last.safetensors"],
+    ]
+    names = [report_cli._default_name(parse(report_cli.Options, words, prog="x")).name for words in asked]
     assert names[0] == "report-a.html" and len(set(names)) == len(names)
-    assert report_cli._named(parse(report_cli.Options, ["runs/a/best.safetensors"], prog="x")).name == "report-a.html"
+    assert (
+        report_cli._default_name(parse(report_cli.Options, ["runs/a/best.safetensors"], prog="x")).name
+        == "report-a.html"
+    )
 
 
-def test_without_the_libraries_it_says_what_to_install(monkeypatch, capsys):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert main(["x"]) == 2
-    assert "pip install 'rhn-toolkit[report]'" in capsys.readouterr().err
+def test_the_command_has_few_options_in_groups(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        gersgorin(["report", "--help"])
+    shown = capsys.readouterr().out
+    assert shown.count("\n") <= 60 and len(set(re.findall("^  .*?(--[a-z-]+)", shown, re.MULTILINE))) <= 20
+    assert all(f"\n{group}:\n" in shown for group in ("network", "data", "contents", "output"))
+
+
+def test_a_new_analysis_is_in_the_report_by_its_name_or_by_default(run, tmp_path, monkeypatch, capsys):
+    def rates(network, *, progress=lambda done, total: None) -> Products:
+        return Products(log_norm=np.log(0.5) * np.arange(1.0, len(network) + 1), title="mine")
+
+    words = ["report", str(run), "-o", str(tmp_path / "page.html"), "--steps", "6"]
+    assert gersgorin([*words, "--also", "rates"]) == 2
+    assert "--also rates: there is no such analysis" in capsys.readouterr().err
+    for default, more in ((False, ["--also", "rates"]), (True, [])):
+        row = Analysis(name="rates", function=rates, about="A rate of one half", default=default)
+        monkeypatch.setitem(ANALYSES, "rates", row)
+        assert gersgorin([*words, *more]) == 0
+        titles, _, text = parts(tmp_path / "page.html")
+        assert "A rate of one half" in titles and f'data-value="{np.log(0.5)}"' in text
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1200])
-def test_in_a_browser_every_chart_is_seen_and_nothing_scrolls_sideways(page, browser, width, scheme):
+@pytest.mark.parametrize("width", [360, 390, 1200])
+def test_in_a_browser_every_figure_is_seen_and_nothing_scrolls_sideways(page, browser, width, scheme):
     seen = opened(browser, page, width=width, scheme=scheme)
     assert seen.evaluate("document.scrollingElement.scrollWidth") <= width
-    charts = seen.evaluate("[...document.querySelectorAll('.chart')].map(c => [...c.querySelectorAll('.main-svg')].map(s => "
-                           "{const b = s.getBoundingClientRect(); return Math.min(b.width, b.height)})[0])")  # fmt: skip
-    assert len(charts) == len(parts(page)[1]) and min(charts) > 100
-    marks = seen.evaluate(
-        "document.querySelectorAll('.chart .points path, .chart .lines path, .chart .hm image').length"
-    )
-    assert marks > 20
-    ink = seen.evaluate("getComputedStyle(document.querySelector('.chart .xtick text')).fill")
-    assert (sum(map(int, re.findall(r"\d+", ink))) > 380) == (scheme == "dark")
+    sizes = seen.evaluate("[...document.querySelectorAll('svg')].map(s => {const b = s.getBoundingClientRect(); "
+                          "return Math.min(b.width, b.height)})")  # fmt: skip
+    assert len(sizes) == len(parts(page)[1]) and min(sizes) > 100
+    assert seen.evaluate("document.querySelectorAll('svg path, svg use').length") > 100
+    ids = seen.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
+    assert len(set(ids)) == len(ids)
+    color = "(where, name) => getComputedStyle(document.querySelector(where))[name]"
+    light = {
+        name: sum(map(int, re.findall(r"\d+", seen.evaluate(f"({color})('{where}', '{style}')"))[:3])) > 380
+        for name, where, style in (
+            ("paper", "body", "backgroundColor"), ("text", "p", "color"),
+            ("card", ".card", "backgroundColor"), ("ink", "svg text", "fill"),
+        )
+    }  # fmt: skip
+    assert light == {"paper": scheme == "light", "text": scheme == "dark", "card": True, "ink": False}
+
+
+def test_words_of_figures_are_text_of_one_width_in_a_browser(browser, tmp_path):
+    shown = picture(lambda: bars("a rather long name", "b"))
+    write_page(Page(title="t", subtitle="", sections=[Section(title="s", pictures=[shown])]), tmp_path / "page.html")
+    seen = opened(browser, tmp_path / "page.html")
+    words = seen.locator("svg text", has_text="a rather long name").first
+    box, frame = words.bounding_box(), seen.locator("svg").bounding_box()
+    assert 0.05 < box["width"] / frame["width"] < 0.5 and box["height"] > 8
 
 
 def test_a_table_is_sorted_by_a_click_and_back_by_another(page, browser):
     seen = opened(browser, page)
-    column = "[...document.querySelectorAll('#section-3 tbody tr')].map(row => Number(row.cells[4].dataset.value))"
-    head = seen.locator("#section-3 th button").nth(4)
+    column = "[...document.querySelectorAll('#section-4 tbody tr')].map(row => Number(row.cells[1].dataset.value))"
+    head = seen.locator("#section-4 th button").nth(1)
     head.click()
     up = seen.evaluate(column)
     head.click()
@@ -179,7 +267,6 @@ def opened(browser, path, *, width=800, scheme="light"):
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: request.url.startswith(("file:", "data:")) or said.append(request.url))
     page.goto(path.as_uri())
-    page.wait_for_function("[...document.querySelectorAll('.chart')].every(c => c.querySelector('.main-svg'))")
     assert said == []
     return page
 
@@ -202,7 +289,7 @@ def study(tmp_path_factory):
 
 
 def test_a_study_is_reported_with_every_trial_its_shares_and_its_best_network(study):
-    titles, charts, text = parts(study / "page.html")
+    titles, figures, text = parts(study / "page.html")
     assert titles[:5] == [
         "What it is and how it was made",
         "How many settings train",
@@ -213,51 +300,56 @@ def test_a_study_is_reported_with_every_trial_its_shares_and_its_best_network(st
     rows = read_csv(study / "trials.csv")
     best = min(rows, key=lambda row: row.best_train_nll)
     assert f"learning rate {best.learning_rate:.5g}" in text
-    assert titles[5] == f"The best network: {best.arch}-depth2" and "Spectra" in titles
-    swarm, maps = charts[0]["data"], charts[1:3]
-    points = [trace for trace in swarm if trace["mode"] == "markers"]
-    assert sorted(y for trace in points for y in trace["y"]) == sorted(row.best_train_nll for row in rows)
-    assert sorted(x for chart in maps for x in chart["data"][0]["x"]) == sorted(row.learning_rate for row in rows)
-    assert f"{best.arch}, depth 2, trial {best.trial}<br>loss {best.best_train_nll:.4g}" in str(charts)
+    assert titles[5] == f"The best network: {best.arch}-depth2" and set(DEFAULT) <= set(titles)
+    told = {trial_words(row, "train"): row for row in rows}
+    assert {told[tip].best_train_nll for tip in tips(figures[0]) if tip in told} == {
+        row.best_train_nll for row in rows if row.best_train_nll <= 14
+    }
+    assert sorted(tip for tip in tips(figures[1])) == sorted(told)
+    assert f"{best.arch}, depth 2, trial {best.trial}: loss {best.best_train_nll:.4g}" in text
     low, high = exact_interval(sum(row.best_train_nll < 9.5 for row in rows if row.arch == "rhn"), 4)
     assert f'data-value="{100 * low}"' in text and f'data-value="{100 * high}"' in text
     assert "the gradient's norm" in html.unescape(text) and "patience" in text
 
 
-def test_on_a_phone_pointing_at_a_trial_tells_its_settings(study, browser):
+def test_a_trial_has_its_settings_where_one_points(study, browser):
     seen = opened(browser, study / "page.html", width=360, scheme="dark")
     assert seen.evaluate("document.scrollingElement.scrollWidth") <= 360
-    place = seen.locator("#chart-0 .points path").first
-    place.scroll_into_view_if_needed()
-    box = place.bounding_box()
-    seen.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    seen.wait_for_selector("#chart-0 .hoverlayer text")
-    assert "learning rate" in seen.locator("#chart-0 .hoverlayer").text_content()
+    point = seen.locator("svg use:has(title), svg path:has(title)").first
+    point.scroll_into_view_if_needed()
+    box = point.bounding_box()
+    found = seen.evaluate("([x, y]) => document.elementFromPoint(x, y).querySelector('title').textContent",
+                          [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2])  # fmt: skip
+    assert "learning rate" in found and "trial" in found
 
 
-def test_points_of_a_swarm_do_not_stand_on_one_another():
-    y = np.random.default_rng(0).normal(size=60)
-    x = swarm_offsets(y, 0.05)
-    near = (np.abs(y[:, None] - y) <= 0.05) & (np.abs(x[:, None] - x) < 0.05)
-    assert near.sum() == len(y) and np.abs(x).max() <= 0.42
+def svg_of(shown) -> str:
+    """The SVG of a picture on a page."""
+    text = page_html(Page(title="t", subtitle="", sections=[Section(title="s", pictures=[shown])]))
+    return re.search("<svg.*</svg>", text, re.DOTALL)[0]
 
 
-def test_the_charts_of_a_study_say_where_its_axis_ends_and_which_symbol_is_which_bias():
+def test_the_swarm_of_a_large_study_names_every_trial_and_is_small():
     rows = read_csv(RESULTS / "2026-11-20-small-study.csv")
-    chart = swarm_chart(swarm(rows, constant=11.163, by="depth"))
-    assert chart.layout["xaxis"]["ticktext"][:4] == ["rhn 1 (60)", "dt-rnn 1 (60)", "dts-rnn 1 (60)", "rhn 2 (60)"]
-    assert chart.layout["yaxis"]["range"][1] < 15 and "above 14" in chart.caption
-    above = [int(a["text"].removeprefix("↑")) for a in chart.layout["annotations"]]
-    assert sum(above) == sum(row.best_train_nll > 14 for row in rows) and "↑22" in str(chart.layout["annotations"])
-    levels = {
-        trace["name"]: trace["y"][0] for trace in chart.traces if trace["mode"] == "lines" and trace["name"] != "median"
-    }
-    assert list(levels.values()) == [11.163, pytest.approx(10.0467), 9.5] and "10 % below it (10.05)" in levels
-    assert sum(len(trace["y"]) for trace in chart.traces if trace["mode"] == "markers") == len(rows) == 720
-    first, *_ = map_charts(rows, "train")
-    biases = [row.transform_bias for row in rows if (row.arch, row.depth) == ("rhn", 1)]
-    symbols = dict(zip((-3, -2, -1, 0), ("circle", "square", "triangle-up", "diamond"), strict=True))
-    assert first.traces[0]["marker"]["symbol"] == [symbols[bias] for bias in biases]
+    swarm = picture(lambda: draw_swarm(rows, constant=11.163, by="depth"))
+    text = svg_of(swarm)
+    found = [tip for tip in tips(text) if "trial" in tip and "loss" in tip]
+    assert sorted(found) == sorted(trial_words(row, "train") for row in rows if row.best_train_nll <= 1.25 * 11.163)
+    for words in ("best constant output (11.16)", "10 % below it (10.05)"):
+        assert words in tips(text)
+    assert len(text) < 500_000
+
+
+def test_a_map_names_every_trial_at_its_settings():
+    rows = read_csv(RESULTS / "2026-11-20-small-study.csv")
+    shown = picture(lambda: plot_map(rows))
+    text = svg_of(shown)
+    assert sorted(tips(text)) == sorted(trial_words(row, "train") for row in rows)
+    marks = re.findall('<(?:use|path)[^>]*? x="([^"]*)"[^>]*>\\s*<title>(.*?)</title>', text, re.DOTALL)
+    first = [(float(x), words) for x, words in marks if words.startswith("rhn, trial") or "rhn, depth 1," in words]
+    rate = {trial_words(row, "train"): row.learning_rate for row in rows}
+    assert len(first) > 40 and len(text) < 500_000
+    assert [rate[words] for _, words in sorted(first)] == sorted(rate[words] for _, words in first)
 
 
 def test_the_command_of_a_study_makes_the_same_studies():
@@ -276,18 +368,20 @@ def test_a_training_of_two_seeds_on_a_text(tmp_path):
     words = ["--data", str(text), "--words", "--hidden-size", "6", "--epochs", "1", "--seeds", "2", "--device", "cpu"]
     assert rhn(["train", "ptb-depth-2", *words, "--out", str(tmp_path / "run")]) == 0
     assert main([str(tmp_path / "run"), "-o", str(tmp_path / "page.html"), "--steps", "6", "--lesions"]) == 0
-    _, charts, page = parts(tmp_path / "page.html")
+    _, figures, page = parts(tmp_path / "page.html")
     valid = [json.loads((tmp_path / f"run/seed-{k}/metrics.jsonl").read_text())["valid_perplexity"] for k in (0, 1)]
-    assert len(charts[0]["data"]) == 6 and f"run/seed-{int(valid[1] < valid[0])}/best.safetensors" in page
-    (gates,) = (chart["data"][0] for chart in charts if chart["data"][0]["type"] == "heatmap")
-    assert [word.split(": ")[1] for word in gates["text"][0]] == (["the", "cat", "sees", "the", "dog", "&lt;eos&gt;"])
-    assert "predicted tokens" in page and "time step (tokens)" in str(charts)
+    assert len(tips(figures[0])) == 4 and f"run/seed-{int(valid[1] < valid[0])}/best.safetensors" in page
+    gates = next(svg for svg in figures if "effective depth" in svg)
+    assert [
+        word for word in re.findall(">([^<>]+)</text>", gates) if word in ("the", "cat", "sees", "dog", "&lt;eos&gt;")
+    ][:6] == ["the", "cat", "sees", "the", "dog", "&lt;eos&gt;"]
+    assert "predicted tokens" in page and "time step (tokens)" in page
 
 
 def test_a_sequence_that_never_changes_has_no_plateau_and_all_else(run, tmp_path):
     assert main([str(run), "-o", str(tmp_path / "page.html"), "--steps", "2"]) == 0
     text = parts(tmp_path / "page.html")[2]
-    assert "plateau" not in text and "Over 2 steps" in text
+    assert "Not measured" in text and "Over 2 steps" in text
 
 
 @pytest.mark.parametrize("broken", ["journal", "config", "metrics"])
@@ -349,13 +443,15 @@ def test_a_module_of_a_user_s_own_is_reported_from_a_file_of_torch_save(tmp_path
     assert main(["w.pt", "--module", "own_tagger:Tagger", "--input", "x.npy", "-o", "own.html"]) == 0, (
         capsys.readouterr().err
     )
-    titles, charts, text = parts(Path("own.html"))
-    assert "Spectra" in titles and "In words" in titles and charts and "own_tagger:Tagger" in text
+    titles, figures, text = parts(Path("own.html"))
+    assert set(DEFAULT) <= set(titles) and figures and "own_tagger:Tagger" in text
     torch.save(build_module("own_tagger:Normed", input_size=3).state_dict(), "n.pt")
     words = ["n.pt", "--module", "own_tagger:Normed", "--submodule", "rec", "--input", "x.npy", "-o", "normed.html"]
-    assert main(words) == 0, capsys.readouterr().err
-    titles, charts, text = parts(Path("normed.html"))
-    assert "Lyapunov exponents" in titles and charts and "11 steps" in text
+    assert main([*words, "--also", "lyapunov"]) == 0, capsys.readouterr().err
+    titles, figures, text = parts(Path("normed.html"))
+    lyapunov = titles.index(ANALYSES["lyapunov"].about) + 1
+    section = re.search(f'<section id="section-{lyapunov}">.*?</section>', text, re.DOTALL)[0]
+    assert "<svg" in section and "11 steps" in text
     assert main(["w.pt", "--module", "own_tagger:Tagger", "--cell", "rnn"]) == 2
     assert "does not go with --module" in capsys.readouterr().err
 
@@ -370,19 +466,6 @@ def test_a_file_of_torch_save_is_never_called_damaged(tmp_path, capsys, old):
         assert "is a torch.save file" in said and "--module" in said and "damaged" not in said
 
 
-def test_the_maps_of_a_study_share_their_axes_and_explain_every_mark():
-    rows = read_csv(RESULTS / "2026-11-20-small-study.csv")
-    shown = map_charts(rows, "train")
-    for axis, name in (("xaxis", "learning_rate"), ("yaxis", "init_std")):
-        (low, high), *others = [chart.layout[axis]["range"] for chart in shown]
-        assert others == [[low, high]] * (len(shown) - 1)
-        assert all(low < np.log10(getattr(row, name)) < high for row in rows)
-    drawn = {symbol for chart in shown for symbol in chart.traces[0]["marker"]["symbol"]}
-    words = map_words(rows, "train")
-    assert drawn == {*list(SYMBOLS)[:4], "cross"} and "✚ no gates" in words
-    assert ("Red crosses" in words) == any(row.diverged for row in rows)
-
-
 def test_the_page_begins_with_a_short_verdict(page):
     first = re.search('<p class="verdict">(.*?)</p>', parts(page)[2], re.DOTALL)
     said = html.unescape(first[1])
@@ -395,7 +478,9 @@ def test_a_wide_table_on_a_phone_says_that_it_scrolls(page, browser):
         phone = browser.new_page(viewport={"width": width, "height": 844})
         phone.goto(page.as_uri())
         wide_and_said = "[t.scrollWidth > t.clientWidth, !t.querySelector('.hint').hidden]"
-        found = phone.evaluate(f"[...document.querySelectorAll('details[open] .table')].map(t => {wide_and_said})")
+        found = phone.evaluate(
+            f"[...document.querySelectorAll('details[open] .table, .card')].map(t => {wide_and_said})"
+        )
         assert phone.evaluate("document.documentElement.scrollWidth") <= width
         phone.close()
         return found
