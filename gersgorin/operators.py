@@ -175,18 +175,24 @@ def leading_eigenvalues(
     """
     check_seed(seed)
     A = StepJacobian(cell, x, s)
-    check_count(k, A.size)
-    bound, matrix = memory_bound(memory_limit, A.like.device.type), A.size * A.like.nbytes
-    check_room(2 * basis(k, A.size) * A.like.nbytes, bound, f"Arnoldi's basis for {k} eigenvalues", "ask for fewer")
-    if not by_arnoldi(k, A.size):
-        advice = f"ask for at most {A.size - 3}"
-        check_room(5 * matrix, bound, f"LAPACK for {k} of {A.size} eigenvalues", advice)
-        return eigenvalues(A.matrix(bound // 2))[:k]
-    product = A.forward
-    if A.dense and 2 * matrix <= bound:
-        M = A.matrix(bound - matrix)
-        product = lambda v: M @ v  # noqa: E731
-    return arnoldi(product, A.like, k, tol=tol, seed=seed, restarts=restarts)
+    bound = memory_bound(memory_limit, A.like.device.type)
+    return leading_of(A, k, bound, tol=tol, seed=seed, restarts=restarts)
+
+
+def leading_of(A: StepJacobian, k: int, bound: int, M: Tensor | None = None, **how) -> Tensor:
+    """As `leading_eigenvalues`, of an operator within a bound of bytes; M: its matrix, if known; how: see `arnoldi`."""
+    N, row = A.size, A.like.nbytes
+    if type(k) is not int or not 1 <= k <= N:
+        raise InvalidInputError(f"k is {k!r}: expected how many of the {N} eigenvalues, a whole number from 1 to {N}")
+    check_room(2 * basis(k, N) * row, bound, f"Arnoldi's basis for {k} eigenvalues", "ask for fewer")
+    dense = k > N - 3  # ARPACK finds at most N - 2, one of them for the order of conjugates
+    if dense and M is None:
+        check_room(5 * N * row, bound, f"LAPACK for {k} of {N} eigenvalues", f"ask for at most {N - 3}")
+    if M is None and (dense or (A.dense and 2 * N * row <= bound)):
+        M = A.matrix(bound // 2)
+    if dense:
+        return eigenvalues(M)[:k]
+    return arnoldi(A.forward if M is None else lambda v: M @ v, A.like, k, **how)
 
 
 def arnoldi(
@@ -395,18 +401,6 @@ def check_room(need: float, bound: int, what: str, advice: str) -> None:
         raise InvalidInputError(
             f"{what} needs about {in_words(need)} of memory, the bound is {in_words(bound)}: {advice}"
         )
-
-
-def check_count(k: int, N: int) -> int:
-    """k. Raises InvalidInputError unless it is a number of eigenvalues of an (N, N) matrix."""
-    if type(k) is not int or not 1 <= k <= N:
-        raise InvalidInputError(f"k is {k!r}: expected how many of the {N} eigenvalues, a whole number from 1 to {N}")
-    return k
-
-
-def by_arnoldi(k: int, N: int) -> bool:
-    """True if ARPACK can find k + 1 eigenvalues of N, at most N - 2."""
-    return k + 1 <= N - 2
 
 
 def basis(k: int, N: int) -> int:

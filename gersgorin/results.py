@@ -20,6 +20,7 @@ HOMES = {
     "analyses.products": ("Products",),
     "analyses.pseudospectra": ("Pseudospectra",),
     "analyses.spectra": ("Spectra",),
+    "checking.verdict": ("Check",),
     "comparison.runs": ("Comparison",),
     "recording": ("Recording",),
 }

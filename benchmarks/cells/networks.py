@@ -21,14 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.cells.studies import Study
-from gersgorin import (
-    finite_time_exponent,
-    gersgorin_discs,
-    input_jacobian,
-    spectral_radius,
-    temporal_jacobian,
-    trajectory,
-)
+from gersgorin import gersgorin_discs, input_jacobian, temporal_jacobian, trajectory
+from gersgorin.linalg import finite_time_exponent, spectral_radius
 from optim_study.trainer import build_models, hidden_size, start_training
 from rhn.cells import num_parameters
 from rhn.data import Corpus

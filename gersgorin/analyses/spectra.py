@@ -26,17 +26,13 @@ from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.normality import departure, kreiss_constant
 from gersgorin.linalg.outlines import support_corners
 from gersgorin.linalg.products import running_log_norms
-from gersgorin.linalg.spectrum import eigenvalue_conditions, eigenvalues, one_thread
+from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
 from gersgorin.operators import (
     Product,
     StepJacobian,
-    arnoldi,
-    basis,
     both_discs,
-    by_arnoldi,
-    check_count,
-    check_room,
     largest_singular_value,
+    leading_of,
     memory_bound,
     product_log_norms,
     products_along,
@@ -478,9 +474,6 @@ def measure_leading(
         )
     cell, x, s = run.cell, run.inputs, run.require_finite().states[:-1]
     (T, N), bound = s.shape, memory_bound(memory_limit, x.device.type)
-    check_count(k, N)
-    vectors = 2 * basis(k, N) * s[0].nbytes
-    check_room(vectors, bound, f"the search for {k} eigenvalues of {N}", "give it more memory, or ask for fewer")
     as_matrix = WRITTEN * N * s[0].nbytes <= bound
     total, measured = T if as_matrix else 2 * T, []
 
@@ -490,11 +483,8 @@ def measure_leading(
         forward, backward = (A.forward, A.backward) if M is None else _products(M)
         circles = both_discs(A, bound) if M is None else [gersgorin_discs(M, axis=axis) for axis in ("row", "column")]
         norm, _ = largest_singular_value(forward, backward, A.like, seed=seed)
-        if by_arnoldi(k, N):
-            values = _leading(forward, A.like, k, seed)
-        else:
-            values = eigenvalues(A.matrix(bound // 2) if M is None else M)[:k].cpu()
-        measured.append((values.numpy(), norm, *(part.cpu().numpy() for d in circles for part in (d.centers, d.radii))))
+        values = _leading(A, k, bound, M, seed).cpu().numpy()
+        measured.append((values, norm, *(part.cpu().numpy() for d in circles for part in (d.centers, d.radii))))
         progress(t + 1, total)
         return M
 
@@ -523,12 +513,12 @@ def measure_leading(
     )
 
 
-def _leading(forward: Product, like: Tensor, k: int, seed: int) -> Tensor:
+def _leading(A: StepJacobian, k: int, bound: int, M: Tensor | None, seed: int) -> Tensor:
     """(k,) eigenvalues, NaN for those that did not converge."""
     try:
-        return arnoldi(forward, like, k, seed=seed)
+        return leading_of(A, k, bound, M, seed=seed)
     except NotConvergedError as error:
-        found = torch.full((k,), torch.nan, dtype=torch.promote_types(like.dtype, torch.complex32), device="cpu")
+        found = torch.full((k,), torch.nan, dtype=torch.promote_types(A.like.dtype, torch.complex32), device="cpu")
         found[: len(error.found)] = error.found[:k]
         return found
 

@@ -6,7 +6,7 @@ A[i, j] = d y_i[t] / d y_j[t-1], the row discs of A are the column discs of the 
 
 Rounding. A computed eigenvalue is an exact one of some A + E with ||E|| of about eps ||A||. So it lies in the discs of
 A + E, which are hardly larger than those of A, whatever A is. How far it is from A's own eigenvalue is another matter: by
-up to ||E|| times its condition (`gersgorin.eigenvalue_conditions`), which is 1 for normal matrices and can be large for
+up to ||E|| times its condition (`gersgorin.linalg.eigenvalue_conditions`), which is 1 for normal matrices and can be large for
 Jacobians of deep or trained cells; in a Jordan block of size k by ||E||^(1/k). To lie inside the discs says nothing of that error.
 
 Shapes: A (..., n, n), centers and radii (..., n), points z (..., k).

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gersgorin import Objective, check, finite_time_exponent, temporal_jacobian, trajectory
+from gersgorin import Objective, check, temporal_jacobian, trajectory
 from gersgorin.checking.calibration import load_calibration, unlike
 from gersgorin.checking.checking import chorale_batches, chorale_probe
 from gersgorin.checking.gains import layer_gains, measure_gains
 from gersgorin.checking.verdict import Training
+from gersgorin.linalg import finite_time_exponent
 from rhn.cells import CELLS, DTRNN
 from rhn.chorales.batches import training_batches
 from rhn.data import chorales

@@ -10,7 +10,7 @@ import pytest
 import torch
 from matplotlib import rc_context
 
-from gersgorin import Comparison, compare
+from gersgorin import compare
 from gersgorin.analyses.spectra import measure_spectra
 from gersgorin.cell_run import CellRun
 from gersgorin.cli.compare import main
@@ -18,6 +18,7 @@ from gersgorin.cli.plot import main as plot
 from gersgorin.comparison.plots import draw_bands
 from gersgorin.comparison.runs import KEPT, TABULATED, plot_bands
 from gersgorin.jacobian import temporal_jacobian
+from gersgorin.results import Comparison
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorales

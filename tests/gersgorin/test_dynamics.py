@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matrices import MATRICES, REAL_MATRICES, square_matrices
 
-from gersgorin import cumulative_log_norms, finite_time_exponent, half_life, jacobian_product, lyapunov_exponents
+from gersgorin import jacobian_product
+from gersgorin.linalg import cumulative_log_norms, finite_time_exponent, half_life, lyapunov_exponents
 from gersgorin.linalg.spectrum import eigenvalue_conditions, eigenvalues
 from rhn.errors import InvalidInputError
 

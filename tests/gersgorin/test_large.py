@@ -10,19 +10,14 @@ import torch
 from allocations import Allocations
 from cases import SHALLOW_CASES, inputs
 
-from gersgorin import (
-    cumulative_log_norms,
-    discs_by_blocks,
-    eigenvalues,
-    gersgorin_discs,
-    leading_eigenvalues,
-    temporal_jacobian,
-    trajectory,
-)
+from gersgorin import eigenvalues, gersgorin_discs, temporal_jacobian, trajectory
+from gersgorin.linalg import cumulative_log_norms
 from gersgorin.operators import (
     ROW_COPIES,
     StepJacobian,
+    discs_by_blocks,
     largest_singular_value,
+    leading_eigenvalues,
     product_log_norms,
     products_along,
     streamed_log_norms,

@@ -10,7 +10,6 @@ import torch
 from allocations import Allocations
 
 from gersgorin import operators
-from gersgorin.analyses import spectra as module
 from gersgorin.analyses.spectra import (
     WRITTEN,
     Spectra,
@@ -79,7 +78,7 @@ def test_a_state_whose_jacobians_do_not_fit_the_memory_has_leading_eigenvalues(t
 
 
 def test_eigenvalues_that_were_not_found_are_spoken_of_and_left_out_of_the_figure(monkeypatch):
-    monkeypatch.setattr(module, "arnoldi", functools.partial(operators.arnoldi, restarts=1))
+    monkeypatch.setattr(operators, "arnoldi", functools.partial(operators.arnoldi, restarts=1))
     A = torch.block_diag(torch.linspace(1.5, 1.2, 5, dtype=d).diag(), of(400))
     cell = torch.nn.Module()
     cell.step, cell.state_size = (lambda x, s: A @ s + x[0]), len(A)
@@ -92,7 +91,7 @@ def test_eigenvalues_that_were_not_found_are_spoken_of_and_left_out_of_the_figur
 
 @pytest.mark.parametrize("dtype", [torch.float32, d], ids=str)
 def test_a_step_at_which_no_eigenvalue_is_found_does_not_end_the_run(dtype, monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "arnoldi", functools.partial(operators.arnoldi, restarts=1))
+    monkeypatch.setattr(operators, "arnoldi", functools.partial(operators.arnoldi, restarts=1))
     A = torch.block_diag(torch.linspace(1.5, 1.2, 5, dtype=d).diag(), of(400)).to(dtype)
     cell = torch.nn.Module()
     cell.state_size = len(A)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from cases import SHALLOW_CASES, inputs
 
-from gersgorin import cell_run, kaplan_yorke_dimension, lyapunov, lyapunov_exponents, temporal_jacobian, trajectory
-from gersgorin.analyses.lyapunov import growth, plot_lyapunov, random_frame, standard_errors
+from gersgorin import cell_run, lyapunov, temporal_jacobian, trajectory
+from gersgorin.analyses.lyapunov import growth, kaplan_yorke_dimension, plot_lyapunov, random_frame, standard_errors
+from gersgorin.linalg import lyapunov_exponents
 from rhn.cells import LSTM, RNN, CoRNN
 from rhn.errors import InvalidInputError
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from matrices import MATRICES, grcar, jordan, square_matrices
 
-from gersgorin import (
+from gersgorin.linalg import (
     departure_from_normality,
     kreiss_constant,
     numerical_abscissa,

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from gersgorin import eigenvalues, numerical_radius, pseudospectrum, temporal_jacobian, trajectory
+from gersgorin import eigenvalues, temporal_jacobian, trajectory
 from gersgorin.analyses.pseudospectra import curve_levels, draw_pseudospectra, plot_pseudospectrum, pseudospectra
+from gersgorin.linalg import numerical_radius, pseudospectrum
 from gersgorin.paper.claims import Linear
 from rhn.cells import RNN
 from rhn.errors import InvalidInputError

@@ -10,16 +10,10 @@ import torch
 from hypothesis import given
 from matrices import grcar, square_matrices
 
-from gersgorin import (
-    departure_from_normality,
-    eigenvalues,
-    kreiss_constant,
-    numerical_radius,
-    temporal_jacobian,
-    trajectory,
-)
+from gersgorin import eigenvalues, temporal_jacobian, trajectory
 from gersgorin.analyses.spectra import Spectra, measure_spectra, reading, spectra
 from gersgorin.cell_run import CellRun
+from gersgorin.linalg import departure_from_normality, kreiss_constant, numerical_radius
 from gersgorin.paper.claims import of_matrices
 from gersgorin.plotting.spectra import plot_suggested
 from gersgorin.run import Label

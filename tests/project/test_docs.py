@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import importlib.util
 import io
+import math
 import os
 import re
 import shlex
@@ -13,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 spec = importlib.util.spec_from_file_location("docs_commands", ROOT / "docs" / "commands.py")
@@ -108,9 +110,32 @@ def test_every_public_name_is_in_the_reference():
     shown = re.findall(
         r"^::: \S+\.(\w+)$", "\n".join(p.read_text() for p in (ROOT / "docs/api").iterdir()), re.MULTILINE
     )
-    for package in ("gersgorin", "analysis"):
+    for package in ("gersgorin", "gersgorin.linalg", "gersgorin.results", "analysis"):
         missing = set(importlib.import_module(package).__all__) - set(shown)
         assert not missing, f"add a line ::: module.name to a page of docs/api for {missing} of {package}"
+
+
+def test_the_analysis_of_contributing_is_complete(monkeypatch, capsys, tmp_path):
+    """Its numbers have a known answer, and a row makes it a command with the option of its function."""
+    from gersgorin.analyses import ANALYSES, Analysis
+    from gersgorin.cell_run import CellRun
+    from gersgorin.cli.main import main
+    from gersgorin.results import load
+
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    (code,) = re.findall(r'```python title="gersgorin/analyses/volume.py"\n(.*?)```', text, re.DOTALL)
+    (tmp_path / "volume.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    of_run = importlib.import_module("volume").of_run
+    run = CellRun(lambda x, s: 2 * s + x, torch.zeros(5, 3), torch.ones(3))
+    assert of_run(run, skip=1).table() == [{"step": t, "log_det": pytest.approx(3 * math.log(2))} for t in range(4)]
+    row = Analysis(name="volume", function="volume:of_run", about="Change of volume of every step")
+    monkeypatch.setitem(ANALYSES, "volume", row)
+    monkeypatch.chdir(tmp_path)
+    words = ["volume", "--cell", "rnn", "--hidden-size", "4", "--steps", "6", "--skip", "2"]
+    assert main([*words, "--output", "v.png", "v.npz"]) == 0
+    assert "mean log |det|" in capsys.readouterr().out
+    assert load(tmp_path / "v.npz").log_det.shape == (4,)
 
 
 def environment() -> dict:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gersgorin import Recording
+from gersgorin.results import Recording
 from rhn import cli
 from rhn.checkpoints import load_checkpoint
 from rhn.data import chorales
