@@ -21,7 +21,7 @@ class Record(Stored):
 
     examples:
       optim-study record --out runs/small --arch rhn --depth 6
-      gersgorin-plot --record runs/small/rhn-depth6
+      gersgorin recording runs/small/rhn-depth6
     """
 
     arch: tuple[str, ...] | None = None

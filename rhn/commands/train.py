@@ -61,7 +61,7 @@ class Train:
     tensorboard: bool = False
     """Text: write the curves to DIR/tensorboard too."""
     record: int | None = None
-    """Also measure spectra, gains and gates every so many steps of the optimiser, into DIR/record.npz, which `gersgorin-plot --record`
+    """Also measure spectra, gains and gates every so many steps of the optimiser, into DIR/record.npz, which `gersgorin recording`
     draws. Chorales: at the end of the epoch in which the step falls, and an epoch has 7 (223 pieces in batches of 32)."""
     device: Device = "auto"
     """Where to train."""
