@@ -1,4 +1,4 @@
-"""A training of one's own in plain PyTorch, watched by a Recorder: does an LSTM learn to repeat what it saw ten steps ago?
+"""Record a training in plain PyTorch: does an LSTM learn to repeat its input of ten steps ago?
 
 Writes run.npz; `gersgorin recording run.npz` draws it.
 """
@@ -13,7 +13,7 @@ generator = torch.Generator().manual_seed(0)
 
 
 class Repeater(nn.Module):
-    """An LSTM that is to repeat what it read `LAG` steps ago."""
+    """An LSTM trained to repeat its input of `LAG` steps ago."""
 
     def __init__(self):
         super().__init__()
@@ -44,5 +44,5 @@ with gersgorin.Recorder(model, probe, every=100, path="run.npz") as recorder:
         recorder.step(loss)
 
 for row in recorder.recording.table():
-    loss = "  -  " if row["step"] == 0 else f"{row['loss']:.3f}"  # before training no batch has been judged
+    loss = "  -  " if row["step"] == 0 else f"{row['loss']:.3f}"  # no batch before training
     print(f"step {row['step']:>3}  loss {loss}  exponent {row['exponent']:+.3f}  spectral radius {row['radius']:.3f}")
