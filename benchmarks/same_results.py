@@ -52,26 +52,35 @@ NOISE = re.compile("charting library|measuring took")  # lines whose numbers are
 
 
 def run_case(name: str, words: str) -> dict:
-    """Run a command for its table, its files and its figures, and, where it has that, again for its JSON."""
-    main, words = _main(name), words.split()
-    if "run" in words:
+    """Run the commands of a case, with a "+" between them, for their texts, files, figures and JSON."""
+    if "run" in words.split():
         _run(_main("train"), TRAINING.split())
-    before = set(Path.cwd().rglob("*"))
-    if name in ("plot", "analyze") and "--record" not in words:
-        words += ["--device", "cpu", "--save-data", "data.npz"]
-    if name == "compare":
-        words += ["--device", "cpu", "--output", "figure.png", "data.npz"]
-    elif name != "check":
-        words += ["--output", "page.html" if name == "report" else "figure.png"]
-    text, figures = _run(main, words)
-    found, written = {"text": Lines(text), "figure": figures}, sorted(set(Path.cwd().rglob("*")) - before)
-    found |= {path.name: read_file(path) for path in written if path.suffix in (".npz", ".html")}
-    if name != "report":
-        found["json"] = json.loads(_run(main, [*words, "--json", *["--force"] * (name != "check")])[0])
-    return found
+    before, texts, figures, objects = set(Path.cwd().rglob("*")), [], [], []
+    for k, part in enumerate(words.split(" + ")):
+        command, rest = name, part.split()
+        if k or (name == "plot" and not part.startswith("-")):
+            command, *rest = rest
+        files = ["--output", f"figure{k}.png"]
+        if command in ("check", "report"):
+            files = ["--output", "page.html"] if command == "report" else []
+        elif command == "analyze":
+            files += ["--device", "cpu", "--save-data", f"data{k}.npz"]
+        elif command != "recording":
+            files = [*files, f"data{k}.npz", "--device", "cpu"]
+        text, drawn = _run(_main(command), [*rest, *files])
+        texts.append(text)
+        figures += drawn
+        if command != "report":
+            force = ["--force"] * (command != "check")
+            objects.append(json.loads(_run(_main(command), [*rest, *files, "--json", *force])[0]))
+    written = sorted(set(Path.cwd().rglob("*")) - before)
+    found = {"text": Lines("\n".join(texts)), "figure": figures, "json": objects[0] if len(objects) == 1 else objects}
+    return found | {path.name: read_file(path) for path in written if path.suffix in (".npz", ".html")}
 
 
 def _main(name: str):
+    if name not in COMMANDS:
+        return lambda words: import_module("gersgorin.cli.main").main([name, *words])
     module, function = COMMANDS[name].split(":")
     return getattr(import_module(module), function)
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 import gersgorin as g
+from gersgorin import linalg, operators
 from rhn.cells import CELLS, GRU, LSTM, RHN, RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.data.text import Vocabulary
@@ -145,34 +146,30 @@ def _write_pair(folder: Path, name: str, model: nn.Module, train: dict, vocabula
 PLOTS = """
 default: --cell rhn --depth 5
 chorale: --cell gru --hidden-size 6 --chorale bwv66.6 --init gaussian:0.3 --seed 3
-chorale-of-split: --cell rhn --hidden-size 5 --chorale test-0 --transform-bias -4 --dtype float32 --steps 9
-discs-column: --cell lstm SMALL --discs column --show-discs
+discs-column: --cell lstm SMALL --discs column
 discs-both: --cell rnn SMALL --discs both --init orthogonal:1.1
-cell-own: --cell own_networks:Leaking SMALL --lyapunov 2 --norm-bounds
+cell-own: --cell own_networks:Leaking SMALL + lyapunov --cell own_networks:Leaking SMALL --count 2 + bounds --cell own_networks:Leaking SMALL
 checkpoint: --checkpoint trained.safetensors --steps 8
 checkpoint-of-a-cell: --checkpoint alone.safetensors --steps 5
-language: --checkpoint language.safetensors --text novel.txt --steps 12
-input-npy: --cell rhn --depth 2 --hidden-size 5 --input x.npy --unit ms
+language: --checkpoint language.safetensors --input novel.txt --steps 12
+input-npy: --cell rhn --depth 2 --hidden-size 5 --input x.npy
 input-npz: --cell gru --hidden-size 5 --input named.npz
 input-csv: --cell mingru --hidden-size 5 --input x.csv --steps 6
 module-torch: --module torch.nn:LSTM --checkpoint weights.pt --input x.npy
-module-two-layers: --module own_networks:TwoLayers --input x.npy --lyapunov 3
+module-two-layers: --module own_networks:TwoLayers --input x.npy + lyapunov --module own_networks:TwoLayers --input x.npy --count 3
 module-second-layer: --module own_networks:TwoLayers --layer 2 --input x.npy
 module-part: --module own_networks:Loop --submodule part.cell --input x.npy --steps 6
-lyapunov: --cell rnn --hidden-size 6 --init gaussian:0.5 --steps 12 --lyapunov 4 --repeat 5
-lyapunov-compare: --cell rhn --depth 2 --compare lstm SMALL --lyapunov 2 --fixed-points 5
-fixed-points: --cell rnn --hidden-size 4 --init gaussian:1 --steps 12 --fixed-points 20
-certify: --cell gru --hidden-size 6 --init uniform:0.3 --steps 9 --norm-bounds
-certify-layers: --cell rhn --depth 3 --hidden-size 5 --compare rnn --steps 6 --norm-bounds
-verified: --cell rnn --init gaussian:0.6 SMALL --verified
-verified-compare: --cell rhn --compare dt-rnn SMALL --verified --norm-bounds
-pseudospectra: --cell rnn --init gaussian:0.6 SMALL --pseudospectra
-pseudospectra-compare: --cell rhn --depth 2 --compare lstm SMALL --pseudospectra
+lyapunov: --cell rnn --hidden-size 6 --init gaussian:0.5 --steps 12 + lyapunov --cell rnn --hidden-size 6 --init gaussian:0.5 --steps 12 --count 4 --repeat 5
+lyapunov-compare: compare lstm --cell rhn --depth 2 SMALL + lyapunov --cell rhn --depth 2 SMALL --count 2 + lyapunov --cell lstm SMALL --count 2 + fixed-points --cell rhn --depth 2 SMALL --starts 5 + fixed-points --cell lstm SMALL --starts 5
+fixed-points: --cell rnn --hidden-size 4 --init gaussian:1 --steps 12 + fixed-points --cell rnn --hidden-size 4 --init gaussian:1 --steps 12 --starts 20
+certify: --cell gru --hidden-size 6 --init uniform:0.3 --steps 9 + bounds --cell gru --hidden-size 6 --init uniform:0.3 --steps 9
+certify-layers: compare rnn --cell rhn --depth 3 --hidden-size 5 --steps 6 + bounds --cell rhn --depth 3 --hidden-size 5 --steps 6 + bounds --cell rnn --hidden-size 5 --steps 6
+verified: --cell rnn --init gaussian:0.6 SMALL + enclosures --cell rnn --init gaussian:0.6 SMALL
+pseudospectra: --cell rnn --init gaussian:0.6 SMALL + pseudospectra --cell rnn --init gaussian:0.6 SMALL
+pseudospectra-compare: compare lstm --cell rhn --depth 2 SMALL + pseudospectra --cell rhn --depth 2 SMALL + pseudospectra --cell lstm SMALL
 leading: --cell lstm --hidden-size 40 --init gaussian:0.3 --leading 4 --steps 4
-leading-compare: --cell rnn --compare gru --hidden-size 30 --init gaussian:0.4 --leading 3 --steps 4
-animate: --cell rhn --hidden-size 4 --steps 3 --animate
-record: --record record.npz
-record-of-training: --record run
+record: recording record.npz
+record-of-training: recording run
 """
 COMPARISONS = """
 compare-cells: rnn,lstm,irnn --cell rhn --depth 2 SMALL
@@ -188,7 +185,7 @@ sequences: --cell rhn --depth 2 --hidden-size 5 --sequences 4
 seeds: --cell lstm --seeds 3 SMALL
 sequences-of-input: --cell lstm --hidden-size 5 --input sequences.npy --sequences 3
 sequences-of-text: --checkpoint language.safetensors --input novel.txt --sequences 3 --steps 8
-before-training: init --checkpoint trained.safetensors --steps 8
+before-training: init --checkpoint trained.safetensors --steps 8 + fixed-points --checkpoint trained.safetensors --steps 8 --starts 6
 language-before-training: init --checkpoint language.safetensors --input novel.txt --steps 9
 """
 CHECKS = """
@@ -203,7 +200,7 @@ checkpoint: --checkpoint trained.safetensors --epochs 10
 """
 REPORTS = """
 checkpoint: trained.safetensors --steps 8
-language: language.safetensors --text novel.txt --steps 9
+language: language.safetensors --input novel.txt --steps 9
 training: run --steps 8
 """
 ANALYSES = """
@@ -239,7 +236,9 @@ def frames(T: int = 10, m: int = 3) -> torch.Tensor:
 
 def drawn(result, draw: str):
     """A result, and the figure that a function draws of it."""
-    return {"result": result, "figure": getattr(g, draw)(result)}
+    homes = ("plotting.spectra", "analyses.lyapunov", "analyses.fixed_points", "analyses.bounds", "analyses.credit")
+    modules = [import_module(f"gersgorin.{home}") for home in (*homes, "comparison.plots", "recording")]
+    return {"result": result, "figure": next(getattr(m, draw) for m in modules if hasattr(m, draw))(result)}
 
 
 def compared() -> dict:
@@ -265,11 +264,14 @@ def matrices() -> dict:
     names += (
         "jacobian_product cumulative_log_norms finite_time_exponent lyapunov_exponents gersgorin_discs verified_discs"
     )
-    found = {name: getattr(g, name)(A) for name in names.split()}
-    found |= {"columns": g.gersgorin_discs(A, "column"), "kreiss": [g.kreiss_constant(B) for B in A / 3]}
+    found = {name: getattr(linalg, name)(A) for name in names.split()}
+    found |= {"columns": linalg.gersgorin_discs(A, "column"), "kreiss": [linalg.kreiss_constant(B) for B in A / 3]}
     axis = torch.linspace(-2, 2, 7, dtype=torch.float64)
-    found |= {"pseudospectrum": g.pseudospectrum(A[0], axis + 1j * axis[:, None]), "half_life": g.half_life(-0.1)}
-    return found | {"verified": [g.verified_eigenvalues(B, method="float64") for B in A]}
+    found |= {
+        "pseudospectrum": linalg.pseudospectrum(A[0], axis + 1j * axis[:, None]),
+        "half_life": linalg.half_life(-0.1),
+    }
+    return found | {"verified": [linalg.verified_eigenvalues(B, method="float64") for B in A]}
 
 
 def inclusion() -> dict:
@@ -294,8 +296,11 @@ def steps_of(cell) -> dict:
     found = {
         name: getattr(g, name)(cell, x, s[:-1]) for name in ("temporal_jacobian", "input_jacobian", "layer_jacobians")
     }
-    found |= {axis: g.discs_by_blocks(cell, x[4], s[4], axis) for axis in ("row", "column")}
-    found |= {"leading": g.leading_eigenvalues(cell, x[4], s[4], 2), "log_norms": g.streamed_log_norms(cell, x)}
+    found |= {axis: operators.discs_by_blocks(cell, x[4], s[4], axis) for axis in ("row", "column")}
+    found |= {
+        "leading": operators.leading_eigenvalues(cell, x[4], s[4], 2),
+        "log_norms": operators.streamed_log_norms(cell, x),
+    }
     return found | {"states": s}
 
 
@@ -319,7 +324,7 @@ def words_credit():
 
 
 def extract() -> list:
-    cell, x = g.recurrent_part(seeded(nn.LSTM, 3, 4), frames().float())
+    cell, x = g.extract_cell(seeded(nn.LSTM, 3, 4), frames().float())
     return [type(cell).__name__, x]
 
 
@@ -338,11 +343,11 @@ def own(name: str) -> nn.Module:
 
 RATES = {"warmup": 20, "every": 3}
 CALLS = {
-    "measure": lambda: g.measure("rhn", frames(), depth=2, hidden_size=6, init="gaussian:0.4"),
-    "measure-chorale": lambda: g.measure("lstm", "bwv66.6", hidden_size=5, steps=7, discs="both"),
-    "measure-module": lambda: g.measure(own("TwoLayers"), frames().float()),
-    "measure-leading": lambda: g.measure("gru", frames(5), hidden_size=30, leading=3),
-    "measure-file": lambda: drawn(g.measure("./trained.safetensors", steps=6), "draw_run"),
+    "measure": lambda: g.spectra("rhn", frames(), depth=2, hidden_size=6, init="gaussian:0.4"),
+    "measure-chorale": lambda: g.spectra("lstm", "bwv66.6", hidden_size=5, steps=7, discs="both"),
+    "measure-module": lambda: g.spectra(own("TwoLayers"), frames().float()),
+    "measure-leading": lambda: g.spectra("gru", frames(5), hidden_size=30, leading=3),
+    "measure-file": lambda: drawn(g.spectra("./trained.safetensors", steps=6), "draw_run"),
     "analyze-cell": lambda: analysis(cell_of(RHN, 3, 6, 2), frames()),
     "analyze-model": lambda: analysis(model_of(depth=2), rolls()),
     "analyze-own": lambda: analysis(own("Loop"), rolls(), loss="squared"),
@@ -353,12 +358,12 @@ CALLS = {
     "matrices": matrices,
     "inclusion": inclusion,
     "paper": paper,
-    "lyapunov": lambda: drawn(g.lyapunov_spectrum(cell_of(RNN, 3, 5), frames(300), **RATES), "draw_lyapunov"),
-    "lyapunov-map": lambda: g.lyapunov_spectrum(henon, None, s0=noise(2) / 10, steps=200),
+    "lyapunov": lambda: drawn(g.lyapunov(cell_of(RNN, 3, 5), frames(300), **RATES), "draw_lyapunov"),
+    "lyapunov-map": lambda: g.lyapunov(henon, None, s0=noise(2) / 10, steps=200),
     "fixed-points": lambda: drawn(g.fixed_points(cell_of(RNN, 3, 4), frames()[0], noise(12, 4)), "draw_fixed_points"),
     "fixed-points-gru": lambda: g.fixed_points(cell_of(GRU, 3, 4), frames()[0], noise(6, 4)),
-    "bounds": lambda: drawn(g.norm_bounds(cell_of(RHN, 3, 5, 3), frames(), unit="ms"), "draw_bounds"),
-    "bounds-lstm": lambda: g.norm_bounds(cell_of(LSTM, 3, 4), frames(), layers=False),
+    "bounds": lambda: drawn(g.bounds(cell_of(RHN, 3, 5, 3), frames(), unit="ms"), "draw_bounds"),
+    "bounds-lstm": lambda: g.bounds(cell_of(LSTM, 3, 4), frames(), layers=False),
     "ensemble": lambda: compared(),
     "credit": lambda: drawn(g.credit(model_of(depth=2), rolls()[:-1], rolls()[1:]), "draw_credit"),
     "credit-words": words_credit,
@@ -376,13 +381,13 @@ def fixtures(folder: Path) -> int:
     """Write a small file of each kind that this version can save, for tests/gersgorin/test_old_files.py."""
     folder, x = folder.absolute(), noise(6, 3)
     folder.mkdir(parents=True, exist_ok=True)
-    spectra = g.measure("rhn", x, depth=2, hidden_size=4, init="gaussian:0.4")
+    spectra = g.spectra("rhn", x, depth=2, hidden_size=4, init="gaussian:0.4")
     many = g.compare([cell_of(RNN, 3, 4), cell_of(RNN, 3, 4, scale=20.0)], [x, x[:4]])
     given = g.credit(model_of(depth=2), rolls(7)[:-1], rolls(7)[1:])
     for name, result in {"spectra": spectra, "ensemble": many, "credit": given}.items():
         for suffix in (".npz", ".json"):
             result.save(folder / f"{name}{suffix}")
-    g.measure("gru", x, hidden_size=4, leading=2).save(folder / "spectra-leading.npz")
+    g.spectra("gru", x, hidden_size=4, leading=2).save(folder / "spectra-leading.npz")
     recording(folder / "recording.npz")
     with tempfile.TemporaryDirectory() as work, contextlib.chdir(work):
         write_inputs(Path("inputs"))
