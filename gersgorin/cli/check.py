@@ -13,6 +13,7 @@ import textwrap
 from dataclasses import dataclass
 from typing import Annotated
 
+from gersgorin.options import NewOrTrained
 from rhn.command import own_cell, print_json, run_command, status_line
 from rhn.errors import InvalidInputError
 from rhn.fields import check_seed
@@ -25,31 +26,15 @@ VALUES = 15  # characters before a summary's values
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckedNetwork:
+class CheckedNetwork(NewOrTrained):
     """Which network."""
 
     group = "network"
 
     preset: Annotated[str | None, Arg("PRESET", positional=True)] = None
     """A preset of `rhn train`: its network and its training."""
-    cell: str | None = None
-    """{cells}, torch.nn:LSTM, or package.module:factory (default rhn)."""
-    depth: int | None = None
-    """Recurrence depth of a new cell (default 1)."""
-    hidden_size: int | None = None
-    """Hidden units of a new cell (default 64)."""
-    init: str | None = None
-    """gaussian:STD, uniform:A, identity, scaled or orthogonal[:GAIN] (default: uniform:0.04 or the cell's)."""
-    transform_bias: float | None = None
-    """Initial transform-gate bias of an RHN (default -2)."""
-    seed: int = 0
-    """Seed of the initial weights."""
-    checkpoint: File = None
-    """A trained network: a file or the folder of a run. With --module: its state_dict."""
     module: str | None = None
     """Your module, package.module:factory: outputs (T, B, m) for inputs (T, B, m)."""
-    submodule: str | None = None
-    """Part of --module to check, such as decoder."""
 
 
 @dataclass(frozen=True, kw_only=True)
