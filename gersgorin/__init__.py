@@ -19,6 +19,7 @@ Analyses of a model with a loss:
 Results print, draw (`plot`), tabulate (`table`) and save themselves; `load` reads their files. Single steps:
 
     trajectory, temporal_jacobian, input_jacobian, layer_jacobians    of any cell or callable f(x, s)
+    norm_bound(cell)                                                  over all inputs and states
     eigenvalues, gersgorin_discs, jacobian_product                    of matrices; more in `gersgorin.linalg`
     extract_cell(module, x)                                           recurrent cell of a module and its inputs
 """
@@ -39,7 +40,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "checking.checking": ("check",),
         "comparison.runs": ("compare",),
         "extract": ("extract_cell",),
-        "jacobian": ("input_jacobian", "layer_jacobians", "temporal_jacobian", "trajectory"),
+        "jacobian": ("input_jacobian", "layer_jacobians", "norm_bound", "temporal_jacobian", "trajectory"),
         "linalg.discs": ("gersgorin_discs",),
         "linalg.products": ("jacobian_product",),
         "linalg.spectrum": ("eigenvalues",),
