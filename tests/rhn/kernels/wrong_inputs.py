@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # first: else the folder tests/rhn stands for the package rhn
+sys.path.insert(
+    0, str(Path(__file__).resolve().parents[3])
+)  # first: else the folder tests/rhn stands for the package rhn
 from cases import KERNELS, dropout_mask
 
 from rhn import kernels
