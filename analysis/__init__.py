@@ -10,7 +10,7 @@ which is drawn, written and printed without torch. `rhn-analyze gates` and `rhn-
 a kind of lesion or of network is said in `analysis.surgery` and `analysis.tasks`.
 """
 
-from rhn.lazy import lazy_names
+from rhn.utils.lazy import lazy_names
 from rhn.version import __version__ as __version__
 
 __all__, __getattr__, __dir__ = lazy_names(

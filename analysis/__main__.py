@@ -2,10 +2,10 @@
 
 import sys
 
-from rhn.safe_path import leave_current_folder
+from rhn.cli.safe_path import leave_current_folder
 
 leave_current_folder()
 
-from rhn.entry import enter  # noqa: E402
+from rhn.cli.entry import enter  # noqa: E402
 
 sys.exit(enter("analysis.cli"))

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rhn.files import write_arrays, write_csv
-from rhn.reading import arrays_of
-from rhn.result import OneScreen, Result
+from rhn.utils.io import arrays_of, write_arrays, write_csv
+from rhn.utils.result import OneScreen, Result
 
 COLUMNS = ("sequence", "layer", "step", "activity", "open", "closed")  # of a table
 LEAST_SPAN = 0.1  # of mean gates, from one end of a scale of colours to the other

@@ -3,7 +3,7 @@
 if __name__ == "__main__":  # first of all: Ctrl-C is a word during the imports too
     import sys
 
-    from rhn.entry import enter
+    from rhn.cli.entry import enter
 
     sys.exit(enter("analysis.cli"))
 
@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from rhn.command import own_cell, print_json, progress_bars, resolve_device, run_command, status_line
+from rhn.cli.common import own_cell, print_json, progress_bars, resolve_device, run_command, status_line
+from rhn.cli.parsing import Commands, parse
 from rhn.errors import InvalidInputError
-from rhn.figures import SUFFIXES, figure_name, place, save_figure
-from rhn.files import check_output
-from rhn.options import Device, File, Trained, Writing, check_least, given_flags
-from rhn.parsing import Commands, parse
-from rhn.wording import counted
+from rhn.plotting.figures import SUFFIXES, figure_name, place, save_figure
+from rhn.utils.io import check_output
+from rhn.utils.options import Device, File, Trained, Writing, check_least, given_flags
+from rhn.utils.wording import counted
 
 DESCRIPTION = """What trained networks do: the activity of their transform gates, and the damage of lesions.
 
@@ -55,7 +55,7 @@ class Common(Trained, Writing):
     def run(self) -> None:
         from analysis import plots
         from rhn.engine.numerics import keep_memory
-        from rhn.provenance import words_of_checkpoint
+        from rhn.plotting.provenance import words_of_checkpoint
 
         text = _reads_text(self)
         split = self.split or self.splits[text]

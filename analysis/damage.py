@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rhn.files import write_arrays, write_csv
-from rhn.reading import arrays_of
-from rhn.result import Result
+from rhn.utils.io import arrays_of, write_arrays, write_csv
+from rhn.utils.result import Result
 
 ABOUT = ("mode", "split", "baseline", "sequences", "frames", "step", "about")  # of a LesionTable, beside its rows
 KINDS = {

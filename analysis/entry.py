@@ -1,6 +1,6 @@
 """Entry points of `rhn-analyze` and `gersgorin-report`."""
 
-from rhn.entry import enter
+from rhn.cli.entry import enter
 
 
 def analyze() -> int:

@@ -12,8 +12,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, SymmetricalLogLocator
 
 from analysis.damage import LesionRow, LesionTable
-from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, drawable, titled
-from rhn.ticks import STEPS, enclosing, every_label, legend_columns, log_ends, plain_log_ticks
+from rhn.plotting.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    STEPS,
+    drawable,
+    enclosing,
+    every_label,
+    legend_columns,
+    log_ends,
+    plain_log_ticks,
+    titled,
+)
 
 COLOURS, DASHES = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY), ("-", "--", "-.", ":")
 DECADES = 2  # that a symmetric logarithmic axis shows beside its linear part

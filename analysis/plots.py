@@ -15,8 +15,18 @@ from matplotlib.ticker import MaxNLocator
 from analysis.activity import GateActivity, SequenceActivity
 from analysis.damage import LesionTable
 from analysis.lesion_plots import draw_lesions
-from rhn.figures import BLUE, GREEN, GREY, ORANGE, RED, drawable, titled
-from rhn.ticks import every_label, in_inches, legend_columns
+from rhn.plotting.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    drawable,
+    every_label,
+    in_inches,
+    legend_columns,
+    titled,
+)
 
 GATES = LinearSegmentedColormap.from_list("transform gate", ["#ffffff", "#ff0000"])  # gaps show the axes' grey
 CLOSED_TO_OPEN = {"below 0.1": "#ffffff", "between": "#ff9999", "above 0.9": "#ff0000"}

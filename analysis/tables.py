@@ -4,7 +4,7 @@ import math
 
 from analysis.activity import GateActivity
 from analysis.damage import LesionRow, LesionTable, reading
-from rhn.wording import counted
+from rhn.utils.wording import counted
 
 SHOWN_UNITS = 10
 

@@ -20,7 +20,7 @@ from benchmarks import (  # noqa: F401 - they enrol themselves
 )
 from benchmarks.registry import BENCHMARKS
 from benchmarks.timing import paired
-from rhn.wording import counted
+from rhn.utils.wording import counted
 
 
 def environment(device: str) -> str:

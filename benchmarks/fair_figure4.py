@@ -13,7 +13,7 @@ from pathlib import Path
 from optim_study.area import REGIONS, WHOLE, region
 from optim_study.results import Row, read_csv, table
 from optim_study.shares import BELOW, fisher, holm
-from rhn.statistics import exact_interval
+from rhn.utils.statistics import exact_interval
 
 USUAL = ("scaled", "orthogonal")
 ARCHITECTURES = ("rhn", "dt-rnn", "dts-rnn")

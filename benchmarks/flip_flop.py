@@ -25,9 +25,9 @@ from benchmarks.dynamics import has_original, original_fixed_points
 from benchmarks.procedures import fixed_points_by_adam
 from gersgorin import fixed_points, trajectory
 from gersgorin.analyses.fixed_points import draw_fixed_points
-from rhn.figures import save_figure
-from rhn.files import atomic_path
-from rhn.made import remember_command
+from rhn.plotting.figures import save_figure
+from rhn.utils.io import atomic_path
+from rhn.utils.metadata import remember_command
 
 BITS, UNITS, UPDATES, STARTS, SEED = 3, 16, 1500, 512, 0
 NEAR = 1e-2  # an end this near to one of our points is that point

@@ -17,9 +17,9 @@ from gersgorin.extract import cell_title
 from rhn.checkpoints import load_model
 from rhn.data import chorale
 from rhn.engine.initial import initial_model
-from rhn.figures import save_figure
-from rhn.made import remember_command
-from rhn.provenance import words_of_checkpoint
+from rhn.plotting.figures import save_figure
+from rhn.plotting.provenance import words_of_checkpoint
+from rhn.utils.metadata import remember_command
 
 NAME, CHORALE = "2026-11-20-norm-bounds", "bwv269"
 LENGTHS = ("1 layer", "1 step", "4 steps", "16 steps", "64 steps")

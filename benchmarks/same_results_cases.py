@@ -28,7 +28,7 @@ COMMANDS = {
     "compare": "gersgorin.cli.compare:main",
     "check": "gersgorin.cli.check:main",
     "report": "analysis.report.cli:main",
-    "train": "rhn.cli:main",
+    "train": "rhn.cli.main:main",
     "analyze": "analysis.cli:main",
 }
 

@@ -26,14 +26,14 @@ from rhn.cells import hidden_size_for_budget
 from rhn.chorales.batches import training_batches
 from rhn.chorales.evaluation import evaluate
 from rhn.chorales.losses import mean_loss
-from rhn.command import progress_bars
+from rhn.cli.common import progress_bars
 from rhn.data import Corpus, chorales
 from rhn.engine.numerics import keep_memory
 from rhn.engine.seeds import weights_generator
-from rhn.figures import BLUE, GREEN, ORANGE, PURPLE, RED, save_figure, titled
-from rhn.files import write_csv, write_json
-from rhn.made import remember_command
 from rhn.models import PolyphonicModel
+from rhn.plotting.figures import BLUE, GREEN, ORANGE, PURPLE, RED, save_figure, titled
+from rhn.utils.io import write_csv, write_json
+from rhn.utils.metadata import remember_command
 
 TARGET = 9.5  # nats a frame on the validation pieces; a constant output reaches 11.2
 PARAMETERS, SEEDS, BATCH, MOST_EPOCHS, EVERY_EPOCHS = 30_000, 5, 32, 300, 2

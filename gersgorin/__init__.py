@@ -24,7 +24,7 @@ Results print, draw (`plot`), tabulate (`table`) and save themselves; `load` rea
     extract_cell(module, x)                                           recurrent cell of a module and its inputs
 """
 
-from rhn.lazy import lazy_names
+from rhn.utils.lazy import lazy_names
 from rhn.version import __version__ as __version__
 
 __all__, __getattr__, __dir__ = lazy_names(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rhn.cells.base import not_dense_real
 from rhn.errors import InvalidInputError
-from rhn.wording import counted
+from rhn.utils.wording import counted
 
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 

@@ -24,8 +24,8 @@ from rhn.data.text import Vocabulary
 from rhn.data.text.vocabulary import split_words
 from rhn.engine.memory import free_memory, in_words
 from rhn.errors import DataError, InvalidInputError
-from rhn.reading import require_file
-from rhn.wording import first_line
+from rhn.utils.io import require_file
+from rhn.utils.wording import first_line
 
 SUFFIXES = (".npy", ".npz", ".csv")
 EXPECTED = "expected numbers of shape (T,), (T, m) or (S, T, m), real ones"

@@ -17,8 +17,8 @@ from gersgorin._validate import check_weights, real_tensor
 from gersgorin.own_loop import OwnLoop, followed, watched_calls
 from rhn.cells import Cell, layer_from_torch, name_of_cell, stack_from_torch
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
-from rhn.provenance import words_of_built
-from rhn.wording import counted, first_line
+from rhn.plotting.provenance import words_of_built
+from rhn.utils.wording import counted, first_line
 
 TORCH_CELLS = (nn.RNNBase, nn.RNNCellBase)
 

@@ -30,8 +30,8 @@ from rhn.engine.initial import initial_model
 from rhn.engine.memory import free_memory, in_words
 from rhn.errors import USERS_FAULT, CheckpointError, InvalidInputError, RhnError
 from rhn.models import LanguageModel, PolyphonicModel, accepts
-from rhn.provenance import named_file, words_of_checkpoint, words_of_new
-from rhn.wording import counted, first_line
+from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
+from rhn.utils.wording import counted, first_line
 
 COPIES = 2  # of the weights: the module and its float64 copy
 UNITS = 64  # if a factory requires a hidden_size

@@ -49,7 +49,7 @@ from gersgorin.extract import cell_title, recurrent_cells
 from gersgorin.run import Label
 from rhn.errors import USERS_FAULT, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.provenance import words_of_built
+from rhn.plotting.provenance import words_of_built
 
 CLIP = 1e-4
 UNBOUNDED = 1e6  # a constant output so far from zero is no best one

@@ -26,7 +26,7 @@ from gersgorin.linalg.discs import Discs
 from gersgorin.linalg.spectrum import eigenvalues, largest_first
 from rhn.engine.memory import free_memory, in_words
 from rhn.errors import InvalidInputError, NotConvergedError
-from rhn.fields import check_seed
+from rhn.utils.validation import check_seed
 
 Product = Callable[[Tensor], Tensor]
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from rhn.options import Arg, Device, File, Writing
+from rhn.utils.options import Arg, Device, File, Writing
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ from gersgorin._validate import with_gradients
 from gersgorin.run import Label, Run
 from rhn.cells import Gates
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
-from rhn.wording import counted
+from rhn.utils.wording import counted
 
 
 @dataclass

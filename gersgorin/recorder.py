@@ -37,7 +37,7 @@ from gersgorin.own_loop import OwnLoop
 from gersgorin.recording import MEASURES, MOMENTS, Recording
 from rhn.cells import Cell
 from rhn.errors import DataError, InvalidInputError
-from rhn.files import check_output
+from rhn.utils.io import check_output
 
 EXPONENT_STEPS = 32  # of the probe, at most, that are multiplied
 

@@ -18,9 +18,9 @@ from gersgorin.plotting.animation import write_animation
 from gersgorin.plotting.figure import Shown, laid_out, own_axes, plain_numbers
 from gersgorin.plotting.spectra import CIRCLE, DASHED, DASHES, complete, legend_below, legend_beside, shade_style
 from rhn.errors import DataError
-from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawable, our_style, titled
-from rhn.result import Result
-from rhn.wording import counted
+from rhn.plotting.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawable, our_style, titled
+from rhn.utils.result import Result
+from rhn.utils.wording import counted
 
 MEASURES = {  # one number a measurement: the mean over positions, layers or weights; and what a table calls it
     "loss": "loss",

@@ -36,10 +36,10 @@ from rhn.checkpoints import load_model, read_metadata
 from rhn.data import Piece
 from rhn.engine.memory import free_memory, in_words
 from rhn.errors import CheckpointError, InvalidInputError
-from rhn.fields import check_seed, fits
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.options import check_least, given_flags
-from rhn.provenance import words_of_checkpoint, words_of_new
+from rhn.plotting.provenance import words_of_checkpoint, words_of_new
+from rhn.utils.options import check_least, given_flags
+from rhn.utils.validation import check_seed, fits
 
 NEW_CELL = ("depth", "hidden_size", "init", "transform_bias")  # options of cells by name
 KEPT = 8  # numbers in a result for each entry of the state at each step

@@ -3,9 +3,9 @@
 from importlib import import_module
 from pathlib import Path
 
-from rhn import result
-from rhn.lazy import lazy_names
-from rhn.result import Result as Result
+from rhn.utils import result
+from rhn.utils.lazy import lazy_names
+from rhn.utils.result import Result as Result
 
 HOMES = {
     "analyses.bounds": ("NormBounds",),

@@ -8,7 +8,7 @@
 `import optim_study` is light: torch and optuna are loaded by `run`; tables and figures need neither.
 """
 
-from rhn.lazy import lazy_names
+from rhn.utils.lazy import lazy_names
 from rhn.version import __version__ as __version__
 
 __all__, __getattr__, __dir__ = lazy_names(

@@ -21,7 +21,7 @@ from optim_study.results import Row
 from optim_study.shares import BELOW
 from rhn.cell_names import with_depth
 from rhn.engine.curves import Objective
-from rhn.figures import titled
+from rhn.plotting.figures import titled
 
 MARKERS = {"gaussian": "o", "scaled": "^", "orthogonal": "D", "identity": "s"}
 ASIDE = {"scaled": -3.0, "orthogonal": 3.0}

@@ -17,8 +17,7 @@ import numpy as np
 
 from optim_study.protocol import OF_ONE_SIZE, Settings, StudyConfig
 from rhn.errors import DataError
-from rhn.files import atomic_path
-from rhn.reading import MOST_TEXT, require_file
+from rhn.utils.io import MOST_TEXT, atomic_path, require_file
 
 POINTS = 9  # standard deviations of a line, at most
 EXACT = 0.05  # relative error of the time at a border

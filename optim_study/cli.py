@@ -3,7 +3,7 @@
 if __name__ == "__main__":  # first of all: Ctrl-C is a word during the imports too
     import sys
 
-    from rhn.entry import enter
+    from rhn.cli.entry import enter
 
     sys.exit(enter("optim_study.cli"))
 
@@ -18,11 +18,11 @@ from optim_study.record_command import Record
 from optim_study.results import counts, csv_text, stored_rows, table
 from optim_study.slurm import Resources, slurm_script
 from optim_study.stored import Stored, interrupted
-from rhn.addresses import without_password
-from rhn.command import print_json, run_command
+from rhn.cli.common import print_json, run_command
+from rhn.cli.parsing import Commands, parse
 from rhn.errors import InvalidInputError
-from rhn.options import Arg, Fields
-from rhn.parsing import Commands, parse
+from rhn.utils.options import Arg, Fields
+from rhn.utils.redact import without_password
 
 DESCRIPTION = """Are deep recurrences optimisable? Random settings for each architecture and depth, trained as one program.
 

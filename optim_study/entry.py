@@ -1,6 +1,6 @@
 """Where `optim-study` begins."""
 
-from rhn.entry import enter
+from rhn.cli.entry import enter
 
 
 def study() -> int:

@@ -10,7 +10,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from optim_study.locks import JournalLock, make_folder
 from rhn.errors import DataError, OutputError
-from rhn.files import writing
+from rhn.utils.io import writing
 
 NO_RECORD = (ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, RecursionError)
 """What reading or applying a line of a journal raises that nobody of us wrote."""

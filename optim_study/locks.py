@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 
 from rhn.errors import OutputError
-from rhn.files import writing
+from rhn.utils.io import writing
 
 T = TypeVar("T")
 MOST_LOSSES = 10  # of the mutex, one after another

@@ -17,8 +17,7 @@ from optim_study.results import Row, by_network
 from rhn.cell_names import with_depth
 from rhn.engine.curves import Objective
 from rhn.errors import InvalidInputError
-from rhn.figures import set_tooltips, titled
-from rhn.ticks import in_inches, legend_columns
+from rhn.plotting.figures import in_inches, legend_columns, set_tooltips, titled
 
 MARKERS = "os^Dv"
 NO_GATES = "P"  # the symbol of cells without transform gates

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from rhn.engine.time_left import duration
-from rhn.interrupts import interruptible
+from rhn.utils.interrupts import interruptible
+from rhn.utils.progress import duration
 
 _logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class Patience:
     def call(self, action: Callable[[], T], *failures: type[Exception]) -> T:
         """What the action returns; raises the last of its failures where the server stays away or fails all the same.
 
-        Raises KeyboardInterrupt at the first Ctrl-C while it waits, also within `rhn.interrupts.deferred_interrupt`.
+        Raises KeyboardInterrupt at the first Ctrl-C while it waits, also within `rhn.utils.interrupts.deferred_interrupt`.
         """
         gone, retries = None, iter(RETRIES)
         while True:

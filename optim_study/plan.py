@@ -23,7 +23,7 @@ from optim_study.results import counts, table
 from optim_study.storage import Storage, open_storage
 from optim_study.trainer import hidden_size, load_corpus
 from rhn.cell_names import lacking
-from rhn.command import resolve_device
+from rhn.cli.common import resolve_device
 from rhn.engine.memory import free_memory, in_words, part_size, step_bytes, weight_bytes
 from rhn.errors import InvalidInputError
 

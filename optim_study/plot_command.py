@@ -13,12 +13,12 @@ from optim_study.protocol import StudyConfig
 from optim_study.results import Row, check_settings, read_csv
 from optim_study.shares import BELOW, check_threshold, share_table, summary, training_shares
 from optim_study.stored import Stored
-from rhn.command import print_json, progress_bars
+from rhn.cli.common import print_json, progress_bars
 from rhn.engine.curves import Objective
 from rhn.errors import InvalidInputError
-from rhn.figures import SUFFIXES, figure_name, place, save_figure
-from rhn.files import check_output
-from rhn.options import Arg, File, Writing, given_flags
+from rhn.plotting.figures import SUFFIXES, figure_name, place, save_figure
+from rhn.utils.io import check_output
+from rhn.utils.options import Arg, File, Writing, given_flags
 
 PROBES, FRAMES = 64, 16  # of pieces that a plateau is measured on: many and short, as few are too easily told apart
 

@@ -19,8 +19,22 @@ from optim_study.captions import study_about, study_title, trial_words
 from optim_study.columns import Column, Swarm, swarm
 from optim_study.results import Row
 from rhn.errors import InvalidInputError
-from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, our_style, save_figure, set_tooltips, titled
-from rhn.ticks import in_inches, legend_columns, plain_log_ticks
+from rhn.plotting.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    in_inches,
+    legend_columns,
+    our_style,
+    plain_log_ticks,
+    save_figure,
+    set_tooltips,
+    titled,
+)
 
 COLORS = {"rhn": BLUE, "dt-rnn": RED, "dts-rnn": GREEN, "rnn": ORANGE, "lstm": PURPLE, "gru": SKY}
 OTHERS = ("#000000", ORANGE, PURPLE, SKY, "#7F6A2E", GREY)

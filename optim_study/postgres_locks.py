@@ -20,8 +20,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from optim_study.locks import LocksLostError
 from optim_study.patience import Patience, reason
-from rhn.addresses import without_password
 from rhn.errors import InvalidInputError, OutputError
+from rhn.utils.redact import without_password
 
 _logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from optim_study.protocol import SharedSettings, StudyConfig
 from rhn.errors import InvalidInputError
-from rhn.options import Arg, Device, File, Folder
+from rhn.utils.options import Arg, Device, File, Folder
 
 PAPER_ARCHITECTURES = ("rhn", "dt-rnn", "dts-rnn")
 MOST_JOBS = 1024  # worker processes: no machine has cores for more

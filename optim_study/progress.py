@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from optim_study.plan import Planned
 from optim_study.results import Counts
 from optim_study.worker import Begun, Claimed, EpochDone, Event, Finished
-from rhn.engine.time_left import LINE_SECONDS, duration, lines_of, rate_words
-from rhn.wording import counted
+from rhn.utils.progress import LINE_SECONDS, duration, lines_of, rate_words
+from rhn.utils.wording import counted
 
 FIRST_EPOCHS = 3  # epochs of a worker after which its speed counts
 FIRST_SECONDS = 1.0  # and the time they took: events from other machines come in bundles

@@ -19,9 +19,9 @@ import numpy as np
 
 from rhn.engine.curves import Objective
 from rhn.errors import DataError, InvalidInputError
-from rhn.fields import LARGEST_FLOAT, LARGEST_INIT, require
-from rhn.options import Arg
 from rhn.presets import PARAMETERS_PER_LAYER
+from rhn.utils.options import Arg
+from rhn.utils.validation import LARGEST_FLOAT, LARGEST_INIT, require
 
 READINGS = """\
 Where the paper leaves a choice, this study takes it so:

@@ -8,9 +8,9 @@ from typing import Annotated
 from optim_study.protocol import StudyConfig
 from optim_study.results import Row, stored_rows
 from optim_study.stored import Stored
-from rhn.command import progress_bars
+from rhn.cli.common import progress_bars
 from rhn.errors import InvalidInputError
-from rhn.options import Arg, File, check_least
+from rhn.utils.options import Arg, File, check_least
 
 NAME = "record.npz"
 
@@ -60,8 +60,8 @@ def record_trial(config: StudyConfig, row: Row, path: Path, every: int, data: Pa
     import torch
 
     from optim_study.trainer import TorchTrainer, load_corpus
-    from rhn.commands.recording import Recorders, probed
-    from rhn.provenance import words_of_built
+    from rhn.cli.recording import Recorders, probed
+    from rhn.plotting.provenance import words_of_built
 
     number = row.trial
     training = TorchTrainer(data).start(config, {number: config.settings(number)}, {})

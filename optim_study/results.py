@@ -13,8 +13,7 @@ from optim_study.protocol import HIGHEST, LOWEST, OF_ONE_SIZE, SCHEMES, StudyCon
 from rhn.cell_names import lacking
 from rhn.engine.curves import Objective
 from rhn.errors import DataError
-from rhn.files import atomic_path
-from rhn.reading import MOST_TEXT, require_file
+from rhn.utils.io import MOST_TEXT, atomic_path, require_file
 
 if TYPE_CHECKING:  # a table is read without optuna
     from optim_study.storage import Storage, StoredTrial

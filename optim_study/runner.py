@@ -20,10 +20,10 @@ from optim_study.storage import Storage, open_existing, open_storage
 from optim_study.trainer import TorchTrainer, load_corpus
 from optim_study.worker import WorkOptions
 from optim_study.worker_pool import Engine, Job, work_in, work_through
-from rhn.engine.time_left import terminal_columns
 from rhn.errors import DataError, InvalidInputError
-from rhn.interrupts import Interrupted
-from rhn.made import made_by_us
+from rhn.utils.interrupts import Interrupted
+from rhn.utils.metadata import made_by_us
+from rhn.utils.progress import terminal_columns
 
 
 @dataclass(frozen=True, kw_only=True)

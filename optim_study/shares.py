@@ -17,7 +17,7 @@ import numpy as np
 from optim_study.results import Row, by_network, table
 from rhn.engine.curves import Objective
 from rhn.errors import InvalidInputError
-from rhn.statistics import exact_interval
+from rhn.utils.statistics import exact_interval
 
 BELOW = 9.5
 COMPARED_WITH = "rhn"

@@ -31,7 +31,7 @@ from optim_study.patience import Patience, reason
 from optim_study.protocol import StudyConfig
 from optim_study.trainer import Outcome
 from rhn.errors import DataError, InvalidInputError, OutputError
-from rhn.fields import fits
+from rhn.utils.validation import fits
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 _logger = logging.getLogger(__name__)

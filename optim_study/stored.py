@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from optim_study.results import Row, stored_rows
 from rhn.errors import OutputError
-from rhn.options import Arg
+from rhn.utils.options import Arg
 
 if TYPE_CHECKING:
     from optim_study.protocol import StudyConfig

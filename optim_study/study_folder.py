@@ -24,9 +24,8 @@ from optim_study.locks import make_folder
 from optim_study.trainer import Outcome
 from rhn.engine.state import TrialState, read_state, read_state_metadata, write_state
 from rhn.errors import DamagedError, DataError
-from rhn.fields import check_fields
-from rhn.files import remove_leftovers, write_json
-from rhn.reading import read_json, require_file
+from rhn.utils.io import read_json, remove_leftovers, require_file, write_json
+from rhn.utils.validation import check_fields
 
 _logger = logging.getLogger(__name__)
 

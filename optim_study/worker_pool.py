@@ -19,7 +19,7 @@ from optim_study.storage import open_storage
 from optim_study.trainer import Trainer
 from optim_study.worker import Event, Finished, Saved, WorkOptions, work
 from rhn.errors import RhnError
-from rhn.users_code import own_cell, users_frames
+from rhn.utils.user_code import own_cell, users_frames
 
 _logger = logging.getLogger(__name__)
 

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from rhn.cells import CELLS
 from rhn.cells.registry import is_known, resolve_cell
 from rhn.errors import CheckpointError, InvalidInputError, UsersCodeError
-from rhn.files import atomic_path
+from rhn.utils.io import atomic_path
+from rhn.utils.wording import first_line
 from rhn.version import __version__
-from rhn.wording import first_line
 
 FORMAT = 1
 BEST = "best.safetensors"

@@ -3,7 +3,7 @@
 if __name__ == "__main__":  # before the other imports, so that Ctrl-C during them ends in one word
     import sys
 
-    from rhn.entry import enter
+    from rhn.cli.entry import enter
 
     sys.exit(enter("analysis.report.cli"))
 
@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Annotated
 
 from gersgorin.options import DataOptions, NetworkOptions
-from rhn.command import own_cell, progress_bars, run_command
+from rhn.cli.common import own_cell, progress_bars, run_command
+from rhn.cli.parsing import parse
 from rhn.errors import InvalidInputError
-from rhn.figures import figure_name, place
-from rhn.files import check_output
-from rhn.made import command, made_with
-from rhn.options import Arg, Writing, check_least, given_flags
-from rhn.parsing import parse
+from rhn.plotting.figures import figure_name, place
+from rhn.utils.io import check_output
+from rhn.utils.metadata import command, made_with
+from rhn.utils.options import Arg, Writing, check_least, given_flags
 
 
 @dataclass(frozen=True, kw_only=True)

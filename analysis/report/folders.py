@@ -28,12 +28,12 @@ from rhn.cell_names import with_depth
 from rhn.checkpoints import BEST
 from rhn.engine.curves import Objective
 from rhn.errors import CheckpointError, DataError, InvalidInputError
-from rhn.options import flag
-from rhn.plots import LABELS, draw_curves
-from rhn.plugins import plugin
-from rhn.reading import read_json
-from rhn.report import Curves, read_curves, require_one_measure
-from rhn.wording import counted, first_line
+from rhn.plotting.curves import LABELS, draw_curves
+from rhn.plotting.runs import Curves, read_curves, require_one_measure
+from rhn.utils.io import read_json
+from rhn.utils.options import flag
+from rhn.utils.plugins import plugin
+from rhn.utils.wording import counted, first_line
 
 BEST_TRIALS = 5  # of each network
 SETTINGS = ("learning_rate", "init_scheme", "init_std", "transform_bias")

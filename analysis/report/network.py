@@ -34,7 +34,7 @@ from rhn.data.corpus import KEYS
 from rhn.errors import DataError, InvalidInputError
 from rhn.language.trained import load_text_model
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.wording import counted
+from rhn.utils.wording import counted
 
 ABOUT = "What it is and how it was made"
 NETWORK = ("cell", "depth", "layers", "hidden_size", "init", "transform_bias")

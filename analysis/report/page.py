@@ -17,13 +17,13 @@ from string import Template
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from rhn.files import atomic_path, finite_json
-from rhn.made import made_with
+from rhn.utils.io import atomic_path, finite_json
+from rhn.utils.metadata import made_with
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from rhn.result import Result
+    from rhn.utils.result import Result
 
 LONGEST = 200  # characters of a value
 MOST_ROWS = 100  # of a table from a result
@@ -102,11 +102,11 @@ def section_of(result: "Result", title: str = "") -> Section:
 
 
 def picture(draw: Callable[[], "Figure"], caption: str = "") -> Picture:
-    """Draw a figure as SVG, with tooltips: labels of lines, and the texts of `rhn.figures.set_tooltips`."""
+    """Draw a figure as SVG, with tooltips: labels of lines, and the texts of `rhn.plotting.figures.set_tooltips`."""
     from matplotlib.legend import Legend
     from matplotlib.lines import Line2D
 
-    from rhn.figures import svg_text
+    from rhn.plotting.figures import svg_text
 
     tips: dict[str, list[str]] = {}
 

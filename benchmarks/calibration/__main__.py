@@ -42,9 +42,9 @@ def main() -> None:
     from benchmarks.calibration.report import calibrate, draw, tables
     from benchmarks.calibration.trials import read_networks
     from gersgorin.checking.calibration import FILE
-    from rhn.figures import save_figure
-    from rhn.files import write_json
-    from rhn.made import remember_command
+    from rhn.plotting.figures import save_figure
+    from rhn.utils.io import write_json
+    from rhn.utils.metadata import remember_command
 
     remember_command("python -m benchmarks.calibration", sys.argv[1:])
     table = options.out / f"{NAME}.csv"
@@ -59,7 +59,7 @@ def main() -> None:
 def _measured(options: argparse.Namespace, table: Path) -> list:
     """All networks of the folders that were given, measured."""
     from benchmarks.calibration.trials import full_size, measure_all, stored
-    from rhn.command import progress_bars
+    from rhn.cli.common import progress_bars
 
     networks = list(stored(options.study, "study"))
     for source in SOURCES if options.new else ():

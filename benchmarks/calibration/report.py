@@ -19,7 +19,7 @@ from benchmarks.calibration.judge import (
     within,
 )
 from benchmarks.calibration.trials import Network
-from rhn.statistics import exact_interval
+from rhn.utils.statistics import exact_interval
 
 SIZE_MARGIN, EPOCH_MARGIN = 2.0, 10.0
 """Factors by which a network's units, and its epochs, may lie beyond all that was tried and still count as alike."""
@@ -93,7 +93,7 @@ def draw(networks: Sequence[Network]):
     """Learned or not by delay and learning rate, and predicted against observed shares; a Figure."""
     from matplotlib.figure import Figure
 
-    from rhn.figures import BLUE, GREY, ORANGE, titled
+    from rhn.plotting.figures import BLUE, GREY, ORANGE, titled
 
     study, others = _study(networks), _others(networks)
     figure = Figure(figsize=(10, 4), layout="constrained")

@@ -202,7 +202,7 @@ def measure_all(
 
 def write_networks(path: Path, networks: Iterable[Network]) -> None:
     """As a table."""
-    from rhn.files import write_csv
+    from rhn.utils.io import write_csv
 
     write_csv(path, COLUMNS, ([*asdict(n).values()] for n in networks))
 

@@ -3,7 +3,7 @@
 if __name__ == "__main__":  # first of all: Ctrl-C is a word during the imports too
     import sys
 
-    from rhn.entry import enter
+    from rhn.cli.entry import enter
 
     sys.exit(enter("benchmarks.cells.__main__"))
 
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Annotated
 
 from benchmarks.__main__ import environment
-from rhn.command import progress_bars, run_command
+from rhn.cli.common import progress_bars, run_command
+from rhn.cli.parsing import parse
 from rhn.errors import OutputError
-from rhn.options import Arg
-from rhn.parsing import parse
+from rhn.utils.options import Arg
 
 NAME, CHORALE = "2026-11-20-cells", "bwv269"
 
@@ -49,8 +49,8 @@ def compare(options: Options) -> None:
     from optim_study.results import write_csv as write_trials
     from rhn.data import chorale, chorales
     from rhn.engine.numerics import keep_memory
-    from rhn.figures import save_figure
-    from rhn.files import write_csv
+    from rhn.plotting.figures import save_figure
+    from rhn.utils.io import write_csv
 
     if not options.out.is_dir():
         raise OutputError(f"cannot write to {options.out}: it is not a folder; create it first")

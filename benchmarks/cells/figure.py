@@ -11,7 +11,7 @@ from benchmarks.cells.networks import Network
 from benchmarks.cells.studies import Study
 from benchmarks.cells.summary import MOMENTS, of, ranked
 from gersgorin.data import chorales_origin
-from rhn.figures import BLUE, GREEN, GREY, ORANGE, titled
+from rhn.plotting.figures import BLUE, GREEN, GREY, ORANGE, titled
 
 COLORS = dict(zip(MOMENTS, (ORANGE, GREEN, BLUE), strict=True))
 SHIFTS = dict(zip(MOMENTS, (-0.25, 0.0, 0.25), strict=True))

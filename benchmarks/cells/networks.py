@@ -28,8 +28,8 @@ from rhn.cells import num_parameters
 from rhn.data import Corpus
 from rhn.engine.curves import best_epoch
 from rhn.engine.seeds import weights_generator
-from rhn.files import write_json
 from rhn.models import PolyphonicModel
+from rhn.utils.io import write_json
 
 SEEDS = 5
 FIRST = 1_000  # trials from this number on: their weights are drawn from seeds that no study has drawn from

@@ -3,7 +3,7 @@
 if __name__ == "__main__":  # first of all: Ctrl-C is a word during the imports too
     import sys
 
-    from rhn.entry import enter
+    from rhn.cli.entry import enter
 
     sys.exit(enter("benchmarks.plateau.__main__"))
 
@@ -18,11 +18,11 @@ from typing import Annotated
 import torch
 
 from benchmarks.__main__ import environment
-from rhn.command import run_command
+from rhn.cli.common import run_command
+from rhn.cli.parsing import parse
 from rhn.errors import DataError, OutputError
-from rhn.files import atomic_path
-from rhn.options import Arg
-from rhn.parsing import parse
+from rhn.utils.io import atomic_path
+from rhn.utils.options import Arg
 
 NAME = "2026-11-20-plateau"
 
@@ -49,7 +49,7 @@ def measure(options: Options) -> None:
     """Everything, the quick parts first."""
     from benchmarks.plateau import causes, orders, trials
     from benchmarks.plateau.summary import draw_predictions, overall, summary
-    from rhn.figures import save_figure
+    from rhn.plotting.figures import save_figure
 
     if not options.out.is_dir():
         raise OutputError(f"cannot write to {options.out}: it is not a folder; create it first")

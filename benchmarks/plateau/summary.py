@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from benchmarks.plateau.trials import ARCHITECTURES, Prediction, groups
-from rhn.figures import GREY, titled
+from rhn.plotting.figures import GREY, titled
 
 NEVER = 400  # where the figure puts what is not predicted within twice the epochs
 

@@ -25,8 +25,8 @@ from rhn.chorales.batches import training_batches
 from rhn.data import chorales
 from rhn.data.corpus import Corpus
 from rhn.errors import DataError
-from rhn.figures import BLUE, GREEN, ORANGE
-from rhn.files import atomic_path
+from rhn.plotting.figures import BLUE, GREEN, ORANGE
+from rhn.utils.io import atomic_path
 
 ARCHITECTURES = {"rhn": BLUE, "dt-rnn": ORANGE, "dts-rnn": GREEN}
 PIECES, FRAMES = 32, 16

@@ -76,9 +76,9 @@ from gersgorin.plotting.spectra import (
 from gersgorin.resolve import run_of_network
 from gersgorin.run import BLOCK, Run
 from rhn.errors import InvalidInputError
-from rhn.figures import BLUE, GREEN, GREY, ORANGE, our_style, time_label
-from rhn.result import Result
-from rhn.wording import counted
+from rhn.plotting.figures import BLUE, GREEN, GREY, ORANGE, our_style, time_label
+from rhn.utils.result import Result
+from rhn.utils.wording import counted
 
 KINDS = ("norm", "diagonal norm", "quadratic norm")
 SAMPLES = 16  # steps on which the quadratic norms are compared

@@ -33,9 +33,9 @@ from gersgorin.plotting.figure import Shown, laid_out, own_axes
 from gersgorin.plotting.spectra import as_list, complete, legend_below, wrapped
 from rhn.cells import Cell, layer_from_torch, weights_of_torch
 from rhn.errors import InvalidInputError
-from rhn.figures import BLUE, GREY, ORANGE, drawable, our_style, titled
-from rhn.result import Result
-from rhn.wording import counted
+from rhn.plotting.figures import BLUE, GREY, ORANGE, drawable, our_style, titled
+from rhn.utils.result import Result
+from rhn.utils.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

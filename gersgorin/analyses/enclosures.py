@@ -18,8 +18,8 @@ from gersgorin.linalg.spectrum import one_thread
 from gersgorin.plotting.figure import own_axes
 from gersgorin.plotting.spectra import complete
 from gersgorin.run import Run
-from rhn.figures import BLUE, ORANGE, our_style, time_label
-from rhn.result import Result
+from rhn.plotting.figures import BLUE, ORANGE, our_style, time_label
+from rhn.utils.result import Result
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -51,7 +51,7 @@ from torch import Tensor
 
 from gersgorin.objective import Objective
 from rhn.engine.curves import LEFT
-from rhn.result import OneScreen
+from rhn.utils.result import OneScreen
 
 MOST_STEPS = 10**60  # far beyond any training, and within float64
 TARGET_CHANGE, LARGEST_CHANGE = 0.4, 0.8  # relative change of the gradient over a block: wanted, and accepted

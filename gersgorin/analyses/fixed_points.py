@@ -37,10 +37,10 @@ from gersgorin.resolve import run_of_network
 from gersgorin.run import Run
 from rhn.engine.memory import free_memory, in_words
 from rhn.errors import InvalidInputError
-from rhn.fields import check_seed
-from rhn.figures import BLUE, GREEN, GREY, ORANGE, RED, our_style
-from rhn.result import Result
-from rhn.wording import counted
+from rhn.plotting.figures import BLUE, GREEN, GREY, ORANGE, RED, our_style
+from rhn.utils.result import Result
+from rhn.utils.validation import check_seed
+from rhn.utils.wording import counted
 
 STARTS = 50
 SEARCHED = 8  # arrays (B, N) that a search holds

@@ -11,7 +11,7 @@ import torch
 
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.run import Run
-from rhn.result import Result
+from rhn.utils.result import Result
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from gersgorin.run import Run
-from rhn.result import Result
+from rhn.utils.result import Result
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -56,10 +56,10 @@ from gersgorin.resolve import check_state, run_of_network
 from gersgorin.run import Label, Run, Tangent
 from rhn.engine.memory import free_memory, in_words
 from rhn.errors import InvalidInputError
-from rhn.fields import check_seed
-from rhn.figures import drawable, our_style
-from rhn.result import Result
-from rhn.wording import counted
+from rhn.plotting.figures import drawable, our_style
+from rhn.utils.result import Result
+from rhn.utils.validation import check_seed
+from rhn.utils.wording import counted
 
 DEFAULT_COUNT = 10  # exponents of the command
 FRAMES = 6  # arrays (N, k) held at once: the frame, its image, the factors of QR

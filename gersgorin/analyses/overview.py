@@ -40,10 +40,10 @@ from gersgorin.plotting.spectra import (
 from gersgorin.resolve import open_objective, open_run
 from gersgorin.run import Run
 from rhn.errors import InvalidInputError
-from rhn.figures import drawable, our_style, titled
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.result import KIND, Result
-from rhn.wording import counted
+from rhn.plotting.figures import drawable, our_style, titled
+from rhn.utils.result import KIND, Result
+from rhn.utils.wording import counted
 
 MOST_ROWS = 15  # of the table in the summary
 COLUMNS = ("first", "middle", "last", "mean", "least", "largest")

@@ -37,8 +37,8 @@ from gersgorin.objective import Loss, Objective
 from gersgorin.plotting.figure import own_axes
 from gersgorin.plotting.spectra import complete, wrapped
 from rhn.errors import InvalidInputError
-from rhn.figures import BLUE, our_style
-from rhn.result import OneScreen, Result
+from rhn.plotting.figures import BLUE, our_style
+from rhn.utils.result import OneScreen, Result
 
 TENTH = 0.1
 TOLERANCE = 1e-4  # relative, of the lowest eigenvalue

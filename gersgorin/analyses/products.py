@@ -14,8 +14,8 @@ import torch
 
 from gersgorin.linalg.products import running_log_norms
 from gersgorin.run import Run
-from rhn.result import Result
-from rhn.wording import counted
+from rhn.utils.result import Result
+from rhn.utils.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -39,8 +39,8 @@ from gersgorin.plotting.spectra import (
 from gersgorin.resolve import run_of_network
 from gersgorin.run import Run, shown_steps
 from rhn.errors import InvalidInputError
-from rhn.figures import RED, our_style
-from rhn.result import Result
+from rhn.plotting.figures import RED, our_style
+from rhn.utils.result import Result
 
 SIDE = 101  # points along a side of the grid
 WHOLE = 128  # entries of a state up to which the grid has all of them, half of them beyond

@@ -41,9 +41,9 @@ from gersgorin.own_loop import OwnLoop
 from gersgorin.resolve import open_run
 from gersgorin.run import Run, shown_steps
 from rhn.errors import InvalidInputError, NotConvergedError
-from rhn.figures import time_label
-from rhn.result import Result
-from rhn.wording import counted
+from rhn.plotting.figures import time_label
+from rhn.utils.result import Result
+from rhn.utils.wording import counted
 
 DISC_WORDS = {"row": "row discs", "column": "column discs", "both": "row and column discs where they overlap"}
 MEASURES = {  # one number a step, and what a table calls it

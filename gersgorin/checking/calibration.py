@@ -27,7 +27,7 @@ from rhn.cells import CELLS, Cell
 from rhn.engine.curves import LEFT
 from rhn.errors import DataError
 from rhn.models import PolyphonicModel
-from rhn.statistics import exact_interval
+from rhn.utils.statistics import exact_interval
 
 FILE = Path(__file__).with_name("calibration.json")
 NEVER = 300.0

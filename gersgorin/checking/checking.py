@@ -25,7 +25,7 @@ from gersgorin.linalg.spectrum import one_thread
 from gersgorin.objective import Loss, Objective
 from rhn.engine.curves import LEFT
 from rhn.errors import DataError, InvalidInputError
-from rhn.wording import counted
+from rhn.utils.wording import counted
 
 PIECES, FRAMES = 32, 13  # of the probe from the chorales
 LARGE, FEW_PIECES, FEW_FRAMES = 20_000, 8, 9  # probe of a network with more parameters: a tenth of the work

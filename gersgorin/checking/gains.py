@@ -25,7 +25,7 @@ from gersgorin.linalg.spectrum import one_thread
 from gersgorin.objective import Objective
 from rhn.cells import Cell
 from rhn.errors import InvalidInputError
-from rhn.result import Result
+from rhn.utils.result import Result
 
 POSITIONS = 3  # steps of the gains
 STATES_HELD = 1 << 22  # most numbers of Jacobians for exponents

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from rhn.errors import InvalidInputError
-from rhn.files import finite_json
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.result import Result
-from rhn.wording import counted
+from rhn.utils.io import finite_json
+from rhn.utils.result import Result
+from rhn.utils.wording import counted
 
 if TYPE_CHECKING:
     from gersgorin.checking.gains import Gains

@@ -6,8 +6,8 @@ from functools import lru_cache
 from gersgorin.analyses import Analysis
 from gersgorin.cli.output import Outputs
 from gersgorin.options import DataOptions, NetworkOptions, OutputOptions
-from rhn.command import own_cell, print_json, progress_bars, resolve_device
-from rhn.parsing import parse
+from rhn.cli.common import own_cell, print_json, progress_bars, resolve_device
+from rhn.cli.parsing import parse
 
 
 def main_of(row: Analysis, words: list[str]) -> None:

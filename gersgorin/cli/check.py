@@ -3,7 +3,7 @@
 if __name__ == "__main__":  # before the other imports, so that Ctrl-C during them ends in one word
     import sys
 
-    from rhn.entry import enter
+    from rhn.cli.entry import enter
 
     sys.exit(enter("gersgorin.cli.check"))
 
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from gersgorin.options import NewOrTrained
-from rhn.command import own_cell, print_json, run_command, status_line
+from rhn.cli.common import own_cell, print_json, run_command, status_line
+from rhn.cli.parsing import parse
 from rhn.errors import InvalidInputError
-from rhn.fields import check_seed
-from rhn.options import Arg, File, check_least, given_flags
-from rhn.parsing import parse
+from rhn.utils.options import Arg, File, check_least, given_flags
+from rhn.utils.validation import check_seed
 
 OF_NEW_NETWORKS = ("depth", "hidden_size", "init", "transform_bias")
 MOST_SEEDS = 100

@@ -3,7 +3,7 @@
 if __name__ == "__main__":  # before the other imports, so that Ctrl-C during them ends in one word
     import sys
 
-    from rhn.entry import enter
+    from rhn.cli.entry import enter
 
     sys.exit(enter("gersgorin.cli.compare"))
 
@@ -15,12 +15,12 @@ from typing import Annotated
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.cli.output import Outputs
 from gersgorin.options import DataOptions, NewOrTrained, OutputOptions
-from rhn.command import own_cell, print_json, progress_bars, resolve_device, run_command
+from rhn.cli.common import own_cell, print_json, progress_bars, resolve_device, run_command
+from rhn.cli.parsing import parse
 from rhn.errors import InvalidInputError
-from rhn.figures import save_figure
-from rhn.files import check_writable
-from rhn.options import Arg, check_least, check_most, given_flags
-from rhn.parsing import parse
+from rhn.plotting.figures import save_figure
+from rhn.utils.io import check_writable
+from rhn.utils.options import Arg, check_least, check_most, given_flags
 
 MOST_RUNS = 1000
 

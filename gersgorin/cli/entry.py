@@ -1,6 +1,6 @@
 """Entry points of the commands."""
 
-from rhn.entry import enter
+from rhn.cli.entry import enter
 
 
 def main() -> int:

@@ -3,7 +3,7 @@
 if __name__ == "__main__":  # before the other imports, so that Ctrl-C during them ends in one word
     import sys
 
-    from rhn.entry import enter
+    from rhn.cli.entry import enter
 
     sys.exit(enter("gersgorin.cli.main"))
 
@@ -11,9 +11,9 @@ import importlib
 import sys
 
 from gersgorin.analyses import ANALYSES
-from rhn.command import run_command
+from rhn.cli.common import run_command
 from rhn.errors import Answered, InvalidInputError
-from rhn.plugins import plugin
+from rhn.utils.plugins import plugin
 from rhn.version import __version__
 
 COMMANDS = {  # name: (module with main(args), one line)

@@ -8,8 +8,8 @@ gersgorin-rhn-vs-depth-1-2-5-test.png
 import re
 from pathlib import Path
 
-from rhn.figures import figure_name, place
-from rhn.options import options_of
+from rhn.plotting.figures import figure_name, place
+from rhn.utils.options import options_of
 
 NETWORK, DATA = ("cell", "module", "checkpoint"), ("chorale", "input", "data")
 SILENT = {"output", "json", "force", "device", "analysis"}  # they change no numbers, or name the command

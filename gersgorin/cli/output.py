@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rhn.errors import InvalidInputError
-from rhn.figures import SUFFIXES, save_figure
-from rhn.files import check_output
+from rhn.plotting.figures import SUFFIXES, save_figure
+from rhn.utils.io import check_output
 
 NUMBERS, ANIMATIONS = (".npz", ".json"), (".gif", ".mp4")
 

@@ -3,7 +3,7 @@
 if __name__ == "__main__":  # before the other imports, so that Ctrl-C during them ends in one word
     import sys
 
-    from rhn.entry import enter
+    from rhn.cli.entry import enter
 
     sys.exit(enter("gersgorin.cli.plot"))
 
@@ -13,9 +13,9 @@ from typing import Literal
 
 from gersgorin.cli.output import Outputs
 from gersgorin.options import DataOptions, NetworkOptions, OutputOptions
-from rhn.command import own_cell, print_json, progress_bars, resolve_device, run_command
+from rhn.cli.common import own_cell, print_json, progress_bars, resolve_device, run_command
+from rhn.cli.parsing import parse
 from rhn.errors import InvalidInputError
-from rhn.parsing import parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ def plot(options: PlotOptions) -> None:
 def _draw(found, outputs: Outputs, report) -> None:
     from gersgorin.plotting.animation import save_animation
     from gersgorin.plotting.spectra import draw_run
-    from rhn.figures import save_figure
+    from rhn.plotting.figures import save_figure
 
     save_figure(outputs.figure, lambda: draw_run(found))
     outputs.write_numbers(found)

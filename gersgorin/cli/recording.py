@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 from gersgorin.cli.output import Outputs
-from rhn.command import print_json, progress_bars, run_command
+from rhn.cli.common import print_json, progress_bars, run_command
+from rhn.cli.parsing import parse
 from rhn.errors import InvalidInputError
-from rhn.figures import figure_name, place
-from rhn.options import Arg, Writing
-from rhn.parsing import parse
+from rhn.plotting.figures import figure_name, place
+from rhn.utils.options import Arg, Writing
 
 FILE = "record.npz"  # of a training with `rhn train --record N`, in its folder
 

@@ -27,8 +27,8 @@ from gersgorin.plotting.spectra import (
     told_apart,
     wrapped,
 )
-from rhn.figures import GREY, drawable, our_style, time_label
-from rhn.result import Result
+from rhn.plotting.figures import GREY, drawable, our_style, time_label
+from rhn.utils.result import Result
 
 IN_A_ROW = 4  # panels of spectra, at most
 

@@ -26,11 +26,11 @@ from gersgorin.plotting.figure import own_axes, plain_numbers
 from gersgorin.plotting.spectra import DASHED, as_list, complete, line_style, told_apart
 from gersgorin.resolve import check_memory, labelled, run_along
 from gersgorin.run import Label, Run
-from rhn.command import own_cell
+from rhn.cli.common import own_cell
 from rhn.errors import InvalidInputError
-from rhn.figures import drawable, our_style, time_label
-from rhn.result import Result
-from rhn.wording import counted
+from rhn.plotting.figures import drawable, our_style, time_label
+from rhn.utils.result import Result
+from rhn.utils.wording import counted
 
 KEPT = ("spectral_radius", "norm", "reach", "log_norm_product")  # of each step, named as in `Spectra`
 TABULATED = (*KEPT, "finite_time_exponent")

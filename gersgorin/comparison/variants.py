@@ -22,8 +22,8 @@ from rhn.cells import CELLS, is_known, resolve_cell
 from rhn.cells.init import Initialization
 from rhn.checkpoints import BEST, read_metadata, weights_file
 from rhn.errors import InvalidInputError
-from rhn.fields import check_seed
-from rhn.options import options_of
+from rhn.utils.options import options_of
+from rhn.utils.validation import check_seed
 
 MOST = 24  # variants that one figure can tell apart
 STATES = (".pt", ".pth", ".bin", ".ckpt")  # usual suffixes of a state_dict

@@ -1,6 +1,6 @@
 """Functions of matrices: spectra, inclusion sets, verified enclosures, normality, pseudospectra, and products along a run."""
 
-from rhn.lazy import lazy_names
+from rhn.utils.lazy import lazy_names
 
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,

@@ -21,7 +21,7 @@ from torch import Tensor
 from gersgorin._validate import check_square
 from gersgorin.linalg.outlines import discs_outline, polygon_area
 from rhn.errors import InvalidInputError
-from rhn.result import Result
+from rhn.utils.result import Result
 
 
 @dataclass(frozen=True, eq=False, repr=False)

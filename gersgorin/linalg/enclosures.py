@@ -49,7 +49,7 @@ from gersgorin.linalg.balls import (
 )
 from gersgorin.linalg.discs import Discs, gersgorin_discs
 from rhn.errors import InvalidInputError
-from rhn.result import OneScreen
+from rhn.utils.result import OneScreen
 
 Circles = tuple[np.ndarray, np.ndarray]
 RATIOS = np.geomspace(1e-6, 1, 49)  # d of the diagonal similarity

@@ -14,7 +14,7 @@ from gersgorin.jacobian import temporal_jacobian
 from gersgorin.run import Label
 from rhn.cells import IRNN, RHN, RNN
 from rhn.data import chorale
-from rhn.provenance import words_of_new
+from rhn.plotting.provenance import words_of_new
 
 CHORALE = "bwv269"
 KEYS, UNITS = 88, 64

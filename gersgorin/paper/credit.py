@@ -7,7 +7,7 @@ constant, and leaves it when the loss is `LEFT` nats a frame lower. Credit is me
 if __name__ == "__main__":  # before the imports, so that Ctrl-C prints one word
     import sys
 
-    from rhn.entry import enter
+    from rhn.cli.entry import enter
 
     sys.exit(enter("gersgorin.paper.credit"))
 import sys
@@ -26,11 +26,11 @@ from rhn.chorales.build import build_model
 from rhn.chorales.config import ChoraleConfig
 from rhn.chorales.loop import Training
 from rhn.chorales.progress import training_progress
-from rhn.command import run_command
+from rhn.cli.common import run_command
+from rhn.cli.parsing import parse
 from rhn.data import Corpus, chorales
 from rhn.errors import InvalidInputError, OutputError
-from rhn.options import Arg, check_least
-from rhn.parsing import parse
+from rhn.utils.options import Arg, check_least
 
 LEFT = 1.0
 FRAMES, PIECES = 65, 24  # of the chorales for credit
@@ -104,7 +104,7 @@ def measured(corpus: Corpus, config: ChoraleConfig) -> dict[str, Credit]:
 def draw(options: Options) -> None:
     """Train, measure, draw credit.png into the folder, and print what truncation loses."""
     from gersgorin.analyses.credit import draw_credit
-    from rhn.figures import save_figure
+    from rhn.plotting.figures import save_figure
 
     check_least(options, epochs=1, seed=0)
     if not options.out.is_dir():

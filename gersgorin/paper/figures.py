@@ -6,7 +6,7 @@ Every picture is a function without arguments; its numbers come from `gersgorin.
 if __name__ == "__main__":  # before the imports, so that Ctrl-C prints one word
     import sys
 
-    from rhn.entry import enter
+    from rhn.cli.entry import enter
 
     sys.exit(enter("gersgorin.paper.figures"))
 import sys
@@ -39,12 +39,12 @@ from gersgorin.plotting.spectra import (
     spectrum_limit,
     told_apart,
 )
-from rhn.command import run_command
+from rhn.cli.common import run_command
+from rhn.cli.parsing import parse
 from rhn.data import chorale
 from rhn.errors import OutputError
-from rhn.figures import BLUE, GREEN, RED, save_figure, titled
-from rhn.options import Arg
-from rhn.parsing import parse
+from rhn.plotting.figures import BLUE, GREEN, RED, save_figure, titled
+from rhn.utils.options import Arg
 
 
 def draw_initialisations() -> Figure:

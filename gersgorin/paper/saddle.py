@@ -22,9 +22,9 @@ from gersgorin.analyses.plateau import TENTH, Plateau, plateau
 from gersgorin.plotting.figure import Shown, laid_out, own_axes
 from gersgorin.plotting.spectra import DASHES, MARKERS, complete, legend_beside
 from rhn.data import chorales
-from rhn.figures import BLUE, GREEN, GREY, ORANGE, RED, our_style, titled
 from rhn.models import PolyphonicModel
-from rhn.result import Result
+from rhn.plotting.figures import BLUE, GREEN, GREY, ORANGE, RED, our_style, titled
+from rhn.utils.result import Result
 
 UNITS, PIECES, FRAMES = 32, 16, 24
 DEPTHS = (1, 2, 4, 6)

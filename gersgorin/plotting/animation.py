@@ -20,10 +20,10 @@ from gersgorin.plotting.spectra import (
     spectrum_limit,
 )
 from rhn.errors import OutputError
-from rhn.figures import drawable, our_style, titled
-from rhn.files import atomic_path, check_output
-from rhn.made import made_with
-from rhn.result import Result
+from rhn.plotting.figures import drawable, our_style, titled
+from rhn.utils.io import atomic_path, check_output
+from rhn.utils.metadata import made_with
+from rhn.utils.result import Result
 
 FRAMES_PER_SECOND = 6
 MOST_FRAMES = 240

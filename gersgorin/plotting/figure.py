@@ -5,7 +5,7 @@ import io
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rhn.figures import our_style
+from rhn.plotting.figures import our_style
 
 
 class Shown(Figure):

@@ -21,8 +21,8 @@ from gersgorin.linalg.outlines import discs_outline
 from gersgorin.plotting.figure import Shown, ink, label_axes, laid_out, own_axes, plain_numbers
 from gersgorin.run import shown_steps
 from rhn.errors import InvalidInputError
-from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, drawable, our_style, time_label, titled
-from rhn.result import Result
+from rhn.plotting.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, drawable, our_style, time_label, titled
+from rhn.utils.result import Result
 
 CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 181))
 DASHED = {"color": "black", "linestyle": (0, (4, 3))}

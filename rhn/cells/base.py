@@ -18,7 +18,7 @@ from rhn.cells.init import BY_FAN_IN, OWN, Initialization, draw
 from rhn.cells.layers import Layer, recurrent_parts
 from rhn.cells.masks import CellMasks, apply_input_mask, check_masks
 from rhn.errors import InvalidInputError
-from rhn.fields import LARGEST
+from rhn.utils.validation import LARGEST
 
 MAX_DEPTH = 10_000  # each layer costs time before its sizes can be compared with the memory
 

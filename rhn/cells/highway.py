@@ -33,10 +33,10 @@ from rhn.cells.base import Cell, Gates, spectral_norm
 from rhn.cells.layers import GateBlocks, Layer, Part
 from rhn.cells.masks import CellMasks, apply_input_mask
 from rhn.errors import InvalidInputError
-from rhn.fields import LARGEST_FLOAT
 from rhn.kernels.activations import ACTIVATIONS, sigmoid_derivative
 from rhn.kernels.highway.reference import highway_layer
 from rhn.kernels.mixed import PRECISIONS
+from rhn.utils.validation import LARGEST_FLOAT
 
 
 class RHN(Cell):

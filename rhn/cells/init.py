@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError
-from rhn.fields import LARGEST_INIT
+from rhn.utils.validation import LARGEST_INIT
 
 DEFAULT_SCALE = {"uniform": 0.04, "gaussian": 0.01, "identity": 1e-3, "scaled": 1.0, "orthogonal": 1.0}
 OWN = "uniform:0.04"  # of our cells, where nobody says

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from rhn.fields import LARGEST_FLOAT, LARGEST_INIT, check_fields, require
+from rhn.utils.validation import LARGEST_FLOAT, LARGEST_INIT, check_fields, require
 
 SMALLEST_MIXED = 1e-4  # float16 has its 11 bits from 6e-5 on
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from rhn.chorales.config import ChoraleConfig
 from rhn.chorales.loop import Training
 from rhn.engine.curves import best_epoch
-from rhn.engine.time_left import LINE_SECONDS, Speed, duration, lines_of, rate_words
+from rhn.utils.progress import LINE_SECONDS, Speed, duration, lines_of, rate_words
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from rhn.engine.curves import diverged, kept
 from rhn.engine.driver import drive
 from rhn.engine.folder import homes
 from rhn.engine.state import TrialState
-from rhn.files import finite_json
+from rhn.utils.io import finite_json
 
 
 @dataclass(frozen=True)

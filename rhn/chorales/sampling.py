@@ -18,9 +18,9 @@ import torch
 
 from rhn.data.corpus import KEYS, LOWEST_PITCH
 from rhn.errors import InvalidInputError
-from rhn.files import atomic_path, check_output
-from rhn.made import made_with
 from rhn.models import PolyphonicModel
+from rhn.utils.io import atomic_path, check_output
+from rhn.utils.metadata import made_with
 
 SUFFIXES = (".mid", ".musicxml")
 BEATS = 4  # frames in a bar

@@ -13,7 +13,7 @@ Shape legend for the whole package: T frames (a frame is a quarter note), B rows
 MIDI 21). Names load their module on first use, so that `import rhn.data` itself loads nothing heavy.
 """
 
-from rhn.lazy import lazy_names
+from rhn.utils.lazy import lazy_names
 
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,

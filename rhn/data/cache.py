@@ -18,8 +18,7 @@ from platformdirs import user_cache_path
 from rhn.data.corpus import KEYS, Corpus, Piece
 from rhn.data.split import TABLE
 from rhn.errors import OutputError
-from rhn.files import atomic_path
-from rhn.reading import require_file
+from rhn.utils.io import atomic_path, require_file
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from platformdirs import user_data_path
 
 from rhn.data.sets import PublishedFile, TextSet, data_set
 from rhn.errors import DataError, OutputError
-from rhn.files import atomic_path, writing
+from rhn.utils.io import atomic_path, writing
 
 BLOCK = 2**16
 PATIENCE = 30  # seconds without an answer
@@ -33,7 +33,7 @@ def get(name: str, folder: Path | None = None, *, progress: Progress | None = No
     """Fetch a data set's files into a folder (None: `data_folder(name)`), and return what `--data` takes.
 
     That is the folder of a text, and the file of the chorales. Files that are there and whole are kept.
-    progress: report(title) -> callback(bytes done, bytes in all), as in `rhn.command.progress_bars`.
+    progress: report(title) -> callback(bytes done, bytes in all), as in `rhn.cli.common.progress_bars`.
     Raises DataError where no address answers or the checksum is another (nothing is left behind), OutputError where
     the folder cannot be written, InvalidInputError for an unknown name.
     """

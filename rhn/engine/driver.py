@@ -26,7 +26,7 @@ from rhn.engine.folder import add_line, held, require_own_folder, require_same_t
 from rhn.engine.numerics import exact
 from rhn.engine.state import read_state, write_state
 from rhn.errors import DataError, DivergedError, InvalidInputError, RhnError
-from rhn.interrupts import Interrupted, deferred_interrupt
+from rhn.utils.interrupts import Interrupted, deferred_interrupt
 
 SAVE_SHARE = 0.02  # of the time may go into saving: a kill costs as much as is trained meanwhile
 

@@ -8,9 +8,8 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 
 from rhn.errors import DataError, InvalidInputError, OutputError
-from rhn.files import atomic_path, finite_json, remove_leftovers, write_json, writing
-from rhn.reading import read_json
-from rhn.wording import first_line
+from rhn.utils.io import atomic_path, finite_json, read_json, remove_leftovers, write_json, writing
+from rhn.utils.wording import first_line
 
 
 @contextlib.contextmanager

@@ -15,8 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from rhn.errors import DamagedError, DataError
-from rhn.files import atomic_path
-from rhn.reading import require_file
+from rhn.utils.io import atomic_path, require_file
 
 ENTRY = "rhn_state"  # of the header, the only one, as safetensors writes several in any order: JSON of checksum and metadata
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
 
 from rhn.data.sets import TEXT_SETS
-from rhn.fields import LARGEST_FLOAT, check_fields, require
+from rhn.utils.validation import LARGEST_FLOAT, check_fields, require
 
 if TYPE_CHECKING:
     from rhn.models.dropout import Dropout

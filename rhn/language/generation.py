@@ -15,8 +15,8 @@ from rhn.cells.base import positive
 from rhn.data.text import Vocabulary
 from rhn.data.text.vocabulary import EOS
 from rhn.errors import InvalidInputError
-from rhn.fields import check_seed
 from rhn.language.evaluation import check_temperature
+from rhn.utils.validation import check_seed
 
 NEWLINE = {"words": EOS, "characters": "\n", "bytes": ord("\n")}
 

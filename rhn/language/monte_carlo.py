@@ -30,11 +30,11 @@ from rhn.data.text import Tokens
 from rhn.engine.graphs import captured
 from rhn.engine.seeds import seeded
 from rhn.errors import InvalidInputError
-from rhn.fields import check_seed
 from rhn.language.evaluation import WINDOW, Score, check_temperature, read_window, text_windows
 from rhn.language.losses import perplexity
 from rhn.models.dropout import Dropout, Masks, draw_masks
 from rhn.models.language import States
+from rhn.utils.validation import check_seed
 
 ACCEPTED = 500.0  # perplexity below which the official code keeps a sample
 REDRAWS = 100  # rejected in a row: a tenth of the usual 1000 samples, and beyond chance for a trained model

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from rhn.engine.time_left import LINE_SECONDS, Speed, duration, lines_of, rate_words
 from rhn.errors import InvalidInputError
 from rhn.language.config import LanguageConfig
 from rhn.language.loop import Training
 from rhn.language.losses import measure
+from rhn.utils.progress import LINE_SECONDS, Speed, duration, lines_of, rate_words
 
 FIRST_SECONDS = 20.0  # after which the time left is told
 WORTH_SAYING = 60.0  # seconds left: before the first steps are timed, less is not told

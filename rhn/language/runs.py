@@ -21,10 +21,10 @@ from rhn.checkpoints import save_checkpoint
 from rhn.data.text import TextCorpus
 from rhn.engine.driver import drive
 from rhn.engine.folder import add_line, homes
-from rhn.files import finite_json
 from rhn.language.config import LanguageConfig
 from rhn.language.loop import Training
 from rhn.language.losses import measure, measure_name
+from rhn.utils.io import finite_json
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from rhn.cells.base import positive
 from rhn.cells.init import OWN, draw
 from rhn.cells.layers import recurrent_parts
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
-from rhn.wording import first_line
+from rhn.utils.wording import first_line
 
 MAX_LAYERS = 64  # a file may not ask for more: building each costs time before its sizes can be compared
 

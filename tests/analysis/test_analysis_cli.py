@@ -11,7 +11,7 @@ import pytest
 import torch
 from networks import WORDS, language_checkpoint, language_network, network, sentences
 
-import rhn.cli
+import rhn.cli.main
 from analysis import lesion
 from analysis.cli import main
 from rhn.cells import RHN
@@ -178,7 +178,9 @@ def test_a_text_is_read_as_rhn_evaluate_reads_it(tmp_path, capsys):
     for text in (folder, "novel.txt"):
         assert run("lesion", "ptb.safetensors", "--data", text, "--length", "10000", "--json") == 0
         baseline = result(capsys)["baseline"]
-        assert rhn.cli.main(["evaluate", "ptb.safetensors", "--data", str(text), "--split", "valid", "--json"]) == 0
+        assert (
+            rhn.cli.main.main(["evaluate", "ptb.safetensors", "--data", str(text), "--split", "valid", "--json"]) == 0
+        )
         assert baseline == pytest.approx(result(capsys)["nll"], rel=1e-6)
 
 

@@ -34,11 +34,11 @@ from optim_study.presets import small
 from optim_study.results import read_csv
 from rhn.cells import RNN
 from rhn.checkpoints import save_checkpoint
-from rhn.cli import main as rhn
-from rhn.figures import set_tooltips
+from rhn.cli.main import main as rhn
+from rhn.cli.parsing import parse
 from rhn.models import PolyphonicModel
-from rhn.parsing import parse
-from rhn.statistics import exact_interval
+from rhn.plotting.figures import set_tooltips
+from rhn.utils.statistics import exact_interval
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=alert(1)>&{{7*7}}"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from networks import drawn, network, rolls, tokens
 
-import rhn.cli
+import rhn.cli.main
 from analysis import Lesion, gate_activity, lesion, lesioned
 from analysis.cli import main
 from analysis.surgery import MODES, lesioned_layers
@@ -64,9 +64,9 @@ def minimal(folder):
 
 def test_readme_s_cell_is_trained_watched_and_lesioned_by_the_commands(folder, capsys):
     named = ("--cell", "my_module:MinimalCell")
-    assert rhn.cli.main(["train", "jsb-depth-1", *named, "--hidden-size", "8", "--epochs", "2", "--out", "d"]) == 0
+    assert rhn.cli.main.main(["train", "jsb-depth-1", *named, "--hidden-size", "8", "--epochs", "2", "--out", "d"]) == 0
     best = "d/best.safetensors"
-    assert rhn.cli.main(["evaluate", best, *named, "--split", "valid", "--json"]) == 0
+    assert rhn.cli.main.main(["evaluate", best, *named, "--split", "valid", "--json"]) == 0
     loss = json.loads(capsys.readouterr().out.splitlines()[-1])["nll"]
     assert main(["gates", best, *named, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -28,7 +28,7 @@ OWN = '''
 
 from dataclasses import dataclass
 
-from rhn.result import Result
+from rhn.utils.result import Result
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

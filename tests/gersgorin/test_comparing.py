@@ -22,10 +22,10 @@ from gersgorin.run import Label
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.data.text import Vocabulary
-from rhn.figures import STYLE
 from rhn.language.build import build_model
 from rhn.language.config import LanguageConfig
-from rhn.options import options_of
+from rhn.plotting.figures import STYLE
+from rhn.utils.options import options_of
 from tests.readable import readable
 
 SMALL = ["--hidden-size", "4", "--steps", "4"]

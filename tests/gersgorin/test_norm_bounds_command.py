@@ -14,7 +14,7 @@ from gersgorin.analyses.spectra import spectra
 from gersgorin.cli.main import main
 from gersgorin.resolve import open_run
 from rhn.cells import GRU, RHN
-from rhn.result import load
+from rhn.utils.result import load
 
 SMALL = ["--hidden-size", "6", "--steps", "9"]
 

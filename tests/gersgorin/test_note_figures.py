@@ -13,9 +13,9 @@ from gersgorin.analyses.fixed_points import draw_fixed_points
 from gersgorin.recording import Recording
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorale
-from rhn.figures import our_style
-from rhn.made import command, made_with, remember_command
 from rhn.models import PolyphonicModel
+from rhn.plotting.figures import our_style
+from rhn.utils.metadata import command, made_with, remember_command
 from tests.readable import readable
 
 ROOT, MOMENTS = Path(section4.__file__).parents[1], 6

@@ -13,10 +13,10 @@ from gersgorin.cli.check import CheckOptions
 from gersgorin.cli.plot import PlotOptions
 from gersgorin.cli.plot import main as plot
 from rhn.chorales.build import build_model
-from rhn.cli import main as rhn
+from rhn.cli.main import main as rhn
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.options import field_docs
 from rhn.presets import preset
+from rhn.utils.options import field_docs
 
 UNITS = 16
 LIMIT = UNITS**-0.5  # within which torch draws

@@ -21,9 +21,9 @@ from gersgorin.plotting.spectra import told_apart, wrapped
 from gersgorin.recording import moving_recording
 from gersgorin.run import Label
 from rhn.cells import LSTM, RHN, RNN
-from rhn.figures import drawable, our_style
-from rhn.made import made_with
 from rhn.models import PolyphonicModel
+from rhn.plotting.figures import drawable, our_style
+from rhn.utils.metadata import made_with
 from tests.readable import readable
 
 ROOT = Path(import_module("gersgorin").__file__).parent

@@ -20,8 +20,8 @@ from gersgorin.recording import (
     plot_moment,
     plot_weights,
 )
-from rhn.figures import our_style
 from rhn.models import PolyphonicModel
+from rhn.plotting.figures import our_style
 from tests.readable import readable
 
 

@@ -11,7 +11,7 @@ from gersgorin import results
 from gersgorin.linalg.enclosures import verified_eigenvalues
 from rhn.cells import RHN, RNN
 from rhn.models import PolyphonicModel
-from rhn.result import COLUMNS, LINES, in_short
+from rhn.utils.result import COLUMNS, LINES, in_short
 
 g = torch.Generator().manual_seed(0)
 x = torch.randn(30, 3, dtype=torch.float64, generator=g)

@@ -13,7 +13,7 @@ from rhn.cells import RHN
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorale
 from rhn.errors import RhnError
-from rhn.files import finite_json
+from rhn.utils.io import finite_json
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from gersgorin.paper.saddle import draw_gate_sweep, draw_rate_sweeps, predicted_slope, sweep_gates, sweep_rates
-from rhn.figures import BLUE, GREEN
+from rhn.plotting.figures import BLUE, GREEN
 
 
 def test_rates_of_deep_transitions_fall_with_the_scale_and_those_of_rhns_do_not():

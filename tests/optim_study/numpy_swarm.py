@@ -15,7 +15,7 @@ from optim_study.protocol import Settings, StudyConfig
 from optim_study.trainer import Outcome, outcome_of
 from rhn.engine.curves import has_ended
 from rhn.engine.state import TrialState
-from rhn.files import atomic_path
+from rhn.utils.io import atomic_path
 
 CURVATURE = np.linspace(0.1, 40, 8, dtype=np.float32)
 

@@ -15,10 +15,10 @@ from optim_study.runner import run
 from rhn.cells import CELLS
 from rhn.data import chorales
 from rhn.errors import DataError, InvalidInputError
-from rhn.figures import our_style
-from rhn.files import write_json
-from rhn.made import made_with
 from rhn.models import PolyphonicModel
+from rhn.plotting.figures import our_style
+from rhn.utils.io import write_json
+from rhn.utils.metadata import made_with
 from tests.readable import readable
 from tests.rhn.pieces import shortest_chorales
 

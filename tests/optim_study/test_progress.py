@@ -12,7 +12,7 @@ from optim_study.plan import Planned
 from optim_study.progress import Display, Progress, estimate_line, study_line
 from optim_study.results import Counts
 from optim_study.worker import Begun, Claimed, EpochDone, Finished
-from rhn.engine.time_left import duration
+from rhn.utils.progress import duration
 
 
 def planned_study(arch="rhn", depth=4, parameters=5700, epochs=100):

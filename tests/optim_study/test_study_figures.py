@@ -11,7 +11,7 @@ from optim_study.area_plot import plot_area
 from optim_study.border import BorderPoint
 from optim_study.map_plot import plot_map
 from optim_study.plots import draw_swarm, plot_swarm
-from rhn.figures import our_style
+from rhn.plotting.figures import our_style
 
 LONG = "my_cells.of_a_very_long_name:TheCellOfMine"  # 42 characters
 

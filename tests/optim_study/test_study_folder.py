@@ -10,7 +10,7 @@ from safetensors.numpy import save
 from optim_study.study_folder import Record, StudyFolder
 from rhn.engine.state import TrialState
 from rhn.errors import DataError, OutputError
-from rhn.files import atomic_path
+from rhn.utils.io import atomic_path
 
 
 @pytest.fixture

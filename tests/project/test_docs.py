@@ -25,7 +25,7 @@ PAGES = docs_commands.pages()
 NAMES = [str(page.relative_to(ROOT / "docs")) for page in PAGES]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 MAINS = {
-    "rhn": "rhn.cli",
+    "rhn": "rhn.cli.main",
     "gersgorin": "gersgorin.cli.main",
     "gersgorin-plot": "gersgorin.cli.plot",
     "gersgorin-check": "gersgorin.cli.check",

@@ -22,12 +22,11 @@ HEAVY = ("matplotlib", "seaborn", "optuna", "music21", "pandas", "rich")
 
 # From the lowest level to the highest: a module imports its own level and lower ones only, never in a circle.
 LEVELS_TEXT = """
-    rhn.addresses rhn.cell_names rhn.entry rhn.errors rhn.fields rhn.figures rhn.files rhn.interrupts rhn.lazy rhn.made rhn.options \
-        rhn.plugins rhn.reading rhn.result rhn.safe_path rhn.statistics rhn.ticks rhn.users_code rhn.version rhn.wording
+    rhn.cell_names rhn.errors rhn.plotting.figures rhn.utils rhn.version
     rhn.data rhn.kernels
-    rhn.cells rhn.models rhn.checkpoints rhn.provenance
-    rhn.engine rhn.chorales rhn.language rhn.presets rhn.published rhn.progress rhn.parsing rhn.command
-    rhn.run_words rhn.report rhn.plots rhn.commands rhn.cli rhn.__main__
+    rhn.cells rhn.models rhn.checkpoints rhn.plotting.provenance
+    rhn.engine rhn.chorales rhn.language rhn.presets rhn.published
+    rhn.cli rhn.plotting rhn.__main__
     gersgorin._validate gersgorin.linalg
     gersgorin.cell_run gersgorin.data gersgorin.extract gersgorin.jacobian gersgorin.networks gersgorin.objective gersgorin.operators \
         gersgorin.options gersgorin.own_loop gersgorin.resolve gersgorin.run
@@ -99,7 +98,7 @@ def test_no_modules_of_gersgorin_import_each_other_in_a_circle():
 
 
 COMMANDS = [
-    "rhn.cli",
+    "rhn.cli.main",
     "gersgorin.cli.main",
     "gersgorin.cli.plot",
     "gersgorin.cli.check",

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTRIES = [
-    "rhn.entry:rhn",
+    "rhn.cli.entry:rhn",
     "gersgorin.cli.entry:main",
     "gersgorin.cli.entry:plot",
     "gersgorin.cli.entry:check",
@@ -26,7 +26,7 @@ MODULES = [
         "gersgorin",
         "analysis",
         "optim_study",
-        "rhn.cli",
+        "rhn.cli.main",
         "gersgorin.cli.main",
         "gersgorin.cli.plot",
         "gersgorin.cli.check",
@@ -53,7 +53,7 @@ def test_ctrl_c_while_a_command_is_loaded_is_a_word(entry, tmp_path):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_ctrl_c_while_a_module_is_loaded_as_a_command_is_a_word(module, tmp_path):
-    runs = f"import runpy, rhn.entry\n{PRESSES}runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    runs = f"import runpy, rhn.cli.entry\n{PRESSES}runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
     done = started(runs, tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
@@ -61,7 +61,7 @@ def test_ctrl_c_while_a_module_is_loaded_as_a_command_is_a_word(module, tmp_path
 def test_a_library_that_takes_ctrl_c_for_a_broken_installation_does_not_see_it(tmp_path):
     (tmp_path / "fragile.py").write_text(FRAGILE)
     (tmp_path / "command.py").write_text("import time\ndef main():\n    import fragile\n    time.sleep(60)\n")
-    done = started("import sys\nfrom rhn.entry import enter\nsys.exit(enter('command'))", tmp_path)
+    done = started("import sys\nfrom rhn.cli.entry import enter\nsys.exit(enter('command'))", tmp_path)
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
 
@@ -70,4 +70,4 @@ def test_where_ctrl_c_is_ignored_it_stays_so(tmp_path):
         "import os, signal\ndef main():\n    os.kill(os.getpid(), signal.SIGINT)\n    return 7\n"
     )
     ignoring = "import signal, sys\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-    assert started(f"{ignoring}from rhn.entry import enter\nsys.exit(enter('command'))", tmp_path).returncode == 7
+    assert started(f"{ignoring}from rhn.cli.entry import enter\nsys.exit(enter('command'))", tmp_path).returncode == 7

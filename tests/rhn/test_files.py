@@ -15,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rhn.errors import DataError, OutputError
-from rhn.files import atomic_path, check_writable, remove_leftovers, write_arrays, write_json
-from rhn.reading import arrays_of
+from rhn.utils.io import arrays_of, atomic_path, check_writable, remove_leftovers, write_arrays, write_json
 
 
 def names(folder):
@@ -109,7 +108,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     target.write_text("old")
     script = f"""
 import resource
-from rhn.files import atomic_path
+from rhn.utils.io import atomic_path
 from rhn.errors import OutputError
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:

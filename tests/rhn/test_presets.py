@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rhn import cli
-from rhn.commands.cost import seconds_here
+from rhn.cli import main as cli
+from rhn.cli.estimate import seconds_here
 from rhn.errors import InvalidInputError
 from rhn.language.build import build_model
 from rhn.presets import PRESETS, ChoraleConfig, LanguageConfig, preset

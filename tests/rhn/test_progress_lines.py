@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from rhn import progress
-from rhn.progress import Lines, progress_bars, status_line
+from rhn.utils import progress
+from rhn.utils.progress import Lines, progress_bars, status_line
 
 
 def test_lines_tell_of_the_task_at_work_its_share_and_the_time_left():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rhn.errors import DataError
-from rhn.reading import arrays_of, json_value, read_json, require_file
+from rhn.utils.io import arrays_of, json_value, read_json, require_file
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
@@ -49,7 +49,7 @@ def test_a_damaged_record_is_named_with_who_writes_such(tmp_path, content):
 
 def test_an_archive_that_unpacks_to_more_than_any_record_is_refused(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "r.npz", a=np.zeros(1000))
-    monkeypatch.setattr("rhn.reading.MOST_ARRAYS", 8000)
+    monkeypatch.setattr("rhn.utils.io.MOST_ARRAYS", 8000)
     with pytest.raises(DataError, match="unpacks to 8128 bytes"), arrays_of(tmp_path / "r.npz", "the recorder"):
         pass
 

@@ -8,7 +8,7 @@ from rhn.data.download import data_folder
 from rhn.data.sets import TEXT_SETS, TextSet
 from rhn.data.text.unpack import unpacked
 from rhn.errors import DataError, InvalidInputError
-from rhn.reading import require_file
+from rhn.utils.io import require_file
 
 ARCHIVES = (".zip", ".gz")  # that a set of one file may come in
 

@@ -21,7 +21,7 @@ from rhn.data.text.numbering import build_vocabulary, id_table, require_equal
 from rhn.data.text.unpack import file_digest
 from rhn.data.text.vocabulary import Unit, Vocabulary
 from rhn.errors import DataError, InvalidInputError
-from rhn.wording import counted
+from rhn.utils.wording import counted
 
 FOREIGN = 0.2  # share of unknown words above which a text is hardly one for a vocabulary
 

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from platformdirs import user_cache_path
 
 from rhn.errors import DataError, OutputError
-from rhn.files import atomic_path
+from rhn.utils.io import atomic_path
 
 MAX_BYTES = 2 * 10**9  # unpacked; enwik8 and text8 have 10^8. A small archive can claim any size
 BLOCK = 2**20

@@ -10,8 +10,8 @@ from cases import randomize
 
 from rhn.chorales.sampling import BEATS, LOWEST_PITCH, OPENINGS, sample_chorale, voices, write_chorale
 from rhn.errors import InvalidInputError, OutputError
-from rhn.made import made_by_us
 from rhn.models import PolyphonicModel
+from rhn.utils.metadata import made_by_us
 
 
 @pytest.fixture(scope="module")

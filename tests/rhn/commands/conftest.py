@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rhn import cli
+from rhn.cli import main as cli
 from rhn.data.corpus import LOWEST_PITCH, SPLITS
 from tests.rhn.pieces import shortest_chorales
 from tests.rhn.texts import sentences

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rhn import cli
+from rhn.cli import main as cli
 from rhn.data.text import read_text
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from rhn.cli import main
+from rhn.cli.main import main
 from rhn.kernels import packed, report
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from rhn import cells
 from rhn.checkpoints import save_checkpoint
-from rhn.cli import main
-from rhn.command import run_command
+from rhn.cli.common import run_command
+from rhn.cli.main import main
 from rhn.models import PolyphonicModel
 
 

@@ -13,10 +13,10 @@ from gersgorin.cli.plot import PlotOptions
 from optim_study.presets import RunConfig
 from rhn.cells import CELLS
 from rhn.chorales.config import ChoraleConfig
+from rhn.cli.parsing import Commands, parse
 from rhn.errors import InvalidInputError
 from rhn.language.config import LanguageConfig
-from rhn.options import Arg, Fields, field_docs
-from rhn.parsing import Commands, parse
+from rhn.utils.options import Arg, Fields, field_docs
 
 
 @dataclass(frozen=True, kw_only=True)

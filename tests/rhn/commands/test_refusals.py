@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rhn import cli
 from rhn.checkpoints import load_checkpoint, read_metadata, save_checkpoint
+from rhn.cli import main as cli
 
 # MUSIC, PROSE: checkpoints; NOTES, TEXT: their data; RUN: the folder of PROSE; OUT: a free name
 REFUSED = [
@@ -122,7 +122,7 @@ def test_a_checkpoint_never_decides_what_is_imported(prose, trained, hostile):
 
 
 @pytest.mark.parametrize(
-    "program", [["-P", "-c", "from rhn.cli import main; main()"], ["-m", "rhn"]], ids=["script", "-m"]
+    "program", [["-P", "-c", "from rhn.cli.main import main; main()"], ["-m", "rhn"]], ids=["script", "-m"]
 )
 def test_no_module_of_the_current_folder_is_imported(program, hostile):
     for words in ("presets", "train jsb-depth-1 --print-config", "evaluate missing", "data show jsb"):

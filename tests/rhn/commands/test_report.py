@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 from readable import readable
 
-from rhn import cli, plots
 from rhn.cells import CELLS
+from rhn.cli import main as cli
 from rhn.errors import DataError, InvalidInputError
-from rhn.figures import our_style
+from rhn.plotting import curves as plots
+from rhn.plotting.figures import our_style
+from rhn.plotting.run_titles import told_of
+from rhn.plotting.runs import read_curves, read_depth, require_one_measure, sizes
 from rhn.published import PTB_BY_DEPTH
-from rhn.report import read_curves, read_depth, require_one_measure, sizes
-from rhn.run_words import told_of
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pathlib import Path
 import matplotlib
 import pytest
 
-from rhn.command import run_command
-from rhn.figures import STYLE, our_style
+from rhn.cli.common import run_command
+from rhn.plotting.figures import STYLE, our_style
 
 ROOT = Path(__file__).resolve().parents[3]
 LIGHT = f"{sys.executable} -m rhn presets"

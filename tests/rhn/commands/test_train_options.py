@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from rhn import cli
+from rhn.cli import main as cli
 from rhn.presets import PRESETS, preset
 
 
@@ -135,7 +135,7 @@ def test_a_configuration_file_that_cannot_be_used_is_refused(content, message, t
 
 
 def test_help_is_printed_without_loading_torch():
-    code = "import sys, rhn.cli\ntry: rhn.cli.main(['train', '--help'])\nfinally: assert 'torch' not in sys.modules"
+    code = "import sys, rhn.cli.main\ntry: rhn.cli.main.main(['train', '--help'])\nfinally: assert 'torch' not in sys.modules"
     environment = os.environ | {"COLUMNS": "100"}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from gersgorin.results import Recording
-from rhn import cli
 from rhn.checkpoints import load_checkpoint
+from rhn.cli import main as cli
 from rhn.data import chorales
 from tests.rhn.commands.test_trainings import assert_same_run
 

@@ -5,8 +5,8 @@ import math
 import pytest
 from test_trainings import metrics
 
-from rhn import cli
 from rhn.checkpoints import load_checkpoint, save_checkpoint
+from rhn.cli import main as cli
 from rhn.data import chorales
 from rhn.data.text import read_text
 from rhn.language import monte_carlo

@@ -11,9 +11,9 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from rhn import cli
 from rhn.checkpoints import read_metadata
-from rhn.commands import cost
+from rhn.cli import estimate as cost
+from rhn.cli import main as cli
 from rhn.engine.state import read_state, write_state
 from rhn.language import progress
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from rhn import cli
+from rhn.cli import main as cli
 from rhn.data.sets import CHORALES, TEXT_SETS, PublishedFile, TextSet, compare
 
 SPLITS = ("train", "valid", "test")

@@ -19,8 +19,8 @@ from rhn.engine import driver
 from rhn.engine.folder import held
 from rhn.engine.state import write_state
 from rhn.errors import DataError, InvalidInputError, OutputError
-from rhn.interrupts import Interrupted
 from rhn.language import runs as language
+from rhn.utils.interrupts import Interrupted
 from tests.rhn.pieces import shortest_chorales
 from tests.rhn.texts import SMALL, small_corpus
 

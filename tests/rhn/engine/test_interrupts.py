@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from rhn.interrupts import deferred_interrupt
+from rhn.utils.interrupts import deferred_interrupt
 
 
 def press_ctrl_c():

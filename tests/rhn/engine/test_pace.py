@@ -7,9 +7,9 @@ from torch import nn
 from rhn.engine import pace
 from rhn.engine.pace import measured_pace
 from rhn.engine.stack import Stack
-from rhn.engine.time_left import Speed, lines_of
 from rhn.kernels.compiled.build import library
 from rhn.models import PolyphonicModel
+from rhn.utils.progress import Speed, lines_of
 
 FRAMES = torch.rand(7, 32, 88)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from rhn.engine.pace import Pace
-from rhn.engine.time_left import lines_of
 from rhn.language import progress
 from rhn.language.config import LanguageConfig
 from rhn.language.loop import Training
 from rhn.language.windows import epoch_windows
+from rhn.utils.progress import lines_of
 from tests.rhn.texts import small_corpus
 
 CONFIG = LanguageConfig(

@@ -23,7 +23,7 @@ NAME = "record.npz"
 
 def recorded_every(folder: Path) -> int | None:
     """After how many steps the training in a folder was measured; None where it was not. Raises DataError for a damaged record."""
-    from rhn.plugins import plugin
+    from rhn.utils.plugins import plugin
 
     paths = sorted([*folder.glob(NAME), *folder.glob(f"seed-*/{NAME}")])
     return plugin("recording").load(paths[0]).every if paths else None
@@ -37,7 +37,7 @@ def chorale_recorders(
     import numpy as np
     import torch
 
-    from rhn.provenance import words_of_new
+    from rhn.plotting.provenance import words_of_new
 
     if every is None:
         yield None
@@ -74,7 +74,7 @@ def text_recorders(
     import torch
 
     from rhn.engine.folder import homes
-    from rhn.provenance import words_of_new
+    from rhn.plotting.provenance import words_of_new
 
     if every is None:
         yield None
@@ -147,7 +147,7 @@ class Recorders:
             recorder.close()
 
     def _begin(self, seed: int, network: "nn.Module") -> None:
-        from rhn.plugins import plugin
+        from rhn.utils.plugins import plugin
 
         self._models[seed] = copy.deepcopy(network)
         loss, board = self._look(seed, network), self._tensorboard and self._tensorboard / f"record-{seed}"

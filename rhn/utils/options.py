@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from rhn.cell_names import CELL_NAMES
 from rhn.errors import InvalidInputError
-from rhn.fields import LARGEST, expected
+from rhn.utils.validation import LARGEST, expected
 
 METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH"}
 

@@ -8,16 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rhn.command import own_cell, print_json, resolve_device
-from rhn.commands.recording import chorale_recorders, text_recorders
-from rhn.options import check_least
+from rhn.cli.common import own_cell, print_json, resolve_device
+from rhn.cli.recording import chorale_recorders, text_recorders
 from rhn.presets import ChoraleConfig, LanguageConfig
-from rhn.wording import counted
+from rhn.utils.options import check_least
+from rhn.utils.wording import counted
 
 if TYPE_CHECKING:
-    from rhn.commands.recording import Recorders
-    from rhn.commands.resume import Resume
-    from rhn.commands.train import Train
+    from rhn.cli.recording import Recorders
+    from rhn.cli.resume import Resume
+    from rhn.cli.train import Train
     from rhn.data.text import TextCorpus
 
 WORTH_SAYING = 60.0  # seconds: a training that takes less needs no estimate from its size
@@ -136,9 +136,9 @@ def _how_long(
         return lambda: None
 
     def say() -> None:
-        from rhn.commands.cost import measured_rate, seconds_here
+        from rhn.cli.estimate import measured_rate, seconds_here
         from rhn.engine.numerics import exact
-        from rhn.engine.time_left import duration, lines_of
+        from rhn.utils.progress import duration, lines_of
 
         with exact(threads):
             seconds = seeds * seconds_here(config, measured_rate(), text)

@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
-from rhn.commands.starting import lacking, read_config, starting_point
-from rhn.commands.training import text_corpus, train
+from rhn.cli.configuration import lacking, read_config, starting_point
+from rhn.cli.run_training import text_corpus, train
 from rhn.errors import InvalidInputError
-from rhn.fields import check_seed
-from rhn.options import Arg, Device, Fields, File, Folder, check_least, flag, given_flags, options_of
 from rhn.presets import ChoraleConfig, LanguageConfig, parameters, preset
+from rhn.utils.options import Arg, Device, Fields, File, Folder, check_least, flag, given_flags, options_of
+from rhn.utils.validation import check_seed
 
 Config = LanguageConfig | ChoraleConfig
 TEXT_OPTIONS = ("words", "characters", "seeds", "threads", "tensorboard")

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from rhn.fields import check_seed
-from rhn.files import check_output
-from rhn.options import Arg, Trained, Writing, check_most
+from rhn.utils.io import check_output
+from rhn.utils.options import Arg, Trained, Writing, check_most
+from rhn.utils.validation import check_seed
 
 MOST_BARS = 10_000  # hours of music, minutes to write
 

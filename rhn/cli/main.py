@@ -3,23 +3,22 @@
 if __name__ == "__main__":  # first of all: Ctrl-C is a word during the imports too
     import sys
 
-    from rhn.entry import enter
+    from rhn.cli.entry import enter
 
-    sys.exit(enter("rhn.cli"))
-
+    sys.exit(enter("rhn.cli.main"))
 import sys
 
-from rhn.command import own_cell, run_command
-from rhn.commands.data import Get, Show
-from rhn.commands.evaluate import Evaluate
-from rhn.commands.generate import Generate
-from rhn.commands.info import Info
-from rhn.commands.presets import Presets
-from rhn.commands.report import Report
-from rhn.commands.resume import Resume
-from rhn.commands.sample import Sample
-from rhn.commands.train import Train
-from rhn.parsing import Commands, parse
+from rhn.cli.common import own_cell, run_command
+from rhn.cli.data import Get, Show
+from rhn.cli.evaluate import Evaluate
+from rhn.cli.generate import Generate
+from rhn.cli.info import Info
+from rhn.cli.parsing import Commands, parse
+from rhn.cli.presets import Presets
+from rhn.cli.report import Report
+from rhn.cli.resume import Resume
+from rhn.cli.sample import Sample
+from rhn.cli.train import Train
 
 COMMANDS = Commands(
     """Train recurrent models of text and of chorales, evaluate them, and let them write and compose.

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from rhn.errors import DataError, InvalidInputError
-from rhn.fields import fits
 from rhn.language.config import LanguageConfig
+from rhn.plotting.run_titles import UNTOLD, Told, told_of
 from rhn.published import PTB_BY_DEPTH, PTB_WORDS
-from rhn.reading import MOST_TEXT, json_value, read_json, read_text_file, require_file
-from rhn.run_words import UNTOLD, Told, told_of
-from rhn.wording import first_line
+from rhn.utils.io import MOST_TEXT, json_value, read_json, read_text_file, require_file
+from rhn.utils.validation import fits
+from rhn.utils.wording import first_line
 
 NO_EPOCH = "has not ended its first epoch, so there are no losses yet: if it was stopped, `rhn resume` goes on with it"
 MEASURES = ("perplexity", "bits_per_character", "nll")

@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rhn.command import print_json
-from rhn.engine.time_left import duration
+from rhn.cli.common import print_json
+from rhn.utils.progress import duration
 
 WIDTH = 100  # of lines, at most
 HEADS = {
@@ -37,7 +37,7 @@ class Presets:
     """Print a JSON list: name, parameters, depth, hidden_size, tied, published_test, seconds_here."""
 
     def run(self) -> None:
-        from rhn.commands.cost import measured_rate, seconds_here
+        from rhn.cli.estimate import measured_rate, seconds_here
         from rhn.presets import PRESETS, parameters, preset
         from rhn.published import published_test
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from rhn.options import Arg, Trained, check_most
+from rhn.utils.options import Arg, Trained, check_most
 
 MOST_TOKENS = 1_000_000
 

@@ -12,12 +12,24 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from rhn.cell_names import CELL_NAMES
-from rhn.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, drawable, titled
+from rhn.plotting.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    drawable,
+    in_inches,
+    legend_columns,
+    plain_log_ticks,
+    titled,
+)
+from rhn.plotting.run_titles import shared
+from rhn.plotting.runs import Curves, DepthPoint, sizes
 from rhn.published import PTB_BY_DEPTH, PTB_WORDS
-from rhn.report import Curves, DepthPoint, sizes
-from rhn.run_words import shared
-from rhn.ticks import in_inches, legend_columns, plain_log_ticks
-from rhn.wording import counted
+from rhn.utils.wording import counted
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)
 MARKERS = "osD^vP*"

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from rhn.command import print_json, progress_bars
+from rhn.cli.common import print_json, progress_bars
 from rhn.data.sets import CHORALES, TEXT_SETS, compare
 from rhn.errors import InvalidInputError
-from rhn.options import Arg, Folder
+from rhn.utils.options import Arg, Folder
 
 BEGINNING = {"words": 16, "characters": 72, "bytes": 72}  # tokens of a line that shows what a text is
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import get_type_hints
 
 from rhn.errors import DataError, InvalidInputError
-from rhn.fields import expected, fits
 from rhn.presets import ChoraleConfig, LanguageConfig, preset
-from rhn.reading import read_json
+from rhn.utils.io import read_json
+from rhn.utils.validation import expected, fits
 
 CELL_OPTIONS = ("activation", "coupled", "gate_constant", "skip", "transform_bias")
 RUN_ENTRIES = ("seeds", "text", "device", "data", "path")  # of a run's config.json, beside the configuration

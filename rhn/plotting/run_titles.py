@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rhn.cell_names import lacking
 from rhn.errors import RhnError
-from rhn.reading import read_json
+from rhn.utils.io import read_json
 
 SHOWN = 40  # characters of a value, which anybody may have written
 

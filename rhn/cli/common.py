@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rhn.errors import Answered, InvalidInputError, RhnError
-from rhn.files import finite_json
-from rhn.progress import progress_bars as progress_bars
-from rhn.progress import status_line as status_line
-from rhn.users_code import own_cell as own_cell
-from rhn.users_code import users_frames
+from rhn.utils.io import finite_json
+from rhn.utils.progress import progress_bars as progress_bars
+from rhn.utils.progress import status_line as status_line
+from rhn.utils.user_code import own_cell as own_cell
+from rhn.utils.user_code import users_frames
 
 
 def run_command(main: Callable[[], None]) -> int:

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
-from rhn.command import print_json
-from rhn.wording import counted
+from rhn.cli.common import print_json
+from rhn.utils.wording import counted
 
 PACKAGES = ("rhn-toolkit", "torch", "numpy", "triton")
 

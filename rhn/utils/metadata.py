@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from rhn.addresses import without_password
+from rhn.utils.redact import without_password
 from rhn.version import __version__
 
 _command: list[str] = []
@@ -27,7 +27,7 @@ _MARKS = {  # what a file that this toolkit made holds near its beginning or its
 
 
 def remember_command(prog: str, words: Sequence[str]) -> None:
-    """This process now runs `prog words...`; `rhn.parsing.parse` says so."""
+    """This process now runs `prog words...`; `rhn.cli.parsing.parse` says so."""
     _command[:] = [*prog.split(), *words]
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from rhn.command import print_json, progress_bars, resolve_device
+from rhn.cli.common import print_json, progress_bars, resolve_device
 from rhn.errors import InvalidInputError
-from rhn.fields import check_seed
-from rhn.options import Arg, Device, Trained, check_least, check_most, given_flags
+from rhn.utils.options import Arg, Device, Trained, check_least, check_most, given_flags
+from rhn.utils.validation import check_seed
 
 MOST_SAMPLES = 100_000  # of --mc: each reads the whole text
 TEXT_OPTIONS = ("batch_size", "temperature", "mc", "mc_official", "dynamic", "max_tokens", "seed")

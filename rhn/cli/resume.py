@@ -4,14 +4,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-from rhn.commands.recording import recorded_every
-from rhn.commands.starting import starting_point
-from rhn.commands.training import train
+from rhn.cli.configuration import starting_point
+from rhn.cli.recording import recorded_every
+from rhn.cli.run_training import train
 from rhn.engine.folder import data_path
 from rhn.errors import InvalidInputError
-from rhn.options import Arg, Device
 from rhn.presets import LanguageConfig
-from rhn.reading import read_json
+from rhn.utils.io import read_json
+from rhn.utils.options import Arg, Device
 
 
 @dataclass(frozen=True, kw_only=True)

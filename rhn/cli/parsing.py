@@ -1,6 +1,6 @@
 """The words of a command line become a dataclass of options; what cannot be read becomes one sentence.
 
-The standard library's argparse reads options. `rhn.options` says what a dataclass declares.
+The standard library's argparse reads options. `rhn.utils.options` says what a dataclass declares.
 """
 
 import argparse
@@ -16,8 +16,8 @@ from dataclasses import MISSING, dataclass
 from typing import Any, TypeVar
 
 from rhn.errors import Answered, InvalidInputError
-from rhn.made import remember_command
-from rhn.options import Option, field_docs, options_of
+from rhn.utils.metadata import remember_command
+from rhn.utils.options import Option, field_docs, options_of
 from rhn.version import __version__
 
 T = TypeVar("T")

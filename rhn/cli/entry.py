@@ -52,7 +52,7 @@ def _leave(code: int) -> None:
 
 def rhn() -> int:
     """`rhn`."""
-    return enter("rhn.cli")
+    return enter("rhn.cli.main")
 
 
 class Interrupt:

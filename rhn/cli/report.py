@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from rhn.figures import SUFFIXES, figure_name, place, save_figure
-from rhn.files import check_output, check_writable, write_csv
-from rhn.options import Arg, File, Writing
+from rhn.plotting.figures import SUFFIXES, figure_name, place, save_figure
+from rhn.utils.io import check_output, check_writable, write_csv
+from rhn.utils.options import Arg, File, Writing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,8 @@ class Report(Writing):
         print(f"figure: {output}")
 
     def _curves(self):
-        from rhn import plots, report
+        from rhn.plotting import curves as plots
+        from rhn.plotting import runs as report
 
         curves = [c for run in self.runs for c in report.read_curves(run)]
         measure = report.require_one_measure(curves)
@@ -50,7 +51,8 @@ class Report(Writing):
         return [row for c in curves for row in c.rows()], lambda: plots.draw_curves(curves)
 
     def _depth(self):
-        from rhn import plots, report
+        from rhn.plotting import curves as plots
+        from rhn.plotting import runs as report
 
         points = report.read_depth(self.runs)
         rows = report.depth_rows(points)

@@ -26,8 +26,7 @@ from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, ge
 import numpy as np
 
 from rhn.errors import DataError
-from rhn.files import write_arrays, write_record
-from rhn.reading import arrays_of, read_json
+from rhn.utils.io import arrays_of, read_json, write_arrays, write_record
 
 LINES, COLUMNS = 24, 100  # of a screen
 KIND = "kind"  # key of a file that names the class
@@ -153,7 +152,7 @@ class Result(OneScreen):
 
     def _repr_html_(self) -> str:
         """The summary and the figure, for a notebook; refers to nothing outside."""
-        from rhn.figures import our_style
+        from rhn.plotting.figures import our_style
 
         picture = io.BytesIO()
         with our_style():

@@ -1,1 +1,0 @@
-"""The subcommands of `rhn`, a file a subject."""

@@ -1,0 +1,1 @@
+"""Figures of trainings, and what the figures of all packages share."""

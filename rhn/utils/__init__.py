@@ -1,0 +1,1 @@
+"""Helpers of all packages: files, validation, options of dataclasses, progress, results."""
