@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 OURS = tuple(ROOT / name for name in ("rhn", "gersgorin", "analysis", "optim_study"))
 PYTHONS = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
 LIBRARIES = {"site-packages", "dist-packages"}
