@@ -167,7 +167,7 @@ def test_python_m_of_the_other_commands_imports_nothing_of_the_current_folder(ho
 def test_what_no_machine_can_hold_is_refused_at_once(words, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     package, *args = words.split()
-    module = {"gersgorin": "gersgorin.cli.main"}.get(package, f"{package}.cli")
+    module = {"gersgorin": "gersgorin.cli.main", "rhn": "rhn.cli.main"}.get(package, f"{package}.cli")
     assert importlib.import_module(module).main(args) == 2
     assert said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
