@@ -18,7 +18,6 @@ from rhn.errors import InvalidInputError
 from rhn.kernels.carried import carried, carried_reference
 from rhn.kernels.looped import looped, looped_reference, product, times
 
-DEPTHS = (1, 2, 5, 10)
 VARIANTS = {  # options that change a cell's equation
     "rhn": (
         {},
@@ -91,13 +90,17 @@ def _is_deep(key: str) -> bool:
     return True
 
 
-CELL_CASES = [
-    CellCase(key, depth, options)
-    for key in CELLS
-    for depth in (DEPTHS if _is_deep(key) else (1,))
-    for options in VARIANTS.get(key, ({},))
-]
-SHALLOW_CASES = [case for case in CELL_CASES if case.depth <= 2]  # for tests whose subject is not the depth
+def _cases(key: str):
+    """Every equation of a cell; deep ones with three layers, and once with one."""
+    first, *others = VARIANTS.get(key, ({},))
+    if not _is_deep(key):
+        return [CellCase(key, 1, options) for options in (first, *others)]
+    return [CellCase(key, 1, first), *(CellCase(key, 3, options) for options in (first, *others))]
+
+
+CELL_CASES = [case for key in CELLS for case in _cases(key)]
+# One case of each cell, with at most two layers, for tests whose subject is neither the depth nor the equation.
+SHALLOW_CASES = [CellCase(key, 2 if _is_deep(key) else 1) for key in CELLS]
 
 
 @dataclass(frozen=True)
@@ -263,6 +266,16 @@ KERNELS = [
     KernelCase("lstm-masked", *_masked(_LSTM, 1), _gated(4, 2), deep=False),
     KernelCase("gru-masked", *_masked(_GRU, 1), _gated(3, 1, q=1), deep=False),
 ]
+# One row of each kernel, masks and options included, for statements about the code that the rows share.
+FAMILIES = [
+    case
+    for case in KERNELS
+    if case.name
+    in (
+        "highway", "highway-uncoupled-masked-apart", "deep-transition-skip-all", "lstm-masked", "gru", "carried-in-pairs",
+        "looped-masked", "gated-scan", "turned-scan",
+    )
+]  # fmt: skip
 
 
 def assert_close(got, wanted, tolerance, name, floor=0.0):

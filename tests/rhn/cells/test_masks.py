@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cases import CELL_CASES, assert_close, dropout_mask, inputs, randomize
+from cases import CELL_CASES, SHALLOW_CASES, assert_close, dropout_mask, inputs, randomize
 from torch import nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
@@ -10,9 +10,10 @@ from rhn.cells import GRU, LSTM, RHN, RNN, Cell, CellMasks
 from rhn.errors import InvalidInputError
 from rhn.kernels import highway, highway_reference
 
-CASES = [(case, J) for case in CELL_CASES if case.depth in (1, 5) for J in ("shared", "apart")]
-CASES = [(case, J) for case, J in CASES if J == "shared" or case.key == "rhn"]
-every_case = pytest.mark.parametrize(("case", "kind"), CASES, ids=lambda value: str(value))
+CASES = [(case, "shared") for case in CELL_CASES] + [
+    (case, "apart") for case in CELL_CASES if case.key == "rhn" and "activation" not in case.options
+]
+every_case = pytest.mark.parametrize(("case", "kind"), CASES, ids=str)
 gated = pytest.mark.parametrize(
     "case", [c for c, J in CASES if "candidate" in c.plain().masks and J == "shared"], ids=str
 )
@@ -47,15 +48,14 @@ def value_and_gradients(cell, x, s0, dropout):
 
 
 @every_case
-@pytest.mark.parametrize("kernel", ["manual", "reference"])
-def test_input_and_state_masks_of_one_row_are_columns_of_its_matrices_scaled(case, kind, kernel):
+def test_input_and_state_masks_of_one_row_are_columns_of_its_matrices_scaled(case, kind):
     """W (x * m) = (W diag m) x, so a row with masks is a network of its own without: at every step, layer and block."""
-    cell = case.build(kernel=kernel)
+    cell = case.build()
     x, s0 = run(cell)
     masks = masks_for(cell, 3, kind, candidate=False)
     outputs, last = cell(x, s0, dropout=masks)
     for b in range(3):
-        twin, J = case.build(kernel=kernel), len(masks.input)
+        twin, J = case.build(), len(masks.input)
         entering = {"weight_ih": masks.input, "weight_hh": masks.state, "weight_skip": masks.state}
         with torch.no_grad():
             for name, matrix in twin.named_parameters():
@@ -67,10 +67,9 @@ def test_input_and_state_masks_of_one_row_are_columns_of_its_matrices_scaled(cas
 
 
 @gated
-@pytest.mark.parametrize("kernel", ["manual", "reference"])
-def test_a_candidate_mask_multiplies_h_before_its_gate(case, kernel):
+def test_a_candidate_mask_multiplies_h_before_its_gate(case):
     """s_l = (h * mask) t + s c, layer by layer; for the LSTM this is its c."""
-    cell = case.build(kernel=kernel)
+    cell = case.build()
     n = cell.hidden_size
     x, s0 = run(cell, T=1)
     mask = dropout_mask(3, n)
@@ -95,13 +94,14 @@ def layer_gates(cell, layer, x, s):
     return alone.gates(x * (layer == 0), s)
 
 
-@pytest.mark.parametrize("coupled", [True, False])
-@pytest.mark.parametrize("J", [1, None], ids=["shared", "apart"])
-@pytest.mark.parametrize("kernel", ["manual", "reference"])
-def test_behind_closed_highway_gates_the_state_stays_itself_under_any_mask(coupled, J, kernel):
+@pytest.mark.parametrize(
+    ("coupled", "kind", "kernel"),
+    [(True, "apart", "manual"), (False, "shared", "manual"), (False, "apart", "reference")],
+)
+def test_behind_closed_highway_gates_the_state_stays_itself_under_any_mask(coupled, kind, kernel):
     cell = RHN(3, 7, 4, coupled=coupled, transform_bias=-1e4, kernel=kernel)
     x, s0 = run(cell)
-    outputs, last = cell(x, s0, dropout=masks_for(cell, 3, "apart" if J is None else "shared"))
+    outputs, last = cell(x, s0, dropout=masks_for(cell, 3, kind))
     assert torch.equal(outputs, s0.expand_as(outputs))
     assert torch.equal(last, s0)
 
@@ -147,8 +147,7 @@ def test_a_window_in_two_halves_under_one_draw_is_the_window(case, kind):
 
 
 @every_case
-@pytest.mark.parametrize(("T", "B"), [(1, 1), (1, 3), (5, 1), (5, 3)])
-@pytest.mark.parametrize("saturated", [False, True], ids=["", "saturated"])
+@pytest.mark.parametrize(("T", "B", "saturated"), [(1, 3, True), (5, 1, False)])
 def test_values_and_every_gradient_equal_the_reference(case, kind, T, B, saturated):
     """Of a whole cell with all its masks; the kernels alone, any size, dtype and gradcheck: test_kernels.py."""
     ours, equation = (case.build(saturated=saturated, kernel=kernel) for kernel in ("manual", "reference"))
@@ -162,8 +161,11 @@ def test_values_and_every_gradient_equal_the_reference(case, kind, T, B, saturat
         assert_close(got[2][name], wanted[2][name], 1e-11, f"gradient of {name}", floor=floor)
 
 
-@every_case
-@pytest.mark.parametrize(("m", "n"), [(5, 7), (20, 150)], ids=str)
+@pytest.mark.parametrize(
+    ("case", "kind", "m", "n"),
+    [*((case, kind, 5, 7) for case, kind in CASES), *((case, "shared", 20, 150) for case in SHALLOW_CASES)],
+    ids=str,
+)
 def test_a_model_in_a_stack_equals_itself_alone_to_the_bit(case, kind, m, n):
     """float32, 32 rows, masks of their own: outputs and, of their weighted sum, every gradient."""
     cells = [case.build(m, n, seed=k, dtype=torch.float32) for k in range(3)]

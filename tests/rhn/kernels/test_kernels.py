@@ -2,18 +2,20 @@
 
 import pytest
 import torch
-from cases import KERNELS, SHALLOW_CASES, assert_close, inputs
+from cases import FAMILIES, KERNELS, SHALLOW_CASES, assert_close, inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.func import hessian, jacfwd, jacrev
 
 from rhn.kernels import highway, packed
+from rhn.kernels.compiled import call
 from rhn.kernels.highway import manual as highway_manual
 
-SIZES = [(1, 1, 1, 1, 1), (5, 3, 4, 7, 1), (1, 2, 3, 5, 2), (4, 1, 2, 7, 5), (3, 3, 1, 4, 10)]  # T, B, m, n, L
+SIZES = [((1, 1, 1, 1, 1), False), ((1, 3, 2, 5, 2), False), ((5, 1, 4, 7, 5), True)]  # (T, B, m, n, L), saturated
 FLOOR = {False: 1e-6, True: 1e-3}  # 1 - h^2 of a saturated h is rounded absolutely, in whatever order it is taken
 
 every_kernel = pytest.mark.parametrize("case", KERNELS, ids=str)
+every_family = pytest.mark.parametrize("case", FAMILIES, ids=str)
 
 
 def value_and_gradients(function, arguments, needs=None, **options):
@@ -36,34 +38,36 @@ def assert_same(case, arguments, tolerance=1e-11, needs=None, floor=1e-6):
 
 
 @every_kernel
-@pytest.mark.parametrize("saturated", [False, True], ids=["", "saturated"])
-@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize(("size", "saturated"), SIZES, ids=str)
 def test_values_and_every_gradient_equal_the_reference(case, size, saturated):
     assert_same(case, case.arguments(*size, saturated=saturated), floor=FLOOR[saturated])
 
 
-@every_kernel
-@settings(max_examples=15)
-@given(size=st.tuples(*[st.integers(1, 6)] * 4, st.integers(1, 4)), seed=st.integers(0, 99), saturated=st.booleans())
+@settings(max_examples=60)
+@given(
+    case=st.sampled_from(KERNELS),
+    size=st.tuples(*[st.integers(1, 6)] * 4, st.integers(1, 4)),
+    seed=st.integers(0, 99),
+    saturated=st.booleans(),
+)
 def test_any_size_equals_the_reference(case, size, seed, saturated):
     assert_same(case, case.arguments(*size, seed=seed, saturated=saturated), floor=FLOOR[saturated])
 
 
-@every_kernel
-@pytest.mark.parametrize("needs", [("x",), ("s0",), ("R",), ("W", "b")], ids=str)
-def test_gradients_may_be_asked_of_some_arguments_only(case, needs):
+@every_family
+def test_gradients_may_be_asked_of_some_arguments_only(case):
     arguments = case.arguments(3, 2, 4, 5, 2)
-    assert_same(case, arguments, needs=set(needs) & set(arguments) or {"W"})
+    for needs in ({"x"}, {"s0"}, {"R"}, {"W", "b"}):
+        assert_same(case, arguments, needs=needs & set(arguments) or {"W"})
 
 
-@every_kernel
+@every_family
 def test_gradcheck(case):
     arguments = [t.requires_grad_() for t in case.arguments(2, 2, 2, 3, 2).values()]
     assert torch.autograd.gradcheck(lambda *a: case.manual(*a, **case.options), arguments)
 
 
-@pytest.mark.parametrize("coupled", [True, False])
-@pytest.mark.parametrize("steps", [1, 3, 4, 7])
+@pytest.mark.parametrize(("coupled", "steps"), [(True, 1), (False, 3), (True, 4), (False, 7)])
 def test_the_highway_backward_in_blocks_of_time_changes_no_bit(monkeypatch, coupled, steps):
     """Local derivatives are computed for a block of steps at once; a block must not overwrite what the one after it left."""
     case = next(c for c in KERNELS if c.options == {"coupled": coupled})
@@ -85,13 +89,22 @@ def test_a_real_size_equals_the_reference(code):
     assert_same(case, arguments, tolerance=1e-4)
 
 
-@every_kernel
-@pytest.mark.parametrize("route", ["small", "packed", "packed off"])
-def test_float32_is_as_exact_as_the_reference_in_float32(case, route, monkeypatch, code):
+ROUTES = [
+    *((case, "small") for case in KERNELS),
+    *((case, "small, in Python") for case in FAMILIES if case.deep),
+    *((case, "packed") for case in FAMILIES if case.packs),
+    (KERNELS[0], "packed off"),
+]
+
+
+@pytest.mark.parametrize(("case", "route"), ROUTES, ids=str)
+def test_float32_is_as_exact_as_the_reference_in_float32(case, route, monkeypatch):
     """Against float64: at most three times the reference's own float32 error, plus a floor of a few roundings."""
     if route == "packed off":
         monkeypatch.setattr(packed, "_OPERATORS", None)
-    size = (9, 4, 5, 7, 2) if route == "small" else (6, 4, 5, 130, 2)
+    if "in Python" in route:
+        monkeypatch.setattr(call, "library", lambda: None)
+    size = (9, 4, 5, 7, 2) if "small" in route else (6, 4, 5, 130, 2)
     calls = []
     if packed._OPERATORS is not None:
         monkeypatch.setattr(packed, "_OPERATORS", tuple(_counted(o, calls) for o in packed._OPERATORS))
@@ -120,8 +133,9 @@ def _counted(operator, calls):
     return call
 
 
-@every_kernel
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    ("case", "dtype"), [*((case, torch.bfloat16) for case in FAMILIES), (FAMILIES[0], torch.float16)], ids=str
+)
 def test_half_precision_runs_and_stays_near_float32(case, dtype):
     arguments = case.arguments(4, 3, 4, 7, 2, dtype=dtype)
     states, gradients = value_and_gradients(case.manual, arguments, **case.options)
@@ -132,7 +146,7 @@ def test_half_precision_runs_and_stays_near_float32(case, dtype):
         assert_close(gradients[name].float(), wanted[name], 0.1, name)
 
 
-@every_kernel
+@every_family
 def test_second_derivatives_and_forward_mode_say_what_to_do(case):
     arguments = list(case.arguments(2, 2, 2, 3, 2).values())
     s0 = arguments[1].requires_grad_()
@@ -149,7 +163,7 @@ def test_second_derivatives_and_forward_mode_say_what_to_do(case):
     assert_close(H, jacrev(jacrev(total(case.reference)))(s0.detach()), 1e-10, "hessian of the reference")
 
 
-@every_kernel
+@every_family
 def test_backward_twice_and_a_changed_output(case):
     """The saved tensors survive a retained graph and a user who writes into the states."""
     arguments = [t.requires_grad_() for t in case.arguments(3, 2, 3, 4, 2).values()]
@@ -159,14 +173,14 @@ def test_backward_twice_and_a_changed_output(case):
     assert all(map(torch.equal, first, torch.autograd.grad(states.sum(), arguments)))
 
 
-@every_kernel
-def test_gradients_are_contiguous_and_shaped_as_their_tensors(case, code):
+@every_family
+def test_gradients_are_contiguous_and_shaped_as_their_tensors(case):
     arguments = case.arguments(3, 2, 3, 7, 3, dtype=torch.float32)
     for name, g in value_and_gradients(case.manual, arguments, **case.options)[1].items():
         assert g.shape == arguments[name].shape and g.is_contiguous(), name
 
 
-@every_kernel
+@every_family
 def test_strided_arguments(case):
     arguments = case.arguments(3, 4, 5, 6, 2)
     strided = {n: t.transpose(0, 1).contiguous().transpose(0, 1) if t.dim() > 1 else t for n, t in arguments.items()}
@@ -174,14 +188,14 @@ def test_strided_arguments(case):
     assert_same(case, strided)
 
 
-@every_kernel
+@every_family
 def test_an_empty_batch(case):
     states, gradients = value_and_gradients(case.manual, case.arguments(3, 0, 3, 4, 2), **case.options)
     assert states.shape[1] == 0
     assert not any(gradients[name].any() for name in gradients if name not in ("x", "s0"))
 
 
-@every_kernel
+@every_family
 def test_autocast_leaves_the_recurrence_in_its_own_precision(case):
     arguments = case.arguments(3, 2, 3, 4, 2, dtype=torch.float32)
     wanted = value_and_gradients(case.manual, arguments, **case.options)

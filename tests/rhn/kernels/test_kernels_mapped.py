@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from cases import KERNELS, SHALLOW_CASES, assert_close
+from cases import FAMILIES, KERNELS, SHALLOW_CASES, assert_close
 from torch.func import functional_call, grad, grad_and_value, jacrev, stack_module_state, vmap
 
-from rhn.cells import CELLS
+from rhn.kernels.compiled import call
 from rhn.kernels.ensemble import Kernel, stack_size
 
-every_kernel = pytest.mark.parametrize("case", KERNELS, ids=str)
+every_family = pytest.mark.parametrize("case", FAMILIES, ids=str)
 
 
 def loss_of(function, w, options):
@@ -32,8 +32,13 @@ def assert_each(names, got, wanted_of, K):
             assert_close(g[k], w, 1e-11, f"gradient of {name}, model {k}")
 
 
-@every_kernel
-@pytest.mark.parametrize("shared", [(), ("x",), ("x", "s0"), ("R", "W")], ids=str)
+STACKS = [  # (kernel, arguments that the models share)
+    *((case, ("x",)) for case in KERNELS),
+    *((case, shared) for case in FAMILIES for shared in ((), ("x", "s0"), ("R", "W"))),
+]
+
+
+@pytest.mark.parametrize(("case", "shared"), STACKS, ids=str)
 def test_stacked_models_under_vmap_equal_single_ones(case, shared):
     names, arguments, w = stacked(case)
     arguments = [t[0] if n in shared else t for n, t in zip(names, arguments, strict=True)]
@@ -48,17 +53,17 @@ def test_stacked_models_under_vmap_equal_single_ones(case, shared):
     assert_each(names, got, alone, 3)
 
 
-@every_kernel
-@pytest.mark.parametrize("dim", [1, -1])
-def test_the_mapped_axis_may_be_anywhere(case, dim):
+@every_family
+def test_the_mapped_axis_may_be_anywhere(case):
     names, arguments, w = stacked(case)
     every = tuple(range(len(names)))
-    moved = [t.movedim(0, dim) for t in arguments]
     f = grad_and_value(loss_of(case.manual, w, case.options), argnums=every)
-    assert_each(names, vmap(f, in_dims=dim)(*moved), lambda k: f(*(t[k] for t in arguments)), 3)
+    for dim in (1, -1):
+        moved = [t.movedim(0, dim) for t in arguments]
+        assert_each(names, vmap(f, in_dims=dim)(*moved), lambda k: f(*(t[k] for t in arguments)), 3)
 
 
-@every_kernel
+@every_family
 def test_shared_weights_get_the_sum_of_the_gradients(case):
     """autograd outside vmap: one model, K minibatches."""
     names, arguments, _ = stacked(case)
@@ -72,7 +77,7 @@ def test_shared_weights_get_the_sum_of_the_gradients(case):
         assert_close(g, h, 1e-11, name)
 
 
-@every_kernel
+@every_family
 def test_nested_vmap(case):
     """Minibatches (outer) by models (inner)."""
     names, arguments, w = stacked(case)
@@ -87,7 +92,7 @@ def test_nested_vmap(case):
         assert_each(names, got, lambda k, j=j: reference(batches[j], *(t[k] for t in arguments[1:])), 3)
 
 
-@every_kernel
+@every_family
 def test_jacrev_through_time(case):
     """Many gradients of one forward pass: the mapped axis is on the gradient alone."""
     names, arguments, _ = stacked(case, T=2, K=2)
@@ -103,7 +108,7 @@ def test_jacrev_through_time(case):
     assert_close(both[1], jacrev(last(case.reference), argnums=3)(*(t[1] for t in arguments)), 1e-11, "vmap(jacrev)")
 
 
-@every_kernel
+@every_family
 def test_a_stack_is_one_kernel_call_forward_and_one_backward(case, monkeypatch):
     module, attribute = case.find_kernel()
     kernel, calls = getattr(module, attribute), []
@@ -123,15 +128,21 @@ def test_a_stack_is_one_kernel_call_forward_and_one_backward(case, monkeypatch):
     assert calls == [("forward", 6), ("backward", 6)]
 
 
-BIT_CASES = [c for c in SHALLOW_CASES if c.depth == 2 or not CELLS[c.key].deep]
+# Sizes of the C kernels, of the same in Python, and of packed weights.
+BIT_CASES = [
+    *((case, 88, 37, 20, "compiled") for case in SHALLOW_CASES),
+    *((case, 5, 7, 9, "in Python") for case in SHALLOW_CASES if case.depth == 2),
+    *((case, 88, 150, 9, "packed") for case in SHALLOW_CASES),
+]
 
 
-@pytest.mark.parametrize("case", BIT_CASES, ids=str)
-@pytest.mark.parametrize(("m", "n", "T"), [(5, 7, 9), (88, 37, 20), (88, 150, 9)], ids=str)
-def test_a_model_trained_in_a_stack_equals_itself_alone_to_the_bit(case, m, n, T, code):
-    """float32, one thread, 32 rows (of which a last batch masks 27): loss and every gradient, for K = 1, 2, 5, 6."""
+@pytest.mark.parametrize(("case", "m", "n", "T", "route"), BIT_CASES, ids=str)
+def test_a_model_trained_in_a_stack_equals_itself_alone_to_the_bit(case, m, n, T, route, monkeypatch):
+    """float32, one thread, 32 rows (of which a last batch masks 27): loss and every gradient, for K = 1, 2, 5."""
     assert torch.get_num_threads() == 1
-    cells = [case.build(m, n, seed=k, dtype=torch.float32) for k in range(6)]
+    if route == "in Python":
+        monkeypatch.setattr(call, "library", lambda: None)
+    cells = [case.build(m, n, seed=k, dtype=torch.float32) for k in range(5)]
     x = (torch.rand(T, 32, m) < 0.05).float() if m == 88 else torch.randn(T, 32, m)
     w = torch.randn(T, 32, n)
     rows = 5 if n == 37 else 32
@@ -145,7 +156,7 @@ def test_a_model_trained_in_a_stack_equals_itself_alone_to_the_bit(case, m, n, T
         value = (cell(x, mask=mask)[0] * w).square().sum()
         names, parameters = zip(*cell.named_parameters(), strict=True)
         alone.append((value, dict(zip(names, torch.autograd.grad(value, parameters), strict=True))))
-    for K in (1, 2, 5, 6):
+    for K in (1, 2, 5):
         stack = {name: p.detach() for name, p in stack_module_state(cells[:K])[0].items()}
         gradients, values = vmap(grad_and_value(loss))(stack)
         for k in range(K):

@@ -85,8 +85,11 @@ def guarded(monkeypatch):
 
 @compiled
 @pytest.mark.parametrize("name", ["highway", "highway-uncoupled", "deep-transition-skip-all", "deep-transition-relu"])
-@pytest.mark.parametrize("size", [(1, 1, 1, 1, 1), (3, 31, 2, 15, 2), (2, 33, 17, 17, 3), (9, 64, 5, 3, 4)], ids=str)
-@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+@pytest.mark.parametrize(
+    ("size", "sparse"),
+    [((1, 1, 1, 1, 1), False), ((3, 31, 2, 15, 2), True), ((2, 33, 17, 17, 3), False), ((9, 64, 5, 3, 4), True)],
+    ids=str,
+)
 def test_compiled_recurrences_keep_within_their_tensors(name, size, sparse, guarded):
     case = CASES[name]
     given = case.arguments(*size, dtype=torch.float32)
@@ -146,14 +149,14 @@ def test_every_function_of_the_library_is_declared():
     assert all(hasattr(build.library(), name) for name in functions())
 
 
-@pytest.mark.parametrize("row", [lambda s: s[:1], lambda s: s[0]], ids=["(1, n)", "(n,)"])
 @pytest.mark.parametrize("name", ["highway", "lstm", "carried", "gated-scan"])
-def test_one_initial_state_stands_for_all_rows_and_has_a_gradient_of_its_own_shape(name, row):
+def test_one_initial_state_stands_for_all_rows_and_has_a_gradient_of_its_own_shape(name):
     case, given = CASES[name], arguments(name)
-    given["s0"] = row(given["s0"]).clone()
-    ours, truth = (value_and_gradients(f, given, **case.options) for f in (case.manual, case.reference))
-    assert ours[1]["s0"].shape == given["s0"].shape
-    torch.testing.assert_close(ours, truth, rtol=1e-3, atol=1e-5)
+    for s0 in (given["s0"][:1].clone(), given["s0"][0].clone()):
+        given["s0"] = s0
+        ours, truth = (value_and_gradients(f, given, **case.options) for f in (case.manual, case.reference))
+        assert ours[1]["s0"].shape == s0.shape
+        torch.testing.assert_close(ours, truth, rtol=1e-3, atol=1e-5)
 
 
 def test_a_refusal_names_the_tensor_and_the_shape_that_was_expected():
@@ -229,8 +232,8 @@ def test_a_backward_pass_alone_cannot_be_recorded():
 
 @compiled
 @pytest.mark.parametrize("view", [*VIEWS, "without memory"])
-@pytest.mark.parametrize("name", ["highway", "deep-transition"])
-def test_a_gradient_may_be_any_view(name, view):
+def test_a_gradient_may_be_any_view(view):
+    name = "highway"
     given = arguments(name)
     grad = torch.randn(SIZES["T"], SIZES["B"], SIZES["n"])
     grad = torch._efficientzerotensor(grad.shape) if view == "without memory" else VIEWS[view](grad)
@@ -267,9 +270,15 @@ def test_weights_of_another_cell_are_refused_however_they_come(other, kernel):
         cell.states(x, s0)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.complex64], ids=str)
-@pytest.mark.parametrize("kernel", ["manual", "reference"])
-@pytest.mark.parametrize("key", ["rhn", "indrnn", "mgu", "lru"])
+@pytest.mark.parametrize(
+    ("key", "kernel", "dtype"),
+    [
+        ("rhn", "manual", torch.float64),
+        ("indrnn", "reference", torch.complex64),
+        ("mgu", "manual", torch.complex64),
+        ("lru", "reference", torch.float64),
+    ],
+)
 def test_a_weight_of_another_type_is_refused(key, kernel, dtype):
     cell = CELLS[key](4, 7, kernel=kernel)
     for name, weight in cell.named_parameters():

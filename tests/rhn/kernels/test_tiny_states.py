@@ -84,10 +84,10 @@ every_network = pytest.mark.parametrize("name", NETWORKS)
 every_size = pytest.mark.parametrize(
     ("depth", "std"),
     [
-        *((2, 1e-4), (2, 1e-8), (4, 1e-6), (6, 1e-4)),
+        *((2, 1e-8), (6, 1e-4)),
         *(
             pytest.param(*size, marks=pytest.mark.chaos)
-            for size in ((2, 1e-6), (4, 1e-4), (4, 1e-8), (6, 1e-6), (6, 1e-8))
+            for size in ((2, 1e-4), (2, 1e-6), (4, 1e-4), (4, 1e-6), (4, 1e-8), (6, 1e-6), (6, 1e-8))
         ),
     ],
 )
@@ -112,23 +112,23 @@ def test_on_a_gpu_tiny_states_and_their_gradients_survive_in_tf32(name, depth, s
     judged(name, std, depth, "tf32", persistent=True, where="cuda")
 
 
-@pytest.mark.parametrize("persistent", [False, True], ids=["hand-derived", "persistent"])
+WAYS = [(name, persistent) for name in NETWORKS for persistent in (False, True) if not (persistent and "relu" in name)]
+
+
+@pytest.mark.parametrize(("name", "persistent"), WAYS, ids=lambda value: {True: "persistent"}.get(value, str(value)))
 @pytest.mark.parametrize(
     ("depth", "std"),
     [
-        *((2, UNIT_GAIN), (2, 1e-3), (2, 1e-8), (4, 1e-4)),
+        *((2, UNIT_GAIN), (4, 1e-3), (2, 1e-8)),
         *(
             pytest.param(depth, std, marks=pytest.mark.chaos)
             for depth in (4, 6)
-            for std in (UNIT_GAIN, 0.1, 1e-2, 1e-3)
+            for std in (UNIT_GAIN, 0.1, 1e-2, 1e-4)
         ),
     ],
 )
-@every_network
 def test_mixed_precision_is_right_or_refuses(name, depth, std, persistent):
     if persistent:
-        if "relu" in name:
-            pytest.skip("the persistent kernel has tanh only")
         pytest.importorskip("triton", reason="Triton is not installed")
     if persistent and torch.cuda.is_available():
         pytest.skip("there is a GPU: the kernel needs it")
