@@ -13,8 +13,8 @@ import torch
 
 from rhn.data import Batch
 from rhn.data.corpus import Corpus, Piece, lookup
+from rhn.data.rebuild import Row, rows
 from rhn.data.scores import corpus_folder, musicxml
-from rhn.data.split import Row, rows
 from rhn.errors import InvalidInputError
 
 QUARTERS = 4  # in a bar, where no score says otherwise

@@ -25,7 +25,7 @@ from analysis.layers import places
 from analysis.sequences import bars_of, sequences_of
 from analysis.texts import ids_of, symbols_of
 from rhn.chorales.batches import Minibatch, evaluation_batches
-from rhn.data.text.vocabulary import EOS
+from rhn.data.vocabulary import EOS
 from rhn.kernels.bernoulli import frame_nll
 from rhn.models import LanguageModel
 

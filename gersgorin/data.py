@@ -21,7 +21,7 @@ from gersgorin.options import DataOptions
 from rhn.data import Piece
 from rhn.data.scores import music21_version
 from rhn.data.text import Vocabulary
-from rhn.data.text.vocabulary import split_words
+from rhn.data.vocabulary import split_words
 from rhn.engine.memory import free_memory, in_words
 from rhn.errors import DataError, InvalidInputError
 from rhn.utils.io import require_file

@@ -5,7 +5,7 @@ Word models are measured in perplexity, character models in bits a character. WT
 
 from typing import NamedTuple
 
-from rhn.data.sets import TEXT_SETS
+from rhn.data.datasets import TEXT_SETS
 
 PTB_WORDS = TEXT_SETS["ptb"].counts["vocabulary"]
 

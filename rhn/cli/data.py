@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from rhn.cli.common import print_json, progress_bars
-from rhn.data.sets import CHORALES, TEXT_SETS, compare
+from rhn.data.datasets import CHORALES, TEXT_SETS, compare
 from rhn.errors import InvalidInputError
 from rhn.utils.options import Arg, Folder
 
@@ -23,7 +23,7 @@ class Get:
     """Where to put it, instead of the user's data folder, where the other commands look for it."""
 
     def run(self) -> None:
-        from rhn.data.download import get
+        from rhn.data.datasets import get
 
         with progress_bars() as progress:
             place = get(self.name, self.out, progress=progress)

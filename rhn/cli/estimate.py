@@ -8,7 +8,7 @@ are 25 GFLOP/s, 5,900 of it with 100 units 40, 0.34 epochs a second of jsb-depth
 import time
 from typing import TYPE_CHECKING
 
-from rhn.data.sets import TEXT_SETS
+from rhn.data.datasets import TEXT_SETS
 from rhn.presets import ChoraleConfig, LanguageConfig, parameters
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@
 
     corpus = rhn.data.chorales()                    # rebuilt from the Bach scores inside the installed music21
     corpus = rhn.data.chorales("chorales.pickle")   # or an original file: .json, .pickle
-    piece = rhn.data.chorale("bwv269")              # one chorale, a (T, 88) array that knows its name
-    for batch in rhn.data.batches(corpus.train, 32, seed=0, buckets=4): ...
+    piece = rhn.data.chorale("bwv269")              # one chorale, a (T, 88) array with its name
+    for batch in rhn.data.batches(corpus.train, 32, seed=0): ...
 
-    text = rhn.data.read_text("ptb", "data/ptb")    # or enwik8, text8, a text of your own; see `rhn.data.text`
+    text = rhn.data.read_text("ptb", "data/ptb")    # or enwik8, text8, any text; see `rhn.data.text`
 
 Shape legend for the whole package: T frames (a frame is a quarter note), B rows of a minibatch, 88 keys (key 0 is
 MIDI 21). Names load their module on first use, so that `import rhn.data` itself loads nothing heavy.
@@ -20,7 +20,8 @@ __all__, __getattr__, __dir__ = lazy_names(
     {
         "corpus": ("Corpus", "Piece"),
         "jsb": ("chorale", "chorales"),
-        "batching": ("Batch", "batches", "length_buckets"),
-        "text": ("TextCorpus", "Tokens", "Vocabulary", "read_text"),
+        "batching": ("Batch", "batches"),
+        "text": ("TextCorpus", "Tokens", "read_text"),
+        "vocabulary": ("Vocabulary",),
     },
 )

@@ -1,20 +1,27 @@
 """JSB Chorales: the 382 four-part chorales of Bach, split 229 / 76 / 77 by Boulanger-Lewandowski et al. (2012).
 
-By default they are rebuilt from the Bach scores that the installed music21 package carries (8 have no counterpart there), once,
-and kept in the user's cache folder. Editions differ: 95 % of the frames equal the original's exactly (`rhn.data.agreement`
-measures it). Who needs the original split to the note passes its file.
+By default they are rebuilt once from the Bach scores of the installed music21 package (8 have no counterpart there) and kept in the
+user's cache folder. Editions differ: 95 % of the frames equal the original's exactly (measured by `benchmarks.agreement`). For the
+exact split give the original file.
+
+The cache is one .npz file. Its name holds the music21 version and a hash of the rule, so that a stale file is never read. Its arrays:
+`packed` (N, 11) uint8, the 88 keys of all frames of all pieces as bits; then one entry a piece: `lengths`, `splits`, `indices`,
+`names`; and two strings, `source` and `checksum`.
 """
 
+import hashlib
 import logging
 from pathlib import Path
 
-from rhn.data import cache
-from rhn.data.corpus import Corpus, Piece, lookup
+import numpy as np
+from platformdirs import user_cache_path
+
+from rhn.data.corpus import KEYS, Corpus, Piece, lookup
 from rhn.data.originals import read_original
-from rhn.data.rebuild import rebuild, rebuild_piece
+from rhn.data.rebuild import TABLE, rebuild, rebuild_piece, rows
 from rhn.data.scores import music21_version
-from rhn.data.split import rows
-from rhn.errors import DataError
+from rhn.errors import DataError, OutputError
+from rhn.utils.io import atomic_path, require_file
 
 EXPECTED_MUSIC21 = "10.5.1"
 EXPECTED_CHECKSUM = "d387295bfe1434ed47e88f40f4542dc305883326d088418afaf46be059effedf"  # of the set rebuilt with it
@@ -27,18 +34,18 @@ def chorales(source: str | Path | None = None, *, progress: bool = True) -> Corp
 
     source: None, the set rebuilt from music21's scores (223 / 74 / 77 pieces); or the path of an original file, by
     its suffix .json (Huang) or .pickle (Boulanger-Lewandowski).
-    progress: say on stderr when they are rebuilt.
-    Raises DataError where music21 has no scores or the file is not a set of chorales, InvalidInputError for another
+    progress: print a line on stderr when they are rebuilt.
+    Raises DataError if music21 has no scores or the file is not a set of chorales, InvalidInputError for another
     suffix.
     """
     if source is not None:
         return read_original(Path(source))
     version = music21_version()
-    path = cache.cache_path(version, EXPECTED_CHECKSUM)
-    corpus = cache.load(path)
+    path = cache_path(version, EXPECTED_CHECKSUM)
+    corpus = load_cached(path)
     if corpus is None:
         corpus = rebuild(progress=progress)
-        cache.save(corpus, path)
+        save_cached(corpus, path)
     if corpus.checksum != EXPECTED_CHECKSUM:
         logger.warning(
             "The chorales rebuilt with this music21 (%s) have checksum %.12s..., expected %.12s... of music21 %s: "
@@ -51,7 +58,7 @@ def chorales(source: str | Path | None = None, *, progress: bool = True) -> Corp
 def chorale(name: str, source: str | Path | None = None) -> Piece:
     """One chorale by its name ("bwv269", "BWV 66.6") or its address in the original split ("train-14", "test-0").
 
-    Reads that score alone (milliseconds), or, with a `source`, the original file. A name that occurs more than once
+    Reads only that score (milliseconds), or, with a `source`, the original file. A name that occurs more than once
     means the first of train, valid, test: "bwv414" is "train-14", and its other version is "valid-33".
     Raises InvalidInputError for an unknown name, with the nearest ones; DataError for a chorale that cannot be
     rebuilt.
@@ -65,3 +72,58 @@ def chorale(name: str, source: str | Path | None = None) -> Piece:
             f"({Path(row.score).stem} is the nearest, with other notes); read it from an original file (--data FILE)"
         )
     return rebuild_piece(row)
+
+
+def cache_path(music21_version: str, expected_checksum: str) -> Path:
+    """The cache file of the chorales rebuilt with this version of music21; honours XDG_CACHE_HOME.
+
+    `expected_checksum` stands for the rule of rebuilding: it changes whenever the rule does.
+    """
+    table = hashlib.sha256(TABLE.read_bytes()).hexdigest()
+    key = hashlib.sha256(f"{table} {expected_checksum}".encode()).hexdigest()[:12]
+    return user_cache_path("rhn", appauthor=False) / f"chorales-music21-{music21_version}-{key}.npz"
+
+
+def load_cached(path: Path) -> Corpus | None:
+    """Read the corpus in a cache file; None for a missing file and, with a warning, for a damaged one. Nothing is unpickled."""
+    try:
+        with require_file(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            corpus = _from_arrays(arrays)
+            if corpus.checksum == str(arrays["checksum"]):
+                return corpus
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None
+    except Exception:  # zipfile, zlib and NumPy raise many kinds for a damaged file
+        logger.debug("cannot read %s", path, exc_info=True)
+    logger.warning("The kept chorales are damaged and will be rebuilt: %s", path)
+    return None
+
+
+def save_cached(corpus: Corpus, path: Path) -> None:
+    """Write a corpus to a cache file, atomically; a failure is only a warning."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **_to_arrays(corpus))
+    except (OSError, OutputError) as error:
+        logger.warning("The rebuilt chorales cannot be kept (%s); they will be rebuilt each time", error)
+
+
+def _to_arrays(corpus: Corpus) -> dict:
+    pieces = corpus.pieces
+    return {
+        "packed": np.packbits(np.concatenate(pieces), axis=1),
+        "lengths": [len(piece) for piece in pieces],
+        "names": [piece.name for piece in pieces],
+        "splits": [piece.split for piece in pieces],
+        "indices": [piece.index for piece in pieces],
+        "source": corpus.source,
+        "checksum": corpus.checksum,
+    }
+
+
+def _from_arrays(arrays) -> Corpus:
+    rolls = np.split(np.unpackbits(arrays["packed"], axis=1, count=KEYS), np.cumsum(arrays["lengths"])[:-1])
+    entries = zip(rolls, *(arrays[key].tolist() for key in ("names", "splits", "indices")), strict=True)
+    pieces = [Piece(roll, name=name, split=split, index=index) for roll, name, split, index in entries]
+    return Corpus.of(pieces, str(arrays["source"]))

@@ -1,25 +1,27 @@
-"""The chorales as others publish them: Huang's .json, Boulanger-Lewandowski's .pickle.
+"""Read published files of the chorales: Huang's .json, Boulanger-Lewandowski's .pickle.
 
     {"train": [piece, ...], "valid": ..., "test": ...}     a piece is a list of frames, a frame a list of MIDI pitches
 
-Both give the same corpus for the same music. A file comes from anywhere, so everything in it is checked, and nothing in
-it is executed (see `pickles`). Boulanger-Lewandowski's .mat is not read: SciPy's reader, the only one at hand, can be made
-to crash or to fill the memory by a crafted file.
+Both give the same corpus for the same music. The content of a file is checked, and a pickle may hold only lists, tuples,
+dictionaries, numbers and texts: nothing in it is imported or called. Boulanger-Lewandowski's .mat is not read, because a crafted
+file can crash SciPy's reader or fill the memory.
 """
 
+import io
 import json
+import pickle
+import pickletools
 from pathlib import Path
 
 import numpy as np
 
-from rhn.data import pickles
 from rhn.data.corpus import HIGHEST_PITCH, KEYS, LOWEST_PITCH, SPLITS, Corpus, Piece
-from rhn.data.split import rows
+from rhn.data.rebuild import rows
 from rhn.errors import DataError, InvalidInputError
+from rhn.utils.io import require_file
 
 MAX_BYTES = 64 * 2**20  # of a file; the original pickle has 2 MB
-MAX_FRAMES = 2**20  # of a file; the original has 23,134. Shared references make a small pickle mean a huge corpus
-READERS = {".json": json.loads, ".pickle": pickles.loads, ".pkl": pickles.loads}
+MAX_FRAMES = 2**20  # of a file; the original has 23,134. With shared references a small pickle can hold a huge corpus
 FROM_MAT = (
     "take the .pickle that is published beside it (`rhn data get jsb`), or write its matrices as lists of pitches into a .json, "
     '{"train": [[[60, 64], [62]], ...], "valid": ..., "test": ...}'
@@ -27,30 +29,29 @@ FROM_MAT = (
 
 
 def read_original(path: Path) -> Corpus:
-    """The corpus in an original file, read by its suffix: .json, or .pickle (or .pkl).
+    """Read an original file by its suffix: .json, or .pickle (or .pkl).
 
-    Where the file holds the full 229 / 76 / 77 chorales, pieces carry their catalogue names; otherwise labels
+    In a file with the full 229 / 76 / 77 chorales the pieces have their catalogue names; otherwise labels
     ("train-17").
     Raises InvalidInputError for another suffix, DataError for a file that is missing or holds anything but chorales.
     """
+    readers = {".json": json.loads, ".pickle": load_plain, ".pkl": load_plain}
     suffix = path.suffix.lower()
     if path.is_dir():
         raise DataError(f"{path} is a folder, expected a file of chorales: .json or .pickle")
-    if suffix not in READERS:
+    if suffix not in readers:
         hint = f": {FROM_MAT}" if suffix == ".mat" else ""
         raise InvalidInputError(
             f"{path}: chorales are read from a .json or .pickle file, not from {path.suffix!r}{hint}"
         )
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
     try:
-        if not 0 < path.stat().st_size <= MAX_BYTES:
-            raise ValueError(f"{path.stat().st_size} bytes, expected 1 to {MAX_BYTES}")
-        rolls = _rolls(READERS[suffix](path.read_bytes()))
-    except RecursionError:
-        raise DataError(f"{path} does not hold chorales: its lists are nested too deeply") from None
+        rolls = _rolls(readers[suffix](require_file(path, MAX_BYTES).read_bytes()))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except RecursionError:
+        raise DataError(f"{path} does not hold chorales: its lists are nested too deeply") from None
     except ValueError as error:
         raise DataError(f"{path} does not hold chorales: {error}") from error
     names = {(row.split, row.index): row.name for row in rows()}
@@ -60,8 +61,29 @@ def read_original(path: Path) -> Corpus:
     return Corpus.of(pieces, f"original file {path.absolute()}")
 
 
+def load_plain(data: bytes):
+    """Load a pickle of lists, tuples, dictionaries, numbers and texts, of any protocol, Python 2's included.
+
+    Raises ValueError for a pickle that imports anything or is damaged.
+    """
+    try:
+        for opcode, argument, _ in pickletools.genops(data):
+            if "PUT" in opcode.name and argument > len(data):  # the unpickler's table would grow to this index
+                raise ValueError(f"memo index {argument} is larger than the file")
+        return _PlainUnpickler(io.BytesIO(data), encoding="latin-1").load()
+    except ValueError:
+        raise
+    except Exception as error:  # a damaged pickle raises nearly any kind
+        raise ValueError(f"not a readable pickle ({type(error).__name__}: {error})") from error
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module, name):
+        raise ValueError(f"it imports {module}.{name}, expected only plain data")
+
+
 def _rolls(content) -> dict[tuple[str, int], np.ndarray]:
-    """Piano rolls (T, 88) by split and index from nested lists of pitches; raises ValueError with the place of what is wrong."""
+    """Piano rolls (T, 88) by split and index from nested lists of pitches; raises ValueError with the place of a mistake."""
     missing = [split for split in SPLITS if not isinstance(content, dict) or split not in content]
     if missing:
         raise ValueError(f"expected the keys train, valid and test, found no {missing[0]!r}")

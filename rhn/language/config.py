@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
 
-from rhn.data.sets import TEXT_SETS
+from rhn.data.datasets import TEXT_SETS
 from rhn.utils.validation import LARGEST_FLOAT, check_fields, require
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rhn.cells.base import positive
 from rhn.data.text import Vocabulary
-from rhn.data.text.vocabulary import EOS
+from rhn.data.vocabulary import EOS
 from rhn.errors import InvalidInputError
 from rhn.language.evaluation import check_temperature
 from rhn.utils.validation import check_seed

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rhn.checkpoints import load_model, read_metadata, weights_file
-from rhn.data.text import TextCorpus, Vocabulary, read_text
-from rhn.data.text.files import belongs_to
+from rhn.data.text import TextCorpus, Vocabulary, belongs_to, read_text
 from rhn.engine.folder import data_path
 from rhn.errors import CheckpointError, DataError, InvalidInputError, RhnError
 from rhn.language.config import LanguageConfig

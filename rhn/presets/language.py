@@ -8,7 +8,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import replace
 
-from rhn.data.sets import data_set
+from rhn.data.datasets import data_set
 from rhn.language.config import LanguageConfig
 from rhn.published import PTB_BY_DEPTH
 

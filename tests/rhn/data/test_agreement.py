@@ -5,7 +5,7 @@ import copy
 import pytest
 
 import rhn.data
-from rhn.data.agreement import agreement, main
+from benchmarks.agreement import agreement, main
 from rhn.errors import InvalidInputError
 
 
@@ -30,7 +30,7 @@ def test_pieces_are_paired_by_their_place_in_the_split(small_corpus):
 
 def test_the_rebuilt_chorales_agree_as_measured(original_chorales, rebuilt, monkeypatch, capsys):
     """94 pieces to the last note, 95 % of the frames; a change of a reader or of the rule would show here."""
-    monkeypatch.setattr("rhn.data.agreement.chorales", lambda data=None: rhn.data.chorales(data) if data else rebuilt)
+    monkeypatch.setattr("benchmarks.agreement.chorales", lambda data=None: rhn.data.chorales(data) if data else rebuilt)
     assert main(["--data", str(original_chorales)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["split", "train", "valid", "test", "all"]

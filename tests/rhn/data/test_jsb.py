@@ -1,4 +1,4 @@
-"""The front door: all chorales, kept after the first time, and one chorale by its name."""
+"""All chorales, cached to the bit after the first time, and one chorale by its name."""
 
 import os
 import subprocess
@@ -6,6 +6,8 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import rhn.data
 from rhn.data import jsb
@@ -53,7 +55,7 @@ def test_two_processes_at_once_leave_one_whole_cache(rebuilt, cache_home):
     racers = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [racer.communicate(timeout=120)[0] for racer in racers] == [f"{rebuilt.checksum} False\n"] * 2
     (path,) = (cache_home / "rhn").iterdir()
-    assert rhn.data.cache.load(path).checksum == rebuilt.checksum
+    assert jsb.load_cached(path).checksum == rebuilt.checksum
 
 
 @pytest.mark.parametrize(
@@ -85,3 +87,61 @@ def test_without_scores_both_doors_say_how_to_get_them(fake_music21, cache_home)
     for door in (rhn.data.chorales, lambda: rhn.data.chorale("bwv269")):
         with pytest.raises(DataError, match=r"without its corpus.*pip install.*--data FILE"):
             door()
+
+
+@pytest.fixture(scope="session")
+def kept(rebuilt, tmp_path_factory):
+    """The rebuilt chorales in a file."""
+    path = tmp_path_factory.mktemp("kept") / "chorales.npz"
+    jsb.save_cached(rebuilt, path)
+    return path
+
+
+def test_what_was_kept_comes_back_and_nothing_kept_is_no_accident(kept, rebuilt, tmp_path, caplog):
+    assert jsb.load_cached(tmp_path / "absent.npz") is None
+    again = jsb.load_cached(kept)
+    assert again.checksum == rebuilt.checksum
+    assert again.source == rebuilt.source
+    assert [piece.label for piece in again.valid] == [piece.label for piece in rebuilt.valid]
+    assert caplog.messages == []
+
+
+@given(data=st.data())
+def test_a_damaged_file_never_gives_other_notes(kept, rebuilt, data):
+    content = bytearray(kept.read_bytes())
+    place, flip = data.draw(st.integers(0, len(content) - 1)), data.draw(st.none() | st.integers(1, 255))
+    content[place:] = b"" if flip is None else bytes([content[place] ^ flip]) + content[place + 1 :]
+    damaged = kept.with_name("damaged.npz")
+    damaged.write_bytes(content)
+    again = jsb.load_cached(damaged)
+    assert again is None or again.checksum == rebuilt.checksum
+
+
+def test_damage_and_another_checksum_are_told_in_one_line(kept, small_corpus, tmp_path, caplog):
+    path = tmp_path / "chorales.npz"
+    path.write_bytes(kept.read_bytes()[:1000])
+    assert jsb.load_cached(path) is None
+    np.savez(path, **{**jsb._to_arrays(small_corpus), "checksum": np.array("0" * 64)})
+    assert jsb.load_cached(path) is None
+    assert len(caplog.messages) == 2
+    assert all("damaged and will be rebuilt" in message and "\n" not in message for message in caplog.messages)
+
+
+def test_pickled_objects_in_the_cache_are_not_loaded(small_corpus, tmp_path):
+    marker = tmp_path / "executed"
+
+    class Hostile:
+        def __reduce__(self):
+            return marker.touch, ()
+
+    path = tmp_path / "chorales.npz"
+    names = np.array([Hostile()] * 4, dtype=object)
+    np.savez(path, **{**jsb._to_arrays(small_corpus), "names": names})
+    assert jsb.load_cached(path) is None
+    assert not marker.exists()
+
+
+def test_the_name_changes_with_the_version_and_the_rule(cache_home):
+    path = jsb.cache_path("10.5.1", "a")
+    assert path.parent == cache_home / "rhn"
+    assert len({path, jsb.cache_path("10.5.2", "a"), jsb.cache_path("10.5.1", "b")}) == 3

@@ -1,7 +1,9 @@
 """The original files: two formats, one corpus; and whatever else is in a file is told in one sentence."""
 
+import copyreg
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 import rhn.data
 from rhn.data import originals
 from rhn.data.corpus import SPLITS
+from rhn.data.originals import load_plain
 from rhn.errors import DataError, InvalidInputError
 
 every_format = pytest.mark.parametrize("suffix", [".json", ".pickle"])
@@ -97,7 +100,9 @@ def test_damaged_json_is_refused(tmp_path, text):
 def test_a_hostile_pickle_is_an_error_and_nothing_more(tmp_path):
     path = tmp_path / "hostile.pickle"
     path.write_bytes(b"cos\nsystem\n(S'touch " + str(tmp_path / "executed").encode() + b"'\ntR.")
-    with pytest.raises(DataError, match=r"hostile.pickle does not hold chorales: .*refused unrun"):
+    with pytest.raises(
+        DataError, match=r"hostile.pickle does not hold chorales: .*imports os.system, expected only plain data"
+    ):
         rhn.data.chorales(path)
     assert not (tmp_path / "executed").exists()
 
@@ -133,7 +138,7 @@ def test_noise_of_any_suffix_is_a_data_error(tmp_path_factory, noise, suffix):
 
 def test_a_file_too_large_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(originals, "MAX_BYTES", 10)
-    with pytest.raises(DataError, match="expected 1 to 10"):
+    with pytest.raises(DataError, match="expected at most 10"):
         rhn.data.chorales(write(tmp_path / "large.json", SMALL))
 
 
@@ -148,3 +153,69 @@ def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
         rhn.data.chorales(tmp_path / "absent.json")
     with pytest.raises(DataError, match="is a folder"):
         rhn.data.chorales(tmp_path)
+
+
+PLAIN = st.recursive(
+    st.integers(-(2**40), 2**40) | st.text(max_size=5),
+    lambda inner: st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=20,
+)
+
+
+@given(content=PLAIN, protocol=st.integers(0, pickle.HIGHEST_PROTOCOL), data=st.data())
+def test_plain_content_comes_back_from_every_protocol_and_not_from_a_truncated_pickle(content, protocol, data):
+    whole = pickle.dumps(content, protocol)
+    assert load_plain(whole) == content
+    with pytest.raises(ValueError):
+        load_plain(whole[: data.draw(st.integers(0, len(whole) - 1))])
+
+
+def test_python_2_pickles_are_read():
+    """As `cPickle.dumps({"train": [[(60, 64)]]})` of Python 2.7 wrote it."""
+    assert load_plain(b"(dp1\nS'train'\np2\n(lp3\n(lp4\n(I60\nI64\ntp5\naas.") == {"train": [[(60, 64)]]}
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_call_in_a_pickle_is_refused_and_not_made(tmp_path, protocol):
+    class Hostile:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "executed",)
+
+    hostile = pickle.dumps({"train": Hostile()}, protocol)
+    with pytest.raises(ValueError, match=r"it imports .*, expected only plain data"):
+        load_plain(hostile)
+    assert not (tmp_path / "executed").exists()
+    pickle.loads(hostile)
+    assert (tmp_path / "executed").exists(), "the proof that this test can fail"
+
+
+@pytest.mark.parametrize(
+    "program",
+    {
+        "global": b"cos\nsystem\n(S'true'\ntR.",
+        "stack_global": b"\x8c\x02os\x8c\x06system\x93(S'true'\ntR.",
+        "inst": b"(S'true'\nios\nsystem\n.",
+        "obj": b"(cos\nsystem\nS'true'\no.",
+        "obj of plain data": b"(lS'true'\no.",
+        "build": b"}}b.",
+        "reduce": b"]](tR.",
+        "newobj": b"])\x81.",
+        "newobj_ex": b"])}\x92.",
+        "persid": b"Pname\n.",
+        "binpersid": b"K\x01Q.",
+        "extension": b"\x82\xf0.",
+    }.values(),
+)
+def test_every_instruction_that_could_run_code_is_refused(program):
+    copyreg.add_extension("os", "system", 240)
+    try:
+        with pytest.raises(ValueError, match=r"imports os\.system|not a readable pickle"):
+            load_plain(program)
+    finally:
+        copyreg.remove_extension("os", "system", 240)
+
+
+@pytest.mark.parametrize("put", [b"]r\xff\xff\xff\x7f.", b"]p2147483647\n."])
+def test_a_memo_index_that_would_fill_the_memory_is_refused(put):
+    with pytest.raises(ValueError, match="memo index 2147483647"):
+        load_plain(put)

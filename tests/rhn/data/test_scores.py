@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rhn.data.rebuild import rows
 from rhn.data.scores import TICKS, _kern_token, corpus_folder, read_score
-from rhn.data.split import rows
 from rhn.errors import DataError
 
 SCORES = sorted({row.score for row in rows()})

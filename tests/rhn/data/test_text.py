@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from splits import decoded, write
 
 from rhn.data.corpus import SPLITS
-from rhn.data.text import Tokens, Vocabulary, read_text
-from rhn.data.text.files import belongs_to
+from rhn.data.text import Tokens, Vocabulary, belongs_to, read_text
 from rhn.errors import DataError, InvalidInputError
 
 
@@ -115,7 +114,7 @@ def test_an_enwik8_of_another_length_is_named_in_a_warning(enwik, caplog):
 
 def test_a_published_set_with_other_words_than_the_checkpoints_is_refused(tmp_path, enwik):
     folder = write(tmp_path / "t", "ptb", train="b a c\nb c a b\n", valid="a d\n", test="c b\n")
-    with pytest.raises(DataError, match="checkpoint was trained on: it has 'c' as symbol 3 of its words, expected 'x'"):
+    with pytest.raises(DataError, match="checkpoint's training: it has 'c' as symbol 3 of its words, expected 'x'"):
         read_text("ptb", folder, vocabulary=Vocabulary("words", ("b", "<eos>", "a", "x", "<unk>")))
     with pytest.raises(DataError, match="it makes a vocabulary of 5 words, expected 6 words"):
         read_text("ptb", folder, vocabulary=Vocabulary("words", tuple("abcdef")))

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from splits import decoded
 
-from rhn.data.text import Vocabulary, codes, read_text
-from rhn.data.text.vocabulary import split_words
+from rhn.data import encoding
+from rhn.data.text import Vocabulary, read_text
+from rhn.data.vocabulary import split_words
 from rhn.errors import DataError
 
 
@@ -18,8 +19,8 @@ def test_words_are_the_same_however_a_file_is_cut_into_blocks(text, block, tmp_p
     path = tmp_path_factory.mktemp("blocks") / "text"
     path.write_bytes(text.encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(codes, "BLOCK", block)
-        found = codes.read_codes([[path]], "words")
+        patch.setattr(encoding, "BLOCK", block)
+        found = encoding.read_codes([[path]], "words")
     expected = text.removeprefix("\ufeff").replace("\n", " <eos> ").split()
     assert [found.symbol(code) for code in found.texts[0]] == expected
 
@@ -27,8 +28,8 @@ def test_words_are_the_same_however_a_file_is_cut_into_blocks(text, block, tmp_p
 @pytest.mark.parametrize("space", ["\t", "\r\n", "\v", "\x1c", "\x85", "\u2003"])
 def test_a_text_is_read_block_by_block_whatever_space_parts_its_words(space, tmp_path, monkeypatch):
     lengths = []
-    monkeypatch.setattr(codes, "BLOCK", 100)
-    monkeypatch.setattr(codes, "split_words", lambda text: lengths.append(len(text)) or split_words(text))
+    monkeypatch.setattr(encoding, "BLOCK", 100)
+    monkeypatch.setattr(encoding, "split_words", lambda text: lengths.append(len(text)) or split_words(text))
     (tmp_path / "t.txt").write_bytes(f"word{space}".encode() * 500)
     corpus = read_text("text", tmp_path / "t.txt")
     assert sum(map(len, (corpus.train, corpus.valid, corpus.test))) == 500 * (1 + space.count("\n"))
@@ -40,7 +41,7 @@ def test_characters_are_code_points_however_a_file_is_cut_into_blocks(text, bloc
     path = tmp_path_factory.mktemp("characters") / "text"
     path.write_bytes(text.encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(codes, "BLOCK", block)
+        patch.setattr(encoding, "BLOCK", block)
         corpus = read_text("text", path, unit="characters")
     expected = text.removeprefix("\ufeff")
     assert corpus.vocabulary.symbols == tuple(sorted(set(expected)))
@@ -51,7 +52,7 @@ def test_characters_are_code_points_however_a_file_is_cut_into_blocks(text, bloc
 @pytest.mark.parametrize("letters", ["ab \n", "aé \n"], ids=["ascii", "others"])
 @pytest.mark.parametrize("block", [1, 3, 2**20])
 def test_a_byte_order_mark_is_no_part_of_a_text(unit, letters, block, tmp_path, monkeypatch):
-    monkeypatch.setattr(codes, "BLOCK", block)
+    monkeypatch.setattr(encoding, "BLOCK", block)
     for name, mark in (("plain", ""), ("marked", "\ufeff")):
         folder = tmp_path / name
         folder.mkdir()
@@ -69,10 +70,10 @@ def test_bytes_keep_a_byte_order_mark(tmp_path):
 @given(texts=st.lists(st.lists(st.integers(0, 5)), min_size=1), wanted=st.sets(st.integers(0, 5), min_size=1))
 def test_the_first_of_some_codes_is_found_where_the_joined_texts_have_it(texts, wanted):
     joined = [code for text in texts for code in text]
-    read = codes.Codes([np.array(text, np.uint8) for text in texts], 6, chr)
+    read = encoding.Codes([np.array(text, np.uint8) for text in texts], 6, chr)
     expected = next(((place, code) for place, code in enumerate(joined) if code in wanted), None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(codes, "BLOCK", 3)
+        patch.setattr(encoding, "BLOCK", 3)
         if expected is None:
             with pytest.raises(LookupError):
                 read.first(np.array(list(wanted)))

@@ -5,7 +5,8 @@ import os
 import pytest
 from splits import write
 
-from rhn.data.text import codes, read_text
+from rhn.data import encoding
+from rhn.data.text import read_text
 from rhn.errors import DataError, InvalidInputError
 
 
@@ -41,7 +42,7 @@ def test_a_split_of_fewer_than_two_tokens_is_refused(folder, content, words):
 @pytest.mark.parametrize("unit", ["words", "characters"])
 @pytest.mark.parametrize("block", [1, 7, 2**20])
 def test_a_byte_that_is_not_utf8_is_named_with_its_place(tmp_path, monkeypatch, unit, block):
-    monkeypatch.setattr(codes, "BLOCK", block)
+    monkeypatch.setattr(encoding, "BLOCK", block)
     (tmp_path / "latin.txt").write_bytes(("né " * 20).encode() + "é".encode("latin-1") + b" n" * 9)
     with pytest.raises(DataError, match=r"latin\.txt is not UTF-8 text: .* at byte 80;"):
         read_text("text", tmp_path / "latin.txt", unit=unit)
@@ -59,10 +60,10 @@ def test_after_a_byte_order_mark_bytes_are_counted_from_the_files_start_and_noth
 
 def test_splits_that_are_missing_or_ambiguous_are_named(folder):
     (folder / "other.test.txt").write_text("a b")
-    with pytest.raises(DataError, match=r"says test: found my\.test\.txt and other\.test\.txt"):
+    with pytest.raises(DataError, match=r"test in its name: found my\.test\.txt and other\.test\.txt"):
         read_text("text", folder)
     (folder / "my.valid.txt").unlink()
-    with pytest.raises(DataError, match="says valid: found none"):
+    with pytest.raises(DataError, match="valid in its name: found none"):
         read_text("text", folder)
 
 
@@ -93,8 +94,8 @@ def test_options_that_do_not_go_together_are_refused(name, options, sentence, tm
 
 
 def test_a_word_without_end_is_no_text_of_words(tmp_path, monkeypatch):
-    monkeypatch.setattr(codes, "BLOCK", 10)
-    monkeypatch.setattr(codes, "MOST_WORD", 30)
+    monkeypatch.setattr(encoding, "BLOCK", 10)
+    monkeypatch.setattr(encoding, "MOST_WORD", 30)
     (tmp_path / "t.txt").write_text("a b " * 9 + "x" * 45)
     with pytest.raises(DataError, match=r"t\.txt has a word of more than 30 characters.*read it as characters"):
         read_text("text", tmp_path / "t.txt")

@@ -6,7 +6,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from rhn.data.text import read_text, unpack
+from rhn.data import text
+from rhn.data.text import read_text
 from rhn.errors import DataError, OutputError
 
 
@@ -64,7 +65,7 @@ def test_a_damaged_archive_is_refused_and_leaves_nothing(enwik, compress, damage
 
 @every_kind
 def test_an_archive_of_too_much_or_of_nothing_is_refused_and_leaves_nothing(enwik, compress, cache_home, monkeypatch):
-    monkeypatch.setattr(unpack, "MAX_BYTES", 399)
+    monkeypatch.setattr(text, "MAX_BYTES", 399)
     with pytest.raises(DataError, match="more than 399 bytes"):
         read_text("enwik8", compress(enwik))
     enwik.write_bytes(b"")

@@ -1,8 +1,8 @@
-"""How far the rebuilt chorales are the original ones: `python -m rhn.data.agreement --data FILE`.
+"""Compare the rebuilt chorales with the original ones: `python -m benchmarks.agreement --data FILE`.
 
 Pieces are paired by their place in the original split, frames by their position in the piece. A frame agrees when
 all 88 keys do. The denominator is the frames of the longer piece of each pair (the unpaired end of the longer one
-never agrees); chorales that cannot be rebuilt are in no pair, and count in the "of" columns alone.
+never agrees); chorales that cannot be rebuilt are in no pair, and count only in the "of" columns.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from rhn.errors import InvalidInputError, RhnError
 
 
 class Agreement(NamedTuple):
-    """Counts for one split; `_original` counts everything in the original, the others pairs of pieces alone."""
+    """Counts for one split; counts `_original` are of the whole original, the others of pairs of pieces."""
 
     split: str
     pieces_original: int
@@ -58,11 +58,11 @@ def _compared(split: str, rebuilt: list[Piece], original: list[Piece]) -> Agreem
 
 def main(words: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m rhn.data.agreement", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.agreement", description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="an original file of JSB Chorales: .json or .pickle")
     path = parser.parse_args(words).data
     try:
-        original = chorales(path)  # first: a bad file is told at once
+        original = chorales(path)  # first: a bad file is refused at once
         found = agreement(chorales(), original)
     except RhnError as error:
         print(f"error: {error}", file=sys.stderr)

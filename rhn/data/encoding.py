@@ -1,7 +1,11 @@
-"""Files as arrays of codes: bytes as they lie on disk, Unicode code points, or words numbered as they appear.
+"""Encode files as arrays of codes, and map the codes to the ids of a vocabulary.
 
-Bytes (and characters, where a file is pure ASCII) are memory maps, other characters are 32-bit code points, and words are read a block
-at a time. A byte-order mark at the start of a UTF-8 file is no part of its words or characters. N: tokens of a file or of several.
+Codes are bytes, Unicode code points, or words numbered in order of appearance. Bytes (and the characters of an ASCII file) are memory
+maps, other characters are 32-bit code points, and words are read a block at a time. A byte-order mark at the start of a UTF-8 file is
+no part of its words or characters. N: tokens of one or several files.
+
+A vocabulary numbers words by descending frequency in the training text (ties in alphabetical order), characters and bytes by their
+code over the whole text.
 """
 
 import codecs
@@ -13,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from rhn.data.text.vocabulary import Symbol, Unit, split_words
+from rhn.data.vocabulary import EOS, UNKNOWN, Symbol, Unit, Vocabulary, split_words
 from rhn.errors import DataError
 
 BLOCK = 2**20
-MOST_WORD = 2**20  # characters, far beyond any word: what has no spaces would be put together again with every block
+MOST_WORD = 2**20  # characters; a text without spaces would be joined again with every block
 CODE_POINTS = 0x110000
 
 
@@ -35,10 +39,10 @@ class Codes:
     symbol: Callable[[int], Symbol]
 
     def counts(self) -> np.ndarray:
-        """How often each code occurs, (number of texts, size)."""
+        """Occurrences of each code, (number of texts, size)."""
         total = np.zeros((len(self.texts), self.size), np.int64)
         for row, text in zip(total, self.texts, strict=True):
-            for block in _blocks(text):  # bincount makes 64-bit integers of what it is given
+            for block in _blocks(text):  # bincount copies its input as 64-bit integers
                 row += np.bincount(block, minlength=self.size)
         return total
 
@@ -60,7 +64,7 @@ class Codes:
 
 
 def read_codes(groups: Sequence[Sequence[Path]], unit: Unit) -> Codes:
-    """The codes of texts, each of one file or several that are joined.
+    """Read texts as codes; the files of one text are joined.
 
     Raises DataError, with the place, for words or characters that are not UTF-8, and for a word without end.
     """
@@ -87,10 +91,10 @@ def _word_blocks(path: Path) -> Iterator[list[str]]:
     for block in _utf8_blocks(path):
         block = rest + block
         words = split_words(block)
-        rest = words.pop() if words and not block[-1].isspace() else ""  # the next block may go on with this word
+        rest = words.pop() if words and not block[-1].isspace() else ""  # the next block may continue this word
         if len(rest) > MOST_WORD:
             raise DataError(
-                f"{path} has a word of more than {MOST_WORD} characters, so it is no text of words: read it as characters"
+                f"{path} has a word of more than {MOST_WORD} characters, expected a text of words: read it as characters"
             )
         yield words
     yield split_words(rest)
@@ -132,3 +136,52 @@ def _join(arrays: list[np.ndarray]) -> np.ndarray:
 
 def _blocks(codes: np.ndarray) -> Iterator[np.ndarray]:
     return (codes[start : start + BLOCK] for start in range(0, len(codes), BLOCK))
+
+
+def build_vocabulary(codes: Codes, counts: np.ndarray, unit: Unit, size: int | None = None) -> Vocabulary:
+    """Make the vocabulary of a text.
+
+    counts: (3, number of codes), occurrences in the training, validation and test text
+    size:   keep only the most frequent words, and always `<unk>` and `<eos>`; None, all of the training text
+    `<unk>` is added as the last word if the text has none and a word needs it.
+    """
+    if unit != "words":
+        return Vocabulary(unit, tuple(codes.symbol(code) for code in np.flatnonzero(counts.sum(axis=0)).tolist()))
+    seen = sorted((-n, codes.symbol(code)) for code, n in enumerate(counts[0].tolist()) if n)
+    words = [word for _, word in seen]
+    if UNKNOWN not in words and (len(words) < codes.size or (size is not None and len(words) > size)):
+        words.append(UNKNOWN)
+    kept = set(sorted(words, key=lambda word: word not in (UNKNOWN, EOS))[:size])  # a stable sort: by frequency
+    return Vocabulary(unit, tuple(word for word in words if word in kept))
+
+
+def require_equal(built: Vocabulary, expected: Vocabulary) -> None:
+    """Raise DataError, with the first difference, unless a text has a checkpoint's vocabulary."""
+    if built == expected:
+        return
+    found, wanted = f"makes a vocabulary of {len(built)} {built.unit}", f"{len(expected)} {expected.unit}"
+    if (built.unit, len(built)) == (expected.unit, len(expected)):
+        id_ = next(i for i, symbol in enumerate(built.symbols) if symbol != expected.symbols[i])
+        found, wanted = f"has {built.symbols[id_]!r} as symbol {id_} of its {built.unit}", repr(expected.symbols[id_])
+    raise DataError(
+        f"the text differs from that of the checkpoint's training: it {found}, expected {wanted}; give the files "
+        "of the training"
+    )
+
+
+def id_table(codes: Codes, counts: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
+    """The ids by code, (number of codes,) int64; a word outside the vocabulary has the id of `<unk>`.
+
+    Raises DataError with its first place, for a symbol outside a vocabulary without `<unk>`.
+    """
+    table = np.full(codes.size, -1, np.int64)
+    used = np.flatnonzero(counts.sum(axis=0))
+    unknown = -1 if vocabulary.unknown is None else vocabulary.unknown
+    table[used] = [vocabulary.index.get(codes.symbol(code), unknown) for code in used.tolist()]
+    if (table[used] < 0).any():
+        place, code = codes.first(used[table[used] < 0])
+        raise DataError(
+            f"{codes.symbol(code)!r:.60}, number {place} of the text's {vocabulary.unit}, is not in the vocabulary of "
+            f"{len(vocabulary)} {vocabulary.unit}, which has no `<unk>`; take it out or give another text"
+        )
+    return table

@@ -1,26 +1,31 @@
-"""Fetching data sets from a server of the test's own: verified, kept, and never half there."""
+"""Published data sets: complete records, and downloads from a local server that are verified, kept, and never half there."""
 
 import contextlib
 import functools
 import hashlib
 import http.server
+import json
 import socket
+import stat
 import threading
 from collections import Counter
 from types import MappingProxyType
 
 import pytest
 
-from rhn.data.download import data_folder, get
-from rhn.data.sets import TEXT_SETS, DataSet, PublishedFile, TextSet
+from rhn.cli import main as cli
+from rhn.data import datasets
+from rhn.data.datasets import CHORALES, TEXT_SETS, DataSet, PublishedFile, TextSet, compare, data_folder, get
 from rhn.errors import DataError, InvalidInputError, OutputError
 
 CONTENT = bytes(range(256)) * 700  # more than one block of the download
+SPLITS = ("train", "valid", "test")
+LINE = "the cat sees the dog\n"
 
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """A server on this machine of the files in a folder, with a count of what was asked for."""
+    """A server on this machine of the files in a folder, with a count of the requests."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     (tmp_path / "www").mkdir()
 
@@ -43,9 +48,9 @@ def server(tmp_path, monkeypatch):
 
 @pytest.fixture
 def publish(server, monkeypatch):
-    """publish(name, content, *addresses, served): a data set with the checksums of `content`; `served` is what there is."""
+    """publish(name, content, *addresses, served): a data set with the checksums of `content`; the server has the files `served`."""
 
-    def publish(name, content, *addresses, served=None):
+    def publish(name, content, *addresses, served=None, **record):
         for file, data in (content if served is None else served).items():
             (server.folder / file).write_bytes(data)
         files = tuple(
@@ -55,9 +60,10 @@ def publish(server, monkeypatch):
             for file, data in content.items()
         )
         if name == "jsb":
-            monkeypatch.setattr("rhn.data.sets.CHORALES", DataSet(name=name, files=files, counts={}))
+            monkeypatch.setattr(datasets, "CHORALES", DataSet(name=name, files=files, counts={}))
         else:
-            monkeypatch.setitem(TEXT_SETS, name, TextSet(name=name, files=files, counts={}, unit="words"))
+            record = {"counts": {}, "unit": "words"} | record
+            monkeypatch.setitem(TEXT_SETS, name, TextSet(name=name, files=files, **record))
 
     return publish
 
@@ -70,14 +76,15 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_data_set_is_fetched_whole_and_its_folder_is_what_data_takes(publish, tmp_path):
+def test_a_data_set_is_downloaded_whole_and_can_be_read_by_every_user(publish, tmp_path):
     publish("ptb", {"one": CONTENT, "two": b"2"})
     folder = tmp_path / "deep" / "new"
     assert get("ptb", folder) == folder
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"one": CONTENT, "two": b"2"}
+    assert stat.S_IMODE((folder / "one").stat().st_mode) == 0o644
 
 
-def test_without_a_folder_it_goes_to_the_users_data_and_the_chorales_are_a_file(publish, tmp_path, monkeypatch):
+def test_the_default_folder_is_the_users_data_folder_and_the_chorales_are_a_file(publish, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
     publish("jsb", {"JSB-Chorales.pickle": CONTENT})
     path = get("jsb")
@@ -85,7 +92,7 @@ def test_without_a_folder_it_goes_to_the_users_data_and_the_chorales_are_a_file(
     assert path.read_bytes() == CONTENT
 
 
-def test_a_whole_file_is_not_fetched_again_and_a_damaged_one_is(server, publish, tmp_path):
+def test_a_whole_file_is_not_downloaded_again_and_a_damaged_one_is(server, publish, tmp_path):
     publish("ptb", {"one": CONTENT})
     for _ in range(2):
         get("ptb", tmp_path / "data")
@@ -95,34 +102,24 @@ def test_a_whole_file_is_not_fetched_again_and_a_damaged_one_is(server, publish,
     assert server.asked == {"/one": 2} and (tmp_path / "data" / "one").read_bytes() == CONTENT
 
 
-def test_another_checksum_is_refused_with_both_and_leaves_nothing(publish, tmp_path):
+def test_another_checksum_is_refused_with_both_and_the_old_file_stays(publish, tmp_path):
     publish("ptb", {"one": CONTENT}, served={"one": b"something else"})
-    wanted = f"checksum sha256:{sha256(b'something else')}, expected sha256:{sha256(CONTENT)}"
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "one").write_bytes(b"mine")
+    wanted = f"expected sha256:{sha256(CONTENT)} but got {sha256(b'something else')}"
     with pytest.raises(DataError, match=wanted):
         get("ptb", tmp_path / "data")
-    assert not (tmp_path / "data").exists()
+    assert names(tmp_path / "data") == ["one"] and (tmp_path / "data" / "one").read_bytes() == b"mine"
 
 
-def test_a_failed_download_removes_the_folders_that_it_made_and_leaves_the_file_that_was_there(publish, tmp_path):
-    publish("ptb", {"one": CONTENT, "two": b"2"}, served={})
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "one").write_bytes(b"mine")
-    for place in ("mine", "mine/new/deep"):
-        with pytest.raises(DataError, match="404"):
-            get("ptb", tmp_path / place)
-        assert names(tmp_path / "mine") == ["one"] and (tmp_path / "mine" / "one").read_bytes() == b"mine"
-    publish("ptb", {"one": CONTENT, "two": b"2"}, served={"one": CONTENT})
-    with pytest.raises(DataError, match="two"):
-        get("ptb", tmp_path / "mine" / "new")
-    assert names(tmp_path / "mine" / "new") == ["one"]
-
-
-def test_the_second_address_is_taken_where_the_first_does_not_answer(server, publish, tmp_path):
+def test_the_second_address_is_taken_if_the_first_does_not_answer(server, publish, tmp_path):
     publish("ptb", {"one": CONTENT}, server.address("gone"), server.address("one"))
     assert (get("ptb", tmp_path / "data") / "one").read_bytes() == CONTENT
 
 
-def test_without_a_network_the_address_and_the_place_for_the_file_are_named(server, publish, tmp_path):
+def test_without_a_network_a_whole_file_is_found_and_a_missing_one_named_with_address_and_place(
+    server, publish, tmp_path
+):
     publish("ptb", {"one": CONTENT})
     server.shutdown()
     server.server_close()
@@ -130,10 +127,12 @@ def test_without_a_network_the_address_and_the_place_for_the_file_are_named(serv
     with pytest.raises(DataError, match=message):
         get("ptb", tmp_path)
     assert names(tmp_path) == ["www"]
+    (tmp_path / "one").write_bytes(CONTENT)
+    assert get("ptb", tmp_path) == tmp_path
 
 
 class Hostile(http.server.BaseHTTPRequestHandler):
-    """Answers with what `answer` says of each address: status, headers, and how many blocks."""
+    """Answers by the table of each address: status, headers, and number of blocks."""
 
     answer = MappingProxyType(
         {
@@ -142,6 +141,7 @@ class Hostile(http.server.BaseHTTPRequestHandler):
             "/words": (200, {"Content-Length": "many"}, 1),
             "/digits": (200, {"Content-Length": "9" * 5000}, 1),
             "/short": (200, {"Content-Length": "70000"}, 1),
+            "/empty": (204, {}, 0),
             "/loop": (302, {"Location": "/loop"}, 0),
             "/file": (302, {"Location": "file:///etc/passwd"}, 0),
             "/ftp": (302, {"Location": "ftp://127.0.0.1/x"}, 0),
@@ -150,6 +150,7 @@ class Hostile(http.server.BaseHTTPRequestHandler):
             "/nowhere": (302, {}, 0),
             "/error": (500, {}, 1),
             "/status": (99, {}, 0),
+            "/escape": (200, {"Content-Length": "\x1b[2J" + "x" * 5000}, 0),
         }
     )
 
@@ -159,7 +160,7 @@ class Hostile(http.server.BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        with contextlib.suppress(OSError):  # the other side has had enough
+        with contextlib.suppress(OSError):  # the other side has closed
             for _ in range(blocks):
                 self.wfile.write(bytes(2**16))
 
@@ -167,43 +168,27 @@ class Hostile(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize(
-    ("path", "reason"),
-    {
-        "endless": "more than 1048576 bytes",
-        "claims": "more than 1048576 bytes",
-        "words": "gave a file with checksum",
-        "digits": "gave a file with checksum",
-        "short": "ended after 65536 of 70000 bytes",
-        "loop": "infinite loop",
-        "file": "not allowed",
-        "ftp": "sends on to ftp:",
-        "brackets": "Invalid IPv6",
-        "port": "cannot be fetched",
-        "nowhere": "302",
-        "error": "500",
-        "status": "99",
-    }.items(),
-)
-def test_a_server_that_is_not_what_it_should_be_is_named_and_leaves_nothing(path, reason, server, publish, tmp_path):
+@pytest.mark.parametrize("path", [path[1:] for path in Hostile.answer])
+def test_a_hostile_answer_is_one_printable_sentence_and_leaves_nothing(path, server, publish, tmp_path):
     server.RequestHandlerClass = Hostile
     publish("ptb", {"one": CONTENT}, server.address(path), served={})
-    with pytest.raises(DataError, match=f"/{path} .*{reason}.*; fetch it by hand"):
+    reason = "more than 1048576 bytes" if path in ("endless", "claims") else ""
+    with pytest.raises(DataError, match=f"/{path} .*{reason}.*; fetch it by hand") as error:
         get("ptb", tmp_path / "data")
-    assert not (tmp_path / "data").exists()
+    assert str(error.value).isprintable() and len(str(error.value)) < 1000
+    assert names(tmp_path / "data") == []
 
 
-def test_a_server_that_is_silent_or_never_done_is_given_up(server, publish, tmp_path, monkeypatch):
+def test_a_server_that_is_silent_or_never_done_is_given_up(publish, tmp_path, monkeypatch):
     publish("ptb", {"one": CONTENT})
-    monkeypatch.setattr("rhn.data.download.LONGEST", -1)
+    monkeypatch.setattr(datasets, "LONGEST", -1)
     with pytest.raises(DataError, match="took longer than"):
         get("ptb", tmp_path / "data")
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the call and says nothing
-        monkeypatch.setattr("rhn.data.download.PATIENCE", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts a connection and sends nothing
+        monkeypatch.setattr(datasets, "TIMEOUT", 0.05)
         publish("ptb", {"one": CONTENT}, f"http://127.0.0.1:{silent.getsockname()[1]}/")
         with pytest.raises(DataError, match="timed out"):
             get("ptb", tmp_path / "data")
-    assert not (tmp_path / "data").exists()
 
 
 def test_progress_ends_at_the_files_size(publish, tmp_path):
@@ -216,7 +201,7 @@ def test_progress_ends_at_the_files_size(publish, tmp_path):
 
 def test_a_folder_that_cannot_be_made_and_an_unknown_set_are_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OutputError, match=f"cannot write {tmp_path}/file: it is a file"):
+    with pytest.raises(OutputError, match=f"cannot write {tmp_path}/file: File exists"):
         get("ptb", tmp_path / "file")
     with pytest.raises(OutputError, match=f"cannot write {tmp_path}/file/deeper: Not a directory"):
         get("ptb", tmp_path / "file" / "deeper")
@@ -224,38 +209,60 @@ def test_a_folder_that_cannot_be_made_and_an_unknown_set_are_named(tmp_path):
         get("imagenet", tmp_path)
 
 
-def test_penn_treebank_has_the_checksums_that_fetching_demands(treebank):
+def test_penn_treebank_has_the_checksums_of_its_record(treebank):
     for file in TEXT_SETS["ptb"].files:
         assert f"md5:{hashlib.md5((treebank / file.name).read_bytes()).hexdigest()}" == file.checksum
 
 
-@pytest.mark.parametrize("status", ["204 No Content", "200 OK"])
-def test_an_answer_without_a_file_is_told(status, publish, tmp_path):
-    with answering(f"HTTP/1.1 {status}\r\nConnection: close\r\n\r\n".encode()) as address:
-        publish("ptb", {"one": CONTENT}, address)
-        with pytest.raises(DataError, match="its answer is empty"):
-            get("ptb", tmp_path / "ptb")
+def in_three_files():
+    lines = {"train": 200, "valid": 40, "test": 40}
+    counts = {split: 6 * n for split, n in lines.items()} | {"vocabulary": 5}
+    content = {f"tiny-{split}.txt": (LINE * n).encode() for split, n in lines.items()}
+    return content, {"counts": counts, "splits": {split: f"tiny-{split}.txt" for split in SPLITS}}
 
 
-def test_what_is_no_answer_reaches_no_terminal_as_it_is(publish, tmp_path):
-    with answering(b"\x1b[2J\x07" + b"x" * 5000 + b"\r\n\r\n") as address:
-        publish("ptb", {"one": CONTENT}, address)
-        with pytest.raises(DataError) as error:
-            get("ptb", tmp_path / "ptb")
-    assert str(error.value).isprintable() and len(str(error.value)) < 1000
+def in_one_file():
+    counts = {"train": 1890, "valid": 105, "test": 105, "vocabulary": len(set(LINE))}
+    return {"tiny": (LINE * 100).encode()}, {"counts": counts, "unit": "bytes"}
 
 
-@contextlib.contextmanager
-def answering(answer: bytes):
-    """The address of a server that gives one answer, these bytes."""
+@pytest.mark.parametrize("make", [in_three_files, in_one_file])
+def test_a_new_text_with_a_record_is_downloaded_shown_trained_on_and_evaluated(
+    make, publish, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+    content, record = make()
+    publish("tiny", content, **record)
 
-    def serve():
-        with contextlib.suppress(OSError):
-            connection, _ = listening.accept()
-            with connection:
-                connection.recv(2**16)
-                connection.sendall(answer)
+    def said(*words):
+        assert cli.main([str(word) for word in words]) == 0
+        return capsys.readouterr()
 
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        threading.Thread(target=serve, daemon=True).start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/one"
+    assert f"--data {tmp_path / 'share/rhn/tiny'}" in said("data", "get", "tiny").out
+    shown = said("data", "show", "tiny", "--json")
+    rows = json.loads(shown.out)["counts"]
+    assert {row["what"]: row["found"] for row in rows} == record["counts"]
+    assert all(row["same"] for row in rows) and "warning" not in shown.err
+    small = {"corpus": "tiny", "hidden_size": 5, "epochs": 1, "batch_size": 4, "window": 5, "init": "uniform:0.1"}
+    (tmp_path / "small.json").write_text(json.dumps(small))
+    said("train", "--config", tmp_path / "small.json", "--out", tmp_path / "run")
+    assert said("evaluate", tmp_path / "run" / "best.safetensors", "--json").out.startswith("{")
+
+
+def test_every_record_is_complete():
+    for name, record in TEXT_SETS.items():
+        assert record.name == name and record.unit in ("words", "characters", "bytes")
+        assert set(record.counts) == {*SPLITS, "vocabulary"}
+        assert record.splits is None or set(record.splits.values()) == {file.name for file in record.files}
+    for file in (file for record in (*TEXT_SETS.values(), CHORALES) for file in record.files):
+        algorithm, _, digest = file.checksum.partition(":")
+        assert file.addresses and len(digest) == 2 * hashlib.new(algorithm).digest_size
+
+
+def test_counts_are_compared_with_the_published_ones():
+    rows = compare({"train": 360, "test": 21, "vocabulary": 4}, {"train": 360, "test": 20})
+    assert [(row["what"], row["published"], row["same"]) for row in rows] == [
+        ("train", 360, True),
+        ("test", 20, False),
+        ("vocabulary", None, True),
+    ]

@@ -1,0 +1,359 @@
+"""Texts for language models: Penn Treebank, enwik8, text8, or any text, as three splits of tokens and a vocabulary.
+
+    from rhn.data.text import read_text
+
+    corpus = read_text("ptb", Path("data/ptb"))          # words; corpus.vocabulary has 10,000
+    corpus = read_text("enwik8", Path("enwik8.zip"))     # bytes, memory-mapped
+    corpus = read_text("text", Path("novel.txt"), unit="characters")
+    rows = corpus.train.rows(20)                         # (20, N // 20), no copy
+    window = rows[:, 0:36]                               # (20, 36) int64 ids
+
+`read_text` finds the files of a text, unpacks an archive once into the user's cache folder (so that it can be memory-mapped), reads
+them as codes (`rhn.data.encoding`), and numbers the codes by a vocabulary. In a text of words a newline is the word `<eos>`.
+
+Shape legend: N tokens of a split, B rows of a minibatch, V symbols of the vocabulary.
+"""
+
+import gzip
+import hashlib
+import json
+import logging
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, get_args
+
+import numpy as np
+from platformdirs import user_cache_path
+
+from rhn.data.corpus import SPLITS
+from rhn.data.datasets import TEXT_SETS, TextSet, data_folder
+from rhn.data.encoding import Codes, build_vocabulary, id_table, read_codes, require_equal
+from rhn.data.vocabulary import Unit, Vocabulary
+from rhn.errors import DataError, InvalidInputError, OutputError
+from rhn.utils.io import atomic_path, require_file
+from rhn.utils.wording import counted
+
+FOREIGN = 0.2  # share of unknown words above which a warning says that the vocabulary does not suit the text
+ARCHIVES = (".zip", ".gz")  # of a set of one file
+MAX_BYTES = 2 * 10**9  # unpacked; enwik8 and text8 have 10^8. A small archive can claim any size
+BLOCK = 2**20
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """A split: codes as in the file, and a table of their ids.
+
+    raw:    codes of any shape, (N,) for a split; may be a memory map of a file, which is never copied as a whole
+    table:  ids by code, int64; None where `raw` holds ids
+
+    Indexing is NumPy's and gives int64 ids; only the indexed part is mapped.
+
+    >>> tokens = Tokens(np.frombuffer(b"abcabc", np.uint8), table=np.arange(256) - ord("a"))
+    >>> tokens[1:4]
+    array([1, 2, 0])
+    >>> tokens.rows(2)[:, 0:2]
+    array([[0, 1],
+           [0, 1]])
+    """
+
+    raw: np.ndarray
+    table: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the codes, and of all ids."""
+        return self.raw.shape
+
+    def __getitem__(self, index) -> np.ndarray:
+        codes = np.asarray(self.raw[index])
+        return codes.astype(np.int64) if self.table is None else self.table[codes]
+
+    def head(self, count: int | None) -> "Tokens":
+        """The first `count` codes (None: all), a view."""
+        return Tokens(self.raw[:count], self.table)
+
+    def rows(self, batch_size: int) -> "Tokens":
+        """The text cut into `batch_size` equal rows, a view (B, N // B); the remainder is dropped, as in the official code.
+
+        Raises DataError for a text of fewer than 2 tokens a row: one to read and one to predict.
+        """
+        if batch_size < 1:
+            raise InvalidInputError(f"a batch size of {batch_size}, expected at least 1")
+        columns = len(self) // batch_size
+        if columns < 2:
+            raise DataError(
+                f"{len(self)} tokens do not make {batch_size} rows of at least 2 tokens; "
+                f"take a longer text or a batch size of at most {len(self) // 2}"
+            )
+        return Tokens(self.raw[: batch_size * columns].reshape(batch_size, columns), self.table)
+
+
+@dataclass(frozen=True, eq=False)
+class TextCorpus:
+    """A text in three splits.
+
+    name:      "ptb", "enwik8", "text8" or "text"
+    source:    name, unit and path
+    checksum:  SHA-256 (hex) of the files' content, the vocabulary and the length; the same wherever the files lie
+    """
+
+    train: Tokens
+    valid: Tokens
+    test: Tokens
+    vocabulary: Vocabulary
+    name: str
+    source: str
+    checksum: str
+
+
+def read_text(
+    name: str,
+    path: str | Path | None = None,
+    *,
+    unit: Unit = "words",
+    max_tokens: int | None = None,
+    vocabulary_size: int | None = None,
+    vocabulary: Vocabulary | None = None,
+) -> TextCorpus:
+    """Read a text in three splits.
+
+    name: a published set's, or "text".
+    path: the folder of a published set or one of its files (plain, .zip or .gz if it is one file); for "text", a folder with one
+        file for each split ("train", "valid" and "test" in their names), or a folder of *.txt or one file, cut 90 / 5 / 5 %.
+        None: the folder of `rhn data get`.
+    unit: of a `text`; the other sets have their own, and so has a `vocabulary`.
+    max_tokens: keep only the first tokens of each split; the vocabulary stays that of the whole text.
+    vocabulary_size: of words; the most frequent ones of the training text stay, and `<unk>` stands for the others.
+    vocabulary: a checkpoint's. A published set must have the same; any other text is encoded with it, with a warning
+        if more than a fifth of its words are unknown.
+    Raises DataError for files that are missing, empty, damaged or do not match the vocabulary, and for a split of
+    fewer than 2 tokens; InvalidInputError for options that do not go together.
+    """
+    unit = _unit(name, unit, vocabulary)
+    _check_sizes(unit, max_tokens, vocabulary_size)
+    try:
+        groups = find_files(name, path)
+        plain = [[plain_file(file, name) for file in group] for group in groups]
+        codes = read_codes(plain, unit)
+        digests = [file_digest(file) for group in plain for file in group]
+    except OSError as error:
+        raise DataError(f"{error.filename or path} cannot be read: {error.strerror or error}") from error
+    first, *others = (file for group in groups for file in group)
+    place = first.parent if others else first
+    if len(groups) == 1:
+        if name != "text":
+            _warn_of_length(name, codes, place)
+        codes = codes.cut()
+    for split, text in zip(SPLITS, codes.texts, strict=True):
+        if len(text) < 2:
+            raise DataError(
+                f"{place}: its {split} split has {counted(len(text), 'token')}, expected at least 2; take a longer text"
+            )
+    counts = codes.counts()
+    if vocabulary is None:
+        vocabulary = build_vocabulary(codes, counts, unit, vocabulary_size)
+    elif name == "text":
+        _warn_of_words(codes, counts, vocabulary, place)
+    else:
+        require_equal(build_vocabulary(codes, counts, unit, vocabulary_size or len(vocabulary)), vocabulary)
+    table = id_table(codes, counts, vocabulary)
+    content = {"files": digests, "vocabulary": vocabulary.to_json(), "max_tokens": max_tokens}
+    return TextCorpus(
+        *(Tokens(text, table).head(max_tokens) for text in codes.texts),
+        vocabulary=vocabulary,
+        name=name,
+        source=f"{name}, {unit}, from {f'{len(digests)} files in ' if others else ''}{place.absolute()}",
+        checksum=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
+    )
+
+
+def _unit(name: str, unit: str, vocabulary: Vocabulary | None) -> Unit:
+    if name == "text":
+        unit = unit if vocabulary is None else vocabulary.unit
+        if unit not in get_args(Unit):
+            raise InvalidInputError(f"a text is read as words, characters or bytes, not as {unit!r}")
+        return unit
+    if name not in TEXT_SETS:
+        raise InvalidInputError(f"no text is called {name!r}, expected one of {', '.join((*TEXT_SETS, 'text'))}")
+    own = TEXT_SETS[name].unit
+    if unit not in ("words", own):
+        raise InvalidInputError(
+            f"{name} is read as {own}; to read its files as {unit}, read them as a text of your own"
+        )
+    return own
+
+
+def _check_sizes(unit: Unit, max_tokens: int | None, vocabulary_size: int | None) -> None:
+    if max_tokens is not None and max_tokens < 2:
+        raise InvalidInputError(f"max_tokens={max_tokens}, expected at least 2: one token to read and one to predict")
+    if vocabulary_size is not None and unit != "words":
+        raise InvalidInputError(f"a vocabulary size is for words; a text of {unit} keeps all its symbols")
+    if vocabulary_size is not None and vocabulary_size < 2:
+        raise InvalidInputError(f"vocabulary_size={vocabulary_size}, expected at least 2: `<unk>` and `<eos>`")
+
+
+def _warn_of_length(name: str, codes: Codes, file: Path) -> None:
+    found, published = len(codes.texts[0]), sum(TEXT_SETS[name].counts[split] for split in SPLITS)
+    if found != published:
+        words = "%s has %d %s, %s as published has %d; it is cut 90 / 5 / 5 %%"
+        logger.warning(words, file, found, TEXT_SETS[name].unit, name, published)
+
+
+def _warn_of_words(codes: Codes, counts: np.ndarray, vocabulary: Vocabulary, place: Path) -> None:
+    occurrences = counts.sum(axis=0)
+    unknown = [code for code in np.flatnonzero(occurrences).tolist() if codes.symbol(code) not in vocabulary.index]
+    share = occurrences[unknown].sum() / occurrences.sum()
+    if vocabulary.unknown is not None and share > FOREIGN:
+        words = "%s: %.0f %% of the words are not in the checkpoint's vocabulary and are read as `<unk>`"
+        logger.warning(words, place, 100 * share)
+
+
+def find_files(name: str, path: str | Path | None) -> list[list[Path]]:
+    """The files of the training, validation and test text; or one list, those of a text without splits.
+
+    path: a file or a folder; None, the folder of `rhn data get`.
+    Raises DataError, with the path, for a missing file.
+    """
+    if path is None and name == "text":
+        raise InvalidInputError("a text of your own needs its path: a file or a folder of plain text")
+    place = Path(path) if path is not None else data_folder(name)
+    remedy = (
+        f"`rhn data get {name}` fetches it, --data says where else it is, "
+        "and for a text of your own add --words or --characters"
+    )
+    if not place.exists():
+        expected = "plain text" if name == "text" else f"{name}; {remedy}"
+        raise DataError(f"{place}: no such file or folder, expected {expected}")
+    if not place.is_dir():
+        require_file(place)
+    if name == "text":
+        return _plain_text(place)
+    names = _file_names(TEXT_SETS[name])
+    if place.is_file() and not belongs_to(name, place):
+        raise DataError(f"{place} is none of {', '.join(names)}; {remedy}")
+    if splits := TEXT_SETS[name].splits:
+        folder = place.parent if place.is_file() else place
+        for file in names:
+            if not (folder / file).is_file():
+                raise DataError(f"{folder} holds no file {file}; {remedy}")
+        return [[folder / splits[split]] for split in SPLITS]
+    files = [place] if place.is_file() else [place / file for file in names if (place / file).is_file()]
+    if not files:
+        raise DataError(f"{place} holds no file {' or '.join(names)}; {remedy}")
+    return [files[:1]]
+
+
+def plain_file(file: Path, name: str) -> Path:
+    """A file of a set, unpacked if it is an archive; raises DataError for an empty text."""
+    plain = unpacked(file, name) if name != "text" and file.suffix in ARCHIVES else file
+    if plain.stat().st_size == 0:
+        raise DataError(f"{file} is empty, expected a text")
+    return plain
+
+
+def belongs_to(name: str, place: Path) -> bool:
+    """True for a file with a name of the set's files and for a folder with one of them; raises OSError."""
+    if name == "text":
+        return False
+    names = _file_names(TEXT_SETS[name])
+    if place.is_dir():
+        return any((place / file).is_file() for file in names)
+    if TEXT_SETS[name].splits:
+        return place.name in names
+    return place.name.startswith(name) or place.suffix in ARCHIVES
+
+
+def _file_names(text_set: TextSet) -> list[str]:
+    return list(text_set.splits.values()) if text_set.splits else [text_set.name + end for end in ("", *ARCHIVES)]
+
+
+def _plain_text(place: Path) -> list[list[Path]]:
+    if place.is_file():
+        return [[place]]
+    files = sorted(file for file in place.iterdir() if file.is_file() and not file.name.startswith("."))
+    # by whole words: "latest.txt" is no test split, "wiki.test.tokens" is one
+    groups = {split: [file for file in files if split in re.split("[^a-z]+", file.name.lower())] for split in SPLITS}
+    found = [split for split in SPLITS if groups[split]]
+    if not found:
+        texts = [file for file in files if file.suffix == ".txt"]
+        if not texts:
+            raise DataError(f"{place} holds no text: neither files named train, valid and test nor any *.txt")
+        return [texts]
+    for split in SPLITS:
+        if len(groups[split]) != 1:
+            names = " and ".join(file.name for file in groups[split][:2]) or "none"
+            raise DataError(
+                f"{place} has files for {' and '.join(found)}, so it needs one file with {split} in its name: found {names}"
+            )
+    return list(groups.values())
+
+
+def unpacked(path: Path, name: str) -> Path:
+    """Unpack a .gz, or the file `name` of a .zip, into the cache folder, and return the plain file.
+
+    Its name holds the start of two SHA-256: of the archive, to find it again, and of its own content, to notice damage.
+    Raises DataError for an archive that is damaged, holds no such file, nothing or more than 2 GB; OutputError if
+    the cache folder cannot be written.
+    """
+    folder = user_cache_path("rhn", appauthor=False)
+    prefix = f"{name}-{file_digest(path)[:12]}"
+    for kept in folder.glob(f"{prefix}-*"):
+        if kept.name == f"{prefix}-{file_digest(kept)[:12]}":
+            return kept
+        logger.warning("The unpacked text is damaged and will be unpacked again: %s", kept)
+    digest, size = hashlib.sha256(), 0
+    for block in _blocks(path, name):  # first without writing: a damaged archive or a bomb leaves no file
+        digest.update(block)
+        size += len(block)
+    if size == 0:
+        raise DataError(f"{path} unpacks to nothing, expected a text; fetch it again")
+    target = folder / f"{prefix}-{digest.hexdigest()[:12]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot unpack {path} into {folder} ({error.strerror}); unpack it by hand") from error
+    with atomic_path(target) as temporary, temporary.open("wb") as file:
+        for block in _blocks(path, name):
+            file.write(block)
+    return target
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 (hex) of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _blocks(path: Path, name: str) -> Iterator[bytes]:
+    """The content of an archive, block by block; raises DataError for a damaged or too large one."""
+    size = 0
+    try:
+        with _opened(path, name) as file:
+            while block := file.read(BLOCK):
+                size += len(block)
+                if size > MAX_BYTES:
+                    raise DataError(f"{path} unpacks to more than {MAX_BYTES} bytes; check the file")
+                yield block
+    except DataError:
+        raise
+    except Exception as error:  # zipfile, zlib, bz2 and lzma raise many kinds
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{path} is damaged or not a {path.suffix} file ({reason}); fetch it again") from error
+
+
+def _opened(path: Path, name: str) -> BinaryIO:
+    if path.suffix == ".gz":
+        return gzip.open(path)
+    with zipfile.ZipFile(path) as archive:  # it stays open as long as its member
+        if name not in archive.namelist():
+            held = ", ".join(archive.namelist()[:5]) or "nothing"
+            raise DataError(f"{path} holds no file {name}, but {held}; expected the published archive of {name}")
+        return archive.open(name)
