@@ -19,7 +19,7 @@ from optim_study.plots import colors_of
 from optim_study.protocol import OF_ONE_SIZE, SCHEMES
 from optim_study.results import Row
 from optim_study.shares import BELOW
-from rhn.cell_names import with_depth
+from rhn.cells.registry import with_depth
 from rhn.engine.curves import Objective
 from rhn.plotting.figures import titled
 

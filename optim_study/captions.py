@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from optim_study.protocol import StudyConfig
 from optim_study.results import Row
-from rhn.cell_names import with_depth
+from rhn.cells.registry import with_depth
 from rhn.engine.curves import Objective
 
 

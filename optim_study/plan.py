@@ -22,7 +22,7 @@ from optim_study.protocol import StudyConfig
 from optim_study.results import counts, table
 from optim_study.storage import Storage, open_storage
 from optim_study.trainer import hidden_size, load_corpus
-from rhn.cell_names import lacking
+from rhn.cells.registry import lacking
 from rhn.cli.common import resolve_device
 from rhn.engine.memory import free_memory, in_words, part_size, step_bytes, weight_bytes
 from rhn.errors import InvalidInputError
@@ -87,7 +87,7 @@ def plan(
 
     Raises InvalidInputError where a cell cannot be built, or where there is too little memory.
     """
-    from rhn.cells.budget import num_parameters
+    from rhn.cells.make import num_parameters
     from rhn.chorales.batches import ROWS
 
     if storage is None and (config.storage or (config.folder / "journal.log").is_file()):

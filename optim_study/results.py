@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args, get_type_hints
 
 from optim_study.protocol import HIGHEST, LOWEST, OF_ONE_SIZE, SCHEMES, StudyConfig
-from rhn.cell_names import lacking
+from rhn.cells.registry import lacking
 from rhn.engine.curves import Objective
 from rhn.errors import DataError
 from rhn.utils.io import MOST_TEXT, atomic_path, require_file

@@ -148,7 +148,7 @@ def _classes() -> dict[str, Callable[..., nn.Module]]:
     from rhn import models  # here, because cells need no model
 
     ours = {name: models.from_file(getattr(models, name)) for name in KINDS}
-    return ours | {cell.__name__: cell for cell in CELLS.values()}
+    return {CELLS[name].__name__: CELLS[name] for name in reversed([*CELLS])} | ours
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ from optim_study.protocol import SharedSettings, StudyConfig
 from optim_study.results import Row, by_network
 from optim_study.shares import BELOW, summary, training_shares
 from optim_study.stored import Stored
-from rhn.cell_names import with_depth
+from rhn.cells.registry import with_depth
 from rhn.checkpoints import BEST
 from rhn.engine.curves import Objective
 from rhn.errors import CheckpointError, DataError, InvalidInputError

@@ -27,7 +27,7 @@ from gersgorin.options import DataOptions, NetworkOptions
 from gersgorin.plotting.spectra import draw_run
 from gersgorin.resolve import network_of_options, run_along
 from gersgorin.run import Run
-from rhn.cell_names import lacking
+from rhn.cells.registry import lacking
 from rhn.checkpoints import load_model, read_metadata, weights_file
 from rhn.chorales.evaluation import corpus_of
 from rhn.data.corpus import KEYS

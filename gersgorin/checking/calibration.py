@@ -23,7 +23,7 @@ from torch import nn
 
 from gersgorin.checking.verdict import Training
 from gersgorin.objective import Objective
-from rhn.cells import CELLS, Cell
+from rhn.cells import CELLS, Cell, is_ours
 from rhn.engine.curves import LEFT
 from rhn.errors import DataError
 from rhn.models import PolyphonicModel
@@ -176,7 +176,7 @@ def _other_task(objective: Objective, constant_loss: float) -> str | None:
 def _other_network(model: PolyphonicModel, training: Training, first_loss: float, constant_loss: float) -> str | None:
     known, cell = load_calibration(), model.cells[0]
     kind = kind_of(model)
-    if type(cell) not in CELLS.values() or len(model.cells) > 1:
+    if not is_ours(type(cell)) or len(model.cells) > 1:
         return "is a cell of your own" if len(model.cells) == 1 else "stacks several cells, and the study none"
     other = [f"{name} {getattr(cell, name)}" for name, usual in USUAL.items() if getattr(cell, name, usual) != usual]
     if other:

@@ -4,62 +4,28 @@
 `(input_size, hidden_size, depth=1, *, ..., device=None, dtype=None)`. To add one, see CONTRIBUTING.md.
 """
 
-from rhn.cells.antisymmetric import AntisymmetricRNN
-from rhn.cells.base import Cell, Gates
-from rhn.cells.budget import hidden_size_for_budget, num_parameters
-from rhn.cells.convert import from_torch, layer_from_torch, to_torch, weights_of_torch
-from rhn.cells.cornn import CoRNN
-from rhn.cells.gated import GRU, LSTM
-from rhn.cells.highway import RHN
-from rhn.cells.indrnn import IndRNN
-from rhn.cells.init import Initialization
-from rhn.cells.layers import GateBlocks, Layer, Part, described_layers
-from rhn.cells.leaky import LeakyRNN
-from rhn.cells.lru import LRU
-from rhn.cells.masks import CellMasks
-from rhn.cells.mgu import MGU
-from rhn.cells.mingru import MinGRU
-from rhn.cells.orthogonal import OrthogonalRNN
-from rhn.cells.registry import CELLS, is_known, name_of_cell, resolve_cell
-from rhn.cells.slstm import SLSTM
-from rhn.cells.stacked import Stack, stack_from_torch
-from rhn.cells.transition import DTRNN, DTSRNN, IRNN, RNN
+from rhn.cells.registry import CELLS
+from rhn.utils.lazy import lazy_names
 
-__all__ = [
-    "CELLS",
-    "DTRNN",
-    "DTSRNN",
-    "GRU",
-    "IRNN",
-    "LRU",
-    "LSTM",
-    "MGU",
-    "RHN",
-    "RNN",
-    "SLSTM",
-    "AntisymmetricRNN",
-    "Cell",
-    "CellMasks",
-    "CoRNN",
-    "GateBlocks",
-    "Gates",
-    "IndRNN",
-    "Initialization",
-    "Layer",
-    "LeakyRNN",
-    "MinGRU",
-    "OrthogonalRNN",
-    "Part",
-    "Stack",
-    "described_layers",
-    "from_torch",
-    "hidden_size_for_budget",
-    "is_known",
-    "layer_from_torch",
-    "name_of_cell",
-    "num_parameters",
-    "resolve_cell",
-    "stack_from_torch",
-    "to_torch",
-    "weights_of_torch",
-]
+_MODULES = {
+    "base": ("Cell", "CellMasks"),
+    "convert": ("StackedCell", "from_torch", "layer_from_torch", "stack_from_torch", "to_torch", "weights_of_torch"),
+    "init": ("Initialization",),
+    "layers": ("GateBlocks", "Gates", "Layer", "Part", "described_layers"),
+    "make": ("cell_options", "hidden_size_for_budget", "make_cell", "num_parameters", "read_options"),
+    "registry": (
+        "CELLS",
+        "accepts",
+        "is_known",
+        "is_ours",
+        "learning_rate",
+        "name_of_cell",
+        "register_cell",
+        "resolve_cell",
+    ),
+}
+for _row in CELLS.rows.values():
+    _module, _, _class = _row.place.partition(":")
+    _MODULES[_module] = (*_MODULES.get(_module, ()), _class)
+
+__all__, __getattr__, __dir__ = lazy_names(__name__, _MODULES)

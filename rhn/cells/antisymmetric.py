@@ -38,7 +38,17 @@ class AntisymmetricRNN(LoopedCell):
     options = ("step_size", "diffusion", "gated")
     carries = True
 
-    def __init__(self, input_size, hidden_size, depth=1, *, step_size=0.1, diffusion=0.01, gated=False, **keywords):
+    def __init__(
+        self,
+        input_size,
+        hidden_size,
+        depth=1,
+        *,
+        step_size: float = 0.1,
+        diffusion: float = 0.01,
+        gated: bool = False,
+        **keywords,
+    ):
         self.step_size, self.diffusion, self.gated = float(step_size), float(diffusion), bool(gated)
         if not 0 < self.step_size < math.inf:
             raise InvalidInputError(f"step_size must be a finite number above 0, got {step_size}")

@@ -8,35 +8,48 @@ output is its first n entries. A new cell needs its parameters and `step`; `gate
 import itertools
 import operator
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from rhn.cells.derived import forget_derived
 from rhn.cells.init import BY_FAN_IN, OWN, Initialization, draw
-from rhn.cells.layers import Layer, recurrent_parts
-from rhn.cells.masks import CellMasks, apply_input_mask, check_masks
+from rhn.cells.layers import Gates, Layer, recurrent_parts
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import LARGEST
 
 MAX_DEPTH = 10_000  # each layer costs time before its sizes can be compared with the memory
 
 
-@dataclass(frozen=True)
-class Gates:
-    """What the layers of one gated step did: entry l - 1 of each tuple belongs to layer l, tensors (..., n).
+class CellMasks(NamedTuple):
+    """Dropout masks of one cell for one window of B sequences; None for no dropout. Constants: they get no gradient.
 
-    h candidate, t transform gate, c carry gate, states s_1..s_L. All empty for cells without gates; len() is the number of layers.
+    One draw a sequence, shared by all time steps and all recurrence layers (Gal and Ghahramani 2016):
+
+        z_j = W_j (x * input_j) + R_j (s * state_j) + b_j        block j of the gates (RHN: H, T, C), at every layer
+        s'  = (h * candidate) * t + s * c                        the carried state s is never masked
+
+    input (J, B, m), state (J, B, n), candidate (B, n). Entries are 0, or 1/keep, so that expectations stay. J = 1: the blocks share
+    one mask (the official TensorFlow code); J = G: each block has its own (the official Torch7 code; RHN only). `candidate` is the
+    recurrent dropout of Semeniuta et al. (2016).
     """
 
-    h: tuple[Tensor, ...] = ()
-    t: tuple[Tensor, ...] = ()
-    c: tuple[Tensor, ...] = ()
-    states: tuple[Tensor, ...] = ()
+    input: Tensor | None = None
+    state: Tensor | None = None
+    candidate: Tensor | None = None
 
-    def __len__(self) -> int:
-        return len(self.t)
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The names of the masks that are not None."""
+        return tuple(name for name, mask in self._asdict().items() if mask is not None)
+
+
+def apply_input_mask(x: Tensor, masks: CellMasks | None) -> tuple[Tensor, CellMasks]:
+    """x (T, B, m) times an input mask that all gate blocks share, and the masks still to be applied."""
+    masks = CellMasks() if masks is None else masks
+    if masks.input is None or len(masks.input) > 1:
+        return x, masks
+    return x * masks.input[0], masks._replace(input=None)
 
 
 class Cell(nn.Module):
@@ -142,7 +155,7 @@ class Cell(nn.Module):
         """
         self.check_call(x, s0)
         x, rest = apply_input_mask(x, dropout)
-        check_masks(rest, self, x.shape[1], x.dtype)
+        self.check_masks(rest, x.shape[1], x.dtype)
         states = itertools.accumulate(x, lambda s, x_t: self.step(x_t, s), initial=s0)
         return torch.stack([*states][1:])
 
@@ -205,7 +218,7 @@ class Cell(nn.Module):
         if not isinstance(dropout, CellMasks | None):
             raise InvalidInputError(f"dropout is a {type(dropout).__name__}: expected rhn.cells.CellMasks")
         if dropout is not None:
-            check_masks(dropout, self, x.shape[1], x.dtype)
+            self.check_masks(dropout, x.shape[1], x.dtype)
         x, rest = apply_input_mask(x, dropout)
         states = self.states(x, s0, rest) if rest.given else self.states(x, s0)
         outputs, last = self.outputs_of(states), states[-1]
@@ -285,6 +298,24 @@ class Cell(nn.Module):
                     f"{name} of the {type(self).__name__} is {weight.dtype}, x is {x.dtype}: convert one of them"
                 )
 
+    def check_masks(self, masks: CellMasks, batch: int, dtype: torch.dtype) -> None:
+        """Raise InvalidInputError if a mask has another shape or dtype than the cell needs, or the cell cannot take it."""
+        blocks = sorted({1, self.blocks}) if self.separate_masks else [1]
+        for name in masks.given:
+            mask, row = getattr(masks, name), (batch, self.input_size if name == "input" else self.hidden_size)
+            if name != "input" and name not in self.masks:
+                raise InvalidInputError(
+                    f"{type(self).__name__} takes no {name} mask: expected masks for {' and '.join(('input', *self.masks))} only; "
+                    f"set {'drop_hidden' if name == 'state' else 'drop_candidate'} to 0, or write a cell whose `masks` names it and "
+                    "whose states(x, s0, dropout) applies it"
+                )
+            wanted = [row] if name == "candidate" else [(J, *row) for J in blocks]
+            if tuple(mask.shape) not in wanted or mask.dtype != dtype:
+                raise InvalidInputError(
+                    f"the {name} mask is {mask.dtype} of shape {tuple(mask.shape)}: "
+                    f"expected {dtype} of shape {' or '.join(map(str, wanted))}"
+                )
+
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw new weights by the cell's initialisation scheme, in the order of `named_parameters`."""
         self._weight_shapes = {name: p.shape for name, p in self._parameters.items() if p is not None}
@@ -320,6 +351,25 @@ class Cell(nn.Module):
         usual = {"batch_first": False, "kernel": "manual", "precision": "float32"}
         unusual = [name for name, value in usual.items() if getattr(self, name) != value]
         return ", ".join(words + [f"{name}={getattr(self, name)!r}" for name in (*self.options, *unusual)])
+
+
+DERIVED = ("jacobian", "input_jacobian", "layer_jacobians", "norm_bound", "states")
+"""Closed forms and kernel, which a cell derives from the equation of its step."""
+
+
+class _Gone:
+    """Stands in for a method that no longer holds: the class has none."""
+
+    def __get__(self, cell, owner):
+        raise AttributeError
+
+
+def forget_derived(cls: type, root: type) -> None:
+    """Remove from a class with a new equation the methods that classes between it and `root` derived from the old one."""
+    for name in DERIVED:
+        home = next((each for each in cls.__mro__ if name in each.__dict__), root)
+        if home not in (cls, root) and issubclass(home, root):
+            setattr(cls, name, root.__dict__.get(name, getattr(root, name, _Gone())))
 
 
 def positive(name: str, value: int) -> int:

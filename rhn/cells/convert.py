@@ -1,28 +1,30 @@
-"""Weights from and to torch.nn's RNN, LSTM and GRU (and their *Cell forms).
+"""Weights from and to torch.nn's RNN, LSTM and GRU (and their *Cell forms), and stacks of cells as one cell.
 
-torch.nn has two biases where we have one: coming in they are added, going out the second one is zero, except for the GRU's candidate,
-whose inner bias is a parameter of ours too (bias_hn).
-
-`as_in_torch` makes a cell of ours from torch.nn's class alone, for `--cell torch.nn:LSTM`.
+torch.nn has two biases, our cells have one: `from_torch` adds the two, `to_torch` writes zeros into the second, except for the
+candidate of the GRU, whose inner bias is a parameter of ours too (bias_hn).
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 from rhn.cells.base import Cell, positive
 from rhn.cells.gated import GRU, LSTM
+from rhn.cells.layers import Gates
+from rhn.cells.registry import CELLS
 from rhn.cells.transition import RNN
 from rhn.errors import InvalidInputError
 
-OURS = {nn.RNN: RNN, nn.RNNCell: RNN, nn.LSTM: LSTM, nn.LSTMCell: LSTM, nn.GRU: GRU, nn.GRUCell: GRU}
+OURS = {getattr(nn, theirs): CELLS[name] for name, row in CELLS.rows.items() for theirs in row.torch}
 
 
 def from_torch(module: nn.Module) -> Cell:
     """Our cell with the weights of a torch.nn RNN, LSTM or GRU of one layer and one direction, or of an RNN/LSTM/GRUCell.
 
-    Raises InvalidInputError for other modules, several layers (see `rhn.cells.stack_from_torch`), two directions or projections.
+    Raises InvalidInputError for other modules, several layers (see `stack_from_torch`), two directions or projections.
     """
     if getattr(module, "num_layers", 1) != 1 and _ours(module):
         raise InvalidInputError(f"cannot convert {module}: expected one layer, one direction and no projection")
@@ -44,11 +46,11 @@ def layer_from_torch(module: nn.Module, layer: int) -> Cell:
     weights = weights_of_torch(module, layer)
     w_ih = weights["weight_ih"]
     keywords = {"device": w_ih.device, "dtype": w_ih.dtype, "batch_first": getattr(module, "batch_first", False)}
-    keywords["generator"] = torch.Generator()  # weights drawn in vain: leave the caller's random numbers alone
+    keywords["generator"] = torch.Generator()  # these draws are overwritten: keep the caller's random numbers
     if ours is RNN:
         keywords["nonlinearity"] = module.nonlinearity
     cell = ours(w_ih.shape[1], module.hidden_size, **keywords)
-    cell.converted = True  # `init` says nothing of where these weights come from
+    cell.converted = True  # its weights do not come from `init`
     with torch.no_grad():
         for name, weight in weights.items():
             cell.get_parameter(name).copy_(weight)
@@ -56,7 +58,7 @@ def layer_from_torch(module: nn.Module, layer: int) -> Cell:
 
 
 def _ours(module: nn.Module) -> type[Cell] | None:
-    """Our class for one of torch.nn's, also where a user's class inherits from it and runs as it does."""
+    """Our class for one of torch.nn's, also for a class of a user that inherits its forward."""
     runs = getattr(type(module), "forward", None)
     return next((cell for theirs, cell in OURS.items() if isinstance(module, theirs) and runs is theirs.forward), None)
 
@@ -100,12 +102,12 @@ def to_torch(cell: Cell) -> nn.Module:
     return module
 
 
-def as_in_torch(theirs: type[nn.Module]) -> Callable[..., Cell]:
-    """Builds our form of torch.nn's RNN, LSTM, GRU or one of their cells; its weights start as torch's, uniform within 1 / sqrt(n).
+@cache
+def as_in_torch(name: str, ours: type[Cell]) -> Callable[..., Cell]:
+    """The factory of our form of a class of torch.nn, for `--cell torch.nn:LSTM`; weights start as torch's, uniform within 1 / sqrt(n).
 
-    One difference is left: torch adds up two biases, where we draw one.
+    One difference is left: torch adds two biases, we draw one.
     """
-    ours = OURS[theirs]
 
     def build(input_size, hidden_size, depth=1, *, init=None, generator=None, **keywords) -> Cell:
         init = init or own_init(hidden_size)
@@ -114,6 +116,111 @@ def as_in_torch(theirs: type[nn.Module]) -> Callable[..., Cell]:
     def own_init(hidden_size: int) -> str:
         return f"uniform:{positive('hidden_size', hidden_size) ** -0.5!r}"
 
-    build.own_init = own_init
-    build.__name__, build.options, build.deep = theirs.__name__, ours.options, ours.deep
+    build.own_init, build.cell = own_init, ours
+    build.__name__, build.options, build.deep = name, ours.options, ours.deep
     return build
+
+
+class StackedCell(Cell):
+    """Several cells as one, the lowest first: their joint state, one step of the whole stack, its Jacobian. It adds no weights.
+
+        s = (s_1, ..., s_L);   s_l' = f_l(h_{l-1}', s_l),   h_0' = x,   h_l = the first n entries of s_l
+
+    A layer reads the output of the one below from the same step, so the Jacobian is block lower triangular. With A_l = ds_l'/ds_l and
+    B_l = ds_l'/dh_{l-1}' of single layers, and [.] the rows of h,
+
+        ds_l'/ds_l = A_l,      ds_l'/ds_k = B_l [ds_{l-1}'/ds_k]  for k < l,      ds_l'/dx = B_l [ds_{l-1}'/dx]
+
+    so its spectrum is that of all A_l together: what stacking adds is in the norms and in the discs. The outputs are those of the
+    highest cell. Dropout between layers, which torch.nn has in training only, is left out.
+
+    Raises InvalidInputError if the input size of a cell differs from the hidden size of the one below.
+
+    >>> from rhn.cells import LSTM
+    >>> stack = StackedCelledCell([LSTM(3, 4), LSTM(4, 5)])
+    >>> stack.state_size, stack(torch.zeros(7, 1, 3))[0].shape
+    (18, torch.Size([7, 1, 5]))
+    """
+
+    deep = False
+
+    def __init__(self, cells: Sequence[Cell], *, batch_first: bool = False):
+        for lower, upper in itertools.pairwise(cells):
+            if lower.hidden_size != upper.input_size:
+                given = f"a {type(upper).__name__} of {upper.input_size} inputs on one of {lower.hidden_size} units"
+                raise InvalidInputError(f"cannot stack {given}: expected as many")
+        super().__init__(cells[0].input_size, cells[-1].hidden_size, batch_first=batch_first)
+        self.cells = nn.ModuleList(cells)
+        self.gate_name = cells[0].gate_name
+        self.sizes = [cell.state_size for cell in cells]
+
+    @property
+    def state_size(self) -> int:
+        """N."""
+        return sum(self.sizes)
+
+    def outputs_of(self, s: Tensor) -> Tensor:
+        """The outputs (..., n) of the highest layer in states (..., N)."""
+        return s[..., -self.sizes[-1] :][..., : self.hidden_size]
+
+    def step(self, x: Tensor, s: Tensor) -> Tensor:
+        return torch.cat([after for *_, after in self._layers(x, s)], -1)
+
+    def states(self, x: Tensor, s0: Tensor, dropout=None) -> Tensor:
+        """All states (T, B, N) after s0 (B, N), for x (T, B, m), layer by layer; N entries in the joint state."""
+        self.check_call(x, s0)
+        found = []
+        for cell, start in zip(self.cells, s0.expand(x.shape[1], -1).split(self.sizes, -1), strict=True):
+            found.append(cell.states(x, start.contiguous()))
+            x = found[-1][..., : cell.hidden_size].contiguous()
+        return torch.cat(found, -1)
+
+    def gates(self, x: Tensor, s: Tensor) -> Gates:
+        """The gates of all layers, the lowest first; empty if one has none."""
+        gates = [cell.gates(x, s) for cell, x, s, _ in self._layers(x, s)]
+        if not all(map(len, gates)):
+            return Gates()
+        return Gates(*(sum((getattr(each, part) for each in gates), ()) for part in ("h", "t", "c", "states")))
+
+    def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """ds'/ds (..., N, N), see above."""
+        rows, before = [], 0
+        for cell, x_l, s_l, _ in self._layers(x, s):
+            own = cell.jacobian(x_l, s_l)
+            after = own.new_zeros(*own.shape[:-1], sum(self.sizes) - before - cell.state_size)
+            below = [cell.input_jacobian(x_l, s_l) @ rows[-1][..., : cell.input_size, :before]] if rows else []
+            rows.append(torch.cat([*below, own, after], -1))
+            before += cell.state_size
+        return torch.cat(rows, -2)
+
+    def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """ds'/dx (..., N, m), see above."""
+        rows = []
+        for cell, x_l, s_l, _ in self._layers(x, s):
+            B = cell.input_jacobian(x_l, s_l)
+            rows.append(B @ rows[-1][..., : cell.input_size, :] if rows else B)
+        return torch.cat(rows, -2)
+
+    def config(self) -> dict:
+        """Raises InvalidInputError: a stack has no file."""
+        raise InvalidInputError(
+            "a StackedCell is a view of several cells: save each of them, or the model that contains them"
+        )
+
+    def _layers(self, x: Tensor, s: Tensor) -> Iterator[tuple[Cell, Tensor, Tensor, Tensor]]:
+        """(Cell, what it reads, its state, its next state) of each layer."""
+        for cell, s_l in zip(self.cells, s.split(self.sizes, -1), strict=True):
+            after = cell.step(x, s_l)
+            yield cell, x, s_l, after
+            x = after[..., : cell.hidden_size]
+
+
+def stack_from_torch(module: nn.Module) -> Cell:
+    """As `from_torch`, and torch.nn's RNN, LSTM or GRU of several layers as one `StackedCell`.
+
+    Raises InvalidInputError for other modules, two directions or projections.
+    """
+    layers = getattr(module, "num_layers", 1)
+    if layers == 1:
+        return from_torch(module)
+    return StackedCell([layer_from_torch(module, k) for k in range(layers)], batch_first=module.batch_first)

@@ -36,7 +36,17 @@ class CoRNN(LoopedCell):
     options = ("dt", "gamma", "epsilon")
     carries = True
 
-    def __init__(self, input_size, hidden_size, depth=1, *, dt=0.042, gamma=2.7, epsilon=4.7, **keywords):
+    def __init__(
+        self,
+        input_size,
+        hidden_size,
+        depth=1,
+        *,
+        dt: float = 0.042,
+        gamma: float = 2.7,
+        epsilon: float = 4.7,
+        **keywords,
+    ):
         self.dt, self.gamma, self.epsilon = float(dt), float(gamma), float(epsilon)
         if not 0 < self.dt < math.inf:
             raise InvalidInputError(f"dt must be a finite number above 0, got {dt}")

@@ -20,9 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rhn import kernels
-from rhn.cells.base import Cell, Gates, spectral_norm
-from rhn.cells.layers import GateBlocks, Layer, Part
-from rhn.cells.masks import CellMasks, apply_input_mask
+from rhn.cells.base import Cell, CellMasks, apply_input_mask, spectral_norm
+from rhn.cells.layers import GateBlocks, Gates, Layer, Part
 from rhn.kernels.activations import sigmoid_derivative, tanh_derivative
 from rhn.kernels.gated.reference import gru_recurrent_bias, gru_step, lstm_step
 
@@ -65,7 +64,7 @@ class LSTM(_Gated):
     gate = GateBlocks(0, carry=1)
     gate_name = "input gate"
 
-    def __init__(self, input_size, hidden_size, depth=1, *, forget_bias=None, **keywords):
+    def __init__(self, input_size, hidden_size, depth=1, *, forget_bias: float | None = None, **keywords):
         self.forget_bias = None if forget_bias is None else float(forget_bias)
         super().__init__(input_size, hidden_size, depth, **keywords)
 
@@ -140,7 +139,7 @@ class GRU(_Gated):
     gate = GateBlocks(1, opens=False)
     gate_name = "1 - update gate"
 
-    def __init__(self, input_size, hidden_size, depth=1, *, update_bias=None, **keywords):
+    def __init__(self, input_size, hidden_size, depth=1, *, update_bias: float | None = None, **keywords):
         self.update_bias = None if update_bias is None else float(update_bias)
         super().__init__(input_size, hidden_size, depth, **keywords)
 

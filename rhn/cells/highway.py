@@ -23,15 +23,15 @@ grows with the input, so that no number bounds all inputs: the bound is infinite
 import functools
 import math
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rhn import kernels
-from rhn.cells.base import Cell, Gates, spectral_norm
-from rhn.cells.layers import GateBlocks, Layer, Part
-from rhn.cells.masks import CellMasks, apply_input_mask
+from rhn.cells.base import Cell, CellMasks, apply_input_mask, spectral_norm
+from rhn.cells.layers import GateBlocks, Gates, Layer, Part
 from rhn.errors import InvalidInputError
 from rhn.kernels.activations import ACTIVATIONS, sigmoid_derivative
 from rhn.kernels.highway.reference import highway_layer
@@ -62,10 +62,10 @@ class RHN(Cell):
         hidden_size,
         depth=1,
         *,
-        coupled=True,
-        transform_bias=-2.0,
-        activation="tanh",
-        gate_constant=0.0,
+        coupled: bool = True,
+        transform_bias: float | None = -2.0,
+        activation: Literal["tanh", "relu", "sigmoid", "linear"] = "tanh",
+        gate_constant: float = 0.0,
         generator=None,
         device=None,
         dtype=None,

@@ -10,6 +10,8 @@ Norm bound: ||A|| <= max |u_i|.
 Start: u is uniform in [0, 1], whatever draws the other weights (section 4.1: in [0, 2^(1/T)] for memory over T steps, T large).
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,7 +31,7 @@ class IndRNN(LoopedCell):
     options = ("nonlinearity",)
     diagonal = True
 
-    def __init__(self, input_size, hidden_size, depth=1, *, nonlinearity="relu", **keywords):
+    def __init__(self, input_size, hidden_size, depth=1, *, nonlinearity: Literal["relu", "tanh"] = "relu", **keywords):
         if nonlinearity not in NONLINEARITIES:
             raise InvalidInputError(f"unknown nonlinearity {nonlinearity!r}: expected 'relu' or 'tanh'")
         self.nonlinearity = nonlinearity

@@ -10,13 +10,12 @@ Legend: m inputs, n units, G blocks of n rows that are stacked in a weight (a ga
 
 from dataclasses import dataclass
 from types import EllipsisType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError
 from rhn.kernels.activations import ACTIVATIONS
-
-if TYPE_CHECKING:
-    from rhn.cells.base import Cell
 
 
 class Part(NamedTuple):
@@ -61,7 +60,23 @@ class Layer:
     """Whether s_{l-1} reaches s_l past the nonlinearity without a gate, as in s' = s + f(z)."""
 
 
-def described_layers(cell: "Cell") -> tuple[Layer, ...]:
+@dataclass(frozen=True)
+class Gates:
+    """What the layers of one gated step did: entry l - 1 of each tuple belongs to layer l, tensors (..., n).
+
+    h candidate, t transform gate, c carry gate, states s_1..s_L. All empty for cells without gates; len() is the number of layers.
+    """
+
+    h: tuple[Tensor, ...] = ()
+    t: tuple[Tensor, ...] = ()
+    c: tuple[Tensor, ...] = ()
+    states: tuple[Tensor, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+
+def described_layers(cell: nn.Module) -> tuple[Layer, ...]:
     """`cell.layers()`, checked against its weights; raises InvalidInputError for a description that does not fit them."""
     layers, where = tuple(cell.layers()), f"{type(cell).__name__}.layers()"
     if len(layers) != cell.depth:
@@ -82,14 +97,14 @@ def described_layers(cell: "Cell") -> tuple[Layer, ...]:
     return layers
 
 
-def recurrent_parts(cell: "Cell") -> tuple[Part, ...]:
+def recurrent_parts(cell: nn.Module) -> tuple[Part, ...]:
     """The weights (G n, n) that a state is multiplied with, shortcuts included, as far as `cell.layers()` says; errors as above."""
     weights = dict(cell.named_parameters())
     parts = (part for layer in described_layers(cell) for part in (layer.recurrent, layer.skip) if part is not None)
     return tuple(p for p in parts if weights[p.parameter][p.index].shape[1:] == (cell.hidden_size,))
 
 
-def _blocks(part: Part, cell: "Cell", where: str) -> int:
+def _blocks(part: Part, cell: nn.Module, where: str) -> int:
     """G, from the rows that a part has."""
     weights, n = dict(cell.named_parameters()), cell.hidden_size
     if part.parameter not in weights:

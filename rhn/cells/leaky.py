@@ -32,7 +32,9 @@ class LeakyRNN(LoopedCell):
     options = ("leak", "spectral_radius")
     masks = ("state",)
 
-    def __init__(self, input_size, hidden_size, depth=1, *, leak=0.3, spectral_radius=None, **keywords):
+    def __init__(
+        self, input_size, hidden_size, depth=1, *, leak: float = 0.3, spectral_radius: float | None = None, **keywords
+    ):
         self.leak = float(leak)
         if not 0 < self.leak <= 1:
             raise InvalidInputError(f"leak must be a number above 0 and at most 1, got {leak}")

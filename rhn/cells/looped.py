@@ -10,10 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rhn.cells.base import Cell
-from rhn.cells.derived import forget_derived
+from rhn.cells.base import Cell, CellMasks, apply_input_mask, forget_derived
 from rhn.cells.layers import Layer, Part
-from rhn.cells.masks import CellMasks, apply_input_mask, check_masks
 from rhn.kernels.carried import carried
 from rhn.kernels.looped import looped, looped_reference
 from rhn.kernels.told import REPEATED, tell
@@ -80,7 +78,7 @@ class LoopedCell(Cell):
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
         self.check_call(x, s0)
         x, rest = apply_input_mask(x, dropout)
-        check_masks(rest, self, x.shape[1], x.dtype)
+        self.check_masks(rest, x.shape[1], x.dtype)
         options = {"update": self.update, "state_mask": rest.state}
         if self.kernel == "reference":
             return looped_reference(x, s0, *self.input_weights(), *self.recurrent_weights(), **options)

@@ -26,9 +26,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rhn import kernels
+from rhn.cells.base import CellMasks, apply_input_mask
 from rhn.cells.layers import Layer, Part
 from rhn.cells.looped import LoopedCell
-from rhn.cells.masks import CellMasks, apply_input_mask, check_masks
 from rhn.errors import InvalidInputError
 from rhn.kernels.scans.reference import turned_step
 
@@ -58,9 +58,9 @@ class LRU(LoopedCell):
         depth=1,
         *,
         init=f"scaled:{0.5**0.5}",
-        r_min=0.0,
-        r_max=0.99,
-        max_phase=2 * math.pi,
+        r_min: float = 0.0,
+        r_max: float = 0.99,
+        max_phase: float = 2 * math.pi,
         **keywords,
     ):
         self.r_min, self.r_max, self.max_phase = float(r_min), float(r_max), float(max_phase)
@@ -106,7 +106,7 @@ class LRU(LoopedCell):
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
         self.check_call(x, s0)
         x, rest = apply_input_mask(x, dropout)
-        check_masks(rest, self, x.shape[1], x.dtype)
+        self.check_masks(rest, x.shape[1], x.dtype)
         run = kernels.turned_scan_reference if self.kernel == "reference" else kernels.turned_scan
         return run(x, s0, self.driven_weight(), *self.eigenvalues())
 

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.cells.base import Gates, spectral_norm
-from rhn.cells.layers import GateBlocks, Layer, Part
+from rhn.cells.base import spectral_norm
+from rhn.cells.layers import GateBlocks, Gates, Layer, Part
 from rhn.cells.looped import LoopedCell
 from rhn.kernels.activations import sigmoid_derivative, tanh_derivative
 from rhn.kernels.looped import product
@@ -31,7 +31,7 @@ class MGU(LoopedCell):
     gate_name = "forget gate"
     masks = ("state",)
 
-    def __init__(self, input_size, hidden_size, depth=1, *, forget_bias=None, **keywords):
+    def __init__(self, input_size, hidden_size, depth=1, *, forget_bias: float | None = None, **keywords):
         self.forget_bias = None if forget_bias is None else float(forget_bias)
         super().__init__(input_size, hidden_size, depth, **keywords)
 

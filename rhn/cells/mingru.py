@@ -17,10 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rhn import kernels
-from rhn.cells.base import Gates
-from rhn.cells.layers import GateBlocks, Layer, Part
+from rhn.cells.base import CellMasks, apply_input_mask
+from rhn.cells.layers import GateBlocks, Gates, Layer, Part
 from rhn.cells.looped import LoopedCell
-from rhn.cells.masks import CellMasks, apply_input_mask, check_masks
 from rhn.kernels.activations import sigmoid_derivative
 from rhn.kernels.scans.reference import gated_step
 
@@ -34,7 +33,7 @@ class MinGRU(LoopedCell):
     recurrent_shape = None
     diagonal = True
 
-    def __init__(self, input_size, hidden_size, depth=1, *, update_bias=None, **keywords):
+    def __init__(self, input_size, hidden_size, depth=1, *, update_bias: float | None = None, **keywords):
         self.update_bias = None if update_bias is None else float(update_bias)
         super().__init__(input_size, hidden_size, depth, **keywords)
 
@@ -47,7 +46,7 @@ class MinGRU(LoopedCell):
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
         self.check_call(x, s0)
         x, rest = apply_input_mask(x, dropout)
-        check_masks(rest, self, x.shape[1], x.dtype)
+        self.check_masks(rest, x.shape[1], x.dtype)
         run = kernels.gated_scan_reference if self.kernel == "reference" else kernels.gated_scan
         return run(x, s0, self.weight_ih, self.bias)
 

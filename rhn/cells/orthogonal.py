@@ -12,6 +12,8 @@ Norm bound: ||A|| <= 1. Where all of a modrelu's units are on, ||A v|| = ||v|| f
 Start: Q is uniform over the rotations (Haar), whatever draws the other weights, and the identity plus noise for `identity:STD`.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -31,7 +33,9 @@ class OrthogonalRNN(LoopedCell):
 
     options = ("nonlinearity",)
 
-    def __init__(self, input_size, hidden_size, depth=1, *, nonlinearity="modrelu", **keywords):
+    def __init__(
+        self, input_size, hidden_size, depth=1, *, nonlinearity: Literal["modrelu", "tanh"] = "modrelu", **keywords
+    ):
         if nonlinearity not in NONLINEARITIES:
             raise InvalidInputError(f"unknown nonlinearity {nonlinearity!r}: expected 'modrelu' or 'tanh'")
         self.nonlinearity = nonlinearity

@@ -1,79 +1,153 @@
-"""The cells by name, and how a name, one of torch.nn's cells or a user's `package.module:factory`, becomes one."""
+"""The table of cells: one row registers a cell, and every list of names, command and figure reads the row.
+
+A row holds the facts that must not wait for torch; the cell itself is imported at first use. A user registers a cell with the decorator
+`register_cell`, or names it as `package.module:Class` without registration.
+"""
 
 import difflib
 import importlib
+import inspect
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from rhn.cells.antisymmetric import AntisymmetricRNN
-from rhn.cells.base import Cell
-from rhn.cells.convert import OURS, as_in_torch
-from rhn.cells.cornn import CoRNN
-from rhn.cells.gated import GRU, LSTM
-from rhn.cells.highway import RHN
-from rhn.cells.indrnn import IndRNN
-from rhn.cells.leaky import LeakyRNN
-from rhn.cells.lru import LRU
-from rhn.cells.mgu import MGU
-from rhn.cells.mingru import MinGRU
-from rhn.cells.orthogonal import OrthogonalRNN
-from rhn.cells.slstm import SLSTM
-from rhn.cells.transition import DTRNN, DTSRNN, IRNN, RNN
 from rhn.errors import USERS_FAULT, InvalidInputError
 
-CELLS: dict[str, Callable[..., Cell]] = {
-    "rnn": RNN,
-    "irnn": IRNN,
-    "dt-rnn": DTRNN,
-    "dts-rnn": DTSRNN,
-    "rhn": RHN,
-    "lstm": LSTM,
-    "gru": GRU,
-    "indrnn": IndRNN,
-    "mgu": MGU,
-    "mingru": MinGRU,
-    "lru": LRU,
-    "slstm": SLSTM,
-    "antisymmetric": AntisymmetricRNN,
-    "orthogonal": OrthogonalRNN,
-    "cornn": CoRNN,
-    "leaky": LeakyRNN,
-}
-TORCH_CELLS = {f"torch.nn:{theirs.__name__}": as_in_torch(theirs) for theirs in OURS}
+if TYPE_CHECKING:
+    from torch import nn
+
+Factory = TypeVar("Factory", bound=Callable)
+
+
+@dataclass(frozen=True)
+class Row:
+    """The facts of one cell."""
+
+    place: str
+    """module:Class within `rhn.cells`, or package.module:Class of a user."""
+    factory: Callable | None = None
+    """The class or function of a user; the cells of the toolkit are imported from their place."""
+    deep: bool = False
+    """True for a recurrence depth: several layers within one step."""
+    transform_bias: bool = False
+    """True for the option transform_bias: transform gates with an initial bias."""
+    learning_rate: float = 0.2
+    """A learning rate at which the cell trains on the chorales, for the presets."""
+    torch: tuple[str, ...] = ()
+    """The classes of torch.nn with the same equation."""
+
+
+class Cells(Mapping[str, Callable]):
+    """Cells by name, in the order of listings: `CELLS["rhn"]` is a class, imported at first use; `rows` holds the facts."""
+
+    def __init__(self, rows: dict[str, Row]):
+        self.rows = rows
+
+    def __getitem__(self, name: str) -> Callable:
+        row = self.rows[name]
+        return _load(row.place) if row.factory is None else row.factory
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def _load(place: str) -> Callable:
+    """The attribute `module:name` of `rhn.cells`; its import takes a second, because it loads torch."""
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(f"rhn.cells.{module}"), attribute)
+
+
+WITHOUT_GATES = {"learning_rate": 0.05}  # found by trial: tanh cells diverge at 0.2
+
+CELLS = Cells(
+    {
+        "rnn": Row("transition:RNN", **WITHOUT_GATES, torch=("RNN", "RNNCell")),
+        "irnn": Row("transition:IRNN", **WITHOUT_GATES),
+        "dt-rnn": Row("transition:DTRNN", **WITHOUT_GATES, deep=True),
+        "dts-rnn": Row("transition:DTSRNN", **WITHOUT_GATES, deep=True),
+        "rhn": Row("highway:RHN", deep=True, transform_bias=True),
+        "lstm": Row("gated:LSTM", torch=("LSTM", "LSTMCell")),
+        "gru": Row("gated:GRU", torch=("GRU", "GRUCell")),
+        "indrnn": Row("indrnn:IndRNN"),
+        "mgu": Row("mgu:MGU"),
+        "mingru": Row("mingru:MinGRU"),
+        "lru": Row("lru:LRU"),
+        "slstm": Row("slstm:SLSTM"),
+        "antisymmetric": Row("antisymmetric:AntisymmetricRNN"),
+        "orthogonal": Row("orthogonal:OrthogonalRNN"),
+        "cornn": Row("cornn:CoRNN"),
+        "leaky": Row("leaky:LeakyRNN"),
+    }
+)
+OURS = tuple(CELLS)
+"""The cells of the toolkit; users register theirs later."""
+TORCH_CELLS = {f"torch.nn:{theirs}": name for name, row in CELLS.rows.items() for theirs in row.torch}
+"""The cells of torch.nn by the name that commands take, and the name of our form of each."""
+
+
+def register_cell(name: str, *, learning_rate: float = Row.learning_rate) -> Callable[[Factory], Factory]:
+    """Decorator that registers a cell of your own, a class or a function, under a name that functions and commands take.
+
+    learning_rate: one at which the cell trains on the chorales, for `rhn train jsb-depth-1 --cell NAME`.
+
+    Raises InvalidInputError for a name that is taken or holds other characters than a-z, 0-9, - and _.
+    """
+    if not re.fullmatch("[a-z][a-z0-9_-]*", name):
+        raise InvalidInputError(f"the name of the cell is {name!r}: expected small letters, digits, - and _")
+
+    def register(factory: Factory) -> Factory:
+        place = f"{factory.__module__}:{factory.__qualname__}"
+        taken = CELLS.rows.get(name)
+        if taken is not None and taken.place != place:  # the same class again: a notebook ran its cell twice
+            raise InvalidInputError(f"a cell {name!r} is registered already, {taken.place}: choose another name")
+        facts = {"deep": getattr(factory, "deep", True), "transform_bias": accepts(factory, "transform_bias")}
+        CELLS.rows[name] = Row(place, factory, **facts, learning_rate=learning_rate)
+        return factory
+
+    return register
+
+
+def accepts(factory: Callable, keyword: str) -> bool:
+    """Return True if a cell has an option of this name.
+
+    >>> accepts(CELLS["rhn"], "transform_bias"), accepts(CELLS["dt-rnn"], "transform_bias")
+    (True, False)
+    """
+    return keyword in inspect.signature(factory).parameters or keyword in getattr(factory, "options", ())
 
 
 def is_known(name: str) -> bool:
-    """Whether a cell's name, read from a file, is safe to resolve: no module of a user's is imported for it."""
+    """Return True if the name of a cell, read from a file, is safe to resolve: no module of a user is imported for it."""
     return name in CELLS or name in TORCH_CELLS
 
 
-def name_of_cell(cell: Any) -> str:
-    """What `CELLS` calls a cell; of another module its class's name.
+def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
+    """The registered cell of this name, our form of a cell of torch.nn, or the cell of a user as `package.module:factory`.
 
-    >>> name_of_cell(DTRNN(3, 4))
-    'dt-rnn'
+    The module of a user is looked for in the current folder too. Never give a name that was read from a file: see `is_known`.
+
+    Raises InvalidInputError for a name without a cell, with the nearest name, or a module that cannot be imported.
     """
-    return next((name for name, factory in CELLS.items() if type(cell) is factory), type(cell).__name__)
-
-
-def resolve_cell(name: str) -> Callable[..., Cell]:
-    """The cell called `name` in `CELLS`, one of torch.nn's in our form, or a user's own as `package.module:factory`.
-
-    A user's module is looked for in the current folder too. Never give a name that was read from a file: see `is_known`.
-
-    Raises InvalidInputError where there is none, with the nearest name, or where the module cannot be imported.
-    """
-    if is_known(name):
-        return CELLS.get(name) or TORCH_CELLS[name]
+    if name in CELLS:
+        return CELLS[name]
+    if name in TORCH_CELLS:
+        return _load("convert:as_in_torch")(name.partition(":")[2], CELLS[TORCH_CELLS[name]])
     if ":" in name:
         factory = import_named(name, "cell")
         if not callable(factory):
             raise InvalidInputError(
                 f"{name!r} is not callable: expected a function or class (input_size, hidden_size, depth, ...)"
             )
-        return as_in_torch(factory) if factory in OURS else factory
+        theirs = f"torch.nn:{getattr(factory, '__name__', '')}"
+        if getattr(factory, "__module__", "").startswith("torch.nn.modules") and theirs in TORCH_CELLS:
+            return resolve_cell(theirs)
+        return factory
     near = difflib.get_close_matches(name.lower().replace("_", "-"), CELLS, 2, cutoff=0.5)
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
     raise InvalidInputError(
@@ -82,18 +156,66 @@ def resolve_cell(name: str) -> Callable[..., Cell]:
 
 
 def import_named(name: str, what: str) -> Any:
-    """What `package.module:attribute` names, in a user's code; the module is looked for in the current folder too.
+    """The object `package.module:attribute` in the code of a user; the module is looked for in the current folder too.
 
-    Never give a name that was read from a file. Raises InvalidInputError, which calls it a `what`, where it cannot be imported.
+    Never give a name that was read from a file. Raises InvalidInputError, which calls it a `what`, if it cannot be imported.
     """
     module, _, attribute = name.partition(":")
     if not module or not attribute or module.startswith("."):
         raise InvalidInputError(f"{name!r} names no {what}: expected package.module:factory")
     here = str(Path.cwd())
-    sys.path.append(here)
+    added = here not in sys.path
+    if added:
+        sys.path.append(here)
     try:
         return getattr(importlib.import_module(module), attribute)
-    except USERS_FAULT as error:  # whatever a user's module raises
+    except USERS_FAULT as error:  # any error of a user's module
         raise InvalidInputError(f"cannot load the {what} {name!r}: {type(error).__name__}: {error}") from error
     finally:
-        sys.path.remove(here)
+        if added:
+            sys.path.remove(here)
+
+
+def name_of_cell(cell: Any) -> str:
+    """The registered name of a cell, otherwise the name of its class.
+
+    >>> from rhn.cells import DTRNN
+    >>> name_of_cell(DTRNN(3, 4))
+    'dt-rnn'
+    """
+    return next((name for name, factory in CELLS.items() if type(cell) is factory), type(cell).__name__)
+
+
+def is_ours(cell: str | Callable) -> bool:
+    """Return True for a cell of the toolkit, by its name or itself, and for the name of one of torch.nn; False for cells of users."""
+    return cell in OURS or cell in TORCH_CELLS if isinstance(cell, str) else any(CELLS[name] is cell for name in OURS)
+
+
+def learning_rate(cell: str) -> float:
+    """A learning rate at which a cell, registered or named as package.module:factory, trains on the chorales."""
+    factory = resolve_cell(cell)
+    return next((CELLS.rows[name].learning_rate for name in CELLS if CELLS[name] is factory), Row.learning_rate)
+
+
+def with_depth(name: str, depth: int) -> str:
+    """The title of a network.
+
+    >>> with_depth("rhn", 4), with_depth("lstm", 1)
+    ('rhn, depth 4', 'lstm')
+    """
+    return name if "depth" in lacking(name) else f"{name}, depth {depth}"
+
+
+def lacking(name: str) -> set[str]:
+    """The settings among depth and transform_bias that a cell does not have; none for an unregistered cell.
+
+    name: of a cell, or of a cell with options as studies have it.
+
+    >>> sorted(lacking("lstm")), lacking("dts-rnn-skip-last"), lacking("my_cells:Mine")
+    (['depth', 'transform_bias'], {'transform_bias'}, set())
+    """
+    cell = max((cell for cell in CELLS if f"{name}-".startswith(f"{cell}-")), key=len, default=None)
+    if cell is None:
+        return set()
+    row = CELLS.rows[cell]
+    return {setting for setting, there in (("depth", row.deep), ("transform_bias", row.transform_bias)) if not there}

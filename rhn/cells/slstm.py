@@ -33,7 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.cells.base import Gates
+from rhn.cells.layers import Gates
 from rhn.cells.looped import LoopedCell
 from rhn.kernels.activations import tanh_derivative
 from rhn.kernels.looped import product
@@ -65,7 +65,7 @@ class SLSTM(LoopedCell):
     masks = ("state",)
     carries = True
 
-    def __init__(self, input_size, hidden_size, depth=1, *, forget_bias=None, **keywords):
+    def __init__(self, input_size, hidden_size, depth=1, *, forget_bias: float | None = None, **keywords):
         self.forget_bias = None if forget_bias is None else float(forget_bias)
         super().__init__(input_size, hidden_size, depth, **keywords)
 

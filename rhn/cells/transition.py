@@ -17,14 +17,15 @@ Input: dy'/dx = D_L R_L ... D_2 R_2 D_1 W, with or without shortcuts.
 Norm bound: ||A|| <= p_L with p_1 = gamma ||R_1||, p_l = gamma (||R_l|| p_{l-1} + ||S_l||), gamma = max |f'| = 1.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rhn import kernels
-from rhn.cells.base import Cell, spectral_norm
+from rhn.cells.base import Cell, CellMasks, apply_input_mask, spectral_norm
 from rhn.cells.layers import Layer, Part
-from rhn.cells.masks import CellMasks, apply_input_mask
 from rhn.errors import InvalidInputError
 from rhn.kernels.activations import ACTIVATIONS
 from rhn.kernels.mixed import PRECISIONS
@@ -44,7 +45,7 @@ class DTRNN(Cell):
         hidden_size,
         depth=1,
         *,
-        nonlinearity="tanh",
+        nonlinearity: Literal["tanh", "relu"] = "tanh",
         generator=None,
         device=None,
         dtype=None,
@@ -168,7 +169,7 @@ class DTSRNN(DTRNN):
 
     options = ("nonlinearity", "skip")
 
-    def __init__(self, input_size, hidden_size, depth=1, *, skip="all", **keywords):
+    def __init__(self, input_size, hidden_size, depth=1, *, skip: Literal["all", "last"] = "all", **keywords):
         if skip not in ("all", "last"):
             raise InvalidInputError(f"unknown skip {skip!r}: expected 'all' (every layer from the second) or 'last'")
         self.skip = skip
@@ -193,5 +194,14 @@ class IRNN(RNN):
 
     starts_at_identity = True
 
-    def __init__(self, input_size, hidden_size, depth=1, *, init="identity", nonlinearity="relu", **keywords):
+    def __init__(
+        self,
+        input_size,
+        hidden_size,
+        depth=1,
+        *,
+        init="identity",
+        nonlinearity: Literal["relu", "tanh"] = "relu",
+        **keywords,
+    ):
         super().__init__(input_size, hidden_size, depth, init=init, nonlinearity=nonlinearity, **keywords)

@@ -94,7 +94,8 @@ def _add(parser, option: Option, *, pair: bool = False, help: str = "", action: 
         parser.add_argument(option.name, nargs="*", **shared)  # how many there are is seen after `--help`
     else:
         names = [option.arg.short] if option.arg and option.arg.short else []
-        parser.add_argument(*names, option.flag, nargs=option.item[1], action=action, **shared)
+        action = "append" if option.kind is dict else action
+        parser.add_argument(*names, option.flag, dest=option.name, nargs=option.item[1], action=action, **shared)
 
 
 def _read(
@@ -119,6 +120,9 @@ def _read(
             if isinstance(value := given.get(part.name), list):
                 if not value:  # of "--", which argparse takes for an end and drops
                     raise _refusal(f"{part if part.positional else part.flag} expects a value, got '--'", prog)
+                if part.kind is dict:
+                    given[part.name] = dict(value)
+                    continue
                 several = part.item[1] is not None
                 given[part.name] = tuple(value) if several else value[0]
                 unknown += [] if several else map(str, value[1:])
@@ -186,7 +190,7 @@ def _options_help(options: type, declared: list[Option], given: dict, prog: str)
 
 def _with_default(text: str, value) -> str:
     """An option's text and its default; where there is none, the text itself says what holds then."""
-    if value in (None, MISSING, (), ""):
+    if value in (None, MISSING, (), "", {}):
         return text.replace("None:", "None (default):")
     shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
     return f"{text.removesuffix('.')} (default: {shown})"

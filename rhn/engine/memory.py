@@ -33,9 +33,9 @@ def build_if_it_fits(build: "Callable[[str | torch.device | None], nn.Module]", 
 
     build: called on the "meta" device first, where weights take no memory; a user's own cell may not be able to stand there.
     """
-    from rhn.cells.registry import is_known
+    from rhn.cells import is_ours
 
-    if not is_known(cell):
+    if not is_ours(cell):
         return build(device)
     try:
         model = build("meta")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from rhn.cells.masks import CellMasks
+from rhn.cells import CellMasks
 from rhn.engine.graphs import captured
 from rhn.engine.stack import Stack, mapped
 from rhn.kernels.report import recurrence_words

@@ -5,7 +5,7 @@ Legend, here and in every file below:
     T steps, B batch rows, m inputs, n hidden units, L recurrence depth, K stacked models, G gate blocks in one product
     x  (T, B, m)      s0 (B, state_size)      states (T, B, state_size), without s0
     W  (G n, m)       R  (L, G n, n)          b  (L, G n)
-    state_mask  (J, B, n), J = 1 or G, and candidate_mask  (B, n): dropout masks or None; see `rhn.cells.masks`
+    state_mask  (J, B, n), J = 1 or G, and candidate_mask  (B, n): dropout masks or None; see `rhn.cells.CellMasks`
 
 Both versions have the same signature and the same values; the second hoists the input product out of the time loop, has a
 hand-derived backward that ends in one weight-gradient product over all time steps, and a `vmap` rule that turns K stacked models

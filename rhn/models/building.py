@@ -11,6 +11,7 @@ from rhn.cells import CELLS, Cell, Initialization, from_torch, is_known, resolve
 from rhn.cells.base import positive
 from rhn.cells.init import OWN, draw
 from rhn.cells.layers import recurrent_parts
+from rhn.cells.registry import OURS, accepts, is_ours
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
 from rhn.utils.wording import first_line
 
@@ -81,15 +82,6 @@ class Network(nn.Module):
         return ", ".join(f"{name}={value!r}" for name, value in self.config().items())
 
 
-def accepts(factory: Callable, keyword: str) -> bool:
-    """Whether a cell has an option of this name.
-
-    >>> accepts(CELLS["rhn"], "transform_bias"), accepts(CELLS["dt-rnn"], "transform_bias")
-    (True, False)
-    """
-    return keyword in inspect.signature(factory).parameters or keyword in getattr(factory, "options", ())
-
-
 def own_init(factory: Callable, hidden_size: int) -> str:
     """The scheme by which a cell starts where nobody says; of a user's cell that has none, that of our cells.
 
@@ -142,7 +134,7 @@ def _build(name, factory, input_size, hidden_size, depth, init, generator, keywo
     except USERS_FAULT as error:  # whatever a user's cell raises
         if isinstance(error, TypeError):
             raise InvalidInputError(f"the cell {name!r} cannot be built: {first_line(error)}") from error
-        if factory in CELLS.values():
+        if is_ours(factory):
             raise
         raise UsersCodeError(
             f"the cell {name!r} cannot be built: {type(error).__name__}: {first_line(error)}"
@@ -154,14 +146,14 @@ def _build(name, factory, input_size, hidden_size, depth, init, generator, keywo
     if not draws and not own:
         told = init.scheme == "orthogonal" and isinstance(cell, Cell)
         draw(cell, init, generator, recurrent=recurrent_parts(cell) if told else ())
-    if factory not in CELLS.values():
+    if not is_ours(factory):
         _try(name, cell, input_size, hidden_size)
     return cell
 
 
 def _draws(factory: Callable) -> bool:
     """Whether a cell draws its weights by a scheme and a generator that it is given."""
-    ours = isinstance(factory, type) and issubclass(factory, tuple(CELLS.values()))
+    ours = isinstance(factory, type) and issubclass(factory, tuple(map(CELLS.get, OURS)))
     return ours or (accepts(factory, "init") and accepts(factory, "generator"))
 
 

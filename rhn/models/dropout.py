@@ -17,8 +17,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rhn.cells import CellMasks
 from rhn.cells.base import Cell
-from rhn.cells.masks import CellMasks, check_masks
 from rhn.errors import InvalidInputError
 
 
@@ -72,7 +72,7 @@ def draw_masks(model: nn.Module, tokens: Tensor, dropout: Dropout, generator: to
     embedding = None if words is None else words.gather(1, tokens.t().to(words.device)).t()
     cells = []
     for cell in model.cells:
-        if not dropout.of_cells:  # then a cell need not tell what it would be asked for below
+        if not dropout.of_cells:  # a module that is no Cell has no blocks
             cells.append(CellMasks())
             continue
         J = cell.blocks if dropout.gate_masks == "separate" else 1
@@ -95,4 +95,4 @@ def require_masks(model: nn.Module, dropout: Dropout) -> None:
     tokens = torch.zeros(1, 1, dtype=torch.int64, device=weight.device)
     masks = draw_masks(model, tokens, dropout, torch.Generator(weight.device).manual_seed(0))
     for cell, given in zip(model.cells, masks.cells, strict=True):
-        check_masks(given, cell, 1, weight.dtype)
+        cell.check_masks(given, 1, weight.dtype)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from rhn.cell_names import CELL_NAMES
+from rhn.cells.registry import lacking
 from rhn.plotting.figures import (
     BLUE,
     GREEN,
@@ -37,8 +37,6 @@ FAR = 1.5  # times the greatest later loss: the least one before training that i
 NAME_INCHES = 2.2  # of a name in a legend
 LABELS = {"perplexity": "perplexity", "bits_per_character": "bits a character", "nll": "nats a frame"}
 PUBLISHED = {"rhn": "valid", "rhn, tied": "valid_tied"}  # the paper's series, and where `DepthRow` has them
-# our cells of one layer a step: `Cell.deep` says which they are, but needs torch
-WITHOUT_DEPTH = {*CELL_NAMES} - {"dt-rnn", "dts-rnn", "rhn"}
 
 
 def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
@@ -137,7 +135,7 @@ def plot_depth(points: Sequence[DepthPoint], ax: Axes | None = None) -> Axes:
         k = places.index(label)
         colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
         means = [float(np.mean(p.valid)) for p in members]
-        if members[0].cell in WITHOUT_DEPTH:
+        if "depth" in lacking(members[0].cell):
             for mean in means:
                 words = f"{in_inches(label, NAME_INCHES, 8)} ({mean:.1f})"
                 legend.append(ax.axhline(mean, linestyle=":", linewidth=1.2, color=colour, label=words))
@@ -169,7 +167,7 @@ def plot_published(ax: Axes | None = None) -> Axes:
 
 def draw_depth(points: Sequence[DepthPoint]) -> Figure:
     """Figure 5(a) of these trainings, beside the paper's: equal heights are equal changes relative to a panel's lowest perplexity."""
-    entries = len({(_series(p), p.cell in WITHOUT_DEPTH and p.depth) for p in points})
+    entries = len({(_series(p), "depth" in lacking(p.cell) and p.depth) for p in points})
     figure = Figure(figsize=(10, 4.4 + 0.2 * entries), layout="constrained")
     about = f"Penn Treebank; {_most(p.epochs for p in points)}; trained here: symbols are seeds, lines their means"
     titled(figure, "Best validation perplexity by recurrence depth", about)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rhn.cell_names import lacking
+from rhn.cells.registry import lacking
 from rhn.errors import RhnError
 from rhn.utils.io import read_json
 

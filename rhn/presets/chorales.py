@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from rhn.chorales.config import ChoraleConfig
 
-WITHOUT_GATES = ("rnn", "irnn", "dt-rnn", "dts-rnn")
 PARAMETERS_PER_LAYER = 150_000  # the paper's budgets: 150,000 at depth 1, 900,000 at depth 6
 
 
@@ -17,7 +16,7 @@ def jsb_depth(depth: int, cell: str = "rhn") -> ChoraleConfig:
     >>> jsb_depth(6).hidden_size, jsb_depth(6, "dt-rnn").hidden_size
     (262, 372)
     """
-    from rhn.cells import hidden_size_for_budget, resolve_cell
+    from rhn.cells import hidden_size_for_budget, learning_rate, resolve_cell
     from rhn.models import accepts
 
     factory = resolve_cell(cell)
@@ -26,7 +25,7 @@ def jsb_depth(depth: int, cell: str = "rhn") -> ChoraleConfig:
         cell=cell,
         depth=layers,
         hidden_size=hidden_size_for_budget(cell, PARAMETERS_PER_LAYER * depth, layers),
-        learning_rate=0.05 if cell in WITHOUT_GATES else 0.2,  # found by trial; those diverge at 0.2
+        learning_rate=learning_rate(cell),
         init_std=None if hasattr(factory, "own_init") else 0.05,
         transform_bias=-1.0 if accepts(factory, "transform_bias") else None,
     )

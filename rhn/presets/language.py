@@ -166,7 +166,7 @@ LANGUAGE_PRESETS: dict[str, Callable[[], LanguageConfig]] = {
 
 def parameters(config: LanguageConfig, vocabulary_size: int | None = None) -> int:
     """How many parameters a configuration has, with its corpus's published vocabulary where none is given."""
-    from rhn.cells.budget import num_parameters
+    from rhn.cells.make import num_parameters
     from rhn.language.build import build_model
 
     size = vocabulary_size or config.vocabulary_size or data_set(config.corpus).counts["vocabulary"]
@@ -175,7 +175,7 @@ def parameters(config: LanguageConfig, vocabulary_size: int | None = None) -> in
 
 def _with_parameters(config: LanguageConfig, budget: int) -> LanguageConfig:
     """The configuration with the most units that stay within so many parameters, at its corpus's published vocabulary."""
-    from rhn.cells.budget import largest_within
+    from rhn.cells.make import largest_within
 
     return replace(config, hidden_size=largest_within(lambda n: parameters(replace(config, hidden_size=n)), budget))
 

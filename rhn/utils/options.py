@@ -5,6 +5,7 @@
 | bool                            | --name                                                         |
 | int, float, str, Path, Literal  | --name VALUE                                                   |
 | tuple[X, ...], tuple[X, X]      | --name VALUE VALUE                                             |
+| dict                            | --name NAME=VALUE, given once for each entry; values are words |
 | X or None                       | as X, and the word None where X is neither text nor path       |
 | Annotated[X, Arg("FILE")]       | as X, shown as FILE; `positional`: without --name              |
 | Annotated[dict, Fields((A, B))] | each field of the dataclasses A and B; what was given, by name |
@@ -21,20 +22,26 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from rhn.cell_names import CELL_NAMES
+from rhn.cells.registry import CELLS
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import LARGEST, expected
 
-METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH"}
+METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH", dict: "NAME=VALUE"}
+BOOLS = {"true": True, "yes": True, "false": False, "no": False}
 
 
 @dataclass(frozen=True)
 class Arg:
-    """The word for a field's value in `--help`, whether the value stands without an option's name, and a letter for that name: "-o"."""
+    """How a field is typed."""
 
     metavar: str
+    """The word for its value in `--help`."""
     positional: bool = False
+    """True for a value without the name of an option."""
     short: str | None = None
+    """A letter for its name: "-o"."""
+    flag: str | None = None
+    """Its name, if that is not the name of the field."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ class Option:
 
     @property
     def flag(self) -> str:
-        return flag(self.name)
+        return (self.arg and self.arg.flag) or flag(self.name)
 
     @property
     def parts(self) -> list["Option"]:
@@ -114,6 +121,11 @@ class Option:
         return first, "+" if rest == [...] else 1 + len(rest)
 
     @property
+    def kinds(self) -> tuple:
+        """The types that a value may have, without None."""
+        return _parts(self.item[0])
+
+    @property
     def metavar(self) -> str | tuple[str, ...]:
         kind, count = self.item
         if self.arg:
@@ -127,13 +139,17 @@ class Option:
 
     def read(self, word: str) -> Any:
         """The value that a word stands for; raises argparse.ArgumentTypeError, which says what was expected."""
-        kinds = _parts(self.item[0])
-        for kind in kinds:
+        if self.kind is dict:
+            name, equals, value = word.partition("=")
+            if not (name and equals):
+                raise argparse.ArgumentTypeError(f"expects {self.metavar}, such as leak=0.5, got {word!r:.60}")
+            return name.strip().replace("-", "_"), value
+        for kind in self.kinds:
             with contextlib.suppress(ValueError):
                 return _value(kind, word)
         if self.optional and word == "None":
             return None
-        raise argparse.ArgumentTypeError(f"expects {' or '.join(map(expected, kinds))}, got {word!r:.60}")
+        raise argparse.ArgumentTypeError(f"expects {' or '.join(map(expected, self.kinds))}, got {word!r:.60}")
 
 
 def options_of(kind: type) -> list[Option]:
@@ -142,7 +158,8 @@ def options_of(kind: type) -> list[Option]:
     groups = {
         name: vars(base).get("group") for base in reversed(kind.__mro__) for name in inspect.get_annotations(base)
     }
-    return [_option(field, hints[field.name], groups[field.name]) for field in fields(kind)]
+    defaults = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(kind)}
+    return [option_of(name, hints[name], default, groups[name]) for name, default in defaults.items()]
 
 
 def flag(name: str) -> str:
@@ -185,18 +202,19 @@ def field_docs(kind: type) -> dict[str, str]:
         for declared, text in itertools.pairwise(body):
             match declared, text:
                 case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(said))):
-                    docs[name] = " ".join(said.split()).replace("{cells}", ", ".join(CELL_NAMES))
+                    docs[name] = " ".join(said.split()).replace("{cells}", ", ".join(CELLS))
     return docs
 
 
-def _option(field, hint, group: str | None = None) -> Option:
+def option_of(name: str, hint: Any, default: Any, group: str | None = None) -> Option:
+    """An option from a name, a type as in the table above, and a default."""
     parts = _parts(get_args(hint)[0] if get_origin(hint) is Annotated else hint)
     marks = {type(mark): mark for mark in getattr(hint, "__metadata__", ())}
     return Option(
-        name=field.name,
-        kind=Union[tuple(part for part in parts if part is not NoneType)],  # noqa: UP007 - the parts are known here alone
+        name=name,
+        kind=Union[tuple(part for part in parts if part is not NoneType)],  # noqa: UP007 - the parts are known only here
         optional=NoneType in parts,
-        default=field.default if field.default_factory is MISSING else field.default_factory(),
+        default=default,
         arg=marks.get(Arg),
         fields=marks.get(Fields),
         group=group,
@@ -212,6 +230,10 @@ def _value(kind, word: str) -> Any:
 
     An empty path is none: it is commonly an unset shell variable.
     """
+    if kind is bool:
+        if word.lower() not in BOOLS:
+            raise ValueError
+        return BOOLS[word.lower()]
     literal = get_origin(kind) is Literal
     if (literal and word not in get_args(kind)) or (kind is Path and not word.strip()):
         raise ValueError

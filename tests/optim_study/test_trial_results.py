@@ -11,7 +11,7 @@ from scipy.stats import binom
 from optim_study.protocol import SCHEMES
 from optim_study.results import COLUMNS, Row, by_network, check_settings, csv_text, read_csv, write_csv
 from optim_study.shares import holm, share_table, summary, training_shares
-from rhn.cell_names import with_depth
+from rhn.cells.registry import with_depth
 from rhn.errors import DataError, InvalidInputError
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"

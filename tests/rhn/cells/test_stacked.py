@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gersgorin import analyze, input_jacobian, temporal_jacobian, trajectory
-from rhn.cells import LSTM, RNN, Stack, layer_from_torch, stack_from_torch
+from rhn.cells import LSTM, RNN, StackedCell, layer_from_torch, stack_from_torch
 from rhn.errors import InvalidInputError
 
 m, n, B, T, L = 3, 5, 2, 7, 3
@@ -79,7 +79,7 @@ def test_its_gates_and_its_spectrum_are_those_of_all_layers():
         assert near.min(0).values.max() < 1e-8 > near.min(1).values.max()
     gates = torch.cat([torch.from_numpy(each.spectra.transform_gate) for each in layers], 1)
     assert torch.allclose(torch.from_numpy(joint.spectra.transform_gate), gates)
-    assert not len(Stack([RNN(m, n), RNN(n, n)]).gates(torch.zeros(m), torch.zeros(2 * n)))
+    assert not len(StackedCell([RNN(m, n), RNN(n, n)]).gates(torch.zeros(m), torch.zeros(2 * n)))
     assert trajectory(theirs, x).shape == (T + 1, 2 * n * L)
 
 
@@ -89,8 +89,8 @@ def test_its_gates_and_its_spectrum_are_those_of_all_layers():
         (lambda: stack_from_torch(built(nn.GRU, bidirectional=True)), "expected one direction and no projection"),
         (lambda: stack_from_torch(built(nn.LSTM, proj_size=2)), "expected one direction and no projection"),
         (lambda: stack_from_torch(nn.Linear(2, 2)), "cannot convert Linear"),
-        (lambda: Stack([LSTM(3, 4), LSTM(3, 4)]), "a LSTM of 3 inputs on one of 4 units"),
-        (lambda: Stack([LSTM(3, 4)]).config(), "save each of them"),
+        (lambda: StackedCell([LSTM(3, 4), LSTM(3, 4)]), "a LSTM of 3 inputs on one of 4 units"),
+        (lambda: StackedCell([LSTM(3, 4)]).config(), "save each of them"),
     ],
 )
 def test_what_cannot_be_stacked_is_said(build, words):

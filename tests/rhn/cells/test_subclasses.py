@@ -6,8 +6,7 @@ import torch
 from gersgorin import layer_jacobians, temporal_jacobian
 from gersgorin.jacobian import norm_bound
 from rhn.cells import CELLS
-from rhn.cells.base import Cell
-from rhn.cells.derived import DERIVED
+from rhn.cells.base import DERIVED, Cell
 from rhn.errors import InvalidInputError
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from readable import readable
 
-from rhn.cells import CELLS
+from rhn.cells.registry import lacking
 from rhn.cli import main as cli
 from rhn.errors import DataError, InvalidInputError
 from rhn.plotting import curves as plots
@@ -224,15 +224,11 @@ def test_the_depth_figure_can_be_read(cells, depths, run):
     runs = [
         run(f"{cell}-{d}-{t}", [90.0 - d], [95.0 - 2 * d], cell=cell, depth=d, tied=t)
         for cell in cells
-        for d in ([1] if cell in plots.WITHOUT_DEPTH else depths)
+        for d in ([1] if "depth" in lacking(cell) else depths)
         for t in (False, True)
     ]
     with our_style():
         readable(plots.draw_depth(read_depth(runs)))
-
-
-def test_the_cells_drawn_as_lines_across_are_those_without_depth():
-    assert {key for key, cell in CELLS.items() if not cell.deep} == plots.WITHOUT_DEPTH
 
 
 def test_every_seed_has_its_point_and_a_cell_without_depth_a_line_across(run):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from cases import assert_close
 
-from rhn.cells.masks import CellMasks
+from rhn.cells import CellMasks
 from rhn.engine.stack import Stack
 from rhn.language.config import LanguageConfig
 from rhn.language.step import training_step

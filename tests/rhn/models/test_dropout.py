@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rhn.cells.masks import CellMasks
+from rhn.cells import CellMasks
 from rhn.chorales.evaluation import evaluate
 from rhn.chorales.sampling import sample_chorale
 from rhn.data.text import Tokens, Vocabulary

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from rhn.cells.budget import num_parameters
+from rhn.cells.make import num_parameters
 from rhn.checkpoints import load_checkpoint, save_checkpoint
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel

@@ -1,0 +1,108 @@
+"""Registered cells: one row or one decorator gives a cell its name, and words become values of its options."""
+
+import sys
+
+import pytest
+import torch
+
+from rhn.cells import CELLS, LSTM, LeakyRNN, cell_options, make_cell, read_options, register_cell, resolve_cell
+from rhn.cells.registry import lacking, learning_rate
+from rhn.checkpoints import load_checkpoint, save_checkpoint
+from rhn.errors import InvalidInputError
+from rhn.models import PolyphonicModel
+
+
+@pytest.fixture(autouse=True)
+def rows(monkeypatch):
+    """Registrations of a test end with it."""
+    monkeypatch.setattr(CELLS, "rows", dict(CELLS.rows))
+
+
+class Mine(LeakyRNN):
+    options = (*LeakyRNN.options, "gain", "kind")
+
+    def __init__(self, *sizes, gain: float = 2.0, kind="soft", **keywords):
+        super().__init__(*sizes, **keywords)
+        self.gain, self.kind = gain, kind
+
+
+def test_a_registered_cell_has_its_name_everywhere(tmp_path):
+    assert register_cell("mine", learning_rate=0.01)(Mine) is Mine
+    assert resolve_cell("mine") is Mine and [*CELLS][-1] == "mine"
+    assert lacking("mine") == {"depth", "transform_bias"}
+    assert learning_rate("mine") == learning_rate(f"{__name__}:Mine") == 0.01
+    model = PolyphonicModel("mine", hidden_size=3, gain=3.0, init=None)
+    again = load_checkpoint(save_checkpoint(tmp_path / "m.safetensors", model))
+    assert again.cell == "mine" and again.cells[0].gain == 3.0
+
+
+def test_a_cell_may_be_registered_twice_but_a_name_only_once():
+    register_cell("mine")(Mine)
+    register_cell("mine")(Mine)
+    for name in ("mine", "rhn"):
+        with pytest.raises(InvalidInputError, match=f"a cell '{name}' is registered already.*choose another name"):
+            register_cell(name)(LSTM)
+    with pytest.raises(InvalidInputError, match="expected small letters, digits, - and _"):
+        register_cell("my:cell")
+
+
+def test_make_cell_draws_the_same_weights_as_the_class():
+    ours = make_cell("leaky", 3, 4, leak="0.5", generator=torch.Generator().manual_seed(1))
+    twin = LeakyRNN(3, 4, leak=0.5, generator=torch.Generator().manual_seed(1))
+    assert ours.config() == twin.config() and torch.equal(ours.weight_hh, twin.weight_hh)
+
+
+@pytest.mark.parametrize(
+    ("cell", "given", "read"),
+    [
+        ("leaky", {"leak": "0.5", "spectral_radius": "None"}, {"leak": 0.5, "spectral_radius": None}),
+        ("antisymmetric", {"gated": "true", "step_size": "1"}, {"gated": True, "step_size": 1.0}),
+        ("dts-rnn", {"skip": "last", "nonlinearity": "relu"}, {"skip": "last", "nonlinearity": "relu"}),
+        ("rhn", {"coupled": False, "transform_bias": "-3"}, {"coupled": False, "transform_bias": -3.0}),
+        ("torch.nn:RNN", {"nonlinearity": "relu"}, {"nonlinearity": "relu"}),
+        (f"{__name__}:Mine", {"gain": "0.1", "kind": "hard", "leak": "1"}, {"gain": 0.1, "kind": "hard", "leak": 1.0}),
+    ],
+    ids=str,
+)
+def test_words_become_values_of_the_type_that_an_option_has(cell, given, read):
+    found = read_options(cell, given)
+    assert found == read and [type(v) for v in found.values()] == [type(v) for v in read.values()]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"leek": "1"},
+            "the cell leaky has no option 'leek' .options of leaky, with defaults: leak .0.3., spectral_rad",
+        ),
+        (
+            {"leak": "much"},
+            "the option leak of leaky expects a number, got 'much' .options of leaky, with defaults: le",
+        ),
+        ({"leak": True}, "the option leak of leaky expects a number, got True"),
+        ({"leak": None}, "the option leak of leaky expects a number, got None"),
+    ],
+    ids=str,
+)
+def test_an_unknown_option_or_value_is_one_sentence_with_the_options(given, message):
+    with pytest.raises(InvalidInputError, match=message):
+        read_options("leaky", given)
+
+
+def test_the_import_of_a_users_cell_leaves_the_search_path_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in (["somewhere", *sys.path], [str(tmp_path), *sys.path]):
+        monkeypatch.setattr(sys, "path", list(path))
+        resolve_cell("math:pow")
+        assert sys.path == path
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_every_option_of_our_cells_has_a_type_and_is_kept_in_files(name):
+    found = cell_options(name)
+    assert {option.name for option in found} == set(CELLS[name].options)
+    cell = CELLS[name](3, 4)
+    assert all(getattr(cell, option.name) == option.default for option in found)
+    hints = {hint for cls in CELLS[name].__mro__ for hint in getattr(cls.__init__, "__annotations__", {})}
+    assert {option.name for option in found} <= hints
