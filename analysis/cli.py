@@ -54,14 +54,14 @@ class Common(Trained, Writing):
 
     def run(self) -> None:
         from analysis import plots
-        from rhn.engine.numerics import keep_memory
         from rhn.plotting.provenance import words_of_checkpoint
+        from rhn.training.numerics import tune_malloc
 
         text = _reads_text(self)
         split = self.split or self.splits[text]
         figure, data = _outputs(self, split)
         device = resolve_device(self.device)
-        keep_memory()
+        tune_malloc()
         model, sequences = _text(self, split) if text else _music(self, split)
         with progress_bars() as report, own_cell(self.cell):
             record, table = self.measure(model, sequences, split, device=device, progress=report(self.name))
@@ -218,7 +218,7 @@ def _named(options: Common, split: str) -> Path:
 
 def _text(options: Gates | LesionCommand, split: str):
     """A language model, and parts of the text of --data in its vocabulary."""
-    from rhn.language.trained import load_text_model
+    from rhn.training.trained import load_text_model
 
     trained = load_text_model(options.checkpoint, options.cell)
     return trained.model, options.chosen_text(trained.corpus(options.data), split)
@@ -228,8 +228,8 @@ def _music(options: Gates | LesionCommand, split: str):
     """A network over chorales, a cell alone included, and chorales; refused where its inputs are not a chorale's keys."""
     from analysis.sequences import chosen
     from rhn.checkpoints import load_model
-    from rhn.chorales.evaluation import corpus_of
     from rhn.data.corpus import KEYS
+    from rhn.training.trained import corpus_of
 
     model = load_model(options.checkpoint, options.cell)
     sizes = {name: getattr(model, f"{name}_size", KEYS) for name in ("input", "output")}

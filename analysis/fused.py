@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from analysis.layers import places
 from analysis.tasks import Music, Text
-from rhn.chorales.batches import Minibatch
-from rhn.engine.memory import free_memory
-from rhn.engine.numerics import exact
-from rhn.engine.stack import Stack
+from rhn.training.batches import Minibatch
+from rhn.training.ensemble import Ensemble
+from rhn.training.memory import free_memory
+from rhn.training.numerics import deterministic
 
 CPU_BYTES = 384 << 20  # for the states and gates of networks that run together; more is not faster (measured)
 
@@ -50,7 +50,7 @@ def stacked_nll(
         step, parts = at_once or _networks_at_once(model, task, batch), []
         for start in range(0, K, step):
             some = [changes(lesion) for lesion in lesions[start : start + step]]
-            with exact():
+            with deterministic():
                 parts.append(_stack(model, some).map(task.nll, batch.frames, batch.mask).cpu())
             done += len(some)
             progress(done, K * len(batches))
@@ -59,11 +59,11 @@ def stacked_nll(
     return torch.cat(columns, 1)
 
 
-def _stack(model: nn.Module, changes: Sequence[dict[str, Tensor]]) -> Stack:
+def _stack(model: nn.Module, changes: Sequence[dict[str, Tensor]]) -> Ensemble:
     """The changed networks: what no lesion changes stays in the one model, which all share."""
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
     names = {name: None for change in changes for name in change} or {next(iter(tensors)): None}
-    return Stack(model, {n: torch.stack([c.get(n, tensors[n].detach()) for c in changes]) for n in names}, {})
+    return Ensemble(model, {n: torch.stack([c.get(n, tensors[n].detach()) for c in changes]) for n in names}, {})
 
 
 def _networks_at_once(model: nn.Module, task: Music | Text, batch: Minibatch) -> int:

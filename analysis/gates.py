@@ -15,8 +15,8 @@ from analysis.sequences import name_of
 from analysis.tasks import Music, Text, task_of
 from rhn.cells import Cell
 from rhn.data import Batch
-from rhn.engine.numerics import exact
 from rhn.errors import InvalidInputError
+from rhn.training.numerics import deterministic
 
 OPEN, CLOSED = 0.9, 0.1
 ROWS = 16  # sequences at once: every gate of every step is held
@@ -98,7 +98,7 @@ def _by_sequence(model, task: Music | Text, sequences, measure: Callable, device
     for start in range(0, len(order), ROWS):
         some = order[start : start + ROWS]
         inputs = task.inputs([sequences[i] for i in some], like)
-        with exact(), torch.no_grad():
+        with deterministic(), torch.no_grad():
             seen.clear()
             model(inputs)
             layers = [t for cell, x in seen for t in measure(cell, x)]

@@ -24,10 +24,10 @@ from torch.nn.utils.rnn import pad_sequence
 from analysis.layers import places
 from analysis.sequences import bars_of, sequences_of
 from analysis.texts import ids_of, symbols_of
-from rhn.chorales.batches import Minibatch, evaluation_batches
 from rhn.data.vocabulary import EOS
 from rhn.kernels.bernoulli import frame_nll
 from rhn.models import LanguageModel
+from rhn.training.batches import Minibatch, evaluation_batches
 
 TEXT_BATCH_BYTES = 256 << 20  # of the probabilities of a batch: with a large vocabulary, most of what a text takes
 TEXT_ROWS = 64
@@ -51,11 +51,11 @@ class Music:
         return side_by_side(sequences).to(like)
 
     def batches(self, sequences: Sequence[np.ndarray], like: Tensor) -> list[Minibatch]:
-        """The batches that losses are measured over: those of `rhn.chorales.evaluation`."""
+        """The batches that losses are measured over: those of `rhn.training.evaluation`."""
         return evaluation_batches(sequences, device=like.device, dtype=like.dtype)
 
     def nll(self, model: Callable, frames: Tensor, mask: Tensor) -> Tensor:
-        """Nats of each sequence, (B,) float64, summed over its predicted frames: `rhn.chorales.evaluation` before its last sum."""
+        """Nats of each sequence, (B,) float64, summed over its predicted frames: `rhn.training.evaluation` before its last sum."""
         return frame_nll(model(frames[:-1]), frames[1:], mask[1:]).sum(0, dtype=torch.float64)
 
     def symbols(self, sequence: np.ndarray) -> np.ndarray:

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 
 from benchmarks.registry import benchmark
 from rhn.data.text import TextCorpus, Tokens, Vocabulary
-from rhn.engine.numerics import keep_memory
-from rhn.language.build import build_model
-from rhn.language.config import LanguageConfig
-from rhn.language.loop import Training
 from rhn.models.dropout import draw_masks
 from rhn.presets import preset
+from rhn.training.build import build_model
+from rhn.training.config import LanguageConfig
+from rhn.training.language import Training
+from rhn.training.numerics import tune_malloc
 
 WINDOWS = 3  # steps a measurement
 
@@ -68,7 +68,7 @@ def plain(config: LanguageConfig, words: int, device: str):
 
 @benchmark("language model step, RHN n=200 depth=5, 10,000 words", "a plain autograd loop", floor=1.2)
 def small(device: str):
-    keep_memory()
+    tune_malloc()
     config = replace(preset("ptb-depth-5"), hidden_size=200)
     return ours(config, 10_000, device), plain(config, 10_000, device)
 
@@ -77,7 +77,7 @@ def small(device: str):
     "language model step, ptb-sota", "a plain autograd loop", floor=2.0, pairs=3, full=True, devices=("cpu", "cuda")
 )
 def sota(device: str):
-    keep_memory()
+    tune_malloc()
     return ours(preset("ptb-sota"), 10_000, device), plain(preset("ptb-sota"), 10_000, device)
 
 

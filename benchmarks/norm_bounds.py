@@ -16,9 +16,9 @@ from gersgorin.data import chorale_source
 from gersgorin.extract import cell_title
 from rhn.checkpoints import load_model
 from rhn.data import chorale
-from rhn.engine.initial import initial_model
 from rhn.plotting.figures import save_figure
 from rhn.plotting.provenance import words_of_checkpoint
+from rhn.training.trained import initial_model
 from rhn.utils.metadata import remember_command
 
 NAME, CHORALE = "2026-11-20-norm-bounds", "bwv269"

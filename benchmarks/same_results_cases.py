@@ -18,10 +18,10 @@ from gersgorin import linalg, operators
 from rhn.cells import CELLS, GRU, LSTM, RHN, RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.data.text import Vocabulary
-from rhn.engine.seeds import weights_generator
-from rhn.language.build import build_model
-from rhn.language.config import LanguageConfig
 from rhn.models import LanguageModel, PolyphonicModel
+from rhn.training.build import build_model
+from rhn.training.config import LanguageConfig
+from rhn.training.seeds import weights_generator
 
 COMMANDS = {
     "plot": "gersgorin.cli.plot:main",

@@ -23,15 +23,15 @@ from gersgorin.linalg.products import finite_time_exponent
 from gersgorin.linalg.spectrum import spectral_radius
 from gersgorin.recording import Recording
 from rhn.cells import hidden_size_for_budget
-from rhn.chorales.batches import training_batches
-from rhn.chorales.evaluation import evaluate
-from rhn.chorales.losses import mean_loss
 from rhn.cli.common import progress_bars
 from rhn.data import Corpus, chorales
-from rhn.engine.numerics import keep_memory
-from rhn.engine.seeds import weights_generator
 from rhn.models import PolyphonicModel
 from rhn.plotting.figures import BLUE, GREEN, ORANGE, PURPLE, RED, save_figure, titled
+from rhn.training.batches import training_batches
+from rhn.training.evaluation import evaluate
+from rhn.training.losses import mean_loss
+from rhn.training.numerics import tune_malloc
+from rhn.training.seeds import weights_generator
 from rhn.utils.io import write_csv, write_json
 from rhn.utils.metadata import remember_command
 
@@ -72,7 +72,7 @@ MEASURES = {
 
 def main(out: Path, results: Path) -> None:
     """Train what is not yet there, then write table and figure."""
-    keep_memory()
+    tune_malloc()
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
     corpus, networks = chorales(), [(cell, seed) for seed in range(SEEDS) for cell in SETTINGS]

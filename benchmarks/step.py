@@ -8,18 +8,17 @@ from torch import nn
 
 from benchmarks.persistent import graphed
 from benchmarks.registry import benchmark
-from rhn.chorales import batches
-from rhn.chorales.losses import mean_nll
 from rhn.data import chorales
 from rhn.data.text import Tokens
-from rhn.engine.numerics import keep_memory
-from rhn.engine.stack import Stack
 from rhn.kernels import softmax_nll
 from rhn.kernels.update import descend, gradient_norm
-from rhn.language import monte_carlo
-from rhn.language.build import build_model
 from rhn.models import PolyphonicModel
 from rhn.presets import preset
+from rhn.training import batches, monte_carlo
+from rhn.training.build import build_model
+from rhn.training.ensemble import Ensemble
+from rhn.training.losses import mean_nll
+from rhn.training.numerics import tune_malloc
 
 WORDS = 10_000
 both = ("cpu", "cuda")
@@ -34,8 +33,8 @@ def on(device: str, run):
     "clipping and SGD of ptb-sota's 23 million weights", "torch's clip_grad_norm_ and SGD (foreach)", 1.0, devices=both
 )
 def update(device: str):
-    keep_memory()
-    stack = Stack.of([build_model(preset("ptb-sota"), WORDS)], device)
+    tune_malloc()
+    stack = Ensemble.of([build_model(preset("ptb-sota"), WORDS)], device)
     gradients = {name: 1e-3 * torch.randn_like(w) for name, w in stack.weights.items()}
     rate, one = torch.full((1,), 1e-6, device=device), torch.ones(1, device=device)
 
@@ -79,9 +78,9 @@ def output(device: str):
 
 @benchmark("losses of 15 RHNs of depth 6 on the chorales, grouped by predicted time", "in batches of 64", 1.0)
 def losses(device: str):
-    keep_memory()
+    tune_malloc()
     corpus = chorales(progress=False)
-    stack = Stack.of([PolyphonicModel("rhn", hidden_size=34, depth=6) for _ in range(15)], device)
+    stack = Ensemble.of([PolyphonicModel("rhn", hidden_size=34, depth=6) for _ in range(15)], device)
     where = {"device": device, "dtype": torch.float32}
     ours = [batches.evaluation_batches(pieces, **where) for pieces in (corpus.train, corpus.valid)]
     plain = [batches.training_batches(pieces, 64, **where) for pieces in (corpus.train, corpus.valid)]

@@ -12,12 +12,12 @@ from benchmarks.registry import benchmark
 from optim_study.presets import RunConfig, paper, small
 from optim_study.protocol import StudyConfig
 from optim_study.trainer import hidden_size, start_training
-from rhn.chorales.batches import training_batches
 from rhn.data import chorales
 from rhn.data.corpus import Corpus
-from rhn.engine.numerics import keep_memory
 from rhn.kernels.bernoulli import frame_nll
 from rhn.models import PolyphonicModel
+from rhn.training.batches import training_batches
+from rhn.training.numerics import tune_malloc
 
 FUSED = {"cpu": {"small": 15, "paper": 4}, "cuda": {"small": 60, "paper": 60}}
 PIECES = {"small": 64, "paper": 32}
@@ -90,7 +90,7 @@ for preset in (small(), paper()):
 
         def prepared(device, other, size=size, preset=preset, depth=depth):
             """(ours, the other), for as many trials as suit the device."""
-            keep_memory()
+            tune_malloc()
             data, numbers = corpus(PIECES[size]), range(FUSED[device][size])
             config = study(preset, depth, data)
             theirs = (

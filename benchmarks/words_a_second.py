@@ -11,10 +11,10 @@ import torch
 
 from benchmarks.__main__ import environment
 from benchmarks.language import text
-from rhn.engine.numerics import keep_memory
-from rhn.language.config import LanguageConfig
-from rhn.language.loop import Training
 from rhn.presets import preset
+from rhn.training.config import LanguageConfig
+from rhn.training.language import Training
+from rhn.training.numerics import tune_malloc
 
 WORDS, TEXT = 10_000, 929_589  # of Penn Treebank: different ones, and those to train on
 SYSTEMS = {
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0, help="of each system (default 30)")
     seconds = parser.parse_args().seconds
     torch.set_num_threads(1)
-    keep_memory()
+    tune_malloc()
     print(f"`python -m benchmarks.words_a_second`: {environment('cpu')}, {seconds:g} seconds each\n")
     print("| | parameters | words a second | one epoch |\n|---|---|---|---|", flush=True)
     for name, config in SYSTEMS.items():

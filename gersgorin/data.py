@@ -22,8 +22,8 @@ from rhn.data import Piece
 from rhn.data.scores import music21_version
 from rhn.data.text import Vocabulary
 from rhn.data.vocabulary import split_words
-from rhn.engine.memory import free_memory, in_words
 from rhn.errors import DataError, InvalidInputError
+from rhn.training.memory import free_memory, in_words
 from rhn.utils.io import require_file
 from rhn.utils.wording import first_line
 
@@ -335,7 +335,7 @@ def first_tokens(path: Path, vocabulary: Vocabulary, count: int) -> np.ndarray:
 
 
 def _text(data: DataOptions, checkpoint: Path, cell: str | None) -> Source:
-    from rhn.language.trained import load_text_model
+    from rhn.training.trained import load_text_model
 
     vocabulary = load_text_model(checkpoint, cell).vocabulary
     ids = first_tokens(data.input, vocabulary, data.steps or TEXT_STEPS)

@@ -26,11 +26,11 @@ from rhn.cells.base import not_dense_real, require_possible
 from rhn.cells.convert import OURS
 from rhn.cells.registry import import_named
 from rhn.checkpoints import load_model, weights_file
-from rhn.engine.initial import initial_model
-from rhn.engine.memory import free_memory, in_words
 from rhn.errors import USERS_FAULT, CheckpointError, InvalidInputError, RhnError
 from rhn.models import LanguageModel, PolyphonicModel, accepts
 from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
+from rhn.training.memory import free_memory, in_words
+from rhn.training.trained import initial_model
 from rhn.utils.wording import counted, first_line
 
 COPIES = 2  # of the weights: the module and its float64 copy

@@ -24,8 +24,8 @@ from gersgorin._validate import check_gradients, real_tensor, with_gradients
 from gersgorin.jacobian import Step, check_sizes, converted, name_of, step_of, trajectory, try_step
 from gersgorin.linalg.discs import Discs
 from gersgorin.linalg.spectrum import eigenvalues, largest_first
-from rhn.engine.memory import free_memory, in_words
 from rhn.errors import InvalidInputError, NotConvergedError
+from rhn.training.memory import free_memory, in_words
 from rhn.utils.validation import check_seed
 
 Product = Callable[[Tensor], Tensor]

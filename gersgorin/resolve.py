@@ -34,10 +34,10 @@ from gersgorin.own_loop import OwnLoop
 from gersgorin.run import BLOCK, Label, Run
 from rhn.checkpoints import load_model, read_metadata
 from rhn.data import Piece
-from rhn.engine.memory import free_memory, in_words
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.provenance import words_of_checkpoint, words_of_new
+from rhn.training.memory import free_memory, in_words
 from rhn.utils.options import check_least, given_flags
 from rhn.utils.validation import check_seed, fits
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from optim_study.protocol import SCHEMES, SharedSettings
 from optim_study.results import Row, by_network, table
 from optim_study.shares import BELOW, COMPARED_WITH, check_threshold, fisher, holm
-from rhn.engine.curves import Objective
+from rhn.training.curves import Objective
 from rhn.utils.statistics import exact_interval
 
 PAPER = SharedSettings()

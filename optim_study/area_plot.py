@@ -20,8 +20,8 @@ from optim_study.protocol import OF_ONE_SIZE, SCHEMES
 from optim_study.results import Row
 from optim_study.shares import BELOW
 from rhn.cells.registry import with_depth
-from rhn.engine.curves import Objective
 from rhn.plotting.figures import titled
+from rhn.training.curves import Objective
 
 MARKERS = {"gaussian": "o", "scaled": "^", "orthogonal": "D", "identity": "s"}
 ASIDE = {"scaled": -3.0, "orthogonal": 3.0}

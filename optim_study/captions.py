@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from optim_study.protocol import StudyConfig
 from optim_study.results import Row
 from rhn.cells.registry import with_depth
-from rhn.engine.curves import Objective
+from rhn.training.curves import Objective
 
 
 def study_title(rows: Sequence[Row], shows: str) -> str:

@@ -12,8 +12,8 @@ import numpy as np
 
 from optim_study.results import Row, by_network
 from optim_study.shares import BELOW, check_threshold
-from rhn.engine.curves import Objective
 from rhn.errors import InvalidInputError
+from rhn.training.curves import Objective
 
 By = Literal["arch", "depth"]
 LEARNED = 0.9

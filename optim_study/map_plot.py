@@ -15,9 +15,9 @@ from optim_study.captions import study_about, study_title, trial_words
 from optim_study.plots import LABELS
 from optim_study.results import Row, by_network
 from rhn.cells.registry import with_depth
-from rhn.engine.curves import Objective
 from rhn.errors import InvalidInputError
 from rhn.plotting.figures import in_inches, legend_columns, set_tooltips, titled
+from rhn.training.curves import Objective
 
 MARKERS = "os^Dv"
 NO_GATES = "P"  # the symbol of cells without transform gates

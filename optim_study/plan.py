@@ -24,8 +24,8 @@ from optim_study.storage import Storage, open_storage
 from optim_study.trainer import hidden_size, load_corpus
 from rhn.cells.registry import lacking
 from rhn.cli.common import resolve_device
-from rhn.engine.memory import free_memory, in_words, part_size, step_bytes, weight_bytes
 from rhn.errors import InvalidInputError
+from rhn.training.memory import free_memory, in_words, part_size, step_bytes, weight_bytes
 
 _logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def plan(
     Raises InvalidInputError where a cell cannot be built, or where there is too little memory.
     """
     from rhn.cells.make import num_parameters
-    from rhn.chorales.batches import ROWS
+    from rhn.training.batches import ROWS
 
     if storage is None and (config.storage or (config.folder / "journal.log").is_file()):
         storage = open_storage(config.storage, config.folder, config.wait_storage)

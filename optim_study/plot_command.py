@@ -14,9 +14,9 @@ from optim_study.results import Row, check_settings, read_csv
 from optim_study.shares import BELOW, check_threshold, share_table, summary, training_shares
 from optim_study.stored import Stored
 from rhn.cli.common import print_json, progress_bars
-from rhn.engine.curves import Objective
 from rhn.errors import InvalidInputError
 from rhn.plotting.figures import SUFFIXES, figure_name, place, save_figure
+from rhn.training.curves import Objective
 from rhn.utils.io import check_output
 from rhn.utils.options import Arg, File, Writing, given_flags
 

@@ -17,9 +17,9 @@ from zlib import crc32
 
 import numpy as np
 
-from rhn.engine.curves import Objective
 from rhn.errors import DataError, InvalidInputError
 from rhn.presets import PARAMETERS_PER_LAYER
+from rhn.training.curves import Objective
 from rhn.utils.options import Arg
 from rhn.utils.validation import LARGEST_FLOAT, LARGEST_INIT, require
 

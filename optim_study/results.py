@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, get_args, get_type_hints
 
 from optim_study.protocol import HIGHEST, LOWEST, OF_ONE_SIZE, SCHEMES, StudyConfig
 from rhn.cells.registry import lacking
-from rhn.engine.curves import Objective
 from rhn.errors import DataError
+from rhn.training.curves import Objective
 from rhn.utils.io import MOST_TEXT, atomic_path, require_file
 
 if TYPE_CHECKING:  # a table is read without optuna

@@ -3,7 +3,7 @@
     share = #{trials with a loss below `below`} / #trials
 
 `below` is 9.5 nats a frame unless another is asked for. A network that ignores its input reaches 11.16 on the chorales (the constant
-output, see `rhn.chorales.baseline`), and many trials end there or a little below; at 9.5 a network has begun to follow the music.
+output, see `rhn.training.evaluation`), and many trials end there or a little below; at 9.5 a network has begun to follow the music.
 
 Intervals are exact binomial ones (Clopper and Pearson) of 95 %: 0 of 60 means 0 to 6 %. Each architecture is compared with the RHN of
 the same depth by Fisher's exact test, two-sided, and the p-values are corrected by Holm's method for all the tests of a table.
@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from optim_study.results import Row, by_network, table
-from rhn.engine.curves import Objective
 from rhn.errors import InvalidInputError
+from rhn.training.curves import Objective
 from rhn.utils.statistics import exact_interval
 
 BELOW = 9.5

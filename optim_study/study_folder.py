@@ -22,8 +22,8 @@ from safetensors import SafetensorError, safe_open
 
 from optim_study.locks import make_folder
 from optim_study.trainer import Outcome
-from rhn.engine.state import TrialState, read_state, read_state_metadata, write_state
 from rhn.errors import DamagedError, DataError
+from rhn.training.state import TrialState, read_state, read_state_metadata, write_state
 from rhn.utils.io import read_json, remove_leftovers, require_file, write_json
 from rhn.utils.validation import check_fields
 

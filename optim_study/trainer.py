@@ -19,9 +19,9 @@ from typing import Protocol
 import numpy as np
 
 from optim_study.protocol import Settings, StudyConfig
-from rhn.engine.curves import LEFT, Objective, kept
-from rhn.engine.state import TrialState
 from rhn.errors import DataError
+from rhn.training.curves import LEFT, Objective, kept
+from rhn.training.state import TrialState
 
 SILENT_NLL = 88 * math.log(2)  # nats a frame of an output of zeros, for which every key is as likely to sound as not
 
@@ -60,7 +60,7 @@ class Outcome:
 
 
 class Swarm(Protocol):
-    """K trials of one study trained as one program, all at the same epoch; `rhn.chorales.loop.Training` is one.
+    """K trials of one study trained as one program, all at the same epoch; `rhn.training.chorales.Training` is one.
 
     The curve of a trial must not depend on which others are in the swarm, nor on where its training was cut and resumed. A swarm starts
     at epoch 0 with the losses before training already in its curves, so that every trial has a finite loss.
@@ -151,9 +151,9 @@ class TorchTrainer:
     def start(self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, TrialState]):
         import torch
 
-        from rhn.engine.numerics import keep_memory
+        from rhn.training.numerics import tune_malloc
 
-        keep_memory()
+        tune_malloc()
         if self.device != "cpu":
             torch.cuda.set_device(self.device)  # streams and graphs go to the current device
         corpus = load_corpus(self.data)
@@ -165,10 +165,10 @@ class TorchTrainer:
         return start_training(config, settings, saved, corpus, self.device)
 
     def recurrence(self, swarm) -> str:
-        return str(swarm.pace())
+        return str(swarm.profile())
 
     def outcome(self, config: StudyConfig, swarm, number: int) -> Outcome:
-        from rhn.chorales.baseline import constant_output_nll
+        from rhn.training.evaluation import constant_output_nll
 
         corpus = load_corpus(self.data)
         return outcome_of(
@@ -186,8 +186,8 @@ class TorchTrainer:
 
 
 def start_training(config: StudyConfig, settings: Mapping[int, Settings], saved, corpus, device: str = "cpu"):
-    """The `rhn.chorales.loop.Training` of these trials."""
-    from rhn.chorales.loop import Training
+    """The `rhn.training.chorales.Training` of these trials."""
+    from rhn.training.chorales import Training
 
     return Training(
         build_models(config, settings),
@@ -203,8 +203,8 @@ def start_training(config: StudyConfig, settings: Mapping[int, Settings], saved,
 def build_models(config: StudyConfig, settings: Mapping[int, Settings]) -> dict:
     """The models of these trials, before training, by number."""
     from rhn.cells import resolve_cell
-    from rhn.engine.seeds import weights_generator
     from rhn.models import PolyphonicModel, accepts
+    from rhn.training.seeds import weights_generator
 
     units, gated = hidden_size(config), accepts(resolve_cell(config.arch), "transform_bias")
     models = {

@@ -15,7 +15,7 @@ from optim_study.locks import LocksLostError
 from optim_study.shared_study import Claim, SharedStudy
 from optim_study.study_folder import Record
 from optim_study.trainer import Outcome, Swarm, Trainer
-from rhn.engine.state import TrialState
+from rhn.training.state import TrialState
 from rhn.utils.interrupts import Interrupted, InterruptRequest, deferred_interrupt
 
 _logger = logging.getLogger(__name__)

@@ -11,15 +11,13 @@ from gersgorin.linalg.normality import kreiss_constant, numerical_radius
 from gersgorin.linalg.pseudospectra import pseudospectrum
 from gersgorin.operators import leading_eigenvalues, streamed_log_norms
 from rhn.cells import CELLS
-from rhn.chorales.evaluation import evaluate
-from rhn.chorales.sampling import sample_chorale
 from rhn.data.text import Tokens, Vocabulary
-from rhn.language.dynamic import dynamic_score
-from rhn.language.evaluation import score
-from rhn.language.generation import generate
-from rhn.language.monte_carlo import monte_carlo_score
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.models.dropout import Dropout
+from rhn.training.dynamic_evaluation import dynamic_score
+from rhn.training.evaluation import evaluate, score
+from rhn.training.monte_carlo import monte_carlo_score
+from rhn.training.sampling import generate, sample_chorale
 
 GENERATOR = torch.Generator().manual_seed(0)
 CELL = CELLS["rhn"](3, 5, 2, init="gaussian:0.3", generator=GENERATOR, dtype=torch.float64)

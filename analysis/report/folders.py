@@ -26,10 +26,10 @@ from optim_study.shares import BELOW, summary, training_shares
 from optim_study.stored import Stored
 from rhn.cells.registry import with_depth
 from rhn.checkpoints import BEST
-from rhn.engine.curves import Objective
 from rhn.errors import CheckpointError, DataError, InvalidInputError
 from rhn.plotting.curves import LABELS, draw_curves
 from rhn.plotting.runs import Curves, read_curves, require_one_measure
+from rhn.training.curves import Objective
 from rhn.utils.io import read_json
 from rhn.utils.options import flag
 from rhn.utils.plugins import plugin

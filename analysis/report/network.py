@@ -29,11 +29,10 @@ from gersgorin.resolve import network_of_options, run_along
 from gersgorin.run import Run
 from rhn.cells.registry import lacking
 from rhn.checkpoints import load_model, read_metadata, weights_file
-from rhn.chorales.evaluation import corpus_of
 from rhn.data.corpus import KEYS
 from rhn.errors import DataError, InvalidInputError
-from rhn.language.trained import load_text_model
 from rhn.models import LanguageModel, PolyphonicModel
+from rhn.training.trained import corpus_of, load_text_model
 from rhn.utils.wording import counted
 
 ABOUT = "What it is and how it was made"

@@ -109,8 +109,8 @@ def stored(folder: Path, source: str) -> Iterator[Network]:
 def full_size(table: Path, epochs: int = 1000, most: int = 15) -> Iterator[Network]:
     """The first trials of a run at the paper's size, from its table alone: best losses, no curves. Measuring one takes seconds."""
     from optim_study.results import read_csv
-    from rhn.chorales.baseline import constant_output_nll
     from rhn.data import chorales
+    from rhn.training.evaluation import constant_output_nll
 
     constant = constant_output_nll(chorales(progress=False))
     for row in read_csv(table):
@@ -137,8 +137,8 @@ def _batches(batch_size: int) -> int:
 def build(network: Network):
     """The network before its training, as `optim_study.trainer.build_models` made it."""
     from optim_study.protocol import Settings
-    from rhn.engine.seeds import weights_generator
     from rhn.models import PolyphonicModel
+    from rhn.training.seeds import weights_generator
 
     names = ("learning_rate", "init_scheme", "init_std", "transform_bias")
     settings = Settings(**{name: getattr(network, name) for name in names})

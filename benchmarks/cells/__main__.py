@@ -48,15 +48,15 @@ def compare(options: Options) -> None:
     from benchmarks.cells.summary import losses_table, spectra_table
     from optim_study.results import write_csv as write_trials
     from rhn.data import chorale, chorales
-    from rhn.engine.numerics import keep_memory
     from rhn.plotting.figures import save_figure
+    from rhn.training.numerics import tune_malloc
     from rhn.utils.io import write_csv
 
     if not options.out.is_dir():
         raise OutputError(f"cannot write to {options.out}: it is not a folder; create it first")
     options.networks.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    keep_memory()
+    tune_malloc()
     corpus, x = chorales(progress=False), torch.as_tensor(chorale(CHORALE).copy()).float()
     studies = find_studies(options.studies, corpus.checksum)
     with progress_bars() as report:

@@ -26,9 +26,9 @@ from gersgorin.linalg import finite_time_exponent, spectral_radius
 from optim_study.trainer import build_models, hidden_size, start_training
 from rhn.cells import num_parameters
 from rhn.data import Corpus
-from rhn.engine.curves import best_epoch
-from rhn.engine.seeds import weights_generator
 from rhn.models import PolyphonicModel
+from rhn.training.curves import best_epoch
+from rhn.training.seeds import weights_generator
 from rhn.utils.io import write_json
 
 SEEDS = 5

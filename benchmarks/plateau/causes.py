@@ -15,11 +15,11 @@ from gersgorin import plateau
 from gersgorin.analyses.plateau import put_at_constant
 from gersgorin.objective import Objective
 from gersgorin.paper.saddle import probe
-from rhn.chorales.baseline import constant_output_nll
-from rhn.chorales.loop import Training
 from rhn.data import chorales
-from rhn.engine.curves import LEFT
 from rhn.models import PolyphonicModel
+from rhn.training.chorales import Training
+from rhn.training.curves import LEFT
+from rhn.training.evaluation import constant_output_nll
 
 LEARNING_RATE = 0.1
 IDENTITY_RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)

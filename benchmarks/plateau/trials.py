@@ -21,11 +21,11 @@ from gersgorin import plateau
 from optim_study.presets import small
 from optim_study.protocol import StudyConfig
 from optim_study.trainer import build_models, left_epoch
-from rhn.chorales.batches import training_batches
 from rhn.data import chorales
 from rhn.data.corpus import Corpus
 from rhn.errors import DataError
 from rhn.plotting.figures import BLUE, GREEN, ORANGE
+from rhn.training.batches import training_batches
 from rhn.utils.io import atomic_path
 
 ARCHITECTURES = {"rhn": BLUE, "dt-rnn": ORANGE, "dts-rnn": GREEN}

@@ -35,9 +35,9 @@ from gersgorin.plotting.figure import Shown, laid_out, own_axes, plain_numbers
 from gersgorin.plotting.spectra import CIRCLE, DASHED, as_list, complete, legend_below, titled_all, told_apart, wrapped
 from gersgorin.resolve import run_of_network
 from gersgorin.run import Run
-from rhn.engine.memory import free_memory, in_words
 from rhn.errors import InvalidInputError
 from rhn.plotting.figures import BLUE, GREEN, GREY, ORANGE, RED, our_style
+from rhn.training.memory import free_memory, in_words
 from rhn.utils.result import Result
 from rhn.utils.validation import check_seed
 from rhn.utils.wording import counted

@@ -54,9 +54,9 @@ from gersgorin.plotting.spectra import (
 )
 from gersgorin.resolve import check_state, run_of_network
 from gersgorin.run import Label, Run, Tangent
-from rhn.engine.memory import free_memory, in_words
 from rhn.errors import InvalidInputError
 from rhn.plotting.figures import drawable, our_style
+from rhn.training.memory import free_memory, in_words
 from rhn.utils.result import Result
 from rhn.utils.validation import check_seed
 from rhn.utils.wording import counted

@@ -24,9 +24,9 @@ from torch import nn
 from gersgorin.checking.verdict import Training
 from gersgorin.objective import Objective
 from rhn.cells import CELLS, Cell, is_ours
-from rhn.engine.curves import LEFT
 from rhn.errors import DataError
 from rhn.models import PolyphonicModel
+from rhn.training.curves import LEFT
 from rhn.utils.statistics import exact_interval
 
 FILE = Path(__file__).with_name("calibration.json")

@@ -23,8 +23,8 @@ from gersgorin.checking.gains import measure_gains
 from gersgorin.checking.verdict import Check, Outlook, Suggestion, Training, changes
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.objective import Loss, Objective
-from rhn.engine.curves import LEFT
 from rhn.errors import DataError, InvalidInputError
+from rhn.training.curves import LEFT
 from rhn.utils.wording import counted
 
 PIECES, FRAMES = 32, 13  # of the probe from the chorales

@@ -18,8 +18,8 @@ from gersgorin.extract import part_of
 from gersgorin.networks import build_module, load_weights, new_model
 from rhn.checkpoints import load_model, read_metadata
 from rhn.errors import DataError, InvalidInputError
-from rhn.language.config import LanguageConfig
 from rhn.models import LanguageModel, PolyphonicModel
+from rhn.training.config import LanguageConfig
 
 KEYS = 88
 WINDOW, TEXT_ROWS = 35, 20  # training of a new language model
@@ -92,9 +92,9 @@ def _batches(frames: torch.Tensor, asked: Any) -> dict[str, int]:
 
 
 def _preset(asked: Any) -> Subject:
-    from rhn.chorales.build import build_model as chorale_model
-    from rhn.language.build import build_model as language_model
     from rhn.presets import preset
+    from rhn.training.build import build_model as chorale_model
+    from rhn.training.build import build_model as language_model
 
     config = preset(asked.preset, asked.cell)
     if not isinstance(config, LanguageConfig):
@@ -117,7 +117,7 @@ def _preset(asked: Any) -> Subject:
     def build(seed: int) -> LanguageModel:
         return language_model(config, size, seed=asked.seed + seed)
 
-    # its loss is a sum over the window, without momentum: `rhn.language.step`
+    # its loss is a sum over the window, without momentum: `rhn.training.language_step`
     training = {"learning_rate": config.learning_rate * config.window, "momentum": 0.0, "epochs": config.epochs}
     training["batches"] = _windows(corpus, asked.batch_size or config.batch_size, config.window)
     return Subject(asked.preset, build, _tokens(corpus, build(0)), None, training)
@@ -128,7 +128,7 @@ def _stored(asked: Any) -> Subject:
     stored_training = (read_metadata(asked.checkpoint).get("metadata") or {}).get("train") or {}
     name = asked.checkpoint.name
     if isinstance(model, LanguageModel):
-        from rhn.language.trained import load_text_model
+        from rhn.training.trained import load_text_model
 
         if asked.text is None:
             raise InvalidInputError(f"{asked.checkpoint} holds a language model, which reads a text: add --text FILE")

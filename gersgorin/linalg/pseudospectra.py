@@ -30,8 +30,8 @@ from torch import Tensor
 from gersgorin._validate import check_square, divided
 from gersgorin.linalg.outlines import binary_scale
 from gersgorin.linalg.spectrum import one_thread
-from rhn.engine.memory import free_memory, in_words
 from rhn.errors import InvalidInputError
+from rhn.training.memory import free_memory, in_words
 
 ITERATIONS = 16
 

@@ -21,15 +21,15 @@ from torch import nn
 
 from gersgorin.analyses.credit import Credit, credit
 from gersgorin.data import chorales_origin
-from rhn.chorales.baseline import constant_output_nll
-from rhn.chorales.build import build_model
-from rhn.chorales.config import ChoraleConfig
-from rhn.chorales.loop import Training
-from rhn.chorales.progress import training_progress
 from rhn.cli.common import run_command
 from rhn.cli.parsing import parse
 from rhn.data import Corpus, chorales
 from rhn.errors import InvalidInputError, OutputError
+from rhn.training.build import build_model
+from rhn.training.chorale_progress import training_progress
+from rhn.training.chorales import Training
+from rhn.training.config import ChoraleConfig
+from rhn.training.evaluation import constant_output_nll
 from rhn.utils.options import Arg, check_least
 
 LEFT = 1.0

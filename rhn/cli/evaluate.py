@@ -14,7 +14,7 @@ MOST_SAMPLES = 100_000  # of --mc: each reads the whole text
 TEXT_OPTIONS = ("batch_size", "temperature", "mc", "mc_official", "dynamic", "max_tokens", "seed")
 
 if TYPE_CHECKING:
-    from rhn.language.trained import TrainedText
+    from rhn.training.trained import TrainedText
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +59,9 @@ class Evaluate(Trained):
         for flag in given_flags(self, TEXT_OPTIONS):
             raise InvalidInputError(f"{flag} is for language models, and this is one of chorales")
         from rhn.checkpoints import load_model
-        from rhn.chorales.evaluation import corpus_of, evaluate
         from rhn.models import PolyphonicModel
+        from rhn.training.evaluation import evaluate
+        from rhn.training.trained import corpus_of
 
         model, device = load_model(self.checkpoint, self.cell, PolyphonicModel), resolve_device(self.device)
         found = evaluate(model, getattr(corpus_of(self.checkpoint, self.data), self.split), device=device)
@@ -71,9 +72,9 @@ class Evaluate(Trained):
 
     def _text(self) -> None:
         self._check_methods()
-        from rhn.language.losses import measure, measure_name
-        from rhn.language.temperature import best_temperature
-        from rhn.language.trained import load_text_model
+        from rhn.training.evaluation import best_temperature
+        from rhn.training.losses import measure, measure_name
+        from rhn.training.trained import load_text_model
 
         trained, device = load_text_model(self.checkpoint, self.cell), resolve_device(self.device)
         corpus, used = trained.corpus(self.data), {}
@@ -114,7 +115,7 @@ class Evaluate(Trained):
         """(score, what to say of how it was found)."""
         text, shared = getattr(corpus, self.split).head(self.max_tokens), {"device": device, "progress": progress}
         if samples := self.mc or self.mc_official:
-            from rhn.language.monte_carlo import monte_carlo_score, official_monte_carlo_score
+            from rhn.training.monte_carlo import monte_carlo_score, official_monte_carlo_score
 
             how = {"samples": samples, "method": "mc" if self.mc else "mc-official"}
             shared |= {"samples": samples, "seed": self.seed, "temperature": temperature}
@@ -126,10 +127,10 @@ class Evaluate(Trained):
             except InvalidInputError as error:  # where all samples are rejected
                 raise InvalidInputError(f"{error}, with --mc {samples}") from None
         if self.dynamic:
-            from rhn.language.dynamic import dynamic_score
+            from rhn.training.dynamic_evaluation import dynamic_score
 
             read = corpus.train.head(trained.config.max_tokens)  # what the model was trained on, not more of its text
             return dynamic_score(trained.model, text, read, **shared), {"method": "dynamic"}
-        from rhn.language.evaluation import score
+        from rhn.training.evaluation import score
 
         return score(trained.model, text, batch_size=self.batch_size or 1, temperature=temperature, **shared), {}

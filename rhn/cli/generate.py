@@ -25,8 +25,8 @@ class Generate(Trained):
 
     def run(self) -> None:
         check_most(self, length=MOST_TOKENS)
-        from rhn.language.generation import generate
-        from rhn.language.trained import load_text_model
+        from rhn.training.sampling import generate
+        from rhn.training.trained import load_text_model
 
         trained = load_text_model(self.checkpoint, self.cell)
         how = {name: getattr(self, name) for name in ("prompt", "length", "temperature", "seed", "top_k")}

@@ -73,8 +73,8 @@ def text_recorders(
     """What to tell of every window and every save of a language model's training; None where `every` is."""
     import torch
 
-    from rhn.engine.folder import homes
     from rhn.plotting.provenance import words_of_new
+    from rhn.training.run_folder import homes
 
     if every is None:
         yield None

@@ -7,9 +7,9 @@ from typing import Annotated
 from rhn.cli.configuration import starting_point
 from rhn.cli.recording import recorded_every
 from rhn.cli.run_training import train
-from rhn.engine.folder import data_path
 from rhn.errors import InvalidInputError
 from rhn.presets import LanguageConfig
+from rhn.training.run_folder import data_path
 from rhn.utils.io import read_json
 from rhn.utils.options import Arg, Device
 

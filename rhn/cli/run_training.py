@@ -26,7 +26,7 @@ ONE_THREAD = 500  # hidden units below which a second thread costs more than it 
 
 def train(config: LanguageConfig | ChoraleConfig, seeds: Sequence[int], options: "Train | Resume") -> None:
     """Train or go on; `seeds` are those of a language model."""
-    from rhn.engine.numerics import keep_memory
+    from rhn.training.numerics import tune_malloc
 
     check_least(options, max_minutes=0)
     shared = {
@@ -34,7 +34,7 @@ def train(config: LanguageConfig | ChoraleConfig, seeds: Sequence[int], options:
         "max_minutes": math.inf if options.max_minutes is None else options.max_minutes,
         "about": {"path": None if options.data is None else str(options.data.absolute())},
     }
-    keep_memory()
+    tune_malloc()
     with own_cell(config.cell):
         if isinstance(config, LanguageConfig):
             finished = _train_text(config, seeds, options, shared)
@@ -54,9 +54,9 @@ def text_corpus(config: LanguageConfig, data: Path | None) -> "TextCorpus":
 
 
 def _train_chorales(config: ChoraleConfig, options: "Train | Resume", shared: dict) -> bool:
-    from rhn.chorales.progress import training_progress
-    from rhn.chorales.runs import train
     from rhn.data import chorales
+    from rhn.training.chorale_progress import training_progress
+    from rhn.training.chorale_runs import train
 
     corpus = chorales(options.data)
     say = _how_long(config, options, shared["device"], threads=1)
@@ -79,9 +79,9 @@ def _train_chorales(config: ChoraleConfig, options: "Train | Resume", shared: di
 def _train_text(config: LanguageConfig, seeds: Sequence[int], options: "Train | Resume", shared: dict) -> bool:
     import torch
 
-    from rhn.language.losses import measure, measure_name
-    from rhn.language.progress import tensorboard_writer, training_progress
-    from rhn.language.runs import train
+    from rhn.training.language_progress import tensorboard_writer, training_progress
+    from rhn.training.language_runs import train
+    from rhn.training.losses import measure, measure_name
 
     threads, out = options.threads, options.out
     if threads is None:
@@ -137,10 +137,10 @@ def _how_long(
 
     def say() -> None:
         from rhn.cli.estimate import measured_rate, seconds_here
-        from rhn.engine.numerics import exact
+        from rhn.training.numerics import deterministic
         from rhn.utils.progress import duration, lines_of
 
-        with exact(threads):
+        with deterministic(threads):
             seconds = seeds * seconds_here(config, measured_rate(), text)
         if seconds >= WORTH_SAYING:
             told = f"all {config.epochs} epochs take about {duration(seconds)} on this CPU, judged by their size"

@@ -26,8 +26,8 @@ class Sample(Trained, Writing):
 
     def run(self) -> None:
         from rhn.checkpoints import load_model
-        from rhn.chorales.sampling import SUFFIXES, sample_chorale, write_chorale
         from rhn.models import PolyphonicModel
+        from rhn.training.sampling import SUFFIXES, sample_chorale, write_chorale
 
         check_seed(self.seed)
         check_most(self, bars=MOST_BARS)

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from rhn.errors import DataError, InvalidInputError
-from rhn.language.config import LanguageConfig
 from rhn.plotting.run_titles import UNTOLD, Told, told_of
 from rhn.published import PTB_BY_DEPTH, PTB_WORDS
+from rhn.training.config import LanguageConfig
 from rhn.utils.io import MOST_TEXT, json_value, read_json, read_text_file, require_file
 from rhn.utils.validation import fits
 from rhn.utils.wording import first_line

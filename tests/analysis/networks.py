@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from rhn.checkpoints import save_checkpoint
-from rhn.chorales.evaluation import evaluate
 from rhn.data.text import Vocabulary
-from rhn.language.config import LanguageConfig
 from rhn.models import LanguageModel, PolyphonicModel
+from rhn.training.config import LanguageConfig
+from rhn.training.evaluation import evaluate
 
 WORDS = Vocabulary("words", ("the", "<eos>", "cat", "dog", "sees", "a", "<unk>", "hears", "and", "small", "bird"))
 V = len(WORDS)

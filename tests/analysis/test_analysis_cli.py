@@ -16,10 +16,10 @@ from analysis import lesion
 from analysis.cli import main
 from rhn.cells import RHN
 from rhn.checkpoints import save_checkpoint
-from rhn.chorales.evaluation import evaluate
 from rhn.data import chorale, chorales
 from rhn.data.text import Vocabulary, read_text
 from rhn.models import PolyphonicModel
+from rhn.training.evaluation import evaluate
 
 PTB = Path(__file__).resolve().parents[3] / "shared" / "data" / "ptb"
 

@@ -14,7 +14,7 @@ from analysis.plots import draw_gates
 from analysis.tables import gates_table, lesion_table
 from rhn.data.text import Tokens, Vocabulary
 from rhn.errors import DataError, InvalidInputError
-from rhn.language.evaluation import score
+from rhn.training.evaluation import score
 
 PARTS = SUBJECTS["texts"][1]
 

@@ -14,10 +14,10 @@ from gersgorin.checking.gains import layer_gains, measure_gains
 from gersgorin.checking.verdict import Training
 from gersgorin.linalg import finite_time_exponent
 from rhn.cells import CELLS, DTRNN
-from rhn.chorales.batches import training_batches
 from rhn.data import chorales
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
+from rhn.training.batches import training_batches
 
 STUCK = {"cell": "dt-rnn", "hidden_size": 12, "depth": 6, "init": "gaussian:1e-4"}
 QUICK = {"cell": "rhn", "hidden_size": 13, "depth": 2, "init": "gaussian:1e-4"}

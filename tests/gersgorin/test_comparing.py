@@ -22,9 +22,9 @@ from gersgorin.run import Label
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.data.text import Vocabulary
-from rhn.language.build import build_model
-from rhn.language.config import LanguageConfig
 from rhn.plotting.figures import STYLE
+from rhn.training.build import build_model
+from rhn.training.config import LanguageConfig
 from rhn.utils.options import options_of
 from tests.readable import readable
 

@@ -21,11 +21,11 @@ from rhn.cells import RHN
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorale
 from rhn.data.text import Vocabulary
-from rhn.engine.seeds import weights_generator
 from rhn.errors import DataError
-from rhn.language.build import build_model
-from rhn.language.config import LanguageConfig
 from rhn.models import PolyphonicModel
+from rhn.training.build import build_model
+from rhn.training.config import LanguageConfig
+from rhn.training.seeds import weights_generator
 
 SMALL = ["--hidden-size", "6", "--steps", "5"]
 WORDS = Vocabulary("words", ("the", "<eos>", "cat", "dog", "sees", "<unk>"))

@@ -12,10 +12,10 @@ from gersgorin.checking.subject import subject_of
 from gersgorin.cli.check import CheckOptions
 from gersgorin.cli.plot import PlotOptions
 from gersgorin.cli.plot import main as plot
-from rhn.chorales.build import build_model
 from rhn.cli.main import main as rhn
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.presets import preset
+from rhn.training.build import build_model
 from rhn.utils.options import field_docs
 
 UNITS = 16

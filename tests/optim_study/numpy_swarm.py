@@ -13,8 +13,8 @@ from safetensors.numpy import save
 
 from optim_study.protocol import Settings, StudyConfig
 from optim_study.trainer import Outcome, outcome_of
-from rhn.engine.curves import has_ended
-from rhn.engine.state import TrialState
+from rhn.training.curves import has_ended
+from rhn.training.state import TrialState
 from rhn.utils.io import atomic_path
 
 CURVATURE = np.linspace(0.1, 40, 8, dtype=np.float32)

@@ -14,8 +14,8 @@ from optim_study import RunConfig, run, smoke
 from optim_study.cli import main
 from optim_study.presets import WorkSettings
 from optim_study.ray_pool import places
-from rhn.engine.state import read_state_metadata
 from rhn.errors import InvalidInputError
+from rhn.training.state import read_state_metadata
 
 MANY = {"arch": ("rhn",), "depth": (2,), "trials": 6, "epochs": 600, "patience": 600, "budget_scale": 0.003}
 

@@ -22,8 +22,8 @@ from optim_study.presets import WorkSettings
 from optim_study.runner import create, dry_run, join
 from optim_study.worker import Claimed, WorkOptions
 from optim_study.worker_pool import Job, work_through
-from rhn.engine.state import read_state_metadata
 from rhn.errors import DataError, InvalidInputError
+from rhn.training.state import read_state_metadata
 from rhn.utils.interrupts import Interrupted
 
 LONG = {"arch": ("rhn",), "depth": (2,), "trials": 3, "epochs": 60, "patience": 60, "budget_scale": 0.003}

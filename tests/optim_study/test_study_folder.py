@@ -8,8 +8,8 @@ from helpers import config, file_size_limit, reference
 from safetensors.numpy import save
 
 from optim_study.study_folder import Record, StudyFolder
-from rhn.engine.state import TrialState
 from rhn.errors import DataError, OutputError
+from rhn.training.state import TrialState
 from rhn.utils.io import atomic_path
 
 

@@ -10,8 +10,8 @@ import torch
 from optim_study.plan import SHARE, devices, fused, memory, meta_model, plan, plan_table
 from optim_study.presets import WorkSettings, paper
 from optim_study.protocol import StudyConfig
-from rhn.engine.memory import in_words
 from rhn.errors import InvalidInputError
+from rhn.training.memory import in_words
 
 GIB = 1 << 30
 POSITIONS = 128 * 32  # steps of the longest chorale, rows of a batch
@@ -25,9 +25,9 @@ from optim_study.plan import memory, meta_model
 from optim_study.protocol import StudyConfig
 from optim_study.trainer import start_training
 from rhn.data.corpus import Corpus, Piece
-from rhn.engine.numerics import keep_memory
+from rhn.training.numerics import tune_malloc
 
-keep_memory()
+tune_malloc()
 arch, depth, scale, trials = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
 rng = np.random.default_rng(0)
 pieces = [Piece(rng.random((100, 88)) < 0.05, name=f"piece{i}", split="train", index=i) for i in range(32)]

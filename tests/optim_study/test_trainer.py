@@ -16,11 +16,10 @@ from optim_study.protocol import StudyConfig
 from optim_study.study_folder import StudyFolder
 from optim_study.trainer import TorchTrainer, build_models, start_training
 from rhn.checkpoints import load_checkpoint, read_metadata
-from rhn.chorales.baseline import constant_output_nll
-from rhn.chorales.evaluation import evaluate
 from rhn.data import Corpus, chorales
 from rhn.data.corpus import LOWEST_PITCH, SPLITS
 from rhn.errors import DataError
+from rhn.training.evaluation import constant_output_nll, evaluate
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import torch
 from rhn.cli import main as cli
 from rhn.cli.estimate import seconds_here
 from rhn.errors import InvalidInputError
-from rhn.language.build import build_model
 from rhn.presets import PRESETS, ChoraleConfig, LanguageConfig, preset
 from rhn.published import PTB_BY_DEPTH, TABLES
+from rhn.training.build import build_model
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_an_option_of_the_cell_reaches_the_cell_of_a_model():
 
 def test_no_transform_bias_is_told_to_cells_with_gates_and_to_no_others():
     for name, gated in (("jsb-depth-2", True), ("ptb-depth-2", True), ("ptb-lstm", False), ("ptb-dt-rnn", False)):
-        assert replace(preset(name), transform_bias=None).cell_options == ({"transform_bias": None} if gated else {})
+        assert replace(preset(name), transform_bias=None).options == ({"transform_bias": None} if gated else {})
 
 
 def test_the_shortcuts_of_a_chorale_network_are_an_option_too(capsys):

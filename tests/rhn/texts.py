@@ -3,7 +3,7 @@
 import numpy as np
 
 from rhn.data.text import TextCorpus, Tokens, Vocabulary
-from rhn.language.config import LanguageConfig
+from rhn.training.config import LanguageConfig
 
 # a training of a second that learns
 SMALL = LanguageConfig(

@@ -12,10 +12,9 @@ from gersgorin.cli.check import CheckOptions
 from gersgorin.cli.plot import PlotOptions
 from optim_study.presets import RunConfig
 from rhn.cells import CELLS
-from rhn.chorales.config import ChoraleConfig
 from rhn.cli.parsing import Commands, parse
 from rhn.errors import InvalidInputError
-from rhn.language.config import LanguageConfig
+from rhn.training.config import ChoraleConfig, LanguageConfig
 from rhn.utils.options import Arg, Fields, field_docs
 
 

@@ -9,9 +9,9 @@ from rhn.checkpoints import load_checkpoint, save_checkpoint
 from rhn.cli import main as cli
 from rhn.data import chorales
 from rhn.data.text import read_text
-from rhn.language import monte_carlo
-from rhn.language.dynamic import dynamic_score
-from rhn.language.trained import load_text_model
+from rhn.training import monte_carlo
+from rhn.training.dynamic_evaluation import dynamic_score
+from rhn.training.trained import load_text_model
 
 
 def test_a_folder_means_its_best_weights_and_its_data_is_known(task, trained, answer, refused, tmp_path):

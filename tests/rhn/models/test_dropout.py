@@ -6,17 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rhn.cells import CellMasks
-from rhn.chorales.evaluation import evaluate
-from rhn.chorales.sampling import sample_chorale
 from rhn.data.text import Tokens, Vocabulary
 from rhn.errors import InvalidInputError
-from rhn.language.dynamic import dynamic_score
-from rhn.language.evaluation import score
-from rhn.language.generation import generate
-from rhn.language.monte_carlo import monte_carlo_score
-from rhn.language.temperature import scores_at
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.models.dropout import Dropout, Masks, draw_masks, require_masks
+from rhn.training.dynamic_evaluation import dynamic_score
+from rhn.training.evaluation import evaluate, score, scores_at
+from rhn.training.monte_carlo import monte_carlo_score
+from rhn.training.sampling import generate, sample_chorale
 
 
 def model(cell="rhn", **options):

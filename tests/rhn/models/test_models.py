@@ -13,10 +13,10 @@ from torch.func import vmap
 
 from rhn.cells import CELLS
 from rhn.checkpoints import load_checkpoint, save_checkpoint
-from rhn.engine.numerics import exact
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.kernels.bernoulli import frame_nll
 from rhn.models import MAX_LAYERS, PolyphonicModel, with_cell
+from rhn.training.numerics import deterministic
 
 
 def frames(T=7, B=3, keys=88, dtype=torch.float64):
@@ -66,7 +66,7 @@ def test_the_loss_is_torch_s_cross_entropy_at_any_scale_and_for_any_number_of_ke
     for spread, shift in ((0, 0), (0, 30), (0, -30), (1e-3, 0), (1, 0), (30, 0), (1e4, 0)):
         z, x = torch.randn(5, 2, keys, dtype=dtype) * spread + shift, frames(5, 2, keys, dtype)
         expected = F.binary_cross_entropy_with_logits(z.double(), x.double(), reduction="none").sum(-1)
-        with exact():  # denormal numbers are zero while training
+        with deterministic():  # denormal numbers are zero while training
             found = frame_nll(z, x)
         tolerance = 8 * torch.finfo(dtype).eps
         torch.testing.assert_close(found.double(), expected, rtol=tolerance, atol=tolerance * keys)

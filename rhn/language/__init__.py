@@ -1,1 +1,0 @@
-"""Language models: how they are trained, evaluated and read, on words or characters."""

@@ -1,0 +1,231 @@
+"""Configurations of trainings: on chorales, and of language models on texts. Complete ones by name are in `rhn.presets`."""
+
+import math
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Literal
+
+from rhn.data.datasets import TEXT_SETS
+from rhn.utils.validation import LARGEST_FLOAT, LARGEST_INIT, check_fields, require
+
+if TYPE_CHECKING:
+    from rhn.models.dropout import Dropout
+
+SMALLEST_MIXED = 1e-4  # float16 has its 11 bits from 6e-5 on
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """The fields that all trainings share.
+
+    Raises:
+        InvalidInputError: a value is out of range; the message says which and what was expected.
+    """
+
+    cell: str
+    """{cells}, or your own as package.module:factory."""
+    depth: int
+    """Recurrence depth, layers within a step."""
+    hidden_size: int
+    """Hidden units of each cell."""
+    transform_bias: float | None
+    """Initial bias of the transform gates. None: as `init` or the cell says, or the cell has no such gates."""
+    skip: Literal["all", "last"] = "all"
+    """Which layers have a shortcut from the last state: all from the second on, or only the last one (dts-rnn)."""
+    learning_rate: float
+    """Step size of the optimizer."""
+    batch_size: int
+    """Rows of a batch."""
+    epochs: int
+    """Total number of epochs, an upper limit if trainings can stop early."""
+    precision: Literal["float32", "mixed", "tf32"] = "float32"
+    """mixed: products with fp16 operands, sums and weights in float32; tf32: on a GPU, recurrent products with operands of 11 bits."""
+    seed: int = 0
+    """Seed of the initial weights and of all else that is random."""
+
+    def __post_init__(self):
+        check_fields(self)
+        for name in ("depth", "hidden_size", "batch_size", "epochs"):
+            require(self, name, getattr(self, name) >= 1, "1 or more")
+        require(self, "seed", self.seed >= 0, "0 or more")
+        positive = f"a number above 0, at most {LARGEST_FLOAT:g}"
+        require(self, "learning_rate", 0 < self.learning_rate <= LARGEST_FLOAT, positive)
+        finite = abs(self.transform_bias or 0) <= LARGEST_FLOAT
+        require(self, "transform_bias", finite, f"a number of at most {LARGEST_FLOAT:g}")
+
+    @property
+    def options(self) -> dict:
+        """Options of the cell beside its sizes."""
+        from rhn.models.building import bias_option  # here, because it loads torch, for which `--help` should not wait
+
+        names = ("coupled", "gate_constant", "activation", "skip")
+        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        options = {name: value for name, value in given.items() if name in names}
+        return options | bias_option(self.cell, self.transform_bias)
+
+    def rate(self, epoch: int) -> float:
+        """The learning rate of an epoch, counted from 1."""
+        return self.learning_rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoraleConfig(TrainingConfig):
+    """A training of the polyphonic model on the chorales; errors as for `TrainingConfig`."""
+
+    learning_rate: float
+    """Step size of the optimizer, for a loss in nats a frame."""
+    init_std: float | None
+    """Standard deviation of the Gaussian initial weights. None: as the cell starts by itself (the presets with torch.nn's cells)."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    batch_size: int = 32
+    """Chorales a batch."""
+    epochs: int = 300
+    """Maximum number of epochs."""
+    patience: int = 50
+    """Stop after so many epochs without a better loss."""
+    objective: Literal["train", "valid"] = "valid"
+    """Loss that decides which weights are best: train or valid."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self, "patience", self.patience >= 1, "1 or more")
+        std = self.init_std
+        require(self, "init_std", std is None or 0 < std <= LARGEST_INIT, f"a number above 0, at most {LARGEST_INIT:g}")
+        enough = self.precision != "mixed" or std is None or std >= SMALLEST_MIXED
+        require(
+            self, "init_std", enough, f"{SMALLEST_MIXED:g} or more with precision mixed, whose float16 ends at 6e-8"
+        )
+        require(self, "momentum", 0 <= self.momentum < 1, "0 or more and less than 1")
+
+    @property
+    def init(self) -> str | None:
+        """The initialisation as cells and models take it."""
+        return None if self.init_std is None else f"gaussian:{self.init_std!r}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageConfig(TrainingConfig):
+    """A training of a language model on a text; errors as for `TrainingConfig`."""
+
+    corpus: str
+    """A published text by its name in `rhn data`, or text: a file or folder of your own."""
+    unit: Literal["words", "characters"] = "words"
+    """Tokens of a text of your own: words or characters."""
+    vocabulary_size: int | None = None
+    """Keep the N most frequent words; the others become <unk>. None: all."""
+    max_tokens: int | None = None
+    """Use at most N tokens of each split. None: all."""
+    cell: str = "rhn"
+    depth: int = 1
+    hidden_size: int = 200
+    layers: int = 1
+    """Cells stacked on each other."""
+    tied: bool = False
+    """The output layer uses the embedding's weights."""
+    embedding_size: int | None = None
+    """Size of a token's embedding. None: the hidden size, or the size of a smaller vocabulary if the weights are not tied."""
+    coupled: bool = True
+    """Carry gates are 1 minus the transform gates (rhn)."""
+    init: str | None = "uniform:0.04"
+    """How weights and biases start: uniform:A, gaussian:STD, identity[:STD], scaled[:GAIN] or orthogonal[:GAIN]; ,bias:B after it
+    starts all biases at B. None: as the cell starts by itself (the default for torch.nn's cells)."""
+    transform_bias: float | None = -2.0
+    gate_constant: float = 0.0
+    """Constant added to the input of the transform gates; no parameter, so weight decay does not shrink it (rhn)."""
+    activation: Literal["tanh", "relu", "sigmoid", "linear"] = "tanh"
+    """Nonlinearity of the candidate state (rhn)."""
+    drop_embedding: float = 0.0
+    """Share of word types dropped in a window."""
+    drop_input: float = 0.0
+    """Dropout of a cell's input."""
+    drop_hidden: float = 0.0
+    """Dropout of the state before the recurrent matrices."""
+    drop_output: float = 0.0
+    """Dropout before the softmax."""
+    drop_candidate: float = 0.0
+    """Recurrent dropout: of the candidate before its gate."""
+    gate_masks: Literal["shared", "separate"] = "shared"
+    """Whether the gates of a cell share their masks (the TensorFlow code) or have their own (the Torch7 code)."""
+    batch_size: int = 20
+    """Rows of the text side by side."""
+    window: int = 35
+    """Steps of truncated backpropagation."""
+    vary_window: bool = False
+    """Windows of random length around `window`, the same ones for every seed (Merity et al. 2017)."""
+    learning_rate: float = 0.2
+    """Step size of the optimizer, for a loss in nats summed over a window."""
+    lr_decay: float = 1.02
+    """Divisor of the learning rate, applied each epoch after the first `decay_after`."""
+    decay_after: int = 20
+    """Epochs at the full learning rate."""
+    weight_decay: float = 0.0
+    """Factor of half the sum of all squared parameters in the loss (or see `weight_decay_form`)."""
+    weight_decay_form: Literal["loss", "shrink"] = "loss"
+    """loss: weight decay is part of the loss; shrink: weights shrink by it after each step (the Torch7 code)."""
+    gradient_norm: float = 10.0
+    """Longer gradients are scaled down to this norm."""
+    averaging: int | None = None
+    """NT-ASGD (Merity et al. 2017): average the weights after N epochs without a better validation loss. None: never."""
+    activation_regularization: float = 0.0
+    """Factor of the mean square of the outputs after dropout, in nats a token."""
+    temporal_activation_regularization: float = 0.0
+    """Factor of the mean square of the change of the outputs between steps, in nats a token."""
+    reset_probability: float = 0.0
+    """Probability that a row starts a window from the zero state."""
+    epochs: int = 500
+    """Total number of epochs."""
+
+    def __post_init__(self):
+        from rhn.cells import Initialization  # here, because it loads torch, for which `--help` should not wait
+
+        super().__post_init__()
+        texts = (*TEXT_SETS, "text")
+        require(self, "corpus", self.corpus in texts, f"one of {', '.join(texts)}")
+        for name in ("layers", "window"):
+            require(self, name, getattr(self, name) >= 1, "1 or more")
+        for name, least in {"vocabulary_size": 1, "max_tokens": 2, "embedding_size": 1, "averaging": 1}.items():
+            value = getattr(self, name)
+            require(self, name, value is None or value >= least, f"{least} or more, or None")
+        for name in ("weight_decay", "activation_regularization", "temporal_activation_regularization"):
+            require(self, name, 0 <= getattr(self, name) <= LARGEST_FLOAT, f"0 to {LARGEST_FLOAT:g}")
+        require(
+            self,
+            "gradient_norm",
+            0 < self.gradient_norm <= LARGEST_FLOAT,
+            f"a number above 0, at most {LARGEST_FLOAT:g}",
+        )
+        require(self, "lr_decay", 1 <= self.lr_decay < math.inf, "1 or more: the learning rate is divided by it")
+        require(self, "decay_after", self.decay_after >= 0, "0 or more")
+        require(self, "reset_probability", 0 <= self.reset_probability <= 1, "a probability")
+        finite = abs(self.gate_constant) <= LARGEST_FLOAT
+        require(self, "gate_constant", finite, f"a number of at most {LARGEST_FLOAT:g}")
+        fits = not self.tied or self.embedding_size in (None, self.hidden_size)
+        require(self, "embedding_size", fits, f"{self.hidden_size}, the hidden size, if the weights are tied")
+        _ = self.dropout  # raises if a rate is out of range
+        if self.init is not None:
+            Initialization.parse(self.init)
+
+    @property
+    def dropout(self) -> "Dropout":
+        """The rates of all masks."""
+        from rhn.models.dropout import Dropout  # here, because it loads torch, for which `--help` should not wait
+
+        names = ("embedding", "input", "hidden", "output", "candidate")
+        return Dropout(**{name: getattr(self, f"drop_{name}") for name in names}, gate_masks=self.gate_masks)
+
+    @property
+    def skips_overflow(self) -> bool:
+        """Whether to skip steps with a gradient that is not finite: float16 ends at 65504."""
+        return self.precision == "mixed"
+
+    def rate(self, epoch: int) -> float:
+        """The learning rate of an epoch, counted from 1 (the official code counts from 0).
+
+        >>> config = LanguageConfig(corpus="ptb", lr_decay=2, decay_after=3)
+        >>> [config.rate(epoch) for epoch in (1, 3, 4, 5)]
+        [0.2, 0.2, 0.1, 0.05]
+        """
+        try:
+            return self.learning_rate / self.lr_decay ** max(epoch - self.decay_after, 0)
+        except OverflowError:
+            return 0.0

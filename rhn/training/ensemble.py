@@ -1,0 +1,102 @@
+"""K models of equal shape as one: their weights stacked, every operation on all of them at once.
+
+    stack = Ensemble.of(models)
+    stack.map(lambda model, x: model(x), x)          (K, ...): each model on the same x
+    stack.gradients(loss, x)                         gradients of loss(model, x), by name, (K, ...)
+
+The modules are ordinary ones: torch.func puts the K sets of weights through one of them. Nothing is summed over K, so what a model does
+never depends on the others.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.utils._pytree import tree_map
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """K models: one module without memory, and the K values of each of its parameters and buffers, (K, ...) by name."""
+
+    skeleton: nn.Module
+    weights: Weights
+    constants: Weights
+    """What is not trained: buffers, and parameters that ask for no gradient."""
+
+    @classmethod
+    def of(cls, models: Sequence[nn.Module], device: torch.device | str = "cpu") -> "Ensemble":
+        """A copy of these models, which must be alike but for the values of their parameters."""
+        trained = {name for name, p in models[0].named_parameters() if p.requires_grad}
+        values = [dict(model.named_parameters()) | dict(model.named_buffers()) for model in models]
+        stacked = {name: torch.stack([v[name].detach() for v in values]).to(device) for name in values[0]}
+        skeleton = copy.deepcopy(models[0]).to("meta")
+        return cls(
+            skeleton,
+            {name: t for name, t in stacked.items() if name in trained},
+            {name: t for name, t in stacked.items() if name not in trained},
+        )
+
+    @classmethod
+    def in_evaluation(cls, model: nn.Module, device: torch.device | str = "cpu") -> "Ensemble":
+        """A copy of one model in evaluation mode, whatever mode the model is in: a cell of the user's may have dropout of its own."""
+        stack = cls.of([model], device)
+        stack.skeleton.eval()
+        return stack
+
+    def __len__(self) -> int:
+        return len(next(iter(self.weights.values())))
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.weights.values())).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(iter(self.weights.values())).dtype
+
+    def __getitem__(self, which: slice | list[int]) -> "Ensemble":
+        """Some of the models: views of them for a slice, a copy for a list of places."""
+        return Ensemble(self.skeleton, *tree_map(lambda t: t[which], (self.weights, self.constants)))
+
+    def finite(self) -> Tensor:
+        """(K,) bool: whether all trained weights of a model are finite."""
+        return torch.stack([t.flatten(1).isfinite().all(1) for t in self.weights.values()]).all(0)
+
+    def map(self, function: Callable[..., Any], *shared, own: Any = None) -> Any:
+        """function(model, *shared) for every model, stacked.
+
+        Where `own` is given, a tree of tensors (K, ...), each model gets its slice of it: function(model, its own, *shared).
+        """
+
+        def of_one(weights, constants, own):
+            return function(self._model(weights, constants), *[own] * (own is not None), *shared)
+
+        with torch.no_grad():
+            return vmap(of_one, in_dims=(0, 0, mapped(own)))(self.weights, self.constants, own)
+
+    def gradients(self, loss: Callable[..., Any], *shared, own: Any = None, has_aux: bool = False) -> Any:
+        """Gradients of the number loss(model, *shared) in the trained weights of every model; `own` as for `map`.
+
+        has_aux: the loss returns (number, more), and this (gradients, more), both stacked.
+        """
+
+        def of_one(weights, constants, own):
+            mine = [own] * (own is not None)
+            return grad(lambda w: loss(self._model(w, constants), *mine, *shared), has_aux=has_aux)(weights)
+
+        return vmap(of_one, in_dims=(0, 0, mapped(own)))(self.weights, self.constants, own)
+
+    def _model(self, weights: Weights, constants: Weights) -> Callable:
+        return lambda *args, **kwargs: functional_call(self.skeleton, (weights, constants), args, kwargs)
+
+
+def mapped(tree: Any) -> Any:
+    """vmap's in_dims for a tree of stacked tensors, in which None may stand for a tensor."""
+    return tree_map(lambda leaf: 0 if isinstance(leaf, Tensor) else None, tree)

@@ -1,0 +1,216 @@
+"""Sample from trained models: a chorale frame by frame, written as four voices; a text token by token.
+
+Chorales: every key is drawn from a Bernoulli distribution, its log-odds divided by a temperature. Of the keys drawn the four most
+probable ones sound, one for each voice; if none is drawn, the most probable of all. The first frame, which the model does not predict,
+is a chord of C major or A minor, the keys that the data set is transposed to. Frames are quarter notes (T, 88), key 0 is MIDI 21.
+Frames do not distinguish held from repeated notes: equal neighbours in a voice become one note, within a bar of four.
+
+Texts: w[t + 1] ~ softmax(z[t] / temperature), z[t] the logits after w[1..t]; with top_k only the k most probable symbols. The model
+first reads the prompt. Without a prompt it reads a newline; if its vocabulary has no newline, a symbol drawn uniformly. The symbol
+`<unk>` is never drawn.
+"""
+
+import copy
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rhn.cells.base import positive
+from rhn.data.corpus import KEYS, LOWEST_PITCH
+from rhn.data.text import Vocabulary
+from rhn.data.vocabulary import EOS
+from rhn.errors import InvalidInputError
+from rhn.models import PolyphonicModel
+from rhn.training.evaluation import check_temperature
+from rhn.utils.io import atomic_path, check_output
+from rhn.utils.metadata import made_with
+from rhn.utils.validation import check_seed
+
+SUFFIXES = (".mid", ".musicxml")
+BEATS = 4  # frames in a bar
+VOICES = ("Soprano", "Alto", "Tenor", "Bass")
+OPENINGS = ((72, 67, 64, 48), (69, 64, 60, 45))  # MIDI pitches of the first chord: C major, A minor
+NEWLINE = {"words": EOS, "characters": "\n", "bytes": ord("\n")}
+
+
+def sample_chorale(
+    model: PolyphonicModel, *, bars: int = 16, temperature: float = 1.0, seed: int = 0, dtype=torch.float64
+) -> np.ndarray:
+    """Frames (4 bars, 88) uint8 of a new chorale, with one to four keys in each.
+
+    Raises InvalidInputError for a model of other than 88 keys or whose output is not finite, fewer than one bar, or a temperature that
+    is not positive.
+    """
+    if (model.input_size, model.output_size) != (KEYS, KEYS):
+        raise InvalidInputError(f"the model has {model.input_size} inputs, expected a model of the piano's {KEYS} keys")
+    if bars < 1:
+        raise InvalidInputError(f"expected at least 1 bar, got {bars}")
+    check_temperature(temperature)
+    generator = torch.Generator().manual_seed(seed)
+    opening = OPENINGS[torch.randint(len(OPENINGS), (), generator=generator, device="cpu")]
+    frames = torch.zeros(BEATS * bars, KEYS, dtype=dtype, device="cpu")
+    frames[0, [pitch - LOWEST_PITCH for pitch in opening]] = 1
+    model, states = copy.deepcopy(model).to("cpu", dtype).eval(), [None] * model.layers
+    with torch.no_grad():
+        for t in range(1, len(frames)):
+            x = frames[t - 1].view(1, 1, KEYS)
+            for layer, cell in enumerate(model.cells):
+                x, states[layer] = cell(x, states[layer])
+            logits = model.output(x).flatten()
+            if not torch.isfinite(logits).all():
+                raise InvalidInputError(
+                    f"the model's output is no longer finite after {t} frames: its weights are too large, as after a "
+                    "training that diverged"
+                )
+            frames[t] = _draw_keys(logits / temperature, generator)
+    return frames.to(torch.uint8).numpy()
+
+
+@torch.no_grad()
+def generate(
+    model: nn.Module,
+    vocabulary: Vocabulary,
+    *,
+    prompt: str = "",
+    length: int = 100,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    seed: int = 0,
+) -> str:
+    """The prompt as the model reads it (an unknown word is `<unk>`), and `length` tokens after it.
+
+    Args:
+        temperature: divides the logits; below 1 more predictable, above 1 more varied.
+        top_k: draw from the k most probable symbols. None: from all.
+        seed: of the draws.
+
+    Raises:
+        InvalidInputError: an argument is out of range, a symbol of the prompt is not in the vocabulary, the vocabulary belongs to
+            another model, or the model's output is not finite.
+    """
+    check_temperature(temperature)
+    check_seed(seed)
+    length, top_k = positive("length", length), None if top_k is None else positive("top_k", top_k)
+    if len(vocabulary) != model.vocabulary_size:
+        raise InvalidInputError(
+            f"the vocabulary has {len(vocabulary)} symbols, expected the model's {model.vocabulary_size}: "
+            "give the one that the model was trained with"
+        )
+    if vocabulary.unknown is not None and len(vocabulary) == 1:
+        raise InvalidInputError("the vocabulary has `<unk>` only, expected a word that can be drawn")
+    generator, model = torch.Generator().manual_seed(seed), copy.deepcopy(model).eval()
+    text = vocabulary.encode(prompt).tolist()
+    unread, end = list(text), len(text) + length
+    if not text:
+        newline = vocabulary.index.get(NEWLINE[vocabulary.unit])
+        if newline is None:
+            text = [_draw_symbol(torch.zeros(len(vocabulary), device="cpu"), vocabulary, None, generator)]
+        unread = list(text) or [newline]
+    states = None
+    while len(text) < end:
+        reading = model(torch.tensor(unread, device=model.embedding.device).unsqueeze(1), states)
+        states = reading.states
+        logits = reading.logits[-1, 0].double().cpu()
+        if not torch.isfinite(logits).all():
+            raise InvalidInputError(
+                f"the model's output is no longer finite after {len(text)} tokens: its weights are too large, as after a "
+                "training that diverged"
+            )
+        unread = [_draw_symbol(logits, vocabulary, top_k, generator, temperature)]
+        text += unread
+    return vocabulary.decode(text)
+
+
+def write_chorale(frames: np.ndarray, path: str | Path) -> Path:
+    """Write frames (T, 88) as .mid or .musicxml, four voices, a quarter note a frame; raises OutputError."""
+    path = check_output(path, SUFFIXES)
+    score = _score(voices(frames))
+    with atomic_path(path) as temporary:
+        if path.suffix.lower() == ".mid":
+            _write_midi(score, temporary)
+        else:
+            score.write("musicxml", fp=temporary)
+    return path
+
+
+def voices(frames: np.ndarray) -> list[list[int]]:
+    """The MIDI pitch of soprano, alto, tenor and bass in every frame; with fewer than four keys some sing in unison.
+
+    >>> frames = np.zeros((1, 88)); frames[0, [27, 43, 51]] = 1
+    >>> voices(frames)
+    [[72], [64], [48], [48]]
+    """
+    chords = [sorted((np.flatnonzero(frame) + LOWEST_PITCH).tolist(), reverse=True) for frame in frames]
+    return [[chord[min(voice, len(chord) - 1)] for chord in chords] for voice in range(len(VOICES))]
+
+
+def _draw_keys(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """The keys (88,) of the next frame, 0 or 1."""
+    drawn = torch.bernoulli(torch.sigmoid(logits), generator=generator)
+    likeliest = logits.masked_fill(drawn == 0, -torch.inf).topk(len(VOICES)).indices
+    keys = torch.zeros_like(drawn)
+    keys[likeliest] = drawn[likeliest]
+    if not keys.any():
+        keys[logits.argmax()] = 1
+    return keys
+
+
+def _score(parts: list[list[int]]):
+    from music21 import clef, instrument, metadata, meter, note, stream  # here, because it takes seconds to import
+
+    score = stream.Score()
+    score.metadata = metadata.Metadata()
+    score.metadata.software = (made_with(),)
+    for name, pitches in zip(VOICES, parts, strict=True):
+        part = stream.Part(id=name)
+        part.append([instrument.fromString(name), clef.BassClef() if name in VOICES[2:] else clef.TrebleClef()])
+        part.append(meter.TimeSignature(f"{BEATS}/4"))
+        for pitch, beats in _held(pitches):
+            part.append(note.Note(pitch, quarterLength=beats))
+        score.insert(0, part)
+    return score
+
+
+def _write_midi(score, path: Path) -> None:
+    """As music21 does it, with our version as a text event at the beginning."""
+    from music21 import midi
+
+    file = midi.translate.streamToMidiFile(score)
+    track = file.tracks[0]
+    text = midi.MidiEvent(track, type=midi.MetaEvents.TEXT_EVENT)
+    text.data = made_with().encode()
+    track.events[:0] = [midi.DeltaTime(track), text]
+    file.open(path, "wb")
+    file.write()
+    file.close()
+
+
+def _held(pitches: Sequence[int]) -> list[tuple[int, int]]:
+    """(pitch, beats) of the notes of a voice; none reaches over a bar line.
+
+    >>> _held([60, 60, 62, 62, 62])
+    [(60, 2), (62, 2), (62, 1)]
+    """
+    notes = itertools.groupby(enumerate(pitches), key=lambda frame: (frame[0] // BEATS, frame[1]))
+    return [(pitch, len(list(frames))) for (_, pitch), frames in notes]
+
+
+def _draw_symbol(
+    logits: Tensor,
+    vocabulary: Vocabulary,
+    top_k: int | None,
+    generator: torch.Generator,
+    temperature: float = 1.0,
+) -> int:
+    """A symbol other than `<unk>`, of logits (V,)."""
+    if vocabulary.unknown is not None:
+        logits = logits.index_fill(0, torch.tensor(vocabulary.unknown, device=logits.device), -torch.inf)
+    if top_k is not None:
+        kept = logits.topk(min(top_k, len(logits)))
+        logits = torch.full_like(logits, -torch.inf).scatter(0, kept.indices, kept.values)
+    logits = (logits - logits.max()) / temperature  # 0 is the largest: no temperature is too cold for it
+    return int(torch.multinomial(logits.softmax(0), 1, generator=generator))

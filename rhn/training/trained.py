@@ -1,0 +1,108 @@
+"""Load what a training left: the model, its configuration, its vocabulary, its data, and its first weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from rhn.checkpoints import load_model, read_metadata, weights_file
+from rhn.data import Corpus, chorales
+from rhn.data.text import TextCorpus, Vocabulary, belongs_to, read_text
+from rhn.errors import CheckpointError, DataError, InvalidInputError, RhnError
+from rhn.models import LanguageModel
+from rhn.training.config import LanguageConfig
+from rhn.training.run_folder import data_path
+from rhn.training.seeds import weights_generator
+
+CHORALES = (".json", ".pickle", ".mat")  # files of chorales
+
+
+def initial_model(path: str | Path, seed: int = 0, cell: str | None = None) -> tuple[nn.Module, bool]:
+    """(The network before training, whether these are its own first weights.)
+
+    Checkpoints of trainings and studies name the seed of their first weights. For other files new weights are drawn with `seed`.
+    `cell` and errors as for `load_model`.
+    """
+    model, header = load_model(path, cell), read_metadata(path)
+    own = _generator(header["metadata"])
+    generator = own or torch.Generator().manual_seed(seed)
+    if hasattr(model, "reset_parameters"):
+        model.reset_parameters(generator)
+        return model, own is not None
+    dtype = next(model.parameters()).dtype
+    return type(model)(**header["config"], generator=generator, dtype=dtype), own is not None
+
+
+def corpus_of(checkpoint: Path, data: Path | None) -> Corpus:
+    """The chorales in the file `data`; None: in the file that the run folder names, else those rebuilt from music21's scores."""
+    return chorales(data_path(checkpoint) if data is None else data)
+
+
+@dataclass(frozen=True)
+class TrainedText:
+    """A trained language model, its configuration and its vocabulary."""
+
+    checkpoint: Path
+    model: LanguageModel
+    config: LanguageConfig
+    vocabulary: Vocabulary
+
+    def corpus(self, data: Path | None) -> TextCorpus:
+        """The complete corpus of the training, or another text in the vocabulary of the model.
+
+        data: folder or archive of that corpus, or file or folder of another text. None: the path in the run folder, else the place
+            of `rhn data get`.
+
+        Raises:
+            InvalidInputError: `data` is a file of chorales, or is missing for a text of the user's own.
+            DataError: files that are missing, damaged, or do not fit the vocabulary.
+        """
+        name, data = self.config.corpus, data_path(self.checkpoint) if data is None else data
+        if data is None:
+            if name == "text":
+                raise InvalidInputError(
+                    f"{self.checkpoint} was trained on a text of your own: give a text with --data FILE or FOLDER"
+                )
+            return read_text(name, vocabulary=self.vocabulary)
+        if data.suffix.lower() in CHORALES:
+            raise InvalidInputError(
+                f"{data} is for chorales, {self.checkpoint} holds a language model: expected a text, a file or folder"
+            )
+        try:
+            own = belongs_to(name, data)
+        except OSError as error:
+            raise DataError(f"{data} cannot be read: {error.strerror or error}") from error
+        return read_text(name if own else "text", data, vocabulary=self.vocabulary)
+
+
+def load_text_model(path: Path, cell: str | None = None) -> TrainedText:
+    """The language model in a checkpoint, or the best one in a run folder.
+
+    cell: a cell of the user's own, as package.module:factory; it is imported.
+
+    Raises CheckpointError for a file without a configuration of its training, or InvalidInputError for another kind of model.
+    """
+    path = weights_file(path)
+    model, about = load_model(path, cell, LanguageModel), read_metadata(path).get("metadata")
+    try:
+        config = LanguageConfig(**about["train"])
+        vocabulary = Vocabulary.from_json(about["vocabulary"])
+    except (KeyError, TypeError, ValueError, RhnError) as error:
+        raise CheckpointError(
+            f"{path} does not say how it was trained ({error}): expected one written by rhn train"
+        ) from error
+    if len(vocabulary) != model.vocabulary_size:
+        raise CheckpointError(
+            f"{path} holds a vocabulary of {len(vocabulary)} symbols, its model has {model.vocabulary_size}"
+        )
+    return TrainedText(path, model, config, vocabulary)
+
+
+def _generator(metadata: dict) -> torch.Generator | None:
+    """The generator of the first weights of a training or a trial; None if the metadata does not name it."""
+    try:
+        run, trial = (metadata["train"], 0) if "train" in metadata else (metadata["study"], metadata["trial"])
+        return weights_generator(run["seed"], run["cell" if "train" in metadata else "arch"], run["depth"], trial)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None

@@ -1,0 +1,94 @@
+"""What a training on chorales leaves in its folder. What all trainings have in common: tests/rhn/training/test_driver.py."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from rhn.checkpoints import load_checkpoint, read_metadata
+from rhn.errors import InvalidInputError
+from rhn.training.chorale_runs import train
+from rhn.training.config import ChoraleConfig
+from rhn.training.evaluation import evaluate
+from rhn.training.trained import initial_model
+from tests.rhn.pieces import shortest_chorales
+
+CONFIG = ChoraleConfig(
+    cell="rhn", depth=2, hidden_size=5, learning_rate=0.3, init_std=0.1, transform_bias=-1.0, epochs=6, patience=3
+)
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return shortest_chorales(33)
+
+
+@pytest.fixture(scope="module")
+def run(corpus, tmp_path_factory):
+    """A folder, and what was returned."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    return folder, train(CONFIG, corpus, folder)
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_it_leaves_its_configuration_losses_best_model_and_state(run, corpus):
+    folder, result = run
+    names = [".lock", "best.safetensors", "config.json", "metrics.jsonl", "state.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert json.loads((folder / "config.json").read_text()) == dataclasses.asdict(CONFIG) | {"data": corpus.checksum}
+    assert [line["epoch"] for line in lines(folder)] == list(range(result.epochs + 1))
+    best = lines(folder)[result.best_epoch]
+    assert (best["train_nll"], best["valid_nll"]) == (result.train_nll, result.valid_nll)
+    assert result.valid_nll == min(line["valid_nll"] for line in lines(folder))
+
+
+def test_the_first_weights_can_be_had_again_from_the_checkpoint(run, corpus):
+    folder, _ = run
+    model, own = initial_model(folder / "best.safetensors")
+    assert own and evaluate(model, corpus.train).nll == lines(folder)[0]["train_nll"]
+    assert evaluate(model, corpus.valid).nll == lines(folder)[0]["valid_nll"]
+
+
+def test_the_best_checkpoint_has_the_losses_that_the_run_reports(run, corpus):
+    folder, result = run
+    model, losses = load_checkpoint(folder / "best.safetensors"), {}
+    for split in ("train", "valid", "test"):
+        losses[f"{split}_nll"] = getattr(result, f"{split}_nll")
+        assert evaluate(model, getattr(corpus, split)).nll == losses[f"{split}_nll"]
+    about = read_metadata(folder / "best.safetensors")["metadata"]
+    assert about["metrics"] == {"epoch": result.best_epoch, **losses}
+    assert about["train"] == dataclasses.asdict(CONFIG)
+
+
+def test_a_training_that_patience_ended_ends_at_the_same_epoch_where_more_are_allowed(corpus, tmp_path):
+    config = dataclasses.replace(CONFIG, learning_rate=4.0, epochs=40, patience=2)
+    ended = train(config, corpus, tmp_path)
+    assert ended.epochs == ended.best_epoch + 2 < 40
+    assert train(dataclasses.replace(config, epochs=60), corpus, tmp_path) == ended
+
+
+def test_a_diverged_run_says_so_and_keeps_a_finite_model(corpus, tmp_path):
+    result = train(dataclasses.replace(CONFIG, learning_rate=3e38), corpus, tmp_path)
+    assert result.diverged
+    assert np.isfinite([result.train_nll, result.valid_nll, result.test_nll]).all()
+    assert lines(tmp_path)[-1]["train_nll"] is None
+    assert load_checkpoint(tmp_path / "best.safetensors").hidden_size == 5
+
+
+OUT_OF_RANGE = {
+    "learning_rate": float("nan"),
+    "init_std": float("inf"),
+    "momentum": 1.0,
+    "transform_bias": float("nan"),
+}
+OUT_OF_RANGE |= {"epochs": 0, "patience": 0, "depth": 0, "hidden_size": 0, "batch_size": 0, "seed": -1}
+
+
+@pytest.mark.parametrize(("name", "value"), [*OUT_OF_RANGE.items(), ("learning_rate", 0.0)])
+def test_values_out_of_range_are_refused_by_name(name, value):
+    with pytest.raises(InvalidInputError, match=f"{name} is "):
+        dataclasses.replace(CONFIG, **{name: value})

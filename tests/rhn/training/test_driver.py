@@ -1,0 +1,260 @@
+"""A training in a folder ends the same whatever happened on the way, and is never mixed with another: of chorales and of texts."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rhn.checkpoints import read_metadata
+from rhn.errors import DataError, InvalidInputError, OutputError
+from rhn.training import chorale_runs as chorales
+from rhn.training import driver
+from rhn.training import language_runs as language
+from rhn.training.config import ChoraleConfig
+from rhn.training.run_folder import locked
+from rhn.training.state import write_state
+from rhn.utils.interrupts import Interrupted
+from tests.rhn.pieces import shortest_chorales
+from tests.rhn.texts import SMALL, small_corpus
+
+
+@dataclass(frozen=True)
+class Task:
+    """A small training of three epochs or more."""
+
+    run: Callable
+    config: Any
+    corpus: Any
+    others: tuple
+    """Another corpus, and a configuration that cannot be built."""
+
+    def train(self, folder: Path, corpus=None, on_unit=lambda training: None, **more):
+        names = {name: more.pop(name) for name in list(more) if hasattr(self.config, name)}
+        return self.run(replace(self.config, **names), corpus or self.corpus, folder, on_unit=on_unit, **more)
+
+
+@pytest.fixture(scope="module", params=["chorales", "text"])
+def task(request):
+    if request.param == "text":
+        corpus = small_corpus(40)
+        other = replace(corpus, checksum="1" * 64)
+        return Task(language.train, SMALL, corpus, (other, {"hidden_size": 10**9}))
+    config = ChoraleConfig(
+        cell="rhn", depth=2, hidden_size=5, learning_rate=0.3, init_std=0.1, transform_bias=-1.0, epochs=5, patience=3
+    )
+    other = shortest_chorales(33, skip=1)
+    return Task(chorales.train, config, shortest_chorales(33), (other, {"cell": "gru", "depth": 1}))
+
+
+@pytest.fixture(scope="module")
+def whole(task, tmp_path_factory):
+    """The folder of an uninterrupted training."""
+    folder = tmp_path_factory.mktemp("whole")
+    task.train(folder)
+    return folder
+
+
+@pytest.fixture
+def begun(task, tmp_path):
+    """A folder whose training was stopped after 3 units, an epoch of chorales or a window of a text each."""
+    with pytest.raises(Interrupted, match=r"rhn resume .* goes on"):
+        task.train(tmp_path, on_unit=interrupt_after(3))
+    return tmp_path
+
+
+def interrupt_after(units: int) -> Callable:
+    """Ctrl-C before the first unit (0) or after some."""
+    calls = []
+
+    def on_unit(training):
+        calls.append(training)
+        if len(calls) == units + 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return on_unit
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file but that of the speed, which is never the same."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "speed.jsonl"}
+
+
+def lines(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+# ---- it goes on ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("units", [0, 1, 4])
+def test_an_interrupted_training_goes_on_to_the_same_bits(units, task, whole, tmp_path):
+    with pytest.raises(Interrupted):
+        task.train(tmp_path, on_unit=interrupt_after(units))
+    task.train(tmp_path)
+    assert contents(tmp_path) == contents(whole)
+
+
+def test_out_of_time_again_and_again_it_ends_alike_and_at_every_stop_the_files_tell_one_story(task, whole, tmp_path):
+    for _ in range(500):
+        results = task.train(tmp_path, max_minutes=0)
+        result = results[0] if isinstance(results, list) else results
+        done = [line for line in lines(tmp_path) if line["epoch"] > 0]
+        assert len(done) == result.epochs
+        if done:
+            kept = read_metadata(tmp_path / "best.safetensors")["metadata"]["metrics"]
+            line = next(line for line in lines(tmp_path) if line["epoch"] == result.best_epoch)
+            assert kept.items() >= line.items()
+        if result.finished:
+            break
+    assert result.finished and contents(tmp_path) == contents(whole)
+
+
+def test_lines_and_halves_of_files_after_the_last_save_are_written_again(task, whole, begun):
+    with (begun / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 9, "train_nll": 1.0, "valid_nll": 1.0}\n{"epo')
+    (begun / ".state.rhn-partial-0123abcd.safetensors").write_bytes(b"half")
+    task.train(begun)
+    assert contents(begun) == contents(whole)
+
+
+def test_a_finished_training_is_not_trained_again(task, whole):
+    before, seen = contents(whole), []
+    task.train(whole, on_unit=seen.append)
+    assert len(seen) == 1 and contents(whole) == before
+
+
+def test_a_finished_training_may_go_on_for_more_epochs(task, whole, tmp_path):
+    task.train(tmp_path, epochs=2)
+    task.train(tmp_path)
+    assert contents(tmp_path) == contents(whole)
+    with pytest.raises(InvalidInputError, match=r"has done \d epochs already, expected --epochs of \d or more"):
+        task.train(tmp_path, epochs=1)
+    assert contents(tmp_path) == contents(whole)
+
+
+def test_every_unit_and_every_line_is_told(task, tmp_path):
+    units, told = [], []
+    task.train(tmp_path, on_unit=units.append, on_epoch=lambda seed, line: told.append((seed, line)))
+    assert [(0, line) for line in lines(tmp_path) if line["epoch"] > 0] == told
+    assert len(units) > len(told)
+
+
+# ---- the folder is its own -----------------------------------------------------------------------
+
+
+def test_another_training_is_refused(task, whole):
+    before = contents(whole)
+    with pytest.raises(InvalidInputError, match=r"holds another training: hidden_size is 6 here and \d+ there"):
+        task.train(whole, hidden_size=6)
+    with pytest.raises(InvalidInputError, match=r"(data|text) is .* here and .* there"):
+        task.train(whole, corpus=task.others[0])
+    assert contents(whole) == before
+
+
+@pytest.mark.parametrize("name", ["best.safetensors", "state.safetensors", "metrics.jsonl"])
+def test_what_is_no_trainings_is_not_overwritten(name, task, tmp_path):
+    """A study keeps its best network under the name that a training gives it."""
+    (tmp_path / name).write_text("a study's")
+    (tmp_path / ".lock").write_text("its lock")
+    with pytest.raises(InvalidInputError, match=rf"holds {name} but no config\.json of a training"):
+        task.train(tmp_path)
+    assert contents(tmp_path) == {name: b"a study's", ".lock": b"its lock"}
+    (tmp_path / name).unlink()
+    task.train(tmp_path, max_minutes=0)
+    assert (tmp_path / ".lock").read_text() == "its lock"
+
+
+def test_what_cannot_be_built_leaves_no_folder(task, tmp_path):
+    with pytest.raises(InvalidInputError, match=r"beyond any memory|transform_bias"):
+        task.train(tmp_path / "run", **task.others[1])
+    with pytest.raises(InvalidInputError, match="100000 threads were asked for"):
+        task.train(tmp_path / "run", threads=100_000)
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_processes_do_not_train_in_one_folder(task, tmp_path):
+    with locked(tmp_path), pytest.raises(OutputError, match="another process is training"):
+        task.train(tmp_path)
+
+
+def test_config_json_keeps_what_it_is_told_beside_the_configuration(task, begun):
+    for path in ("/a", "/b"):
+        task.train(begun, about={"path": path}, max_minutes=0)
+        assert json.loads((begun / "config.json").read_text())["path"] == path
+
+
+# ---- a state that is not what was written --------------------------------------------------------
+
+
+def refused(task, folder, message):
+    before = contents(folder)
+    with pytest.raises(DataError, match=message):
+        task.train(folder)
+    assert contents(folder) == before
+
+
+def test_a_state_with_a_flipped_bit_or_half_of_one_is_refused(task, begun):
+    path = begun / "state.safetensors"
+    good = path.read_bytes()
+    for place in np.random.default_rng(0).integers(8, len(good), 12).tolist():
+        for damaged in (good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :], good[:place]):
+            path.write_bytes(damaged)
+            refused(task, begun, r"state\.safetensors is damaged \(.*\): put an undamaged copy in its place")
+
+
+def test_a_state_that_is_gone_is_not_begun_anew_over_what_was_done(task, tmp_path):
+    task.train(tmp_path, epochs=1)
+    (tmp_path / "state.safetensors").unlink()
+    refused(task, tmp_path, r"state\.safetensors is missing, though epochs were done")
+
+
+def test_the_state_of_another_training_is_refused(task, begun, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    task.train(other, hidden_size=7, epochs=1)
+    shutil.copy(other / "state.safetensors", begun / "state.safetensors")
+    refused(task, begun, r"state\.safetensors is of another training \(.* shape .*\): put its own back")
+    write_state(begun / "state.safetensors", {"unknown": np.zeros(3)})
+    refused(task, begun, r"state\.safetensors is of another training")
+
+
+# ---- how often it is saved -----------------------------------------------------------------------
+
+
+def test_saving_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
+    clock, saves = [0.0], []
+
+    class Counted:
+        """A training of 400 units of 20 seconds each, which takes a second to save."""
+
+        unit, saves_every_epoch, training, epochs, homes = "unit", False, None, 0, {}
+        finished = property(lambda self: clock[0] > 8000)
+
+        def begin(self, saved):
+            assert saved is None
+
+        def advance(self):
+            clock[0] += 20.0
+            return True
+
+        def keep(self, ended):
+            saves.append(clock[0])
+            clock[0] += 1.0
+
+        def arrays(self):
+            return {"done": np.zeros(1)}
+
+    @dataclass
+    class Config:
+        epochs: int = 1
+
+    monkeypatch.setattr("rhn.training.driver.time.monotonic", lambda: clock[0])
+    driver.drive(Counted(), tmp_path, Config(), fixed={}, free={})
+    apart = 20 * -(-1 / driver.SAVE_SHARE // 20) + 1
+    assert np.diff(saves[1:-1]).tolist() == [apart] * (len(saves) - 3) and len(saves) > 50

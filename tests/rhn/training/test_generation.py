@@ -1,0 +1,151 @@
+"""Generated text follows the model's probabilities, begins with the prompt and is the same for the same seed."""
+
+import collections
+import math
+
+import pytest
+import torch
+from cases import randomize
+
+from rhn.data.text import Vocabulary
+from rhn.errors import InvalidInputError
+from rhn.models.language import LanguageModel
+from rhn.training.sampling import generate
+
+WORDS = Vocabulary("words", ("the", "<eos>", "cat", "<unk>", "sat", "mat"))
+LETTERS = Vocabulary("characters", tuple("abcd\n"))
+UNENDING = Vocabulary("characters", tuple("abcd"))
+BYTES = Vocabulary("bytes", (10, 97, 98, 255))
+
+
+@pytest.mark.parametrize("vocabulary", [WORDS, LETTERS, UNENDING, BYTES])
+def test_a_text_is_determined_by_its_seed(vocabulary):
+    model = random_model(vocabulary)
+    texts = [generate(model, vocabulary, length=30, seed=seed) for seed in (0, 0, 1, 2)]
+    assert texts[0] == texts[1]
+    assert len(set(texts)) == 3
+
+
+@pytest.mark.parametrize("length", [1, 7, 40])
+def test_the_text_is_the_prompt_and_so_many_symbols(length):
+    text = generate(random_model(LETTERS), LETTERS, prompt="abba", length=length)
+    assert text.startswith("abba")
+    assert len(text) == 4 + length
+    assert len(generate(random_model(LETTERS), LETTERS, length=length)) == length
+    assert len(generate(random_model(UNENDING), UNENDING, length=length)) == length
+
+
+@pytest.mark.parametrize("options", [{"top_k": 1}, {"temperature": 1e-3}, {"temperature": 1e-320}], ids=str)
+def test_the_coldest_text_takes_the_likeliest_symbol_every_time(options):
+    model, ids = random_model(LETTERS), [1, 3]
+    for _ in range(20):
+        logits = model(torch.tensor(ids).unsqueeze(1)).logits
+        ids.append(int(logits[-1, 0].argmax()))
+    assert generate(model, LETTERS, prompt="bd", length=20, **options) == LETTERS.decode(ids)
+    assert len(set(ids[2:])) > 2
+
+
+def test_the_coldest_text_takes_the_likeliest_known_word_where_the_unknown_one_is_likelier():
+    model = constant_model([0.0, 0.1, 0.3, 50.0, 0.2, 0.1])
+    assert generate(model, WORDS, prompt="the", length=5, temperature=1e-320) == "the cat cat cat cat cat"
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_symbols_come_as_often_as_the_model_says(temperature):
+    odds = torch.tensor([1.0, 2.0, 3.0, 4.0]).double()
+    model = constant_model(odds.log().tolist())
+    counts = collections.Counter(generate(model, UNENDING, prompt="a", length=4000, temperature=temperature)[1:])
+    wanted = odds ** (1 / temperature)
+    for letter, p in zip("abcd", (wanted / wanted.sum()).tolist(), strict=True):
+        assert counts[letter] == pytest.approx(4000 * p, abs=4 * math.sqrt(4000 * p * (1 - p)))
+
+
+def test_top_k_draws_the_k_likeliest_only():
+    model = constant_model([0.0, 0.3, 0.1, 0.2])
+    assert set(generate(model, UNENDING, prompt="a", length=200, top_k=2)[1:]) == set("bd")
+    assert generate(model, UNENDING, length=50, top_k=99) == generate(model, UNENDING, length=50)
+
+
+@pytest.mark.parametrize("top_k", [None, 1, 3])
+def test_the_unknown_word_is_never_drawn(top_k):
+    model = constant_model([0.0, 0.0, 0.0, 50.0, 0.0, 0.0])
+    assert "<unk>" not in generate(model, WORDS, length=100, top_k=top_k)
+
+
+def test_without_a_prompt_the_text_begins_after_a_newline():
+    for vocabulary in (WORDS, LETTERS, BYTES):
+        model = random_model(vocabulary)
+        text = generate(model, vocabulary, prompt="\n", length=20, seed=3)
+        assert text == "\n" + generate(model, vocabulary, length=20, seed=3)
+
+
+def test_without_a_prompt_or_newline_any_symbol_may_come_first():
+    model = constant_model([50.0, 0.0, 0.0, 0.0])
+    assert {generate(model, UNENDING, length=2, seed=seed) for seed in range(40)} == {"aa", "ba", "ca", "da"}
+
+
+def test_a_prompt_is_read_as_if_it_had_been_drawn():
+    model = random_model(LETTERS)
+    whole = generate(model, LETTERS, prompt="a", length=30, top_k=1)
+    assert generate(model, LETTERS, prompt=whole[:12], length=19, top_k=1) == whole
+
+
+def test_a_word_that_is_not_known_is_read_as_unknown():
+    model = random_model(WORDS)
+    text = generate(model, WORDS, prompt="the dog\nsat", length=10)
+    assert text.startswith("the <unk>\nsat")
+    assert text == generate(model, WORDS, prompt="the <unk>\nsat", length=10)
+
+
+REFUSED = [
+    ({"temperature": 0}, "the temperature is 0, expected a number above 0"),
+    ({"temperature": math.nan}, "the temperature is nan, expected a number above 0"),
+    ({"top_k": 0}, "top_k must be a whole number of at least 1, got 0"),
+    ({"seed": -1}, "the seed is -1, expected a whole number from 0"),
+    ({"seed": 2**63}, "the seed is 9223372036854775808, expected a whole number from 0 to 9223372036854775807"),
+    ({"length": 0}, "length must be a whole number of at least 1, got 0"),
+    ({"prompt": "axe"}, r"'x' \(number 1 of the text's characters\) is not in"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED)
+def test_arguments_out_of_range_are_refused(options, message):
+    with pytest.raises(InvalidInputError, match=message):
+        generate(random_model(LETTERS), LETTERS, **options)
+
+
+def test_weights_that_overflow_are_told():
+    model = random_model(LETTERS)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.fill_(math.inf)
+    with pytest.raises(InvalidInputError, match="no longer finite after 1 tokens: its weights are too large"):
+        generate(model, LETTERS, prompt="a", length=5)
+
+
+def test_the_vocabulary_of_another_model_is_refused():
+    with pytest.raises(InvalidInputError, match="the vocabulary has 5 symbols, expected the model's 4"):
+        generate(random_model(UNENDING), LETTERS)
+
+
+def test_a_vocabulary_with_nothing_to_draw_is_refused():
+    nothing = Vocabulary("words", ("<unk>",))
+    with pytest.raises(InvalidInputError, match="expected a word that can be drawn"):
+        generate(random_model(nothing), nothing)
+
+
+def random_model(vocabulary):
+    model = LanguageModel(vocabulary_size=len(vocabulary), hidden_size=9, depth=2, dtype=torch.float64)
+    randomize(model, seed=8, gain=4)
+    torch.nn.init.zeros_(model.output_bias)
+    return model
+
+
+def constant_model(logits):
+    """Predicts the same whatever it reads."""
+    model = LanguageModel(vocabulary_size=len(logits), hidden_size=2)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.zero_()
+        model.output_bias.copy_(torch.tensor(logits))
+    return model

@@ -1,0 +1,200 @@
+"""What surrounds a CUDA graph, shown on a CPU: a graph reads its inputs where they first were, and writes its results there again."""
+
+import functools
+import gc
+import weakref
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from cases import randomize
+from torch.utils._pytree import tree_flatten
+
+from rhn.data.corpus import Corpus, Piece
+from rhn.data.text import Tokens
+from rhn.models import LanguageModel, PolyphonicModel
+from rhn.models.dropout import Dropout
+from rhn.presets import jsb_depth
+from rhn.training import chorales as loop
+from rhn.training import evaluation, graphs, monte_carlo
+from rhn.training.chorales import Training
+from rhn.training.ensemble import Ensemble
+from rhn.training.evaluation import ensemble_nll, evaluate, read_window
+from rhn.training.graphs import captured, replayed
+from rhn.training.language import Training as LanguageTraining
+from rhn.training.monte_carlo import monte_carlo_score, official_monte_carlo_score
+from tests.rhn.texts import SMALL, finish, small_corpus
+
+CUDA = torch.device("cuda")
+
+
+class FakeGraphs:
+    """Calls the function that it got first for a key, and puts what that returns where its first results are."""
+
+    def __init__(self, changes, device):
+        self.recorded = {}
+
+    def replay(self, key, function):
+        if key not in self.recorded:
+            self.recorded[key] = function, function()
+        function, results = self.recorded[key]
+        for place, new in zip(tree_flatten(results)[0], tree_flatten(function())[0], strict=True):
+            if place is not None:
+                place.copy_(new)
+        return results
+
+
+@pytest.fixture(autouse=True)
+def fake_graphs(request, monkeypatch):
+    if "gpu" not in request.keywords:
+        monkeypatch.setattr(graphs, "_Graphs", FakeGraphs)
+
+
+def test_elsewhere_than_on_a_gpu_a_captured_function_is_the_function():
+    assert captured(negated, torch.device("cpu")) is negated
+    assert captured(negated, CUDA) is not negated
+
+
+def test_every_call_is_of_what_it_was_given():
+    call = captured(negated, CUDA)
+    for scale, length in [(1, 3), (2, 3), (3, 5), (4, 3), (5, 5)]:
+        x = scale * torch.arange(1.0, length + 1)
+        y, (z, nothing) = call(x, (x + 1, None))
+        assert y.tolist() == (-x).tolist()
+        assert z.tolist() == (-x - 1).tolist()
+        assert nothing is None
+
+
+def test_other_types_and_a_tree_without_one_of_its_tensors_are_captured_apart():
+    call = captured(lambda x, mask: -x if mask is None else -x * mask, CUDA)
+    x, mask = torch.ones(3), torch.tensor([0.0, 1.0, 2.0])
+    for _ in range(2):
+        assert call(x, None).tolist() == [-1, -1, -1]
+        assert call(x, mask).tolist() == [0, -1, -2]
+        assert call(x.double(), None).dtype == torch.float64
+
+
+def test_what_is_given_stays_as_it_was():
+    x = torch.ones(3)
+    captured(lambda x: x.mul_(2), CUDA)(x)
+    assert x.tolist() == [1, 1, 1]
+
+
+def test_a_replayed_result_is_the_callers_to_keep():
+    x = torch.zeros(2)
+    call = replayed(lambda i: x + i, CUDA)
+    first = [call(0), call(1)]
+    x += 10
+    assert [call(0).tolist(), call(1).tolist()] == [[10, 10], [11, 11]]
+    assert [t.tolist() for t in first] == [[0, 0], [1, 1]]
+
+
+def test_a_result_may_be_what_the_next_call_is_given():
+    call, x = captured(lambda x: x + 1, CUDA), torch.zeros(2)
+    for _ in range(5):
+        x = call(x)
+    assert x.tolist() == [5, 5]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_a_text_is_scored_alike_where_each_window_overwrites_the_one_before(monkeypatch, temperature):
+    models = [LanguageModel(vocabulary_size=5, hidden_size=6, layers=2, dtype=torch.float64) for _ in range(2)]
+    for seed, model in enumerate(models):
+        randomize(model, seed)
+    rows = Tokens(np.random.default_rng(1).integers(5, size=100)).rows(2)
+    read = functools.partial(read_window, temperature=temperature)
+    wanted = ensemble_nll(Ensemble.of(models), rows, read, window=9)
+    devices = []
+
+    def as_on_a_gpu(function, device):
+        devices.append(device.type)
+        return captured(function, CUDA)
+
+    monkeypatch.setattr(evaluation, "captured", as_on_a_gpu)
+    assert torch.equal(ensemble_nll(Ensemble.of(models), rows, read, window=9), wanted)
+    assert devices == ["cpu"]
+
+
+@pytest.mark.parametrize("evaluate", [monte_carlo_score, official_monte_carlo_score])
+def test_so_it_is_by_monte_carlo_with_new_masks_in_every_window(monkeypatch, evaluate):
+    model = LanguageModel(vocabulary_size=5, hidden_size=6, layers=2, dtype=torch.float64)
+    randomize(model)
+    text, dropout = Tokens(np.random.default_rng(1).integers(5, size=100)), Dropout(embedding=0.1, hidden=0.3)
+    wanted, captures = evaluate(model, text, dropout, samples=5, rows=2), []
+    monkeypatch.setattr(
+        monte_carlo, "captured", lambda function, device: captures.append(device) or captured(function, CUDA)
+    )
+    assert evaluate(model, text, dropout, samples=5, rows=2) == wanted
+    assert len(captures) == 3, "one for each group of samples side by side"
+
+
+def test_the_best_weights_of_every_trial_are_measured_by_one_graph(monkeypatch):
+    monkeypatch.setattr(loop, "replayed", lambda function, device, *changes: replayed(function, CUDA, *changes))
+    training, _ = chorale_training(trials=3)
+    pieces = list(np.random.default_rng(1).random((3, 9, 88)) < 0.1)
+    for _ in range(2):
+        for number in (2, 0, 1):
+            assert training.best_nll(number, pieces) == evaluate(training.best_model(number), pieces).nll
+        training.run_epoch()
+    assert training.best_nll(0, pieces[:1]) == evaluate(training.best_model(0), pieces[:1]).nll
+
+
+def negated(x, more):
+    return -x, tuple(None if t is None else -t for t in more)
+
+
+# ---- what keeps memory ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_garbage_collector():
+    torch.func.grad(torch.sin)(
+        torch.zeros(())
+    )  # the first gradient loads parts of torch, and the frames of its callers stay
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def chorale_training(device="cpu", hidden_size=4, trials=2):
+    rng = np.random.default_rng(0)
+    pieces = [Piece(rng.random((20, 88)) < 0.05, name=f"p{i}", split="train", index=i) for i in range(8)]
+    models = {n: PolyphonicModel("rhn", hidden_size=hidden_size, depth=2) for n in range(trials)}
+    corpus, config = Corpus(pieces, pieces[:2], pieces[:2], "noise"), jsb_depth(2)
+    training = Training(models, dict.fromkeys(models, 0.1), corpus, config, device=device)
+    training.run_epoch()
+    return training, training._slots.stack.weights["output.weight"]
+
+
+def text_training(device="cpu"):
+    training = finish(LanguageTraining(replace(SMALL, epochs=1), small_corpus(20), seeds=(0, 1), device=device))
+    return training, training._stack.weights["output_bias"]
+
+
+@pytest.mark.parametrize("begin", [chorale_training, text_training])
+def test_a_training_that_is_dropped_is_gone_at_once(begin, no_garbage_collector):
+    """A study's next swarm needs its memory before the garbage collector comes by."""
+    assert [ref() for ref in [weakref.ref(thing) for thing in begin()]] == [None, None]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("begin", [functools.partial(chorale_training, hidden_size=400, trials=8), text_training])
+def test_four_trainings_one_after_another_take_no_more_memory_than_one(begin, no_garbage_collector):
+    left = []
+    for _ in range(4):
+        begin("cuda")
+        torch.cuda.empty_cache()
+        left.append(torch.cuda.mem_get_info()[0])
+    assert min(left[1:]) >= left[0] - (16 << 20)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_results_of_two_graphs_are_both_the_callers(dtype):
+    x = torch.arange(5.0, device="cuda", dtype=dtype)
+    call = replayed(lambda i: (x + i).cumsum(0).flip(0) * (i + 1), CUDA)
+    wanted = [((x + i).cumsum(0).flip(0) * (i + 1)).tolist() for i in (0, 1, 2)]
+    results = [call(i) for i in (0, 1, 2)] + [call(i) for i in (1, 0, 2)]
+    assert [r.tolist() for r in results] == [wanted[i] for i in (0, 1, 2, 1, 0, 2)]

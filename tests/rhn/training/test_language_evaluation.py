@@ -1,0 +1,219 @@
+"""Scores of language models: known perplexities, one text in windows or in one piece, and probabilities that add up to one."""
+
+import functools
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cases import randomize
+
+from rhn.data.text import Tokens, read_text
+from rhn.errors import DataError, InvalidInputError
+from rhn.models.dropout import Dropout
+from rhn.models.language import LanguageModel
+from rhn.training.dynamic_evaluation import dynamic_score
+from rhn.training.ensemble import Ensemble
+from rhn.training.evaluation import best_temperature, ensemble_nll, read_window, score, scores_at, text_windows
+from rhn.training.losses import perplexity
+from rhn.training.monte_carlo import monte_carlo_score, official_monte_carlo_score
+
+V = 6
+PTB = Path(__file__).resolve().parents[4] / "shared" / "data" / "ptb"
+MODELS = {
+    "rhn": {"depth": 3},
+    "rhn-tied": {"depth": 2, "tied": True},
+    "rhn-stacked": {"depth": 2, "layers": 2},
+    "lstm": {"cell": "lstm"},
+    "lstm-stacked": {"cell": "lstm", "layers": 3},
+}
+every_model = pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
+TRAINED_ON = Tokens(np.arange(60) % 3)  # of which dynamic evaluation takes the scale of its gradients
+METHODS = {
+    "score": score,
+    "temperature": functools.partial(score, temperature=0.7),
+    "scores-at": lambda model, text, **how: scores_at(model, text, [1.3], **how)[0],
+    "monte-carlo": functools.partial(
+        monte_carlo_score, dropout=Dropout(embedding=0.3, input=0.4, hidden=0.5, output=0.2), samples=3, window=2
+    ),
+    "monte-carlo-official": functools.partial(
+        official_monte_carlo_score, dropout=Dropout(input=0.4, hidden=0.5, output=0.2), samples=3
+    ),
+    "dynamic": lambda model, text, **how: dynamic_score(model, text, TRAINED_ON, segment=2, learning_rate=1e-3, **how),
+}
+
+
+def test_a_model_of_zeros_has_the_vocabularys_size_as_perplexity():
+    assert perplexity(score(zero_model(37), random_text(200, 37)).nll) == pytest.approx(37, rel=1e-12)
+
+
+def test_a_model_of_word_frequencies_has_the_perplexity_that_counting_gives():
+    train, text = np.arange(60) % 5 % 3, random_text(100, 3)
+    counts = np.bincount(train)
+    wanted = -np.log(counts[text[1:]] / 60).mean()
+    assert score(unigram_model(counts), text).nll == pytest.approx(wanted, rel=1e-12)
+
+
+def test_a_model_of_word_frequencies_has_the_perplexity_that_counting_gives_on_penn_treebank():
+    if not PTB.exists():
+        pytest.skip(f"Penn Treebank is not at {PTB}")
+    corpus = read_text("ptb", PTB)
+    counts = np.bincount(corpus.train[:], minlength=10_000)
+    text = Tokens(corpus.test[:20_000])
+    wanted = np.exp(-np.log(counts[text[1:]] / counts.sum()).mean())
+    assert 500 < wanted < 800
+    model = unigram_model(counts, dtype=torch.float32)
+    assert perplexity(score(model, text).nll) == pytest.approx(wanted, rel=1e-5)
+
+
+@every_model
+@pytest.mark.parametrize("window", [1, 7, 64])
+def test_windows_score_what_one_unbroken_pass_scores(options, window):
+    model, text = random_model(**options), random_text(150)
+    log_p = model(torch.from_numpy(text[:-1]).view(-1, 1)).logits.squeeze(1).log_softmax(-1).detach()
+    wanted = -log_p.numpy()[np.arange(149), text[1:]].mean()
+    in_windows = ensemble_nll(Ensemble.of([model]), text.rows(1), window=window)
+    assert in_windows.item() == pytest.approx(wanted, rel=1e-12)
+    assert score(model, text).nll == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_the_probabilities_of_all_texts_of_a_length_add_up_to_one(method):
+    """So no token is used before it is scored, and what is scored is a probability."""
+    model = random_model(vocabulary_size=3, depth=2)
+    scores = [method(model, Tokens(np.array([0, *rest]))) for rest in itertools.product(range(3), repeat=4)]
+    assert {result.tokens for result in scores} == {4}
+    assert sum(math.exp(-4 * result.nll) for result in scores) == pytest.approx(1, rel=1e-12)
+
+
+def test_windows_go_to_the_very_end_of_a_text_and_overlap_in_one_token():
+    windows = text_windows(Tokens(np.arange(20)).rows(2), 4)
+    columns = [[0, 10], [1, 11], [2, 12], [3, 13], [4, 14], [5, 15], [6, 16], [7, 17], [8, 18], [9, 19]]
+    assert [w.tolist() for w in windows] == [columns[:5], columns[4:9], columns[8:]]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@every_model
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_a_gpu_scores_alike_with_its_graphs(options, temperature):
+    models, rows = [random_model(seed, **options) for seed in range(3)], random_text(400).rows(2)
+    wanted, found = (
+        ensemble_nll(
+            Ensemble.of(models, device), rows, functools.partial(read_window, temperature=temperature), window=30
+        ).tolist()
+        for device in ("cpu", "cuda")
+    )
+    assert found == pytest.approx(wanted, rel=1e-9)
+
+
+def test_rows_are_scored_each_from_the_zero_state():
+    model, text = random_model(depth=2), random_text(103)
+    apart = [score(model, Tokens(row)).nll for row in text[:100].reshape(4, 25)]
+    together = score(model, text, batch_size=4)
+    assert together.nll == pytest.approx(np.mean(apart), rel=1e-12)
+    assert together.tokens == 4 * 24
+
+
+def test_stacked_models_are_scored_each_on_its_own():
+    models, text = [random_model(seed, depth=2) for seed in range(3)], random_text(100)
+    together = ensemble_nll(Ensemble.of(models), text.rows(2)).tolist()
+    assert together == pytest.approx([score(model, text, batch_size=2).nll for model in models], rel=1e-12)
+    assert len(set(together)) == 3
+
+
+def test_a_temperature_divides_the_logits():
+    model, text = random_model(), random_text(100)
+    hot = score(model, text, temperature=1.7).nll
+    with torch.no_grad():
+        model.output_weight /= 1.7
+        model.output_bias /= 1.7
+    assert hot == pytest.approx(score(model, text).nll, rel=1e-12)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_one_pass_at_many_temperatures_is_a_pass_at_each(batch_size):
+    model, text, temperatures = random_model(layers=2), random_text(200), [0.5, 1.0, 2.0]
+    apart = [score(model, text, batch_size=batch_size, temperature=t) for t in temperatures]
+    together = scores_at(model, text, temperatures, batch_size=batch_size)
+    assert [result.tokens for result in together] == [result.tokens for result in apart]
+    assert [result.nll for result in together] == pytest.approx([result.nll for result in apart], rel=1e-12)
+
+
+def test_the_loss_is_convex_in_the_inverse_temperature():
+    inverses = np.linspace(0.2, 3, 30)
+    results = scores_at(random_model(depth=2), random_text(200), list(1 / inverses))
+    assert (np.diff([result.nll for result in results], 2) > 0).all()
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.81, 0.95, 1.0, 1.04, 1.19, 2.0])
+def test_the_best_temperature_undoes_a_scale_of_the_logits(scale):
+    """Log-frequencies of the text itself are the best logits there are; times a scale, they are that again at temperature `scale`.
+
+    Outside the interval it is the end.
+    """
+    text = random_text(400)
+    model = unigram_model(np.bincount(text[1:]), scale=scale)
+    assert best_temperature(model, text) == pytest.approx(np.clip(scale, 0.8, 1.2), rel=1e-3)
+
+
+def test_a_perplexity_is_the_exponential_of_a_loss_and_infinite_beyond_numbers():
+    assert perplexity(math.log(8)) == pytest.approx(8)
+    assert perplexity(1e6) == math.inf and math.isnan(perplexity(math.nan))
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_progress_goes_up_to_all_tokens(method):
+    calls = []
+    method(random_model(depth=2), random_text(300), progress=lambda *call: calls.append(call))
+    assert calls == sorted(calls) and len(calls) > 1
+    assert calls[-1][0] == calls[-1][1] and calls[-1][1] % 299 == 0
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_a_text_of_one_token_is_refused(method):
+    with pytest.raises(DataError, match="1 tokens do not make 1 rows"):
+        method(zero_model(V), random_text(1))
+
+
+@pytest.mark.parametrize("temperature", [0, -1, math.inf, math.nan])
+def test_a_temperature_that_is_not_positive_is_refused(temperature):
+    model, text = zero_model(V), random_text(20)
+    for evaluate, options in (
+        (score, {"temperature": temperature}),
+        (scores_at, {"temperatures": [1.0, temperature]}),
+        (best_temperature, {"low": temperature}),
+    ):
+        with pytest.raises(InvalidInputError, match="temperature is"):
+            evaluate(model, text, **options)
+    with pytest.raises(InvalidInputError, match="expected the first to be below the second"):
+        best_temperature(model, text, low=1.2, high=0.8)
+
+
+def random_text(length, symbols=V):
+    """All symbols occur, unequally often."""
+    draw = np.random.default_rng(3).random(length)
+    return Tokens((symbols * draw**1.5).astype(np.int64))
+
+
+def random_model(seed=0, *, vocabulary_size=V, **options):
+    model = LanguageModel(vocabulary_size=vocabulary_size, hidden_size=7, dtype=torch.float64, **options)
+    randomize(model, seed, gain=2)
+    return model
+
+
+def zero_model(symbols, dtype=torch.float64):
+    model = LanguageModel(vocabulary_size=symbols, hidden_size=3, dtype=dtype)
+    for p in model.parameters():
+        torch.nn.init.zeros_(p)
+    return model
+
+
+def unigram_model(counts, *, scale=1.0, dtype=torch.float64):
+    """Predicts each symbol with its frequency, its logits times `scale`."""
+    model = zero_model(len(counts), dtype)
+    with torch.no_grad():
+        model.output_bias.copy_(scale * torch.from_numpy(np.log(counts)))
+    return model

@@ -1,0 +1,215 @@
+"""Monte-Carlo dropout equals a loop over single samples in plain Python numbers, and what follows from averaging probabilities."""
+
+import functools
+import math
+import statistics
+
+import numpy as np
+import pytest
+import torch
+from cases import randomize
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from rhn.data.text import Tokens
+from rhn.errors import InvalidInputError
+from rhn.models.dropout import Dropout, Masks
+from rhn.models.language import LanguageModel
+from rhn.training import monte_carlo
+from rhn.training.evaluation import score
+from rhn.training.monte_carlo import monte_carlo_score, official_monte_carlo_score, sample_masks
+
+V, N = 5, 24
+ALL = Dropout(embedding=0.3, input=0.4, hidden=0.3, output=0.4)
+CASES = {
+    "rhn": ({"depth": 2}, ALL),
+    "rhn-masks-apart": ({"depth": 2}, Dropout(input=0.4, hidden=0.3, gate_masks="separate")),
+    "rhn-candidate": ({"depth": 2}, Dropout(embedding=0.3, candidate=0.4)),
+    "rhn-stacked-tied": ({"layers": 2, "tied": True}, ALL),
+    "lstm": ({"cell": "lstm"}, ALL),
+}
+
+
+per_window = functools.partial(monte_carlo_score, window=7)
+both_ways = pytest.mark.parametrize(
+    "evaluate", [per_window, official_monte_carlo_score], ids=["per-window", "official"]
+)
+
+
+@both_ways
+@pytest.mark.parametrize("samples", [1, 3])
+def test_without_dropout_it_is_the_ordinary_score(evaluate, samples):
+    model, text = random_model(depth=2), random_text()
+    wanted = score(model, text, temperature=1.3)
+    got = evaluate(model, text, Dropout(), samples=samples, temperature=1.3)
+    assert got.nll == pytest.approx(wanted.nll, rel=1e-12)
+    assert got.tokens == wanted.tokens
+
+
+@both_ways
+@pytest.mark.parametrize(("options", "dropout"), CASES.values(), ids=CASES)
+def test_it_is_a_loop_over_single_samples(options, dropout, evaluate):
+    model, text = random_model(**options), random_text()
+    how = {"seed": 3, "temperature": 0.8}
+    got = evaluate(model, text, dropout, samples=4, rows=3, **how)
+    wanted = naive_nll(naive_samples(model, text, dropout, 4, window=7 if evaluate is per_window else None, **how))
+    assert got.nll == pytest.approx(wanted, rel=1e-12)
+    assert got.nll != pytest.approx(score(model, text, temperature=0.8).nll, rel=1e-4)
+
+
+@both_ways
+def test_how_many_samples_run_side_by_side_does_not_matter(evaluate):
+    model, text = random_model(depth=2), random_text()
+    nlls = [evaluate(model, text, ALL, samples=5, rows=rows).nll for rows in (1, 2, 5, 100)]
+    assert nlls == pytest.approx([nlls[0]] * 4, rel=1e-12)
+
+
+@both_ways
+def test_only_the_official_way_holds_the_text_of_every_sample(evaluate):
+    model, text, samples = random_model(), random_text(301), 40
+    with LargestTensor() as seen:
+        evaluate(model, text, Dropout(), samples=samples)
+    assert (seen.numel >= 300 * samples) == (evaluate is official_monte_carlo_score)
+
+
+@pytest.mark.parametrize(("held", "rows"), [(1, 1), (2 * (N - 1), 2), (4 * (N - 1) - 1, 3), (100 * N, 4)])
+def test_the_official_way_runs_fewer_samples_side_by_side_on_a_long_text(monkeypatch, held, rows):
+    model, text, done = random_model(), random_text(), []
+    wanted = official_monte_carlo_score(model, text, ALL, samples=7, rows=4).nll
+    monkeypatch.setattr(monte_carlo, "HELD", held)
+    told = {"progress": lambda *call: done.append(call[0])}
+    found = official_monte_carlo_score(model, text, ALL, samples=7, rows=4, **told).nll
+    assert done[0] == rows * (N - 1)
+    assert found == pytest.approx(wanted, rel=1e-12)
+
+
+def test_masks_are_a_function_of_seed_sample_and_window():
+    model, tokens = random_model(hidden_size=60), torch.arange(V).view(-1, 1)
+
+    def draw(seed, sample, window):
+        return sample_masks(model, tokens, ALL, seed=seed, sample=sample, window=window).cells[0].state
+
+    assert torch.equal(draw(0, 1, 2), draw(0, 1, 2))
+    for other in [(1, 1, 2), (0, 2, 2), (0, 1, 3), (0, 2, 1)]:
+        assert not torch.equal(draw(0, 1, 2), draw(*other))
+
+
+@pytest.mark.parametrize("window", [1, 5, N])
+def test_the_official_way_does_not_depend_on_the_windows_that_it_reads_in(window, monkeypatch):
+    model, text = random_model(depth=2), random_text()
+    wanted = official_monte_carlo_score(model, text, ALL, samples=3).nll
+    monkeypatch.setattr(monte_carlo, "WINDOW", window)
+    assert official_monte_carlo_score(model, text, ALL, samples=3).nll == pytest.approx(wanted, rel=1e-12)
+
+
+def test_the_official_way_draws_again_what_sees_no_word():
+    """Half of the samples have no embedding, and then are sure of the wrong symbol; the others are sure of the right one."""
+    model, text = model_that_needs_its_embedding(), Tokens(np.arange(20) % 2)
+    calls, dropout = [], Dropout(embedding=0.5)
+    told = {"progress": lambda *call: calls.append(call)}
+    result = official_monte_carlo_score(model, text, dropout, samples=10, rows=4, **told)
+    assert result.nll < 1e-6
+    assert monte_carlo_score(model, text, dropout, samples=10).nll > 0.1
+    done, total = calls[-1]
+    assert done == total > 10 * 19
+    assert calls == sorted(calls)
+
+
+def test_only_rejections_in_a_row_are_an_error():
+    model, text = model_that_needs_its_embedding(), Tokens(np.arange(20) % 2)
+    totals = []
+    told = {"progress": lambda done, total: totals.append(total)}
+    official_monte_carlo_score(model, text, Dropout(embedding=0.8), samples=40, **told)
+    assert totals[-1] > (40 + 100) * 19
+
+
+def test_samples_that_are_all_rejected_are_an_error():
+    model, text = model_that_needs_its_embedding(), Tokens(np.arange(20) % 2)
+    with pytest.raises(InvalidInputError, match="100 samples in a row have a perplexity of 500 or more"):
+        official_monte_carlo_score(model, text, Dropout(embedding=0.9999), samples=2)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@both_ways
+@pytest.mark.parametrize(("options", "dropout"), CASES.values(), ids=CASES)
+def test_a_gpu_scores_alike_with_its_graphs(options, dropout, evaluate):
+    model, text = random_model(**options), random_text(200)
+    wanted, found = (evaluate(model, text, dropout, samples=5, rows=2, device=device).nll for device in ("cpu", "cuda"))
+    assert found == pytest.approx(wanted, rel=1e-9)
+
+
+REFUSED = {
+    "samples": (0, "samples must be a whole number of at least 1, got 0"),
+    "rows": (0, "rows must be a whole number of at least 1, got 0"),
+    "window": (2.5, "window must be a whole number of at least 1, got 2.5"),
+    "seed": (-1, "the seed is -1, expected a whole number from 0"),
+    "temperature": ("auto", "the temperature is auto, expected a number above 0"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_arguments_out_of_range_are_refused(name):
+    value, message = REFUSED[name]
+    for evaluate in (monte_carlo_score, official_monte_carlo_score)[: 1 if name == "window" else 2]:
+        with pytest.raises(InvalidInputError, match=message):
+            evaluate(random_model(), random_text(), ALL, **{name: value})
+
+
+class LargestTensor(TorchDispatchMode):
+    """The most numbers that any tensor made meanwhile has."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.numel = max([self.numel, *(t.numel() for t in tree_leaves(result) if isinstance(t, torch.Tensor))])
+        return result
+
+
+def random_text(length=N):
+    return Tokens(np.random.default_rng(4).integers(V, size=length))
+
+
+def random_model(hidden_size=6, **options):
+    model = LanguageModel(vocabulary_size=V, hidden_size=hidden_size, dtype=torch.float64, **options)
+    randomize(model, gain=2)
+    return model
+
+
+def model_that_needs_its_embedding():
+    """Symbols 0 and 1 predict each other with 40 nats to spare; without an embedding, symbol 2 has 20 to spare."""
+    model = LanguageModel("rnn", vocabulary_size=3, hidden_size=1, embedding_size=1, dtype=torch.float64)
+    values = {"weight_ih": [[20.0]], "embedding": [[1.0], [-1.0], [0.0]], "output_weight": [[-60.0], [60.0], [0.0]]}
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.copy_(torch.tensor(values.get(name.removeprefix("cells.0."), 0.0), dtype=p.dtype).expand(p.shape))
+        model.output_bias[2] = 20
+    return model
+
+
+def naive_samples(model, text, dropout, samples, *, window=None, seed=0, temperature=1.0):
+    """P(token) of each sample, lists of numbers, read step by step; masks of one step for all of them where there is no window."""
+    probabilities = []
+    for sample in range(samples):
+        states, found = None, []
+        for t in range(len(text) - 1):
+            part = t // window if window else 0
+            words = text[part * window : (part + 1) * window] if window else text[:1]
+            drawn = sample_masks(
+                model, torch.from_numpy(words).view(-1, 1), dropout, seed=seed, sample=sample, window=part
+            )
+            word = drawn.embedding
+            if word is not None:
+                word = word[t % window if window else 0].view(1, 1)
+            masks = Masks(word, drawn.cells, drawn.output)
+            reading = model(torch.from_numpy(text[t : t + 1]).view(1, 1), states, masks)
+            states = reading.states
+            odds = [math.exp(z / temperature) for z in reading.logits.flatten().tolist()]
+            found.append(odds[text[t + 1]] / sum(odds))
+        probabilities.append(found)
+    return probabilities
+
+
+def naive_nll(samples):
+    return statistics.mean(-math.log(statistics.mean(p)) for p in zip(*samples, strict=True))

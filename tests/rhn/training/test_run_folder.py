@@ -1,0 +1,129 @@
+"""A training's folder: cleaned of what killed writers left, of one configuration, and a full disk is told."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from rhn.errors import DataError, InvalidInputError, OutputError
+from rhn.training.run_folder import add_line, locked, require_same_training, write_lines
+
+
+@pytest.fixture
+def config(tmp_path):
+    return tmp_path / "config.json"
+
+
+# held
+
+
+def test_what_killed_writers_left_is_removed_from_the_folder_and_from_its_seeds(tmp_path):
+    left = [
+        ".state.rhn-partial-0123abcd.safetensors",
+        ".config.rhn-partial-0123abcd.json",
+        ".command.rhn-partial-0123abcd.json",
+    ]
+    left += ["seed-0/.best.rhn-partial-89abcdef.safetensors", "seed-12/.metrics.rhn-partial-89abcdef.jsonl"]
+    kept = ["best.safetensors", "seed-0/metrics.jsonl", "other/.best.rhn-partial-89abcdef.safetensors"]
+    for name in [*left, *kept]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    with locked(tmp_path):
+        found = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(found) == sorted([".lock", *kept]), "another training may be writing to other"
+
+
+def test_a_folder_that_is_held_is_not_cleaned_under_its_writer(tmp_path):
+    with locked(tmp_path):
+        (tmp_path / ".state.rhn-partial-0123abcd.safetensors").write_text("half")
+        with pytest.raises(OutputError, match="another process is training"), locked(tmp_path):
+            pass
+        assert (tmp_path / ".state.rhn-partial-0123abcd.safetensors").exists()
+
+
+# config.json
+
+
+@dataclass
+class Config:
+    depth: int
+    layers: int = 1
+
+
+def same(path, wanted, free=()):
+    return require_same_training(path, Config(2), wanted, free)
+
+
+def test_the_configuration_found_is_returned_and_none_where_the_folder_is_new(config):
+    assert same(config, {"depth": 2, "device": "cpu"}) is None
+    assert same(config, {"depth": 2, "device": "cuda"}, {"device"}) == {"depth": 2, "device": "cpu"}
+    assert json.loads(config.read_text()) == {"depth": 2, "device": "cuda"}
+
+
+def test_of_many_differences_a_few_are_named(config):
+    config.write_text("{}")
+    with pytest.raises(InvalidInputError, match=r"a is 0 here and null there, b .*, c .* there and 2 more; give"):
+        same(config, dict.fromkeys("abcde", 0))
+
+
+def test_an_entry_that_an_older_version_did_not_write_has_its_default(config):
+    config.write_text(json.dumps({"depth": 2}))
+    with pytest.raises(InvalidInputError, match="layers is 3 here and 1 there"):
+        same(config, {"depth": 2, "layers": 3})
+    with pytest.raises(InvalidInputError, match="seeds is 1 here and null there"):
+        same(config, {"depth": 2, "seeds": 1})
+    assert same(config, {"depth": 2, "layers": 1}) == {"depth": 2}
+    assert json.loads(config.read_text()) == {"depth": 2, "layers": 1}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[1]", b"3", b"null", b'"depth"', b"{", b"", b"\xff", b"[" * 100_000],
+    ids=["array", "number", "null", "string", "half", "empty", "no text", "nested"],
+)
+def test_a_damaged_configuration_is_told_and_not_overwritten(config, content):
+    config.write_bytes(content)
+    with pytest.raises(DataError, match=r"config\.json .*: give another --out"):
+        same(config, {"depth": 2})
+    assert config.read_bytes() == content
+
+
+def test_a_configuration_that_cannot_be_opened_is_told(config):
+    config.mkdir()
+    with pytest.raises(DataError, match=r"config\.json cannot be read: it is a folder"):
+        same(config, {"depth": 2})
+
+
+# metrics.jsonl
+
+
+def test_lines_are_added_to_those_given(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"epoch": 7}\nhalf a li')
+    write_lines(path, [{"epoch": 1}])
+    add_line(path, {"epoch": 2, "nll": float("nan")})
+    assert path.read_text() == '{"epoch": 1}\n{"epoch": 2, "nll": null}\n'
+
+
+@pytest.mark.parametrize(
+    "room", [0, 20, 40], ids=["none for the lines given", "a part of a line", "a part of the next line"]
+)
+def test_a_full_disk_is_an_output_error_with_the_reason(tmp_path, room):
+    """A limit on the file's size stands for the full disk."""
+    script = f"""
+import resource
+from pathlib import Path
+from rhn.errors import OutputError
+from rhn.training.run_folder import add_line, write_lines
+resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))
+try:
+    write_lines(path := Path({str(tmp_path / "metrics.jsonl")!r}), [{{"epoch": 0}}])
+    for epoch in range(1, 9):
+        add_line(path, {{"epoch": epoch}})
+except OutputError as error:
+    print(error)
+"""
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert out == f"cannot write {tmp_path}/metrics.jsonl: File too large\n"
