@@ -1,6 +1,6 @@
 """The losses of many networks that differ in a few parameters, as one program: those parameters are stacked, all others shared.
 
-`vmap` over the changed parameters makes one kernel call for all networks (`rhn.kernels.ensemble`); nothing else is copied. What of a
+`vmap` over the changed parameters makes one kernel call for all networks (`rhn.kernels.autograd`); nothing else is copied. What of a
 stack is evaluated at once is bounded by memory alone. What the loss is, `analysis.tasks` knows.
 """
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Results that need a GPU, in the order of their worth, as many as the minutes allow:
-#   a  the whole study at the paper's scale (precision tf32): 12 networks x 60 settings, swarm, map, gates and lesions of the best RHN of depth 6
+#   a  the whole study at the paper's scale: 12 networks x 60 settings, swarm, map, gates and lesions of the best RHN of depth 6
 #   b  ptb-sota to its end: validation, test, Monte-Carlo (the paper: 67.9, 65.4, 64.4)
 #   c  figure 5(a): recurrence depth 1 to 10 at 32 million parameters
 #   d  ptb-modern: 12 draws of its dropout rates for 40 epochs each, then the best of them on validation to its end
@@ -31,11 +31,11 @@ done
 python=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}:$PWD/.carry/site" MPLBACKEND=Agg
 smoke=${SMOKE:-} device=cuda
-study=(--preset paper --fuse 60 --precision tf32) text=() characters=() some=() depths=(10 1 5 2 3 4 6 7 8 9)
+study=(--preset paper --fuse 60) text=() characters=() some=() depths=(10 1 5 2 3 4 6 7 8 9)
 search=40 draws=12 samples=100
 if [ -n "$smoke" ]; then
     device=cpu search=1 draws=2 samples=2 depths=(10 1) some=(--max-tokens 500)
-    study=(--preset smoke --depth 1 6 --trials 2 --epochs 3 --precision tf32)
+    study=(--preset smoke --depth 1 6 --trials 2 --epochs 3)
     text=(--hidden-size 8 --vocabulary-size 200 --max-tokens 3000 --batch-size 4 --epochs 2)
     characters=(--characters --hidden-size 8 --max-tokens 3000 --batch-size 4)
 fi

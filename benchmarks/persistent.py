@@ -6,7 +6,7 @@ import torch
 from torch.func import grad, vmap
 
 from benchmarks.registry import benchmark
-from rhn.kernels import deep_transition, highway
+from rhn.kernels import highway
 from rhn.kernels.persistent.device import SWITCH
 
 SIZES = (  # models, units, depth, T, B, inputs
@@ -31,15 +31,15 @@ def graphed(run):
     return graph.replay
 
 
-def step(function, blocks, K, n, L, T, B, m, device, **options):
-    """All weight gradients of K stacked models."""
+def step(K, n, L, T, B, m, device):
+    """All weight gradients of K stacked RHNs in mixed precision."""
     g = torch.Generator(device).manual_seed(0)
     draw = lambda *shape: torch.randn(*shape, device=device, generator=g)  # noqa: E731
     x, s0 = draw(T, B, m), torch.zeros(B, n, device=device)
-    weights = draw(K, blocks * n, m) * m**-0.5, draw(K, L, blocks * n, n) * n**-0.5, draw(K, L, blocks * n)
+    weights = draw(K, 2 * n, m) * m**-0.5, draw(K, L, 2 * n, n) * n**-0.5, draw(K, L, 2 * n)
 
     def loss(W, R, b):
-        return function(x, s0, W, R, b, **options).sum()
+        return highway(x, s0, W, R, b, precision="mixed").sum()
 
     gradients = vmap(grad(loss, argnums=(0, 1, 2)))
     return lambda: gradients(*weights)
@@ -59,21 +59,17 @@ def without(run):
 
 
 for K, n, L, T, B, m in SIZES:
-    for name, function, blocks in (("RHN", highway, 2), ("DT-RNN", deep_transition, 1)):
-        for precision in ("mixed", "tf32"):
-            if name == "DT-RNN" and K == 1:
-                continue
 
-            @benchmark(
-                f"persistent {name} {precision} K={K} n={n} L={L} T={T} B={B}",
-                "one launch or more a stage, in a CUDA graph",
-                1.0,
-                aim=3.0,
-                devices=("cuda",),
-            )
-            def _(device, function=function, blocks=blocks, sizes=(K, n, L, T, B, m), precision=precision):
-                run = step(function, blocks, *sizes, device, precision=precision)
-                return graphed(run), graphed(without(run))
+    @benchmark(
+        f"persistent RHN mixed K={K} n={n} L={L} T={T} B={B}",
+        "one launch or more a stage, in a CUDA graph",
+        1.0,
+        aim=3.0,
+        devices=("cuda",),
+    )
+    def _(device, sizes=(K, n, L, T, B, m)):
+        run = step(*sizes, device)
+        return graphed(run), graphed(without(run))
 
     if K == 1:
 
@@ -88,4 +84,4 @@ for K, n, L, T, B, m in SIZES:
             lstm = torch.nn.LSTM(m, round((L * 2 * n * n / 4) ** 0.5), device=device)
             x, weights = torch.randn(T, B, m, device=device), tuple(lstm.parameters())
             theirs = graphed(lambda: torch.autograd.grad(lstm(x)[0].sum(), weights))
-            return graphed(step(highway, 2, *sizes, device, precision="mixed")), theirs
+            return graphed(step(*sizes, device)), theirs

@@ -11,7 +11,7 @@ from benchmarks.registry import benchmark
 from rhn.data import chorales
 from rhn.data.text import Tokens
 from rhn.kernels import softmax_nll
-from rhn.kernels.update import descend, gradient_norm
+from rhn.kernels.fused_sgd import gradient_norm, sgd_step
 from rhn.models import PolyphonicModel
 from rhn.presets import preset
 from rhn.training import batches, monte_carlo
@@ -40,7 +40,7 @@ def update(device: str):
 
     def ours():
         norm = gradient_norm(stack.weights, gradients)
-        descend(stack.weights, gradients, rate, (10 / norm.clamp(min=10)).float(), norm.isfinite() & one.bool())
+        sgd_step(stack.weights, gradients, rate, (10 / norm.clamp(min=10)).float(), norm.isfinite() & one.bool())
 
     theirs = [nn.Parameter(w[0].clone()) for w in stack.weights.values()]
     for p, g in zip(theirs, gradients.values(), strict=True):

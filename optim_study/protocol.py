@@ -41,9 +41,7 @@ Where the paper leaves a choice, this study takes it so:
 
 MOST_TRIALS = 100_000  # a study's settings and rows are held in memory
 LARGEST_SCALE = 1e6
-PRECISIONS = (
-    "'float32' or 'tf32': in 'mixed' the states of networks with small weights vanish, and they would not train"
-)
+PRECISIONS = "'float32': in 'mixed' the states of networks with small weights vanish, and they would not train"
 LOWEST = 1e-30  # of learning rates and deviations: float32 has no room for what is computed with smaller ones
 HIGHEST = {"learning_rate": LARGEST_FLOAT, "init_std": LARGEST_INIT}
 SCHEMES = ("gaussian", "scaled", "orthogonal", "identity")
@@ -101,12 +99,12 @@ class SharedSettings:
     transform_bias: Annotated[tuple[float, ...], Arg("B")] = (0.0, -1.0, -2.0, -3.0)
     """The transform biases to choose from, equally likely."""
     precision: str = "float32"
-    """float32, or tf32: on a GPU, recurrent products with operands of 11 bits."""
+    """Of matrix products: float32."""
     seed: int = 0
     """Seed of settings, initial weights and the order of batches."""
 
     def __post_init__(self):
-        require(self, "precision", self.precision in ("float32", "tf32"), PRECISIONS)
+        require(self, "precision", self.precision == "float32", PRECISIONS)
         for name, least in {"seed": 0, "trials": 1, "epochs": 1, "patience": 1}.items():
             require(self, name, getattr(self, name) >= least, f"{least} or more")
         require(self, "trials", self.trials <= MOST_TRIALS, f"{MOST_TRIALS} or fewer")

@@ -15,8 +15,8 @@ import torch
 from rhn import kernels
 from rhn.cells import CELLS, SLSTM, Cell
 from rhn.errors import InvalidInputError
-from rhn.kernels.carried import carried, carried_reference
-from rhn.kernels.looped import looped, looped_reference, product, times
+from rhn.kernels.linear_carry import linear_carry, linear_carry_reference
+from rhn.kernels.recompute import product, recompute_loop, recompute_loop_reference, times
 
 VARIANTS = {  # options that change a cell's equation
     "rhn": (
@@ -105,12 +105,12 @@ SHALLOW_CASES = [CellCase(key, 2 if _is_deep(key) else 1) for key in CELLS]
 
 @dataclass(frozen=True)
 class KernelCase:
-    """A recurrence twice: hand-derived and as its equation. `shapes(T, B, m, n, L)` names every argument."""
+    """A recurrence twice: fused and as its equation. `shapes(T, B, m, n, L)` names every argument."""
 
     name: str
     manual: Callable
     reference: Callable
-    home: str  # where its Kernel lives, "module:ATTRIBUTE", for tests that count its calls
+    home: str  # where its Operation is, "module:ATTRIBUTE", for tests that count its calls
     shapes: Callable[..., dict[str, tuple[int, ...]]]
     options: dict = field(default_factory=dict)
     deep: bool = True
@@ -133,7 +133,7 @@ class KernelCase:
         return out
 
     def find_kernel(self):
-        """(module, attribute) of its Kernel."""
+        """(module, attribute) of its Operation."""
         module, _, attribute = self.home.partition(":")
         return importlib.import_module(module), attribute
 
@@ -206,8 +206,8 @@ def _pairs(T, B, m, n, L):
     return {"x": (T, B, m), "s0": (B, 2 * n), "W": (n, m), "R": (n, 2 * n), "b": (n,)}
 
 
-def _looped(function):
-    """The looped kernel with an update of one product, one vector and a state that is carried."""
+def _with_update(function):
+    """The loop with recomputation, with an update of one product, one vector and a state that is carried."""
 
     def update(u, s, R, v):
         return times(s, v) + torch.tanh(u + product(s, R))
@@ -215,14 +215,22 @@ def _looped(function):
     return lambda x, s0, W, R, b, v, **mask: function(x, s0, W, b, R, v, update=update, **mask)
 
 
-_HIGHWAY = (kernels.highway, kernels.highway_reference, "rhn.kernels.highway.manual:HIGHWAY")
-_DEEP = (kernels.deep_transition, kernels.deep_transition_reference, "rhn.kernels.transition.manual:DEEP_TRANSITION")
-_LSTM = (kernels.lstm, kernels.lstm_reference, "rhn.kernels.gated.manual:LSTM")
-_GRU = (kernels.gru, kernels.gru_reference, "rhn.kernels.gated.manual:GRU")
-_CARRIED = (_in_order(carried), _in_order(carried_reference), "rhn.kernels.carried:CARRIED")
-_LOOPED = (_looped(looped), _looped(looped_reference), "rhn.kernels.looped:LOOPED")
-_GATED_SCAN = (kernels.gated_scan, kernels.gated_scan_reference, "rhn.kernels.scans.manual:GATED_SCAN")
-_TURNED_SCAN = (kernels.turned_scan, kernels.turned_scan_reference, "rhn.kernels.scans.manual:TURNED_SCAN")
+_HIGHWAY = (kernels.highway, kernels.highway_reference, "rhn.kernels.highway:HIGHWAY")
+_DEEP = (kernels.deep_transition, kernels.deep_transition_reference, "rhn.kernels.transition:DEEP_TRANSITION")
+_LSTM = (kernels.lstm, kernels.lstm_reference, "rhn.kernels.gated:LSTM")
+_GRU = (kernels.gru, kernels.gru_reference, "rhn.kernels.gated:GRU")
+_LINEAR_CARRY = (_in_order(linear_carry), _in_order(linear_carry_reference), "rhn.kernels.linear_carry:LINEAR_CARRY")
+_RECOMPUTE = (
+    _with_update(recompute_loop),
+    _with_update(recompute_loop_reference),
+    "rhn.kernels.recompute:RECOMPUTE_LOOP",
+)
+_GATED_SCAN = (kernels.gated_scan, kernels.gated_scan_reference, "rhn.kernels.linear_scans:GATED_SCAN")
+_COMPLEX_DIAGONAL_SCAN = (
+    kernels.complex_diagonal_scan,
+    kernels.complex_diagonal_scan_reference,
+    "rhn.kernels.linear_scans:COMPLEX_DIAGONAL_SCAN",
+)
 
 KERNELS = [
     KernelCase("highway", *_HIGHWAY, _highway(2), {"coupled": True}),
@@ -235,20 +243,22 @@ KERNELS = [
     KernelCase("deep-transition-skip-last", *_DEEP, _transition(lambda L: min(1, L - 1))),
     KernelCase("lstm", *_LSTM, _gated(4, 2), deep=False),
     KernelCase("gru", *_GRU, _gated(3, 1, q=1), deep=False),
-    KernelCase("carried", *_CARRIED, _gated(1, 1), {"C": ((0.7,),), "D": (0.3,)}, deep=False),
+    KernelCase("linear-carry", *_LINEAR_CARRY, _gated(1, 1), {"C": ((0.7,),), "D": (0.3,)}, deep=False),
     KernelCase(
-        "carried-masked",
-        *_masked(_CARRIED, 1, candidate=False),
+        "linear-carry-masked",
+        *_masked(_LINEAR_CARRY, 1, candidate=False),
         _gated(1, 1),
         {"C": ((1.0,),), "D": (0.1,)},
         deep=False,
     ),
-    KernelCase("carried-in-pairs", *_CARRIED, _pairs, {"C": ((0.9, 0.1), (-0.2, 0.8)), "D": (0.01, 0.1)}, deep=False),
-    KernelCase("looped", *_LOOPED, _gated(1, 1, v=1), deep=False, packs=False),
+    KernelCase(
+        "linear-carry-in-pairs", *_LINEAR_CARRY, _pairs, {"C": ((0.9, 0.1), (-0.2, 0.8)), "D": (0.01, 0.1)}, deep=False
+    ),
+    KernelCase("recompute", *_RECOMPUTE, _gated(1, 1, v=1), deep=False, packs=False),
     KernelCase("gated-scan", *_GATED_SCAN, _scanned(2, lambda n: {"b": (2 * n,)}), deep=False, packs=False),
     KernelCase(
-        "turned-scan",
-        *_TURNED_SCAN,
+        "complex-diagonal-scan",
+        *_COMPLEX_DIAGONAL_SCAN,
         _scanned(1, lambda n: {"a": (n - n // 2,), "turn": (n // 2,)}),
         deep=False,
         packs=False,
@@ -262,7 +272,9 @@ KERNELS = [
     KernelCase("highway-uncoupled-masked-apart", *_masked(_HIGHWAY, 3), _highway(3), {"coupled": False}),
     KernelCase("deep-transition-masked", *_masked(_DEEP, 1, candidate=False), _transition(lambda L: 0)),
     KernelCase("deep-transition-skip-all-masked", *_masked(_DEEP, 1, candidate=False), _transition(lambda L: L - 1)),
-    KernelCase("looped-masked", *_masked(_LOOPED, 1, candidate=False), _gated(1, 1, v=1), deep=False, packs=False),
+    KernelCase(
+        "recompute-masked", *_masked(_RECOMPUTE, 1, candidate=False), _gated(1, 1, v=1), deep=False, packs=False
+    ),
     KernelCase("lstm-masked", *_masked(_LSTM, 1), _gated(4, 2), deep=False),
     KernelCase("gru-masked", *_masked(_GRU, 1), _gated(3, 1, q=1), deep=False),
 ]
@@ -272,8 +284,8 @@ FAMILIES = [
     for case in KERNELS
     if case.name
     in (
-        "highway", "highway-uncoupled-masked-apart", "deep-transition-skip-all", "lstm-masked", "gru", "carried-in-pairs",
-        "looped-masked", "gated-scan", "turned-scan",
+        "highway", "highway-uncoupled-masked-apart", "deep-transition-skip-all", "lstm-masked", "gru", "linear-carry-in-pairs",
+        "recompute-masked", "gated-scan", "complex-diagonal-scan",
     )
 ]  # fmt: skip
 

@@ -26,7 +26,7 @@ from rhn.cells.looped import LoopedCell
 from rhn.cells.skew import skew
 from rhn.errors import InvalidInputError
 from rhn.kernels.activations import sigmoid_derivative, tanh_derivative
-from rhn.kernels.looped import product
+from rhn.kernels.recompute import product
 
 
 class AntisymmetricRNN(LoopedCell):

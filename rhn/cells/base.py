@@ -65,7 +65,7 @@ class Cell(nn.Module):
         init: initialisation scheme, see `rhn.cells.init`.
         batch_first: x and outputs are (B, T, .) instead of (T, B, .).
         kernel: "manual" (hand-derived, fast) or "reference" (the equation as a loop; has second derivatives and forward mode).
-        precision: of matrix products; "mixed" or "tf32", for float32 weights, see `rhn.kernels.mixed` (RHN, tanh cells).
+        precision: of matrix products; "mixed", for float32 weights, see `rhn.kernels.mixed_precision` (RHN, tanh cells).
             A way to run, as the device is: it may be set anew at any time and is not part of `config`.
         generator: CPU generator that the initial weights are drawn from (torch's default one where None).
 

@@ -27,7 +27,7 @@ from rhn.cells.base import spectral_norm
 from rhn.cells.looped import LoopedCell
 from rhn.errors import InvalidInputError
 from rhn.kernels.activations import tanh_derivative
-from rhn.kernels.looped import product
+from rhn.kernels.recompute import product
 
 
 class CoRNN(LoopedCell):

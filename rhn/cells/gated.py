@@ -1,4 +1,4 @@
-"""LSTM and GRU in torch.nn's conventions (block order, reset product); equations in `rhn.kernels.gated.reference`.
+"""LSTM and GRU in torch.nn's conventions (block order, reset product); equations in `rhn.kernels.gated`.
 
 In highway terms (`gates`): LSTM h = g, t = i, c = f; GRU h = n, t = 1 - z, c = z.
 
@@ -23,7 +23,7 @@ from rhn import kernels
 from rhn.cells.base import Cell, CellMasks, apply_input_mask, spectral_norm
 from rhn.cells.layers import GateBlocks, Gates, Layer, Part
 from rhn.kernels.activations import sigmoid_derivative, tanh_derivative
-from rhn.kernels.gated.reference import gru_recurrent_bias, gru_step, lstm_step
+from rhn.kernels.gated import gru_recurrent_bias, gru_step, lstm_step
 
 
 class _Gated(Cell):

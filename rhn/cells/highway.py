@@ -34,8 +34,8 @@ from rhn.cells.base import Cell, CellMasks, apply_input_mask, spectral_norm
 from rhn.cells.layers import GateBlocks, Gates, Layer, Part
 from rhn.errors import InvalidInputError
 from rhn.kernels.activations import ACTIVATIONS, sigmoid_derivative
-from rhn.kernels.highway.reference import highway_layer
-from rhn.kernels.mixed import PRECISIONS
+from rhn.kernels.highway import highway_layer
+from rhn.kernels.mixed_precision import PRECISIONS
 from rhn.utils.validation import LARGEST_FLOAT
 
 

@@ -20,7 +20,7 @@ from rhn.cells.layers import Layer, Part
 from rhn.cells.looped import LoopedCell
 from rhn.errors import InvalidInputError
 from rhn.kernels.activations import ACTIVATIONS
-from rhn.kernels.looped import times
+from rhn.kernels.recompute import times
 
 NONLINEARITIES = ("relu", "tanh")
 

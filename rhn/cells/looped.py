@@ -1,7 +1,7 @@
 """What cells of one layer share whose step is one function of a product with the input: s' = update(W x + b, s, *weights).
 
-A cell of this kind says `update`, and `recurrent_weights` where its weights are not simply `weight_hh`; `rhn.kernels.looped` runs it.
-One whose matrices all take the state of n entries, or what gates leave of it, may name "state" in its `masks`.
+A cell of this kind says `update`, and `recurrent_weights` where its weights are not simply `weight_hh`; `rhn.kernels.recompute` runs
+it. One whose matrices all take the state of n entries, or what gates leave of it, may name "state" in its `masks`.
 """
 
 from collections.abc import Callable
@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from rhn.cells.base import Cell, CellMasks, apply_input_mask, forget_derived
 from rhn.cells.layers import Layer, Part
-from rhn.kernels.carried import carried
-from rhn.kernels.looped import looped, looped_reference
-from rhn.kernels.told import REPEATED, tell
+from rhn.kernels.linear_carry import linear_carry
+from rhn.kernels.recompute import recompute_loop, recompute_loop_reference
 
 
 class LoopedCell(Cell):
@@ -47,7 +46,7 @@ class LoopedCell(Cell):
 
     @property
     def carried_form(self) -> tuple[tuple, tuple] | None:
-        """C and D, where `update` is s' = C s + D tanh(u + R s) with R the one recurrent weight: `rhn.kernels.carried` runs it then."""
+        """C and D, if `update` is s' = C s + D tanh(u + R s) with R the one recurrent weight (see `rhn.kernels.linear_carry`)."""
         return None
 
     def _add_parameters(self, where: dict) -> None:
@@ -68,7 +67,7 @@ class LoopedCell(Cell):
     def update(self, u: Tensor, s: Tensor, *weights: Tensor) -> Tensor:
         """The next state from u = W x + b (..., G n), s (..., state_size) and the recurrent weights.
 
-        It reads no parameter of the cell but those given, which may be those of K models, see `rhn.kernels.looped`.
+        It reads no parameter of the cell but those given, which may be those of K models, see `rhn.kernels.recompute`.
         """
         raise NotImplementedError(f"{type(self).__name__} needs its equation: define update(u, s, *weights) -> s'")
 
@@ -81,12 +80,11 @@ class LoopedCell(Cell):
         self.check_masks(rest, x.shape[1], x.dtype)
         options = {"update": self.update, "state_mask": rest.state}
         if self.kernel == "reference":
-            return looped_reference(x, s0, *self.input_weights(), *self.recurrent_weights(), **options)
+            return recompute_loop_reference(x, s0, *self.input_weights(), *self.recurrent_weights(), **options)
         if self.carried_form is not None:
             C, D = self.carried_form
-            return carried(x, s0, *self.input_weights(), *self.stacked_weights(), rest.state, C=C, D=D)
-        tell(REPEATED)
-        return looped(x, s0, *self.input_weights(), *self.stacked_weights(), **options)
+            return linear_carry(x, s0, *self.input_weights(), *self.stacked_weights(), rest.state, C=C, D=D)
+        return recompute_loop(x, s0, *self.input_weights(), *self.stacked_weights(), **options)
 
     def layers(self) -> tuple[Layer]:
         return (Layer(input=Part("weight_ih"), recurrent=Part("weight_hh"), bias=Part("bias"), carries=self.carries),)

@@ -30,7 +30,7 @@ from rhn.cells.base import CellMasks, apply_input_mask
 from rhn.cells.layers import Layer, Part
 from rhn.cells.looped import LoopedCell
 from rhn.errors import InvalidInputError
-from rhn.kernels.scans.reference import turned_step
+from rhn.kernels.linear_scans import complex_diagonal_step
 
 LARGEST_NU = 10.0
 """From 6.7 on exp(-exp(nu)) is 0 in float64; a larger nu would have the gradient infinity times 0."""
@@ -101,13 +101,13 @@ class LRU(LoopedCell):
         return torch.cat((gamma, gamma[: len(self.theta)])).unsqueeze(-1) * self.weight_ih
 
     def step(self, x: Tensor, s: Tensor) -> Tensor:
-        return turned_step(F.linear(x, self.driven_weight()), s, *self.eigenvalues())
+        return complex_diagonal_step(F.linear(x, self.driven_weight()), s, *self.eigenvalues())
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
         self.check_call(x, s0)
         x, rest = apply_input_mask(x, dropout)
         self.check_masks(rest, x.shape[1], x.dtype)
-        run = kernels.turned_scan_reference if self.kernel == "reference" else kernels.turned_scan
+        run = kernels.complex_diagonal_scan_reference if self.kernel == "reference" else kernels.complex_diagonal_scan
         return run(x, s0, self.driven_weight(), *self.eigenvalues())
 
     layer_jacobians = LoopedCell.layer_jacobians

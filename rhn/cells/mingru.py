@@ -21,7 +21,7 @@ from rhn.cells.base import CellMasks, apply_input_mask
 from rhn.cells.layers import GateBlocks, Gates, Layer, Part
 from rhn.cells.looped import LoopedCell
 from rhn.kernels.activations import sigmoid_derivative
-from rhn.kernels.scans.reference import gated_step
+from rhn.kernels.linear_scans import gated_step
 
 
 class MinGRU(LoopedCell):

@@ -23,7 +23,7 @@ from rhn.cells.looped import LoopedCell
 from rhn.cells.skew import random_rotation, rotation, stacked_rotation
 from rhn.errors import InvalidInputError
 from rhn.kernels.activations import tanh_derivative
-from rhn.kernels.looped import plus, product
+from rhn.kernels.recompute import plus, product
 
 NONLINEARITIES = ("modrelu", "tanh")
 

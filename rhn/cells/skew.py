@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from rhn.cells.init import haar
-from rhn.kernels.ensemble import Kernel, recurrence
+from rhn.kernels.autograd import batched_function
+from rhn.kernels.dispatch import FUSED, Implementation, Operation
 
 
 def skew(w: Tensor, n: int) -> Tensor:
@@ -43,7 +44,7 @@ def rotation(w: Tensor, n: int) -> Tensor:
 
 def stacked_rotation(w: Tensor, n: int) -> Tensor:
     """As `rotation`, but a model's matrix and gradient are the same bits alone or under `vmap`; without second derivatives."""
-    return recurrence(_EXPONENTIAL, _wide(skew(w, n))).to(w.dtype)
+    return batched_function(_EXPONENTIAL, _wide(skew(w, n))).to(w.dtype)
 
 
 def random_rotation(n: int, generator: torch.Generator | None) -> Tensor:
@@ -74,4 +75,4 @@ def _backward(grad, needs, inputs, residuals) -> tuple[Tensor]:
     return (torch.stack(blocks),)
 
 
-_EXPONENTIAL = Kernel("matrix exponential", _forward, _backward)
+_EXPONENTIAL = Operation("matrix exponential", Implementation(FUSED, _forward, _backward))

@@ -28,8 +28,8 @@ from rhn.cells.base import Cell, CellMasks, apply_input_mask, spectral_norm
 from rhn.cells.layers import Layer, Part
 from rhn.errors import InvalidInputError
 from rhn.kernels.activations import ACTIVATIONS
-from rhn.kernels.mixed import PRECISIONS
-from rhn.kernels.transition.reference import NONLINEARITIES
+from rhn.kernels.mixed_precision import PRECISIONS
+from rhn.kernels.transition import NONLINEARITIES
 
 
 class DTRNN(Cell):

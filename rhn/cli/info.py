@@ -29,7 +29,7 @@ class Info:
     """Print JSON: versions, devices, kernels (name, device, purpose, used, reason)."""
 
     def run(self) -> None:
-        from rhn.kernels.report import kernel_states
+        from rhn.kernels.info import kernel_states
 
         versions, found = {name: version(name) for name in PACKAGES}, devices()
         if any(device["name"] != "cpu" for device in found):

@@ -1,4 +1,4 @@
-"""The recurrences as pure functions over time, each twice: `*_reference` (the equation as a loop) and the hand-derived one.
+"""The recurrences as pure functions over time, each twice: `*_reference` (the equation as a loop), and the fused version.
 
 Legend, here and in every file below:
 
@@ -7,21 +7,27 @@ Legend, here and in every file below:
     W  (G n, m)       R  (L, G n, n)          b  (L, G n)
     state_mask  (J, B, n), J = 1 or G, and candidate_mask  (B, n): dropout masks or None; see `rhn.cells.CellMasks`
 
-Both versions have the same signature and the same values; the second hoists the input product out of the time loop, has a
+Both versions have the same signature and the same values. The fused one hoists the input product out of the time loop, has a
 hand-derived backward that ends in one weight-gradient product over all time steps, and a `vmap` rule that turns K stacked models
-into one kernel call. Where the shapes suit, `compiled` (on a CPU, C) and `persistent` (on a GPU, Triton) take its place: the same
-interface, the whole loop over time in one call. `validation` says which tensors each of them accepts, once for all
-implementations. Second derivatives and forward-mode need the reference (`kernel="reference"` in the
-cells).
+into one call. `dispatch` replaces it by the whole loop in C (`compiled`, on a CPU) or in Triton (`persistent`, on a GPU) if they
+support the call. `validation` compares the tensors with each operation's shapes, once for all implementations. Second derivatives and
+forward mode need the reference (`kernel="reference"` in the cells).
 """
 
 from rhn.kernels.gated import gru, gru_reference, lstm, lstm_reference
 from rhn.kernels.highway import highway, highway_reference
-from rhn.kernels.scans import gated_scan, gated_scan_reference, turned_scan, turned_scan_reference
+from rhn.kernels.linear_scans import (
+    complex_diagonal_scan,
+    complex_diagonal_scan_reference,
+    gated_scan,
+    gated_scan_reference,
+)
 from rhn.kernels.softmax import softmax_nll, softmax_nll_reference
 from rhn.kernels.transition import deep_transition, deep_transition_reference
 
 __all__ = [
+    "complex_diagonal_scan",
+    "complex_diagonal_scan_reference",
     "deep_transition",
     "deep_transition_reference",
     "gated_scan",
@@ -34,6 +40,4 @@ __all__ = [
     "lstm_reference",
     "softmax_nll",
     "softmax_nll_reference",
-    "turned_scan",
-    "turned_scan_reference",
 ]

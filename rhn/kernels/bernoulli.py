@@ -7,7 +7,7 @@ softplus(z) = max(z, 0) - log sigmoid(|z|) the 88 logarithms of a frame become o
 float32 a product of 126 cannot underflow; frames of more keys take a logarithm for each 126. The derivative sigmoid(z) - x needs no
 intermediate result. It works on stacked models (vmap), and its derivative, of ordinary operations, has derivatives too.
 
-In mixed precision the output layer and the loss are one kernel, whose products take float16 operands (`rhn.kernels.mixed`).
+In mixed precision the output layer and the loss are one kernel, whose products take float16 operands (`rhn.kernels.mixed_precision`).
 """
 
 import math
@@ -16,12 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.kernels import validation
-from rhn.kernels.compiled.call import refusal
-from rhn.kernels.compiled.output import OUTPUT
-from rhn.kernels.ensemble import Kernel, recurrence, stack_size
-from rhn.kernels.mixed import require_representable
-from rhn.kernels.products import input_gradient, input_product, weight_gradient
+from rhn.kernels import dispatch, mixed_precision, validation
+from rhn.kernels.autograd import batched_function, stack_size
+from rhn.kernels.compiled.call import call, in_c, lanes, padded, rows, supports
+from rhn.kernels.dispatch import Implementation, Operation, choose
+from rhn.kernels.matmul import input_gradient, input_product, weight_gradient
 
 
 def frame_nll(logits: Tensor, frames: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -40,12 +39,10 @@ def output_nll(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: Tensor, *,
     """
     tensors = validation.OUTPUT.validate(y, W, b, frames, mask)
     validation.validate_precision(precision, y)
-    if not validation.is_traced(*tensors):
-        if precision == "mixed":
-            return recurrence(OUTPUT_MIXED, *tensors)
-        if refusal(y, y.shape[-1]) is None:
-            return recurrence(OUTPUT, *tensors, gradients=torch.is_grad_enabled())
-    return output_nll_reference(*tensors)
+    options = {"precision": precision, "keep": torch.is_grad_enabled()}
+    if validation.is_traced(*tensors) or choose(OUTPUT, y.device, *tensors, **options) is None:
+        return output_nll_reference(*tensors)
+    return batched_function(OUTPUT, *tensors, **options)
 
 
 def output_nll_reference(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
@@ -54,15 +51,15 @@ def output_nll_reference(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: 
     return frame_nll(F.linear(y, W, b), frames, mask).sum(dtype=torch.float64)
 
 
-def mixed_forward(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: Tensor):
+def mixed_forward(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: Tensor, *, precision: str, keep: bool):
     """(totals (K,) float64, logits (K, T, B, keys))."""
     for what, operand in (("the states", y), ("the weights", W)):
-        require_representable(what, operand, 1)
+        mixed_precision.require_representable(what, operand, 1)
     z = input_product(y, W, b, stack_size(y, W, b, frames, mask), "mixed")
     return (_nll(z, frames) * mask).flatten(1).sum(1, dtype=torch.float64), z
 
 
-def mixed_backward(grad, needs, inputs, residuals):
+def mixed_backward(grad, needs, inputs, residuals, *, precision: str, keep: bool):
     """Gradients of (y, W, b), each with a leading axis of K."""
     (y, W, _, frames, mask), (z,) = inputs, residuals
     dz = torch.sigmoid(z).sub_(frames).mul_(mask.unsqueeze(-1) * grad.to(z.dtype).view(-1, 1, 1, 1)).flatten(1, 2)
@@ -70,7 +67,38 @@ def mixed_backward(grad, needs, inputs, residuals):
     return dy, weight_gradient(dz, y.flatten(1, 2), "mixed"), dz.sum(1)
 
 
-OUTPUT_MIXED = Kernel("output and loss, mixed", mixed_forward, mixed_backward)
+def forward_in_c(y, W, b, frames, mask, *, precision: str, keep: bool):
+    """(totals (K,) float64, and with `keep` their gradients by y (K, T, n, rows), W and b).
+
+    A loss is one number, so its gradients are known but for a factor: they are computed with it, and no logits are kept.
+    """
+    K, (T, B, n), keys = stack_size(y, W, b, frames, mask), y.shape[1:], W.shape[1]
+    totals, filled = y.new_empty(K, dtype=torch.float64), padded(B)
+    out = [y.new_empty(K, *shape) for shape in ((T, n, filled), (keys, n), (keys,))] if keep else [None] * 3
+    inputs = {"y": lanes(y), "W": W.contiguous(), "b": b.contiguous(), "frames": lanes(frames)}
+    inputs["mask"] = F.pad(mask, (0, filled - B)).contiguous()
+    dy, dW, db = out
+    call("rhn_bernoulli", K, T=T, B=B, n=n, keys=keys, **inputs, dy=dy, dW=dW, db=db, totals=totals)
+    return (totals, *out) if keep else (totals,)
+
+
+def backward_in_c(grad: Tensor, needs, inputs, residuals, *, precision: str, keep: bool):
+    """Gradients of (y, W, b), each with a leading axis of K."""
+    factor = grad.to(inputs[0].dtype)
+    dy, dW, db = (
+        t * factor.view(-1, *[1] * (t.dim() - 1)) if need else None for t, need in zip(residuals, needs, strict=False)
+    )
+    return None if dy is None else rows(dy, inputs[0].shape[2]), dW, db
+
+
+def supports_c(y: Tensor, *tensors: Tensor, precision: str, keep: bool) -> str | None:
+    """Why the C version does not compute a call; None if it does."""
+    return supports(y, y.shape[-1], unusual=None if precision == "float32" else f"precision {precision}")
+
+
+MIXED = Implementation(dispatch.MIXED, mixed_forward, mixed_backward, mixed_precision.supports)
+C = in_c(forward_in_c, backward_in_c, supports_c)
+OUTPUT = Operation("output and loss", MIXED, C)
 
 
 def _nll(logits: Tensor, frames: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError
-from rhn.kernels.mixed import PRECISIONS
+from rhn.kernels.mixed_precision import PRECISIONS
 
 Dimension = tuple[int | str, ...]
 """The factors of one dimension: numbers, and names of sizes."""
@@ -213,15 +213,15 @@ GRU = Signature(
     optional=_MASKS,
     row="s0",
 )
-CARRIED = Signature(
-    "carried",
+LINEAR_CARRY = Signature(
+    "linear carry",
     {"x": "T B m", "s0": "B p*n", "W": "n m", "b": "n", "R": "n p*n", "state_mask": "1 B p*n"},
     sizes_from=("x", "W"),
     optional=_MASKS,
     row="s0",
 )
-LOOPED = Signature(
-    "looped",
+RECOMPUTE_LOOP = Signature(
+    "recompute",
     {"x": "T B m", "s0": "B k", "W": "g m", "b": "g", "state_mask": "1 B j"},
     sizes_from=("x", "s0", "W", "state_mask"),
     optional=_MASKS,
@@ -229,8 +229,8 @@ LOOPED = Signature(
 GATED_SCAN = Signature(
     "gated scan", _RECURRENCE | {"W": "2*n m", "b": "2*n"}, sizes_from=("x", "W"), row="s0"
 )  # fmt: skip
-TURNED_SCAN = Signature(
-    "turned scan",
+COMPLEX_DIAGONAL_SCAN = Signature(
+    "complex diagonal scan",
     _RECURRENCE | {"W": "n m", "a": "p", "b": "q"},
     sizes_from=("x", "W", "a", "b"),
     row="s0",

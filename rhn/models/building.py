@@ -53,7 +53,7 @@ class Network(nn.Module):
         )
 
     def use_precision(self, precision: str) -> None:
-        """Compute matrix products in "float32", "mixed" or "tf32" precision from now on (see `rhn.kernels.mixed`).
+        """Compute matrix products in "float32" or "mixed" precision from now on (see `rhn.kernels.mixed_precision`).
 
         Raises InvalidInputError for a cell that has no such precision.
         """

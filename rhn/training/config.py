@@ -37,8 +37,8 @@ class TrainingConfig:
     """Rows of a batch."""
     epochs: int
     """Total number of epochs, an upper limit if trainings can stop early."""
-    precision: Literal["float32", "mixed", "tf32"] = "float32"
-    """mixed: products with fp16 operands, sums and weights in float32; tf32: on a GPU, recurrent products with operands of 11 bits."""
+    precision: Literal["float32", "mixed"] = "float32"
+    """mixed: products with fp16 operands, sums and weights in float32."""
     seed: int = 0
     """Seed of the initial weights and of all else that is random."""
 

@@ -1,7 +1,7 @@
 """Evaluate models: nats a predicted frame of chorales, nats a predicted token of a text, and the best softmax temperature.
 
 Chorales: the batches are those of a training's own measurements, so `rhn evaluate` repeats its losses. The computation is in float32
-whatever the precision of the training was: the losses of a training in "mixed" or "tf32" come out the same to about 1e-6.
+whatever the precision of the training was: the losses of a training in "mixed" come out the same to about 1e-6.
 
 Texts: the state is carried through the whole text, from zero; the first token is not predicted. The length of windows does not change
 the result. Cut into B rows, which is faster, each row begins from zero.
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from rhn.data import Corpus
 from rhn.data.text import Tokens
 from rhn.errors import InvalidInputError
-from rhn.kernels.update import sums
+from rhn.kernels.fused_sgd import sums
 from rhn.models.dropout import Masks
 from rhn.models.language import States
 from rhn.training.batches import evaluation_batches, predicted_frames, window_of

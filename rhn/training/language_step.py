@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rhn.kernels.update import descend, gradient_norm, sums
+from rhn.kernels.fused_sgd import gradient_norm, sgd_step, sums
 from rhn.models.dropout import Masks
 from rhn.models.language import States
 from rhn.training.config import LanguageConfig
@@ -51,5 +51,5 @@ def training_step(
     finite = norm.isfinite()
     scale = torch.where(finite, scale, torch.nan)  # an overflow is not to be taken for a step of length 0
     taken = finite if config.skips_overflow else torch.ones_like(finite)
-    descend(stack.weights, gradients, learning_rate, scale, taken, decay=forms["loss"], shrink=forms["shrink"])
+    sgd_step(stack.weights, gradients, learning_rate, scale, taken, decay=forms["loss"], shrink=forms["shrink"])
     return Taken(sums(nll) / tokens.shape[1], norm, states)

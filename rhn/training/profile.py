@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from rhn.cells import CellMasks
-from rhn.kernels.report import recurrence_words
-from rhn.kernels.told import listening
+from rhn.kernels.dispatch import recorded_choices
+from rhn.kernels.info import recurrence_words
 from rhn.training.ensemble import Ensemble, mapped
 from rhn.training.graphs import captured
 
@@ -54,13 +54,13 @@ def measure_profile(
         masks: each cell's dropout, stacked; None for models without any.
     """
     device = stack.device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), listening() as told:
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), recorded_choices() as choices:
         parts = [captured(call, device) for call in (gradients, lambda: _cells_alone(stack, x, own, masks))]
         try:
             step, recurrence = _interleaved(parts, device)
         except torch.OutOfMemoryError:  # beside what the training holds; its own step may fit
             step = recurrence = math.nan
-    return Profile(recurrence_words(told, device, _precision(stack)), step, recurrence)
+    return Profile(recurrence_words(choices, device, _precision(stack)), step, recurrence)
 
 
 def _cells_alone(stack: Ensemble, x: Tensor, own: bool, masks: tuple[CellMasks, ...] | None) -> list:

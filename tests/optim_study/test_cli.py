@@ -67,7 +67,7 @@ def test_dry_run_as_json_tells_what_is_complete(finished, tiny_data, capsys):
 def test_every_option_reaches_the_configuration(tiny_data):
     words = "--arch rhn gru --depth 1 --trials 7 --epochs 9 --patience 5 --budget-scale 0.5 --objective valid --fuse 3"
     words += " --jobs 4 --seed 11 --save-seconds 2 --storage postgresql+psycopg://x/y --out here --device cpu"
-    words += " --init-schemes scaled identity --wait-storage 7 --precision tf32 --engine ray --address host:6379"
+    words += " --init-schemes scaled identity --wait-storage 7 --engine ray --address host:6379"
     words += f" --learning-rate 1e-3 0.5 --init-std 1e-6 1e-3 --transform-bias -1 -4 --skip last --data {tiny_data}"
     names = [field.name for field in fields(RunConfig)]
     config, usual = options("run", "--preset", "small", *words.split()).config(), small()

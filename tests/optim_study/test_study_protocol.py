@@ -49,7 +49,6 @@ def test_a_configuration_survives_json_and_its_number_of_trials_is_no_part_of_th
         {"momentum": 0.5},
         {"init_std": (1e-3, 1e-2)},
         {"init_schemes": ("scaled",)},
-        {"precision": "tf32"},
     ],
 )
 def test_every_other_value_is_and_a_difference_is_refused_by_name(change):

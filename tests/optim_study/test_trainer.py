@@ -142,13 +142,6 @@ def test_initial_weights_follow_the_scheme(scheme, config):
     assert (R @ R.mT - torch.eye(n)).abs().max() < 1e-5 or scheme != "orthogonal"
 
 
-def test_the_cells_have_the_precision_of_the_study(config):
-    for precision in ("float32", "tf32"):
-        cfg = config(precision=precision)
-        (model,) = build_models(cfg, {0: cfg.settings(0)}).values()
-        assert model.cells[0].precision == precision
-
-
 def test_a_worker_runs_a_whole_study_with_it(config, data, corpus, tmp_path):
     cfg = config(trials=3, epochs=2)
     run_here(cfg, tmp_path, trainer=TorchTrainer(data), fuse=2)

@@ -14,18 +14,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rhn.errors import InvalidInputError
+from rhn.kernels import dispatch
 from rhn.kernels.compiled.arguments import LANES, functions
 from rhn.kernels.compiled.build import library, missing
+from rhn.kernels.dispatch import Implementation
 
 SMALL, LARGE = 64, 700
 
 
-def refusal(x: Tensor, units: int, layers: int = 1, unusual: str | None = None) -> str | None:
-    """Why the compiled kernels do not take inputs like these, (T, B, m), for a recurrence of so many units and layers; None: they do.
+def supports(x: Tensor, units: int, layers: int = 1, *, unusual: str | None = None) -> str | None:
+    """Why the C version does not compute a call with inputs like these, (..., T, B, m), for so many units and layers; None if it does.
 
-    unusual: what else is asked for, see `unusual`. They want float32 on a CPU too, and a machine with a compiler. Measured against the
-    kernels in Python, they win with up to 64 units whatever the batch, with up to 700 where no row is filled up, and else in between;
-    and unless the input is much the widest.
+    unusual: a request that it has no code for. It needs float32 on a CPU and a machine with a compiler. Measured against the versions
+    in Python, it wins with up to 64 units for any batch, with up to 700 in batches of full lanes, and in proportion in between; and
+    unless the input is much the widest.
     """
     B, m = x.shape[-2:]
     if unusual:
@@ -39,13 +41,10 @@ def refusal(x: Tensor, units: int, layers: int = 1, unusual: str | None = None) 
     return missing() if library() is None else None
 
 
-def unusual(*masks: Tensor | None, activation: str = "tanh", precision: str = "float32") -> str | None:
-    """What a call asks for that the compiled kernels do not have, in words."""
-    if any(mask is not None for mask in masks):
-        return "dropout"
-    if activation != "tanh":
-        return f"activation {activation}"
-    return None if precision == "float32" else f"precision {precision}"
+def in_c(forward: Callable, backward: Callable | None, supports: Callable[..., str | None]) -> Implementation:
+    """An implementation in C."""
+    available = lambda device: missing() if library() is None else None  # noqa: E731
+    return Implementation(dispatch.C, forward, backward, supports, available, device_type="cpu")
 
 
 def call(name: str, K: int, **arguments: Tensor | float | None) -> None:

@@ -1,15 +1,35 @@
-"""The compiled highway network and deep transition as kernels, see `rhn.kernels.ensemble`: `*.h` beside this file.
+"""The highway network and the deep transition in C, see `highway.h` and `transition.h`; signatures as in `rhn.kernels.autograd`.
 
-`keep` says whether what the backward pass needs is kept; without it a forward pass needs next to no memory.
+`keep`: whether to keep what the backward pass needs; without it a forward pass needs next to no memory.
 """
 
 from torch import Tensor
 
-from rhn.kernels.compiled.call import LANES, call, lanes, padded, rows
-from rhn.kernels.ensemble import Kernel, stack_size
+from rhn.kernels.autograd import stack_size
+from rhn.kernels.compiled.call import LANES, call, lanes, padded, rows, supports
 
 
-def highway_forward(x, s0, W, R, b, *, coupled: bool, keep: bool):
+def supports_highway(x, s0, W, R, b, state_mask, candidate_mask, *, coupled, activation, precision, keep) -> str | None:
+    """Why the C version does not compute a call; None if it does."""
+    return supports(x, *R.shape[:-4:-2], unusual=_unusual(state_mask, candidate_mask, activation, precision))
+
+
+def supports_transition(x, s0, W, R, b, S, state_mask, *, nonlinearity, precision, keep) -> str | None:
+    """Why the C version does not compute a call; None if it does."""
+    return supports(x, *R.shape[:-4:-2], unusual=_unusual(state_mask, None, "tanh", precision))
+
+
+def _unusual(state_mask, candidate_mask, activation: str, precision: str) -> str | None:
+    if state_mask is not None or candidate_mask is not None:
+        return "dropout"
+    if activation != "tanh":
+        return f"activation {activation}"
+    return None if precision == "float32" else f"precision {precision}"
+
+
+def highway_forward(
+    x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool, activation: str, precision: str, keep: bool
+):
     """(states (K, T, B, n), the same side by side, gates); the last two where they are kept."""
     y, gates = _outputs(stack_size(x, s0, W, R, b), x, R, keep)
     inputs = _contiguous(x=x, W=W, R=R, b=b)
@@ -17,9 +37,9 @@ def highway_forward(x, s0, W, R, b, *, coupled: bool, keep: bool):
     return _kept(y, gates, x.shape[2])
 
 
-def highway_backward(grad, needs, inputs, residuals, *, coupled: bool, keep: bool):
+def highway_backward(grad, needs, inputs, residuals, *, coupled: bool, activation: str, precision: str, keep: bool):
     """Gradients of (x, s0, W, R, b), each with a leading axis of K."""
-    (x, s0, W, R, b), (y, gates) = inputs, residuals
+    (x, s0, W, R, b, *_), (y, gates) = inputs, residuals
     inputs = _contiguous(x=x, W=W, R=R, y=y, gates=gates)
     results = _gradients(len(y), x, needs[0], s0, W=W, R=R, b=b)
     call(
@@ -35,18 +55,18 @@ def highway_backward(grad, needs, inputs, residuals, *, coupled: bool, keep: boo
     return _as_usual(x.shape[2], **results)
 
 
-def transition_forward(x, s0, W, R, b, S, *, relu: bool, keep: bool):
+def transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str, precision: str, keep: bool):
     """(states (K, T, B, n), the same side by side, what every layer gives); the last two where they are kept."""
     y, outputs = _outputs(stack_size(x, s0, W, R, b, S), x, R, keep)
-    inputs, sizes = _contiguous(x=x, W=W, R=R, b=b, S=S), _sizes(x, R) | _forms(relu, S)
+    inputs, sizes = _contiguous(x=x, W=W, R=R, b=b, S=S), _sizes(x, R) | _forms(nonlinearity, S)
     call("rhn_transition_forward", len(y), **sizes, **inputs, s0=lanes(s0), y=y, outputs=outputs)
     return _kept(y, outputs, x.shape[2])
 
 
-def transition_backward(grad, needs, inputs, residuals, *, relu: bool, keep: bool):
+def transition_backward(grad, needs, inputs, residuals, *, nonlinearity: str, precision: str, keep: bool):
     """Gradients of (x, s0, W, R, b) and of S where there is one, each with a leading axis of K."""
-    (x, s0, W, R, b, S), (y, outputs) = inputs, residuals
-    inputs, sizes = _contiguous(x=x, W=W, R=R, S=S, y=y, outputs=outputs), _sizes(x, R) | _forms(relu, S)
+    (x, s0, W, R, b, S, _), (y, outputs) = inputs, residuals
+    inputs, sizes = _contiguous(x=x, W=W, R=R, S=S, y=y, outputs=outputs), _sizes(x, R) | _forms(nonlinearity, S)
     results = _gradients(len(y), x, needs[0], s0, W=W, R=R, b=b, S=S)
     call("rhn_transition_backward", len(y), **sizes, **inputs, s0=lanes(s0), dy=lanes(grad), **results)
     return _as_usual(x.shape[2], **results)
@@ -61,8 +81,8 @@ def _gates(coupled: bool) -> int:
     return 2 if coupled else 3
 
 
-def _forms(relu: bool, S: Tensor | None) -> dict[str, int]:
-    return {"relu": int(relu), "shortcuts": 0 if S is None else S.shape[1]}
+def _forms(nonlinearity: str, S: Tensor | None) -> dict[str, int]:
+    return {"relu": int(nonlinearity == "relu"), "shortcuts": 0 if S is None else S.shape[1]}
 
 
 def _contiguous(**tensors: Tensor | None) -> dict[str, Tensor | None]:
@@ -90,7 +110,3 @@ def _gradients(K: int, x: Tensor, of_x: bool, s0: Tensor, **weights: Tensor | No
 def _as_usual(B: int, dx: Tensor | None, ds0: Tensor, **weights: Tensor | None) -> tuple[Tensor | None, ...]:
     """The gradients in the layout that others have, in the order of the arguments."""
     return None if dx is None else rows(dx, B).contiguous(), rows(ds0, B).contiguous(), *weights.values()
-
-
-HIGHWAY = Kernel("highway", highway_forward, highway_backward)
-DEEP_TRANSITION = Kernel("deep transition", transition_forward, transition_backward)

@@ -1,7 +1,7 @@
-"""Whether the persistent kernels can be used on a device, and if not, why.
+"""Launch the persistent kernels, and decide whether a device can use them.
 
-They are trusted only after a check on the device itself against the float32 kernel: a few steps of every shape and variant before its
-first call, once a process. The variable RHN_PERSISTENT=0 turns them off.
+They are used only after a check on the device itself against the fused version in float32: a few steps of every shape and variant
+before its first call, once a process. The variable RHN_PERSISTENT=0 turns them off.
 """
 
 import importlib.util
@@ -10,11 +10,13 @@ import warnings
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
-from rhn.kernels.ensemble import Kernel
-from rhn.kernels.persistent.operands import DTYPES
+from rhn.kernels.dispatch import Implementation, LaunchError
+from rhn.kernels.persistent.shapes import Spread
 
 SWITCH = "RHN_PERSISTENT"
+APART = 32  # numbers from one counter to the next, as in `blocks.py`
 OLDEST = (8, 0)  # compute capability: tensor cores that take float16 in tiles of 16 x 8 x 16
 TOO_LARGE = "this network and batch do not fit this device's shared memory"
 TOLERANCE = 2e-2  # of the largest entry of a step, layer or gate; float16 operands make up to 6e-3 of it
@@ -55,20 +57,16 @@ def refusal(name: str, precision: str, device: torch.device, check: Callable[...
     return reason
 
 
-def disuse(name: str, precision: str, device: torch.device, problem: Exception) -> None:
-    """Use a kernel without variants no more on a device, where a later launch failed, and warn."""
-    _CHECKED[name, precision, device] = str(problem)
-    warnings.warn(f"the {name} kernel is used no more: {problem}", stacklevel=3)
-
-
 def unsuited(precision: str, activation: str, device: torch.device) -> str | None:
     """Why no persistent kernel computes a precision and an activation on a device, in words."""
-    if precision not in DTYPES:
-        return missing(device) or "it needs precision mixed or tf32"
-    return missing(device) or (None if activation == "tanh" else f"the activation is {activation}, it has tanh alone")
+    if reason := missing(device):
+        return reason
+    if precision != "mixed":
+        return "it is for precision mixed"
+    return None if activation == "tanh" else f"it has no activation {activation}"
 
 
-def compare(kernel: Kernel, other: Kernel, tensors: list, **options) -> float:
+def compare(kernel: Implementation, other: Implementation, tensors: list, **options) -> float:
     """The largest difference to the other kernel in float32, of states and of every gradient; infinite if one is not a number.
 
     Tensors begin with (x, s0, W, R, b). Differences are relative to the largest entry of a time step (states, x), a model (s0), or a
@@ -86,14 +84,14 @@ def compare(kernel: Kernel, other: Kernel, tensors: list, **options) -> float:
     return max(errors)
 
 
-def relative_error(found: torch.Tensor, exact: torch.Tensor) -> float:
+def relative_error(found: Tensor, exact: Tensor) -> float:
     """The largest difference between two (parts, numbers), relative to the part's largest exact number; infinite where not finite."""
     differences, largest = (found - exact).abs().amax(1), exact.abs().amax(1)
     errors = torch.where(differences == 0, 0, differences / largest)
     return errors.nan_to_num(nan=torch.inf).max().item()
 
 
-def _parts(place: int, t: torch.Tensor, n: int) -> torch.Tensor:
+def _parts(place: int, t: Tensor, n: int) -> Tensor:
     """(parts, numbers) of the states (place 0) or the gradient of a tensor: x, s0, W, R, b and more weights."""
     if place > 2:
         gates = 1 if place == 3 else 2
@@ -107,3 +105,27 @@ def _failure(check: Callable[..., float], device: torch.device, precision: str, 
     except Exception as problem:  # whatever the compiler or the driver raises: the present path remains
         return f"its check on this device raised {type(problem).__name__}: {str(problem).partition(chr(10))[0]}"
     return None if error <= TOLERANCE else f"its check on this device is off by {error:.1e} of the largest entry"
+
+
+def counters(like: Tensor, K: int, plan: Spread) -> Tensor:
+    """How many blocks of each model and group have arrived: zeros."""
+    return like.new_zeros(K * plan.groups, APART, dtype=torch.int32)
+
+
+def launch(kernel, plan: Spread, K: int, tensors: tuple, sizes: tuple, strides: tuple, **constants) -> None:
+    """Run a kernel over K models; blocks that wait for each other are launched cooperatively: all are there, or the launch fails."""
+    rows, (K0, K1, K2) = plan.rows, plan.tiles
+    alone = plan.blocks == 1
+    constants |= {"ROWS": rows, "U": plan.units, "K0": K0, "K1": K1, "K2": K2, "AHEAD": plan.ahead, "ALONE": alone}
+    grid = (K * plan.groups * plan.blocks,)
+    fixed = {"num_warps": plan.warps, "num_stages": 1, "launch_cooperative_grid": not alone}
+    start(kernel, grid, *tensors, *sizes, *strides, **constants, **fixed)
+
+
+def start(kernel, grid: tuple[int, ...], *arguments, **options) -> None:
+    """Run a Triton kernel. Raises LaunchError if it is not compiled or does not start."""
+    try:
+        kernel[grid](*arguments, **options)
+    except Exception as problem:  # the compiler's or the driver's, which differ between versions
+        why = str(problem).partition("\n")[0]
+        raise LaunchError(f"a launch failed ({why}); {SWITCH}=0 in the environment does without Triton") from problem

@@ -1,17 +1,19 @@
-"""The recurrent highway network over K stacked models by the persistent kernels: launches, and the products around them.
+"""The recurrent highway network over K stacked models in Triton: the launches, and the products around them.
 
-Same signature as `rhn.kernels.highway.manual`'s pair. Triton is imported with the first call.
+The signatures are those of the fused version in `rhn.kernels.highway`. Triton is imported with the first call.
 """
 
+import functools
 from typing import NamedTuple
 
 import torch
 
-from rhn.kernels.ensemble import Kernel, stack_size
-from rhn.kernels.mixed import GRADIENT_SCALE, require_operands, rescaled
+from rhn.kernels import dispatch
+from rhn.kernels.autograd import stack_size
+from rhn.kernels.dispatch import Implementation
+from rhn.kernels.mixed_precision import GRADIENT_SCALE, require_operands, rescaled
 from rhn.kernels.persistent import operands
-from rhn.kernels.persistent.device import TOO_LARGE, compare, refusal, unsuited
-from rhn.kernels.persistent.launch import counters, launch
+from rhn.kernels.persistent.device import TOO_LARGE, compare, counters, launch, refusal, unsuited
 from rhn.kernels.persistent.shapes import Work, fits, spread_on
 
 
@@ -27,9 +29,10 @@ def highway_forward(
     coupled=True,
     activation="tanh",
     precision="mixed",
+    keep=True,
 ):
     """(states (K, T, B, n), S (K, L, T + 1, B, n), gates A (K, L, T, B, G, n), operands SH (K, L, J', T + 1, R, KP), weights)."""
-    from rhn.kernels.persistent.highway_forward import highway_forward_kernel
+    from rhn.kernels.persistent.highway_kernels import highway_forward_kernel
 
     dtype, K = operands.DTYPES[precision], stack_size(x, s0, W, R, b, state_mask, candidate_mask)
     (T, B), (L, gn, n) = x.shape[1:3], R.shape[1:]
@@ -60,9 +63,9 @@ def highway_forward(
 
 
 @rescaled
-def highway_backward(grad, needs, inputs, residuals, *, coupled=True, activation="tanh", precision="mixed"):
+def highway_backward(grad, needs, inputs, residuals, *, coupled=True, activation="tanh", precision="mixed", keep=True):
     """Gradients of (x, s0, W, R, b), each with a leading axis of K."""
-    from rhn.kernels.persistent.highway_backward import highway_backward_kernel
+    from rhn.kernels.persistent.highway_kernels import highway_backward_kernel
 
     x, _, W, R, _, state_mask, candidate_mask = inputs
     *residuals, P = residuals
@@ -90,10 +93,10 @@ def highway_backward(grad, needs, inputs, residuals, *, coupled=True, activation
     return dx, DS, dW, operands.weight_gradient(DZ, SH, n), operands.bias_gradient(DZ, n)
 
 
-def refuses(
-    x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool, activation: str, precision: str
+def supports(
+    fused: Implementation, x, s0, W, R, b, state_mask, candidate_mask, *, coupled, activation, precision, keep
 ) -> str | None:
-    """Why these kernels do not compute a call, None where they do: mixed or tf32, tanh, a GPU that they fit and that was checked."""
+    """Why these kernels do not compute a call; None if they do: mixed, tanh, and a GPU that they fit and that passed the check."""
     if why := unsuited(precision, activation, x.device):
         return why
     K, n, G = stack_size(x, s0, W, R, b, state_mask, candidate_mask), R.shape[3], R.shape[2] // R.shape[3]
@@ -102,7 +105,7 @@ def refuses(
         return TOO_LARGE
     masks = 0 if state_mask is None else state_mask.shape[1]
     shape = Shape(K, n, x.shape[2], min(2, R.shape[1]), coupled, masks, candidate_mask is not None)
-    return refusal("highway", precision, x.device, check, shape)
+    return refusal("highway", precision, x.device, functools.partial(check, fused), shape)
 
 
 class Shape(NamedTuple):
@@ -125,19 +128,16 @@ SHAPES = (
 """Both networks, masks, one chunk of units and several, one group of rows and several."""
 
 
-def check(device: torch.device, precision: str, *shapes: Shape) -> float:
-    """The largest relative error of a few steps against the float32 kernel, with tiny weights too unless float16 loses them."""
-    from rhn.kernels.highway.manual import MANUAL
-
+def check(fused: Implementation, device: torch.device, precision: str, *shapes: Shape) -> float:
+    """The largest relative error of a few steps against the fused version in float32."""
     errors = []
     for shape in shapes or SHAPES:
         options = {"coupled": shape.coupled, "activation": "tanh", "precision": precision}
-        for size in (1.0, 1e-4) if precision == "tf32" else (1.0,):
-            errors.append(compare(PERSISTENT_HIGHWAY, MANUAL, _example(shape, size, device), **options))
+        errors.append(compare(implementation(fused), fused, example(shape, device), **options))
     return max(errors)
 
 
-def _example(shape: Shape, size: float, device: torch.device) -> list:
+def example(shape: Shape, device: torch.device, size: float = 1.0) -> list:
     """Tensors of three steps, the weights times `size`."""
     g, T, m = torch.Generator().manual_seed(0), 3, 9
     K, n, B, L, coupled, J, candidate = shape
@@ -149,4 +149,14 @@ def _example(shape: Shape, size: float, device: torch.device) -> list:
     return [*tensors, masks[0].to(device) if J else None, masks[1].to(device) if candidate else None]
 
 
-PERSISTENT_HIGHWAY = Kernel("persistent highway", highway_forward, highway_backward)
+def implementation(fused: Implementation) -> Implementation:
+    """The kernels in Triton, checked on each device against the fused version."""
+    available = functools.partial(refusal, "highway", "mixed", check=functools.partial(check, fused))
+    return Implementation(
+        dispatch.TRITON,
+        highway_forward,
+        highway_backward,
+        functools.partial(supports, fused),
+        available=lambda device: available(device=device),
+        device_type="cuda",
+    )

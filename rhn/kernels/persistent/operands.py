@@ -1,17 +1,17 @@
 """Around the persistent kernels: weights and states as operands of tensor cores, and the products before and after the time loop.
 
-Legend in `highway_forward.py`. Operands are float16 or, for TF32, float32; sums are float32. Gradients are multiplied by
-`GRADIENT_SCALE` while they are operands, see `rhn.kernels.mixed`.
+Legend in `highway_kernels.py`. Operands are float16; sums are float32. Gradients are multiplied by
+`GRADIENT_SCALE` while they are operands, see `rhn.kernels.mixed_precision`.
 """
 
 import torch
 from torch import Tensor
 
-from rhn.kernels import mixed
-from rhn.kernels.mixed import GRADIENT_SCALE
+from rhn.kernels import mixed_precision
+from rhn.kernels.mixed_precision import GRADIENT_SCALE
 
-DTYPES = {"mixed": torch.float16, "tf32": torch.float32}
-"""How an operand is kept, by precision."""
+DTYPES = {"mixed": torch.float16, "float32": torch.float32}
+"""The type of operands for each precision; float32 for tests in the interpreter only."""
 
 
 def padded_weights(R: Tensor, padded: int, dtype: torch.dtype) -> Tensor:
@@ -36,7 +36,7 @@ def multiply(a: Tensor, b: Tensor, scale: float = 1.0) -> Tensor:
     """a b / scale in float32, for operands (K, r, k) and (K, k, c)."""
     out = a.new_empty(len(a), a.shape[1], b.shape[2], dtype=torch.float32)
     if a.dtype == torch.float16:
-        return mixed.multiply(out, a, b, scale=scale)
+        return mixed_precision.multiply(out, a, b, scale=scale)
     return torch.baddbmm(out, a, b, beta=0.0, alpha=1 / scale, out=out)
 
 
@@ -72,7 +72,7 @@ def require_gradients(dz: Tensor, batch: int, R: Tensor, grad: Tensor) -> None:
     """Raise InvalidInputError if float16 operands dz (K, L, T, R, G, KP) lost gradients; without them there would be no zeros."""
     given = grad.flatten(1).any(1) & R.flatten(2).any(2).all(1)
     real = dz[:, :, :, :batch, :, : R.shape[-1]].movedim(4, 2)
-    mixed.require_gradients(real, 1.0, zero=given.view(-1, 1, 1))
+    mixed_precision.require_gradients(real, 1.0, zero=given.view(-1, 1, 1))
 
 
 def bias_gradient(dz: Tensor, n: int) -> Tensor:

@@ -38,8 +38,6 @@ class Work:
     batch: int
     operand: int = 2
     """Bytes of an operand: float16 or float32."""
-    skips: bool = False
-    """Whether layers have a shortcut, with weights of its own."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +110,9 @@ def shared(work: Work, rows: int, units: int, *, ahead: bool) -> int:
     """Bytes of shared memory that a block needs at most."""
     row, G = sum(tiles(work.n)) * work.operand, work.gates
     if work.direction == "forward":
-        need = ((2 if work.skips else 1) * rows + min(G, 2) * units) * row
+        need = (rows + min(G, 2) * units) * row
     else:
-        held = 0 if ahead and G > 1 else G * units * (2 if work.skips else 1)
+        held = 0 if ahead else G * units
         need = (G * rows + held) * row
     return need + 4096
 

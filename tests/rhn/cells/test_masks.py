@@ -143,7 +143,7 @@ def test_a_window_in_two_halves_under_one_draw_is_the_window(case, kind):
     assert_close(end, last, 1e-13, "last state")
 
 
-# ---- the hand-derived kernels --------------------------------------------------------------------
+# ---- the fused kernels --------------------------------------------------------------------
 
 
 @every_case

@@ -1,4 +1,6 @@
-"""The hand-derived recurrences are the equations: values, every gradient, any size, to the bit where promised."""
+"""The fused recurrences are the equations: values, every gradient, any size, to the bit where promised."""
+
+import sys
 
 import pytest
 import torch
@@ -7,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.func import hessian, jacfwd, jacrev
 
-from rhn.kernels import highway, packed
+from rhn.kernels import highway, onednn
 from rhn.kernels.compiled import call
-from rhn.kernels.highway import manual as highway_manual
+
+HIGHWAY_MODULE = sys.modules["rhn.kernels.highway"]  # in the package, the function has its name
 
 SIZES = [((1, 1, 1, 1, 1), False), ((1, 3, 2, 5, 2), False), ((5, 1, 4, 7, 5), True)]  # (T, B, m, n, L), saturated
 FLOOR = {False: 1e-6, True: 1e-3}  # 1 - h^2 of a saturated h is rounded absolutely, in whatever order it is taken
@@ -74,7 +77,7 @@ def test_the_highway_backward_in_blocks_of_time_changes_no_bit(monkeypatch, coup
     T, B, m, n, L = 7, 3, 4, 5, 2
     arguments = case.arguments(T, B, m, n, L)
     _, whole = value_and_gradients(case.manual, arguments, **case.options)
-    monkeypatch.setattr(highway_manual, "BLOCK", steps * L * B * n)
+    monkeypatch.setattr(HIGHWAY_MODULE, "BLOCK", steps * L * B * n)
     _, blocked = value_and_gradients(case.manual, arguments, **case.options)
     for name in whole:
         assert torch.equal(whole[name], blocked[name]), name
@@ -85,7 +88,7 @@ def test_a_real_size_equals_the_reference(code):
     """As the study runs it (n = 215, batch 32), long enough for several blocks of the backward."""
     case = KERNELS[0]
     arguments = case.arguments(60, 32, 88, 215, 1, dtype=torch.float32)
-    assert 2 * highway_manual.BLOCK < 60 * 32 * 215
+    assert 2 * HIGHWAY_MODULE.BLOCK < 60 * 32 * 215
     assert_same(case, arguments, tolerance=1e-4)
 
 
@@ -101,20 +104,20 @@ ROUTES = [
 def test_float32_is_as_exact_as_the_reference_in_float32(case, route, monkeypatch):
     """Against float64: at most three times the reference's own float32 error, plus a floor of a few roundings."""
     if route == "packed off":
-        monkeypatch.setattr(packed, "_OPERATORS", None)
+        monkeypatch.setattr(onednn, "_OPERATORS", None)
     if "in Python" in route:
         monkeypatch.setattr(call, "library", lambda: None)
     size = (9, 4, 5, 7, 2) if "small" in route else (6, 4, 5, 130, 2)
     calls = []
-    if packed._OPERATORS is not None:
-        monkeypatch.setattr(packed, "_OPERATORS", tuple(_counted(o, calls) for o in packed._OPERATORS))
+    if onednn._OPERATORS is not None:
+        monkeypatch.setattr(onednn, "_OPERATORS", tuple(_counted(o, calls) for o in onednn._OPERATORS))
     exact = case.arguments(*size)
     single = {name: t.float() for name, t in exact.items()}
     exact = {name: t.double() for name, t in single.items()}
     states, gradients = value_and_gradients(case.reference, exact, **case.options)
     theirs = value_and_gradients(case.reference, single, **case.options)
     ours = value_and_gradients(case.manual, single, **case.options)
-    assert bool(calls) == (case.packs and route == "packed" and packed._OPERATORS is not None)
+    assert bool(calls) == (case.packs and route == "packed" and onednn._OPERATORS is not None)
     pairs = {"states": (ours[0], theirs[0], states)}
     pairs |= {name: (ours[1][name], theirs[1][name], gradients[name]) for name in gradients}
     for name, (mine, reference, truth) in pairs.items():
@@ -211,7 +214,7 @@ def test_a_product_outside_the_functions_never_uses_the_packed_operators(monkeyp
     def forbidden(*_):
         raise AssertionError("packed product outside an autograd.Function")
 
-    monkeypatch.setattr(packed, "_OPERATORS", (forbidden, forbidden, forbidden))
+    monkeypatch.setattr(onednn, "_OPERATORS", (forbidden, forbidden, forbidden))
     for case in SHALLOW_CASES:
         cell = case.build(5, 150, dtype=torch.float32, kernel="reference")
         x, s = inputs(cell, 4)

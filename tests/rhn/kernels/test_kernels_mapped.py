@@ -5,8 +5,9 @@ import torch
 from cases import FAMILIES, KERNELS, SHALLOW_CASES, assert_close
 from torch.func import functional_call, grad, grad_and_value, jacrev, stack_module_state, vmap
 
+from rhn.kernels.autograd import stack_size
 from rhn.kernels.compiled import call
-from rhn.kernels.ensemble import Kernel, stack_size
+from rhn.kernels.dispatch import Implementation, Operation
 
 every_family = pytest.mark.parametrize("case", FAMILIES, ids=str)
 
@@ -111,7 +112,8 @@ def test_jacrev_through_time(case):
 @every_family
 def test_a_stack_is_one_kernel_call_forward_and_one_backward(case, monkeypatch):
     module, attribute = case.find_kernel()
-    kernel, calls = getattr(module, attribute), []
+    operation, calls = getattr(module, attribute), []
+    kernel = operation.implementations[-1]
 
     def forward(*tensors, **options):
         calls.append(("forward", stack_size(*tensors)))
@@ -121,7 +123,7 @@ def test_a_stack_is_one_kernel_call_forward_and_one_backward(case, monkeypatch):
         calls.append(("backward", gradient.shape[0]))
         return kernel.backward(gradient, *rest, **options)
 
-    monkeypatch.setattr(module, attribute, Kernel(kernel.name, forward, backward))
+    monkeypatch.setattr(module, attribute, Operation(operation.name, Implementation("counted", forward, backward)))
     names, arguments, w = stacked(case, K=6)
     f = grad(lambda *a: (case.manual(*a, **case.options) * w).square().sum(), argnums=2)
     vmap(f, in_dims=(None, *[0] * (len(names) - 1)))(arguments[0][0], *arguments[1:])

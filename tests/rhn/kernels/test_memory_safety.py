@@ -20,16 +20,25 @@ from wrong_inputs import VIEWS
 from rhn import kernels
 from rhn.cells import CELLS, RHN
 from rhn.errors import InvalidInputError
-from rhn.kernels import bernoulli
-from rhn.kernels.compiled import build, call, output, recurrence
+from rhn.kernels import bernoulli, fused_sgd
+from rhn.kernels.compiled import build, call, recurrence
 from rhn.kernels.compiled.arguments import functions
-from rhn.kernels.update import descend, gradient_norm, one_pass
+from rhn.kernels.fused_sgd import gradient_norm, sgd_step
 from rhn.kernels.validation import HIGHWAY
 
 SWEEP = Path(__file__).with_name("wrong_inputs.py")
 SIZES = {"T": 3, "B": 5, "m": 4, "n": 7, "L": 3}
 CASES = {case.name: case for case in KERNELS}
-TRACED = ("highway", "deep-transition-skip-all", "lstm", "gru", "carried", "looped", "gated-scan", "turned-scan")
+TRACED = (
+    "highway",
+    "deep-transition-skip-all",
+    "lstm",
+    "gru",
+    "linear-carry",
+    "recompute",
+    "gated-scan",
+    "complex-diagonal-scan",
+)
 compiled = pytest.mark.skipif(build.library() is None, reason="no compiled kernels: no C compiler, or RHN_COMPILED=0")
 
 
@@ -78,7 +87,7 @@ def guarded(monkeypatch):
             assert written or torch.equal(inner, given[key]), f"{name} wrote to {key}"
             given[key].copy_(inner)
 
-    for module in (recurrence, output, one_pass):
+    for module in (recurrence, bernoulli, fused_sgd):
         monkeypatch.setattr(module, "call", run)
     return names
 
@@ -119,7 +128,7 @@ def test_the_compiled_output_keeps_within_its_tensors(T, B, n, keys, guarded):
 def test_the_compiled_update_keeps_within_its_tensors(numbers, guarded):
     w, g, one = torch.randn(2, numbers), torch.randn(2, numbers), torch.ones(2)
     assert gradient_norm({"p": w}, {"p": g}, 0.1).isfinite().all()
-    descend({"p": w}, {"p": g}, one, one, one.bool(), decay=0.1)
+    sgd_step({"p": w}, {"p": g}, one, one, one.bool(), decay=0.1)
     assert w.isfinite().all() and guarded == ["rhn_squares", "rhn_descend"]
 
 
@@ -149,7 +158,7 @@ def test_every_function_of_the_library_is_declared():
     assert all(hasattr(build.library(), name) for name in functions())
 
 
-@pytest.mark.parametrize("name", ["highway", "lstm", "carried", "gated-scan"])
+@pytest.mark.parametrize("name", ["highway", "lstm", "linear-carry", "gated-scan"])
 def test_one_initial_state_stands_for_all_rows_and_has_a_gradient_of_its_own_shape(name):
     case, given = CASES[name], arguments(name)
     for s0 in (given["s0"][:1].clone(), given["s0"][0].clone()):

@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch.func import grad, vmap
 
-from rhn.kernels import softmax_nll, softmax_nll_reference
+from rhn.kernels import softmax, softmax_nll, softmax_nll_reference
 from rhn.kernels.bernoulli import output_nll, output_nll_reference
-from rhn.kernels.softmax import mixed
 
 NAMES = ("loss", "y", "W", "b")
 FLOOR = 1.5e-3  # of the largest entry; float16 has 2^-11 = 5e-4, and small sums have few numbers to average over
@@ -83,14 +82,14 @@ def test_stacked_models_equal_single_ones_to_the_bit(loss, size):
 def test_rows_a_few_at_a_time_are_the_same_rows(chunk, monkeypatch):
     tensors, rest = arguments("softmax", 3, 2, 5, 7)
     whole = results(total("softmax"), tensors, rest)
-    monkeypatch.setattr(mixed, "CHUNK", chunk)
+    monkeypatch.setattr(softmax, "CHUNK", chunk)
     for a, b in zip(results(total("softmax"), tensors, rest), whole, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
 
 
 def test_of_all_logits_nothing_is_kept_in_float32():
     tensors, (targets,) = arguments("softmax", 4, 5, 33, 129)
-    nll, *kept = mixed.SOFTMAX_NLL_MIXED.forward(*(t.unsqueeze(0) for t in (*tensors, targets)))
+    nll, *kept = softmax.MIXED.forward(*(t.unsqueeze(0) for t in (*tensors, targets)), precision="mixed")
     assert nll.shape == (1, 4, 5) and [(t.shape, t.dtype) for t in kept] == [((1, 20, 129), torch.float16)]
 
 

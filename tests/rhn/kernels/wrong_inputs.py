@@ -22,8 +22,8 @@ from rhn import kernels
 from rhn.cells import CELLS
 from rhn.errors import RhnError
 from rhn.kernels.bernoulli import output_nll, output_nll_reference
-from rhn.kernels.carried import carried, carried_reference
-from rhn.kernels.update import descend, descend_reference, gradient_norm, gradient_norm_reference
+from rhn.kernels.fused_sgd import gradient_norm, gradient_norm_reference, sgd_step, sgd_step_reference
+from rhn.kernels.linear_carry import linear_carry, linear_carry_reference
 
 SIZES = {"T": 5, "B": 40, "m": 6, "n": 8, "L": 2}
 
@@ -46,9 +46,10 @@ def _recurrences() -> Iterator[Row]:
     T, B, n = SIZES["T"], SIZES["B"], SIZES["n"]
     for name in (
         "highway", "highway-uncoupled", "highway-relu", "deep-transition", "deep-transition-relu",
-        "deep-transition-skip-all", "lstm", "gru", "carried", "carried-in-pairs", "looped", "gated-scan", "turned-scan",
+        "deep-transition-skip-all", "lstm", "gru", "linear-carry", "linear-carry-in-pairs", "recompute",
+        "gated-scan", "complex-diagonal-scan",
     ):  # fmt: skip
-        free = ("s0", "R", "v") if name == "looped" else ()
+        free = ("s0", "R", "v") if name == "recompute" else ()
         yield Row(name, cases[name].manual, cases[name].reference, make(name), cases[name].options, free)
 
     def masked(name, J, *, candidate=True):
@@ -66,7 +67,11 @@ def _recurrences() -> Iterator[Row]:
     yield Row("lstm masked", kernels.lstm, kernels.lstm_reference, masked("lstm", 1))
     yield Row("gru masked", kernels.gru, kernels.gru_reference, masked("gru", 1))
     yield Row(
-        "carried masked", carried, carried_reference, masked("carried", 1, candidate=False), cases["carried"].options
+        "linear-carry masked",
+        linear_carry,
+        linear_carry_reference,
+        masked("linear-carry", 1, candidate=False),
+        cases["linear-carry"].options,
     )
 
     def outputs():
@@ -100,7 +105,7 @@ def _recurrences() -> Iterator[Row]:
     yield Row("output and loss", output_nll, output_nll_reference, outputs)
     yield Row("softmax", kernels.softmax_nll, kernels.softmax_nll_reference, words)
     yield Row("gradient norm", norm(gradient_norm), norm(gradient_norm_reference), weights)
-    yield Row("descend", changed(descend), changed(descend_reference), steps)
+    yield Row("sgd_step", changed(sgd_step), changed(sgd_step_reference), steps)
 
 
 VIEWS = {  # the same values in other memory: valid

@@ -53,11 +53,11 @@ def test_the_share_is_the_time_of_the_cells_in_the_time_of_a_step(monkeypatch):
 @pytest.mark.parametrize(
     ("cell", "options", "words"),
     [
-        ("rhn", {}, "compiled for this CPU" if library() else "hand-derived, not compiled: "),
-        ("gru", {}, "hand-derived"),
+        ("rhn", {}, "in C" if library() else "fused, not in C: "),
+        ("gru", {}, "fused"),
         ("rhn", {"kernel": "reference"}, "step by step, without a kernel"),
-        ("rhn", {"activation": "relu"}, "hand-derived, not compiled: it has no activation relu"),
-        ("rnn", {"dtype": torch.float64}, "hand-derived, not compiled: it takes float32 on a CPU"),
+        ("rhn", {"activation": "relu"}, "fused, not in C: it has no activation relu"),
+        ("rnn", {"dtype": torch.float64}, "fused, not in C: it takes float32 on a CPU"),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
@@ -85,7 +85,7 @@ def test_too_little_memory_to_measure_is_no_error(monkeypatch):
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(profile, "_seconds", short)
-    assert str(pace_of("gru")) == "hand-derived"
+    assert str(pace_of("gru")) == "fused"
 
 
 @pytest.mark.gpu
@@ -96,7 +96,7 @@ def test_on_a_gpu_it_is_measured_by_graphs(cell):
     found = measure_profile(
         stack, lambda: stack.gradients(lambda model: model(frames).square().mean()), frames, own=False
     )
-    assert found.kernel.startswith("hand-derived") and 0 < found.share <= 1
+    assert found.kernel.startswith("fused") and 0 < found.share <= 1
 
 
 def test_the_speed_counts_from_the_first_unit_on():

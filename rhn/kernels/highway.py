@@ -1,33 +1,78 @@
-"""The recurrent highway network with a hand-derived backward, for K stacked models at once.
+"""The recurrent highway network over time (Zilly et al. 2017, equations 6-9): the reference, and the fused version for K models.
 
-Per stage (time t, layer l), with the local derivatives of s_l = h t + s c:
+    h_l = f    (1{l=1} W_H x + R_Hl s_{l-1} + b_Hl)        f = tanh, or another of `rhn.kernels.activations`
+    t_l = sigma(1{l=1} W_T x + R_Tl s_{l-1} + b_Tl)        c_l likewise, or c_l = 1 - t_l if the gates are coupled
+    s_l = h_l * t_l + s_{l-1} * c_l                        s_0 = y[t-1], y[t] = s_L
+
+With dropout masks, R_j s_{l-1} becomes R_j (s_{l-1} * m_j) in every block j and layer l, and h_l * t_l becomes (h_l * m') * t_l;
+the carried s_{l-1} * c_l is never masked. The blocks of W, R and b are stacked in the order H, T (, C): G = 2 coupled, 3 uncoupled.
+Shapes: see `rhn.kernels`; J = 1 or G.
+
+Backward, for each stage (time t, layer l), with the local derivatives of s_l = h t + s c:
 
     ds/dz_H = t f'(z_H)          ds/dz_T = (h - s) t (1 - t)  coupled,  h t (1 - t)  uncoupled
     ds/ds   = c + R' dz          ds/dz_C = s c (1 - c)        uncoupled only
 
-With dropout masks (`reference.py`), h is h * m' above, ds/dz_H is multiplied by m', and for products with R see `rhn.kernels.masked`.
+With dropout masks, h is h * m' above, ds/dz_H is multiplied by m', and for products with R see `rhn.kernels.dropout`.
 
-The input product is one call before the loop and the weight gradients are one call after it; between them a stage is one product
-and a few elementwise operations in place. Buffers are (K, L, T, B, .), see `products.workspace`:
+In the fused version the input product is one call before the loop and the weight gradients are one call after it; between them a stage
+is one product and a few elementwise operations in place. Buffers are (K, L, T, B, .), see `matmul.workspace`:
 S[:, l, t] is the state that enters layer l at time t, and S[:, 0, t + 1] is y[t].
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.kernels import told, validation
+from rhn.kernels import dispatch, validation
 from rhn.kernels.activations import ACTIVATIONS
-from rhn.kernels.compiled.call import refusal, unusual
-from rhn.kernels.compiled.recurrence import HIGHWAY as COMPILED
-from rhn.kernels.ensemble import Kernel, recurrence, stack_size
-from rhn.kernels.highway.reference import highway_reference
-from rhn.kernels.masked import Mask, masked, state_gradients, state_products, state_weight_gradient
-from rhn.kernels.mixed import GRADIENT_SCALE, require_gradients, require_operands, rescaled
-from rhn.kernels.persistent.highway import PERSISTENT_HIGHWAY, refuses
-from rhn.kernels.products import input_gradient, input_product, stages, weight_gradient, workspace
-from rhn.kernels.routes import Way, routed
+from rhn.kernels.autograd import batched_function, stack_size
+from rhn.kernels.compiled import recurrence as compiled
+from rhn.kernels.compiled.call import in_c
+from rhn.kernels.dispatch import Implementation, Operation
+from rhn.kernels.dropout import Mask, masked, masked_linear, state_gradients, state_products, state_weight_gradient
+from rhn.kernels.matmul import input_gradient, input_product, stages, weight_gradient, workspace
+from rhn.kernels.mixed_precision import GRADIENT_SCALE, require_gradients, require_operands, rescaled
+from rhn.kernels.persistent import highway as persistent
 
 BLOCK = 1 << 17  # states for which local derivatives are computed at once: their temporaries stay in the cache
+
+
+def highway_layer(
+    z: Tensor, s: Tensor, coupled: bool, candidate_mask: Mask = None, activation: str = "tanh"
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One layer from its pre-activations z (..., G n) and input state s (..., n): (s_l, h, t, c), each (..., n), h as masked."""
+    n = s.shape[-1]
+    h, t = masked(ACTIVATIONS[activation].function(z[..., :n]), candidate_mask), torch.sigmoid(z[..., n : 2 * n])
+    c = 1 - t if coupled else torch.sigmoid(z[..., 2 * n :])
+    return h * t + s * c, h, t, c
+
+
+def highway_reference(
+    x: Tensor,
+    s0: Tensor,
+    W: Tensor,
+    R: Tensor,
+    b: Tensor,
+    state_mask: Mask = None,
+    candidate_mask: Mask = None,
+    *,
+    coupled: bool = True,
+    activation: str = "tanh",
+) -> Tensor:
+    """States y[1..T] (T, B, n) from x (T, B, m) and s0 (B, n), with masks m (J, B, n) of the state and m' (B, n) of h, or none."""
+    validation.validate_choice("activation", activation, ACTIVATIONS)
+    tensors = validation.HIGHWAY.validate(x, s0, W, R, b, state_mask, candidate_mask, G=2 if coupled else 3)
+    x, s, W, R, b, state_mask, candidate_mask = tensors
+    states = []
+    for x_t in x:
+        for layer in range(R.shape[0]):
+            z = masked_linear(s, R[layer], b[layer], state_mask)
+            if layer == 0:
+                z = z + F.linear(x_t, W)
+            s, *_ = highway_layer(z, s, coupled, candidate_mask, activation)
+        states.append(s)
+    return torch.stack(states)
 
 
 def highway(
@@ -45,21 +90,21 @@ def highway(
 ) -> Tensor:
     """States y[1..T] (T, B, n); same arguments and values as `highway_reference`. Masks have no gradient.
 
-    With precision "mixed" (float32 tensors) the operands of every matrix product are float16, see `rhn.kernels.mixed`; on a GPU that
-    fits one persistent kernel a pass computes it, see `rhn.kernels.persistent`.
+    With precision "mixed" (float32 tensors) the operands of every matrix product are float16, see `rhn.kernels.mixed_precision`; on a
+    GPU that fits, one persistent kernel computes each pass, see `rhn.kernels.persistent`.
     """
     tensors = validation.HIGHWAY.validate(x, s0, W, R, b, state_mask, candidate_mask, G=2 if coupled else 3)
     validation.validate_choice("activation", activation, ACTIVATIONS)
     validation.validate_precision(precision, x)
     if validation.is_traced(*tensors):
         return highway_reference(*tensors, coupled=coupled, activation=activation)
-    more = unusual(state_mask, candidate_mask, activation=activation, precision=precision)
-    if told.tell(told.COMPILED, refusal(x, *R.shape[:-4:-2], more)) is None:
-        return recurrence(COMPILED, *tensors[:5], coupled=coupled, keep=torch.is_grad_enabled())
-    return recurrence(HIGHWAY, *tensors, coupled=coupled, activation=activation, precision=precision)
+    options = {"coupled": coupled, "activation": activation, "precision": precision}
+    return batched_function(HIGHWAY, *tensors, **options, keep=torch.is_grad_enabled())
 
 
-def highway_forward(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool, activation: str, precision: str):
+def highway_forward(
+    x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool, activation: str, precision: str, keep: bool = True
+):
     """(states (K, T, B, n), S (K, L, T + 1, B, n), gates A (K, L, T, B, G n))."""
     K = stack_size(x, s0, W, R, b, state_mask, candidate_mask)
     (T, B), (L, gn, n) = x.shape[1:3], R.shape[1:]
@@ -89,7 +134,7 @@ def highway_forward(x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool
 
 
 @rescaled
-def highway_backward(grad, needs, inputs, residuals, *, coupled: bool, activation: str, precision: str):
+def highway_backward(grad, needs, inputs, residuals, *, coupled: bool, activation: str, precision: str, keep=True):
     """Gradients of (x, s0, W, R, b), each with a leading axis of K."""
     (x, _, W, R, _, state_mask, candidate_mask), (S, A) = inputs, residuals
     (K, L, T, B, gn), n = A.shape, R.shape[-1]
@@ -139,5 +184,7 @@ def _local_derivatives(S, A, candidate_mask, coupled: bool, activation: str, out
         torch.mul(S, C * (1 - C), out=D[..., 2 * n :])
 
 
-MANUAL = Kernel("highway", highway_forward, highway_backward)
-HIGHWAY = routed(MANUAL, Way(PERSISTENT_HIGHWAY, refuses))
+FUSED = Implementation(dispatch.FUSED, highway_forward, highway_backward)
+C = in_c(compiled.highway_forward, compiled.highway_backward, compiled.supports_highway)
+TRITON = persistent.implementation(FUSED)
+HIGHWAY = Operation("highway", C, TRITON, FUSED)

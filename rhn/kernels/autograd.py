@@ -1,41 +1,34 @@
-"""From two pure functions over K stacked models to one differentiable recurrence with a `vmap` rule.
+"""One differentiable function with a `vmap` rule from the forward and backward passes of K stacked models.
 
-A kernel is written once, for tensors with a leading model axis K:
+The passes of an implementation are written once, for tensors with a leading model axis K:
 
-    forward(*tensors, **options)                          -> (states, *residuals)
-    backward(grad, needs, tensors, residuals, **options)  -> one gradient a tensor, (K, ...); None will do where `needs` is False
+    forward(*tensors, **options)                          -> (result, *residuals)
+    backward(grad, needs, tensors, residuals, **options)  -> one gradient a tensor, (K, ...); None is allowed if `needs` is False
 
-A tensor may be absent (None: a dropout mask). Tensors without a gradient (masks, targets) come last, and `backward` returns nothing
-for them.
-`recurrence(kernel, ...)` calls it for a single model (K = 1). Under `torch.func.vmap` the mapped axis is folded into K, so that
-`vmap(grad_and_value(loss))` over stacked models makes one forward and one backward call for all of them. A tensor that the stack
-shares (the minibatch) keeps a leading axis of 1 and is broadcast by the kernel, never copied K times.
+A tensor may be None (a dropout mask). Tensors without a gradient (masks, targets) come last, and `backward` returns nothing for them.
+
+`batched_function(operation, ...)` calls them for a single model (K = 1). Under `torch.func.vmap` the mapped axis is folded into K, so
+that `vmap(grad_and_value(loss))` over stacked models makes one forward and one backward call for all of them. A tensor that the models
+share (the minibatch) keeps a leading axis of 1 and is broadcast by the kernel, never copied K times.
 """
 
 import itertools
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from rhn.kernels.told import HAND_DERIVED, tell
+from rhn.kernels.dispatch import Call, Operation
 
 
-class Kernel(NamedTuple):
-    """A recurrence over K stacked models: its two passes, as described above."""
+def batched_function(operation: Operation, *tensors: Tensor | None, **options) -> Tensor:
+    """The result for one model, differentiable in every tensor but the last ones without a gradient.
 
-    name: str
-    forward: Callable[..., tuple[Tensor, ...]]
-    backward: Callable[..., tuple[Tensor | None, ...]]
-
-
-def recurrence(kernel: Kernel, *tensors: Tensor | None, **options) -> Tensor:
-    """The states of one model, differentiable in every tensor but the masks; options are the kernel's static arguments."""
-    states, *_ = _Forward.apply(kernel, options, *(None if t is None else t.unsqueeze(0) for t in tensors))
-    tell(HAND_DERIVED)
-    return states.squeeze(0)
+    options: the static arguments of the implementations.
+    """
+    call = Call(operation, options)
+    result, *_ = _Forward.apply(call, *(None if t is None else t.unsqueeze(0) for t in tensors))
+    return result.squeeze(0)
 
 
 def stack_size(*tensors: Tensor | None) -> int:
@@ -47,13 +40,13 @@ class _Forward(torch.autograd.Function):
     """The forward pass over K models; returns the residuals too, because torch.func may only save inputs and outputs."""
 
     @staticmethod
-    def forward(kernel, options, *tensors):
+    def forward(call, *tensors):
         with _no_autocast(tensors[0]):
-            return kernel.forward(*tensors, **options)
+            return call.forward(*tensors)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.kernel, ctx.options, *tensors = inputs
+        ctx.call, *tensors = inputs
         _, *residuals = output
         ctx.mark_non_differentiable(*residuals)
         ctx.set_materialize_grads(False)  # the residuals' gradients: large, zero and unused
@@ -61,20 +54,20 @@ class _Forward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad, *_):
-        needs = ctx.needs_input_grad[2:]
+        needs = ctx.needs_input_grad[1:]
         if grad is None:  # nothing downstream depends on the states
-            return None, None, *(None for _ in needs)
-        grads = _Backward.apply(ctx.kernel, ctx.options, needs, False, grad, *ctx.saved_tensors)
-        return None, None, *(g if need else None for g, need in zip(grads, needs, strict=True))
+            return None, *(None for _ in needs)
+        grads = _Backward.apply(ctx.call, needs, False, grad, *ctx.saved_tensors)
+        return None, *(g if need else None for g, need in zip(grads, needs, strict=True))
 
     @staticmethod
     def jvp(ctx, *_):
-        raise _no_such_derivative(ctx.kernel, "forward mode")
+        raise _no_such_derivative(ctx.call, "forward mode")
 
     @staticmethod
-    def vmap(info, in_dims, kernel, options, *tensors):
-        folded, inner = _fold(info.batch_size, in_dims[2:], tensors)
-        outputs = _Forward.apply(kernel, options, *folded)
+    def vmap(info, in_dims, call, *tensors):
+        folded, inner = _fold(info.batch_size, in_dims[1:], tensors)
+        outputs = _Forward.apply(call, *folded)
         return tuple(o.unflatten(0, (info.batch_size, inner)) for o in outputs), (0,) * len(outputs)
 
 
@@ -86,16 +79,16 @@ class _Backward(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(kernel, options, needs, separate, grad, *saved):
+    def forward(call, needs, separate, grad, *saved):
         inputs, residuals = saved[: len(needs)], saved[len(needs) :]
         K = stack_size(grad, *residuals)  # several gradients may be asked of one forward pass (jacrev)
         residuals = [r.expand(K, *r.shape[1:]) for r in residuals]
         with _no_autocast(grad):
-            grads = kernel.backward(grad, needs, inputs, residuals, **options)
+            grads = call.backward(grad, needs, inputs, residuals)
         finished = []
         for g, need, like in itertools.zip_longest(grads, needs, inputs):
             if need and g is None:
-                raise _no_such_derivative(kernel, "gradient of a dropout mask")
+                raise _no_such_derivative(call, "gradient of a dropout mask")
             if need and like.shape[0] == 1 < g.shape[0] and not separate:
                 g = g.sum(0, keepdim=True)
             finished.append(g if need else grad.new_empty(0))
@@ -103,20 +96,20 @@ class _Backward(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.kernel = inputs[0]
+        ctx.call = inputs[0]
 
     @staticmethod
     def backward(ctx, *_):
-        raise _no_such_derivative(ctx.kernel, "second derivative")
+        raise _no_such_derivative(ctx.call, "second derivative")
 
     jvp = backward
 
     @staticmethod
-    def vmap(info, in_dims, kernel, options, needs, separate, grad, *saved):
-        folded, inner = _fold(info.batch_size, in_dims[4:], (grad, *saved))
-        grads = _Backward.apply(kernel, options, needs, True, *folded)
+    def vmap(info, in_dims, call, needs, separate, grad, *saved):
+        folded, inner = _fold(info.batch_size, in_dims[3:], (grad, *saved))
+        grads = _Backward.apply(call, needs, True, *folded)
         unfolded = []
-        for g, need, t, d in zip(grads, needs, saved, in_dims[5:], strict=False):
+        for g, need, t, d in zip(grads, needs, saved, in_dims[4:], strict=False):
             if not need:
                 unfolded.append(g.new_empty(info.batch_size, 0))
                 continue
@@ -126,9 +119,9 @@ class _Backward(torch.autograd.Function):
         return tuple(unfolded), (0,) * len(unfolded)
 
 
-def _no_such_derivative(kernel: Kernel, what: str) -> RuntimeError:
+def _no_such_derivative(call: Call, what: str) -> RuntimeError:
     return RuntimeError(
-        f"the hand-derived {kernel.name} kernel has no {what}: "
+        f"the fused {call.operation.name} kernel has no {what}: "
         'build the cell with kernel="reference", or differentiate cell.step'
     )
 

@@ -2,14 +2,14 @@
 
 Which routine computes a product is decided by its shape, dtype and device, never by K, and no slice depends on another: a model's
 numbers are the same bits alone or in a stack. Large float32 products on a CPU go to oneDNN with prepacked weights, slice by slice
-(`rhn.kernels.packed`); everything else is one batched product. With precision "mixed" all go to `rhn.kernels.mixed`.
+(`rhn.kernels.onednn`); everything else is one batched product. With precision "mixed" all go to `rhn.kernels.mixed_precision`.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rhn.kernels import mixed, packed
+from rhn.kernels import mixed_precision, onednn
 
 ALIGNMENT = 16  # numbers: MKL's small products give other bits where a result does not start on a boundary of 64 bytes
 
@@ -35,7 +35,7 @@ def input_product(x: Tensor, W: Tensor, b: Tensor, K: int, precision: str = "flo
 
 def input_gradient(dz: Tensor, W: Tensor, like: Tensor, precision: str = "float32") -> Tensor:
     """dz W for all time steps: dz (K, T B, g), W (K or 1, g, m) -> (K, T, B, m), T and B as in `like` (., T, B, m)."""
-    product = _linear(dz, W.transpose(1, 2), None, len(dz), precision, mixed.GRADIENT_SCALE)
+    product = _linear(dz, W.transpose(1, 2), None, len(dz), precision, mixed_precision.GRADIENT_SCALE)
     return product.unflatten(1, like.shape[1:3])
 
 
@@ -44,18 +44,18 @@ def weight_gradient(dz: Tensor, inputs: Tensor, precision: str = "float32") -> T
     (N, g), k = dz.shape[-2:], inputs.shape[-1]
     batch = np.broadcast_shapes(dz.shape[:-2], inputs.shape[:-2])  # torch's own imports its compiler, half a second
     if precision == "mixed":
-        dz, inputs = mixed.half(dz, mixed.GRADIENT_SCALE), mixed.half(inputs)
+        dz, inputs = mixed_precision.half(dz, mixed_precision.GRADIENT_SCALE), mixed_precision.half(inputs)
     dz, inputs = (t.expand(*batch, *t.shape[-2:]).flatten(0, -3) for t in (dz, inputs))
     if precision == "mixed":
         out = dz.new_empty(len(dz), g, k, dtype=torch.float32)
-        mixed.multiply(out, dz.transpose(1, 2), inputs, scale=mixed.GRADIENT_SCALE)
-    elif not packed.pays(dz, rows=N, inner=g, outer=k):
+        mixed_precision.multiply(out, dz.transpose(1, 2), inputs, scale=mixed_precision.GRADIENT_SCALE)
+    elif not onednn.pays(dz, rows=N, inner=g, outer=k):
         slots = dz.new_empty(len(dz), g * k + -g * k % ALIGNMENT)[:, : g * k]
         out = torch.bmm(dz.transpose(1, 2), inputs, out=slots.unflatten(1, (g, k)))
     else:
         out = dz.new_empty(len(dz), g, k)
         for dz_k, inputs_k, out_k in zip(dz, inputs, out, strict=True):
-            out_k.copy_(packed.linear(dz_k.t().contiguous(), packed.pack(inputs_k.t(), g)))
+            out_k.copy_(onednn.linear(dz_k.t().contiguous(), onednn.pack(inputs_k.t(), g)))
     return out.unflatten(0, batch).contiguous()
 
 
@@ -73,9 +73,9 @@ class Products:
         self.factor = scale if self.mixed and mask is None else mask
         if self.factor is not None:
             self.rows = M.new_empty(K, B, k, dtype=torch.float16 if self.mixed else M.dtype)
-        self.layers = (mixed.half(M) if self.mixed else M).expand(K, *M.shape[1:]).unbind(1)
-        if not self.mixed and packed.pays(M, rows=B, inner=k, outer=g):
-            models = [[packed.pack(m.t(), B) for m in layers] for layers in M]
+        self.layers = (mixed_precision.half(M) if self.mixed else M).expand(K, *M.shape[1:]).unbind(1)
+        if not self.mixed and onednn.pays(M, rows=B, inner=k, outer=g):
+            models = [[onednn.pack(m.t(), B) for m in layers] for layers in M]
             self.packed = [[models[i % len(models)][layer] for i in range(K)] for layer in range(M.shape[1])]
 
     def into(self, out: Tensor, layer: int, s: Tensor, addend: Tensor | None = None) -> Tensor:
@@ -83,13 +83,13 @@ class Products:
         if self.factor is not None:
             s = torch.mul(s, self.factor, out=self.rows)
         if self.mixed:
-            return mixed.multiply(out, s, self.layers[layer], addend, self.scale)
+            return mixed_precision.multiply(out, s, self.layers[layer], addend, self.scale)
         if self.packed is None:
             M = self.layers[layer]
             return torch.bmm(s, M, out=out) if addend is None else torch.baddbmm(addend, s, M, out=out)
         addends = [None] * len(out) if addend is None else addend
         for out_k, s_k, addend_k, weight in zip(out, s, addends, self.packed[layer], strict=True):
-            out_k.copy_(packed.linear(s_k, weight) if addend is None else packed.linear_add(s_k, addend_k, weight))
+            out_k.copy_(onednn.linear(s_k, weight) if addend is None else onednn.linear_add(s_k, addend_k, weight))
         return out
 
 
@@ -97,13 +97,15 @@ def _linear(rows: Tensor, M: Tensor, addend: Tensor | None, K: int, precision: s
     """rows M' + addend: rows (K or 1, N, k), M (K or 1, g, k), addend (K or 1, 1, g) -> (K, N, g); scale as in `Products`."""
     N, (g, k) = rows.shape[1], M.shape[1:]
     if precision == "mixed":
-        rows, columns = (t.expand(K, -1, -1) for t in (mixed.half(rows, scale), mixed.half(M.transpose(1, 2))))
-        return mixed.multiply(M.new_empty(K, N, g), rows, columns, addend, scale)
-    if packed.pays(M, rows=N, inner=k, outer=g):
-        weights = [packed.pack(m, N) for m in M]
+        rows, columns = (
+            t.expand(K, -1, -1) for t in (mixed_precision.half(rows, scale), mixed_precision.half(M.transpose(1, 2)))
+        )
+        return mixed_precision.multiply(M.new_empty(K, N, g), rows, columns, addend, scale)
+    if onednn.pays(M, rows=N, inner=k, outer=g):
+        weights = [onednn.pack(m, N) for m in M]
         every = [(t.expand(K, *t.shape[1:]) if t is not None else [None] * K) for t in (rows, addend)]
         models = zip(*every, weights * (K // len(weights)), strict=True)
-        products = [packed.linear(r, w) if a is None else packed.linear_add(r, a, w) for r, a, w in models]
+        products = [onednn.linear(r, w) if a is None else onednn.linear_add(r, a, w) for r, a, w in models]
         return torch.stack(products) if K > 1 else products[0].unsqueeze(0)
     rows, columns = rows.expand(K, -1, -1), M.transpose(1, 2).expand(K, -1, -1)
     return torch.bmm(rows, columns) if addend is None else torch.baddbmm(addend, rows, columns)

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.kernels.mixed import GRADIENT_SCALE
-from rhn.kernels.products import Products, weight_gradient
+from rhn.kernels.matmul import Products, weight_gradient
+from rhn.kernels.mixed_precision import GRADIENT_SCALE
 
 Mask = Tensor | None
 """Entries 0 or 1 / (1 - rate); None drops nothing."""

@@ -1,17 +1,84 @@
-"""LSTM and GRU with hand-derived backwards, for K stacked models at once. Equations and block order: `reference.py`.
+"""LSTM and GRU over time in the conventions of torch.nn: the references, and the fused versions for K models.
 
-Buffers are (K, T, B, .), see `products.workspace`; one input product before the loop,
-one weight-gradient product after it. With dropout masks, the gates' buffers hold the unmasked candidate.
+LSTM, state cat(h, c) (.., 2n), blocks in the order i, f, g, o:
+
+    i, f, o = sigma(W x + R h + b)    g = tanh(W x + R h + b)    c' = f c + i g    h' = o tanh(c')
+
+GRU, blocks in the order r, z, n, with a bias q of its own inside the reset product:
+
+    r, z = sigma(W x + R h + b)       n = tanh(W_n x + b_n + r (R_n h + q))        h' = (1 - z) n + z h
+
+With dropout masks, R h becomes R (h * m) and the candidates g and n become g * m' and n * m'; c and the carried h are never masked.
+Here R (4n, n) or (3n, n) and b (4n,) or (3n,) have no depth axis; m (1, B, n) and m' (B, n).
+
+In the fused versions buffers are (K, T, B, .), see `matmul.workspace`; one input product before the loop, one weight-gradient product
+after it. With dropout masks, the gates' buffers hold the unmasked candidate.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.kernels import validation
-from rhn.kernels.ensemble import Kernel, recurrence, stack_size
-from rhn.kernels.gated.reference import gru_reference, lstm_reference
-from rhn.kernels.masked import Mask, masked
-from rhn.kernels.products import input_gradient, input_product, weight_gradient, workspace
+from rhn.kernels import dispatch, validation
+from rhn.kernels.autograd import batched_function, stack_size
+from rhn.kernels.dispatch import Implementation, Operation
+from rhn.kernels.dropout import Mask, masked, masked_linear
+from rhn.kernels.matmul import input_gradient, input_product, weight_gradient, workspace
+
+
+def lstm_step(z: Tensor, c: Tensor, candidate_mask: Mask = None) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    """(h', c', (i, f, g, o)), each (..., n), from the pre-activations z (..., 4n) and the cell state c (..., n)."""
+    i, f, g, o = z.chunk(4, -1)
+    i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), masked(torch.tanh(g), candidate_mask), torch.sigmoid(o)
+    c = f * c + i * g
+    return o * torch.tanh(c), c, (i, f, g, o)
+
+
+def gru_step(u: Tensor, v: Tensor, h: Tensor, candidate_mask: Mask = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """(h', (r, z, n)), each (..., n), from u = W x + b (..., 3n), v = R h + (0, 0, q) (..., 3n) and the state h (..., n)."""
+    (u_r, u_z, u_n), (v_r, v_z, v_n) = u.chunk(3, -1), v.chunk(3, -1)
+    r, z = torch.sigmoid(u_r + v_r), torch.sigmoid(u_z + v_z)
+    n = masked(torch.tanh(u_n + r * v_n), candidate_mask)
+    return (1 - z) * n + z * h, (r, z, n)
+
+
+def gru_recurrent_bias(q: Tensor) -> Tensor:
+    """(0, 0, q): the candidate's inner bias q (n,) as the bias (3n,) of the recurrent product."""
+    return F.pad(q, (2 * q.shape[-1], 0))
+
+
+def lstm_reference(
+    x: Tensor, s0: Tensor, W: Tensor, R: Tensor, b: Tensor, state_mask: Mask = None, candidate_mask: Mask = None
+) -> Tensor:
+    """States cat(h, c) (T, B, 2n) from x (T, B, m) and s0 (B, 2n), with masks of h and g or none."""
+    x, s0, W, R, b, state_mask, candidate_mask = validation.LSTM.validate(x, s0, W, R, b, state_mask, candidate_mask)
+    (h, c), states = s0.chunk(2, -1), []
+    for x_t in x:
+        h, c, _ = lstm_step(F.linear(x_t, W, b) + masked_linear(h, R, None, state_mask), c, candidate_mask)
+        states.append(torch.cat((h, c), -1))
+    return torch.stack(states)
+
+
+def gru_reference(
+    x: Tensor,
+    s0: Tensor,
+    W: Tensor,
+    R: Tensor,
+    b: Tensor,
+    q: Tensor,
+    state_mask: Mask = None,
+    candidate_mask: Mask = None,
+) -> Tensor:
+    """States (T, B, n) from x (T, B, m) and s0 (B, n), with masks of h and n or none."""
+    x, h, W, R, b, q, state_mask, candidate_mask = validation.GRU.validate(
+        x, s0, W, R, b, q, state_mask, candidate_mask
+    )
+    states = []
+    for x_t in x:
+        v = masked_linear(h, R, gru_recurrent_bias(q), state_mask)
+        h, _ = gru_step(F.linear(x_t, W, b), v, h, candidate_mask)
+        states.append(h)
+    return torch.stack(states)
 
 
 def lstm(
@@ -19,7 +86,7 @@ def lstm(
 ) -> Tensor:
     """States cat(h, c) (T, B, 2n); same arguments and values as `lstm_reference`. Masks have no gradient."""
     tensors = validation.LSTM.validate(x, s0, W, R, b, state_mask, candidate_mask)
-    return lstm_reference(*tensors) if validation.is_traced(*tensors) else recurrence(LSTM, *tensors)
+    return lstm_reference(*tensors) if validation.is_traced(*tensors) else batched_function(LSTM, *tensors)
 
 
 def gru(
@@ -34,7 +101,7 @@ def gru(
 ) -> Tensor:
     """States (T, B, n); same arguments and values as `gru_reference`. Masks have no gradient."""
     tensors = validation.GRU.validate(x, s0, W, R, b, q, state_mask, candidate_mask)
-    return gru_reference(*tensors) if validation.is_traced(*tensors) else recurrence(GRU, *tensors)
+    return gru_reference(*tensors) if validation.is_traced(*tensors) else batched_function(GRU, *tensors)
 
 
 def lstm_forward(x, s0, W, R, b, state_mask, candidate_mask):
@@ -157,5 +224,5 @@ def _each_step(mask: Mask) -> Mask:
     return None if mask is None else mask.unsqueeze(1)
 
 
-LSTM = Kernel("LSTM", lstm_forward, lstm_backward)
-GRU = Kernel("GRU", gru_forward, gru_backward)
+LSTM = Operation("LSTM", Implementation(dispatch.FUSED, lstm_forward, lstm_backward))
+GRU = Operation("GRU", Implementation(dispatch.FUSED, gru_forward, gru_backward))

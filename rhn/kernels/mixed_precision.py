@@ -6,8 +6,7 @@ The scale is a power of two, so that it moves exponents and rounds nothing. Away
 product of two float16 numbers is exact in float32, so that both ways differ in the order of the sums alone.
 
 float16 ends at 6e-8. Gradients are scaled, so their common size does not matter. Weights, states and gradients that vanish on the way
-through the layers raise an error (`require_representable`): a network on a plateau needs them. Precision "tf32" has float32's range and
-11 bits, as tensor cores read them, in the persistent kernels (`rhn.kernels.persistent`); wherever those do not run it is float32.
+through the layers raise an error (`require_representable`): a network on a plateau needs them.
 """
 
 import functools
@@ -18,11 +17,16 @@ from torch import Tensor
 
 from rhn.errors import InvalidInputError
 
-PRECISIONS = ("float32", "mixed", "tf32")
+PRECISIONS = ("float32", "mixed")
 # float16 has its full 11 bits from 6e-5 to 65504 only, and gate gradients are mostly below 1e-2: this moves them to 6e-8 .. 64.
 GRADIENT_SCALE = 1024.0
 SMALLEST = 2e-5
 """Smallest root mean square of an operand. float16's absolute error of 2^-24 / sqrt(12) is a thousandth of it."""
+
+
+def supports(*tensors: Tensor, precision: str, **options) -> str | None:
+    """Why an implementation for mixed precision does not compute a call; None if it does."""
+    return None if precision == "mixed" else f"it is for precision mixed, not {precision}"
 
 
 def half(t: Tensor, scale: float = 1.0) -> Tensor:
@@ -60,7 +64,7 @@ def require_representable(
     if lost.any():
         raise InvalidInputError(
             f"precision 'mixed' would lose {what} of this network: their root mean square is {sizes[lost].min():.1e}, float16 "
-            f"operands need {SMALLEST:g}; use precision 'tf32' or 'float32', or larger weights"
+            f"operands need {SMALLEST:g}; use precision 'float32' or larger weights"
         )
 
 

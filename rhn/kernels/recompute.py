@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.kernels import validation
-from rhn.kernels.ensemble import Kernel, recurrence, stack_size
-from rhn.kernels.products import ALIGNMENT, input_gradient, input_product, weight_gradient
+from rhn.kernels import dispatch, validation
+from rhn.kernels.autograd import batched_function, stack_size
+from rhn.kernels.dispatch import Implementation, Operation
+from rhn.kernels.matmul import ALIGNMENT, input_gradient, input_product, weight_gradient
 
 Update = Callable[..., Tensor]
 
@@ -34,22 +35,22 @@ class Masked(NamedTuple):
         return [Masked(block, self.mask) for block in self.matrix.chunk(chunks, dim)]
 
 
-def looped(
+def recompute_loop(
     x: Tensor, s0: Tensor, W: Tensor, b: Tensor, *weights: Tensor, update: Update, state_mask: Tensor | None = None
 ) -> Tensor:
-    """States s[1..T] (T, B, state_size); same arguments and values as `looped_reference`. The mask has no gradient."""
-    x, s0, W, b, state_mask = validation.LOOPED.validate(x, s0, W, b, state_mask)
-    validation.validate_weights(LOOPED.name, x, weights)
+    """States s[1..T] (T, B, state_size); same arguments and values as `recompute_loop_reference`. The mask has no gradient."""
+    x, s0, W, b, state_mask = validation.RECOMPUTE_LOOP.validate(x, s0, W, b, state_mask)
+    validation.validate_weights(RECOMPUTE_LOOP.name, x, weights)
     if validation.is_traced(x, s0, W, b, *weights, state_mask):
-        return looped_reference(x, s0, W, b, *weights, update=update, state_mask=state_mask)
-    return recurrence(LOOPED, x, s0, W, b, *weights, state_mask, update=update)
+        return recompute_loop_reference(x, s0, W, b, *weights, update=update, state_mask=state_mask)
+    return batched_function(RECOMPUTE_LOOP, x, s0, W, b, *weights, state_mask, update=update)
 
 
-def looped_reference(
+def recompute_loop_reference(
     x: Tensor, s0: Tensor, W: Tensor, b: Tensor, *weights: Tensor, update: Update, state_mask: Tensor | None = None
 ) -> Tensor:
     """States s[1..T] (T, B, state_size) of one model, for x (T, B, m), s0 (B, state_size), W (G n, m), b (G n,), mask (1, B, k)."""
-    x, s, W, b, state_mask = validation.LOOPED.validate(x, s0, W, b, state_mask)
+    x, s, W, b, state_mask = validation.RECOMPUTE_LOOP.validate(x, s0, W, b, state_mask)
     weights = _masked(weights, None if state_mask is None else state_mask.squeeze(0), matrix=2)
     states = []
     for x_t in x:
@@ -117,7 +118,7 @@ def _masked(weights, mask: Tensor | None, *, matrix: int) -> list[Tensor | Maske
 
 
 class _Product(torch.autograd.Function):
-    """A batched product whose results all start where a vector register does: others have other bits, see `rhn.kernels.products`."""
+    """A batched product whose results all start where a vector register does: others have other bits, see `rhn.kernels.matmul`."""
 
     @staticmethod
     def forward(ctx, s, R):
@@ -136,4 +137,4 @@ def _bmm(a: Tensor, b: Tensor) -> Tensor:
     return torch.bmm(a, b, out=slots)
 
 
-LOOPED = Kernel("looped", _forward, _backward)
+RECOMPUTE_LOOP = Operation("recompute", Implementation(dispatch.RECOMPUTE, _forward, _backward))

@@ -1,25 +1,62 @@
-"""The deep transition with a hand-derived backward, for K stacked models at once.
+"""The deep transition over time (Pascanu et al. 2013): the reference, and the fused version for K models. L = 1 is the plain RNN.
 
-Y (K, L, T + 1, B, n) holds the states: Y[:, l, t] enters layer l at time t, so that Y[:, l + 1, t] (Y[:, 0, t + 1] for the last
-layer) is what it gives. Each stage writes its pre-activation where its state will be and applies f in place. Backward, with
+    s_1 = f(W x + R_1 y[t-1] + b_1)
+    s_l = f(R_l s_{l-1} + S_l y[t-1] + b_l)      l = 2..L; S_l only for the last layers that have a shortcut
+    y[t] = s_L                                   f = tanh or relu
+
+With a dropout mask m, every state that enters a matrix R_l or S_l is multiplied by m first.
+S (L', n, n) holds the shortcut matrices of the last L' <= L - 1 layers, in order. Shapes: see `rhn.kernels`, with G = J = 1.
+
+In the fused version Y (K, L, T + 1, B, n) holds the states: Y[:, l, t] enters layer l at time t, so that Y[:, l + 1, t] (Y[:, 0, t + 1]
+for the last layer) is its output. Each stage writes its pre-activation where its state will be and applies f in place. Backward, with
 f' = 1 - s^2 (tanh) or [s > 0] (relu):  dz = f' ds,  ds_{l-1} = R_l' dz,  dy[t-1] += S_l' dz.
-With a dropout mask both are multiplied by it, see `rhn.kernels.masked`.
+With a dropout mask both are multiplied by it, see `rhn.kernels.dropout`.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.kernels import told, validation
+from rhn.kernels import dispatch, validation
 from rhn.kernels.activations import ACTIVATIONS
-from rhn.kernels.compiled.call import refusal, unusual
-from rhn.kernels.compiled.recurrence import DEEP_TRANSITION as COMPILED
-from rhn.kernels.ensemble import Kernel, recurrence, stack_size
-from rhn.kernels.masked import state_gradients, state_products, state_weight_gradient
-from rhn.kernels.mixed import GRADIENT_SCALE, require_gradients, require_operands, rescaled
-from rhn.kernels.persistent.transition import PERSISTENT_TRANSITION, refuses
-from rhn.kernels.products import input_gradient, input_product, stages, weight_gradient, workspace
-from rhn.kernels.routes import Way, routed
-from rhn.kernels.transition.reference import NONLINEARITIES, deep_transition_reference
+from rhn.kernels.autograd import batched_function, stack_size
+from rhn.kernels.compiled import recurrence as compiled
+from rhn.kernels.compiled.call import in_c
+from rhn.kernels.dispatch import Implementation, Operation
+from rhn.kernels.dropout import masked_linear, state_gradients, state_products, state_weight_gradient
+from rhn.kernels.matmul import input_gradient, input_product, stages, weight_gradient, workspace
+from rhn.kernels.mixed_precision import GRADIENT_SCALE, require_gradients, require_operands, rescaled
+
+NONLINEARITIES = {name: ACTIVATIONS[name].function for name in ("tanh", "relu")}
+
+
+def deep_transition_reference(
+    x: Tensor,
+    s0: Tensor,
+    W: Tensor,
+    R: Tensor,
+    b: Tensor,
+    S: Tensor | None = None,
+    state_mask: Tensor | None = None,
+    *,
+    nonlinearity: str = "tanh",
+) -> Tensor:
+    """States y[1..T] (T, B, n) from x (T, B, m) and s0 (B, n), with a mask (1, B, n) of the state or none."""
+    validation.validate_choice("nonlinearity", nonlinearity, NONLINEARITIES)
+    x, y, W, R, b, S, state_mask = validation.DEEP_TRANSITION.validate(x, s0, W, R, b, S, state_mask)
+    f, L = NONLINEARITIES[nonlinearity], R.shape[0]
+    first_skip = L - (0 if S is None else S.shape[0])
+    states = []
+    for x_t in x:
+        s = f(F.linear(x_t, W) + masked_linear(y, R[0], b[0], state_mask))
+        for layer in range(1, L):
+            z = masked_linear(s, R[layer], b[layer], state_mask)
+            if layer >= first_skip:
+                z = z + masked_linear(y, S[layer - first_skip], None, state_mask)
+            s = f(z)
+        y = s
+        states.append(y)
+    return torch.stack(states)
 
 
 def deep_transition(
@@ -38,17 +75,16 @@ def deep_transition(
 
     `precision` as for the highway: with "mixed" the operands of every matrix product are float16.
     """
-    x, s0, W, R, b, S, state_mask = tensors = validation.DEEP_TRANSITION.validate(x, s0, W, R, b, S, state_mask)
+    tensors = validation.DEEP_TRANSITION.validate(x, s0, W, R, b, S, state_mask)
     validation.validate_choice("nonlinearity", nonlinearity, NONLINEARITIES)
     validation.validate_precision(precision, x)
     if validation.is_traced(*tensors):
         return deep_transition_reference(*tensors, nonlinearity=nonlinearity)
-    if told.tell(told.COMPILED, refusal(x, *R.shape[:-4:-2], unusual(state_mask, precision=precision))) is None:
-        return recurrence(COMPILED, x, s0, W, R, b, S, relu=nonlinearity == "relu", keep=torch.is_grad_enabled())
-    return recurrence(DEEP_TRANSITION, *tensors, nonlinearity=nonlinearity, precision=precision)
+    options = {"nonlinearity": nonlinearity, "precision": precision}
+    return batched_function(DEEP_TRANSITION, *tensors, **options, keep=torch.is_grad_enabled())
 
 
-def deep_transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str, precision: str):
+def deep_transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str, precision: str, keep: bool = True):
     """(states (K, T, B, n), Y (K, L, T + 1, B, n))."""
     K, (T, B), (L, n) = stack_size(x, s0, W, R, b, S, state_mask), x.shape[1:3], R.shape[1:3]
     first_skip = L - (0 if S is None else S.shape[1])
@@ -73,7 +109,7 @@ def deep_transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str,
 
 
 @rescaled
-def deep_transition_backward(grad, needs, inputs, residuals, *, nonlinearity: str, precision: str):
+def deep_transition_backward(grad, needs, inputs, residuals, *, nonlinearity: str, precision: str, keep=True):
     """Gradients of (x, s0, W, R, b) and of S where there is one, each with a leading axis of K."""
     (x, _, W, R, _, S, state_mask), (Y,) = inputs, residuals
     K, L, (T, B), n = Y.shape[0], Y.shape[1], x.shape[1:3], R.shape[-1]
@@ -110,5 +146,6 @@ def _given(Y: Tensor) -> list[Tensor]:
     return [*(Y[:, layer, :-1] for layer in range(1, Y.shape[1])), Y[:, 0, 1:]]
 
 
-MANUAL = Kernel("deep transition", deep_transition_forward, deep_transition_backward)
-DEEP_TRANSITION = routed(MANUAL, Way(PERSISTENT_TRANSITION, refuses))
+FUSED = Implementation(dispatch.FUSED, deep_transition_forward, deep_transition_backward)
+C = in_c(compiled.transition_forward, compiled.transition_backward, compiled.supports_transition)
+DEEP_TRANSITION = Operation("deep transition", C, FUSED)

@@ -5,32 +5,34 @@
 C (p, p) and D (p,) are numbers: they mix the blocks, alike for all units. With p = 1, C = 1 - a and D = a it is a leaky network, with
 C = 1 a step of a differential equation, with C = 0 and D = 1 the plain RNN; with p = 2 an oscillator's position and velocity.
 
-Backward:  dz = (1 - h^2) D' ds',  ds = C' ds' + R' dz. With a dropout mask what enters R is multiplied by it, see `rhn.kernels.masked`.
+Backward:  dz = (1 - h^2) D' ds',  ds = C' ds' + R' dz. With a dropout mask what enters R is multiplied by it, see
+`rhn.kernels.dropout`.
 """
 
 import torch
 from torch import Tensor
 
 from rhn.errors import InvalidInputError
-from rhn.kernels import validation
-from rhn.kernels.ensemble import Kernel, recurrence, stack_size
-from rhn.kernels.masked import masked_linear, state_gradients, state_products, state_weight_gradient
-from rhn.kernels.products import input_gradient, input_product, weight_gradient, workspace
+from rhn.kernels import dispatch, validation
+from rhn.kernels.autograd import batched_function, stack_size
+from rhn.kernels.dispatch import Implementation, Operation
+from rhn.kernels.dropout import masked_linear, state_gradients, state_products, state_weight_gradient
+from rhn.kernels.matmul import input_gradient, input_product, weight_gradient, workspace
 
 Numbers = tuple[float, ...]
 
 
-def carried(
+def linear_carry(
     x: Tensor, s0: Tensor, W: Tensor, b: Tensor, R: Tensor, state_mask: Tensor | None = None, *, C: tuple, D: Numbers
 ) -> Tensor:
-    """States s[1..T] (T, B, p n); same arguments and values as `carried_reference`. The mask has no gradient."""
+    """States s[1..T] (T, B, p n); same arguments and values as `linear_carry_reference`. The mask has no gradient."""
     tensors = _validated(x, s0, W, b, R, state_mask, C=C, D=D)
     if validation.is_traced(*tensors):
-        return carried_reference(*tensors, C=C, D=D)
-    return recurrence(CARRIED, *tensors, C=C, D=D)
+        return linear_carry_reference(*tensors, C=C, D=D)
+    return batched_function(LINEAR_CARRY, *tensors, C=C, D=D)
 
 
-def carried_reference(
+def linear_carry_reference(
     x: Tensor, s0: Tensor, W: Tensor, b: Tensor, R: Tensor, state_mask: Tensor | None = None, *, C: tuple, D: Numbers
 ) -> Tensor:
     """States s[1..T] (T, B, p n) of one model, for x (T, B, m), s0 (B, p n), W (n, m), b (n,), R (n, p n) and a mask (1, B, n).
@@ -50,10 +52,10 @@ def _validated(*tensors: Tensor | None, C: tuple, D: Numbers) -> list[Tensor | N
     p = len(D)
     if p == 0 or [len(row) for row in C] != [p] * p:
         raise InvalidInputError(f"C has rows of {[len(row) for row in C]} numbers, D has {p}: expected {p} rows of {p}")
-    return validation.CARRIED.validate(*tensors, p=p)
+    return validation.LINEAR_CARRY.validate(*tensors, p=p)
 
 
-def carried_forward(x, s0, W, b, R, state_mask, *, C: tuple, D: Numbers) -> tuple[Tensor, Tensor, Tensor]:
+def linear_carry_forward(x, s0, W, b, R, state_mask, *, C: tuple, D: Numbers) -> tuple[Tensor, Tensor, Tensor]:
     """(states (K, T, B, p n), S (K, T + 1, B, p n) with s0, H (K, T, B, n))."""
     K, (T, B), (n, width) = stack_size(x, s0, W, b, R, state_mask), x.shape[1:3], R.shape[1:]
     u = input_product(x, W, b, K).unbind(1)
@@ -68,7 +70,7 @@ def carried_forward(x, s0, W, b, R, state_mask, *, C: tuple, D: Numbers) -> tupl
     return S[:, 1:].clone(), S, H
 
 
-def carried_backward(grad, needs, inputs, residuals, *, C: tuple, D: Numbers) -> tuple[Tensor | None, ...]:
+def linear_carry_backward(grad, needs, inputs, residuals, *, C: tuple, D: Numbers) -> tuple[Tensor | None, ...]:
     """Gradients of (x, s0, W, b, R), each with a leading axis of K."""
     (x, _, W, _, R, state_mask), (S, H) = inputs, residuals
     K, (T, B), R = len(grad), x.shape[1:3], R.unsqueeze(1)
@@ -96,4 +98,4 @@ def _mixed(rows: tuple[Numbers, ...], s: Tensor) -> Tensor:
     return mixed[0] if len(mixed) == 1 else torch.cat(mixed, -1)
 
 
-CARRIED = Kernel("carried", carried_forward, carried_backward)
+LINEAR_CARRY = Operation("linear carry", Implementation(dispatch.FUSED, linear_carry_forward, linear_carry_backward))

@@ -5,29 +5,16 @@ import torch
 from torch import nn
 
 from rhn.kernels.compiled.build import library
-from rhn.kernels.update import descend, descend_reference, gradient_norm, gradient_norm_reference, one_pass
+from rhn.kernels.fused_sgd import gradient_norm, gradient_norm_reference, sgd_step, sgd_step_reference
 
 SHAPES = [(1,), (31,), (32, 1), (5, 7, 3), (4099,)]
 ways = pytest.mark.parametrize(
-    "way",
+    "where",
     [
         pytest.param("cpu", marks=pytest.mark.skipif(library() is None, reason="no C compiler")),
-        "triton",
-        pytest.param("gpu", marks=pytest.mark.gpu),
+        pytest.param("cuda", marks=pytest.mark.gpu),
     ],
 )
-
-
-@pytest.fixture
-def where(way, monkeypatch):
-    """The device, and what is used there."""
-    if way == "cpu":
-        return torch.device("cpu")
-    pytest.importorskip("triton", reason="Triton is not installed")
-    if way == "gpu" or torch.cuda.is_available():
-        return torch.device("cuda")
-    monkeypatch.setattr(one_pass, "_kind", lambda *tensors: "cuda")  # under the interpreter
-    return torch.device("cpu")
 
 
 def tensors(K, where, dtype=torch.float32):
@@ -41,7 +28,7 @@ def tensors(K, where, dtype=torch.float32):
 @ways
 @pytest.mark.parametrize("K", [1, 3])
 @pytest.mark.parametrize(("decay", "shrink"), [(0.0, 0.0), (0.1, 0.0), (0.0, 0.2)], ids=["plain", "decay", "shrink"])
-def test_one_pass_is_the_equation(way, where, K, decay, shrink):
+def test_one_pass_is_the_equation(where, K, decay, shrink):
     weights, gradients = tensors(K, where)
     wanted = {name: w.double() for name, w in weights.items()}
     exact = {name: g.double() for name, g in gradients.items()}
@@ -50,24 +37,24 @@ def test_one_pass_is_the_equation(way, where, K, decay, shrink):
     torch.testing.assert_close(norm, gradient_norm_reference(wanted, exact, decay), rtol=1e-7, atol=0)
     rate, scale = torch.tensor([0.3, 0.2, 0.1][:K], device=where), torch.tensor([1.0, 0.5, 2.0][:K], device=where)
     taken = torch.tensor([True, False, True][:K], device=where)
-    descend(weights, gradients, rate, scale, taken, decay=decay, shrink=shrink)
-    descend_reference(wanted, exact, rate.double(), scale.double(), taken, decay=decay, shrink=shrink)
+    sgd_step(weights, gradients, rate, scale, taken, decay=decay, shrink=shrink)
+    sgd_step_reference(wanted, exact, rate.double(), scale.double(), taken, decay=decay, shrink=shrink)
     for name, w in weights.items():
         torch.testing.assert_close(w.double(), wanted[name], rtol=1e-6, atol=1e-7, msg=name)
 
 
 @ways
-def test_a_model_is_the_same_bits_alone_and_what_is_not_taken_stays(way, where):
+def test_a_model_is_the_same_bits_alone_and_what_is_not_taken_stays(where):
     together, gradients = tensors(3, where)
     before = {name: w.clone() for name, w in together.items()}
     gradients["p0"][1] = torch.inf
     rate, scale = torch.tensor([0.3, 0.2, 0.1], device=where), torch.tensor([1.0, 0.0, 2.0], device=where)
     norm = gradient_norm(together, gradients)
-    descend(together, gradients, rate, scale, norm.isfinite())
+    sgd_step(together, gradients, rate, scale, norm.isfinite())
     for k in range(3):
         alone, own = ({name: t[k : k + 1].clone() for name, t in group.items()} for group in (before, gradients))
         assert torch.equal(gradient_norm(alone, own), norm[k : k + 1])
-        descend(alone, own, rate[k : k + 1], scale[k : k + 1], norm[k : k + 1].isfinite())
+        sgd_step(alone, own, rate[k : k + 1], scale[k : k + 1], norm[k : k + 1].isfinite())
         assert all(torch.equal(w[0], together[name][k]) for name, w in alone.items())
     assert all(
         torch.equal(before[name][1], w[1]) and not torch.equal(before[name][0], w[0]) for name, w in together.items()
@@ -75,7 +62,7 @@ def test_a_model_is_the_same_bits_alone_and_what_is_not_taken_stays(way, where):
 
 
 @ways
-def test_it_is_torch_s_sgd_with_torch_s_clipping_and_weight_decay(way, where):
+def test_it_is_torch_s_sgd_with_torch_s_clipping_and_weight_decay(where):
     (weights, gradients), largest, decay = tensors(1, where), 5.0, 0.1
     theirs = [nn.Parameter(w[0].clone()) for w in weights.values()]
     for p, g in zip(theirs, gradients.values(), strict=True):
@@ -85,15 +72,9 @@ def test_it_is_torch_s_sgd_with_torch_s_clipping_and_weight_decay(way, where):
     norm = gradient_norm(weights, gradients, decay)
     assert norm.item() == pytest.approx(wanted.item(), rel=1e-6) and norm.item() > largest
     one = torch.ones(1, device=where)
-    descend(weights, gradients, 0.3 * one, (largest / norm).float(), one.bool(), decay=decay)
+    sgd_step(weights, gradients, 0.3 * one, (largest / norm).float(), one.bool(), decay=decay)
     for p, w in zip(theirs, weights.values(), strict=True):
         torch.testing.assert_close(w[0], p.detach(), rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: it checks itself")
-def test_the_check_of_a_right_kernel_goes_well():
-    pytest.importorskip("triton", reason="Triton is not installed")
-    assert one_pass.check(torch.device("cpu"), "float32") < 1e-6
 
 
 def test_other_numbers_than_float32_go_by_the_equation():
@@ -105,11 +86,11 @@ def test_torch_s_default_number_does_not_matter():
     (weights, gradients), one = tensors(2, "cpu"), torch.ones(2)
     wanted = {name: w.clone() for name, w in weights.items()}
     norm = gradient_norm(weights, gradients, 0.5)
-    descend(wanted, gradients, 0.3 * one, one, one.bool(), decay=0.5, shrink=0.1)
+    sgd_step(wanted, gradients, 0.3 * one, one, one.bool(), decay=0.5, shrink=0.1)
     torch.set_default_dtype(torch.float64)
     try:
         assert torch.equal(gradient_norm(weights, gradients, 0.5), norm)
-        descend(weights, gradients, 0.3 * one, one, one.bool(), decay=0.5, shrink=0.1)
+        sgd_step(weights, gradients, 0.3 * one, one, one.bool(), decay=0.5, shrink=0.1)
     finally:
         torch.set_default_dtype(torch.float32)
     assert all(torch.equal(w, wanted[name]) for name, w in weights.items())

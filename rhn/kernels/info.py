@@ -1,0 +1,95 @@
+"""The table of implementations on this machine, and which of them computed a recurrence."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from rhn.kernels import onednn
+from rhn.kernels.bernoulli import OUTPUT
+from rhn.kernels.compiled.call import LARGE, SMALL
+from rhn.kernels.dispatch import MIXED, RECOMPUTE, TRITON, C, Choice
+from rhn.kernels.fused_sgd import NORM, STEP
+from rhn.kernels.gated import GRU, LSTM
+from rhn.kernels.highway import HIGHWAY
+from rhn.kernels.linear_carry import LINEAR_CARRY
+from rhn.kernels.linear_scans import COMPLEX_DIAGONAL_SCAN, GATED_SCAN
+from rhn.kernels.recompute import RECOMPUTE_LOOP
+from rhn.kernels.softmax import SOFTMAX
+from rhn.kernels.transition import DEEP_TRANSITION
+
+OPERATIONS = (
+    HIGHWAY,
+    DEEP_TRANSITION,
+    LSTM,
+    GRU,
+    LINEAR_CARRY,
+    GATED_SCAN,
+    COMPLEX_DIAGONAL_SCAN,
+    RECOMPUTE_LOOP,
+    SOFTMAX,
+    OUTPUT,
+    NORM,
+    STEP,
+)
+LIMITS = {
+    C: f"; float32, recurrences of up to {SMALL} units, {LARGE} in full batches of 32 rows",
+    TRITON: "; precision mixed, tanh, weights and states above 2e-5",
+    MIXED: "; precision mixed, weights and states above 2e-5",
+    RECOMPUTE: " of a cell's step function; all other cells",
+}
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class KernelState:
+    """The operations that an implementation computes on a device. `reason`: why it is not used there, None if it is."""
+
+    name: str
+    device: str
+    purpose: str
+    reason: str | None
+
+    @property
+    def used(self) -> bool:
+        return self.reason is None
+
+
+def kernel_states() -> list[KernelState]:
+    """All implementations on every device. On a GPU the Triton kernels are compiled and checked first, for minutes."""
+    gpus = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
+    operations: dict[tuple[str, torch.device, str | None], list[str]] = {}
+    for operation in OPERATIONS:
+        for implementation in operation.implementations:
+            devices = [d for d in (CPU, *gpus) if implementation.device_type in (None, d.type)] or [CPU]
+            for device in devices:
+                key = implementation.name, device, implementation.available(device)
+                operations.setdefault(key, []).append(operation.name)
+    states = [
+        KernelState(name, str(device), ", ".join(names) + LIMITS.get(name, ""), reason)
+        for (name, device, reason), names in operations.items()
+    ]
+    return [*states, KernelState("oneDNN", "cpu", "products of 128 x 128 and more in float32", onednn.missing())]
+
+
+def recurrence_words(choices: Sequence[Choice], device: torch.device, precision: str) -> str:
+    """Which implementation computed a recurrence, and why a faster one of its device did not.
+
+    >>> cpu = torch.device("cpu")
+    >>> recurrence_words([Choice("highway", "C", None)], cpu, "float32")
+    'in C'
+    >>> recurrence_words([Choice("highway", "C", "it has no activation relu"), Choice("highway", "fused", None)], cpu, "float32")
+    'fused, not in C: it has no activation relu'
+    >>> recurrence_words([Choice("recompute", "recompute", None)], cpu, "float32")
+    'the step function in a loop, all models at once'
+    """
+    chosen = next((choice for choice in choices if choice.reason is None), None)
+    if chosen is None:
+        return "step by step, without a kernel"
+    if chosen.implementation == RECOMPUTE:
+        return "the step function in a loop, all models at once"
+    if chosen.implementation in (C, TRITON):
+        return f"in {chosen.implementation}" + (f", precision {precision}" if chosen.implementation == TRITON else "")
+    faster = C if device.type == "cpu" else TRITON
+    of_same = (c for c in choices if (c.operation, c.implementation) == (chosen.operation, faster) and c.reason)
+    return chosen.implementation + next((f", not in {faster}: {c.reason}" for c in of_same), "")
