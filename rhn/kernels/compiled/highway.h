@@ -1,4 +1,4 @@
-/* The recurrent highway network over time; see rhn/kernels/highway for the equations and the derivatives. */
+/* The recurrent highway network over time; see rhn/kernels/highway.py for the equations and the derivatives. */
 
 INLINE void highway_gates(long n, int coupled, const float *s, long lds, float *a, float *out, long ldo)
 {

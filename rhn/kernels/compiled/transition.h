@@ -1,4 +1,4 @@
-/* The deep transition over time; see rhn/kernels/transition for the equations. */
+/* The deep transition over time; see rhn/kernels/transition.py for the equations. */
 
 INLINE void activate(long n, int relu, float *z, float *copy, long ldc)
 {

@@ -1,4 +1,4 @@
-/* The gradient's norm and a step down it, each in one pass over the weights; see rhn/kernels/update. */
+/* The gradient's norm and a step down it, each in one pass over the weights; see rhn/kernels/fused_sgd.py. */
 
 #define SUMS 32
 

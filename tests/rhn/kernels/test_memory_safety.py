@@ -344,7 +344,7 @@ def test_the_sanitizers_find_nothing_in_the_kernels(sanitizing):
     done = subprocess.run([sys.executable, "-c", probe], env=sanitizing, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["True"], done.stderr
     here = Path(__file__).parent
-    files = [here / name for name in ("test_compiled.py", "test_update.py", "test_memory_safety.py")]
+    files = [here / name for name in ("test_compiled.py", "test_fused_sgd.py", "test_memory_safety.py")]
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not chaos", "-p", "no:cacheprovider", *files]
     done = subprocess.run(command, env=sanitizing, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
