@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from rhn.cli.entry import quick_imports
 from rhn.errors import Answered, InvalidInputError, RhnError
 from rhn.utils.io import finite_json
 from rhn.utils.progress import progress_bars as progress_bars
@@ -85,7 +86,8 @@ def _drop_output() -> None:
 
 def resolve_device(name: str) -> str:
     """ "cpu" or "cuda" for --device auto|cpu|cuda; raises InvalidInputError for a device that is not there."""
-    import torch
+    with quick_imports():
+        import torch
 
     if name == "cuda" and not torch.cuda.is_available():
         raise InvalidInputError("--device cuda: torch sees no CUDA device here; use --device cpu")

@@ -5,10 +5,12 @@ Ctrl-C waits until no import is going on. This module itself imports next to not
 """
 
 import contextlib
+import gc
 import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from types import FrameType
 
 INTERRUPTED = 130
@@ -48,6 +50,23 @@ def _leave(code: int) -> None:
         with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or nobody reads it any more
             stream.flush()
     os._exit(code)
+
+
+@contextlib.contextmanager
+def quick_imports() -> Iterator[None]:
+    """Import torch without garbage collection, a seventh faster: the objects of imported modules stay anyway.
+
+    Nothing changes in a process that has imported torch already, whose garbage would stay too.
+    """
+    if "torch" in sys.modules:
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def rhn() -> int:
