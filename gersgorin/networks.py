@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from gersgorin.extract import Watched, seen_by
 from gersgorin.jacobian import state_size_of
 from gersgorin.own_loop import OwnLoop
-from rhn.cells import is_known, name_of_cell, resolve_cell
+from rhn.cells import cell_options as options_of_cell
+from rhn.cells import is_known, name_of_cell, read_options, resolve_cell
 from rhn.cells.base import not_dense_real, require_possible
 from rhn.cells.convert import OURS
 from rhn.cells.registry import import_named
@@ -267,11 +268,13 @@ def new_cell(
     seed: int,
     input_size: int = KEYS,
     compared: bool = False,
+    cell_options: Mapping | None = None,
     **options,
 ) -> Subject:
     """A new cell, of depth 1 and 64 units by default. Other options of None are left to the cell.
 
-    `compared` cells ignore options that do not apply to them: the depth of a cell without depth, and the transform bias.
+    cell_options: options of the cell by name, as values or words. `compared` cells ignore options that do not apply to them: the depth
+    of a cell without depth, the transform bias and cell_options.
     Raises InvalidInputError for an unknown name, or for sizes and options that the cell does not have.
     """
     factory = resolve_cell(name)
@@ -283,6 +286,11 @@ def new_cell(
         if not compared:
             raise InvalidInputError(f"--transform-bias is for cells with transform gates (rhn), not for {name}")
         del options["transform_bias"]
+    if compared:
+        known = {option.name for option in options_of_cell(name)}
+        cell_options = {option: value for option, value in (cell_options or {}).items() if option in known}
+    given = read_options(name, cell_options or {})
+    options |= given
 
     def build(device: str, dtype: torch.dtype) -> nn.Module:
         generator = torch.Generator().manual_seed(seed)
@@ -292,6 +300,7 @@ def new_cell(
         require_possible(input_size, hidden_size, depth)
     try:
         subject = Subject(name, build, build("meta", torch.float64))
+        subject = replace(subject, called=with_options(subject.title, given))
         return replace(subject, made=words_of_new(subject.cell, seed))
     except RhnError:
         raise
@@ -313,6 +322,8 @@ def new_model(
         if is_known(cell) and not accepts(resolve_cell(cell), "transform_bias"):
             raise InvalidInputError(f"--transform-bias is for cells with transform gates (rhn), not for {cell}")
         given["transform_bias"] = options.transform_bias
+    own = read_options(cell, options.cell_options)
+    given |= own
 
     def build(seed: int) -> nn.Module:
         generator = torch.Generator().manual_seed(options.seed + seed)
@@ -323,7 +334,16 @@ def new_model(
                 f"{cell} with {units} units is beyond the memory of this machine: use a smaller hidden size or depth"
             ) from error
 
-    return f"{cell}{f', depth {depth}' * (depth > 1)}, {counted(units, 'unit')}", build
+    return with_options(f"{cell}{f', depth {depth}' * (depth > 1)}, {counted(units, 'unit')}", own), build
+
+
+def with_options(title: str, options: Mapping) -> str:
+    """A title of a network with its given options.
+
+    >>> with_options("leaky, 64 units", {"leak": 0.5})
+    'leaky, 64 units, leak 0.5'
+    """
+    return ", ".join([title, *(f"{name.replace('_', ' ')} {value}" for name, value in options.items())])
 
 
 def checkpoint_cells(

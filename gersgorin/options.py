@@ -1,10 +1,10 @@
 """Options that commands and Python functions share: which network, which data, where the results go."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from rhn.utils.options import Arg, Device, File, Writing
+from rhn.utils.options import Arg, CellOptions, Device, File, Writing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,8 @@ class NewOrTrained:
     """gaussian:STD, uniform:A, identity, scaled or orthogonal[:GAIN] (default: uniform:0.04 or the cell's)."""
     transform_bias: float | None = None
     """Initial gate bias of an RHN (default -2)."""
+    cell_options: CellOptions = field(default_factory=dict)
+    """An option of the cell, such as leak=0.5 for leaky; give it once for each."""
     seed: int = 0
     """Seed of the initial weights."""
     checkpoint: File = None
@@ -35,7 +37,7 @@ class NewOrTrained:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkOptions(NewOrTrained):
-    """Which network, and which of its cells."""
+    """The network, and one of its cells."""
 
     group = "network"
 
@@ -45,7 +47,7 @@ class NetworkOptions(NewOrTrained):
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """Which data."""
+    """The data."""
 
     group = "data"
 
@@ -61,7 +63,7 @@ class DataOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions(Writing):
-    """Where the results go."""
+    """The files of the results."""
 
     group = "output"
 

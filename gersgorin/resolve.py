@@ -4,7 +4,7 @@ network   a cell's name, a checkpoint or the folder of a training, a torch modul
 data      a chorale's name, a file of numbers or a text, an array or a tensor
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,7 +41,7 @@ from rhn.training.memory import free_memory, in_words
 from rhn.utils.options import check_least, given_flags
 from rhn.utils.validation import check_seed, fits
 
-NEW_CELL = ("depth", "hidden_size", "init", "transform_bias")  # options of cells by name
+NEW_CELL = ("depth", "hidden_size", "init", "transform_bias", "cell_options")  # options of cells by name
 KEPT = 8  # numbers in a result for each entry of the state at each step
 VECTORS = 1000  # of the state, at least, in searches for leading eigenvalues
 
@@ -54,6 +54,7 @@ def open_run(
     hidden_size: int | None = None,
     init: str | None = None,
     transform_bias: float | None = None,
+    cell_options: Mapping | None = None,
     seed: int = 0,
     layer: int | None = None,
     submodule: str | None = None,
@@ -71,6 +72,7 @@ def open_run(
         x: a chorale by name ("bwv66.6", "test-0"), a file of numbers (.npy, .npz, .csv), for a language model a text, or an
             input of the network: (T, m), ids of tokens (T,); of several sequences the first is read. None: the chorale bwv269.
         depth, hidden_size, init, transform_bias, seed: of a cell by name.
+        cell_options: of a cell by name, its further options, such as {"leak": 0.5}.
         layer, submodule: select a recurrent cell of a module or checkpoint; see `gersgorin.extract_cell`.
         steps: read only the first steps.
         unit: of one step, for the axes of time, such as "0.1 s"; None: that of the data.
@@ -84,7 +86,7 @@ def open_run(
         return network
     if not fits(steps, int | None):
         raise InvalidInputError(f"steps is {steps!r:.40}: expected a whole number of at least 1")
-    new = dict(zip(NEW_CELL, (depth, hidden_size, init, transform_bias), strict=True))
+    new = dict(zip(NEW_CELL, (depth, hidden_size, init, transform_bias, cell_options), strict=True))
     data, file = DataOptions(steps=steps), _checkpoint(network)
     check_least(data, steps=1)
     check_seed(seed)

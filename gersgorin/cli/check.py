@@ -20,7 +20,7 @@ from rhn.errors import InvalidInputError
 from rhn.utils.options import Arg, File, check_least, given_flags
 from rhn.utils.validation import check_seed
 
-OF_NEW_NETWORKS = ("depth", "hidden_size", "init", "transform_bias")
+OF_NEW_NETWORKS = ("depth", "hidden_size", "init", "transform_bias", "cell_options")
 MOST_SEEDS = 100
 VALUES = 15  # characters before a summary's values
 
@@ -128,7 +128,7 @@ def _check(options: CheckOptions) -> None:
     if options.submodule and not options.module:
         raise InvalidInputError("--submodule names a part of --module package.module:factory: add that")
     if options.module and (
-        given := given_flags(options, ("preset", "cell", "depth", "init", "transform_bias", "text"))
+        given := given_flags(options, ("preset", "cell", "depth", "init", "transform_bias", "cell_options", "text"))
     ):
         raise InvalidInputError(f"{given[0]} does not go with --module, whose code says what it is: leave one out")
     for chosen, words in ((options.preset, "a preset"), (options.checkpoint, "--checkpoint")):

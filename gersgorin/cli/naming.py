@@ -35,6 +35,8 @@ def default_figure(command: str, options) -> str:
 
 def _word(name: str, value) -> str:
     """An option in a name: "depth5", "vs-depth-1-2-5", "uniform-0.1"; of a file its stem and its place."""
+    if isinstance(value, dict):
+        return "-".join(f"{option}-{given}" for option, given in value.items())
     if isinstance(value, Path):
         path = value.parent if value.name == BEST and value.parent.name else value
         return "-".join(filter(None, (path.stem if path.suffix in USUAL else path.name, place(path))))

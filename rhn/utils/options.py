@@ -58,6 +58,7 @@ class Fields:
 File = Annotated[Path | None, Arg("FILE")]
 Folder = Annotated[Path | None, Arg("DIR")]
 Device = Literal["auto", "cpu", "cuda"]
+CellOptions = Annotated[dict, Arg("NAME=VALUE", flag="--cell-option")]
 
 
 @dataclass(frozen=True, kw_only=True)
