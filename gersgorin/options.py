@@ -24,7 +24,7 @@ class NewOrTrained:
     transform_bias: float | None = None
     """Initial gate bias of an RHN (default -2)."""
     cell_options: CellOptions = field(default_factory=dict)
-    """An option of the cell, such as leak=0.5 for leaky; give it once for each."""
+    """An option of the cell, such as leak=0.5; repeatable."""
     seed: int = 0
     """Seed of the initial weights."""
     checkpoint: File = None
