@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from rhn.plotting.figures import SUFFIXES, figure_name, place, save_figure
-from rhn.utils.io import check_output, check_writable, write_csv
+from rhn.utils.io import atomic_path, check_output, check_writable
 from rhn.utils.options import Arg, File, Writing
 
 
@@ -16,9 +16,9 @@ class Report(Writing):
     runs: Annotated[tuple[Path, ...], Arg("DIR", positional=True)]
     """Folders of trainings, of language models or of chorales; with --depth also tables that --csv wrote."""
     depth: bool = False
-    """Of trainings on Penn Treebank: best validation perplexity by recurrence depth, beside the paper's numbers."""
+    """Draw trainings on Penn Treebank: best validation perplexity by recurrence depth, beside the paper's numbers."""
     output: File = None
-    """Figure to write, .png, .svg or .pdf (default: a telling name in the current folder, such as curves-RUN.png)."""
+    """Figure to write, .png, .svg or .pdf (default: in the current folder, such as curves-RUN.png)."""
     csv: File = None
     """Also write the numbers."""
 
@@ -28,45 +28,46 @@ class Report(Writing):
         check_output(output, SUFFIXES, force=self.force)
         if self.csv:
             check_writable(self.csv)
-        rows, draw = self._depth() if self.depth else self._curves()
+        table, draw = self._depth() if self.depth else self._curves()
         if self.csv:
-            check_writable(self.csv, force=self.force, columns=list(rows[0]))
-        if self.csv:
-            write_csv(self.csv, list(rows[0]), (row.values() for row in rows))
+            check_writable(self.csv, force=self.force, columns=list(table))
+            with atomic_path(self.csv) as temporary:
+                table.to_csv(temporary, index=False)
         save_figure(output, draw)
         print(f"figure: {output}")
 
     def _curves(self):
-        from rhn.plotting import curves as plots
-        from rhn.plotting import runs as report
+        import pandas as pd
 
-        curves = [c for run in self.runs for c in report.read_curves(run)]
-        measure = report.require_one_measure(curves)
+        from rhn.plotting.curves import LABELS, draw_curves
+        from rhn.plotting.runs import read_curves, require_one_measure
+
+        curves = [c for run in self.runs for c in read_curves(run)]
+        measure = require_one_measure(curves)
         width = max(len(c.name) for c in curves)
-        print(f"{'run':<{width}}{'epochs':>8}{'best':>6}{'train':>10}{'valid':>10}   {plots.LABELS[measure]}")
+        print(f"{'run':<{width}}{'epochs':>8}{'best':>6}{'train':>10}{'valid':>10}   {LABELS[measure]}")
         for c in curves:
             epoch, valid = c.best
             train = c.train[list(c.epochs).index(epoch)]
             print(f"{c.name:<{width}}{c.epochs[-1]:>8}{epoch:>6}{train:>10.4f}{valid:>10.4f}")
-        return [row for c in curves for row in c.rows()], lambda: plots.draw_curves(curves)
+        return pd.concat([c.table() for c in curves]), lambda: draw_curves(curves)
 
     def _depth(self):
-        from rhn.plotting import curves as plots
-        from rhn.plotting import runs as report
+        from rhn.plotting.curves import draw_depth
+        from rhn.plotting.runs import read_depth
 
-        points = report.read_depth(self.runs)
-        rows = report.depth_rows(points)
+        table = read_depth(self.runs)
         line = "{:<8}{:>5}{:>7}{:>8}{:>7}{:>8}{:>11}{:>8}{:>9}{:>8}   {}".format
         print(line("cell", "tied", "depth", "layers", "units", "words", "tokens", "epochs", "valid", "paper", "run"))
-        for row in rows:
-            size = row["depth"], row["layers"], row["hidden_size"]
-            text = row["vocabulary_size"] or "all", row["max_tokens"] or "all"
-            paper = "" if row["published_valid_perplexity"] is None else f"{row['published_valid_perplexity']:.1f}"
-            found = row["epochs"], f"{row['valid_perplexity']:.2f}", paper, row["run"]
-            print(line(row["cell"], "yes" if row["tied"] else "no", *size, *text, *found))
-        return rows, lambda: plots.draw_depth(points)
+        shown = table.astype(object).where(table.notna(), None)
+        for row in shown.itertuples(index=False):
+            size = row.depth, row.layers, row.hidden_size, row.vocabulary_size or "all", row.max_tokens or "all"
+            paper = f"{row.published_valid_perplexity:.1f}" if row.published_valid_perplexity else ""
+            found = row.epochs, f"{row.valid_perplexity:.2f}", paper, row.run
+            print(line(row.cell, "yes" if row.tied else "no", *size, *found))
+        return table, lambda: draw_depth(table)
 
 
 def _called(run: Path) -> str:
-    """What a default name calls a run."""
+    """The name of a run in a default name."""
     return run.stem if run.suffix == ".csv" else run.resolve().name

@@ -1,11 +1,12 @@
-"""Figures of trainings, without torch: curves over epochs, and perplexity by depth as in figure 5(a) of Zilly et al. (2017).
+"""Draw trainings, without torch: curves over epochs, and perplexity by depth as in figure 5(a) of Zilly et al. (2017).
 
 Every `plot_*` draws into the axes it is given and returns them; every `draw_*` makes a whole figure.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -26,28 +27,28 @@ from rhn.plotting.figures import (
     plain_log_ticks,
     titled,
 )
-from rhn.plotting.run_titles import shared
-from rhn.plotting.runs import Curves, DepthPoint, sizes
+from rhn.plotting.provenance import shared
+from rhn.plotting.runs import Curves, sizes
 from rhn.published import PTB_BY_DEPTH, PTB_WORDS
 from rhn.utils.wording import counted
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)
 MARKERS = "osD^vP*"
-FAR = 1.5  # times the greatest later loss: the least one before training that is not drawn
+FAR = 1.5  # times the greatest later loss: higher losses before training are not drawn
 NAME_INCHES = 2.2  # of a name in a legend
 LABELS = {"perplexity": "perplexity", "bits_per_character": "bits a character", "nll": "nats a frame"}
-PUBLISHED = {"rhn": "valid", "rhn, tied": "valid_tied"}  # the paper's series, and where `DepthRow` has them
+PUBLISHED = {"rhn": "valid", "rhn, tied": "valid_tied"}  # the paper's series, and their fields of `DepthRow`
 
 
 def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
     """Training (dashed) and validation (solid) over epochs on a logarithmic axis, a colour a training; a symbol at the best epoch.
 
-    Losses before training, at epoch 0, are said instead of drawn where they would take most of the axis.
+    A loss before training, at epoch 0, that would take most of the axis is printed in the legend instead.
     """
     ax = ax or Figure(figsize=(8, _height(curves)), layout="constrained").subplots()
     handles = [Line2D([], [], color=GREY, linewidth=1.4, label="validation; symbol: its best epoch")]
     handles.append(Line2D([], [], color=GREY, linewidth=1, linestyle="--", label=_training_words(curves)))
-    untrained, networks = _far_above(curves), {c.told.network for c in curves}
+    untrained, networks = _far_above(curves), {c.title.network for c in curves}
     for k, c in enumerate(curves):
         drawn = c.epochs > 0 if untrained else c.epochs >= 0
         colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
@@ -57,7 +58,7 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
         ax.plot(c.epochs[drawn], c.valid[drawn], linewidth=1.4, color=colour, label=f"{c.name}, validation")
         ax.plot(*c.best, marker, color=colour, markersize=5)
         epoch, best = c.best
-        names = [c.name, c.told.network] if len(networks) > 1 and c.told.network else [c.name]
+        names = [c.name, c.title.network] if len(networks) > 1 and c.title.network else [c.name]
         label = "\n".join([*(in_inches(name, NAME_INCHES, 8) for name in names), f"{best:.4g} at epoch {epoch}"])
         handles.append(Line2D([], [], color=colour, linewidth=1.4, marker=marker, markersize=5, label=label))
     if untrained:
@@ -86,12 +87,12 @@ def plot_learning_rate(curves: Sequence[Curves], ax: Axes | None = None) -> Axes
 
 
 def draw_curves(curves: Sequence[Curves]) -> Figure:
-    """Losses, and below them the learning rate where it is known; the title says what the trainings have in common."""
+    """Losses and, below them, the learning rate if it changes; the title has the facts that the trainings share."""
     rates = any(c.learning_rate is not None for c in curves)
     figure = Figure(figsize=(8, _height(curves) + 1.6 * rates), layout="constrained")
-    networks = list(dict.fromkeys(c.told.network for c in curves))
+    networks = list(dict.fromkeys(c.title.network for c in curves))
     what = networks[0] if len(networks) == 1 and networks[0] else counted(len(curves), "training")
-    titled(figure, f"Training curves: {drawable(what)}", drawable(shared([c.told.facts for c in curves])))
+    titled(figure, f"Training curves: {drawable(what)}", drawable(shared([c.title.facts for c in curves])))
     if not rates:
         plot_curves(curves, figure.subplots())
         return figure
@@ -102,14 +103,14 @@ def draw_curves(curves: Sequence[Curves]) -> Figure:
 
 
 def _height(curves: Sequence[Curves]) -> float:
-    """Inches that the legend needs, or that a figure has anyway."""
-    several = len({c.told.network for c in curves}) > 1
-    lines = sum(2 + len(c.name) // 24 + several * (1 + len(c.told.network) // 24) for c in curves)
+    """Inches for the legend, at least those of a figure."""
+    several = len({c.title.network for c in curves}) > 1
+    lines = sum(2 + len(c.name) // 24 + several * (1 + len(c.title.network) // 24) for c in curves)
     return max(4.0, 1.6 + 0.16 * (lines + 2))
 
 
 def _far_above(curves: Sequence[Curves]) -> float | None:
-    """The greatest loss at epoch 0, before training, where it is far above all later ones; else None."""
+    """The greatest loss at epoch 0, before training, if it is far above all later ones; else None."""
     first = np.concatenate([np.append(c.train[c.epochs == 0], c.valid[c.epochs == 0]) for c in curves])
     later = np.concatenate([np.append(c.train[c.epochs > 0], c.valid[c.epochs > 0]) for c in curves])
     first, later = first[np.isfinite(first)], later[np.isfinite(later)]
@@ -119,34 +120,34 @@ def _far_above(curves: Sequence[Curves]) -> float | None:
 
 
 def _training_words(curves: Sequence[Curves]) -> str:
-    """What the dashed lines are."""
-    dropped = [c.told.dropout for c in curves]
+    """The label of the dashed lines."""
+    dropped = [c.title.dropout for c in curves]
     return "training" + (", with dropout" if all(dropped) else ", some with dropout" if any(dropped) else "")
 
 
-def plot_depth(points: Sequence[DepthPoint], ax: Axes | None = None) -> Axes:
-    """Best validation perplexity by depth: points are seeds, lines their means; cells without depth are horizontal."""
+def plot_depth(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Best validation perplexity by depth: points are seeds, lines their means; cells without depth are horizontal.
+
+    table: from `rhn.plotting.runs.read_depth`.
+    """
     ax = ax or Figure(figsize=(4.5, 3.4), layout="constrained").subplots()
-    series: dict[str, list[DepthPoint]] = {}
-    for p in points:
-        series.setdefault(_series(p), []).append(p)
-    places, legend = list(dict.fromkeys([*PUBLISHED, *series])), []  # the paper's series keep their colours
-    for label, members in series.items():
-        k = places.index(label)
+    series = table.groupby(_series(table), sort=False)
+    labels, legend = list(dict.fromkeys([*PUBLISHED, *series.groups])), []  # the paper's series keep their colours
+    for label, members in series:
+        k = labels.index(label)
         colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
-        means = [float(np.mean(p.valid)) for p in members]
-        if "depth" in lacking(members[0].cell):
+        means = members.groupby(["run", "depth"], sort=False).valid_perplexity.mean()
+        if "depth" in lacking(members.cell.iloc[0]):
             for mean in means:
                 words = f"{in_inches(label, NAME_INCHES, 8)} ({mean:.1f})"
                 legend.append(ax.axhline(mean, linestyle=":", linewidth=1.2, color=colour, label=words))
             continue
-        line = {"color": colour, "linewidth": 1.2, "linestyle": "-" if len(members) > 1 else "none"}
-        ax.plot([p.depth for p in members], means, **line)
-        for p in members:
-            ax.plot([p.depth] * len(p.valid), p.valid, marker, markersize=4, color=colour)
+        line = {"color": colour, "linewidth": 1.2, "linestyle": "-" if len(means) > 1 else "none"}
+        ax.plot(means.index.get_level_values("depth"), means, **line)
+        ax.plot(members.depth, members.valid_perplexity, marker, markersize=4, color=colour)
         legend.append(Line2D([], [], marker=marker, markersize=4, label=in_inches(label, NAME_INCHES, 8), **line))
-    _depth_axis(ax, max(p.depth for p in points))
-    ax.set_title(f"trained here: {sizes(points)}", loc="left", wrap=True)
+    _depth_axis(ax, table.depth.max())
+    ax.set_title(f"trained here: {sizes(table)}", loc="left", wrap=True)
     _legend_below(ax, legend)
     return ax
 
@@ -165,14 +166,15 @@ def plot_published(ax: Axes | None = None) -> Axes:
     return ax
 
 
-def draw_depth(points: Sequence[DepthPoint]) -> Figure:
+def draw_depth(table: pd.DataFrame) -> Figure:
     """Figure 5(a) of these trainings, beside the paper's: equal heights are equal changes relative to a panel's lowest perplexity."""
-    entries = len({(_series(p), "depth" in lacking(p.cell) and p.depth) for p in points})
+    across = ["depth" in lacking(cell) and run for cell, run in zip(table.cell, table.run, strict=True)]
+    entries = len({*zip(_series(table), across, strict=True)})
     figure = Figure(figsize=(10, 4.4 + 0.2 * entries), layout="constrained")
-    about = f"Penn Treebank; {_most(p.epochs for p in points)}; trained here: symbols are seeds, lines their means"
+    about = f"Penn Treebank; at most {counted(table.epochs.max(), 'epoch')}; trained here: symbols are seeds, lines their means"
     titled(figure, "Best validation perplexity by recurrence depth", about)
     left, right = figure.subplots(1, 2)
-    axes = plot_depth(points, left), plot_published(right)
+    axes = plot_depth(table, left), plot_published(right)
     drawn = [np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines]) for ax in axes]
     span = max(values.max() / values.min() for values in drawn)
     margin = 0.05 * (span - 1)
@@ -188,13 +190,12 @@ def _legend_below(ax: Axes, handles: Sequence) -> None:
     ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns)
 
 
-def _most(epochs: Iterable[int]) -> str:
-    return f"at most {counted(max(epochs), 'epoch')}"
-
-
-def _series(point: DepthPoint) -> str:
-    layers = f", {point.layers} layers" if point.layers > 1 else ""
-    return f"{point.cell}{', tied' if point.tied else ''}{layers}"
+def _series(table: pd.DataFrame) -> list[str]:
+    """The label of the series of each row."""
+    rows = table[["cell", "tied", "layers"]].itertuples(index=False)
+    return [
+        f"{cell}{', tied' if tied else ''}{f', {layers} layers' if layers > 1 else ''}" for cell, tied, layers in rows
+    ]
 
 
 def _depth_axis(ax: Axes, deepest: int) -> None:

@@ -12,7 +12,7 @@ from rhn.cli import main as cli
 from rhn.errors import DataError, InvalidInputError
 from rhn.plotting import curves as plots
 from rhn.plotting.figures import our_style
-from rhn.plotting.run_titles import told_of
+from rhn.plotting.provenance import read_title
 from rhn.plotting.runs import read_curves, read_depth, require_one_measure, sizes
 from rhn.published import PTB_BY_DEPTH
 
@@ -92,7 +92,7 @@ def test_a_depth_figure_is_drawn_again_from_its_table(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "why"), [("run,cell\na,rhn\n", "valid_perplexity"), ("run\xff", "no table"), ("", "no run")]
+    ("text", "why"), [("run,cell\na,rhn\n", "valid_perplexity"), ("run\xff", "no table"), ("", "no table")]
 )
 def test_a_table_of_something_else_is_no_depth_figure(text, why, tmp_path):
     (tmp_path / "x.csv").write_text(text, encoding="latin-1")
@@ -125,7 +125,7 @@ def test_trainings_on_different_texts_are_not_compared_by_depth(cut, run):
     "config", [{"depth": "three"}, {"hidden_size": None}, {"corpus": "bible"}, {"layers": 0}], ids=str
 )
 def test_a_configuration_that_makes_no_sense_is_refused(config, run):
-    with pytest.raises(DataError, match=r"config\.json does not say what was trained"):
+    with pytest.raises(DataError, match=r"config\.json does not describe a training"):
         read_depth([run("odd", [9.0], **config)])
 
 
@@ -236,9 +236,8 @@ def test_every_seed_has_its_point_and_a_cell_without_depth_a_line_across(run):
     ax = plots.plot_depth(read_depth([*runs, run("l", [75.0], cell="lstm")]))
     assert [(list(line.get_xdata()), list(line.get_ydata())) for line in ax.lines] == [
         ([1, 3], [81.0, 70.0]),  # the means of the untied
-        ([1, 1], [80.0, 82.0]),
-        ([3], [70.0]),
-        ([1], [75.0]),  # the mean of the tied, which has no line: it joins nothing
+        ([1, 1, 3], [80.0, 82.0, 70.0]),
+        ([1], [75.0]),  # the mean of the tied, drawn without a line
         ([1], [75.0]),
         ([0, 1], [75.0, 75.0]),
     ]
@@ -301,5 +300,5 @@ def test_a_report_that_cannot_be_made_gets_one_sentence(options, message, run, r
 )
 def test_titles_leave_out_settings_that_a_cell_does_not_have(cell, network, facts, tmp_path):
     (tmp_path / "config.json").write_text(f'{{"cell": "{cell}", "depth": 1, "hidden_size": 5, "transform_bias": -1.0}}')
-    told = told_of(tmp_path)
-    assert (told.network, told.facts) == (network, facts)
+    title = read_title(tmp_path)
+    assert (title.network, title.facts) == (network, facts)
