@@ -22,7 +22,7 @@ from rhn.cli.common import print_json, run_command
 from rhn.cli.parsing import Commands, parse
 from rhn.errors import InvalidInputError
 from rhn.utils.options import Arg, Fields
-from rhn.utils.redact import without_password
+from rhn.utils.wording import without_password
 
 DESCRIPTION = """Are deep recurrences optimisable? Random settings for each architecture and depth, trained as one program.
 

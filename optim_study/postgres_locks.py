@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from optim_study.locks import LocksLostError
 from optim_study.patience import Patience, reason
 from rhn.errors import InvalidInputError, OutputError
-from rhn.utils.redact import without_password
+from rhn.utils.wording import without_password
 
 _logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from typing import Any
 from optim_study.presets import RunConfig, WorkSettings
 from rhn.errors import InvalidInputError
 from rhn.utils.options import flag
-from rhn.utils.redact import without_password
+from rhn.utils.wording import without_password
 
 TIME = re.compile(r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}")  # minutes, minutes:seconds, ... days-hours:minutes:seconds
 MEMORY = re.compile(r"\d+[KMGT]?")

@@ -31,8 +31,8 @@ from rhn.plotting.curves import LABELS, draw_curves
 from rhn.plotting.runs import Curves, read_curves, require_one_measure
 from rhn.training.curves import Objective
 from rhn.utils.io import read_json
+from rhn.utils.lazy import plugin
 from rhn.utils.options import flag
-from rhn.utils.plugins import plugin
 from rhn.utils.wording import counted, first_line
 
 BEST_TRIALS = 5  # of each network

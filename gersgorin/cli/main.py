@@ -13,7 +13,7 @@ import sys
 from gersgorin.analyses import ANALYSES
 from rhn.cli.common import run_command
 from rhn.errors import Answered, InvalidInputError
-from rhn.utils.plugins import plugin
+from rhn.utils.lazy import plugin
 from rhn.version import __version__
 
 COMMANDS = {  # name: (module with main(args), one line)

@@ -1,4 +1,4 @@
-"""What every command shares: errors as one sentence, exit codes, the device, progress bars, JSON without NaN.
+"""Shared by all commands: errors as one sentence, exit codes, the device, progress bars, JSON without NaN.
 
 Exit codes: 0 done, 2 bad input (one sentence on stderr), 130 interrupted. Results go to stdout, progress and notices to stderr.
 """
@@ -20,32 +20,31 @@ from rhn.utils.user_code import users_frames
 
 
 def run_command(main: Callable[[], None]) -> int:
-    """Run a command's body and turn what it raises into an exit code and, for bad input, one sentence on stderr.
+    """Run a command's body and turn its errors into an exit code and, for bad input, one sentence on stderr.
 
-    What the machine refuses (no permission, a full disk, too long a name) is bad input wherever it comes up.
+    Errors of the machine (no permission, a full disk, too long a name) count as bad input.
     """
     _prepare_streams()
     try:
-        _check_current_folder()
         main()
         sys.stdout.flush()
     except RhnError as error:
         return _refused(str(error), users_frames(error))
     except Answered:
         raise
-    except SystemExit as leaving:  # out of code of the user's own: nothing that was asked for is done
+    except SystemExit as leaving:  # raised by a user's code: the work is not done
         called = f"sys.exit({leaving.code!r:.80})"
         return _refused(
             f"{called} was called in the middle of the work: expected code that returns", users_frames(leaving)
         )
     except KeyboardInterrupt as interrupt:
-        _tell(str(interrupt) or "interrupted")
+        _print_error(str(interrupt) or "interrupted")
         return 130
-    except BrokenPipeError:  # the reader of our output went away, as in `... | head`
+    except BrokenPipeError:  # the reader of our output ended, as in `... | head`
         _drop_output()
         return 0
     except OSError as error:
-        if error.filename is None:  # what is left to be written would be refused again at the interpreter's end
+        if error.filename is None:  # Python would write the rest again at its end, and fail again
             _drop_output()
         where = "the output" if error.filename is None else os.fsdecode(error.filename)
         return _refused(f"{where}: {error.strerror or error}")
@@ -53,7 +52,7 @@ def run_command(main: Callable[[], None]) -> int:
 
 
 def _prepare_streams() -> None:
-    """Streams that the caller has closed swallow what is written; characters that a terminal has not become question marks."""
+    """Replace streams that the caller has closed; print characters that a terminal lacks as question marks."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -62,20 +61,13 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
-def _check_current_folder() -> None:
-    try:
-        Path.cwd()
-    except FileNotFoundError:
-        raise InvalidInputError("the current folder no longer exists: go to another one first, as in `cd ~`") from None
-
-
 def _refused(sentence: str, frames: Sequence[str] = ()) -> int:
-    _tell("\n".join((f"error: {' '.join(sentence.split())}", *frames)))
+    _print_error("\n".join((f"error: {' '.join(sentence.split())}", *frames)))
     return 2
 
 
-def _tell(line: str) -> None:
-    with contextlib.suppress(OSError):  # a stderr that takes nothing: the exit code still tells
+def _print_error(line: str) -> None:
+    with contextlib.suppress(OSError):  # a broken stderr: the exit code remains
         print(line, file=sys.stderr, flush=True)
 
 
@@ -95,5 +87,5 @@ def resolve_device(name: str) -> str:
 
 
 def print_json(value) -> None:
-    """Print a value as JSON at full precision; what is not finite becomes null."""
+    """Print a value as JSON at full precision; NaN and infinity become null."""
     print(json.dumps(finite_json(value), allow_nan=False))

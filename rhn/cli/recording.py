@@ -23,7 +23,7 @@ NAME = "record.npz"
 
 def recorded_every(folder: Path) -> int | None:
     """After how many steps the training in a folder was measured; None where it was not. Raises DataError for a damaged record."""
-    from rhn.utils.plugins import plugin
+    from rhn.utils.lazy import plugin
 
     paths = sorted([*folder.glob(NAME), *folder.glob(f"seed-*/{NAME}")])
     return plugin("recording").load(paths[0]).every if paths else None
@@ -147,7 +147,7 @@ class Recorders:
             recorder.close()
 
     def _begin(self, seed: int, network: "nn.Module") -> None:
-        from rhn.utils.plugins import plugin
+        from rhn.utils.lazy import plugin
 
         self._models[seed] = copy.deepcopy(network)
         loss, board = self._look(seed, network), self._tensorboard and self._tensorboard / f"record-{seed}"

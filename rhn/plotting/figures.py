@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure, SubFigure
 
-BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"  # Okabe and Ito's: told apart by the colour-blind
+BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"  # Okabe and Ito's, for the colour-blind
 PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#666666"
 SUFFIXES = (".png", ".svg", ".pdf")
 TITLE_SIZE, CHARACTERS_AN_INCH = 10, 13  # of titles, at that size
@@ -39,7 +39,7 @@ STYLE = {
 
 @contextmanager
 def our_style() -> Iterator[None]:
-    """Within, matplotlib draws in our style, whatever a user's matplotlibrc says."""
+    """Let matplotlib draw in our style, whatever a user's matplotlibrc holds."""
     import matplotlib
 
     with matplotlib.rc_context():
@@ -55,81 +55,74 @@ def save_figure(path: Path, draw: Callable[[], "Figure"], **options) -> None:
     """
     with our_style(), atomic_path(path) as temporary:
         figure = draw()
-        _keep_mathematics_that_is(figure)
         figure.savefig(temporary, metadata=metadata(figure, path.suffix.lower()), **options)
 
 
 def svg_text(draw: Callable[[], "Figure"]) -> str:
-    """Draw in our style, as SVG whose words are text, on a transparent ground."""
+    """Draw in our style as SVG with text as text, on a transparent ground."""
     import matplotlib
 
     picture = io.StringIO()
     with our_style():
         figure = draw()
-        _keep_mathematics_that_is(figure)
         matplotlib.rcParams["svg.fonttype"] = "none"
         figure.savefig(picture, format="svg", facecolor="none", metadata={"Date": None})
     return picture.getvalue()
 
 
 def set_tooltips(artist, texts: Iterable[str]) -> None:
-    """Texts that a report shows when the reader points at an artist: one for all of it, or one for each of its points."""
+    """Set the texts that a report shows under the mouse pointer: one for the artist, or one for each of its points."""
     artist.tooltips = list(texts)
 
 
 def figure_name(*words: object) -> Path:
-    """The default name of a figure, from all that changes it; words that are None or empty say nothing.
+    """The default name of a figure, from all options that change it; words that are None or empty are left out.
 
     >>> str(figure_name("swarm", "small", None, "by-depth"))
     'swarm-small-by-depth.png'
     """
-    told = "-".join(str(word) for word in words if word not in (None, ""))
-    name = re.sub(r"[^\w.-]+", "-", told)
-    if len(name.encode()) > LONGEST_NAME or name != told:
-        name = f"{name.encode()[:LONGEST_NAME].decode(errors='ignore')}-{crc32(told.encode(errors='replace')):08x}"
+    whole = "-".join(str(word) for word in words if word not in (None, ""))
+    name = re.sub(r"[^\w.-]+", "-", whole)
+    if len(name.encode()) > LONGEST_NAME or name != whole:  # a checksum keeps names apart that were changed
+        name = f"{name.encode()[:LONGEST_NAME].decode(errors='ignore')}-{crc32(whole.encode(errors='replace')):08x}"
     return Path(f"{name.lstrip('.-')}.png")
 
 
 def place(path: Path) -> str | None:
-    """What tells a file or folder, in a default name, from others that are called the same: a checksum of its path; None in the
-    current folder, and in runs/ there."""
+    """The name of a file's folder, for a default name; None in the current folder, and in runs/ there."""
     home, usual = path.resolve().parent, (Path.cwd(), Path("runs").resolve())
-    return (
-        None
-        if home in usual or path.resolve() in usual
-        else f"{crc32(str(path.resolve()).encode(errors='replace')):08x}"
-    )
+    return None if home in usual or path.resolve() in usual else home.name
 
 
 def titled(figure: "Figure | SubFigure", title: str, about: str = "", **options) -> None:
-    """The figure's title: what it shows, and below, wrapped to its width, how that was made, with our version.
+    """Set the title of a figure and, below it, how it was made, with our version; both wrapped to its width.
 
     about: initialisation, bias, seed and data, such as "uniform:0.04, seed 0; chorale bwv269".
     options: those of `Figure.suptitle`.
     """
     width = figure.bbox.width / figure.figure.dpi * CHARACTERS_AN_INCH
-    told = (title, "; ".join(filter(None, (about, made_with()))))
-    lines = [line for words in told for line in wrap(words, int(width), break_on_hyphens=False)]
+    texts = (title, "; ".join(filter(None, (about, made_with()))))
+    lines = [line for words in texts for line in wrap(words, int(width), break_on_hyphens=False)]
     figure.suptitle("\n".join(map(drawable, lines)), **{"fontsize": TITLE_SIZE} | options)
 
 
 def metadata(figure: "Figure", suffix: str) -> dict[str, str | None]:
-    """What a figure's file says of itself, by the keys of its format: what it shows, the command that draws it, the version.
+    """Metadata of a figure's file, by the keys of its format: title, command, version.
 
-    Nothing that differs from one run to the next: the same command draws the same bytes.
+    There is no date: the same command draws the same bytes.
     """
-    title, told = " ".join(figure.get_suptitle().split()).replace(r"\$", "$"), command() or "drawn by the library"
+    title, drawn_by = " ".join(figure.get_suptitle().split()).replace(r"\$", "$"), command() or "drawn by the library"
     if suffix == ".svg":
-        return {"Title": title, "Description": told, "Creator": made_with(), "Date": None}
+        return {"Title": title, "Description": drawn_by, "Creator": made_with(), "Date": None}
     if suffix == ".pdf":
-        return {"Title": title, "Subject": told, "Creator": made_with(), "CreationDate": None}
-    return {"Title": title, "Description": told, "Software": made_with()}
+        return {"Title": title, "Subject": drawn_by, "Creator": made_with(), "CreationDate": None}
+    return {"Title": title, "Description": drawn_by, "Software": made_with()}
 
 
 def drawable(text: str) -> str:
-    r"""A user's text as a figure can show it: characters that the font lacks as Python writes them, dollars not as mathematics.
+    r"""Escape a user's text for a figure: characters that the font lacks as in Python, dollars so that they start no mathematics.
 
-    Names of files, data and architectures go through it wherever they are drawn; `titled` sees to it. Twice is as once.
+    Needed for names of files, data and architectures; `titled` calls it. Twice is as once.
 
     >>> print(drawable("naïve 字 $x$"))
     naïve \u5b57 \$x\$
@@ -144,7 +137,7 @@ def drawable(text: str) -> str:
 
 
 def time_label(unit: str) -> str:
-    """What an axis of time says where steps have this unit.
+    """The label of an axis of time, with the unit of a step.
 
     >>> time_label("tokens"), time_label("steps")
     ('time step (tokens)', 'time step')
@@ -152,28 +145,13 @@ def time_label(unit: str) -> str:
     return "time step" if unit == "steps" else f"time step ({drawable(unit)})"
 
 
-def _keep_mathematics_that_is(figure: "Figure") -> None:
-    """Texts between dollars that are no mathematics are shown as they stand: no name of a user's keeps a figure from being drawn."""
-    from matplotlib.cbook import is_math_text
-    from matplotlib.mathtext import MathTextParser
-    from matplotlib.text import Text
-
-    parser = MathTextParser("path")
-    for text in figure.findobj(Text):
-        try:
-            for line in filter(is_math_text, text.get_text().split("\n")):
-                parser.parse(line)
-        except ValueError:
-            text.set_parse_math(False)
-
-
 STEPS = (1, 2, 5)  # of numbers along a logarithmic axis
-FEW = 0.8  # decades, in which numbers stand in equal steps
+FEW = 0.8  # decades; on shorter axes the numbers have equal steps
 LETTER = 0.6  # width of a letter, in sizes of its type
 
 
 def plain_log_ticks(axis: "Axis") -> None:
-    """A logarithmic axis with plain numbers: of many decades powers of ten, of few also 2 and 5, within one equal steps."""
+    """Label a logarithmic axis with plain numbers: powers of ten on many decades, also 2 and 5 on few, equal steps within one."""
     import numpy as np
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
@@ -187,7 +165,7 @@ def plain_log_ticks(axis: "Axis") -> None:
 
 
 def log_ends(low: float, high: float) -> tuple[float, float]:
-    """Where a logarithmic axis ends whose numbers, by `plain_log_ticks`, enclose all values from low to high, above 0."""
+    """The ends of a logarithmic axis with `plain_log_ticks` that encloses all values from low to high, above 0."""
     from matplotlib.ticker import MaxNLocator
 
     low, high = low / 1.05, high * 1.05
@@ -213,14 +191,14 @@ def enclosing(low: float, high: float, steps: Sequence[int] = STEPS) -> tuple[fl
 
 
 def every_label(labels: Sequence[str], ax: "Axes", *, across: bool = False) -> int:
-    """1 where an axes has room for all labels, 2 where for every second one, ...: one above another, or `across` beside each other."""
+    """The step at which labels fit on an axes: 1 for all labels, 2 for every second one, ...; below or (`across`) beside each other."""
     size, box = ax.yaxis.label.get_fontsize(), ax.get_window_extent()
     each, room = (LETTER * (max(map(len, labels)) + 2), box.width) if across else (1.2, box.height)
     return math.ceil(each * size * len(labels) * ax.figure.dpi / 72 / room)
 
 
 def in_inches(name: str, inches: float, size: float) -> str:
-    """A name as a figure can show it, in lines so short that type of this size (points) keeps within a width.
+    """Escape a name for a figure and break it into lines of at most this width, for type of this size (points).
 
     >>> in_inches("a-long-name", 0.6, 9)
     'a-long-\\nname'
@@ -231,7 +209,7 @@ def in_inches(name: str, inches: float, size: float) -> str:
 
 
 def legend_columns(labels: Iterable[str], inches: float, size: float = 8) -> int:
-    """In how many columns the entries of a legend fit beside each other.
+    """The number of columns in which the entries of a legend fit.
 
     >>> legend_columns(["median", "best constant output (11.16)"], 6), legend_columns(["median", "diverged"], 1)
     (2, 1)

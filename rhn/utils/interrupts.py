@@ -1,4 +1,4 @@
-"""Ctrl-C that waits for the end of an epoch or of a step: weights in the middle of one are no state to save."""
+"""Defer Ctrl-C to the end of an epoch or a step, so that the saved state is consistent."""
 
 import logging
 import signal
@@ -10,11 +10,11 @@ _logger = logging.getLogger(__name__)
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user stopped the work and it is saved; the message says how to go on. Commands end with exit code 130."""
+    """The user stopped the work and it is saved; the message is how to resume. Commands end with exit code 130."""
 
 
 class InterruptRequest:
-    """Whether Ctrl-C was pressed; `finished` is what the work finishes before it stops."""
+    """A handler that notes Ctrl-C; `finished` is the unit that is finished first: "epoch"."""
 
     def __init__(self, finished: str):
         self.finished, self.pending, self.at_once = finished, False, False
@@ -30,8 +30,8 @@ class InterruptRequest:
 
 @contextmanager
 def deferred_interrupt(finished: str = "epoch") -> Iterator[InterruptRequest]:
-    """Within, the first Ctrl-C is only noted, with a word on what is `finished` first, and the second raises
-    KeyboardInterrupt as usual. Outside the main thread, and where interrupts are ignored (`nohup`), nothing changes."""
+    """Note only the first Ctrl-C, with a warning that the `finished` unit ends first; the second one raises
+    KeyboardInterrupt as usual. Nothing changes outside the main thread and while interrupts are ignored (`nohup`)."""
     request = InterruptRequest(finished)
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not in_main_thread or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -46,8 +46,8 @@ def deferred_interrupt(finished: str = "epoch") -> Iterator[InterruptRequest]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Within `deferred_interrupt`, for a wait that nothing is lost by leaving: Ctrl-C, also one that was only noted so far, raises
-    KeyboardInterrupt at once. Elsewhere nothing changes."""
+    """Let Ctrl-C, also one noted before, raise KeyboardInterrupt at once during a wait within `deferred_interrupt`.
+    Elsewhere nothing changes."""
     request = signal.getsignal(signal.SIGINT)
     if not isinstance(request, InterruptRequest) or threading.current_thread() is not threading.main_thread():
         yield

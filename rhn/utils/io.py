@@ -1,7 +1,7 @@
-"""Read files that anybody may have written, and write files atomically.
+"""Read files of any origin, and write files atomically.
 
-Reading takes regular files of a limited size: a pipe, a socket or a device would block or never end, and a small archive can claim
-any size. Writing goes to a temporary file that replaces the old one, so a reader, a crash or a full disk never leaves half a file.
+Only regular files of a limited size are read: a pipe, a socket or a device would block or never end, and a small archive can claim
+any size. Writers write a temporary file that replaces the old one, so a reader, a crash or a full disk never leaves half a file.
 Records are tables (.csv), arrays by name (.npz) and JSON without NaN.
 """
 
@@ -15,20 +15,17 @@ import secrets
 import stat
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, fields
 from pathlib import Path
 
 from rhn.errors import DataError, OutputError, RhnError
 from rhn.utils.metadata import made_by_us, made_with
-from rhn.utils.validation import expected, fits
 
 MOST_TEXT = 2**28  # bytes of a table or of JSON: a million lines
 MOST_ARRAYS = 2**32  # bytes that the arrays of a record unpack to
-MOST_DIGITS = 300  # of a whole number: floats end there, and of thousands Python makes no number
 
 
 def require_file(path: str | Path, most: int | None = None) -> Path:
-    """The path of a regular file of at most so many bytes; raises DataError for anything else, OSError where nothing is there."""
+    """The path of a regular file of at most `most` bytes; raises DataError for anything else, OSError for a missing file."""
     path = Path(path)
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
@@ -40,55 +37,21 @@ def require_file(path: str | Path, most: int | None = None) -> Path:
 
 
 def read_text_file(path: str | Path) -> str:
-    """The text (UTF-8) of a small file; raises as `require_file`, and ValueError where it is no text."""
+    """The text (UTF-8) of a small file; raises as `require_file`, and ValueError for a file that is not UTF-8."""
     return require_file(path, MOST_TEXT).read_text(encoding="utf-8")
 
 
 def read_json(path: str | Path):
-    """The value in a JSON file; raises as `require_file`, and ValueError, with the reason, where it holds something else."""
-    return json_value(read_text_file(path))
-
-
-def json_value(text: str):
-    """The value that a JSON text says; raises ValueError for one that is none, is nested too deeply or holds numbers beyond any use.
-
-    >>> json_value('{"epoch": 1}')
-    {'epoch': 1}
-    """
+    """The value in a JSON file; raises as `require_file`, and ValueError, with the reason, for a file that is not JSON."""
     try:
-        return json.loads(text, parse_int=_whole_number)
+        return json.loads(read_text_file(path))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
 
-def _whole_number(word: str) -> int:
-    if len(word) > MOST_DIGITS:
-        raise ValueError(f"it holds a number of {len(word)} digits, expected at most {MOST_DIGITS}")
-    return int(word)
-
-
-def values_of(kind: type, arrays: Mapping) -> dict:
-    """The fields of a dataclass of arrays, texts and numbers, from arrays by their names; those with a default may be missing.
-
-    Raises KeyError for one that is missing, ValueError for a text or a number that is none.
-    """
-    import numpy as np
-
-    values = {}
-    for f in fields(kind):
-        if f.name not in arrays and f.default is not MISSING:  # files of before have less
-            continue
-        values[f.name] = arrays[f.name]
-        if f.type is not np.ndarray:
-            values[f.name] = value = values[f.name].item()
-            if not fits(value, f.type):
-                raise ValueError(f"{f.name} is {value!r:.60}, expected {expected(f.type)}")
-    return values
-
-
 @contextlib.contextmanager
 def arrays_of(path: str | Path, writer: str) -> Iterator[Mapping]:
-    """The arrays of an .npz file; where it cannot be read, or lacks one, DataError says that `writer` writes such files."""
+    """The arrays of an .npz file; raises DataError, which names the `writer` of such files, if it cannot be read or lacks one."""
     import numpy as np
 
     try:
@@ -104,7 +67,7 @@ def arrays_of(path: str | Path, writer: str) -> Iterator[Mapping]:
         raise DataError(f"{path} does not exist: expected a record written by {writer}") from None
     except RhnError:
         raise
-    except Exception as error:  # whatever damage makes zipfile, zlib and NumPy raise, the answer is the same
+    except Exception as error:  # zipfile, zlib and NumPy raise many kinds for a damaged file
         lacks = isinstance(error, KeyError) and re.search(
             "'?([^' ]+)(?: is not a file in the archive)?", str(error.args[0])
         )
@@ -112,14 +75,14 @@ def arrays_of(path: str | Path, writer: str) -> Iterator[Mapping]:
         raise DataError(f"{path} is not a record written by {writer}: {reason}") from error
 
 
-_MARK = "rhn-partial"  # in the name of every temporary file, and in nobody else's
+_MARK = "rhn-partial"  # in the name of every temporary file
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`; on leaving without an error it is flushed to disk and renamed over `path`, else removed.
+    """A temporary path beside `path`; at the end it is flushed to disk and renamed over `path`, after an error removed.
 
-    The temporary keeps the suffix, because many writers choose a format by it. Raises OutputError where the file cannot be written.
+    The temporary keeps the suffix, because many writers choose a format by it. Raises OutputError if the file cannot be written.
     """
     path = _file(path)
     temporary = _temporary(path)
@@ -135,21 +98,21 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path, stem: str | None = None) -> None:
-    """Remove what writers that were killed within `atomic_path` left in a folder. Call it only where no other process writes.
+    """Remove the temporary files of killed writers from a folder. Call it only while no other process writes there.
 
-    stem: remove only what is left of files of this name (without its suffix).
+    stem: remove only those of files with this name (without its suffix).
     """
     name = ".+" if stem is None else re.escape(stem)
     temporary = re.compile(rf"\.{name}\.{_MARK}-[0-9a-f]{{8}}(\.[^.]+)?", re.DOTALL)
     for left in folder.glob(f".*.{_MARK}-*"):
         if temporary.fullmatch(left.name) and left.is_file():
-            with contextlib.suppress(OSError):  # another user's stays, and does no harm
+            with contextlib.suppress(OSError):  # another user's file stays
                 left.unlink()
 
 
 @contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Within, an OSError becomes the OutputError "cannot write PATH: reason"."""
+    """Turn an OSError into the OutputError "cannot write PATH: reason"."""
     try:
         yield
     except OSError as error:
@@ -157,12 +120,12 @@ def writing(path: str | Path) -> Iterator[None]:
 
 
 def write_record(path: str | Path, values: Mapping) -> None:
-    """Write the values of a record as one JSON object that says which version made it, atomically. Raises OutputError."""
+    """Write the values of a record and our version as one JSON object, atomically. Raises OutputError."""
     write_json(path, {"made_with": made_with()} | values)
 
 
 def write_json(path: str | Path, value, *, indent: int | None = None) -> None:
-    """Write a value as one JSON text, atomically; what is not finite becomes null. Raises OutputError."""
+    """Write a value as one JSON text, atomically; NaN and infinity become null. Raises OutputError."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(finite_json(value), allow_nan=False, indent=indent) + "\n")
 
@@ -202,9 +165,9 @@ def finite_json(value):
 
 
 def check_writable(path: str | Path, *, force: bool = True, columns: Sequence[str] = ()) -> Path:
-    """The path of a file to be written later; raises OutputError now where its folder is missing or cannot be written to.
+    """Check that a file can be written later, and return its path; raises OutputError for a missing or read-only folder.
 
-    force: whether any file that is there may be written over; otherwise only one that this toolkit made, see `made_by_us`.
+    force: overwrite any file; otherwise only one of this toolkit, see `made_by_us`.
     columns: the header of a table to be written.
     """
     path = _file(path)
@@ -227,7 +190,7 @@ def check_writable(path: str | Path, *, force: bool = True, columns: Sequence[st
 
 
 def check_output(path: str | Path, suffixes: Sequence[str], *, force: bool = True, columns: Sequence[str] = ()) -> Path:
-    """As `check_writable`, of a path that must end in one of these; raises OutputError."""
+    """As `check_writable`, for a path with one of these suffixes; raises OutputError."""
     if Path(path).suffix.lower() not in suffixes:
         expected = " or ".join(filter(None, (", ".join(suffixes[:-1]), suffixes[-1])))
         raise OutputError(f"cannot write {path}: expected a name ending in {expected}")
@@ -235,12 +198,12 @@ def check_output(path: str | Path, suffixes: Sequence[str], *, force: bool = Tru
 
 
 def _temporary(path: Path) -> Path:
-    """A name beside `path` that no other writer has, in this process or another, on this machine or another."""
+    """A path beside `path` that no other writer uses, on any machine."""
     return path.with_name(f".{path.stem}.{_MARK}-{secrets.token_hex(4)}{path.suffix}")
 
 
 def _file(path: str | Path) -> Path:
-    """The path, unless what stands there is no file: a rename over /dev/null would take the device away from everybody."""
+    """The path, unless it is a folder or a device: a rename over /dev/null would remove the device."""
     path = Path(path)
     with writing(path), contextlib.suppress(FileNotFoundError):
         mode = path.stat().st_mode

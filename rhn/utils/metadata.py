@@ -1,17 +1,17 @@
-"""Which command and version made a file: the words for its metadata, and how they are found there again."""
+"""Mark files with the command and version that made them, and recognise such files."""
 
 import csv
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from rhn.utils.redact import without_password
+from rhn.utils.wording import without_password
 from rhn.version import __version__
 
 _command: list[str] = []
 _NAME = b"rhn-toolkit "
 _SEARCHED = 2**16  # bytes at each end of a file
-_MARKS = {  # what a file that this toolkit made holds near its beginning or its end
+_MARKS = {  # bytes near the beginning or the end of our files
     ".png": b"tEXtSoftware\0" + _NAME,
     ".svg": b"<dc:title>" + _NAME,
     ".pdf": b"/Creator (" + _NAME,
@@ -27,12 +27,12 @@ _MARKS = {  # what a file that this toolkit made holds near its beginning or its
 
 
 def remember_command(prog: str, words: Sequence[str]) -> None:
-    """This process now runs `prog words...`; `rhn.cli.parsing.parse` says so."""
+    """Remember that this process runs `prog words...`; called by `rhn.cli.parsing.parse`."""
     _command[:] = [*prog.split(), *words]
 
 
 def command() -> str | None:
-    """The command as it can be pasted into a shell, passwords left out; None where the library was called from other code."""
+    """The command for a shell, without passwords; None if the library was called from other code."""
     shown = shlex.join(without_password(word).encode(errors="backslashreplace").decode() for word in _command)
     return shown or None
 
@@ -43,9 +43,9 @@ def made_with() -> str:
 
 
 def made_by_us(path: Path, columns: Sequence[str] = ()) -> bool:
-    """Whether a file's own metadata say that this toolkit made it; False for a file that cannot be read.
+    """True if a file has our mark; False for a file that cannot be read.
 
-    columns: for a table (.csv), which has no metadata: the header that this toolkit writes there.
+    columns: the header of our table, for a .csv file, which has no metadata.
     """
     try:
         with path.open("rb") as file:

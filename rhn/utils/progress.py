@@ -1,6 +1,6 @@
-"""Progress of long work on stderr, and the time that it still takes.
+"""Show the progress of long work and its remaining time on stderr.
 
-Bars on a terminal, a line now and then elsewhere; nothing for work that ends quickly.
+Bars on a terminal, elsewhere a line every half minute; nothing for work that ends quickly.
 """
 
 import contextlib
@@ -14,20 +14,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 SETTLED = 3  # units after which a speed counts
-FIRST_LINE = 5.0  # seconds after which long work speaks where there is no terminal
-LINE_SECONDS = 30.0  # and again so often
+FIRST_LINE = 5.0  # seconds until the first line without a terminal
+LINE_SECONDS = 30.0  # between further lines
 
 
 @dataclass
 class Speed:
-    """Units done a second since the first was done: that one also loads, allocates and compiles."""
+    """Units a second, without the first unit, which also loads, allocates and compiles."""
 
     clock: Callable[[], float] = time.monotonic
     _first: tuple[float, float] | None = field(default=None, init=False)
     _last: tuple[float, float] = field(default=(0.0, 0.0), init=False)
 
     def reached(self, units: float) -> None:
-        """So many units are done now."""
+        """Set the number of units done by now."""
         self._last = (self.clock(), units)
         self._first = self._first or self._last
 
@@ -40,17 +40,17 @@ class Speed:
         return units / seconds if units >= SETTLED and seconds > 0 else None
 
     def left(self, units: float) -> float | None:
-        """Seconds that so many units more take; None while unknown."""
+        """Seconds for `units` more; None while unknown."""
         return None if self.rate is None else units / self.rate
 
 
 def lines_of(text: str) -> str:
-    """The text in lines of 80 characters at most, fewer where the terminal of stderr has fewer; all but the first indented."""
+    """Wrap a text to at most 80 characters or the width of stderr's terminal; all lines but the first are indented."""
     return textwrap.fill(text, terminal_columns(), subsequent_indent="  ")
 
 
 def terminal_columns(most: int = 80) -> int:
-    """How many characters stderr's terminal shows in a line; `most` where it is none, or shows more."""
+    """The width of stderr's terminal, at most `most`; `most` without a terminal."""
     try:
         return min(most, os.get_terminal_size(sys.stderr.fileno()).columns) or most
     except (AttributeError, OSError, ValueError):  # no terminal, or a stream without a file
@@ -85,9 +85,9 @@ Advance = Callable[[int, int], None]
 
 @contextlib.contextmanager
 def progress_bars() -> Iterator[Callable[[str], Advance]]:
-    """report(title) -> callback(done, total): a bar each on a terminal, elsewhere lines about the one at work."""
+    """report(title) -> callback(done, total): one bar for each on a terminal, elsewhere lines about the current one."""
     if not sys.stderr.isatty():
-        with _said_now_and_then() as lines:
+        with _periodic_lines() as lines:
             yield lines.task
         return
     from rich.console import Console
@@ -104,9 +104,9 @@ def progress_bars() -> Iterator[Callable[[str], Advance]]:
 
 @contextlib.contextmanager
 def status_line() -> Iterator[Callable[[str], None]]:
-    """say(words): what is being done now; on a terminal one line that goes away, elsewhere a line now and then."""
+    """say(words) shows the current work: on a terminal one line that disappears, elsewhere a line every half minute."""
     if not sys.stderr.isatty():
-        with _said_now_and_then() as lines:
+        with _periodic_lines() as lines:
             yield lines.task
         return
     from rich.console import Console
@@ -116,14 +116,14 @@ def status_line() -> Iterator[Callable[[str], None]]:
 
 
 class Lines:
-    """What is being done, in words."""
+    """The current task as a line of text."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
         self._now: _Task | None = None
 
     def task(self, title: str) -> Advance:
-        """Begin something; what is returned says how far it is."""
+        """Begin a task; the returned callback(done, total) reports its progress."""
         task = self._now = _Task(title, self._clock())
 
         def advance(done: int, total: int) -> None:
@@ -132,7 +132,7 @@ class Lines:
         return advance
 
     def line(self) -> str | None:
-        """How far the task is that was told of last; None before the first.
+        """The progress of the task that reported last; None before the first.
 
         >>> lines = Lines(clock=iter([0.0, 30.0]).__next__)
         >>> lines.task("spectra")(100, 400)
@@ -155,22 +155,22 @@ class _Task:
 
 
 @contextlib.contextmanager
-def _said_now_and_then() -> Iterator[Lines]:
-    """Within, a line goes to stderr every LINE_SECONDS, also in the middle of a long call; the first one earlier."""
+def _periodic_lines() -> Iterator[Lines]:
+    """Print a line to stderr every LINE_SECONDS, also during a long call; the first one earlier."""
     lines, ended = Lines(), threading.Event()
 
-    def speak() -> None:
+    def print_lines() -> None:
         pause = FIRST_LINE
         while not ended.wait(pause):
             if line := lines.line():
-                with contextlib.suppress(OSError, ValueError):  # a stderr that takes nothing stops no work
+                with contextlib.suppress(OSError, ValueError):  # a broken stderr stops no work
                     print(lines_of(line), file=sys.stderr, flush=True)
             pause = LINE_SECONDS
 
-    speaker = threading.Thread(target=speak, daemon=True, name="progress")
-    speaker.start()
+    printer = threading.Thread(target=print_lines, daemon=True, name="progress")
+    printer.start()
     try:
         yield lines
     finally:
         ended.set()
-        speaker.join()
+        printer.join()

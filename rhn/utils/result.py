@@ -61,15 +61,15 @@ class OneScreen:
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Result(OneScreen):
-    """The numbers that one analysis found, and how they came about."""
+    """The numbers of one analysis, and their origin."""
 
     kinds: ClassVar[dict[str, type["Result"]]] = {}
     kind: ClassVar[str] = ""
     """Name of the class in files."""
     renamed: ClassVar[Mapping[str, str]] = {}
-    """Fields that files of earlier versions call otherwise: {name now: name then}."""
+    """Fields with another name in files of earlier versions: {name now: name then}."""
     writer: ClassVar[str] = "the save() of a result"
-    """What writes such files, for messages."""
+    """The writer of such files, for messages."""
 
     title: str = ""
     """Network, and sequence if it matters: "rhn, depth 5, 64 units"."""
@@ -91,7 +91,7 @@ class Result(OneScreen):
         raise NotImplementedError
 
     def plot(self, ax=None):
-        """Draw into matplotlib axes, or into a figure of its own; returns the axes."""
+        """Draw into matplotlib axes, or into a new figure; returns the axes."""
         raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
@@ -119,15 +119,15 @@ class Result(OneScreen):
         return found
 
     def derived(self) -> dict[str, Any]:
-        """Numbers computed from the fields that .json files hold too."""
+        """Numbers computed from the fields, for .json files."""
         return {}
 
     def validate(self) -> None:
-        """Raise ValueError for fields that do not fit each other; called for what a file held."""
+        """Raise ValueError for fields that do not fit each other; called after reading a file."""
 
     @classmethod
     def updated(cls, values: Mapping) -> Mapping:
-        """The fields in a file by their present names, with what earlier versions left out."""
+        """The fields in a file by their present names, with those that earlier versions left out."""
         return dict(values) | {new: values[old] for new, old in cls.renamed.items() if old in values}
 
     def _saved(self) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class Result(OneScreen):
 
     @classmethod
     def _of_file(cls, values: Mapping, read: Callable) -> Self:
-        """The result whose fields a file holds; read(value, field, hint) converts one of them."""
+        """Make a result from the fields in a file; read(value, field, hint) converts one of them."""
         values, hints, needed = cls.updated(values), get_type_hints(cls), _needed(cls)
         given = [f for f in fields(cls) if f.metadata.get("saved", True) and (f.name in values or f.name in needed)]
         result = cls(**{f.name: read(values[f.name], f, hints[f.name]) for f in given})
@@ -162,9 +162,9 @@ class Result(OneScreen):
 
 
 def load(path: str | Path, kinds: Iterable[type[Result]] | None = None) -> Result:
-    """Read a result from .npz or .json; the file says which kind it is, of version 0.2 its arrays do.
+    """Read a result from .npz or .json; its kind is in the file, for version 0.2 its arrays decide.
 
-    kinds: the classes that it can be; None: all that are imported. Raises DataError for a file that holds none of them.
+    kinds: the possible classes; None: all that are imported. Raises DataError for a file that holds none of them.
     """
     path, kinds = Path(path), list(Result.kinds.values() if kinds is None else kinds)
     writer = kinds[0].writer if len(kinds) == 1 else Result.writer
@@ -172,7 +172,7 @@ def load(path: str | Path, kinds: Iterable[type[Result]] | None = None) -> Resul
         values = read_json(path)
         try:
             return _kind_of(values, kinds)._of_file(values, _from_json)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else error
             raise DataError(f"{path} is not a record written by {writer}: {reason}") from error
     with arrays_of(path, writer) as arrays:
@@ -180,7 +180,7 @@ def load(path: str | Path, kinds: Iterable[type[Result]] | None = None) -> Resul
 
 
 def _kind_of(values: Mapping, kinds: list[type[Result]]) -> type[Result]:
-    """The class that a file names, or else the one of whose fields it has most."""
+    """The class named in a file, or else the one with most fields in the file."""
     if KIND in values:
         name = str(values[KIND])
         if name not in Result.kinds:
@@ -194,7 +194,7 @@ def _kind_of(values: Mapping, kinds: list[type[Result]]) -> type[Result]:
 
 
 def _needed(kind: type[Result]) -> set[str]:
-    """The fields that every file of a class holds: those without a default."""
+    """The fields in every file of a class: those without a default."""
     return {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
 
 
@@ -230,7 +230,7 @@ def _from_json(value: Any, field: Field, hint: Any) -> Any:
 
 
 def _kinds(hint: Any) -> tuple[type, ...]:
-    """The classes of the values that an annotation allows.
+    """The classes allowed by an annotation.
 
     >>> _kinds(dict[str, float] | None), _kinds(Literal["row", "column"])
     ((<class 'dict'>, <class 'NoneType'>), (<class 'str'>,))
@@ -249,12 +249,12 @@ def _checked(value: Any, kinds: tuple[type, ...], name: str) -> Any:
 
 
 def _as_array(value: Any) -> np.ndarray:
-    """A field's value as an array of an .npz file; what is no array, number or text is JSON."""
+    """A field's value as an array of an .npz file; dictionaries, lists and tuples as JSON."""
     return np.array(json.dumps(_plain(value))) if isinstance(value, dict | list | tuple) else np.asarray(value)
 
 
 def _plain(value: Any) -> Any:
-    """A field's value as JSON has it."""
+    """A field's value for JSON."""
     if isinstance(value, np.ndarray):
         return (np.stack((value.real, value.imag), -1) if np.iscomplexobj(value) else value).tolist()
     if isinstance(value, np.generic):
@@ -267,7 +267,7 @@ def _plain(value: Any) -> Any:
 
 
 def fitted(text: str) -> str:
-    """A text in lines that fit a screen."""
+    """Wrap a text to the width of a screen."""
     return "\n".join(
         part
         for line in text.split("\n")

@@ -1,4 +1,4 @@
-"""Statistics that several packages quote."""
+"""Statistics for several packages."""
 
 
 def exact_interval(count: int, trials: int) -> tuple[float, float]:

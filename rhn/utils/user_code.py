@@ -1,4 +1,4 @@
-"""Code of a user's own (a cell, a module, a loss) may fail anywhere: whose it was, in which method, and on which of its lines."""
+"""Report errors in a user's code (a cell, a module, a loss) with its name, method and line."""
 
 import contextlib
 import sysconfig
@@ -12,14 +12,14 @@ ROOT = Path(__file__).resolve().parents[2]
 OURS = tuple(ROOT / name for name in ("rhn", "gersgorin", "analysis", "optim_study"))
 PYTHONS = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
 LIBRARIES = {"site-packages", "dist-packages"}
-SHOWN = 10  # frames of a traceback, which an endless recursion makes a thousand of
+SHOWN = 10  # frames of a traceback; an endless recursion has a thousand
 
 
 @contextlib.contextmanager
 def own_cell(name: str | None) -> Iterator[None]:
-    """Within, what code of the user's own raises is bad input, told with the name it was given by and the method that raised.
+    """Turn what a user's code raises into a UsersCodeError with the name of the cell and the method.
 
-    `name` is None, or that of a cell of ours, where there is none of the user's: then nothing is changed.
+    name: package.module:factory. Nothing changes for None and for the name of one of our cells.
     """
     try:
         yield
@@ -29,18 +29,18 @@ def own_cell(name: str | None) -> Iterator[None]:
         if isinstance(error, RhnError):
             if not isinstance(error, InvalidInputError):
                 raise
-            said = str(error).removeprefix(f"{name.partition(':')[2]}: ")
-            raise UsersCodeError(f"{name}: {said}") from error
+            message = str(error).removeprefix(f"{name.partition(':')[2]}: ")
+            raise UsersCodeError(f"{name}: {message}") from error
         frames = frames_of(error)
         if isinstance(error, OSError) and not frames:
-            raise  # the machine's
+            raise  # an error of the machine
         method = f" in {frames[-1].name}" if frames else ""
         raise UsersCodeError(f"{name} does not run: {type(error).__name__}{method}: {error}") from error
 
 
 def users_frames(error: BaseException) -> list[str]:
-    """Where code of the user's own raised what this error tells of, outermost call first, as Python's tracebacks say it."""
-    if hasattr(error, "frames"):  # told by another process
+    """The lines of a traceback that belong to the user's code, outermost call first."""
+    if hasattr(error, "frames"):  # sent by another process
         return error.frames
     frames = []
     while error is not None and not frames:
@@ -51,13 +51,13 @@ def users_frames(error: BaseException) -> list[str]:
 
 
 def frames_of(error: BaseException) -> list[traceback.FrameSummary]:
-    """The frames of an error's traceback that are neither ours nor Python's nor an installed library's."""
+    """The frames of a traceback outside our packages, Python and installed libraries."""
     found = traceback.StackSummary.extract(traceback.walk_tb(error.__traceback__), lookup_lines=False)
     return [frame for frame in found if _is_users(frame.filename)]
 
 
 def _is_users(file: str) -> bool:
-    if file.startswith("<"):  # made by no file, as <frozen importlib._bootstrap>
+    if file.startswith("<"):  # without a file, as <frozen importlib._bootstrap>
         return False
     path = Path(file).resolve()
     return not (LIBRARIES & set(path.parts) or any(path.is_relative_to(folder) for folder in (*OURS, *PYTHONS)))

@@ -1,4 +1,4 @@
-"""Configurations check that what they are given is of the type that their fields say, wherever it comes from."""
+"""Validate the fields of configurations by their types."""
 
 from dataclasses import fields
 from functools import cache
@@ -10,9 +10,9 @@ from typing import Literal, get_args, get_origin, get_type_hints
 from rhn.errors import InvalidInputError
 
 _hints = cache(get_type_hints)
-LARGEST = 2**63 - 1  # of whole numbers: no tensor has more of anything
-LARGEST_FLOAT = 3e38  # of numbers that networks compute with: float32 holds no larger ones
-LARGEST_INIT = 1e6  # of initial weights: beyond, a network starts with overflow
+LARGEST = 2**63 - 1  # of whole numbers: the most elements of a tensor
+LARGEST_FLOAT = 3e38  # of numbers in networks: the range of float32
+LARGEST_INIT = 1e6  # of initial weights: with larger ones a network starts with overflow
 
 
 def check_fields(config) -> None:
@@ -25,19 +25,19 @@ def check_fields(config) -> None:
 
 
 def require(config, name: str, holds: bool, expected: str) -> None:
-    """Raise InvalidInputError, naming the field and its value, unless what is expected of it holds."""
+    """Raise InvalidInputError, naming the field and its value, unless the condition holds."""
     if not holds:
         raise InvalidInputError(f"{name} is {getattr(config, name)}, expected {expected}")
 
 
 def check_seed(seed: int) -> None:
-    """Raise InvalidInputError unless every generator takes this seed."""
+    """Raise InvalidInputError unless the seed is valid for every generator."""
     if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed <= LARGEST:
         raise InvalidInputError(f"the seed is {seed!r:.60}, expected a whole number from 0 to {LARGEST}")
 
 
 def fits(value, hint) -> bool:
-    """Whether a value is of a type: bool, int, float, str, None, a Literal or a union of such.
+    """True if a value has a type: bool, int, float, str, None, a Literal or a union of these.
 
     >>> fits(3, float), fits(True, int), fits(10**400, float), fits("all", Literal["all", "last"]), fits(None, int | None)
     (True, False, False, True, True)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import make_url
 
-from rhn.utils.redact import without_password
+from rhn.utils.wording import without_password
 
 NAMES = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_.%é", min_size=1)
 PASSWORDS = st.text(st.characters(min_codepoint=33, exclude_characters="@", exclude_categories=["Cs", "Z", "C"]))

@@ -115,10 +115,10 @@ def test_a_file_of_somebody_else_is_written_over_only_by_force(tmp_path, monkeyp
     assert Path("x.npz").read_bytes() == b"data" and not Path("new.png").exists()
 
 
-def test_what_is_no_mathematics_is_shown_as_it_stands(tmp_path):
+def test_dollars_of_a_user_are_no_mathematics(tmp_path):
     def draw():
         figure = simple()
-        figure.axes[0].set(title="of $\\frac$", xlabel=r"$\log_{10} x$")
+        figure.axes[0].set(title=figures.drawable("of $\\frac$"), xlabel=r"$\log_{10} x$")
         figures.titled(figure, "a$b$ and $\\frac$, \udcff", "text a$b$.txt")
         return figure
 

@@ -43,14 +43,6 @@ def test_a_terminal_without_the_letters_gets_question_marks():
     assert "Ger?gorin" in done.stdout
 
 
-def test_a_removed_folder_is_one_sentence(tmp_path):
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    done = shell(f"rmdir {gone} && {LIGHT}", cwd=gone)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: the current folder no longer exists")
-
-
 @pytest.mark.parametrize(
     "error",
     [PermissionError(13, "Permission denied", "/there/file"), OSError(36, "File name too long", b"/there/file")],
