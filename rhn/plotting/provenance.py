@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rhn.cell_names import lacking
+from rhn.cells.registry import lacking
 from rhn.errors import RhnError
 from rhn.utils.io import read_json
 

@@ -51,7 +51,7 @@ def read_json(path: str | Path):
 
 @contextlib.contextmanager
 def arrays_of(path: str | Path, writer: str) -> Iterator[Mapping]:
-    """The arrays of an .npz file; raises DataError, which names the `writer` of such files, if it cannot be read or lacks one."""
+    """The arrays of an .npz file; raises DataError with the name of the `writer` if it cannot be read or lacks one."""
     import numpy as np
 
     try:
