@@ -1,4 +1,4 @@
-"""`rhn data`: fetch the published data sets, and see what a data set holds."""
+"""`rhn data`: download the published data sets, and show the content of a data set."""
 
 import sys
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from rhn.data.datasets import CHORALES, TEXT_SETS, compare
 from rhn.errors import InvalidInputError
 from rhn.utils.options import Arg, Folder
 
-BEGINNING = {"words": 16, "characters": 72, "bytes": 72}  # tokens of a line that shows what a text is
+BEGINNING = {"words": 16, "characters": 72, "bytes": 72}  # tokens in the line with the beginning
 
 
 @dataclass(frozen=True, kw_only=True)
 class Get:
-    """Fetch a published data set and verify its checksum; files that are there already are kept."""
+    """Download a published data set and verify its checksums; complete files are kept."""
 
     name: Annotated[str, Arg(f"{{{','.join((*TEXT_SETS, 'jsb'))}}}", positional=True)]
     """A published text, or jsb, the chorales."""
     out: Folder = None
-    """Where to put it, instead of the user's data folder, where the other commands look for it."""
+    """The folder for it, instead of the user's data folder, in which the other commands find it."""
 
     def run(self) -> None:
         from rhn.data.datasets import get
@@ -33,12 +33,12 @@ class Get:
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
-    """Count the splits and the vocabulary of a data set beside what is published, and print its beginning."""
+    """Count the splits and the vocabulary of a data set beside the published counts, and print its beginning."""
 
     name: Annotated[str, Arg(f"{{{','.join((*TEXT_SETS, 'text', 'jsb'))}}}", positional=True)]
-    """A published text, text, which is any of your own, or jsb, the chorales."""
+    """A published text; text, for any text of your own; or jsb, the chorales."""
     data: Path | None = None
-    """The file or folder, instead of where `rhn data get` puts it (jsb: instead of the chorales rebuilt from music21)."""
+    """The file or folder, instead of the folder of `rhn data get` (jsb: instead of the chorales rebuilt from music21)."""
     words: bool = False
     """Read a text of your own as words (the default)."""
     characters: bool = False

@@ -1,7 +1,7 @@
-"""Where every command begins: Ctrl-C ends it in a word and with exit code 130 from the first moment on, imports included.
+"""Start a command so that Ctrl-C ends it with one word and exit code 130, also during its imports.
 
-An exception in the middle of an import may end as another one (NumPy reports a broken installation) or be lost in a callback. So
-Ctrl-C waits until no import is going on. This module itself imports next to nothing: what is loaded before it cannot be guarded.
+An exception during an import may end as another one (NumPy reports a broken installation) or be lost in a callback, so Ctrl-C waits
+for the end of an import. This module imports very little, because imports before it are not guarded.
 """
 
 import contextlib
@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from types import FrameType
 
 INTERRUPTED = 130
-AGAIN = 0.05  # seconds after which a Ctrl-C comes again that fell into an import
+AGAIN = 0.05  # seconds until a Ctrl-C during an import is repeated
 
 
 def enter(module: str) -> int:
-    """Load the command that a module's `main` is, and run it; returns its exit code."""
+    """Import a module, run its `main`, and return the exit code."""
     interrupt = Interrupt()
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # under `nohup ... &` nobody asks for an end
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as under `nohup ... &`
         signal.signal(signal.SIGINT, interrupt)
     try:
         from importlib import import_module
@@ -29,12 +29,12 @@ def enter(module: str) -> int:
         if interrupt.pending:
             raise KeyboardInterrupt
         code = main()
-    except KeyboardInterrupt:  # before the command itself could tell it, or once more while it did
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the word is said once, however often one presses
+    except KeyboardInterrupt:  # before the command handles it, or while it does
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # print the word only once
         print("interrupted", file=sys.stderr, flush=True)
         code = INTERRUPTED
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done: only Python itself still has to end
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the end of Python itself is left
     if code == INTERRUPTED:
         _leave(code)
     return code
@@ -75,7 +75,7 @@ def rhn() -> int:
 
 
 class Interrupt:
-    """What Ctrl-C does: raise KeyboardInterrupt, as soon as no import is going on."""
+    """A handler of Ctrl-C that raises KeyboardInterrupt after the end of an import."""
 
     def __init__(self) -> None:
         self.pending = False
@@ -91,7 +91,7 @@ class Interrupt:
 
 
 def _imports(frame: FrameType | None) -> bool:
-    """Whether some caller of this frame is the import system."""
+    """True if the import system is a caller of this frame."""
     while frame:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             return True

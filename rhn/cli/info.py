@@ -1,4 +1,4 @@
-"""`rhn info`: what runs here, and what does not, and why."""
+"""`rhn info`: versions, devices, and the kernels in use."""
 
 import contextlib
 import functools
@@ -53,7 +53,7 @@ class Info:
 
 
 def version(package: str) -> str | None:
-    """The installed version; None where there is none."""
+    """The installed version, or None."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -61,7 +61,7 @@ def version(package: str) -> str | None:
 
 
 def cpu_model() -> str:
-    """What Linux calls the CPU; elsewhere its architecture."""
+    """The name of the CPU on Linux; elsewhere its architecture."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

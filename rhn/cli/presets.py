@@ -1,4 +1,4 @@
-"""`rhn presets`: what can be trained by name."""
+"""`rhn presets`: list the presets of `rhn train`."""
 
 import inspect
 import itertools
@@ -70,7 +70,7 @@ class Presets:
 
 
 def _table(rows: list[dict], columns: int) -> Iterator[str]:
-    """The presets in lines of so many characters; what is said least by leaves first where they are few."""
+    """The presets in lines of at most `columns` characters; on narrow terminals the least informative columns are dropped first."""
     cells = [[_shown(name, row[name]) for name in HEADS] for row in rows]
     widths = {
         name: max(map(len, (head, *column)))
@@ -102,5 +102,5 @@ def _shown(name: str, value) -> str:
 
 
 def _what(make) -> str:
-    """The first line that the function behind a preset says of itself."""
+    """The first line of the docstring of a preset's function."""
     return inspect.getdoc(getattr(make, "func", make)).partition("\n")[0]

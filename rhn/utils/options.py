@@ -1,4 +1,4 @@
-"""Options are the fields of dataclasses: the text below a field is its help, its default holds where it is not given.
+"""Declare options as the fields of dataclasses: the text below a field is its help, its default the value of a missing option.
 
 | type of the field               | on the command line                                            |
 |---------------------------------|----------------------------------------------------------------|
@@ -6,9 +6,9 @@
 | int, float, str, Path, Literal  | --name VALUE                                                   |
 | tuple[X, ...], tuple[X, X]      | --name VALUE VALUE                                             |
 | dict                            | --name NAME=VALUE, given once for each entry; values are words |
-| X or None                       | as X, and the word None where X is neither text nor path       |
+| X or None                       | as X, and the word None if X is neither text nor path          |
 | Annotated[X, Arg("FILE")]       | as X, shown as FILE; `positional`: without --name              |
-| Annotated[dict, Fields((A, B))] | each field of the dataclasses A and B; what was given, by name |
+| Annotated[dict, Fields((A, B))] | each field of the dataclasses A and B; given values by name    |
 """
 
 import argparse
@@ -32,7 +32,7 @@ BOOLS = {"true": True, "yes": True, "false": False, "no": False}
 
 @dataclass(frozen=True)
 class Arg:
-    """How a field is typed."""
+    """Names of a field on the command line."""
 
     metavar: str
     """The word for its value in `--help`."""
@@ -50,9 +50,9 @@ class Fields:
 
     kinds: tuple[type, ...]
     shown: Callable[[dict], Any]
-    """From all that was given: the configuration whose values `--help` shows, or None where there is none."""
+    """From the given options: the configuration with the values for `--help`, or None."""
     lacking: Callable[[Any], Collection[str]] = lambda config: ()
-    """The fields of that configuration that say nothing in it, and are not shown."""
+    """The fields of that configuration without a meaning in it; `--help` leaves them out."""
 
 
 File = Annotated[Path | None, Arg("FILE")]
@@ -73,10 +73,10 @@ class Trained:
 
 @dataclass(frozen=True, kw_only=True)
 class Writing:
-    """The option of every command that writes files of results."""
+    """The option of every command that writes results."""
 
     force: bool = False
-    """Write over files that this toolkit did not make; its own are drawn anew."""
+    """Overwrite files that this toolkit did not make; its own are always overwritten."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Option:
 
     name: str
     kind: Any
-    """Its type, without None and what annotates it."""
+    """Its type, without None and annotations."""
     optional: bool
     """Whether its type has None."""
     default: Any
@@ -115,7 +115,7 @@ class Option:
 
     @property
     def item(self) -> tuple[Any, int | str | None]:
-        """The type of a value, and how many there are in argparse's terms: a number, "+" for one or more, None for one."""
+        """The type of a value, and argparse's nargs: a number, "+" for one or more, None for one."""
         if get_origin(self.kind) is not tuple:
             return self.kind, None
         first, *rest = get_args(self.kind)
@@ -139,7 +139,7 @@ class Option:
         return " ".join(words if self.positional else (self.flag, *words))
 
     def read(self, word: str) -> Any:
-        """The value that a word stands for; raises argparse.ArgumentTypeError, which says what was expected."""
+        """Convert a word to a value; raises argparse.ArgumentTypeError with the expected type."""
         if self.kind is dict:
             name, equals, value = word.partition("=")
             if not (name and equals):
@@ -169,30 +169,30 @@ def flag(name: str) -> str:
 
 
 def given_flags(options, names: Iterable[str]) -> list[str]:
-    """The options, of those named, that hold another value than their default: ["--mc-official"]."""
+    """Those of the named options whose value is not the default: ["--mc-official"]."""
     declared = (option for option in options_of(type(options)) if option.name in names)
     return [option.flag for option in declared if getattr(options, option.name) != option.default]
 
 
 def check_least(options, **least: float) -> None:
-    """Raise InvalidInputError where an option, by its field's name, was given and is less than that."""
+    """Raise InvalidInputError for a given option, by its field's name, below its bound."""
     for name, bound in least.items():
         if (value := getattr(options, name, None)) is not None and not value >= bound:
             raise InvalidInputError(f"{flag(name)} is {value}, expected {bound} or more")
 
 
 def check_most(options, **most: float) -> None:
-    """Raise InvalidInputError where an option, by its field's name, was given and is more than that."""
+    """Raise InvalidInputError for a given option, by its field's name, above its bound."""
     for name, bound in most.items():
         if (value := getattr(options, name, None)) is not None and not value <= bound:
             raise InvalidInputError(f"{flag(name)} is {value}, expected {bound} or less")
 
 
 def field_docs(kind: type) -> dict[str, str]:
-    """The texts below the fields of a dataclass and of those it inherits from; "{cells}" stands for the names of our cells.
+    """The texts below the fields of a dataclass and of those it inherits from; "{cells}" becomes the names of our cells.
 
     >>> field_docs(Option)["kind"]
-    'Its type, without None and what annotates it.'
+    'Its type, without None and annotations.'
     """
     docs = {f.name: f.metadata["help"] for f in fields(kind) if "help" in f.metadata}
     for base in filter(is_dataclass, reversed(kind.__mro__)):
@@ -202,8 +202,8 @@ def field_docs(kind: type) -> dict[str, str]:
             continue
         for declared, text in itertools.pairwise(body):
             match declared, text:
-                case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(said))):
-                    docs[name] = " ".join(said.split()).replace("{cells}", ", ".join(CELLS))
+                case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(help))):
+                    docs[name] = " ".join(help.split()).replace("{cells}", ", ".join(CELLS))
     return docs
 
 
@@ -227,9 +227,9 @@ def _parts(hint) -> tuple:
 
 
 def _value(kind, word: str) -> Any:
-    """A word as a value of one type; raises ValueError, or ArgumentTypeError for a number that no tensor has of anything.
+    """Convert a word to one type; raises ValueError, or ArgumentTypeError for a number beyond 64 bits.
 
-    An empty path is none: it is commonly an unset shell variable.
+    An empty path is refused: it is commonly an unset shell variable.
     """
     if kind is bool:
         if word.lower() not in BOOLS:
@@ -238,9 +238,7 @@ def _value(kind, word: str) -> Any:
     literal = get_origin(kind) is Literal
     if (literal and word not in get_args(kind)) or (kind is Path and not word.strip()):
         raise ValueError
-    digits = word.strip().lstrip("+-0") if kind is int else ""  # of thousands of digits Python makes no number
-    if (digits.isdecimal() and len(digits) > len(str(LARGEST))) or (digits and abs(int(word)) > LARGEST):
-        raise argparse.ArgumentTypeError(
-            f"expects a whole number of at most {LARGEST}, got one of {len(digits)} digits"
-        )
-    return word if literal else kind(word)
+    value = word if literal else kind(word)
+    if kind is int and abs(value) > LARGEST:
+        raise argparse.ArgumentTypeError(f"expects a whole number of at most {LARGEST}, got {word:.60}")
+    return value
