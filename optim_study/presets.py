@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from optim_study.protocol import SharedSettings, StudyConfig
 from rhn.errors import InvalidInputError
-from rhn.utils.options import Arg, Device, File, Folder
+from rhn.utils.options import Arg, CellOptions, Device, File, Folder
 
 PAPER_ARCHITECTURES = ("rhn", "dt-rnn", "dts-rnn")
 MOST_JOBS = 1024  # worker processes: no machine has cores for more
@@ -79,6 +79,8 @@ class RunConfig(WorkSettings, SharedSettings):
     """Recurrence depths; cells that have none are run at 1 alone."""
     skip: Literal["all", "last"] = "all"
     """The shortcuts of dts-rnn: to every layer from the second, or to the last alone (which makes studies of their own)."""
+    cell_options: CellOptions = field(default_factory=dict)
+    """An option of the cells, such as leak=0.5; repeatable. It holds for the architectures that have it (separate studies)."""
 
     def __post_init__(self):
         WorkSettings.__post_init__(self)
@@ -112,18 +114,23 @@ class RunConfig(WorkSettings, SharedSettings):
 
         Raises InvalidInputError for an unknown architecture, a depth that it does not have, or shortcuts where no architecture has any.
         """
-        from rhn.cells import resolve_cell
-        from rhn.models import accepts
+        from rhn.cells import cell_options, read_options, resolve_cell
 
         shared = {field.name: getattr(self, field.name) for field in fields(SharedSettings)}
         factories = {arch: resolve_cell(arch) for arch in self.architectures}
-        skipping = {arch for arch, factory in factories.items() if self.skip != "all" and accepts(factory, "skip")}
-        if self.skip != "all" and not skipping:
+        wanted = self.cell_options | ({} if self.skip == "all" else {"skip": self.skip})
+        known = {arch: {option.name for option in cell_options(arch)} for arch in factories if wanted}
+        if self.skip != "all" and not any("skip" in names for names in known.values()):
             raise InvalidInputError(f"--skip {self.skip} is for dts-rnn, which is not among {', '.join(factories)}")
+        for name in wanted:
+            if not any(name in names for names in known.values()):
+                read_options(next(iter(factories)), {name: wanted[name]})  # which raises
+        options = {
+            arch: read_options(arch, {name: value for name, value in wanted.items() if name in known[arch]})
+            for arch in known
+        }
         return [
-            StudyConfig(
-                arch=arch, depth=depth, data=data, options={"skip": self.skip} if arch in skipping else {}, **shared
-            )
+            StudyConfig(arch=arch, depth=depth, data=data, options=options.get(arch, {}), **shared)
             for arch, factory in factories.items()
             for depth in self._depths(factory)
         ]

@@ -159,6 +159,9 @@ class StudyConfig(SharedSettings):
             require(self, name, getattr(self, name) >= 1, "1 or more")
         require(self, "data", isinstance(self.data, str), "a checksum")
         require(self, "options", isinstance(self.options, Mapping), "options of the cell by name")
+        for name, value in self.options.items():  # they are part of the name of a folder
+            if not re.fullmatch(r"[\w.+-]+", f"{name}{value}"):
+                raise InvalidInputError(f"the option {name} is {value!r}: expected letters, digits and . _ + -")
         require(self, "momentum", 0 <= self.momentum < 1, "0 or more and less than 1")
         object.__setattr__(self, "momentum", float(self.momentum))
 

@@ -142,6 +142,9 @@ def _words(given: Mapping[str, Any]) -> list[str]:
     """Settings as options of the command line; paths in full."""
     words = []
     for name, value in given.items():
+        if name == "cell_options":
+            words += [word for option in value.items() for word in ("--cell-option", "=".join(option))]
+            continue
         values = value if isinstance(value, tuple) else (value,)
         words += [flag(name), *(str(v.absolute() if isinstance(v, Path) else v) for v in values)]
     return words

@@ -214,8 +214,7 @@ def build_models(config: StudyConfig, settings: Mapping[int, Settings]) -> dict:
             depth=config.depth,
             init=s.init,
             generator=weights_generator(config.seed, config.arch, config.depth, number),
-            **({"transform_bias": s.transform_bias} if gated else {}),
-            **config.options,
+            **({"transform_bias": s.transform_bias} if gated else {}) | config.options,
         )
         for number, s in settings.items()
     }

@@ -10,7 +10,7 @@ published the system; sota: the best of the paper. `ptb-modern` uses later metho
 
 import difflib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from rhn.data.datasets import data_set
@@ -24,8 +24,8 @@ PARAMETERS_PER_LAYER = 150_000  # the budgets of the paper: 150,000 at depth 1, 
 PTB_BUDGET = 31_800_000  # parameters of ptb-depth-10
 
 
-def preset(name: str, cell: str | None = None) -> ChoraleConfig | LanguageConfig:
-    """The configuration called `name`; a chorale one with another cell of as many parameters if `cell` is given.
+def preset(name: str, cell: str | None = None, options: Mapping | None = None) -> ChoraleConfig | LanguageConfig:
+    """The configuration called `name`; a chorale one with another cell, or other options of it, of as many parameters.
 
     Raises InvalidInputError, with the nearest name, if there is none.
     """
@@ -33,7 +33,9 @@ def preset(name: str, cell: str | None = None) -> ChoraleConfig | LanguageConfig
         near = difflib.get_close_matches(name.lower().replace("_", "-"), PRESETS, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise InvalidInputError(f"there is no preset {name!r}{hint} (`rhn presets` lists them)")
-    return PRESETS[name](cell=cell) if cell and name in CHORALE_PRESETS else PRESETS[name]()
+    changes = {"cell": cell} if cell else {}
+    changes |= {"cell_options": options} if options else {}
+    return PRESETS[name](**changes) if name in CHORALE_PRESETS else PRESETS[name]()
 
 
 def parameters(config: ChoraleConfig | LanguageConfig, vocabulary_size: int | None = None) -> int:
@@ -53,7 +55,7 @@ def parameters(config: ChoraleConfig | LanguageConfig, vocabulary_size: int | No
         return num_parameters(build_model(config, size, device="meta"))
 
 
-def jsb_depth(depth: int, cell: str = "rhn") -> ChoraleConfig:
+def jsb_depth(depth: int, cell: str = "rhn", cell_options: Mapping | None = None) -> ChoraleConfig:
     """JSB Chorales with 150,000 parameters a layer, the networks of the paper's optimisation study.
 
     A cell without recurrence depth gets all parameters at depth 1.
@@ -61,15 +63,16 @@ def jsb_depth(depth: int, cell: str = "rhn") -> ChoraleConfig:
     >>> jsb_depth(6).hidden_size, jsb_depth(6, "dt-rnn").hidden_size
     (262, 372)
     """
-    from rhn.cells import hidden_size_for_budget, learning_rate, resolve_cell
+    from rhn.cells import hidden_size_for_budget, learning_rate, read_options, resolve_cell
     from rhn.models import accepts
 
-    factory = resolve_cell(cell)
+    factory, options = resolve_cell(cell), read_options(cell, cell_options or {})
     layers = depth if getattr(factory, "deep", True) else 1
     return ChoraleConfig(
         cell=cell,
         depth=layers,
-        hidden_size=hidden_size_for_budget(cell, PARAMETERS_PER_LAYER * depth, layers),
+        hidden_size=hidden_size_for_budget(cell, PARAMETERS_PER_LAYER * depth, layers, **options),
+        cell_options=options,
         learning_rate=learning_rate(cell),
         init_std=None if hasattr(factory, "own_init") else 0.05,
         transform_bias=-1.0 if accepts(factory, "transform_bias") else None,

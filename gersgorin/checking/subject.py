@@ -96,7 +96,7 @@ def _preset(asked: Any) -> Subject:
     from rhn.training.build import build_model as chorale_model
     from rhn.training.build import build_model as language_model
 
-    config = preset(asked.preset, asked.cell)
+    config = preset(asked.preset, asked.cell, asked.cell_options)
     if not isinstance(config, LanguageConfig):
         if asked.text:
             raise InvalidInputError(f"--text is for language models, and {asked.preset} reads chorales")
@@ -107,8 +107,9 @@ def _preset(asked: Any) -> Subject:
         frames, training = _chorales(build_chorale_model(0), asked, config.batch_size)
         training |= {name: getattr(config, name) for name in ("learning_rate", "momentum", "epochs")}
         return Subject(asked.preset, build_chorale_model, frames, None, training)
-    if asked.cell:
-        raise InvalidInputError(f"--cell is for the chorales' presets, {asked.preset} has its own")
+    if asked.cell or asked.cell_options:
+        given = "--cell" if asked.cell else "--cell-option"
+        raise InvalidInputError(f"{given} is for the chorales' presets, {asked.preset} has its own")
     if asked.text is None:
         raise InvalidInputError(f"{asked.preset} is a language model, which reads a text: add --text FILE")
     corpus = _read_text(asked.text, config.unit, config.vocabulary_size)

@@ -132,7 +132,8 @@ def _check(options: CheckOptions) -> None:
     ):
         raise InvalidInputError(f"{given[0]} does not go with --module, whose code says what it is: leave one out")
     for chosen, words in ((options.preset, "a preset"), (options.checkpoint, "--checkpoint")):
-        if chosen and not options.module and (given := given_flags(options, OF_NEW_NETWORKS)):
+        refused = [name for name in OF_NEW_NETWORKS if not (options.preset and name == "cell_options")]
+        if chosen and not options.module and (given := given_flags(options, refused)):
             raise InvalidInputError(f"{', '.join(given)} cannot be given with {words}, which says what the network is")
     if options.preset and options.checkpoint:
         raise InvalidInputError("a preset and --checkpoint are two networks: give one")

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import get_type_hints
@@ -15,13 +16,17 @@ CELL_OPTIONS = ("activation", "coupled", "gate_constant", "skip", "transform_bia
 RUN_ENTRIES = ("seeds", "text", "device", "data", "path")  # of a run's config.json, beside the configuration
 
 
-def starting_point(name: str | None, file: Path | None, cell: str | None) -> ChoraleConfig | LanguageConfig:
+def starting_point(
+    name: str | None, file: Path | None, cell: str | None, options: Mapping | None = None
+) -> ChoraleConfig | LanguageConfig:
     """The configuration of a preset, what a file says over it, for another cell where one is named.
+
+    options: of the cell, as words or values; they are added to those of the file.
 
     A chorale preset gets the hidden size that its budget buys with that cell, and options that the cell does not have go.
     A cell of the user's own is imported only where `cell` names it, never because a file does. Raises InvalidInputError.
     """
-    from rhn.cells import is_known
+    from rhn.cells import is_known, read_options
 
     told, given = (None, {}) if file is None else read_config(file)
     name, own = name or told, given.get("cell")
@@ -32,12 +37,18 @@ def starting_point(name: str | None, file: Path | None, cell: str | None) -> Cho
     else:
         kind = type(preset(name))
     _check(given, kind, file)
+    if cell is not None and cell != own:
+        given.pop("cell_options", None)
+    words = given.pop("cell_options", {}) | (options or {})
+    given |= (
+        {"cell_options": read_options(cell or own or (preset(name).cell if name else "rhn"), words)} if words else {}
+    )
     if cell is not None:
         given = _own_start(cell, kind) | given | {"cell": cell, **_without_options(cell, kind)}
     elif "cell" in given:
         given = _without_options(own, kind) | given
     if name is not None:
-        return replace(preset(name, cell or own), **given)
+        return replace(preset(name, cell or own, given.get("cell_options")), **given)
     try:
         return kind(**given)
     except TypeError as error:

@@ -20,7 +20,8 @@ TEXT_OPTIONS = ("words", "characters", "seeds", "threads", "tensorboard")
 def _start(given: dict) -> Config | None:
     """The configuration that a preset, --config and --cell yield; None without the first two."""
     name, file = given.get("preset"), given.get("config")
-    return starting_point(name, file, given.get("settings", {}).get("cell")) if name or file else None
+    settings = given.get("settings", {})
+    return starting_point(name, file, settings.get("cell"), settings.get("cell_options")) if name or file else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +96,8 @@ class Train:
             )
         text = isinstance(config, LanguageConfig)
         self._require_own_options(config, text)
-        return replace(config, **self.settings | (self._own_text(config.corpus) if text else {}))
+        changes = self.settings | {"cell_options": config.cell_options}
+        return replace(config, **changes | (self._own_text(config.corpus) if text else {}))
 
     def _require_own_options(self, config: Config, text: bool) -> None:
         """Refuse options of language models where chorales are trained on, and the other way round."""

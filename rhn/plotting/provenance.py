@@ -126,7 +126,10 @@ def _network(config: dict) -> str:
     words = [_short(config["cell"])]
     words += [f"{config['layers']} layers"] if config.get("layers") not in (None, 1) else []
     words += [f"depth {_short(config['depth'])}"] if "depth" in config.keys() - lacking(_short(config["cell"])) else []
-    return ", ".join(words + ([f"{_short(config['hidden_size'])} units"] if "hidden_size" in config else []))
+    words += [f"{_short(config['hidden_size'])} units"] if "hidden_size" in config else []
+    options = config.get("cell_options")
+    options = options.items() if isinstance(options, dict) else ()
+    return ", ".join(words + [f"{_short(name).replace('_', ' ')} {_short(value)}" for name, value in options])
 
 
 def _facts(config: dict, seed: int | None) -> list[str]:

@@ -1,10 +1,11 @@
 """Configurations of trainings: on chorales, and of language models on texts. Complete ones by name are in `rhn.presets`."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Literal
 
 from rhn.data.datasets import TEXT_SETS
+from rhn.utils.options import CellOptions
 from rhn.utils.validation import LARGEST_FLOAT, LARGEST_INIT, check_fields, require
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class TrainingConfig:
     """Initial bias of the transform gates. None: as `init` or the cell says, or the cell has no such gates."""
     skip: Literal["all", "last"] = "all"
     """Which layers have a shortcut from the last state: all from the second on, or only the last one (dts-rnn)."""
+    cell_options: CellOptions = field(default_factory=dict)
+    """A further option of the cell, such as leak=0.5; repeatable."""
     learning_rate: float
     """Step size of the optimizer."""
     batch_size: int
@@ -49,18 +52,21 @@ class TrainingConfig:
         require(self, "seed", self.seed >= 0, "0 or more")
         positive = f"a number above 0, at most {LARGEST_FLOAT:g}"
         require(self, "learning_rate", 0 < self.learning_rate <= LARGEST_FLOAT, positive)
+        plain = all(isinstance(value, bool | int | float | str | None) for value in self.cell_options.values())
+        require(self, "cell_options", plain, "numbers, words, true, false or null by name")
         finite = abs(self.transform_bias or 0) <= LARGEST_FLOAT
         require(self, "transform_bias", finite, f"a number of at most {LARGEST_FLOAT:g}")
 
     @property
     def options(self) -> dict:
-        """Options of the cell beside its sizes."""
+        """Options of the cell beside its sizes; `cell_options` overrides the fields of the same name."""
+        from rhn.cells import read_options
         from rhn.models.building import bias_option  # here, because it loads torch, for which `--help` should not wait
 
         names = ("coupled", "gate_constant", "activation", "skip")
         given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
         options = {name: value for name, value in given.items() if name in names}
-        return options | bias_option(self.cell, self.transform_bias)
+        return options | bias_option(self.cell, self.transform_bias) | read_options(self.cell, self.cell_options)
 
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 1."""

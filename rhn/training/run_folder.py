@@ -59,7 +59,8 @@ def require_same_training(path: Path, config, wanted: dict, free: Collection[str
     """
     found = _read(path)
     if found is not None:
-        there = {f.name: f.default for f in fields(config) if f.default is not MISSING} | found
+        there = {f.name: f.default for f in fields(config) if f.default is not MISSING}
+        there |= {f.name: f.default_factory() for f in fields(config) if f.default_factory is not MISSING} | found
         differences = [
             f"{name} is {json.dumps(value)} here and {json.dumps(there.get(name))} there"
             for name, value in wanted.items()
