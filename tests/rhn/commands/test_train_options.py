@@ -38,8 +38,8 @@ def shown(capsys, *words) -> str:
 def test_every_setting_that_a_training_has_is_an_option_with_its_value(words, without, configuration, capsys):
     text, found = shown(capsys, "train", *words.split()), set()
     for field, value in configuration(*words.split()).items():
-        said = "None (default):" if value is None else f"(default: {value})"
-        flag = rf"(no-)?{field.replace('_', '-')}\b"
+        said = "None (default):" if value is None else "NAME=VALUE" if value == {} else f"(default: {value})"
+        flag = rf"(no-)?{field.replace('_', '-').replace('options', 'option')}\b"
         if not any(said in option for option in text.split(" --") if re.match(flag, option)):
             found.add(field)
     assert found == without

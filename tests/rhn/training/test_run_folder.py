@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -50,6 +50,7 @@ def test_a_folder_that_is_held_is_not_cleaned_under_its_writer(tmp_path):
 class Config:
     depth: int
     layers: int = 1
+    options: dict = field(default_factory=dict)
 
 
 def same(path, wanted, free=()):
@@ -72,6 +73,8 @@ def test_an_entry_that_an_older_version_did_not_write_has_its_default(config):
     config.write_text(json.dumps({"depth": 2}))
     with pytest.raises(InvalidInputError, match="layers is 3 here and 1 there"):
         same(config, {"depth": 2, "layers": 3})
+    with pytest.raises(InvalidInputError, match='options is {"leak": 1} here and {} there'):
+        same(config, {"depth": 2, "options": {"leak": 1}})
     with pytest.raises(InvalidInputError, match="seeds is 1 here and null there"):
         same(config, {"depth": 2, "seeds": 1})
     assert same(config, {"depth": 2, "layers": 1}) == {"depth": 2}
