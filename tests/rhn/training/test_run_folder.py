@@ -73,7 +73,7 @@ def test_an_entry_that_an_older_version_did_not_write_has_its_default(config):
     config.write_text(json.dumps({"depth": 2}))
     with pytest.raises(InvalidInputError, match="layers is 3 here and 1 there"):
         same(config, {"depth": 2, "layers": 3})
-    with pytest.raises(InvalidInputError, match='options is {"leak": 1} here and {} there'):
+    with pytest.raises(InvalidInputError, match=r'options is \{"leak": 1\} here and \{\} there'):
         same(config, {"depth": 2, "options": {"leak": 1}})
     with pytest.raises(InvalidInputError, match="seeds is 1 here and null there"):
         same(config, {"depth": 2, "seeds": 1})
