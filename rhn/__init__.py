@@ -1,9 +1,35 @@
 """Recurrent highway networks and their relatives: cells, kernels, data, training, checkpoints.
 
-`import rhn` loads torch and little else; data sets and checkpoints live in `rhn.data` and `rhn.checkpoints`.
+    import rhn
+
+    cell = rhn.make_cell("leaky", 88, 16, leak=0.5)  # or "rhn", "lstm", "torch.nn:GRU", "my_package.cells:MyCell"
+    data = rhn.load_data("jsb")  # chorales as piano rolls (T, 88); "ptb" and other texts likewise
+    outputs, state = cell(cell.weight_ih.new_tensor(data.train[0]))
+
+    (result,) = rhn.train("jsb-depth-1", data, out="runs/leaky", cell="leaky", hidden_size=16, epochs=2)
+    model = rhn.load("runs/leaky")
+    print(rhn.evaluate(model, data, "test").nll, "nats a frame")
+    frames = rhn.sample(model, bars=2)
+
+Names load their module on first use, so that `import rhn` loads neither torch nor data.
 """
 
-from rhn.errors import RhnError
-from rhn.version import __version__
+from rhn.errors import RhnError as RhnError
+from rhn.utils.lazy import lazy_names
+from rhn.version import __version__ as __version__
 
-__all__ = ["RhnError", "__version__"]
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "api": ("evaluate", "load", "load_data", "sample", "save", "train"),
+        "cells.base": ("Cell",),
+        "cells.convert": ("from_torch",),
+        "cells.make": ("make_cell",),
+        "cells.registry": ("register_cell",),
+        "errors": ("RhnError",),
+        "models": ("LanguageModel", "PolyphonicModel"),
+        "presets": ("preset",),
+        "training.ensemble": ("Ensemble",),
+        "version": ("__version__",),
+    },
+)

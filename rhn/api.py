@@ -1,0 +1,86 @@
+"""The functions of `import rhn`: the same calls load data, train, evaluate and sample for chorales and for texts."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from rhn.checkpoints import load_model, save_checkpoint
+from rhn.data import Corpus, TextCorpus, Vocabulary, chorales, read_text
+from rhn.models import LanguageModel, PolyphonicModel
+from rhn.presets import preset
+from rhn.training import chorale_runs, language_runs
+from rhn.training.config import ChoraleConfig, LanguageConfig
+from rhn.training.evaluation import Evaluation, Score, score
+from rhn.training.evaluation import evaluate as evaluate_chorales
+from rhn.training.sampling import generate, sample_chorale
+
+save, load = save_checkpoint, load_model
+
+
+def load_data(name: str = "jsb", path: str | Path | None = None, **options) -> Corpus | TextCorpus:
+    """The chorales ("jsb"), or a text: "ptb", "enwik8", "text8", or "text" for a file or folder of your own.
+
+    Args:
+        path: of the data; None: chorales are rebuilt from music21's scores, texts are where `rhn data get` puts them.
+        options: of a text, see `rhn.data.read_text`: unit, vocabulary_size, max_tokens.
+    """
+    return chorales(path, **options) if name == "jsb" else read_text(name, path, **options)
+
+
+def train(
+    config: str | ChoraleConfig | LanguageConfig,
+    data: Corpus | TextCorpus | None = None,
+    *,
+    out: str | Path,
+    device: str = "cpu",
+    max_minutes: float = float("inf"),
+    **changes,
+) -> list:
+    """Train in a folder, or go on with the training in it; the result of each seed, with losses and the path of the best weights.
+
+    Args:
+        config: a preset by name (`rhn presets`), or a configuration.
+        data: None: the published data of the configuration.
+        changes: fields of the configuration, such as cell="leaky", cell_options={"leak": 0.5}, hidden_size=64, epochs=10.
+
+    Raises InvalidInputError for an unknown preset or a value out of range; DataError, DivergedError and OutputError.
+    """
+    if isinstance(config, str):
+        config = preset(config, changes.get("cell"), changes.get("cell_options"))
+    config = replace(config, **changes)
+    text = isinstance(config, LanguageConfig)
+    if data is None:
+        data = load_data(config.corpus, max_tokens=config.max_tokens) if text else load_data()
+    how = {"device": device, "max_minutes": max_minutes}
+    if text:
+        return language_runs.train(config, data, out, **how)
+    return [chorale_runs.train(config, data, out, **how)]
+
+
+def evaluate(
+    model: PolyphonicModel | LanguageModel,
+    data: Corpus | TextCorpus,
+    split: str = "test",
+    *,
+    device: str = "cpu",
+    **options,
+) -> Evaluation | Score:
+    """The mean loss of a model on a split ("train", "valid", "test"), `.nll` in nats a predicted frame or token.
+
+    options: batch_size and temperature, for texts; see `rhn.training.evaluation.score`.
+    """
+    measure = score if isinstance(model, LanguageModel) else evaluate_chorales
+    return measure(model, getattr(data, split), device=device, **options)
+
+
+def sample(
+    model: PolyphonicModel | LanguageModel, vocabulary: Vocabulary | None = None, *, seed: int = 0, **options
+) -> np.ndarray | str:
+    """A new chorale (T, 88), or a new text in the vocabulary of a language model, such as that of its data.
+
+    options: bars, temperature (chorales); prompt, length, temperature, top_k (texts).
+    """
+    if isinstance(model, LanguageModel):
+        return generate(model, vocabulary, seed=seed, **options)
+    return sample_chorale(model, seed=seed, **options)

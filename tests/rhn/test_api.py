@@ -1,0 +1,30 @@
+"""The names of `import rhn` are few and exist, and texts go through the same calls as chorales."""
+
+import textwrap
+
+import pytest
+from texts import SMALL, small_corpus
+
+import rhn
+
+
+def test_there_are_about_fifteen_names():
+    assert len(rhn.__all__) <= 18
+    assert all(getattr(rhn, name) for name in rhn.__all__)
+
+
+def test_the_example_of_the_package_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    before, names = rhn.__doc__.partition("    import rhn"), {}
+    exec(textwrap.dedent("".join(before[1:]).rpartition("\n\n")[0]), names)
+    assert capsys.readouterr().out.endswith(" nats a frame\n")
+    assert names["outputs"].shape[1:] == (16,) and names["frames"].shape == (8, 88)
+
+
+def test_a_text_is_trained_on_evaluated_and_continued_by_the_same_calls(tmp_path):
+    data = small_corpus()
+    (result,) = rhn.train(SMALL, data, out=tmp_path / "run", cell="leaky", depth=1, transform_bias=None, epochs=1)
+    model = rhn.load(result.checkpoint)
+    assert rhn.evaluate(model, data, "valid", batch_size=SMALL.batch_size).nll == pytest.approx(result.valid_nll)
+    assert rhn.load(rhn.save(tmp_path / "copy.safetensors", model)).config() == model.config()
+    assert rhn.sample(model, data.vocabulary, prompt="the cat", length=3).startswith("the cat")
