@@ -1,13 +1,14 @@
-"""What trained networks do: when their transform gates open, and how much they need each layer (Zilly et al. 2017, section 6).
+"""Transform gates and lesions of trained networks (Zilly et al. 2017, section 6).
 
     activity = analysis.gate_activity(model, pieces)         GateActivity: layers x time, figure 5(b)
     table = analysis.lesion(model, pieces, mode="bias")      LesionTable: the loss without each layer, figure 6
     activity.plot(); table.plot(); table.to_csv("lesions.csv")
 
 `pieces` are piano rolls (T, keys): those of `rhn.data.chorales()`, your own arrays, or an `rhn.data.Batch`; for a language model ids of
-tokens (T,): `analysis.excerpts` and `analysis.stretches` cut them out of a text. Each function measures into a record of plain numbers,
-which is drawn, written and printed without torch. `rhn-analyze gates` and `rhn-analyze lesion` are the same two as commands; how to add
-a kind of lesion or of network is said in `analysis.surgery` and `analysis.tasks`.
+tokens (T,): `analysis.excerpts` and `analysis.stretches` cut them out of a text. Each function returns a result of plain numbers, which
+is drawn, saved and printed without torch. `rhn-analyze gates` and `rhn-analyze lesion` are the same two as commands.
+
+`analysis.surgery` shows how to add a kind of lesion, `analysis.tasks` a kind of network.
 """
 
 from rhn.utils.lazy import lazy_names
@@ -17,11 +18,10 @@ __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "activity": ("GateActivity", "SequenceActivity"),
-        "bootstrap": ("paired_bootstrap",),
         "damage": ("LesionRow", "LesionTable"),
         "gates": ("gate_activity",),
-        "lesions": ("lesion",),
+        "lesions": ("lesion", "paired_bootstrap"),
         "surgery": ("Lesion", "lesioned"),
-        "texts": ("Excerpt", "excerpts", "stretches"),
+        "tasks": ("Excerpt", "excerpts", "stretches"),
     },
 )

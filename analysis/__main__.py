@@ -1,4 +1,4 @@
-"""`python -m analysis` is `rhn-analyze`."""
+"""Run `rhn-analyze` as `python -m analysis`."""
 
 import sys
 

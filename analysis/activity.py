@@ -1,19 +1,50 @@
-"""What was measured of a network's gates: numbers, from which figures, tables and files are made without torch.
+"""The activity of a network's transform gates: the numbers, their table, and figure 5(b) of Zilly et al. (2017). No torch.
 
-Legend: L layers (counted from 1, through all stacked cells), T steps of a sequence (frames or tokens), n units (counted from 1 where
-they are named).
+Legend: L layers (counted from 1 through all stacked cells), T steps of a sequence (frames or tokens), n units (counted from 1).
 """
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from rhn.plotting.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    drawable,
+    every_label,
+    in_inches,
+    legend_columns,
+    titled,
+)
 from rhn.utils.io import arrays_of, write_arrays, write_csv
 from rhn.utils.result import OneScreen, Result
 
-COLUMNS = ("sequence", "layer", "step", "activity", "open", "closed")  # of a table
-LEAST_SPAN = 0.1  # of mean gates, from one end of a scale of colours to the other
+COLUMNS = ("sequence", "layer", "step", "activity", "open", "closed")  # of the CSV file
+LEAST_SPAN = 0.1  # of mean gates, between the two ends of the colour scale
+SHOWN_SEQUENCES = 6  # in the printed table
+
+GATES = LinearSegmentedColormap.from_list("transform gate", ["#ffffff", "#ff0000"])  # gaps show the axes' grey
+CLOSED_TO_OPEN = {"below 0.1": "#ffffff", "between": "#ff9999", "above 0.9": "#ff0000"}
+GAP = 2  # steps between sequences in one panel
+COLOURS, MARKERS = (BLUE, ORANGE, GREEN, RED), "osD^"
+DASHES = ("-", (0, (5, 1)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 2)), (0, (1, 2)), (0, (8, 1, 1, 1)), (0, (8, 2)))
+NEAREST_BARS = 3  # points between bar lines; closer ones are left out
+NARROWEST = 0.5  # points a step; narrower steps are averaged
+LONGEST_NAME = 20  # characters of a sequence's name in a legend
+TICK_SIZE = 6  # points, of the tokens on a time axis
+LONGEST_WORD = 12  # characters of a token on a time axis
+TIME = {"frame": "quarter notes", "token": "tokens"}
+VISIBLE = {"\n": "↵", " ": "␣"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -28,11 +59,11 @@ class SequenceActivity(OneScreen):
     closed: np.ndarray
     """Share (0..1) of units whose gate is below 0.1, (L, T)."""
     bars: np.ndarray
-    """Where the bars begin, in steps; in a text, where the lines end."""
+    """First step of each bar; in a text, the ends of the lines."""
     bars_from_score: bool
-    """Whether they are the score's; else every 4 quarter notes."""
+    """Whether the bars are those of the score; otherwise every 4 quarter notes."""
     symbols: np.ndarray = field(default_factory=lambda: np.empty(0, str))
-    """What the tokens of a text are called, (T,); for chorales (0,)."""
+    """Names of the tokens of a text, (T,); for chorales (0,)."""
 
     @property
     def steps(self) -> int:
@@ -46,25 +77,25 @@ class SequenceActivity(OneScreen):
 
     @property
     def effective_depth(self) -> np.ndarray:
-        """How many layers' worth of gates are open at each step: the sum of their means, (T,)."""
+        """Sum of the layers' mean gates at each step, (T,)."""
         return self.activity.sum(0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class GateActivity(Result):
-    """The transform gates of a network along some sequences, and how its single units behave over all of them."""
+    """The transform gates of a network along some sequences, and statistics of its single units over all of them."""
 
     labels: tuple[str, ...]
-    """What the layers are called: "1".."L", or "1.1", "1.2", "2.1", ... in stacked networks."""
+    """Names of the layers: "1".."L", or "1.1", "1.2", "2.1", ... in stacked networks."""
     sequences: tuple[SequenceActivity, ...]
     unit_mean: np.ndarray
     """Mean gate of each unit, (L, n)."""
     unit_switching: np.ndarray
-    """Mean absolute change of each unit's gate from one step to the next, (L, n) in 0..1; NaN where no sequence has two."""
+    """Mean absolute change of each unit's gate from one step to the next, (L, n) in 0..1; NaN if no sequence has two steps."""
     gate_name: str = "transform gate"
-    """What the cell's literature calls them: an LSTM's are its input gates."""
+    """The word for these gates in the literature of the cell; an LSTM's are its input gates."""
     about: str = ""
-    """How the network and the data came to be, under the figure's title."""
+    """Origin of the network and the data, for the second line of the figure's title."""
 
     @property
     def layers(self) -> int:
@@ -73,7 +104,7 @@ class GateActivity(Result):
 
     @property
     def step(self) -> str:
-        """What a step is: "frame" or "token"."""
+        """The kind of a step: "frame" or "token"."""
         return "token" if any(len(s.symbols) for s in self.sequences) else "frame"
 
     @property
@@ -91,8 +122,8 @@ class GateActivity(Result):
 
     @property
     def limits(self) -> tuple[float, float]:
-        """The ends of a scale of colours within 0..1: the least and the greatest mean gate, or where they are nearer than `LEAST_SPAN`,
-        so much about their middle, as small differences are not to look like great ones; 0 and 1 where no gate is finite."""
+        """Ends of the colour scale within 0..1: the least and the greatest mean gate, at least `LEAST_SPAN` apart, so that small
+        differences do not look large; 0 and 1 if no gate is finite."""
         values = np.concatenate([s.activity for s in self.sequences], axis=1)
         values = values[np.isfinite(values)]
         if not values.size:
@@ -104,12 +135,30 @@ class GateActivity(Result):
         return low, low + LEAST_SPAN
 
     def most_switching(self, count: int = 5) -> list[tuple[str, int, float]]:
-        """(layer's label, unit from 1, mean absolute change a step) of the units that switch most, the first one most of all."""
+        """(Layer's label, unit from 1, mean absolute change a step) of the units that switch most, in falling order."""
         order = np.argsort(-self.unit_switching, axis=None, kind="stable")[:count]
         places = [divmod(int(k), self.unit_switching.shape[1]) for k in order]
         return [(self.labels[layer], unit + 1, float(self.unit_switching[layer, unit])) for layer, unit in places]
 
-    def summary(self) -> dict:
+    def summary(self) -> str:
+        """The table that `rhn-analyze gates` prints: a row a layer, then the units that switch most."""
+        shown = self.sequences[:SHOWN_SEQUENCES]
+        width = max(10, *(len(s.name) + 2 for s in shown))
+        heads = f"{'layer':<8}" + "".join(f"{s.name:>{width}}" for s in shown)
+        lines = [f"mean {self.gate_name} (0 closed, 1 open)"]
+        lines.append(f"{heads}{'all':>8}   {'below 0.1':>9} {'between':>9} {'above 0.9':>9}")
+        for l in reversed(range(self.layers)):
+            means = "".join(f"{s.mean_by_layer[l]:>{width}.3f}" for s in shown)
+            shares = " ".join(f"{share:>9.1%}" for share in self.saturation[l])
+            lines.append(f"{self.labels[l]:<8}{means}{self.mean_by_layer[l]:>8.3f}   {shares}")
+        depths = "".join(f"{s.effective_depth.mean():>{width}.2f}" for s in shown)
+        lines.append(f"{'sum':<8}{depths}{self.mean_by_layer.sum():>8.2f}   (effective depth, mean over time)")
+        if math.isfinite(self.most_switching(1)[0][2]):
+            units = (f"layer {label} unit {unit} ({change:.2f})" for label, unit, change in self.most_switching(4))
+            lines.append(f"switching most (mean change a {self.step}): {', '.join(units)}")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict:
         """The JSON object of `rhn-analyze gates --json`."""
         arrays = ("mean_by_layer", "activity")
         sequences = [
@@ -119,13 +168,11 @@ class GateActivity(Result):
         return {"layers": self.layers, "sequences": sequences}
 
     def plot(self, ax=None):
-        """Layers x time, white the least gate, red the greatest, several sequences one after another; returns the Axes."""
-        from analysis.plots import plot_gates
-
+        """Layers x time, white the least gate, red the greatest, sequences side by side; returns the Axes."""
         return plot_gates(self, ax=ax)
 
     def to_csv(self, path: str | Path) -> Path:
-        """A row a sequence, layer and step: the mean gate, and the shares of units open and closed."""
+        """Write a row for each sequence, layer and step: the mean gate, and the shares of units open and closed."""
         rows = (
             (s.name, label, step, s.activity[l, step], s.open[l, step], s.closed[l, step])
             for s in self.sequences
@@ -135,29 +182,166 @@ class GateActivity(Result):
         return write_csv(path, COLUMNS, rows)
 
     def save(self, path: str | Path) -> Path:
-        """Write to .npz, single units and bar lines too (`load` reads it), or to .csv (`to_csv`)."""
+        """Write to .npz, single units and bar lines included (`load` reads it), or to .csv (`to_csv`)."""
         if Path(path).suffix.lower() == ".csv":
             return self.to_csv(path)
-        arrays = {
-            "labels": np.array(self.labels),
-            "about": np.array(self.about),
-            "gate_name": np.array(self.gate_name),
-            "unit_mean": self.unit_mean,
-            "unit_switching": self.unit_switching,
-        }
+        arrays = {name: np.array(getattr(self, name)) for name in ("labels", "about", "gate_name")}
+        arrays |= {name: getattr(self, name) for name in ("unit_mean", "unit_switching")}
         for i, s in enumerate(self.sequences):
             arrays |= {f"sequence{i}.{name}": np.asarray(value) for name, value in vars(s).items()}
         return write_arrays(path, arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> "GateActivity":
-        """Read what `save` wrote as .npz; raises DataError where the file is something else."""
+        """Read an .npz file of `save`; raises DataError for any other file."""
         with arrays_of(path, "rhn-analyze gates --save-data FILE.npz") as arrays:
             fields, count = SequenceActivity.__dataclass_fields__, sum(n.endswith(".activity") for n in arrays.files)
             values = [{f: arrays[f"sequence{i}.{f}"] for f in fields} for i in range(count)]
             units = {name: arrays[name] for name in ("unit_mean", "unit_switching")}
             labels = tuple(arrays["labels"].tolist())
-            told = {name: arrays[name].item() for name in ("about", "gate_name") if name in arrays.files}
+            texts = {name: arrays[name].item() for name in ("about", "gate_name") if name in arrays.files}
         scalars = ("name", "bars_from_score")
         sequences = (SequenceActivity(**{f: v.item() if f in scalars else v for f, v in s.items()}) for s in values)
-        return cls(labels=labels, sequences=tuple(sequences), **told, **units)
+        return cls(labels=labels, sequences=tuple(sequences), **texts, **units)
+
+
+def plot_gates(
+    record: GateActivity, ax: Axes | None = None, *, steps: int = 0, limits: tuple[float, float] | None = None
+) -> Axes:
+    """Draw layers x time with thin lines at the bars; below a single sequence its tokens, if they fit.
+
+    Several sequences follow one another, with a grey gap between them and their names above. In a long run each column is the mean
+    of several steps, and bars too close together are left out.
+
+    steps: least length of the axis.
+    limits: the gates that are white and red; None: `GateActivity.limits`.
+    """
+    ax = ax or Figure(figsize=(9, 1.2 + 0.22 * record.layers), layout="constrained").subplots()
+    gap, parts, start = np.full((record.layers, GAP), np.nan), [], 0
+    total = sum(s.steps + GAP for s in record.sequences) - GAP
+    room = 72 * (ax.figure.figure.get_figwidth() - 2) / max(total, steps)  # points a step
+    for s in record.sequences:
+        parts += [s.activity, gap]
+        for bar in s.bars if len(s.bars) * NEAREST_BARS <= room * s.steps else ():
+            ax.axvline(start + bar, color=GREY, linewidth=0.5, alpha=0.6, zorder=2)
+        if len(record.sequences) > 1:
+            place, name = (start + s.steps / 2, record.layers + 0.55), in_inches(s.name, room * s.steps / 72, 8)
+            ax.text(*place, name, ha="center", va="bottom", fontsize=8)
+        start += s.steps + GAP
+    (low, high), each = limits or record.limits, max(1, round(NARROWEST / room))
+    values = averaged(np.concatenate(parts[:-1], 1), each)
+    extent = (0, values.shape[1] * each, 0.5, record.layers + 0.5)
+    shown = {"cmap": GATES, "vmin": low, "vmax": high, "origin": "lower", "interpolation": "nearest"}
+    ax.imshow(values, aspect="auto", extent=extent, **shown)
+    _layer_ticks(record.labels, ax)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_facecolor("#eeeeee")  # after the end: white is the least gate
+    ax.set(xlim=(0, max(total, steps)), xlabel=_time_label(record), ylabel="layer")
+    if len(record.sequences) == 1:
+        ax.set_title(in_inches(s.name, ax.figure.figure.get_figwidth() - 2, 9), loc="left")
+        _token_ticks(s, max(total, steps), ax)
+    return ax
+
+
+def averaged(values: np.ndarray, each: int) -> np.ndarray:
+    """Average every `each` neighbouring steps, (L, T) to (L, T / each) rounded up; NaN if all of them are NaN.
+
+    >>> averaged(np.array([[1.0, 3.0, 5.0]]), 2)
+    array([[2., 5.]])
+    """
+    L, T = values.shape
+    padded = np.full((L, -(-T // each), each), np.nan)
+    padded.reshape(L, -1)[:, :T] = values
+    counts = np.isfinite(padded).sum(-1)
+    return np.divide(np.nansum(padded, -1), counts, out=np.full(counts.shape, np.nan), where=counts > 0)
+
+
+def plot_saturation(record: GateActivity, ax: Axes | None = None) -> Axes:
+    """Draw for each layer the shares of gates that are closed, in between and open."""
+    ax = ax or Figure(figsize=(4, 0.9 + 0.3 * record.layers), layout="constrained").subplots()
+    left, layers = np.zeros(record.layers), np.arange(1, record.layers + 1)
+    for share, (name, colour) in zip(record.saturation.T, CLOSED_TO_OPEN.items(), strict=True):
+        ax.barh(layers, share, left=left, color=colour, edgecolor=GREY, linewidth=0.5, height=0.75, label=name)
+        left = left + share
+    ax.set(xlim=(0, 1), ylabel="layer", xlabel="share of gates, over units and time")
+    _layer_ticks(record.labels, ax)
+    words = {"title": f"{record.gate_name}s", "title_fontsize": 8, "alignment": "left"}
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, columnspacing=1, handlelength=1, **words)
+    return ax
+
+
+def plot_effective_depth(record: GateActivity, ax: Axes | None = None) -> Axes:
+    """Draw the sum of the layers' mean gates over time, a line for each sequence, at most eight."""
+    ax = ax or Figure(figsize=(7, 2.4), layout="constrained").subplots()
+    for k, sequence in enumerate(record.sequences[:8]):
+        times, style = np.arange(sequence.steps) + 0.5, {"color": COLOURS[k % 4], "linestyle": DASHES[k]}
+        label = drawable(_cut(sequence.name, LONGEST_NAME))
+        ax.step(times, sequence.effective_depth, where="mid", linewidth=1, label=label, **style)
+        if sequence.steps == 1:
+            ax.plot(times, sequence.effective_depth, MARKERS[k % 4], markersize=4, color=COLOURS[k % 4])
+    highest = max(float(np.nan_to_num(sequence.effective_depth).max()) for sequence in record.sequences[:8])
+    ax.set(ylim=(0, 1.1 * highest or 1), xlabel=f"time ({TIME[record.step]})")
+    ax.set_ylabel("effective depth\n(sum of mean gates)")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    labels = ax.get_legend_handles_labels()[1]
+    columns = legend_columns(labels, 0.9 * ax.get_window_extent().width / ax.figure.dpi)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, columnspacing=1, handlelength=2.4)
+    return ax
+
+
+def draw_gates(record: GateActivity, *, title: str = "", limits: tuple[float, float] | None = None) -> Figure:
+    """Draw the default figure: a panel a sequence with a shared colour bar; below, effective depth and the distribution over units.
+
+    title: the network.
+    limits: as in `plot_gates`, the same for all panels.
+    """
+    words = max((len(_shown(word)) for s in record.sequences for word in s.symbols.tolist()), default=0)
+    S, tall = len(record.sequences), 0.55 + 0.16 * record.layers + 0.05 * words
+    figure = Figure(figsize=(9, S * tall + 4), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=(S * tall + 1, 3))
+    name = record.gate_name[:1].upper() + record.gate_name[1:]
+    titled(figure, f"{name}s{f' of {drawable(title)}' if title else ''}", drawable(record.about))
+    panels, limits = np.atleast_1d(top.subplots(S, 1)), limits or record.limits
+    for ax, sequence in zip(panels, record.sequences, strict=True):
+        alone = replace(record, sequences=(sequence,))
+        plot_gates(alone, ax, steps=max(s.steps for s in record.sequences), limits=limits)
+        ax.set_xlabel(_time_label(record) if ax is panels[-1] else "")
+    label, shrink = f"mean {record.gate_name}\nof a layer's units", min(1.0, 2.2 / (S * tall))
+    top.colorbar(panels[0].images[0], ax=panels.tolist(), label=label, shrink=shrink)
+    left, right = bottom.subplots(1, 2, width_ratios=(1.4, 1))
+    plot_effective_depth(record, left)
+    plot_saturation(record, right)
+    return figure
+
+
+def _layer_ticks(labels: Sequence[str], ax: Axes) -> None:
+    every = every_label(labels, ax)
+    ax.set_yticks(range(1, len(labels) + 1, every), labels[::every])
+
+
+def _token_ticks(sequence: SequenceActivity, total: int, ax: Axes) -> None:
+    """Write the tokens below a time axis of `total` steps, characters upright, words turned; nothing if they would overlap."""
+    inches = ax.figure.figure.get_figwidth() - 2  # without the labels and the colour bar; the axes' may be a subfigure
+    shown = [_shown(symbol) for symbol in sequence.symbols.tolist()]
+    if not shown or total * 1.1 * TICK_SIZE > 72 * inches:
+        return
+    turned = 90 if max(map(len, shown)) > 2 else 0
+    ax.set_xticks(np.arange(sequence.steps) + 0.5, shown, rotation=turned, fontsize=TICK_SIZE)
+    ax.tick_params(axis="x", length=0, pad=1)
+
+
+def _shown(symbol: str) -> str:
+    """A token as a tick label."""
+    return _cut(VISIBLE.get(symbol) or drawable(symbol), LONGEST_WORD)
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _time_label(record: GateActivity) -> str:
+    if record.step == "token":
+        return "time (tokens; lines: <eos> or newline)"
+    by_score = {s.bars_from_score for s in record.sequences}
+    lines = {True: "the score's bars", False: "every 4 quarter notes"}
+    return f"time (quarter notes; lines: {' or '.join(lines[k] for k in sorted(by_score, reverse=True))})"

@@ -1,4 +1,4 @@
-"""`rhn-analyze`: when the transform gates of a trained network open, and how much it needs each layer."""
+"""`rhn-analyze`: transform gates and lesions of a trained network."""
 
 if __name__ == "__main__":  # first of all: Ctrl-C is a word during the imports too
     import sys
@@ -20,7 +20,7 @@ from rhn.utils.io import check_output
 from rhn.utils.options import Device, File, Trained, Writing, check_least, given_flags
 from rhn.utils.wording import counted
 
-DESCRIPTION = """What trained networks do: the activity of their transform gates, and the damage of lesions.
+DESCRIPTION = """Measure trained networks: the activity of their transform gates, and the damage of lesions.
 
 examples:
   rhn-analyze gates runs/depth6 --chorales 0 5 bwv269
@@ -28,13 +28,13 @@ examples:
   rhn-analyze lesion runs/depth6 --mode mean --pairs --save-data lesions.csv
   rhn-analyze gates runs/ptb --data novel.txt --length 40"""
 
-SHOWN = 4  # sequences where none are named, as in the paper
+SHOWN = 4  # default number of sequences, as in the paper
 GATES_LENGTH, LESION_LENGTH, LESION_TOKENS = 60, 200, 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Common(Trained, Writing):
-    """What both commands ask for."""
+    """The options of both commands."""
 
     data: File = None
     """The original chorales (.json or .pickle) instead of those rebuilt from music21's scores. For a language model: a text, as a
@@ -53,7 +53,6 @@ class Common(Trained, Writing):
     """Which chorales, or which part of a text (default: of a text valid; of the chorales test for gates, train for lesions)."""
 
     def run(self) -> None:
-        from analysis import plots
         from rhn.plotting.provenance import words_of_checkpoint
         from rhn.training.numerics import tune_malloc
 
@@ -64,23 +63,19 @@ class Common(Trained, Writing):
         tune_malloc()
         model, sequences = _text(self, split) if text else _music(self, split)
         with progress_bars() as report, own_cell(self.cell):
-            record, table = self.measure(model, sequences, split, device=device, progress=report(self.name))
+            record = self.measure(model, sequences, split, device=device, progress=report(self.name))
         source = self.data.name if self.data else ("its text" if text else "chorales")
         record = replace(record, about=f"{words_of_checkpoint(self.checkpoint)}; {split} split of {source}")
-        title, how = f"{_about(model)} ({_called(self.checkpoint)})", self.drawn()
+        title = f"{_about(model)} ({_called(self.checkpoint)})"
         with status_line() as say:
             say("drawing")
-            save_figure(figure, lambda: plots.draw(record, title=title, **how))
+            save_figure(figure, lambda: self.draw(record, title))
         if data:
             record.save(data)
         if self.json:
-            print_json(record.summary())
+            print_json(record.to_dict())
         else:
-            print(table, f"figure: {figure}", sep="\n")
-
-    def drawn(self) -> dict:
-        """Options of the figure."""
-        return {}
+            print(record.summary(), f"figure: {figure}", sep="\n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,10 +83,9 @@ class Gates(Common):
     """Transform gates over time: layers x time, white to red, a panel a chorale or excerpt (figure 5b of the paper)."""
 
     full_scale: bool = False
-    """White is 0 and red is 1; default: the least and the greatest mean gate that is drawn, at least 0.1 apart."""
-
+    """White is 0 and red is 1; default: the least and the greatest mean gate in the figure, at least 0.1 apart."""
     excerpts: tuple[int, ...] = ()
-    """Of a text: the tokens where excerpts begin, counted from 0; default: four, evenly spread over the split."""
+    """Of a text: the first tokens of excerpts, counted from 0; default: four, evenly spread over the split."""
     length: int | None = None
     """Of a text: tokens of an excerpt (default 60)."""
 
@@ -99,28 +93,29 @@ class Gates(Common):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Of the table that --save-data writes."""
+        """Columns of the CSV file of --save-data."""
         from analysis.activity import COLUMNS
 
         return COLUMNS
 
-    def drawn(self) -> dict:
-        return {"limits": (0.0, 1.0)} if self.full_scale else {}
+    def draw(self, record, title: str):
+        """The figure of a result."""
+        from analysis.activity import draw_gates
 
-    def chosen_text(self, corpus, split: str) -> list:
-        """Parts of the text to look at."""
-        from analysis.texts import excerpts
+        return draw_gates(record, title=title, limits=(0.0, 1.0) if self.full_scale else None)
+
+    def parts_of_text(self, corpus, split: str) -> list:
+        """The parts of a text to measure."""
+        from analysis.tasks import excerpts
 
         cut = {"length": self.length or GATES_LENGTH, "starts": self.excerpts, "count": SHOWN}
         return excerpts(getattr(corpus, split), corpus.vocabulary, split=split, **cut)
 
     def measure(self, model, sequences: list, split: str, **run):
-        """(record, its table)."""
+        """The result."""
         from analysis.gates import gate_activity
-        from analysis.tables import gates_table
 
-        record = gate_activity(model, sequences, **run)
-        return record, gates_table(record)
+        return gate_activity(model, sequences, **run)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,24 +146,26 @@ class LesionCommand(Common):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Of the table that --save-data writes."""
         from analysis.damage import COLUMNS
 
         return COLUMNS
 
-    def chosen_text(self, corpus, split: str) -> list:
-        from analysis.texts import stretches
+    def draw(self, record, title: str):
+        from analysis.damage import draw_lesions
+
+        return draw_lesions(record, title=title)
+
+    def parts_of_text(self, corpus, split: str) -> list:
+        from analysis.tasks import stretches
 
         cut = {"length": self.length or LESION_LENGTH, "max_tokens": self.max_tokens or LESION_TOKENS}
         return stretches(getattr(corpus, split), **cut)
 
     def measure(self, model, sequences: list, split: str, **run):
         from analysis.lesions import lesion
-        from analysis.tables import lesion_table
 
         asked = {name: getattr(self, name) for name in ("mode", "pairs", "units", "together", "seed")}
-        table = lesion(model, sequences, split=split, **asked, **run)
-        return table, lesion_table(table)
+        return lesion(model, sequences, split=split, **asked, **run)
 
 
 COMMANDS = Commands(DESCRIPTION, {"gates": Gates, "lesion": LesionCommand})
@@ -180,7 +177,7 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _reads_text(options: Gates | LesionCommand) -> bool:
-    """Whether the checkpoint holds a language model; options for the other kind of network are refused."""
+    """Return whether the checkpoint holds a language model; refuse options for the other kind of network."""
     from rhn.checkpoints import read_metadata
 
     text = read_metadata(options.checkpoint)["class"] == "LanguageModel"
@@ -197,14 +194,14 @@ def _reads_text(options: Gates | LesionCommand) -> bool:
 
 
 def _outputs(options: Common, split: str) -> tuple[Path, Path | None]:
-    """Paths of the figure and of the numbers, seen to be writable before any work."""
+    """Paths of the figure and of the numbers, checked before any work."""
     figure, data = options.output or _named(options, split), options.save_data
     check_output(figure, SUFFIXES, force=options.force)
     return figure, data and check_output(data, (".csv", ".npz"), force=options.force, columns=options.columns)
 
 
 def _named(options: Common, split: str) -> Path:
-    """A name that differs where the figure does."""
+    """Default file name of the figure, unique for each set of options."""
     called = [_called(options.checkpoint), _place(options.checkpoint)]
     words = [options.name, *called, getattr(options, "mode", None), split, *options.chorales]
     words += [options.data and options.data.stem, options.data and place(options.data)]
@@ -217,16 +214,16 @@ def _named(options: Common, split: str) -> Path:
 
 
 def _text(options: Gates | LesionCommand, split: str):
-    """A language model, and parts of the text of --data in its vocabulary."""
+    """A language model, and parts of its text or of --data."""
     from rhn.training.trained import load_text_model
 
     trained = load_text_model(options.checkpoint, options.cell)
-    return trained.model, options.chosen_text(trained.corpus(options.data), split)
+    return trained.model, options.parts_of_text(trained.corpus(options.data), split)
 
 
 def _music(options: Gates | LesionCommand, split: str):
-    """A network over chorales, a cell alone included, and chorales; refused where its inputs are not a chorale's keys."""
-    from analysis.sequences import chosen
+    """A network over chorales, or a cell, and chorales. Raises InvalidInputError for other inputs than a chorale's keys."""
+    from analysis.tasks import chosen
     from rhn.checkpoints import load_model
     from rhn.data.corpus import KEYS
     from rhn.training.trained import corpus_of
@@ -245,7 +242,7 @@ def _music(options: Gates | LesionCommand, split: str):
 
 
 def _called(checkpoint: Path) -> str:
-    """What a figure calls a checkpoint: its name, or its run's where it is one of a run, with the seed where there are several."""
+    """Name of a checkpoint in titles: that of its run, with the seed if there are several, or of the file."""
     folder = checkpoint.resolve().parent
     if checkpoint.stem not in ("best", "last") or not folder.name:
         return checkpoint.stem
@@ -253,7 +250,7 @@ def _called(checkpoint: Path) -> str:
 
 
 def _place(checkpoint: Path) -> str | None:
-    """What tells a checkpoint from others that are called the same; None for one in the current folder, or a run's best in runs/."""
+    """Part of a file name that differs between checkpoints of one name; None in the current folder, or for the best of runs/NAME."""
     run = checkpoint.resolve().parent
     if checkpoint.stem == "last":
         return "-".join(filter(None, ("last", place(run))))
@@ -261,8 +258,8 @@ def _place(checkpoint: Path) -> str | None:
 
 
 def _about(model) -> str:
-    """What a figure calls the network: "rhn, depth 6, 262 units"."""
-    from analysis.layers import places
+    """The network in titles: "rhn, depth 6, 262 units"."""
+    from analysis.surgery import places
     from rhn.cells import name_of_cell
 
     cells = list({place.name: place.cell for place in places(model)}.values())

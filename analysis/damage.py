@@ -1,18 +1,42 @@
-"""What lesions cost a network: numbers, from which figures, tables and files are made without torch.
+"""The damage of lesions: the numbers, their table, and figure 6 of Zilly et al. (2017). No torch.
 
-Legend: layers are counted from 1 through all stacked cells, units from 1 within their layer.
+damage = loss of the lesioned network - loss of the whole one, in nats a predicted step
+
+Layers are counted from 1 through all stacked cells, units from 1 within their layer.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter, SymmetricalLogLocator
 
+from rhn.plotting.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    STEPS,
+    drawable,
+    enclosing,
+    every_label,
+    legend_columns,
+    log_ends,
+    plain_log_ticks,
+    titled,
+)
 from rhn.utils.io import arrays_of, write_arrays, write_csv
 from rhn.utils.result import Result
+from rhn.utils.wording import counted
 
-ABOUT = ("mode", "split", "baseline", "sequences", "frames", "step", "about")  # of a LesionTable, beside its rows
+ABOUT = ("mode", "split", "baseline", "sequences", "frames", "step", "about")  # fields of a LesionTable beside its rows
 KINDS = {
     "layers": "layer",
     "pairs": "pair",
@@ -21,27 +45,28 @@ KINDS = {
     "controls": "blind",
     "beyond_blind": "beyond blind",
 }
-COLUMNS = ("kind", "mode", "split", "label", "unit", "loss", "delta", "low", "high")  # of a table
+COLUMNS = ("kind", "mode", "split", "label", "unit", "loss", "delta", "low", "high")  # of the CSV file
 ROW = ("label", "layers", "unit", "loss", "delta", "low", "high")
+SHOWN_UNITS = 10  # in the printed table
 
 
 @dataclass(frozen=True, kw_only=True)
 class LesionRow:
-    """One lesioned network: its loss, and how much worse than the unlesioned one it is, in nats a predicted step."""
+    """The loss of one lesioned network, and its difference to the unlesioned one, in nats a predicted step."""
 
     label: str
     layers: tuple[int, ...]
-    """Counted from 1; several where they were lesioned together."""
+    """Counted from 1; several if they were lesioned together."""
     unit: int | None
     """Counted from 1; None: the whole layer."""
     loss: float
     delta: float
     low: float
-    """The 95 % interval of delta, by paired bootstrap over sequences; NaN where there is only one."""
+    """The 95 % interval of delta, by paired bootstrap over sequences; NaN for a single sequence."""
     high: float
 
-    def summary(self) -> dict:
-        """As `rhn-analyze lesion --json` prints it."""
+    def to_dict(self) -> dict:
+        """The row in the JSON object of `rhn-analyze lesion --json`."""
         about = {"layer": self.layers[0]} if len(self.layers) == 1 else {"layers": list(self.layers)}
         about |= {} if self.unit is None else {"unit": self.unit}
         return about | {"loss": self.loss, "delta": self.delta, "low": self.low, "high": self.high}
@@ -56,43 +81,84 @@ class LesionTable(Result):
     baseline: float
     """Loss of the unlesioned network in nats a predicted step."""
     sequences: int
-    """How many were measured."""
+    """Number of sequences."""
     frames: int
-    """How many steps were predicted."""
+    """Number of predicted steps."""
     layers: tuple[LesionRow, ...]
     pairs: tuple[LesionRow, ...] = ()
     together: tuple[LesionRow, ...] = ()
-    """The layers that were asked for, all at once."""
+    """The layers of the option `together`, all at once."""
     units: tuple[LesionRow, ...] = ()
     controls: tuple[LesionRow, ...] = ()
-    """First layers kept, their input product removed ("blind"); empty where that is the mode itself."""
+    """First layers kept, their input product removed ("blind"); empty if that is the mode itself."""
     beyond_blind: tuple[LesionRow, ...] = ()
-    """First layers again, delta and its interval counted from their control instead of the unlesioned network; only for modes that
-    also take the input away."""
+    """First layers again, compared with their control instead of the unlesioned network; only for modes that also remove the input."""
     step: str = "frame"
-    """What a step is: "frame" or "token"."""
+    """The kind of a step: "frame" or "token"."""
     about: str = ""
-    """How the network and the data came to be, under the figure's title."""
+    """Origin of the network and the data, for the second line of the figure's title."""
 
     def by_damage(self, kind: str = "layers") -> list[LesionRow]:
-        """Rows of one kind, the most harmful first."""
+        """Rows of one kind, in falling order of damage."""
         return sorted(getattr(self, kind), key=lambda row: -row.delta if math.isfinite(row.delta) else -math.inf)
 
-    def summary(self) -> dict:
-        """The JSON object of `rhn-analyze lesion --json`; "pairs", "together" and "units" only where they were asked for."""
-        asked = [kind for kind in ("pairs", "together", "units") if getattr(self, kind)]
-        extra = {kind: [row.summary() for row in getattr(self, kind)] for kind in asked}
-        layers = [row.summary() for row in self.layers]
+    def summary(self) -> str:
+        """The table that `rhn-analyze lesion` prints: layers by damage, controls, pairs and single units, then `reading`."""
+        where = f" on {self.split}" if self.split else ""
+        measured = f"{counted(self.sequences, 'sequence')}, {counted(self.frames, f'predicted {self.step}')}"
+        lines = [f"lesions ({self.mode}){where}: {measured}, nats a {self.step}"]
+        sure = any(math.isfinite(row.low) for row in self.layers)
+        lines.append(f"{'lesioned':<20}{'loss':>10}{'damage':>10}" + "   95 % interval" * sure)
+        lines.append(f"{'nothing':<20}{self.baseline:>10.4f}")
+        lines += [_line(f"layer {row.label}", row) for row in self.by_damage()]
+        lines += [_line(f"layer {row.label}: blind", row) for row in self.controls]
+        lines += [_line(f"layer {row.label} > blind", row) for row in self.beyond_blind]
+        lines += [_line(f"layers {row.label}", row) for row in (*self.together, *self.by_damage("pairs"))]
+        lines += [_line(f"layer {row.label}", row) for row in self.by_damage("units")[:SHOWN_UNITS]]
+        if len(self.units) > SHOWN_UNITS:
+            lines.append(f"... and {len(self.units) - SHOWN_UNITS} more units (--save-data FILE.csv has all)")
+        if sure:
+            over = f"Intervals are over the {self.sequences} sequences, of this one network"
+            lines.append(f"{over}: they do not say how another training would differ.")
+        else:
+            lines.append("There are no intervals: they are over sequences, and one says nothing about others.")
+        return "\n".join([*lines, self.reading()])
+
+    def reading(self) -> str:
+        """The numbers in a few sentences."""
+        worst, *others = self.by_damage()
+        words = f"Lesioning layer {worst.label} costs most, {worst.delta:.3g} nats a {self.step}"
+        if others:
+            words += f"; any other costs {others[-1].delta:.3g} to {others[0].delta:.3g}"
+        unsure = [row.label for row in self.layers if row.low <= 0 <= row.high]
+        better = [row.label for row in self.layers if row.high < 0]
+        if all(row.low > 0 for row in self.layers):
+            words += "; every interval is above 0"
+        if unsure:
+            words += f"; of layer {', '.join(unsure)} the interval holds 0"
+        if better:
+            words += f"; without layer {', '.join(better)} the network does better"
+        for control, beyond in zip(self.controls, self.beyond_blind, strict=False):
+            interval = f" ({beyond.low:+.3g} to {beyond.high:+.3g})" if math.isfinite(beyond.low) else ""
+            words += (
+                f". Losing its input alone would cost layer {control.label} {control.delta:.3g}: "
+                f"its lesion costs {beyond.delta:+.3g}{interval} beyond being blind"
+            )
+        return words + "."
+
+    def to_dict(self) -> dict:
+        """The JSON object of `rhn-analyze lesion --json`; "pairs", "together" and "units" only if they were measured."""
+        measured = [kind for kind in ("pairs", "together", "units") if getattr(self, kind)]
+        extra = {kind: [row.to_dict() for row in getattr(self, kind)] for kind in measured}
+        layers = [row.to_dict() for row in self.layers]
         return {"mode": self.mode, "split": self.split, "baseline": self.baseline, "layers": layers} | extra
 
     def plot(self, ax=None):
         """Lesioned layer against damage, with intervals (figure 6); returns the Axes."""
-        from analysis.lesion_plots import plot_lesions
-
         return plot_lesions(self, ax=ax)
 
     def to_csv(self, path: str | Path) -> Path:
-        """A row a lesioned network; the first one, of kind "unlesioned", is the baseline."""
+        """Write a row for each lesioned network; the first one, of kind "unlesioned", is the baseline."""
         rows = [("unlesioned", self.mode, self.split, "", "", self.baseline, 0.0, 0.0, 0.0)]
         for rows_of, kind in KINDS.items():
             rows += [
@@ -102,7 +168,7 @@ class LesionTable(Result):
         return write_csv(path, COLUMNS, rows)
 
     def save(self, path: str | Path) -> Path:
-        """Write to .csv (`to_csv`) or .npz: the same columns as arrays."""
+        """Write to .csv (`to_csv`), or the same columns as arrays to .npz (`load` reads it)."""
         if Path(path).suffix.lower() == ".csv":
             return self.to_csv(path)
         arrays = {name: np.array(getattr(self, name)) for name in ABOUT}
@@ -114,37 +180,154 @@ class LesionTable(Result):
 
     @classmethod
     def load(cls, path: str | Path) -> "LesionTable":
-        """Read what `save` wrote as .npz; raises DataError where the file is something else."""
+        """Read an .npz file of `save`; raises DataError for any other file."""
         with arrays_of(path, "rhn-analyze lesion --save-data FILE.npz") as arrays:
             about = {name: arrays[name].item() for name in ABOUT if name in arrays.files or name != "about"}
-            kinds = [kind for kind in KINDS if f"{kind}.label" in arrays.files]  # a file may be older than a kind
+            kinds = [kind for kind in KINDS if f"{kind}.label" in arrays.files]  # older files lack later kinds
             rows = {kind: _rows({f: arrays[f"{kind}.{f}"].tolist() for f in ROW}) for kind in kinds}
         return cls(**about, **rows)
-
-
-def reading(table: LesionTable) -> str:
-    """A few plain words that read the numbers."""
-    worst, *others = table.by_damage()
-    words = f"Lesioning layer {worst.label} costs most, {worst.delta:.3g} nats a {table.step}"
-    if others:
-        words += f"; any other costs {others[-1].delta:.3g} to {others[0].delta:.3g}"
-    unsure = [row.label for row in table.layers if row.low <= 0 <= row.high]
-    better = [row.label for row in table.layers if row.high < 0]
-    if all(row.low > 0 for row in table.layers):
-        words += "; every interval is above 0"
-    if unsure:
-        words += f"; of layer {', '.join(unsure)} the interval holds 0"
-    if better:
-        words += f"; without layer {', '.join(better)} the network does better"
-    for control, beyond in zip(table.controls, table.beyond_blind, strict=False):
-        interval = f" ({beyond.low:+.3g} to {beyond.high:+.3g})" if math.isfinite(beyond.low) else ""
-        words += (
-            f". Losing its input alone would cost layer {control.label} {control.delta:.3g}: "
-            f"its lesion costs {beyond.delta:+.3g}{interval} beyond being blind"
-        )
-    return words + "."
 
 
 def _rows(columns: dict[str, list]) -> tuple[LesionRow, ...]:
     rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
     return tuple(LesionRow(**r | {"layers": tuple(r["layers"]), "unit": r["unit"] or None}) for r in rows)
+
+
+COLOURS, DASHES = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY), ("-", "--", "-.", ":")
+DECADES = 2  # that a symmetric logarithmic axis shows beside its linear part
+
+
+def plot_lesions(table: LesionTable, ax: Axes | None = None) -> Axes:
+    """Draw the damage of each layer's lesion with its 95 % interval, and of layers together; diamonds are the blind controls.
+
+    The axis is logarithmic, or symmetric logarithmic if a damage or an end of an interval is 0 or below.
+    """
+    ax = ax or Figure(figsize=(5, 3.6), layout="constrained").subplots()
+    rows = (*table.layers, *table.together)
+    place = {row.layers: x for x, row in enumerate(rows, start=1)}
+    _points(rows, list(place.values()), ax, fmt="o", color=BLUE, label=f"lesioned ({table.mode})")
+    controls = [row for row in table.controls if row.layers in place]
+    if controls:
+        words = "layer kept, input removed (blind)"
+        _points(
+            controls, [place[row.layers] + 0.2 for row in controls], ax, fmt="D", color=ORANGE, label=words, mfc="white"
+        )
+    _damage_axis(ax.yaxis, [end for row in (*rows, *controls) for end in (row.delta, row.low, row.high)])
+    every = every_label([row.label for row in rows], ax, across=True)
+    ax.set_xticks(list(place.values())[::every], [row.label for row in rows][::every])
+    ax.set(xlim=(0.5, len(place) + 0.5), xlabel="lesioned layer")
+    on = f" on {table.split}" if table.split else ""
+    ax.set_ylabel(f"damage{on} (nats a {table.step})\nabove the unlesioned {table.baseline:.4g}")
+    _legend_above(
+        ax, "bars: 95 % intervals" if any(math.isfinite(row.low) for row in rows) else "one sequence: no intervals"
+    )
+    return ax
+
+
+def plot_pairs(table: LesionTable, ax: Axes | None = None) -> Axes:
+    """Draw the damage of every pair of layers; the diagonal holds single layers."""
+    ax = ax or Figure(figsize=(4, 3.4), layout="constrained").subplots()
+    index = {row.layers[0]: k for k, row in enumerate(table.layers)}
+    damage = np.full((len(index), len(index)), np.nan)
+    for row in (*table.layers, *table.pairs):
+        i, j = index[row.layers[0]], index[row.layers[-1]]
+        damage[i, j] = damage[j, i] = row.delta
+    damage = np.ma.masked_invalid(damage)
+    image = ax.imshow(damage, origin="lower", cmap="viridis", vmin=min(0.0, float(damage.filled(0).min())))
+    names = [row.label for row in table.layers]
+    every = every_label(names, ax, across=True)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_ticks(range(0, len(names), every), names[::every])
+        axis.set_label_text("layer")
+    ax.set_title("two layers; diagonal: one alone", loc="left")
+    ax.figure.colorbar(image, ax=ax, label=f"damage (nats a {table.step})")
+    return ax
+
+
+def plot_units(table: LesionTable, ax: Axes | None = None) -> Axes:
+    """Draw the damage of every single unit, within each layer in falling order."""
+    ax = ax or Figure(figsize=(5, 3.4), layout="constrained").subplots()
+    for k, row in enumerate(table.layers):
+        deltas = sorted((u.delta for u in table.units if u.layers == row.layers), reverse=True)
+        style = {
+            "color": COLOURS[k % len(COLOURS)],
+            "linestyle": DASHES[k % len(DASHES)],
+            "linewidth": 1.2,
+        }
+        ax.plot(np.arange(1, len(deltas) + 1), deltas, label=f"layer {row.label}", **style)
+    ax.axhline(0, color=GREY, linewidth=0.8)
+    _damage_axis(ax.yaxis, [unit.delta for unit in table.units])
+    ax.set_xscale("log")
+    ax.set(xlabel="unit, by damage", ylabel=f"damage of one unit (nats a {table.step})")
+    plain_log_ticks(ax.xaxis)
+    _legend_above(ax)
+    return ax
+
+
+def draw_lesions(table: LesionTable, *, title: str = "") -> Figure:
+    """Draw the default figure: figure 6, beside it pairs and units if they were measured. title: the network."""
+    extra = [plot for plot, rows in ((plot_pairs, table.pairs), (plot_units, table.units)) if rows]
+    tall = 0.2 * math.ceil(len(table.layers) / 4) if table.units else 0.0
+    figure = Figure(figsize=(6 + 4.6 * len(extra), 4.4 + tall), layout="constrained")
+    titled(figure, f"Lesions ({table.mode}){f' of {drawable(title)}' if title else ''}", _about(table))
+    for plot, ax in zip((plot_lesions, *extra), np.atleast_1d(figure.subplots(1, 1 + len(extra))), strict=True):
+        plot(table, ax)
+    return figure
+
+
+def _about(table: LesionTable) -> str:
+    measured = (
+        f"{table.sequences:,} sequence{'' if table.sequences == 1 else 's'}, {table.frames:,} predicted {table.step}s"
+    )
+    return "; ".join(filter(None, (drawable(table.about), measured)))
+
+
+def _points(rows: Sequence[LesionRow], at: list[float], ax: Axes, **style) -> None:
+    damage = np.array([row.delta for row in rows])
+    ends = np.array([(row.low, row.high) for row in rows]).reshape(-1, 2)
+    errors = np.nan_to_num(np.clip(np.stack((damage - ends[:, 0], ends[:, 1] - damage)), 0, None), posinf=0)
+    ax.errorbar(at, damage, yerr=errors, markersize=5, linewidth=1.2, capsize=3, **style)
+
+
+def _damage_axis(axis, values: Sequence[float]) -> None:
+    """Set a logarithmic axis if all values are above 0, else one that is linear below about a hundredth of the greatest value."""
+    finite = np.array([value for value in values if math.isfinite(value)])
+    if not finite.size or not finite.any():
+        return
+    low, high = float(finite.min()), float(finite.max())
+    if low > 0:
+        axis.axes.set_yscale("log")
+        axis.axes.set_ylim(*log_ends(low, high))
+        plain_log_ticks(axis)
+        return
+    threshold = 10.0 ** (math.floor(math.log10(max(high, -low))) - DECADES + 1)
+    axis.axes.set_yscale("symlog", linthresh=threshold)
+    axis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=threshold, subs=STEPS))
+    top, bottom = (
+        enclosing(threshold, max(threshold, 1.05 * size))[1] if size > 0.1 * threshold else 0.3 * threshold
+        for size in (high, -low)
+    )
+    axis.axes.set_ylim(-bottom, top)
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+    axis.axes.axhline(0, color=GREY, linewidth=0.8, zorder=0)
+
+
+def _legend_above(ax: Axes, title: str | None = None) -> None:
+    handles, labels = ax.get_legend_handles_labels()
+    columns = legend_columns(labels, ax.get_window_extent().width / ax.figure.dpi)
+    ax.legend(
+        handles,
+        labels,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=columns,
+        title=title,
+        title_fontsize=8,
+        alignment="left",
+    )
+
+
+def _line(name: str, row: LesionRow) -> str:
+    interval = f"   {row.low:+.4f} to {row.high:+.4f}" if math.isfinite(row.low) else ""
+    return f"{name:<20}{row.loss:>10.4f}{row.delta:>+10.4f}{interval}"

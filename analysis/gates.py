@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from analysis.activity import GateActivity, SequenceActivity
-from analysis.layers import measured_copy, places
-from analysis.sequences import name_of
-from analysis.tasks import Music, Text, task_of
+from analysis.surgery import measured_copy, places
+from analysis.tasks import Music, Text, name_of, task_of
 from rhn.cells import Cell
 from rhn.data import Batch
 from rhn.errors import InvalidInputError
@@ -29,14 +28,14 @@ def gate_activity(
     device: torch.device | str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> GateActivity:
-    """How far the transform gates of each layer are open at every step, from a state of zeros.
+    """Measure the transform gates of each layer at every step, from a state of zeros.
 
     Args:
         model: a network with gated cells (RHN, MGU, minGRU, LSTM: t = i, GRU: t = 1 - z, sLSTM: t = I / n', or a user's own with
             `gates`), or such a cell alone.
         batch: piano rolls: an `rhn.data.Batch`, a list of arrays (T, keys), or one array. For a language model texts: excerpts
-            (`analysis.texts`), arrays of ids (T,), or one.
-        device: where it is computed (default: where the network is).
+            (`analysis.tasks`), arrays of ids (T,), or one.
+        device: of the computation (default: that of the network).
         progress: called with (sequences done, sequences in all).
 
     Raises:
@@ -78,7 +77,7 @@ def gate_activity(
 def unit_means(
     model: nn.Module, sequences: Sequence[np.ndarray], *, device: torch.device | str | None = None
 ) -> list[Tensor]:
-    """Of each layer's units the mean over all steps that enter a prediction: the transform gate, or of ungated cells the activation.
+    """Average each unit over all steps that enter a prediction: its transform gate, or in ungated cells its activation.
 
     One (n,) a layer, float64 on the CPU. The last step of a sequence predicts nothing and does not count.
     """
@@ -89,9 +88,9 @@ def unit_means(
 
 
 def _by_sequence(model, task: Music | Text, sequences, measure: Callable, device) -> Iterator[tuple[int, np.ndarray]]:
-    """(place in the list, measure of every layer (L, T, n) float64) of each sequence, a few run at a time."""
+    """Yield (index, measure of every layer (L, T, n) float64) of each sequence, `ROWS` at a time."""
     model = measured_copy(model, device)
-    like, seen = next(model.parameters()), []  # what each cell sees: whatever stands before and between the cells
+    like, seen = next(model.parameters()), []  # the input of each cell, after any module before it
     for cell in (module for module in model.modules() if isinstance(module, Cell)):
         cell.register_forward_pre_hook(lambda module, args: seen.append((module, args[0])))
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
@@ -108,7 +107,7 @@ def _by_sequence(model, task: Music | Text, sequences, measure: Callable, device
 
 
 def _states_before(cell: Cell, x: Tensor) -> Tensor:
-    """The states that the steps start from, (T, B, state_size), the first one zero."""
+    """The states before each step, (T, B, state_size), the first one zero."""
     s0 = x.new_zeros(x.shape[1], cell.state_size)
     return torch.cat((s0.unsqueeze(0), cell.states(x, s0)[:-1]))
 

@@ -1,8 +1,17 @@
-"""Which layers a trained network needs: each taken out in turn, the loss measured again (figure 6 of Zilly et al. 2017).
+"""Measure the loss of a trained network without each of its layers in turn (figure 6 of Zilly et al. 2017).
 
-Only the first layer sees the input, so taking it out also blinds the network. The control is the same network with its input product
-removed and the layer kept ("blind"); the first layer's damage beyond the control's is what the layer itself is worth. (A lesion that
-leaves the input in, a gate held open or at its mean, has the control beside it for its size alone.)
+Only the first layer sees the input, so its lesion also blinds the network. The control is the same network without its input product
+but with the layer ("blind"); the layer itself is worth the damage beyond the control's. (For a lesion that leaves the input in, a gate
+held open or at its mean, the control only shows the size of the effect.)
+
+All lesioned networks run as one program: the parameters that differ are stacked, all others shared, and `vmap` makes one kernel call
+for all networks. Memory bounds the number that runs at once. `analysis.tasks` has the loss.
+
+The intervals are a paired bootstrap. A loss is a ratio of sums, sum_i nll_i / sum_i frames_i over sequences i. Frames of one chorale
+are dependent, chorales are independent: whole sequences are drawn with replacement, the same draw for both networks and for numerator
+and denominator, and the interval lies between the quantiles of
+
+    (sum_i nll'_i - sum_i nll_i) / sum_i frames_i        over the draws.
 """
 
 import itertools
@@ -10,17 +19,21 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from analysis.bootstrap import paired_bootstrap
 from analysis.damage import LesionRow, LesionTable
-from analysis.fused import predicted, stacked_nll
 from analysis.gates import unit_means
-from analysis.layers import measured_copy, places
-from analysis.surgery import Lesion, blinds, changes, check_mode, lesioned_layers, prepared
-from analysis.tasks import task_of
+from analysis.surgery import Lesion, blinds, changes, check_mode, lesioned_layers, measured_copy, places, prepared
+from analysis.tasks import Music, Text, task_of
 from rhn.data import Batch
 from rhn.errors import DataError, InvalidInputError
+from rhn.training.batches import Minibatch
+from rhn.training.ensemble import Ensemble
+from rhn.training.memory import free_memory
+from rhn.training.numerics import deterministic
+
+CPU_BYTES = 384 << 20  # of the states and gates of networks that run together; more is not faster (measured)
+RESAMPLES, LEVEL = 5000, 0.95  # of the bootstrap
 
 
 def lesion(
@@ -37,7 +50,7 @@ def lesion(
     at_once: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> LesionTable:
-    """The loss with each layer lesioned in turn, all lesioned networks evaluated as one stack.
+    """Measure the loss with each layer lesioned in turn, all lesioned networks as one stack.
 
     Args:
         model: a network with an output (`rhn.models.PolyphonicModel`, `rhn.models.LanguageModel`).
@@ -45,16 +58,16 @@ def lesion(
             one. Sequences of one step predict nothing.
         mode: one of `analysis.surgery.MODES`; by default "bias", or "carry" for cells without gates.
         pairs: also every two layers together.
-        units: also every single unit of every layer: as many networks as there are units.
+        units: also every single unit of every layer, each a network of its own.
         together: also these layers, counted from 1, all at once.
-        split: what the table calls the data.
-        device: where it is computed (default: where the network is).
+        split: name of the data in the table.
+        device: of the computation (default: that of the network).
         seed: of the bootstrap that draws the intervals.
-        at_once: networks evaluated together (default: as many as memory holds; 1: one by one).
+        at_once: networks that run together (default: as many as memory holds).
         progress: called with (networks x batches done, of how many).
 
     Raises:
-        InvalidInputError: an unknown mode, one that the cells or layers do not have, a network without output, or wrong shapes.
+        InvalidInputError: an unknown mode, one that the cells lack, a network without output, or wrong shapes.
         DataError: nothing to predict.
     """
     mode, task = check_mode(model, mode), task_of(model)
@@ -80,7 +93,7 @@ def lesion(
 
 
 def _lesions(model: nn.Module, mode: str, pairs: bool, units: bool, together: Sequence[int]) -> dict[str, list[Lesion]]:
-    """The lesioned networks by the names of a table's rows."""
+    """The lesions of each kind of row of a `LesionTable`."""
     layers, every = lesioned_layers(model, mode), places(model)
     if missing := [layer for layer in together if layer not in layers]:
         raise InvalidInputError(
@@ -101,12 +114,12 @@ def _lesions(model: nn.Module, mode: str, pairs: bool, units: bool, together: Se
 def _table(
     model, mode, split, kinds: dict[str, list[Lesion]], nll: np.ndarray, frames: np.ndarray, step: str, seed: int
 ) -> LesionTable:
-    """nll (K, N): the unlesioned network's, then those of the lesions in the order of `kinds`."""
+    """The table from nll (K, N): first the unlesioned network, then the lesions in the order of `kinds`."""
     labels, loss = [p.label for p in places(model)], nll.sum(1) / frames.sum()
     place = {lesion: k for k, lesion in enumerate(itertools.chain(*kinds.values()), start=1)}
 
     def rows(lesions: list[Lesion], references: list[int]) -> tuple[LesionRow, ...]:
-        """The networks' losses, and their differences to those of the reference networks."""
+        """Losses, and differences to the reference networks."""
         which = [place[lesion] for lesion in lesions]
         ends = zip(*paired_bootstrap(nll[which], nll[references], frames, seed=seed), strict=True)
         return tuple(
@@ -128,3 +141,84 @@ def _table(
         found["beyond_blind"] = rows(seen, [controls[l.layers] for l in seen])
     counts = {"sequences": len(frames), "frames": int(frames.sum())}
     return LesionTable(mode=mode, split=split, baseline=float(loss[0]), step=step, **counts, **found)
+
+
+def predicted(batches: Sequence[Minibatch]) -> Tensor:
+    """Predicted steps of each sequence, (N,) float64, without rows of padding."""
+    counts = torch.cat([batch.mask[1:].sum(0, dtype=torch.float64) for batch in batches]).cpu()
+    return counts[counts > 0]
+
+
+def stacked_nll(
+    model: nn.Module,
+    task: Music | Text,
+    lesions: Sequence,
+    changes: Callable[..., dict[str, Tensor]],
+    batches: Sequence[Minibatch],
+    *,
+    at_once: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Tensor:
+    """Nats of each sequence in each changed network, (K, N) float64 on the CPU, sequences in the order of the batches.
+
+    Args:
+        model: on the device of the batches.
+        task: of the model.
+        lesions: K of them; changes(lesion) has new values of some parameters or buffers, by name.
+        batches: of the task.
+        at_once: networks that run together (default: as many as memory holds).
+        progress: called with (networks x batches done, of how many).
+    """
+    K, columns, done = len(lesions), [], 0
+    for batch in batches:
+        step, parts = at_once or _networks_at_once(model, task, batch), []
+        for start in range(0, K, step):
+            some = [changes(lesion) for lesion in lesions[start : start + step]]
+            with deterministic():
+                parts.append(_stack(model, some).map(task.nll, batch.frames, batch.mask).cpu())
+            done += len(some)
+            progress(done, K * len(batches))
+        real = batch.mask[1:].any(0).cpu()
+        columns.append(torch.cat(parts)[:, real])
+    return torch.cat(columns, 1)
+
+
+def _stack(model: nn.Module, changes: Sequence[dict[str, Tensor]]) -> Ensemble:
+    """Stack the changed tensors; the networks share all others."""
+    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    names = {name: None for change in changes for name in change} or {next(iter(tensors)): None}
+    return Ensemble(model, {n: torch.stack([c.get(n, tensors[n].detach()) for c in changes]) for n in names}, {})
+
+
+def _networks_at_once(model: nn.Module, task: Music | Text, batch: Minibatch) -> int:
+    T, B = batch.mask.shape
+    cells = {place.name: place.cell for place in places(model)}.values()
+    numbers = task.width + sum(
+        cell.depth * cell.blocks * cell.hidden_size + (cell.depth + 2) * cell.state_size for cell in cells
+    )
+    budget = free_memory("cuda") // 3 if batch.mask.is_cuda else CPU_BYTES
+    return max(1, budget // (T * B * numbers * batch.mask.element_size()))
+
+
+def paired_bootstrap(
+    nll: np.ndarray, reference: np.ndarray, frames: np.ndarray, *, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the 95 % interval of the difference in loss, (low, high), each (K,), in the units of nll / frames.
+
+    nll (K, N) and reference (N,) or (K, N): sums over each of N sequences; frames (N,): the number of frames in each sum. NaN for a
+    single sequence.
+
+    >>> frames = np.array([4.0, 4.0, 8.0])
+    >>> paired_bootstrap(3 * frames[None], frames, frames)  # every sequence loses 2 a frame
+    (array([2.]), array([2.]))
+    """
+    rng, N = np.random.default_rng(seed), len(frames)
+    if N < 2:
+        return np.full(len(nll), np.nan), np.full(len(nll), np.nan)
+    draws = rng.multinomial(N, np.full(N, 1 / N), size=RESAMPLES).astype(float)
+    total = draws @ frames
+    differences = np.asarray(nll - reference, float)
+    quantiles = (1 - LEVEL) / 2, (1 + LEVEL) / 2
+    # one network at a time, so that its bits do not depend on the number of networks
+    low, high = np.transpose([np.quantile(draws @ d / total, quantiles) for d in differences])
+    return low, high

@@ -1,22 +1,25 @@
-"""Lesions: what is taken out of a trained network, written as new values of a few of its parameters.
+"""Lesions of a trained network, written as new values of a few of its parameters.
 
-| mode  | a lesioned layer                                                                                  | needs a layer's         |
-|-------|---------------------------------------------------------------------------------------------------|-------------------------|
-| bias  | transform gates shut by their bias, -1e4 (the paper's); a carry gate of its own opened by +1e4     | gate, bias              |
-| carry | passes the state through exactly, by a loop that skips it: no gate is touched                      | `run_layer`             |
-| mean  | each unit's transform gate fixed at its mean over the data, c = 1 - mean                           | gate, recurrent, bias   |
-|       | each unit's activation fixed at its mean over the data                                             | output, recurrent, bias |
-| open  | transform gates opened by their bias, +1e4; a carry gate of its own shut by -1e4                   | gate, bias              |
-| blind | keeps its recurrence, but its input product is removed                                             | input                   |
-| skip  | keeps its recurrence, but its shortcut from the state before the step is removed                   | skip                    |
+| mode  | a lesioned layer                                                                               | needs of a layer        |
+|-------|------------------------------------------------------------------------------------------------|-------------------------|
+| bias  | transform gates shut by their bias, -1e4 (the paper's); a carry gate of its own opened by +1e4 | gate, bias              |
+| carry | passes the state through exactly, by a loop that skips the layer; gates stay as they are       | `run_layer`             |
+| mean  | each unit's transform gate fixed at its mean over the data, c = 1 - mean                       | gate, recurrent, bias   |
+|       | without gates: each unit's activation fixed at its mean over the data                          | output, recurrent, bias |
+| open  | transform gates opened by their bias, +1e4; a carry gate of its own shut by -1e4               | gate, bias              |
+| blind | keeps its recurrence, but loses its input product                                              | input                   |
+| skip  | keeps its recurrence, but loses its shortcut from the state before the step                    | skip                    |
 
-What a layer has, its cell says (`rhn.cells.layers`), ours and a user's own alike. A sigmoid of -1e4 is exactly 0 (of +1e4 exactly 1),
-so a shut coupled layer is s + 0 (h - s) = s to the last bit. The one layer of an LSTM (t = i, c = f) or GRU (t = 1 - z) is its whole
-recurrence: lesioning it freezes the state. `mean` sets the gate's weights to zero and its bias to logit(mean); a mean of exactly 0 or
-1 becomes a bias of -1e4 or +1e4.
+Cells describe their layers themselves (`rhn.cells.layers`), ours and a user's own alike. A sigmoid of -1e4 is exactly 0 (of +1e4
+exactly 1), so a shut coupled layer is s + 0 (h - s) = s to the last bit. The one layer of an LSTM (t = i, c = f) or GRU (t = 1 - z) is
+its whole recurrence: lesioning it freezes the state. `mean` sets the gate's weights to zero and its bias to logit(mean); a mean of
+exactly 0 or 1 becomes a bias of -1e4 or +1e4. `carry` shares no code with the lesions that only change biases, so that the two check
+one another.
 
-A `Lesion` of no layers is the unlesioned network. Since only parameters change, many lesions are one stack (`analysis.fused`). A new
-mode is a row of `MODES`, and its new values in `changes`.
+A `Lesion` of no layers is the unlesioned network. Since only parameters change, many lesions are one stack
+(`analysis.lesions.stacked_nll`). To add a mode, add a row to `MODES` and its new values to `changes`.
+
+Legend: T steps, B sequences, n units, L layers of a cell. Layers of a network are counted from 1, through all stacked cells.
 """
 
 import copy
@@ -27,17 +30,93 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from analysis.layers import Place, places, with_carried
-from rhn.cells import Cell, Layer, Part
+from rhn.cells import Cell, Layer, Part, described_layers
 from rhn.errors import InvalidInputError
 from rhn.kernels.activations import ACTIVATIONS
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """The position of one layer in a network."""
+
+    name: str
+    """Name of the cell among the network's modules; "" if the network is the cell."""
+    cell: Cell
+    index: int
+    """Number of the layer within the cell, from 0."""
+    label: str
+    """Name in tables and figures: "2", or "1.2" (cell 1, layer 2) in stacked networks."""
+    layer: Layer
+    """The cell's own description."""
+
+    def parameter(self, name: str) -> str:
+        """A parameter's name in the network."""
+        return f"{self.name}.{name}" if self.name else name
+
+
+def places(model: nn.Module) -> list[Place]:
+    """Every layer of every recurrent cell, in the order that the network runs them. Raises InvalidInputError if there is none."""
+    cells = [(name, module) for name, module in model.named_modules() if isinstance(module, Cell)]
+    if not cells:
+        raise InvalidInputError(
+            f"{type(model).__name__} holds no recurrent cell of rhn.cells: there are no layers to look at"
+        )
+    return [
+        Place(name, cell, index, f"{k}.{index + 1}" if len(cells) > 1 else str(index + 1), layer)
+        for k, (name, cell) in enumerate(cells, start=1)
+        for index, layer in enumerate(described_layers(cell))
+    ]
+
+
+def measured_copy(model: nn.Module, device: torch.device | str | None) -> nn.Module:
+    """A copy of a network in evaluation mode on a device (None: that of the network)."""
+    return copy.deepcopy(model).to(device or next(model.parameters()).device).eval()
+
+
+class Carried(nn.Module):
+    """A cell run layer by layer, whose units pass their state through unchanged, s_l = s_{l-1}, if `carried` (L, n) is True.
+
+    Every number of a unit's state is carried; an LSTM has two a unit. For inference: the recurrence is a plain loop.
+    """
+
+    def __init__(self, cell: Cell):
+        super().__init__()
+        self.cell = cell
+        like = next(cell.parameters())
+        self.register_buffer("carried", torch.zeros(cell.depth, cell.hidden_size, dtype=torch.bool, device=like.device))
+
+    @property
+    def state_size(self) -> int:
+        """The cell's."""
+        return self.cell.state_size
+
+    def forward(self, x: Tensor, s0: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Outputs (T, B, n) and the last state, from x (T, B, m) and a state (B, state_size), None: zero."""
+        repeats = self.state_size // self.cell.hidden_size
+        s, states = x.new_zeros(x.shape[1], self.state_size) if s0 is None else s0, []
+        for x_t in x:
+            y = s
+            for index, carried in enumerate(self.carried.repeat(1, repeats)):
+                s = torch.where(carried, s, self.cell.run_layer(index, x_t, s, y))
+            states.append(s)
+        return torch.stack(states)[..., : self.cell.hidden_size], s
+
+
+def with_carried(model: nn.Module) -> nn.Module:
+    """A copy of a network with `Carried` cells that do not carry yet."""
+    names = {place.name for place in places(model)}
+    model = copy.deepcopy(model)
+    for name in names:
+        model.set_submodule(name, Carried(model.get_submodule(name)))
+    return model
+
 
 SHUT = -1e4
 
 
 @dataclass(frozen=True)
 class Lesion:
-    """Layers taken out of a network, counted from 1 through all stacked cells; one unit of them (from 1), or all."""
+    """A mode, the lesioned layers (from 1 through all stacked cells), and one unit of them (from 1) or all."""
 
     mode: str
     layers: tuple[int, ...] = ()
@@ -57,7 +136,7 @@ def _carries(layer: Layer, cell: Cell) -> bool:
     return cell.runs_layers and cell.state_size % cell.hidden_size == 0
 
 
-MODES: dict[str, tuple[str, Callable[[Layer, Cell], bool]]] = {  # what each needs, and whether a layer has it
+MODES: dict[str, tuple[str, Callable[[Layer, Cell], bool]]] = {  # (needs in words, test of a layer)
     "bias": ("transform gates with biases", _shuts),
     "carry": ("layers that can be run one by one", _carries),
     "mean": ("transform gates, or a nonlinearity, with biases", _holds),
@@ -68,7 +147,7 @@ MODES: dict[str, tuple[str, Callable[[Layer, Cell], bool]]] = {  # what each nee
 
 
 def check_mode(model: nn.Module, mode: str | None) -> str:
-    """The mode, by default the first one that the network has; raises InvalidInputError for one unknown, or not for its cells."""
+    """The mode, by default the first that the network has; raises InvalidInputError for an unknown one or one that its cells lack."""
     if mode is not None and mode not in MODES:
         near = difflib.get_close_matches(str(mode), MODES, 1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -85,25 +164,25 @@ def check_mode(model: nn.Module, mode: str | None) -> str:
 
 
 def lesioned_layers(model: nn.Module, mode: str) -> list[int]:
-    """Which layers a mode can lesion, counted from 1."""
+    """The layers that a mode can lesion, counted from 1."""
     fits = MODES[mode][1]
     return [k for k, place in enumerate(places(model), start=1) if fits(place.layer, place.cell)]
 
 
 def blinds(model: nn.Module, mode: str) -> bool:
-    """Whether a first layer lesioned this way no longer sees its input; a gate held open or at its mean still lets it in."""
+    """True if lesions of a first layer remove its input too; a gate held open or at its mean lets the input in."""
     return mode in ("bias", "carry") or (mode == "mean" and all(place.layer.gate is None for place in places(model)))
 
 
 def prepared(model: nn.Module, mode: str) -> nn.Module:
-    """The network that lesions of this mode are changes of: itself, or for `carry` a copy that can carry."""
+    """The network that `changes` apply to: for `carry` a copy with `Carried` cells, otherwise the network itself."""
     return with_carried(model) if mode == "carry" else model
 
 
 def changes(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> dict[str, Tensor]:
     """The parameters that a lesion changes in a `prepared` network, by name.
 
-    means: for mode "mean", of each layer's units over the data, (n,) each (`analysis.gates.unit_means`).
+    means: for mode "mean", the means of each layer's units over the data, (n,) each (`analysis.gates.unit_means`).
     """
     tensors, changed = dict(model.named_parameters()) | dict(model.named_buffers()), {}
 
@@ -153,7 +232,7 @@ def lesioned(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> 
 
 
 def _set_gate(layer: Layer, bias: Tensor, units: slice, logit: Tensor) -> None:
-    """In the biases (G, n) of a layer, set t = sigmoid(logit), (units,) or a number, and c = 1 - t in a carry gate of its own."""
+    """Set t = sigmoid(logit), and c = 1 - t in a separate carry gate, in the biases (G, n) of a layer; logit: (units,) or a number."""
     gate, logit = layer.gate, logit.to(bias)
     bias[gate.transform, units] = (logit if gate.opens else -logit) - gate.constant
     if gate.carry is not None:

@@ -1,36 +1,213 @@
-"""What a network reads and predicts, music or text: the one place where the two differ.
+"""The data that a network reads and predicts, music or text: the one place where the two differ.
 
 |           | `Music`                                              | `Text`                                                       |
 |-----------|------------------------------------------------------|--------------------------------------------------------------|
 | networks  | `rhn.models.PolyphonicModel`, a cell alone           | `rhn.models.LanguageModel`                                   |
 | sequence  | piano roll (T, keys)                                 | ids of tokens (T,)                                           |
-| predicted | frame t + 1, every key a coin of its own             | token t + 1, one of V                                        |
-| bars      | the score's, else every 4 quarter notes              | ends of lines: after `<eos>` or a newline                    |
+| predicted | frame t + 1, every key an independent Bernoulli      | token t + 1, one of V                                        |
+| bars      | those of the score, else every 4 quarter notes       | ends of lines: after `<eos>` or a newline                    |
 
-Each step is predicted from those before it in its sequence, whose state starts at zero; the first is not predicted. Another kind of
-network is a third class here, and a line in `task_of`.
+Each step is predicted from the steps before it in its sequence, from a state of zeros; the first is not predicted. For another kind of
+network, add a third class here and a line in `task_of`.
 
-Legend: T steps of a sequence, B sequences of a batch, V symbols of a vocabulary.
+Legend: T steps of a sequence (quarter notes or tokens), B sequences of a batch, N tokens of a text, V symbols of a vocabulary.
 """
 
+import contextlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from analysis.layers import places
-from analysis.sequences import bars_of, sequences_of
-from analysis.texts import ids_of, symbols_of
+from analysis.surgery import places
+from rhn.data import Batch
+from rhn.data.corpus import Corpus, Piece, lookup
+from rhn.data.rebuild import Row, rows
+from rhn.data.scores import corpus_folder, musicxml
+from rhn.data.text import Tokens, Vocabulary
 from rhn.data.vocabulary import EOS
+from rhn.errors import InvalidInputError
 from rhn.kernels.bernoulli import frame_nll
 from rhn.models import LanguageModel
 from rhn.training.batches import Minibatch, evaluation_batches
 
-TEXT_BATCH_BYTES = 256 << 20  # of the probabilities of a batch: with a large vocabulary, most of what a text takes
+TEXT_BATCH_BYTES = 256 << 20  # of the probabilities of a batch, most of the memory with a large vocabulary
 TEXT_ROWS = 64
+QUARTERS = 4  # of a bar without a score
+
+
+def sequences_of(data: Batch | Sequence[np.ndarray] | np.ndarray, keys: int) -> list[np.ndarray]:
+    """Validate a batch, a list of arrays (T, keys) or one such array, and return a list of arrays; pieces keep their names."""
+    if isinstance(data, Batch):
+        columns = zip(data.frames.cpu().unbind(1), data.mask.cpu().unbind(1), strict=True)
+        data = [frames[mask] for frames, mask in columns if mask.any()]
+    arrays = listed(data, 2)
+    for i, array in enumerate(arrays):
+        if array.ndim != 2 or array.shape[1] != keys or len(array) == 0:
+            raise InvalidInputError(f"sequence {i} has shape {array.shape}, expected (T, {keys}) with T >= 1")
+        if array.dtype.kind not in "buif" or not np.isfinite(array).all():
+            raise InvalidInputError(f"sequence {i} holds NaN, infinite values or no numbers ({array.dtype})")
+    return arrays
+
+
+def listed(data: Sequence[np.ndarray] | np.ndarray, ndim: int) -> list[np.ndarray]:
+    """A list of arrays or tensors, or a single one with `ndim` dimensions, as a list of arrays; refuses an empty one."""
+    single = isinstance(data, np.ndarray | torch.Tensor) and data.ndim == ndim
+    every = [data] if single else list(data)
+    if not every:
+        raise InvalidInputError("there are no sequences to look at")
+    return [a.numpy(force=True) if isinstance(a, torch.Tensor) else np.asanyarray(a) for a in every]
+
+
+def name_of(sequence: np.ndarray, i: int) -> str:
+    """The name of a piece, else "sequence 1", ..."""
+    return getattr(sequence, "name", None) or f"sequence {i + 1}"
+
+
+def chosen(corpus: Corpus, split: str, names: Sequence[str]) -> list[Piece]:
+    """Pieces by name ("bwv269", "valid-3", those of the split first), or by their number in the original split ("5").
+
+    Raises InvalidInputError, with the nearest names, if there is none.
+    """
+    pieces = getattr(corpus, split)
+    return [
+        _numbered(pieces, split, int(name))
+        if re.fullmatch("[0-9]{1,9}", name)
+        else lookup([*pieces, *corpus.pieces], name)
+        for name in names
+    ]
+
+
+def _numbered(pieces: Sequence[Piece], split: str, number: int) -> Piece:
+    for piece in pieces:
+        if piece.index == number:
+            return piece
+    last = max(piece.index for piece in pieces) if pieces else -1
+    if number <= last:
+        raise InvalidInputError(
+            f"chorale {split}-{number} is missing: it has no counterpart among music21's Bach scores"
+        )
+    raise InvalidInputError(f"there is no chorale {number} in the split {split!r}: expected 0 to {last}")
+
+
+def bars_of(sequence: np.ndarray) -> tuple[np.ndarray, bool]:
+    """The first frame of each bar, and whether it comes from the chorale's score in music21; otherwise every 4 quarter notes."""
+    row = next((r for r in rows() if isinstance(sequence, Piece) and r.matched and r.label == sequence.label), None)
+    if row and row.name == sequence.name and sum(end - start for start, end in row.segments) == len(sequence):
+        with contextlib.suppress(Exception):  # a damaged score: a figure without its bars is still right
+            return _through_segments(_measures(corpus_folder() / row.score), row), True
+    return np.arange(0.0, len(sequence), QUARTERS), False
+
+
+def _through_segments(measures: np.ndarray, row: Row) -> np.ndarray:
+    """Convert starts in quarter notes of the score to frames of the piece, which joins some segments of the score."""
+    starts, begin = [], 0
+    for first, last in row.segments:
+        frames = measures / row.step
+        starts.append(frames[(frames >= first) & (frames < last)] - first + begin)
+        begin += last - first
+    return np.concatenate(starts)
+
+
+def _measures(path: Path) -> np.ndarray:
+    """First quarter note of each measure of a MusicXML score's first part."""
+    starts, now, divisions = [], 0.0, 1
+    for measure in musicxml(path).find("part").iter("measure"):
+        starts.append(now)
+        for element in measure.iter():
+            if element.tag == "divisions":
+                divisions = int(element.text)
+            elif element.tag == "forward" or (element.tag == "note" and element.find("grace") is None):
+                now += int(element.findtext("duration")) / divisions
+    return np.array(starts)
+
+
+class Excerpt(np.ndarray):
+    """Consecutive tokens of a text: ids (T,) int64 with a name and their vocabulary; slices are excerpts again.
+
+    >>> Excerpt([0, 2, 1], name="valid-7", vocabulary=Vocabulary("words", ("the", "<eos>", "cat")))[1:].symbols
+    ['cat', '<eos>']
+    """
+
+    def __new__(cls, ids, *, name: str, vocabulary: Vocabulary):
+        excerpt = np.array(ids, dtype=np.int64).view(cls)
+        excerpt.name, excerpt.vocabulary = name, vocabulary
+        return excerpt
+
+    def __array_finalize__(self, source):
+        for attribute in ("name", "vocabulary"):
+            setattr(self, attribute, getattr(source, attribute, None))
+
+    @property
+    def symbols(self) -> list[str]:
+        """Words, characters, or bytes; a byte is an ASCII character or hexadecimal."""
+        return [_readable(self.vocabulary.symbols[i]) for i in self.tolist()]
+
+
+def excerpts(
+    tokens: Tokens,
+    vocabulary: Vocabulary,
+    *,
+    length: int,
+    split: str = "text",
+    starts: Sequence[int] = (),
+    count: int = 4,
+) -> list[Excerpt]:
+    """Excerpts of `length` tokens, shorter at the text's end, named by their first token's number in the split, "valid-0".
+
+    starts: their first tokens, counted from 0; by default `count` of them, evenly spread over the text, the first at 0.
+    Raises InvalidInputError for a start outside the text.
+    """
+    N = len(tokens)
+    if not starts:
+        count = max(1, min(count, N // length))
+        starts = [N * k // count for k in range(count)]
+    outside = [start for start in starts if not 0 <= start < N]
+    if outside:
+        raise InvalidInputError(f"there is no token {outside[0]} in the split {split!r}: expected 0 to {N - 1}")
+    return [Excerpt(tokens[s : s + length], name=f"{split}-{s}", vocabulary=vocabulary) for s in starts]
+
+
+def stretches(tokens: Tokens, *, length: int, max_tokens: int) -> list[np.ndarray]:
+    """Cut the beginning of a text, `max_tokens` predicted tokens, into stretches that predict `length` tokens each.
+
+    The last token of one is the first of the next, so that every token but the text's first is predicted once.
+
+    >>> [part.tolist() for part in stretches(Tokens(np.arange(9)), length=3, max_tokens=7)]
+    [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7]]
+    """
+    last = min(len(tokens) - 1, max_tokens)
+    return [tokens[start : min(start + length, last) + 1] for start in range(0, last, length)]
+
+
+def ids_of(data: Sequence[np.ndarray] | np.ndarray, V: int) -> list[np.ndarray]:
+    """Validate a list of arrays of ids (T,) below V, or one such array, and return a list of arrays; excerpts stay excerpts."""
+    arrays = listed(data, 1)
+    for i, array in enumerate(arrays):
+        if array.ndim != 1 or len(array) == 0 or array.dtype.kind not in "ui":
+            raise InvalidInputError(
+                f"sequence {i} is {array.dtype} of shape {array.shape}: expected ids of tokens, whole numbers (T,), T >= 1"
+            )
+        if not 0 <= array.min() <= array.max() < V:
+            raise InvalidInputError(f"sequence {i} has ids {array.min()} to {array.max()}, expected 0 to {V - 1}")
+    return [array.astype(np.int64, copy=False) for array in arrays]
+
+
+def symbols_of(sequence: np.ndarray) -> np.ndarray:
+    """Names of the tokens of a sequence, (T,): words, characters, bytes; ids without a vocabulary."""
+    known = isinstance(sequence, Excerpt) and sequence.vocabulary is not None
+    return np.array(sequence.symbols if known else [str(i) for i in sequence.tolist()])
+
+
+def _readable(symbol: str | int) -> str:
+    if isinstance(symbol, str):
+        return symbol
+    return chr(symbol) if 32 <= symbol < 127 or symbol == 10 else f"{symbol:02x}"
 
 
 @dataclass(frozen=True)
@@ -38,24 +215,24 @@ class Music:
     """Piano rolls."""
 
     width: int
-    """Keys of a frame: numbers that a step of one sequence takes beside the cells' own."""
+    """Keys of a frame: numbers a step of one sequence beside those of the cells."""
     step = "frame"
     bars = staticmethod(bars_of)
 
     def sequences(self, data) -> list[np.ndarray]:
-        """Arrays (T, keys); see `analysis.sequences.sequences_of`."""
+        """Arrays (T, keys); see `sequences_of`."""
         return sequences_of(data, self.width)
 
     def inputs(self, sequences: Sequence[np.ndarray], like: Tensor) -> Tensor:
-        """What the network is given, (T, B, keys) on the device and in the dtype of a weight; zeros after a sequence's end."""
+        """Inputs of the network, (T, B, keys) on the device and in the dtype of a weight; zeros after a sequence's end."""
         return side_by_side(sequences).to(like)
 
     def batches(self, sequences: Sequence[np.ndarray], like: Tensor) -> list[Minibatch]:
-        """The batches that losses are measured over: those of `rhn.training.evaluation`."""
+        """The batches of `rhn.training.evaluation`."""
         return evaluation_batches(sequences, device=like.device, dtype=like.dtype)
 
     def nll(self, model: Callable, frames: Tensor, mask: Tensor) -> Tensor:
-        """Nats of each sequence, (B,) float64, summed over its predicted frames: `rhn.training.evaluation` before its last sum."""
+        """Nats of each sequence, (B,) float64, summed over its predicted frames."""
         return frame_nll(model(frames[:-1]), frames[1:], mask[1:]).sum(0, dtype=torch.float64)
 
     def symbols(self, sequence: np.ndarray) -> np.ndarray:
@@ -68,20 +245,20 @@ class Text:
     """Tokens of a vocabulary."""
 
     width: int
-    """V, as the probabilities of all symbols are."""
+    """V: a step computes the probabilities of all symbols."""
     step = "token"
     symbols = staticmethod(symbols_of)
 
     def sequences(self, data) -> list[np.ndarray]:
-        """Arrays (T,) int64; see `analysis.texts.ids_of`."""
+        """Arrays (T,) int64; see `ids_of`."""
         return ids_of(data, self.width)
 
     def inputs(self, sequences: Sequence[np.ndarray], like: Tensor) -> Tensor:
-        """What the network is given, (T, B) int64 on the device of a weight; zeros after a sequence's end."""
+        """Inputs of the network, (T, B) int64 on the device of a weight; zeros after a sequence's end."""
         return side_by_side(sequences).to(like.device)
 
     def batches(self, sequences: Sequence[np.ndarray], like: Tensor) -> list[Minibatch]:
-        """The batches that losses are measured over, longest sequences first, as many rows as memory allows."""
+        """Batches, longest sequences first, with as many rows as memory allows."""
         usable = sorted((s for s in sequences if len(s) > 1), key=len, reverse=True)
         rows = max(1, min(TEXT_ROWS, TEXT_BATCH_BYTES // (len(usable[0]) * self.width * like.element_size())))
         some = [usable[start : start + rows] for start in range(0, len(usable), rows)]
@@ -94,12 +271,12 @@ class Text:
         return (model(tokens[:-1], None, None, tokens[1:]).nll * mask[1:]).sum(0, dtype=torch.float64)
 
     def bars(self, sequence: np.ndarray) -> tuple[np.ndarray, bool]:
-        """Where the lines of a sequence end, in tokens: after each `<eos>` or newline; no score says so."""
+        """The ends of lines, in tokens: after each `<eos>` or newline; never from a score."""
         return np.flatnonzero(np.isin(symbols_of(sequence), (EOS, "\n"))) + 1, False
 
 
 def task_of(model: nn.Module) -> Music | Text:
-    """What a network reads and predicts; raises InvalidInputError for one without a recurrent cell of `rhn.cells`."""
+    """The task of a network; raises InvalidInputError without a recurrent cell of `rhn.cells`."""
     first = places(model)[0].cell
     if isinstance(model, LanguageModel):
         return Text(model.vocabulary_size)
@@ -107,5 +284,5 @@ def task_of(model: nn.Module) -> Music | Text:
 
 
 def side_by_side(sequences: Sequence[np.ndarray]) -> Tensor:
-    """Sequences (T_i, ...) as one tensor (T, B, ...), with zeros after their ends."""
+    """Pad sequences (T_i, ...) with zeros to one tensor (T, B, ...)."""
     return pad_sequence([torch.tensor(np.asarray(sequence), device="cpu") for sequence in sequences])

@@ -10,9 +10,8 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from optim_study.area import REGIONS, WHOLE, region
 from optim_study.results import Row, read_csv, table
-from optim_study.shares import BELOW, fisher, holm
+from optim_study.shares import BELOW, REGIONS, WHOLE, fisher, holm, region
 from rhn.utils.statistics import exact_interval
 
 USUAL = ("scaled", "orthogonal")

@@ -14,13 +14,12 @@ from rhn.version import __version__ as __version__
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "area": ("Area", "learnable_area"),
-        "area_plot": ("plot_area",),
-        "plots": ("plot_map", "plot_swarm"),
+        "map_plot": ("plot_area", "plot_map"),
         "presets": ("PRESETS", "RunConfig", "paper", "small", "smoke"),
         "protocol": ("Settings", "StudyConfig"),
         "results": ("Row", "read_csv", "write_csv"),
         "runner": ("run",),
-        "shares": ("Share", "training_shares"),
+        "shares": ("Area", "Share", "learnable_area", "training_shares"),
+        "swarm_plot": ("plot_swarm",),
     },
 )

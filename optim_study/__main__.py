@@ -1,4 +1,4 @@
-"""`python -m optim_study` is `optim-study`."""
+"""Run `optim-study` as `python -m optim_study`."""
 
 import sys
 

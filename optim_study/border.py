@@ -1,9 +1,8 @@
-"""Where a network is predicted to learn at all: the learning rate at which leaving the plateau takes as many epochs as there are.
+"""Predict the border of the learnable area: the learning rate at which a network leaves the plateau in its last epoch.
 
     escape(learning rate) = epochs
 
-`escape` is asked of whoever can tell it for a model. A border is a table, one line a point, that can be kept and read again: finding it
-costs minutes.
+The time to escape comes from `gersgorin.plateau`. A border costs minutes, so it is saved as a table with one line for each point.
 """
 
 import csv
@@ -16,14 +15,15 @@ from typing import get_args, get_type_hints
 import numpy as np
 
 from optim_study.protocol import OF_ONE_SIZE, Settings, StudyConfig
-from rhn.errors import DataError
+from rhn.errors import DataError, InvalidInputError
 from rhn.utils.io import MOST_TEXT, atomic_path, require_file
 
-POINTS = 9  # standard deviations of a line, at most
+POINTS = 9  # most standard deviations of a line
+PROBES, FRAMES = 64, 16  # of chorales for the plateau: many and short, because a few are too easy to tell apart
 EXACT = 0.05  # relative error of the time at a border
 TRIES = 12
 Escape = Callable[[float], float]
-"""Epochs until a network leaves the plateau, infinite where it never does, at a learning rate."""
+"""From a learning rate to the epochs until a network leaves the plateau, or infinity."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +37,14 @@ class BorderPoint:
     """None for cells that have no such gates."""
     init_std: float
     learning_rate: float | None
-    """None where no learning rate of the study's range leaves in time; the lowest of the range where all do."""
+    """None if no learning rate of the study's range leaves in time; the lowest of the range if all do."""
 
 
 def border_rate(escape: Escape, epochs: int, low: float, high: float) -> float | None:
-    """The learning rate between low and high with escape(rate) = epochs; `low` where all leave sooner, None where none does.
+    """The learning rate between low and high with escape(rate) = epochs; `low` if all leave sooner, None if none does.
 
-    The time goes about as 1 / rate. The search begins in the middle, or where the time is finite: far below the border it may be too
-    long to be found, far above it training may not settle.
+    The time is about proportional to 1 / rate. The search begins in the middle, or at a rate with a finite time: far below the border
+    the plateau is too long to compute, far above it training may not settle.
 
     >>> round(border_rate(lambda rate: 2 / rate, 400, 1e-4, 1), 6), border_rate(lambda rate: 2000 / rate, 400, 1e-4, 1)
     (0.005, None)
@@ -74,12 +74,12 @@ def border_points(
     escape_of: Callable[[object, StudyConfig], Escape],
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[BorderPoint]:
-    """The border of one study, for each of its schemes and, where its cell has gates, the least and the greatest transform bias.
+    """The border of one study, a line for each of its schemes and, for gated cells, the least and the greatest transform bias.
 
-    A line goes from the largest standard deviation down, and ends where no learning rate of the range leaves in time any more.
+    A line goes from the largest standard deviation down to the last one with a learning rate that leaves in time.
 
-    escape_of: from a model and the study to its escape.
-    report: called with the numbers of lines done and of all.
+    escape_of: from a model and the study to its escape time, such as `predicted_escape`.
+    report: called with (lines done, lines in all).
     """
     from optim_study.trainer import build_models, hidden_size
     from rhn.cells import resolve_cell
@@ -108,8 +108,27 @@ def border_points(
     return points
 
 
+def predicted_escape(model, config: StudyConfig) -> Escape:
+    """The time that a study's model stays on its plateau on the rebuilt chorales. Raises InvalidInputError for other data."""
+    import torch
+
+    import gersgorin
+    from optim_study.trainer import load_corpus
+
+    torch.set_num_threads(1)  # the products are too small for several threads
+    corpus = load_corpus(None)
+    if corpus.checksum != config.data:
+        raise InvalidInputError(
+            f"--border is computed on the rebuilt chorales, and study {config.name} is about other data"
+        )
+    pieces = [piece[:FRAMES].astype(float) for piece in corpus.train[:: len(corpus.train) // PROBES]]
+    measured = gersgorin.plateau(model, pieces, "bernoulli")
+    batches = -(-len(corpus.train) // config.batch_size)
+    return lambda rate: measured.escape_epochs(rate, config.momentum, batches)
+
+
 def write_border(points: Iterable[BorderPoint], path: Path) -> None:
-    """Writes a table with a header, as a whole or not at all."""
+    """Write a table with a header, atomically."""
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(BorderPoint)], lineterminator="\n")
         writer.writeheader()
@@ -117,7 +136,7 @@ def write_border(points: Iterable[BorderPoint], path: Path) -> None:
 
 
 def read_border(path: Path) -> list[BorderPoint]:
-    """What `write_border` wrote; raises DataError where the file is no such table."""
+    """Read a file of `write_border`. Raises DataError for any other file."""
     hints = get_type_hints(BorderPoint)
     try:
         with require_file(path, MOST_TEXT).open(newline="", encoding="utf-8") as file:
@@ -129,7 +148,7 @@ def read_border(path: Path) -> list[BorderPoint]:
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise DataError(f"{path} is no table of a border ({error}): remove it, and it is computed anew") from error
+        raise DataError(f"{path} is no table of a border ({error}): remove it to compute it again") from error
 
 
 def _deviations(config: StudyConfig, scheme: str, units: int) -> Sequence[float]:

@@ -1,4 +1,4 @@
-"""Where `optim-study` begins."""
+"""Entry point of `optim-study`."""
 
 from rhn.cli.entry import enter
 

@@ -1,8 +1,8 @@
-"""Locks that die with their holder: who works on a trial, and who may append to the journal. No clocks, no heartbeats, no leases.
+"""Lock trials and the journal with locks that die with their holder. No clocks, no heartbeats, no leases.
 
-A killed worker's trials are free at once, because the kernel (or the PostgreSQL server, see `postgres_locks`) drops its locks with
-it; a worker that is only slow keeps its own for as long as it lives. One more such lock, the mutex, guards creating a study, adding
-its trials and claiming them. Start other processes by spawning: a forked child would keep its parent's file locks.
+A killed worker's trials are free at once, because the kernel (or the PostgreSQL server, see `postgres`) drops its locks with it; a slow
+worker keeps its locks as long as it lives. One more lock, the mutex, guards creating a study, adding its trials and claiming them.
+Start other processes by spawning: a forked child would keep its parent's file locks.
 """
 
 import fcntl
@@ -17,37 +17,34 @@ from rhn.errors import OutputError
 from rhn.utils.io import writing
 
 T = TypeVar("T")
-MOST_LOSSES = 10  # of the mutex, one after another
+MOST_LOSSES = 10  # of the mutex in a row
 
 
 class LocksLostError(Exception):
-    """Some locks are gone though their holder lives: their connection was cut. What they guarded is claimed anew."""
+    """A cut connection has dropped the locks of a living worker, which has to claim its trials again."""
 
 
 class Locks(Protocol):
-    """The locks of one study, as one worker sees them."""
+    """The locks of one study from the view of one worker."""
 
     def try_lock(self, number: int) -> bool:
-        """Takes the lock of a trial if nobody holds it, this worker included."""
+        """Take the lock of a trial if nobody holds it, this worker included."""
 
     def lost(self) -> set[int]:
-        """The trials locked by this worker and no longer so, each told once."""
+        """The trials whose locks this worker has lost since the last call."""
 
     def mutex(self) -> AbstractContextManager[None]:
-        """A context in which no other worker creates, seeds or claims. Not to be nested."""
+        """A context in which no other worker creates, seeds or claims. It must not be nested."""
 
     def release(self) -> None:
-        """Gives the locks of all trials back."""
+        """Release the locks of all trials."""
 
     def close(self) -> None:
-        """Gives them back for good."""
+        """Release them and close the connection."""
 
 
 def alone(locks: Locks, action: Callable[[], T]) -> T:
-    """What the action returns, done within the mutex; done anew where that was lost meanwhile, so it has to be one that may be.
-
-    Raises OutputError where it is lost again and again.
-    """
+    """Call an idempotent action within the mutex, again if the mutex was lost. Raises OutputError if it is lost again and again."""
     for _ in range(MOST_LOSSES):
         with suppress(LocksLostError):
             with locks.mutex():
@@ -60,9 +57,9 @@ def alone(locks: Locks, action: Callable[[], T]) -> T:
 
 
 class FileLocks:
-    """`flock` on one file a trial: for workers that share a host, or a file system that carries flock across hosts.
+    """`flock` on one file a trial, for workers on one host or on a file system with flock across hosts.
 
-    Raises OutputError where the folder cannot be made or written.
+    Raises OutputError if the folder cannot be written.
     """
 
     def __init__(self, folder: Path):
@@ -80,7 +77,7 @@ class FileLocks:
         return True
 
     def lost(self) -> set[int]:
-        return set()  # the kernel takes nothing back from a living process
+        return set()  # the kernel never drops the locks of a living process
 
     @contextmanager
     def mutex(self) -> Iterator[None]:
@@ -97,14 +94,14 @@ class FileLocks:
     def _open(self, name: str) -> BinaryIO:
         path = self._folder / name
         with writing(path):
-            return path.open("ab")  # lock files are never deleted: two workers could lock different files of one name
+            return path.open("ab")  # never deleted: two workers could lock different files of one name
 
 
 class JournalLock:
-    """Held by one appender at a time; once it is held, the journal ends with a whole line. Optuna calls it.
+    """Lock the journal for one writer; cuts off a torn last line first. Optuna calls it.
 
-    With Optuna's own lock, a symbolic link, everyone waits 30 seconds after a worker was killed inside it; and a last line cut
-    short by a kill or a full disk makes the study unloadable as soon as something is appended to it.
+    With Optuna's own lock, a symbolic link, everyone waits 30 seconds after a worker was killed inside it; and a last line cut short by
+    a kill or a full disk makes the study unloadable after the next append.
     """
 
     def __init__(self, journal: Path):
@@ -130,7 +127,7 @@ class JournalLock:
 
 
 def cut_torn_line(path: Path) -> None:
-    """Cuts the file after its last line break. The caller keeps others from appending."""
+    """Cut the file after its last line break. The caller keeps others from appending."""
     with path.open("r+b") as file:
         if size := file.seek(0, os.SEEK_END):
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -141,7 +138,7 @@ def cut_torn_line(path: Path) -> None:
 
 
 def make_folder(folder: Path) -> Path:
-    """The folder, made with its parents where it was missing; raises OutputError where it cannot be made."""
+    """Create a folder with its parents and return it. Raises OutputError."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder

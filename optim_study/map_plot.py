@@ -1,6 +1,6 @@
-"""The map of a study's settings, learning rate against initial standard deviation, and the panels that it shares with the area.
+"""Maps of a study's settings: learning rate against initial standard deviation, a panel for each network. No torch, no optuna.
 
-From rows alone: no torch, no optuna.
+`plot_map` shows the losses as colours, `plot_area` the settings that train, with the paper's box and the predicted border.
 """
 
 from collections.abc import Sequence
@@ -10,31 +10,38 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.transforms import offset_copy
 
-from optim_study.captions import study_about, study_title, trial_words
-from optim_study.plots import LABELS
-from optim_study.results import Row, by_network
+from optim_study.border import BorderPoint
+from optim_study.protocol import OF_ONE_SIZE, SCHEMES
+from optim_study.results import Row, by_network, study_about, study_title, trial_words
+from optim_study.shares import BELOW, PAPER
+from optim_study.swarm_plot import LABELS, colors_of
 from rhn.cells.registry import with_depth
 from rhn.errors import InvalidInputError
 from rhn.plotting.figures import in_inches, legend_columns, set_tooltips, titled
 from rhn.training.curves import Objective
 
 MARKERS = "os^Dv"
-NO_GATES = "P"  # the symbol of cells without transform gates
+NO_GATES = "P"  # symbol of cells without transform gates
 PANEL_INCHES = 2.3
+SCHEME_MARKERS = {"gaussian": "o", "scaled": "^", "orthogonal": "D", "identity": "s"}
+ASIDE = {"scaled": -3.0, "orthogonal": 3.0}
+"""Points upwards: both schemes lie at 1 / sqrt(n), so that each is drawn a little aside."""
+LINES = {"gaussian": "-", "identity": "--"}
 
 
 def plot_map(
     rows: Sequence[Row], *, loss: Objective = "train", about: str = "", figure: Figure | None = None
 ) -> Figure:
-    """A panel for each network: learning rate against initial standard deviation, the colour the loss, the symbol the initial
-    transform bias, diverged trials crossed.
+    """Draw the losses as colours, the initial transform biases as symbols, and crosses over diverged trials.
 
-    The colours, the same in all panels, end a little above the median loss: what is worse than most shares the last one.
+    The colours, the same in all panels, end a little above the median loss; all worse losses share the last one.
 
-    about: what the rows do not tell: the study's settings and where the rows come from.
+    about: settings of the study and origin of the rows.
 
-    Raises InvalidInputError where there is no trial.
+    Raises InvalidInputError without trials.
     """
     figure, panels = network_panels(rows, figure, extra_height=0.9)
     losses = np.array([row.loss(loss) for row in rows])
@@ -44,12 +51,12 @@ def plot_map(
         gated = trials[0].transform_bias is not None
         for marker, (low, high) in zip(MARKERS, bins, strict=False) if gated else [(NO_GATES, (None, None))]:
             own = [row for row in trials if low <= row.transform_bias <= high] if gated else trials
-            points = _draw_points(ax, own, loss, colors, marker)
+            points = _draw_losses(ax, own, loss, colors, marker)
         ax.set_title(panel_title(f"{with_depth(arch, depth)}, n = {len(trials)}"), fontsize=9)
     worse = "max" if losses.max() > colors.vmax else "neither"
     label = LABELS[loss] + ("\nthe last colour: worse than most" if worse == "max" else "")
     figure.colorbar(points, ax=figure.axes, extend=worse, label=label)
-    if handles := _handles(bins, rows):
+    if handles := _map_handles(bins, rows):
         legend_below(figure, handles, title="initial transform bias" if bins else None, title_fontsize=8)
     titled(
         figure, study_title(rows, "the loss by learning rate and initial standard deviation"), study_about(rows, about)
@@ -58,8 +65,7 @@ def plot_map(
 
 
 def bias_bins(biases: Sequence[float | None], most: int = len(MARKERS)) -> list[tuple[float, float]]:
-    """(Lowest, highest) of each symbol's transform biases: the values themselves, or where there are many, bins equally full. None,
-    of cells without transform gates, is in no bin.
+    """(Lowest, highest) transform bias of each symbol: single values, or bins of equal counts. None is in no bin.
 
     >>> bias_bins([0.0, -1.0, -1.0])
     [(-1.0, -1.0), (0.0, 0.0)]
@@ -72,17 +78,17 @@ def bias_bins(biases: Sequence[float | None], most: int = len(MARKERS)) -> list[
 
 
 def bias_words(low: float, high: float) -> str:
-    """What a legend calls a bin."""
+    """The label of a bin."""
     return f"{low:g}" + (f" to {high:g}" if high > low else "")
 
 
 def panel_title(words: str) -> str:
-    """A panel's title, broken where it is wider than the panel."""
+    """A title with line breaks that fit the panel."""
     return in_inches(words, 0.85 * PANEL_INCHES, 9)
 
 
 def legend_below(figure: Figure, handles: Sequence, **options) -> None:
-    """A legend of the whole figure, in as many columns as fit."""
+    """Draw a legend of the whole figure, in as many columns as fit."""
     columns = legend_columns((handle.get_label() for handle in handles), figure.get_figwidth())
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, **options)
 
@@ -90,10 +96,7 @@ def legend_below(figure: Figure, handles: Sequence, **options) -> None:
 def network_panels(
     rows: Sequence[Row], figure: Figure | None = None, *, extra_height: float = 0
 ) -> tuple[Figure, dict[tuple[str, int], tuple[Axes, list[Row]]]]:
-    """A figure with a panel for each network, learning rate against initial standard deviation, and by network its axes and trials.
-
-    Raises InvalidInputError where there is no trial.
-    """
+    """A figure with a panel for each network, and the axes and trials of each. Raises InvalidInputError without trials."""
     if not rows:
         raise InvalidInputError("there is no complete trial to draw")
     groups = by_network(rows)
@@ -112,7 +115,7 @@ def network_panels(
     return figure, {(a, d): (axes[archs.index(a), depths.index(d)], trials) for (a, d), trials in groups.items()}
 
 
-def _draw_points(ax: Axes, trials: Sequence[Row], loss: Objective, norm: Normalize, marker: str):
+def _draw_losses(ax: Axes, trials: Sequence[Row], loss: Objective, norm: Normalize, marker: str):
     where = np.array([(row.learning_rate, row.init_std) for row in trials]).reshape(-1, 2).T
     losses, ended = [row.loss(loss) for row in trials], np.array([row.diverged for row in trials], dtype=bool)
     ax.plot(*where[:, ended], "x", color="black", markersize=5, markeredgewidth=0.8)
@@ -122,7 +125,7 @@ def _draw_points(ax: Axes, trials: Sequence[Row], loss: Objective, norm: Normali
     return points
 
 
-def _handles(bins: Sequence[tuple[float, float]], rows: Sequence[Row]) -> list[Line2D]:
+def _map_handles(bins: Sequence[tuple[float, float]], rows: Sequence[Row]) -> list[Line2D]:
     style = {"linestyle": "", "markersize": 5, "markerfacecolor": "0.8", "markeredgecolor": "0.3"}
     handles = [
         Line2D([], [], marker=marker, label=bias_words(*ends), **style)
@@ -133,4 +136,99 @@ def _handles(bins: Sequence[tuple[float, float]], rows: Sequence[Row]) -> list[L
         handles.append(Line2D([], [], marker=NO_GATES, label=label, **style))
     if any(row.diverged for row in rows):
         handles.append(Line2D([], [], marker="x", linestyle="", color="black", label="diverged"))
+    return handles
+
+
+def plot_area(
+    rows: Sequence[Row],
+    *,
+    border: Sequence[BorderPoint] = (),
+    loss: Objective = "train",
+    below: float = BELOW,
+    about: str = "",
+    figure: Figure | None = None,
+) -> Figure:
+    """Draw the schemes as shapes, full if the trial trained (a loss below `below`), inside and outside the paper's box.
+
+    about: settings of the study and origin of the rows.
+    border: the settings whose networks are predicted to leave the plateau in their last epoch, a line for each scheme and bias.
+
+    Raises InvalidInputError without trials.
+    """
+    figure, panels = network_panels(rows, figure, extra_height=1.2)
+    colors = colors_of(panels)
+    for network, (ax, trials) in panels.items():
+        learned = [row.loss(loss) < below for row in trials]
+        _draw_box(ax)
+        _draw_trials(ax, trials, learned, colors[network[0]])
+        _draw_border(ax, [point for point in border if (point.arch, point.depth) == network])
+        ax.set(**_limits(rows))  # matplotlib ignores points drawn aside
+        ax.set_title(panel_title(f"{with_depth(*network)}: {sum(learned)} of {len(trials)}"), fontsize=9)
+    schemes = {row.init_scheme for row in rows}
+    legend_below(figure, _area_handles(schemes, border, below))
+    titled(figure, study_title(rows, "which settings train"), study_about(rows, about))
+    return figure
+
+
+def _limits(rows: Sequence[Row]) -> dict[str, tuple[float, float]]:
+    """Limits with a margin around the paper's box and all settings."""
+    rates = [*PAPER.learning_rate, *(row.learning_rate for row in rows)]
+    deviations = [*PAPER.init_std, *(row.init_std for row in rows)]
+    return {"xlim": (min(rates) / 1.6, max(rates) * 1.6), "ylim": (min(deviations) / 2.5, max(deviations) * 4)}
+
+
+def _draw_box(ax: Axes) -> None:
+    (left, right), (bottom, top) = PAPER.learning_rate, PAPER.init_std
+    style = {"facecolor": "0.94", "edgecolor": "0.6", "linewidth": 0.8, "zorder": 0.5}
+    ax.add_patch(Rectangle((left, bottom), right - left, top - bottom, gid="paper's box", **style))
+
+
+def _draw_trials(ax: Axes, trials: Sequence[Row], learned: Sequence[bool], color: str) -> None:
+    for scheme, marker in SCHEME_MARKERS.items():
+        own = [(row, full) for row, full in zip(trials, learned, strict=True) if row.init_scheme == scheme]
+        if not own:
+            continue
+        where = offset_copy(ax.transData, ax.figure, y=ASIDE.get(scheme, 0), units="points")
+        ax.scatter(
+            [row.learning_rate for row, _ in own],
+            [row.init_std for row, _ in own],
+            marker=marker,
+            s=16,
+            facecolors=[color if full else "none" for _, full in own],
+            edgecolors=[color if full else "0.45" for _, full in own],
+            linewidths=0.7,
+            transform=where,
+            gid=scheme,
+        )
+
+
+def _draw_border(ax: Axes, points: Sequence[BorderPoint]) -> None:
+    for scheme in SCHEMES:
+        for bias in dict.fromkeys(p.transform_bias for p in points if p.init_scheme == scheme):
+            line = [p for p in points if (p.init_scheme, p.transform_bias) == (scheme, bias) and p.learning_rate]
+            where = [p.learning_rate for p in line], [p.init_std for p in line]
+            if scheme in OF_ONE_SIZE:
+                style = {"marker": "|", "markersize": 9, "linestyle": ""}
+                style["transform"] = offset_copy(ax.transData, ax.figure, y=ASIDE[scheme], units="points")
+            else:
+                style = {"linestyle": LINES[scheme], "linewidth": 1.1}
+            ax.plot(*where, color="black", gid=f"border {scheme}", **style)
+
+
+def _area_handles(schemes: set[str], border: Sequence[BorderPoint], below: float) -> list:
+    shape = {"linestyle": "", "markersize": 5, "markeredgecolor": "0.3"}
+    handles = [
+        Line2D([], [], marker=marker, markerfacecolor="none", label=scheme, **shape)
+        for scheme, marker in SCHEME_MARKERS.items()
+        if scheme in schemes
+    ]
+    handles.append(Line2D([], [], marker="o", markerfacecolor="0.3", label=f"full: trained (below {below:g})", **shape))
+    handles.append(Patch(facecolor="0.94", edgecolor="0.6", label="the paper's box"))
+    drawn = {point.init_scheme for point in border if point.learning_rate}
+    for scheme, line in LINES.items():
+        if scheme in drawn:
+            handles.append(Line2D([], [], color="black", linestyle=line, label=f"predicted border, {scheme}"))
+    if drawn & set(OF_ONE_SIZE):
+        style = {"color": "black", "marker": "|", "linestyle": "", "markersize": 9}
+        handles.append(Line2D([], [], label="predicted border, scaled or orthogonal", **style))
     return handles

@@ -1,14 +1,14 @@
-"""What a run is going to do, before it does it: networks, sizes, where each worker works, how many trials it trains as one program.
+"""Plan a run: networks and their sizes, devices of the workers, number of trials trained as one program.
 
-What K fused trials take of memory:
+The memory of K fused trials:
 
-    bytes = base + K (weights, momentum, best weights, the models they started from, and what else a trial is made of)
-                 + k (gradients, a temporary of the update, and what a step keeps)
+    bytes = base + K (weights, momentum, best weights, initial models, and other parts of a trial)
+                 + k (gradients, a temporary of the update, and the saved tensors of a step)
 
 On a CPU the trainer takes a stack through a step in parts of k <= K models; on a GPU k = K. Tests measure it.
 
 Measured on a CPU, whole commands: of small networks (rhn, depth 2, 2,824 parameters) 100, 500 and 1500 fused trials take 607, 640 and
-718 MiB, and 542, 607 and 683 MiB where the pieces are short.
+718 MiB, and 542, 607 and 683 MiB if the pieces are short.
 """
 
 import logging
@@ -29,14 +29,14 @@ from rhn.training.memory import free_memory, in_words, part_size, step_bytes, we
 
 _logger = logging.getLogger(__name__)
 
-LARGEST_ON_CPU = 15  # measured: 30 are 3 to 10 % faster than 15 in small networks, but two workers end less evenly
+LARGEST_ON_CPU = 15  # measured: 30 are 3 to 10 % faster in small networks, but two workers end less evenly
 SHARE = 0.6  # of the free memory
 BASE = {
     "cpu": 480 << 20,
     "cuda": 1 << 30,
 }  # a process with torch, optuna and matplotlib; on a GPU its context and libraries
-TRIAL_BYTES = 32 << 10  # beside its arrays: modules, the storage's record, the curve
-KEPT = 2.5  # numbers kept for each row of a recurrent matrix, measured on a CPU: 1.3 (rhn) to 4 (gru); a GPU keeps more
+TRIAL_BYTES = 32 << 10  # modules, record in the storage, curve
+KEPT = 2.5  # saved numbers for each row of a recurrent matrix, measured on a CPU: 1.3 (rhn) to 4 (gru); more on a GPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Planned:
     parameters: int
     """Of the whole network, output layer and biases included."""
     complete: int
-    """Trials that are complete already."""
+    """Complete trials."""
     fuse: int
     """Trials trained as one program."""
     memory: int
@@ -60,7 +60,7 @@ class Planned:
         return self.parameters + 4300
 
     def row(self) -> dict:
-        """For the table and for JSON."""
+        """The plan of this study for the table and for JSON."""
         return {
             "study": self.config.name,
             "arch": self.config.label,
@@ -82,10 +82,12 @@ def plan(
     storage: Storage | None = None,
     free: float | None = None,
 ) -> list[Planned]:
-    """The plan of these studies for workers at these places (see `devices`). Nothing is made: without a storage, one that is there
-    already is looked at. `free`: bytes of memory for a worker, where they are not those of this machine.
+    """Plan these studies for workers on these devices, without creating anything.
 
-    Raises InvalidInputError where a cell cannot be built, or where there is too little memory.
+    storage: None: an existing storage of the run, if there is one.
+    free: bytes of memory for a worker; None: those of this machine.
+
+    Raises InvalidInputError if a cell cannot be built or does not fit the memory.
     """
     from rhn.cells.make import num_parameters
     from rhn.training.batches import ROWS
@@ -99,8 +101,8 @@ def plan(
 
     def planned(study: StudyConfig) -> Planned:
         model, positions = meta_model(study), longest * -(-study.batch_size // ROWS) * ROWS
-        asked = {"trials": study.trials, "jobs": len(places), "device": device, "asked": config.fuse, "free": free}
-        k = fused(model, positions, **asked)
+        limits = {"trials": study.trials, "jobs": len(places), "device": device, "asked": config.fuse, "free": free}
+        k = fused(model, positions, **limits)
         return Planned(
             config=study,
             hidden_size=model.hidden_size,
@@ -114,15 +116,15 @@ def plan(
 
 
 def plan_table(rows: Sequence[dict], columns: float = math.inf) -> str:
-    """What a run is going to do (`Planned.row`), as text; where that is wider than so many characters, without what says least."""
+    """Rows of `Planned.row` as text; the least informative columns are dropped until it fits `columns` characters."""
     names = {"study": "study", "units": "hidden_size", "parameters": "parameters", "budget": "budget"}
     names |= {"trials": "trials", "complete": "complete", "fused": "fuse", "memory/worker": "memory_bytes"}
     left = ["budget", "complete", "fused", "parameters"]
     while True:
         lines = [[_cell(name, r[name]) for name in names.values()] for r in rows]
-        told = table(tuple(names), lines)
-        if not left or max(map(len, told.splitlines())) <= columns:
-            return told
+        text = table(tuple(names), lines)
+        if not left or max(map(len, text.splitlines())) <= columns:
+            return text
         del names[left.pop(0)]
 
 
@@ -133,7 +135,7 @@ def _cell(name: str, value) -> str:
 
 
 def devices(config: WorkSettings) -> list[str]:
-    """Where each worker works: on the CPU, or each on the next GPU. Says so where several have to share one."""
+    """The device of each worker: the CPU, or the GPUs in turn. Warns if several workers share one."""
     import torch
 
     if resolve_device(config.device) == "cpu":
@@ -146,7 +148,7 @@ def devices(config: WorkSettings) -> list[str]:
 
 
 def memory(model, trials: int, positions: int, device: str) -> int:
-    """Estimated peak bytes of a process that trains so many fused trials of this model, on batches of so many positions."""
+    """Estimate the peak bytes of a process with this number of fused trials, on batches of this number of positions."""
     import torch
 
     from rhn.cells.registry import is_known
@@ -157,18 +159,18 @@ def memory(model, trials: int, positions: int, device: str) -> int:
 
 
 def kept_bytes(model, positions: int) -> int:
-    """What a step of one of our models keeps on a CPU: less than what `step_bytes` allows for, by which steps are cut into parts."""
+    """Bytes that a step of one of our models saves on a CPU: fewer than the upper bound `step_bytes`, which cuts steps into parts."""
     rows = sum(p.numel() // p.shape[-1] for p in model.parameters() if p.dim() > 1) - model.output_size
     return round(4 * positions * (KEPT * rows + model.output_size))
 
 
 def fused(model, positions: int, *, trials: int, jobs: int, device: str, asked: int | str, free: float) -> int:
-    """How many trials of a network to train as one program: what was asked, or the largest number that suits.
+    """The number of trials of a network to train as one program: `asked`, or the largest one that suits.
 
-    On a CPU every worker gets two groups or more, so that they end at about the same time; on a GPU all trials go together, halved
-    later if the memory does not last. `free` is the memory of one worker in bytes.
+    On a CPU every worker gets at least two groups, so that workers end at about the same time; on a GPU all trials run together, and
+    the number is halved later if the memory runs out. `free`: the memory of one worker in bytes.
 
-    Raises InvalidInputError where the number asked for, or even a single trial, does not fit.
+    Raises InvalidInputError if `asked`, or a single trial, does not fit.
     """
 
     def need(k: int) -> int:
@@ -189,7 +191,7 @@ def fused(model, positions: int, *, trials: int, jobs: int, device: str, asked: 
 
 
 def meta_model(study: StudyConfig):
-    """A model of the study without memory; raises InvalidInputError where the cell cannot be built."""
+    """A model of the study on the meta device. Raises InvalidInputError if the cell cannot be built."""
     from rhn.models import PolyphonicModel
 
     size = {"hidden_size": hidden_size(study), "depth": study.depth}

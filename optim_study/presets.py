@@ -1,8 +1,8 @@
-"""What a run of the study is made of, and complete ones by name: the paper's, a small one, and one of seconds.
+"""The configuration of a run, and presets: the paper's study, a small one, and one of seconds.
 
     run(small(arch=("rhn",), out=Path("runs/mine")))
 
-A preset is a function that returns a whole configuration; what it is given replaces its own values.
+A preset is a function that returns a whole configuration; its arguments replace the values of the preset.
 """
 
 from collections.abc import Callable
@@ -20,19 +20,16 @@ MOST_JOBS = 1024  # worker processes: no machine has cores for more
 
 @dataclass(frozen=True, kw_only=True)
 class WorkSettings:
-    """How to work on studies; none of it changes a result.
-
-    Raises InvalidInputError where a value is out of range; the message says which and what was expected.
-    """
+    """Options of the work that change no result. Raises InvalidInputError for values out of range."""
 
     data: File = None
     """The original chorales (.json or .pickle) instead of those rebuilt from music21's scores."""
     out: Folder = None
-    """Folder of the run, made where it is missing (default of `run`: runs/ARCH)."""
+    """Folder of the run, created if necessary (default of `run`: runs/ARCH)."""
     storage: Annotated[str | None, Arg("URL")] = field(default=None, repr=False)
     """postgresql://user:password@host:port/database for workers on many machines (default: the journal file OUT/journal.log)."""
     wait_storage: Annotated[float, Arg("SECONDS")] = 300.0
-    """How long to wait for a database that does not answer, each time; 0: not at all."""
+    """Time to wait for a database that does not answer, each time; 0: no waiting."""
     fuse: Annotated[int | Literal["auto"], Arg("K")] = "auto"
     """Trials trained as one program; auto: as many as suit the device."""
     jobs: Annotated[int | Literal["auto"], Arg("N")] = "auto"
@@ -40,11 +37,11 @@ class WorkSettings:
     engine: Literal["processes", "ray"] = "processes"
     """Workers are processes of this machine, or tasks on a Ray cluster, whose nodes share OUT (or have --storage) and the data."""
     address: Annotated[str | None, Arg("HOST:PORT")] = None
-    """Of the Ray cluster (default: RAY_ADDRESS, or the one of this machine, or one that is started for the run)."""
+    """Of the Ray cluster (default: RAY_ADDRESS, or a cluster on this machine, or a new one for the run)."""
     device: Device = "auto"
-    """Where to train."""
+    """Device of the training."""
     save_seconds: float = 60.0
-    """Running trials are saved when so many seconds have passed: what a kill costs at most."""
+    """Interval between saves of running trials: the most time that a kill costs."""
 
     def __post_init__(self):
         for name in ("fuse", "jobs"):
@@ -63,7 +60,7 @@ class WorkSettings:
 
     @property
     def folder(self) -> Path:
-        """Where the run keeps its files."""
+        """Folder of the run."""
         if self.out is None:
             raise InvalidInputError("--out DIR is missing: the folder of the run")
         return self.out
@@ -71,14 +68,14 @@ class WorkSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(WorkSettings, SharedSettings):
-    """One run: a study for each architecture and depth, and how to work on them. The defaults are the paper's protocol."""
+    """A run: a study for each architecture and depth, and options of the work. The defaults are the paper's protocol."""
 
     arch: tuple[str, ...] = ("all",)
     """{cells}, or your own as package.module:factory; all: the paper's rhn, dt-rnn, dts-rnn."""
     depth: Annotated[tuple[int, ...], Arg("L")] = (1, 2, 4, 6)
-    """Recurrence depths; cells that have none are run at 1 alone."""
+    """Recurrence depths; cells without depth run only at 1."""
     skip: Literal["all", "last"] = "all"
-    """The shortcuts of dts-rnn: to every layer from the second, or to the last alone (which makes studies of their own)."""
+    """The shortcuts of dts-rnn: to every layer from the second, or only to the last (separate studies)."""
     cell_options: CellOptions = field(default_factory=dict)
     """An option of the cells, such as leak=0.5; repeatable. It holds for the architectures that have it (separate studies)."""
 
@@ -92,7 +89,7 @@ class RunConfig(WorkSettings, SharedSettings):
 
     @property
     def architectures(self) -> tuple[str, ...]:
-        """The architectures, `all` written out, each once.
+        """The architectures with `all` expanded, each once.
 
         >>> RunConfig(arch=("dt-rnn", "all")).architectures
         ('dt-rnn', 'rhn', 'dts-rnn')
@@ -102,7 +99,7 @@ class RunConfig(WorkSettings, SharedSettings):
 
     @property
     def folder(self) -> Path:
-        """Where the run keeps its files.
+        """Folder of the run.
 
         >>> RunConfig(arch=("all",)).folder.as_posix()
         'runs/all'
@@ -112,7 +109,7 @@ class RunConfig(WorkSettings, SharedSettings):
     def studies(self, data: str) -> list[StudyConfig]:
         """The configuration of every study, in the order of work; `data` is the checksum of the data set.
 
-        Raises InvalidInputError for an unknown architecture, a depth that it does not have, or shortcuts where no architecture has any.
+        Raises InvalidInputError for an unknown architecture, a depth that it lacks, or --skip if no architecture has shortcuts.
         """
         from rhn.cells import cell_options, read_options, resolve_cell
 
@@ -149,14 +146,14 @@ def small(**changes: Any) -> RunConfig:
     """The whole study in about ten minutes on two cores (with two jobs; 40 without a C compiler): networks of 1.5 % of the
     paper's parameters, 120 epochs.
 
-    What decides is the number of epochs more than the size: with tiny initial weights every network first sits on the plateau of
-    a network that ignores its state, for 20 to 80 epochs. Patience is as long as that, or those that leave late would be stopped.
+    The number of epochs matters more than the size: with tiny initial weights every network first stays for 20 to 80 epochs on the
+    plateau of a network that ignores its state. A shorter patience would stop networks that leave it late.
     """
     return RunConfig(**({"budget_scale": 0.015, "epochs": 120, "patience": 80} | changes))
 
 
 def smoke(**changes: Any) -> RunConfig:
-    """A few seconds, to see that everything works: networks of a few units, 4 trials, 4 epochs, saved after every one."""
+    """A few seconds, as a check of the installation: networks of a few units, 4 trials, 4 epochs, saved after every epoch."""
     scale = {"budget_scale": 0.01, "epochs": 4, "patience": 4, "trials": 4, "depth": (1, 2), "save_seconds": 0.0}
     return RunConfig(**(scale | changes))
 

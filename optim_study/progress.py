@@ -1,8 +1,8 @@
-"""How far a run is and how long it will take at most: numbers first (`Progress`), then a live table or plain lines on stderr.
+"""Measure the progress of a run and bound its time (`Progress`), and show both on stderr as a live table or plain lines.
 
-The cost of training one trial for one epoch is taken as proportional to the network's parameters plus 4,300: measured on a CPU, at
-15 fused trials, networks of 2,000 to 13,000 parameters follow that within a seventh. (The constant is the work that does not grow: 88
-inputs and outputs and the interpreter.) What is left is counted as if no trial stopped early, so the time is an upper bound.
+The cost of one epoch of a trial is proportional to the network's parameters plus 4,300: measured on a CPU with 15 fused trials,
+networks of 2,000 to 13,000 parameters follow this within a seventh. (The constant covers the 88 inputs and outputs and the
+interpreter.) The time left assumes that no trial stops early, so it is an upper bound.
 """
 
 import sys
@@ -17,27 +17,27 @@ from optim_study.worker import Begun, Claimed, EpochDone, Event, Finished
 from rhn.utils.progress import LINE_SECONDS, duration, lines_of, rate_words
 from rhn.utils.wording import counted
 
-FIRST_EPOCHS = 3  # epochs of a worker after which its speed counts
-FIRST_SECONDS = 1.0  # and the time they took: events from other machines come in bundles
-POLL_SECONDS = 3.0  # how often the storage is asked for what others did
+FIRST_EPOCHS = 3  # epochs of a worker before its speed counts
+FIRST_SECONDS = 1.0  # of these epochs: events from other machines come in bundles
+POLL_SECONDS = 3.0  # interval of looking into the storage for the work of others
 
 
 @dataclass
 class _Speed:
-    """What one worker has got done since its first epoch ended."""
+    """The work of one worker since the end of its first epoch."""
 
     since: float
     until: float
     work: float = 0.0
     epochs: int = 0
     study: str = ""
-    """The one it trains now, where it trained `own` epochs since `begun`."""
+    """The present study, with `own` epochs since `begun`."""
     begun: float = 0.0
     own: int = 0
 
 
 def _is_known(epochs: int, seconds: float) -> bool:
-    """Whether a speed measured on so many epochs says something."""
+    """True if a speed is measured on enough epochs and time."""
     return epochs >= FIRST_EPOCHS and seconds >= FIRST_SECONDS
 
 
@@ -54,7 +54,7 @@ class Progress:
     """Study -> trial -> epochs done, of trials that our workers hold."""
 
     def event(self, worker: int, event: Event) -> None:
-        """Takes in what a worker tells."""
+        """Record an event of a worker."""
         epochs = self._epochs.setdefault(event.study, {})
         match event:
             case Claimed():
@@ -62,7 +62,7 @@ class Progress:
             case EpochDone():
                 epochs.update(dict.fromkeys(event.live, event.epoch))
                 now = self.clock()
-                if worker not in self._speeds:  # the first epoch also loads, allocates and compiles
+                if worker not in self._speeds:  # the first epoch loads, allocates and compiles too
                     self._speeds[worker] = _Speed(now, now, study=event.study, begun=now)
                     return
                 speed = self._speeds[worker]
@@ -77,12 +77,12 @@ class Progress:
 
     @property
     def rate(self) -> float | None:
-        """Work a second of all our workers together; None before the first epochs have shown it."""
+        """Work a second of all our workers together; None before it is measured."""
         known = [s for s in self._speeds.values() if _is_known(s.epochs, s.until - s.since) and s.work]
         return sum(s.work / (s.until - s.since) for s in known) / len(known) * self.jobs if known else None
 
     def epochs_a_second(self, study: str) -> float | None:
-        """Of a worker's fused trials of a study, the mean over the workers in it; None before the first epochs have shown it."""
+        """Epochs a second of a worker in a study, the mean over its workers; None before it is measured."""
         known = [s for s in self._speeds.values() if s.study == study and _is_known(s.own, s.until - s.begun)]
         return sum(s.own / (s.until - s.begun) for s in known) / len(known) if known else None
 
@@ -108,19 +108,19 @@ class Progress:
 
 
 class Display:
-    """Shows a progress on stderr: `event` and `tick` are what `pool` calls; `poll` asks the storage."""
+    """Show a progress on stderr; `pool` calls `event` and `tick`, and `poll` reads the storage."""
 
     def __init__(self, progress: Progress, poll: Callable[[], dict[str, Counts]], *, live: bool, console):
         self._progress, self._poll, self._live, self._console = progress, poll, live, console
         self._polled = self._printed = progress.clock()
         self._estimated = False
         self._lines_due: set[str] = set()
-        self._told: set[str] = set()
+        self._begun: set[str] = set()
 
     def event(self, worker: int, event: Event) -> None:
         self._progress.event(worker, event)
-        if isinstance(event, Begun) and event.study not in self._told:  # once, whoever of the workers is first
-            self._told.add(event.study)
+        if isinstance(event, Begun) and event.study not in self._begun:  # once, from the first worker
+            self._begun.add(event.study)
             line = f"{event.study}: recurrence {event.recurrence}"
             self._console.print(lines_of(line), highlight=False, soft_wrap=True)
         if isinstance(event, Finished):
@@ -128,7 +128,7 @@ class Display:
         self.tick()
 
     def tick(self) -> None:
-        """Asks the storage and prints, as far as it is time to."""
+        """Read the storage and print if it is time."""
         now = self._progress.clock()
         if now - self._polled >= POLL_SECONDS:
             self._progress.counts, self._polled = self._poll(), now
@@ -139,7 +139,7 @@ class Display:
             self._console.print(lines_of(estimate_line(self._progress)), highlight=False, soft_wrap=True)
 
     def finish(self) -> None:
-        """Once all is done."""
+        """Print the last lines."""
         self._progress.counts = self._poll()
         if not self._live and self._lines_due:
             self._print_lines(self._progress.clock())
@@ -159,7 +159,7 @@ class Display:
 
 @contextmanager
 def displayed(progress: Progress, poll: Callable[[], dict[str, Counts]], *, quiet: bool = False) -> Iterator[Display]:
-    """A live table while stderr is a terminal, else a line now and then; nothing where `quiet`."""
+    """Show a live table if stderr is a terminal, else lines now and then; nothing if `quiet`."""
     from rich.console import Console
     from rich.live import Live
 
@@ -172,7 +172,7 @@ def displayed(progress: Progress, poll: Callable[[], dict[str, Counts]], *, quie
 
 
 def estimate_line(progress: Progress) -> str:
-    """How long it should take here, once the first epochs have shown it."""
+    """The time of the run, measured on its first epochs."""
     return (
         f"{progress.trials - progress.complete} trials should take {duration(progress.seconds_left())} at most here, measured on the "
         f"first epochs of {counted(progress.jobs, 'worker')}; trials that stop early make it shorter"
@@ -181,7 +181,7 @@ def estimate_line(progress: Progress) -> str:
 
 def study_line(progress: Progress, planned: Planned) -> str:
     """`rhn-depth4: 12 of 60 done, 15 running, 1 diverged, best 7.132`, and below it
-    `  5.2 epochs/s; at most 12 min left, 35 min with the other studies`, where others are still to be done"""
+    `  5.2 epochs/s; at most 12 min left, 35 min with the other studies`, if others are incomplete."""
     c = progress.counts[planned.config.name]
     best = "" if c.best is None else f", best {c.best:.3f}"
     line = f"{planned.config.name}: {c.complete} of {c.trials} done, {c.running} running, {c.diverged} diverged{best}"
@@ -195,7 +195,7 @@ def study_line(progress: Progress, planned: Planned) -> str:
 
 
 def live_table(progress: Progress):
-    """The table that is redrawn while the run goes on."""
+    """The live table."""
     from rich.table import Table
 
     total = progress.seconds_left()

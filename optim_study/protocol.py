@@ -1,9 +1,9 @@
-"""The protocol of the study: what every trial does, what its settings are drawn from, and what no resume may change.
+"""The protocol of the study: training of a trial, ranges of its settings, and everything else that no resume may change.
 
-It is the paper's (section 5.1 and figure 4 of Zilly et al. 2017). What the paper leaves open, we read as `READINGS` says.
+It is the paper's (section 5.1 and figure 4 of Zilly et al. 2017); `READINGS` lists our choices where the paper leaves one.
 
-The protocol is stored with the study, so that every worker can compare, and its fingerprint in every file that a trial leaves, so
-that files of another study are never taken for this one's.
+The protocol is stored with the study, so that every worker can compare it, and its fingerprint in every file of a trial, so that files
+of another study are never mistaken for this one's.
 """
 
 import hashlib
@@ -39,15 +39,21 @@ Where the paper leaves a choice, this study takes it so:
   last layer alone)."""
 
 
-MOST_TRIALS = 100_000  # a study's settings and rows are held in memory
+MOST_TRIALS = 100_000  # settings and rows are held in memory
 LARGEST_SCALE = 1e6
-PRECISIONS = "'float32': in 'mixed' the states of networks with small weights vanish, and they would not train"
-LOWEST = 1e-30  # of learning rates and deviations: float32 has no room for what is computed with smaller ones
+PRECISIONS = (
+    "'float32' or 'tf32': in 'mixed' the states of networks with small weights vanish, and they would not train"
+)
+LOWEST = 1e-30  # of learning rates and deviations: products of smaller ones underflow in float32
 HIGHEST = {"learning_rate": LARGEST_FLOAT, "init_std": LARGEST_INIT}
 SCHEMES = ("gaussian", "scaled", "orthogonal", "identity")
 """Ways to start the weights, see `rhn.cells.init`."""
 OF_ONE_SIZE = ("scaled", "orthogonal")
-"""Those that say themselves how large weights are: the recurrent ones of n units have standard deviation 1 / sqrt(n)."""
+"""Schemes with a fixed size of weights: the recurrent ones of n units have standard deviation 1 / sqrt(n)."""
+
+LATER_FIELDS = {"init_schemes": ("gaussian",), "precision": "float32"}
+"""Fields that the first protocols lacked, with the only value of that time. The protocol contains them only with another value, so that
+old studies go on and keep their fingerprints. A new field, such as an optimiser, gets a row here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +81,7 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class SharedSettings:
-    """What the studies of a run share; the defaults are the paper's.
-
-    Raises InvalidInputError where a value is out of range or nothing can be drawn from a range; the message says what was expected.
-    """
+    """The settings that the studies of a run share; the defaults are the paper's. Raises InvalidInputError for values out of range."""
 
     trials: int = 60
     """Trials of each study: a total. A larger one extends a study, also one that others work on: they go on to it."""
@@ -89,7 +92,7 @@ class SharedSettings:
     budget_scale: float = 1.0
     """Factor on the paper's parameter budgets of 150,000 a layer."""
     objective: Objective = "train"
-    """Whose best loss is the value of a trial, and decides which weights are kept."""
+    """The loss whose least value is the value of a trial and selects its best weights."""
     learning_rate: Annotated[tuple[float, float], Arg("LOW HIGH")] = (1e-4, 1.0)
     """Lowest and highest learning rate, drawn log-uniform."""
     init_std: Annotated[tuple[float, float], Arg("LOW HIGH")] = (1e-8, 1e-2)
@@ -134,7 +137,7 @@ class SharedSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig(SharedSettings):
-    """One (architecture, depth): all that its results depend on. Only `trials` may grow from one run to the next."""
+    """One (architecture, depth) with everything that its results depend on. Only `trials` may grow between runs."""
 
     arch: str
     """Name of the architecture: `rhn`, `dt-rnn`, ..., or a user's `package.module:factory`."""
@@ -167,7 +170,7 @@ class StudyConfig(SharedSettings):
 
     @property
     def label(self) -> str:
-        """The architecture with its options, as tables and figures name it: `dts-rnn-skip-last`."""
+        """The architecture with its options in tables and figures: `dts-rnn-skip-last`."""
         return "-".join([self.arch, *(f"{name}-{value}" for name, value in sorted(self.options.items()))])
 
     @property
@@ -177,14 +180,14 @@ class StudyConfig(SharedSettings):
 
     @property
     def budget(self) -> int:
-        """How many parameters a network of this recurrence depth may have, output layer and biases included."""
+        """The most parameters of a network of this recurrence depth, output layer and biases included."""
         return round(PARAMETERS_PER_LAYER * self.depth * self.budget_scale)
 
     def settings(self, number: int) -> Settings:
         """The hyperparameters of one trial.
 
-        Random search ignores history, so they are a function of (seed, architecture, depth, number) and the ranges alone: any number
-        of workers, in any order, run the same ones. The options of the cell do not change them.
+        They depend only on (seed, architecture, depth, number) and the ranges, so that any number of workers, in any order, run the
+        same trials. The options of the cell do not change them.
         """
         sequence = np.random.SeedSequence([self.seed, crc32(self.arch.encode()), self.depth, number])
         rng = np.random.default_rng(sequence)
@@ -195,39 +198,27 @@ class StudyConfig(SharedSettings):
             init_scheme=self.init_schemes[rng.integers(len(self.init_schemes))],
         )
 
-    @property
-    def gaussian(self) -> bool:
-        """Whether all weights start Gaussian, as in the paper; nothing is stored of schemes then, as before there were others."""
-        return self.init_schemes == ("gaussian",)
-
     def parameters(self, number: int) -> dict[str, Any]:
-        """The hyperparameters of one trial as a storage has them."""
+        """The hyperparameters of one trial in a storage."""
         values = asdict(self.settings(number))
-        if self.gaussian:
+        if self.init_schemes == LATER_FIELDS["init_schemes"]:
             del values["init_scheme"]
         return values
 
     def protocol(self) -> dict[str, Any]:
-        """All but the number of trials, as JSON has it: what must not change between resumes."""
+        """All fields but the number of trials, ready for JSON: they must not change between resumes."""
         values = asdict(self) | {"options": dict(self.options)}
-        del values["trials"]
-        if self.gaussian:
-            del values["init_schemes"]
-        if self.precision == "float32":  # as before there was another
-            del values["precision"]
-        return json.loads(json.dumps(values))
+        left_out = {"trials"} | {name for name, before in LATER_FIELDS.items() if getattr(self, name) == before}
+        return json.loads(json.dumps({name: value for name, value in values.items() if name not in left_out}))
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that differ where the protocol differs."""
+        """Sixteen hexadecimal digits of a hash of the protocol."""
         return hashlib.sha256(json.dumps(self.protocol(), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def config_from_protocol(protocol: Mapping[str, Any], *, trials: int) -> StudyConfig:
-    """The configuration behind a stored protocol: how a worker joins a study without being told the options again.
-
-    Raises DataError where the protocol was stored by another version, with fields that this one does not know.
-    """
+    """The configuration of a stored protocol, for workers that join. Raises DataError for a protocol of another version."""
     try:
         return StudyConfig(**{**protocol, "trials": trials})
     except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
@@ -238,14 +229,18 @@ def config_from_protocol(protocol: Mapping[str, Any], *, trials: int) -> StudyCo
 
 
 def require_same_protocol(config: StudyConfig, stored: Mapping[str, Any]) -> None:
-    """Refuse to go on with a study under another protocol: InvalidInputError that names every value, here and in the study."""
+    """Raise InvalidInputError for a study with another protocol; the message names every different value."""
     if not isinstance(stored, Mapping) or not isinstance(stored.get("options", {}), Mapping):
         raise DataError(
             f"the stored protocol of study {config.name} is damaged: restore it from a copy, or give another folder"
         )
     here, there = (
-        {name: json.dumps(value) for name, value in {**told, **told.get("options", {})}.items() if name != "options"}
-        for told in (config.protocol(), stored)
+        {
+            name: json.dumps(value)
+            for name, value in {**fields, **fields.get("options", {})}.items()
+            if name != "options"
+        }
+        for fields in (config.protocol(), stored)
     )
     differences = [
         f"{name} {here.get(name, 'absent')} here, {there.get(name, 'absent')} in the study"

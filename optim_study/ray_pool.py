@@ -1,10 +1,10 @@
-"""Workers as tasks on the nodes of a Ray cluster: one GPU each, or one CPU.
+"""Run workers as tasks on the nodes of a Ray cluster, each with one GPU or one CPU.
 
-Ray says where they run and that one was lost; what is left to do is known from the storage and its locks alone, as with any workers.
-So a node may die: its trials are free at once, whoever works takes them over, and another worker comes as soon as there is room.
+Ray places the workers and detects lost ones; the storage and its locks hold the state of the work, as with any workers. So a node may
+die: its trials are free at once, other workers take them over, and another worker starts as soon as there is room.
 
-Every node has to see the same storage (PostgreSQL, or OUT on a file system whose locks hold across nodes) and the same data, and to
-have this toolkit installed. What workers tell comes through an actor beside the process that started them.
+Every node needs the same storage (PostgreSQL, or OUT on a file system with locks across nodes), the same data, and this toolkit. An
+actor beside the process that started the workers collects their messages.
 """
 
 import logging
@@ -14,22 +14,22 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from optim_study.pool import STOPPING, Ended, Job, Message, serve
 from optim_study.presets import WorkSettings
-from optim_study.worker_pool import STOPPING, Ended, Job, Told, serve
 from rhn.errors import InvalidInputError, OutputError, RhnError
 
 _logger = logging.getLogger(__name__)
 INTERRUPTED = 130
 REACH_SECONDS = 10
-LISTEN_SECONDS = 0.2  # how often the inbox is emptied: the speeds shown are measured when events come
+LISTEN_SECONDS = 0.2  # interval of emptying the inbox: speeds are measured at the arrival of events
 
 
 @contextmanager
 def ray_tasks(config: WorkSettings) -> Iterator["RayTasks"]:
-    """The engine for these settings, connected to its cluster as long as it is used.
+    """Connect to a Ray cluster and return the engine for these settings.
 
-    Raises InvalidInputError where Ray is not installed, nothing answers at the address, or the cluster has no such device, OutputError
-    where it fails later.
+    Raises InvalidInputError if Ray is not installed, nothing answers at the address, or the cluster has no such device, OutputError if
+    the cluster fails later.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -42,7 +42,7 @@ def ray_tasks(config: WorkSettings) -> Iterator["RayTasks"]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         place = f"at {config.address}" if config.address else "here"
         raise InvalidInputError(
-            f"no Ray cluster can be used {place}: {error}; one that asks for a token wants RAY_AUTH_MODE=token and the head's "
+            f"no Ray cluster can be used {place}: {error}; one with a token needs RAY_AUTH_MODE=token and the head's "
             "~/.ray/auth_token here"
         ) from error
     try:
@@ -57,8 +57,7 @@ def ray_tasks(config: WorkSettings) -> Iterator["RayTasks"]:
 
 
 def places(config: WorkSettings) -> tuple[list[str], float]:
-    """The device of each worker, and the bytes of memory that one may take (those of its GPU are not known: what does not fit is halved
-    then)."""
+    """The device of each worker, and the bytes of memory for one; infinite on a GPU, whose memory is not known here."""
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -78,7 +77,7 @@ def places(config: WorkSettings) -> tuple[list[str], float]:
 
 
 class RayTasks:
-    """Implements `optim_study.worker_pool.Engine`."""
+    """Tasks of a Ray cluster; implements `optim_study.pool.Engine`."""
 
     def __init__(self, places: Sequence[str], free: float):
         import ray
@@ -88,21 +87,21 @@ class RayTasks:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._inbox = ray.remote(_Inbox).options(num_cpus=0, scheduling_strategy=here).remote()
         resources = {"num_cpus": 1} if places[0] == "cpu" else {"num_cpus": 1, "num_gpus": 1}
-        self._worker = ray.remote(_worker_main).options(max_retries=0, **resources)  # a lost one is started again by us
-        self._numbers: dict[ray.ObjectRef, int] = {}  # task -> number of its worker
-        self._complete = False  # whether a worker has found nothing left to do
+        self._worker = ray.remote(_worker_main).options(max_retries=0, **resources)  # `pool` starts a lost one again
+        self._numbers: dict[ray.ObjectRef, int] = {}  # task -> number of the worker
+        self._complete = False  # True when a worker has found no work left
 
     def start(self, job: Job, number: int) -> None:
         self._numbers[self._worker.remote(job, number, self._inbox)] = number
 
-    def wait(self, seconds: float) -> Iterator[tuple[int, Told | Ended]]:
+    def wait(self, seconds: float) -> Iterator[tuple[int, Message | Ended]]:
         import ray
 
         ended, _ = ray.wait(list(self._numbers), timeout=min(seconds, LISTEN_SECONDS))
-        yield from ray.get(self._inbox.take.remote())  # a task ends when all that it told is there
+        yield from ray.get(self._inbox.take.remote())  # a task ends after its messages have arrived
         for task in ended:
             yield self._numbers.pop(task), self._ended(task)
-        if self._complete:  # nobody has to wait for room any more
+        if self._complete:  # the others need not wait for room
             yield from [(number, Ended()) for number in self._numbers.values()]
             self._numbers.clear()
 
@@ -128,7 +127,7 @@ class RayTasks:
             code = ray.get(task)
         except ray.exceptions.TaskCancelledError:
             return Ended()
-        except ray.exceptions.RayTaskError as error:  # it could not even begin
+        except ray.exceptions.RayTaskError as error:  # it could not start
             raise RhnError(f"a worker failed on its node: {str(error).strip().splitlines()[-1]}") from error
         except ray.exceptions.RayError as error:
             return Ended(type(error).__name__)
@@ -137,41 +136,41 @@ class RayTasks:
 
 
 class _Inbox:
-    """The actor that takes what workers tell until it is asked for."""
+    """An actor that collects the messages of workers."""
 
     def __init__(self):
-        self._told = []
+        self._messages = []
 
-    def put(self, number: int, told: Told) -> None:
-        self._told.append((number, told))
+    def put(self, number: int, message: Message) -> None:
+        self._messages.append((number, message))
 
-    def take(self) -> list[tuple[int, Told]]:
-        told, self._told = self._told, []
-        return told
+    def take(self) -> list[tuple[int, Message]]:
+        messages, self._messages = self._messages, []
+        return messages
 
 
 def _worker_main(job: Job, number: int, inbox) -> int:
-    """The task: how it ended, as exit code. Returns when all that it told has arrived."""
+    """The task of a worker; returns its exit code after its messages have arrived."""
     import ray
 
-    told = []
+    last = []
 
-    def tell(message: Told) -> None:
-        told[:] = [inbox.put.remote(number, message)]  # a caller's messages arrive in their order
+    def send(message: Message) -> None:
+        last[:] = [inbox.put.remote(number, message)]  # messages of one caller arrive in order
 
     try:
-        code = serve(job, number, tell)
+        code = serve(job, number, send)
     except KeyboardInterrupt:
         code = INTERRUPTED
-    ray.get(told)
+    ray.get(last)
     return code
 
 
 def _check_reachable(address: str) -> None:
-    """Raise InvalidInputError where nothing listens at HOST:PORT: Ray itself would try for minutes."""
+    """Raise InvalidInputError if nothing listens at HOST:PORT; Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not (host and port.isdecimal()):
-        return  # a word of Ray's own, as `local`
+        return  # a keyword of Ray, such as `local`
     try:
         socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
     except (OSError, OverflowError) as error:

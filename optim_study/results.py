@@ -1,4 +1,4 @@
-"""What finished trials came to, as rows: from the storage, to and from CSV, grouped by network. No torch, no optuna."""
+"""Finished trials as rows: from the storage, to and from CSV, grouped by network, and in the words of figures. No torch, no optuna."""
 
 import csv
 import io
@@ -7,25 +7,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args, get_type_hints
+from typing import TYPE_CHECKING, Literal, get_args, get_type_hints
 
 from optim_study.protocol import HIGHEST, LOWEST, OF_ONE_SIZE, SCHEMES, StudyConfig
-from rhn.cells.registry import lacking
+from rhn.cells.registry import lacking, with_depth
 from rhn.errors import DataError
 from rhn.training.curves import Objective
 from rhn.utils.io import MOST_TEXT, atomic_path, require_file
 
-if TYPE_CHECKING:  # a table is read without optuna
+if TYPE_CHECKING:
     from optim_study.storage import Storage, StoredTrial
+
+By = Literal["arch", "depth"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One complete trial; the field names are the columns. Losses are negative log-likelihoods in nats a frame.
 
-    `best_train_nll` and `best_valid_nll` are the least of all epochs, each from its own. `train_nll`, `valid_nll` and `test_nll` are
-    the losses of the weights that are kept, those of `best_epoch`. What a table of an earlier version lacks is None, and its
-    weights started Gaussian.
+    `best_train_nll` and `best_valid_nll` are minima over the epochs, each on its own. `train_nll`, `valid_nll` and `test_nll` are the
+    losses of the best weights, those of `best_epoch`. Columns that a table of an earlier version lacks are None; its weights started
+    Gaussian.
     """
 
     arch: str
@@ -35,9 +37,9 @@ class Row:
     learning_rate: float
     init_scheme: str = "gaussian"
     init_std: float
-    """Of the recurrent weights: of `scaled` and `orthogonal` ones 1 / sqrt(hidden_size)."""
+    """Of the recurrent weights; 1 / sqrt(hidden_size) for `scaled` and `orthogonal` ones."""
     transform_bias: float | None
-    """None: its cell has no such gates."""
+    """None for cells without such gates."""
     hidden_size: int
     best_train_nll: float
     best_valid_nll: float
@@ -49,15 +51,15 @@ class Row:
     """The least training loss of a constant output on the same data."""
     epochs: int
     left_epoch: int | None = None
-    """When its training loss came 2 % below the constant output's, see `optim_study.trainer.Outcome`; None: never, or not known."""
+    """First epoch with a training loss 2 % below the constant output's, see `optim_study.trainer.Outcome`; None: never, or unknown."""
     diverged: bool
 
     def __post_init__(self):
-        if "transform_bias" in lacking(self.arch):  # drawn for every trial, and used by none of these
+        if "transform_bias" in lacking(self.arch):  # drawn for every trial, but not used
             object.__setattr__(self, "transform_bias", None)
 
-    def told(self) -> dict:
-        """The columns as tables tell them: a setting that the cell does not have is None."""
+    def to_dict(self) -> dict:
+        """The columns; settings that the cell lacks are None."""
         return asdict(self) | dict.fromkeys(lacking(self.arch))
 
     def loss(self, which: Objective) -> float:
@@ -70,26 +72,26 @@ _TYPES = {name: (get_args(hint) or (hint,))[0] for name, hint in get_type_hints(
 _LATER = {field.name for field in fields(Row) if field.default is not MISSING}
 """Columns that older tables lack."""
 _ABSENT = {"depth": 1, "transform_bias": None}
-"""What is meant where a table tells nothing of a setting, because the cell does not have it."""
+"""Values of empty settings, which the cell lacks."""
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """How far a study is."""
+    """The progress of a study."""
 
     trials: int
-    """As many as were asked for, or as another run has asked for since."""
+    """Total, also if another run has extended it since."""
     complete: int
     running: int
-    """Begun and not complete; those of workers that died count until another takes them over."""
+    """Begun and not complete, those of dead workers included."""
     diverged: int
     best: float | None
     """The least value so far, nats a frame."""
 
 
 def counts(config: StudyConfig, storage: "Storage") -> Counts:
-    """How far a study is; nothing done where it does not exist yet."""
+    """The progress of a study; zeros if it does not exist yet."""
     trials = storage.trials(config.name)
     complete = [t for t in trials if t.state == "COMPLETE"]
     return Counts(
@@ -106,6 +108,16 @@ def stored_rows(studies: Iterable[StudyConfig], storage: "Storage") -> list[Row]
     return [_stored_row(config, trial) for config in studies for trial in storage.trials(config.name, "COMPLETE")]
 
 
+def best_row(rows: Iterable[Row], loss: Objective) -> Row:
+    """The trial with the least loss, the first one of equals."""
+    return min(rows, key=lambda row: (row.loss(loss), row.trial))
+
+
+def best_checkpoint(out: Path, study: str) -> Path:
+    """The checkpoint of a study's best model."""
+    return out / study / "best.safetensors"
+
+
 def by_network(rows: Iterable[Row]) -> dict[tuple[str, int], list[Row]]:
     """Rows grouped by (architecture, depth), architectures in the order they appear in, depths ascending, trials ascending."""
     rows = list(rows)
@@ -119,20 +131,20 @@ def csv_text(rows: Iterable[Row]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(row.told() for row in rows)
+    writer.writerows(row.to_dict() for row in rows)
     return text.getvalue()
 
 
 def write_csv(rows: Iterable[Row], path: Path) -> None:
-    """Writes `csv_text` to a file, as a whole or not at all."""
+    """Write `csv_text` to a file, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(csv_text(rows), encoding="utf-8")
 
 
 def read_csv(path: Path) -> list[Row]:
-    """Rows back from a file that `write_csv`, or `optim-study export`, wrote; other columns are ignored.
+    """Read a file of `write_csv` or `optim-study export`; ignores other columns.
 
-    Raises DataError where the file is missing or is not such a table; the message names the line.
+    Raises DataError, with the line, for a file that is missing or no such table.
     """
     try:
         with require_file(path, MOST_TEXT).open(newline="", encoding="utf-8") as file:
@@ -150,7 +162,7 @@ def read_csv(path: Path) -> list[Row]:
 
 
 def check_settings(rows: Iterable[Row]) -> None:
-    """Raise DataError for settings that no study has and no logarithmic axis can show, as a table from elsewhere may hold."""
+    """Raise DataError for settings that no study draws and no logarithmic axis can show; a user's table may have them."""
     for row in rows:
         for name, highest in HIGHEST.items():
             if not LOWEST <= (value := getattr(row, name)) <= highest:
@@ -159,7 +171,7 @@ def check_settings(rows: Iterable[Row]) -> None:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence]) -> str:
-    """A table in plain text: columns as wide as they need to be, the first and a checkpoint's to the left, the others to the right.
+    """A table in plain text, with the first column and checkpoints aligned left, the others right.
 
     >>> print(table(("study", "best"), [("rhn-depth1", 8.4)]))
     study       best
@@ -204,3 +216,60 @@ def _row(values: Mapping[str, str | None], place: str) -> Row:
         if name == "init_scheme" and text not in SCHEMES:
             raise DataError(f"{place}: {name} is {text!r}, expected one of {', '.join(SCHEMES)}")
     return Row(**parsed)
+
+
+def study_title(rows: Sequence[Row], shows: str) -> str:
+    """The title of a figure: the search, and what the figure shows.
+
+    >>> study_title([], "the losses")
+    'Random search, 0 trials of 0 networks: the losses'
+    """
+    networks = len({(row.arch, row.depth) for row in rows})
+    return f"Random search, {_count(len(rows), 'trial')} of {_count(networks, 'network')}: {shows}"
+
+
+def study_about(rows: Sequence[Row], more: str = "") -> str:
+    """The second line of a figure: sizes and lengths of the rows, and more of their origin."""
+    units, epochs = [row.hidden_size for row in rows], max((row.epochs for row in rows), default=0)
+    return "; ".join(
+        filter(None, (f"{_range(units)} units", f"at most {_count(epochs, 'epoch')}", _starts(rows), more))
+    )
+
+
+def trial_words(row: Row, loss: Objective) -> str:
+    """The tooltip of a trial: network, loss and settings."""
+    ended = ", diverged" if row.diverged else ""
+    bias = "" if row.transform_bias is None else f", transform bias {row.transform_bias:g}"
+    return (
+        f"{with_depth(row.arch, row.depth)}, trial {row.trial}: loss {row.loss(loss):.4g}, {_count(row.epochs, 'epoch')}{ended}\n"
+        f"learning rate {row.learning_rate:.3g}{bias}\n{row.init_scheme}, standard deviation {row.init_std:.3g}"
+    )
+
+
+def protocol_words(configs: Sequence[StudyConfig]) -> str:
+    """Ranges, budget, seed and data that all these studies share."""
+    every = [_protocol(config) for config in configs]
+    return "; ".join(words for words in every[0] if all(words in other for other in every)) if every else ""
+
+
+def _protocol(config: StudyConfig) -> list[str]:
+    spans = (("learning rate", config.learning_rate), ("standard deviation", config.init_std))
+    ranges = [f"{name} {low:g} to {high:g}" for name, (low, high) in spans]
+    budget = f"{config.budget_scale:g} times the paper's parameters"
+    return [*ranges, budget, f"seed {config.seed}", f"chorales {config.data[:12]}"]
+
+
+def _starts(rows: Sequence[Row]) -> str:
+    schemes = list(dict.fromkeys(row.init_scheme for row in rows))
+    biases = [row.transform_bias for row in rows if row.transform_bias is not None]
+    gates = f", transform bias {_range(biases)}" if biases else ""
+    return f"{', '.join(schemes)} starts{gates}" if rows else ""
+
+
+def _range(values: Sequence[float]) -> str:
+    ends = [f"{value + 0.0:g}" for value in sorted({min(values, default=0), max(values, default=0)})]
+    return " to ".join(ends)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

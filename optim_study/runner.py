@@ -1,4 +1,4 @@
-"""A whole run: the plan, the workers, the progress, and what is kept at the end.
+"""Run studies: plan, workers, progress, and the table, figure and models at the end.
 
 optim_study.run(optim_study.smoke(arch=("rhn",), out=Path("runs/smoke")))
 """
@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optim_study.plan import Planned, devices, plan, plan_table
+from optim_study.pool import Engine, Job, Processes, work_in, work_through
 from optim_study.presets import RunConfig, WorkSettings
-from optim_study.process_pool import Processes
 from optim_study.progress import Progress, displayed
 from optim_study.protocol import StudyConfig
-from optim_study.results import COLUMNS, Counts, Row, counts, stored_rows, write_csv
-from optim_study.shared_study import open_study, stored_configs
+from optim_study.results import COLUMNS, Counts, Row, best_checkpoint, counts, stored_rows, write_csv
 from optim_study.storage import Storage, open_existing, open_storage
+from optim_study.study import open_study, stored_configs
 from optim_study.trainer import TorchTrainer, load_corpus
 from optim_study.worker import WorkOptions
-from optim_study.worker_pool import Engine, Job, work_in, work_through
 from rhn.errors import DataError, InvalidInputError
 from rhn.utils.interrupts import Interrupted
 from rhn.utils.metadata import made_by_us
@@ -28,42 +27,42 @@ from rhn.utils.progress import terminal_columns
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """What a run came to."""
+    """The results of a run."""
 
     rows: list[Row]
     """The complete trials of the run's studies."""
     csv: Path
-    """The same, and those of other studies in the same journal, as a file."""
+    """The table of these and of other studies in the same journal."""
     figure: Path
-    """The swarm plot of that file."""
+    """The swarm plot of that table."""
     best: dict[str, Path]
     """Study -> checkpoint of its best model."""
 
 
 def run(config: RunConfig, *, quiet: bool = False) -> Results:
-    """Runs every study of the configuration to its end, or goes on with what is there; finished studies are left as they are.
+    """Run every study of the configuration to its end, after what exists of it; finished studies stay unchanged.
 
-    Plan and progress go to stderr unless `quiet`. In a script that uses several jobs, call it under `if __name__ == "__main__":`, as
-    every program that spawns processes does.
+    Plan and progress go to stderr unless `quiet`. A script with several jobs must call it under `if __name__ == "__main__":`, because
+    it spawns processes.
 
     Raises:
-        InvalidInputError: an unknown architecture, a study there with another protocol or data set, a folder of something else, more
-            memory than there is.
-        DataError: the chorales cannot be read, the storage is damaged, or something else has ended a trial of it.
+        InvalidInputError: an unknown architecture, an existing study with another protocol or data set, a foreign folder, too little
+            memory.
+        DataError: the chorales cannot be read, the storage is damaged, or another program has ended a trial.
         OutputError: the folder, the disk or the storage cannot be written.
         Interrupted: Ctrl-C; everything is saved.
     """
-    from optim_study.captions import protocol_words
-    from optim_study.plots import save_swarm
+    from optim_study.results import protocol_words
+    from optim_study.swarm_plot import save_swarm
 
     studies = config.studies(load_corpus(config.data).checksum)
     _require_own_folder(config.folder)
     out, storage = config.folder, work_on(studies, config, quiet=quiet)
-    kept = studies if config.storage else stored_configs(storage)  # others may use a database as well
-    rows = stored_rows(kept, storage)
+    every = studies if config.storage else stored_configs(storage)  # a database may have other users
+    rows = stored_rows(every, storage)
     csv, figure = out / "trials.csv", out / "swarm.png"
     write_csv(rows, csv)
-    save_swarm(rows, figure, loss=config.objective, about=protocol_words(kept))
+    save_swarm(rows, figure, loss=config.objective, about=protocol_words(every))
     _require_complete(studies, storage)
     names = [study.name for study in studies]
     own = [row for row in rows if f"{row.arch}-depth{row.depth}" in names]
@@ -71,15 +70,14 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
 
 
 def _require_own_folder(out: Path) -> None:
-    """Raise InvalidInputError where the run would work in the folder of a training, or overwrite a table or a figure that no run has
-    written."""
+    """Raise InvalidInputError for the folder of a training, or one with a table or figure that no run has written."""
     ours = (out / "journal.log").exists() or any(out.glob("*/trials"))
     if not ours and ((out / "config.json").exists() or any(out.glob("seed-*/metrics.jsonl"))):
         raise InvalidInputError(f"{out} holds a training: give another --out, the folder of a study or a new one")
-    made = {"trials.csv": COLUMNS, "swarm.png": ()}
-    if not ours and (found := [name for name in made if (out / name).exists()]):
+    files = {"trials.csv": COLUMNS, "swarm.png": ()}
+    if not ours and (found := [name for name in files if (out / name).exists()]):
         raise InvalidInputError(f"{out} holds {' and '.join(found)} but no study: give another --out")
-    for name, columns in made.items():
+    for name, columns in files.items():
         if (out / name).exists() and not made_by_us(out / name, columns):
             raise InvalidInputError(
                 f"{out / name} was not made by this toolkit, and the run would write over it: move it elsewhere"
@@ -87,14 +85,14 @@ def _require_own_folder(out: Path) -> None:
 
 
 def dry_run(config: RunConfig) -> list[Planned]:
-    """What `run` would do, without doing it."""
+    """The plan of `run`, which creates nothing."""
     studies = config.studies(load_corpus(config.data).checksum)
     with engine_of(config) as engine:
         return plan(studies, config, engine.places, free=engine.free)
 
 
 def create(config: RunConfig, *, quiet: bool = False) -> None:
-    """Makes the studies of the configuration, for workers to `join`, and trains nothing; raises what `run` raises."""
+    """Create the studies of the configuration for workers to `join`. Raises the exceptions of `run`."""
     _require_own_folder(config.folder)
     studies = config.studies(load_corpus(config.data).checksum)
     with engine_of(config) as engine:
@@ -102,12 +100,12 @@ def create(config: RunConfig, *, quiet: bool = False) -> None:
 
 
 def join(config: WorkSettings, *, only: Sequence[str] | None = None, quiet: bool = False) -> None:
-    """Works on every study in the storage of a run started elsewhere, until all are complete.
+    """Work on every study in the storage of a run started elsewhere, until all are complete.
 
-    What the results depend on is read from the storage. A study of a cell of the user's own is joined only where `only` names its
-    architecture: a storage does not decide what is imported.
+    Their protocols come from the storage. A study of a user's own cell is joined only if `only` names its architecture, because a
+    storage must not decide which code is imported.
 
-    Raises what `run` raises.
+    Raises the exceptions of `run`.
     """
     _require_own_folder(config.folder)
     storage = open_existing(config.storage, config.folder, config.wait_storage)
@@ -119,7 +117,7 @@ def join(config: WorkSettings, *, only: Sequence[str] | None = None, quiet: bool
     for study in studies:
         if only is None and ":" in study.arch:
             raise InvalidInputError(
-                f"study {study.name} trains a cell of somebody's own: name the architectures to join (--arch {study.arch})"
+                f"study {study.name} trains a user's own cell: name the architectures to join (--arch {study.arch})"
             )
     work_on(studies, config, storage, quiet=quiet)
     _require_complete(studies, storage)
@@ -128,7 +126,7 @@ def join(config: WorkSettings, *, only: Sequence[str] | None = None, quiet: bool
 def work_on(
     studies: list[StudyConfig], config: WorkSettings, storage: Storage | None = None, *, quiet: bool
 ) -> Storage:
-    """Says what is to be done and works until it is; returns the storage, made here where none is given."""
+    """Print the plan and work until the studies are complete; returns the storage, opened here if None."""
     with engine_of(config) as engine:
         planned, storage = _made(studies, config, engine, storage, quiet=quiet)
         if all(p.complete >= p.config.trials for p in planned):
@@ -140,7 +138,7 @@ def work_on(
 
 @contextmanager
 def engine_of(config: WorkSettings) -> Iterator[Engine]:
-    """Where the workers run, while it is used."""
+    """The engine of the workers, closed at the end."""
     if config.engine == "processes":
         with closing(Processes(devices(config))) as engine:
             yield engine
@@ -157,7 +155,7 @@ def _work(planned: Sequence[Planned], config: WorkSettings, engine: Engine, stor
     def poll() -> dict[str, Counts]:
         return {study.name: counts(study, storage) for study in studies}
 
-    data = config.data and config.data.absolute()  # workers elsewhere have a current folder of their own
+    data = config.data and config.data.absolute()  # other machines have another current folder
     job = Job(
         studies=studies,
         fuse={p.config.name: p.fuse for p in planned},
@@ -174,30 +172,30 @@ def _work(planned: Sequence[Planned], config: WorkSettings, engine: Engine, stor
                 work_through(job, lambda event: display.event(0, event))
             else:
                 work_in(engine, job, display.event, display.tick)
-        if _unfinished(studies, storage):  # somebody stopped every worker
+        if _unfinished(studies, storage):  # every worker was stopped
             raise KeyboardInterrupt
     except KeyboardInterrupt:
         raise Interrupted(
-            f"stopped with {progress.complete} of {progress.trials} trials complete and the running ones saved in {config.folder}: "
-            "the same command goes on"
+            f"stopped with {progress.complete} of {progress.trials} trials complete and the running ones saved in {config.folder}; "
+            "run the same command again to go on"
         ) from None
 
 
 def _unfinished(studies: Sequence[StudyConfig], storage: Storage) -> bool:
-    """Whether trials that were asked for are not complete; those by which others extend a study meanwhile do not count."""
+    """True if requested trials are incomplete; trials of another run that extends a study meanwhile do not count."""
     return any(t.number < s.trials for s in studies for t in storage.trials(s.name, "WAITING", "RUNNING"))
 
 
 def _require_complete(studies: Sequence[StudyConfig], storage: Storage) -> None:
-    """Raise DataError, naming them, where trials were ended by something else: Optuna starts no trial again that is marked so."""
+    """Raise DataError for trials that another program has ended; Optuna never starts such a trial again."""
     for study in studies:
         ended = [t for t in storage.trials(study.name, "FAIL", "PRUNED") if t.number < study.trials]
         if ended:
             which = ", ".join(f"{trial.number} ({trial.state})" for trial in ended[:5])
             raise DataError(
-                f"trials of study {study.name} were ended by something else than optim-study and cannot run again: {which}"
+                f"trials of study {study.name} were ended by another program and cannot run again: {which}"
                 f"{' and others' if len(ended) > 5 else ''}; all others are complete; restore the journal or database from a copy, "
-                "or begin anew with another --out"
+                "or start again with another --out"
             )
 
 
@@ -209,8 +207,7 @@ def _made(
     *,
     quiet: bool,
 ) -> tuple[list[Planned], Storage]:
-    """Plans and makes the studies where they are missing: after the plan, so that nothing is left where a network cannot be built or
-    has no room."""
+    """Plan the studies, then create missing ones: nothing is left behind if a network cannot be built or does not fit."""
     planned = plan(studies, config, engine.places, storage, engine.free)
     storage = storage or open_storage(config.storage, config.folder, config.wait_storage)
     for study in studies:
@@ -222,8 +219,3 @@ def _made(
 def _say(text: str, quiet: bool) -> None:
     if not quiet:
         print(text, file=sys.stderr, flush=True)
-
-
-def best_checkpoint(out: Path, study: str) -> Path:
-    """Where a study keeps its best model."""
-    return out / study / "best.safetensors"

@@ -1,19 +1,27 @@
-"""The paper's claim as numbers: how many random settings train, by architecture and depth, with exact statistics.
+"""Count the random settings that train, for each network and each region of the search box, with exact statistics.
 
     share = #{trials with a loss below `below`} / #trials
 
-`below` is 9.5 nats a frame unless another is asked for. A network that ignores its input reaches 11.16 on the chorales (the constant
-output, see `rhn.training.evaluation`), and many trials end there or a little below; at 9.5 a network has begun to follow the music.
+`below` is 9.5 nats a frame by default. A network that ignores its input reaches 11.16 on the chorales (the constant output, see
+`rhn.training.evaluation`), and many trials end there or a little below; at 9.5 a network has begun to follow the music.
+
+`training_shares` counts each (architecture, depth), `learnable_area` also each region of its settings:
+
+    paper's box       Gaussian weights, learning rate 1e-4 to 1, standard deviation 1e-8 to 1e-2
+    larger gaussian   Gaussian weights outside that box (above it, if the study goes up to a standard deviation of 1)
+    scaled, orthogonal, identity   by scheme
 
 Intervals are exact binomial ones (Clopper and Pearson) of 95 %: 0 of 60 means 0 to 6 %. Each architecture is compared with the RHN of
-the same depth by Fisher's exact test, two-sided, and the p-values are corrected by Holm's method for all the tests of a table.
+the same depth (and region) by Fisher's exact test, two-sided, and the p-values are corrected by Holm's method for all tests of a table.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
+from optim_study.protocol import SCHEMES, SharedSettings
 from optim_study.results import Row, by_network, table
 from rhn.errors import InvalidInputError
 from rhn.training.curves import Objective
@@ -21,11 +29,16 @@ from rhn.utils.statistics import exact_interval
 
 BELOW = 9.5
 COMPARED_WITH = "rhn"
+PAPER = SharedSettings()
+"""The ranges of the paper's box."""
+WHOLE, PAPERS_BOX, LARGER = "all settings", "paper's box", "larger gaussian"
+REGIONS = (WHOLE, PAPERS_BOX, LARGER, *(scheme for scheme in SCHEMES if scheme != "gaussian"))
+HEADER = ("share", "95 % interval", "p", "p (Holm)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """What the trials of one architecture and depth came to. Losses in nats a frame."""
+    """The share of one architecture and depth. Losses in nats a frame."""
 
     arch: str
     depth: int
@@ -40,7 +53,7 @@ class Share:
     interval: tuple[float, float]
     """Of their share, exact, 95 %."""
     p: float | None = None
-    """Fisher's exact test against the RHN of this depth; None where the table has none."""
+    """Fisher's exact test against the RHN of this depth; None without one in the table."""
     p_holm: float | None = None
     """The same, corrected for all tests of the table."""
 
@@ -49,24 +62,66 @@ class Share:
         return self.below / self.trials
 
 
-def training_shares(rows: Iterable[Row], loss: Objective = "train", below: float = BELOW) -> list[Share]:
-    """A share for each architecture and depth in the table, in the order of `by_network`.
+@dataclass(frozen=True, kw_only=True)
+class Area:
+    """The share of one architecture and depth in a region of its settings."""
 
-    Raises InvalidInputError where the threshold is no positive number.
-    """
+    arch: str
+    depth: int
+    region: str
+    """One of `REGIONS`."""
+    trials: int
+    learned: int
+    """Trials with a loss below the threshold."""
+    interval: tuple[float, float]
+    """Of their share, exact, 95 %."""
+    best: float
+    """The least loss, nats a frame."""
+    p: float | None = None
+    """Fisher's exact test against the RHN of this depth in this region; None without one in the table."""
+    p_holm: float | None = None
+    """The same, corrected for all tests of the table."""
+
+    @property
+    def share(self) -> float:
+        return self.learned / self.trials
+
+
+T = TypeVar("T", Share, Area)
+
+
+def training_shares(rows: Iterable[Row], loss: Objective = "train", below: float = BELOW) -> list[Share]:
+    """A share for each architecture and depth, in the order of `by_network`. Raises InvalidInputError for a threshold not above 0."""
     check_threshold(below)
     found = [_share(trials, loss, below) for trials in by_network(rows).values()]
-    reference = {share.depth: share for share in found if share.arch == COMPARED_WITH}
-    compared = [k for k, s in enumerate(found) if s.depth in reference and s.arch != COMPARED_WITH]
-    pairs = [(found[k], reference[found[k].depth]) for k in compared]
-    raw = [fisher(*((s.below, s.trials) for s in pair)) for pair in pairs]
-    for k, p, corrected in zip(compared, raw, holm(raw), strict=True):
-        found[k] = replace(found[k], p=p, p_holm=corrected)
-    return found
+    return _compared(found, lambda s: s.depth, lambda s: s.below)
+
+
+def learnable_area(rows: Iterable[Row], loss: Objective = "train", below: float = BELOW) -> list[Area]:
+    """The regions of each network that have trials, in the order of `REGIONS`. Raises InvalidInputError for a threshold not above 0."""
+    check_threshold(below)
+    found = []
+    for (arch, depth), trials in by_network(rows).items():
+        for name in REGIONS:
+            losses = [row.loss(loss) for row in trials if name in (WHOLE, region(row))]
+            if losses:
+                learned = sum(value < below for value in losses)
+                counts = {"trials": len(losses), "learned": learned, "interval": exact_interval(learned, len(losses))}
+                found.append(Area(arch=arch, depth=depth, region=name, best=min(losses), **counts))
+    return _compared(found, lambda a: (a.depth, a.region), lambda a: a.learned)
+
+
+def region(row: Row) -> str:
+    """The region of a trial's setting, one of `REGIONS` but the first."""
+    if row.init_scheme != "gaussian":
+        return row.init_scheme
+    (slow, fast), (small, large) = PAPER.learning_rate, PAPER.init_std
+    inside = slow <= row.learning_rate <= fast and small <= row.init_std <= large
+    return PAPERS_BOX if inside else LARGER
 
 
 def check_threshold(below: float) -> None:
-    """Raise InvalidInputError where it is no positive number."""
+    """Raise InvalidInputError for a threshold that is no positive number."""
     if not 0 < below < float("inf"):
         raise InvalidInputError(f"the threshold is {below}, expected a loss above 0, in nats a frame")
 
@@ -79,7 +134,7 @@ def fisher(one: tuple[int, int], other: tuple[int, int]) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p-values corrected for having made all these tests (Holm 1979).
+    """Correct p-values for the number of tests (Holm 1979).
 
     >>> holm([0.04, 0.01, 0.5])
     [0.08, 0.03, 0.5]
@@ -92,7 +147,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def summary(found: Sequence[Share], below: float = BELOW) -> str:
-    """A sentence an architecture, and how the numbers were found.
+    """A sentence for each architecture, and the method.
 
     >>> summary([])
     ''
@@ -110,15 +165,33 @@ def summary(found: Sequence[Share], below: float = BELOW) -> str:
 
 
 def share_table(found: Iterable[Share], below: float = BELOW) -> str:
-    """What the studies came to, as text."""
+    """The shares as text."""
+    heads = ("study", "units", "trials", "diverged", "best", "median", f"below {below:g}", *HEADER)
 
     def line(s: Share) -> tuple:
         name, losses = f"{s.arch}-depth{s.depth}", (f"{s.best:.3f}", f"{s.median:.3f}")
-        p = ["" if value is None else f"{value:.1g}" for value in (s.p, s.p_holm)]
-        return name, s.hidden_size, s.trials, s.diverged, *losses, s.below, f"{100 * s.share:.0f} %", _interval(s), *p
+        return name, s.hidden_size, s.trials, s.diverged, *losses, s.below, *_counted(s)
 
-    counted = (f"below {below:g}", "share", "95 % interval", "p", "p (Holm)")
-    return table(("study", "units", "trials", "diverged", "best", "median", *counted), map(line, found))
+    return table(heads, map(line, found))
+
+
+def area_table(found: Sequence[Area], below: float = BELOW) -> str:
+    """The regions of each network as text."""
+    heads = ("settings of", "trials", "best", f"below {below:g}", *HEADER)
+    lines = [
+        (f"{a.arch}-depth{a.depth}, {a.region}", a.trials, f"{a.best:.3f}", a.learned, *_counted(a)) for a in found
+    ]
+    return table(heads, lines)
+
+
+def _compared(found: list[T], key: Callable[[T], Hashable], count: Callable[[T], int]) -> list[T]:
+    """Add the tests against the RHN with the same key."""
+    reference = {key(f): f for f in found if f.arch == COMPARED_WITH}
+    tested = [k for k, f in enumerate(found) if f.arch != COMPARED_WITH and key(f) in reference]
+    p = [fisher(*((count(f), f.trials) for f in (found[k], reference[key(found[k])]))) for k in tested]
+    for k, raw, corrected in zip(tested, p, holm(p), strict=True):
+        found[k] = replace(found[k], p=raw, p_holm=corrected)
+    return found
 
 
 def _share(trials: list[Row], loss: Objective, below: float) -> Share:
@@ -143,5 +216,11 @@ def _words(share: Share) -> str:
     return f"{share.below} of {share.trials} at depth {share.depth} ({_interval(share)}{compared})"
 
 
-def _interval(share: Share) -> str:
-    return "{:.0f} to {:.0f} %".format(*(100 * bound for bound in share.interval))
+def _counted(found: Share | Area) -> tuple[str, ...]:
+    """The columns of `HEADER`."""
+    p = ["" if value is None else f"{value:.1g}" for value in (found.p, found.p_holm)]
+    return f"{100 * found.share:.0f} %", _interval(found), *p
+
+
+def _interval(found: Share | Area) -> str:
+    return "{:.0f} to {:.0f} %".format(*(100 * bound for bound in found.interval))

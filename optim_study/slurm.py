@@ -1,10 +1,10 @@
-"""A study on a cluster that Slurm schedules: a shell script of three jobs, submitted together.
+"""Write a shell script that runs a study on a Slurm cluster as three jobs, submitted together.
 
-    create    makes the studies, so that no worker comes before them
+    create    creates the studies before any worker starts
     workers   a job array: each task is `optim-study worker`, on its GPUs or CPUs, until every study is complete
-    results   the table and the figure of what is complete, when all workers have ended
+    results   writes the table and the figure after the last worker has ended
 
-Two minutes before a worker's time is over Slurm sends it an interrupt: it saves and leaves. The same script, submitted again, goes on.
+Two minutes before a worker's time limit Slurm sends it an interrupt: it saves and leaves. Submit the same script again to go on.
 """
 
 import re
@@ -62,7 +62,7 @@ PASSWORD_NOTE = """\
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What each worker gets, a task of the job array."""
+    """The resources of a worker, which is a task of the job array."""
 
     workers: int = 4
     """Tasks of the job array."""
@@ -71,7 +71,7 @@ class Resources:
     cpus: int = 1
     """CPUs of a worker; without GPUs it runs a process on each."""
     time: str = "04:00:00"
-    """Time limit of a worker, as Slurm reads it: MINUTES, HH:MM:SS, DAYS-HH."""
+    """Time limit of a worker in Slurm's notation: MINUTES, HH:MM:SS, DAYS-HH."""
     memory: str | None = None
     """Memory of a worker, as in 8G (default: the cluster's)."""
     partition: str | None = None
@@ -99,18 +99,18 @@ def slurm_script(config: RunConfig, given: Mapping[str, Any], resources: Resourc
     """The script for a run.
 
     config: the whole configuration.
-    given: what of it differs from the preset, by name.
+    given: the settings that differ from the preset, by name.
 
-    Everything that comes from the caller is quoted, so that any path is one word. A password within the storage's address is left out.
+    Every value is quoted, so that any path is one word. A password in the storage's address is left out.
     """
     out, storage = config.folder.absolute(), without_password(config.storage or "")
     place = ["--out", str(out), *(["--storage", storage] if storage else [])]
     work = {"jobs": resources.gpus or resources.cpus, "device": "cuda" if resources.gpus else "cpu"}
     own = {field.name for field in fields(WorkSettings)}
-    asked = {name: value for name, value in given.items() if name not in {"out", "storage", *work}}
-    protocol = {name: value for name, value in asked.items() if name not in own or name == "data"}
+    options = {name: value for name, value in given.items() if name not in {"out", "storage", *work}}
+    protocol = {name: value for name, value in options.items() if name not in own or name == "data"}
     create = _command("run", "--preset", preset, "--create", "--device", "cpu", *place, *_words(protocol))
-    worker = {name: value for name, value in asked.items() if name in own} | work
+    worker = {name: value for name, value in options.items() if name in own} | work
     join = _command("worker", "--arch", *config.architectures, *place, *_words(worker))
     export, plot = _command("export", *place), _command("plot", *place, "--output", str(out / "swarm.png"))
     logs = str(out / "slurm").replace("%", "%%")  # Slurm's own sign in names
@@ -134,12 +134,12 @@ def slurm_script(config: RunConfig, given: Mapping[str, Any], resources: Resourc
 
 
 def _command(*words: str) -> str:
-    """The words of `optim-study` as this interpreter runs it, on any node that sees the same files."""
+    """A command line of `optim-study` with this interpreter, for any node with the same files."""
     return shlex.join([sys.executable, "-m", "optim_study", *words])
 
 
 def _words(given: Mapping[str, Any]) -> list[str]:
-    """Settings as options of the command line; paths in full."""
+    """Settings as options of the command line, with absolute paths."""
     words = []
     for name, value in given.items():
         if name == "cell_options":

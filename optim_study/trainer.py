@@ -1,11 +1,10 @@
-"""What a worker asks of a trainer, and the one that trains networks.
+"""The protocol between workers and trainers, and the trainer of networks.
 
     work(study, TorchTrainer(data=None, device="cpu"), options)
 
-A trial is a `PolyphonicModel` as large as its budget allows, started by the trial's scheme, standard deviation and transform bias
-(where the cell has one), and trained at its learning rate. Its initial weights are drawn on the CPU from a generator named by (seed,
-architecture, depth, trial). A worker knows nothing of networks and a trainer nothing of storages; where only the worker is tested,
-the trainer is a few lines of NumPy.
+A trial is a `PolyphonicModel` as large as its budget allows, initialised by the trial's scheme, standard deviation and transform bias
+(if the cell has one), and trained at its learning rate. Its initial weights are drawn on the CPU from a generator seeded with (seed,
+architecture, depth, trial). Workers are independent of networks and trainers of storages; tests of workers use a trainer in NumPy.
 """
 
 import functools
@@ -28,7 +27,7 @@ SILENT_NLL = 88 * math.log(2)  # nats a frame of an output of zeros, for which e
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a finished trial came to. Losses are negative log-likelihoods in nats a frame; those before training count as epoch 0."""
+    """The results of a finished trial. Losses are negative log-likelihoods in nats a frame; those before training are epoch 0."""
 
     hidden_size: int
     """Units of the network."""
@@ -37,33 +36,33 @@ class Outcome:
     best_valid_nll: float
     """The least validation loss of all epochs, commonly another epoch's."""
     best_epoch: int
-    """The epoch whose weights are kept: the one with the best loss by the study's objective."""
+    """The epoch of the best weights, by the study's objective."""
     train_nll: float
-    """Training loss of the kept weights."""
+    """Training loss of the best weights."""
     valid_nll: float
-    """Validation loss of the kept weights."""
+    """Validation loss of the best weights."""
     test_nll: float
-    """Test loss of the kept weights."""
+    """Test loss of the best weights."""
     constant_nll: float
-    """To compare with: the least training loss of a constant output on the same data."""
+    """The least training loss of a constant output on the same data, for comparison."""
     epochs: int
     """Epochs of training done."""
     diverged: bool
-    """A loss or a weight overflowed; all losses are from before, or `SILENT_NLL` where there is none."""
+    """True if a loss or a weight overflowed; all losses are from before, or `SILENT_NLL` without any."""
     left_epoch: int | None = None
-    """The first epoch whose training loss is below `LEFT` of the constant output's, when the network left the plateau. None: never, or
-    not told by an older version."""
+    """The first epoch with a training loss below `LEFT` of the constant output's: the network left the plateau. None: never, or unknown
+    in a study of an older version."""
 
     def value(self, objective: Objective) -> float:
-        """What the study minimises."""
+        """The value that the study minimises."""
         return self.best_train_nll if objective == "train" else self.best_valid_nll
 
 
 class Swarm(Protocol):
     """K trials of one study trained as one program, all at the same epoch; `rhn.training.chorales.Training` is one.
 
-    The curve of a trial must not depend on which others are in the swarm, nor on where its training was cut and resumed. A swarm starts
-    at epoch 0 with the losses before training already in its curves, so that every trial has a finite loss.
+    The curve of a trial must not depend on the other trials of the swarm, nor on interruptions. A swarm starts at epoch 0 with the
+    losses before training in its curves, so that every trial has a finite loss.
     """
 
     @property
@@ -71,41 +70,41 @@ class Swarm(Protocol):
         """Epochs of training done by the live trials."""
 
     def live(self) -> list[int]:
-        """The trials still training: not stopped early, not diverged, not at the last epoch."""
+        """The trials still in training: not stopped early, not diverged, not at the last epoch."""
 
     def run_epoch(self) -> None:
-        """One epoch of training for every live trial."""
+        """Train every live trial for one epoch."""
 
     def state(self, number: int) -> TrialState:
-        """What a live trial needs to go on. Asked for between epochs only."""
+        """The state of a live trial between epochs, from which it can go on."""
 
     def curve(self, number: int) -> np.ndarray:
         """The losses so far, as in `TrialState`; those of a diverged trial may end in inf or NaN."""
 
 
 class Trainer(Protocol):
-    """Makes swarms and says what their trials came to; can be sent to a spawned process."""
+    """Starts swarms and evaluates their trials; can be sent to a spawned process."""
 
     def start(self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, TrialState]) -> Swarm:
         """A swarm of the trials in `settings`, by number. `saved` is empty (they start at epoch 0), or holds a state for each of them,
         all at one epoch."""
 
     def recurrence(self, swarm: Swarm) -> str | None:
-        """What computes a swarm's recurrence and its share of a step, in words; None where there is nothing to say. Changes nothing."""
+        """The implementation of a swarm's recurrence and its share of a step, in words, or None. Changes nothing."""
 
     def outcome(self, config: StudyConfig, swarm: Swarm, number: int) -> Outcome:
-        """What a trial that has ended came to."""
+        """The results of a trial that has ended."""
 
     def write_best(self, path: Path, swarm: Swarm, number: int, **about) -> None:
-        """Write the best weights of a trial that has ended, as a whole or not at all; the checkpoint's metadata is `about` (JSON)."""
+        """Write the best weights of a trial that has ended, atomically; `about` (JSON) is the checkpoint's metadata."""
 
 
 def outcome_of(
     curve: np.ndarray, objective: Objective, *, hidden_size: int, test_nll: float, constant_nll: float
 ) -> Outcome:
-    """What a trial with this curve came to; `test_nll` is that of the weights of its best epoch.
+    """The results of a trial with this curve; `test_nll` is the loss of its best weights.
 
-    A trial without any finite loss, because even its first weights overflow, counts with `SILENT_NLL`.
+    A trial without any finite loss, because even its first weights overflow, has `SILENT_NLL`.
     """
     finite = curve[np.isfinite(curve).all(axis=1)]
     overflowed = len(finite) < len(curve)
@@ -121,7 +120,7 @@ def outcome_of(
         best_epoch=weights.epoch,
         train_nll=weights.train_nll,
         valid_nll=weights.valid_nll,
-        test_nll=test_nll if math.isfinite(test_nll) else sys.float_info.max,  # longer pieces may overflow alone
+        test_nll=test_nll if math.isfinite(test_nll) else sys.float_info.max,  # only longer pieces may overflow
         constant_nll=constant_nll,
         epochs=len(curve) - 1,
         diverged=overflowed,
@@ -141,7 +140,7 @@ def left_epoch(curve: np.ndarray, constant_nll: float) -> int | None:
 
 @dataclass(frozen=True)
 class TorchTrainer:
-    """Trains networks on the chorales. Raises DataError, when it starts a swarm, where the data set is not the study's."""
+    """Trains networks on the chorales. `start` raises DataError if the data set is not the study's."""
 
     data: Path | None = None
     """A file of original chorales; None: those rebuilt from music21's scores."""
@@ -224,7 +223,7 @@ def build_models(config: StudyConfig, settings: Mapping[int, Settings]) -> dict:
 
 
 def hidden_size(config: StudyConfig) -> int:
-    """Units of the study's networks: as many as the budget of this depth buys."""
+    """Units of the study's networks: as many as the budget of this depth allows."""
     from rhn.cells import hidden_size_for_budget
 
     return hidden_size_for_budget(config.arch, config.budget, config.depth, **config.options)
@@ -232,7 +231,7 @@ def hidden_size(config: StudyConfig) -> int:
 
 @functools.cache
 def load_corpus(data: Path | None):
-    """The chorales that trials are trained on, read once a process."""
+    """The chorales of the training, read once a process."""
     from rhn.data import chorales
 
     return chorales(data, progress=False)

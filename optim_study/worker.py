@@ -1,8 +1,8 @@
-"""A worker: claims trials, trains them as one program, saves, reports, until the study has none left.
+"""Claim trials, train them as one program, save and report them, until the study has none left.
 
-Any number of workers may work on a study at once and any of them may be killed at any moment: the next to claim a trial goes on from
-its saved state, and its curve comes out the same. The order is always state first, then reports; at the end best model, record,
-reports, completion: whatever a kill leaves undone can be done again from the files.
+Any number of workers may work on a study at once, and any of them may be killed at any moment: the next worker to claim a trial goes on
+from its saved state, to the same curve. The order is always state first, then reports; at the end best model, record, reports,
+completion: another worker can do from the files what a kill has left undone.
 """
 
 import logging
@@ -12,8 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from optim_study.locks import LocksLostError
-from optim_study.shared_study import Claim, SharedStudy
-from optim_study.study_folder import Record
+from optim_study.study import Claim, Record, SharedStudy
 from optim_study.trainer import Outcome, Swarm, Trainer
 from rhn.training.state import TrialState
 from rhn.utils.interrupts import Interrupted, InterruptRequest, deferred_interrupt
@@ -23,7 +22,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something happened in a study."""
+    """An event in a study."""
 
     study: str
     """Name of the study."""
@@ -31,10 +30,10 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Claimed(Event):
-    """Trials were claimed."""
+    """A worker has claimed trials."""
 
     epochs: Mapping[int, int]
-    """Trial -> the epoch it goes on from, 0 for a new one."""
+    """Trial -> its last saved epoch, 0 for a new one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +41,7 @@ class Begun(Event):
     """A worker has begun its first swarm of a study."""
 
     recurrence: str
-    """What computes the recurrence, and its share of a step's time."""
+    """The implementation of the recurrence, and its share of a step's time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +51,12 @@ class EpochDone(Event):
     epoch: int
     """Epochs of training done."""
     live: tuple[int, ...]
-    """The trials that go on."""
+    """The trials that are still training."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Saved(Event):
-    """Trials were saved and their losses reported."""
+    """A worker has saved trials and reported their losses."""
 
     epoch: int
     numbers: tuple[int, ...]
@@ -73,53 +72,53 @@ class Finished(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkOptions:
-    """How to work. None of it changes a result."""
+    """Options of a worker that change no result."""
 
     fuse: int = 1
-    """How many trials to claim and train as one program."""
+    """Number of trials to claim and train as one program."""
     wait: bool = True
-    """Stay until the whole study is finished, ready to take over from workers that die; else leave when nothing is to claim."""
+    """Stay until the whole study is finished, to take over from workers that die; otherwise leave when no trial is free."""
     save_seconds: float = 60.0
-    """Save all live trials when so many seconds have passed since the last time."""
+    """Save all live trials after so many seconds."""
     save_epochs: int | None = None
-    """Save every so many epochs as well."""
+    """Save also after so many epochs."""
     poll_seconds: float = 1.0
-    """How often to look again while waiting."""
+    """Interval between two looks for free trials during a wait."""
 
 
 def work(
     study: SharedStudy, trainer: Trainer, options: WorkOptions, on_event: Callable[[Event], None] = lambda event: None
 ) -> None:
-    """Works until the study has nothing left to claim (with `wait`: until it is finished).
+    """Work until the study has no free trial left (with `wait`: until it is finished).
 
     Raises:
         Interrupted: Ctrl-C; everything is saved.
-        OutputError: the disk is full or the storage cannot be used; the study is intact.
+        OutputError: the disk is full or the storage fails; the study is intact.
     """
-    told = False
+    begun = False
     with deferred_interrupt() as interrupt:
         while True:
             if interrupt.pending:
-                raise Interrupted(f"study {study.config.name} was stopped; the same command goes on with it")
+                raise Interrupted(f"study {study.config.name} was stopped; run the same command again to go on")
             try:
                 claims = study.claim(options.fuse)
                 if claims:
-                    batch = _Batch(study, trainer, options, on_event, interrupt, told=told)
+                    batch = _Batch(study, trainer, options, on_event, interrupt, begun=begun)
                     batch.run(claims)
-                    told = batch.told
+                    begun = batch.begun
                 elif options.wait and not study.is_finished():
                     time.sleep(options.poll_seconds)
                 else:
                     return
             except LocksLostError:
-                _logger.warning("study %s: a connection was cut, its trials are claimed again", study.config.name)
+                _logger.warning("study %s: a connection was cut, its trials will be claimed again", study.config.name)
             finally:
                 study.release()
 
 
 @dataclass
 class _Batch:
-    """The trials a worker holds at one time."""
+    """The trials that a worker holds at one time."""
 
     study: SharedStudy
     trainer: Trainer
@@ -127,12 +126,12 @@ class _Batch:
     on_event: Callable[[Event], None]
     interrupt: InterruptRequest
     claims: dict[int, Claim] = field(default_factory=dict)
-    """Those not finished."""
+    """The unfinished ones."""
     states: dict[int, TrialState | None] = field(default_factory=dict)
-    """Where each goes on from, None for its beginning."""
+    """The saved state of each, None for a new one."""
     last_save: float = field(default_factory=time.monotonic)
-    told: bool = False
-    """Whether it was said what computes the recurrence."""
+    begun: bool = False
+    """True after the event `Begun`."""
 
     def run(self, claims: Iterable[Claim]) -> None:
         self._take(claims)
@@ -141,7 +140,7 @@ class _Batch:
             self._train(numbers, until)
 
     def _take(self, claims: Iterable[Claim]) -> None:
-        """Looks up how far each trial is. One with a record lacks only its completion."""
+        """Load the states of claimed trials; complete those with a record."""
         folder = self.study.folder
         for claim in claims:
             record = folder.load_record(claim.number)
@@ -163,15 +162,15 @@ class _Batch:
             self._emit(Claimed, epochs={n: state.epoch if state else 0 for n, state in self.states.items()})
 
     def _train(self, numbers: list[int], until: int | None) -> None:
-        """Trains trials of one epoch as a swarm, to their ends or until they are level with the next."""
+        """Train trials of one epoch as a swarm, to their ends or to the epoch `until`."""
         swarm = self.trainer.start(
             self.study.config,
             {n: self.claims[n].settings for n in numbers},
             {n: self.states[n] for n in numbers if self.states[n]},
         )
         self._settle(swarm, numbers, save=False)
-        if swarm.live() and not self.told:
-            self.told, recurrence = True, self.trainer.recurrence(swarm)
+        if swarm.live() and not self.begun:
+            self.begun, recurrence = True, self.trainer.recurrence(swarm)
             if recurrence:
                 self._emit(Begun, recurrence=recurrence)
         while swarm.live() and swarm.epoch != until:
@@ -184,12 +183,12 @@ class _Batch:
             if stop and self.claims:
                 raise Interrupted(
                     f"study {self.study.config.name} was stopped with its {len(self.claims)} running trials saved in "
-                    f"{self.study.folder.folder}; the same command goes on with them"
+                    f"{self.study.folder.folder}; run the same command again to go on"
                 )
         self.states.update({n: swarm.state(n) for n in swarm.live()})
 
     def _settle(self, swarm: Swarm, numbers: Iterable[int], *, save: bool) -> None:
-        """Finishes the trials that ended and, when it is time, saves the others; only those that are still ours."""
+        """Finish the trials that have ended and save the others if `save`; skip those that another worker has taken over."""
         live = set(swarm.live())
         pending = [n for n in numbers if n in self.claims]
         if live.issuperset(pending) and not save:
@@ -228,7 +227,7 @@ class _Batch:
 
 
 def next_group(epochs: Mapping[int, int]) -> tuple[list[int], int | None]:
-    """Which trials to train next, given how far each is: those that lag most, until they are level with the next.
+    """Choose the trials at the least epoch, and the next higher epoch, up to which they train.
 
     >>> next_group({0: 40, 1: 20, 2: 40, 3: 20}), next_group({0: 40, 2: 40})
     (([1, 3], 40), ([0, 2], None))

@@ -17,13 +17,12 @@ from analysis.report.network import (
 )
 from analysis.report.page import Page, Section, Table, picture, section_of
 from gersgorin.options import DataOptions, NetworkOptions
-from optim_study.captions import protocol_words
+from optim_study.cli_results import Stored
 from optim_study.map_plot import plot_map
-from optim_study.plots import draw_swarm
 from optim_study.protocol import SharedSettings, StudyConfig
-from optim_study.results import Row, by_network
+from optim_study.results import Row, by_network, protocol_words
 from optim_study.shares import BELOW, summary, training_shares
-from optim_study.stored import Stored
+from optim_study.swarm_plot import draw_swarm
 from rhn.cells.registry import with_depth
 from rhn.checkpoints import BEST
 from rhn.errors import CheckpointError, DataError, InvalidInputError

@@ -9,14 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from analysis.damage import reading as lesion_reading
+from analysis.activity import draw_gates
+from analysis.damage import draw_lesions
 from analysis.gates import gate_activity
-from analysis.layers import places
-from analysis.lesion_plots import draw_lesions
 from analysis.lesions import lesion
-from analysis.plots import draw_gates
 from analysis.report.page import Section, Table, in_words, picture, section_of
-from analysis.texts import Excerpt, stretches
+from analysis.surgery import places
+from analysis.tasks import Excerpt, stretches
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.spectra import Spectra, gradient_words
 from gersgorin.data import TEXT_STEPS, Source, read_source
@@ -242,7 +241,7 @@ def _lesions(read: Read, question: Question, progress) -> Section:
     steps = counted(found.frames, f"predicted {found.step}")
     about = f"{found.mode} lesions on {counted(found.sequences, 'sequence')} of {split}, {steps} (nats)"
     return Section(
-        text=[lesion_reading(found)],
+        text=[found.reading()],
         pictures=[picture(lambda: draw_lesions(found))],
         tables=[Table(caption=about, columns=["lesioned", "loss", "damage", "95 % from", "to"], rows=rows)],
     )

@@ -85,9 +85,8 @@ _TYPES = get_type_hints(Network)
 def stored(folder: Path, source: str) -> Iterator[Network]:
     """The finished trials of a run, not measured yet."""
     from optim_study.results import stored_rows
-    from optim_study.shared_study import stored_configs
     from optim_study.storage import open_existing
-    from optim_study.study_folder import StudyFolder
+    from optim_study.study import StudyFolder, stored_configs
     from optim_study.trainer import left_epoch
 
     storage = open_existing(None, folder)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from optim_study.cli_results import Stored
 from optim_study.presets import small
 from optim_study.protocol import StudyConfig, require_same_protocol
 from optim_study.results import Row, stored_rows
-from optim_study.stored import Stored
-from optim_study.study_folder import StudyFolder
+from optim_study.study import StudyFolder
 from optim_study.trainer import left_epoch
 from rhn.cells import CELLS
 from rhn.errors import DataError

@@ -9,7 +9,8 @@ from readable import readable
 from test_analysis_records import activity_of
 
 from analysis import gate_activity, lesion
-from analysis.plots import draw
+from analysis.activity import draw_gates
+from analysis.damage import draw_lesions
 from rhn.plotting.figures import our_style
 
 LONG = "a name of forty characters, $signs$ and 字"
@@ -26,12 +27,12 @@ def named(record, name=LONG):
 
 
 GATES = {
-    "one layer, one step": activity_of(np.array([[0.3]])),
-    "10 layers": gate_activity(network(depth=10, hidden_size=3), rolls(60, 39, 5, 80)),
-    "12 sequences": gate_activity(network(), rolls(*[9] * 12)),
-    "a long run": gate_activity(network(), rolls(4000)),
-    "closed": activity_of(np.zeros((6, 50))),
-    "nothing finite": activity_of(np.full((3, 50), np.nan)),
+    "one layer, one step": lambda: activity_of(np.array([[0.3]])),
+    "10 layers": lambda: gate_activity(network(depth=10, hidden_size=3), rolls(60, 39, 5, 80)),
+    "12 sequences": lambda: gate_activity(network(), rolls(*[9] * 12)),
+    "a long run": lambda: gate_activity(network(), rolls(4000)),
+    "closed": lambda: activity_of(np.zeros((6, 50))),
+    "nothing finite": lambda: activity_of(np.full((3, 50), np.nan)),
 }
 
 
@@ -49,28 +50,30 @@ def times(table, factor):
 
 
 LESIONS = {
-    "one layer, one sequence": lesions(9, depth=1),
-    "all measured": lesions(6, 9, 12, pairs=True, units=True, together=(1, 3)),
-    "20 layers": lesions(6, 9, depth=20, pairs=True, units=True, together=(1, 5, 9, 13, 20)),
-    "blind": lesions(6, 9, mode="blind"),
-    "tiny": times(lesions(6, 9), 1e-9),
-    "huge": times(lesions(6, 9), 1e9),
-    "nothing finite": times(lesions(6, 9), np.nan),
+    "one layer, one sequence": lambda: lesions(9, depth=1),
+    "all measured": lambda: lesions(6, 9, 12, pairs=True, units=True, together=(1, 3)),
+    "20 layers": lambda: lesions(6, 9, depth=20, pairs=True, units=True, together=(1, 5, 9, 13, 20)),
+    "blind": lambda: lesions(6, 9, mode="blind"),
+    "tiny": lambda: times(lesions(6, 9), 1e-9),
+    "huge": lambda: times(lesions(6, 9), 1e9),
+    "nothing finite": lambda: times(lesions(6, 9), np.nan),
 }
 
 
 @pytest.mark.parametrize("record", GATES)
 def test_gates_can_be_read(record):
     with our_style():
-        readable(draw(named(GATES[record]), title=TITLE))
-        readable(GATES[record].plot().figure)
+        found = GATES[record]()
+        readable(draw_gates(named(found), title=TITLE))
+        readable(found.plot().figure)
 
 
 @pytest.mark.parametrize("record", LESIONS)
 def test_lesions_can_be_read(record):
     with our_style():
-        readable(draw(LESIONS[record], title=TITLE))
-        readable(LESIONS[record].plot().figure)
+        found = LESIONS[record]()
+        readable(draw_lesions(found, title=TITLE))
+        readable(found.plot().figure)
 
 
 AXES = (

@@ -9,8 +9,7 @@ from networks import GATED, SUBJECTS, UNGATED, name, network, rolls
 
 from analysis import Lesion, lesion, lesioned
 from analysis.gates import gate_activity, unit_means
-from analysis.layers import places
-from analysis.surgery import MODES, lesioned_layers
+from analysis.surgery import MODES, lesioned_layers, places
 from rhn.errors import DataError, InvalidInputError
 
 PIECES = SUBJECTS["chorales"][1]
@@ -178,7 +177,7 @@ def test_layers_of_stacked_cells_are_counted_through_and_labelled():
     model = network(depth=2, layers=2)
     assert [place.label for place in places(model)] == ["1.1", "1.2", "2.1", "2.2"]
     table = lesion(model, PIECES, pairs=True)
-    assert [row.summary()["layer"] for row in table.layers] == [1, 2, 3, 4]
+    assert [row.to_dict()["layer"] for row in table.layers] == [1, 2, 3, 4]
     assert [row.label for row in table.controls] == ["1.1", "2.1"] == [row.label for row in table.beyond_blind]
     assert table.pairs[-1].label == "2.1+2.2" and len(table.pairs) == 6
     changed = lesioned(model, Lesion("bias", (3,)))

@@ -10,10 +10,8 @@ from matplotlib.figure import Figure
 from networks import network, rolls
 
 from analysis import GateActivity, LesionTable, SequenceActivity, gate_activity, lesion
-from analysis.damage import LesionRow, reading
-from analysis.lesion_plots import draw_lesions, plot_units
-from analysis.plots import draw_gates, plot_effective_depth, plot_gates
-from analysis.tables import lesion_table
+from analysis.activity import draw_gates, plot_effective_depth, plot_gates
+from analysis.damage import LesionRow, draw_lesions, plot_units
 from rhn.errors import DataError
 
 
@@ -44,10 +42,15 @@ def test_gates_as_csv_keep_every_digit(gates, tmp_path):
 
 def test_gates_as_npz_are_drawn_again_without_the_network(gates, tmp_path):
     again = GateActivity.load(gates.save(tmp_path / "gates.npz"))
-    assert again.summary() == gates.summary() and again.most_switching() == gates.most_switching()
+    assert again.to_dict() == gates.to_dict() and again.most_switching() == gates.most_switching()
     assert [s.bars.tolist() for s in again.sequences] == [s.bars.tolist() for s in gates.sequences]
     assert again.sequences[0].bars_from_score is False
     draw_gates(again)
+
+
+def test_a_record_is_shown_by_its_table(gates, table):
+    for record in (gates, table):
+        assert record.summary().splitlines()[0] in repr(record)
 
 
 def test_lesions_as_csv_keep_every_digit(table, tmp_path):
@@ -62,8 +65,8 @@ def test_lesions_as_csv_keep_every_digit(table, tmp_path):
 def test_lesions_as_npz_are_drawn_again_without_the_network(table, tmp_path):
     again = LesionTable.load(table.save(tmp_path / "lesions.npz"))
     assert again == table
-    assert [row["layers"] for row in again.summary()["pairs"]] == [[1, 2], [1, 3], [2, 3]]
-    assert [(r["layer"], r["unit"]) for r in again.summary()["units"]][6:8] == [(1, 7), (2, 1)]
+    assert [row["layers"] for row in again.to_dict()["pairs"]] == [[1, 2], [1, 3], [2, 3]]
+    assert [(r["layer"], r["unit"]) for r in again.to_dict()["units"]][6:8] == [(1, 7), (2, 1)]
     draw_lesions(again)
 
 
@@ -201,17 +204,17 @@ def test_a_single_sequence_is_drawn_and_printed_without_an_interval():
     alone = lesion(network(), rolls(9))
     assert all(np.isnan(row.low) for row in alone.layers)
     alone.plot()
-    assert "beyond being blind" in reading(alone) and "interval holds" not in reading(alone)
+    assert "beyond being blind" in alone.reading() and "interval holds" not in alone.reading()
     assert (
-        "nan" not in lesion_table(alone)
-        and "no intervals" in lesion_table(alone)
-        and "1 sequence," in lesion_table(alone)
+        "nan" not in alone.summary()
+        and "no intervals" in alone.summary()
+        and "1 sequence," in alone.summary()
     )
 
 
 def test_the_table_is_sorted_by_damage_and_names_what_is_beyond_blindness(table):
-    lines = lesion_table(table).splitlines()
+    lines = table.summary().splitlines()
     order = [line.split()[1] for line in lines if line.startswith("layer ") and "unit" not in line][:3]
     assert order == [row.label for row in sorted(table.layers, key=lambda row: -row.delta)]
     assert any("layer 1: blind" in line for line in lines) and any("layer 1 > blind" in line for line in lines)
-    assert "beyond being blind" in lines[-1] and "and 11 more units" in lesion_table(table)
+    assert "beyond being blind" in lines[-1] and "and 11 more units" in table.summary()

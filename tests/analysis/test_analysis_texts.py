@@ -8,10 +8,8 @@ from hypothesis import strategies as st
 from networks import GATED, SUBJECTS, UNGATED, WORDS, language_network, name, rolls, tokens
 
 from analysis import Excerpt, GateActivity, Lesion, LesionTable, excerpts, gate_activity, lesion, lesioned, stretches
-from analysis.damage import reading
-from analysis.lesion_plots import draw_lesions
-from analysis.plots import draw_gates
-from analysis.tables import gates_table, lesion_table
+from analysis.activity import draw_gates
+from analysis.damage import draw_lesions
 from rhn.data.text import Tokens, Vocabulary
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.evaluation import score
@@ -83,10 +81,10 @@ def gates() -> GateActivity:
 def test_a_record_of_a_text_is_drawn_again_without_the_network(gates, tmp_path):
     again = GateActivity.load(gates.save(tmp_path / "gates.npz"))
     assert [s.symbols.tolist() for s in again.sequences] == [s.symbols.tolist() for s in gates.sequences]
-    assert again.step == "token" and "mean change a token" in gates_table(again)
+    assert again.step == "token" and "mean change a token" in again.summary()
     table = lesion(language_network(), PARTS, split="valid")
     assert LesionTable.load(table.save(tmp_path / "lesions.npz")) == table and table.step == "token"
-    assert "27 predicted tokens, nats a token" in lesion_table(table) and "nats a token" in reading(table)
+    assert "27 predicted tokens, nats a token" in table.summary() and "nats a token" in table.reading()
     assert draw_lesions(table).axes[0].get_ylabel().startswith("damage on valid (nats a token)\n")
 
 

@@ -26,12 +26,11 @@ from gersgorin.cli.main import main as gersgorin
 from gersgorin.cli.plot import main as plot
 from gersgorin.networks import build_module
 from gersgorin.resolve import open_run
-from optim_study.captions import trial_words
 from optim_study.cli import COMMANDS
 from optim_study.map_plot import plot_map
-from optim_study.plots import draw_swarm
 from optim_study.presets import small
-from optim_study.results import read_csv
+from optim_study.results import read_csv, trial_words
+from optim_study.swarm_plot import draw_swarm
 from rhn.cells import RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.cli.main import main as rhn

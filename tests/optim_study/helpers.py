@@ -20,9 +20,8 @@ from optuna.trial import TrialState
 from safetensors import safe_open
 
 from optim_study.protocol import StudyConfig
-from optim_study.shared_study import open_study, report_epochs
 from optim_study.storage import open_storage
-from optim_study.study_folder import Record, StudyFolder
+from optim_study.study import Record, StudyFolder, open_study, report_epochs
 from optim_study.worker import WorkOptions, work
 
 NUMPY = NumpyTrainer()

@@ -14,8 +14,8 @@ from pathlib import Path
 from numpy_swarm import NumpySwarm, NumpyTrainer
 
 from optim_study.protocol import config_from_protocol
-from optim_study.shared_study import open_study
 from optim_study.storage import open_storage
+from optim_study.study import open_study
 from optim_study.worker import Claimed, EpochDone, Event, Finished, Saved, WorkOptions, work
 from rhn.errors import RhnError
 

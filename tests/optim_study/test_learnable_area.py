@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from scipy.stats import fisher_exact
 from test_trial_results import PLATEAU, row
 
-from optim_study.area import LARGER, PAPERS_BOX, WHOLE, area_table, learnable_area, region
-from optim_study.area_plot import plot_area
 from optim_study.border import BorderPoint, border_points, border_rate, read_border, write_border
 from optim_study.cli import main
+from optim_study.map_plot import plot_area
 from optim_study.results import write_csv
+from optim_study.shares import LARGER, PAPERS_BOX, WHOLE, area_table, learnable_area, region
 from rhn.errors import DataError, InvalidInputError
 
 
@@ -165,6 +165,6 @@ def test_the_command_draws_and_counts_the_area(rows, tmp_path, monkeypatch, caps
         told = json.loads(capsys.readouterr().out)
         assert (told[0]["share"], told[0].get("region"), len(told)) == (3 / 5, region_or_none, lines)
     assert main([*words, "--border", "missing.csv", "--force"]) == 2
-    assert "a table of trials does not tell how to compute it: give --out DIR" in capsys.readouterr().err
+    assert "a table of trials is not enough to compute it: give --out DIR" in capsys.readouterr().err
     assert main([*words[:3], "--border", "border.csv"]) == 2
     assert "give --kind area" in capsys.readouterr().err

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from test_trial_results import PLATEAU, network, row
 
-from optim_study.columns import swarm as columns_of
 from optim_study.map_plot import bias_bins, plot_map
-from optim_study.plots import COLORS, draw_swarm, plot_swarm
 from optim_study.results import by_network, write_csv
+from optim_study.swarm_plot import COLORS, draw_swarm, plot_swarm
+from optim_study.swarm_plot import swarm as columns_of
 from rhn.errors import InvalidInputError
 
 

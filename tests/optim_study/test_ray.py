@@ -59,7 +59,7 @@ def test_an_interrupt_and_a_dead_node_change_nothing(tiny, tmp_path):  # noqa: F
         process = started()
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=120)
-        assert process.returncode == 130 and "the same command goes on" in errors.splitlines()[-1]
+        assert process.returncode == 130 and "run the same command again" in errors.splitlines()[-1]
         process = started()
         cluster.remove_node(other, allow_graceful=False)
         _, errors = process.communicate(timeout=600)

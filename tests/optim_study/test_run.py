@@ -18,10 +18,10 @@ from optuna.trial import TrialState
 
 import optim_study
 from optim_study import RunConfig, paper, run, small, smoke
+from optim_study.pool import Job, work_through
 from optim_study.presets import WorkSettings
 from optim_study.runner import create, dry_run, join
 from optim_study.worker import Claimed, WorkOptions
-from optim_study.worker_pool import Job, work_through
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.state import read_state_metadata
 from rhn.utils.interrupts import Interrupted
@@ -218,7 +218,7 @@ def test_joining_finishes_the_studies_of_a_storage(tiny, undisturbed):
     configuration = tiny(RunConfig, **LONG)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("optim_study.runner.work_through", stop)
-        with pytest.raises(Interrupted, match=r"0 of 3 trials complete.*the same command goes on"):
+        with pytest.raises(Interrupted, match=r"0 of 3 trials complete.*run the same command again"):
             run(configuration, quiet=True)
     join(WorkSettings(out=configuration.out, data=configuration.data, device="cpu"), quiet=True)
     assert records(configuration.out) == undisturbed
@@ -297,7 +297,7 @@ def test_the_real_command_killed_and_interrupted_goes_on_to_the_same_bits(tiny, 
     stopped.send_signal(signal.SIGINT)
     _, errors = stopped.communicate(timeout=60)
     assert stopped.returncode == 130, errors
-    assert "the same command goes on" in errors.splitlines()[-1] and "Traceback" not in errors
+    assert "run the same command again" in errors.splitlines()[-1] and "Traceback" not in errors
 
     results = run(configuration, quiet=True)
     assert [row.trial for row in results.rows] == [0, 1, 2]
@@ -317,7 +317,7 @@ def test_a_killed_worker_is_replaced_and_ctrl_c_stops_all(tiny, undisturbed):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "the same command goes on" in errors.splitlines()[-1] and "Traceback" not in errors
+    assert "run the same command again" in errors.splitlines()[-1] and "Traceback" not in errors
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
     run(configuration, quiet=True)
     assert records(configuration.out) == undisturbed

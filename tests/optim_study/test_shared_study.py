@@ -7,9 +7,9 @@ from helpers import assert_exact, config, run_here, stock_storage, stock_study
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
-from optim_study.shared_study import open_study, stored_configs
+from optim_study.cli_results import interrupted
 from optim_study.storage import Storage, open_storage
-from optim_study.stored import interrupted
+from optim_study.study import open_study, stored_configs
 from rhn.errors import DataError, InvalidInputError, OutputError
 
 
@@ -65,7 +65,7 @@ def raising_after(calls, function):
     ("changes", "message"),
     [
         ({"data": "other", "trials": 20}, r"rhn-depth2 cannot go on .*: data \"other\" here, \"toy\" in the study;"),
-        ({"trials": 3}, "has 8 trials already, 3 were asked: give that total or a larger one"),
+        ({"trials": 3}, "has 8 trials already, more than --trials 3: give that total or a larger one"),
     ],
 )
 def test_another_protocol_or_a_smaller_total_is_refused_and_changes_nothing(changes, message, out, storage):
@@ -121,7 +121,7 @@ def test_other_storages_are_refused_with_the_two_that_are_not(url, out):
 def test_an_address_that_no_server_can_have_is_refused_without_a_wait(rest, reason, out, monkeypatch):
     for name in ("PGHOST", "PGHOSTADDR", "PGSERVICE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("optim_study.patience._sleep", lambda seconds: pytest.fail("it waits"))
+    monkeypatch.setattr("optim_study.retry._sleep", lambda seconds: pytest.fail("it waits"))
     with pytest.raises(InvalidInputError, match=re.escape(reason)) as refusal:
         open_storage(f"postgresql://{rest}", out, wait=300)
     assert "secret" not in str(refusal.value) and "\n" not in str(refusal.value)
@@ -136,7 +136,7 @@ def test_an_address_is_taken_as_users_write_it(kind, postgres, out):
 
 def test_without_psycopg_the_sentence_names_the_extra(out, monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    monkeypatch.delitem(sys.modules, "optim_study.postgres_locks", raising=False)
+    monkeypatch.delitem(sys.modules, "optim_study.postgres", raising=False)
     with pytest.raises(InvalidInputError, match=r"rhn-toolkit\[postgres\]"):
         open_storage("postgresql+psycopg://host/db", out)
 

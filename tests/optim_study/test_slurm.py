@@ -72,7 +72,7 @@ def test_a_password_is_kept_out_of_the_script_and_of_its_settings_in_words(secre
     assert main(["slurm", "--storage", f"postgresql://{secret}", "--out", str(tmp_path)]) == 0
     script, told = capsys.readouterr()
     assert "hush" not in script + told and "hu?sh" not in script and script.count("//me@host/study") == 5
-    assert "~/.pgpass" in script and told == "the password is not in the script, which says where to keep it\n"
+    assert "~/.pgpass" in script and told == "the script is without the password; its comments show where to store it\n"
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
     assert "sh@" not in repr(WorkSettings(storage=secret)) and "hush" not in repr(WorkSettings(storage=secret))
 
@@ -84,7 +84,7 @@ def test_a_password_is_kept_out_of_the_script_and_of_its_settings_in_words(secre
         (["--gpus", "-1"], "--gpus is -1, expected a whole number from 0"),
         (["--time", "soon"], "--time is 'soon', expected Slurm's MINUTES"),
         (["--memory", "lots"], "--memory is 'lots', expected a number of megabytes"),
-        (["--device", "cuda"], "--device is said by --gpus and --cpus here"),
+        (["--device", "cuda"], "--device follows from --gpus and --cpus here"),
         (["--trials", "0"], "trials"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 from helpers import config, file_size_limit, reference
 from safetensors.numpy import save
 
-from optim_study.study_folder import Record, StudyFolder
+from optim_study.study import Record, StudyFolder
 from rhn.errors import DataError, OutputError
 from rhn.training.state import TrialState
 from rhn.utils.io import atomic_path
@@ -160,7 +160,7 @@ def test_a_damaged_best_model_is_replaced(folder, caplog):
     (folder.folder / "best.safetensors").write_bytes(b"damaged")
     folder.offer_best(1, 2.0, write_model)
     assert folder.best() == (2.0, 1)
-    assert "no longer whole" in caplog.text
+    assert "is damaged" in caplog.text
 
 
 def test_what_cannot_be_read_is_an_error_and_not_taken_for_damaged(folder):

@@ -10,7 +10,7 @@ from optuna.study import StudyDirection
 
 from optim_study import locks
 from optim_study.cli import main
-from optim_study.journal import open_journal
+from optim_study.storage import open_journal
 from rhn.errors import DataError
 
 

@@ -12,13 +12,13 @@ from rhn.errors import InvalidInputError, OutputError
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
 
-from optim_study.postgres_locks import PostgresLocks
+from optim_study.postgres import PostgresLocks
 
 HOLDER = """
 import sys
 from pathlib import Path
 from optim_study.locks import FileLocks
-from optim_study.postgres_locks import PostgresLocks
+from optim_study.postgres import PostgresLocks
 place = sys.argv[1]
 locks = PostgresLocks(place, "study") if "://" in place else FileLocks(Path(place))
 assert locks.try_lock(3)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy_swarm import NumpySwarm, NumpyTrainer
 from optuna.trial import TrialState
 
-from optim_study.shared_study import SharedStudy, open_study
 from optim_study.storage import open_storage
+from optim_study.study import SharedStudy, open_study
 from optim_study.worker import Begun, Claimed, EpochDone, Finished, Saved, next_group
 from rhn.utils.interrupts import Interrupted
 
@@ -207,7 +207,7 @@ def test_a_trial_taken_over_without_its_state_says_so_and_comes_out_the_same(tmp
 
 def test_ctrl_c_ends_the_epoch_saves_everything_and_says_how_to_go_on(out):
     events = Events(5, lambda: os.kill(os.getpid(), signal.SIGINT))
-    with pytest.raises(Interrupted, match=r"3 running trials saved in .*rhn-depth2; the same command goes on"):
+    with pytest.raises(Interrupted, match=r"3 running trials saved in .*rhn-depth2; run the same command again"):
         run_here(config(), out, fuse=3, on_event=events)
     assert events[-1] == Saved(study="rhn-depth2", epoch=5, numbers=(0, 1, 2))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -223,7 +223,7 @@ def test_ctrl_c_while_waiting_for_others_stops_too(out):
     previous = signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     signal.setitimer(signal.ITIMER_REAL, 0.2)
     try:
-        with pytest.raises(Interrupted, match="the same command goes on with it"):
+        with pytest.raises(Interrupted, match="run the same command again"):
             run_here(config(trials=1), out, poll_seconds=0.01)
     finally:
         signal.signal(signal.SIGALRM, previous)
@@ -241,7 +241,7 @@ def test_connections_cut_in_the_middle_of_training_lose_nothing(application, out
 
 
 def test_a_trial_whose_lock_went_to_another_worker_is_given_up(out, postgres):
-    from optim_study.postgres_locks import PostgresLocks  # which needs psycopg
+    from optim_study.postgres import PostgresLocks  # which needs psycopg
 
     theirs = PostgresLocks(postgres, "rhn-depth2")
 

@@ -13,7 +13,7 @@ import torch
 from helpers import run_here
 
 from optim_study.protocol import StudyConfig
-from optim_study.study_folder import StudyFolder
+from optim_study.study import StudyFolder
 from optim_study.trainer import TorchTrainer, build_models, start_training
 from rhn.checkpoints import load_checkpoint, read_metadata
 from rhn.data import Corpus, chorales

@@ -84,9 +84,10 @@ def test_there_are_at_most_a_dozen_levels():
     assert len(set(LEVELS.values())) <= 12
 
 
-@pytest.mark.parametrize(
-    "package", ["gersgorin", "rhn.cells", "rhn.data", "rhn.models", "rhn.plotting", "rhn.utils"]
-)
+ACYCLIC = ["rhn.cells", "rhn.data", "rhn.models", "rhn.plotting", "rhn.utils", *PACKAGES[1:]]
+
+
+@pytest.mark.parametrize("package", ACYCLIC)
 def test_no_modules_of_a_package_import_each_other_in_a_circle(package):
     modules = dict(sources())
     uses = {

@@ -1,12 +1,16 @@
-"""The swarm plot (figure 4 of Zilly et al. 2017), from rows alone: no torch, no optuna.
+"""The swarm plot (figure 4 of Zilly et al. 2017), first as numbers (`swarm`), then drawn. No torch, no optuna.
 
-Every `plot_*` draws into axes of its own and returns them; every `draw_*` makes a whole figure.
+Most trials of a study stay near the loss of the best constant output or far above it, and architectures differ below. So the axis
+ends a little above that loss, and trials above it are counted instead of drawn.
+
+Every `plot_*` draws into given axes and returns them; every `draw_*` makes a whole figure.
 """
 
 import warnings
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from optim_study.captions import study_about, study_title, trial_words
-from optim_study.columns import Column, Swarm, swarm
-from optim_study.results import Row
+from optim_study.results import By, Row, by_network, study_about, study_title, trial_words
+from optim_study.shares import BELOW, check_threshold
 from rhn.errors import InvalidInputError
 from rhn.plotting.figures import (
     BLUE,
@@ -35,27 +38,164 @@ from rhn.plotting.figures import (
     set_tooltips,
     titled,
 )
+from rhn.training.curves import Objective
+
+LEARNED = 0.9
+"""A network with a loss of this part of the best constant output's has begun to learn (`gersgorin.checking.calibration`)."""
+HEADROOM = 1.25  # end of the axis, times the constant output's loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """The trials of one network."""
+
+    arch: str
+    depth: int
+    trials: int
+    shown: tuple[Row, ...]
+    """The trials in the figure: their loss is not above the axis."""
+    hidden: tuple[Row, ...]
+    """The others."""
+    median: float
+    best: float
+
+    @property
+    def above(self) -> int:
+        """Number of hidden trials."""
+        return len(self.hidden)
+
+    @property
+    def above_diverged(self) -> int:
+        """Number of hidden trials that diverged."""
+        return sum(row.diverged for row in self.hidden)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swarm:
+    """The numbers of a swarm plot; losses in nats a frame."""
+
+    loss: Objective
+    by: By
+    groups: tuple[tuple[Column, ...], ...]
+    """The columns of each architecture, or of each depth."""
+    constant: float | None
+    """Loss of the best constant output; None if unknown."""
+    below: float
+    """Trials with a lower loss count as trained."""
+    ceiling: float | None
+    """Losses above it are counted, not drawn; None: all are drawn."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Of all groups."""
+        return tuple(column for group in self.groups for column in group)
+
+    @property
+    def values(self) -> np.ndarray:
+        """All losses in the figure."""
+        return np.array([row.loss(self.loss) for column in self.columns for row in column.shown])
+
+    @property
+    def without_constant(self) -> str:
+        """The reason why the best constant output has no line; empty if it has one."""
+        if self.constant is not None:
+            return ""
+        why = "trials contain only its training loss" if self.loss == "valid" else "these trials do not contain it"
+        return f"no line at the best constant output: {why}"
+
+    @property
+    def levels(self) -> dict[str, tuple[float, str]]:
+        """Horizontal lines: name -> (loss, label)."""
+        found = {"below": (self.below, f"counts as trained (below {self.below:g})")}
+        if self.constant is not None:
+            learned = LEARNED * self.constant
+            found = {
+                "constant": (self.constant, f"best constant output ({self.constant:.2f})"),
+                "learned": (learned, f"10 % below it ({learned:.2f})"),
+            } | found
+        return found
+
+
+def swarm(
+    rows: Sequence[Row],
+    *,
+    by: By = "arch",
+    loss: Objective = "train",
+    constant: float | None = None,
+    below: float = BELOW,
+    up_to: float | None = None,
+) -> Swarm:
+    """The columns of these trials.
+
+    constant: loss of the best constant output; None: that of the rows, if all have the same.
+    up_to: end of the axis; None: a little above the constant output, or above the median if that is unknown.
+
+    Raises InvalidInputError without trials, or if the axis would end below all of them.
+    """
+    if not rows:
+        raise InvalidInputError("there is no complete trial to draw")
+    check_threshold(below)
+    if constant is not None and not 0 < constant < np.inf:
+        raise InvalidInputError(f"the loss of the best constant output is {constant}, expected a number above 0")
+    if up_to is not None and not up_to > 0:
+        raise InvalidInputError(f"the axis ends at {up_to}, expected a loss above 0, or inf to draw all")
+    constants = {row.constant_nll for row in rows}
+    known = constants.pop() if len(constants) == 1 else None
+    ceiling = _ceiling(np.array([row.loss(loss) for row in rows]), constant or known, up_to)
+    columns = [_column(*network, trials, loss, ceiling) for network, trials in by_network(rows).items()]
+    if by == "depth":
+        columns.sort(key=lambda column: column.depth)  # stable: architectures keep their order
+    keys = list(dict.fromkeys(getattr(column, by) for column in columns))
+    groups = tuple(tuple(column for column in columns if getattr(column, by) == key) for key in keys)
+    constant = known if constant is None and loss == "train" else constant
+    return Swarm(loss=loss, by=by, groups=groups, constant=constant, below=below, ceiling=ceiling)
+
+
+def _ceiling(values: np.ndarray, constant: float | None, up_to: float | None) -> float | None:
+    """The end of the axis; None if no loss lies above."""
+    end = up_to or float(f"{HEADROOM * (constant or float(np.median(values))):.2g}")
+    if values.min() > end:
+        if up_to is not None:
+            raise InvalidInputError(f"every loss is above {up_to:g}: the least is {values.min():.4g}")
+        return None
+    return end if values.max() > end else None
+
+
+def _column(arch: str, depth: int, trials: list[Row], loss: Objective, ceiling: float | None) -> Column:
+    losses = np.array([row.loss(loss) for row in trials])
+    above = losses > (np.inf if ceiling is None else ceiling)
+    return Column(
+        arch=arch,
+        depth=depth,
+        trials=len(trials),
+        shown=tuple(row for row, hidden in zip(trials, above, strict=True) if not hidden),
+        hidden=tuple(row for row, hidden in zip(trials, above, strict=True) if hidden),
+        median=float(np.median(losses)),
+        best=float(losses.min()),
+    )
+
 
 COLORS = {"rhn": BLUE, "dt-rnn": RED, "dts-rnn": GREEN, "rnn": ORANGE, "lstm": PURPLE, "gru": SKY}
 OTHERS = ("#000000", ORANGE, PURPLE, SKY, "#7F6A2E", GREY)
 LABELS = {"train": "best training NLL (nats a frame)", "valid": "best validation NLL (nats a frame)"}
 DASHES = {"constant": "--", "learned": "-.", "below": ":"}
-SIZES = np.arange(5, 1.2, -0.25)  # points; rather than smaller ones, a wider figure
-DRAWN = 2.6  # smaller points are drawn at this size, so that neighbours overlap by half at most
+SIZES = np.arange(5, 1.2, -0.25)  # points; below the least size the figure is widened
+DRAWN = 2.6  # points; least visible size, at which neighbours overlap by half at most
 SMALL_SIZES = np.arange(5, 0.9, -0.25)
 COLUMN_INCHES, ROW_INCHES = 1.1, 4.6
-MOST_COLUMNS = 12  # of a row, unless a group alone has more
+MOST_COLUMNS = 12  # of a row, unless a single group has more
 SMALL = 7  # points, of numbers within the axes
-LINE = 1.35  # times the size of type: the height of a line of it
+LINE = 1.35  # height of a line of text, times its font size
 
 
 def plot_swarm(rows: Sequence[Row], *, log: bool = False, ax: Axes | None = None, **options) -> Axes:
-    """A column for each architecture and depth, a point for each trial at its loss, a black line at the median, a cross over those that
-    diverged. Every point has a place of its own, apart from its neighbours; without `ax` the figure is widened if need be.
+    """Draw a column for each architecture and depth: a point for each trial, a black line at the median, crosses over diverged trials.
 
-    options: those of `optim_study.columns.swarm`: `by`, `loss`, `constant`, `below`, `up_to`. What is above the axis is counted.
+    No point covers another; without `ax` the figure is widened if necessary.
 
-    Raises InvalidInputError where there is nothing to draw, or, with `ax`, where it is too small for all points.
+    options: of `swarm`: `by`, `loss`, `constant`, `below`, `up_to`.
+
+    Raises InvalidInputError without trials, or if `ax` is too small for all points.
     """
     found = swarm(rows, **options)
     if ax is None:
@@ -65,11 +205,11 @@ def plot_swarm(rows: Sequence[Row], *, log: bool = False, ax: Axes | None = None
 
 
 def draw_swarm(rows: Sequence[Row], *, log: bool | None = None, about: str = "", **options) -> Figure:
-    """The default figure: groups of columns in rows of at most 12 columns, and a title.
+    """Draw the default figure: groups of columns in rows of at most 12 columns, and a title.
 
-    log: a log axis; None: where the worst loss drawn is more than ten times the best.
-    about: what the rows do not tell: the study's settings and where the rows come from.
-    options: as of `plot_swarm`.
+    log: a log axis; None: if the worst loss in the figure is more than ten times the best.
+    about: settings of the study and origin of the rows.
+    options: as in `plot_swarm`.
     """
     found = swarm(rows, **options)
     log = bool(found.values.max() > 10 * found.values.min()) if log is None else log
@@ -79,22 +219,19 @@ def draw_swarm(rows: Sequence[Row], *, log: bool | None = None, about: str = "",
 
 
 def save_swarm(rows: Sequence[Row], path: Path, **options) -> None:
-    """Writes `draw_swarm`.
-
-    Raises InvalidInputError for nothing to draw, OutputError where the file cannot be written.
-    """
+    """Save `draw_swarm` to a file. Raises OutputError."""
     save_figure(path, lambda: draw_swarm(rows, **options))
 
 
 def colors_of(networks: Iterable[tuple[str, int]]) -> dict[str, str]:
-    """Architecture -> colour, for all architectures among these (architecture, depth)."""
+    """Colours of all architectures among these (architecture, depth)."""
     archs = list(dict.fromkeys(arch for arch, _ in networks))
     free = iter([c for c in OTHERS if c not in {COLORS.get(arch) for arch in archs}] * len(archs))
     return {arch: COLORS.get(arch) or next(free) for arch in archs}
 
 
 def _rows(groups: Sequence[tuple[Column, ...]], most: int = MOST_COLUMNS) -> list[list[tuple[Column, ...]]]:
-    """Groups in as few rows of at most so many columns as will do, and these about equally long."""
+    """Distribute groups over the fewest rows of at most `most` columns, of about equal length."""
     rows = _packed(groups, most)
     shortest = next(k for k in range(1, most + 1) if len(_packed(groups, k)) == len(rows))
     return _packed(groups, shortest)
@@ -110,7 +247,7 @@ def _packed(groups: Sequence[tuple[Column, ...]], most: int) -> list[list[tuple[
 
 
 def _roomy(rows: Sequence[Sequence[tuple[Column, ...]]], found: Swarm, log: bool, title: tuple[str, str] | None = None):
-    """The figure at the least width at which every point has its place."""
+    """The figure at the least width with room for every point."""
     columns = max(sum(map(len, row)) for row in rows)
     width, height = max(6.0, COLUMN_INCHES * columns + 1), ROW_INCHES * len(rows) + 0.9
     for factor, sizes in [*((k, SIZES) for k in (1, 1.3, 1.7)), *((k, SMALL_SIZES) for k in (1.7, 3, 5))]:
@@ -135,7 +272,7 @@ def _draw_row(ax: Axes, groups, found: Swarm, log: bool, sizes: np.ndarray) -> N
 
 
 def _prepare(ax: Axes, groups: Sequence[tuple[Column, ...]], found: Swarm, log: bool, *, legend: bool) -> None:
-    """All but the points: where these find room depends on the axes' scale, limits and size."""
+    """Draw all but the points, whose places depend on the axes' scale, limits and size."""
     count = sum(map(len, groups))
     ax.set(xlim=(-0.5, count - 0.5), ylabel=LABELS[found.loss])
     for k in range(1, count, 2):
@@ -153,7 +290,7 @@ def _prepare(ax: Axes, groups: Sequence[tuple[Column, ...]], found: Swarm, log: 
 
 
 def _name_columns(ax: Axes, groups: Sequence[tuple[Column, ...]], found: Swarm) -> None:
-    """Below each column what it is and how many trials it has; below each group its architecture or depth."""
+    """Label each column with its name and number of trials, each group with its architecture or depth."""
     inches, size = ax.get_window_extent().width / ax.figure.dpi / sum(map(len, groups)), 8
     inner = [str(c.depth) if found.by == "arch" else c.arch for group in groups for c in group]
     inner = [in_inches(name, 0.85 * inches, size) for name in inner]
@@ -189,7 +326,7 @@ def _legend(ax: Axes, found: Swarm) -> None:
 
 
 def _limits(ax: Axes, groups, found: Swarm, log: bool) -> None:
-    """All that is drawn, room for the best loss below it, and above it a strip for what is only counted."""
+    """Limit the axis to the points, with room for the best losses below them and a strip for the hidden trials above."""
     inches = ax.get_window_extent().height / ax.figure.dpi
     values = np.append(found.values, [level for level, _ in found.levels.values()])
     low, high = float(values.min()), float(found.ceiling or values.max())
@@ -232,7 +369,7 @@ def _draw_points(ax: Axes, groups: Sequence[tuple[Column, ...]], found: Swarm, s
 
 
 def _largest_points(ax: Axes, columns: list[list[float]], palette: list[str], sizes: np.ndarray) -> tuple[float, list]:
-    """All points at the largest of the descending `sizes` at which each finds a place: that size, and a collection a column."""
+    """Place all points at the largest possible of the descending `sizes`: that size, and a collection for each column."""
 
     def all_placed(k: int) -> bool:
         points, found = _place(ax, columns, palette, sizes[k])
@@ -249,7 +386,7 @@ def _largest_points(ax: Axes, columns: list[list[float]], palette: list[str], si
 
 
 def _place(ax: Axes, columns: list[list[float]], palette: list[str], size: float) -> tuple[list, bool]:
-    """Draws all points at this size and keeps them where they were put: a collection a column, and whether all found a place."""
+    """Draw all points at this size: a collection for each column with fixed places, and whether all points have one."""
     import seaborn
 
     kept = {"xlim": ax.get_xlim(), "ylim": ax.get_ylim(), "xlabel": ax.get_xlabel(), "ylabel": ax.get_ylabel()}
@@ -260,15 +397,15 @@ def _place(ax: Axes, columns: list[list[float]], palette: list[str], size: float
         style = {"palette": palette, "size": size, "linewidth": 0, "legend": False}
         seaborn.swarmplot(x=x, y=y, hue=x, ax=ax, native_scale=True, warn_thresh=0, **style)
         ax.set(**kept)
-        ax.figure.draw_without_rendering()  # seaborn moves the points apart, and complains, when they are drawn
+        ax.figure.draw_without_rendering()  # seaborn moves the points apart, or warns, during drawing
     points = [collection for collection in ax.collections if collection not in before]
     for collection in points:
-        vars(collection).pop("draw", None)  # it would move them again whenever the figure is drawn
+        vars(collection).pop("draw", None)  # it would move them again at every drawing
     return points, not any("cannot be placed" in str(w.message) for w in caught)
 
 
 def _mark(ax: Axes, k: int, column: Column, points, found: Swarm, size: float) -> None:
-    """The median across the column, the best loss below its lowest point, crosses over what diverged."""
+    """Draw the median across the column, the best loss below its lowest point, crosses over diverged trials."""
     if _median_is_drawn(column, found):
         ax.plot([k - 0.45, k + 0.4], [column.median] * 2, gid="median", color="black", linewidth=1, zorder=0.9)
         ax.plot(k + 0.42, column.median, "<", color="black", markersize=4, zorder=6)

@@ -1,7 +1,7 @@
-"""Waiting for a storage that does not answer: a server that restarts, a network that is gone for a while.
+"""Retry an action on a storage that does not answer: a server that restarts, a network that is down for a while.
 
-What failed is done again once the server takes connections, so it has to be something that may be done twice. A server that does
-take them and fails all the same (a wrong password, no such database) is not waited for.
+The action is repeated as soon as the server accepts connections, so it must be idempotent. A server that accepts connections and fails
+all the same (a wrong password, no such database) is not waited for.
 """
 
 import logging
@@ -16,23 +16,27 @@ _logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 POLL_SECONDS = 0.5
-# seconds before each retry where the server does take connections: it has cut this one, or has just come back
-RETRIES = (0.0, 0.5, 1.0, 2.0)
+RETRIES = (
+    0.0,
+    0.5,
+    1.0,
+    2.0,
+)  # seconds before each retry while the server is up: it has cut a connection or just restarted
 
 
 class Patience:
-    """How long to wait in all for a server that is away.
+    """The total time to wait for a server that is down.
 
-    is_up: whether it takes connections now, be it only to refuse them for their password.
+    is_up: True if the server accepts connections now, even if it then refuses the password.
     """
 
     def __init__(self, seconds: float = 0.0, is_up: Callable[[], bool] = lambda: True):
         self.seconds, self._is_up = seconds, is_up
 
     def call(self, action: Callable[[], T], *failures: type[Exception]) -> T:
-        """What the action returns; raises the last of its failures where the server stays away or fails all the same.
+        """The result of the action; raises its last failure if the server stays down or fails again and again.
 
-        Raises KeyboardInterrupt at the first Ctrl-C while it waits, also within `rhn.utils.interrupts.deferred_interrupt`.
+        Raises KeyboardInterrupt at the first Ctrl-C during a wait, also within `rhn.utils.interrupts.deferred_interrupt`.
         """
         gone, retries = None, iter(RETRIES)
         while True:
@@ -41,9 +45,8 @@ class Patience:
             except failures as error:
                 if not self._is_up():
                     if gone is None and self.seconds:
-                        _logger.warning(
-                            "the storage does not answer (%s): waiting up to %s", reason(error), duration(self.seconds)
-                        )
+                        limit = duration(self.seconds)
+                        _logger.warning("the storage does not answer (%s): waiting up to %s", reason(error), limit)
                     gone, retries = gone or time.monotonic(), iter(RETRIES)
                     if not self._comes_back(gone + self.seconds):
                         raise
@@ -65,12 +68,12 @@ class Patience:
 
 
 def reason(error: BaseException) -> str:
-    """What the server or the network said first, of the failures that led to this one, in one line."""
+    """The first message of the server or the network in a chain of exceptions, in one line."""
     chain = [error]
     while (earlier := chain[-1].__cause__ or chain[-1].__context__) and earlier not in chain:
         chain.append(earlier)
-    told = next((e.orig for e in reversed(chain) if getattr(e, "orig", None)), error.__cause__ or error)
-    return " ".join(str(told).split())
+    first = next((e.orig for e in reversed(chain) if getattr(e, "orig", None)), error.__cause__ or error)
+    return " ".join(str(first).split())
 
 
 def _sleep(seconds: float) -> None:

@@ -1,9 +1,9 @@
-"""The locks of a study in PostgreSQL, the storage for many machines.
+"""Lock trials in PostgreSQL, the storage for many machines.
 
-A trial is held by a session-level advisory lock, which the server drops when the connection of its holder ends: on a kill at once, on
-a machine that vanished when the keepalives fail. A cut connection drops the locks of a living worker too, so a worker asks the server
-(`PostgresLocks.lost`) before it saves or tells anything. The locks need a direct connection: behind PgBouncer's transaction pooling
-every lock is found lost at once.
+A lock is a session-level advisory lock, which the server drops at the end of its holder's connection: after a kill at once, after the
+loss of a machine when the keepalives fail. A cut connection drops the locks of a living worker too, so a worker asks the server
+(`PostgresLocks.lost`) before it saves or reports. The locks need a direct connection: behind PgBouncer's transaction pooling every lock
+is lost at once.
 """
 
 import functools
@@ -19,7 +19,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from optim_study.locks import LocksLostError
-from optim_study.patience import Patience, reason
+from optim_study.retry import Patience, reason
 from rhn.errors import InvalidInputError, OutputError
 from rhn.utils.wording import without_password
 
@@ -31,9 +31,9 @@ _MUTEX = -1  # beside the trial numbers 0, 1, 2, ...
 
 
 def patience_with(url: str, seconds: float) -> Patience:
-    """To wait so long in all for the server at `postgresql+psycopg://user:password@host:port/database`.
+    """Patience with the server at `postgresql+psycopg://user:password@host:port/database`.
 
-    Raises InvalidInputError for an address that no server can have: it is not waited for.
+    Raises InvalidInputError at once for an address that no server can have.
     """
     arguments = _arguments(_address(url))
     try:
@@ -41,20 +41,20 @@ def patience_with(url: str, seconds: float) -> Patience:
     except psycopg.Error as error:
         raise InvalidInputError(f"the storage address cannot be used ({reason(error)}), {EXPECTED}") from None
     ping = functools.partial(psycopg.pq.PGconn.ping, server)
-    found = ping()
-    if found == psycopg.pq.Ping.NO_ATTEMPT:
-        said = psycopg.pq.PGconn.connect(server).error_message.decode(errors="replace").strip()
-        raise InvalidInputError(f"the storage address cannot be used ({said}), {EXPECTED}")
+    status = ping()
+    if status == psycopg.pq.Ping.NO_ATTEMPT:
+        words = psycopg.pq.PGconn.connect(server).error_message.decode(errors="replace").strip()
+        raise InvalidInputError(f"the storage address cannot be used ({words}), {EXPECTED}")
     named = any(name in arguments or f"PG{name.upper()}" in os.environ for name in ("host", "hostaddr", "service"))
-    if found == psycopg.pq.Ping.NO_RESPONSE and not named:
+    if status == psycopg.pq.Ping.NO_RESPONSE and not named:
         raise InvalidInputError(f"the storage address names no host, and no server answers on this machine: {EXPECTED}")
     return Patience(seconds, lambda: ping() == psycopg.pq.Ping.OK)
 
 
 class PostgresLocks:
-    """The advisory locks (crc32 of the study's name, trial number) on a connection of their own.
+    """Advisory locks (crc32 of the study's name, trial number) on a separate connection.
 
-    Raises InvalidInputError for an address that cannot be read, OutputError where the server cannot be reached or refuses.
+    Raises InvalidInputError for a malformed address, OutputError if the server cannot be reached or refuses.
     """
 
     def __init__(self, url: str, study: str, patience: Patience | None = None):
@@ -70,7 +70,7 @@ class PostgresLocks:
         return True
 
     def lost(self) -> set[int]:
-        """Also connects anew where the connection was cut; raises OutputError where the server stays away."""
+        """As `Locks.lost`, after connecting again if the connection was cut. Raises OutputError if the server stays away."""
         try:
             ours = self._locked_on_server()
         except LocksLostError:
@@ -82,7 +82,7 @@ class PostgresLocks:
 
     @contextmanager
     def mutex(self) -> Iterator[None]:
-        """As `Locks.mutex`; raises LocksLostError where the connection was cut inside, so that others may have come in."""
+        """As `Locks.mutex`; raises LocksLostError if the connection was cut inside, so that others may have entered."""
         try:
             self._call("pg_advisory_lock", _MUTEX)
         except LocksLostError:
@@ -91,7 +91,7 @@ class PostgresLocks:
         try:
             yield
         except BaseException:
-            with suppress(LocksLostError):  # what was raised inside says more
+            with suppress(LocksLostError):  # the exception from inside is more helpful
                 self._call("pg_advisory_unlock", _MUTEX)
             raise
         if not self._call("pg_advisory_unlock", _MUTEX):
@@ -99,7 +99,7 @@ class PostgresLocks:
 
     def release(self) -> None:
         self._held.clear()
-        with suppress(LocksLostError):  # then they are free already
+        with suppress(LocksLostError):  # they are free already
             self._query("SELECT pg_advisory_unlock_all()", ())
 
     def close(self) -> None:
@@ -134,7 +134,7 @@ class PostgresLocks:
         except psycopg.OperationalError as error:
             raise OutputError(
                 f"PostgreSQL at {without_password(self._address.render_as_string())} cannot be used: {reason(error)}; "
-                "when it is back, the same command goes on from what was saved"
+                "run the same command again when it is back, everything saved so far is kept"
             ) from error
 
     def _connect(self) -> psycopg.Connection:
@@ -147,7 +147,7 @@ class PostgresLocks:
 
 
 def _arguments(address: URL) -> dict[str, Any]:
-    """As psycopg takes them."""
+    """Keyword arguments of `psycopg.connect`."""
     _, arguments = address.get_dialect()().create_connect_args(address)
     return arguments | {"application_name": "optim-study locks", "connect_timeout": 10, **KEEPALIVES}
 
@@ -157,10 +157,10 @@ def _address(url: str) -> URL:
         address = make_url(url)
     except (SQLAlchemyError, ValueError):
         raise InvalidInputError(f"the storage address cannot be read, {EXPECTED}") from None
-    if "@" in (address.host or ""):  # which the server's answer would show, with the end of the password
+    if "@" in (address.host or ""):  # the server's answer would show it, with the end of the password
         raise InvalidInputError("the storage address holds two @: write an @ within the user or the password as %40")
-    asked = address.query.get("port", ())
-    ports = [asked] if isinstance(asked, str) else [*asked]
+    given = address.query.get("port", ())
+    ports = [given] if isinstance(given, str) else [*given]
     for port in [str(address.port)] * (address.port is not None) + [p for each in ports for p in each.split(",") if p]:
         if not (port.isascii() and port.isdigit() and 1 <= int(port[:9]) <= 65535):
             raise InvalidInputError(f"the storage address has the port {port:.20}: expected a number from 1 to 65535")

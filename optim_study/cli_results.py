@@ -1,0 +1,342 @@
+"""The commands of `optim-study` about an existing run: status, best, export, plot, record."""
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from optim_study.protocol import StudyConfig
+from optim_study.results import (
+    By,
+    Row,
+    best_checkpoint,
+    best_row,
+    check_settings,
+    counts,
+    csv_text,
+    protocol_words,
+    read_csv,
+    stored_rows,
+    table,
+)
+from optim_study.shares import BELOW, area_table, check_threshold, learnable_area, share_table, summary, training_shares
+from rhn.cli.common import print_json, progress_bars
+from rhn.errors import InvalidInputError, OutputError
+from rhn.plotting.figures import SUFFIXES, figure_name, place, save_figure
+from rhn.training.curves import Objective
+from rhn.utils.io import check_output
+from rhn.utils.options import Arg, File, Writing, check_least, given_flags
+
+if TYPE_CHECKING:
+    from optim_study.storage import Storage
+
+RECORDING = "record.npz"
+BEST_COLUMNS = {
+    "learning rate": ("learning_rate", ".2g"),
+    "scheme": ("init_scheme", ""),
+    "initial std": ("init_std", ".1g"),
+    "transform bias": ("transform_bias", "g"),
+    "epoch": ("best_epoch", "d"),
+    "train": ("train_nll", ".3f"),
+    "valid": ("valid_nll", ".3f"),
+    "test": ("test_nll", ".3f"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """The storage of an existing run."""
+
+    out: Annotated[Path, Arg("DIR")] = Path("runs/all")
+    """Folder of the run."""
+    storage: Annotated[str | None, Arg("URL")] = None
+    """The run's database (default: the journal file OUT/journal.log)."""
+
+    def rows(self) -> list[Row]:
+        """All complete trials."""
+        return [row for config, storage in self.studies() for row in stored_rows([config], storage)]
+
+    def studies(self) -> "list[tuple[StudyConfig, Storage]]":
+        """(Configuration, storage) of each study."""
+        from optim_study.storage import open_existing
+        from optim_study.study import stored_configs
+
+        storage = open_existing(self.storage, self.out)
+        return [(config, storage) for config in stored_configs(storage)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status(Stored):
+    """Show the progress of each study: complete, running, interrupted and diverged trials."""
+
+    json: bool = False
+    """Print one JSON list."""
+
+    def run(self) -> None:
+        rows = []
+        for config, storage in self.studies():
+            found, left = asdict(counts(config, storage)), interrupted(config, storage)
+            about = {"study": config.name, "arch": config.label, "depth": config.depth}
+            rows.append(about | found | {"running": found["running"] - left, "interrupted": left})
+        if self.json:
+            return print_json(rows)
+        states = ("running", "interrupted", "diverged")
+        lines = [
+            (
+                r["study"],
+                f"{r['complete']} of {r['trials']}",
+                *(r[state] for state in states),
+                _number(r["best"], ".3f"),
+            )
+            for r in rows
+        ]
+        print(table(("study", "complete", *states, "best"), lines))
+        if any(r["interrupted"] for r in rows):
+            print("interrupted: begun, and without a worker now; run the command of the run again to go on")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Best(Stored):
+    """Show the best trial of each study, its settings, the losses of its best weights and its checkpoint."""
+
+    json: bool = False
+    """Print one JSON list."""
+
+    def run(self) -> None:
+        rows = []
+        for config, storage in self.studies():
+            if trials := stored_rows([config], storage):
+                path = best_checkpoint(self.out, config.name)
+                values = best_row(trials, config.objective).to_dict()
+                rows.append({"study": config.name} | values | {"checkpoint": str(path) if path.exists() else None})
+        if self.json:
+            return print_json(rows)
+        lines = []
+        for r in rows:
+            numbers = [_number(r[name], form) for name, form in BEST_COLUMNS.values()]
+            lines.append([r["study"], r["trial"], *numbers, r["checkpoint"] or "missing"])
+        print(table(("study", "trial", *BEST_COLUMNS, "checkpoint"), lines))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export(Stored):
+    """Print all complete trials."""
+
+    format: Literal["csv", "json"] = "csv"
+    """csv, with a header, or json, one list."""
+
+    def run(self) -> None:
+        rows = self.rows()
+        print_json([row.to_dict() for row in rows]) if self.format == "json" else print(csv_text(rows), end="")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot(Stored, Writing):
+    """Draw the swarm plot, the map of settings or the learnable area, from a run or only its CSV, and count the trials that train.
+
+    examples:
+      optim-study plot --out runs/small --by depth
+      optim-study plot --out runs/fair --kind area --border runs/fair/border.csv --output area.png
+      optim-study plot --csv trials.csv --kind area --json
+    """
+
+    csv: File = None
+    """A table of trials (trials.csv, or the output of export) instead of a run's folder."""
+    kind: Literal["swarm", "map", "area"] = "swarm"
+    """swarm: a column a network; map: learning rate against initial standard deviation, a panel a network, the colour the loss; area:
+    the same, the shape the scheme, full if a trial trained, with the paper's box; it counts by box and by scheme."""
+    border: Annotated[Path | None, Arg("FILE")] = None
+    """Draw over the area the predicted border at which networks leave the plateau in their last epoch, from this CSV. Missing networks
+    of a run are computed first, in minutes each, and added to it."""
+    loss: Objective = "train"
+    """Which loss, the least of all epochs: train or valid."""
+    by: By = "arch"
+    """Grouping of the columns of the swarm plot: arch (architecture) or depth."""
+    log: bool = False
+    """Log axis for the losses of the swarm plot."""
+    up_to: Annotated[float | None, Arg("NLL")] = None
+    """End of the axis of the swarm plot, which counts the trials above (default: a little above the constant output; inf: no end)."""
+    below: float = BELOW
+    """A trial counts as trained below so many nats a frame."""
+    constant: Annotated[float | None, Arg("NLL")] = None
+    """Loss of the best constant output, a line in the swarm plot, and one 10 % below it (default: the training loss in the trials,
+    11.163 for the rebuilt chorales; tables of early versions lack it, and trials have none for validation)."""
+    output: File = None
+    """Figure to write, .png, .svg or .pdf (default: a telling name in the current folder, such as swarm-small-by-depth.png)."""
+    json: bool = False
+    """Print the counts as one JSON list."""
+
+    def run(self) -> None:
+        self._check()
+        output = check_output(self.output or self._name(), SUFFIXES, force=self.force)
+        rows = self.rows() if self.csv is None else read_csv(self.csv)
+        if self.kind != "swarm":
+            check_settings(rows)
+        note = self._draw(rows, output)
+        self._print(rows)
+        if note:
+            print(f"{note} (--constant NLL draws it)", file=sys.stderr)
+        print(f"figure: {output}", file=sys.stderr if self.json else sys.stdout)
+
+    def _check(self) -> None:
+        if self.kind != "swarm" and (given := given_flags(self, ("by", "log", "up_to", "constant"))):
+            raise InvalidInputError(f"{given[0]} is for the swarm plot: leave it out, or give --kind swarm")
+        check_threshold(self.below)
+        if self.border and self.kind != "area":
+            raise InvalidInputError("--border is drawn over the learnable area: give --kind area")
+        if self.border and not self.border.exists():
+            check_output(self.border, (".csv",))
+            if self.csv:
+                raise InvalidInputError(
+                    f"--border {self.border} is missing, and a table of trials is not enough to compute it: give --out DIR"
+                )
+
+    def _name(self) -> Path:
+        """Default file name, unique for each set of options."""
+        of_table = self.csv and self.csv.stem != "trials"
+        where = self.csv if of_table else (self.csv.parent if self.csv else self.out).resolve()
+        study = where.stem if of_table else where.name
+        values = {name: getattr(self, name) for name in ("by", "up_to", "constant", "below", "border")}
+        words = [f"{name.replace('_', '-')}-{_word(v)}" for name, v in values.items() if v != getattr(Plot, name)]
+        loss = self.loss if self.loss != Plot.loss else None
+        return figure_name(self.kind, study, place(where), *words, loss, "log" if self.log else None)
+
+    def _draw(self, rows: list[Row], output: Path) -> str:
+        """Save the figure; returns why it lacks the line of the constant output, or an empty text."""
+        source = f"from {self.csv.name}" if self.csv else protocol_words([config for config, _ in self.studies()])
+        about = {"loss": self.loss, "about": source}
+        if self.kind == "swarm":
+            from optim_study.swarm_plot import draw_swarm, swarm
+
+            options = {name: getattr(self, name) for name in ("by", "constant", "below", "up_to")}
+            save_figure(output, lambda: draw_swarm(rows, log=self.log, **about, **options))
+            return swarm(rows, loss=self.loss, constant=self.constant).without_constant
+        from optim_study.map_plot import plot_area, plot_map
+
+        border = self._border() if self.border else []
+        area = {"border": border, "below": self.below}
+        save_figure(output, lambda: plot_map(rows, **about) if self.kind == "map" else plot_area(rows, **area, **about))
+        return ""
+
+    def _border(self) -> list:
+        from optim_study.border import border_points, predicted_escape, read_border, write_border
+
+        points = read_border(self.border) if self.border.exists() else []
+        known = {(point.arch, point.depth) for point in points}
+        with progress_bars() as report:
+            for config, _ in self.studies() if self.csv is None else ():
+                if (config.label, config.depth) not in known:
+                    points += border_points(config, predicted_escape, report(f"border of {config.name}"))
+                    write_border(points, self.border)
+        return points
+
+    def _print(self, rows: list[Row]) -> None:
+        count = learnable_area if self.kind == "area" else training_shares
+        if self.json:
+            print_json([asdict(found) | {"share": found.share} for found in count(rows, self.loss, self.below)])
+        elif self.kind == "area":
+            print(area_table(learnable_area(rows, self.loss, self.below), self.below), end="\n\n")
+        else:
+            print_shares(rows, self.loss, self.below)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record(Stored):
+    """Train the best trial of each study once more, and record its spectra, gains, gates and gradients during the training.
+
+    examples:
+      optim-study record --out runs/small --arch rhn --depth 6
+      gersgorin recording runs/small/rhn-depth6
+    """
+
+    arch: tuple[str, ...] | None = None
+    """Only these architectures."""
+    depth: Annotated[tuple[int, ...] | None, Arg("L")] = None
+    """Only these recurrence depths."""
+    every: int = 50
+    """Steps of SGD from one measurement to the next, each at the end of its epoch."""
+    data: File = None
+    """The original chorales (.json or .pickle), if the study was trained on them."""
+
+    def run(self) -> None:
+        check_least(self, every=1)
+        best = [
+            (config, best_row(rows, config.objective))
+            for config, storage in self.studies()
+            if self._selects(config) and (rows := stored_rows([config], storage))
+        ]
+        if not best:
+            raise InvalidInputError(
+                f"{self.out} holds no complete trial of these studies: `optim-study status` shows its progress"
+            )
+        with progress_bars() as report:
+            for config, row in best:
+                path = self.out / config.name / RECORDING
+                reached = record_trial(config, row, path, self.every, self.data, report(config.name))
+                losses = f"best {reached:.3f} (in the study {row.loss(config.objective):.3f})"
+                print(f"{config.name}: trial {row.trial}, {losses}: {path}")
+
+    def _selects(self, config: StudyConfig) -> bool:
+        return (self.arch is None or config.arch in self.arch) and (self.depth is None or config.depth in self.depth)
+
+
+def record_trial(
+    config: StudyConfig, row: Row, path: Path, every: int, data: Path | None, progress: Callable[[int, int], None]
+) -> float:
+    """Train a trial again, to the same bits, and record it; returns its best loss. Raises DataError for other data."""
+    import numpy as np
+    import torch
+
+    from optim_study.trainer import TorchTrainer, load_corpus
+    from rhn.cli.recording import Recorders, probed
+    from rhn.plotting.provenance import words_of_built
+
+    number = row.trial
+    training = TorchTrainer(data).start(config, {number: config.settings(number)}, {})
+    corpus, study = load_corpus(data), f"trial {number} of the study of seed {config.seed}"
+    probe = torch.as_tensor(np.asarray(corpus.valid[0])).float()
+    recorders = Recorders(
+        every,
+        probe,
+        lambda trial: path,
+        networks=lambda training: {number: training.model(number)},
+        loss=lambda model: model.nll(probe).mean(),
+        about=lambda trial, model: "; ".join((words_of_built(model.cells[0]), study, probed(corpus))),
+    )
+    with closing(recorders):
+        recorders.unit(training)
+        while training.live():
+            training.run_epoch()
+            recorders.unit(training)
+            progress(training.epoch, row.epochs)
+    curve = training.curve(number)[:, 0 if config.objective == "train" else 1]
+    return float(curve[np.isfinite(curve)].min())
+
+
+def interrupted(config: StudyConfig, storage: "Storage") -> int:
+    """Number of begun trials without a worker. 0 if the locks cannot be opened here."""
+    from optim_study.locks import LocksLostError
+
+    begun = [trial.number for trial in storage.trials(config.name, "RUNNING")]
+    if not begun:
+        return 0
+    with suppress(OutputError, LocksLostError), closing(storage.locks(config.name)) as locks, locks.mutex():
+        return sum(locks.try_lock(number) for number in begun)  # nobody claims inside the mutex
+    return 0
+
+
+def print_shares(rows: Sequence[Row], loss: Objective, below: float = BELOW) -> None:
+    """Print the table of shares and a sentence for each architecture."""
+    found = training_shares(rows, loss, below)
+    print(share_table(found, below), summary(found, below), sep="\n\n", end="\n\n")
+
+
+def _word(value) -> str:
+    """A value in a file name: 12 for 12.0, and different words for different numbers."""
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
