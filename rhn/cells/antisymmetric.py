@@ -7,7 +7,7 @@
 The eigenvalues of M - gamma I lie on the line Re = -gamma. Where the slope of tanh is 1, those of the step's Jacobian are
 1 - eps gamma + i eps mu, with those of M at i mu: near the unit circle for small steps.
 
-Jacobian ds'/ds = I + eps diag(k) (M - gamma I), k = 1 - h^2, or z (1 - h^2) + h z (1 - z) where gated; to the input
+Jacobian ds'/ds = I + eps diag(k) (M - gamma I), k = 1 - h^2, or z (1 - h^2) + h z (1 - z) if gated; to the input
 eps diag(1 - h^2) V, or eps (diag(h z (1 - z)) V_z + diag(z (1 - h^2)) V_h).
 
 Norm bound: 0 <= |k_i| <= 1 either way, and M - gamma I is normal: ||A|| <= 1 + eps sqrt(||M||^2 + gamma^2).
@@ -58,7 +58,7 @@ class AntisymmetricRNN(LoopedCell):
 
     @property
     def blocks(self) -> int:
-        """G: the candidate, and its gate before it."""
+        """G: the candidate, preceded by its gate if the cell is gated."""
         return 2 if self.gated else 1
 
     @property
@@ -78,7 +78,7 @@ class AntisymmetricRNN(LoopedCell):
         return (self.recurrent_matrix(),)
 
     def _pre_activations(self, u: Tensor, s: Tensor, B: Tensor) -> list[Tensor]:
-        """Those of the gate, where there is one, and of h, each (..., n)."""
+        """Pre-activations of the gate, if the cell is gated, and of h, each (..., n)."""
         v = product(s, B)
         return [block + v for block in u.chunk(self.blocks, -1)]
 
@@ -91,7 +91,7 @@ class AntisymmetricRNN(LoopedCell):
         return (Layer(input=Part("weight_ih"), bias=Part("bias"), carries=True),)
 
     def _slopes(self, x: Tensor, s: Tensor) -> tuple[Tensor, ...]:
-        """eps times the derivative of z * h by each block of pre-activations (..., n): the gate's first, where there is one."""
+        """eps times the derivatives of z * h by the pre-activations (..., n): first those of the gate, if the cell is gated."""
         *gate, h = self._pre_activations(F.linear(x, self.weight_ih, self.bias), s, self.recurrent_matrix())
         slopes = [tanh_derivative(h)]
         if gate:
@@ -114,7 +114,7 @@ class AntisymmetricRNN(LoopedCell):
         return 1 + self.step_size * torch.hypot(spectral_norm(M), M.new_tensor(self.diffusion))
 
     def _start(self, generator: torch.Generator | None) -> None:
-        """Where the scheme says how large a matrix is, that of M: each number is multiplied with one of n."""
+        """Redraw M for schemes that scale by fan-in: each of its entries is multiplied with one of n state entries."""
         if self.init.scheme in BY_FAN_IN:
             draw = torch.randn(self.weight_hh.shape, generator=generator, dtype=torch.float64, device="cpu")
             self.weight_hh.copy_(draw * self.init.scale / math.sqrt(self.hidden_size))

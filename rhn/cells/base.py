@@ -1,4 +1,4 @@
-"""What every cell is: one step s' = f(x, s) of a recurrence, and what follows from it.
+"""The base class of all cells: one step s' = f(x, s) of a recurrence, run over time, with checks of its inputs.
 
 Legend: T steps, B batch rows, m = input_size, n = hidden_size, L = depth. A state is always one tensor (..., state_size) and the
 output is its first n entries. A new cell needs its parameters and `step`; `gates`, `layers` (with `run_layer` where L > 1), `states`,
@@ -55,34 +55,35 @@ def apply_input_mask(x: Tensor, masks: CellMasks | None) -> tuple[Tensor, CellMa
 class Cell(nn.Module):
     """A recurrent cell run over time as a module.
 
-    A subclass of a finished cell that defines `step` anew inherits neither its closed forms nor its kernel: what it does not define
-    itself comes from its step. `gates` and `run_layer` may be parts of that step, and stay.
+    A subclass that redefines the `step` of a finished cell inherits neither its closed forms nor its kernel; both follow from the new
+    step unless the subclass defines them. `gates` and `run_layer`, which may be parts of the step, are inherited.
 
     Args:
         input_size: m, at least 1.
         hidden_size: n, at least 1.
-        depth: L, nonlinear layers within a step; cells that have none accept 1 only.
+        depth: L, nonlinear layers within a step; cells without depth accept only 1.
         init: initialisation scheme, see `rhn.cells.init`.
         batch_first: x and outputs are (B, T, .) instead of (T, B, .).
         kernel: "manual" (hand-derived, fast) or "reference" (the equation as a loop; has second derivatives and forward mode).
         precision: of matrix products; "mixed", for float32 weights, see `rhn.kernels.mixed_precision` (RHN, tanh cells).
-            A way to run, as the device is: it may be set anew at any time and is not part of `config`.
-        generator: CPU generator that the initial weights are drawn from (torch's default one where None).
+            Like the device, it can change at any time and is not part of `config`.
+        generator: CPU generator that the initial weights are drawn from (None: torch's default generator).
 
     Raises:
-        InvalidInputError: a size is not a positive integer, the depth is not one the cell has, or a name is unknown.
+        InvalidInputError: a size is not a positive integer, the cell lacks the depth, or a name is unknown.
     """
 
     deep = True
     options: tuple[str, ...] = ()  # constructor keywords beyond the common ones, kept in checkpoints
     blocks = 1  # G, gate blocks stacked in the weights
-    gate_name = "transform gate"  # what its own literature calls the t of its `gates`
-    masks: tuple[str, ...] = ()  # dropout masks that `states` takes besides the input's: "state", "candidate"
-    separate_masks = False  # whether each gate block may have input and state masks of its own
-    precisions: tuple[str, ...] = ("float32",)  # what its hand-derived kernel offers
-    # whether the candidate's recurrent matrices start near the identity under any scheme of small noise
-    starts_at_identity = False
-    diagonal = False  # whether each unit sees its own state only: the recurrent weights are n numbers, not n x n
+    gate_name = "transform gate"  # the term in its literature for the t of its `gates`
+    masks: tuple[str, ...] = ()  # dropout masks that `states` takes besides that of the input: "state", "candidate"
+    separate_masks = False  # True if each gate block may have separate input and state masks
+    precisions: tuple[str, ...] = ("float32",)  # of its hand-derived kernel
+    starts_at_identity = (
+        False  # True if the candidate's recurrent matrices start near the identity under any scheme of small noise
+    )
+    diagonal = False  # True if each unit sees only its own state: n recurrent weights, not n x n
 
     def __init_subclass__(cls, **keywords) -> None:
         super().__init_subclass__(**keywords)
@@ -122,12 +123,12 @@ class Cell(nn.Module):
 
     @property
     def state_size(self) -> int:
-        """Length of the one state vector: n unless a cell says otherwise."""
+        """Length of the state vector; by default n."""
         return self.hidden_size
 
     @property
     def precision(self) -> str:
-        """See the class's `precision`; setting it raises InvalidInputError for one that the cell with its kernel has not."""
+        """Precision of matrix products; raises InvalidInputError when set to one that the cell or its kernel lacks."""
         return self._precision
 
     @precision.setter
@@ -151,7 +152,7 @@ class Cell(nn.Module):
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
         """All states (T, B, state_size) after s0 (B, state_size), for x (T, B, m). The default repeats `step`.
 
-        A cell of one's own may leave `dropout` out as long as it names no `masks`.
+        A subclass without `masks` may omit `dropout`.
         """
         self.check_call(x, s0)
         x, rest = apply_input_mask(x, dropout)
@@ -160,28 +161,26 @@ class Cell(nn.Module):
         return torch.stack([*states][1:])
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
-        """Gates and intermediate states of one step, for any leading dimensions; empty where the cell has no gates."""
+        """Gates and intermediate states of one step, for any leading dimensions; empty for cells without gates."""
         return Gates()
 
     def layers(self) -> tuple[Layer, ...]:
-        """Where the weights and gates of each of the L layers are; see `rhn.cells.layers`. The default says nothing of them."""
+        """The weights and gates of each of the L layers, see `rhn.cells.layers`. The default describes none."""
         return (Layer(),) * self.depth
 
     def run_layer(self, layer: int, x: Tensor, s: Tensor, y: Tensor) -> Tensor:
-        """What a layer, counted from 0, makes of s (..., state_size), in plain operations; y is the state before the step.
+        """The output (..., state_size) of a layer, counted from 0, for its input state s; y is the state before the step.
 
-        A layer that is carried gives s instead; entry i of a state belongs to unit i modulo n. Raises NotImplementedError for a cell
-        of several layers that does not define it, see `runs_layers`.
+        Plain operations. A lesion replaces the output of a layer by s; entry i of a state belongs to unit i modulo n. Raises
+        NotImplementedError for a cell of several layers that does not define it, see `runs_layers`.
         """
         if self.depth > 1:
-            raise NotImplementedError(
-                f"{type(self).__name__} does not say what one of its layers does: define run_layer"
-            )
+            raise NotImplementedError(f"{type(self).__name__} cannot run one of its layers: define run_layer")
         return self.step(x, s)
 
     @property
     def runs_layers(self) -> bool:
-        """Whether `run_layer` can be called."""
+        """True if `run_layer` can be called."""
         return self.depth == 1 or type(self).run_layer is not Cell.run_layer
 
     def forward(
@@ -191,9 +190,9 @@ class Cell(nn.Module):
 
         Args:
             x: (T, B, m), (B, T, m) with `batch_first`, or unbatched (T, m).
-            s0: (B, state_size), or (state_size,) unbatched; zero where None.
+            s0: (B, state_size), or (state_size,) unbatched; zero if None.
             mask: (T, B) bool (laid out as x), True at real frames; each sequence's frames come first, padding after them.
-            dropout: masks of B rows each (one row where unbatched), the same for all time steps.
+            dropout: masks of B rows each (one row if unbatched), the same for all time steps.
 
         Returns:
             outputs (T, B, n), zero at padding, and the state (B, state_size) after each sequence's last real frame, laid out as x.
@@ -232,7 +231,7 @@ class Cell(nn.Module):
         return (outputs.transpose(0, 1) if self.batch_first else outputs), last
 
     def check(self, x: Tensor, s0: Tensor | None, batch_first: bool = False) -> None:
-        """Raise InvalidInputError that says what does not fit, in the caller's own layout: shapes, types, no time steps."""
+        """Raise InvalidInputError for shapes, types or an empty time axis, in the layout of the caller."""
         given = {"x": x} if s0 is None else {"x": x, "s0": s0}
         for name, t in given.items():
             kind = not_dense_real(t) if isinstance(t, Tensor) else type(t).__name__
@@ -331,14 +330,14 @@ class Cell(nn.Module):
             self._start(generator)
 
     def _candidate_matrices(self) -> Iterable[Tensor]:
-        """Views of the candidate's recurrent matrices (n, n), which start near the identity in that scheme."""
+        """Views of the candidate's recurrent matrices (n, n), which start near the identity under `identity`."""
         return ()
 
     def _set_gate_biases(self) -> None:
         """Overwrite gate biases that start at a constant."""
 
     def _start(self, generator: torch.Generator | None) -> None:
-        """Overwrite weights that start in a way of the cell's own, whatever the scheme; called last, without gradients."""
+        """Overwrite weights with an initialisation of their own, under any scheme; called last, without gradients."""
 
     def config(self) -> dict:
         """Constructor arguments that rebuild this cell, JSON-ready (device and dtype apart)."""
@@ -384,7 +383,7 @@ def positive(name: str, value: int) -> int:
 
 
 def not_dense_real(t: Tensor) -> str | None:
-    """What a tensor is, in words, if its numbers are not dense, real and in memory."""
+    """The kind of a tensor in words if its numbers are not dense, real and in memory, otherwise None."""
     if t.is_nested:
         return "nested"
     kinds = {"on the meta device": t.is_meta, "quantised": t.is_quantized, "complex": t.is_complex()}
@@ -393,7 +392,7 @@ def not_dense_real(t: Tensor) -> str | None:
 
 
 def require_possible(input_size: int, hidden_size: int, depth: int = 1, *, diagonal: bool = False) -> None:
-    """Raise InvalidInputError for sizes whose weights have more bytes than any address: torch says it with its C++ stack."""
+    """Raise InvalidInputError for sizes whose weights exceed any address space; torch would print its C++ stack."""
     columns = input_size if diagonal else max(hidden_size, input_size)
     if depth * hidden_size * columns > LARGEST // 64:  # 8 bytes, and at most 8 gate blocks
         raise InvalidInputError(

@@ -137,7 +137,7 @@ class StackedCell(Cell):
     Raises InvalidInputError if the input size of a cell differs from the hidden size of the one below.
 
     >>> from rhn.cells import LSTM
-    >>> stack = StackedCelledCell([LSTM(3, 4), LSTM(4, 5)])
+    >>> stack = StackedCell([LSTM(3, 4), LSTM(4, 5)])
     >>> stack.state_size, stack(torch.zeros(7, 1, 3))[0].shape
     (18, torch.Size([7, 1, 5]))
     """

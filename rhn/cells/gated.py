@@ -27,7 +27,7 @@ from rhn.kernels.gated import gru_recurrent_bias, gru_step, lstm_step
 
 
 class _Gated(Cell):
-    """What LSTM and GRU share: weight_ih (G n, m), weight_hh (G n, n), bias (G n,)."""
+    """Base of LSTM and GRU: weight_ih (G n, m), weight_hh (G n, n), bias (G n,)."""
 
     deep = False
     masks = ("state", "candidate")
@@ -43,13 +43,13 @@ class _Gated(Cell):
         self.reset_parameters(generator)
 
     def _add_parameters(self, where: dict) -> None:
-        """Parameters that only one of them has."""
+        """Add parameters that only one of them has."""
 
     def layers(self) -> tuple[Layer]:
         return (Layer(input=Part("weight_ih"), recurrent=Part("weight_hh"), bias=Part("bias"), gate=self.gate),)
 
     def layer_jacobians(self, x: Tensor, s: Tensor) -> list[Tensor]:
-        """The one layer's is the step's (..., state_size, state_size)."""
+        """The Jacobian of the step, which is the only layer (..., state_size, state_size)."""
         return [self.jacobian(x, s)]
 
     def _candidate_matrices(self) -> tuple[Tensor]:
@@ -73,7 +73,7 @@ class LSTM(_Gated):
         return 2 * self.hidden_size
 
     def _pre_activations(self, x: Tensor, h: Tensor) -> Tensor:
-        """Of the blocks i, f, g, o (..., 4n)."""
+        """Pre-activations of the blocks i, f, g, o (..., 4n)."""
         return F.linear(x, self.weight_ih, self.bias) + F.linear(h, self.weight_hh)
 
     def _step(self, x: Tensor, s: Tensor):
@@ -105,7 +105,7 @@ class LSTM(_Gated):
         return self._driven(x, s, self.weight_ih)
 
     def _driven(self, x: Tensor, s: Tensor, M: Tensor) -> Tensor:
-        """What M (4n, k), a change of the pre-activations, does to (h', c') at fixed c: (..., 2n, k)."""
+        """The change (..., 2n, k) of (h', c') at fixed c by a change M (4n, k) of the pre-activations."""
         h, c = s.chunk(2, -1)
         z = self._pre_activations(x, h)
         (z_i, z_f, z_g, z_o), (M_i, M_f, M_g, M_o) = z.chunk(4, -1), M.chunk(4)
@@ -173,7 +173,7 @@ class GRU(_Gated):
         return self._driven(x, s, self.weight_ih, 1)
 
     def _driven(self, x: Tensor, s: Tensor, M: Tensor, reset: Tensor | int) -> Tensor:
-        """What M (3n, k), a change of the pre-activations whose block n is multiplied by `reset`, does to h': (..., n, k)."""
+        """The change (..., n, k) of h' by a change M (3n, k) of the pre-activations, its block n multiplied by `reset`."""
         (u_r, u_z, u_n), (v_r, v_z, v) = (each.chunk(3, -1) for each in self._products(x, s))
         z_r, z_z, (M_r, M_z, M_n) = u_r + v_r, u_z + v_z, M.chunk(3)
         z_n = u_n + torch.sigmoid(z_r) * v

@@ -46,7 +46,7 @@ class RHN(Cell):
     Args:
         coupled: c = 1 - t (all experiments of the paper).
         transform_bias: the transform gates' bias at the start; an uncoupled carry gate starts at minus it. None: drawn as the others.
-        activation: f of the candidate: tanh, relu, sigmoid or linear (an option of the official Brainstorm layer).
+        activation: f of the candidate (an option of the official Brainstorm layer).
         gate_constant: added to the transform gates' pre-activations, no parameter: no weight decay shrinks it (the official
             Torch7 code has -4).
     """
@@ -97,7 +97,7 @@ class RHN(Cell):
         return 2 if self.coupled else 3
 
     def biases(self) -> Tensor:
-        """What is added to the pre-activations (L, G n): the parameter `bias`, and the gate constant in the block T."""
+        """Biases of the pre-activations (L, G n): the parameter `bias`, plus the gate constant in the block T."""
         if not self.gate_constant:
             return self.bias
         n, rows = self.hidden_size, self.bias.shape[-1]
@@ -167,7 +167,7 @@ class RHN(Cell):
             s = highway_layer(z, s, self.coupled, activation=self.activation)[0]
 
     def _driven(self, z: Tensor, s: Tensor, M: Tensor) -> Tensor:
-        """What M (G n, k), a change of a layer's pre-activations z, does to its output (..., n, k); s is the layer's input state."""
+        """The change (..., n, k) of a layer's output by a change M (G n, k) of its pre-activations z; s is its input state."""
         f, (z_H, z_T, *z_C) = ACTIVATIONS[self.activation], z.split(self.hidden_size, -1)
         M_H, M_T, *M_C = M.split(self.hidden_size)
         h, slope = f.function(z_H), sigmoid_derivative(z_T)

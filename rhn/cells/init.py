@@ -1,5 +1,6 @@
-"""How weights start: the paper's schemes and the usual ones, drawn on the CPU from an explicit generator so that every device and dtype
-starts alike, whatever torch's default device is.
+"""Initialisation schemes of the paper and the usual ones.
+
+Weights are drawn on the CPU from an explicit generator, so that all devices and dtypes start alike.
 
 | scheme         | weights                                               | biases             | used by                             |
 |----------------|-------------------------------------------------------|--------------------|-------------------------------------|
@@ -9,14 +10,14 @@ starts alike, whatever torch's default device is.
 | scaled[:G]     | normal with standard deviation G / sqrt(fan_in)       | zero               | LeCun et al. 1998, G = 1            |
 | orthogonal[:G] | recurrent matrices G Q, Q orthogonal; others scaled   | zero               | Saxe et al. 2014, G = 1             |
 
-fan_in is the number of columns of a matrix: how many numbers it is multiplied with. (An embedding's rows have a length of about G.)
+fan_in is the number of columns of a matrix. (An embedding's rows have a length of about G.)
 
-Recurrent matrices are the n x n blocks that a state is multiplied with, those of gates and of shortcuts included. A cell says in
-`layers()` where they are; one that does not say starts as `scaled`. Q is uniform (Haar): the orthogonal factor of a normal matrix, with
-the signs that make the other factor's diagonal positive. `scaled` and `orthogonal` say how large recurrent matrices are: an IRNN starts
-without its identity then.
+Recurrent matrices are the n x n blocks that multiply a state, with those of gates and of shortcuts. `Cell.layers()` describes them;
+a cell without description starts as `scaled`. Q is uniform (Haar): the orthogonal factor of a normal matrix, with
+the signs that make the other factor's diagonal positive. Under `scaled` and `orthogonal`, which fix the scale of recurrent matrices,
+an IRNN starts without its identity.
 
-Some cells start weights in a way of their own, whatever the scheme: their docstrings say which (`Cell._start`).
+Some cells initialise some weights in their own way under any scheme (`Cell._start`); see their docstrings.
 
 `uniform:A,bias:B` starts all biases at the constant B (an option of the official Theano code). Gate biases (`transform_bias`,
 `forget_bias`, ...) are constants set afterwards by the cell.
@@ -33,13 +34,13 @@ from rhn.errors import InvalidInputError
 from rhn.utils.validation import LARGEST_INIT
 
 DEFAULT_SCALE = {"uniform": 0.04, "gaussian": 0.01, "identity": 1e-3, "scaled": 1.0, "orthogonal": 1.0}
-OWN = "uniform:0.04"  # of our cells, where nobody says
+OWN = "uniform:0.04"  # the default of our cells
 BY_FAN_IN = ("scaled", "orthogonal")
 
 
 @dataclass(frozen=True)
 class Initialization:
-    """A scheme, its scale (half-width, standard deviation or gain), and the biases' constant where the scheme is not to say."""
+    """A scheme, its scale (half-width, standard deviation or gain), and the constant of the biases, if there is one."""
 
     scheme: str
     scale: float
@@ -142,5 +143,5 @@ def haar(normal: Tensor) -> Tensor:
 
 
 def _short(number: float) -> str:
-    """A number in as few digits as tell it exactly."""
+    """A number in the fewest digits that are exact."""
     return f"{number:g}" if float(f"{number:g}") == number else repr(number)

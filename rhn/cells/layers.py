@@ -1,9 +1,9 @@
-"""What a cell says of its own layers, so that others can watch a layer or take it out without knowing the cell.
+"""Description of the layers of a cell, with which gates are watched and layers lesioned in any cell.
 
     s_l = f_l(x, s_{l-1}, y)        s_0 = y the state before the step, x its input, s_L the state after it
 
-`Cell.layers()` says where the weights of each layer are, `Cell.run_layer` runs one. All of it may be left out: what a cell does not
-say cannot be lesioned that way.
+`Cell.layers()` describes the weights of each layer, `Cell.run_layer` runs one. Both are optional; lesions need the parts that they
+change.
 
 Legend: m inputs, n units, G blocks of n rows that are stacked in a weight (a gate each, or the candidate).
 """
@@ -30,39 +30,39 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class GateBlocks:
-    """Which blocks are a layer's gates: t = sigmoid(z + constant) of the block `transform`, c likewise of the block `carry`."""
+    """The gates among the blocks of a layer: t = sigmoid(z + constant) of the block `transform`, c likewise of the block `carry`."""
 
     transform: int
     """Counted from 0, as `carry`."""
     carry: int | None = None
-    """None where c = 1 - t."""
+    """None if c = 1 - t."""
     opens: bool = True
     """False where sigmoid(z) is 1 - t, as in a GRU."""
     constant: float = 0.0
-    """What the cell adds to the transform gate's z besides its bias."""
+    """A constant that the cell adds to the z of the transform gate besides its bias."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """Where the weights of one layer are; None for what it has not."""
+    """The weights of one layer; None for those that it lacks."""
 
     input: Part | None = None
-    """What x is multiplied with."""
+    """The matrix that multiplies x."""
     recurrent: Part | None = None
-    """What s_{l-1} is multiplied with."""
+    """The matrix that multiplies s_{l-1}."""
     skip: Part | None = None
-    """What y is multiplied with, in a layer after the first."""
+    """The matrix that multiplies y, in a layer after the first."""
     bias: Part | None = None
     gate: GateBlocks | None = None
     output: str | None = None
     """In a layer without gates the function of s_l = output(z), a name in `rhn.kernels.activations`."""
     carries: bool = False
-    """Whether s_{l-1} reaches s_l past the nonlinearity without a gate, as in s' = s + f(z)."""
+    """True if s_{l-1} reaches s_l past the nonlinearity without a gate, as in s' = s + f(z)."""
 
 
 @dataclass(frozen=True)
 class Gates:
-    """What the layers of one gated step did: entry l - 1 of each tuple belongs to layer l, tensors (..., n).
+    """Gates of the layers in one step: entry l - 1 of each tuple belongs to layer l, tensors (..., n).
 
     h candidate, t transform gate, c carry gate, states s_1..s_L. All empty for cells without gates; len() is the number of layers.
     """
@@ -98,7 +98,7 @@ def described_layers(cell: nn.Module) -> tuple[Layer, ...]:
 
 
 def recurrent_parts(cell: nn.Module) -> tuple[Part, ...]:
-    """The weights (G n, n) that a state is multiplied with, shortcuts included, as far as `cell.layers()` says; errors as above."""
+    """The weights (G n, n) that multiply a state, shortcuts included, if `cell.layers()` describes them; errors as above."""
     weights = dict(cell.named_parameters())
     parts = (part for layer in described_layers(cell) for part in (layer.recurrent, layer.skip) if part is not None)
     return tuple(p for p in parts if weights[p.parameter][p.index].shape[1:] == (cell.hidden_size,))

@@ -1,7 +1,7 @@
-"""What cells of one layer share whose step is one function of a product with the input: s' = update(W x + b, s, *weights).
+"""Base class of cells of one layer whose step is a function of W x + b, the state and the weights: s' = update(W x + b, s, *weights).
 
-A cell of this kind says `update`, and `recurrent_weights` where its weights are not simply `weight_hh`; `rhn.kernels.recompute` runs
-it. One whose matrices all take the state of n entries, or what gates leave of it, may name "state" in its `masks`.
+A subclass defines `update`, and `recurrent_weights` if they are not only `weight_hh`; `rhn.kernels.recompute` runs it. If all its
+matrices multiply the state of n entries, gated or not, it may name "state" in its `masks`.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from rhn.kernels.recompute import recompute_loop, recompute_loop_reference
 
 
 class LoopedCell(Cell):
-    """A cell of one layer. Weights: weight_ih (G n, m), weight_hh of the shape `recurrent_shape`, bias (G n,) where it is `biased`."""
+    """A cell of one layer. Weights: weight_ih (G n, m), weight_hh of the shape `recurrent_shape`, bias (G n,) if `biased`."""
 
     deep = False
     biased = True
@@ -41,7 +41,7 @@ class LoopedCell(Cell):
 
     @property
     def recurrent_shape(self) -> tuple[int, ...] | None:
-        """Shape of weight_hh: (G n, n) unless a cell says otherwise; None where it has none."""
+        """Shape of weight_hh, by default (G n, n); None for a cell without recurrent matrix."""
         return self.blocks * self.hidden_size, self.hidden_size
 
     @property
@@ -50,24 +50,24 @@ class LoopedCell(Cell):
         return None
 
     def _add_parameters(self, where: dict) -> None:
-        """Parameters beyond these three; `where`: device and dtype."""
+        """Add parameters beyond these three; `where`: device and dtype."""
 
     def input_weights(self) -> tuple[Tensor, Tensor]:
         """W (G n, m) and b (G n,)."""
         return self.weight_ih, self.bias
 
     def recurrent_weights(self) -> tuple[Tensor, ...]:
-        """What `update` is given besides."""
+        """The further arguments of `update`."""
         return (self.weight_hh,)
 
     def stacked_weights(self) -> tuple[Tensor, ...]:
-        """The same for the kernel: where they are computed, by what gives a model's bits alone and in a stack."""
+        """The same for the kernel: weights that are computed have the same bits for one model and in an ensemble."""
         return self.recurrent_weights()
 
     def update(self, u: Tensor, s: Tensor, *weights: Tensor) -> Tensor:
         """The next state from u = W x + b (..., G n), s (..., state_size) and the recurrent weights.
 
-        It reads no parameter of the cell but those given, which may be those of K models, see `rhn.kernels.recompute`.
+        It must read no other parameter of the cell: the arguments may be those of K models, see `rhn.kernels.recompute`.
         """
         raise NotImplementedError(f"{type(self).__name__} needs its equation: define update(u, s, *weights) -> s'")
 
@@ -91,6 +91,6 @@ class LoopedCell(Cell):
 
     @property
     def layer_jacobians(self) -> Callable[[Tensor, Tensor], list[Tensor]]:
-        """The one layer's is the step's (..., state_size, state_size), where the cell has a closed form of it."""
+        """The Jacobian of the step, which is the only layer (..., state_size, state_size), if the cell has its closed form."""
         jacobian = self.jacobian
         return lambda x, s: [jacobian(x, s)]

@@ -60,7 +60,7 @@ class MGU(LoopedCell):
         return _pre_activations(F.linear(x, self.weight_ih, self.bias), s, self.weight_hh)
 
     def _driven(self, x: Tensor, s: Tensor, M_f: Tensor, M_g: Tensor) -> Tensor:
-        """What a change M_f, M_g (..., n, k) of the pre-activations, the gate's effect on the candidate apart, does to s'."""
+        """The change of s' by a change M_f, M_g (..., n, k) of the pre-activations, without the gate's effect on the candidate."""
         (z_f, z_g), R_g = self._pre_activations(x, s), self.weight_hh.chunk(2)[1]
         slope = sigmoid_derivative(z_f)
         through = M_g + R_g @ ((s * slope).unsqueeze(-1) * M_f)
@@ -88,7 +88,7 @@ def _update(u: Tensor, s: Tensor, R: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _pre_activations(u: Tensor, s: Tensor, R: Tensor) -> tuple[Tensor, Tensor]:
-    """Those of f and g, each (..., n)."""
+    """Pre-activations of f and g, each (..., n)."""
     (u_f, u_g), (R_f, R_g) = u.chunk(2, -1), R.chunk(2, -2)
     z_f = u_f + product(s, R_f)
     return z_f, u_g + product(torch.sigmoid(z_f) * s, R_g)

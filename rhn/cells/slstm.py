@@ -108,7 +108,7 @@ class SLSTM(LoopedCell):
         )
 
     def _driven(self, step: _Step, s: Tensor, M: Tensor) -> Tensor:
-        """What M (4n, k), a change of the pre-activations, does to (h', c', n', m') at fixed (c, n, m): (..., 4n, k)."""
+        """The change (..., 4n, k) of (h', c', n', m') at fixed (c, n, m) by a change M (4n, k) of the pre-activations."""
         M_i, M_f, M_z, M_o = M.chunk(4)
         c_by_gap, n_by_gap, rises = (d.unsqueeze(-1) for d in self._by_gap(step, s))
         kept = torch.sigmoid(-step.of_f).unsqueeze(-1) * M_f

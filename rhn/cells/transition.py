@@ -1,7 +1,7 @@
 """The tanh cells: the plain RNN, its identity-initialised form, and deep transitions with and without shortcuts.
 
     DT-RNN     s_1 = f(W x + R_1 y + b_1),  s_l = f(R_l s_{l-1} + b_l),          y' = s_L      (Pascanu et al. 2013)
-    DT(S)-RNN  s_l = f(R_l s_{l-1} + S_l y + b_l) for every l >= 2 (`skip="all"`) or for l = L alone (`skip="last"`)
+    DT(S)-RNN  s_l = f(R_l s_{l-1} + S_l y + b_l) for every l >= 2 (`skip="all"`) or only for l = L (`skip="last"`)
     RNN        L = 1
 
 Jacobian dy'/dy (Zilly et al. 2017, equations 2-3, as A[i, j] = dy'_i / dy_j): with D_l = diag f'(z_l),
@@ -65,12 +65,12 @@ class DTRNN(Cell):
 
     @property
     def _shortcuts(self) -> int:
-        """How many of the last layers also see y[t-1]."""
+        """The number of last layers with a shortcut from y[t-1]."""
         return 0
 
     @property
     def _first_skip(self) -> int:
-        """The first layer with a shortcut, from 0; L where none has one."""
+        """The first layer with a shortcut, counted from 0; L without shortcuts."""
         return self.depth - self._shortcuts
 
     def _derivatives(self, x: Tensor, y: Tensor) -> list[Tensor]:
@@ -134,7 +134,7 @@ class DTRNN(Cell):
         return P
 
     def layer_jacobians(self, x: Tensor, s: Tensor) -> list[Tensor]:
-        """The L matrices whose product, the last one first, is dy'/dy, see above: (..., n, n) each, or 2n where y is carried along."""
+        """The L matrices whose product, the last one first, is dy'/dy, see above: (..., n, n) each, or 2n if y is carried along."""
         L, n, D = self.depth, self.hidden_size, self._derivatives(x, s)
         J = [d * R for d, R in zip(D, self.weight_hh, strict=True)]
         if self._shortcuts:

@@ -1,4 +1,4 @@
-"""What every model is built of: a stack of recurrent cells, ours or the user's, with weights drawn in a fixed order."""
+"""The base class of models: a stack of recurrent cells, ours or the user's, with weights drawn in a fixed order."""
 
 import contextlib
 import inspect
@@ -15,18 +15,18 @@ from rhn.cells.registry import OURS, accepts, is_ours
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
 from rhn.utils.wording import first_line
 
-MAX_LAYERS = 64  # a file may not ask for more: building each costs time before its sizes can be compared
+MAX_LAYERS = 64  # the limit for files: each layer costs time to build before sizes can be compared
 
 
 class Network(nn.Module):
-    """A stack of `cells`, each on the outputs of the one below, that says how it was built.
+    """A stack of `cells`, each on the outputs of the one below, with the configuration that rebuilds it.
 
     sizes: the names of the constructor's arguments beside cell, init and options.
     where: device and dtype.
 
-    A cell that takes `init` and `generator` gets them and draws its own weights; otherwise they are drawn here, and left as the cell
-    has drawn them where init is None: then every cell starts in its own way, and the other weights likewise (`own_init`). Raises
-    InvalidInputError for an unknown cell, one that is batch_first, or a size or option that it does not have.
+    A cell that takes `init` and `generator` draws its own weights; those of other cells are drawn here. With init None every cell keeps
+    its own initialisation, and the other weights start likewise (`own_init`). Raises InvalidInputError for an unknown cell, a cell that
+    is batch_first, or a size or option that the cell lacks.
     """
 
     sizes: tuple[str, ...]
@@ -40,7 +40,7 @@ class Network(nn.Module):
         factory = resolve_cell(cell) if isinstance(cell, str) else cell
         if not isinstance(cell, str):
             ours = (name for name, known in CELLS.items() if known is cell)
-            named = cell if hasattr(cell, "__qualname__") else type(cell)  # a functools.partial has no name of its own
+            named = cell if hasattr(cell, "__qualname__") else type(cell)  # a functools.partial has no __qualname__
             cell = next(ours, None) or f"{named.__module__}:{named.__qualname__}"
         self.cell = cell
         self.hidden_size, self.depth, self.layers, self.precision = hidden_size, depth, layers, "float32"
@@ -67,7 +67,7 @@ class Network(nn.Module):
     def config(self) -> dict:
         """Constructor arguments that rebuild this model, JSON-ready (device and dtype apart).
 
-        With the defaults of the cell's options: a file goes on meaning the same when a default changes.
+        Defaults of the cell's options are included, so that a file keeps its meaning when a default changes.
         """
         cell = self.cells[0]
         options = (*getattr(cell, "options", ()), *self.options)
@@ -83,7 +83,7 @@ class Network(nn.Module):
 
 
 def own_init(factory: Callable, hidden_size: int) -> str:
-    """The scheme by which a cell starts where nobody says; of a user's cell that has none, that of our cells.
+    """The default scheme of a cell; for a user's cell without one, that of our cells.
 
     >>> own_init(CELLS["rhn"], 64), own_init(resolve_cell("torch.nn:LSTM"), 4)
     ('uniform:0.04', 'uniform:0.5')
@@ -95,7 +95,7 @@ def own_init(factory: Callable, hidden_size: int) -> str:
 
 
 def bias_option(cell: str, transform_bias: float | None) -> dict[str, float | None]:
-    """What a cell is told of its transform bias; a cell without transform gates is told nothing where the bias is None.
+    """The keyword of a cell for its transform bias; none for a cell without transform gates if the bias is None.
 
     >>> bias_option("rhn", None), bias_option("lstm", None)
     ({'transform_bias': None}, {})
@@ -105,9 +105,9 @@ def bias_option(cell: str, transform_bias: float | None) -> dict[str, float | No
 
 
 def from_file(model: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    """Builds what a checkpoint describes, a model of one of our cells: a file must not decide what is imported.
+    """A factory for models of our cells, as checkpoints describe them: a file must not decide which code is imported.
 
-    It raises InvalidInputError for a cell of the user's own; `with_cell` loads those.
+    It raises InvalidInputError for a user's cell; `with_cell` loads those.
     """
 
     def build(*, cell: str, **config) -> nn.Module:
@@ -117,7 +117,7 @@ def from_file(model: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
                 "or in Python load_checkpoint(path, factory=rhn.models.with_cell(...))"
             )
         if cell == "irnn":
-            config.setdefault("nonlinearity", "tanh")  # a file that does not say is older than the ReLU
+            config.setdefault("nonlinearity", "tanh")  # files without the entry are older than the ReLU
         return model(cell, **config)
 
     return build
@@ -131,7 +131,7 @@ def _build(name, factory, input_size, hidden_size, depth, init, generator, keywo
             cell = factory(input_size, hidden_size, depth, **keywords)
     except RhnError:
         raise
-    except USERS_FAULT as error:  # whatever a user's cell raises
+    except USERS_FAULT as error:  # any error of a user's cell
         if isinstance(error, TypeError):
             raise InvalidInputError(f"the cell {name!r} cannot be built: {first_line(error)}") from error
         if is_ours(factory):
@@ -152,14 +152,14 @@ def _build(name, factory, input_size, hidden_size, depth, init, generator, keywo
 
 
 def _draws(factory: Callable) -> bool:
-    """Whether a cell draws its weights by a scheme and a generator that it is given."""
+    """Return True if a cell draws its weights itself, by the given scheme and generator."""
     ours = isinstance(factory, type) and issubclass(factory, tuple(map(CELLS.get, OURS)))
     return ours or (accepts(factory, "init") and accepts(factory, "generator"))
 
 
 @contextlib.contextmanager
 def _seeded(generator: torch.Generator | None) -> Iterator[None]:
-    """Within, torch's own random numbers follow from the generator; without one they are left alone."""
+    """Context in which torch's own random numbers follow from the generator; None changes nothing."""
     if generator is None:
         yield
         return
@@ -169,7 +169,7 @@ def _seeded(generator: torch.Generator | None) -> Iterator[None]:
 
 
 def _try(name: str, cell: nn.Module, input_size: int, hidden_size: int) -> None:
-    """See that a user's cell runs over time; raises InvalidInputError."""
+    """Raise InvalidInputError unless a user's cell runs over time."""
     expected = f"(outputs (T, B, {hidden_size}), state) for x (T, B, {input_size})"
     if not isinstance(cell, nn.Module):
         raise InvalidInputError(
@@ -180,7 +180,7 @@ def _try(name: str, cell: nn.Module, input_size: int, hidden_size: int) -> None:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             outputs, _ = cell(like.new_zeros(2, 1, input_size))
             shape = tuple(outputs.shape)
-    except USERS_FAULT as error:  # whatever a user's cell raises
+    except USERS_FAULT as error:  # any error of a user's cell
         said = f"{type(error).__name__}: {error}"
         raise UsersCodeError(f"the cell {name!r} does not run, expected {expected}: {said}") from error
     if shape != (2, 1, hidden_size):

@@ -41,7 +41,7 @@ class Dropout:
 
     @property
     def of_cells(self) -> bool:
-        """Whether anything is dropped within the cells."""
+        """True if anything is dropped within the cells."""
         return any((self.input, self.hidden, self.candidate))
 
 
@@ -82,7 +82,7 @@ def draw_masks(model: nn.Module, tokens: Tensor, dropout: Dropout, generator: to
 
 
 def require_masks(model: nn.Module, dropout: Dropout) -> None:
-    """Raise InvalidInputError where a cell of a `LanguageModel` cannot take the masks of these rates."""
+    """Raise InvalidInputError if a cell of a `LanguageModel` cannot take the masks of these rates."""
     if not dropout.of_cells:
         return
     for cell in model.cells:

@@ -2,9 +2,9 @@
 
 Legend: T steps, B rows, V symbols of the vocabulary, E embedding size, n hidden units, K stacked models elsewhere.
 
-    x[t] = e[w[t]] m_x[t]                 e (V, E) the embedding, m the dropout masks (see `rhn.models.dropout`), 1 where there are none
+    x[t] = e[w[t]] m_x[t]                 e (V, E) the embedding, m the dropout masks (see `rhn.models.dropout`), 1 without dropout
     y    = cells(x)                       stacked, each with its own masks on its input and on its state
-    logits[t] = U (y[t] m_o) + b          U = e where the weights are tied (Press and Wolf 2017), else (V, n)
+    logits[t] = U (y[t] m_o) + b          U = e if the weights are tied (Press and Wolf 2017), else (V, n)
 
 So logits[t] is the prediction of token w[t + 1].
 """
@@ -27,9 +27,9 @@ States = tuple[Tensor, ...]
 
 
 class Reading(NamedTuple):
-    """What a model makes of a window.
+    """The output of a model for a window.
 
-    logits (T, B, V), or None where targets were given; the cells' last states, (B, state_size) each; the last cell's outputs (T, B, n),
+    logits (T, B, V), or None with targets; the cells' last states, (B, state_size) each; the last cell's outputs (T, B, n),
     before dropout; nll (T, B) of the targets in nats, or None.
     """
 
@@ -45,7 +45,7 @@ class LanguageModel(Network):
     Args:
         cell, hidden_size, depth, layers, generator, options: as in `PolyphonicModel`.
         vocabulary_size: V.
-        embedding_size: E. None: the official code's rule, V where the weights are not tied and V < n, otherwise n.
+        embedding_size: E. None: the official code's rule, V if the weights are not tied and V < n, otherwise n.
         tied: the output uses the embedding's weights; needs E = n.
         init: how all weights start, biases included; see `rhn.cells.init`. None: as the cell starts by itself.
 
@@ -95,11 +95,11 @@ class LanguageModel(Network):
         masks: Masks | None = None,
         targets: Tensor | None = None,
     ) -> Reading:
-        """Read tokens (T, B) int64 from the cells' states, zero where None, and predict the next ones.
+        """Read tokens (T, B) int64 from the cells' states, zero if None, and predict the next ones.
 
-        With targets (T, B) their negative log-likelihoods are computed instead of the logits, in less time and memory.
+        With targets (T, B), compute their negative log-likelihoods instead of the logits, in less time and memory.
 
-        Raises InvalidInputError where a shape, or the number of states or masks, does not fit.
+        Raises InvalidInputError if a shape, or the number of states or masks, does not fit.
         """
         masks = Masks.none(self.layers) if masks is None else masks
         self._check(tokens, states, masks, targets)

@@ -21,7 +21,7 @@ from rhn.models.building import Network, draw
 
 
 class _Drawn(nn.Linear):
-    """A linear layer whose weights somebody else draws; torch's `skip_init` would import its compiler, half a second."""
+    """A linear layer without initial weights; torch's `skip_init` would import its compiler, which takes half a second."""
 
     def reset_parameters(self) -> None:
         pass
@@ -37,7 +37,7 @@ class PolyphonicModel(Network):
         input_size, output_size: keys of a frame.
         layers: how many cells are stacked, each on the outputs of the one below.
         init: how the weights start, the output layer's too; see `rhn.cells.init`. None: as the cell starts by itself.
-        generator: CPU generator that they are drawn from (torch's default one where None).
+        generator: CPU generator that they are drawn from (None: torch's default generator).
         options: the cell's own, for example transform_bias=-2.0.
 
     A cell of your own is built as factory(input_size, hidden_size, depth, device=, dtype=, **options) and returns
@@ -75,8 +75,8 @@ class PolyphonicModel(Network):
     def forward(self, frames: Tensor, targets: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Logits (T, B, output_size) for frames (T, B, input_size): entry t is the prediction of frame t + 1.
 
-        With targets (T, B, output_size), and where the mask (T, B) says which frames are real, 1 or 0: the sum of all losses instead,
-        in nats, float64. Raises InvalidInputError where a shape does not fit.
+        With targets (T, B, output_size) and a mask (T, B) of 1 for real frames: the sum of all losses instead, in nats, float64.
+        Raises InvalidInputError if a shape does not fit.
         """
         x = frames
         for cell in self.cells:
@@ -94,12 +94,12 @@ class PolyphonicModel(Network):
         return output_nll(x, self.output.weight, self.output.bias, targets, mask, precision=self.precision)
 
     def nll(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Negative log-likelihoods (T - 1, B) in nats of frames 1..T-1 of (T, B, keys), T >= 2; 0 where the mask (T, B) is False."""
+        """Negative log-likelihoods (T - 1, B) in nats of frames 1..T-1 of (T, B, keys), T >= 2; 0 at frames with mask (T, B) False."""
         return frame_nll(self(frames[:-1]), frames[1:], None if mask is None else mask[1:])
 
 
 def with_cell(
     factory: str | Callable[..., nn.Module], model: Callable[..., nn.Module] = PolyphonicModel
 ) -> Callable[..., nn.Module]:
-    """For `load_checkpoint(path, factory=with_cell(MyCell))`: builds a model of this cell, whatever name the file gives it."""
+    """For `load_checkpoint(path, factory=with_cell(MyCell))`: builds a model of this cell under any name in the file."""
     return lambda cell, **config: model(factory, **config)
