@@ -38,7 +38,7 @@ def main() -> None:
     for path in sorted(options.runs.glob("*/best.safetensors")):
         for when, model in (("new", initial_model(path, 0)[0]), ("trained", load_model(path))):
             cell, title = model.double().cells[0], f"{path.parent.name}, {when}"
-            bounds = gersgorin.bounds(cell, x, title=title, unit="quarter notes")
+            bounds = replace(gersgorin.bounds(cell, x), title=title, unit="quarter notes")
             run = enclosures.of_run(CellRun(cell, x))
             lines.append([*row(bounds), int(run.none_outside.sum()), int((run.outside > 0).sum())])
             if when == "trained" and path.parent.name in ("gru-1", "rhn-5"):
@@ -47,7 +47,7 @@ def main() -> None:
     table = "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
     (options.out / f"{NAME}-table.md").write_text(f"{table}\n\n{environment('cpu')}\n")
     print(table)
-    save_figure(options.out / f"{NAME}.png", lambda: draw_bounds(shown, f"chorale {CHORALE}"))
+    save_figure(options.out / f"{NAME}.png", lambda: draw_bounds(shown))
 
 
 def row(bounds: NormBounds) -> list[str]:

@@ -249,7 +249,7 @@ def compared() -> dict:
 
 def analysis(*arguments, **options) -> dict:
     found = g.analyze(*arguments, **options)
-    return {"fields": found, "table": found.table(), "words": found.summary(), "figure": found.plot()}
+    return {"fields": found, "table": found.table(), "words": found.summary(), "figure": found.plot().figure.figure}
 
 
 def checked(model, **options) -> dict:

@@ -15,8 +15,19 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from gersgorin.linalg.outlines import discs_outline
 from gersgorin.plotting.animation import write_animation
-from gersgorin.plotting.figure import Shown, laid_out, own_axes, plain_numbers
-from gersgorin.plotting.spectra import CIRCLE, DASHED, DASHES, complete, legend_below, legend_beside, shade_style
+from gersgorin.plotting.figure import (
+    CIRCLE,
+    DASHED,
+    DASHES,
+    Shown,
+    complete,
+    laid_out,
+    legend_below,
+    legend_beside,
+    own_axes,
+    plain_numbers,
+    shade_style,
+)
 from rhn.errors import DataError
 from rhn.plotting.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawable, our_style, titled
 from rhn.utils.result import Result

@@ -19,6 +19,8 @@ BLOCK = 1 << 22  # numbers of Jacobians computed at once
 KEPT = 1 << 25  # most numbers of Jacobians that a run stores
 
 Tangent = Callable[[Tensor], Tensor]
+Progress = Callable[[int, int], None]
+"""Called with (steps done, steps in all)."""
 
 UNITS = {"chorale": "quarter notes", "text": "tokens"}
 
@@ -161,6 +163,10 @@ class Run:
     def any_step(self) -> nn.Module | Callable:
         """The cell, whose step can start from any state. Raises InvalidInputError for a run without such a cell."""
         return self.cell
+
+
+def silent(done: int, total: int) -> None:
+    """Report no progress."""
 
 
 def shown_steps(T: int, panels: int = 4) -> list[int]:

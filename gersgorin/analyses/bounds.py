@@ -30,7 +30,7 @@ Legend: T steps; W window lengths, the shortest first. Logarithms are natural.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, reduce
 from itertools import accumulate
 from pathlib import Path
@@ -39,14 +39,13 @@ import numpy as np
 import scipy.linalg
 import torch
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.figure import SubFigure
 from torch import Tensor, nn
 
 from gersgorin.jacobian import Step, layer_jacobians
 from gersgorin.linalg.balls import (
     UNIT,
     Enclosed,
-    Window,
     above,
     exactly,
     identity_distance,
@@ -58,26 +57,27 @@ from gersgorin.linalg.balls import (
     smallest_singular_value_below,
     sum_of_logs_above,
     times,
-    windows,
+    window_levels,
 )
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.own_loop import OwnLoop
-from gersgorin.plotting.figure import Shown, laid_out, own_axes, plain_numbers
-from gersgorin.plotting.spectra import (
+from gersgorin.plotting.figure import (
     DASHED,
+    Shown,
     as_list,
-    complete,
+    draw_rows,
     legend_beside,
+    over_time,
+    panel,
+    plain_numbers,
     shade_style,
-    titled_all,
-    told_apart,
-    wrapped,
+    title_of,
 )
 from gersgorin.resolve import run_of_network
-from gersgorin.run import BLOCK, Run
+from gersgorin.run import BLOCK, Progress, Run, silent
 from rhn.errors import InvalidInputError
-from rhn.plotting.figures import BLUE, GREEN, GREY, ORANGE, our_style, time_label
-from rhn.utils.result import Result
+from rhn.plotting.figures import BLUE, GREEN, GREY, ORANGE, our_style
+from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
 KINDS = ("norm", "diagonal norm", "quadratic norm")
@@ -170,47 +170,57 @@ NOTHING: Bounds = (np.zeros(len(KINDS)), 0.0)
 
 
 class WindowBounds:
-    """Accumulate the bounds from the windows of each level."""
+    """Bounds of the products of all windows of some factors."""
 
-    def __init__(self, norms: tuple[Weighted | None, Weighted | None], unit: float, *, first: bool = True):
-        """unit: the value of a zero product. first: whether the run begins here."""
+    def __init__(
+        self,
+        factors: list[Enclosed],
+        norms: tuple[Weighted | None, Weighted | None],
+        unit: float,
+        *,
+        first: bool = True,
+        known: list[Bounds] | None = None,
+    ):
+        """unit: the value of a zero product. first: whether the run begins here. known: the bounds of the factors, if computed."""
         self.norms, self.unit, self.first = norms, unit, first
-        self.of_window: dict[tuple[int, int], Bounds] = {}
-        self.sums: list[Bounds] = []
-        """For each level, sums over its windows so far: logs of the upper bounds (3,), log of the lower one."""
+        self.levels: list[list[Bounds]] = []
+        """For each level the bounds of its windows: logs of the upper ones (3,), log of the lower one."""
+        for products in window_levels(factors):
+            if known is None or self.levels:
+                known = [self._bounds(product, k) for k, product in enumerate(products)]
+            self.levels.append(known)
+        (self.product,) = products
 
-    def add(self, window: Window, known: Bounds | None = None) -> None:
-        """Add a window, after its halves; known: its bounds if they are computed already."""
-        bounds = self.of_window[window.level, window.start] = known or self._bounds(window)
-        if window.level == len(self.sums):
-            self.sums.append(NOTHING)
-        self.sums[window.level] = added(self.sums[window.level], bounds)
+    @property
+    def sums(self) -> list[Bounds]:
+        """For each level the sums over its windows."""
+        return [reduce(added, level, NOTHING) for level in self.levels]
 
-    def over_time(self, level: int, T: int) -> list[Bounds]:
+    def over_time(self, level: int) -> list[Bounds]:
         """The bounds at t = 1..T from windows of up to 2^level factors."""
-        found, whole, longest = [], NOTHING, 2**level
-        for t in range(1, T):
-            start = t // longest * longest
-            if start == t:
-                whole = added(whole, self.of_window[level, start - longest])
-            total = whole
+        found, whole = [], NOTHING
+        for t in range(1, len(self.levels[0])):
+            full, rest = divmod(t, 2**level)
+            if rest == 0:
+                whole = added(whole, self.levels[level][full - 1])
+            total, start = whole, t - rest
             for shorter in reversed(range(level)):
                 if t - start >= 2**shorter:
-                    total = added(total, self.of_window[shorter, start])
+                    total = added(total, self.levels[shorter][start // 2**shorter])
                     start += 2**shorter
             found.append(total)
         return [*found, self.sums[level]]  # its last window may be a shorter one
 
-    def _bounds(self, window: Window) -> Bounds:
-        """The bounds of the product, or the sums of those of its halves if rounding makes them sharper."""
-        middle = window.start + 2 ** (window.level - 1) if window.level else window.stop
-        if window.level and middle >= window.stop:
-            return self.of_window[window.level - 1, window.start]  # the same window as on the level below
-        upper = log_bounds(window.product, self.norms, self.unit)
-        lower = log_below_of(window.product, first=self.first and window.start == 0)
-        if window.level:
-            halves = added(*(self.of_window[window.level - 1, start] for start in (window.start, middle)))
-            upper, lower = np.minimum(upper, halves[0]), max(lower, halves[1])
+    def _bounds(self, product: Enclosed, k: int) -> Bounds:
+        """The bounds of the k-th window of the next level, or the sums of those of its halves if rounding makes them sharper."""
+        halves = self.levels[-1][2 * k : 2 * k + 2] if self.levels else []
+        if len(halves) == 1:
+            return halves[0]  # the same window as on the level below
+        upper = log_bounds(product, self.norms, self.unit)
+        lower = log_below_of(product, first=self.first and k == 0)
+        if halves:
+            total = added(*halves)
+            upper, lower = np.minimum(upper, total[0]), max(lower, total[1])
         return upper, lower
 
 
@@ -295,19 +305,17 @@ class NormBounds(Result, kind="bounds"):
 
     def table(self) -> list[dict]:
         """One row for each window length: bounds on exponent and half-life, and the exponent from each kind."""
-        return [
-            {
-                "window": words,
-                "window_steps": int(self.window_steps[w]),
-                "exponent_bound": float(self.exponent[w]),
-                "half_life_bound": float(self.half_life[w]),
-                "above_measured": float(self.exponent[w]) - self.measured_exponent,
-                "lower_exponent": float(self.lower_exponent[w]),
-                "bound": self.binding[w],
-                "exponents": {k: float(v) / self.steps for k, v in zip(self.kinds, self.upper[:, w, -1], strict=True)},
-            }
-            for w, words in enumerate(self.lengths)
-        ]
+        by_kind = (self.upper[:, :, -1] / self.steps).T.tolist()
+        return rows_of(
+            window=self.lengths,
+            window_steps=self.window_steps,
+            exponent_bound=self.exponent,
+            half_life_bound=self.half_life,
+            above_measured=self.exponent - self.measured_exponent,
+            lower_exponent=self.lower_exponent,
+            bound=self.binding,
+            exponents=[dict(zip(self.kinds, row, strict=True)) for row in by_kind],
+        )
 
     def to_dict(self) -> dict:
         """The numbers over the whole run; those of every step are in the file that `save` writes."""
@@ -373,18 +381,15 @@ def bounds(
     s0: Tensor | None = None,
     *,
     layers: bool = True,
-    title: str | None = None,
-    unit: str | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
     **options,
 ) -> NormBounds:
     """Bounds on ||dy_t/dy_0|| along a run, from windows of 1, 2, 4, ... layers and steps, of the Jacobians as computed.
 
     Args:
-        network, x, options: as for `gersgorin.open_run`. A cell, or a step f(x, s), with inputs x (T, m) is used as it is.
+        network, x, options: as for `gersgorin.open_run`; a cell, or a step f(x, s), with inputs x (T, m) is used as it is.
         s0: the first state (n,) of a cell; zero if None, which a bare step does not allow.
         layers: also windows of the layers within a step, for a cell that has the Jacobians of its layers.
-        title: of the network. unit: of one step ("quarter notes").
         progress: called with (steps done, steps in all).
 
     Raises:
@@ -394,20 +399,16 @@ def bounds(
     >>> half.lengths, half.half_life.round(6), half.lower_exponent.round(6)
     (('1 step', '2 steps', '4 steps'), array([1., 1., 1.]), array([-0.693147, -0.693147, -0.693147]))
     """
-    found = of_run(run_of_network(network, x, s0, **options), layers, progress=progress)
-    return replace(found, title=title or found.title, unit=unit or found.unit)
+    return of_run(run_of_network(network, x, s0, **options), layers, progress=progress)
 
 
 @torch.no_grad()
 @one_thread()
-def of_run(
-    run: Run, layers: bool = True, *, progress: Callable[[int, int], None] = lambda done, total: None
-) -> NormBounds:
+def of_run(run: Run, layers: bool = True, *, progress: Progress = silent) -> NormBounds:
     """Bounds on the norms of the Jacobian products along a run.
 
     Args:
         layers: also windows of the layers within a step.
-        progress: called with (steps done, steps in all).
 
     Raises:
         InvalidInputError: a state or Jacobian is not finite.
@@ -423,7 +424,7 @@ def of_run(
 
 
 def bounds_of(
-    steps: Steps, T: int, *, dtype: str = "float64", progress=lambda done, total: None, **labels: str
+    steps: Steps, T: int, *, dtype: str = "float64", progress: Progress = silent, **labels: str
 ) -> NormBounds:
     """The bounds of T steps; `steps()` yields the layer Jacobians of each step from the first on, the first layer first.
 
@@ -432,27 +433,19 @@ def bounds_of(
     Raises InvalidInputError for entries that are NaN or infinite.
     """
     norms, zero = _fixed_norms(steps, T), float(torch.finfo(getattr(torch, dtype)).eps) / 2
-    along, within, log_norm = WindowBounds(norms, zero), [], np.empty(T)
-    product, exponent = None, 0
-
-    def step_products() -> Iterator[Enclosed]:
-        nonlocal product, exponent
-        for t, layers in enumerate(steps()):
-            inside = WindowBounds(norms, zero, first=t == 0)
-            for window in windows(map(exactly, layers)):
-                inside.add(window)
-            within.append(inside)
-            step = window.product
-            product, shift = scaled(step.middle if product is None else step.middle @ product)
-            exponent += shift + step.exponent
-            with np.errstate(divide="ignore"):
-                log_norm[t] = np.log(np.linalg.norm(product, 2)) + exponent * math.log(2)
-            progress(t + 1, T)
-            yield step
-
-    for window in windows(step_products()):
-        along.add(window, known=within[-1].sums[-1] if window.level == 0 else None)
-    lengths, upper, lower = _over_time(within, along, T)
+    within, products, log_norm, product, exponent = [], [], np.empty(T), None, 0
+    for t, layers in enumerate(steps()):
+        inside = WindowBounds([exactly(J) for J in layers], norms, zero, first=t == 0)
+        within.append(inside.sums)
+        products.append(inside.product)
+        step = inside.product
+        product, shift = scaled(step.middle if product is None else step.middle @ product)
+        exponent += shift + step.exponent
+        with np.errstate(divide="ignore"):
+            log_norm[t] = np.log(np.linalg.norm(product, 2)) + exponent * math.log(2)
+        progress(t + 1, T)
+    along = WindowBounds(products, norms, zero, known=[sums[-1] for sums in within])
+    lengths, upper, lower = _over_time(within, along)
     constants = [0.0, *(norm.log_condition if norm else 0.0 for norm in norms)]
     return NormBounds(
         lengths=tuple(counted(n, of) for n, of in lengths),
@@ -466,14 +459,15 @@ def bounds_of(
     )
 
 
-def _over_time(
-    within: list[WindowBounds], along: WindowBounds, T: int
-) -> tuple[list[tuple[int, str]], np.ndarray, np.ndarray]:
-    """The window lengths, and the bounds (kinds, W, T) and (W, T) at the ends of the steps."""
-    layered, levels = len(within[0].sums) - 1, len(along.sums)
+def _over_time(within: list[list[Bounds]], along: WindowBounds) -> tuple[list[tuple[int, str]], np.ndarray, np.ndarray]:
+    """The window lengths, and the bounds (kinds, W, T) and (W, T) at the ends of the steps.
+
+    within: of each step the sums over its layers' windows, for each level.
+    """
+    T, layered, levels = len(within), len(within[0]) - 1, len(along.levels)
     lengths = [(2**k, "layer") for k in range(layered)] + [(min(2**k, T), "step") for k in range(levels)]
-    rows = [list(accumulate((inside.sums[k] for inside in within), added)) for k in range(layered)]
-    rows += [along.over_time(k, T) for k in range(levels)]
+    rows = [list(accumulate((sums[k] for sums in within), added)) for k in range(layered)]
+    rows += [along.over_time(k) for k in range(levels)]
     upper = np.array([[bounds[0] for bounds in row] for row in rows])
     return lengths, upper.transpose(2, 0, 1), np.array([[bounds[1] for bounds in row] for row in rows])
 
@@ -517,85 +511,69 @@ KIND_STYLES = {
 SHOWN = 6  # window lengths in one panel over time
 
 
-@our_style()
+def _what(bounds: NormBounds) -> str:
+    return bounds.scope[:1].lower() + bounds.scope[1:]
+
+
+def _title(bounds: NormBounds) -> str:
+    return title_of(bounds.title, _what(bounds))
+
+
+@panel(7, 5, _title, columns=3)
 def plot_bounds_over_time(bounds: NormBounds, ax: Axes | None = None) -> Axes:
     """Upper and lower bounds on the norm of dy[t]/dy[0] from windows of several lengths, and the measured norm."""
-    alone, ax = ax is None, own_axes(7, 5) if ax is None else ax
-    T, decade = bounds.steps, np.log(10)
+    decade = np.log(10)
     chosen = sorted({round(k) for k in np.linspace(0, len(bounds.lengths) - 1, SHOWN)})
+    shown = [np.zeros(1), bounds.log_norm / decade, *bounds.best[chosen] / decade]
     for k, w in enumerate(chosen):
-        t, upper = _ends(bounds.best[w])
-        style, label = shade_style(k, len(chosen)), f"at most: {bounds.lengths[w]}"
-        ax.plot(t, upper / decade, linewidth=1.2, label=label, **style)
+        _draw_known(bounds.best[w] / decade, ax, f"at most: {bounds.lengths[w]}", **shade_style(k, len(chosen)))
     step = next(w for w in chosen if bounds.window_steps[w])
-    t, lower = _ends(bounds.lower[step])
-    if len(t) > 1:
-        style, label = {"color": GREY, "linewidth": 2.2, "alpha": 0.6}, f"at least: {bounds.lengths[step]}"
-        ax.plot(t, lower / decade, label=label, **style)
-    t, log_norm = _ends(bounds.log_norm)
-    ax.plot(t, log_norm / decade, color="black", linewidth=1.6, label="measured")
+    if np.isfinite(bounds.lower[step]).any():
+        style = {"color": GREY, "linewidth": 2.2, "alpha": 0.6}
+        _draw_known(bounds.lower[step] / decade, ax, f"at least: {bounds.lengths[step]}", **style)
+    _draw_known(bounds.log_norm / decade, ax, "measured", color="black", linewidth=1.6)
     ax.axhline(0, **DASHED, linewidth=0.8)
-    shown = np.r_[
-        0, bounds.log_norm[np.isfinite(bounds.log_norm)], bounds.best[chosen][np.isfinite(bounds.best[chosen])]
-    ]
-    ax.set(ylim=_around(shown / decade))  # the lower bound may leave by far
-    ax.set(xlim=(0, T), xlabel=time_label(bounds.unit), ylabel=r"$\log_{10}\,\|\partial y_t/\partial y_0\|$")
-    ax.set_title("bounds by windows of several lengths")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    plain_numbers(ax)
-    return _complete(bounds, ax) if alone else ax
+    ax.set(ylim=_around(np.concatenate(shown)), title="bounds by windows of several lengths")  # the lower one may leave
+    return over_time(ax, bounds.steps, bounds.unit, r"$\log_{10}\,\|\partial y_t/\partial y_0\|$")
 
 
-@our_style()
+def _draw_known(values: np.ndarray, ax: Axes, label: str, **style) -> None:
+    """Draw the finite values over time, from 0 at time 0."""
+    known = np.flatnonzero(np.isfinite(values))
+    ax.plot(np.r_[0, known + 1], np.r_[0.0, values[known]], label=label, **{"linewidth": 1.2} | style)
+
+
+@panel(7, 5, _title, columns=3)
 def plot_bounds_by_window(bounds: NormBounds, ax: Axes | None = None) -> Axes:
     """Each kind of upper bound on the exponent over the whole run, against the length of the windows."""
-    alone, ax = ax is None, own_axes(7, 5) if ax is None else ax
-    places = np.arange(len(bounds.lengths))
-    for kind, values in zip(bounds.kinds, bounds.upper[:, :, -1] / bounds.steps, strict=True):
+    places, ends = np.arange(len(bounds.lengths)), bounds.upper[:, :, -1] / bounds.steps
+    for kind, values in zip(bounds.kinds, ends, strict=True):
         finite = np.isfinite(values)
         if finite.any():
             ax.plot(places[finite], values[finite], linewidth=1.2, markersize=4, label=kind, **KIND_STYLES[kind])
     ax.axhline(bounds.measured_exponent, color="black", linewidth=1.6, label="measured")
     ax.axhline(0, **DASHED, linewidth=0.8, label="neither grows nor vanishes")
-    ends = bounds.upper[:, :, -1] / bounds.steps
-    ax.set(ylim=_around(np.r_[0, bounds.measured_exponent, ends[np.isfinite(ends)]]))
+    ax.set_ylim(_around(np.r_[0, bounds.measured_exponent, ends.ravel()]))
     ax.set_xticks(places, bounds.lengths, rotation=90)
     ax.set(xlabel="windows of", ylabel="bound on the exponent (1/step)", title="how long a window it takes")
     plain_numbers(ax)
-    return _complete(bounds, ax) if alone else ax
+    return ax
 
 
 @our_style()
-def draw_bounds(runs: NormBounds | Sequence[NormBounds], along: str = "") -> Shown:
-    """A row for each network: its bounds over time, and by window length; along: name of the sequence."""
+def draw_bounds(runs: NormBounds | Sequence[NormBounds]) -> Shown:
+    """The bounds over time, and by window length; of several networks a row each."""
+
+    def draw(bounds: NormBounds, row: SubFigure) -> None:
+        for ax, plot in zip(row.subplots(1, 2), (plot_bounds_over_time, plot_bounds_by_window), strict=True):
+            legend_beside(plot(bounds, ax))
+
     runs = as_list(runs)
-    named = told_apart([bounds.title for bounds in runs], [bounds.about for bounds in runs])
-    figure = Shown(figsize=(13.5, 0.8 + 3.6 * len(runs)), layout="constrained")
-    for pair, bounds, name in zip(figure.subplots(len(runs), 2, squeeze=False), runs, named.names, strict=True):
-        for ax, plot in zip(pair, (plot_bounds_over_time, plot_bounds_by_window), strict=True):
-            plot(bounds, ax)
-            ax.set_title("\n".join(filter(None, (wrapped(name, 60), ax.get_title()))))
-            legend_beside(ax)
-    titled_all(figure, named, _what(runs[0], f" on {along}" if along else ""))
-    return laid_out(figure)
-
-
-def _what(bounds: NormBounds, along: str = "") -> str:
-    products = f"bounds of the products of the {bounds.dtype} Jacobians as computed{along}"
-    return f"{products}; the rounding of the Jacobians themselves is not covered"
-
-
-def _complete(bounds: NormBounds, ax: Axes) -> Axes:
-    return complete(ax, wrapped(f"{bounds.title}: {_what(bounds)}", 90), bounds.about, columns=3)
+    return draw_rows(runs, draw, _what(runs[0]), (13.5, 4.4))
 
 
 def _around(values: np.ndarray) -> tuple[float, float]:
+    """Limits of an axis that shows the finite ones of some values."""
     finite = values[np.isfinite(values)] if np.isfinite(values).any() else np.zeros(1)
     margin = 0.08 * float(np.ptp(finite)) or 1.0
     return float(finite.min()) - margin, float(finite.max()) + margin
-
-
-def _ends(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Finite values and their times, from 0 at time 0."""
-    known = np.flatnonzero(np.isfinite(values))
-    return np.r_[0, known + 1], np.r_[0.0, values[known]]

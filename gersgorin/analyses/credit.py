@@ -17,7 +17,7 @@ Legend: T frames, B sequences, N entries of a cell's state.
 """
 
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,12 +29,23 @@ from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
 from gersgorin.objective import Loss, Objective
-from gersgorin.plotting.figure import Shown, laid_out, own_axes
-from gersgorin.plotting.spectra import as_list, complete, legend_below, wrapped
+from gersgorin.plotting.figure import (
+    Shown,
+    as_list,
+    complete,
+    entitle,
+    legend_below,
+    names_of,
+    own_axes,
+    panel,
+    title_of,
+    wrapped,
+)
+from gersgorin.run import Progress, silent
 from rhn.cells import Cell, layer_from_torch, weights_of_torch
 from rhn.errors import InvalidInputError
-from rhn.plotting.figures import BLUE, GREY, ORANGE, drawable, our_style, titled
-from rhn.utils.result import Result
+from rhn.plotting.figures import BLUE, GREY, ORANGE, our_style
+from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
 
@@ -83,11 +94,9 @@ class Credit(Result, kind="credit"):
 
     def table(self) -> list[dict]:
         """One row a lag: norm and share of its part of the gradient, the part lost beyond it, least and most layers between."""
-        columns = self.lag_norm.tolist(), self.lag_share.tolist(), self.lost.tolist(), self.path_lengths.tolist()
-        return [
-            {"lag": k, "norm": norm, "share": share, "lost": lost, "least_layers": least, "most_layers": most}
-            for k, (norm, share, lost, (least, most)) in enumerate(zip(*columns, strict=True))
-        ]
+        least, most = self.path_lengths.T
+        lags = {"norm": self.lag_norm, "share": self.lag_share, "lost": self.lost}
+        return rows_of(lag=range(len(self.lost)), **lags, least_layers=least, most_layers=most)
 
     def plot(self, ax=None):
         """The heat map of the norms; without axes a figure with the shares of the lags below."""
@@ -256,7 +265,7 @@ def credit(model: nn.Module, x: Any, targets: Any, *, loss: str | Loss | None = 
 
 
 @with_gradients()
-def of_objective(objective: Objective, *, progress: Callable[[int, int], None] = lambda done, total: None) -> Credit:
+def of_objective(objective: Objective, *, progress: Progress = silent) -> Credit:
     """Measure the credit over time of a model on its sequences."""
     run = Unrolled(objective)
     adjoints = run.adjoints()
@@ -328,7 +337,7 @@ def _at_lag(adjoints: torch.Tensor, lag: int) -> torch.Tensor:
 
 DECADES = 8  # of a heat map's scale: what is smaller by more is shown as nothing
 SMALLEST = 1e-6  # part of the gradient that is drawn
-TITLE = "Credit over time: which losses reach which states"
+TITLE = "credit over time: which losses reach which states"
 SCALE = r"$\log_{10}\,\|\partial L_{t_2} / \partial y_{t_1}\|$"
 TRUNCATION = 35  # steps back, those of the paper's language models
 
@@ -346,14 +355,13 @@ def plot_credit(record: Credit, ax: Axes | None = None, *, top: float | None = N
     ax.set(xlabel=rf"state $t_1${unit}", ylabel=rf"loss $t_2${unit}")
     if alone:
         ax.figure.colorbar(image, ax=ax, label=SCALE, extend="min")
-        complete(ax, _title(record), record.about)
+        complete(ax, title_of(record.title, TITLE), record.about)
     return ax
 
 
-@our_style()
+@panel(5.2, 4, TITLE)
 def plot_lags(record: Credit, ax: Axes | None = None) -> Axes:
     """By lag: its share of the gradient, and what is lost where errors go back no further."""
-    alone, ax = ax is None, own_axes(5.2, 4) if ax is None else ax
     lags = np.arange(len(record.lag_share))
     ax.plot(lags, record.lag_norm, color=BLUE, label=r"norm of the lag's part, $\|g_k\| / \|g\|$")
     ax.plot(lags, record.lost, color=ORANGE, linestyle="--", label="lost beyond this lag")
@@ -364,7 +372,7 @@ def plot_lags(record: Credit, ax: Axes | None = None) -> Axes:
     )
     ax.set_ylabel("part of the gradient's norm")
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    return complete(ax, _title(record), record.about) if alone else ax
+    return ax
 
 
 def decades(records: list[Credit]) -> float:
@@ -374,13 +382,11 @@ def decades(records: list[Credit]) -> float:
 
 
 @our_style()
-def draw_credit(
-    records: Credit | Sequence[Credit] | Mapping[str, Credit], title: str = TITLE, about: str = ""
-) -> Shown:
+def draw_credit(records: Credit | Sequence[Credit] | Mapping[str, Credit], about: str = "") -> Shown:
     """Moments of a training side by side: heat maps on one scale, and under them what each lag is worth.
 
     records: one, or several with their names; without names they are counted.
-    title, about: of the figure, what it shows and how the network came to be; "" for what all records say of that.
+    about: how the network came to be, for the title; "" for what all records say of that.
     """
     records = records if isinstance(records, Mapping) else _counted(as_list(records))
     figure = Shown(figsize=(max(6.5, 1.6 + 3.2 * len(records)), 7.2), layout="constrained")
@@ -397,18 +403,13 @@ def draw_credit(
             below.set_ylabel("")
     figure.colorbar(upper[-1].images[0], ax=upper, label=SCALE, extend="min")
     legend_below(figure, lower[:1])
-    said = {", ".join(filter(None, (record.title, record.about))) for record in records.values()}
-    titled(figure, drawable(title), drawable(about or (said.pop() if len(said) == 1 else "")))
-    return laid_out(figure)
+    named = names_of(records.values())
+    return entitle(figure, named._replace(about=about or named.about), TITLE)
 
 
 def _counted(records: list[Credit]) -> dict[str, Credit]:
     """By names that count them; alone, without one."""
     return {f"{k} of {len(records)}" * (len(records) > 1): record for k, record in enumerate(records, start=1)}
-
-
-def _title(record: Credit) -> str:
-    return f"{record.title}, {TITLE[0].lower()}{TITLE[1:]}" if record.title else TITLE
 
 
 def _unit(record: Credit) -> str:

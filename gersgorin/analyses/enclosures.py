@@ -5,7 +5,6 @@ The discs of each step are theorems about its Jacobian as computed (see `gersgor
 Legend: T steps.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +14,10 @@ from matplotlib.ticker import MaxNLocator
 
 from gersgorin.linalg.enclosures import verified_eigenvalues
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.plotting.figure import own_axes
-from gersgorin.plotting.spectra import complete
-from gersgorin.run import Run
-from rhn.plotting.figures import BLUE, ORANGE, our_style, time_label
-from rhn.utils.result import Result
+from gersgorin.plotting.figure import panel
+from gersgorin.run import Progress, Run, silent
+from rhn.plotting.figures import BLUE, ORANGE, time_label
+from rhn.utils.result import Result, rows_of
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -52,9 +50,8 @@ class Enclosures(Result, kind="enclosures"):
 
     def table(self) -> list[dict]:
         """One row a step: step, outside, none_outside, radius, cluster."""
-        names = ("outside", "none_outside", "radius", "cluster")
-        rows = zip(*(getattr(self, name).tolist() for name in names), strict=True)
-        return [{"step": t} | dict(zip(names, row, strict=True)) for t, row in enumerate(rows)]
+        counts = {"outside": self.outside, "none_outside": self.none_outside}
+        return rows_of(step=range(len(self.outside)), **counts, radius=self.radius, cluster=self.cluster)
 
     def to_dict(self) -> dict:
         """Counts over the run."""
@@ -66,10 +63,9 @@ class Enclosures(Result, kind="enclosures"):
             "largest_cluster": int(self.cluster.max()),
         }
 
-    @our_style()
+    @panel(6, 4)
     def plot(self, ax: Axes | None = None) -> Axes:
         """Number of eigenvalues outside the unit circle over time, and the steps that rounding leaves open."""
-        alone, ax = ax is None, own_axes(6, 4) if ax is None else ax
         steps, is_open = np.arange(len(self.outside)), ~self.none_outside & (self.outside == 0)
         ax.plot(steps, self.outside, color=BLUE, marker=".", linewidth=1.3, label="outside for certain")
         if is_open.any():
@@ -77,12 +73,12 @@ class Enclosures(Result, kind="enclosures"):
         ax.set(xlabel=time_label(self.unit), ylabel="eigenvalues outside the unit circle", ylim=(-0.1, None))
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_locator(MaxNLocator(integer=True))
-        return complete(ax, self.title, self.about) if alone else ax
+        return ax
 
 
 @torch.no_grad()
 @one_thread()
-def of_run(run: Run, *, progress: Callable[[int, int], None] = lambda done, total: None) -> Enclosures:
+def of_run(run: Run, *, progress: Progress = silent) -> Enclosures:
     """Verified eigenvalues of each step; by python-flint, if it is installed, where float64 leaves the answer open.
 
     Args:

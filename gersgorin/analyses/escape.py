@@ -41,7 +41,8 @@ nearer to the identity, ||M - I|| < ||M|| (the mean of the diagonal is above 1/2
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -71,7 +72,24 @@ def matrices(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
     >>> list(matrices({"R": torch.zeros(2, 3, 3), "b": torch.zeros(3)}))
     ['R[0]', 'R[1]']
     """
-    return dict(_parts(parameters.items()))
+    found = {}
+    for name, p in parameters.items():
+        if is_weight(name, p):
+            M = p.detach()
+            found |= {name: M} if p.dim() == 2 else {f"{name}[{k}]": layer.flatten(1) for k, layer in enumerate(M)}
+    return found
+
+
+@contextmanager
+def restored(parameters: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """Context manager: the values of parameters at its beginning, which they have again at its end."""
+    before = {name: p.detach().clone() for name, p in parameters.items()}
+    try:
+        yield before
+    finally:
+        with torch.no_grad():
+            for name, p in parameters.items():
+                p.copy_(before[name])
 
 
 def identities(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -88,17 +106,6 @@ def identities(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
 def is_weight(name: str, p: Tensor) -> bool:
     """True for a parameter of two or more dimensions whose name is not that of a bias (some cells stack a bias a layer)."""
     return p.dim() >= 2 and "bias" not in name
-
-
-def _parts(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    for name, p in named:
-        if not is_weight(name, p):
-            continue
-        if p.dim() == 2:
-            yield name, p.detach()
-        else:
-            stack = p.detach().flatten(2) if p.dim() > 3 else p.detach()
-            yield from ((f"{name}[{k}]", M) for k, M in enumerate(stack))
 
 
 class Response(NamedTuple):
@@ -213,14 +220,12 @@ def follow(
     """
     best = objective.best_constant()[1]
     goal = min(LEFT * best, (2 - LEFT) * best)  # below it for negative losses too
-    run = _Run(objective, learning_rate, momentum)
-    before, rows, moving = run.values(), [run.row()], True
-    try:
+    with restored(objective.parameters):
+        run = _Run(objective, learning_rate, momentum)
+        rows, moving = [run.row()], True
         while goal <= rows[-1][1] < np.inf and run.looks < most and run.steps < until and moving:
             moving = run.advance()
             rows.append(run.row())
-    finally:
-        run.put(before)
     steps, losses, norms = zip(*rows, strict=True)
     by_name = {name: np.array([norm[name] for norm in norms]) for name in norms[0]}
     if losses[-1] < goal:

@@ -24,21 +24,21 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.figure import SubFigure
 from torch import Tensor, nn
 
 from gersgorin._validate import real_tensor
 from gersgorin.extract import recurrent_cells
 from gersgorin.jacobian import Step, converted, temporal_jacobian, trajectory
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
-from gersgorin.plotting.figure import Shown, laid_out, own_axes, plain_numbers
-from gersgorin.plotting.spectra import CIRCLE, DASHED, as_list, complete, legend_below, titled_all, told_apart, wrapped
+from gersgorin.operators import check_room
+from gersgorin.plotting.figure import Shown, complex_plane, draw_rows, legend_below, panel, plain_numbers
 from gersgorin.resolve import run_of_network
-from gersgorin.run import Run
+from gersgorin.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figures import BLUE, GREEN, GREY, ORANGE, RED, our_style
-from rhn.training.memory import free_memory, in_words
-from rhn.utils.result import Result
+from rhn.training.memory import free_memory
+from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_seed
 from rhn.utils.wording import counted
 
@@ -50,7 +50,10 @@ FLAT = 1e-7  # |J' r| / |r| at a minimum of the speed
 BLOCK = 1 << 18  # entries of Jacobians held at once: about what a core's cache holds
 SLOW = 0.01  # of the median speed at the starts
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
+APART = 1e-4  # relative distance in an entry from which two points are two
+ITERATIONS = 200
 LISTED = 8  # points in the summary and in the figure of spectra
+SLOWLY = "slow, "  # before the kind of a slow point
 KINDS = {"stable": (GREEN, "o"), "neutral": (BLUE, "s"), "saddle": (ORANGE, "D"), "unstable": (RED, "^")}
 
 
@@ -109,13 +112,14 @@ class FixedPoints(Result, kind="fixed_points"):
     @property
     def kinds(self) -> list[str]:
         """A word for each point: "stable", "saddle", "unstable" (in all directions), "neutral" (undecided), with "slow, " before."""
-        words, all_unstable, all_neutral = [], self.unstable, self.neutral
-        for p, slow in enumerate(self.is_slow):
-            if all_unstable[p]:
-                word = "unstable" if all_unstable[p] == self.states.shape[1] else "saddle"
+        words = []
+        for moduli, slow in zip(np.abs(self.eigenvalues), self.is_slow, strict=True):
+            outside = moduli > 1 + NEUTRAL
+            if outside.any():
+                word = "unstable" if outside.all() else "saddle"
             else:
-                word = "neutral" if all_neutral[p] else "stable"
-            words.append("slow, " + word if slow else word)
+                word = "neutral" if (np.abs(moduli - 1) <= NEUTRAL).any() else "stable"
+            words.append(SLOWLY + word if slow else word)
         return words
 
     def summary(self) -> str:
@@ -142,19 +146,18 @@ class FixedPoints(Result, kind="fixed_points"):
 
     def table(self) -> list[dict]:
         """One row a point."""
-        return [
-            {
-                "kind": kind,
-                "slow": bool(self.is_slow[p]),
-                "residual": float(self.residuals[p]),
-                "found_from": int(self.found_from[p]),
-                "unstable": int(self.unstable[p]),
-                "neutral": int(self.neutral[p]),
-                "spectral_radius": float(np.abs(self.eigenvalues[p, 0])),
-                "slowest_time_constant": float(self.time_constants[p, 0]),
-            }
-            for p, kind in enumerate(self.kinds)
-        ]
+        if not len(self.states):
+            return []
+        return rows_of(
+            kind=self.kinds,
+            slow=self.is_slow,
+            residual=self.residuals,
+            found_from=self.found_from,
+            unstable=self.unstable,
+            neutral=self.neutral,
+            spectral_radius=np.abs(self.eigenvalues[:, 0]),
+            slowest_time_constant=self.time_constants[:, 0],
+        )
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The points among the starts; without axes also their spectra, in a figure with two panels."""
@@ -195,9 +198,8 @@ def search(
     low: Tensor,
     high: Tensor,
     tolerance: float,
-    iterations: int,
 ) -> Ends:
-    """Follow every start until |F(s) - s|_2 <= tolerance or to a minimum of q, for a number of iterations at most.
+    """Follow every start until |F(s) - s|_2 <= tolerance or to a minimum of q.
 
     Args:
         step: F, (b, N) -> (b, N). jacobian: dF/ds, (b, N) -> (b, N, N). s: the starts (B, N), finite.
@@ -207,7 +209,7 @@ def search(
     speed, damping = _norm(r), s.new_full((len(s),), FIRST_DAMPING)
     flat = torch.zeros(len(s), dtype=torch.bool, device=s.device)
     identity = torch.eye(s.shape[1], dtype=s.dtype, device=s.device)
-    for _ in range(iterations):
+    for _ in range(ITERATIONS):
         rows = torch.nonzero((speed > tolerance) & ~flat & (damping < MOST_DAMPING)).squeeze(1)
         if len(rows) == 0:
             break
@@ -227,16 +229,16 @@ def search(
     return Ends(s, speed, flat)
 
 
-def distinct(states: Tensor, order: Tensor, apart: float) -> tuple[Tensor, Tensor]:
+def distinct(states: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
     """(rows (P,) of distinct states, index of the one (B,) that equals each state).
 
-    In the given order, a state is new if some entry differs by more than apart (1 + its largest entry) from all earlier ones.
+    In the given order, a state is new if some entry differs by more than APART (1 + its largest entry) from all earlier ones.
     """
     which, kept = torch.full((len(states),), -1, device=states.device), []
     for row in order.tolist():
         if which[row] < 0:
             distance = (states - states[row]).abs().amax(-1)
-            near = (distance <= apart * (1 + states[row].abs().max())) & (which < 0)
+            near = (distance <= APART * (1 + states[row].abs().max())) & (which < 0)
             which[near] = len(kept)
             kept.append(row)
     return torch.tensor(kept, dtype=torch.int64, device=states.device), which
@@ -253,12 +255,10 @@ def fixed_points(
     starts: Tensor | int = STARTS,
     *,
     tolerance: float | None = None,
-    apart: float = 1e-4,
-    iterations: int = 200,
     margin: float = 0.5,
     at_least_one: bool = True,
     seed: int = 0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
     **options,
 ) -> FixedPoints:
     """The fixed points F(s) = s of one step under a constant input, as far as a search from some starts finds them, and their spectra.
@@ -272,13 +272,11 @@ def fixed_points(
         starts: states (B, N) to search from, or their number: that many states of the run (Sussillo and Barak 2013), evenly spread,
             and beyond its length random points between two of them.
         tolerance: largest |F(s) - s|_2 of a fixed point; None: 1e-10 in float64 and 1e-5 in float32.
-        apart: two points are one if no entry differs by more than this times 1 + the largest entry.
-        iterations: most steps of the search (`gersgorin.analyses.fixed_points`) from a start.
         margin: the search stays in the box of the starts, wider by this share of its largest side (at least of 1) all around.
         at_least_one: whether to raise an error if there is none; otherwise the result may hold no point.
         seed: of the random points, and of the weights of a cell by name.
         progress: called with (starts done, starts in all).
-        options: further ones of `open_run`: depth, hidden_size, layer, submodule, steps, dtype, device, ...
+        options: further ones of `open_run`.
 
     Raises:
         InvalidInputError: no start led to a fixed or slow point (the message has box and least speed); shapes that do not fit, a step
@@ -288,8 +286,7 @@ def fixed_points(
     >>> points.states.round(4).ravel().tolist(), points.kinds
     ([-0.9575, 0.0, 0.9575], ['stable', 'unstable', 'stable'])
     """
-    search = {"tolerance": tolerance, "apart": apart, "iterations": iterations, "margin": margin}
-    search |= {"at_least_one": at_least_one, "progress": progress}
+    search = {"tolerance": tolerance, "margin": margin, "at_least_one": at_least_one, "progress": progress}
     if not isinstance(starts, int) and _is_one_step(network, x):
         return _found(network, x, starts, **search)
     new = {"seed": seed} if isinstance(network, str) else {}
@@ -297,19 +294,12 @@ def fixed_points(
 
 
 @torch.no_grad()
-def of_run(
-    run: Run,
-    *,
-    starts: int = STARTS,
-    seed: int = 0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> FixedPoints:
+def of_run(run: Run, *, starts: int = STARTS, seed: int = 0, progress: Progress = silent) -> FixedPoints:
     """The fixed points of a run's cell under the mean input; there may be none.
 
     Args:
         starts: number of states to search from, spread over the run.
         seed: of the initial weights, and of starts beyond the run's length.
-        progress: called with (starts done, starts in all).
 
     Raises:
         InvalidInputError: an argument out of range, more than the memory holds, a state that is not finite, a module's own loop.
@@ -343,11 +333,7 @@ def _spread(states: Tensor, count: int, seed: int) -> Tensor:
     if count < 1:
         raise InvalidInputError(f"starts is {count}: expected at least 1")
     need, have = SEARCHED * states[0].nbytes * count, free_memory(states.device.type)
-    if need > have:
-        raise InvalidInputError(
-            f"{count:,} starts of {states.shape[-1]} entries need about {in_words(need)} of memory, {in_words(have)} are available: "
-            "give fewer starts"
-        )
+    check_room(need, have, f"a search from {count:,} starts of {states.shape[-1]} entries", "give fewer starts")
     whole = min(count, len(states))
     some = states[torch.arange(whole, device=states.device) * len(states) // whole]
     generator, more = torch.Generator("cpu").manual_seed(seed), count - whole
@@ -364,17 +350,15 @@ def _found(
     starts: Tensor,
     *,
     tolerance: float | None = None,
-    apart: float = 1e-4,
-    iterations: int = 200,
     margin: float = 0.5,
     at_least_one: bool,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> FixedPoints:
     """The fixed points of a cell, a step f(x, s), or with x = None a map f(s)."""
     starts = real_tensor("starts", starts)
     given = x = None if x is None else real_tensor("x", x)
     cell, x = _with_input(cell, x, starts)
-    tolerance = _check(x, starts, tolerance, iterations, apart=apart, margin=margin)
+    tolerance = _check(x, starts, tolerance, margin)
     step = lambda s: trajectory(cell, x.expand(1, len(s), -1), s)[1]  # noqa: E731
     jacobian = lambda s: temporal_jacobian(cell, x, s)  # noqa: E731
     speed_at_starts = torch.linalg.vector_norm(step(starts) - starts, dim=-1)
@@ -383,18 +367,20 @@ def _found(
             "the step gives NaN or infinity at a start: expected finite states; use smaller weights"
         )
     size, wider = max(1, BLOCK // starts.shape[1] ** 2), margin * (starts.amax(0) - starts.amin(0)).max().clamp(min=1)
-    limits = {
-        "low": starts.amin(0) - wider,
-        "high": starts.amax(0) + wider,
-        "tolerance": tolerance,
-        "iterations": iterations,
-    }
-    ends = _searched(lambda part: search(step, jacobian, part, **limits), starts, size, progress)
+    box, parts = {"low": starts.amin(0) - wider, "high": starts.amax(0) + wider}, []
+    for part in starts.split(size):
+        parts.append(search(step, jacobian, part, **box, tolerance=tolerance))
+        progress(sum(len(done.speeds) for done in parts), len(starts))
+    ends = Ends(*(torch.cat(each) for each in zip(*parts, strict=True)))
     fixed = ends.speeds <= tolerance
     slow = ~fixed & ends.flat & (ends.speeds <= SLOW * speed_at_starts.median())
     if at_least_one and not (fixed | slow).any():
-        raise _none_found(ends, float(wider), margin, iterations, tolerance)
-    states, speeds, counts = zip(*(_points(ends, group, apart) for group in (fixed, slow)), strict=True)
+        raise InvalidInputError(
+            f"no fixed point was found in the box of the starts, wider all around by {float(wider):.3g} (margin = {margin:g}): "
+            f"the least |F(s) - s| that {counted(len(starts), 'start')} led to in {ITERATIONS} iterations is "
+            f"{float(ends.speeds.min()):.3g}, expected {tolerance:g}; give other starts, a larger margin or a larger tolerance"
+        )
+    states, speeds, counts = zip(*(_points(ends, group) for group in (fixed, slow)), strict=True)
     points = torch.cat(states)
     spectra = (
         [eigenvalues(jacobian(part)) for part in points.split(size)] if len(points) else [points.to(torch.complex64)]
@@ -413,33 +399,13 @@ def _found(
     )
 
 
-def _none_found(ends: Ends, wider: float, margin: float, iterations: int, tolerance: float) -> InvalidInputError:
-    return InvalidInputError(
-        f"no fixed point was found in the box of the starts, wider all around by {wider:.3g} (margin = {margin:g}): the least "
-        f"|F(s) - s| that {counted(len(ends.speeds), 'start')} led to in {counted(iterations, 'iteration')} is "
-        f"{float(ends.speeds.min()):.3g}, expected {tolerance:g}; give other starts, a larger margin or a larger tolerance"
-    )
-
-
-def _searched(
-    search: Callable[[Tensor], Ends], starts: Tensor, size: int, progress: Callable[[int, int], None]
-) -> Ends:
-    """The ends of the searches from all starts (B, N), `size` at once."""
-    parts = []
-    for part in starts.split(size):
-        parts.append(search(part))
-        progress(sum(len(done.speeds) for done in parts), len(starts))
-    return Ends(*(torch.cat(each) for each in zip(*parts, strict=True)))
-
-
-def _points(ends: Ends, group: Tensor, apart: float) -> tuple[Tensor, Tensor, Tensor]:
+def _points(ends: Ends, group: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(states (P, N), speeds (P,), starts that led there (P,)) of a group (B,) bool of ends, those of the most starts first."""
     s, speeds = ends.states[group], ends.speeds[group]
-    kept, which = distinct(s, speeds.argsort(stable=True), apart)
-    counts = torch.bincount(which, minlength=len(kept))
-    earliest = [int((which == p).int().argmax()) for p in range(len(kept))]
-    order = sorted(range(len(kept)), key=lambda p: (-int(counts[p]), earliest[p]))
-    return s[kept[order]], speeds[kept[order]], counts[order]
+    kept, which = distinct(s, speeds.argsort(stable=True))
+    _, earliest, counts = np.unique(which.cpu(), return_index=True, return_counts=True)
+    order = np.lexsort((earliest, -counts))
+    return s[kept[order]], speeds[kept[order]], torch.from_numpy(counts[order])
 
 
 def _with_input(cell, x: Tensor | None, starts: Tensor) -> tuple[nn.Module | Step, Tensor]:
@@ -451,7 +417,7 @@ def _with_input(cell, x: Tensor | None, starts: Tensor) -> tuple[nn.Module | Ste
     return (lambda x, s: cell(s)), starts.new_zeros(1)
 
 
-def _check(x: Tensor, starts: Tensor, tolerance: float | None, iterations: int, **positive: float) -> float:
+def _check(x: Tensor, starts: Tensor, tolerance: float | None, margin: float) -> float:
     """The tolerance, by default that of the dtype. Raises InvalidInputError."""
     for name, given, dims, layout in (("x", x, 1, "(m,)"), ("starts", starts, 2, "(B, N)")):
         if given.dim() != dims or given.numel() == 0:
@@ -464,86 +430,70 @@ def _check(x: Tensor, starts: Tensor, tolerance: float | None, iterations: int, 
     if starts.dtype not in TOLERANCES:
         raise InvalidInputError(f"starts are {starts.dtype}: expected torch.float64 or torch.float32")
     tolerance = TOLERANCES[starts.dtype] if tolerance is None else tolerance
-    if type(iterations) is not int or iterations < 1:
-        raise InvalidInputError(f"iterations is {iterations!r}: expected a whole number of at least 1")
-    for name, value in {"tolerance": tolerance, **positive}.items():
+    for name, value in (("tolerance", tolerance), ("margin", margin)):
         if not (isinstance(value, int | float) and 0 < value < float("inf")):
             raise InvalidInputError(f"{name} is {value!r}: expected a number above 0")
     return float(tolerance)
 
 
-@our_style()
+@panel(5, 5, "fixed points")
 def plot_fixed_points(points: FixedPoints, ax: Axes | None = None) -> Axes:
     """Project points and starts onto the two directions in which the starts vary most.
 
     Slow points are hollow. The label of an axis has its share of the starts' variance.
     """
-    alone, ax = ax is None, own_axes(5, 5) if ax is None else ax
     axes, share = principal_axes(points.starts)
-    middle = points.starts.mean(0)
-    x, y = ((points.starts - middle) @ axes.T).T
-    ax.plot(x, y, ".", color=GREY, markersize=3, alpha=0.6, label="starts of the search")
-    for kind, (color, marker) in KINDS.items():
-        for slow in (False, True):
-            of_kind = [p for p, name in enumerate(points.kinds) if name == f"{'slow, ' * slow}{kind}"]
-            if of_kind:
-                x, y = ((points.states[of_kind] - middle) @ axes.T).T
-                face = "none" if slow else color
-                style = {"color": color, "markerfacecolor": face, "markersize": 7, "zorder": 3}
-                ax.plot(x, y, marker, label=f"{kind}{' (slow)' * slow}: {len(of_kind)}", **style)
+    middle, kinds = points.starts.mean(0), np.array(points.kinds)
+    ax.plot(
+        *((points.starts - middle) @ axes.T).T, ".", color=GREY, markersize=3, alpha=0.6, label="starts of the search"
+    )
+    for name in (f"{slow}{kind}" for kind in KINDS for slow in ("", SLOWLY)):
+        states = points.states[kinds == name]
+        if len(states):
+            label = f"{name.removeprefix(SLOWLY)}{' (slow)' * (SLOWLY in name)}: {len(states)}"
+            ax.plot(*((states - middle) @ axes.T).T, label=label, markersize=7, zorder=3, **_dot(name))
     if not len(points.states):
         ax.plot([], [], " ", label=f"no point in their box, wider by {points.wider:.3g}")
-    first, second = (
-        f"{which} principal axis ({part:.0%} of their variance)"
-        for which, part in zip(("first", "second"), share, strict=True)
+    labels = (
+        f"{w} principal axis ({s:.0%} of their variance)" for w, s in zip(("first", "second"), share, strict=True)
     )
-    ax.set(xlabel=first, ylabel=second, title="among the starts of the search")
+    ax.set(**dict(zip(("xlabel", "ylabel"), labels, strict=True)), title="among the starts of the search")
     ax.margins(0.08)
     plain_numbers(ax)
-    return (
-        complete(ax, f"{points.title}: fixed points" if points.title else "Fixed points", points.about) if alone else ax
-    )
+    return ax
 
 
-@our_style()
+@panel(4.6, 5.2, "fixed points")
 def plot_point_spectra(points: FixedPoints, ax: Axes | None = None) -> Axes:
     """Plot the eigenvalues at the first eight points, coloured by the kind of point, with the unit circle."""
-    alone, ax = ax is None, own_axes(4.6, 5.2) if ax is None else ax
-    ax.plot(CIRCLE.real, CIRCLE.imag, **DASHED, linewidth=1, label="unit circle")
     shown = points.eigenvalues[:LISTED]
-    for values, kind, slow in zip(shown, points.kinds, points.is_slow, strict=False):
-        color, marker = KINDS[kind.removeprefix("slow, ")]
-        style = {"color": color, "markerfacecolor": "none" if slow else color, "markersize": 3.5, "alpha": 0.7}
-        label = f"eigenvalues at a {'slow, ' * bool(slow)}{kind.removeprefix('slow, ')} point"
-        ax.plot(values.real, values.imag, marker, label=label, **style)
-    limit = 1.08 * max(1.0, float(np.abs(shown).max(initial=0)))
-    ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xlabel="real part", ylabel="imaginary part")
+    complex_plane(ax, 1.08 * max(1.0, float(np.abs(shown).max(initial=0))))
+    for values, kind in zip(shown, points.kinds, strict=False):
+        label = f"eigenvalues at a {kind} point"
+        ax.plot(values.real, values.imag, label=label, markersize=3.5, alpha=0.7, **_dot(kind))
     few = f", first {LISTED} of {len(points.states)}" if len(points.states) > LISTED else ""
     ax.set_title(f"eigenvalues at the points{few}")
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(MaxNLocator(5))
-    plain_numbers(ax)
-    return (
-        complete(ax, f"{points.title}: fixed points" if points.title else "Fixed points", points.about) if alone else ax
-    )
+    return ax
+
+
+def _dot(kind: str) -> dict:
+    """Colour and marker of a kind of points, hollow for slow ones."""
+    color, marker = KINDS[kind.removeprefix(SLOWLY)]
+    face = "none" if kind.startswith(SLOWLY) else color
+    return {"color": color, "marker": marker, "markerfacecolor": face, "linestyle": ""}
 
 
 @our_style()
 def draw_fixed_points(cells: FixedPoints | Sequence[FixedPoints]) -> Shown:
     """Draw the points of one cell or several beside their spectra, a row a cell."""
-    cells = as_list(cells)
-    named = told_apart([points.title for points in cells], [points.about for points in cells])
-    figure = Shown(figsize=(10, 0.6 + 4.6 * len(cells)), layout="constrained")
-    rows = np.atleast_1d(figure.subfigures(len(cells), 1))
-    for row, points, name in zip(rows, cells, named.names, strict=True):
+
+    def draw(points: FixedPoints, row: SubFigure) -> None:
         panels = row.subplots(1, 2, width_ratios=(1.3, 1))
         plot_fixed_points(points, panels[0])
         plot_point_spectra(points, panels[1])
         legend_below(row, panels, columns=3)
-        if name:
-            row.suptitle(wrapped(name, 110), fontsize=10)
-    titled_all(figure, named, "fixed points and the spectra there")
-    return laid_out(figure)
+
+    return draw_rows(cells, draw, "fixed points and the spectra there", (10, 4.6))
 
 
 def principal_axes(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

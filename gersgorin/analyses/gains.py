@@ -3,15 +3,18 @@
 Legend: T steps, L layers of a step, s_l the state after layer l.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.run import Run
-from rhn.utils.result import Result
+from gersgorin.plotting.figure import panel
+from gersgorin.plotting.spectra import draw_layers
+from gersgorin.run import Progress, Run, silent
+from rhn.plotting.figures import GREEN
+from rhn.utils.result import Result, rows_of
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -35,23 +38,18 @@ class Gains(Result, kind="gains"):
 
     def table(self) -> list[dict]:
         """One row a step: step, input, layer_1, layer_2, ..."""
-        rows = zip(self.input.tolist(), self.layers.tolist(), strict=True)
-        return [
-            {"step": t, "input": gain} | {f"layer_{k + 1}": g for k, g in enumerate(layers)}
-            for t, (gain, layers) in enumerate(rows)
-        ]
+        return rows_of(step=range(len(self.input)), input=self.input, layer=self.layers)
 
-    def plot(self, ax=None):
+    @panel(6, 4, columns=4)
+    def plot(self, ax: Axes | None = None) -> Axes:
         """One line for the input and one for each layer over time."""
-        from gersgorin.plotting.spectra import plot_layers
-
-        names = {"unit": self.unit, "title": self.title, "about": self.about}
-        return plot_layers({"input": self.input}, self.layers, "2-norm", ax, **names)
+        ax.plot(self.input, color=GREEN, linestyle="--", marker="." if len(self.input) == 1 else None, label="input")
+        return draw_layers(self.layers, self.unit, "2-norm", ax)
 
 
 @torch.no_grad()
 @one_thread()
-def of_run(run: Run, *, progress: Callable[[int, int], None] = lambda done, total: None) -> Gains:
+def of_run(run: Run, *, progress: Progress = silent) -> Gains:
     """The gains of the input and of each layer along a run."""
     inputs, layers = [], []
     for now in run.slices():

@@ -3,14 +3,16 @@
 Legend: T steps, L layers with a gate.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 
-from gersgorin.run import Run
-from rhn.utils.result import Result
+from gersgorin.plotting.figure import panel
+from gersgorin.plotting.spectra import draw_layers
+from gersgorin.run import Progress, Run, silent
+from rhn.utils.result import Result, rows_of
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -33,22 +35,24 @@ class GateActivity(Result, kind="gates"):
 
     def table(self) -> list[dict]:
         """One row a step: step, layer_1, layer_2, ..."""
-        return [
-            {"step": t} | {f"layer_{k + 1}": v for k, v in enumerate(row)} for t, row in enumerate(self.mean.tolist())
-        ]
+        return rows_of(step=range(len(self.mean)), layer=self.mean)
 
-    def plot(self, ax=None):
+    @panel(6, 4, columns=4)
+    def plot(self, ax: Axes | None = None) -> Axes:
         """One line for each layer over time."""
-        from gersgorin.plotting.spectra import plot_layers
-
-        names = {"unit": self.unit, "title": self.title, "about": self.about}
-        return plot_layers({}, self.mean, "open (0 to 1)", ax, limits=(0, 1), **names)
+        ax.set_ylim(0, 1)
+        return draw_layers(self.mean, self.unit, "open (0 to 1)", ax)
 
 
 @torch.no_grad()
-def of_run(run: Run, *, progress: Callable[[int, int], None] = lambda done, total: None) -> GateActivity:
-    """The mean gate activity of each layer along a run."""
+def mean_gates(run: Run) -> np.ndarray:
+    """The mean of each layer's gate at every step, (T, L)."""
     means = [t.mean(-1) for t in run.gates().t]
-    mean = torch.stack(means, 1) if means else run.states.new_empty(len(run), 0)
+    return (torch.stack(means, 1) if means else run.states.new_empty(len(run), 0)).cpu().numpy()
+
+
+def of_run(run: Run, *, progress: Progress = silent) -> GateActivity:
+    """The mean gate activity of each layer along a run."""
+    found = GateActivity(mean=mean_gates(run), gate_name=run.gate_name, **run.labels)
     progress(len(run), len(run))
-    return GateActivity(mean=mean.cpu().numpy(), gate_name=run.gate_name, **run.labels)
+    return found

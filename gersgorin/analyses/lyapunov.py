@@ -32,6 +32,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import SubFigure
 from matplotlib.ticker import MaxNLocator
 from scipy.special import stdtrit
 from torch import Tensor, nn
@@ -39,25 +40,24 @@ from torch import Tensor, nn
 from gersgorin.cell_run import CellRun
 from gersgorin.jacobian import Step
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.plotting.figure import Shown, laid_out, own_axes, plain_numbers
-from gersgorin.plotting.spectra import (
+from gersgorin.operators import check_room
+from gersgorin.plotting.figure import (
     COLOURS,
     DASHED,
     MARKERS,
-    as_list,
-    complete,
+    Shown,
+    draw_rows,
     legend_beside,
-    line_style,
+    panel,
+    plain_numbers,
     shade_style,
-    titled_all,
-    told_apart,
 )
 from gersgorin.resolve import check_state, run_of_network
-from gersgorin.run import Label, Run, Tangent
+from gersgorin.run import Label, Progress, Run, Tangent, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figures import drawable, our_style
-from rhn.training.memory import free_memory, in_words
-from rhn.utils.result import Result
+from rhn.training.memory import free_memory
+from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_seed
 from rhn.utils.wording import counted
 
@@ -144,8 +144,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     def table(self) -> list[dict]:
         """One row an exponent: number, exponent, standard_error."""
-        pairs = zip(self.exponents.tolist(), self.standard_errors.tolist(), strict=True)
-        return [{"number": i + 1, "exponent": value, "standard_error": error} for i, (value, error) in enumerate(pairs)]
+        numbers = range(1, 1 + len(self.exponents))
+        return rows_of(number=numbers, exponent=self.exponents, standard_error=self.standard_errors)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The exponents with their errors; without axes also how they settle, in a figure with two panels."""
@@ -176,12 +176,10 @@ def lyapunov(
     warmup: int = 0,
     every: int = 1,
     seed: int = 0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
     **options,
 ) -> LyapunovSpectrum:
-    """The largest mean growth rates of small changes along a run, by QR (G. Benettin et al. 1980); natural logarithms per step.
-
-    Jacobians are multiplied and forgotten; growth is added up in at most 240 pieces of the run.
+    """The Lyapunov exponents of one pass over a run: natural logarithms per step.
 
     Args:
         network: a cell or step f(x, s) in its own dtype (an LSTM's state is its joint (h, c)), or any network of
@@ -195,7 +193,7 @@ def lyapunov(
             cannot be distinguished.
         seed: of the first directions, and of the weights of a cell by name.
         progress: called with (steps done, steps in all).
-        options: further ones of `open_run`: depth, hidden_size, layer, submodule, unit, dtype, device, ...
+        options: further ones of `open_run`.
 
     Raises:
         InvalidInputError: an argument out of range, shapes that do not fit, a state that is not one tensor, NaN or infinite.
@@ -205,12 +203,8 @@ def lyapunov(
     >>> np.exp(spectrum.exponents).round(2), round(spectrum.sum, 9)
     (array([2. , 0.5]), 0.0)
     """
-    if (
-        x is None
-        and callable(network)
-        and not isinstance(network, Run)
-        and (s0 is not None or not isinstance(network, nn.Module))
-    ):
+    without_input = x is None and callable(network) and not isinstance(network, Run)
+    if without_input and (s0 is not None or not isinstance(network, nn.Module)):
         run = _run_of_map(network, s0, steps)
     else:
         new = {"seed": seed} if isinstance(network, str) else {}
@@ -225,7 +219,7 @@ def of_run(
     count: int | None = None,
     repeat: int = 10,
     seed: int = 0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> LyapunovSpectrum:
     """The leading Lyapunov exponents of a run whose sequence is read several times.
 
@@ -233,7 +227,6 @@ def of_run(
         count: number of exponents (default: 10, or all of a smaller state).
         repeat: readings of the sequence; of several the first is not counted.
         seed: of the initial weights and of the first directions.
-        progress: called with (steps done, steps in all).
 
     Raises:
         InvalidInputError: an argument out of range, more than the memory holds, or a state that is NaN or infinite.
@@ -242,11 +235,7 @@ def of_run(
     count = _checked("count", min(DEFAULT_COUNT, N) if count is None else count, 1, N, f"the state has {N} entries")
     _checked("repeat", repeat, 1, 1 << 40, "the sequence is read so often")
     need, have = 8 * (repeat * T * (N + run.inputs.shape[-1]) + FRAMES * N * count), free_memory(run.states.device.type)
-    if need > have:
-        raise InvalidInputError(
-            f"{repeat * T:,} steps need about {in_words(need)} of memory, {in_words(have)} are available: read the sequence fewer "
-            "times (--repeat)"
-        )
+    check_room(need, have, f"a run of {repeat * T:,} steps", "read the sequence fewer times (--repeat)")
     found = _measured(run.repeated(repeat), count, warmup=T if repeat > 1 else 0, every=1, seed=seed, progress=progress)
     return replace(found, title=f"{run.label.heading}{f', read {repeat} times' if repeat > 1 else ''}")
 
@@ -306,17 +295,12 @@ def random_frame(N: int, k: int, generator: torch.Generator, like: Tensor) -> Te
 
 def growth(maps: Iterable[Tangent], Q: Tensor, every: int = 1) -> Iterator[tuple[int, Tensor, Tensor]]:
     """(number of maps, log |R_ii| (k,), the new Q) for each QR decomposition: one after `every` maps, and one after the last."""
-    steps = 0
-    for step in maps:
-        Q = step(Q)
-        steps += 1
-        if steps == every:
-            Q, R = torch.linalg.qr(Q)
-            yield steps, R.diagonal().abs().log(), Q
-            steps = 0
-    if steps:
+    maps = iter(maps)
+    while some := list(itertools.islice(maps, every)):
+        for step in some:
+            Q = step(Q)
         Q, R = torch.linalg.qr(Q)
-        yield steps, R.diagonal().abs().log(), Q
+        yield len(some), R.diagonal().abs().log(), Q
 
 
 def _ends(T: int, every: int) -> list[int]:
@@ -390,70 +374,52 @@ def kaplan_yorke_dimension(exponents: np.ndarray, *, complete: bool = True) -> f
     return j + (float(sums[j - 1]) / abs(float(exponents[j])) if j else 0.0)
 
 
-@our_style()
-def plot_lyapunov(spectra: LyapunovSpectrum | Sequence[LyapunovSpectrum], ax: Axes | None = None) -> Axes:
-    """The exponents of one run or several against their number, with bars of two standard errors, without lost directions."""
-    spectra = as_list(spectra)
-    alone, ax = ax is None, own_axes(5.5, 4.2) if ax is None else ax
-    for i, spectrum in enumerate(spectra):
-        number = 1 + np.arange(len(spectrum.exponents))
-        finite = np.isfinite(spectrum.exponents)
-        style = {"color": COLOURS[i % len(COLOURS)], "fmt": MARKERS[i % len(MARKERS)]}
-        bars = np.nan_to_num(2 * spectrum.standard_errors[finite])
-        values = spectrum.exponents[finite]
-        ax.errorbar(number[finite], values, bars, markersize=3.5, capsize=2, label=_name(spectrum), **style)
+@panel(5.5, 4.2, "Lyapunov exponents")
+def plot_lyapunov(spectrum: LyapunovSpectrum, ax: Axes | None = None) -> Axes:
+    """The exponents against their number, with bars of two standard errors, without lost directions.
+
+    Several runs in the same axes have different colours and markers.
+    """
+    i, finite = len(ax.containers), np.isfinite(spectrum.exponents)
+    number = 1 + np.arange(len(finite))
+    style = {"color": COLOURS[i % len(COLOURS)], "fmt": MARKERS[i % len(MARKERS)], "markersize": 3.5, "capsize": 2}
+    bars = np.nan_to_num(2 * spectrum.standard_errors[finite])
+    ax.errorbar(number[finite], spectrum.exponents[finite], bars, label=_name(spectrum), **style)
     ax.axhline(0, **DASHED, linewidth=0.8)
-    bars = ", bars of two standard errors" if any(spectrum.has_standard_errors for spectrum in spectra) else ""
+    bars = ", bars of two standard errors" if spectrum.has_standard_errors else ""
     ax.set(xlabel="number of the exponent", ylabel=RATE, title=f"mean growth rates{bars}")
-    ax.set_xlim(0.5, 0.5 + max(len(spectrum.exponents) for spectrum in spectra))
-    return _finished(spectra, ax, alone)
-
-
-@our_style()
-def plot_convergence(spectra: LyapunovSpectrum | Sequence[LyapunovSpectrum], ax: Axes | None = None) -> Axes:
-    """Running estimates against the steps counted: of one run its first eight exponents, of several the largest of each."""
-    spectra = as_list(spectra)
-    alone, ax = ax is None, own_axes(5.5, 4.2) if ax is None else ax
-    if len(spectra) == 1:
-        (spectrum,) = spectra
-        shown = min(CURVES, len(spectrum.exponents))
-        for i in range(shown):
-            style, label = shade_style(i, shown), f"exponent {i + 1}"
-            values = np.where(np.isfinite(spectrum.curve[:, i]), spectrum.curve[:, i], np.nan)
-            ax.plot(spectrum.curve_steps, values, linewidth=1.3, label=label, **style)
-    else:
-        for i, spectrum in enumerate(spectra):
-            known = np.isfinite(spectrum.curve[:, 0])
-            style = line_style(i) | {"marker": MARKERS[i % len(MARKERS)], "markersize": 3.5}
-            style |= {"markevery": 0.2} if known.sum() > 1 else {}
-            ax.plot(spectrum.curve_steps[known], spectrum.curve[known, 0], label=_name(spectrum), **style)
-    ax.axhline(0, **DASHED, linewidth=0.8)
-    unit, which = spectra[0].unit, "the largest one" if len(spectra) > 1 else "the leading ones"
-    ax.set(xlabel="steps counted" if unit == "steps" else f"steps counted ({unit})", ylabel=RATE)
-    ax.set_title(f"{which}, from the first steps alone")
-    ax.set_xlim(0, max(spectrum.steps for spectrum in spectra))
-    return _finished(spectra, ax, alone)
-
-
-@our_style()
-def draw_lyapunov(spectra: LyapunovSpectrum | Sequence[LyapunovSpectrum], along: str = "") -> Shown:
-    """The exponents of one run or several and how they settle, side by side; along: the sequence, for the title."""
-    spectra = as_list(spectra)
-    figure = Shown(figsize=(11, 4.2 + 0.25 * max(0, len(spectra) - 4)), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    plot_lyapunov(spectra, left)
-    plot_convergence(spectra, right)
-    legend_beside(right)
-    named = told_apart([spectrum.title for spectrum in spectra], [spectrum.about for spectrum in spectra])
-    titled_all(figure, named, f"Lyapunov exponents on {along}" if along else "Lyapunov exponents")
-    return laid_out(figure)
-
-
-def _finished(spectra: Sequence[LyapunovSpectrum], ax: Axes, alone: bool) -> Axes:
+    ax.set_xlim(0.5, max(0.5 + len(finite), ax.get_xlim()[1] if i else 0))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     plain_numbers(ax)
-    named = told_apart([spectrum.title for spectrum in spectra], [spectrum.about for spectrum in spectra])
-    return complete(ax, f"{named.common or 'networks'}: Lyapunov exponents", named.about) if alone else ax
+    return ax
+
+
+@panel(5.5, 4.2, "Lyapunov exponents")
+def plot_convergence(spectrum: LyapunovSpectrum, ax: Axes | None = None) -> Axes:
+    """Running estimates of the first eight exponents against the steps counted."""
+    shown = min(CURVES, len(spectrum.exponents))
+    for i, values in enumerate(spectrum.curve.T[:shown]):
+        values = np.where(np.isfinite(values), values, np.nan)
+        ax.plot(spectrum.curve_steps, values, linewidth=1.3, label=f"exponent {i + 1}", **shade_style(i, shown))
+    ax.axhline(0, **DASHED, linewidth=0.8)
+    unit = "" if spectrum.unit == "steps" else f" ({drawable(spectrum.unit)})"
+    ax.set(xlabel=f"steps counted{unit}", ylabel=RATE, title="the leading ones, from the first steps only")
+    ax.set_xlim(0, spectrum.steps)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    plain_numbers(ax)
+    return ax
+
+
+@our_style()
+def draw_lyapunov(spectra: LyapunovSpectrum | Sequence[LyapunovSpectrum]) -> Shown:
+    """The exponents and how they settle, side by side; of several runs a row each."""
+
+    def draw(spectrum: LyapunovSpectrum, row: SubFigure) -> None:
+        left, right = row.subplots(1, 2)
+        plot_lyapunov(spectrum, left)
+        legend_beside(plot_convergence(spectrum, right))
+
+    return draw_rows(spectra, draw, "Lyapunov exponents", (11, 4.2))
 
 
 def _name(spectrum: LyapunovSpectrum) -> str:

@@ -27,16 +27,8 @@ from gersgorin.analyses.credit import SCALE
 from gersgorin.analyses.plateau import RATES
 from gersgorin.analyses.spectra import MEASURES, reading
 from gersgorin.objective import Loss
-from gersgorin.plotting.figure import Shown, laid_out
-from gersgorin.plotting.spectra import (
-    crowd,
-    distinct_steps,
-    legend_beside,
-    plot_products,
-    plot_steps,
-    plot_suggested,
-    spectrum_limit,
-)
+from gersgorin.plotting.figure import Shown, laid_out, legend_beside
+from gersgorin.plotting.spectra import draw_steps, few_steps, plot_products, plot_suggested, title_at_left
 from gersgorin.resolve import open_objective, open_run
 from gersgorin.run import Run
 from rhn.errors import InvalidInputError
@@ -48,8 +40,8 @@ from rhn.utils.wording import counted
 MOST_ROWS = 15  # of the table in the summary
 COLUMNS = ("first", "middle", "last", "mean", "least", "largest")
 PANELS = {  # titles of the panels; of another analysis its line in the table of analyses
-    "gains": "Gains within a step",
-    "credit": "Credit: which losses reach which states",
+    "gains": "gains within a step",
+    "credit": "credit: which losses reach which states",
     "plateau": RATES,
 }
 
@@ -87,10 +79,9 @@ class Overview(Result, kind="overview"):
             series |= {f"{label}, layer {k + 1}" if several else label: row for k, row in enumerate(values.T)}
         return [{"quantity": label} | _row(values) for label, values in series.items()]
 
-    def plot(self) -> Shown:
-        """One figure: spectra of a few steps, and a panel for each analysis; returns the figure."""
-        with our_style():
-            return draw_overview(self)
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """The spectrum of one step; without axes a figure with a few steps and a panel for each analysis, its first axes."""
+        return draw_overview(self).axes[0] if ax is None else self.spectra.plot(ax)
 
     def to_dict(self) -> dict:
         """{name of the analysis: numbers of its result}."""
@@ -175,28 +166,23 @@ def draw_overview(found: Overview) -> Shown:
     if not found.gates.mean.size:
         del others["gates"]
     panels: dict[str, Callable[[Axes], object]] = {
-        "What single steps suggest": lambda ax: plot_suggested(record, ax),
-        "What the products of the steps do": lambda ax: plot_products(record, ax, exponent_axis=False),
+        "what single steps suggest": lambda ax: plot_suggested(record, ax),
+        "what the products of the steps do": lambda ax: plot_products(record, ax, exponent_axis=False),
     }
-    gates = f"{found.gates.gate_name[:1].upper()}{found.gates.gate_name[1:]}s"
-    titles = PANELS | {"gates": gates}
+    titles = PANELS | {"gates": f"{found.gates.gate_name}s"}
     for name in sorted(others, key=[*titles, *others].index):
         title = titles.get(name) or ANALYSES[name].about
         panels[title] = _plot_credit(others[name]) if name == "credit" else others[name].plot
-    rows = -(-len(panels) // 2)
-    limit = spectrum_limit([record])
-    steps = distinct_steps(record, limit)
-    crowded = any(crowd(record.eigenvalues[step], limit) for step in steps)
-    heights = (3.8 + 2.6 * (crowded and len(steps) > 2), 2.7 * rows)
+    rows, steps = -(-len(panels) // 2), few_steps(record)
+    heights = (steps.height, 2.7 * rows)
     figure = Shown(figsize=(13, sum(heights)), layout="constrained")
     titled(figure, drawable(found.title), drawable(record.about))
     top, bottom = figure.subfigures(2, 1, height_ratios=heights)
-    plot_steps(record, steps, limit, crowded, False, top)
+    draw_steps(record, steps, top)
     grid = bottom.subplots(rows, 2, squeeze=False)
     for ax, (title, draw) in zip(grid.flat, panels.items(), strict=False):
         draw(ax)
-        ax.set_title("")
-        ax.set_title(title, loc="left")
+        title_at_left(ax, f"{title[:1].upper()}{title[1:]}")
         legend_beside(ax, fontsize=7)
     for ax in grid.flat[len(panels) :]:
         ax.set_axis_off()

@@ -20,7 +20,6 @@ it gets the Hessian in units of its own size.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Real
@@ -32,48 +31,33 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
-from gersgorin.analyses.escape import MOST_STEPS, Trajectory, follow, identities, matrices
+from gersgorin.analyses.escape import MOST_STEPS, Trajectory, follow, identities, matrices, restored
 from gersgorin.objective import Loss, Objective
-from gersgorin.plotting.figure import own_axes
-from gersgorin.plotting.spectra import complete, wrapped
+from gersgorin.plotting.figure import panel, wrapped
+from gersgorin.run import Progress, silent
 from rhn.errors import InvalidInputError
-from rhn.plotting.figures import BLUE, our_style
+from rhn.plotting.figures import BLUE
 from rhn.utils.result import OneScreen, Result
 
 TENTH = 0.1
 TOLERANCE = 1e-4  # relative, of the lowest eigenvalue
 NEAR = 0.05  # largest distance of a slope from the integer that is reported for it
-RATES = "Rates of learning at the constant output"
+RATES = "rates of learning at the constant output"
 
 
-@dataclass(frozen=True)
-class Rates:
-    """Relative rates by matrix, at the network's own scale and at a tenth of it."""
+def measure_rates(objective: Objective) -> tuple[dict[str, float], dict[str, float]]:
+    """(the rates, their slopes d log rate / d log scale) of an objective's network, by matrix; it is left as it was.
 
-    own: dict[str, float]
-    tenth: dict[str, float]
-
-    @property
-    def slopes(self) -> dict[str, float]:
-        """d log rate / d log scale of every matrix; NaN where a rate is 0."""
-        return {name: _slope(rate, self.tenth[name]) for name, rate in self.own.items()}
-
-
-def measure_rates(objective: Objective) -> Rates:
-    """The rates of an objective's network, which is left as it was; frozen parameters count as those that do not move."""
+    A slope is NaN where a rate is 0. Frozen parameters count as those that do not move.
+    """
     parameters = objective.parameters
-    before = {name: p.detach().clone() for name, p in parameters.items()}
-    centres = identities(before)
-    try:
+    with restored(parameters) as before:
         own = rates_at_constant(objective)
         with torch.no_grad():
-            for name, centre in centres.items():
+            for name, centre in identities(before).items():
                 parameters[name].copy_(centre + TENTH * (before[name] - centre))
-        return Rates(own, rates_at_constant(objective))
-    finally:
-        with torch.no_grad():
-            for name, p in parameters.items():
-                p.copy_(before[name])
+        tenth = rates_at_constant(objective)
+    return own, {name: _slope(rate, tenth[name]) for name, rate in own.items()}
 
 
 def rates_at_constant(objective: Objective) -> dict[str, float]:
@@ -130,11 +114,9 @@ def lowest_curvature(objective: Objective) -> Curvature:
     """At the constant output; the objective must have been made with `second_derivatives`, and is left as it was."""
     from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
-    bias = objective.parameters.get(objective.output_bias)
-    before = None if bias is None else bias.detach().clone()
-    put_at_constant(objective)
     weights = {name: p for name, p in objective.parameters.items() if name != objective.output_bias}
-    try:
+    with restored(objective.parameters):
+        put_at_constant(objective)
         slopes = torch.autograd.grad(
             objective.mean_loss(), list(weights.values()), create_graph=True, allow_unused=True, materialize_grads=True
         )
@@ -143,12 +125,10 @@ def lowest_curvature(objective: Objective) -> Curvature:
         operator = LinearOperator(
             (start.size, start.size), lambda v: _product(slopes, weights, v.ravel()) / size, dtype=float
         )
-        (value,), vectors = eigsh(operator, 1, which="SA", v0=start, tol=TOLERANCE, maxiter=50)
-    except ArpackNoConvergence:
-        return Curvature(np.nan, dict.fromkeys(matrices(weights), np.nan))
-    finally:
-        if before is not None:
-            bias.data.copy_(before)
+        try:
+            (value,), vectors = eigsh(operator, 1, which="SA", v0=start, tol=TOLERANCE, maxiter=50)
+        except ArpackNoConvergence:
+            return Curvature(np.nan, dict.fromkeys(matrices(weights), np.nan))
     parts = dict(zip(weights, _split(vectors[:, 0], weights), strict=True))
     return Curvature(float(value * size), {name: float(v.square().sum()) for name, v in matrices(parts).items()})
 
@@ -274,10 +254,9 @@ class Plateau(Result, kind="plateau"):
         return self.escape(learning_rate, momentum).leaves_after / batches
 
 
-@our_style()
+@panel(6, 4, RATES)
 def plot_rates(plateau: Plateau, ax: Axes | None = None) -> Axes:
     """Relative rates of learning at the constant output, a bar a matrix, on a log scale."""
-    alone, ax = ax is None, own_axes(6, 4) if ax is None else ax
     rates = {name: rate for name, rate in plateau.rates.items() if rate > 0}
     ax.barh([wrapped(name, 30, 2) for name in rates], list(rates.values()), color=BLUE)
     if rates:
@@ -285,7 +264,7 @@ def plot_rates(plateau: Plateau, ax: Axes | None = None) -> Axes:
         ax.set(xscale="log", xlim=(10 ** ends[0], 10 ** ends[1]))
     ax.invert_yaxis()
     ax.set(xlabel="relative rate ||dL/dW|| / ||W||")
-    return complete(ax, RATES, plateau.title) if alone else ax
+    return ax
 
 
 def plateau(model: nn.Module, sequences: Any, loss: str | Loss | None = None) -> Plateau:
@@ -304,16 +283,16 @@ def plateau(model: nn.Module, sequences: Any, loss: str | Loss | None = None) ->
     return of_objective(Objective(model, sequences, loss))
 
 
-def of_objective(objective: Objective, *, progress: Callable[[int, int], None] = lambda done, total: None) -> Plateau:
+def of_objective(objective: Objective, *, progress: Progress = silent) -> Plateau:
     """Measure the rates of learning of a model at the best constant output for its sequences."""
     if not matrices(objective.parameters):
         raise InvalidInputError("the model has no trained matrix: leave one that requires gradients")
-    rates = measure_rates(objective)
+    rates, slopes = measure_rates(objective)
     progress(1, 1)
     return Plateau(
         loss=objective.best_constant()[1],
-        rates=rates.own,
-        slopes=rates.slopes,
+        rates=rates,
+        slopes=slopes,
         loss_unit=objective.loss.unit,
         sequences=objective.mask.shape[1],
         output_bias=objective.output_bias is not None,

@@ -6,15 +6,17 @@ Legend: T steps.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 
-from gersgorin.linalg.products import running_log_norms
-from gersgorin.run import Run
-from rhn.utils.result import Result
+from gersgorin.linalg.products import half_life, running_log_norms
+from gersgorin.plotting.figure import panel
+from gersgorin.plotting.spectra import draw_growth
+from gersgorin.run import Progress, Run, silent
+from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
 
@@ -35,8 +37,7 @@ class Products(Result, kind="products"):
     @property
     def half_life(self) -> float:
         """Steps in which the gradient over the whole run halves; negative if it doubles in that many."""
-        exponent = float(self.exponent[-1])
-        return math.inf if exponent == 0 else -math.log(2) / exponent
+        return float(half_life(self.exponent[-1]))
 
     def summary(self) -> str:
         """Two lines: the norm of the whole product, and the half-life."""
@@ -46,18 +47,16 @@ class Products(Result, kind="products"):
 
     def table(self) -> list[dict]:
         """One row a step: step, log_norm, exponent."""
-        rows = zip(self.log_norm.tolist(), self.exponent.tolist(), strict=True)
-        return [{"step": t, "log_norm": log, "exponent": rate} for t, (log, rate) in enumerate(rows)]
+        return rows_of(step=range(len(self.log_norm)), log_norm=self.log_norm, exponent=self.exponent)
 
-    def plot(self, ax=None):
-        """The norm over time on a log scale, and the exponent on a second axis."""
-        from gersgorin.plotting.spectra import plot_growth
-
-        return plot_growth(self.log_norm, ax, unit=self.unit, title=self.title, about=self.about)
+    @panel(6, 4)
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """The norm over time on a log scale."""
+        return draw_growth(self.log_norm, "s", self.unit, ax)
 
 
 @torch.no_grad()
-def of_run(run: Run, *, progress: Callable[[int, int], None] = lambda done, total: None) -> Products:
+def of_run(run: Run, *, progress: Progress = silent) -> Products:
     """The norms of the Jacobian products along a run."""
 
     def steps():

@@ -6,7 +6,7 @@ the unit circle, so can an eigenvalue, however far inside the spectrum is; that 
 Legend: S steps shown, N entries of a state, a grid of (side, side) points.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap
-from matplotlib.ticker import MaxNLocator
+from matplotlib.figure import SubFigure
 from torch import Tensor, nn
 
 from gersgorin.analyses.spectra import ANGLES, SMALL
@@ -25,22 +25,21 @@ from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.outlines import support_corners
 from gersgorin.linalg.pseudospectra import pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
-from gersgorin.plotting.figure import Shown, laid_out, own_axes, plain_numbers
-from gersgorin.plotting.spectra import (
-    CIRCLE,
-    DASHED,
+from gersgorin.plotting.figure import (
+    Shown,
     as_list,
     complete,
+    complex_plane,
+    draw_rows,
     legend_below,
-    titled_all,
-    told_apart,
-    wrapped,
+    own_axes,
+    title_of,
 )
 from gersgorin.resolve import run_of_network
-from gersgorin.run import Run, shown_steps
+from gersgorin.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figures import RED, our_style
-from rhn.utils.result import Result
+from rhn.utils.result import Result, rows_of
 
 SIDE = 101  # points along a side of the grid
 WHOLE = 128  # entries of a state up to which the grid has all of them, half of them beyond
@@ -80,8 +79,7 @@ class Pseudospectra(Result, kind="pseudospectra"):
     def table(self) -> list[dict]:
         """One row a step: step, epsilon_to_circle, spectrum_to_circle (negative outside the circle)."""
         away = 1 - np.abs(self.eigenvalues[:, 0])
-        rows = zip(self.steps.tolist(), self.to_circle.tolist(), away.tolist(), strict=True)
-        return [dict(zip(("step", "epsilon_to_circle", "spectrum_to_circle"), row, strict=True)) for row in rows]
+        return rows_of(step=self.steps, epsilon_to_circle=self.to_circle, spectrum_to_circle=away)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The step whose eigenvalues a change moves onto the circle most easily; without axes a figure of all steps."""
@@ -100,39 +98,34 @@ def pseudospectra(
     *,
     s0: Tensor | None = None,
     side: int | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
     **options,
 ) -> Pseudospectra:
     """The pseudospectra of four steps of a run, or fewer of a shorter one, on one grid.
 
     Args:
-        network, x: a cell or step f(x, s) with a tensor (T, m), or any network and data of `gersgorin.open_run`.
+        network, x, options: a cell or step f(x, s) with a tensor (T, m), or any network and data of `gersgorin.open_run`.
         s0: the first state (N,); None: zero.
-        side: points along a side of the grid, an odd number; None: 101, or 51 for a state of more than 128 entries.
-        progress: called with (steps done, steps in all).
-        options: further ones of `open_run`: depth, hidden_size, layer, submodule, seed, steps, dtype, device, ...
-
-    Raises:
-        InvalidInputError: side out of range, a state or Jacobian that is not finite, network and data that do not fit.
+        side, progress: as for `of_run`.
 
     >>> found = pseudospectra(lambda x, s: x * s, torch.full((9, 2), 0.75), s0=torch.ones(2))
     >>> found.steps.tolist(), found.to_circle.round(9).tolist()
     ([0, 3, 5, 8], [0.25, 0.25, 0.25, 0.25])
     """
-    return measure_pseudospectra(run_of_network(network, x, s0, **options), side=side, progress=progress)
-
-
-def of_run(run: Run, *, progress: Callable[[int, int], None] = lambda done, total: None) -> Pseudospectra:
-    """The pseudospectra of a few steps of a run."""
-    return measure_pseudospectra(run, progress=progress)
+    return of_run(run_of_network(network, x, s0, **options), side=side, progress=progress)
 
 
 @torch.no_grad()
 @one_thread()
-def measure_pseudospectra(
-    run: Run, *, side: int | None = None, progress: Callable[[int, int], None] = lambda done, total: None
-) -> Pseudospectra:
-    """The pseudospectra of a run on a grid around the unit circle and the numerical ranges; arguments as for `pseudospectra`."""
+def of_run(run: Run, *, side: int | None = None, progress: Progress = silent) -> Pseudospectra:
+    """The pseudospectra of a few steps of a run, on a grid around the unit circle and the numerical ranges.
+
+    Args:
+        side: points along a side of the grid, an odd number (default: 101, or 51 of a large state).
+
+    Raises:
+        InvalidInputError: side out of range, a state or Jacobian that is not finite.
+    """
     if side is not None and (type(side) is not int or side < 3 or side % 2 == 0):
         raise InvalidInputError(f"side is {side!r}: expected an odd number of at least 3")
     steps = shown_steps(len(run.require_finite()))
@@ -175,16 +168,10 @@ def plot_pseudospectrum(
         ax.contour(found.axis, found.axis, heights, levels=levels, cmap=CURVES, norm=_colours(levels), linewidths=1)
     values = found.eigenvalues[k]
     ax.plot(values.real, values.imag, ".", color=RED, markersize=4, label="eigenvalues")
-    ax.plot(CIRCLE.real, CIRCLE.imag, **DASHED, linewidth=1, label="unit circle")
-    limit = found.axis[-1]
-    ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", title=f"step {found.steps[k]}")
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(MaxNLocator(5))
-    plain_numbers(ax)
+    complex_plane(ax, found.axis[-1]).set_title(f"step {found.steps[k]}")
     if alone:
-        ax.set(xlabel="real part", ylabel="imaginary part")
-        ax.figure.colorbar(ScalarMappable(_colours(levels), CURVES), ax=ax, ticks=levels, label=CHANGE)
-        complete(ax, f"{found.title}: pseudospectra of one step", found.about)
+        _draw_scale([ax], levels)
+        complete(ax, title_of(found.title, "pseudospectra of one step"), found.about)
     return ax
 
 
@@ -199,26 +186,26 @@ def curve_levels(several: Sequence[Pseudospectra]) -> np.ndarray:
 
 
 @our_style()
-def draw_pseudospectra(several: Pseudospectra | Sequence[Pseudospectra], along: str = "") -> Shown:
-    """Draw a row of panels for each cell, a panel for each step, all with the same curves; along: the sequence, for the title."""
+def draw_pseudospectra(several: Pseudospectra | Sequence[Pseudospectra]) -> Shown:
+    """Draw a row of panels for each network, a panel for each step, all with the same curves."""
     several = as_list(several)
-    columns = max(len(found.steps) for found in several)
-    named = told_apart([found.title for found in several], [found.about for found in several])
-    figure = Shown(figsize=(max(6.0, 1.6 + 2.7 * columns), 1.4 + 2.9 * len(several)), layout="constrained")
-    grid = figure.subplots(len(several), columns, squeeze=False)
-    levels = curve_levels(several)
-    for row, found, name in zip(grid, several, named.names, strict=True):
-        for k, ax in enumerate(row[: len(found.steps)]):
-            plot_pseudospectrum(found, k, levels=levels, ax=ax)
-            ax.set_xlabel("real part")
-        row[0].set_ylabel("\n".join(filter(None, (wrapped(name, 26, 2), "imaginary part"))))
-    bar = figure.colorbar(
-        ScalarMappable(_colours(levels), CURVES), ax=grid, shrink=0.8 / len(several) ** 0.5, ticks=levels
-    )
-    bar.set_label(CHANGE)
-    legend_below(figure, grid[0, :1])
-    titled_all(figure, named, f"pseudospectra of single steps{f' on {along}' if along else ''}")
-    return laid_out(figure)
+    levels, columns = curve_levels(several), max(len(found.steps) for found in several)
+
+    def draw(found: Pseudospectra, row: SubFigure) -> None:
+        panels = row.subplots(1, columns, sharey=True, squeeze=False)[0]
+        for k in range(len(found.steps)):
+            plot_pseudospectrum(found, k, levels=levels, ax=panels[k])
+        for ax in panels[len(found.steps) :]:
+            ax.set_axis_off()
+        _draw_scale(panels, levels)
+        legend_below(row, panels[:1])
+
+    return draw_rows(several, draw, "pseudospectra of single steps", (max(6.0, 1.6 + 2.7 * columns), 3.8))
+
+
+def _draw_scale(panels: Sequence[Axes], levels: np.ndarray) -> None:
+    """Add a colour bar of the curves beside panels."""
+    panels[0].figure.colorbar(ScalarMappable(_colours(levels), CURVES), ax=panels, ticks=levels, label=CHANGE)
 
 
 def _colours(levels: np.ndarray) -> BoundaryNorm:

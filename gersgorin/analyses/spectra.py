@@ -10,22 +10,24 @@ Legend: T steps, counted from 0; m inputs; N entries of a state; k eigenvalues; 
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
+from gersgorin.analyses.gates import mean_gates
 from gersgorin.jacobian import Step
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.normality import departure, kreiss_constant
 from gersgorin.linalg.outlines import support_corners
-from gersgorin.linalg.products import running_log_norms
+from gersgorin.linalg.products import half_life, running_log_norms
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
 from gersgorin.operators import (
     Product,
@@ -38,11 +40,12 @@ from gersgorin.operators import (
     products_along,
 )
 from gersgorin.own_loop import OwnLoop
+from gersgorin.plotting.spectra import plot_spectrum
 from gersgorin.resolve import open_run
-from gersgorin.run import Run, shown_steps
+from gersgorin.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError, NotConvergedError
 from rhn.plotting.figures import time_label
-from rhn.utils.result import Result
+from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
 DISC_WORDS = {"row": "row discs", "column": "column discs", "both": "row and column discs where they overlap"}
@@ -113,7 +116,7 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def time_label(self) -> str:
-        """Label of the axis of time: "time step (quarter notes)", or "time step" if the unit is not known."""
+        """Label of the axis of time: "time step (quarter notes)"."""
         return time_label(self.unit)
 
     @property
@@ -182,8 +185,7 @@ class Spectra(Result, kind="spectra"):
     @property
     def half_life(self) -> float:
         """Steps in which a gradient over the whole run halves; negative: it doubles in that many."""
-        exponent = float(self.finite_time_exponent[-1])
-        return math.inf if exponent == 0 else -math.log(2) / exponent
+        return float(half_life(self.finite_time_exponent[-1]))
 
     def summary(self) -> str:
         """A few steps quantity by quantity, and one sentence that reads them."""
@@ -191,14 +193,12 @@ class Spectra(Result, kind="spectra"):
 
     def table(self) -> list[dict]:
         """One row of numbers a step."""
-        names, bound = ("log_norm_product", *MEASURES, "kreiss_constant"), float(self.norm_bound)
-        rows = zip(*(getattr(self, name).tolist() for name in names), strict=True)
-        return [{"step": t, "norm_bound": bound} | dict(zip(names, row, strict=True)) for t, row in enumerate(rows)]
+        columns = {name: getattr(self, name) for name in ("log_norm_product", *MEASURES, "kreiss_constant")}
+        T = len(self.norm)
+        return rows_of(step=range(T), norm_bound=np.full(T, self.norm_bound), **columns)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Eigenvalues, discs and numerical range of the step with the largest spectral radius."""
-        from gersgorin.plotting.spectra import plot_spectrum
-
         return plot_spectrum(self, ax=ax)
 
     def to_dict(self) -> dict:
@@ -236,13 +236,12 @@ def summary_table(record: Spectra) -> str:
     if not np.isnan(kreiss).all():
         shown = "".join(f"{'' if math.isnan(k) else f'{k:.4g}':>11}" for k in kreiss)
         lines.append(f"{'Kreiss constant, at least':<26}{shown}")
-    bound, about = float(record.norm_bound), "for any input and any state within this run's range"
-    if math.isnan(bound):
-        bound, about = "none", "the cell has no norm_bound"
+    if np.isnan(record.norm_bound):
+        bound = f"{'none':>11}  the cell has no norm_bound"
     else:
-        bound = f"{bound:.4g}"
+        bound = f"{record.norm_bound:>11.4g}  for any input and any state within this run's range"
     if not record.leading:
-        lines.append(f"{'bound on the 2-norm':<26}{bound:>11}  {about}")
+        lines.append(f"{'bound on the 2-norm':<26}{bound}")
     life = "gradient's half-life" if record.half_life >= 0 else "gradient's doubling time"
     lines.append(f"{life:<26}{abs(record.half_life):>11.4g}  steps, by the exponent at the last step")
     return "\n".join(lines)
@@ -327,14 +326,13 @@ def spectra(
     *,
     discs: str = "row",
     leading: int | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
     **options,
 ) -> Spectra:
     """Measure every step of a run: spectra, discs, norms, products. The network is left as it was.
 
     Args:
-        network, x, options: as for `gersgorin.open_run`: depth, hidden_size, init, transform_bias, seed of a cell by name; layer,
-            submodule; steps, unit; device, dtype.
+        network, x, options: as for `gersgorin.open_run`.
         discs: the discs that numbers and figures are about, "row", "column" or "both".
         leading: compute only so many eigenvalues of largest modulus, for large states.
         progress: called with (steps done, steps in all).
@@ -355,14 +353,13 @@ def of_run(
     *,
     discs: Literal["row", "column", "both"] = "row",
     leading: int | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> Spectra:
     """Measure every step of a run.
 
     Args:
         discs: discs of the rows, of the columns, or where both unions overlap.
         leading: compute only the K eigenvalues of largest modulus, for large states.
-        progress: called with (steps done, steps in all).
 
     Raises:
         InvalidInputError: a state or Jacobian is not finite, or an argument is out of range.
@@ -371,15 +368,12 @@ def of_run(
         raise InvalidInputError(f"discs is {discs!r}, expected one of {', '.join(DISC_WORDS)}")
     if leading is None:
         return measure_spectra(run, discs=discs, progress=progress)
-
     return measure_leading(run, leading, discs=discs, progress=progress)
 
 
 @torch.no_grad()
 @one_thread()  # two threads on small matrices gain little on an idle machine and lose much on a busy one
-def measure_spectra(
-    run: Run, *, discs: str = "row", progress: Callable[[int, int], None] = lambda done, total: None
-) -> Spectra:
+def measure_spectra(run: Run, *, discs: str = "row", progress: Progress = silent) -> Spectra:
     """The spectra of a run from whole Jacobians; arguments and errors as for `of_run`."""
     run.require_finite()
     T, N = len(run), run.state_size
@@ -420,8 +414,7 @@ def described(run: Run, circles: Iterable[np.ndarray], discs: str) -> dict:
 
     circles: centres and radii of the row discs, then of the column discs, (T, N) each.
     """
-    label, means = run.label, [t.mean(-1) for t in run.gates().t]
-    gates = torch.stack(means, 1) if means else run.states.new_empty(len(run), 0)
+    label = run.label
     return {
         "cell": label.name,
         "depth": run.depth,
@@ -433,7 +426,7 @@ def described(run: Run, circles: Iterable[np.ndarray], discs: str) -> dict:
         "discs": discs,
         "about": label.about,
         "gate_name": run.gate_name,
-        "transform_gate": gates.cpu().numpy(),
+        "transform_gate": mean_gates(run),
     } | dict(zip(("row_centers", "row_radii", "column_centers", "column_radii"), circles, strict=True))
 
 
@@ -451,7 +444,7 @@ def measure_leading(
     discs: str = "row",
     memory_limit: float | None = None,
     seed: int = 0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> Spectra:
     """The k leading eigenvalues of every step, all discs, norms and products.
 
@@ -475,26 +468,21 @@ def measure_leading(
     cell, x, s = run.cell, run.inputs, run.require_finite().states[:-1]
     (T, N), bound = s.shape, memory_bound(memory_limit, x.device.type)
     as_matrix = WRITTEN * N * s[0].nbytes <= bound
-    total, measured = T if as_matrix else 2 * T, []
+    total, measured, logs = T if as_matrix else 2 * T, [], []
 
-    def measure(t: int) -> Tensor | None:
-        A = StepJacobian(cell, x[t], s[t])
-        M = A.matrix(bound // 2) if as_matrix else None
-        forward, backward = (A.forward, A.backward) if M is None else _products(M)
-        circles = both_discs(A, bound) if M is None else [gersgorin_discs(M, axis=axis) for axis in ("row", "column")]
-        norm, _ = largest_singular_value(forward, backward, A.like, seed=seed)
-        values = _leading(A, k, bound, M, seed).cpu().numpy()
-        measured.append((values, norm, *(part.cpu().numpy() for d in circles for part in (d.centers, d.radii))))
-        progress(t + 1, total)
-        return M
+    def matrices() -> Iterator[Tensor | None]:
+        for t in range(T):
+            A = StepJacobian(cell, x[t], s[t])
+            M = A.matrix(bound // 2) if as_matrix else None
+            measured.append(_leading_step(A, k, bound, M, seed))
+            progress(t + 1, total)
+            yield M
 
     if as_matrix:
-        products = running_log_norms((measure(t) for t in range(T)), lambda P: _norm(P, seed))
-        logs = [float(log) for log in products]
+        logs = [float(log) for log in running_log_norms(matrices(), lambda P: _norm(P, seed))]
     else:
-        logs = []
-        for t in range(T):
-            measure(t)
+        for _ in matrices():
+            pass
         for log in product_log_norms(products_along(cell, x, s), T, s[0], seed=seed):
             logs.append(log)
             progress(T + len(logs), total)
@@ -513,14 +501,20 @@ def measure_leading(
     )
 
 
-def _leading(A: StepJacobian, k: int, bound: int, M: Tensor | None, seed: int) -> Tensor:
-    """(k,) eigenvalues, NaN for those that did not converge."""
+def _leading_step(A: StepJacobian, k: int, bound: int, M: Tensor | None, seed: int) -> tuple[np.ndarray, ...]:
+    """(k eigenvalues, NaN for those that did not converge; norm; centres and radii of row, then of column discs) of one step.
+
+    M: its Jacobian; None: by products with vectors.
+    """
+    forward, backward = (A.forward, A.backward) if M is None else _products(M)
+    circles = both_discs(A, bound) if M is None else [gersgorin_discs(M, axis=axis) for axis in ("row", "column")]
+    norm, _ = largest_singular_value(forward, backward, A.like, seed=seed)
     try:
-        return leading_of(A, k, bound, M, seed=seed)
+        values = leading_of(A, k, bound, M, seed=seed)
     except NotConvergedError as error:
-        found = torch.full((k,), torch.nan, dtype=torch.promote_types(A.like.dtype, torch.complex32), device="cpu")
-        found[: len(error.found)] = error.found[:k]
-        return found
+        values = torch.full((k,), torch.nan, dtype=torch.promote_types(A.like.dtype, torch.complex32), device="cpu")
+        values[: len(error.found)] = error.found[:k]
+    return values.cpu().numpy(), norm, *(part.cpu().numpy() for d in circles for part in (d.centers, d.radii))
 
 
 def _products(M: Tensor) -> tuple[Product, Product]:

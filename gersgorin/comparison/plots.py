@@ -14,19 +14,8 @@ from matplotlib.ticker import MaxNLocator
 
 from gersgorin.analyses.spectra import Spectra
 from gersgorin.comparison.runs import BANDS, PANELS, Comparison, plot_bands
-from gersgorin.plotting.figure import Shown, laid_out
-from gersgorin.plotting.spectra import (
-    as_list,
-    crowd,
-    folded,
-    legend_below,
-    plot_crowd,
-    plot_spectrum,
-    spectrum_limit,
-    titled_all,
-    told_apart,
-    wrapped,
-)
+from gersgorin.plotting.figure import Shown, as_list, entitle, folded, legend_below, names_of, told_apart, wrapped
+from gersgorin.plotting.spectra import crowd, plot_crowd, plot_spectrum, spectrum_limit
 from rhn.plotting.figures import GREY, drawable, our_style, time_label
 from rhn.utils.result import Result
 
@@ -41,7 +30,7 @@ def draw_comparison(records: Spectra | Sequence[Spectra]) -> Shown:
     """
     records = as_list(records)
     T, limit = len(records[0].norm), spectrum_limit(records)
-    step, named = T // 2, told_apart([record.title for record in records], [record.about for record in records])
+    step, named = T // 2, names_of(records)
     crowded = any(crowd(record.eigenvalues[step], limit) for record in records)
     rows = math.ceil(len(records) / IN_A_ROW)
     columns = math.ceil(len(records) / rows)
@@ -62,21 +51,19 @@ def draw_comparison(records: Spectra | Sequence[Spectra]) -> Shown:
             panel.set(xlabel="real part", ylabel="imaginary part" if column == 0 else "")
     legend_below(top, grid.flat, columns=8)
     more = ", and enlarged" if crowded else ""
-    titled_all(figure, named, f"on {records[0].along}: spectra of step {step} of 0 to {T - 1} at one scale{more}")
     _over_time([Comparison.of_spectra(record) for record in records], named.names, bottom)
-    return laid_out(figure)
+    return entitle(figure, named, f"on {records[0].along}: spectra of step {step} of 0 to {T - 1} at one scale{more}")
 
 
 @our_style()
 def draw_bands(comparisons: Comparison | Sequence[Comparison]) -> Shown:
     """Medians and bands over many runs, one colour for each comparison."""
     comparisons = as_list(comparisons)
-    named, first = told_apart([c.title for c in comparisons], [c.about for c in comparisons]), comparisons[0]
+    named, first = names_of(comparisons), comparisons[0]
     figure, several = Shown(figsize=(11, 6.8), layout="constrained"), len(comparisons) > 1
     _over_time(comparisons, named.names if several else [], figure)
     runs = f"{len(first.seed)} runs{' each' * several}: {BANDS}" if len(first.seed) > 1 else "1 run"
-    titled_all(figure, named, f"on {first.along}, {first.networks}, {runs}")
-    return laid_out(figure)
+    return entitle(figure, named, f"on {first.along}, {first.networks}, {runs}")
 
 
 @our_style()
@@ -105,8 +92,7 @@ def draw_results(results: Sequence[Result], titles: Sequence[str], along: str) -
             for ax in panels:
                 change(ax, ends[:, 0].min(), ends[:, 1].max())
     legend_below(figure, panels)
-    titled_all(figure, named, f"on {along}")
-    return laid_out(figure)
+    return entitle(figure, named, f"on {along}")
 
 
 def _panel_title(record: Spectra, name: str, columns: int) -> str:

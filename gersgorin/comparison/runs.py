@@ -22,8 +22,7 @@ from gersgorin.extract import Watched
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.products import running_log_norms
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
-from gersgorin.plotting.figure import own_axes, plain_numbers
-from gersgorin.plotting.spectra import DASHED, as_list, complete, line_style, told_apart
+from gersgorin.plotting.figure import DASHED, as_list, complete, line_style, names_of, own_axes, plain_numbers
 from gersgorin.resolve import check_memory, labelled, run_along
 from gersgorin.run import Label, Run
 from rhn.cli.common import own_cell
@@ -337,7 +336,7 @@ def plot_bands(
     comparisons = as_list(comparisons)
     if measure not in PANELS:
         raise InvalidInputError(f"measure is {measure!r}, expected one of {', '.join(PANELS)}")
-    named = told_apart([c.title for c in comparisons], [c.about for c in comparisons])
+    named = names_of(comparisons)
     labels = labels or (named.names if ax is None else ())
     alone, ax = ax is None, own_axes(6, 3.4) if ax is None else ax
     scale = np.log(10) if measure == "log_norm_product" else 1.0

@@ -15,15 +15,15 @@ with ||I - R M|| <= a < 1.
 Products are P = (middle + E) 2^exponent, ||E||_F <= error: one number bounds the error (Higham, section 3.5). Interval arithmetic entry
 by entry would be looser: |A_T| ... |A_1|, which carries its radii, grows where A_T ... A_1 does not (the wrapping effect).
 
-Windows are the products of 1, 2, 4, 8, ... consecutive factors, with memory for log2 of their number. Those of 2^k factors begin at
-multiples of 2^k; the last one may be shorter, and the last level is the product of all. Each is the product of two windows of the level
-below, so that its rounding error grows with the norms of those halves, which may be small even if the factors are large.
+Windows are the products of 1, 2, 4, 8, ... consecutive factors. Those of 2^k factors begin at multiples of 2^k; the last one may be
+shorter, and the last level is the product of all. Each is the product of two windows of the level below, so that its rounding error
+grows with the norms of those halves, which may be small even if the factors are large.
 
 Legend: matrices are float64 or complex128 arrays (..., rows, columns), read as exact; "nonnegative" ones hold moduli and errors.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -263,74 +263,20 @@ def times(A: Enclosed, P: Enclosed) -> Enclosed:
     rounded = above(gamma(n + 1) * size * of_p, 2) + (n + 2) * product.size * TINY
     carried = A.norm * P.error if P.error else 0.0  # the norm costs more than the product
     error = above(rounded + A.error * of_p + carried, 6)
-    return Enclosed(middle, above(_shifted(error, -shift)) + middle.size * TINY, A.exponent + P.exponent + shift)
+    return Enclosed(middle, above(float(np.ldexp(error, -shift))) + middle.size * TINY, A.exponent + P.exponent + shift)
 
 
-def product(factors: list[np.ndarray]) -> Enclosed:
-    """The product of float64 matrices, the first one rightmost.
+def window_levels(factors: list[Enclosed]) -> Iterator[list[Enclosed]]:
+    """The windows of each level, from the factors to the product of all; the first factor is the rightmost.
 
-    >>> found = product([np.array([[0.0, 2.0], [0.0, 0.0]]), np.array([[0.0, 0.0], [2.0, 0.0]])])
-    >>> found.middle * 2.0**found.exponent, found.error < 1e-15
+    >>> factors = [exactly(np.array([[0.0, 2.0], [0.0, 0.0]])), exactly(np.array([[0.0, 0.0], [2.0, 0.0]]))]
+    >>> *_, (whole,) = window_levels(factors)
+    >>> whole.middle * 2.0**whole.exponent, whole.error < 1e-15
     (array([[0., 0.],
            [0., 4.]]), True)
     """
-    whole = exactly(factors[0])
-    for factor in factors[1:]:
-        whole = times(exactly(factor), whole)
-    return whole
-
-
-def _shifted(value: float, exponent: int) -> float:
-    return float(np.ldexp(value, exponent))
-
-
-@dataclass(frozen=True)
-class Window:
-    """The product of the factors start, ..., stop - 1."""
-
-    level: int
-    """It was to have 2^level factors."""
-    start: int
-    stop: int
-    product: Enclosed
-
-
-def windows(factors: Iterable[Enclosed]) -> Iterator[Window]:
-    """Every window of every level; on one level from left to right, and after its halves.
-
-    >>> import numpy as np
-    >>> from gersgorin.linalg.balls import exactly
-    >>> [(w.level, w.start, w.stop) for w in windows(exactly(np.eye(1)) for _ in range(3))]
-    [(0, 0, 1), (0, 1, 2), (1, 0, 2), (0, 2, 3), (1, 2, 3), (2, 0, 3)]
-    """
-    waiting: list[Window | None] = []  # on each level the window that waits for its neighbour
-    for index, factor in enumerate(factors):
-        window = Window(0, index, index + 1, factor)
-        yield window
-        for level in range(len(waiting)):
-            if waiting[level] is None:
-                waiting[level] = window
-                break
-            window, waiting[level] = _joined(waiting[level], window), None
-            yield window
-        else:
-            waiting.append(window)
-    yield from _last_ones(waiting)
-
-
-def _last_ones(waiting: list[Window | None]) -> Iterator[Window]:
-    """The shorter windows at the end: what is left on each level, joined from the right."""
-    rest = None
-    for level, left in enumerate(waiting):
-        if rest is not None:
-            rest = Window(level, rest.start, rest.stop, rest.product)
-            yield rest
-            rest = rest if left is None else _joined(left, rest)
-            if left is not None and level == len(waiting) - 1:
-                yield rest
-        elif left is not None:
-            rest = left
-
-
-def _joined(left: Window, right: Window) -> Window:
-    return Window(left.level + 1, left.start, right.stop, times(right.product, left.product))
+    yield factors
+    while len(factors) > 1:
+        pairs = [factors[start : start + 2] for start in range(0, len(factors), 2)]
+        factors = [times(pair[1], pair[0]) if len(pair) > 1 else pair[0] for pair in pairs]
+        yield factors

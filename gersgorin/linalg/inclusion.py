@@ -388,13 +388,3 @@ INCLUSION_SETS: dict[str, Callable[..., InclusionSet]] = {
     "numerical-range": NumericalRange,
     "block-halves": BlockGersgorin,
 }
-
-__all__ = [
-    "INCLUSION_SETS",
-    "BlockGersgorin",
-    "Brauer",
-    "InclusionSet",
-    "MinimalGersgorin",
-    "NumericalRange",
-    "Ostrowski",
-]

@@ -3,16 +3,14 @@
     departure from normality (P. Henrici, 1962)   sqrt(||A||_F^2 - sum |lambda_i|^2): Frobenius norm of T - diag(T), A = Q T Q*
     numerical radius                              max |z|, z in the numerical range {x* A x : |x| = 1}
     numerical abscissa                            max Re z there: the growth rate of exp(tA) at t = 0
-    Kreiss' constant of powers                    K(A) = sup over |z| > 1 of (|z| - 1) ||(z - A)^-1||
-    Kreiss' constant of exp(tA)                   K(A) = sup over Re z > 0 of Re z ||(z - A)^-1||
+    Kreiss' constant                              K(A) = sup over |z| > 1 of (|z| - 1) ||(z - A)^-1||
 
 rho(A) <= r(A) <= ||A||_2 <= 2 r(A), and r(A^k) <= r(A)^k (R. Horn, C. Johnson, "Topics in Matrix Analysis", 1991, chapter 1): powers
 of A are at most 2 r(A)^k, whatever its eigenvectors. For a normal matrix, rho, r and ||A||_2 agree.
 
-K <= sup_k ||A^k|| <= e n K, and K <= sup_t ||exp(tA)|| <= e n K (H.-O. Kreiss, 1962; M. Spijker, 1991; L. Trefethen, M. Embree,
-"Spectra and Pseudospectra", 2005, chapters 14 and 18). The value at any point z is a lower bound of
-K, and so of the largest power, up to rounding. The search evaluates a grid of distances from the boundary (logarithmic) and places
-along it, then finer grids around the best points.
+K <= sup_k ||A^k|| <= e n K (H.-O. Kreiss, 1962; M. Spijker, 1991; L. Trefethen, M. Embree, "Spectra and Pseudospectra", 2005, chapter
+18). The value at any point z is a lower bound of K, and so of the largest power, up to rounding. The search evaluates a grid of
+distances from the unit circle (logarithmic) and angles, then finer grids around the best points.
 
 Shapes: A (..., n, n), results (...,) real. Unit: the matrix's. No gradient flows through.
 """
@@ -97,25 +95,21 @@ def _scaled(A: Tensor) -> tuple[Tensor, Tensor]:
     return divided(A.detach(), unit), unit[..., 0, 0]
 
 
-DISTANCES, PLACES = 12, 16  # of the first grid
-OUTERMOST = 12  # eigenvalues nearest the boundary or beyond, whose places are in the grid
-NEAREST = 1e-6  # distance from the boundary, of the matrix's norm
-AROUND_ALL = 65  # points along a curve, besides those at the eigenvalues' places
-CURVES = (0.5, 0.9, 0.1, 0.0)  # places between the boundary and the outermost eigenvalue
+DISTANCES, ANGLES = 12, 16  # of the first grid
+OUTERMOST = 12  # eigenvalues of largest modulus, whose angles are in the grid
+NEAREST = 1e-6  # distance from the unit circle, of the matrix's norm
+AROUND_ALL = 65  # points along a circle, besides those at the eigenvalues' angles
+CIRCLES = (0.5, 0.9, 0.1, 0.0)  # places between the unit circle and the outermost eigenvalue
 LARGEST = 1e300  # larger numbers are clipped
 BEST, AROUND, ROUNDS = 2, 7, 3  # best points, side of the grid around each, rounds; each round is a third as wide
 
 
-def kreiss_constant(A: Tensor, *, continuous: bool = False) -> Tensor:
+def kreiss_constant(A: Tensor) -> Tensor:
     """A lower bound on Kreiss' constant, (...,) float64 on the CPU, at least 1, usually exact to three digits.
 
-    inf where an eigenvalue lies outside the unit circle (continuous: right of the imaginary axis) whatever rounding does: beyond a
-    wider circle (line) through no eigenvalue of any matrix within n eps ||A||, as sigma_min(z - A) along it shows. Then powers grow
-    without end. Takes some hundred points of a pseudospectrum a matrix.
-
-    Args:
-        A: (..., n, n), real or complex; no gradient flows through.
-        continuous: of exp(tA) instead of powers.
+    inf where an eigenvalue lies outside the unit circle whatever rounding does: beyond a wider circle through no eigenvalue of any
+    matrix within n eps ||A||, as sigma_min(z - A) along it shows. Then powers grow without end. Takes some hundred points of a
+    pseudospectrum a matrix.
 
     Raises:
         InvalidInputError: A is not square, not floating point, or holds NaN or infinity.
@@ -127,16 +121,15 @@ def kreiss_constant(A: Tensor, *, continuous: bool = False) -> Tensor:
     stack = A.detach().cpu().to(torch.complex128 if A.is_complex() else torch.float64)
     unit = binary_units(stack)
     values = eigenvalues(divided(stack, unit)) * unit[..., 0]
-    edge = values.real.amax(-1) if continuous else values.abs().amax(-1) - 1
-    reach = numerical_abscissa(stack) if continuous else numerical_radius(stack, 32) - 1
+    edge, reach = values.abs().amax(-1) - 1, numerical_radius(stack, 32) - 1
     found = torch.ones(
         A.shape[:-2], dtype=torch.float64, device="cpu"
-    )  # where the numerical range does not reach out, nothing grows
+    )  # a numerical range in the unit disc: nothing grows
     with one_thread():
         for index in map(tuple, (reach > 0).nonzero()):
             out = min(float(edge[index]), LARGEST)
-            grows = out > 0 and _stays_outside(stack[index], values[index], out, continuous)
-            found[index] = torch.inf if grows else _search(stack[index], values[index], continuous)
+            grows = out > 0 and _stays_outside(stack[index], values[index], out)
+            found[index] = torch.inf if grows else _search(stack[index], values[index])
     return found
 
 
@@ -151,38 +144,29 @@ def _rounding(A: Tensor) -> float:
     return len(A) * torch.finfo(torch.float64).eps * _norm(A)
 
 
-def _stays_outside(A: Tensor, spectrum: Tensor, edge: float, continuous: bool) -> bool:
-    """True if every matrix within rounding of A has an eigenvalue outside: none has one on a curve before the outermost of A."""
-    whole = torch.linspace(-1, 1, AROUND_ALL, dtype=torch.float64, device="cpu")
-    for share in CURVES:
-        if continuous:
-            places = torch.cat([whole * min(2 * _norm(A), LARGEST), spectrum.imag.clamp(-LARGEST, LARGEST)])
-            z = torch.complex(torch.full_like(places, share * edge), places)
-        else:
-            places = torch.cat([whole * math.pi, spectrum.angle()])
-            z = torch.polar(torch.full_like(places, 1 + share * edge), places)
-        if float(smallest_singular_values(A, z).min()) > _rounding(A):
-            return True
-    return False
+def _stays_outside(A: Tensor, spectrum: Tensor, edge: float) -> bool:
+    """True if every matrix within rounding of A has an eigenvalue outside: none has one on a circle before the outermost of A."""
+    whole = torch.linspace(-1, 1, AROUND_ALL, dtype=torch.float64, device="cpu") * math.pi
+    angles = torch.cat([whole, spectrum.angle()])
+    circles = (torch.polar(torch.full_like(angles, 1 + share * edge), angles) for share in CIRCLES)
+    return any(float(smallest_singular_values(A, z).min()) > _rounding(A) for z in circles)
 
 
-def _search(A: Tensor, spectrum: Tensor, continuous: bool) -> float:
-    """The largest value found; log distances u and places p are searched, z = (1 + e^u) e^ip or e^u + ip."""
+def _search(A: Tensor, spectrum: Tensor) -> float:
+    """The largest value found; log distances u from the unit circle and angles p are searched, z = (1 + e^u) e^ip."""
     norm, rounding = _norm(A), _rounding(A)
 
     def value(u: Tensor, p: Tensor) -> Tensor:
         distance = u.exp()
-        z = torch.complex(distance, p) if continuous else torch.polar(1 + distance, p)
-        return distance / (smallest_singular_values(A, z) + rounding)  # a lower bound in spite of rounding
+        sigma = smallest_singular_values(A, torch.polar(1 + distance, p))
+        return distance / (sigma + rounding)  # a lower bound in spite of rounding
 
     u = torch.linspace(math.log(NEAREST * norm), math.log(4 * norm), DISTANCES, dtype=torch.float64, device="cpu")
-    below = 1 if A.is_complex() else 0  # whether it looks there too: a real matrix's values mirror at the real axis
-    reach = norm if continuous else math.pi
-    p = torch.linspace(-below * reach, reach, PLACES, dtype=torch.float64, device="cpu")
-    outermost = spectrum[(spectrum.real if continuous else spectrum.abs()).argsort(descending=True)[:OUTERMOST]]
-    peaks = outermost.imag if continuous else outermost.angle()  # the resolvent is large near the eigenvalues
+    below = 1 if A.is_complex() else 0  # a real matrix's values mirror at the real axis
+    p = torch.linspace(-below * math.pi, math.pi, ANGLES, dtype=torch.float64, device="cpu")
+    peaks = spectrum[spectrum.abs().argsort(descending=True)[:OUTERMOST]].angle()  # there the resolvent is large
     p = torch.cat([p, peaks if below else peaks.abs()]).double().unique()
-    u_width, p_width = float(u[1] - u[0]), reach * (1 + below) / (PLACES - 1)
+    u_width, p_width = float(u[1] - u[0]), math.pi * (1 + below) / (ANGLES - 1)
     u, p = (t.flatten() for t in torch.meshgrid(u, p, indexing="ij"))
     values = value(u, p)
     offsets = torch.linspace(-1, 1, AROUND, dtype=torch.float64, device="cpu")

@@ -25,20 +25,18 @@ from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import INCLUSION_SETS
 from gersgorin.linalg.spectrum import eigenvalues, spectral_radius
 from gersgorin.paper import claims as statements
-from gersgorin.paper.saddle import draw_gate_sweep, draw_rate_sweeps, sweep_gates, sweep_rates
-from gersgorin.plotting.figure import Shown, laid_out
-from gersgorin.plotting.spectra import (
+from gersgorin.paper.saddle import draw_rate_sweeps, plot_gate_sweep, sweep_gates, sweep_rates
+from gersgorin.plotting.figure import (
     CIRCLE,
     DASHED,
-    draw_run,
+    Shown,
+    laid_out,
     legend_below,
     legend_beside,
     line_style,
-    plot_products,
-    plot_spectrum,
-    spectrum_limit,
-    told_apart,
+    names_of,
 )
+from gersgorin.plotting.spectra import draw_run, plot_products, plot_spectrum, spectrum_limit
 from rhn.cli.common import run_command
 from rhn.cli.parsing import parse
 from rhn.data import chorale
@@ -49,38 +47,39 @@ from rhn.utils.options import Arg
 
 def draw_initialisations() -> Figure:
     """Draw the discs of two initialisations, one disc highlighted, as in the paper's figure 2."""
-    figure = Shown(figsize=(9, 5.2), layout="constrained")
     records = statements.initialisations()
-    named = told_apart([record.title for record in records], [record.about for record in records])
-    axes = figure.subplots(1, 2, sharex=True, sharey=True)
-    for ax, record, name in zip(axes, records, named.names, strict=True):
-        plot_spectrum(record, 0, limit=2.2, ax=ax).set_title(name)
-        center, radius = record.row_centers[0, 0], record.row_radii[0, 0]
-        circle = center + radius * CIRCLE
+    figure, axes = _panels(records, (9, 5.2), [2.2] * 2)
+    for ax, record in zip(axes, records, strict=True):
+        circle = record.row_centers[0, 0] + record.row_radii[0, 0] * CIRCLE
         ax.plot(circle.real, circle.imag, color=GREEN, linestyle="-.", linewidth=1.5, label="one disc")
     legend_below(figure, axes, columns=5)
     title = f"Identity initialisation moves the discs to 1: an RNN of {statements.UNITS} units, step 0 of {records[0].along}"
-    return _finished(figure, title, named.about)
+    return _finished(figure, title, names_of(records).about)
 
 
 def draw_gate_limits() -> Figure:
     """Draw closed and open gates at the first step."""
-    figure = Shown(figsize=(9, 5.4), layout="constrained")
     records = statements.gate_limits()
-    named = told_apart([record.title for record in records], [record.about for record in records])
-    axes = figure.subplots(1, 2)
-    for ax, record, name in zip(axes, records, named.names, strict=True):
-        plot_spectrum(record, 0, limit=max(1.4, spectrum_limit([record])), ax=ax).set_title(name)
+    figure, axes = _panels(records, (9, 5.4), [max(1.4, spectrum_limit([record])) for record in records])
     legend_below(figure, axes, columns=5)
     title = f"Closed gates carry the state, open ones transform it: an RHN of {statements.UNITS} units, step 0 of {records[0].along}"
-    return _finished(figure, title, named.about)
+    return _finished(figure, title, names_of(records).about)
+
+
+def _panels(records: list, size: tuple[float, float], limits: list[float]) -> tuple[Shown, np.ndarray]:
+    """A figure with the first step of each record side by side, and its axes."""
+    figure = Shown(figsize=size, layout="constrained")
+    axes = figure.subplots(1, len(records))
+    for ax, record, limit, name in zip(axes, records, limits, names_of(records).names, strict=True):
+        plot_spectrum(record, 0, limit=limit, ax=ax).set_title(name)
+    return figure, axes
 
 
 def draw_moving_spectra() -> Figure:
     """Draw the eigenvalues of all steps, coloured by time; below, mean and radius over time at one scale."""
     figure = Shown(figsize=(11, 7.6), layout="constrained")
     records = statements.moving_spectra()
-    named = told_apart([record.title for record in records], [record.about for record in records])
+    named = names_of(records)
     grid = figure.subplots(2, len(records), sharex="row", sharey="row", height_ratios=(1.5, 1))
     for (upper, lower), record, name in zip(grid.T, records, named.names, strict=True):
         T, N = record.eigenvalues.shape
@@ -191,7 +190,7 @@ GALLERY: dict[str, Callable[[], Figure]] = {
     "equation-14": draw_equation_14,
     "inclusion-sets": draw_inclusion_sets,
     "plateau-rates": lambda: draw_rate_sweeps([sweep_rates("dt-rnn"), sweep_rates("rhn")]),
-    "plateau-gates": lambda: draw_gate_sweep(sweep_gates()),
+    "plateau-gates": lambda: plot_gate_sweep(sweep_gates()).figure,
 }
 
 

@@ -19,8 +19,7 @@ import torch
 from matplotlib.axes import Axes
 
 from gersgorin.analyses.plateau import TENTH, Plateau, plateau
-from gersgorin.plotting.figure import Shown, laid_out, own_axes
-from gersgorin.plotting.spectra import DASHES, MARKERS, complete, legend_beside
+from gersgorin.plotting.figure import DASHES, MARKERS, Shown, laid_out, legend_beside, panel
 from rhn.data import chorales
 from rhn.models import PolyphonicModel
 from rhn.plotting.figures import BLUE, GREEN, GREY, ORANGE, RED, our_style, titled
@@ -30,6 +29,7 @@ UNITS, PIECES, FRAMES = 32, 16, 24
 DEPTHS = (1, 2, 4, 6)
 BIASES = tuple(float(b) for b in range(-8, 13))
 CROSSING_STD = 1e-3
+PROBED = f"{UNITS} units, seed 1, probed with {PIECES} training chorales"
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,18 +65,18 @@ def sweep_rates(cell: str, depths: Sequence[int] = DEPTHS, stds: Sequence[float]
     """Rates against the standard deviation of Gaussian weights, by default from 1e-8 to 1e-1."""
     stds = np.logspace(-8, -1, 15) if stds is None else np.array(stds)
     measured = [[measure(cell, depth, std) for std in stds] for depth in depths]
-    rates = np.array([[p.rates[p.fastest] for p in row] for row in measured])
-    return RateSweep(cell, tuple(depths), stds, rates, np.array([[p.order for p in row] for row in measured]))
+    rates, orders = np.array([[(p.rates[p.fastest], p.order) for p in row] for row in measured]).transpose(2, 0, 1)
+    return RateSweep(cell, tuple(depths), stds, rates, orders, about=PROBED)
 
 
 def sweep_gates(depths: Sequence[int] = DEPTHS, biases: Sequence[float] = BIASES) -> GateSweep:
     """Measured and predicted slopes of RHNs against the gate bias."""
     measured = [[measure("rhn", depth, CROSSING_STD, transform_bias=b) for b in biases] for depth in depths]
     predicted = [[predicted_slope(depth, b, CROSSING_STD) for b in biases] for depth in depths]
-    slopes, rates = (
-        np.array([[getattr(p, name)["output.weight"] for p in row] for row in measured]) for name in ("slopes", "rates")
-    )
-    return GateSweep(tuple(depths), np.array(biases), CROSSING_STD, slopes, np.array(predicted), rates)
+    output = [[(p.slopes["output.weight"], p.rates["output.weight"]) for p in row] for row in measured]
+    slopes, rates = np.array(output).transpose(2, 0, 1)
+    about = f"standard deviation {CROSSING_STD:g}, {PROBED}"
+    return GateSweep(tuple(depths), np.array(biases), CROSSING_STD, slopes, np.array(predicted), rates, about=about)
 
 
 def predicted_slope(depth: int, bias: float, std: float, units: int = UNITS) -> float:
@@ -112,21 +112,18 @@ def probe() -> list[np.ndarray]:
 COLOURS = (BLUE, GREEN, ORANGE, RED)
 BOX = 1e-8, 1e-2  # range of standard deviations in the paper's search
 RATE = "relative rate of learning on the plateau"
-OPENING = "An RHN whose gates open becomes a deep transition"
-PROBED = f"{UNITS} units, seed 1, probed with {PIECES} training chorales"
 NAMES = {"rhn": "RHN", "dt-rnn": "deep transition (DT-RNN)"}
 
 
-@our_style()
+@panel(5, 4.4, "rates of learning on the plateau")
 def plot_rate_sweep(sweep: RateSweep, ax: Axes | None = None) -> Axes:
     """Draw rates against standard deviations, a line per depth, with the order in the legend."""
-    alone, ax = ax is None, own_axes(5, 4.4) if ax is None else ax
     for k, (depth, rates, orders) in enumerate(zip(sweep.depths, sweep.rates, sweep.orders, strict=True)):
         label = f"depth {depth}: slope {_slope(orders):.0f}"
         ax.plot(sweep.stds, rates, label=label, linewidth=2, **_style(k))
     ax.set(xscale="log", yscale="log" if (sweep.rates > 0).any() else "linear", title=NAMES.get(sweep.cell, sweep.cell))
     ax.set(xlabel="standard deviation of the initial weights", ylabel=RATE)
-    return complete(ax, "Rates of learning on the plateau", PROBED) if alone else ax
+    return ax
 
 
 @our_style()
@@ -143,10 +140,9 @@ def draw_rate_sweeps(sweeps: Sequence[RateSweep]) -> Shown:
     return laid_out(figure)
 
 
-@our_style()
+@panel(7, 5.4, "an RHN whose gates open becomes a deep transition")
 def plot_gate_sweep(sweep: GateSweep, ax: Axes | None = None) -> Axes:
     """Draw slopes of the output matrix's rate against the gate bias: measured as points, predicted as lines."""
-    alone, ax = ax is None, own_axes(6.4, 5) if ax is None else ax
     for k, (depth, slopes, predicted) in enumerate(zip(sweep.depths, sweep.slopes, sweep.predicted, strict=True)):
         style = _style(k)
         ax.plot(sweep.biases, predicted, linewidth=1.5, label=f"depth {depth}, predicted", **style)
@@ -154,16 +150,7 @@ def plot_gate_sweep(sweep: GateSweep, ax: Axes | None = None) -> Axes:
         ax.plot(sweep.biases, slopes, marker, color=color, markersize=4, label=f"depth {depth}, measured")
     ax.axvline(sweep.border, color=GREY, linestyle="--", linewidth=1, label=r"$c = t\,\sigma\sqrt{n}$")
     ax.set(xlabel="bias of the transform gates", ylabel="d log rate / d log standard deviation")
-    return complete(ax, OPENING, f"standard deviation {sweep.std:g}, {PROBED}") if alone else ax
-
-
-@our_style()
-def draw_gate_sweep(sweep: GateSweep) -> Shown:
-    """Draw the sweep in one panel."""
-    figure = Shown(figsize=(8.4, 4.4), layout="constrained")
-    legend_beside(plot_gate_sweep(sweep, figure.subplots()))
-    titled(figure, OPENING, f"standard deviation {sweep.std:g}, {PROBED}")
-    return laid_out(figure)
+    return ax
 
 
 def _style(k: int) -> dict:

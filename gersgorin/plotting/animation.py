@@ -9,15 +9,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL.Image import Image, Quantize, fromarray
 
-from gersgorin.plotting.figure import Shown, laid_out
+from gersgorin.plotting.figure import Shown, laid_out, legend_below
 from gersgorin.plotting.spectra import (
     crowd,
-    entries,
     plot_crowd,
     plot_products,
     plot_spectrum,
     plot_suggested,
     spectrum_limit,
+    title_at_left,
 )
 from rhn.errors import OutputError
 from rhn.plotting.figures import drawable, our_style, titled
@@ -58,9 +58,7 @@ def moving_run(record: Result, *, show_discs: bool = False) -> tuple[Figure, Cal
     ax, *larger = left.subplots(1 + (around is not None), 1, squeeze=False)[:, 0]
     upper, lower = right.subplots(2, 1, sharex=True)
     for panel, plot in ((upper, plot_suggested), (lower, plot_products)):
-        plot(record, panel)
-        panel.set_title(panel.get_title(), loc="left")
-        panel.set_title("")
+        title_at_left(plot(record, panel))
     now = [panel.axvline(0, color="black", linewidth=1) for panel in (upper, lower)]
     moments = np.unique(np.linspace(0, T - 1, min(T, MOST_FRAMES)).round().astype(int))
 
@@ -75,9 +73,8 @@ def moving_run(record: Result, *, show_discs: bool = False) -> tuple[Figure, Cal
             line.set_xdata([step + 0.5, step + 0.5])
 
     draw(0)
-    left.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    handles, labels = (one + other for one, other in zip(entries(upper), entries(lower), strict=True))
-    right.legend(handles, labels, loc="outside lower center", ncols=2)
+    legend_below(left, [ax], columns=2)
+    legend_below(right, [upper, lower], columns=2)
     return laid_out(figure), draw, len(moments)
 
 

@@ -1,11 +1,43 @@
-"""Figures and axes that a notebook displays, with or without pyplot; labels and tick labels of axes."""
+"""Figures, axes, names, legends and line styles that all plots of results share. Nothing here imports torch.
+
+Every `plot_*(result, ax=None)` draws into the given axes, or into a new figure, in our style, and returns the axes. Lines of different
+colours also differ in dashes or markers. Titles contain the words that several results share, legends the others.
+"""
 
 import io
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from typing import NamedTuple
 
+import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import MaxNLocator
 
-from rhn.plotting.figures import our_style
+from rhn.errors import InvalidInputError
+from rhn.plotting.figures import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    drawable,
+    legend_columns,
+    our_style,
+    time_label,
+    titled,
+)
+from rhn.utils.result import Result
+
+CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 181))
+DASHED = {"color": "black", "linestyle": (0, (4, 3))}
+COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "black")
+DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # 7 and 4: the first 28 lines differ from each other
+MARKERS = "osD^vPX*"
 
 
 class Shown(Figure):
@@ -30,10 +62,60 @@ def own_axes(width: float, height: float) -> ShownAxes:
     return Shown(figsize=(width, height), layout="constrained").add_subplot(axes_class=ShownAxes)
 
 
+def panel(width: float, height: float, title: str | Callable[[Result], str] = "", *, columns: int = 2) -> Callable:
+    """Decorate a plot(result, ax, **options) -> Axes: it draws in our style, without axes into a figure with title and legend.
+
+    Args:
+        width, height: of that figure, in inches.
+        title: the quantity, which follows the network's name; or a function of the result that gives the whole title.
+        columns: of its legend, at most.
+    """
+
+    def decorate(plot: Callable[..., Axes]) -> Callable[..., Axes]:
+        @wraps(plot)
+        @our_style()
+        def drawn(result: Result, ax: Axes | None = None, **options) -> Axes:
+            if ax is not None:
+                return plot(result, ax, **options)
+            ax = plot(result, own_axes(width, height), **options)
+            whole = title_of(result.title, title) if isinstance(title, str) else title(result)
+            return complete(ax, whole, result.about, columns)
+
+        return drawn
+
+    return decorate
+
+
+def draw_rows(
+    results: Result | Iterable[Result], draw: Callable[[Result, SubFigure], None], what: str, size: tuple[float, float]
+) -> Shown:
+    """Draw one result or several below each other: draw(result, subfigure) for each.
+
+    what: the quantity, for the title. size: width and height in inches of one row.
+    """
+    results = as_list(results)
+    named, (width, height) = names_of(results), size
+    figure = Shown(figsize=(width, 0.6 + height * len(results)), layout="constrained")
+    for row, result, name in zip(np.atleast_1d(figure.subfigures(len(results), 1)), results, named.names, strict=True):
+        draw(result, row)
+        if name:
+            row.suptitle(wrapped(name, 110), fontsize=10)
+    return entitle(figure, named, what)
+
+
 def laid_out(figure: Shown) -> Shown:
     """Run a first layout pass and return the figure; panels of fixed aspect are correct after the second, when it is drawn."""
     figure.get_layout_engine().execute(figure)
     return figure
+
+
+def complete(ax: Axes, title: str, about: str = "", columns: int = 2) -> Axes:
+    """Add a title and a legend to axes that are the only ones of their figure."""
+    legend_below(ax.figure, [ax], columns=columns)
+    titled(ax.figure, drawable(title), drawable(about))
+    ax.figure.get_layout_engine().set(w_pad=0.08)  # inches, for the labels of a heat map
+    laid_out(ax.figure)
+    return ax
 
 
 def ink(ax: Axes):
@@ -56,3 +138,139 @@ def label_axes(ax: Axes, x: str, y: str) -> None:
         ax.set_xlabel(x)
     if place is None or not shares_y or place.is_first_col():
         ax.set_ylabel(y)
+
+
+def over_time(ax: Axes, steps: float, unit: str, ylabel: str) -> Axes:
+    """Make the horizontal axis one of time, from 0 to a number of steps, after everything is drawn."""
+    ax.set_xlim(0, steps)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    label_axes(ax, time_label(unit), ylabel)
+    plain_numbers(ax)
+    return ax
+
+
+def complex_plane(ax: Axes, limit: float) -> Axes:
+    """Show the unit circle, and of the complex plane the square of half width `limit` around 0."""
+    # above the dots of a spectrum
+    ax.plot(CIRCLE.real, CIRCLE.imag, **DASHED | {"color": ink(ax)}, linewidth=1, label="unit circle", zorder=5)
+    ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+    label_axes(ax, "real part", "imaginary part")
+    plain_numbers(ax)
+    return ax
+
+
+def line_style(k: int) -> dict:
+    """Colour and dashes of the k-th of several lines."""
+    return {"color": COLOURS[k % len(COLOURS)], "linestyle": DASHES[k % len(DASHES)]}
+
+
+def shade_style(k: int, count: int) -> dict:
+    """Shade, from dark to light, and dashes of the k-th of lines that have an order: layers, lengths."""
+    return {"color": colormaps["viridis"](0.9 * k / max(1, count - 1)), "linestyle": DASHES[k % len(DASHES)]}
+
+
+def entries(ax: Axes) -> tuple[list, list]:
+    """Handles and labels of a legend for axes and their twin."""
+    shared = [a for a in ax.figure.axes if a is ax or a in ax.get_shared_x_axes().get_siblings(ax)]
+    shared = [a for a in shared if a.get_subplotspec() == ax.get_subplotspec()]
+    pairs = [pair for a in shared for pair in zip(*a.get_legend_handles_labels(), strict=True)]
+    return [handle for handle, _ in pairs], [label for _, label in pairs]
+
+
+def legend_beside(ax: Axes, **options) -> None:
+    """Add a legend at the right of axes with more than one line."""
+    handles, labels = entries(ax)
+    if len(labels) > 1:
+        place = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "handlelength": 3}
+        ax.legend(handles, [folded(label, 28, 2) for label in labels], **place | options)
+
+
+def legend_below(figure: Figure | SubFigure, panels: Iterable[Axes], *, columns: int = 4) -> None:
+    """Add one legend of all panels below a figure, in as many columns as fit."""
+    pairs = {label: handle for ax in panels for handle, label in zip(*entries(ax), strict=True)}
+    if pairs:
+        room = figure.bbox.width / figure.figure.dpi
+        labels = [folded(label, int(14 * room) - 20, 2) for label in pairs]
+        fitting = legend_columns([max(label.split("\n"), key=len) for label in labels], room, size=9)
+        place = {"loc": "outside lower center", "ncols": min(columns, fitting), "handlelength": 3}
+        figure.legend(pairs.values(), labels, **place)
+
+
+class Named(NamedTuple):
+    """Names of several runs in one figure."""
+
+    common: str
+    """The words that their titles share."""
+    about: str
+    """The words that their descriptions share."""
+    names: list[str]
+    """The other words of each."""
+
+
+def as_list(results) -> list:
+    """One result or several as a list. Raises InvalidInputError for none."""
+    found = list(results) if isinstance(results, Iterable) else [results]
+    if not found:
+        raise InvalidInputError("there is nothing to draw: expected at least one result")
+    return found
+
+
+def names_of(results: Iterable[Result]) -> Named:
+    """The names of several results, from their titles and descriptions."""
+    titles, abouts = zip(*((result.title, result.about) for result in results), strict=True)
+    return told_apart(titles, abouts)
+
+
+def told_apart(titles: Sequence[str], abouts: Sequence[str] = ()) -> Named:
+    """Split titles and descriptions into the words that all share and the other words of each.
+
+    All words of a single run are common. Words of the title are not repeated from the description.
+
+    >>> told_apart(["rhn, depth 1, 64 units", "rhn, depth 5, 64 units"], ["seed 0; bwv269", "seed 0; bwv269"])
+    Named(common='rhn, 64 units', about='seed 0, bwv269', names=['depth 1', 'depth 5'])
+    >>> told_apart(["rhn, depth 5, 64 units", "irnn, 64 units"], ["bias -2, seed 0", "seed 0"])
+    Named(common='64 units', about='seed 0', names=['rhn, depth 5, bias -2', 'irnn'])
+    >>> told_apart(["rnn, init scaled:1", "rhn: rhn"], ["scaled:1", "rhn/best.safetensors"]).names
+    ['rnn, init scaled:1', 'rhn']
+    """
+    heads = [list(dict.fromkeys(_words(title))) for title in titles]
+    tails = [
+        [word for word in _words(about) if not {word, f"init {word}", word.removesuffix("/best.safetensors")} & {*head}]
+        for head, about in zip(heads, abouts or [""] * len(heads), strict=True)
+    ]
+    wholes = [head + tail for head, tail in zip(heads, tails, strict=True)]
+    shared = [word for word in wholes[0] if all(word in whole for whole in wholes)]
+    left = [[word for word in whole if word not in shared] for whole in wholes]
+    about = ", ".join(word for word in tails[0] if word in shared)
+    if len(wholes) > 1 and not all(left):
+        return Named("", about, [", ".join(head) for head in heads])
+    common = [word for word in heads[0] if word in shared]
+    return Named(", ".join(common), about, [", ".join(words) for words in left])
+
+
+def _words(title: str) -> list[str]:
+    return [word for word in re.split(r"[,;:] ", title) if word]
+
+
+def title_of(network: str, what: str) -> str:
+    """The title of a figure: the network and the quantity."""
+    return f"{network}, {what}" if network and what else network or what[:1].upper() + what[1:]
+
+
+def entitle(figure: Shown, named: Named, what: str) -> Shown:
+    """Finish a figure of one or several results: title and layout."""
+    titled(figure, drawable(title_of(named.common, what)), drawable(named.about))
+    return laid_out(figure)
+
+
+def wrapped(name: str, width: int, lines: int = 3) -> str:
+    """Fold a user's name into lines of at most `width` characters, without markup; cut what is too long."""
+    return folded(drawable(name), width, lines)
+
+
+def folded(text: str, width: int, lines: int = 3) -> str:
+    """Fold a text of ours, which may contain mathematics."""
+    found = textwrap.wrap(text, width)
+    if len(found) > lines:
+        found[lines - 1 :] = [found[lines - 1][: width - 4].rstrip() + " ..."]
+    return "\n".join(found)

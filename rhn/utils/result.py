@@ -266,6 +266,21 @@ def _plain(value: Any) -> Any:
     return value.to_dict() if isinstance(value, Result) else value
 
 
+def rows_of(**columns: Iterable) -> list[dict[str, Any]]:
+    """The rows of a table from its columns (R,); a column (R, L) becomes the columns name_1, ..., name_L.
+
+    >>> rows_of(step=range(2), gain=np.array([0.5, 2.0]))
+    [{'step': 0, 'gain': 0.5}, {'step': 1, 'gain': 2.0}]
+    """
+    split: dict[str, list] = {}
+    for name, values in columns.items():
+        if isinstance(values, np.ndarray) and values.ndim == 2:
+            split |= {f"{name}_{k + 1}": column.tolist() for k, column in enumerate(values.T)}
+        else:
+            split[name] = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    return [dict(zip(split, row, strict=True)) for row in zip(*split.values(), strict=True)]
+
+
 def fitted(text: str) -> str:
     """Wrap a text to the width of a screen."""
     return "\n".join(

@@ -148,7 +148,7 @@ def test_a_new_analysis_is_part_of_analyze_and_of_its_files(a_new_analysis, tmp_
     found = analyze(RHN(3, 5, 2), torch.rand(9, 3))
     assert found.steps_taken.count == 9 and "9 steps" in found.summary().split("\n")
     assert found.to_dict()["steps_taken"]["count"] == 9
-    assert "Number of the steps" in {ax.get_title(loc="left") for ax in found.plot().get_axes()}
+    assert "Number of the steps" in {ax.get_title(loc="left") for ax in found.plot().get_figure(root=True).get_axes()}
     assert Overview.load(found.save(tmp_path / "found.npz")).steps_taken.count == 9
 
 

@@ -17,7 +17,7 @@ from gersgorin.cli.compare import CompareOptions, main
 from gersgorin.cli.plot import main as plot
 from gersgorin.comparison.plots import draw_comparison, draw_results
 from gersgorin.comparison.variants import MOST, Variants, parse_variants
-from gersgorin.plotting.spectra import line_style
+from gersgorin.plotting.figure import line_style
 from gersgorin.run import Label
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint

@@ -15,11 +15,12 @@ from gersgorin.analyses.bounds import bounds, bounds_of
 from gersgorin.jacobian import layer_jacobians, temporal_jacobian, trajectory
 from gersgorin.linalg.balls import (
     Enclosed,
+    exactly,
     norm_above,
     norm_below,
-    product,
     smallest_singular_value_below,
     times,
+    window_levels,
 )
 from gersgorin.linalg.products import cumulative_log_norms
 from rhn.cells import RHN, RNN
@@ -87,7 +88,7 @@ def test_norm_bounds_of_hard_matrices_are_close(name):
 @given(chains())
 def test_products_are_enclosed(steps):
     exact = reduce(lambda P, A: mp.matrix(A.tolist()) * P, steps, mp.eye(steps.shape[-1]))
-    found = product(list(steps))
+    *_, (found,) = window_levels([exactly(A) for A in steps])
     far = exact - mp.matrix(found.middle.tolist()) * mp.mpf(2) ** found.exponent
     assert mp.mnorm(far, "f") <= mp.mpf(found.error) * mp.mpf(2) ** found.exponent
     assert singular_values(exact)[0] <= mp.mpf(found.norm) * mp.mpf(2) ** found.exponent

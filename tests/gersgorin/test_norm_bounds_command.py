@@ -28,7 +28,7 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
 def bounds():
     torch.manual_seed(1)
     x = torch.rand(13, 4, dtype=torch.float64)
-    return gersgorin.bounds(RHN(4, 7, 3, init="uniform:0.4", dtype=torch.float64), x, title="rhn")
+    return replace(gersgorin.bounds(RHN(4, 7, 3, init="uniform:0.4", dtype=torch.float64), x), title="rhn")
 
 
 @pytest.mark.parametrize(("words", "first"), [(("rhn", "--depth", "3"), "1 layer"), (("gru",), "1 step")])

@@ -142,7 +142,7 @@ POWERS = {
 
 @pytest.mark.parametrize("name", POWERS)
 def test_powers_grow_at_least_by_kreiss_constant_and_at_most_by_e_n_times_it(name):
-    """Kreiss' matrix theorem, for powers and for the exponential; and no point of a finer grid gives more."""
+    """Kreiss' matrix theorem; and no point of a finer grid gives more."""
     A = POWERS[name]
     n, found = len(A), float(kreiss_constant(torch.from_numpy(A)))
     power, largest = np.eye(n), 1.0
@@ -153,10 +153,6 @@ def test_powers_grow_at_least_by_kreiss_constant_and_at_most_by_e_n_times_it(nam
     distance, places = np.geomspace(1e-4, 5, 60)[:, None], np.linspace(-np.pi, np.pi, 91)
     values = distance / pseudospectrum(torch.from_numpy(A), (1 + distance) * np.exp(1j * places)).numpy()
     assert found >= values.max() * (1 - 1e-3)
-    stable = A - 1.2 * np.abs(np.linalg.eigvals(A)).max() * np.eye(n)
-    found = float(kreiss_constant(torch.from_numpy(stable), continuous=True))
-    grown = max(np.linalg.norm(scipy.linalg.expm(t * stable), 2) for t in np.linspace(0, 120, 400))
-    assert 1 <= found <= grown * (1 + 1e-2) and grown <= math.e * n * found
 
 
 def test_kreiss_constant_of_normal_growing_and_batched_matrices():
@@ -164,7 +160,6 @@ def test_kreiss_constant_of_normal_growing_and_batched_matrices():
     assert float(kreiss_constant(normal)) == pytest.approx(1)
     assert kreiss_constant(torch.stack([normal, 1.01 * normal, 0 * normal])).tolist() == pytest.approx([1, np.inf, 1])
     assert float(kreiss_constant(torch.from_numpy(jordan(3, 1.0)))) > 1e6  # on the circle, but not normal
-    assert kreiss_constant(torch.tensor([[0.1]]), continuous=True).tolist() == np.inf
     nilpotent = torch.tensor([[0.0, 40.0], [0.0, 0.0]], dtype=torch.float64)
     assert float(kreiss_constant(nilpotent)) == pytest.approx(10.6, abs=1)
 
@@ -188,7 +183,6 @@ def test_kreiss_constant_is_infinite_only_where_rounding_cannot_make_the_powers_
     Q = torch.linalg.qr(torch.randn(8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))[0]
     A = Q @ torch.from_numpy(jordan(8, 0.999)) @ Q.T  # its computed spectrum reaches past the circle, its own does not
     assert float(spectral_radius(A)) > 1.001 and 1e6 < float(kreiss_constant(A)) < math.inf
-    assert 1e6 < float(kreiss_constant(A - torch.eye(8), continuous=True)) < math.inf
     for growing in (A + 0.3 * torch.eye(8), torch.tensor([1.0, 1 + 1e-9], dtype=torch.float64).diag()):
         assert float(kreiss_constant(growing)) == math.inf
 
@@ -199,7 +193,7 @@ def test_the_largest_and_the_least_numbers_are_numbers(size, dtype):
     A = torch.tensor([[0, size], [0, 0]], dtype=dtype)
     for measure, wanted in ((numerical_radius, 0.5), (numerical_abscissa, 0.5), (departure_from_normality, 1)):
         assert float(measure(A)) == pytest.approx(wanted * size, rel=1e-3, abs=5e-324)
-    assert not math.isnan(kreiss_constant(A)) and not math.isnan(kreiss_constant(A, continuous=True))
+    assert not math.isnan(kreiss_constant(A))
     assert pseudospectrum(A, torch.tensor([size, 2.0], dtype=torch.float64)).isfinite().all()
     at = pseudospectrum(torch.tensor([[size]], dtype=dtype), torch.tensor(0.0))  # one point, of no shape
     assert at.shape == () and float(at) == pytest.approx(size, rel=1e-6, abs=0)

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import gersgorin
-from gersgorin.analyses.lyapunov import plot_lyapunov
 from gersgorin.comparison.runs import PANELS, plot_bands
 from rhn.cells import RNN
 from rhn.errors import InvalidInputError
@@ -53,7 +52,6 @@ def test_one_record_is_drawn_as_a_list_of_it(name, records):
 
 
 def test_axes_take_one_record_too(records):
-    assert len(plot_lyapunov(records["lyapunov"]).containers) == 1
     ax = plot_bands(records["ensembles"])
     assert ax.get_ylabel() == PANELS["log_norm_product"]
     other = gersgorin.compare(RNN(3, 6, dtype=torch.float64, generator=g), x)

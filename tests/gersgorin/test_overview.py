@@ -72,7 +72,7 @@ def test_figures_say_what_the_model_was_built_with_and_what_it_reads():
     )
     built = "built with gaussian:0.3, transform bias -2"
     assert found.spectra.about == f"{built}; valid-4 of {chorales_origin()}" == found.credit.about
-    for figure in (found.plot(), draw_credit({"now": found.credit})):
+    for figure in (found.plot().get_figure(root=True), draw_credit({"now": found.credit})):
         assert built in " ".join(figure.get_suptitle().split())
     title = plot_credit(found.credit).figure.get_suptitle()
     assert title.startswith("2 x rhn, depth 3, 6 units, credit") and built in title
@@ -148,8 +148,10 @@ def test_the_figure_shows_what_there_is():
     assert np.array_equal(gains.lines[3].get_ydata(), found.gains.layers[:, 2])
     assert np.array_equal(gates.lines[1].get_ydata(), found.gates.mean[:, 1])
     assert [bar.get_width() for bar in found.plateau.plot().patches] == list(found.plateau.rates.values())
-    titles = {ax.get_title(loc="left") for ax in found.plot().get_axes()}
-    alone = {ax.get_title(loc="left") for ax in analyze(nn.RNN(m, 5), frames(T)).plot().get_axes()}
+    titles = {ax.get_title(loc="left") for ax in found.plot().get_figure(root=True).get_axes()}
+    alone = {
+        ax.get_title(loc="left") for ax in analyze(nn.RNN(m, 5), frames(T)).plot().get_figure(root=True).get_axes()
+    }
     assert titles - alone == {
         "Transform gates",
         "Credit: which losses reach which states",

@@ -49,8 +49,9 @@ def test_the_curves_are_where_the_numbers_say(of_normal_steps):
     assert distances == pytest.approx(0.1, abs=0.06)  # the grid is 0.115 wide
     levels = curve_levels([of_normal_steps])
     assert 2 < len(levels) < 15 and np.ptp(np.diff(levels)) < 1e-9
-    figure = draw_pseudospectra([of_normal_steps, of_normal_steps], "noise")
-    assert [ax.get_title() for ax in figure.get_axes()[:6]] == ["step 0", "step 1", "step 2"] * 2
+    figure = draw_pseudospectra([of_normal_steps, of_normal_steps])
+    titles = [ax.get_title() for ax in figure.get_axes()]
+    assert [title for title in titles if title] == ["step 0", "step 1", "step 2"] * 2
 
 
 @pytest.mark.parametrize("side", [2, 20, 7.0])

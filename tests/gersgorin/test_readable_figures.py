@@ -11,13 +11,13 @@ import torch
 
 from gersgorin import Recorder, analyze, bounds, compare, fixed_points, lyapunov
 from gersgorin.analyses import spectra as measuring
-from gersgorin.analyses.pseudospectra import measure_pseudospectra
+from gersgorin.analyses.pseudospectra import pseudospectra
 from gersgorin.analyses.spectra import measure_spectra
 from gersgorin.cell_run import CellRun
 from gersgorin.comparison.runs import PANELS
 from gersgorin.paper import figures as gallery
 from gersgorin.paper.saddle import GateSweep, RateSweep
-from gersgorin.plotting.spectra import told_apart, wrapped
+from gersgorin.plotting.figure import told_apart, wrapped
 from gersgorin.recording import moving_recording
 from gersgorin.run import Label
 from rhn.cells import LSTM, RHN, RNN
@@ -111,7 +111,7 @@ def runs(size, x, networks):
             for k, c in enumerate(networks)
         ],
         "bounds": [replace(bounds(c, x), **about(k)) for k, c in enumerate(networks)],
-        "portraits": [measure_pseudospectra(run, side=21) for run in along],
+        "portraits": [pseudospectra(run, side=21) for run in along],
     }
     return {name: [nan(one) for one in many] for name, many in found.items()} if size == "NaN" else found
 
@@ -152,7 +152,7 @@ FIGURES = {  # what each is drawn from
     ),
     "analyses.credit.plot_credit": lambda draw, runs, training, size: draw(training[1].credit),
     "analyses.credit.plot_lags": lambda draw, runs, training, size: draw(training[1].credit),
-    "analyses.bounds.draw_bounds": lambda draw, runs, training, size: draw(runs["bounds"], ALONG),
+    "analyses.bounds.draw_bounds": lambda draw, runs, training, size: draw(runs["bounds"]),
     "analyses.bounds.plot_bounds_by_window": lambda draw, runs, training, size: draw(runs["bounds"][0]),
     "analyses.bounds.plot_bounds_over_time": lambda draw, runs, training, size: draw(runs["bounds"][0]),
     "comparison.plots.draw_comparison": lambda draw, runs, training, size: draw(runs["spectra"]),
@@ -166,25 +166,13 @@ FIGURES = {  # what each is drawn from
     "analyses.fixed_points.draw_fixed_points": lambda draw, runs, training, size: draw(runs["points"]),
     "analyses.fixed_points.plot_fixed_points": lambda draw, runs, training, size: draw(runs["points"][0]),
     "analyses.fixed_points.plot_point_spectra": lambda draw, runs, training, size: draw(runs["points"][0]),
-    "analyses.lyapunov.draw_lyapunov": lambda draw, runs, training, size: [
-        draw(runs["lyapunov"], ALONG),
-        draw(runs["lyapunov"][:1]),
-    ],
-    "analyses.lyapunov.plot_convergence": lambda draw, runs, training, size: [
-        draw(runs["lyapunov"][:1]),
-        draw(runs["lyapunov"][:4]),
-    ],
-    "analyses.lyapunov.plot_lyapunov": lambda draw, runs, training, size: draw(runs["lyapunov"][:4]),
-    "analyses.pseudospectra.draw_pseudospectra": lambda draw, runs, training, size: draw(runs["portraits"], ALONG),
+    "analyses.lyapunov.draw_lyapunov": lambda draw, runs, training, size: draw(runs["lyapunov"]),
+    "analyses.lyapunov.plot_convergence": lambda draw, runs, training, size: draw(runs["lyapunov"][0]),
+    "analyses.lyapunov.plot_lyapunov": lambda draw, runs, training, size: draw(runs["lyapunov"][0]),
+    "analyses.pseudospectra.draw_pseudospectra": lambda draw, runs, training, size: draw(runs["portraits"]),
     "analyses.pseudospectra.plot_pseudospectrum": lambda draw, runs, training, size: draw(runs["portraits"][0], 0),
     "analyses.overview.draw_overview": lambda draw, runs, training, size: draw(training[1]),
     "analyses.plateau.plot_rates": lambda draw, runs, training, size: draw(training[1].plateau),
-    "plotting.spectra.plot_growth": lambda draw, runs, training, size: draw(
-        training[1].products.log_norm, title=LONG, about=training[1].about
-    ),
-    "plotting.spectra.plot_layers": lambda draw, runs, training, size: draw(
-        {"input": training[1].gains.input}, training[1].gains.layers, "2-norm", title=LONG, about=training[1].about
-    ),
     "plotting.spectra.plot_products": lambda draw, runs, training, size: draw(runs["spectra"][0]),
     "plotting.spectra.plot_spectrum": lambda draw, runs, training, size: draw(runs["spectra"][0]),
     "plotting.spectra.plot_suggested": lambda draw, runs, training, size: draw(runs["spectra"][0]),
@@ -194,12 +182,17 @@ FIGURES = {  # what each is drawn from
     "recording.plot_moment": lambda draw, runs, training, size: draw(training[0], 0),
     "recording.plot_weights": lambda draw, runs, training, size: draw(training[0], "relative_rate"),
     "plotting.spectra.draw_run": lambda draw, runs, training, size: draw(runs["spectra"][0]),
-    "paper.saddle.draw_gate_sweep": lambda draw, runs, training, size: draw(sweeps(size)[1]),
     "paper.saddle.draw_rate_sweeps": lambda draw, runs, training, size: draw([sweeps(size)[0]] * 2),
     "paper.saddle.plot_gate_sweep": lambda draw, runs, training, size: draw(sweeps(size)[1]),
     "paper.saddle.plot_rate_sweep": lambda draw, runs, training, size: draw(sweeps(size)[0]),
 }
-INSIDE = {"plotting.spectra.plot_crowd", "paper.figures.plot_eigenvalues"}  # drawn only as part of others
+INSIDE = {  # drawn only as part of others
+    "paper.figures.plot_eigenvalues",
+    "plotting.figure.draw_rows",
+    "plotting.spectra.draw_growth",
+    "plotting.spectra.draw_layers",
+    "plotting.spectra.plot_crowd",
+}
 
 
 def test_every_public_figure_is_in_the_list():
@@ -218,6 +211,13 @@ def test_a_figure_can_be_read(name, runs, training, size):
         with our_style():
             readable(figure)
         assert made_with() in " ".join(figure.get_suptitle().split())
+
+
+@pytest.mark.parametrize("name", ["products", "gains", "gates"])
+def test_the_plot_of_a_result_can_be_read(name, training):
+    result = replace(training[1].results[name], title=LONG)
+    with our_style():
+        readable(result.plot().get_figure(root=True))
 
 
 def test_a_moment_of_a_training_can_be_read(training):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from gersgorin.paper.saddle import draw_gate_sweep, draw_rate_sweeps, predicted_slope, sweep_gates, sweep_rates
+from gersgorin.paper.saddle import draw_rate_sweeps, plot_gate_sweep, predicted_slope, sweep_gates, sweep_rates
 from rhn.plotting.figures import BLUE, GREEN
 
 
@@ -24,6 +24,6 @@ def test_an_rhn_whose_gates_open_becomes_a_deep_transition_where_it_is_predicted
     np.testing.assert_allclose(sweep.slopes, sweep.predicted, atol=0.2)
     np.testing.assert_allclose(sweep.slopes[:, [0, -1]], [[0, 0], [0, 3]], atol=0.05)
     assert predicted_slope(4, sweep.border, sweep.std / 1e3) == pytest.approx(0, abs=1e-3)
-    (ax,) = draw_gate_sweep(sweep).axes
+    ax = plot_gate_sweep(sweep)
     points = [line for line in ax.get_lines() if line.get_linestyle() == "None"]
     assert [list(line.get_ydata()) for line in points] == sweep.slopes.tolist()
