@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-chaos lint bench figures gpu-check docs docs-pictures test-docs clean
+.PHONY: help demo test test-all test-chaos lint bench figures gpu-check docs docs-pictures test-docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,9 +29,13 @@ demo: $(VENV)/.base ## set up and run the main job: spectrum and discs of a dept
 	$(BIN)/rhn train jsb-depth-5 --hidden-size 48 --epochs 50 --out runs/demo
 	$(BIN)/gersgorin compare init --checkpoint runs/demo --output gersgorin-demo-before-after.png
 
-test: $(VENV)/.dev ## set up and run all tests
+test: $(VENV)/.dev ## set up and run the tests, about six minutes on two cores
 	CI=1 $(BIN)/ruff check .
-	CI=1 $(BIN)/python -m pytest -n 2 -q -m 'not chaos and not docs'
+	CI=1 $(BIN)/python -m pytest -n 2 -q -m 'not slow and not chaos and not docs'
+
+test-all: $(VENV)/.dev ## run everything: also the slow tests, test-chaos and test-docs
+	CI=1 $(BIN)/ruff check .
+	CI=1 $(BIN)/python -m pytest -n 2 -q
 
 test-chaos: $(VENV)/.dev ## long tests: kills, database outages, full and vanished disks, C code under sanitizers
 	$(BIN)/python -m pytest -q -m chaos

@@ -5,14 +5,15 @@
     python -m benchmarks.mutation kill before
     python -m benchmarks.mutation prepare e17ff01 --suite after=HEAD
     python -m benchmarks.mutation map after --known before    # only the test files that differ
-    python -m benchmarks.mutation kill after
+    python -m benchmarks.mutation kill after --first before
     python -m benchmarks.mutation report before after
 
 Choose `LINES` source lines of the four packages at random with a fixed seed and change each in one place: an operator, a constant,
 a comparison, a condition, a boolean operator or a return value. Both suites run on the same source revision. For each mutant, run
-with `-x` the tests that execute the line: at most `MOST_TESTS` that need at most `MOST_SECONDS`, one case of each test function
-first, functions whose file name is nearest to the source first. A mutant is killed when a test fails that passes without the
-mutant, or when the tests do not end within `LIMIT` seconds.
+with `-x` the tests that execute the line: at most `MOST_TESTS` of `MOST_FILES` files that need at most `MOST_SECONDS`, one case of each
+test function first, functions whose file name is nearest to the source first; `kill --first NAME` begins with the function that
+killed the mutant in another suite. A mutant is killed when a test fails that passes without the mutant, or when the tests do not
+end within `LIMIT` seconds.
 """
 
 import argparse
@@ -32,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "build" / "mutation"
 PACKAGES = ("rhn", "gersgorin", "optim_study", "analysis")
 LINES, SEED = 60, 20261121
-MOST_TESTS, MOST_SECONDS, LIMIT = 40, 40.0, 150
+MOST_TESTS, MOST_FILES, MOST_SECONDS, LIMIT = 40, 6, 15.0, 300
 TEST_FILES = ("tests", "pyproject.toml", "Makefile")
 
 BINARY = {ast.Add: ("+", "-"), ast.Sub: ("-", "+"), ast.Mult: ("*", "/"), ast.Div: ("/", "*"), ast.FloorDiv: ("//", "/"),
@@ -289,7 +290,8 @@ def record(name: str, known: str | None, folders: list[str]):
             rows = (other / part).read_text().splitlines(keepends=True)
             (tree / part).write_text("".join(r for r in rows if r.split("\t")[column].partition("::")[0] in kept))
         files = [p for p in tests if p not in kept]
-    _, output = pytest(tree, "-p", "mutation_recorder", "-m", "not chaos and not docs", *(folders or files))
+    chosen = re.search(r"-n 2 -q -m '(.*)'", (tree / "Makefile").read_text()).group(1)  # the tests of `make test`
+    _, output = pytest(tree, "-p", "mutation_recorder", "-m", chosen, *(folders or files))
     (WORK / f"{name}-map.log").write_text(output)
     print(output[-3000:])
 
@@ -324,17 +326,47 @@ def select(mutant: dict, number: int, hits: list, outcomes: dict) -> tuple[list[
         tests.sort(key=lambda test: test not in executing)
         for place, test in enumerate(tests):
             rank[test] = (place, -len(near & words(function.partition("::")[0])), outcomes[test][1])
-    picked, seconds = [], 0.0
+    picked, files, seconds = [], set(), 0.0
     for test in sorted(rank, key=rank.get):
+        file = test.partition("::")[0]
+        if file not in files and len(files) == MOST_FILES:
+            continue
         if len(picked) < MOST_TESTS and seconds + outcomes[test][1] <= MOST_SECONDS:
             picked.append(test)
+            files.add(file)
             seconds += outcomes[test][1]
     return picked, len(executing)
 
 
-def kill(name: str):
-    """Run each mutant against its tests and write NAME.json."""
+def failed(output: str, tests: list[str]) -> str:
+    """Return the test that failed, or "collection"."""
+    lines = re.findall(r"^(?:FAILED|ERROR) (.*)$", output, re.MULTILINE)
+    return max((test for test in tests for line in lines if line.startswith(test)), key=len, default="collection")
+
+
+def killed_by(tree: Path, mutant: dict, tests: list[str]) -> str:
+    """Return the test that detects a mutant, "collection" or "limit"; "" when all pass with it."""
+    path = tree / mutant["file"]
+    clean = path.read_bytes()
+    while tests:
+        try:
+            path.write_bytes(clean[: mutant["begin"]] + mutant["new"].encode() + clean[mutant["end"] :])
+            code, output = pytest(tree, "-x", *tests, limit=LIMIT)
+        finally:
+            path.write_bytes(clean)
+        if code == 0:
+            return ""
+        by = "limit" if code == -1 else failed(output, tests)
+        if pytest(tree, *([by] if by in tests else tests), limit=LIMIT)[0] == 0:  # they pass without the mutant
+            return by
+        tests = [test for test in tests if test != by] if by in tests else []
+    return ""
+
+
+def kill(name: str, first: str | None):
+    """Run each mutant against its tests and write NAME.json; a later call runs only mutants that further tests execute."""
     tree = WORK / name
+    hints = json.loads((WORK / f"{first}.json").read_text()) if first else []
     mutants = json.loads((WORK / "mutants.json").read_text())
     rows = [row.split("\t") for row in (WORK / f"{name}-map" / "outcomes.txt").read_text().splitlines()]
     outcomes = {test: (outcome, float(seconds)) for test, outcome, seconds in rows if outcome == "passed"}
@@ -343,34 +375,20 @@ def kill(name: str):
         line, _, test = row.partition("\t")
         test, _, phase = test.rpartition(" ")
         hits.append((int(line), test, phase.strip("()")))
-    results = []
+    file = WORK / f"{name}.json"
+    results = json.loads(file.read_text()) if file.exists() else [{} for _ in mutants]
     for number, mutant in enumerate(mutants):
         tests, executing = select(mutant, number, hits, outcomes)
-        path = tree / mutant["file"]
-        clean = path.read_bytes()
+        if results[number].get("killed") or results[number].get("executing") == executing:
+            continue
         by = ""
-        while tests:
-            try:
-                path.write_bytes(clean[: mutant["begin"]] + mutant["new"].encode() + clean[mutant["end"] :])
-                code, output = pytest(tree, "-x", "--timeout=60", *tests, limit=LIMIT)
-            finally:
-                path.write_bytes(clean)
-            if code == 0:
-                break
-            by = (
-                "limit"
-                if code == -1
-                else next(iter(re.findall(r"^(?:FAILED|ERROR) (.*?)(?: - .*)?$", output, re.M)), "collection")
-            )
-            if code != 1:
-                break
-            if pytest(tree, by, limit=LIMIT)[0] == 0:  # it passes without the mutant
-                break
-            tests, by = [test for test in tests if test != by], ""
-        results.append({**mutant, "executing": executing, "run": len(tests), "killed": by})
+        if hints and "::" in hints[number].get("killed", ""):
+            by = killed_by(tree, mutant, [hints[number]["killed"].partition("[")[0]])
+        by = by or killed_by(tree, mutant, tests)
+        results[number] = {**mutant, "executing": executing, "run": len(tests), "killed": by}
         print(f"{number:2} {mutant['file']}:{mutant['line']} {mutant['old'][:40]!r} -> {mutant['new'][:40]!r}: "
               f"{executing} execute, {len(tests)} run, {'killed by ' + by if by else 'SURVIVED'}", flush=True)  # fmt: skip
-        (WORK / f"{name}.json").write_text(json.dumps(results, indent=1))
+        file.write_text(json.dumps(results, indent=1))
 
 
 def report(*names: str):
@@ -399,7 +417,9 @@ def main():
     sub.add_argument("name")
     sub.add_argument("--known", help="a suite whose records hold for test files of equal text")
     sub.add_argument("folders", nargs="*", help="run only these")
-    commands.add_parser("kill").add_argument("name")
+    sub = commands.add_parser("kill")
+    sub.add_argument("name")
+    sub.add_argument("--first", help="a suite whose results say which test function to try first")
     commands.add_parser("report").add_argument("names", nargs="+")
     args = parser.parse_args()
     if args.command == "prepare":
@@ -407,7 +427,7 @@ def main():
     elif args.command == "map":
         record(args.name, args.known, args.folders)
     elif args.command == "kill":
-        kill(args.name)
+        kill(args.name, args.first)
     else:
         report(*args.names)
 

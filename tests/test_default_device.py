@@ -1,8 +1,8 @@
 """Torch's default device, which a user may set, decides nothing where a device is given or told by a tensor."""
 
 import numpy as np
-import pytest
 import torch
+from tables import for_each
 
 import gersgorin
 from analysis import gate_activity, lesion
@@ -58,14 +58,14 @@ MEASURES = {
 }
 
 
-@pytest.mark.parametrize("name", MEASURES)
+@for_each("name", MEASURES)
 def test_a_measure_runs_where_its_tensors_are(name):
     with torch.device("meta"):  # of which no number can be read
         MEASURES[name]()
 
 
-@pytest.mark.parametrize("key", CELLS)
-@pytest.mark.parametrize("init", ["orthogonal", "uniform:0.1"])
+@for_each("key", CELLS)
+@for_each("init", ["orthogonal", "uniform:0.1"])
 def test_weights_are_drawn_on_the_cpu(key, init):
     with torch.device("meta"):
         found = CELLS[key](3, 4, init=init, device="cpu", generator=torch.Generator().manual_seed(1))

@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from tables import for_each
 
 from gersgorin import analyze
 from gersgorin.analyses import ANALYSES, Analysis, register_analysis
@@ -117,7 +118,7 @@ def has_infinite_numbers(result) -> bool:
     return any(np.isinf(value).any() for value in values if isinstance(value, np.ndarray) and value.dtype.kind in "fc")
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".json"])
+@for_each("suffix", [".npz", ".json"])
 def test_a_result_is_the_same_after_saving_and_loading(result, suffix, tmp_path):
     again = type(result).load(result.save(tmp_path / f"result{suffix}"))
     assert type(load(tmp_path / f"result{suffix}")) is type(result)

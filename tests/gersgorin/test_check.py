@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tables import for_each
 
 from gersgorin import Objective, check, temporal_jacobian, trajectory
 from gersgorin.checking.calibration import load_calibration, unlike
@@ -122,7 +123,7 @@ def test_batches_are_those_of_a_training(stuck):
     assert stuck.training.batches == chorale_batches() == len(batches)
 
 
-@pytest.mark.parametrize("name", CELLS)
+@for_each("name", CELLS)
 def test_gains_of_layers_multiply_small_disturbances(name):
     depth = 3 if CELLS[name].deep else 1
     cell = CELLS[name](
@@ -230,7 +231,7 @@ def test_a_network_that_diverged_when_followed_may_diverge_and_is_offered_smalle
     assert [s.option["learning_rate"] for s in found.suggestions] == [300, 100]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("options", "training", "says"),
     [
         ({"hidden_size": 900}, {}, "hidden size of 900"),
@@ -267,7 +268,7 @@ def test_a_trained_network_has_left():
     assert found.escape_epochs == 0 and found.probability is None and "has left the plateau already" in found.verdict
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("training", "says"),
     [
         ({"learning_rate": -0.1}, "learning rate is -0.1"),

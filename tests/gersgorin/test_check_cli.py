@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tables import for_each
 
 from gersgorin.cli.check import main
 from gersgorin.networks import build_module
@@ -120,7 +121,7 @@ def test_a_checkpoint_is_taken_as_it_is(capsys, tmp_path):
     )
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("words", "says"),
     [
         (["--learning-rate", "-1"], "learning rate is -1"),

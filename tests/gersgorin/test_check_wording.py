@@ -5,7 +5,7 @@ import random
 import re
 from dataclasses import replace
 
-import pytest
+from tables import for_each
 
 from gersgorin.checking.verdict import NOT_LEFT, STAYS, Check, Outlook, Suggestion, Training
 
@@ -115,6 +115,6 @@ def test_verdict_and_table_say_the_same():
             assert not any(words in table.partition("tried instead")[0] for words in NOT_LEFT.values())
 
 
-@pytest.mark.parametrize("ended", [*STAYS, "left", "leaving"])
+@for_each("ended", [*STAYS, "left", "leaving"])
 def test_every_end_of_the_way_is_met(ended):
     assert any(check.outlook.ended == ended for check in CHECKS)

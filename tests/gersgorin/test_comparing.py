@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import rc_context
+from tables import for_each
 
 from gersgorin.analyses import ANALYSES
 from gersgorin.analyses.spectra import Spectra, measure_spectra
@@ -141,7 +142,7 @@ def test_a_module_is_compared_with_other_weights_with_cells_and_with_its_start(r
     assert [found["cell"] for found in results("rnn,lstm", *module)][1:] == ["rnn", "lstm"]
 
 
-@pytest.mark.parametrize("analysis", ["gains", "products"])
+@pytest.mark.parametrize("analysis", [pytest.param("gains", marks=pytest.mark.slow), "products"])
 def test_any_analysis_of_a_run_is_compared(results, capsys, analysis):
     one, two = results("depth=1,2", "--analysis", analysis, "--output", "a.png", "a.json", "a.npz")
     assert [found["title"] for found in (one, two)] == ["rhn, 4 units, depth 1", "rhn, depth 2, 4 units"]
@@ -166,7 +167,7 @@ def test_files_beside_each_other(results):
     assert again[0]["figure"] != one["figure"]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("args", "words"),
     [
         (["depth=1,two"], "depth=two: expects a whole number, got 'two'"),
@@ -192,7 +193,6 @@ def test_files_beside_each_other(results):
         (["depth=1,2", "--analysis", "plateau"], "--analysis plateau: expected one of spectra, products"),
         (["depth=1,2", "--layer", "2"], "--layer is no option"),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_comparison_that_cannot_be_is_one_sentence(args, words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -219,7 +219,9 @@ def runs(count: int) -> list[CellRun]:
     ]
 
 
-@pytest.mark.parametrize("count", [2, 5, 7, 10])
+@pytest.mark.parametrize(
+    "count", [pytest.param(2, marks=pytest.mark.slow), 7, *(pytest.param(k, marks=pytest.mark.slow) for k in (5, 10))]
+)
 def test_panels_can_be_read(count):
     with rc_context(STYLE):
         figure = draw_comparison([measure_spectra(run) for run in runs(count)])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import rc_context
+from tables import for_each
 
 from gersgorin import compare
 from gersgorin.analyses.spectra import measure_spectra
@@ -165,7 +166,7 @@ def test_sequences_of_a_file_and_a_checkpoint(capsys):
     assert "gersgorin-trained-sequences2-mine.png" in out
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("args", "words"),
     [
         (["--sequences", "0"], "--sequences is 0, expected 1 or more"),
@@ -180,7 +181,6 @@ def test_sequences_of_a_file_and_a_checkpoint(capsys):
         ([], "there is nothing to compare: name VARIANTS"),
         (["--seeds", "2", "--seed", str(2**63 - 1)], "expected a whole number from 0"),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_many_runs_that_cannot_be_are_one_sentence(args, words, capsys, tmp_path):
     save_checkpoint("trained.safetensors", networks(1)[0])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cases import assert_close, randomize
+from tables import for_each
 from torch import nn
 
 from gersgorin import credit
@@ -178,9 +179,7 @@ def test_the_lags_add_up_to_the_gradient_of_the_models_own_forward(name):
 
 
 @pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell])
-@pytest.mark.parametrize(
-    ("first", "layers"), [(False, 1), (True, 1), (True, 3)], ids=["", "batch-first", "several layers"]
-)
+@for_each(("first", "layers"), [(False, 1), (True, 1), (True, 3)])
 def test_torchs_own_modules_are_measured_as_our_cells_and_stay_as_they_were(kind, first, layers):
     single = issubclass(kind, nn.RNNCellBase)
     options = {} if single else {"batch_first": first, "num_layers": layers}
@@ -196,7 +195,7 @@ def test_torchs_own_modules_are_measured_as_our_cells_and_stay_as_they_were(kind
 
 
 @pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU, nn.LSTMCell])
-@pytest.mark.parametrize("trained", ["weight_hh", "bias_hh", "", "no bias"])
+@for_each("trained", ["weight_hh", "bias_hh", "", "no bias"])
 def test_the_gradient_is_in_the_trained_parameters_of_torchs_own_modules(kind, trained):
     single = issubclass(kind, nn.RNNCellBase)
     model = built(lambda: (Loop if single else Own)(kind(3, 4, bias=trained != "no bias")))
@@ -241,7 +240,7 @@ def test_without_a_gradient_there_are_no_shares():
     assert record.gradient_norm == 0 and np.isnan(record.lag_share).all() and not record.norms.any()
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("cells", "least", "most"),
     [
         ([RNN(2, 2)], [0, 1, 2, 3], [0, 1, 2, 3]),

@@ -6,6 +6,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from matrices import MATRICES, grcar, jordan, shuffled, square_matrices
+from tables import for_each
 
 from gersgorin.linalg.discs import Discs, default_tolerance, gersgorin_discs
 from gersgorin.linalg.enclosures import verified_eigenvalues
@@ -23,7 +24,7 @@ def discs_of(pairs) -> Discs:
     return Discs(centers, radii)
 
 
-@pytest.mark.parametrize("name", MATRICES)
+@for_each("name", MATRICES)
 def test_centers_radii_and_norm_are_those_of_numpy(name):
     A = MATRICES[name].numpy()
     for axis, sum_axis, order in (("row", 1, np.inf), ("column", 0, 1)):

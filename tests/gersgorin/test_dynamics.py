@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from matrices import MATRICES, REAL_MATRICES, square_matrices
+from tables import for_each
 
 from gersgorin import jacobian_product
 from gersgorin.linalg import cumulative_log_norms, finite_time_exponent, half_life, lyapunov_exponents
@@ -56,7 +57,7 @@ def test_short_products_are_the_plain_ones(A, steps):
     assert (P == 0).all() or 0.5 <= P.abs().max() < 1
 
 
-@pytest.mark.parametrize("name", REAL_MATRICES)
+@for_each("name", REAL_MATRICES)
 def test_prefix_norms_of_a_repeated_matrix(name):
     A = REAL_MATRICES[name]
     scale = A.abs().max().item() or 1.0

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from chains import frames, network
+from tables import for_each
 
 from gersgorin import plateau
 from gersgorin.analyses import escape
@@ -40,7 +41,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("cell", "depth", "std", "rate", "momentum"), CASES)
+@for_each(("cell", "depth", "std", "rate", "momentum"), CASES)
 def test_the_steps_to_leave_are_those_of_sgd(cell, depth, std, rate, momentum):
     model, x = network(cell, depth, f"gaussian:{std}"), frames(B=24)
     way, observed = plateau(model, x).escape(rate, momentum), sgd(model, x, rate, momentum)
@@ -111,8 +112,8 @@ def test_where_the_gradients_run_out_at_rest_it_waits_and_the_slowest_rate_is_fo
     assert record.escape(1e12).leaves_after == math.inf
 
 
-@pytest.mark.parametrize("mu", [0.0, 0.5, 0.9])
-@pytest.mark.parametrize("N", [1, 2, 17])
+@for_each("mu", [0.0, 0.5, 0.9])
+@for_each("N", [1, 2, 17])
 def test_a_block_of_momentum_is_n_steps(N, mu):
     def steps(gradient, v=0.0, total=0.0):
         for j in range(N):
@@ -140,7 +141,7 @@ def test_a_block_of_momentum_is_n_steps(N, mu):
     np.testing.assert_allclose(response.last, last, rtol=1e-9)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("arguments", "said"),
     [
         *(((rate,), "learning rate") for rate in (0.0, math.nan, 1e-13, 1e300, None, "a")),

@@ -7,6 +7,7 @@ import pytest
 import scipy.optimize
 import torch
 from cases import SHALLOW_CASES, inputs, randomize
+from tables import for_each
 
 from gersgorin import fixed_points, temporal_jacobian, trajectory
 from gersgorin.analyses import fixed_points as measure
@@ -152,7 +153,7 @@ def test_distinct_states_are_taken_in_their_order():
 X, S = torch.zeros(3, dtype=d), torch.zeros(4, 2, dtype=d)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("arguments", "words"),
     [
         ({"x": X * torch.inf}, "x: 3 of 3 numbers are NaN"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tables import for_each
 
 from gersgorin.analyses.spectra import Spectra
 from gersgorin.cli.plot import main
@@ -94,7 +95,17 @@ def test_the_default_run_writes_a_figure_and_says_where(tmp_path, capsys):
     assert "spectral radius" in out and "half-life" in out and "Over 85 steps" in out
 
 
-@pytest.mark.parametrize("cell", ["rhn", "lstm", "slstm", "irnn", "torch.nn:LSTM", "torch.nn:GRUCell"])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "rhn",
+        "slstm",
+        "torch.nn:LSTM",
+        pytest.param("lstm", marks=pytest.mark.slow),
+        pytest.param("irnn", marks=pytest.mark.slow),
+        pytest.param("torch.nn:GRUCell", marks=pytest.mark.slow),
+    ],
+)
 def test_every_kind_of_cell_prints_its_numbers(cell, results):
     result = results("--cell", cell, *SMALL)
     assert set(result) == {"cell", "depth", "hidden_size", "chorale", "unit", "discs", "figure", "steps"}
@@ -221,10 +232,10 @@ def spoiled():
     Path("bomb.pickle").write_bytes(pickle.dumps(Bomb()))
     Path("empty.txt").write_text("")
     for name in ("an.gif", "d.npz", "folder.png"):
-        Path(name).mkdir()
+        Path(name).mkdir(exist_ok=True)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("args", "words"),
     [
         (["--cell", "rhm"], "did you mean 'rhn'"),

@@ -1,8 +1,8 @@
 """What differentiates does so for every caller: evaluation code often has gradients turned off."""
 
 import numpy as np
-import pytest
 import torch
+from tables import for_each
 
 from gersgorin import credit, layer_jacobians, plateau
 from gersgorin.operators import discs_by_blocks, leading_eigenvalues, streamed_log_norms
@@ -44,8 +44,8 @@ def at_a_step():
     return x[0], s
 
 
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode], ids=lambda mode: mode.__name__)
-@pytest.mark.parametrize("name", MEASURES)
+@for_each("mode", [torch.no_grad, torch.inference_mode])
+@for_each("name", MEASURES)
 def test_a_measure_is_the_same_where_the_caller_turned_gradients_off(name, mode):
     wanted = MEASURES[name]()
     with mode():

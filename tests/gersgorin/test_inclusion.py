@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from matrices import MATRICES, REAL_MATRICES, outside_by, square_matrices
+from tables import for_each
 
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import (
@@ -38,7 +39,7 @@ def plane(A: torch.Tensor, side: int = 25) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("key", SETS)
-@pytest.mark.parametrize("name", MATRICES)
+@for_each("name", MATRICES)
 def test_the_spectrum_lies_inside(name, key):
     A = MATRICES[name]
     assert SETS[key](A).contains(eigenvalues(A)).all()
@@ -51,8 +52,8 @@ def test_random_spectra_lie_inside(key, A):
     assert SETS[key](A.float()).contains(eigenvalues(A.float())).all()
 
 
-@pytest.mark.parametrize("tol", [0.0, 0.1, None])
-@pytest.mark.parametrize("name", MATRICES)
+@for_each("tol", [0.0, 0.1, None])
+@for_each("name", MATRICES)
 def test_minimal_inside_brauer_inside_gersgorin(name, tol):
     A = MATRICES[name]
     z = plane(A)
@@ -63,7 +64,7 @@ def test_minimal_inside_brauer_inside_gersgorin(name, tol):
     assert not (minimal & ~brauer).any() and not (brauer & ~row).any()
 
 
-@pytest.mark.parametrize("name", MATRICES)
+@for_each("name", MATRICES)
 def test_brauer_is_its_definition(name):
     A = MATRICES[name] / (MATRICES[name].abs().max() or 1)
     z = plane(A)[: 25 * 25]
@@ -74,7 +75,7 @@ def test_brauer_is_its_definition(name):
     assert torch.equal(Brauer(A).contains(z, tol=0), expected)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@for_each("name", SMALL)
 def test_minimal_is_vargas_definition(name):
     """z belongs exactly if the Perron root of |A off the diagonal| - diag |z - a_ii| is not negative."""
     A = MATRICES[name] / (MATRICES[name].abs().max() or 1)
@@ -93,7 +94,7 @@ def test_ostrowski_runs_from_columns_to_rows():
         Ostrowski(A, alpha=2)
 
 
-@pytest.mark.parametrize("name", MATRICES)
+@for_each("name", MATRICES)
 def test_the_numerical_range_holds_every_rayleigh_quotient(name):
     A = MATRICES[name]
     x = torch.randn(200, len(A), dtype=torch.complex128)
@@ -110,7 +111,7 @@ def test_the_numerical_range_of_normal_matrices_is_the_hull_of_the_spectrum():
         NumericalRange(square, angles=5)
 
 
-@pytest.mark.parametrize("name", MATRICES)
+@for_each("name", MATRICES)
 def test_blocks_of_one_row_are_the_discs_and_one_block_is_the_pseudospectrum(name):
     A = MATRICES[name]
     z, unit = plane(A), gersgorin_row(A).norm.item() or 1.0
@@ -167,7 +168,7 @@ def test_rings_points_and_discs_of_blocks():
     assert BlockGersgorin(1j * coupled, [12, 1]).area() == pytest.approx(ring.area(), rel=1e-2)
 
 
-@pytest.mark.parametrize("key", INCLUSION_SETS)
+@for_each("key", INCLUSION_SETS)
 def test_known_areas(key):
     A = torch.tensor([[0.0, 2.0], [0.5, 0.0]], dtype=torch.float64)
     ellipse = np.pi * 1.25 * 0.75  # foci +-1, minor axis sqrt(|A|_F^2 - 2)
@@ -178,7 +179,7 @@ def test_known_areas(key):
 
 
 @pytest.mark.parametrize("key", SETS)
-@pytest.mark.parametrize("name", SMALL)
+@for_each("name", SMALL)
 def test_the_outline_separates_inside_from_outside(name, key):
     A = MATRICES[name]
     region, scale = SETS[key](A), float(gersgorin_row(A).norm) or 1.0
@@ -215,7 +216,7 @@ def test_a_batch_equals_its_matrices(key):
         assert torch.equal(shared[i, j], one.contains(z[0, 0]))
 
 
-@pytest.mark.parametrize("key", SETS)
+@for_each("key", SETS)
 def test_refused_with_a_sentence(key):
     calls = {
         "NaN": lambda kind: kind(torch.full((2, 2), torch.nan)),

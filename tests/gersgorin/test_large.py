@@ -9,6 +9,7 @@ import scipy.sparse.linalg
 import torch
 from allocations import Allocations
 from cases import SHALLOW_CASES, inputs
+from tables import for_each
 
 from gersgorin import eigenvalues, gersgorin_discs, temporal_jacobian, trajectory
 from gersgorin.linalg import cumulative_log_norms
@@ -102,8 +103,7 @@ def test_what_does_not_converge_is_told_with_what_did():
     assert all((all_of_them - value).abs().min() < 1e-8 for value in found)
 
 
-@pytest.mark.parametrize("axis", ["row", "column"])
-@pytest.mark.parametrize("rows", [1, 7, 64, 1000])
+@pytest.mark.parametrize(("axis", "rows"), [("row", 1), ("column", 7), ("row", 64), ("column", 1000)])
 def test_discs_by_blocks_are_those_of_the_matrix_within_the_bound(axis, rows):
     cell, x, s = small(RHN, 120, 2)
     bound = rows * ROW_COPIES * s.nbytes
@@ -146,9 +146,9 @@ def test_a_run_that_does_not_fit_the_block_of_kept_steps(monkeypatch):
     assert torch.equal(streamed_log_norms(cell, x.double()), wanted)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, d], ids=str)
-@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
-@pytest.mark.parametrize("n", [1, 2, 7, 300])
+@for_each("dtype", [torch.float32, d])
+@for_each("scale", [1e-30, 1.0, 1e30])
+@for_each("n", [1, 2, 7, 300])
 def test_norms_are_lapacks(n, scale, dtype):
     """Scales whose squares no float32 holds."""
     A = (scale * of(n)).to(dtype)
@@ -229,7 +229,7 @@ class Once(torch.autograd.Function):
 V, X = torch.ones(20, dtype=d), torch.ones(1, dtype=d)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("call", "words"),
     [
         (lambda: leading_eigenvalues(*linear(of(20)), 21), "k is 21: expected how many of the 20 eigenvalues"),
@@ -254,7 +254,6 @@ V, X = torch.ones(20, dtype=d), torch.ones(1, dtype=d)
             "a state of the run is NaN or infinite",
         ),
     ],
-    ids=range(12),
 )
 def test_what_cannot_be_done_is_one_sentence(call, words):
     with pytest.raises(InvalidInputError, match=words):

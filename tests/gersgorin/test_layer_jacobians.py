@@ -4,19 +4,15 @@ import functools
 
 import pytest
 import torch
-from cases import CELL_CASES, SHALLOW_CASES, CellCase, assert_close, inputs
+from cases import CELL_CASES, SHALLOW_CASES, assert_close, inputs
+from tables import for_each
 
 from gersgorin import input_jacobian, layer_jacobians, temporal_jacobian
 from rhn.cells import GRU, RHN, Cell
 from rhn.errors import InvalidInputError
 
-CASES = [
-    *CELL_CASES,
-    *(CellCase(key, 6, {}) for key in ("rhn", "dt-rnn", "dts-rnn")),
-    CellCase("dts-rnn", 6, {"skip": "last"}),
-]
-every_case = pytest.mark.parametrize("case", CASES, ids=str)
-every_measure = pytest.mark.parametrize("measure", [input_jacobian, layer_jacobians])
+every_case = pytest.mark.parametrize("case", CELL_CASES, ids=str)
+every_measure = for_each("measure", [input_jacobian, layer_jacobians])
 
 
 def central_differences(function, v, h=5e-5):
@@ -38,8 +34,7 @@ def same(got, wanted, tolerance, name):
 
 
 @every_case
-@pytest.mark.parametrize("n", [1, 7])
-@pytest.mark.parametrize("lead", [(), (3,), (2, 3)], ids=str)
+@for_each(("n", "lead"), [(1, ()), (7, (2, 3))])
 def test_closed_forms_equal_autograd_and_central_differences(case, n, lead):
     cell = case.build(5, n)
     x, s = inputs(cell, *lead)
@@ -95,8 +90,8 @@ def test_closed_gates_carry_the_state_through_every_layer_and_let_no_input_in(co
     assert input_jacobian(cell, x, s).abs().max() < 1e-30
 
 
-@every_measure
 @pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
+@every_measure
 def test_chunks_broadcasting_and_float32(measure, case):
     cell = case.build()
     x, s = inputs(cell, 3, 1)[0], inputs(cell, 4)[1]
@@ -107,8 +102,8 @@ def test_chunks_broadcasting_and_float32(measure, case):
     same(measure(cell.float(), x.float(), s.float()), [J.float() for J in whole], 1e-5, "float32")
 
 
-@every_measure
 @pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
+@every_measure
 def test_closed_forms_can_themselves_be_differentiated(measure, case):
     cell = case.build()
     x, s = inputs(cell)
@@ -159,7 +154,7 @@ class Wrong(Silent):
         return [torch.eye(4).expand(len(s), 4, 4)]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("call", "message"),
     [
         (lambda c, x, s: input_jacobian(c, x[:, :2], s), "x ends in 2 and s in 4: RHN expects 3 inputs"),

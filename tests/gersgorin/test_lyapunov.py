@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cases import SHALLOW_CASES, inputs
+from tables import for_each
 
 from gersgorin import cell_run, lyapunov, temporal_jacobian, trajectory
 from gersgorin.analyses.lyapunov import growth, kaplan_yorke_dimension, plot_lyapunov, random_frame, standard_errors
@@ -189,7 +190,7 @@ def test_kaplan_and_yorkes_dimension():
 X = torch.zeros(5, 3, dtype=d)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("arguments", "words"),
     [
         ({"count": 3}, "count is 3: the state has 2 entries; expected a whole number, 1 to 2"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from tables import for_each
 from torch import nn
 
 from gersgorin import Recorder, analyze, extract_cell, spectra, temporal_jacobian, trajectory
@@ -276,7 +277,7 @@ def test_weights_that_do_not_fit_or_do_more_are_refused_and_change_nothing(own):
     assert all(torch.equal(t, before[name]) for name, t in module.state_dict().items())
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("args", "words"),
     [
         ("--module {}:Seq2Seq --submodule encoder.rn", "no submodule 'encoder.rn': did you mean 'encoder.rnn'"),

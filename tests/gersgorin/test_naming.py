@@ -4,9 +4,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from tables import for_each
 
 from gersgorin.analyses import ANALYSES
 from gersgorin.cli.analysis import options_of
@@ -50,7 +50,7 @@ def test_different_options_have_different_names(one, other):
     assert name_of(one) != name_of(other)
 
 
-@pytest.mark.parametrize("name", POOL)
+@for_each("name", POOL)
 @given(data=st.data())
 def test_one_more_option_or_another_value_is_another_name(name, data):
     value, others = data.draw(POOL[name]), data.draw(OPTIONS)
@@ -67,7 +67,7 @@ def test_names_fit_every_file_system(options):
     assert re.fullmatch(r"gersgorin-[\w.-]{1,110}\.png", name_of(options), re.ASCII)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("options", "name"),
     [
         ({}, "gersgorin-rhn-bwv269.png"),
@@ -81,7 +81,6 @@ def test_names_fit_every_file_system(options):
         ({"cell": "lstm", "input": Path("sine.npy")}, "gersgorin-lstm-sine.png"),
         ({"discs": "both", "leading": 4}, "gersgorin-rhn-both-leading4-bwv269.png"),
     ],
-    ids=str,
 )
 def test_names_are_short_without_a_checksum(options, name):
     assert default_figure("", PlotOptions(**options)) == name

@@ -10,6 +10,7 @@ from cases import CELL_CASES, randomize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matrices import REAL_MATRICES, square_matrices
+from tables import for_each
 
 from gersgorin.analyses.bounds import bounds, bounds_of
 from gersgorin.jacobian import layer_jacobians, temporal_jacobian, trajectory
@@ -76,7 +77,7 @@ def test_bounds_of_singular_values_hold_and_are_close(A):
         assert smallest >= 0.999 * float(values[-1])
 
 
-@pytest.mark.parametrize("name", REAL_MATRICES)
+@for_each("name", REAL_MATRICES)
 def test_norm_bounds_of_hard_matrices_are_close(name):
     A = REAL_MATRICES[name].numpy()
     largest = float(singular_values(A)[0])

@@ -8,6 +8,7 @@ import scipy.linalg
 import torch
 from hypothesis import given
 from matrices import MATRICES, grcar, jordan, square_matrices
+from tables import for_each
 
 from gersgorin.linalg import (
     departure_from_normality,
@@ -39,7 +40,7 @@ def norm(A):
     return float(torch.linalg.matrix_norm(A, 2))
 
 
-@pytest.mark.parametrize("name", CASES)
+@for_each("name", CASES)
 def test_a_pseudospectrum_is_the_smallest_singular_value_at_every_point(name):
     A = CASES[name].numpy()
     x = 1.3 * (norm(CASES[name]) or 1) * np.linspace(-1, 1, 12)
@@ -92,7 +93,7 @@ def test_the_largest_eigenvalue_of_growing_tridiagonal_matrices_and_its_residual
         assert ((residual - betas[:, k] * vectors[:, -1, -1].abs())[known].abs() < 1e-6).all()
 
 
-@pytest.mark.parametrize("name", CASES)
+@for_each("name", CASES)
 def test_the_numerical_radius_lies_between_half_the_norm_and_the_norm(name):
     A = CASES[name]
     found, size = float(numerical_radius(A)), norm(A)
@@ -113,14 +114,14 @@ def test_the_range_of_a_jordan_block_is_a_disc_of_known_radius(n):
     assert radius <= float(numerical_radius(block)) <= radius / math.cos(math.pi / 128) * (1 + 1e-12)
 
 
-@pytest.mark.parametrize("angles", [4, 6, 8, 10, 128])
-@pytest.mark.parametrize("name", ["random", "companion", "grcar"])
+@for_each("angles", [4, 6, 8, 10, 128])
+@for_each("name", ["random", "companion", "grcar"])
 def test_support_lines_of_a_real_matrix_are_the_same_by_symmetry(name, angles):
     A = MATRICES[name]
     assert torch.allclose(NumericalRange(A, angles).support, NumericalRange(A + 0j, angles).support)
 
 
-@pytest.mark.parametrize("name", CASES)
+@for_each("name", CASES)
 def test_henricis_departure_is_the_norm_above_schurs_diagonal(name):
     A = CASES[name]
     triangle, _ = scipy.linalg.schur(A.numpy() / (norm(A) or 1), output="complex")

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy.optimize import minimize
+from tables import for_each
 from torch import nn
 
 from gersgorin.objective import CLIP, Objective
@@ -168,7 +169,7 @@ def broken(value):
     return model
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("model", "sequences", "loss", "said"),
     [
         (broken(torch.nan), frames(5, 3), None, "weights output.weight are NaN"),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tables import for_each
 
 from analysis.activity import GateActivity
 from analysis.damage import LesionTable
@@ -108,9 +109,7 @@ def test_a_file_is_loaded_with_its_numbers(name):
             assert found == expected, what
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, (kind, _) in FILES.items() if kind in (Spectra, Comparison, Credit, Recording)]
-)
+@for_each("name", [name for name, (kind, _) in FILES.items() if kind in (Spectra, Comparison, Credit, Recording)])
 def test_a_file_of_unknown_kind_is_recognised(name):
     assert type(load(FOLDER / name)) is FILES[name][0]
 

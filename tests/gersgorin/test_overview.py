@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
+from tables import for_each
 from torch import nn
 
 from gersgorin import analyze, credit, input_jacobian, layer_jacobians, plateau, trajectory
@@ -167,7 +168,7 @@ def test_the_network_is_left_as_it_was():
     assert net.training and next(net.parameters()).dtype == torch.float32 and torch.equal(state, torch.get_rng_state())
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("module", "x", "options", "words"),
     [
         (lambda x, s: s, frames(T), {}, "network is a function: expected a cell"),

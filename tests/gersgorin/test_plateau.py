@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from chains import frames, network
+from tables import for_each
 from torch import nn
 
 from gersgorin import credit, plateau
@@ -21,7 +22,7 @@ from rhn.models import LanguageModel
 ORDERS = [(cell, depth) for cell in CELLS for depth in ((1, 2, 4, 6) if getattr(CELLS[cell], "deep", True) else (1,))]
 
 
-@pytest.mark.parametrize(("cell", "depth"), ORDERS)
+@for_each(("cell", "depth"), ORDERS)
 def test_the_order_of_gaussian_weights_is_the_depth_less_one_without_a_carry_path_and_zero_with_one(cell, depth):
     expected = depth - 1 if cell in ("dt-rnn", "dts-rnn") else 0
     measured = plateau(network(cell, depth), frames())

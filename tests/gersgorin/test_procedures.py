@@ -29,7 +29,9 @@ def test_adams_points_are_the_same_27():
     assert sorted(ours.unstable) == [0] * 8 + [1] * 12 + [2] * 6 + [3]
 
 
-@pytest.mark.parametrize("theirs", [exponents_by_autograd, exponents_by_diagonals])
+@pytest.mark.parametrize(
+    "theirs", [pytest.param(exponents_by_autograd, marks=pytest.mark.slow), exponents_by_diagonals]
+)
 def test_exponents_are_the_same(theirs):
     rnn, x = torch.nn.RNN(3, 6, dtype=d), torch.randn(4000, 3, dtype=d)
     found = lyapunov(rnn, x)  # from other directions than theirs: equal in the long run

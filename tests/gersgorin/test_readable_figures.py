@@ -30,7 +30,6 @@ ROOT = Path(import_module("gersgorin").__file__).parent
 LONG = "a_run_with_$a_name_of_forty_characters_ä: rhn, depth 10, 1024 units"
 MADE = "gaussian:0.05, transform bias -2, seed 4294967295; train-217 of the chorales in the-original-file-of-chorales.pickle"
 ALONG = "sequence a-file-with-a-name-of-forty-characters.csv"
-SIZES = ("one", "ten")  # of one step and one unit; eleven networks with long names
 
 
 def public_figures() -> set[str]:
@@ -65,6 +64,7 @@ def nan(record):
 
 
 def cells(size: str) -> list:
+    """One network of one unit ("one"), eleven that get long names ("ten"), or three ("few")."""
     generator = torch.Generator().manual_seed(1)
     about = {"init": "gaussian:0.6", "dtype": torch.float64, "generator": generator}
     if size == "one":
@@ -73,7 +73,9 @@ def cells(size: str) -> list:
     return few if size == "few" else [RHN(5, 4, 10, **about), *few, *few, *few]
 
 
-@pytest.fixture(scope="module", params=(*SIZES, "NaN"))
+@pytest.fixture(
+    scope="module", params=["ten", *(pytest.param(size, marks=pytest.mark.slow) for size in ("one", "NaN"))]
+)
 def size(request):
     return request.param
 

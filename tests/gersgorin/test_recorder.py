@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+from tables import for_each
 from torch import nn
 
 from gersgorin import Recorder, gersgorin_discs, input_jacobian, temporal_jacobian, trajectory
@@ -314,7 +315,7 @@ def test_scalars_are_written_where_tensorboard_is_and_otherwise_its_absence_said
         Recorder(nn.RNN(m, n), frames(T), tensorboard=tmp_path)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("module", "probe", "options", "words"),
     [
         (nn.GRU(m, n), frames(T).log() * torch.inf, {}, "NaN or infinite numbers"),

@@ -5,6 +5,7 @@ from dataclasses import is_dataclass
 import numpy as np
 import pytest
 import torch
+from tables import for_each
 
 import gersgorin
 from gersgorin import results
@@ -65,7 +66,7 @@ NAMES = [
 ]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@for_each("name", NAMES)
 def test_a_result_fits_a_screen(found, name):
     lines = repr(found[name]).split("\n")
     assert len(lines) <= LINES and max(map(len, lines)) <= COLUMNS, repr(found[name])[:3000]

@@ -72,7 +72,12 @@ def records():
 NAMES = ("usual", "one step", "two steps", "one unit", "deep, long names", "untrained", "huge", "tiny", "zero", "NaN")
 
 
-@pytest.mark.parametrize("name", NAMES)
+OFTEN = ("one step", "deep, long names", "NaN")
+
+
+@pytest.mark.parametrize(
+    "name", [*OFTEN, *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES if name not in OFTEN)]
+)
 def test_every_figure_of_a_run_is_readable(records, name):
     record = records[name]
     readable(draw_run(record, show_discs=True))

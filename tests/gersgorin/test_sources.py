@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tables import for_each
 
 from gersgorin import spectra, temporal_jacobian, trajectory
 from gersgorin.analyses.spectra import Spectra, reading
@@ -89,7 +90,7 @@ def test_records_of_before_the_numerical_range_have_nan_for_it_and_older_ones_sa
         Spectra.load("other.npz")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("table", "unit", "names"),
     [
         ("1,2\n3,4\n5,6", None, ()),
@@ -164,7 +165,7 @@ def spoiled():
     save_checkpoint("keys.safetensors", RHN(88, 4))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("args", "words"),
     [
         ("nan.npy", "2 of 3 numbers are NaN or infinite"),

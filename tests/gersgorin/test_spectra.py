@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from tables import for_each
 from torch import nn
 
 import gersgorin
@@ -71,7 +72,7 @@ def test_numbers_pieces_and_files_are_read_alike():
     assert wave.eigenvalues.shape == (9, 4) and wave.time_label == "time step (0.1 s)"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("given", "said"),
     [
         ({"network": 3}, "network is a int"),
@@ -84,7 +85,6 @@ def test_numbers_pieces_and_files_are_read_alike():
         ({"steps": 0}, "expected 1 or more"),
         ({"seed": -1}, "seed"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_cannot_be_measured_is_told_in_a_sentence(given, said):
     with pytest.raises(RhnError) as raised:

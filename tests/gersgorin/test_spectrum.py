@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matrices import MATRICES, square_matrices
 from scipy.optimize import linear_sum_assignment
+from tables import for_each
 
 from gersgorin.linalg.spectrum import eigenvalue_conditions, eigenvalues, spectral_radius
 from rhn.errors import InvalidInputError
@@ -24,7 +25,7 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
     return distances[linear_sum_assignment(distances)].max()
 
 
-@pytest.mark.parametrize("name", MATRICES)
+@for_each("name", MATRICES)
 def test_eigenvalues_are_those_of_numpy(name):
     A = MATRICES[name]
     tolerance = (1e-3 if name in DEFECTIVE else 1e-11) * A.abs().max().item()
@@ -95,7 +96,7 @@ def test_empty_in_empty_out(shape):
     assert torch.equal(spectral_radius(torch.zeros(shape)), torch.zeros(shape[:-2]))
 
 
-@pytest.mark.parametrize("name", ["random", "companion", "grcar", "stochastic", "badly_scaled", "symmetric", "complex"])
+@for_each("name", ["random", "companion", "grcar", "stochastic", "badly_scaled", "symmetric", "complex"])
 def test_conditions_are_those_of_scipys_left_and_right_eigenvectors(name):
     A = MATRICES[name]
     values, conditions = eigenvalue_conditions(A)
@@ -114,7 +115,7 @@ def test_known_conditions():
     assert eigenvalue_conditions(torch.zeros(2, 0, 0))[1].shape == (2, 0)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("A", "message"),
     [
         (torch.full((3, 3), torch.nan), "9 of 9 NaN or infinite"),

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from tables import for_each
 
 from gersgorin.cli.plot import main
 from rhn.cells import Cell
@@ -53,7 +54,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@for_each("case", CASES)
 def test_what_is_wrong_is_one_sentence(case, tmp_path, monkeypatch, capsys):
     cell, said = CASES[case]
     monkeypatch.chdir(tmp_path)

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matrices import MATRICES, REAL_MATRICES, grcar, square_matrices
+from tables import for_each
 
 from gersgorin.analyses.enclosures import of_run
 from gersgorin.cell_run import CellRun
@@ -64,7 +65,7 @@ def assert_holds(found, eigenvalues, error=1e-30):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", HARD)
+@for_each("name", HARD)
 def test_hard_matrices_against_eighty_digits(name, method):
     found = verified_eigenvalues(HARD[name], method=method)
     assert_holds(found, true_eigenvalues(HARD[name]))
@@ -119,7 +120,7 @@ def test_any_eigenvectors_and_inverse_give_true_discs(off, monkeypatch):
         assert_holds(verified_eigenvalues(A, method="float64"), [(a + d + root) / 2, (a + d - root) / 2])
 
 
-@pytest.mark.parametrize("name", MATRICES)
+@for_each("name", MATRICES)
 def test_what_numpy_computes_lies_nearby(name):
     A = MATRICES[name].numpy()
     found = verified_eigenvalues(A)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from tables import for_each
 
 import gersgorin
 from gersgorin.objective import Objective
@@ -60,7 +61,7 @@ TAKERS = {
     "check": (lambda x: gersgorin.check(MODEL, x, learning_rate=0.1), FRAMES, ("nothing",)),
     "Objective": (lambda x: Objective(MODEL, x).mean_loss(), FRAMES, ()),
 }
-wherever = pytest.mark.parametrize("taker", TAKERS)
+wherever = for_each("taker", TAKERS)
 
 
 @wherever

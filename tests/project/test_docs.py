@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tables import for_each
 
 ROOT = Path(__file__).resolve().parents[2]
 spec = importlib.util.spec_from_file_location("docs_commands", ROOT / "docs" / "commands.py")
@@ -82,7 +83,7 @@ def test_a_wrong_command_would_be_noticed():
     assert complaint("rhn train jsb-depth-6 --epochs 3 --out runs/x") is None
 
 
-@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+@for_each("page", PAGES)
 def test_the_commands_of_a_page_exist(page):
     for line in docs_commands.commands(page):
         assert complaint(line) is None, line
@@ -100,7 +101,7 @@ def test_the_site_lists_every_page_and_no_other():
     assert sorted(listed) == sorted(NAMES), "the nav of mkdocs.yml and the files of docs/ differ"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+@for_each("page", PAGES)
 def test_the_links_of_a_page_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
         assert link.startswith("https://") or (page.parent / link).is_file(), link

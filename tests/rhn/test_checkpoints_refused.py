@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from tables import for_each
 
 from rhn.cells import RHN
 from rhn.checkpoints import load_checkpoint, read_metadata, save_checkpoint
@@ -69,7 +70,7 @@ LIES = {
 }
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in LIES.items() for value in values])
+@for_each(("name", "value"), [(name, value) for name, values in LIES.items() for value in values])
 def test_a_configuration_that_lies(good, name, value):
     message = refused(forge(good, config={name: value}), match="forged")
     assert len(message) < 600
@@ -91,7 +92,7 @@ HEADERS = [
 ]
 
 
-@pytest.mark.parametrize(("header", "match"), HEADERS, ids=str)
+@for_each(("header", "match"), HEADERS)
 def test_a_header_that_lies(good, header, match):
     refused(forge(good, header=header), match=match)
 
@@ -100,7 +101,7 @@ NO_HEADERS = ["", "{", "null", "5", '"RHN"', "[]", "{}", "\ud83d".encode("utf-16
 NO_HEADERS += ["[" * 10_000 + "]" * 10_000, '{"a":' * 10_000 + "1" + "}" * 10_000]
 
 
-@pytest.mark.parametrize("text", NO_HEADERS, ids=range(len(NO_HEADERS)))
+@for_each("text", NO_HEADERS)
 def test_a_header_that_is_no_json_of_ours(good, text):
     refused(forge(good, text=text), match="header")
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tables import for_each
 
 from rhn.cli import main as cli
 from rhn.cli.estimate import seconds_here
@@ -64,7 +65,7 @@ def test_time_here_follows_epochs_weights_and_tokens():
     assert 60 < seconds_here(preset("jsb-depth-6"), rate) < 3600
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "millions"),
     [
         ("ptb-sota", 23),

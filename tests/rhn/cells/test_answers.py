@@ -7,6 +7,7 @@ from cases import assert_close, inputs, randomize
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.linalg import expm
+from tables import for_each
 from torch import nn
 from torch.nn.utils.parametrizations import orthogonal
 
@@ -232,7 +233,7 @@ def test_an_undriven_oscillator_is_the_linear_one_of_its_bound():
     assert square == pytest.approx(1 - cell.dt * cell.epsilon, abs=1e-12)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("key", "options", "message"),
     [
         ("indrnn", {"nonlinearity": "gelu"}, "unknown nonlinearity 'gelu': expected 'relu'"),

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from cases import CELL_CASES, CellCase
+from tables import for_each
 from torch import nn
 
 from rhn.cells import CELLS, RHN, hidden_size_for_budget, num_parameters
@@ -46,7 +47,7 @@ def test_a_users_class():
     assert hidden_size_for_budget(RHN, 150_000) == 215
 
 
-@pytest.mark.parametrize("budget", [0, -5, 1.5, "many", None, True, float("nan")], ids=repr)
+@for_each("budget", [0, -5, 1.5, "many", None, True, float("nan")])
 def test_a_budget_is_a_whole_number(budget):
     with pytest.raises(InvalidInputError, match="budget must be a whole number of at least 1"):
         hidden_size_for_budget("rhn", budget)

@@ -6,6 +6,7 @@ import torch
 from cases import CELL_CASES, SHALLOW_CASES, assert_close, inputs, randomize
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tables import for_each
 
 from rhn.cells import CELLS, GRU, LSTM, MGU, RHN, RNN, SLSTM, Gates, MinGRU
 from rhn.errors import InvalidInputError
@@ -188,7 +189,7 @@ def memory(cell, s):
 
 
 @every_case
-@pytest.mark.parametrize("saturated", [False, True], ids=["", "saturated"])
+@for_each("saturated", [False, True])
 def test_gates_reproduce_the_step(case, saturated):
     cell = case.build(saturated=saturated)
     x, s = inputs(cell, 2, 3)

@@ -6,6 +6,7 @@ import torch
 from cases import SHALLOW_CASES, assert_close
 from hypothesis import given
 from hypothesis import strategies as st
+from tables import for_each
 from torch import nn
 
 from rhn.cells import CELLS, GRU, IRNN, LSTM, MGU, RHN, SLSTM, Cell, Initialization, Layer, Part
@@ -213,7 +214,7 @@ def test_defaults_are_the_official_codes():
     assert cell.bias[:, :30].any()
 
 
-@pytest.mark.parametrize("b", [0.0, -1.0, -3.5, 2.0])
+@for_each("b", [0.0, -1.0, -3.5, 2.0])
 def test_gate_biases(b):
     coupled, uncoupled = RHN(3, 4, 2, transform_bias=b), RHN(3, 4, 2, transform_bias=b, coupled=False)
     assert (coupled.bias[:, 4:] == b).all()
@@ -256,7 +257,7 @@ def test_a_scheme_is_its_text(scheme, scale):
 WRONG = ["", "xavier", "uniform:-1", "gaussian:nan", "uniform:inf", "gaussian:0.1:2", "Gaussian:1", ":1", "gaussian:x"]
 
 
-@pytest.mark.parametrize("text", WRONG)
+@for_each("text", WRONG)
 def test_unknown_schemes_are_refused(text):
     with pytest.raises(InvalidInputError, match=r"unknown .*expected gaussian:STD, uniform:A, .* or orthogonal"):
         Initialization.parse(text)

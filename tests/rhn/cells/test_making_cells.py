@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from cases import SHALLOW_CASES, assert_close, inputs
+from tables import for_each
 
 from rhn.cells import CELLS, DTRNN, DTSRNN, GRU, LSTM, RHN, Cell, resolve_cell
 from rhn.errors import InvalidInputError
@@ -70,7 +71,7 @@ def test_extra_repr_tells_the_configuration():
 # ---- what is refused, and how --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("sizes", "message"),
     [
         ((0, 4), "input_size must be a whole number of at least 1, got 0"),
@@ -99,7 +100,7 @@ def test_cells_without_recurrence_depth_say_so():
             CELLS[key](3, 4, 3)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("build", "message"),
     [
         (lambda: RHN(3, 4, kernel="fast"), "unknown kernel 'fast'"),
@@ -129,7 +130,7 @@ def test_resolve_cell_finds_ours_and_a_users():
     assert resolve_cell("math:pow") is math.pow
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("call", "message"),
     [
         (lambda c: c(torch.zeros(3)), r"x has shape \(3,\): expected \(T, B, 3\) or \(T, 3\)"),
@@ -150,7 +151,7 @@ def test_what_does_not_fit_is_said_in_the_callers_layout(call, message):
             call(RHN(3, 4, 2, kernel=kernel))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("call", "message"),
     [
         (lambda c: c(torch.zeros(3)), r"x has shape \(3,\): expected \(B, T, 3\)"),

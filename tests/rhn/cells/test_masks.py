@@ -3,6 +3,7 @@
 import pytest
 import torch
 from cases import CELL_CASES, SHALLOW_CASES, assert_close, dropout_mask, inputs, randomize
+from tables import for_each
 from torch import nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
@@ -253,7 +254,7 @@ def test_a_cell_of_ones_own_takes_an_input_mask_and_refuses_others():
         Cell(3, 4)(x)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("cell", "masks", "message"),
     [
         (RHN(3, 4), CellMasks(torch.ones(2, 3)), r"the input mask is torch.float32 of shape \(2, 3\).*\(1, 2, 3\)"),

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tables import for_each
 
 from rhn.cells import CELLS, LSTM, RHN
 from rhn.errors import InvalidInputError
@@ -21,8 +22,8 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("cell", [RHN(3, 4, 2), LSTM(3, 4)], ids=["RHN", "LSTM"])
-@pytest.mark.parametrize("kind", WRONG)
+@for_each("cell", [RHN(3, 4, 2), LSTM(3, 4)])
+@for_each("kind", WRONG)
 def test_what_is_no_tensor_that_fits_is_refused(cell, kind):
     wrong = WRONG[kind]
     for arguments in ((wrong,), (X, wrong), (X, None, wrong), (X, None, None, wrong)):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from cases import KERNELS
+from tables import for_each
 from test_kernels import value_and_gradients
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -262,8 +263,8 @@ REPLACED: dict[str, Callable] = {
 }
 
 
-@pytest.mark.parametrize("other", REPLACED)
-@pytest.mark.parametrize("kernel", ["manual", "reference"])
+@for_each("other", REPLACED)
+@for_each("kernel", ["manual", "reference"])
 def test_weights_of_another_cell_are_refused_however_they_come(other, kernel):
     cell, weights = RHN(4, 7, depth=5, kernel=kernel), dict(REPLACED[other]().named_parameters())
     x, s0 = torch.randn(3, 5, 4), torch.zeros(5, 7)
@@ -295,7 +296,7 @@ def test_a_weight_of_another_type_is_refused(key, kernel, dtype):
             functional_call(cell, {name: weight.to(dtype)}, (torch.randn(3, 5, 4),))
 
 
-@pytest.mark.parametrize("key", CELLS)
+@for_each("key", CELLS)
 def test_states_of_a_cell_refuse_inputs_of_another_size(key):
     cell = CELLS[key](4, 7)
     x, s0 = torch.randn(3, 5, 4), torch.ones(5, cell.state_size)

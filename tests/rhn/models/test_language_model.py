@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from tables import for_each
 
 from rhn.cells.make import num_parameters
 from rhn.checkpoints import load_checkpoint, save_checkpoint
@@ -29,8 +30,8 @@ def by_hand(net, tokens):
     return torch.einsum("tbn,vn->tbv", x, weight) + net.output_bias
 
 
-@pytest.mark.parametrize("cell", ["rhn", "lstm", "gru", "dt-rnn", "dts-rnn", "rnn", "irnn"])
-@pytest.mark.parametrize("tied", [True, False])
+@for_each("cell", ["rhn", "lstm", "gru", "dt-rnn", "dts-rnn", "rnn", "irnn"])
+@for_each("tied", [True, False])
 def test_logits_are_the_output_layer_on_stacked_cells_on_embedded_tokens(cell, tied):
     net = model(cell, tied=tied, layers=2, depth=1)
     torch.testing.assert_close(net(TOKENS).logits, by_hand(net, TOKENS))

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cases import randomize
+from tables import for_each
 from torch import nn
 from torch.func import vmap
 
@@ -59,8 +60,8 @@ def test_the_nll_is_that_of_an_independent_computation():
     np.testing.assert_allclose(m.nll(x).detach().numpy(), expected[1:], rtol=1e-12)
 
 
-@pytest.mark.parametrize("keys", [1, 88, 126, 127, 128, 500, 2000])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@for_each("keys", [1, 88, 126, 127, 128, 500, 2000])
+@for_each("dtype", [torch.float32, torch.float64])
 def test_the_loss_is_torch_s_cross_entropy_at_any_scale_and_for_any_number_of_keys(keys, dtype):
     """A product of 128 probabilities of 1/2 is below every normal number of float32."""
     for spread, shift in ((0, 0), (0, 30), (0, -30), (1e-3, 0), (1, 0), (30, 0), (1e4, 0)):
@@ -87,7 +88,7 @@ def test_the_loss_of_stacked_models_is_each_one_s_own(in_dims):
     torch.testing.assert_close(vmap(frame_nll, in_dims)(*args), torch.stack([frame_nll(*a) for a in each]))
 
 
-@pytest.mark.parametrize("key", CELLS)
+@for_each("key", CELLS)
 def test_a_frame_is_predicted_from_the_frames_before_it(key):
     m, x = model(key), frames()
     changed = x.clone()
@@ -152,7 +153,7 @@ def test_the_generator_alone_decides_the_initial_weights():
         assert (a.output.bias == 0).all()
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("options", "message"),
     [
         ({"cell": "rnh"}, "unknown cell 'rnh'; did you mean"),
