@@ -1,4 +1,4 @@
-"""The errors this toolkit raises on purpose: each message says what was wrong, what was expected and what to do.
+"""The expected errors of this toolkit: each message holds what was wrong, what was expected and what to do.
 
 The commands turn any `RhnError` into one sentence on stderr and exit code 2; anything else is a bug and keeps its traceback.
 """
@@ -21,7 +21,7 @@ class DataError(RhnError):
 
 
 class DamagedError(DataError):
-    """A file is there and can be read, but is not what was written."""
+    """A file can be read, but its content was changed or cut."""
 
 
 class CheckpointError(RhnError):
@@ -45,7 +45,7 @@ class NotConvergedError(RhnError):
 
 
 class Answered(SystemExit):
-    """A command has said what it was asked for (`--help`, `--version`) and ends: the one exit that is a success."""
+    """A command ends after `--help` or `--version`: the only exit that is a success."""
 
 
 USERS_FAULT = (Exception, SystemExit)

@@ -1,4 +1,4 @@
-"""What others measured: tables 1 to 3 and figure 5(a) of Zilly et al. (2017).
+"""Published results: tables 1 to 3 and figure 5(a) of Zilly et al. (2017).
 
 Word models are measured in perplexity, character models in bits a character. WT: the output layer has the embedding's weights.
 """

@@ -41,13 +41,13 @@ def enter(module: str) -> int:
 
 
 def _leave(code: int) -> None:
-    """End the process, with what was to be done at its end, but without taking the interpreter down: threads of libraries that were
-    interrupted in the middle may still run, and abort the process when their interpreter is gone."""
+    """End the process after its exit functions, but without finalising the interpreter: interrupted threads of libraries may still run,
+    and abort the process when their interpreter is gone."""
     import atexit
 
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or nobody reads it any more
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or without a reader
             stream.flush()
     os._exit(code)
 

@@ -1,4 +1,4 @@
-"""Pieces and corpora: piano rolls that know where they come from.
+"""Pieces and corpora: piano rolls with a name and a place in their split.
 
 A piece is a (T, 88) array of 0 and 1, a row a quarter note, a column a key of the piano (column 0 is MIDI 21,
 column 87 is MIDI 108). A corpus is the training, validation and test pieces of a data set, in the order of its split.
@@ -21,10 +21,10 @@ HIGHEST_PITCH = LOWEST_PITCH + KEYS - 1
 class Piece(np.ndarray):
     """One chorale: a (T, 88) uint8 array with three more attributes.
 
-    name: "bwv269", or its label where the catalogue number is not known; split: "train", "valid" or "test"; index:
-    its place in the *original* split, which is not its place in a list from which pieces are missing.
+    name: "bwv269", or its label if the catalogue number is unknown; split: "train", "valid" or "test"; index:
+    its place in the *original* split, which differs from its place in a list with gaps.
 
-    Slices, copies and pickles are pieces again; what is computed from a piece is a plain array.
+    Slices, copies and pickles are pieces again; results of computations are plain arrays.
 
     >>> piece = Piece(np.zeros((2, 88)), name="bwv269", split="train", index=3)
     >>> piece.name, piece[:1].name, piece.label, piece.shape, int(piece.sum())
@@ -65,7 +65,7 @@ def _restore(frames: np.ndarray, attributes: dict) -> Piece:
 class Corpus:
     """The pieces of a data set: `train`, `valid` and `test` are lists of `Piece` in the order of the split.
 
-    `source` says in words where the notes come from.
+    `source` is the origin of the notes in words.
     """
 
     train: list[Piece]
@@ -75,7 +75,7 @@ class Corpus:
 
     @classmethod
     def of(cls, pieces: list[Piece], source: str) -> "Corpus":
-        """The corpus of these pieces, each in the split that it names."""
+        """The corpus of these pieces, each in its split."""
         return cls(*([piece for piece in pieces if piece.split == split] for split in SPLITS), source)
 
     @property
@@ -100,7 +100,7 @@ class Corpus:
 def lookup(entries, name: str):
     """The first of `entries` (anything with a `name` and a `label`) called `name`: "bwv414", "BWV 414", or its label, "train-14".
 
-    Raises InvalidInputError, with the nearest names, where there is none.
+    Raises InvalidInputError, with the nearest names, for an unknown name.
     """
     wanted = "".join(name.lower().split())
     for entry in entries:

@@ -49,7 +49,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """The chorale's name: its score's ("bwv269"), or its label where the score is not the same music."""
+        """The chorale's name: its score's ("bwv269"), or its label if the score is other music."""
         return Path(self.score).stem if self.matched else self.label
 
 

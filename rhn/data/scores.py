@@ -1,7 +1,7 @@
-"""The scores inside the installed music21 package, read as lists of notes.
+"""Read the scores inside the installed music21 package as lists of notes.
 
-music21's files are read, and its code is never imported: that turns a score into a complete model of notation; pitches and times are
-all we need, and reading those alone is ten times faster (all 374 scores in about a second).
+music21's code is never imported: it turns a score into a complete model of notation. Reading only pitches and times is ten times
+faster (all 374 scores in about a second).
 
 A part is a list of notes `(onset, end, pitch)` in order of time: onset and end in ticks (`TICKS` a quarter note, so that triplets and
 sixty-fourths are whole numbers) from the beginning of the score, pitch as a MIDI number. Rests are the gaps.
@@ -27,7 +27,7 @@ _SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}  # above 
 
 
 def music21_version() -> str:
-    """The version of the installed music21; raises DataError where there is none."""
+    """The version of the installed music21; raises DataError if it is not installed."""
     try:
         return importlib.metadata.version("music21")
     except importlib.metadata.PackageNotFoundError:
@@ -35,7 +35,7 @@ def music21_version() -> str:
 
 
 def corpus_folder() -> Path:
-    """The folder of music21's corpus; raises DataError where music21 is missing or was installed without its scores."""
+    """The folder of music21's corpus; raises DataError if music21 or its scores are not installed."""
     version = music21_version()
     spec = importlib.util.find_spec("music21")
     folder = Path(spec.submodule_search_locations[0]) / "corpus"
@@ -47,8 +47,8 @@ def corpus_folder() -> Path:
 def read_score(path: Path) -> list[Part]:
     """The parts of a score (.mxl, .xml or .krn), the highest first.
 
-    Raises DataError where the file is missing, damaged, or has what no chorale of our table has (chords, several
-    voices in a part, spines that split).
+    Raises DataError for a file that is missing, damaged, or has an element that no chorale of our table has (chords,
+    several voices in a part, spines that split).
     """
     try:
         if path.suffix == ".krn":

@@ -1,4 +1,4 @@
-"""The symbols a language model knows, numbered from 0: words, characters (Unicode code points) or bytes."""
+"""Vocabularies of language models: words, characters (Unicode code points) or bytes, numbered from 0."""
 
 import re
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ Symbol = str | int
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The symbols of a text; a symbol's id is its place. Equal where unit and symbols are.
+    """The symbols of a text; a symbol's id is its place. Two are equal if unit and symbols are.
 
     unit:     "words", "characters" or "bytes"
     symbols:  V of them, distinct: words without whitespace, single characters, or byte values 0 to 255
@@ -59,13 +59,13 @@ class Vocabulary:
 
     @property
     def unknown(self) -> int | None:
-        """The id of `<unk>`, which stands for every other word; None where there is none."""
+        """The id of `<unk>`, which stands for every unknown word, or None."""
         return self.index.get(UNKNOWN) if self.unit == "words" else None
 
     def encode(self, text: str | Sequence[Symbol]) -> np.ndarray:
         """The ids (N,) int64 of a text, or of symbols one by one.
 
-        Raises InvalidInputError for a symbol that is not in the vocabulary, where no `<unk>` is either.
+        Raises InvalidInputError for a symbol outside a vocabulary without `<unk>`.
         """
         symbols = _split(text, self.unit) if isinstance(text, str) else text
         ids = np.fromiter((self.index.get(symbol, -1) for symbol in symbols), np.int64)
@@ -95,12 +95,12 @@ class Vocabulary:
         return re.sub(" ?\n ?", "\n", " ".join("\n" if symbol == EOS else symbol for symbol in symbols))
 
     def to_json(self) -> dict:
-        """The vocabulary as what JSON can hold; `from_json` reads it back."""
+        """The vocabulary as values for JSON; `from_json` reads them."""
         return {"unit": self.unit, "symbols": list(self.symbols)}
 
     @classmethod
     def from_json(cls, content) -> "Vocabulary":
-        """The vocabulary in what `to_json` gave, from a file that may say anything; raises InvalidInputError."""
+        """The vocabulary in the values of `to_json`, from any file; raises InvalidInputError."""
         if not isinstance(content, dict) or set(content) != {"unit", "symbols"} or type(content["symbols"]) is not list:
             raise InvalidInputError("a vocabulary is read from an object with the keys unit and symbols, a list")
         return cls(content["unit"], tuple(content["symbols"]))

@@ -52,8 +52,8 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
     for k, c in enumerate(curves):
         drawn = c.epochs > 0 if untrained else c.epochs >= 0
         colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
-        alone = "." if drawn.sum() == 1 else ""  # of one epoch there is no line
-        ax.plot(c.epochs[drawn], c.train[drawn], linestyle="--", linewidth=1, color=colour, alpha=0.7, marker=alone,
+        dot = "." if drawn.sum() == 1 else ""  # a line needs two epochs
+        ax.plot(c.epochs[drawn], c.train[drawn], linestyle="--", linewidth=1, color=colour, alpha=0.7, marker=dot,
                 label=f"{c.name}, training")  # fmt: skip
         ax.plot(c.epochs[drawn], c.valid[drawn], linewidth=1.4, color=colour, label=f"{c.name}, validation")
         ax.plot(*c.best, marker, color=colour, markersize=5)
@@ -78,8 +78,8 @@ def plot_learning_rate(curves: Sequence[Curves], ax: Axes | None = None) -> Axes
     ax = ax or Figure(figsize=(6, 1.8), layout="constrained").subplots()
     for k, c in enumerate(curves):
         if c.learning_rate is not None:
-            alone = "." if len(c.epochs) == 1 else ""
-            ax.plot(c.epochs, c.learning_rate, linewidth=1.2, color=COLOURS[k % len(COLOURS)], marker=alone)
+            dot = "." if len(c.epochs) == 1 else ""
+            ax.plot(c.epochs, c.learning_rate, linewidth=1.2, color=COLOURS[k % len(COLOURS)], marker=dot)
     ax.set(xlabel="epoch", ylabel="learning rate", yscale="log")
     plain_log_ticks(ax.yaxis)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,7 +1,7 @@
 """Describe where networks and trainings come from, for the titles of figures: cell, sizes, initialisation, seed, data.
 
 Networks are described by their arguments and checkpoints, trainings by the config.json of their folders, without torch. Missing
-entries are left out, and values are cut short, because anybody may have written the files.
+entries are left out, and values are cut short, because the files may come from anywhere.
 """
 
 import re

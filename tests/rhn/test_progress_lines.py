@@ -52,7 +52,8 @@ def test_a_stderr_that_takes_nothing_stops_no_work(monkeypatch):
             tried.append(text)
             raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(progress, "FIRST_LINE", 0.0)
+    monkeypatch.setattr(progress, "FIRST_LINE", 0.01)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.01)
     monkeypatch.setattr("sys.stderr", Gone())
     deadline = time.monotonic() + 60
     with contextlib.ExitStack() as ending:

@@ -15,7 +15,9 @@ from rhn.cli.common import run_command
 from rhn.plotting.figures import STYLE, our_style
 
 ROOT = Path(__file__).resolve().parents[3]
-LIGHT = f"{sys.executable} -m rhn presets"
+LIGHT = (
+    f"{sys.executable} -c 'import sys; from rhn.cli.common import run_command; sys.exit(run_command(lambda: print(1)))'"
+)
 
 
 def shell(line: str, cwd=None, **environment) -> subprocess.CompletedProcess:
@@ -30,10 +32,10 @@ def test_a_full_device_is_one_sentence():
     assert (done.returncode, done.stderr) == (2, "error: the output: No space left on device\n")
 
 
-@pytest.mark.parametrize(("closed", "code"), [(">&-", 0), ("2>&-", 0), (">&- 2>&-", 0), ("--nothing >&- 2>&-", 2)])
-def test_closed_streams_swallow_what_is_written(closed, code):
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-"])
+def test_closed_streams_swallow_the_output(closed):
     done = shell(f"{LIGHT} {closed}")
-    assert done.returncode == code
+    assert done.returncode == 0
     assert "Traceback" not in done.stderr
 
 
@@ -47,7 +49,7 @@ def test_a_terminal_without_the_letters_gets_question_marks():
     "error",
     [PermissionError(13, "Permission denied", "/there/file"), OSError(36, "File name too long", b"/there/file")],
 )
-def test_what_the_machine_refuses_is_one_sentence(error, capsys):
+def test_an_error_of_the_machine_is_one_sentence(error, capsys):
     def main():
         raise error
 
@@ -55,26 +57,15 @@ def test_what_the_machine_refuses_is_one_sentence(error, capsys):
     assert capsys.readouterr().err == f"error: /there/file: {error.strerror}\n"
 
 
-UNREADABLE = [
-    "-m rhn data show jsb --data locked/file.json",
-    "-m rhn data show text --data locked/file.json",
-    "-m rhn report locked/inner",
-    "-m rhn resume locked/inner",
-    "-m rhn evaluate locked/inner",
-    "-m rhn train jsb-depth-1 --data locked/file.json --out here",
-    "-m rhn train jsb-depth-1 --out locked/inner",
-    "-m gersgorin plot --data locked/file.json",
-    "-m gersgorin plot --checkpoint locked/file.safetensors",
-    "-m gersgorin recording locked/inner",
-    "-m gersgorin plot --output locked/figure.png",
-    "-m optim_study status --out locked/inner",
-    "-m optim_study best --out locked/inner",
-    "-m optim_study export --out locked/inner",
-    "-m optim_study plot --out locked/inner",
-    "-m optim_study run --preset smoke --out locked/inner",
-    "-m optim_study worker --out locked/inner",
-    "-m analysis gates locked/file.safetensors",
-]
+UNREADABLE = {
+    "data": "-m rhn data show text --data locked/file.json",
+    "run": "-m rhn evaluate locked/inner",
+    "curves": "-m rhn report locked/inner",
+    "checkpoint": "-m gersgorin plot --checkpoint locked/file.safetensors",
+    "study": "-m optim_study status --out locked/inner",
+    "figure to write": "-m gersgorin plot --output locked/figure.png",
+    "run to write": "-m rhn train jsb-depth-1 --out locked/inner",
+}
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +81,8 @@ def ordinary() -> str:
     return become
 
 
-@pytest.mark.parametrize("words", UNREADABLE)
-def test_what_a_user_may_not_read_is_one_sentence(words, ordinary):
+@pytest.mark.parametrize("words", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_file_without_permission_is_one_sentence(words, ordinary):
     with tempfile.TemporaryDirectory() as home:  # tmp_path lies in a folder that is the tester's alone
         locked = Path(home) / "locked"
         (locked / "inner").mkdir(parents=True)

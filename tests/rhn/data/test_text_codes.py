@@ -4,7 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from splits import decoded
 
@@ -36,6 +36,7 @@ def test_a_text_is_read_block_by_block_whatever_space_parts_its_words(space, tmp
     assert max(lengths) <= 100 + len("word")
 
 
+@settings(max_examples=30)
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=41), block=st.integers(1, 9))
 def test_characters_are_code_points_however_a_file_is_cut_into_blocks(text, block, tmp_path_factory):
     path = tmp_path_factory.mktemp("characters") / "text"
