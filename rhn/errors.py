@@ -44,7 +44,7 @@ class NotConvergedError(RhnError):
         self.found = found
 
 
-class Answered(SystemExit):
+class EarlyExit(SystemExit):
     """A command ends after `--help` or `--version`: the only exit that is a success."""
 
 

@@ -12,7 +12,7 @@ import sys
 
 from gersgorin.analyses import ANALYSES
 from rhn.cli.common import run_command
-from rhn.errors import Answered, InvalidInputError
+from rhn.errors import EarlyExit, InvalidInputError
 from rhn.utils.lazy import plugin
 from rhn.version import __version__
 
@@ -55,4 +55,4 @@ def _help(name: str | None) -> None:
     else:
         said = "a command is missing" if name is None else f"{name!r} is no command"
         raise InvalidInputError(f"{said}, expected one of {', '.join(lines)} (see gersgorin --help)")
-    raise Answered(0)
+    raise EarlyExit(0)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rhn.cli.entry import quick_imports
-from rhn.errors import Answered, InvalidInputError, RhnError
+from rhn.errors import EarlyExit, InvalidInputError, RhnError
 from rhn.utils.io import finite_json
 from rhn.utils.progress import progress_bars as progress_bars
 from rhn.utils.progress import status_line as status_line
@@ -30,7 +30,7 @@ def run_command(main: Callable[[], None]) -> int:
         sys.stdout.flush()
     except RhnError as error:
         return _refused(str(error), users_frames(error))
-    except Answered:
+    except EarlyExit:
         raise
     except SystemExit as leaving:  # raised by a user's code: the work is not done
         called = f"sys.exit({leaving.code!r:.80})"

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, dataclass
 from typing import Any, TypeVar
 
-from rhn.errors import Answered, InvalidInputError
+from rhn.errors import EarlyExit, InvalidInputError
 from rhn.utils.metadata import remember_command
 from rhn.utils.options import Option, field_docs, options_of
 from rhn.version import __version__
@@ -221,4 +221,4 @@ def _print_version(prog: str) -> None:
 
 def _print_and_exit(text: str) -> None:
     print(text, end="")
-    raise Answered(0)
+    raise EarlyExit(0)

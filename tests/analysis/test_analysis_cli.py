@@ -258,7 +258,7 @@ NOVEL = ["--data", "novel.txt"]
         (["gates", "best.safetensors", "--data", "nowhere.json"], "nowhere.json", None),
         (["gats", "best.safetensors"], "gats", None),
         ([], "", None),
-        (["gates", "text.safetensors"], "trained on a text of your own: say where a text is, --data", None),
+        (["gates", "text.safetensors"], "trained on a text of your own: give a text with --data", None),
         (["lesion", "text.safetensors", "--data", "nowhere.txt"], "nowhere.txt: no such file", None),
         (["lesion", "text.safetensors", "--data", "old.pickle"], "old.pickle is for chorales", None),
         (["gates", "text.safetensors", *NOVEL, "--chorales", "bwv269"], "--chorales is for chorales", None),

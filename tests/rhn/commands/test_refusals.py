@@ -52,7 +52,7 @@ REFUSED = [
     ("evaluate missing.safetensors", "there is no checkpoint at missing.safetensors"),
     ("evaluate MUSIC --mc 0", "--mc is for language models"),
     ("evaluate MUSIC --seed 3", "--seed is for language models"),
-    ("evaluate ALONE", "was trained on a text of your own: say where a text is, --data"),
+    ("evaluate ALONE", "was trained on a text of your own: give a text with --data"),
     ("evaluate PROSE --data OTHER", "'an', number 0 of the text's words, is not in the vocabulary of 9 words"),
     ("evaluate PROSE --data NOTES", "short.json is for chorales"),
     ("evaluate PROSE --data missing", "missing: no such file or folder"),
