@@ -11,22 +11,26 @@ typedef struct {
 } Tensor;
 
 struct rhn_highway_forward {
-    long T, B, m, n, L, G; /* G = 2: c = 1 - t; G = 3: c has a gate of its own */
+    long T, B, m, n, L, G, J; /* G = 2: c = 1 - t; G = 3: c has a gate of its own; J: masks of the state, 0, 1 or G */
     Tensor x; /* T B m */
     Tensor s0; /* n rows */
     Tensor W; /* G*n m */
     Tensor R; /* L G*n n */
     Tensor b; /* L G*n */
+    Tensor state_mask; /* J*n rows, or NULL */
+    Tensor candidate_mask; /* n rows, or NULL */
     Tensor y; /* T n rows, written */
     Tensor gates; /* blocks T L G*n 32, written or NULL */
 };
 
 struct rhn_highway_backward {
-    long T, B, m, n, L, G;
+    long T, B, m, n, L, G, J;
     Tensor x; /* T B m */
     Tensor s0; /* n rows */
     Tensor W; /* G*n m */
     Tensor R; /* L G*n n */
+    Tensor state_mask; /* J*n rows, or NULL */
+    Tensor candidate_mask; /* n rows, or NULL */
     Tensor y; /* T n rows */
     Tensor gates; /* blocks T L G*n 32 */
     Tensor dy; /* T n rows */
@@ -45,6 +49,7 @@ struct rhn_transition_forward {
     Tensor R; /* L n n */
     Tensor b; /* L n */
     Tensor S; /* shortcuts n n, or NULL */
+    Tensor state_mask; /* n rows, or NULL */
     Tensor y; /* T n rows, written */
     Tensor outputs; /* blocks T L n 32, written or NULL */
 };
@@ -56,6 +61,7 @@ struct rhn_transition_backward {
     Tensor W; /* n m */
     Tensor R; /* L n n */
     Tensor S; /* shortcuts n n, or NULL */
+    Tensor state_mask; /* n rows, or NULL */
     Tensor y; /* T n rows */
     Tensor outputs; /* blocks T L n 32 */
     Tensor dy; /* T n rows */
@@ -78,6 +84,38 @@ struct rhn_bernoulli {
     Tensor dW; /* keys n, written or NULL */
     Tensor db; /* keys, written or NULL */
     double *totals; /* one number a model, written */
+};
+
+struct rhn_softmax_forward {
+    long B, n, V, tiles; /* B: rows of all steps together; tiles: of 64 words */
+    Tensor y; /* n rows */
+    Tensor U; /* V n */
+    Tensor b; /* V */
+    Tensor targets; /* rows */
+    Tensor nll; /* rows, written */
+    Tensor scale; /* blocks tiles 32, written or NULL */
+    Tensor e; /* blocks V 32, written or NULL */
+};
+
+struct rhn_softmax_states {
+    long B, n, V, tiles;
+    Tensor U; /* V n */
+    Tensor targets; /* rows */
+    Tensor scale; /* blocks tiles 32 */
+    Tensor e; /* blocks V 32 */
+    Tensor grad; /* rows */
+    Tensor dy; /* n rows, written */
+};
+
+struct rhn_softmax_weights {
+    long B, n, V, tiles, width; /* width: n filled up to a multiple of 32 */
+    Tensor y; /* rows width */
+    Tensor targets; /* rows */
+    Tensor scale; /* blocks tiles 32 */
+    Tensor e; /* blocks V 32 */
+    Tensor grad; /* rows */
+    Tensor dU; /* V n, written */
+    Tensor db; /* V, written */
 };
 
 struct rhn_squares {

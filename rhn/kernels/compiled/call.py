@@ -6,6 +6,7 @@ A compiled kernel keeps rows side by side, (..., units, rows), rows filled up to
 
 import ctypes
 import functools
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -47,9 +48,10 @@ def in_c(forward: Callable, backward: Callable | None, supports: Callable[..., s
     return Implementation(dispatch.C, forward, backward, supports, available, device_type="cpu")
 
 
-def call(name: str, K: int, **arguments: Tensor | float | None) -> None:
-    """Run a function of the library for K models; its arguments are those of the struct of its name in `arguments.h`.
+def call(name: str, K: int, *, items: int = 1, **arguments: Tensor | float | None) -> None:
+    """Run a function of the library for K models; the arguments are those of the struct of its name in `arguments.h`.
 
+    items: for each model; threads share the items of all models.
     Tensors are contiguous float32 on the CPU, (K, ...), or (1, ...) where the models share one they only read. Raises TypeError or
     ValueError for others, whose memory would be read or written beyond its end, and InvalidInputError where operations are recorded:
     what is written here would be missing from the record.
@@ -61,7 +63,7 @@ def call(name: str, K: int, **arguments: Tensor | float | None) -> None:
         )
     tensors = {name: t if t is None else _settled(t) for name, t in tensors.items()}
     struct = functions()[name].pack(K, {name: n for name, n in arguments.items() if name not in tensors}, tensors)
-    if _call_all(name, K, struct):
+    if _call_all(name, K * items, struct):
         raise MemoryError(f"there is not enough memory for {name.removeprefix('rhn_')} of {K} models")
 
 
@@ -81,14 +83,27 @@ def _function(loaded: ctypes.CDLL, name: str) -> Callable[..., int]:
     return function
 
 
-def _call_all(name: str, K: int, struct: ctypes.Structure) -> int:
-    """Share the models among threads; 0 unless memory was short."""
-    function, parts = _function(library(), name), min(torch.get_num_threads(), K)
-    bounds = [K * i // parts for i in range(parts + 1)]
-    if parts == 1:
-        return function(struct, *bounds)
-    with ThreadPoolExecutor(parts) as pool:  # fresh ones, which inherit how this thread treats denormal numbers
-        return max(pool.map(lambda i: function(struct, *bounds[i : i + 2]), range(parts)))
+def _call_all(name: str, items: int, struct: ctypes.Structure) -> int:
+    """Share the items of work among threads; 0 unless memory was short."""
+    loaded = library()
+    function, parts = _function(loaded, name), min(torch.get_num_threads(), items)
+    bounds = [items * i // parts for i in range(parts + 1)]
+    if parts <= 1:
+        return function(struct, 0, items)
+    mode = ctypes.c_ulong(loaded.rhn_float_mode())
+
+    def run(part: int) -> int:
+        loaded.rhn_set_float_mode(mode)
+        return function(struct, *bounds[part : part + 2])
+
+    others = [_pool(os.getpid()).submit(run, part) for part in range(1, parts)]
+    return max(function(struct, *bounds[:2]), *(other.result() for other in others))
+
+
+@functools.cache
+def _pool(process: int) -> ThreadPoolExecutor:
+    """The threads of this process; a fork has none of its parent's."""
+    return ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), thread_name_prefix="rhn-kernels")
 
 
 def padded(rows: int) -> int:

@@ -181,10 +181,6 @@ static void finish_input_gradients(const InputWeights *w, const float *dWt, cons
 /* dx (m, rows) = W' dz of one step. */
 static void input_derivative(const InputWeights *w, const float *dz, float *dx, long rows)
 {
-    for (long k = 0; k < w->m; k++)
-        for (long l = 0; l < LANES; l += VL) {
-            v sum = all(0);
-            for (long i = 0; i < w->g; i++) sum += w->W[i * w->m + k] * load(dz + i * LANES + l);
-            store(dx + k * rows + l, sum);
-        }
+    for (long k = 0; k < w->m; k++) EACH_VECTOR(l) store(dx + k * rows + l, all(0));
+    product_transposed(w->m, w->g, w->W, w->m, dz, LANES, dx, rows);
 }

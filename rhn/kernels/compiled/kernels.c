@@ -12,6 +12,24 @@
 #include "highway.h"
 #include "transition.h"
 #include "bernoulli.h"
+#include "softmax.h"
 #include "update.h"
 
 int rhn_lanes(void) { return LANES; }
+
+/* How this thread rounds and treats denormal numbers: threads of a pool get the mode of the thread that calls. */
+#if defined(__x86_64__)
+unsigned long rhn_float_mode(void) { return __builtin_ia32_stmxcsr(); }
+void rhn_set_float_mode(unsigned long mode) { __builtin_ia32_ldmxcsr((unsigned)mode); }
+#elif defined(__aarch64__)
+unsigned long rhn_float_mode(void)
+{
+    unsigned long mode;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
+    return mode;
+}
+void rhn_set_float_mode(unsigned long mode) { __asm__ volatile("msr fpcr, %0" : : "r"(mode)); }
+#else
+unsigned long rhn_float_mode(void) { return 0; }
+void rhn_set_float_mode(unsigned long mode) { (void)mode; }
+#endif

@@ -136,6 +136,37 @@ static void product(
 #undef REST
 }
 
+/* As `product` with the transposed matrix: out[u] += sum_j M[j][u] s[j], M (J, rows). */
+INLINE void transposed_block(const int U, long J, const float *M, long ldm, const float *s, long lds, float *out, long ldo)
+{
+    for (long l = 0; l < LANES; l += 2 * VL) {
+        v sum[8][2];
+#pragma GCC unroll 8
+        for (int u = 0; u < U; u++) sum[u][0] = load(out + u * ldo + l), sum[u][1] = load(out + u * ldo + l + VL);
+        for (long j = 0; j < J; j++) {
+            v s0 = load(s + j * lds + l), s1 = load(s + j * lds + l + VL);
+#pragma GCC unroll 8
+            for (int u = 0; u < U; u++) {
+                v m = all(M[j * ldm + u]);
+                sum[u][0] += m * s0;
+                sum[u][1] += m * s1;
+            }
+        }
+#pragma GCC unroll 8
+        for (int u = 0; u < U; u++) store(out + u * ldo + l, sum[u][0]), store(out + u * ldo + l + VL, sum[u][1]);
+    }
+}
+
+static void product_transposed(long rows, long J, const float *M, long ldm, const float *s, long lds, float *out, long ldo)
+{
+    long i = 0;
+    for (; i + UNITS <= rows; i += UNITS) transposed_block(UNITS, J, M + i, ldm, s, lds, out + i * ldo, ldo);
+    M += i, out += i * ldo;
+#define REST(U) case U: transposed_block(U, J, M, ldm, s, lds, out, ldo); break;
+    switch (rows - i) { REST(1) REST(2) REST(3) REST(4) REST(5) REST(6) REST(7) }
+#undef REST
+}
+
 /* Two vectors of blocks of 2 q numbers each: the first halves of all blocks, a's and b's in turn, and the second halves. */
 #define INDEX(q, l, half) ((l) / (q) % 2 * VL + (l) / (q) / 2 * 2 * (q) + (l) % (q) + (half))
 #define FOUR(q, l, half) INDEX(q, l, half), INDEX(q, l + 1, half), INDEX(q, l + 2, half), INDEX(q, l + 3, half)

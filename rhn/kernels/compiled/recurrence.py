@@ -11,17 +11,15 @@ from rhn.kernels.compiled.call import LANES, call, lanes, padded, rows, supports
 
 def supports_highway(x, s0, W, R, b, state_mask, candidate_mask, *, coupled, activation, precision, keep) -> str | None:
     """Why the C version does not compute a call; None if it does."""
-    return supports(x, *R.shape[:-4:-2], unusual=_unusual(state_mask, candidate_mask, activation, precision))
+    return supports(x, *R.shape[:-4:-2], unusual=_unusual(activation, precision))
 
 
 def supports_transition(x, s0, W, R, b, S, state_mask, *, nonlinearity, precision, keep) -> str | None:
     """Why the C version does not compute a call; None if it does."""
-    return supports(x, *R.shape[:-4:-2], unusual=_unusual(state_mask, None, "tanh", precision))
+    return supports(x, *R.shape[:-4:-2], unusual=_unusual("tanh", precision))
 
 
-def _unusual(state_mask, candidate_mask, activation: str, precision: str) -> str | None:
-    if state_mask is not None or candidate_mask is not None:
-        return "dropout"
+def _unusual(activation: str, precision: str) -> str | None:
     if activation != "tanh":
         return f"activation {activation}"
     return None if precision == "float32" else f"precision {precision}"
@@ -30,45 +28,59 @@ def _unusual(state_mask, candidate_mask, activation: str, precision: str) -> str
 def highway_forward(
     x, s0, W, R, b, state_mask, candidate_mask, *, coupled: bool, activation: str, precision: str, keep: bool
 ):
-    """(states (K, T, B, n), the same side by side, gates); the last two where they are kept."""
-    y, gates = _outputs(stack_size(x, s0, W, R, b), x, R, keep)
-    inputs = _contiguous(x=x, W=W, R=R, b=b)
-    call("rhn_highway_forward", len(y), **_sizes(x, R), G=_gates(coupled), **inputs, s0=lanes(s0), y=y, gates=gates)
+    """(states (K, T, B, n), the same side by side, gates); the last two only with `keep`."""
+    y, gates = _outputs(stack_size(x, s0, W, R, b, state_mask, candidate_mask), x, R, keep)
+    inputs, sizes = _contiguous(x=x, W=W, R=R, b=b), _sizes(x, R) | _gates(R, state_mask)
+    masks = _masks(state_mask=state_mask, candidate_mask=candidate_mask)
+    call(
+        "rhn_highway_forward",
+        len(y),
+        items=y.shape[-1] // LANES,
+        **sizes,
+        **inputs,
+        **masks,
+        s0=lanes(s0),
+        y=y,
+        gates=gates,
+    )
     return _kept(y, gates, x.shape[2])
 
 
-def highway_backward(grad, needs, inputs, residuals, *, coupled: bool, activation: str, precision: str, keep: bool):
+def highway_backward(grad, needs, inputs, residuals, **options):
     """Gradients of (x, s0, W, R, b), each with a leading axis of K."""
-    (x, s0, W, R, b, *_), (y, gates) = inputs, residuals
-    inputs = _contiguous(x=x, W=W, R=R, y=y, gates=gates)
+    (x, s0, W, R, b, state_mask, candidate_mask), (y, gates) = inputs, residuals
+    inputs, sizes = _contiguous(x=x, W=W, R=R, y=y, gates=gates), _sizes(x, R) | _gates(R, state_mask)
+    masks = _masks(state_mask=state_mask, candidate_mask=candidate_mask)
     results = _gradients(len(y), x, needs[0], s0, W=W, R=R, b=b)
-    call(
-        "rhn_highway_backward",
-        len(y),
-        **_sizes(x, R),
-        G=_gates(coupled),
-        **inputs,
-        s0=lanes(s0),
-        dy=lanes(grad),
-        **results,
-    )
+    call("rhn_highway_backward", len(y), **sizes, **inputs, **masks, s0=lanes(s0), dy=lanes(grad), **results)
     return _as_usual(x.shape[2], **results)
 
 
 def transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str, precision: str, keep: bool):
-    """(states (K, T, B, n), the same side by side, what every layer gives); the last two where they are kept."""
-    y, outputs = _outputs(stack_size(x, s0, W, R, b, S), x, R, keep)
+    """(states (K, T, B, n), the same side by side, the outputs of all layers); the last two only with `keep`."""
+    y, outputs = _outputs(stack_size(x, s0, W, R, b, S, state_mask), x, R, keep)
     inputs, sizes = _contiguous(x=x, W=W, R=R, b=b, S=S), _sizes(x, R) | _forms(nonlinearity, S)
-    call("rhn_transition_forward", len(y), **sizes, **inputs, s0=lanes(s0), y=y, outputs=outputs)
+    masks = _masks(state_mask=state_mask)
+    call(
+        "rhn_transition_forward",
+        len(y),
+        items=y.shape[-1] // LANES,
+        **sizes,
+        **inputs,
+        **masks,
+        s0=lanes(s0),
+        y=y,
+        outputs=outputs,
+    )
     return _kept(y, outputs, x.shape[2])
 
 
 def transition_backward(grad, needs, inputs, residuals, *, nonlinearity: str, precision: str, keep: bool):
-    """Gradients of (x, s0, W, R, b) and of S where there is one, each with a leading axis of K."""
-    (x, s0, W, R, b, S, _), (y, outputs) = inputs, residuals
+    """Gradients of (x, s0, W, R, b) and of S if there is one, each with a leading axis of K."""
+    (x, s0, W, R, b, S, state_mask), (y, outputs) = inputs, residuals
     inputs, sizes = _contiguous(x=x, W=W, R=R, S=S, y=y, outputs=outputs), _sizes(x, R) | _forms(nonlinearity, S)
-    results = _gradients(len(y), x, needs[0], s0, W=W, R=R, b=b, S=S)
-    call("rhn_transition_backward", len(y), **sizes, **inputs, s0=lanes(s0), dy=lanes(grad), **results)
+    results, masks = _gradients(len(y), x, needs[0], s0, W=W, R=R, b=b, S=S), _masks(state_mask=state_mask)
+    call("rhn_transition_backward", len(y), **sizes, **inputs, **masks, s0=lanes(s0), dy=lanes(grad), **results)
     return _as_usual(x.shape[2], **results)
 
 
@@ -77,8 +89,14 @@ def _sizes(x: Tensor, R: Tensor) -> dict[str, int]:
     return {"T": T, "B": B, "m": m, "n": n, "L": L}
 
 
-def _gates(coupled: bool) -> int:
-    return 2 if coupled else 3
+def _gates(R: Tensor, state_mask: Tensor | None) -> dict[str, int]:
+    return {"G": R.shape[2] // R.shape[3], "J": 0 if state_mask is None else state_mask.shape[1]}
+
+
+def _masks(**masks: Tensor | None) -> dict[str, Tensor | None]:
+    """Masks (K or 1, J, B, n) or (K or 1, B, n) with their rows side by side: (K or 1, J n, rows)."""
+    given = {name: None if mask is None else lanes(mask) for name, mask in masks.items()}
+    return {name: mask.flatten(1, -2) if mask is not None else None for name, mask in given.items()}
 
 
 def _forms(nonlinearity: str, S: Tensor | None) -> dict[str, int]:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(library() is None, reason="no compiled kernels: 
 COMPILED = [
     case
     for case in KERNELS
-    if case.options.get("activation") is None and case.deep and "masked" not in case.name  # the others stay in Python
+    if case.options.get("activation") is None and case.deep  # the others stay in Python
 ]
 SIZES = [  # (T, B, m, n, L), saturated
     ((1, 1, 1, 1, 1), False),
@@ -160,16 +160,15 @@ def test_a_stack_of_outputs_has_the_bits_of_each_and_bad_ones_keep_to_themselves
     assert stacked[0].isfinite().tolist() == [True, False, True]
 
 
-@pytest.mark.parametrize("change", ["none", "float64", "large", "mask", "switched off"])
+@pytest.mark.parametrize("change", ["none", "float64", "large", "switched off"])
 def test_what_the_compiled_kernels_do_not_have_runs_in_python(change, calls, monkeypatch):
     case = COMPILED[0]
     n = 70 if change == "large" else 5  # three rows, filled up with 29
     arguments = case.arguments(2, 3, 4, n, 2, dtype=torch.float64 if change == "float64" else torch.float32)
-    masks = {"state_mask": torch.ones(1, 3, n)} if change == "mask" else {}
     if change == "switched off":
         monkeypatch.setattr(call, "library", lambda: None)
-    states = case.manual(*arguments.values(), **masks, **case.options)
-    wanted = case.reference(*arguments.values(), **masks, **case.options)
+    states = case.manual(*arguments.values(), **case.options)
+    wanted = case.reference(*arguments.values(), **case.options)
     assert bool(calls) == (change == "none")
     torch.testing.assert_close(states, wanted)
 
@@ -184,3 +183,33 @@ def test_gradients_do_not_depend_on_torch_s_default_type():
     finally:
         torch.set_default_dtype(torch.float32)
     assert all(map(torch.equal, found, wanted))
+
+
+@every_kernel
+def test_threads_share_the_rows_of_one_model_and_change_no_bit(case):
+    arguments = case.arguments(6, 70, 9, 13, 3, dtype=torch.float32)
+    alone = case.manual(*arguments.values(), **case.options)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert torch.equal(case.manual(*arguments.values(), **case.options), alone)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_threads_treat_denormal_numbers_as_the_thread_that_calls():
+    case = COMPILED[0]
+    arguments = case.arguments(2, 64, 3, 5, 2, dtype=torch.float32)
+    arguments["W"], arguments["b"] = 1e-40 * arguments["W"], 0 * arguments["b"]
+    arguments["s0"], arguments["R"] = 0 * arguments["s0"], 0 * arguments["R"]
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for flushed in (True, False):
+            torch.set_flush_denormal(flushed)
+            states = case.manual(*arguments.values(), **case.options)
+            torch.set_flush_denormal(False)
+            assert [(half != 0).any().item() for half in states.chunk(2, 1)] == [not flushed] * 2
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(before)

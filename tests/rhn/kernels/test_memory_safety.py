@@ -21,7 +21,7 @@ from wrong_inputs import VIEWS
 from rhn import kernels
 from rhn.cells import CELLS, RHN
 from rhn.errors import InvalidInputError
-from rhn.kernels import bernoulli, fused_sgd
+from rhn.kernels import bernoulli, fused_sgd, softmax
 from rhn.kernels.compiled import build, call, recurrence
 from rhn.kernels.compiled.arguments import functions
 from rhn.kernels.fused_sgd import gradient_norm, sgd_step
@@ -88,13 +88,18 @@ def guarded(monkeypatch):
             assert written or torch.equal(inner, given[key]), f"{name} wrote to {key}"
             given[key].copy_(inner)
 
-    for module in (recurrence, bernoulli, fused_sgd):
+    for module in (recurrence, bernoulli, softmax, fused_sgd):
         monkeypatch.setattr(module, "call", run)
     return names
 
 
+MASKED = ("highway-masked", "highway-uncoupled-masked-apart", "deep-transition-skip-all-masked")
+
+
 @compiled
-@pytest.mark.parametrize("name", ["highway", "highway-uncoupled", "deep-transition-skip-all", "deep-transition-relu"])
+@pytest.mark.parametrize(
+    "name", ["highway", "highway-uncoupled", "deep-transition-skip-all", "deep-transition-relu", *MASKED]
+)
 @pytest.mark.parametrize(
     ("size", "sparse"),
     [((1, 1, 1, 1, 1), False), ((3, 31, 2, 15, 2), True), ((2, 33, 17, 17, 3), False), ((9, 64, 5, 3, 4), True)],
@@ -121,6 +126,19 @@ def test_the_compiled_output_keeps_within_its_tensors(T, B, n, keys, guarded):
         total = function(*leaves, given["frames"], given["mask"])
         results.append([total, *torch.autograd.grad(total, leaves)])
     assert guarded == ["rhn_bernoulli"]
+    torch.testing.assert_close(*results, rtol=1e-3, atol=1e-3)
+
+
+@compiled
+@pytest.mark.parametrize(("T", "B", "n", "V"), [(1, 1, 1, 1), (3, 33, 7, 88), (2, 31, 33, 65), (5, 32, 64, 128)])
+def test_the_compiled_softmax_keeps_within_its_tensors(T, B, n, V, guarded):
+    given, targets = [torch.randn(shape) for shape in ((T, B, n), (V, n), (V,))], torch.randint(V, (T, B))
+    results = []
+    for function in (kernels.softmax_nll, kernels.softmax_nll_reference):
+        leaves = [t.clone().requires_grad_() for t in given]
+        nll = function(*leaves, targets)
+        results.append([nll, *torch.autograd.grad((nll * nll.detach()).sum(), leaves)])
+    assert guarded == ["rhn_softmax_forward", "rhn_softmax_states", "rhn_softmax_weights"]
     torch.testing.assert_close(*results, rtol=1e-3, atol=1e-3)
 
 
@@ -155,7 +173,7 @@ def test_a_function_of_the_library_gets_the_tensors_that_its_header_declares(cha
 
 @compiled
 def test_every_function_of_the_library_is_declared():
-    assert len(functions()) == 7
+    assert len(functions()) == 10
     assert all(hasattr(build.library(), name) for name in functions())
 
 

@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch.func import grad, vmap
 
+from rhn.errors import InvalidInputError
 from rhn.kernels import softmax_nll, softmax_nll_reference
+from rhn.kernels.compiled.build import library
+from rhn.kernels.dispatch import recorded_choices
 from tests.cases import assert_close
 
 SIZES = [(1, 1, 1, 2), (3, 2, 5, 7), (35, 4, 33, 129), (2, 20, 7, 1000)]  # T, B, n, V
@@ -77,3 +80,71 @@ def test_large_float32_layers_are_as_exact_as_torch_s_own():
     ours = (softmax_nll(y, U, b, targets).double() - exact).abs().max()
     torchs = (softmax_nll_reference(y, U, b, targets).double() - exact).abs().max()
     assert ours <= 2 * torchs + 1e-6
+
+
+# ---- in C ----------------------------------------------------------------------------------------------
+
+in_c = pytest.mark.skipif(library() is None, reason="no compiled kernels: no C compiler, or RHN_COMPILED=0")
+
+
+def nll_and_gradients(function, y, U, b, targets):
+    return [function(y, U, b, targets), *grad(weighted(function), argnums=(0, 1, 2))(y, U, b, targets)]
+
+
+@in_c
+@pytest.mark.parametrize("size", [(1, 1, 1, 1), *SIZES, (5, 13, 64, 65), (70, 1, 7, 64)], ids=str)
+@pytest.mark.parametrize("spread", [1e-8, 1.0, 30.0], ids=["tiny", "ordinary", "saturated"])
+def test_in_c_values_and_gradients_are_as_exact_as_the_reference_in_float32(size, spread):
+    *inputs, targets = arguments(*size, spread=spread, dtype=torch.float32)
+    with recorded_choices() as choices:
+        ours = nll_and_gradients(softmax_nll, *inputs, targets)
+    assert {choice.implementation for choice in choices if choice.reason is None} == {"C"}
+    exact = nll_and_gradients(softmax_nll_reference, *(t.double() for t in inputs), targets)
+    plain = nll_and_gradients(softmax_nll_reference, *inputs, targets)
+    for name, a, b, truth in zip(("nll", "y", "U", "b"), ours, plain, exact, strict=True):
+        scale = max(truth.abs().max().item(), 1e-30)
+        allowed = 3 * (b.double() - truth).abs().max().item() + 4e-6 * scale
+        assert (a.double() - truth).abs().max().item() <= allowed, name
+
+
+@in_c
+def test_in_c_a_model_has_the_same_bits_alone_in_a_stack_and_on_threads():
+    *inputs, targets = arguments(7, 11, 33, 300, K=3, dtype=torch.float32)
+    f = grad(weighted(softmax_nll), argnums=(0, 1, 2))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        stacked = vmap(f, in_dims=(0, 0, 0, None))(*inputs, targets)
+        threaded = [f(*(t[k] for t in inputs), targets) for k in range(3)]
+    finally:
+        torch.set_num_threads(before)
+    for k in range(3):
+        alone = f(*(t[k] for t in inputs), targets)
+        assert all(
+            torch.equal(s[k], a) and torch.equal(t, a) for s, t, a in zip(stacked, threaded[k], alone, strict=True)
+        )
+
+
+@in_c
+def test_in_c_what_is_not_finite_keeps_to_its_row():
+    *inputs, targets = arguments(2, 3, 4, 100, dtype=torch.float32)
+    inputs[0][0, 1, 2], inputs[0][1, 0, 0] = torch.nan, torch.inf
+    finite = softmax_nll(*inputs, targets).isfinite()
+    assert finite.tolist() == [[True, False, True], [False, True, True]]
+
+
+@in_c
+def test_in_c_words_that_cannot_occur_are_left_out():
+    y, U, b, targets = arguments(2, 3, 4, 130, dtype=torch.float32)
+    b[:70] = -torch.inf
+    targets = 70 + targets % 60
+    torch.testing.assert_close(softmax_nll(y, U, b, targets), softmax_nll_reference(y, U, b, targets))
+
+
+@in_c
+@pytest.mark.parametrize("wrong", [-1, 7])
+def test_a_target_outside_the_vocabulary_is_refused(wrong):
+    y, U, b, targets = arguments(2, 3, 4, 7, dtype=torch.float32)
+    targets[1, 2] = wrong
+    with pytest.raises(InvalidInputError, match=r"targets are from .* expected 0 to 6"):
+        softmax_nll(y, U, b, targets)

@@ -106,6 +106,19 @@ def test_tiny_states_and_their_gradients_survive_in_float32(name, depth, std):
         judged(name, std, depth, "float32", persistent=True)
 
 
+@pytest.mark.parametrize(
+    "name", ["highway-masked", "highway-uncoupled-masked-apart", "deep-transition-skip-all-masked"]
+)
+@pytest.mark.parametrize(("depth", "std"), [(2, 1e-4), (2, 1e-8), (4, 1e-6)])
+def test_tiny_states_survive_in_c_with_masks(name, depth, std):
+    family = name.partition("-masked")[0]
+    tensors, case = arguments(family, std, depth), ROWS[name]
+    exact = results(case.reference, tensors, torch.float64, **case.options)
+    found = results(case.manual, tensors, torch.float32, **case.options)
+    errors = {key: error(key, found[key], exact[key]) for key in exact}
+    assert max(errors.values()) < LARGEST_ERROR["float32"], errors
+
+
 WAYS = [(name, persistent) for name in NETWORKS for persistent in (False, True) if "highway" in name or not persistent]
 
 
