@@ -156,7 +156,7 @@ def _fetch(file: PublishedFile, folder: Path, progress: Progress | None) -> Path
         try:
             pooch.retrieve(address, file.checksum, file.name, folder, downloader=_Download(file.most, show))
         except (RequestException, ValueError) as error:
-            reason = "".join(c if c.isprintable() else "?" for c in shorten(str(error), 300))
+            reason = "".join(c if c.isprintable() else "?" for c in shorten(str(error), 250))
             failures.append(f"{address} cannot be fetched ({reason})")
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
