@@ -6,7 +6,8 @@ import pytest
 from analysis import paired_bootstrap
 
 
-def test_the_interval_covers_the_true_difference_as_often_as_it_claims():
+def test_the_interval_covers_the_true_difference_as_often_as_it_claims(monkeypatch):
+    monkeypatch.setattr("analysis.lesions.RESAMPLES", 400)
     rng, covered, trials = np.random.default_rng(0), 0, 200
     for seed in range(trials):
         frames = rng.integers(20, 120, 40).astype(float)

@@ -205,11 +205,7 @@ def test_a_single_sequence_is_drawn_and_printed_without_an_interval():
     assert all(np.isnan(row.low) for row in alone.layers)
     alone.plot()
     assert "beyond being blind" in alone.reading() and "interval holds" not in alone.reading()
-    assert (
-        "nan" not in alone.summary()
-        and "no intervals" in alone.summary()
-        and "1 sequence," in alone.summary()
-    )
+    assert "nan" not in alone.summary() and "no intervals" in alone.summary() and "1 sequence," in alone.summary()
 
 
 def test_the_table_is_sorted_by_damage_and_names_what_is_beyond_blindness(table):

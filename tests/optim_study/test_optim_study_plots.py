@@ -87,10 +87,12 @@ def test_where_the_axis_ends(rows):
 
 
 def test_columns_are_grouped_by_depth_or_by_architecture(rows):
-    names = {by: [t.get_text() for t in plot_swarm(rows, by=by).get_xticklabels()] for by in ("arch", "depth")}
-    assert names["arch"] == [f"{depth}\nn = 60" for _ in range(3) for depth in (1, 2, 4, 6)]
-    assert names["depth"] == [f"{arch}\nn = 60" for _ in range(4) for arch in ("rhn", "dt-rnn", "dts-rnn")]
-    ax = plot_swarm(rows, by="depth")
+    rows = [r for r in rows if r.trial < 9]
+    axes = {by: plot_swarm(rows, by=by) for by in ("arch", "depth")}
+    names = {by: [t.get_text() for t in ax.get_xticklabels()] for by, ax in axes.items()}
+    assert names["arch"] == [f"{depth}\nn = 9" for _ in range(3) for depth in (1, 2, 4, 6)]
+    assert names["depth"] == [f"{arch}\nn = 9" for _ in range(4) for arch in ("rhn", "dt-rnn", "dts-rnn")]
+    ax = axes["depth"]
     assert [t.get_text() for t in ax.get_xticklabels(minor=True)] == [f"depth {d}" for d in (1, 2, 4, 6)]
     order = [(c.arch, c.depth) for c in columns_of(rows, by="depth").columns]
     assert order == sorted(by_network(rows), key=lambda network: network[1])
@@ -148,10 +150,11 @@ def test_the_constant_output_is_drawn_where_it_is_known():
         (new, {"loss": "valid"}, False),
         (old + new, {}, False),
     ]:
-        ax = plot_swarm(rows, **options)
+        figure = draw_swarm(rows, **options)
+        (ax,) = figure.axes
         assert any(line.get_gid() == "constant" for line in ax.lines) == there
         assert any(line.get_gid() == "learned" for line in ax.lines) == there
-        title = draw_swarm(rows, **options).get_suptitle().replace("\n", " ")
+        title = figure.get_suptitle().replace("\n", " ")
         assert ("no line at the best constant output" in title) != there
 
 

@@ -99,36 +99,36 @@ def started_and_stopped(job: Job, at_epoch: int):
     return worker
 
 
-def test_two_workers_at_once_share_the_work(start_job, storage):
-    job = start_job(config(**LONG), storage)
+def test_two_workers_at_once_share_the_work(start_job, postgres):
+    job = start_job(config(**LONG), postgres)
     workers = [started_and_stopped(job, at_epoch=0) for _ in range(2)]
     for worker in workers:
         worker.send_signal(signal.SIGCONT)
     job.finish()
-    assert_exact(job.config, job.out, storage)
+    assert_exact(job.config, job.out, postgres)
     job.assert_one_worker_a_trial()
     assert len({process for process, event, *_ in job.lines() if event == "finished"}) == 2
 
 
 def test_workers_that_start_on_an_empty_storage_at_once_make_one_study(start_job, storage):
     job = start_job(config(), storage, wait=False)
-    for _ in range(4):
+    for _ in range(3):
         job.start()
     job.finish()
     assert_exact(job.config, job.out, storage)
 
 
-def test_a_slow_worker_keeps_its_trials_and_does_not_crash_at_the_end(start_job, storage):
-    job = start_job(config(), storage)
+def test_a_slow_worker_keeps_its_trials_and_does_not_crash_at_the_end(start_job):
+    job = start_job(config())
     slow = started_and_stopped(job, at_epoch=5)
     other = job.start()
-    study = stock_study(job.config, job.out, storage)
+    study = stock_study(job.config, job.out)
     wait_for(lambda: [t.state for t in study.get_trials()[3:]] == [TrialState.COMPLETE] * 5)
     assert other.poll() is None, "it waits for the last trials, ready to take them over"
     assert [t.state for t in study.get_trials()[:3]] == [TrialState.RUNNING] * 3
     slow.send_signal(signal.SIGCONT)
     job.finish()
-    assert_exact(job.config, job.out, storage)
+    assert_exact(job.config, job.out)
     job.assert_one_worker_a_trial()
 
 
