@@ -1,4 +1,4 @@
-"""The hand-derived recurrences, forward and backward, against the plain loop and torch.nn.LSTM of equal parameters."""
+"""The fused recurrences, forward and backward, against the plain loop and torch.nn.LSTM of equal parameters."""
 
 import torch
 

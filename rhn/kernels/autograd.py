@@ -72,7 +72,7 @@ class _Forward(torch.autograd.Function):
 
 
 class _Backward(torch.autograd.Function):
-    """The backward pass as a Function of its own, so that it has a `vmap` rule too.
+    """The backward pass, itself a Function with a `vmap` rule.
 
     `separate` keeps one gradient a model for shared tensors, which `vmap` asks for; otherwise they are summed over the stack.
     Gradients nobody needs are returned as empty tensors, because a Function under vmap returns tensors only.
@@ -81,7 +81,7 @@ class _Backward(torch.autograd.Function):
     @staticmethod
     def forward(call, needs, separate, grad, *saved):
         inputs, residuals = saved[: len(needs)], saved[len(needs) :]
-        K = stack_size(grad, *residuals)  # several gradients may be asked of one forward pass (jacrev)
+        K = stack_size(grad, *residuals)  # jacrev takes several gradients of one forward pass
         residuals = [r.expand(K, *r.shape[1:]) for r in residuals]
         with _no_autocast(grad):
             grads = call.backward(grad, needs, inputs, residuals)

@@ -1,4 +1,4 @@
-"""The loss of polyphonic music: every key of a frame is a coin of its own, and a frame costs -log of its probability.
+"""The loss of polyphonic music: the keys of a frame are independent, and a frame costs -log of its probability.
 
     nll = sum over keys k of  softplus(z_k) - x_k z_k,        z the logits, x the keys that sound (0 or 1)
 

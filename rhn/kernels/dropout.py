@@ -54,7 +54,7 @@ def state_weight_gradient(dz: Tensor, S: Tensor, mask: Mask, precision: str = "f
 
 
 class _Apart:
-    """Each block of columns of M (K or 1, L, n, g) with a mask of its own."""
+    """One product for each mask: mask j belongs to block j of the columns of M (K or 1, L, n, g)."""
 
     def __init__(self, M: Tensor, K: int, B: int, mask: Tensor, precision: str):
         masks = mask.unbind(1)

@@ -7,7 +7,7 @@ Legend: weights and gradients are tensors (K, ...) by name; rate, scale (K,) in 
 stay as they are.
 
 In torch every operation reads and writes all weights, ten times in a step. The C version, for float32 on a CPU, is 1.2 times as fast as
-`clip_grad_norm_` and `SGD` of torch with foreach for 23 million weights, on which it also leaves no bit to the size of the stack.
+`clip_grad_norm_` and `SGD` of torch with foreach for 23 million weights. The bits of a model do not depend on the size of the stack.
 """
 
 from collections.abc import Mapping

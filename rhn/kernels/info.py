@@ -73,7 +73,7 @@ def kernel_states() -> list[KernelState]:
 
 
 def recurrence_words(choices: Sequence[Choice], device: torch.device, precision: str) -> str:
-    """Which implementation computed a recurrence, and why a faster one of its device did not.
+    """Name the implementation that computed a recurrence, with the reason against a faster one.
 
     >>> cpu = torch.device("cpu")
     >>> recurrence_words([Choice("highway", "C", None)], cpu, "float32")

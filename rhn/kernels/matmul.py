@@ -60,7 +60,7 @@ def weight_gradient(dz: Tensor, inputs: Tensor, precision: str = "float32") -> T
 
 
 class Products:
-    """(s * mask) M_l + addend for the layers' matrices M (K or 1, L, k, g) and rows s (K, B, k), asked for over many time steps.
+    """(s * mask) M_l + addend for the layers' matrices M (K or 1, L, k, g) and rows s (K, B, k), for many time steps.
 
     mask (K or 1, B, k) or None; `scale`: what mixed precision multiplies rows s by while they are float16 (gradients; no mask then).
     """

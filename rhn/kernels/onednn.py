@@ -1,7 +1,7 @@
 """oneDNN's linear with a prepacked weight: on many CPUs (measured: AMD Zen 5) twice as fast as torch's own float32 product.
 
 The operators are torch's private ones, those that Inductor calls: they are used only where they exist and only inside the
-hand-derived recurrences, because `torch.func.grad` through them is silently zero. Where they are missing `pays` is always False.
+fused recurrences, because `torch.func.grad` through them is silently zero. Where they are missing `pays` is always False.
 """
 
 import torch
@@ -29,7 +29,7 @@ def missing() -> str | None:
 
 
 def pays(like: Tensor, *, rows: int, inner: int, outer: int) -> bool:
-    """Whether a product of (rows, inner) by (inner, outer) in the dtype and on the device of `like` should use a packed weight."""
+    """Decide if a product of (rows, inner) by (inner, outer), with type and device of `like`, should use a packed weight."""
     usable = _OPERATORS is not None and like.dtype == torch.float32 and like.device.type == "cpu"
     return usable and rows > 1 and inner * outer >= SMALLEST_WEIGHT and torch.backends.mkldnn.enabled
 

@@ -142,7 +142,7 @@ def deep_transition_backward(grad, needs, inputs, residuals, *, nonlinearity: st
 
 
 def _given(Y: Tensor) -> list[Tensor]:
-    """What each layer gives at every step, as views (K, T, B, n) of the states Y."""
+    """The outputs of each layer, views (K, T, B, n) of the states Y."""
     return [*(Y[:, layer, :-1] for layer in range(1, Y.shape[1])), Y[:, 0, 1:]]
 
 

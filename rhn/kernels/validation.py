@@ -1,4 +1,4 @@
-"""What every kernel accepts: its tensors by name and shape, compared once, before a pointer leaves Python.
+"""Validate the tensors of every kernel by name and shape, once, before a pointer leaves Python.
 
     HIGHWAY = Signature("highway", {"x": "T B m", "s0": "B n", "W": "G*n m", ...}, sizes_from=("x", "R"), ...)
     x, s0, W, R, b, *masks = HIGHWAY.validate(x, s0, W, R, b, state_mask, candidate_mask, G=2)
@@ -302,7 +302,7 @@ def _described(t) -> str:
 
 
 def is_traced(*tensors: Tensor | None) -> bool:
-    """Whether operations on the tensors are recorded or only pretended: then there is no memory that a compiled kernel may read.
+    """Check if operations on the tensors are only recorded or simulated: then a compiled kernel has no memory to read.
 
     So under `make_fx`, `FakeTensorMode`, `torch.jit.trace`, on the meta device, and for tensor classes with their own operations.
     """

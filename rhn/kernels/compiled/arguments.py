@@ -80,7 +80,7 @@ class Function:
 
 
 def _is_plain(t: Tensor) -> bool:
-    """Whether a tensor is what is in its memory: there, contiguous, and not a view that stands for its negative."""
+    """Check that the memory of a tensor holds its values: on the CPU, contiguous, and no negated view."""
     return t.is_cpu and t.is_contiguous() and not t.is_neg() and (t.data_ptr() != 0 or t.numel() == 0)
 
 

@@ -37,7 +37,7 @@ class CompileError(Exception):
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The library; None, and why in one line of the log, where there is none. RHN_COMPILED=0 in the environment does without."""
+    """The library; None without one, with the reason in the log. RHN_COMPILED=0 in the environment turns it off."""
     if os.environ.get(SWITCH) == "0":
         return None
     try:
@@ -67,7 +67,7 @@ def _compiler() -> str:
 
 
 def _load(compiler: str) -> ctypes.CDLL:
-    """The kept library, or a new one. What was kept without one of our functions is compiled again."""
+    """The cached library, or a new one. A cached library that lacks one of our functions is compiled again."""
     name, path = f"kernels-{_key(compiler)}.so", user_cache_path("rhn", appauthor=False) / "compiled"
     try:
         with private_folder(path) as folder:

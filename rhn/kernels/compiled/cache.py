@@ -86,7 +86,7 @@ def keep(folder: int, name: str, library: bytes) -> None:
 
 @contextlib.contextmanager
 def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
-    """A folder of this process alone, removed in the end; in the system's temporary folder where no other is given."""
+    """A folder for this process only, removed in the end; by default in the temporary folder of the system."""
     if parent is None:
         parent = tempfile.gettempdir()
         with contextlib.suppress(OSError):

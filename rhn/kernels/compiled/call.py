@@ -1,7 +1,10 @@
-"""Calls into the compiled library: tensors over K stacked models as pointers, rows side by side, threads over the models.
+"""Calls into the compiled library: tensors over K stacked models as pointers, work shared by threads.
 
-A compiled kernel keeps rows side by side, (..., units, rows), rows filled up to a multiple of 32: `lanes` makes a tensor so,
-`rows` shows one as the others have it, (..., rows, units).
+A compiled kernel keeps rows side by side, (..., units, rows), rows filled up to a multiple of 32: `lanes` copies a tensor into this
+layout, `rows` returns a view in the usual one, (..., rows, units).
+
+Threads share the items of a call: models; in the forward passes and the softmax also blocks of 32 rows, or tiles of words, of one
+model. An item is computed in one fixed order, so that the bits do not depend on the number of threads.
 """
 
 import ctypes
@@ -24,7 +27,7 @@ SMALL, LARGE = 64, 700
 
 
 def supports(x: Tensor, units: int, layers: int = 1, *, unusual: str | None = None) -> str | None:
-    """Why the C version does not compute a call with inputs like these, (..., T, B, m), for so many units and layers; None if it does.
+    """The reason against the C version for inputs (..., T, B, m), units and layers; None if it computes the call.
 
     unusual: a request that it has no code for. It needs float32 on a CPU and a machine with a compiler. Measured against the versions
     in Python, it wins with up to 64 units for any batch, with up to 700 in batches of full lanes, and in proportion in between; and
@@ -112,7 +115,7 @@ def padded(rows: int) -> int:
 
 
 def lanes(t: Tensor) -> Tensor:
-    """(..., B, n) -> (..., n, rows), contiguous, zeros in the rows that fill up; t itself, seen so, where it came from `rows`."""
+    """(..., B, n) -> (..., n, rows), contiguous, zeros in the rows that fill up; a view of t if t came from `rows`."""
     B = t.shape[-2]
     return F.pad(t.transpose(-1, -2), (0, padded(B) - B)).contiguous()
 

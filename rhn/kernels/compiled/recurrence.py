@@ -119,7 +119,7 @@ def _kept(y: Tensor, kept: Tensor | None, B: int) -> tuple[Tensor, ...]:
 
 
 def _gradients(K: int, x: Tensor, of_x: bool, s0: Tensor, **weights: Tensor | None) -> dict[str, Tensor | None]:
-    """Room for the gradients of x, where it is wanted, s0 and the weights."""
+    """Empty tensors for the gradients of x (if needed), s0 and the weights."""
     (T, B, m), n = x.shape[1:], s0.shape[-1]
     states = {"dx": x.new_empty(K, T, m, padded(B)) if of_x else None, "ds0": x.new_empty(K, n, padded(B))}
     return states | {f"d{name}": None if t is None else t.new_empty(K, *t.shape[1:]) for name, t in weights.items()}

@@ -1,4 +1,4 @@
-"""What the persistent kernels share on the device: the barrier of a model's blocks, the tiles of their products, tanh and sigmoid.
+"""Device functions of the persistent kernels: the barrier of a model's blocks, the tiles of their products, tanh and sigmoid.
 
 Proven under Triton's interpreter and compiled for sm_90; the barrier and the products are those of a prototype that ran on an H200,
 this code has not yet run on a GPU.
@@ -11,7 +11,7 @@ stage: what one wrote is then read by all. They must all be on the device at onc
 import triton
 import triton.language as tl
 
-APART = tl.constexpr(32)  # numbers from one counter to the next: each has a cache line of its own
+APART = tl.constexpr(32)  # numbers from one counter to the next: one cache line each
 
 
 @triton.jit

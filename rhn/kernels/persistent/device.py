@@ -25,7 +25,7 @@ _CHECKED: dict[tuple, str | None] = {}
 
 
 def missing(device: torch.device) -> str | None:
-    """What the persistent kernels would need on this device, in words; None where there is all."""
+    """The requirement of the persistent kernels that a device lacks, in words; None if it lacks none."""
     if os.environ.get(SWITCH) == "0":
         return f"turned off by {SWITCH}=0"
     if device.type != "cuda":
@@ -108,7 +108,7 @@ def _failure(check: Callable[..., float], device: torch.device, precision: str, 
 
 
 def counters(like: Tensor, K: int, plan: Spread) -> Tensor:
-    """How many blocks of each model and group have arrived: zeros."""
+    """Counters of arrived blocks for each model and group: zeros."""
     return like.new_zeros(K * plan.groups, APART, dtype=torch.int32)
 
 

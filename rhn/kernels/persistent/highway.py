@@ -109,7 +109,7 @@ def supports(
 
 
 class Shape(NamedTuple):
-    """What decides which code a call runs, and on how many blocks."""
+    """The sizes and options that select the code of a call and its number of blocks."""
 
     models: int
     n: int

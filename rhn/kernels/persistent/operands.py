@@ -23,7 +23,7 @@ def padded_weights(R: Tensor, padded: int, dtype: torch.dtype) -> Tensor:
 
 
 def kept(P: Tensor, K: int) -> Tensor:
-    """What is kept of padded weights for the backward pass, (K, ...): nothing of weights that the models share."""
+    """Padded weights for the backward pass, (K, ...); empty if the models share them."""
     return P if len(P) == K else P.new_empty(K, 0)
 
 

@@ -1,4 +1,4 @@
-"""How a recurrence is spread over a GPU: which shapes the persistent kernels run, with how many blocks of how many units.
+"""Distribute a recurrence over a GPU: supported shapes, number of blocks, units of a block.
 
 Measured on an H200 (132 multiprocessors, torch 2.11, Triton 3.6) with a prototype of these kernels, milliseconds, float16 operands:
 
@@ -42,7 +42,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Spread:
-    """How a pass is spread over a device.
+    """The distribution of a pass over a device.
 
     rows, groups: batch rows of a group, groups;  blocks: of each model and group;  chunks, units: each block owns chunks x units
     tiles: three powers of two whose sum is n or a little more: the padded row of an operand;  warps: of a block
@@ -71,7 +71,7 @@ class Spread:
 
 @functools.cache
 def spread(work: Work, processors: int, memory: int) -> Spread | None:
-    """The pass over a device of so many multiprocessors with so many bytes of shared memory a block; None where it does not fit.
+    """Distribute a pass over a number of multiprocessors, with `memory` bytes of shared memory for each block; None if it does not fit.
 
     >>> spread(Work("forward", 1, 830, 2, 20), 132, 232448)
     Spread(rows=32, groups=1, blocks=104, chunks=1, units=8, tiles=(512, 256, 64), warps=4, ahead=True)
@@ -130,7 +130,7 @@ def tiles(n: int) -> tuple[int, int, int]:
 
 
 def fits(device: torch.device, work: Work, *, steps: int, layers: int) -> bool:
-    """Whether both passes of so many steps and layers fit a device: its shared memory, and 32-bit places within a model."""
+    """Check that both passes fit the shared memory of a device and 32-bit indices within a model."""
     numbers = (
         layers * (steps + 1) * padded_batch(work.batch) * sum(tiles(work.n)) * work.gates
         if work.n <= LARGEST
