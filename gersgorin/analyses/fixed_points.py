@@ -308,7 +308,7 @@ def of_run(run: Run, *, starts: int = STARTS, seed: int = 0, progress: Progress 
 
 
 def _is_one_step(network, x) -> bool:
-    """Whether x is one constant input (m,), or None for a map without input."""
+    """True if x is one constant input (m,), or None for a map without input."""
     if isinstance(network, str | Path | Run):
         return False
     if x is None:

@@ -1,4 +1,4 @@
-"""How far the gates of each layer are open along a run.
+"""Mean activity of the gates of each layer along a run.
 
 Legend: T steps, L layers with a gate.
 """

@@ -100,12 +100,12 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     @property
     def complete(self) -> bool:
-        """Whether k = N; the sum is then the mean of log |det A[t]|."""
+        """True if k = N; the sum is then the mean of log |det A[t]|."""
         return len(self.exponents) == self.state_size
 
     @property
     def has_standard_errors(self) -> bool:
-        """Whether the run was long enough for standard errors."""
+        """True if the run was long enough for standard errors."""
         return not np.isnan(self.standard_errors).all()
 
     @property

@@ -172,7 +172,7 @@ def draw_overview(found: Overview) -> Shown:
     titles = PANELS | {"gates": f"{found.gates.gate_name}s"}
     for name in sorted(others, key=[*titles, *others].index):
         title = titles.get(name) or ANALYSES[name].about
-        panels[title] = _plot_credit(others[name]) if name == "credit" else others[name].plot
+        panels[title] = others[name].plot
     rows, steps = -(-len(panels) // 2), few_steps(record)
     heights = (steps.height, 2.7 * rows)
     figure = Shown(figsize=(13, sum(heights)), layout="constrained")
@@ -182,18 +182,11 @@ def draw_overview(found: Overview) -> Shown:
     grid = bottom.subplots(rows, 2, squeeze=False)
     for ax, (title, draw) in zip(grid.flat, panels.items(), strict=False):
         draw(ax)
+        if ax.images:  # the heat map of credit
+            ax.set_aspect("auto")
+            bottom.colorbar(ax.images[0], ax=ax, label=SCALE, extend="min")
         title_at_left(ax, f"{title[:1].upper()}{title[1:]}")
         legend_beside(ax, fontsize=7)
     for ax in grid.flat[len(panels) :]:
         ax.set_axis_off()
     return laid_out(figure)
-
-
-def _plot_credit(credit: Result) -> Callable[[Axes], None]:
-    """A function that draws the heat map with its scale."""
-
-    def draw(ax: Axes) -> None:
-        credit.plot(ax).set_aspect("auto")
-        ax.figure.colorbar(ax.images[0], ax=ax, label=SCALE, extend="min")
-
-    return draw

@@ -275,7 +275,7 @@ def reading(record: Spectra) -> str:
 
 
 def gradient_words(record: Spectra) -> str:
-    """What the products of the steps do: "the gradient's norm halves every 1.22 steps"."""
+    """Growth of the products of the steps, in words: "the gradient's norm halves every 1.22 steps"."""
     exponent, life = float(record.finite_time_exponent[-1]), record.half_life
     if exponent == -math.inf:
         return "the gradient vanishes entirely"
@@ -299,7 +299,7 @@ def _not_found(record: Spectra) -> str:
 
 
 def _misleading(record: Spectra) -> str:
-    """How far the spectrum of a single step misleads: at the step, of those looked at, whose powers grow most."""
+    """A sentence on the step, among the shown ones, whose powers grow most beyond its spectrum."""
     growth = np.fmax(record.kreiss_constant, record.norm)  # both are reached by the powers: the second by the first
     if np.isnan(record.kreiss_constant).all():
         return ""
@@ -449,16 +449,15 @@ def measure_leading(
     """The k leading eigenvalues of every step, all discs, norms and products.
 
     NaN where all eigenvalues or whole matrices would be needed: the numerical range, conditions, the departure from normality, Kreiss'
-    constant and the cell's norm bound. An eigenvalue that does not converge is NaN.
-
-    Each Jacobian is a matrix, of which only the current one is kept, or if that does not fit the memory, an operator.
+    constant and the cell's norm bound; and for an eigenvalue that does not converge. Each Jacobian is a matrix, of which only the
+    current one is kept, or an operator if that does not fit the memory.
 
     Args:
         memory_limit: bytes, about, for Jacobians and work space; half of the free memory if None.
         seed: of the first vectors of ARPACK.
 
     Raises:
-        InvalidInputError: as `of_run` of spectra; k out of range; beyond the memory limit; an own loop.
+        InvalidInputError: as `of_run`; k out of range; beyond the memory limit; an own loop.
         NotConvergedError: a norm did not converge.
     """
     if isinstance(run, OwnLoop):
@@ -487,15 +486,13 @@ def measure_leading(
             logs.append(log)
             progress(T + len(logs), total)
     values, norms, *circles = (np.stack(parts) for parts in zip(*measured, strict=True))
-    nothing = np.full(T, np.nan)
+    unknown = ("eigenvalue_condition", "departure_from_normality", "kreiss_constant")
     return Spectra(
         **described(run, circles, discs),
+        **dict.fromkeys(unknown, np.full(T, np.nan)),
         eigenvalues=values,
-        eigenvalue_condition=nothing,
         norm=norms,
         support=np.full((T, 4), np.nan),
-        departure_from_normality=nothing,
-        kreiss_constant=nothing,
         norm_bound=np.array(np.nan),
         log_norm_product=np.array(logs),
     )

@@ -24,7 +24,7 @@ from gersgorin.data import chorale_source
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import INCLUSION_SETS
 from gersgorin.linalg.spectrum import eigenvalues, spectral_radius
-from gersgorin.paper import claims as statements
+from gersgorin.paper import claims
 from gersgorin.paper.saddle import draw_rate_sweeps, plot_gate_sweep, sweep_gates, sweep_rates
 from gersgorin.plotting.figure import (
     CIRCLE,
@@ -47,29 +47,32 @@ from rhn.utils.options import Arg
 
 def draw_initialisations() -> Figure:
     """Draw the discs of two initialisations, one disc highlighted, as in the paper's figure 2."""
-    records = statements.initialisations()
+    records = claims.initialisations()
     figure, axes = _panels(records, (9, 5.2), [2.2] * 2)
     for ax, record in zip(axes, records, strict=True):
         circle = record.row_centers[0, 0] + record.row_radii[0, 0] * CIRCLE
         ax.plot(circle.real, circle.imag, color=GREEN, linestyle="-.", linewidth=1.5, label="one disc")
     legend_below(figure, axes, columns=5)
-    title = f"Identity initialisation moves the discs to 1: an RNN of {statements.UNITS} units, step 0 of {records[0].along}"
+    title = (
+        f"Identity initialisation moves the discs to 1: an RNN of {claims.UNITS} units, step 0 of {records[0].along}"
+    )
     return _finished(figure, title, names_of(records).about)
 
 
 def draw_gate_limits() -> Figure:
     """Draw closed and open gates at the first step."""
-    records = statements.gate_limits()
+    records = claims.gate_limits()
     figure, axes = _panels(records, (9, 5.4), [max(1.4, spectrum_limit([record])) for record in records])
     legend_below(figure, axes, columns=5)
-    title = f"Closed gates carry the state, open ones transform it: an RHN of {statements.UNITS} units, step 0 of {records[0].along}"
+    title = f"Closed gates carry the state, open ones transform it: an RHN of {claims.UNITS} units, step 0 of {records[0].along}"
     return _finished(figure, title, names_of(records).about)
 
 
 def _panels(records: list, size: tuple[float, float], limits: list[float]) -> tuple[Shown, np.ndarray]:
     """A figure with the first step of each record side by side, and its axes."""
     figure = Shown(figsize=size, layout="constrained")
-    axes = figure.subplots(1, len(records))
+    alike = len(set(limits)) == 1
+    axes = figure.subplots(1, len(records), sharex=alike, sharey=alike)
     for ax, record, limit, name in zip(axes, records, limits, names_of(records).names, strict=True):
         plot_spectrum(record, 0, limit=limit, ax=ax).set_title(name)
     return figure, axes
@@ -78,7 +81,7 @@ def _panels(records: list, size: tuple[float, float], limits: list[float]) -> tu
 def draw_moving_spectra() -> Figure:
     """Draw the eigenvalues of all steps, coloured by time; below, mean and radius over time at one scale."""
     figure = Shown(figsize=(11, 7.6), layout="constrained")
-    records = statements.moving_spectra()
+    records = claims.moving_spectra()
     named = names_of(records)
     grid = figure.subplots(2, len(records), sharex="row", sharey="row", height_ratios=(1.5, 1))
     for (upper, lower), record, name in zip(grid.T, records, named.names, strict=True):
@@ -87,7 +90,7 @@ def draw_moving_spectra() -> Figure:
         dots = upper.scatter(values.real, values.imag, c=time, s=3, cmap="viridis", linewidths=0, rasterized=True)
         upper.plot(CIRCLE.real, CIRCLE.imag, **DASHED, linewidth=1)
         upper.set(title=name, aspect="equal", xlabel="real part", xlim=(-1.1, 1.1), ylim=(-1.1, 1.1))
-        bulk, radius = statements.mean_eigenvalue(record), record.spectral_radius
+        bulk, radius = claims.mean_eigenvalue(record), record.spectral_radius
         lower.plot(radius, color=RED, label="spectral radius")
         lower.plot(bulk, color=BLUE, linestyle="--", label="trace / n, the mean eigenvalue")
         lower.set_title(f"the radius moves by {np.ptp(radius):.3f}, the mean by {np.ptp(bulk):.3f}")
@@ -104,7 +107,7 @@ def draw_radii() -> Figure:
     """Draw section 4: at a fixed standard deviation the radii grow with the matrix."""
     figure = Shown(figsize=(7.5, 4.2), layout="constrained")
     ax, sizes = figure.subplots(), [8, 16, 32, 64, 128, 256, 512]
-    matrices = [statements.gaussian_matrix(n) for n in sizes]
+    matrices = [claims.gaussian_matrix(n) for n in sizes]
     mean_radii = [gersgorin_discs(A).radii.mean() for A in matrices]
     ax.plot(sizes, mean_radii, "o-", color=BLUE, label="mean radius of the discs")
     ax.plot(sizes, [spectral_radius(A) for A in matrices], "s--", color=RED, label="spectral radius")
@@ -120,7 +123,7 @@ def draw_counterexamples() -> Figure:
     """Draw single steps above, their product below."""
     figure = Shown(figsize=(9, 7.4), layout="constrained")
     grid = figure.subplots(2, 2, height_ratios=(1.4, 1))
-    for (upper, lower), record in zip(grid.T, statements.counterexamples(), strict=True):
+    for (upper, lower), record in zip(grid.T, claims.counterexamples(), strict=True):
         plot_spectrum(record, 0, limit=2.4, ax=upper).set_title(record.title)
         plot_products(record, lower, exponent_axis=False).set_title("what the product does")
         lower.set(xlabel="time step", ylim=(-0.3, 3.3))
@@ -131,7 +134,7 @@ def draw_counterexamples() -> Figure:
 
 def draw_equation_14() -> Figure:
     """Draw a random highway layer with eigenvalues outside the discs of equation 14 as printed, and the discs with the transposes."""
-    jacobians, printed = statements.random_layers()
+    jacobians, printed = claims.random_layers()
     spectra = eigenvalues(jacobians)
     first = int((~gersgorin_discs(printed).contains(spectra)).any(-1).nonzero()[0])
     figure = Shown(figsize=(9, 5.2), layout="constrained")
@@ -152,7 +155,7 @@ def draw_equation_14() -> Figure:
 
 def draw_inclusion_sets() -> Figure:
     """Draw every inclusion set of `gersgorin.linalg.inclusion` around one RHN Jacobian."""
-    A = statements.rhn_jacobian()
+    A = claims.rhn_jacobian()
     figure = Shown(figsize=(9, 5.6), layout="constrained")
     ax = figure.subplots()
     for i, (name, inclusion) in enumerate(INCLUSION_SETS.items()):
@@ -162,9 +165,9 @@ def draw_inclusion_sets() -> Figure:
             ax.plot(polygon.real, polygon.imag, linewidth=1.4, label=label, **line_style(i))
     plot_eigenvalues(ax, eigenvalues(A))
     legend_beside(ax)
-    title = f"Sets that hold every eigenvalue: an RHN, depth 2, 24 units, step 0 of chorale {statements.CHORALE}"
+    title = f"Sets that hold every eigenvalue: an RHN, depth 2, 24 units, step 0 of chorale {claims.CHORALE}"
     return _finished(
-        figure, title, f"gaussian:0.25, transform bias 0, seed 0; {chorale_source(chorale(statements.CHORALE)).about}"
+        figure, title, f"gaussian:0.25, transform bias 0, seed 0; {chorale_source(chorale(claims.CHORALE)).about}"
     )
 
 
@@ -180,12 +183,12 @@ def plot_eigenvalues(ax: Axes, values) -> None:
 
 
 GALLERY: dict[str, Callable[[], Figure]] = {
-    "rhn-depth5": lambda: draw_run(statements.depth_5()),
+    "rhn-depth5": lambda: draw_run(claims.depth_5()),
     "initialisations": draw_initialisations,
     "gate-limits": draw_gate_limits,
     "radii-grow": draw_radii,
     "moving-spectra": draw_moving_spectra,
-    "moving-spectra-over-time": lambda: draw_comparison(statements.moving_spectra()),
+    "moving-spectra-over-time": lambda: draw_comparison(claims.moving_spectra()),
     "counterexamples": draw_counterexamples,
     "equation-14": draw_equation_14,
     "inclusion-sets": draw_inclusion_sets,
