@@ -10,10 +10,10 @@
 
 Choose `LINES` source lines of the four packages at random with a fixed seed and change each in one place: an operator, a constant,
 a comparison, a condition, a boolean operator or a return value. Both suites run on the same source revision. For each mutant, run
-with `-x` the tests that execute the line: at most `MOST_TESTS` of `MOST_FILES` files that need at most `MOST_SECONDS`, one case of each
-test function first, functions whose file name is nearest to the source first; `kill --first NAME` begins with the function that
-killed the mutant in another suite. A mutant is killed when a test fails that passes without the mutant, or when the tests do not
-end within `LIMIT` seconds.
+with `-x` the tests that execute the line: at most `MOST_TESTS` of `MOST_FILES` files that need at most `MOST_SECONDS`, one case of
+each test function first, functions whose file name is nearest to the source first. `kill --first NAME` begins with the function
+that killed the mutant in another suite, and does not repeat a test of a file that both suites share. A mutant is killed when a
+test fails that passes without the mutant, or when the tests do not end within `LIMIT` seconds.
 """
 
 import argparse
@@ -381,9 +381,12 @@ def kill(name: str, first: str | None):
         tests, executing = select(mutant, number, hits, outcomes)
         if results[number].get("killed") or results[number].get("executing") == executing:
             continue
-        by = ""
-        if hints and "::" in hints[number].get("killed", ""):
-            by = killed_by(tree, mutant, [hints[number]["killed"].partition("[")[0]])
+        by, hint = "", hints[number].get("killed", "") if hints else ""
+        file_of_hint = hint.partition("::")[0]
+        if hint in outcomes and (tree / file_of_hint).read_bytes() == (WORK / first / file_of_hint).read_bytes():
+            by = hint  # the same test on the same source
+        elif "::" in hint:
+            by = killed_by(tree, mutant, [hint.partition("[")[0]])
         by = by or killed_by(tree, mutant, tests)
         results[number] = {**mutant, "executing": executing, "run": len(tests), "killed": by}
         print(f"{number:2} {mutant['file']}:{mutant['line']} {mutant['old'][:40]!r} -> {mutant['new'][:40]!r}: "

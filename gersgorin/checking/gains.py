@@ -102,7 +102,7 @@ def _cells(objective: Objective) -> Iterator[tuple[str, nn.Module, Tensor]]:
 def _gains(name: str, cell: nn.Module, x: Tensor) -> Gains:
     states = trajectory(cell, x)
     s = states[:-1]
-    steps, sequences = _affordable(cell, x)
+    steps, sequences = affordable(cell, x)
     A = (temporal_jacobian(cell, x[:steps, b], s[:steps, b]) for b in range(sequences))
     exponents = [finite_time_exponent(each).item() for each in A]
     n = getattr(cell, "hidden_size", states.shape[-1])
@@ -128,7 +128,7 @@ def _layer_gains(cell: nn.Module, x: Tensor, s: Tensor) -> dict[str, np.ndarray]
     return {"input_gain": inputs.mean(0).cpu().numpy(), "state_gain": states.mean(0).cpu().numpy()}
 
 
-def _affordable(cell: nn.Module, x: Tensor) -> tuple[int, int]:
+def affordable(cell: nn.Module, x: Tensor) -> tuple[int, int]:
     """(Steps, sequences) of the exponents; limited so that a large network takes seconds."""
     (T, B), N = x.shape[:2], cell.state_size
     most = max(1, int(min(STATES_HELD / N**2, PRODUCTS / (N**3 * (getattr(cell, "depth", 1) + 1)))))

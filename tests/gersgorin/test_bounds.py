@@ -147,7 +147,7 @@ def test_no_number_bounds_a_highway_whose_candidate_grows_with_the_input(activat
     assert slopes.tolist() == pytest.approx([0.5, 10.5, 1000.5])
 
 
-@pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
+@for_each("case", SHALLOW_CASES)
 def test_grows_with_the_states_bound_and_differs_by_rounding_in_float32(case):
     cell = case.build()
     values = [norm_bound(cell, b) for b in BOUNDS]

@@ -11,10 +11,10 @@ from tables import for_each
 from gersgorin import Objective, check, temporal_jacobian, trajectory
 from gersgorin.checking.calibration import load_calibration, unlike
 from gersgorin.checking.checking import chorale_batches, chorale_probe
-from gersgorin.checking.gains import layer_gains, measure_gains
+from gersgorin.checking.gains import PRODUCTS, SHORTEST, STATES_HELD, affordable, layer_gains, measure_gains
 from gersgorin.checking.verdict import Training
 from gersgorin.linalg import finite_time_exponent
-from rhn.cells import CELLS, DTRNN
+from rhn.cells import CELLS, DTRNN, RHN
 from rhn.data import chorales
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
@@ -304,3 +304,14 @@ def test_impossible_networks_and_sequences_are_refused_in_a_sentence():
             check(network, sequences, learning_rate=0.1)
     with pytest.raises(InvalidInputError, match="no recurrence"):
         check(torch.nn.Linear(88, 88), pieces, learning_rate=0.1, loss="bernoulli")
+
+
+@for_each(("units", "depth"), [(100, 1), (500, 10), (200, 300), (5000, 1)])
+def test_the_exponents_of_a_large_network_take_limited_memory_and_time(units, depth):
+    """Or the fewest steps of one sequence."""
+    steps, sequences = affordable(RHN(3, units, depth, device="meta"), torch.zeros(10_000, 8, 3))
+    count = steps * sequences
+    assert (count * units**2 <= STATES_HELD and count * units**3 * (depth + 1) <= PRODUCTS) or count == SHORTEST
+    assert (
+        count == SHORTEST or 2 * (count + 8) * units**2 > STATES_HELD or 2 * count * units**3 * (depth + 1) > PRODUCTS
+    )

@@ -13,7 +13,7 @@ from rhn.cells import DTSRNN, RHN, from_torch
 from rhn.errors import InvalidInputError
 
 every_case = pytest.mark.parametrize("case", CELL_CASES, ids=str)
-shallow = pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
+shallow = for_each("case", SHALLOW_CASES)
 every_method = for_each("method", ["analytic", "jacrev", "jacfwd"])
 
 

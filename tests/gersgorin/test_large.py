@@ -46,7 +46,7 @@ def small(kind, n, depth=1):
     return one_step(kind(4, n, depth, init="gaussian:0.1", dtype=d, generator=torch.Generator().manual_seed(2)))
 
 
-@pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
+@for_each("case", SHALLOW_CASES)
 def test_products_with_every_cells_jacobian(case):
     cell, x, s = one_step(case.build())
     dense, A = temporal_jacobian(cell, x, s).detach(), StepJacobian(cell, x, s)

@@ -68,7 +68,7 @@ def test_the_layers_multiply_to_the_temporal_jacobian(case):
         assert layers.shape == (case.depth, 4, cell.state_size, cell.state_size)
 
 
-@pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
+@for_each("case", SHALLOW_CASES)
 def test_the_chain_rule_from_an_input_to_a_later_state(case):
     """dy[3]/dx[1] = A[3] A[2] B[1]."""
     cell = case.build()
@@ -90,7 +90,7 @@ def test_closed_gates_carry_the_state_through_every_layer_and_let_no_input_in(co
     assert input_jacobian(cell, x, s).abs().max() < 1e-30
 
 
-@pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
+@for_each("case", SHALLOW_CASES)
 @every_measure
 def test_chunks_broadcasting_and_float32(measure, case):
     cell = case.build()
@@ -102,7 +102,7 @@ def test_chunks_broadcasting_and_float32(measure, case):
     same(measure(cell.float(), x.float(), s.float()), [J.float() for J in whole], 1e-5, "float32")
 
 
-@pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
+@for_each("case", SHALLOW_CASES)
 @every_measure
 def test_closed_forms_can_themselves_be_differentiated(measure, case):
     cell = case.build()

@@ -166,7 +166,7 @@ def test_saturated_units_over_eight_steps_keep_their_gradient(scale):
     assert found.log_norm[-1] == pytest.approx(exact, abs=1e-6) and found.best[-1, -1] == pytest.approx(exact, abs=1e-6)
 
 
-@pytest.mark.parametrize("case", CELL_CASES, ids=str)
+@for_each("case", CELL_CASES)
 def test_along_a_run_of_every_cell(case):
     cell, x = case.plain(3, 4), torch.rand(11, 3, dtype=torch.float64)
     randomize(cell, 3, gain=0.8)

@@ -30,7 +30,7 @@ def whole(case, n, inputs, outputs):
     return sum(p.numel() for p in nn.Sequential(cell, nn.Linear(n, outputs)).parameters())
 
 
-@pytest.mark.parametrize("case", CELL_CASES, ids=str)
+@for_each("case", CELL_CASES)
 def test_the_largest_that_fits(case):
     budget, inputs, outputs = 5_000, 7, 3
     n = hidden_size_for_budget(case.key, budget, case.depth, input_size=inputs, output_size=outputs, **case.options)

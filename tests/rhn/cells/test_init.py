@@ -15,7 +15,7 @@ from rhn.checkpoints import load_checkpoint, save_checkpoint
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 
-shallow = pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
+shallow = for_each("case", SHALLOW_CASES)
 
 
 def own_weights(case):
@@ -31,7 +31,7 @@ def is_square(case):
     return R.dim() > 1 and R.shape[-1] == 7 and not own_weights(case)
 
 
-square = pytest.mark.parametrize("case", [case for case in SHALLOW_CASES if is_square(case)], ids=str)
+square = for_each("case", [case for case in SHALLOW_CASES if is_square(case)])
 
 
 def seeded(seed=5):

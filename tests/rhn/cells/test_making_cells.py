@@ -13,7 +13,7 @@ from tables import for_each
 from rhn.cells import CELLS, DTRNN, DTSRNN, GRU, LSTM, RHN, Cell, resolve_cell
 from rhn.errors import InvalidInputError
 
-shallow = pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
+shallow = for_each("case", SHALLOW_CASES)
 
 
 # ---- a torch module like any other ---------------------------------------------------------------

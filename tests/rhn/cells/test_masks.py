@@ -148,7 +148,7 @@ def test_a_window_in_two_halves_under_one_draw_is_the_window(case, kind):
 
 
 @every_case
-@pytest.mark.parametrize(("T", "B", "saturated"), [(1, 3, True), (5, 1, False)])
+@for_each(("T", "B", "saturated"), [(1, 3, True), (5, 1, False)])
 def test_values_and_every_gradient_equal_the_reference(case, kind, T, B, saturated):
     """Of a whole cell with all its masks; the kernels alone, any size, dtype and gradcheck: test_kernels.py."""
     ours, equation = (case.build(saturated=saturated, kernel=kernel) for kernel in ("manual", "reference"))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cases import assert_close, inputs, randomize
+from tables import for_each
 
 from rhn.cells import CELLS, LRU, MGU, RNN, SLSTM, MinGRU
 from rhn.errors import InvalidInputError
@@ -251,7 +252,7 @@ def test_an_lru_far_outside_its_ring_is_finite_and_so_is_its_gradient(nu, theta)
     assert torch.isfinite(states).all() and all(torch.isfinite(p.grad).all() for p in cell.parameters())
 
 
-@pytest.mark.parametrize("key", CELLS)
+@for_each("key", CELLS)
 def test_jacobians_broadcast_inputs_and_states(key):
     cell = CELLS[key](3, 4, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     x, s = torch.randn(4, 1, 3, dtype=torch.float64), torch.rand(1, 6, cell.state_size, dtype=torch.float64) + 0.1

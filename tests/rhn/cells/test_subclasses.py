@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tables import for_each
 
 from gersgorin import layer_jacobians, temporal_jacobian
 from gersgorin.jacobian import norm_bound
@@ -16,7 +17,7 @@ def changed(key: str) -> type:
     return type("Mine", (parent,), {"step": lambda self, x, s: 0.5 * parent.step(self, x, s)})
 
 
-@pytest.mark.parametrize("key", CELLS)
+@for_each("key", CELLS)
 def test_a_new_step_is_measured_and_run_as_it_is(key):
     generator = torch.Generator().manual_seed(0)
     cell = changed(key)(3, 4, generator=generator, dtype=torch.float64)

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from cases import KERNELS
+from tables import for_each
 from test_kernels import value_and_gradients
 from torch.func import grad_and_value, vmap
 
@@ -52,8 +53,9 @@ def assert_as_exact(ours, reference, truth):
 
 
 @every_kernel
-@pytest.mark.parametrize(("size", "saturated"), SIZES, ids=str)
+@for_each(("size", "saturated"), SIZES)
 def test_values_and_every_gradient_are_as_exact_as_the_reference(case, size, saturated, calls):
+    calls.clear()
     single = case.arguments(*size, saturated=saturated, dtype=torch.float32)
     if size[2] == 88:  # frames of music: the other sizes take the way of dense inputs
         single["x"] *= torch.rand_like(single["x"]) < 0.05
@@ -95,10 +97,9 @@ def test_a_model_has_the_same_bits_alone_in_a_stack_and_on_threads(case, shared,
 
 
 @every_kernel
-@pytest.mark.parametrize(
+@for_each(
     ("place", "keys", "bad"),
     [("W", 1.0, math.inf), ("W", 0.1, math.nan), ("b", 0.1, math.nan)],
-    ids=["dense inputs", "sparse inputs", "bias"],
 )
 def test_what_is_not_finite_spreads_as_in_the_equation_and_not_to_other_models(case, bad, keys, place):
     """Also from and to a weight whose input is zero throughout: 0 times it is NaN."""

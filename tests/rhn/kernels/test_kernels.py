@@ -7,6 +7,7 @@ import torch
 from cases import FAMILIES, KERNELS, SHALLOW_CASES, assert_close, inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tables import for_each
 from torch.func import hessian, jacfwd, jacrev
 
 from rhn.kernels import highway, onednn
@@ -41,7 +42,7 @@ def assert_same(case, arguments, tolerance=1e-11, needs=None, floor=1e-6):
 
 
 @every_kernel
-@pytest.mark.parametrize(("size", "saturated"), SIZES, ids=str)
+@for_each(("size", "saturated"), SIZES)
 def test_values_and_every_gradient_equal_the_reference(case, size, saturated):
     assert_same(case, case.arguments(*size, saturated=saturated), floor=FLOOR[saturated])
 

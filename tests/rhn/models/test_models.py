@@ -172,7 +172,7 @@ def test_what_cannot_be_built_is_refused(options, message):
         PolyphonicModel(**{"hidden_size": 4} | options)
 
 
-@pytest.mark.parametrize("key", CELLS)
+@for_each("key", CELLS)
 def test_a_checkpoint_gives_the_model_back(key, tmp_path):
     m = model(key, layers=2, dtype=torch.float32, **({"transform_bias": -1} if key == "rhn" else {}))
     again = load_checkpoint(save_checkpoint(tmp_path / "m.safetensors", m))
