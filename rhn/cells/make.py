@@ -3,6 +3,7 @@
 import argparse
 import bisect
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from types import NoneType
 from typing import Any, get_type_hints
@@ -75,9 +76,11 @@ def _read(cell: str, name: str, value, options: dict[str, Option]):
     option = options[name]
     if isinstance(value, str):
         try:
-            return option.read(value)
+            value = option.read(value)
         except argparse.ArgumentTypeError as error:
             raise InvalidInputError(f"the option {name} of {cell} {error} ({listed})") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidInputError(f"the option {name} of {cell} is {value}: expected a finite number ({listed})")
     if any(fits(value, kind) for kind in option.kinds) or (value is None and option.optional):
         return value
     raise InvalidInputError(

@@ -80,6 +80,7 @@ def test_words_become_values_of_the_type_that_an_option_has(cell, given, read):
             {"leak": "much"},
             "the option leak of leaky expects a number, got 'much' .options of leaky, with defaults: le",
         ),
+        ({"spectral_radius": "inf"}, "the option spectral_radius of leaky is inf: expected a finite number"),
         ({"leak": True}, "the option leak of leaky expects a number, got True"),
         ({"leak": None}, "the option leak of leaky expects a number, got None"),
     ],
