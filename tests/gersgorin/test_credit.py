@@ -280,7 +280,7 @@ class Twice(Wrapped):
         return self.step(x, self.step(x, x.new_zeros(len(x), 4) if s is None else s))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("model", "loss", "message"),
     [
         (Silent(), "bernoulli", "Silent runs no cell of ours or of torch.nn, nor another with step"),

@@ -64,7 +64,7 @@ def test_torchs_own_module_stands_still_at_every_point(theirs):
 
 
 # a rotation of 7 dimensions has the eigenvalue 1: behind a modrelu, which saturates nowhere, there need be no fixed point
-@pytest.mark.parametrize("case", [case for case in SHALLOW_CASES if str(case) != "orthogonal-L1"], ids=str)
+@for_each("case", [case for case in SHALLOW_CASES if str(case) != "orthogonal-L1"])
 def test_scipys_roots_from_the_same_starts_are_among_the_points(case):
     cell = case.build(seed=7)
     x, starts = inputs(cell, 12)

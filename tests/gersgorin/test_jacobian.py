@@ -12,7 +12,7 @@ from gersgorin.jacobian import state_gains, temporal_jacobian, trajectory
 from rhn.cells import DTSRNN, RHN, from_torch
 from rhn.errors import InvalidInputError
 
-every_case = pytest.mark.parametrize("case", CELL_CASES, ids=str)
+every_case = for_each("case", CELL_CASES)
 shallow = for_each("case", SHALLOW_CASES)
 every_method = for_each("method", ["analytic", "jacrev", "jacfwd"])
 

@@ -11,7 +11,7 @@ from gersgorin import input_jacobian, layer_jacobians, temporal_jacobian
 from rhn.cells import GRU, RHN, Cell
 from rhn.errors import InvalidInputError
 
-every_case = pytest.mark.parametrize("case", CELL_CASES, ids=str)
+every_case = for_each("case", CELL_CASES)
 every_measure = for_each("measure", [input_jacobian, layer_jacobians])
 
 

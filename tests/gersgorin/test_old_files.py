@@ -99,7 +99,7 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize("name", FILES)
+@for_each("name", FILES)
 def test_a_file_is_loaded_with_its_numbers(name):
     kind, numbers = FILES[name]
     for what, (found, expected) in numbers(kind.load(FOLDER / name)).items():

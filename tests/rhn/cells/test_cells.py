@@ -11,8 +11,8 @@ from tables import for_each
 from rhn.cells import CELLS, GRU, LSTM, MGU, RHN, RNN, SLSTM, Gates, MinGRU
 from rhn.errors import InvalidInputError
 
-every_case = pytest.mark.parametrize("case", CELL_CASES, ids=str)
-shallow = pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
+every_case = for_each("case", CELL_CASES)
+shallow = for_each("case", SHALLOW_CASES)
 
 
 # ---- the equations, once more, in NumPy ----------------------------------------------------------

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from cases import assert_close, randomize
+from tables import for_each
 from torch import nn
 
 from rhn.cells import CELLS, GRU, IRNN, from_torch, resolve_cell, to_torch
@@ -38,8 +39,8 @@ def gradients(module, outputs, last, leaves):
 
 
 @every_module
-@pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize("bias", [True, False])
+@for_each("batch_first", [False, True])
+@for_each("bias", [True, False])
 def test_from_torch_gives_outputs_states_and_gradients(name, bias, batch_first):
     theirs = THEIRS[name](bias=bias, batch_first=batch_first)
     randomize(theirs)
@@ -78,10 +79,10 @@ def test_to_torch_and_back_is_the_same_cell(name):
         assert torch.equal(p, q), what
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("kind", "options"), [(nn.RNNCell, {}), (nn.RNNCell, {"nonlinearity": "relu"}), (nn.GRUCell, {}), (nn.LSTMCell, {})]
 )
-@pytest.mark.parametrize("bias", [True, False])
+@for_each("bias", [True, False])
 def test_torchs_single_step_cells(kind, options, bias):
     theirs = kind(5, 7, bias=bias, **options)
     randomize(theirs)

@@ -14,7 +14,7 @@ from rhn.kernels import highway, highway_reference
 CASES = [(case, "shared") for case in CELL_CASES] + [
     (case, "apart") for case in CELL_CASES if case.key == "rhn" and "activation" not in case.options
 ]
-every_case = pytest.mark.parametrize(("case", "kind"), CASES, ids=str)
+every_case = for_each(("case", "kind"), CASES)
 gated = pytest.mark.parametrize(
     "case", [c for c, J in CASES if "candidate" in c.plain().masks and J == "shared"], ids=str
 )

@@ -63,7 +63,7 @@ def test_mingru_equals_a_plain_loop_over_its_units():
     assert_states(cell, x, s0, wanted)
 
 
-@pytest.mark.parametrize("n", [1, 2, 5, 8])
+@for_each("n", [1, 2, 5, 8])
 def test_lru_equals_complex_arithmetic(n):
     """With odd n the last number, its eigenvalue and its input weights are real."""
     cell, p = built("lru", n)
@@ -96,7 +96,7 @@ def plain_slstm(p, x, h, c, n):
     return np.stack(hs)
 
 
-@pytest.mark.parametrize("start", ["zero", "any"])
+@for_each("start", ["zero", "any"])
 def test_slstm_equals_the_formula_without_stabiliser(start):
     cell, p = built("slstm")
     x, s0 = sequences(cell)

@@ -6,6 +6,7 @@ from functools import reduce
 import pytest
 import torch
 from cases import SHALLOW_CASES, inputs
+from tables import for_each
 
 from gersgorin.jacobian import layer_jacobians
 from rhn.cells import GRU, LSTM, RHN, RNN
@@ -89,8 +90,8 @@ CELLS = {"rnn": (RNN, rnn), "lstm": (LSTM, lstm), "gru": (GRU, gru), "rhn": (RHN
 
 
 # Not where the state already is the candidate to the last digit: h - s of an RHN, which multiplies the gate's derivative, is rounding.
-@pytest.mark.parametrize(("key", "options"), [*((key, {}) for key in CELLS), ("rhn", {"coupled": False})], ids=str)
-@pytest.mark.parametrize(("dtype", "largest"), [(torch.float64, 300), (torch.float32, 20)], ids=["float64", "float32"])
+@for_each(("key", "options"), [*((key, {}) for key in CELLS), ("rhn", {"coupled": False})])
+@for_each(("dtype", "largest"), [(torch.float64, 300), (torch.float32, 20)])
 def test_jacobians_of_saturated_cells_against_many_digits(key, options, dtype, largest):
     (build, step), g = CELLS[key], torch.Generator().manual_seed(1)
     cell = build(4, 3, 2 if key == "rhn" else 1, dtype=dtype, **options)
@@ -113,7 +114,7 @@ def test_jacobians_of_saturated_cells_against_many_digits(key, options, dtype, l
                 assert abs(value - entry) <= 20 * largest * unit * abs(entry) + 8 * tiny, name
 
 
-@pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
+@for_each("case", SHALLOW_CASES)
 def test_float32_agrees_with_float64_where_everything_is_saturated(case):
     cell = case.build(5, 7, saturated=True, dtype=torch.float32)
     x, s = inputs(cell, 4)

@@ -19,7 +19,7 @@ SIZES = [((1, 1, 1, 1, 1), False), ((1, 3, 2, 5, 2), False), ((5, 1, 4, 7, 5), T
 FLOOR = {False: 1e-6, True: 1e-3}  # 1 - h^2 of a saturated h is rounded absolutely, in whatever order it is taken
 
 every_kernel = pytest.mark.parametrize("case", KERNELS, ids=str)
-every_family = pytest.mark.parametrize("case", FAMILIES, ids=str)
+every_family = for_each("case", FAMILIES)
 
 
 def value_and_gradients(function, arguments, needs=None, **options):

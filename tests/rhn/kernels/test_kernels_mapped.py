@@ -3,13 +3,14 @@
 import pytest
 import torch
 from cases import FAMILIES, KERNELS, SHALLOW_CASES, assert_close
+from tables import for_each
 from torch.func import functional_call, grad, grad_and_value, jacrev, stack_module_state, vmap
 
 from rhn.kernels.autograd import stack_size
 from rhn.kernels.compiled import call
 from rhn.kernels.dispatch import Implementation, Operation
 
-every_family = pytest.mark.parametrize("case", FAMILIES, ids=str)
+every_family = for_each("case", FAMILIES)
 
 
 def loss_of(function, w, options):
@@ -39,7 +40,7 @@ STACKS = [  # (kernel, arguments that the models share)
 ]
 
 
-@pytest.mark.parametrize(("case", "shared"), STACKS, ids=str)
+@for_each(("case", "shared"), STACKS)
 def test_stacked_models_under_vmap_equal_single_ones(case, shared):
     names, arguments, w = stacked(case)
     arguments = [t[0] if n in shared else t for n, t in zip(names, arguments, strict=True)]
@@ -109,7 +110,7 @@ def test_jacrev_through_time(case):
     assert_close(both[1], jacrev(last(case.reference), argnums=3)(*(t[1] for t in arguments)), 1e-11, "vmap(jacrev)")
 
 
-@every_family
+@pytest.mark.parametrize("case", FAMILIES, ids=str)
 def test_a_stack_is_one_kernel_call_forward_and_one_backward(case, monkeypatch):
     module, attribute = case.find_kernel()
     operation, calls = getattr(module, attribute), []
