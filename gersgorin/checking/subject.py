@@ -4,7 +4,7 @@ Legend: T frames or tokens, B rows, m numbers of a frame.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,12 @@ from torch import nn
 from gersgorin.checking.checking import ROWS, chorale_batches, chorale_probe
 from gersgorin.data import read_numbers
 from gersgorin.extract import part_of
-from gersgorin.networks import build_module, load_weights, new_model
+from gersgorin.networks import KEYS, build_module, load_weights, new_model
 from rhn.checkpoints import load_model, read_metadata
 from rhn.errors import DataError, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.training.config import LanguageConfig
 
-KEYS = 88
 WINDOW, TEXT_ROWS = 35, 20  # training of a new language model
 TOKENS = 20  # of a text in a row of the probe
 PROBE_ROWS, FEW_ROWS, LARGE = 16, 4, 2_000_000  # rows of the probe, of a large model, parameters of a large model
@@ -43,109 +42,92 @@ class Subject:
     """True if other seeds give other networks."""
 
 
-def subject_of(asked: Any) -> Subject:
+def subject_of(options: Any) -> Subject:
     """The network, its sequences and its training. Raises RhnError."""
-    if asked.module:
-        return _of_module(asked)
-    if asked.checkpoint:
-        return _stored(asked)
-    return _preset(asked) if asked.preset else _new(asked)
+    if options.module:
+        return _of_module(options)
+    if options.checkpoint:
+        return _stored(options)
+    return _preset(options) if options.preset else _new(options)
 
 
-def _new(asked: Any) -> Subject:
-    if asked.input is not None:
-        frames = read_frames(asked.input)
-        title, build = new_model(asked, input_size=frames.shape[-1], output_size=frames.shape[-1])
-        return Subject(title, build, frames, "squared", TRAINING | _batches(frames, asked))
-    if asked.text is not None:
-        corpus = _read_text(asked.text, "words", None)
-        title, build = new_model(asked, LanguageModel, vocabulary_size=len(corpus.vocabulary))
-        training = TRAINING | {"batches": _windows(corpus, asked.batch_size or TEXT_ROWS, WINDOW)}
-        return Subject(title, build, _tokens(corpus, build(0)), None, training)
-    title, build = new_model(asked)
-    frames, training = _chorales(build(0), asked, ROWS)
-    return Subject(title, build, frames, None, TRAINING | training)
+def _new(options: Any) -> Subject:
+    if options.text is not None:
+        corpus = _read_text(options.text, "words", None)
+        title, build = new_model(options, LanguageModel, vocabulary_size=len(corpus.vocabulary))
+        return _of_text(title, build, corpus, options, WINDOW, TEXT_ROWS, TRAINING)
+    frames, width = _frames_of(options)
+    title, build = new_model(options, input_size=width, output_size=width)
+    return _of_frames(title, build, frames, options, loss="squared" if options.input else None)
 
 
-def _of_module(asked: Any) -> Subject:
+def _of_module(options: Any) -> Subject:
     """A user's module, or a part of it, that predicts the next frames (T, B, m) from frames (T, B, m)."""
-    frames = None if asked.input is None else read_frames(asked.input)
-    sizes = {"input_size": KEYS if frames is None else frames.shape[-1], "hidden_size": asked.hidden_size}
+    frames, width = _frames_of(options)
 
     def build(seed: int) -> nn.Module:
-        module = build_module(asked.module, **sizes, seed=asked.seed + seed)
-        if asked.checkpoint is not None:
-            load_weights(module, asked.checkpoint)
-        return part_of(module, asked.submodule)
+        sizes = {"input_size": width, "hidden_size": options.hidden_size}
+        module = build_module(options.module, **sizes, seed=options.seed + seed)
+        if options.checkpoint is not None:
+            load_weights(module, options.checkpoint)
+        return part_of(module, options.submodule)
 
-    name = f"{asked.module}, {asked.submodule}" if asked.submodule else asked.module
-    about = {"name": name, "build": build, "many": asked.checkpoint is None}
-    if frames is not None:
-        return Subject(**about, sequences=frames, loss="squared", training=TRAINING | _batches(frames, asked))
-    frames, training = _chorales(build(0), asked, ROWS)
-    return Subject(**about, sequences=frames, loss="bernoulli", training=TRAINING | training)
+    name = f"{options.module}, {options.submodule}" if options.submodule else options.module
+    loss = "squared" if options.input else "bernoulli"
+    return _of_frames(name, build, frames, options, loss=loss, many=options.checkpoint is None)
 
 
-def _batches(frames: torch.Tensor, asked: Any) -> dict[str, int]:
-    rows = frames.shape[1] if frames.dim() == 3 else 1
-    return {"batches": -(-rows // (asked.batch_size or ROWS))}
-
-
-def _preset(asked: Any) -> Subject:
+def _preset(options: Any) -> Subject:
     from rhn.presets import preset
-    from rhn.training.build import build_model as chorale_model
-    from rhn.training.build import build_model as language_model
+    from rhn.training.build import build_model
 
-    config = preset(asked.preset, asked.cell, asked.cell_options)
-    if not isinstance(config, LanguageConfig):
-        if asked.text:
-            raise InvalidInputError(f"--text is for language models, and {asked.preset} reads chorales")
+    config, corpus = preset(options.preset, options.cell, options.cell_options), None
+    if isinstance(config, LanguageConfig):
+        if options.cell or options.cell_options:
+            given = "--cell" if options.cell else "--cell-option"
+            raise InvalidInputError(f"{given} is for the chorales' presets, {options.preset} has its own")
+        if options.text is None:
+            raise InvalidInputError(f"{options.preset} is a language model, which reads a text: add --text FILE")
+        corpus = _read_text(options.text, config.unit, config.vocabulary_size)
+    elif options.text:
+        raise InvalidInputError(f"--text is for language models, and {options.preset} reads chorales")
 
-        def build_chorale_model(seed: int) -> PolyphonicModel:
-            return chorale_model(replace(config, seed=asked.seed + seed))
+    def build(seed: int) -> nn.Module:
+        return build_model(config, corpus and len(corpus.vocabulary), seed=options.seed + seed)
 
-        frames, training = _chorales(build_chorale_model(0), asked, config.batch_size)
-        training |= {name: getattr(config, name) for name in ("learning_rate", "momentum", "epochs")}
-        return Subject(asked.preset, build_chorale_model, frames, None, training)
-    if asked.cell or asked.cell_options:
-        given = "--cell" if asked.cell else "--cell-option"
-        raise InvalidInputError(f"{given} is for the chorales' presets, {asked.preset} has its own")
-    if asked.text is None:
-        raise InvalidInputError(f"{asked.preset} is a language model, which reads a text: add --text FILE")
-    corpus = _read_text(asked.text, config.unit, config.vocabulary_size)
-    size = len(corpus.vocabulary)
-
-    def build(seed: int) -> LanguageModel:
-        return language_model(config, size, seed=asked.seed + seed)
-
-    # its loss is a sum over the window, without momentum: `rhn.training.language_step`
-    training = {"learning_rate": config.learning_rate * config.window, "momentum": 0.0, "epochs": config.epochs}
-    training["batches"] = _windows(corpus, asked.batch_size or config.batch_size, config.window)
-    return Subject(asked.preset, build, _tokens(corpus, build(0)), None, training)
+    if corpus:
+        return _of_language_model(options.preset, build, corpus, options, config)
+    training = {name: getattr(config, name) for name in TRAINING}
+    return _of_frames(options.preset, build, None, options, training=training, rows=config.batch_size)
 
 
-def _stored(asked: Any) -> Subject:
-    model = load_model(asked.checkpoint, asked.cell)
-    stored_training = (read_metadata(asked.checkpoint).get("metadata") or {}).get("train") or {}
-    name = asked.checkpoint.name
+def _stored(options: Any) -> Subject:
+    model, name = load_model(options.checkpoint, options.cell), options.checkpoint.name
     if isinstance(model, LanguageModel):
         from rhn.training.trained import load_text_model
 
-        if asked.text is None:
-            raise InvalidInputError(f"{asked.checkpoint} holds a language model, which reads a text: add --text FILE")
-        stored = load_text_model(asked.checkpoint, asked.cell)
-        corpus, config = stored.corpus(asked.text), stored.config
-        training = {"learning_rate": config.learning_rate * config.window, "momentum": 0.0, "epochs": config.epochs}
-        training["batches"] = _windows(corpus, asked.batch_size or config.batch_size, config.window)
-        return Subject(name, lambda seed: model, _tokens(corpus, model), None, training, many=False)
-    if asked.text is not None:
-        raise InvalidInputError(f"--text is for language models, and {asked.checkpoint} holds none")
+        if options.text is None:
+            raise InvalidInputError(f"{options.checkpoint} holds a language model, which reads a text: add --text FILE")
+        stored = load_text_model(options.checkpoint, options.cell)
+        corpus = stored.corpus(options.text)
+        return _of_language_model(name, lambda seed: model, corpus, options, stored.config, many=False)
+    if options.text is not None:
+        raise InvalidInputError(f"--text is for language models, and {options.checkpoint} holds none")
     if not isinstance(model, PolyphonicModel):
         kind = type(model).__name__
-        raise InvalidInputError(f"{asked.checkpoint} holds only a {kind}: expected a network with an output")
-    frames, batches = (read_frames(asked.input), {}) if asked.input else _chorales(model, asked, ROWS)
-    known = {key: value for key in TRAINING if isinstance(value := stored_training.get(key), int | float)}
-    return Subject(name, lambda seed: model, frames, None, TRAINING | {"batches": 1} | batches | known, many=False)
+        raise InvalidInputError(f"{options.checkpoint} holds only a {kind}: expected a network with an output")
+    stored = (read_metadata(options.checkpoint).get("metadata") or {}).get("train") or {}
+    known = {key: value for key in TRAINING if isinstance(value := stored.get(key), int | float)}
+    frames, _ = _frames_of(options)
+    return _of_frames(name, lambda seed: model, frames, options, training=TRAINING | known, many=False)
+
+
+def _frames_of(options: Any) -> tuple[torch.Tensor | None, int]:
+    """(Frames of --input, m); (None, m) for the chorales."""
+    if options.input is None:
+        return None, KEYS
+    frames = read_frames(options.input)
+    return frames, frames.shape[-1]
 
 
 def read_frames(path: Path) -> torch.Tensor:
@@ -154,29 +136,47 @@ def read_frames(path: Path) -> torch.Tensor:
     return frames.transpose(0, 1) if frames.dim() == 3 else frames
 
 
-def _chorales(model: nn.Module, asked: Any, batch_size: int) -> tuple[torch.Tensor, dict[str, int]]:
-    from rhn.data import chorales
+def _of_frames(
+    name: str,
+    build: Callable[[int], nn.Module],
+    frames: torch.Tensor | None,
+    options: Any,
+    *,
+    training: dict[str, float] = TRAINING,
+    rows: int = ROWS,
+    **more,
+) -> Subject:
+    """A network on frames, or if there are none on the chorales; rows: sequences in a batch."""
+    rows = options.batch_size or rows
+    if frames is None:
+        from rhn.data import chorales
 
-    corpus = chorales(asked.data, progress=False)
-    return chorale_probe(model, corpus), {"batches": chorale_batches(corpus, asked.batch_size or batch_size)}
+        corpus = chorales(options.data, progress=False)
+        frames, batches = chorale_probe(build(0), corpus), chorale_batches(corpus, rows)
+    else:
+        batches = -(-(frames.shape[1] if frames.dim() == 3 else 1) // rows)
+    return Subject(name, build, frames, training=training | {"batches": batches}, **{"loss": None} | more)
+
+
+def _of_language_model(name: str, build, corpus, options: Any, config: LanguageConfig, **more) -> Subject:
+    """A language model with the training of its configuration: a loss summed over the window, without momentum."""
+    training = {"learning_rate": config.learning_rate * config.window, "momentum": 0.0, "epochs": config.epochs}
+    return _of_text(name, build, corpus, options, config.window, config.batch_size, training, **more)
+
+
+def _of_text(name: str, build, corpus, options: Any, window: int, rows: int, training: dict, **more) -> Subject:
+    """A network on rows of tokens from evenly spaced places of the training text, ids (T + 1, B)."""
+    probe_rows = PROBE_ROWS if sum(p.numel() for p in build(0).parameters()) <= LARGE else FEW_ROWS
+    last = len(corpus.train) - TOKENS - 1
+    if last < 0:
+        raise DataError(f"the text has {len(corpus.train)} tokens to train on, expected at least {TOKENS + 1}")
+    starts = np.unique(np.linspace(0, last, probe_rows).astype(int))
+    ids = np.stack([np.asarray(corpus.train[s : s + TOKENS + 1]) for s in starts], 1).astype(np.int64)
+    windows = max(1, (len(corpus.train) // (options.batch_size or rows) - 1) // window)
+    return Subject(name, build, torch.from_numpy(ids), None, training | {"batches": windows}, **more)
 
 
 def _read_text(path: Path, unit: str, vocabulary_size: int | None):
     from rhn.data.text import read_text
 
     return read_text("text", path, unit=unit, vocabulary_size=vocabulary_size)
-
-
-def _tokens(corpus, model: nn.Module) -> torch.Tensor:
-    """Ids (T + 1, B), rows from evenly spaced places of the training text."""
-    rows = PROBE_ROWS if sum(p.numel() for p in model.parameters()) <= LARGE else FEW_ROWS
-    length = TOKENS + 1
-    last = len(corpus.train) - length
-    if last < 0:
-        raise DataError(f"the text has {len(corpus.train)} tokens to train on, expected at least {length}")
-    starts = np.unique(np.linspace(0, last, rows).astype(int))
-    return torch.from_numpy(np.stack([np.asarray(corpus.train[s : s + length]) for s in starts], 1).astype(np.int64))
-
-
-def _windows(corpus, rows: int, window: int) -> int:
-    return max(1, (len(corpus.train) // rows - 1) // window)

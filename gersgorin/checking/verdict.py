@@ -112,31 +112,64 @@ class Check(Result):
 
     @property
     def verdict(self) -> str:
-        """One plain sentence."""
-        return verdict(self)
+        """One sentence: time on the plateau and its reason, share of similar networks that learned, best changes."""
+        escape, epochs, o = self.escape_epochs, self.training.epochs, self.outlook
+        if escape == 0:
+            return (
+                f"{self.name}: has left the plateau already, with {self.first_loss:.4g} {self.loss_unit} against the "
+                f"{self.constant_loss:.4g} of a constant output; what comes after is not known."
+            )
+        if not math.isfinite(escape):
+            start = f"{ENDS[o.ended][0]}{_runs_that_diverged(self)}"
+        elif escape > epochs:
+            start = f"will sit on the plateau for about {in_epochs(escape, epochs)}, and has {epochs}"
+        else:
+            start = f"should leave the plateau after about {in_epochs(escape, epochs)} of {epochs}"
+        comma = "," * math.isnan(self.order)  # after the reason of an unknown order
+        scale = "" if self.weight_scale is None else f"{comma} at recurrent weights of {self.weight_scale:.1g}"
+        if self.unlike:
+            then = f"whether it learns is not known, because it {self.unlike}"
+        else:
+            low, high = (100 * bound for bound in o.interval)
+            then = f"of {o.networks} study networks like it {o.learned} learned ({low:.0f} to {high:.0f} %)"
+        return f"{self.name}: {start} (order {_order(self.order)}{scale}); {then}{_advice(self)}."
 
     def summary(self) -> str:
-        """The verdict and the numbers behind it, as text."""
-        return summary(self)
+        """The verdict, then the numbers behind it."""
+        t, o = self.training, self.outlook
+        batches, scale = counted(t.batches, "batch", "batches"), self.weight_scale
+        rows = {
+            "training": f"SGD, learning rate {t.learning_rate:g}, momentum {t.momentum:g}, {counted(t.epochs, 'epoch')} of {batches}",
+            "plateau": f"{self.constant_loss:.4g} {self.loss_unit}, what a constant output reaches on these sequences; "
+            f"it starts at {self.first_loss:.4g}",
+            "order": _order(self.order) + (f", recurrent weights of {scale:.3g}" if scale else ""),
+            "leaves after": leaves(o).removeprefix("leaves after "),
+            "probability": "not known" if o.probability is None else _probability(o),
+            "rates": ", ".join(f"{name} {rate:.1e}" for name, rate in self.rates.items()),
+        }
+        lines = [self.verdict, "", *(f"{name:<15}{words}" for name, words in rows.items())]
+        for gains in self.cells:
+            gates = "" if gains.saturated_gates is None else f", gates {gains.saturated_gates:.0%}"
+            rows = {
+                "input gain": _row(gains.input_gain),
+                "state gain": _row(gains.state_gain),
+                "exponent": f"{_spread(gains.exponents)}, {counted(gains.exponent_steps, 'step')}",
+                "saturated": f"outputs {gains.saturated_outputs:.0%}{gates}",
+            }
+            lines += [gains.cell, *(f"  {name:<13}{words}" for name, words in rows.items())]
+        if self.suggestions:
+            lines += ["", "tried instead", *(f"  {_tried(s)}" for s in self.suggestions)]
+        return "\n".join(lines)
 
     def to_json(self) -> dict:
         """All numbers for JSON; None if not finite."""
-        content = {"verdict": self.verdict, "probability": self.probability, "interval": self.interval}
-        content |= {"escape_epochs": self.escape_epochs, "order": self.order, "rates": self.rates, "name": self.name}
-        content |= {
-            "ended": self.outlook.ended,
-            "another_draw_ended": self.again,
-            "study_networks": self.outlook.networks,
-            "study_learned": self.outlook.learned,
-        }
-        content |= {
-            name: getattr(self, name) for name in ("unlike", "constant_loss", "first_loss", "loss_unit", "weight_scale")
-        }
+        names = ("probability", "interval", "escape_epochs", "order", "rates", "name", "unlike", "constant_loss")
+        names += ("first_loss", "loss_unit", "weight_scale")
+        content = {"verdict": self.verdict} | {name: getattr(self, name) for name in names}
+        content |= {"ended": self.outlook.ended, "another_draw_ended": self.again}
+        content |= {"study_networks": self.outlook.networks, "study_learned": self.outlook.learned}
         content |= asdict(self.training)
-        content["cells"] = [
-            {name: value.tolist() if hasattr(value, "tolist") else value for name, value in vars(cell).items()}
-            for cell in self.cells
-        ]
+        content["cells"] = [cell.to_dict() for cell in self.cells]
         content["suggestions"] = [
             {"change": s.change, "option": s.option} | asdict(s.outlook) for s in self.suggestions
         ]
@@ -145,51 +178,27 @@ class Check(Result):
 
 LARGE = 1e5  # epochs; from here on written as a power of ten
 GOOD, MUCH = 0.5, 2.0  # probability of a sufficient change; factor of a helpful one
-STAYS = {
-    "never": "will sit on the plateau for ever",
-    "waiting": "will still be on the plateau when its training ends",
-    "unsettled": "is not seen to leave the plateau, where its loss neither falls nor comes to rest",
-    "diverged": "may diverge before it leaves the plateau",
-    "unfollowed": "has too many parameters for its way off the plateau to be followed",
-}
-NOT_LEFT = {
-    "unfollowed": "not followed",
-    "never": "never leaves",
-    "diverged": "diverged when followed",
-    "unsettled": "not seen to leave, its loss does not settle",
+ENDS = {  # of a simulated escape without a time: in the verdict, and in place of the time
+    "never": ("will sit on the plateau for ever", "never leaves"),
+    "waiting": ("will still be on the plateau when its training ends", "not within its training"),
+    "unsettled": (
+        "is not seen to leave the plateau, where its loss neither falls nor comes to rest",
+        "not seen to leave, its loss does not settle",
+    ),
+    "diverged": ("may diverge before it leaves the plateau", "diverged when followed"),
+    "unfollowed": ("has too many parameters for its way off the plateau to be followed", "not followed"),
 }
 
 
-def verdict(check: "Check") -> str:
-    """One sentence: time on the plateau and its reason, share of similar networks that learned, best changes."""
-    escape, epochs = check.escape_epochs, check.training.epochs
-    if escape == 0:
-        return (
-            f"{check.name}: has left the plateau already, with {check.first_loss:.4g} {check.loss_unit} against the "
-            f"{check.constant_loss:.4g} of a constant output; what comes after is not known."
-        )
-    if not math.isfinite(escape):
-        start = f"{STAYS[check.outlook.ended]}{_how_often(check)} ({_why(check)})"
-    elif escape > epochs:
-        start = f"will sit on the plateau for about {in_epochs(escape, epochs)}, and has {epochs} ({_why(check)})"
-    else:
-        start = f"should leave the plateau after about {in_epochs(escape, epochs)} of {epochs} ({_why(check)})"
-    if check.unlike:
-        then = f"whether it learns is not known, because it {check.unlike}"
-    else:
-        o = check.outlook
-        low, high = (100 * bound for bound in o.interval)
-        then = f"of {o.networks} study networks like it {o.learned} learned ({low:.0f} to {high:.0f} %)"
-    return f"{check.name}: {start}; {then}{_advice(check)}."
-
-
-def leaves(outlook: "Outlook") -> str:
+def leaves(outlook: Outlook) -> str:
     """Time of the escape in words, or the reason why there is none."""
     if outlook.escape_epochs == 0:
         return "has left already"
-    if not math.isfinite(outlook.escape_epochs):
-        return NOT_LEFT.get(outlook.ended, "not within its training")
-    return f"leaves after {in_epochs(outlook.escape_epochs)}"
+    return (
+        f"leaves after {in_epochs(outlook.escape_epochs)}"
+        if math.isfinite(outlook.escape_epochs)
+        else ENDS[outlook.ended][1]
+    )
 
 
 def in_epochs(epochs: float, beside: int | None = None) -> str:
@@ -205,34 +214,30 @@ def in_epochs(epochs: float, beside: int | None = None) -> str:
     return counted(rounded, "epoch") if power is None else f"10^{power} epochs"
 
 
-def summary(check: "Check") -> str:
-    """The verdict, then the numbers behind it."""
-    t, o = check.training, check.outlook
-    lines = [
-        check.verdict,
-        "",
-        f"training       SGD, learning rate {t.learning_rate:g}, momentum {t.momentum:g}, {counted(t.epochs, 'epoch')} of "
-        f"{counted(t.batches, 'batch', 'batches')}",
-        f"plateau        {check.constant_loss:.4g} {check.loss_unit}, what a constant output reaches on these "
-        f"sequences; it starts at {check.first_loss:.4g}",
-        f"order          {_order(check.order)}"
-        + (f", recurrent weights of {check.weight_scale:.3g}" if check.weight_scale else ""),
-        f"leaves after   {leaves(o).removeprefix('leaves after ')}",
-        "probability    " + ("not known" if o.probability is None else _probability(o)),
-        "rates          " + ", ".join(f"{name} {rate:.1e}" for name, rate in check.rates.items()),
-    ]
-    for gains in check.cells:
-        gates = "" if gains.saturated_gates is None else f", gates {gains.saturated_gates:.0%}"
-        lines += [
-            f"{gains.cell}",
-            f"  input gain   {_row(gains.input_gain)}",
-            f"  state gain   {_row(gains.state_gain)}",
-            f"  exponent     {_spread(gains.exponents)}, {counted(gains.exponent_steps, 'step')}",
-            f"  saturated    outputs {gains.saturated_outputs:.0%}{gates}",
-        ]
-    if check.suggestions:
-        lines += ["", "tried instead", *(f"  {_tried(s)}" for s in check.suggestions)]
-    return "\n".join(lines)
+def _order(order: float) -> str:
+    """The order in words, as a whole number if it is near one."""
+    if math.isnan(order):
+        return "unknown, its rates are below all numbers or it has no output bias"
+    return f"{round(order)}" if abs(order - round(order)) <= 0.05 else f"{order:.1f}"
+
+
+def _runs_that_diverged(check: Check) -> str:
+    """Number of simulations that diverged, in words; "" if the first did not."""
+    if check.outlook.ended != "diverged":
+        return ""
+    if check.again is None:
+        return ", as the one run did that was followed"
+    runs = "both runs" if check.again == "diverged" else "one of two runs"
+    return f", as {runs} did that were followed, each with another draw of its weights"
+
+
+def _probability(o: Outlook) -> str:
+    low, high = o.interval
+    return f"{o.probability:.2f} ({low:.2f} to {high:.2f}): {o.learned} of {o.networks} study networks like it learned"
+
+
+def _row(values) -> str:
+    return " ".join(f"{value:.2g}" for value in values) or "the cell does not say what one of its layers does"
 
 
 def _spread(exponents) -> str:
@@ -244,30 +249,14 @@ def _spread(exponents) -> str:
     return f"{statistics.fmean(finite):.3g}{spread} over {counted(len(finite), 'sequence')}"
 
 
-def _how_often(check: "Check") -> str:
-    """Number of simulations that diverged, in words; "" if the first did not."""
-    if check.outlook.ended != "diverged":
-        return ""
-    if check.again is None:
-        return ", as the one run did that was followed"
-    both = check.again == "diverged"
-    return f", as {'both runs' if both else 'one of two runs'} did that were followed, each with another draw of its weights"
+def _tried(suggestion: Suggestion) -> str:
+    o = suggestion.outlook
+    options = ", ".join(f"--{name.replace('_', '-')} {value}" for name, value in suggestion.option.items())
+    likely = "" if o.probability is None else f", probability {o.probability:.2f}"
+    return f"{suggestion.change} ({options}: {leaves(o)}{likely})"
 
 
-def _why(check: "Check") -> str:
-    comma = "," * math.isnan(check.order)  # after the reason of an unknown order
-    scale = "" if check.weight_scale is None else f"{comma} at recurrent weights of {check.weight_scale:.1g}"
-    return f"order {_order(check.order)}{scale}"
-
-
-def _order(order: float) -> str:
-    """The order in words, as a whole number if it is near one."""
-    if math.isnan(order):
-        return "unknown, its rates are below all numbers or it has no output bias"
-    return f"{round(order)}" if abs(order - round(order)) <= 0.05 else f"{order:.1f}"
-
-
-def _advice(check: "Check") -> str:
+def _advice(check: Check) -> str:
     """The best changes, as the end of a sentence; "" if none were tried."""
     followed = [s for s in check.suggestions if s.outlook.ended != "unfollowed"]
     if not followed:
@@ -279,7 +268,7 @@ def _advice(check: "Check") -> str:
     return "; nothing that was tried helps"
 
 
-def _is_enough(new: "Outlook", check: "Check") -> bool:
+def _is_enough(new: Outlook, check: Check) -> bool:
     """True if the changed network will probably learn, and more probably than the original."""
     old = check.outlook
     if new.probability is not None and old.probability is not None:
@@ -287,31 +276,11 @@ def _is_enough(new: "Outlook", check: "Check") -> bool:
     return new.escape_epochs <= check.training.epochs < old.escape_epochs
 
 
-def _is_better(new: "Outlook", old: "Outlook") -> bool:
+def _is_better(new: Outlook, old: Outlook) -> bool:
     """True if the probability doubles, or the time on the plateau halves."""
     if new.probability is not None and old.probability is not None:
         return new.probability >= MUCH * old.probability
     return math.isfinite(new.escape_epochs) and new.escape_epochs <= old.escape_epochs / MUCH
-
-
-def _tried(suggestion: "Suggestion") -> str:
-    o = suggestion.outlook
-    options = ", ".join(f"--{name.replace('_', '-')} {value}" for name, value in suggestion.option.items())
-    likely = "" if o.probability is None else f", probability {o.probability:.2f}"
-    return f"{suggestion.change} ({options}: {leaves(o)}{likely})"
-
-
-def _probability(o: "Outlook") -> str:
-    low, high = o.interval
-    return f"{o.probability:.2f} ({low:.2f} to {high:.2f}): {o.learned} of {o.networks} study networks like it learned"
-
-
-def _row(values) -> str:
-    return (
-        " ".join(f"{value:.2g}" for value in values)
-        if len(values)
-        else "the cell does not say what one of its layers does"
-    )
 
 
 FASTER = 3.0  # factor on the learning rate

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tables import for_each
 
-from gersgorin.checking.verdict import NOT_LEFT, STAYS, Check, Outlook, Suggestion, Training
+from gersgorin.checking.verdict import ENDS, Check, Outlook, Suggestion, Training
 
 DANGLING = re.compile(r",[),.;]|, ?$|\( |\(\)| [,.;)]|;;|nan\b|\binf\b|: ?[;.,]|  ")
 
@@ -112,9 +112,9 @@ def test_verdict_and_table_say_the_same():
         if "has left the plateau already" in check.verdict:
             assert "leaves after   has left already" in table, table
         if "should leave" in check.verdict:
-            assert not any(words in table.partition("tried instead")[0] for words in NOT_LEFT.values())
+            assert not any(words in table.partition("tried instead")[0] for _, words in ENDS.values())
 
 
-@for_each("ended", [*STAYS, "left", "leaving"])
+@for_each("ended", [*ENDS, "left", "leaving"])
 def test_every_end_of_the_way_is_met(ended):
     assert any(check.outlook.ended == ended for check in CHECKS)
