@@ -3,6 +3,7 @@
     h = norm(cell(e, h))          changes the state between two calls
     h = cell(cat(e, out(h)), h)   reads an output of the cell again
     h = cell(e, cell(e, h))       calls the cell several times a frame
+    h = h0.expand(B, -1)          starts from a state of its own, such as a parameter
 
 The Jacobian of the bare cell is not that of such a loop. The state of the loop is the state argument of the first call of a frame, and
 one step leads to the first call of the next frame:
@@ -15,12 +16,12 @@ complete state of the loop: the total derivative d s[T-1] / d s[t] must equal A[
 Legend: T steps (one less than frames), B sequences, m inputs, N entries of the state.
 """
 
+import contextlib
 import copy
 import functools
 import inspect
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +89,7 @@ def watched_calls(cells: list[nn.Module], module: nn.Module, x: Tensor, begin=No
     return [[*calls[:1], *itertools.takewhile(lambda call: call.state, calls[1:])] for calls in found]
 
 
-@contextmanager
+@contextlib.contextmanager
 def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
     """Give new tensors without a dtype, such as a first state torch.zeros(B, n), the dtype of the copied weights."""
     usual = torch.get_default_dtype()
@@ -139,6 +140,26 @@ def reads_what_it_gave(cell: nn.Module, module: nn.Module, x: Tensor, calls: lis
             [cell], module, x, end=lambda k, j, output: tree_map(moved, output) if j == 0 else None
         )
     return len(again) != len(calls) or not all(_equal(a.x, b.x) for a, b in zip(calls, again, strict=True))
+
+
+class _FirstCall(Exception):
+    """The cell was called: the rest of the run is not needed."""
+
+
+@with_gradients()
+def starts_elsewhere(cell: nn.Module, module: nn.Module, x: Tensor, first: Call) -> bool:
+    """True if the first state is not zero, or a parameter of the module, which training moves away from zero."""
+    if any(part.any() for part in first.before):
+        return True
+    learned = []
+
+    def begin(k, j, call):
+        learned.extend(part.requires_grad for part in call.state)
+        raise _FirstCall
+
+    with contextlib.suppress(_FirstCall), random_numbers_kept(x):
+        watched_calls([cell], module, x, begin)
+    return any(learned)
 
 
 def frames_of(cell: nn.Module, module: nn.Module, calls: list[Call], x: Tensor) -> tuple[int, int | None]:
@@ -325,7 +346,7 @@ class OwnLoop(Run):
 
 
 def followed(cell: nn.Module, module: nn.Module, x: Tensor, others: list[nn.Module]) -> OwnLoop | None:
-    """Record the loop around a cell while its module reads x; None if the module only passes the cell's states on.
+    """Record the loop around a cell while its module reads x; None if it only passes the cell's states on, from the zero state.
 
     Args:
         cell: a part of the module, called with an input and a state.
@@ -348,7 +369,8 @@ def followed(cell: nn.Module, module: nn.Module, x: Tensor, others: list[nn.Modu
             return None
         raise InvalidInputError(f"{names[0]} calls its {names[1]} in a loop with something else than tensors")
     frames, axis = frames_of(cell, module, calls, x)
-    if frames in (0, len(calls)) and passes_its_state_on(calls) and not reads_what_it_gave(cell, module, x, calls):
+    passes_on = frames in (0, len(calls)) and passes_its_state_on(calls)
+    if passes_on and not reads_what_it_gave(cell, module, x, calls) and not starts_elsewhere(cell, module, x, calls[0]):
         return None
     if any(call.x.numel() != rows_of(cell, call.state) * call.x.shape[-1] for call in calls[1:]):
         raise InvalidInputError(

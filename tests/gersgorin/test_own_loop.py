@@ -157,6 +157,14 @@ class PlainLSTM(Plain):
     def start(self, x):
         return None
 
+class LearnedStart(Plain):
+    '''As nn.Parameter h0, zero before the training or not.'''
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.h0 = nn.Parameter(torch.rand(1, self.cell.hidden_size))
+    def start(self, x):
+        return self.h0.expand(x.shape[1], -1)
+
 class PlainInPlace(Plain):
     def forward(self, x):
         h = self.start(x)
@@ -284,6 +292,7 @@ KINDS = {
     "Named": by_step,
     "Hooked": by_step,
     "Twice": by_step,
+    "LearnedStart": by_step,
     "Feedback": by_step,
     "NormedLSTM": lstm_step,
     "SharedStart": lstm_step,
@@ -295,7 +304,8 @@ KINDS = {
 def truth(kind: str, x: torch.Tensor) -> torch.Tensor:
     """The Jacobians of f(x, s) along x (T, m): all but that of the last frame, whose state never goes into the cell."""
     model, step = network(kind), KINDS[kind]
-    s, found = x.new_zeros(2 * N if kind in ("NormedLSTM", "SharedStart", "TwoCells") else N), []
+    zero = x.new_zeros(2 * N if kind in ("NormedLSTM", "SharedStart", "TwoCells") else N)
+    s, found = model.h0[0].detach() if kind == "LearnedStart" else zero, []
     for e in x[:-1]:
         found.append(jacrev(lambda s, e=e: step(model, e, s))(s).detach())
         s = step(model, e, s).detach()
@@ -385,6 +395,19 @@ def test_a_plain_loop_stays_its_cell_to_the_bit(kind):
             for each in (found, alone)
         ]
         assert all(np.array_equal(a, b) for a, b in zip(*numbers, strict=True))
+
+
+def test_a_first_state_that_is_learned_is_that_of_the_loop_also_while_it_is_zero():
+    model, x = network("LearnedStart"), frames(T, 2)
+    loop, _ = extract_cell(model, x)
+    assert torch.equal(loop.states[0], model.h0.detach().expand(2, -1))
+    with torch.no_grad():
+        model.h0.zero_()
+    recorder = Recorder(model, x)
+    with torch.no_grad():
+        model.h0.fill_(0.5)
+    recorder.measure(1)
+    assert np.isfinite(recorder.recording.radius).all()
 
 
 def test_rows_of_a_batch_are_measured_apart_and_mixed_ones_refused():
