@@ -3,10 +3,11 @@
     h = norm(cell(e, h))          changes the state between two calls
     h = cell(cat(e, out(h)), h)   reads an output of the cell again
     h = cell(e, cell(e, h))       calls the cell several times a frame
+    h = h + cell(e, norm(h))      passes the cell something else than the state
     h = h0.expand(B, -1)          starts from a state of its own, such as a parameter
 
-The Jacobian of the bare cell is not that of such a loop. The state of the loop is the state argument of the first call of a frame, and
-one step leads to the first call of the next frame:
+The Jacobian of the bare cell is not that of such a loop. The state of the loop is the state argument of the first call of a frame, or
+what that argument is computed from, and one step leads to the first call of the next frame:
 
     A[t, i, j] = d s[t+1]_i / d s[t]_j      by autograd, through all operations of the module in between
 
@@ -486,16 +487,41 @@ def _gradients(y: Tensor, edges: list, w: Tensor) -> tuple[Tensor | None, ...]:
 class _WithGradients(TorchFunctionMode):
     """Make new tensors of a module part of the graph, so that operations on a first state of zeros are differentiated too."""
 
+    def __init__(self):
+        super().__init__()
+        self._results: dict[tuple, Tensor] = {}  # by their edge in the graph
+        self._last = -1  # number of the last state's node
+
     def __torch_function__(self, function, types, args=(), kwargs=None):
         found = function(*args, **(kwargs or {}))
-        if (
-            function in NEW_TENSORS
-            and found.is_floating_point()
-            and not found.requires_grad
-            and torch.is_grad_enabled()
-        ):
-            return found.requires_grad_().clone()  # no leaf: a module may write into it
+        if not isinstance(found, Tensor) or not found.is_floating_point() or not torch.is_grad_enabled():
+            return found
+        if function in NEW_TENSORS and not found.requires_grad:
+            found = found.requires_grad_().clone()  # no leaf: a module may write into it
+        if found.grad_fn is not None:
+            self._results[found.grad_fn, found.output_nr] = found
         return found
+
+    def source_of(self, state: Tensor) -> Tensor | None:
+        """The nearest tensor of the same shape through which the state depends on everything before: h, if the state is norm(h).
+
+        Edges of the graph, each on another path from the state, are replaced by those that lead to them, the latest first, until one is
+        left: all paths pass through its tensor. Only tensors made since the last state are candidates.
+        """
+        paths, before = {(state.grad_fn, state.output_nr)}, self._last
+        if state.grad_fn is None:
+            return None
+        self._last = state.grad_fn._sequence_nr()
+        while paths:
+            latest = max(paths, key=lambda edge: edge[0]._sequence_nr())
+            if latest[0]._sequence_nr() <= before:
+                return None
+            paths.remove(latest)
+            paths |= {edge for edge in latest[0].next_functions if edge[0] and "AccumulateGrad" not in edge[0].name()}
+            source = self._results.get(next(iter(paths))) if len(paths) == 1 else None
+            if source is not None and source.shape == state.shape and (source.grad_fn, source.output_nr) in paths:
+                return source
+        return None
 
 
 @with_gradients()
@@ -508,6 +534,8 @@ def _differentiated(
     before: dict[int, list[_Node]] = {k: [] for k in sharing}
     read: dict[int, list[tuple]] = {k: [] for k in sharing}
     after: list[_Node] = []
+    sources: list[_Node] = []
+    graph = _WithGradients()
 
     def begin(k: int, j: int, call: Call):
         if k not in sharing or j >= len(seen[k]):
@@ -522,6 +550,9 @@ def _differentiated(
         rows = rows_of(cells[k], call.state)
         before[k].append(_Node([(part, by_rows(cells[k])) for part in call.state]))
         read[k].append((call.x, lambda part, lead: part.reshape(*part.shape[:lead], rows, -1)))
+        starts = k == 0 and j % a_frame == 0 and len(call.state) == 1
+        if starts and (source := graph.source_of(call.state[0])) is not None:
+            sources.append(_Node([(source, by_rows(cells[0]))]))
         return instead
 
     def end(k: int, j: int, output) -> None:
@@ -535,7 +566,7 @@ def _differentiated(
             p.requires_grad_()
         given = x.detach().clone().requires_grad_().clone() if x.is_floating_point() else x
         without_cudnn = torch.backends.cudnn.flags(enabled=False)  # its cells have no gradient in evaluation mode
-        with random_numbers_kept(x), _WithGradients(), without_cudnn:
+        with random_numbers_kept(x), graph, without_cudnn:
             watched_calls(cells, module, given, begin, end)
     finally:
         for p in parameters:
@@ -543,9 +574,10 @@ def _differentiated(
     _check_same(module, cells[0], seen[0], before[0])
     names = type(module).__name__, type(cells[0]).__name__
     joint = [_Node.joint([before[k][t * len(seen[k]) // frames] for k in sharing]) for t in range(frames)]
-    candidates = [before[0][::a_frame], joint, [before[0][0], *after]]
+    candidates = [before[0][::a_frame], *[joint] * (len(sharing) > 1), [before[0][0], *after]]
+    candidates += [sources] * (len(sources) == frames)
     lags = []
-    for nodes in candidates[:: 1 if len(sharing) > 1 else 2]:
+    for nodes in candidates:
         first = next((t for t, node in enumerate(nodes) if not node.twice), len(nodes))
         nodes = _one_sequence(nodes[first:], names)
         lag = _open_lag(nodes, names)

@@ -185,9 +185,18 @@ def _other_network(model: PolyphonicModel, training: Training, first_loss: float
         return f"has left the plateau already, with a loss of {first_loss:.4g} nats a frame"
     if not known.judged.get(kind, {"trusted": kind in known.kinds})["trusted"]:
         tried = "the prediction was wrong when it was tried" if kind in known.judged else "none was tried"
-        return f"is of the kind {kind}, of which {tried}"
+        return f"is of the kind {kind}, of which {tried}{_known_starts(known, kind)}"
     gain = (weight_scale(model) or 0) * math.sqrt(cell.hidden_size)
     return _beyond(known, training, {"depth": cell.depth, "hidden_size": cell.hidden_size, "weight_gain": gain})
+
+
+def _known_starts(known: Calibration, kind: str) -> str:
+    """The initialisations of the same cell that are known, as options in brackets; "" if there are none."""
+    cell, _, *gates = kind.split()
+    trusted = [*known.kinds, *(name for name, found in known.judged.items() if found["trusted"])]
+    schemes = {scheme: None for name, scheme, *rest in map(str.split, trusted) if (name, rest) == (cell, gates)}
+    options = [scheme + ":STD" * (scheme == "gaussian") for scheme in schemes]
+    return f" (it is known with --init {' or '.join(options)})" if options else ""
 
 
 def _beyond(known: Calibration, training: Training, sizes: dict[str, float]) -> str | None:

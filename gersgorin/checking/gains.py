@@ -23,6 +23,7 @@ from gersgorin.jacobian import Step, converted, input_jacobian, partial_jacobian
 from gersgorin.linalg.products import finite_time_exponent
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.objective import Objective
+from gersgorin.own_loop import passes_its_state_on, watched_calls
 from rhn.cells import Cell
 from rhn.errors import InvalidInputError
 from rhn.utils.result import Result
@@ -96,7 +97,9 @@ def _cells(objective: Objective) -> Iterator[tuple[str, nn.Module, Tensor]]:
             x = seen_by(cell, model, objective.inputs)
         except InvalidInputError:  # a cell that the network does not call
             continue
-        yield names[cell] or type(cell).__name__, converted(cell), x
+        (calls,) = watched_calls([cell], model, objective.inputs)
+        apart = "" if passes_its_state_on(calls) else ", apart from the loop around it, which check does not follow"
+        yield f"{names[cell] or type(cell).__name__}{apart}", converted(cell), x
 
 
 def _gains(name: str, cell: nn.Module, x: Tensor) -> Gains:

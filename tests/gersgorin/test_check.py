@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from tables import for_each
+from torch import nn
 
 from gersgorin import Objective, check, temporal_jacobian, trajectory
 from gersgorin.checking.calibration import load_calibration, unlike
@@ -254,6 +255,31 @@ def test_a_kind_that_was_never_tried_is_named():
     objective = Objective(model(cell="lru", hidden_size=8, init="gaussian:0.01"), frames()[:4, :2])
     reason = unlike(objective, Training(learning_rate=0.1, epochs=100), 11.0, 11.0)
     assert reason == "is of the kind lru gaussian, of which none was tried"
+
+
+def test_a_start_that_was_never_tried_names_the_option_of_one_that_was():
+    objective = Objective(model(cell="rhn", hidden_size=8), frames()[:4, :2])
+    reason = unlike(objective, Training(learning_rate=0.1, epochs=100), 11.0, 11.0)
+    assert reason == "is of the kind rhn uniform, of which none was tried (it is known with --init gaussian:STD)"
+
+
+class NormedLoop(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell, self.norm, self.output = nn.GRUCell(3, 4), nn.LayerNorm(4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        h, states = x.new_zeros(x.shape[1], 4), []
+        for frame in x:
+            h = self.norm(self.cell(frame, h))
+            states.append(h)
+        return self.output(torch.stack(states))
+
+
+def test_gains_of_a_cell_in_a_loop_of_its_module_are_named_so():
+    objective = Objective(NormedLoop(), torch.rand(6, 2, 3), "squared")
+    (gains,) = measure_gains(objective)
+    assert gains.cell == "cell, apart from the loop around it, which check does not follow"
 
 
 def test_a_trained_network_has_left():

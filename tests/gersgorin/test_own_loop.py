@@ -62,6 +62,14 @@ class Residual(Loop):
     def next(self, e, h):
         return h + 0.3 * self.cell(e, h)
 
+class NormedBefore(Loop):
+    def next(self, e, h):
+        return h + 0.3 * self.cell(e, self.norm(h))
+
+class RootMeanSquareBefore(Loop):
+    def next(self, e, h):
+        return h + self.cell(e, h * (h.square().mean(-1, keepdim=True) + 1e-3).rsqrt())
+
 class Projected(Loop):
     def next(self, e, h):
         return self.project(self.cell(e, h))
@@ -288,6 +296,8 @@ KINDS = {
     "Norm": by_step,
     "FromNothing": by_step,
     "Residual": by_step,
+    "NormedBefore": by_step,
+    "RootMeanSquareBefore": by_step,
     "Projected": by_step,
     "Named": by_step,
     "Hooked": by_step,
