@@ -113,6 +113,9 @@ def _pushed(step: Step, x: Tensor, s: Tensor, Q: Tensor) -> Tensor:
         return vmap(lambda q: jvp(lambda s: step(x, s), (s,), (q,))[1], in_dims=1, out_dims=1)(Q)
 
 
-def run_of(cell: "nn.Module | Step | Run", x: Tensor | None = None, s0: Tensor | None = None) -> Run:
-    """The run of a cell over x; a run is returned as it is."""
-    return cell if isinstance(cell, Run) else CellRun(cell, x, s0)
+def run_of(cell: "nn.Module | Step | Run", x: Tensor, label: Label | None = None) -> Run:
+    """The run of a cell over x, with these names; an own loop is a run itself."""
+    if not isinstance(cell, Run):
+        return CellRun(cell, x, label=label)
+    cell.label = label or cell.label
+    return cell

@@ -177,10 +177,7 @@ def temporal_jacobian(
     >>> A.tolist()
     [[0.0, 2.0], [2.0, 0.0]]
     """
-    by_autograd = lambda step, jacobian: lambda x, s: [jacobian(step, argnums=1)(x, s)]  # noqa: E731
-    x, s = real_tensor("x", x), real_tensor("s", s)
-    (A,) = _matrices(cell, x, s, "jacobian", by_autograd, method, chunk_size)
-    return _of_shape(A, cell, s, columns=s.shape[-1])
+    return _derivative(cell, real_tensor("x", x), real_tensor("s", s), "jacobian", 1, method, chunk_size)
 
 
 def input_jacobian(
@@ -196,9 +193,7 @@ def input_jacobian(
     x, s = real_tensor("x", x), real_tensor("s", s)
     if not x.is_floating_point():
         raise InvalidInputError(f"x is {x.dtype}: expected floating point, which has a derivative")
-    by_autograd = lambda step, jacobian: lambda x, s: [jacobian(step, argnums=0)(x, s)]  # noqa: E731
-    (B,) = _matrices(cell, x, s, "input_jacobian", by_autograd, method, chunk_size)
-    return _of_shape(B, cell, s, columns=x.shape[-1])
+    return _derivative(cell, x, s, "input_jacobian", 0, method, chunk_size)
 
 
 def layer_jacobians(
@@ -318,6 +313,20 @@ def norm_bound(cell: nn.Module, state_bound: float = 1.0) -> Tensor:
     return bound.reshape(()) if isinstance(bound, Tensor) else torch.tensor(bound)
 
 
+def _derivative(
+    cell, x: Tensor, s: Tensor, name: str, argument: int, method: str | None, chunk_size: int | None
+) -> Tensor:
+    """ds' / dx (argument 0) or ds' / ds (argument 1), (..., N, columns), by the closed form `name` or by autograd."""
+    by_autograd = lambda step, jacobian: lambda x, s: [jacobian(step, argnums=argument)(x, s)]  # noqa: E731
+    (A,), N = _matrices(cell, x, s, name, by_autograd, method, chunk_size), s.shape[-1]
+    if not isinstance(A, Tensor) or A.shape[-2:] != (
+        N,
+        (x, s)[argument].shape[-1],
+    ):  # a user's step may return anything
+        raise InvalidInputError(f"{name_of(cell)} must return one state of {N} entries, as many as its argument has")
+    return A
+
+
 def _matrices(cell, x: Tensor, s: Tensor, name: str, by_autograd, method: str | None, chunk_size: int | None) -> list:
     """The matrices (..., rows, columns) of a cell's closed form `name`, or by autograd.
 
@@ -351,14 +360,6 @@ def _matrices(cell, x: Tensor, s: Tensor, name: str, by_autograd, method: str | 
         with transformed(cell):
             matrices = vmap(by_autograd(step, jacobian), chunk_size=chunk_size)(rows_x, rows_s)
     return [J.reshape(*lead, *J.shape[1:]) if isinstance(J, Tensor) else J for J in matrices]
-
-
-def _of_shape(A, cell, s: Tensor, columns: int) -> Tensor:
-    """Validate the shape of A (..., N, columns): a user's step may return anything."""
-    N = s.shape[-1]
-    if not isinstance(A, Tensor) or A.shape[-2:] != (N, columns):
-        raise InvalidInputError(f"{name_of(cell)} must return one state of {N} entries, as many as its argument has")
-    return A
 
 
 def _layerwise(cell, jacobian: Callable, x: Tensor, s: Tensor) -> Callable[[Tensor, Tensor], list[Tensor]]:

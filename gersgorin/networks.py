@@ -12,6 +12,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -252,11 +253,7 @@ class Subject:
     def title(self) -> str:
         """Title of figures: the label, if there is one, and "rhn, depth 5, 64 units"."""
         depth, size = getattr(self.cell, "depth", 1), getattr(self.cell, "hidden_size", None)
-        words = [
-            self.name,
-            *[f"depth {depth}"] * (depth > 1),
-            *[counted(size, "unit")] * (size is not None),
-        ]
+        words = [self.name, *[f"depth {depth}"] * (depth > 1), *[counted(size, "unit")] * (size is not None)]
         return ": ".join(filter(None, (self.label, self.called or ", ".join(words))))
 
 
@@ -399,21 +396,12 @@ def watched_cell(watched: Watched, name: str, label: str = "") -> Subject:
         watched.module.to(device=device, dtype=dtype)
         return watched.cell
 
-    return Subject(
-        name,
-        build,
-        watched.cell,
-        label,
-        watched.title,
-        lambda sequence: _given_in(watched, sequence),
-        watched.made,
-    )
+    inputs = partial(_given_in, watched)
+    return Subject(name, build, watched.cell, label, called=watched.title, inputs=inputs, made=watched.made)
 
 
 def _given_in(watched: Watched, sequence: Tensor) -> Tensor | OwnLoop:
     """Inputs (T, m) of a cell while its module reads a sequence, or the module's own loop."""
-    if watched.alone:
-        return watched.inputs(sequence)[:, 0]
     cell, inputs = watched.along(laid_out(watched, sequence), 0)
     return cell if isinstance(cell, OwnLoop) else inputs
 
@@ -461,11 +449,8 @@ def _cell_of(model: nn.Module, path: Path, label: str, layer: int, own: str | No
         model.to(device=device, dtype=dtype)
         return cell
 
-    label = ", ".join(filter(None, (label, which)))
-    return Subject(name, build, cell, label, inputs=lambda sequence: _seen_by(cell, model, sequence))
+    @torch.no_grad()
+    def seen(sequence: Tensor) -> Tensor:
+        return seen_by(cell, model, sequence.unsqueeze(1)).squeeze(1)
 
-
-@torch.no_grad()
-def _seen_by(cell: nn.Module, model: nn.Module, sequence: Tensor) -> Tensor:
-    """The inputs (T, m) of a cell when the whole network reads a sequence."""
-    return seen_by(cell, model, sequence.unsqueeze(1)).squeeze(1)
+    return Subject(name, build, cell, ", ".join(filter(None, (label, which))), inputs=seen)

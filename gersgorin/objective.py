@@ -58,16 +58,81 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class OutputLoss:
-    """A loss by name, or a user's own; `frames(outputs, targets)` is its cost of every frame."""
+    """A loss by name, or a user's own."""
 
     name: str
     frames: Callable[[Tensor, Tensor], Tensor]
+    """Cost of every frame, from outputs and targets."""
     constant: Callable[[Tensor, int], Tensor] | None = None
-    """From the targets of all real frames (F, K) or (F,), and K, the best constant output (K,); None: it is searched for."""
+    """Best constant output (K,), from the targets of all real frames (F, K) or (F,), and K; None: search for it."""
     slope: Callable[[Tensor], Tensor] | None = None
-    """Second derivatives of a frame's cost in each of its outputs; None: they are taken by autograd."""
+    """Second derivatives of a frame's cost in each of its outputs; None: by autograd."""
     unit: str = "nats a frame"
     """Of the mean loss."""
+
+    def costs(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The cost of every frame (T, B); of a loss that gives one number for all, that number at every frame.
+
+        Raises InvalidInputError if a user's loss fails or gives something else.
+        """
+        try:
+            costs = self.frames(outputs, targets)
+        except USERS_FAULT as error:  # whatever a user's loss raises
+            shapes = f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}"
+            raise InvalidInputError(f"the loss {self.name} cannot take {shapes}: {error}") from error
+        frames = outputs.shape[:-1]
+        if isinstance(costs, Tensor) and costs.dim() == 0:
+            return costs.expand(frames)
+        if isinstance(costs, Tensor) and costs.shape[:-1] == frames:
+            costs = costs.sum(-1)
+        if not isinstance(costs, Tensor) or costs.shape != frames:
+            got = tuple(costs.shape) if isinstance(costs, Tensor) else type(costs).__name__
+            raise InvalidInputError(
+                f"the loss {self.name} gives {got}: expected one number, (T, B) or (T, B, K) for outputs {tuple(outputs.shape)}"
+            )
+        return costs
+
+    def best_constant(self, targets: Tensor, mask: Tensor, K: int) -> Tensor:
+        """The output (K,) that, the same at every real frame, has the least mean loss; by a quasi-Newton method if there is no formula.
+
+        Raises InvalidInputError if a user's loss has no gradient in the outputs, or no least value.
+        """
+        if self.constant is not None:
+            return self.constant(targets[mask], K)
+        from scipy.optimize import minimize
+
+        def value_and_slope(values: np.ndarray) -> tuple[float, np.ndarray]:
+            z = torch.as_tensor(values, device=mask.device).requires_grad_()
+            with torch.enable_grad():
+                mean = self.costs(z.expand(*mask.shape, K), targets)[mask].mean()
+            slope = torch.autograd.grad(mean, z, allow_unused=True)[0] if mean.requires_grad else None
+            if slope is None:
+                raise InvalidInputError(
+                    f"the loss {self.name} does not depend on the outputs by a gradient: do not detach them"
+                )
+            return mean.item(), slope.cpu().numpy()
+
+        found = minimize(value_and_slope, np.zeros(K), jac=True, method="L-BFGS-B")
+        if not np.abs(found.x).max() < UNBOUNDED:
+            raise InvalidInputError(
+                f"the loss {self.name} has no best constant output: from outputs of zero it falls to {found.fun:.3g} and is not "
+                "done, expected one with a least value"
+            )
+        return torch.as_tensor(found.x, device=mask.device)
+
+    def curvature(self, outputs: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
+        """The second derivative (K,) of the mean loss in a constant added to each output.
+
+        Of a user's loss it is the sum of each row of the matrix of second derivatives: the diagonal, if each output has its own cost.
+        """
+        if self.slope is not None:
+            return self.slope(outputs)[mask].mean(0)
+        c = torch.zeros_like(outputs[0, 0], requires_grad=True)
+        with torch.enable_grad():
+            mean = self.costs(outputs + c, targets)[mask].mean()
+            (first,) = torch.autograd.grad(mean, c, create_graph=True)
+            second = torch.autograd.grad(first.sum(), c)[0] if first.requires_grad else torch.zeros_like(c)
+        return second.clamp_min(0)
 
 
 def resolve_loss(loss: str | Loss) -> OutputLoss:
@@ -82,98 +147,9 @@ def resolve_loss(loss: str | Loss) -> OutputLoss:
     )
 
 
-def frame_costs(loss: OutputLoss, outputs: Tensor, targets: Tensor) -> Tensor:
-    """The cost of every frame (T, B); of a loss that gives one number for all, that number at every frame.
-
-    Raises InvalidInputError where a user's loss fails or gives something else.
-    """
-    try:
-        costs = loss.frames(outputs, targets)
-    except USERS_FAULT as error:  # whatever a user's loss raises
-        shapes = f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}"
-        raise InvalidInputError(f"the loss {loss.name} cannot take {shapes}: {error}") from error
-    frames = outputs.shape[:-1]
-    if isinstance(costs, Tensor) and costs.dim() == 0:
-        return costs.expand(frames)
-    if isinstance(costs, Tensor) and costs.shape[:-1] == frames:
-        costs = costs.sum(-1)
-    if not isinstance(costs, Tensor) or costs.shape != frames:
-        got = tuple(costs.shape) if isinstance(costs, Tensor) else type(costs).__name__
-        raise InvalidInputError(
-            f"the loss {loss.name} gives {got}: expected one number, (T, B) or (T, B, K) for outputs {tuple(outputs.shape)}"
-        )
-    return costs
-
-
-def best_constant(loss: OutputLoss, targets: Tensor, mask: Tensor, outputs: int) -> Tensor:
-    """The output (K,) that, the same at every real frame, has the least mean loss."""
-    if loss.constant is not None:
-        return loss.constant(targets[mask], outputs)
-    return _search(loss, targets, mask, outputs)
-
-
-def curvature(loss: OutputLoss, outputs: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-    """The second derivative (K,) of the mean loss in a constant added to each output.
-
-    Of a loss of the user's own it is the sum of each row of the matrix of second derivatives: the diagonal, where outputs are judged
-    apart.
-    """
-    if loss.slope is not None:
-        return loss.slope(outputs)[mask].mean(0)
-    c = torch.zeros_like(outputs[0, 0], requires_grad=True)
-    with torch.enable_grad():
-        mean = frame_costs(loss, outputs + c, targets)[mask].mean()
-        (first,) = torch.autograd.grad(mean, c, create_graph=True)
-        second = torch.autograd.grad(first.sum(), c)[0] if first.requires_grad else torch.zeros_like(c)
-    return second.clamp_min(0)
-
-
-def _search(loss: OutputLoss, targets: Tensor, mask: Tensor, outputs: int) -> Tensor:
-    """The best constant of a loss that has no formula here, by a quasi-Newton method from zero.
-
-    Raises InvalidInputError where the loss has no gradient in the outputs, or none is found because it has no least value.
-    """
-    from scipy.optimize import minimize
-
-    def value_and_slope(values: np.ndarray) -> tuple[float, np.ndarray]:
-        z = torch.as_tensor(values, device=mask.device).requires_grad_()
-        with torch.enable_grad():
-            mean = frame_costs(loss, z.expand(*mask.shape, outputs), targets)[mask].mean()
-        slope = torch.autograd.grad(mean, z, allow_unused=True)[0] if mean.requires_grad else None
-        if slope is None:
-            raise InvalidInputError(
-                f"the loss {loss.name} does not depend on the outputs by a gradient: do not detach them"
-            )
-        return mean.item(), slope.cpu().numpy()
-
-    found = minimize(value_and_slope, np.zeros(outputs), jac=True, method="L-BFGS-B")
-    if not np.abs(found.x).max() < UNBOUNDED:
-        raise InvalidInputError(
-            f"the loss {loss.name} has no best constant output: from outputs of zero it falls to {found.fun:.3g} and is not "
-            "done, expected one with a least value"
-        )
-    return torch.as_tensor(found.x, device=mask.device)
-
-
-def _bernoulli(outputs: Tensor, targets: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(outputs, targets, reduction="none").sum(-1)
-
-
-def _bernoulli_constant(targets: Tensor, outputs: int) -> Tensor:
-    return targets.mean(0).clamp(CLIP, 1 - CLIP).logit()
-
-
-def _categorical(outputs: Tensor, targets: Tensor) -> Tensor:
-    return -outputs.log_softmax(-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-
-
-def _categorical_constant(targets: Tensor, outputs: int) -> Tensor:
-    counts = torch.bincount(targets, minlength=outputs).double()
-    return (counts / counts.sum()).clamp_min(CLIP / outputs).log()
-
-
-def _squared(outputs: Tensor, targets: Tensor) -> Tensor:
-    return (outputs - targets).square().sum(-1) / 2
+def _log_shares(ids: Tensor, K: int) -> Tensor:
+    counts = torch.bincount(ids, minlength=K).double()
+    return (counts / counts.sum()).clamp_min(CLIP / K).log()
 
 
 def _variance(p: Tensor) -> Tensor:
@@ -181,12 +157,25 @@ def _variance(p: Tensor) -> Tensor:
 
 
 LOSSES: dict[str, OutputLoss] = {
-    "bernoulli": OutputLoss("bernoulli", _bernoulli, _bernoulli_constant, lambda z: _variance(z.sigmoid())),
+    "bernoulli": OutputLoss(
+        "bernoulli",
+        lambda z, targets: F.binary_cross_entropy_with_logits(z, targets, reduction="none").sum(-1),
+        lambda targets, K: targets.mean(0).clamp(CLIP, 1 - CLIP).logit(),
+        lambda z: _variance(z.sigmoid()),
+    ),
     "categorical": OutputLoss(
-        "categorical", _categorical, _categorical_constant, lambda z: _variance(z.softmax(-1)), "nats a token"
+        "categorical",
+        lambda z, ids: -z.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1),
+        _log_shares,
+        lambda z: _variance(z.softmax(-1)),
+        "nats a token",
     ),
     "squared": OutputLoss(
-        "squared", _squared, lambda targets, outputs: targets.mean(0), torch.ones_like, "squared error a frame (halved)"
+        "squared",
+        lambda z, targets: (z - targets).square().sum(-1) / 2,
+        lambda targets, K: targets.mean(0),
+        torch.ones_like,
+        "squared error a frame (halved)",
     ),
 }
 
@@ -355,7 +344,7 @@ class Objective:
 
     def frame_losses(self, outputs: Tensor | None = None) -> Tensor:
         """The loss of every frame (T, B), 0 at padding; of these outputs, or of the model's."""
-        costs = frame_costs(self.loss, self.outputs() if outputs is None else outputs, self.targets)
+        costs = self.loss.costs(self.outputs() if outputs is None else outputs, self.targets)
         return costs if self._all_real else costs.masked_fill(~self.mask, 0)
 
     def mean_loss(self, outputs: Tensor | None = None) -> Tensor:
@@ -372,13 +361,13 @@ class Objective:
 
     def best_constant(self) -> tuple[Tensor, float]:
         """(The constant output (K,) of the least mean loss on the probe, that loss): what a network can reach without its state."""
-        output = best_constant(self.loss, self.targets, self.mask, self.output_size)
+        output = self.loss.best_constant(self.targets, self.mask, self.output_size)
         with torch.no_grad():
             return output, self.mean_loss(output.expand(*self.mask.shape, -1)).item()
 
     def curvature_in_outputs(self, outputs: Tensor) -> Tensor:
         """The second derivative (K,) of the mean loss of these outputs in a constant added to each."""
-        return curvature(self.loss, outputs, self.targets, self.mask)
+        return self.loss.curvature(outputs, self.targets, self.mask)
 
     def set_output(self, output: Tensor) -> None:
         """Put the output bias of the copy at these values (K,); raises InvalidInputError for a model without one."""
@@ -420,7 +409,7 @@ class Objective:
             )
         if self.loss.name == "bernoulli" and ((targets < 0) | (targets > 1)).any():
             raise InvalidInputError(f"the targets reach from {targets.min():g} to {targets.max():g}: expected 0 to 1")
-        costs = frame_costs(self.loss, outputs, targets)
+        costs = self.loss.costs(outputs, targets)
         if not self._all_real and costs.stride() == (0, 0):
             raise InvalidInputError(
                 f"the loss {self.loss.name} gives one number, which would count the padding of pieces of unequal lengths: "

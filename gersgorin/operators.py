@@ -53,14 +53,8 @@ class StepJacobian:
     def __init__(self, cell: nn.Module | Step, x: Tensor, s: Tensor) -> None:
         cell = converted(cell)
         step = step_of(cell)
-        x, s = real_tensor("x", x), real_tensor("s", s)
         check_gradients(cell)
-        for name, v in (("x", x), ("s", s)):
-            if v.dim() != 1 or not v.is_floating_point() or not torch.isfinite(v).all():
-                got = f"{v.dtype} of shape {tuple(v.shape)}"
-                raise InvalidInputError(
-                    f"{name} is {got}: expected a finite floating-point vector, one input, one state"
-                )
+        x, s = (_vector(name, v) for name, v in (("x", x), ("s", s)))
         if len(s) == 0:
             raise InvalidInputError("s is empty: expected a state of at least one entry")
         check_sizes(cell, step, x, s)
@@ -74,9 +68,9 @@ class StepJacobian:
             raise InvalidInputError(f"{self.name} gives no gradient to its state: expected differentiable operations")
         self._weights = self._pulled = None
 
-    def backward(self, w: Tensor) -> Tensor:
-        """A^T w, (N,) -> (N,)."""
-        return self._pull(w)
+    def backward(self, w: Tensor, **how) -> Tensor:
+        """A^T w, (N,) -> (N,); how: options of `torch.autograd.grad`."""
+        return _gradient(self._after, self._s, w, **how)
 
     def forward(self, v: Tensor) -> Tensor:
         """A v, (N,) -> (N,). Raises InvalidInputError for a step without a second derivative."""
@@ -89,9 +83,9 @@ class StepJacobian:
     def rows(self, w: Tensor) -> Tensor:
         """w A for w (b, N), (b, N): in one pass, or one by one if an operation of the step cannot be batched."""
         try:
-            return self._pull(w, is_grads_batched=True)
+            return self.backward(w, is_grads_batched=True)
         except RuntimeError:
-            return torch.stack([self._pull(row) for row in w])
+            return torch.stack([self.backward(row) for row in w])
 
     def blocks(self, bound: int) -> Iterator[tuple[slice, Tensor]]:
         """(positions, those rows (b, N)) of A, within a bound of bytes; a block may be written over.
@@ -114,14 +108,11 @@ class StepJacobian:
             M[rows] = block
         return M
 
-    def _pull(self, w: Tensor, **how) -> Tensor:
-        return _gradient(self._after, self._s, w, **how)
-
     def _pull_twice(self) -> None:
         """Keep the graph of w -> A^T w, and check it: u^T (A v) = (A^T u)^T v for random u and v."""
         with torch.enable_grad():
             self._weights = torch.zeros_like(self._after, requires_grad=True)
-            self._pulled = self._pull(self._weights, create_graph=True)
+            self._pulled = self.backward(self._weights, create_graph=True)
         generator = torch.Generator().manual_seed(0)
         u, v = torch.randn(2, self.size, generator=generator, dtype=torch.float64, device="cpu").to(self.like)
         Av, uA = self.forward(v), self.backward(u)
@@ -130,6 +121,14 @@ class StepJacobian:
             raise InvalidInputError(
                 f"{self.name} is not differentiable twice, as products with its Jacobian need: write its step in torch's own operations"
             )
+
+
+def _vector(name: str, v) -> Tensor:
+    v = real_tensor(name, v)
+    if v.dim() != 1 or not v.is_floating_point() or not torch.isfinite(v).all():
+        got = f"{v.dtype} of shape {tuple(v.shape)}"
+        raise InvalidInputError(f"{name} is {got}: expected a finite floating-point vector, one input, one state")
+    return v
 
 
 def _gradient(of: Tensor, to: Tensor, w: Tensor, **how) -> Tensor:
@@ -256,8 +255,8 @@ def largest_singular_value(
     size = float(forward(v.to(like)).double().norm())
     if not size:  # only a zero matrix maps a random vector to zero
         return 0.0, torch.zeros_like(like)
-    products = (_of_arrays(product, like, scale) for product, scale in ((forward, size), (backward, size)))
-    matvec, rmatvec = products  # of A / size, whose squares neither overflow nor underflow
+    # of A / size, whose squares neither overflow nor underflow
+    matvec, rmatvec = (_of_arrays(product, like, size) for product in (forward, backward))
     A = LinearOperator((N, N), matvec=matvec, rmatvec=rmatvec, dtype=np.float64)
     # ARPACK solves for A^T A, and SciPy squares its tolerance
     tol = math.sqrt(2 * max(tol, 10 * torch.finfo(like.dtype).eps))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import real_tensor
-from gersgorin.cell_run import CellRun
+from gersgorin.cell_run import CellRun, run_of
 from gersgorin.data import SUFFIXES, Source, chorale_source, read_source, read_sources
 from gersgorin.extract import TORCH_CELLS, Watched, cell_title, part_of
 from gersgorin.jacobian import in_a_module, name_of
@@ -160,15 +160,7 @@ def run_along(
         unit=source.unit,
         about="; ".join(filter(None, (own, subject.made, source.about))),
     )
-    return labelled(cell, x, label)
-
-
-def labelled(cell: "nn.Module | OwnLoop", x: Tensor, label: Label) -> Run:
-    """The run of a cell over x, or an own loop, with its names."""
-    if not isinstance(cell, OwnLoop):
-        return CellRun(cell, x, label=label)
-    cell.label = label
-    return cell
+    return run_of(cell, x, label)
 
 
 def network_of_options(options: NetworkOptions, input_size: int | None) -> Subject:

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from gersgorin.analyses.spectra import DISC_WORDS, MEASURES, Spectra
+from gersgorin.cell_run import run_of
 from gersgorin.comparison.variants import Panel
 from gersgorin.data import Source
 from gersgorin.extract import Watched
@@ -23,7 +24,7 @@ from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.products import running_log_norms
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
 from gersgorin.plotting.figure import DASHED, as_list, complete, line_style, names_of, own_axes, plain_numbers
-from gersgorin.resolve import check_memory, labelled, run_along
+from gersgorin.resolve import check_memory, run_along
 from gersgorin.run import Label, Run
 from rhn.cli.common import own_cell
 from rhn.errors import InvalidInputError
@@ -250,7 +251,7 @@ def compare(
             for j, (sequence, label) in enumerate(zip(sequences, labels, strict=True)):
                 cell, x = watched.along(sequence, 0)
                 check_memory(watched.cell, 0, str(x.device), x.dtype)
-                run = labelled(cell, x, Label(name=name, sequence=label))
+                run = run_of(cell, x, Label(name=name, sequence=label))
                 yield label, k, measure_run(run, discs)
                 progress(k * len(sequences) + j + 1, total)
 
