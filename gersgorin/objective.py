@@ -369,15 +369,6 @@ class Objective:
         """The second derivative (K,) of the mean loss of these outputs in a constant added to each."""
         return self.loss.curvature(outputs, self.targets, self.mask)
 
-    def set_output(self, output: Tensor) -> None:
-        """Put the output bias of the copy at these values (K,); raises InvalidInputError for a model without one."""
-        if self.output_bias is None:
-            raise InvalidInputError(
-                "the model has no output bias, a parameter that is added to every output: give it one"
-            )
-        with torch.no_grad():
-            self.parameters[self.output_bias].copy_(output)
-
     def _run(self, inputs: Tensor) -> Tensor:
         """The model's outputs; raises InvalidInputError where it does not run."""
         try:
