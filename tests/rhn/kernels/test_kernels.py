@@ -101,24 +101,22 @@ ROUTES = [
 ]
 
 
-@pytest.mark.parametrize(("case", "route"), ROUTES, ids=str)
+@for_each(("case", "route"), ROUTES)
 def test_float32_is_as_exact_as_the_reference_in_float32(case, route, monkeypatch):
     """Against float64: at most three times the reference's own float32 error, plus a floor of a few roundings."""
-    if route == "packed off":
-        monkeypatch.setattr(onednn, "_OPERATORS", None)
-    if "in Python" in route:
-        monkeypatch.setattr(call, "library", lambda: None)
     size = (9, 4, 5, 7, 2) if "small" in route else (6, 4, 5, 130, 2)
-    calls = []
-    if onednn._OPERATORS is not None:
-        monkeypatch.setattr(onednn, "_OPERATORS", tuple(_counted(o, calls) for o in onednn._OPERATORS))
-    exact = case.arguments(*size)
+    exact, calls = case.arguments(*size), []
     single = {name: t.float() for name, t in exact.items()}
     exact = {name: t.double() for name, t in single.items()}
     states, gradients = value_and_gradients(case.reference, exact, **case.options)
     theirs = value_and_gradients(case.reference, single, **case.options)
-    ours = value_and_gradients(case.manual, single, **case.options)
-    assert bool(calls) == (case.packs and route == "packed" and onednn._OPERATORS is not None)
+    with monkeypatch.context() as patch:
+        if "in Python" in route:
+            patch.setattr(call, "library", lambda: None)
+        packed = None if route == "packed off" else onednn._OPERATORS
+        patch.setattr(onednn, "_OPERATORS", packed and tuple(_counted(o, calls) for o in packed))
+        ours = value_and_gradients(case.manual, single, **case.options)
+    assert bool(calls) == (case.packs and route == "packed" and packed is not None)
     pairs = {"states": (ours[0], theirs[0], states)}
     pairs |= {name: (ours[1][name], theirs[1][name], gradients[name]) for name in gradients}
     for name, (mine, reference, truth) in pairs.items():

@@ -100,12 +100,12 @@ MASKED = ("highway-masked", "highway-uncoupled-masked-apart", "deep-transition-s
 @pytest.mark.parametrize(
     "name", ["highway", "highway-uncoupled", "deep-transition-skip-all", "deep-transition-relu", *MASKED]
 )
-@pytest.mark.parametrize(
+@for_each(
     ("size", "sparse"),
     [((1, 1, 1, 1, 1), False), ((3, 31, 2, 15, 2), True), ((2, 33, 17, 17, 3), False), ((9, 64, 5, 3, 4), True)],
-    ids=str,
 )
 def test_compiled_recurrences_keep_within_their_tensors(name, size, sparse, guarded):
+    guarded.clear()
     case = CASES[name]
     given = case.arguments(*size, dtype=torch.float32)
     if sparse:
