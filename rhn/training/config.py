@@ -34,8 +34,22 @@ class TrainingConfig:
     """Which layers have a shortcut from the last state: all from the second on, or only the last one (dts-rnn)."""
     cell_options: CellOptions = field(default_factory=dict)
     """A further option of the cell, such as leak=0.5; repeatable."""
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
+    """Optimizer, as in torch.optim. The learning rates of the presets are for SGD; Adam needs about 0.001."""
     learning_rate: float
     """Step size of the optimizer."""
+    momentum: float = 0.0
+    """Momentum of sgd and rmsprop."""
+    beta1: float = 0.9
+    """Decay of the mean of gradients (adam, adamw)."""
+    beta2: float = 0.999
+    """Decay of the mean of squared gradients (adam, adamw)."""
+    alpha: float = 0.99
+    """Decay of the mean of squared gradients (rmsprop)."""
+    epsilon: float = 1e-8
+    """Added to the root of the mean of squared gradients (adam, adamw, rmsprop)."""
+    weight_decay: float = 0.0
+    """Factor of half the sum of all squared parameters in the loss; adamw: share of the weights that a step at rate 1 takes away."""
     batch_size: int
     """Rows of a batch."""
     epochs: int
@@ -54,6 +68,10 @@ class TrainingConfig:
         require(self, "learning_rate", 0 < self.learning_rate <= LARGEST_FLOAT, positive)
         plain = all(isinstance(value, bool | int | float | str | None) for value in self.cell_options.values())
         require(self, "cell_options", plain, "numbers, words, true, false or null by name")
+        for name in ("momentum", "beta1", "beta2", "alpha"):
+            require(self, name, 0 <= getattr(self, name) < 1, "0 or more and less than 1")
+        for name in ("epsilon", "weight_decay"):
+            require(self, name, 0 <= getattr(self, name) <= LARGEST_FLOAT, f"0 to {LARGEST_FLOAT:g}")
         finite = abs(self.transform_bias or 0) <= LARGEST_FLOAT
         require(self, "transform_bias", finite, f"a number of at most {LARGEST_FLOAT:g}")
 
@@ -68,9 +86,13 @@ class TrainingConfig:
         options = {name: value for name, value in given.items() if name in names}
         return options | bias_option(self.cell, self.transform_bias) | read_options(self.cell, self.cell_options)
 
+    def decay(self, epoch: int) -> float:
+        """The divisor of the learning rate in an epoch, counted from 1."""
+        return 1.0
+
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 1."""
-        return self.learning_rate
+        return self.learning_rate / self.decay(epoch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +104,6 @@ class ChoraleConfig(TrainingConfig):
     init_std: float | None
     """Standard deviation of the Gaussian initial weights. None: as the cell starts by itself (the presets with torch.nn's cells)."""
     momentum: float = 0.9
-    """Momentum of SGD."""
     batch_size: int = 32
     """Chorales a batch."""
     epochs: int = 300
@@ -101,7 +122,6 @@ class ChoraleConfig(TrainingConfig):
         require(
             self, "init_std", enough, f"{SMALLEST_MIXED:g} or more with precision mixed, whose float16 ends at 6e-8"
         )
-        require(self, "momentum", 0 <= self.momentum < 1, "0 or more and less than 1")
 
     @property
     def init(self) -> str | None:
@@ -164,8 +184,6 @@ class LanguageConfig(TrainingConfig):
     """Divisor of the learning rate, applied each epoch after the first `decay_after`."""
     decay_after: int = 20
     """Epochs at the full learning rate."""
-    weight_decay: float = 0.0
-    """Factor of half the sum of all squared parameters in the loss (or see `weight_decay_form`)."""
     weight_decay_form: Literal["loss", "shrink"] = "loss"
     """loss: weight decay is part of the loss; shrink: weights shrink by it after each step (the Torch7 code)."""
     gradient_norm: float = 10.0
@@ -192,7 +210,7 @@ class LanguageConfig(TrainingConfig):
         for name, least in {"vocabulary_size": 1, "max_tokens": 2, "embedding_size": 1, "averaging": 1}.items():
             value = getattr(self, name)
             require(self, name, value is None or value >= least, f"{least} or more, or None")
-        for name in ("weight_decay", "activation_regularization", "temporal_activation_regularization"):
+        for name in ("activation_regularization", "temporal_activation_regularization"):
             require(self, name, 0 <= getattr(self, name) <= LARGEST_FLOAT, f"0 to {LARGEST_FLOAT:g}")
         require(
             self,
@@ -224,14 +242,14 @@ class LanguageConfig(TrainingConfig):
         """Whether to skip steps with a gradient that is not finite: float16 ends at 65504."""
         return self.precision == "mixed"
 
-    def rate(self, epoch: int) -> float:
-        """The learning rate of an epoch, counted from 1 (the official code counts from 0).
+    def decay(self, epoch: int) -> float:
+        """The divisor of the learning rate in an epoch, counted from 1 (the official code counts from 0).
 
         >>> config = LanguageConfig(corpus="ptb", lr_decay=2, decay_after=3)
         >>> [config.rate(epoch) for epoch in (1, 3, 4, 5)]
         [0.2, 0.2, 0.1, 0.05]
         """
         try:
-            return self.learning_rate / self.lr_decay ** max(epoch - self.decay_after, 0)
+            return self.lr_decay ** max(epoch - self.decay_after, 0)
         except OverflowError:
-            return 0.0
+            return math.inf

@@ -1,0 +1,174 @@
+"""Optimizers of K models at once: each step is that of `torch.optim` for every model.
+
+    sgd       v <- momentum v + g;   w <- w - rate v
+    adam      m <- beta1 m + (1 - beta1) g;   s <- beta2 s + (1 - beta2) g^2
+              w <- w - rate m / (1 - beta1^t) / (sqrt(s / (1 - beta2^t)) + epsilon)              t steps so far
+    adamw     w <- (1 - rate weight_decay) w, then as adam
+    rmsprop   s <- alpha s + (1 - alpha) g^2;   v <- momentum v + g / (sqrt(s) + epsilon);   w <- w - rate v
+
+g is the gradient plus weight_decay w (not for adamw), times `scale`, which clips it. With `shrink` w <- (1 - shrink) w after each step.
+
+Weights, gradients and the state are tensors (K, ...) by name; rate and scale are (K,). An optimizer has no memory of its own: the state
+is pruned and saved with the models.
+"""
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from rhn.kernels.fused_sgd import sgd_step
+from rhn.training.ensemble import Weights
+
+if TYPE_CHECKING:
+    from rhn.training.config import TrainingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """The base class: a subclass names the state of a weight (`kept`) and computes the update of a weight."""
+
+    weight_decay: float = 0.0
+    shrink: float = 0.0
+    decoupled: ClassVar[bool] = False
+    """Whether `update` applies the weight decay."""
+    counts: ClassVar[bool] = False
+    """Whether `update` needs the number of steps."""
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Names of the tensors that are kept for each weight."""
+        return ()
+
+    def start(self, weights: Weights) -> dict[str, Tensor]:
+        """The state before the first step."""
+        first = next(iter(weights.values()))
+        steps = {"steps": torch.zeros(len(first), dtype=torch.float64, device=first.device)} if self.counts else {}
+        return steps | {f"{kept}.{name}": torch.zeros_like(w) for kept in self.kept for name, w in weights.items()}
+
+    def step(
+        self,
+        weights: Weights,
+        gradients: Weights,
+        state: dict[str, Tensor],
+        rate: Tensor,
+        scale: Tensor | None = None,
+        taken: Tensor | None = None,
+    ) -> None:
+        """Change weights and state in place.
+
+        taken: (K,) bool, False for models that stay as they are. None: all change.
+        """
+        steps = state.get("steps")
+        if steps is not None:
+            steps.add_(1 if taken is None else taken)
+        for name, w in weights.items():
+            g = gradients[name]
+            if self.weight_decay and not self.decoupled:
+                g = g + self.weight_decay * w
+            if scale is not None:
+                g = g * _each(scale, g)
+            kept = [state[f"{kept}.{name}"] for kept in self.kept]
+            before = [] if taken is None else [t.clone() for t in (w, *kept)]
+            self.update(w, g, *kept, rate=rate, steps=steps)
+            if self.shrink:
+                w.mul_(1 - self.shrink)
+            for t, old in zip((w, *kept), before, strict=False):
+                t.copy_(torch.where(_each(taken, t, torch.bool), t, old))
+
+    def update(self, w: Tensor, g: Tensor, *kept: Tensor, rate: Tensor, steps: Tensor | None) -> None:
+        """Change one weight (K, ...) and what is kept for it in place."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGD(Optimizer):
+    """Gradient descent with momentum."""
+
+    momentum: float = 0.0
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        return ("velocity",) if self.momentum else ()
+
+    def step(self, weights, gradients, state, rate, scale=None, taken=None) -> None:
+        if scale is None or self.momentum:
+            super().step(weights, gradients, state, rate, scale, taken)
+            return
+        taken = torch.ones_like(scale, dtype=torch.bool) if taken is None else taken
+        rate = rate.to(scale)
+        sgd_step(weights, gradients, rate, scale, taken, decay=self.weight_decay, shrink=self.shrink)
+
+    def update(self, w, g, v=None, *, rate, steps) -> None:
+        step = g if v is None else v.mul_(self.momentum).add_(g)
+        w.sub_(step * _each(rate, w))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2015)."""
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    counts: ClassVar[bool] = True
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        return ("exp_avg", "exp_avg_sq")
+
+    def update(self, w, g, mean, square, *, rate, steps) -> None:
+        mean.lerp_(g, 1 - self.beta1)
+        square.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
+        size, root = rate / (1 - self.beta1**steps), (1 - self.beta2**steps).sqrt()
+        w.sub_(_each(size, w) * mean / (square.sqrt() / _each(root, w)).add_(self.epsilon))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
+
+    weight_decay: float = 0.01
+    decoupled: ClassVar[bool] = True
+
+    def update(self, w, g, mean, square, *, rate, steps) -> None:
+        w.mul_(_each(1 - rate * self.weight_decay, w))
+        super().update(w, g, mean, square, rate=rate, steps=steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RMSprop(Optimizer):
+    """RMSprop (Tieleman and Hinton 2012)."""
+
+    alpha: float = 0.99
+    epsilon: float = 1e-8
+    momentum: float = 0.0
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        return ("square_avg", "velocity") if self.momentum else ("square_avg",)
+
+    def update(self, w, g, square, v=None, *, rate, steps) -> None:
+        square.mul_(self.alpha).addcmul_(g, g, value=1 - self.alpha)
+        root = square.sqrt().add_(self.epsilon)
+        if v is None:
+            w.sub_(_each(rate, w) * g / root)
+        else:
+            w.sub_(_each(rate, w) * v.mul_(self.momentum).addcdiv_(g, root))
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "rmsprop": RMSprop}
+
+
+def make_optimizer(config: "TrainingConfig") -> Optimizer:
+    """The optimizer of a configuration."""
+    kind = OPTIMIZERS[config.optimizer]
+    names = {f.name for f in fields(kind)} - {"weight_decay", "shrink"}
+    form = "shrink" if getattr(config, "weight_decay_form", "loss") == "shrink" else "weight_decay"
+    return kind(**{"weight_decay": 0.0, form: config.weight_decay}, **{name: getattr(config, name) for name in names})
+
+
+def _each(values: Tensor, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Values (K,) as (K, 1, ...), to be multiplied with a tensor (K, ...)."""
+    return values.to(dtype or like.dtype).view(-1, *[1] * (like.dim() - 1))

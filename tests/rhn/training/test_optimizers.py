@@ -1,0 +1,93 @@
+"""Every optimizer over K models takes the steps of `torch.optim` for each of them."""
+
+import pytest
+import torch
+
+from rhn.errors import InvalidInputError
+from rhn.training.config import ChoraleConfig, LanguageConfig
+from rhn.training.optimizers import OPTIMIZERS, Adam, AdamW, RMSprop, make_optimizer
+
+THEIRS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop"}
+RATES = (0.3, 1e-3, 0.02)
+CASES = {
+    "sgd": {"momentum": 0.9},
+    "sgd without momentum": {},
+    "sgd with weight decay": {"momentum": 0.5, "weight_decay": 0.1},
+    "adam": {},
+    "adam with weight decay": {"weight_decay": 0.1},
+    "adamw": {"weight_decay": 0.01},
+    "rmsprop": {},
+    "rmsprop with momentum": {"momentum": 0.9, "weight_decay": 0.1},
+}
+
+
+def gradients(step: int) -> dict[str, torch.Tensor]:
+    """Gradients (3, ...) of three models; sizes from 1e-6 to 10."""
+    generator = torch.Generator().manual_seed(step)
+    scale = torch.tensor([1e-6, 1.0, 10.0])
+    return {
+        name: torch.randn(3, *shape, generator=generator) * scale.view(-1, *[1] * len(shape))
+        for name, shape in {"W": (7, 5), "b": (7,)}.items()
+    }
+
+
+def taken(t: dict, places) -> dict:
+    return {name: values[places].clone() for name, values in t.items()}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_each_model_takes_torch_s_steps_also_after_pruning_and_a_resume(case, dtype):
+    name, options = case.split()[0], CASES[case]
+    ours = OPTIMIZERS[name](**options)
+    weights = {name: t.to(dtype) for name, t in gradients(1000).items()}
+    start = {name: t.clone() for name, t in weights.items()}
+    state, rate, live = ours.start(weights), torch.tensor(RATES, dtype=torch.float64), [0, 1, 2]
+    for step in range(40):
+        if step == 15:  # the first model leaves; what is left is copied, as a resume does
+            weights, state, rate, live = taken(weights, [1, 2]), taken(state, [1, 2]), rate[[1, 2]], [1, 2]
+        ours.step(weights, {name: t[live].to(dtype) for name, t in gradients(step).items()}, state, rate)
+    tolerance = {torch.float64: 1e-13, torch.float32: 3e-6}[dtype]
+    for place, k in enumerate(live):
+        own = {name: torch.nn.Parameter(t[k].clone()) for name, t in start.items()}
+        theirs = getattr(torch.optim, THEIRS[name])(own.values(), lr=RATES[k], foreach=False, **options)
+        for step in range(40):
+            for name_, p in own.items():
+                p.grad = gradients(step)[name_][k].to(dtype)
+            theirs.step()
+        for name_, p in own.items():
+            torch.testing.assert_close(weights[name_][place], p.detach(), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("ours", [Adam(), AdamW(), RMSprop(momentum=0.5), OPTIMIZERS["sgd"](momentum=0.9)], ids=repr)
+def test_a_model_that_takes_no_step_stays_as_it_is_and_counts_none(ours):
+    weights, two = gradients(1000), torch.tensor([True, False, True])
+    state, rate = ours.start(weights), torch.tensor(RATES)
+    bad = gradients(0)
+    bad["W"][1] = torch.nan
+    before = {name: t.clone() for name, t in (weights | state).items()}
+    ours.step(weights, bad, state, rate, torch.ones(3), two)
+    for name, t in (weights | state).items():
+        assert torch.equal(t[1], before[name][1]) and t.isfinite().all(), name
+        assert not torch.equal(t[0], before[name][0]), name
+
+
+def test_the_configuration_names_the_optimizer_and_its_parameters():
+    config = LanguageConfig(corpus="ptb", optimizer="adamw", beta1=0.5, weight_decay=0.1)
+    assert make_optimizer(config) == AdamW(beta1=0.5, weight_decay=0.1)
+    assert make_optimizer(LanguageConfig(corpus="ptb")) == OPTIMIZERS["sgd"]()
+    shrink = LanguageConfig(corpus="ptb", weight_decay=0.1, weight_decay_form="shrink")
+    assert make_optimizer(shrink) == OPTIMIZERS["sgd"](shrink=0.1)
+
+
+@pytest.mark.parametrize("name", ["momentum", "beta1", "beta2", "alpha", "epsilon", "weight_decay"])
+def test_parameters_out_of_range_are_refused_by_name(name):
+    with pytest.raises(InvalidInputError, match=f"{name} is -0.1"):
+        LanguageConfig(corpus="ptb", **{name: -0.1})
+
+
+def test_the_default_is_the_paper_s():
+    chorales = ChoraleConfig(
+        cell="rhn", depth=1, hidden_size=3, learning_rate=0.1, init_std=0.1, transform_bias=None
+    )
+    assert make_optimizer(chorales) == OPTIMIZERS["sgd"](momentum=0.9)
