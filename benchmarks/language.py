@@ -15,8 +15,9 @@ from rhn.models.dropout import draw_masks
 from rhn.presets import preset
 from rhn.training.build import build_model
 from rhn.training.config import LanguageConfig
-from rhn.training.language import Training
+from rhn.training.language import LanguageTask
 from rhn.training.numerics import tune_malloc
+from rhn.training.trainer import Trainer
 
 WINDOWS = 3  # steps a measurement
 
@@ -31,12 +32,13 @@ def text(config: LanguageConfig, words: int) -> TextCorpus:
 
 def ours(config: LanguageConfig, words: int, device: str, seeds: tuple[int, ...] = (0,)):
     """So many steps of our own training."""
-    training = Training(config, text(config, words), seeds=seeds, device=device)
+    task = LanguageTask(config, text(config, words))
+    trainer = Trainer(task, task.models(seeds, device), device=device)
 
     def run():
         for _ in range(WINDOWS):
-            training.run_window()
-        return training.running()
+            trainer.run_step()
+        return trainer.running()
 
     return run
 

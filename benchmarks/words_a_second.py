@@ -13,8 +13,9 @@ from benchmarks.__main__ import environment
 from benchmarks.language import text
 from rhn.presets import preset
 from rhn.training.config import LanguageConfig
-from rhn.training.language import Training
+from rhn.training.language import LanguageTask
 from rhn.training.numerics import tune_malloc
+from rhn.training.trainer import Trainer
 
 WORDS, TEXT = 10_000, 929_589  # of Penn Treebank: different ones, and those to train on
 SYSTEMS = {
@@ -26,13 +27,14 @@ SYSTEMS = {
 
 def measure(config: LanguageConfig, seconds: float) -> tuple[int, float]:
     """(Parameters, words a second) of a training of at least so many seconds, after a first step that is not counted."""
-    training = Training(config, text(config, WORDS), seeds=(0,), device="cpu")
-    training.run_window()
+    task = LanguageTask(config, text(config, WORDS))
+    trainer = Trainer(task, task.models([0]))
+    trainer.run_step()
     began, words = time.perf_counter(), 0
     while (taken := time.perf_counter() - began) < seconds:
-        training.run_window()
+        trainer.run_step()
         words += config.batch_size * config.window
-    return sum(p.numel() for p in training.model(0).parameters()), words / taken
+    return sum(p.numel() for p in trainer.model(0).parameters()), words / taken
 
 
 def row(name: str, parameters: int, rate: float) -> str:

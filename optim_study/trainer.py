@@ -59,7 +59,7 @@ class Outcome:
 
 
 class Swarm(Protocol):
-    """K trials of one study trained as one program, all at the same epoch; `rhn.training.chorales.Training` is one.
+    """K trials of one study trained as one program, all at the same epoch; `rhn.training.trainer.Trainer` is one.
 
     The curve of a trial must not depend on the other trials of the swarm, nor on interruptions. A swarm starts at epoch 0 with the
     losses before training in its curves, so that every trial has a finite loss.
@@ -174,7 +174,7 @@ class TorchTrainer:
             swarm.curve(number),
             config.objective,
             hidden_size=swarm.best_model(number).hidden_size,
-            test_nll=swarm.best_nll(number, corpus.test),
+            test_nll=swarm.task.test_nll(swarm.best_model(number), self.device),
             constant_nll=constant_output_nll(corpus),
         )
 
@@ -185,16 +185,18 @@ class TorchTrainer:
 
 
 def start_training(config: StudyConfig, settings: Mapping[int, Settings], saved, corpus, device: str = "cpu"):
-    """The `rhn.training.chorales.Training` of these trials."""
-    from rhn.training.chorales import Training
+    """The `rhn.training.trainer.Trainer` of these trials."""
+    from rhn.training.chorales import ChoraleTask
+    from rhn.training.optimizers import SGD
+    from rhn.training.trainer import Trainer
 
-    return Training(
+    return Trainer(
+        ChoraleTask(config, corpus),
         build_models(config, settings),
         {number: s.learning_rate for number, s in settings.items()},
-        corpus,
-        config,
+        optimizer=SGD(momentum=config.momentum),
         device=device,
-        saved=saved,
+        saved=saved or None,
         refuse_overflow=False,
     )
 

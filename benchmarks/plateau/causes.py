@@ -17,9 +17,11 @@ from gersgorin.objective import Objective
 from gersgorin.paper.saddle import probe
 from rhn.data import chorales
 from rhn.models import PolyphonicModel
-from rhn.training.chorales import Training
+from rhn.training.chorales import ChoraleTask
 from rhn.training.curves import LEFT
 from rhn.training.evaluation import constant_output_nll
+from rhn.training.optimizers import SGD
+from rhn.training.trainer import Trainer
 
 LEARNING_RATE = 0.1
 IDENTITY_RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
@@ -76,8 +78,9 @@ def integrators(depth: int = 4, epochs: int = 120) -> list[Integrator]:
     """Trainings on the chorales, all at once: every learning rate from an output bias of zero, and from the base rates."""
     corpus, settings = chorales(progress=False), [(s, r) for s in ("zero", "base rates") for r in IDENTITY_RATES]
     models = {k: _identity(depth, start, corpus) for k, (start, _) in enumerate(settings)}
-    config = SimpleNamespace(epochs=epochs, patience=epochs, objective="train", batch_size=32, momentum=0.9, seed=0)
-    training = Training(models, {k: rate for k, (_, rate) in enumerate(settings)}, corpus, config)
+    config = SimpleNamespace(epochs=epochs, patience=epochs, objective="train", batch_size=32, seed=0)
+    rates = {k: rate for k, (_, rate) in enumerate(settings)}
+    training = Trainer(ChoraleTask(config, corpus), models, rates, optimizer=SGD(momentum=0.9))
     while training.live():
         training.run_epoch()
     goal, rows = LEFT * constant_output_nll(corpus), []

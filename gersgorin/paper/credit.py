@@ -26,10 +26,11 @@ from rhn.cli.parsing import parse
 from rhn.data import Corpus, chorales
 from rhn.errors import InvalidInputError, OutputError
 from rhn.training.build import build_model
-from rhn.training.chorale_progress import training_progress
-from rhn.training.chorales import Training
+from rhn.training.chorales import ChoraleTask
 from rhn.training.config import ChoraleConfig
 from rhn.training.evaluation import constant_output_nll
+from rhn.training.progress import training_progress
+from rhn.training.trainer import Trainer
 from rhn.utils.options import Arg, check_least
 
 LEFT = 1.0
@@ -79,14 +80,15 @@ def moments(losses: np.ndarray, constant: float) -> dict[str, int]:
 
 def snapshots(config: ChoraleConfig, corpus: Corpus) -> tuple[list[nn.Module], np.ndarray]:
     """Return (the network with its best weights so far after epochs 0, 1, ..., its training losses)."""
-    training = Training({0: build_model(config)}, {0: config.learning_rate}, corpus, config)
-    models = [training.best_model(0)]
-    with training_progress(config) as show:
-        while training.live():
-            training.run_epoch()
-            models.append(training.best_model(0))
-            show(training)
-    return models, training.curve(0)[:, 0]
+    trainer = Trainer(ChoraleTask(config, corpus), {0: build_model(config)})
+    models = [trainer.best_model(0)]
+    with training_progress() as progress:
+        progress.unit(trainer)
+        while trainer.live():
+            trainer.run_epoch()
+            models.append(trainer.best_model(0))
+            progress.unit(trainer)
+    return models, trainer.curve(0)[:, 0]
 
 
 def measured(corpus: Corpus, config: ChoraleConfig) -> dict[str, Credit]:

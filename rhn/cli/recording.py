@@ -1,112 +1,93 @@
-"""`rhn train --record N`: what `gersgorin.Recorder` measures of a training, in record.npz beside each seed's metrics.jsonl.
+"""`rhn train --record N`: measure a training with the recorder of gersgorin, into record.npz beside the metrics.jsonl of each seed.
 
 The probe is the first validation piece, or the first window of the validation text, read from the zero state and without dropout. Loss
-and gradients in the record are the probe's too, so that measurements differ by the weights alone.
+and gradients in the record are those of the probe, so measurements differ only by the weights.
 """
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rhn.presets import ChoraleConfig, LanguageConfig
+from rhn.utils.lazy import plugin
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from rhn.data import Corpus
     from rhn.data.text import TextCorpus
+    from rhn.training.trainer import Trainer
 
 NAME = "record.npz"
 
 
 def recorded_every(folder: Path) -> int | None:
-    """After how many steps the training in a folder was measured; None where it was not. Raises DataError for a damaged record."""
-    from rhn.utils.lazy import plugin
-
+    """Number of steps between two measurements of the run in a folder; None without a record. Raises DataError for a damaged record."""
     paths = sorted([*folder.glob(NAME), *folder.glob(f"seed-*/{NAME}")])
     return plugin("recording").load(paths[0]).every if paths else None
 
 
 @contextlib.contextmanager
-def chorale_recorders(
-    every: int | None, config: ChoraleConfig, folder: Path, corpus: "Corpus"
+def recorders(
+    every: int | None,
+    config: ChoraleConfig | LanguageConfig,
+    folder: Path,
+    corpus: "Corpus | TextCorpus",
+    seeds: Sequence[int],
+    *,
+    tensorboard: bool,
 ) -> Iterator["Recorders | None"]:
-    """What to tell of every epoch and every save of a training on the chorales; None where `every` is."""
-    import numpy as np
-    import torch
-
-    from rhn.plotting.provenance import words_of_new
-
+    """The recorders of a training, one for each seed; None if `every` is None."""
     if every is None:
         yield None
         return
-    probe = torch.as_tensor(np.asarray(corpus.valid[0])).float()
-    with contextlib.closing(
-        Recorders(
-            every,
-            probe,
-            lambda seed: folder / NAME,
-            networks=lambda training: {config.seed: training.model(0)},
-            loss=lambda model: model.nll(probe).mean(),
-            about=lambda seed, model: f"{words_of_new(model.cells[0], seed)}; {probed(corpus)}",
-        )
-    ) as recorders:
-        yield recorders
-
-
-def probed(corpus: "Corpus") -> str:
-    """What networks are trained on, and what the probe is, in words."""
-    return f"{corpus.source}; probe {corpus.valid[0].label}"
-
-
-@contextlib.contextmanager
-def text_recorders(
-    every: int | None,
-    config: LanguageConfig,
-    folder: Path,
-    corpus: "TextCorpus",
-    seeds: Sequence[int],
-    tensorboard: Path | None,
-) -> Iterator["Recorders | None"]:
-    """What to tell of every window and every save of a language model's training; None where `every` is."""
-    import torch
-
     from rhn.plotting.provenance import words_of_new
     from rhn.training.run_folder import homes
 
-    if every is None:
-        yield None
-        return
+    probe, loss = _text_probe(config, corpus) if isinstance(config, LanguageConfig) else _chorale_probe(corpus)
+    text = f"{corpus.name}, its validation text as the probe" if isinstance(config, LanguageConfig) else probed(corpus)
+    paths = {seed: home / NAME for seed, home in homes(folder, seeds).items()}
+    board = folder / "tensorboard" if tensorboard else None
+
+    def about(seed: int, model: "nn.Module") -> str:
+        return f"{words_of_new(model.cells[0], seed)}; {text}"
+
+    with contextlib.closing(Recorders(every, probe, paths.get, loss=loss, about=about, tensorboard=board)) as found:
+        yield found
+
+
+def probed(corpus: "Corpus") -> str:
+    """The data of a training and its probe, in words."""
+    return f"{corpus.source}; probe {corpus.valid[0].label}"
+
+
+def _chorale_probe(corpus: "Corpus") -> tuple["Tensor", Callable]:
+    import numpy as np
+    import torch
+
+    probe = torch.as_tensor(np.asarray(corpus.valid[0])).float()
+    return probe, lambda model: model.nll(probe).mean()
+
+
+def _text_probe(config: LanguageConfig, corpus: "TextCorpus") -> tuple["Tensor", Callable]:
+    import torch
+
     ids = torch.from_numpy(corpus.valid[: config.window + 1]).unsqueeze(1)
-    with contextlib.closing(
-        Recorders(
-            every,
-            ids[:-1],
-            lambda seed: homes(folder, seeds)[seed] / NAME,
-            networks=lambda training: {seed: training.model(seed) for seed in training.live},
-            loss=lambda model: model(ids[:-1], targets=ids[1:]).nll.mean(),
-            about=lambda seed, model: (
-                f"{words_of_new(model.cells[0], seed)}; {corpus.name}, its validation text as the probe"
-            ),
-            tensorboard=tensorboard,
-        )
-    ) as recorders:
-        yield recorders
+    return ids[:-1], lambda model: model(ids[:-1], targets=ids[1:]).nll.mean()
 
 
 class Recorders:
     """A recorder for each seed of a training, made when the training begins.
 
     Args:
-        every: steps of the optimiser from one measurement to the next. What is looked at only after epochs is measured at the end of
-            the epoch in which the step falls.
-        probe: what the networks read.
-        path: of a seed, the file that is written.
-        networks: of a training its live networks as they are now, by seed.
+        every: steps of the optimizer between two measurements. A training whose unit is an epoch is measured at the end of the epoch in
+            which the step falls.
+        probe: input of the networks.
+        path: the file of a seed.
         loss: of a network on the probe.
-        about: of a seed and its network, how they came to be, for figures.
+        about: origin of the network of a seed, for figures.
         tensorboard: a folder for scalars, or None.
     """
 
@@ -116,47 +97,46 @@ class Recorders:
         probe: "Tensor",
         path: Callable[[int], Path],
         *,
-        networks: Callable[[Any], Mapping[int, "nn.Module"]],
         loss: Callable[["nn.Module"], "Tensor"],
         about: Callable[[int, "nn.Module"], str],
         tensorboard: Path | None = None,
     ):
         self._every, self._probe, self._path = every, probe, path
-        self._networks, self._loss, self._about, self._tensorboard = networks, loss, about, tensorboard
-        self._recorders, self._models, self._steps = {}, {}, 0
+        self._loss, self._about, self._tensorboard = loss, about, tensorboard
+        self._recorders: dict[int, Any] = {}
+        self._models, self._steps = {}, 0
 
-    def unit(self, training: Any) -> None:
-        """Measure where that is due; to be called at the start of a training and after every unit of it."""
-        before, self._steps = self._steps, training.steps
+    def unit(self, trainer: "Trainer") -> None:
+        """Measure if a measurement is due; call it at the start of a training and after every unit."""
+        before, self._steps = self._steps, trainer.steps
         if self._recorders and self._steps // self._every == before // self._every:
             return
-        for seed, network in self._networks(training).items():
+        for seed in trainer.numbers:
+            network = trainer.model(seed)
             if seed in self._recorders:
-                self._recorders[seed].measure(self._steps, self._look(seed, network))
+                self._recorders[seed].measure(self._steps, self._load(seed, network))
             else:
                 self._begin(seed, network)
 
     def save(self) -> None:
-        """Write the records; to be called before a training saves its state, so that they are never behind it."""
+        """Write the records; call it before a training saves its state, so that they are never behind it."""
         for recorder in self._recorders.values():
             recorder.save()
 
     def close(self) -> None:
-        """Write the records a last time and say what they cost."""
+        """Write the records a last time and print their cost."""
         for recorder in self._recorders.values():
             recorder.close()
 
     def _begin(self, seed: int, network: "nn.Module") -> None:
-        from rhn.utils.lazy import plugin
-
         self._models[seed] = copy.deepcopy(network)
-        loss, board = self._look(seed, network), self._tensorboard and self._tensorboard / f"record-{seed}"
+        loss, board = self._load(seed, network), self._tensorboard and self._tensorboard / f"record-{seed}"
         options = {"path": self._path(seed), "start": self._steps, "loss": loss, "tensorboard": board}
         options["about"] = self._about(seed, network)
         self._recorders[seed] = plugin("recorder")(self._models[seed], self._probe, self._every, **options)
 
-    def _look(self, seed: int, network: "nn.Module") -> float:
-        """Bring the network's weights, and the gradients of the probe's loss, into the model that is measured; that loss."""
+    def _load(self, seed: int, network: "nn.Module") -> float:
+        """Load the weights of the network, and the gradients of the probe's loss, into the measured model; returns the loss."""
         import torch
 
         model = self._models[seed]

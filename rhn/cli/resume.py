@@ -1,4 +1,4 @@
-"""`rhn resume`: go on with the training that a folder describes."""
+"""`rhn resume`: go on with the training in a folder."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -6,32 +6,31 @@ from typing import Annotated
 
 from rhn.cli.configuration import starting_point
 from rhn.cli.recording import recorded_every
-from rhn.cli.run_training import train
+from rhn.cli.run_training import RunOptions, run_training
 from rhn.errors import InvalidInputError
 from rhn.presets import LanguageConfig
-from rhn.training.run_folder import data_path
 from rhn.utils.io import read_json
 from rhn.utils.options import Arg, Device
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resume:
-    """Go on with a training from its last save; the numbers are those of one that was never stopped."""
+    """Go on with a training from its last save. The results are those of an uninterrupted training."""
 
     out: Annotated[Path, Arg("DIR", positional=True)]
     """Folder of the run."""
     max_minutes: float | None = None
-    """Stop after so many minutes with everything saved."""
+    """Stop after X minutes with everything saved."""
     epochs: int | None = None
-    """Train so many epochs in all, instead of as many as the training was begun with."""
+    """Total number of epochs, instead of that of the configuration."""
     data: Path | None = None
-    """Where the data is, where it was moved."""
+    """Path of the data, if it was moved."""
     cell: str | None = None
     """The cell of a training with a cell of your own, as package.module:factory."""
     threads: int | None = None
     """Text: CPU threads."""
     device: Device = "auto"
-    """Where to train."""
+    """Device of the training."""
     json: bool = False
     """Print the result as one JSON object."""
 
@@ -49,14 +48,13 @@ class Resume:
             raise InvalidInputError("--threads is for language models, and this trains on chorales: leave it out")
         if self.epochs is not None:
             config = replace(config, epochs=self.epochs)
-        train(config, seeds, replace(self, data=data_path(self.out) if self.data is None else self.data))
+        from rhn.training.trained import data_path
 
-    @property
-    def record(self) -> int | None:
-        """After how many steps the run is measured."""
-        return recorded_every(self.out)
-
-    @property
-    def tensorboard(self) -> bool:
-        """Whether the run writes its curves there."""
-        return (self.out / "tensorboard").is_dir()
+        options = RunOptions(
+            out=self.out,
+            data=data_path(self.out) if self.data is None else self.data,
+            record=recorded_every(self.out),
+            tensorboard=(self.out / "tensorboard").is_dir(),
+            **{name: getattr(self, name) for name in ("max_minutes", "threads", "device", "json")},
+        )
+        run_training(config, seeds or [config.seed], options)

@@ -1,13 +1,13 @@
-"""`rhn train`: a preset or a file says what to train, and options replace single fields of its configuration."""
+"""`rhn train`: start from a preset or a configuration file; options replace single fields."""
 
 import json
 import sys
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated
 
 from rhn.cli.configuration import lacking, read_config, starting_point
-from rhn.cli.run_training import text_corpus, train
+from rhn.cli.run_training import RunOptions, load_corpus, run_training
 from rhn.errors import InvalidInputError
 from rhn.presets import ChoraleConfig, LanguageConfig, parameters, preset
 from rhn.utils.options import Arg, Device, Fields, File, Folder, check_least, flag, given_flags, options_of
@@ -18,7 +18,7 @@ TEXT_OPTIONS = ("words", "characters", "seeds", "threads", "tensorboard")
 
 
 def _start(given: dict) -> Config | None:
-    """The configuration that a preset, --config and --cell yield; None without the first two."""
+    """The configuration of a preset or --config with --cell; None without the first two."""
     name, file = given.get("preset"), given.get("config")
     settings = given.get("settings", {})
     return starting_point(name, file, settings.get("cell"), settings.get("cell_options")) if name or file else None
@@ -40,34 +40,34 @@ class Train:
     """
 
     preset: Annotated[str | None, Arg("PRESET", positional=True)] = None
-    """What to train; `rhn presets` describes them."""
+    """Name of a complete training; `rhn presets` describes them."""
     config: File = None
-    """A JSON file of a configuration's fields: what --print-config printed, a run's config.json, or your own. It may stand on top of
-    a preset, which its entry "preset" can name."""
+    """JSON file of fields: the output of --print-config, config.json of a run, or your own. Its entry "preset" may name a preset to
+    start from."""
     out: Folder = None
     """Folder of the run: config.json, metrics.jsonl, best.safetensors, state.safetensors; texts: last.safetensors, speed.jsonl;
     record.npz with --record."""
     data: Path | None = None
-    """Where the data is, instead of where `rhn data get` puts it; chorales: instead of those rebuilt from music21's scores."""
+    """Path of the data. Default: that of `rhn data get`; chorales: rebuilt from music21's scores."""
     words: bool = False
     """Text: --data is a text of your own, read as words."""
     characters: bool = False
     """Text: --data is a text of your own, read as characters."""
     seeds: int = 1
-    """Text: train so many seeds side by side as one program, the configuration's seed and those after it."""
+    """Text: train N seeds side by side as one program, from the seed of the configuration on."""
     max_minutes: float | None = None
-    """Stop after so many minutes with everything saved."""
+    """Stop after X minutes with everything saved."""
     threads: int | None = None
-    """Text: CPU threads (default: 1 below 500 hidden units, all from there on). With 1 the numbers are the same bits every time."""
+    """Text: CPU threads (default: 1 below 500 hidden units, otherwise all). With 1 the results have the same bits every time."""
     tensorboard: bool = False
     """Text: write the curves to DIR/tensorboard too."""
     record: int | None = None
-    """Also measure spectra, gains and gates every so many steps of the optimiser, into DIR/record.npz, which `gersgorin recording`
-    draws. Chorales: at the end of the epoch in which the step falls, and an epoch has 7 (223 pieces in batches of 32)."""
+    """Also measure spectra, gains and gates every N steps of the optimizer, into DIR/record.npz, which `gersgorin recording` draws.
+    Chorales: at the end of the epoch of that step; an epoch has 7 steps (223 pieces in batches of 32)."""
     device: Device = "auto"
-    """Where to train."""
+    """Device of the training."""
     print_config: bool = False
-    """Print the whole configuration as JSON, which --config reads; train nothing. What differs from the preset goes to stderr."""
+    """Print the whole configuration as JSON, which --config reads, and its differences from the preset on stderr; do not train."""
     json: bool = False
     """Print the result as one JSON object."""
     settings: Annotated[dict, Fields((LanguageConfig, ChoraleConfig), _start, lacking)] = field(default_factory=dict)
@@ -85,10 +85,11 @@ class Train:
             check_least(self, seeds=1, record=1)
             seeds = range(config.seed, config.seed + self.seeds)
             check_seed(seeds[-1])
-            train(config, seeds, self)
+            shared = {f.name: getattr(self, f.name) for f in fields(RunOptions)}
+            run_training(config, seeds, RunOptions(**shared))
 
     def configuration(self) -> Config:
-        """What is started from, with what was given; raises InvalidInputError."""
+        """The configuration with all options; raises InvalidInputError."""
         config = _start(vars(self))
         if config is None:
             raise InvalidInputError(
@@ -100,7 +101,7 @@ class Train:
         return replace(config, **changes | (self._own_text(config.corpus) if text else {}))
 
     def _require_own_options(self, config: Config, text: bool) -> None:
-        """Refuse options of language models where chorales are trained on, and the other way round."""
+        """Refuse options of language models for chorales, and vice versa."""
         own = {option.name for option in options_of(type(config))}
         others = [flag(name) for name in self.settings if name not in own]
         others += [] if text else given_flags(self, TEXT_OPTIONS)
@@ -109,7 +110,7 @@ class Train:
             raise InvalidInputError(f"{other} is for {kinds[0]}, and this trains {kinds[1]}: leave it out")
 
     def _own_text(self, usual: str) -> dict[str, str]:
-        """The fields that --words and --characters stand for; refuses --corpus and --unit that contradict them or do nothing."""
+        """The fields that --words and --characters set; refuses --corpus and --unit that contradict them or have no effect."""
         corpus, unit = self.settings.get("corpus"), self.settings.get("unit")
         if self.words and self.characters:
             raise InvalidInputError("--words and --characters exclude one another; give one of them")
@@ -137,6 +138,6 @@ class Train:
                 print(f"{name} is {json.dumps(value)}, the preset's is {json.dumps(usual[name])}", file=sys.stderr)
         if isinstance(config, ChoraleConfig) or config.corpus != "text":
             count = parameters(config)
-        else:  # a text of one's own has the vocabulary that it has
-            count = self.data and parameters(config, len(text_corpus(config, self.data).vocabulary))
+        else:  # the size of the vocabulary is that of the text
+            count = self.data and parameters(config, len(load_corpus(config, self.data).vocabulary))
         print(f"parameters: {count or 'as many as the text of --data makes'}", file=sys.stderr)

@@ -1,15 +1,10 @@
-"""The training loop: K trials on the same batches as one program, a single training being K = 1.
+"""Train on chorales: the task that gives minibatches, the mean loss of a frame, and its measurements.
 
-Each trial has its own weights, learning rate, best weights and end: it stops after `patience` epochs without a better loss, or when a
-loss or a weight is no longer finite. What happens to it does not depend on the others: on a CPU its losses are the same bits alone, in
-any company, and resumed from its state.
-
-Losses are measured after every epoch, over whole splits, with the weights as they are then (epoch 0: before training). So the best
-training loss is the loss of the weights that are kept, and `rhn evaluate` finds it again, in float32 (`rhn.training.evaluation`); the
-price is one forward pass over the data.
+Losses are measured after every epoch, over whole splits, with the weights of that moment (epoch 0: before training). So the best
+training loss is the loss of the weights that are kept, and `rhn evaluate` repeats it in float32. The cost is one forward pass over the
+data.
 """
 
-import copy
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -19,176 +14,134 @@ import torch
 from torch import Tensor, nn
 
 from rhn.data import Corpus
-from rhn.errors import InvalidInputError
 from rhn.training.batches import Minibatch, evaluation_batches, training_batches
-from rhn.training.curves import best_epoch, diverged, has_ended
-from rhn.training.graphs import replayed
-from rhn.training.live_trials import LiveTrials, places_to_keep
+from rhn.training.build import build_model
+from rhn.training.ensemble import Ensemble, Weights
+from rhn.training.evaluation import evaluate
+from rhn.training.graphs import captured
 from rhn.training.losses import mean_loss, mean_nll
 from rhn.training.memory import part_size
-from rhn.training.numerics import deterministic
+from rhn.training.optimizers import Optimizer
 from rhn.training.profile import Profile, measure_profile
 from rhn.training.seeds import batch_order
-from rhn.training.state import TrialState
+from rhn.training.trainer import Trials
 
 
-class Training:
-    """K trials, all at the same epoch.
+class ChoraleTask:
+    """Predict the next frame of chorales; implements `rhn.training.trainer.Task`.
 
     Args:
-        models: by trial number, alike but for the values of their parameters, which are the first weights where nothing is saved.
-        learning_rates: by trial number.
-        corpus: its training and validation pieces.
-        config: what the trials share, a `ChoraleConfig` or whatever has its epochs, patience, objective, batch_size, momentum and seed.
-        device: where it happens.
-        saved: a state for each trial, all at one epoch; None to begin.
-        refuse_overflow: raise where a loss is not finite before training; otherwise that trial has ended, diverged, at epoch 0.
-
-    Raises:
-        DataError: a split has nothing to predict.
-        InvalidInputError: a loss is not finite before training.
+        config: a `ChoraleConfig`, or whatever has its epochs, patience, objective, batch_size, seed and optimizer.
+        corpus: training and validation pieces; the test pieces are for `test_nll`.
     """
 
-    def __init__(
-        self,
-        models: Mapping[int, nn.Module],
-        learning_rates: Mapping[int, float],
-        corpus: Corpus,
-        config: Any,
-        *,
-        device: torch.device | str = "cpu",
-        saved: Mapping[int, TrialState] | None = None,
-        refuse_overflow: bool = True,
-    ):
-        self._config, self.device = config, torch.device(device)
-        self._models, self._left, self._other = dict(models), {}, None
-        slots = LiveTrials.start(models, learning_rates, self.device)
-        where = {"device": self.device, "dtype": slots.stack.dtype}
-        self._batches = training_batches(corpus.train, config.batch_size, **where)
-        self._splits = [evaluation_batches(pieces, **where) for pieces in (corpus.train, corpus.valid)]
+    unit, measure_name, first_epoch = "epoch", "nats/frame", 0
+    columns, logged = ("train_nll", "valid_nll"), ()
+    rate_unit = "epochs"
+
+    def __init__(self, config: Any, corpus: Corpus):
+        self.config, self.corpus, self.objective = config, corpus, config.objective
+        self._graph = None
+
+    # ---- the training --------------------------------------------------------------------------------
+
+    def models(self, seeds: Sequence[int], device: str = "cpu") -> dict[int, nn.Module]:
+        """The first models of these seeds."""
+        return {seed: build_model(self.config, seed=seed) for seed in seeds}
+
+    def start(self, model: nn.Module, device: torch.device) -> None:
+        where = {"device": device, "dtype": next(model.parameters()).dtype}
+        self._device, self._network, self._graph = device, (model.cell, model.depth), None
+        self._batches = training_batches(self.corpus.train, self.config.batch_size, **where)
+        self._splits = [evaluation_batches(pieces, **where) for pieces in (self.corpus.train, self.corpus.valid)]
         positions = max(batch.mask.numel() for batch in self._batches)
-        self._part_size = part_size(next(iter(models.values())), positions, self.device)
-        if saved:
-            self._curves = {n: np.asarray(saved[n].curve) for n in models}
-            self._use(slots.resumed({n: saved[n].arrays for n in models}))
-        else:
-            self._curves = {n: np.empty((0, 2)) for n in models}
-            self._use(slots)
-            self._measure(list(models))
-            for number, curve in self._curves.items():
-                if refuse_overflow and diverged(curve):
-                    raise InvalidInputError(
-                        f"the loss of trial {number} is not finite before training: draw smaller initial weights than "
-                        f"{getattr(models[number], 'init', 'these')}"
-                    )
+        self._part_size = part_size(model, positions, device)
 
-    @property
-    def epoch(self) -> int:
-        """Epochs done by the trials that have done most."""
-        return max(map(len, self._curves.values())) - 1
+    def extra(self, ensemble: Ensemble) -> dict[str, Tensor]:
+        return {f"best.{name}": t.clone() for name, t in ensemble.weights.items()}
 
-    @property
-    def steps(self) -> int:
-        """Steps of the optimiser that the trials have taken which have done most epochs."""
-        return self.epoch * len(self._batches)
+    def part_size(self) -> int | None:
+        return self._part_size
 
-    def live(self) -> list[int]:
-        """The trials still training."""
-        config = self._config
-        ends = {"epochs": config.epochs, "patience": config.patience}
-        return [n for n, curve in self._curves.items() if not has_ended(curve, config.objective, **ends)]
+    def use(self, parts: Sequence[Trials]) -> None:
+        self._parts = parts
+        self._losses = captured(partial(_losses, [part.ensemble for part in parts], self._splits), self._device)
 
-    def run_epoch(self) -> None:
-        """One epoch for every live trial, of which there must be one; those that have ended leave first."""
-        live, model = self.live(), next(iter(self._models.values()))
-        numbers = self._slots.numbers
-        places = places_to_keep([n in live and numbers.index(n) == k for k, n in enumerate(numbers)], self.device)
-        if len(places) < len(numbers):  # as far as it pays
-            staying = {numbers[k] for k in places}
-            self._left |= {n: self._slots.best_of(n) for n in set(numbers) - staying}
-            self._use(self._slots[places])
-        with deterministic():
-            for i in batch_order(self._config.seed, model.cell, model.depth, self.epoch + 1, len(self._batches)):
-                self._step(i)
-        self._measure(live)
+    def batch_count(self, epoch: int) -> int:
+        return len(self._batches)
 
-    def profile(self) -> Profile:
-        """What a step costs of the models that go through it together, measured on the batch in the middle; nothing changes."""
-        part, batch = self._slots[: self._part_size or len(self._slots)].stack, self._batches[len(self._batches) // 2]
-        gradients = partial(part.gradients, mean_loss, batch.frames, batch.mask, batch.count)
-        with deterministic():
-            return measure_profile(part, gradients, batch.frames[:-1], own=False)
+    def batches(self, epoch: int) -> list[int]:
+        return batch_order(self.config.seed, *self._network, epoch, len(self._batches))
 
-    def curve(self, number: int) -> np.ndarray:
-        """(epochs done + 1, 2): training and validation loss; those of a diverged trial end in inf or NaN."""
-        return self._curves[number]
+    def decay(self, epoch: int) -> float:
+        return 1.0
 
-    def state(self, number: int) -> TrialState:
-        """What a trial needs to go on; for live trials and those that ended with the last epoch."""
-        return TrialState(self._curves[number], self._slots.arrays(number))
+    def begin_epoch(self, trials: Trials) -> None:
+        """Nothing: no state is carried from batch to batch."""
 
-    def best_model(self, number: int) -> nn.Module:
-        """The model of a trial with its best weights so far, on the CPU."""
-        best = self._left[number] if number in self._left else self._slots.best_of(number)
-        model = copy.deepcopy(self._models[number])
-        model.load_state_dict(best, strict=False)
-        return model
+    def inputs(self, trials: Trials, batch: int, epoch: int, step: int) -> tuple[int]:
+        return (batch,)
 
-    def best_nll(self, number: int, pieces: Sequence[np.ndarray]) -> float:
-        """The loss of a trial's best weights so far on other pieces, as `evaluate` has it; on a GPU one CUDA graph for all trials."""
-        if self._other is None or self._other[0] is not pieces:
-            one = self._slots[[0]]
-            batches = evaluation_batches(pieces, device=self.device, dtype=one.stack.dtype)
-            self._other = pieces, one.stack, replayed(partial(_losses, [one], [batches]), self.device)
-        _, stack, losses = self._other
-        values = self.best_model(number).state_dict()
-        for name, t in (stack.weights | stack.constants).items():
+    def step(self, trials: Trials, optimizer: Optimizer, number: int) -> None:
+        batch = self._batches[number]
+        gradients = trials.ensemble.gradients(mean_loss, batch.frames, batch.mask, batch.count)
+        optimizer.step(trials.ensemble.weights, gradients, trials.state, trials.rate)
+
+    def bad_steps(self, log: Tensor, batches: int) -> Tensor:
+        raise NotImplementedError  # nothing is logged
+
+    def measure(self, log: Tensor, epoch: int) -> list[list[float]]:
+        losses = torch.stack([self._losses(split).clone() for split in range(len(self._splits))], 1)
+        losses[~torch.cat([part.ensemble.finite() for part in self._parts])] = torch.nan
+        return losses.tolist()
+
+    def refusal(self, row: Sequence[float], epoch: int) -> None:
+        return None
+
+    def end_epoch(self, trials: Trials, curves: Mapping[int, np.ndarray], improved: Sequence[int]) -> None:
+        for name, w in trials.ensemble.weights.items():
+            trials.extra[f"best.{name}"][improved] = w[improved]
+
+    def weights(self, trials: Trials) -> Weights:
+        return trials.ensemble.weights
+
+    def profile(self, trials: Trials, inputs: tuple[int]) -> Profile:
+        batch = self._batches[inputs[0]]
+        gradients = partial(trials.ensemble.gradients, mean_loss, batch.frames, batch.mask, batch.count)
+        return measure_profile(trials.ensemble, gradients, batch.frames[:-1], own=False)
+
+    def size(self, batch: int) -> int:
+        return self._batches[batch].count
+
+    # ---- what a run folder needs ---------------------------------------------------------------------
+
+    def about(self, seed: int) -> dict:
+        """Metadata of checkpoints beside configuration and metrics."""
+        return {"data": {"source": self.corpus.source, "checksum": self.corpus.checksum}}
+
+    def fixed(self, seeds: Sequence[int]) -> dict:
+        """Entries of config.json that must not change."""
+        return {"data": self.corpus.checksum}
+
+    def line(self, epoch: int, row: Sequence[float]) -> dict:
+        """The line of an epoch in metrics.jsonl."""
+        return {"epoch": epoch, "train_nll": row[0], "valid_nll": row[1]}
+
+    def test_nll(self, model: nn.Module, device: torch.device | str = "cpu") -> float:
+        """Nats a frame of the test pieces; on a GPU one CUDA graph serves all models of a training."""
+        if torch.device(device).type != "cuda":
+            return evaluate(model, self.corpus.test, device=device).nll
+        if self._graph is None:
+            ensemble = Ensemble.in_evaluation(model, device)
+            batches = evaluation_batches(self.corpus.test, device=device, dtype=ensemble.dtype)
+            self._graph = ensemble, captured(partial(_losses, [ensemble], [batches]), torch.device(device))
+        ensemble, losses = self._graph
+        values = model.state_dict()
+        for name, t in (ensemble.weights | ensemble.constants).items():
             t[0].copy_(values[name])
-        with deterministic():
-            return losses(0).item()
-
-    def model(self, number: int) -> nn.Module:
-        """The model of a live trial with its weights as they are now, on the CPU."""
-        model, weights = copy.deepcopy(self._models[number]), self._slots.arrays(number)
-        values = {name: torch.from_numpy(weights[f"weights.{name}"]) for name in self._slots.stack.weights}
-        model.load_state_dict(values, strict=False)
-        return model
-
-    def _use(self, slots: LiveTrials) -> None:
-        """Train these from now on."""
-        self._slots = slots
-        size = self._part_size or len(slots)
-        parts = [slots[start : start + size] for start in range(0, len(slots), size)]
-        changes = [*slots.stack.weights.values(), *slots.velocity.values()]
-        self._step = replayed(partial(_step, parts, self._batches, self._config.momentum), self.device, changes)
-        self._losses = replayed(partial(_losses, parts, self._splits), self.device)
-
-    def _measure(self, live: list[int]) -> None:
-        """Add the losses of now to the curves of these trials, and keep the weights of those that are better than ever."""
-        with deterministic():
-            losses = torch.stack([self._losses(split) for split in range(len(self._splits))], 1)
-            losses[~self._slots.stack.finite()] = torch.nan
-        improved = []
-        for place, row in enumerate(losses.tolist()):
-            number = self._slots.numbers[place]
-            if number not in live or self._slots.numbers.index(number) != place:
-                continue
-            curve = self._curves[number] = np.vstack([self._curves[number], row])
-            if not diverged(curve) and best_epoch(curve, self._config.objective) == len(curve) - 1:
-                improved.append(place)
-        self._slots.keep_best(improved)
+        return losses(0).item()
 
 
-def _step(parts: Sequence[LiveTrials], batches: Sequence[Minibatch], momentum: float, i: int) -> None:
-    """A step of every trial on batch i, v <- momentum v + g and w <- w - learning_rate v, as in torch.optim.SGD."""
-    batch = batches[i]
-    for part in parts:
-        gradients = part.stack.gradients(mean_loss, batch.frames, batch.mask, batch.count)
-        for name, w in part.stack.weights.items():
-            v = part.velocity[name].mul_(momentum).add_(gradients[name])
-            w.sub_(v * part.learning_rate.view(-1, *[1] * (w.dim() - 1)))
-
-
-def _losses(parts: Sequence[LiveTrials], splits: Sequence[Sequence[Minibatch]], split: int) -> Tensor:
-    """The loss of every trial on a split, (K,)."""
-    return torch.cat([mean_nll(part.stack, splits[split]) for part in parts])
+def _losses(parts: Sequence[Ensemble], splits: Sequence[Sequence[Minibatch]], split: int) -> Tensor:
+    """The loss of every model on a split, (K,)."""
+    return torch.cat([mean_nll(part, splits[split]) for part in parts])

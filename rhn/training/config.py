@@ -53,7 +53,9 @@ class TrainingConfig:
     batch_size: int
     """Rows of a batch."""
     epochs: int
-    """Total number of epochs, an upper limit if trainings can stop early."""
+    """Maximum number of epochs."""
+    patience: int | None = None
+    """Stop after N epochs without a better loss. None: never."""
     precision: Literal["float32", "mixed"] = "float32"
     """mixed: products with fp16 operands, sums and weights in float32."""
     seed: int = 0
@@ -64,6 +66,7 @@ class TrainingConfig:
         for name in ("depth", "hidden_size", "batch_size", "epochs"):
             require(self, name, getattr(self, name) >= 1, "1 or more")
         require(self, "seed", self.seed >= 0, "0 or more")
+        require(self, "patience", self.patience is None or self.patience >= 1, "1 or more, or None")
         positive = f"a number above 0, at most {LARGEST_FLOAT:g}"
         require(self, "learning_rate", 0 < self.learning_rate <= LARGEST_FLOAT, positive)
         plain = all(isinstance(value, bool | int | float | str | None) for value in self.cell_options.values())
@@ -107,15 +110,12 @@ class ChoraleConfig(TrainingConfig):
     batch_size: int = 32
     """Chorales a batch."""
     epochs: int = 300
-    """Maximum number of epochs."""
-    patience: int = 50
-    """Stop after so many epochs without a better loss."""
+    patience: int | None = 50
     objective: Literal["train", "valid"] = "valid"
     """Loss that decides which weights are best: train or valid."""
 
     def __post_init__(self):
         super().__post_init__()
-        require(self, "patience", self.patience >= 1, "1 or more")
         std = self.init_std
         require(self, "init_std", std is None or 0 < std <= LARGEST_INIT, f"a number above 0, at most {LARGEST_INIT:g}")
         enough = self.precision != "mixed" or std is None or std >= SMALLEST_MIXED
@@ -197,7 +197,6 @@ class LanguageConfig(TrainingConfig):
     reset_probability: float = 0.0
     """Probability that a row starts a window from the zero state."""
     epochs: int = 500
-    """Total number of epochs."""
 
     def __post_init__(self):
         from rhn.cells import Initialization  # here, because it loads torch, for which `--help` should not wait

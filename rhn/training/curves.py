@@ -1,6 +1,6 @@
-"""What the losses of a trial say about it. A curve is (epochs done + 1, 2) float64: training and validation loss after each epoch.
+"""Read a curve: the losses of a trial after each epoch, (epochs, 2 or more) float64, training loss first, then validation loss.
 
-A trial needs no counters beside its curve, so there are none to save, and none that could disagree with it.
+The counters of early stopping follow from the curve, so a state has only the curve.
 """
 
 from typing import Literal, NamedTuple
@@ -9,7 +9,7 @@ import numpy as np
 
 Objective = Literal["train", "valid"]
 LEFT = 0.98
-"""A training has left its plateau when its loss is below this part of the best constant output's."""
+"""A training has left its plateau if its loss is below this factor times that of the best constant output."""
 
 
 def diverged(curve: np.ndarray) -> bool:
@@ -18,38 +18,45 @@ def diverged(curve: np.ndarray) -> bool:
     >>> diverged(np.array([[11.2, 11.3], [np.inf, 11.0]]))
     True
     """
-    return not np.isfinite(curve[-1]).all()
+    return len(curve) > 0 and not np.isfinite(curve[-1, :2]).all()
 
 
 def best_epoch(curve: np.ndarray, objective: Objective) -> int:
-    """The first epoch with the least loss, among those whose losses are all finite.
+    """The first row with the least loss, among rows with finite losses.
 
     >>> best_epoch(np.array([[9.0, 8.0], [7.0, 8.5], [7.0, 8.2]]), "train")
     1
     """
-    losses = np.where(np.isfinite(curve).all(axis=1), curve[:, 0 if objective == "train" else 1], np.inf)
-    return int(losses.argmin())
+    losses = curve[:, 0 if objective == "train" else 1]
+    return int(np.where(np.isfinite(curve[:, :2]).all(axis=1), losses, np.inf).argmin())
 
 
-class Kept(NamedTuple):
-    """The losses of the weights that are kept, those of the best epoch."""
+class BestEpoch(NamedTuple):
+    """The best epoch, of which the weights are kept, and its losses."""
 
     epoch: int
     train_nll: float
     valid_nll: float
 
 
-def kept(curve: np.ndarray, objective: Objective) -> Kept:
-    """What the weights that are kept came to.
+def kept(curve: np.ndarray, objective: Objective) -> BestEpoch:
+    """The best epoch and its losses.
 
     >>> kept(np.array([[9.0, 8.0], [7.0, 8.5], [7.0, 8.2]]), "train")
-    Kept(epoch=1, train_nll=7.0, valid_nll=8.5)
+    BestEpoch(epoch=1, train_nll=7.0, valid_nll=8.5)
     """
     epoch = best_epoch(curve, objective)
-    return Kept(epoch, *curve[epoch].tolist())
+    return BestEpoch(epoch, *curve[epoch, :2].tolist())
 
 
-def has_ended(curve: np.ndarray, objective: Objective, *, epochs: int, patience: int) -> bool:
-    """Whether a trial is over: all epochs done, `patience` epochs without a better loss, or diverged."""
-    epoch = len(curve) - 1
-    return epoch >= epochs or diverged(curve) or epoch - best_epoch(curve, objective) >= patience
+def has_ended(
+    curve: np.ndarray, objective: Objective, *, epochs: int, patience: int | None, first_epoch: int = 0
+) -> bool:
+    """Whether a trial is over: all epochs done, `patience` epochs without a better loss, or diverged.
+
+    first_epoch: of the first row.
+    """
+    last = len(curve) - 1
+    if last + first_epoch >= epochs or diverged(curve):
+        return True
+    return patience is not None and last >= 0 and last - best_epoch(curve, objective) >= patience

@@ -1,9 +1,7 @@
-"""Calls that are replayed on a GPU: a recurrence is thousands of small launches, a CUDA graph of them is one.
+"""Replay a function as CUDA graphs: a recurrence is thousands of small launches, its graph is one.
 
-`replayed`: a function(i) works on the i-th of a fixed list of batches and on tensors that stay where they are; each i is captured once.
-`captured`: a function of new tensors every time, which are copied to where those of the first call with their shapes and types were.
-Each combination of them, and so each length of a window, is captured once; that takes as long as two calls without a graph.
-On other devices both functions are simply called.
+Tensor arguments are copied to the place of those of the first call with their shapes and types; other arguments are part of the key.
+Each key is captured once, which takes as long as two calls without a graph. On other devices the function is called as it is.
 """
 
 import functools
@@ -15,29 +13,13 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 
-def replayed(
-    function: Callable[[int], Tensor | None], device: torch.device, changes: Sequence[Tensor] = ()
-) -> Callable:
-    """The same function, as one CUDA graph for each i on a GPU. `changes` are the tensors that it writes to in place.
-
-    What it returns is the caller's to keep. The function must not refer to what holds it: graphs die by counting references, and a
-    cycle would keep their memory until the garbage collector comes by.
-    """
-    if device.type != "cuda":
-        return function
-    graphs = _Graphs(changes, device)
-
-    def call(i: int) -> Tensor | None:
-        result = graphs.replay(i, lambda: function(i))
-        return None if result is None else result.clone()  # the graphs share memory: another i may overwrite it
-
-    return call
-
-
 def captured(function: Callable[..., Any], device: torch.device, changes: Sequence[Tensor] = ()) -> Callable[..., Any]:
-    """The same function of trees of tensors, as a CUDA graph for each new combination of shapes on a GPU.
+    """The same function of trees of tensors and numbers, on a GPU as one CUDA graph for each new combination of shapes and numbers.
 
-    What it returns there is overwritten by the next call, which it may be given to. As for `replayed`, no cycle of references.
+    Its result on a GPU is overwritten by the next call, which may take it as an argument.
+
+    changes: the tensors that the function changes in place. The function must not refer to its holder: graphs are freed by reference
+    counts, and a cycle would keep their memory until the garbage collector runs.
     """
     if device.type != "cuda":
         return function
@@ -45,12 +27,12 @@ def captured(function: Callable[..., Any], device: torch.device, changes: Sequen
 
     def call(*trees: Any) -> Any:
         leaves, structure = tree_flatten(trees)
-        key = tuple(None if leaf is None else (leaf.shape, leaf.dtype) for leaf in leaves)
+        key = tuple((leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else leaf for leaf in leaves)
         if key not in inputs:
-            inputs[key] = [None if leaf is None else torch.empty_like(leaf) for leaf in leaves]
+            inputs[key] = [torch.empty_like(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         kept = inputs[key]
         for place, leaf in zip(kept, leaves, strict=True):
-            if place is not None:
+            if isinstance(leaf, Tensor):
                 place.copy_(leaf)
         return graphs.replay(key, lambda: function(*tree_unflatten(kept, structure)))
 

@@ -43,9 +43,14 @@ class Profile:
 
 
 def measure_profile(
-    stack: Ensemble, gradients: Callable[[], Any], x: Tensor, *, own: bool, masks: tuple[CellMasks, ...] | None = None
+    ensemble: Ensemble,
+    gradients: Callable[[], Any],
+    x: Tensor,
+    *,
+    own: bool,
+    masks: tuple[CellMasks, ...] | None = None,
 ) -> Profile:
-    """The pace of a stack's training step.
+    """The pace of a ensemble's training step.
 
     Args:
         gradients: computes a step's gradients and changes nothing.
@@ -53,30 +58,30 @@ def measure_profile(
         own: whether the first cell's input needs a gradient, as that of an embedding does.
         masks: each cell's dropout, stacked; None for models without any.
     """
-    device = stack.device
+    device = ensemble.device
     with torch.random.fork_rng([device] if device.type == "cuda" else []), recorded_choices() as choices:
-        parts = [captured(call, device) for call in (gradients, lambda: _cells_alone(stack, x, own, masks))]
+        parts = [captured(call, device) for call in (gradients, lambda: _cells_alone(ensemble, x, own, masks))]
         try:
             step, recurrence = _interleaved(parts, device)
         except torch.OutOfMemoryError:  # beside what the training holds; its own step may fit
             step = recurrence = math.nan
-    return Profile(recurrence_words(choices, device, _precision(stack)), step, recurrence)
+    return Profile(recurrence_words(choices, device, _precision(ensemble)), step, recurrence)
 
 
-def _cells_alone(stack: Ensemble, x: Tensor, own: bool, masks: tuple[CellMasks, ...] | None) -> list:
+def _cells_alone(ensemble: Ensemble, x: Tensor, own: bool, masks: tuple[CellMasks, ...] | None) -> list:
     """The gradients of each cell's outputs, summed, in its weights and where they are needed in its inputs."""
     found = []
-    for i, cell in enumerate(stack.skeleton.cells):
-        found.append(_gradients(stack, i, cell, x, own, None if masks is None else masks[i]))
-        x, own = x.new_full((len(stack), *x.shape[-3:-1], stack.skeleton.hidden_size), 0.5), True
+    for i, cell in enumerate(ensemble.skeleton.cells):
+        found.append(_gradients(ensemble, i, cell, x, own, None if masks is None else masks[i]))
+        x, own = x.new_full((len(ensemble), *x.shape[-3:-1], ensemble.skeleton.hidden_size), 0.5), True
     return found
 
 
-def _gradients(stack: Ensemble, number: int, cell: nn.Module, x: Tensor, own: bool, masks: CellMasks | None) -> Any:
+def _gradients(ensemble: Ensemble, number: int, cell: nn.Module, x: Tensor, own: bool, masks: CellMasks | None) -> Any:
     prefix = f"cells.{number}."
     weights, constants = (
         {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-        for tensors in (stack.weights, stack.constants)
+        for tensors in (ensemble.weights, ensemble.constants)
     )
     dropout = masks is not None and any(m is not None for m in masks)
 
@@ -113,5 +118,5 @@ def _seconds(call: Callable[[], Any], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def _precision(stack: Ensemble) -> str:
-    return getattr(stack.skeleton.cells[0], "precision", "float32")
+def _precision(ensemble: Ensemble) -> str:
+    return getattr(ensemble.skeleton.cells[0], "precision", "float32")

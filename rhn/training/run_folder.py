@@ -1,26 +1,327 @@
-"""A training's folder: one process writes to it, it holds one configuration, and a file of one line an epoch."""
+"""Train in a folder: stopped at any moment, the same call goes on and ends as if it had never been stopped.
+
+    config.json          configuration and data
+    metrics.jsonl        a line an epoch
+    best.safetensors     the checkpoint of the best epoch so far
+    state.safetensors    all that a resume needs, saved now and then and at the end
+    last.safetensors     language models: the checkpoint of the last epoch
+    speed.jsonl          language models: a line for each epoch ended: tokens read since the previous line, and seconds
+
+With several seeds each has its own metrics.jsonl and checkpoints in seed-N/. The state decides: lines of epochs after it are removed
+and written again, with the same numbers (on a CPU, the same bits). Checkpoints are written before the state, so after a kill between
+them they are written again. One process writes to a folder, and it holds one configuration.
+"""
 
 import contextlib
 import fcntl
 import json
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import MISSING, fields
+import logging
+import math
+import shlex
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 
-from rhn.errors import DataError, InvalidInputError, OutputError
+import numpy as np
+
+from rhn.checkpoints import save_checkpoint
+from rhn.data import Corpus
+from rhn.data.text import TextCorpus
+from rhn.errors import DataError, DivergedError, InvalidInputError, OutputError, RhnError
+from rhn.training.chorales import ChoraleTask
+from rhn.training.config import ChoraleConfig, LanguageConfig
+from rhn.training.curves import best_epoch, diverged
+from rhn.training.language import LanguageTask
+from rhn.training.numerics import deterministic
+from rhn.training.state import TrialState, read_state, write_state
+from rhn.training.trainer import Trainer
+from rhn.utils.interrupts import Interrupted, deferred_interrupt
 from rhn.utils.io import atomic_path, finite_json, read_json, remove_leftovers, write_json, writing
 from rhn.utils.wording import first_line
+
+SAVE_SHARE = 0.02  # of the time may go into saving: a kill costs as much as is trained between two saves
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Result:
+    """The end of a training, for one seed. Losses are those of the best epoch, in nats a frame or a token."""
+
+    seed: int
+    checkpoint: str
+    """Of the best epoch; if none has ended, of the weights at the time of the stop."""
+    best_epoch: int
+    """0 also if no epoch of a language model has ended."""
+    train_nll: float
+    """Language models: with dropout, during the epoch."""
+    valid_nll: float
+    test_nll: float | None
+    """None for language models: `rhn evaluate` reads the test text."""
+    epochs: int
+    steps: tuple[int, int]
+    """Steps done of the present epoch, and steps in it."""
+    finished: bool
+    """False if time ran out first."""
+    diverged: str | None
+    """The reason, if a loss or a weight was no longer finite."""
+
+
+def train(
+    config: ChoraleConfig | LanguageConfig,
+    corpus: Corpus | TextCorpus,
+    out: str | Path,
+    *,
+    seeds: Sequence[int] | None = None,
+    device: str = "cpu",
+    threads: int = 1,
+    max_minutes: float = math.inf,
+    about: Mapping[str, str | None] = MappingProxyType({}),
+    on_unit: Callable[[Trainer], None] = lambda trainer: None,
+    on_epoch: Callable[[int, dict], None] = lambda seed, line: None,
+    on_save: Callable[[], None] = lambda: None,
+) -> list[Result]:
+    """Train, or go on with the training in the folder; returns one result for each seed.
+
+    Args:
+        config: its `epochs` may differ from those that the folder was begun with.
+        seeds: trained side by side as one program; default: that of the configuration.
+        threads: of a CPU; language models have the same bits with one thread, and nearly so with more. Chorales use one.
+        max_minutes: stop after so many minutes; the same call goes on.
+        about: more entries of config.json, which may change.
+        on_unit: called with the trainer at the start and after every unit (an epoch of chorales, a window of a text).
+        on_epoch: called with (seed, line of metrics.jsonl) after every epoch.
+        on_save: called before every save, so that its files are never behind the state.
+
+    Raises:
+        InvalidInputError: the folder holds something else; the message names the difference.
+        DataError: the saved state is damaged, missing or cannot be read.
+        DivergedError: all language models have diverged; the best checkpoint so far stays.
+        OutputError: the folder cannot be written to, or another process trains in it.
+        Interrupted: Ctrl-C; everything is saved.
+    """
+    seeds = list(seeds or [config.seed])
+    task = LanguageTask(config, corpus) if isinstance(config, LanguageConfig) else ChoraleTask(config, corpus)
+    run = _Run(task, Path(out), seeds, device)  # a model that cannot be built leaves no folder behind
+    require_own_folder(run.folder)
+    with (
+        deterministic(threads),
+        locked(run.folder),
+        deferred_interrupt(task.unit) as interrupt,
+        _with_advice(run.folder),
+    ):
+        deadline, next_save = time.monotonic() + 60 * max_minutes, 0.0
+        if run.begin(task.fixed(seeds), {"device": device, **about}):
+            run.save(False, on_save)
+        run.write_lines()
+        trainer = run.trainer
+        on_unit(trainer)
+        while trainer.live():
+            ended = trainer.run_unit()
+            if ended:
+                run.end_epoch(on_epoch)
+            on_unit(trainer)
+            now, finished = time.monotonic(), not trainer.live()
+            stop = interrupt.pending or now > deadline
+            if stop or now > next_save or finished or (ended and not run.keeps_best):
+                run.save(ended, on_save)
+                next_save = time.monotonic() + (time.monotonic() - now) / SAVE_SHARE
+            if stop and not finished:
+                run.save_unvalidated()
+            if interrupt.pending:
+                folder = shlex.quote(str(run.folder))
+                raise Interrupted(f"stopped after epoch {trainer.epoch}, saved; rhn resume {folder} goes on")
+            if stop:
+                break
+        return [run.result(seed) for seed in seeds]
+
+
+class _Run:
+    """The files of a training."""
+
+    def __init__(self, task: ChoraleTask | LanguageTask, folder: Path, seeds: Sequence[int], device: str):
+        self.folder, self._task, self._device = folder, task, device
+        self._homes = homes(folder, seeds)
+        self._models = task.models(seeds, device)
+        self.keeps_best = task.unit == "epoch"
+        """Whether the best weights are in the state; otherwise their checkpoint is written when the epoch ends."""
+        self._since, self._read = time.monotonic(), 0
+
+    def begin(self, fixed: Mapping[str, object], free: Mapping[str, object]) -> bool:
+        """Check that the folder is of this training and make its trainer; returns whether there was no state."""
+        path, config = self.folder / "state.safetensors", self._task.config
+        saved = read_state(path)
+        metrics = [*self.folder.glob("metrics.jsonl"), *self.folder.glob("seed-*/metrics.jsonl")]
+        if saved is None and any(file.stat().st_size for file in metrics):
+            raise DataError(f"{path} is missing, though epochs were done: put it back, or give another --out")
+        done = 0 if saved is None else int(saved[1].get("epochs", 0))
+        if done > config.epochs:
+            raise InvalidInputError(
+                f"{self.folder} has done {done} epochs already, expected --epochs of {done} or more"
+            )
+        wanted = asdict(config) | {**fixed, **free}
+        before = require_same_training(self.folder / "config.json", config, wanted, {"epochs", *free})
+        device, now = (before or {}).get("device"), free.get("device")
+        if device != now and device and now:
+            _logger.warning("this training was begun on %s: random masks differ on %s", device, now)
+        try:
+            states = None if saved is None else _trial_states(saved[0], list(self._homes))
+            self.trainer = Trainer(self._task, self._models, device=self._device, saved=states)
+        except RhnError:
+            raise
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            if saved is None:
+                raise
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else error
+            raise DataError(
+                f"{path} is of another training ({reason}): put its own back, or give another --out"
+            ) from error
+        if before is not None and not self.trainer.epoch:
+            how = "it begins again" if saved is None else "it goes on from its last save"
+            _logger.warning("the training in %s was stopped before its first epoch ended: %s", self.folder, how)
+        self._since = time.monotonic()
+        return saved is None
+
+    def save(self, ended: bool, on_save: Callable[[], None]) -> None:
+        """Write checkpoints and state; `ended`: an epoch has just ended."""
+        self.trainer.check()
+        states = {seed: self.trainer.state(seed) for seed in self._homes}
+        on_save()
+        for seed in self.trainer.numbers:
+            lines = self._lines(seed)
+            if self.keeps_best:
+                self._checkpoint(seed, "best.safetensors", self.trainer.best_model(seed), lines[self._best(seed)])
+            elif ended:
+                model, best = self.trainer.model(seed), self._best(seed) == len(lines) - 1
+                for name in ("last.safetensors", *["best.safetensors"] * best):
+                    self._checkpoint(seed, name, model, lines[-1])
+        if ended and not self.keeps_best:
+            self._write_speed()
+        metadata = {"epochs": str(self.trainer.epoch)}
+        write_state(self.folder / "state.safetensors", _flat(states), metadata)
+
+    def save_unvalidated(self) -> None:
+        """Before the first epoch of a language model ends the checkpoint has the present weights, which nobody has validated."""
+        done, steps = self.trainer.position
+        for seed in self.trainer.numbers if done else ():
+            if not len(self.trainer.curve(seed)):
+                metrics = {"epoch": 0, "step": done, "steps_an_epoch": steps}
+                self._checkpoint(seed, "best.safetensors", self.trainer.model(seed), metrics)
+
+    def write_lines(self) -> None:
+        """Write metrics.jsonl of each seed as the state says."""
+        for seed, home in self._homes.items():
+            home.mkdir(exist_ok=True)
+            write_lines(home / "metrics.jsonl", self._lines(seed))
+
+    def end_epoch(self, on_epoch: Callable[[int, dict], None]) -> None:
+        """Add the line of the epoch that has just ended, of each seed trained in it."""
+        for seed, home in self._homes.items():
+            for line in self._lines(seed)[-1:]:
+                if line["epoch"] == self.trainer.epoch:
+                    add_line(home / "metrics.jsonl", line)
+                    on_epoch(seed, line)
+
+    def result(self, seed: int) -> Result:
+        curve, first, trainer = self.trainer.curve(seed), self._task.first_epoch, self.trainer
+        best = self._best(seed)
+        losses = curve[best, :2].tolist() if len(curve) else (math.nan, math.nan)
+        why = trainer.diverged.get(seed) or ("a loss is not finite" if diverged(curve) else None)
+        return Result(
+            seed=seed,
+            checkpoint=str(self._homes[seed] / "best.safetensors"),
+            best_epoch=best + first if len(curve) else 0,
+            train_nll=losses[0],
+            valid_nll=losses[1],
+            test_nll=self._test_nll(seed),
+            epochs=max(0, len(curve) - 1 + first),
+            steps=trainer.position,
+            finished=not trainer.live(),
+            diverged=why,
+        )
+
+    def _best(self, seed: int) -> int:
+        """The row of the best epoch."""
+        curve = self.trainer.curve(seed)
+        return best_epoch(curve, self._task.objective) if len(curve) else 0
+
+    def _lines(self, seed: int) -> list[dict]:
+        rows = self.trainer.curve(seed).tolist()
+        return [self._task.line(epoch, row) for epoch, row in enumerate(rows, start=self._task.first_epoch)]
+
+    def _test_nll(self, seed: int) -> float | None:
+        return self._task.test_nll(self.trainer.best_model(seed), self._device) if self.keeps_best else None
+
+    def _checkpoint(self, seed: int, name: str, model, metrics: dict) -> None:
+        if self.keeps_best and not self.trainer.live():
+            metrics = metrics | {"test_nll": self._test_nll(seed)}
+        config = asdict(self._task.config) | {"seed": seed}
+        about = self._task.about(seed)
+        save_checkpoint(self._homes[seed] / name, model, train=config, **about, metrics=finite_json(metrics))
+
+    def _write_speed(self) -> None:
+        """Add the speed since the last such line, validation and saving included."""
+        seconds, tokens = time.monotonic() - self._since, self.trainer.samples_read - self._read
+        self._since, self._read = time.monotonic(), self.trainer.samples_read
+        line = {"epoch": self.trainer.epoch, "tokens": tokens, "seconds": seconds}
+        line |= {"tokens_per_second": tokens * len(self.trainer.numbers) / seconds, "device": str(self._device)}
+        add_line(self.folder / "speed.jsonl", line)
+
+
+def _flat(states: Mapping[int, TrialState]) -> dict[str, np.ndarray]:
+    """The arrays of a state file; with several seeds each name begins with the seed."""
+    found = {}
+    for seed, state in states.items():
+        prefix = f"{seed}/" if len(states) > 1 else ""
+        found |= {f"{prefix}{name}": array for name, array in ({**state.arrays, "curve": state.curve}).items()}
+    return found
+
+
+def _trial_states(arrays: Mapping[str, np.ndarray], seeds: Sequence[int]) -> dict[int, TrialState]:
+    """The inverse of `_flat`; raises KeyError for arrays of something else."""
+    if "live" in arrays:
+        return _states_of_version_0_2(arrays, seeds)
+    states = {}
+    for seed in seeds:
+        prefix = f"{seed}/" if len(seeds) > 1 else ""
+        own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+        states[seed] = TrialState(own.pop("curve"), own)
+    return states
+
+
+def _states_of_version_0_2(arrays: Mapping[str, np.ndarray], seeds: Sequence[int]) -> dict[int, TrialState]:
+    """The states in a language model's file of version 0.2, which had one array (K, ...) for all live seeds."""
+    live = arrays["live"].tolist()
+    states = {seed: TrialState(arrays[f"curve.{seed}"], {}) for seed in seeds}
+    for k, seed in enumerate(live):
+        own = {name: a[k] for name, a in arrays.items() if name.startswith(("weights.", "states.", "average"))}
+        own |= {"nll": arrays["nll"][:, k], "norm": arrays["norm"][:, k], "step": arrays["position"][1]}
+        states[seed] = TrialState(arrays[f"curve.{seed}"], own)
+    return states
+
+
+@contextlib.contextmanager
+def _with_advice(folder: Path) -> Iterator[None]:
+    """Add to a DivergedError the good checkpoints and some advice."""
+    try:
+        yield
+    except DivergedError as error:
+        kept = sorted(str(path) for path in folder.rglob("best.safetensors"))
+        left = f"the last good weights are in {', '.join(kept)}" if kept else "no epoch was finished before"
+        raise DivergedError(f"{error}; {left}; try a lower learning rate in another --out") from None
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """The folder, made where it was missing, for this process alone; what killed ones left half written is removed.
+    """Lock a folder for this process; make it if it is missing, and remove files that killed processes left half written.
 
-    Raises OutputError where it cannot be made or written to, or another process has it.
+    Raises OutputError if it cannot be made or written to, or if another process has locked it.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("a")  # a file of the user's keeps what is in it
+        lock = (folder / ".lock").open("a")  # does not truncate a file of the user's
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -32,8 +333,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def require_own_folder(folder: Path) -> None:
-    """Raise InvalidInputError where a training would work in the folder of a study, or overwrite what is not a training's, such as the
-    best network of one."""
+    """Raise InvalidInputError for the folder of a study, and for one with files of other origin that a training would overwrite."""
     trained = (folder / "config.json").exists()
     if not trained and ((folder / "journal.log").exists() or any(folder.glob("*-depth*/trials"))):
         raise InvalidInputError(f"{folder} holds a study: give another --out, the folder of a training or a new one")
@@ -46,18 +346,19 @@ def require_own_folder(folder: Path) -> None:
 
 
 def homes(folder: Path, seeds: Sequence[int]) -> dict[int, Path]:
-    """Where the files of each seed are: the folder itself for one seed, seed-N/ in it for several."""
+    """The folder of each seed: the folder itself for one seed, seed-N/ in it for several."""
     return {seed: folder if len(seeds) == 1 else folder / f"seed-{seed}" for seed in seeds}
 
 
 def require_same_training(path: Path, config, wanted: dict, free: Collection[str]) -> dict | None:
-    """See that config.json says this, and write it where it does not; returns what it said before, None where it is new.
+    """Compare config.json with the wanted entries, then write it; returns its former content, None if it is new.
 
-    config:  a dataclass; its defaults stand for entries that an older version did not write
-    free:    names of entries that may differ
-    Raises InvalidInputError, naming what differs, or DataError for a damaged file.
+    config: a dataclass; its defaults stand for entries that an older version did not write.
+    free: names of entries that may differ.
+
+    Raises InvalidInputError, naming the differences, or DataError for a damaged file.
     """
-    found = _read(path)
+    found = read_run_config(path)
     if found is not None:
         there = {f.name: f.default for f in fields(config) if f.default is not MISSING}
         there |= {f.name: f.default_factory() for f in fields(config) if f.default_factory is not MISSING} | found
@@ -76,31 +377,14 @@ def require_same_training(path: Path, config, wanted: dict, free: Collection[str
     return found
 
 
-def data_path(path: Path) -> Path | None:
-    """Where the data of a training is, by the config.json in its folder; None where that does not say.
-
-    path: the folder, or a checkpoint in it, or in one of its seed-N/.
-
-    Raises DataError for a damaged config.json.
-    """
-    folder = path if path.is_dir() else path.parent
-    config = folder / "config.json"
-    if not config.exists() and folder.name.startswith("seed-"):
-        config = folder.parent / "config.json"
-    found = (_read(config) or {}).get("path")
-    if not isinstance(found, str | None):
-        raise DataError(f"{config} does not say where the data is: give --data")
-    return None if found is None else Path(found)
-
-
 def write_lines(path: Path, lines: Sequence[dict]) -> None:
-    """Write a file of a JSON object a line, atomically; what is not finite becomes null. Raises OutputError."""
+    """Write a file of one JSON object a line, atomically; NaN and infinity become null. Raises OutputError."""
     with atomic_path(path) as temporary:
         temporary.write_text("".join(map(_line, lines)))
 
 
 def add_line(path: Path, values: dict) -> None:
-    """Add a line to such a file, or begin it. Raises OutputError."""
+    """Add a line to such a file. Raises OutputError."""
     with writing(path), path.open("a") as file:
         file.write(_line(values))
 
@@ -109,7 +393,8 @@ def _line(values: dict) -> str:
     return json.dumps(finite_json(values)) + "\n"
 
 
-def _read(path: Path) -> dict | None:
+def read_run_config(path: Path) -> dict | None:
+    """The entries of a config.json; None if there is no file. Raises DataError."""
     try:
         content = read_json(path)
     except FileNotFoundError:

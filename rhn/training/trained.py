@@ -12,7 +12,7 @@ from rhn.data.text import TextCorpus, Vocabulary, belongs_to, read_text
 from rhn.errors import CheckpointError, DataError, InvalidInputError, RhnError
 from rhn.models import LanguageModel
 from rhn.training.config import LanguageConfig
-from rhn.training.run_folder import data_path
+from rhn.training.run_folder import read_run_config
 from rhn.training.seeds import weights_generator
 
 CHORALES = (".json", ".pickle", ".mat")  # files of chorales
@@ -32,6 +32,23 @@ def initial_model(path: str | Path, seed: int = 0, cell: str | None = None) -> t
         return model, own is not None
     dtype = next(model.parameters()).dtype
     return type(model)(**header["config"], generator=generator, dtype=dtype), own is not None
+
+
+def data_path(path: Path) -> Path | None:
+    """The path of a training's data in the config.json of its folder; None if it has none.
+
+    path: the folder, a checkpoint in it, or one in its seed-N/.
+
+    Raises DataError for a damaged config.json.
+    """
+    folder = path if path.is_dir() else path.parent
+    config = folder / "config.json"
+    if not config.exists() and folder.name.startswith("seed-"):
+        config = folder.parent / "config.json"
+    found = (read_run_config(config) or {}).get("path")
+    if not isinstance(found, str | None):
+        raise DataError(f"{config} does not say where the data is: give --data")
+    return None if found is None else Path(found)
 
 
 def corpus_of(checkpoint: Path, data: Path | None) -> Corpus:

@@ -4,6 +4,8 @@ import numpy as np
 
 from rhn.data.text import TextCorpus, Tokens, Vocabulary
 from rhn.training.config import LanguageConfig
+from rhn.training.language import LanguageTask
+from rhn.training.trainer import Trainer
 
 # a training of a second that learns
 SMALL = LanguageConfig(
@@ -45,8 +47,14 @@ def small_corpus(train: int = 120, others: int = 30) -> TextCorpus:
     return TextCorpus(*splits, vocabulary=vocabulary, name="text", source="made up", checksum="0" * 64)
 
 
-def finish(training):
+def text_trainer(config, corpus, seeds=(0,), **more) -> Trainer:
+    """A trainer of these seeds of a language model."""
+    task = LanguageTask(config, corpus)
+    return Trainer(task, task.models(seeds, more.get("device", "cpu")), **more)
+
+
+def finish(trainer):
     """Train to the end."""
-    while not training.finished:
-        training.run_window()
-    return training
+    while trainer.live():
+        trainer.run_step()
+    return trainer

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from rhn.checkpoints import read_metadata
 from rhn.cli import estimate as cost
 from rhn.cli import main as cli
-from rhn.training import language_progress as progress
+from rhn.training import progress
 from rhn.training.state import read_state, write_state
 
 PTB = Path(__file__).resolve().parents[4] / "shared" / "data" / "ptb"

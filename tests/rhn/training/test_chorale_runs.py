@@ -1,4 +1,4 @@
-"""What a training on chorales leaves in its folder. What all trainings have in common: tests/rhn/training/test_driver.py."""
+"""What a training on chorales leaves in its folder. What all trainings have in common: test_run_folder.py."""
 
 import dataclasses
 import json
@@ -8,9 +8,9 @@ import pytest
 
 from rhn.checkpoints import load_checkpoint, read_metadata
 from rhn.errors import InvalidInputError
-from rhn.training.chorale_runs import train
 from rhn.training.config import ChoraleConfig
 from rhn.training.evaluation import evaluate
+from rhn.training.run_folder import train
 from rhn.training.trained import initial_model
 from tests.rhn.pieces import shortest_chorales
 
@@ -28,7 +28,7 @@ def corpus():
 def run(corpus, tmp_path_factory):
     """A folder, and what was returned."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    return folder, train(CONFIG, corpus, folder)
+    return folder, train(CONFIG, corpus, folder)[0]
 
 
 def lines(folder):
@@ -39,7 +39,10 @@ def test_it_leaves_its_configuration_losses_best_model_and_state(run, corpus):
     folder, result = run
     names = [".lock", "best.safetensors", "config.json", "metrics.jsonl", "state.safetensors"]
     assert sorted(path.name for path in folder.iterdir()) == names
-    assert json.loads((folder / "config.json").read_text()) == dataclasses.asdict(CONFIG) | {"data": corpus.checksum}
+    assert json.loads((folder / "config.json").read_text()) == dataclasses.asdict(CONFIG) | {
+        "data": corpus.checksum,
+        "device": "cpu",
+    }
     assert [line["epoch"] for line in lines(folder)] == list(range(result.epochs + 1))
     best = lines(folder)[result.best_epoch]
     assert (best["train_nll"], best["valid_nll"]) == (result.train_nll, result.valid_nll)
@@ -66,13 +69,13 @@ def test_the_best_checkpoint_has_the_losses_that_the_run_reports(run, corpus):
 
 def test_a_training_that_patience_ended_ends_at_the_same_epoch_where_more_are_allowed(corpus, tmp_path):
     config = dataclasses.replace(CONFIG, learning_rate=4.0, epochs=40, patience=2)
-    ended = train(config, corpus, tmp_path)
+    (ended,) = train(config, corpus, tmp_path)
     assert ended.epochs == ended.best_epoch + 2 < 40
-    assert train(dataclasses.replace(config, epochs=60), corpus, tmp_path) == ended
+    assert train(dataclasses.replace(config, epochs=60), corpus, tmp_path) == [ended]
 
 
 def test_a_diverged_run_says_so_and_keeps_a_finite_model(corpus, tmp_path):
-    result = train(dataclasses.replace(CONFIG, learning_rate=3e38), corpus, tmp_path)
+    (result,) = train(dataclasses.replace(CONFIG, learning_rate=3e38), corpus, tmp_path)
     assert result.diverged
     assert np.isfinite([result.train_nll, result.valid_nll, result.test_nll]).all()
     assert lines(tmp_path)[-1]["train_nll"] is None

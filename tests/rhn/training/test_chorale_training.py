@@ -14,13 +14,13 @@ from rhn.cells import CELLS
 from rhn.errors import DataError, InvalidInputError
 from rhn.models import PolyphonicModel
 from rhn.training.batches import ROWS, STEP_ROWS, evaluation_batches, grouped, predicted_frames, training_batches
-from rhn.training.chorales import Training
+from rhn.training.chorales import ChoraleTask
 from rhn.training.config import ChoraleConfig
 from rhn.training.evaluation import evaluate
-from rhn.training.live_trials import places_to_keep
 from rhn.training.memory import weight_bytes
 from rhn.training.seeds import batch_order, weights_generator
 from rhn.training.state import TrialState
+from rhn.training.trainer import Trainer, places_to_keep
 from tests.rhn.pieces import shortest_chorales
 
 CONFIG = ChoraleConfig(
@@ -46,7 +46,7 @@ def start(numbers, corpus, cell="rhn", *, rates=None, saved=None, dtype=torch.fl
     """The trials of these numbers; the learning rate is 1 where nothing else is said."""
     models = {n: model(n, cell, hidden_size=hidden_size, dtype=dtype) for n in numbers}
     rates = dict.fromkeys(numbers, 1.0) if rates is None else {n: rates[n] for n in numbers}
-    return Training(models, rates, corpus, replace(CONFIG, **plan), saved=saved)
+    return Trainer(ChoraleTask(replace(CONFIG, **plan), corpus), models, rates, saved=saved)
 
 
 def run(training, until=None):
@@ -84,7 +84,7 @@ def test_so_it_is_in_mixed_precision_which_follows_float32(corpus):
         models = {n: model(n) for n in numbers}
         for made in models.values():
             made.use_precision(precision)
-        return run(Training(models, dict.fromkeys(numbers, 0.3), corpus, CONFIG))
+        return run(Trainer(ChoraleTask(CONFIG, corpus), models, dict.fromkeys(numbers, 0.3)))
 
     together = trained(range(3), "mixed")
     assert_same(trained([2], "mixed"), together, [2])
@@ -147,7 +147,7 @@ def test_a_diverging_trial_keeps_its_best_loss_and_disturbs_nobody(rate, corpus)
 
 def test_weights_that_are_not_finite_end_a_trial_though_its_loss_is(corpus):
     training = start([0, 1], corpus)
-    training._slots.stack.weights["cells.0.bias"][1, 0, 0] = torch.inf  # tanh of it is 1
+    training._trials.ensemble.weights["cells.0.bias"][1, 0, 0] = torch.inf  # tanh of it is 1
     training.run_epoch()
     assert training.live() == [0]
 
@@ -180,7 +180,7 @@ def test_a_loss_that_is_not_finite_before_training_is_refused(corpus):
     with torch.no_grad():
         m.output.bias.fill_(1e38)
     with pytest.raises(InvalidInputError, match="trial 5 is not finite before training"):
-        Training({5: m}, {5: 1.0}, corpus, CONFIG)
+        Trainer(ChoraleTask(CONFIG, corpus), {5: m}, {5: 1.0})
 
 
 # ---- it is plain SGD -----------------------------------------------------------------------------
@@ -273,7 +273,7 @@ def test_on_a_gpu_the_stack_halves():
 def test_a_gpu_trains_as_the_cpu_does(cell, corpus):
     models = {n: model(n, cell) for n in range(5)}
     rates = dict.fromkeys(models, 0.1)
-    cpu, gpu = (run(Training(models, rates, corpus, CONFIG, device=device)) for device in ("cpu", "cuda"))
+    cpu, gpu = (run(Trainer(ChoraleTask(CONFIG, corpus), models, rates, device=device)) for device in ("cpu", "cuda"))
     for n in models:
         np.testing.assert_allclose(gpu.curve(n), cpu.curve(n), rtol=1e-4)
 
@@ -281,11 +281,12 @@ def test_a_gpu_trains_as_the_cpu_does(cell, corpus):
 @pytest.mark.gpu
 def test_a_gpu_training_resumes_to_the_same_bits(corpus):
     models, config = {n: model(n) for n in RATES}, replace(CONFIG, epochs=8, patience=2)
-    whole = run(Training(models, RATES, corpus, config, device="cuda"))
-    first = run(Training(models, RATES, corpus, config, device="cuda"), until=5)
+    whole = run(Trainer(ChoraleTask(config, corpus), models, RATES, device="cuda"))
+    first = run(Trainer(ChoraleTask(config, corpus), models, RATES, device="cuda"), until=5)
     live = first.live()
     saved = {n: first.state(n) for n in live}
-    again = run(Training({n: models[n] for n in live}, RATES, corpus, config, device="cuda", saved=saved))
+    task, left = ChoraleTask(config, corpus), {n: models[n] for n in live}
+    again = run(Trainer(task, left, RATES, device="cuda", saved=saved))
     for n in live:
         np.testing.assert_array_equal(again.curve(n), whole.curve(n))
 

@@ -9,13 +9,13 @@ import torch
 from rhn.data.text import Tokens
 from rhn.errors import DataError, InvalidInputError
 from rhn.models import LanguageModel
-from rhn.training.averaging import Average
 from rhn.training.ensemble import Ensemble
 from rhn.training.evaluation import score
-from rhn.training.language import Training
-from tests.rhn.texts import SMALL, finish, small_corpus
+from rhn.training.language import start_average, update_average
+from tests.rhn.texts import SMALL, finish, small_corpus, text_trainer
 
 CORPUS = small_corpus()
+TRAIN, VALID, NORM = 0, 1, 3  # columns of a curve
 EVERYTHING = replace(
     SMALL,
     vary_window=True,
@@ -31,7 +31,7 @@ EVERYTHING = replace(
 
 
 def run(config=SMALL, seeds=(0,)):
-    return finish(Training(config, CORPUS, seeds=seeds))
+    return finish(text_trainer(config, CORPUS, seeds))
 
 
 def weights(training, seed):
@@ -41,21 +41,19 @@ def weights(training, seed):
 def test_it_learns_what_there_is_to_learn():
     training = run(replace(SMALL, epochs=12, depth=3, hidden_size=24))
     first, last = training.curve(0)[0], training.curve(0)[-1]
-    assert last.valid_nll < first.valid_nll
-    assert math.exp(last.valid_nll) < 3.0, "a guess at word frequencies has a perplexity of 8"
+    assert last[VALID] < first[VALID]
+    assert math.exp(last[VALID]) < 3.0, "a guess at word frequencies has a perplexity of 8"
 
 
 @pytest.mark.parametrize("config", [SMALL, EVERYTHING], ids=["paper", "everything"])
 @pytest.mark.parametrize("windows", [1, 17, 40])
 def test_stopped_anywhere_it_goes_on_to_the_same_bits(config, windows):
-    whole, broken = run(config), Training(config, CORPUS, seeds=(0,))
+    whole, broken = run(config), text_trainer(config, CORPUS)
     for _ in range(windows):
-        broken.run_window()
+        broken.run_step()
     assert 0 < broken.profile().share <= 1, "asking changes nothing"
-    saved = broken.arrays()
-    resumed = Training(config, CORPUS, seeds=(0,))
-    resumed.resume(saved)
-    assert finish(resumed).curve(0) == whole.curve(0)
+    resumed = text_trainer(config, CORPUS, saved={0: broken.state(0)})
+    assert (finish(resumed).curve(0) == whole.curve(0)).all()
     assert all(torch.equal(t, weights(whole, 0)[name]) for name, t in weights(resumed, 0).items())
 
 
@@ -67,70 +65,71 @@ def test_a_seed_trains_alike_alone_and_beside_others(config):
         alone = run(config, (seed,))
         assert all(torch.equal(t, weights(together, seed)[name]) for name, t in weights(alone, seed).items())
         for one, other in zip(alone.curve(seed), together.curve(seed), strict=True):
-            assert (one.train_nll, one.gradient_norm) == (other.train_nll, other.gradient_norm)
-            assert one.valid_nll == pytest.approx(other.valid_nll, rel=1e-7)  # float32 sums of another number of rows
-    assert together.curve(5) != together.curve(0), "other seeds are other trainings"
+            assert (one[TRAIN], one[NORM]) == (other[TRAIN], other[NORM])
+            assert one[VALID] == pytest.approx(other[VALID], rel=1e-7)  # float32 sums of another number of rows
+    assert (together.curve(5) != together.curve(0)).any(), "other seeds are other trainings"
 
 
 def test_the_training_loss_is_the_mean_over_all_tokens_of_the_epoch():
-    training = Training(replace(SMALL, epochs=1), CORPUS, seeds=(0,))
-    nll, (_, _, windows) = training._nll, training.position
+    training = text_trainer(replace(SMALL, epochs=1), CORPUS)
+    log, (_, windows) = training._log, training.position
     finish(training)
-    assert training.curve(0)[0].train_nll == pytest.approx(nll.sum().item() / (windows * SMALL.window), rel=1e-12)
+    nll = log[..., 0].sum().item()
+    assert training.curve(0)[0, TRAIN] == pytest.approx(nll / (windows * SMALL.window), rel=1e-12)
 
 
 @pytest.mark.parametrize("more", [{}, {"averaging": 1, "epochs": 14, "learning_rate": 2.0}], ids=["last", "averaged"])
 def test_validation_reads_the_text_in_rows_without_dropout_by_the_averaged_weights_if_there_are_any(more):
     training = run(replace(SMALL, **more))
     found = score(training.model(0), CORPUS.valid, batch_size=SMALL.batch_size)
-    assert training.curve(0)[-1].valid_nll == pytest.approx(found.nll, rel=1e-6)
+    assert training.curve(0)[-1, VALID] == pytest.approx(found.nll, rel=1e-6)
     if more:
-        average = training.arrays()
-        assert average["average_active"].item() == 1, "validation stalls at such a learning rate"
-        assert not torch.equal(average["average.embedding"], average["weights.embedding"])
+        average = training.state(0).arrays
+        assert average["average_active"] == 1, "validation stalls at such a learning rate"
+        assert (average["average.embedding"] != average["weights.embedding"]).any()
 
 
 def test_an_average_is_the_mean_of_all_weights_from_where_it_begins():
     models = [LanguageModel("rnn", vocabulary_size=3, hidden_size=2, dtype=torch.float64) for _ in range(2)]
     stack = Ensemble.of(models)
-    average, seen = Average.of(stack), []
+    average, seen = start_average(stack), []
     for step in range(6):
         if step == 3:
-            average.consider(0, [1.0, 2.0, 3.0], 1)
+            average["average_active"][0] = 1
         stack.weights["embedding"].normal_(generator=torch.Generator().manual_seed(step))
-        average.update(stack)
+        update_average(average, stack)
         seen.append(stack.weights["embedding"].clone())
-    found = average.stack(stack).weights["embedding"]
+    found = average["average.embedding"]
     torch.testing.assert_close(found[0], torch.stack([s[0] for s in seen[2:]]).mean(0))
     assert torch.equal(found[1], seen[-1][1]), "the other model has not begun"
 
 
 def test_what_diverges_leaves_and_the_others_do_not_notice():
-    training, untouched = Training(SMALL, CORPUS, seeds=(0, 1, 2)), run(SMALL, (0, 1, 2))
+    training, untouched = text_trainer(SMALL, CORPUS, (0, 1, 2)), run(SMALL, (0, 1, 2))
     for _ in range(3):
-        training.run_window()
-    training._stack.weights["output_bias"][1, 0] = torch.nan
+        training.run_step()
+    training._trials.ensemble.weights["output_bias"][1, 0] = torch.nan
     finish(training)
-    assert training.live == (0, 2)
+    assert training.numbers == [0, 2]
     assert "step 4 of" in training.diverged[1]
-    assert [training.curve(seed) == untouched.curve(seed) for seed in (0, 2)] == [True, True]
+    assert [(training.curve(seed) == untouched.curve(seed)).all() for seed in (0, 2)] == [True, True]
 
 
 @pytest.mark.parametrize("seeds", [(0, 0), (-1,)])
 def test_seeds_that_are_none_are_refused(seeds):
     with pytest.raises(InvalidInputError, match="expected distinct ones"):
-        Training(SMALL, CORPUS, seeds=seeds)
+        text_trainer(SMALL, CORPUS, seeds)
 
 
 def test_a_text_too_short_for_varying_windows_is_refused():
     corpus = replace(CORPUS, train=Tokens(CORPUS.train[:16]))
     with pytest.raises(DataError, match="do not fill"):
-        Training(replace(SMALL, window=2, vary_window=True), corpus, seeds=(0,))
+        text_trainer(replace(SMALL, window=2, vary_window=True), corpus)
 
 
 def test_a_validation_text_too_short_is_named():
     with pytest.raises(DataError, match="the validation text: 5 tokens"):
-        Training(SMALL, replace(CORPUS, valid=Tokens(CORPUS.valid[:5])), seeds=(0,))
+        text_trainer(SMALL, replace(CORPUS, valid=Tokens(CORPUS.valid[:5])))
 
 
 @pytest.mark.gpu
@@ -140,8 +139,7 @@ def test_a_gpu_trains_alike_with_its_graphs(config):
     """Without dropout and resets, whose draws are the device's own."""
     rates = {f"drop_{place}": 0.0 for place in ("embedding", "input", "hidden", "output", "candidate")}
     config = replace(config, **rates, reset_probability=0.0)
-    expected, found = run(config).curve(0), Training(config, CORPUS, seeds=(0, 1), device="cuda")
+    expected, found = run(config).curve(0), text_trainer(config, CORPUS, (0, 1), device="cuda")
     finish(found)
     for one, other in zip(expected, found.curve(0), strict=True):
-        assert other.train_nll == pytest.approx(one.train_nll, rel=1e-3)
-        assert other.valid_nll == pytest.approx(one.valid_nll, rel=1e-3)
+        assert other[:2] == pytest.approx(one[:2], rel=1e-3)

@@ -10,7 +10,9 @@ from rhn.models.dropout import Masks
 from rhn.models.language import LanguageModel
 from rhn.training.config import LanguageConfig
 from rhn.training.ensemble import Ensemble
-from rhn.training.language_step import training_step
+from rhn.training.language import training_step
+from rhn.training.optimizers import SGD
+from rhn.training.trainer import Trials
 from tests.rhn.training.numpy_language_model import Window, backward, cost, learning_rate, official, ours
 from tests.rhn.training.numpy_language_model import training_step as official_step
 
@@ -63,9 +65,9 @@ def test_two_windows_of_training_are_the_official_ones(tied, depth, layers, kern
 
         read, rates = torch.from_numpy(tokens.T.copy()), torch.tensor(RATES, dtype=torch.float64)
         before = {name: t.clone() for name, t in stack.weights.items()}
-        taken = training_step(
-            stack, read, our_states, stacked_masks(windows), rates, LanguageConfig(corpus="text", **how)
-        )
+        trials, config = Trials([0, 1], stack, rates, {}, {}), LanguageConfig(corpus="text", **how)
+        optimizer = SGD(weight_decay=WEIGHT_DECAY)
+        taken = training_step(trials, optimizer, read, our_states, stacked_masks(windows), config)
         for k, each in enumerate(wanted):
             assert_same(taken.nll[k], each.loss, "loss")
             assert_same(taken.norm[k], each.norm, "gradient norm")

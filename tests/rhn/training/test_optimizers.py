@@ -87,7 +87,5 @@ def test_parameters_out_of_range_are_refused_by_name(name):
 
 
 def test_the_default_is_the_paper_s():
-    chorales = ChoraleConfig(
-        cell="rhn", depth=1, hidden_size=3, learning_rate=0.1, init_std=0.1, transform_bias=None
-    )
+    chorales = ChoraleConfig(cell="rhn", depth=1, hidden_size=3, learning_rate=0.1, init_std=0.1, transform_bias=None)
     assert make_optimizer(chorales) == OPTIMIZERS["sgd"](momentum=0.9)

@@ -14,11 +14,8 @@ import pytest
 
 from rhn.checkpoints import read_metadata
 from rhn.errors import DataError, InvalidInputError, OutputError
-from rhn.training import chorale_runs as chorales
-from rhn.training import driver
-from rhn.training import language_runs as language
 from rhn.training.config import ChoraleConfig
-from rhn.training.run_folder import locked
+from rhn.training.run_folder import SAVE_SHARE, locked, train
 from rhn.training.state import write_state
 from rhn.utils.interrupts import Interrupted
 from tests.rhn.pieces import shortest_chorales
@@ -29,7 +26,7 @@ from tests.rhn.texts import SMALL, small_corpus
 class Task:
     """A small training of three epochs or more."""
 
-    run: Callable
+    name: str
     config: Any
     corpus: Any
     others: tuple
@@ -37,7 +34,7 @@ class Task:
 
     def train(self, folder: Path, corpus=None, on_unit=lambda training: None, **more):
         names = {name: more.pop(name) for name in list(more) if hasattr(self.config, name)}
-        return self.run(replace(self.config, **names), corpus or self.corpus, folder, on_unit=on_unit, **more)
+        return train(replace(self.config, **names), corpus or self.corpus, folder, on_unit=on_unit, **more)[0]
 
 
 @pytest.fixture(scope="module", params=["chorales", "text"])
@@ -45,12 +42,12 @@ def task(request):
     if request.param == "text":
         corpus = small_corpus(40)
         other = replace(corpus, checksum="1" * 64)
-        return Task(language.train, SMALL, corpus, (other, {"hidden_size": 10**9}))
+        return Task("text", SMALL, corpus, (other, {"hidden_size": 10**9}))
     config = ChoraleConfig(
         cell="rhn", depth=2, hidden_size=5, learning_rate=0.3, init_std=0.1, transform_bias=-1.0, epochs=5, patience=3
     )
     other = shortest_chorales(33, skip=1)
-    return Task(chorales.train, config, shortest_chorales(33), (other, {"cell": "gru", "depth": 1}))
+    return Task("chorales", config, shortest_chorales(33), (other, {"cell": "gru", "depth": 1}))
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +100,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(units, task, whole, tm
 
 def test_out_of_time_again_and_again_it_ends_alike_and_at_every_stop_the_files_tell_one_story(task, whole, tmp_path):
     for _ in range(500):
-        results = task.train(tmp_path, max_minutes=0)
-        result = results[0] if isinstance(results, list) else results
+        result = task.train(tmp_path, max_minutes=0)
         done = [line for line in lines(tmp_path) if line["epoch"] > 0]
         assert len(done) == result.epochs
         if done:
@@ -227,34 +223,21 @@ def test_the_state_of_another_training_is_refused(task, begun, tmp_path_factory)
 # ---- how often it is saved -----------------------------------------------------------------------
 
 
-def test_saving_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
+def test_saving_takes_a_small_share_of_the_time(task, tmp_path, monkeypatch):
+    """By a clock on which a unit takes 20 seconds and a save one."""
     clock, saves = [0.0], []
+    monkeypatch.setattr("rhn.training.run_folder.time.monotonic", lambda: clock[0])
 
-    class Counted:
-        """A training of 400 units of 20 seconds each, which takes a second to save."""
+    def on_unit(trainer):
+        clock[0] += 20.0
 
-        unit, saves_every_epoch, training, epochs, homes = "unit", False, None, 0, {}
-        finished = property(lambda self: clock[0] > 8000)
+    def on_save():
+        saves.append(clock[0])
+        clock[0] += 1.0
 
-        def begin(self, saved):
-            assert saved is None
-
-        def advance(self):
-            clock[0] += 20.0
-            return True
-
-        def keep(self, ended):
-            saves.append(clock[0])
-            clock[0] += 1.0
-
-        def arrays(self):
-            return {"done": np.zeros(1)}
-
-    @dataclass
-    class Config:
-        epochs: int = 1
-
-    monkeypatch.setattr("rhn.training.driver.time.monotonic", lambda: clock[0])
-    driver.drive(Counted(), tmp_path, Config(), fixed={}, free={})
-    apart = 20 * -(-1 / driver.SAVE_SHARE // 20) + 1
-    assert np.diff(saves[1:-1]).tolist() == [apart] * (len(saves) - 3) and len(saves) > 50
+    task.train(tmp_path, epochs=12, patience=None, on_unit=on_unit, on_save=on_save)
+    apart = 20 * -(-1 / SAVE_SHARE // 20) + 1
+    if task.name == "chorales":
+        assert np.diff(saves[1:-1]).tolist() == [apart] * (len(saves) - 3)
+    else:
+        assert np.diff(saves).max() <= apart and len(saves) > 12, "also at the end of every epoch"

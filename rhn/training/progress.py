@@ -1,0 +1,161 @@
+"""Show the progress of a training on stderr: its kernel, its speed, the time left, one line an epoch, and on a terminal a bar."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rhn.errors import InvalidInputError
+from rhn.training.losses import measure
+from rhn.training.trainer import Trainer
+from rhn.utils.progress import LINE_SECONDS, Speed, duration, lines_of, rate_words
+
+FIRST_SECONDS = 20.0  # after which the time left is printed
+EPOCH_SECONDS = 5.0  # between two lines of epochs
+PAUSE = 0.5  # seconds between two looks at the losses: on a GPU each waits for all work before it
+
+
+@contextlib.contextmanager
+def training_progress() -> Iterator["Progress"]:
+    """Call `unit` of the result with the trainer at its start and after every unit, `epoch` with (seed, line of metrics.jsonl)."""
+    if not sys.stderr.isatty():
+        yield Progress(lambda line: print(line, file=sys.stderr, flush=True))
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import TextColumn, TimeRemainingColumn
+    from rich.table import Column
+
+    text = TextColumn("{task.description}", table_column=Column(overflow="fold"))  # a narrow terminal gets two lines
+    columns = (text, TextColumn("left"), TimeRemainingColumn())
+    with Bars(*columns, console=Console(stderr=True), refresh_per_second=2, speed_estimate_period=600) as bars:
+        yield Progress(lambda line: bars.console.print(line, highlight=False, soft_wrap=True), bars)
+
+
+class Progress:
+    """Lines and, with `bars`, a bar.
+
+    At the start: the kernel of the recurrence. After the first units: the speed and the time left. Then one line for each epoch, unless
+    epochs are so short that the last line is only seconds old, and now and then a line within a long epoch. With a bar these lines are
+    its text.
+    """
+
+    def __init__(self, say: Callable[[str], None], bars: Any = None, clock: Callable[[], float] = time.monotonic):
+        self._say_line, self._bars, self._clock = say, bars, clock
+        self._bar = None if bars is None else bars.add_task("", total=None)
+        self._speed, self._units, self._told = Speed(clock), 0, False
+        self._begun, self._said, self._looked, self._read = None, clock(), clock(), 0
+        self._trainer, self._losses = None, ""
+
+    def unit(self, trainer: Trainer) -> None:
+        """Show that a unit is done; the first call is before the first unit."""
+        self._trainer = trainer
+        if not trainer.live():
+            return
+        if self._begun is None:
+            self._say(f"recurrence: {trainer.profile()}")
+            self._begun = self._looked = self._clock()
+            return
+        self._units += 1
+        self._speed.reached(self._units)
+        self._say_speed(trainer)
+        done, steps = trainer.position
+        now = self._clock()
+        if self._bars is None:
+            if done and now - self._said >= LINE_SECONDS:
+                self._say(f"{_epoch(trainer, 1)}  step {done}/{steps}  {self._running(trainer)}{self._left(trainer)}")
+        elif now - self._looked >= PAUSE or not done:
+            samples = (trainer.samples_read - self._read) * len(trainer.numbers)
+            speed = f"  {samples / max(now - self._looked, 1e-9):,.0f} {_samples(trainer)}/s"
+            self._read, self._looked = trainer.samples_read, now
+            running = f"  step {done}/{steps}  {self._running(trainer)}" if done else ""
+            text = f"{_epoch(trainer, bool(done))}{speed}{running}{self._losses}"
+            completed = trainer.epoch + done / steps
+            self._bars.update(self._bar, description=text, completed=completed, total=trainer.config.epochs)
+
+    def epoch(self, seed: int, line: dict) -> None:
+        """Show the line of an epoch."""
+        trainer = self._trainer
+        losses = "  ".join(f"{split} {_loss(line, split):.4g}" for split in ("train", "valid"))
+        self._losses = f"  {losses} {trainer.task.measure_name}"
+        more = f"  rate {line['learning_rate']:.4g}" if "learning_rate" in line else ""
+        more += f"  gradient {line['gradient_norm']:.3g}" if "gradient_norm" in line else ""
+        last = line["epoch"] >= trainer.config.epochs
+        if self._bars is None and (last or self._clock() - self._said >= EPOCH_SECONDS or len(trainer.numbers) > 1):
+            of = f"seed {seed}  " if len(trainer.numbers) > 1 else ""
+            self._say(f"{of}epoch {line['epoch']}/{trainer.config.epochs}{self._losses}{more}{self._left(trainer)}")
+
+    def _say_speed(self, trainer: Trainer) -> None:
+        """Print, once, the speed and the time left."""
+        epoch_ended = not trainer.position[0]
+        settled = self._clock() - self._begun >= FIRST_SECONDS or epoch_ended
+        if self._told or self._speed.rate is None or not settled:
+            return
+        unit, most = trainer.task.rate_unit, "at most" if trainer.config.patience else "about"
+        left = duration(self._speed.left(_units_left(trainer)))
+        self._say(f"{trainer.config.epochs} epochs: {rate_words(self._speed.rate, unit)}, {most} {left} left")
+        self._told = True
+
+    def _left(self, trainer: Trainer) -> str:
+        left = self._speed.left(_units_left(trainer))
+        return "" if left is None else f"  {duration(left)} left"
+
+    def _running(self, trainer: Trainer) -> str:
+        """Loss and gradient norm of the last steps."""
+        nll, norm = trainer.running()
+        name = trainer.task.measure_name
+        return f"{measure(nll, name.replace('/', '_per_')):.4g} {name}  gradient norm {norm:.3g}"
+
+    def _say(self, text: str) -> None:
+        self._say_line(lines_of(text))
+        self._said = self._clock()
+
+
+@contextlib.contextmanager
+def tensorboard_writer(folder: Path | None) -> Iterator[Callable[[int, dict], None]]:
+    """A function of (seed, line of metrics.jsonl) that writes events to folder/tensorboard/seed-N, or nothing if `folder` is None.
+
+    Raises InvalidInputError if the package is missing.
+    """
+    if folder is None:
+        yield lambda seed, line: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise InvalidInputError(
+            "--tensorboard needs the package tensorboard: pip install 'rhn-toolkit[tensorboard]'"
+        ) from error
+    with contextlib.ExitStack() as files:
+        writers = {}
+
+        def write(seed: int, line: dict) -> None:
+            if seed not in writers:
+                home = str(folder / "tensorboard" / f"seed-{seed}")
+                writers[seed] = files.enter_context(SummaryWriter(home, purge_step=line["epoch"]))
+            for name, value in line.items():
+                if name != "epoch":
+                    writers[seed].add_scalar(name, value, line["epoch"])
+
+        yield write
+
+
+def _epoch(trainer: Trainer, more: int) -> str:
+    return f"epoch {trainer.epoch + more}/{trainer.config.epochs}"
+
+
+def _samples(trainer: Trainer) -> str:
+    return "frames" if trainer.task.unit == "epoch" else "tokens"
+
+
+def _loss(line: dict, split: str) -> float:
+    return next(value for name, value in line.items() if name.startswith(split))
+
+
+def _units_left(trainer: Trainer) -> int:
+    """Units of all remaining epochs: epochs, or steps as many an epoch as in this one."""
+    done, steps = trainer.position
+    epochs = trainer.config.epochs - trainer.epoch
+    return epochs if trainer.task.unit == "epoch" else epochs * steps - done
