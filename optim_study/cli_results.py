@@ -301,7 +301,6 @@ def record_trial(
         every,
         probe,
         lambda trial: path,
-        networks=lambda training: {number: training.model(number)},
         loss=lambda model: model.nll(probe).mean(),
         about=lambda trial, model: "; ".join((words_of_built(model.cells[0]), study, probed(corpus))),
     )

@@ -9,10 +9,11 @@ from rhn.checkpoints import load_model, save_checkpoint
 from rhn.data import Corpus, TextCorpus, Vocabulary, chorales, read_text
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.presets import preset
-from rhn.training import chorale_runs, language_runs
 from rhn.training.config import ChoraleConfig, LanguageConfig
 from rhn.training.evaluation import Evaluation, Score, score
 from rhn.training.evaluation import evaluate as evaluate_chorales
+from rhn.training.run_folder import Result
+from rhn.training.run_folder import train as train_in_folder
 from rhn.training.sampling import generate, sample_chorale
 
 save, load = save_checkpoint, load_model
@@ -36,7 +37,7 @@ def train(
     device: str = "cpu",
     max_minutes: float = float("inf"),
     **changes,
-) -> list:
+) -> list[Result]:
     """Train in a folder, or go on with the training in it; the result of each seed, with losses and the path of the best weights.
 
     Args:
@@ -49,13 +50,10 @@ def train(
     if isinstance(config, str):
         config = preset(config, changes.get("cell"), changes.get("cell_options"))
     config = replace(config, **changes)
-    text = isinstance(config, LanguageConfig)
     if data is None:
+        text = isinstance(config, LanguageConfig)
         data = load_data(config.corpus, max_tokens=config.max_tokens) if text else load_data()
-    how = {"device": device, "max_minutes": max_minutes}
-    if text:
-        return language_runs.train(config, data, out, **how)
-    return [chorale_runs.train(config, data, out, **how)]
+    return train_in_folder(config, data, out, device=device, max_minutes=max_minutes)
 
 
 def evaluate(

@@ -9,7 +9,8 @@
 g is the gradient plus weight_decay w (not for adamw), times `scale`, which clips it. With `shrink` w <- (1 - shrink) w after each step.
 
 Weights, gradients and the state are tensors (K, ...) by name; rate and scale are (K,). An optimizer has no memory of its own: the state
-is pruned and saved with the models.
+is pruned and saved with the models. Only elementary operations are used: torch's lerp and addcmul round differently at the end of a
+vectorised loop, so their bits would depend on the number of models.
 """
 
 from dataclasses import dataclass, fields
@@ -119,8 +120,8 @@ class Adam(Optimizer):
         return ("exp_avg", "exp_avg_sq")
 
     def update(self, w, g, mean, square, *, rate, steps) -> None:
-        mean.lerp_(g, 1 - self.beta1)
-        square.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
+        mean.add_((g - mean) * (1 - self.beta1))
+        square.mul_(self.beta2).add_((1 - self.beta2) * g * g)
         size, root = rate / (1 - self.beta1**steps), (1 - self.beta2**steps).sqrt()
         w.sub_(_each(size, w) * mean / (square.sqrt() / _each(root, w)).add_(self.epsilon))
 
@@ -150,12 +151,12 @@ class RMSprop(Optimizer):
         return ("square_avg", "velocity") if self.momentum else ("square_avg",)
 
     def update(self, w, g, square, v=None, *, rate, steps) -> None:
-        square.mul_(self.alpha).addcmul_(g, g, value=1 - self.alpha)
+        square.mul_(self.alpha).add_((1 - self.alpha) * g * g)
         root = square.sqrt().add_(self.epsilon)
         if v is None:
             w.sub_(_each(rate, w) * g / root)
         else:
-            w.sub_(_each(rate, w) * v.mul_(self.momentum).addcdiv_(g, root))
+            w.sub_(_each(rate, w) * v.mul_(self.momentum).add_(g / root))
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "rmsprop": RMSprop}

@@ -95,7 +95,9 @@ def test_there_are_at_most_a_dozen_levels():
     assert len(set(LEVELS.values())) <= 12
 
 
-ACYCLIC = ["rhn.cells", "rhn.data", "rhn.models", "rhn.plotting", "rhn.utils", *PACKAGES[1:]]
+ACYCLIC = [f"rhn.{name}" for name in ("cells", "cli", "data", "models", "plotting", "training", "utils")] + [
+    *PACKAGES[1:]
+]
 
 
 @pytest.mark.parametrize("package", ACYCLIC)

@@ -1,13 +1,24 @@
 """Every optimizer over K models takes the steps of `torch.optim` for each of them."""
 
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
 
 from rhn.errors import InvalidInputError
+from rhn.training.chorales import ChoraleTask
 from rhn.training.config import ChoraleConfig, LanguageConfig
+from rhn.training.losses import mean_loss
 from rhn.training.optimizers import OPTIMIZERS, Adam, AdamW, RMSprop, make_optimizer
+from rhn.training.trainer import Trainer
+from tests.rhn.pieces import shortest_chorales
+from tests.rhn.texts import SMALL, finish, small_corpus, text_trainer
 
 THEIRS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop"}
+CHORALES = ChoraleConfig(
+    cell="rhn", depth=2, hidden_size=3, learning_rate=0.1, init_std=0.1, transform_bias=None, epochs=3
+)
 RATES = (0.3, 1e-3, 0.02)
 CASES = {
     "sgd": {"momentum": 0.9},
@@ -87,5 +98,47 @@ def test_parameters_out_of_range_are_refused_by_name(name):
 
 
 def test_the_default_is_the_paper_s():
-    chorales = ChoraleConfig(cell="rhn", depth=1, hidden_size=3, learning_rate=0.1, init_std=0.1, transform_bias=None)
-    assert make_optimizer(chorales) == OPTIMIZERS["sgd"](momentum=0.9)
+    assert make_optimizer(CHORALES) == OPTIMIZERS["sgd"](momentum=0.9)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop"])
+@pytest.mark.parametrize("task", ["chorales", "text"])
+def test_a_training_with_it_goes_on_to_the_same_bits_beside_others_and_resumed(optimizer, task):
+    if task == "chorales":
+        config, seeds = CHORALES, (0, 1, 2)
+        made = ChoraleTask(replace(config, optimizer=optimizer, learning_rate=0.01, epochs=3), shortest_chorales(3))
+        new = lambda numbers, saved=None: Trainer(  # noqa: E731
+            ChoraleTask(made.config, made.corpus), made.models(numbers), {0: 0.01, 1: 0.02, 2: 1e-3}, saved=saved
+        )
+    else:
+        config = replace(SMALL, optimizer=optimizer, learning_rate=0.01, epochs=2, weight_decay=1e-3)
+        corpus, seeds = small_corpus(20), (0, 1, 2)
+        new = lambda numbers, saved=None: text_trainer(config, corpus, numbers, saved=saved)  # noqa: E731
+    whole, broken = finish(new(seeds)), new(seeds)
+    for _ in range(2):
+        broken.run_unit()
+    two = seeds[1:]
+    resumed = finish(new(two, {n: broken.state(n) for n in two}))
+    for n in two:
+        assert (resumed.curve(n)[:, 0] == whole.curve(n)[:, 0]).all()
+    assert whole.curve(0)[-1, 0] < whole.curve(0)[0, 0], "it learns"
+
+
+@pytest.mark.parametrize("name", ["adam", "rmsprop"])
+def test_a_training_takes_torch_s_steps(name):
+    corpus = shortest_chorales(3)
+    config = replace(CHORALES, optimizer=name, learning_rate=0.01, epochs=4)
+    task = ChoraleTask(config, corpus)
+    models = task.models([0, 1])
+    plain = copy.deepcopy(models[1])
+    trainer = Trainer(task, models, {0: 0.5, 1: 0.01})
+    finish(trainer)
+    options = {"lr": 0.01} | ({"momentum": config.momentum} if name == "rmsprop" else {})
+    optimizer = getattr(torch.optim, THEIRS[name])(plain.parameters(), **options)
+    (batch,) = task._batches
+    for _ in range(4):
+        optimizer.zero_grad()
+        mean_loss(plain, batch.frames, batch.mask, batch.count).backward()
+        optimizer.step()
+    for ours, theirs in zip(trainer.model(1).parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=2e-6)
