@@ -1,1 +1,11 @@
-"""What any training of this toolkit needs, and nothing about chorales or texts: K models as one program, files, seeds, graphs."""
+"""Training, evaluation and sampling of models, on chorales and on texts.
+
+from rhn.training.chorales import ChoraleTask
+from rhn.training.trainer import Trainer
+
+task = ChoraleTask(config, corpus)
+trainer = Trainer(task, task.models([0]))
+while trainer.live():
+    trainer.run_epoch()
+model = trainer.best_model(0)
+"""

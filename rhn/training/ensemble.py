@@ -1,11 +1,11 @@
-"""K models of equal shape as one: their weights stacked, every operation on all of them at once.
+"""K models of equal shape as one program: their weights stacked, every operation on all of them at once.
 
-    stack = Ensemble.of(models)
-    stack.map(lambda model, x: model(x), x)          (K, ...): each model on the same x
-    stack.gradients(loss, x)                         gradients of loss(model, x), by name, (K, ...)
+    ensemble = Ensemble.of(models)
+    ensemble.map(lambda model, x: model(x), x)          (K, ...): each model on the same x
+    ensemble.gradients(loss, x)                         gradients of loss(model, x), by name, (K, ...)
 
-The modules are ordinary ones: torch.func puts the K sets of weights through one of them. Nothing is summed over K, so what a model does
-never depends on the others.
+The modules are ordinary ones: torch.func puts the K sets of weights through one of them. Nothing is summed over K, so no model
+depends on the others.
 """
 
 import copy
@@ -45,7 +45,7 @@ class Ensemble:
 
     @classmethod
     def in_evaluation(cls, model: nn.Module, device: torch.device | str = "cpu") -> "Ensemble":
-        """A copy of one model in evaluation mode, whatever mode the model is in: a cell of the user's may have dropout of its own."""
+        """A copy of one model, in evaluation mode: a cell of the user may have its own dropout."""
         stack = cls.of([model], device)
         stack.skeleton.eval()
         return stack

@@ -40,12 +40,12 @@ def captured(function: Callable[..., Any], device: torch.device, changes: Sequen
 
 
 class _Graphs:
-    """CUDA graphs by key on one device, with what each call of them returns."""
+    """CUDA graphs by key on one device, each with its result."""
 
     def __init__(self, changes: Sequence[Tensor], device: torch.device):
         self._changes, self._device = changes, device
         self._graphs: dict[Hashable, tuple[torch.cuda.CUDAGraph, Any]] = {}
-        self._pool = torch.cuda.graph_pool_handle()  # one for all: they are never replayed at the same time
+        self._pool = torch.cuda.graph_pool_handle()  # one for all graphs: they never run at the same time
 
     def replay(self, key: Hashable, function: Callable[[], Any]) -> Any:
         if key not in self._graphs:
@@ -56,7 +56,7 @@ class _Graphs:
         return result
 
     def _capture(self, function: Callable[[], Any]) -> tuple[torch.cuda.CUDAGraph, Any]:
-        """Run once on a side stream, as capturing asks for, then record; what either changed is put back."""
+        """Run once on a side stream, as capturing requires, then record; restore all changed tensors."""
         before = [t.clone() for t in self._changes]
         side = _side_stream(torch.cuda.current_device())
         side.wait_stream(torch.cuda.current_stream())
@@ -73,5 +73,5 @@ class _Graphs:
 
 @functools.cache
 def _side_stream(device: int) -> torch.cuda.Stream:
-    """The stream that all captures of a device happen on: for every further one cuBLAS would keep a workspace of its own."""
+    """The one stream for all captures of a device: cuBLAS keeps a workspace for every stream."""
     return torch.cuda.Stream(device)

@@ -1,7 +1,7 @@
-"""How much memory there is, and how much training takes, estimated from shapes: a stack is cut into parts that a CPU handles well.
+"""Estimate the memory of a training from shapes, read the free memory, and size the parts of an ensemble.
 
-For every position of a batch (a step of one of its rows) a model keeps what its matrices give, one number for each of their rows,
-several times over: in the forward pass, in the backward pass and between.
+For every position of a batch (a step of one row) a model keeps a few copies of the products of its matrices, one number for each of
+their rows: in the forward pass, in the backward pass and between. On a CPU an ensemble is cut into parts that fit into the cache.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rhn.errors import InvalidInputError
 
-if TYPE_CHECKING:  # what only asks for free memory does not wait for torch
+if TYPE_CHECKING:  # callers of `free_memory` do not wait for torch
     from collections.abc import Callable
 
     import torch
@@ -19,8 +19,8 @@ if TYPE_CHECKING:  # what only asks for free memory does not wait for torch
 
 COPIES = 5  # measured on our cells: 2.4 to 5.6; compiled kernels need less
 TRAINED = 4  # weights, gradients, momentum, and the best weights so far
-CACHE_BYTES = 8 << 20  # weights of the models that go through a step together: beyond the cache it would be slower
-PART_BYTES = 512 << 20  # what such a step may take: larger parts gain nothing
+CACHE_BYTES = 8 << 20  # weights of the models in one pass of a step: more than fits the cache is slower
+PART_BYTES = 512 << 20  # memory of such a pass: larger parts gain nothing
 
 
 def weight_bytes(model: "nn.Module") -> int:
@@ -29,9 +29,9 @@ def weight_bytes(model: "nn.Module") -> int:
 
 
 def build_if_it_fits(build: "Callable[[str | torch.device | None], nn.Module]", cell: str, device=None) -> "nn.Module":
-    """build(device), a model to be trained; raises InvalidInputError where the memory free there does not hold it.
+    """build(device), a model to be trained; raises InvalidInputError if the free memory does not hold it.
 
-    build: called on the "meta" device first, where weights take no memory; a user's own cell may not be able to stand there.
+    build: called on the "meta" device first, where weights take no memory; not for a user's cell, which may not work there.
     """
     from rhn.cells import is_ours
 
@@ -39,14 +39,14 @@ def build_if_it_fits(build: "Callable[[str | torch.device | None], nn.Module]", 
         return build(device)
     try:
         model = build("meta")
-    except RuntimeError as error:  # torch's, for sizes that no number of bytes can tell
+    except RuntimeError as error:  # torch's, for sizes whose number of bytes overflows
         raise InvalidInputError("the network is beyond any memory: use a smaller hidden size or depth") from error
     require_memory(model, device=device)
     return build(device)
 
 
 def require_memory(model: "nn.Module", models: int = 1, device=None) -> None:
-    """Raise InvalidInputError where the memory free on a device does not hold the training of so many models like this one."""
+    """Raise InvalidInputError if the free memory of a device does not hold the training of `models` models like this one."""
     need, have = models * TRAINED * weight_bytes(model), free_memory(str(device or "cpu"))
     if need > have:
         whose, smaller = ("the network's", "") if models == 1 else (f"{models} networks'", "fewer of them, ")
@@ -57,16 +57,16 @@ def require_memory(model: "nn.Module", models: int = 1, device=None) -> None:
 
 
 def step_bytes(model: "nn.Module", positions: int) -> int:
-    """What one model needs for a step on a batch of so many positions, beside its weights; an estimate.
+    """Estimated bytes of one model for a step on a batch of `positions` positions, beside its weights.
 
-    Evaluation fits into it: twice the rows, and no backward pass.
+    Evaluation needs no more: it has twice the rows and no backward pass.
     """
     outputs = sum(p.numel() // p.shape[-1] for p in model.parameters() if p.dim() > 1)
     return COPIES * 4 * outputs * positions
 
 
 def part_size(model: "nn.Module", positions: int, device: "torch.device") -> int | None:
-    """How many models go through a step on such a batch together; None for all of them (on a GPU)."""
+    """Number of models in one pass of a step on such a batch; None for all of them (on a GPU)."""
     if device.type != "cpu":
         return None
     return max(1, min(CACHE_BYTES // weight_bytes(model), PART_BYTES // step_bytes(model, positions)))
@@ -95,7 +95,7 @@ def in_words(size: float) -> str:
 
 
 def _available() -> int:
-    """What new processes may take; where that is not told, all there is."""
+    """Bytes that new processes may take; all memory if the system does not report it."""
     try:
         fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         return int(fields["MemAvailable"].split()[0]) * 1024
@@ -104,7 +104,7 @@ def _available() -> int:
 
 
 def _left_in_group(group: Path) -> float:
-    """What a container may still take (control groups, version 2); files the kernel only caches do not count as taken."""
+    """Bytes left in a container (control groups, version 2), cached files counted as free."""
     try:
         limit = int((group / "memory.max").read_text())
         cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())["inactive_file"]

@@ -169,7 +169,7 @@ def _draw(model: nn.Module, dropout: Dropout, seed: int, samples: range, window:
 
 
 def _rejected_in_a_row(accepted: list[bool], before: int) -> int:
-    """How many samples were rejected since the last one accepted; raises InvalidInputError where that is too many."""
+    """Number of samples rejected since the last accepted one; raises InvalidInputError if there are too many."""
     for good in accepted:
         before = 0 if good else before + 1
         if before == REDRAWS:

@@ -1,7 +1,7 @@
-"""What makes a training on a CPU give the same bits every time, and what makes it fast.
+"""Settings of a process for trainings on a CPU that are fast and repeat their bits.
 
-Same bits: one thread (with several, the order of a sum depends on how many models are stacked). Fast: tiny weights (the study starts at
-a standard deviation of 1e-8) make numbers below 1e-38, which a CPU multiplies a hundred times slower than zero; they are set to zero.
+Same bits: one thread; with several, the order of a sum depends on the number of models. Fast: tiny weights (the study starts at a
+standard deviation of 1e-8) produce numbers below 1e-38, which a CPU multiplies a hundred times slower than zero; they are set to zero.
 """
 
 import contextlib
@@ -19,13 +19,13 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _GIGABYTE = -1, -3, 1 << 30
 
 @contextlib.contextmanager
 def deterministic(threads: int = 1) -> Iterator[None]:
-    """Within, torch uses so many threads and sets denormal numbers to zero; afterwards both settings are as they were before.
+    """Context in which torch uses `threads` threads and sets denormal numbers to zero; the former settings are restored at its end.
 
-    Raises InvalidInputError for more threads than the machine has CPUs: thousands of them end the process.
+    Raises InvalidInputError for more threads than the machine has CPUs: thousands of threads end the process.
     """
     most = os.cpu_count() or 1
     if not 1 <= threads <= most:
-        raise InvalidInputError(f"{threads} threads were asked for, expected 1 to {most}, the CPUs of this machine")
+        raise InvalidInputError(f"the number of threads is {threads}, expected 1 to {most}, the CPUs of this machine")
     before, flushed = (
         torch.get_num_threads(),
         torch.tensor([1e-40], dtype=torch.float32, device="cpu").mul(1).item() == 0,
@@ -40,7 +40,7 @@ def deterministic(threads: int = 1) -> Iterator[None]:
 
 
 def tune_malloc() -> None:
-    """Let this process keep freed memory for its next tensors (glibc alone; elsewhere nothing happens).
+    """Let this process keep freed memory for its next tensors (with glibc; otherwise nothing happens).
 
     By default every tensor of more than 128 kB is given back to the system and fetched again, page by page, at the next step:
     measured, a third of a step's time in small networks. For processes that do nothing but train.

@@ -39,7 +39,7 @@ class Optimizer:
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """Names of the tensors that are kept for each weight."""
+        """Names of the state tensors of each weight."""
         return ()
 
     def start(self, weights: Weights) -> dict[str, Tensor]:
@@ -79,7 +79,7 @@ class Optimizer:
                 t.copy_(torch.where(_each(taken, t, torch.bool), t, old))
 
     def update(self, w: Tensor, g: Tensor, *kept: Tensor, rate: Tensor, steps: Tensor | None) -> None:
-        """Change one weight (K, ...) and what is kept for it in place."""
+        """Change one weight (K, ...) and its state in place."""
         raise NotImplementedError
 
 

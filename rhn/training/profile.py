@@ -1,7 +1,7 @@
-"""What a training step costs: which kernel computes its recurrence, the seconds of a step, and those of the recurrence alone.
+"""Profile a training step: the kernel of its recurrence, the seconds of a step, and those of the recurrence.
 
-Measured on a few gradients that change no weight, so that no result depends on it: of the whole loss, and of the recurrent cells alone
-on inputs of the same shape. On a GPU both are captured as CUDA graphs, as the training's own steps are.
+A few gradients are timed, without a change of weights: those of the whole loss, and those of only the recurrent cells on inputs of the
+same shape. On a GPU both are captured as CUDA graphs, like the steps of a training.
 """
 
 import math
@@ -26,8 +26,8 @@ REPETITIONS = 25
 
 @dataclass(frozen=True)
 class Profile:
-    """Seconds of a step's gradients, and of the recurrent cells' part of them, NaN where memory was too short to measure them; `kernel`
-    says in words what computes that part."""
+    """Seconds of the gradients of a step and of their part in the recurrent cells, NaN if memory was too short to measure them;
+    `kernel` describes the implementation of the cells."""
 
     kernel: str
     step: float
@@ -35,7 +35,7 @@ class Profile:
 
     @property
     def share(self) -> float:
-        """Of a step's gradients, the recurrence's; noise may lift a measurement above 1."""
+        """The share of the recurrence in a step; noise may lift a measurement above 1."""
         return min(1.0, self.recurrence / self.step)
 
     def __str__(self) -> str:
@@ -50,13 +50,13 @@ def measure_profile(
     own: bool,
     masks: tuple[CellMasks, ...] | None = None,
 ) -> Profile:
-    """The pace of a ensemble's training step.
+    """The profile of a training step of an ensemble.
 
     Args:
-        gradients: computes a step's gradients and changes nothing.
-        x: what the first cell reads: (T, B, m), shared by the models, or (K, T, B, m), each model's own.
-        own: whether the first cell's input needs a gradient, as that of an embedding does.
-        masks: each cell's dropout, stacked; None for models without any.
+        gradients: computes the gradients of a step and changes nothing.
+        x: input of the first cell: (T, B, m), shared by the models, or (K, T, B, m), one for each.
+        own: whether the input of the first cell needs a gradient, such as that of an embedding.
+        masks: stacked dropout masks of each cell; None for models without dropout.
     """
     device = ensemble.device
     with torch.random.fork_rng([device] if device.type == "cuda" else []), recorded_choices() as choices:

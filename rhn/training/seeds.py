@@ -1,4 +1,4 @@
-"""Random numbers of a training as functions of what names it, so that neither time, nor order, nor company changes them."""
+"""Seeds depend only on (seed, architecture, depth, trial or epoch), never on scheduling."""
 
 from zlib import crc32
 
@@ -7,13 +7,13 @@ import torch
 
 
 def weights_generator(seed: int, arch: str, depth: int, trial: int = 0) -> torch.Generator:
-    """The CPU generator that the initial weights of one trial are drawn from, whatever the device."""
+    """The CPU generator of the initial weights of one trial, for every device."""
     (word,) = _sequence("weights", seed, arch, depth, trial).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(word))
 
 
 def batch_order(seed: int, arch: str, depth: int, epoch: int, batches: int) -> list[int]:
-    """In which order an epoch visits its batches: the same for every trial of (architecture, depth).
+    """The order of the batches of an epoch: the same for every trial of (architecture, depth).
 
     >>> batch_order(0, "rhn", 4, 1, 7)
     [2, 0, 6, 1, 3, 5, 4]

@@ -61,7 +61,7 @@ class Trials:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """All that a resume needs, by name, where it is."""
+        """All tensors that a resume needs, by name, not copied."""
         return {f"weights.{name}": t for name, t in self.ensemble.weights.items()} | self.state | self.extra
 
     def arrays(self, number: int) -> dict[str, np.ndarray]:
@@ -323,7 +323,7 @@ class Trainer:
     def _resume(self, saved: Mapping[int, TrialState]) -> None:
         live = [n for n in self._models if saved[n].arrays]
         if not live:
-            raise ValueError("it has no trial that goes on")
+            raise ValueError("every trial in it has ended")
         for number in self._models:
             curve = np.asarray(saved[number].curve)
             if curve.ndim != 2 or curve.shape[1] != len(self.task.columns):
