@@ -13,7 +13,6 @@ from rhn.training.trainer import Trainer
 from rhn.utils.progress import LINE_SECONDS, Speed, duration, lines_of, rate_words
 
 FIRST_SECONDS = 20.0  # after which the time left is printed
-EPOCH_SECONDS = 5.0  # between two lines of epochs
 PAUSE = 0.5  # seconds between two looks at the losses: on a GPU each waits for all work before it
 
 
@@ -37,9 +36,8 @@ def training_progress() -> Iterator["Progress"]:
 class Progress:
     """Lines and, with `bars`, a bar.
 
-    At the start: the kernel of the recurrence. After the first units: the speed and the time left. Then one line for each epoch, unless
-    epochs are so short that the last line is only seconds old, and now and then a line within a long epoch. With a bar these lines are
-    its text.
+    At the start: the kernel of the recurrence. After the first units: the speed and the time left. One line for each epoch, and now and
+    then one within a long epoch. With a bar these lines are its text.
     """
 
     def __init__(self, say: Callable[[str], None], bars: Any = None, clock: Callable[[], float] = time.monotonic):
@@ -82,8 +80,7 @@ class Progress:
         self._losses = f"  {losses} {trainer.task.measure_name}"
         more = f"  rate {line['learning_rate']:.4g}" if "learning_rate" in line else ""
         more += f"  gradient {line['gradient_norm']:.3g}" if "gradient_norm" in line else ""
-        last = line["epoch"] >= trainer.config.epochs
-        if self._bars is None and (last or self._clock() - self._said >= EPOCH_SECONDS or len(trainer.numbers) > 1):
+        if self._bars is None:
             of = f"seed {seed}  " if len(trainer.numbers) > 1 else ""
             self._say(f"{of}epoch {line['epoch']}/{trainer.config.epochs}{self._losses}{more}{self._left(trainer)}")
 

@@ -83,7 +83,7 @@ def test_time_that_runs_out_is_no_failure_and_more_epochs_can_be_asked_for(task,
 def test_what_is_stopped_in_its_first_epoch_has_a_checkpoint_that_says_so(prose, trained, answer, tmp_path, capsys):
     assert prose.train(tmp_path, "--max-minutes", 0) == 0
     said = capsys.readouterr().out
-    assert "seed 0: no epoch has ended, 1 of " in said and "holds the weights of now, not validated" in said
+    assert "seed 0: no epoch has ended, 1 of " in said and "holds the present weights, not validated" in said
     assert "nan" not in said and " - " not in said
     made = read_metadata(tmp_path / "best.safetensors")["metadata"]["metrics"]
     assert made["epoch"] == 0 and made["step"] == 1 < made["steps_an_epoch"]
@@ -130,7 +130,7 @@ def test_a_text_s_training_says_what_it_came_to_and_what_to_do_next(prose, tmp_p
     recurrence, *lines = said.err.splitlines()
     assert recurrence.startswith("recurrence: ") and len(recurrence) <= 80
     assert [line.split()[1] for line in lines if line.startswith("epoch")] == [f"{k}/3" for k in (1, 2, 3)]
-    assert sum("windows/s, 3 epochs: about" in line for line in lines) == 1
+    assert sum("3 epochs: " in line and " windows/s, about" in line for line in lines) == 1
     found = answer(*prose.command(tmp_path, "--json"))
     best = min(metrics(tmp_path), key=lambda line: line["valid_perplexity"])
     names = ("valid_perplexity", "train_perplexity")
