@@ -100,10 +100,11 @@ class Progress:
         return "" if left is None else f"  {duration(left)} left"
 
     def _running(self, trainer: Trainer) -> str:
-        """Loss and gradient norm of the last steps."""
+        """Loss and gradient norm of the last steps, and the learning rate."""
         nll, norm = trainer.running()
         name = trainer.task.measure_name
-        return f"{measure(nll, name.replace('/', '_per_')):.4g} {name}  gradient norm {norm:.3g}"
+        loss = f"{measure(nll, name.replace('/', '_per_')):.4g} {name}"
+        return f"{loss}  gradient norm {norm:.3g}  learning rate {trainer.config.rate(trainer.epoch + 1):.4g}"
 
     def _say(self, text: str) -> None:
         self._say_line(lines_of(text))

@@ -237,11 +237,11 @@ class Trainer:
         return self._curves[number]
 
     def running(self) -> list[float]:
-        """The logged numbers of the last steps of this epoch: means over live trials, the first one a sample."""
+        """The logged numbers of the last steps of this epoch, means over trials; the first one is the loss of a sample."""
         recent = slice(max(0, self._done - CHECK_EVERY), self._done)
-        sizes = sum(map(self.task.size, self._batches[recent]))
-        first, *others = self._log[recent].mean(1).unbind(1)
-        return [first.sum().item() / max(1, sizes), *(t.mean().item() for t in others)]
+        samples = sum(map(self.task.size, self._batches[recent]))
+        first, *others = self._log[recent].mean(1).unbind(1)  # the loss is a mean over rows and a sum over steps
+        return [first.sum().item() * self.config.batch_size / max(1, samples), *(t.mean().item() for t in others)]
 
     # ---- training ------------------------------------------------------------------------------------
 

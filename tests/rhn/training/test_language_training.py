@@ -143,3 +143,12 @@ def test_a_gpu_trains_alike_with_its_graphs(config):
     finish(found)
     for one, other in zip(expected, found.curve(0), strict=True):
         assert other[:2] == pytest.approx(one[:2], rel=1e-3)
+
+
+def test_the_running_loss_is_that_of_a_token():
+    trainer = text_trainer(replace(SMALL, epochs=1), CORPUS)
+    while trainer.position[0] < trainer.position[1] - 1:
+        trainer.run_step()
+    nll, _ = trainer.running()
+    finish(trainer)
+    assert nll == pytest.approx(trainer.curve(0)[0, TRAIN], rel=0.05)
