@@ -60,6 +60,7 @@ from gersgorin.linalg.balls import (
     window_levels,
 )
 from gersgorin.linalg.spectrum import one_thread
+from gersgorin.operators import check_room
 from gersgorin.own_loop import OwnLoop
 from gersgorin.plotting.figure import (
     DASHED,
@@ -77,6 +78,7 @@ from gersgorin.resolve import run_of_network
 from gersgorin.run import BLOCK, Progress, Run, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figures import BLUE, GREEN, GREY, ORANGE, our_style
+from rhn.training.memory import free_memory
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
@@ -411,9 +413,11 @@ def of_run(run: Run, layers: bool = True, *, progress: Progress = silent) -> Nor
         layers: also windows of the layers within a step.
 
     Raises:
-        InvalidInputError: a state or Jacobian is not finite.
+        InvalidInputError: a state or Jacobian is not finite, or the products of all windows do not fit into memory.
     """
     s = run.require_finite().states[:-1]
+    need = 8 * run.state_size**2 * 2 * len(run)  # a level of windows while the next one is computed
+    check_room(need, free_memory("cpu"), f"the products over {len(run):,} steps", "use fewer --steps or a smaller network")
     by_layers = layers and not isinstance(run, OwnLoop) and _has_layer_jacobians(run)
 
     def steps() -> Iterator[list[np.ndarray]]:

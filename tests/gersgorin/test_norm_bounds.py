@@ -205,3 +205,9 @@ def test_refused_with_a_sentence():
         bounds(lambda x, s: s / 0, x, torch.ones(2).double())
     with pytest.raises(InvalidInputError, match="step 1 holds NaN"):
         bounded(np.array([np.eye(2), np.full((2, 2), np.nan)]))
+
+
+def test_products_that_do_not_fit_into_memory_are_refused(monkeypatch):
+    monkeypatch.setattr("gersgorin.analyses.bounds.free_memory", lambda device: 1000)
+    with pytest.raises(InvalidInputError, match="use fewer --steps"):
+        bounds(RNN(3, 9), torch.zeros(30, 3))
