@@ -92,8 +92,8 @@ def test_the_network_of_the_options_is_first_unless_it_is_among_the_others(resul
 @pytest.mark.parametrize(
     ("cell", "variants", "alone"),
     [
-        ("rhn", "depth=1,2", ["--depth", "2"]),
-        ("rhn", "bias=-2,-4", ["--transform-bias", "-4"]),
+        pytest.param("rhn", "depth=1,2", ["--depth", "2"], marks=pytest.mark.slow),
+        pytest.param("rhn", "bias=-2,-4", ["--transform-bias", "-4"], marks=pytest.mark.slow),
         ("rnn", "init=uniform:0.04,orthogonal", ["--init", "orthogonal"]),
         ("gru", "seed=0,7", ["--seed", "7"]),
     ],

@@ -53,6 +53,7 @@ def test_henons_map():
     assert np.all(np.abs(found.exponents - (0.4192, -1.6232)) < 4 * found.standard_errors)
 
 
+@pytest.mark.slow
 def test_lorenzs_flow_by_runge_kutta():
     found = lyapunov(lorenz, None, s0=torch.ones(3, dtype=d), steps=30_000, warmup=2_000, every=5)
     np.testing.assert_allclose(found.exponents / 0.01, (0.906, 0, -14.572), atol=0.02)

@@ -229,6 +229,7 @@ def test_a_moment_of_a_training_can_be_read(training):
         readable(figure)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in gallery.GALLERY if not name.startswith("plateau")])
 def test_a_picture_of_the_gallery_can_be_read(name, monkeypatch):
     monkeypatch.setattr(measuring, "kreiss_constant", lambda A: np.nan)  # slow, and shown in no picture of the gallery
