@@ -194,8 +194,8 @@ def test_an_mgu_with_open_gates_is_a_plain_rnn_and_with_shut_ones_keeps_its_stat
 # ---- how they start ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("init", ["gaussian:1e-8", "scaled", "orthogonal", "identity"])
-@pytest.mark.parametrize(("r_min", "r_max", "max_phase"), [(0.0, 0.99, 2 * math.pi), (0.9, 0.999, 0.1)])
+@for_each("init", ["gaussian:1e-8", "scaled", "orthogonal", "identity"])
+@for_each(("r_min", "r_max", "max_phase"), [(0.0, 0.99, 2 * math.pi), (0.9, 0.999, 0.1)])
 def test_an_lru_starts_on_its_ring_whatever_draws_its_input_weights(init, r_min, r_max, max_phase):
     options = {"r_min": r_min, "r_max": r_max, "max_phase": max_phase, "init": init, "dtype": torch.float64}
     cell = LRU(m, 4001, generator=torch.Generator().manual_seed(1), **options)

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from tables import for_each
 
 from rhn.cells import CELLS, LSTM, LeakyRNN, cell_options, make_cell, read_options, register_cell, resolve_cell
 from rhn.cells.registry import lacking, learning_rate
@@ -99,7 +100,7 @@ def test_the_import_of_a_users_cell_leaves_the_search_path_as_it_was(tmp_path, m
         assert sys.path == path
 
 
-@pytest.mark.parametrize("name", CELLS)
+@for_each("name", CELLS)
 def test_every_option_of_our_cells_has_a_type_and_is_kept_in_files(name):
     found = cell_options(name)
     assert {option.name for option in found} == set(CELLS[name].options)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tables import for_each
 from torch import nn
 
 from gersgorin import analyze, input_jacobian, temporal_jacobian, trajectory
@@ -55,7 +56,7 @@ def test_the_joint_jacobians_are_those_of_torchs_own_forward(kind, options):
 
 
 @cases
-@pytest.mark.parametrize("first", [False, True], ids=["", "batch-first"])
+@for_each("first", [False, True])
 def test_a_stack_runs_as_torchs_module_does(kind, options, first):
     theirs = built(kind, **options, batch_first=first, dropout=0.5).eval()
     stack = stack_from_torch(theirs)
