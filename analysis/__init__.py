@@ -8,7 +8,7 @@
 tokens (T,): `analysis.excerpts` and `analysis.stretches` cut them out of a text. Each function returns a result of plain numbers, which
 is drawn, saved and printed without torch. `rhn-analyze gates` and `rhn-analyze lesion` are the same two as commands.
 
-`analysis.surgery` shows how to add a kind of lesion, `analysis.tasks` a kind of network.
+`analysis.lesion_modes` shows how to add a kind of lesion, `analysis.sequences` a kind of network.
 """
 
 from rhn.utils.lazy import lazy_names
@@ -21,7 +21,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "damage": ("LesionRow", "LesionTable"),
         "gates": ("gate_activity",),
         "lesions": ("lesion", "paired_bootstrap"),
-        "surgery": ("Lesion", "lesioned"),
-        "tasks": ("Excerpt", "excerpts", "stretches"),
+        "lesion_modes": ("Lesion", "lesioned"),
+        "sequences": ("Excerpt", "excerpts", "stretches"),
     },
 )

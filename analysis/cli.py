@@ -106,7 +106,7 @@ class Gates(Common):
 
     def parts_of_text(self, corpus, split: str) -> list:
         """The parts of a text to measure."""
-        from analysis.tasks import excerpts
+        from analysis.sequences import excerpts
 
         cut = {"length": self.length or GATES_LENGTH, "starts": self.excerpts, "count": SHOWN}
         return excerpts(getattr(corpus, split), corpus.vocabulary, split=split, **cut)
@@ -156,7 +156,7 @@ class LesionCommand(Common):
         return draw_lesions(record, title=title)
 
     def parts_of_text(self, corpus, split: str) -> list:
-        from analysis.tasks import stretches
+        from analysis.sequences import stretches
 
         cut = {"length": self.length or LESION_LENGTH, "max_tokens": self.max_tokens or LESION_TOKENS}
         return stretches(getattr(corpus, split), **cut)
@@ -223,7 +223,7 @@ def _text(options: Gates | LesionCommand, split: str):
 
 def _music(options: Gates | LesionCommand, split: str):
     """A network over chorales, or a cell, and chorales. Raises InvalidInputError for other inputs than a chorale's keys."""
-    from analysis.tasks import chosen
+    from analysis.sequences import chosen
     from rhn.checkpoints import load_model
     from rhn.data.corpus import KEYS
     from rhn.training.trained import corpus_of
@@ -259,7 +259,7 @@ def _place(checkpoint: Path) -> str | None:
 
 def _about(model) -> str:
     """The network in titles: "rhn, depth 6, 262 units"."""
-    from analysis.surgery import places
+    from analysis.lesion_modes import places
     from rhn.cells import name_of_cell
 
     cells = list({place.name: place.cell for place in places(model)}.values())

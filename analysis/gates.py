@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from analysis.activity import GateActivity, SequenceActivity
-from analysis.surgery import measured_copy, places
-from analysis.tasks import Music, Text, name_of, task_of
+from analysis.lesion_modes import measured_copy, places
+from analysis.sequences import Music, Text, name_of, task_of
 from rhn.cells import Cell
 from rhn.data import Batch
 from rhn.errors import InvalidInputError
@@ -34,7 +34,7 @@ def gate_activity(
         model: a network with gated cells (RHN, MGU, minGRU, LSTM: t = i, GRU: t = 1 - z, sLSTM: t = I / n', or a user's own with
             `gates`), or such a cell alone.
         batch: piano rolls: an `rhn.data.Batch`, a list of arrays (T, keys), or one array. For a language model texts: excerpts
-            (`analysis.tasks`), arrays of ids (T,), or one.
+            (`analysis.sequences`), arrays of ids (T,), or one.
         device: of the computation (default: that of the network).
         progress: called with (sequences done, sequences in all).
 

@@ -1,11 +1,13 @@
-"""Measure the loss of a trained network without each of its layers in turn (figure 6 of Zilly et al. 2017).
+"""Measure the damage of lesions: the loss without single layers, pairs or units, all networks as one stack.
+
+Figure 6 of Zilly et al. (2017) shows single layers.
 
 Only the first layer sees the input, so its lesion also blinds the network. The control is the same network without its input product
 but with the layer ("blind"); the layer itself is worth the damage beyond the control's. (For a lesion that leaves the input in, a gate
 held open or at its mean, the control only shows the size of the effect.)
 
 All lesioned networks run as one program: the parameters that differ are stacked, all others shared, and `vmap` makes one kernel call
-for all networks. Memory bounds the number that runs at once. `analysis.tasks` has the loss.
+for all networks. Memory bounds the number that runs at once. `analysis.sequences` has the loss.
 
 The intervals are a paired bootstrap. A loss is a ratio of sums, sum_i nll_i / sum_i frames_i over sequences i. Frames of one chorale
 are dependent, chorales are independent: whole sequences are drawn with replacement, the same draw for both networks and for numerator
@@ -23,8 +25,8 @@ from torch import Tensor, nn
 
 from analysis.damage import LesionRow, LesionTable
 from analysis.gates import unit_means
-from analysis.surgery import Lesion, blinds, changes, check_mode, lesioned_layers, measured_copy, places, prepared
-from analysis.tasks import Music, Text, task_of
+from analysis.lesion_modes import Lesion, blinds, changes, check_mode, lesioned_layers, measured_copy, places, prepared
+from analysis.sequences import Music, Text, task_of
 from rhn.data import Batch
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.batches import Minibatch
@@ -56,7 +58,7 @@ def lesion(
         model: a network with an output (`rhn.models.PolyphonicModel`, `rhn.models.LanguageModel`).
         batch: piano rolls: an `rhn.data.Batch`, a list of arrays (T, keys), or one array; for a language model arrays of ids (T,) or
             one. Sequences of one step predict nothing.
-        mode: one of `analysis.surgery.MODES`; by default "bias", or "carry" for cells without gates.
+        mode: one of `analysis.lesion_modes.MODES`; by default "bias", or "carry" for cells without gates.
         pairs: also every two layers together.
         units: also every single unit of every layer, each a network of its own.
         together: also these layers, counted from 1, all at once.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from optim_study.results import Row, read_csv, table
 from optim_study.shares import BELOW, REGIONS, WHOLE, fisher, holm, region
-from rhn.utils.statistics import exact_interval
+from rhn.utils.binomial import exact_interval
 
 USUAL = ("scaled", "orthogonal")
 ARCHITECTURES = ("rhn", "dt-rnn", "dts-rnn")

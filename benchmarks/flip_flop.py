@@ -26,8 +26,8 @@ from benchmarks.procedures import fixed_points_by_adam
 from gersgorin import fixed_points, trajectory
 from gersgorin.analyses.fixed_points import draw_fixed_points
 from rhn.plotting.figures import save_figure
+from rhn.utils.file_marks import remember_command
 from rhn.utils.io import atomic_path
-from rhn.utils.metadata import remember_command
 
 BITS, UNITS, UPDATES, STARTS, SEED = 3, 16, 1500, 512, 0
 NEAR = 1e-2  # an end this near to one of our points is that point

@@ -19,7 +19,7 @@ from rhn.data import chorale
 from rhn.plotting.figures import save_figure
 from rhn.plotting.provenance import words_of_checkpoint
 from rhn.training.trained import initial_model
-from rhn.utils.metadata import remember_command
+from rhn.utils.file_marks import remember_command
 
 NAME, CHORALE = "2026-11-20-norm-bounds", "bwv269"
 LENGTHS = ("1 layer", "1 step", "4 steps", "16 steps", "64 steps")

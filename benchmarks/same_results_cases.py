@@ -283,7 +283,7 @@ def inclusion() -> dict:
 
 def paper() -> dict:
     """The figures of the paper's claims."""
-    gallery, sweeps = import_module("gersgorin.paper.figures"), import_module("gersgorin.paper.saddle")
+    gallery, sweeps = import_module("gersgorin.paper.figures"), import_module("gersgorin.paper.plateau_sweeps")
     figures = {name: draw() for name, draw in gallery.GALLERY.items() if not name.startswith("plateau")}
     figures["rates"] = sweeps.sweep_rates("dt-rnn", (1, 4), (1e-6, 1e-3))
     return figures | {"gates": sweeps.sweep_gates((1, 4), (-8.0, 6.0))}

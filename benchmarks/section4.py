@@ -32,8 +32,8 @@ from rhn.training.evaluation import evaluate
 from rhn.training.losses import mean_loss
 from rhn.training.numerics import tune_malloc
 from rhn.training.seeds import weights_generator
+from rhn.utils.file_marks import remember_command
 from rhn.utils.io import write_csv, write_json
-from rhn.utils.metadata import remember_command
 
 TARGET = 9.5  # nats a frame on the validation pieces; a constant output reaches 11.2
 PARAMETERS, SEEDS, BATCH, MOST_EPOCHS, EVERY_EPOCHS = 30_000, 5, 32, 300, 2

@@ -1,4 +1,6 @@
-"""Run workers, in this process or in an engine: processes of this machine, or tasks on a Ray cluster (`ray_pool`).
+"""Start and supervise workers: the loop of a worker over all studies, and spawned processes of this machine.
+
+`ray_pool` starts them on a Ray cluster.
 
 A worker goes through the studies in order and stays until every study is complete. A worker that dies is started again: the locks of
 its trials died with it.

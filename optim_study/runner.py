@@ -20,8 +20,8 @@ from optim_study.study import open_study, stored_configs
 from optim_study.trainer import TorchTrainer, load_corpus
 from optim_study.worker import WorkOptions
 from rhn.errors import DataError, InvalidInputError
+from rhn.utils.file_marks import made_by_us
 from rhn.utils.interrupts import Interrupted
-from rhn.utils.metadata import made_by_us
 from rhn.utils.progress import terminal_columns
 
 

@@ -25,7 +25,7 @@ from optim_study.protocol import SCHEMES, SharedSettings
 from optim_study.results import Row, by_network, table
 from rhn.errors import InvalidInputError
 from rhn.training.curves import Objective
-from rhn.utils.statistics import exact_interval
+from rhn.utils.binomial import exact_interval
 
 BELOW = 9.5
 COMPARED_WITH = "rhn"

@@ -1,4 +1,4 @@
-"""Write a shell script that runs a study on a Slurm cluster as three jobs, submitted together.
+"""Write a Slurm script of three jobs: create the studies, an array of workers, then table and figure.
 
     create    creates the studies before any worker starts
     workers   a job array: each task is `optim-study worker`, on its GPUs or CPUs, until every study is complete

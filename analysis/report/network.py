@@ -12,10 +12,10 @@ from torch import nn
 from analysis.activity import draw_gates
 from analysis.damage import draw_lesions
 from analysis.gates import gate_activity
+from analysis.lesion_modes import places
 from analysis.lesions import lesion
 from analysis.report.page import Section, Table, in_words, picture, section_of
-from analysis.surgery import places
-from analysis.tasks import Excerpt, stretches
+from analysis.sequences import Excerpt, stretches
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.spectra import Spectra, gradient_words
 from gersgorin.data import TEXT_STEPS, Source, read_source

@@ -17,8 +17,8 @@ from string import Template
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+from rhn.utils.file_marks import made_with
 from rhn.utils.io import atomic_path, finite_json
-from rhn.utils.metadata import made_with
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

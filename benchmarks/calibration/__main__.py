@@ -43,8 +43,8 @@ def main() -> None:
     from benchmarks.calibration.trials import read_networks
     from gersgorin.checking.calibration import FILE
     from rhn.plotting.figures import save_figure
+    from rhn.utils.file_marks import remember_command
     from rhn.utils.io import write_json
-    from rhn.utils.metadata import remember_command
 
     remember_command("python -m benchmarks.calibration", sys.argv[1:])
     table = options.out / f"{NAME}.csv"

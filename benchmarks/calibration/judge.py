@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.calibration.trials import Network
 from gersgorin.checking.calibration import Bin, delay_of, isotonic_bins
-from rhn.utils.statistics import exact_interval
+from rhn.utils.binomial import exact_interval
 
 SHALLOW = 2
 GATED = ("rhn", "lstm", "gru")

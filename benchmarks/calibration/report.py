@@ -19,7 +19,7 @@ from benchmarks.calibration.judge import (
     within,
 )
 from benchmarks.calibration.trials import Network
-from rhn.utils.statistics import exact_interval
+from rhn.utils.binomial import exact_interval
 
 SIZE_MARGIN, EPOCH_MARGIN = 2.0, 10.0
 """Factors by which a network's units, and its epochs, may lie beyond all that was tried and still count as alike."""

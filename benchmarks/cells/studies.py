@@ -12,7 +12,7 @@ from optim_study.study import StudyFolder
 from optim_study.trainer import left_epoch
 from rhn.cells import CELLS
 from rhn.errors import DataError
-from rhn.utils.statistics import exact_interval
+from rhn.utils.binomial import exact_interval
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from gersgorin import plateau
 from gersgorin.analyses.plateau import put_at_constant
 from gersgorin.objective import Objective
-from gersgorin.paper.saddle import probe
+from gersgorin.paper.plateau_sweeps import probe
 from rhn.data import chorales
 from rhn.models import PolyphonicModel
 from rhn.training.chorales import ChoraleTask

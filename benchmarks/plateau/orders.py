@@ -7,7 +7,7 @@ import torch
 
 from gersgorin.analyses.plateau import put_at_constant, rates_at_constant
 from gersgorin.objective import Objective
-from gersgorin.paper.saddle import UNITS, measure, probe
+from gersgorin.paper.plateau_sweeps import UNITS, measure, probe
 from rhn.cells import CELLS
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel

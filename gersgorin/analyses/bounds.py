@@ -417,7 +417,9 @@ def of_run(run: Run, layers: bool = True, *, progress: Progress = silent) -> Nor
     """
     s = run.require_finite().states[:-1]
     need = 8 * run.state_size**2 * 2 * len(run)  # a level of windows while the next one is computed
-    check_room(need, free_memory("cpu"), f"the products over {len(run):,} steps", "use fewer --steps or a smaller network")
+    check_room(
+        need, free_memory("cpu"), f"the products over {len(run):,} steps", "use fewer --steps or a smaller network"
+    )
     by_layers = layers and not isinstance(run, OwnLoop) and _has_layer_jacobians(run)
 
     def steps() -> Iterator[list[np.ndarray]]:

@@ -1,4 +1,4 @@
-"""Follow SGD with momentum off the plateau: the time of the escape from a few gradients, however many steps it takes.
+"""Simulate SGD with momentum until it leaves the plateau; there, many steps are taken at once as one block.
 
 Single steps are taken as they are while a step changes the gradient. On the plateau the gradient stays nearly the same for N steps, N
 up to 10^12 and more, which are taken at once as a block.

@@ -1,4 +1,4 @@
-"""Measure the plateau of a network with small weights: how fast it learns at the best constant output, and what leads off it.
+"""Measure the plateau: relative gradient of each matrix, order of the saddle, lowest curvature, time to escape.
 
 Such a network first learns its output bias and then stays at the loss of the best constant output, beside a saddle of the loss at zero
 weights. There

@@ -1,1 +1,1 @@
-""""""
+"""Predict before training whether a network will learn: gains, escape, calibration, verdict."""

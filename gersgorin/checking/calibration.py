@@ -27,7 +27,7 @@ from rhn.cells import CELLS, Cell, is_ours
 from rhn.errors import DataError
 from rhn.models import PolyphonicModel
 from rhn.training.curves import LEFT
-from rhn.utils.statistics import exact_interval
+from rhn.utils.binomial import exact_interval
 
 FILE = Path(__file__).with_name("calibration.json")
 NEVER = 300.0

@@ -1,1 +1,1 @@
-""""""
+"""Claims and figures of Zilly et al. (2017)."""

@@ -25,7 +25,7 @@ from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import INCLUSION_SETS
 from gersgorin.linalg.spectrum import eigenvalues, spectral_radius
 from gersgorin.paper import claims
-from gersgorin.paper.saddle import draw_rate_sweeps, plot_gate_sweep, sweep_gates, sweep_rates
+from gersgorin.paper.plateau_sweeps import draw_rate_sweeps, plot_gate_sweep, sweep_gates, sweep_rates
 from gersgorin.plotting.figure import (
     CIRCLE,
     DASHED,

@@ -21,8 +21,8 @@ from gersgorin.plotting.spectra import (
 )
 from rhn.errors import OutputError
 from rhn.plotting.figures import drawable, our_style, titled
+from rhn.utils.file_marks import made_with
 from rhn.utils.io import atomic_path, check_output
-from rhn.utils.metadata import made_with
 from rhn.utils.result import Result
 
 FRAMES_PER_SECOND = 6

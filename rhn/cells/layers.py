@@ -1,4 +1,4 @@
-"""Description of the layers of a cell, with which gates are watched and layers lesioned in any cell.
+"""Describe the weights and gate blocks of each layer of a cell, so that analyses can read or change them.
 
     s_l = f_l(x, s_{l-1}, y)        s_0 = y the state before the step, x its input, s_L the state after it
 

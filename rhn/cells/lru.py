@@ -1,5 +1,6 @@
-"""The linear recurrent unit: a diagonal complex recurrence inside the unit circle (Orvieto et al. 2023, "Resurrecting recurrent
-neural networks for long sequences", section 3).
+"""Linear recurrent unit: a diagonal complex recurrence inside the unit circle (Orvieto et al. 2023).
+
+Source: "Resurrecting recurrent neural networks for long sequences", section 3.
 
     z' = lambda z + gamma (B x),    lambda = exp(-exp(nu) + i exp(theta)),    gamma = exp(gamma_log)
 

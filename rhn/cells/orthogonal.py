@@ -1,5 +1,6 @@
-"""The orthogonal network: a recurrent matrix that is a rotation before, during and after training (Helfrich et al. 2018;
-Lezcano-Casado and Martinez-Rubio 2019, whose exponential map it is).
+"""Orthogonal network: its recurrent matrix is the exponential of an antisymmetric one, a rotation.
+
+Source: Lezcano-Casado and Martinez-Rubio (2019); Helfrich et al. (2018) use the Cayley transform.
 
     s' = f(W x + Q s)        Q = exp(M), M' = -M
     f(z)_i = sign(z_i) relu(|z_i| + b_i)        modrelu; b = 0 is the identity

@@ -18,7 +18,7 @@ from dataclasses import MISSING, dataclass
 from typing import Any, TypeVar
 
 from rhn.errors import EarlyExit, InvalidInputError
-from rhn.utils.metadata import remember_command
+from rhn.utils.file_marks import remember_command
 from rhn.utils.options import Option, field_docs, options_of
 from rhn.version import __version__
 

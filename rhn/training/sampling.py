@@ -26,8 +26,8 @@ from rhn.data.vocabulary import EOS
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 from rhn.training.evaluation import check_temperature
+from rhn.utils.file_marks import made_with
 from rhn.utils.io import atomic_path, check_output
-from rhn.utils.metadata import made_with
 from rhn.utils.validation import check_seed
 
 SUFFIXES = (".mid", ".musicxml")

@@ -1,4 +1,4 @@
-"""Load what a training left: the model, its configuration, its vocabulary, its data, and its first weights."""
+"""Load a trained language model with vocabulary and text, the chorales of a checkpoint, or initial weights."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rhn.errors import DataError, OutputError, RhnError
-from rhn.utils.metadata import made_by_us, made_with
+from rhn.utils.file_marks import made_by_us, made_with
 
 MOST_TEXT = 2**28  # bytes of a table or of JSON: a million lines
 MOST_ARRAYS = 2**32  # bytes that the arrays of a record unpack to

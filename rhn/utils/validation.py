@@ -64,5 +64,12 @@ def expected(hint) -> str:
         return " or ".join(names) if len(names) < 3 else f"one of {', '.join(names)}"
     if isinstance(hint, UnionType):
         return " or ".join(map(expected, get_args(hint)))
-    words = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", NoneType: "None", dict: "an object"}
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "True or False",
+        str: "a text",
+        NoneType: "None",
+        dict: "an object",
+    }
     return words.get(hint, "a path" if hint is Path else str(hint))

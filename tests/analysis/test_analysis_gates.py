@@ -6,7 +6,7 @@ import torch
 from networks import GATED, SUBJECTS, language_network, name, network, rolls
 
 from analysis import gate_activity
-from analysis.tasks import bars_of, chosen, sequences_of
+from analysis.sequences import bars_of, chosen, sequences_of
 from rhn.cells import RHN
 from rhn.data import batches, chorale, chorales
 from rhn.errors import InvalidInputError

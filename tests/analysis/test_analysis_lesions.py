@@ -9,7 +9,7 @@ from networks import GATED, SUBJECTS, UNGATED, name, network, rolls
 
 from analysis import Lesion, lesion, lesioned
 from analysis.gates import gate_activity, unit_means
-from analysis.surgery import MODES, lesioned_layers, places
+from analysis.lesion_modes import MODES, lesioned_layers, places
 from rhn.errors import DataError, InvalidInputError
 
 PIECES = SUBJECTS["chorales"][1]
@@ -91,7 +91,7 @@ def test_neither_how_many_networks_nor_how_many_texts_run_together_changes_a_los
     chorales = kind == "chorales"
     model = build(dtype=torch.float32 if chorales else torch.float64)
     tables = [lesion(model, data, mode, pairs=True, at_once=k) for k in (None, 1, 3)]
-    monkeypatch.setattr("analysis.tasks.TEXT_BATCH_BYTES", 1)
+    monkeypatch.setattr("analysis.sequences.TEXT_BATCH_BYTES", 1)
     tables.append(lesion(model, data, mode, pairs=True))
     losses = [[row.loss for row in (*table.layers, *table.pairs)] for table in tables]
     for found in losses:

@@ -37,7 +37,7 @@ from rhn.cli.main import main as rhn
 from rhn.cli.parsing import parse
 from rhn.models import PolyphonicModel
 from rhn.plotting.figures import set_tooltips
-from rhn.utils.statistics import exact_interval
+from rhn.utils.binomial import exact_interval
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=alert(1)>&{{7*7}}"

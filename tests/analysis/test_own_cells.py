@@ -13,7 +13,7 @@ from networks import drawn, network, rolls, tokens
 import rhn.cli.main
 from analysis import Lesion, gate_activity, lesion, lesioned
 from analysis.cli import main
-from analysis.surgery import MODES, lesioned_layers
+from analysis.lesion_modes import MODES, lesioned_layers
 from rhn.cells import CELLS, RHN, Cell, GateBlocks, Gates, Layer, Part, described_layers, resolve_cell
 from rhn.checkpoints import load_checkpoint, save_checkpoint
 from rhn.errors import InvalidInputError

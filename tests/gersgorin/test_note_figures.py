@@ -15,7 +15,7 @@ from rhn.checkpoints import save_checkpoint
 from rhn.data import chorale
 from rhn.models import PolyphonicModel
 from rhn.plotting.figures import our_style
-from rhn.utils.metadata import command, made_with, remember_command
+from rhn.utils.file_marks import command, made_with, remember_command
 from tests.readable import readable
 
 ROOT, MOMENTS = Path(section4.__file__).parents[1], 6

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.plateau.summary import draw_predictions, summary
 from benchmarks.plateau.trials import Prediction, read, write
 from rhn.plotting.figures import our_style
-from rhn.utils.metadata import made_with
+from rhn.utils.file_marks import made_with
 from tests.readable import readable
 
 LEFT = Prediction("rhn", 4, 0, 0.1, 1e-3, -2.0, 20, 120, 40, 20.0, "left", 0.0, 0.01)

@@ -16,14 +16,14 @@ from gersgorin.analyses.spectra import measure_spectra
 from gersgorin.cell_run import CellRun
 from gersgorin.comparison.runs import PANELS
 from gersgorin.paper import figures as gallery
-from gersgorin.paper.saddle import GateSweep, RateSweep
+from gersgorin.paper.plateau_sweeps import GateSweep, RateSweep
 from gersgorin.plotting.figure import told_apart, wrapped
 from gersgorin.recording import moving_recording
 from gersgorin.run import Label
 from rhn.cells import LSTM, RHN, RNN
 from rhn.models import PolyphonicModel
 from rhn.plotting.figures import drawable, our_style
-from rhn.utils.metadata import made_with
+from rhn.utils.file_marks import made_with
 from tests.readable import readable
 
 ROOT = Path(import_module("gersgorin").__file__).parent
@@ -184,9 +184,9 @@ FIGURES = {  # what each is drawn from
     "recording.plot_moment": lambda draw, runs, training, size: draw(training[0], 0),
     "recording.plot_weights": lambda draw, runs, training, size: draw(training[0], "relative_rate"),
     "plotting.spectra.draw_run": lambda draw, runs, training, size: draw(runs["spectra"][0]),
-    "paper.saddle.draw_rate_sweeps": lambda draw, runs, training, size: draw([sweeps(size)[0]] * 2),
-    "paper.saddle.plot_gate_sweep": lambda draw, runs, training, size: draw(sweeps(size)[1]),
-    "paper.saddle.plot_rate_sweep": lambda draw, runs, training, size: draw(sweeps(size)[0]),
+    "paper.plateau_sweeps.draw_rate_sweeps": lambda draw, runs, training, size: draw([sweeps(size)[0]] * 2),
+    "paper.plateau_sweeps.plot_gate_sweep": lambda draw, runs, training, size: draw(sweeps(size)[1]),
+    "paper.plateau_sweeps.plot_rate_sweep": lambda draw, runs, training, size: draw(sweeps(size)[0]),
 }
 INSIDE = {  # drawn only as part of others
     "paper.figures.plot_eigenvalues",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from gersgorin.paper.saddle import draw_rate_sweeps, plot_gate_sweep, predicted_slope, sweep_gates, sweep_rates
+from gersgorin.paper.plateau_sweeps import draw_rate_sweeps, plot_gate_sweep, predicted_slope, sweep_gates, sweep_rates
 from rhn.plotting.figures import BLUE, GREEN
 
 

@@ -17,8 +17,8 @@ from rhn.data import chorales
 from rhn.errors import DataError, InvalidInputError
 from rhn.models import PolyphonicModel
 from rhn.plotting.figures import our_style
+from rhn.utils.file_marks import made_with
 from rhn.utils.io import write_json
-from rhn.utils.metadata import made_with
 from tests.readable import readable
 from tests.rhn.pieces import shortest_chorales
 

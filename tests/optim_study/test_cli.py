@@ -144,7 +144,13 @@ def test_default_names_hold_folders_and_numbers(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     asked = ["--csv small.csv", "--csv a/small.csv", "--out runs/small", "--out a/small", "--csv a/small/trials.csv"]
     names = [str(parse(COMMANDS, ["plot", *words.split()], prog="x")._name()) for words in asked]
-    assert names == ["swarm-small.png", "swarm-small-a.png", "swarm-small.png", "swarm-small-a.png", "swarm-small-a.png"]
+    assert names == [
+        "swarm-small.png",
+        "swarm-small-a.png",
+        "swarm-small.png",
+        "swarm-small-a.png",
+        "swarm-small-a.png",
+    ]
     numbers = [parse(COMMANDS, ["plot", "--up-to", each], prog="x")._name() for each in ("12", "12.000000001")]
     assert [str(name) for name in numbers] == ["swarm-all-up-to-12.png", "swarm-all-up-to-12.000000001.png"]
 

@@ -1,5 +1,6 @@
-"""The recurrent highway network over time, one Triton kernel for each direction. See `blocks.py` for how programs share the work and
-what was proven.
+"""Triton kernels of the recurrent highway network over time, forward and backward.
+
+See `blocks.py` for how programs share the work and for the proofs.
 
 Shapes, contiguous (legend in `rhn.kernels`; R = groups * ROWS padded batch rows, KP >= n padded units, J' = max(J, 1)):
 

@@ -1,4 +1,4 @@
-"""Learning rates on the plateau of many networks: against the scale of the weights, and against the gate bias of RHNs.
+"""Sweep untrained networks: relative gradients on the plateau against weight scale, and against gate bias.
 
 Untrained networks of 32 units on the chorales' 88 keys, probed with the beginnings of 16 training chorales. The slopes are derived in
 docs/results/2026-11-20-plateau.md. Near zero weights a layer of an RHN is s -> (c I + t R) s, t = sigmoid(b), c = 1 - t. If R has

@@ -1,4 +1,4 @@
-"""Statistics for several packages."""
+"""Exact 95 % confidence interval of a binomial proportion (Clopper and Pearson 1934)."""
 
 
 def exact_interval(count: int, trials: int) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Lesions of a trained network, written as new values of a few of its parameters.
+"""Lesion modes: gates shut, opened or held at their mean; layers skipped; inputs or shortcuts removed.
 
 | mode  | a lesioned layer                                                                               | needs of a layer        |
 |-------|------------------------------------------------------------------------------------------------|-------------------------|

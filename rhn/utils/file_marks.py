@@ -1,4 +1,4 @@
-"""Mark files with the command and version that made them, and recognise such files."""
+"""The command and version of this process, for the marks in its files; recognise files with our mark."""
 
 import csv
 import shlex

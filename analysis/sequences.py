@@ -1,4 +1,4 @@
-"""The data that a network reads and predicts, music or text: the one place where the two differ.
+"""Sequences of music or text: choose pieces, cut excerpts, make batches, compute the loss of each sequence.
 
 |           | `Music`                                              | `Text`                                                       |
 |-----------|------------------------------------------------------|--------------------------------------------------------------|
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from analysis.surgery import places
+from analysis.lesion_modes import places
 from rhn.data import Batch
 from rhn.data.corpus import Corpus, Piece, lookup
 from rhn.data.rebuild import Row, rows
