@@ -14,6 +14,7 @@ from rhn.cells import CELLS
 from rhn.errors import DataError, InvalidInputError
 from rhn.models import PolyphonicModel
 from rhn.training.batches import ROWS, STEP_ROWS, evaluation_batches, grouped, predicted_frames, training_batches
+from rhn.training.build import build_model
 from rhn.training.chorales import ChoraleTask
 from rhn.training.config import ChoraleConfig
 from rhn.training.evaluation import evaluate
@@ -333,3 +334,9 @@ def test_a_loss_is_that_of_every_piece_alone_however_pieces_are_grouped(monkeypa
         split = evaluation_batches(corpus.valid, device="cpu", dtype=torch.float32)
         shapes.append([batch.mask.shape[1] for batch in split])
     assert shapes == [[32, 32, 32], [64, 32]]
+
+
+def test_the_first_weights_have_the_deviation_of_the_configuration():
+    small, cells_own = (build_model(replace(CONFIG, hidden_size=64, init_std=std)) for std in (1e-3, None))
+    assert small.output.weight.std().item() == pytest.approx(1e-3, rel=0.05)
+    assert cells_own.output.weight.std().item() > 0.01
