@@ -41,9 +41,6 @@ Where the paper leaves a choice, this study takes it so:
 
 MOST_TRIALS = 100_000  # settings and rows are held in memory
 LARGEST_SCALE = 1e6
-PRECISIONS = (
-    "'float32' or 'tf32': in 'mixed' the states of networks with small weights vanish, and they would not train"
-)
 LOWEST = 1e-30  # of learning rates and deviations: products of smaller ones underflow in float32
 HIGHEST = {"learning_rate": LARGEST_FLOAT, "init_std": LARGEST_INIT}
 SCHEMES = ("gaussian", "scaled", "orthogonal", "identity")
@@ -51,7 +48,7 @@ SCHEMES = ("gaussian", "scaled", "orthogonal", "identity")
 OF_ONE_SIZE = ("scaled", "orthogonal")
 """Schemes with a fixed size of weights: the recurrent ones of n units have standard deviation 1 / sqrt(n)."""
 
-LATER_FIELDS = {"init_schemes": ("gaussian",), "precision": "float32"}
+LATER_FIELDS = {"init_schemes": ("gaussian",)}
 """Fields that the first protocols lacked, with the only value of that time. The protocol contains them only with another value, so that
 old studies go on and keep their fingerprints. A new field, such as an optimiser, gets a row here."""
 
@@ -101,13 +98,10 @@ class SharedSettings:
     """How weights start, equally likely: gaussian, identity (both at the drawn deviation), scaled, orthogonal (at 1/sqrt(n))."""
     transform_bias: Annotated[tuple[float, ...], Arg("B")] = (0.0, -1.0, -2.0, -3.0)
     """The transform biases to choose from, equally likely."""
-    precision: str = "float32"
-    """Of matrix products: float32."""
     seed: int = 0
     """Seed of settings, initial weights and the order of batches."""
 
     def __post_init__(self):
-        require(self, "precision", self.precision == "float32", PRECISIONS)
         for name, least in {"seed": 0, "trials": 1, "epochs": 1, "patience": 1}.items():
             require(self, name, getattr(self, name) >= least, f"{least} or more")
         require(self, "trials", self.trials <= MOST_TRIALS, f"{MOST_TRIALS} or fewer")

@@ -208,7 +208,7 @@ def build_models(config: StudyConfig, settings: Mapping[int, Settings]) -> dict:
     from rhn.training.seeds import weights_generator
 
     units, gated = hidden_size(config), accepts(resolve_cell(config.arch), "transform_bias")
-    models = {
+    return {
         number: PolyphonicModel(
             config.arch,
             hidden_size=units,
@@ -219,9 +219,6 @@ def build_models(config: StudyConfig, settings: Mapping[int, Settings]) -> dict:
         )
         for number, s in settings.items()
     }
-    for model in models.values():
-        model.use_precision(config.precision)
-    return models
 
 
 def hidden_size(config: StudyConfig) -> int:

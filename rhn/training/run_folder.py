@@ -102,7 +102,7 @@ def train(
         OutputError: the folder cannot be written to, or another process trains in it.
         Interrupted: Ctrl-C; everything is saved.
     """
-    seeds = list(seeds or [config.seed])
+    seeds = seeds or [config.seed]
     task = LanguageTask(config, corpus) if isinstance(config, LanguageConfig) else ChoraleTask(config, corpus)
     run = _Run(task, Path(out), seeds, device)  # a model that cannot be built leaves no folder behind
     require_own_folder(run.folder)
@@ -143,8 +143,8 @@ class _Run:
 
     def __init__(self, task: ChoraleTask | LanguageTask, folder: Path, seeds: Sequence[int], device: str):
         self.folder, self._task, self._device = folder, task, device
+        self._models = task.models(seeds, device)  # refuses more seeds than the memory holds
         self._homes = homes(folder, seeds)
-        self._models = task.models(seeds, device)
         self.keeps_best = task.unit == "epoch"
         """Whether the best weights are in the state; otherwise their checkpoint is written when the epoch ends."""
         self._since, self._read = time.monotonic(), 0

@@ -69,6 +69,7 @@ def test_every_option_reaches_the_configuration(tiny_data):
     words += " --jobs 4 --seed 11 --save-seconds 2 --storage postgresql+psycopg://x/y --out here --device cpu"
     words += " --init-schemes scaled identity --wait-storage 7 --engine ray --address host:6379"
     words += f" --learning-rate 1e-3 0.5 --init-std 1e-6 1e-3 --transform-bias -1 -4 --skip last --data {tiny_data}"
+    words += " --cell-option gate_constant=0.5"
     names = [field.name for field in fields(RunConfig)]
     config, usual = options("run", "--preset", "small", *words.split()).config(), small()
     assert not [name for name in names if getattr(config, name) == getattr(usual, name)], "every value is another one"

@@ -79,7 +79,6 @@ def test_a_protocol_of_another_version_is_refused_not_guessed(changed):
         ("budget_scale", [0.0]),
         ("momentum", [1.0]),
         ("objective", ["test"]),
-        ("precision", ["mixed", ""]),
         ("learning_rate init_std", [(0.0, 1.0), (1.0, 0.1), (1e-8, math.inf), (math.nan, 1.0)]),
         ("transform_bias", [(), (-1, -1.0), (math.nan,)]),
         ("init_schemes", [(), ("uniform",), ("scaled", "scaled"), ("",)]),

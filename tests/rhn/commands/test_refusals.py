@@ -32,7 +32,6 @@ REFUSED = [
     ("train ptb-sota --out FILE --data TEXT --words", "train.txt is no folder"),
     ("train jsb-depth-1 --out OUT --config missing.json", "missing.json cannot be read"),
     ("train jsb-depth-2 --words --out OUT", "--words is for language models, and this trains a model of chorales"),
-    ("train ptb-sota --out OUT --patience 3", "--patience is for chorales, and this trains a language model"),
     ("train ptb-sota --out OUT --bars 3", "--bars is no option here, but of rhn sample"),
     ("train ptb-sota --out OUT --data TEXT", "for a text of your own add --words or --characters"),
     ("train ptb-sota --out OUT --corpus enwik8 --words", "--words is for a text of your own, and --corpus enwik8"),
