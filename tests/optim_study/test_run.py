@@ -314,6 +314,7 @@ def test_a_killed_worker_is_replaced_and_ctrl_c_stops_all(tiny, undisturbed):
     assert records(configuration.out) == undisturbed
 
 
+@pytest.mark.slow
 def test_workers_import_nothing_of_the_current_folder(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("msvcrt", "_winapi", "torch"):  # the first two are sought in vain by Python's own modules

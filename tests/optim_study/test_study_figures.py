@@ -50,6 +50,8 @@ STUDIES = {
         replace(r, init_scheme=s) for s in ("gaussian", "scaled", "orthogonal", "identity") for r in trials("rhn", 4, 9)
     ],
 }
+SLOW = "30 columns", "four schemes"
+EACH = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in STUDIES]
 ABOUT = "learning rate 0.0001 to 1; standard deviation 1e-08 to 0.01; 0.05 times the paper's parameters; seed 0; chorales 0123456789ab"
 BORDER = [
     BorderPoint(arch="rhn", depth=4, init_scheme=scheme, transform_bias=-3.0, init_std=std, learning_rate=0.01)
@@ -58,19 +60,19 @@ BORDER = [
 ]
 
 
-@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("study", EACH)
 def test_a_swarm_can_be_read(study):
     readable(draw_swarm(STUDIES[study], about=ABOUT))
     readable(plot_swarm(STUDIES[study][:60], log=True).figure)
 
 
-@pytest.mark.parametrize("study", ["30 columns", "tiny and huge losses"])
+@pytest.mark.parametrize("study", [pytest.param("30 columns", marks=pytest.mark.slow), "tiny and huge losses"])
 @pytest.mark.parametrize("options", [{"by": "depth", "log": True}, {"loss": "valid", "up_to": np.inf}], ids=str)
 def test_a_swarm_of_other_options_can_be_read(study, options):
     readable(draw_swarm(STUDIES[study], about=ABOUT, **options))
 
 
-@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("study", EACH)
 def test_a_map_and_an_area_can_be_read(study):
     with our_style():
         readable(plot_map(STUDIES[study], about=ABOUT))

@@ -58,7 +58,7 @@ def test_killed_before_each_write_in_turn(tmp_path, monkeypatch):
         assert_exact(tiny, out)
 
 
-@pytest.mark.parametrize("points", [5, pytest.param(50, marks=CHAOTIC)])
+@pytest.mark.parametrize("points", [pytest.param(5, marks=pytest.mark.slow), pytest.param(50, marks=CHAOTIC)])
 def test_killed_before_statements_to_the_database_all_along(tmp_path, monkeypatch, empty_database, points):
     tiny = config(trials=2, epochs=4)
     with monkeypatch.context() as patch:

@@ -99,6 +99,7 @@ def test_workers_outlive_every_kind_of_outage(start_job, server, changes, worker
     assert server.advisory_locks() == 0
 
 
+@pytest.mark.slow
 def test_workers_that_begin_while_it_is_away_wait_and_one_that_may_not_wait_says_so_at_once(start_job, server):
     server.stop()
     job = start_job(config(), server.url)
@@ -120,6 +121,7 @@ def test_workers_that_begin_while_it_is_away_wait_and_one_that_may_not_wait_says
     assert_exact(job.config, job.out, server.url)
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_away_ends_a_worker_in_its_sentence_and_the_study_goes_on(start_job, server):
     job = start_job(config(**LONG), server.url)
     worker = job.start()

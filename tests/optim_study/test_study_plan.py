@@ -41,7 +41,11 @@ print(peak, memory(meta_model(config), trials, 100 * 32, "cpu"))
 
 
 @pytest.mark.parametrize(
-    ("arch", "depth", "scale", "trials"), [("rhn", 6, 0.1, 10), ("dt-rnn", 1, 1.0, 12), ("lstm", 1, 0.3, 8)]
+    ("arch", "depth", "scale", "trials"),
+    [
+        ("rhn", 6, 0.1, 10),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("dt-rnn", 1, 1.0, 12), ("lstm", 1, 0.3, 8))),
+    ],
 )
 def test_the_estimate_is_near_the_measured_peak(arch, depth, scale, trials):
     words = [sys.executable, "-c", MEASURE, arch, str(depth), str(scale), str(trials)]
@@ -58,6 +62,7 @@ print(code, 1024 * int(re.search("VmHWM:(.*)kB", Path("/proc/self/status").read_
 """
 
 
+@pytest.mark.slow
 def test_the_plan_of_many_fused_trials_is_near_the_peak_of_the_whole_command(tiny_data, tmp_path):
     """VmHWM is the process's own since its exec, whatever this one has grown to."""
     words = f"run --arch rhn --depth 2 --preset smoke --epochs 2 --trials 150 --fuse 150 --jobs 1 --data {tiny_data}".split()

@@ -49,6 +49,7 @@ def test_loss_and_gradients_are_the_probe_s(music, tmp_path):
     assert found.gradient_norm[-1, place] == pytest.approx(model.cells[0].weight_hh.grad[1].norm().item())
 
 
+@pytest.mark.parametrize("task", ["music", pytest.param("prose", marks=pytest.mark.slow)], indirect=True)
 def test_a_killed_training_s_record_goes_on_without_gaps_or_double_entries(task, until, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     epochs, lines = (40, 5) if task.name == "chorales" else (12, 3)

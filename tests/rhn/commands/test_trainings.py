@@ -34,6 +34,7 @@ def assert_same_run(one, other):
         assert all(ours[key].equal(theirs[key]) for key in ours), name
 
 
+@pytest.mark.parametrize("task", ["music", pytest.param("prose", marks=pytest.mark.slow)], indirect=True)
 def test_a_killed_training_goes_on_to_the_same_bits(task, until, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     epochs, first, second = (40, 3, 15) if task.name == "chorales" else (12, 2, 6)
