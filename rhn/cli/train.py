@@ -10,6 +10,7 @@ from rhn.cli.configuration import lacking, read_config, starting_point
 from rhn.cli.run_training import RunOptions, load_corpus, run_training
 from rhn.errors import InvalidInputError
 from rhn.presets import ChoraleConfig, LanguageConfig, parameters, preset
+from rhn.training.config import HYPERPARAMETERS
 from rhn.utils.options import Arg, Device, Fields, File, Folder, check_least, flag, given_flags, options_of
 from rhn.utils.validation import check_seed
 
@@ -101,13 +102,20 @@ class Train:
         return replace(config, **changes | (self._own_text(config.corpus) if text else {}))
 
     def _require_own_options(self, config: Config, text: bool) -> None:
-        """Refuse options of language models for chorales, and vice versa."""
+        """Refuse options of language models for chorales, and vice versa, and those of another optimizer."""
         own = {option.name for option in options_of(type(config))}
         others = [flag(name) for name in self.settings if name not in own]
         others += [] if text else given_flags(self, TEXT_OPTIONS)
         kinds = ("chorales", "a language model") if text else ("language models", "a model of chorales")
         for other in others:
             raise InvalidInputError(f"{other} is for {kinds[0]}, and this trains {kinds[1]}: leave it out")
+        chosen = self.settings.get("optimizer", config.optimizer)
+        for name in self.settings:
+            users = [kind for kind, names in HYPERPARAMETERS.items() if name in names]
+            if users and chosen not in users:
+                raise InvalidInputError(
+                    f"{flag(name)} is for {' and '.join(users)}, and the optimizer is {chosen}: leave it out"
+                )
 
     def _own_text(self, usual: str) -> dict[str, str]:
         """The fields that --words and --characters set; refuses --corpus and --unit that contradict them or have no effect."""

@@ -14,6 +14,15 @@ if TYPE_CHECKING:
 SMALLEST_MIXED = 1e-4  # float16 has its 11 bits from 6e-5 on
 
 
+HYPERPARAMETERS = {
+    "sgd": ("momentum",),
+    "adam": ("beta1", "beta2", "epsilon"),
+    "adamw": ("beta1", "beta2", "epsilon"),
+    "rmsprop": ("alpha", "epsilon", "momentum"),
+}
+"""The fields of a configuration that each optimizer reads, beside the learning rate and the weight decay."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """The fields that all trainings share.

@@ -13,17 +13,15 @@ is pruned and saved with the models. Only elementary operations are used: torch'
 vectorised loop, so their bits would depend on the number of models.
 """
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from rhn.kernels.fused_sgd import sgd_step
+from rhn.training.config import HYPERPARAMETERS, TrainingConfig
 from rhn.training.ensemble import Weights
-
-if TYPE_CHECKING:
-    from rhn.training.config import TrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,12 +160,14 @@ class RMSprop(Optimizer):
 OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "rmsprop": RMSprop}
 
 
-def make_optimizer(config: "TrainingConfig") -> Optimizer:
+def make_optimizer(config: TrainingConfig) -> Optimizer:
     """The optimizer of a configuration."""
     kind = OPTIMIZERS[config.optimizer]
-    names = {f.name for f in fields(kind)} - {"weight_decay", "shrink"}
     form = "shrink" if getattr(config, "weight_decay_form", "loss") == "shrink" else "weight_decay"
-    return kind(**{"weight_decay": 0.0, form: config.weight_decay}, **{name: getattr(config, name) for name in names})
+    return kind(
+        **{"weight_decay": 0.0, form: config.weight_decay},
+        **{name: getattr(config, name) for name in HYPERPARAMETERS[config.optimizer]},
+    )
 
 
 def _each(values: Tensor, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:

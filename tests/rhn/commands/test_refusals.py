@@ -27,6 +27,11 @@ REFUSED = [
     ("train ptb-depth-1 --out OUT --cell rnn --drop-candidate 0.1 --data TEXT --words", "set drop_candidate to 0"),
     ("train jsb-depth-2 --out OUT --cell lstm --depth 1 --precision mixed --data NOTES", "has no precision 'mixed'"),
     ("train jsb-depth-2 --out OUT --init-std 1e-6 --precision mixed --data NOTES", "expected 0.0001 or more with"),
+    (
+        "train jsb-depth-1 --out OUT --optimizer adam --momentum 0.9",
+        "--momentum is for sgd and rmsprop, and the optimizer is adam",
+    ),
+    ("train ptb-sota --out OUT --beta1 0.5", "--beta1 is for adam and adamw, and the optimizer is sgd"),
     ("train jsb-depth-1 --out OUT --data missing.json", "missing.json: no such file"),
     ("train jsb-depth-1 --out /dev/null/run --epochs 1 --hidden-size 1 --data NOTES", "cannot write"),
     ("train ptb-sota --out FILE --data TEXT --words", "train.txt is no folder"),

@@ -1,14 +1,14 @@
 """Every optimizer over K models takes the steps of `torch.optim` for each of them."""
 
 import copy
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
 from rhn.errors import InvalidInputError
 from rhn.training.chorales import ChoraleTask
-from rhn.training.config import ChoraleConfig, LanguageConfig
+from rhn.training.config import HYPERPARAMETERS, ChoraleConfig, LanguageConfig
 from rhn.training.losses import mean_loss
 from rhn.training.optimizers import OPTIMIZERS, Adam, AdamW, RMSprop, make_optimizer
 from rhn.training.trainer import Trainer
@@ -95,6 +95,11 @@ def test_the_configuration_names_the_optimizer_and_its_parameters():
 def test_parameters_out_of_range_are_refused_by_name(name):
     with pytest.raises(InvalidInputError, match=f"{name} is -0.1"):
         LanguageConfig(corpus="ptb", **{name: -0.1})
+
+
+def test_the_table_of_hyperparameters_is_that_of_the_optimizers():
+    own = {kind: {f.name for f in fields(cls)} - {"weight_decay", "shrink"} for kind, cls in OPTIMIZERS.items()}
+    assert own == {kind: set(names) for kind, names in HYPERPARAMETERS.items()}
 
 
 def test_the_default_is_the_paper_s():
