@@ -273,7 +273,8 @@ class OwnLoop(Run):
         """Inputs of the cell, (T, B, m), of one sequence (T, m); those of several calls a frame are joined."""
         self._nodes, self._inputs = nodes, inputs
         self._places = torch.arange(len(self) * self.states.shape[1]).reshape(len(self), -1)
-        self._again: Callable[[int], OwnLoop] | None = None
+        self._again: Callable[[int, int], OwnLoop] | None = None
+        """(times, frames left out at the end of the sequence) -> the loop over its repetitions."""
 
     @property
     def about(self) -> str:
@@ -285,13 +286,15 @@ class OwnLoop(Run):
         one = copy.copy(self)
         one.states, one.inputs, one._places = self.states[:, row], self.inputs[:, row], self._places[:, row]
         again = self._again
-        one._again = again and (lambda times: again(times).sequence(row))
+        one._again = again and (lambda times, fewer: again(times, fewer).sequence(row))
         return one
 
     def until(self, steps: int) -> "OwnLoop":
         """The first steps."""
         some = copy.copy(self)
         some.states, some.inputs, some._places = self.states[: steps + 1], self.inputs[:steps], self._places[:steps]
+        again, left_out = self._again, len(self) - steps
+        some._again = again and (lambda times, fewer: again(times, left_out + fewer))
         return some
 
     def repeated(self, times: int) -> "OwnLoop":
@@ -302,7 +305,9 @@ class OwnLoop(Run):
             raise InvalidInputError(
                 "the module cannot read its sequence several times: the axis of its frames is ambiguous"
             )
-        return self._again(times)
+        again = self._again(times, 0)
+        again.label = self.label
+        return again
 
     def jacobians(self, at=slice(None)) -> Tensor:
         """A (..., N, N) at an index into the steps (T,), or (T, B)."""
@@ -390,7 +395,11 @@ def followed(cell: nn.Module, module: nn.Module, x: Tensor, others: list[nn.Modu
             "write the loop with new tensors and operations of torch that have gradients"
         ) from error
     if axis is not None:
-        loop._again = lambda times: followed(cell, module, torch.cat([x] * times, axis), others)
+
+        def again(times: int, fewer: int) -> OwnLoop:
+            return followed(cell, module, torch.cat([x.narrow(axis, 0, x.shape[axis] - fewer)] * times, axis), others)
+
+        loop._again = again
     return loop
 
 

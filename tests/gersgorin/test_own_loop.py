@@ -17,10 +17,12 @@ from gersgorin import (
     extract_cell,
     fixed_points,
     lyapunov,
+    open_run,
     spectra,
     temporal_jacobian,
     trajectory,
 )
+from gersgorin.analyses.lyapunov import of_run
 from gersgorin.cli.main import main
 from gersgorin.linalg.products import cumulative_log_norms, lyapunov_exponents
 from rhn.cells import from_torch
@@ -501,6 +503,15 @@ def test_exponents_and_bounds_are_those_of_the_loop():
     ):
         with pytest.raises(InvalidInputError, match="takes no step from another state"):
             refused()
+
+
+def test_the_first_steps_of_a_loop_are_read_again_under_the_names_of_their_run():
+    x = frames(T, 1)
+    run = open_run(network("Residual"), x, steps=3, unit="0.1 s")  # steps between 4 frames
+    found = of_run(run, repeat=3)
+    A = truth("Residual", x[:4, 0].repeat(3, 1))[3:]
+    assert found.sum == pytest.approx(float(torch.linalg.slogdet(A).logabsdet.mean()), rel=1e-9)
+    assert (found.unit, found.about) == ("0.1 s", run.label.about)
 
 
 @pytest.mark.parametrize(
