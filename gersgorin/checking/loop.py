@@ -10,6 +10,7 @@ Legend: N examples; a unit of the data is an example of tensors, or a batch of a
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
@@ -114,10 +115,10 @@ class TrainingLoop:
         optimizer = scheduler.optimizer
         first = [float(group["lr"]) for group in optimizer.param_groups]
         rows = []
-        for _ in range(steps):
-            rows.append([float(group["lr"]) / lr if lr else 1.0 for group, lr in zip(optimizer.param_groups, first, strict=True)])
-            optimizer._opt_called = True  # else the scheduler warns: it is stepped without the optimiser
-            scheduler.step()
+        with warnings.catch_warnings(action="ignore"):  # the scheduler is stepped without its optimiser
+            for _ in range(steps):
+                rows.append([float(group["lr"]) / lr for group, lr in zip(optimizer.param_groups, first, strict=True)])
+                scheduler.step()
         return rows
 
     def best_constant(self) -> float:
@@ -146,13 +147,7 @@ class TrainingLoop:
     def _try(self) -> None:
         """One forward and backward pass. Raises InvalidInputError with what the model or the loss raised."""
         x, y = self.data.minibatches(1)[0]
-        try:
-            output = self.model(x)
-        except USERS_FAULT as error:
-            raise InvalidInputError(
-                f"model(x) raised {type(error).__name__} for x of shape {tuple(x.shape)}: {first_line(error)}"
-            ) from error
-        output = output_of(output)
+        output = _call(self.model, x)
         try:
             loss = self.loss_fn(output, y)
         except USERS_FAULT as error:
@@ -269,9 +264,20 @@ def _independent(model: nn.Module, x: Tensor, axis: int) -> bool:
     for k in (0, 2):
         piece = changed.select(axis, k)
         piece.copy_(piece + 1 if piece.is_floating_point() else piece.flatten().roll(1).reshape(piece.shape))
-    before, after = output_of(model(few)), output_of(model(changed))
+    before, after = _call(model, few), _call(model, changed)
     where = [a for a in (axis, 0) if a < before.dim() and before.shape[a] == 3]
     return bool(where) and torch.equal(before.select(where[0], 1), after.select(where[0], 1))
+
+
+def _call(model: nn.Module, x: Tensor) -> Tensor:
+    """The output of a model. Raises InvalidInputError with what it raised."""
+    try:
+        output = model(x)
+    except USERS_FAULT as error:
+        raise InvalidInputError(
+            f"model(x) raised {type(error).__name__} for x of shape {tuple(x.shape)}: {first_line(error)}"
+        ) from error
+    return output_of(output)
 
 
 def _loss(loss_fn: Any) -> Callable[[Any, Tensor], Tensor]:

@@ -1,0 +1,182 @@
+"""Trials of a training are the training itself, at several learning rates, and leave what they were given alone."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from gersgorin.checking.loop import TrainingLoop, batch_axis
+from gersgorin.checking.trials import _Copies, _Fused, run_trials
+from rhn.errors import DataError, InvalidInputError
+
+
+class Reader(nn.Module):
+    """An output of each sequence, or of each frame."""
+
+    def __init__(self, kind=nn.GRU, batch_first=True, last=True, size=7):
+        super().__init__()
+        self.rnn, self.out, self.last = kind(2, size, batch_first=batch_first), nn.Linear(size, 1), last
+        self.axis = 1 if batch_first else 0
+
+    def forward(self, x):
+        states, _ = self.rnn(x)
+        return self.out(states.select(self.axis, -1) if self.last else states)
+
+
+def made(seed=0, **options):
+    torch.manual_seed(seed)
+    model = Reader(**options)
+    x = torch.rand(24, 5, 2) if options.get("batch_first", True) else torch.rand(5, 24, 2)
+    with torch.no_grad():
+        y = torch.rand_like(model(x))
+    return model, x, y
+
+
+OPTIMIZERS = [
+    lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True),
+    lambda p: torch.optim.Adam(p, lr=1e-2, weight_decay=0.1),
+    lambda p: torch.optim.AdamW(p, lr=1e-2, amsgrad=True),
+    lambda p: torch.optim.RMSprop(p, lr=1e-3, momentum=0.5, centered=True),
+    lambda p: torch.optim.NAdam(p, lr=1e-2),
+]
+
+
+@pytest.mark.parametrize("ways", [_Copies, _Fused])
+@pytest.mark.parametrize("optimizer_of", OPTIMIZERS)
+@pytest.mark.parametrize("clip_norm", [None, 0.05])
+def test_copies_step_as_the_loop_does_at_each_learning_rate(ways, optimizer_of, clip_norm):
+    model, x, y = made()
+    loop = TrainingLoop(model, x, y, "mse", optimizer_of(model.parameters()), clip_norm=clip_norm)
+    factors = [1.0, 3.0, 0.1]
+    copies = ways(loop, factors)
+    found = np.array([copies.step([x[k::6]] * 3, [y[k::6]] * 3) for k in range(6)])
+    for k, factor in enumerate(factors):
+        own = copy.deepcopy(model)
+        optimizer = optimizer_of(own.parameters())
+        optimizer.param_groups[0]["lr"] *= factor
+        for j in range(6):
+            loss = nn.functional.mse_loss(own(x[j::6]), y[j::6])
+            assert found[j, k] == pytest.approx(loss.item(), rel=1e-5)
+            optimizer.zero_grad()
+            loss.backward()
+            if clip_norm:
+                nn.utils.clip_grad_norm_(own.parameters(), clip_norm)
+            optimizer.step()
+
+
+@pytest.mark.parametrize("ways", [_Copies, _Fused])
+def test_groups_schedules_and_parameters_left_out_are_kept(ways):
+    model, x, y = made()
+    model.rnn.bias_hh_l0.requires_grad_(False)
+    groups = [{"params": model.rnn.weight_hh_l0, "lr": 0.0}, {"params": [model.out.weight], "lr": 0.1}]
+    optimizer = torch.optim.SGD(groups, lr=1.0)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)
+    with pytest.raises(InvalidInputError, match="learning rate of the optimiser is not above 0"):
+        TrainingLoop(model, x, y, "mse", optimizer, scheduler=scheduler)
+    optimizer.param_groups[0]["lr"] = scheduler.base_lrs[0] = 0.2
+    loop = TrainingLoop(model, x, y, "mse", optimizer, scheduler=scheduler)
+    assert np.allclose(loop.schedule(5), [[1, 1], [1, 1], [0.5, 0.5], [0.5, 0.5], [0.25, 0.25]])
+    copies = ways(loop, [1.0])
+    before = {name: p.clone() for name, p in copies.parameters[0].items()}
+    copies.step([x], [y])
+    changed = {name for name, p in copies.parameters[0].items() if not torch.equal(p, before[name])}
+    assert changed == {"rnn.weight_hh_l0", "out.weight"}
+
+
+def test_dropping_a_trial_leaves_the_others_as_they_are():
+    model, x, y = made()
+    loop = TrainingLoop(model, x, y, "mse", torch.optim.Adam(model.parameters(), lr=1e-2))
+    every, few = _Fused(loop, [1.0, 2.0, 5.0]), _Fused(loop, [1.0, 2.0, 5.0])
+    for step in range(6):
+        a = every.step([x] * 3, [y] * 3)[[0, 2]]
+        b = few.step([x] * (3 if step < 3 else 2), [y] * (3 if step < 3 else 2))[[0, -1]]
+        assert np.allclose(a, b, rtol=1e-6)
+        if step == 2:
+            few.keep([0, 2])
+
+
+def test_model_optimizer_scheduler_and_random_numbers_stay_as_they_were():
+    model, x, y = made(kind=nn.LSTM)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    called = []
+    optimizer.register_step_post_hook(lambda *_: called.append(1))
+    model(x).sum().backward()
+    optimizer.step()
+    called.clear()
+    before = copy.deepcopy((model.state_dict(), optimizer.state_dict(), scheduler.state_dict()))
+    gradients = [p.grad.clone() for p in model.parameters()]
+    random = torch.random.get_rng_state()
+    loop = TrainingLoop(model, DataLoader(TensorDataset(x, y), 8, shuffle=True), None, "mse", optimizer, scheduler=scheduler)
+    run_trials(loop, [1.0, 10.0], [0, 1], steps=7, seconds=60)
+    after = (model.state_dict(), optimizer.state_dict(), scheduler.state_dict())
+    assert torch.equal(random, torch.random.get_rng_state())
+    assert called == []
+    assert all(torch.equal(a, p.grad) for a, p in zip(gradients, model.parameters(), strict=True))
+    torch.testing.assert_close(after, before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("scale", [1.0, 1e-8])
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_the_axis_of_the_examples_is_found(batch_first, scale, last):
+    model, x, _ = made(batch_first=batch_first, last=last)
+    with torch.no_grad():
+        for p in model.rnn.parameters():
+            p.mul_(scale)
+    assert batch_axis(model, x) == (0 if batch_first else 1)
+
+
+def test_a_rate_that_is_too_high_diverges_and_a_good_one_leaves():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(6, 1))
+    x = torch.randn(64, 3, 2)
+    loop = TrainingLoop(model, x, x.sum((1, 2))[:, None], "mse", "sgd", learning_rate=0.01, batch_axis=0)
+    trials = run_trials(loop, [1e-5, 1.0, 1e4], [None] * 3, steps=400, seconds=60)
+    assert trials.left[0] == np.inf
+    assert 1 < trials.left[1] < 400
+    assert trials.diverged[2] < 20
+    assert trials.diverged[:2].tolist() == [np.inf] * 2
+    assert trials.steps[2] < trials.steps[1] < trials.steps[0] == 400
+    assert not trials.timed_out
+
+
+def test_time_ends_trials():
+    model, x, y = made()
+    loop = TrainingLoop(model, x, y, "mse", "adam", learning_rate=1e-9)
+    trials = run_trials(loop, [1.0], [None], steps=10**6, seconds=0.2)
+    assert trials.timed_out
+    assert len(trials.losses) < 10**5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y": torch.rand(23, 1)}, "expected as many targets"),
+        ({"loss_fn": "hinge"}, "expected a function"),
+        ({"loss_fn": lambda output, y: (output - y).square()}, "expected a scalar"),
+        ({"loss_fn": lambda output, y: 1 / 0}, "raised ZeroDivisionError"),
+        ({"loss_fn": lambda output, y: output.mean() * torch.nan}, "expected a finite number"),
+        ({"optimizer": "adam"}, "without a learning_rate"),
+        ({"optimizer": torch.optim.Adam(nn.Linear(1, 1).parameters())}, "not the model's"),
+        ({"optimizer": lambda model: torch.optim.LBFGS(model.parameters())}, "several times a step"),
+        ({"clip_norm": 0.0}, "above 0"),
+        ({"x": torch.rand(24, 5, 3)}, "raised RuntimeError for x"),
+    ],
+)
+def test_what_is_no_training_is_refused(change, message):
+    model, x, y = made()
+    parts = {"x": x, "y": y, "loss_fn": "mse", "optimizer": torch.optim.Adam(model.parameters())} | change
+    if callable(parts["optimizer"]) and not isinstance(parts["optimizer"], torch.optim.Optimizer):
+        parts["optimizer"] = parts["optimizer"](model)
+    with pytest.raises(InvalidInputError, match=message):
+        TrainingLoop(model, **parts)
+
+
+def test_an_empty_loader_is_refused():
+    model, _, _ = made()
+    with pytest.raises(DataError, match="empty"):
+        TrainingLoop(model, [], None, "mse", "adam", learning_rate=0.1)
