@@ -65,6 +65,7 @@ def run_trials(
     seconds: float,
     constant: float | None = None,
     progress: Callable[[int], None] = lambda step: None,
+    after: float = AFTER,
     seed: int = 0,
 ) -> Trials:
     """Train a copy of the loop's model for each factor on the learning rate.
@@ -76,6 +77,7 @@ def run_trials(
         seconds: most time of all trials together.
         constant: loss of the best constant output; None: computed.
         progress: called with the step.
+        after: how many times its escape a trial that has left goes on for.
         seed: of the order of the minibatches and of random numbers in the model.
     """
     end = time.monotonic() + seconds
@@ -106,7 +108,7 @@ def run_trials(
                     diverged[k] = step + 1
                 elif left[k] == math.inf and step + 1 >= window and mean < LEFT * constant:
                     left[k] = step + 1
-            keep = [j for j, k in enumerate(active) if diverged[k] == math.inf and step + 1 < AFTER * left[k]]
+            keep = [j for j, k in enumerate(active) if diverged[k] == math.inf and step + 1 < after * left[k]]
             if len(keep) < len(active):
                 copies.keep(keep)
                 active = [active[j] for j in keep]
