@@ -3,23 +3,29 @@
     loop = TrainingLoop(model, x, y, loss_fn, torch.optim.Adam(model.parameters(), lr=1e-3))
     loop.loss(model, *loop.data.take(torch.arange(32)))    # the loss of 32 examples
 
-Nothing that was given is changed: models and optimisers are copied before the first step.
+Nothing that was given is changed: model, optimiser and scheduler are copied, and random states are restored.
 
 Legend: N examples; a unit of the data is an example of tensors, or a batch of a DataLoader.
 """
 
 import copy
 import math
+import random
+import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gersgorin._validate import check_weights, with_gradients
 from rhn.errors import USERS_FAULT, DataError, InvalidInputError
 from rhn.utils.wording import first_line
 
@@ -30,19 +36,20 @@ OPTIMIZERS = {
     "rmsprop": torch.optim.RMSprop,
 }
 LOSSES = {
-    "mse": F.mse_loss,
-    "cross-entropy": lambda output, y: F.cross_entropy(output.flatten(0, -2), y.flatten()),
-    "bernoulli": lambda output, y: F.binary_cross_entropy_with_logits(output, y.to(output.dtype)),
+    "mse": lambda output, y: F.mse_loss(output, y.to(output.dtype).reshape(output.shape)),
+    "cross-entropy": lambda output, y: F.cross_entropy(output.flatten(0, -2), y.long().flatten()),
+    "bernoulli": lambda output, y: F.binary_cross_entropy_with_logits(output, y.to(output.dtype).reshape(output.shape)),
 }
 BATCH_SIZE = 32
 MOST_BYTES = 2**29  # kept of the batches of a DataLoader
 MOST_BATCHES = 4_000  # of a DataLoader
 SEARCH_STEPS = 200  # of the search for the best constant output
 CONSTANT_BATCHES = 100  # minibatches for which it is searched
+NOTHING = 1e-5  # of the loss of a zero output: a constant output with less is right already
 
 
 class TrainingLoop:
-    """Everything that a training uses.
+    """Everything that a training uses; `model`, `optimizer` and `scheduler` are copies that belong together.
 
     Args:
         model: called as model(x); its output is a tensor, or a tuple that begins with one.
@@ -54,6 +61,7 @@ class TrainingLoop:
         batch_axis: axis of the examples in x and y, 0 with batch_first=True; None: found by changing one example.
         clip_norm: largest gradient norm, as in `torch.nn.utils.clip_grad_norm_`; None: no clipping.
         scheduler: a learning-rate scheduler of the optimiser that is stepped after each step; None: a constant learning rate.
+        loading_seconds: most time for reading batches of a DataLoader.
 
     Raises:
         InvalidInputError or DataError: these parts do not make a training; the message says which.
@@ -72,15 +80,23 @@ class TrainingLoop:
         batch_axis: int | None = None,
         clip_norm: float | None = None,
         scheduler: Any = None,
+        loading_seconds: float = math.inf,
     ):
-        self.model = model
+        if not isinstance(model, nn.Module):
+            raise InvalidInputError(f"the model is a {type(model).__name__}, expected a torch.nn.Module")
+        model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+        check_weights(model)
         self.loss_fn = _loss(loss_fn)
         self.clip_norm = _positive("clip_norm", clip_norm)
-        self.optimizer = _optimizer(model, optimizer, learning_rate)
-        self.scheduler = _scheduler(scheduler, self.optimizer)
-        with torch.random.fork_rng(devices=[]):
-            self.data = Batches(x) if y is None else Examples(model, x, y, batch_size, batch_axis)
-            self._try()
+        optimizer = _optimizer(model, optimizer, learning_rate)
+        self.model, self.optimizer, self.scheduler = _copied(model, optimizer, _scheduler(scheduler, optimizer))
+        with random_numbers_kept(model), with_gradients():
+            like = next(self.model.parameters())
+            given = (
+                Batches(x, like, loading_seconds) if y is None else Examples(self.model, x, y, batch_size, batch_axis)
+            )
+            self.data: Batches | Examples = given
+            self._try([p for p in model.parameters() if p.requires_grad])
 
     @property
     def learning_rate(self) -> float:
@@ -99,10 +115,6 @@ class TrainingLoop:
         """A fresh optimiser on other tensors in the place of the model's parameters, its learning rates multiplied by a factor."""
         place = {id(p): parameters[name] for name, p in model.named_parameters() if name in parameters}
         fresh = copy.deepcopy(self.optimizer, place)
-        fresh.__dict__.pop("step", None)  # a scheduler replaces it by a function bound to the original
-        for hooks in (fresh._optimizer_step_pre_hooks, fresh._optimizer_step_post_hooks):
-            hooks.clear()
-        fresh.state.clear()
         for group in fresh.param_groups:
             group["lr"] = group["lr"] * factor
         return fresh
@@ -122,16 +134,29 @@ class TrainingLoop:
         return rows
 
     def best_constant(self) -> float:
-        """Mean loss of the best constant output: what a network reaches that ignores its input."""
-        batches = self.data.minibatches(CONSTANT_BATCHES)
-        with torch.no_grad():
-            shapes = [output_of(self.model(x)).shape for x, _ in batches]
+        """Mean loss of the best constant output: what a network reaches that ignores its input.
+
+        Raises InvalidInputError if that output is right already, or the loss has no least value above 0.
+        """
+        return self.constant_output(self.data.minibatches(CONSTANT_BATCHES))[1]
+
+    @with_gradients()
+    def constant_output(self, batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, float]:
+        """(The constant output (K,) of the least mean loss on some minibatches, that loss)."""
+        shapes: dict[tuple, torch.Size] = {}
+        model = copy.deepcopy(self.model)  # normalisations count their calls
+        with torch.no_grad(), random_numbers_kept(model):
+            for x, _ in batches:
+                if x.shape not in shapes:
+                    shapes[x.shape] = output_of(model(x)).shape
         first = next(self.model.parameters())
-        constant = torch.zeros(shapes[0][-1], dtype=first.dtype, device=first.device, requires_grad=True)
+        K = next(iter(shapes.values()))[-1]
+        constant = torch.zeros(K, dtype=first.dtype, device=first.device, requires_grad=True)
 
         def mean_loss() -> Tensor:
-            losses = [self.loss_fn(constant.expand(shape), y) for shape, (_, y) in zip(shapes, batches, strict=True)]
-            return torch.stack(losses).mean()
+            return torch.stack(
+                [self.loss_fn(constant.expand(shapes[x.shape]), y).reshape(()) for x, y in batches]
+            ).mean()
 
         def closure() -> Tensor:
             search.zero_grad()
@@ -140,14 +165,23 @@ class TrainingLoop:
             return loss
 
         search = torch.optim.LBFGS([constant], max_iter=SEARCH_STEPS, line_search_fn="strong_wolfe")
+        zero = mean_loss().item()
         search.step(closure)
-        with torch.no_grad():
-            return mean_loss().item()
+        loss = mean_loss().item()
+        if not loss > NOTHING * abs(zero):
+            raise InvalidInputError(
+                f"the loss of the best constant output is {loss:.3g}, expected a number above 0: the targets are all the same, or the "
+                "loss can fall below 0, where no share of it says that a training works"
+            )
+        return constant.detach(), loss
 
-    def _try(self) -> None:
-        """One forward and backward pass. Raises InvalidInputError with what the model or the loss raised."""
+    def _try(self, originals: list[nn.Parameter]) -> None:
+        """One forward and backward pass. Raises InvalidInputError with what the model or the loss raised.
+
+        originals: the trained parameters of the model that was given, which the loss of a copy must not use.
+        """
         x, y = self.data.minibatches(1)[0]
-        output = _call(self.model, x)
+        output = _call(copy.deepcopy(self.model), x)
         try:
             loss = self.loss_fn(output, y)
         except USERS_FAULT as error:
@@ -158,8 +192,15 @@ class TrainingLoop:
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             what = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise InvalidInputError(f"loss_fn(output, y) returned {what}, expected a scalar: take its mean")
+        if loss.is_complex() or not loss.is_floating_point():
+            raise InvalidInputError(f"loss_fn(output, y) returned {loss.dtype}, expected a real number")
         if not loss.requires_grad:
             raise InvalidInputError("the loss does not depend on any parameter of the model that requires a gradient")
+        if any(g is not None for g in torch.autograd.grad(loss, originals, allow_unused=True)):
+            raise InvalidInputError(
+                "the loss reads the parameters of the model beside its output, which a copy of it does not have: use weight_decay of "
+                "the optimiser instead of a penalty"
+            )
         if not math.isfinite(loss.item()):
             raise InvalidInputError(f"the loss of the first minibatch is {loss.item()}, expected a finite number")
 
@@ -168,9 +209,14 @@ class Examples:
     """Tensors x and y of N examples each, from which minibatches are drawn."""
 
     def __init__(self, model: nn.Module, x: Any, y: Any, batch_size: int, axis: int | None):
-        self.x, self.y = (torch.as_tensor(v).detach() for v in (x, y))
+        if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+            raise InvalidInputError(f"batch_size is {batch_size!r}, expected a whole number of at least 1")
+        if axis not in (None, 0, 1):
+            raise InvalidInputError(f"batch_axis is {axis!r}, expected 0 (batch_first=True), 1 or None")
+        like = next(model.parameters())
+        self.x, self.y = _numbers("x", x, like), _numbers("y", y, like)
         if axis is None:
-            axis = batch_axis(model, self.x)
+            axis = batch_axis(model, self.x, self.y)
         for name, value in (("x", self.x), ("y", self.y)):
             if value.dim() <= axis and not (name == "y" and value.dim() == 1):
                 raise InvalidInputError(f"{name} has {value.dim()} axes, expected examples along axis {axis}")
@@ -187,6 +233,7 @@ class Examples:
 
     def take(self, units: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs and targets of some examples (B,)."""
+        units = units.to(self.x.device)
         return self.x.index_select(self.axis, units), self.y.index_select(self.y_axis, units)
 
     def minibatches(self, most: int) -> list[tuple[Tensor, Tensor]]:
@@ -200,19 +247,23 @@ class Batches:
 
     per_step = 1
 
-    def __init__(self, loader: Iterable):
+    def __init__(self, loader: Iterable, like: Tensor, seconds: float):
+        if isinstance(loader, Tensor | np.ndarray) or not isinstance(loader, Iterable):
+            raise InvalidInputError("y is missing: expected targets beside x, or as x a DataLoader of pairs (x, y)")
         kept: list[tuple[Tensor, Tensor]] = []
-        size = 0
-        for pair in islice(iter(loader), MOST_BATCHES):
-            if not isinstance(pair, tuple | list) or len(pair) != 2:
-                raise InvalidInputError("the DataLoader gives no pairs: expected (x, y) of each batch")
-            x, y = (torch.as_tensor(v).detach() for v in pair)
-            if kept and (x.shape, y.shape) != (kept[0][0].shape, kept[0][1].shape):
-                continue
-            kept.append((x, y))
-            size += x.nbytes + y.nbytes
-            if size > MOST_BYTES:
-                break
+        size, self.left_out, end = 0, 0, time.monotonic() + seconds
+        with _generators_kept(loader):
+            for pair in islice(iter(loader), MOST_BATCHES):
+                if not isinstance(pair, tuple | list) or len(pair) != 2:
+                    raise InvalidInputError("the DataLoader gives no pairs: expected (x, y) of each batch")
+                x, y = _numbers("x", pair[0], like), _numbers("y", pair[1], like)
+                if kept and (x.shape, y.shape) != (kept[0][0].shape, kept[0][1].shape):
+                    self.left_out += 1
+                    continue
+                kept.append((x, y))
+                size += x.nbytes + y.nbytes
+                if size > MOST_BYTES or time.monotonic() > end:
+                    break
         if not kept:
             raise DataError("the DataLoader is empty: expected at least one batch")
         self.kept, self.count = kept, len(kept)
@@ -231,25 +282,79 @@ def output_of(output: Any) -> Tensor:
     while isinstance(output, tuple | list) and output:
         output = output[0]
     if not isinstance(output, Tensor):
-        raise InvalidInputError(f"model(x) returned {type(output).__name__}, expected a tensor or a tuple that begins with one")
+        raise InvalidInputError(
+            f"model(x) returned {type(output).__name__}, expected a tensor or a tuple that begins with one"
+        )
     return output
 
 
+@contextmanager
+def random_numbers_kept(model: nn.Module) -> Iterator[None]:
+    """Restore the random states of torch, on the devices of a model too, of NumPy and of Python."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the state of a user's code
+    try:
+        with torch.random.fork_rng(devices=list({p.device for p in model.parameters() if p.is_cuda})):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+
+
+@contextmanager
+def _generators_kept(loader: Any) -> Iterator[None]:
+    """Restore the generators of a DataLoader and of its sampler."""
+    places = (loader, getattr(loader, "sampler", None))
+    generators = [g for place in places if isinstance(g := getattr(place, "generator", None), torch.Generator)]
+    states = [g.get_state() for g in generators]
+    try:
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+
+
+def _copied(model: nn.Module, optimizer: Optimizer, scheduler: Any) -> tuple[nn.Module, Optimizer, Any]:
+    """Copies of a model, of its optimiser with an empty state, on the copy's parameters, and of the scheduler on that optimiser."""
+    try:
+        with torch.inference_mode(False):
+            return copy.deepcopy((model, optimizer, scheduler), {id(optimizer.state): defaultdict(dict)})
+    except USERS_FAULT as error:  # whatever a user's module holds
+        raise InvalidInputError(
+            f"{type(model).__name__} or its optimiser cannot be copied: {first_line(error)}"
+        ) from error
+
+
+def _numbers(name: str, given: Any, like: Tensor) -> Tensor:
+    """Finite numbers as a tensor on the device of a parameter; those that are not a tensor yet in its type, if they are no integers."""
+    try:
+        values = torch.as_tensor(given).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(given).__name__
+        raise InvalidInputError(f"{name} is a {kind}, expected a tensor of numbers: {first_line(error)}") from error
+    if not values.numel():
+        raise InvalidInputError(f"{name} has shape {tuple(values.shape)}, expected at least one example")
+    if values.is_floating_point() and (bad := int((~torch.isfinite(values)).sum())):
+        raise InvalidInputError(f"{name}: {bad} of {values.numel()} numbers are NaN or infinite, expected finite ones")
+    if values.is_inference():  # has no gradients even where they are on
+        values = values.clone()
+    keeps_type = isinstance(given, Tensor) or not values.is_floating_point()
+    return values.to(like.device, None if keeps_type else like.dtype)
+
+
 @torch.no_grad()
-def batch_axis(model: nn.Module, x: Tensor) -> int:
+def batch_axis(model: nn.Module, x: Tensor, y: Tensor | None = None) -> int:
     """Axis of the examples, 0 or 1: along it the output of one does not change with its neighbours.
 
-    Raises InvalidInputError if it is not clear.
+    If this leaves both or none, `batch_first` of the model's parts decides, then the number of targets. Raises InvalidInputError if it
+    is not clear.
     """
-    training = model.training
-    model.eval()  # batch normalisation would mix the examples
-    try:
-        axes = [axis for axis in range(min(2, x.dim())) if x.shape[axis] > 2 and _independent(model, x, axis)]
-    finally:
-        model.train(training)
-    if len(axes) == 2:  # weights so small that no frame changes the next one
+    looked_at = copy.deepcopy(model).eval()  # batch normalisation would mix the examples
+    axes = [axis for axis in range(min(2, x.dim())) if x.shape[axis] > 2 and _independent(looked_at, x, axis)]
+    if len(axes) != 1:  # few examples, or weights so small that no frame changes the next one
         stated = {m.batch_first for m in model.modules() if isinstance(getattr(m, "batch_first", None), bool)}
         axes = [0 if stated.pop() else 1] if len(stated) == 1 else axes
+    if len(axes) != 1 and y is not None:
+        axes = [axis for axis in range(min(2, x.dim())) if x.shape[axis] == y.shape[0]]
     if len(axes) == 1:
         return axes[0]
     raise InvalidInputError(
@@ -264,7 +369,10 @@ def _independent(model: nn.Module, x: Tensor, axis: int) -> bool:
     for k in (0, 2):
         piece = changed.select(axis, k)
         piece.copy_(piece + 1 if piece.is_floating_point() else piece.flatten().roll(1).reshape(piece.shape))
-    before, after = _call(model, few), _call(model, changed)
+    try:
+        before, after = _call(model, few), _call(model, changed)
+    except InvalidInputError:  # such as a model of so many frames and no others
+        return False
     where = [a for a in (axis, 0) if a < before.dim() and before.shape[a] == 3]
     return bool(where) and torch.equal(before.select(where[0], 1), after.select(where[0], 1))
 
@@ -284,7 +392,9 @@ def _loss(loss_fn: Any) -> Callable[[Any, Tensor], Tensor]:
     if callable(loss_fn):
         return loss_fn
     if loss_fn not in LOSSES:
-        raise InvalidInputError(f"loss_fn is {loss_fn!r}, expected a function (output, y) or one of {', '.join(LOSSES)}")
+        raise InvalidInputError(
+            f"loss_fn is {loss_fn!r}, expected a function (output, y) or one of {', '.join(LOSSES)}"
+        )
     return LOSSES[loss_fn]
 
 
@@ -296,9 +406,13 @@ def _positive(name: str, value: float | None) -> float | None:
 
 def _optimizer(model: nn.Module, optimizer: Any, learning_rate: float | None) -> Optimizer:
     """The optimiser, made from its name if only this is given."""
+    if next(model.parameters(), None) is None:
+        raise InvalidInputError(f"{type(model).__name__} has no parameters: there is nothing to train")
     if isinstance(optimizer, str):
         if optimizer.lower() not in OPTIMIZERS:
-            raise InvalidInputError(f"optimizer is {optimizer!r}, expected one of {', '.join(OPTIMIZERS)}, or an instance")
+            raise InvalidInputError(
+                f"optimizer is {optimizer!r}, expected one of {', '.join(OPTIMIZERS)}, or an instance"
+            )
         if _positive("learning_rate", learning_rate) is None:
             raise InvalidInputError(f"optimizer is {optimizer!r} without a learning_rate: expected a number above 0")
         return OPTIMIZERS[optimizer.lower()](model.parameters(), lr=learning_rate)
@@ -307,7 +421,9 @@ def _optimizer(model: nn.Module, optimizer: Any, learning_rate: float | None) ->
     if learning_rate is not None:
         raise InvalidInputError("learning_rate is for an optimiser given by its name; an instance has its own")
     if isinstance(optimizer, torch.optim.LBFGS):
-        raise InvalidInputError("LBFGS evaluates the loss several times a step, which a check does not follow: use another optimiser")
+        raise InvalidInputError(
+            "LBFGS evaluates the loss several times a step, which a check does not follow: use another optimiser"
+        )
     own = {id(p) for p in model.parameters()}
     others = sum(id(p) not in own for group in optimizer.param_groups for p in group["params"])
     if others:
@@ -315,7 +431,7 @@ def _optimizer(model: nn.Module, optimizer: Any, learning_rate: float | None) ->
             f"{others} of the optimiser's parameters are not the model's: expected an optimiser on model.parameters(), made after "
             "the model was moved or converted"
         )
-    if any(group.get("lr", 0) <= 0 for group in optimizer.param_groups):
+    if any(not 0 < group.get("lr", 0) < math.inf for group in optimizer.param_groups):
         raise InvalidInputError("a learning rate of the optimiser is not above 0")
     return optimizer
 

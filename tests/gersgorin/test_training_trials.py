@@ -1,6 +1,7 @@
 """Trials of a training are the training itself, at several learning rates, and leave what they were given alone."""
 
 import copy
+import random
 
 import numpy as np
 import pytest
@@ -98,8 +99,23 @@ def test_dropping_a_trial_leaves_the_others_as_they_are():
             few.keep([0, 2])
 
 
-def test_model_optimizer_scheduler_and_random_numbers_stay_as_they_were():
-    model, x, y = made(kind=nn.LSTM)
+class Noisy(nn.Module):
+    """A reader whose every call changes buffers and all random states."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(2, 7, batch_first=True)
+        self.norm, self.drop, self.out = nn.BatchNorm1d(7), nn.Dropout(0.5), nn.Linear(7, 1)
+
+    def forward(self, x):
+        noise = random.random() + np.random.rand()  # noqa: NPY002
+        return self.out(self.drop(self.norm(self.rnn(x)[0][:, -1]))) + noise
+
+
+def test_model_optimizer_scheduler_loader_and_random_numbers_stay_as_they_were():
+    _, x, y = made()
+    model = Noisy()
+    model.norm.weight.requires_grad_(False)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
     called = []
@@ -108,14 +124,26 @@ def test_model_optimizer_scheduler_and_random_numbers_stay_as_they_were():
     optimizer.step()
     called.clear()
     before = copy.deepcopy((model.state_dict(), optimizer.state_dict(), scheduler.state_dict()))
-    gradients = [p.grad.clone() for p in model.parameters()]
-    random = torch.random.get_rng_state()
-    loop = TrainingLoop(model, DataLoader(TensorDataset(x, y), 8, shuffle=True), None, "mse", optimizer, scheduler=scheduler)
-    run_trials(loop, [1.0, 10.0], [0, 1], steps=7, seconds=60)
+    gradients = [p.grad if p.grad is None else p.grad.clone() for p in model.parameters()]
+    generator = torch.Generator().manual_seed(3)
+    loader = DataLoader(TensorDataset(x, y), 8, shuffle=True, generator=generator)
+
+    def states():
+        return torch.random.get_rng_state(), generator.get_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
+
+    drawn = states()
+    loop = TrainingLoop(model, loader, None, "mse", optimizer, scheduler=scheduler)
+    loop.best_constant()
     after = (model.state_dict(), optimizer.state_dict(), scheduler.state_dict())
-    assert torch.equal(random, torch.random.get_rng_state())
+    assert all(np.array_equal(a, b) for a, b in zip(drawn[:2], states()[:2], strict=True))
+    assert str(drawn[2:]) == str(states()[2:])
+    run_trials(loop, [1.0, 10.0], [0, 1], steps=7, seconds=60)
+    assert torch.equal(drawn[0], torch.random.get_rng_state())
     assert called == []
-    assert all(torch.equal(a, p.grad) for a, p in zip(gradients, model.parameters(), strict=True))
+    assert model.training and not model.norm.weight.requires_grad
+    assert all(
+        a is b or torch.equal(a, b) for a, b in zip(gradients, [p.grad for p in model.parameters()], strict=True)
+    )
     torch.testing.assert_close(after, before, rtol=0, atol=0)
 
 
@@ -165,18 +193,77 @@ def test_time_ends_trials():
         ({"optimizer": lambda model: torch.optim.LBFGS(model.parameters())}, "several times a step"),
         ({"clip_norm": 0.0}, "above 0"),
         ({"x": torch.rand(24, 5, 3)}, "raised RuntimeError for x"),
+        ({"x": torch.full((24, 5, 2), torch.nan)}, "240 of 240 numbers are NaN or infinite"),
+        ({"y": torch.full((24, 1), torch.inf)}, "y: 24 of 24 numbers"),
+        ({"x": torch.zeros(0, 5, 2)}, "expected at least one example"),
+        ({"x": "abc"}, "x is a str"),
+        ({"y": None}, "y is missing"),
+        ({"x": [torch.rand(3, 5, 2)], "y": None}, "gives no pairs"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_axis": 2}, "batch_axis is 2"),
+        ({"model": lambda x: x}, "the model is a function"),
+        ({"model": nn.Flatten()}, "has no parameters"),
+        ({"model": made()[0].requires_grad_(False)}, "does not depend on any parameter"),
+        ({"loss_fn": "cross-entropy", "y": torch.ones(24).long()}, "loss_fn.* raised IndexError.*out of bounds"),
     ],
 )
 def test_what_is_no_training_is_refused(change, message):
     model, x, y = made()
-    parts = {"x": x, "y": y, "loss_fn": "mse", "optimizer": torch.optim.Adam(model.parameters())} | change
+    by_name = {"optimizer": "adam", "learning_rate": 0.1} if "model" in change else {}
+    parts = {"model": model, "x": x, "y": y, "loss_fn": "mse", "optimizer": torch.optim.Adam(model.parameters())}
+    parts |= by_name | change
     if callable(parts["optimizer"]) and not isinstance(parts["optimizer"], torch.optim.Optimizer):
         parts["optimizer"] = parts["optimizer"](model)
     with pytest.raises(InvalidInputError, match=message):
-        TrainingLoop(model, **parts)
+        TrainingLoop(**parts)
 
 
 def test_an_empty_loader_is_refused():
     model, _, _ = made()
     with pytest.raises(DataError, match="empty"):
         TrainingLoop(model, [], None, "mse", "adam", learning_rate=0.1)
+
+
+def test_the_axis_of_few_examples_is_that_of_the_parts_or_of_the_targets():
+    model, x, y = made()
+    assert batch_axis(model, x[:1]) == 0
+    assert batch_axis(nn.Sequential(nn.Flatten(), nn.Linear(10, 1)), x[:2], y[:2]) == 0
+    with pytest.raises(InvalidInputError, match="is not clear"):
+        batch_axis(nn.Sequential(nn.Flatten(), nn.Linear(10, 1)), x[:2])
+
+
+def test_a_model_of_ids_is_followed():
+    model = nn.Sequential(nn.Embedding(5, 3), nn.Flatten(), nn.Linear(12, 5))
+    x = torch.randint(5, (20, 4), generator=torch.Generator().manual_seed(0))
+    loop = TrainingLoop(model, x, x[:, 0], "cross-entropy", "adam", learning_rate=0.05)
+    assert np.isfinite(run_trials(loop, [1.0], [None], steps=300, seconds=60).left[0])
+
+
+def test_mean_squared_error_of_targets_without_an_axis_of_outputs_is_that_of_each_example():
+    model, x, y = made()
+    loss = nn.functional.mse_loss(model(x), y)
+    assert TrainingLoop(model, x, y[:, 0], "mse", "sgd", learning_rate=0.1).loss(model, x, y[:, 0]) == loss
+
+
+@pytest.mark.parametrize("y", [torch.ones(24, 1), torch.zeros(24, 1)])
+def test_targets_that_are_all_the_same_are_refused(y):
+    model, x, _ = made()
+    with pytest.raises(InvalidInputError, match="targets are all the same"):
+        TrainingLoop(model, x, y, "mse", "sgd", learning_rate=0.1).best_constant()
+
+
+def test_a_loss_that_reads_the_weights_of_the_given_model_is_refused():
+    model, x, y = made()
+    penalized = lambda output, y: (output - y).square().mean() + model.out.weight.square().sum()  # noqa: E731
+    with pytest.raises(InvalidInputError, match="weight_decay"):
+        TrainingLoop(model, x, y, penalized, "sgd", learning_rate=0.1)
+    assert model.out.weight.grad is None
+
+
+def test_batches_of_two_processes_and_of_other_shapes_are_read():
+    model, x, y = made()
+    loader = DataLoader(TensorDataset(x[:20], y[:20]), 8, num_workers=2)
+    data = TrainingLoop(model, loader, None, "mse", "sgd", learning_rate=0.1).data
+    assert (data.count, data.left_out) == (2, 1)
+    (only,) = TrainingLoop(model, ((a, y) for a in [x]), None, "mse", "sgd", learning_rate=0.1).data.kept
+    assert torch.equal(only[0], x)
