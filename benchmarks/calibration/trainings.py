@@ -123,7 +123,11 @@ def record(task, cell: str, start: str, optimizer: str, seed: int, out: Path) ->
     loop = TrainingLoop(model, x, y, loss, kind(model.parameters(), lr=top, **options), batch_axis=1)
     trials = run_trials(loop, RATES, [None] * len(RATES), steps=STEPS, seconds=math.inf, after=math.inf, seed=seed)
     np.savez(
-        path, losses=trials.losses.astype(np.float32), rates=RATES * top, constant=trials.constant, window=trials.window,
+        path,
+        losses=trials.losses.astype(np.float32),
+        constants=trials.constants[:, 0].astype(np.float32),
+        rates=RATES * top,
+        constant=trials.constant,
         step_seconds=trials.step_seconds,
     )
 

@@ -150,7 +150,8 @@ class TrainingLoop:
                 if x.shape not in shapes:
                     shapes[x.shape] = output_of(model(x)).shape
         first = next(self.model.parameters())
-        K = next(iter(shapes.values()))[-1]
+        shape = next(iter(shapes.values()))
+        K = shape[-1] if len(shape) > 1 else 1  # without an axis of outputs, one number for each example
         constant = torch.zeros(K, dtype=first.dtype, device=first.device, requires_grad=True)
 
         def mean_loss() -> Tensor:

@@ -1,10 +1,13 @@
-"""Train copies of a network for a while: the real optimiser on real minibatches, several learning rates at once.
+"""Train copies of a network for a while: the real optimiser on real minibatches, at several learning rates.
 
-    trials = run_trials(loop, factors=[1.0, 1.0, 3.0, 10.0], parts=[0, 1, None, None], steps=3000, seconds=20)
-    trials.left           (K,) step at which the loss fell below `LEFT` of the best constant output's; inf: not seen
+    trials = run_trials(loop, factors=[1.0, 10.0], parts=[0, 1], steps=[300, 150], seconds=20)
+    trials.left           (K,) step at which the loss has fallen below `LEFT` of the best constant output's; inf: not seen
     trials.diverged       (K,) step at which a trial left all bounds; inf: not seen
 
-The copies run as one program by `torch.func.vmap` if the model allows it and it is faster, else one after another.
+Both losses are means over `WINDOW` steps of the same minibatches, so that the difficulty of the minibatches cancels. A loss that falls
+below for a moment has not left: it must stay below for `WINDOW` steps, or fall clearly below.
+
+Many copies run as one program by `torch.func.vmap` if the model allows it and it is faster, else one after another.
 
 Legend: K trials, W steps of a window, N units of the data (examples, or batches of a DataLoader), S steps.
 """
@@ -20,14 +23,18 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
-from gersgorin.checking.loop import TrainingLoop
+from gersgorin.checking.loop import Examples, TrainingLoop, output_of, random_numbers_kept
 from rhn.errors import USERS_FAULT
+from rhn.training.curves import LEFT
 
-LEFT = 0.9  # of the loss of the best constant output
+CLEARLY = 0.05  # below `LEFT`: a loss that needs no confirmation
 DIVERGED = 10.0  # times the larger of the first loss and the constant's
-WINDOW = 50  # most steps of a mean
-AFTER = 2.0  # a trial that has left goes on for so many times its escape
+WINDOW = 32  # steps of a mean
+CONSTANT_BATCHES = 100  # of a DataLoader, for which the best constant output is searched
+CONSTANT_SIZE = 2**21  # most numbers in their outputs
 PROBED = 2  # steps by which the ways to run the copies are timed
+HEADROOM = 1.5  # times the last step's time that must be left for another
+FUSED_FROM = 6  # copies; vmap costs 2 to 3 times a plain step, and gains with their number
 
 
 @dataclass(frozen=True)
@@ -36,15 +43,18 @@ class Trials:
 
     factors: np.ndarray
     """(K,) learning rates relative to those of the optimiser."""
+    parts: tuple[int | None, ...]
+    """(K,) disjoint parts of the data, by number; None for all of it."""
     losses: np.ndarray
     """(S, K) of the minibatches; NaN after the end of a trial."""
-    window: int
-    constant: float
-    """Loss of the best constant output."""
+    constants: np.ndarray
+    """(S, K) losses of the best constant output on the same minibatches."""
     left: np.ndarray
-    """(K,) last step of the first window whose mean is below `LEFT` times the constant's loss; inf: not seen."""
+    """(K,) last step of the first window in which the loss is below `LEFT` times the constant's and stays there; inf: not seen."""
     diverged: np.ndarray
-    """(K,) step at which the loss was not finite or its mean `DIVERGED` times that of the start; inf: not seen."""
+    """(K,) step at which the loss was not finite, or the median of a window `DIVERGED` times that of the start; inf: not seen."""
+    constant: float
+    """Mean loss of the best constant output."""
     step_seconds: float
     """Of one copy."""
     timed_out: bool
@@ -53,7 +63,12 @@ class Trials:
     @property
     def steps(self) -> np.ndarray:
         """(K,) steps that each trial took."""
-        return (~np.isnan(self.losses)).sum(0)
+        return (~np.isnan(self.constants)).sum(0)
+
+    @property
+    def ratios(self) -> np.ndarray:
+        """(S, K) mean losses relative to the constant's, over the last `WINDOW` steps or as many as there are."""
+        return _means(self.losses) / _means(self.constants)
 
 
 def run_trials(
@@ -61,11 +76,13 @@ def run_trials(
     factors: Sequence[float],
     parts: Sequence[int | None],
     *,
-    steps: int,
+    steps: int | Sequence[int],
     seconds: float,
-    constant: float | None = None,
+    budget: float = math.inf,
+    constant: "Constant | None" = None,
     progress: Callable[[int], None] = lambda step: None,
-    after: float = AFTER,
+    after: float = 1.0,
+    until_first: bool = False,
     seed: int = 0,
 ) -> Trials:
     """Train a copy of the loop's model for each factor on the learning rate.
@@ -73,49 +90,126 @@ def run_trials(
     Args:
         factors: (K,) factors on the learning rates of the optimiser.
         parts: (K,) disjoint parts of the data, by number; None for all of it. Trials of the same part see the same minibatches.
-        steps: most steps of a trial.
+        steps: most steps of a trial, or of each.
         seconds: most time of all trials together.
-        constant: loss of the best constant output; None: computed.
+        budget: most steps of all trials together.
+        constant: the best constant output; None: computed.
         progress: called with the step.
-        after: how many times its escape a trial that has left goes on for.
+        after: how many times its escape a trial that has left goes on for; inf: to its end.
+        until_first: the end of the first trial ends all.
         seed: of the order of the minibatches and of random numbers in the model.
     """
     end = time.monotonic() + seconds
-    constant = loop.best_constant() if constant is None else constant
+    constant = Constant(loop) if constant is None else constant
     count = len(factors)
-    window = min(WINDOW, max(5, -(-loop.data.count // loop.data.per_step)))
+    most = np.broadcast_to(np.asarray(steps), (count,))
     order = _Order(loop, parts, seed)
-    schedule = loop.schedule(steps)
-    losses = np.full((steps, count), np.nan)
-    left, diverged = np.full(count, np.inf), np.full(count, np.inf)
+    schedule = loop.schedule(int(most.max()))
+    losses, constants = np.full((2, int(most.max()), count), np.nan)
+    runs = [_Run(after) for _ in factors]
     active = list(range(count))
+    step = used = 0
+    last = 0.0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        copies, step_seconds = _fastest(loop, factors, order, end)
-        limit = math.nan
-        for step in range(steps):
-            if not active or time.monotonic() >= end:
-                break
+        copies, step_seconds = _fastest(loop, factors, order)
+        while active and used < budget and time.monotonic() + HEADROOM * last < end:
             if schedule is not None:
                 copies.scale(schedule[step])
-            now = copies.step(*order.batches(active))
-            losses[step, active] = now
-            if step == 0:
-                limit = DIVERGED * max(constant, float(np.nanmax(now)))
-            means = losses[max(0, step + 1 - window) : step + 1, active].mean(0)
-            for k, loss, mean in zip(active, now, means, strict=True):
-                if not math.isfinite(loss) or mean > limit:
-                    diverged[k] = step + 1
-                elif left[k] == math.inf and step + 1 >= window and mean < LEFT * constant:
-                    left[k] = step + 1
-            keep = [j for j, k in enumerate(active) if diverged[k] == math.inf and step + 1 < after * left[k]]
+            xs, ys = order.batches(active)
+            began = time.monotonic()
+            losses[step, active] = copies.step(xs, ys)
+            costs = {id(y): constant.loss_of(x, y) for x, y in zip(xs, ys, strict=True)}
+            constants[step, active] = [costs[id(y)] for y in ys]
+            last = time.monotonic() - began
+            step_seconds = min(last / len(active), step_seconds or math.inf)
+            used += len(active)
+            step += 1
+            for k in active:
+                runs[k].look(losses[:step, k], constants[:step, k])
+            keep = [j for j, k in enumerate(active) if not runs[k].ended and step < most[k]]
+            if until_first and 0 not in [active[j] for j in keep]:
+                keep = []
             if len(keep) < len(active):
                 copies.keep(keep)
                 active = [active[j] for j in keep]
-            progress(step + 1)
-    done = int((~np.isnan(losses)).any(1).sum())
-    cut = any(left[k] == math.inf for k in active) and done < steps
-    return Trials(np.asarray(factors, float), losses[:done], window, constant, left, diverged, step_seconds, cut)
+            progress(step)
+    return Trials(
+        factors=np.asarray(factors, float),
+        parts=tuple(parts),
+        losses=losses[:step],
+        constants=constants[:step],
+        left=np.array([run.left for run in runs]),
+        diverged=np.array([run.diverged for run in runs]),
+        constant=constant.loss,
+        step_seconds=step_seconds,
+        timed_out=bool(active) and used < budget and any(runs[k].left == math.inf for k in active),
+    )
+
+
+class Constant:
+    """The best constant output of a training, and its loss on any minibatch."""
+
+    def __init__(self, loop: TrainingLoop):
+        self.loop, self.shapes = loop, {}
+        pairs = loop.data.minibatches(CONSTANT_BATCHES)
+        numbers = self._shape(pairs[0][0]).numel()
+        if isinstance(loop.data, Examples):  # one large batch is faster than many
+            count = loop.data.per_step * max(1, CONSTANT_SIZE // numbers)
+            pairs = [loop.data.take(torch.arange(min(count, loop.data.count)))]
+        else:
+            pairs = pairs[: max(1, CONSTANT_SIZE // numbers)]
+        self.output, self.loss = loop.constant_output(pairs)
+
+    @torch.no_grad()
+    def loss_of(self, x: Tensor, y: Tensor) -> float:
+        """Of the constant output on one minibatch."""
+        return self.loop.loss_fn(self.output.expand(self._shape(x)), y).item()
+
+    @torch.no_grad()
+    def _shape(self, x: Tensor) -> torch.Size:
+        """Of the output for inputs of this shape."""
+        if x.shape not in self.shapes:
+            model = copy.deepcopy(self.loop.model)  # normalisations count their calls
+            with random_numbers_kept(model):
+                self.shapes[x.shape] = output_of(model(x)).shape
+        return self.shapes[x.shape]
+
+
+class _Run:
+    """Whether a trial has left or diverged, step by step."""
+
+    def __init__(self, after: float):
+        self.after = after
+        self.left = self.diverged = self.below = math.inf
+
+    @property
+    def ended(self) -> bool:
+        return self.diverged < math.inf or (self.left < math.inf and self.steps >= self.after * self.left)
+
+    def look(self, losses: np.ndarray, constants: np.ndarray) -> None:
+        """Read the losses of all steps so far."""
+        self.steps = len(losses)
+        if not math.isfinite(losses[-1]):
+            self.diverged = self.steps
+        if self.diverged < math.inf or self.steps < WINDOW:
+            return
+        window, beside = losses[-WINDOW:], constants[-WINDOW:]
+        ratio = window.sum() / beside.sum()
+        if ratio > 1 and np.median(window) > DIVERGED * max(losses[0], beside.mean()):
+            self.diverged = self.steps
+        elif self.left == math.inf:
+            self.below = min(self.below, self.steps) if ratio < LEFT else math.inf
+            if ratio < LEFT - CLEARLY or self.steps - self.below >= WINDOW:
+                self.left = self.below
+
+
+def _means(values: np.ndarray) -> np.ndarray:
+    """(S, K) means over the last `WINDOW` rows, of the first rows over as many as there are."""
+    sums = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, 0)])
+    ends = np.arange(1, len(sums))
+    starts = np.maximum(ends - WINDOW, 0)
+    return (sums[ends] - sums[starts]) / (ends - starts)[:, None]
 
 
 class _Order:
@@ -235,25 +329,26 @@ class _Fused(_Copies):
                 parameter.data = self.stacked[name][k]
 
 
-def _fastest(loop: TrainingLoop, factors: Sequence[float], order: _Order, end: float) -> tuple[_Copies, float]:
-    """Untrained copies in the faster of the two ways, and the seconds of a step of one copy."""
+def _fastest(loop: TrainingLoop, factors: Sequence[float], order: _Order) -> tuple[_Copies, float]:
+    """Untrained copies in the faster of the two ways, and the seconds of a step of one copy (0: not known)."""
+    if len(factors) < FUSED_FROM:
+        return _Copies(loop, factors), 0.0
 
     def timed(kind: type[_Copies], some: Sequence[float]) -> float:
         copies = kind(loop, some)
         best = math.inf
         for _ in range(PROBED):
             xs, ys = order.batches(range(len(some)))
-            start = time.perf_counter()
+            start = time.monotonic()
             copies.step(xs, ys)
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.monotonic() - start)
         return best
 
     alone = timed(_Copies, factors[:1])
     kind = _Copies
-    if len(factors) > 1:
-        try:
-            if timed(_Fused, factors) < alone * len(factors):
-                kind = _Fused
-        except USERS_FAULT:  # what vmap does not follow: data-dependent branches, in-place operations, .item()
-            pass
+    try:
+        if timed(_Fused, factors) < alone * len(factors):
+            kind = _Fused
+    except USERS_FAULT:  # what vmap does not follow: data-dependent branches, in-place operations, .item()
+        pass
     return kind(loop, factors), alone

@@ -1,0 +1,125 @@
+"""A forecast of a training is right where the answer is known, keeps to its time, and says when halves of the data disagree."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gersgorin.checking import forecast as module
+from gersgorin.checking import trials as trials_module
+from gersgorin.checking.forecast import EXPONENT, Belief, Evidence, forecast
+from gersgorin.checking.loop import TrainingLoop
+from gersgorin.checking.trials import run_trials
+
+
+class Clock:
+    """Time that passes only in forward passes."""
+
+    def __init__(self, monkeypatch, step: float):
+        self.now, self.step = 0.0, step
+        for place in (module, trials_module):
+            monkeypatch.setattr(place.time, "monotonic", lambda: self.now)
+
+
+class Slow(nn.Linear):
+    clock = None
+
+    def forward(self, x):
+        if self.clock is not None:
+            self.clock.now += self.clock.step
+        return super().forward(x)
+
+
+class Product(nn.Module):
+    """Two weights and a bias: x u v + b, which leaves the saddle at u = v = 0 exponentially, at the rate of the learning rate."""
+
+    def __init__(self, size: float):
+        super().__init__()
+        self.u, self.v = nn.Parameter(torch.tensor(size)), nn.Parameter(torch.tensor(size))
+
+    def forward(self, x):
+        return x * self.u * self.v
+
+
+def saddle(size=1e-3, learning_rate=0.05, count=256, **options):
+    x = torch.randn(count, 1, generator=torch.Generator().manual_seed(0))
+    model = Product(size)
+    return TrainingLoop(model, x, x, "mse", "sgd", learning_rate=learning_rate, batch_axis=0, **options)
+
+
+def escape_from_saddle(loop, steps=20_000):
+    return run_trials(loop, [1.0], [None], steps=steps, seconds=600, seed=3).left[0]
+
+
+@pytest.mark.parametrize("learning_rate", [0.1, 0.01, 0.005])
+def test_the_escape_from_a_saddle_is_within_a_third_of_the_training(learning_rate):
+    loop = saddle(learning_rate=learning_rate)
+    found = forecast(loop, steps=3000, seconds=60)
+    own = escape_from_saddle(loop)
+    assert own / 1.5 < found.escape_steps < 1.5 * own
+    assert found.interval[0] < found.escape_steps < found.interval[1]
+    assert found.probability > 0.8
+    assert found.window[0] < loop.learning_rate < found.window[1]
+    assert found.halves_agree
+
+
+def test_a_training_that_takes_longer_than_it_lasts_stays():
+    found = forecast(saddle(learning_rate=1e-5), steps=1000, seconds=60)
+    assert found.escape_steps == math.inf
+    assert found.probability < 0.1
+
+
+def test_a_rate_that_is_too_high_diverges_and_smaller_ones_are_in_the_window():
+    found = forecast(saddle(size=0.3, learning_rate=8.0), steps=400, seconds=60)
+    assert found.diverges_at < 400
+    assert found.probability < 0.1
+    assert found.window[1] < 8.0
+
+
+def test_the_same_seed_gives_the_same_forecast():
+    first, second = (forecast(saddle(learning_rate=0.02), steps=500, seconds=600, seed=5) for _ in range(2))
+    assert first.escape_steps == second.escape_steps
+    assert np.array_equal(first.trials.losses, second.trials.losses, equal_nan=True)
+
+
+@pytest.mark.parametrize("step", [0.01, 0.5, 3.0])
+def test_a_slow_model_is_cut_at_the_time_limit(monkeypatch, step):
+    clock = Clock(monkeypatch, step)
+    model = Slow(2, 1)
+    loop = TrainingLoop(model, torch.randn(64, 2), torch.randn(64, 1), "mse", "adam", learning_rate=1e-6, batch_axis=0)
+    Slow.clock = clock
+    try:
+        found = forecast(loop, steps=10_000, seconds=20.0)
+    finally:
+        Slow.clock = None
+    assert clock.now <= 20.0
+    assert (found.cut is None) == (step == 0.01)
+
+
+def test_halves_that_disagree_are_reported():
+    x = torch.randn(256, 1, generator=torch.Generator().manual_seed(0))
+    second = torch.randperm(256, generator=torch.Generator().manual_seed(0)).tensor_split(2)[1]
+    y = x.clone()
+    y[second] *= torch.tensor([1.0, -1.0]).repeat(64)[:, None]  # nothing to learn from this half
+    loop = TrainingLoop(Product(0.1), x, y, "mse", "sgd", learning_rate=0.05, batch_axis=0)
+    assert not forecast(loop, steps=1000, seconds=60).halves_agree
+
+
+@pytest.mark.parametrize("kind", EXPONENT)
+def test_a_trial_at_ten_times_the_rate_forecasts_by_the_law_of_the_optimizer(kind):
+    law = EXPONENT[kind]
+    belief = Belief(law, [Evidence(1, 150, math.inf, math.inf), Evidence(10, 100, 100, math.inf)])
+    middle, (low, high) = belief.escape(10**6)
+    assert middle == pytest.approx(100 * 10 ** law[0], rel=0.15)
+    assert low < middle < high
+    assert belief.probability(10**6) > belief.probability(300)
+
+
+def test_trials_that_stay_at_larger_rates_make_an_escape_unlikely():
+    own = Evidence(1, 150, math.inf, math.inf)
+    chances = [
+        Belief(EXPONENT["sgd"], [own, Evidence(f, 150, math.inf, math.inf)]).probability(1000) for f in (1, 3, 10)
+    ]
+    assert chances[0] > chances[1] > chances[2]
