@@ -6,6 +6,7 @@ Analyses of a run. `network` is a cell by name, a checkpoint, or a module with i
     lyapunov(network, x)         Lyapunov exponents
     fixed_points(network, x)     fixed points under constant input
     bounds(network, x)           bounds on the products
+    newton(network, x)           all states at once by Newton's method
     analyze(network, x)          all default analyses
     compare(networks, x)         medians and bands of several networks and sequences
 
@@ -35,6 +36,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "analyses.fixed_points": ("fixed_points",),
         "analyses.lyapunov": ("lyapunov",),
         "analyses.overview": ("analyze",),
+        "analyses.newton": ("newton",),
         "analyses.plateau": ("plateau",),
         "analyses.spectra": ("spectra",),
         "checking.checking": ("check",),

@@ -247,6 +247,14 @@ class Source:
         values = self.values[..., :steps, :] if self.values.ndim > 1 else self.values[:steps]
         return replace(self, values=values, about=_cut(self, steps))
 
+    def over(self, steps: int | None) -> "Source":
+        """The first steps, or all for None; a shorter sequence is repeated until it has so many."""
+        if steps is None or steps <= self.steps:
+            return self.cut(steps)
+        times = -(-steps // self.steps)
+        values = np.concatenate([self.values] * times, axis=-2 if self.values.ndim > 1 else 0)
+        return replace(self, values=values, about=f"{self.about}, read {times} times".removeprefix(", ")).cut(steps)
+
 
 def read_source(data: DataOptions, *, text_of: Path | None = None, cell: str | None = None) -> Source:
     """Read the data of options, cut to their steps. Raises DataError or InvalidInputError.

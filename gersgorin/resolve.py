@@ -198,9 +198,13 @@ def _text_reader(network: NewOrTrained, data: DataOptions) -> dict:
     return {"text_of": network.checkpoint, "cell": network.cell}
 
 
-def run_of_options(network: NetworkOptions, data: DataOptions, *, device: str, whole: bool = True) -> Run:
-    """The run that a command's options name, in float64. Raises RhnError."""
-    source = source_of_options(network, data)
+def run_of_options(
+    network: NetworkOptions, data: DataOptions, *, device: str, whole: bool = True, repeat: bool = False
+) -> Run:
+    """The run that a command's options name, in float64; repeat: a sequence that is shorter than --steps. Raises RhnError."""
+    check_least(data, steps=1)
+    source = source_of_options(network, replace(data, steps=None) if repeat else data)
+    source = source.over(data.steps) if repeat else source
     subject = network_of_options(network, source.input_size)
     check_memory(subject.cell, source.steps, device, whole=whole)
     return run_along(subject, source, device=device)

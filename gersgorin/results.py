@@ -15,6 +15,7 @@ HOMES = {
     "analyses.gains": ("Gains",),
     "analyses.gates": ("GateActivity",),
     "analyses.lyapunov": ("LyapunovSpectrum",),
+    "analyses.newton": ("Newton",),
     "analyses.overview": ("Overview",),
     "analyses.plateau": ("Plateau",),
     "analyses.products": ("Products",),

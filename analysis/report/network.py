@@ -138,7 +138,7 @@ def network_sections(question: Question, progress: Progress) -> list[Section]:
     A part that cannot be measured is one sentence. Raises CheckpointError, DataError or InvalidInputError if nothing can.
     """
     read = read_network(question)
-    names = [name for name, row in ANALYSES.items() if row.default or name in question.also]
+    names = [name for name, row in ANALYSES.items() if row.default or row.reported or name in question.also]
     parts = {
         ANALYSES[name].about: lambda progress, row=ANALYSES[name]: _analysis(row, read, progress) for name in names
     }

@@ -24,6 +24,10 @@ class Analysis:
     """One line for `gersgorin --help` and the documentation."""
     default: bool = False
     """Whether `analyze` and the report compute it without being asked."""
+    reported: bool = False
+    """Whether the report computes it without being asked, although `analyze` does not."""
+    repeats: bool = False
+    """Whether the subcommand repeats a sequence that is shorter than --steps."""
     needs: str = "run"
     """"run", or "objective" for a model with a loss."""
 
@@ -117,6 +121,13 @@ ANALYSES: dict[str, Analysis] = _rows(
     Analysis(name="bounds", function=_of("bounds"), about="Bounds on the norm of the gradient along the run"),
     Analysis(
         name="enclosures", function=_of("enclosures"), about="Discs that hold each eigenvalue in spite of rounding"
+    ),
+    Analysis(
+        name="newton",
+        function=_of("newton"),
+        about="All states at once by Newton's method",
+        reported=True,
+        repeats=True,
     ),
     Analysis(name="pseudospectra", function=_of("pseudospectra"), about="Pseudospectra of a few steps"),
     Analysis(

@@ -41,7 +41,7 @@ def run_analysis(row: Analysis, options) -> None:
         else:
             from gersgorin.resolve import run_of_options
 
-            run = run_of_options(options, options, device=device)
+            run = run_of_options(options, options, device=device, repeat=row.repeats)
             result = row(run, **own, progress=report(f"{row.command} of {run.label.title}"))
     outputs.write(result)
     if options.json:

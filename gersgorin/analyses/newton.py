@@ -1,0 +1,257 @@
+"""Parallel computation of a run: all states at once by Newton's method, and how many iterations that takes.
+
+A loop computes one state after the other. Newton's method corrects all states at once, each iteration by a scan of log T levels
+(`rhn.kernels.newton` has the equations and the methods). It pays where a few iterations are enough: where the network forgets. Near
+chaos the iterations grow with T, and every run that amplifies rounding belongs to the loop.
+
+Legend: T steps, B sequences, N entries of a state, K iterations.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from torch import Tensor, nn
+from torch.func import vmap
+
+from gersgorin.cell_run import CellRun
+from gersgorin.jacobian import Step, converted, step_of, temporal_jacobian, trajectory, transformed
+from gersgorin.plotting.figure import DASHED, panel
+from gersgorin.resolve import label_of_cell, run_of_network
+from gersgorin.run import Progress, Run, silent
+from rhn.cells import Cell
+from rhn.errors import InvalidInputError
+from rhn.kernels.newton import MAX_ITERATIONS, METHODS, TOLERANCES, Recurrence, StepFunction, solve
+from rhn.plotting.figures import time_label
+from rhn.utils.result import Result, rows_of
+from rhn.utils.wording import counted
+
+WHOLE = 64  # entries of a state up to which the whole Jacobian is the default
+SHOWN = -16.0, 2.0  # powers of ten in the figure
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Newton(Result, kind="newton"):
+    """The states of a run by Newton's method, and the errors on the way. Errors and residuals are relative to max(1, |s|)."""
+
+    states: np.ndarray
+    """(T, N), or (T, B, N) of several sequences."""
+    iterations: int
+    """K, corrections of all states."""
+    residuals: np.ndarray
+    """max |f(x[t], s[t-1]) - s[t]| of each iterate, the first guess included, (K + 1,)."""
+    errors: np.ndarray
+    """The largest difference to the states of the loop at each step, (K + 1, T)."""
+    converged: np.ndarray
+    """True at steps whose state is that of the loop to the tolerance, (T,) or (T, B)."""
+    method: str
+    """"full", "diagonal" or "trust"."""
+    tolerance: float
+    """Of residuals and errors."""
+    fallback_from: int | None = None
+    """The first step that was computed in a loop; None: all converged, or there was no guard."""
+    unit: str = "steps"
+    """Of one step."""
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return len(self.states)
+
+    @property
+    def parallel(self) -> bool:
+        """True if all steps converged."""
+        return bool(self.converged.all())
+
+    def summary(self) -> str:
+        """The number of iterations, the residual, and how many steps a loop computed."""
+        lines = [f"Newton's method, {self.method} Jacobians, tolerance {self.tolerance:.2g}"]
+        if self.parallel:
+            lines.append(f"{counted(self.steps, 'step')} at once in {counted(self.iterations, 'iteration')}")
+        else:
+            reached = int(self.converged.reshape(self.steps, -1).all(1).sum())
+            lines.append(
+                f"{reached:,} of {counted(self.steps, 'step')} converged in {counted(self.iterations, 'iteration')}"
+            )
+        lines.append(
+            f"residual {self.residuals[-1]:.2g}, largest error {np.max(self.errors[-1]):.2g} of the last iterate"
+        )
+        if self.fallback_from is not None:
+            lines.append(
+                f"a loop computed {self.steps - self.fallback_from:,} steps, from step {self.fallback_from:,} on"
+            )
+        return "\n".join(lines)
+
+    def table(self) -> list[dict]:
+        """One row an iterate: iteration, residual, error (the largest), steps_within (the tolerance, before the first that is not)."""
+        within = np.logical_and.accumulate(self.errors <= self.tolerance, axis=1).sum(1)
+        errors = self.errors.max(1)
+        return rows_of(iteration=range(len(errors)), residual=self.residuals, error=errors, steps_within=within)
+
+    def to_dict(self) -> dict:
+        """JSON-ready, without states and the errors of each step."""
+        numbers = {"steps": self.steps, "parallel": self.parallel, "errors": self.errors.max(1).tolist()}
+        return {name: value for name, value in super().to_dict().items() if name not in ("states", "errors")} | numbers
+
+    @panel(7, 4.2, "Newton's method")
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """The error over time and iterations; a dashed line is the first step beyond the tolerance."""
+        with np.errstate(divide="ignore"):
+            heights = np.clip(np.log10(self.errors), *SHOWN)
+        K, T = heights.shape
+        mesh = ax.pcolormesh(
+            np.arange(T + 1), np.arange(K + 1) - 0.5, heights, norm=Normalize(*SHOWN), cmap="viridis", rasterized=True
+        )
+        within = np.array([row["steps_within"] for row in self.table()])
+        ax.step(
+            np.append(within, within[-1]),
+            np.arange(K + 1) - 0.5,
+            where="pre",
+            **DASHED,
+            label="within the tolerance to its left",
+        )
+        ax.set(xlabel=time_label(self.unit), ylabel="iteration", xlim=(0, T), ylim=(K - 0.5, -0.5))
+        ax.yaxis.get_major_locator().set_params(integer=True)
+        ax.figure.colorbar(mesh, ax=ax, label="log$_{10}$ of the error")
+        return ax
+
+
+def newton(
+    network: "str | Path | nn.Module | Step | Run" = "rhn",
+    x: "str | Path | Tensor | np.ndarray | None" = None,
+    s0: Tensor | None = None,
+    method: str | None = None,
+    *,
+    tolerance: float | None = None,
+    max_iterations: int = MAX_ITERATIONS,
+    guard: bool = True,
+    guess: Tensor | None = None,
+    progress: Progress = silent,
+    **options,
+) -> Newton:
+    """All states of a run at once by Newton's method, compared with the loop.
+
+    Args:
+        network: a cell or step f(x, s) in its own dtype, or any network of `gersgorin.open_run`.
+        x: inputs (T, m) or (T, B, m), or data as for `open_run`.
+        s0: the first state, (N,) or (B, N); None: zero, for a cell that has a state_size.
+        method, tolerance, max_iterations, guard: as for `of_run`.
+        guess: the first iterate, of the shape of the states, such as the states before an update of the weights; None: one step from
+            s0 with each input.
+        progress: called with (iterations done, max_iterations).
+        options: further ones of `open_run`.
+
+    Raises:
+        InvalidInputError: an argument out of range, shapes that do not fit, states that are NaN or infinite, a module's own loop.
+
+    >>> found = newton(lambda x, s: torch.tanh(0.5 * s + x), torch.ones(50, 1), s0=torch.zeros(1))
+    >>> found.parallel, found.iterations, found.fallback_from
+    (True, 4, None)
+    """
+    if isinstance(x, Tensor) and x.dim() == 3 and callable(network) and not isinstance(network, Run):
+        if not torch.isfinite(x).all():
+            raise InvalidInputError("x holds NaN or infinite numbers, expected finite ones")
+        run: Run = CellRun(network, x, s0, label_of_cell(network))
+    else:
+        run = run_of_network(network, x, s0, **options)
+    return _solved(run, method, tolerance, max_iterations, guard, guess, progress)
+
+
+def of_run(
+    run: Run,
+    *,
+    method: str | None = None,
+    tolerance: float | None = None,
+    max_iterations: int = MAX_ITERATIONS,
+    guard: bool = True,
+    progress: Progress = silent,
+) -> Newton:
+    """All states of a run at once by Newton's method, compared with the loop.
+
+    Args:
+        method: "full", "diagonal" (of the Jacobians) or "trust" (damped) (default: full up to 64 entries of a state, else diagonal).
+        tolerance: of each step, relative to max(1, |s|) (default: 1e-10, in float32 1e-4).
+        max_iterations: corrections at most.
+        guard: compute the steps that have not converged in a loop.
+
+    Raises:
+        InvalidInputError: an argument out of range, states that are NaN or infinite, a module's own loop.
+    """
+    return _solved(run, method, tolerance, max_iterations, guard, None, progress)
+
+
+@torch.no_grad()
+def _solved(run: Run, method, tolerance, max_iterations, guard: bool, guess: Tensor | None, progress) -> Newton:
+    run.require_finite()
+    states = run.states[1:]
+    if method is None:
+        method = "full" if run.state_size <= WHOLE else "diagonal"
+    if method not in METHODS:
+        raise InvalidInputError(f"method is {method!r:.40}: expected one of {', '.join(METHODS)}")
+    if tolerance is None:
+        tolerance = TOLERANCES[states.dtype]
+    if not isinstance(tolerance, float) or not 0 < tolerance < 1:
+        raise InvalidInputError(f"tolerance is {tolerance!r:.40}: expected a number between 0 and 1")
+    if type(max_iterations) is not int or max_iterations < 0:
+        raise InvalidInputError(f"max_iterations is {max_iterations!r:.40}: expected a whole number of at least 0")
+    if guess is not None and guess.shape != states.shape:
+        raise InvalidInputError(
+            f"guess has shape {tuple(guess.shape)}: expected {tuple(states.shape)}, one state a step"
+        )
+    residuals, errors = [], []
+
+    def watch(iterate: Tensor, residual: Tensor) -> None:
+        error = ((iterate - states).abs() / states.abs().clamp(min=1)).amax(-1).nan_to_num(torch.inf)
+        residuals.append(float(residual.max()))
+        errors.append(error.reshape(len(states), -1).amax(1).cpu().numpy())
+        progress(len(errors) - 1, max_iterations)
+
+    chosen = {"method": method, "tolerance": tolerance, "max_iterations": max_iterations, "guard": guard}
+    found = solve(recurrence_of(run), guess=None if guess is None else guess.to(states), watch=watch, **chosen)
+    progress(max_iterations, max_iterations)
+    return Newton(
+        states=found.states.cpu().numpy(),
+        iterations=found.iterations,
+        residuals=np.array(residuals),
+        errors=np.array(errors),
+        converged=found.converged.cpu().numpy(),
+        fallback_from=found.fallback_from,
+        method=method,
+        tolerance=tolerance,
+        **run.labels,
+    )
+
+
+def recurrence_of(run: Run) -> Recurrence:
+    """The recurrence of a run for Newton's method. Raises InvalidInputError for a module's own loop."""
+    cell = converted(run.any_step())
+    step: Callable = cell.step if isinstance(cell, Cell) else _batched(step_of(cell))
+
+    def checked(function: StepFunction) -> StepFunction:
+        def call(x: Tensor, s: Tensor) -> Tensor:
+            with transformed(cell):
+                return function(x, s)
+
+        return call
+
+    return Recurrence(
+        checked(step),
+        checked(lambda x, s: temporal_jacobian(cell, x, s)),
+        run.inputs,
+        run.states[0],
+        lambda x, s: trajectory(cell, x, s)[1:],
+    )
+
+
+def _batched(step: Step) -> StepFunction:
+    """A step of one input and one state for any leading dimensions."""
+
+    def call(x: Tensor, s: Tensor) -> Tensor:
+        rows = vmap(step)(x.reshape(-1, x.shape[-1]), s.reshape(-1, s.shape[-1]))
+        return rows.reshape(s.shape)
+
+    return call

@@ -1,0 +1,112 @@
+"""`gersgorin.newton`: any network and layout, the errors by iteration, and the command."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from tables import for_each
+
+import gersgorin
+from gersgorin.cli.main import main
+from rhn.cells import CELLS, GRU, make_cell
+from rhn.errors import InvalidInputError
+
+DOUBLE = torch.float64
+
+
+def inputs(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=DOUBLE)
+
+
+def step(x, s):
+    return torch.tanh(0.8 * s.flip(-1) + x)
+
+
+NETWORKS = {
+    "cell": lambda: make_cell("gru", 3, 5, dtype=DOUBLE),
+    "torch.nn": lambda: torch.nn.LSTM(3, 5, 2, dtype=DOUBLE),
+    "torch.nn cell": lambda: torch.nn.GRUCell(3, 5, dtype=DOUBLE),
+    "function": lambda: step,
+}
+
+
+@for_each("name", NETWORKS)
+@for_each("shape", [(20, 3), (20, 2, 3)])
+def test_states_are_those_of_the_loop_in_the_layout_of_the_input(name, shape):
+    network, x = NETWORKS[name](), inputs(*shape)
+    s0 = None if name != "function" else x.new_zeros(*shape[1:])
+    found = gersgorin.newton(network, x, s0)
+    wanted = gersgorin.trajectory(network, x, s0)[1:].detach().numpy()
+    assert found.states.shape == wanted.shape and found.converged.shape == wanted.shape[:-1]
+    np.testing.assert_allclose(found.states, wanted, atol=1e-10)
+
+
+def test_the_last_errors_are_those_of_the_states():
+    cell, x = make_cell("rnn", 3, 5, init="scaled", dtype=DOUBLE), inputs(40, 3)
+    found = gersgorin.newton(cell, x)
+    wanted = gersgorin.trajectory(cell, x)[1:].detach().numpy()
+    np.testing.assert_array_equal(found.errors[-1], abs(found.states - wanted).max(1))
+    assert found.errors.shape == (found.iterations + 1, 40) and len(found.residuals) == found.iterations + 1
+
+
+def test_a_guess_is_the_first_iterate():
+    cell, x = make_cell("rnn", 3, 5, init="scaled", dtype=DOUBLE), inputs(40, 3)
+    known = torch.as_tensor(gersgorin.newton(cell, x).states)
+    assert gersgorin.newton(cell, x, guess=known).iterations == 0
+
+
+def test_a_chaotic_run_is_that_of_the_loop():
+    generator = torch.Generator().manual_seed(0)
+    cell, x = GRU(3, 16, init="gaussian:1.5", generator=generator, dtype=DOUBLE), inputs(400, 3)
+    found = gersgorin.newton(cell, x, max_iterations=15)
+    assert found.fallback_from == 0 and not found.parallel
+    np.testing.assert_array_equal(found.states, gersgorin.trajectory(cell, x)[1:].detach().numpy())
+    assert "a loop computed 400 steps, from step 0 on" in found.summary()
+
+
+@for_each(
+    ("options", "said"),
+    [
+        ({"method": "fast"}, "method is 'fast': expected one of full, diagonal, trust"),
+        ({"tolerance": 0.0}, "tolerance is 0.0: expected a number between 0 and 1"),
+        ({"max_iterations": -1}, "max_iterations is -1: expected a whole number of at least 0"),
+        ({"guess": torch.zeros(3, 3)}, r"guess has shape \(3, 3\): expected \(20, 5\), one state a step"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(options, said):
+    with pytest.raises(InvalidInputError, match=said):
+        gersgorin.newton(NETWORKS["cell"](), inputs(20, 3), **options)
+
+
+@for_each("shape", [(20, 3), (20, 2, 3)])
+def test_numbers_that_are_not_finite_are_refused(shape):
+    x = inputs(*shape)
+    x[3] = torch.nan
+    with pytest.raises(InvalidInputError, match="NaN or infinite"):
+        gersgorin.newton(NETWORKS["cell"](), x)
+
+
+def test_states_that_are_not_finite_are_refused():
+    with pytest.raises(InvalidInputError, match="a state is NaN or infinite"):
+        gersgorin.newton(lambda x, s: s / 0 + x, inputs(5, 3), s0=torch.zeros(3, dtype=DOUBLE))
+
+
+def test_the_default_for_large_states_is_the_diagonal():
+    assert gersgorin.newton(make_cell("rnn", 3, 65), torch.rand(4, 3)).method == "diagonal"
+
+
+@for_each("name", CELLS)
+def test_every_cell_of_the_registry(name):
+    found = gersgorin.newton(name, hidden_size=4, steps=30)
+    assert found.parallel and found.errors[-1].max() <= found.tolerance
+
+
+def test_the_command_repeats_a_short_sequence(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["newton", "--cell", "gru", "--hidden-size", "4", "--steps", "200", "--output", "a.png", "a.npz"]
+    assert main([*words, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["newton"]["steps"] == 200 and "read 3 times" in printed["about"]
+    found = gersgorin.load("a.npz")
+    assert found.states.shape == (200, 4) and (tmp_path / "a.png").stat().st_size > 0
