@@ -58,7 +58,7 @@ def dense(J: torch.Tensor) -> torch.Tensor:
 
 
 def relative(found, wanted) -> float:
-    return float(((found - wanted).abs() / wanted.abs().clamp(min=1)).max())
+    return float(((found - wanted).abs() / wanted.abs().clamp(min=1)).max().detach())
 
 
 @for_each("T", [1, 2, 3, 7, 8, 33])
