@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 from zlib import crc32
 
 import numpy as np
@@ -36,7 +36,9 @@ Where the paper leaves a choice, this study takes it so:
 - a trial whose loss overflows even before training has diverged at epoch 0,
   with the loss of an output of zeros;
 - DT(S)-RNN: a shortcut to every layer from the second on (--skip last: to the
-  last layer alone)."""
+  last layer alone);
+- the paper trains with SGD and momentum 0.9. Other optimizers have the values
+  of torch.optim, and learning rates a tenth as large (1e-5 to 0.1)."""
 
 
 MOST_TRIALS = 100_000  # settings and rows are held in memory
@@ -48,9 +50,16 @@ SCHEMES = ("gaussian", "scaled", "orthogonal", "identity")
 OF_ONE_SIZE = ("scaled", "orthogonal")
 """Schemes with a fixed size of weights: the recurrent ones of n units have standard deviation 1 / sqrt(n)."""
 
-LATER_FIELDS = {"init_schemes": ("gaussian",)}
+OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop"]
+OPTIMIZERS: tuple[OptimizerName, ...] = get_args(OptimizerName)
+LEARNING_RATES = {"sgd": (1e-4, 1.0)} | dict.fromkeys(OPTIMIZERS[1:], (1e-5, 0.1))
+"""The range of learning rates of each optimizer: the paper's for SGD. The others divide the gradient by its size, so a step changes every
+weight by about the learning rate: 0.1 is as large as a trained weight, and 1e-5 moves one by 0.07 at most in the paper's 7,000 steps. So
+their four decades end at 0.1; torch's defaults, 1e-3 and 1e-2 (rmsprop), lie inside."""
+
+LATER_FIELDS = {"init_schemes": ("gaussian",), "optimizer": "sgd"}
 """Fields that the first protocols lacked, with the only value of that time. The protocol contains them only with another value, so that
-old studies go on and keep their fingerprints. A new field, such as an optimiser, gets a row here."""
+old studies go on and keep their fingerprints. A new field gets a row here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +67,7 @@ class Settings:
     """The hyperparameters of one trial."""
 
     learning_rate: float
-    """Step size of SGD."""
+    """Step size of the optimizer."""
     init_std: float
     """Standard deviation of the initial weights, or of their noise about the identity; `scaled` and `orthogonal` ignore it."""
     transform_bias: float
@@ -90,8 +99,10 @@ class SharedSettings:
     """Factor on the paper's parameter budgets of 150,000 a layer."""
     objective: Objective = "train"
     """The loss whose least value is the value of a trial and selects its best weights."""
-    learning_rate: Annotated[tuple[float, float], Arg("LOW HIGH")] = (1e-4, 1.0)
-    """Lowest and highest learning rate, drawn log-uniform."""
+    optimizer: OptimizerName = "sgd"
+    """sgd: the paper's, with momentum 0.9; adam, adamw, rmsprop: as in torch.optim, with its values."""
+    learning_rate: Annotated[tuple[float, float], Arg("LOW HIGH")] = ()
+    """Lowest and highest learning rate, drawn log-uniform. Without it: 1e-4 1 for sgd, the paper's; 1e-5 0.1 for the others."""
     init_std: Annotated[tuple[float, float], Arg("LOW HIGH")] = (1e-8, 1e-2)
     """Lowest and highest initial standard deviation, drawn log-uniform."""
     init_schemes: Annotated[tuple[str, ...], Arg("SCHEME")] = ("gaussian",)
@@ -109,6 +120,9 @@ class SharedSettings:
             self, "budget_scale", 0 < self.budget_scale <= LARGEST_SCALE, f"a number above 0, at most {LARGEST_SCALE:g}"
         )
         require(self, "objective", self.objective in ("train", "valid"), "'train' or 'valid'")
+        require(self, "optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}")
+        if not self.learning_rate:
+            object.__setattr__(self, "learning_rate", LEARNING_RATES[self.optimizer])
         for name in ("learning_rate", "init_std"):
             low, high = getattr(self, name)
             if not LOWEST <= low <= high <= HIGHEST[name]:
@@ -142,7 +156,7 @@ class StudyConfig(SharedSettings):
     batch_size: int = 32
     """Sequences a batch."""
     momentum: float = 0.9
-    """Momentum of SGD."""
+    """Momentum of SGD; the other optimizers have none."""
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     """Options of the cell, by name: `{"skip": "last"}`."""
 
@@ -203,6 +217,7 @@ class StudyConfig(SharedSettings):
         """All fields but the number of trials, ready for JSON: they must not change between resumes."""
         values = asdict(self) | {"options": dict(self.options)}
         left_out = {"trials"} | {name for name, before in LATER_FIELDS.items() if getattr(self, name) == before}
+        left_out |= {"momentum"} if self.optimizer != "sgd" else set()
         return json.loads(json.dumps({name: value for name, value in values.items() if name not in left_out}))
 
     @property
@@ -231,11 +246,16 @@ def require_same_protocol(config: StudyConfig, stored: Mapping[str, Any]) -> Non
     here, there = (
         {
             name: json.dumps(value)
-            for name, value in {**fields, **fields.get("options", {})}.items()
+            for name, value in {"optimizer": "sgd", **fields, **fields.get("options", {})}.items()
             if name != "options"
         }
         for fields in (config.protocol(), stored)
     )
+    if here["optimizer"] != there["optimizer"]:
+        raise InvalidInputError(
+            f"study {config.name} was begun with --optimizer {json.loads(there['optimizer'])}, and one study has one optimizer: "
+            f"give the same, or another output folder or storage for {config.optimizer}"
+        )
     differences = [
         f"{name} {here.get(name, 'absent')} here, {there.get(name, 'absent')} in the study"
         for name in sorted(here.keys() | there.keys())

@@ -187,14 +187,14 @@ class TorchTrainer:
 def start_training(config: StudyConfig, settings: Mapping[int, Settings], saved, corpus, device: str = "cpu"):
     """The `rhn.training.trainer.Trainer` of these trials."""
     from rhn.training.chorales import ChoraleTask
-    from rhn.training.optimizers import SGD
+    from rhn.training.optimizers import OPTIMIZERS
     from rhn.training.trainer import Trainer
 
     return Trainer(
         ChoraleTask(config, corpus),
         build_models(config, settings),
         {number: s.learning_rate for number, s in settings.items()},
-        optimizer=SGD(momentum=config.momentum),
+        optimizer=OPTIMIZERS[config.optimizer](**({"momentum": config.momentum} if config.optimizer == "sgd" else {})),
         device=device,
         saved=saved or None,
         refuse_overflow=False,
