@@ -116,6 +116,10 @@ def predicted_escape(model, config: StudyConfig) -> Escape:
     from optim_study.trainer import load_corpus
 
     torch.set_num_threads(1)  # the products are too small for several threads
+    if config.optimizer != "sgd":
+        raise InvalidInputError(
+            f"--border is predicted for SGD, and study {config.name} was trained with {config.optimizer}: leave it out"
+        )
     corpus = load_corpus(None)
     if corpus.checksum != config.data:
         raise InvalidInputError(

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 RECORDING = "record.npz"
 BEST_COLUMNS = {
+    "optimizer": ("optimizer", ""),
     "learning rate": ("learning_rate", ".2g"),
     "scheme": ("init_scheme", ""),
     "initial std": ("init_std", ".1g"),
@@ -78,7 +79,7 @@ class Status(Stored):
         rows = []
         for config, storage in self.studies():
             found, left = asdict(counts(config, storage)), interrupted(config, storage)
-            about = {"study": config.name, "arch": config.label, "depth": config.depth}
+            about = {"study": config.name, "arch": config.label, "depth": config.depth, "optimizer": config.optimizer}
             rows.append(about | found | {"running": found["running"] - left, "interrupted": left})
         if self.json:
             return print_json(rows)
@@ -86,13 +87,14 @@ class Status(Stored):
         lines = [
             (
                 r["study"],
+                r["optimizer"],
                 f"{r['complete']} of {r['trials']}",
                 *(r[state] for state in states),
                 _number(r["best"], ".3f"),
             )
             for r in rows
         ]
-        print(table(("study", "complete", *states, "best"), lines))
+        print(table(("study", "optimizer", "complete", *states, "best"), lines))
         if any(r["interrupted"] for r in rows):
             print("interrupted: begun, and without a worker now; run the command of the run again to go on")
 
@@ -256,7 +258,7 @@ class Record(Stored):
     depth: Annotated[tuple[int, ...] | None, Arg("L")] = None
     """Only these recurrence depths."""
     every: int = 50
-    """Steps of SGD from one measurement to the next, each at the end of its epoch."""
+    """Steps of the optimizer from one measurement to the next, each at the end of its epoch."""
     data: File = None
     """The original chorales (.json or .pickle), if the study was trained on them."""
 

@@ -3,7 +3,7 @@
 `plot_map` shows the losses as colours, `plot_area` the settings that train, with the paper's box and the predicted border.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,11 +14,10 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.transforms import offset_copy
 
 from optim_study.border import BorderPoint
-from optim_study.protocol import OF_ONE_SIZE, SCHEMES
-from optim_study.results import Row, by_network, study_about, study_title, trial_words
-from optim_study.shares import BELOW, PAPER
+from optim_study.protocol import LEARNING_RATES, OF_ONE_SIZE, SCHEMES
+from optim_study.results import Network, Row, by_network, optimizers_of, study_about, study_title, trial_words
+from optim_study.shares import BELOW, DEVIATIONS
 from optim_study.swarm_plot import LABELS, colors_of
-from rhn.cells.registry import with_depth
 from rhn.errors import InvalidInputError
 from rhn.plotting.figures import in_inches, legend_columns, set_tooltips, titled
 from rhn.training.curves import Objective
@@ -47,12 +46,12 @@ def plot_map(
     losses = np.array([row.loss(loss) for row in rows])
     colors = Normalize(losses.min(), 1.05 * np.median(losses))
     bins = bias_bins([row.transform_bias for row in rows])
-    for (arch, depth), (ax, trials) in panels.items():
+    for network, (ax, trials) in panels.items():
         gated = trials[0].transform_bias is not None
         for marker, (low, high) in zip(MARKERS, bins, strict=False) if gated else [(NO_GATES, (None, None))]:
             own = [row for row in trials if low <= row.transform_bias <= high] if gated else trials
             points = _draw_losses(ax, own, loss, colors, marker)
-        ax.set_title(panel_title(f"{with_depth(arch, depth)}, n = {len(trials)}"), fontsize=9)
+        ax.set_title(panel_title(network, panels, f", n = {len(trials)}"), fontsize=9)
     worse = "max" if losses.max() > colors.vmax else "neither"
     label = LABELS[loss] + ("\nthe last colour: worse than most" if worse == "max" else "")
     figure.colorbar(points, ax=figure.axes, extend=worse, label=label)
@@ -82,9 +81,10 @@ def bias_words(low: float, high: float) -> str:
     return f"{low:g}" + (f" to {high:g}" if high > low else "")
 
 
-def panel_title(words: str) -> str:
-    """A title with line breaks that fit the panel."""
-    return in_inches(words, 0.85 * PANEL_INCHES, 9)
+def panel_title(network: Network, every: Collection[Network], more: str) -> str:
+    """A title with line breaks that fit the panel, with the optimizer if the figure has several."""
+    optimizer = f", {network.optimizer}" if len(optimizers_of(every)) > 1 else ""
+    return in_inches(f"{network.title}{optimizer}{more}", 0.85 * PANEL_INCHES, 9)
 
 
 def legend_below(figure: Figure, handles: Sequence, **options) -> None:
@@ -95,24 +95,30 @@ def legend_below(figure: Figure, handles: Sequence, **options) -> None:
 
 def network_panels(
     rows: Sequence[Row], figure: Figure | None = None, *, extra_height: float = 0
-) -> tuple[Figure, dict[tuple[str, int], tuple[Axes, list[Row]]]]:
-    """A figure with a panel for each network, and the axes and trials of each. Raises InvalidInputError without trials."""
+) -> tuple[Figure, dict[Network, tuple[Axes, list[Row]]]]:
+    """A figure with a panel for each network, and the axes and trials of each: a line for each optimizer and architecture, a column for
+    each depth. Raises InvalidInputError without trials."""
     if not rows:
         raise InvalidInputError("there is no complete trial to draw")
     groups = by_network(rows)
-    archs, depths = list(dict.fromkeys(arch for arch, _ in groups)), sorted({depth for _, depth in groups})
-    size = max(6.0, PANEL_INCHES * len(depths) + 1.4), 2.1 * len(archs) + 0.9 + extra_height
+    lines = list(dict.fromkeys((network.arch, network.optimizer) for network in groups))
+    depths = sorted({network.depth for network in groups})
+    size = max(6.0, PANEL_INCHES * len(depths) + 1.4), 2.1 * len(lines) + 0.9 + extra_height
     figure = figure or Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(len(archs), len(depths), sharex=True, sharey=True, squeeze=False)
-    for i, arch in enumerate(archs):
-        for j, depth in enumerate(depths):
-            axes[i, j].set(xscale="log", yscale="log", visible=(arch, depth) in groups)
+    axes = figure.subplots(len(lines), len(depths), sharex=True, sharey=True, squeeze=False)
+    places = {
+        Network(arch, depth, optimizer): axes[i, j]
+        for i, (arch, optimizer) in enumerate(lines)
+        for j, depth in enumerate(depths)
+    }
+    for network, ax in places.items():
+        ax.set(xscale="log", yscale="log", visible=network in groups)
     for column in axes.T:
         lowest = [ax for ax in column if ax.get_visible()][-1]
         lowest.set_xlabel("learning rate")
         lowest.tick_params(labelbottom=True)
     figure.supylabel("initial standard deviation of the recurrent weights", fontsize=9)
-    return figure, {(a, d): (axes[archs.index(a), depths.index(d)], trials) for (a, d), trials in groups.items()}
+    return figure, {network: (places[network], trials) for network, trials in groups.items()}
 
 
 def _draw_losses(ax: Axes, trials: Sequence[Row], loss: Objective, norm: Normalize, marker: str):
@@ -151,7 +157,7 @@ def plot_area(
     """Draw the schemes as shapes, full if the trial trained (a loss below `below`), inside and outside the paper's box.
 
     about: settings of the study and origin of the rows.
-    border: the settings whose networks are predicted to leave the plateau in their last epoch, a line for each scheme and bias.
+    border: the settings whose networks are predicted to leave the plateau in their last epoch (SGD), a line for each scheme and bias.
 
     Raises InvalidInputError without trials.
     """
@@ -159,11 +165,11 @@ def plot_area(
     colors = colors_of(panels)
     for network, (ax, trials) in panels.items():
         learned = [row.loss(loss) < below for row in trials]
-        _draw_box(ax)
-        _draw_trials(ax, trials, learned, colors[network[0]])
-        _draw_border(ax, [point for point in border if (point.arch, point.depth) == network])
+        _draw_box(ax, network.optimizer)
+        _draw_trials(ax, trials, learned, colors[network.arch])
+        _draw_border(ax, [point for point in border if Network(point.arch, point.depth) == network])
         ax.set(**_limits(rows))  # matplotlib ignores points drawn aside
-        ax.set_title(panel_title(f"{with_depth(*network)}: {sum(learned)} of {len(trials)}"), fontsize=9)
+        ax.set_title(panel_title(network, panels, f": {sum(learned)} of {len(trials)}"), fontsize=9)
     schemes = {row.init_scheme for row in rows}
     legend_below(figure, _area_handles(schemes, border, below))
     titled(figure, study_title(rows, "which settings train"), study_about(rows, about))
@@ -172,13 +178,13 @@ def plot_area(
 
 def _limits(rows: Sequence[Row]) -> dict[str, tuple[float, float]]:
     """Limits with a margin around the paper's box and all settings."""
-    rates = [*PAPER.learning_rate, *(row.learning_rate for row in rows)]
-    deviations = [*PAPER.init_std, *(row.init_std for row in rows)]
+    rates = [rate for row in rows for rate in (*LEARNING_RATES[row.optimizer], row.learning_rate)]
+    deviations = [*DEVIATIONS, *(row.init_std for row in rows)]
     return {"xlim": (min(rates) / 1.6, max(rates) * 1.6), "ylim": (min(deviations) / 2.5, max(deviations) * 4)}
 
 
-def _draw_box(ax: Axes) -> None:
-    (left, right), (bottom, top) = PAPER.learning_rate, PAPER.init_std
+def _draw_box(ax: Axes, optimizer: str) -> None:
+    (left, right), (bottom, top) = LEARNING_RATES[optimizer], DEVIATIONS
     style = {"facecolor": "0.94", "edgecolor": "0.6", "linewidth": 0.8, "zorder": 0.5}
     ax.add_patch(Rectangle((left, bottom), right - left, top - bottom, gid="paper's box", **style))
 

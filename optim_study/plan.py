@@ -2,7 +2,7 @@
 
 The memory of K fused trials:
 
-    bytes = base + K (weights, momentum, best weights, initial models, and other parts of a trial)
+    bytes = base + K (weights, state of the optimizer, best weights, initial models, and other parts of a trial)
                  + k (gradients, a temporary of the update, and the saved tensors of a step)
 
 On a CPU the trainer takes a stack through a step in parts of k <= K models; on a GPU k = K. Tests measure it.
@@ -21,7 +21,7 @@ from optim_study.presets import WorkSettings
 from optim_study.protocol import StudyConfig
 from optim_study.results import counts, table
 from optim_study.storage import Storage, open_storage
-from optim_study.trainer import hidden_size, load_corpus
+from optim_study.trainer import hidden_size, load_corpus, make_optimizer
 from rhn.cells.registry import lacking
 from rhn.cli.common import resolve_device
 from rhn.errors import InvalidInputError
@@ -64,6 +64,7 @@ class Planned:
         return {
             "study": self.config.name,
             "arch": self.config.label,
+            "optimizer": self.config.optimizer,
             "depth": None if "depth" in lacking(self.config.label) else self.config.depth,
             "hidden_size": self.hidden_size,
             "parameters": self.parameters,
@@ -101,15 +102,16 @@ def plan(
 
     def planned(study: StudyConfig) -> Planned:
         model, positions = meta_model(study), longest * -(-study.batch_size // ROWS) * ROWS
+        states = len(make_optimizer(study).kept)
         limits = {"trials": study.trials, "jobs": len(places), "device": device, "asked": config.fuse, "free": free}
-        k = fused(model, positions, **limits)
+        k = fused(model, positions, states=states, **limits)
         return Planned(
             config=study,
             hidden_size=model.hidden_size,
             parameters=num_parameters(model),
             complete=counts(study, storage).complete if storage else 0,
             fuse=k,
-            memory=memory(model, k, positions, device),
+            memory=memory(model, k, positions, device, states),
         )
 
     return [planned(study) for study in studies]
@@ -117,7 +119,13 @@ def plan(
 
 def plan_table(rows: Sequence[dict], columns: float = math.inf) -> str:
     """Rows of `Planned.row` as text; the least informative columns are dropped until it fits `columns` characters."""
-    names = {"study": "study", "units": "hidden_size", "parameters": "parameters", "budget": "budget"}
+    names = {
+        "study": "study",
+        "optimizer": "optimizer",
+        "units": "hidden_size",
+        "parameters": "parameters",
+        "budget": "budget",
+    }
     names |= {"trials": "trials", "complete": "complete", "fused": "fuse", "memory/worker": "memory_bytes"}
     left = ["budget", "complete", "fused", "parameters"]
     while True:
@@ -147,15 +155,18 @@ def devices(config: WorkSettings) -> list[str]:
     return [gpus[k % len(gpus)] for k in range(jobs)]
 
 
-def memory(model, trials: int, positions: int, device: str) -> int:
-    """Estimate the peak bytes of a process with this number of fused trials, on batches of this number of positions."""
+def memory(model, trials: int, positions: int, device: str, states: int = 1) -> int:
+    """Estimate the peak bytes of a process with this number of fused trials, on batches of this number of positions.
+
+    states: tensors that the optimizer keeps for each weight.
+    """
     import torch
 
     from rhn.cells.registry import is_known
 
     weights, at_once = weight_bytes(model), min(trials, part_size(model, positions, torch.device(device)) or trials)
     step = kept_bytes(model, positions) if device == "cpu" and is_known(model.cell) else step_bytes(model, positions)
-    return BASE[device] + trials * (4 * weights + TRIAL_BYTES) + at_once * (2 * weights + step)
+    return BASE[device] + trials * ((3 + states) * weights + TRIAL_BYTES) + at_once * (2 * weights + step)
 
 
 def kept_bytes(model, positions: int) -> int:
@@ -164,7 +175,9 @@ def kept_bytes(model, positions: int) -> int:
     return round(4 * positions * (KEPT * rows + model.output_size))
 
 
-def fused(model, positions: int, *, trials: int, jobs: int, device: str, asked: int | str, free: float) -> int:
+def fused(
+    model, positions: int, *, trials: int, jobs: int, device: str, asked: int | str, free: float, states: int = 1
+) -> int:
     """The number of trials of a network to train as one program: `asked`, or the largest one that suits.
 
     On a CPU every worker gets at least two groups, so that workers end at about the same time; on a GPU all trials run together, and
@@ -174,7 +187,7 @@ def fused(model, positions: int, *, trials: int, jobs: int, device: str, asked: 
     """
 
     def need(k: int) -> int:
-        return memory(model, k, positions, device)
+        return memory(model, k, positions, device, states)
 
     if asked != "auto":
         k = min(asked, trials)

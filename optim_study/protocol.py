@@ -53,9 +53,9 @@ OF_ONE_SIZE = ("scaled", "orthogonal")
 OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop"]
 OPTIMIZERS: tuple[OptimizerName, ...] = get_args(OptimizerName)
 LEARNING_RATES = {"sgd": (1e-4, 1.0)} | dict.fromkeys(OPTIMIZERS[1:], (1e-5, 0.1))
-"""The range of learning rates of each optimizer: the paper's for SGD. The others divide the gradient by its size, so a step changes every
-weight by about the learning rate: 0.1 is as large as a trained weight, and 1e-5 moves one by 0.07 at most in the paper's 7,000 steps. So
-their four decades end at 0.1; torch's defaults, 1e-3 and 1e-2 (rmsprop), lie inside."""
+"""The range of learning rates of each optimizer: the paper's for SGD. The others divide the gradient by its size, so a step changes a
+weight by about the learning rate: 0.1 is as large as a trained weight, and with 1e-5 no weight moves further than 0.07 in the paper's
+7,000 steps. So their four decades end at 0.1; torch's defaults, 1e-3 and 1e-2 (rmsprop), are inside."""
 
 LATER_FIELDS = {"init_schemes": ("gaussian",), "optimizer": "sgd"}
 """Fields that the first protocols lacked, with the only value of that time. The protocol contains them only with another value, so that

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args, get_type_hints
 
-from optim_study.protocol import HIGHEST, LOWEST, OF_ONE_SIZE, SCHEMES, StudyConfig
+from optim_study.protocol import HIGHEST, LOWEST, OF_ONE_SIZE, OPTIMIZERS, SCHEMES, StudyConfig
 from rhn.cells.registry import lacking, with_depth
 from rhn.errors import DataError
 from rhn.training.curves import Objective
@@ -27,13 +27,14 @@ class Row:
 
     `best_train_nll` and `best_valid_nll` are minima over the epochs, each on its own. `train_nll`, `valid_nll` and `test_nll` are the
     losses of the best weights, those of `best_epoch`. Columns that a table of an earlier version lacks are None; its weights started
-    Gaussian.
+    Gaussian and its optimizer was SGD.
     """
 
     arch: str
     """Architecture, with the options of its cell: `rhn`, `dts-rnn-skip-last`."""
     depth: int
     trial: int
+    optimizer: str = "sgd"
     learning_rate: float
     init_scheme: str = "gaussian"
     init_std: float
@@ -62,17 +63,37 @@ class Row:
         """The columns; settings that the cell lacks are None."""
         return asdict(self) | dict.fromkeys(lacking(self.arch))
 
+    @property
+    def network(self) -> "Network":
+        return Network(self.arch, self.depth, self.optimizer)
+
     def loss(self, which: Objective) -> float:
         """The best training or validation loss."""
         return self.best_train_nll if which == "train" else self.best_valid_nll
 
 
+class Network(NamedTuple):
+    """Trials with the same of these differ only in their settings."""
+
+    arch: str
+    depth: int
+    optimizer: str = "sgd"
+
+    @property
+    def title(self) -> str:
+        """Without the optimizer, which figures name elsewhere."""
+        return with_depth(self.arch, self.depth)
+
+
 COLUMNS = tuple(field.name for field in fields(Row))
+HEADERS = (COLUMNS, tuple(name for name in COLUMNS if name != "optimizer"))
+"""Columns of the tables of this version, and of those before studies had an optimizer."""
 _TYPES = {name: (get_args(hint) or (hint,))[0] for name, hint in get_type_hints(Row).items()}
 _LATER = {field.name for field in fields(Row) if field.default is not MISSING}
 """Columns that older tables lack."""
 _ABSENT = {"depth": 1, "transform_bias": None}
 """Values of empty settings, which the cell lacks."""
+_CHOICES = {"optimizer": OPTIMIZERS, "init_scheme": SCHEMES}
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -118,12 +139,17 @@ def best_checkpoint(out: Path, study: str) -> Path:
     return out / study / "best.safetensors"
 
 
-def by_network(rows: Iterable[Row]) -> dict[tuple[str, int], list[Row]]:
-    """Rows grouped by (architecture, depth), architectures in the order they appear in, depths ascending, trials ascending."""
+def by_network(rows: Iterable[Row]) -> dict[Network, list[Row]]:
+    """Rows grouped by network: optimizers and architectures in the order they appear in, depths ascending, trials ascending."""
     rows = list(rows)
-    archs = list(dict.fromkeys(row.arch for row in rows))
-    rows.sort(key=lambda row: (archs.index(row.arch), row.depth, row.trial))
-    return {network: list(trials) for network, trials in groupby(rows, key=lambda row: (row.arch, row.depth))}
+    archs, optimizers = (list(dict.fromkeys(getattr(row, name) for row in rows)) for name in ("arch", "optimizer"))
+    rows.sort(key=lambda row: (optimizers.index(row.optimizer), archs.index(row.arch), row.depth, row.trial))
+    return {network: list(trials) for network, trials in groupby(rows, key=lambda row: row.network)}
+
+
+def optimizers_of(networks: Iterable[Network]) -> list[str]:
+    """The optimizers of these networks; figures with several name them at every network."""
+    return list(dict.fromkeys(network.optimizer for network in networks))
 
 
 def csv_text(rows: Iterable[Row]) -> str:
@@ -191,7 +217,8 @@ def _stored_row(config: StudyConfig, trial: "StoredTrial") -> Row:
     try:
         if values.get("init_scheme") in OF_ONE_SIZE:
             values["init_std"] = values["hidden_size"] ** -0.5
-        return Row(arch=config.label, depth=config.depth, trial=trial.number, **values)
+        about = {"arch": config.label, "depth": config.depth, "optimizer": config.optimizer}
+        return Row(trial=trial.number, **about, **values)
     except (KeyError, TypeError):
         raise DataError(
             f"trial {trial.number} of study {config.name} was not made by optim-study: it lacks results or has others"
@@ -213,8 +240,8 @@ def _row(values: Mapping[str, str | None], place: str) -> Row:
             raise DataError(f"{place}: {name} is {text!r}, expected a {kind.__name__}") from None
         if kind is float and not math.isfinite(parsed[name]):
             raise DataError(f"{place}: {name} is {text}, expected a finite number")
-        if name == "init_scheme" and text not in SCHEMES:
-            raise DataError(f"{place}: {name} is {text!r}, expected one of {', '.join(SCHEMES)}")
+        if name in _CHOICES and text not in _CHOICES[name]:
+            raise DataError(f"{place}: {name} is {text!r}, expected one of {', '.join(_CHOICES[name])}")
     return Row(**parsed)
 
 
@@ -224,16 +251,16 @@ def study_title(rows: Sequence[Row], shows: str) -> str:
     >>> study_title([], "the losses")
     'Random search, 0 trials of 0 networks: the losses'
     """
-    networks = len({(row.arch, row.depth) for row in rows})
+    networks = len({row.network for row in rows})
     return f"Random search, {_count(len(rows), 'trial')} of {_count(networks, 'network')}: {shows}"
 
 
 def study_about(rows: Sequence[Row], more: str = "") -> str:
-    """The second line of a figure: sizes and lengths of the rows, and more of their origin."""
+    """The second line of a figure: optimizers, sizes and lengths of the rows, and more of their origin."""
     units, epochs = [row.hidden_size for row in rows], max((row.epochs for row in rows), default=0)
-    return "; ".join(
-        filter(None, (f"{_range(units)} units", f"at most {_count(epochs, 'epoch')}", _starts(rows), more))
-    )
+    optimizers = ", ".join(optimizers_of(row.network for row in rows))
+    words = (optimizers, f"{_range(units)} units", f"at most {_count(epochs, 'epoch')}", _starts(rows), more)
+    return "; ".join(filter(None, words))
 
 
 def trial_words(row: Row, loss: Objective) -> str:
@@ -241,8 +268,8 @@ def trial_words(row: Row, loss: Objective) -> str:
     ended = ", diverged" if row.diverged else ""
     bias = "" if row.transform_bias is None else f", transform bias {row.transform_bias:g}"
     return (
-        f"{with_depth(row.arch, row.depth)}, trial {row.trial}: loss {row.loss(loss):.4g}, {_count(row.epochs, 'epoch')}{ended}\n"
-        f"learning rate {row.learning_rate:.3g}{bias}\n{row.init_scheme}, standard deviation {row.init_std:.3g}"
+        f"{row.network.title}, trial {row.trial}: loss {row.loss(loss):.4g}, {_count(row.epochs, 'epoch')}{ended}\n"
+        f"{row.optimizer}, learning rate {row.learning_rate:.3g}{bias}\n{row.init_scheme}, standard deviation {row.init_std:.3g}"
     )
 
 

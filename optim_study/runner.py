@@ -14,7 +14,7 @@ from optim_study.pool import Engine, Job, Processes, work_in, work_through
 from optim_study.presets import RunConfig, WorkSettings
 from optim_study.progress import Progress, displayed
 from optim_study.protocol import StudyConfig
-from optim_study.results import COLUMNS, Counts, Row, best_checkpoint, counts, stored_rows, write_csv
+from optim_study.results import HEADERS, Counts, Row, best_checkpoint, counts, stored_rows, write_csv
 from optim_study.storage import Storage, open_existing, open_storage
 from optim_study.study import open_study, stored_configs
 from optim_study.trainer import TorchTrainer, load_corpus
@@ -74,11 +74,11 @@ def _require_own_folder(out: Path) -> None:
     ours = (out / "journal.log").exists() or any(out.glob("*/trials"))
     if not ours and ((out / "config.json").exists() or any(out.glob("seed-*/metrics.jsonl"))):
         raise InvalidInputError(f"{out} holds a training: give another --out, the folder of a study or a new one")
-    files = {"trials.csv": COLUMNS, "swarm.png": ()}
+    files = {"trials.csv": HEADERS, "swarm.png": ((),)}
     if not ours and (found := [name for name in files if (out / name).exists()]):
         raise InvalidInputError(f"{out} holds {' and '.join(found)} but no study: give another --out")
-    for name, columns in files.items():
-        if (out / name).exists() and not made_by_us(out / name, columns):
+    for name, headers in files.items():
+        if (out / name).exists() and not any(made_by_us(out / name, columns) for columns in headers):
             raise InvalidInputError(
                 f"{out / name} was not made by this toolkit, and the run would write over it: move it elsewhere"
             )

@@ -7,12 +7,13 @@
 
 `training_shares` counts each (architecture, depth), `learnable_area` also each region of its settings:
 
-    paper's box       Gaussian weights, learning rate 1e-4 to 1, standard deviation 1e-8 to 1e-2
+    paper's box       Gaussian weights, standard deviation 1e-8 to 1e-2, learning rate 1e-4 to 1 (1e-5 to 0.1 if not SGD)
     larger gaussian   Gaussian weights outside that box (above it, if the study goes up to a standard deviation of 1)
     scaled, orthogonal, identity   by scheme
 
 Intervals are exact binomial ones (Clopper and Pearson) of 95 %: 0 of 60 means 0 to 6 %. Each architecture is compared with the RHN of
-the same depth (and region) by Fisher's exact test, two-sided, and the p-values are corrected by Holm's method for all tests of a table.
+the same depth and optimizer (and region) by Fisher's exact test, two-sided, and the p-values are corrected by Holm's method for all
+tests of a table.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -21,7 +22,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from optim_study.protocol import SCHEMES, SharedSettings
+from optim_study.protocol import LEARNING_RATES, SCHEMES, SharedSettings
 from optim_study.results import Row, by_network, table
 from rhn.errors import InvalidInputError
 from rhn.training.curves import Objective
@@ -29,8 +30,8 @@ from rhn.utils.binomial import exact_interval
 
 BELOW = 9.5
 COMPARED_WITH = "rhn"
-PAPER = SharedSettings()
-"""The ranges of the paper's box."""
+DEVIATIONS = SharedSettings().init_std
+"""The initial standard deviations of the paper's box; its learning rates are `LEARNING_RATES` of the optimizer."""
 WHOLE, PAPERS_BOX, LARGER = "all settings", "paper's box", "larger gaussian"
 REGIONS = (WHOLE, PAPERS_BOX, LARGER, *(scheme for scheme in SCHEMES if scheme != "gaussian"))
 HEADER = ("share", "95 % interval", "p", "p (Holm)")
@@ -38,10 +39,11 @@ HEADER = ("share", "95 % interval", "p", "p (Holm)")
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """The share of one architecture and depth. Losses in nats a frame."""
+    """The share of one network. Losses in nats a frame."""
 
     arch: str
     depth: int
+    optimizer: str = "sgd"
     hidden_size: int
     trials: int
     diverged: int
@@ -64,10 +66,11 @@ class Share:
 
 @dataclass(frozen=True, kw_only=True)
 class Area:
-    """The share of one architecture and depth in a region of its settings."""
+    """The share of one network in a region of its settings."""
 
     arch: str
     depth: int
+    optimizer: str = "sgd"
     region: str
     """One of `REGIONS`."""
     trials: int
@@ -91,31 +94,31 @@ T = TypeVar("T", Share, Area)
 
 
 def training_shares(rows: Iterable[Row], loss: Objective = "train", below: float = BELOW) -> list[Share]:
-    """A share for each architecture and depth, in the order of `by_network`. Raises InvalidInputError for a threshold not above 0."""
+    """A share for each network, in the order of `by_network`. Raises InvalidInputError for a threshold not above 0."""
     check_threshold(below)
     found = [_share(trials, loss, below) for trials in by_network(rows).values()]
-    return _compared(found, lambda s: s.depth, lambda s: s.below)
+    return _compared(found, lambda s: (s.depth, s.optimizer), lambda s: s.below)
 
 
 def learnable_area(rows: Iterable[Row], loss: Objective = "train", below: float = BELOW) -> list[Area]:
     """The regions of each network that have trials, in the order of `REGIONS`. Raises InvalidInputError for a threshold not above 0."""
     check_threshold(below)
     found = []
-    for (arch, depth), trials in by_network(rows).items():
+    for network, trials in by_network(rows).items():
         for name in REGIONS:
             losses = [row.loss(loss) for row in trials if name in (WHOLE, region(row))]
             if losses:
                 learned = sum(value < below for value in losses)
                 counts = {"trials": len(losses), "learned": learned, "interval": exact_interval(learned, len(losses))}
-                found.append(Area(arch=arch, depth=depth, region=name, best=min(losses), **counts))
-    return _compared(found, lambda a: (a.depth, a.region), lambda a: a.learned)
+                found.append(Area(**network._asdict(), region=name, best=min(losses), **counts))
+    return _compared(found, lambda a: (a.depth, a.optimizer, a.region), lambda a: a.learned)
 
 
 def region(row: Row) -> str:
     """The region of a trial's setting, one of `REGIONS` but the first."""
     if row.init_scheme != "gaussian":
         return row.init_scheme
-    (slow, fast), (small, large) = PAPER.learning_rate, PAPER.init_std
+    (slow, fast), (small, large) = LEARNING_RATES[row.optimizer], DEVIATIONS
     inside = slow <= row.learning_rate <= fast and small <= row.init_std <= large
     return PAPERS_BOX if inside else LARGER
 
@@ -147,7 +150,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def summary(found: Sequence[Share], below: float = BELOW) -> str:
-    """A sentence for each architecture, and the method.
+    """A sentence for each architecture and optimizer, and the method.
 
     >>> summary([])
     ''
@@ -155,8 +158,10 @@ def summary(found: Sequence[Share], below: float = BELOW) -> str:
     if not found:
         return ""
     lines = [f"Trials below {below:g} nats a frame, in brackets exact 95 % intervals of their share:"]
-    for arch in dict.fromkeys(s.arch for s in found):
-        lines.append(f"{arch}: {', '.join(_words(s) for s in found if s.arch == arch)}")
+    several = len({s.optimizer for s in found}) > 1
+    for arch, optimizer in dict.fromkeys((s.arch, s.optimizer) for s in found):
+        shares = [_words(s) for s in found if (s.arch, s.optimizer) == (arch, optimizer)]
+        lines.append(f"{arch}{f', {optimizer}' if several else ''}: {', '.join(shares)}")
     if tests := sum(s.p is not None for s in found):
         lines.append(
             f"p: Fisher's exact test against {COMPARED_WITH}; the table corrects it by Holm for all tests, here {tests}"
@@ -166,20 +171,21 @@ def summary(found: Sequence[Share], below: float = BELOW) -> str:
 
 def share_table(found: Iterable[Share], below: float = BELOW) -> str:
     """The shares as text."""
-    heads = ("study", "units", "trials", "diverged", "best", "median", f"below {below:g}", *HEADER)
+    heads = ("study", "optimizer", "units", "trials", "diverged", "best", "median", f"below {below:g}", *HEADER)
 
     def line(s: Share) -> tuple:
         name, losses = f"{s.arch}-depth{s.depth}", (f"{s.best:.3f}", f"{s.median:.3f}")
-        return name, s.hidden_size, s.trials, s.diverged, *losses, s.below, *_counted(s)
+        return name, s.optimizer, s.hidden_size, s.trials, s.diverged, *losses, s.below, *_counted(s)
 
     return table(heads, map(line, found))
 
 
 def area_table(found: Sequence[Area], below: float = BELOW) -> str:
     """The regions of each network as text."""
-    heads = ("settings of", "trials", "best", f"below {below:g}", *HEADER)
+    heads = ("settings of", "optimizer", "trials", "best", f"below {below:g}", *HEADER)
     lines = [
-        (f"{a.arch}-depth{a.depth}, {a.region}", a.trials, f"{a.best:.3f}", a.learned, *_counted(a)) for a in found
+        (f"{a.arch}-depth{a.depth}, {a.region}", a.optimizer, a.trials, f"{a.best:.3f}", a.learned, *_counted(a))
+        for a in found
     ]
     return table(heads, lines)
 
@@ -198,8 +204,7 @@ def _share(trials: list[Row], loss: Objective, below: float) -> Share:
     losses = np.array([row.loss(loss) for row in trials])
     count = int((losses < below).sum())
     return Share(
-        arch=trials[0].arch,
-        depth=trials[0].depth,
+        **trials[0].network._asdict(),
         hidden_size=trials[0].hidden_size,
         trials=len(trials),
         diverged=sum(row.diverged for row in trials),

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from optim_study.results import By, Row, by_network, study_about, study_title, trial_words
+from optim_study.results import By, Network, Row, by_network, optimizers_of, study_about, study_title, trial_words
 from optim_study.shares import BELOW, check_threshold
 from rhn.errors import InvalidInputError
 from rhn.plotting.figures import (
@@ -49,8 +50,7 @@ HEADROOM = 1.25  # end of the axis, times the constant output's loss
 class Column:
     """The trials of one network."""
 
-    arch: str
-    depth: int
+    network: Network
     trials: int
     shown: tuple[Row, ...]
     """The trials in the figure: their loss is not above the axis."""
@@ -77,7 +77,7 @@ class Swarm:
     loss: Objective
     by: By
     groups: tuple[tuple[Column, ...], ...]
-    """The columns of each architecture, or of each depth."""
+    """The columns of each architecture, or of each depth, of one optimizer."""
     constant: float | None
     """Loss of the best constant output; None if unknown."""
     below: float
@@ -142,11 +142,13 @@ def swarm(
     constants = {row.constant_nll for row in rows}
     known = constants.pop() if len(constants) == 1 else None
     ceiling = _ceiling(np.array([row.loss(loss) for row in rows]), constant or known, up_to)
-    columns = [_column(*network, trials, loss, ceiling) for network, trials in by_network(rows).items()]
-    if by == "depth":
-        columns.sort(key=lambda column: column.depth)  # stable: architectures keep their order
-    keys = list(dict.fromkeys(getattr(column, by) for column in columns))
-    groups = tuple(tuple(column for column in columns if getattr(column, by) == key) for key in keys)
+    columns = [_column(network, trials, loss, ceiling) for network, trials in by_network(rows).items()]
+    optimizers = optimizers_of(column.network for column in columns)
+    if by == "depth":  # stable: architectures keep their order
+        columns.sort(key=lambda column: (optimizers.index(column.network.optimizer), column.network.depth))
+    groups = tuple(
+        tuple(group) for _, group in groupby(columns, lambda c: (c.network.optimizer, getattr(c.network, by)))
+    )
     constant = known if constant is None and loss == "train" else constant
     return Swarm(loss=loss, by=by, groups=groups, constant=constant, below=below, ceiling=ceiling)
 
@@ -161,12 +163,11 @@ def _ceiling(values: np.ndarray, constant: float | None, up_to: float | None) ->
     return end if values.max() > end else None
 
 
-def _column(arch: str, depth: int, trials: list[Row], loss: Objective, ceiling: float | None) -> Column:
+def _column(network: Network, trials: list[Row], loss: Objective, ceiling: float | None) -> Column:
     losses = np.array([row.loss(loss) for row in trials])
     above = losses > (np.inf if ceiling is None else ceiling)
     return Column(
-        arch=arch,
-        depth=depth,
+        network=network,
         trials=len(trials),
         shown=tuple(row for row, hidden in zip(trials, above, strict=True) if not hidden),
         hidden=tuple(row for row, hidden in zip(trials, above, strict=True) if hidden),
@@ -223,9 +224,9 @@ def save_swarm(rows: Sequence[Row], path: Path, **options) -> None:
     save_figure(path, lambda: draw_swarm(rows, **options))
 
 
-def colors_of(networks: Iterable[tuple[str, int]]) -> dict[str, str]:
-    """Colours of all architectures among these (architecture, depth)."""
-    archs = list(dict.fromkeys(arch for arch, _ in networks))
+def colors_of(networks: Iterable[Network]) -> dict[str, str]:
+    """Colours of all architectures among these networks."""
+    archs = list(dict.fromkeys(network.arch for network in networks))
     free = iter([c for c in OTHERS if c not in {COLORS.get(arch) for arch in archs}] * len(archs))
     return {arch: COLORS.get(arch) or next(free) for arch in archs}
 
@@ -290,9 +291,10 @@ def _prepare(ax: Axes, groups: Sequence[tuple[Column, ...]], found: Swarm, log: 
 
 
 def _name_columns(ax: Axes, groups: Sequence[tuple[Column, ...]], found: Swarm) -> None:
-    """Label each column with its name and number of trials, each group with its architecture or depth."""
+    """Label each column with its name and number of trials, each group with its architecture or depth, and its optimizer if there are
+    several."""
     inches, size = ax.get_window_extent().width / ax.figure.dpi / sum(map(len, groups)), 8
-    inner = [str(c.depth) if found.by == "arch" else c.arch for group in groups for c in group]
+    inner = [str(c.network.depth) if found.by == "arch" else c.network.arch for group in groups for c in group]
     inner = [in_inches(name, 0.85 * inches, size) for name in inner]
     lines = max(name.count("\n") for name in inner)
     columns = [column for group in groups for column in group]
@@ -301,7 +303,10 @@ def _name_columns(ax: Axes, groups: Sequence[tuple[Column, ...]], found: Swarm) 
     ends = np.cumsum([0, *map(len, groups)])
     for end in ends[1:-1]:
         ax.axvline(end - 0.5, color="0.6", linewidth=0.8)
-    outer = [group[0].arch if found.by == "arch" else f"depth {group[0].depth}" for group in groups]
+    first = [group[0].network for group in groups]
+    outer = [network.arch if found.by == "arch" else f"depth {network.depth}" for network in first]
+    if len(optimizers_of(column.network for column in found.columns)) > 1:
+        outer = [f"{name}, {network.optimizer}" for name, network in zip(outer, first, strict=True)]
     outer = [in_inches(n, 0.85 * inches * len(g), 9) for n, g in zip(outer, groups, strict=True)]
     ax.xaxis.remove_overlapping_locs = False  # a group's middle may be a column's
     ax.set_xticks((ends[:-1] + ends[1:] - 1) / 2, outer, minor=True, fontsize=9, fontweight="bold")
@@ -355,8 +360,8 @@ def _limits(ax: Axes, groups, found: Swarm, log: bool) -> None:
 def _draw_points(ax: Axes, groups: Sequence[tuple[Column, ...]], found: Swarm, sizes: np.ndarray) -> None:
     columns = [column for group in groups for column in group]
     values = [[row.loss(found.loss) for row in column.shown] for column in columns]
-    colors = colors_of((column.arch, column.depth) for column in found.columns)
-    palette = [colors[column.arch] for column, own in zip(columns, values, strict=True) if own]
+    colors = colors_of(column.network for column in found.columns)
+    palette = [colors[column.network.arch] for column, own in zip(columns, values, strict=True) if own]
     size, points = _largest_points(ax, values, palette, sizes)
     for collection in points:
         collection.set(sizes=[max(size, DRAWN) ** 2], alpha=1.0 if size >= DRAWN else 0.75)

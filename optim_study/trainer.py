@@ -187,18 +187,24 @@ class TorchTrainer:
 def start_training(config: StudyConfig, settings: Mapping[int, Settings], saved, corpus, device: str = "cpu"):
     """The `rhn.training.trainer.Trainer` of these trials."""
     from rhn.training.chorales import ChoraleTask
-    from rhn.training.optimizers import OPTIMIZERS
     from rhn.training.trainer import Trainer
 
     return Trainer(
         ChoraleTask(config, corpus),
         build_models(config, settings),
         {number: s.learning_rate for number, s in settings.items()},
-        optimizer=OPTIMIZERS[config.optimizer](**({"momentum": config.momentum} if config.optimizer == "sgd" else {})),
+        optimizer=make_optimizer(config),
         device=device,
         saved=saved or None,
         refuse_overflow=False,
     )
+
+
+def make_optimizer(config: StudyConfig):
+    """The `rhn.training.optimizers.Optimizer` of a study: SGD with its momentum, or another one with the values of torch.optim."""
+    from rhn.training.optimizers import OPTIMIZERS
+
+    return OPTIMIZERS[config.optimizer](**({"momentum": config.momentum} if config.optimizer == "sgd" else {}))
 
 
 def build_models(config: StudyConfig, settings: Mapping[int, Settings]) -> dict:

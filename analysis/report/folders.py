@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -35,7 +36,7 @@ from rhn.utils.options import flag
 from rhn.utils.wording import counted, first_line
 
 BEST_TRIALS = 5  # of each network
-SETTINGS = ("learning_rate", "init_scheme", "init_std", "transform_bias")
+SETTINGS = ("optimizer", "learning_rate", "init_scheme", "init_std", "transform_bias")
 FEW = 30  # trials of a network: with fewer, the shares are uncertain
 
 
@@ -174,12 +175,12 @@ def study_sections(configs: Sequence[StudyConfig], rows: Sequence[Row]) -> list[
 
 def study_command(configs: Sequence[StudyConfig]) -> str:
     """The command that repeats studies of one protocol in another folder."""
-    first, words = configs[0], []
+    first, usual, words = configs[0], SharedSettings(), []
     for f in fields(SharedSettings):
         value = getattr(first, f.name)
-        if value != f.default:
+        if value != getattr(usual, f.name):
             words += [flag(f.name), *map(str, value if isinstance(value, tuple) else (value,))]
-    options = [word for name, value in first.options.items() for word in (flag(name), str(value))]
+    options = [word for name, value in first.options.items() for word in ("--cell-option", f"{name}={value}")]
     archs, depths = (dict.fromkeys(str(getattr(c, name)) for c in configs) for name in ("arch", "depth"))
     return shlex.join(
         ["optim-study", "run", "--arch", *archs, "--depth", *depths, *options, *words, "--out", "runs/again"]
@@ -187,11 +188,12 @@ def study_command(configs: Sequence[StudyConfig]) -> str:
 
 
 def _protocol(configs: Sequence[StudyConfig], rows: Sequence[Row]) -> Section:
-    done = {network: len(trials) for network, trials in by_network(rows).items()}
-    counts = ", ".join(f"{c.name} {done.get((c.label, c.depth), 0)} of {c.trials}" for c in configs)
+    done = Counter((row.arch, row.depth) for row in rows)
+    counts = ", ".join(f"{c.name} {done[c.label, c.depth]} of {c.trials}" for c in configs)
     epochs = counted(configs[0].epochs, "epoch")
+    optimizers = " and ".join(dict.fromkeys(c.optimizer for c in configs))
     text = [
-        f"Random search: {protocol_words(configs)}; at most {epochs} a trial.",
+        f"Random search with {optimizers}: {protocol_words(configs)}; at most {epochs} a trial.",
         f"Finished trials: {counts}.",
         f"Run it again: {study_command(configs)}",
     ]
@@ -204,6 +206,7 @@ def _shares(rows: Sequence[Row], loss: Objective) -> Section:
     below = f"below {BELOW:g}"
     columns = [
         "network",
+        "optimizer",
         "units",
         "trials",
         "diverged",
@@ -216,7 +219,7 @@ def _shares(rows: Sequence[Row], loss: Objective) -> Section:
         "p (Holm)",
     ]
     table = [
-        [with_depth(s.arch, s.depth), s.hidden_size, s.trials, s.diverged, s.best, s.median, s.below]
+        [with_depth(s.arch, s.depth), s.optimizer, s.hidden_size, s.trials, s.diverged, s.best, s.median, s.below]
         + [100 * share for share in (s.share, *s.interval)]
         + [s.p_holm]
         for s in found
@@ -236,11 +239,23 @@ def _shares(rows: Sequence[Row], loss: Objective) -> Section:
 
 def _best_trials(rows: Sequence[Row], loss: Objective) -> Section:
     table = []
-    for (arch, depth), trials in by_network(rows).items():
+    for network, trials in by_network(rows).items():
         for row in sorted(trials, key=lambda row: (row.loss(loss), row.trial))[:BEST_TRIALS]:
             losses = [row.best_train_nll, row.best_valid_nll, row.test_nll]
             settings = ["" if (value := getattr(row, name)) is None else value for name in SETTINGS]
-            table.append([with_depth(arch, depth), row.trial, *losses, *settings, row.epochs])
-    columns = ["network", "trial", "train", "valid", "test", "learning rate", "scheme", "std", "bias", "epochs"]
+            table.append([network.title, row.trial, *losses, *settings, row.epochs])
+    columns = [
+        "network",
+        "trial",
+        "train",
+        "valid",
+        "test",
+        "optimizer",
+        "learning rate",
+        "scheme",
+        "std",
+        "bias",
+        "epochs",
+    ]
     caption = f"The best {BEST_TRIALS} of each network, losses in nats a frame"
     return Section(title="The best trials", tables=[Table(caption=caption, columns=columns, rows=table)])

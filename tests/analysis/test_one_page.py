@@ -353,7 +353,13 @@ def test_a_map_names_every_trial_at_its_settings():
 
 def test_the_command_of_a_study_makes_the_same_studies():
     asked = small(
-        arch=("dts-rnn",), depth=(2, 4), skip="last", init_std=(1e-6, 0.3), init_schemes=("identity",), seed=3
+        arch=("dts-rnn",),
+        depth=(2, 4),
+        skip="last",
+        init_std=(1e-6, 0.3),
+        init_schemes=("identity",),
+        seed=3,
+        optimizer="adam",
     )
     configs = asked.studies("checksum")
     command = study_command(configs)

@@ -46,7 +46,7 @@ def test_dry_run_prints_the_papers_networks_and_how_it_is_read_and_makes_nothing
     assert run("run", "--arch", "all", "--dry-run", "--device", "cpu") == 0
     networks, readings = capsys.readouterr().out.split("\n\n")
     lines = [line.split() for line in networks.splitlines()[1:]]
-    assert len(lines) == 12 and ["rhn-depth6", "262"] in [line[:2] for line in lines]
+    assert len(lines) == 12 and ["rhn-depth6", "sgd", "262"] in [line[:3] for line in lines]
     assert (
         "budget of 150,000 parameters a layer counts all" in readings and "mean over the predicted frames" in readings
     )
@@ -69,7 +69,7 @@ def test_every_option_reaches_the_configuration(tiny_data):
     words += " --jobs 4 --seed 11 --save-seconds 2 --storage postgresql+psycopg://x/y --out here --device cpu"
     words += " --init-schemes scaled identity --wait-storage 7 --engine ray --address host:6379"
     words += f" --learning-rate 1e-3 0.5 --init-std 1e-6 1e-3 --transform-bias -1 -4 --skip last --data {tiny_data}"
-    words += " --cell-option gate_constant=0.5"
+    words += " --cell-option gate_constant=0.5 --optimizer adam"
     names = [field.name for field in fields(RunConfig)]
     config, usual = options("run", "--preset", "small", *words.split()).config(), small()
     assert not [name for name in names if getattr(config, name) == getattr(usual, name)], "every value is another one"
@@ -115,7 +115,7 @@ def test_what_a_run_prints(finished, tiny_data, capsys):
     assert all(tuple(row) == COLUMNS for row in rows) and "nothing to do" in printed.err
     assert run("run", "--arch", "rhn", "dt-rnn", *words) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split()[:3] == ["study", "units", "trials"]
+    assert lines[0].split()[:4] == ["study", "optimizer", "units", "trials"]
     assert f"best model: {finished}/dt-rnn-depth2/best.safetensors" in lines
     assert lines[-2:] == [f"trials: {finished}/trials.csv", f"figure: {finished}/swarm.png"]
 

@@ -52,7 +52,7 @@ def test_regions_are_counted_by_hand(rows):
     assert p["dt-rnn", PAPERS_BOX] == pytest.approx(fisher_exact([[0, 2], [2, 1]]).pvalue)
     assert found["dt-rnn", PAPERS_BOX].p_holm == pytest.approx(min(1, 4 * min(p.values())))
     table = [" ".join(line.split()) for line in area_table(learnable_area(rows)).splitlines()]
-    assert "dt-rnn-depth4, orthogonal 2 8.000 2 100 % 16 to 100 % 0.3 1" in table
+    assert "dt-rnn-depth4, orthogonal sgd 2 8.000 2 100 % 16 to 100 % 0.3 1" in table
 
 
 def test_regions_but_the_whole_are_disjoint_and_leave_nothing_out(rows):
@@ -61,6 +61,7 @@ def test_regions_but_the_whole_are_disjoint_and_leave_nothing_out(rows):
         whole, *parts = (a for a in found if a.arch == arch)
         assert (whole.trials, whole.learned) == (sum(a.trials for a in parts), sum(a.learned for a in parts))
     assert region(row(learning_rate=2.0)) == region(row(init_std=1e-9)) == LARGER
+    assert (region(row(learning_rate=0.5)), region(row(learning_rate=0.5, optimizer="adam"))) == (PAPERS_BOX, LARGER)
 
 
 def test_the_area_shows_every_setting_its_scheme_and_whether_it_learned(rows):

@@ -94,10 +94,25 @@ def test_columns_are_grouped_by_depth_or_by_architecture(rows):
     assert names["depth"] == [f"{arch}\nn = 9" for _ in range(4) for arch in ("rhn", "dt-rnn", "dts-rnn")]
     ax = axes["depth"]
     assert [t.get_text() for t in ax.get_xticklabels(minor=True)] == [f"depth {d}" for d in (1, 2, 4, 6)]
-    order = [(c.arch, c.depth) for c in columns_of(rows, by="depth").columns]
-    assert order == sorted(by_network(rows), key=lambda network: network[1])
+    order = [column.network for column in columns_of(rows, by="depth").columns]
+    assert order == sorted(by_network(rows), key=lambda network: network.depth)
     uneven = columns_of(network("rhn", 4, [8.0]) + network("rnn", 1, [8.0]), by="depth").columns
-    assert [column.depth for column in uneven] == [1, 4]
+    assert [column.network.depth for column in uneven] == [1, 4]
+
+
+def test_several_optimizers_have_columns_of_their_own_and_are_named(rows):
+    few = [r for r in rows if r.trial < 2 and r.depth < 4 and r.arch != "dts-rnn"]
+    both = [replace(r, optimizer=optimizer) for optimizer in ("adam", "sgd") for r in few]
+    figure = draw_swarm(both)
+    names = [text.get_text() for text in figure.axes[0].get_xticklabels(minor=True)]
+    assert names == ["rhn, adam", "dt-rnn, adam", "rhn, sgd", "dt-rnn, sgd"]
+    assert "8 networks" in figure.get_suptitle() and "\nadam, sgd; 7 units" in figure.get_suptitle()
+    groups = columns_of(both, by="depth").groups
+    assert [[c.network.arch for c in group] for group in groups] == [["rhn", "dt-rnn"]] * 4
+    order = [(group[0].network.depth, group[0].network.optimizer) for group in groups]
+    assert order == [(1, "adam"), (2, "adam"), (1, "sgd"), (2, "sgd")]
+    titles = [" ".join(ax.get_title().split()) for ax in plot_map(both).axes if ax.get_title()]
+    assert len(titles) == 8 and titles[0] == "rhn, depth 1, adam, n = 2"
 
 
 def test_many_columns_stand_in_rows_of_their_groups(rows):
@@ -185,7 +200,7 @@ def test_the_map_shows_every_setting_in_its_panel(rows):
     figure = plot_map(rows)
     panels = [ax for ax in figure.axes if ax.get_title()]
     assert len(panels) == 12
-    for ax, ((arch, depth), trials) in zip(panels, by_network(rows).items(), strict=True):
+    for ax, ((arch, depth, _), trials) in zip(panels, by_network(rows).items(), strict=True):
         assert ax.get_title() == f"{arch}, depth {depth}, n = 60" and ax.get_xscale() == ax.get_yscale() == "log"
         biases = (-3, -2, -1, 0) if arch == "rhn" else (None,)
         for points, bias in zip(ax.collections, biases, strict=True):

@@ -144,6 +144,10 @@ def test_a_run_that_goes_on_draws_its_own_files_anew_and_no_others(tiny):
             run(config, quiet=True)
         assert path.read_bytes() == mine
         path.write_bytes(made)
+    results.csv.write_text(
+        results.csv.read_text().replace("trial,optimizer,", "trial,")
+    )  # of a version before optimizers
+    assert run(config, quiet=True).rows == results.rows and ",optimizer," in results.csv.read_text()
 
 
 def test_a_study_does_not_work_in_the_folder_of_a_training(tiny):

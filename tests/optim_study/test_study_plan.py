@@ -145,9 +145,16 @@ def test_the_papers_study_has_the_papers_networks():
     }
 
 
-@pytest.mark.parametrize("columns", [45, 60, 78])
+@pytest.mark.parametrize("columns", [55, 70, 88])
 def test_the_plan_fits_a_narrow_terminal(columns):
-    row = {"study": "rhn-depth10", "hidden_size": 250, "parameters": 1_500_000, "budget": 1_500_000, "trials": 60}
+    row = {
+        "study": "rhn-depth10",
+        "optimizer": "sgd",
+        "hidden_size": 250,
+        "parameters": 1_500_000,
+        "budget": 1_500_000,
+        "trials": 60,
+    }
     row |= {"complete": 0, "fuse": 15, "memory_bytes": 1 << 30}
     whole, narrow = plan_table([row]).splitlines(), plan_table([row], columns).splitlines()
     assert len(whole[0]) > columns >= len(narrow[0]) and narrow[0].startswith("study")

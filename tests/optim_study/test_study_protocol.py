@@ -49,6 +49,7 @@ def test_a_configuration_survives_json_and_its_number_of_trials_is_no_part_of_th
         {"momentum": 0.5},
         {"init_std": (1e-3, 1e-2)},
         {"init_schemes": ("scaled",)},
+        {"optimizer": "adam"},
     ],
 )
 def test_every_other_value_is_and_a_difference_is_refused_by_name(change):
@@ -64,7 +65,7 @@ def test_the_refusal_names_each_difference_here_and_there():
     assert said in str(refusal.value)
 
 
-@pytest.mark.parametrize("changed", [{"optimiser": "adam"}, {"momentum": "much"}])
+@pytest.mark.parametrize("changed", [{"optimiser": "adam"}, {"optimizer": "adagrad"}, {"momentum": "much"}])
 def test_a_protocol_of_another_version_is_refused_not_guessed(changed):
     with pytest.raises(DataError, match="another version"):
         config_from_protocol(config().protocol() | changed, trials=8)
@@ -79,6 +80,7 @@ def test_a_protocol_of_another_version_is_refused_not_guessed(changed):
         ("budget_scale", [0.0]),
         ("momentum", [1.0]),
         ("objective", ["test"]),
+        ("optimizer", ["adagrad", None]),
         ("learning_rate init_std", [(0.0, 1.0), (1.0, 0.1), (1e-8, math.inf), (math.nan, 1.0)]),
         ("transform_bias", [(), (-1, -1.0), (math.nan,)]),
         ("init_schemes", [(), ("uniform",), ("scaled", "scaled"), ("",)]),
@@ -111,6 +113,31 @@ def test_a_study_from_before_there_were_schemes_goes_on_as_it_was():
     require_same_protocol(StudyConfig(arch="dt-rnn", depth=6, data="checksum", init_schemes=("gaussian",)), OLD)
     with pytest.raises(InvalidInputError, match=r"init_schemes .*identity.* here, absent in the study"):
         require_same_protocol(StudyConfig(arch="dt-rnn", depth=6, data="checksum", init_schemes=("identity",)), OLD)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop"])
+def test_other_optimizers_have_their_own_range_and_no_momentum(optimizer):
+    study = config(optimizer=optimizer)
+    assert study.learning_rate == (1e-5, 0.1) and config(optimizer=optimizer, learning_rate=(1, 2)).learning_rate == (
+        1,
+        2,
+    )
+    drawn, papers = [study.settings(n) for n in range(60)], [config().settings(n) for n in range(60)]
+    assert [s.learning_rate for s in drawn] == pytest.approx([s.learning_rate / 10 for s in papers])
+    assert [replace(s, learning_rate=0.0) for s in drawn] == [replace(s, learning_rate=0.0) for s in papers]
+    stored = json.loads(json.dumps(study.protocol()))
+    assert stored["optimizer"] == optimizer and "momentum" not in stored
+    assert config_from_protocol(stored, trials=study.trials) == study
+
+
+def test_two_optimizers_in_one_study_are_refused_in_one_sentence():
+    for here, there in (("adam", "sgd"), ("sgd", "adam"), ("rmsprop", "adam")):
+        with pytest.raises(InvalidInputError) as refusal:
+            require_same_protocol(config(optimizer=here), config(optimizer=there).protocol())
+        assert str(refusal.value) == (
+            f"study rhn-depth2 was begun with --optimizer {there}, and one study has one optimizer: "
+            f"give the same, or another output folder or storage for {here}"
+        )
 
 
 def test_schemes_are_drawn_last_and_equally():

@@ -20,6 +20,7 @@ from rhn.data import Corpus, chorales
 from rhn.data.corpus import LOWEST_PITCH, SPLITS
 from rhn.errors import DataError
 from rhn.training.evaluation import constant_output_nll, evaluate
+from rhn.training.seeds import batch_order
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,37 @@ def test_the_constant_output_is_the_plateau_of_the_rebuilt_chorales(corpus):
     logits = np.log((frames.mean(0) + 1e-12) / (1 - frames.mean(0) + 1e-12))
     nll = (np.log1p(np.exp(logits)) - logits * frames).sum(1).mean()
     assert constant_output_nll(corpus) == pytest.approx(nll)
+
+
+PLAIN = {
+    "sgd": lambda p, rate: torch.optim.SGD(p, rate, momentum=0.9),
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "rmsprop": torch.optim.RMSprop,
+}
+
+
+@pytest.mark.parametrize("optimizer", PLAIN)
+def test_a_trial_is_a_plain_loop_with_the_optimizer_of_torch(optimizer, config, data, corpus):
+    """Two trials as one program against a loop over batches with torch.optim, each model alone."""
+    cfg = config(optimizer=optimizer, init_std=(0.05, 0.1), learning_rate=(3e-3, 1e-2), patience=6, epochs=3)
+    swarm, _ = finished(cfg, data, range(2))
+    for number, settings in ((n, cfg.settings(n)) for n in range(2)):
+        (model,) = build_models(cfg, {number: settings}).values()
+        descent, losses = (
+            PLAIN[optimizer](model.parameters(), settings.learning_rate),
+            [evaluate(model, corpus.train).nll],
+        )
+        pieces = [torch.as_tensor(piece).float() for piece in sorted(corpus.train, key=len, reverse=True)]
+        batches = [pieces[:32], pieces[32:]]
+        for epoch in range(1, cfg.epochs + 1):
+            for k in batch_order(cfg.seed, cfg.arch, cfg.depth, epoch, len(batches)):
+                descent.zero_grad()
+                torch.cat([model.nll(piece) for piece in batches[k]]).mean().backward()
+                descent.step()
+            losses.append(evaluate(model, corpus.train).nll)
+        np.testing.assert_allclose(swarm.curve(number)[:, 0], losses, rtol=2e-5)
+        assert abs(losses[-1] - losses[0]) > 0.01, "the weights have moved"
 
 
 def test_initial_weights_follow_the_settings(config):

@@ -1,6 +1,7 @@
 """Tables of trials, and what is read from them: exact shares and tests."""
 
 import re
+from math import comb
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from optim_study.protocol import SCHEMES
+from optim_study.protocol import OPTIMIZERS, SCHEMES
 from optim_study.results import COLUMNS, Row, by_network, check_settings, csv_text, read_csv, write_csv
 from optim_study.shares import holm, share_table, summary, training_shares
 from rhn.cells.registry import with_depth
@@ -48,6 +49,7 @@ rows = st.lists(
             ("learning_rate", "init_std", "transform_bias", "best_train_nll", "best_valid_nll", "test_nll"), numbers
         ),
         **dict.fromkeys(("train_nll", "valid_nll", "constant_nll"), st.none() | numbers),
+        optimizer=st.sampled_from(OPTIMIZERS),
         init_scheme=st.sampled_from(SCHEMES),
         **dict.fromkeys(("best_epoch", "left_epoch"), st.none() | st.integers(0, 10**6)),
         **dict.fromkeys(("hidden_size", "epochs"), st.integers(0, 10**6)),
@@ -58,15 +60,15 @@ rows = st.lists(
 
 def test_the_columns_are_the_public_ones():
     names = (
-        "arch depth trial learning_rate init_scheme init_std transform_bias hidden_size best_train_nll best_valid_nll best_epoch "
-        "train_nll valid_nll test_nll constant_nll epochs left_epoch diverged"
+        "arch depth trial optimizer learning_rate init_scheme init_std transform_bias hidden_size best_train_nll best_valid_nll "
+        "best_epoch train_nll valid_nll test_nll constant_nll epochs left_epoch diverged"
     )
     assert tuple(names.split()) == COLUMNS == tuple(csv_text([]).strip().split(","))
 
 
 def test_a_table_of_an_earlier_version_lacks_what_it_did_not_know():
     rows = read_csv(RESULTS / "2026-11-20-small-study.csv")
-    assert len(rows) == 720 and {r.init_scheme for r in rows} == {"gaussian"}
+    assert len(rows) == 720 and {(r.optimizer, r.init_scheme) for r in rows} == {("sgd", "gaussian")}
     assert {(r.best_epoch, r.train_nll, r.valid_nll, r.constant_nll, r.left_epoch) for r in rows} == {(None,) * 5}
     assert rows[0].best_train_nll == 8.907453928186852 and rows[0].test_nll == 9.07093758781067
 
@@ -98,6 +100,7 @@ def test_a_table_comes_back_to_the_bit(tmp_path_factory, rows):
         (csv_text([row()]).replace("8.0", "nan", 1), "line 2: best_train_nll is nan, expected a finite number"),
         (csv_text([row()]).replace("False", "maybe"), "line 2: diverged is 'maybe', expected a bool"),
         (csv_text([row()])[:-10], "line 2: "),
+        (csv_text([row(optimizer="adagrad")]), "line 2: optimizer is 'adagrad', expected one of sgd, adam"),
         (csv_text([row(init_scheme="xavier")]), "line 2: init_scheme is 'xavier', expected one of gaussian, scaled"),
         (b"\xff\xfe\x00", "no table of trials"),
         ("x" * 200_000, "no table of trials"),
@@ -121,10 +124,25 @@ def test_settings_that_no_axis_can_show_are_named(setting):
 def test_networks_keep_their_order_and_sort_depths_and_trials():
     mixed = [row("dt-rnn", 6, 1), row("rhn", 4), row("dt-rnn", 1), row("dt-rnn", 6, 0)]
     assert [(key, [r.trial for r in trials]) for key, trials in by_network(mixed).items()] == [
-        (("dt-rnn", 1), [0]),
-        (("dt-rnn", 6), [0, 1]),
-        (("rhn", 4), [0]),
+        (("dt-rnn", 1, "sgd"), [0]),
+        (("dt-rnn", 6, "sgd"), [0, 1]),
+        (("rhn", 4, "sgd"), [0]),
     ]
+
+
+def test_networks_of_several_optimizers_are_apart_and_compared_under_their_own():
+    rows = [
+        r
+        for optimizer, learned in (("adam", 9), ("sgd", 0))
+        for arch, losses in (("rhn", [7.0] * 9), ("dt-rnn", [7.0] * learned + [PLATEAU] * (9 - learned)))
+        for r in network(arch, 4, losses, optimizer=optimizer)
+    ]
+    found = training_shares(rows)
+    assert [(s.arch, s.optimizer, s.below) for s in found] == [
+        ("rhn", "adam", 9), ("dt-rnn", "adam", 9), ("rhn", "sgd", 9), ("dt-rnn", "sgd", 0)]  # fmt: skip
+    assert found[1].p == 1 and found[3].p == pytest.approx(2 / comb(18, 9))
+    assert "\ndt-rnn, adam: 9 of 9 at depth 4" in summary(found) and "\ndt-rnn: 9 of 9" in summary(found[:2])
+    assert "dt-rnn-depth4 adam " in " ".join(share_table(found).split())
 
 
 def test_shares_are_counted_below_the_threshold_and_their_intervals_are_exact():
@@ -169,7 +187,7 @@ def test_the_validation_loss_can_be_read_too():
 def test_the_printed_table_and_sentence():
     found = training_shares(network("rhn", 4, [7.0, PLATEAU, 50.0], diverged=True) + network("gru", 4, [PLATEAU] * 60))
     lines = [" ".join(line.split()) for line in share_table(found).splitlines()[1:]]
-    assert lines[0] == "rhn-depth4 7 3 3 7.000 11.130 1 33 % 1 to 91 %"
-    assert lines[1].startswith("gru-depth4 7 60 0 11.130 11.130 0 0 % 0 to 6 % 0.05 0.05")
+    assert lines[0] == "rhn-depth4 sgd 7 3 3 7.000 11.130 1 33 % 1 to 91 %"
+    assert lines[1].startswith("gru-depth4 sgd 7 60 0 11.130 11.130 0 0 % 0 to 6 % 0.05 0.05")
     assert "gru: 0 of 60 at depth 4 (0 to 6 %; p = 0.05)" in summary(found)
     assert "Trials below 9.5 nats a frame" in summary(found) and "here 1" in summary(found)
