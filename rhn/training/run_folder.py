@@ -98,7 +98,7 @@ def train(
     Raises:
         InvalidInputError: the folder holds something else; the message names the difference.
         DataError: the saved state is damaged, missing or cannot be read.
-        DivergedError: all language models have diverged; the best checkpoint so far stays.
+        DivergedError: no language model is left to train, since the last ones have diverged; the best checkpoints so far stay.
         OutputError: the folder cannot be written to, or another process trains in it.
         Interrupted: Ctrl-C; everything is saved.
     """
@@ -193,7 +193,7 @@ class _Run:
             lines = self._lines(seed)
             if self.keeps_best:
                 self._checkpoint(seed, "best.safetensors", self.trainer.best_model(seed), lines[self._best(seed)])
-            elif ended:
+            elif ended and seed in self._trained():
                 model, best = self.trainer.model(seed), self._best(seed) == len(lines) - 1
                 for name in ("last.safetensors", *["best.safetensors"] * best):
                     self._checkpoint(seed, name, model, lines[-1])
@@ -218,11 +218,10 @@ class _Run:
 
     def end_epoch(self, on_epoch: Callable[[int, dict], None]) -> None:
         """Add the line of the epoch that has just ended, of each seed trained in it."""
-        for seed, home in self._homes.items():
-            for line in self._lines(seed)[-1:]:
-                if line["epoch"] == self.trainer.epoch:
-                    add_line(home / "metrics.jsonl", line)
-                    on_epoch(seed, line)
+        for seed in self._trained():
+            line = self._lines(seed)[-1]
+            add_line(self._homes[seed] / "metrics.jsonl", line)
+            on_epoch(seed, line)
 
     def result(self, seed: int) -> Result:
         curve, first, trainer = self.trainer.curve(seed), self._task.first_epoch, self.trainer
@@ -241,6 +240,11 @@ class _Run:
             finished=not trainer.live(),
             diverged=why,
         )
+
+    def _trained(self) -> list[int]:
+        """The seeds with a row for the last epoch; the others had ended before it."""
+        first = self._task.first_epoch
+        return [seed for seed in self._homes if len(self.trainer.curve(seed)) - 1 + first == self.trainer.epoch]
 
     def _best(self, seed: int) -> int:
         """The row of the best epoch."""
@@ -266,7 +270,7 @@ class _Run:
         seconds, tokens = time.monotonic() - self._since, self.trainer.samples_read - self._read
         self._since, self._read = time.monotonic(), self.trainer.samples_read
         line = {"epoch": self.trainer.epoch, "tokens": tokens, "seconds": seconds}
-        line |= {"tokens_per_second": tokens * len(self.trainer.numbers) / seconds, "device": str(self._device)}
+        line |= {"tokens_per_second": tokens * len(self._trained()) / seconds, "device": str(self._device)}
         add_line(self.folder / "speed.jsonl", line)
 
 

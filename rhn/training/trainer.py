@@ -261,7 +261,7 @@ class Trainer:
     def run_step(self) -> bool:
         """One step of every live trial; returns whether that ended an epoch, which is then measured.
 
-        Raises DivergedError if every trial has left; the message names the step.
+        Raises DivergedError if the last live trials diverge; the message names the step.
         """
         if self._done == 0:
             self._drop_ended()
@@ -280,9 +280,9 @@ class Trainer:
         return ended
 
     def check(self) -> None:
-        """Let trials leave whose steps or weights are not finite; raises DivergedError if none is left."""
-        if not self.task.logged:
-            return  # their curves tell
+        """Let trials leave whose steps or weights are not finite; raises DivergedError if no live one is left."""
+        if not self.task.logged or not self.live():
+            return  # curves show it, or all have ended
         bad = self.task.bad_steps(self._log[: self._done], len(self._batches))
         why = {}
         for place in (bad.any(0) | ~self._trials.ensemble.finite()).nonzero().flatten().tolist():
@@ -329,8 +329,8 @@ class Trainer:
             if curve.ndim != 2 or curve.shape[1] != len(self.task.columns):
                 raise ValueError(f"the curve has shape {curve.shape}")
             self._curves[number] = curve
-        gone = [n for n in self._models if n not in live]
-        self.diverged = dict.fromkeys(gone, "its loss was no longer finite before the last save")
+        unfinished = [n for n in self._models if n not in live and not self._has_ended(self._curves[n])]
+        self.diverged = dict.fromkeys(unfinished, "its loss was no longer finite before the last save")
         self._use(self._new_trials(live).resumed({n: saved[n].arrays for n in live}))
         self._begin_epoch(reset=False)
         if self.task.unit == "step":
@@ -399,13 +399,14 @@ class Trainer:
             self._keep(places)
 
     def _leave(self, why: Mapping[int, str]) -> None:
-        """Go on without these places; the reasons by place. Raises DivergedError if none is left."""
-        numbers, decay = self._trials.numbers, self.task.decay(self.epoch + 1)
+        """Go on without these places; the reasons by place. Raises DivergedError if no live trial is left."""
+        numbers, decay, live = self._trials.numbers, self.task.decay(self.epoch + 1), self.live()
         for place, reason in why.items():
-            rate = self._rates[numbers[place]] / decay
-            self.diverged[numbers[place]] = f"{reason}, at a learning rate of {rate:g}"
-        if len(why) == len(numbers):
-            raise DivergedError(self.diverged[numbers[0]])
+            if numbers[place] in live:
+                rate = self._rates[numbers[place]] / decay
+                self.diverged[numbers[place]] = f"{reason}, at a learning rate of {rate:g}"
+        if why and not self.live():
+            raise DivergedError(self.diverged[live[0]])
         if why:
             self._keep([place for place in range(len(numbers)) if place not in why])
 

@@ -10,9 +10,10 @@ import pytest
 from rhn.errors import DataError, DivergedError
 from rhn.training.run_folder import train
 from rhn.training.state import read_state, write_state
-from tests.rhn.texts import SMALL, small_corpus
+from tests.rhn.texts import SMALL, small_corpus, text_trainer
 
 CORPUS = small_corpus()
+PATIENT = replace(SMALL, patience=1, epochs=12, learning_rate=2.0)
 
 
 def test_a_loss_that_is_not_finite_stops_names_the_step_and_keeps_the_best_weights(tmp_path):
@@ -65,6 +66,41 @@ def test_several_seeds_have_a_folder_each(tmp_path):
         assert [line["epoch"] for line in lines] == [1, 2, 3]
         assert lines[result.best_epoch - 1]["valid_perplexity"] == pytest.approx(math.exp(result.valid_nll))
         assert result.checkpoint == str(home / "best.safetensors")
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory):
+    """(Folder, results) of a training in which patience ends the seeds after 2, 3 and 4 epochs."""
+    folder = tmp_path_factory.mktemp("patient")
+    results = train(PATIENT, CORPUS, folder, seeds=(0, 1, 2))
+    assert [result.epochs for result in results] == [2, 3, 4]
+    return folder, results
+
+
+def test_seeds_that_patience_ended_have_not_diverged_after_a_resume(patient):
+    folder, results = patient
+    assert train(PATIENT, CORPUS, folder, seeds=(0, 1, 2)) == results
+
+
+def test_ended_seeds_that_keep_their_places_keep_their_last_weights(patient, tmp_path, monkeypatch):
+    """On a GPU ended trials stay in the ensemble for a while."""
+    monkeypatch.setattr("rhn.training.trainer.places_to_keep", lambda live, device: list(range(len(live))))
+    train(PATIENT, CORPUS, tmp_path, seeds=(0, 1, 2))
+    for seed in (0, 1, 2):
+        name = f"seed-{seed}/last.safetensors"
+        assert (tmp_path / name).read_bytes() == (patient[0] / name).read_bytes()
+
+
+def test_an_ended_seed_that_keeps_its_place_cannot_diverge(monkeypatch):
+    monkeypatch.setattr("rhn.training.trainer.places_to_keep", lambda live, device: list(range(len(live))))
+    trainer = text_trainer(PATIENT, CORPUS, seeds=(0, 1, 2))
+    while trainer.live() == [0, 1, 2]:
+        trainer.run_step()
+    (ended,) = {0, 1, 2} - set(trainer.live())
+    trainer._trials.ensemble.weights["output_bias"][ended] = math.nan
+    trainer.check()
+    assert not trainer.diverged
+    assert ended not in trainer.numbers
 
 
 def test_the_speed_of_every_epoch_is_written(tmp_path):
