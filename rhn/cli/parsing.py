@@ -123,6 +123,9 @@ def _read(
                 if not value:  # argparse drops "--"
                     raise _refusal(f"{part if part.positional else part.flag} expects a value, got '--'", prog)
                 if part.kind is dict:
+                    names = [name for name, _ in value]
+                    if twice := [name for name in names if names.count(name) > 1]:
+                        raise _refusal(f"{part.flag} gives {twice[0]} more than once: give it once", prog)
                     given[part.name] = dict(value)
                     continue
                 several = part.item[1] is not None

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rhn.models.dropout import Dropout
 
 SMALLEST_MIXED = 1e-4  # float16 has its 11 bits from 6e-5 on
+SMALLEST_EPSILON = 1e-37  # float32 has its 24 bits from 1.2e-38 on
 
 
 HYPERPARAMETERS = {
@@ -82,8 +83,10 @@ class TrainingConfig:
         require(self, "cell_options", plain, "numbers, words, true, false or null by name")
         for name in ("momentum", "beta1", "beta2", "alpha"):
             require(self, name, 0 <= getattr(self, name) < 1, "0 or more and less than 1")
-        for name in ("epsilon", "weight_decay"):
-            require(self, name, 0 <= getattr(self, name) <= LARGEST_FLOAT, f"0 to {LARGEST_FLOAT:g}")
+        decay, epsilon = self.weight_decay, self.epsilon
+        require(self, "weight_decay", 0 <= decay <= LARGEST_FLOAT, f"0 to {LARGEST_FLOAT:g}")
+        least = f"{SMALLEST_EPSILON:g} to {LARGEST_FLOAT:g}: a weight without a gradient is divided by it"
+        require(self, "epsilon", SMALLEST_EPSILON <= epsilon <= LARGEST_FLOAT, least)
         finite = abs(self.transform_bias or 0) <= LARGEST_FLOAT
         require(self, "transform_bias", finite, f"a number of at most {LARGEST_FLOAT:g}")
 

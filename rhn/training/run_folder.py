@@ -163,10 +163,13 @@ class _Run:
             )
         wanted = asdict(config) | {**fixed, **free}
         before = require_same_training(self.folder / "config.json", config, wanted, {"epochs", *free})
+        self._training = {name: value for name, value in wanted.items() if name not in free}
         device, now = (before or {}).get("device"), free.get("device")
         if device != now and device and now:
             _logger.warning("this training was begun on %s: random masks differ on %s", device, now)
         try:
+            if saved is not None and "training" in saved[1]:  # older versions did not write it
+                self._require_own_state(json.loads(saved[1]["training"]))
             states = None if saved is None else _trial_states(saved[0], list(self._homes))
             self.trainer = Trainer(self._task, self._models, device=self._device, saved=states)
         except RhnError:
@@ -184,6 +187,11 @@ class _Run:
         self._since = time.monotonic()
         return saved is None
 
+    def _require_own_state(self, training: Mapping[str, object]) -> None:
+        """Raise ValueError unless these are the configuration and data of this training."""
+        if different := _differences(self._task.config, self._training, training, {"epochs"}):
+            raise ValueError(different)
+
     def save(self, ended: bool, on_save: Callable[[], None]) -> None:
         """Write checkpoints and state; `ended`: an epoch has just ended."""
         self.trainer.check()
@@ -199,7 +207,7 @@ class _Run:
                     self._checkpoint(seed, name, model, lines[-1])
         if ended and not self.keeps_best:
             self._write_speed()
-        metadata = {"epochs": str(self.trainer.epoch)}
+        metadata = {"epochs": str(self.trainer.epoch), "training": json.dumps(self._training)}
         write_state(self.folder / "state.safetensors", _flat(states), metadata)
 
     def save_unvalidated(self) -> None:
@@ -363,22 +371,26 @@ def require_same_training(path: Path, config, wanted: dict, free: Collection[str
     Raises InvalidInputError, naming the differences, or DataError for a damaged file.
     """
     found = read_run_config(path)
-    if found is not None:
-        there = {f.name: f.default for f in fields(config) if f.default is not MISSING}
-        there |= {f.name: f.default_factory() for f in fields(config) if f.default_factory is not MISSING} | found
-        differences = [
-            f"{name} is {json.dumps(value)} here and {json.dumps(there.get(name))} there"
-            for name, value in wanted.items()
-            if there.get(name) != value and name not in free
-        ]
-        if differences:
-            more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
-            raise InvalidInputError(
-                f"{path.parent} holds another training: {', '.join(differences[:3])}{more}; give the same values or another --out"
-            )
+    if found is not None and (different := _differences(config, wanted, found, free)):
+        raise InvalidInputError(
+            f"{path.parent} holds another training: {different}; give the same values or another --out"
+        )
     if found != wanted:
         write_json(path, wanted, indent=2)
     return found
+
+
+def _differences(config, wanted: Mapping, found: Mapping, free: Collection[str]) -> str:
+    """Wanted entries that differ from those found, in words; see `require_same_training`."""
+    there = {f.name: f.default for f in fields(config) if f.default is not MISSING}
+    there |= {f.name: f.default_factory() for f in fields(config) if f.default_factory is not MISSING} | found
+    differences = [
+        f"{name} is {json.dumps(value)} here and {json.dumps(there.get(name))} there"
+        for name, value in wanted.items()
+        if there.get(name) != value and name not in free
+    ]
+    more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
+    return ", ".join(differences[:3]) + more
 
 
 def write_lines(path: Path, lines: Sequence[dict]) -> None:

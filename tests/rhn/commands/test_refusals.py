@@ -48,6 +48,10 @@ REFUSED = [
     ("train ptb-sota --out OUT --data TEXT --words --hidden-size 8 --seeds 100000000", "100000000 networks' weights"),
     ("train ptb-sota --out OUT --config DIGITS", "digits.json is not JSON"),
     ("train ptb-sota --out OUT --data TEXT --words --max-minutes -1", "--max-minutes is -1.0, expected 0 or more"),
+    (
+        "train ptb-depth-1 --cell-option leak=0.1 --cell-option leak=0.2",
+        "--cell-option gives leak more than once: give it once",
+    ),
     ("train ptb-depth-1 --out RUN --data TEXT --words --hidden-size 9", "holds another training"),
     # resume
     ("resume OUT", "holds no training"),

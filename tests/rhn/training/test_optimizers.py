@@ -97,6 +97,12 @@ def test_parameters_out_of_range_are_refused_by_name(name):
         LanguageConfig(corpus="ptb", **{name: -0.1})
 
 
+@pytest.mark.parametrize("epsilon", [0, 1e-50])
+def test_an_epsilon_that_is_zero_in_float32_is_refused(epsilon):
+    with pytest.raises(InvalidInputError, match=r"epsilon is .*, expected 1e-37 to 3e\+38"):
+        LanguageConfig(corpus="ptb", optimizer="adam", epsilon=epsilon)
+
+
 def test_the_table_of_hyperparameters_is_that_of_the_optimizers():
     own = {kind: {f.name for f in fields(cls)} - {"weight_decay", "shrink"} for kind, cls in OPTIMIZERS.items()}
     assert own == {kind: set(names) for kind, names in HYPERPARAMETERS.items()}

@@ -215,9 +215,20 @@ def test_the_state_of_another_training_is_refused(task, begun, tmp_path_factory)
     other = tmp_path_factory.mktemp("other")
     task.train(other, hidden_size=7, epochs=1)
     shutil.copy(other / "state.safetensors", begun / "state.safetensors")
-    refused(task, begun, r"state\.safetensors is of another training \(.* shape .*\): put its own back")
+    refused(
+        task,
+        begun,
+        r"state\.safetensors is of another training \(hidden_size is \d+ here and 7 there\): put its own back",
+    )
     write_state(begun / "state.safetensors", {"unknown": np.zeros(3)})
     refused(task, begun, r"state\.safetensors is of another training")
+
+
+def test_the_state_of_another_training_with_equal_shapes_is_refused(task, begun, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    task.train(other, learning_rate=0.01, epochs=1)
+    shutil.copy(other / "state.safetensors", begun / "state.safetensors")
+    refused(task, begun, r"state\.safetensors is of another training \(learning_rate is 0\.\d here and 0\.01 there\)")
 
 
 # ---- how often it is saved -----------------------------------------------------------------------
