@@ -3,8 +3,9 @@
 A compiled kernel keeps rows side by side, (..., units, rows), rows filled up to a multiple of 32: `lanes` copies a tensor into this
 layout, `rows` returns a view in the usual one, (..., rows, units).
 
-Threads share the items of a call: models; in the forward passes and the softmax also blocks of 32 rows, or tiles of words, of one
-model. An item is computed in one fixed order, so that the bits do not depend on the number of threads.
+Threads share the items of a call: models; in the softmax also blocks of 32 rows, or tiles of words, of one model. An item is computed
+in one fixed order, so that the bits do not depend on the number of threads. The rows of one recurrence are not shared: with two threads
+its forward pass gained nothing (docs/speed.md).
 """
 
 import ctypes

@@ -21,10 +21,9 @@ INLINE void highway_gates(
         }
 }
 
-/* Work items: K models times blocks of 32 rows. */
 int rhn_highway_forward(const struct rhn_highway_forward *args, long begin, long end)
 {
-    long T = args->T, B = args->B, m = args->m, n = args->n, L = args->L, rows = padded_rows(B), blocks = rows / LANES;
+    long T = args->T, B = args->B, m = args->m, n = args->n, L = args->L, rows = padded_rows(B);
     long g = args->G * n, coupled = args->G == 2, width = PADDED(g), stage = g * LANES, keep = args->gates.data != NULL;
     Inputs inputs = open_inputs(&args->x, T, B, m);
     Memory memory;
@@ -32,39 +31,37 @@ int rhn_highway_forward(const struct rhn_highway_forward *args, long begin, long
     float *Wt = take(&memory, m * width), *b = take(&memory, width), *scratch = take(&memory, LANES * width);
     float *own = take(&memory, stage), *states = take(&memory, 2 * n * LANES), *masked = take(&memory, n * LANES);
     long J = args->J, masks = J ? J : 1, part = g / masks; /* rows of R that share a mask */
-    const Input *in = NULL;
-    for (long item = begin, model = -1; item < end; item++) {
-        long k = item / blocks, row = item % blocks * LANES;
+    for (long k = begin; k < end; k++) {
         const float *W = of(args->W, k), *R = of(args->R, k), *bias = of(args->b, k);
-        if (k != model) {
-            if (!(in = input_of(&inputs, k, W, g))) break;
-            transpose(g, m, W, Wt, width);
-            memcpy(b, bias, g * sizeof(float));
-            model = k;
-        }
+        const Input *in = input_of(&inputs, k, W, g);
+        if (!in) break;
         InputWeights input = {in, B, m, g, width, W, b, Wt, scratch};
-        const float *s = of(args->s0, k) + row;
-        const float *state_mask = at_row(args->state_mask, k, row), *mask = at_row(args->candidate_mask, k, row);
-        float *a = keep ? of(args->gates, k) + row * T * L * g : own, *y = of(args->y, k) + row;
-        long lds = rows;
-        for (long t = 0; t < T; t++, y += n * rows)
-            for (long l = 0; l < L; l++, a += keep ? stage : 0) {
-                if (l == 0) input_product(&input, t, row, a);
-                for (long j = 0; j < masks; j++) {
-                    const float *from = masked_rows(n, s, lds, J ? state_mask + j * n * rows : NULL, rows, masked);
-                    product(part, n, R + (l * g + j * part) * n, n, from, J ? LANES : lds, a + j * part * LANES, LANES,
-                            l ? bias + l * g + j * part : NULL);
+        transpose(g, m, W, Wt, width);
+        memcpy(b, bias, g * sizeof(float));
+        for (long row = 0; row < B; row += LANES) {
+            const float *s = of(args->s0, k) + row;
+            const float *state_mask = at_row(args->state_mask, k, row), *mask = at_row(args->candidate_mask, k, row);
+            float *a = keep ? of(args->gates, k) + row * T * L * g : own, *y = of(args->y, k) + row;
+            long lds = rows;
+            for (long t = 0; t < T; t++, y += n * rows)
+                for (long l = 0; l < L; l++, a += keep ? stage : 0) {
+                    if (l == 0) input_product(&input, t, row, a);
+                    for (long j = 0; j < masks; j++) {
+                        const float *from = masked_rows(n, s, lds, J ? state_mask + j * n * rows : NULL, rows, masked);
+                        product(part, n, R + (l * g + j * part) * n, n, from, J ? LANES : lds, a + j * part * LANES, LANES,
+                                l ? bias + l * g + j * part : NULL);
+                    }
+                    float *out = l + 1 < L ? states + l % 2 * n * LANES : y;
+                    long ldo = l + 1 < L ? LANES : rows;
+                    if (coupled && !mask)
+                        highway_gates(n, 1, s, lds, a, NULL, 0, out, ldo);
+                    else if (coupled)
+                        highway_gates(n, 1, s, lds, a, mask, rows, out, ldo);
+                    else
+                        highway_gates(n, 0, s, lds, a, mask, rows, out, ldo);
+                    s = out, lds = ldo;
                 }
-                float *out = l + 1 < L ? states + l % 2 * n * LANES : y;
-                long ldo = l + 1 < L ? LANES : rows;
-                if (coupled && !mask)
-                    highway_gates(n, 1, s, lds, a, NULL, 0, out, ldo);
-                else if (coupled)
-                    highway_gates(n, 1, s, lds, a, mask, rows, out, ldo);
-                else
-                    highway_gates(n, 0, s, lds, a, mask, rows, out, ldo);
-                s = out, lds = ldo;
-            }
+        }
     }
     int failed = close_inputs(&inputs);
     free(memory.block);

@@ -32,17 +32,7 @@ def highway_forward(
     y, gates = _outputs(stack_size(x, s0, W, R, b, state_mask, candidate_mask), x, R, keep)
     inputs, sizes = _contiguous(x=x, W=W, R=R, b=b), _sizes(x, R) | _gates(R, state_mask)
     masks = _masks(state_mask=state_mask, candidate_mask=candidate_mask)
-    call(
-        "rhn_highway_forward",
-        len(y),
-        items=y.shape[-1] // LANES,
-        **sizes,
-        **inputs,
-        **masks,
-        s0=lanes(s0),
-        y=y,
-        gates=gates,
-    )
+    call("rhn_highway_forward", len(y), **sizes, **inputs, **masks, s0=lanes(s0), y=y, gates=gates)
     return _kept(y, gates, x.shape[2])
 
 
@@ -61,17 +51,7 @@ def transition_forward(x, s0, W, R, b, S, state_mask, *, nonlinearity: str, prec
     y, outputs = _outputs(stack_size(x, s0, W, R, b, S, state_mask), x, R, keep)
     inputs, sizes = _contiguous(x=x, W=W, R=R, b=b, S=S), _sizes(x, R) | _forms(nonlinearity, S)
     masks = _masks(state_mask=state_mask)
-    call(
-        "rhn_transition_forward",
-        len(y),
-        items=y.shape[-1] // LANES,
-        **sizes,
-        **inputs,
-        **masks,
-        s0=lanes(s0),
-        y=y,
-        outputs=outputs,
-    )
+    call("rhn_transition_forward", len(y), **sizes, **inputs, **masks, s0=lanes(s0), y=y, outputs=outputs)
     return _kept(y, outputs, x.shape[2])
 
 

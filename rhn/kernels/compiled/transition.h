@@ -11,42 +11,39 @@ INLINE void activate(long n, int relu, float *z, float *copy, long ldc)
         }
 }
 
-/* Work items: K models times blocks of 32 rows. */
 int rhn_transition_forward(const struct rhn_transition_forward *args, long begin, long end)
 {
-    long T = args->T, B = args->B, m = args->m, n = args->n, L = args->L, rows = padded_rows(B), blocks = rows / LANES;
+    long T = args->T, B = args->B, m = args->m, n = args->n, L = args->L, rows = padded_rows(B);
     long width = PADDED(n), stage = n * LANES, keep = args->outputs.data != NULL, first_skip = L - args->shortcuts;
     Inputs inputs = open_inputs(&args->x, T, B, m);
     Memory memory;
     if (!reserve(&memory, (m + 1 + LANES) * width + 4 * stage + 160)) return 1;
     float *Wt = take(&memory, m * width), *b = take(&memory, width), *scratch = take(&memory, LANES * width);
     float *own = take(&memory, 2 * stage), *masked = take(&memory, stage), *masked_before = take(&memory, stage);
-    const Input *in = NULL;
-    for (long item = begin, model = -1; item < end; item++) {
-        long k = item / blocks, row = item % blocks * LANES;
+    for (long k = begin; k < end; k++) {
         const float *W = of(args->W, k), *R = of(args->R, k), *bias = of(args->b, k);
-        if (k != model) {
-            if (!(in = input_of(&inputs, k, W, n))) break;
-            transpose(n, m, W, Wt, width);
-            memcpy(b, bias, n * sizeof(float));
-            model = k;
-        }
+        const Input *in = input_of(&inputs, k, W, n);
+        if (!in) break;
         InputWeights input = {in, B, m, n, width, W, b, Wt, scratch};
-        const float *before = of(args->s0, k) + row, *mask = at_row(args->state_mask, k, row);
-        float *kept = keep ? of(args->outputs, k) + row * T * L * n : NULL, *y = of(args->y, k) + row;
-        for (long t = 0; t < T; t++, before = y, y += n * rows) {
-            const float *y_before = masked_rows(n, before, rows, mask, rows, masked_before), *s = y_before;
-            long ld_before = mask ? LANES : rows, lds = ld_before;
-            for (long l = 0; l < L; l++) {
-                float *z = keep ? kept + (t * L + l) * stage : own + l % 2 * stage;
-                if (l == 0) input_product(&input, t, row, z);
-                product(n, n, R + l * n * n, n, s, lds, z, LANES, l ? bias + l * n : NULL);
-                if (l >= first_skip)
-                    product(n, n, of(args->S, k) + (l - first_skip) * n * n, n, y_before, ld_before, z, LANES, NULL);
-                float *copy = l + 1 < L ? NULL : y;
-                if (args->relu) activate(n, 1, z, copy, rows);
-                else activate(n, 0, z, copy, rows);
-                s = masked_rows(n, z, LANES, mask, rows, masked), lds = LANES;
+        transpose(n, m, W, Wt, width);
+        memcpy(b, bias, n * sizeof(float));
+        for (long row = 0; row < B; row += LANES) {
+            const float *before = of(args->s0, k) + row, *mask = at_row(args->state_mask, k, row);
+            float *kept = keep ? of(args->outputs, k) + row * T * L * n : NULL, *y = of(args->y, k) + row;
+            for (long t = 0; t < T; t++, before = y, y += n * rows) {
+                const float *y_before = masked_rows(n, before, rows, mask, rows, masked_before), *s = y_before;
+                long ld_before = mask ? LANES : rows, lds = ld_before;
+                for (long l = 0; l < L; l++) {
+                    float *z = keep ? kept + (t * L + l) * stage : own + l % 2 * stage;
+                    if (l == 0) input_product(&input, t, row, z);
+                    product(n, n, R + l * n * n, n, s, lds, z, LANES, l ? bias + l * n : NULL);
+                    if (l >= first_skip)
+                        product(n, n, of(args->S, k) + (l - first_skip) * n * n, n, y_before, ld_before, z, LANES, NULL);
+                    float *copy = l + 1 < L ? NULL : y;
+                    if (args->relu) activate(n, 1, z, copy, rows);
+                    else activate(n, 0, z, copy, rows);
+                    s = masked_rows(n, z, LANES, mask, rows, masked), lds = LANES;
+                }
             }
         }
     }
