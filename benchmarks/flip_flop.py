@@ -2,8 +2,8 @@
 
     python -m benchmarks.flip_flop docs/results/2026-11-20-fixed-points
 
-writes PREFIX.md and PREFIX.png. Two networks of 16 units are trained (about a minute). fixed-point-finder's own code takes part where
-its checkout is on PYTHONPATH; its published procedure always does.
+prints the tables and draws PREFIX.png. Two networks of 16 units are trained (about a minute). fixed-point-finder's published procedure
+is always compared; its own code too if its checkout is on PYTHONPATH.
 
 The task (D. Sussillo, O. Barak 2013): at a step in four each of three inputs is a pulse of +1 or -1; the outputs are the last pulses.
 """
@@ -27,7 +27,6 @@ from gersgorin import fixed_points, trajectory
 from gersgorin.analyses.fixed_points import draw_fixed_points
 from rhn.plotting.figures import save_figure
 from rhn.utils.file_marks import remember_command
-from rhn.utils.io import atomic_path
 
 BITS, UNITS, UPDATES, STARTS, SEED = 3, 16, 1500, 512, 0
 NEAR = 1e-2  # an end this near to one of our points is that point
@@ -122,23 +121,18 @@ def timed(function: Callable) -> tuple:
 
 
 def main() -> None:
-    """Train, search, write."""
+    """Train, search, print, draw."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("prefix", type=Path)
     prefix = parser.parse_args().prefix
     remember_command("python -m benchmarks.flip_flop", sys.argv[1:])
     torch.set_num_threads(1)
-    tables, records = [], []
+    records = []
     for kind in (nn.GRU, nn.RNN):
         lines, record = compared(*trained(kind))
-        tables += lines
         records.append(record)
         print(*lines, sep="\n", flush=True)
-    text = (Path(__file__).parent / "flip_flop.md").read_text()
-    about = {"environment": environment("cpu"), "tables": "\n".join(tables), "figure": f"{prefix.name}.png"}
-    about["original"] = "took part" if has_original() else "did not take part"
-    with atomic_path(prefix.with_suffix(".md")) as path:
-        path.write_text(text.format(**about, starts=STARTS, updates=UPDATES))
+    print("\n" + environment("cpu"))
     save_figure(prefix.with_suffix(".png"), lambda: draw_fixed_points(records))
 
 

@@ -1,6 +1,7 @@
 """The table and the figure of docs/results/2026-11-20-norm-bounds.md: `python -m benchmarks.norm_bounds RUNS`, see norm_bounds.sh."""
 
 import argparse
+import csv
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -27,26 +28,26 @@ HEAD = ("network", "measured", *LENGTHS, "windows it takes", "steps with all eig
 
 
 def main() -> None:
-    """Measure every run of the folder before and after its training; write the table, print it, draw two of them."""
+    """Measure every run of the folder before and after its training; write and print the table, draw two runs."""
     parser = argparse.ArgumentParser(description="Bounds on the half-lives of trained cells along a chorale.")
     parser.add_argument("runs", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     options = parser.parse_args()
     remember_command("python -m benchmarks.norm_bounds", sys.argv[1:])
-    piece, lines, shown = chorale(CHORALE), [HEAD, ["---"] * len(HEAD)], []
+    piece, rows, shown = chorale(CHORALE), [HEAD], []
     x = torch.as_tensor(piece).double()
     for path in sorted(options.runs.glob("*/best.safetensors")):
         for when, model in (("new", initial_model(path, 0)[0]), ("trained", load_model(path))):
             cell, title = model.double().cells[0], f"{path.parent.name}, {when}"
             bounds = replace(gersgorin.bounds(cell, x), title=title, unit="quarter notes")
             run = enclosures.of_run(CellRun(cell, x))
-            lines.append([*row(bounds), int(run.none_outside.sum()), int((run.outside > 0).sum())])
+            rows.append([*row(bounds), int(run.none_outside.sum()), int((run.outside > 0).sum())])
             if when == "trained" and path.parent.name in ("gru-1", "rhn-5"):
                 about = f"{words_of_checkpoint(path)}; {chorale_source(piece).about}"
                 shown.append(replace(bounds, title=cell_title(cell), about=about))
-    table = "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
-    (options.out / f"{NAME}-table.md").write_text(f"{table}\n\n{environment('cpu')}\n")
-    print(table)
+    with (options.out / f"{NAME}.csv").open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+    print(*(", ".join(map(str, row)) for row in rows), environment("cpu"), sep="\n")
     save_figure(options.out / f"{NAME}.png", lambda: draw_bounds(shown))
 
 

@@ -3,8 +3,8 @@
     bash benchmarks/calibration.sh runs/calibration
     python -m benchmarks.calibration --study runs/small --new runs/calibration --out docs/results
 
-Writes gersgorin/checking/calibration.json, and in --out the table of all networks with what was measured of them (also the cache of the
-measurements), the tables of the note as Markdown, and the figure. Only networks of the study make the calibration.
+Writes gersgorin/checking/calibration.json, and in --out the measurements of all networks (also their cache) and the figure; prints the
+tables. Only networks of the study make the calibration.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument(
         "--least-rate", type=float, default=0.003, metavar="X", help="leave out lower learning rates (0.003)"
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of table, note and figure")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of measurements and figure")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the calibration (default: that of gersgorin)")
     parser.add_argument("--jobs", type=int, default=1, help="processes that measure")
     options = parser.parse_args()
@@ -50,10 +50,8 @@ def main() -> None:
     table = options.out / f"{NAME}.csv"
     networks = read_networks(table) if options.study is None else _measured(options, table)
     write_json(options.json or FILE, calibrate(networks, made_by()), indent=1)
-    text = options.out / f"{NAME}-tables.md"
-    text.write_text(tables(networks), encoding="utf-8")
     save_figure(options.out / f"{NAME}.png", lambda: draw(networks))
-    print(text.read_text(encoding="utf-8"))
+    print(tables(networks))
 
 
 def _measured(options: argparse.Namespace, table: Path) -> list:
