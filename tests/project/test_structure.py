@@ -176,6 +176,11 @@ def test_every_package_has_its_types_and_the_version(package):
     assert importlib.import_module(package).__version__ == __version__
 
 
+def test_the_citation_and_the_changelog_name_this_version():
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
+
+
 def test_every_pin_is_one_version_and_no_text_names_a_registry():
     pins = (ROOT / "constraints.txt").read_text().split()
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins)
