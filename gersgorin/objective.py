@@ -319,7 +319,7 @@ class Objective:
             self._check(outputs)
         _require_recurrence(self.model, self._run, self.inputs)
         self.output_size = outputs.shape[-1]
-        self.output_bias = self._find_output_bias()
+        self.output_bias = output_bias_of(self.parameters, self._run(self.inputs))
         self.label = label_of(model)
 
     @property
@@ -411,20 +411,20 @@ class Objective:
                 f"the loss is {loss} on these sequences, expected a finite number: draw smaller weights"
             )
 
-    def _find_output_bias(self) -> str | None:
-        """The parameter that is added to every output: its gradient is the sum of the outputs' own, whatever that is."""
-        likely = {name: p for name, p in self.parameters.items() if p.shape == (self.output_size,)}
-        if not likely:
-            return None
-        outputs = self._run(self.inputs)
-        slope = torch.randn(
-            outputs.shape, generator=torch.Generator().manual_seed(0), dtype=outputs.dtype, device="cpu"
-        ).to(outputs)
-        found = torch.autograd.grad((outputs * slope).sum(), list(likely.values()), allow_unused=True)
-        total = slope.sum((0, 1))
-        return next(
-            (name for name, g in zip(likely, found, strict=True) if g is not None and torch.allclose(g, total)), None
-        )
+
+def output_bias_of(parameters: dict[str, nn.Parameter], outputs: Tensor) -> str | None:
+    """The parameter that is added to every output (..., K): its gradient is the sum of the outputs' own, whatever that is."""
+    likely = {name: p for name, p in parameters.items() if p.shape == outputs.shape[-1:]}
+    if not likely:
+        return None
+    slope = torch.randn(
+        outputs.shape, generator=torch.Generator().manual_seed(0), dtype=outputs.dtype, device="cpu"
+    ).to(outputs)
+    found = torch.autograd.grad((outputs * slope).sum(), list(likely.values()), allow_unused=True)
+    total = slope.flatten(0, -2).sum(0)
+    return next(
+        (name for name, g in zip(likely, found, strict=True) if g is not None and torch.allclose(g, total)), None
+    )
 
 
 def label_of(model: nn.Module) -> Label:
