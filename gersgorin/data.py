@@ -76,11 +76,32 @@ def read_numbers(path: Path) -> Numbers:
     return found
 
 
-def _npy(path: Path) -> Numbers:
+def read_array(path: Path) -> np.ndarray:
+    """The real numbers of a .npy file in their own shape and type. Raises DataError or InvalidInputError."""
+    if path.suffix.lower() != ".npy":
+        raise InvalidInputError(f"{path} is no array: expected a .npy file, which numpy.save writes")
+    try:
+        array = _load(require_file(path))
+    except DataError:
+        raise
+    except Exception as error:  # any error of NumPy at a damaged or hostile file
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DataError(f"{path} cannot be read as numbers: {reason}") from error
+    if array.dtype.kind not in "biuf" or not array.size:
+        raise DataError(f"{path} holds {array.dtype} of shape {array.shape}: expected real numbers")
+    return array
+
+
+def _load(path: Path) -> np.ndarray:
     with path.open("rb") as file:
         array = np.load(file, allow_pickle=False)
     if not isinstance(array, np.ndarray):
         raise DataError(f"{path} holds several arrays under the name of one: call it .npz")
+    return array
+
+
+def _npy(path: Path) -> Numbers:
+    array = _load(path)
     return Numbers(values=_sequences(path, array), whole=array.dtype.kind in "iu")
 
 

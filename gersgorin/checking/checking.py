@@ -1,14 +1,17 @@
-"""Predict before the first step whether a network will train, and suggest changes.
+"""Predict before the first step whether a network will train.
 
-    check(model, learning_rate=0.1, epochs=400)                      on the chorales
-    check(model, x, learning_rate=0.1, loss="squared", epochs=50)    on your own sequences
+    check(model, x, y, loss_fn, optimizer, steps=3000)               a training as its loop has it: any model, loss and optimiser
+    check(model, learning_rate=0.1, epochs=400)                      SGD on the chorales
+    check(model, x, learning_rate=0.1, loss="squared", epochs=50)    SGD on the next frames of your own sequences
 
-A check combines the plateau and the time to leave it (`gersgorin.plateau`), gains, exponents and saturation (`gains.py`), and the share
-of similar networks of the small study that learned (`calibration.py`). Every suggestion comes from the same measurement of the changed
-network, never from a rule of thumb.
+A check of a training takes real steps of its optimiser on its minibatches, at several learning rates (`forecast.py`). A check of SGD
+combines the plateau and the simulated time to leave it (`gersgorin.plateau`), gains, exponents and saturation (`gains.py`), and the
+share of similar networks of the small study that learned (`calibration.py`); every suggestion comes from the same measurement of the
+changed network, never from a rule of thumb.
 """
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -17,10 +20,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from gersgorin._validate import with_gradients
 from gersgorin.analyses.plateau import Plateau, plateau
 from gersgorin.checking.calibration import delay_of, load_calibration, unlike, weight_scale
+from gersgorin.checking.explanation import explain
+from gersgorin.checking.forecast import forecast
 from gersgorin.checking.gains import measure_gains
-from gersgorin.checking.verdict import Check, Outlook, Suggestion, Training, changes
+from gersgorin.checking.loop import BATCH_SIZE, Batches, TrainingLoop, random_numbers_kept
+from gersgorin.checking.prediction import TrainingCheck
+from gersgorin.checking.verdict import MOST, Check, Outlook, Suggestion, Training, changes
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.objective import Loss, Objective
 from rhn.errors import DataError, InvalidInputError
@@ -32,11 +40,110 @@ LARGE, FEW_PIECES, FEW_FRAMES = 20_000, 8, 9  # probe of a network with more par
 TOO_LARGE = 2_000_000  # parameters; beyond, the escape is not simulated: a gradient takes a second
 FEW_LOOKS = 150  # gradients for each suggestion of a large network
 ROWS = 32  # sequences per batch by default
+EXPLAINING = 0.2  # of the time of a check, at most, for the measures of the plateau
 LIKELY = 0.8  # least probability at which no changes are suggested
 
 
-@one_thread()  # two threads on small matrices gain little on an idle machine and lose much on a busy one
 def check(
+    model: nn.Module | Callable[[int], nn.Module],
+    x: Any = None,
+    y: Any = None,
+    loss_fn: Any = None,
+    optimizer: Any = None,
+    **options: Any,
+) -> Check | TrainingCheck:
+    """Predict whether a network will train.
+
+    With an optimiser it is `check_training(model, x, y, loss_fn, optimizer, steps=..., seconds=..., ...)`, else
+    `check_sgd(model, x, learning_rate=..., epochs=..., ...)` on the next frames of sequences x or of the chorales; see there.
+    """
+    if y is None and loss_fn is None and optimizer is None:
+        return check_sgd(model, *([] if x is None else [x]), **options)
+    given = {"x": x, "loss_fn": loss_fn, "optimizer": optimizer}
+    if missing := [name for name, value in given.items() if value is None]:
+        raise InvalidInputError(
+            f"{missing[0]} is missing: expected check(model, x, y, loss_fn, optimizer), or without y, loss_fn and optimizer the "
+            "learning_rate of SGD"
+        )
+    return check_training(model, x, y, loss_fn, optimizer, **options)
+
+
+@with_gradients()
+def check_training(
+    model: nn.Module,
+    x: Any,
+    y: Any,
+    loss_fn: Any,
+    optimizer: Any,
+    *,
+    steps: int = 3000,
+    seconds: float = 20.0,
+    learning_rate: float | None = None,
+    clip_norm: float | None = None,
+    scheduler: Any = None,
+    batch_size: int = BATCH_SIZE,
+    batch_axis: int | None = None,
+    name: str | None = None,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda doing: None,
+) -> TrainingCheck:
+    """Predict from real steps of copies whether and when a training leaves the loss of a constant output, and whether it explodes.
+
+    Model, optimiser, scheduler, data and random states stay as they were.
+
+    Args:
+        model, x, y, loss_fn, optimizer: as in the loop of the training, see `gersgorin.checking.loop.TrainingLoop`: any module, tensors
+            or a DataLoader (then y is None), loss_fn(output, y) -> a scalar or "mse", "cross-entropy", "bernoulli", an instance of
+            `torch.optim` or "sgd", "adam", "adamw", "rmsprop".
+        steps: length of the training.
+        seconds: most time of the check.
+        learning_rate: of an optimiser given by name.
+        clip_norm, scheduler, batch_size, batch_axis: see `TrainingLoop`.
+        name: title of the network; None: derived from the model.
+        seed: of the order of the minibatches.
+        progress: called with a description of each part.
+
+    Raises:
+        InvalidInputError or DataError: these parts do not make a training; the message says which.
+    """
+    end = time.monotonic() + _number("seconds", seconds)
+    if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= MOST:
+        raise InvalidInputError(f"steps is {steps!r}, expected a whole number of at least 1")
+    progress("the training")
+    parts = {"learning_rate": learning_rate, "clip_norm": clip_norm, "scheduler": scheduler, "batch_size": batch_size}
+    loop = TrainingLoop(model, x, y, loss_fn, optimizer, **parts, batch_axis=batch_axis, loading_seconds=seconds / 4)
+    with random_numbers_kept(loop.model):
+        progress("the plateau")
+        explanation = explain(loop, EXPLAINING * seconds)
+        time_left = max(end - time.monotonic(), 0.0)
+        found = forecast(loop, steps, time_left, progress=progress, seed=seed)
+    left_out = [*[found.cut] * bool(found.cut), *explanation.left_out]
+    if isinstance(loop.data, Batches) and loop.data.left_out:
+        left_out.append(f"{counted(loop.data.left_out, 'batch', 'batches')} of another shape than the first")
+    return TrainingCheck(
+        name=name or name_of(model),
+        optimizer=loop.optimizer_name,
+        learning_rate=loop.learning_rate,
+        steps=steps,
+        steps_per_epoch=-(-loop.data.count // loop.data.per_step),
+        constant_loss=found.trials.constant,
+        first_loss=loop.first_loss,
+        forecast=found,
+        order=explanation.order,
+        rates=explanation.rates,
+        cells=explanation.cells,
+        left_out=tuple(left_out),
+    )
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise InvalidInputError(f"{name} is {value!r}, expected a number above 0")
+    return value
+
+
+@one_thread()  # two threads on small matrices gain little on an idle machine and lose much on a busy one
+def check_sgd(
     model: nn.Module | Callable[[int], nn.Module],
     sequences: Any = None,
     *,
@@ -50,7 +157,7 @@ def check(
     name: str | None = None,
     progress: Callable[[str], None] = lambda doing: None,
 ) -> Check:
-    """Measure a network before training and predict whether it will learn.
+    """Measure a network before a training by SGD and predict whether it will learn.
 
     Args:
         model: a `PolyphonicModel`, a `LanguageModel` or your own module with an output, or build(seed) -> one of them.

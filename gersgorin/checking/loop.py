@@ -182,6 +182,7 @@ class TrainingLoop:
         originals: the trained parameters of the model that was given, which the loss of a copy must not use.
         """
         x, y = self.data.minibatches(1)[0]
+        start = time.perf_counter()
         output = _call(copy.deepcopy(self.model), x)
         try:
             loss = self.loss_fn(output, y)
@@ -197,13 +198,15 @@ class TrainingLoop:
             raise InvalidInputError(f"loss_fn(output, y) returned {loss.dtype}, expected a real number")
         if not loss.requires_grad:
             raise InvalidInputError("the loss does not depend on any parameter of the model that requires a gradient")
+        self.first_loss = loss.item()
         if any(g is not None for g in torch.autograd.grad(loss, originals, allow_unused=True)):
             raise InvalidInputError(
                 "the loss reads the parameters of the model beside its output, which a copy of it does not have: use weight_decay of "
                 "the optimiser instead of a penalty"
             )
-        if not math.isfinite(loss.item()):
-            raise InvalidInputError(f"the loss of the first minibatch is {loss.item()}, expected a finite number")
+        self.step_seconds = time.perf_counter() - start
+        if not math.isfinite(self.first_loss):
+            raise InvalidInputError(f"the loss of the first minibatch is {self.first_loss}, expected a finite number")
 
 
 class Examples:

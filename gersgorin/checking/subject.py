@@ -1,5 +1,7 @@
 """Build the network, data and training of `gersgorin check` from its options: a preset, a checkpoint, a module or a new cell.
 
+`subject_of` is for a training by SGD, `training_of` for one of a module with targets, any loss and any optimiser.
+
 Legend: T frames or tokens, B rows, m numbers of a frame.
 """
 
@@ -13,17 +15,22 @@ import torch
 from torch import nn
 
 from gersgorin.checking.checking import ROWS, chorale_batches, chorale_probe
-from gersgorin.data import read_numbers
+from gersgorin.checking.loop import LOSSES, OPTIMIZERS
+from gersgorin.data import read_array, read_numbers
 from gersgorin.extract import part_of
 from gersgorin.networks import KEYS, build_module, load_weights, new_model
+from rhn.cells.registry import import_named
 from rhn.checkpoints import load_model, read_metadata
 from rhn.errors import DataError, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.training.config import LanguageConfig
+from rhn.utils.options import flag
+from rhn.utils.wording import first_line
 
 WINDOW, TEXT_ROWS = 35, 20  # training of a new language model
 TOKENS = 20  # of a text in a row of the probe
 PROBE_ROWS, FEW_ROWS, LARGE = 16, 4, 2_000_000  # rows of the probe, of a large model, parameters of a large model
+WITH_MOMENTUM = ("sgd", "rmsprop")
 TRAINING = {"learning_rate": 0.1, "momentum": 0.9, "epochs": 300}
 
 
@@ -51,6 +58,37 @@ def subject_of(options: Any) -> Subject:
     return _preset(options) if options.preset else _new(options)
 
 
+def training_of(options: Any) -> dict[str, Any]:
+    """The arguments of `gersgorin.check` for a module with targets. Raises RhnError."""
+    needed = ("module", "input", "target", "loss", "optimizer", "learning_rate")
+    if missing := [flag(name) for name in needed if getattr(options, name) is None]:
+        raise InvalidInputError(f"a training with --target, --loss and --optimizer needs {' and '.join(missing)} too")
+    if options.learning_rate <= 0:
+        raise InvalidInputError(f"--learning-rate is {options.learning_rate}, expected a number above 0")
+    x, y = (torch.from_numpy(read_array(path)) for path in (options.input, options.target))
+    width = x.shape[-1] if x.is_floating_point() else None
+    model = _built(options, width, options.seed)
+    kind = next(model.parameters(), torch.zeros(0)).dtype
+    own = {} if options.momentum is None else {"momentum": options.momentum}
+    if own and options.optimizer not in WITH_MOMENTUM:
+        raise InvalidInputError(f"--momentum is for {' and '.join(WITH_MOMENTUM)}, not for {options.optimizer}")
+    try:
+        optimizer = OPTIMIZERS[options.optimizer](model.parameters(), lr=options.learning_rate, **own)
+    except ValueError as error:  # of torch, for a model without parameters and a momentum below 0
+        raise InvalidInputError(f"cannot make {options.optimizer}: {first_line(error)}") from error
+    return {
+        "model": model,
+        "x": x.to(kind) if x.is_floating_point() else x,
+        "y": y.to(kind) if y.is_floating_point() else y,
+        "loss_fn": options.loss if options.loss in LOSSES else import_named(options.loss, "loss"),
+        "optimizer": optimizer,
+        "name": options.module,
+        "batch_size": options.batch_size or ROWS,
+        "seed": options.seed,
+        **{name: getattr(options, name) for name in ("steps", "seconds", "clip_norm", "batch_axis")},
+    }
+
+
 def _new(options: Any) -> Subject:
     if options.text is not None:
         corpus = _read_text(options.text, "words", None)
@@ -66,15 +104,19 @@ def _of_module(options: Any) -> Subject:
     frames, width = _frames_of(options)
 
     def build(seed: int) -> nn.Module:
-        sizes = {"input_size": width, "hidden_size": options.hidden_size}
-        module = build_module(options.module, **sizes, seed=options.seed + seed)
-        if options.checkpoint is not None:
-            load_weights(module, options.checkpoint)
-        return part_of(module, options.submodule)
+        return _built(options, width, options.seed + seed)
 
     name = f"{options.module}, {options.submodule}" if options.submodule else options.module
     loss = "squared" if options.input else "bernoulli"
     return _of_frames(name, build, frames, options, loss=loss, many=options.checkpoint is None)
+
+
+def _built(options: Any, width: int | None, seed: int) -> nn.Module:
+    """The module of the options with weights from a seed, or from a checkpoint."""
+    module = build_module(options.module, input_size=width, hidden_size=options.hidden_size, seed=seed)
+    if options.checkpoint is not None:
+        load_weights(module, options.checkpoint)
+    return part_of(module, options.submodule)
 
 
 def _preset(options: Any) -> Subject:

@@ -1,0 +1,228 @@
+"""A check of a training: from real trainings of small models, under any optimiser, loss and layout."""
+
+import copy
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import gersgorin
+from gersgorin.checking.prediction import TrainingCheck
+from gersgorin.checking.verdict import Check
+from rhn.errors import DataError, InvalidInputError
+
+ENOUGH = 600.0  # seconds on any machine
+
+
+class Reader(nn.Module):
+    """An output of each sequence, or of each frame."""
+
+    def __init__(self, batch_first=True, last=True, size=8):
+        super().__init__()
+        self.rnn, self.out, self.last = nn.GRU(2, size, batch_first=batch_first), nn.Linear(size, 1), last
+        self.axis = 1 if batch_first else 0
+
+    def forward(self, x):
+        states, state = self.rnn(x)
+        return self.out(states.select(self.axis, -1) if self.last else states), state
+
+
+def made(**options):
+    """A reader, and sequences whose targets are sums of their numbers so far."""
+    torch.manual_seed(0)
+    model = Reader(**options)
+    x = torch.rand(300, 5, 2, generator=torch.Generator().manual_seed(1))
+    y = x.sum(2, keepdim=True).cumsum(1)
+    x, y = (x, y) if options.get("batch_first", True) else (x.transpose(0, 1), y.transpose(0, 1))
+    return model, x, y.select(model.axis, -1) if options.get("last", True) else y
+
+
+@pytest.fixture(scope="module")
+def good():
+    model, x, y = made()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+    return gersgorin.check(model, x, y, nn.MSELoss(), optimizer, steps=500, seconds=ENOUGH)
+
+
+def test_a_training_that_works_leaves(good):
+    assert good.outcome == "leaves" and good.probability > 0.5
+    assert 1 <= good.interval[0] <= good.escape_steps <= good.interval[1]
+    assert good.escape_steps <= 500 and good.diverges_at == math.inf
+    assert good.window[0] <= 0.03 <= good.window[1]
+    assert good.verdict.startswith("Under Adam at a learning rate of 0.03, Reader leaves ")
+
+
+def test_the_time_of_the_escape_is_that_of_the_training(good):
+    model, x, y = made()
+    optimizer, steps = torch.optim.Adam(model.parameters(), lr=0.03), 0
+    while nn.functional.mse_loss(model(x)[0], y) > 0.98 * y.var():
+        rows = torch.randint(300, (32,))
+        optimizer.zero_grad()
+        nn.functional.mse_loss(model(x[rows])[0], y[rows]).backward()
+        optimizer.step()
+        steps += 1
+    assert good.escape_steps / 2 < steps < 2 * good.escape_steps
+
+
+def test_the_plateau_explains(good):
+    assert set(good.rates) == {"rnn.weight_ih_l0", "rnn.weight_hh_l0", "out.weight"}
+    assert good.order == pytest.approx(0, abs=0.2)
+    assert [cell.cell for cell in good.cells] == ["rnn"]
+    assert "rates" in good.summary()
+
+
+def test_rates_are_those_of_the_plateau_of_the_same_frames():
+    model, x, y = made(batch_first=False, last=False)
+    found = gersgorin.check(model, x, y, "mse", "sgd", learning_rate=0.1, steps=40)
+    plateau = gersgorin.plateau(model, (x[:, :32], y[:, :32]), "squared")
+    assert found.rates == pytest.approx({name: 2 * rate for name, rate in plateau.rates.items()})
+    assert found.order == pytest.approx(plateau.order)
+
+
+def test_a_rate_that_is_too_low_stays():
+    model, x, y = made()
+    found = gersgorin.check(
+        model, x, y, nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=1e-7), steps=200, seconds=ENOUGH
+    )
+    assert found.outcome == "stays" and found.escape_steps == math.inf
+    assert "Under SGD" in found.verdict and "stays at the loss of a constant output" in found.verdict
+
+
+def test_a_rate_that_is_too_high_explodes_and_the_window_is_below():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Flatten(), nn.Linear(10, 1)), made()[1]
+    optimizer = torch.optim.SGD(model.parameters(), lr=3.0)
+    found = gersgorin.check(model, x, x.sum((1, 2))[:, None], nn.MSELoss(), optimizer, steps=1000, seconds=ENOUGH)
+    assert found.outcome == "explodes" and found.diverges_at < 100 and found.probability < 0.1
+    assert found.window is None or found.window[1] < 3.0
+    assert "its loss explodes at about step" in found.verdict.lower()
+
+
+@pytest.mark.parametrize(("batch_first", "last"), [(True, True), (True, False), (False, True), (False, False)])
+def test_every_layout_of_a_loop_is_taken(batch_first, last):
+    model, x, y = made(batch_first=batch_first, last=last)
+    found = gersgorin.check(model, x, y, "mse", "adamw", learning_rate=0.01, steps=60)
+    assert isinstance(found, TrainingCheck) and (found.optimizer, found.steps_per_epoch) == ("AdamW", 10)
+
+
+def test_a_loader_is_taken_in_place_of_x_and_y():
+    model, x, y = made()
+    loader = DataLoader(TensorDataset(x, y), 30, shuffle=True)
+    optimizer = torch.optim.NAdam(model.parameters(), lr=0.01)
+    found = gersgorin.check(model, loader, None, nn.MSELoss(), optimizer, steps=60, clip_norm=1.0)
+    assert (found.optimizer, found.steps_per_epoch) == ("NAdam", 10)
+
+
+class Noisy(nn.Module):
+    """A reader whose every call changes buffers and all random states."""
+
+    def __init__(self):
+        super().__init__()
+        self.reader, self.norm, self.drop = Reader(), nn.BatchNorm1d(1), nn.Dropout(0.3)
+
+    def forward(self, x):
+        return self.drop(self.norm(self.reader(x)[0])) + 0.01 * random.random() + 0.01 * np.random.rand()  # noqa: NPY002
+
+
+def test_nothing_that_was_given_changes_to_the_bit():
+    _, x, y = made()
+    model = Noisy()
+    model.reader.out.bias.requires_grad_(False)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 5)
+    model(x).sum().backward()
+    optimizer.step()
+    model.eval()
+    generator = torch.Generator().manual_seed(3)
+    loader = DataLoader(TensorDataset(x, y), 32, shuffle=True, generator=generator)
+
+    def state():
+        numpy = np.random.get_state()  # noqa: NPY002
+        states = [torch.get_rng_state(), generator.get_state(), random.getstate()[1], numpy[1], numpy[2]]
+        gradients = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
+        flags = [p.requires_grad for p in model.parameters()] + [m.training for m in model.modules()]
+        kept = model.state_dict(), optimizer.state_dict(), scheduler.state_dict()
+        return copy.deepcopy([states, gradients, flags, *kept])
+
+    before = state()
+    gersgorin.check(model, loader, None, nn.MSELoss(), optimizer, scheduler=scheduler, steps=40, seconds=5)
+    after = state()
+    torch.testing.assert_close(after, before, rtol=0, atol=0)
+
+
+def test_gradients_may_be_off_outside():
+    model, x, y = made()
+    with torch.no_grad():
+        found = gersgorin.check(model, x, y, "mse", "sgd", learning_rate=0.1, steps=40)
+    assert found.rates and len(found.table()) > 1
+
+
+def test_a_model_that_does_not_run_in_double_precision_has_a_forecast_without_rates():
+    class Single(Reader):
+        def forward(self, x):
+            return super().forward(x.float())
+
+    torch.manual_seed(0)
+    model, (_, x, y) = Single(), made()
+    found = gersgorin.check(model, x, y, "mse", "sgd", learning_rate=0.1, steps=40)
+    assert found.rates == {} and found.order is None
+    assert found.left_out[0].startswith("rates and gains: ")
+
+
+def test_a_check_that_ends_early_says_what_it_left_out():
+    model, x, y = made()
+    found = gersgorin.check(model, x, y, "mse", "adam", learning_rate=1e-5, steps=10**6, seconds=3)
+    assert found.left_out[0] == found.forecast.cut and found.forecast.cut in found.summary()
+
+
+def test_the_same_check_gives_the_same_answer(good):
+    model, x, y = made()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+    torch.rand(5)
+    again = gersgorin.check(model, x, y, nn.MSELoss(), optimizer, steps=500, seconds=ENOUGH)
+    assert again.verdict == good.verdict
+
+
+def test_without_an_optimizer_it_is_the_check_of_sgd():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.GRU(2, 2))
+    frames = torch.rand(9, 3, 2)
+    for found in (
+        gersgorin.check(model, frames, learning_rate=0.1, loss="squared", suggest=False, epochs=3),
+        gersgorin.check(model, sequences=frames, learning_rate=0.1, loss="squared", suggest=False, epochs=3),
+    ):
+        assert isinstance(found, Check)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"optimizer": None}, "optimizer is missing"),
+        ({"loss_fn": None}, "loss_fn is missing"),
+        ({"x": None}, "x is missing"),
+        ({"steps": 0}, "steps is 0"),
+        ({"steps": 1.5}, "steps is 1.5"),
+        ({"seconds": 0}, "seconds is 0"),
+        ({"seconds": math.nan}, "seconds is nan"),
+        ({"x": torch.full((300, 5, 2), math.nan)}, "x: 3000 of 3000 numbers are NaN"),
+        ({"y": torch.ones(300, 1)}, "the targets are all the same"),
+        ({"loss_fn": lambda output, y: -(output - y).square().mean().exp()}, "the loss can fall below 0"),
+        ({"model": lambda seed: made()[0], "optimizer": "adam", "learning_rate": 0.1}, "the model is a function"),
+    ],
+)
+def test_bad_input_is_refused_in_a_sentence(change, message):
+    model, x, y = made()
+    parts = {"model": model, "x": x, "y": y, "loss_fn": nn.MSELoss(), "optimizer": torch.optim.Adam(model.parameters())}
+    with pytest.raises(InvalidInputError, match=message) as raised:
+        gersgorin.check(**parts | change)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_empty_loader_is_refused():
+    model = made()[0]
+    with pytest.raises(DataError, match="DataLoader is empty"):
+        gersgorin.check(model, [], None, "mse", "adam", learning_rate=0.1)
