@@ -7,22 +7,30 @@ if __name__ == "__main__":  # before the other imports, so that Ctrl-C during th
 
     sys.exit(enter("gersgorin.cli.check"))
 
+import os
 import shutil
 import sys
 import textwrap
+from contextlib import redirect_stdout
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 from gersgorin.options import NewOrTrained
 from rhn.cli.common import own_cell, print_json, run_command, status_line
 from rhn.cli.parsing import parse
 from rhn.errors import InvalidInputError
+from rhn.plotting.figures import SUFFIXES, save_figure
+from rhn.utils.io import check_output
 from rhn.utils.options import Arg, File, check_least, given_flags
 from rhn.utils.validation import check_seed
 
 OF_NEW_NETWORKS = ("depth", "hidden_size", "init", "transform_bias", "cell_options")
 MOST_SEEDS = 100
 VALUES = 15  # characters before a summary's values
+OF_SGD = ("preset", "cell", "text", "data", "epochs", "batches", "seeds")
+OF_ANY_TRAINING = ("target", "loss", "optimizer")  # each asks for a check of a training with targets
+OF_TARGETS = (*OF_ANY_TRAINING, "steps", "seconds", "clip_norm", "batch_axis", "output")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +64,30 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingWithTargets:
+    """A training of --module on --input by any loss and optimiser, at --learning-rate."""
+
+    group = "training with targets"
+
+    target: File = None
+    """Targets beside --input, both .npy as your loop has them: one a sequence, or one a frame."""
+    loss: str | None = None
+    """mse, cross-entropy, bernoulli, or your function of (output, target), package.module:function."""
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] | None = None
+    """The optimiser, with torch's defaults."""
+    steps: int = 3000
+    """Length of the training."""
+    seconds: float = 20.0
+    """Most time of the check."""
+    clip_norm: float | None = None
+    """Largest gradient norm."""
+    batch_axis: int | None = None
+    """Axis of the sequences in --input: 0 or 1 (default: found)."""
+    output: Annotated[Path | None, Arg("FILE")] = None
+    """Figure of the outcome over learning rate and steps: .png, .svg, .pdf."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckedData:
     """Which data."""
 
@@ -70,9 +102,9 @@ class CheckedData:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckOptions(CheckedData, Training, CheckedNetwork):
-    """Predict whether a network will train: when it leaves the plateau of a constant output, how often networks like it learned, and
-    which changes help.
+class CheckOptions(CheckedData, TrainingWithTargets, Training, CheckedNetwork):
+    """Predict whether a network will train: when it leaves the plateau of a constant output. With targets: under any optimiser, and
+    at which learning rates. Without: under SGD, how often networks like it learned, and which changes help.
 
     examples:
       gersgorin-check --cell dt-rnn --depth 6 --init gaussian:1e-4 --learning-rate 0.1
@@ -80,6 +112,7 @@ class CheckOptions(CheckedData, Training, CheckedNetwork):
       gersgorin-check ptb-sota --text ptb.train.txt
       gersgorin-check --module my_package.models:make --checkpoint weights.pt --input x.csv
       gersgorin-check --checkpoint runs/mine --json
+      gersgorin-check --module my_package.models:make --input x.npy --target y.npy --loss mse --optimizer adam --learning-rate 1e-3
     """
 
     group = "output"
@@ -97,6 +130,9 @@ def main(args: list[str] | None = None) -> int:
 
 def run(options: CheckOptions) -> None:
     """Check the options, then the network, and print what was found."""
+    if given_flags(options, OF_ANY_TRAINING):
+        _run_training(options)
+        return
     _check(options)
     from gersgorin.checking.checking import check
     from gersgorin.checking.subject import subject_of
@@ -124,7 +160,34 @@ def run(options: CheckOptions) -> None:
     print_json(found.to_json()) if options.json else print(_fitted(found.summary()))
 
 
+def _run_training(options: CheckOptions) -> None:
+    """Check a training with targets and print what was found."""
+    if given := given_flags(options, (*OF_SGD, *(name for name in OF_NEW_NETWORKS if name != "hidden_size"))):
+        raise InvalidInputError(
+            f"{given[0]} does not go with {given_flags(options, OF_ANY_TRAINING)[0]}: leave one out"
+        )
+    check_seed(options.seed)
+    if options.output is not None:
+        check_output(options.output, SUFFIXES)
+    from gersgorin.checking.checking import check
+    from gersgorin.checking.subject import training_of
+
+    with (
+        status_line() as say,
+        own_cell(options.module),
+        Path(os.devnull).open("w") as nowhere,
+        redirect_stdout(nowhere),
+    ):
+        say("data and network")  # what the module prints at each of its calls is lost
+        found = check(**training_of(options), progress=say)
+    if options.output is not None:
+        save_figure(options.output, lambda: found.plot().figure.figure)
+    print_json(found.to_json()) if options.json else print(_fitted(found.summary()))
+
+
 def _check(options: CheckOptions) -> None:
+    if given := given_flags(options, OF_TARGETS):
+        raise InvalidInputError(f"{given[0]} is for a training with --target, --loss and --optimizer: add them")
     if options.submodule and not options.module:
         raise InvalidInputError("--submodule names a part of --module package.module:factory: add that")
     if options.module and (
@@ -152,6 +215,7 @@ def _fitted(text: str) -> str:
     if not sys.stdout.isatty():
         return text
     columns = max(40, shutil.get_terminal_size().columns)
-    head, *lines = text.splitlines()
-    below = [textwrap.fill(line, columns, subsequent_indent=" " * VALUES, drop_whitespace=True) for line in lines]
-    return "\n".join([textwrap.fill(head, columns), *below])
+    head, _, rest = text.partition("\n\n")
+    above = [textwrap.fill(line, columns) for line in head.splitlines()]
+    below = [textwrap.fill(line, columns, subsequent_indent=" " * VALUES) for line in rest.splitlines()]
+    return "\n".join([*above, "", *below])

@@ -121,6 +121,81 @@ def test_a_checkpoint_is_taken_as_it_is(capsys, tmp_path):
     )
 
 
+READER = """
+from torch import nn
+
+class Reader(nn.Module):
+    def __init__(self, input_size, hidden_size=5):
+        super().__init__()
+        self.rnn, self.output = nn.GRU(input_size, hidden_size, batch_first=True), nn.Linear(hidden_size, 1)
+
+    def forward(self, x):
+        print("called")
+        return self.output(self.rnn(x)[0][:, -1])
+
+def absolute(output, y):
+    return (output - y).abs().mean()
+"""
+
+
+@pytest.fixture
+def targets(tmp_path, monkeypatch):
+    """The words of a check of a module with targets, in a folder with its files."""
+    monkeypatch.chdir(tmp_path)
+    Path("own_reader.py").write_text(READER)
+    x = np.random.default_rng(0).random((90, 4, 2))
+    np.save("x.npy", x)
+    np.save("y.npy", x.sum((1, 2)))
+    files = ["--module", "own_reader:Reader", "--input", "x.npy", "--target", "y.npy"]
+    return [*files, "--loss", "mse", "--optimizer", "adam", "--learning-rate", "0.01", "--steps", "40"]
+
+
+def test_a_training_with_targets_is_checked_under_its_optimizer(capsys, targets):
+    found = answer(capsys, *targets)
+    names = {"probability", "interval", "escape_epochs", "order", "rates", "verdict"}
+    names |= {"escape_steps", "diverges_at", "window", "optimizer"}
+    assert names <= set(found)
+    assert (found["optimizer"], found["steps"], found["steps_per_epoch"]) == ("Adam", 40, 3)
+    code, out, _ = run(capsys, *targets, "--loss", "own_reader:absolute", "--optimizer", "sgd", "--momentum", "0.9")
+    assert code == 0 and out.startswith("Under SGD at a learning rate of 0.01, own_reader:Reader ")
+
+
+def test_the_outcome_is_drawn(capsys, targets):
+    code, _, _ = run(capsys, *targets, "--output", "outcome.png")
+    assert code == 0 and Path("outcome.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--loss", "hinge"], "'hinge' names no loss"),
+        (["--optimizer", "lion"], "--optimizer expects one of"),
+        (["--momentum", "0.9"], "--momentum is for sgd and rmsprop"),
+        (["--epochs", "3"], "--epochs does not go with --target"),
+        (["--learning-rate", "-1"], "--learning-rate is -1"),
+        (["--steps", "0"], "steps is 0"),
+        (["--seconds", "0"], "seconds is 0"),
+        (["--clip-norm", "0"], "clip_norm is 0"),
+        (["--target", "missing.npy"], "missing.npy cannot be read"),
+        (["--target", "own_reader.py"], "expected a .npy file"),
+        (["--batch-axis", "1"], "expected as many targets"),
+        (["--output", "outcome.txt"], "outcome.txt"),
+    ],
+)
+def test_a_bad_training_with_targets_is_one_sentence_and_exit_code_2(capsys, targets, words, says):
+    code, out, err = run(capsys, *targets, *words)
+    assert code == 2 and out == "" and says in err.splitlines()[-1] and "Traceback" not in err
+
+
+def test_a_training_with_targets_needs_all_its_parts(capsys, targets):
+    for words, says in (
+        (targets[:6], "needs --loss and --optimizer and --learning-rate too"),
+        ([*targets[:4], "--steps", "40"], "--steps is for a training with --target"),
+    ):
+        code, _, err = run(capsys, *words)
+        assert code == 2 and says in err
+
+
 @for_each(
     ("words", "says"),
     [
