@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-chaos lint bench figures gpu-check docs docs-pictures test-docs clean
+.PHONY: help demo test test-all test-chaos lint bench figures gpu-check docs docs-pictures notebook test-docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -62,6 +62,9 @@ docs: $(VENV)/.docs ## build the documentation into build/docs, every link check
 docs-pictures: $(VENV)/.base ## draw the tutorial's pictures anew, by its own commands
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/commands.py docs/tutorial.md build/tutorial
 	for name in before dt-record rhn-record trained; do cp build/tutorial/$$name.png docs/pictures/tutorial-$$name.png; done
+
+notebook: $(VENV)/.dev ## write docs/tutorial.ipynb from the tutorial, with its outputs
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/notebook.py
 
 test-docs: $(VENV)/.dev ## run the commands of the tutorial and the guides, and the examples
 	$(BIN)/python -m pytest -q -m docs tests/project/test_docs.py

@@ -18,9 +18,17 @@ import torch
 from tables import for_each
 
 ROOT = Path(__file__).resolve().parents[2]
-spec = importlib.util.spec_from_file_location("docs_commands", ROOT / "docs" / "commands.py")
-docs_commands = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(docs_commands)
+
+
+def script(name: str):
+    """A script of docs/ as a module."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+docs_commands, docs_notebook = script("commands"), script("notebook")
 
 PAGES = docs_commands.pages()
 NAMES = [str(page.relative_to(ROOT / "docs")) for page in PAGES]
@@ -73,6 +81,18 @@ def test_commands_are_read_from_their_blocks(tmp_path):
     page.write_text('```sh title="x"\nask  # why\n```\n\n```text\nsaid\n```\n\n```sh\n# first\ndo a \\\n  b\n```\n')
     assert docs_commands.commands(page) == ["ask", "do a    b"]
     assert docs_commands.commands(page, to_run=True) == ["do a    b"]
+
+
+def test_the_cells_of_a_notebook_are_the_blocks_of_its_page():
+    page = "# Title\n\n```sh\ndraw x\n```\n\n```text\ndrawn\n```\n\n![A dot](pictures/tutorial-x.png)\n\nEnd.\n\n```python\n1 + 1\n```"
+    assert docs_notebook.cells(page) == [
+        ("markdown", docs_notebook.FIRST),
+        ("markdown", "# Title"),
+        ("code", "%%bash\ndraw x"),
+        ("code", "# A dot\nfrom IPython.display import Image\n\nImage('x.png')"),
+        ("markdown", "End."),
+        ("code", "1 + 1"),
+    ]
 
 
 def test_a_wrong_command_would_be_noticed():
@@ -170,6 +190,23 @@ def test_what_a_page_shows_can_be_copied(page, tmp_path):
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_an_example_runs(path, tmp_path):
     subprocess.run([sys.executable, path], cwd=tmp_path, env=environment(), check=True)
+
+
+@pytest.mark.docs
+@pytest.mark.timeout(900)
+def test_the_notebook_is_that_of_the_tutorial_and_runs(tmp_path, monkeypatch):
+    """Its cells are those of the page, and all of them run; `make notebook` writes it."""
+    import json
+
+    pytest.importorskip("nbclient", reason="nbclient is in the extra dev")
+    if not docs_notebook.NOTEBOOK.exists():
+        pytest.skip("docs/tutorial.ipynb is not written yet")
+    stored = json.loads(docs_notebook.NOTEBOOK.read_text())["cells"]
+    sources = docs_notebook.cells(docs_notebook.PAGE.read_text())
+    assert [(cell["cell_type"], "".join(cell["source"])) for cell in stored] == sources
+    for name in ("PATH", "PYTHONPATH"):
+        monkeypatch.setenv(name, environment()[name])
+    docs_notebook.execute(sources, tmp_path)
 
 
 @pytest.mark.docs
