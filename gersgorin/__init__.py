@@ -9,6 +9,7 @@ Analyses of a run. `network` is a cell by name, a checkpoint, or a module with i
     newton(network, x)           all states at once by Newton's method
     analyze(network, x)          all default analyses
     compare(networks, x)         medians and bands of several networks and sequences
+    memory(module, x)            influence of earlier inputs on the outputs of any module
 
 Analyses of a model with a loss:
 
@@ -35,6 +36,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "analyses.credit": ("credit",),
         "analyses.fixed_points": ("fixed_points",),
         "analyses.lyapunov": ("lyapunov",),
+        "analyses.memory": ("memory",),
         "analyses.overview": ("analyze",),
         "analyses.newton": ("newton",),
         "analyses.plateau": ("plateau",),

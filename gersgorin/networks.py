@@ -414,9 +414,7 @@ def laid_out(watched: Watched, sequence: Tensor) -> Tensor:
     """
     if watched.alone:
         return sequence
-    embeds = any(isinstance(part, nn.Embedding) for part in watched.module.modules())
-    if embeds and sequence.shape[-1] == 1 and (sequence == sequence.round()).all():
-        sequence = sequence[:, 0].long()
+    sequence = ids_or_numbers(watched.module, sequence)
     found, errors = [], []
     layouts = [sequence.unsqueeze(batch) for batch in ((0, 1) if watched.batch_first else (1, 0))]
     for x in (*layouts, sequence):
@@ -429,6 +427,13 @@ def laid_out(watched: Watched, sequence: Tensor) -> Tensor:
     if not found:
         raise errors[0]
     return max(found, key=lambda each: each[0])[1]
+
+
+def ids_or_numbers(module: nn.Module, sequence: Tensor) -> Tensor:
+    """A sequence as it is; whole numbers, one a step, as ids of tokens (T,) for a module with an nn.Embedding."""
+    embeds = any(isinstance(part, nn.Embedding) for part in module.modules())
+    one = sequence.dim() == 2 and sequence.shape[-1] == 1 and sequence.is_floating_point()
+    return sequence[:, 0].long() if embeds and one and (sequence == sequence.round()).all() else sequence
 
 
 def _cell_of(model: nn.Module, path: Path, label: str, layer: int, own: str | None, inputs: int | None) -> Subject:

@@ -22,6 +22,7 @@ from gersgorin.networks import (
     Subject,
     build_module,
     checkpoint_cells,
+    ids_or_numbers,
     load_weights,
     module_cells,
     new_cell,
@@ -32,11 +33,12 @@ from gersgorin.objective import Loss, Objective
 from gersgorin.options import DataOptions, NetworkOptions, NewOrTrained
 from gersgorin.own_loop import OwnLoop
 from gersgorin.run import BLOCK, Label, Run
+from gersgorin.sequence_map import SequenceMap
 from rhn.checkpoints import load_model, read_metadata
 from rhn.data import Piece
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.plotting.provenance import words_of_checkpoint, words_of_new
+from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
 from rhn.training.memory import free_memory, in_words
 from rhn.utils.options import check_least, given_flags
 from rhn.utils.validation import check_seed, fits
@@ -237,10 +239,7 @@ def objective_of_options(options, *, device: str = "cpu") -> Objective:
     frames = values.transpose(0, 1) if values.dim() == 3 else values
     loss, made = "squared" if options.input else "bernoulli", ""
     if options.module:
-        module = build_module(options.module, input_size=width, hidden_size=options.hidden_size, seed=options.seed)
-        if options.checkpoint:
-            load_weights(module, options.checkpoint)
-        model = part_of(module, options.submodule)
+        model = module_of_options(options, width)
     elif options.checkpoint:
         model, loss, made = load_model(options.checkpoint, options.cell), None, words_of_checkpoint(options.checkpoint)
         if not isinstance(model, PolyphonicModel | LanguageModel):
@@ -253,6 +252,36 @@ def objective_of_options(options, *, device: str = "cpu") -> Objective:
     about = "; ".join(filter(None, (made or objective.label.about, source.about)))
     objective.label = replace(objective.label, sequence=source.label, reads=source.kind, unit=source.unit, about=about)
     return objective
+
+
+def map_of_options(options, *, device: str = "cpu") -> SequenceMap:
+    """A whole module, a trained network, or a new cell, from the inputs to the outputs of a command's options. Raises RhnError."""
+    source = source_of_options(options, options)
+    if options.module:
+        check_network_options(options)
+        module = module_of_options(options, source.input_size)
+        title = ": ".join(filter(None, (options.submodule, type(module).__name__)))
+        label = Label(
+            name=options.module, title=title, about=named_file(options.checkpoint) if options.checkpoint else ""
+        )
+    else:
+        subject = network_of_options(options, source.input_size)
+        label = Label(name=subject.name, title=subject.title, about=subject.made)
+        module = (
+            load_model(options.checkpoint, options.cell) if options.checkpoint else subject.build("cpu", torch.float64)
+        )
+    about = "; ".join(filter(None, (label.about, source.about)))
+    label = replace(label, about=about, sequence=source.label, reads=source.kind, unit=source.unit)
+    return SequenceMap(module.to(device), ids_or_numbers(module, torch.as_tensor(source.sequence())), label=label)
+
+
+def module_of_options(options, input_size: int | None) -> nn.Module:
+    """The whole module that --module, --checkpoint and --submodule name. Raises InvalidInputError or CheckpointError."""
+    sizes = {"input_size": input_size, "hidden_size": options.hidden_size, "weights": options.checkpoint}
+    module = build_module(options.module, seed=options.seed, **sizes)
+    if options.checkpoint:
+        load_weights(module, options.checkpoint)
+    return part_of(module, options.submodule)
 
 
 def check_network_options(options: NewOrTrained) -> None:

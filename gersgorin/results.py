@@ -15,6 +15,7 @@ HOMES = {
     "analyses.gains": ("Gains",),
     "analyses.gates": ("GateActivity",),
     "analyses.lyapunov": ("LyapunovSpectrum",),
+    "analyses.memory": ("Memory",),
     "analyses.newton": ("Newton",),
     "analyses.overview": ("Overview",),
     "analyses.plateau": ("Plateau",),

@@ -26,6 +26,7 @@ from gersgorin.options import DataOptions, NetworkOptions
 from gersgorin.plotting.spectra import draw_run
 from gersgorin.resolve import network_of_options, run_along
 from gersgorin.run import Run
+from gersgorin.sequence_map import SequenceMap
 from rhn.cells.registry import lacking
 from rhn.checkpoints import load_model, read_metadata, weights_file
 from rhn.data.corpus import KEYS
@@ -160,6 +161,10 @@ def _analysis(row: Analysis, read: Read, progress) -> Section:
             raise InvalidInputError(f"{read.run.label.title} has no loss")
         sequence = torch.as_tensor(np.asarray(read.sequence))
         return section_of(row(Objective(read.model, sequence), progress=progress))
+    if row.needs == "map":
+        return section_of(
+            row(SequenceMap(read.model, np.asarray(read.sequence), label=read.run.label), progress=progress)
+        )
     result = row(read.run, progress=progress)
     return _spectra(result) if row.name == "spectra" else section_of(result)
 

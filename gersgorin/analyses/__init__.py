@@ -1,7 +1,8 @@
 """The table of analyses: each row makes a subcommand, a part of `analyze`, a section of the report, a key of the JSON.
 
 A row names a function `of_run(run, *, options...) -> Result`. Its keyword arguments with their defaults are the options of the
-subcommand, the "Args:" section of its docstring is their help. A row that needs a loss names a function of an `Objective` instead.
+subcommand, the "Args:" section of its docstring is their help. A row that needs a loss names a function of an `Objective` instead, one
+about the outputs of a whole module a function of a `SequenceMap`.
 """
 
 import importlib
@@ -29,7 +30,7 @@ class Analysis:
     repeats: bool = False
     """Whether the subcommand repeats a sequence that is shorter than --steps."""
     needs: str = "run"
-    """"run", or "objective" for a model with a loss."""
+    """"run", "objective" for a model with a loss, or "map" for any module from inputs to outputs."""
 
     @property
     def command(self) -> str:
@@ -143,5 +144,11 @@ ANALYSES: dict[str, Analysis] = _rows(
         needs="objective",
         default=True,
         about="Share of the gradient that reaches each earlier step",
+    ),
+    Analysis(
+        name="memory",
+        function="gersgorin.analyses.memory:of_map",
+        needs="map",
+        about="Influence of each earlier input on the outputs",
     ),
 )

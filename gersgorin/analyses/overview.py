@@ -31,6 +31,7 @@ from gersgorin.plotting.figure import Shown, laid_out, legend_beside
 from gersgorin.plotting.spectra import draw_steps, few_steps, plot_products, plot_suggested, title_at_left
 from gersgorin.resolve import open_objective, open_run
 from gersgorin.run import Run
+from gersgorin.sequence_map import SequenceMap
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.figures import drawable, our_style, titled
@@ -143,7 +144,10 @@ def analyze(
     objective = None
     if isinstance(network, PolyphonicModel | LanguageModel) or (isinstance(network, nn.Module) and loss is not None):
         objective = open_objective(network, x, targets, loss, label=run.label)
-    subjects = {"run": run, "objective": objective}
+    module, sequence = (network, x) if isinstance(network, nn.Module) and x is not None else (run.cell, run.inputs)
+    wants_map = any(ANALYSES[name].needs == "map" for name in analyses)
+    map_ = SequenceMap(module, sequence, label=run.label) if wants_map else None
+    subjects = {"run": run, "objective": objective, "map": map_}
     results = {
         name: row(subjects[row.needs])
         for name, row in ANALYSES.items()

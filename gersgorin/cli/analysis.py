@@ -25,6 +25,15 @@ def options_of(row: Analysis) -> type:
     return make_dataclass(f"{row.name.title()}Options", own, bases=bases, namespace=space, frozen=True, kw_only=True)
 
 
+def _subject_of(row: Analysis, options, device: str):
+    """What an analysis needs of the network and the data of a command."""
+    from gersgorin.resolve import map_of_options, objective_of_options, run_of_options
+
+    if row.needs == "run":
+        return run_of_options(options, options, device=device, repeat=row.repeats)
+    return {"objective": objective_of_options, "map": map_of_options}[row.needs](options, device=device)
+
+
 def run_analysis(row: Analysis, options) -> None:
     """Resolve network and data, compute, draw, write and print."""
     from gersgorin.cli.naming import default_figure
@@ -33,16 +42,8 @@ def run_analysis(row: Analysis, options) -> None:
     own = {name: getattr(options, name) for name, *_ in row.options()}
     device = resolve_device(options.device)
     with progress_bars() as report, own_cell(options.module or options.cell):
-        if row.needs == "objective":
-            from gersgorin.resolve import objective_of_options
-
-            objective = objective_of_options(options, device=device)
-            result = row(objective, **own, progress=report(f"{row.command} of {objective.label.title}"))
-        else:
-            from gersgorin.resolve import run_of_options
-
-            run = run_of_options(options, options, device=device, repeat=row.repeats)
-            result = row(run, **own, progress=report(f"{row.command} of {run.label.title}"))
+        subject = _subject_of(row, options, device)
+        result = row(subject, **own, progress=report(f"{row.command} of {subject.label.title}"))
     outputs.write(result)
     if options.json:
         print_json(

@@ -20,6 +20,7 @@ from gersgorin.cli.main import main
 from gersgorin.objective import Objective
 from gersgorin.results import load
 from gersgorin.run import Label
+from gersgorin.sequence_map import SequenceMap
 from rhn.cells import RHN
 from rhn.models import PolyphonicModel
 
@@ -83,6 +84,7 @@ def subjects():
     return {
         "run": CellRun(cell, x, label=Label(name="rhn", title="rhn, depth 2, 5 units", sequence="noise")),
         "objective": Objective(model, (x > 0.5).float()),
+        "map": SequenceMap(cell, x, label=Label(title="rhn, depth 2, 5 units")),
     }
 
 

@@ -30,7 +30,7 @@ LEVELS_TEXT = """
     rhn.cli rhn.plotting rhn.__main__
     gersgorin._validate gersgorin.linalg
     gersgorin.cell_run gersgorin.data gersgorin.extract gersgorin.jacobian gersgorin.networks gersgorin.objective gersgorin.operators \
-        gersgorin.options gersgorin.own_loop gersgorin.resolve gersgorin.run
+        gersgorin.options gersgorin.own_loop gersgorin.resolve gersgorin.run gersgorin.sequence_map
     gersgorin.analyses gersgorin.checking gersgorin.comparison gersgorin.plotting gersgorin.recorder gersgorin.recording \
         gersgorin.results
     gersgorin.paper gersgorin.cli gersgorin.__main__
@@ -136,7 +136,7 @@ def test_gersgorin_has_about_twenty_names():
     """The others are in `linalg`, `results` and the modules of analyses."""
     import gersgorin
 
-    assert len(gersgorin.__all__) <= 23
+    assert len(gersgorin.__all__) <= 28
     for package in (gersgorin, gersgorin.linalg, gersgorin.results):
         assert all(getattr(package, name) for name in package.__all__)
 

@@ -1,0 +1,258 @@
+"""Measure the memory of any sequence module: how strongly each output depends on each earlier input.
+
+    found = memory(module, x)
+    found.influence[t2, t1]    || d o[t2] / d x[t1] ||_F    x[t] the inputs, o[t] the outputs of one sequence
+    found.by_lag[k]            root mean square over all pairs t2 - t1 = k
+
+Only inputs and outputs count, so recurrences, scans, convolutions and attention can be compared. The square of an influence is the
+variance of o[t2] for a small white-noise perturbation of x[t1]. It is exact from k vector-Jacobian products for each output, or for
+long runs Hutchinson's estimate from a few products with random signs v: E ||v^T J||^2 = ||J||_F^2.
+
+Legend: T steps, m numbers of an input, k numbers of an output.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor, nn
+
+from gersgorin._validate import with_gradients
+from gersgorin.plotting.figure import Shown, label_axes, own_axes, title_of
+from gersgorin.run import Progress, silent
+from gersgorin.sequence_map import SequenceMap
+from rhn.errors import InvalidInputError
+from rhn.plotting.figures import BLUE, GREY, ORANGE, drawable, our_style, time_label, titled
+from rhn.utils.result import Result, rows_of
+from rhn.utils.validation import check_seed
+
+EXACT = 1 << 14  # products, T k, up to which the influence is exact by default
+PROBES = 16  # random vectors for each output otherwise
+DECADES = 8  # of a heat map's scale
+TITLE = "influence of earlier inputs"
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Memory(Result, kind="memory"):
+    """The influence of each input on each output of one sequence."""
+
+    influence: np.ndarray
+    """influence[t2, t1] = ||d o[t2] / d x[t1]||_F, (T, T)."""
+    error: np.ndarray
+    """Standard error of each influence, (T, T); 0 if it is exact."""
+    probes: int = 0
+    """Random vectors for each output; 0: exact."""
+    unit: str = "steps"
+    """Of one step."""
+
+    @property
+    def by_lag(self) -> np.ndarray:
+        """Root mean square of the influence over all pairs with t2 - t1 = 0..T-1, (T,)."""
+        return np.sqrt([np.mean(np.square(np.diag(self.influence, -k))) for k in range(len(self.influence))])
+
+    @property
+    def by_lag_error(self) -> np.ndarray:
+        """Standard error of `by_lag`, (T,), if the errors of different outputs are independent, as they are."""
+        T, by_lag = len(self.influence), self.by_lag
+        of_sums = [np.linalg.norm(np.diag(self.influence * self.error, -k)) / (T - k) for k in range(T)]
+        return np.divide(of_sums, by_lag, out=np.zeros(T), where=by_lag > 0)
+
+    @property
+    def half_life(self) -> float:
+        """Lag, in steps after the largest influence, from which on `by_lag` is below half of its largest; inf if it never is.
+
+        Between two lags the logarithm is interpolated; for an influence r^k this is log 2 / -log r.
+        """
+        by_lag, top = self.by_lag, int(self.by_lag.argmax())
+        half = by_lag[top] / 2
+        last = int(np.flatnonzero(by_lag >= half)[-1])
+        if half == 0:
+            return 0.0
+        if last == len(by_lag) - 1:
+            return np.inf
+        after = by_lag[last + 1]
+        part = np.log(by_lag[last] / half) / np.log(by_lag[last] / after) if after > 0 else 0.0
+        return float(last - top + part)
+
+    @property
+    def effective_length(self) -> float:
+        """Sum of `by_lag` over its largest value: T for equal influence of all inputs, 1 / (1 - r) for r^k."""
+        by_lag = self.by_lag
+        return float(by_lag.sum() / by_lag.max()) if by_lag.max() > 0 else 0.0
+
+    def share_beyond(self, lag: int) -> float:
+        """Share of the squared influence, summed over lags, from inputs more than so many steps back."""
+        squares = np.square(self.by_lag)
+        return float(squares[lag + 1 :].sum() / squares.sum()) if squares.any() else 0.0
+
+    @property
+    def ahead(self) -> float:
+        """Share of the squared influence from later inputs: 0 for a causal module."""
+        squares = np.square(self.influence)
+        return float(np.triu(squares, 1).sum() / squares.sum()) if squares.any() else 0.0
+
+    def summary(self) -> str:
+        """One or two sentences: half-life, effective length, share of long lags."""
+        T = len(self.influence)
+        if not self.influence.any():
+            return "No output depends on any input."
+        half = (
+            f"halves within {self.half_life:.3g}" if np.isfinite(self.half_life) else f"does not halve within {T - 1}"
+        )
+        beyond = min(10, T - 2)
+        said = (
+            f"The influence of an input {half} steps; its effective length is {self.effective_length:.3g} of {T} steps; "
+            f"{100 * self.share_beyond(beyond):.3g} % of it, in squares, is from more than {beyond} steps back."
+        )
+        if self.probes:
+            relative = np.divide(self.by_lag_error, self.by_lag, out=np.zeros(T), where=self.by_lag > 0).max()
+            said += f" An estimate from {self.probes} random vectors an output; a lag's relative error is at most {relative:.2g}."
+        if self.ahead:
+            said += f" {100 * self.ahead:.3g} % of all influence is from later inputs."
+        return said
+
+    def table(self) -> list[dict]:
+        """One row a lag: its influence, the standard error, and the share of squared influence from longer lags."""
+        T = len(self.influence)
+        shares = [self.share_beyond(k) for k in range(T)]
+        return rows_of(lag=range(T), influence=self.by_lag, error=self.by_lag_error, share_beyond=shares)
+
+    def derived(self) -> dict:
+        """Numbers computed from the influence, for .json files."""
+        return {"by_lag": self.by_lag.tolist(), "half_life": self.half_life, "effective_length": self.effective_length}
+
+    def to_dict(self) -> dict:
+        """All numbers, with those computed from the influence."""
+        derived = self.derived()
+        return super().to_dict() | derived | {"half_life": self.half_life if np.isfinite(self.half_life) else None}
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Influence by lag; without axes a figure with the heat map of all pairs beside it, its first axes."""
+        return draw_memory(self).axes[0] if ax is None else plot_by_lag(self, ax)
+
+
+@our_style()
+def plot_by_lag(found: Memory, ax: Axes | None = None) -> Axes:
+    """The influence by lag on a log scale, with two standard errors, and its half-life."""
+    ax = own_axes(5.2, 4) if ax is None else ax
+    by_lag, lags = found.by_lag, np.arange(len(found.influence))
+    shown = np.where(by_lag > 0, by_lag, np.nan)
+    ax.plot(lags, shown, color=BLUE, marker="." if len(lags) < 4 else None, label="influence")
+    if found.probes:
+        spread = 2 * found.by_lag_error
+        ax.fill_between(
+            lags, np.maximum(by_lag - spread, by_lag / 100), by_lag + spread, color=BLUE, alpha=0.25, linewidth=0
+        )
+    if by_lag.any():
+        ax.axhline(by_lag.max() / 2, color=GREY, linestyle=":", linewidth=1, label="half of the largest")
+        if np.isfinite(found.half_life):
+            where = int(by_lag.argmax()) + found.half_life
+            ax.axvline(where, color=ORANGE, linestyle="--", linewidth=1, label=f"half-life {found.half_life:.3g}")
+        ax.set_yscale("log")
+        top = 10 ** np.ceil(np.log10(by_lag.max()))
+        ax.set_ylim(max(top / 10**DECADES, np.nanmin(shown) / 2), 2 * by_lag.max())
+    ax.set_xlim(0, len(lags) - 1)
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    label_axes(ax, f"lag $t_2 - t_1$ ({found.unit})", r"$\|\partial o_{t_2} / \partial x_{t_1}\|_F$, RMS over pairs")
+    return ax
+
+
+@our_style()
+def draw_memory(found: Memory) -> Shown:
+    """The influence by lag, and the heat map of all pairs of an output and an input."""
+    figure = Shown(figsize=(10.5, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
+    plot_by_lag(found, left).legend(fontsize=8)
+    values = np.full_like(found.influence, np.nan)
+    np.log10(found.influence, out=values, where=found.influence > 0)
+    top = float(np.nanmax(values)) if found.influence.any() else 0.0
+    image = right.imshow(values, origin="lower", vmin=top - DECADES, vmax=top, interpolation="none", aspect="auto")
+    for axis in (right.xaxis, right.yaxis):
+        axis.set_major_locator(MaxNLocator(5, integer=True))
+    right.set(xlabel=time_label(found.unit).replace("time step", "input $t_1$"), ylabel="output $t_2$")
+    figure.colorbar(image, ax=right, label=r"$\log_{10}\,\|\partial o_{t_2} / \partial x_{t_1}\|_F$", extend="min")
+    titled(figure, drawable(title_of(found.title, TITLE)), drawable(found.about))
+    return figure
+
+
+def memory(
+    module: nn.Module | Callable,
+    x: Tensor | np.ndarray,
+    *,
+    probes: int | None = None,
+    seed: int = 0,
+    unit: str = "steps",
+    progress: Progress = silent,
+) -> Memory:
+    """Measure the influence of each input on each output of a module, in float64; the module is left as it was.
+
+    Args:
+        module: any torch module, or function, with one output a step: recurrent, convolutional, a scan, attention. See
+            `gersgorin.sequence_map.SequenceMap` for the layouts of x and for ids of tokens.
+        x: one sequence.
+        probes, seed: see `of_map`.
+        unit: of one step, for the axes of time.
+        progress: called with (outputs done, outputs in all).
+
+    Time: T k backward passes, batched (with probes T of them for each probe); memory: the graph of one run, and 4 million numbers.
+
+    Raises:
+        InvalidInputError: see `SequenceMap`; probes out of range.
+
+    >>> found = memory(lambda x: torch.cumsum(0.5 ** torch.arange(4, dtype=x.dtype)[:, None] * x, 0), torch.ones(4, 1))
+    >>> found.influence[3].tolist(), found.influence[0].tolist()
+    ([1.0, 0.5, 0.25, 0.125], [1.0, 0.0, 0.0, 0.0])
+    """
+    map_ = SequenceMap(module, x)
+    map_.label = replace(map_.label, unit=unit)
+    return of_map(map_, probes=probes, seed=seed, progress=progress)
+
+
+@with_gradients()
+def of_map(map_: SequenceMap, *, probes: int | None = None, seed: int = 0, progress: Progress = silent) -> Memory:
+    """Measure the influence of each input on each output of a sequence.
+
+    Args:
+        probes: random vectors for each output, at least 2; 0: exact (default: exact up to 16384 outputs in all, else 16).
+        seed: of the random vectors.
+    """
+    T, k = map_.outputs.shape
+    if probes is None:
+        probes = 0 if T * k <= EXACT or k <= PROBES else PROBES
+    if type(probes) is not int or probes < 0 or probes == 1:
+        raise InvalidInputError(
+            f"probes is {probes!r}: expected a whole number of at least 2, or 0 for the exact influence"
+        )
+    check_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    rows, errors = [], []
+    for t in range(T):
+        if probes:
+            w = torch.randint(2, (probes, k), generator=generator).mul(2).sub(1)
+        else:
+            w = torch.eye(k)
+        norms = torch.linalg.vector_norm(map_.pulled(t, w.to(map_.outputs)), dim=2, dtype=torch.float64)
+        if probes:
+            squares = norms.square()
+            row = squares.mean(0).sqrt()
+            error = squares.std(0) / (probes**0.5 * 2 * row)
+            errors.append(torch.where(row > 0, error, 0))
+        else:
+            row = torch.linalg.vector_norm(norms, dim=0)
+            errors.append(torch.zeros_like(row))
+        rows.append(row)
+        progress(t + 1, T)
+    influence, error = (torch.stack(parts).cpu().numpy() for parts in (rows, errors))
+    if not np.isfinite(influence).all():
+        raise InvalidInputError(f"{map_.name} has NaN or infinite derivatives along x: expected finite ones")
+    return Memory(
+        influence=influence,
+        error=error,
+        probes=probes,
+        title=map_.label.title,
+        about=map_.label.about,
+        unit=map_.label.time_unit,
+    )

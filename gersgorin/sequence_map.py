@@ -1,0 +1,186 @@
+"""A module as a function of one sequence: from its inputs x[0..T-1] to its outputs o[0..T-1], differentiable.
+
+Any module with one output a step fits: a recurrence, a scan, a convolution, attention. Of a module that reads ids of tokens, the inputs
+are the vectors that its first `nn.Embedding` returns.
+
+Legend: T steps, m numbers of an input, k numbers of an output.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gersgorin._validate import check_weights, real_tensor, with_gradients
+from gersgorin.jacobian import name_of
+from gersgorin.run import Label
+from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
+from rhn.utils.wording import first_line
+
+BLOCK = 1 << 22  # numbers of gradients computed at once
+
+
+class SequenceMap:
+    """The outputs (T, k) of a module along x, and products with their derivatives; a float64 copy in evaluation mode is used.
+
+    Args:
+        module: a torch module, or a function of x; of several outputs (a tuple, a dictionary) the first one counts.
+        x: one sequence: (T, m), (T, 1, m) or (1, T, m), or int64 ids of tokens (T,), (T, 1) or (1, T). A batch of one is added if the
+            module does not take (T, m), or if its outputs depend on no earlier input in that layout.
+
+    Raises:
+        InvalidInputError: fewer than two steps, several sequences, NaN; a module that does not run on x, has no output for each step,
+            or is not differentiable.
+    """
+
+    @with_gradients()
+    def __init__(self, module: nn.Module | Callable, x: Tensor | np.ndarray, *, label: Label | None = None):
+        if not callable(module):
+            raise InvalidInputError(f"expected a torch module or a function of x, got {type(module).__name__}")
+        self.name = name_of(module)
+        self.label = label or Label(name=self.name, title=self.name)
+        x = _checked(x)
+        if isinstance(module, nn.Module):
+            check_weights(module)
+        errors, found = [], []
+        for dtype in (torch.float64, None):  # some modules only run in their own precision
+            candidate = _copy(module, dtype)
+            for layout, axis in _layouts(module, x):
+                try:
+                    self._read(candidate, layout, axis, dtype)
+                except (RhnError, *USERS_FAULT) as error:  # whatever a user's module raises
+                    errors.append((error, layout))
+                    continue
+                found.append((self.outputs, self._leaf, self._axis))
+                if self._looks_back():
+                    return
+            if found:
+                break
+        if not found:
+            self._refuse(module, *errors[0])
+        self.outputs, self._leaf, self._axis = found[0]
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return len(self.outputs)
+
+    @property
+    def output_size(self) -> int:
+        """k."""
+        return self.outputs.shape[1]
+
+    def pulled(self, step: int, w: Tensor) -> Tensor:
+        """w[j] d o[step] / d x for weights w (b, k): (b, T, m)."""
+        size = max(1, BLOCK // self._leaf.numel())
+        whole = w.new_zeros(len(w), *self.outputs.shape)
+        whole[:, step] = w
+        return torch.cat([self._gradients(part) for part in whole.split(size)])
+
+    def _gradients(self, w: Tensor) -> Tensor:
+        """w[j] d o / d x for weights w (b, T, k): in one pass, or one by one if an operation of the module cannot be batched."""
+        how = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+        try:
+            (found,) = torch.autograd.grad(self.outputs, self._leaf, w, is_grads_batched=True, **how)
+        except RuntimeError:
+            found = torch.stack([torch.autograd.grad(self.outputs, self._leaf, row, **how)[0] for row in w])
+        return found.movedim(1 + self._axis, 1).flatten(2)
+
+    def _read(self, module: Callable, x: Tensor, axis: int, dtype: torch.dtype | None) -> None:
+        """Set the outputs and the inputs that they are derivatives of."""
+        like = next(module.parameters(), x) if isinstance(module, nn.Module) else x
+        self._axis, self._leaf, hooks = axis, None, []
+        if x.is_floating_point():
+            x = self._leaf = x.to(like.device, dtype or like.dtype).detach().clone().requires_grad_()
+        else:
+            x, hooks = x.to(like.device), [part.register_forward_hook(self._embedded) for part in _embeddings(module)]
+        try:
+            with torch.random.fork_rng(devices=[like.device] if like.is_cuda else []):
+                o = _first_tensor(module(x))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        T = x.shape[axis]
+        if o is None or o.dim() <= axis or o.shape[axis] != T or o.numel() % T:
+            got = "no tensor of numbers" if o is None else f"outputs of shape {tuple(o.shape)}"
+            raise InvalidInputError(f"{self.name} returns {got} for {T} steps: expected one output for each step")
+        if not torch.isfinite(o).all():
+            raise InvalidInputError(f"{self.name} returns NaN or infinite outputs: expected finite ones")
+        if self._leaf is None or not o.requires_grad:
+            raise InvalidInputError(f"the outputs of {self.name} have no gradient in its inputs: expected some")
+        self.outputs = o.movedim(axis, 0).flatten(1) if o.dim() > 1 else o[:, None]
+
+    def _embedded(self, module, args, output: Tensor) -> Tensor | None:
+        if self._leaf is not None:
+            return None
+        self._leaf = output.detach().clone().requires_grad_()
+        return self._leaf
+
+    def _looks_back(self) -> bool:
+        """True if the last output depends on any other input."""
+        w = torch.rand(1, self.output_size, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.5
+        return bool(self.pulled(-1, w.to(self.outputs))[0, :-1].any())
+
+    def _refuse(self, module, error: BaseException, x: Tensor) -> None:
+        if isinstance(error, RhnError):
+            raise error
+        said, hint = first_line(error), ""
+        if "cuda" in said.lower() or "triton" in said.lower():
+            hint = "; if it runs on a GPU only, move module and x there"
+        raise UsersCodeError(f"{self.name} does not run on x {tuple(x.shape)} on {x.device}: {said}{hint}") from error
+
+
+def _checked(x: Tensor | np.ndarray) -> Tensor:
+    x = real_tensor("x", x)
+    x = x if x.dtype == torch.int64 or x.is_floating_point() else x.double()  # frames of keys are bytes
+    batch = x.dim() - 1 - x.is_floating_point()  # dimensions beside time and numbers
+    if batch not in (0, 1) or x.numel() == 0 or (batch and 1 not in x.shape[:2]):
+        wanted = "(T, m), (T, 1, m) or (1, T, m)" if x.is_floating_point() else "ids (T,), (T, 1) or (1, T)"
+        raise InvalidInputError(f"x has shape {tuple(x.shape)}: expected one sequence, {wanted}")
+    if max(x.shape[: 1 + batch]) < 2:
+        raise InvalidInputError("x has one step: expected at least two, because memory is about earlier inputs")
+    if not torch.isfinite(x).all():
+        raise InvalidInputError(
+            f"x holds {int((~torch.isfinite(x)).sum())} NaN or infinite numbers, expected finite ones"
+        )
+    return x
+
+
+def _layouts(module, x: Tensor) -> list[tuple[Tensor, int]]:
+    """x as it may be passed to a module, with its axis of time."""
+    if x.dim() == 2 + x.is_floating_point():
+        return [(x, 0 if x.shape[1] == 1 else 1)]
+    parts = module.modules() if isinstance(module, nn.Module) else ()
+    batches = [(x[:, None], 0), (x[None], 1)]
+    if any(getattr(part, "batch_first", False) for part in parts):
+        batches.reverse()
+    return [(x, 0), *batches]
+
+
+def _copy(module, dtype: torch.dtype | None):
+    if not isinstance(module, nn.Module):
+        return module
+    try:
+        module = copy.deepcopy(getattr(module, "_orig_mod", module)).eval()  # what torch.compile wraps
+    except Exception as error:  # from torch or a user's module
+        raise InvalidInputError(f"{type(module).__name__} cannot be copied: {first_line(error)}") from error
+    module.requires_grad_(False)
+    for part in module.modules():
+        if getattr(part, "precision", "float32") != "float32":
+            part.precision = "float32"
+    return module.to(dtype) if dtype else module
+
+
+def _embeddings(module) -> list[nn.Module]:
+    parts = module.modules() if isinstance(module, nn.Module) else ()
+    return [part for part in parts if isinstance(part, nn.Embedding)]
+
+
+def _first_tensor(output) -> Tensor | None:
+    """The first floating-point tensor of what a module returns."""
+    if isinstance(output, Tensor):
+        return output if output.is_floating_point() else None
+    parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple | list) else ()
+    return next((found for part in parts if (found := _first_tensor(part)) is not None), None)

@@ -1,0 +1,218 @@
+"""The memory of a module is the norm of the derivatives of its outputs in earlier inputs, whatever the module is."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from tables import for_each
+from torch import nn
+
+import gersgorin
+from gersgorin.analyses import memory as analysis
+from gersgorin.cli.main import main
+from gersgorin.sequence_map import SequenceMap
+from rhn.cells import RHN
+from rhn.errors import InvalidInputError
+
+T, M = 7, 3
+
+
+class Attention(nn.Module):
+    """Causal self-attention, (B, T, m)."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(M, 1, batch_first=True)
+
+    def forward(self, x):
+        mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1)
+        return self.attention(x, x, x, attn_mask=mask)[0]
+
+
+class OwnLoop(nn.Module):
+    """A loop with a norm between the steps of its cell, (T, B, m)."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.norm = nn.GRUCell(M, 5), nn.LayerNorm(5)
+
+    def forward(self, x):
+        h, outputs = x.new_zeros(x.shape[1], 5), []
+        for x_t in x:
+            h = self.norm(self.cell(x_t, h))
+            outputs.append(h)
+        return torch.stack(outputs)
+
+
+class Scan(nn.Module):
+    """A linear recurrence h = a h + b x with the same a for all units, (B, T, m); no submodule says so."""
+
+    def __init__(self, a=0.8):
+        super().__init__()
+        self.a = nn.Parameter(torch.tensor(a, dtype=torch.float64))
+
+    def forward(self, x):
+        h, outputs = torch.zeros_like(x[:, 0]), []
+        for t in range(x.shape[1]):
+            h = self.a * h + x[:, t]
+            outputs.append(h)
+        return torch.stack(outputs, 1)
+
+
+class Words(nn.Module):
+    """A model of ids of tokens, (B, T)."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.rnn = nn.Embedding(9, 4), nn.LSTM(4, 5, batch_first=True)
+
+    def forward(self, ids):
+        return {"logits": self.rnn(self.embedding(ids))[0]}
+
+
+def brute_force(function, x):
+    """||d o[t2] / d x[t1]||_F from the whole Jacobian; function (T, m) -> (T, k)."""
+    J = torch.autograd.functional.jacobian(function, x)  # (T, k, T, m)
+    return J.square().sum((1, 3)).sqrt().numpy()
+
+
+CASES = {
+    "torch.nn, several layers": (lambda: nn.LSTM(M, 5, num_layers=2), lambda f, x: f(x[:, None])[0][:, 0]),
+    "own loop": (OwnLoop, lambda f, x: f(x[:, None])[:, 0]),
+    "scan": (Scan, lambda f, x: f(x[None])[0]),
+    "attention": (Attention, lambda f, x: f(x[None])[0]),
+    "our cell": (lambda: RHN(M, 5, 2, init="gaussian:0.3"), lambda f, x: f(x[:, None])[0][:, 0]),
+    "no memory": (lambda: nn.Linear(M, 2), lambda f, x: f(x)),
+}
+
+
+@for_each("name", CASES)
+def test_the_influence_is_that_of_the_whole_jacobian(name):
+    build, call = CASES[name]
+    module, x = build(), torch.randn(T, M, dtype=torch.float64)
+    found = gersgorin.memory(module, x)
+    module = module.double()
+    np.testing.assert_allclose(found.influence, brute_force(lambda x: call(module, x), x), rtol=1e-9, atol=1e-14)
+    assert found.probes == 0 and not found.error.any() and found.ahead == 0
+
+
+@for_each("shape", [(T, 1, M), (1, T, M)])
+def test_a_batch_of_one_may_be_given(shape):
+    x = torch.randn(T, M)
+    module = nn.LSTM(M, 5, batch_first=shape[0] == 1)
+    np.testing.assert_allclose(
+        gersgorin.memory(module, x.reshape(shape)).influence, gersgorin.memory(module, x).influence
+    )
+
+
+def test_the_inputs_of_a_model_of_tokens_are_its_embeddings():
+    module, ids = Words(), torch.arange(T)
+    found = gersgorin.memory(module, ids)
+    inner = module.double().rnn
+    e = module.embedding(ids).detach()
+    np.testing.assert_allclose(found.influence, brute_force(lambda e: inner(e[None])[0][0], e), rtol=1e-9)
+
+
+def test_a_linear_recurrence_has_its_half_life_effective_length_and_shares():
+    a, steps = 0.8, 80
+    found = gersgorin.memory(Scan(a).double(), torch.randn(steps, 2))
+    np.testing.assert_allclose(found.by_lag, 2**0.5 * a ** np.arange(steps), rtol=1e-6)
+    assert found.half_life == pytest.approx(np.log(2) / -np.log(a), rel=1e-6)
+    assert found.effective_length == pytest.approx(1 / (1 - a), rel=1e-6)
+    assert found.share_beyond(4) == pytest.approx(a**10, rel=1e-6)
+
+
+def test_a_module_that_reads_both_ways_is_said_to():
+    found = gersgorin.memory(nn.GRU(M, 4, bidirectional=True), torch.randn(T, M))
+    assert 0 < found.ahead < 1 and "later inputs" in found.summary()
+
+
+def test_the_estimate_is_within_its_errors():
+    x = torch.randn(12, M, dtype=torch.float64)
+    module = nn.GRU(M, 40)
+    exact, found = gersgorin.memory(module, x), gersgorin.memory(module, x, probes=24)
+    causal = np.tril_indices(12)
+    z = ((found.influence - exact.influence)[causal]) / found.error[causal]
+    assert 0.6 < np.sqrt(np.mean(z**2)) < 1.6 and np.abs(z).max() < 6
+    z = (found.by_lag - exact.by_lag) / found.by_lag_error
+    assert np.abs(z).max() < 5 and "An estimate from 24 random vectors" in found.summary()
+
+
+def test_long_runs_are_estimated_without_being_asked(monkeypatch):
+    monkeypatch.setattr(analysis, "EXACT", 100)
+    assert gersgorin.memory(nn.RNN(M, 20), torch.randn(9, M)).probes == analysis.PROBES
+
+
+def test_the_module_is_left_as_it_was():
+    module, x = nn.Sequential(nn.Linear(M, M), nn.Dropout(0.5)), torch.randn(T, M)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    first, again = (gersgorin.memory(module, x).influence for _ in range(2))
+    assert module.training and all(p.requires_grad and p.dtype == torch.float32 for p in module.parameters())
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+    np.testing.assert_array_equal(first, again)
+
+
+class OnCuda(nn.Module):
+    def forward(self, x):
+        raise RuntimeError("Expected all tensors to be on a CUDA device")
+
+
+WRONG = {
+    "one step": (nn.LSTM(M, 2), torch.zeros(1, M), "x has one step: expected at least two"),
+    "NaN": (nn.LSTM(M, 2), torch.full((T, M), torch.nan), "x holds 21 NaN or infinite numbers"),
+    "several sequences": (nn.LSTM(M, 2), torch.zeros(T, 2, M), "expected one sequence"),
+    "another width": (nn.LSTM(M, 2), torch.zeros(T, M + 1), "LSTM does not run on x"),
+    "ids without an embedding": (nn.Identity(), torch.arange(T), "returns no tensor of numbers"),
+    "last step only": (lambda x: x[-1], torch.zeros(T, M), "expected one output for each step"),
+    "no gradient": (lambda x: x.detach(), torch.zeros(T, M), "have no gradient in its inputs"),
+    "CUDA only": (OnCuda(), torch.zeros(T, M), "if it runs on a GPU only, move module and x there"),
+    "no module": (3, torch.zeros(T, M), "expected a torch module or a function"),
+}
+
+
+@for_each("name", WRONG)
+def test_bad_input_is_refused_with_a_sentence(name):
+    module, x, said = WRONG[name]
+    with pytest.raises(InvalidInputError) as error:
+        gersgorin.memory(module, x)
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+@for_each("probes", [-1, 1, 2.5, True])
+def test_a_number_of_probes_is_checked(probes):
+    with pytest.raises(InvalidInputError, match="probes is"):
+        gersgorin.memory(nn.RNN(M, 2), torch.randn(T, M), probes=probes)
+
+
+def test_the_command_measures_a_module_and_a_cell(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.random.default_rng(0).normal(size=(T, M)))
+    (tmp_path / "attending.py").write_text(
+        "from torch import nn\n\ndef make(input_size):\n    return nn.Conv1d(7, 7, 1)\n\n"
+        "def both(input_size):\n    return nn.GRU(input_size, 4, bidirectional=True)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["memory", "--module", "attending:both", "--input", "x.npy", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert np.shape(found["memory"]["influence"]) == (T, T) and found["memory"]["half_life"] is not None
+    assert (
+        main(["memory", "--cell", "lstm", "--hidden-size", "4", "--steps", "9", "--probes", "3", "--output", "m.png"])
+        == 0
+    )
+    assert "effective length" in capsys.readouterr().out and (tmp_path / "m.png").stat().st_size > 0
+
+
+def test_memory_is_an_analysis_by_name():
+    found = gersgorin.analyze(nn.LSTM(M, 4), torch.randn(T, M), analyses=("memory",))
+    assert found.memory.influence.shape == (T, T)
+
+
+def test_the_map_tries_the_modules_own_precision():
+    class Single(nn.Module):
+        def forward(self, x):
+            if x.dtype != torch.float32:
+                raise TypeError("only float32")
+            return x.cumsum(0)
+
+    assert SequenceMap(Single(), torch.randn(T, M)).outputs.dtype == torch.float32
