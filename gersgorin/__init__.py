@@ -24,6 +24,7 @@ Results print, draw (`plot`), tabulate (`table`) and save themselves; `load` rea
     norm_bound(cell)                                                  over all inputs and states
     eigenvalues, gersgorin_discs, jacobian_product                    of matrices; more in `gersgorin.linalg`
     extract_cell(module, x)                                           recurrent cell of a module and its inputs
+    from_cache(layer)                                                 a layer of transformers with a cache, as a cell
 """
 
 from rhn.utils.lazy import lazy_names
@@ -41,6 +42,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "analyses.newton": ("newton",),
         "analyses.plateau": ("plateau",),
         "analyses.spectra": ("spectra",),
+        "cache": ("from_cache",),
         "checking.checking": ("check",),
         "comparison.runs": ("compare",),
         "extract": ("extract_cell",),

@@ -80,10 +80,13 @@ class CellRun(Run):
     def tangent_maps(self) -> Iterator[Tangent]:
         """The maps Q (N, k) -> A[t] Q of one sequence; only a block of Jacobians is held at once.
 
-        A cell with closed forms maps Q through the Jacobians of its layers, one after the other. Any other cell has the Jacobians of
-        a block by autograd, or for a large state a forward-mode product for each column of Q.
+        A cell with `push(x, s, Q)` maps Q by that. One with closed forms maps Q through the Jacobians of its layers, one after the
+        other. Any other cell has the Jacobians of a block by autograd, or for a large state a forward-mode product for each column.
         """
         cell, N = converted(self.cell), self.state_size
+        if hasattr(cell, "push"):
+            yield from (functools.partial(cell.push, x, s) for x, s in zip(*self._at(slice(None)), strict=True))
+            return
         closed_form = hasattr(cell, "jacobian")
         if N > SMALL and not closed_form:
             step = getattr(cell, "step", cell)

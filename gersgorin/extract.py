@@ -1,7 +1,8 @@
 """Find the recurrent cell in a module, and record its inputs while the module reads a sequence.
 
 Legend: T steps, B sequences, m inputs of the cell. A module is a cell of ours, one of torch.nn's recurrent modules, a user's cell (with
-`step` and `state_size`, see `rhn.cells.Cell`), or anything that has one of them inside.
+`step` and `state_size`, see `rhn.cells.Cell`), a linear recurrence with `scan_elements` (see `gersgorin.scan_run`), a layer of
+transformers with a decoding cache (see `gersgorin.cache`), or anything that has one of them inside.
 """
 
 import copy
@@ -14,13 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import check_weights, real_tensor
+from gersgorin.cache import from_cache, has_cache
 from gersgorin.own_loop import OwnLoop, followed, watched_calls
+from gersgorin.parts import TORCH_CELLS, is_scan, recurrent_cells, state_layers
+from gersgorin.run import Run
+from gersgorin.scan_run import ScanCell, ScanRun
 from rhn.cells import Cell, layer_from_torch, name_of_cell, stack_from_torch
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.plotting.provenance import words_of_built
 from rhn.utils.wording import counted, first_line
-
-TORCH_CELLS = (nn.RNNBase, nn.RNNCellBase)
 
 
 class Watched:
@@ -45,11 +48,13 @@ class Watched:
             )
         self._original = getattr(module, "_orig_mod", module)  # what torch.compile wraps
         self._part, part = submodule, part_of(self._original, submodule)
-        cells = recurrent_cells(part) or [part] * bool(submodule and is_hand_written(part))
+        hand_written = bool(submodule and is_hand_written(part))
+        cells = recurrent_cells(part) or [part] * hand_written or state_layers(part)
         if not cells:
             raise InvalidInputError(
                 f"{type(part).__name__} has no recurrent cell: expected one of rhn.cells, torch.nn's RNN, LSTM or GRU, "
-                f"or a module with step(x, s) and state_size{_hand_written_parts(part)}"
+                "a module with step(x, s) and state_size, or with scan_elements(x), or a layer of transformers with a cache"
+                f"{_hand_written_parts(part)}"
             )
         places = [(place, k) for place, cell in enumerate(cells) for k in range(layers_of(cell))]
         if layer is not None and (not isinstance(layer, int) or not 1 <= layer <= len(places)):
@@ -67,12 +72,16 @@ class Watched:
                 part.precision = "float32"
         place, self._layer = (0, None) if layer is None else places[layer - 1]
         part = part_of(self.module, submodule)
-        self._cell = (recurrent_cells(part) or [_with_step(part)])[place]
+        self._cell = (recurrent_cells(part) or ([_with_step(part)] if hand_written else state_layers(part)))[place]
         _ = self.cell  # refuses what cannot be converted
 
     @property
     def cell(self) -> nn.Module:
-        """The cell with the copy's weights; one of torch.nn's in our form."""
+        """The cell with the copy's weights; one of torch.nn's in our form, a scan or a layer with a cache as a cell."""
+        if is_scan(self._cell):
+            return ScanCell(self._cell)
+        if has_cache(self._cell):
+            return from_cache(self._cell)
         if not isinstance(self._cell, TORCH_CELLS):
             return self._cell
         return stack_from_torch(self._cell) if self._layer is None else layer_from_torch(self._cell, self._layer)
@@ -91,7 +100,7 @@ class Watched:
     @property
     def batch_first(self) -> bool:
         """True if the cell reads (B, T, m); the module around it then usually does too."""
-        return bool(getattr(self._cell, "batch_first", False))
+        return bool(getattr(self._cell, "batch_first", has_cache(self._cell)))
 
     @property
     def alone(self) -> bool:
@@ -119,13 +128,16 @@ class Watched:
             x = below.outputs_of(below.states(x, x.new_zeros(x.shape[1], below.state_size)))
         return x
 
-    def along(self, probe: Tensor | np.ndarray, sequence: int | None = None) -> tuple[nn.Module | OwnLoop, Tensor]:
-        """(The cell, its `inputs`) while the module reads a probe, or (the module's own loop, its inputs).
+    def along(self, probe: Tensor | np.ndarray, sequence: int | None = None) -> tuple[nn.Module | Run, Tensor]:
+        """(The cell, its `inputs`) while the module reads a probe, or (the module's own loop or scan, its inputs).
 
         sequence: one of the B sequences, None for all. Raises InvalidInputError also for a loop that cannot be followed.
         """
         inputs = self.inputs(probe)
-        loop = None if self.alone else self._followed(probe)
+        if is_scan(self._cell):
+            run = ScanRun(self._cell, inputs if sequence is None else inputs[:, sequence])
+            return run, run.inputs
+        loop = None if self.alone or has_cache(self._cell) else self._followed(probe)
         if loop is None:
             return self.cell, inputs if sequence is None else inputs[:, sequence]
         if self._layer is not None and layers_of(self._cell) > 1:
@@ -194,14 +206,14 @@ def cell_title(cell: nn.Module, layer: int | None = None) -> str:
 
 def extract_cell(
     module: nn.Module, x: Tensor | np.ndarray, layer: int | None = None, submodule: str | None = None
-) -> tuple[nn.Module | OwnLoop, Tensor]:
+) -> tuple[nn.Module | Run, Tensor]:
     """Return (the recurrent cell of a module, its inputs (T, B, m) while the module reads x), for functions that take a cell.
 
     Both are float64 copies; arguments and errors as for `Watched` and its `inputs`.
 
     If a module calls its cell in a loop and changes states or inputs between the calls, the result is (an `OwnLoop`, its inputs), with
-    `states`, `jacobians()` and `sequence(row)` of that loop. Functions of a run accept it in place of a cell (`lyapunov`, `bounds`);
-    functions of a step from any state, such as `fixed_points`, refuse it.
+    `states`, `jacobians()` and `sequence(row)` of that loop; of a linear recurrence it is (a `ScanRun`, its elements). Functions of a
+    run accept both in place of a cell (`lyapunov`, `bounds`); functions of a step from any state, such as `fixed_points`, refuse them.
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.LSTM(3, 4, num_layers=2))
     >>> cell, inputs = extract_cell(model, torch.zeros(5, 1, 2))
@@ -223,7 +235,7 @@ def seen_by(cell: nn.Module, module: nn.Module, x: Tensor) -> Tensor:
         raise InvalidInputError(
             f"{type(module).__name__} does not call its {type(cell).__name__} when it reads a sequence"
         )
-    batch_first = getattr(cell, "batch_first", False)
+    batch_first = getattr(cell, "batch_first", has_cache(cell))
     seen = [_unpacked(each, batch_first) for each in seen]
     if not all(isinstance(each, Tensor) for each in seen):
         raise InvalidInputError(
@@ -265,7 +277,7 @@ def is_hand_written(part: nn.Module) -> bool:
     size = getattr(part, "hidden_size", None)
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
         return False
-    if isinstance(part, (*TORCH_CELLS, Cell)) or hasattr(type(part), "step"):
+    if isinstance(part, (*TORCH_CELLS, Cell)) or hasattr(type(part), "step") or is_scan(part) or has_cache(part):
         return False
     try:
         inspect.signature(part.forward).bind(None, None)
@@ -306,13 +318,3 @@ def _with_step(cell: nn.Module) -> nn.Module:
 
 def _unpacked(x, batch_first: bool):
     return nn.utils.rnn.pad_packed_sequence(x, batch_first)[0] if isinstance(x, nn.utils.rnn.PackedSequence) else x
-
-
-def recurrent_cells(module: nn.Module) -> list[nn.Module]:
-    """The recurrent cells of a module, itself included, in the order of `modules()`; without cells inside other cells."""
-    found: list[nn.Module] = []
-    for part in module.modules():
-        ours = isinstance(part, Cell) or (hasattr(part, "step") and hasattr(part, "state_size"))
-        if (ours or isinstance(part, TORCH_CELLS)) and not any(part in other.modules() for other in found):
-            found.append(part)
-    return found

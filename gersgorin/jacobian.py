@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.func import jacfwd, jacrev, vmap
 
 from gersgorin._validate import check_gradients, real_tensor, with_gradients
-from gersgorin.extract import recurrent_cells
 from gersgorin.own_loop import OwnLoop
+from gersgorin.parts import recurrent_cells
 from rhn.cells import Cell, stack_from_torch
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
 
@@ -251,7 +251,8 @@ def state_gains(cell: nn.Module | Step, x: Tensor, s: Tensor) -> Tensor:
 def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> Tensor:
     """The states (T + 1, B, state_size) of a run over x (T, B, m), s0 first; (T + 1, state_size) for unbatched x (T, m).
 
-    s0 (B, state_size): None for zero; required for a bare callable, which has no state_size.
+    s0 (B, state_size): None for the cell's `initial_state()`, zero if it has none; required for a bare callable, which has no
+    state_size.
     Raises InvalidInputError if shapes do not fit.
     """
     cell, x = converted(cell), real_tensor("x", x)
@@ -267,6 +268,8 @@ def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> T
             said = f"{name_of(cell)} has no state_size: pass s0, (B, state_size)"
             raise InvalidInputError(said + in_a_module(cell))
         s0 = x.new_zeros(x.shape[1], state_size_of(cell))
+        if hasattr(cell, "initial_state"):
+            s0 = s0 + cell.initial_state().to(s0)
     if hasattr(cell, "check"):
         cell.check(x, s0)
     elif s0.dim() != 2 or len(s0) != x.shape[1]:

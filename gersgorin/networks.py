@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from gersgorin.extract import Watched, seen_by
 from gersgorin.jacobian import state_size_of
-from gersgorin.own_loop import OwnLoop
+from gersgorin.run import Run
 from rhn.cells import cell_options as options_of_cell
 from rhn.cells import is_known, name_of_cell, read_options, resolve_cell
 from rhn.cells.base import not_dense_real, require_possible
@@ -228,8 +228,8 @@ class Subject:
     """Distinguishes it from others of its name."""
     called: str = ""
     """Its title without the label; "" for its name and sizes."""
-    inputs: Callable[[Tensor], Tensor | OwnLoop] = lambda sequence: sequence
-    """Inputs of the built cell along a sequence, (T, m) in its dtype; or its module's own loop."""
+    inputs: Callable[[Tensor], Tensor | Run] = lambda sequence: sequence
+    """Inputs of the built cell along a sequence, (T, m) in its dtype; or the run of its module's own loop or scan."""
     made: str = ""
     """Origin of its weights, in words."""
 
@@ -239,10 +239,10 @@ class Subject:
             raise InvalidInputError(f"{self.name} builds a {kind} without state_size: see rhn.cells.Cell")
         state_size_of(self.cell)
 
-    def along(self, cell: nn.Module, sequence: Tensor) -> tuple[nn.Module | OwnLoop, Tensor]:
-        """Return (the built cell or the own loop around it, its inputs (T, m)) along a sequence."""
+    def along(self, cell: nn.Module, sequence: Tensor) -> tuple[nn.Module | Run, Tensor]:
+        """Return (the built cell or the run of the own loop or scan around it, its inputs (T, m)) along a sequence."""
         seen = self.inputs(sequence)
-        return (seen, seen.inputs) if isinstance(seen, OwnLoop) else (cell, seen)
+        return (seen, seen.inputs) if isinstance(seen, Run) else (cell, seen)
 
     @property
     def own(self) -> bool:
@@ -400,10 +400,10 @@ def watched_cell(watched: Watched, name: str, label: str = "") -> Subject:
     return Subject(name, build, watched.cell, label, called=watched.title, inputs=inputs, made=watched.made)
 
 
-def _given_in(watched: Watched, sequence: Tensor) -> Tensor | OwnLoop:
-    """Inputs (T, m) of a cell while its module reads a sequence, or the module's own loop."""
+def _given_in(watched: Watched, sequence: Tensor) -> Tensor | Run:
+    """Inputs (T, m) of a cell while its module reads a sequence, or the run of the module's own loop or scan."""
     cell, inputs = watched.along(laid_out(watched, sequence), 0)
-    return cell if isinstance(cell, OwnLoop) else inputs
+    return cell if isinstance(cell, Run) else inputs
 
 
 def laid_out(watched: Watched, sequence: Tensor) -> Tensor:

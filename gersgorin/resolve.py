@@ -33,6 +33,7 @@ from gersgorin.objective import Loss, Objective
 from gersgorin.options import DataOptions, NetworkOptions, NewOrTrained
 from gersgorin.own_loop import OwnLoop
 from gersgorin.run import BLOCK, Label, Run
+from gersgorin.scan_run import ScanRun
 from gersgorin.sequence_map import SequenceMap
 from rhn.checkpoints import load_model, read_metadata
 from rhn.data import Piece
@@ -106,7 +107,7 @@ def open_run(
         subject, source = _in_module(Watched(network, layer, submodule), x, data)
     source = replace(source, unit=unit or source.unit)
     check_memory(subject.cell, source.steps, device, dtype, whole=whole)
-    return run_along(subject, source, device=device, dtype=dtype)
+    return run_along(subject, source, device=device, dtype=dtype, whole=whole)
 
 
 def run_of_network(network, x=None, s0: Tensor | None = None, **options) -> Run:
@@ -148,12 +149,15 @@ def run_along(
     device: str = "cpu",
     dtype: torch.dtype = torch.float64,
     title: str | None = None,
+    whole: bool = True,
 ) -> Run:
-    """The run of a resolved network over the first sequence of a source."""
+    """The run of a resolved network over the first sequence of a source; whole: see `open_run`."""
     cell = subject.build(device, dtype)
     values = source.sequence()
     cell, x = subject.along(cell, torch.as_tensor(values, device=device).to(dtype if values.ndim > 1 else torch.int64))
     own = cell.about if isinstance(cell, OwnLoop) else ""
+    if isinstance(cell, ScanRun):  # whose size is known only now
+        check_memory(cell.cell, len(cell), device, dtype, whole=whole)
     label = Label(
         name=subject.name,
         title=title or subject.title,
@@ -209,7 +213,7 @@ def run_of_options(
     source = source.over(data.steps) if repeat else source
     subject = network_of_options(network, source.input_size)
     check_memory(subject.cell, source.steps, device, whole=whole)
-    return run_along(subject, source, device=device)
+    return run_along(subject, source, device=device, whole=whole)
 
 
 def open_objective(
@@ -354,7 +358,7 @@ def _in_module(watched: Watched, x, data: DataOptions) -> tuple[Subject, Source]
         return subject, _source(x, data)
     cell, seen = watched.along(x, 0)
     source = replace(_source(seen.detach().cpu().numpy(), data), name=_shape(x))
-    if not isinstance(cell, OwnLoop):
+    if not isinstance(cell, Run):
         return replace(subject, inputs=lambda sequence: sequence), source
     return replace(subject, inputs=lambda sequence: watched.along(x, 0)[0].until(len(sequence))), source
 

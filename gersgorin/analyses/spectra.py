@@ -505,7 +505,7 @@ def _leading_step(A: StepJacobian, k: int, bound: int, M: Tensor | None, seed: i
     """
     forward, backward = (A.forward, A.backward) if M is None else _products(M)
     circles = both_discs(A, bound) if M is None else [gersgorin_discs(M, axis=axis) for axis in ("row", "column")]
-    norm, _ = largest_singular_value(forward, backward, A.like, seed=seed)
+    norm = largest_singular_value(forward, backward, A.like, seed=seed)[0] if M is None else float(_norm(M, seed))
     try:
         values = leading_of(A, k, bound, M, seed=seed)
     except NotConvergedError as error:
@@ -519,4 +519,9 @@ def _products(M: Tensor) -> tuple[Product, Product]:
 
 
 def _norm(P: Tensor, seed: int) -> Tensor:
-    return torch.tensor(largest_singular_value(*_products(P), P[0], seed=seed)[0], dtype=torch.float64, device=P.device)
+    """The 2-norm of a large matrix; by LAPACK if its singular values lie so close that Lanczos' method does not converge."""
+    try:
+        norm, _ = largest_singular_value(*_products(P), P[0], seed=seed)
+    except NotConvergedError:
+        return torch.linalg.matrix_norm(P.double(), 2)
+    return torch.tensor(norm, dtype=torch.float64, device=P.device)

@@ -62,7 +62,7 @@ def plot(options: PlotOptions) -> None:
             leading = min(COUNT, subject.cell.state_size)
     check_memory(subject.cell, source.steps, device, whole=leading is None)
     with progress_bars() as report, own_cell(subject.name if subject.own else None):
-        run = run_along(subject, source, device=device)
+        run = run_along(subject, source, device=device, whole=leading is None)
         found = of_run(run, discs=options.discs, leading=leading, progress=report(f"spectra of {run.label.title}"))
         _draw(found, outputs, report)
     if options.json:

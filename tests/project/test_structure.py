@@ -29,8 +29,9 @@ LEVELS_TEXT = """
     rhn.published rhn.training rhn.api rhn.presets
     rhn.cli rhn.plotting rhn.__main__
     gersgorin._validate gersgorin.linalg
-    gersgorin.cell_run gersgorin.data gersgorin.extract gersgorin.jacobian gersgorin.networks gersgorin.objective gersgorin.operators \
-        gersgorin.options gersgorin.own_loop gersgorin.resolve gersgorin.run gersgorin.sequence_map
+    gersgorin.cache gersgorin.cell_run gersgorin.data gersgorin.extract gersgorin.jacobian gersgorin.networks gersgorin.objective \
+        gersgorin.operators gersgorin.options gersgorin.own_loop gersgorin.parts gersgorin.resolve gersgorin.run gersgorin.scan_run \
+        gersgorin.sequence_map
     gersgorin.analyses gersgorin.checking gersgorin.comparison gersgorin.plotting gersgorin.recorder gersgorin.recording \
         gersgorin.results
     gersgorin.paper gersgorin.cli gersgorin.__main__

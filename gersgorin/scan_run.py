@@ -1,0 +1,158 @@
+"""The run of a linear recurrence s[t] = a[t] s[t-1] + b[t], as state-space models, minGRU and LRU compute it by a parallel scan.
+
+A module names its elements by a method `scan_elements(x) -> (a, b)` for one sequence x (T, m):
+
+    b (T, ...)                    any shape of a state; all its entries are one state of N numbers
+    a as b                        diagonal: s = a * s + b
+    a (..., r, r) for b (..., r)  blocks of r entries: s = a @ s + b
+    complex a and b               each complex entry is two real ones, its real and its imaginary part
+
+The temporal Jacobian of step t is a[t] itself, as a matrix (N, N).
+
+Legend: T steps, m inputs, N entries of a state, r entries of a block.
+"""
+
+import functools
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.func import jacrev, vmap
+
+from gersgorin.cell_run import CellRun
+from gersgorin.jacobian import transformed
+from gersgorin.run import Label, Tangent
+from rhn.errors import USERS_FAULT, InvalidInputError, UsersCodeError
+from rhn.utils.wording import first_line
+
+
+class ScanCell(nn.Module):
+    """A linear recurrence as a cell whose inputs are the elements of a step, a and b in one vector."""
+
+    depth = 1
+
+    def __init__(self, module: nn.Module, blocks: tuple[int, int] = (1, 1)):
+        super().__init__()
+        self.__class__ = type(type(module).__name__, (ScanCell,), {})  # the module's name in titles
+        self._blocks = blocks
+        self.hidden_size = self.state_size = blocks[0] * blocks[1]
+        self.input_size = self.state_size * (blocks[1] + 1)
+
+    def step(self, x: Tensor, s: Tensor) -> Tensor:
+        """a s + b for x = (a, b), (..., N)."""
+        a, b = self._parts(x)
+        return self._times(a, s[..., None]).squeeze(-1) + b
+
+    def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        """a as a matrix, (..., N, N)."""
+        a, _ = self._parts(x)
+        if self._blocks[1] == 1:
+            return a.flatten(-3).diag_embed()
+        lead = a.shape[:-3]
+        found = [torch.block_diag(*each) for each in a.reshape(-1, *a.shape[-3:])]
+        return torch.stack(found).reshape(*lead, *found[0].shape)
+
+    def push(self, x: Tensor, s: Tensor, Q: Tensor) -> Tensor:
+        """a Q for Q (N, k), without the matrix."""
+        return self._times(self._parts(x)[0], Q)
+
+    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """a (..., N / r, r, r) and b (..., N)."""
+        groups, r = self._blocks
+        return x[..., : groups * r * r].unflatten(-1, (groups, r, r)), x[..., groups * r * r :]
+
+    def _times(self, a: Tensor, Q: Tensor) -> Tensor:
+        return (a @ Q.unflatten(-2, self._blocks)).flatten(-3, -2)
+
+
+class ScanRun(CellRun):
+    """A module with `scan_elements` along x (T, m) or (T, B, m), from the state s0, or from zero; input derivatives are those in x[t].
+
+    `inputs` are the elements of each step. Raises InvalidInputError for elements that are no such pair or not finite.
+    """
+
+    def __init__(self, module: nn.Module, x: Tensor, s0: Tensor | None = None, label: Label | None = None):
+        self._module, self._x = module, x
+        each = [_elements(module, row) for row in (x[:, None] if x.dim() == 2 else x).unbind(1)]
+        elements = torch.stack([elements for elements, _ in each], 1).detach()
+        self.about = "linear recurrence: the Jacobian of a step is its element a"
+        super().__init__(ScanCell(module, each[0][1]), elements if x.dim() == 3 else elements[:, 0], s0, label)
+
+    def input_jacobians(self, at=slice(None)) -> Tensor:
+        """d s[t+1] / d x[t] with s[t] and all other inputs fixed, (..., N, m)."""
+        lead = self._x.shape[:-1]
+        steps = torch.arange(lead[0], device=self._x.device).reshape(-1, *[1] * (len(lead) - 1)).expand(lead)[at]
+        whole = self._x.movedim(0, -2).unsqueeze(0).expand(lead[0], *self._x.movedim(0, -2).shape)[at]  # (..., T, m)
+        before = self.states[:-1][at]
+
+        def after(x_t: Tensor, t: Tensor, x: Tensor, s: Tensor) -> Tensor:
+            here = torch.arange(len(x), device=t.device) == t
+            a, b = _pair(*self._module.scan_elements(torch.where(here[:, None], x_t, x)))
+            elements = torch.cat((a.flatten(1), b.flatten(1)), 1)
+            return self.cell.step((elements * here[:, None]).sum(0), s)
+
+        rows = (self._x[at], steps, whole, before)
+        flat = [row.reshape(-1, *row.shape[steps.dim() :]) for row in rows]
+        with transformed(self._module):
+            found = vmap(jacrev(after), chunk_size=16)(*flat)
+        return found.reshape(*steps.shape, *found.shape[1:])
+
+    def tangent_maps(self) -> Iterator[Tangent]:
+        """The maps Q (N, k) -> a[t] Q."""
+        return (functools.partial(self.cell.push, x, None) for x in self.inputs)
+
+    def repeated(self, times: int) -> "ScanRun":
+        """The run over several repetitions of the sequence."""
+        x = self._x.repeat(times, *[1] * (self._x.dim() - 1))
+        return self if times == 1 else ScanRun(self._module, x, self._s0, self.label)
+
+    def until(self, steps: int) -> "ScanRun":
+        """The first steps."""
+        return ScanRun(self._module, self._x[:steps], self._s0, self.label)
+
+    def starting_at(self, s0: Tensor) -> "ScanRun":
+        """The same run from another state (N,)."""
+        return ScanRun(self._module, self._x, s0, self.label)
+
+    def any_step(self) -> nn.Module:
+        """Raises InvalidInputError: the elements of a step may depend on other inputs too."""
+        raise InvalidInputError(
+            f"{type(self._module).__name__} gives the elements of whole sequences, not of any step: add step(x, s) and state_size"
+        )
+
+
+def _elements(module: nn.Module, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """(a and b of each step in one real vector, for x (T, m): (T, ...), (blocks, entries of a block)). Raises InvalidInputError."""
+    name = f"{type(module).__name__}.scan_elements(x)"
+    try:
+        found = module.scan_elements(x)
+    except USERS_FAULT as error:  # whatever a user's module raises
+        raise UsersCodeError(f"{name} does not run on x {tuple(x.shape)}: {first_line(error)}") from error
+    if not isinstance(found, tuple | list) or len(found) != 2 or not all(isinstance(part, Tensor) for part in found):
+        raise InvalidInputError(f"{name} returns a {type(found).__name__}: expected two tensors, (a, b)")
+    a, b = found
+    if not all(part.is_floating_point() or part.is_complex() for part in found):
+        raise InvalidInputError(
+            f"{name} returns {a.dtype} and {b.dtype}: expected real or complex floating-point numbers"
+        )
+    if len(b) != len(x) or b.dim() < 2 or a.shape not in (b.shape, (*b.shape, b.shape[-1])):
+        raise InvalidInputError(
+            f"{name} returns a {tuple(a.shape)} and b {tuple(b.shape)} for {len(x)} steps: expected b (T, ...) and a like b, or with "
+            "one more dimension for blocks"
+        )
+    if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
+        raise InvalidInputError(f"{name} returns NaN or infinite numbers: expected finite ones")
+    a, b = _pair(a, b)
+    return torch.cat((a.flatten(1), b.flatten(1)), 1), (b[0].numel() // b.shape[-1], b.shape[-1])
+
+
+def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """a (T, ..., r, r) and b (T, ..., r), real."""
+    if a.shape == b.shape:
+        a, b = a[..., None, None], b[..., None]
+    if not (a.is_complex() or b.is_complex()):
+        return a, b
+    a, b = a + 0j, b + 0j
+    # (re, im) -> (re', im'): an entry of a becomes [[re, -im], [im, re]]
+    rows = torch.stack((torch.stack((a.real, -a.imag), -1), torch.stack((a.imag, a.real), -1)), -2)  # (..., i, j, 2, 2)
+    return rows.transpose(-3, -2).flatten(-4, -3).flatten(-2), torch.view_as_real(b).flatten(-2)

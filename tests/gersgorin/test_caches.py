@@ -1,0 +1,228 @@
+"""A layer with a decoding cache is a cell: its steps give the outputs of the whole sequence, its Jacobians are those of differences.
+
+The layers of transformers come from small configurations, without weights from anywhere.
+"""
+
+import importlib
+
+import numpy as np
+import pytest
+import torch
+from tables import for_each
+from torch import nn
+
+import gersgorin
+from gersgorin.analyses import spectra
+from gersgorin.recorder import Recorder
+from rhn.errors import InvalidInputError
+
+T = 8
+SMALL = {"vocab_size": 11, "hidden_size": 8, "num_hidden_layers": 2}
+LAYERS = {  # name: (module, model, configuration, its sizes, the layer)
+    "Mamba": ("mamba", "MambaModel", "MambaConfig", {"state_size": 4}, "layers.1.mixer"),
+    "Mamba2": (
+        "mamba2",
+        "Mamba2Model",
+        "Mamba2Config",
+        {"state_size": 4, "num_heads": 4, "head_dim": 4, "expand": 2, "n_groups": 1, "chunk_size": 4},
+        "layers.1.mixer",
+    ),
+    "FalconMamba": ("falcon_mamba", "FalconMambaModel", "FalconMambaConfig", {"state_size": 4}, "layers.1.mixer"),
+    "RWKV": (
+        "rwkv",
+        "RwkvModel",
+        "RwkvConfig",
+        {"attention_hidden_size": 8, "context_length": 32},
+        "blocks.1.attention",
+    ),
+    "RWKV block": ("rwkv", "RwkvModel", "RwkvConfig", {"attention_hidden_size": 8, "context_length": 32}, "blocks.1"),
+    "xLSTM": ("xlstm", "xLSTMModel", "xLSTMConfig", {"num_heads": 2, "embedding_dim": 8, "chunk_size": 4}, "blocks.1"),
+    "RecurrentGemma": (
+        "recurrent_gemma",
+        "RecurrentGemmaModel",
+        "RecurrentGemmaConfig",
+        {"lru_width": 8, "num_attention_heads": 2, "intermediate_size": 16, "attention_window_size": 8},
+        "layers.1.temporal_block",
+    ),
+}
+
+
+def model_of(name, **sizes):
+    pytest.importorskip("transformers", reason="the extra `layers` is not installed")
+    package, model, config, own, _ = LAYERS[name]
+    home = f"transformers.models.{package}"
+    try:
+        models = importlib.import_module(f"{home}.modeling_{package}")
+        configs = importlib.import_module(f"{home}.configuration_{package}")
+        torch.manual_seed(0)
+        return getattr(models, model)(getattr(configs, config)(**SMALL | own | sizes)).eval()
+    except (ImportError, AttributeError, TypeError) as error:
+        pytest.skip(f"this version of transformers builds no {name}: {error}")
+
+
+def layer_of(name, **sizes):
+    return model_of(name, **sizes).get_submodule(LAYERS[name][4])
+
+
+def differences(function, v, h):
+    """The Jacobian of a function (n,) -> (N,) by central differences."""
+    columns = [(function(v + h * e) - function(v - h * e)) / (2 * h) for e in torch.eye(len(v), dtype=v.dtype)]
+    return torch.stack(columns, 1)
+
+
+@for_each("name", LAYERS)
+def test_steps_give_the_outputs_of_the_whole_sequence(name):
+    cell = gersgorin.from_cache(layer_of(name))
+    x, s, outputs = torch.randn(T, cell.input_size), cell.initial_state(), []
+    with torch.no_grad():
+        for x_t in x:
+            output, s = cell.run_step(x_t, s)
+            outputs.append(output)
+        torch.testing.assert_close(torch.stack(outputs), cell(x[None])[0], rtol=1e-5, atol=1e-5)
+    assert s.shape == (cell.state_size,)
+
+
+@for_each("name", LAYERS)
+def test_jacobians_are_those_of_differences(name):
+    cell = gersgorin.from_cache(layer_of(name).double())
+    x = torch.randn(3, cell.input_size, dtype=torch.float64)
+    with torch.no_grad():
+        s = gersgorin.trajectory(cell, x)[-1]
+        scale = s.abs().max().clamp(min=1)
+        by_s = differences(lambda s: cell.step(x[0], s), s, 1e-3)
+        by_x = differences(lambda x: cell.step(x, s), x[0], 1e-3)
+    # parts of the layers compute in single precision
+    torch.testing.assert_close(cell.jacobian(x[0], s), by_s, rtol=2e-3, atol=2e-3 * float(scale))
+    torch.testing.assert_close(cell.input_jacobian(x[0], s), by_x, rtol=2e-3, atol=2e-3 * float(scale))
+    Q = torch.randn(cell.state_size, 2, dtype=torch.float64)
+    torch.testing.assert_close(cell.push(x[0], s, Q), cell.jacobian(x[0], s) @ Q, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(cell._pulled(x[0], s, Q.T, 1), Q.T @ cell.jacobian(x[0], s), rtol=1e-4, atol=1e-6)
+
+
+@for_each("name", ["Mamba", "RWKV", "RecurrentGemma"])
+def test_the_layer_is_left_as_it_was(name):
+    layer = layer_of(name)
+    before = {key: value for key, value in vars(layer).items() if key[0] != "_"}
+    cell = gersgorin.from_cache(layer)
+    cell.jacobian(torch.zeros(cell.input_size), cell.initial_state())
+    assert {key: value for key, value in vars(layer).items() if key[0] != "_"} == before
+    assert getattr(getattr(layer, "rg_lru", None), "recurrent_states", None) is None
+
+
+def test_the_decay_of_mamba_is_exp_of_dt_A():
+    layer = layer_of("Mamba").double()
+    cell = gersgorin.from_cache(layer)
+    x = torch.randn(2, 8, dtype=torch.float64)
+    s = gersgorin.trajectory(cell, x)[-1]
+    n = layer.intermediate_size * layer.ssm_state_size
+    A = cell.jacobian(x[0], s)[-n:, -n:]
+    conv = cell.step(x[0], s)[:-n].view(layer.intermediate_size, -1)
+    h = layer.act((conv * layer.conv1d.weight[:, 0]).sum(1) + layer.conv1d.bias)
+    rank = layer.time_step_rank
+    dt = nn.functional.softplus(layer.dt_proj(layer.x_proj(h)[:rank]))
+    expected = torch.exp(-dt[:, None] * layer.A_log.exp()).flatten()
+    torch.testing.assert_close(A, expected.diag().detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_the_decay_of_rwkv_is_exp_of_minus_exp_w():
+    """The sums are stored in units of exp(maximum); undoing that gives the decay."""
+    layer = layer_of("RWKV").double()
+    layer.time_decay.data = torch.linspace(-3, 0.5, 8, dtype=torch.float64)
+    cell = gersgorin.from_cache(layer)
+    x = torch.randn(4, 8, dtype=torch.float64)
+    states = gersgorin.trajectory(cell, x)
+    for t in (1, 2, 3):
+        A, largest = cell.jacobian(x[t], states[t]), states[:, -8:]
+        weights = (A[8:16, 8:16].diag() * torch.exp(largest[t + 1] - largest[t])).log()
+        torch.testing.assert_close(weights, -layer.time_decay.detach().exp(), rtol=1e-5, atol=1e-5)
+
+
+def test_analyses_take_the_cell_and_the_whole_model():
+    model = model_of("Mamba")
+    x = torch.randn(6, 8)
+    found = gersgorin.spectra(gersgorin.from_cache(model.layers[1].mixer), x)
+    assert found.spectral_radius.max() < 1.001 and found.title.startswith("MambaMixer")
+    run = gersgorin.open_run(model, torch.arange(6)[None])
+    assert run.state_size == 128 and len(run) == 6
+    assert np.isfinite(gersgorin.lyapunov(run, count=2).exponents).all()
+
+
+def test_a_recorder_measures_a_layer_in_a_model():
+    model = model_of("Mamba")
+    recorder = Recorder(model, torch.arange(6)[None], every=1, submodule="layers.1")
+    model.layers[1].mixer.A_log.data += 1
+    recorder.measure(1)
+    radius = recorder.recording.radius.mean(1)
+    assert radius[1] < radius[0]
+
+
+@pytest.mark.slow
+def test_thousands_of_states_are_measured_by_products():
+    cell = gersgorin.from_cache(layer_of("Mamba", hidden_size=32, state_size=16))
+    run = gersgorin.open_run(cell, torch.randn(1, 32), whole=False)
+    assert run.state_size == 64 * 20
+    found = spectra.of_run(run, leading=2)
+    A = run.cell.jacobian(run.inputs[0], run.states[0])
+    np.testing.assert_allclose(abs(found.eigenvalues[0, 0]), torch.linalg.eigvals(A).abs().max(), rtol=1e-4)
+
+
+class Leaky(nn.Module):
+    """A layer that is no one's but the user's."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(2, 3)
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+def leaky(layer, x, cache):
+    cache["h"][0].mul_(0.5).add_(torch.tanh(layer.inner(x[:, 0])))
+    return cache["h"][0].clone()
+
+
+def test_any_layer_is_described_by_its_cache_and_a_call():
+    cell = gersgorin.from_cache(Leaky(), {"h": [torch.zeros(1, 3)], "length": 7}, leaky)
+    A = gersgorin.temporal_jacobian(cell, torch.zeros(4, 2), torch.zeros(4, 3))
+    torch.testing.assert_close(A, 0.5 * torch.eye(3).expand(4, 3, 3))
+
+
+def growing(layer, x, cache):
+    cache["h"] = torch.cat((cache["h"], x), 1)
+    return x
+
+
+def failing(layer, x, cache):
+    raise RuntimeError("Triton is only available on CUDA\nmore")
+
+
+WRONG = {
+    "a cache of integers": (
+        lambda: (Leaky(), [torch.zeros(1, 3, dtype=torch.long)], lambda *_: None),
+        "torch.int64 only",
+    ),
+    "no tensors": (lambda: (Leaky(), {}, lambda *_: None), "it fills no cache"),
+    "no change": (lambda: (Leaky(), [torch.zeros(1, 3)], lambda *_: None), "no token changes its cache"),
+    "attention": (lambda: (Leaky(), {"h": torch.zeros(1, 0, 2)}, growing), "its cache grows with every token"),
+    "CUDA only": (lambda: (Leaky(), [torch.zeros(1, 3)], failing), "if it runs on a GPU only, move it there"),
+    "no batch": (lambda: (Leaky(), {"h": torch.zeros(3)}, lambda l, x, c: c["h"].add_(1)), "expected (1, ...)"),
+    "NaN": (lambda: (Leaky(), {"h": torch.zeros(1, 3)}, lambda l, x, c: c["h"].add_(torch.nan)), "NaN or infinity"),
+    "no state": (lambda: (nn.Linear(2, 2),), "has no decoding cache that is known"),
+    "no call": (lambda: (Leaky(), [torch.zeros(1, 3)]), "give both or none"),
+    "no module": (lambda: (3,), "expected a torch module with a decoding cache"),
+    "no weights": (lambda: (nn.Identity(),), "has no parameters"),
+}
+
+
+@for_each("name", WRONG)
+def test_bad_input_is_refused_with_a_sentence(name):
+    arguments, said = WRONG[name]
+    with pytest.raises(InvalidInputError) as error:
+        gersgorin.from_cache(*arguments())
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_module_without_a_state_says_so():
+    with pytest.raises(InvalidInputError, match="has no recurrent cell"):
+        gersgorin.open_run(nn.Sequential(nn.Linear(2, 2)), torch.zeros(5, 2))

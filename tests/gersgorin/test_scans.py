@@ -1,0 +1,218 @@
+"""The run of a linear recurrence has the elements of its scan as Jacobians; hand-written references of modern layers."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from tables import for_each
+from torch import nn
+
+import gersgorin
+from gersgorin.analyses import spectra
+from gersgorin.cli.main import main
+from gersgorin.recorder import Recorder
+from gersgorin.scan_run import ScanRun
+from rhn.errors import InvalidInputError
+
+T, M = 9, 3
+
+
+class SelectiveSSM(nn.Module):
+    """The selective state-space model of Mamba without its convolution: s = exp(dt A) s + dt B x, A < 0, (B, T, m)."""
+
+    batch_first = True
+
+    def __init__(self, input_size=M, states=4):
+        super().__init__()
+        self.A_log = nn.Parameter(torch.arange(1.0, states + 1).log().repeat(input_size, 1))
+        self.dt = nn.Linear(input_size, input_size)
+        self.B, self.C = nn.Linear(input_size, states), nn.Linear(input_size, states)
+
+    def scan_elements(self, x):
+        dt = F.softplus(self.dt(x))[..., None]
+        return torch.exp(-dt * self.A_log.exp()), dt * self.B(x)[..., None, :] * x[..., None]
+
+    def step_by_hand(self, x, s):
+        a, b = self.scan_elements(x[None])
+        return a[0].flatten() * s + b[0].flatten()
+
+    def forward(self, x):
+        a, b = self.scan_elements(x)
+        s, outputs = torch.zeros_like(b[:, 0]), []
+        for t in range(x.shape[1]):
+            s = a[:, t] * s + b[:, t]
+            outputs.append((s * self.C(x[:, t])[:, None]).sum(-1))
+        return torch.stack(outputs, 1)
+
+
+class MinGRU(nn.Module):
+    """minGRU (Feng et al. 2024): s = (1 - z) s + z h, both gates from the input alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.z, self.h = nn.Linear(M, 5), nn.Linear(M, 5)
+
+    def scan_elements(self, x):
+        z = torch.sigmoid(self.z(x))
+        return 1 - z, z * self.h(x)
+
+    def step_by_hand(self, x, s):
+        z = torch.sigmoid(self.z(x))
+        return (1 - z) * s + z * self.h(x)
+
+
+class LRU(nn.Module):
+    """The linear recurrent unit (Orvieto et al. 2023): s = lambda s + gamma B x, complex and diagonal."""
+
+    def __init__(self):
+        super().__init__()
+        self.nu, self.theta = nn.Parameter(torch.rand(4).sub(3)), nn.Parameter(torch.rand(4))
+        self.B = nn.Parameter(torch.randn(4, M, 2))
+
+    def scan_elements(self, x):
+        a = torch.exp(torch.complex(-self.nu.exp(), self.theta))
+        b = (1 - a.abs() ** 2).sqrt() * (x.to(a) @ torch.view_as_complex(self.B.contiguous()).T)
+        return a.expand_as(b), b
+
+    def step_by_hand(self, x, s):
+        a, b = self.scan_elements(x[None])
+        return torch.view_as_real(a[0] * torch.view_as_complex(s.view(-1, 2)) + b[0]).flatten()
+
+
+class WKV(nn.Module):
+    """The sums of RWKV-4: numerator and denominator decay by exp(-exp(w)) in every step."""
+
+    def __init__(self):
+        super().__init__()
+        self.w, self.k, self.v = nn.Parameter(torch.linspace(-3, 1, 4)), nn.Linear(M, 4), nn.Linear(M, 4)
+
+    def scan_elements(self, x):
+        k = self.k(x).exp()
+        b = torch.stack((k * self.v(x), k), 1)
+        return torch.exp(-self.w.exp()).expand_as(b), b
+
+    def step_by_hand(self, x, s):
+        k = self.k(x).exp()
+        return torch.exp(-self.w.exp()).repeat(2) * s + torch.cat((k * self.v(x), k))
+
+
+class Rotations(nn.Module):
+    """Blocks of 2 x 2, one for each pair of units."""
+
+    def __init__(self):
+        super().__init__()
+        self.angle, self.B = nn.Linear(M, 3), nn.Linear(M, 6)
+
+    def scan_elements(self, x):
+        c, s = self.angle(x).cos(), self.angle(x).sin()
+        a = 0.9 * torch.stack((torch.stack((c, -s), -1), torch.stack((s, c), -1)), -2)
+        return a, self.B(x).unflatten(-1, (3, 2))
+
+    def step_by_hand(self, x, s):
+        a, b = self.scan_elements(x[None])
+        return (a[0] @ s.view(3, 2, 1)).flatten() + b[0].flatten()
+
+
+SCANS = [SelectiveSSM, MinGRU, LRU, WKV, Rotations]
+
+
+@for_each("kind", SCANS)
+def test_the_run_is_that_of_the_recurrence_written_by_hand(kind):
+    module, x = kind().double(), torch.randn(T, M, dtype=torch.float64)
+    run = gersgorin.open_run(module, x)
+    assert isinstance(run, ScanRun) and len(run) == T
+    s = torch.zeros(run.state_size, dtype=torch.float64)
+    A, B = run.jacobians(), run.input_jacobians()
+    for t in range(T):
+        J_x, J_s = torch.autograd.functional.jacobian(module.step_by_hand, (x[t], s))
+        torch.testing.assert_close(A[t], J_s, rtol=1e-12, atol=1e-13)
+        torch.testing.assert_close(B[t], J_x, rtol=1e-10, atol=1e-12)
+        s = module.step_by_hand(x[t], s).detach()
+        torch.testing.assert_close(run.states[t + 1], s, rtol=1e-12, atol=1e-13)
+
+
+def test_a_selective_ssm_has_the_jacobian_exp_of_dt_A():
+    module, x = SelectiveSSM().double(), torch.randn(T, M, dtype=torch.float64)
+    dt = F.softplus(module.dt(x))
+    A = gersgorin.open_run(module, x).jacobians()
+    expected = torch.diag_embed(torch.exp(-dt[..., None] * module.A_log.exp()).flatten(1))
+    torch.testing.assert_close(A, expected.detach(), rtol=1e-12, atol=0)
+
+
+def test_the_decays_of_rwkv_are_the_eigenvalues():
+    module = WKV().double()
+    found = gersgorin.spectra(module, torch.randn(4, M))
+    decays = np.sort(np.tile(np.exp(-np.exp(np.linspace(-3, 1, 4))), 2))[::-1]
+    np.testing.assert_allclose(found.eigenvalues[2].real, decays, rtol=1e-6)
+
+
+def test_products_with_vectors_are_those_with_the_matrix():
+    run = gersgorin.open_run(Rotations(), torch.randn(T, M))
+    Q = torch.randn(run.state_size, 2, dtype=torch.float64)
+    for A, product in zip(run.jacobians(), run.tangent_maps(), strict=True):
+        torch.testing.assert_close(product(Q), A @ Q)
+
+
+def test_thousands_of_states_are_measured_by_products():
+    class Large(SelectiveSSM):
+        def __init__(self):
+            super().__init__(M, 700)
+
+    run = gersgorin.open_run(Large(), torch.randn(1, M), whole=False)
+    found = spectra.of_run(run, leading=3)
+    assert run.state_size == 2100
+    np.testing.assert_allclose(found.eigenvalues.real, run.inputs[:, :2100].topk(3).values, rtol=1e-6)
+
+
+def test_the_scan_in_a_model_reads_what_the_model_passes_to_it():
+    scan, first = SelectiveSSM(), nn.Linear(2, M)
+    model, x = nn.Sequential(first, nn.Tanh(), scan).double(), torch.randn(1, T, 2, dtype=torch.float64)
+    run = gersgorin.open_run(model, x)
+    torch.testing.assert_close(run.states, gersgorin.open_run(scan, torch.tanh(first(x[0])).detach()).states)
+
+
+def test_a_recorder_measures_a_scan():
+    model, x = nn.Sequential(nn.Linear(2, M), SelectiveSSM()), torch.randn(2, T, 2)
+    recording = Recorder(model, x, every=1).recording
+    assert recording.radius.shape == (1, 4) and np.isfinite(recording.input_gain).all()
+
+
+def test_the_commands_take_a_module_with_scan_elements(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.random.default_rng(0).normal(size=(T, M)))
+    assert main(["products", "--module", "test_scans:SelectiveSSM", "--input", "x.npy", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["products"]["log_norm"]) == T
+
+
+class Returns(nn.Module):
+    def __init__(self, elements):
+        super().__init__()
+        self.elements, self.weight = elements, nn.Parameter(torch.zeros(1))
+
+    def scan_elements(self, x):
+        return self.elements(x)
+
+
+WRONG = {
+    "one tensor": (lambda x: x, "returns a Tensor: expected two tensors"),
+    "integers": (lambda x: (x.long(), x.long()), "returns torch.int64 and torch.int64"),
+    "shapes": (lambda x: (x[:, :2], x), "returns a (9, 2) and b (9, 3) for 9 steps"),
+    "time": (lambda x: (x[1:], x[1:]), "for 9 steps"),
+    "NaN": (lambda x: (x / 0, x), "returns NaN or infinite numbers"),
+    "an error": (lambda x: x @ x, "does not run on x (9, 3)"),
+}
+
+
+@for_each("name", WRONG)
+def test_other_elements_are_refused_with_a_sentence(name):
+    elements, said = WRONG[name]
+    with pytest.raises(InvalidInputError) as error:
+        gersgorin.open_run(Returns(elements), torch.randn(T, M))
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_scan_has_no_step_from_any_state():
+    with pytest.raises(InvalidInputError, match="gives the elements of whole sequences"):
+        gersgorin.fixed_points(gersgorin.open_run(MinGRU(), torch.randn(T, M)))
