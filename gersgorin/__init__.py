@@ -13,10 +13,10 @@ Analyses of a run. `network` is a cell by name, a checkpoint, or a module with i
 
 Analyses of a model with a loss:
 
-    check(model)                 prediction whether it will train
-    plateau(model, x)            rates of learning at the best constant output
-    credit(model, x, targets)    share of the gradient at each lag
-    Recorder(model, x)           all of it during a training
+    check(model, x, y, loss_fn, optimizer)    prediction whether a training works
+    plateau(model, x)                        rates of learning at the best constant output
+    credit(model, x, targets)                share of the gradient at each lag
+    Recorder(model, x)                       all of it during a training
 
 Results print, draw (`plot`), tabulate (`table`) and save themselves; `load` reads their files. Single steps:
 

@@ -22,6 +22,7 @@ HOMES = {
     "analyses.products": ("Products",),
     "analyses.pseudospectra": ("Pseudospectra",),
     "analyses.spectra": ("Spectra",),
+    "checking.prediction": ("TrainingCheck",),
     "checking.verdict": ("Check",),
     "comparison.runs": ("Comparison",),
     "recording": ("Recording",),

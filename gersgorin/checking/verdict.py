@@ -111,6 +111,14 @@ class Check(Result):
         return self.outlook.escape_epochs
 
     @property
+    def escape_steps(self) -> float:
+        return self.escape_epochs * self.training.batches
+
+    @property
+    def optimizer(self) -> str:
+        return "SGD"
+
+    @property
     def verdict(self) -> str:
         """One sentence: time on the plateau and its reason, share of similar networks that learned, best changes."""
         escape, epochs, o = self.escape_epochs, self.training.epochs, self.outlook
@@ -164,7 +172,7 @@ class Check(Result):
     def to_json(self) -> dict:
         """All numbers for JSON; None if not finite."""
         names = ("probability", "interval", "escape_epochs", "order", "rates", "name", "unlike", "constant_loss")
-        names += ("first_loss", "loss_unit", "weight_scale")
+        names += ("first_loss", "loss_unit", "weight_scale", "optimizer", "escape_steps")
         content = {"verdict": self.verdict} | {name: getattr(self, name) for name in names}
         content |= {"ended": self.outlook.ended, "another_draw_ended": self.again}
         content |= {"study_networks": self.outlook.networks, "study_learned": self.outlook.learned}
