@@ -125,7 +125,7 @@ def record(task, cell: str, start: str, optimizer: str, seed: int, out: Path) ->
     np.savez(
         path,
         losses=trials.losses.astype(np.float32),
-        constants=trials.constants[:, 0].astype(np.float32),
+        constants=np.nanmax(trials.constants, 1).astype(np.float32),
         rates=RATES * top,
         constant=trials.constant,
         step_seconds=trials.step_seconds,

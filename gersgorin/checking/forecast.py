@@ -1,18 +1,28 @@
-"""Forecast the first steps of a training from short trials: when it leaves the plateau, or diverges, and at which learning rates.
+"""Forecast a training from short trials: when it leaves the plateau, or diverges, and at which learning rates it works.
 
     found = forecast(loop, steps=3000)
     found.escape_steps, found.interval          # 1240.0, (870.0, 1800.0)
     found.window                                # (6e-4, 1e-2): learning rates that leave in 3,000 steps
 
-Trials are real steps of the real optimiser (`trials.py`). A training that leaves within a few hundred steps is seen to leave. A later
-escape is forecast from trials at larger learning rates, which leave earlier. With T the escape time at the learning rate asked, the
+Trials are real steps of the real optimiser (`trials.py`), for every optimiser. The first two run together: the training itself on one
+half of the data, and ten times its learning rate on the other half. If the training leaves, it is repeated on the other half. If it
+does not, its escape is forecast from the larger rates, which leave earlier. With T the escape time at the learning rate asked, the
 escape time at f times this rate is
 
-    ln T_f = ln T - p ln f + error                               p about 1 for SGD (time x rate is constant), smaller for Adam
+    ln T_f = ln T - p ln f + error                     p about 0.9 for SGD (time x rate is nearly constant), 0.75 for Adam and others
 
 T and p are estimated together by Bayes' rule on a grid: ln T has a flat prior, with a share `NEVER` that never leaves; p and the error
-are normal. A trial that has not left in n steps contributes the probability of ln T_f > ln n. A share `BROKEN` of the trials at other
-rates means nothing, because a rate may be too large.
+are normal. If the result is not clear, two more trials follow: about three times the learning rate, and a longer one of the training.
+What a trial contributes:
+
+    it left                                  a normal density of ln T_f
+    it stays                                 the probability that T_f is larger than its steps
+    it stays far above the constant's loss   the same with `RELAXES` times its steps: it must first come down
+    it is a little below the constant's      a density around the time at which an exponential growth would leave
+    its rate is too high                     nothing: it diverged, or its loss is above that of the training itself
+
+A share `BROKEN` of the trials means nothing in any case. No constant depends on the task or the network. They were chosen by hand on
+recorded trainings, and the result changes little with each of them (docs/results/2026-11-21-forecast.md).
 
 Legend: T escape time in steps, f factor on the learning rate, p exponent, S steps of the training.
 """
@@ -26,18 +36,29 @@ import numpy as np
 import torch
 
 from gersgorin.checking.loop import TrainingLoop
-from gersgorin.checking.trials import WINDOW, Constant, Trials, run_trials
+from gersgorin.checking.trials import LEFT, WINDOW, Constant, Trials, run_trials
 
-EXPONENT = {"sgd": (0.92, 0.08), "adaptive": (0.75, 0.2)}  # mean and standard deviation of p
-ERROR = 0.15, 0.1  # of ln T_f, and more for each unit of |ln f|
-NEVER = 0.35
-BROKEN = 0.15
+EXPONENT = {"sgd": (0.9, 0.1), "adaptive": (0.75, 0.25)}  # mean and standard deviation of p
+ERROR = 0.15, 0.1  # standard deviation of ln T_f, and more for each unit of |ln f|
+OWN_ERROR = 0.03  # at the learning rate asked
+NEVER = 0.3
+HIGHEST = 1e5  # steps; the prior of ln T is flat up to here
+BROKEN, OWN_BROKEN = 0.15, 1e-3
 EARLY = 1.25 * WINDOW  # steps; a trial that leaves so early may have left at any time before
-BUDGET = 300  # steps of the first two trials, for a training of 1,000
-FASTER = 10.0  # first larger factor, and its square root the second
-UNCLEAR = 0.08  # probabilities between this and its complement ask for one more trial
+JITTER = 0.02  # of the constant's loss, by which a trial may be above another by chance
+RELAXING, RELAXES = (
+    1.1,
+    3.0,
+)  # ratio to the constant's loss from which a trial must come down first, for so many times its steps
+NEAR, NEAR_ERROR = (
+    0.003,
+    0.35,
+)  # below the constant's loss, relative, from which a trial is about to leave; error of ln T_f then
+BUDGET = 280  # steps of the first two trials together, for a training of 1,000
+FASTER = 10.0  # factor of the second trial; the third has its square root
+THIRD, FOURTH = 1.3, 2.0  # steps of these trials, relative to the budget
+UNCLEAR = 0.06, 0.1  # of the probability and its complement, from which a third and a fourth trial run
 SAFE = 0.98  # probability of a training that was seen to leave
-LATEST = 1e9  # steps
 SPREAD = 0.2  # least half-width of ln T that two halves of the data give
 
 
@@ -74,35 +95,57 @@ def forecast(
     end = time.monotonic() + seconds
     progress("the best constant output")
     constant = Constant(loop)
-    budget = int(BUDGET * math.sqrt(max(1.0, steps / 1000)))
-    halves = (0, 1) if loop.data.count >= 2 * loop.data.per_step else (None, None)
-    all_trials: list[Trials] = []
 
     def run(doing: str, factors: Sequence[float], parts: Sequence[int | None], **options) -> Trials:
         progress(doing)
         left = end - time.monotonic()
-        found = run_trials(loop, factors, parts, seconds=left, constant=constant, seed=seed, **options)
-        all_trials.append(found)
+        return run_trials(loop, factors, parts, seconds=left, constant=constant, seed=seed, **options)
+
+    halves = (0, 1) if loop.data.count >= 2 * loop.data.per_step else (None, None)
+    return decide(run, halves, steps, exponent_of(loop), loop.learning_rate)
+
+
+def decide(
+    run: Callable[..., Trials],
+    halves: tuple[int | None, int | None],
+    steps: int,
+    law: tuple[float, float],
+    learning_rate: float,
+) -> Forecast:
+    """Choose the trials, one after another, and read them.
+
+    Args:
+        run: run(description, factors, parts, **options of `run_trials`).
+        halves: disjoint parts of the data.
+        steps: of the training.
+        law: mean and standard deviation of the exponent p.
+        learning_rate: of the training.
+    """
+    budget = int(BUDGET * math.sqrt(max(1.0, steps / 1000)))
+    done: list[Trials] = []
+
+    def more(doing: str, factors: Sequence[float], parts: Sequence[int | None], most, **options) -> Trials:
+        found = run(doing, factors, parts, steps=most, **options)
+        done.append(found)
         return found
 
-    first = run(
+    first = more(
         "the training, and ten times its learning rate",
         [1.0, FASTER],
         halves,
-        steps=[steps, min(steps, budget // 2)],
+        steps,
         budget=budget,
         until_first=True,
     )
-    law = exponent_of(loop)
     left, diverged, agree = float(first.left[0]), float(first.diverged[0]), True
     if diverged < math.inf:
         for factor in (FASTER**-0.5, 1 / FASTER, FASTER**-2):
-            slower = run("smaller learning rates", [factor], halves[:1], steps=min(steps, budget // 2))
+            slower = more("smaller learning rates", [factor], halves[:1], min(steps, budget // 2))
             if slower.diverged[0] == math.inf:
                 break
         spread, probability, escape = (left, left), 1 - SAFE, left
     elif left < math.inf:
-        other = run("the other half of the data", [1.0], halves[1:], steps=min(steps, int(2 * left) + WINDOW))
+        other = more("the other half of the data", [1.0], halves[1:], min(steps, int(2 * left) + WINDOW))
         again = float(other.left[0])
         agree = other.timed_out or max(left, again) <= 2 * min(left, again)
         diverged = float(other.diverged[0])
@@ -114,21 +157,24 @@ def forecast(
     elif first.steps[0] >= steps:
         escape, spread, probability = math.inf, (math.inf, math.inf), 1 - SAFE
     else:
-        belief = Belief(law, evidence(all_trials))
-        if UNCLEAR < belief.probability(steps) < 1 - UNCLEAR:
-            run("three times its learning rate", [FASTER**0.5], halves[:1], steps=min(steps, int(0.8 * budget)))
-            belief = Belief(law, evidence(all_trials))
+        belief = Belief(law, evidence(done))
+        if belief.unclear(steps, UNCLEAR[0]):
+            more("three times its learning rate", [FASTER**0.5], halves[:1], min(steps, int(THIRD * budget)))
+            belief = Belief(law, evidence(done))
+        if belief.unclear(steps, UNCLEAR[1]):
+            more("the other half of the data, for longer", [1.0], halves[1:], min(steps, int(FOURTH * budget)))
+            belief = Belief(law, evidence(done))
         probability = belief.probability(steps)
         escape, spread = belief.escape(steps)
-    joined = joined_trials(all_trials)
+    joined = joined_trials(done)
     return Forecast(
         escape_steps=escape if escape <= steps else math.inf,
         interval=spread,
         diverges_at=diverged,
-        window=window_of(loop, joined, escape, law[0], steps),
+        window=window_of(learning_rate, joined, escape, law[0], steps),
         probability=probability,
         halves_agree=agree,
-        cut="the time was up before the trials ended" if any(t.timed_out for t in all_trials) else None,
+        cut="the time was up before the trials ended" if any(t.timed_out for t in done) else None,
         trials=joined,
     )
 
@@ -140,63 +186,85 @@ def exponent_of(loop: TrainingLoop) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one trial says: the factor on its learning rate, its steps, and when it left or diverged (inf: not)."""
+    """What one trial says."""
 
     factor: float
+    """On the learning rate."""
     steps: float
     left: float
-    diverged: float
+    """inf: not seen."""
+    ratio: float = 1.0
+    """Of the last loss to the constant's."""
 
 
 def evidence(trials: Sequence[Trials]) -> list[Evidence]:
-    """Of all trials."""
-    return [
-        Evidence(*map(float, row))
-        for found in trials
-        for row in zip(found.factors, found.steps, found.left, found.diverged, strict=True)
-    ]
+    """Of all trials whose learning rate is not too high.
+
+    A rate is too high if its trial diverges, or if its loss stays above that of the training itself after as many steps.
+    """
+    own = trials[0]
+    found = []
+    for group in trials:
+        for k, factor in enumerate(map(float, group.factors)):
+            steps = int(group.steps[k])
+            if group.diverged[k] < math.inf or steps < WINDOW:
+                continue
+            same = min(steps, int(own.steps[0]))
+            worse = group.ratios[same - 1, k] > own.ratios[same - 1, 0] + JITTER
+            if group.left[k] == math.inf and factor > 1 and worse:
+                continue
+            found.append(Evidence(factor, steps, float(group.left[k]), float(group.ratios[steps - 1, k])))
+    return found
 
 
 class Belief:
     """Posterior distribution of the escape time T at the learning rate asked."""
 
     def __init__(self, law: tuple[float, float], evidence: Sequence[Evidence]):
-        from scipy.special import log_ndtr
-
-        self.times = np.linspace(math.log(WINDOW), math.log(LATEST), 300)
         units = np.linspace(-2.5, 2.5, 15)
-        exponents = law[0] + law[1] * units
-        log_prior = np.full(len(self.times) + 1, math.log((1 - NEVER) / len(self.times)))
-        log_prior[-1] = math.log(NEVER)
-        total = log_prior - 0.5 * units[:, None] ** 2
+        self.times = np.linspace(math.log(WINDOW), math.log(HIGHEST), 300)
+        self.exponents = (law[0] + law[1] * units)[:, None]
+        prior = np.append(np.full(len(self.times), math.log((1 - NEVER) / len(self.times))), math.log(NEVER))
+        total = prior - 0.5 * units[:, None] ** 2
         for trial in evidence:
-            if trial.diverged < math.inf:
-                continue
-            distance = math.log(trial.factor)
-            own = trial.factor == 1
-            error = ERROR[0] + ERROR[1] * abs(distance) if not own else 0.03
-            broken = BROKEN if not own else 1e-3
-            expected = self.times - exponents[:, None] * distance
-            if trial.left == math.inf:
-                fits = log_ndtr((expected - math.log(trial.steps)) / error)
-                never = 0.0
-            elif trial.left <= EARLY and not own:
-                fits = log_ndtr((math.log(trial.left) - expected) / error)
-                never = math.log(0.3 * BROKEN)
-            else:
-                fits = -0.5 * ((math.log(trial.left) - expected) / error) ** 2 - math.log(
-                    error * math.sqrt(2 * math.pi)
-                )
-                never = math.log(0.3 * BROKEN)
-            anything = 0.0 if trial.left == math.inf else -math.log(math.log(LATEST / WINDOW))
-            fits = np.logaddexp(fits + math.log(1 - broken), math.log(broken) + anything)
-            total = total + np.append(fits, np.full((len(units), 1), never), axis=1)
+            total = total + self._log_likelihood(trial)
         weights = np.exp(total - total.max()).sum(0)
         self.weights = weights / weights.sum()
+
+    def _log_likelihood(self, trial: Evidence) -> np.ndarray:
+        """(P, T + 1) of a trial for each exponent and escape time, the last for one that never leaves."""
+        from scipy.special import log_ndtr
+
+        distance = math.log(trial.factor)
+        own = trial.factor == 1
+        error = OWN_ERROR if own else ERROR[0] + ERROR[1] * abs(distance)
+        broken = OWN_BROKEN if own else BROKEN
+        expected = self.times - self.exponents * distance
+        near = 1 - trial.ratio >= NEAR
+        if trial.left == math.inf and not near:
+            later = RELAXES if trial.ratio > RELAXING else 1.0
+            fits, anything, never = log_ndtr((expected - math.log(later * trial.steps)) / error), 0.0, 0.0
+        else:
+            time = trial.left
+            if time == math.inf:
+                time = trial.steps * max(1.0, math.sqrt((1 - LEFT) / (1 - trial.ratio)))
+                error, broken = math.hypot(error, NEAR_ERROR), BROKEN
+            if time <= EARLY and not own:
+                fits = log_ndtr((math.log(time) - expected) / error)
+            else:
+                fits = -0.5 * ((math.log(time) - expected) / error) ** 2 - math.log(error * math.sqrt(2 * math.pi))
+            anything = -math.log(math.log(HIGHEST / WINDOW))
+            never = math.log(0.3 * broken)
+        fits = np.logaddexp(fits + math.log(1 - broken), math.log(broken) + anything)
+        return np.append(fits, np.full((len(self.exponents), 1), never), axis=1)
 
     def probability(self, steps: float) -> float:
         """Of leaving within so many steps."""
         return float(self.weights[:-1][self.times <= math.log(steps)].sum())
+
+    def unclear(self, steps: float, least: float) -> bool:
+        """Whether both leaving and staying have at least this probability."""
+        return least < self.probability(steps) < 1 - least
 
     def escape(self, steps: float) -> tuple[float, tuple[float, float]]:
         """Median of T, and its quantiles of 10 and 90 %; of those that leave within the steps, if this is probable."""
@@ -211,7 +279,7 @@ class Belief:
 
 
 def window_of(
-    loop: TrainingLoop, trials: Trials, escape: float, exponent: float, steps: int
+    learning_rate: float, trials: Trials, escape: float, exponent: float, steps: int
 ) -> tuple[float, float] | None:
     """Learning rates from the least that leaves within the steps to the largest that was seen to leave, below all that diverge."""
     bad = trials.factors[np.isfinite(trials.diverged)].min(initial=math.inf)
@@ -223,7 +291,7 @@ def window_of(
     low = min(good)
     if escape < math.inf and bad > 1:
         low = min(low, (escape / steps) ** (1 / exponent))
-    return loop.learning_rate * low, loop.learning_rate * max(good)
+    return learning_rate * low, learning_rate * max(good)
 
 
 def joined_trials(parts: Sequence[Trials]) -> Trials:

@@ -30,8 +30,10 @@ from rhn.training.curves import LEFT
 CLEARLY = 0.05  # below `LEFT`: a loss that needs no confirmation
 DIVERGED = 10.0  # times the larger of the first loss and the constant's
 WINDOW = 32  # steps of a mean
-CONSTANT_BATCHES = 100  # of a DataLoader, for which the best constant output is searched
+CONSTANT_BATCHES = 16  # minibatches for which the best constant output is searched
 CONSTANT_SIZE = 2**21  # most numbers in their outputs
+CONSTANT_WORK = 5 * 10**8  # most multiplications for these outputs, if they are computed as one large batch
+BACKWARD = 3.0  # time of a step / time of a forward pass
 PROBED = 2  # steps by which the ways to run the copies are timed
 HEADROOM = 1.5  # times the last step's time that must be left for another
 FUSED_FROM = 6  # copies; vmap costs 2 to 3 times a plain step, and gains with their number
@@ -50,7 +52,8 @@ class Trials:
     constants: np.ndarray
     """(S, K) losses of the best constant output on the same minibatches."""
     left: np.ndarray
-    """(K,) last step of the first window in which the loss is below `LEFT` times the constant's and stays there; inf: not seen."""
+    """(K,) last step of the first window in which the loss is below `LEFT` times the constant's, and stays there for `WINDOW` steps or
+    to the end of the trial; inf: not seen."""
     diverged: np.ndarray
     """(K,) step at which the loss was not finite, or the median of a window `DIVERGED` times that of the start; inf: not seen."""
     constant: float
@@ -109,7 +112,7 @@ def run_trials(
     runs = [_Run(after) for _ in factors]
     active = list(range(count))
     step = used = 0
-    last = 0.0
+    last = count * constant.step_seconds
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         copies, step_seconds = _fastest(loop, factors, order)
@@ -125,8 +128,9 @@ def run_trials(
             step_seconds = min(last / len(active), step_seconds or math.inf)
             used += len(active)
             step += 1
+            last_rows = slice(max(0, step - WINDOW), step)
             for k in active:
-                runs[k].look(losses[:step, k], constants[:step, k])
+                runs[k].look(losses[last_rows, k], constants[last_rows, k], step, losses[0, k])
             keep = [j for j, k in enumerate(active) if not runs[k].ended and step < most[k]]
             if until_first and 0 not in [active[j] for j in keep]:
                 keep = []
@@ -139,7 +143,7 @@ def run_trials(
         parts=tuple(parts),
         losses=losses[:step],
         constants=constants[:step],
-        left=np.array([run.left for run in runs]),
+        left=np.array([min(run.left, run.below) for run in runs]),
         diverged=np.array([run.diverged for run in runs]),
         constant=constant.loss,
         step_seconds=step_seconds,
@@ -148,17 +152,23 @@ def run_trials(
 
 
 class Constant:
-    """The best constant output of a training, and its loss on any minibatch."""
+    """The best constant output of a training, and its loss on any minibatch; `step_seconds` estimates the time of a step."""
 
     def __init__(self, loop: TrainingLoop):
         self.loop, self.shapes = loop, {}
         pairs = loop.data.minibatches(CONSTANT_BATCHES)
-        numbers = self._shape(pairs[0][0]).numel()
-        if isinstance(loop.data, Examples):  # one large batch is faster than many
-            count = loop.data.per_step * max(1, CONSTANT_SIZE // numbers)
-            pairs = [loop.data.take(torch.arange(min(count, loop.data.count)))]
-        else:
-            pairs = pairs[: max(1, CONSTANT_SIZE // numbers)]
+        x = pairs[0][0]
+        size = self._shape(x).numel()  # the first call may be slow
+        self.shapes.clear()
+        start = time.monotonic()
+        self._shape(x)
+        self.step_seconds = BACKWARD * (time.monotonic() - start)
+        pairs = pairs[: max(1, CONSTANT_SIZE // size)]
+        if isinstance(loop.data, Examples):  # one large batch is faster than many, if its outputs cost little
+            work = sum(p.numel() for p in loop.model.parameters()) * math.prod(x.shape[:2])
+            count = loop.data.per_step * int(min(CONSTANT_SIZE // size, CONSTANT_WORK // work))
+            if count > CONSTANT_BATCHES * loop.data.per_step:
+                pairs = [loop.data.take(torch.arange(min(count, loop.data.count)))]
         self.output, self.loss = loop.constant_output(pairs)
 
     @torch.no_grad()
@@ -187,20 +197,19 @@ class _Run:
     def ended(self) -> bool:
         return self.diverged < math.inf or (self.left < math.inf and self.steps >= self.after * self.left)
 
-    def look(self, losses: np.ndarray, constants: np.ndarray) -> None:
-        """Read the losses of all steps so far."""
-        self.steps = len(losses)
+    def look(self, losses: np.ndarray, constants: np.ndarray, step: int, first: float) -> None:
+        """Read the last losses, at most `WINDOW` of them, after so many steps; `first` is the loss of the first step."""
+        self.steps = step
         if not math.isfinite(losses[-1]):
-            self.diverged = self.steps
-        if self.diverged < math.inf or self.steps < WINDOW:
+            self.diverged = step
+        if self.diverged < math.inf or step < WINDOW:
             return
-        window, beside = losses[-WINDOW:], constants[-WINDOW:]
-        ratio = window.sum() / beside.sum()
-        if ratio > 1 and np.median(window) > DIVERGED * max(losses[0], beside.mean()):
-            self.diverged = self.steps
+        ratio = losses.sum() / constants.sum()
+        if ratio > 1 and np.median(losses) > DIVERGED * max(first, constants.mean()):
+            self.diverged = step
         elif self.left == math.inf:
-            self.below = min(self.below, self.steps) if ratio < LEFT else math.inf
-            if ratio < LEFT - CLEARLY or self.steps - self.below >= WINDOW:
+            self.below = min(self.below, step) if ratio < LEFT else math.inf
+            if ratio < LEFT - CLEARLY or step - self.below >= WINDOW:
                 self.left = self.below
 
 
