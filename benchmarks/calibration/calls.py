@@ -80,13 +80,13 @@ def drawn(seed: int) -> tuple[dict, TrainingLoop]:
     start = "torch" if name in LAYERS else pick.choice(STARTS)
     torch.manual_seed(seed)
     if name in LAYERS:
-        model = TorchNetwork(LAYERS[name], pick.choice((16, 32, 64)), x.shape[-1], outputs, last)
+        model = TorchNetwork(LAYERS[name], pick.choice((16, 32)), x.shape[-1], outputs, last)
     else:
         model = Network(name, start, x.shape[-1], outputs, last, seed)
     optimizer = pick.choice(list(OPTIMIZERS))
     kind, options, top = OPTIMIZERS[optimizer]
     rate = float(f"{top * 10 ** pick.uniform(-3.0, -0.3):.2g}")
-    steps = pick.choice((300, 1000, 1000, 1000, 3000))
+    steps = pick.choice((300, 1000, 1000, 1000, 1000, 1000, 1000, 3000))
     what = {"seed": seed, "task": task.__name__, "network": name, "start": start, "optimizer": optimizer}
     loop = TrainingLoop(model, x, y, loss, kind(model.parameters(), lr=rate, **options), batch_axis=1)
     return what | {"learning_rate": rate, "steps": steps}, loop
@@ -99,7 +99,7 @@ def call(seed: int) -> dict:
     found = forecast(loop, row["steps"], seconds=120.0)
     took = time.process_time() - began
     began = time.process_time()
-    training = run_trials(loop, [1.0], [None], steps=row["steps"], seconds=math.inf, after=2.0, seed=seed + 1)
+    training = run_trials(loop, [1.0], [None], steps=row["steps"], seconds=math.inf, after=1.5, seed=seed + 1)
     trained = time.process_time() - began
     low, high = found.window or (math.nan, math.nan)
     ratios = training.ratios[:, 0]
