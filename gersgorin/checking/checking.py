@@ -121,7 +121,7 @@ def check_training(
     if isinstance(loop.data, Batches) and loop.data.left_out:
         left_out.append(f"{counted(loop.data.left_out, 'batch', 'batches')} of another shape than the first")
     return TrainingCheck(
-        name=name or name_of(model),
+        name=name or name_of(loop.model),
         optimizer=loop.optimizer_name,
         learning_rate=loop.learning_rate,
         steps=steps,

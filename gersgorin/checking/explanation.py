@@ -61,9 +61,10 @@ class _Probe:
 
     def __init__(self, loop: TrainingLoop):
         self.model = copy.deepcopy(loop.model).double().eval()
-        self.inputs, self.targets = map(_double, loop.data.minibatches(1)[0])
+        probe = loop.data.probe()
+        self.inputs, self.targets = map(_double, probe)
         self.loss_fn = loop.loss_fn
-        self._constant = loop.constant_output([loop.data.minibatches(1)[0]])[0].double()
+        self._constant = loop.constant_output([probe])[0].double()
         outputs = self.outputs()
         self.mask = torch.ones(outputs.shape[:-1], dtype=torch.bool, device=outputs.device)
         self.output_bias = output_bias_of(self.parameters, outputs)

@@ -85,6 +85,8 @@ class TrainingLoop:
         if not isinstance(model, nn.Module):
             raise InvalidInputError(f"the model is a {type(model).__name__}, expected a torch.nn.Module")
         model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+        if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
+            raise InvalidInputError(f"{type(model).__name__} has weights of no size yet: run it once before")
         check_weights(model)
         self.loss_fn = _loss(loss_fn)
         self.clip_norm = _positive("clip_norm", clip_norm)
@@ -128,9 +130,14 @@ class TrainingLoop:
         first = [float(group["lr"]) for group in optimizer.param_groups]
         rows = []
         with warnings.catch_warnings(action="ignore"):  # the scheduler is stepped without its optimiser
-            for _ in range(steps):
+            for step in range(steps):
                 rows.append([float(group["lr"]) / lr for group, lr in zip(optimizer.param_groups, first, strict=True)])
-                scheduler.step()
+                try:
+                    scheduler.step()
+                except USERS_FAULT as error:
+                    raise InvalidInputError(
+                        f"the scheduler fails at step {step + 1}: {first_line(error)}"
+                    ) from error
         return rows
 
     def best_constant(self) -> float:
@@ -240,6 +247,10 @@ class Examples:
         units = units.to(self.x.device)
         return self.x.index_select(self.axis, units), self.y.index_select(self.y_axis, units)
 
+    def probe(self) -> tuple[Tensor, Tensor]:
+        """The first examples, as many as a usual minibatch has."""
+        return self.take(torch.arange(min(BATCH_SIZE, self.count)))
+
     def minibatches(self, most: int) -> list[tuple[Tensor, Tensor]]:
         """The first minibatches, in order."""
         starts = range(0, self.count - self.per_step + 1, self.per_step)
@@ -257,7 +268,7 @@ class Batches:
         kept: list[tuple[Tensor, Tensor]] = []
         size, self.left_out, end = 0, 0, time.monotonic() + seconds
         with _generators_kept(loader):
-            for pair in islice(iter(loader), MOST_BATCHES):
+            for pair in islice(_read(loader), MOST_BATCHES):
                 if not isinstance(pair, tuple | list) or len(pair) != 2:
                     raise InvalidInputError("the DataLoader gives no pairs: expected (x, y) of each batch")
                 x, y = _numbers("x", pair[0], like), _numbers("y", pair[1], like)
@@ -275,6 +286,10 @@ class Batches:
     def take(self, units: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs and targets of one batch."""
         return self.kept[int(units)]
+
+    def probe(self) -> tuple[Tensor, Tensor]:
+        """The first batch."""
+        return self.kept[0]
 
     def minibatches(self, most: int) -> list[tuple[Tensor, Tensor]]:
         """The first batches."""
@@ -315,6 +330,19 @@ def _generators_kept(loader: Any) -> Iterator[None]:
     finally:
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
+
+
+def _read(loader: Iterable) -> Iterator[Any]:
+    """The batches of a loader. Raises InvalidInputError with what it raised."""
+    batches = iter(loader)
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except USERS_FAULT as error:  # whatever a user's data set raises
+            raise InvalidInputError(f"the DataLoader raised {type(error).__name__}: {first_line(error)}") from error
+        yield batch
 
 
 def _copied(model: nn.Module, optimizer: Optimizer, scheduler: Any) -> tuple[nn.Module, Optimizer, Any]:

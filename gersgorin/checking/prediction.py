@@ -14,7 +14,6 @@ from gersgorin.plotting.figure import ink, panel
 from rhn.plotting.figures import BLUE, GREEN, GREY, RED
 from rhn.utils.io import finite_json
 from rhn.utils.result import Result, rows_of
-from rhn.utils.wording import counted
 
 if TYPE_CHECKING:
     from gersgorin.checking.forecast import Forecast
@@ -115,14 +114,18 @@ class TrainingCheck(Result):
     def verdict(self) -> str:
         return " ".join(self.sentences)
 
+    @property
+    def _steps(self) -> str:
+        return f"{self.steps:,} step{'s' * (self.steps > 1)}"
+
     def _what(self) -> str:
-        n, p = f"{self.steps:,}", _probability(self.probability)
+        n, p = self._steps, _probability(self.probability)
         words = {
-            "leaves": f"leaves {CONSTANT} within its {n} steps (probability {p})",
-            "stays": f"stays at {CONSTANT} for all of its {n} steps (probability of leaving {p})",
-            "explodes": f"explodes before it leaves {CONSTANT}, within its {n} steps (probability of leaving {p})",
-            "leaves, then explodes": f"leaves {CONSTANT}, then explodes within its {n} steps (probability of no explosion {p})",
-            "may leave": f"may leave {CONSTANT} within its {n} steps, or not (probability of leaving {p})",
+            "leaves": f"leaves {CONSTANT} within its {n} (probability {p})",
+            "stays": f"stays at {CONSTANT} for all of its {n} (probability of leaving {p})",
+            "explodes": f"explodes before it leaves {CONSTANT}, within its {n} (probability of leaving {p})",
+            "leaves, then explodes": f"leaves {CONSTANT}, then explodes within its {n} (probability of no explosion {p})",
+            "may leave": f"may leave {CONSTANT} within its {n}, or not (probability of leaving {p})",
         }
         return (
             f"Under {self.optimizer} at a learning rate of {self.learning_rate:.4g}, {self.name} {words[self.outcome]}."
@@ -151,7 +154,7 @@ class TrainingCheck(Result):
         return f"it {verb} after about {self._in_steps(self.escape_steps)} steps{between}"
 
     def _where(self) -> str:
-        n, tried = f"{self.steps:,}", self.table()
+        n, tried = self._steps, self.table()
         above = self.learning_rate if self.window is None else self.window[1]
         exploded = [row for row in tried if row["diverged"] < math.inf and row["learning_rate"] > above]
         then = "no higher one was seen to explode"
@@ -159,16 +162,16 @@ class TrainingCheck(Result):
             then = f"at {exploded[0]['learning_rate']:.3g} the loss explodes at step {exploded[0]['diverged']:,.0f}"
         if self.window is None:
             low, high = tried[0]["learning_rate"], tried[-1]["learning_rate"]
-            return f"No learning rate from {low:.3g} to {high:.3g} is forecast to leave within {n} steps{f'; {then}' * bool(exploded)}."
+            return f"No learning rate from {low:.3g} to {high:.3g} is forecast to leave within {n}{f'; {then}' * bool(exploded)}."
         low, high = (f"{rate:.3g}" for rate in self.window)
         rates = (
             f"Learning rates from {low} to {high} leave" if low != high else f"Of the learning rates only {low} leaves"
         )
-        return f"{rates} within {n} steps; {then}."
+        return f"{rates} within {n}; {then}."
 
     def summary(self) -> str:
         """The three sentences, then the numbers behind them."""
-        epochs = f"{counted(self.steps, 'step')} of minibatches, {self.steps / self.steps_per_epoch:.3g} epochs"
+        epochs = f"{self._steps} of minibatches, {self.steps / self.steps_per_epoch:.3g} epochs"
         rows = {
             "training": f"{self.optimizer}, learning rate {self.learning_rate:.4g}, {epochs}",
             "plateau": f"{self.constant_loss:.4g}, the loss of the best constant output; it starts at {self.first_loss:.4g}",

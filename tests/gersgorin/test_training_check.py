@@ -161,6 +161,11 @@ def test_gradients_may_be_off_outside():
     assert found.rates and len(found.table()) > 1
 
 
+def test_minibatches_of_one_example_have_rates():
+    model, x, y = made()
+    assert gersgorin.check(model, x, y, "mse", "sgd", learning_rate=0.1, steps=40, batch_size=1).rates
+
+
 def test_a_model_that_does_not_run_in_double_precision_has_a_forecast_without_rates():
     class Single(Reader):
         def forward(self, x):
@@ -171,6 +176,12 @@ def test_a_model_that_does_not_run_in_double_precision_has_a_forecast_without_ra
     found = gersgorin.check(model, x, y, "mse", "sgd", learning_rate=0.1, steps=40)
     assert found.rates == {} and found.order is None
     assert found.left_out[0].startswith("rates and gains: ")
+
+
+def test_a_check_that_ends_early_says_what_it_left_out():
+    model, x, y = made()
+    found = gersgorin.check(model, x, y, "mse", "adam", learning_rate=1e-5, steps=10**6, seconds=0.2)
+    assert found.left_out[0] == found.forecast.cut and found.forecast.cut in found.summary()
 
 
 def test_the_same_check_gives_the_same_answer(good):

@@ -203,6 +203,8 @@ def test_time_ends_trials():
         ({"batch_axis": 2}, "batch_axis is 2"),
         ({"model": lambda x: x}, "the model is a function"),
         ({"model": nn.Flatten()}, "has no parameters"),
+        ({"model": nn.Sequential(nn.Flatten(), nn.LazyLinear(1))}, "weights of no size yet"),
+        ({"x": (1 / 0 for _ in range(2)), "y": None}, "the DataLoader raised ZeroDivisionError"),
         ({"model": made()[0].requires_grad_(False)}, "does not depend on any parameter"),
         ({"loss_fn": "cross-entropy", "y": torch.ones(24).long()}, "loss_fn.* raised IndexError.*out of bounds"),
     ],
@@ -222,6 +224,14 @@ def test_an_empty_loader_is_refused():
     model, _, _ = made()
     with pytest.raises(DataError, match="empty"):
         TrainingLoop(model, [], None, "mse", "adam", learning_rate=0.1)
+
+
+def test_a_scheduler_that_ends_before_the_training_is_refused():
+    model, x, y = made()
+    optimizer = torch.optim.Adam(model.parameters())
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=20)
+    with pytest.raises(InvalidInputError, match="the scheduler fails at step 21"):
+        TrainingLoop(model, x, y, "mse", optimizer, scheduler=scheduler).schedule(30)
 
 
 def test_the_axis_of_few_examples_is_that_of_the_parts_or_of_the_targets():
