@@ -41,7 +41,7 @@ LOSSES = {
     "bernoulli": lambda output, y: F.binary_cross_entropy_with_logits(output, y.to(output.dtype).reshape(output.shape)),
 }
 BATCH_SIZE = 32
-MOST_BYTES = 2**29  # kept of the batches of a DataLoader
+MOST_BYTES = 2**29  # of the batches of a DataLoader in memory
 MOST_BATCHES = 4_000  # of a DataLoader
 SEARCH_STEPS = 200  # of the search for the best constant output
 CONSTANT_BATCHES = 100  # minibatches for which it is searched
@@ -135,9 +135,7 @@ class TrainingLoop:
                 try:
                     scheduler.step()
                 except USERS_FAULT as error:
-                    raise InvalidInputError(
-                        f"the scheduler fails at step {step + 1}: {first_line(error)}"
-                    ) from error
+                    raise InvalidInputError(f"the scheduler fails at step {step + 1}: {first_line(error)}") from error
         return rows
 
     def best_constant(self) -> float:
@@ -179,7 +177,7 @@ class TrainingLoop:
         if not loss > NOTHING * abs(zero):
             raise InvalidInputError(
                 f"the loss of the best constant output is {loss:.3g}, expected a number above 0: the targets are all the same, or the "
-                "loss can fall below 0, where no share of it says that a training works"
+                "loss can fall below 0"
             )
         return constant.detach(), loss
 
@@ -403,7 +401,7 @@ def _independent(model: nn.Module, x: Tensor, axis: int) -> bool:
         piece.copy_(piece + 1 if piece.is_floating_point() else piece.flatten().roll(1).reshape(piece.shape))
     try:
         before, after = _call(model, few), _call(model, changed)
-    except InvalidInputError:  # such as a model of so many frames and no others
+    except InvalidInputError:  # such as a model that takes one number of frames only
         return False
     where = [a for a in (axis, 0) if a < before.dim() and before.shape[a] == 3]
     return bool(where) and torch.equal(before.select(where[0], 1), after.select(where[0], 1))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gersgorin.checking.forecast import Forecast
     from gersgorin.checking.gains import Gains
 
-EDGE = 1.1  # factor between a learning rate that fails and the nearest that is said to work
+EDGE = 1.1  # ratio of a learning rate that fails to the end of the window beside it
 HUGE = 1e7  # steps; from here on written as a power of ten
 CONSTANT = "the loss of a constant output"
 
@@ -107,7 +107,7 @@ class TrainingCheck(Result):
 
     @property
     def sentences(self) -> tuple[str, str, str]:
-        """What happens, when, and at which learning rates."""
+        """Outcome, time, and window of learning rates."""
         return self._what(), self._when(), self._where()
 
     @property

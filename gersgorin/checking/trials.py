@@ -105,7 +105,7 @@ def run_trials(
     end = time.monotonic() + seconds
     constant = Constant(loop) if constant is None else constant
     count = len(factors)
-    most = np.broadcast_to(np.asarray(steps), (count,))
+    most = np.minimum(np.broadcast_to(np.asarray(steps), (count,)), budget)
     order = _Order(loop, parts, seed)
     schedule = loop.schedule(int(most.max()))
     losses, constants = np.full((2, int(most.max()), count), np.nan)

@@ -175,12 +175,12 @@ def test_a_model_that_does_not_run_in_double_precision_has_a_forecast_without_ra
     model, (_, x, y) = Single(), made()
     found = gersgorin.check(model, x, y, "mse", "sgd", learning_rate=0.1, steps=40)
     assert found.rates == {} and found.order is None
-    assert found.left_out[0].startswith("rates and gains: ")
+    assert any(words.startswith("rates and gains: ") for words in found.left_out)
 
 
 def test_a_check_that_ends_early_says_what_it_left_out():
     model, x, y = made()
-    found = gersgorin.check(model, x, y, "mse", "adam", learning_rate=1e-5, steps=10**6, seconds=0.2)
+    found = gersgorin.check(model, x, y, "mse", "adam", learning_rate=1e-5, steps=10**9, seconds=0.2)
     assert found.left_out[0] == found.forecast.cut and found.forecast.cut in found.summary()
 
 
