@@ -1,0 +1,340 @@
+"""First weights to try for a network, as lines of Python: scaled, orthogonal, identity, gate biases, equal rates, flossed.
+
+    for start in starts(loop):
+        changed = start.applied(model, x)    # a copy on which start.code has run
+
+The lines that a user pastes are those that were run, so they give the network that was tried. They change only parameters that the
+optimiser trains.
+
+| weights                     | in all starts that draw them again                                                  |
+|-----------------------------|-------------------------------------------------------------------------------------|
+| matrices that read the data | normal; W x has entries of variance 1 on the data, so that the input gain is near 1 |
+| recurrent blocks (n, n)     | normal with standard deviation 1/sqrt(n), orthogonal, or the identity               |
+| other matrices              | normal with standard deviation 1/sqrt(fan_in)                                       |
+| biases                      | 0; forget gates 1, transform gates -1, or chrono (Tallec and Ollivier 2018)         |
+| output bias                 | puts the mean output at the best constant one                                       |
+
+Legend: n units, G blocks of n rows in a weight, T frames.
+"""
+
+import contextlib
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import EllipsisType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gersgorin.analyses.flossing import can_floss
+from gersgorin.checking.loop import TrainingLoop, output_of
+from rhn.cells import Cell
+from rhn.cells.layers import GateBlocks, Layer, Part
+from rhn.errors import InvalidInputError
+
+HEAD = """\
+import torch
+from torch import nn
+p = {{name: q.data for name, q in model.named_parameters()}}
+g = torch.Generator({device!r}).manual_seed(0)
+"""
+FLOSS = "from gersgorin.analyses.flossing import floss\nfloss(model, {sequences})\n"
+TORCH_GATES = {"LSTM": GateBlocks(0, carry=1), "GRU": GateBlocks(1, opens=False)}
+MOST_STD = 3.0  # of a matrix that reads the data
+ROUNDS, MOST_FACTOR = 3, 3.0  # of equalising rates; largest factor
+MINIBATCHES = 4  # for gradients, mean outputs and the best constant output
+FLOSSED = 1  # sequences
+
+
+@dataclass(frozen=True)
+class Start:
+    """One way to begin."""
+
+    words: str
+    """ "orthogonal matrices, chrono gates"."""
+    code: str = ""
+    """Lines that change `model` in place and may read `x`; empty for the weights that were given."""
+
+    def applied(self, model: nn.Module, x: Tensor | None = None) -> nn.Module:
+        """A copy of a model on which the lines have run."""
+        changed = copy.deepcopy(model)
+        exec(self.code, {"model": changed, "x": x})
+        return changed
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Weights that are drawn together."""
+
+    name: str
+    """Of the parameter."""
+    index: tuple[Any, ...]
+    """Its indices, applied one after another."""
+    kind: str
+    """ "recurrent" (a square matrix or a vector of weights of units), "matrix" or "bias"."""
+    std: float = 0.0
+    """Of a matrix that is drawn from a normal distribution."""
+    memory: int = 0
+    """Of a gate's bias: 1 if a larger one makes memories last longer, -1 if shorter; else 0."""
+    opposite: str = ""
+    """Of an input gate's bias: code of the forget gate's."""
+
+    @property
+    def code(self) -> str:
+        """ "p['rnn.weight_hh_l0'][0:24]"."""
+        return f"p[{self.name!r}]" + "".join(f"[{_text(k)}]" for k in self.index)
+
+    def of(self, tensors: dict[str, Tensor]) -> Tensor:
+        """The block in the tensors of all parameters."""
+        found = tensors[self.name]
+        for k in self.index:
+            found = found[k]
+        return found
+
+
+def starts(loop: TrainingLoop) -> Iterator[Start]:
+    """Yield the given start, then all others that the network allows."""
+    of = _Starts(loop)
+    yield Start("given weights")
+    if of.output_bias:
+        yield of.start("output bias at the best constant", "")
+    if not any(b.kind != "bias" for b in of.blocks):
+        return
+    has_gates = any(b.memory for b in of.blocks)
+    if has_gates:
+        yield of.start("gate biases for memory", of.gates("constant"))
+    yield of.start("matrices of 1/sqrt(n)", of.drawn("normal", "constant"))
+    yield of.start("matrices of equal rates", of.equal_rates())
+    if any(b.kind == "recurrent" for b in of.blocks):
+        orthogonal = of.drawn("orthogonal", "constant")
+        yield of.start("orthogonal matrices", orthogonal)
+        if has_gates:
+            yield of.start("orthogonal matrices, chrono gates", of.drawn("orthogonal", "chrono"))
+        else:
+            yield of.start("identity matrices", of.drawn("eye", "constant"))
+        if of.sequences and can_floss(of.model):
+            with contextlib.suppress(InvalidInputError):  # exponents of minus infinity
+                yield of.start("orthogonal matrices, flossed", orthogonal + FLOSS.format(sequences=of.sequences))
+
+
+class _Starts:
+    """The blocks of a network, and the lines of starts."""
+
+    def __init__(self, loop: TrainingLoop):
+        self.loop, self.model = loop, copy.deepcopy(loop.model)  # a normalisation counts its calls
+        self.batches = loop.data.minibatches(MINIBATCHES)
+        self.x, axis = getattr(loop.data, "x", None), getattr(loop.data, "axis", 0)
+        first = self.batches[0][0]
+        self.frames = first.shape[1 - axis] if first.dim() > 1 else 1
+        self.sequences = None if self.x is None else f"x[{':, ' * axis}:{FLOSSED}]"
+        trained = {id(q) for group in loop.optimizer.param_groups for q in group["params"] if q.requires_grad}
+        names = {name for name, q in loop.model.named_parameters() if id(q) in trained}
+        self.trained = {name: q for name, q in self.model.named_parameters() if name in names}
+        self.head = HEAD.format(device=first.device.type)
+        self.output_bias = _output_bias(self.model, self.trained, first)
+        self.constant = loop.constant_output(self.batches)[0] if self.output_bias else None
+        blocks = _blocks(self.model, first)
+        self.blocks = [b for b in blocks if b.name in self.trained and b.name != self.output_bias]
+
+    def start(self, words: str, code: str) -> Start:
+        """A start by these lines and the output bias."""
+        code = self.head + code
+        return Start(words, code + self._bias(Start("", code).applied(self.model, self.x)))
+
+    def drawn(self, recurrent: str, gates: str) -> str:
+        """Lines that draw all matrices again; recurrent: "normal", "orthogonal" or "eye"."""
+        lines = []
+        for b in self.blocks:
+            if b.kind == "bias":
+                lines += [f"{b.code}.zero_()"] if b.of(self.trained).any() else []
+            elif b.kind == "matrix" or (recurrent == "normal" and b.std):
+                lines.append(f"nn.init.normal_({b.code}, 0.0, {b.std:.4g}, generator=g)")
+            elif not b.std:  # a vector
+                lines += [] if recurrent == "normal" else [f"{b.code}.fill_(1.0)"]
+            else:
+                lines.append(f"nn.init.{recurrent}_({b.code}{', generator=g' * (recurrent == 'orthogonal')})")
+        return _joined(lines) + self.gates(gates)
+
+    def gates(self, kind: str) -> str:
+        """Lines that set the biases of gates; kind: "constant" or "chrono"."""
+        lines = []
+        for b in (b for b in self.blocks if b.memory):
+            if kind == "constant":
+                lines.append(f"{b.code}.fill_({float(b.memory)})")
+            else:  # +-log u, u uniform in [1, T - 1]
+                draw = f"{b.code}.uniform_(1.0, {max(2.0, self.frames - 1.0)}, generator=g).log_()"
+                lines.append(draw + ".neg_()" * (b.memory < 0))
+        if kind == "chrono":
+            lines += [f"{b.code}.copy_(-{b.opposite})" for b in self.blocks if b.opposite]
+        return _joined(lines)
+
+    def equal_rates(self) -> str:
+        """Lines that draw matrices of 1/sqrt(n) and multiply them until ||dL/dM|| / ||M|| is the same for all.
+
+        In a product of matrices these rates agree where the norms do, so that the square root of their ratio is the factor.
+        """
+        code, matrices = self.drawn("normal", "constant"), [b for b in self.blocks if b.kind != "bias"]
+        factors = [1.0] * len(matrices)
+        for _ in range(ROUNDS):
+            scaled = code + _scalings(matrices, factors)
+            model = self.start("", scaled).applied(self.model)
+            losses = [self.loop.loss(model, x, y) for x, y in self.batches]
+            weights = {name: q for name, q in model.named_parameters() if name in self.trained}
+            slopes = torch.autograd.grad(sum(losses), list(weights.values()), allow_unused=True, materialize_grads=True)
+            slopes = dict(zip(weights, slopes, strict=True))
+            rates = [(b.of(slopes).norm() / b.of(weights).norm()).item() for b in matrices]
+            usable = [math.log(rate) for rate in rates if 0 < rate < math.inf]
+            if not usable:
+                break
+            middle = math.exp(sum(usable) / len(usable))
+            for k, rate in enumerate(rates):
+                if 0 < rate < math.inf:
+                    factors[k] = min(max(factors[k] * math.sqrt(rate / middle), 1 / MOST_FACTOR), MOST_FACTOR)
+        return code + _scalings(matrices, factors)
+
+    @torch.no_grad()
+    def _bias(self, model: nn.Module) -> str:
+        """The line that sets the output bias of a network; "" if it has none."""
+        if not self.output_bias:
+            return ""
+        means = [output_of(model(x)).flatten(0, -2).mean(0) for x, _ in self.batches]
+        bias = model.get_parameter(self.output_bias) + self.constant - torch.stack(means).mean(0)
+        if not torch.isfinite(bias).all():
+            return ""
+        return f"p[{self.output_bias!r}].copy_(torch.tensor([{', '.join(f'{v:.5g}' for v in bias.tolist())}]))\n"
+
+
+def _blocks(model: nn.Module, x: Tensor) -> Iterator[_Block]:
+    """Yield the blocks of cells, linear layers and parameters of a user's own modules."""
+    sizes = _data_sizes(model, x)
+    for path, module in model.named_modules():
+        prefix, own = f"{path}." * bool(path), dict(module.named_parameters(recurse=False))
+        described = set()
+        for layer in _layers(module, own):
+            for part in (layer.input, layer.recurrent, layer.skip, layer.bias):
+                if part is not None and part.parameter in own:
+                    described.add(part.parameter)
+                    yield from _of_part(prefix, module, own[part.parameter], part, layer, sizes.get(module, 0.0))
+        for name in own if described else ():
+            if "bias" in name and name not in described:  # the second of torch's two
+                yield _Block(prefix + name, (), "bias")
+        n = getattr(module, "hidden_size", 0)
+        skew = own.get("weight_hh")
+        if isinstance(module, Cell) and skew is not None and skew.shape == (n * (n - 1) // 2,):
+            yield _Block(f"{prefix}weight_hh", (), "matrix", std=n**-0.5)
+
+
+def _of_part(prefix: str, module: nn.Module, weight: Tensor, part: Part, layer: Layer, size: float) -> Iterator[_Block]:
+    """Yield the G blocks of a part; size: norm of the module's input if this is data, else 0."""
+    whole: tuple = () if part.index is ... else (part.index,)
+    values = weight[part.index]
+    n = getattr(module, "hidden_size", None) or len(values)
+    blocks = 1 if part is layer.input else max(1, len(values) // n)
+    for k in range(blocks):
+        rows = slice(k * n, (k + 1) * n)
+        index = (*whole, rows) if blocks > 1 else whole
+        name = prefix + part.parameter
+        if part is layer.bias:
+            memory, opposite = 0, ""
+            if (gate := layer.gate) is not None:
+                if k == gate.carry:
+                    memory = 1
+                elif k == gate.transform and gate.carry is None:
+                    memory = -1 if gate.opens else 1
+                elif k == gate.transform:
+                    forget = slice(gate.carry * n, (gate.carry + 1) * n)
+                    opposite = _Block(name, (*whole, forget), "bias").code
+            yield _Block(name, index, "bias", memory=memory, opposite=opposite)
+        elif values.dim() == 1:
+            yield _Block(name, index, "recurrent")
+        else:
+            columns = values.shape[-1]
+            square = part is not layer.input and columns == n
+            std = min(1 / size, MOST_STD) if part is layer.input and size else columns**-0.5
+            yield _Block(name, index, "recurrent" if square else "matrix", std=std)
+
+
+def _layers(module: nn.Module, own: dict[str, Tensor]) -> tuple[Layer, ...]:
+    """The weights of a module, described as those of our cells; none for normalisations, embeddings and convolutions."""
+    if isinstance(module, Cell):
+        return module.layers()
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        gate = next((blocks for name, blocks in TORCH_GATES.items() if type(module).__name__.startswith(name)), None)
+        ends = [name.removeprefix("weight_hh") for name in own if name.startswith("weight_hh")]
+        projected = [Layer(input=Part(name)) for name in own if name.startswith("weight_hr")]
+        of_layers = [
+            Layer(
+                input=Part(f"weight_ih{end}") if end in ("", "_l0", "_l0_reverse") else None,
+                recurrent=Part(f"weight_hh{end}"),
+                skip=None if end in ("", "_l0", "_l0_reverse") else Part(f"weight_ih{end}"),
+                bias=Part(f"bias_ih{end}"),
+                gate=gate,
+            )
+            for end in ends
+        ]
+        return (*of_layers, *projected)
+    if isinstance(module, nn.Linear):
+        square = module.in_features == module.out_features
+        return (Layer(**{"recurrent" if square else "input": Part("weight")}, bias=Part("bias")),)
+    if type(module).__module__.startswith("torch."):
+        return ()
+    return tuple(
+        Layer(**{"recurrent" if q.shape[-1] == q.shape[-2] else "input": Part(name, index)})
+        for name, q in own.items()
+        if q.dim() in (2, 3)
+        for index in (range(len(q)) if q.dim() == 3 else (...,))
+    )
+
+
+@torch.enable_grad()
+def _data_sizes(model: nn.Module, x: Tensor) -> dict[nn.Module, float]:
+    """Root mean square norm of the input of each module that reads data, not the outputs of trained parts."""
+    sizes: dict[nn.Module, float] = {}
+
+    def look(module: nn.Module, given: tuple) -> None:
+        value = getattr(given[0], "data", None) if given else None  # of a packed sequence: its frames
+        if isinstance(value, Tensor) and value.is_floating_point() and not getattr(given[0], "requires_grad", False):
+            sizes.setdefault(module, float(value.detach().square().sum(-1).mean().sqrt()))
+
+    hooks = [module.register_forward_pre_hook(look) for module in model.modules()]
+    try:
+        model(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sizes
+
+
+def _output_bias(model: nn.Module, trained: dict[str, Tensor], x: Tensor) -> str | None:
+    """The parameter that is added to every output: its gradient is the sum of the outputs' own."""
+    output = output_of(model(x))
+    likely = {name: q for name, q in trained.items() if q.shape == output.shape[-1:]}
+    if not likely or output.dim() < 2 or not output.requires_grad:
+        return None
+    slope = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
+    found = torch.autograd.grad((output * slope).sum(), list(likely.values()), allow_unused=True)
+    total = slope.flatten(0, -2).sum(0)
+    agrees = (g is not None and torch.allclose(g, total, rtol=1e-3, atol=1e-4) for g in found)
+    return next((name for name, same in zip(likely, agrees, strict=True) if same), None)
+
+
+def _scalings(blocks: list[_Block], factors: list[float]) -> str:
+    return _joined(f"{b.code}.mul_({factor:.4g})" for b, factor in zip(blocks, factors, strict=True))
+
+
+def _joined(lines) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _text(index: Any) -> str:
+    """An index as code."""
+    if isinstance(index, tuple):
+        return ", ".join(map(_text, index))
+    if isinstance(index, EllipsisType):
+        return "..."
+    if isinstance(index, slice):
+        ends = ["" if end is None else str(end) for end in (index.start, index.stop)]
+        return ":".join(ends + [str(index.step)] * (index.step is not None))
+    return str(index)

@@ -1,0 +1,327 @@
+"""A cure trains what was stuck, leaves alone what learns, and prints the lines that give the same network."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import gersgorin
+from gersgorin.analyses.flossing import floss
+from gersgorin.analyses.lyapunov import exponents_with_gradients
+from gersgorin.checking import cure as cure_module
+from gersgorin.checking.cure import cure
+from gersgorin.checking.loop import TrainingLoop
+from gersgorin.checking.starts import starts
+from rhn.cells import LSTM, from_torch
+from rhn.errors import InvalidInputError
+from rhn.models import PolyphonicModel
+
+UNITS = 12
+
+
+class Reader(nn.Module):
+    """A module of torch.nn, batch_first, with an output of the last frame."""
+
+    def __init__(self, kind=nn.LSTM, inputs=3, outputs=2, **options):
+        super().__init__()
+        self.rnn, self.out = kind(inputs, UNITS, batch_first=True, **options), nn.Linear(UNITS, outputs)
+
+    def forward(self, x):
+        return self.out(self.rnn(x)[0][:, -1])
+
+
+class OwnLoop(nn.Module):
+    """A loop over an nn.GRUCell, with an encoder."""
+
+    def __init__(self):
+        super().__init__()
+        self.encode, self.cell, self.out = nn.Linear(3, 5), nn.GRUCell(5, UNITS), nn.Linear(UNITS, 2)
+
+    def forward(self, x):
+        h = x.new_zeros(len(x), UNITS)
+        for frame in x.unbind(1):
+            h = self.cell(self.encode(frame), h)
+        return self.out(h)
+
+
+class OwnCell(nn.Module):
+    """A recurrence written with parameters of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.R, self.W, self.out = (
+            nn.Parameter(torch.zeros(UNITS, UNITS)),
+            nn.Parameter(torch.zeros(UNITS, 3)),
+            nn.Linear(UNITS, 2),
+        )
+
+    def forward(self, x):
+        h = x.new_zeros(len(x), UNITS)
+        for frame in x.unbind(1):
+            h = torch.tanh(frame @ self.W.T + h @ self.R.T)
+        return self.out(h)
+
+
+class Polyphonic(nn.Module):
+    """A cell of ours, with an output of the last frame."""
+
+    def __init__(self, cell="dt-rnn", depth=1, init="gaussian:1e-4"):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.model = PolyphonicModel(
+            cell, hidden_size=UNITS, depth=depth, input_size=3, output_size=2, init=init, generator=generator
+        )
+
+    def forward(self, x):
+        return self.model(x.transpose(0, 1))[-1]
+
+
+def recall(frames=6, examples=128, seed=0):
+    """Remember which of two symbols was read first."""
+    g = torch.Generator().manual_seed(seed)
+    symbols = torch.randint(0, 2, (examples,), generator=g)
+    x = torch.zeros(examples, frames, 3)
+    x[range(examples), 0, symbols] = 1
+    x[:, 1:, 2] = 1
+    return x, symbols
+
+
+def made(build, seed=0):
+    torch.manual_seed(seed)
+    return build()
+
+
+def tiny(model, std=1e-4):
+    with torch.no_grad():
+        for p in model.parameters():
+            p.normal_(0, std)
+    return model
+
+
+def forgetful():
+    model = Reader()
+    with torch.no_grad():
+        for bias in (model.rnn.bias_ih_l0, model.rnn.bias_hh_l0):
+            bias[UNITS : 2 * UNITS] = -3 / 2
+    return model
+
+
+def trained(model, optimizer, x, y, steps, clip_norm=None, seed=5):
+    """Mean loss of the last steps of a plain loop."""
+    g, losses = torch.Generator().manual_seed(seed), []
+    for _ in range(steps):
+        rows = torch.randperm(len(x), generator=g)[:32]
+        loss = nn.functional.cross_entropy(model(x[rows]), y[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        if clip_norm:
+            nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+        optimizer.step()
+        losses.append(loss.item())
+    return float(np.mean(losses[-20:]))
+
+
+MODELS = {
+    "LSTM of two layers": lambda: Reader(num_layers=2),
+    "bidirectional GRU": lambda: nn.Sequential(nn.Flatten(2), _Both()),
+    "own loop": OwnLoop,
+    "own cell": OwnCell,
+    "deep transition": lambda: Polyphonic(depth=3),
+    "RHN": lambda: Polyphonic("rhn", depth=2),
+    "antisymmetric": lambda: Polyphonic("antisymmetric"),
+    "IndRNN": lambda: Polyphonic("indrnn"),
+    "no recurrence": lambda: nn.Sequential(nn.Flatten(), nn.Linear(18, 7), nn.Tanh(), nn.Linear(7, 2)),
+}
+
+
+class _Both(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.out = nn.GRU(3, UNITS, batch_first=True, bidirectional=True), nn.Linear(2 * UNITS, 2)
+
+    def forward(self, x):
+        return self.out(self.rnn(x)[0][:, -1])
+
+
+@pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)
+def test_the_lines_of_every_start_give_the_network_that_is_tried(build):
+    model, (x, y) = made(build), recall()
+    loop = TrainingLoop(model, x, y, "cross-entropy", "adam", learning_rate=1e-3, batch_axis=0)
+    every = list(starts(loop))
+    assert len(every) >= 4
+    for start in every[1:]:
+        tried, fresh = start.applied(loop.model, x), copy.deepcopy(model)
+        exec(start.code, {"model": fresh, "x": x})
+        torch.testing.assert_close(fresh.state_dict(), tried.state_dict(), rtol=0, atol=0)
+        assert not all(torch.equal(p, q) for p, q in zip(fresh.parameters(), model.parameters(), strict=True))
+        constant = loop.constant_output(loop.data.minibatches(4))[0]
+        mean = fresh(x).mean(0)  # every start begins at the best constant output
+        torch.testing.assert_close(mean, constant, rtol=0, atol=1e-3)
+
+
+def test_gates_follow_the_layouts_of_torch():
+    x, y = recall(frames=9)
+    for kind, blocks, memory in ((nn.LSTM, 4, 1), (nn.GRU, 3, 1)):
+        model = made(lambda kind=kind: Reader(kind))
+        loop = TrainingLoop(model, x, y, "cross-entropy", "adam", learning_rate=1e-3)
+        by_words = {start.words: start for start in starts(loop)}
+        plain = by_words["orthogonal matrices"].applied(model, x).rnn
+        chrono = by_words["orthogonal matrices, chrono gates"].applied(model, x).rnn
+        bias = plain.bias_ih_l0.view(blocks, UNITS)
+        assert (bias[memory] == 1).all()
+        assert not bias[[k for k in range(blocks) if k != memory]].any()
+        assert not plain.bias_hh_l0.any()
+        for block in plain.weight_hh_l0.split(UNITS):
+            torch.testing.assert_close(block @ block.T, torch.eye(UNITS), rtol=0, atol=1e-5)
+        long = chrono.bias_ih_l0.view(blocks, UNITS)[memory]
+        assert (long >= 0).all()
+        assert (long <= np.log(8) + 1e-6).all()
+        if kind is nn.LSTM:
+            assert torch.equal(chrono.bias_ih_l0[:UNITS], -long)
+
+
+def test_closed_transform_gates_keep_memories():
+    x, y = recall()
+    loop = TrainingLoop(Polyphonic("rhn"), x, y, "cross-entropy", "adam", learning_rate=1e-3, batch_axis=0)
+    model = {start.words: start for start in starts(loop)}["gate biases for memory"].applied(loop.model, x)
+    assert (model.model.cells[0].bias[:, UNITS:] == -1).all()
+
+
+def test_frozen_and_unused_parameters_stay_and_shared_ones_stay_shared():
+    model, (x, y) = made(lambda: Reader(nn.RNN, num_layers=2)), recall()
+    model.rnn.weight_hh_l1 = model.rnn.weight_hh_l0
+    model.rnn.weight_ih_l0.requires_grad_(False)
+    optimizer = torch.optim.Adam([p for name, p in model.named_parameters() if name != "out.weight"], lr=1e-3)
+    loop = TrainingLoop(model, x, y, "cross-entropy", optimizer)
+    for start in list(starts(loop))[2:]:
+        changed = start.applied(loop.model, x)
+        assert torch.equal(changed.rnn.weight_ih_l0, model.rnn.weight_ih_l0)
+        assert torch.equal(changed.out.weight, model.out.weight)
+        assert changed.rnn.weight_hh_l1 is changed.rnn.weight_hh_l0
+        assert not torch.equal(changed.rnn.weight_hh_l0, model.rnn.weight_hh_l0)
+
+
+STUCK = {
+    "DT-RNN": (lambda: Polyphonic(depth=4), lambda p: torch.optim.Adam(p, lr=1e-3)),
+    "RNN of tiny weights": (lambda: tiny(Reader(nn.RNN)), lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9)),
+    "LSTM that forgets": (forgetful, lambda p: torch.optim.RMSprop(p, lr=1e-5)),
+}
+
+
+@pytest.mark.parametrize("case", STUCK.values(), ids=STUCK)
+def test_a_stuck_network_trains_after_the_cure(case):
+    (build, optimizer_of), (x, y), steps = case, recall(), 300
+    model = made(build)
+    before = copy.deepcopy(model)
+    found = cure(model, x, y, "cross-entropy", optimizer_of(model.parameters()), steps=steps, seconds=300, batch_axis=0)
+    assert found.outcome == "cured"
+    assert found.confirmed
+    pasted = copy.deepcopy(before)
+    exec(found.code, {"model": pasted, "x": x})
+    torch.testing.assert_close(pasted.state_dict(), found.model.state_dict(), rtol=0, atol=0)
+    constant = float(np.log(2))
+    assert trained(before, optimizer_of(before.parameters()), x, y, steps) > 0.9 * constant
+    optimizer = found.optimizer(pasted.parameters())
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(found.learning_rate)
+    assert trained(pasted, optimizer, x, y, steps, found.clip_norm) < 0.5 * constant
+    assert found.table()[0]["start"] == found.chosen.start.words
+
+
+def test_a_healthy_network_and_its_training_stay_as_they_are():
+    model, (x, y) = made(lambda: Reader(nn.GRU)), recall()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2, weight_decay=1e-4)
+    found = cure(model, x, y, "cross-entropy", optimizer, steps=300, seconds=300)
+    assert (found.outcome, found.changed, found.code, found.learning_rate) == ("healthy", False, "", 1e-2)
+    torch.testing.assert_close(found.model.state_dict(), model.state_dict(), rtol=0, atol=0)
+    (group,) = found.optimizer(found.model.parameters()).param_groups
+    assert group["weight_decay"] == 1e-4
+
+
+def test_model_optimizer_and_random_numbers_stay_as_they_were():
+    model, (x, y) = made(lambda: Reader(num_layers=2, dropout=0.5)), recall()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
+    trained(model, optimizer, x, y, 2)
+    before = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+    gradients, random = [p.grad.clone() for p in model.parameters()], torch.random.get_rng_state()
+    cure(model, DataLoader(TensorDataset(x, y), 32), None, "cross-entropy", optimizer, steps=30, seconds=300)
+    torch.testing.assert_close((model.state_dict(), optimizer.state_dict()), before, rtol=0, atol=0)
+    assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), gradients, strict=True))
+    assert torch.equal(random, torch.random.get_rng_state())
+
+
+def test_no_cure_is_claimed_where_nothing_can_be_learned():
+    model, (x, y) = made(lambda: Reader(nn.GRU)), recall()
+    found = cure(model, torch.zeros_like(x), y, "cross-entropy", "adam", learning_rate=1e-3, steps=60, batch_axis=0)
+    assert found.outcome == "none helped"
+    assert not found.changed
+    assert found.verdict.startswith("None of")
+    torch.testing.assert_close(found.model.state_dict(), model.state_dict(), rtol=0, atol=0)
+
+
+def test_the_search_ends_when_its_time_is_up(monkeypatch):
+    now, trials = [0.0], []
+    monkeypatch.setattr(cure_module, "monotonic", lambda: now[0])
+
+    def run_trials(loop, factors, parts, *, steps, seconds, **options):
+        trials.append(seconds)
+        now[0] += seconds if len(trials) > 1 else 1.0
+        return real(loop, factors, parts, steps=2, seconds=100, **options)
+
+    real = cure_module.run_trials
+    monkeypatch.setattr(cure_module, "run_trials", run_trials)
+    model, (x, y) = made(lambda: Reader(nn.RNN)), recall()
+    found = cure(model, x, y, "cross-entropy", "adam", learning_rate=1e-5, steps=500, seconds=9)
+    assert trials == [3.0, 8.0]
+    assert found.outcome == "none helped"
+
+
+def test_weights_that_are_nan_are_refused():
+    model, (x, y) = made(Reader), recall()
+    model.out.weight.data[0, 0] = torch.nan
+    with pytest.raises(InvalidInputError, match="NaN"):
+        cure(model, x, y, "cross-entropy", "adam", learning_rate=1e-3)
+
+
+def test_the_optimizer_is_for_copies_of_the_model():
+    model, (x, y) = made(lambda: Reader(nn.GRU)), recall()
+    found = cure(model, x, y, "cross-entropy", "adam", learning_rate=1e-2, steps=200, seconds=300)
+    with pytest.raises(InvalidInputError, match="expected found"):
+        found.optimizer(nn.Linear(1, 1).parameters())
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_flossing_moves_the_exponents_towards_zero(kind):
+    model, (x, _) = made(lambda: Reader(kind)).double(), recall(frames=10)
+    with torch.no_grad():
+        model.rnn.weight_hh_l0.mul_(3)
+    x = x[:1].double()
+    before = gersgorin.lyapunov(from_torch(model.rnn), x[0], 4).exponents
+    weights = copy.deepcopy(model.state_dict())
+    losses = floss(model, x, steps=15, count=4)
+    after = gersgorin.lyapunov(from_torch(model.rnn), x[0], 4).exponents
+    assert losses[0] == pytest.approx((before**2).mean())
+    assert losses[-1] == pytest.approx((after**2).mean())
+    assert losses[-1] < 0.5 * losses[0]
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, weights[name])}
+    assert changed == {"rnn.weight_hh_l0"}
+
+
+def test_gradients_of_exponents_agree_with_differences():
+    cell = LSTM(2, 3, init="scaled", generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = torch.randn(6, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    (slope,) = torch.autograd.grad(exponents_with_gradients(cell, x, 3)[1], [cell.weight_hh])
+    for place in ((0, 0), (7, 2)):
+        ends = []
+        for by in (1e-6, -1e-6):
+            moved = copy.deepcopy(cell)
+            moved.weight_hh.data[place] += by
+            ends.append(exponents_with_gradients(moved, x, 3)[1].item())
+        assert slope[place].item() == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-5)
+
+
+def test_what_cannot_be_flossed_is_refused():
+    with pytest.raises(InvalidInputError, match="no recurrent cell"):
+        floss(nn.Linear(2, 2), torch.zeros(1, 2))
