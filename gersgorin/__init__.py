@@ -14,6 +14,7 @@ Analyses of a run. `network` is a cell by name, a checkpoint, or a module with i
 Analyses of a model with a loss:
 
     check(model, x, y, loss_fn, optimizer)    prediction whether a training works
+    cure(model, x, y, loss_fn, optimizer)     a start and a learning rate with which it works
     plateau(model, x)                        rates of learning at the best constant output
     credit(model, x, targets)                share of the gradient at each lag
     Recorder(model, x)                       all of it during a training
@@ -44,6 +45,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "analyses.spectra": ("spectra",),
         "cache": ("from_cache",),
         "checking.checking": ("check",),
+        "checking.cure": ("cure",),
         "comparison.runs": ("compare",),
         "extract": ("extract_cell",),
         "jacobian": ("input_jacobian", "layer_jacobians", "norm_bound", "temporal_jacobian", "trajectory"),

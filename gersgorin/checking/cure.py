@@ -24,24 +24,29 @@ from torch.optim import Optimizer
 from gersgorin._validate import with_gradients
 from gersgorin.checking.loop import BATCH_SIZE, TrainingLoop, random_numbers_kept
 from gersgorin.checking.starts import Start, starts
-from gersgorin.checking.trials import AFTER, LEFT, run_trials
+from gersgorin.checking.trials import WINDOW, Constant, Trials, run_trials
 from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import InvalidInputError
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
 STEPS, SECONDS = 3000, 60.0
+TRAINS = 0.9  # of the loss of the best constant output: a training that reaches less works
+AFTER = 4.0  # a trial that has left goes on for so many times its escape
 RATES = 1e-5, 1.0  # learning rates that are tried, by decades around the given one
 HALF = math.sqrt(10)  # between two learning rates of the second round
 SCREEN = 0.04  # of the steps, for trials of all starts
-ROUNDS = ((0.15, 6), (0.4, 4), (1.0, 2))  # (share of the steps, trials of so many of the best)
+ROUNDS = ((0.15, 4), (0.4, 3), (1.0, 2))  # (share of the steps, trials of so many of the best)
 CONFIRMED = 2  # most changes that are tried once more
 COST = 9  # times the steps of a whole training that a search takes at most, about
 FEWEST = 20  # steps of a trial
 IN_TIME = 0.8  # of the steps, by which a network that stays as it is has left
 BETTER = 0.5  # of the steps after which it left: a change of one that leaves late must be so much faster
 SIMPLER = 1.3  # factor on the steps that one change less may cost
-AT_THE_EDGE = 2.0  # factor on the steps against the largest learning rate that does not diverge
+UNTRIED, AT_THE_EDGE = (
+    1.5,
+    3.0,
+)  # factors on the steps if the next larger learning rate was not tried, or does not leave
 CLIP = 1.0  # norm
 
 
@@ -58,14 +63,14 @@ class Attempt:
     loss: float = math.nan
     """Mean of the last steps, relative to the best constant output; inf if the trial diverged."""
     left: float = math.inf
-    """Step after which the loss was below `LEFT` of the constant's; inf: not seen."""
+    """Step after which the loss was below `TRAINS` times the constant's; inf: not seen."""
     diverged: float = math.inf
     """Step; inf: not seen."""
 
     @property
     def leaves(self) -> bool:
-        """True if the loss fell below that of a constant and stayed there."""
-        return self.left < math.inf and self.diverged == math.inf and self.loss < LEFT
+        """True if the loss fell clearly below that of a constant and stayed there."""
+        return self.left < math.inf and self.diverged == math.inf and self.loss < TRAINS
 
     @property
     def plan(self) -> tuple:
@@ -244,7 +249,7 @@ class _Search:
 
     def __init__(self, loop: TrainingLoop, steps: int, end: float, seed: int, progress: Callable[[str], None]):
         self.loop, self.steps, self.end, self.seed, self.progress = loop, steps, end, seed, progress
-        self.constant = loop.best_constant()
+        self.constant = Constant(loop)
         self.given = Attempt(Start("given weights"), 1.0, loop.clip_norm)
         self.attempts = {self.given.plan: self.given}
         self.confirmed = False
@@ -266,17 +271,25 @@ class _Search:
             if share == ROUNDS[0][0]:
                 plans += self._near(best[:2])
             self.progress(f"{counted(len(plans), 'change')}, {counted(int(share * steps), 'step')} each")
-            best = self._best(self.tried(plans, max(FEWEST, int(share * steps))))
+            after = AFTER if share < 1 else math.inf
+            best = self._best(self.tried(plans, max(FEWEST, int(share * steps)), after=after))
             if any(a.leaves for a in best):
                 break
-        leaving = [a for a in self.attempts.values() if a.leaves and a.plan != given.plan]
+        leaving = self._leaving()
         if leaving:
-            self.progress("each change by itself")
-            best = min(leaving, key=self._cost)
-            parts = [Attempt(self.given.start, best.factor, best.clip_norm), Attempt(best.start, 1.0, best.clip_norm)]
-            parts = [a for a in parts if a.plan not in self.attempts or not self.attempts[a.plan].leaves]
-            leaving += [a for a in self.tried(parts, min(steps, int(2 * best.left))) if a.leaves]
-        for chosen in sorted((a for a in leaving if self._helps(a, given)), key=self._cost)[:CONFIRMED]:
+            self.progress("each change by itself, and other learning rates")
+            best = leaving[0]
+            more = [replace(best, factor=best.factor * by) for by in (HALF, 1 / HALF)]
+            more += [
+                replace(best, start=self.given.start),
+                replace(best, factor=1.0),
+                replace(best, clip_norm=self.given.clip_norm),
+            ]
+            known = {self.given.plan, *(a.plan for a in leaving)}
+            more = {a.plan: a for a in more if a.plan not in known}
+            self.tried(list(more.values()), min(steps, int(AFTER * best.left)), after=AFTER)
+            leaving = [a for a in self._leaving() if self._helps(a, given)]
+        for chosen in leaving[:CONFIRMED]:
             self.progress("the best once more, with other minibatches")
             again = self.tried([chosen], steps, after=math.inf, seed=self.seed + 1)
             if not again:
@@ -334,12 +347,7 @@ class _Search:
                 after=after,
                 seed=self.seed if seed is None else seed,
             )
-            for k, plan in enumerate(group):
-                losses = trials.losses[:, k][~np.isnan(trials.losses[:, k])]
-                last = losses[-max(5, min(trials.window, len(losses) // 4)) :].mean() if len(losses) else math.inf
-                diverged = float(trials.diverged[k])
-                loss = float(last) / self.constant if diverged == math.inf and math.isfinite(last) else math.inf
-                done.append(replace(plan, steps=len(losses), loss=loss, left=float(trials.left[k]), diverged=diverged))
+            done += [_outcome(plan, trials, k) for k, plan in enumerate(group)]
         if seed is None:
             self.attempts |= {a.plan: a for a in done}
         return done
@@ -357,24 +365,44 @@ class _Search:
         """Learning rates between those of the first round, and clipping with a larger one."""
         near = [replace(a, factor=a.factor * by) for a in best for by in (HALF, 1 / HALF)]
         if self.given.clip_norm is None:
-            near += [replace(a, factor=a.factor * by, clip_norm=CLIP) for a in best[:1] for by in (1.0, HALF)]
+            near += [replace(a, factor=a.factor * HALF, clip_norm=CLIP) for a in best[:1]]
         return near
 
     def _best(self, attempts: list[Attempt]) -> list[Attempt]:
         return sorted(attempts, key=lambda a: a.loss)
 
+    def _leaving(self) -> list[Attempt]:
+        """The changes that leave, the best first."""
+        leaving = [a for a in self.attempts.values() if a.leaves and a.plan != self.given.plan]
+        return sorted(leaving, key=lambda a: (self._cost(a), a.loss))
+
     def _cost(self, a: Attempt) -> float:
-        """Steps after which it leaves, more for each change, and if a little more learning rate diverges."""
+        """Steps after which it leaves, more for each change, and more if the next larger learning rate does not leave."""
         changes = (a.start.code != "") + (a.factor != 1) + (a.clip_norm != self.given.clip_norm)
-        edge = any(
-            b.diverged < math.inf and b.start == a.start and b.clip_norm == a.clip_norm and 1 < b.factor / a.factor < 4
-            for b in self.attempts.values()
-        )
-        return a.left * SIMPLER**changes * (AT_THE_EDGE if edge else 1.0)
+        same = [b for b in self.attempts.values() if (b.start, b.clip_norm) == (a.start, a.clip_norm)]
+        larger = [b.leaves for b in same if 1 < b.factor / a.factor < 4]
+        risk = UNTRIED if not larger else 1.0 if all(larger) else AT_THE_EDGE
+        return a.left * SIMPLER**changes * risk
 
     def _helps(self, a: Attempt, given: Attempt) -> bool:
         """True if a change does what the given training does not."""
         return not given.leaves or (a.left <= BETTER * given.left and a.loss < given.loss)
+
+
+def _outcome(plan: Attempt, trials: Trials, k: int) -> Attempt:
+    """What a trial of a plan did."""
+    steps = int(trials.steps[k])
+    last = slice(steps - max(5, min(WINDOW, steps // 4)), steps)
+    diverged = float(trials.diverged[k])
+    loss = trials.losses[last, k].sum() / trials.constants[last, k].sum() if steps else math.inf
+    below = np.flatnonzero(trials.ratios[WINDOW - 1 : steps, k] < TRAINS)
+    return replace(
+        plan,
+        steps=steps,
+        loss=float(loss) if diverged == math.inf and math.isfinite(loss) else math.inf,
+        left=float(below[0] + WINDOW) if len(below) else math.inf,
+        diverged=diverged,
+    )
 
 
 def _sentence(words: list[str]) -> str:
