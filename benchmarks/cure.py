@@ -145,9 +145,9 @@ def measured(case: dict, seconds: float) -> dict:
     constant = found.loop.best_constant()
     row = case | {"outcome": found.outcome, "changes": found.changes, "cpu seconds": round(cpu, 1)}
     row |= {"trial steps": sum(a.steps for a in found.attempts), "confirmed": found.confirmed, "constant": constant}
-    given = (
-        case["recorded"] if case["kind"] == "stuck" else train(model, x, y, loss, optimizer_of(case, model)) / constant
-    )
+    given = case.get("recorded")
+    if case["kind"] == "torch" or (case["kind"] == "healthy" and found.changed):
+        given = train(model, x, y, loss, optimizer_of(case, model)) / constant
     row |= {"given": given, "cured": given}
     if row["kind"] == "torch":
         row["kind"] = "healthy" if given < WORKS else "stuck"

@@ -15,9 +15,9 @@ Analyses of a model with a loss:
 
     check(model, x, y, loss_fn, optimizer)    prediction whether a training works
     cure(model, x, y, loss_fn, optimizer)     a start and a learning rate with which it works
-    plateau(model, x)                        rates of learning at the best constant output
-    credit(model, x, targets)                share of the gradient at each lag
-    Recorder(model, x)                       all of it during a training
+    plateau(model, x)                         rates of learning at the best constant output
+    credit(model, x, targets)                 share of the gradient at each lag
+    Recorder(model, x)                        all of it during a training
 
 Results print, draw (`plot`), tabulate (`table`) and save themselves; `load` reads their files. Single steps:
 

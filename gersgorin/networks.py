@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from gersgorin.extract import Watched, seen_by
@@ -33,6 +34,7 @@ from rhn.models import LanguageModel, PolyphonicModel, accepts
 from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
 from rhn.training.memory import free_memory, in_words
 from rhn.training.trained import initial_model
+from rhn.utils.io import atomic_path
 from rhn.utils.wording import counted, first_line
 
 COPIES = 2  # of the weights: the module and its float64 copy
@@ -115,6 +117,13 @@ def load_weights(module: nn.Module, path: Path) -> None:
         if not torch.isfinite(t).all():
             raise CheckpointError(f"{path}: {name} holds NaN or infinity: the training that wrote it had diverged")
     module.load_state_dict(found)
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """Write all weights of a module for `load_weights`, atomically. Raises OutputError."""
+    tensors = {name: t.detach().cpu().contiguous().clone() for name, t in module.state_dict().items()}
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(save(tensors))
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

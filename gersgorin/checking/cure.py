@@ -18,6 +18,7 @@ from time import monotonic
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -27,13 +28,17 @@ from gersgorin.checking.starts import Start, starts
 from gersgorin.checking.trials import WINDOW, Constant, Trials, run_trials
 from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import InvalidInputError
+from rhn.utils.io import finite_json
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
 STEPS, SECONDS = 3000, 60.0
 TRAINS = 0.9  # of the loss of the best constant output: a training that reaches less works
 AFTER = 4.0  # a trial that has left goes on for so many times its escape
-RATES = 1e-5, 1.0  # learning rates that are tried, by decades around the given one
+RATES = {
+    True: (1e-4, 100.0),
+    False: (1e-5, 1.0),
+}  # learning rates that are tried (True: SGD), by decades around the given one
 HALF = math.sqrt(10)  # between two learning rates of the second round
 SCREEN = 0.04  # of the steps, for trials of all starts
 ROUNDS = ((0.15, 4), (0.4, 3), (1.0, 2))  # (share of the steps, trials of so many of the best)
@@ -63,7 +68,7 @@ class Attempt:
     loss: float = math.nan
     """Mean of the last steps, relative to the best constant output; inf if the trial diverged."""
     left: float = math.inf
-    """Step after which the loss was below `TRAINS` times the constant's; inf: not seen."""
+    """Step after which the loss was below `TRAINS` times the constant's, and never again above the constant's; inf: not seen."""
     diverged: float = math.inf
     """Step; inf: not seen."""
 
@@ -152,6 +157,11 @@ class Cure(Result):
             diverged=[a.diverged for a in every],
         )
 
+    def to_json(self) -> dict:
+        """All numbers for JSON; None if not finite."""
+        names = ("verdict", "outcome", "changes", "learning_rate", "clip_norm", "code", "confirmed", "seconds")
+        return finite_json({name: getattr(self, name) for name in names} | {"attempts": self.table()})
+
     def summary(self) -> str:
         """The verdict, what each change does by itself, and the lines to paste."""
         lines = [self.verdict, "", f"{'start':<44}{'rate':>9}{'clip':>6}{'steps':>7}{'loss':>8}  leaves"]
@@ -190,6 +200,7 @@ def cure(
     clip_norm: float | None = None,
     scheduler: Any = None,
     seed: int = 0,
+    name: str | None = None,
     progress: Callable[[str], None] = lambda doing: None,
 ) -> Cure:
     """Find a start, a learning rate and clipping with which a network leaves the loss of a constant output.
@@ -199,6 +210,7 @@ def cure(
         steps: length of the training.
         seconds: most time of the search; it usually takes about ten trainings, or less.
         seed: of the order of the minibatches.
+        name: title of the network; None: derived from the model.
         progress: called with a description of each part.
 
     Returns:
@@ -229,7 +241,7 @@ def cure(
         chosen, outcome = search.run()
         changed = search.model_of(chosen.start)
     return Cure(
-        title=type(model).__name__,
+        title=name or type(model).__name__,
         model=changed,
         learning_rate=loop.learning_rate * chosen.factor,
         clip_norm=chosen.clip_norm,
@@ -359,7 +371,8 @@ class _Search:
     def _factors(self) -> list[float]:
         """Decades around the given learning rate."""
         given = self.loop.learning_rate
-        return [10.0**k for k in range(-6, 7) if k == 0 or RATES[0] <= 1.001 * given * 10.0**k <= 1.01 * RATES[1]]
+        low, high = RATES[isinstance(self.loop.optimizer, torch.optim.SGD)]
+        return [10.0**k for k in range(-8, 9) if k == 0 or low <= 1.001 * given * 10.0**k <= 1.01 * high]
 
     def _near(self, best: list[Attempt]) -> list[Attempt]:
         """Learning rates between those of the first round, and clipping with a larger one."""
@@ -395,7 +408,9 @@ def _outcome(plan: Attempt, trials: Trials, k: int) -> Attempt:
     last = slice(steps - max(5, min(WINDOW, steps // 4)), steps)
     diverged = float(trials.diverged[k])
     loss = trials.losses[last, k].sum() / trials.constants[last, k].sum() if steps else math.inf
-    below = np.flatnonzero(trials.ratios[WINDOW - 1 : steps, k] < TRAINS)
+    ratios = trials.ratios[WINDOW - 1 : steps, k]
+    steady = max(np.flatnonzero(ratios >= 1), default=-1) + 1
+    below = steady + np.flatnonzero(ratios[steady:] < TRAINS)
     return replace(
         plan,
         steps=steps,

@@ -28,9 +28,10 @@ from rhn.utils.validation import check_seed
 OF_NEW_NETWORKS = ("depth", "hidden_size", "init", "transform_bias", "cell_options")
 MOST_SEEDS = 100
 VALUES = 15  # characters before a summary's values
+LONGER = 3  # times the seconds of a check, for a cure
 OF_SGD = ("preset", "cell", "text", "data", "epochs", "batches", "seeds")
 OF_ANY_TRAINING = ("target", "loss", "optimizer")  # each asks for a check of a training with targets
-OF_TARGETS = (*OF_ANY_TRAINING, "steps", "seconds", "clip_norm", "batch_axis", "output")
+OF_TARGETS = (*OF_ANY_TRAINING, "steps", "seconds", "clip_norm", "batch_axis", "output", "cure")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +86,8 @@ class TrainingWithTargets:
     """Axis of the sequences in --input: 0 or 1 (default: found)."""
     output: Annotated[Path | None, Arg("FILE")] = None
     """Figure of the outcome over learning rate and steps: .png, .svg, .pdf."""
+    cure: Annotated[Path | None, Arg("FILE")] = None
+    """Search also for a start and a learning rate that work, for three times --seconds, and write the weights: .safetensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,10 +170,13 @@ def _run_training(options: CheckOptions) -> None:
             f"{given[0]} does not go with {given_flags(options, OF_ANY_TRAINING)[0]}: leave one out"
         )
     check_seed(options.seed)
-    if options.output is not None:
-        check_output(options.output, SUFFIXES)
+    for path, suffixes in ((options.output, SUFFIXES), (options.cure, (".safetensors",))):
+        if path is not None:
+            check_output(path, suffixes)
     from gersgorin.checking.checking import check
+    from gersgorin.checking.cure import cure
     from gersgorin.checking.subject import training_of
+    from gersgorin.networks import save_weights
 
     with (
         status_line() as say,
@@ -179,10 +185,22 @@ def _run_training(options: CheckOptions) -> None:
         redirect_stdout(nowhere),
     ):
         say("data and network")  # what the module prints at each of its calls is lost
-        found = check(**training_of(options), progress=say)
+        training = training_of(options)
+        found = check(**training, progress=say)
+        longer = {"seconds": LONGER * options.seconds}
+        cured = None if options.cure is None else cure(**training | longer, progress=say)
     if options.output is not None:
         save_figure(options.output, lambda: found.plot().figure.figure)
-    print_json(found.to_json()) if options.json else print(_fitted(found.summary()))
+    if cured is not None:
+        save_weights(cured.model, options.cure)
+    if options.json:
+        print_json(found.to_json() | ({} if cured is None else {"cure": cured.to_json()}))
+    else:
+        print(_fitted(found.summary()))
+        print(
+            "" if cured is None else f"\ncure, written to {options.cure}\n{cured.summary()}",
+            end="\n" * (cured is not None),
+        )
 
 
 def _check(options: CheckOptions) -> None:

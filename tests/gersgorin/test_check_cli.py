@@ -11,7 +11,7 @@ import torch
 from tables import for_each
 
 from gersgorin.cli.check import main
-from gersgorin.networks import build_module
+from gersgorin.networks import build_module, load_weights
 from rhn.checkpoints import save_checkpoint
 from rhn.models import PolyphonicModel
 
@@ -160,6 +160,16 @@ def test_a_training_with_targets_is_checked_under_its_optimizer(capsys, targets)
     assert code == 0 and out.startswith("Under SGD at a learning rate of 0.01, own_reader:Reader ")
 
 
+def test_a_cure_writes_the_weights_that_its_lines_give(capsys, targets):
+    slow = [*targets[: targets.index("0.01")], "1e-5", "--steps", "120", "--cure", "cured.safetensors"]
+    found = answer(capsys, *slow)["cure"]
+    assert found["outcome"] == "cured" and found["learning_rate"] > 1e-4
+    fresh, written = (build_module("own_reader:Reader", input_size=2, hidden_size=5, seed=0) for _ in range(2))
+    load_weights(written, Path("cured.safetensors"))
+    exec(found["code"], {"model": fresh, "x": torch.from_numpy(np.load("x.npy")).float()})
+    torch.testing.assert_close(written.state_dict(), fresh.state_dict(), rtol=0, atol=0)
+
+
 def test_the_outcome_is_drawn(capsys, targets):
     code, _, _ = run(capsys, *targets, "--output", "outcome.png")
     assert code == 0 and Path("outcome.png").read_bytes().startswith(b"\x89PNG")
@@ -189,6 +199,7 @@ def test_a_bad_training_with_targets_is_one_sentence_and_exit_code_2(capsys, tar
 
 def test_a_training_with_targets_needs_all_its_parts(capsys, targets):
     for words, says in (
+        ([*targets, "--cure", "cured.png"], "expected a name ending in .safetensors"),
         (targets[:6], "needs --loss and --optimizer and --learning-rate too"),
         ([*targets[:4], "--steps", "40"], "--steps is for a training with --target"),
     ):
