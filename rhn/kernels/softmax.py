@@ -1,11 +1,13 @@
 """Softmax cross-entropy of a linear layer: the reference, the fused version for K models, and that in mixed precision.
 
-    nll = log sum_v exp z_v - z_target,      z = U y + b
+    nll = log sum_v exp z_v - z_target,      z = U (y mask) + b
 
-Shapes: y (T, B, n), U (V, n), b (V,), targets (T, B) int64 -> nll (T, B) in nats.
+Shapes: y (T, B, n), U (V, n), b (V,), targets (T, B) int64, the dropout mask (B, n) or None -> nll (T, B) in nats.
 
 With a large vocabulary the rest of a model is small: the fused version overwrites the logits with the probabilities, which are all that
 the backward pass needs:  d nll / dz = p - [v = target].
+
+All steps share the mask, so in C the units that it drops in a row of the batch are left out of all products of that row.
 
 In mixed precision operands are float16, and nothing of the size of all logits is float32. The rows go through the output layer a few at
 a time: their logits (rows, V) stay in a GPU's second-level cache. The gradient by the logits without the factor of the loss's own
@@ -20,35 +22,37 @@ from torch import Tensor
 from rhn.errors import InvalidInputError
 from rhn.kernels import dispatch, mixed_precision, validation
 from rhn.kernels.autograd import batched_function, stack_size
-from rhn.kernels.compiled.call import LANES, call, in_c, lanes, padded, rows, supports
+from rhn.kernels.compiled.call import LANES, call, in_c, padded, supports
 from rhn.kernels.dispatch import Implementation, Operation
 from rhn.kernels.matmul import input_gradient, input_product, weight_gradient
 from rhn.kernels.mixed_precision import GRADIENT_SCALE, half
 
 LARGEST_VOCABULARY = 1 << 24  # places of targets are float32 in C
-WORDS = 64  # of a work item, as in `softmax.h`
 CHUNK = 1 << 22  # logits of a model at once: 16 MiB of float32
 
 
-def softmax_nll_reference(y: Tensor, U: Tensor, b: Tensor, targets: Tensor) -> Tensor:
+def softmax_nll_reference(y: Tensor, U: Tensor, b: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
     """-log P(target), (T, B)."""
-    y, U, b, targets = validation.SOFTMAX.validate(y, U, b, targets)
+    y, U, b, targets, mask = validation.SOFTMAX.validate(y, U, b, targets, mask)
+    y = y if mask is None else y * mask
     return -F.linear(y, U, b).log_softmax(-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
 
 
-def softmax_nll(y: Tensor, U: Tensor, b: Tensor, targets: Tensor, *, precision: str = "float32") -> Tensor:
+def softmax_nll(
+    y: Tensor, U: Tensor, b: Tensor, targets: Tensor, mask: Tensor | None = None, *, precision: str = "float32"
+) -> Tensor:
     """-log P(target), (T, B); same arguments and values as `softmax_nll_reference`."""
-    tensors = validation.SOFTMAX.validate(y, U, b, targets)
+    tensors = validation.SOFTMAX.validate(y, U, b, targets, mask)
     validation.validate_precision(precision, y)
     if validation.is_traced(*tensors):
         return softmax_nll_reference(*tensors)
     return batched_function(SOFTMAX, *tensors, precision=precision, keep=torch.is_grad_enabled())
 
 
-def softmax_nll_forward(y: Tensor, U: Tensor, b: Tensor, targets: Tensor, *, precision: str, keep: bool = True):
+def softmax_nll_forward(y, U, b, targets, mask, *, precision: str, keep: bool = True):
     """(nll (K, T, B), probabilities (K, T, B, V))."""
-    K = stack_size(y, U, b, targets)
-    z = input_product(y, U, b, K)
+    K = stack_size(y, U, b, targets, mask)
+    z = input_product(_masked(y, mask), U, b, K)
     z.sub_(z.amax(-1, keepdim=True))
     picked = z.gather(-1, targets.expand(K, -1, -1).unsqueeze(-1)).squeeze(-1)
     total = z.exp_().sum(-1)
@@ -57,20 +61,19 @@ def softmax_nll_forward(y: Tensor, U: Tensor, b: Tensor, targets: Tensor, *, pre
 
 
 def softmax_nll_backward(grad, needs, inputs, residuals, *, precision: str, keep: bool = True):
-    """Gradients of (y, U, b), each with a leading axis of K; the targets have none."""
-    (y, U, _, targets), (p,) = inputs, residuals
+    """Gradients of (y, U, b), each with a leading axis of K."""
+    (y, U, _, targets, mask), (p,) = inputs, residuals
     dz = p * grad.unsqueeze(-1)
     dz.scatter_add_(-1, targets.expand(len(p), -1, -1).unsqueeze(-1), -grad.unsqueeze(-1))
     dz = dz.flatten(1, 2)
-    return (
-        input_gradient(dz, U, y) if needs[0] else None,
-        weight_gradient(dz, y.flatten(1, 2)),
-        dz.sum(1),
-    )
+    y = _masked(y, mask)
+    dy = _masked(input_gradient(dz, U, y), mask) if needs[0] else None
+    return dy, weight_gradient(dz, y.flatten(1, 2)), dz.sum(1)
 
 
-def mixed_forward(y: Tensor, U: Tensor, b: Tensor, targets: Tensor, *, precision: str, keep: bool = True):
+def mixed_forward(y, U, b, targets, mask, *, precision: str, keep: bool = True):
     """(nll (K, T, B), gradient in the logits (K, T B, V) in float16)."""
+    y = _masked(y, mask)
     K, (T, B), V = stack_size(y, U, b, targets), y.shape[1:3], U.shape[1]
     for what, operand in (("the states", y), ("the weights", U)):
         mixed_precision.require_representable(what, operand, 1)
@@ -89,9 +92,9 @@ def mixed_forward(y: Tensor, U: Tensor, b: Tensor, targets: Tensor, *, precision
 
 
 def mixed_backward(grad, needs, inputs, residuals, *, precision: str, keep: bool = True):
-    """Gradients of (y, U, b), each with a leading axis of K; the targets have none."""
-    (y, U, *_), (d,) = inputs, residuals
-    K, N, V = d.shape
+    """Gradients of (y, U, b), each with a leading axis of K."""
+    (y, U, _, _, mask), (d,) = inputs, residuals
+    y, (K, N, V) = _masked(y, mask), d.shape
     grad = grad.reshape(K, N, 1)
     large = (
         grad.abs().amax((1, 2), keepdim=True).clamp(min=1.0)
@@ -105,10 +108,11 @@ def mixed_backward(grad, needs, inputs, residuals, *, precision: str, keep: bool
     )
     dU = mixed_precision.multiply(y.new_empty(K, V, y.shape[-1]), dz.transpose(1, 2), rows, scale=GRADIENT_SCALE)
     db = dz.sum(1, dtype=torch.float32) / GRADIENT_SCALE
-    return None if dy is None else dy.mul_(large).unflatten(1, y.shape[1:3]), dU.mul_(large), db.mul_(large[..., 0])
+    dy = None if dy is None else _masked(dy.mul_(large).unflatten(1, y.shape[1:3]), mask)
+    return dy, dU.mul_(large), db.mul_(large[..., 0])
 
 
-def supports_c(y: Tensor, U: Tensor, b: Tensor, targets: Tensor, *, precision: str, keep: bool) -> str | None:
+def supports_c(y, U, b, targets, mask, *, precision: str, keep: bool) -> str | None:
     """Why the C version does not compute a call; None if it does."""
     n, V = y.shape[-1], U.shape[1]
     if V >= LARGEST_VOCABULARY:
@@ -118,38 +122,63 @@ def supports_c(y: Tensor, U: Tensor, b: Tensor, targets: Tensor, *, precision: s
     )
 
 
-def forward_in_c(y: Tensor, U: Tensor, b: Tensor, targets: Tensor, *, precision: str, keep: bool):
-    """(nll (K, T, B); the targets, scale and e of `softmax.h`); the last ones only with `keep`."""
-    K, (T, B, n), V = stack_size(y, U, b, targets), y.shape[1:], U.shape[1]
+def forward_in_c(y, U, b, targets, mask, *, precision: str, keep: bool):
+    """(nll (K, T, B); scale and e of `softmax.h`); the last two only with `keep`."""
+    K, V = stack_size(y, U, b, targets, mask), U.shape[1]
     if targets.numel() and not (targets.min() >= 0 and targets.max() < V):
         raise InvalidInputError(f"targets are from {targets.min()} to {targets.max()}: expected 0 to {V - 1}")
-    filled = padded(T * B)
-    places = F.pad(targets.flatten(1).to(y.dtype), (0, filled - T * B), value=-1.0)
-    nll, blocks, tiles = y.new_empty(K, filled), filled // LANES, -(-V // WORDS)
-    e, scale = (y.new_empty(K, blocks, size, LANES) if keep else None for size in (V, tiles))
-    inputs = {"y": lanes(y.flatten(1, 2)), "U": U.contiguous(), "b": b.contiguous(), "targets": places}
-    sizes, results = {"B": T * B, "n": n, "V": V, "tiles": tiles}, {"nll": nll, "scale": scale, "e": e}
-    call("rhn_softmax_forward", K, items=blocks, **sizes, **inputs, **results)
-    nll = nll[:, : T * B].unflatten(1, (T, B))
-    kept = (places.expand(K, -1), scale, e) if keep else ()
-    return nll.clone(), *kept
+    inputs, sizes = _in_groups(y, U, targets, mask)
+    groups, rows, tiles = sizes["groups"], padded(sizes["B"]), sizes["tiles"]
+    nll = y.new_empty(K, groups, rows)
+    scale, e = (y.new_empty(K, groups, tiles, *s) if keep else None for s in ((rows,), (sizes["B"], LANES)))
+    call("rhn_softmax_forward", K, items=groups, **sizes, **inputs, b=b.contiguous(), nll=nll, scale=scale, e=e)
+    nll = _from_groups(nll[..., : sizes["B"]], y, mask)
+    return (nll, scale, e) if keep else (nll,)
 
 
 def backward_in_c(grad, needs, inputs, residuals, *, precision: str, keep: bool):
-    """Gradients of (y, U, b), each with a leading axis of K; the targets have none."""
-    (y, U, *_), (places, scale, e) = inputs, (r.contiguous() for r in residuals)
-    K, (T, B, n), V = len(grad), y.shape[1:], U.shape[1]
-    given = F.pad(grad.flatten(1), (0, padded(T * B) - T * B)).contiguous()
-    tiles = scale.shape[2]
-    shared = {"B": T * B, "n": n, "V": V, "tiles": tiles, "targets": places, "scale": scale, "e": e, "grad": given}
-    dy = y.new_empty(K, n, padded(T * B)) if needs[0] else None
-    if dy is not None:
-        call("rhn_softmax_states", K, items=e.shape[1], **shared, U=U.contiguous(), dy=dy)
-        dy = rows(dy, T * B).unflatten(1, (T, B)).contiguous()
-    dU, db = y.new_empty(K, V, n), y.new_empty(K, V)
-    padded_y = F.pad(y.flatten(1, 2), (0, padded(n) - n, 0, padded(T * B) - T * B)).contiguous()
-    call("rhn_softmax_weights", K, items=tiles, **shared, width=padded(n), y=padded_y, dU=dU, db=db)
+    """Gradients of (y, U, b), each with a leading axis of K."""
+    (y, U, _, targets, mask), (scale, e), K = inputs, (r.contiguous() for r in residuals), len(grad)
+    inputs, sizes = _in_groups(y, U, targets, mask)
+    shared = {"targets": inputs["targets"], "mask": inputs["mask"], "scale": scale, "e": e, "grad": _groups(grad, mask)}
+    y_grouped, dy = inputs["y"], None
+    if needs[0]:
+        dy = y.new_empty(K, *y_grouped.shape[1:])
+        call("rhn_softmax_states", K, items=sizes["groups"], **sizes, **shared, U=inputs["U"], dy=dy)
+        dy = _from_groups(dy, y, mask)
+    dU, db = y.new_empty(K, *U.shape[1:]), y.new_empty(K, U.shape[1])
+    call("rhn_softmax_weights", K, items=sizes["tiles"], **sizes, **shared, y=y_grouped, dU=dU, db=db)
     return dy, dU, db
+
+
+def _in_groups(y: Tensor, U: Tensor, targets: Tensor, mask: Tensor | None) -> tuple[dict, dict[str, int]]:
+    """Tensors and sizes as `softmax.h` takes them."""
+    grouped, V = _groups(y, mask), U.shape[1]
+    sizes = {"groups": grouped.shape[1], "B": grouped.shape[2], "n": y.shape[-1], "V": V, "tiles": -(-V // LANES)}
+    mask_given = None if mask is None else mask.contiguous()
+    return {"y": grouped, "U": U.contiguous(), "targets": _groups(targets.to(y.dtype), mask), "mask": mask_given}, sizes
+
+
+def _groups(t: Tensor, mask: Tensor | None) -> Tensor:
+    """(K, T, B, ...) -> (K, groups, rows, ...): the rows that share a mask; without one 32 in a group, zeros in those that fill up."""
+    if mask is not None:
+        return t.transpose(1, 2).contiguous()
+    flat = t.flatten(1, 2)
+    filled = padded(flat.shape[1]) - flat.shape[1]
+    return F.pad(flat, (*[0] * (2 * flat.dim() - 4), 0, filled)).unflatten(1, (-1, LANES)).contiguous()
+
+
+def _from_groups(t: Tensor, like: Tensor, mask: Tensor | None) -> Tensor:
+    """The inverse of `_groups`, for the steps and rows of a tensor (K, T, B, ...)."""
+    if mask is not None:
+        return t.transpose(1, 2).contiguous()
+    T, B = like.shape[1:3]
+    return t.flatten(1, 2)[:, : T * B].unflatten(1, (T, B)).contiguous()
+
+
+def _masked(t: Tensor, mask: Tensor | None) -> Tensor:
+    """Tensors (K, T, B, n) times masks (K, B, n)."""
+    return t if mask is None else t * mask.unsqueeze(1)
 
 
 FUSED = Implementation(dispatch.FUSED, softmax_nll_forward, softmax_nll_backward)

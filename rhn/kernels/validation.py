@@ -238,8 +238,9 @@ COMPLEX_DIAGONAL_SCAN = Signature(
 )
 SOFTMAX = Signature(
     "softmax",
-    {"y": "T B n", "U": "V n", "b": "V", "targets": "T B"},
+    {"y": "T B n", "U": "V n", "b": "V", "targets": "T B", "mask": "B n"},
     sizes_from=("y", "U"),
+    optional=("mask",),
     whole=("targets",),
 )
 OUTPUT = Signature(

@@ -110,10 +110,11 @@ class LanguageModel(Network):
         for cell, s0, dropout in zip(self.cells, states, masks.cells, strict=True):
             x, s = cell(x, s0, dropout=dropout) if any(m is not None for m in dropout) else cell(x, s0)
             last.append(s)
-        y = x if masks.output is None else x * masks.output
         layer = self.embedding if self.tied else self.output_weight, self.output_bias
         if targets is not None:
-            return Reading(None, tuple(last), x, softmax_nll(y, *layer, targets, precision=self.precision))
+            nll = softmax_nll(x, *layer, targets, masks.output, precision=self.precision)
+            return Reading(None, tuple(last), x, nll)
+        y = x if masks.output is None else x * masks.output
         return Reading(F.linear(y, *layer), tuple(last), x, None)
 
     def _check(self, tokens: Tensor, states, masks: Masks, targets: Tensor | None) -> None:

@@ -87,33 +87,36 @@ struct rhn_bernoulli {
 };
 
 struct rhn_softmax_forward {
-    long B, n, V, tiles; /* B: rows of all steps together; tiles: of 64 words */
-    Tensor y; /* n rows */
+    long groups, B, n, V, tiles; /* B: rows of a group, which share a mask; tiles: of 32 words */
+    Tensor y; /* groups B n */
     Tensor U; /* V n */
     Tensor b; /* V */
-    Tensor targets; /* rows */
-    Tensor nll; /* rows, written */
-    Tensor scale; /* blocks tiles 32, written or NULL */
-    Tensor e; /* blocks V 32, written or NULL */
+    Tensor targets; /* groups B */
+    Tensor mask; /* groups n, or NULL */
+    Tensor nll; /* groups rows, written */
+    Tensor scale; /* groups tiles rows, written or NULL */
+    Tensor e; /* groups tiles B 32, written or NULL */
 };
 
 struct rhn_softmax_states {
-    long B, n, V, tiles;
+    long groups, B, n, V, tiles;
     Tensor U; /* V n */
-    Tensor targets; /* rows */
-    Tensor scale; /* blocks tiles 32 */
-    Tensor e; /* blocks V 32 */
-    Tensor grad; /* rows */
-    Tensor dy; /* n rows, written */
+    Tensor targets; /* groups B */
+    Tensor mask; /* groups n, or NULL */
+    Tensor scale; /* groups tiles rows */
+    Tensor e; /* groups tiles B 32 */
+    Tensor grad; /* groups B */
+    Tensor dy; /* groups B n, written */
 };
 
 struct rhn_softmax_weights {
-    long B, n, V, tiles, width; /* width: n filled up to a multiple of 32 */
-    Tensor y; /* rows width */
-    Tensor targets; /* rows */
-    Tensor scale; /* blocks tiles 32 */
-    Tensor e; /* blocks V 32 */
-    Tensor grad; /* rows */
+    long groups, B, n, V, tiles;
+    Tensor y; /* groups B n */
+    Tensor targets; /* groups B */
+    Tensor mask; /* groups n, or NULL */
+    Tensor scale; /* groups tiles rows */
+    Tensor e; /* groups tiles B 32 */
+    Tensor grad; /* groups B */
     Tensor dU; /* V n, written */
     Tensor db; /* V, written */
 };

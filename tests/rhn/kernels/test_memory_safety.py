@@ -131,12 +131,14 @@ def test_the_compiled_output_keeps_within_its_tensors(T, B, n, keys, guarded):
 
 @compiled
 @pytest.mark.parametrize(("T", "B", "n", "V"), [(1, 1, 1, 1), (3, 33, 7, 88), (2, 31, 33, 65), (5, 32, 64, 128)])
-def test_the_compiled_softmax_keeps_within_its_tensors(T, B, n, V, guarded):
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_compiled_softmax_keeps_within_its_tensors(T, B, n, V, masked, guarded):
     given, targets = [torch.randn(shape) for shape in ((T, B, n), (V, n), (V,))], torch.randint(V, (T, B))
+    mask = (torch.rand(B, n) > 0.5).float() if masked else None
     results = []
     for function in (kernels.softmax_nll, kernels.softmax_nll_reference):
         leaves = [t.clone().requires_grad_() for t in given]
-        nll = function(*leaves, targets)
+        nll = function(*leaves, targets, mask)
         results.append([nll, *torch.autograd.grad((nll * nll.detach()).sum(), leaves)])
     assert guarded == ["rhn_softmax_forward", "rhn_softmax_states", "rhn_softmax_weights"]
     torch.testing.assert_close(*results, rtol=1e-3, atol=1e-3)

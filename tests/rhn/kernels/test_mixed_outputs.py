@@ -17,8 +17,9 @@ def arguments(loss, T, B, n, V, K=None):
     """(y, W, b) with a leading K where one is given, and what the loss is told: words, or keys and a mask."""
     g, lead = torch.Generator().manual_seed(T + n), () if K is None else (K,)
     y, W, b = (torch.randn(*lead, *shape, generator=g) for shape in ((T, B, n), (V, n), (V,)))
-    if loss == "softmax":
-        return (y, W / n**0.5, b), (torch.randint(V, (T, B), generator=g),)
+    if loss in ("softmax", "dropped"):
+        targets, mask = torch.randint(V, (T, B), generator=g), 2 * torch.rand(B, n, generator=g).round()
+        return (y, W / n**0.5, b), (targets, mask) if loss == "dropped" else (targets,)
     mask = torch.rand(T, B, generator=g).round()
     mask[0, 0] = 1
     return (y, W / n**0.5, b), (torch.rand(T, B, V, generator=g).round(), mask)
@@ -27,8 +28,8 @@ def arguments(loss, T, B, n, V, K=None):
 def total(loss, reference=False):
     """A number of (y, W, b) and the rest, of the size of a mean."""
 
-    def softmax(y, W, b, targets):
-        nll = softmax_nll_reference(y, W, b, targets) if reference else softmax_nll(y, W, b, targets, precision="mixed")
+    def softmax(*given):
+        nll = softmax_nll_reference(*given) if reference else softmax_nll(*given, precision="mixed")
         return (nll * torch.linspace(0.5, 1, nll.numel(), device=nll.device).to(nll).view(nll.shape)).mean()
 
     def keys(y, W, b, frames, mask):
@@ -36,7 +37,7 @@ def total(loss, reference=False):
             return output_nll_reference(y, W, b, frames, mask) / mask.sum()
         return output_nll(y, W, b, frames, mask, precision="mixed") / mask.sum()
 
-    return {"softmax": softmax, "keys": keys}[loss]
+    return keys if loss == "keys" else softmax
 
 
 def results(function, tensors, rest, dtype=torch.float32):
@@ -51,7 +52,7 @@ def errors(found, exact):
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @every_size
-@every_loss
+@pytest.mark.parametrize("loss", ["softmax", "dropped", "keys"])
 def test_errors_are_at_most_twice_those_of_the_equation_under_float16_autocast(loss, size, device):
     def autocast(*tensors):
         with torch.autocast(device, dtype=torch.float16):
@@ -89,7 +90,7 @@ def test_rows_a_few_at_a_time_are_the_same_rows(chunk, monkeypatch):
 
 def test_of_all_logits_nothing_is_kept_in_float32():
     tensors, (targets,) = arguments("softmax", 4, 5, 33, 129)
-    nll, *kept = softmax.MIXED.forward(*(t.unsqueeze(0) for t in (*tensors, targets)), precision="mixed")
+    nll, *kept = softmax.MIXED.forward(*(t.unsqueeze(0) for t in (*tensors, targets)), None, precision="mixed")
     assert nll.shape == (1, 4, 5) and [(t.shape, t.dtype) for t in kept] == [((1, 20, 129), torch.float16)]
 
 

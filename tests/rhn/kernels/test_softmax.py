@@ -22,23 +22,31 @@ def arguments(T, B, n, V, *, K=None, spread=1.0, dtype=torch.float64):
     return y, U, b, torch.randint(V, (T, B), generator=g)
 
 
+def mask_of(y, rate, *, own=False):
+    """Dropout masks (B, n); with `own` (K, B, n), one for each model of y (K, T, B, n)."""
+    shape = y[:, 0].shape if own else y[..., 0, :, :].shape[-2:]
+    draws = torch.rand(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return None if rate == 0 else ((draws >= rate) / (1 - rate if rate < 1 else 1)).to(y.dtype)
+
+
 def weighted(function):
     """A number whose gradient weighs every prediction differently."""
 
-    def loss(y, U, b, targets):
-        nll = function(y, U, b, targets)
+    def loss(y, U, b, targets, mask=None):
+        nll = function(y, U, b, targets, mask)
         return (nll * torch.arange(1, nll.numel() + 1, dtype=nll.dtype).view(nll.shape)).sum()
 
     return loss
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("spread", [1.0, 30.0], ids=["ordinary", "saturated"])
-def test_values_and_gradients_are_the_equation_s(size, spread):
-    *inputs, targets = arguments(*size, spread=spread)
-    assert_close(softmax_nll(*inputs, targets), softmax_nll_reference(*inputs, targets), 1e-12, "nll")
-    found = grad(weighted(softmax_nll), argnums=(0, 1, 2))(*inputs, targets)
-    wanted = grad(weighted(softmax_nll_reference), argnums=(0, 1, 2))(*inputs, targets)
+@pytest.mark.parametrize(("spread", "rate"), [(1.0, 0), (30.0, 0), (1.0, 0.5), (1.0, 1)])
+def test_values_and_gradients_are_the_equation_s(size, spread, rate):
+    inputs = [*arguments(*size, spread=spread)]
+    inputs.append(mask_of(inputs[0], rate))
+    assert_close(softmax_nll(*inputs), softmax_nll_reference(*inputs), 1e-12, "nll")
+    found = grad(weighted(softmax_nll), argnums=(0, 1, 2))(*inputs)
+    wanted = grad(weighted(softmax_nll_reference), argnums=(0, 1, 2))(*inputs)
     for name, a, b in zip(("y", "U", "b"), found, wanted, strict=True):
         assert_close(a, b, 1e-11, name, floor=1e-10)
 
@@ -87,20 +95,22 @@ def test_large_float32_layers_are_as_exact_as_torch_s_own():
 in_c = pytest.mark.skipif(library() is None, reason="no compiled kernels: no C compiler, or RHN_COMPILED=0")
 
 
-def nll_and_gradients(function, y, U, b, targets):
-    return [function(y, U, b, targets), *grad(weighted(function), argnums=(0, 1, 2))(y, U, b, targets)]
+def nll_and_gradients(function, *inputs):
+    return [function(*inputs), *grad(weighted(function), argnums=(0, 1, 2))(*inputs)]
 
 
 @in_c
-@pytest.mark.parametrize("size", [(1, 1, 1, 1), *SIZES, (5, 13, 64, 65), (70, 1, 7, 64)], ids=str)
-@pytest.mark.parametrize("spread", [1e-8, 1.0, 30.0], ids=["tiny", "ordinary", "saturated"])
-def test_in_c_values_and_gradients_are_as_exact_as_the_reference_in_float32(size, spread):
+@pytest.mark.parametrize("size", [(1, 1, 1, 1), *SIZES, (5, 13, 64, 65), (70, 1, 7, 64), (35, 20, 200, 70)], ids=str)
+@pytest.mark.parametrize(("spread", "rate"), [(1e-8, 0), (1.0, 0), (30.0, 0), (1e-8, 0.5), (1.0, 0.75), (1.0, 1)])
+def test_in_c_values_and_gradients_are_as_exact_as_the_reference_in_float32(size, spread, rate):
     *inputs, targets = arguments(*size, spread=spread, dtype=torch.float32)
+    mask = mask_of(inputs[0], rate)
     with recorded_choices() as choices:
-        ours = nll_and_gradients(softmax_nll, *inputs, targets)
+        ours = nll_and_gradients(softmax_nll, *inputs, targets, mask)
     assert {choice.implementation for choice in choices if choice.reason is None} == {"C"}
-    exact = nll_and_gradients(softmax_nll_reference, *(t.double() for t in inputs), targets)
-    plain = nll_and_gradients(softmax_nll_reference, *inputs, targets)
+    doubles = [None if t is None else t.double() for t in (*inputs, mask)]
+    exact = nll_and_gradients(softmax_nll_reference, *doubles[:3], targets, doubles[3])
+    plain = nll_and_gradients(softmax_nll_reference, *inputs, targets, mask)
     for name, a, b, truth in zip(("nll", "y", "U", "b"), ours, plain, exact, strict=True):
         scale = max(truth.abs().max().item(), 1e-30)
         allowed = 3 * (b.double() - truth).abs().max().item() + 4e-6 * scale
@@ -108,18 +118,20 @@ def test_in_c_values_and_gradients_are_as_exact_as_the_reference_in_float32(size
 
 
 @in_c
-def test_in_c_a_model_has_the_same_bits_alone_in_a_stack_and_on_threads():
+@pytest.mark.parametrize("rate", [0, 0.5])
+def test_in_c_a_model_has_the_same_bits_alone_in_a_stack_and_on_threads(rate):
     *inputs, targets = arguments(7, 11, 33, 300, K=3, dtype=torch.float32)
-    f = grad(weighted(softmax_nll), argnums=(0, 1, 2))
+    f, masks = grad(weighted(softmax_nll), argnums=(0, 1, 2)), mask_of(inputs[0], rate, own=True)
+    given = [(*(t[k] for t in inputs), targets, None if masks is None else masks[k]) for k in range(3)]
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        stacked = vmap(f, in_dims=(0, 0, 0, None))(*inputs, targets)
-        threaded = [f(*(t[k] for t in inputs), targets) for k in range(3)]
+        stacked = vmap(f, in_dims=(0, 0, 0, None, 0 if rate else None))(*inputs, targets, masks)
+        threaded = [f(*one) for one in given]
     finally:
         torch.set_num_threads(before)
     for k in range(3):
-        alone = f(*(t[k] for t in inputs), targets)
+        alone = f(*given[k])
         assert all(
             torch.equal(s[k], a) and torch.equal(t, a) for s, t, a in zip(stacked, threaded[k], alone, strict=True)
         )
@@ -131,6 +143,15 @@ def test_in_c_what_is_not_finite_keeps_to_its_row():
     inputs[0][0, 1, 2], inputs[0][1, 0, 0] = torch.nan, torch.inf
     finite = softmax_nll(*inputs, targets).isfinite()
     assert finite.tolist() == [[True, False, True], [False, True, True]]
+
+
+@in_c
+def test_in_c_a_dropped_unit_takes_no_part():
+    y, U, b, targets = arguments(2, 3, 4, 100, dtype=torch.float32)
+    mask, other = mask_of(y, 0.5), y.clone()
+    other[:, mask == 0] = 1e30
+    for one, same in zip(*(nll_and_gradients(softmax_nll, t, U, b, targets, mask) for t in (y, other)), strict=True):
+        assert torch.equal(one, same)
 
 
 @in_c

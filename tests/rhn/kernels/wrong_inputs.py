@@ -84,6 +84,9 @@ def _recurrences() -> Iterator[Row]:
         own = {key: outputs()[old] for key, old in (("y", "y"), ("U", "W"), ("b", "b"))}
         return own | {"targets": torch.randint(11, (T, B), generator=g)}
 
+    def dropped_words():
+        return words() | {"mask": dropout_mask(B, n, dtype=torch.float32)}
+
     def weights():
         g = torch.Generator().manual_seed(0)
         return {key: torch.randn(3, 5, 7, generator=g) for key in ("w", "g")}
@@ -104,6 +107,7 @@ def _recurrences() -> Iterator[Row]:
 
     yield Row("output and loss", output_nll, output_nll_reference, outputs)
     yield Row("softmax", kernels.softmax_nll, kernels.softmax_nll_reference, words)
+    yield Row("softmax masked", kernels.softmax_nll, kernels.softmax_nll_reference, dropped_words)
     yield Row("gradient norm", norm(gradient_norm), norm(gradient_norm_reference), weights)
     yield Row("sgd_step", changed(sgd_step), changed(sgd_step_reference), steps)
 
