@@ -9,6 +9,7 @@ Analyses of a run. `network` is a cell by name, a checkpoint, or a module with i
     newton(network, x)           all states at once by Newton's method
     analyze(network, x)          all default analyses
     compare(networks, x)         medians and bands of several networks and sequences
+    audit(module, x)             initialisation of every recurrent layer of a model
     memory(module, x)            influence of earlier inputs on the outputs of any module
 
 Analyses of a model with a loss:
@@ -34,6 +35,7 @@ from rhn.version import __version__ as __version__
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "analyses.audit": ("audit",),
         "analyses.bounds": ("bounds",),
         "analyses.credit": ("credit",),
         "analyses.fixed_points": ("fixed_points",),

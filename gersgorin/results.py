@@ -8,6 +8,7 @@ from rhn.utils.lazy import lazy_names
 from rhn.utils.result import Result as Result
 
 HOMES = {
+    "analyses.audit": ("Audit",),
     "analyses.bounds": ("NormBounds",),
     "analyses.credit": ("Credit",),
     "analyses.enclosures": ("Enclosures",),

@@ -23,7 +23,9 @@ BLOCK = 1 << 22  # numbers of gradients computed at once
 
 
 class SequenceMap:
-    """The outputs (T, k) of a module along x, and products with their derivatives; a float64 copy in evaluation mode is used.
+    """The `outputs` (T, k) of a module along x, and products with their derivatives.
+
+    `module` is a float64 copy in evaluation mode, `given` is x in the layout that it takes.
 
     Args:
         module: a torch module, or a function of x; of several outputs (a tuple, a dictionary) the first one counts.
@@ -53,14 +55,14 @@ class SequenceMap:
                 except (RhnError, *USERS_FAULT) as error:  # whatever a user's module raises
                     errors.append((error, layout))
                     continue
-                found.append((self.outputs, self._leaf, self._axis))
+                found.append((self.outputs, self._leaf, self._axis, self.module, self.given))
                 if self._looks_back():
                     return
             if found:
                 break
         if not found:
             self._refuse(module, *errors[0])
-        self.outputs, self._leaf, self._axis = found[0]
+        self.outputs, self._leaf, self._axis, self.module, self.given = found[0]
 
     @property
     def steps(self) -> int:
@@ -98,7 +100,7 @@ class SequenceMap:
             x, hooks = x.to(like.device), [part.register_forward_hook(self._embedded) for part in _embeddings(module)]
         try:
             with torch.random.fork_rng(devices=[like.device] if like.is_cuda else []):
-                o = _first_tensor(module(x))
+                o = first_tensor(module(x))
         finally:
             for hook in hooks:
                 hook.remove()
@@ -110,6 +112,7 @@ class SequenceMap:
             raise InvalidInputError(f"{self.name} returns NaN or infinite outputs: expected finite ones")
         if self._leaf is None or not o.requires_grad:
             raise InvalidInputError(f"the outputs of {self.name} have no gradient in its inputs: expected some")
+        self.module, self.given = module, x.detach()
         self.outputs = o.movedim(axis, 0).flatten(1) if o.dim() > 1 else o[:, None]
 
     def _embedded(self, module, args, output: Tensor) -> Tensor | None:
@@ -178,9 +181,9 @@ def _embeddings(module) -> list[nn.Module]:
     return [part for part in parts if isinstance(part, nn.Embedding)]
 
 
-def _first_tensor(output) -> Tensor | None:
+def first_tensor(output) -> Tensor | None:
     """The first floating-point tensor of what a module returns."""
     if isinstance(output, Tensor):
         return output if output.is_floating_point() else None
     parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple | list) else ()
-    return next((found for part in parts if (found := _first_tensor(part)) is not None), None)
+    return next((found for part in parts if (found := first_tensor(part)) is not None), None)

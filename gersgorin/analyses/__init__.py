@@ -151,4 +151,10 @@ ANALYSES: dict[str, Analysis] = _rows(
         needs="map",
         about="Influence of each earlier input on the outputs",
     ),
+    Analysis(
+        name="audit",
+        function="gersgorin.analyses.audit:of_map",
+        needs="map",
+        about="Initialisation of each recurrent layer: time scales, gains, rates of learning",
+    ),
 )

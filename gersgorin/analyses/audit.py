@@ -1,0 +1,331 @@
+"""Audit the initialisation of every recurrent layer of a model: time scales, gains, rates of learning, saturated gates, dead units.
+
+    found = audit(model, x)
+    found.findings            sentences about whatever is out of line; empty if nothing is
+
+A decay is an eigenvalue modulus r of the temporal Jacobian, with the half-life log 2 / -log r. The rates of learning are relative
+gradients ||dL/dW|| / ||W|| of a loss that pulls every output in a random direction with the same strength, so no targets are needed.
+
+A layer may declare how it should start: `documented_start = {"A_log": (least, greatest)}`, for its parameters by name. The starts of
+Mamba, Mamba2, FalconMamba and RWKV, and the forget bias of LSTMs, are known.
+
+Legend: L recurrent layers, T steps, N entries of a state.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib.axes import Axes
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor, nn
+
+from gersgorin._validate import with_gradients
+from gersgorin.cell_run import run_of
+from gersgorin.extract import Watched, layers_of
+from gersgorin.parts import recurrent_cells, state_layers
+from gersgorin.plotting.figure import line_style, panel, plain_numbers
+from gersgorin.run import Progress, Run, shown_steps, silent
+from gersgorin.sequence_map import SequenceMap, first_tensor
+from rhn.errors import InvalidInputError
+from rhn.utils.result import Result
+
+LONGEST = 1e6  # steps; a slower decay is no decay
+SHORT = 3.0  # steps; with only shorter half-lives nothing beyond about ten steps is learned
+GROWTH = 1.05  # modulus from which on a state grows
+SATURATED = 0.01  # distance of a gate from 0 or 1
+SHARE = 0.2  # of saturated gates
+FACTOR = 1e3  # between a gain and 1
+RATES = 1e6  # between a rate of learning and the median
+ROUNDING = 1e-3  # of a documented start
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Audit(Result, kind="audit"):
+    """The start of each of L recurrent layers of a model, and sentences about what is out of line."""
+
+    layers: np.ndarray
+    """Names in the model, (L,)."""
+    half_lives: dict[str, np.ndarray]
+    """Of every decay of a layer, in steps, ascending; inf without decay. Modes that are gone in one step are left out."""
+    growth: np.ndarray
+    """The largest modulus of an eigenvalue, (L,)."""
+    input_rms: np.ndarray
+    """Root mean square of what the layer reads, (L,)."""
+    state_rms: np.ndarray
+    """Of its states, (L,)."""
+    output_rms: np.ndarray
+    """Of its outputs, (L,)."""
+    saturated: np.ndarray
+    """Share of gates within 0.01 of 0 or 1, (L,); NaN for a layer without known gates."""
+    dead: np.ndarray
+    """Share of state entries that never change along the sequence, (L,)."""
+    rates: dict[str, float]
+    """Relative rate of learning of every parameter of the model; inf for a parameter that is zero and has a gradient."""
+    findings: np.ndarray
+    """Sentences about what is out of line."""
+    unit: str = "steps"
+    """Of one step."""
+
+    def summary(self) -> str:
+        """A line for each layer, and the findings."""
+        wide = max(map(len, self.layers))
+        head = f"{'':<{wide}}  half-lives (10, 50, 90 %)   RMS in, state, out    saturated  dead"
+        lines = [head, *(self._line(k, wide) for k in range(len(self.layers)))]
+        return "\n".join(lines + (list(self.findings) if len(self.findings) else ["Nothing is out of line."]))
+
+    def _line(self, k: int, wide: int) -> str:
+        quantiles = ", ".join(f"{q:.3g}" for q in self.quantiles(k))
+        sizes = ", ".join(f"{rms[k]:.2g}" for rms in (self.input_rms, self.state_rms, self.output_rms))
+        gates = "-" if np.isnan(self.saturated[k]) else f"{100 * self.saturated[k]:.0f} %"
+        return f"{self.layers[k]:<{wide}}  {quantiles:<25}   {sizes:<20}  {gates:>9}  {100 * self.dead[k]:.0f} %"
+
+    def quantiles(self, k: int) -> np.ndarray:
+        """10, 50 and 90 % quantile of the half-lives of a layer; NaN if it has none."""
+        values = self.half_lives[self.layers[k]]
+        return np.quantile(values, (0.1, 0.5, 0.9), method="nearest") if len(values) else np.full(3, np.nan)
+
+    def table(self) -> list[dict]:
+        """One row a parameter or a layer's quantity: {"of", "quantity", "value"}."""
+        rows = []
+        for k, layer in enumerate(self.layers):
+            values = dict(
+                zip(("half-life, 10 %", "half-life, median", "half-life, 90 %"), self.quantiles(k), strict=True)
+            )
+            values |= {
+                "largest modulus": self.growth[k],
+                "input RMS": self.input_rms[k],
+                "state RMS": self.state_rms[k],
+            }
+            values |= {"output RMS": self.output_rms[k], "saturated": self.saturated[k], "dead": self.dead[k]}
+            rows += [{"of": str(layer), "quantity": name, "value": float(value)} for name, value in values.items()]
+        return rows + [{"of": name, "quantity": "rate of learning", "value": rate} for name, rate in self.rates.items()]
+
+    @panel(7, 4, "half-lives at the start")
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """The distribution of half-lives of each layer."""
+        for k, layer in enumerate(self.layers):
+            values = np.clip(self.half_lives[layer], 1e-2, LONGEST)
+            shares = np.arange(1, len(values) + 1) / max(1, len(values))
+            ax.step(
+                values, shares, where="post", marker="." if len(values) < 40 else None, label=layer, **line_style(k)
+            )
+        ax.set(xscale="log", xlabel=f"half-life ({self.unit})", ylabel="share of decays up to it", ylim=(0, 1.02))
+        plain_numbers(ax)
+        return ax
+
+
+def audit(module: nn.Module, x: Tensor | np.ndarray, *, seed: int = 0, progress: Progress = silent) -> Audit:
+    """Audit the initialisation of every recurrent layer of a model, in float64; the model is left as it was.
+
+    Args:
+        module: a torch module with recurrent cells, scans (`scan_elements`) or layers of transformers with a cache.
+        x: one sequence, see `gersgorin.memory`; some 20 to 100 steps of real data are enough.
+        seed: see `of_map`.
+
+    Raises:
+        InvalidInputError: no such layer, or the errors of `SequenceMap`.
+    """
+    return of_map(SequenceMap(module, x), seed=seed, progress=progress)
+
+
+@with_gradients()
+def of_map(map_: SequenceMap, *, seed: int = 0, progress: Progress = silent) -> Audit:
+    """Audit the initialisation of every recurrent layer of a model.
+
+    Args:
+        seed: of the direction in which the outputs are pulled.
+    """
+    if not isinstance(map_.module, nn.Module):
+        raise InvalidInputError(f"{map_.name} is a function: expected a torch module with recurrent layers")
+    parts = recurrent_cells(map_.module)
+    inside = {inner for part in parts for inner in part.modules()}
+    parts += [part for part in state_layers(map_.module) if part not in inside]
+    if not parts:
+        raise InvalidInputError(f"{map_.name} has no recurrent layer: expected a cell, a scan, or a layer with a cache")
+    names = {part: name for name, part in map_.module.named_modules()}
+    sizes, rates = _sizes(map_, parts), _rates(map_, seed)
+    rows, half_lives, findings = [], {}, []
+    places = [(part, k) for part in parts for k in range(layers_of(part))]
+    for done, (part, k) in enumerate(places):
+        name = names[part] or type(part).__name__
+        name += f", layer {k + 1}" if layers_of(part) > 1 else ""
+        run = run_of(*Watched(map_.module, k + 1 if layers_of(part) > 1 else None, names[part]).along(map_.given, 0))
+        run.require_finite()
+        moduli = _moduli(part, run)
+        decays = moduli[(moduli > 1e-3) & (moduli < 1)]
+        half_lives[name] = np.sort(np.r_[math.log(2) / -np.log(decays), np.full((moduli >= 1).sum(), np.inf)])
+        states, gates = run.states[1:], [*run.gates().t, *run.gates().c]
+        dead = states.std(0) <= 1e-9 * states.abs().max() if len(states) > 1 else torch.zeros(1)
+        row = {
+            "growth": moduli.max(initial=0),
+            "input_rms": sizes[part][0],
+            "state_rms": _rms(states),
+            "output_rms": sizes[part][1],
+            "saturated": _saturated(gates),
+            "dead": float(dead.double().mean()),
+        }
+        rows.append(row)
+        findings += [f"{name}: {said}." for said in (*_out_of_line(half_lives[name], **row), *_off_start(part, k))]
+        progress(done + 1, len(places))
+    return Audit(
+        layers=np.array(list(half_lives)),
+        half_lives=half_lives,
+        **{key: np.array([row[key] for row in rows]) for key in rows[0]},
+        rates=rates,
+        findings=np.array([*findings, *_slow(rates)], dtype=str),
+        title=map_.label.title,
+        about=map_.label.about,
+        unit=map_.label.time_unit,
+    )
+
+
+def _moduli(part: nn.Module, run: Run) -> np.ndarray:
+    """Moduli of the eigenvalues of a few steps. States of RWKV are in units that change; its decays are those of its parameter."""
+    if hasattr(part, "time_decay"):
+        return torch.exp(-part.time_decay.detach().exp()).double().cpu().numpy()
+    steps = shown_steps(len(run), 4 if run.state_size <= 256 else 1)
+    return np.concatenate([_eigenvalue_moduli(run.jacobians(t).detach().cpu().numpy()) for t in steps])
+
+
+def _eigenvalue_moduli(A: np.ndarray) -> np.ndarray:
+    """|eigenvalues| of A (N, N), block by block: a triangular matrix, such as that of a scan behind a convolution, has small blocks."""
+    _, group = connected_components(A != 0, directed=True, connection="strong")
+    single = np.bincount(group)[group] == 1
+    found = [np.abs(A.diagonal()[single])]
+    for k in np.unique(group[~single]):
+        inside = np.flatnonzero(group == k)
+        found.append(np.abs(np.linalg.eigvals(A[np.ix_(inside, inside)])))
+    return np.concatenate(found)
+
+
+def _sizes(map_: SequenceMap, parts: list[nn.Module]) -> dict[nn.Module, tuple[float, float]]:
+    """Root mean squares of what each part reads and returns while the model reads x; NaN for a part that is not called as a module."""
+    found = dict.fromkeys(parts, (math.nan, math.nan))
+
+    def seen(part, args, kwargs, output):
+        first = first_tensor((*args, *kwargs.values()))
+        found[part] = (math.nan if first is None else _rms(first), _rms(first_tensor(output)))
+
+    hooks = [part.register_forward_hook(seen, with_kwargs=True) for part in parts]
+    try:
+        with torch.no_grad():
+            map_.module(map_.given)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def _rates(map_: SequenceMap, seed: int) -> dict[str, float]:
+    """||dL/dW|| / ||W|| of every parameter for L = mean of o v, v random signs."""
+    weights = {name: p for name, p in map_.module.named_parameters() if p.is_floating_point()}
+    for p in weights.values():
+        p.requires_grad_()
+    o = first_tensor(map_.module(map_.given))
+    signs = torch.randint(2, o.shape, generator=torch.Generator().manual_seed(seed)).mul(2).sub(1).to(o)
+    how = {"allow_unused": True, "materialize_grads": True}
+    found = torch.autograd.grad((o * signs).mean(), list(weights.values()), **how)
+    for p in weights.values():
+        p.requires_grad_(False)
+    slopes = {name: (float(g.norm()), float(p.norm())) for (name, p), g in zip(weights.items(), found, strict=True)}
+    return {name: slope / size if size else (math.inf if slope else 0.0) for name, (slope, size) in slopes.items()}
+
+
+def _rms(t: Tensor | None) -> float:
+    return math.nan if t is None else float(t.detach().double().square().mean().sqrt())
+
+
+def _saturated(gates: list[Tensor]) -> float:
+    values = torch.cat([g.flatten() for g in gates]) if gates else torch.empty(0)
+    return float((torch.minimum(values, 1 - values) < SATURATED).double().mean()) if len(values) else math.nan
+
+
+def _out_of_line(half_lives, growth, input_rms, state_rms, output_rms, saturated, dead) -> Iterator[str]:
+    """Sentences, without a name and a full stop, about one layer."""
+    finite = half_lives[half_lives < LONGEST]
+    if len(half_lives) and half_lives.max() < SHORT:
+        yield f"its longest half-life is {half_lives.max():.2g} steps, so inputs are forgotten at once; expected {SHORT:.0f} or more"
+    if len(finite) >= 8 and finite.max() < 1.01 * finite.min():
+        yield f"all its decays have the same half-life, {finite.max():.3g} steps; expected a spread of time scales"
+    if growth > GROWTH:
+        yield f"a state grows by {growth:.3g} in a step; expected at most {GROWTH}"
+    if output_rms < input_rms / FACTOR or output_rms > FACTOR * input_rms:
+        yield f"its output is {output_rms / input_rms:.2g} times its input; expected within a factor of {FACTOR:.0f}"
+    if saturated > SHARE:
+        yield f"{100 * saturated:.0f} % of its gates are within {SATURATED} of 0 or 1; expected at most {100 * SHARE:.0f} %"
+    if dead:
+        yield f"{100 * dead:.3g} % of its state never changes; expected that every unit does"
+
+
+def _slow(rates: dict[str, float]) -> Iterator[str]:
+    """Sentences about parameters whose rate of learning is out of line."""
+    usual = np.array([rate for rate in rates.values() if 0 < rate < math.inf])
+    median = float(np.median(usual)) if len(usual) else 0.0
+    if stuck := [name for name, rate in rates.items() if rate == 0]:
+        more = f" and {len(stuck) - 3} more" if len(stuck) > 3 else ""
+        yield f"{', '.join(stuck[:3])}{more}: no gradient at this start; expected that every parameter learns."
+    for name, rate in rates.items():
+        if 0 < rate < median / RATES or median * RATES < rate < math.inf:
+            yield f"{name}: its rate of learning is {rate / median:.2g} times the median; expected within a factor of {RATES:.0e}."
+
+
+def _off_start(part: nn.Module, layer: int) -> Iterator[str]:
+    """Sentences about parameters that differ from the documented start of a layer."""
+    for what, (values, least, greatest, source) in _documented(part, layer).items():
+        values, least, greatest = (torch.as_tensor(v, dtype=torch.float64) for v in (values.detach(), least, greatest))
+        below, above = (end - values for end in (least, greatest))
+        low, high, expected = float(values.min()), float(values.max()), _range(least, greatest)
+        if (below > ROUNDING * least.abs().clamp(min=1)).any() or (
+            above < -ROUNDING * greatest.abs().clamp(min=1)
+        ).any():
+            yield f"{what} is {_range(low, high)}, expected {expected} ({source})"
+        elif values.numel() >= 4 and high - low < 1e-6 * abs(high) and float(greatest.max() - least.min()) > 1e-3:
+            yield f"{what} is {high:.3g} for all units, expected {expected}, spread over the units ({source})"
+
+
+def _range(least, greatest) -> str:
+    low, high = float(torch.as_tensor(least).min()), float(torch.as_tensor(greatest).max())
+    return f"{low:.3g}" if high - low <= ROUNDING * abs(high) else f"{low:.3g} to {high:.3g}"
+
+
+def _documented(part: nn.Module, layer: int) -> dict[str, tuple]:
+    """What is documented of a layer's start: {quantity: (values, least, greatest, source)}."""
+    if declared := getattr(part, "documented_start", None):
+        return {name: (part.get_parameter(name), *ends, "declared by the layer") for name, ends in declared.items()}
+    return next((start(part, layer) for fits, start in STARTS if fits(part)), {})
+
+
+def _start_of_mamba(part: nn.Module, layer: int) -> dict[str, tuple]:
+    """Mamba (Gu and Dao 2023): A = -1..-n in each channel, D = 1, dt between its limits; Mamba2: A = -1..-heads."""
+    A, bias = part.A_log, part.dt_bias if hasattr(part, "dt_bias") else part.dt_proj.bias
+    config = part if hasattr(part, "time_step_min") else part.config
+    logs = torch.arange(1, A.shape[-1] + 1, dtype=torch.float64, device=A.device).log()
+    return {
+        "A_log": (A, logs, logs, "S4D-real: the logarithms of 1, 2, 3, ..."),
+        "dt, softplus of its bias,": (F.softplus(bias), config.time_step_min, config.time_step_max, "log-uniform"),
+        "D": (part.D, 1.0, 1.0, "Mamba"),
+    }
+
+
+def _start_of_rwkv(part: nn.Module, layer: int) -> dict[str, tuple]:
+    return {"time_decay": (part.time_decay, -5.0, 3.0, "RWKV-4: from -5 to 3 over the units")}
+
+
+def _start_of_lstm(part: nn.Module, layer: int) -> dict[str, tuple]:
+    n, end = part.hidden_size, f"_l{layer}" if isinstance(part, nn.LSTM) else ""
+    if not part.bias:
+        return {}
+    bias = sum(getattr(part, f"bias_{kind}{end}")[n : 2 * n].mean() for kind in ("ih", "hh"))
+    return {"the mean forget bias": (bias[None], 0.5, math.inf, "1 or more: Jozefowicz et al. 2015")}
+
+
+STARTS: list[tuple[Callable[[nn.Module], bool], Callable[[nn.Module, int], dict[str, tuple]]]] = [
+    (lambda part: hasattr(part, "A_log") and (hasattr(part, "dt_bias") or hasattr(part, "dt_proj")), _start_of_mamba),
+    (lambda part: hasattr(part, "time_decay") and hasattr(part, "time_first"), _start_of_rwkv),
+    (lambda part: isinstance(part, nn.LSTM | nn.LSTMCell), _start_of_lstm),
+]
+"""Known starts: (test of a layer, function of a layer and its number within torch.nn's module)."""
