@@ -152,6 +152,8 @@ class Recorder:
         every: steps from one measurement to the next, at least 1.
         path: an .npz file that is kept up to date while the training runs, whole at every moment; None: nothing is written.
         tensorboard: a folder for scalars; needs the package tensorboard.
+        log: called with (name, value, step) for every mean of a measurement, such as "recorder/radius": `mlflow.log_metric`, the
+            `add_scalar` of TensorBoard's writer, or lambda name, value, step: run.log({name: value}, step=step) for Weights & Biases.
         start: steps done before, of a training that goes on: what the file at `path` holds up to there is kept and continued.
         loss: the loss before the first step, where it is known.
         positions: at how many places of the probe single steps are measured.
@@ -176,6 +178,7 @@ class Recorder:
         *,
         path: str | Path | None = None,
         tensorboard: str | Path | None = None,
+        log: Callable[[str, float, int], object] | None = None,
         start: int = 0,
         loss: Tensor | float | None = None,
         positions: int = POSITIONS,
@@ -191,7 +194,9 @@ class Recorder:
         loss = _number(loss)
         self._watched = Watched(module, layer, submodule)
         self._read = self._watched.digest(probe)
-        self._write_scalars = _scalar_writer(tensorboard)
+        if log is not None and not callable(log):
+            raise InvalidInputError(f"log is {log!r:.40}: expected a function of (name, value, step)")
+        self._logs = [write for write in (_tensorboard_writer(tensorboard), log) if write is not None]
         self._rows: list[dict] = []
         self._own = ""  # remark on a module's own loop in figures
         self._steps, self._measuring, self._next_save = start, 0.0, 0.0
@@ -243,7 +248,10 @@ class Recorder:
         self._rows.append(
             {"step": np.array(step), "loss": loss, **found} | {"gradient_norm": norms, "relative_rate": rates}
         )
-        self._write_scalars(step, self._rows[-1])
+        for name in MEASURES if self._logs else ():
+            known = self._rows[-1][name][np.isfinite(self._rows[-1][name])]
+            for log in self._logs if known.size else ():
+                log(f"recorder/{name}", float(known.mean()), step)
         self._measuring += now - begun
         if self._path is not None and now >= self._next_save:
             self.save()
@@ -326,10 +334,10 @@ def _number(loss: Tensor | np.ndarray | float | None) -> np.ndarray:
         raise InvalidInputError(f"the loss is {got}: expected one number, a mean or a sum") from None
 
 
-def _scalar_writer(folder: str | Path | None) -> Callable[[int, dict], None]:
-    """A function of (step, measurement) that writes means as scalars for TensorBoard, or nothing without a folder."""
+def _tensorboard_writer(folder: str | Path | None) -> Callable[[str, float, int], None] | None:
+    """A function of (name, value, step) that writes a scalar for TensorBoard; None without a folder."""
     if folder is None:
-        return lambda step, row: None
+        return None
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
@@ -338,11 +346,8 @@ def _scalar_writer(folder: str | Path | None) -> Callable[[int, dict], None]:
         ) from error
     writer = SummaryWriter(str(folder))
 
-    def write(step: int, row: dict) -> None:
-        for name in MEASURES:
-            known = row[name][np.isfinite(row[name])]
-            if known.size:
-                writer.add_scalar(f"recorder/{name}", known.mean(), step)
+    def write(name: str, value: float, step: int) -> None:
+        writer.add_scalar(name, value, step)
         writer.flush()
 
     return write

@@ -32,8 +32,8 @@ LEVELS_TEXT = """
     gersgorin.cache gersgorin.cell_run gersgorin.data gersgorin.extract gersgorin.jacobian gersgorin.networks gersgorin.objective \
         gersgorin.operators gersgorin.options gersgorin.own_loop gersgorin.parts gersgorin.resolve gersgorin.run gersgorin.scan_run \
         gersgorin.sequence_map
-    gersgorin.analyses gersgorin.checking gersgorin.comparison gersgorin.plotting gersgorin.recorder gersgorin.recording \
-        gersgorin.results
+    gersgorin.analyses gersgorin.checking gersgorin.comparison gersgorin.integrations gersgorin.plotting gersgorin.recorder \
+        gersgorin.recording gersgorin.results
     gersgorin.paper gersgorin.cli gersgorin.__main__
     optim_study
     analysis

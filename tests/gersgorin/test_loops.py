@@ -1,0 +1,214 @@
+"""Recorders count the steps of other packages' training loops, measure with their gradients, and log to other packages."""
+
+import builtins
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from test_caches import model_of
+from torch import nn
+
+import gersgorin
+from gersgorin.recording import MEASURES
+from gersgorin.results import load
+from rhn.errors import InvalidInputError
+
+T, M = 12, 3
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.head = nn.LSTM(M, 6, batch_first=True), nn.Linear(6, M)
+
+    def forward(self, x):
+        return self.head(self.rnn(x)[0])
+
+
+def frames(*shape):
+    return torch.randn(*shape, T, M, generator=torch.Generator().manual_seed(0))
+
+
+def trained(recorder, model, steps=4):
+    """A plain loop: what the callbacks must equal."""
+    optimizer, x = torch.optim.SGD(model.parameters(), 0.1), frames(8)
+    for k in range(steps):
+        optimizer.zero_grad()
+        loss = model(x[2 * k : 2 * k + 2]).square().mean()
+        loss.backward()
+        optimizer.step()
+        recorder.step(loss)
+    return recorder.recording
+
+
+def test_every_mean_is_logged_with_its_name_and_step():
+    logged = []
+    recording = trained(gersgorin.Recorder(Model(), frames(1), every=2, log=lambda *each: logged.append(each)), Model())
+    assert {step for _, _, step in logged} == {0, 2, 4}
+    for name in ("radius", "exponent", "input_gain"):
+        values = [value for found, value, _ in logged if found == f"recorder/{name}"]
+        np.testing.assert_allclose(values, recording.mean(name), rtol=1e-6)
+    assert {name.partition("/")[2] for name, *_ in logged} <= MEASURES.keys()
+    assert all(type(value) is float and np.isfinite(value) for _, value, _ in logged)
+
+
+def test_a_log_that_is_no_function_is_refused():
+    with pytest.raises(InvalidInputError, match="expected a function of"):
+        gersgorin.Recorder(Model(), frames(1), log="wandb")
+
+
+def quiet():
+    return {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+
+
+def lightning_module(lightning, model):
+    class Lit(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            return self.model(x)
+
+        def training_step(self, batch, index):
+            return self.model(batch).square().mean()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    return Lit()
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_lightning_records_what_a_plain_loop_records(accumulated, tmp_path):
+    lightning = pytest.importorskip("lightning.pytorch", reason="the extra `loops` is not installed")
+    from gersgorin.integrations import LightningRecorder
+
+    warnings.simplefilter("ignore")
+    model, twin = Model(), Model()
+    twin.load_state_dict(model.state_dict())
+    callback = LightningRecorder(frames(1), every=2, path=tmp_path / "run.npz")
+    batches = torch.utils.data.DataLoader(frames(8), batch_size=2 // accumulated)
+    trainer = lightning.Trainer(
+        callbacks=[callback],
+        max_epochs=1,
+        accelerator="cpu",
+        accumulate_grad_batches=accumulated,
+        default_root_dir=tmp_path,
+        **quiet(),
+    )
+    trainer.fit(lightning_module(lightning, model), batches)
+    expected = trained(gersgorin.Recorder(twin, frames(1), every=2), twin)
+    assert callback.recording.step.tolist() == [0, 2, 4]
+    for name in ("radius", "gradient_norm", "exponent"):
+        np.testing.assert_allclose(callback.recording.mean(name), expected.mean(name), rtol=1e-4)
+    assert load(tmp_path / "run.npz").step.tolist() == [0, 2, 4]
+
+
+def test_lightnings_loggers_get_the_means(tmp_path):
+    lightning = pytest.importorskip("lightning.pytorch", reason="the extra `loops` is not installed")
+    from lightning.pytorch.loggers import CSVLogger
+
+    from gersgorin.integrations import LightningRecorder
+
+    warnings.simplefilter("ignore")
+    logger = CSVLogger(tmp_path)
+    trainer = lightning.Trainer(
+        callbacks=[LightningRecorder(frames(1), every=1)],
+        max_steps=2,
+        accelerator="cpu",
+        **quiet() | {"logger": logger},
+    )
+    trainer.fit(lightning_module(lightning, Model()), torch.utils.data.DataLoader(frames(8), batch_size=2))
+    logger.save()
+    assert "recorder/radius" in (tmp_path / "lightning_logs/version_0/metrics.csv").read_text()
+
+
+def test_the_trainer_of_transformers_is_recorded_before_gradients_are_cleared(tmp_path):
+    pytest.importorskip("accelerate", reason="the extra `loops` is not installed")
+    model = model_of("Mamba")
+    from transformers import Trainer, TrainingArguments
+
+    from gersgorin.integrations import TrainerRecorder
+
+    warnings.simplefilter("error", UserWarning)  # of the recorder, if it finds no gradients
+    warnings.simplefilter("ignore", DeprecationWarning)
+
+    class Language(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = model, nn.Linear(8, 11)
+
+        def forward(self, input_ids, labels=None):
+            logits = self.head(self.body(input_ids, use_cache=False).last_hidden_state)
+            if labels is None:
+                return logits
+            return nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten()), logits
+
+    ids = torch.randint(11, (8, T), generator=torch.Generator().manual_seed(0))
+    arguments = TrainingArguments(
+        str(tmp_path), max_steps=4, per_device_train_batch_size=2, use_cpu=True, report_to=[], logging_steps=1,
+        disable_tqdm=True, save_strategy="no",
+    )  # fmt: skip
+    callback = TrainerRecorder(ids[:1], every=2, submodule="body.layers.1")
+    rows = [{"input_ids": row, "labels": row.roll(-1)} for row in ids]
+    Trainer(Language(), arguments, train_dataset=rows, callbacks=[callback]).train()
+    recording = callback.recording
+    assert recording.step.tolist() == [0, 2, 4] and np.isfinite(recording.gradient_norm[1:]).all(1).any()
+    assert recording.mean("gradient_norm")[1:].min() > 0 and np.isfinite(recording.loss[1:]).all()
+
+
+def test_mlflow_takes_the_log(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # its usual database needs more packages
+    mlflow = pytest.importorskip("mlflow", reason="the extra `loops` is not installed")
+    mlflow.set_tracking_uri(f"file:{tmp_path}")
+    mlflow.set_experiment("recorded")
+    with mlflow.start_run() as run:
+        recording = trained(gersgorin.Recorder(Model(), frames(1), every=2, log=mlflow.log_metric), Model())
+    found = mlflow.tracking.MlflowClient().get_metric_history(run.info.run_id, "recorder/radius")
+    assert [each.step for each in found] == [0, 2, 4]
+    np.testing.assert_allclose([each.value for each in found], recording.mean("radius"))
+
+
+def test_weights_and_biases_takes_the_log(tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb", reason="the extra `loops` is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    run = wandb.init(dir=tmp_path, project="recorded")
+    log = lambda name, value, step: run.log({name: value}, step=step)  # noqa: E731
+    recording = trained(gersgorin.Recorder(Model(), frames(1), every=2, log=log), Model())
+    assert run.summary["recorder/radius"] == pytest.approx(recording.mean("radius")[-1])
+    run.finish()
+
+
+def test_tensorboard_takes_the_log(tmp_path):
+    board = pytest.importorskip("torch.utils.tensorboard", reason="tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    writer = board.SummaryWriter(str(tmp_path))
+    recording = trained(gersgorin.Recorder(Model(), frames(1), every=2, log=writer.add_scalar), Model())
+    writer.close()
+    events = EventAccumulator(str(tmp_path)).Reload().Scalars("recorder/radius")
+    assert [event.step for event in events] == [0, 2, 4]
+    np.testing.assert_allclose([event.value for event in events], recording.mean("radius"), rtol=1e-6)
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    import gersgorin.integrations as integrations
+
+    monkeypatch.delitem(vars(integrations), "LightningRecorder", raising=False)
+    real = builtins.__import__
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("lightning", "pytorch_lightning")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(integrations.importlib, "import_module", lambda name: real("no_such_package"))
+    with pytest.raises(InvalidInputError, match="LightningRecorder needs the package lightning: pip install"):
+        _ = integrations.LightningRecorder
+
+
+def test_nothing_is_recorded_before_a_training():
+    from gersgorin.integrations import _Hooked
+
+    with pytest.raises(InvalidInputError, match="nothing is recorded yet"):
+        _ = _Hooked(frames(1)).recording
