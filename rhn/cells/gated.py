@@ -87,7 +87,7 @@ class LSTM(_Gated):
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
         self.check_call(x, s0)
         x, (_, state, candidate) = apply_input_mask(x, dropout)
-        run = kernels.lstm if self.kernel == "manual" else kernels.lstm_reference
+        run = kernels.lstm_reference if self.kernel == "reference" else kernels.lstm
         return run(x, s0, self.weight_ih, self.weight_hh, self.bias, state, candidate)
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
@@ -156,7 +156,7 @@ class GRU(_Gated):
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
         self.check_call(x, s0)
         x, (_, state, candidate) = apply_input_mask(x, dropout)
-        run = kernels.gru if self.kernel == "manual" else kernels.gru_reference
+        run = kernels.gru_reference if self.kernel == "reference" else kernels.gru
         return run(x, s0, self.weight_ih, self.weight_hh, self.bias, self.bias_hn, state, candidate)
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:

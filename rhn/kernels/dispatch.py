@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-C, TRITON, MIXED, FUSED, RECOMPUTE = "C", "Triton", "mixed", "fused", "recompute"
+C, TRITON, MIXED, FUSED, RECOMPUTE, NEWTON = "C", "Triton", "mixed", "fused", "recompute", "Newton"
 
 
 def _always(*tensors, **options) -> None:
@@ -82,7 +82,7 @@ def choose(operation: Operation, device: torch.device, *arguments, **options) ->
     """The first implementation that supports a call; None if none does: then the caller computes the reference."""
     for implementation in operation.implementations:
         reason = _DISABLED.get((implementation, device)) or implementation.supports(*arguments, **options)
-        _record(operation, implementation, reason)
+        record(operation, implementation, reason)
         if reason is None:
             return implementation
     return None
@@ -121,6 +121,7 @@ class Call:
         _DISABLED[self._chosen, device] = str(problem)
 
 
-def _record(operation: Operation, implementation: Implementation, reason: str | None) -> None:
+def record(operation: Operation, implementation: Implementation, reason: str | None) -> None:
+    """Add a choice to those of `recorded_choices`."""
     if (choices := _CHOICES.get()) is not None:
         choices.append(Choice(operation.name, implementation.name, reason))

@@ -8,12 +8,13 @@ import torch
 from rhn.kernels import onednn
 from rhn.kernels.bernoulli import OUTPUT
 from rhn.kernels.compiled.call import LARGE, SMALL
-from rhn.kernels.dispatch import MIXED, RECOMPUTE, TRITON, C, Choice
+from rhn.kernels.dispatch import MIXED, NEWTON, RECOMPUTE, TRITON, C, Choice
 from rhn.kernels.fused_sgd import NORM, STEP
 from rhn.kernels.gated import GRU, LSTM
 from rhn.kernels.highway import HIGHWAY
 from rhn.kernels.linear_carry import LINEAR_CARRY
 from rhn.kernels.linear_scans import COMPLEX_DIAGONAL_SCAN, GATED_SCAN
+from rhn.kernels.newton_kernel import NEWTON as NEWTON_STATES
 from rhn.kernels.recompute import RECOMPUTE_LOOP
 from rhn.kernels.softmax import SOFTMAX
 from rhn.kernels.transition import DEEP_TRANSITION
@@ -27,6 +28,7 @@ OPERATIONS = (
     GATED_SCAN,
     COMPLEX_DIAGONAL_SCAN,
     RECOMPUTE_LOOP,
+    NEWTON_STATES,
     SOFTMAX,
     OUTPUT,
     NORM,
@@ -36,6 +38,7 @@ LIMITS = {
     C: f"; float32, recurrences of up to {SMALL} units, {LARGE} in full batches of 32 rows",
     TRITON: "; precision mixed, tanh, weights and states above 2e-5",
     MIXED: "; precision mixed, weights and states above 2e-5",
+    NEWTON: ": all states of a cell at once, with kernel='newton' or 'auto'",
     RECOMPUTE: " of a cell's step function; all other cells",
 }
 CPU = torch.device("cpu")
@@ -82,7 +85,13 @@ def recurrence_words(choices: Sequence[Choice], device: torch.device, precision:
     'fused, not in C: it has no activation relu'
     >>> recurrence_words([Choice("recompute", "recompute", None)], cpu, "float32")
     'the step function in a loop, all models at once'
+    >>> recurrence_words([Choice("newton", "Newton", "it is slower"), Choice("highway", "C", None)], cpu, "float32")
+    "in C, not by Newton's method: it is slower"
     """
+    against = next((c.reason for c in choices if c.implementation == NEWTON and c.reason), None)
+    if against is not None:
+        others = [choice for choice in choices if choice.implementation != NEWTON]
+        return f"{recurrence_words(others, device, precision)}, not by Newton's method: {against}"
     chosen = next((choice for choice in choices if choice.reason is None), None)
     if chosen is None:
         return "step by step, without a kernel"
