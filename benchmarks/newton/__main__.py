@@ -2,6 +2,8 @@
 
 python -m benchmarks.newton collect OUT.csv [CELL ...]     new networks at all scales
 python -m benchmarks.newton tasks OUT.csv [CELL ...]       before and after training on chorales and characters
+    python -m benchmarks.newton judge FILE.csv ...             the forecast against what was counted
+    python -m benchmarks.newton costs OUT.csv THREADS          seconds against the loop
 """
 
 import sys
@@ -10,6 +12,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.newton.collect import collect
+from benchmarks.newton.costs import collect_costs
+from benchmarks.newton.judge import main as judge
 from benchmarks.newton.networks import new_networks, task_networks
 from rhn.cells import CELLS
 
@@ -22,6 +26,12 @@ def main() -> None:
     """Run a part."""
     torch.set_num_threads(1)
     part, path, *cells = sys.argv[1:]
+    if part == "judge":
+        judge([path, *cells])
+        return
+    if part == "costs":
+        collect_costs(Path(path), int(cells[0]))
+        return
     for cell in cells or CELLS:
         print(cell, flush=True)
         if part == "collect":

@@ -2,7 +2,6 @@
 
 import csv
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -25,8 +24,7 @@ def recurrence_of(network: Network, steps: int | None = None) -> Recurrence:
 @torch.no_grad()
 def rows_of(network: Network, lengths: Iterable[int] = LENGTHS, methods: Iterable[str] = ("full",)) -> list[dict]:
     """A row for each method and length; a length is not run if a shorter one has not converged."""
-    found = asdict(measure(recurrence_of(network)))
-    found["rehearsal_16"], found["rehearsal_32"] = found.pop("rehearsals")
+    found = measure(recurrence_of(network)).numbers()
     about = {name: getattr(network, name) for name in ("name", "depth", "kind", "trained", "scale", "seed")}
     about |= {"units": network.cell.hidden_size, "state": network.cell.state_size}
     rows = []

@@ -26,6 +26,7 @@ from gersgorin.run import Progress, Run, silent
 from rhn.cells import Cell
 from rhn.errors import InvalidInputError
 from rhn.kernels.newton import MAX_ITERATIONS, METHODS, TOLERANCES, Recurrence, StepFunction, solve
+from rhn.kernels.newton_forecast import measure
 from rhn.plotting.figures import time_label
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
@@ -52,6 +53,10 @@ class Newton(Result, kind="newton"):
     """"full", "diagonal" or "trust"."""
     tolerance: float
     """Of residuals and errors."""
+    forecast: float
+    """Iterations expected before the run, from its first 64 steps; up to T."""
+    measures: dict[str, float]
+    """Of those steps, on which the forecast rests: see `rhn.kernels.newton_forecast.ShortRun`."""
     fallback_from: int | None = None
     """The first step that was computed in a loop; None: all converged, or there was no guard."""
     unit: str = "steps"
@@ -77,6 +82,9 @@ class Newton(Result, kind="newton"):
             lines.append(
                 f"{reached:,} of {counted(self.steps, 'step')} converged in {counted(self.iterations, 'iteration')}"
             )
+        lines.append(
+            f"forecast {self.forecast:.3g} iterations, from the first steps (largest exponent {self.measures['exponent']:.3g})"
+        )
         lines.append(
             f"residual {self.residuals[-1]:.2g}, largest error {np.max(self.errors[-1]):.2g} of the last iterate"
         )
@@ -202,7 +210,8 @@ def _solved(run: Run, method, tolerance, max_iterations, guard: bool, guess: Ten
         raise InvalidInputError(
             f"guess has shape {tuple(guess.shape)}: expected {tuple(states.shape)}, one state a step"
         )
-    residuals, errors = [], []
+    recurrence, residuals, errors = recurrence_of(run), [], []
+    short = measure(recurrence, method=method, tolerance=tolerance)
 
     def watch(iterate: Tensor, residual: Tensor) -> None:
         error = ((iterate - states).abs() / states.abs().clamp(min=1)).amax(-1).nan_to_num(torch.inf)
@@ -211,7 +220,7 @@ def _solved(run: Run, method, tolerance, max_iterations, guard: bool, guess: Ten
         progress(len(errors) - 1, max_iterations)
 
     chosen = {"method": method, "tolerance": tolerance, "max_iterations": max_iterations, "guard": guard}
-    found = solve(recurrence_of(run), guess=None if guess is None else guess.to(states), watch=watch, **chosen)
+    found = solve(recurrence, guess=None if guess is None else guess.to(states), watch=watch, **chosen)
     progress(max_iterations, max_iterations)
     return Newton(
         states=found.states.cpu().numpy(),
@@ -222,6 +231,8 @@ def _solved(run: Run, method, tolerance, max_iterations, guard: bool, guess: Ten
         fallback_from=found.fallback_from,
         method=method,
         tolerance=tolerance,
+        forecast=short.iterations(len(states)),
+        measures=short.numbers(),
         **run.labels,
     )
 

@@ -29,7 +29,7 @@ from rhn.errors import InvalidInputError
 METHODS = ("full", "diagonal", "trust")
 TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-10}
 MAX_ITERATIONS = 100
-BLOCK = 1 << 23  # numbers of Jacobians held at once
+BLOCKS = {"cpu": 1 << 18, "cuda": 1 << 24}  # numbers of Jacobians computed at once; those of a CPU stay in its cache
 VERIFIED = 128  # entries of a state up to which the effect of rounding is estimated
 ROUNDING = 4  # units in the last place that one step may lose
 DAMPINGS = 1e-8, 1e8  # of "trust", least and largest
@@ -137,7 +137,7 @@ class Recurrence:
 
     def blocks(self, backwards: bool = False) -> Iterator[slice]:
         """Consecutive steps, as many as Jacobians fit into memory."""
-        size = max(1, BLOCK // (self.s0.numel() * self.s0.shape[-1]))
+        size = max(1, BLOCKS.get(self.x.device.type, BLOCKS["cuda"]) // (self.s0.numel() * self.s0.shape[-1]))
         starts = range(0, len(self), size)
         for start in reversed(starts) if backwards else starts:
             yield slice(start, start + size)

@@ -2,19 +2,47 @@
 
 The loop computes the first 64 steps. On them are measured: the largest Lyapunov exponent; the growth of finite products, as the
 response to a unit error at every step; the curvature of the step, as the rest of its Taylor series between the first guess and the
-states; and a rehearsal, the iterations on the first 16 and 32 steps.
+states; and a rehearsal, the iterations on the first 16 and 32 steps. The logarithm of the number of iterations over T steps is linear
+in these measures, and in their products with log T. `benchmarks.newton` fits the coefficients and judges them on cells left out.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
 
+from rhn.kernels.dispatch import C, recorded_choices
 from rhn.kernels.newton import Recurrence, linear_scan, solve
 
 SHORT = 64  # steps of the short run
 REHEARSED = 16, 32  # steps of the rehearsals
+COEFFICIENTS = (
+    -0.2059,
+    -0.3445,
+    1.346,
+    0.3458,
+    -0.1368,
+    -0.09092,
+    -0.1468,
+    -0.05626,
+    -0.1007,
+    0.09961,
+    0.1451,
+    0.1163,
+    -0.2477,
+    -0.02448,
+)
+"""Of `predictors`."""
+
+STEP, COMPILED_STEP, NUMBER = 16e-6, 2e-6, 1e-9
+"""Seconds of a step of a loop in Python and in C, and for each number of the recurrent weights and row of the batch."""
+ITERATION, ENTRIES, PRODUCTS = 1e-3, 2e-8, 1e-9
+"""Seconds of an iteration, and for each step and row: for an entry of its Jacobian, and for a multiplication of its products."""
+FORECAST = 0.02
+"""Seconds of a forecast."""
+FEWEST, CHECKS = 3, 2
+"""Scans that every solution takes, and those beyond its iterations."""
 
 
 @dataclass(frozen=True)
@@ -25,19 +53,36 @@ class ShortRun:
     """Largest Lyapunov exponent a step (natural logarithm)."""
     log_response: float
     """Of the largest response to errors of size 1 at every step, by the products of Jacobians along the run."""
-    log_response_of_guess: float
-    """The same by the products along the first guess."""
     log_remainder: float
     """Of the largest difference between a step from the guess and its linearisation at the run."""
     rehearsals: tuple[int, int]
     """Iterations on the first 16 and 32 steps."""
+
+    def numbers(self) -> dict[str, float]:
+        """The measures by name."""
+        given = asdict(self)
+        first, second = given.pop("rehearsals")
+        return given | {f"rehearsal_{REHEARSED[0]}": float(first), f"rehearsal_{REHEARSED[1]}": float(second)}
+
+    def iterations(self, T: int) -> float:
+        """Iterations expected over T steps; at most T are needed."""
+        log = sum(c * p for c, p in zip(COEFFICIENTS, self.predictors(T), strict=True))
+        return min(max(math.exp(min(log, 50)), 1.0), float(T))
+
+    def predictors(self, T: int) -> list[float]:
+        """Measures that the logarithm of the number of iterations is linear in, and their products with log T."""
+        response = min(max(self.log_response, -2), 12)
+        rest = response + min(max(self.log_remainder, -18), 6)
+        base = [1.0, *(math.log(max(k, 1)) for k in self.rehearsals), min(response, 8)]
+        base += [max(rest, 0), max(min(response, 8) - 1, 0), min(max(self.exponent, -1), 0.5)]
+        return base + [b * math.log(T / REHEARSED[1]) for b in base]
 
 
 def measure(recurrence: Recurrence, **options) -> ShortRun:
     """Measure the first steps of a run; options: of `solve` for the rehearsals."""
     short = replace(recurrence, x=recurrence.x[:SHORT])
     states, guess = short.continued(torch.empty_like(short.guess()), 0), short.guess()
-    J, J_guess = short.jacobians(states), short.jacobians(guess)
+    J = short.jacobians(states)
     difference = short.before(guess) - short.before(states)
     linear = states + (J @ difference.unsqueeze(-1)).squeeze(-1)
     rehearsals = tuple(
@@ -46,8 +91,7 @@ def measure(recurrence: Recurrence, **options) -> ShortRun:
     )
     return ShortRun(
         exponent=_exponent(J),
-        log_response=_response(J),
-        log_response_of_guess=_response(J_guess),
+        log_response=_log(linear_scan(J, _signs(J[..., 0]))),
         log_remainder=_log(short.next(guess) - linear),
         rehearsals=rehearsals,
     )
@@ -55,10 +99,6 @@ def measure(recurrence: Recurrence, **options) -> ShortRun:
 
 def _signs(like: Tensor) -> Tensor:
     return torch.randint(2, like.shape, generator=torch.Generator().manual_seed(0)).to(like) * 2 - 1
-
-
-def _response(J: Tensor) -> float:
-    return _log(linear_scan(J, _signs(J[..., 0])))
 
 
 def _exponent(J: Tensor) -> float:
@@ -78,11 +118,23 @@ def _log(numbers: Tensor) -> float:
     return math.log10(min(max(float(numbers.abs().nan_to_num(1e300, 1e300).max()), 1e-18), 1e300))
 
 
-def cheapest_reason(x: Tensor, cell) -> str | None:
-    """Why no forecast could favour Newton's method for inputs of this shape; None if one could."""
+def reason_for_loop(recurrence: Recurrence, depth: int) -> str | None:
+    """Why the loop is expected to be faster than Newton's method; None if it is not. Costs are those of a CPU.
+
+    depth: factors of one Jacobian.
+    """
+    x = recurrence.x
+    T, B, N = len(x), recurrence.s0[..., 0].numel(), recurrence.s0.shape[-1]
+    if x.device.type != "cpu":
+        return "its costs have been measured on CPUs only"
+    with recorded_choices() as choices:
+        recurrence.run(x[:1], recurrence.s0)
+    compiled = any(choice.implementation == C and choice.reason is None for choice in choices)
+    loop = T * ((COMPILED_STEP if compiled else STEP) + NUMBER * B * N * N * depth)
+    iteration = ITERATION + T * B * (ENTRIES * N * N + PRODUCTS * N**3 * depth)
+    if (ratio := FEWEST * iteration / loop) > 1:
+        return f"{FEWEST} iterations would take {ratio:.2g} times as long as the loop"
+    forecast = measure(recurrence).iterations(T)
+    if (ratio := ((forecast + CHECKS) * iteration + FORECAST) / loop) > 1:
+        return f"{forecast:.0f} iterations are expected, and would take {ratio:.2g} times as long as the loop"
     return None
-
-
-def forecast_reason(recurrence: Recurrence, cell) -> str | None:
-    """Why the loop is expected to be faster; None if Newton's method is."""
-    return "not measured"

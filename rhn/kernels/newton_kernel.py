@@ -22,7 +22,7 @@ from rhn.kernels import dispatch
 from rhn.kernels.autograd import batched_function, stack_size
 from rhn.kernels.dispatch import Implementation, Operation
 from rhn.kernels.newton import Recurrence, solve
-from rhn.kernels.newton_forecast import cheapest_reason, forecast_reason
+from rhn.kernels.newton_forecast import reason_for_loop
 from rhn.kernels.validation import is_traced
 
 
@@ -64,8 +64,10 @@ def newton_states(cell: nn.Module, x: Tensor, s0: Tensor, *, asked: bool) -> Ten
     reason = "operations are only recorded" if is_traced(*tensors) else None
     if reason is None and not asked:
         hidden = any(map(torch._C._functorch.is_functorch_wrapped_tensor, tensors))
-        reason = cheapest_reason(x, cell) or ("a forecast reads numbers, which vmap hides" if hidden else None)
-        reason = reason or forecast_reason(functions.recurrence(*tensors), cell)
+        reason = "a forecast reads numbers, which torch.func hides" if hidden else None
+    if reason is None and not asked:
+        with torch.no_grad():
+            reason = reason_for_loop(functions.recurrence(*tensors), getattr(cell, "depth", 1))
     if reason is not None:
         dispatch.record(NEWTON, NEWTON.implementations[0], reason)
         return None

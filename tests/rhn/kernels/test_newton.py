@@ -7,6 +7,7 @@ from tables import for_each
 from rhn.cells import CELLS, GRU, RNN, make_cell
 from rhn.errors import InvalidInputError
 from rhn.kernels.newton import (
+    BLOCKS,
     METHODS,
     Recurrence,
     damped_correction,
@@ -259,6 +260,6 @@ def test_blocks_of_steps_change_nothing(monkeypatch):
     with torch.no_grad():
         whole, grad = solve(problem).states, drawn(50, 2, 4, seed=5)
         adjoint = problem.adjoint(whole, grad)
-        monkeypatch.setattr("rhn.kernels.newton.BLOCK", 7 * 2 * 4 * 4)
+        monkeypatch.setitem(BLOCKS, "cpu", 7 * 2 * 4 * 4)
         torch.testing.assert_close(solve(problem).states, whole, rtol=0, atol=1e-12)
         torch.testing.assert_close(problem.adjoint(whole, grad), adjoint)

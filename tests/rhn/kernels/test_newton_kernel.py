@@ -1,6 +1,7 @@
 """`kernel="newton"`: values and gradients of the loop, alone and stacked, and why a loop computed them."""
 
 import copy
+import re
 
 import pytest
 import torch
@@ -134,3 +135,43 @@ def test_an_unknown_kernel_is_refused():
 
 def test_the_kernel_is_an_operation_of_the_table():
     assert [each.name for each in NEWTON.implementations] == ["Newton"]
+
+
+def automatic(T: int, n: int = 2, **options):
+    """(States of kernel="auto", of the loop, reason against Newton's method)."""
+    cell = make_cell("gru", 3, n, kernel="auto", dtype=DOUBLE, init="scaled", **options)
+    x = torch.randn(T, 1, 3, dtype=DOUBLE)
+    with torch.no_grad(), recorded_choices() as choices:
+        found = cell(x)[0]
+    reasons = [choice.reason for choice in choices if choice.implementation == "Newton"]
+    return found, cell.states(x, x.new_zeros(1, n)).detach(), reasons[-1]
+
+
+def test_auto_takes_a_long_run_of_a_small_cell_that_forgets():
+    found, wanted, reason = automatic(4096)
+    assert reason is None
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-9)
+
+
+@for_each(
+    ("T", "n"),
+    [(50, 2), (2048, 64)],
+)
+def test_auto_takes_the_loop_by_shape(T, n):
+    found, wanted, reason = automatic(T, n)
+    assert torch.equal(found, wanted) and re.fullmatch("3 iterations would take .* times as long as the loop", reason)
+
+
+def test_auto_takes_the_loop_where_many_iterations_are_expected():
+    cell = make_cell("rnn", 3, 4, kernel="auto", dtype=DOUBLE, init="gaussian:2")
+    with torch.no_grad(), recorded_choices() as choices:
+        cell(torch.randn(8192, 1, 3, dtype=DOUBLE))
+    reasons = [choice.reason for choice in choices if choice.implementation == "Newton"]
+    assert re.fullmatch(r"\d+ iterations are expected, and would take .* times as long as the loop", reasons[0])
+
+
+def test_auto_needs_numbers():
+    cell = make_cell("gru", 3, 2, kernel="auto", dtype=DOUBLE)
+    with recorded_choices() as choices:
+        vmap(lambda x: cell(x)[0])(torch.randn(2, 9, 1, 3, dtype=DOUBLE))
+    assert choices[0].reason == "a forecast reads numbers, which torch.func hides"
