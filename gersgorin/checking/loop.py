@@ -44,7 +44,6 @@ BATCH_SIZE = 32
 MOST_BYTES = 2**29  # of the batches of a DataLoader in memory
 MOST_BATCHES = 4_000  # of a DataLoader
 SEARCH_STEPS = 200  # of the search for the best constant output
-CONSTANT_BATCHES = 100  # minibatches for which it is searched
 NOTHING = 1e-5  # of the loss of a zero output: a constant output with less is right already
 
 
@@ -138,16 +137,12 @@ class TrainingLoop:
                     raise InvalidInputError(f"the scheduler fails at step {step + 1}: {first_line(error)}") from error
         return rows
 
-    def best_constant(self) -> float:
-        """Mean loss of the best constant output: what a network reaches that ignores its input.
+    @with_gradients()
+    def constant_output(self, batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, float]:
+        """(The constant output (K,) of the least mean loss on some minibatches, that loss), reached without the input.
 
         Raises InvalidInputError if that output is right already, or the loss has no least value above 0.
         """
-        return self.constant_output(self.data.minibatches(CONSTANT_BATCHES))[1]
-
-    @with_gradients()
-    def constant_output(self, batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, float]:
-        """(The constant output (K,) of the least mean loss on some minibatches, that loss)."""
         shapes: dict[tuple, torch.Size] = {}
         model = copy.deepcopy(self.model)  # normalisations count their calls
         with torch.no_grad(), random_numbers_kept(model):

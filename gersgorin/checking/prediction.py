@@ -283,6 +283,7 @@ def plot_training_check(check: TrainingCheck, ax: Axes | None = None) -> Axes:
             x, y = np.array(points).T
             ax.vlines(x, 1, y, color=colour, lw=0.8, alpha=0.5)
             ax.plot(x, y, marker, color=colour, label=f"trial: {name}", ms=6)
+    ax.axvline(check.learning_rate, color=BLUE, lw=0.9, ls=(0, (1, 2)), label="its learning rate")
     ax.axhline(check.steps, color=ink(ax), lw=0.9, ls=(0, (4, 3)), label="length of the training")
     if math.isfinite(check.escape_steps):
         low, high = (min(max(step, 1), 10 * check.steps) for step in check.interval)
@@ -290,5 +291,6 @@ def plot_training_check(check: TrainingCheck, ax: Axes | None = None) -> Axes:
         ax.plot(
             check.learning_rate, max(check.escape_steps, 1), "D", color=BLUE, mfc="none", ms=9, label="forecast: leaves"
         )
+    ax.margins(x=0.12)
     ax.set_ylim(1, None)
     return ax

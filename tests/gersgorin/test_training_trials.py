@@ -133,7 +133,7 @@ def test_model_optimizer_scheduler_loader_and_random_numbers_stay_as_they_were()
 
     drawn = states()
     loop = TrainingLoop(model, loader, None, "mse", optimizer, scheduler=scheduler)
-    loop.best_constant()
+    loop.constant_output(loop.data.minibatches(3))
     after = (model.state_dict(), optimizer.state_dict(), scheduler.state_dict())
     assert all(np.array_equal(a, b) for a, b in zip(drawn[:2], states()[:2], strict=True))
     assert str(drawn[2:]) == str(states()[2:])
@@ -258,8 +258,9 @@ def test_mean_squared_error_of_targets_without_an_axis_of_outputs_is_that_of_eac
 @pytest.mark.parametrize("y", [torch.ones(24, 1), torch.zeros(24, 1)])
 def test_targets_that_are_all_the_same_are_refused(y):
     model, x, _ = made()
+    loop = TrainingLoop(model, x, y, "mse", "sgd", learning_rate=0.1)
     with pytest.raises(InvalidInputError, match="targets are all the same"):
-        TrainingLoop(model, x, y, "mse", "sgd", learning_rate=0.1).best_constant()
+        loop.constant_output([loop.data.probe()])
 
 
 def test_a_loss_that_reads_the_weights_of_the_given_model_is_refused():
