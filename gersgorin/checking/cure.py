@@ -7,7 +7,7 @@
 
 Candidates are the starts of `gersgorin.checking.starts`, learning rates of several decades, and clipping. All trials see the same
 minibatches; the better ones go on for longer (successive halving; Jamieson and Talwalkar 2016). A network that learns stays as it is.
-A change is a cure only if two trials with different minibatches left the loss of the best constant output.
+A change is a cure only if a trial left the loss of the best constant output, and another with other minibatches too if there is time.
 """
 
 import copy
@@ -35,11 +35,7 @@ from rhn.utils.wording import counted
 STEPS, SECONDS = 3000, 60.0
 TRAINS = 0.9  # of the loss of the best constant output: a training that reaches less works
 AFTER = 4.0  # a trial that has left goes on for so many times its escape
-RATES = {
-    True: (1e-4, 100.0),
-    False: (1e-5, 1.0),
-}  # learning rates that are tried (True: SGD), by decades around the given one
-HALF = math.sqrt(10)  # between two learning rates of the second round
+RATES = {"SGD": (1e-4, 100.0), "other": (1e-5, 1.0)}  # least and largest learning rate, by decades around the given one
 SCREEN = 0.04  # of the steps, for trials of all starts
 ROUNDS = ((0.15, 4), (0.4, 3), (1.0, 2))  # (share of the steps, trials of so many of the best)
 CONFIRMED = 2  # most changes that are tried once more
@@ -48,11 +44,10 @@ FEWEST = 20  # steps of a trial
 IN_TIME = 0.8  # of the steps, by which a network that stays as it is has left
 BETTER = 0.5  # of the steps after which it left: a change of one that leaves late must be so much faster
 SIMPLER = 1.3  # factor on the steps that one change less may cost
-UNTRIED, AT_THE_EDGE = (
-    1.5,
-    3.0,
-)  # factors on the steps if the next larger learning rate was not tried, or does not leave
+UNTRIED = 1.5  # factor on the steps if the next larger learning rate was not tried
+AT_THE_EDGE = 3.0  # likewise, if it does not leave
 CLIP = 1.0  # norm
+SHOWN = 12  # attempts in the summary
 
 
 @dataclass(frozen=True)
@@ -130,7 +125,8 @@ class Cure(Result):
         if self.outcome == "healthy":
             return f"It learns as it is: {self.given.loss:.3g} {of}; nothing is changed."
         if self.outcome == "none helped":
-            return f"None of {counted(len(self.attempts), 'change')} helped; the best reached {self.attempts[0].loss:.3g} {of}."
+            tried = counted(len(self.attempts) - 1, "change")
+            return f"None of {tried} helped; it stays at {self.given.loss:.3g} {of}."
         again = "" if self.confirmed else ", seen once only for lack of time"
         return f"{_sentence(self.changes)}: {self.chosen.loss:.3g} {of}, {_before(self.given)} before{again}."
 
@@ -179,9 +175,6 @@ class Cure(Result):
         if self.chosen.clip_norm != self.given.clip_norm:
             lines.append(f"# before each step: nn.utils.clip_grad_norm_(model.parameters(), {self.chosen.clip_norm:g})")
         return "\n".join(lines)
-
-
-SHOWN = 12  # attempts in the summary
 
 
 @one_thread()
@@ -270,40 +263,21 @@ class _Search:
         """(The choice, the outcome)."""
         self.progress("the training as it is")
         begun = monotonic()
-        given = next(
-            iter(self.tried([self.given], self.steps, seconds=(self.end - begun) / 3, after=math.inf)), self.given
-        )
+        whole = self._try([self.given], self.steps, seconds=(self.end - begun) / 3, after=math.inf)
+        given = whole[0] if whole else self.given
         if given.leaves and given.left <= IN_TIME * self.steps:
             return given, "healthy"
         of_a_step = (monotonic() - begun) / max(1, given.steps)
         steps = max(FEWEST, min(self.steps, int((self.end - monotonic()) / (COST * of_a_step))))
-        best = self._screened(max(FEWEST, int(SCREEN * steps)))
-        for share, kept in ROUNDS:
-            plans = [a for a in best if a.diverged == math.inf][:kept]
-            if share == ROUNDS[0][0]:
-                plans += self._near(best[:2])
-            self.progress(f"{counted(len(plans), 'change')}, {counted(int(share * steps), 'step')} each")
-            after = AFTER if share < 1 else math.inf
-            best = self._best(self.tried(plans, max(FEWEST, int(share * steps)), after=after))
-            if any(a.leaves for a in best):
-                break
-        leaving = self._leaving()
-        if leaving:
-            self.progress("each change by itself, and other learning rates")
-            best = leaving[0]
-            more = [replace(best, factor=best.factor * by) for by in (HALF, 1 / HALF)]
-            more += [
-                replace(best, start=self.given.start),
-                replace(best, factor=1.0),
-                replace(best, clip_norm=self.given.clip_norm),
-            ]
-            known = {self.given.plan, *(a.plan for a in leaving)}
-            more = {a.plan: a for a in more if a.plan not in known}
-            self.tried(list(more.values()), min(steps, int(AFTER * best.left)), after=AFTER)
-            leaving = [a for a in self._leaving() if self._helps(a, given)]
-        for chosen in leaving[:CONFIRMED]:
+        self._halve(steps)
+        if leaving := self._leaving():
+            self._vary(leaving[0], steps)
+        helpful = [
+            a for a in self._leaving() if not given.leaves or (a.left <= BETTER * given.left and a.loss < given.loss)
+        ]
+        for chosen in helpful[:CONFIRMED]:
             self.progress("the best once more, with other minibatches")
-            again = self.tried([chosen], steps, after=math.inf, seed=self.seed + 1)
+            again = self._try([chosen], steps, after=math.inf, seed=self.seed + 1)
             if not again:
                 return chosen, "cured"
             if again[0].leaves and again[0].loss < given.loss:
@@ -311,21 +285,58 @@ class _Search:
                 return again[0], "cured"
         return given, "healthy" if given.leaves else "none helped"
 
+    def _halve(self, steps: int) -> None:
+        """Successive halving of all changes, until some leave."""
+        best = self._screened(max(FEWEST, int(SCREEN * steps)))
+        for share, kept in ROUNDS:
+            plans = [a for a in best if a.diverged == math.inf][:kept]
+            if share == ROUNDS[0][0]:
+                plans += [replace(a, factor=_moved(a.factor, by)) for a in best[:2] for by in (1, -1)]
+                if self.given.clip_norm is None:
+                    plans += [replace(a, factor=_moved(a.factor, 1), clip_norm=CLIP) for a in best[:1]]
+            self.progress(f"{counted(len(plans), 'change')}, {counted(int(share * steps), 'step')} each")
+            after = AFTER if share < 1 else math.inf
+            best = self._try(plans, max(FEWEST, int(share * steps)), after=after)
+            if any(a.leaves for a in best):
+                return
+
+    def _vary(self, best: Attempt, steps: int) -> None:
+        """Try each change of the best by itself, and the learning rates beside its own."""
+        self.progress("each change by itself, and other learning rates")
+        plans = [
+            replace(best, factor=_moved(best.factor, 1)),
+            replace(best, factor=_moved(best.factor, -1)),
+            replace(best, factor=1.0),
+            replace(best, start=self.given.start),
+            replace(best, clip_norm=self.given.clip_norm),
+        ]
+        known = {self.given.plan, *(a.plan for a in self._leaving())}
+        plans = {a.plan: a for a in plans if a.plan not in known}
+        self._try(list(plans.values()), min(steps, int(AFTER * best.left)))
+
     def _screened(self, steps: int) -> list[Attempt]:
         """Short trials: two starts at all learning rates, then the others at the learning rates that suited these."""
         self.progress(f"learning rates, {counted(steps, 'step')} each")
         every = list(starts(self.loop))
-        first = [every[0] if len(every) == 1 else every[1], *(s for s in every if s.words == "orthogonal matrices")]
-        best = [self._best(self.tried([self._plan(s, f) for f in self._factors()], steps)) for s in first]
-        factors = {a.factor * by for found in best for a in found[:1] for by in (1.0, 1 / HALF)}
+        first = [every[min(1, len(every) - 1)], *(s for s in every if s.words == "orthogonal matrices")]
+        found = [self._try([self._plan(s, f) for f in self._factors()], steps) for s in first]
+        factors = {_moved(some[0].factor, by) for some in found if some for by in (0, -1)}
         self.progress(f"starts, {counted(steps, 'step')} each")
-        others = self.tried([self._plan(s, f) for s in every if s not in first for f in sorted(factors)], steps)
-        return self._best([*(a for found in best for a in found), *others])
+        others = self._try([self._plan(s, f) for s in every if s not in first for f in sorted(factors)], steps)
+        return _best([*(a for some in found for a in some), *others])
 
     def _plan(self, start: Start, factor: float) -> Attempt:
         return Attempt(start, factor, self.loop.clip_norm)
 
-    def tried(
+    def _factors(self) -> list[float]:
+        """Decades around the given learning rate."""
+        low, high = RATES["SGD" if isinstance(self.loop.optimizer, torch.optim.SGD) else "other"]
+        given = self.loop.learning_rate
+        return [
+            _moved(1.0, k) for k in range(-16, 17, 2) if not k or low <= 1.001 * given * _moved(1.0, k) <= 1.01 * high
+        ]
+
+    def _try(
         self,
         plans: list[Attempt],
         steps: int,
@@ -334,55 +345,38 @@ class _Search:
         after: float = AFTER,
         seed: int | None = None,
     ) -> list[Attempt]:
-        """Trials of some plans, as many as there is time for; those of one start together.
+        """Trials of some plans, as many as there is time for, the best first; those of one start run together.
 
-        after: how many times its escape a trial that has left goes on for. With another seed they are not kept.
+        after: how many times its escape a trial that has left goes on for. Trials with another seed are not kept.
         """
-        done = []
+        done: list[Attempt] = []
         groups: dict[tuple, list[Attempt]] = {}
         for plan in plans:
             groups.setdefault((plan.start, plan.clip_norm), []).append(plan)
         for (start, clip_norm), group in groups.items():
-            if (left := self.end - monotonic()) <= 0:
+            if (time_left := self.end - monotonic()) <= 0:
                 break
             loop = copy.copy(self.loop)
-            loop.model = self.model_of(start)
+            loop.model, loop.clip_norm = self.model_of(start), clip_norm
             loop.optimizer = self.loop.copied(self.loop.model, dict(loop.model.named_parameters()))
-            loop.clip_norm = clip_norm
             trials = run_trials(
                 loop,
                 [a.factor for a in group],
                 [None] * len(group),
                 steps=steps,
-                seconds=min(left, seconds),
+                seconds=min(time_left, seconds),
                 constant=self.constant,
                 after=after,
                 seed=self.seed if seed is None else seed,
             )
             done += [_outcome(plan, trials, k) for k, plan in enumerate(group)]
         if seed is None:
-            self.attempts |= {a.plan: a for a in done}
-        return done
+            self.attempts |= {a.plan: a for a in done if a.steps >= self.attempts.get(a.plan, a).steps}
+        return _best(done)
 
     def model_of(self, start: Start) -> nn.Module:
         """A copy of the model with a start."""
         return start.applied(self.loop.model, getattr(self.loop.data, "x", None))
-
-    def _factors(self) -> list[float]:
-        """Decades around the given learning rate."""
-        given = self.loop.learning_rate
-        low, high = RATES[isinstance(self.loop.optimizer, torch.optim.SGD)]
-        return [10.0**k for k in range(-8, 9) if k == 0 or low <= 1.001 * given * 10.0**k <= 1.01 * high]
-
-    def _near(self, best: list[Attempt]) -> list[Attempt]:
-        """Learning rates between those of the first round, and clipping with a larger one."""
-        near = [replace(a, factor=a.factor * by) for a in best for by in (HALF, 1 / HALF)]
-        if self.given.clip_norm is None:
-            near += [replace(a, factor=a.factor * HALF, clip_norm=CLIP) for a in best[:1]]
-        return near
-
-    def _best(self, attempts: list[Attempt]) -> list[Attempt]:
-        return sorted(attempts, key=lambda a: a.loss)
 
     def _leaving(self) -> list[Attempt]:
         """The changes that leave, the best first."""
@@ -397,9 +391,14 @@ class _Search:
         risk = UNTRIED if not larger else 1.0 if all(larger) else AT_THE_EDGE
         return a.left * SIMPLER**changes * risk
 
-    def _helps(self, a: Attempt, given: Attempt) -> bool:
-        """True if a change does what the given training does not."""
-        return not given.leaves or (a.left <= BETTER * given.left and a.loss < given.loss)
+
+def _best(attempts: list[Attempt]) -> list[Attempt]:
+    return sorted(attempts, key=lambda a: a.loss)
+
+
+def _moved(factor: float, halves: int) -> float:
+    """A factor that is a power of sqrt(10), times another one; exact, so that plans can be compared."""
+    return 10.0 ** ((round(2 * math.log10(factor)) + halves) / 2)
 
 
 def _outcome(plan: Attempt, trials: Trials, k: int) -> Attempt:
@@ -408,14 +407,15 @@ def _outcome(plan: Attempt, trials: Trials, k: int) -> Attempt:
     last = slice(steps - max(5, min(WINDOW, steps // 4)), steps)
     diverged = float(trials.diverged[k])
     loss = trials.losses[last, k].sum() / trials.constants[last, k].sum() if steps else math.inf
-    ratios = trials.ratios[WINDOW - 1 : steps, k]
+    window = min(WINDOW, steps)
+    ratios = trials.ratios[max(0, window - 1) : steps, k]
     steady = max(np.flatnonzero(ratios >= 1), default=-1) + 1
     below = steady + np.flatnonzero(ratios[steady:] < TRAINS)
     return replace(
         plan,
         steps=steps,
         loss=float(loss) if diverged == math.inf and math.isfinite(loss) else math.inf,
-        left=float(below[0] + WINDOW) if len(below) else math.inf,
+        left=float(below[0] + window) if len(below) else math.inf,
         diverged=diverged,
     )
 

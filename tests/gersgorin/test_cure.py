@@ -211,7 +211,9 @@ STUCK = {
 }
 
 
-@pytest.mark.parametrize("case", STUCK.values(), ids=STUCK)
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=[pytest.mark.slow] * (k > 0)) for k, c in enumerate(STUCK.values())], ids=STUCK
+)
 def test_a_stuck_network_trains_after_the_cure(case):
     (build, optimizer_of), (x, y), steps = case, recall(), 300
     model = made(build)
@@ -219,6 +221,7 @@ def test_a_stuck_network_trains_after_the_cure(case):
     found = cure(model, x, y, "cross-entropy", optimizer_of(model.parameters()), steps=steps, seconds=300, batch_axis=0)
     assert found.outcome == "cured"
     assert found.confirmed
+    assert found.given.steps == steps  # not overwritten by a shorter trial
     pasted = copy.deepcopy(before)
     exec(found.code, {"model": pasted, "x": x})
     torch.testing.assert_close(pasted.state_dict(), found.model.state_dict(), rtol=0, atol=0)
@@ -227,7 +230,10 @@ def test_a_stuck_network_trains_after_the_cure(case):
     optimizer = found.optimizer(pasted.parameters())
     assert optimizer.param_groups[0]["lr"] == pytest.approx(found.learning_rate)
     assert trained(pasted, optimizer, x, y, steps, found.clip_norm) < 0.5 * constant
-    assert found.table()[0]["start"] == found.chosen.start.words
+    rows = found.table()
+    assert rows[0]["start"] == found.chosen.start.words
+    plans = {(row["start"], row["clip_norm"], round(2 * np.log10(row["learning_rate"]))) for row in rows}
+    assert len(plans) == len(rows)  # each start at each learning rate once
 
 
 def test_a_healthy_network_and_its_training_stay_as_they_are():
@@ -259,6 +265,13 @@ def test_no_cure_is_claimed_where_nothing_can_be_learned():
     assert not found.changed
     assert found.verdict.startswith("None of")
     torch.testing.assert_close(found.model.state_dict(), model.state_dict(), rtol=0, atol=0)
+
+
+def test_trainings_shorter_than_a_mean_of_losses_are_searched():
+    model, (x, y) = made(lambda: Reader(nn.RNN)), recall()
+    found = cure(model, x, y, "cross-entropy", "adam", learning_rate=1e-6, steps=3, seconds=300)
+    assert found.given.steps == 3
+    assert len(found.attempts) > 20
 
 
 def test_the_search_ends_when_its_time_is_up(monkeypatch):
