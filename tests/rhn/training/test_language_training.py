@@ -70,6 +70,24 @@ def test_a_seed_trains_alike_alone_and_beside_others(config):
     assert (together.curve(5) != together.curve(0)).any(), "other seeds are other trainings"
 
 
+def test_rows_start_a_window_from_zero_with_the_reset_probability_and_others_from_their_last_state():
+    dropless = {f"drop_{place}": 0.0 for place in ("embedding", "input", "hidden", "output")}
+    trainer = text_trainer(replace(SMALL, **dropless, reset_probability=0.3, batch_size=8), CORPUS)
+    for _ in range(3):
+        trainer.run_step()
+    model, trials = trainer.model(0), trainer._trials
+    batch = trainer._batches[3]
+    tokens, _, keep = trainer.task.inputs(trials, batch, 1, 3)
+    assert 0 < keep.sum() < 8, "the test needs rows of both kinds"
+    last = trials.extra["states.0"][0].clone()
+    states = torch.where(keep[0] == 1, last, torch.zeros_like(last))
+    expected = model(tokens[:-1], (states,), targets=tokens[1:]).nll.detach().double().mean(1).sum()
+    trainer.run_step()
+    assert trainer._log[3, 0, 0].item() == pytest.approx(expected.item(), rel=1e-6)
+    drawn = torch.cat([trainer.task.inputs(trials, batch, 1, step)[2].flatten() for step in range(250)])
+    assert drawn.eq(0).double().mean().item() == pytest.approx(0.3, abs=0.04), "four standard deviations of 2000 draws"
+
+
 def test_the_training_loss_is_the_mean_over_all_tokens_of_the_epoch():
     training = text_trainer(replace(SMALL, epochs=1), CORPUS)
     log, (_, windows) = training._log, training.position

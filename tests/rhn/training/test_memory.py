@@ -1,8 +1,15 @@
 """How much memory there is: the machine's, and what a container may take of it."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from rhn.cells import RHN
+from rhn.errors import InvalidInputError
 from rhn.training import memory
+from rhn.training.build import build_models
+from tests.rhn.texts import SMALL
 
 
 def test_a_containers_limit_counts(tmp_path, monkeypatch):
@@ -16,3 +23,21 @@ def test_a_containers_limit_counts(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "_left_in_group", lambda group: 12345)
     assert memory.free_memory("cpu") == 12345
     assert Path("/proc/meminfo").exists() and memory._available() > 12345
+
+
+class Own(RHN):
+    """A user's cell, which cannot be built without memory."""
+
+    def __init__(self, *args, device=None, **options):
+        if str(device) == "meta":
+            raise AssertionError("a user's cell is not built on the meta device")
+        super().__init__(*args, device=device, **options)
+
+
+def test_a_users_cell_is_built_once_and_refused_if_its_training_is_beyond_memory(monkeypatch):
+    config = replace(SMALL, cell=f"{__name__}:Own")
+    (model,) = build_models(config, 10, [0], "cpu").values()
+    monkeypatch.setattr(memory, "free_memory", lambda device: 2 * memory.TRAINED * memory.weight_bytes(model))
+    assert len(build_models(config, 10, [0, 1], "cpu")) == 2
+    with pytest.raises(InvalidInputError, match=r"^3 networks' weights, gradients and optimizer need .* fewer of them"):
+        build_models(config, 10, [0, 1, 2], "cpu")

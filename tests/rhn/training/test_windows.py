@@ -51,5 +51,34 @@ def test_a_value_that_a_configuration_cannot_have_is_refused(wrong):
         replace(SMALL, **wrong)
 
 
+LEAST = {
+    "layers": 1,
+    "window": 1,
+    "vocabulary_size": 1,
+    "max_tokens": 2,
+    "embedding_size": 1,
+    "averaging": 1,
+    "decay_after": 0,
+}
+LEAST |= {"lr_decay": 1.0, "reset_probability": 0.0, "activation_regularization": 0.0}
+MOST = {
+    "reset_probability": 1.0,
+    "gate_constant": 3e38,
+    "gradient_norm": 3e38,
+    "temporal_activation_regularization": 3e38,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "end", "step"), [(n, v, -1) for n, v in LEAST.items()] + [(n, v, 1) for n, v in MOST.items()]
+)
+def test_the_ends_of_a_range_are_in_it_and_nothing_beyond(name, end, step):
+    untied = replace(SMALL, tied=False)
+    assert getattr(replace(untied, **{name: end}), name) == end
+    beyond = end + step if isinstance(end, int) else end + step * max(1e-9, 0.2 * end)
+    with pytest.raises(InvalidInputError, match=f"{name} is "):
+        replace(untied, **{name: beyond})
+
+
 def test_a_learning_rate_that_has_decayed_to_nothing_is_zero():
     assert replace(SMALL, lr_decay=2.0, decay_after=0).rate(5000) == 0
