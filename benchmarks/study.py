@@ -9,9 +9,9 @@ import functools
 import torch
 
 from benchmarks.registry import benchmark
+from optim_study.backend import hidden_size, start_training
 from optim_study.presets import RunConfig, paper, small
 from optim_study.protocol import StudyConfig
-from optim_study.trainer import hidden_size, start_training
 from rhn.data import chorales
 from rhn.data.corpus import Corpus
 from rhn.kernels.bernoulli import frame_nll

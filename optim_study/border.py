@@ -81,7 +81,7 @@ def border_points(
     escape_of: from a model and the study to its escape time, such as `predicted_escape`.
     report: called with (lines done, lines in all).
     """
-    from optim_study.trainer import build_models, hidden_size
+    from optim_study.backend import build_models, hidden_size
     from rhn.cells import resolve_cell
     from rhn.models import accepts
 
@@ -113,7 +113,7 @@ def predicted_escape(model, config: StudyConfig) -> Escape:
     import torch
 
     import gersgorin
-    from optim_study.trainer import load_corpus
+    from optim_study.backend import load_corpus
 
     torch.set_num_threads(1)  # the products are too small for several threads
     if config.optimizer != "sgd":

@@ -291,12 +291,12 @@ def record_trial(
     import numpy as np
     import torch
 
-    from optim_study.trainer import TorchTrainer, load_corpus
+    from optim_study.backend import TorchBackend, load_corpus
     from rhn.cli.recording import Recorders, probed
     from rhn.plotting.provenance import words_of_built
 
     number = row.trial
-    training = TorchTrainer(data).start(config, {number: config.settings(number)}, {})
+    training = TorchBackend(data).start(config, {number: config.settings(number)}, {})
     corpus, study = load_corpus(data), f"trial {number} of the study of seed {config.seed}"
     probe = torch.as_tensor(np.asarray(corpus.valid[0])).float()
     recorders = Recorders(

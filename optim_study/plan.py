@@ -17,11 +17,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from optim_study.backend import hidden_size, load_corpus, make_optimizer
 from optim_study.presets import WorkSettings
 from optim_study.protocol import StudyConfig
 from optim_study.results import counts, table
 from optim_study.storage import Storage, open_storage
-from optim_study.trainer import hidden_size, load_corpus, make_optimizer
 from rhn.cells.registry import lacking
 from rhn.cli.common import resolve_device
 from rhn.errors import InvalidInputError

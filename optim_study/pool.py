@@ -26,10 +26,10 @@ from multiprocessing import connection, resource_tracker
 from pathlib import Path
 from typing import Protocol
 
+from optim_study.backend import Backend
 from optim_study.protocol import StudyConfig
 from optim_study.storage import open_storage
 from optim_study.study import SharedStudy, open_study
-from optim_study.trainer import Trainer
 from optim_study.worker import Event, Finished, Saved, WorkOptions, work
 from rhn.errors import RhnError
 from rhn.utils.user_code import own_cell, users_frames
@@ -49,7 +49,7 @@ class Job:
     """Study -> trials trained as one program."""
     out: Path
     storage: str | None = field(repr=False)  # may hold a password
-    trainers: Sequence[Trainer]
+    backends: Sequence[Backend]
     """One for each worker."""
     options: WorkOptions
     wait_storage: float = 0.0
@@ -98,13 +98,13 @@ def work_through(job: Job, on_event: Callable[[Event], None], worker: int = 0) -
             try:
                 options = replace(job.options, fuse=job.fuse[config.name], wait=wait)
                 with own_cell(config.arch):
-                    _work_within_memory(study, job.trainers[worker], options, on_event)
+                    _work_within_memory(study, job.backends[worker], options, on_event)
             finally:
                 study.close()
 
 
 def work_in(engine: Engine, job: Job, on_event: Callable[[int, Event], None], tick: Callable[[], None]) -> None:
-    """Start a worker of the engine for each trainer of the job, and return when all have left.
+    """Start a worker of the engine for each backend of the job, and return when all have left.
 
     Studies may be unfinished then, if somebody interrupted each worker. Raises KeyboardInterrupt after Ctrl-C, when the workers have
     saved and left, and RhnError for the error of a worker, or if one dies again and again.
@@ -114,7 +114,7 @@ def work_in(engine: Engine, job: Job, on_event: Callable[[int, Event], None], ti
     """
     pool = _Pool(engine, job, on_event)
     try:
-        for number in range(len(job.trainers)):
+        for number in range(len(job.backends)):
             engine.start(job, number)
             pool.deaths[number] = 0
         while pool.deaths:
@@ -195,14 +195,14 @@ class _Pool:
 
 
 def _work_within_memory(
-    study: SharedStudy, trainer: Trainer, options: WorkOptions, on_event: Callable[[Event], None]
+    study: SharedStudy, backend: Backend, options: WorkOptions, on_event: Callable[[Event], None]
 ) -> None:
     """Work with half as many fused trials whenever the device runs out of memory."""
     import torch
 
     while True:
         try:
-            work(study, trainer, options, on_event)
+            work(study, backend, options, on_event)
             return
         except (MemoryError, RuntimeError) as error:
             of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

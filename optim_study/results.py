@@ -52,7 +52,7 @@ class Row:
     """The least training loss of a constant output on the same data."""
     epochs: int
     left_epoch: int | None = None
-    """First epoch with a training loss 2 % below the constant output's, see `optim_study.trainer.Outcome`; None: never, or unknown."""
+    """First epoch with a training loss 2 % below the constant output's, see `optim_study.backend.Outcome`; None: never, or unknown."""
     diverged: bool
 
     def __post_init__(self):

@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from optim_study.backend import TorchBackend, load_corpus
 from optim_study.plan import Planned, devices, plan, plan_table
 from optim_study.pool import Engine, Job, Processes, work_in, work_through
 from optim_study.presets import RunConfig, WorkSettings
@@ -17,7 +18,6 @@ from optim_study.protocol import StudyConfig
 from optim_study.results import HEADERS, Counts, Row, best_checkpoint, counts, stored_rows, write_csv
 from optim_study.storage import Storage, open_existing, open_storage
 from optim_study.study import open_study, stored_configs
-from optim_study.trainer import TorchTrainer, load_corpus
 from optim_study.worker import WorkOptions
 from rhn.errors import DataError, InvalidInputError
 from rhn.utils.file_marks import made_by_us
@@ -162,7 +162,7 @@ def _work(planned: Sequence[Planned], config: WorkSettings, engine: Engine, stor
         out=config.folder.absolute(),
         storage=config.storage,
         wait_storage=config.wait_storage,
-        trainers=[TorchTrainer(data=data, device=place) for place in engine.places],
+        backends=[TorchBackend(data=data, device=place) for place in engine.places],
         options=WorkOptions(save_seconds=config.save_seconds),
     )
     progress = Progress(planned, poll(), len(engine.places))

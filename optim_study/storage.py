@@ -28,10 +28,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import column, event, func, select, table
 from sqlalchemy.exc import SQLAlchemyError
 
+from optim_study.backend import Outcome
 from optim_study.locks import FileLocks, JournalLock, Locks, alone, make_folder
 from optim_study.protocol import StudyConfig
 from optim_study.retry import Patience, reason
-from optim_study.trainer import Outcome
 from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.utils.io import writing
 from rhn.utils.validation import fits

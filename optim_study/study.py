@@ -5,7 +5,7 @@ holds
 
     trials/0007.safetensors   the rolling state of trial 7 during its training: arrays and curve
     trials/0007.json          its record after its end: outcome and whole curve; the rolling state is deleted then
-    best.safetensors          the best model so far, written by the trainer, marked with its trial and value
+    best.safetensors          the best model so far, written by the backend, marked with its trial and value
 
 Files are replaced as a whole and contain the fingerprint of the study's protocol: files of another study count as absent. A damaged
 file counts as absent too, so the trial is trained again, to the same result; an unreadable file is an error. Callers hold the lock of
@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from optim_study.backend import Outcome
 from optim_study.locks import Locks, alone, make_folder
 from optim_study.protocol import Settings, StudyConfig, config_from_protocol, require_same_protocol
 from optim_study.storage import Storage, StoredTrial
-from optim_study.trainer import Outcome
 from rhn.errors import DamagedError, DataError, InvalidInputError
 from rhn.training.state import TrialState, read_state, read_state_metadata, write_state
 from rhn.utils.io import read_json, remove_leftovers, require_file, write_json
@@ -34,7 +34,7 @@ from rhn.utils.validation import check_fields
 
 _logger = logging.getLogger(__name__)
 
-_CURVE = "study_curve"  # key beside the trainer's own arrays
+_CURVE = "study_curve"  # key beside the backend's own arrays
 _FINGERPRINT = "study_fingerprint"
 _PROTOCOL, _TRIALS = "protocol", "trials"  # attributes of a study in the storage
 _REPORTS = 50  # values a trial: reading 720 trials with 1000 values each takes Optuna 20 s and 1.4 GB

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from optim_study.backend import Backend, FusedTrials, Outcome
 from optim_study.locks import LocksLostError
 from optim_study.study import Claim, Record, SharedStudy
-from optim_study.trainer import Outcome, Swarm, Trainer
 from rhn.training.state import TrialState
 from rhn.utils.interrupts import Interrupted, InterruptRequest, deferred_interrupt
 
@@ -38,7 +38,7 @@ class Claimed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Begun(Event):
-    """A worker has begun its first swarm of a study."""
+    """A worker has begun its first fused trials of a study."""
 
     recurrence: str
     """The implementation of the recurrence, and its share of a step's time."""
@@ -46,7 +46,7 @@ class Begun(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class EpochDone(Event):
-    """A swarm has trained for one epoch."""
+    """Fused trials have trained for one epoch."""
 
     epoch: int
     """Epochs of training done."""
@@ -87,7 +87,7 @@ class WorkOptions:
 
 
 def work(
-    study: SharedStudy, trainer: Trainer, options: WorkOptions, on_event: Callable[[Event], None] = lambda event: None
+    study: SharedStudy, backend: Backend, options: WorkOptions, on_event: Callable[[Event], None] = lambda event: None
 ) -> None:
     """Work until the study has no free trial left (with `wait`: until it is finished).
 
@@ -103,7 +103,7 @@ def work(
             try:
                 claims = study.claim(options.fuse)
                 if claims:
-                    batch = _Batch(study, trainer, options, on_event, interrupt, begun=begun)
+                    batch = _Batch(study, backend, options, on_event, interrupt, begun=begun)
                     batch.run(claims)
                     begun = batch.begun
                 elif options.wait and not study.is_finished():
@@ -121,7 +121,7 @@ class _Batch:
     """The trials that a worker holds at one time."""
 
     study: SharedStudy
-    trainer: Trainer
+    backend: Backend
     options: WorkOptions
     on_event: Callable[[Event], None]
     interrupt: InterruptRequest
@@ -162,34 +162,34 @@ class _Batch:
             self._emit(Claimed, epochs={n: state.epoch if state else 0 for n, state in self.states.items()})
 
     def _train(self, numbers: list[int], until: int | None) -> None:
-        """Train trials of one epoch as a swarm, to their ends or to the epoch `until`."""
-        swarm = self.trainer.start(
+        """Train trials of one epoch as one program, to their ends or to the epoch `until`."""
+        fused = self.backend.start(
             self.study.config,
             {n: self.claims[n].settings for n in numbers},
             {n: self.states[n] for n in numbers if self.states[n]},
         )
-        self._settle(swarm, numbers, save=False)
-        if swarm.live() and not self.begun:
-            self.begun, recurrence = True, self.trainer.recurrence(swarm)
+        self._settle(fused, numbers, save=False)
+        if fused.live() and not self.begun:
+            self.begun, recurrence = True, self.backend.recurrence(fused)
             if recurrence:
                 self._emit(Begun, recurrence=recurrence)
-        while swarm.live() and swarm.epoch != until:
-            swarm.run_epoch()
-            self._emit(EpochDone, epoch=swarm.epoch, live=tuple(swarm.live()))
+        while fused.live() and fused.epoch != until:
+            fused.run_epoch()
+            self._emit(EpochDone, epoch=fused.epoch, live=tuple(fused.live()))
             stop = self.interrupt.pending
-            by_epochs = self.options.save_epochs and swarm.epoch % self.options.save_epochs == 0
+            by_epochs = self.options.save_epochs and fused.epoch % self.options.save_epochs == 0
             by_time = time.monotonic() - self.last_save >= self.options.save_seconds
-            self._settle(swarm, numbers, save=stop or by_epochs or by_time)
+            self._settle(fused, numbers, save=stop or by_epochs or by_time)
             if stop and self.claims:
                 raise Interrupted(
                     f"study {self.study.config.name} was stopped with its {len(self.claims)} running trials saved in "
                     f"{self.study.folder.folder}; run the same command again to go on"
                 )
-        self.states.update({n: swarm.state(n) for n in swarm.live()})
+        self.states.update({n: fused.state(n) for n in fused.live()})
 
-    def _settle(self, swarm: Swarm, numbers: Iterable[int], *, save: bool) -> None:
+    def _settle(self, fused: FusedTrials, numbers: Iterable[int], *, save: bool) -> None:
         """Finish the trials that have ended and save the others if `save`; skip those that another worker has taken over."""
-        live = set(swarm.live())
+        live = set(fused.live())
         pending = [n for n in numbers if n in self.claims]
         if live.issuperset(pending) and not save:
             return
@@ -199,24 +199,24 @@ class _Batch:
             if number in lost:
                 continue
             if number not in live:
-                self._finish(swarm, number)
+                self._finish(fused, number)
             elif save or lost:
-                self.study.folder.save_state(number, swarm.state(number))
-                self.study.report(self.claims[number], swarm.curve(number))
+                self.study.folder.save_state(number, fused.state(number))
+                self.study.report(self.claims[number], fused.curve(number))
                 saved.append(number)
         if saved:
             self.last_save = time.monotonic()
-            self._emit(Saved, epoch=swarm.epoch, numbers=tuple(saved))
+            self._emit(Saved, epoch=fused.epoch, numbers=tuple(saved))
         if lost:
             raise LocksLostError
 
-    def _finish(self, swarm: Swarm, number: int) -> None:
+    def _finish(self, fused: FusedTrials, number: int) -> None:
         config, claim = self.study.config, self.claims[number]
-        record = Record(self.trainer.outcome(config, swarm, number), swarm.curve(number))
+        record = Record(self.backend.outcome(config, fused, number), fused.curve(number))
         about = {"study": config.protocol(), "trial": number, "settings": asdict(claim.settings)}
 
         def write_best(path: Path, mark: Mapping[str, object]) -> None:
-            self.trainer.write_best(path, swarm, number, **about, outcome=asdict(record.outcome), kept=mark)
+            self.backend.write_best(path, fused, number, **about, outcome=asdict(record.outcome), kept=mark)
 
         self.study.finish(claim, record, write_best)
         del self.claims[number], self.states[number]

@@ -84,10 +84,10 @@ _TYPES = get_type_hints(Network)
 
 def stored(folder: Path, source: str) -> Iterator[Network]:
     """The finished trials of a run, not measured yet."""
+    from optim_study.backend import left_epoch
     from optim_study.results import stored_rows
     from optim_study.storage import open_existing
     from optim_study.study import StudyFolder, stored_configs
-    from optim_study.trainer import left_epoch
 
     storage = open_existing(None, folder)
     for config in stored_configs(storage):
@@ -134,7 +134,7 @@ def _batches(batch_size: int) -> int:
 
 
 def build(network: Network):
-    """The network before its training, as `optim_study.trainer.build_models` made it."""
+    """The network before its training, as `optim_study.backend.build_models` made it."""
     from optim_study.protocol import Settings
     from rhn.models import PolyphonicModel
     from rhn.training.seeds import weights_generator

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from benchmarks.cells.studies import Study
 from gersgorin import gersgorin_discs, input_jacobian, temporal_jacobian, trajectory
 from gersgorin.linalg import finite_time_exponent, spectral_radius
-from optim_study.trainer import build_models, hidden_size, start_training
+from optim_study.backend import build_models, hidden_size, start_training
 from rhn.cells import num_parameters
 from rhn.data import Corpus
 from rhn.models import PolyphonicModel

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from optim_study.backend import left_epoch
 from optim_study.cli_results import Stored
 from optim_study.presets import small
 from optim_study.protocol import StudyConfig, require_same_protocol
 from optim_study.results import Row, stored_rows
 from optim_study.study import StudyFolder
-from optim_study.trainer import left_epoch
 from rhn.cells import CELLS
 from rhn.errors import DataError
 from rhn.utils.binomial import exact_interval

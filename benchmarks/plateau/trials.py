@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from gersgorin import plateau
+from optim_study.backend import build_models, left_epoch
 from optim_study.presets import small
 from optim_study.protocol import StudyConfig
-from optim_study.trainer import build_models, left_epoch
 from rhn.data import chorales
 from rhn.data.corpus import Corpus
 from rhn.errors import DataError

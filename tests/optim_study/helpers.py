@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
-from numpy_swarm import NumpySwarm, NumpyTrainer
+from numpy_backend import NumpyBackend, NumpyTrials
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -24,7 +24,7 @@ from optim_study.storage import open_storage
 from optim_study.study import Record, StudyFolder, open_study, report_epochs
 from optim_study.worker import WorkOptions, work
 
-NUMPY = NumpyTrainer()
+NUMPY = NumpyBackend()
 WORKER = Path(__file__).parent / "numpy_worker.py"
 
 
@@ -69,24 +69,24 @@ def run_here(
     config: StudyConfig,
     out: Path,
     storage: str | None = None,
-    trainer=NUMPY,
+    backend=NUMPY,
     on_event=lambda event: None,
     **options,
 ):
     """A whole worker in this process."""
     study = open_study(config, out, open_storage(storage, out))
     try:
-        work(study, trainer, WorkOptions(**options), on_event)
+        work(study, backend, WorkOptions(**options), on_event)
     finally:
         study.close()
 
 
 def reference(config: StudyConfig, number: int) -> Record:
     """A trial trained alone, without the engine, in one go."""
-    swarm = NumpySwarm(config, {number: config.settings(number)}, {})
-    while swarm.live():
-        swarm.run_epoch()
-    return Record(NumpyTrainer().outcome(config, swarm, number), swarm.curve(number))
+    fused = NumpyTrials(config, {number: config.settings(number)}, {})
+    while fused.live():
+        fused.run_epoch()
+    return Record(NumpyBackend().outcome(config, fused, number), fused.curve(number))
 
 
 def stock_storage(storage: str | None, out: Path) -> BaseStorage:

@@ -1,4 +1,4 @@
-"""A worker process with the NumPy trainer: `numpy_worker.py JOB`, the job as JSON (see `helpers.Job`).
+"""A worker process with the NumPy backend: `numpy_worker.py JOB`, the job as JSON (see `helpers.Job`).
 
 It writes a line an event to the progress file, "PID EVENT EPOCH TRIALS", with single appends, so that the lines of
 several workers stay whole and in order. Exit code 2 with one sentence, as the commands'.
@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from numpy_swarm import NumpySwarm, NumpyTrainer
+from numpy_backend import NumpyBackend, NumpyTrials
 
 from optim_study.protocol import config_from_protocol
 from optim_study.storage import open_storage
@@ -32,7 +32,7 @@ def progress_line(event: Event) -> str:
             return f"finished {event.outcome.epochs} {event.number}"
 
 
-class SelfStoppingSwarm(NumpySwarm):
+class SelfStoppingTrials(NumpyTrials):
     """Stops its process (SIGSTOP) once, in the middle of an epoch: a worker as slow as can be."""
 
     stop_at: int | None = None
@@ -48,14 +48,14 @@ def main(job: dict) -> None:
     progress = os.open(job["progress"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     if job["file_limit"]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_limit"], job["file_limit"]))
-    SelfStoppingSwarm.stop_at = job["stop_at"]
+    SelfStoppingTrials.stop_at = job["stop_at"]
     config = config_from_protocol(job["protocol"], trials=job["trials"])
     out = Path(job["out"])
     study = open_study(config, out, open_storage(job["storage"], out, job["wait_storage"]))
-    trainer = NumpyTrainer()
-    trainer.swarm = SelfStoppingSwarm
+    backend = NumpyBackend()
+    backend.fused = SelfStoppingTrials
     tell = lambda event: os.write(progress, f"{os.getpid()} {progress_line(event)}\n".encode())  # noqa: E731
-    work(study, trainer, WorkOptions(**job["options"]), tell)
+    work(study, backend, WorkOptions(**job["options"]), tell)
 
 
 if __name__ == "__main__":

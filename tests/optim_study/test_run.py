@@ -13,7 +13,7 @@ import pytest
 import torch
 from helpers import config as numpy_config
 from helpers import stock_storage, wait_for
-from numpy_swarm import NumpyTrainer
+from numpy_backend import NumpyBackend
 from optuna.trial import TrialState
 
 import optim_study
@@ -359,7 +359,7 @@ def epochs_saved(out: Path) -> int:
 # memory
 
 
-class Hungry(NumpyTrainer):
+class Hungry(NumpyBackend):
     """Has memory for two trials."""
 
     def start(self, config, settings, saved):
@@ -371,7 +371,7 @@ class Hungry(NumpyTrainer):
 def test_too_many_fused_trials_are_halved_until_they_fit(tmp_path, caplog):
     study = numpy_config()
     claimed = []
-    how = {"fuse": {study.name: 8}, "trainers": [Hungry()], "options": WorkOptions(poll_seconds=0.01)}
+    how = {"fuse": {study.name: 8}, "backends": [Hungry()], "options": WorkOptions(poll_seconds=0.01)}
     job = Job(studies=[study], out=tmp_path, storage=None, **how)
     work_through(job, lambda event: claimed.append(len(event.epochs)) if isinstance(event, Claimed) else None)
     assert claimed == [8, 4, 2, 2, 2, 2]

@@ -23,7 +23,7 @@ import numpy as np, torch
 torch.set_num_threads(1)
 from optim_study.plan import memory, meta_model
 from optim_study.protocol import StudyConfig
-from optim_study.trainer import start_training
+from optim_study.backend import start_training
 from rhn.data.corpus import Corpus, Piece
 from rhn.training.numerics import tune_malloc
 

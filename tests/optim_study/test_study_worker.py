@@ -10,7 +10,7 @@ import pytest
 from helpers import assert_exact, config, cut_connections, reference, run_here, stock_study
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy_swarm import NumpySwarm, NumpyTrainer
+from numpy_backend import NumpyBackend, NumpyTrials
 from optuna.trial import TrialState
 
 from optim_study.storage import open_storage
@@ -20,7 +20,7 @@ from rhn.utils.interrupts import Interrupted
 
 
 class Events(list):
-    """Collects a worker's events; `at_epoch` does something once, when a swarm has reached an epoch."""
+    """Collects a worker's events; `at_epoch` does something once, when a fused has reached an epoch."""
 
     def __init__(self, at_epoch: int | None = None, then=None):
         super().__init__()
@@ -77,12 +77,12 @@ def test_events_tell_the_whole_story(out):
 
 
 def test_a_worker_says_once_a_study_what_computes_the_recurrence(out):
-    class Telling(NumpyTrainer):
-        def recurrence(self, swarm):
-            return f"{len(swarm.live())} bowls"
+    class Telling(NumpyBackend):
+        def recurrence(self, fused):
+            return f"{len(fused.live())} bowls"
 
     events = Events()
-    run_here(config(trials=5), out, fuse=2, on_event=events, trainer=Telling())
+    run_here(config(trials=5), out, fuse=2, on_event=events, backend=Telling())
     assert [event.recurrence for event in events.of(Begun)] == ["2 bowls"]
 
 
@@ -158,10 +158,10 @@ def test_laggards_are_brought_level_and_join_the_others(out):
     study = open_study(config(), out, open_storage(None, out))
     study.claim(3)
     for epoch, number in [(8, 0), (4, 1)]:
-        swarm = NumpySwarm(config(), {number: config().settings(number)}, {})
-        while swarm.epoch < epoch:
-            swarm.run_epoch()
-        study.folder.save_state(number, swarm.state(number))
+        fused = NumpyTrials(config(), {number: config().settings(number)}, {})
+        while fused.epoch < epoch:
+            fused.run_epoch()
+        study.folder.save_state(number, fused.state(number))
     study.close()
     events = Events()
     run_here(config(), out, fuse=3, on_event=events)
@@ -287,19 +287,19 @@ def test_a_report_or_an_end_that_comes_after_the_trial_was_finished_is_no_error(
     assert_exact(config(trials=1), out, storage)
 
 
-def test_a_worker_holds_no_swarm_that_is_over(out):
-    """The second swarm of a study needs the memory of the first."""
-    swarms = []
+def test_a_worker_holds_no_fused_trials_that_are_over(out):
+    """The second fused trials of a study need the memory of the first ones."""
+    started = []
 
-    class Watching(NumpyTrainer):
+    class Watching(NumpyBackend):
         def start(self, *arguments):
-            assert [swarm() for swarm in swarms] == [None] * len(swarms)
-            swarms.append(weakref.ref(started := super().start(*arguments)))
-            return started
+            assert [each() for each in started] == [None] * len(started)
+            started.append(weakref.ref(fused := super().start(*arguments)))
+            return fused
 
     gc.disable()
     try:
-        run_here(config(), out, trainer=Watching(), fuse=2, save_epochs=5)
+        run_here(config(), out, backend=Watching(), fuse=2, save_epochs=5)
     finally:
         gc.enable()
-    assert len(swarms) == 4
+    assert len(started) == 4

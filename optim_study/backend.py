@@ -1,10 +1,10 @@
-"""The protocol between workers and trainers, and the trainer of networks.
+"""What a worker needs of a backend, which trains trials, and the backend that trains networks.
 
-    work(study, TorchTrainer(data=None, device="cpu"), options)
+    work(study, TorchBackend(data=None, device="cpu"), options)
 
 A trial is a `PolyphonicModel` as large as its budget allows, initialised by the trial's scheme, standard deviation and transform bias
 (if the cell has one), and trained at its learning rate. Its initial weights are drawn on the CPU from a generator seeded with (seed,
-architecture, depth, trial). Workers are independent of networks and trainers of storages; tests of workers use a trainer in NumPy.
+architecture, depth, trial). Workers know no networks, backends no storages; tests of workers use a backend in NumPy.
 """
 
 import functools
@@ -58,11 +58,11 @@ class Outcome:
         return self.best_train_nll if objective == "train" else self.best_valid_nll
 
 
-class Swarm(Protocol):
+class FusedTrials(Protocol):
     """K trials of one study trained as one program, all at the same epoch; `rhn.training.trainer.Trainer` is one.
 
-    The curve of a trial must not depend on the other trials of the swarm, nor on interruptions. A swarm starts at epoch 0 with the
-    losses before training in its curves, so that every trial has a finite loss.
+    The curve of a trial must not depend on the other trials, nor on interruptions. It begins with the losses before training, so that
+    every trial has a finite loss.
     """
 
     @property
@@ -82,20 +82,22 @@ class Swarm(Protocol):
         """The losses so far, as in `TrialState`; those of a diverged trial may end in inf or NaN."""
 
 
-class Trainer(Protocol):
-    """Starts swarms and evaluates their trials; can be sent to a spawned process."""
+class Backend(Protocol):
+    """Starts fused trials and evaluates each when it has ended; can be sent to a spawned process."""
 
-    def start(self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, TrialState]) -> Swarm:
-        """A swarm of the trials in `settings`, by number. `saved` is empty (they start at epoch 0), or holds a state for each of them,
+    def start(
+        self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, TrialState]
+    ) -> FusedTrials:
+        """Start the trials in `settings`, by number. `saved` is empty (they start at epoch 0), or holds a state for each of them,
         all at one epoch."""
 
-    def recurrence(self, swarm: Swarm) -> str | None:
-        """The implementation of a swarm's recurrence and its share of a step, in words, or None. Changes nothing."""
+    def recurrence(self, fused: FusedTrials) -> str | None:
+        """The implementation of the recurrence and its share of a step, in words, or None. Changes nothing."""
 
-    def outcome(self, config: StudyConfig, swarm: Swarm, number: int) -> Outcome:
+    def outcome(self, config: StudyConfig, fused: FusedTrials, number: int) -> Outcome:
         """The results of a trial that has ended."""
 
-    def write_best(self, path: Path, swarm: Swarm, number: int, **about) -> None:
+    def write_best(self, path: Path, fused: FusedTrials, number: int, **about) -> None:
         """Write the best weights of a trial that has ended, atomically; `about` (JSON) is the checkpoint's metadata."""
 
 
@@ -139,7 +141,7 @@ def left_epoch(curve: np.ndarray, constant_nll: float) -> int | None:
 
 
 @dataclass(frozen=True)
-class TorchTrainer:
+class TorchBackend:
     """Trains networks on the chorales. `start` raises DataError if the data set is not the study's."""
 
     data: Path | None = None
@@ -163,25 +165,25 @@ class TorchTrainer:
             )
         return start_training(config, settings, saved, corpus, self.device)
 
-    def recurrence(self, swarm) -> str:
-        return str(swarm.profile())
+    def recurrence(self, fused) -> str:
+        return str(fused.profile())
 
-    def outcome(self, config: StudyConfig, swarm, number: int) -> Outcome:
+    def outcome(self, config: StudyConfig, fused, number: int) -> Outcome:
         from rhn.training.evaluation import constant_output_nll
 
         corpus = load_corpus(self.data)
         return outcome_of(
-            swarm.curve(number),
+            fused.curve(number),
             config.objective,
-            hidden_size=swarm.best_model(number).hidden_size,
-            test_nll=swarm.task.test_nll(swarm.best_model(number), self.device),
+            hidden_size=fused.best_model(number).hidden_size,
+            test_nll=fused.task.test_nll(fused.best_model(number), self.device),
             constant_nll=constant_output_nll(corpus),
         )
 
-    def write_best(self, path: Path, swarm, number: int, **about) -> None:
+    def write_best(self, path: Path, fused, number: int, **about) -> None:
         from rhn.checkpoints import save_checkpoint
 
-        save_checkpoint(path, swarm.best_model(number), **about)
+        save_checkpoint(path, fused.best_model(number), **about)
 
 
 def start_training(config: StudyConfig, settings: Mapping[int, Settings], saved, corpus, device: str = "cpu"):

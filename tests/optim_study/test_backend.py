@@ -1,4 +1,4 @@
-"""The trainer of networks: a trial depends neither on its company nor on where it was cut, and what is written is what was measured."""
+"""The backend that trains networks: company and cuts change no trial, and files hold what was measured."""
 
 import json
 import math
@@ -12,9 +12,9 @@ import pytest
 import torch
 from helpers import run_here
 
+from optim_study.backend import TorchBackend, build_models, start_training
 from optim_study.protocol import StudyConfig
 from optim_study.study import StudyFolder
-from optim_study.trainer import TorchTrainer, build_models, start_training
 from rhn.checkpoints import load_checkpoint, read_metadata
 from rhn.data import Corpus, chorales
 from rhn.data.corpus import LOWEST_PITCH, SPLITS
@@ -48,12 +48,12 @@ def config(corpus):
 
 
 def finished(config, data, numbers, saved=None):
-    """(swarm, outcomes) of these trials."""
-    trainer = TorchTrainer(data)
-    swarm = trainer.start(config, {n: config.settings(n) for n in numbers}, saved or {})
-    while swarm.live():
-        swarm.run_epoch()
-    return swarm, {n: trainer.outcome(config, swarm, n) for n in numbers}
+    """Train these trials to their ends; returns them and their outcomes."""
+    backend = TorchBackend(data)
+    fused = backend.start(config, {n: config.settings(n) for n in numbers}, saved or {})
+    while fused.live():
+        fused.run_epoch()
+    return fused, {n: backend.outcome(config, fused, n) for n in numbers}
 
 
 @pytest.mark.parametrize("arch", ["rhn", "dts-rnn"])
@@ -76,39 +76,39 @@ def test_the_three_losses_of_an_outcome_are_those_of_the_weights_that_are_kept(
 ):
     """At a learning rate where training and validation loss are best in different epochs."""
     cfg = config(objective=objective, depth=1, budget_scale=0.03, epochs=60, patience=60, learning_rate=(0.5, 0.9))
-    swarm, outcomes = finished(cfg, data, range(2))
-    apart = [n for n in range(2) if np.unique(swarm.curve(n).argmin(0)).size == 2]
+    fused, outcomes = finished(cfg, data, range(2))
+    apart = [n for n in range(2) if np.unique(fused.curve(n).argmin(0)).size == 2]
     assert apart, "the test needs a trial whose best losses are not of one epoch"
     number, path = apart[0], tmp_path / "best.safetensors"
     outcome = outcomes[number]
     about = {"trial": number, "settings": asdict(cfg.settings(number)), "outcome": asdict(outcome)}
-    TorchTrainer(data).write_best(path, swarm, number, **about)
+    TorchBackend(data).write_best(path, fused, number, **about)
     model = load_checkpoint(path)
     measured = [evaluate(model, pieces).nll for pieces in (corpus.train, corpus.valid, corpus.test)]
     assert measured == [outcome.train_nll, outcome.valid_nll, outcome.test_nll]
-    assert swarm.curve(number)[outcome.best_epoch].tolist() == measured[:2]
+    assert fused.curve(number)[outcome.best_epoch].tolist() == measured[:2]
     assert outcome.value(objective) == measured[0 if objective == "train" else 1]
-    assert [outcome.best_train_nll, outcome.best_valid_nll] == swarm.curve(number).min(0).tolist() != measured[:2]
+    assert [outcome.best_train_nll, outcome.best_valid_nll] == fused.curve(number).min(0).tolist() != measured[:2]
     assert read_metadata(path)["metadata"] == about
 
 
 def test_the_losses_before_training_count_where_it_diverges_at_once(config, data, corpus):
     cfg = config(learning_rate=(3e38, 3e38), patience=6)
-    swarm, outcomes = finished(cfg, data, [0])
+    fused, outcomes = finished(cfg, data, [0])
     assert outcomes[0].diverged and outcomes[0].best_epoch == 0 and np.isfinite(outcomes[0].test_nll)
-    assert [outcomes[0].best_train_nll, outcomes[0].best_valid_nll] == swarm.curve(0)[0].tolist()
+    assert [outcomes[0].best_train_nll, outcomes[0].best_valid_nll] == fused.curve(0)[0].tolist()
 
 
 def test_a_network_that_overflows_before_training_has_diverged_and_the_others_go_on(config, data, corpus, tmp_path):
     settings = {"arch": "irnn", "depth": 1, "init_schemes": ("identity",), "init_std": (1e-3, 100.0), "trials": 6}
     cfg = config(**settings, budget_scale=0.1, epochs=2)
-    swarm, outcomes = finished(cfg, data, range(6))
-    over = [n for n in range(6) if not np.isfinite(swarm.curve(n)[0]).all()]
+    fused, outcomes = finished(cfg, data, range(6))
+    over = [n for n in range(6) if not np.isfinite(fused.curve(n)[0]).all()]
     assert 0 < len(over) < 6, "the test needs both"
     for n, outcome in outcomes.items():
         told = (outcome.best_train_nll, outcome.valid_nll, outcome.test_nll, outcome.epochs, outcome.best_epoch)
         assert (told == (*[88 * math.log(2)] * 3, 0, 0)) == (n in over) and (outcome.diverged or n not in over)
-    run_here(cfg, tmp_path, trainer=TorchTrainer(data), fuse=6)
+    run_here(cfg, tmp_path, backend=TorchBackend(data), fuse=6)
     folder = StudyFolder(tmp_path / cfg.name, cfg.fingerprint)
     assert [folder.load_record(n).outcome for n in range(6)] == list(outcomes.values())
 
@@ -133,7 +133,7 @@ PLAIN = {
 def test_a_trial_is_a_plain_loop_with_the_optimizer_of_torch(optimizer, config, data, corpus):
     """Two trials as one program against a loop over batches with torch.optim, each model alone."""
     cfg = config(optimizer=optimizer, init_std=(0.05, 0.1), learning_rate=(3e-3, 1e-2), patience=6, epochs=3)
-    swarm, _ = finished(cfg, data, range(2))
+    fused, _ = finished(cfg, data, range(2))
     for number, settings in ((n, cfg.settings(n)) for n in range(2)):
         (model,) = build_models(cfg, {number: settings}).values()
         descent, losses = (
@@ -148,7 +148,7 @@ def test_a_trial_is_a_plain_loop_with_the_optimizer_of_torch(optimizer, config, 
                 torch.cat([model.nll(piece) for piece in batches[k]]).mean().backward()
                 descent.step()
             losses.append(evaluate(model, corpus.train).nll)
-        np.testing.assert_allclose(swarm.curve(number)[:, 0], losses, rtol=2e-5)
+        np.testing.assert_allclose(fused.curve(number)[:, 0], losses, rtol=2e-5)
         assert abs(losses[-1] - losses[0]) > 0.01, "the weights have moved"
 
 
@@ -176,7 +176,7 @@ def test_initial_weights_follow_the_scheme(scheme, config):
 
 def test_a_worker_runs_a_whole_study_with_it(config, data, corpus, tmp_path):
     cfg = config(trials=3, epochs=2)
-    run_here(cfg, tmp_path, trainer=TorchTrainer(data), fuse=2)
+    run_here(cfg, tmp_path, backend=TorchBackend(data), fuse=2)
     folder = StudyFolder(tmp_path / cfg.name, cfg.fingerprint)
     alone = [finished(cfg, data, [n])[1][n] for n in range(3)]
     assert [folder.load_record(n).outcome for n in range(3)] == alone
@@ -190,12 +190,12 @@ def test_a_worker_runs_a_whole_study_with_it(config, data, corpus, tmp_path):
 
 
 def test_another_data_set_than_the_study_s_is_refused(config, data):
-    trainer = pickle.loads(pickle.dumps(TorchTrainer(data)))  # as a spawned worker gets it
+    backend = pickle.loads(pickle.dumps(TorchBackend(data)))  # as a spawned worker gets it
     cfg = config(data="0" * 64)
     with pytest.raises(DataError, match="give the study's own"):
-        trainer.start(cfg, {0: cfg.settings(0)}, {})
+        backend.start(cfg, {0: cfg.settings(0)}, {})
 
 
 def test_naming_the_trainer_loads_no_torch():
-    code = "import sys, optim_study.trainer; assert 'torch' not in sys.modules"
+    code = "import sys, optim_study.backend; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,4 +1,4 @@
-"""A trainer without models: K noisy quadratic bowls, descended by SGD with momentum.
+"""A backend without models: K noisy quadratic bowls, descended by SGD with momentum.
 
 Each has 8 weights and the loss 0.5 sum(h w^2); the noise of an epoch is a function of (seed, epoch), as the order of
 batches is. Learning rates above 0.1 or so diverge, as in the real study.
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
+from optim_study.backend import Outcome, outcome_of
 from optim_study.protocol import Settings, StudyConfig
-from optim_study.trainer import Outcome, outcome_of
 from rhn.training.curves import has_ended
 from rhn.training.state import TrialState
 from rhn.utils.io import atomic_path
@@ -20,8 +20,8 @@ from rhn.utils.io import atomic_path
 CURVATURE = np.linspace(0.1, 40, 8, dtype=np.float32)
 
 
-class NumpySwarm:
-    """Implements `optim_study.trainer.Swarm`."""
+class NumpyTrials:
+    """Implements `optim_study.backend.FusedTrials`."""
 
     def __init__(self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, TrialState]):
         assert not saved or saved.keys() == settings.keys()
@@ -77,23 +77,23 @@ class NumpySwarm:
             self._arrays[number]["best"] = weights
 
 
-class NumpyTrainer:
-    """Implements `optim_study.trainer.Trainer`."""
+class NumpyBackend:
+    """Implements `optim_study.backend.Backend`."""
 
-    swarm = NumpySwarm
+    fused = NumpyTrials
 
     def start(
         self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, TrialState]
-    ) -> NumpySwarm:
-        return self.swarm(config, settings, saved)
+    ) -> NumpyTrials:
+        return self.fused(config, settings, saved)
 
-    def recurrence(self, swarm: NumpySwarm) -> None:
+    def recurrence(self, fused: NumpyTrials) -> None:
         """There is none."""
 
-    def outcome(self, config: StudyConfig, swarm: NumpySwarm, number: int) -> Outcome:
-        test = float(np.square(swarm.best(number)).sum())
-        return outcome_of(swarm.curve(number), config.objective, hidden_size=8, test_nll=test, constant_nll=1.0)
+    def outcome(self, config: StudyConfig, fused: NumpyTrials, number: int) -> Outcome:
+        test = float(np.square(fused.best(number)).sum())
+        return outcome_of(fused.curve(number), config.objective, hidden_size=8, test_nll=test, constant_nll=1.0)
 
-    def write_best(self, path: Path, swarm: NumpySwarm, number: int, **about) -> None:
+    def write_best(self, path: Path, fused: NumpyTrials, number: int, **about) -> None:
         with atomic_path(path) as temporary:
-            temporary.write_bytes(save({"weights": swarm.best(number)}, {"rhn": json.dumps({"metadata": about})}))
+            temporary.write_bytes(save({"weights": fused.best(number)}, {"rhn": json.dumps({"metadata": about})}))
