@@ -18,12 +18,14 @@ from optuna.trial import TrialState
 
 import optim_study
 from optim_study import RunConfig, paper, run, small, smoke
+from optim_study.backend import load_corpus
+from optim_study.cli_results import interrupted
 from optim_study.pool import Job, work_through
 from optim_study.presets import WorkSettings
 from optim_study.runner import create, dry_run, join
+from optim_study.storage import open_storage
 from optim_study.worker import Claimed, WorkOptions
 from rhn.errors import DataError, InvalidInputError
-from rhn.training.state import read_state_metadata
 from rhn.utils.interrupts import Interrupted
 
 LONG = {"arch": ("rhn",), "depth": (2,), "trials": 3, "epochs": 60, "patience": 60, "budget_scale": 0.003}
@@ -278,27 +280,24 @@ def test_a_run_whose_study_is_extended_meanwhile_ends_well(when, tiny, monkeypat
 # kills
 
 
-def test_the_real_command_killed_and_interrupted_goes_on_to_the_same_bits(tiny, undisturbed):
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.slow)]
+)
+def test_the_real_command_stopped_in_its_middle_goes_on_to_the_same_bits(sent, code, tiny, undisturbed):
     configuration = tiny(RunConfig, **LONG, save_seconds=0.0)
-    killed = command(configuration)
-    wait_until_saved(killed, configuration.out)
-    killed.kill()
-    killed.communicate()
-    assert killed.returncode == -signal.SIGKILL and not records(configuration.out)
-
-    before = epochs_saved(configuration.out)
     stopped = command(configuration)
-    wait_for(lambda: epochs_saved(configuration.out) > before or stopped.poll() is not None)
-    stopped.send_signal(signal.SIGINT)
+    wait_until_saved(stopped, configuration.out)
+    stopped.send_signal(sent)
     _, errors = stopped.communicate(timeout=60)
-    assert stopped.returncode == 130, errors
-    assert "run the same command again" in errors.splitlines()[-1] and "Traceback" not in errors
-
+    assert stopped.returncode == code and not records(configuration.out), errors
+    if code == 130:
+        assert "run the same command again" in errors.splitlines()[-1] and "Traceback" not in errors
     results = run(configuration, quiet=True)
     assert [row.trial for row in results.rows] == [0, 1, 2]
     assert records(configuration.out) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_ctrl_c_stops_all(tiny, undisturbed):
     configuration = tiny(RunConfig, **LONG, jobs=2, save_seconds=0.0)
     process = command(configuration)
@@ -327,13 +326,27 @@ def test_workers_import_nothing_of_the_current_folder(tiny, tmp_path, monkeypatc
     assert not Path("ran").exists()
 
 
-def test_workers_whose_parent_is_killed_save_and_leave(tiny):
-    configuration = tiny(RunConfig, **(LONG | {"trials": 2, "epochs": 100_000, "patience": 100_000}), jobs=2)
+def test_a_killed_worker_is_replaced_and_workers_whose_parent_is_killed_save_and_leave(tiny):
+    configuration = tiny(
+        RunConfig, **(LONG | {"trials": 2, "epochs": 100_000, "patience": 100_000}), jobs=2, save_seconds=1e6
+    )
     process = command(configuration)
     lines = []
-    wait_for(lambda: lines.append(process.stderr.readline()) or "should take" in lines[-1] or not lines[-1])
+
+    def wait_for_line(words: str) -> None:
+        wait_for(lambda: lines.append(process.stderr.readline()) or words in lines[-1] or not lines[-1])
+
+    wait_for_line("should take")
+    killed, left = workers_of(process)
+    os.kill(killed, signal.SIGKILL)
+    wait_for_line("died (SIGKILL): another one takes its place")
+    wait_for(lambda: len(workers := workers_of(process)) == 2 and killed not in workers)
     workers = workers_of(process)
-    assert len(workers) == 2 and not any(configuration.out.glob("*/trials/0*.safetensors"))
+    assert left in workers
+    (study,) = configuration.studies(load_corpus(configuration.data).checksum)
+    storage = open_storage(None, configuration.out)
+    wait_for(lambda: not interrupted(study, storage))  # the third worker has the trial of the first
+    assert not any(configuration.out.glob("*/trials/0*.safetensors"))
     process.kill()
     process.communicate()
     wait_for(lambda: not any(alive(pid) for pid in workers))
@@ -346,14 +359,6 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
-
-
-def epochs_saved(out: Path) -> int:
-    """How far the first trial is on disk."""
-    for path in out.glob("*/trials/0000.safetensors"):
-        with suppress(DataError):  # just replaced
-            return int((read_state_metadata(path) or {"epoch": -1})["epoch"])
-    return -1
 
 
 # memory
