@@ -1,7 +1,8 @@
-"""The script for Slurm does with a real shell what it says: three jobs in order, for any path; `sbatch` is played by a shell script."""
+"""The script for Slurm submits three jobs in order, for any path, in a real shell; shell scripts stand in for `sbatch` and Python."""
 
 import os
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,31 @@ printf '%s\\n' "$@" >> "$LOG"; echo --- >> "$LOG"
 for word in "$@"; do [[ $word == --wrap=* ]] && sh -c "${word#--wrap=}" >&2; done
 grep -c -e --- "$LOG"
 """
+
+
+PYTHON = """#!/bin/bash
+# Notes its arguments; the test runs them in one process, which spares the start of four.
+printf '%s\\0' "$@" > "$COMMANDS/$(ls "$COMMANDS" | wc -l)"
+"""
+
+
+@pytest.fixture
+def python(tmp_path, monkeypatch):
+    """Python of the scripts that are written from now on; returns the commands of `optim-study` that it was given, in order."""
+    path, commands = tmp_path / "bin of" / "python", tmp_path / "commands"
+    path.parent.mkdir()
+    commands.mkdir()
+    path.write_text(PYTHON)
+    path.chmod(0o755)
+    monkeypatch.setattr("optim_study.slurm.sys", SimpleNamespace(executable=str(path)))
+    monkeypatch.setenv("COMMANDS", str(commands))
+
+    def given() -> list[list[str]]:
+        words = [file.read_text().split("\0")[:-1] for file in sorted(commands.iterdir())]
+        assert all(start == ["-m", "optim_study"] for start in (w[:2] for w in words))
+        return [w[2:] for w in words]
+
+    return given
 
 
 @pytest.fixture
@@ -38,7 +64,7 @@ def submit(tmp_path):
     return submitted
 
 
-def test_the_jobs_make_the_study_work_on_it_and_write_its_table(tiny_data, submit, tmp_path, capsys):
+def test_the_jobs_make_the_study_work_on_it_and_write_its_table(tiny_data, python, submit, tmp_path, capsys):
     out, alone = tmp_path / 'it\'s a $(touch broken) 100 % "study"', tmp_path / "alone"
     words = ["--arch", "rhn", "--depth", "1", "--preset", "smoke", "--data", str(tiny_data)]
     assert main(["run", *words, "--out", str(alone), "--device", "cpu"]) == 0
@@ -46,7 +72,12 @@ def test_the_jobs_make_the_study_work_on_it_and_write_its_table(tiny_data, submi
     asked = ["--workers", "3", "--time", "1-12", "--memory", "8G", "--partition", "short"]
     assert main(["slurm", *words, *asked, "--out", str(out)]) == 0
     create, workers, results = submit(capsys.readouterr().out)
-    assert (out / "trials.csv").read_bytes() == (alone / "trials.csv").read_bytes()
+    assert (out / "trials.csv").exists(), "the shell has written the output of `export` to it"
+    commands = python()
+    assert [words[0] for words in commands] == ["run", "worker", "export", "plot"]
+    (out / "trials.csv").unlink()
+    printed = [(main(words), capsys.readouterr().out) for words in commands]
+    assert [code for code, _ in printed] == [0] * 4 and printed[2][1] == (alone / "trials.csv").read_text()
     assert (out / "swarm.png").stat().st_size > 5000
     assert {"--array=0-2", "--time=1-12", "--mem=8G", "--cpus-per-task=1", "--dependency=afterok:1"} <= set(workers)
     assert "--dependency=afterany:2" in results and "--time=1-12" not in create
