@@ -117,7 +117,8 @@ def network_panels(
         lowest = [ax for ax in column if ax.get_visible()][-1]
         lowest.set_xlabel("learning rate")
         lowest.tick_params(labelbottom=True)
-    figure.supylabel("initial standard deviation of the recurrent weights", fontsize=9)
+    label = in_inches("initial standard deviation of the recurrent weights", 2.1 * len(lines), 9)
+    figure.supylabel(label, fontsize=9)
     return figure, {network: (places[network], trials) for network, trials in groups.items()}
 
 
