@@ -11,13 +11,12 @@ import sys
 from rhn.cli.common import own_cell, run_command
 from rhn.cli.data import Get, Show
 from rhn.cli.evaluate import Evaluate
-from rhn.cli.generate import Generate
 from rhn.cli.info import Info
 from rhn.cli.parsing import Commands, parse
 from rhn.cli.presets import Presets
 from rhn.cli.report import Report
 from rhn.cli.resume import Resume
-from rhn.cli.sample import Sample
+from rhn.cli.sample import Generate, Sample
 from rhn.cli.train import Train
 
 COMMANDS = Commands(

@@ -1,4 +1,4 @@
-"""`rhn sample`: a chorale that a trained model makes up."""
+"""`rhn sample` and `rhn generate`: write a chorale or print a text that a trained model makes up."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +8,7 @@ from rhn.utils.io import check_output
 from rhn.utils.options import Arg, Trained, Writing, check_most
 from rhn.utils.validation import check_seed
 
+MOST_TOKENS = 1_000_000
 MOST_BARS = 10_000  # hours of music, minutes to write
 
 
@@ -35,3 +36,28 @@ class Sample(Trained, Writing):
         model = load_model(self.checkpoint, self.cell, PolyphonicModel)
         frames = sample_chorale(model, bars=self.bars, temperature=self.temperature, seed=self.seed)
         print(f"chorale: {write_chorale(frames, self.output)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate(Trained):
+    """Print a text that a trained language model makes up."""
+
+    prompt: Annotated[str, Arg("TEXT")] = ""
+    """The text to go on from."""
+    length: int = 200
+    """How many words or characters."""
+    temperature: float = 1.0
+    """Below 1 more predictable, above 1 wilder."""
+    top_k: int | None = None
+    """Choose among the N most probable ones only."""
+    seed: int = 0
+    """Seed of the choices."""
+
+    def run(self) -> None:
+        check_most(self, length=MOST_TOKENS)
+        from rhn.training.sampling import generate
+        from rhn.training.trained import load_text_model
+
+        trained = load_text_model(self.checkpoint, self.cell)
+        how = {name: getattr(self, name) for name in ("prompt", "length", "temperature", "seed", "top_k")}
+        print(generate(trained.model, trained.vocabulary, **how))
