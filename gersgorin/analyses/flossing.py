@@ -6,6 +6,9 @@ Gradients over T frames grow or vanish as exp(exponent T). Flossing descends the
 the states, their Jacobians and the QR decompositions of `gersgorin.lyapunov`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -56,7 +59,7 @@ def floss(
     weights = [q for _, _, trained in cells for q in trained]
     before = [q.detach().clone() for q in weights]
     optimizer, losses = torch.optim.Adam(weights, lr=learning_rate), []
-    with torch.enable_grad():
+    with torch.enable_grad(), _evaluating(model):
         for step in range(steps + 1):
             loss = _loss(model, cells, x, count, seed)
             if not torch.isfinite(loss):
@@ -74,6 +77,18 @@ def floss(
     for q in weights:
         q.grad = None
     return losses
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, in which one sequence is enough for a normalisation and nothing is random."""
+    modes = {part: part.training for part in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
 
 
 def _cells(model: nn.Module) -> list[tuple[nn.Module, int, list[nn.Parameter]]]:

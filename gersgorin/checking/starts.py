@@ -123,7 +123,8 @@ class _Starts:
     """The blocks of a network, and the lines of starts."""
 
     def __init__(self, loop: TrainingLoop):
-        self.loop, self.model = loop, copy.deepcopy(loop.model)  # a normalisation counts its calls
+        self.loop, self.model = loop, loop.model
+        called = copy.deepcopy(loop.model)  # a normalisation counts its calls, a parametrisation keeps what it computed
         self.batches = loop.data.minibatches(MINIBATCHES)
         self.x, axis = getattr(loop.data, "x", None), getattr(loop.data, "axis", 0)
         first = self.batches[0][0]
@@ -131,11 +132,11 @@ class _Starts:
         self.sequences = None if self.x is None else f"x[{':, ' * axis}:{FLOSSED}]"
         trained = {id(q) for group in loop.optimizer.param_groups for q in group["params"] if q.requires_grad}
         names = {name for name, q in loop.model.named_parameters() if id(q) in trained}
-        self.trained = {name: q for name, q in self.model.named_parameters() if name in names}
+        self.trained = {name: q for name, q in called.named_parameters() if name in names}
         self.head = HEAD.format(device=first.device.type)
-        self.output_bias = _output_bias(self.model, self.trained, first)
+        self.output_bias = _output_bias(called, self.trained, first)
         self.constant = loop.constant_output(self.batches)[0] if self.output_bias else None
-        blocks = _blocks(self.model, first)
+        blocks = _blocks(called, first)
         self.blocks = [b for b in blocks if b.name in self.trained and b.name != self.output_bias]
 
     def start(self, words: str, code: str) -> Start:

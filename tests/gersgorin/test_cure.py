@@ -133,8 +133,16 @@ MODELS = {
     "RHN": lambda: Polyphonic("rhn", depth=2),
     "antisymmetric": lambda: Polyphonic("antisymmetric"),
     "IndRNN": lambda: Polyphonic("indrnn"),
+    "a normalisation": lambda: nn.Sequential(Reader(), nn.BatchNorm1d(2), nn.Linear(2, 2)),
+    "a parametrisation": lambda: _parametrised(),
     "no recurrence": lambda: nn.Sequential(nn.Flatten(), nn.Linear(18, 7), nn.Tanh(), nn.Linear(7, 2)),
 }
+
+
+def _parametrised():
+    model = Reader(nn.RNN)
+    nn.utils.parametrizations.orthogonal(model.rnn, "weight_hh_l0")
+    return model
 
 
 class _Both(nn.Module):
