@@ -42,6 +42,7 @@ class Recording:
         with np.load(path) as stored:
             self.losses, self.constants = stored["losses"].astype(float), stored["constants"].astype(float)
             self.rates, self.constant = stored["rates"], float(stored["constant"])
+            self.step_seconds = float(stored["step_seconds"])
 
     @property
     def kind(self) -> str:
@@ -66,6 +67,11 @@ class Recording:
             if run.diverged < math.inf:
                 break
         return Outcome(run.left, known, run.diverged, tuple(dips.items()))
+
+    def ratio(self, rate: int, step: int) -> float:
+        """Loss after some steps relative to the constant's, means over the steps so far, at most `WINDOW`."""
+        rows = slice(max(0, step - WINDOW), step)
+        return float(self.losses[rows, rate].sum() / self.constants[rows].sum())
 
     def leaves(self, rate: int, steps: int) -> bool:
         """Whether a training of so many steps leaves and does not diverge."""
@@ -121,8 +127,10 @@ class Replay:
         return int(min(most, outcome.known, outcome.diverged, len(self.recording.losses)))
 
 
-def forecast_recorded(recording: Recording, rate: int, steps: int) -> tuple[Forecast, int]:
+def forecast_recorded(
+    recording: Recording, rate: int, steps: int, laws: dict[str, tuple[float, float]] = EXPONENT
+) -> tuple[Forecast, int]:
     """The forecast at one of the recorded rates, and how many steps its trials took."""
     run = Replay(recording, rate)
-    found = decide(run, (0, 1), steps, EXPONENT[recording.kind], float(recording.rates[rate]))
+    found = decide(run, (0, 1), steps, laws[recording.kind], float(recording.rates[rate]))
     return found, run.used

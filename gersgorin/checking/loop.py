@@ -44,6 +44,7 @@ BATCH_SIZE = 32
 MOST_BYTES = 2**29  # of the batches of a DataLoader in memory
 MOST_BATCHES = 4_000  # of a DataLoader
 SEARCH_STEPS = 200  # of the search for the best constant output
+ENOUGH = 1e-6  # of the loss of a zero output: the search ends with a smaller change
 NOTHING = 1e-5  # of the loss of a zero output: a constant output with less is right already
 
 
@@ -165,8 +166,10 @@ class TrainingLoop:
             loss.backward()
             return loss
 
-        search = torch.optim.LBFGS([constant], max_iter=SEARCH_STEPS, line_search_fn="strong_wolfe")
         zero = mean_loss().item()
+        search = torch.optim.LBFGS(
+            [constant], max_iter=SEARCH_STEPS, tolerance_change=ENOUGH * abs(zero), line_search_fn="strong_wolfe"
+        )
         search.step(closure)
         loss = mean_loss().item()
         if not loss > NOTHING * abs(zero):

@@ -205,7 +205,8 @@ class _Run:
         if self.diverged < math.inf or step < WINDOW:
             return
         ratio = losses.sum() / constants.sum()
-        if ratio > 1 and np.median(losses) > DIVERGED * max(first, constants.mean()):
+        limit = DIVERGED * max(first, constants.mean())
+        if 2 * losses.mean() > limit and np.median(losses) > limit:  # the first is necessary, and faster
             self.diverged = step
         elif self.left == math.inf:
             self.below = min(self.below, step) if ratio < LEFT else math.inf

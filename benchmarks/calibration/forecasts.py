@@ -1,0 +1,357 @@
+"""Judge forecasts of trainings: recorded ones, with a task or an optimiser left out, and fresh ones.
+
+    python -m benchmarks.calibration.trainings RECORDINGS --minutes 60
+    python -m benchmarks.calibration.calls CALLS.csv --calls 60
+    python -m benchmarks.calibration.forecasts --recordings RECORDINGS --calls CALLS.csv ... --out docs/results
+
+Writes a table of all trainings, the tables of the note as Markdown, and the figure. "Left out": the exponents of the optimisers, the
+only fitted constants, are fitted without that part. The baselines have a logistic regression each, fitted without the part too: the
+loss after 20 or 100 steps relative to the best constant output's, and the learning rate relative to the largest of its optimiser.
+"""
+
+import argparse
+import csv
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from benchmarks.calibration.judge import area_under
+from benchmarks.calibration.replay import Recording, forecast_recorded
+from benchmarks.calibration.trainings import OPTIMIZERS
+from gersgorin.checking.forecast import EXPONENT
+from gersgorin.checking.trials import WINDOW
+
+NAME = "2026-11-21-forecast"
+STEPS = 1000
+LATE = 150  # steps of an escape that is forecast
+BASELINES = ("loss_20", "loss_100", "rate")
+NOT_KNOWN = 0.2, 0.8
+DRAWS = 200
+
+
+@dataclass(frozen=True)
+class Row:
+    """A training: what happened, what was forecast, and the two baselines."""
+
+    source: str
+    """recorded or fresh."""
+    name: str
+    task: str
+    network: str
+    optimizer: str
+    learning_rate: float
+    steps: int
+    left: float
+    diverged: float
+    escape_steps: float
+    low: float
+    high: float
+    probability: float
+    cost: float
+    """Steps of all trials, recorded, or processor time of the forecast relative to 1,000 steps, fresh."""
+    loss_20: float
+    loss_100: float
+    rate: float
+    """log10 of the learning rate, relative to the largest one of the optimiser."""
+
+    @property
+    def kind(self) -> str:
+        return "SGD" if self.optimizer in ("sgd", "momentum") else "adaptive"
+
+    @property
+    def leaves(self) -> bool:
+        return self.left <= self.steps < self.diverged
+
+    @property
+    def seen(self) -> bool:
+        """Whether it left, and was said to leave."""
+        return self.left <= self.steps
+
+
+def recorded(recording: Recording, laws=EXPONENT) -> Iterable[Row]:
+    """Rows of one network at all its learning rates."""
+    for k, rate in enumerate(recording.rates):
+        found, used = forecast_recorded(recording, k, STEPS, laws)
+        outcome = recording.outcomes[k]
+        yield Row(
+            source="recorded",
+            name=recording.name,
+            task=recording.task,
+            network=recording.cell,
+            optimizer=recording.optimizer,
+            learning_rate=float(rate),
+            steps=STEPS,
+            left=outcome.left,
+            diverged=outcome.diverged,
+            escape_steps=found.escape_steps,
+            low=found.interval[0],
+            high=found.interval[1],
+            probability=found.probability,
+            cost=used,
+            loss_20=recording.ratio(k, 20),
+            loss_100=recording.ratio(k, 100),
+            rate=_relative(recording.optimizer, float(rate)),
+        )
+
+
+def fresh(path: Path) -> Iterable[Row]:
+    """Rows of a table of `calls.py`."""
+    for row in csv.DictReader(path.open(newline="")):
+        number = {
+            k: float(v)
+            for k, v in row.items()
+            if k not in ("task", "network", "start", "optimizer", "halves_agree", "cut")
+        }
+        yield Row(
+            source="fresh",
+            name=row["seed"],
+            task=row["task"],
+            network=row["network"],
+            optimizer=row["optimizer"],
+            cost=number["forecast_seconds"] / number["training_seconds_1000"],
+            rate=_relative(row["optimizer"], number["learning_rate"]),
+            steps=int(number["steps"]),
+            **{f.name: number[f.name] for f in fields(Row) if f.name in number and f.name != "steps"},
+        )
+
+
+def _relative(optimizer: str, rate: float) -> float:
+    return math.log10(rate / OPTIMIZERS[optimizer][2])
+
+
+def fitted_laws(recordings: Sequence[Recording]) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation of the exponent p over pairs of rates a factor of 10 apart, robustly."""
+    found = {}
+    for kind in EXPONENT:
+        slopes = []
+        for r in recordings:
+            times = [o.left for o in r.outcomes]
+            pairs = zip(times, times[2:], strict=False)
+            slopes += [
+                math.log10(b / a)
+                for a, b in pairs
+                if r.kind == kind and 1.25 * WINDOW < a < math.inf and 150 < b < math.inf
+            ]
+        low, middle, high = np.percentile(slopes, [16, 50, 84])
+        found[kind] = float(middle), float(max((high - low) / 2, 0.05))
+    return found
+
+
+def left_out(recordings: Sequence[Recording], part: Callable[[Recording], str]) -> list[Row]:
+    """Rows of all recordings, each part forecast with what was fitted to the others."""
+    rows = []
+    for name in sorted({part(r) for r in recordings}):
+        laws = fitted_laws([r for r in recordings if part(r) != name])
+        rows += [row for r in recordings if part(r) == name for row in recorded(r, laws)]
+    return rows
+
+
+class _Logistic:
+    """Logistic regression of leaving on one number."""
+
+    def __init__(self, rows: Sequence[Row], score: str):
+        self.score = score
+        self.model = LogisticRegression(C=100.0).fit(self._inputs(rows), [r.leaves for r in rows])
+
+    def __call__(self, rows: Sequence[Row]) -> np.ndarray:
+        return self.model.predict_proba(self._inputs(rows))[:, 1]
+
+    def _inputs(self, rows: Sequence[Row]) -> np.ndarray:
+        values = np.array([getattr(r, self.score) for r in rows])
+        return np.nan_to_num(values, nan=10.0, posinf=10.0).clip(-10, 10)[:, None]
+
+
+def scores(rows: Sequence[Row]) -> dict[str, str]:
+    """All measures of some rows, as text."""
+    y = np.array([r.leaves for r in rows])
+    p = np.array([r.probability for r in rows])
+    seen = [r for r in rows if r.seen]
+    late = [r for r in seen if r.left > LATE]
+    unknown = (p > NOT_KNOWN[0]) & (p < NOT_KNOWN[1])
+    return {
+        "trainings": str(len(rows)),
+        "left": f"{y.mean():.2f}",
+        "AUC": f"{area_under(p, y):.3f} ({_interval(rows)})",
+        "accuracy": f"{np.mean((p > 0.5) == y):.3f}",
+        "Brier": f"{np.mean((p - y) ** 2):.3f}",
+        "within 2x": f"{_within(seen):.2f}",
+        f"within 2x, after {LATE}": f"{_within(late):.2f} of {len(late)}",
+        "not known": f"{unknown.mean():.2f}",
+        "cost, median (mean)": _cost(rows),
+    }
+
+
+def _cost(rows: Sequence[Row]) -> str:
+    cost = np.array([r.cost for r in rows]) / (STEPS if rows[0].source == "recorded" else 1)
+    return f"{np.median(cost):.2f} ({cost.mean():.2f})"
+
+
+def _within(rows: Sequence[Row]) -> float:
+    return float(np.mean([0.5 <= r.escape_steps / r.left <= 2 for r in rows])) if rows else math.nan
+
+
+def _interval(rows: Sequence[Row]) -> str:
+    """95 % interval of the area, from a bootstrap over networks."""
+    names = sorted({r.name for r in rows})
+    groups = [[(r.probability, r.leaves) for r in rows if r.name == name] for name in names]
+    rng, areas = np.random.default_rng(0), []
+    for _ in range(DRAWS):
+        drawn = [pair for k in rng.integers(0, len(groups), len(groups)) for pair in groups[k]]
+        areas.append(area_under(*zip(*drawn, strict=True)))
+    low, high = np.nanpercentile(areas, [2.5, 97.5])
+    return f"{low:.3f} to {high:.3f}"
+
+
+def baselines(rows: Sequence[Row], part: Callable[[Row], str]) -> dict[str, dict[str, str]]:
+    """Area, accuracy and Brier score of the baselines, each part by a regression fitted to the others."""
+    found = {}
+    for score in BASELINES:
+        p = np.full(len(rows), np.nan)
+        for name in {part(r) for r in rows}:
+            own = np.array([part(r) == name for r in rows])
+            p[own] = _Logistic([r for r in rows if part(r) != name], score)([r for r in rows if part(r) == name])
+        y = np.array([r.leaves for r in rows])
+        found[score] = {
+            "AUC": f"{area_under(p, y):.3f}",
+            "accuracy": f"{np.mean((p > 0.5) == y):.3f}",
+            "Brier": f"{np.mean((p - y) ** 2):.3f}",
+        }
+    return found
+
+
+def tables(recordings: Sequence[Recording], rows: Sequence[Row], others: Sequence[Row]) -> str:
+    """All tables, as Markdown."""
+    parts = [("Recorded trainings, as shipped", _by_kind(rows))]
+    for name in ("task", "optimizer"):
+        out = left_out(recordings, lambda r, name=name: getattr(r, name))
+        parts.append((f"Recorded trainings, each {name} left out", _by_kind(out)))
+        parts.append(
+            (
+                f"By {name}, left out",
+                _table([({name: v}, scores([r for r in out if getattr(r, name) == v])) for v in _values(out, name)]),
+            )
+        )
+    for kind in ("SGD", "adaptive"):
+        group = [r for r in rows if r.kind == kind]
+        lines = [({"baseline": k}, v) for k, v in baselines(group, lambda r: r.task).items()]
+        parts.append((f"Baselines, each task left out, {kind}", _table(lines)))
+    parts.append(("Reliability, recorded", _reliability(rows)))
+    if others:
+        parts += [("Fresh trainings", _by_kind(others)), ("Reliability, fresh", _reliability(others))]
+        new = [r for r in others if r.task in ("copy_memory", "parity", "long_adding") or r.network.startswith("nn.")]
+        parts.append(("Fresh trainings of tasks or cells that were not recorded", _by_kind(new)))
+        for score in BASELINES:
+            y, p = [r.leaves for r in others], _Logistic(rows, score)(others)
+            parts.append(
+                (
+                    f"Fresh trainings, {score}",
+                    f"AUC {area_under(p, y):.3f}, accuracy {np.mean((p > 0.5) == np.array(y)):.3f}",
+                )
+            )
+    return "\n\n".join(f"### {title}\n\n{text}" for title, text in parts) + "\n"
+
+
+def _by_kind(rows: Sequence[Row]) -> str:
+    groups = [
+        ("SGD", [r for r in rows if r.kind == "SGD"]),
+        ("adaptive", [r for r in rows if r.kind != "SGD"]),
+        ("all", rows),
+    ]
+    return _table([({"optimiser": name}, scores(group)) for name, group in groups if group])
+
+
+def _values(rows: Sequence[Row], name: str) -> list[str]:
+    return sorted({getattr(r, name) for r in rows})
+
+
+def _reliability(rows: Sequence[Row]) -> str:
+    lines = []
+    for low, high in pairwise(EDGES):
+        group = [r for r in rows if low <= r.probability < high]
+        if group:
+            said, came = np.mean([r.probability for r in group]), np.mean([r.leaves for r in group])
+            lines.append(
+                (
+                    {"probability": f"{low:g} to {min(high, 1):g}"},
+                    {"trainings": str(len(group)), "mean": f"{said:.3f}", "left": f"{came:.3f}"},
+                )
+            )
+    return _table(lines)
+
+
+EDGES = (0, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.97, 1.01)
+
+
+def _table(lines: Sequence[tuple[dict, dict]]) -> str:
+    rows = [first | rest for first, rest in lines]
+    cells = [list(rows[0]), ["---"] * len(rows[0]), *[list(row.values()) for row in rows]]
+    return "\n".join("| " + " | ".join(line) + " |" for line in cells)
+
+
+def draw(rows: Sequence[Row], others: Sequence[Row]):
+    """Reliability, and predicted over observed escape; a Figure."""
+    from matplotlib.figure import Figure
+
+    from rhn.plotting.figures import BLUE, GREY, ORANGE, titled
+
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    titled(
+        figure,
+        "Forecasts of trainings from short trials",
+        f"{len(rows)} recorded trainings of 1,000 steps (blue) and {len(others)} fresh ones (orange); grey: predicted = observed",
+    )
+    for group, colour, marker in ((rows, BLUE, "o"), (others, ORANGE, "s")):
+        points = [
+            (np.mean([r.probability for r in some]), np.mean([r.leaves for r in some]), len(some))
+            for low, high in pairwise(EDGES)
+            if len(some := [r for r in group if low <= r.probability < high]) >= 3
+        ]
+        if points:
+            p, q, n = map(np.array, zip(*points, strict=True))
+            left.errorbar(p, q, np.sqrt(np.maximum(q * (1 - q), 0.25 / n) / n), fmt=marker, color=colour, capsize=2)
+        seen = [r for r in group if r.seen and math.isfinite(r.escape_steps)]
+        right.scatter(
+            [r.left for r in seen], [r.escape_steps for r in seen], s=8, color=colour, marker=marker, linewidths=0
+        )
+    left.plot([0, 1], [0, 1], color=GREY, lw=1)
+    left.set(xlabel="probability of leaving", ylabel="share that left")
+    right.plot([30, 3000], [30, 3000], color=GREY, lw=1)
+    for factor in (0.5, 2):
+        right.plot([30, 3000], [30 * factor, 3000 * factor], color=GREY, lw=0.6, ls=":")
+    right.set(xscale="log", yscale="log", xlabel="observed escape (steps)", ylabel="predicted escape (steps)")
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recordings", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--calls", type=Path, nargs="*", default=[], metavar="CSV")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    asked = parser.parse_args()
+
+    from rhn.plotting.figures import save_figure
+    from rhn.utils.io import write_csv
+
+    recordings = [Recording(path) for path in sorted(asked.recordings.glob("*.npz"))]
+    rows = [row for r in recordings for row in recorded(r)]
+    others = [row for path in asked.calls for row in fresh(path)]
+    columns = [f.name for f in fields(Row)]
+    write_csv(
+        asked.out / f"{NAME}.csv",
+        columns,
+        ([f"{v:.5g}" if isinstance(v, float) else v for v in asdict(row).values()] for row in (*rows, *others)),
+    )
+    text = tables(recordings, rows, others)
+    (asked.out / f"{NAME}-tables.md").write_text(text, encoding="utf-8")
+    save_figure(asked.out / f"{NAME}.png", lambda: draw(rows, others))
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
