@@ -59,7 +59,7 @@ FASTER = 10.0  # factor of the second trial; the third has its square root
 THIRD, FOURTH = 1.3, 2.0  # steps of these trials, relative to the budget
 UNCLEAR = 0.06, 0.1  # of the probability and its complement, from which a third and a fourth trial run
 SAFE = 0.98  # probability of a training that was seen to leave
-HALF = 0.7  # the same, if the other half of the data stays or diverges
+HALF = 0.7  # the same, if the other half of the data stays; its complement, if the other half diverges
 SPREAD = 0.2  # least half-width of ln T that two halves of the data give
 
 
@@ -155,7 +155,9 @@ def decide(
         escape = math.exp(np.mean(np.log(both)))
         wide = max(SPREAD, abs(math.log(both[0] / both[-1])))
         spread = escape * math.exp(-wide), escape * math.exp(wide)
-        probability = SAFE if diverged == math.inf and (len(both) == 2 or other.timed_out) else HALF
+        probability = SAFE if len(both) == 2 or other.timed_out else HALF
+        if diverged < math.inf:
+            probability = 1 - HALF
     elif first.steps[0] >= steps:
         escape, spread, probability = math.inf, (math.inf, math.inf), 1 - SAFE
     else:
