@@ -184,7 +184,13 @@ def of_map(map_: SequenceMap, *, seed: int = 0, progress: Progress = silent) -> 
 
 
 def _moduli(part: nn.Module, run: Run) -> np.ndarray:
-    """Moduli of the eigenvalues of a few steps. States of RWKV are in units that change; its decays are those of its parameter."""
+    """Moduli of the eigenvalues of a few steps.
+
+    RWKV and xLSTM store sums in units that change from step to step, so their eigenvalues are no decays: those of RWKV come from its
+    parameter, xLSTM has none here.
+    """
+    if type(part).__name__.startswith("xLSTM"):
+        return np.empty(0)
     if hasattr(part, "time_decay"):
         return torch.exp(-part.time_decay.detach().exp()).double().cpu().numpy()
     steps = shown_steps(len(run), 4 if run.state_size <= 256 else 1)
