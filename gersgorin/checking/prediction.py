@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 
+from gersgorin.checking.verdict import lines_of_gains
 from gersgorin.plotting.figure import ink, panel
 from rhn.plotting.figures import BLUE, GREEN, GREY, RED
 from rhn.utils.io import finite_json
@@ -183,12 +184,18 @@ class TrainingCheck(Result):
             "probability": _probability(self.probability),
         }
         if self.order is not None and math.isfinite(self.order):
-            rows["order"] = f"{self.order:.1f}".removesuffix(".0")
+            rows["order"] = f"{round(self.order, 1) + 0:g}"
         if self.rates:
             rows["rates"] = ", ".join(f"{name} {rate:.1e}" for name, rate in self.rates.items())
         if self.left_out:
             rows["left out"] = "; ".join(self.left_out)
-        lines = [*self.sentences, "", *(f"{name:<15}{words}" for name, words in rows.items()), "", "trials"]
+        lines = [
+            *self.sentences,
+            "",
+            *(f"{name:<15}{words}" for name, words in rows.items()),
+            *lines_of_gains(self.cells),
+        ]
+        lines += ["", "trials"]
         for row in self.table():
             ends = [
                 f"{verb} at step {row[key]:,.0f}"

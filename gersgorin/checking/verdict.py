@@ -155,16 +155,7 @@ class Check(Result):
             "probability": "not known" if o.probability is None else _probability(o),
             "rates": ", ".join(f"{name} {rate:.1e}" for name, rate in self.rates.items()),
         }
-        lines = [self.verdict, "", *(f"{name:<15}{words}" for name, words in rows.items())]
-        for gains in self.cells:
-            gates = "" if gains.saturated_gates is None else f", gates {gains.saturated_gates:.0%}"
-            rows = {
-                "input gain": _row(gains.input_gain),
-                "state gain": _row(gains.state_gain),
-                "exponent": f"{_spread(gains.exponents)}, {counted(gains.exponent_steps, 'step')}",
-                "saturated": f"outputs {gains.saturated_outputs:.0%}{gates}",
-            }
-            lines += [gains.cell, *(f"  {name:<13}{words}" for name, words in rows.items())]
+        lines = [self.verdict, "", *(f"{name:<15}{words}" for name, words in rows.items()), *lines_of_gains(self.cells)]
         if self.suggestions:
             lines += ["", "tried instead", *(f"  {_tried(s)}" for s in self.suggestions)]
         return "\n".join(lines)
@@ -242,6 +233,21 @@ def _runs_that_diverged(check: Check) -> str:
 def _probability(o: Outlook) -> str:
     low, high = o.interval
     return f"{o.probability:.2f} ({low:.2f} to {high:.2f}): {o.learned} of {o.networks} study networks like it learned"
+
+
+def lines_of_gains(cells: "tuple[Gains, ...]") -> list[str]:
+    """A line with the name of each cell, then its gains, exponents and saturation."""
+    lines = []
+    for gains in cells:
+        gates = "" if gains.saturated_gates is None else f", gates {gains.saturated_gates:.0%}"
+        rows = {
+            "input gain": _row(gains.input_gain),
+            "state gain": _row(gains.state_gain),
+            "exponent": f"{_spread(gains.exponents)}, {counted(gains.exponent_steps, 'step')}",
+            "saturated": f"outputs {gains.saturated_outputs:.0%}{gates}",
+        }
+        lines += [gains.cell, *(f"  {name:<13}{words}" for name, words in rows.items())]
+    return lines
 
 
 def _row(values) -> str:

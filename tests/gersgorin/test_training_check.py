@@ -72,7 +72,7 @@ def test_the_plateau_explains(good):
     assert set(good.rates) == {"rnn.weight_ih_l0", "rnn.weight_hh_l0", "out.weight"}
     assert good.order == pytest.approx(0, abs=0.2)
     assert [cell.cell for cell in good.cells] == ["rnn"]
-    assert "rates" in good.summary()
+    assert "\nrates " in good.summary() and "\nrnn\n  input gain " in good.summary()
 
 
 def test_rates_are_those_of_the_plateau_of_the_same_frames():
