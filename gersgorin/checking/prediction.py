@@ -296,7 +296,13 @@ def plot_training_check(check: TrainingCheck, ax: Axes | None = None) -> Axes:
         low, high = (min(max(step, 1), 10 * check.steps) for step in check.interval)
         ax.vlines(check.learning_rate, low, high, color=BLUE, lw=3, alpha=0.5)
         ax.plot(
-            check.learning_rate, max(check.escape_steps, 1), "D", color=BLUE, mfc="none", ms=9, label="forecast: leaves"
+            check.learning_rate,
+            max(check.escape_steps, 1),
+            "D",
+            color=BLUE,
+            mfc="none",
+            ms=9,
+            label="forecast of leaving",
         )
     ax.margins(x=0.12)
     ax.set_ylim(1, None)
