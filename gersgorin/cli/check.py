@@ -43,7 +43,7 @@ class CheckedNetwork(NewOrTrained):
     preset: Annotated[str | None, Arg("PRESET", positional=True)] = None
     """A preset of `rhn train`: its network and its training."""
     module: str | None = None
-    """Your module, package.module:factory: outputs (T, B, m) for inputs (T, B, m)."""
+    """Your module, package.module:factory: outputs (T, B, m) for inputs (T, B, m); with --target as your loop calls it."""
 
 
 @dataclass(frozen=True, kw_only=True)
