@@ -18,7 +18,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 
 from benchmarks.calibration.judge import area_under
 from benchmarks.calibration.replay import Recording, forecast_recorded
@@ -58,6 +57,8 @@ class Row:
     loss_100: float
     rate: float
     """log10 of the learning rate, relative to the largest one of the optimiser."""
+    cut: bool = False
+    """The time limit ended the trials."""
 
     @property
     def kind(self) -> str:
@@ -116,6 +117,7 @@ def fresh(path: Path) -> Iterable[Row]:
             cost=number["forecast_seconds"] / number["training_seconds_1000"],
             rate=_relative(row["optimizer"], number["learning_rate"]),
             steps=int(number["steps"]),
+            cut=bool(row["cut"]),
             **{f.name: number[f.name] for f in fields(Row) if f.name in number and f.name != "steps"},
         )
 
@@ -155,6 +157,8 @@ class _Logistic:
     """Logistic regression of leaving on one number."""
 
     def __init__(self, rows: Sequence[Row], score: str):
+        from sklearn.linear_model import LogisticRegression
+
         self.score = score
         self.model = LogisticRegression(C=100.0).fit(self._inputs(rows), [r.leaves for r in rows])
 
@@ -243,6 +247,12 @@ def tables(recordings: Sequence[Recording], rows: Sequence[Row], others: Sequenc
     parts.append(("Reliability, recorded", _reliability(rows)))
     if others:
         parts += [("Fresh trainings", _by_kind(others)), ("Reliability, fresh", _reliability(others))]
+        parts.append(
+            (
+                "Fresh trainings, without those of which the time limit ended the trials",
+                _by_kind([r for r in others if not r.cut]),
+            )
+        )
         new = [r for r in others if r.task in ("copy_memory", "parity", "long_adding") or r.network.startswith("nn.")]
         parts.append(("Fresh trainings of tasks or cells that were not recorded", _by_kind(new)))
         for score in BASELINES:

@@ -4,7 +4,8 @@
     found.escape_steps, found.interval          # 1240.0, (870.0, 1800.0)
     found.window                                # (6e-4, 1e-2): learning rates that leave in 3,000 steps
 
-Trials are real steps of the real optimiser (`trials.py`), for every optimiser. The first two run together: the training itself on one
+Trials are real steps of the real optimiser (`trials.py`), for every optimiser. For SGD, too, they were right more often than the simulation
+of `gersgorin.plateau(...).escape`, which takes a quarter of the time (docs/results/2026-11-21-forecast.md). The first two run together: the training itself on one
 half of the data, and ten times its learning rate on the other half. If the training leaves, it is repeated on the other half. If it
 does not, its escape is forecast from the larger rates, which leave earlier. With T the escape time at the learning rate asked, the
 escape time at f times this rate is
