@@ -4,11 +4,12 @@
     found.escape_steps, found.interval          # 1240.0, (870.0, 1800.0)
     found.window                                # (6e-4, 1e-2): learning rates that leave in 3,000 steps
 
-Trials are real steps of the real optimiser (`trials.py`), for every optimiser. For SGD, too, they were right more often than the simulation
-of `gersgorin.plateau(...).escape`, which takes a quarter of the time (docs/results/2026-11-21-forecast.md). The first two run together: the training itself on one
-half of the data, and ten times its learning rate on the other half. If the training leaves, it is repeated on the other half. If it
-does not, its escape is forecast from the larger rates, which leave earlier. With T the escape time at the learning rate asked, the
-escape time at f times this rate is
+Trials are real steps of the real optimiser (`trials.py`), for every optimiser: for SGD, too, they were right more often than the
+simulation of `gersgorin.plateau(...).escape`, which takes a quarter of the time (docs/results/2026-11-21-forecast.md).
+
+The first two trials run together: the training itself on one half of the data, and ten times its learning rate on the other half. If the
+training leaves, it is repeated on the other half. If it does not, its escape is forecast from the larger rates, which leave earlier. With
+T the escape time at the learning rate asked, the escape time at f times this rate is
 
     ln T_f = ln T - p ln f + error                     p about 0.9 for SGD (time x rate is nearly constant), 0.75 for Adam and others
 
@@ -23,7 +24,7 @@ What a trial contributes:
     its rate is too high                     nothing: it diverged, or its loss is above that of the training itself
 
 A share `BROKEN` of the trials means nothing in any case. No constant depends on the task or the network. They were chosen by hand on
-recorded trainings, and the result changes little with each of them (docs/results/2026-11-21-forecast.md).
+recorded trainings, and the result changes little with each of them.
 
 Legend: T escape time in steps, f factor on the learning rate, p exponent, S steps of the training.
 """
