@@ -7,9 +7,9 @@
 Trials are real steps of the real optimiser (`trials.py`), for every optimiser: for SGD, too, they were right more often than the
 simulation of `gersgorin.plateau(...).escape`, which takes a quarter of the time (docs/results/2026-11-21-forecast.md).
 
-The first two trials run together: the training itself on one half of the data, and ten times its learning rate on the other half. If the
-training leaves, it is repeated on the other half. If it does not, its escape is forecast from the larger rates, which leave earlier. With
-T the escape time at the learning rate asked, the escape time at f times this rate is
+The first two trials run together: the training itself on one half of the data, and ten times its learning rate on the other half. If
+the training leaves, it is repeated on the other half. If it does not, its escape is forecast from the larger rates, which leave
+earlier. With T the escape time at the learning rate asked, the escape time at f times this rate is
 
     ln T_f = ln T - p ln f + error                     p about 0.9 for SGD (time x rate is nearly constant), 0.75 for Adam and others
 
