@@ -36,8 +36,8 @@ ROWS = 4096  # of a batch for Jacobians, at most
 class _Recipe:
     """How to call a layer."""
 
-    cache: Any
-    """Before the first token."""
+    cache: Callable[[], Any]
+    """Makes the cache before the first token."""
     step: Callable[[nn.Module, Tensor, Any], Tensor]
     """(layer, x (B, 1, m), cache) -> output; the cache is changed."""
     whole: Callable[[nn.Module, Tensor], Tensor]
@@ -58,9 +58,10 @@ class CacheCell(nn.Module):
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(2, 1, 1, input_size, generator=generator, dtype=torch.float64).to(like)
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            first = self._called(x[0], _copied(recipe.cache))
+            empty = recipe.cache()
+            first = self._called(x[0], _copied(empty))
             second = self._called(x[1], _copied(first))
-        self._template, after, before = first, _tensors(second), _tensors(recipe.cache)
+        self._template, after, before = first, _tensors(second), _tensors(empty)
         self._check(after)
         start = (
             before if [t.shape for t in before] == [t.shape for t in after] else [torch.zeros_like(t) for t in after]
@@ -250,7 +251,7 @@ def from_cache(
         raise InvalidInputError("cache and call describe a layer together: give both or none")
     if next(layer.parameters(), None) is None:
         raise InvalidInputError(f"{type(layer).__name__} has no parameters: expected a layer with weights")
-    recipe = _recipe_of(layer) if call is None else _Recipe(cache, call, lambda layer, x: layer(x))
+    recipe = _recipe_of(layer) if call is None else _Recipe(lambda: cache, call, lambda layer, x: layer(x))
     if recipe is None:
         raise InvalidInputError(
             f"{type(layer).__name__} has no decoding cache that is known: expected a layer of transformers such as MambaMixer, or "
@@ -277,20 +278,24 @@ def _recipe_of(layer: nn.Module) -> _Recipe | None:
     except (TypeError, ValueError):
         return None
     if "cache_params" in takes and hasattr(layer, "layer_idx"):
-        return _Recipe(_linear_attention_cache(), _linear_attention_step, lambda layer, x: layer(x))
+        return _Recipe(_linear_attention_cache, _linear_attention_step, lambda layer, x: layer(x))
     if "state" in takes and "use_cache" in takes and hasattr(layer, "layer_id"):
         return _rwkv(layer)
     if "state" in takes and type(layer).__name__.startswith("xLSTM"):
-        return _Recipe({"state": None}, _xlstm_step, lambda layer, x: layer(x, None)[0])
+        return _Recipe(lambda: {"state": None}, _xlstm_step, lambda layer, x: layer(x, None)[0])
     if hasattr(layer, "conv1d_state") and hasattr(layer, "rg_lru"):
-        return _Recipe({"conv1d_state": None, "recurrent_states": None}, _rg_lru_step, _rg_lru_whole)
+        return _Recipe(lambda: {"conv1d_state": None, "recurrent_states": None}, _rg_lru_step, _rg_lru_whole)
     return None
 
 
 def _linear_attention_cache():
     """Of one layer of Mamba, Mamba2, FalconMamba, Qwen3Next, ...: a convolution and a recurrent state."""
-    from transformers.cache_utils import Cache, LinearAttentionLayer
-
+    try:
+        from transformers.cache_utils import Cache, LinearAttentionLayer
+    except ImportError as error:
+        raise InvalidInputError(
+            "a layer with cache_params needs the package transformers: pip install 'rhn-toolkit[layers]', or give cache and call"
+        ) from error
     return Cache(layers=[LinearAttentionLayer()])
 
 
@@ -307,7 +312,7 @@ def _rwkv(layer: nn.Module) -> _Recipe:
     def step(layer: nn.Module, x: Tensor, cache: list) -> Tensor:
         return layer(x, state=cache, use_cache=True)[0]
 
-    return _Recipe(state, step, lambda layer, x: layer(x)[0])
+    return _Recipe(lambda: state, step, lambda layer, x: layer(x)[0])
 
 
 def _xlstm_step(layer: nn.Module, x: Tensor, cache: dict) -> Tensor:

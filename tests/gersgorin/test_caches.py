@@ -4,6 +4,7 @@ The layers of transformers come from small configurations, without weights from 
 """
 
 import importlib
+import sys
 
 import numpy as np
 import pytest
@@ -221,6 +222,18 @@ def test_bad_input_is_refused_with_a_sentence(name):
     with pytest.raises(InvalidInputError) as error:
         gersgorin.from_cache(*arguments())
     assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_layer_like_those_of_transformers_names_the_missing_package(monkeypatch):
+    class Mixer(Leaky):
+        layer_idx = 0
+
+        def forward(self, x, cache_params=None):
+            return x
+
+    monkeypatch.setitem(sys.modules, "transformers.cache_utils", None)
+    with pytest.raises(InvalidInputError, match="needs the package transformers"):
+        gersgorin.from_cache(Mixer())
 
 
 def test_a_module_without_a_state_says_so():
