@@ -15,6 +15,7 @@ from helpers import config as numpy_config
 from helpers import stock_storage, wait_for
 from numpy_backend import NumpyBackend
 from optuna.trial import TrialState
+from test_trial_results import row
 
 import optim_study
 from optim_study import RunConfig, paper, run, small, smoke
@@ -24,11 +25,33 @@ from optim_study.pool import Job, work_through
 from optim_study.presets import WorkSettings
 from optim_study.runner import create, dry_run, join
 from optim_study.storage import open_storage
+from optim_study.swarm_plot import save_swarm
 from optim_study.worker import Claimed, WorkOptions
 from rhn.errors import DataError, InvalidInputError
 from rhn.utils.interrupts import Interrupted
 
 LONG = {"arch": ("rhn",), "depth": (2,), "trials": 3, "epochs": 60, "patience": 60, "budget_scale": 0.003}
+
+
+@pytest.fixture(scope="session")
+def figure(tmp_path_factory) -> bytes:
+    """A swarm plot."""
+    path = tmp_path_factory.mktemp("figure") / "swarm.png"
+    save_swarm([row()], path)
+    return path.read_bytes()
+
+
+@pytest.fixture(autouse=True)
+def _figures_are_copies(request, figure, monkeypatch):
+    """A run draws its figure in as much time as it trains: only tests that ask for `drawn` let it."""
+    if "drawn" not in request.fixturenames:
+        copied = lambda rows, path, **about: path.write_bytes(figure)  # noqa: E731
+        monkeypatch.setattr("optim_study.swarm_plot.save_swarm", copied)
+
+
+@pytest.fixture
+def drawn():
+    """Asks for the figure itself."""
 
 
 @pytest.fixture
@@ -171,7 +194,7 @@ def test_presets_are_complete_and_give_way_to_what_is_given():
 # running
 
 
-def test_a_run_leaves_a_table_a_figure_and_the_best_models(tiny, capsys):
+def test_a_run_leaves_a_table_a_figure_and_the_best_models(tiny, drawn, capsys):
     results = run(tiny(arch=("dt-rnn", "gru")))
     assert [(r.arch, r.depth, r.trial) for r in results.rows] == [
         *(("dt-rnn", 1, n) for n in range(4)),
