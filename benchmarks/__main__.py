@@ -14,6 +14,7 @@ from benchmarks import (  # noqa: F401 - they enrol themselves
     kernels,
     language,
     large,
+    parallel,
     persistent,
     step,
     study,

@@ -3,7 +3,7 @@
 import csv
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -13,7 +13,6 @@ from rhn.kernels.newton import Recurrence, solve
 
 LENGTHS = 64, 256, 1024, 4096, 16384, 65536
 UNITS = 2, 4, 8, 16, 32, 64
-CELLS = "gru", "rhn"
 MOST = 1 << 28  # multiplications of one iteration that are still timed
 
 
@@ -45,10 +44,10 @@ def row_of(name: str, n: int, T: int, B: int = 1, method: str = "full") -> dict:
     return about | {"fallback": solution.fallback_from is not None} | seconds
 
 
-def collect_costs(path: Path, threads: int) -> None:
+def collect_costs(path: Path, threads: int, cells: Iterable[str]) -> None:
     """Append a row for each cell, method, n and T that is small enough."""
     torch.set_num_threads(threads)
-    for name in CELLS:
+    for name in cells:
         for n in UNITS:
             for method in ("full", "diagonal"):
                 for T in LENGTHS:

@@ -7,7 +7,6 @@ chaos the iterations grow with T, and every run that amplifies rounding belongs 
 Legend: T steps, B sequences, N entries of a state, K iterations.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from gersgorin.cell_run import CellRun
-from gersgorin.jacobian import Step, converted, step_of, temporal_jacobian, trajectory, transformed
+from gersgorin.jacobian import Step, converted, step_of, temporal_jacobian, trajectory
 from gersgorin.plotting.figure import DASHED, panel
 from gersgorin.resolve import label_of_cell, run_of_network
 from gersgorin.run import Progress, Run, silent
@@ -132,11 +131,11 @@ def newton(
     network: "str | Path | nn.Module | Step | Run" = "rhn",
     x: "str | Path | Tensor | np.ndarray | None" = None,
     s0: Tensor | None = None,
-    method: str | None = None,
-    *,
+    method: str | None = "full",
     tolerance: float | None = None,
     max_iterations: int = MAX_ITERATIONS,
     guard: bool = True,
+    *,
     guess: Tensor | None = None,
     progress: Progress = silent,
     **options,
@@ -240,18 +239,10 @@ def _solved(run: Run, method, tolerance, max_iterations, guard: bool, guess: Ten
 def recurrence_of(run: Run) -> Recurrence:
     """The recurrence of a run for Newton's method. Raises InvalidInputError for a module's own loop."""
     cell = converted(run.any_step())
-    step: Callable = cell.step if isinstance(cell, Cell) else _batched(step_of(cell))
-
-    def checked(function: StepFunction) -> StepFunction:
-        def call(x: Tensor, s: Tensor) -> Tensor:
-            with transformed(cell):
-                return function(x, s)
-
-        return call
-
+    step = cell.step if isinstance(cell, Cell) else _batched(step_of(cell))
     return Recurrence(
-        checked(step),
-        checked(lambda x, s: temporal_jacobian(cell, x, s)),
+        step,
+        lambda x, s: temporal_jacobian(cell, x, s),
         run.inputs,
         run.states[0],
         lambda x, s: trajectory(cell, x, s)[1:],

@@ -17,28 +17,21 @@ from rhn.kernels.newton import Recurrence, linear_scan, solve
 
 SHORT = 64  # steps of the short run
 REHEARSED = 16, 32  # steps of the rehearsals
-COEFFICIENTS = (
-    -0.2059,
-    -0.3445,
-    1.346,
-    0.3458,
-    -0.1368,
-    -0.09092,
-    -0.1468,
-    -0.05626,
-    -0.1007,
-    0.09961,
-    0.1451,
-    0.1163,
-    -0.2477,
-    -0.02448,
+COEFFICIENTS = (-0.1067, -0.07873, 1.135, -0.06842, 0.2823, -0.2, -0.1816) + (
+    0.09,
+    -0.0794,
+    0.04515,
+    0.07848,
+    0.03796,
+    -0.1029,
+    0.1325,
 )
-"""Of `predictors`."""
+"""Of `predictors`: of the measures, and of their products with log T."""
 
-STEP, COMPILED_STEP, NUMBER = 16e-6, 2e-6, 1e-9
+STEP, COMPILED_STEP, NUMBER = 16e-6, 0.5e-6, 1e-9
 """Seconds of a step of a loop in Python and in C, and for each number of the recurrent weights and row of the batch."""
-ITERATION, ENTRIES, PRODUCTS = 1e-3, 2e-8, 1e-9
-"""Seconds of an iteration, and for each step and row: for an entry of its Jacobian, and for a multiplication of its products."""
+ITERATION, ROW, ENTRY, PRODUCT = 1e-3, 4e-7, 1.1e-8, 1e-10
+"""Seconds of an iteration; for each step and row; there for an entry of the Jacobian, and for a multiplication of its products."""
 FORECAST = 0.02
 """Seconds of a forecast."""
 FEWEST, CHECKS = 3, 2
@@ -70,11 +63,13 @@ class ShortRun:
         return min(max(math.exp(min(log, 50)), 1.0), float(T))
 
     def predictors(self, T: int) -> list[float]:
-        """Measures that the logarithm of the number of iterations is linear in, and their products with log T."""
-        response = min(max(self.log_response, -2), 12)
-        rest = response + min(max(self.log_remainder, -18), 6)
-        base = [1.0, *(math.log(max(k, 1)) for k in self.rehearsals), min(response, 8)]
-        base += [max(rest, 0), max(min(response, 8) - 1, 0), min(max(self.exponent, -1), 0.5)]
+        """Measures that the logarithm of the number of iterations is linear in, and their products with log T.
+
+        The response to the remainder is the error that the first iteration leaves: below 1 it shrinks quadratically.
+        """
+        error = min(max(self.log_response, -2), 12) + min(max(self.log_remainder, -18), 6)
+        base = [1.0, *(math.log(max(k, 1)) for k in self.rehearsals)]
+        base += [max(error + 2, 0), max(error, 0), max(error - 1.5, 0), min(max(self.exponent, -1), 0.5)]
         return base + [b * math.log(T / REHEARSED[1]) for b in base]
 
 
@@ -131,7 +126,7 @@ def reason_for_loop(recurrence: Recurrence, depth: int) -> str | None:
         recurrence.run(x[:1], recurrence.s0)
     compiled = any(choice.implementation == C and choice.reason is None for choice in choices)
     loop = T * ((COMPILED_STEP if compiled else STEP) + NUMBER * B * N * N * depth)
-    iteration = ITERATION + T * B * (ENTRIES * N * N + PRODUCTS * N**3 * depth)
+    iteration = ITERATION + T * B * (ROW + ENTRY * N * N + PRODUCT * N**3 * depth)
     if (ratio := FEWEST * iteration / loop) > 1:
         return f"{FEWEST} iterations would take {ratio:.2g} times as long as the loop"
     forecast = measure(recurrence).iterations(T)

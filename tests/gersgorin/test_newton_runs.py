@@ -93,7 +93,8 @@ def test_states_that_are_not_finite_are_refused():
 
 
 def test_the_default_for_large_states_is_the_diagonal():
-    assert gersgorin.newton(make_cell("rnn", 3, 65), torch.rand(4, 3)).method == "diagonal"
+    cell, x = make_cell("rnn", 3, 65), torch.rand(4, 3)
+    assert gersgorin.newton(cell, x, method=None).method == "diagonal" and gersgorin.newton(cell, x).method == "full"
 
 
 @for_each("name", CELLS)
