@@ -42,7 +42,7 @@ Watch = Callable[[Tensor, Tensor], None]
 
 @dataclass(frozen=True)
 class Solution:
-    """What `solve` returns."""
+    """The result of `solve`."""
 
     states: Tensor
     """(T, ..., N)."""
@@ -91,7 +91,7 @@ def _cyclic_reduction(D: Tensor, E: Tensor, g: Tensor) -> Tensor:
     """The d of E[t] d[t-1] + D[t] d[t] + E[t+1]' d[t+1] = g[t], positive definite: eliminate every second unknown, recursively."""
     if len(D) == 1:
         return torch.cholesky_solve(g, torch.linalg.cholesky_ex(D)[0])
-    if len(D) % 2 == 0:  # an unknown of its own, so that every odd one has two neighbours
+    if len(D) % 2 == 0:  # add an unknown that is 0: then every odd one has two neighbours
         one = torch.eye(D.shape[-1], dtype=D.dtype, device=D.device).expand_as(D[:1])
         return _cyclic_reduction(torch.cat((D, one)), *(torch.cat((m, torch.zeros_like(m[:1]))) for m in (E, g)))[:-1]
     none, n = torch.zeros_like(E[:1]), D.shape[-1]

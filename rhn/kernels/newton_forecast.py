@@ -17,14 +17,9 @@ from rhn.kernels.newton import Recurrence, linear_scan, solve
 
 SHORT = 64  # steps of the short run
 REHEARSED = 16, 32  # steps of the rehearsals
-COEFFICIENTS = (-0.1067, -0.07873, 1.135, -0.06842, 0.2823, -0.2, -0.1816) + (
-    0.09,
-    -0.0794,
-    0.04515,
-    0.07848,
-    0.03796,
-    -0.1029,
-    0.1325,
+COEFFICIENTS = (
+    *(-0.1067, -0.07873, 1.135, -0.06842, 0.2823, -0.2, -0.1816),
+    *(0.09, -0.0794, 0.04515, 0.07848, 0.03796, -0.1029, 0.1325),
 )
 """Of `predictors`: of the measures, and of their products with log T."""
 
