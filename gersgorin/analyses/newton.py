@@ -155,9 +155,10 @@ def newton(
     Raises:
         InvalidInputError: an argument out of range, shapes that do not fit, states that are NaN or infinite, a module's own loop.
 
-    >>> found = newton(lambda x, s: torch.tanh(0.5 * s + x), torch.ones(50, 1), s0=torch.zeros(1))
+    >>> x, s0 = torch.ones(50, 1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    >>> found = newton(lambda x, s: torch.tanh(0.5 * s + x), x, s0)
     >>> found.parallel, found.iterations, found.fallback_from
-    (True, 4, None)
+    (True, 3, None)
     """
     if isinstance(x, Tensor) and x.dim() == 3 and callable(network) and not isinstance(network, Run):
         if not torch.isfinite(x).all():

@@ -87,11 +87,16 @@ def recurrence_words(choices: Sequence[Choice], device: torch.device, precision:
     'the step function in a loop, all models at once'
     >>> recurrence_words([Choice("newton", "Newton", "it is slower"), Choice("highway", "C", None)], cpu, "float32")
     "in C, not by Newton's method: it is slower"
+    >>> recurrence_words([Choice("highway", "C", None), Choice("newton", "Newton", None)], cpu, "float32")
+    "by Newton's method"
     """
-    against = next((c.reason for c in choices if c.implementation == NEWTON and c.reason), None)
-    if against is not None:
+    reasons = [choice.reason for choice in choices if choice.implementation == NEWTON]
+    if None in reasons:
+        left = next(filter(None, reasons), None)
+        return "by Newton's method" + (f"; {left}" if left else "")
+    if reasons:
         others = [choice for choice in choices if choice.implementation != NEWTON]
-        return f"{recurrence_words(others, device, precision)}, not by Newton's method: {against}"
+        return f"{recurrence_words(others, device, precision)}, not by Newton's method: {reasons[0]}"
     chosen = next((choice for choice in choices if choice.reason is None), None)
     if chosen is None:
         return "step by step, without a kernel"
