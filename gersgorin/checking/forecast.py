@@ -61,6 +61,11 @@ FASTER = 10.0  # factor of the second trial; the third has its square root
 THIRD, FOURTH = 1.3, 2.0  # steps of these trials, relative to the budget
 UNCLEAR = 0.06, 0.1  # of the probability and its complement, from which a third and a fourth trial run
 SAFE = 0.98  # probability of a training that was seen to leave
+LONG, LONGER = (
+    2000,
+    0.65,
+)  # steps of a training from which a last trial, of this share of it, runs while the probability is above
+DOUBT = 0.03  # or its complement
 HALF = 0.7  # the same, if the other half of the data stays; its complement, if the other half diverges
 SPREAD = 0.2  # least half-width of ln T that two halves of the data give
 
@@ -170,8 +175,16 @@ def decide(
         if belief.unclear(steps, UNCLEAR[1]):
             more("the other half of the data, for longer", [1.0], halves[1:], min(steps, int(FOURTH * budget)))
             belief = Belief(law, evidence(done))
-        probability = belief.probability(steps)
-        escape, spread = belief.escape(steps)
+        longest = None
+        if steps >= LONG and belief.unclear(steps, DOUBT):
+            longest = more("most of the training", [1.0], (None,), int(LONGER * steps))
+            belief = Belief(law, evidence(done))
+        if longest is not None and longest.left[0] < math.inf:
+            escape, diverged, probability = float(longest.left[0]), float(longest.diverged[0]), SAFE
+            spread = escape * math.exp(-SPREAD), escape * math.exp(SPREAD)
+        else:
+            probability = belief.probability(steps)
+            escape, spread = belief.escape(steps)
     joined = joined_trials(done)
     return Forecast(
         escape_steps=escape if escape <= steps else math.inf,

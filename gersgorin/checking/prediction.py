@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gersgorin.checking.gains import Gains
 
 EDGE = 1.1  # ratio of a learning rate that fails to the end of the window beside it
+DOUBT = 0.1  # probability of leaving from which a check that ran out of time does not say "stays"
 HUGE = 1e7  # steps; from here on written as a power of ten
 CONSTANT = "the loss of a constant output"
 
@@ -88,13 +89,17 @@ class TrainingCheck(Result):
 
     @property
     def outcome(self) -> str:
-        """ "leaves", "stays", "explodes", "leaves, then explodes", or "may leave" if time and probability differ."""
+        """One of "leaves", "stays", "explodes", "leaves, then explodes" and "may leave".
+
+        It may leave if time and probability differ, or if the time was up too early.
+        """
         leaves, explodes = self.escape_steps <= self.steps, self.diverges_at <= self.steps
         if explodes and self.probability < 0.5:
             return "leaves, then explodes" if self.escape_steps <= self.diverges_at else "explodes"
         if leaves and not explodes and self.probability >= 0.5:
             return "leaves"
-        return "stays" if not leaves and self.probability < 0.5 else "may leave"
+        doubtful = self.forecast.cut is not None and self.probability >= DOUBT
+        return "stays" if not leaves and self.probability < 0.5 and not doubtful else "may leave"
 
     def _window(self) -> tuple[float, float] | None:
         """The window of the forecast, with the learning rate of the training inside if it leaves, outside if it does not."""
@@ -143,7 +148,8 @@ class TrainingCheck(Result):
         )
         words = ", and ".join(parts)
         disagree = "" if self.forecast.halves_agree else "; the two halves of the data disagree"
-        return f"{words[0].upper()}{words[1:]}{disagree}."
+        early = "; the time was up, more seconds decide" if self.forecast.cut and self.outcome == "may leave" else ""
+        return f"{words[0].upper()}{words[1:]}{disagree}{early}."
 
     def _escape(self) -> str:
         """The time of the escape with its interval."""
