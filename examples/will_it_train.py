@@ -13,6 +13,7 @@ from torch import nn
 import gersgorin
 
 STEPS, BATCH = 3000, 32
+SECONDS = {50: 20, 200: 60}  # for an answer; the trainings take longer
 HAPPENED = {  # steps to the first 50 in a row below 0.9 of the best constant output; None: not in 3,000
     (50, "RNN"): None,
     (50, "LSTM"): 2337,
@@ -66,7 +67,7 @@ for (T, cell), happened in HAPPENED.items():
     model, (x, y) = Adder(cell), adding(T)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     start = time.perf_counter()
-    found = gersgorin.check(model, x, y, nn.MSELoss(), optimizer, steps=STEPS)
+    found = gersgorin.check(model, x, y, nn.MSELoss(), optimizer, steps=STEPS, seconds=SECONDS[T])
     print(f"T = {T}, {cell}: {found.verdict}")
     print(f"    asked in {time.perf_counter() - start:.0f} s; in a training: {happened or 'not'} in {STEPS} steps")
     if "--train" in sys.argv:

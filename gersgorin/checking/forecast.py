@@ -61,11 +61,8 @@ FASTER = 10.0  # factor of the second trial; the third has its square root
 THIRD, FOURTH = 1.3, 2.0  # steps of these trials, relative to the budget
 UNCLEAR = 0.06, 0.1  # of the probability and its complement, from which a third and a fourth trial run
 SAFE = 0.98  # probability of a training that was seen to leave
-LONG, LONGER = (
-    2000,
-    0.65,
-)  # steps of a training from which a last trial, of this share of it, runs while the probability is above
-DOUBT = 0.03  # or its complement
+LONG, LONGER = 2000, 0.8  # steps of a training from which most of it is run if nothing else decides, and this share
+DOUBT = 0.03  # probability, and its complement, from which this is done
 HALF = 0.7  # the same, if the other half of the data stays; its complement, if the other half diverges
 SPREAD = 0.2  # least half-width of ln T that two halves of the data give
 
@@ -110,7 +107,7 @@ def forecast(
         return run_trials(loop, factors, parts, seconds=left, constant=constant, seed=seed, **options)
 
     halves = (0, 1) if loop.data.count >= 2 * loop.data.per_step else (None, None)
-    return decide(run, halves, steps, exponent_of(loop), loop.learning_rate)
+    return decide(run, halves, steps, exponent_of(loop), loop.learning_rate, end - time.monotonic())
 
 
 def decide(
@@ -119,6 +116,7 @@ def decide(
     steps: int,
     law: tuple[float, float],
     learning_rate: float,
+    seconds: float = math.inf,
 ) -> Forecast:
     """Choose the trials, one after another, and read them.
 
@@ -128,6 +126,7 @@ def decide(
         steps: of the training.
         law: mean and standard deviation of the exponent p.
         learning_rate: of the training.
+        seconds: for all trials; `run` keeps to them.
     """
     budget = int(BUDGET * math.sqrt(max(1.0, steps / 1000)))
     done: list[Trials] = []
@@ -169,16 +168,18 @@ def decide(
         escape, spread, probability = math.inf, (math.inf, math.inf), 1 - SAFE
     else:
         belief = Belief(law, evidence(done))
-        if belief.unclear(steps, UNCLEAR[0]):
-            more("three times its learning rate", [FASTER**0.5], halves[:1], min(steps, int(THIRD * budget)))
-            belief = Belief(law, evidence(done))
-        if belief.unclear(steps, UNCLEAR[1]):
-            more("the other half of the data, for longer", [1.0], halves[1:], min(steps, int(FOURTH * budget)))
-            belief = Belief(law, evidence(done))
         longest = None
-        if steps >= LONG and belief.unclear(steps, DOUBT):
-            longest = more("most of the training", [1.0], (None,), int(LONGER * steps))
-            belief = Belief(law, evidence(done))
+        if steps >= LONG and LONGER * steps + first.steps.sum() <= seconds / first.step_seconds:
+            if belief.unclear(steps, DOUBT):
+                longest = more("most of the training", [1.0], (None,), int(LONGER * steps))
+                belief = Belief(law, evidence(done))
+        else:
+            if belief.unclear(steps, UNCLEAR[0]):
+                more("three times its learning rate", [FASTER**0.5], halves[:1], min(steps, int(THIRD * budget)))
+                belief = Belief(law, evidence(done))
+            if belief.unclear(steps, UNCLEAR[1]):
+                more("the other half of the data, for longer", [1.0], halves[1:], min(steps, int(FOURTH * budget)))
+                belief = Belief(law, evidence(done))
         if longest is not None and longest.left[0] < math.inf:
             escape, diverged, probability = float(longest.left[0]), float(longest.diverged[0]), SAFE
             spread = escape * math.exp(-SPREAD), escape * math.exp(SPREAD)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gersgorin.checking.gains import Gains
 
 EDGE = 1.1  # ratio of a learning rate that fails to the end of the window beside it
-DOUBT = 0.1  # probability of leaving from which a check that ran out of time does not say "stays"
+DOUBT = 0.1  # probability of leaving, and its complement, from which a check that ran out of time leaves the outcome open
 HUGE = 1e7  # steps; from here on written as a power of ten
 CONSTANT = "the loss of a constant output"
 
@@ -96,10 +96,11 @@ class TrainingCheck(Result):
         leaves, explodes = self.escape_steps <= self.steps, self.diverges_at <= self.steps
         if explodes and self.probability < 0.5:
             return "leaves, then explodes" if self.escape_steps <= self.diverges_at else "explodes"
+        if self.forecast.cut is not None and DOUBT <= self.probability <= 1 - DOUBT:
+            return "may leave"
         if leaves and not explodes and self.probability >= 0.5:
             return "leaves"
-        doubtful = self.forecast.cut is not None and self.probability >= DOUBT
-        return "stays" if not leaves and self.probability < 0.5 and not doubtful else "may leave"
+        return "stays" if not leaves and self.probability < 0.5 else "may leave"
 
     def _window(self) -> tuple[float, float] | None:
         """The window of the forecast, with the learning rate of the training inside if it leaves, outside if it does not."""
