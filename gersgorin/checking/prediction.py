@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from gersgorin.checking.gains import Gains
 
 EDGE = 1.1  # ratio of a learning rate that fails to the end of the window beside it
-DOUBT = 0.1  # probability of leaving, and its complement, from which a check that ran out of time leaves the outcome open
+DOUBT = (
+    0.1  # probability of leaving, and its complement, from which a check that ran out of time leaves the outcome open
+)
 HUGE = 1e7  # steps; from here on written as a power of ten
 CONSTANT = "the loss of a constant output"
 
