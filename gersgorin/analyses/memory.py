@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
-from gersgorin.plotting.figure import Shown, label_axes, own_axes, title_of
+from gersgorin.plotting.figure import Shown, label_axes, panel, title_of
 from gersgorin.run import Progress, silent
 from gersgorin.sequence_map import SequenceMap
 from rhn.errors import InvalidInputError
@@ -64,10 +64,12 @@ class Memory(Result, kind="memory"):
     def half_life(self) -> float:
         """Lag, in steps after the largest influence, from which on `by_lag` is below half of its largest; inf if it never is.
 
-        Between two lags the logarithm is interpolated; for an influence r^k this is log 2 / -log r.
+        NaN if an influence is. Between two lags the logarithm is interpolated; for an influence r^k this is log 2 / -log r.
         """
         by_lag, top = self.by_lag, int(self.by_lag.argmax())
         half = by_lag[top] / 2
+        if np.isnan(half):
+            return np.nan
         last = int(np.flatnonzero(by_lag >= half)[-1])
         if half == 0:
             return 0.0
@@ -134,10 +136,9 @@ class Memory(Result, kind="memory"):
         return draw_memory(self).axes[0] if ax is None else plot_by_lag(self, ax)
 
 
-@our_style()
+@panel(5.2, 4, TITLE)
 def plot_by_lag(found: Memory, ax: Axes | None = None) -> Axes:
     """The influence by lag on a log scale, with two standard errors, and its half-life."""
-    ax = own_axes(5.2, 4) if ax is None else ax
     by_lag, lags = found.by_lag, np.arange(len(found.influence))
     shown = np.where(by_lag > 0, by_lag, np.nan)
     ax.plot(lags, shown, color=BLUE, marker="." if len(lags) < 4 else None, label="influence")
@@ -146,7 +147,7 @@ def plot_by_lag(found: Memory, ax: Axes | None = None) -> Axes:
         ax.fill_between(
             lags, np.maximum(by_lag - spread, by_lag / 100), by_lag + spread, color=BLUE, alpha=0.25, linewidth=0
         )
-    if by_lag.any():
+    if by_lag.max() > 0:
         ax.axhline(by_lag.max() / 2, color=GREY, linestyle=":", linewidth=1, label="half of the largest")
         if np.isfinite(found.half_life):
             where = int(by_lag.argmax()) + found.half_life
@@ -168,7 +169,7 @@ def draw_memory(found: Memory) -> Shown:
     plot_by_lag(found, left).legend(fontsize=8)
     values = np.full_like(found.influence, np.nan)
     np.log10(found.influence, out=values, where=found.influence > 0)
-    top = float(np.nanmax(values)) if found.influence.any() else 0.0
+    top = float(np.nanmax(values)) if np.nanmax(found.influence, initial=0) > 0 else 0.0
     image = right.imshow(values, origin="lower", vmin=top - DECADES, vmax=top, interpolation="none", aspect="auto")
     for axis in (right.xaxis, right.yaxis):
         axis.set_major_locator(MaxNLocator(5, integer=True))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from gersgorin import Recorder, analyze, bounds, compare, fixed_points, lyapunov
+from gersgorin import Recorder, analyze, bounds, compare, fixed_points, lyapunov, memory
 from gersgorin.analyses import spectra as measuring
 from gersgorin.analyses.pseudospectra import pseudospectra
 from gersgorin.analyses.spectra import measure_spectra
@@ -24,6 +24,7 @@ from rhn.cells import LSTM, RHN, RNN
 from rhn.models import PolyphonicModel
 from rhn.plotting.figures import drawable, our_style
 from rhn.utils.file_marks import made_with
+from tests.gersgorin.test_training_check_wording import made
 from tests.readable import readable
 
 ROOT = Path(import_module("gersgorin").__file__).parent
@@ -114,6 +115,7 @@ def runs(size, x, networks):
         ],
         "bounds": [replace(bounds(c, x), **about(k)) for k, c in enumerate(networks)],
         "portraits": [pseudospectra(run, side=21) for run in along],
+        "memories": [replace(memory(networks[0], x.repeat(2, 1)), title=LONG)],
     }
     return {name: [nan(one) for one in many] for name, many in found.items()} if size == "NaN" else found
 
@@ -173,8 +175,13 @@ FIGURES = {  # what each is drawn from
     "analyses.lyapunov.plot_lyapunov": lambda draw, runs, training, size: draw(runs["lyapunov"][0]),
     "analyses.pseudospectra.draw_pseudospectra": lambda draw, runs, training, size: draw(runs["portraits"]),
     "analyses.pseudospectra.plot_pseudospectrum": lambda draw, runs, training, size: draw(runs["portraits"][0], 0),
+    "analyses.memory.draw_memory": lambda draw, runs, training, size: draw(runs["memories"][0]),
+    "analyses.memory.plot_by_lag": lambda draw, runs, training, size: draw(runs["memories"][0]),
     "analyses.overview.draw_overview": lambda draw, runs, training, size: draw(training[1]),
     "analyses.plateau.plot_rates": lambda draw, runs, training, size: draw(training[1].plateau),
+    "checking.prediction.plot_training_check": lambda draw, runs, training, size: [
+        draw(replace(made(seed), name=LONG)) for seed in range(5)
+    ],
     "plotting.spectra.plot_products": lambda draw, runs, training, size: draw(runs["spectra"][0]),
     "plotting.spectra.plot_spectrum": lambda draw, runs, training, size: draw(runs["spectra"][0]),
     "plotting.spectra.plot_suggested": lambda draw, runs, training, size: draw(runs["spectra"][0]),
