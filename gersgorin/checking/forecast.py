@@ -15,6 +15,7 @@ earlier. With T the escape time at the learning rate asked, the escape time at f
 
 T and p are estimated together by Bayes' rule on a grid: ln T has a flat prior, with a share `NEVER` that never leaves; p and the error
 are normal. If the result is not clear, two more trials follow: about three times the learning rate, and a longer one of the training.
+For a training of at least `LONG` steps most of it is run instead, if the time allows: some escapes cannot be seen earlier.
 What a trial contributes:
 
     it left                                  a normal density of ln T_f
