@@ -102,13 +102,14 @@ def try_step(cell, step: Step, x: Tensor, s: Tensor) -> None:
     """Take one step from an input (m,) and a state (N,) and validate the next state. Raises InvalidInputError."""
     try:
         with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
-            given = s.clone()  # inference tensors count no versions
-            before = given._version
-            after = step(x, given)
-            if given._version != before:
-                raise InvalidInputError(
-                    f"{name_of(cell)}: step(x, s) changes its state in place: expected a new tensor"
-                )
+            given = x.clone(), s.clone()  # inference tensors count no versions
+            before = [v._version for v in given]
+            after = step(*given)
+            for name, v, version in zip(("input", "state"), given, before, strict=True):
+                if v._version != version:
+                    raise InvalidInputError(
+                        f"{name_of(cell)}: step(x, s) changes its {name} in place: expected a new tensor"
+                    )
     except RhnError as error:
         if not (hint := in_a_module(cell)):
             raise

@@ -17,21 +17,24 @@ from matplotlib.colors import Normalize
 from torch import Tensor, nn
 from torch.func import vmap
 
+from gersgorin._validate import real_tensor
 from gersgorin.cell_run import CellRun
-from gersgorin.jacobian import Step, converted, step_of, temporal_jacobian, trajectory
+from gersgorin.jacobian import Step, converted, step_of, temporal_jacobian, trajectory, transformed
 from gersgorin.plotting.figure import DASHED, panel
 from gersgorin.resolve import label_of_cell, run_of_network
 from gersgorin.run import Progress, Run, silent
 from rhn.cells import Cell
 from rhn.errors import InvalidInputError
 from rhn.kernels.newton import MAX_ITERATIONS, METHODS, TOLERANCES, Recurrence, StepFunction, solve
-from rhn.kernels.newton_forecast import measure
+from rhn.kernels.newton_forecast import SHORT, measure
 from rhn.plotting.figures import time_label
+from rhn.training.memory import free_memory, in_words
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
 WHOLE = 64  # entries of a state up to which the whole Jacobian is the default
 SHOWN = -16.0, 2.0  # powers of ten in the figure
+COPIES = 4, 12  # of all Jacobians at once: of the short run, and with "trust" of the whole run
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -160,9 +163,17 @@ def newton(
     >>> found.parallel, found.iterations, found.fallback_from
     (True, 3, None)
     """
-    if isinstance(x, Tensor) and x.dim() == 3 and callable(network) and not isinstance(network, Run):
-        if not torch.isfinite(x).all():
-            raise InvalidInputError("x holds NaN or infinite numbers, expected finite ones")
+    several = isinstance(x, Tensor | np.ndarray) and x.ndim == 3
+    if several and callable(network) and not isinstance(network, Run):
+        if unused := [name for name, value in options.items() if value is not None]:
+            raise InvalidInputError(
+                f"{unused[0]} is not for inputs of several sequences, x {tuple(x.shape)}: leave it out"
+            )
+        x = real_tensor("x", x)
+        if not x.numel() or not torch.isfinite(x).all():
+            raise InvalidInputError(
+                f"x {tuple(x.shape)} is empty, or holds NaN or infinite numbers: expected finite ones"
+            )
         run: Run = CellRun(network, x, s0, label_of_cell(network))
     else:
         run = run_of_network(network, x, s0, **options)
@@ -210,6 +221,7 @@ def _solved(run: Run, method, tolerance, max_iterations, guard: bool, guess: Ten
         raise InvalidInputError(
             f"guess has shape {tuple(guess.shape)}: expected {tuple(states.shape)}, one state a step"
         )
+    _check_memory(states, trust=method == "trust")
     recurrence, residuals, errors = recurrence_of(run), [], []
     short = measure(recurrence, method=method, tolerance=tolerance)
 
@@ -237,6 +249,18 @@ def _solved(run: Run, method, tolerance, max_iterations, guard: bool, guess: Ten
     )
 
 
+def _check_memory(states: Tensor, *, trust: bool) -> None:
+    """Raise InvalidInputError if the Jacobians that are needed at once exceed the free memory."""
+    steps = len(states) if trust else min(SHORT, len(states))
+    need = COPIES[trust] * steps * states[0].numel() * states.shape[-1] * states.itemsize
+    have = free_memory(str(states.device))
+    if need > have:
+        raise InvalidInputError(
+            f"Jacobians of {tuple(states.shape)} states need about {in_words(need)} of memory, {in_words(have)} are available: "
+            f"use {'method full, ' if trust else ''}fewer sequences or a smaller state"
+        )
+
+
 def recurrence_of(run: Run) -> Recurrence:
     """The recurrence of a run for Newton's method. Raises InvalidInputError for a module's own loop."""
     cell = converted(run.any_step())
@@ -254,7 +278,8 @@ def _batched(step: Step) -> StepFunction:
     """A step of one input and one state for any leading dimensions."""
 
     def call(x: Tensor, s: Tensor) -> Tensor:
-        rows = vmap(step)(x.reshape(-1, x.shape[-1]), s.reshape(-1, s.shape[-1]))
+        with transformed(step):
+            rows = vmap(step)(x.reshape(-1, x.shape[-1]), s.reshape(-1, s.shape[-1]))
         return rows.reshape(s.shape)
 
     return call

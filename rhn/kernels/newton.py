@@ -30,7 +30,6 @@ METHODS = ("full", "diagonal", "trust")
 TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-10}
 MAX_ITERATIONS = 100
 BLOCKS = {"cpu": 1 << 18, "cuda": 1 << 24}  # numbers of Jacobians computed at once; those of a CPU stay in its cache
-VERIFIED = 128  # entries of a state up to which the effect of rounding is estimated
 ROUNDING = 4  # units in the last place that one step may lose
 DAMPINGS = 1e-8, 1e8  # of "trust", least and largest
 
@@ -177,9 +176,7 @@ class Recurrence:
         return torch.stack([*states][1:])
 
     def rounding(self, states: Tensor) -> Tensor:
-        """Estimated effect (T, ...) of rounding at all steps up to each, relative; 0 for a state of more than 128 entries."""
-        if states.shape[-1] > VERIFIED:
-            return torch.zeros_like(states[..., 0])
+        """Estimated effect (T, ...) of rounding at all steps up to each, relative."""
         generator = torch.Generator().manual_seed(0)
         signs = torch.randint(2, states.shape, generator=generator).to(states) * 2 - 1
         errors = signs * ROUNDING * torch.finfo(states.dtype).eps * states.abs().clamp(min=1)
@@ -216,11 +213,10 @@ def solve(
         if watch is not None:
             watch(states, residual)
         small, last = bool((residual <= tolerance).all()), iteration == max_iterations
-        exact = (small or last) and states.shape[-1] <= VERIFIED
         if damping is not None and not small and not last:
             states, r = damping.iterate(recurrence, states, r)
             continue
-        d = recurrence.correction(states, r, diagonal=diagonal and not exact)
+        d = recurrence.correction(states, r, diagonal=diagonal and not (small or last))
         error = _relative(d, states)
         if small:
             rounding = recurrence.rounding(states)
@@ -241,7 +237,7 @@ def _guarded(recurrence: Recurrence, found: Solution, d: Tensor, tolerance: floa
     """The solution with a loop from the first step that has not converged, or from step 0 if rounding grows along the run."""
     start = int(found.converged.reshape(len(recurrence), -1).all(1).long().argmin())
     states = recurrence.continued(torch.cat((found.states[:start] + d[:start], found.states[start:])), start)
-    if start and (states.shape[-1] > VERIFIED or not bool((recurrence.rounding(states) <= tolerance).all())):
+    if start and not bool((recurrence.rounding(states) <= tolerance).all()):
         start, states = 0, recurrence.continued(states, 0)
     converged = found.converged.clone()
     converged[start:] = False

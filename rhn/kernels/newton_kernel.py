@@ -62,6 +62,8 @@ def newton_states(cell: nn.Module, x: Tensor, s0: Tensor, *, asked: bool) -> Ten
     functions, weights = CellFunctions(cell), tuple(p for _, p in cell.named_parameters())
     tensors = x, s0.expand(x.shape[1], -1), *weights
     reason = "operations are only recorded" if is_traced(*tensors) else None
+    if reason is None and not tensors[1].numel():
+        reason = "there is no sequence"
     if reason is None and not asked:
         hidden = any(map(torch._C._functorch.is_functorch_wrapped_tensor, tensors))
         reason = "a forecast reads numbers, which torch.func hides" if hidden else None

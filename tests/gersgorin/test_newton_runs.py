@@ -111,3 +111,44 @@ def test_the_command_repeats_a_short_sequence(tmp_path, monkeypatch, capsys):
     assert printed["newton"]["steps"] == 200 and "read 3 times" in printed["about"]
     found = gersgorin.load("a.npz")
     assert found.states.shape == (200, 4) and (tmp_path / "a.png").stat().st_size > 0
+
+
+def branching(x, s):
+    return torch.tanh(s + x) if s.sum() > 0 else torch.tanh(x - s)
+
+
+def overwriting(x, s):
+    return torch.tanh(x.mul_(2) + s)
+
+
+@for_each(
+    ("network", "x", "options", "said"),
+    [
+        (branching, inputs(20, 3), {}, "branching cannot be differentiated, or run on several sequences at once"),
+        (overwriting, inputs(20, 3), {}, r"overwriting: step\(x, s\) changes its input in place"),
+        (step, inputs(20, 0, 3), {"s0": torch.zeros(0, 3, dtype=DOUBLE)}, r"x \(20, 0, 3\) is empty"),
+        (step, inputs(20, 1, 3).to_sparse(), {}, "x is sparse"),
+        (
+            torch.nn.GRUCell(3, 5, dtype=DOUBLE),
+            inputs(20, 1, 3),
+            {"steps": 5},
+            "steps is not for inputs of several sequences",
+        ),
+    ],
+)
+def test_steps_and_inputs_that_it_cannot_use_are_refused_in_one_sentence(network, x, options, said):
+    with pytest.raises(InvalidInputError, match=said):
+        gersgorin.newton(network, x, **({"s0": torch.zeros(3, dtype=DOUBLE)} | options))
+
+
+def test_several_sequences_may_be_an_array():
+    cell, x = NETWORKS["cell"](), inputs(20, 2, 3)
+    np.testing.assert_array_equal(gersgorin.newton(cell, x.numpy()).states, gersgorin.newton(cell, x).states)
+
+
+def test_jacobians_beyond_the_memory_are_refused(monkeypatch):
+    monkeypatch.setattr("gersgorin.analyses.newton.free_memory", lambda device: 100_000)
+    cell, x = NETWORKS["cell"](), inputs(200, 3)
+    with pytest.raises(InvalidInputError, match=r"Jacobians of \(200, 5\) states need about .*: use method full"):
+        gersgorin.newton(cell, x, method="trust")
+    assert gersgorin.newton(cell, x).parallel

@@ -263,3 +263,22 @@ def test_blocks_of_steps_change_nothing(monkeypatch):
         monkeypatch.setitem(BLOCKS, "cpu", 7 * 2 * 4 * 4)
         torch.testing.assert_close(solve(problem).states, whole, rtol=0, atol=1e-12)
         torch.testing.assert_close(problem.adjoint(whole, grad), adjoint)
+
+
+def test_a_large_chaotic_state_does_not_pass_by_its_diagonal():
+    """Residuals of 1e-13 are an error of order 1 after 100 steps, which the diagonal, zero here, does not see."""
+    N, T = 130, 100
+    roll = torch.eye(N, dtype=DOUBLE).roll(1, 0)
+
+    def step(x, s):
+        return 1 - 1.9 * s.roll(1, -1).square() + x
+
+    problem = Recurrence(
+        step, lambda x, s: -3.8 * s.roll(1, -1).unsqueeze(-1) * roll, torch.zeros(T, N), drawn(N).tanh()
+    )
+    nearly = loop(Recurrence(lambda x, s: step(x, s) + 1e-13, problem.jacobian, problem.x, problem.s0))
+    assert relative(nearly, loop(problem)) > 0.1
+    for guard in (True, False):
+        found = solve(problem, guess=nearly, method="diagonal", guard=guard)
+        wrong = (found.states - loop(problem)).abs().amax(-1) > 1e-10
+        assert not (wrong & found.converged).any() and not (guard and wrong.any())

@@ -175,3 +175,9 @@ def test_auto_needs_numbers():
     with recorded_choices() as choices:
         vmap(lambda x: cell(x)[0])(torch.randn(2, 9, 1, 3, dtype=DOUBLE))
     assert choices[0].reason == "a forecast reads numbers, which torch.func hides"
+
+
+def test_a_batch_without_sequences():
+    ours, reference = pair("gru")
+    x = torch.zeros(8, 0, 3, dtype=DOUBLE)
+    assert ours(x)[0].shape == reference(x)[0].shape == (8, 0, 5)
