@@ -15,7 +15,7 @@ Legend: B sequences, m inputs, N entries of a state, k columns.
 import contextlib
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping, MutableSequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -249,6 +249,8 @@ def from_cache(
         raise InvalidInputError(f"expected a torch module with a decoding cache, got {type(layer).__name__}")
     if (cache is None) != (call is None):
         raise InvalidInputError("cache and call describe a layer together: give both or none")
+    if input_size is not None and (type(input_size) is not int or input_size < 1):
+        raise InvalidInputError(f"input_size is {input_size!r}: expected a whole number of at least 1")
     if next(layer.parameters(), None) is None:
         raise InvalidInputError(f"{type(layer).__name__} has no parameters: expected a layer with weights")
     recipe = _recipe_of(layer) if call is None else _Recipe(lambda: cache, call, lambda layer, x: layer(x))
@@ -348,21 +350,43 @@ def _alone(layer: nn.Module) -> nn.Module:
     return own
 
 
-def _mapped(cache: Any, of_floats: Callable[[Tensor], Tensor], of_others: Callable = lambda t: None):
-    """A copy of a cache with each floating-point tensor replaced, in a fixed order; other tensors are shown to a second function."""
+def _mapped(
+    cache: Any,
+    of_floats: Callable[[Tensor], Tensor],
+    of_others: Callable = lambda t: None,
+    known: dict[int, Any] | None = None,
+):
+    """A copy of a cache with each floating-point tensor replaced, in a fixed order; other tensors are shown to a second function.
+
+    A container in several places stays one (`known`: the copies so far, by the id of the original); each place of a tensor is its own.
+    """
+    known = {} if known is None else known
+    if id(cache) in known:
+        return known[id(cache)]
+
+    def inner(part):
+        return _mapped(part, of_floats, of_others, known)
+
     if isinstance(cache, Tensor):
-        if cache.is_floating_point():
-            return of_floats(cache)
-        of_others(cache)
-        return cache.clone()
-    if isinstance(cache, Mapping):
-        return type(cache)((key, _mapped(part, of_floats, of_others)) for key, part in cache.items())
-    if isinstance(cache, list | tuple):
-        return type(cache)(_mapped(part, of_floats, of_others) for part in cache)
-    if isinstance(cache, nn.Module | type) or callable(cache) or not hasattr(cache, "__dict__"):
+        if not cache.is_floating_point():
+            of_others(cache)
+        return of_floats(cache) if cache.is_floating_point() else cache.clone()
+    if isinstance(cache, tuple):
+        parts = map(inner, cache)
+        return type(cache)(*parts) if hasattr(cache, "_fields") else type(cache)(parts)  # _fields: a named tuple
+    if isinstance(cache, MutableMapping | MutableSequence):
+        fresh = known[id(cache)] = copy.copy(cache)
+        for key, part in cache.items() if isinstance(cache, Mapping) else enumerate(cache):
+            fresh[key] = inner(part)
+        return fresh
+    if isinstance(cache, nn.Module | type) or callable(cache):
         return cache
-    fresh = copy.copy(cache)
-    fresh.__dict__ = {name: _mapped(part, of_floats, of_others) for name, part in cache.__dict__.items()}
+    slots = [name for kind in type(cache).__mro__ for name in getattr(kind, "__slots__", ()) if hasattr(cache, name)]
+    if not (names := [*getattr(cache, "__dict__", ()), *slots]):
+        return cache
+    fresh = known[id(cache)] = copy.copy(cache)
+    for name in names:
+        object.__setattr__(fresh, name, inner(getattr(cache, name)))  # of a frozen dataclass, too
     return fresh
 
 

@@ -66,7 +66,7 @@ class _LightningHooks(_Hooked):
         # Lightning clears the gradients in the next step's closure; a batch that is only accumulated makes no step
         if self.recorder is not None and trainer.global_step > self._done:
             self._done = trainer.global_step
-            self.recorder.step(outputs["loss"] if isinstance(outputs, dict) else outputs)
+            self.recorder.step(outputs.get("loss") if isinstance(outputs, dict) else outputs)
 
     def on_train_end(self, trainer, pl_module) -> None:
         self._end()

@@ -7,6 +7,7 @@ Legend: T steps, m numbers of an input, k numbers of an output.
 """
 
 import copy
+import functools
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -30,7 +31,8 @@ class SequenceMap:
     Args:
         module: a torch module, or a function of x; of several outputs (a tuple, a dictionary) the first one counts.
         x: one sequence: (T, m), (T, 1, m) or (1, T, m), or int64 ids of tokens (T,), (T, 1) or (1, T). A batch of one is added if the
-            module does not take (T, m), or if its outputs depend on no earlier input in that layout.
+            module does not take (T, m), or if its outputs depend on no earlier input in that layout; first of all if a part of it is
+            batch_first.
 
     Raises:
         InvalidInputError: fewer than two steps, several sequences, NaN; a module that does not run on x, has no output for each step,
@@ -48,21 +50,20 @@ class SequenceMap:
             check_weights(module)
         errors, found = [], []
         for dtype in (torch.float64, None):  # some modules only run in their own precision
-            candidate = _copy(module, dtype)
             for layout, axis in _layouts(module, x):
                 try:
-                    self._read(candidate, layout, axis, dtype)
+                    self._read(_copy(module, dtype), layout, axis, dtype)  # a module may keep states from call to call
                 except (RhnError, *USERS_FAULT) as error:  # whatever a user's module raises
                     errors.append((error, layout))
                     continue
-                found.append((self.outputs, self._leaf, self._axis, self.module, self.given))
+                found.append((self.outputs, self._leaf, self.module, self.given))
                 if self._looks_back():
                     return
             if found:
                 break
         if not found:
             self._refuse(module, *errors[0])
-        self.outputs, self._leaf, self._axis, self.module, self.given = found[0]
+        self.outputs, self._leaf, self.module, self.given = found[0]
 
     @property
     def steps(self) -> int:
@@ -88,24 +89,27 @@ class SequenceMap:
             (found,) = torch.autograd.grad(self.outputs, self._leaf, w, is_grads_batched=True, **how)
         except RuntimeError:
             found = torch.stack([torch.autograd.grad(self.outputs, self._leaf, row, **how)[0] for row in w])
-        return found.movedim(1 + self._axis, 1).flatten(2)
+        return found.reshape(len(w), self.steps, -1)  # of one sequence, wherever its axis of time is
 
     def _read(self, module: Callable, x: Tensor, axis: int, dtype: torch.dtype | None) -> None:
         """Set the outputs and the inputs that they are derivatives of."""
         like = next(module.parameters(), x) if isinstance(module, nn.Module) else x
-        self._axis, self._leaf, hooks = axis, None, []
+        self._leaf, hooks = None, []
         if x.is_floating_point():
             x = self._leaf = x.to(like.device, dtype or like.dtype).detach().clone().requires_grad_()
         else:
-            x, hooks = x.to(like.device), [part.register_forward_hook(self._embedded) for part in _embeddings(module)]
+            x = x.to(like.device)
+            hook = functools.partial(self._embedded, x)
+            hooks = [part.register_forward_hook(hook) for part in _embeddings(module)]
         try:
             with torch.random.fork_rng(devices=[like.device] if like.is_cuda else []):
-                o = first_tensor(module(x))
+                o = first_tensor(module(x.clone()))  # a module may change its input in place
         finally:
             for hook in hooks:
                 hook.remove()
         T = x.shape[axis]
-        if o is None or o.dim() <= axis or o.shape[axis] != T or o.numel() % T:
+        batched = x.dim() == 2 + x.is_floating_point()
+        if o is None or o.dim() <= axis or o.shape[axis] != T or (batched and o.dim() > 2 and o.shape[1 - axis] != 1):
             got = "no tensor of numbers" if o is None else f"outputs of shape {tuple(o.shape)}"
             raise InvalidInputError(f"{self.name} returns {got} for {T} steps: expected one output for each step")
         if not torch.isfinite(o).all():
@@ -115,11 +119,14 @@ class SequenceMap:
         self.module, self.given = module, x.detach()
         self.outputs = o.movedim(axis, 0).flatten(1) if o.dim() > 1 else o[:, None]
 
-    def _embedded(self, module, args, output: Tensor) -> Tensor | None:
-        if self._leaf is not None:
+    def _embedded(self, x: Tensor, module, args, output: Tensor) -> Tensor | None:
+        """Replace the vectors of the ids by a leaf; an embedding of positions 0, 1, 2, ... is none of the ids."""
+        ids = args[0].flatten() if args else x.new_empty(0)
+        positions = torch.equal(ids, torch.arange(x.numel(), device=ids.device)) and not torch.equal(ids, x.flatten())
+        if self._leaf is not None or ids.numel() != x.numel() or positions:
             return None
         self._leaf = output.detach().clone().requires_grad_()
-        return self._leaf
+        return self._leaf.clone()
 
     def _looks_back(self) -> bool:
         """True if the last output depends on any other input."""
@@ -158,7 +165,7 @@ def _layouts(module, x: Tensor) -> list[tuple[Tensor, int]]:
     parts = module.modules() if isinstance(module, nn.Module) else ()
     batches = [(x[:, None], 0), (x[None], 1)]
     if any(getattr(part, "batch_first", False) for part in parts):
-        batches.reverse()
+        return [*reversed(batches), (x, 0)]
     return [(x, 0), *batches]
 
 

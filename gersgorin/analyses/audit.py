@@ -219,7 +219,7 @@ def _sizes(map_: SequenceMap, parts: list[nn.Module]) -> dict[nn.Module, tuple[f
     hooks = [part.register_forward_hook(seen, with_kwargs=True) for part in parts]
     try:
         with torch.no_grad():
-            map_.module(map_.given)
+            map_.module(map_.given.clone())
     finally:
         for hook in hooks:
             hook.remove()
@@ -231,7 +231,7 @@ def _rates(map_: SequenceMap, seed: int) -> dict[str, float]:
     weights = {name: p for name, p in map_.module.named_parameters() if p.is_floating_point()}
     for p in weights.values():
         p.requires_grad_()
-    o = first_tensor(map_.module(map_.given))
+    o = first_tensor(map_.module(map_.given.clone()))
     signs = torch.randint(2, o.shape, generator=torch.Generator().manual_seed(seed)).mul(2).sub(1).to(o)
     how = {"allow_unused": True, "materialize_grads": True}
     found = torch.autograd.grad((o * signs).mean(), list(weights.values()), **how)
@@ -295,6 +295,8 @@ def _off_start(part: nn.Module, layer: int) -> Iterator[str]:
 
 def _range(least, greatest) -> str:
     low, high = float(torch.as_tensor(least).min()), float(torch.as_tensor(greatest).max())
+    if math.isinf(high):
+        return f"at least {low:.3g}"
     return f"{low:.3g}" if high - low <= ROUNDING * abs(high) else f"{low:.3g} to {high:.3g}"
 
 

@@ -5,6 +5,9 @@ The layers of transformers come from small configurations, without weights from 
 
 import importlib
 import sys
+from collections import defaultdict, deque
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -189,6 +192,48 @@ def test_any_layer_is_described_by_its_cache_and_a_call():
     torch.testing.assert_close(A, 0.5 * torch.eye(3).expand(4, 3, 3))
 
 
+class OneState(NamedTuple):
+    h: torch.Tensor
+    other: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Frozen:
+    h: torch.Tensor
+
+
+@dataclass(slots=True)
+class Slots:
+    h: torch.Tensor
+
+
+class Cyclic:
+    def __init__(self, h):
+        self.h, self.itself = h, self
+
+
+HOLDERS = {
+    "named tuple": lambda h: OneState(h, torch.ones(1, 3)),
+    "frozen dataclass": Frozen,
+    "dataclass with slots": Slots,
+    "cycle": Cyclic,
+    "default dictionary": lambda h: defaultdict(list, h=h),
+    "queue": lambda h: deque([h, torch.ones(1, 3)]),
+}
+
+
+@for_each("name", HOLDERS)
+def test_a_cache_may_be_of_any_kind_and_is_left_as_it_was(name):
+    def call(layer, x, cache):
+        h = cache["h"] if isinstance(cache, dict) else cache[0] if isinstance(cache, deque) else cache.h
+        return h.mul_(0.5).add_(layer.inner(x[:, 0]))
+
+    h = torch.zeros(1, 3)
+    cell = gersgorin.from_cache(Leaky(), HOLDERS[name](h), call)
+    torch.testing.assert_close(cell.jacobian(torch.ones(2), torch.ones(3)), 0.5 * torch.eye(3))
+    assert cell.state_size == 3 and not h.any()
+
+
 def growing(layer, x, cache):
     cache["h"] = torch.cat((cache["h"], x), 1)
     return x
@@ -222,6 +267,11 @@ def test_bad_input_is_refused_with_a_sentence(name):
     with pytest.raises(InvalidInputError) as error:
         gersgorin.from_cache(*arguments())
     assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_number_of_inputs_is_checked():
+    with pytest.raises(InvalidInputError, match="input_size is -1: expected a whole number of at least 1"):
+        gersgorin.from_cache(Leaky(), {"h": torch.zeros(1, 3)}, leaky, input_size=-1)
 
 
 def test_a_layer_like_those_of_transformers_names_the_missing_package(monkeypatch):

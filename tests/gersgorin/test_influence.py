@@ -71,6 +71,56 @@ class Words(nn.Module):
         return {"logits": self.rnn(self.embedding(ids))[0]}
 
 
+class InPlace(nn.Module):
+    """A module that changes its input and its outputs in place, (B, T, m)."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(M, 5, batch_first=True)
+
+    def forward(self, x):
+        o = self.rnn(x.mul_(2))[0]
+        o[:, 0] = 0
+        return o
+
+
+class Stateful(nn.Module):
+    """A module that keeps its state from call to call, (B, T, m)."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.GRUCell(M, 5)
+        self.register_buffer("h", torch.zeros(1, 5))
+
+    def forward(self, x):
+        outputs = []
+        for t in range(x.shape[1]):
+            self.h = self.cell(x[:, t], self.h.expand(len(x), -1))
+            outputs.append(self.h)
+        return torch.stack(outputs, 1)
+
+
+class WithPositions(nn.Module):
+    """A model of ids of tokens (B, T) that looks its positions up first, and computes with time first."""
+
+    def __init__(self):
+        super().__init__()
+        self.positions, self.embedding, self.rnn = nn.Embedding(T, 4), nn.Embedding(9, 4), nn.GRU(8, 5)
+
+    def forward(self, ids):
+        return self.rest(self.embedding(ids.transpose(0, 1)))
+
+    def rest(self, e):
+        p = self.positions(torch.arange(len(e)))[:, None]
+        return self.rnn(torch.cat((e, p), -1))[0].transpose(0, 1)
+
+
+class PositionsFirst(WithPositions):
+    def forward(self, ids):
+        p = self.positions(torch.arange(ids.shape[1]))[:, None]
+        return self.rnn(torch.cat((self.embedding(ids.transpose(0, 1)), p), -1))[0].transpose(0, 1)
+
+
 def brute_force(function, x):
     """||d o[t2] / d x[t1]||_F from the whole Jacobian; function (T, m) -> (T, k)."""
     J = torch.autograd.functional.jacobian(function, x)  # (T, k, T, m)
@@ -84,6 +134,8 @@ CASES = {
     "attention": (Attention, lambda f, x: f(x[None])[0]),
     "our cell": (lambda: RHN(M, 5, 2, init="gaussian:0.3"), lambda f, x: f(x[:, None])[0][:, 0]),
     "no memory": (lambda: nn.Linear(M, 2), lambda f, x: f(x)),
+    "changes in place": (InPlace, lambda f, x: f(x[None].clone())[0]),
+    "kept state": (Stateful, lambda f, x: f(x[None])[0]),
 }
 
 
@@ -112,6 +164,15 @@ def test_the_inputs_of_a_model_of_tokens_are_its_embeddings():
     inner = module.double().rnn
     e = module.embedding(ids).detach()
     np.testing.assert_allclose(found.influence, brute_force(lambda e: inner(e[None])[0][0], e), rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [WithPositions, PositionsFirst])
+def test_embeddings_of_positions_are_no_inputs(kind):
+    module, ids = kind(), torch.tensor([3, 1, 4, 1, 5, 8, 2])
+    found = gersgorin.memory(module, ids)
+    module.double()
+    e = module.embedding(ids).detach()
+    np.testing.assert_allclose(found.influence, brute_force(lambda e: module.rest(e[:, None])[0], e), rtol=1e-9)
 
 
 def test_a_linear_recurrence_has_its_half_life_effective_length_and_shares():
@@ -165,6 +226,11 @@ WRONG = {
     "another width": (nn.LSTM(M, 2), torch.zeros(T, M + 1), "LSTM does not run on x"),
     "ids without an embedding": (nn.Identity(), torch.arange(T), "returns no tensor of numbers"),
     "last step only": (lambda x: x[-1], torch.zeros(T, M), "expected one output for each step"),
+    "a longer output": (
+        lambda x: nn.functional.pad(x.transpose(1, 2), (2, 0)).transpose(1, 2),
+        torch.zeros(T, 1, M),
+        "expected one output for each step",
+    ),
     "no gradient": (lambda x: x.detach(), torch.zeros(T, M), "have no gradient in its inputs"),
     "CUDA only": (OnCuda(), torch.zeros(T, M), "if it runs on a GPU only, move module and x there"),
     "no module": (3, torch.zeros(T, M), "expected a torch module or a function"),
