@@ -86,9 +86,10 @@ class _Once(argparse.Action):
 
 
 def _add(parser, option: Option, *, pair: bool = False, help: str = "", action: Any = "store") -> None:
-    """Declare an option; `pair`: a flag can also be given as --no-flag."""
+    """Declare an option; `pair`: a flag can also be given as --no-flag, as one that is on by default."""
     shared = {"help": help.replace("%", "%%")}
     if option.kind is bool:
+        pair = pair or option.default is True  # the flag alone would change nothing
         parser.add_argument(option.flag, action=argparse.BooleanOptionalAction if pair else "store_true", **shared)
         return
     shared |= {"type": option.read, "metavar": option.metavar}

@@ -152,3 +152,9 @@ def test_jacobians_beyond_the_memory_are_refused(monkeypatch):
     with pytest.raises(InvalidInputError, match=r"Jacobians of \(200, 5\) states need about .*: use method full"):
         gersgorin.newton(cell, x, method="trust")
     assert gersgorin.newton(cell, x).parallel
+
+
+def test_the_command_can_leave_out_the_guard(tmp_path, capsys):
+    options = ["--cell", "gru", "--steps", "20", "--max-iterations", "0", "--no-guard", "--json"]
+    assert not main(["newton", *options, "--output", str(tmp_path / "newton.json")])
+    assert json.loads(capsys.readouterr().out)["newton"]["fallback_from"] is None
