@@ -124,6 +124,8 @@ class Cure(Result):
         of = f"of the loss of a constant output after {counted(self.chosen.steps, 'step')}"
         if self.outcome == "healthy":
             return f"It learns as it is: {self.given.loss:.3g} {of}; nothing is changed."
+        if not self.given.steps:
+            return "The time was up before the first step of a trial: more seconds are needed."
         if self.outcome == "none helped":
             tried = counted(len(self.attempts) - 1, "change")
             return f"None of {tried} helped; it stays at {self.given.loss:.3g} {of}."
@@ -160,14 +162,14 @@ class Cure(Result):
 
     def summary(self) -> str:
         """The verdict, what each change does by itself, and the lines to paste."""
-        lines = [self.verdict, "", f"{'start':<44}{'rate':>9}{'clip':>6}{'steps':>7}{'loss':>8}  leaves"]
+        lines = [self.verdict, "", f"{'start':<44}{'rate':>9}{'clip':>6}{'steps':>7}{'loss':>10}  leaves"]
         shown = [self.given, *(a for a in self.attempts if a.plan != self.given.plan)][:SHOWN]
         for a in shown:
             clip = "-" if a.clip_norm is None else f"{a.clip_norm:g}"
             ends = f"diverges at {a.diverged:.0f}" if a.diverged < math.inf else "no"
             ends = f"at {a.left:.0f}" if a.leaves else ends
             rate = a.factor * self.loop.learning_rate
-            lines.append(f"{a.start.words:<44}{rate:>9.2g}{clip:>6}{a.steps:>7}{a.loss:>8.3g}  {ends}")
+            lines.append(f"{a.start.words:<44}{rate:>9.2g}{clip:>6}{a.steps:>7}{a.loss:>10.3g}  {ends}")
         if self.code:
             lines += ["", *self.code.splitlines()]
         if self.chosen.factor != 1:
@@ -267,7 +269,9 @@ class _Search:
         given = whole[0] if whole else self.given
         if given.leaves and given.left <= IN_TIME * self.steps:
             return given, "healthy"
-        of_a_step = (monotonic() - begun) / max(1, given.steps)
+        if not given.steps:
+            return given, "none helped"
+        of_a_step = (monotonic() - begun) / given.steps
         steps = max(FEWEST, min(self.steps, int((self.end - monotonic()) / (COST * of_a_step))))
         self._halve(steps)
         if leaving := self._leaving():
@@ -356,6 +360,7 @@ class _Search:
         for (start, clip_norm), group in groups.items():
             if (time_left := self.end - monotonic()) <= 0:
                 break
+            steps = min(steps, self.steps)
             loop = copy.copy(self.loop)
             loop.model, loop.clip_norm = self.model_of(start), clip_norm
             loop.optimizer = self.loop.copied(self.loop.model, dict(loop.model.named_parameters()))

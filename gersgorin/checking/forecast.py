@@ -159,7 +159,7 @@ def decide(
         agree = other.timed_out or max(left, again) <= 2 * min(left, again)
         diverged = float(other.diverged[0])
         both = [t for t in (left, again) if t < math.inf]
-        escape = math.exp(np.mean(np.log(both)))
+        escape = min(math.exp(np.mean(np.log(both))), max(both))  # no rounding beyond the last step
         wide = max(SPREAD, abs(math.log(both[0] / both[-1])))
         spread = escape * math.exp(-wide), escape * math.exp(wide)
         probability = SAFE if len(both) == 2 or other.timed_out else HALF
@@ -170,7 +170,7 @@ def decide(
     else:
         belief = Belief(law, evidence(done))
         longest = None
-        if steps >= LONG and LONGER * steps + first.steps.sum() <= seconds / first.step_seconds:
+        if steps >= LONG and (LONGER * steps + first.steps.sum()) * first.step_seconds <= seconds:
             if belief.unclear(steps, DOUBT):
                 longest = more("most of the training", [1.0], (None,), int(LONGER * steps))
                 belief = Belief(law, evidence(done))
@@ -312,7 +312,7 @@ def window_of(
     low = min(good)
     if escape < math.inf and bad > 1:
         low = min(low, (escape / steps) ** (1 / exponent))
-    return learning_rate * low, learning_rate * max(good)
+    return learning_rate * float(low), learning_rate * float(max(good))
 
 
 def joined_trials(parts: Sequence[Trials]) -> Trials:

@@ -317,8 +317,9 @@ def random_numbers_kept(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _generators_kept(loader: Any) -> Iterator[None]:
-    """Restore the generators of a DataLoader and of its sampler."""
-    places = (loader, getattr(loader, "sampler", None))
+    """Restore the generators of a DataLoader and of its samplers."""
+    batches = getattr(loader, "batch_sampler", None)
+    places = (loader, getattr(loader, "sampler", None), batches, getattr(batches, "sampler", None))
     generators = [g for place in places if isinstance(g := getattr(place, "generator", None), torch.Generator)]
     states = [g.get_state() for g in generators]
     try:

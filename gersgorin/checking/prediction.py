@@ -172,7 +172,8 @@ class TrainingCheck(Result):
             then = f"at {exploded[0]['learning_rate']:.3g} the loss explodes at step {exploded[0]['diverged']:,.0f}"
         if self.window is None:
             low, high = tried[0]["learning_rate"], tried[-1]["learning_rate"]
-            return f"No learning rate from {low:.3g} to {high:.3g} is forecast to leave within {n}{f'; {then}' * bool(exploded)}."
+            seen = "was seen" if self.outcome == "may leave" else "is forecast"
+            return f"No learning rate from {low:.3g} to {high:.3g} {seen} to leave within {n}{f'; {then}' * bool(exploded)}."
         low, high = (f"{rate:.3g}" for rate in self.window)
         rates = (
             f"Learning rates from {low} to {high} leave" if low != high else f"Of the learning rates only {low} leaves"
@@ -211,7 +212,7 @@ class TrainingCheck(Result):
                 for key, verb in (("left", "leaves"), ("diverged", "explodes"))
                 if row[key] < math.inf
             ]
-            end = ", ".join(ends) or f"neither in {row['steps']:,} steps"
+            end = ", ".join(ends) or f"neither in {row['steps']:,} step{'s' * (row['steps'] != 1)}"
             lines.append(f"  learning rate {row['learning_rate']:<10.3g} {end}")
         return "\n".join(lines)
 

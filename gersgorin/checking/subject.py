@@ -83,7 +83,7 @@ def training_of(options: Any) -> dict[str, Any]:
         "loss_fn": options.loss if options.loss in LOSSES else import_named(options.loss, "loss"),
         "optimizer": optimizer,
         "name": options.module,
-        "batch_size": options.batch_size or ROWS,
+        "batch_size": ROWS if options.batch_size is None else options.batch_size,
         "seed": options.seed,
         **{name: getattr(options, name) for name in ("steps", "seconds", "clip_norm", "batch_axis")},
     }

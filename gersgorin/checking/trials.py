@@ -4,7 +4,8 @@
     trials.left           (K,) step at which the loss has fallen below `LEFT` of the best constant output's; inf: not seen
     trials.diverged       (K,) step at which a trial left all bounds; inf: not seen
 
-Both losses are means over `WINDOW` steps of the same minibatches, so that the difficulty of the minibatches cancels. A loss that falls
+Both losses are means over a window of `WINDOW` steps, or of all steps of a shorter training, on the same minibatches, so that the
+difficulty of the minibatches cancels. A loss that falls
 below for a moment has not left: it must stay below for `WINDOW` steps, or fall clearly below.
 
 Many copies run as one program by `torch.func.vmap` if the model allows it and it is faster, else one after another.
@@ -109,7 +110,7 @@ def run_trials(
     order = _Order(loop, parts, seed)
     schedule = loop.schedule(int(most.max()))
     losses, constants = np.full((2, int(most.max()), count), np.nan)
-    runs = [_Run(after) for _ in factors]
+    runs = [_Run(after, min(WINDOW, int(most.max()))) for _ in factors]
     active = list(range(count))
     step = used = 0
     last = count * constant.step_seconds
@@ -189,8 +190,8 @@ class Constant:
 class _Run:
     """Whether a trial has left or diverged, step by step."""
 
-    def __init__(self, after: float):
-        self.after = after
+    def __init__(self, after: float, window: int = WINDOW):
+        self.after, self.window = after, window
         self.left = self.diverged = self.below = math.inf
 
     @property
@@ -198,11 +199,11 @@ class _Run:
         return self.diverged < math.inf or (self.left < math.inf and self.steps >= self.after * self.left)
 
     def look(self, losses: np.ndarray, constants: np.ndarray, step: int, first: float) -> None:
-        """Read the last losses, at most `WINDOW` of them, after so many steps; `first` is the loss of the first step."""
+        """Read the last losses, at most a window of them, after so many steps; `first` is the loss of the first step."""
         self.steps = step
         if not math.isfinite(losses[-1]):
             self.diverged = step
-        if self.diverged < math.inf or step < WINDOW:
+        if self.diverged < math.inf or step < self.window:
             return
         ratio = losses.sum() / constants.sum()
         limit = DIVERGED * max(first, constants.mean())
@@ -210,7 +211,7 @@ class _Run:
             self.diverged = step
         elif self.left == math.inf:
             self.below = min(self.below, step) if ratio < LEFT else math.inf
-            if ratio < LEFT - CLEARLY or step - self.below >= WINDOW:
+            if ratio < LEFT - CLEARLY or step - self.below >= self.window:
                 self.left = self.below
 
 

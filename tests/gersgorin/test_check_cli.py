@@ -184,6 +184,7 @@ def test_the_outcome_is_drawn(capsys, targets):
         (["--epochs", "3"], "--epochs does not go with --target"),
         (["--learning-rate", "-1"], "--learning-rate is -1"),
         (["--steps", "0"], "steps is 0"),
+        (["--batch-size", "0"], "batch_size is 0"),
         (["--seconds", "0"], "seconds is 0"),
         (["--clip-norm", "0"], "clip_norm is 0"),
         (["--target", "missing.npy"], "missing.npy cannot be read"),

@@ -299,6 +299,20 @@ def test_the_search_ends_when_its_time_is_up(monkeypatch):
     assert found.outcome == "none helped"
 
 
+def test_no_trial_is_longer_than_the_training():
+    x, y = recall()
+    model = made(Reader)
+    found = cure(model, x, y, "cross-entropy", torch.optim.Adam(model.parameters(), lr=1e-5), steps=3)
+    assert max(row["steps"] for row in found.table()) == 3
+
+
+def test_without_time_it_asks_for_more():
+    x, y = recall()
+    model = made(Reader)
+    found = cure(model, x, y, "cross-entropy", torch.optim.Adam(model.parameters()), seconds=1e-6)
+    assert found.verdict == "The time was up before the first step of a trial: more seconds are needed."
+
+
 def test_weights_that_are_nan_are_refused():
     model, (x, y) = made(Reader), recall()
     model.out.weight.data[0, 0] = torch.nan

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 import gersgorin
 from gersgorin.checking.prediction import TrainingCheck
@@ -231,3 +231,31 @@ def test_an_empty_loader_is_refused():
     model = made()[0]
     with pytest.raises(DataError, match="DataLoader is empty"):
         gersgorin.check(model, [], None, "mse", "adam", learning_rate=0.1)
+
+
+@pytest.mark.parametrize(("learning_rate", "outcome"), [(1e-3, "leaves"), (1e4, "explodes")])
+def test_trainings_shorter_than_a_mean_of_losses_have_their_outcome(learning_rate, outcome):
+    model, x, y = made()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+    for _ in range(300):
+        optimizer.zero_grad()
+        nn.MSELoss()(model(x)[0], y).backward()
+        optimizer.step()
+    again = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=0.9)
+    assert gersgorin.check(model, x, y, nn.MSELoss(), again, steps=10, seconds=ENOUGH).outcome == outcome
+
+
+def test_without_time_no_learning_rate_is_ruled_out():
+    model, x, y = made()
+    found = gersgorin.check(model, x, y, nn.MSELoss(), torch.optim.Adam(model.parameters()), seconds=1e-6)
+    assert found.outcome == "may leave" and "was seen to leave" in found.verdict
+
+
+def test_the_generator_of_a_batch_sampler_stays_as_it_was():
+    model, x, y = made()
+    generator = torch.Generator().manual_seed(3)
+    state = generator.get_state()
+    sampler = RandomSampler(range(len(x)), generator=generator)
+    loader = DataLoader(TensorDataset(x, y), batch_sampler=BatchSampler(sampler, 16, drop_last=True))
+    gersgorin.check(model, loader, None, nn.MSELoss(), torch.optim.Adam(model.parameters()), steps=3, seconds=ENOUGH)
+    assert torch.equal(generator.get_state(), state)
