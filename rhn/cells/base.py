@@ -223,7 +223,7 @@ class Cell(nn.Module):
         if dropout is not None:
             self.check_masks(dropout, x.shape[1], x.dtype)
         x, rest = apply_input_mask(x, dropout)
-        states = self._states(x, s0, rest)
+        states = self._run_states(x, s0, rest)
         outputs, last = self.outputs_of(states), states[-1]
         if mask is not None:
             lengths = lengths_of(mask)
@@ -234,7 +234,7 @@ class Cell(nn.Module):
             return outputs.squeeze(1), last.squeeze(0)
         return (outputs.transpose(0, 1) if self.batch_first else outputs), last
 
-    def _states(self, x: Tensor, s0: Tensor, masks: CellMasks) -> Tensor:
+    def _run_states(self, x: Tensor, s0: Tensor, masks: CellMasks) -> Tensor:
         """All states by Newton's method, if the cell has that kernel and it is chosen, otherwise by the loop."""
         if masks.given:
             return self.states(x, s0, masks)

@@ -175,10 +175,6 @@ def test_a_cell_that_says_nothing_of_its_layers_has_no_gains():
     class Closed(DTRNN):
         run_layer = None
         runs_layers = False
-
-        def _states(self, x, y):
-            return [DTRNN.run_layer(self, 0, x, y, y)]
-
         layer_jacobians = None
 
     probe = frames()
