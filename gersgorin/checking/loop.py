@@ -90,7 +90,8 @@ class TrainingLoop:
         check_weights(model)
         self.loss_fn = _loss(loss_fn)
         self.clip_norm = _positive("clip_norm", clip_norm)
-        optimizer = _optimizer(model, optimizer, learning_rate)
+        optimizer = _optimizer(model, optimizer, learning_rate, scheduler is not None)
+        self.rates = _rates(optimizer, scheduler is not None)
         self.model, self.optimizer, self.scheduler = _copied(model, optimizer, _scheduler(scheduler, optimizer))
         with random_numbers_kept(model), with_gradients():
             like = next(self.model.parameters())
@@ -102,8 +103,8 @@ class TrainingLoop:
 
     @property
     def learning_rate(self) -> float:
-        """Of the first group of parameters."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        """Of the first group of parameters; the one that a scheduler multiplies."""
+        return self.rates[0]
 
     @property
     def optimizer_name(self) -> str:
@@ -117,21 +118,22 @@ class TrainingLoop:
         """A fresh optimiser on other tensors in the place of the model's parameters, its learning rates multiplied by a factor."""
         place = {id(p): parameters[name] for name, p in model.named_parameters() if name in parameters}
         fresh = copy.deepcopy(self.optimizer, place)
-        for group in fresh.param_groups:
-            group["lr"] = group["lr"] * factor
+        for group, rate in zip(fresh.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
         return fresh
 
     def schedule(self, steps: int) -> list[list[float]] | None:
-        """Learning rates of the groups before each step, relative to the first ones; None for constant ones."""
+        """Learning rates of the groups before each step, relative to those of the trials; None for constant ones."""
         if self.scheduler is None:
             return None
         scheduler = copy.deepcopy(self.scheduler)
         optimizer = scheduler.optimizer
-        first = [float(group["lr"]) for group in optimizer.param_groups]
         rows = []
         with warnings.catch_warnings(action="ignore"):  # the scheduler is stepped without its optimiser
             for step in range(steps):
-                rows.append([float(group["lr"]) / lr for group, lr in zip(optimizer.param_groups, first, strict=True)])
+                rows.append(
+                    [float(group["lr"]) / lr for group, lr in zip(optimizer.param_groups, self.rates, strict=True)]
+                )
                 try:
                     scheduler.step()
                 except USERS_FAULT as error:
@@ -433,7 +435,12 @@ def _positive(name: str, value: float | None) -> float | None:
     return value
 
 
-def _optimizer(model: nn.Module, optimizer: Any, learning_rate: float | None) -> Optimizer:
+def _rates(optimizer: Optimizer, scheduled: bool) -> list[float]:
+    """Learning rates of the groups; with a scheduler those that it multiplies, because a warm-up may begin at 0."""
+    return [float((scheduled and group.get("initial_lr")) or group.get("lr", 0)) for group in optimizer.param_groups]
+
+
+def _optimizer(model: nn.Module, optimizer: Any, learning_rate: float | None, scheduled: bool) -> Optimizer:
     """The optimiser, made from its name if only this is given."""
     if next(model.parameters(), None) is None:
         raise InvalidInputError(f"{type(model).__name__} has no parameters: there is nothing to train")
@@ -460,7 +467,7 @@ def _optimizer(model: nn.Module, optimizer: Any, learning_rate: float | None) ->
             f"{others} of the optimiser's parameters are not the model's: expected an optimiser on model.parameters(), made after "
             "the model was moved or converted"
         )
-    if any(not 0 < group.get("lr", 0) < math.inf for group in optimizer.param_groups):
+    if any(not 0 < rate < math.inf for rate in _rates(optimizer, scheduled)):
         raise InvalidInputError("a learning rate of the optimiser is not above 0")
     return optimizer
 

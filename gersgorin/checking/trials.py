@@ -265,7 +265,7 @@ class _Copies:
         self.rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
 
     def scale(self, relative: Sequence[float]) -> None:
-        """Set the learning rates of all groups relative to the first ones."""
+        """Set the learning rates of all groups relative to those of the trials."""
         for optimizer, rates in zip(self.optimizers, self.rates, strict=True):
             for group, rate, factor in zip(optimizer.param_groups, rates, relative, strict=True):
                 group["lr"] = rate * factor

@@ -226,6 +226,15 @@ def test_an_empty_loader_is_refused():
         TrainingLoop(model, [], None, "mse", "adam", learning_rate=0.1)
 
 
+def test_a_warm_up_may_begin_at_a_learning_rate_of_zero():
+    model, x, y = made()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, step / 4))
+    loop = TrainingLoop(model, x, y, "mse", optimizer, scheduler=scheduler)
+    assert loop.learning_rate == 0.1
+    assert np.allclose(np.ravel(loop.schedule(6)), [0, 0.25, 0.5, 0.75, 1, 1])
+
+
 def test_a_scheduler_that_ends_before_the_training_is_refused():
     model, x, y = made()
     optimizer = torch.optim.Adam(model.parameters())
