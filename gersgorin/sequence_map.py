@@ -46,6 +46,10 @@ class SequenceMap:
         self.name = name_of(module)
         self.label = label or Label(name=self.name, title=self.name)
         x = _checked(x)
+        if isinstance(module, nn.RNNCellBase):
+            raise InvalidInputError(
+                f"{self.name} is one step of a recurrence: expected a module that reads a sequence, such as a loop over it"
+            )
         if isinstance(module, nn.Module):
             check_weights(module)
         errors, found = [], []
@@ -166,6 +170,8 @@ def _layouts(module, x: Tensor) -> list[tuple[Tensor, int]]:
     batches = [(x[:, None], 0), (x[None], 1)]
     if any(getattr(part, "batch_first", False) for part in parts):
         return [*reversed(batches), (x, 0)]
+    if x.shape[0] == x.shape[-1]:  # without a batch, a loop over the wrong axis would run
+        return [*batches, (x, 0)]
     return [(x, 0), *batches]
 
 

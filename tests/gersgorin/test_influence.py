@@ -282,3 +282,28 @@ def test_the_map_tries_the_modules_own_precision():
             return x.cumsum(0)
 
     assert SequenceMap(Single(), torch.randn(T, M)).outputs.dtype == torch.float32
+
+
+class OwnLoop(nn.Module):
+    """A loop over the second axis of (B, T, m)."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.cell = nn.RNNCell(size, size)
+
+    def forward(self, x):
+        h, outputs = None, []
+        for t in range(x.shape[1]):
+            h = self.cell(x[:, t], h) if x.dim() == 3 else self.cell(x[t], h)
+            outputs.append(h)
+        return torch.stack(outputs, 1)
+
+
+def test_as_many_steps_as_inputs_are_read_along_the_axis_of_time():
+    module, x = OwnLoop(4), torch.randn(4, 4)
+    assert np.array_equal(gersgorin.memory(module, x).influence, gersgorin.memory(module, x[None]).influence)
+
+
+def test_a_single_step_is_refused():
+    with pytest.raises(InvalidInputError, match="LSTMCell is one step of a recurrence"):
+        gersgorin.memory(nn.LSTMCell(3, 5), torch.randn(7, 3))
