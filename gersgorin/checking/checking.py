@@ -26,9 +26,9 @@ from gersgorin.checking.calibration import delay_of, load_calibration, unlike, w
 from gersgorin.checking.explanation import explain
 from gersgorin.checking.forecast import forecast
 from gersgorin.checking.gains import measure_gains
-from gersgorin.checking.loop import BATCH_SIZE, Batches, TrainingLoop, random_numbers_kept
+from gersgorin.checking.loop import BATCH_SIZE, Batches, TrainingLoop, check_steps, positive, random_numbers_kept
 from gersgorin.checking.prediction import TrainingCheck
-from gersgorin.checking.verdict import MOST, Check, Outlook, Suggestion, Training, changes
+from gersgorin.checking.verdict import Check, Outlook, Suggestion, Training, changes
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.objective import Loss, Objective
 from rhn.errors import DataError, InvalidInputError
@@ -106,9 +106,8 @@ def check_training(
     Raises:
         InvalidInputError or DataError: these parts do not make a training; the message says which.
     """
-    end = time.monotonic() + _number("seconds", seconds)
-    if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= MOST:
-        raise InvalidInputError(f"steps is {steps!r}, expected a whole number of at least 1")
+    end = time.monotonic() + positive("seconds", seconds)
+    check_steps(steps)
     progress("the training")
     parts = {"learning_rate": learning_rate, "clip_norm": clip_norm, "scheduler": scheduler, "batch_size": batch_size}
     loop = TrainingLoop(model, x, y, loss_fn, optimizer, **parts, batch_axis=batch_axis, loading_seconds=seconds / 4)
@@ -134,12 +133,6 @@ def check_training(
         cells=explanation.cells,
         left_out=tuple(left_out),
     )
-
-
-def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise InvalidInputError(f"{name} is {value!r}, expected a number above 0")
-    return value
 
 
 @one_thread()  # two threads on small matrices gain little on an idle machine and lose much on a busy one

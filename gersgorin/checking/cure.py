@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gersgorin._validate import with_gradients
-from gersgorin.checking.loop import BATCH_SIZE, TrainingLoop, random_numbers_kept
+from gersgorin.checking.loop import BATCH_SIZE, TrainingLoop, check_steps, positive, random_numbers_kept
 from gersgorin.checking.starts import Start, starts
 from gersgorin.checking.trials import WINDOW, Constant, Trials, run_trials
 from gersgorin.linalg.spectrum import one_thread
@@ -215,10 +215,8 @@ def cure(
         InvalidInputError or DataError: as for `check`.
     """
     begun = monotonic()
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise InvalidInputError(f"steps is {steps!r}, expected a whole number of at least 1")
-    if not 0 < seconds < math.inf:
-        raise InvalidInputError(f"seconds is {seconds!r}, expected a number above 0")
+    positive("seconds", seconds)
+    check_steps(steps)
     loop = TrainingLoop(
         model,
         x,

@@ -63,14 +63,14 @@ THIRD, FOURTH = 1.3, 2.0  # steps of these trials, relative to the budget
 UNCLEAR = 0.06, 0.1  # of the probability and its complement, from which a third and a fourth trial run
 SAFE = 0.98  # probability of a training that was seen to leave
 LONG, LONGER = 2000, 0.8  # steps of a training from which most of it is run if nothing else decides, and this share
-DOUBT = 0.03  # probability, and its complement, from which this is done
+UNDECIDED = 0.03  # probability, and its complement, from which this is done
 HALF = 0.7  # the same, if the other half of the data stays; its complement, if the other half diverges
 SPREAD = 0.2  # least half-width of ln T that two halves of the data give
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What short trials say about a training of S steps."""
+    """Prediction for a training of S steps, and the trials behind it."""
 
     escape_steps: float
     """From the first step; inf: does not leave within S steps."""
@@ -168,25 +168,16 @@ def decide(
     elif first.steps[0] >= steps:
         escape, spread, probability = math.inf, (math.inf, math.inf), 1 - SAFE
     else:
-        belief = Belief(law, evidence(done))
-        longest = None
-        if steps >= LONG and (LONGER * steps + first.steps.sum()) * first.step_seconds <= seconds:
-            if belief.unclear(steps, DOUBT):
-                longest = more("most of the training", [1.0], (None,), int(LONGER * steps))
-                belief = Belief(law, evidence(done))
+        belief = _after_more_trials(more, done, halves, steps, law, budget, seconds)
+        own = [found for found in done[1:] if found.factors[0] == 1]
+        diverged = min((float(found.diverged[0]) for found in own), default=math.inf)
+        left = min((float(found.left[0]) for found in own if found.parts[0] is None), default=math.inf)
+        if diverged < math.inf:
+            escape, spread, probability = left, (left, left), 1 - SAFE
+        elif left < math.inf:
+            escape, spread, probability = left, (left * math.exp(-SPREAD), left * math.exp(SPREAD)), SAFE
         else:
-            if belief.unclear(steps, UNCLEAR[0]):
-                more("three times its learning rate", [FASTER**0.5], halves[:1], min(steps, int(THIRD * budget)))
-                belief = Belief(law, evidence(done))
-            if belief.unclear(steps, UNCLEAR[1]):
-                more("the other half of the data, for longer", [1.0], halves[1:], min(steps, int(FOURTH * budget)))
-                belief = Belief(law, evidence(done))
-        if longest is not None and longest.left[0] < math.inf:
-            escape, diverged, probability = float(longest.left[0]), float(longest.diverged[0]), SAFE
-            spread = escape * math.exp(-SPREAD), escape * math.exp(SPREAD)
-        else:
-            probability = belief.probability(steps)
-            escape, spread = belief.escape(steps)
+            (escape, spread), probability = belief.escape(steps), belief.probability(steps)
     joined = joined_trials(done)
     return Forecast(
         escape_steps=escape if escape <= steps else math.inf,
@@ -200,6 +191,29 @@ def decide(
     )
 
 
+def _after_more_trials(
+    more: Callable[..., Trials],
+    done: list[Trials],
+    halves: tuple[int | None, int | None],
+    steps: int,
+    law: tuple[float, float],
+    budget: int,
+    seconds: float,
+) -> "Belief":
+    """Run further trials, which `more` appends to `done`, until leaving or staying is probable; arguments as in `decide`."""
+    (first,), belief = done, Belief(law, evidence(done))
+    if steps >= LONG and (LONGER * steps + first.steps.sum()) * first.step_seconds <= seconds:
+        if belief.unclear(steps, UNDECIDED):
+            more("most of the training", [1.0], (None,), int(LONGER * steps))
+        return Belief(law, evidence(done))
+    if belief.unclear(steps, UNCLEAR[0]):
+        more("three times its learning rate", [FASTER**0.5], halves[:1], min(steps, int(THIRD * budget)))
+        belief = Belief(law, evidence(done))
+    if belief.unclear(steps, UNCLEAR[1]):
+        more("the other half of the data, for longer", [1.0], halves[1:], min(steps, int(FOURTH * budget)))
+    return Belief(law, evidence(done))
+
+
 def exponent_of(loop: TrainingLoop) -> tuple[float, float]:
     """Mean and standard deviation of p for the loop's optimiser."""
     return EXPONENT["sgd" if isinstance(loop.optimizer, torch.optim.SGD | torch.optim.ASGD) else "adaptive"]
@@ -207,7 +221,7 @@ def exponent_of(loop: TrainingLoop) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one trial says."""
+    """Result of one trial."""
 
     factor: float
     """On the learning rate."""

@@ -41,6 +41,7 @@ LOSSES = {
     "bernoulli": lambda output, y: F.binary_cross_entropy_with_logits(output, y.to(output.dtype).reshape(output.shape)),
 }
 BATCH_SIZE = 32
+MOST_STEPS = 10**9  # of a training
 MOST_BYTES = 2**29  # of the batches of a DataLoader in memory
 MOST_BATCHES = 4_000  # of a DataLoader
 SEARCH_STEPS = 200  # of the search for the best constant output
@@ -89,7 +90,7 @@ class TrainingLoop:
             raise InvalidInputError(f"{type(model).__name__} has weights of no size yet: run it once before")
         check_weights(model)
         self.loss_fn = _loss(loss_fn)
-        self.clip_norm = _positive("clip_norm", clip_norm)
+        self.clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
         optimizer = _optimizer(model, optimizer, learning_rate, scheduler is not None)
         self.rates = _rates(optimizer, scheduler is not None)
         self.model, self.optimizer, self.scheduler = _copied(model, optimizer, _scheduler(scheduler, optimizer))
@@ -429,10 +430,17 @@ def _loss(loss_fn: Any) -> Callable[[Any, Tensor], Tensor]:
     return LOSSES[loss_fn]
 
 
-def _positive(name: str, value: float | None) -> float | None:
-    if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
+def positive(name: str, value: Any) -> float:
+    """A finite number above 0. Raises InvalidInputError."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise InvalidInputError(f"{name} is {value!r}, expected a number above 0")
     return value
+
+
+def check_steps(steps: Any) -> None:
+    """Raise InvalidInputError unless it is a length of a training."""
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MOST_STEPS:
+        raise InvalidInputError(f"steps is {steps!r}, expected a whole number of at least 1")
 
 
 def _rates(optimizer: Optimizer, scheduled: bool) -> list[float]:
@@ -449,9 +457,9 @@ def _optimizer(model: nn.Module, optimizer: Any, learning_rate: float | None, sc
             raise InvalidInputError(
                 f"optimizer is {optimizer!r}, expected one of {', '.join(OPTIMIZERS)}, or an instance"
             )
-        if _positive("learning_rate", learning_rate) is None:
+        if learning_rate is None:
             raise InvalidInputError(f"optimizer is {optimizer!r} without a learning_rate: expected a number above 0")
-        return OPTIMIZERS[optimizer.lower()](model.parameters(), lr=learning_rate)
+        return OPTIMIZERS[optimizer.lower()](model.parameters(), lr=positive("learning_rate", learning_rate))
     if not isinstance(optimizer, Optimizer):
         raise InvalidInputError(f"optimizer is {type(optimizer).__name__}, expected a torch.optim.Optimizer or a name")
     if learning_rate is not None:

@@ -74,23 +74,35 @@ def test_a_training_that_takes_longer_than_it_lasts_stays():
 class Late(nn.Linear):
     """Gives zeros for its first 1,200 steps of training, so that nothing forecasts its escape."""
 
-    calls, clock = 0, None
+    calls, clock, gain = 0, None, 1.0
 
     def forward(self, x):
         self.calls += torch.is_grad_enabled()
         self.clock.now += self.clock.step
-        return super().forward(x) * float(self.calls > 1200)
+        return super().forward(x) * self.gain * float(self.calls > 1200)
 
 
 @pytest.mark.parametrize("seconds", [60, 4])
 def test_most_of_a_long_training_is_run_if_nothing_else_decides_and_the_time_allows(monkeypatch, seconds):
     Late.clock = clock = Clock(monkeypatch, 0.003)
-    monkeypatch.setattr(module, "DOUBT", 0.0)
+    monkeypatch.setattr(module, "UNDECIDED", 0.0)
     x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
     loop = TrainingLoop(Late(2, 1), x, x[:, :1], "mse", "adam", learning_rate=1e-2, batch_axis=0)
     found = forecast(loop, steps=2000, seconds=seconds)
     assert clock.now <= seconds
     assert (found.escape_steps < 2000) == (seconds == 60)
+
+
+def test_a_late_explosion_is_found(monkeypatch):
+    Late.clock = Clock(monkeypatch, 0.003)
+    monkeypatch.setattr(module, "UNDECIDED", 0.0)
+    monkeypatch.setattr(Late, "gain", 1e9)
+    x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+    loop = TrainingLoop(Late(2, 1), x, x[:, :1], "mse", "adam", learning_rate=1e-2, batch_axis=0)
+    found = forecast(loop, steps=2000, seconds=60)
+    assert 1200 <= found.diverges_at < 1300
+    assert found.escape_steps == math.inf
+    assert found.probability < 0.1
 
 
 def test_a_rate_that_is_too_high_diverges_and_smaller_ones_are_in_the_window():
