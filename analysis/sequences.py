@@ -27,7 +27,7 @@ from torch.nn.utils.rnn import pad_sequence
 from analysis.lesion_modes import places
 from rhn.data import Batch
 from rhn.data.corpus import Corpus, Piece, lookup
-from rhn.data.rebuild import Row, rows
+from rhn.data.rebuild import ChoraleRow, rows
 from rhn.data.scores import corpus_folder, musicxml
 from rhn.data.text import Tokens, Vocabulary
 from rhn.data.vocabulary import EOS
@@ -104,7 +104,7 @@ def bars_of(sequence: np.ndarray) -> tuple[np.ndarray, bool]:
     return np.arange(0.0, len(sequence), QUARTERS), False
 
 
-def _through_segments(measures: np.ndarray, row: Row) -> np.ndarray:
+def _through_segments(measures: np.ndarray, row: ChoraleRow) -> np.ndarray:
     """Convert starts in quarter notes of the score to frames of the piece, which joins some segments of the score."""
     starts, begin = [], 0
     for first, last in row.segments:

@@ -7,38 +7,18 @@ interpreter.) The time left assumes that no trial stops early, so it is an upper
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from optim_study.plan import Planned
 from optim_study.results import Counts
 from optim_study.worker import Begun, Claimed, EpochDone, Event, Finished
-from rhn.utils.progress import LINE_SECONDS, duration, lines_of, rate_words
+from rhn.utils.progress import LINE_SECONDS, Speed, duration, lines_of, rate_words
 from rhn.utils.wording import counted
 
-FIRST_EPOCHS = 3  # epochs of a worker before its speed counts
-FIRST_SECONDS = 1.0  # of these epochs: events from other machines come in bundles
+LEAST_SECONDS = 1.0  # of a measured speed: events from other machines come in bundles
 POLL_SECONDS = 3.0  # interval of looking into the storage for the work of others
-
-
-@dataclass
-class _Speed:
-    """The work of one worker since the end of its first epoch."""
-
-    since: float
-    until: float
-    work: float = 0.0
-    epochs: int = 0
-    study: str = ""
-    """The present study, with `own` epochs since `begun`."""
-    begun: float = 0.0
-    own: int = 0
-
-
-def _is_known(epochs: int, seconds: float) -> bool:
-    """True if a speed is measured on enough epochs and time."""
-    return epochs >= FIRST_EPOCHS and seconds >= FIRST_SECONDS
 
 
 @dataclass
@@ -49,7 +29,10 @@ class Progress:
     counts: dict[str, Counts]
     jobs: int = 1
     clock: Callable[[], float] = time.monotonic
-    _speeds: dict[int, _Speed] = field(default_factory=dict)
+    _work: dict[int, Speed] = field(default_factory=dict)
+    """Worker -> its work a second."""
+    _paces: dict[int, tuple[str, Speed]] = field(default_factory=dict)
+    """Worker -> its present study, and epochs a second in it."""
     _epochs: dict[str, dict[int, int]] = field(default_factory=dict)
     """Study -> trial -> epochs done, of trials that our workers hold."""
 
@@ -61,30 +44,26 @@ class Progress:
                 epochs.update(event.epochs)
             case EpochDone():
                 epochs.update(dict.fromkeys(event.live, event.epoch))
-                now = self.clock()
-                if worker not in self._speeds:  # the first epoch loads, allocates and compiles too
-                    self._speeds[worker] = _Speed(now, now, study=event.study, begun=now)
-                    return
-                speed = self._speeds[worker]
-                if event.study != speed.study:
-                    speed.study, speed.begun, speed.own = event.study, now, 0
-                else:
-                    speed.own += 1
-                speed.work += len(event.live) * next(p.work for p in self.planned if p.config.name == event.study)
-                speed.until, speed.epochs = now, speed.epochs + 1
+                work = next(p.work for p in self.planned if p.config.name == event.study)
+                self._work.setdefault(worker, self._new_speed()).add(len(event.live) * work)
+                if self._paces.get(worker, ("",))[0] != event.study:
+                    self._paces[worker] = event.study, self._new_speed()
+                self._paces[worker][1].add()
             case Finished():
                 epochs.pop(event.number, None)
 
     @property
     def rate(self) -> float | None:
         """Work a second of all our workers together; None before it is measured."""
-        known = [s for s in self._speeds.values() if _is_known(s.epochs, s.until - s.since) and s.work]
-        return sum(s.work / (s.until - s.since) for s in known) / len(known) * self.jobs if known else None
+        mean = _mean(self._work.values())
+        return None if mean is None else mean * self.jobs
 
     def epochs_a_second(self, study: str) -> float | None:
         """Epochs a second of a worker in a study, the mean over its workers; None before it is measured."""
-        known = [s for s in self._speeds.values() if s.study == study and _is_known(s.own, s.until - s.begun)]
-        return sum(s.own / (s.until - s.begun) for s in known) / len(known) if known else None
+        return _mean(speed for name, speed in self._paces.values() if name == study)
+
+    def _new_speed(self) -> Speed:
+        return Speed(self.clock, LEAST_SECONDS)
 
     def left(self, planned: Planned) -> float:
         """Work left in a study if no trial stops early."""
@@ -105,6 +84,12 @@ class Progress:
     @property
     def trials(self) -> int:
         return sum(counts.trials for counts in self.counts.values())
+
+
+def _mean(speeds: Iterable[Speed]) -> float | None:
+    """The mean of the measured speeds."""
+    rates = [speed.rate for speed in speeds if speed.rate is not None]
+    return sum(rates) / len(rates) if rates else None
 
 
 class Display:

@@ -41,7 +41,7 @@ _REPORTS = 50  # values a trial: reading 720 trials with 1000 values each takes 
 
 
 @dataclass(frozen=True)
-class Record:
+class TrialRecord:
     """A finished trial."""
 
     outcome: Outcome
@@ -84,7 +84,7 @@ class StudyFolder:
         path.unlink(missing_ok=True)
         remove_leftovers(path.parent, path.stem)
 
-    def load_record(self, number: int) -> Record | None:
+    def load_record(self, number: int) -> TrialRecord | None:
         """The record of a finished trial, or None; a damaged one is logged."""
         path = self._record_path(number)
         try:
@@ -96,7 +96,7 @@ class StudyFolder:
             check_fields(outcome)
             if curve.ndim != 2 or curve.shape[1] != 2:
                 raise ValueError(f"its curve has shape {curve.shape}, expected (epochs + 1, 2)")
-            return Record(outcome, curve)
+            return TrialRecord(outcome, curve)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -105,7 +105,7 @@ class StudyFolder:
             _logger.warning("%s is damaged (%s): it counts as absent", path, error)
             return None
 
-    def save_record(self, number: int, record: Record) -> None:
+    def save_record(self, number: int, record: TrialRecord) -> None:
         """Save the outcome and the curve of a trial."""
         content = {"outcome": asdict(record.outcome), "curve": record.curve.tolist()}
         write_json(self._record_path(number), {_FINGERPRINT: self._fingerprint, **content})
@@ -203,14 +203,16 @@ class SharedStudy:
         self._storage.report(claim.trial_id, new)
         claim.reported.update(new)
 
-    def finish(self, claim: Claim, record: Record, write_best: Callable[[Path, Mapping[str, object]], None]) -> None:
+    def finish(
+        self, claim: Claim, record: TrialRecord, write_best: Callable[[Path, Mapping[str, object]], None]
+    ) -> None:
         """Save the record, and the model if it is the best so far; complete the trial. The next worker can finish it after a kill."""
         with self._locks.mutex():
             self.folder.offer_best(claim.number, record.outcome.value(self.config.objective), write_best)
         self.folder.save_record(claim.number, record)
         self.complete(claim, record)
 
-    def complete(self, claim: Claim, record: Record) -> None:
+    def complete(self, claim: Claim, record: TrialRecord) -> None:
         """Complete a trial with a saved record in the storage. Its rolling state is deleted first: no worker claims the trial again."""
         self.folder.delete_state(claim.number)
         self.report(claim, record.curve)

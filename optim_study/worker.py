@@ -13,7 +13,7 @@ from pathlib import Path
 
 from optim_study.backend import Backend, FusedTrials, Outcome
 from optim_study.locks import LocksLostError
-from optim_study.study import Claim, Record, SharedStudy
+from optim_study.study import Claim, SharedStudy, TrialRecord
 from rhn.training.state import TrialState
 from rhn.utils.interrupts import Interrupted, InterruptRequest, deferred_interrupt
 
@@ -212,7 +212,7 @@ class _Batch:
 
     def _finish(self, fused: FusedTrials, number: int) -> None:
         config, claim = self.study.config, self.claims[number]
-        record = Record(self.backend.outcome(config, fused, number), fused.curve(number))
+        record = TrialRecord(self.backend.outcome(config, fused, number), fused.curve(number))
         about = {"study": config.protocol(), "trial": number, "settings": asdict(claim.settings)}
 
         def write_best(path: Path, mark: Mapping[str, object]) -> None:

@@ -10,9 +10,9 @@ from rhn.data import Corpus, TextCorpus, Vocabulary, chorales, read_text
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.presets import preset
 from rhn.training.config import ChoraleConfig, LanguageConfig
-from rhn.training.evaluation import Evaluation, Score, score
+from rhn.training.evaluation import Score, score
 from rhn.training.evaluation import evaluate as evaluate_chorales
-from rhn.training.run_folder import Result
+from rhn.training.run_folder import TrainingResult
 from rhn.training.run_folder import train as train_in_folder
 from rhn.training.sampling import generate, sample_chorale
 
@@ -37,7 +37,7 @@ def train(
     device: str = "cpu",
     max_minutes: float = float("inf"),
     **changes,
-) -> list[Result]:
+) -> list[TrainingResult]:
     """Train in a folder, or go on with the training in it; the result of each seed, with losses and the path of the best weights.
 
     Args:
@@ -63,7 +63,7 @@ def evaluate(
     *,
     device: str = "cpu",
     **options,
-) -> Evaluation | Score:
+) -> Score:
     """The mean loss of a model on a split ("train", "valid", "test"), `.nll` in nats a predicted frame or token.
 
     options: batch_size and temperature, for texts; see `rhn.training.evaluation.score`.

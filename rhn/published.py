@@ -10,7 +10,7 @@ from rhn.data.datasets import TEXT_SETS
 PTB_WORDS = TEXT_SETS["ptb"].counts["vocabulary"]
 
 
-class Score(NamedTuple):
+class TableRow(NamedTuple):
     """A row of a table: the paper's name of the model, millions of parameters, validation (where printed) and test, and our preset."""
 
     model: str
@@ -33,37 +33,37 @@ class DepthRow(NamedTuple):
 
 TABLES = {
     "ptb": (  # table 1
-        Score("RNN-LDA + KN-5 + cache (Mikolov & Zweig 2012)", 9, None, 92.0),
-        Score("Conv. + Highway + LSTM + dropout (Kim et al. 2015)", 19, None, 78.9),
-        Score("LSTM + dropout (Zaremba et al. 2014)", 66, 82.2, 78.4),
-        Score("Variational LSTM (Gal 2015)", 66, 77.3, 75.0),
-        Score("Variational LSTM + WT (Press & Wolf 2016)", 51, 75.8, 73.2, "ptb-variational-lstm-tied"),
-        Score("Pointer Sentinel-LSTM (Merity et al. 2016)", 21, 72.4, 70.9),
-        Score("Variational LSTM + WT + augmented loss (Inan et al. 2016)", 51, 71.1, 68.5),
-        Score("Variational RHN", 32, 71.2, 68.5, "ptb-depth-8"),
-        Score("Variational RHN + WT", 23, 67.9, 65.4, "ptb-sota"),
-        Score("Architecture search with base 8 (Zoph & Le 2016)", 32, None, 67.9),
-        Score("Architecture search with base 8 + WT (Zoph & Le 2016)", 25, None, 64.0),
-        Score("Architecture search with base 8 + WT, large (Zoph & Le 2016)", 54, None, 62.4),
+        TableRow("RNN-LDA + KN-5 + cache (Mikolov & Zweig 2012)", 9, None, 92.0),
+        TableRow("Conv. + Highway + LSTM + dropout (Kim et al. 2015)", 19, None, 78.9),
+        TableRow("LSTM + dropout (Zaremba et al. 2014)", 66, 82.2, 78.4),
+        TableRow("Variational LSTM (Gal 2015)", 66, 77.3, 75.0),
+        TableRow("Variational LSTM + WT (Press & Wolf 2016)", 51, 75.8, 73.2, "ptb-variational-lstm-tied"),
+        TableRow("Pointer Sentinel-LSTM (Merity et al. 2016)", 21, 72.4, 70.9),
+        TableRow("Variational LSTM + WT + augmented loss (Inan et al. 2016)", 51, 71.1, 68.5),
+        TableRow("Variational RHN", 32, 71.2, 68.5, "ptb-depth-8"),
+        TableRow("Variational RHN + WT", 23, 67.9, 65.4, "ptb-sota"),
+        TableRow("Architecture search with base 8 (Zoph & Le 2016)", 32, None, 67.9),
+        TableRow("Architecture search with base 8 + WT (Zoph & Le 2016)", 25, None, 64.0),
+        TableRow("Architecture search with base 8 + WT, large (Zoph & Le 2016)", 54, None, 62.4),
     ),
     "enwik8": (  # table 2
-        Score("Grid-LSTM (Kalchbrenner et al. 2015)", 17, None, 1.47),
-        Score("MI-LSTM (Wu et al. 2016)", 17, None, 1.44),
-        Score("mLSTM (Krause et al. 2016)", 21, None, 1.42),
-        Score("LN HyperNetworks (Ha et al. 2016)", 27, None, 1.34),
-        Score("LN HM-LSTM (Chung et al. 2016)", 35, None, 1.32),
-        Score("RHN, depth 5", 23, None, 1.31, "enwik8-5x1500"),
-        Score("RHN, depth 10", 21, None, 1.30, "enwik8-10x1000"),
-        Score("Large RHN, depth 10", 46, 1.26, 1.27, "enwik8-sota"),
+        TableRow("Grid-LSTM (Kalchbrenner et al. 2015)", 17, None, 1.47),
+        TableRow("MI-LSTM (Wu et al. 2016)", 17, None, 1.44),
+        TableRow("mLSTM (Krause et al. 2016)", 21, None, 1.42),
+        TableRow("LN HyperNetworks (Ha et al. 2016)", 27, None, 1.34),
+        TableRow("LN HM-LSTM (Chung et al. 2016)", 35, None, 1.32),
+        TableRow("RHN, depth 5", 23, None, 1.31, "enwik8-5x1500"),
+        TableRow("RHN, depth 10", 21, None, 1.30, "enwik8-10x1000"),
+        TableRow("Large RHN, depth 10", 46, 1.26, 1.27, "enwik8-sota"),
     ),
     "text8": (  # table 3
-        Score("MI-LSTM (Wu et al. 2016)", 17, None, 1.44),
-        Score("mLSTM (Krause et al. 2016)", 10, None, 1.40),
-        Score("BN LSTM (Cooijmans et al. 2016)", 16, None, 1.36),
-        Score("HM-LSTM (Chung et al. 2016)", 35, None, 1.32),
-        Score("LN HM-LSTM (Chung et al. 2016)", 35, None, 1.29),
-        Score("RHN, depth 10", 20, None, 1.29, "text8-10x1000"),
-        Score("Large RHN, depth 10", 45, 1.19, 1.27, "text8-sota"),
+        TableRow("MI-LSTM (Wu et al. 2016)", 17, None, 1.44),
+        TableRow("mLSTM (Krause et al. 2016)", 10, None, 1.40),
+        TableRow("BN LSTM (Cooijmans et al. 2016)", 16, None, 1.36),
+        TableRow("HM-LSTM (Chung et al. 2016)", 35, None, 1.32),
+        TableRow("LN HM-LSTM (Chung et al. 2016)", 35, None, 1.29),
+        TableRow("RHN, depth 10", 20, None, 1.29, "text8-10x1000"),
+        TableRow("Large RHN, depth 10", 45, 1.19, 1.27, "text8-sota"),
     ),
 }
 PTB_BY_DEPTH = (  # figure 5(a): untied of 32 million parameters each, tied growing from 19 to 23 million

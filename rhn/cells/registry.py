@@ -23,7 +23,7 @@ Factory = TypeVar("Factory", bound=Callable)
 
 
 @dataclass(frozen=True)
-class Row:
+class CellRow:
     """The facts of one cell."""
 
     place: str
@@ -43,7 +43,7 @@ class Row:
 class Cells(Mapping[str, Callable]):
     """Cells by name, in the order of listings: `CELLS["rhn"]` is a class, imported at first use; `rows` holds the facts."""
 
-    def __init__(self, rows: dict[str, Row]):
+    def __init__(self, rows: dict[str, CellRow]):
         self.rows = rows
 
     def __getitem__(self, name: str) -> Callable:
@@ -67,22 +67,22 @@ WITHOUT_GATES = {"learning_rate": 0.05}  # found by trial: tanh cells diverge at
 
 CELLS = Cells(
     {
-        "rnn": Row("transition:RNN", **WITHOUT_GATES, torch=("RNN", "RNNCell")),
-        "irnn": Row("transition:IRNN", **WITHOUT_GATES),
-        "dt-rnn": Row("transition:DTRNN", **WITHOUT_GATES, deep=True),
-        "dts-rnn": Row("transition:DTSRNN", **WITHOUT_GATES, deep=True),
-        "rhn": Row("highway:RHN", deep=True, transform_bias=True),
-        "lstm": Row("gated:LSTM", torch=("LSTM", "LSTMCell")),
-        "gru": Row("gated:GRU", torch=("GRU", "GRUCell")),
-        "indrnn": Row("indrnn:IndRNN"),
-        "mgu": Row("mgu:MGU"),
-        "mingru": Row("mingru:MinGRU"),
-        "lru": Row("lru:LRU"),
-        "slstm": Row("slstm:SLSTM"),
-        "antisymmetric": Row("antisymmetric:AntisymmetricRNN"),
-        "orthogonal": Row("orthogonal:OrthogonalRNN"),
-        "cornn": Row("cornn:CoRNN"),
-        "leaky": Row("leaky:LeakyRNN"),
+        "rnn": CellRow("transition:RNN", **WITHOUT_GATES, torch=("RNN", "RNNCell")),
+        "irnn": CellRow("transition:IRNN", **WITHOUT_GATES),
+        "dt-rnn": CellRow("transition:DTRNN", **WITHOUT_GATES, deep=True),
+        "dts-rnn": CellRow("transition:DTSRNN", **WITHOUT_GATES, deep=True),
+        "rhn": CellRow("highway:RHN", deep=True, transform_bias=True),
+        "lstm": CellRow("gated:LSTM", torch=("LSTM", "LSTMCell")),
+        "gru": CellRow("gated:GRU", torch=("GRU", "GRUCell")),
+        "indrnn": CellRow("indrnn:IndRNN"),
+        "mgu": CellRow("mgu:MGU"),
+        "mingru": CellRow("mingru:MinGRU"),
+        "lru": CellRow("lru:LRU"),
+        "slstm": CellRow("slstm:SLSTM"),
+        "antisymmetric": CellRow("antisymmetric:AntisymmetricRNN"),
+        "orthogonal": CellRow("orthogonal:OrthogonalRNN"),
+        "cornn": CellRow("cornn:CoRNN"),
+        "leaky": CellRow("leaky:LeakyRNN"),
     }
 )
 OURS = tuple(CELLS)
@@ -91,7 +91,7 @@ TORCH_CELLS = {f"torch.nn:{theirs}": name for name, row in CELLS.rows.items() fo
 """The cells of torch.nn by the name that commands take, and the name of our form of each."""
 
 
-def register_cell(name: str, *, learning_rate: float = Row.learning_rate) -> Callable[[Factory], Factory]:
+def register_cell(name: str, *, learning_rate: float = CellRow.learning_rate) -> Callable[[Factory], Factory]:
     """Decorator that registers a cell of your own, a class or a function, under a name that functions and commands take.
 
     learning_rate: one at which the cell trains on the chorales, for `rhn train jsb-depth-1 --cell NAME`.
@@ -107,7 +107,7 @@ def register_cell(name: str, *, learning_rate: float = Row.learning_rate) -> Cal
         if taken is not None and taken.place != place:  # the same class again: a notebook ran its cell twice
             raise InvalidInputError(f"a cell {name!r} is registered already, {taken.place}: choose another name")
         facts = {"deep": getattr(factory, "deep", True), "transform_bias": accepts(factory, "transform_bias")}
-        CELLS.rows[name] = Row(place, factory, **facts, learning_rate=learning_rate)
+        CELLS.rows[name] = CellRow(place, factory, **facts, learning_rate=learning_rate)
         return factory
 
     return register
@@ -194,7 +194,7 @@ def is_ours(cell: str | Callable) -> bool:
 def learning_rate(cell: str) -> float:
     """A learning rate at which a cell, registered or named as package.module:factory, trains on the chorales."""
     factory = resolve_cell(cell)
-    return next((CELLS.rows[name].learning_rate for name in CELLS if CELLS[name] is factory), Row.learning_rate)
+    return next((CELLS.rows[name].learning_rate for name in CELLS if CELLS[name] is factory), CellRow.learning_rate)
 
 
 def with_depth(name: str, depth: int) -> str:

@@ -66,9 +66,9 @@ class Evaluate(Trained):
         model, device = load_model(self.checkpoint, self.cell, PolyphonicModel), resolve_device(self.device)
         found = evaluate(model, getattr(corpus_of(self.checkpoint, self.data), self.split), device=device)
         if self.json:
-            print_json({"nll": found.nll, "split": self.split, "frames": found.frames})
+            print_json({"nll": found.nll, "split": self.split, "frames": found.predicted})
         else:
-            print(f"{self.split}: {found.nll:.4f} nats a frame over {found.frames} predicted frames")
+            print(f"{self.split}: {found.nll:.4f} nats a frame over {found.predicted} predicted frames")
 
     def _text(self) -> None:
         self._check_methods()
@@ -92,10 +92,10 @@ class Evaluate(Trained):
         name, used = measure_name(trained.vocabulary), used | method
         value = measure(found.nll, name)
         if self.json:
-            print_json({"nll": found.nll, name: value, "split": self.split, "tokens": found.tokens} | used)
+            print_json({"nll": found.nll, name: value, "split": self.split, "tokens": found.predicted} | used)
         else:
             how = "".join(f", {key} {value}" for key, value in used.items())
-            print(f"{self.split}: {name.replace('_', ' ')} {value:.4f} over {found.tokens} predicted tokens{how}")
+            print(f"{self.split}: {name.replace('_', ' ')} {value:.4f} over {found.predicted} predicted tokens{how}")
 
     def _check_methods(self) -> None:
         if len(methods := given_flags(self, ("mc", "mc_official", "dynamic", "batch_size"))) > 1:

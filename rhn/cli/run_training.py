@@ -16,7 +16,7 @@ from rhn.utils.wording import counted
 if TYPE_CHECKING:
     from rhn.data import Corpus
     from rhn.data.text import TextCorpus
-    from rhn.training.run_folder import Result
+    from rhn.training.run_folder import TrainingResult
 
 LONG = 60.0  # seconds: a shorter training needs no estimate from its size
 ONE_THREAD = 500  # hidden units below which a second thread costs more than it saves
@@ -120,7 +120,7 @@ def _print_estimate(config: LanguageConfig | ChoraleConfig, threads: int, seeds:
         print(lines_of(words), file=sys.stderr, flush=True)
 
 
-def _print_results(config, results: "Sequence[Result]", corpus, options: RunOptions) -> None:
+def _print_results(config, results: "Sequence[TrainingResult]", corpus, options: RunOptions) -> None:
     finished = all(result.finished for result in results)
     chorales = isinstance(config, ChoraleConfig)
     if chorales:
@@ -146,7 +146,7 @@ def _print_chorales(row: dict) -> None:
     print(f"checkpoint: {row['checkpoint']}")
 
 
-def _text_row(result: "Result", corpus: "TextCorpus") -> dict:
+def _text_row(result: "TrainingResult", corpus: "TextCorpus") -> dict:
     from rhn.training.losses import measure, measure_name
 
     name = measure_name(corpus.vocabulary)

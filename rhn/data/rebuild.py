@@ -1,7 +1,7 @@
 """Rebuild the chorales from music21's scores by a table: for every quarter note, the pitches that sound then.
 
-`jsb_split.csv` has a row for each of the 382 chorales of Boulanger-Lewandowski's split (see `Row`). It holds no notes: a row names a
-score of music21's corpus, and how to cut and transpose it. Rows with status "unmatched" have no counterpart in that corpus.
+`jsb_split.csv` has a row for each of the 382 chorales of Boulanger-Lewandowski's split (see `ChoraleRow`). It holds no notes: a row
+names a score of music21's corpus, and how to cut and transpose it. Rows with status "unmatched" have no counterpart in that corpus.
 
 The rule:
 
@@ -29,7 +29,7 @@ LAST_HELD = 3  # frames by which the last chord may outlast the score, to fill a
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class ChoraleRow:
     """A row of the table: one chorale of the split, and its rule from one score."""
 
     split: str
@@ -54,14 +54,14 @@ class Row:
 
 
 @functools.cache
-def rows() -> tuple[Row, ...]:
+def rows() -> tuple[ChoraleRow, ...]:
     """All 382 rows: train, valid, test, each in the order of the split."""
     with TABLE.open(newline="", encoding="utf-8") as file:
         return tuple(map(_row, csv.DictReader(file)))
 
 
-def _row(fields: dict[str, str]) -> Row:
-    return Row(
+def _row(fields: dict[str, str]) -> ChoraleRow:
+    return ChoraleRow(
         split=fields["split"],
         index=int(fields["index_in_split"]),
         score=fields["corpus_path"],
@@ -87,7 +87,7 @@ def rebuild(*, progress: bool = True) -> Corpus:
     return Corpus.of(pieces, source)
 
 
-def rebuild_piece(row: Row, folder: Path | None = None) -> Piece:
+def rebuild_piece(row: ChoraleRow, folder: Path | None = None) -> Piece:
     """Rebuild the chorale of one row of the table. folder: music21's corpus; None: find it."""
     path = (folder or corpus_folder()) / row.score
     try:
@@ -99,7 +99,7 @@ def rebuild_piece(row: Row, folder: Path | None = None) -> Piece:
     return Piece(frames, name=row.name, split=row.split, index=row.index)
 
 
-def frames_of(parts: list[Part], row: Row) -> np.ndarray:
+def frames_of(parts: list[Part], row: ChoraleRow) -> np.ndarray:
     """The (T, 88) uint8 frames of a score's parts, by the rule above.
 
     Raises IndexError if the parts, the segments or the pitches of the row lie outside the score or the keyboard.

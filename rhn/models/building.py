@@ -18,7 +18,7 @@ from rhn.utils.wording import first_line
 MAX_LAYERS = 64  # the limit for files: each layer costs time to build before sizes can be compared
 
 
-class Network(nn.Module):
+class RecurrentModel(nn.Module):
     """A stack of `cells`, each on the outputs of the one below, with the configuration that rebuilds it.
 
     sizes: the names of the constructor's arguments beside cell, init and options.

@@ -20,7 +20,7 @@ from rhn.cells import Initialization
 from rhn.cells.base import positive
 from rhn.errors import InvalidInputError
 from rhn.kernels import softmax_nll
-from rhn.models.building import Network, draw
+from rhn.models.building import RecurrentModel, draw
 from rhn.models.dropout import Masks
 
 States = tuple[Tensor, ...]
@@ -39,7 +39,7 @@ class Reading(NamedTuple):
     nll: Tensor | None
 
 
-class LanguageModel(Network):
+class LanguageModel(RecurrentModel):
     """An embedding, a stack of recurrent cells and a softmax.
 
     Args:

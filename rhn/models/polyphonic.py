@@ -17,7 +17,7 @@ from rhn.cells import Initialization
 from rhn.cells.base import positive
 from rhn.errors import InvalidInputError
 from rhn.kernels.bernoulli import frame_nll, output_nll
-from rhn.models.building import Network, draw
+from rhn.models.building import RecurrentModel, draw
 
 
 class _Drawn(nn.Linear):
@@ -27,7 +27,7 @@ class _Drawn(nn.Linear):
         pass
 
 
-class PolyphonicModel(Network):
+class PolyphonicModel(RecurrentModel):
     """A stack of recurrent cells with a linear output.
 
     Args:

@@ -13,7 +13,7 @@ The text is read as one row, its state carried over from segment to segment.
 import copy
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from rhn.data.text import Tokens
 from rhn.errors import InvalidInputError
 from rhn.training.batches import training_rows
 from rhn.training.evaluation import Score, read_window, text_windows
+from rhn.utils.progress import Advance
 
 EPSILON = 2e-5
 ROWS = 100  # of the training text; fewer where it is short
@@ -40,7 +41,7 @@ def dynamic_score(
     learning_rate: float = 5e-5,
     decay: float = 2e-3,
     device: torch.device | str = "cpu",
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Advance = lambda done, total: None,
 ) -> Score:
     """The score on a text (N,) of a model that learns while it reads. The model given is not changed.
 

@@ -27,23 +27,22 @@ from rhn.training.ensemble import Ensemble
 from rhn.training.graphs import captured
 from rhn.training.losses import mean_nll, token_nll
 from rhn.training.numerics import deterministic
+from rhn.utils.progress import Advance
 
 WINDOW = 64  # steps read at once; no result depends on it
 POINTS = 17  # temperatures compared in one pass
 WIDTH = 1e-3  # relative width of the final interval of temperatures
 
-Progress = Callable[[int, int], None]
-
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Mean negative log-likelihood of a predicted frame in nats, and the number of predicted frames."""
+class Score:
+    """Mean negative log-likelihood in nats a predicted frame of chorales or token of a text, and the number of these."""
 
     nll: float
-    frames: int
+    predicted: int
 
 
-def evaluate(model: nn.Module, pieces: Sequence[np.ndarray], *, device: torch.device | str = "cpu") -> Evaluation:
+def evaluate(model: nn.Module, pieces: Sequence[np.ndarray], *, device: torch.device | str = "cpu") -> Score:
     """The loss of one model on pieces (T_i, keys); each frame but the first of a piece is predicted from those before it.
 
     Raises DataError if no piece has two frames.
@@ -51,7 +50,7 @@ def evaluate(model: nn.Module, pieces: Sequence[np.ndarray], *, device: torch.de
     ensemble = Ensemble.in_evaluation(model, device)
     batches = evaluation_batches(pieces, device=device, dtype=ensemble.dtype)
     with deterministic():
-        return Evaluation(mean_nll(ensemble, batches).item(), predicted_frames(batches))
+        return Score(mean_nll(ensemble, batches).item(), predicted_frames(batches))
 
 
 def constant_output_nll(corpus: Corpus) -> float:
@@ -66,14 +65,6 @@ def constant_output_nll(corpus: Corpus) -> float:
     return float(-(p * np.log(p) + (1 - p) * np.log1p(-p)).sum())
 
 
-@dataclass(frozen=True)
-class Score:
-    """Mean negative log-likelihood of a predicted token in nats, and the number of predicted tokens."""
-
-    nll: float
-    tokens: int
-
-
 def score(
     model: nn.Module,
     tokens: Tokens,
@@ -81,7 +72,7 @@ def score(
     batch_size: int = 1,
     temperature: float = 1.0,
     device: torch.device | str = "cpu",
-    progress: Progress = lambda done, total: None,
+    progress: Advance = lambda done, total: None,
 ) -> Score:
     """The score of one model on a text (N,), read as `batch_size` rows.
 
@@ -117,7 +108,7 @@ def ensemble_nll(
     read: Callable = read_window,
     *,
     window: int = WINDOW,
-    progress: Progress = lambda done, total: None,
+    progress: Advance = lambda done, total: None,
 ) -> Tensor:
     """Nats a predicted token of each model on rows (B, N // B), (K,) in float64; (K, ...) if `read` returns nll (..., T, B)."""
     B, steps = rows.shape[0], rows.shape[1] - 1
@@ -160,7 +151,7 @@ def scores_at(
     *,
     batch_size: int = 1,
     device: torch.device | str = "cpu",
-    progress: Progress = lambda done, total: None,
+    progress: Advance = lambda done, total: None,
 ) -> list[Score]:
     """The score of a model on a text (N,) at each temperature, in one pass; see `score`.
 
@@ -188,7 +179,7 @@ def best_temperature(
     high: float = 1.2,
     batch_size: int = 1,
     device: torch.device | str = "cpu",
-    progress: Progress = lambda done, total: None,
+    progress: Advance = lambda done, total: None,
 ) -> float:
     """The temperature from `low` to `high` with the least nll on a text (N,), commonly the validation text, to 0.1 % (Guo et al. 2017).
 

@@ -19,7 +19,7 @@ import copy
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -34,11 +34,11 @@ from rhn.training.evaluation import WINDOW, Score, check_temperature, read_windo
 from rhn.training.graphs import captured
 from rhn.training.losses import perplexity
 from rhn.training.seeds import seeded
+from rhn.utils.progress import Advance
 from rhn.utils.validation import check_seed
 
 ACCEPTED = 500.0  # perplexity below which the official code keeps a sample
 REDRAWS = 100  # rejected in a row: a tenth of the usual 1000 samples, and beyond chance for a trained model
-Progress = Callable[[int, int], None]
 HELD = 2**26  # probabilities held on the official way: half a gigabyte
 
 
@@ -53,7 +53,7 @@ def monte_carlo_score(
     seed: int = 0,
     temperature: float = 1.0,
     device: torch.device | str = "cpu",
-    progress: Progress = lambda done, total: None,
+    progress: Advance = lambda done, total: None,
 ) -> Score:
     """The score of the mean of `samples` networks on a text (N,), with new masks in every window.
 
@@ -92,7 +92,7 @@ def official_monte_carlo_score(
     seed: int = 0,
     temperature: float = 1.0,
     device: torch.device | str = "cpu",
-    progress: Progress = lambda done, total: None,
+    progress: Advance = lambda done, total: None,
 ) -> Score:
     """As `monte_carlo_score`, the official code's way: one set of masks a sample, and samples drawn again that fail.
 

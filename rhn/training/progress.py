@@ -43,7 +43,7 @@ class Progress:
     def __init__(self, say: Callable[[str], None], bars: Any = None, clock: Callable[[], float] = time.monotonic):
         self._say_line, self._bars, self._clock = say, bars, clock
         self._bar = None if bars is None else bars.add_task("", total=None)
-        self._speed, self._units, self._told = Speed(clock), 0, False
+        self._speed, self._told = Speed(clock), False
         self._begun, self._said, self._looked, self._read = None, clock(), clock(), 0
         self._trainer, self._losses = None, ""
 
@@ -56,8 +56,7 @@ class Progress:
             self._say(f"recurrence: {trainer.profile()}")
             self._begun = self._looked = self._clock()
             return
-        self._units += 1
-        self._speed.reached(self._units)
+        self._speed.add()
         self._say_speed(trainer)
         done, steps = trainer.position
         now = self._clock()

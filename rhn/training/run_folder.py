@@ -47,7 +47,7 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Result:
+class TrainingResult:
     """The end of a training, for one seed. Losses are those of the best epoch, in nats a frame or a token."""
 
     seed: int
@@ -82,7 +82,7 @@ def train(
     on_unit: Callable[[Trainer], None] = lambda trainer: None,
     on_epoch: Callable[[int, dict], None] = lambda seed, line: None,
     on_save: Callable[[], None] = lambda: None,
-) -> list[Result]:
+) -> list[TrainingResult]:
     """Train, or go on with the training in the folder; returns one result for each seed.
 
     Args:
@@ -231,12 +231,12 @@ class _Run:
             add_line(self._homes[seed] / "metrics.jsonl", line)
             on_epoch(seed, line)
 
-    def result(self, seed: int) -> Result:
+    def result(self, seed: int) -> TrainingResult:
         curve, first, trainer = self.trainer.curve(seed), self._task.first_epoch, self.trainer
         best = self._best(seed)
         losses = curve[best, :2].tolist() if len(curve) else (math.nan, math.nan)
         why = trainer.diverged.get(seed) or ("a loss is not finite" if diverged(curve) else None)
-        return Result(
+        return TrainingResult(
             seed=seed,
             checkpoint=str(self._homes[seed] / "best.safetensors"),
             best_epoch=best + first if len(curve) else 0,

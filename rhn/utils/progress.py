@@ -13,31 +13,37 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-SETTLED = 3  # units after which a speed counts
+SETTLED = 3  # reports after the first, from which on a speed counts
 FIRST_LINE = 5.0  # seconds until the first line without a terminal
 LINE_SECONDS = 30.0  # between further lines
 
 
 @dataclass
 class Speed:
-    """Units a second, without the first unit, which also loads, allocates and compiles."""
+    """Units a second since the first report: the units before it also load, allocate and compile."""
 
     clock: Callable[[], float] = time.monotonic
-    _first: tuple[float, float] | None = field(default=None, init=False)
-    _last: tuple[float, float] = field(default=(0.0, 0.0), init=False)
+    least: float = 0.0
+    """Seconds from which on the speed counts."""
+    _begun: float = field(default=0.0, init=False)
+    _now: float = field(default=0.0, init=False)
+    _units: float = field(default=0.0, init=False)
+    _reports: int = field(default=-1, init=False)
 
-    def reached(self, units: float) -> None:
-        """Set the number of units done by now."""
-        self._last = (self.clock(), units)
-        self._first = self._first or self._last
+    def add(self, units: float = 1) -> None:
+        """Report that so many more units are done now."""
+        self._now, self._reports = self.clock(), self._reports + 1
+        if self._reports:
+            self._units += units
+        else:
+            self._begun = self._now
 
     @property
     def rate(self) -> float | None:
-        """Units a second; None before `SETTLED` of them were timed."""
-        if self._first is None:
-            return None
-        seconds, units = (last - first for last, first in zip(self._last, self._first, strict=True))
-        return units / seconds if units >= SETTLED and seconds > 0 else None
+        """Units a second; None before it is measured."""
+        seconds = self._now - self._begun
+        measured = self._reports >= SETTLED and self._units > 0 and seconds >= self.least and seconds > 0
+        return self._units / seconds if measured else None
 
     def left(self, units: float) -> float | None:
         """Seconds for `units` more; None while unknown."""

@@ -26,7 +26,7 @@ def test_the_unlesioned_loss_of_a_whole_text_is_that_of_rhn_evaluate():
     model, (text,) = language_network(layers=2, tied=True), tokens(150)
     table = lesion(model, text)
     found = score(model, Tokens(text))
-    assert (table.frames, table.baseline) == (found.tokens, pytest.approx(found.nll, rel=1e-12))
+    assert (table.frames, table.baseline) == (found.predicted, pytest.approx(found.nll, rel=1e-12))
 
 
 @pytest.mark.parametrize("case", [*GATED, *UNGATED], ids=name)

@@ -21,7 +21,7 @@ from safetensors import safe_open
 
 from optim_study.protocol import StudyConfig
 from optim_study.storage import open_storage
-from optim_study.study import Record, StudyFolder, open_study, report_epochs
+from optim_study.study import StudyFolder, TrialRecord, open_study, report_epochs
 from optim_study.worker import WorkOptions, work
 
 NUMPY = NumpyBackend()
@@ -81,12 +81,12 @@ def run_here(
         study.close()
 
 
-def reference(config: StudyConfig, number: int) -> Record:
+def reference(config: StudyConfig, number: int) -> TrialRecord:
     """A trial trained alone, without the engine, in one go."""
     fused = NumpyTrials(config, {number: config.settings(number)}, {})
     while fused.live():
         fused.run_epoch()
-    return Record(NumpyBackend().outcome(config, fused, number), fused.curve(number))
+    return TrialRecord(NumpyBackend().outcome(config, fused, number), fused.curve(number))
 
 
 def stock_storage(storage: str | None, out: Path) -> BaseStorage:

@@ -7,7 +7,7 @@ import pytest
 from helpers import config, file_size_limit, reference
 from safetensors.numpy import save
 
-from optim_study.study import Record, StudyFolder
+from optim_study.study import StudyFolder, TrialRecord
 from rhn.errors import DataError, OutputError
 from rhn.training.state import TrialState
 from rhn.utils.io import atomic_path
@@ -85,7 +85,7 @@ def test_a_damaged_state_is_replaced_by_the_next(folder):
 def test_leftovers_of_another_study_count_as_absent(folder):
     other = StudyFolder(folder.folder, "other fingerprint")
     other.save_state(7, state(epoch=9))
-    other.save_record(7, Record(OUTCOME, state().curve))
+    other.save_record(7, TrialRecord(OUTCOME, state().curve))
     other.offer_best(1, 0.5, write_model)
     assert folder.load_state(7) is None
     assert folder.load_record(7) is None
@@ -99,7 +99,7 @@ def test_leftovers_of_another_study_count_as_absent(folder):
 def test_a_record_comes_back_to_the_last_bit_and_is_strict_json(folder):
     assert folder.load_record(7) is None
     curve = np.vstack([state().curve, [[np.inf, np.nan]]])
-    folder.save_record(7, Record(OUTCOME, curve))
+    folder.save_record(7, TrialRecord(OUTCOME, curve))
     loaded = folder.load_record(7)
     assert loaded.outcome == OUTCOME
     np.testing.assert_array_equal(loaded.curve[:-1], curve[:-1])
@@ -122,7 +122,7 @@ def test_a_damaged_record_counts_as_absent(folder, content, caplog):
     ids=str,
 )
 def test_a_record_of_other_types_counts_as_absent(folder, changes, caplog):
-    folder.save_record(7, Record(OUTCOME, state().curve))
+    folder.save_record(7, TrialRecord(OUTCOME, state().curve))
     path = folder.folder / "trials" / "0007.json"
     content = json.loads(path.read_text())
     outcome = content["outcome"] | changes.get("outcome", {})
@@ -134,7 +134,7 @@ def test_a_record_of_other_types_counts_as_absent(folder, changes, caplog):
 def test_a_finished_trial_leaves_its_record_alone(folder):
     folder.save_state(7, state())
     folder.save_state(70, state())
-    folder.save_record(7, Record(OUTCOME, state().curve))
+    folder.save_record(7, TrialRecord(OUTCOME, state().curve))
     (folder.folder / "trials" / ".0007.rhn-partial-1a2b3c4d.safetensors").write_text("left by a killed worker")
     (folder.folder / "trials" / ".0007.20251120.safetensors").write_text("the user's own")
     folder.delete_state(7)
@@ -174,14 +174,14 @@ def test_what_cannot_be_read_is_an_error_and_not_taken_for_damaged(folder):
 @pytest.mark.parametrize("size", [0, 100, 300])
 def test_a_full_disk_keeps_the_old_files_and_leaves_nothing_half_written(folder, size):
     folder.save_state(7, state(epoch=3))
-    folder.save_record(7, Record(OUTCOME, state().curve))
+    folder.save_record(7, TrialRecord(OUTCOME, state().curve))
     folder.offer_best(7, 2.0, write_model)
     before = {path: path.read_bytes() for path in folder.folder.rglob("*") if path.is_file()}
     with file_size_limit(size):
         with pytest.raises(OutputError, match=r"cannot write .*0007\.safetensors: File too large"):
             folder.save_state(7, state(epoch=4))
         with pytest.raises(OutputError, match=r"cannot write .*0007\.json: File too large"):
-            folder.save_record(7, Record(OUTCOME, state(epoch=9).curve))
+            folder.save_record(7, TrialRecord(OUTCOME, state(epoch=9).curve))
         with pytest.raises(OutputError, match=r"cannot write .*best\.safetensors: .*File too large"):
             folder.offer_best(7, 1.0, write_model)
     assert {path: path.read_bytes() for path in folder.folder.rglob("*") if path.is_file()} == before

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from rhn.data.jsb import EXPECTED_CHECKSUM, EXPECTED_MUSIC21
-from rhn.data.rebuild import Row, frames_of, rebuild_piece, rows
+from rhn.data.rebuild import ChoraleRow, frames_of, rebuild_piece, rows
 from rhn.data.scores import TICKS, music21_version
 from rhn.errors import DataError
 
-ROW = Row(
+ROW = ChoraleRow(
     split="train",
     index=0,
     score="bach/by-hand.xml",

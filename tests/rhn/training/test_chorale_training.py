@@ -215,7 +215,7 @@ def plain_nll(model, pieces):
 def test_evaluation_is_the_mean_over_predicted_frames(corpus):
     m = model(dtype=torch.float64)
     found = evaluate(m, corpus.train)
-    assert found.frames == sum(map(len, corpus.train)) - len(corpus.train)
+    assert found.predicted == sum(map(len, corpus.train)) - len(corpus.train)
     assert found.nll == pytest.approx(plain_nll(m, corpus.train).item(), rel=1e-12)
 
 
@@ -330,7 +330,7 @@ def test_a_loss_is_that_of_every_piece_alone_however_pieces_are_grouped(monkeypa
     for rows in (0.0, 1e6):
         monkeypatch.setitem(STEP_ROWS, "cpu", rows)
         found = evaluate(network, corpus.valid)
-        assert found.nll * found.frames == pytest.approx(total.item(), rel=1e-5)
+        assert found.nll * found.predicted == pytest.approx(total.item(), rel=1e-5)
         split = evaluation_batches(corpus.valid, device="cpu", dtype=torch.float32)
         shapes.append([batch.mask.shape[1] for batch in split])
     assert shapes == [[32, 32, 32], [64, 32]]

@@ -34,7 +34,7 @@ def test_it_is_the_equation_as_a_loop(options, decay):
     scales = naive_rms(model, train.rows(100)[:], 4)
     assert got.nll == pytest.approx(naive_nll(model, text[:], scales, 4, 1e-3, decay), rel=1e-9)
     assert got.nll != pytest.approx(score(model, text).nll, rel=1e-4)
-    assert got.tokens == 42
+    assert got.predicted == 42
 
 
 @pytest.mark.parametrize("segment", [1, 5, 64])

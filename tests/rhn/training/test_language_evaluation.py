@@ -84,7 +84,7 @@ def test_the_probabilities_of_all_texts_of_a_length_add_up_to_one(method):
     """So no token is used before it is scored, and what is scored is a probability."""
     model = random_model(vocabulary_size=3, depth=2)
     scores = [method(model, Tokens(np.array([0, *rest]))) for rest in itertools.product(range(3), repeat=4)]
-    assert {result.tokens for result in scores} == {4}
+    assert {result.predicted for result in scores} == {4}
     assert sum(math.exp(-4 * result.nll) for result in scores) == pytest.approx(1, rel=1e-12)
 
 
@@ -114,7 +114,7 @@ def test_rows_are_scored_each_from_the_zero_state():
     apart = [score(model, Tokens(row)).nll for row in text[:100].reshape(4, 25)]
     together = score(model, text, batch_size=4)
     assert together.nll == pytest.approx(np.mean(apart), rel=1e-12)
-    assert together.tokens == 4 * 24
+    assert together.predicted == 4 * 24
 
 
 def test_stacked_models_are_scored_each_on_its_own():
@@ -138,7 +138,7 @@ def test_one_pass_at_many_temperatures_is_a_pass_at_each(batch_size):
     model, text, temperatures = random_model(layers=2), random_text(200), [0.5, 1.0, 2.0]
     apart = [score(model, text, batch_size=batch_size, temperature=t) for t in temperatures]
     together = scores_at(model, text, temperatures, batch_size=batch_size)
-    assert [result.tokens for result in together] == [result.tokens for result in apart]
+    assert [result.predicted for result in together] == [result.predicted for result in apart]
     assert [result.nll for result in together] == pytest.approx([result.nll for result in apart], rel=1e-12)
 
 

@@ -102,11 +102,11 @@ def test_on_a_gpu_it_is_measured_by_graphs(cell):
 def test_the_speed_counts_from_the_first_unit_on():
     now = [100.0]
     speed = Speed(clock=lambda: now[0])
-    for units in (1, 2, 3):
-        speed.reached(units)
+    for _ in range(3):
+        speed.add()
         now[0] += 2.0
         assert speed.rate is None and speed.left(10) is None
-    speed.reached(4)
+    speed.add()
     assert speed.rate == 0.5 and speed.left(10) == 20
 
 
