@@ -92,6 +92,19 @@ def test_a_module_imports_its_own_room_and_lower_ones(package):
     assert not wrong, "\n".join(wrong)
 
 
+def test_the_map_lists_all_that_lies_at_the_top_of_rhn():
+    """Helpers of several rooms are in `rhn/utils`, not beside the rooms."""
+    top = {path.name for path in (ROOT / "rhn").iterdir()} - {
+        "__init__.py",
+        "__main__.py",
+        "__pycache__",
+        "py.typed",
+        "version.py",
+    }
+    section = (ROOT / "CONTRIBUTING.md").read_text().partition("\n## The rooms\n")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`rhn/([\w.]+)`", section)) == top
+
+
 def test_there_are_at_most_a_dozen_levels():
     assert len(set(LEVELS.values())) <= 12
 
