@@ -23,8 +23,8 @@ from rhn.data.scores import music21_version
 from rhn.data.text import Vocabulary
 from rhn.data.vocabulary import split_words
 from rhn.errors import DataError, InvalidInputError
-from rhn.training.memory import free_memory, in_words
 from rhn.utils.io import require_file
+from rhn.utils.memory import free_memory, in_words
 from rhn.utils.wording import first_line
 
 SUFFIXES = (".npy", ".npz", ".csv")

@@ -32,9 +32,9 @@ from rhn.checkpoints import load_model, weights_file
 from rhn.errors import USERS_FAULT, CheckpointError, InvalidInputError, RhnError
 from rhn.models import LanguageModel, PolyphonicModel, accepts
 from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
-from rhn.training.memory import free_memory, in_words
 from rhn.training.trained import initial_model
 from rhn.utils.io import atomic_path
+from rhn.utils.memory import free_memory, in_words
 from rhn.utils.wording import counted, first_line
 
 COPIES = 2  # of the weights: the module and its float64 copy

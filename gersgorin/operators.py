@@ -25,7 +25,7 @@ from gersgorin.jacobian import Step, check_sizes, converted, name_of, step_of, t
 from gersgorin.linalg.discs import Discs
 from gersgorin.linalg.spectrum import eigenvalues, largest_first
 from rhn.errors import InvalidInputError, NotConvergedError
-from rhn.training.memory import free_memory, in_words
+from rhn.utils.memory import free_memory, in_words
 from rhn.utils.validation import check_seed
 
 Product = Callable[[Tensor], Tensor]

@@ -25,7 +25,8 @@ from optim_study.storage import Storage, open_storage
 from rhn.cells.registry import lacking
 from rhn.cli.common import resolve_device
 from rhn.errors import InvalidInputError
-from rhn.training.memory import free_memory, in_words, part_size, step_bytes, weight_bytes
+from rhn.training.build import part_size, step_bytes, weight_bytes
+from rhn.utils.memory import free_memory, in_words
 
 _logger = logging.getLogger(__name__)
 

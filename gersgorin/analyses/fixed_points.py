@@ -37,7 +37,7 @@ from gersgorin.resolve import run_of_network
 from gersgorin.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figures import BLUE, GREEN, GREY, ORANGE, RED, our_style
-from rhn.training.memory import free_memory
+from rhn.utils.memory import free_memory
 from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_seed
 from rhn.utils.wording import counted

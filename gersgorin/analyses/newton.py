@@ -28,7 +28,7 @@ from rhn.errors import InvalidInputError
 from rhn.kernels.newton import MAX_ITERATIONS, METHODS, TOLERANCES, Recurrence, StepFunction, solve
 from rhn.kernels.newton_forecast import SHORT, measure
 from rhn.plotting.figures import time_label
-from rhn.training.memory import free_memory, in_words
+from rhn.utils.memory import free_memory, in_words
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 

@@ -31,7 +31,7 @@ from gersgorin._validate import check_square, divided
 from gersgorin.linalg.outlines import binary_scale
 from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import InvalidInputError
-from rhn.training.memory import free_memory, in_words
+from rhn.utils.memory import free_memory, in_words
 
 ITERATIONS = 16
 

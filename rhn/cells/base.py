@@ -6,7 +6,6 @@ output is its first n entries. A new cell needs its parameters and `step`; `gate
 """
 
 import itertools
-import operator
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from rhn.cells.init import BY_FAN_IN, OWN, Initialization, draw
 from rhn.cells.layers import Gates, Layer, recurrent_parts
 from rhn.errors import InvalidInputError
 from rhn.kernels.newton_kernel import newton_states
-from rhn.utils.validation import LARGEST
+from rhn.utils.validation import LARGEST, positive
 
 KERNELS = "manual", "reference", "newton", "auto"
 MAX_DEPTH = 10_000  # each layer costs time before its sizes can be compared with the memory
@@ -384,17 +383,6 @@ def forget_derived(cls: type, root: type) -> None:
         home = next((each for each in cls.__mro__ if name in each.__dict__), root)
         if home not in (cls, root) and issubclass(home, root):
             setattr(cls, name, root.__dict__.get(name, getattr(root, name, _Gone())))
-
-
-def positive(name: str, value: int) -> int:
-    """The value as an int; raises InvalidInputError unless it is a whole number of at least 1."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1 or isinstance(value, bool):
-        raise InvalidInputError(f"{name} must be a whole number of at least 1, got {value!r}")
-    return number
 
 
 def not_dense_real(t: Tensor) -> str | None:

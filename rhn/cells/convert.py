@@ -11,12 +11,13 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from rhn.cells.base import Cell, positive
+from rhn.cells.base import Cell
 from rhn.cells.gated import GRU, LSTM
 from rhn.cells.layers import Gates
 from rhn.cells.registry import CELLS
 from rhn.cells.transition import RNN
 from rhn.errors import InvalidInputError
+from rhn.utils.validation import positive
 
 OURS = {getattr(nn, theirs): CELLS[name] for name, row in CELLS.rows.items() for theirs in row.torch}
 

@@ -10,11 +10,10 @@ from typing import Any, get_type_hints
 
 from torch import nn
 
-from rhn.cells.base import positive
 from rhn.cells.registry import resolve_cell
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.utils.options import Option, option_of
-from rhn.utils.validation import expected, fits
+from rhn.utils.validation import expected, fits, positive
 
 COMMON = {"init", "batch_first", "kernel", "precision", "generator", "device", "dtype"}  # keywords of every cell
 LARGEST_BUDGET = 10**12

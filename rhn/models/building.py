@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from rhn.cells import CELLS, Cell, Initialization, from_torch, is_known, resolve_cell
-from rhn.cells.base import positive
 from rhn.cells.init import OWN, draw
 from rhn.cells.layers import recurrent_parts
 from rhn.cells.registry import OURS, accepts, is_ours
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
+from rhn.utils.validation import positive
 from rhn.utils.wording import first_line
 
 MAX_LAYERS = 64  # the limit for files: each layer costs time to build before sizes can be compared

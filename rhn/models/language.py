@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rhn.cells import Initialization
-from rhn.cells.base import positive
 from rhn.errors import InvalidInputError
 from rhn.kernels import softmax_nll
 from rhn.models.building import RecurrentModel, draw
 from rhn.models.dropout import Masks
+from rhn.utils.validation import positive
 
 States = tuple[Tensor, ...]
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from rhn.cells import Initialization
-from rhn.cells.base import positive
 from rhn.errors import InvalidInputError
 from rhn.kernels.bernoulli import frame_nll, output_nll
 from rhn.models.building import RecurrentModel, draw
+from rhn.utils.validation import positive
 
 
 class _Drawn(nn.Linear):

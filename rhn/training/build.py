@@ -1,14 +1,25 @@
-"""Build the models of a configuration, before training."""
+"""Build the models of a configuration if the free memory holds their training, and size the parts of an ensemble.
 
-from collections.abc import Sequence
+For every position of a batch (a step of one row) a model keeps a few copies of the products of its matrices, one number for each of
+their rows: in the forward pass, in the backward pass and between. On a CPU an ensemble is cut into parts that fit into the cache.
+"""
 
+from collections.abc import Callable, Sequence
+
+import torch
 from torch import nn
 
+from rhn.cells import is_ours
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.training.config import LanguageConfig, TrainingConfig
-from rhn.training.memory import build_if_it_fits, require_memory
 from rhn.training.seeds import weights_generator
+from rhn.utils.memory import free_memory, in_words
+
+COPIES = 5  # measured on our cells: 2.4 to 5.6; compiled kernels need less
+TRAINED = 4  # weights, gradients, momentum, and the best weights so far
+CACHE_BYTES = 8 << 20  # weights of the models in one pass of a step: more than fits the cache is slower
+PART_BYTES = 512 << 20  # memory of such a pass: larger parts gain nothing
 
 
 def build_model(
@@ -30,7 +41,7 @@ def build_model(
         options |= {name: getattr(config, name) for name in ("layers", "embedding_size", "tied")}
         options["vocabulary_size"] = vocabulary_size
     options |= config.options
-    built = build_if_it_fits(lambda where: model(config.cell, device=where, **options), config.cell, device)
+    built = _build_if_it_fits(lambda where: model(config.cell, device=where, **options), config.cell, device)
     built.use_precision(config.precision)
     return built
 
@@ -45,3 +56,50 @@ def build_models(config: LanguageConfig, vocabulary_size: int, seeds: Sequence[i
     if len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise InvalidInputError(f"the seeds are {', '.join(map(str, seeds))}, expected distinct ones of 0 or more")
     return {seed: own if seed == config.seed else build_model(config, vocabulary_size, seed=seed) for seed in seeds}
+
+
+def _build_if_it_fits(build: Callable[[str | torch.device | None], nn.Module], cell: str, device=None) -> nn.Module:
+    """build(device), a model to be trained; raises InvalidInputError if the free memory does not hold it.
+
+    build: called on the "meta" device first, where weights take no memory; not for a user's cell, which may not work there.
+    """
+    if not is_ours(cell):
+        return build(device)
+    try:
+        model = build("meta")
+    except RuntimeError as error:  # torch's, for sizes whose number of bytes overflows
+        raise InvalidInputError("the network is beyond any memory: use a smaller hidden size or depth") from error
+    require_memory(model, device=device)
+    return build(device)
+
+
+def require_memory(model: nn.Module, models: int = 1, device=None) -> None:
+    """Raise InvalidInputError if the free memory of a device does not hold the training of `models` models like this one."""
+    need, have = models * TRAINED * weight_bytes(model), free_memory(str(device or "cpu"))
+    if need > have:
+        whose, smaller = ("the network's", "") if models == 1 else (f"{models} networks'", "fewer of them, ")
+        raise InvalidInputError(
+            f"{whose} weights, gradients and optimizer need about {in_words(need)} of memory, {in_words(have)} are free: "
+            f"use {smaller}a smaller hidden size or depth"
+        )
+
+
+def weight_bytes(model: nn.Module) -> int:
+    """One set of a model's parameters."""
+    return sum(p.numel() * p.element_size() for p in model.parameters())
+
+
+def step_bytes(model: nn.Module, positions: int) -> int:
+    """Estimated bytes of one model for a step on a batch of `positions` positions, beside its weights.
+
+    Evaluation needs no more: it has twice the rows and no backward pass.
+    """
+    outputs = sum(p.numel() // p.shape[-1] for p in model.parameters() if p.dim() > 1)
+    return COPIES * 4 * outputs * positions
+
+
+def part_size(model: nn.Module, positions: int, device: torch.device) -> int | None:
+    """Number of models in one pass of a step on such a batch; None for all of them (on a GPU)."""
+    if device.type != "cpu":
+        return None
+    return max(1, min(CACHE_BYTES // weight_bytes(model), PART_BYTES // step_bytes(model, positions)))

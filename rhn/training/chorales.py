@@ -15,12 +15,11 @@ from torch import Tensor, nn
 
 from rhn.data import Corpus
 from rhn.training.batches import Minibatch, evaluation_batches, training_batches
-from rhn.training.build import build_model
+from rhn.training.build import build_model, part_size
 from rhn.training.ensemble import Ensemble, Weights
 from rhn.training.evaluation import evaluate
 from rhn.training.graphs import captured
 from rhn.training.losses import mean_loss, mean_nll
-from rhn.training.memory import part_size
 from rhn.training.optimizers import Optimizer
 from rhn.training.profile import Profile, measure_profile
 from rhn.training.seeds import batch_order

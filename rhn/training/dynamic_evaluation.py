@@ -18,12 +18,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from rhn.cells.base import positive
 from rhn.data.text import Tokens
 from rhn.errors import InvalidInputError
 from rhn.training.batches import training_rows
 from rhn.training.evaluation import Score, read_window, text_windows
 from rhn.utils.progress import Advance
+from rhn.utils.validation import positive
 
 EPSILON = 2e-5
 ROWS = 100  # of the training text; fewer where it is short

@@ -25,7 +25,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from rhn.cells.base import positive
 from rhn.data.text import Tokens
 from rhn.errors import InvalidInputError
 from rhn.models.dropout import Dropout, Masks, draw_masks
@@ -35,7 +34,7 @@ from rhn.training.graphs import captured
 from rhn.training.losses import perplexity
 from rhn.training.seeds import seeded
 from rhn.utils.progress import Advance
-from rhn.utils.validation import check_seed
+from rhn.utils.validation import check_seed, positive
 
 ACCEPTED = 500.0  # perplexity below which the official code keeps a sample
 REDRAWS = 100  # rejected in a row: a tenth of the usual 1000 samples, and beyond chance for a trained model

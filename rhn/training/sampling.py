@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rhn.cells.base import positive
 from rhn.data.corpus import KEYS, LOWEST_PITCH
 from rhn.data.text import Vocabulary
 from rhn.data.vocabulary import EOS
@@ -28,7 +27,7 @@ from rhn.models import PolyphonicModel
 from rhn.training.evaluation import check_temperature
 from rhn.utils.file_marks import made_with
 from rhn.utils.io import atomic_path, check_output
-from rhn.utils.validation import check_seed
+from rhn.utils.validation import check_seed, positive
 
 SUFFIXES = (".mid", ".musicxml")
 BEATS = 4  # frames in a bar

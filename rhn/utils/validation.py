@@ -1,5 +1,6 @@
-"""Validate the fields of configurations by their types."""
+"""Validate numbers, and the fields of configurations by their types."""
 
+import operator
 from dataclasses import fields
 from functools import cache
 from numbers import Integral
@@ -34,6 +35,17 @@ def check_seed(seed: int) -> None:
     """Raise InvalidInputError unless the seed is valid for every generator."""
     if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed <= LARGEST:
         raise InvalidInputError(f"the seed is {seed!r:.60}, expected a whole number from 0 to {LARGEST}")
+
+
+def positive(name: str, value: int) -> int:
+    """The value as an int; raises InvalidInputError unless it is a whole number of at least 1."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1 or isinstance(value, bool):
+        raise InvalidInputError(f"{name} must be a whole number of at least 1, got {value!r}")
+    return number
 
 
 def fits(value, hint) -> bool:

@@ -11,7 +11,7 @@ from optim_study.plan import SHARE, devices, fused, memory, meta_model, plan, pl
 from optim_study.presets import WorkSettings, paper
 from optim_study.protocol import StudyConfig
 from rhn.errors import InvalidInputError
-from rhn.training.memory import in_words
+from rhn.utils.memory import in_words
 
 GIB = 1 << 30
 POSITIONS = 128 * 32  # steps of the longest chorale, rows of a batch

@@ -14,11 +14,10 @@ from rhn.cells import CELLS
 from rhn.errors import DataError, InvalidInputError
 from rhn.models import PolyphonicModel
 from rhn.training.batches import ROWS, STEP_ROWS, evaluation_batches, grouped, predicted_frames, training_batches
-from rhn.training.build import build_model
+from rhn.training.build import build_model, weight_bytes
 from rhn.training.chorales import ChoraleTask
 from rhn.training.config import ChoraleConfig
 from rhn.training.evaluation import evaluate
-from rhn.training.memory import weight_bytes
 from rhn.training.seeds import batch_order, weights_generator
 from rhn.training.state import TrialState
 from rhn.training.trainer import Trainer, places_to_keep
@@ -98,7 +97,7 @@ def test_a_stack_larger_than_the_cache_is_cut_without_a_trace(corpus, monkeypatc
     whole = run(start(range(5), corpus))
     for limit, least in (("CACHE_BYTES", weight_bytes(model())), ("PART_BYTES", 1)):
         with monkeypatch.context() as patched:
-            patched.setattr(f"rhn.training.memory.{limit}", 2 * least)
+            patched.setattr(f"rhn.training.build.{limit}", 2 * least)
             assert_same(run(start(range(5), corpus)), whole, range(5))
 
 
